@@ -1,0 +1,124 @@
+// Agents: who speaks in a space, and the signed cards by which they are known.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "kitsune2/arc.hpp"
+#include "kitsune2/error.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/time.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2 {
+
+/// What an agent says of itself. Source: wire 0.2.2 (f).
+struct AgentInfo {
+  AgentId agent;
+  SpaceId space;
+  Timestamp created_at;
+  Timestamp expires_at;
+  bool is_tombstone = false;
+  std::optional<Url> url;
+  DhtArc storage_arc;
+  friend bool operator==(const AgentInfo&, const AgentInfo&) = default;
+};
+
+/// Something that signs with an agent's key. Strand only.
+class Signer {
+ public:
+  virtual ~Signer() = default;
+  /// 64-byte ed25519 signature over `message`.
+  virtual Result<Bytes> sign(const AgentInfo& info, ByteView message) = 0;
+};
+
+/// Something that checks signatures. Thread-safe.
+class Verifier {
+ public:
+  virtual ~Verifier() = default;
+  virtual bool verify(const AgentInfo& info, ByteView message, ByteView signature) const = 0;
+};
+
+/// The default verifier: ed25519, key = the agent id (32 bytes).
+const Verifier& ed25519_verifier();
+
+class AgentInfoSigned;
+using AgentInfoPtr = std::shared_ptr<const AgentInfoSigned>;
+
+/// An agent info with its signature over the exact inner JSON string, which is kept as it came.
+/// *Rule*: objects exist only verified or made by `sign`; so whoever holds one may trust its signature. Immutable.
+class AgentInfoSigned {
+ public:
+  /// Largest accepted JSON, in bytes. The bootstrap server takes 1024; gossip may carry more.
+  static constexpr std::size_t kMaxJsonBytes = 16 * 1024;
+
+  /// Parses and verifies the outer JSON object. Errc::malformed naming the field, Errc::bad_signature, Errc::too_large.
+  /// Time is not judged here: see `is_expired`.
+  static Result<AgentInfoPtr> decode(std::string_view json, const Verifier& verifier = ed25519_verifier());
+  /// Encodes `info` in the reference's key order and signs it.
+  static Result<AgentInfoPtr> sign(Signer& signer, const AgentInfo& info);
+
+  const AgentInfo& info() const { return info_; }
+  const AgentInfo* operator->() const { return &info_; }
+  /// The exact string that is signed.
+  const std::string& inner() const { return inner_; }
+  const Bytes& signature() const { return signature_; }
+  /// The outer JSON, as put to the bootstrap server and published. Byte-identical to what came in, where it came in.
+  const std::string& encode() const { return encoded_; }
+  bool is_expired(Timestamp now) const { return info_.expires_at <= now; }
+
+ private:
+  AgentInfo info_;
+  std::string inner_;
+  Bytes signature_;
+  std::string encoded_;
+};
+
+/// An agent of this node: its key and its arcs. Strand only. Rust: `LocalAgent`.
+class LocalAgent : public Signer {
+ public:
+  virtual const AgentId& agent() const = 0;
+  /// What it claims to store now.
+  virtual DhtArc cur_storage_arc() const = 0;
+  virtual void set_cur_storage_arc(DhtArc arc) = 0;
+  /// What it would like to store; gossip moves `cur` towards it.
+  virtual DhtArc tgt_storage_arc() const = 0;
+  virtual void set_tgt_storage_arc(DhtArc arc) = 0;
+  /// Calls back when the info must be signed anew (the current arc changed). One callback; replaces an earlier one.
+  virtual void on_changed(std::function<void()> callback) = 0;
+};
+
+/// An agent with an ed25519 key in memory. The key is wiped on destruction and never printed.
+class Ed25519LocalAgent : public LocalAgent {
+ public:
+  /// A fresh random key.
+  static std::shared_ptr<Ed25519LocalAgent> generate();
+  /// `seed`: exactly 32 bytes, else Errc::invalid_argument.
+  static Result<std::shared_ptr<Ed25519LocalAgent>> from_seed(ByteView seed);
+  /// Reads the key file, or makes one (0600, written atomically). Errc::io naming the path; Errc::invalid_argument when
+  /// others may read the file; Errc::corrupt when it is no key.
+  static Result<std::shared_ptr<Ed25519LocalAgent>> load_or_create(const std::string& path);
+
+  ~Ed25519LocalAgent() override;
+  const AgentId& agent() const override { return id_; }
+  DhtArc cur_storage_arc() const override { return cur_; }
+  void set_cur_storage_arc(DhtArc arc) override;
+  DhtArc tgt_storage_arc() const override { return tgt_; }
+  void set_tgt_storage_arc(DhtArc arc) override { tgt_ = arc; }
+  void on_changed(std::function<void()> callback) override { changed_ = std::move(callback); }
+  Result<Bytes> sign(const AgentInfo& info, ByteView message) override;
+
+ private:
+  Ed25519LocalAgent();
+  struct Secret;
+  std::unique_ptr<Secret> secret_;
+  AgentId id_;
+  DhtArc cur_;
+  DhtArc tgt_;
+  std::function<void()> changed_;
+};
+
+}  // namespace kitsune2

@@ -1,0 +1,45 @@
+// Arcs: inclusive ranges on the DHT's ring of 2^32 locations.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace kitsune2 {
+
+/// A range of locations that an agent stores: empty, or inclusive `[start, end]`, wrapping where start > end.
+/// Same arithmetic as the reference's `DhtArc`. Source: wire 0.2.2 (f).
+class DhtArc {
+ public:
+  constexpr DhtArc() = default;  ///< empty
+  constexpr DhtArc(std::uint32_t start, std::uint32_t end) : start_(start), end_(end), empty_(false) {}
+
+  static constexpr DhtArc none() { return {}; }
+  static constexpr DhtArc full() { return {0, UINT32_MAX}; }
+
+  constexpr bool empty() const { return empty_; }
+  constexpr bool is_full() const { return !empty_ && start_ == 0 && end_ == UINT32_MAX; }
+  constexpr std::uint32_t start() const { return start_; }  ///< meaningless when empty
+  constexpr std::uint32_t end() const { return end_; }      ///< meaningless when empty
+
+  /// Steps from `loc` to the nearest point of the arc; 0 inside; UINT32_MAX for the empty arc.
+  std::uint32_t dist(std::uint32_t loc) const;
+  bool contains(std::uint32_t loc) const { return !empty_ && dist(loc) == 0; }
+  /// Whether the arcs share a location. False if either is empty.
+  bool overlaps(const DhtArc& other) const;
+  /// end - start around the ring (a full arc: UINT32_MAX; empty: 0).
+  std::uint32_t span() const;
+  /// "empty" or "[start, end]".
+  std::string to_string() const;
+
+  friend constexpr bool operator==(const DhtArc& a, const DhtArc& b) {
+    return a.empty_ == b.empty_ && (a.empty_ || (a.start_ == b.start_ && a.end_ == b.end_));
+  }
+
+ private:
+  std::uint32_t start_ = 0;
+  std::uint32_t end_ = 0;
+  bool empty_ = true;
+};
+
+}  // namespace kitsune2

@@ -1,0 +1,95 @@
+// Ids: opaque bytes with a type each, so that an op id is never taken for an agent id.
+#pragma once
+
+#include <array>
+#include <compare>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+
+#include "kitsune2/bytes.hpp"
+
+namespace kitsune2 {
+
+/// The location of an id on the DHT's ring of 2^32 points: successive 4-byte groups, read as little-endian (the last
+/// one may be short), XORed. Source: wire 0.2.2 (f). "hello" -> 1819043079.
+std::uint32_t dht_location(ByteView id);
+
+namespace detail {
+/// Storage of an id: up to 39 bytes in place (Holochain's longest hash), longer ones on the heap, copied deeply.
+/// 40 bytes in all: the fetch core keeps millions of them.
+class IdStorage {
+ public:
+  static constexpr std::size_t kInline = 39;
+
+  IdStorage() noexcept { raw_[kInline] = 0; }
+  explicit IdStorage(ByteView bytes);
+  IdStorage(const IdStorage& other) : IdStorage(other.view()) {}
+  IdStorage(IdStorage&& other) noexcept : raw_(other.raw_) { other.raw_[kInline] = 0; }
+  IdStorage& operator=(IdStorage other) noexcept {
+    std::swap(raw_, other.raw_);
+    return *this;
+  }
+  ~IdStorage() {
+    if (raw_[kInline] == kHeap) release();
+  }
+
+  ByteView view() const noexcept {
+    if (raw_[kInline] != kHeap) return {raw_.data(), raw_[kInline]};
+    return heap_view();
+  }
+
+ private:
+  static constexpr std::uint8_t kHeap = 255;
+  ByteView heap_view() const noexcept;
+  void release() noexcept;
+  alignas(8) std::array<std::uint8_t, 40> raw_;
+};
+}  // namespace detail
+
+/// An id: any number of bytes, meaning given by the application or the protocol. Compares as bytes.
+/// Rust counterpart: `Id` and its newtypes `OpId`, `SpaceId`, `AgentId`.
+template <class Tag>
+class Id {
+ public:
+  Id() = default;
+  explicit Id(ByteView bytes) : storage_(bytes) {}
+  static Id from_text(std::string_view text) { return Id(as_bytes(text)); }
+
+  ByteView view() const noexcept { return storage_.view(); }
+  operator ByteView() const noexcept { return view(); }  // NOLINT(google-explicit-constructor)
+  std::size_t size() const noexcept { return view().size(); }
+  bool empty() const noexcept { return size() == 0; }
+  Bytes bytes() const { return Bytes::copy_of(view()); }
+
+  /// Where this id sits on the DHT ring.
+  std::uint32_t loc() const { return dht_location(view()); }
+  /// URL-safe base64 without padding: the form in logs, URLs and JSON.
+  std::string to_string() const { return to_base64url(view()); }
+
+  friend bool operator==(const Id& a, const Id& b) noexcept { return as_text(a.view()) == as_text(b.view()); }
+  friend std::strong_ordering operator<=>(const Id& a, const Id& b) noexcept {
+    return as_text(a.view()) <=> as_text(b.view());
+  }
+
+ private:
+  detail::IdStorage storage_;
+};
+
+/// Names one op: a hash of its bytes by the host's policy. All of one space have the same length.
+using OpId = Id<struct OpIdTag>;
+/// Names one space (a network of its own inside kitsune2). Raw bytes on the wire.
+using SpaceId = Id<struct SpaceIdTag>;
+/// Names one agent: its ed25519 public key, 32 bytes.
+using AgentId = Id<struct AgentIdTag>;
+
+/// A 64-bit hash of bytes that an attacker cannot steer without the process's random key (hash-flooding).
+std::uint64_t keyed_hash(ByteView bytes) noexcept;
+
+}  // namespace kitsune2
+
+template <class Tag>
+struct std::hash<kitsune2::Id<Tag>> {
+  std::size_t operator()(const kitsune2::Id<Tag>& id) const noexcept { return kitsune2::keyed_hash(id.view()); }
+};

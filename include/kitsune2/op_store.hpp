@@ -1,0 +1,161 @@
+// Where ops live: the host's policy that names them and the store that keeps them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "kitsune2/arc.hpp"
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/runtime.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2 {
+
+/// An op with its id. Rust: `MetaOp`.
+struct MetaOp {
+  OpId op_id;
+  Bytes op_data;
+  friend bool operator==(const MetaOp&, const MetaOp&) = default;
+};
+
+/// An op as the DHT model sees it. Rust: `StoredOp`. Ordered by (created_at, op_id).
+struct StoredOp {
+  Timestamp created_at;
+  OpId op_id;
+  friend auto operator<=>(const StoredOp&, const StoredOp&) = default;
+};
+
+/// What the host derives from an op's bytes.
+struct OpDescription {
+  OpId op_id;
+  Timestamp created_at;
+};
+
+/// The host's rules for ops: computes the id and the creation time from the bytes and says whether they are valid.
+/// Pure and thread-safe: called on the strand and on store threads. The same bytes give the same answer on every node.
+class OpPolicy {
+ public:
+  virtual ~OpPolicy() = default;
+  /// Errc::malformed or Errc::too_large for bytes that are no op here.
+  virtual Result<OpDescription> describe(ByteView op_data) const = 0;
+  /// Stable name, kept in the database so that a store is not opened with another policy: "sha256", "memory-op".
+  virtual std::string_view name() const = 0;
+};
+
+/// id = SHA-256 of the bytes; created_at = 1970 unless the bytes start with a `k2op` envelope (see
+/// docs/store-format.md).
+std::shared_ptr<const OpPolicy> make_sha256_policy(std::size_t max_op_bytes = 64U << 20);
+/// The stock test op of kitsune2_core: bytes = JSON {"created_at":<µs>,"op_data":[<u8>…]}, id = first 32 bytes of
+/// op_data, zero-padded. For talking to nodes that use kitsune2_core's memory op store.
+std::shared_ptr<const OpPolicy> make_memory_op_policy();
+/// id = the first 32 bytes of the op, no check. For tests and benchmarks only.
+std::shared_ptr<const OpPolicy> make_prefix_policy();
+
+/// One incoming op and what became of it.
+struct ProcessedOps {
+  std::vector<StoredOp> stored;    ///< durable now; includes ops that were held already
+  std::vector<OpId> newly_stored;  ///< the part of `stored` that was not held before
+  std::uint64_t bytes_stored = 0;  ///< payload bytes of `newly_stored`
+  std::size_t rejected = 0;        ///< failed the policy (or were not wanted, where the caller asked for that check)
+};
+
+struct OpIdsInSlice {
+  std::vector<OpId> op_ids;
+  std::uint64_t bytes = 0;  ///< payload bytes of these ops
+};
+
+struct OpIdsBounded {
+  std::vector<OpId> op_ids;
+  std::uint64_t bytes = 0;
+  /// Where the next call goes on: ask with this as `start`. If everything fitted: the time of this call.
+  Timestamp next;
+};
+
+struct OpStoreStats {
+  std::uint64_t ops = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// Durable storage of one space's ops, and of the fetch requests that are still open (so that a restart resumes).
+///
+/// *Rules*. S1: a handler that gets success for an op means: it survives a crash of the process and of the machine
+/// (the memory store has no such duty). S2: writes complete in the order they were called. S3: ids that are asked for
+/// and not held are left out, never an error. S4: on failure nothing of that call is stored, and it can be repeated.
+/// Errors: Errc::io, Errc::disk_full, Errc::corrupt. Calls: strand only; handlers on the strand; pending handlers of a
+/// store that is destroyed are dropped. Bounds: at most `max_pending_write_bytes` wait for the writer, further calls
+/// wait in the caller's hands: they get Errc::overloaded. Rust counterpart: `OpStore` of kitsune2_api 0.2.2; same
+/// names.
+class OpStore {
+ public:
+  virtual ~OpStore() = default;
+
+  /// Names, checks and stores ops. Ops that fail the policy are counted in `rejected`; the others are stored all the
+  /// same. Also removes the pending fetch entries of what it stored, in the same transaction.
+  virtual void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) = 0;
+
+  /// The same for bytes that the caller named already with this store's policy (the fetch module hashes once).
+  virtual void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) = 0;
+
+  /// The held ones among `op_ids`, in the order asked; each at most once. Stops before the op that would pass
+  /// `max_bytes` (but gives at least one): the caller asks again for the rest.
+  virtual void retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) = 0;
+
+  /// Those of `op_ids` that are not held, in the order given.
+  virtual void filter_out_existing_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) = 0;
+
+  /// Ids of ops with location in `arc` and created in [start, end), by (created_at, id).
+  virtual void retrieve_op_hashes_in_time_slice(DhtArc arc, Timestamp start, Timestamp end,
+                                                Handler<OpIdsInSlice> done) = 0;
+
+  /// Ids of ops in `arc` stored at or after `start`, by time of storing, up to `limit_bytes` of payload.
+  virtual void retrieve_op_ids_bounded(DhtArc arc, Timestamp start, std::uint32_t limit_bytes,
+                                       Handler<OpIdsBounded> done) = 0;
+
+  /// The smallest created_at in `arc`; nullopt if the arc holds nothing.
+  virtual void earliest_timestamp_in_arc(DhtArc arc, Handler<std::optional<Timestamp>> done) = 0;
+
+  /// Combined hash of a full time slice, kept for the DHT model. Replaces an earlier one. Empty arc:
+  /// Errc::invalid_argument.
+  virtual void store_slice_hash(DhtArc arc, std::uint64_t slice_index, Bytes slice_hash, Handler<> done) = 0;
+  /// Highest stored slice index + 1; 0 if none.
+  virtual void slice_hash_count(DhtArc arc, Handler<std::uint64_t> done) = 0;
+  virtual void retrieve_slice_hash(DhtArc arc, std::uint64_t slice_index, Handler<std::optional<Bytes>> done) = 0;
+  virtual void retrieve_slice_hashes(DhtArc arc, Handler<std::vector<std::pair<std::uint64_t, Bytes>>> done) = 0;
+
+  /// Remembers / forgets that `op_ids` are to be fetched from `source`. No effect for ops that are held.
+  virtual void add_pending(std::vector<OpId> op_ids, Url source, Handler<> done) = 0;
+  virtual void remove_pending_source(Url source, Handler<> done) = 0;
+  virtual void retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) = 0;
+
+  virtual void stats(Handler<OpStoreStats> done) = 0;
+
+  virtual const OpPolicy& policy() const = 0;
+};
+
+/// Keeps everything in memory: for tests, caches and nodes that need no durability.
+std::shared_ptr<OpStore> make_memory_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy);
+
+struct SqliteOpStoreOptions {
+  /// Most payload bytes that may wait for the writer; beyond that calls get Errc::overloaded.
+  std::uint64_t max_pending_write_bytes = 256U << 20;
+  /// A commit takes at most this many ops or bytes (group commit takes all that waits, up to these).
+  std::size_t max_batch_ops = 4096;
+  std::uint64_t max_batch_bytes = 64U << 20;
+  /// Refuse to write; for `kitsune2 status` beside a running node.
+  bool read_only = false;
+};
+
+/// The durable store: one SQLite database file, WAL, synchronous=FULL, a writer thread with group commit and a reader
+/// thread. Creates the file (0600) and its schema. One space a file: opening with another `space` or policy is
+/// Errc::already_exists naming both. A second process on the same file: Errc::already_exists ("in use by …").
+/// Errors: Errc::corrupt (with the advice in docs/operations.md), Errc::io, Errc::unsupported (newer schema).
+/// Destruction waits for what was written to be committed.
+Result<std::shared_ptr<OpStore>> open_sqlite_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
+                                                      const SpaceId& space, const std::string& path,
+                                                      const SqliteOpStoreOptions& options = {});
+
+}  // namespace kitsune2

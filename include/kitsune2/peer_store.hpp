@@ -1,0 +1,83 @@
+// What a node knows of agents and peers: PeerStore, LocalAgentStore, PeerMetaStore, BlockList.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kitsune2/agent.hpp"
+#include "kitsune2/runtime.hpp"
+
+namespace kitsune2 {
+
+/// The agent infos of one space. Synchronous: it is small (bounded) and cached in memory, also by the SQLite one.
+///
+/// *Rules*. P1: the newest created_at of an agent wins, a tombstone included. P2: expired infos and tombstones are
+/// never given out. P3: at most `max_agents` are kept; beyond it the one that expires first goes. Strand only. Rust:
+/// `PeerStore`.
+class PeerStore {
+ public:
+  virtual ~PeerStore() = default;
+  /// Keeps what is new. Infos of another space, expired ones or older ones have no effect.
+  virtual void insert(const std::vector<AgentInfoPtr>& infos) = 0;
+  virtual void remove(const AgentId& agent) = 0;
+  virtual AgentInfoPtr get(const AgentId& agent) = 0;  ///< null: not known
+  virtual std::vector<AgentInfoPtr> get_all() = 0;
+  /// Those whose storage arc overlaps `arc`.
+  virtual std::vector<AgentInfoPtr> get_by_overlapping_storage_arc(const DhtArc& arc) = 0;
+  /// Up to `limit`, nearest storage arc to `loc` first; agents with an empty arc are left out.
+  virtual std::vector<AgentInfoPtr> get_near_location(std::uint32_t loc, std::size_t limit) = 0;
+  /// All agents at `url`.
+  virtual std::vector<AgentInfoPtr> get_by_url(const Url& url) = 0;
+  /// Called after an insert for every info that was new or newer. Returns a subscription; dropping it ends the calls.
+  virtual std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) = 0;
+};
+std::shared_ptr<PeerStore> make_memory_peer_store(Runtime& runtime, const SpaceId& space,
+                                                  std::size_t max_agents = 10'000);
+
+/// This node's agents in one space. Strand only. Rust: `LocalAgentStore`.
+class LocalAgentStore {
+ public:
+  virtual ~LocalAgentStore() = default;
+  virtual void add(std::shared_ptr<LocalAgent> agent) = 0;
+  virtual std::shared_ptr<LocalAgent> remove(const AgentId& agent) = 0;  ///< null: was not there
+  virtual std::vector<std::shared_ptr<LocalAgent>> get_all() = 0;
+};
+std::shared_ptr<LocalAgentStore> make_memory_local_agent_store();
+
+/// Key-value notes about peers, with expiry. Strand only. Rust: `PeerMetaStore`.
+class PeerMetaStore {
+ public:
+  virtual ~PeerMetaStore() = default;
+  virtual Result<void> put(const Url& peer, const std::string& key, Bytes value, std::optional<Timestamp> expiry) = 0;
+  virtual std::optional<Bytes> get(const Url& peer, const std::string& key) = 0;
+  virtual void remove(const Url& peer, const std::string& key) = 0;
+  /// All live (peer, value) of a key.
+  virtual std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key) = 0;
+};
+std::shared_ptr<PeerMetaStore> make_memory_peer_meta_store(Runtime& runtime, std::size_t max_entries = 100'000);
+
+/// The durable variants share one SQLite file (0600) beside the op store; written through, read from memory.
+/// Errors as `open_sqlite_op_store`.
+struct SqlitePeerStores {
+  std::shared_ptr<PeerStore> peers;
+  std::shared_ptr<PeerMetaStore> meta;
+};
+Result<SqlitePeerStores> open_sqlite_peer_stores(Runtime& runtime, const SpaceId& space, const std::string& path);
+
+/// Peers and agents that are neither heard nor answered, until an optional time. Strand only.
+class BlockList {
+ public:
+  virtual ~BlockList() = default;
+  virtual void block_peer(const Url& peer, std::optional<Timestamp> until) = 0;
+  virtual void block_agent(const AgentId& agent, std::optional<Timestamp> until) = 0;
+  virtual void unblock_peer(const Url& peer) = 0;
+  virtual void unblock_agent(const AgentId& agent) = 0;
+  virtual bool is_peer_blocked(const Url& peer) = 0;
+  virtual bool is_agent_blocked(const AgentId& agent) = 0;
+};
+std::shared_ptr<BlockList> make_memory_block_list(Runtime& runtime);
+
+}  // namespace kitsune2

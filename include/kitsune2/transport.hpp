@@ -1,0 +1,169 @@
+// Transports: how bytes reach a peer (backend), and who gets which message (Transport).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/runtime.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2 {
+
+/// Figures of one open connection. Rust: `TransportConnectionStats`.
+struct TransportConnectionStats {
+  Url peer;
+  std::uint64_t send_message_count = 0;
+  std::uint64_t send_bytes = 0;
+  std::uint64_t recv_message_count = 0;
+  std::uint64_t recv_bytes = 0;
+  Timestamp opened_at;
+  bool is_direct = false;  ///< false: through the relay (Rust's is_webrtc)
+};
+
+/// Rust: `TransportStats`, as `dump_network_stats` gives it.
+struct TransportStats {
+  std::string backend;         ///< "memory", "tx5-relay"
+  std::vector<Url> peer_urls;  ///< own urls
+  std::vector<TransportConnectionStats> connections;
+};
+
+/// What a backend tells its owner. All calls on the strand, none from inside a call to the backend.
+class TransportEvents {
+ public:
+  virtual ~TransportEvents() = default;
+  /// The own url is known or has changed (a relay reconnect makes a new one).
+  virtual void new_listening_address(const Url& own_url) = 0;
+  /// The own url is gone (relay lost). A new one follows when the relay is back.
+  virtual void listening_address_lost() = 0;
+  /// A connection is being opened, by either side: the first message to send to this peer (an encoded K2Proto
+  /// PREFLIGHT), or an error to refuse the connection.
+  virtual Result<Bytes> peer_connect(const Url& peer) = 0;
+  /// A whole message. The first of each connection is the peer's preflight. An error closes the connection.
+  virtual Result<void> recv_data(const Url& peer, Bytes message) = 0;
+  /// Bytes of a message that is not whole yet: a sign of life during long transfers.
+  virtual void recv_progress(const Url& peer, std::size_t bytes) = 0;
+  /// An opened connection is gone. Exactly once for every peer_connect that succeeded.
+  virtual void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) = 0;
+};
+
+/// Moves whole messages between peers, in order for each peer. The narrow interface a new transport implements.
+///
+/// *Rules*. B1: `send` opens a connection if there is none. B2: the first message each way is the preflight; nothing
+/// else is sent before the peer's has come in. B3: messages to one peer arrive in order or the connection is closed;
+/// messages to different peers do not wait for each other. B4: per-peer send queues are bounded (`max_queue_bytes`):
+/// beyond it `send` completes with Errc::overloaded. Rust counterpart: `TxImp`. Strand only.
+class TransportBackend {
+ public:
+  virtual ~TransportBackend() = default;
+  /// Called once, before anything else. `events` outlives the backend's last callback.
+  virtual void start(TransportEvents& events) = 0;
+  /// Own url, or nullopt while not reachable.
+  virtual std::optional<Url> url() const = 0;
+  /// `done`: success once the message was handed to the network (not: has arrived). Errc::peer_unresponsive: the peer
+  /// could not be reached or the connection closed before. Errc::too_large, Errc::overloaded, Errc::disconnected
+  /// (no relay).
+  virtual void send(const Url& peer, Bytes message, Handler<> done) = 0;
+  /// Closes. `farewell`: a last message to try to deliver (an encoded DISCONNECT). No-op without a connection.
+  virtual void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) = 0;
+  virtual TransportStats stats() const = 0;
+  /// Closes everything; no callback after `done`.
+  virtual void stop(std::function<void()> done) = 0;
+};
+
+/// Hears about one space. Rust: `TxSpaceHandler`.
+class SpaceMessageHandler {
+ public:
+  virtual ~SpaceMessageHandler() = default;
+  virtual void new_listening_address(const Url& own_url) { static_cast<void>(own_url); }
+  /// An error closes the connection.
+  virtual Result<void> recv_space_notify(const Url& peer, const SpaceId& space, Bytes data) = 0;
+  virtual void peer_connect(const Url& peer) { static_cast<void>(peer); }
+  virtual void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) {
+    static_cast<void>(peer);
+    static_cast<void>(reason);
+  }
+};
+
+/// Hears about one module of one space. Rust: `TxModuleHandler`.
+class ModuleMessageHandler {
+ public:
+  virtual ~ModuleMessageHandler() = default;
+  /// An error closes the connection (a peer that sends nonsense is not worth its slot).
+  virtual Result<void> recv_module_msg(const Url& peer, const SpaceId& space, Bytes data) = 0;
+  virtual void recv_progress(const Url& peer, std::size_t bytes) {
+    static_cast<void>(peer);
+    static_cast<void>(bytes);
+  }
+  virtual void peer_connect(const Url& peer) { static_cast<void>(peer); }
+  virtual void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) {
+    static_cast<void>(peer);
+    static_cast<void>(reason);
+  }
+};
+
+/// Hears about the node as a whole; preflight and access hooks. Rust: `TxHandler`.
+class TransportHandler {
+ public:
+  virtual ~TransportHandler() = default;
+  virtual void new_listening_address(const Url& own_url) { static_cast<void>(own_url); }
+  virtual void peer_connect(const Url& peer) { static_cast<void>(peer); }
+  virtual void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) {
+    static_cast<void>(peer);
+    static_cast<void>(reason);
+  }
+  /// The host's preflight bytes for a peer; an error refuses the connection. Default: empty.
+  virtual Result<Bytes> preflight_gather_outgoing(const Url& peer) {
+    static_cast<void>(peer);
+    return Bytes{};
+  }
+  /// Judges a peer's preflight bytes; an error closes the connection.
+  virtual Result<void> preflight_validate_incoming(const Url& peer, Bytes data) {
+    static_cast<void>(peer);
+    static_cast<void>(data);
+    return {};
+  }
+  /// Whether this peer is heard and answered at all, asked for every message in and out. Default: yes.
+  virtual bool allow(const Url& peer, const SpaceId* space) {
+    static_cast<void>(peer);
+    static_cast<void>(space);
+    return true;
+  }
+};
+
+/// Routes messages between a backend and the handlers of spaces and modules.
+/// Handlers are borrowed: unregister (or stop) before they go. Strand only. Rust: `Transport`/`DefaultTransport`.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  virtual std::optional<Url> url() const = 0;
+  /// Errc::already_exists for a second handler of the same space (or space and module).
+  virtual Result<void> register_space_handler(const SpaceId& space, std::shared_ptr<SpaceMessageHandler> handler) = 0;
+  virtual Result<void> register_module_handler(const SpaceId& space, const std::string& module,
+                                               std::shared_ptr<ModuleMessageHandler> handler) = 0;
+  virtual void unregister_space(const SpaceId& space) = 0;
+  virtual void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) = 0;
+  virtual void send_module(const Url& peer, const SpaceId& space, const std::string& module, Bytes data,
+                           Handler<> done) = 0;
+  /// A whole K2Proto message that the caller encoded in one pass (src/wire): the copy-free lane of the fetch module.
+  virtual void send_encoded(const Url& peer, const SpaceId& space, Bytes k2proto, Handler<> done) = 0;
+  virtual void disconnect(const Url& peer, const std::optional<std::string>& reason) = 0;
+  virtual TransportStats stats() const = 0;
+  virtual void stop(std::function<void()> done) = 0;
+};
+
+/// `handler` may be null. The transport starts its backend at once.
+std::shared_ptr<Transport> make_transport(Runtime& runtime, std::unique_ptr<TransportBackend> backend,
+                                          std::shared_ptr<TransportHandler> handler);
+
+/// Names of the modules on the wire; case matters.
+inline constexpr const char* kFetchModule = "Fetch";
+inline constexpr const char* kPublishModule = "Publish";
+inline constexpr const char* kGossipModule = "k2gossip";
+
+}  // namespace kitsune2
