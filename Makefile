@@ -1,0 +1,91 @@
+# The two commands: `make run` and `make test`. Everything else is below them; `make help` lists it.
+BUILD ?= build/release
+JOBS ?= $(shell nproc)
+SEEDS ?= 2000
+CMAKE_FLAGS ?=
+CTEST = ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+
+.PHONY: help
+help: ## Lists the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+.PHONY: run
+run: build ## Installs what is missing, builds, and shows one node fetching a folder from another
+	@$(BUILD)/apps/kitsune2/kitsune2 demo
+
+.PHONY: build
+build: ## Builds the libraries and the program
+	@scripts/deps.sh build
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DK2_BUILD_TESTS=OFF -DK2_BUILD_EXAMPLES=OFF $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS)
+
+.PHONY: build-tests
+build-tests:
+	@scripts/deps.sh build test
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DK2_BUILD_TESTS=ON -DK2_BUILD_EXAMPLES=ON $(CMAKE_FLAGS) >/dev/null
+	@cmake --build $(BUILD) -j $(JOBS)
+
+.PHONY: test
+test: build-tests ## Installs what is missing, builds, and runs every test but the long ones
+	@$(CTEST) -LE long
+
+.PHONY: test-long
+test-long: build-tests ## The long tests of tests/net: a GiB folder, kills, restarts
+	@$(CTEST) -L long
+
+.PHONY: sim
+sim: build-tests ## Deterministic simulation over SEEDS seeds
+	@K2_SIM_SEEDS=$(SEEDS) $(BUILD)/tests/sim --gtest_filter='*Seeds*'
+
+.PHONY: interop
+interop: build-tests ## Tests against stock Rust kitsune2 0.2.2 nodes (builds them from the registry, about 6 minutes once)
+	@scripts/deps.sh interop
+	@tests/interop/run.sh $(BUILD)
+
+.PHONY: asan
+asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory test BUILD=build/asan CMAKE_FLAGS="-DCMAKE_BUILD_TYPE=Debug -DK2_SANITIZE=address,undefined"
+
+.PHONY: tsan
+tsan: ## Tests with threads under ThreadSanitizer
+	@$(MAKE) --no-print-directory build-tests BUILD=build/tsan CMAKE_FLAGS="-DCMAKE_BUILD_TYPE=Debug -DK2_SANITIZE=thread"
+	@ctest --test-dir build/tsan --output-on-failure -j $(JOBS) -LE 'long|install|fuzz|model' -R 'Store|Net|Node|Runtime|Ws|Http|Relay'
+
+.PHONY: fuzz
+fuzz: ## Builds the libFuzzer targets and runs each for FUZZ_SECONDS (default 20)
+	@scripts/deps.sh build test ci
+	@tests/fuzz/run.sh build/fuzz $${FUZZ_SECONDS:-20}
+
+.PHONY: bench
+bench: ## Benchmarks against the peers of the field (builds them)
+	@scripts/deps.sh build bench interop
+	@bench/run.sh
+
+.PHONY: bench-quick
+bench-quick: ## The benchmark rows that need no foreign peer
+	@scripts/deps.sh build bench
+	@bench/run.sh quick
+
+.PHONY: format
+format: ## Formats the sources
+	@git ls-files '*.cpp' '*.hpp' | xargs clang-format-14 -i
+
+.PHONY: check-format
+check-format:
+	@git ls-files '*.cpp' '*.hpp' | xargs clang-format-14 --dry-run -Werror
+
+.PHONY: check
+check: ## Rules that need no compiler: layers, file sizes, clocks in the core
+	@scripts/check-rules.sh
+
+.PHONY: tidy
+tidy: build-tests ## clang-tidy over the sources
+	@scripts/tidy.sh $(BUILD)
+
+.PHONY: install
+install: build ## Installs to PREFIX (default /usr/local); DESTDIR is honoured
+	@cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))
+
+.PHONY: clean
+clean: ## Removes all build folders
+	@rm -rf build
