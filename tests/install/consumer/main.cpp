@@ -25,7 +25,8 @@ int main() {
   if (!pending) return std::cerr << pending.error().to_string() << '\n', 1;
   std::promise<void> drained;
   (*bob)->run([&] { b->fetch().notify_on_drained([&] { drained.set_value(); }); });
-  if (drained.get_future().wait_for(std::chrono::seconds(30)) != std::future_status::ready) return std::cerr << "not fetched\n", 1;
+  if (drained.get_future().wait_for(std::chrono::seconds(30)) != std::future_status::ready)
+    return std::cerr << "not fetched\n", 1;
   std::cout << "fetched " << stored->stored[0].op_id.to_string() << '\n';
   return 0;
 }

@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+"""C++ nodes and relay against stock Rust kitsune2 0.2.2, both ways round.
+
+usage: interop.py --build BUILD_DIR --rust DIR_OF_RUST_BINARIES [NAME_PART…]
+Each test starts real processes on loopback and asserts on what they hold at the end.
+"""
+
+import argparse
+import hashlib
+import itertools
+import sys
+import time
+
+from harness import check, die_with_parent, digest_of, free_port, run
+
+TESTS = []
+
+
+def test(*params):
+    """Registers a function once for each tuple of parameters, with the parameters in its name."""
+    def register(function):
+        for args in params or [()]:
+            suffix = "".join(f" {a}" for a in args)
+            TESTS.append((function.__name__ + suffix, lambda world, f=function, a=args: f(world, *a)))
+        return function
+    return register
+
+
+KINDS = ("cpp", "rust")
+
+
+def pair(world, relay, a, b, limits=False, **options):
+    """A relay and two nodes that have found each other."""
+    _, addr = world.relay(relay, limits=limits)
+    left = world.peer(a, "a", addr, **options)
+    right = world.peer(b, "b", addr, **options)
+    left.wait(r" PEERS 0 1$", 20)
+    right.wait(r" PEERS 0 1$", 20)
+    return left, right
+
+
+def exchange(left, right, count, smallest, largest, timeout):
+    """Each stores `count` ops and publishes them; both must end with all of them."""
+    for peer in (left, right):
+        peer.send(f"ops {count} {smallest} {largest} x")
+    for peer in (left, right):
+        peer.wait(rf" OK ops {count}", timeout)
+    for peer in (left, right):
+        peer.send("publish")
+    sums = [digest_of(peer, 0, 2 * count, timeout) for peer in (left, right)]
+    check(sums[0] == sums[1], f"the nodes hold different ops: {sums}")
+
+
+@test(*itertools.product(KINDS, KINDS, KINDS))
+def thousand_ops_each_way(world, relay, a, b):
+    """Found by bootstrap, published, fetched both ways: 1,000 ops of 64 B to 40 kB from each side."""
+    left, right = pair(world, relay, a, b, timeout_s=5 if a == b == "rust" else 60)
+    exchange(left, right, 1000, 64, 40_000, 240)
+
+
+@test(*itertools.product(KINDS, [("cpp", "rust"), ("rust", "cpp")]))
+def notify_1_byte_to_1_megabyte(world, relay, nodes):
+    left, right = pair(world, relay, *nodes)
+    for size in (1, 16_000, 16_330, 16_380, 16_400, 65_536, 1_000_000):
+        expected = hashlib.sha256(bytes(k % 251 for k in range(size))).hexdigest()
+        for sender, receiver in ((left, right), (right, left)):
+            since = receiver.mark()
+            sender.send(f"notify {size}")
+            receiver.wait(rf" NOTIFY 0 {size} {expected}$", 60, since)
+
+
+@test((60,), (5,), (2,))
+def rust_timeouts(world, timeout_s):
+    """The Rust side's timeoutS drags nothing down: connected and kept over several of its short idle limits."""
+    _, addr = world.relay("cpp")
+    rust = world.peer("rust", "a", addr, timeout_s=timeout_s)
+    cpp = world.peer("cpp", "b", addr, timeout_s=timeout_s)
+    rust.wait(r" PEERS 0 1$", 20)
+    cpp.wait(r" PEERS 0 1$", 20)
+    exchange(rust, cpp, 20, 64, 2000, 60)
+    if timeout_s < 60:
+        time.sleep(3 * timeout_s)
+        since = cpp.mark()
+        rust.send("notify 100")
+        cpp.wait(r" NOTIFY 0 100 ", 30, since)
+
+
+@test(("rust",), ("cpp",))
+def node_restarts(world, kind):
+    """A node of `kind` is killed in the middle of being asked and comes back: everything arrives."""
+    _, addr = world.relay("cpp")
+    other_kind = "cpp" if kind == "rust" else "rust"
+    stays = world.peer(other_kind, "stays", addr, timeout_s=5)
+    first = world.peer(kind, "goes", addr, timeout_s=5)
+    stays.wait(r" PEERS 0 1$", 20)
+    first.wait(r" PEERS 0 1$", 20)
+    first.send("ops 200 64 20000 x")
+    first.wait(r" OK ops", 30)
+    first.send("publish")
+    stays.wait(r" HAVE 0 \d+ ", 60)
+    first.kill()
+    # The same name makes the same ops again; agent and url are new.
+    second = world.peer(kind, "goes", addr, timeout_s=5)
+    second.send("ops 200 64 20000 x")
+    second.wait(r" OK ops", 30)
+    second.wait(r" PEERS 0 [12]$", 20)
+    stays.wait(r" PEERS 0 2$", 30)
+    stays.send("ops 50 64 2000 y")
+    stays.wait(r" OK ops", 30)
+    for _ in range(2):
+        second.send("publish")
+        stays.send("publish")
+    left = digest_of(stays, 0, 250, 120)
+    right = digest_of(second, 0, 250, 120)
+    check(left == right, "different ops")
+
+
+@test(("cpp", "rust"), ("rust", "cpp"), ("cpp", "cpp"))
+def relay_restarts(world, a, b):
+    """The relay is killed and started again on its port: the nodes come back by themselves, all ops arrive."""
+    port = free_port()
+    relay, addr = world.relay("cpp", port=port)
+    left = world.peer(a, "a", addr, timeout_s=5)
+    right = world.peer(b, "b", addr, timeout_s=5)
+    left.wait(r" PEERS 0 1$", 20)
+    right.wait(r" PEERS 0 1$", 20)
+    exchange(left, right, 50, 64, 2000, 60)
+    marks = left.mark(), right.mark()
+    relay.kill()
+    time.sleep(1)
+    world.relay("cpp", port=port)
+    left.wait(r" ONLINE ", 60, marks[0])
+    right.wait(r" ONLINE ", 60, marks[1])
+    for peer in (left, right):
+        peer.send("ops 100 64 2000 z")
+        peer.wait(r" OK ops 100", 30)
+    # New urls spread by bootstrap and agent publish; publishing again is what an application does.
+    end = time.monotonic() + 120
+    while True:
+        for peer in (left, right):
+            peer.send("publish")
+        try:
+            sums = {digest_of(peer, 0, 300, 5) for peer in (left, right)}
+            break
+        except AssertionError:
+            if time.monotonic() > end:
+                raise
+    check(len(sums) == 1, "different ops")
+
+
+@test(("cpp", "rust", "rust"), ("cpp", "cpp", "rust"))
+def three_nodes_16_spaces(world, *kinds):
+    _, addr = world.relay("cpp")
+    peers = [world.peer(kind, "abc"[i], addr, spaces=16, timeout_s=5) for i, kind in enumerate(kinds)]
+    for peer in peers:
+        for space in range(16):
+            peer.wait(rf" PEERS {space} 2$", 60)
+    for peer in peers:
+        peer.send("ops 10 64 3000 x")
+        peer.wait(r" OK ops", 30)
+    for peer in peers:
+        peer.send("publish")
+    for space in range(16):
+        sums = {digest_of(peer, space, 30, 120) for peer in peers}
+        check(len(sums) == 1, f"different ops in space {space}")
+
+
+@test()
+def rust_asks_cpp_for_100_ids_at_once(world):
+    rust, cpp = pair(world, "cpp", "rust", "cpp")
+    cpp.send("ops 100 64 500 x")
+    cpp.wait(r" OK ops", 20)
+    cpp.send("own")
+    ids = cpp.wait(r" OWN (.*)$", 10).group(1)
+    rust.send(f"rawfetch {cpp.url} {ids}")
+    digest_of(rust, 0, 100, 30)
+
+
+@test()
+def rust_asks_cpp_for_ids_it_lacks(world):
+    """Half of the ids unknown: the held ones come, the connection stays. None held: no answer, the connection stays."""
+    rust, cpp = pair(world, "cpp", "rust", "cpp")
+    cpp.send("ops 10 64 500 x")
+    cpp.wait(r" OK ops", 20)
+    cpp.send("own")
+    ids = cpp.wait(r" OWN (.*)$", 10).group(1).split()
+    unknown = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(10)]
+    mixed = " ".join(x for both in zip(ids, unknown) for x in both)
+    rust.send(f"rawfetch {cpp.url} {mixed}")
+    digest_of(rust, 0, 10, 30)
+    rust.send(f"rawfetch {cpp.url} {' '.join(unknown)}")
+    rust.wait(r" OK rawfetch", 10)
+    since = cpp.mark()
+    rust.send("notify 10")
+    cpp.wait(r" NOTIFY 0 10 ", 20, since)
+    cpp.send("stats")
+    missing = int(cpp.wait(r" FETCH .* missing (\d+)", 10).group(1))
+    check(missing == 20, f"20 ids were not held, counted {missing}")
+    check(rust.count(r" DISCONNECTED ") == 0, "the connection was closed")
+
+
+@test()
+def cpp_asks_rust_for_many_and_for_lacking_ids(world):
+    """One coalesced request is answered by one stock response; ids that Rust lacks stay pending and hurt nobody."""
+    cpp, rust = pair(world, "rust", "cpp", "rust")
+    rust.send("ops 100 64 500 x")
+    rust.wait(r" OK ops", 20)
+    rust.wait(r" HAVE 0 100 ", 10)
+    # The stock ops' ids are the heads of their payloads, which the test can compute.
+    ids = [hashlib.sha256(f"b/x/0/{k}".encode()).hexdigest() for k in range(100)]
+    unknown = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(5)]
+    cpp.send(f"fetch {rust.url} {' '.join(unknown + ids)}")
+    digest_of(cpp, 0, 100, 60)
+    cpp.send("stats")
+    asked = int(cpp.wait(r" FETCH .* asked (\d+)", 10).group(1))
+    check(asked < 20, f"{asked} request messages for 105 ids: not coalesced")
+    check(cpp.count(r" DISCONNECTED ") == 0, "the connection was closed")
+
+
+@test(("cpp", "rust"), ("rust", "cpp"))
+def five_megabytes_within_the_stock_rate_limit(world, sender_kind, receiver_kind):
+    """The stock relay's limit (1 Mbit/s for all of one IP) is kept to: 5 MB pass and nobody is thrown out."""
+    sender, receiver = pair(world, "rust", sender_kind, receiver_kind, limits=True)
+    marks = sender.mark(), receiver.mark()
+    size = 250_000
+    for i in range(20):
+        sender.send(f"notify {size}")
+    end = time.monotonic() + 300
+    while receiver.count(rf" NOTIFY 0 {size} ") < 20:
+        check(time.monotonic() < end, f"only {receiver.count(r' NOTIFY ')} of 20 came")
+        check(receiver.alive() and sender.alive(), "a node ended")
+        time.sleep(0.5)
+    for peer, mark in zip((sender, receiver), marks):
+        check(peer.count(r" DISCONNECTED ", mark) == 0, f"{peer.label} was disconnected")
+        check(peer.count(r" ONLINE ", mark) == 0, f"{peer.label} had to reconnect")
+
+
+@test(("cpp",), ("rust",))
+def gossip_initiate_is_answered(world, relay):
+    """A stock node that gossips every second gets our ops and we get its, without publish, over many rounds."""
+    rust, cpp = pair(world, relay, "rust", "cpp", gossip_ms=1000)
+    for peer in (rust, cpp):
+        peer.send("ops 20 64 1000 x")
+        peer.wait(r" OK ops", 20)
+    sums = {digest_of(peer, 0, 40, 90) for peer in (rust, cpp)}
+    check(len(sums) == 1, "different ops")
+    # Later ops too: the rounds go on.
+    for peer in (rust, cpp):
+        peer.send("ops 5 64 1000 later")
+        peer.wait(r" OK ops 5", 20)
+    sums = {digest_of(peer, 0, 50, 90) for peer in (rust, cpp)}
+    check(len(sums) == 1, "different ops")
+    check(rust.count(r" DISCONNECTED ") == 0 and cpp.count(r" DISCONNECTED ") == 0, "a connection was closed")
+
+
+@test(("cpp", "rust"), ("rust", "cpp"))
+def leaving_spreads_a_tombstone(world, leaver_kind, stayer_kind):
+    leaver, stayer = pair(world, "cpp", leaver_kind, stayer_kind)
+    exchange(leaver, stayer, 5, 64, 500, 60)
+    since = stayer.mark()
+    leaver.send("leave")
+    stayer.wait(r" PEERS 0 0$", 30, since)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--rust", required=True)
+    parser.add_argument("only", nargs="*")
+    args = parser.parse_args()
+    die_with_parent()
+    return run(TESTS, args.build, args.rust, args.only)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
