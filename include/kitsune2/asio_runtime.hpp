@@ -1,0 +1,52 @@
+// The real runtime: one thread, real clocks, real randomness, and the loop that sockets run on.
+#pragma once
+
+#include <memory>
+
+#include "kitsune2/runtime.hpp"
+
+namespace kitsune2 {
+
+/// A Runtime over one io_context thread. The strand is that thread.
+///
+/// *Rules*. R1: tasks run in the order of posting, whoever posted them; timers that are due run in the order of
+/// (time, scheduling). R2: posting is cheap (one uncontended lock; the loop is woken once for a batch, not once a
+/// task). R3: I/O is not starved by posted tasks: a task that posts again runs after the sockets have had a turn.
+/// R4: after `stop()` nothing runs any more; what was posted or scheduled is destroyed by the thread that stops, and
+/// later calls of `post` and `schedule` drop their task. *Lifetime*: it outlives every object that was made with it
+/// (connections, servers, clients). A task that throws ends the program: it is a bug.
+class AsioRuntime final : public Runtime {
+ public:
+  /// Also seeds the process's keyed hash (`kitsune2::keyed_hash`) from the system's randomness.
+  AsioRuntime();
+  /// Stops.
+  ~AsioRuntime() override;
+  AsioRuntime(const AsioRuntime&) = delete;
+  AsioRuntime& operator=(const AsioRuntime&) = delete;
+
+  /// Starts the thread. No effect when it runs or has been stopped.
+  void start();
+  /// Ends the thread and joins it. Not from the strand. Any other thread; no effect the second time.
+  void stop();
+  /// Whether the caller is on the strand.
+  bool on_strand() const;
+  /// Runs `task` on the strand and waits for it; on the strand it simply runs. False: the runtime is not running, or
+  /// was stopped before the task had its turn; the task did not run.
+  bool call(const Task& task);
+
+  Time now() const override;
+  Timestamp wall_now() const override;
+  void post(Task task) override;
+  TimerId schedule(Time at, Task task) override;
+  void cancel(TimerId timer) override;
+  void random_bytes(std::span<std::uint8_t> out) override;
+
+  struct Impl;
+  /// For src/net only: the loop itself.
+  Impl& impl() { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kitsune2

@@ -1,0 +1,56 @@
+// A one-shot HTTP client, behind an interface so that its users can be tested without sockets.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/runtime.hpp"
+
+namespace kitsune2 {
+
+class AsioRuntime;
+
+enum class HttpMethod { kGet, kPut };
+
+struct HttpRequest {
+  HttpMethod method = HttpMethod::kGet;
+  /// "http://host[:port]/path" or "https://…"; an IPv6 host in brackets.
+  std::string url;
+  /// Sent with PUT only.
+  std::string body;
+  /// Added to Host, User-Agent, Connection and Content-Length, which the client sets itself.
+  std::vector<std::pair<std::string, std::string>> headers;
+  /// From the call to the last byte of the answer.
+  Duration timeout = std::chrono::seconds(30);
+  /// A longer answer is Errc::too_large.
+  std::size_t max_response_bytes = 1U << 20;
+};
+
+struct HttpResponse {
+  int status = 0;  ///< any status; only transport failures are errors
+  std::string body;
+};
+
+/// Sends single requests. Strand only.
+class HttpClient {
+ public:
+  virtual ~HttpClient() = default;
+  /// Errors: Errc::invalid_argument (the url, a header with a line break), Errc::peer_unresponsive (no connection, with
+  /// the reason), Errc::timed_out, Errc::too_large, Errc::malformed (no HTTP answer), Errc::cancelled (the client was
+  /// destroyed first). Redirects are not followed: they come back as their status.
+  virtual void request(HttpRequest request, Handler<HttpResponse> done) = 0;
+};
+
+/// Who is trusted on TLS connections. TLS 1.2 or later; the host's name is always checked with `verify`.
+struct TlsOptions {
+  std::string ca_file;  ///< PEM, trusted besides the system's roots; empty: only those
+  bool verify = true;   ///< only ever turned off by an explicit user option
+};
+
+/// The real client: one connection for each request. `runtime` outlives it.
+std::unique_ptr<HttpClient> make_http_client(AsioRuntime& runtime, TlsOptions tls = {});
+
+}  // namespace kitsune2

@@ -1,0 +1,138 @@
+// The relay and bootstrap server, to run alone (`kitsune2 relay`) or inside a node; and the admin endpoint.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kitsune2/error.hpp"
+
+namespace kitsune2 {
+
+class AsioRuntime;
+
+/// Options of the relay server. Names, units and meanings are those of the reference's command-line flags where there
+/// is one (kitsune2-bootstrap-srv 0.2.2 and sbd-server 0.1.0). Zero in a limit of "ours" means "no limit".
+struct RelayServerOptions {
+  /// "host:port" each, "[::1]:443" for IPv6; port 0 takes a free one. `--listen`
+  std::vector<std::string> listen = {"127.0.0.1:0"};
+  /// PEM files; both or none. Read again every hour, so that a renewed certificate is taken up. `--tls-cert`,
+  /// `--tls-key`
+  std::string tls_cert;
+  std::string tls_key;
+
+  // --- bootstrap
+  std::uint32_t max_entries_per_space = 32;  ///< when full, the one in the middle goes
+  std::uint32_t prune_interval_ms = 10'000;
+  std::uint32_t max_spaces = 10'000;                ///< ours: more are refused with 503
+  std::uint64_t max_bootstrap_bytes = 64ULL << 20;  ///< ours: of all infos held; more are refused with 503
+
+  // --- sbd
+  bool no_sbd = false;            ///< bootstrap only
+  std::string trusted_ip_header;  ///< behind a proxy: the header that holds the client's address
+  std::uint32_t limit_clients = 32'768;
+  bool disable_rate_limiting = false;  ///< clients are told 1 ns/byte
+  /// Kilobits a second for each client address. The reference's default is 1000; ours is a thousand times that.
+  std::uint32_t limit_ip_kbps = 1'000'000;
+  /// The reference's default is 262144. At our rate that would be 2 ms, less than a machine under load may sleep.
+  std::uint32_t limit_ip_byte_burst = 16U << 20;
+  std::uint32_t limit_idle_millis = 10'000;  ///< also the limit of the sbd handshake
+
+  // --- ours
+  std::uint32_t limit_ip_connections = 4096;  ///< TCP connections of one address (IPv6: of one /64)
+  std::uint32_t limit_connections = 34'000;   ///< TCP connections in all
+  /// Bytes that wait for one receiver. Over it, whoever sends to that receiver is not read from.
+  std::uint32_t limit_send_queue_bytes = 1U << 20;
+  /// A receiver that keeps senders waiting and takes less than `slow_receiver_bytes` in this time is closed. So this is
+  /// also the longest time that one slow receiver can hold up a sender's traffic to others.
+  std::uint32_t slow_receiver_millis = 2'000;
+  std::uint32_t slow_receiver_bytes = 64U << 10;
+  std::uint32_t http_header_millis = 10'000;  ///< TLS handshake and request head
+  std::uint32_t http_body_millis = 10'000;
+  std::uint32_t http_idle_millis = 30'000;    ///< between requests on a kept connection
+  std::uint32_t write_stall_millis = 30'000;  ///< a client that takes nothing for so long is closed
+};
+
+/// Figures since the start. All but the gauges only grow.
+struct RelayServerStats {
+  std::uint64_t connections = 0;      ///< gauge: TCP connections open
+  std::uint64_t relay_clients = 0;    ///< gauge: sbd connections open, handshake finished or not
+  std::uint64_t accepted = 0;         ///< TCP connections accepted
+  std::uint64_t handshakes = 0;       ///< sbd handshakes finished
+  std::uint64_t forwards = 0;         ///< messages forwarded
+  std::uint64_t forward_bytes = 0;    ///< their bytes, header included
+  std::uint64_t dropped_unknown = 0;  ///< messages to a key that is not here
+  std::uint64_t sender_waits = 0;     ///< times a sender was not read from because its receiver's queue was full
+  std::uint64_t http_requests = 0;
+  std::uint64_t bootstrap_puts = 0;  ///< accepted
+  std::uint64_t bootstrap_gets = 0;
+  std::uint64_t bootstrap_spaces = 0;   ///< gauge
+  std::uint64_t bootstrap_entries = 0;  ///< gauge
+  /// (reason, count), every reason present: "bad_signature", "rate_limited", "slow_receiver", "limit_ip", …
+  std::vector<std::pair<std::string, std::uint64_t>> rejects;
+};
+
+/// A running relay and bootstrap server: `GET /health`, `GET /bootstrap/<space>`, `PUT /bootstrap/<space>/<agent>`,
+/// `GET /<node key>` (WebSocket). Protocol: docs/protocol-relay.md.
+/// Thread rule: any thread, but not two at once; not from inside a callback of its runtime's other objects'
+/// destructors.
+class RelayServer {
+ public:
+  /// Listens on `runtime`'s loop; the runtime is started and outlives the server.
+  /// Errors: Errc::invalid_argument (an option; the message names it), Errc::already_exists (the port is taken; the
+  /// message names host:port), Errc::io (an address that is not ours; a TLS file, by name).
+  static Result<std::unique_ptr<RelayServer>> start(AsioRuntime& runtime, const RelayServerOptions& options);
+  /// The same on a thread of its own.
+  static Result<std::unique_ptr<RelayServer>> start(const RelayServerOptions& options);
+  ~RelayServer();
+
+  /// The first bound address, "host:port" with the real port.
+  const std::string& address() const;
+  const std::vector<std::string>& addresses() const;
+  bool uses_tls() const;
+  /// "ws://host:port" or "wss://…": what nodes are configured with. A wildcard address gives the loopback one.
+  std::string relay_url() const;
+  /// "http://host:port" or "https://…".
+  std::string bootstrap_url() const;
+  /// A snapshot.
+  RelayServerStats stats() const;
+  /// The figures as Prometheus text, metric names "kitsune2_relay_…".
+  std::string metrics() const;
+  /// Closes every connection and stops listening. No effect the second time.
+  void stop();
+
+ private:
+  struct Impl;
+  explicit RelayServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// `GET /metrics` and `GET /healthz` for operators. No TLS, no authentication: keep it on loopback or behind a proxy.
+class AdminServer {
+ public:
+  /// Prometheus text for /metrics. Called on the runtime's strand.
+  using Metrics = std::function<std::string()>;
+  /// Whether the node is healthy (200) or not (503), and a line of text for /healthz. Called on the runtime's strand.
+  struct Health {
+    bool ok = true;
+    std::string text = "ok\n";
+  };
+
+  /// `listen` without a host (":9100" or "9100") means loopback. Errors as `RelayServer::start`.
+  static Result<std::unique_ptr<AdminServer>> start(AsioRuntime& runtime, const std::string& listen, Metrics metrics,
+                                                    std::function<Health()> health = {});
+  ~AdminServer();
+  const std::string& address() const;
+  /// No effect the second time.
+  void stop();
+
+ private:
+  struct Impl;
+  explicit AdminServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kitsune2

@@ -1,0 +1,19 @@
+// The real WsConnector: WebSocket over TCP or TLS.
+#pragma once
+
+#include <memory>
+
+#include "transport/ws.hpp"
+
+namespace kitsune2 {
+
+class AsioRuntime;
+
+/// `runtime` outlives the connector and its connections. Sent bytes are copied once (into the masked frame); received
+/// messages of 4 KiB and more are slices of the read buffer, so keep a compact copy of what is kept for long.
+/// Errors in on_close: Errc::invalid_argument (the url), Errc::peer_unresponsive (resolve, connect, TLS, upgrade; the
+/// message says which and why), Errc::timed_out (handshake), Errc::too_large, Errc::peer_fault (broken frames),
+/// Errc::disconnected (closed by the peer, with its reason), Errc::cancelled.
+std::unique_ptr<WsConnector> make_ws_connector(AsioRuntime& runtime);
+
+}  // namespace kitsune2
