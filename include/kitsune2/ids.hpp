@@ -84,8 +84,14 @@ using SpaceId = Id<struct SpaceIdTag>;
 /// Names one agent: its ed25519 public key, 32 bytes.
 using AgentId = Id<struct AgentIdTag>;
 
-/// A 64-bit hash of bytes that an attacker cannot steer without the process's random key (hash-flooding).
+/// A 64-bit hash of bytes that an attacker cannot steer without the process's key (hash-flooding).
 std::uint64_t keyed_hash(ByteView bytes) noexcept;
+
+/// Sets the key of `keyed_hash` for the whole process. A program calls it once with a random number at its start,
+/// before it has a hashed container and before it has a second thread: a later call would make ids in such containers
+/// unfindable. Without it the key comes from the (randomised) address space: good against accidents, weak against an
+/// attacker. *Rationale*: the core takes no entropy itself; a simulation sets a fixed seed to repeat a run exactly.
+void set_hash_seed(std::uint64_t seed) noexcept;
 
 }  // namespace kitsune2
 
