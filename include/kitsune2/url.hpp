@@ -18,7 +18,8 @@ namespace kitsune2 {
 /// Only the canonical spelling is accepted, the same table as the reference: scheme ws or wss in lower case, a host, an
 /// explicit port even for 80 and 443, at most one path segment, no trailing slash, no query, fragment or user. Without
 /// the path it addresses a relay, with it a peer there. *Rationale*: urls are compared as strings all over the
-/// protocol. Immutable; copies are cheap (shared). Source: wire 0.2.2 (f).
+/// protocol. The one known difference: an "xn--" label is accepted if it decodes, without IDNA's tables of permitted
+/// characters. Immutable; copies are cheap (shared). Source: wire 0.2.2 (f).
 class Url {
  public:
   Url() = default;  ///< the empty url: addresses nothing

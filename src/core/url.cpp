@@ -103,7 +103,8 @@ bool is_canonical_ipv6(std::string_view text) {
   return write_ipv6(groups) == text;
 }
 
-/// An "xn--" label must decode (RFC 3492) to something that is not plain ASCII.
+/// An "xn--" label must decode (RFC 3492) to characters beyond ASCII and its controls. Whether IDNA permits these
+/// characters is not checked: that takes Unicode's tables, and such a host only fails to resolve.
 bool is_punycode(std::string_view label) {
   constexpr std::uint32_t kBase = 36;
   const std::size_t dash = label.rfind('-');
@@ -144,7 +145,7 @@ bool is_punycode(std::string_view label) {
     first = false;
     code += position / points;
     position = position % points + 1;
-    if (code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) return false;
+    if (code < 0xa0 || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) return false;
   }
   return true;
 }
