@@ -7,7 +7,8 @@
 
 namespace kitsune2 {
 
-/// A Runtime over one io_context thread. The strand is that thread.
+/// A Runtime over one io_context thread. The strand is that thread. A program that links it has its keyed hash
+/// (`set_hash_seed`) seeded from the system's randomness before main.
 ///
 /// *Rules*. R1: tasks run in the order of posting, whoever posted them; timers that are due run in the order of
 /// (time, scheduling). R2: posting is cheap (one uncontended lock; the loop is woken once for a batch, not once a
@@ -17,7 +18,6 @@ namespace kitsune2 {
 /// (connections, servers, clients). A task that throws ends the program: it is a bug.
 class AsioRuntime final : public Runtime {
  public:
-  /// Also seeds the process's keyed hash (`kitsune2::keyed_hash`) from the system's randomness.
   AsioRuntime();
   /// Stops.
   ~AsioRuntime() override;

@@ -1,0 +1,78 @@
+// What src/net knows of the runtime: the loop, the read buffers that all connections share, the batched flush.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <queue>
+#include <thread>
+#include <vector>
+
+#include "kitsune2/asio_runtime.hpp"
+
+namespace kitsune2 {
+
+namespace net {
+/// Something with output to hand to the operating system at the end of the turn.
+class Flushable {
+ public:
+  virtual ~Flushable() = default;
+  virtual void flush_now() = 0;
+};
+}  // namespace net
+
+struct AsioRuntime::Impl {
+  /// One read takes up to this much: many small messages, or a dozen large ones, for one system call.
+  static constexpr std::size_t kScratchBytes = 256U << 10;
+  using Scratch = std::shared_ptr<std::uint8_t[]>;
+
+  /// A read buffer that nobody holds a slice of. All connections of the loop share it, so an idle connection has none.
+  Scratch& plain_scratch() { return fresh(plain); }
+  Scratch& cipher_scratch() { return fresh(cipher); }
+
+  /// Calls `flush_now` once the current turn's handlers have run: what they sent goes out together. Strand only.
+  void flush_later(std::shared_ptr<net::Flushable> what);
+
+  // --- posted tasks
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<Task> posted;   // guarded
+  bool wake_pending = false;  // guarded: a drain is on its way
+  bool running = false;       // guarded
+  bool stopped = false;       // guarded
+  std::atomic<std::thread::id> strand{};
+  std::thread thread;
+
+  void drain();
+  void run_posted();
+
+  // --- timers, strand only
+  struct Due {
+    Time at;
+    TimerId id;
+    bool operator>(const Due& other) const { return at != other.at ? at > other.at : id > other.id; }
+  };
+  std::vector<Due> heap;  // a min-heap; holds ids that were cancelled, too
+  boost::unordered_flat_map<TimerId, Task> timers;
+  TimerId next_timer = 1;
+  Time armed_for = Time::max();
+
+  void arm();
+  void run_timers();
+  Time now() const;
+
+  static Scratch& fresh(Scratch& scratch);
+  Scratch plain;
+  Scratch cipher;
+  std::vector<std::shared_ptr<net::Flushable>> dirty;
+
+  // Last, so that it goes first: its handlers own connections, which look at the members above.
+  boost::asio::io_context io{1};
+  boost::asio::steady_timer alarm{io};
+};
+
+}  // namespace kitsune2

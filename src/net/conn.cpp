@@ -1,0 +1,576 @@
+#include "net/conn.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <charconv>
+#include <utility>
+#include <vector>
+
+#include "net/asio_runtime_impl.hpp"
+
+namespace kitsune2::net {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+using tcp = asio::ip::tcp;
+
+namespace {
+
+constexpr std::size_t kCipherTarget = 256U << 10;  // encrypt this much ahead of the socket
+constexpr std::size_t kLeftoverKeep = 64U << 10;
+
+IpAddress from_asio(const asio::ip::address& address) {
+  IpAddress out;
+  out.bytes = address.is_v4() ? asio::ip::make_address_v6(asio::ip::v4_mapped, address.to_v4()).to_bytes()
+                              : address.to_v6().to_bytes();
+  return out;
+}
+
+std::string endpoint_text(const tcp::endpoint& endpoint) {
+  const std::string port = std::to_string(endpoint.port());
+  const auto& address = endpoint.address();
+  return address.is_v6() ? "[" + address.to_string() + "]:" + port : address.to_string() + ":" + port;
+}
+
+std::string join_host_port(const std::string& host, std::uint16_t port) {
+  const bool v6 = host.find(':') != std::string::npos;
+  return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+
+/// Asio's texts are fine except for the end of a stream.
+std::string reason(const error_code& ec) {
+  if (ec == asio::error::eof) return "closed by the other side";
+  return ec.message();
+}
+
+class ConnImpl final : public Conn, public Flushable, public std::enable_shared_from_this<ConnImpl> {
+ public:
+  ConnImpl(AsioRuntime& runtime, std::shared_ptr<ConnEvents> events)
+      : runtime_(runtime), im_(runtime.impl()), socket_(im_.io), resolver_(im_.io), events_(std::move(events)) {}
+
+  ConnImpl(AsioRuntime& runtime, tcp::socket socket, const tcp::endpoint& from)
+      : runtime_(runtime), im_(runtime.impl()), socket_(std::move(socket)), resolver_(im_.io) {
+    ip_ = from_asio(from.address());
+    remote_ = endpoint_text(from);
+  }
+
+  // --- Conn
+  ByteBuffer& out() override { return out_; }
+
+  void flush() override {
+    if (flush_queued_ || state_ == State::kClosed || state_ == State::kConnecting) return;
+    flush_queued_ = true;
+    im_.flush_later(shared_from_this());
+  }
+
+  std::size_t queued() const override { return out_.size() + (tls_ ? tls_->output().size() : 0); }
+
+  void pause() override { paused_ = true; }
+
+  void resume() override {
+    if (!paused_) return;
+    paused_ = false;
+    if (resume_queued_ || state_ != State::kOpen) return;
+    resume_queued_ = true;
+    asio::post(im_.io, [self = shared_from_this()] {
+      self->resume_queued_ = false;
+      if (self->state_ == State::kOpen && !self->paused_) self->work_off_input();
+    });
+  }
+
+  void close(Error why, Duration linger) override {
+    if (state_ == State::kClosed || state_ == State::kClosing) return;
+    if (state_ != State::kOpen) return abort(std::move(why));
+    state_ = State::kClosing;
+    why_ = std::move(why);
+    leftover_.clear();
+    linger_timer_ = runtime_.schedule_after(linger, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->finish(self->why_);
+    });
+    flush();
+    wait_readable();  // so that the other side's end is seen
+  }
+
+  void abort(Error why) override {
+    if (state_ == State::kClosed) return;
+    shut();
+    asio::post(im_.io, [self = shared_from_this(), why = std::move(why)] { self->report_closed(why); });
+  }
+
+  const IpAddress& remote_ip() const override { return ip_; }
+  const std::string& remote() const override { return remote_; }
+  std::optional<Time> stalled_since() const override { return stalled_since_; }
+
+  // --- Flushable
+  void flush_now() override {
+    flush_queued_ = false;
+    if (state_ != State::kClosed && !write_waiting_) do_write();
+  }
+
+  // --- for connect() and the listener
+  void start_connect(ConnectTarget target, Duration timeout) {
+    remote_ = join_host_port(target.host, target.port);
+    target_ = std::move(target);
+    linger_timer_ = runtime_.schedule_after(timeout, [weak = weak_from_this(), timeout] {
+      auto self = weak.lock();
+      if (!self || self->state_ == State::kClosed) return;
+      const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count();
+      self->finish(make_error(Errc::timed_out, (self->state_ == State::kConnecting ? "connect " : "TLS with ") +
+                                                   self->remote_ + ": no answer in " + std::to_string(ms) + " ms"));
+    });
+    error_code not_ip;
+    const auto address = asio::ip::make_address(target_.host, not_ip);
+    if (!not_ip) {
+      endpoints_ = {tcp::endpoint(address, target_.port)};
+      asio::post(im_.io, [self = shared_from_this()] { self->try_next({}); });
+      return;
+    }
+    resolver_.async_resolve(
+        target_.host, std::to_string(target_.port),
+        [self = shared_from_this()](const error_code& ec, const tcp::resolver::results_type& found) {
+          if (self->state_ == State::kClosed) return;
+          if (ec) {
+            return self->finish(
+                make_error(Errc::peer_unresponsive, "resolve " + self->target_.host + ": " + ec.message()));
+          }
+          for (const auto& entry : found) self->endpoints_.push_back(entry.endpoint());
+          self->try_next({});
+        });
+  }
+
+  void start_accepted(std::shared_ptr<ConnEvents> events, std::shared_ptr<TlsContext> tls) {
+    events_ = std::move(events);
+    if (tls) tls_ = std::make_unique<TlsEngine>(std::move(tls));
+    asio::post(im_.io, [self = shared_from_this()] {
+      if (self->state_ == State::kConnecting) self->established_tcp();
+    });
+  }
+
+ private:
+  enum class State { kConnecting, kHandshake, kOpen, kClosing, kClosed };
+
+  void try_next(const error_code& last) {
+    if (state_ == State::kClosed) return;
+    if (next_endpoint_ == endpoints_.size()) {
+      return finish(make_error(Errc::peer_unresponsive,
+                               "connect " + remote_ + ": " + (last ? last.message() : std::string("no address"))));
+    }
+    const tcp::endpoint to = endpoints_[next_endpoint_++];
+    error_code ignored;
+    socket_.close(ignored);
+    socket_.async_connect(to, [self = shared_from_this(), to](const error_code& ec) {
+      if (self->state_ == State::kClosed) return;
+      if (ec) return self->try_next(ec);
+      self->ip_ = from_asio(to.address());
+      if (self->target_.tls) {
+        self->tls_ = std::make_unique<TlsEngine>(self->target_.tls, self->target_.host, self->remote_);
+      }
+      self->established_tcp();
+    });
+  }
+
+  void established_tcp() {
+    error_code ec;
+    socket_.set_option(tcp::no_delay(true), ec);
+    socket_.non_blocking(true, ec);
+    if (ec) return finish(make_error(Errc::io, remote_ + ": " + ec.message()));
+    if (!tls_) return opened();
+    state_ = State::kHandshake;
+    go_on_with_handshake();
+    wait_readable();
+  }
+
+  void opened() {
+    state_ = State::kOpen;
+    runtime_.cancel(std::exchange(linger_timer_, 0));
+    endpoints_.clear();
+    const auto keep = events_;
+    keep->on_connected();
+    if (state_ == State::kOpen && !paused_) work_off_input();
+  }
+
+  void go_on_with_handshake() {
+    const auto result = tls_->handshake();
+    do_write();  // also the alert of a failure
+    if (state_ != State::kHandshake) return;
+    if (result.has_error()) return finish(result.error());
+    if (tls_->established()) opened();
+  }
+
+  // --- input
+  void wait_readable() {
+    if (reading_ || eof_ || state_ == State::kClosed || (paused_ && state_ == State::kOpen)) return;
+    reading_ = true;
+    socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](const error_code& ec) {
+      self->reading_ = false;
+      if (self->state_ == State::kClosed) return;
+      if (ec) return self->finish(make_error(Errc::io, ec.message()));
+      self->on_readable();
+      self->wait_readable();
+    });
+  }
+
+  void on_readable() {
+    if (state_ == State::kClosing) return discard_input();
+    if (state_ == State::kOpen && paused_) return;
+    if (tls_) {
+      const auto scratch = im_.cipher_scratch();
+      const std::size_t n = receive(scratch.get(), AsioRuntime::Impl::kScratchBytes);
+      if (n == 0) return;
+      tls_->feed({scratch.get(), n});
+      if (state_ == State::kHandshake) return go_on_with_handshake();
+      return decrypt_and_deliver();
+    }
+    const auto scratch = im_.plain_scratch();
+    const std::size_t kept = leftover_.size();
+    const std::size_t n = receive(scratch.get() + kept, AsioRuntime::Impl::kScratchBytes - kept);
+    if (n == 0) return;
+    if (kept > 0) std::memcpy(scratch.get(), leftover_.data(), kept);
+    deliver(scratch, kept + n);
+  }
+
+  /// 0: nothing now, or the connection has ended.
+  std::size_t receive(std::uint8_t* into, std::size_t size) {
+    error_code ec;
+    const std::size_t n = socket_.read_some(asio::buffer(into, size), ec);
+    if (!ec) return n;
+    if (ec == asio::error::would_block || ec == asio::error::try_again || ec == asio::error::interrupted) return 0;
+    input_ended(make_error(Errc::disconnected, reason(ec)), ec == asio::error::eof);
+    return 0;
+  }
+
+  void input_ended(Error why, bool orderly) {
+    eof_ = true;
+    if (orderly && state_ == State::kOpen && queued() > 0) return close(std::move(why), std::chrono::seconds(2));
+    finish(why);
+  }
+
+  /// What lies here already, then what comes.
+  void work_off_input() {
+    if (!leftover_.empty()) {
+      const auto scratch = im_.plain_scratch();
+      const std::size_t kept = leftover_.size();
+      std::memcpy(scratch.get(), leftover_.data(), kept);
+      deliver(scratch, kept);
+    }
+    if (tls_ && state_ == State::kOpen && !paused_) decrypt_and_deliver();
+    wait_readable();
+  }
+
+  void decrypt_and_deliver() {
+    while (state_ == State::kOpen && !paused_) {
+      const auto scratch = im_.plain_scratch();
+      const std::size_t kept = leftover_.size();
+      std::size_t have = kept;
+      std::optional<Error> ended;
+      while (have < AsioRuntime::Impl::kScratchBytes) {
+        const auto n = tls_->read(scratch.get() + have, AsioRuntime::Impl::kScratchBytes - have);
+        if (n.has_error()) {
+          ended = n.error();
+          break;
+        }
+        if (*n == 0) break;
+        have += *n;
+      }
+      if (have > kept) {
+        if (kept > 0) std::memcpy(scratch.get(), leftover_.data(), kept);
+        deliver(scratch, have);
+      }
+      if (ended && state_ == State::kOpen) return input_ended(*ended, ended->message == "closed by the other side");
+      if (have < AsioRuntime::Impl::kScratchBytes) return;
+    }
+  }
+
+  void deliver(const AsioRuntime::Impl::Scratch& scratch, std::size_t size) {
+    leftover_.clear();
+    const auto keep = events_;
+    const std::size_t used = keep->on_data({scratch.get(), size, scratch});
+    if (state_ != State::kOpen) return;
+    if (used < size) {
+      if (size - used >= AsioRuntime::Impl::kScratchBytes && !paused_) {
+        return finish(make_error(Errc::too_large, "more input than fits the read buffer"));
+      }
+      leftover_.assign(scratch.get() + used, scratch.get() + size);
+    } else if (leftover_.capacity() > kLeftoverKeep) {
+      std::vector<std::uint8_t>().swap(leftover_);
+    }
+  }
+
+  void discard_input() {
+    const auto scratch = im_.cipher_scratch();
+    error_code ec;
+    socket_.read_some(asio::buffer(scratch.get(), AsioRuntime::Impl::kScratchBytes), ec);
+    if (!ec || ec == asio::error::would_block || ec == asio::error::try_again) return;
+    eof_ = true;
+    if (ec != asio::error::eof || queued() == 0) finish(why_);
+  }
+
+  // --- output
+  void do_write() {
+    bool progress = false;
+    while (true) {
+      if (tls_ && tls_->established()) {
+        while (!out_.empty() && tls_->output().size() < kCipherTarget) {
+          const std::size_t n = std::min<std::size_t>(out_.size(), 64U << 10);
+          const auto result = tls_->write({out_.data(), n});
+          if (result.has_error()) return finish(result.error());
+          out_.consume(n);
+        }
+      }
+      ByteBuffer& source = tls_ ? tls_->output() : out_;
+      if (source.empty()) break;
+      error_code ec;
+      const std::size_t n = socket_.write_some(asio::buffer(source.data(), source.size()), ec);
+      if (ec == asio::error::would_block || ec == asio::error::try_again) {
+        if (!stalled_since_ || progress) stalled_since_ = im_.now();
+        wait_writable();
+        break;
+      }
+      if (ec == asio::error::interrupted) continue;
+      if (ec) return finish(state_ == State::kClosing ? why_ : make_error(Errc::disconnected, reason(ec)));
+      source.consume(n);
+      progress = true;
+    }
+    if (queued() == 0) stalled_since_.reset();
+    if (state_ == State::kClosing && queued() == 0) return shutdown_send();
+    if (progress && state_ == State::kOpen) {
+      const auto keep = events_;
+      keep->on_sent(queued());
+    }
+  }
+
+  void wait_writable() {
+    write_waiting_ = true;
+    socket_.async_wait(tcp::socket::wait_write, [self = shared_from_this()](const error_code& ec) {
+      self->write_waiting_ = false;
+      if (self->state_ == State::kClosed) return;
+      if (ec) return self->finish(make_error(Errc::io, ec.message()));
+      self->do_write();
+    });
+  }
+
+  void shutdown_send() {
+    if (std::exchange(send_shut_, true)) return;
+    if (tls_) {
+      tls_->close();
+      do_write();  // a few bytes; if the socket is full now, its closing says the same
+      if (state_ != State::kClosing) return;
+    }
+    error_code ec;
+    socket_.shutdown(tcp::socket::shutdown_send, ec);
+    if (eof_ || ec) return finish(why_);
+  }
+
+  // --- the end
+  void shut() {
+    state_ = State::kClosed;
+    runtime_.cancel(std::exchange(linger_timer_, 0));
+    resolver_.cancel();
+    error_code ignored;
+    socket_.close(ignored);
+    out_.release();
+    std::vector<std::uint8_t>().swap(leftover_);
+    stalled_since_.reset();
+  }
+
+  void finish(const Error& why) {
+    if (state_ == State::kClosed) return;
+    const Error copy = why;  // it may be why_ or live in what goes now
+    const auto self = shared_from_this();
+    shut();
+    report_closed(copy);
+  }
+
+  void report_closed(const Error& why) {
+    if (const auto events = std::exchange(events_, nullptr)) events->on_closed(why);
+  }
+
+  AsioRuntime& runtime_;
+  AsioRuntime::Impl& im_;
+  tcp::socket socket_;
+  tcp::resolver resolver_;
+  std::shared_ptr<ConnEvents> events_;
+  std::unique_ptr<TlsEngine> tls_;
+  ConnectTarget target_;
+  std::vector<tcp::endpoint> endpoints_;
+  std::size_t next_endpoint_ = 0;
+  IpAddress ip_;
+  std::string remote_;
+  Error why_;
+  State state_ = State::kConnecting;
+  bool paused_ = false;
+  bool reading_ = false;
+  bool resume_queued_ = false;
+  bool flush_queued_ = false;
+  bool write_waiting_ = false;
+  bool eof_ = false;
+  bool send_shut_ = false;
+  ByteBuffer out_;
+  std::vector<std::uint8_t> leftover_;
+  std::optional<Time> stalled_since_;
+  Runtime::TimerId linger_timer_ = 0;  // connecting: the time limit; closing: the linger
+};
+
+class ListenerImpl final : public Listener, public std::enable_shared_from_this<ListenerImpl> {
+ public:
+  ListenerImpl(AsioRuntime& runtime, tcp::acceptor acceptor, std::shared_ptr<TlsContext> tls, Accept accept,
+               std::string address)
+      : runtime_(runtime),
+        acceptor_(std::move(acceptor)),
+        tls_(std::move(tls)),
+        accept_(std::move(accept)),
+        address_(std::move(address)) {}
+
+  const std::string& address() const override { return address_; }
+  void set_tls(std::shared_ptr<TlsContext> tls) override { tls_ = std::move(tls); }
+
+  void start() override {
+    acceptor_.async_accept([self = shared_from_this()](const error_code& ec, tcp::socket socket) {
+      if (self->stopped_) return;
+      if (ec) {
+        self->refused(ec);
+      } else {
+        self->accepted(std::move(socket));
+        if (!self->stopped_) self->start();
+      }
+    });
+  }
+
+  void stop() override {
+    if (std::exchange(stopped_, true)) return;
+    error_code ignored;
+    acceptor_.close(ignored);
+    runtime_.cancel(std::exchange(retry_, 0));
+    accept_ = nullptr;
+  }
+
+  std::uint64_t accept_errors() const override { return errors_; }
+
+ private:
+  void accepted(tcp::socket socket) {
+    error_code ec;
+    const auto from = socket.remote_endpoint(ec);
+    if (ec) return;  // it has gone already
+    auto conn = std::make_shared<ConnImpl>(runtime_, std::move(socket), from);
+    if (auto events = accept_(conn)) {
+      conn->start_accepted(std::move(events), tls_);
+    }
+  }
+
+  void refused(const error_code& ec) {
+    ++errors_;
+    const bool exhausted = ec == asio::error::no_descriptors ||
+                           ec == boost::system::errc::too_many_files_open_in_system ||
+                           ec == boost::system::errc::no_buffer_space || ec == boost::system::errc::not_enough_memory;
+    if (!exhausted) return start();  // one connection went while it waited
+    const Time now = runtime_.now();
+    if (now >= quiet_until_) {
+      spdlog::warn("listen {}: cannot accept ({}); trying again every 100 ms", address_, ec.message());
+      quiet_until_ = now + std::chrono::seconds(60);
+    }
+    retry_ = runtime_.schedule_after(std::chrono::milliseconds(100), [weak = weak_from_this()] {
+      if (auto self = weak.lock(); self && !self->stopped_) self->start();
+    });
+  }
+
+  AsioRuntime& runtime_;
+  tcp::acceptor acceptor_;
+  std::shared_ptr<TlsContext> tls_;
+  Accept accept_;
+  std::string address_;
+  bool stopped_ = false;
+  std::uint64_t errors_ = 0;
+  Time quiet_until_ = Time::min();
+  Runtime::TimerId retry_ = 0;
+};
+
+}  // namespace
+
+std::optional<IpAddress> IpAddress::parse(std::string_view text) {
+  error_code ec;
+  const auto address = asio::ip::make_address(std::string(text), ec);
+  if (ec) return std::nullopt;
+  return from_asio(address);
+}
+
+bool IpAddress::is_v4() const { return asio::ip::address_v6(bytes).is_v4_mapped(); }
+
+std::string IpAddress::to_string() const {
+  const asio::ip::address_v6 v6(bytes);
+  if (v6.is_v4_mapped()) return asio::ip::make_address_v4(asio::ip::v4_mapped, v6).to_string();
+  return v6.to_string();
+}
+
+IpAddress IpAddress::limit_key() const {
+  IpAddress out = *this;
+  if (!is_v4()) std::fill(out.bytes.begin() + 8, out.bytes.end(), std::uint8_t{0});
+  return out;
+}
+
+std::shared_ptr<Conn> connect(AsioRuntime& runtime, ConnectTarget target, Duration timeout,
+                              std::shared_ptr<ConnEvents> events) {
+  auto conn = std::make_shared<ConnImpl>(runtime, std::move(events));
+  conn->start_connect(std::move(target), timeout);
+  return conn;
+}
+
+Result<std::pair<std::string, std::uint16_t>> split_host_port(std::string_view text) {
+  const auto bad = [&] {
+    return make_error(Errc::invalid_argument,
+                      "\"" + std::string(text.substr(0, 200)) + "\" is not host:port (or [IPv6 address]:port)");
+  };
+  const auto colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return bad();
+  std::string_view host = text.substr(0, colon);
+  const std::string_view port = text.substr(colon + 1);
+  if (host.front() == '[') {
+    if (host.size() < 3 || host.back() != ']') return bad();
+    host = host.substr(1, host.size() - 2);
+  } else if (host.find(':') != std::string_view::npos) {
+    return bad();
+  }
+  unsigned value = 0;
+  const auto [end, ec] = std::from_chars(port.data(), port.data() + port.size(), value);
+  if (ec != std::errc() || end != port.data() + port.size() || value > 65535) return bad();
+  return std::pair{std::string(host), static_cast<std::uint16_t>(value)};
+}
+
+Result<std::shared_ptr<Listener>> Listener::listen(AsioRuntime& runtime, const std::string& address,
+                                                   std::shared_ptr<TlsContext> tls, Accept accept) {
+  const auto parts = split_host_port(address);
+  if (parts.has_error()) return parts.error().context("listen");
+  auto& io = runtime.impl().io;
+  const auto failed = [&](const error_code& ec) {
+    const bool taken = ec == asio::error::address_in_use;
+    return make_error(taken ? Errc::already_exists : Errc::io, "listen " + address + ": " + ec.message());
+  };
+  error_code ec;
+  tcp::endpoint endpoint;
+  const auto ip = asio::ip::make_address(parts->first, ec);
+  if (!ec) {
+    endpoint = tcp::endpoint(ip, parts->second);
+  } else {
+    tcp::resolver resolver(io);
+    ec = {};
+    const auto found = resolver.resolve(parts->first, std::to_string(parts->second), tcp::resolver::passive, ec);
+    if (ec || found.empty()) return failed(ec ? ec : error_code(asio::error::host_not_found));
+    endpoint = found.begin()->endpoint();
+  }
+  tcp::acceptor acceptor(io);
+  acceptor.open(endpoint.protocol(), ec);
+  if (!ec) acceptor.set_option(asio::socket_base::reuse_address(true), ec);
+  if (!ec) acceptor.bind(endpoint, ec);
+  if (!ec) acceptor.listen(4096, ec);
+  if (!ec) acceptor.non_blocking(true, ec);
+  if (ec) return failed(ec);
+  const auto bound = acceptor.local_endpoint(ec);
+  if (ec) return failed(ec);
+  return std::static_pointer_cast<Listener>(std::make_shared<ListenerImpl>(runtime, std::move(acceptor), std::move(tls),
+                                                                           std::move(accept), endpoint_text(bound)));
+}
+
+}  // namespace kitsune2::net

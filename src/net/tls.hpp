@@ -1,0 +1,66 @@
+// TLS as a filter over bytes: no sockets. OpenSSL stays in tls.cpp.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "kitsune2/error.hpp"
+#include "kitsune2/http.hpp"
+#include "net/byte_buffer.hpp"
+
+namespace kitsune2::net {
+
+/// Certificates, keys and trust of one side. Immutable, shared by connections. TLS 1.2 or later, no compression, no
+/// renegotiation.
+class TlsContext {
+ public:
+  /// Errc::io naming the CA file.
+  static Result<std::shared_ptr<TlsContext>> client(const TlsOptions& options);
+  /// Errc::io naming the file that cannot be used, and why.
+  static Result<std::shared_ptr<TlsContext>> server(const std::string& cert_file, const std::string& key_file);
+  ~TlsContext();
+
+ private:
+  friend class TlsEngine;
+  TlsContext() = default;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// One TLS connection: ciphertext in, ciphertext out, plaintext in, plaintext out. Not thread-safe.
+class TlsEngine {
+ public:
+  /// A client that expects a certificate for `host` (a name, or an IP literal without brackets) if the context
+  /// verifies. `at`: "host:port" for error messages.
+  TlsEngine(std::shared_ptr<TlsContext> context, const std::string& host, std::string at);
+  /// A server.
+  explicit TlsEngine(std::shared_ptr<TlsContext> context);
+  ~TlsEngine();
+  TlsEngine(const TlsEngine&) = delete;
+  TlsEngine& operator=(const TlsEngine&) = delete;
+
+  /// Takes ciphertext from the socket. Copies.
+  void feed(ByteView ciphertext);
+  /// Ciphertext that waits to be fed on; bounded by what was fed.
+  std::size_t pending_input() const;
+  /// Ciphertext for the socket; the caller consumes it.
+  ByteBuffer& output();
+
+  bool established() const;
+  /// Goes on with the handshake; call it first, and again after each `feed` until established. An error is final; its
+  /// message says what is wrong with the certificate if that is it. Alerts for the peer are in `output()` then.
+  Result<void> handshake();
+  /// Decrypts up to `size` bytes. 0: more ciphertext is needed. Errc::disconnected: the peer closed its side.
+  Result<std::size_t> read(std::uint8_t* out, std::size_t size);
+  /// Encrypts all of `plain` into `output()`.
+  Result<void> write(ByteView plain);
+  /// Puts the closing alert into `output()`. No effect before the handshake is done.
+  void close();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kitsune2::net

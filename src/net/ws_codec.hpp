@@ -1,0 +1,117 @@
+// WebSocket framing (RFC 6455) over bytes: no sockets, no copies that can be avoided.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "net/byte_buffer.hpp"
+#include "net/conn.hpp"
+
+namespace kitsune2::net {
+
+enum class WsRole { kClient, kServer };
+
+/// dst[i] = src[i] XOR key[(phase + i) mod 4]; the key's first byte is its lowest. `dst` may be `src`.
+void ws_mask(std::uint8_t* dst, const std::uint8_t* src, std::size_t size, std::uint32_t key, std::size_t phase = 0);
+
+/// A whole message, perhaps still masked: it is unmasked while it is copied to where it goes, in one pass.
+struct WsPayload {
+  std::uint8_t* data = nullptr;
+  std::size_t size = 0;
+  std::uint32_t key = 0;
+  /// Keeps `data` alive beyond the call; null: copy what is kept.
+  std::shared_ptr<std::uint8_t[]> owner;
+
+  /// Copies the unmasked bytes [from, from + n). The range lies inside the message.
+  void copy_to(std::uint8_t* dst, std::size_t from, std::size_t n) const;
+  /// The message as immutable bytes; unmasks in place. Shares the read buffer from 4 KiB on, else copies.
+  /// *Rationale*: a small slice that someone keeps would keep a whole read buffer.
+  Bytes take();
+};
+
+/// Takes frames apart. Bounded: one message is never larger than the limit, control frames are 125 bytes.
+///
+/// *Rules*. R1: frames of a client are masked, those of a server are not, else fault 1002. R2: reserved bits, unknown
+/// opcodes, lengths not in their shortest form, fragmented control frames: fault 1002. R3: a message over the limit:
+/// fault 1009, as soon as its length is known. R4: text messages are taken as bytes. After a fault nothing more is
+/// decoded.
+class WsDecoder {
+ public:
+  enum class Next {
+    kGo,
+    kHold,  ///< not now: the same message comes again with the next call
+    kStop,  ///< done with this connection: nothing more is delivered by this call
+  };
+  class Sink {
+   public:
+    virtual ~Sink() = default;
+    virtual Next on_ws_message(WsPayload& message) = 0;
+    /// `payload`: at most 125 bytes.
+    virtual void on_ws_ping(ByteView payload) = 0;
+    /// `code` 1005: none was given.
+    virtual void on_ws_close(std::uint16_t code, std::string reason) = 0;
+  };
+  struct Fault {
+    std::uint16_t code;
+    const char* text;
+  };
+  struct Outcome {
+    std::size_t used = 0;  ///< bytes of the input that need not come again
+    bool held = false;
+    std::optional<Fault> fault;
+  };
+
+  WsDecoder(WsRole own_role, std::size_t max_message_bytes) : role_(own_role), max_(max_message_bytes) {}
+
+  Outcome decode(const Incoming& in, Sink& sink);
+
+ private:
+  struct Head;
+  /// Frames up to this are handed on from the read buffer; larger ones are gathered.
+  static constexpr std::size_t kDirectBytes = 64U << 10;
+
+  std::optional<Fault> control(std::uint8_t opcode, const std::uint8_t* data, std::size_t size, std::uint32_t key,
+                               Sink& sink);
+  Next deliver_gathered(Sink& sink);
+
+  WsRole role_;
+  std::size_t max_;
+  std::vector<std::uint8_t> gathered_;  // of a fragmented or very large message, unmasked
+  bool in_message_ = false;             // fragments so far in gathered_
+  bool complete_ = false;               // gathered_ is a whole message that was not taken yet
+  bool stopped_ = false;
+  // A data frame whose payload is being gathered:
+  std::size_t frame_left_ = 0;
+  std::uint32_t frame_key_ = 0;
+  std::size_t frame_phase_ = 0;
+  bool frame_final_ = false;
+};
+
+/// Length of a frame's header for `size` payload bytes.
+constexpr std::size_t ws_header_size(WsRole sender, std::size_t size) {
+  return 2U + (size < 126 ? 0U : size <= 0xffff ? 2U : 8U) + (sender == WsRole::kClient ? 4U : 0U);
+}
+
+/// Appends the header of an unfragmented frame. `key` is used by clients only.
+void ws_append_header(ByteBuffer& out, WsRole sender, std::uint8_t opcode, std::size_t size, std::uint32_t key);
+/// Appends a whole frame; the payload is copied once, masked on the way for clients.
+void ws_append_frame(ByteBuffer& out, WsRole sender, std::uint8_t opcode, ByteView payload, std::uint32_t key);
+/// Appends a close frame; `reason` is cut to what fits.
+void ws_append_close(ByteBuffer& out, WsRole sender, std::uint16_t code, std::string_view reason, std::uint32_t key);
+
+inline constexpr std::uint8_t kWsContinuation = 0;
+inline constexpr std::uint8_t kWsText = 1;
+inline constexpr std::uint8_t kWsBinary = 2;
+inline constexpr std::uint8_t kWsClose = 8;
+inline constexpr std::uint8_t kWsPing = 9;
+inline constexpr std::uint8_t kWsPong = 10;
+
+/// The value of Sec-WebSocket-Accept for a Sec-WebSocket-Key.
+std::string ws_accept_value(std::string_view key);
+/// Whether a Sec-WebSocket-Key has the right form (base64 of 16 bytes).
+bool ws_key_is_valid(std::string_view key);
+
+}  // namespace kitsune2::net

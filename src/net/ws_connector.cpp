@@ -1,0 +1,266 @@
+#include "net/ws_connector.hpp"
+
+#include <algorithm>
+#include <array>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/rfc7230.hpp>
+#include <map>
+#include <utility>
+
+#include "net/conn.hpp"
+#include "net/url_parts.hpp"
+#include "net/ws_codec.hpp"
+
+namespace kitsune2 {
+
+namespace {
+
+namespace http = boost::beast::http;
+using namespace kitsune2::net;
+
+constexpr std::uint32_t kMaxResponseHead = 8192;
+
+/// Mask keys that a peer cannot foresee, made by the hundred.
+class MaskKeys {
+ public:
+  explicit MaskKeys(Runtime& runtime) : runtime_(runtime) {}
+  std::uint32_t next() {
+    if (next_ == keys_.size()) {
+      runtime_.random_bytes({reinterpret_cast<std::uint8_t*>(keys_.data()), sizeof(keys_)});
+      next_ = 0;
+    }
+    return keys_[next_++];
+  }
+
+ private:
+  Runtime& runtime_;
+  std::array<std::uint32_t, 256> keys_{};
+  std::size_t next_ = 256;
+};
+
+std::string base64_key(Runtime& runtime) {
+  // 16 random bytes; the alphabets differ in two characters only, and the padding is fixed.
+  std::array<std::uint8_t, 16> raw{};
+  runtime.random_bytes(raw);
+  std::string out = to_base64url(raw);
+  std::replace(out.begin(), out.end(), '-', '+');
+  std::replace(out.begin(), out.end(), '_', '/');
+  return out + "==";
+}
+
+class WsClient final : public WsConnection,
+                       public ConnEvents,
+                       public WsDecoder::Sink,
+                       public std::enable_shared_from_this<WsClient> {
+ public:
+  WsClient(AsioRuntime& runtime, std::shared_ptr<MaskKeys> keys, const WsOptions& options, WsHandlers handlers)
+      : runtime_(runtime),
+        keys_(std::move(keys)),
+        options_(options),
+        handlers_(std::move(handlers)),
+        decoder_(WsRole::kClient, options.max_message_bytes) {
+    parser_.header_limit(kMaxResponseHead);
+    parser_.skip(true);
+  }
+
+  void start(UrlParts url, std::shared_ptr<TlsContext> tls) {
+    url_ = std::move(url);
+    timer_ = runtime_.schedule_after(options_.handshake_timeout, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->handshake_timed_out();
+    });
+    conn_ =
+        net::connect(runtime_, {url_.host, url_.port, std::move(tls)}, options_.handshake_timeout, shared_from_this());
+  }
+
+  void fail_later(Error why) {
+    runtime_.post([self = shared_from_this(), why = std::move(why)] { self->on_closed(why); });
+  }
+
+  // --- WsConnection
+  bool send(Bytes message) override {
+    if (!open_) return false;
+    if (conn_->queued() >= options_.max_queue_bytes) {
+      refused_ = true;
+      return false;
+    }
+    ws_append_frame(conn_->out(), WsRole::kClient, kWsBinary, message, keys_->next());
+    conn_->flush();
+    return true;
+  }
+
+  std::size_t queued_bytes() const override { return conn_ ? conn_->queued() : 0; }
+
+  void close() override {
+    if (!conn_ || closing_) return;
+    closing_ = true;
+    if (!open_) return conn_->abort(make_error(Errc::cancelled, "closed by this side"));
+    end(1000, {}, make_error(Errc::cancelled, "closed by this side"));
+  }
+
+  // --- ConnEvents
+  void on_connected() override {
+    key_ = base64_key(runtime_);
+    std::string head = "GET " + url_.target + " HTTP/1.1\r\nHost: " + url_.authority +
+                       "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " + key_ +
+                       "\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    conn_->out().append(as_bytes(head));
+    conn_->flush();
+  }
+
+  std::size_t on_data(const Incoming& in) override {
+    std::size_t used = 0;
+    if (!open_) {
+      boost::system::error_code ec;
+      used = parser_.put(boost::asio::buffer(in.data, in.size), ec);
+      if (ec == http::error::need_more) return used;
+      if (ec) {
+        refuse("the answer is not HTTP (" + ec.message() + ")");
+        return in.size;
+      }
+      if (!upgraded()) return in.size;
+    }
+    if (closing_) return in.size;
+    const auto outcome = decoder_.decode({in.data + used, in.size - used, in.owner}, *this);
+    if (outcome.fault && !closing_) {
+      const Errc code = outcome.fault->code == 1009 ? Errc::too_large : Errc::peer_fault;
+      end(outcome.fault->code, outcome.fault->text, make_error(code, conn_->remote() + " sent " + outcome.fault->text));
+    }
+    return used + outcome.used;
+  }
+
+  void on_sent(std::size_t queued) override {
+    if (!refused_ || !open_ || queued >= options_.max_queue_bytes / 2) return;
+    refused_ = false;
+    if (handlers_.on_writable) handlers_.on_writable();
+  }
+
+  void on_closed(const Error& why) override {
+    open_ = false;
+    closing_ = true;
+    runtime_.cancel(std::exchange(timer_, 0));
+    const WsHandlers handlers = std::exchange(handlers_, {});
+    const bool known_place = why.code != Errc::disconnected || why.message.starts_with(url_.host);
+    if (handlers.on_close) handlers.on_close(known_place ? why : why.context(url_.authority));
+    conn_.reset();
+  }
+
+  // --- WsDecoder::Sink
+  WsDecoder::Next on_ws_message(WsPayload& message) override {
+    if (handlers_.on_message) handlers_.on_message(message.take());
+    return closing_ ? WsDecoder::Next::kStop : WsDecoder::Next::kGo;
+  }
+
+  void on_ws_ping(ByteView payload) override {
+    // A flood of pings is not answered faster than the answers go out.
+    if (closing_ || conn_->queued() >= options_.max_queue_bytes) return;
+    ws_append_frame(conn_->out(), WsRole::kClient, kWsPong, payload, keys_->next());
+    conn_->flush();
+  }
+
+  void on_ws_close(std::uint16_t code, std::string reason) override {
+    if (closing_) return;
+    std::string text = conn_->remote() + ": closed by the server";
+    if (code != 1005) text += " (" + std::to_string(code) + (reason.empty() ? "" : " " + reason) + ")";
+    end(code, {}, make_error(Errc::disconnected, text));
+  }
+
+ private:
+  /// Says goodbye with a close frame, then closes.
+  void end(std::uint16_t code, std::string_view reason, Error why) {
+    closing_ = true;
+    open_ = false;
+    ws_append_close(conn_->out(), WsRole::kClient, code, reason, keys_->next());
+    conn_->close(std::move(why));
+  }
+
+  void refuse(const std::string& why) {
+    closing_ = true;
+    conn_->abort(make_error(Errc::peer_unresponsive, "WebSocket with " + url_.authority + ": " + why));
+  }
+
+  bool upgraded() {
+    const auto& head = parser_.get();
+    if (head.result() != http::status::switching_protocols) {
+      refuse("the server answered " + std::to_string(head.result_int()));
+      return false;
+    }
+    if (!http::token_list(head[http::field::upgrade]).exists("websocket") ||
+        !http::token_list(head[http::field::connection]).exists("upgrade") ||
+        head[http::field::sec_websocket_accept] != ws_accept_value(key_)) {
+      refuse("the server's answer to the upgrade is not valid");
+      return false;
+    }
+    runtime_.cancel(std::exchange(timer_, 0));
+    open_ = true;
+    if (handlers_.on_open) handlers_.on_open();
+    return true;
+  }
+
+  void handshake_timed_out() {
+    timer_ = 0;
+    if (open_ || closing_ || !conn_) return;
+    closing_ = true;
+    conn_->abort(make_error(Errc::timed_out, "WebSocket with " + url_.authority + ": no answer to the upgrade"));
+  }
+
+  AsioRuntime& runtime_;
+  std::shared_ptr<MaskKeys> keys_;
+  WsOptions options_;
+  WsHandlers handlers_;
+  WsDecoder decoder_;
+  http::response_parser<http::empty_body> parser_;
+  UrlParts url_;
+  std::string key_;
+  std::shared_ptr<Conn> conn_;
+  Runtime::TimerId timer_ = 0;
+  bool open_ = false;
+  bool closing_ = false;
+  bool refused_ = false;
+};
+
+class Connector final : public WsConnector {
+ public:
+  explicit Connector(AsioRuntime& runtime) : runtime_(runtime), keys_(std::make_shared<MaskKeys>(runtime)) {}
+
+  std::shared_ptr<WsConnection> connect(const std::string& url, const WsOptions& options,
+                                        WsHandlers handlers) override {
+    auto client = std::make_shared<WsClient>(runtime_, keys_, options, std::move(handlers));
+    const auto parts = parse_url(url, "ws", "wss");
+    if (parts.has_error()) {
+      client->fail_later(parts.error());
+      return client;
+    }
+    std::shared_ptr<TlsContext> tls;
+    if (parts->tls) {
+      auto& cached = contexts_[{options.tls_ca_file, options.tls_verify}];
+      if (!cached) {
+        auto made = TlsContext::client({options.tls_ca_file, options.tls_verify});
+        if (made.has_error()) {
+          client->fail_later(made.error());
+          return client;
+        }
+        cached = *made;
+      }
+      tls = cached;
+    }
+    client->start(*parts, std::move(tls));
+    // The socket keeps the client alive while it is open; when the user lets go of it, it closes.
+    auto* raw = client.get();
+    return {raw, [held = std::move(client)](WsConnection*) mutable {
+              held->close();
+              held.reset();
+            }};
+  }
+
+ private:
+  AsioRuntime& runtime_;
+  std::shared_ptr<MaskKeys> keys_;
+  std::map<std::pair<std::string, bool>, std::shared_ptr<TlsContext>> contexts_;
+};
+
+}  // namespace
+
+std::unique_ptr<WsConnector> make_ws_connector(AsioRuntime& runtime) { return std::make_unique<Connector>(runtime); }
+
+}  // namespace kitsune2
