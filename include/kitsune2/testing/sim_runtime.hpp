@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 
+#include "kitsune2/bytes.hpp"
 #include "kitsune2/runtime.hpp"
 
 namespace kitsune2::testing {
