@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kitsune2/arc.hpp"
 #include "kitsune2/error.hpp"
@@ -56,9 +57,15 @@ class AgentInfoSigned {
   static constexpr std::size_t kMaxJsonBytes = 16 * 1024;
 
   /// Parses and verifies the outer JSON object. Errc::malformed naming the field, Errc::bad_signature, Errc::too_large.
-  /// Time is not judged here: see `is_expired`.
+  /// Time is not judged here: see `is_expired`. Stricter than any JSON parser where stock nodes are or where readers
+  /// could differ in what was signed: no key twice, no escapes in ids, times and signature.
   static Result<AgentInfoPtr> decode(std::string_view json, const Verifier& verifier = ed25519_verifier());
-  /// Encodes `info` in the reference's key order and signs it.
+  /// Parses a JSON list of the above, as a bootstrap server answers it. Errc::malformed if the text is no JSON list or
+  /// has more than `max_entries`; else one result for each entry, so that one bad entry does not hide the others.
+  static Result<std::vector<Result<AgentInfoPtr>>> decode_list(std::string_view json, std::size_t max_entries = 1024,
+                                                               const Verifier& verifier = ed25519_verifier());
+  /// Encodes `info` in the reference's key order and signs it. An empty url counts as none. Errors: the signer's;
+  /// Errc::invalid_argument for an agent or space of 0 or over 1024 bytes or a signature that is not of 64 bytes.
   static Result<AgentInfoPtr> sign(Signer& signer, const AgentInfo& info);
 
   const AgentInfo& info() const { return info_; }
@@ -71,6 +78,7 @@ class AgentInfoSigned {
   bool is_expired(Timestamp now) const { return info_.expires_at <= now; }
 
  private:
+  AgentInfoSigned() = default;
   AgentInfo info_;
   std::string inner_;
   Bytes signature_;
@@ -87,7 +95,8 @@ class LocalAgent : public Signer {
   /// What it would like to store; gossip moves `cur` towards it.
   virtual DhtArc tgt_storage_arc() const = 0;
   virtual void set_tgt_storage_arc(DhtArc arc) = 0;
-  /// Calls back when the info must be signed anew (the current arc changed). One callback; replaces an earlier one.
+  /// Calls back when the info must be signed anew, from inside set_cur_storage_arc and only if the arc is another one.
+  /// One callback; replaces an earlier one.
   virtual void on_changed(std::function<void()> callback) = 0;
 };
 
@@ -98,8 +107,9 @@ class Ed25519LocalAgent : public LocalAgent {
   static std::shared_ptr<Ed25519LocalAgent> generate();
   /// `seed`: exactly 32 bytes, else Errc::invalid_argument.
   static Result<std::shared_ptr<Ed25519LocalAgent>> from_seed(ByteView seed);
-  /// Reads the key file, or makes one (0600, written atomically). Errc::io naming the path; Errc::invalid_argument when
-  /// others may read the file; Errc::corrupt when it is no key.
+  /// Reads the key file, or makes one (0600, written atomically and synced, never replacing another file). Errc::io or
+  /// Errc::disk_full naming the path, also for a symbolic link; Errc::invalid_argument when others may read or write
+  /// the file; Errc::corrupt when it is no key.
   static Result<std::shared_ptr<Ed25519LocalAgent>> load_or_create(const std::string& path);
 
   ~Ed25519LocalAgent() override;

@@ -1,0 +1,108 @@
+// Lists of byte strings inside a received message: walked in place, nothing allocated.
+#pragma once
+
+#include <cstddef>
+#include <iterator>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/ids.hpp"
+#include "wire/protobuf.hpp"
+
+namespace kitsune2::wire {
+
+/// What a decoder takes from one message at most. Over a limit: Errc::too_large.
+/// *Rationale*: three bytes on the wire can be an element; whoever keeps elements spends more on it than the peer did.
+struct WireLimits {
+  std::size_t max_items = 1U << 20;    ///< ids, ops, hashes and numbers, all lists of the message together
+  std::size_t max_id_bytes = 1024;     ///< one id or hash
+  std::size_t max_name_bytes = 256;    ///< a module name
+  std::size_t max_text_bytes = 65536;  ///< an agent info or a reason
+};
+
+/// Repeated field 1 of a message that was checked before: the elements, in order. Holds the message.
+/// `Nested`: each element is a message and its field 1 is meant (FetchResponse.ops). Immutable.
+template <bool Nested>
+class CheckedList {
+ public:
+  class iterator {
+   public:
+    using value_type = ByteView;
+    using difference_type = std::ptrdiff_t;
+    iterator() = default;
+    explicit iterator(ByteView message) : reader_(message) { advance(); }
+    ByteView operator*() const noexcept { return value_; }
+    iterator& operator++() {
+      advance();
+      return *this;
+    }
+    void operator++(int) { advance(); }
+    friend bool operator==(const iterator& a, std::default_sentinel_t) noexcept { return a.done_; }
+
+   private:
+    void advance() {
+      while (reader_.next()) {
+        if (reader_.field() != 1) continue;
+        value_ = reader_.bytes();
+        if constexpr (Nested) {
+          ProtoReader inner(value_);
+          value_ = {};
+          while (inner.next()) {
+            if (inner.field() == 1) value_ = inner.bytes();
+          }
+        }
+        return;
+      }
+      done_ = true;
+    }
+    ProtoReader reader_;
+    ByteView value_;
+    bool done_ = false;
+  };
+
+  CheckedList() = default;
+  /// Only for decoders, which have checked `message` and counted `size` elements.
+  CheckedList(Bytes message, std::size_t size, std::size_t total_bytes)
+      : message_(std::move(message)), size_(size), total_bytes_(total_bytes) {}
+
+  std::size_t size() const noexcept { return size_; }
+  bool empty() const noexcept { return size_ == 0; }
+  /// Sum of the elements' sizes.
+  std::size_t total_bytes() const noexcept { return total_bytes_; }
+  iterator begin() const { return iterator(message_.view()); }
+  std::default_sentinel_t end() const noexcept { return {}; }
+
+  /// All elements as slices: one allocation, no payload is copied. They keep the message alive.
+  std::vector<Bytes> slices() const {
+    std::vector<Bytes> out;
+    out.reserve(size_);
+    for (const ByteView item : *this) out.push_back(slice_of(message_, item));
+    return out;
+  }
+  /// All elements as ids, which own their bytes (no allocation for ids up to 39 bytes).
+  template <class IdType>
+  std::vector<IdType> ids() const {
+    std::vector<IdType> out;
+    out.reserve(size_);
+    for (const ByteView item : *this) out.emplace_back(item);
+    return out;
+  }
+
+ private:
+  Bytes message_;
+  std::size_t size_ = 0;
+  std::size_t total_bytes_ = 0;
+};
+
+/// Op ids: each 1 byte to WireLimits::max_id_bytes.
+using IdList = CheckedList<false>;
+/// Payloads of ops; may be empty.
+using OpList = CheckedList<true>;
+
+/// Checks a message whose field 1 is a list of ids. `name` is for the error.
+Result<IdList> check_id_list(Bytes message, const WireLimits& limits, std::string_view name);
+/// Checks a FetchResponse.
+Result<OpList> check_op_list(Bytes message, const WireLimits& limits);
+
+}  // namespace kitsune2::wire
