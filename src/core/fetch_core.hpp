@@ -1,0 +1,408 @@
+// Which op is asked of which source, when, and when again: the state machine of the fetch module.
+#pragma once
+
+#include <array>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <boost/unordered/unordered_flat_set.hpp>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/back_off.hpp"
+#include "core/slab.hpp"
+#include "kitsune2/fetch.hpp"
+
+namespace kitsune2 {
+
+/// One request message to be sent.
+struct FetchRequest {
+  std::uint64_t id = 0;  ///< 1, 2, 3, … in order of asking; never used twice
+  Url source;
+  std::vector<OpId> op_ids;
+};
+
+/// A source answered, and left these out.
+struct FetchMissing {
+  Url source;
+  std::vector<OpId> op_ids;
+};
+
+/// A source was given up, its pairs are dropped.
+struct FetchGivenUp {
+  Url source;
+  std::vector<OpId> orphaned;  ///< ops that had no other source; no longer pending
+  std::uint64_t pairs = 0;     ///< how many pairs were dropped
+};
+
+/// What became of one op of a response.
+enum class FetchVerdict : std::uint8_t {
+  wanted,       ///< pending: hand it to the store, then call stored() or store_failed()
+  duplicate,    ///< pending, and a copy of it is on the way to the store
+  not_pending,  ///< not asked for, or stored already
+};
+
+struct FetchAdded {
+  std::uint64_t added = 0;    ///< new pairs
+  std::uint64_t known = 0;    ///< pairs that were there (or twice in the list)
+  std::uint64_t refused = 0;  ///< new pairs that found no room; then `added` is 0
+};
+
+struct FetchAnswer {
+  std::vector<FetchVerdict> verdicts;  ///< one for each op of the response, in its order
+  std::vector<FetchMissing> missing;
+};
+
+struct FetchDue {
+  std::vector<FetchMissing> missing;
+  std::uint64_t overdue = 0;  ///< requests that were given up waiting for
+};
+
+struct FetchCounts {
+  std::uint64_t ops = 0;          ///< pending in any state
+  std::uint64_t pairs = 0;        ///< (op, source)
+  std::uint64_t asked_ops = 0;    ///< in a request under way
+  std::uint64_t storing_ops = 0;  ///< received, not yet stored
+  std::uint64_t requests = 0;     ///< under way
+  std::uint64_t known_bytes = 0;  ///< of asked ops, by the average op size seen from their source
+  std::uint64_t sources = 0;      ///< known, with or without pairs
+  std::uint64_t sources_backing_off = 0;
+  friend bool operator==(const FetchCounts&, const FetchCounts&) = default;
+};
+
+/// Knows which ops are to be fetched from which sources and decides what to ask next. Pure: no I/O, no clock; the same
+/// calls give the same answers.
+///
+/// Words. A *pair* is (op, source url). An op is *queued* (may be asked for), *asked* (in one request under way) or
+/// *storing* (received, not yet durable). A pair is *ready* in its source's queue, *waiting* until a time, or *idle*
+/// (its op is not queued). A source is *backing off* while an interval of its back-off runs, *doubtful* when the last
+/// that was seen of it is a failure to send or a request without any answer.
+///
+/// Rules
+///  R1  A pair is kept once. `add` beyond max_pending or max_pending_per_peer adds nothing and says so.
+///      Rationale: a bound that the caller sees; an op is never dropped silently.
+///  R2  An op is in at most one request at a time, whatever the number of its sources; a request takes what became
+///      ready first. Rationale: eight sources must not mean eight downloads.
+///  R3  Of the sources that have something ready, a free place among their parallel_request_count requests and no
+///      back-off, the one that was asked longest ago is next (a new one first, then by age). Doubtful ones only if
+///      there is no other. Rationale: a slow peer costs only itself, and sources share the work by what each can take.
+///  R4  A request has at most max_ids_per_request ids and about target_request_bytes by the average size seen from that
+///      source (at first 64 ids), and what is ready is spread over the free places of the sources that hold it, down to
+///      16 ids. A doubtful source gets one request at a time, of 16 ids, halved with each that stays without an answer
+///      down to one. Rationale: messages are the cost; a peer that cannot send a large answer is found out; a dead peer
+///      holds few ops.
+///  R5  A request is overdue when re_insert_outgoing_request_delay has passed since it was sent and since the last sign
+///      of life from its source. Then its place is free and its ops are queued again: at the other sources at once, at
+///      this one after the delay; at once if it is the only one. Without any answer the source becomes doubtful.
+///      Rationale: the seed's re-insertion; next source only when the first is overdue.
+///  R6  Every 15 delays the ops of a request that have another source leave it, signs of life or not.
+///      Rationale: a trickling peer must not hold an op hostage.
+///  R7  A request that waits to be sent is looked at every delay: its ops that have another source leave it and the
+///      source is doubtful. The place stays taken until sent() or failed(). Rationale: connecting can take a minute.
+///  R8  Ops that a request leaves unanswered are missing at the source when the request was answered in part and is
+///      overdue, or when a later request was answered completely or a message held ops of one later request only.
+///      They are queued at other sources at once, and here after delay, 2, 4, … 64 delays, growing with each time.
+///      Rationale: peers answer in order, and do not answer at all for what they lack (0.2.2).
+///  R9  failed(): back-off as in BackOff; the ops are queued again, at this source when its back-off ends. At the end
+///  of
+///      the last interval a failure drops the source with all its pairs. sent() clears the back-off, so does an answer.
+///  R10 An op leaves only by stored(), or when its last source is given up or removed; not while it is storing.
+///      store_failed() makes all its pairs wait for the delay. Rationale: persisted first, then forgotten.
+///  R11 Time does not go back: a `now` before the latest one counts as that one.
+///  R12 A source without pairs and requests, not backing off, is remembered (size, doubt, failures) until 1,024 later
+///      ones are in that state. Rationale: bounded, and small batches do not start from nothing.
+///
+/// Everything that R5-R9 let wait happens in poll(); next_deadline() says when. The driver calls poll(now), then
+/// next_request(now) until nullopt, after every event and at every deadline.
+///
+/// Complexity, n = pairs: add, stored, response, is_wanted, has: O(1) expected per op and per pair touched;
+/// next_request O(ids * sources of each + log sources); source removal O(its pairs); next_deadline O(1); nothing scans.
+/// Memory: about 100 bytes for an op (ids up to 39 bytes in place) with one source, 32 for each further source; it goes
+/// back to the allocator chunk by chunk as work drains.
+/// Thread rule: one thread at a time (the owner's strand). Nothing is called back.
+class FetchCore {
+ public:
+  static constexpr std::uint32_t kFirstRequestIds = 64;    ///< R4, before a size is known
+  static constexpr std::uint32_t kDoubtfulIds = 16;        ///< R4
+  static constexpr std::uint32_t kLeastShare = 16;         ///< R4
+  static constexpr std::uint32_t kHostageDelays = 15;      ///< R6
+  static constexpr std::uint32_t kMissLevels = 7;          ///< R8: 1, 2, 4, … 64 delays
+  static constexpr std::size_t kSourcesRemembered = 1024;  ///< R12
+
+  /// `config` has been validated.
+  explicit FetchCore(const CoreFetchConfig& config);
+  FetchCore(const FetchCore&) = delete;
+  FetchCore& operator=(const FetchCore&) = delete;
+
+  /// Adds (op, source) pairs. R1.
+  FetchAdded add(std::span<const OpId> op_ids, const Url& source, Time now);
+
+  /// The next message to send; nullopt if nothing can be asked now. It is under way until sent() or failed().
+  std::optional<FetchRequest> next_request(Time now);
+
+  /// The transport took the message. No effect on a request that is sent or gone.
+  void sent(std::uint64_t request, Time now);
+  /// The message was not delivered, or its connection was lost. No effect on a request that is gone. R9.
+  std::optional<FetchGivenUp> failed(std::uint64_t request, Time now);
+
+  /// `bytes` of a message of `source` came in, not yet all of it: a sign of life. No effect for 0 bytes or an unknown
+  /// source.
+  void progress(const Url& source, std::uint64_t bytes, Time now);
+  /// A message with the ops `op_ids`, `bytes` in all, came from `source` (asked or not). R5, R8.
+  FetchAnswer response(const Url& source, std::span<const OpId> op_ids, std::uint64_t bytes, Time now);
+
+  /// The ops are durable (however they came). Returns how many of them were pending. R10.
+  std::uint64_t stored(std::span<const OpId> op_ids, Time now);
+  /// The store refused. Ops that are not storing are left as they are. Returns those that have no source any more and
+  /// are no longer pending. R10.
+  std::vector<OpId> store_failed(std::span<const OpId> op_ids, Time now);
+
+  /// Forgets a source with its pairs, requests and back-off. nullopt if it is not known.
+  std::optional<FetchGivenUp> remove_source(const Url& source, Time now);
+  /// Forgets everything.
+  void clear();
+
+  /// Does what is due at `now`.
+  FetchDue poll(Time now);
+  /// When poll() has something to do; after a poll(now) later than now. nullopt: nothing waits for time.
+  std::optional<Time> next_deadline() const;
+
+  /// Pending, in any state.
+  bool is_pending(const OpId& op_id) const { return find(op_id) != kNoSlot; }
+  /// Pending, and no copy of it is on the way to the store.
+  bool is_wanted(const OpId& op_id) const;
+  bool has(const OpId& op_id, const Url& source) const;
+  std::uint64_t pending_ops() const { return ops_.size(); }
+  std::uint64_t pending_pairs() const { return pairs_.size(); }
+  std::uint64_t storing_ops() const { return storing_ops_; }
+  /// O(sources).
+  FetchCounts counts() const;
+
+  /// Each pending op with its sources, in no particular order. `f` must not call this object.
+  void for_each_op(const std::function<void(const OpId&, const std::vector<Url>&)>& f) const;
+  /// Sources that are backing off, and until when.
+  std::vector<std::pair<Url, Time>> backing_off() const;
+
+  /// Asserts everything that must hold between calls. O(n log n): tests and simulations.
+  void check_invariants() const;
+
+ private:
+  enum class State : std::uint32_t { queued, asked, storing };
+  /// Where a pair is; from kWaiting on: waiting in that level's list.
+  static constexpr std::uint32_t kIdle = 0;
+  static constexpr std::uint32_t kReady = 1;
+  static constexpr std::uint32_t kWaiting = 2;
+
+  struct Op {
+    OpId id;
+    std::uint32_t first_pair = kNoSlot;  ///< of a ring, in order of adding
+    std::uint32_t request = kNoSlot;     ///< slot, if asked
+    std::uint32_t hash = 0;
+    State state : 2 = State::queued;
+    std::uint32_t indexed : 1 = 0;  ///< its pairs are in pair_index_
+    std::uint32_t sources : 29 = 0;
+  };
+  static_assert(sizeof(Op) == 56);
+
+  struct Pair {
+    std::uint32_t op;
+    std::uint32_t source : 24;
+    std::uint32_t place : 4 = kIdle;
+    std::uint32_t misses : 4 = 0;  ///< R8, up to kMissLevels
+    std::uint32_t op_next = kNoSlot, op_prev = kNoSlot;
+    std::uint32_t next = kNoSlot, prev = kNoSlot;  ///< in the list of its place
+    Time due{};                                    ///< if waiting
+  };
+  static_assert(sizeof(Pair) == 32);
+
+  /// A list through records of a slab.
+  struct List {
+    std::uint32_t head = kNoSlot, tail = kNoSlot;
+    bool empty() const { return head == kNoSlot; }
+  };
+  struct Links {
+    std::uint32_t next = kNoSlot, prev = kNoSlot;
+  };
+
+  struct Request {
+    std::uint64_t id = 0;
+    std::uint32_t source = kNoSlot;
+    std::uint32_t left = 0;      ///< ops that are still of this request
+    std::uint32_t answered = 0;  ///< ops that came from its source
+    bool is_sent = false;
+    Time begun{};
+    Time sent_at{};
+    Time deadline{};          ///< R5, R7
+    Time hostage_deadline{};  ///< R6; in its list once sent
+    Links by_deadline, by_hostage, by_source;
+    std::vector<std::uint32_t> ops;  ///< slots as asked; those whose op names another request have left
+  };
+
+  enum class Ring : std::uint8_t { none, live, doubtful };
+  struct Source {
+    Url url;
+    std::uint64_t age = 0;   ///< serial number
+    std::uint64_t turn = 0;  ///< id of its latest request
+    std::uint64_t pairs = 0;
+    std::uint64_t ready = 0;
+    std::uint64_t asked_ops = 0;
+    std::uint64_t op_size = 0;  ///< average; 0: not known
+    List ready_list, idle_list;
+    std::array<List, kMissLevels> waiting_lists;
+    List requests;  ///< in order of asking
+    std::uint32_t requests_open = 0;
+    std::uint32_t silent = 0;  ///< requests in a row without any answer
+    Time last_answer = Time::min();
+    BackOff back_off;
+    bool backing_off = false;  ///< is in back_offs_
+    bool is_spare = false;     ///< is in spare_sources_
+    Ring ring = Ring::none;
+    Links spare;
+  };
+
+  // Keys of ordered sets.
+  struct Turn {
+    std::uint64_t turn, age;
+    std::uint32_t source;
+    auto operator<=>(const Turn&) const = default;
+  };
+  struct BackOffEnd {
+    Time until;
+    std::uint64_t age;
+    std::uint32_t source;
+    auto operator<=>(const BackOffEnd&) const = default;
+  };
+  struct WaitEnd {
+    Time due;
+    std::uint32_t level;
+    std::uint64_t age;
+    std::uint32_t source;
+    auto operator<=>(const WaitEnd&) const = default;
+  };
+
+  // The index of ops holds slots only; ids are compared in the records.
+  struct OpKey {
+    ByteView id;
+    std::uint32_t hash;
+  };
+  struct OpHash {
+    using is_transparent = void;
+    const Slab<Op>* ops;
+    std::size_t operator()(std::uint32_t slot) const { return (*ops)[slot].hash; }
+    std::size_t operator()(const OpKey& key) const { return key.hash; }
+  };
+  struct OpEqual {
+    using is_transparent = void;
+    const Slab<Op>* ops;
+    bool operator()(std::uint32_t a, std::uint32_t b) const { return a == b; }
+    bool operator()(const OpKey& key, std::uint32_t slot) const {
+      const Op& op = (*ops)[slot];
+      return op.hash == key.hash && as_text(op.id.view()) == as_text(key.id);
+    }
+    bool operator()(std::uint32_t slot, const OpKey& key) const { return (*this)(key, slot); }
+  };
+  // The index of pairs, for ops with many sources.
+  struct PairKey {
+    std::uint32_t op, source;
+  };
+  struct PairHash {
+    using is_transparent = void;
+    const Slab<Pair>* pairs;
+    static std::size_t mix(std::uint32_t op, std::uint32_t source) {
+      return ((static_cast<std::uint64_t>(op) << 24U) ^ source) * 0x9e37'79b9'7f4a'7c15U;
+    }
+    std::size_t operator()(std::uint32_t slot) const { return mix((*pairs)[slot].op, (*pairs)[slot].source); }
+    std::size_t operator()(const PairKey& key) const { return mix(key.op, key.source); }
+  };
+  struct PairEqual {
+    using is_transparent = void;
+    const Slab<Pair>* pairs;
+    bool operator()(std::uint32_t a, std::uint32_t b) const { return a == b; }
+    bool operator()(const PairKey& key, std::uint32_t slot) const {
+      return (*pairs)[slot].op == key.op && (*pairs)[slot].source == key.source;
+    }
+    bool operator()(std::uint32_t slot, const PairKey& key) const { return (*this)(key, slot); }
+  };
+
+  // --- lookup
+  static std::uint32_t hash_of(const OpId& op_id) { return static_cast<std::uint32_t>(keyed_hash(op_id.view())); }
+  std::uint32_t find(const OpId& op_id) const { return find({op_id.view(), hash_of(op_id)}); }
+  std::uint32_t find(const OpKey& key) const;
+  std::uint32_t find_source(const Url& url) const;
+  std::uint32_t find_pair(std::uint32_t op, std::uint32_t source) const;
+  template <class F>
+  void for_each_pair_of(const Op& op, F&& f);
+
+  // --- ops and pairs
+  std::uint32_t new_op(const OpId& op_id, std::uint32_t hash);
+  void new_pair(std::uint32_t op, std::uint32_t source);
+  void erase_op(std::uint32_t op);  ///< with its pairs
+  void erase_pair(std::uint32_t pair);
+  void leave_list(std::uint32_t pair);
+  void put_idle(std::uint32_t pair);
+  void put_ready(std::uint32_t pair);
+  void put_waiting(std::uint32_t pair, std::uint32_t level);
+  void queue_op(std::uint32_t op);                 ///< asked or storing -> queued; idle pairs become ready
+  void unqueue_op(std::uint32_t op, State state);  ///< ready pairs become idle
+
+  // --- requests
+  void leave_request(std::uint32_t op);  ///< of an asked op
+  void end_request(std::uint32_t request);
+  void end_if_done(std::uint32_t request);
+  void arm(std::uint32_t request);
+  std::size_t request_limit(const Source& source) const;
+  void release_all(std::uint32_t request);
+  void release_at_other_sources(std::uint32_t request);
+  void close_as_missing(std::uint32_t request, std::vector<FetchMissing>& out);
+  bool doubtful(const Source& source) const { return source.silent > 0 || source.back_off.any(); }
+
+  // --- sources
+  std::uint32_t new_source(const Url& url);
+  void refresh(std::uint32_t source);  ///< its place among those that can be asked
+  void rest(std::uint32_t source);     ///< R12, once it may have nothing left
+  void erase_source(std::uint32_t source);
+  void clear_back_off(Source& source, std::uint32_t slot);
+  FetchGivenUp drop_source(std::uint32_t source);
+  void leave_ring(Source& source, std::uint32_t slot);
+  void forget_wait(const Source& source, std::uint32_t slot, std::uint32_t level);
+  void note_wait(const Source& source, std::uint32_t slot, std::uint32_t level);
+
+  void advance(Time now) { now_ = now > now_ ? now : now_; }
+  Duration delay() const { return delay_; }
+
+  template <class Slabs>
+  static void push(Slabs& slab, List& list, std::uint32_t slot, Links std::decay_t<decltype(slab[0])>::*links);
+  template <class Slabs>
+  static void unlink(Slabs& slab, List& list, std::uint32_t slot, Links std::decay_t<decltype(slab[0])>::*links);
+
+  const CoreFetchConfig config_;
+  const Duration delay_;
+  const BackOffPolicy back_off_policy_;
+  Time now_ = Time::min();
+
+  Slab<Op> ops_;
+  Slab<Pair> pairs_;
+  Slab<Request, 6> requests_;
+  Slab<Source, 6> sources_;
+  boost::unordered_flat_set<std::uint32_t, OpHash, OpEqual> op_index_;
+  boost::unordered_flat_set<std::uint32_t, PairHash, PairEqual> pair_index_;
+  boost::unordered_flat_map<std::uint64_t, std::uint32_t> request_index_;
+  boost::unordered_flat_map<Url, std::uint32_t, std::hash<Url>> source_index_;
+
+  std::set<Turn> live_, doubtful_;  ///< sources that can be asked now
+  std::set<BackOffEnd> back_offs_;
+  std::set<WaitEnd> waits_;  ///< the first of each waiting list
+  List deadlines_;           ///< requests by deadline
+  List hostage_deadlines_;   ///< sent requests by hostage_deadline
+  List spare_sources_;       ///< R12, oldest first
+  std::size_t spare_count_ = 0;
+  std::uint64_t storing_ops_ = 0;
+  std::uint64_t asked_ops_ = 0;
+  std::uint64_t last_request_ = 0;
+  std::uint64_t last_age_ = 0;
+};
+
+}  // namespace kitsune2
