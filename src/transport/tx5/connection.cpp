@@ -1,0 +1,427 @@
+#include "transport/tx5/connection.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <string_view>
+
+namespace kitsune2::tx5 {
+namespace {
+
+constexpr std::size_t kLetters = 4;
+constexpr std::size_t kNonceBytes = 32;
+constexpr std::string_view kHandshakeRequest = "hreq";
+constexpr std::string_view kHandshakeResponse = "hres";
+constexpr std::string_view kFallback = "fmsg";
+constexpr std::string_view kKeepalive = "keep";
+
+/// An own `hreq` younger than this is on its way to the peer, not lost.
+constexpr Duration kInFlight = std::chrono::seconds(1);
+/// Keepalives are not queued on top of this much.
+constexpr std::size_t kBusyControl = 8;
+
+std::array<std::uint8_t, kLetters + kFrameHeaderBytes> fallback_head(FrameType type, std::size_t value) {
+  std::array<std::uint8_t, kLetters + kFrameHeaderBytes> head{};
+  std::memcpy(head.data(), kFallback.data(), kLetters);
+  const FrameHeader header = encode_frame_header(type, static_cast<std::uint32_t>(value));
+  std::copy(header.begin(), header.end(), head.begin() + kLetters);
+  return head;
+}
+
+Error fault(std::string what) { return make_error(Errc::peer_fault, "tx5: " + std::move(what)); }
+
+}  // namespace
+
+Connection::Connection(const NodeId& peer, SessionKeys keys, const ConnectionConfig& config, const Entropy& entropy,
+                       Origin origin, Time now)
+    : e2e_(peer, std::move(keys)),
+      config_(config),
+      entropy_(entropy),
+      phase_(Phase::silent),
+      decoder_(config.message_size_max),
+      started_(now),
+      attempt_at_(now),
+      last_heard_(now),
+      next_stream_request_(now),
+      keepalive_interval_(config.timeout / 2) {
+  if (origin == Origin::local) begin_handshake(now);
+}
+
+Duration Connection::retry_interval() const {
+  const Duration first = std::min<Duration>(kFirstRetry, config_.timeout / 4);
+  return first * (1 << std::min(attempts_ > 0 ? attempts_ - 1 : 0, 3U));
+}
+
+void Connection::queue_signal(std::string_view letters, ByteView rest, bool fresh_stream) {
+  Control control;
+  control.fresh_stream = fresh_stream;
+  control.size = static_cast<std::uint8_t>(kLetters + rest.size());
+  K2_ASSERT(control.size <= control.bytes.size());
+  std::memcpy(control.bytes.data(), letters.data(), kLetters);
+  std::copy(rest.begin(), rest.end(), control.bytes.begin() + kLetters);
+  control_.push_back(control);
+}
+
+void Connection::queue_request(bool fresh_stream) { queue_signal(kHandshakeRequest, nonce_, fresh_stream); }
+
+void Connection::begin_handshake(Time now) {
+  if (phase_ != Phase::handshake) {
+    phase_ = Phase::handshake;
+    entropy_(nonce_);
+  }
+  attempts_ += 1;
+  attempt_at_ = now;
+  if (attempts_ > 1) queue_signal(kFallback, encode_frame_header(FrameType::reserved0, 0), true);
+  queue_request(true);
+}
+
+Connection::Outcome Connection::restart(Time now) {
+  Outcome out;
+  out.restarted = true;
+  control_.clear();
+  std::erase_if(queue_, [](const Outgoing& o) { return o.preflight; });
+  if (!queue_.empty()) {
+    queue_.front().offset = 0;
+    prepare(queue_.front());
+  }
+  decoder_ = FrameDecoder(config_.message_size_max);
+  phase_ = Phase::silent;
+  peer_nonce_.reset();
+  answered_ = got_response_ = false;
+  requests_seen_ = 0;
+  keepalive_interval_ = config_.timeout / 2;
+  begin_handshake(now);
+  return out;
+}
+
+Connection::Outcome Connection::on_body(ByteView body, Time now) {
+  Outcome out;
+  E2eSession::Opened opened = e2e_.open(body);
+  switch (opened.event) {
+    case E2eSession::Event::plaintext:
+      on_plaintext(opened.plaintext, now, out);
+      break;
+    case E2eSession::Event::undecryptable:
+      if (e2e_.decrypting() && now >= next_stream_request_) {
+        next_stream_request_ = now + kStreamRequestInterval;
+        control_.push_back(Control{});
+      }
+      break;
+    case E2eSession::Event::ignored:
+    case E2eSession::Event::new_stream:
+    case E2eSession::Event::new_stream_request:
+      break;
+  }
+  return out;
+}
+
+void Connection::on_plaintext(const Bytes& plaintext, Time now, Outcome& out) {
+  if (plaintext.size() < kLetters) {
+    out.error = fault("a signal message of " + std::to_string(plaintext.size()) + " bytes");
+    return;
+  }
+  last_heard_ = now;
+  if (phase_ == Phase::silent) begin_handshake(now);
+  const std::string_view letters = plaintext.text().substr(0, kLetters);
+  const ByteView rest = plaintext.view().subspan(kLetters);
+  if (letters == kFallback) {
+    // Before the handshake is over this is of a connection of the past.
+    if (phase_ != Phase::handshake) on_frame(plaintext.slice(kLetters), now, out);
+  } else if (letters == kHandshakeRequest || letters == kHandshakeResponse) {
+    if (rest.size() != kNonceBytes) {
+      out.error = fault("a handshake message of the wrong length");
+    } else if (letters == kHandshakeRequest) {
+      on_handshake_request(rest, now, out);
+    } else {
+      on_handshake_response(rest, out);
+    }
+  } else if (letters == kKeepalive) {
+    on_keepalive(now);
+  }
+  // offr, answ, icem: WebRTC is not for us. Anything else: of a later version.
+}
+
+void Connection::on_handshake_request(ByteView nonce, Time now, Outcome& out) {
+  const bool repeated = peer_nonce_ && std::ranges::equal(*peer_nonce_, nonce);
+  if (phase_ == Phase::open && repeated) return;
+  if (phase_ != Phase::handshake) {
+    attempts_ = 0;
+    started_ = now;
+    out = restart(now);
+  }
+  if (requests_seen_ >= kMaxHandshakeRequests) return;
+  // A second hreq, or a first one long after ours: the peer may have missed our stream. Ours goes first: until it has
+  // our hres the peer is still in its handshake, where one hreq more does no harm.
+  if (requests_seen_ > 0 || now - attempt_at_ >= kInFlight) queue_request(true);
+  requests_seen_ += 1;
+  peer_nonce_.emplace();
+  std::copy(nonce.begin(), nonce.end(), peer_nonce_->begin());
+  last_peer_keepalive_ = now;
+  queue_signal(kHandshakeResponse, nonce);
+  answered_ = true;
+  if (got_response_) finish_handshake(out);
+}
+
+void Connection::on_handshake_response(ByteView nonce, Outcome& out) {
+  // A nonce that is not ours answers an attempt of the past.
+  if (phase_ != Phase::handshake || !std::ranges::equal(nonce_, nonce)) return;
+  got_response_ = true;
+  if (answered_) finish_handshake(out);
+}
+
+void Connection::finish_handshake(Outcome& out) {
+  phase_ = Phase::opening;
+  out.handshake_done = true;
+}
+
+Result<void> Connection::open_with(Bytes preflight, Time now) {
+  K2_ASSERT(phase_ == Phase::opening);
+  if (preflight.size() > std::min<std::uint64_t>(config_.message_size_max, kMaxFrameValue)) {
+    return make_error(Errc::too_large, "a preflight of " + std::to_string(preflight.size()) + " bytes");
+  }
+  queue_signal(kFallback, version_frame());
+  Outgoing first;
+  first.message = std::move(preflight);
+  first.preflight = true;
+  prepare(first);
+  queue_.push_front(std::move(first));
+  next_keepalive_ = now + keepalive_interval_;
+  attempt_at_ = now;
+  return {};
+}
+
+void Connection::on_keepalive(Time now) {
+  const Duration gap = std::max<Duration>(now - last_peer_keepalive_, kMinKeepalive);
+  last_peer_keepalive_ = now;
+  // Two thirds: delays of the network are not taken for another interval, so two nodes of ours do not talk each other
+  // into ever shorter ones.
+  const bool shorter = gap < keepalive_interval_ * 2 / 3;
+  if (!shorter && gap <= keepalive_interval_ * 3 / 2) return;
+  keepalive_interval_ = std::min<Duration>(gap, config_.timeout / 2);
+  if (shorter) next_keepalive_ = std::min(next_keepalive_, now + keepalive_interval_ / 2);
+}
+
+void Connection::on_frame(const Bytes& frame, Time now, Outcome& out) {
+  Result<FrameDecoder::Decoded> decoded = decoder_.decode(frame);
+  if (decoded.has_error()) {
+    out.error = decoded.error();
+    return;
+  }
+  switch (decoded->event) {
+    case FrameDecoder::Event::nothing:
+      return;
+    case FrameDecoder::Event::permit_request:
+      out.permit_wanted = true;
+      return;
+    case FrameDecoder::Event::permit_grant:
+      if (queue_.empty() || queue_.front().state != Outgoing::State::waiting ||
+          decoded->value != queue_.front().message.size()) {
+        out.error = fault("a grant that was not asked for");
+        return;
+      }
+      queue_.front().state = Outgoing::State::chunks;
+      return;
+    case FrameDecoder::Event::progress:
+      last_chunk_ = now;
+      out.progress = decoded->value;
+      return;
+    case FrameDecoder::Event::message:
+      last_chunk_ = now;
+      out.permit_done = decoded->chunked;
+      stats_.received_messages += 1;
+      stats_.received_bytes += decoded->message.size();
+      out.message = std::move(decoded->message);
+      phase_ = Phase::open;
+      return;
+  }
+}
+
+void Connection::grant(Time now) {
+  if (!decoder_.awaiting_permit()) return;
+  queue_signal(kFallback, encode_frame_header(FrameType::permit_grant, decoder_.permitted()));
+  decoder_.granted();
+  last_chunk_ = now;
+}
+
+Connection::Outcome Connection::on_time(Time now) {
+  Outcome out;
+  const auto unresponsive = [&out](std::string what) {
+    out.error = make_error(Errc::peer_unresponsive, std::move(what));
+  };
+  switch (phase_) {
+    case Phase::silent:
+      if (now >= started_ + kSilentLimit) unresponsive("a stream without a message");
+      return out;
+    case Phase::handshake:
+    case Phase::opening:
+      if (now >= started_ + config_.timeout) {
+        unresponsive(phase_ == Phase::handshake ? "no handshake" : "no preflight");
+        return out;
+      }
+      break;
+    case Phase::open:
+      if (now >= last_heard_ + config_.timeout) {
+        unresponsive("nothing heard");
+        return out;
+      }
+      break;
+  }
+  if (phase_ == Phase::handshake) {
+    // What is still queued has not had its chance yet.
+    if (now >= std::max(attempt_at_, last_heard_) + retry_interval()) {
+      if (control_.empty()) {
+        begin_handshake(now);
+      } else {
+        attempt_at_ = now;
+      }
+    }
+    return out;
+  }
+  if (phase_ == Phase::opening && now >= std::max(attempt_at_, last_heard_) + config_.timeout / 3) return restart(now);
+  if (!queue_.empty() && queue_.front().state == Outgoing::State::waiting && now >= waiting_since_ + config_.timeout) {
+    unresponsive("no permit for a message of " + std::to_string(queue_.front().message.size()) + " bytes");
+    return out;
+  }
+  if (decoder_.receiving_chunks() && now >= last_chunk_ + config_.timeout) {
+    unresponsive("a permit that is not used");
+    return out;
+  }
+  if (now >= next_keepalive_) {
+    if (control_.size() < kBusyControl) queue_signal(kKeepalive, {});
+    next_keepalive_ = now + keepalive_interval_;
+  }
+  return out;
+}
+
+Time Connection::next_deadline() const {
+  if (phase_ == Phase::silent) return started_ + kSilentLimit;
+  if (phase_ == Phase::handshake) {
+    return std::min(started_ + config_.timeout, std::max(attempt_at_, last_heard_) + retry_interval());
+  }
+  Time next = next_keepalive_;
+  if (phase_ == Phase::opening) {
+    next = std::min({next, started_ + config_.timeout, std::max(attempt_at_, last_heard_) + config_.timeout / 3});
+  } else {
+    next = std::min(next, last_heard_ + config_.timeout);
+  }
+  if (!queue_.empty() && queue_.front().state == Outgoing::State::waiting) {
+    next = std::min(next, waiting_since_ + config_.timeout);
+  }
+  if (decoder_.receiving_chunks()) next = std::min(next, last_chunk_ + config_.timeout);
+  return next;
+}
+
+void Connection::prepare(Outgoing& outgoing) {
+  outgoing.state = outgoing.message.size() <= kMaxChunkBytes ? Outgoing::State::whole : Outgoing::State::ask;
+}
+
+Result<void> Connection::enqueue(Bytes message, Handler<>& done) {
+  const std::uint64_t limit = std::min<std::uint64_t>(config_.message_size_max, kMaxFrameValue);
+  if (message.size() > limit) {
+    return make_error(Errc::too_large, "a message of " + std::to_string(message.size()) + " bytes, at most " +
+                                           std::to_string(limit) + " allowed");
+  }
+  const std::size_t cost = message.size() + kMessageOverhead;
+  if (queue_bytes_ > 0 && queue_bytes_ + cost > config_.max_queue_bytes) {
+    return make_error(Errc::overloaded, "the queue to this peer is full");
+  }
+  queue_bytes_ += cost;
+  Outgoing outgoing;
+  outgoing.message = std::move(message);
+  outgoing.done = std::move(done);
+  prepare(outgoing);
+  queue_.push_back(std::move(outgoing));
+  return {};
+}
+
+std::vector<Handler<>> Connection::take_handlers() {
+  std::vector<Handler<>> handlers;
+  for (Outgoing& outgoing : queue_) {
+    if (outgoing.done) handlers.push_back(std::move(outgoing.done));
+  }
+  queue_.clear();
+  queue_bytes_ = 0;
+  return handlers;
+}
+
+bool Connection::has_data() const {
+  // Control frames first: the version must be out before the preflight.
+  if (!control_.empty() || queue_.empty() || queue_.front().state == Outgoing::State::waiting) return false;
+  return phase_ == Phase::open || (phase_ == Phase::opening && queue_.front().preflight);
+}
+
+Bytes Connection::start_stream() {
+  StreamState::Header header;
+  entropy_(header);
+  return e2e_.start_stream(header);
+}
+
+Connection::Pulled Connection::pull_control(Time now) {
+  K2_ASSERT(!control_.empty());
+  Control& next = control_.front();
+  if (next.size == 0) {
+    control_.pop_front();
+    return {e2e_.request_stream(), {}};
+  }
+  if (next.fresh_stream) {
+    next.fresh_stream = false;
+    e2e_.drop_encrypt();
+    if (phase_ == Phase::handshake) attempt_at_ = std::max(attempt_at_, now);
+  }
+  if (!e2e_.encrypting()) return {start_stream(), {}};
+  Pulled out{e2e_.seal(ByteView(next.bytes).first(next.size), {}), {}};
+  control_.pop_front();
+  return out;
+}
+
+Connection::Pulled Connection::pull_data(Time now) {
+  K2_ASSERT(has_data());
+  if (!e2e_.encrypting()) return {start_stream(), {}};
+  Outgoing& next = queue_.front();
+  const std::size_t size = next.message.size();
+  Pulled out;
+  bool complete = false;
+  switch (next.state) {
+    case Outgoing::State::whole:
+      out.frame = e2e_.seal(fallback_head(FrameType::message, size), next.message);
+      complete = true;
+      break;
+    case Outgoing::State::ask:
+      out.frame = e2e_.seal(fallback_head(FrameType::permit_request, size), {});
+      next.state = Outgoing::State::waiting;
+      waiting_since_ = now;
+      break;
+    case Outgoing::State::waiting:
+      break;
+    case Outgoing::State::chunks: {
+      const ByteView rest = next.message.view().subspan(next.offset);
+      const ByteView chunk = rest.first(std::min(rest.size(), kMaxChunkBytes));
+      out.frame = e2e_.seal(fallback_head(FrameType::chunk, chunk.size()), chunk);
+      next.offset += chunk.size();
+      complete = next.offset == size;
+      break;
+    }
+  }
+  if (complete) {
+    stats_.sent_messages += 1;
+    stats_.sent_bytes += size;
+    if (!next.preflight) queue_bytes_ -= size + kMessageOverhead;
+    out.done = std::move(next.done);
+    queue_.pop_front();
+  }
+  return out;
+}
+
+std::vector<Bytes> Connection::closing_frames(const Bytes& message) {
+  std::vector<Bytes> frames;
+  if (phase_ != Phase::opening && phase_ != Phase::open) return frames;
+  if (!e2e_.encrypting()) frames.push_back(start_stream());
+  const bool between_messages =
+      queue_.empty() || queue_.front().state == Outgoing::State::whole || queue_.front().state == Outgoing::State::ask;
+  if (phase_ == Phase::open && between_messages && !message.empty() && message.size() <= kMaxChunkBytes) {
+    frames.push_back(e2e_.seal(fallback_head(FrameType::message, message.size()), message));
+  }
+  frames.push_back(e2e_.seal(fallback_head(FrameType::reserved0, 0), {}));
+  return frames;
+}
+
+}  // namespace kitsune2::tx5

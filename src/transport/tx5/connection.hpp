@@ -1,0 +1,192 @@
+// One peer over the relay: handshake, fallback framing, keepalives, the queue. Source: wire 0.2.2 (b), (c), traps of 9.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/runtime.hpp"
+#include "transport/tx5/e2e.hpp"
+#include "transport/tx5/framing.hpp"
+
+namespace kitsune2::tx5 {
+
+/// Fills a span with random bytes.
+using Entropy = std::function<void(std::span<std::uint8_t>)>;
+
+struct ConnectionConfig {
+  /// Limit of the opening, of silence, of a wait for a permit or a chunk. Twice the keepalive interval.
+  Duration timeout = std::chrono::seconds(60);
+  std::uint64_t message_size_max = 64U << 20;
+  std::uint64_t max_queue_bytes = 64U << 20;
+};
+
+/// The state machine of one tx5 connection that never leaves the relay.
+///
+///  R1  Handshake: each side sends `hreq` with a fresh nonce and answers the peer's with `hres`. It is over when our
+///      `hres` is queued and the peer's has come. All else that comes before is thrown away, so nothing else is sent.
+///  R2  Then, at once: the version frame and the preflight, as "fmsg". *Rationale*: a stock node gives up WebRTC for us
+///      on the first fmsg; `offr`, `answ` and `icem` are ignored. Our queue waits until the peer's preflight has come.
+///  R3  While nothing is heard from a peer that is being opened, the handshake is begun again on a fresh stream, after
+///      kFirstRetry, twice that, and so on. From the second attempt on the closing frame goes first. *Rationale*: a
+///      relay drops frames to a key that is not there yet without a word; and a stock node that still holds a dead
+///      connection to us ignores `hreq`, and would for ever, each one renewing its idle timer. It obeys the closing
+///      frame.
+///  R4  An `hreq` with a new nonce on a connection past its handshake: the peer has begun anew. The connection starts
+///      over (`Outcome::restarted`); what was queued and not wholly sent stays queued. The same nonce again: while the
+///      peer's preflight is not in, the same (the peer has thrown away what we sent); later, ignored.
+///  R5  A message over one chunk asks for a permit, waits for it, and nothing of types 3, 4, 5 goes in between. Grants
+///  for
+///      the other direction go at any time. Without a grant within `timeout` the connection is closed.
+///  R6  `keep` every timeout/2, or as often as the peer sends it, if that is more often. *Rationale*: the interval is
+///  half
+///      of the sender's own time limit, and that one drops us by its own.
+///  R7  Closing sends one frame of the reserved type 0. *Rationale*: the protocol has no close, but every error in the
+///      framing ends a connection, also in stock nodes; without it they would hold a dead connection (R3).
+///  R8  Nothing but bytes that decrypt renews a timer or changes the state, except for NewStream and RequestNewStream.
+/// Complexity: every call O(1) in what is queued. Thread rule: confined to the owner's strand. Pure but for `entropy`.
+class Connection {
+ public:
+  enum class Phase {
+    silent,     ///< the peer began a stream; nothing of it has decrypted yet
+    handshake,  ///< `hreq` queued or sent
+    opening,    ///< handshake over; the peer's preflight has not come
+    open,
+  };
+  enum class Origin { local, peer };
+
+  static constexpr Duration kFirstRetry = std::chrono::seconds(5);
+  /// A stream that carries nothing readable is forgotten after this.
+  static constexpr Duration kSilentLimit = std::chrono::seconds(10);
+  static constexpr Duration kMinKeepalive = std::chrono::milliseconds(500);
+  /// RequestNewStream goes out at most this often.
+  static constexpr Duration kStreamRequestInterval = std::chrono::seconds(1);
+  /// More `hreq` than this are not answered in one handshake.
+  static constexpr unsigned kMaxHandshakeRequests = 64;
+  /// What a queued message counts for beside its bytes, so that the queue's bound holds for empty messages too.
+  static constexpr std::size_t kMessageOverhead = 128;
+
+  /// What an input led to. Look at `error` first, then at the others in this order.
+  struct Outcome {
+    std::optional<Error> error;    ///< close the connection
+    bool restarted = false;        ///< R4: the connection that was is gone, this one has begun
+    bool handshake_done = false;   ///< call `open_with`, or close
+    bool permit_wanted = false;    ///< call `grant` when `permit_bytes()` can be had
+    bool permit_done = false;      ///< the permit is used up
+    std::size_t progress = 0;      ///< bytes of a message that is not whole yet
+    std::optional<Bytes> message;  ///< a whole message; the first is the peer's preflight
+  };
+  /// One sbd message to send.
+  struct Pulled {
+    Bytes frame;
+    Handler<> done;  ///< set with the last frame of a message
+  };
+  struct Stats {
+    std::uint64_t sent_messages = 0, sent_bytes = 0, received_messages = 0, received_bytes = 0;
+  };
+
+  /// Origin::local queues `hreq` at once. `config` and `entropy` must outlive this object.
+  Connection(const NodeId& peer, SessionKeys keys, const ConnectionConfig& config, const Entropy& entropy,
+             Origin origin, Time now);
+
+  /// The body of a forward from the peer.
+  Outcome on_body(ByteView body, Time now);
+  /// Does what is due: keepalives, retries, limits.
+  Outcome on_time(Time now);
+  Time next_deadline() const;
+
+  /// After `handshake_done`: sends the version and this as the first message.
+  /// Errc::too_large: over the limits of any message.
+  Result<void> open_with(Bytes preflight, Time now);
+  /// Sends the grant that the peer waits for. No-op if it does not wait.
+  void grant(Time now);
+  /// Bytes the peer asks for, or was granted.
+  std::uint32_t permit_bytes() const { return decoder_.permitted(); }
+  bool holds_permit() const { return decoder_.receiving_chunks(); }
+  /// Bytes of the permitted message that have come.
+  std::uint32_t permit_received() const { return decoder_.received(); }
+  /// When the last chunk of a permitted message came, or the grant was made.
+  Time last_chunk() const { return last_chunk_; }
+
+  /// Queues a message. Errc::too_large, Errc::overloaded: `done` is left alone, nothing was queued.
+  Result<void> enqueue(Bytes message, Handler<>& done);
+  /// Takes all messages that are not wholly sent off the queue.
+  std::vector<Handler<>> take_handlers();
+
+  bool has_control() const { return !control_.empty(); }
+  bool has_data() const;
+  /// The next control frame (handshake, keepalive, grant …) or the next frame of the messages. Only if there is one.
+  Pulled pull_control(Time now);
+  Pulled pull_data(Time now);
+
+  /// The frames to send before this connection is forgotten: `message` if it may go now, then the closing frame.
+  /// Nothing while the handshake is not over.
+  std::vector<Bytes> closing_frames(const Bytes& message);
+
+  Phase phase() const { return phase_; }
+  const Stats& stats() const { return stats_; }
+
+ private:
+  using Nonce = std::array<std::uint8_t, 32>;
+  struct Control {
+    std::array<std::uint8_t, 36> bytes{};
+    std::uint8_t size = 0;      ///< 0: RequestNewStream, which is not encrypted
+    bool fresh_stream = false;  ///< begin a new stream with it
+  };
+  struct Outgoing {
+    Bytes message;
+    Handler<> done;
+    std::size_t offset = 0;
+    enum class State { whole, ask, waiting, chunks } state = State::whole;
+    bool preflight = false;
+  };
+
+  void queue_signal(std::string_view letters, ByteView rest, bool fresh_stream = false);
+  void queue_request(bool fresh_stream);
+  void begin_handshake(Time now);
+  Bytes start_stream();
+  Outcome restart(Time now);
+  void on_plaintext(const Bytes& plaintext, Time now, Outcome& out);
+  void on_handshake_request(ByteView nonce, Time now, Outcome& out);
+  void on_handshake_response(ByteView nonce, Outcome& out);
+  void on_frame(const Bytes& frame, Time now, Outcome& out);
+  void on_keepalive(Time now);
+  void finish_handshake(Outcome& out);
+  void prepare(Outgoing& outgoing);
+  Duration retry_interval() const;
+
+  E2eSession e2e_;
+  const ConnectionConfig& config_;
+  const Entropy& entropy_;
+  Phase phase_;
+  FrameDecoder decoder_;
+
+  std::deque<Control> control_;
+  std::deque<Outgoing> queue_;
+  std::size_t queue_bytes_ = 0;
+
+  Nonce nonce_{};
+  std::optional<Nonce> peer_nonce_;
+  bool answered_ = false;
+  bool got_response_ = false;
+  unsigned requests_seen_ = 0;
+  unsigned attempts_ = 0;
+
+  Time started_;
+  Time attempt_at_;
+  Time last_heard_;
+  Time waiting_since_{};
+  Time last_chunk_{};
+  Time next_stream_request_{};
+  Time next_keepalive_{};
+  Time last_peer_keepalive_{};
+  Duration keepalive_interval_;
+  Stats stats_;
+};
+
+}  // namespace kitsune2::tx5

@@ -1,0 +1,150 @@
+#include "transport/tx5/e2e.hpp"
+
+#include <sodium.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <vector>
+
+namespace kitsune2::tx5 {
+namespace {
+
+using SodiumState = crypto_secretstream_xchacha20poly1305_state;
+
+template <std::size_t N>
+void wipe(std::array<std::uint8_t, N>& secret) {
+  sodium_memzero(secret.data(), secret.size());
+}
+
+}  // namespace
+
+bool crypto_ready() { return sodium_init() >= 0; }
+
+std::optional<NodeKey> NodeKey::from_seed(const Seed& seed) {
+  NodeKey key;
+  crypto_sign_seed_keypair(key.id_.data(), key.secret_.data(), seed.data());
+  if (!sbd::is_legal_node_id(key.id_)) return std::nullopt;
+  if (crypto_sign_ed25519_pk_to_curve25519(key.curve_id_.data(), key.id_.data()) != 0) return std::nullopt;
+  crypto_sign_ed25519_sk_to_curve25519(key.curve_secret_.data(), key.secret_.data());
+  return key;
+}
+
+NodeKey::NodeKey(NodeKey&& other) noexcept
+    : id_(other.id_), secret_(other.secret_), curve_id_(other.curve_id_), curve_secret_(other.curve_secret_) {
+  wipe(other.secret_);
+  wipe(other.curve_secret_);
+}
+
+NodeKey::~NodeKey() {
+  wipe(secret_);
+  wipe(curve_secret_);
+}
+
+std::optional<SessionKeys> SessionKeys::derive(const NodeKey& mine, const NodeId& peer) {
+  std::array<std::uint8_t, 32> curve{};
+  if (peer == mine.id_ || crypto_sign_ed25519_pk_to_curve25519(curve.data(), peer.data()) != 0) return std::nullopt;
+  SessionKeys keys;
+  const bool client = std::memcmp(curve.data(), mine.curve_id_.data(), curve.size()) > 0;
+  const int failed = client ? crypto_kx_client_session_keys(keys.rx_.data(), keys.tx_.data(), mine.curve_id_.data(),
+                                                            mine.curve_secret_.data(), curve.data())
+                            : crypto_kx_server_session_keys(keys.rx_.data(), keys.tx_.data(), mine.curve_id_.data(),
+                                                            mine.curve_secret_.data(), curve.data());
+  if (failed != 0) return std::nullopt;
+  return keys;
+}
+
+SessionKeys::SessionKeys(SessionKeys&& other) noexcept : rx_(other.rx_), tx_(other.tx_) {
+  wipe(other.rx_);
+  wipe(other.tx_);
+}
+
+SessionKeys::~SessionKeys() {
+  wipe(rx_);
+  wipe(tx_);
+}
+
+// libsodium derives the state of both ends alike from header and key; only the header's origin differs (init_push makes
+// a random one). Taking the header from the caller keeps all randomness in the Runtime, so that a simulation repeats.
+StreamState::StreamState(const Header& header, const std::array<std::uint8_t, 32>& key) {
+  static_assert(sizeof(SodiumState) == sizeof(state_));
+  SodiumState state;
+  crypto_secretstream_xchacha20poly1305_init_pull(&state, header.data(), key.data());
+  std::memcpy(state_.data(), &state, sizeof state);
+  sodium_memzero(&state, sizeof state);
+}
+
+StreamState::~StreamState() { wipe(state_); }
+
+void StreamState::seal(std::uint8_t* buffer, std::size_t length) {
+  auto* state = std::launder(reinterpret_cast<SodiumState*>(state_.data()));
+  crypto_secretstream_xchacha20poly1305_push(state, buffer, nullptr, buffer + 1, length, nullptr, 0, 0);
+}
+
+bool StreamState::open(ByteView ciphertext, std::uint8_t* out) {
+  if (ciphertext.size() < kSealBytes) return false;
+  auto* state = std::launder(reinterpret_cast<SodiumState*>(state_.data()));
+  unsigned char tag = 0;
+  return crypto_secretstream_xchacha20poly1305_pull(state, out, nullptr, &tag, ciphertext.data(), ciphertext.size(),
+                                                    nullptr, 0) == 0;
+}
+
+E2eSession::Opened E2eSession::open(ByteView body) {
+  if (body.empty()) return {Event::undecryptable, {}};
+  const ByteView rest = body.subspan(1);
+  switch (body[0]) {
+    case kNewStream: {
+      if (rest.size() != kStreamHeaderBytes) return {Event::undecryptable, {}};
+      StreamState::Header header;
+      std::copy(rest.begin(), rest.end(), header.begin());
+      decrypt_.reset();
+      decrypt_.emplace(header, keys_.rx());
+      return {Event::new_stream, {}};
+    }
+    case kMessage: {
+      if (!decrypt_) return {Event::ignored, {}};
+      if (rest.size() < kSealBytes) return {Event::undecryptable, {}};
+      std::vector<std::uint8_t> plaintext(rest.size() - kSealBytes);
+      std::uint8_t nothing = 0;
+      if (!decrypt_->open(rest, plaintext.empty() ? &nothing : plaintext.data())) return {Event::undecryptable, {}};
+      return {Event::plaintext, Bytes(std::move(plaintext))};
+    }
+    case kRequestNewStream:
+      if (!rest.empty()) return {Event::undecryptable, {}};
+      encrypt_.reset();
+      return {Event::new_stream_request, {}};
+    default:
+      return {Event::undecryptable, {}};
+  }
+}
+
+Bytes E2eSession::start_stream(const StreamState::Header& header) {
+  encrypt_.reset();
+  encrypt_.emplace(header, keys_.tx());
+  std::vector<std::uint8_t> out(sbd::kHeaderBytes + 1 + kStreamHeaderBytes);
+  std::copy(peer_.begin(), peer_.end(), out.begin());
+  out[sbd::kHeaderBytes] = kNewStream;
+  std::copy(header.begin(), header.end(), out.begin() + sbd::kHeaderBytes + 1);
+  return Bytes(std::move(out));
+}
+
+Bytes E2eSession::seal(ByteView head, ByteView payload) {
+  K2_ASSERT(encrypt_.has_value());
+  const std::size_t length = head.size() + payload.size();
+  K2_ASSERT(length <= kMaxPlaintext);
+  std::vector<std::uint8_t> out(kOverhead + length);
+  std::copy(peer_.begin(), peer_.end(), out.begin());
+  out[sbd::kHeaderBytes] = kMessage;
+  std::uint8_t* sealed = out.data() + sbd::kHeaderBytes + 1;
+  if (!head.empty()) std::memcpy(sealed + 1, head.data(), head.size());
+  if (!payload.empty()) std::memcpy(sealed + 1 + head.size(), payload.data(), payload.size());
+  encrypt_->seal(sealed, length);
+  return Bytes(std::move(out));
+}
+
+Bytes E2eSession::request_stream() const {
+  const std::uint8_t type = kRequestNewStream;
+  return sbd::encode_forward(peer_, ByteView(&type, 1));
+}
+
+}  // namespace kitsune2::tx5

@@ -1,0 +1,142 @@
+// End-to-end encryption between two nodes of one relay: what is inside a forward's body. Source: wire 0.2.2 (b).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/error.hpp"
+#include "transport/tx5/sbd_frames.hpp"
+
+namespace kitsune2::tx5 {
+
+using sbd::NodeId;
+
+/// Prepares libsodium. Call once before anything else here; more calls do nothing. False: the library is unusable.
+bool crypto_ready();
+
+/// The key pair of one sbd connection: ed25519 for the relay, curve25519 (the same key, converted) for the peers.
+/// *Rule*: a fresh one for every connection. *Rationale*: a relay connection is named by its key, and a peer that still
+/// holds a dead connection to a key cannot be reached under it again. Secrets are wiped at the end. Not copyable.
+class NodeKey {
+ public:
+  using Seed = std::array<std::uint8_t, 32>;
+
+  /// nullopt: this seed gives a key that reads as a command (2^-224). The seed is the caller's to wipe.
+  static std::optional<NodeKey> from_seed(const Seed& seed);
+
+  NodeKey(NodeKey&& other) noexcept;
+  NodeKey& operator=(NodeKey&&) = delete;
+  ~NodeKey();
+
+  const NodeId& id() const { return id_; }
+  const std::array<std::uint8_t, 32>& curve_id() const { return curve_id_; }
+  std::array<std::uint8_t, sbd::kSignatureBytes> sign(ByteView nonce) const { return sbd::sign_nonce(nonce, secret_); }
+
+ private:
+  friend class SessionKeys;
+  NodeKey() = default;
+  NodeId id_{};
+  std::array<std::uint8_t, 64> secret_{};
+  std::array<std::uint8_t, 32> curve_id_{};
+  std::array<std::uint8_t, 32> curve_secret_{};
+};
+
+/// The two directions' keys between my node key and a peer's: libsodium kx, the role chosen by the order of the *curve*
+/// keys (not of the node keys, whose order differs). The same pair of node keys always gives the same session keys.
+class SessionKeys {
+ public:
+  /// nullopt: the peer's key is not a valid curve point (or is my own).
+  static std::optional<SessionKeys> derive(const NodeKey& mine, const NodeId& peer);
+  SessionKeys(SessionKeys&& other) noexcept;
+  SessionKeys& operator=(SessionKeys&&) = delete;
+  ~SessionKeys();
+
+  const std::array<std::uint8_t, 32>& rx() const { return rx_; }
+  const std::array<std::uint8_t, 32>& tx() const { return tx_; }
+
+ private:
+  SessionKeys() = default;
+  std::array<std::uint8_t, 32> rx_{};
+  std::array<std::uint8_t, 32> tx_{};
+};
+
+inline constexpr std::uint8_t kNewStream = 0x10;
+inline constexpr std::uint8_t kMessage = 0x11;
+inline constexpr std::uint8_t kRequestNewStream = 0x12;
+/// What encryption adds to a plaintext.
+inline constexpr std::size_t kSealBytes = 17;
+inline constexpr std::size_t kStreamHeaderBytes = 24;
+/// Largest plaintext that fits one sbd message.
+inline constexpr std::size_t kMaxPlaintext = sbd::kMaxMessageBytes - sbd::kHeaderBytes - 1 - kSealBytes;
+/// How much larger an sbd message is than the plaintext in it.
+inline constexpr std::size_t kOverhead = sbd::kHeaderBytes + 1 + kSealBytes;
+
+/// One direction's secretstream state (XChaCha20-Poly1305, no associated data, tag 0, no rekey). Wiped at the end.
+class StreamState {
+ public:
+  using Header = std::array<std::uint8_t, kStreamHeaderBytes>;
+  StreamState(const Header& header, const std::array<std::uint8_t, 32>& key);
+  StreamState(const StreamState&) = delete;
+  StreamState& operator=(const StreamState&) = delete;
+  ~StreamState();
+
+  /// Encrypts the `length` bytes at `buffer + 1` where they stand: the ciphertext fills `buffer .. +length+17`.
+  void seal(std::uint8_t* buffer, std::size_t length);
+  /// Decrypts into `out`, which has room for `ciphertext.size() - 17`. False (state unchanged): too short or forged.
+  bool open(ByteView ciphertext, std::uint8_t* out);
+
+ private:
+  // crypto_secretstream_xchacha20poly1305_state, kept opaque so that this header does not need libsodium.
+  alignas(8) std::array<std::uint8_t, 52> state_{};
+};
+
+/// The encryption state towards one peer.
+///
+///  R1  The first thing sent, and the first after `drop_encrypt` or a RequestNewStream, is a NewStream.
+///  R2  A NewStream replaces the decrypt state.
+///  R3  A Message without a decrypt state is ignored, silently. *Rationale*: it belongs to a connection of the past.
+///  R4  A Message that does not decrypt, an unknown type or a wrong length changes nothing here; the caller may ask for
+///      a new stream. *Rationale*: on a stock relay the sender's key is not proven, so a stranger's forgery must not
+///      cost the real peer its stream.
+/// Thread rule: confined to the owner's strand.
+class E2eSession {
+ public:
+  enum class Event {
+    ignored,             ///< R3
+    plaintext,           ///< `plaintext` is set
+    new_stream,          ///< the peer began a stream
+    undecryptable,       ///< R4: ask for a new stream, at a limited rate
+    new_stream_request,  ///< the peer wants a new stream from us; done at the next seal
+  };
+  struct Opened {
+    Event event = Event::ignored;
+    Bytes plaintext;
+  };
+
+  E2eSession(const NodeId& peer, SessionKeys keys) : peer_(peer), keys_(std::move(keys)) {}
+
+  /// The body of a forward from this peer, without the 32-byte header.
+  Opened open(ByteView body);
+
+  bool encrypting() const { return encrypt_.has_value(); }
+  bool decrypting() const { return decrypt_.has_value(); }
+  /// A whole sbd message carrying NewStream. `header`: 24 random bytes.
+  Bytes start_stream(const StreamState::Header& header);
+  /// A whole sbd message carrying `head || payload` encrypted: one allocation, no copy but into place. The two together
+  /// hold at most kMaxPlaintext bytes; `encrypting()` must be true.
+  Bytes seal(ByteView head, ByteView payload);
+  /// A whole sbd message carrying RequestNewStream.
+  Bytes request_stream() const;
+  void drop_encrypt() { encrypt_.reset(); }
+  void drop_decrypt() { decrypt_.reset(); }
+
+ private:
+  NodeId peer_;
+  SessionKeys keys_;
+  std::optional<StreamState> encrypt_;
+  std::optional<StreamState> decrypt_;
+};
+
+}  // namespace kitsune2::tx5

@@ -1,0 +1,117 @@
+#include "transport/tx5/framing.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace kitsune2::tx5 {
+namespace {
+
+/// First allocation for a chunked message; it doubles from there.
+constexpr std::size_t kFirstBuffer = 64 * 1024;
+
+Error fault(std::string what) { return make_error(Errc::peer_fault, "tx5 framing: " + std::move(what)); }
+
+}  // namespace
+
+FrameHeader encode_frame_header(FrameType type, std::uint32_t value) {
+  K2_ASSERT(value <= kMaxFrameValue);
+  const std::uint32_t word = static_cast<std::uint32_t>(type) << 29 | value;
+  return {static_cast<std::uint8_t>(word >> 24), static_cast<std::uint8_t>(word >> 16),
+          static_cast<std::uint8_t>(word >> 8), static_cast<std::uint8_t>(word)};
+}
+
+FrameHeader version_frame() { return {0x42, 't', 'x', '5'}; }
+
+Result<FrameDecoder::Decoded> FrameDecoder::decode(const Bytes& frame) {
+  if (state_ == State::dead) return fault("a frame after an error");
+  Result<Decoded> decoded = decode_alive(frame);
+  if (decoded.has_error()) {
+    state_ = State::dead;
+    incoming_ = {};
+  }
+  return decoded;
+}
+
+Result<FrameDecoder::Decoded> FrameDecoder::decode_alive(const Bytes& frame) {
+  if (frame.size() < kFrameHeaderBytes) return fault("a frame of " + std::to_string(frame.size()) + " bytes");
+  if (frame.size() > kMaxFrameBytes) return fault("a frame of " + std::to_string(frame.size()) + " bytes");
+  const std::uint32_t word = static_cast<std::uint32_t>(frame[0]) << 24 | static_cast<std::uint32_t>(frame[1]) << 16 |
+                             static_cast<std::uint32_t>(frame[2]) << 8 | static_cast<std::uint32_t>(frame[3]);
+  const auto type = static_cast<FrameType>(word >> 29);
+  const std::uint32_t value = word & kMaxFrameValue;
+  const std::size_t payload = frame.size() - kFrameHeaderBytes;
+  Decoded out;
+  switch (type) {
+    case FrameType::version:
+      if (state_ != State::need_version) return fault("a second version frame");
+      if (!std::ranges::equal(frame, version_frame())) return fault("not version 2 of tx5");
+      state_ = State::idle;
+      return out;
+    case FrameType::message:
+      if (state_ != State::idle) return fault("a message at the wrong time");
+      if (value != payload) return fault("a message of the wrong length");
+      if (value > message_size_max_) return make_error(Errc::too_large, "tx5 framing: a message over the limit");
+      out.event = Event::message;
+      out.message = frame.slice(kFrameHeaderBytes);
+      return out;
+    case FrameType::chunk:
+      if (state_ != State::chunks) return fault("a chunk that was not permitted");
+      if (value != payload || value == 0) return fault("a chunk of the wrong length");
+      return decode_chunk(frame.view().subspan(kFrameHeaderBytes));
+    case FrameType::permit_request:
+      if (state_ != State::idle) return fault("a permit request at the wrong time");
+      if (payload != 0) return fault("a permit request with a body");
+      // No chunk may be empty, so nothing could ever complete a message of no bytes.
+      if (value == 0) return fault("a permit request for nothing");
+      if (value > message_size_max_) {
+        return make_error(Errc::too_large, "tx5 framing: a message of " + std::to_string(value) + " bytes, at most " +
+                                               std::to_string(message_size_max_) + " allowed");
+      }
+      state_ = State::awaiting_permit;
+      want_ = value;
+      out.event = Event::permit_request;
+      out.value = value;
+      return out;
+    case FrameType::permit_grant:
+      if (state_ == State::need_version) return fault("a grant before the version");
+      if (payload != 0) return fault("a grant with a body");
+      out.event = Event::permit_grant;
+      out.value = value;
+      return out;
+    case FrameType::reserved0:
+      if (value == 0 && payload == 0) return make_error(Errc::disconnected, "closed by the peer");
+      [[fallthrough]];
+    case FrameType::reserved1:
+    case FrameType::reserved7:
+      return fault("a frame of a reserved type");
+  }
+  return fault("a frame of a reserved type");
+}
+
+Result<FrameDecoder::Decoded> FrameDecoder::decode_chunk(ByteView payload) {
+  if (payload.size() > want_ - incoming_.size()) return fault("more bytes than were permitted");
+  const std::size_t needed = incoming_.size() + payload.size();
+  if (needed > incoming_.capacity()) {
+    incoming_.reserve(std::min<std::size_t>(want_, std::max({needed, 2 * incoming_.capacity(), kFirstBuffer})));
+  }
+  incoming_.insert(incoming_.end(), payload.begin(), payload.end());
+  Decoded out;
+  out.chunked = true;
+  if (incoming_.size() < want_) {
+    out.event = Event::progress;
+    out.value = static_cast<std::uint32_t>(payload.size());
+    return out;
+  }
+  state_ = State::idle;
+  want_ = 0;
+  out.event = Event::message;
+  out.message = Bytes(std::move(incoming_));
+  incoming_ = {};
+  return out;
+}
+
+void FrameDecoder::granted() {
+  if (state_ == State::awaiting_permit) state_ = State::chunks;
+}
+
+}  // namespace kitsune2::tx5

@@ -1,0 +1,613 @@
+#include "transport/tx5/relay_link.hpp"
+
+#include <sodium.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+
+namespace kitsune2::tx5 {
+namespace {
+
+/// Control frames in a row while messages wait.
+constexpr unsigned kControlStreak = 8;
+constexpr Duration kEvictInterval = std::chrono::seconds(1);
+
+Error unresponsive(const std::string& why) { return make_error(Errc::peer_unresponsive, why); }
+
+}  // namespace
+
+RelayLink::RelayLink(LinkShared& shared, Url relay, Role role, LinkOwner& owner)
+    : shared_(shared), relay_(std::move(relay)), role_(role), owner_(owner), backoff_(shared.limits.first_backoff) {}
+
+RelayLink::~RelayLink() {
+  shared_.runtime.cancel(timer_);
+  generation_ += 1;
+  if (socket_) socket_->close();
+  for (auto& [id, peer] : peers_) {
+    peer->gone = true;
+    shared_.peer_count -= 1;
+    shared_.release_permit(*peer);
+    for (Handler<>& done : peer->connection.take_handlers()) {
+      shared_.complete(std::move(done), make_error(Errc::cancelled, "the transport stopped"));
+    }
+  }
+  if (unsent_) shared_.complete(std::move(unsent_->done), make_error(Errc::cancelled, "the transport stopped"));
+  end_early(make_error(Errc::cancelled, "the transport stopped"));
+}
+
+void RelayLink::start() {
+  idle_since_ = shared_.runtime.now();
+  connect();
+}
+
+Url RelayLink::peer_url(const NodeId& id) const {
+  Result<Url> url = Url::parse(relay_.to_string() + "/" + sbd::to_path(id));
+  K2_ASSERT(url.has_value());
+  return *url;
+}
+
+std::optional<Url> RelayLink::url() const {
+  if (state_ != State::ready) return std::nullopt;
+  return peer_url(key_->id());
+}
+
+// ---------------------------------------------------------------- the relay connection
+
+void RelayLink::connect() {
+  if (state_ != State::offline) return;
+  key_.reset();
+  while (!key_) {
+    NodeKey::Seed seed;
+    shared_.entropy(seed);
+    if (std::optional<NodeKey> key = NodeKey::from_seed(seed)) key_.emplace(std::move(*key));
+    sodium_memzero(seed.data(), seed.size());
+  }
+  state_ = State::connecting;
+  const std::uint64_t generation = ++generation_;
+  WsOptions options;
+  options.max_message_bytes = sbd::kMaxMessageBytes;
+  options.max_queue_bytes = shared_.limits.max_socket_queue;
+  options.tls_ca_file = shared_.tls_ca_file;
+  WsHandlers handlers;
+  const auto current = [this, generation] { return generation == generation_; };
+  handlers.on_open = lifetime_.guard([this, current] {
+    if (current()) on_open();
+  });
+  handlers.on_message = lifetime_.guard([this, current](Bytes message) {
+    if (current()) on_message(message);
+  });
+  handlers.on_close = lifetime_.guard([this, current](Error why) {
+    if (current()) lost(why);
+  });
+  handlers.on_writable = lifetime_.guard([this, current] {
+    if (!current()) return;
+    pump();
+    arm_timer();
+  });
+  socket_ = shared_.connector->connect(relay_.to_string() + "/" + sbd::to_path(key_->id()), options, handlers);
+}
+
+void RelayLink::on_open() {
+  if (state_ != State::connecting) return;
+  state_ = State::authenticating;
+  client_.emplace(*key_, shared_.runtime.now());
+  arm_timer();
+}
+
+void RelayLink::on_message(const Bytes& message) {
+  if (state_ != State::authenticating && state_ != State::ready) return;
+  const Time now = shared_.runtime.now();
+  Result<SbdClient::Action> action = client_->on_message(message, now);
+  if (action.has_error()) {
+    lost(action.error());
+    return;
+  }
+  switch (action->kind) {
+    case SbdClient::Action::Kind::none:
+      break;
+    case SbdClient::Action::Kind::send:
+      if (!socket_->send(action->bytes)) {
+        lost(make_error(Errc::io, "the relay's socket takes no data"));
+        return;
+      }
+      client_->sent(action->bytes.size(), now);
+      break;
+    case SbdClient::Action::Kind::ready:
+      on_ready();
+      break;
+    case SbdClient::Action::Kind::forward:
+      on_forward(action->peer, action->body);
+      break;
+  }
+  if (state_ != State::ready) return;
+  pump();
+  arm_timer();
+}
+
+void RelayLink::on_ready() {
+  state_ = State::ready;
+  ready_at_ = idle_since_ = shared_.runtime.now();
+  spdlog::debug("tx5: connected to relay {}", relay_.str());
+  owner_.link_up(*this);
+  std::deque<Early> early;
+  early.swap(early_);
+  early_bytes_ = 0;
+  for (Early& e : early) send(e.peer, e.url, std::move(e.message), std::move(e.done));
+}
+
+void RelayLink::lost(const Error& why) {
+  const bool was_ready = state_ == State::ready;
+  if (state_ == State::offline || state_ == State::stopped) return;
+  const Time now = shared_.runtime.now();
+  spdlog::debug("tx5: relay {} lost: {}", relay_.str(), why.to_string());
+  state_ = State::offline;
+  generation_ += 1;
+  if (socket_) socket_->close();
+  socket_.reset();
+  client_.reset();
+  key_.reset();
+  shared_.runtime.cancel(timer_);
+  timer_ = 0;
+  deadlines_.clear();
+  control_ring_.clear();
+  data_ring_.clear();
+  closing_.clear();
+  strangers_.clear();
+  const Error error = make_error(Errc::disconnected, "the relay was lost: " + why.message);
+  if (unsent_) shared_.complete(std::move(unsent_->done), error);
+  unsent_.reset();
+
+  std::unordered_map<NodeId, std::shared_ptr<Peer>> peers;
+  peers.swap(peers_);
+  for (auto& [id, peer] : peers) {
+    peer->gone = true;
+    peer->stranger.reset();
+    shared_.peer_count -= 1;
+    shared_.release_permit(*peer);
+    for (Handler<>& done : peer->connection.take_handlers()) shared_.complete(std::move(done), error);
+  }
+  end_early(unresponsive("the peer's relay could not be reached: " + why.message));
+
+  if (role_ == Role::home) {
+    if (was_ready && now - ready_at_ >= shared_.limits.stable_after) backoff_ = shared_.limits.first_backoff;
+    std::array<std::uint8_t, 1> random{};
+    shared_.entropy(random);
+    // Three quarters to five quarters: nodes that lost the same relay do not come back all at once.
+    const Duration delay = backoff_ * (192 + random[0] / 2) / 256;
+    backoff_ = std::min(backoff_ * 2, shared_.limits.max_backoff);
+    timer_at_ = now + delay;
+    timer_ = shared_.runtime.schedule(timer_at_, lifetime_.guard([this] {
+      timer_ = 0;
+      connect();
+    }));
+  }
+  // The owner's turn comes last: it may call back into here.
+  for (auto& [id, peer] : peers) {
+    if (std::exchange(peer->announced, false)) shared_.events->peer_disconnect(peer->url, error.message);
+  }
+  shared_.grant_waiting();
+  if (was_ready) owner_.link_down(*this);
+  if (role_ == Role::foreign) owner_.link_finished(*this);
+}
+
+void RelayLink::end_early(const Error& why) {
+  std::deque<Early> early;
+  early.swap(early_);
+  early_bytes_ = 0;
+  for (Early& e : early) shared_.complete(std::move(e.done), why);
+}
+
+// ---------------------------------------------------------------- peers
+
+std::shared_ptr<Peer> RelayLink::add_peer(const NodeId& id, const Url& url, Connection::Origin origin) {
+  std::optional<SessionKeys> keys = SessionKeys::derive(*key_, id);
+  if (!keys) return nullptr;
+  auto peer = std::make_shared<Peer>(*this, id, url, std::move(*keys), shared_.connection, shared_.entropy, origin,
+                                     shared_.runtime.now());
+  peer->opened_at = shared_.runtime.wall_now();
+  peers_.emplace(id, peer);
+  shared_.peer_count += 1;
+  return peer;
+}
+
+bool RelayLink::make_room_for_stranger() {
+  const auto full = [this] { return shared_.peer_count >= shared_.limits.max_peers; };
+  while (!strangers_.empty() && (full() || strangers_.size() >= shared_.limits.max_strangers)) {
+    const auto oldest = peers_.find(strangers_.front());
+    K2_ASSERT(oldest != peers_.end());
+    const std::shared_ptr<Peer> peer = oldest->second;
+    close_peer(peer, make_error(Errc::overloaded, "too many peers connect at once"), {}, Tell::now);
+  }
+  return !full();
+}
+
+void RelayLink::forget_stranger(Peer& peer) {
+  if (!peer.stranger) return;
+  strangers_.erase(*peer.stranger);
+  peer.stranger.reset();
+}
+
+void RelayLink::on_forward(const NodeId& from, ByteView body) {
+  if (from == key_->id()) return;
+  auto found = peers_.find(from);
+  std::shared_ptr<Peer> peer;
+  if (found != peers_.end()) {
+    peer = found->second;
+  } else {
+    // Anything but a new stream could not be read anyway, and must not cost anything.
+    if (role_ == Role::foreign || body.size() != 1 + kStreamHeaderBytes || body[0] != kNewStream) return;
+    if (!make_room_for_stranger()) return;
+    peer = add_peer(from, peer_url(from), Connection::Origin::peer);
+    if (!peer) return;
+    peer->stranger = strangers_.insert(strangers_.end(), from);
+  }
+  process(peer, peer->connection.on_body(body, shared_.runtime.now()));
+}
+
+bool RelayLink::open_peer(const std::shared_ptr<Peer>& peer) {
+  forget_stranger(*peer);
+  Result<Bytes> preflight = shared_.events->peer_connect(peer->url);
+  if (preflight.has_error()) {
+    if (!peer->gone) close_peer(peer, preflight.error(), {}, Tell::now);
+    return false;
+  }
+  if (peer->gone) {
+    shared_.events->peer_disconnect(peer->url, std::nullopt);
+    return false;
+  }
+  peer->announced = true;
+  if (auto opened = peer->connection.open_with(std::move(*preflight), shared_.runtime.now()); opened.has_error()) {
+    close_peer(peer, opened.error(), {}, Tell::now);
+    return false;
+  }
+  return true;
+}
+
+void RelayLink::process(const std::shared_ptr<Peer>& peer, Connection::Outcome outcome) {
+  if (outcome.error) {
+    close_peer(peer, *outcome.error, {}, Tell::now);
+    return;
+  }
+  if (outcome.restarted) {
+    shared_.release_permit(*peer);
+    schedule_grants();
+    if (std::exchange(peer->announced, false)) {
+      shared_.events->peer_disconnect(peer->url, "the connection began anew");
+      if (peer->gone) return;
+    }
+  }
+  if (outcome.handshake_done && !open_peer(peer)) return;
+  if (outcome.permit_wanted) {
+    shared_.want_permit(*peer);
+    shared_.grant_waiting();
+  }
+  if (outcome.permit_done) {
+    shared_.release_permit(*peer);
+    shared_.grant_waiting();
+  }
+  if (outcome.progress > 0) {
+    shared_.events->recv_progress(peer->url, outcome.progress);
+    if (peer->gone) return;
+  }
+  if (outcome.message) {
+    const Result<void> taken = shared_.events->recv_data(peer->url, std::move(*outcome.message));
+    if (peer->gone) return;
+    if (taken.has_error()) {
+      close_peer(peer, taken.error(), {}, Tell::now);
+      return;
+    }
+  }
+  touch(peer);
+}
+
+void RelayLink::close_peer(const std::shared_ptr<Peer>& peer, const Error& why, const Bytes& farewell, Tell tell) {
+  if (peer->gone) return;
+  peer->gone = true;
+  peers_.erase(peer->id);
+  shared_.peer_count -= 1;
+  if (peers_.empty()) idle_since_ = shared_.runtime.now();
+  forget_stranger(*peer);
+  if (peer->armed) deadlines_.erase({*peer->armed, peer->id});
+  peer->armed.reset();
+  shared_.release_permit(*peer);
+  if (why.code != Errc::disconnected) {
+    std::vector<Bytes> frames = peer->connection.closing_frames(farewell);
+    if (closing_.size() + frames.size() <= shared_.limits.max_closing_frames) {
+      std::ranges::move(frames, std::back_inserter(closing_));
+    }
+  }
+  const Error error = unresponsive("the connection was closed: " + why.message);
+  for (Handler<>& done : peer->connection.take_handlers()) shared_.complete(std::move(done), error);
+  schedule_pump();
+  schedule_grants();
+  if (!std::exchange(peer->announced, false)) return;
+  if (tell == Tell::now) {
+    shared_.events->peer_disconnect(peer->url, why.message);
+  } else {
+    shared_.runtime.post(lifetime_.guard([this, url = peer->url, reason = why.message] {
+      shared_.events->peer_disconnect(url, reason.empty() ? std::nullopt : std::optional(reason));
+    }));
+  }
+}
+
+void RelayLink::touch(const std::shared_ptr<Peer>& peer) {
+  if (peer->gone) return;
+  if (!peer->in_control && peer->connection.has_control()) {
+    peer->in_control = true;
+    control_ring_.push_back(peer);
+  }
+  if (!peer->in_data && peer->connection.has_data()) {
+    peer->in_data = true;
+    data_ring_.push_back(peer);
+  }
+  const Time next = peer->connection.next_deadline();
+  if (!peer->armed || next < *peer->armed) {
+    if (peer->armed) deadlines_.erase({*peer->armed, peer->id});
+    peer->armed = next;
+    deadlines_.emplace(next, peer->id);
+  }
+}
+
+// ---------------------------------------------------------------- calls from the owner
+
+void RelayLink::send(const NodeId& id, const Url& url, Bytes message, Handler<> done) {
+  if (state_ != State::ready) {
+    if (role_ == Role::home || state_ == State::stopped) {
+      shared_.complete(std::move(done), make_error(Errc::disconnected, "not connected to the relay"));
+    } else if (early_bytes_ + message.size() > shared_.connection.max_queue_bytes) {
+      shared_.complete(std::move(done), make_error(Errc::overloaded, "the queue to this relay is full"));
+    } else {
+      early_bytes_ += message.size() + Connection::kMessageOverhead;
+      early_.push_back({id, url, std::move(message), std::move(done)});
+    }
+    return;
+  }
+  auto found = peers_.find(id);
+  std::shared_ptr<Peer> peer;
+  if (found != peers_.end()) {
+    peer = found->second;
+  } else {
+    if (id == key_->id()) {
+      shared_.complete(std::move(done), make_error(Errc::invalid_argument, "the peer is this node"));
+      return;
+    }
+    if (shared_.peer_count >= shared_.limits.max_peers) {
+      shared_.complete(std::move(done), make_error(Errc::overloaded, "connected to too many peers"));
+      return;
+    }
+    peer = add_peer(id, url, Connection::Origin::local);
+    if (!peer) {
+      shared_.complete(std::move(done), make_error(Errc::invalid_argument, "the peer's url has no valid key"));
+      return;
+    }
+  }
+  if (auto queued = peer->connection.enqueue(std::move(message), done); queued.has_error()) {
+    shared_.complete(std::move(done), queued.error());
+  }
+  touch(peer);
+  schedule_pump();
+}
+
+void RelayLink::disconnect(const NodeId& id, const std::optional<std::string>& reason, const Bytes& farewell) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return;
+  const std::shared_ptr<Peer> peer = found->second;
+  close_peer(peer, make_error(Errc::cancelled, reason.value_or(std::string())), farewell, Tell::later);
+}
+
+void RelayLink::append_stats(std::vector<TransportConnectionStats>& out) const {
+  for (const auto& [id, peer] : peers_) {
+    if (!peer->announced) continue;
+    const Connection::Stats& stats = peer->connection.stats();
+    TransportConnectionStats entry;
+    entry.peer = peer->url;
+    entry.send_message_count = stats.sent_messages;
+    entry.send_bytes = stats.sent_bytes;
+    entry.recv_message_count = stats.received_messages;
+    entry.recv_bytes = stats.received_bytes;
+    entry.opened_at = peer->opened_at;
+    out.push_back(std::move(entry));
+  }
+}
+
+void RelayLink::stop(std::function<void()> done) {
+  std::vector<std::shared_ptr<Peer>> peers;
+  for (auto& [id, peer] : peers_) peers.push_back(peer);
+  const Error stopped = make_error(Errc::cancelled, "the transport stopped");
+  for (const auto& peer : peers) close_peer(peer, stopped, {}, Tell::later);
+  if (state_ == State::ready) {
+    // The last frames: a few dozen bytes for each peer, without regard to the pacing. What the socket refuses is lost.
+    if (unsent_) static_cast<void>(socket_->send(unsent_->frame));
+    for (const Bytes& frame : closing_) {
+      if (!socket_->send(frame)) break;
+    }
+  }
+  if (unsent_) shared_.complete(std::move(unsent_->done), stopped);
+  unsent_.reset();
+  closing_.clear();
+  control_ring_.clear();
+  data_ring_.clear();
+  end_early(stopped);
+  shared_.runtime.cancel(timer_);
+  timer_ = 0;
+  state_ = State::stopped;
+  generation_ += 1;
+  if (socket_) socket_->close();
+  socket_.reset();
+  client_.reset();
+  key_.reset();
+  shared_.runtime.post(lifetime_.guard(std::move(done)));
+}
+
+// ---------------------------------------------------------------- output and time
+
+void RelayLink::schedule_pump() {
+  if (pump_posted_ || state_ != State::ready) return;
+  pump_posted_ = true;
+  shared_.runtime.post(lifetime_.guard([this] {
+    pump_posted_ = false;
+    pump();
+    arm_timer();
+  }));
+}
+
+void RelayLink::schedule_grants() {
+  if (shared_.permit_queue.empty()) return;
+  shared_.runtime.post(lifetime_.guard([this] { shared_.grant_waiting(); }));
+}
+
+std::optional<Connection::Pulled> RelayLink::next_frame() {
+  if (!closing_.empty()) {
+    Connection::Pulled out{std::move(closing_.front()), {}};
+    closing_.pop_front();
+    return out;
+  }
+  const Time now = shared_.runtime.now();
+  while (!control_ring_.empty() || !data_ring_.empty()) {
+    const bool control = !control_ring_.empty() && (control_streak_ < kControlStreak || data_ring_.empty());
+    std::deque<std::shared_ptr<Peer>>& ring = control ? control_ring_ : data_ring_;
+    const std::shared_ptr<Peer> peer = std::move(ring.front());
+    ring.pop_front();
+    (control ? peer->in_control : peer->in_data) = false;
+    if (peer->gone || !(control ? peer->connection.has_control() : peer->connection.has_data())) continue;
+    control_streak_ = control ? control_streak_ + 1 : 0;
+    Connection::Pulled out = control ? peer->connection.pull_control(now) : peer->connection.pull_data(now);
+    touch(peer);
+    return out;
+  }
+  return std::nullopt;
+}
+
+bool RelayLink::hand_over(Bytes frame, Handler<> done) {
+  if (!socket_->send(frame)) {
+    unsent_.emplace(Unsent{std::move(frame), std::move(done)});
+    return false;
+  }
+  client_->sent(frame.size(), shared_.runtime.now());
+  if (done) shared_.complete(std::move(done), {});
+  return true;
+}
+
+void RelayLink::pump() {
+  if (state_ != State::ready) return;
+  if (unsent_) {
+    Unsent unsent = std::move(*unsent_);
+    unsent_.reset();
+    if (!hand_over(std::move(unsent.frame), std::move(unsent.done))) return;
+  }
+  while (client_->may_send(shared_.runtime.now())) {
+    std::optional<Connection::Pulled> next = next_frame();
+    if (!next || !hand_over(std::move(next->frame), std::move(next->done))) return;
+  }
+}
+
+void RelayLink::on_timer() {
+  timer_ = 0;
+  const Time now = shared_.runtime.now();
+  if (client_ && client_->handshake_overdue(now)) {
+    lost(make_error(Errc::timed_out, "the relay did not accept us in time"));
+    return;
+  }
+  if (state_ != State::ready) {
+    arm_timer();
+    return;
+  }
+  if (std::optional<Bytes> keepalive = client_->keepalive(now)) {
+    // A refusal means that the socket is full of other data: no need for a keepalive.
+    static_cast<void>(socket_->send(*keepalive));
+    client_->sent(keepalive->size(), now);
+  }
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    const NodeId id = deadlines_.begin()->second;
+    deadlines_.erase(deadlines_.begin());
+    const auto found = peers_.find(id);
+    K2_ASSERT(found != peers_.end());
+    const std::shared_ptr<Peer> peer = found->second;
+    peer->armed.reset();
+    process(peer, peer->connection.on_time(now));
+    if (state_ != State::ready) return;
+  }
+  if (!shared_.permit_queue.empty()) shared_.evict_stalled();
+  if (role_ == Role::foreign && peers_.empty() && closing_.empty() &&
+      now >= idle_since_ + shared_.limits.foreign_idle) {
+    lost(make_error(Errc::cancelled, "not used"));
+    return;
+  }
+  pump();
+  arm_timer();
+}
+
+void RelayLink::arm_timer() {
+  if (!client_ || state_ == State::offline || state_ == State::stopped) return;
+  const Time now = shared_.runtime.now();
+  Time next = client_->next_deadline();
+  if (state_ == State::ready) {
+    if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
+    if (has_output() && !unsent_) next = std::min(next, client_->next_send());
+    if (!shared_.permit_queue.empty()) next = std::min(next, now + kEvictInterval);
+    if (role_ == Role::foreign && peers_.empty()) next = std::min(next, idle_since_ + shared_.limits.foreign_idle);
+  }
+  if (timer_ != 0 && timer_at_ <= next) return;
+  shared_.runtime.cancel(timer_);
+  timer_at_ = next;
+  timer_ = shared_.runtime.schedule(next, lifetime_.guard([this] { on_timer(); }));
+}
+
+// ---------------------------------------------------------------- permits
+
+void LinkShared::complete(Handler<> done, Result<void> result) {
+  if (!done) return;
+  runtime.post([done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
+}
+
+void LinkShared::want_permit(Peer& peer) {
+  K2_ASSERT(!peer.permit_wait && !peer.permit);
+  peer.permit_wait = permit_queue.insert(permit_queue.end(), &peer);
+}
+
+void LinkShared::grant_waiting() {
+  while (!permit_queue.empty()) {
+    Peer& peer = *permit_queue.front();
+    const std::uint32_t bytes = peer.connection.permit_bytes();
+    if (granted_bytes > 0 && granted_bytes + bytes > limits.max_granted_bytes) return;
+    permit_queue.pop_front();
+    peer.permit_wait.reset();
+    peer.permit = permits.insert(permits.end(), &peer);
+    peer.permit_bytes = bytes;
+    peer.granted_at = runtime.now();
+    granted_bytes += bytes;
+    peer.connection.grant(runtime.now());
+    peer.link.touch(peer.shared_from_this());
+    peer.link.schedule_pump();
+  }
+}
+
+void LinkShared::release_permit(Peer& peer) {
+  if (peer.permit_wait) permit_queue.erase(*peer.permit_wait);
+  peer.permit_wait.reset();
+  if (!peer.permit) return;
+  permits.erase(*peer.permit);
+  peer.permit.reset();
+  granted_bytes -= peer.permit_bytes;
+  peer.permit_bytes = 0;
+}
+
+void LinkShared::evict_stalled() {
+  const Time now = runtime.now();
+  for (Peer* held : permits) {
+    const Duration held_for = now - held->granted_at;
+    const auto seconds = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(held_for).count());
+    const bool stalled = now - held->connection.last_chunk() >= limits.permit_stall;
+    const bool crawling =
+        held_for >= 3 * limits.permit_stall && held->connection.permit_received() < seconds * limits.permit_min_rate;
+    if (!stalled && !crawling) continue;
+    // One at a time: its end frees what others wait for.
+    held->link.close_peer(held->shared_from_this(),
+                          make_error(Errc::overloaded, "a permit that others wait for is not used"), {},
+                          RelayLink::Tell::now);
+    return;
+  }
+}
+
+}  // namespace kitsune2::tx5

@@ -1,0 +1,177 @@
+#include "transport/tx5/tx5_transport.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace kitsune2 {
+namespace tx5 {
+namespace {
+
+constexpr std::uint32_t kMaxTimeoutSeconds = 24 * 3600;
+
+Error bad_config(std::string_view key, const std::string& what) {
+  return make_error(Errc::invalid_config, "tx5Transport." + std::string(key) + ": " + what);
+}
+
+}  // namespace
+
+Result<Url> canonical_relay_url(const std::string& text) {
+  std::string canonical = text;
+  while (canonical.ends_with('/')) canonical.pop_back();
+  const std::size_t host = canonical.find("://");
+  if (host != std::string::npos) {
+    const std::string_view authority = std::string_view(canonical).substr(host + 3);
+    const std::size_t colon = authority.rfind(':');
+    const std::size_t bracket = authority.rfind(']');
+    const bool has_port = colon != std::string_view::npos && (bracket == std::string_view::npos || colon > bracket);
+    if (!has_port && authority.find('/') == std::string_view::npos) {
+      canonical += canonical.starts_with("wss:") ? ":443" : ":80";
+    }
+  }
+  Result<Url> url = Url::parse(canonical);
+  if (url.has_error())
+    return bad_config("serverUrl", "must be a relay's url like wss://host:port, got \"" + text + "\"");
+  if (url->is_peer()) return bad_config("serverUrl", "must be a relay's url, without a path, got \"" + text + "\"");
+  return url;
+}
+
+Result<std::unique_ptr<Tx5Transport>> Tx5Transport::create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
+                                                           const Tx5TransportConfig& config, const LinkLimits& limits) {
+  if (!crypto_ready()) return make_error(Errc::internal, "libsodium could not be initialised");
+  Result<Url> relay = canonical_relay_url(config.server_url);
+  if (relay.has_error()) return relay.error();
+  if (!relay->uses_tls() && !config.signal_allow_plain_text) {
+    return bad_config("serverUrl", "is not encrypted (ws://); use wss:// or set signalAllowPlainText to true");
+  }
+  if (config.timeout_s == 0 || config.timeout_s > kMaxTimeoutSeconds) {
+    return bad_config("timeoutS",
+                      "must be 1.." + std::to_string(kMaxTimeoutSeconds) + ", got " + std::to_string(config.timeout_s));
+  }
+  if (config.message_size_max == 0) return bad_config("messageSizeMax", "must be at least 1");
+  if (config.max_queue_bytes_per_peer == 0) return bad_config("maxQueueBytesPerPeer", "must be at least 1");
+  if (config.max_peers == 0) return bad_config("maxPeers", "must be at least 1");
+
+  std::unique_ptr<Tx5Transport> transport(
+      new Tx5Transport(runtime, std::move(connector), *relay, config.signal_allow_plain_text));
+  LinkShared& shared = transport->shared_;
+  shared.limits = limits;
+  shared.limits.max_peers = config.max_peers;
+  shared.connection.timeout = std::chrono::seconds(config.timeout_s);
+  shared.connection.message_size_max = std::min<std::uint64_t>(config.message_size_max, kMaxFrameValue);
+  shared.connection.max_queue_bytes = config.max_queue_bytes_per_peer;
+  shared.limits.max_granted_bytes = std::max(limits.max_granted_bytes, shared.connection.message_size_max);
+  shared.tls_ca_file = config.tls_ca_file;
+  shared.entropy = [&runtime](std::span<std::uint8_t> out) { runtime.random_bytes(out); };
+  return transport;
+}
+
+Tx5Transport::Tx5Transport(Runtime& runtime, std::shared_ptr<WsConnector> connector, Url relay, bool allow_plain_text)
+    : shared_(runtime, std::move(connector)), relay_(std::move(relay)), allow_plain_text_(allow_plain_text) {}
+
+void Tx5Transport::start(TransportEvents& events) {
+  K2_ASSERT(!shared_.events);
+  shared_.events = &events;
+  home_ = std::make_unique<RelayLink>(shared_, relay_, RelayLink::Role::home, owner());
+  home_->start();
+}
+
+std::optional<Url> Tx5Transport::url() const { return home_ ? home_->url() : std::nullopt; }
+
+Result<RelayLink*> Tx5Transport::link_for(const Url& relay) {
+  if (stopped_ || !home_) return make_error(Errc::disconnected, "the transport is stopped");
+  if (relay == relay_) return home_.get();
+  const auto found = foreign_.find(relay);
+  if (found != foreign_.end()) return found->second.get();
+  if (!relay.uses_tls() && !allow_plain_text_) {
+    return make_error(Errc::unsupported, "the peer's relay is not encrypted (ws://)");
+  }
+  if (foreign_.size() >= shared_.limits.max_foreign_relays) {
+    return make_error(Errc::overloaded, "connected to too many relays");
+  }
+  auto link = std::make_unique<RelayLink>(shared_, relay, RelayLink::Role::foreign, owner());
+  RelayLink* out = link.get();
+  foreign_.emplace(relay, std::move(link));
+  out->start();
+  return out;
+}
+
+void Tx5Transport::send(const Url& peer, Bytes message, Handler<> done) {
+  const std::optional<std::string_view> path = peer.peer_id();
+  const std::optional<NodeId> id = path ? sbd::node_id_from_path(*path) : std::nullopt;
+  if (!id) {
+    shared_.complete(std::move(done), make_error(Errc::invalid_argument, "not a peer's url: " + peer.to_string()));
+    return;
+  }
+  Result<RelayLink*> link = link_for(peer.relay());
+  if (link.has_error()) {
+    shared_.complete(std::move(done), link.error());
+    return;
+  }
+  (*link)->send(*id, peer, std::move(message), std::move(done));
+}
+
+void Tx5Transport::disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) {
+  const std::optional<std::string_view> path = peer.peer_id();
+  const std::optional<NodeId> id = path ? sbd::node_id_from_path(*path) : std::nullopt;
+  if (!id || stopped_) return;
+  const Url relay = peer.relay();
+  if (relay == relay_) {
+    if (home_) home_->disconnect(*id, reason, farewell);
+    return;
+  }
+  const auto found = foreign_.find(relay);
+  if (found != foreign_.end()) found->second->disconnect(*id, reason, farewell);
+}
+
+TransportStats Tx5Transport::stats() const {
+  TransportStats stats;
+  stats.backend = "tx5-relay";
+  if (const std::optional<Url> own = url()) stats.peer_urls.push_back(*own);
+  if (home_) home_->append_stats(stats.connections);
+  for (const auto& [relay, link] : foreign_) link->append_stats(stats.connections);
+  return stats;
+}
+
+void Tx5Transport::stop(std::function<void()> done) {
+  if (stopped_ || !home_) {
+    shared_.runtime.post(std::move(done));
+    return;
+  }
+  stopped_ = true;
+  auto open = std::make_shared<std::size_t>(1 + foreign_.size());
+  const auto one_done = [open, done = std::move(done)] {
+    if (--*open == 0) done();
+  };
+  for (auto& [relay, link] : foreign_) link->stop(one_done);
+  home_->stop(one_done);
+}
+
+void Tx5Transport::link_up(RelayLink& link) {
+  if (&link != home_.get()) return;
+  if (const std::optional<Url> own = link.url()) shared_.events->new_listening_address(*own);
+}
+
+void Tx5Transport::link_down(RelayLink& link) {
+  if (&link == home_.get()) shared_.events->listening_address_lost();
+}
+
+void Tx5Transport::link_finished(RelayLink& link) {
+  // The link is in the middle of a call: it goes later. A new one may take its place at once.
+  const auto found = foreign_.find(link.relay());
+  if (found == foreign_.end() || found->second.get() != &link) return;
+  std::shared_ptr<RelayLink> ended = std::move(found->second);
+  foreign_.erase(found);
+  shared_.runtime.post(lifetime_.guard([ended = std::move(ended)] {}));
+}
+
+}  // namespace tx5
+
+Result<std::unique_ptr<TransportBackend>> make_tx5_transport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
+                                                             const Tx5TransportConfig& config) {
+  Result<std::unique_ptr<tx5::Tx5Transport>> transport =
+      tx5::Tx5Transport::create(runtime, std::move(connector), config, tx5::LinkLimits{});
+  if (transport.has_error()) return transport.error();
+  return std::unique_ptr<TransportBackend>(std::move(*transport));
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,50 @@
+// The TransportBackend over relay links: one for the own url, more for peers on other relays.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "kitsune2/config.hpp"
+#include "kitsune2/transport.hpp"
+#include "kitsune2/transport_tx5.hpp"
+#include "transport/tx5/relay_link.hpp"
+
+namespace kitsune2::tx5 {
+
+/// The relay's url in canonical form, from what a user writes: a missing port is the scheme's, a slash at the end goes.
+/// Errc::invalid_config: not a relay's url.
+Result<Url> canonical_relay_url(const std::string& text);
+
+/// See make_tx5_transport. `limits` are there for tests; the defaults are what is shipped.
+class Tx5Transport final : public TransportBackend, private LinkOwner {
+ public:
+  static Result<std::unique_ptr<Tx5Transport>> create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
+                                                      const Tx5TransportConfig& config, const LinkLimits& limits);
+
+  void start(TransportEvents& events) override;
+  std::optional<Url> url() const override;
+  void send(const Url& peer, Bytes message, Handler<> done) override;
+  void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override;
+  TransportStats stats() const override;
+  void stop(std::function<void()> done) override;
+
+ private:
+  Tx5Transport(Runtime& runtime, std::shared_ptr<WsConnector> connector, Url relay, bool allow_plain_text);
+  LinkOwner& owner() { return *this; }
+  void link_up(RelayLink& link) override;
+  void link_down(RelayLink& link) override;
+  void link_finished(RelayLink& link) override;
+  /// The link for peers of `relay`, opened if it may be.
+  Result<RelayLink*> link_for(const Url& relay);
+
+  LinkShared shared_;
+  const Url relay_;
+  const bool allow_plain_text_;
+  bool stopped_ = false;
+  std::unique_ptr<RelayLink> home_;
+  std::map<Url, std::unique_ptr<RelayLink>> foreign_;
+  Lifetime lifetime_;
+};
+
+}  // namespace kitsune2::tx5
