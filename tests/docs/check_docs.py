@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Checks what the documents claim: usage: check_docs.py SOURCE_DIR BUILD_DIR
+
+* the C++ block of README.md is examples/readme.cpp without its first comment line (which the build compiles);
+* relative links in the documents lead to files that exist;
+* every test named in docs/conformance.md and in README's table exists.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+source, build = sys.argv[1:3]
+problems = []
+
+
+def read(path):
+    with open(os.path.join(source, path), encoding="utf-8") as file:
+        return file.read()
+
+
+# The embedding example.
+readme = read("README.md")
+block = re.search(r"```cpp\n(.*?)```", readme, re.S)
+example = "".join(line + "\n" for line in read("examples/readme.cpp").splitlines() if not line.startswith("//"))
+if not block:
+    problems.append("README.md: no C++ example")
+elif block.group(1) != example:
+    problems.append("README.md: the C++ block differs from examples/readme.cpp")
+
+# Links.
+documents = [os.path.relpath(os.path.join(folder, name), source)
+             for top in (".", "docs") for folder, _, names in os.walk(os.path.join(source, top))
+             for name in names if name.endswith(".md") and "build" not in folder and "target" not in folder]
+for document in sorted(set(documents)):
+    for target in re.findall(r"\]\(([^)#:]+)\)", read(document)):
+        path = os.path.join(source, os.path.dirname(document), target)
+        if not os.path.exists(path):
+            problems.append(f"{document}: link to {target}, which does not exist")
+
+# Names of tests: `Suite.Case`, or `interop: function`, or `net: script`.
+listed = subprocess.run(["ctest", "--test-dir", build, "--show-only=json-v1"], capture_output=True, text=True, check=True)
+names = {test["name"] for test in json.loads(listed.stdout)["tests"]}
+plain = {re.sub(r"^[^/]*/|/[^/]*$", "", name) for name in names} | names
+interop = set(re.findall(r"^def (\w+)\(world", read("tests/interop/interop.py"), re.M))
+for document in ("docs/conformance.md", "README.md"):
+    text = read(document)
+    for name in re.findall(r"`([A-Z]\w+\.[A-Z]\w+)`", text):
+        if name not in plain:
+            problems.append(f"{document}: no test {name}")
+    for name in re.findall(r"`interop: (\w+)`", text):
+        if name not in interop:
+            problems.append(f"{document}: no interop test {name}")
+    for name in re.findall(r"`net: ([\w.]+)`", text):
+        if not os.path.exists(os.path.join(source, "tests/net", name)):
+            problems.append(f"{document}: no script tests/net/{name}")
+
+for problem in problems:
+    print(problem)
+print("docs: all true" if not problems else f"docs: {len(problems)} false")
+sys.exit(1 if problems else 0)
