@@ -31,6 +31,7 @@ struct TransportStats {
   std::string backend;         ///< "memory", "tx5-relay"
   std::vector<Url> peer_urls;  ///< own urls
   std::vector<TransportConnectionStats> connections;
+  std::uint64_t blocked_message_count = 0;  ///< messages and connections, in and out, that the access hook refused
 };
 
 /// What a backend tells its owner. All calls on the strand, none from inside a call to the backend.
@@ -128,7 +129,9 @@ class TransportHandler {
     static_cast<void>(data);
     return {};
   }
-  /// Whether this peer is heard and answered at all, asked for every message in and out. Default: yes.
+  /// Whether this peer is heard and answered at all, asked for every connection (`space` is null) and every message in
+  /// and out. No: the connection is refused, the incoming message dropped without a word, the outgoing one completes
+  /// with Errc::blocked; each is counted in TransportStats. Default: yes.
   virtual bool allow(const Url& peer, const SpaceId* space) {
     static_cast<void>(peer);
     static_cast<void>(space);
@@ -137,6 +140,8 @@ class TransportHandler {
 };
 
 /// Routes messages between a backend and the handlers of spaces and modules.
+/// A message for a space or module without a handler is ignored, as is one of an undefined type. One that does not
+/// decode, that its handler refuses, or a DISCONNECT closes the connection. Handlers may call back into the transport.
 /// Handlers are borrowed: unregister (or stop) before they go. Strand only. Rust: `Transport`/`DefaultTransport`.
 class Transport {
  public:
@@ -157,7 +162,8 @@ class Transport {
   virtual void stop(std::function<void()> done) = 0;
 };
 
-/// `handler` may be null. The transport starts its backend at once.
+/// `handler` may be null. The transport starts its backend at once; `runtime` must outlive it. After `stop`, sends
+/// complete with Errc::cancelled and no handler is called any more.
 std::shared_ptr<Transport> make_transport(Runtime& runtime, std::unique_ptr<TransportBackend> backend,
                                           std::shared_ptr<TransportHandler> handler);
 

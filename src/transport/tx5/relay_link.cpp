@@ -158,7 +158,7 @@ void RelayLink::lost(const Error& why) {
   if (unsent_) shared_.complete(std::move(unsent_->done), error);
   unsent_.reset();
 
-  std::unordered_map<NodeId, std::shared_ptr<Peer>> peers;
+  std::map<NodeId, std::shared_ptr<Peer>> peers;
   peers.swap(peers_);
   for (auto& [id, peer] : peers) {
     peer->gone = true;

@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <deque>
 #include <list>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -183,7 +183,7 @@ class RelayLink {
   Time ready_at_{};
   Duration backoff_;
 
-  std::unordered_map<NodeId, std::shared_ptr<Peer>> peers_;
+  std::map<NodeId, std::shared_ptr<Peer>> peers_;
   std::list<NodeId> strangers_;
   std::set<std::pair<Time, NodeId>> deadlines_;
   std::deque<std::shared_ptr<Peer>> control_ring_;

@@ -1,0 +1,230 @@
+#include "kitsune2/transport.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <map>
+#include <utility>
+
+#include "wire/k2proto.hpp"
+
+namespace kitsune2 {
+namespace {
+
+/// A peer's reason for leaving is cut to this.
+constexpr std::size_t kMaxReasonBytes = 1024;
+
+/// A peer's text, made fit for a log line.
+std::string printable(ByteView text) {
+  std::string out(as_text(text.first(std::min(text.size(), kMaxReasonBytes))));
+  for (char& c : out) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f) c = ' ';
+  }
+  return out;
+}
+
+class DefaultTransport final : public Transport,
+                               public TransportEvents,
+                               public std::enable_shared_from_this<DefaultTransport> {
+ public:
+  DefaultTransport(Runtime& runtime, std::unique_ptr<TransportBackend> backend,
+                   std::shared_ptr<TransportHandler> handler)
+      : runtime_(runtime), handler_(std::move(handler)), backend_(std::move(backend)) {}
+
+  void start() { backend_->start(*this); }
+
+  // ---- Transport
+  std::optional<Url> url() const override { return stopped_ ? std::nullopt : backend_->url(); }
+
+  Result<void> register_space_handler(const SpaceId& space, std::shared_ptr<SpaceMessageHandler> handler) override {
+    Space& entry = spaces_[space];
+    if (entry.handler) return make_error(Errc::already_exists, "the space has a handler: " + space.to_string());
+    entry.handler = std::move(handler);
+    return {};
+  }
+
+  Result<void> register_module_handler(const SpaceId& space, const std::string& module,
+                                       std::shared_ptr<ModuleMessageHandler> handler) override {
+    if (!spaces_[space].modules.emplace(module, std::move(handler)).second) {
+      return make_error(Errc::already_exists, "the module has a handler: " + space.to_string() + " " + module);
+    }
+    return {};
+  }
+
+  void unregister_space(const SpaceId& space) override { spaces_.erase(space); }
+
+  void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) override {
+    if (refused(peer, space, done)) return;
+    backend_->send(peer, wire::encode_notify(space, data), std::move(done));
+  }
+
+  void send_module(const Url& peer, const SpaceId& space, const std::string& module, Bytes data,
+                   Handler<> done) override {
+    if (refused(peer, space, done)) return;
+    backend_->send(peer, wire::encode_module(space, module, data), std::move(done));
+  }
+
+  void send_encoded(const Url& peer, const SpaceId& space, Bytes k2proto, Handler<> done) override {
+    if (refused(peer, space, done)) return;
+    backend_->send(peer, std::move(k2proto), std::move(done));
+  }
+
+  void disconnect(const Url& peer, const std::optional<std::string>& reason) override {
+    if (stopped_) return;
+    backend_->disconnect(peer, reason, reason ? wire::encode_disconnect(*reason) : Bytes());
+  }
+
+  TransportStats stats() const override {
+    TransportStats stats = backend_->stats();
+    stats.blocked_message_count = blocked_;
+    return stats;
+  }
+
+  void stop(std::function<void()> done) override {
+    if (stopped_) {
+      runtime_.post(std::move(done));
+      return;
+    }
+    stopped_ = true;
+    backend_->stop([self = shared_from_this(), done = std::move(done)] {
+      // Spaces hold this transport, and this held them.
+      self->spaces_.clear();
+      done();
+    });
+  }
+
+  // ---- TransportEvents
+  void new_listening_address(const Url& own_url) override {
+    if (handler_) handler_->new_listening_address(own_url);
+    for (const auto& space : space_handlers()) space->new_listening_address(own_url);
+  }
+
+  void listening_address_lost() override {}
+
+  Result<Bytes> peer_connect(const Url& peer) override {
+    if (!allowed(peer, nullptr)) return make_error(Errc::blocked, "the peer is blocked");
+    Bytes preflight;
+    if (handler_) {
+      Result<Bytes> gathered = handler_->preflight_gather_outgoing(peer);
+      if (gathered.has_error()) return gathered.error();
+      preflight = std::move(*gathered);
+    }
+    for (const auto& module : module_handlers()) module->peer_connect(peer);
+    for (const auto& space : space_handlers()) space->peer_connect(peer);
+    if (handler_) handler_->peer_connect(peer);
+    return wire::encode_preflight(preflight);
+  }
+
+  Result<void> recv_data(const Url& peer, Bytes message) override {
+    Result<wire::K2ProtoView> decoded = wire::decode_k2proto(message);
+    if (decoded.has_error()) return decoded.error();
+    switch (decoded->type) {
+      case wire::K2WireType::unspecified:
+        return {};
+      case wire::K2WireType::preflight:
+        if (!allowed(peer, nullptr)) return make_error(Errc::blocked, "the peer is blocked");
+        return handler_ ? handler_->preflight_validate_incoming(peer, std::move(decoded->data)) : Result<void>();
+      case wire::K2WireType::notify:
+      case wire::K2WireType::module:
+        return route(peer, *decoded);
+      case wire::K2WireType::disconnect:
+        return make_error(Errc::disconnected, "the peer left: " + printable(decoded->data));
+    }
+    return {};
+  }
+
+  void recv_progress(const Url& peer, std::size_t bytes) override {
+    for (const auto& module : module_handlers()) module->recv_progress(peer, bytes);
+  }
+
+  void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override {
+    for (const auto& module : module_handlers()) module->peer_disconnect(peer, reason);
+    for (const auto& space : space_handlers()) space->peer_disconnect(peer, reason);
+    if (handler_) handler_->peer_disconnect(peer, reason);
+  }
+
+ private:
+  struct Space {
+    std::shared_ptr<SpaceMessageHandler> handler;
+    std::map<std::string, std::shared_ptr<ModuleMessageHandler>, std::less<>> modules;
+  };
+
+  bool allowed(const Url& peer, const SpaceId* space) {
+    if (!handler_ || handler_->allow(peer, space)) return true;
+    blocked_ += 1;
+    return false;
+  }
+
+  /// Completes `done` if nothing may be sent.
+  bool refused(const Url& peer, const SpaceId& space, Handler<>& done) {
+    Error why;
+    if (stopped_) {
+      why = make_error(Errc::cancelled, "the transport is stopped");
+    } else if (!allowed(peer, &space)) {
+      why = make_error(Errc::blocked, "the peer is blocked");
+    } else {
+      return false;
+    }
+    if (done) {
+      runtime_.post([done = std::move(done), why = std::move(why)]() mutable { done(std::move(why)); });
+    }
+    return true;
+  }
+
+  Result<void> route(const Url& peer, wire::K2ProtoView& message) {
+    if (!message.space) return {};
+    const SpaceId space(*message.space);
+    if (!allowed(peer, &space)) return {};
+    const auto found = spaces_.find(space);
+    if (found == spaces_.end()) return {};
+    // The handler may unregister itself: hold it.
+    if (message.type == wire::K2WireType::notify) {
+      const std::shared_ptr<SpaceMessageHandler> handler = found->second.handler;
+      return handler ? handler->recv_space_notify(peer, space, std::move(message.data)) : Result<void>();
+    }
+    if (!message.module) return {};
+    const auto module = found->second.modules.find(message.module->text());
+    if (module == found->second.modules.end()) return {};
+    const std::shared_ptr<ModuleMessageHandler> handler = module->second;
+    Result<void> taken = handler->recv_module_msg(peer, space, std::move(message.data));
+    if (taken.has_error()) {
+      spdlog::debug("{} refuses a message of {}, its connection is closed: {}", message.module->text(), peer.str(),
+                    taken.error().to_string());
+    }
+    return taken;
+  }
+
+  // Copies, because a handler may register or unregister while it is told.
+  std::vector<std::shared_ptr<SpaceMessageHandler>> space_handlers() const {
+    std::vector<std::shared_ptr<SpaceMessageHandler>> out;
+    for (const auto& [id, space] : spaces_) {
+      if (space.handler) out.push_back(space.handler);
+    }
+    return out;
+  }
+  std::vector<std::shared_ptr<ModuleMessageHandler>> module_handlers() const {
+    std::vector<std::shared_ptr<ModuleMessageHandler>> out;
+    for (const auto& [id, space] : spaces_) {
+      for (const auto& [name, module] : space.modules) out.push_back(module);
+    }
+    return out;
+  }
+
+  Runtime& runtime_;
+  std::shared_ptr<TransportHandler> handler_;
+  std::map<SpaceId, Space> spaces_;
+  std::uint64_t blocked_ = 0;
+  bool stopped_ = false;
+  std::unique_ptr<TransportBackend> backend_;  // last: it goes first
+};
+
+}  // namespace
+
+std::shared_ptr<Transport> make_transport(Runtime& runtime, std::unique_ptr<TransportBackend> backend,
+                                          std::shared_ptr<TransportHandler> handler) {
+  auto transport = std::make_shared<DefaultTransport>(runtime, std::move(backend), std::move(handler));
+  transport->start();
+  return transport;
+}
+
+}  // namespace kitsune2
