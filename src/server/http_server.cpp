@@ -1,0 +1,370 @@
+#include "server/http_server.hpp"
+
+#include <algorithm>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/rfc7230.hpp>
+#include <boost/beast/http/status.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/ids.hpp"
+
+namespace kitsune2::server {
+
+namespace http = boost::beast::http;
+using net::Conn;
+using net::ConnEvents;
+using net::Incoming;
+using net::WsDecoder;
+using net::WsPayload;
+using net::WsRole;
+
+namespace {
+
+using Parser = http::request_parser<http::string_body>;
+
+std::string_view view(boost::beast::string_view text) { return {text.data(), text.size()}; }
+
+class ParsedRequest final : public HttpServerRequest {
+ public:
+  ParsedRequest(const Parser::value_type& message, const net::IpAddress& from)
+      : HttpServerRequest(view(message.method_string()), path_of(view(message.target())), message.body(), from),
+        message_(message) {}
+
+  std::string_view header(std::string_view name) const override {
+    return view(message_[boost::beast::string_view(name.data(), name.size())]);
+  }
+
+ private:
+  static std::string_view path_of(std::string_view target) { return target.substr(0, target.find('?')); }
+  const Parser::value_type& message_;
+};
+
+HttpReply plain(int status, std::string_view text) {
+  HttpReply out;
+  out.status = status;
+  out.content_type = "text/plain";
+  out.body = std::string(text) + "\n";
+  return out;
+}
+
+}  // namespace
+
+std::string http_response_head(int status, std::string_view content_type, std::size_t length, bool keep_alive,
+                               std::string_view allow) {
+  const auto reason = http::obsolete_reason(static_cast<http::status>(status));
+  std::string out = "HTTP/1.1 " + std::to_string(status) + " " + std::string(view(reason)) +
+                    "\r\nContent-Type: " + std::string(content_type) + "\r\nContent-Length: " + std::to_string(length) +
+                    "\r\n";
+  if (!allow.empty()) out += "Allow: " + std::string(allow) + "\r\n";
+  if (!keep_alive) out += "Connection: close\r\n";
+  return out + "\r\n";
+}
+
+/// One connection: requests until it is upgraded, messages from then on.
+class HttpServer::Session final : public ConnEvents,
+                                  public WsDecoder::Sink,
+                                  public WsPeer,
+                                  public std::enable_shared_from_this<Session> {
+ public:
+  Session(HttpServer& server, std::uint64_t id, std::shared_ptr<Conn> conn)
+      : server_(&server), id_(id), ip_(conn->remote_ip()), conn_(std::move(conn)) {
+    deadline_ = now() + server.limits_.header_time;
+  }
+
+  const net::IpAddress& ip() const { return ip_; }
+
+  /// The server goes.
+  void detach() {
+    server_ = nullptr;
+    if (conn_) conn_->abort(make_error(Errc::cancelled, "the server stops"));
+    if (const auto events = std::exchange(events_, nullptr)) events->on_ws_closed();
+  }
+
+  void check_time(Time at) {
+    if (!conn_ || closing_) return;
+    const auto stalled = conn_->stalled_since();
+    if (stalled && at - *stalled >= server_->limits_.stall_time) {
+      ++server_->counters_.stalled;
+      return conn_->abort(make_error(Errc::timed_out, "takes no output"));
+    }
+    if (!deadline_ || at < *deadline_) return;
+    if (!parser_) return end("idle");
+    ++server_->counters_.timed_out;
+    answer(plain(408, "the request took too long"), false, false);
+  }
+
+  // --- ConnEvents
+  std::size_t on_data(const Incoming& in) override {
+    if (server_ == nullptr || closing_) return in.size;
+    const auto keep = shared_from_this();
+    std::size_t used = 0;
+    while (!decoder_ && !closing_ && used < in.size) {
+      if (conn_->queued() > server_->limits_.queued_answer_bytes) {
+        waits_for_output_ = true;
+        conn_->pause();
+        return used;
+      }
+      const std::size_t n = take_http(in.data + used, in.size - used);
+      used += n;
+      if (n == 0) return used;
+      if (server_ == nullptr) return in.size;
+    }
+    if (closing_) return in.size;
+    if (!decoder_ || used == in.size) return used;
+    const auto outcome = decoder_->decode({in.data + used, in.size - used, in.owner}, *this);
+    if (server_ == nullptr || closing_) return in.size;
+    if (outcome.fault) {
+      ++server_->counters_.ws_fault;
+      close(outcome.fault->code, outcome.fault->text);
+      return in.size;
+    }
+    if (outcome.held) conn_->pause();
+    return used + outcome.used;
+  }
+
+  void on_sent(std::size_t queued) override {
+    if (waits_for_output_ && server_ != nullptr && queued <= server_->limits_.queued_answer_bytes / 2) {
+      waits_for_output_ = false;
+      conn_->resume();
+    }
+    if (events_) events_->on_ws_sent(queued);
+  }
+
+  void on_closed(const Error& why) override {
+    static_cast<void>(why);
+    closing_ = true;
+    const auto keep = shared_from_this();
+    if (const auto events = std::exchange(events_, nullptr)) events->on_ws_closed();
+    conn_.reset();
+    if (server_ != nullptr) std::exchange(server_, nullptr)->ended(*this);
+  }
+
+  // --- WsDecoder::Sink
+  WsDecoder::Next on_ws_message(WsPayload& message) override {
+    const auto next = events_ ? events_->on_ws_message(message) : WsDecoder::Next::kStop;
+    return closing_ ? WsDecoder::Next::kStop : next;
+  }
+
+  void on_ws_ping(ByteView payload) override {
+    if (events_) events_->on_ws_ping(payload.size() + 6);
+    // A flood of pings is not answered faster than the answers go out.
+    if (closing_ || conn_->queued() > server_->limits_.queued_answer_bytes) return;
+    net::ws_append_frame(conn_->out(), WsRole::kServer, net::kWsPong, payload, 0);
+    conn_->flush();
+  }
+
+  void on_ws_close(std::uint16_t code, std::string reason) override {
+    static_cast<void>(reason);
+    close(code, {});
+  }
+
+  // --- WsPeer
+  std::uint64_t id() const override { return id_; }
+
+  void send(ByteView message) override {
+    std::uint8_t* space = send_space(message.size());
+    if (!message.empty()) std::copy(message.begin(), message.end(), space);
+  }
+
+  std::uint8_t* send_space(std::size_t size) override {
+    net::ws_append_header(conn_->out(), WsRole::kServer, net::kWsBinary, size, 0);
+    std::uint8_t* out = conn_->out().extend(size);
+    conn_->flush();
+    return out;
+  }
+
+  std::size_t queued() const override { return conn_ ? conn_->queued() : 0; }
+
+  void resume() override {
+    if (conn_ && !closing_) conn_->resume();
+  }
+
+  void close(std::uint16_t code, std::string_view reason) override {
+    if (closing_ || !conn_) return;
+    net::ws_append_close(conn_->out(), WsRole::kServer, code, reason, 0);
+    end(reason);
+  }
+
+  void abort(std::string_view reason) override {
+    if (!conn_ || std::exchange(closing_, true)) return;
+    conn_->abort(make_error(Errc::cancelled, std::string(reason)));
+  }
+
+ private:
+  Time now() const { return server_->runtime_.now(); }
+
+  void end(std::string_view why) {
+    closing_ = true;
+    deadline_.reset();
+    parser_.reset();
+    conn_->close(make_error(Errc::cancelled, std::string(why)));
+  }
+
+  /// Takes up to one request. 0: more input is needed.
+  std::size_t take_http(const std::uint8_t* data, std::size_t size) {
+    if (!parser_) {
+      // Some clients end a body with an empty line more than there should be.
+      std::size_t skip = 0;
+      while (skip < size && (data[skip] == '\r' || data[skip] == '\n')) ++skip;
+      if (skip > 0) return skip;
+      parser_ = std::make_unique<Parser>();
+      parser_->header_limit(server_->limits_.header_bytes);
+      parser_->body_limit(server_->limits_.body_bytes);
+      parser_->eager(true);
+      head_done_ = false;
+      deadline_ = now() + server_->limits_.header_time;
+    }
+    boost::system::error_code ec;
+    std::size_t used = parser_->put(boost::asio::buffer(data, size), ec);
+    if (ec && ec != http::error::need_more) {
+      bad_request(ec);
+      return size;
+    }
+    if (parser_->is_header_done() && !std::exchange(head_done_, true)) on_head();
+    if (!parser_ || closing_) return used;
+    if (parser_->is_done()) on_request();
+    return used;
+  }
+
+  void bad_request(const boost::system::error_code& ec) {
+    ++server_->counters_.bad_request;
+    if (ec == http::error::body_limit) return answer(plain(413, "length limit exceeded"), false, false);
+    if (ec == http::error::header_limit) return answer(plain(431, "the request head is too large"), false, false);
+    answer(plain(400, "the request is not valid HTTP: " + ec.message()), false, false);
+  }
+
+  void on_head() {
+    deadline_ = now() + server_->limits_.body_time;
+    const auto& message = parser_->get();
+    if (http::token_list(message[http::field::upgrade]).exists("websocket") &&
+        http::token_list(message[http::field::connection]).exists("upgrade")) {
+      return on_upgrade();
+    }
+    if (!parser_->is_done() && boost::beast::iequals(message[http::field::expect], "100-continue")) {
+      conn_->out().append(as_bytes("HTTP/1.1 100 Continue\r\n\r\n"));
+      conn_->flush();
+    }
+  }
+
+  void on_upgrade() {
+    const auto& message = parser_->get();
+    ++server_->counters_.requests;
+    const std::string_view key = view(message[http::field::sec_websocket_key]);
+    if (message.method() != http::verb::get || message.version() != 11 || !net::ws_key_is_valid(key) ||
+        parser_->content_length().value_or(0) != 0 || parser_->chunked()) {
+      return answer(plain(400, "not a valid WebSocket upgrade"), false, false);
+    }
+    if (message[http::field::sec_websocket_version] != "13") {
+      return answer(plain(426, "WebSocket version 13 is needed"), false, false);
+    }
+    const ParsedRequest request(message, ip_);
+    const std::string head =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+        net::ws_accept_value(key) + "\r\n\r\n";
+    // The answer goes ahead of whatever the handler sends at once.
+    net::ByteBuffer& out = conn_->out();
+    out.append(as_bytes(head));
+    const std::size_t before = out.size();
+    HttpReply refusal = plain(404, "no WebSocket here");
+    auto events = server_->handler_.on_upgrade(request, *this, refusal);
+    if (!events) {
+      out.retract(out.size() - before + head.size());
+      return answer(refusal, false, false);
+    }
+    decoder_ = std::make_unique<WsDecoder>(WsRole::kServer, server_->limits_.ws_message_bytes);
+    events_ = std::move(events);
+    deadline_.reset();
+    parser_.reset();
+    conn_->flush();
+  }
+
+  void on_request() {
+    ++server_->counters_.requests;
+    const auto& message = parser_->get();
+    const bool keep_alive = message.keep_alive();
+    const bool head_only = message.method() == http::verb::head;
+    const HttpReply reply = server_->handler_.on_request(ParsedRequest(message, ip_));
+    answer(reply, keep_alive, head_only);
+  }
+
+  void answer(const HttpReply& reply, bool keep_alive, bool head_only) {
+    conn_->out().append(
+        as_bytes(http_response_head(reply.status, reply.content_type, reply.body.size(), keep_alive, reply.allow)));
+    if (!head_only) conn_->out().append(as_bytes(reply.body));
+    conn_->flush();
+    parser_.reset();
+    deadline_ = now() + server_->limits_.idle_time;
+    if (!keep_alive) end("answered");
+  }
+
+  HttpServer* server_;
+  std::uint64_t id_;
+  net::IpAddress ip_;
+  std::shared_ptr<Conn> conn_;
+  std::unique_ptr<Parser> parser_;  // while a request is under way
+  bool head_done_ = false;
+  bool closing_ = false;
+  bool waits_for_output_ = false;
+  std::optional<Time> deadline_;
+  std::unique_ptr<WsDecoder> decoder_;  // once upgraded
+  std::shared_ptr<WsPeerEvents> events_;
+};
+
+std::size_t HttpServer::IpHash::operator()(const std::array<std::uint8_t, 16>& ip) const noexcept {
+  return keyed_hash(ip);
+}
+
+HttpServer::HttpServer(Runtime& runtime, const HttpLimits& limits, HttpHandler& handler)
+    : runtime_(runtime), limits_(limits), handler_(handler) {
+  const Duration shortest = std::min({limits.header_time, limits.body_time, limits.idle_time, limits.stall_time});
+  tick_ = std::clamp<Duration>(shortest / 4, std::chrono::milliseconds(5), std::chrono::seconds(1));
+  timer_ = runtime_.schedule_after(tick_, [this] { sweep(); });
+}
+
+HttpServer::~HttpServer() {
+  runtime_.cancel(timer_);
+  for (auto& [id, session] : std::exchange(sessions_, {})) session->detach();
+}
+
+std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn) {
+  ++counters_.accepted;
+  if (sessions_.size() >= limits_.connections) {
+    ++counters_.limit_connections;
+    return nullptr;
+  }
+  const auto key = conn->remote_ip().limit_key().bytes;
+  if (limits_.connections_per_ip > 0) {
+    const auto it = per_ip_.find(key);
+    if (it != per_ip_.end() && it->second >= limits_.connections_per_ip) {
+      ++counters_.limit_ip;
+      return nullptr;
+    }
+  }
+  if (!handler_.admit(conn->remote_ip())) {
+    ++counters_.not_admitted;
+    return nullptr;
+  }
+  ++per_ip_[key];
+  const std::uint64_t id = next_id_++;
+  auto session = std::make_shared<Session>(*this, id, conn);
+  sessions_.emplace(id, session);
+  counters_.connections.store(sessions_.size());
+  return session;
+}
+
+void HttpServer::ended(Session& session) {
+  const auto it = per_ip_.find(session.ip().limit_key().bytes);
+  if (it != per_ip_.end() && --it->second == 0) per_ip_.erase(it);
+  sessions_.erase(session.id());
+  counters_.connections.store(sessions_.size());
+}
+
+void HttpServer::sweep() {
+  const Time now = runtime_.now();
+  for (auto& [id, session] : sessions_) session->check_time(now);  // ends come later: the map does not change here
+  timer_ = runtime_.schedule_after(tick_, [this] { sweep(); });
+}
+
+}  // namespace kitsune2::server

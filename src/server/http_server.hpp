@@ -1,0 +1,149 @@
+// HTTP/1.1 and the WebSocket upgrade on accepted connections, with a bound on everything. No sockets of its own.
+#pragma once
+
+#include <array>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "kitsune2/runtime.hpp"
+#include "net/conn.hpp"
+#include "net/ws_codec.hpp"
+#include "server/counter.hpp"
+
+namespace kitsune2::server {
+
+struct HttpLimits {
+  std::size_t connections = 34'000;
+  std::size_t connections_per_ip = 4096;  ///< 0: none (behind a proxy all come from one address)
+  std::uint32_t header_bytes = 8192;
+  std::size_t body_bytes = 1024;
+  std::size_t ws_message_bytes = 20'000;
+  std::size_t queued_answer_bytes = 256U << 10;     ///< a pipelining client that does not read is not read from
+  Duration header_time = std::chrono::seconds(10);  ///< TLS handshake and request head
+  Duration body_time = std::chrono::seconds(10);
+  Duration idle_time = std::chrono::seconds(30);   ///< between requests
+  Duration stall_time = std::chrono::seconds(30);  ///< output of which nothing is taken
+};
+
+struct HttpCounters {
+  Counter connections;  // gauge
+  Counter accepted;
+  Counter requests;
+  Counter limit_connections;
+  Counter limit_ip;
+  Counter not_admitted;
+  Counter bad_request;  // did not parse, or broke a limit
+  Counter timed_out;    // header, body
+  Counter stalled;
+  Counter ws_fault;  // broken frames, or a message over the limit
+};
+
+/// A request, whole. Borrowed for the call.
+struct HttpServerRequest {
+  std::string_view method;
+  std::string_view path;  ///< without the query
+  std::string_view body;
+  const net::IpAddress& ip;
+  /// The value of a header; empty if there is none. Any case.
+  virtual std::string_view header(std::string_view name) const = 0;
+
+ protected:
+  HttpServerRequest(std::string_view m, std::string_view p, std::string_view b, const net::IpAddress& i)
+      : method(m), path(p), body(b), ip(i) {}
+  ~HttpServerRequest() = default;
+};
+
+struct HttpReply {
+  int status = 200;
+  std::string body;
+  std::string content_type = "application/json";
+  std::string allow;  ///< with 405
+};
+
+/// A WebSocket connection as the handler of its messages sees it. Strand only; gone after on_ws_closed.
+class WsPeer {
+ public:
+  virtual ~WsPeer() = default;
+  virtual std::uint64_t id() const = 0;
+  /// Queues one binary message.
+  virtual void send(ByteView message) = 0;
+  /// Queues one binary message of `size` bytes; the caller fills the space that it gets, before anything else.
+  virtual std::uint8_t* send_space(std::size_t size) = 0;
+  virtual std::size_t queued() const = 0;
+  /// After `kHold`: offers the held message again, later.
+  virtual void resume() = 0;
+  /// Says goodbye with a close frame; on_ws_closed follows.
+  virtual void close(std::uint16_t code, std::string_view reason) = 0;
+  /// Closes now, whatever is queued; on_ws_closed follows.
+  virtual void abort(std::string_view reason) = 0;
+};
+
+class WsPeerEvents {
+ public:
+  using Next = net::WsDecoder::Next;
+  virtual ~WsPeerEvents() = default;
+  virtual Next on_ws_message(net::WsPayload& message) = 0;
+  virtual void on_ws_ping(std::size_t size) = 0;
+  virtual void on_ws_sent(std::size_t queued) = 0;
+  virtual void on_ws_closed() = 0;
+};
+
+/// What is served. Strand only.
+class HttpHandler {
+ public:
+  virtual ~HttpHandler() = default;
+  /// Whether a TCP connection from `ip` may stay.
+  virtual bool admit(const net::IpAddress& ip) = 0;
+  virtual HttpReply on_request(const HttpServerRequest& request) = 0;
+  /// A valid upgrade request. Returns who gets the messages (called back after the upgrade has been answered), or null
+  /// and a refusal.
+  virtual std::shared_ptr<WsPeerEvents> on_upgrade(const HttpServerRequest& request, WsPeer& peer,
+                                                   HttpReply& refusal) = 0;
+};
+
+/// The sessions of one server, whatever the number of its listeners.
+///
+/// *Rules*. R1: every wait has a limit: for the head, the body, the next request, for output to be taken. R2: a request
+/// that does not parse is answered (400, 413, 431) and the connection closed. R3: pipelined requests are answered in
+/// order. R4: an idle connection has no buffers. Strand only. `handler` and `runtime` outlive it.
+class HttpServer {
+ public:
+  HttpServer(Runtime& runtime, const HttpLimits& limits, HttpHandler& handler);
+  /// Closes all; their last callbacks come later, when the server is gone already, and do nothing.
+  ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  /// What a Listener calls. Null: refused.
+  std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn);
+  const HttpCounters& counters() const { return counters_; }
+
+ private:
+  class Session;
+  struct IpHash {
+    std::size_t operator()(const std::array<std::uint8_t, 16>& ip) const noexcept;
+  };
+
+  void sweep();
+  void ended(Session& session);
+
+  Runtime& runtime_;
+  HttpLimits limits_;
+  HttpHandler& handler_;
+  HttpCounters counters_;
+  std::uint64_t next_id_ = 1;
+  boost::unordered_flat_map<std::uint64_t, std::shared_ptr<Session>> sessions_;
+  boost::unordered_flat_map<std::array<std::uint8_t, 16>, std::size_t, IpHash> per_ip_;
+  Duration tick_;
+  Runtime::TimerId timer_ = 0;
+};
+
+/// "HTTP/1.1 <status> <reason>…" and all headers, up to the empty line.
+std::string http_response_head(int status, std::string_view content_type, std::size_t length, bool keep_alive,
+                               std::string_view allow);
+
+}  // namespace kitsune2::server
