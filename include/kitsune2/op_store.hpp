@@ -52,12 +52,12 @@ std::shared_ptr<const OpPolicy> make_sha256_policy(std::size_t max_op_bytes = 64
 /// The stock test op of kitsune2_core: bytes = JSON {"created_at":<µs>,"op_data":[<u8>…]}, id = first 32 bytes of
 /// op_data, zero-padded. For talking to nodes that use kitsune2_core's memory op store.
 std::shared_ptr<const OpPolicy> make_memory_op_policy();
-/// id = the first 32 bytes of the op, no check. For tests and benchmarks only.
+/// id = the first 32 bytes of the op (zero-padded), created_at = 1970, no check. For tests and benchmarks only.
 std::shared_ptr<const OpPolicy> make_prefix_policy();
 
-/// One incoming op and what became of it.
+/// What became of the ops of one call.
 struct ProcessedOps {
-  std::vector<StoredOp> stored;    ///< durable now; includes ops that were held already
+  std::vector<StoredOp> stored;    ///< durable now, in the order given; includes ops that were held already
   std::vector<OpId> newly_stored;  ///< the part of `stored` that was not held before
   std::uint64_t bytes_stored = 0;  ///< payload bytes of `newly_stored`
   std::size_t rejected = 0;        ///< failed the policy (or were not wanted, where the caller asked for that check)
@@ -71,7 +71,8 @@ struct OpIdsInSlice {
 struct OpIdsBounded {
   std::vector<OpId> op_ids;
   std::uint64_t bytes = 0;
-  /// Where the next call goes on: ask with this as `start`. If everything fitted: the time of this call.
+  /// Where the next call goes on: ask with this as `start`. If the limit cut: when the first op left out was stored. If
+  /// everything fitted: just after the last op stored, which no later op comes before, whatever the wall clock does.
   Timestamp next;
 };
 
@@ -87,8 +88,8 @@ struct OpStoreStats {
 /// and not held are left out, never an error. S4: on failure nothing of that call is stored, and it can be repeated.
 /// Errors: Errc::io, Errc::disk_full, Errc::corrupt. Calls: strand only; handlers on the strand; pending handlers of a
 /// store that is destroyed are dropped. Bounds: at most `max_pending_write_bytes` wait for the writer, further calls
-/// wait in the caller's hands: they get Errc::overloaded. Rust counterpart: `OpStore` of kitsune2_api 0.2.2; same
-/// names.
+/// wait in the caller's hands: they get Errc::overloaded (at once, before the writes that wait). The runtime outlives
+/// the store. Rust counterpart: `OpStore` of kitsune2_api 0.2.2; same names.
 class OpStore {
  public:
   virtual ~OpStore() = default;
@@ -111,29 +112,35 @@ class OpStore {
   virtual void retrieve_op_hashes_in_time_slice(DhtArc arc, Timestamp start, Timestamp end,
                                                 Handler<OpIdsInSlice> done) = 0;
 
-  /// Ids of ops in `arc` stored at or after `start`, by time of storing, up to `limit_bytes` of payload.
+  /// Ids of ops in `arc` stored at or after `start`, by time of storing, up to `limit_bytes` of payload. An op that is
+  /// larger than the limit is not given, as in the reference: the caller that wants it raises its limit.
   virtual void retrieve_op_ids_bounded(DhtArc arc, Timestamp start, std::uint32_t limit_bytes,
                                        Handler<OpIdsBounded> done) = 0;
 
   /// The smallest created_at in `arc`; nullopt if the arc holds nothing.
   virtual void earliest_timestamp_in_arc(DhtArc arc, Handler<std::optional<Timestamp>> done) = 0;
 
-  /// Combined hash of a full time slice, kept for the DHT model. Replaces an earlier one. Empty arc:
-  /// Errc::invalid_argument.
+  /// Combined hash of a full time slice, kept for the DHT model. Replaces an earlier one. Empty arc, empty hash, index
+  /// over 2^63 - 1: Errc::invalid_argument.
   virtual void store_slice_hash(DhtArc arc, std::uint64_t slice_index, Bytes slice_hash, Handler<> done) = 0;
   /// Highest stored slice index + 1; 0 if none.
   virtual void slice_hash_count(DhtArc arc, Handler<std::uint64_t> done) = 0;
   virtual void retrieve_slice_hash(DhtArc arc, std::uint64_t slice_index, Handler<std::optional<Bytes>> done) = 0;
   virtual void retrieve_slice_hashes(DhtArc arc, Handler<std::vector<std::pair<std::uint64_t, Bytes>>> done) = 0;
 
-  /// Remembers / forgets that `op_ids` are to be fetched from `source`. No effect for ops that are held.
+  /// Remembers / forgets that `op_ids` are to be fetched from `source`. No effect for ops that are held, nor for pairs
+  /// that are there; a caller had better not repeat them though: in the durable store they take room twice until then.
   virtual void add_pending(std::vector<OpId> op_ids, Url source, Handler<> done) = 0;
   virtual void remove_pending_source(Url source, Handler<> done) = 0;
+  /// All pairs by source, each once; the order is not defined.
   virtual void retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) = 0;
 
   virtual void stats(Handler<OpStoreStats> done) = 0;
 
   virtual const OpPolicy& policy() const = 0;
+
+  /// Whether what is stored outlives the process. False: keeping open requests here serves no restart.
+  virtual bool is_durable() const { return true; }
 };
 
 /// Keeps everything in memory: for tests, caches and nodes that need no durability.

@@ -1,0 +1,58 @@
+// A hash table from ids to the index of their record; the ids themselves are in the records.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace kitsune2::store {
+
+/// Finds record numbers by the hash of their id. Open addressing, 8 bytes a slot: the upper half is a part of the hash,
+/// so that a wrong slot is skipped, and the table grown, without a look at a record (a cache miss each).
+/// Nothing is ever removed. At most 2^32 - 2 records.
+class IdTable {
+ public:
+  static constexpr std::uint32_t kMaxRecords = UINT32_MAX - 1;
+
+  /// The record with this hash for which `is_same(record)` holds.
+  template <class IsSame>
+  std::optional<std::uint32_t> find(std::uint64_t hash, IsSame is_same) const {
+    if (slots_.empty()) return std::nullopt;
+    const std::uint64_t tag = hash >> 32U;
+    for (std::size_t at = tag & mask_;; at = (at + 1) & mask_) {
+      const std::uint64_t slot = slots_[at];
+      if (slot == 0) return std::nullopt;
+      if (slot >> 32U != tag) continue;
+      const auto record = static_cast<std::uint32_t>(slot) - 1;
+      if (is_same(record)) return record;
+    }
+  }
+
+  /// Adds a record whose id is not in the table.
+  void insert(std::uint64_t hash, std::uint32_t record) {
+    if ((count_ + 1) * 10 > slots_.size() * 7) grow();
+    place((hash >> 32U << 32U) | (std::uint64_t{record} + 1));
+    ++count_;
+  }
+
+ private:
+  void place(std::uint64_t slot) {
+    std::size_t at = (slot >> 32U) & mask_;
+    while (slots_[at] != 0) at = (at + 1) & mask_;
+    slots_[at] = slot;
+  }
+  void grow() {
+    std::vector<std::uint64_t> old(slots_.empty() ? 64 : slots_.size() * 2, 0);
+    old.swap(slots_);
+    mask_ = slots_.size() - 1;
+    for (const std::uint64_t slot : old) {
+      if (slot != 0) place(slot);
+    }
+  }
+
+  std::vector<std::uint64_t> slots_;
+  std::size_t mask_ = 0;
+  std::size_t count_ = 0;
+};
+
+}  // namespace kitsune2::store

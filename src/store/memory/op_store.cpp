@@ -1,0 +1,378 @@
+// The op store that keeps everything in memory.
+#include <boost/unordered/unordered_flat_set.hpp>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "kitsune2/op_store.hpp"
+#include "store/memory/id_table.hpp"
+#include "store/memory/lazy_index.hpp"
+#include "store/pending_sources.hpp"
+#include "store/slice_hash_rules.hpp"
+#include "store/stored_clock.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using store::IdTable;
+using store::LazyIndex;
+
+/// One op. Records are appended in the order of storing, so their number orders them by `stored_at` too.
+struct Record {
+  OpId op_id;
+  Timestamp created_at;
+  Timestamp stored_at;
+  const std::uint8_t* data = nullptr;
+  std::uint32_t size = 0;
+  std::uint32_t block = 0;  ///< what keeps `data` alive
+  std::uint32_t loc = 0;
+
+  ByteView view() const { return {data, size}; }
+};
+
+/// Records that never move, in chunks: growing copies nothing.
+class Records {
+ public:
+  std::uint32_t size() const { return size_; }
+  const Record& operator[](std::uint32_t i) const { return chunks_[i / kChunk][i % kChunk]; }
+  Record& append() {
+    if (size_ % kChunk == 0) chunks_.push_back(std::make_unique<Record[]>(kChunk));
+    const std::uint32_t i = size_++;
+    return chunks_[i / kChunk][i % kChunk];
+  }
+
+ private:
+  static constexpr std::uint32_t kChunk = 4096;
+  std::vector<std::unique_ptr<Record[]>> chunks_;
+  std::uint32_t size_ = 0;
+};
+
+/// The payload bytes. An op that came as a slice of a message would keep the whole message alive: so ops below
+/// `kShareFrom` are copied, one after the other, into blocks of 1 MiB (no allocation an op); larger ones are kept as
+/// they came, where a copy would cost more than the rest of the message is likely to weigh.
+class Payloads {
+ public:
+  static constexpr std::size_t kShareFrom = 64U << 10;
+
+  void put(const Bytes& bytes, Record& record) {
+    record.size = static_cast<std::uint32_t>(bytes.size());
+    if (bytes.empty()) return;
+    if (bytes.size() >= kShareFrom) {
+      record.data = bytes.data();
+      record.block = static_cast<std::uint32_t>(owners_.size());
+      owners_.push_back(std::make_shared<Bytes>(bytes));
+      return;
+    }
+    if (bytes.size() > left_) {
+      std::shared_ptr<std::uint8_t[]> block = std::make_shared_for_overwrite<std::uint8_t[]>(kBlock);
+      free_ = block.get();
+      left_ = kBlock;
+      current_ = static_cast<std::uint32_t>(owners_.size());
+      owners_.push_back(std::move(block));
+    }
+    std::memcpy(free_, bytes.data(), bytes.size());
+    record.data = free_;
+    record.block = current_;
+    free_ += bytes.size();
+    left_ -= bytes.size();
+  }
+
+  Bytes get(const Record& record) const {
+    if (record.size == 0) return {};
+    return Bytes::share(owners_[record.block], record.view());
+  }
+
+ private:
+  static constexpr std::size_t kBlock = 1U << 20;
+  std::vector<std::shared_ptr<const void>> owners_;
+  std::uint8_t* free_ = nullptr;
+  std::size_t left_ = 0;
+  std::uint32_t current_ = 0;
+};
+
+struct ByTime {
+  const Records* records;
+  bool operator()(std::uint32_t a, std::uint32_t b) const {
+    const Record& x = (*records)[a];
+    const Record& y = (*records)[b];
+    return x.created_at != y.created_at ? x.created_at < y.created_at : x.op_id < y.op_id;
+  }
+};
+
+struct ByPlace {
+  const Records* records;
+  bool operator()(std::uint32_t a, std::uint32_t b) const { return (*records)[a].loc < (*records)[b].loc; }
+};
+
+using Hits = std::vector<std::span<const std::uint32_t>>;
+
+std::size_t count_of(const Hits& hits) {
+  std::size_t n = 0;
+  for (const auto& run : hits) n += run.size();
+  return n;
+}
+
+class MemoryOpStore final : public OpStore {
+ public:
+  MemoryOpStore(Runtime& runtime, std::shared_ptr<const OpPolicy> policy)
+      : runtime_(runtime), policy_(std::move(policy)), by_time_(ByTime{&records_}), by_place_(ByPlace{&records_}) {}
+
+  void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override {
+    ProcessedOps out;
+    out.stored.reserve(ops.size());
+    out.newly_stored.reserve(ops.size());
+    const Timestamp now = runtime_.wall_now();
+    for (const Bytes& op : ops) {
+      if (const auto description = policy_->describe(op)) {
+        store(*description, op, now, out);
+      } else {
+        ++out.rejected;
+      }
+    }
+    complete<ProcessedOps>(std::move(done), std::move(out));
+  }
+
+  void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) override {
+    ProcessedOps out;
+    out.stored.reserve(ops.size());
+    out.newly_stored.reserve(ops.size());
+    const Timestamp now = runtime_.wall_now();
+    for (const auto& [description, op] : ops) store(description, op, now, out);
+    complete<ProcessedOps>(std::move(done), std::move(out));
+  }
+
+  void retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) override {
+    std::vector<MetaOp> out;
+    std::uint64_t bytes = 0;
+    boost::unordered_flat_set<std::uint32_t> given;
+    for (const OpId& op_id : op_ids) {
+      const auto found = find(op_id);
+      if (!found || !given.insert(*found).second) continue;
+      const Record& record = records_[*found];
+      if (!out.empty() && bytes + record.size > max_bytes) break;
+      bytes += record.size;
+      out.push_back({record.op_id, payloads_.get(record)});
+    }
+    complete<std::vector<MetaOp>>(std::move(done), std::move(out));
+  }
+
+  void filter_out_existing_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) override {
+    std::erase_if(op_ids, [this](const OpId& id) { return find(id).has_value(); });
+    complete<std::vector<OpId>>(std::move(done), std::move(op_ids));
+  }
+
+  void retrieve_op_hashes_in_time_slice(DhtArc arc, Timestamp start, Timestamp end,
+                                        Handler<OpIdsInSlice> done) override {
+    OpIdsInSlice out;
+    if (!arc.empty() && start < end) {
+      const auto early = [&](std::uint32_t i) { return records_[i].created_at < start; };
+      const auto late = [&](std::uint32_t i) { return records_[i].created_at >= end; };
+      by_time_.update(records_.size());
+      const Hits in_time = by_time_.range(early, late);
+      std::vector<std::uint32_t> found;
+      const Hits in_place = arc.is_full() ? Hits{} : place_hits(arc);
+      if (arc.is_full() || count_of(in_time) <= count_of(in_place)) {
+        collect(in_time, found, [&](std::uint32_t i) { return arc.contains(records_[i].loc); });
+      } else {
+        collect(in_place, found, [&](std::uint32_t i) { return !early(i) && !late(i); });
+      }
+      std::sort(found.begin(), found.end(), ByTime{&records_});
+      out.op_ids.reserve(found.size());
+      for (const std::uint32_t i : found) {
+        out.op_ids.push_back(records_[i].op_id);
+        out.bytes += records_[i].size;
+      }
+    }
+    complete<OpIdsInSlice>(std::move(done), std::move(out));
+  }
+
+  void retrieve_op_ids_bounded(DhtArc arc, Timestamp start, std::uint32_t limit_bytes,
+                               Handler<OpIdsBounded> done) override {
+    OpIdsBounded out;
+    out.next = clock_.bookmark();
+    for (std::uint32_t i = first_stored_at(start); i < records_.size() && !arc.empty(); ++i) {
+      const Record& record = records_[i];
+      if (!arc.contains(record.loc)) continue;
+      if (out.bytes + record.size > limit_bytes) {
+        out.next = record.stored_at;
+        break;
+      }
+      out.bytes += record.size;
+      out.op_ids.push_back(record.op_id);
+    }
+    complete<OpIdsBounded>(std::move(done), std::move(out));
+  }
+
+  void earliest_timestamp_in_arc(DhtArc arc, Handler<std::optional<Timestamp>> done) override {
+    complete<std::optional<Timestamp>>(std::move(done), earliest(arc));
+  }
+
+  void store_slice_hash(DhtArc arc, std::uint64_t slice_index, Bytes slice_hash, Handler<> done) override {
+    Result<void> out = store::check_slice_hash(arc, slice_index, slice_hash);
+    if (out) slice_hashes_[{arc.start(), arc.end()}][slice_index] = slice_hash.compact();
+    complete<void>(std::move(done), std::move(out));
+  }
+
+  void slice_hash_count(DhtArc arc, Handler<std::uint64_t> done) override {
+    const auto* hashes = slice_hashes_of(arc);
+    complete<std::uint64_t>(std::move(done), hashes == nullptr ? 0 : hashes->rbegin()->first + 1);
+  }
+
+  void retrieve_slice_hash(DhtArc arc, std::uint64_t slice_index, Handler<std::optional<Bytes>> done) override {
+    std::optional<Bytes> out;
+    if (const auto* hashes = slice_hashes_of(arc)) {
+      if (const auto it = hashes->find(slice_index); it != hashes->end()) out = it->second;
+    }
+    complete<std::optional<Bytes>>(std::move(done), std::move(out));
+  }
+
+  void retrieve_slice_hashes(DhtArc arc, Handler<std::vector<std::pair<std::uint64_t, Bytes>>> done) override {
+    std::vector<std::pair<std::uint64_t, Bytes>> out;
+    if (const auto* hashes = slice_hashes_of(arc)) out.assign(hashes->begin(), hashes->end());
+    complete<std::vector<std::pair<std::uint64_t, Bytes>>>(std::move(done), std::move(out));
+  }
+
+  void add_pending(std::vector<OpId> op_ids, Url source, Handler<> done) override {
+    for (const OpId& op_id : op_ids) {
+      if (!find(op_id)) pending_.add(op_id, source);
+    }
+    complete<void>(std::move(done), Result<void>());
+  }
+
+  void remove_pending_source(Url source, Handler<> done) override {
+    pending_.remove_source(source);
+    complete<void>(std::move(done), Result<void>());
+  }
+
+  void retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) override {
+    complete<std::vector<std::pair<Url, std::vector<OpId>>>>(std::move(done), pending_.all());
+  }
+
+  void stats(Handler<OpStoreStats> done) override {
+    complete<OpStoreStats>(std::move(done), OpStoreStats{records_.size(), bytes_});
+  }
+
+  const OpPolicy& policy() const override { return *policy_; }
+  bool is_durable() const override { return false; }
+
+ private:
+  template <class T>
+  void complete(Handler<T> done, Result<T> result) {
+    runtime_.post([alive = lifetime_.weak(), done = std::move(done), result = std::move(result)]() mutable {
+      if (const auto hold = alive.lock()) done(std::move(result));
+    });
+  }
+
+  std::optional<std::uint32_t> find(const OpId& op_id) const { return find(op_id, keyed_hash(op_id.view())); }
+  std::optional<std::uint32_t> find(const OpId& op_id, std::uint64_t hash) const {
+    return ids_.find(hash, [&](std::uint32_t i) { return records_[i].op_id == op_id; });
+  }
+
+  void store(const OpDescription& description, const Bytes& op, Timestamp now, ProcessedOps& out) {
+    if (op.size() > UINT32_MAX) {
+      ++out.rejected;
+      return;
+    }
+    const std::uint64_t hash = keyed_hash(description.op_id.view());
+    if (const auto held = find(description.op_id, hash)) {
+      out.stored.push_back({records_[*held].created_at, description.op_id});
+      return;
+    }
+    K2_ASSERT(records_.size() < IdTable::kMaxRecords);
+    ids_.insert(hash, records_.size());
+    Record& record = records_.append();
+    record.op_id = description.op_id;
+    record.created_at = description.created_at;
+    record.loc = description.op_id.loc();
+    record.stored_at = clock_.next(now);
+    payloads_.put(op, record);
+    bytes_ += op.size();
+    if (!pending_.empty()) pending_.remove_op(description.op_id);
+    out.stored.push_back({description.created_at, description.op_id});
+    out.newly_stored.push_back(description.op_id);
+    out.bytes_stored += op.size();
+  }
+
+  /// The first record stored at or after `start`.
+  std::uint32_t first_stored_at(Timestamp start) const {
+    std::uint32_t low = 0;
+    std::uint32_t high = records_.size();
+    while (low < high) {
+      const std::uint32_t middle = low + (high - low) / 2;
+      if (records_[middle].stored_at < start) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low;
+  }
+
+  Hits place_hits(const DhtArc& arc) {
+    by_place_.update(records_.size());
+    const auto between = [this](std::uint32_t first, std::uint32_t last) {
+      return by_place_.range([&](std::uint32_t i) { return records_[i].loc < first; },
+                             [&](std::uint32_t i) { return records_[i].loc > last; });
+    };
+    if (arc.start() <= arc.end()) return between(arc.start(), arc.end());
+    if (arc.start() - arc.end() == 1) return between(0, UINT32_MAX);
+    Hits out = between(arc.start(), UINT32_MAX);
+    for (const auto& run : between(0, arc.end())) out.push_back(run);
+    return out;
+  }
+
+  template <class Wanted>
+  static void collect(const Hits& hits, std::vector<std::uint32_t>& out, Wanted wanted) {
+    for (const auto& run : hits) std::copy_if(run.begin(), run.end(), std::back_inserter(out), wanted);
+  }
+
+  std::optional<Timestamp> earliest(const DhtArc& arc) {
+    std::optional<Timestamp> out;
+    if (arc.empty()) return out;
+    const auto none = [](std::uint32_t) { return false; };
+    const auto offer = [&](std::uint32_t i) {
+      if (!out || records_[i].created_at < *out) out = records_[i].created_at;
+    };
+    // By time up to the first hit (about one step for each arc of this size on the ring), or all of the arc: what is
+    // likely less. Evenly spread ops: by time costs ring/span, by place count*span/ring.
+    const double share = (static_cast<double>(arc.span()) + 1) / 4294967296.0;
+    if (share * share * records_.size() >= 1) {
+      by_time_.update(records_.size());
+      for (const auto& run : by_time_.range(none, none)) {
+        const auto it =
+            std::find_if(run.begin(), run.end(), [&](std::uint32_t i) { return arc.contains(records_[i].loc); });
+        if (it != run.end()) offer(*it);
+      }
+    } else {
+      for (const auto& run : place_hits(arc)) std::for_each(run.begin(), run.end(), offer);
+    }
+    return out;
+  }
+
+  const std::map<std::uint64_t, Bytes>* slice_hashes_of(const DhtArc& arc) const {
+    if (arc.empty()) return nullptr;
+    const auto it = slice_hashes_.find({arc.start(), arc.end()});
+    return it == slice_hashes_.end() ? nullptr : &it->second;
+  }
+
+  Runtime& runtime_;
+  std::shared_ptr<const OpPolicy> policy_;
+  Records records_;
+  Payloads payloads_;
+  IdTable ids_;
+  LazyIndex<ByTime> by_time_;
+  LazyIndex<ByPlace> by_place_;
+  store::StoredClock clock_;
+  std::uint64_t bytes_ = 0;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::map<std::uint64_t, Bytes>> slice_hashes_;
+  store::PendingSources pending_;
+  Lifetime lifetime_;
+};
+
+}  // namespace
+
+std::shared_ptr<OpStore> make_memory_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy) {
+  return std::make_shared<MemoryOpStore>(runtime, std::move(policy));
+}
+
+}  // namespace kitsune2
