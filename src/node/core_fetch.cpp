@@ -1,0 +1,466 @@
+#include "node/core_fetch.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "kitsune2/config.hpp"
+
+namespace kitsune2 {
+namespace {
+
+constexpr std::string_view kArea = "fetch";
+/// As WireLimits: what a peer would refuse is not asked for.
+constexpr std::size_t kMaxIdBytes = 1024;
+
+/// Failures that say nothing about the peer.
+bool is_ours(Errc code) { return code == Errc::disconnected || code == Errc::overloaded || code == Errc::cancelled; }
+
+}  // namespace
+
+/// What the transport holds. Apart from CoreFetch so that the transport does not keep it alive.
+class CoreFetch::Receiver final : public ModuleMessageHandler {
+ public:
+  explicit Receiver(std::weak_ptr<CoreFetch> owner) : owner_(std::move(owner)) {}
+
+  Result<void> recv_module_msg(const Url& peer, const SpaceId&, Bytes data) override {
+    const auto owner = owner_.lock();
+    return owner ? owner->received(peer, std::move(data)) : Result<void>();
+  }
+  void recv_progress(const Url& peer, std::size_t bytes) override {
+    if (const auto owner = owner_.lock()) owner->progress(peer, bytes);
+  }
+  void peer_disconnect(const Url& peer, const std::optional<std::string>&) override {
+    if (const auto owner = owner_.lock()) owner->disconnected(peer);
+  }
+
+ private:
+  const std::weak_ptr<CoreFetch> owner_;
+};
+
+CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
+                     std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport)
+    : runtime_(runtime),
+      config_(config),
+      space_(space),
+      store_(std::move(op_store)),
+      transport_(std::move(transport)),
+      events_(std::make_shared<const FetchEvents>()),
+      core_(config),
+      writer_(store_, [this](std::vector<FetchedRun> runs,
+                             const Result<ProcessedOps>& result) { written(std::move(runs), result); }),
+      server_(runtime, config, space, store_, transport_, stats_,
+              [this](const Url& peer, std::uint64_t ops, std::uint64_t bytes) {
+                const auto events = events_;
+                if (events->ops_served) events->ops_served(peer, ops, bytes);
+              }) {
+  server_.on_idle([this] { check_stopped(); });
+}
+
+CoreFetch::~CoreFetch() { runtime_.cancel(timer_); }
+
+Result<void> CoreFetch::start() {
+  auto registered =
+      transport_->register_module_handler(space_, kFetchModule, std::make_shared<Receiver>(weak_from_this()));
+  if (!registered) return registered;
+  if (config_.persist_pending) resume();
+  return {};
+}
+
+void CoreFetch::resume() {
+  resuming_ = true;
+  ++store_calls_;
+  store_->retrieve_pending(lifetime_.guard([this](const Result<std::vector<std::pair<Url, std::vector<OpId>>>>& r) {
+    resuming_ = false;
+    if (!r) log::warn(kArea, "the open requests of an earlier run cannot be read: " + r.error().to_string());
+    if (r && !stopped_) {
+      for (const auto& [source, op_ids] : *r) {
+        const auto added = core_.add(op_ids, source, runtime_.now());
+        if (added.refused == 0) continue;
+        log::warn(kArea, "too many open requests: " + std::to_string(added.refused) + " to " + source.to_string() +
+                             " stay in the store until the next start");
+      }
+    }
+    pump();
+    check_drained();
+    store_call_done();
+  }));
+}
+
+// ---------------------------------------------------------------- adding and removing
+
+void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
+  const auto finish = [&](Result<void> result) {
+    runtime_.post([done = std::move(done), result = std::move(result)] { done(result); });
+  };
+  if (stopped_) return finish(make_error(Errc::cancelled, "fetch is stopped"));
+  if (!source.is_peer()) {
+    return finish(make_error(Errc::invalid_argument, "not the url of a peer: " + source.to_string()));
+  }
+  if (transport_->url() == source) {
+    return finish(make_error(Errc::invalid_argument, "ops are not fetched from this node itself"));
+  }
+  const auto bad = [](const OpId& id) { return id.empty() || id.size() > kMaxIdBytes; };
+  if (std::any_of(op_ids.begin(), op_ids.end(), bad)) {
+    return finish(make_error(Errc::invalid_argument, "op ids have 1 to 1024 bytes"));
+  }
+  std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); });
+  if (op_ids.empty()) return finish({});
+  const std::uint64_t count = op_ids.size();
+  if (count > config_.max_pending_per_peer || core_.pending_pairs() + adding_ + count > config_.max_pending) {
+    return finish(make_error(Errc::overloaded, std::to_string(core_.pending_pairs()) + " requests are pending"));
+  }
+  adding_ += count;
+  ++filters_;
+  ++store_calls_;
+  store_->filter_out_existing_ops(std::move(op_ids),
+                                  lifetime_.guard([this, source, done, count](Result<std::vector<OpId>> result) {
+                                    adding_ -= count;
+                                    --filters_;
+                                    if (stopped_) {
+                                      done(make_error(Errc::cancelled, "fetch is stopped"));
+                                    } else if (!result) {
+                                      done(result.error().context("looking up ops"));
+                                    } else {
+                                      filtered(std::move(*result), source, done);
+                                    }
+                                    if (filters_ == 0) stored_meanwhile_.clear();
+                                    check_drained();
+                                    store_call_done();
+                                  }));
+}
+
+void CoreFetch::filtered(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
+  if (!stored_meanwhile_.empty()) {
+    std::erase_if(op_ids, [&](const OpId& id) { return stored_meanwhile_.contains(id); });
+  }
+  // Pending first, then durably so: the bound is decided here, at once and for the whole list, and the store leaves out
+  // what it holds by then.
+  const auto added = core_.add(op_ids, source, runtime_.now());
+  if (added.refused > 0) {
+    return done(make_error(Errc::overloaded, "too many requests to " + source.to_string() + " are pending"));
+  }
+  pump();
+  if (config_.persist_pending && added.added > 0) return persist(std::move(op_ids), source, std::move(done));
+  done({});
+}
+
+void CoreFetch::persist(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
+  ++store_calls_;
+  store_->add_pending(std::move(op_ids), source, lifetime_.guard([this, done](const Result<void>& result) {
+    done(result ? result : Result<void>(result.error().context("the requests are open, but not durably")));
+    store_call_done();
+  }));
+}
+
+void CoreFetch::remove_source(const Url& source) {
+  if (stopped_) return;
+  std::erase_if(unsent_, [&](const Unsent& item) { return item.source == source; });
+  server_.forget(source);
+  if (const auto gone = core_.remove_source(source, runtime_.now())) source_gone(*gone);
+  pump();
+  runtime_.post(lifetime_.guard([this] { check_drained(); }));
+}
+
+void CoreFetch::source_gone(const FetchGivenUp& gone) {
+  if (!config_.persist_pending || gone.pairs == 0) return;
+  ++store_calls_;
+  store_->remove_pending_source(gone.source, lifetime_.guard([this, source = gone.source](const Result<void>& result) {
+    if (!result) log::warn(kArea, "forgetting requests to " + source.to_string() + ": " + result.error().to_string());
+    store_call_done();
+  }));
+}
+
+// ---------------------------------------------------------------- asking
+
+void CoreFetch::pump() {
+  if (stopped_) return;
+  const auto now = runtime_.now();
+  auto due = core_.poll(now);
+  stats_.requests_overdue += due.overdue;
+  while (!writer_.behind()) {
+    auto request = core_.next_request(now);
+    if (!request) break;
+    send(std::move(*request));
+  }
+  arm();
+  tell_missing(std::move(due.missing));
+}
+
+void CoreFetch::send(FetchRequest request) {
+  auto message = wire::encode_fetch_request(space_, request.op_ids);
+  const Url source = request.source;
+  transport_->send_encoded(source, space_, std::move(message),
+                           lifetime_.guard([this, item = Unsent{request.id, source, std::move(request.op_ids)}](
+                                               const Result<void>& result) mutable { sent(std::move(item), result); }));
+}
+
+void CoreFetch::sent(Unsent request, const Result<void>& result) {
+  if (stopped_) return;
+  const auto now = runtime_.now();
+  if (result) {
+    ++stats_.requests_sent;
+    core_.sent(request.request, now);
+    return pump();
+  }
+  if (is_ours(result.error().code)) {
+    if (unsent_.empty()) {
+      send_again_at_ = now + std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
+    }
+    unsent_.push_back(std::move(request));
+    return pump();
+  }
+  ++stats_.requests_failed;
+  if (send_gate_.open(now)) log::debug(kArea, "asking " + request.source.to_string() + ": " + result.error().message);
+  const auto gone = core_.failed(request.request, now);
+  if (gone) {
+    stats_.pairs_dropped_unresponsive += gone->pairs;
+    log::info(kArea, gone->source.to_string() + " is given up: " + std::to_string(gone->pairs) + " requests dropped, " +
+                         std::to_string(gone->orphaned.size()) + " ops have no other source");
+    source_gone(*gone);
+  }
+  pump();
+  if (!gone) return;
+  const auto events = events_;
+  if (events->peer_given_up) events->peer_given_up(gone->source, gone->orphaned);
+  check_drained();
+}
+
+void CoreFetch::send_again() {
+  auto items = std::exchange(unsent_, {});
+  for (auto& item : items) {
+    std::erase_if(item.op_ids, [&](const OpId& id) { return !core_.is_wanted(id); });
+    if (item.op_ids.empty()) {
+      core_.sent(item.request, runtime_.now());  // nothing is left of it
+    } else {
+      send({item.request, item.source, std::move(item.op_ids)});
+    }
+  }
+}
+
+void CoreFetch::arm() {
+  auto next = core_.next_deadline();
+  if (!unsent_.empty()) next = next ? std::min(*next, send_again_at_) : send_again_at_;
+  if (timer_ != 0) {
+    // A timer that is too early only looks and arms again; most events move deadlines away.
+    if (next && timer_at_ <= *next) return;
+    runtime_.cancel(timer_);
+    timer_ = 0;
+  }
+  if (!next) return;
+  timer_at_ = *next;
+  timer_ = runtime_.schedule(*next, lifetime_.guard([this] { wake(); }));
+}
+
+void CoreFetch::wake() {
+  timer_ = 0;
+  if (stopped_) return;
+  if (!unsent_.empty() && send_again_at_ <= runtime_.now()) send_again();
+  pump();
+}
+
+void CoreFetch::progress(const Url& peer, std::size_t bytes) {
+  if (!stopped_) core_.progress(peer, bytes, runtime_.now());
+}
+
+void CoreFetch::disconnected(const Url& peer) {
+  if (stopped_) return;
+  server_.forget(peer);
+}
+
+// ---------------------------------------------------------------- receiving
+
+Result<void> CoreFetch::received(const Url& peer, Bytes data) {
+  if (stopped_) return {};
+  auto message = wire::decode_fetch(data);
+  if (!message) return message.error();
+  if (message->type == wire::FetchMessageType::response) return response(peer, message->ops);
+  server_.request(peer, std::move(message->op_ids));
+  return {};
+}
+
+Result<void> CoreFetch::response(const Url& peer, const wire::OpList& ops) {
+  if (ops.empty()) return {};
+  const auto now = runtime_.now();
+  if (core_.pending_ops() == 0 && !config_.accept_unsolicited) {
+    stats_.ops_unsolicited += ops.size();  // nobody waits for anything: not worth a hash
+    return {};
+  }
+  const auto& policy = store_->policy();
+  auto slices = ops.slices();
+  descriptions_.clear();
+  ids_.clear();
+  std::size_t valid = 0;
+  for (auto& slice : slices) {
+    auto description = policy.describe(slice);
+    if (!description) {
+      ++stats_.ops_invalid;
+      if (invalid_gate_.open(now)) {
+        log::debug(kArea, peer.to_string() + " sent an op that is none: " + description.error().message);
+      }
+      continue;
+    }
+    ids_.push_back(description->op_id);
+    descriptions_.push_back(std::move(*description));
+    slices[valid++] = std::move(slice);
+  }
+  auto answer = core_.response(peer, ids_, ops.total_bytes(), now);
+  for (std::size_t i = 0; i < valid; ++i) {
+    switch (answer.verdicts[i]) {
+      case FetchVerdict::wanted:
+        if (!writer_.add(peer, true, std::move(descriptions_[i]), std::move(slices[i]))) {
+          core_.store_failed({&ids_[i], 1}, now);  // no room: it will be asked for again
+        }
+        break;
+      case FetchVerdict::duplicate:
+        ++stats_.ops_duplicate;
+        break;
+      case FetchVerdict::not_pending:
+        ++stats_.ops_unsolicited;
+        if (config_.accept_unsolicited) {
+          writer_.add(peer, false, std::move(descriptions_[i]), std::move(slices[i]));
+        } else if (unsolicited_gate_.open(now)) {
+          log::debug(kArea, peer.to_string() + " sent an op that is not asked for: " + ids_[i].to_string());
+        }
+        break;
+    }
+  }
+  writer_.flush();
+  pump();
+  tell_missing(std::move(answer.missing));
+  return {};
+}
+
+void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result) {
+  const auto now = runtime_.now();
+  std::vector<OpId> op_ids;
+  std::size_t count = 0;
+  for (const auto& run : runs) count += run.ops.size();
+  op_ids.reserve(count);
+  if (result && result->rejected > 0) {
+    // The store has its own opinion: only what it names is stored.
+    std::unordered_set<OpId> held;
+    for (const auto& op : result->stored) held.insert(op.op_id);
+    std::vector<OpId> refused;
+    for (auto& run : runs) {
+      std::erase_if(run.ops, [&](const StoredOp& op) {
+        if (held.contains(op.op_id)) return false;
+        refused.push_back(op.op_id);
+        return true;
+      });
+    }
+    stats_.ops_invalid += refused.size();
+    core_.store_failed(refused, now);
+  }
+  for (const auto& run : runs) {
+    for (const auto& op : run.ops) op_ids.push_back(op.op_id);
+  }
+  const auto events = events_;
+  if (!result) {
+    ++stats_.store_failures;
+    if (store_gate_.open(now)) {
+      log::warn(kArea, "storing " + std::to_string(count) + " ops: " + result.error().to_string() +
+                           "; they are asked for again");
+    }
+    const auto orphaned = core_.store_failed(op_ids, now);
+    if (!orphaned.empty()) {
+      log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source any more");
+    }
+    pump();
+    if (events->store_failed && !stopped_) events->store_failed(result.error());
+  } else {
+    core_.stored(op_ids, now);
+    if (filters_ > 0) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
+    for (const auto& run : runs) {
+      if (!run.asked) continue;
+      stats_.ops_fetched += run.ops.size();
+      stats_.bytes_fetched += run.bytes;
+    }
+    pump();
+    for (const auto& run : runs) {
+      if (events->ops_stored && !stopped_ && !run.ops.empty()) events->ops_stored(run.peer, run.ops, run.bytes);
+    }
+  }
+  check_drained();
+  check_stopped();
+}
+
+void CoreFetch::tell_missing(std::vector<FetchMissing> missing) {
+  const auto events = events_;
+  if (!events->ops_missing) return;
+  for (const auto& item : missing) events->ops_missing(item.source, item.op_ids);
+}
+
+// ---------------------------------------------------------------- state
+
+FetchStateSummary CoreFetch::state_summary() const {
+  FetchStateSummary out;
+  core_.for_each_op(
+      [&](const OpId& op_id, const std::vector<Url>& sources) { out.pending_requests.emplace(op_id, sources); });
+  const auto now = runtime_.now();
+  const auto wall = runtime_.wall_now();
+  for (const auto& [source, until] : core_.backing_off()) {
+    out.peers_on_backoff.emplace(source, wall + (until - now));
+  }
+  const auto counts = core_.counts();
+  out.pending_ops = counts.ops;
+  out.pending_pairs = counts.pairs;
+  out.outstanding_requests = counts.requests;
+  out.known_outstanding_bytes = counts.known_bytes;
+  return out;
+}
+
+void CoreFetch::set_events(FetchEvents events) { events_ = std::make_shared<const FetchEvents>(std::move(events)); }
+
+void CoreFetch::notify_on_drained(std::function<void()> callback) {
+  if (stopped_) return;
+  on_drained_.push_back(std::move(callback));
+  if (drained()) runtime_.post(lifetime_.guard([this] { check_drained(); }));
+}
+
+void CoreFetch::check_drained() {
+  if (stopped_ || on_drained_.empty() || !drained()) return;
+  for (const auto& callback : std::exchange(on_drained_, {})) callback();
+}
+
+void CoreFetch::stop(std::function<void()> done) {
+  stopped_ = true;
+  runtime_.cancel(timer_);
+  timer_ = 0;
+  unsent_.clear();
+  on_drained_.clear();
+  server_.stop();
+  on_stopped_.push_back(std::move(done));
+  runtime_.post(lifetime_.guard([this] { check_stopped(); }));
+}
+
+void CoreFetch::check_stopped() {
+  // Sends are not waited for: their handlers have no effect any more. Writes are: what has come is to be kept.
+  if (!stopped_ || on_stopped_.empty()) return;
+  if (store_calls_ > 0 || !writer_.idle() || server_.reads_under_way() > 0) return;
+  for (const auto& callback : std::exchange(on_stopped_, {})) callback();
+}
+
+void CoreFetch::check_invariants() const {
+  core_.check_invariants();
+  const auto counts = core_.counts();
+  // Everything that is pending waits for time, for an answer, for the store or for room in the writer: never for
+  // nothing.
+  if (counts.ops > 0 && !stopped_) {
+    K2_ASSERT(counts.requests > 0 || counts.storing_ops > 0 || core_.next_deadline() || writer_.behind());
+    K2_ASSERT(!core_.next_deadline() || timer_ != 0);
+  }
+  K2_ASSERT(counts.storing_ops == 0 || !writer_.idle());
+}
+
+Result<std::shared_ptr<Fetch>> make_core_fetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
+                                               std::shared_ptr<OpStore> op_store,
+                                               std::shared_ptr<Transport> transport) {
+  Config whole;
+  whole.core_fetch = config;
+  if (auto valid = whole.validate(); !valid) return valid.error();
+  auto fetch = std::make_shared<CoreFetch>(runtime, config, space, std::move(op_store), std::move(transport));
+  if (auto started = fetch->start(); !started) return started.error();
+  return std::shared_ptr<Fetch>(std::move(fetch));
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,96 @@
+// Answers other peers' fetch requests.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "kitsune2/fetch.hpp"
+#include "kitsune2/op_store.hpp"
+#include "kitsune2/runtime.hpp"
+#include "kitsune2/transport.hpp"
+#include "node/log.hpp"
+#include "wire/fetch_messages.hpp"
+
+namespace kitsune2 {
+
+/// The queue of incoming requests. Strand only.
+///
+/// *Rules*. S1: the requests of one peer are answered in the order in which they came, one store read or one send at a
+/// time; peers take turns, message by message. S2: what is held is sent, what is not is counted and logged; nothing is
+/// sent if nothing is held. S3: a response has at most `max_response_bytes` of payload (one larger op goes alone); the
+/// next one is read only after the transport took the last one. S4: a response that cannot be sent ends its request;
+/// asking again is the requester's matter. S5: bounds: `max_incoming_requests_per_peer` requests and kMaxQueuedBytes of
+/// them wait for one peer (kMaxAllQueuedBytes for all), further ones are refused and counted; all reads and responses
+/// under way together are held to kMaxServingBytes. *Rationale*: a request is small and its answer is large; a peer
+/// that asks and does not listen must cost little.
+class FetchServer {
+ public:
+  static constexpr std::uint64_t kMaxServingBytes = 64U << 20;
+  static constexpr std::uint64_t kMaxQueuedBytes = 8U << 20;
+  static constexpr std::uint64_t kMaxAllQueuedBytes = 64U << 20;
+  static constexpr std::size_t kMaxIdsPerRead = 4096;
+
+  using Served = std::function<void(const Url& peer, std::uint64_t ops, std::uint64_t bytes)>;
+
+  /// `stats` outlives this; `served` is called when the transport took a response.
+  FetchServer(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space, std::shared_ptr<OpStore> store,
+              std::shared_ptr<Transport> transport, FetchStats& stats, Served served);
+
+  void request(const Url& peer, wire::IdList op_ids);
+  /// The peer's connection is gone: its requests are dropped.
+  void forget(const Url& peer);
+  /// Drops everything.
+  void stop();
+  std::size_t reads_under_way() const { return reads_; }
+  /// Called whenever a read ends and none is left.
+  void on_idle(std::function<void()> callback) { idle_ = std::move(callback); }
+
+ private:
+  struct Request {
+    wire::IdList ids;
+    wire::IdList::iterator next;
+  };
+  struct Peer {
+    std::deque<Request> requests;
+    std::uint64_t queued_bytes = 0;
+    std::uint64_t serial = 0;  ///< tells this entry from a later one of the same url
+    bool active = false;       ///< a read or a send is under way
+    bool in_turn = false;      ///< is in turns_
+    std::vector<OpId> rest;    ///< of the last read: cut off by the byte limit
+  };
+
+  void take_turn(const Url& peer, Peer& entry);
+  void serve();
+  void read(const Url& peer, Peer& entry);
+  void got(const Url& peer, std::uint64_t serial, std::vector<OpId> asked, Result<std::vector<MetaOp>> result);
+  void sent(const Url& peer, std::uint64_t serial, std::uint64_t ops, std::uint64_t bytes, const Result<void>& result);
+  void end_request(Peer& entry);
+  void go_on(const Url& peer, Peer& entry);
+  void note_missing(const Url& peer, const std::vector<OpId>& asked, const std::vector<MetaOp>& held,
+                    std::size_t looked_at);
+  Peer* find(const Url& peer, std::uint64_t serial);
+
+  Runtime& runtime_;
+  const CoreFetchConfig config_;
+  const SpaceId space_;
+  const std::shared_ptr<OpStore> store_;
+  const std::shared_ptr<Transport> transport_;
+  FetchStats& stats_;
+  const Served served_;
+  std::map<Url, Peer> peers_;
+  std::deque<Url> turns_;
+  std::uint64_t serving_bytes_ = 0;
+  std::uint64_t queued_bytes_ = 0;
+  std::uint64_t next_serial_ = 1;
+  std::size_t reads_ = 0;
+  bool stopped_ = false;
+  std::function<void()> idle_;
+  log::Gate missing_gate_, refused_gate_, failed_gate_;
+  Lifetime lifetime_;
+};
+
+}  // namespace kitsune2

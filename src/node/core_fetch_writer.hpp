@@ -1,0 +1,68 @@
+// Writes what was fetched into the op store, in few large calls.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/op_store.hpp"
+#include "kitsune2/runtime.hpp"
+
+namespace kitsune2 {
+
+/// Ops that came from one peer, in order.
+struct FetchedRun {
+  Url peer;
+  bool asked = true;  ///< false: nobody asked for them
+  std::vector<StoredOp> ops;
+  std::uint64_t bytes = 0;
+};
+
+/// Collects ops and hands them to the store. Strand only.
+///
+/// *Rules*. W1: at most `kMaxWrites` calls are under way; what comes meanwhile goes into the next call. *Rationale*: a
+/// durable store pays per commit, not per op. W2: a call has at most `kMaxOps` ops and `kMaxBytes` payload bytes (one
+/// larger op goes alone). W3: `behind()` asks the owner not to request more; beyond `kMostBytes` `add` refuses.
+class FetchWriter {
+ public:
+  static constexpr std::size_t kMaxWrites = 2;
+  static constexpr std::size_t kMaxOps = 8192;
+  static constexpr std::uint64_t kMaxBytes = 32U << 20;
+  static constexpr std::uint64_t kBehindBytes = 64U << 20;
+  static constexpr std::uint64_t kMostBytes = 256U << 20;
+
+  /// What became of one call: all of `runs` or, on an error, nothing of them.
+  using Done = std::function<void(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result)>;
+
+  /// `done` is called on the strand, never from inside a call.
+  FetchWriter(std::shared_ptr<OpStore> store, Done done) : store_(std::move(store)), done_(std::move(done)) {}
+
+  /// False: no room, the op was not taken.
+  bool add(const Url& peer, bool asked, OpDescription description, Bytes op);
+  /// Starts what can be started. To be called after some `add`s.
+  void flush();
+  bool behind() const { return bytes_ >= kBehindBytes; }
+  /// Payload bytes that are not written yet.
+  std::uint64_t bytes() const { return bytes_; }
+  std::size_t writes_under_way() const { return under_way_; }
+  bool idle() const { return under_way_ == 0 && waiting_.empty(); }
+
+ private:
+  struct Batch {
+    std::vector<std::pair<OpDescription, Bytes>> ops;
+    std::vector<FetchedRun> runs;
+    std::uint64_t bytes = 0;
+  };
+
+  const std::shared_ptr<OpStore> store_;
+  const Done done_;
+  std::deque<Batch> waiting_;
+  std::uint64_t bytes_ = 0;
+  std::size_t under_way_ = 0;
+  Lifetime lifetime_;
+};
+
+}  // namespace kitsune2
