@@ -1,0 +1,11 @@
+// Counts what the test program allocates, for the promise of one allocation per message.
+#pragma once
+
+#include <cstddef>
+
+namespace kitsune2::wire::test {
+
+/// Calls of operator new by this thread so far.
+std::size_t allocations();
+
+}  // namespace kitsune2::wire::test
