@@ -27,11 +27,13 @@ class PeerStore {
   virtual std::vector<AgentInfoPtr> get_all() = 0;
   /// Those whose storage arc overlaps `arc`.
   virtual std::vector<AgentInfoPtr> get_by_overlapping_storage_arc(const DhtArc& arc) = 0;
-  /// Up to `limit`, nearest storage arc to `loc` first; agents with an empty arc are left out.
+  /// Up to `limit`, nearest storage arc to `loc` first; agents with an empty arc are left out. Among equally near ones
+  /// the order is stable but differs from one `loc` to another, so that agents with a full arc share the load.
   virtual std::vector<AgentInfoPtr> get_near_location(std::uint32_t loc, std::size_t limit) = 0;
   /// All agents at `url`.
   virtual std::vector<AgentInfoPtr> get_by_url(const Url& url) = 0;
-  /// Called after an insert for every info that was new or newer. Returns a subscription; dropping it ends the calls.
+  /// Called after an insert for every info that was new or newer, tombstones too. Returns a subscription; dropping it
+  /// ends the calls.
   virtual std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) = 0;
 };
 std::shared_ptr<PeerStore> make_memory_peer_store(Runtime& runtime, const SpaceId& space,
@@ -51,6 +53,8 @@ std::shared_ptr<LocalAgentStore> make_memory_local_agent_store();
 class PeerMetaStore {
  public:
   virtual ~PeerMetaStore() = default;
+  /// Replaces an earlier value. Errc::too_large: key over 256 bytes or value over 1 MiB. Errc::overloaded: the store is
+  /// full of live entries. The durable one also: the errors of a write, and then nothing has changed.
   virtual Result<void> put(const Url& peer, const std::string& key, Bytes value, std::optional<Timestamp> expiry) = 0;
   virtual std::optional<Bytes> get(const Url& peer, const std::string& key) = 0;
   virtual void remove(const Url& peer, const std::string& key) = 0;
@@ -65,9 +69,14 @@ struct SqlitePeerStores {
   std::shared_ptr<PeerStore> peers;
   std::shared_ptr<PeerMetaStore> meta;
 };
-Result<SqlitePeerStores> open_sqlite_peer_stores(Runtime& runtime, const SpaceId& space, const std::string& path);
+/// Infos are verified again when they are loaded; those that fail are left out. A crash of the machine may lose the
+/// last changes (WAL with synchronous=NORMAL: no disk flush on the strand): bootstrap and gossip bring them again.
+Result<SqlitePeerStores> open_sqlite_peer_stores(Runtime& runtime, const SpaceId& space, const std::string& path,
+                                                 const Verifier& verifier = ed25519_verifier(),
+                                                 std::size_t max_agents = 10'000, std::size_t max_entries = 100'000);
 
-/// Peers and agents that are neither heard nor answered, until an optional time. Strand only.
+/// Peers and agents that are neither heard nor answered, until an optional time. Blocking again never shortens a block.
+/// Strand only.
 class BlockList {
  public:
   virtual ~BlockList() = default;

@@ -1,0 +1,149 @@
+// The peer stores that keep everything in memory, the local agents and the block list.
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <map>
+#include <utility>
+
+#include "kitsune2/peer_store.hpp"
+#include "store/memory/peer_table.hpp"
+
+namespace kitsune2 {
+namespace {
+
+class MemoryPeerStore final : public PeerStore {
+ public:
+  MemoryPeerStore(Runtime& runtime, const SpaceId& space, std::size_t max_agents)
+      : runtime_(runtime), table_(space, max_agents) {}
+
+  void insert(const std::vector<AgentInfoPtr>& infos) override {
+    updates_.tell(table_.insert(infos, runtime_.wall_now()).kept);
+  }
+  void remove(const AgentId& agent) override { table_.remove(agent); }
+  AgentInfoPtr get(const AgentId& agent) override { return table_.get(agent, runtime_.wall_now()); }
+  std::vector<AgentInfoPtr> get_all() override { return table_.get_all(runtime_.wall_now()); }
+  std::vector<AgentInfoPtr> get_by_overlapping_storage_arc(const DhtArc& arc) override {
+    return table_.get_by_overlapping_storage_arc(arc, runtime_.wall_now());
+  }
+  std::vector<AgentInfoPtr> get_near_location(std::uint32_t loc, std::size_t limit) override {
+    return table_.get_near_location(loc, limit, runtime_.wall_now());
+  }
+  std::vector<AgentInfoPtr> get_by_url(const Url& url) override { return table_.get_by_url(url, runtime_.wall_now()); }
+  std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) override {
+    return updates_.subscribe(std::move(callback));
+  }
+
+ private:
+  Runtime& runtime_;
+  store::PeerTable table_;
+  store::PeerUpdates updates_;
+};
+
+class MemoryPeerMetaStore final : public PeerMetaStore {
+ public:
+  MemoryPeerMetaStore(Runtime& runtime, std::size_t max_entries) : runtime_(runtime), notes_(max_entries) {}
+
+  Result<void> put(const Url& peer, const std::string& key, Bytes value, std::optional<Timestamp> expiry) override {
+    if (auto ok = notes_.check_put(peer, key, value, runtime_.wall_now()); !ok) return ok;
+    notes_.put(peer, key, {value.compact(), expiry});
+    return {};
+  }
+  std::optional<Bytes> get(const Url& peer, const std::string& key) override {
+    return notes_.get(peer, key, runtime_.wall_now());
+  }
+  void remove(const Url& peer, const std::string& key) override { notes_.remove(peer, key); }
+  std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key) override {
+    return notes_.get_all_by_key(key, runtime_.wall_now());
+  }
+
+ private:
+  Runtime& runtime_;
+  store::PeerNotes notes_;
+};
+
+class MemoryLocalAgentStore final : public LocalAgentStore {
+ public:
+  void add(std::shared_ptr<LocalAgent> agent) override {
+    if (!agent) return;
+    const AgentId id = agent->agent();
+    agents_[id] = std::move(agent);
+  }
+  std::shared_ptr<LocalAgent> remove(const AgentId& agent) override {
+    const auto it = agents_.find(agent);
+    if (it == agents_.end()) return nullptr;
+    auto out = std::move(it->second);
+    agents_.erase(it);
+    return out;
+  }
+  std::vector<std::shared_ptr<LocalAgent>> get_all() override {
+    std::vector<std::shared_ptr<LocalAgent>> out;
+    out.reserve(agents_.size());
+    for (const auto& [id, agent] : agents_) out.push_back(agent);
+    return out;
+  }
+
+ private:
+  std::map<AgentId, std::shared_ptr<LocalAgent>> agents_;
+};
+
+/// Keys that are blocked for ever or until a time. Those whose time has passed go when they are looked at, and all at
+/// once whenever the table has doubled.
+template <class Key>
+class Blocked {
+ public:
+  void add(const Key& key, std::optional<Timestamp> until, Timestamp now) {
+    if (until && *until <= now) return;
+    const auto [it, is_new] = until_.try_emplace(key, until);
+    if (!is_new && it->second) it->second = until ? std::max(*it->second, *until) : until;
+    if (until_.size() >= prune_at_) {
+      erase_if(until_, [&](const auto& entry) { return entry.second && *entry.second <= now; });
+      prune_at_ = std::max<std::size_t>(64, 2 * until_.size());
+    }
+  }
+  void remove(const Key& key) { until_.erase(key); }
+  bool contains(const Key& key, Timestamp now) {
+    const auto it = until_.find(key);
+    if (it == until_.end()) return false;
+    if (!it->second || now < *it->second) return true;
+    until_.erase(it);
+    return false;
+  }
+
+ private:
+  boost::unordered_flat_map<Key, std::optional<Timestamp>, std::hash<Key>> until_;
+  std::size_t prune_at_ = 64;
+};
+
+class MemoryBlockList final : public BlockList {
+ public:
+  explicit MemoryBlockList(Runtime& runtime) : runtime_(runtime) {}
+
+  void block_peer(const Url& peer, std::optional<Timestamp> until) override {
+    peers_.add(peer, until, runtime_.wall_now());
+  }
+  void block_agent(const AgentId& agent, std::optional<Timestamp> until) override {
+    agents_.add(agent, until, runtime_.wall_now());
+  }
+  void unblock_peer(const Url& peer) override { peers_.remove(peer); }
+  void unblock_agent(const AgentId& agent) override { agents_.remove(agent); }
+  bool is_peer_blocked(const Url& peer) override { return peers_.contains(peer, runtime_.wall_now()); }
+  bool is_agent_blocked(const AgentId& agent) override { return agents_.contains(agent, runtime_.wall_now()); }
+
+ private:
+  Runtime& runtime_;
+  Blocked<Url> peers_;
+  Blocked<AgentId> agents_;
+};
+
+}  // namespace
+
+std::shared_ptr<PeerStore> make_memory_peer_store(Runtime& runtime, const SpaceId& space, std::size_t max_agents) {
+  return std::make_shared<MemoryPeerStore>(runtime, space, max_agents);
+}
+std::shared_ptr<LocalAgentStore> make_memory_local_agent_store() { return std::make_shared<MemoryLocalAgentStore>(); }
+std::shared_ptr<PeerMetaStore> make_memory_peer_meta_store(Runtime& runtime, std::size_t max_entries) {
+  return std::make_shared<MemoryPeerMetaStore>(runtime, max_entries);
+}
+std::shared_ptr<BlockList> make_memory_block_list(Runtime& runtime) {
+  return std::make_shared<MemoryBlockList>(runtime);
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,194 @@
+#include "store/memory/peer_table.hpp"
+
+#include <algorithm>
+
+namespace kitsune2::store {
+
+// --------------------------------------------------------------- PeerTable
+
+PeerTable::PeerTable(SpaceId space, std::size_t max_agents) : space_(std::move(space)), max_agents_(max_agents) {}
+
+PeerTable::Changes PeerTable::insert(const std::vector<AgentInfoPtr>& infos, Timestamp now) {
+  prune(now);
+  Changes out;
+  for (const AgentInfoPtr& info : infos) {
+    if (!info || info->is_expired(now) || info->info().space != space_) continue;
+    const AgentInfo& fresh = info->info();
+    if (const auto held = agents_.find(fresh.agent); held != agents_.end()) {
+      if (held->second->info().created_at >= fresh.created_at) continue;
+      erase(held);
+    }
+    by_expiry_.emplace(fresh.expires_at, fresh.agent);
+    if (fresh.url && !fresh.is_tombstone) by_url_.emplace(*fresh.url, fresh.agent);
+    agents_.emplace(fresh.agent, info);
+    out.kept.push_back(info);
+  }
+  while (agents_.size() > max_agents_) {
+    const AgentId agent = by_expiry_.begin()->second;
+    erase(agents_.find(agent));
+    out.gone.push_back(agent);
+  }
+  // An info may have been replaced by a later one of the same call, or have had to go at once.
+  std::erase_if(out.kept, [this](const AgentInfoPtr& info) {
+    const auto it = agents_.find(info->info().agent);
+    return it == agents_.end() || it->second != info;
+  });
+  return out;
+}
+
+bool PeerTable::remove(const AgentId& agent) {
+  const auto it = agents_.find(agent);
+  if (it == agents_.end()) return false;
+  erase(it);
+  return true;
+}
+
+void PeerTable::erase(ByAgent::iterator it) {
+  const AgentInfo& info = it->second->info();
+  by_expiry_.erase({info.expires_at, info.agent});
+  if (info.url) by_url_.erase({*info.url, info.agent});
+  agents_.erase(it);
+}
+
+void PeerTable::prune(Timestamp now) {
+  while (!by_expiry_.empty() && by_expiry_.begin()->first <= now) {
+    const AgentId agent = by_expiry_.begin()->second;
+    erase(agents_.find(agent));
+  }
+}
+
+template <class Wanted>
+std::vector<AgentInfoPtr> PeerTable::select(Timestamp now, Wanted wanted) {
+  prune(now);
+  std::vector<AgentInfoPtr> out;
+  for (const auto& [agent, info] : agents_) {
+    if (!info->info().is_tombstone && wanted(info->info())) out.push_back(info);
+  }
+  return out;
+}
+
+AgentInfoPtr PeerTable::get(const AgentId& agent, Timestamp now) {
+  prune(now);
+  const auto it = agents_.find(agent);
+  return it == agents_.end() || it->second->info().is_tombstone ? nullptr : it->second;
+}
+
+std::vector<AgentInfoPtr> PeerTable::get_all(Timestamp now) {
+  return select(now, [](const AgentInfo&) { return true; });
+}
+
+std::vector<AgentInfoPtr> PeerTable::get_by_overlapping_storage_arc(const DhtArc& arc, Timestamp now) {
+  return select(now, [&](const AgentInfo& info) { return arc.overlaps(info.storage_arc); });
+}
+
+std::vector<AgentInfoPtr> PeerTable::get_near_location(std::uint32_t loc, std::size_t limit, Timestamp now) {
+  const auto candidates = select(now, [](const AgentInfo& info) { return !info.storage_arc.empty(); });
+  struct Near {
+    std::uint32_t distance;
+    std::uint32_t turn;
+    std::size_t candidate;
+    bool operator<(const Near& other) const {
+      return distance != other.distance ? distance < other.distance : turn < other.turn;
+    }
+  };
+  // Many agents store everything: which of those comes first depends on the location, so that they share the load.
+  const std::uint32_t mixed = loc * 0x9e37'79b1U;
+  std::vector<Near> order;
+  order.reserve(candidates.size());
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    const AgentInfo& info = candidates[i]->info();
+    const auto turn = (static_cast<std::uint32_t>(keyed_hash(info.agent.view())) ^ mixed) * 0x85eb'ca77U;
+    order.push_back({info.storage_arc.dist(loc), turn, i});
+  }
+  limit = std::min(limit, order.size());
+  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(limit), order.end());
+  std::vector<AgentInfoPtr> out;
+  out.reserve(limit);
+  for (std::size_t i = 0; i < limit; ++i) out.push_back(candidates[order[i].candidate]);
+  return out;
+}
+
+std::vector<AgentInfoPtr> PeerTable::get_by_url(const Url& url, Timestamp now) {
+  prune(now);
+  std::vector<AgentInfoPtr> out;
+  for (auto it = by_url_.lower_bound({url, AgentId()}); it != by_url_.end() && it->first == url; ++it) {
+    out.push_back(agents_.at(it->second));
+  }
+  return out;
+}
+
+std::vector<AgentInfoPtr> PeerTable::everything() const {
+  std::vector<AgentInfoPtr> out;
+  out.reserve(agents_.size());
+  for (const auto& [agent, info] : agents_) out.push_back(info);
+  return out;
+}
+
+// ------------------------------------------------------------- PeerUpdates
+
+std::shared_ptr<void> PeerUpdates::subscribe(Callback callback) {
+  std::erase_if(callbacks_, [](const auto& entry) { return entry.expired(); });
+  auto entry = std::make_shared<Callback>(std::move(callback));
+  callbacks_.push_back(entry);
+  return entry;
+}
+
+void PeerUpdates::tell(const std::vector<AgentInfoPtr>& infos) {
+  if (infos.empty() || callbacks_.empty()) return;
+  const auto callbacks = callbacks_;
+  for (const auto& entry : callbacks) {
+    for (const AgentInfoPtr& info : infos) {
+      // Taken anew for each info: the callback may end its own subscription.
+      const auto callback = entry.lock();
+      if (!callback) break;
+      (*callback)(info);
+    }
+  }
+}
+
+// --------------------------------------------------------------- PeerNotes
+
+Result<void> PeerNotes::check_put(const Url& peer, const std::string& key, const Bytes& value, Timestamp now) {
+  if (key.size() > kMaxKeyBytes) return make_error(Errc::too_large, "peer note: key over 256 bytes");
+  if (value.size() > kMaxValueBytes) return make_error(Errc::too_large, "peer note: value over 1 MiB");
+  if (const auto of_key = by_key_.find(key); of_key != by_key_.end() && of_key->second.contains(peer)) return {};
+  if (entries_ < max_entries_) return {};
+  for (auto of_key = by_key_.begin(); of_key != by_key_.end();) {
+    entries_ -= std::erase_if(of_key->second, [&](const auto& entry) { return !entry.second.is_live(now); });
+    of_key = of_key->second.empty() ? by_key_.erase(of_key) : std::next(of_key);
+  }
+  if (entries_ < max_entries_) return {};
+  return make_error(Errc::overloaded, "peer notes: " + std::to_string(max_entries_) + " entries are held");
+}
+
+void PeerNotes::put(const Url& peer, const std::string& key, Note note) {
+  if (by_key_[key].insert_or_assign(peer, std::move(note)).second) ++entries_;
+}
+
+std::optional<Bytes> PeerNotes::get(const Url& peer, const std::string& key, Timestamp now) const {
+  const auto of_key = by_key_.find(key);
+  if (of_key == by_key_.end()) return std::nullopt;
+  const auto it = of_key->second.find(peer);
+  if (it == of_key->second.end() || !it->second.is_live(now)) return std::nullopt;
+  return it->second.value;
+}
+
+bool PeerNotes::remove(const Url& peer, const std::string& key) {
+  const auto of_key = by_key_.find(key);
+  if (of_key == by_key_.end() || of_key->second.erase(peer) == 0) return false;
+  --entries_;
+  if (of_key->second.empty()) by_key_.erase(of_key);
+  return true;
+}
+
+std::vector<std::pair<Url, Bytes>> PeerNotes::get_all_by_key(const std::string& key, Timestamp now) const {
+  std::vector<std::pair<Url, Bytes>> out;
+  if (const auto of_key = by_key_.find(key); of_key != by_key_.end()) {
+    for (const auto& [peer, note] : of_key->second) {
+      if (note.is_live(now)) out.emplace_back(peer, note.value);
+    }
+  }
+  return out;
+}
+
+}  // namespace kitsune2::store

@@ -1,0 +1,94 @@
+// The agent infos of one space in memory, with the rules of PeerStore; both peer stores are built on it.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/peer_store.hpp"
+
+namespace kitsune2::store {
+
+/// Rules P1-P3 of PeerStore. Tombstones are kept until they expire, so that an older info of the agent does not come
+/// back, but never given out. Ordered by agent id, so that a run can be repeated.
+/// Complexity: insert, get, by_url O(log n); the arc queries O(n), near O(n + limit log limit).
+class PeerTable {
+ public:
+  /// What an insert did, for a store that writes through.
+  struct Changes {
+    std::vector<AgentInfoPtr> kept;
+    std::vector<AgentId> gone;  ///< removed to make room
+  };
+
+  PeerTable(SpaceId space, std::size_t max_agents);
+
+  Changes insert(const std::vector<AgentInfoPtr>& infos, Timestamp now);
+  /// False: was not there.
+  bool remove(const AgentId& agent);
+  /// Drops what is expired.
+  void prune(Timestamp now);
+
+  AgentInfoPtr get(const AgentId& agent, Timestamp now);
+  std::vector<AgentInfoPtr> get_all(Timestamp now);
+  std::vector<AgentInfoPtr> get_by_overlapping_storage_arc(const DhtArc& arc, Timestamp now);
+  std::vector<AgentInfoPtr> get_near_location(std::uint32_t loc, std::size_t limit, Timestamp now);
+  std::vector<AgentInfoPtr> get_by_url(const Url& url, Timestamp now);
+
+  /// Every info, tombstones too.
+  std::vector<AgentInfoPtr> everything() const;
+
+ private:
+  using ByAgent = std::map<AgentId, AgentInfoPtr>;
+  void erase(ByAgent::iterator it);
+  template <class Wanted>
+  std::vector<AgentInfoPtr> select(Timestamp now, Wanted wanted);
+
+  SpaceId space_;
+  std::size_t max_agents_;
+  ByAgent agents_;
+  std::set<std::pair<Timestamp, AgentId>> by_expiry_;
+  std::set<std::pair<Url, AgentId>> by_url_;  ///< no tombstones
+};
+
+/// Those who want to hear of new infos.
+class PeerUpdates {
+ public:
+  using Callback = std::function<void(const AgentInfoPtr&)>;
+  std::shared_ptr<void> subscribe(Callback callback);
+  /// Callbacks may subscribe, end subscriptions and insert.
+  void tell(const std::vector<AgentInfoPtr>& infos);
+
+ private:
+  std::vector<std::weak_ptr<Callback>> callbacks_;
+};
+
+/// Key-value notes with expiry; both peer meta stores are built on it.
+class PeerNotes {
+ public:
+  struct Note {
+    Bytes value;
+    std::optional<Timestamp> expiry;
+    bool is_live(Timestamp now) const { return !expiry || *expiry > now; }
+  };
+  static constexpr std::size_t kMaxKeyBytes = 256;
+  static constexpr std::size_t kMaxValueBytes = 1U << 20;
+
+  explicit PeerNotes(std::size_t max_entries) : max_entries_(max_entries) {}
+
+  /// Whether a put would be taken; makes room by dropping what is expired.
+  Result<void> check_put(const Url& peer, const std::string& key, const Bytes& value, Timestamp now);
+  void put(const Url& peer, const std::string& key, Note note);
+  std::optional<Bytes> get(const Url& peer, const std::string& key, Timestamp now) const;
+  /// False: was not there.
+  bool remove(const Url& peer, const std::string& key);
+  std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key, Timestamp now) const;
+
+ private:
+  std::size_t max_entries_;
+  std::size_t entries_ = 0;
+  std::map<std::string, std::map<Url, Note>> by_key_;
+};
+
+}  // namespace kitsune2::store
