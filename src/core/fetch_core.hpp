@@ -89,16 +89,17 @@ struct FetchCounts {
 ///  R3  Of the sources that have something ready, a free place among their parallel_request_count requests and no
 ///      back-off, the one that was asked longest ago is next (a new one first, then by age). Doubtful ones only if
 ///      there is no other. Rationale: a slow peer costs only itself, and sources share the work by what each can take.
-///  R4  A request has at most max_ids_per_request ids and about target_request_bytes by the average size seen from that
-///      source (at first 64 ids), and what is ready is spread over the free places of the sources that hold it, down to
-///      16 ids. A doubtful source gets one request at a time, of 16 ids, halved with each that stays without an answer
-///      down to one. Rationale: messages are the cost; a peer that cannot send a large answer is found out; a dead peer
-///      holds few ops.
+///  R4  A source is asked for 32 ids at first. The number doubles with each request that it answers and halves, down to
+///      one, with each that stays without any answer. It is bounded by max_ids_per_request and by target_request_bytes,
+///      going by the average op size seen from that source; and what is ready is spread over the free places of the
+///      sources that hold it, down to 16 ids. A doubtful source gets one request at a time, of at most 16 ids.
+///      Rationale: messages are the cost; a peer that cannot send large answers is found out; a dead one holds few ops.
 ///  R5  A request is overdue when re_insert_outgoing_request_delay has passed since it was sent and since the last sign
 ///      of life from its source. Then its place is free and its ops are queued again: at the other sources at once, at
 ///      this one after the delay; at once if it is the only one. Without any answer the source becomes doubtful.
 ///      Rationale: the seed's re-insertion; next source only when the first is overdue.
-///  R6  Every 15 delays the ops of a request that have another source leave it, signs of life or not.
+///  R6  Every 15 delays the ops of a request that have another source leave it, signs of life or not, and if it has no
+///      op answered the source is doubtful.
 ///      Rationale: a trickling peer must not hold an op hostage.
 ///  R7  A request that waits to be sent is looked at every delay: its ops that have another source leave it and the
 ///      source is doubtful. The place stays taken until sent() or failed(). Rationale: connecting can take a minute.
@@ -106,9 +107,8 @@ struct FetchCounts {
 ///      overdue, or when a later request was answered completely or a message held ops of one later request only.
 ///      They are queued at other sources at once, and here after delay, 2, 4, … 64 delays, growing with each time.
 ///      Rationale: peers answer in order, and do not answer at all for what they lack (0.2.2).
-///  R9  failed(): back-off as in BackOff; the ops are queued again, at this source when its back-off ends. At the end
-///  of
-///      the last interval a failure drops the source with all its pairs. sent() clears the back-off, so does an answer.
+///  R9  failed(): back-off as in BackOff; the ops are queued again, at this source when its back-off ends. A failure
+///      after the last interval drops the source with all its pairs. sent() clears the back-off, so does an answer.
 ///  R10 An op leaves only by stored(), or when its last source is given up or removed; not while it is storing.
 ///      store_failed() makes all its pairs wait for the delay. Rationale: persisted first, then forgotten.
 ///  R11 Time does not go back: a `now` before the latest one counts as that one.
@@ -125,7 +125,7 @@ struct FetchCounts {
 /// Thread rule: one thread at a time (the owner's strand). Nothing is called back.
 class FetchCore {
  public:
-  static constexpr std::uint32_t kFirstRequestIds = 64;    ///< R4, before a size is known
+  static constexpr std::uint32_t kFirstRequestIds = 32;    ///< R4
   static constexpr std::uint32_t kDoubtfulIds = 16;        ///< R4
   static constexpr std::uint32_t kLeastShare = 16;         ///< R4
   static constexpr std::uint32_t kHostageDelays = 15;      ///< R6
@@ -195,6 +195,7 @@ class FetchCore {
   static constexpr std::uint32_t kIdle = 0;
   static constexpr std::uint32_t kReady = 1;
   static constexpr std::uint32_t kWaiting = 2;
+  static constexpr std::uint32_t kChainSearch = 8;  ///< an op with more sources has its pairs in pair_index_
 
   struct Op {
     OpId id;
@@ -230,13 +231,14 @@ class FetchCore {
   struct Request {
     std::uint64_t id = 0;
     std::uint32_t source = kNoSlot;
+    std::uint32_t size = 0;      ///< ids that were asked
     std::uint32_t left = 0;      ///< ops that are still of this request
     std::uint32_t answered = 0;  ///< ops that came from its source
     bool is_sent = false;
     Time begun{};
     Time sent_at{};
-    Time deadline{};          ///< R5, R7
-    Time hostage_deadline{};  ///< R6; in its list once sent
+    Time deadline = Time::min();  ///< R5, R7; in its list once set
+    Time hostage_deadline{};      ///< R6; in its list once sent
     Links by_deadline, by_hostage, by_source;
     std::vector<std::uint32_t> ops;  ///< slots as asked; those whose op names another request have left
   };
@@ -254,7 +256,8 @@ class FetchCore {
     std::array<List, kMissLevels> waiting_lists;
     List requests;  ///< in order of asking
     std::uint32_t requests_open = 0;
-    std::uint32_t silent = 0;  ///< requests in a row without any answer
+    std::uint32_t most_ids = 0;  ///< R4, without the other bounds
+    bool unanswered = false;     ///< its latest overdue request stayed without any answer
     Time last_answer = Time::min();
     BackOff back_off;
     bool backing_off = false;  ///< is in back_offs_
@@ -342,6 +345,7 @@ class FetchCore {
   void erase_op(std::uint32_t op);  ///< with its pairs
   void erase_pair(std::uint32_t pair);
   void leave_list(std::uint32_t pair);
+  void enter_list(std::uint32_t pair, List& list, std::uint32_t place);
   void put_idle(std::uint32_t pair);
   void put_ready(std::uint32_t pair);
   void put_waiting(std::uint32_t pair, std::uint32_t level);
@@ -353,30 +357,35 @@ class FetchCore {
   void end_request(std::uint32_t request);
   void end_if_done(std::uint32_t request);
   void arm(std::uint32_t request);
-  std::size_t request_limit(const Source& source) const;
+  std::uint64_t request_limit(const Source& source) const;
+  void grow(std::uint32_t request);
+  std::vector<std::uint32_t> take_ops(std::uint32_t request);
   void release_all(std::uint32_t request);
-  void release_at_other_sources(std::uint32_t request);
+  void release_shared(std::uint32_t request);
+  void give_up_waiting(std::uint32_t request, FetchDue& out);
   void close_as_missing(std::uint32_t request, std::vector<FetchMissing>& out);
-  bool doubtful(const Source& source) const { return source.silent > 0 || source.back_off.any(); }
+  bool doubtful(const Source& source) const { return source.unanswered || source.back_off.any(); }
 
   // --- sources
   std::uint32_t new_source(const Url& url);
   void refresh(std::uint32_t source);  ///< its place among those that can be asked
   void rest(std::uint32_t source);     ///< R12, once it may have nothing left
   void erase_source(std::uint32_t source);
-  void clear_back_off(Source& source, std::uint32_t slot);
+  void clear_back_off(std::uint32_t source);
+  void sign_of_life(std::uint32_t source);
   FetchGivenUp drop_source(std::uint32_t source);
   void leave_ring(Source& source, std::uint32_t slot);
-  void forget_wait(const Source& source, std::uint32_t slot, std::uint32_t level);
-  void note_wait(const Source& source, std::uint32_t slot, std::uint32_t level);
+
+  void check_ops() const;
+  void check_sources() const;
+  void check_requests() const;
 
   void advance(Time now) { now_ = now > now_ ? now : now_; }
-  Duration delay() const { return delay_; }
 
-  template <class Slabs>
-  static void push(Slabs& slab, List& list, std::uint32_t slot, Links std::decay_t<decltype(slab[0])>::*links);
-  template <class Slabs>
-  static void unlink(Slabs& slab, List& list, std::uint32_t slot, Links std::decay_t<decltype(slab[0])>::*links);
+  template <class Record, unsigned kBits>
+  static void push(Slab<Record, kBits>& records, List& list, std::uint32_t slot, Links Record::*links);
+  template <class Record, unsigned kBits>
+  static void unlink(Slab<Record, kBits>& records, List& list, std::uint32_t slot, Links Record::*links);
 
   const CoreFetchConfig config_;
   const Duration delay_;

@@ -83,10 +83,10 @@ class Slab {
         if (chunk->used[index]) chunk->at(index)->~T();
       }
     }
-    chunks_ = {};
-    with_room_ = {};
-    listed_ = {};
-    absent_ = {};
+    chunks_.clear();
+    with_room_.clear();
+    listed_.clear();
+    absent_.clear();
     spare_ = kNoSlot;
     size_ = 0;
   }

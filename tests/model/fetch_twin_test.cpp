@@ -1,0 +1,66 @@
+// The fetch core against its naive twin, under random commands.
+#include "model/fetch_twin.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+
+namespace kitsune2::model {
+namespace {
+
+std::vector<std::uint8_t> random_commands(std::uint64_t seed, std::size_t size) {
+  std::mt19937_64 random(seed);
+  std::vector<std::uint8_t> out(size);
+  for (std::uint8_t& byte : out) byte = static_cast<std::uint8_t>(random() >> 32U);
+  return out;
+}
+
+/// More runs: K2_TWIN_SEEDS=100000; one run again: K2_TWIN_FIRST=<seed> K2_TWIN_SEEDS=1.
+std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+}
+
+TEST(FetchTwin, AgreesAfterEveryCommand) {
+  const std::uint64_t first = from_environment("K2_TWIN_FIRST", 1);
+  const std::uint64_t seeds = from_environment("K2_TWIN_SEEDS", 500);
+  TwinCoverage coverage;
+  for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
+    set_hash_seed(seed);
+    const auto commands = random_commands(seed, 2'500);
+    try {
+      FetchTwinRun(commands, &coverage).run();
+    } catch (const Divergence& e) {
+      FAIL() << e.what() << "; seed " << seed;
+    }
+  }
+  RecordProperty("commands", std::to_string(coverage.commands));
+  if (seeds < 100) return;
+  EXPECT_GE(coverage.commands, 200'000U);
+  // Nothing that matters was left out.
+  EXPECT_GT(coverage.requests, 1000U);
+  EXPECT_GT(coverage.full_requests, 20U);
+  EXPECT_GT(coverage.overdue, 1000U);
+  EXPECT_GT(coverage.missing, 1000U);
+  EXPECT_GT(coverage.given_up, 100U);
+  EXPECT_GT(coverage.orphaned, 100U);
+  EXPECT_GT(coverage.refused, 100U);
+  EXPECT_GT(coverage.wanted, 1000U);
+  EXPECT_GT(coverage.duplicates, 100U);
+  EXPECT_GT(coverage.stored, 1000U);
+  EXPECT_GT(coverage.store_failures, 100U);
+  EXPECT_GT(coverage.back_offs, 100U);
+  EXPECT_GT(coverage.many_sources, 100U);
+}
+
+TEST(FetchTwin, AnyBytesAreCommands) {
+  for (const std::vector<std::uint8_t>& bytes :
+       {std::vector<std::uint8_t>{}, std::vector<std::uint8_t>(500, 0), std::vector<std::uint8_t>(500, 255),
+        std::vector<std::uint8_t>{19, 19, 19}}) {
+    EXPECT_NO_THROW(FetchTwinRun(bytes).run());
+  }
+}
+
+}  // namespace
+}  // namespace kitsune2::model
