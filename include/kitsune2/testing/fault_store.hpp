@@ -1,0 +1,88 @@
+// An op store that is slow, fails or stops when told to.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kitsune2/op_store.hpp"
+#include "kitsune2/testing/sim_runtime.hpp"
+
+namespace kitsune2::testing {
+
+/// Passes calls on to another store, with faults.
+///
+/// Also makes a *disk* out of a memory store: let the memory store live on a runtime of its own and give each start of
+/// the node a new FaultStore over it. When the node crashes, what was written stays and what was on its way is lost.
+///
+/// *Rules*. F1: writes begin in the order of the calls, each after `write_delay`; a write that fails changes nothing.
+/// F2: handlers run on this store's runtime, none after its end. F3: faults hold for calls made from now on; held calls
+/// begin on `release`. Writes are: process_incoming_ops, store_described_ops, add_pending, remove_pending_source,
+/// store_slice_hash; the others are reads. Strand only.
+class FaultStore final : public OpStore {
+ public:
+  FaultStore(Runtime& runtime, std::shared_ptr<OpStore> inner);
+  ~FaultStore() override;
+
+  void fail_writes(std::optional<Error> error) { write_error_ = std::move(error); }  ///< nullopt: no more
+  void fail_reads(std::optional<Error> error) { read_error_ = std::move(error); }
+  /// Fails the next `count` writes, whatever `fail_writes` says.
+  void fail_next_writes(std::size_t count, Error error) {
+    failing_writes_ = count;
+    next_error_ = std::move(error);
+  }
+  void delay_writes(Duration delay) { write_delay_ = delay; }
+  void delay_reads(Duration delay) { read_delay_ = delay; }
+  /// Writes wait until `release`.
+  void hold_writes() { holding_ = true; }
+  void release();
+
+  std::uint64_t writes() const { return writes_; }
+  std::uint64_t reads() const { return reads_; }
+  /// Ops in each call of process_incoming_ops and store_described_ops so far.
+  const std::vector<std::size_t>& batches() const { return batches_; }
+
+  void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override;
+  void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) override;
+  void retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) override;
+  void filter_out_existing_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) override;
+  void retrieve_op_hashes_in_time_slice(DhtArc arc, Timestamp start, Timestamp end,
+                                        Handler<OpIdsInSlice> done) override;
+  void retrieve_op_ids_bounded(DhtArc arc, Timestamp start, std::uint32_t limit_bytes,
+                               Handler<OpIdsBounded> done) override;
+  void earliest_timestamp_in_arc(DhtArc arc, Handler<std::optional<Timestamp>> done) override;
+  void store_slice_hash(DhtArc arc, std::uint64_t slice_index, Bytes slice_hash, Handler<> done) override;
+  void slice_hash_count(DhtArc arc, Handler<std::uint64_t> done) override;
+  void retrieve_slice_hash(DhtArc arc, std::uint64_t slice_index, Handler<std::optional<Bytes>> done) override;
+  void retrieve_slice_hashes(DhtArc arc, Handler<std::vector<std::pair<std::uint64_t, Bytes>>> done) override;
+  void add_pending(std::vector<OpId> op_ids, Url source, Handler<> done) override;
+  void remove_pending_source(Url source, Handler<> done) override;
+  void retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) override;
+  void stats(Handler<OpStoreStats> done) override;
+  const OpPolicy& policy() const override { return inner_->policy(); }
+
+ private:
+  template <class T, class F>
+  void write(Handler<T> done, F call);
+  template <class T, class F>
+  void read(Handler<T> done, F call);
+  template <class T>
+  Handler<T> back(Handler<T> done);
+
+  Runtime& runtime_;
+  const std::shared_ptr<OpStore> inner_;
+  std::optional<Error> write_error_, read_error_;
+  std::size_t failing_writes_ = 0;
+  Error next_error_;
+  Duration write_delay_{}, read_delay_{};
+  Time last_write_{};
+  bool holding_ = false;
+  std::vector<Task> held_;
+  std::uint64_t writes_ = 0, reads_ = 0;
+  std::vector<std::size_t> batches_;
+  Lifetime lifetime_;
+};
+
+}  // namespace kitsune2::testing
