@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,8 @@ struct CoreBootstrapConfig {
   std::string server_url = "<https://your.bootstrap.url>";
   std::uint32_t backoff_min_ms = 5'000;
   std::uint32_t backoff_max_ms = 300'000;
+  // --- ours
+  std::uint32_t max_response_bytes = 1U << 20;  ///< a longer answer of the server is refused
 };
 
 /// Config section `coreSpace` of 0.2.2.
@@ -37,11 +40,14 @@ struct MemBootstrapConfig {
   std::uint32_t poll_freq_ms = 5'000;
 };
 
-/// Config section `tx5Transport` of 0.2.2 (webrtcConfig is accepted and ignored: relay only).
+/// Config section `tx5Transport` of 0.2.2. What concerns WebRTC is accepted, kept and has no effect: relay only.
 struct Tx5TransportConfig {
   std::string server_url = "<wss://your.sbd.url>";
   bool signal_allow_plain_text = false;
   std::uint32_t timeout_s = 60;
+  std::string webrtc_config = R"({"iceServers":[],"iceTransportPolicy":"All"})";  ///< a JSON object
+  bool tracing_enabled = false;
+  std::optional<std::uint32_t> ephemeral_udp_port_min, ephemeral_udp_port_max;
   // --- ours
   std::uint64_t message_size_max = 64U << 20;  ///< a larger incoming message is refused, its connection closed
   std::uint64_t max_queue_bytes_per_peer = 64U << 20;
@@ -62,10 +68,12 @@ struct K2GossipConfig {
 };
 
 /// A node's whole configuration. A value; sections are plain structs.
-/// JSON: `{"coreFetch":{…},"coreBootstrap":{…},…}`. Unknown sections are kept and handed back (applications add their
-/// own); an unknown key inside a known section, a wrong type or a value out of range is Errc::invalid_config naming the
-/// key
-/// ("coreFetch.parallelRequestCount: …").
+/// JSON: `{"coreFetch":{…},"coreBootstrap":{…},…}`, UTF-8, no comments. docs/configuration.md lists every key.
+///
+/// *Rules*. C1: unknown sections are kept and handed back (applications add their own), but for names that are two
+/// letters or less from a known one. C2: an unknown key inside a known section, a key given twice, a wrong type or a
+/// value out of range is Errc::invalid_config naming the key ("coreFetch.parallelRequestCount: …") and, for an unknown
+/// one, the nearest that exists. *Rationale*: a misspelt key that is ignored is found months later.
 struct Config {
   CoreFetchConfig core_fetch;
   CorePublishConfig core_publish;
@@ -77,16 +85,52 @@ struct Config {
   /// Sections of the application, as one JSON object text.
   std::string application = "{}";
 
+  /// Longest JSON text that is taken, in bytes, and how deep it may be nested.
+  static constexpr std::size_t kMaxJsonBytes = 1U << 20;
+  static constexpr int kMaxJsonDepth = 32;
+
   static Config defaults() { return {}; }
   /// Defaults, overlaid with `json`.
   static Result<Config> parse(std::string_view json);
+  /// The same from a file. Errors name the path.
   static Result<Config> load_file(const std::string& path);
-  /// Checks the ranges of all sections.
+  /// This configuration, overlaid with `json`.
+  Result<Config> overlaid(std::string_view json) const;
+  /// Checks the ranges of all sections, and that urls are urls. A placeholder url passes: whether one is needed is
+  /// known to the module that is built (`Builder::build`).
   Result<void> validate() const;
   /// Pretty JSON with every key.
   std::string to_json() const;
   /// JSON schema (draft 2020-12) of the above.
   static std::string json_schema();
+  /// The tables of docs/configuration.md.
+  static std::string reference_markdown();
+};
+
+/// The configuration of a running node, and how it is changed. Strand only.
+/// Rust counterpart: `Config::set_module_config` and `register_entry_update_cb`. Unlike there, a change of a key that
+/// nobody would hear is an error and not only a warning; docs/configuration.md marks the keys that can change.
+class RuntimeConfig {
+ public:
+  explicit RuntimeConfig(Config initial = {});
+  ~RuntimeConfig();
+  RuntimeConfig(const RuntimeConfig&) = delete;
+  RuntimeConfig& operator=(const RuntimeConfig&) = delete;
+
+  const Config& current() const { return current_; }
+  /// Applies `json` over the current configuration and calls back for each key whose value changed, in the order of
+  /// registration, after all have been set. All or nothing: Errc::invalid_config naming the key that is wrong, or that
+  /// differs and cannot change while the node runs. Sections of the application may always change.
+  Result<void> update(std::string_view json);
+  /// Calls `callback` now, inside this call, and after every change of `key` ("k2Gossip.initiateIntervalMs"; a section
+  /// name for all of its keys) until the returned subscription is dropped. Null for a key that does not exist or cannot
+  /// change.
+  std::shared_ptr<void> on_update(std::string_view key, std::function<void(const Config&)> callback);
+
+ private:
+  struct Subscriptions;
+  Config current_;
+  std::shared_ptr<Subscriptions> subscriptions_;
 };
 
 }  // namespace kitsune2
