@@ -11,6 +11,9 @@ namespace {
 
 /// Control frames in a row while messages wait.
 constexpr unsigned kControlStreak = 8;
+/// A stop waits this long for the last frames to leave, asking this often.
+constexpr Duration kLingerLimit = std::chrono::seconds(1);
+constexpr Duration kLingerStep = std::chrono::milliseconds(10);
 constexpr Duration kEvictInterval = std::chrono::seconds(1);
 
 Error unresponsive(const std::string& why) { return make_error(Errc::peer_unresponsive, why); }
@@ -431,13 +434,24 @@ void RelayLink::stop(std::function<void()> done) {
   end_early(stopped);
   shared_.runtime.cancel(timer_);
   timer_ = 0;
+  const bool linger = state_ == State::ready;
   state_ = State::stopped;
   generation_ += 1;
-  if (socket_) socket_->close();
-  socket_.reset();
   client_.reset();
   key_.reset();
-  shared_.runtime.post(lifetime_.guard(std::move(done)));
+  stopped_ = std::move(done);
+  linger_until_ = shared_.runtime.now() + (linger ? kLingerLimit : Duration(0));
+  shared_.runtime.post(lifetime_.guard([this] { end_linger(); }));
+}
+
+void RelayLink::end_linger() {
+  if (socket_ && socket_->queued_bytes() > 0 && shared_.runtime.now() < linger_until_) {
+    shared_.runtime.schedule_after(kLingerStep, lifetime_.guard([this] { end_linger(); }));
+    return;
+  }
+  if (socket_) socket_->close();
+  socket_.reset();
+  if (auto stopped = std::exchange(stopped_, nullptr)) stopped();
 }
 
 // ---------------------------------------------------------------- output and time

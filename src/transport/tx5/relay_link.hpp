@@ -166,6 +166,7 @@ class RelayLink {
   std::optional<Connection::Pulled> next_frame();
   bool hand_over(Bytes frame, Handler<> done);
   bool has_output() const { return !closing_.empty() || !control_ring_.empty() || !data_ring_.empty(); }
+  void end_linger();
   void on_timer();
   void arm_timer();
   Url peer_url(const NodeId& id) const;
@@ -196,6 +197,8 @@ class RelayLink {
   Time idle_since_{};
 
   bool pump_posted_ = false;
+  std::function<void()> stopped_;
+  Time linger_until_{};
   Runtime::TimerId timer_ = 0;
   Time timer_at_{};
   Lifetime lifetime_;

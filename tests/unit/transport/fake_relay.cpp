@@ -39,6 +39,7 @@ class FakeSocket final : public WsConnection, public std::enable_shared_from_thi
   void close() override {
     if (ended_) return;
     finish(make_error(Errc::cancelled, "closed"));
+    cut_ = false;  // what is under way still arrives
   }
 
   // Server side.
@@ -56,7 +57,7 @@ class FakeSocket final : public WsConnection, public std::enable_shared_from_thi
   }
   void finish(Error why) {
     if (ended_) return;
-    ended_ = true;
+    ended_ = cut_ = true;
     open = false;
     client_.post([self = shared_from_this(), why = std::move(why)] {
       WsHandlers handlers = std::move(self->handlers_);
@@ -77,7 +78,7 @@ class FakeSocket final : public WsConnection, public std::enable_shared_from_thi
     }
     if (ended_) return;
     relay_.runtime_->schedule(client_.now() + relay_.options.latency, [self = shared_from_this(), message] {
-      if (!self->ended_) self->relay_.on_client_message(self, message);
+      if (!self->cut_) self->relay_.on_client_message(self, message);
     });
   }
 
@@ -88,6 +89,7 @@ class FakeSocket final : public WsConnection, public std::enable_shared_from_thi
   std::size_t queued_ = 0;
   bool refused_ = false;
   bool ended_ = false;
+  bool cut_ = false;
   Time free_at_{};
 
  public:
