@@ -1,0 +1,249 @@
+#include "store/sqlite/db.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+namespace kitsune2::sqlite {
+namespace {
+
+Error io_error(const std::string& path, int number) {
+  const bool full = number == ENOSPC || number == EDQUOT;
+  return make_error(full ? Errc::disk_full : Errc::io, path + ": " + std::strerror(number));
+}
+
+Errc errc_of(int code, int system_errno) {
+  switch (code & 0xff) {
+    case SQLITE_FULL:
+      return Errc::disk_full;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+      return Errc::corrupt;
+    case SQLITE_TOOBIG:
+      return Errc::too_large;
+    case SQLITE_IOERR:
+    case SQLITE_CANTOPEN:
+      return system_errno == ENOSPC || system_errno == EDQUOT ? Errc::disk_full : Errc::io;
+    case SQLITE_MISUSE:
+    case SQLITE_RANGE:
+    case SQLITE_ERROR:
+    case SQLITE_CONSTRAINT:
+      return Errc::internal;
+    default:  // BUSY, LOCKED, PERM, READONLY, NOMEM, …: the machine, not the data
+      return Errc::io;
+  }
+}
+
+/// How long to wait for a lock that another program (a backup) holds.
+constexpr int kBusyTimeoutMs = 5'000;
+
+}  // namespace
+
+Result<Connection> Connection::open(const std::string& path, Mode mode) {
+  Connection out;
+  out.path_ = path;
+  const auto open_as = [&](const std::string& name, int flags) {
+    sqlite3* db = nullptr;
+    const int rc = sqlite3_open_v2(name.c_str(), &db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+    out.db_.reset(db);
+    if (rc != SQLITE_OK) return rc;
+    sqlite3_busy_timeout(db, kBusyTimeoutMs);
+    // The file is input like any other: its schema may not call functions with side effects, nor be written as a table.
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+    return sqlite3_exec(db, "SELECT 1 FROM sqlite_schema LIMIT 1", nullptr, nullptr, nullptr);
+  };
+  int rc = open_as(path, mode == Mode::read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
+  if (mode == Mode::read_only && rc != SQLITE_OK && (rc & 0xff) != SQLITE_CORRUPT && (rc & 0xff) != SQLITE_NOTADB) {
+    // On a read-only medium SQLite cannot make the -shm file. Without a WAL the file alone is the whole truth.
+    std::error_code ec;
+    const auto wal_size = std::filesystem::file_size(path + "-wal", ec);
+    if (ec || wal_size == 0) {
+      std::string uri = "file:";
+      for (const char c : path) {
+        if (c == '%' || c == '?' || c == '#') {
+          uri += '%';
+          uri += to_hex(as_bytes({&c, 1}));
+        } else {
+          uri += c;
+        }
+      }
+      rc = open_as(uri + "?immutable=1", SQLITE_OPEN_READONLY | SQLITE_OPEN_URI);
+    }
+  }
+  if (rc != SQLITE_OK) return out.error(rc);
+  if (mode == Mode::read) {
+    if (auto ok = out.run("PRAGMA query_only=ON"); !ok) return ok.error();
+  }
+  return out;
+}
+
+Result<void> Connection::run(const char* sql) {
+  const int rc = sqlite3_exec(db_.get(), sql, nullptr, nullptr, nullptr);
+  if (rc != SQLITE_OK) return error(rc);
+  return {};
+}
+
+Result<Statement> Connection::prepare(std::string_view sql) {
+  sqlite3_stmt* statement = nullptr;
+  const int rc = sqlite3_prepare_v3(db_.get(), sql.data(), static_cast<int>(sql.size()), SQLITE_PREPARE_PERSISTENT,
+                                    &statement, nullptr);
+  if (rc != SQLITE_OK) return error(rc);
+  return Statement(statement);
+}
+
+Result<std::int64_t> Connection::number(std::string_view sql) {
+  auto statement = prepare(sql);
+  if (!statement) return statement.error();
+  const int rc = statement->step();
+  if (rc == SQLITE_ROW) return statement->int64(0);
+  if (rc == SQLITE_DONE) return std::int64_t{0};
+  return error(rc);
+}
+
+void Connection::roll_back() {
+  if (in_transaction()) sqlite3_exec(db_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
+}
+
+Error Connection::error(int code) const {
+  sqlite3* db = db_.get();
+  const int system_errno = db == nullptr ? 0 : sqlite3_system_errno(db);
+  std::string message = path_ + ": ";
+  message += db != nullptr && sqlite3_extended_errcode(db) == code ? sqlite3_errmsg(db) : sqlite3_errstr(code);
+  const bool names_errno = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
+  if (names_errno && system_errno != 0) message += std::string(" (") + std::strerror(system_errno) + ")";
+  return make_error(errc_of(code, system_errno), std::move(message));
+}
+
+// ---------------------------------------------------------------- FileLock
+
+Result<FileLock> FileLock::take(const std::string& database_path) {
+  const std::string path = database_path + "-lock";
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return io_error(path, errno);
+  FileLock lock(fd);
+  std::array<char, 32> text{};
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return io_error(path, errno);
+    const ssize_t n = ::pread(fd, text.data(), text.size() - 1, 0);
+    std::string owner(text.data(), n > 0 ? static_cast<std::size_t>(n) : 0);
+    while (!owner.empty() && (owner.back() < '0' || owner.back() > '9')) owner.pop_back();
+    return make_error(Errc::already_exists,
+                      database_path + ": in use by process " + (owner.empty() ? std::string("(unknown)") : owner));
+  }
+  const std::string pid = std::to_string(::getpid()) + "\n";
+  // For people only: a lock without the number (a full disk) is a lock all the same.
+  if (::ftruncate(fd, 0) == 0) static_cast<void>(!::pwrite(fd, pid.data(), pid.size(), 0));
+  return lock;
+}
+
+FileLock::~FileLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+// ------------------------------------------------------------------- files
+
+Result<FileState> inspect_file(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) {
+    if (errno != ENOENT) return io_error(path, errno);
+    info.st_size = -1;
+  } else if (!S_ISREG(info.st_mode)) {
+    return make_error(Errc::io, path + ": not a regular file");
+  }
+  if (info.st_size > 0) return FileState::present;
+  struct stat wal {};
+  if (::stat((path + "-wal").c_str(), &wal) == 0 && wal.st_size > 0) {
+    return make_error(Errc::corrupt, path + ": the database file is empty or missing, but its WAL (" + path +
+                                         "-wal) is not; restore the file from a backup, or move the WAL away");
+  }
+  return info.st_size < 0 ? FileState::missing : FileState::empty;
+}
+
+Result<void> create_file(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) return io_error(path, errno);
+  const int failed = ::fchmod(fd, 0600) != 0 || ::fsync(fd) != 0 ? errno : 0;
+  ::close(fd);
+  if (failed != 0) return io_error(path, failed);
+  const auto parent = std::filesystem::path(path).parent_path();
+  const int dir = ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir < 0) return io_error(parent.string(), errno);
+  const int sync_failed = ::fsync(dir) != 0 ? errno : 0;
+  ::close(dir);
+  if (sync_failed != 0) return io_error(parent.string(), sync_failed);
+  return {};
+}
+
+// ------------------------------------------------------------------ format
+
+namespace {
+
+using Objects = std::map<std::string, std::string>;  // name -> the statement that made it
+
+Result<Objects> objects_of(Connection& connection) {
+  auto statement =
+      connection.prepare("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'");
+  if (!statement) return statement.error();
+  Objects out;
+  int rc = 0;
+  while ((rc = statement->step()) == SQLITE_ROW) {
+    out.emplace(std::string(statement->text(0)), std::string(statement->text(1)));
+  }
+  if (rc != SQLITE_DONE) return connection.error(rc);
+  return out;
+}
+
+/// What the schema looks like when it is made: SQLite keeps its statements as text, so a scratch database tells.
+Result<Objects> expected_objects(const Format& format) {
+  auto scratch = Connection::open(":memory:", Connection::Mode::write);
+  if (!scratch) return scratch.error();
+  if (auto ok = scratch->run(format.schema); !ok) return ok.error();
+  return objects_of(*scratch);
+}
+
+}  // namespace
+
+Result<void> open_format(Connection& connection, const Format& format, bool may_create) {
+  const auto application_id = connection.number("PRAGMA application_id");
+  if (!application_id) return application_id.error();
+  const auto version = connection.number("PRAGMA user_version");
+  if (!version) return version.error();
+  const auto objects = objects_of(connection);
+  if (!objects) return objects.error();
+
+  if (*application_id == 0 && *version == 0 && objects->empty()) {
+    // New, or a crash came before the first commit.
+    if (!may_create) return make_error(Errc::not_found, connection.path() + ": the database is empty");
+    const std::string sql = "BEGIN IMMEDIATE;" + std::string(format.schema) +
+                            "PRAGMA application_id=" + std::to_string(format.application_id) +
+                            ";PRAGMA user_version=" + std::to_string(format.version) + ";COMMIT";
+    auto made = connection.run(sql.c_str());
+    if (!made) connection.roll_back();
+    return made;
+  }
+  if (*application_id != format.application_id) {
+    return make_error(Errc::corrupt,
+                      connection.path() + ": this is a SQLite database, but not a kitsune2 " + format.what);
+  }
+  if (*version > format.version) {
+    return make_error(Errc::unsupported, connection.path() + ": " + format.what + " of format version " +
+                                             std::to_string(*version) + ", this program knows up to " +
+                                             std::to_string(format.version));
+  }
+  const auto expected = expected_objects(format);
+  if (!expected) return expected.error();
+  if (*version != format.version || *objects != *expected) {
+    return make_error(Errc::corrupt, connection.path() + ": the tables are not those of a kitsune2 " + format.what);
+  }
+  return {};
+}
+
+}  // namespace kitsune2::sqlite

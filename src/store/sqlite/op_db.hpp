@@ -1,0 +1,132 @@
+// The op store's database file: its schema and every statement on it, without threads. docs/store-format.md.
+#pragma once
+
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/op_store.hpp"
+#include "store/sqlite/db.hpp"
+#include "store/stored_clock.hpp"
+
+namespace kitsune2::sqlite {
+
+/// Looks an op up by its id. The location is a function of the id, so one index serves ids and places.
+class OpFinder {
+ public:
+  struct Found {
+    std::int64_t stored_at;
+    Timestamp created_at;
+    std::uint64_t size;
+  };
+
+  static Result<OpFinder> make(Connection& connection);
+  /// nullopt: not held.
+  Result<std::optional<Found>> find(Connection& connection, ByteView op_id);
+
+ private:
+  Statement statement_;
+};
+
+/// The connection that writes. Used by one thread. Every change is inside `begin` … `commit`; `roll_back` undoes it
+/// all, in the file and in this object.
+class OpWriter {
+ public:
+  static Result<OpWriter> open(const std::string& path, std::uint64_t max_database_bytes);
+
+  /// Records what the store is for, or checks it. Errc::already_exists naming both when it is for something else.
+  Result<void> bind_to(const SpaceId& space, std::string_view policy);
+
+  Result<void> begin();
+  Result<void> commit();
+  void roll_back();
+
+  /// Adds what became of the op to `out`.
+  Result<void> store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out);
+  Result<void> store_slice_hash(const DhtArc& arc, std::uint64_t slice_index, ByteView hash);
+  Result<void> add_pending(const std::vector<OpId>& op_ids, const Url& source);
+  Result<void> remove_pending_source(const Url& source);
+
+  /// To be called after a commit: copies the WAL into the database when it has become long. Never fails: what could not
+  /// be copied stays in the WAL, where it is just as durable.
+  void tend_wal();
+  /// Copies all of the WAL and cuts its file to nothing. No effect if it is empty.
+  void truncate_wal();
+  bool wal_is_empty() const { return *wal_frames_ == 0; }
+
+  /// Whether the pending table holds much that is stored by now.
+  bool wants_compaction() const { return compacting_after_ >= 0; }
+  /// Goes through a part of the pending table (a transaction of its own) and drops what is stored by now.
+  Result<void> compact_pending();
+
+ private:
+  /// What a rolled back transaction must not leave behind.
+  struct State {
+    store::StoredClock clock;
+    OpStoreStats totals;
+    std::uint64_t stored_since_compaction = 0;
+    std::uint64_t pending_ids = 0;
+  };
+
+  OpWriter();
+  Result<void> prepare();
+  Result<std::int64_t> source_number(const Url& source);
+  /// Runs a statement that gives no row, and resets it.
+  Result<void> finish(Statement& statement);
+  void note_compaction();
+
+  std::unique_ptr<int> wal_frames_;  ///< in the WAL after the last commit; SQLite's hook writes it
+  int tend_wal_at_ = 0;
+  Connection connection_;
+  OpFinder finder_;
+  Statement insert_op_, insert_data_, set_totals_, put_slice_hash_;
+  Statement find_source_, insert_source_, remove_source_, remove_unused_sources_;
+  Statement insert_pending_, remove_pending_, list_pending_, update_pending_, remove_pending_row_;
+  Statement begin_, commit_;
+  boost::unordered_flat_map<Url, std::int64_t, std::hash<Url>> sources_;  ///< those used lately
+  State now_;
+  State before_;
+  std::int64_t compacting_after_ = -1;  ///< the pending row compaction has come to; -1: nothing to do
+};
+
+/// A connection that reads. Used by one thread; sees every commit that came before the call.
+class OpReader {
+ public:
+  /// `read_only`: beside the process that owns the store.
+  static Result<OpReader> open(const std::string& path, bool read_only);
+
+  /// Space and policy as recorded. Errc::corrupt when they are not.
+  Result<SqliteOpStoreInfo> info();
+
+  Result<std::vector<MetaOp>> retrieve_ops(const std::vector<OpId>& op_ids, std::uint64_t max_bytes);
+  Result<std::vector<OpId>> filter_out_existing_ops(std::vector<OpId> op_ids);
+  Result<OpIdsInSlice> op_hashes_in_time_slice(const DhtArc& arc, Timestamp start, Timestamp end);
+  Result<OpIdsBounded> op_ids_bounded(const DhtArc& arc, Timestamp start, std::uint32_t limit_bytes);
+  Result<std::optional<Timestamp>> earliest_timestamp_in_arc(const DhtArc& arc);
+  Result<std::uint64_t> slice_hash_count(const DhtArc& arc);
+  Result<std::optional<Bytes>> slice_hash(const DhtArc& arc, std::uint64_t slice_index);
+  Result<std::vector<std::pair<std::uint64_t, Bytes>>> slice_hashes(const DhtArc& arc);
+  Result<std::vector<std::pair<Url, std::vector<OpId>>>> pending();
+  Result<OpStoreStats> stats();
+
+ private:
+  OpReader() = default;
+  Result<void> prepare();
+  /// Estimated ops in `arc`, if ids are spread evenly.
+  Result<std::uint64_t> ops_in(const DhtArc& arc);
+
+  Connection connection_;
+  OpFinder finder_;
+  Statement data_, totals_, last_;
+  Statement by_time_, by_place_, count_in_time_;
+  Statement by_stored_, stored_by_place_, count_since_;
+  Statement earliest_, times_, earliest_by_place_;
+  Statement slice_count_, slice_, slices_;
+  Statement pending_, meta_;
+};
+
+}  // namespace kitsune2::sqlite

@@ -1,0 +1,435 @@
+#include <algorithm>
+#include <array>
+#include <boost/unordered/unordered_flat_set.hpp>
+#include <limits>
+#include <map>
+
+#include "store/sqlite/op_db.hpp"
+#include "store/sqlite/op_schema.hpp"
+
+namespace kitsune2::sqlite {
+namespace {
+
+/// An arc as one or two ranges of locations.
+struct Ranges {
+  std::array<std::pair<std::int64_t, std::int64_t>, 2> range;
+  std::size_t count = 0;
+};
+
+Ranges ranges_of(const DhtArc& arc) {
+  Ranges out;
+  if (arc.empty()) return out;
+  if (arc.start() <= arc.end()) {
+    out.range[out.count++] = {arc.start(), arc.end()};
+  } else {
+    out.range[out.count++] = {arc.start(), UINT32_MAX};
+    out.range[out.count++] = {0, arc.end()};
+  }
+  return out;
+}
+
+double share_of(const DhtArc& arc) { return (static_cast<double>(arc.span()) + 1) / 4294967296.0; }
+
+/// Several statements on one state of the database.
+class Snapshot {
+ public:
+  explicit Snapshot(Connection& connection) : connection_(connection), started_(connection.run("BEGIN")) {}
+  ~Snapshot() { connection_.roll_back(); }
+  Snapshot(const Snapshot&) = delete;
+  Snapshot& operator=(const Snapshot&) = delete;
+  const Result<void>& started() const { return started_; }
+
+ private:
+  Connection& connection_;
+  Result<void> started_;
+};
+
+/// Steps through the rows of a bound statement until `row` returns false.
+template <class Row>
+Result<void> each_row(Connection& connection, const Use& use, Row row) {
+  int rc = 0;
+  while ((rc = use->step()) == SQLITE_ROW) {
+    if (!row()) return {};
+  }
+  if (rc != SQLITE_DONE) return connection.error(rc);
+  return {};
+}
+
+constexpr std::size_t kLargeOp = 64U << 10;
+
+}  // namespace
+
+Result<OpReader> OpReader::open(const std::string& path, bool read_only) {
+  auto connection = Connection::open(path, read_only ? Connection::Mode::read_only : Connection::Mode::read);
+  if (!connection) return connection.error();
+  OpReader out;
+  out.connection_ = std::move(*connection);
+  if (auto ok = open_format(out.connection_, kOpStoreFormat, false); !ok) return ok.error();
+  if (auto ok = out.connection_.run("PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY"); !ok) return ok.error();
+  if (auto ok = out.prepare(); !ok) return ok.error();
+  return out;
+}
+
+Result<void> OpReader::prepare() {
+  auto finder = OpFinder::make(connection_);
+  if (!finder) return finder.error();
+  finder_ = std::move(*finder);
+  const std::pair<Statement*, const char*> all[] = {
+      {&data_, "SELECT data FROM op_data WHERE stored_at=?1"},
+      {&totals_, "SELECT ops, bytes FROM totals"},
+      {&last_, "SELECT max(stored_at) FROM op"},
+      {&by_time_,
+       "SELECT created_at, loc, id, size FROM op INDEXED BY op_by_time WHERE created_at>=?1 AND created_at<?2"},
+      {&by_place_,
+       "SELECT created_at, id, size FROM op INDEXED BY op_by_loc"
+       " WHERE loc BETWEEN ?1 AND ?2 AND created_at>=?3 AND created_at<?4"},
+      {&count_in_time_,
+       "SELECT count(*) FROM"
+       " (SELECT 1 FROM op INDEXED BY op_by_time WHERE created_at>=?1 AND created_at<?2 LIMIT ?3)"},
+      {&by_stored_, "SELECT stored_at, loc, id, size FROM op WHERE stored_at>=?1 ORDER BY stored_at"},
+      {&stored_by_place_,
+       "SELECT stored_at, id, size FROM op INDEXED BY op_by_loc WHERE loc BETWEEN ?1 AND ?2 AND stored_at>=?3"},
+      {&count_since_, "SELECT count(*) FROM (SELECT 1 FROM op WHERE stored_at>=?1 LIMIT ?2)"},
+      {&earliest_, "SELECT min(created_at) FROM op"},
+      {&times_, "SELECT created_at, loc FROM op INDEXED BY op_by_time ORDER BY created_at, loc"},
+      {&earliest_by_place_, "SELECT min(created_at+0) FROM op INDEXED BY op_by_loc WHERE loc BETWEEN ?1 AND ?2"},
+      {&slice_count_, "SELECT max(slice) FROM slice_hash WHERE arc_start=?1 AND arc_end=?2"},
+      {&slice_, "SELECT hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 AND slice=?3"},
+      {&slices_, "SELECT slice, hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 ORDER BY slice"},
+      {&pending_, "SELECT source.url, pending.ids FROM pending JOIN source ON source.number=pending.source"},
+      {&meta_, "SELECT value FROM meta WHERE key=?1"},
+  };
+  for (const auto& [statement, sql] : all) {
+    auto prepared = connection_.prepare(sql);
+    if (!prepared) return prepared.error();
+    *statement = std::move(*prepared);
+  }
+  return {};
+}
+
+Result<SqliteOpStoreInfo> OpReader::info() {
+  SqliteOpStoreInfo out;
+  for (const bool space : {true, false}) {
+    const Use use(meta_);
+    const int rc = use->bind_text(1, space ? "space" : "policy").step();
+    if (rc == SQLITE_DONE) return make_error(Errc::not_found, connection_.path() + ": the store was never used");
+    if (rc != SQLITE_ROW) return connection_.error(rc);
+    if (space) {
+      out.space = SpaceId(use->blob(0));
+    } else {
+      out.policy = use->text(0);
+    }
+  }
+  return out;
+}
+
+// --------------------------------------------------------------------- ops
+
+Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_ids, std::uint64_t max_bytes) {
+  std::vector<MetaOp> out;
+  const Snapshot snapshot(connection_);
+  if (!snapshot.started()) return snapshot.started().error();
+  // The bytes of small ops share one buffer: they are sent together, most likely.
+  struct Small {
+    std::size_t op;
+    std::size_t offset;
+    std::size_t size;
+  };
+  std::vector<Small> small;
+  std::vector<std::uint8_t> buffer;
+  std::uint64_t bytes = 0;
+  boost::unordered_flat_set<std::int64_t> given;
+  for (const OpId& op_id : op_ids) {
+    const auto found = finder_.find(connection_, op_id);
+    if (!found) return found.error();
+    if (!*found || !given.insert((*found)->stored_at).second) continue;
+    const std::uint64_t size = (*found)->size;
+    if (!out.empty() && (bytes >= max_bytes || size > max_bytes - bytes)) break;
+    const Use use(data_);
+    const int rc = use->bind(1, (*found)->stored_at).step();
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+    const ByteView data = rc == SQLITE_ROW ? use->blob(0) : ByteView();
+    if (rc == SQLITE_DONE || data.size() != size) {
+      return make_error(Errc::corrupt, connection_.path() + ": the data of op " + op_id.to_string() + " is not there");
+    }
+    bytes += size;
+    if (size >= kLargeOp) {
+      out.push_back({op_id, Bytes::copy_of(data)});
+    } else {
+      small.push_back({out.size(), buffer.size(), data.size()});
+      buffer.insert(buffer.end(), data.begin(), data.end());
+      out.push_back({op_id, {}});
+    }
+  }
+  const Bytes shared(std::move(buffer));
+  for (const Small& op : small) out[op.op].op_data = shared.slice(op.offset, op.size);
+  return out;
+}
+
+Result<std::vector<OpId>> OpReader::filter_out_existing_ops(std::vector<OpId> op_ids) {
+  const Snapshot snapshot(connection_);
+  if (!snapshot.started()) return snapshot.started().error();
+  std::optional<Error> failed;
+  std::erase_if(op_ids, [&](const OpId& op_id) {
+    if (failed) return false;
+    const auto found = finder_.find(connection_, op_id);
+    if (!found) {
+      failed = found.error();
+      return false;
+    }
+    return found->has_value();
+  });
+  if (failed) return *failed;
+  return op_ids;
+}
+
+Result<std::uint64_t> OpReader::ops_in(const DhtArc& arc) {
+  const auto all = stats();
+  if (!all) return all.error();
+  return static_cast<std::uint64_t>(share_of(arc) * static_cast<double>(all->ops));
+}
+
+Result<OpIdsInSlice> OpReader::op_hashes_in_time_slice(const DhtArc& arc, Timestamp start, Timestamp end) {
+  OpIdsInSlice out;
+  if (arc.empty() || start >= end) return out;
+  const Snapshot snapshot(connection_);
+  if (!snapshot.started()) return snapshot.started().error();
+  // Either index serves one condition and filters by the other. The one with fewer entries to look at: counting those
+  // in time stops where the arc would be less.
+  const auto in_arc = ops_in(arc);
+  if (!in_arc) return in_arc.error();
+  bool by_time = arc.is_full();
+  if (!by_time) {
+    const Use use(count_in_time_);
+    const auto limit = static_cast<std::int64_t>(*in_arc + 1);
+    if (const int rc = use->bind(1, start.micros).bind(2, end.micros).bind(3, limit).step(); rc != SQLITE_ROW) {
+      return connection_.error(rc);
+    }
+    by_time = use->int64(0) < limit;
+  }
+  std::vector<StoredOp> found;
+  if (by_time) {
+    const Use use(by_time_);
+    use->bind(1, start.micros).bind(2, end.micros);
+    auto ok = each_row(connection_, use, [&] {
+      if (arc.contains(static_cast<std::uint32_t>(use->int64(1)))) {
+        found.push_back({Timestamp{use->int64(0)}, OpId(use->blob(2))});
+        out.bytes += static_cast<std::uint64_t>(use->int64(3));
+      }
+      return true;
+    });
+    if (!ok) return ok.error();
+  } else {
+    const Ranges ranges = ranges_of(arc);
+    for (std::size_t i = 0; i < ranges.count; ++i) {
+      const Use use(by_place_);
+      use->bind(1, ranges.range[i].first).bind(2, ranges.range[i].second).bind(3, start.micros).bind(4, end.micros);
+      auto ok = each_row(connection_, use, [&] {
+        found.push_back({Timestamp{use->int64(0)}, OpId(use->blob(1))});
+        out.bytes += static_cast<std::uint64_t>(use->int64(2));
+        return true;
+      });
+      if (!ok) return ok.error();
+    }
+  }
+  std::sort(found.begin(), found.end());
+  // An arc like [5, 4] is everything; its two ranges do not overlap, so nothing is there twice.
+  out.op_ids.reserve(found.size());
+  for (StoredOp& op : found) out.op_ids.push_back(std::move(op.op_id));
+  return out;
+}
+
+Result<OpIdsBounded> OpReader::op_ids_bounded(const DhtArc& arc, Timestamp start, std::uint32_t limit_bytes) {
+  const Snapshot snapshot(connection_);
+  if (!snapshot.started()) return snapshot.started().error();
+  OpIdsBounded out;
+  {
+    const Use use(last_);
+    if (const int rc = use->step(); rc != SQLITE_ROW) return connection_.error(rc);
+    out.next = store::StoredClock(Timestamp{use->int64(0)}).bookmark();
+  }
+  if (arc.empty()) return out;
+  /// False: does not fit any more.
+  const auto take = [&](std::int64_t stored_at, OpId op_id, std::int64_t size) {
+    if (out.bytes + static_cast<std::uint64_t>(size) > limit_bytes) {
+      out.next = Timestamp{stored_at};
+      return false;
+    }
+    out.bytes += static_cast<std::uint64_t>(size);
+    out.op_ids.push_back(std::move(op_id));
+    return true;
+  };
+  const auto in_arc = ops_in(arc);
+  if (!in_arc) return in_arc.error();
+  bool by_stored = share_of(arc) >= 0.25;
+  if (!by_stored) {
+    const Use use(count_since_);
+    const auto limit = static_cast<std::int64_t>(*in_arc + 1);
+    if (const int rc = use->bind(1, start.micros).bind(2, limit).step(); rc != SQLITE_ROW) {
+      return connection_.error(rc);
+    }
+    by_stored = use->int64(0) < limit;
+  }
+  if (by_stored) {
+    const Use use(by_stored_);
+    use->bind(1, start.micros);
+    auto ok = each_row(connection_, use, [&] {
+      if (!arc.contains(static_cast<std::uint32_t>(use->int64(1)))) return true;
+      return take(use->int64(0), OpId(use->blob(2)), use->int64(3));
+    });
+    if (!ok) return ok.error();
+    return out;
+  }
+  struct Since {
+    std::int64_t stored_at;
+    std::int64_t size;
+    OpId op_id;
+  };
+  std::vector<Since> found;
+  const Ranges ranges = ranges_of(arc);
+  for (std::size_t i = 0; i < ranges.count; ++i) {
+    const Use use(stored_by_place_);
+    use->bind(1, ranges.range[i].first).bind(2, ranges.range[i].second).bind(3, start.micros);
+    auto ok = each_row(connection_, use, [&] {
+      found.push_back({use->int64(0), use->int64(2), OpId(use->blob(1))});
+      return true;
+    });
+    if (!ok) return ok.error();
+  }
+  std::sort(found.begin(), found.end(), [](const Since& a, const Since& b) { return a.stored_at < b.stored_at; });
+  for (Since& op : found) {
+    if (!take(op.stored_at, std::move(op.op_id), op.size)) break;
+  }
+  return out;
+}
+
+Result<std::optional<Timestamp>> OpReader::earliest_timestamp_in_arc(const DhtArc& arc) {
+  std::optional<Timestamp> out;
+  if (arc.empty()) return out;
+  const Snapshot snapshot(connection_);
+  if (!snapshot.started()) return snapshot.started().error();
+  const auto offer = [&](const Use& use) {
+    if (use->is_null(0)) return;
+    const Timestamp time{use->int64(0)};
+    if (!out || time < *out) out = time;
+  };
+  if (arc.is_full()) {
+    const Use use(earliest_);
+    if (const int rc = use->step(); rc != SQLITE_ROW) return connection_.error(rc);
+    offer(use);
+    return out;
+  }
+  const auto in_arc = ops_in(arc);
+  if (!in_arc) return in_arc.error();
+  // By time up to the first hit, about one step for each arc of this size on the ring; or all of the arc.
+  if (share_of(arc) * static_cast<double>(*in_arc) >= 1) {
+    const Use use(times_);
+    auto ok = each_row(connection_, use, [&] {
+      if (!arc.contains(static_cast<std::uint32_t>(use->int64(1)))) return true;
+      offer(use);
+      return false;
+    });
+    if (!ok) return ok.error();
+    return out;
+  }
+  const Ranges ranges = ranges_of(arc);
+  for (std::size_t i = 0; i < ranges.count; ++i) {
+    const Use use(earliest_by_place_);
+    const int rc = use->bind(1, ranges.range[i].first).bind(2, ranges.range[i].second).step();
+    if (rc != SQLITE_ROW) return connection_.error(rc);
+    offer(use);
+  }
+  return out;
+}
+
+Result<OpStoreStats> OpReader::stats() {
+  const Use use(totals_);
+  const int rc = use->step();
+  if (rc == SQLITE_DONE) return make_error(Errc::corrupt, connection_.path() + ": table totals is empty");
+  if (rc != SQLITE_ROW) return connection_.error(rc);
+  return OpStoreStats{static_cast<std::uint64_t>(use->int64(0)), static_cast<std::uint64_t>(use->int64(1))};
+}
+
+// ------------------------------------------------------------ slice hashes
+
+Result<std::uint64_t> OpReader::slice_hash_count(const DhtArc& arc) {
+  if (arc.empty()) return std::uint64_t{0};
+  const Use use(slice_count_);
+  const int rc = use->bind(1, std::int64_t{arc.start()}).bind(2, std::int64_t{arc.end()}).step();
+  if (rc != SQLITE_ROW) return connection_.error(rc);
+  return use->is_null(0) ? 0 : static_cast<std::uint64_t>(use->int64(0)) + 1;
+}
+
+Result<std::optional<Bytes>> OpReader::slice_hash(const DhtArc& arc, std::uint64_t slice_index) {
+  std::optional<Bytes> out;
+  if (arc.empty() || slice_index > static_cast<std::uint64_t>(INT64_MAX)) return out;
+  const Use use(slice_);
+  use->bind(1, std::int64_t{arc.start()})
+      .bind(2, std::int64_t{arc.end()})
+      .bind(3, static_cast<std::int64_t>(slice_index));
+  const int rc = use->step();
+  if (rc == SQLITE_ROW) {
+    out = Bytes::copy_of(use->blob(0));
+  } else if (rc != SQLITE_DONE) {
+    return connection_.error(rc);
+  }
+  return out;
+}
+
+Result<std::vector<std::pair<std::uint64_t, Bytes>>> OpReader::slice_hashes(const DhtArc& arc) {
+  std::vector<std::pair<std::uint64_t, Bytes>> out;
+  if (arc.empty()) return out;
+  const Use use(slices_);
+  use->bind(1, std::int64_t{arc.start()}).bind(2, std::int64_t{arc.end()});
+  auto ok = each_row(connection_, use, [&] {
+    out.emplace_back(static_cast<std::uint64_t>(use->int64(0)), Bytes::copy_of(use->blob(1)));
+    return true;
+  });
+  if (!ok) return ok.error();
+  return out;
+}
+
+// ----------------------------------------------------------------- pending
+
+Result<std::vector<std::pair<Url, std::vector<OpId>>>> OpReader::pending() {
+  const Snapshot snapshot(connection_);
+  if (!snapshot.started()) return snapshot.started().error();
+  const auto damaged = [this] {
+    return make_error(Errc::corrupt, connection_.path() + ": damaged row in table pending or source");
+  };
+  std::map<std::string, std::vector<OpId>, std::less<>> by_url;
+  {
+    const Use use(pending_);
+    bool intact = true;
+    auto ok = each_row(connection_, use, [&] {
+      auto it = by_url.find(use->text(0));
+      if (it == by_url.end()) it = by_url.try_emplace(std::string(use->text(0))).first;
+      intact = unpack_ids(use->blob(1), [&](ByteView id) { it->second.emplace_back(id); });
+      return intact;
+    });
+    if (!ok) return ok.error();
+    if (!intact) return damaged();
+  }
+  std::vector<std::pair<Url, std::vector<OpId>>> out;
+  for (auto& [text, op_ids] : by_url) {
+    auto url = Url::parse(text);
+    if (!url) return damaged();
+    std::sort(op_ids.begin(), op_ids.end());
+    op_ids.erase(std::unique(op_ids.begin(), op_ids.end()), op_ids.end());
+    std::optional<Error> failed;
+    std::erase_if(op_ids, [&](const OpId& op_id) {
+      if (failed) return false;
+      const auto found = finder_.find(connection_, op_id);
+      if (!found) {
+        failed = found.error();
+        return false;
+      }
+      return found->has_value();
+    });
+    if (failed) return *failed;
+    if (!op_ids.empty()) out.emplace_back(std::move(*url), std::move(op_ids));
+  }
+  return out;
+}
+
+}  // namespace kitsune2::sqlite

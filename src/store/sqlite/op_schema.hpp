@@ -1,0 +1,61 @@
+// The op store's schema and how its pending rows are packed. docs/store-format.md is the same in words.
+#pragma once
+
+#include <vector>
+
+#include "kitsune2/ids.hpp"
+#include "store/sqlite/db.hpp"
+
+namespace kitsune2::sqlite {
+
+inline constexpr Format kOpStoreFormat{
+    0x6b326f70,  // "k2op"
+    1, "op store",
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE totals(one INTEGER PRIMARY KEY CHECK(one=1), ops INTEGER NOT NULL, bytes INTEGER NOT NULL);"
+    "INSERT INTO totals VALUES(1,0,0);"
+    "CREATE TABLE op(stored_at INTEGER PRIMARY KEY, loc INTEGER NOT NULL, id BLOB NOT NULL,"
+    " created_at INTEGER NOT NULL, size INTEGER NOT NULL);"
+    "CREATE TABLE op_data(stored_at INTEGER PRIMARY KEY, data BLOB NOT NULL);"
+    "CREATE INDEX op_by_loc ON op(loc, id, created_at, size);"
+    "CREATE INDEX op_by_time ON op(created_at, loc, id, size);"
+    "CREATE TABLE slice_hash(arc_start INTEGER, arc_end INTEGER, slice INTEGER, hash BLOB NOT NULL,"
+    " PRIMARY KEY(arc_start, arc_end, slice)) WITHOUT ROWID;"
+    "CREATE TABLE source(number INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE);"
+    "CREATE TABLE pending(seq INTEGER PRIMARY KEY, source INTEGER NOT NULL, ids BLOB NOT NULL);"
+    "CREATE INDEX pending_by_source ON pending(source);"};
+
+/// A row of `pending` holds up to this many ids, or bytes.
+inline constexpr std::size_t kIdsPerPendingRow = 1024;
+inline constexpr std::size_t kBytesPerPendingRow = 64U << 10;
+
+/// Each id: its length in one byte (255: four more bytes with the length, little-endian), then its bytes.
+inline void pack_id(ByteView id, std::vector<std::uint8_t>& out) {
+  if (id.size() < 255) {
+    out.push_back(static_cast<std::uint8_t>(id.size()));
+  } else {
+    out.push_back(255);
+    for (unsigned shift = 0; shift < 32; shift += 8) out.push_back(static_cast<std::uint8_t>(id.size() >> shift));
+  }
+  out.insert(out.end(), id.begin(), id.end());
+}
+
+/// Calls `take(ByteView)` for each id. False: the bytes are damaged.
+template <class Take>
+bool unpack_ids(ByteView bytes, Take take) {
+  while (!bytes.empty()) {
+    std::size_t size = bytes[0];
+    std::size_t head = 1;
+    if (size == 255) {
+      if (bytes.size() < 5) return false;
+      size = bytes[1] | bytes[2] << 8U | bytes[3] << 16U | static_cast<std::size_t>(bytes[4]) << 24U;
+      head = 5;
+    }
+    if (bytes.size() - head < size) return false;
+    take(bytes.subspan(head, size));
+    bytes = bytes.subspan(head + size);
+  }
+  return true;
+}
+
+}  // namespace kitsune2::sqlite

@@ -1,0 +1,443 @@
+// The durable op store: OpWriter and OpReader on a thread each, with their queues and group commit.
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "kitsune2/op_store.hpp"
+#include "store/slice_hash_rules.hpp"
+#include "store/sqlite/op_db.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using sqlite::OpReader;
+using sqlite::OpWriter;
+
+/// When nothing has been written for this long the WAL is emptied and the pending table tidied.
+constexpr auto kIdle = std::chrono::milliseconds(500);
+
+/// A call on its way: run on a store thread, told to its handler on the strand. Destroyed on the strand too: handlers
+/// hold what belongs there.
+template <class Db>
+class Call {
+ public:
+  explicit Call(std::size_t ops, std::uint64_t bytes) : ops_(ops), bytes_(bytes) {}
+  virtual ~Call() = default;
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  /// May be run again if the transaction failed.
+  virtual Result<void> run(Db& db) = 0;
+  virtual void fail(const Error& error) = 0;
+  virtual void finish() = 0;
+
+  std::size_t ops() const { return ops_; }
+  std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  std::size_t ops_;
+  std::uint64_t bytes_;
+};
+
+template <class Db, class T, class Work>
+class CallOf final : public Call<Db> {
+ public:
+  CallOf(std::size_t ops, std::uint64_t bytes, Work work, Handler<T> done)
+      : Call<Db>(ops, bytes), work_(std::move(work)), done_(std::move(done)) {}
+
+  Result<void> run(Db& db) override {
+    result_.emplace(work_(db));
+    if (!*result_) return result_->error();
+    return {};
+  }
+  void fail(const Error& error) override { result_.emplace(error); }
+  void finish() override { done_(std::move(*result_)); }
+
+ private:
+  Work work_;
+  Handler<T> done_;
+  std::optional<Result<T>> result_;
+};
+
+template <class Db>
+using CallPtr = std::shared_ptr<Call<Db>>;
+
+/// Calls that wait for a thread.
+template <class Db>
+struct Queue {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<CallPtr<Db>> calls;
+  std::uint64_t bytes = 0;  ///< of calls that wait or are being run
+  bool stopping = false;
+
+  /// False: too much waits already. A single large call is taken when nothing waits, or it could never be.
+  bool push(CallPtr<Db> call, std::uint64_t max_bytes) {
+    {
+      const std::lock_guard lock(mutex);
+      if (bytes > 0 && (bytes >= max_bytes || call->bytes() > max_bytes - bytes)) return false;
+      bytes += call->bytes();
+      calls.push_back(std::move(call));
+    }
+    changed.notify_one();
+    return true;
+  }
+  void stop() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    changed.notify_one();
+  }
+};
+
+std::uint64_t id_bytes(const std::vector<OpId>& op_ids) {
+  std::uint64_t bytes = 64;
+  for (const OpId& op_id : op_ids) bytes += 40 + op_id.size();
+  return bytes;
+}
+
+class SqliteOpStore final : public OpStore {
+ public:
+  SqliteOpStore(Runtime& runtime, std::shared_ptr<const OpPolicy> policy, std::string path,
+                SqliteOpStoreOptions options, std::optional<sqlite::FileLock> lock, std::optional<OpWriter> writer,
+                OpReader reader)
+      : runtime_(runtime),
+        policy_(std::move(policy)),
+        path_(std::move(path)),
+        options_(options),
+        lock_(std::move(lock)),
+        writer_(std::move(writer)),
+        reader_(std::move(reader)),
+        alive_(lifetime_.weak()) {
+    if (writer_) write_thread_ = std::thread([this] { write_loop(); });
+    read_thread_ = std::thread([this] { read_loop(); });
+  }
+
+  ~SqliteOpStore() override {
+    writes_.stop();
+    reads_.stop();
+    if (write_thread_.joinable()) write_thread_.join();
+    read_thread_.join();
+  }
+
+  void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override {
+    std::uint64_t bytes = 64;
+    for (const Bytes& op : ops) bytes += 64 + op.size();
+    const std::size_t count = ops.size();
+    write<ProcessedOps>(
+        count, bytes,
+        [this, ops = std::move(ops)](OpWriter& db) -> Result<ProcessedOps> {
+          ProcessedOps out;
+          out.stored.reserve(ops.size());
+          out.newly_stored.reserve(ops.size());
+          const Timestamp now = runtime_.wall_now();
+          for (const Bytes& op : ops) {
+            const auto description = policy_->describe(op);
+            if (!description) {
+              ++out.rejected;
+            } else if (auto ok = db.store(*description, op, now, out); !ok) {
+              return ok.error();
+            }
+          }
+          return out;
+        },
+        std::move(done));
+  }
+
+  void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) override {
+    std::uint64_t bytes = 64;
+    for (const auto& [description, op] : ops) bytes += 64 + description.op_id.size() + op.size();
+    const std::size_t count = ops.size();
+    write<ProcessedOps>(
+        count, bytes,
+        [this, ops = std::move(ops)](OpWriter& db) -> Result<ProcessedOps> {
+          ProcessedOps out;
+          out.stored.reserve(ops.size());
+          out.newly_stored.reserve(ops.size());
+          const Timestamp now = runtime_.wall_now();
+          for (const auto& [description, op] : ops) {
+            if (auto ok = db.store(description, op, now, out); !ok) return ok.error();
+          }
+          return out;
+        },
+        std::move(done));
+  }
+
+  void retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) override {
+    const std::uint64_t bytes = id_bytes(op_ids);
+    read<std::vector<MetaOp>>(
+        bytes, [op_ids = std::move(op_ids), max_bytes](OpReader& db) { return db.retrieve_ops(op_ids, max_bytes); },
+        std::move(done));
+  }
+
+  void filter_out_existing_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) override {
+    const std::uint64_t bytes = id_bytes(op_ids);
+    read<std::vector<OpId>>(
+        bytes,
+        [op_ids = std::move(op_ids)](OpReader& db) mutable { return db.filter_out_existing_ops(std::move(op_ids)); },
+        std::move(done));
+  }
+
+  void retrieve_op_hashes_in_time_slice(DhtArc arc, Timestamp start, Timestamp end,
+                                        Handler<OpIdsInSlice> done) override {
+    read<OpIdsInSlice>(
+        64, [=](OpReader& db) { return db.op_hashes_in_time_slice(arc, start, end); }, std::move(done));
+  }
+
+  void retrieve_op_ids_bounded(DhtArc arc, Timestamp start, std::uint32_t limit_bytes,
+                               Handler<OpIdsBounded> done) override {
+    read<OpIdsBounded>(
+        64, [=](OpReader& db) { return db.op_ids_bounded(arc, start, limit_bytes); }, std::move(done));
+  }
+
+  void earliest_timestamp_in_arc(DhtArc arc, Handler<std::optional<Timestamp>> done) override {
+    read<std::optional<Timestamp>>(
+        64, [=](OpReader& db) { return db.earliest_timestamp_in_arc(arc); }, std::move(done));
+  }
+
+  void store_slice_hash(DhtArc arc, std::uint64_t slice_index, Bytes slice_hash, Handler<> done) override {
+    if (auto ok = store::check_slice_hash(arc, slice_index, slice_hash); !ok) return refuse<void>(done, ok.error());
+    const std::uint64_t bytes = 128 + slice_hash.size();
+    write<void>(
+        1, bytes,
+        [arc, slice_index, hash = std::move(slice_hash)](OpWriter& db) {
+          return db.store_slice_hash(arc, slice_index, hash);
+        },
+        std::move(done));
+  }
+
+  void slice_hash_count(DhtArc arc, Handler<std::uint64_t> done) override {
+    read<std::uint64_t>(
+        64, [=](OpReader& db) { return db.slice_hash_count(arc); }, std::move(done));
+  }
+  void retrieve_slice_hash(DhtArc arc, std::uint64_t slice_index, Handler<std::optional<Bytes>> done) override {
+    read<std::optional<Bytes>>(
+        64, [=](OpReader& db) { return db.slice_hash(arc, slice_index); }, std::move(done));
+  }
+  void retrieve_slice_hashes(DhtArc arc, Handler<std::vector<std::pair<std::uint64_t, Bytes>>> done) override {
+    read<std::vector<std::pair<std::uint64_t, Bytes>>>(
+        64, [=](OpReader& db) { return db.slice_hashes(arc); }, std::move(done));
+  }
+
+  void add_pending(std::vector<OpId> op_ids, Url source, Handler<> done) override {
+    const std::uint64_t bytes = id_bytes(op_ids);
+    // A thousand ids are one row: they count as little towards the size of a batch.
+    write<void>(
+        1 + op_ids.size() / 64, bytes,
+        [op_ids = std::move(op_ids), source = std::move(source)](OpWriter& db) {
+          return db.add_pending(op_ids, source);
+        },
+        std::move(done));
+  }
+
+  void remove_pending_source(Url source, Handler<> done) override {
+    write<void>(
+        1, 128, [source = std::move(source)](OpWriter& db) { return db.remove_pending_source(source); },
+        std::move(done));
+  }
+
+  void retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) override {
+    read<std::vector<std::pair<Url, std::vector<OpId>>>>(
+        64, [](OpReader& db) { return db.pending(); }, std::move(done));
+  }
+
+  void stats(Handler<OpStoreStats> done) override {
+    read<OpStoreStats>(
+        64, [](OpReader& db) { return db.stats(); }, std::move(done));
+  }
+
+  const OpPolicy& policy() const override { return *policy_; }
+
+ private:
+  template <class T>
+  void refuse(Handler<T>& done, Error error) {
+    runtime_.post([alive = alive_, done = std::move(done), error = std::move(error)] {
+      if (const auto hold = alive.lock()) done(error);
+    });
+  }
+
+  template <class T, class Work>
+  void write(std::size_t ops, std::uint64_t bytes, Work work, Handler<T> done) {
+    if (!writer_) return refuse<T>(done, make_error(Errc::unsupported, path_ + ": opened for reading only"));
+    enqueue<T>(writes_, ops, bytes, std::move(work), std::move(done), "the store's writer");
+  }
+  template <class T, class Work>
+  void read(std::uint64_t bytes, Work work, Handler<T> done) {
+    enqueue<T>(reads_, 1, bytes, std::move(work), std::move(done), "the store's reader");
+  }
+  template <class T, class Db, class Work>
+  void enqueue(Queue<Db>& queue, std::size_t ops, std::uint64_t bytes, Work work, Handler<T> done, const char* who) {
+    auto call = std::make_shared<CallOf<Db, T, Work>>(ops, bytes, std::move(work), std::move(done));
+    if (queue.push(call, options_.max_pending_write_bytes)) return;
+    call->fail(make_error(Errc::overloaded, path_ + ": too much waits for " + who));
+    tell<Db>({std::move(call)});
+  }
+
+  /// Has the handlers of `calls` run, in this order.
+  template <class Db>
+  void tell(std::vector<CallPtr<Db>> calls) {
+    runtime_.post([alive = alive_, calls = std::move(calls)] {
+      for (const auto& call : calls) {
+        const auto hold = alive.lock();  // anew each time: a handler may drop the store
+        if (!hold) return;
+        call->finish();
+      }
+    });
+  }
+
+  // ------------------------------------------------------------ store threads
+
+  void write_loop() {
+    bool idle_work = true;
+    std::unique_lock lock(writes_.mutex);
+    const auto is_called = [this] { return !writes_.calls.empty() || writes_.stopping; };
+    for (;;) {
+      if (!writes_.calls.empty()) {
+        auto batch = take_batch();
+        lock.unlock();
+        std::uint64_t bytes = 0;
+        for (const auto& call : batch) bytes += call->bytes();
+        commit_group(batch);
+        lock.lock();
+        writes_.bytes -= bytes;
+        lock.unlock();
+        tell<OpWriter>(std::move(batch));
+        writer_->tend_wal();
+        lock.lock();
+        idle_work = true;
+      } else if (writes_.stopping) {
+        return;
+      } else if (!idle_work) {
+        writes_.changed.wait(lock, is_called);
+      } else if (!writes_.changed.wait_for(lock, kIdle, is_called)) {
+        while (!is_called() && writer_->wants_compaction()) {
+          lock.unlock();
+          static_cast<void>(writer_->compact_pending());
+          lock.lock();
+        }
+        if (is_called()) continue;
+        lock.unlock();
+        writer_->truncate_wal();
+        lock.lock();
+        idle_work = false;
+      }
+    }
+  }
+
+  /// All that waits, up to the bounds of a batch; at least one call.
+  std::vector<CallPtr<OpWriter>> take_batch() {
+    std::vector<CallPtr<OpWriter>> out;
+    std::size_t ops = 0;
+    std::uint64_t bytes = 0;
+    while (!writes_.calls.empty()) {
+      const auto& next = writes_.calls.front();
+      if (!out.empty() &&
+          (ops + next->ops() > options_.max_batch_ops || bytes + next->bytes() > options_.max_batch_bytes)) {
+        break;
+      }
+      ops += next->ops();
+      bytes += next->bytes();
+      out.push_back(std::move(writes_.calls.front()));
+      writes_.calls.pop_front();
+    }
+    return out;
+  }
+
+  /// One transaction for all; if that fails, one for each, so that a bad call does not take the others with it.
+  void commit_group(const std::vector<CallPtr<OpWriter>>& batch) {
+    if (commit(batch) || batch.size() == 1) return;
+    for (const auto& call : batch) static_cast<void>(commit({&call, 1}));
+  }
+
+  bool commit(std::span<const CallPtr<OpWriter>> calls) {
+    Result<void> ok = writer_->begin();
+    for (const auto& call : calls) {
+      if (ok) ok = call->run(*writer_);
+    }
+    if (ok) ok = writer_->commit();
+    if (ok) return true;
+    writer_->roll_back();
+    for (const auto& call : calls) call->fail(ok.error());
+    return false;
+  }
+
+  void read_loop() {
+    std::unique_lock lock(reads_.mutex);
+    for (;;) {
+      reads_.changed.wait(lock, [this] { return !reads_.calls.empty() || reads_.stopping; });
+      if (reads_.stopping) return;
+      auto call = std::move(reads_.calls.front());
+      reads_.calls.pop_front();
+      lock.unlock();
+      static_cast<void>(call->run(reader_));
+      lock.lock();
+      reads_.bytes -= call->bytes();
+      lock.unlock();
+      tell<OpReader>({std::move(call)});
+      lock.lock();
+    }
+  }
+
+  Runtime& runtime_;
+  const std::shared_ptr<const OpPolicy> policy_;
+  const std::string path_;
+  const SqliteOpStoreOptions options_;
+  std::optional<sqlite::FileLock> lock_;  ///< let go last
+  std::optional<OpWriter> writer_;
+  OpReader reader_;
+  Lifetime lifetime_;
+  const std::weak_ptr<void> alive_;
+  Queue<OpWriter> writes_;
+  Queue<OpReader> reads_;
+  std::thread write_thread_;
+  std::thread read_thread_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<OpStore>> open_sqlite_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
+                                                      const SpaceId& space, const std::string& path,
+                                                      const SqliteOpStoreOptions& options) {
+  std::optional<sqlite::FileLock> lock;
+  std::optional<OpWriter> writer;
+  if (options.read_only) {
+    const auto info = read_sqlite_op_store_info(path);
+    if (!info) return info.error();
+    if (info->space != space || info->policy != policy->name()) {
+      return make_error(Errc::already_exists, path + ": this store is of space " + info->space.to_string() +
+                                                  " and policy " + info->policy + ", not of " + space.to_string() +
+                                                  " and " + std::string(policy->name()));
+    }
+  } else {
+    auto taken = sqlite::FileLock::take(path);
+    if (!taken) return taken.error();
+    lock = std::move(*taken);
+    const auto state = sqlite::inspect_file(path);
+    if (!state) return state.error();
+    if (*state == sqlite::FileState::missing) {
+      if (auto ok = sqlite::create_file(path); !ok) return ok.error();
+    }
+    auto opened = OpWriter::open(path, options.max_database_bytes);
+    if (!opened) return opened.error();
+    if (auto ok = opened->bind_to(space, policy->name()); !ok) return ok.error();
+    writer = std::move(*opened);
+  }
+  auto reader = OpReader::open(path, options.read_only);
+  if (!reader) return reader.error();
+  return std::make_shared<SqliteOpStore>(runtime, std::move(policy), path, options, std::move(lock), std::move(writer),
+                                         std::move(*reader));
+}
+
+Result<SqliteOpStoreInfo> read_sqlite_op_store_info(const std::string& path) {
+  const auto state = sqlite::inspect_file(path);
+  if (!state) return state.error();
+  if (*state != sqlite::FileState::present) return make_error(Errc::not_found, path + ": there is no op store");
+  auto reader = OpReader::open(path, true);
+  if (!reader) return reader.error();
+  return reader->info();
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,362 @@
+#include <algorithm>
+
+#include "store/sqlite/op_db.hpp"
+#include "store/sqlite/op_schema.hpp"
+
+namespace kitsune2::sqlite {
+namespace {
+
+// Figures: docs/store-format.md, "Pragmas".
+constexpr const char* kPragmas =
+    "PRAGMA synchronous=FULL;"
+    "PRAGMA cache_size=-65536;"
+    "PRAGMA wal_autocheckpoint=0;"
+    "PRAGMA journal_size_limit=67108864;"
+    "PRAGMA temp_store=MEMORY;";
+
+/// Ids looked at in one step of compaction, about 10 ms.
+constexpr std::size_t kCompactionStep = 8 * kIdsPerPendingRow;
+
+/// The WAL is copied into the database when it has this many pages (16 MiB): the longer it is, the more often a page of
+/// an index was changed in it and is copied once.
+constexpr int kWalFrames = 4096;
+
+int on_wal_commit(void* frames, sqlite3* /*db*/, const char* /*name*/, int count) {
+  *static_cast<int*>(frames) = count;
+  return SQLITE_OK;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- OpFinder
+
+Result<OpFinder> OpFinder::make(Connection& connection) {
+  auto statement =
+      connection.prepare("SELECT stored_at, created_at, size FROM op INDEXED BY op_by_loc WHERE loc=?1 AND id=?2");
+  if (!statement) return statement.error();
+  OpFinder out;
+  out.statement_ = std::move(*statement);
+  return out;
+}
+
+Result<std::optional<OpFinder::Found>> OpFinder::find(Connection& connection, ByteView op_id) {
+  const Use use(statement_);
+  use->bind(1, std::int64_t{dht_location(op_id)}).bind(2, op_id);
+  const int rc = use->step();
+  if (rc == SQLITE_ROW) {
+    return std::optional<Found>(
+        Found{use->int64(0), Timestamp{use->int64(1)}, static_cast<std::uint64_t>(use->int64(2))});
+  }
+  if (rc != SQLITE_DONE) return connection.error(rc);
+  return std::optional<Found>();
+}
+
+// ---------------------------------------------------------------- OpWriter
+
+OpWriter::OpWriter() : wal_frames_(std::make_unique<int>(0)), tend_wal_at_(kWalFrames) {}
+
+Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_database_bytes) {
+  auto connection = Connection::open(path, Connection::Mode::write);
+  if (!connection) return connection.error();
+  OpWriter out;
+  out.connection_ = std::move(*connection);
+  Connection& c = out.connection_;
+  // The page size counts only for a file that is new; the format is checked before anything is changed.
+  if (auto ok = c.run("PRAGMA page_size=4096"); !ok) return ok.error();
+  if (auto ok = open_format(c, kOpStoreFormat, true); !ok) return ok.error();
+  if (auto ok = c.run("PRAGMA journal_mode=WAL"); !ok) return ok.error();
+  if (auto ok = c.run(kPragmas); !ok) return ok.error();
+  if (max_database_bytes > 0) {
+    const auto page_size = c.number("PRAGMA page_size");
+    if (!page_size) return page_size.error();
+    const auto pages = std::max<std::uint64_t>(1, max_database_bytes / static_cast<std::uint64_t>(*page_size));
+    const auto limit = "PRAGMA max_page_count=" + std::to_string(std::min<std::uint64_t>(pages, 0xfffffffeU));
+    if (auto ok = c.run(limit.c_str()); !ok) return ok.error();
+  }
+  sqlite3_wal_hook(c.handle(), on_wal_commit, out.wal_frames_.get());
+  if (auto ok = out.prepare(); !ok) return ok.error();
+
+  const auto last = c.number("SELECT max(stored_at) FROM op");
+  if (!last) return last.error();
+  if (*last > store::StoredClock::kLatest.micros / 2 * 3)
+    return make_error(Errc::corrupt, path + ": impossible time of storing");
+  out.now_.clock = store::StoredClock(Timestamp{*last});
+  const auto ops = c.number("SELECT ops FROM totals");
+  if (!ops) return ops.error();
+  const auto bytes = c.number("SELECT bytes FROM totals");
+  if (!bytes) return bytes.error();
+  out.now_.totals = {static_cast<std::uint64_t>(*ops), static_cast<std::uint64_t>(*bytes)};
+  const auto any_pending = c.number("SELECT EXISTS(SELECT 1 FROM pending)");
+  if (!any_pending) return any_pending.error();
+  if (*any_pending != 0) out.compacting_after_ = 0;  // how much of it is stored by now is not known
+  return out;
+}
+
+Result<void> OpWriter::prepare() {
+  auto finder = OpFinder::make(connection_);
+  if (!finder) return finder.error();
+  finder_ = std::move(*finder);
+  const std::pair<Statement*, const char*> all[] = {
+      {&insert_op_, "INSERT INTO op(stored_at, loc, id, created_at, size) VALUES(?1,?2,?3,?4,?5)"},
+      {&insert_data_, "INSERT INTO op_data(stored_at, data) VALUES(?1,?2)"},
+      {&set_totals_, "UPDATE totals SET ops=?1, bytes=?2"},
+      {&put_slice_hash_, "INSERT OR REPLACE INTO slice_hash(arc_start, arc_end, slice, hash) VALUES(?1,?2,?3,?4)"},
+      {&find_source_, "SELECT number FROM source WHERE url=?1"},
+      {&insert_source_, "INSERT INTO source(url) VALUES(?1)"},
+      {&remove_source_, "DELETE FROM source WHERE number=?1"},
+      {&remove_unused_sources_, "DELETE FROM source WHERE number NOT IN (SELECT source FROM pending)"},
+      {&insert_pending_, "INSERT INTO pending(source, ids) VALUES(?1,?2)"},
+      {&remove_pending_, "DELETE FROM pending WHERE source=?1"},
+      {&list_pending_, "SELECT seq, ids FROM pending WHERE seq>?1 ORDER BY seq"},
+      {&update_pending_, "UPDATE pending SET ids=?2 WHERE seq=?1"},
+      {&remove_pending_row_, "DELETE FROM pending WHERE seq=?1"},
+      {&begin_, "BEGIN IMMEDIATE"},
+      {&commit_, "COMMIT"},
+  };
+  for (const auto& [statement, sql] : all) {
+    auto prepared = connection_.prepare(sql);
+    if (!prepared) return prepared.error();
+    *statement = std::move(*prepared);
+  }
+  return {};
+}
+
+Result<void> OpWriter::bind_to(const SpaceId& space, std::string_view policy) {
+  auto get = connection_.prepare("SELECT value FROM meta WHERE key=?1");
+  if (!get) return get.error();
+  auto put = connection_.prepare("INSERT INTO meta(key, value) VALUES(?1,?2)");
+  if (!put) return put.error();
+  if (auto ok = begin(); !ok) return ok;
+  const auto settle = [&](std::string_view key, ByteView value, auto as_shown) -> Result<void> {
+    const Use use(*get);
+    const int rc = use->bind_text(1, key).step();
+    if (rc == SQLITE_DONE) {
+      put->bind_text(1, key).bind(2, value);
+      return finish(*put);
+    }
+    if (rc != SQLITE_ROW) return connection_.error(rc);
+    const ByteView held = use->blob(0);
+    if (as_text(held) == as_text(value)) return {};
+    return make_error(Errc::already_exists, connection_.path() + ": this store is of " + std::string(key) + " " +
+                                                as_shown(held) + ", not of " + as_shown(value));
+  };
+  auto ok = settle("space", space.view(), [](ByteView bytes) { return to_base64url(bytes); });
+  if (ok) ok = settle("policy", as_bytes(policy), [](ByteView bytes) { return std::string(as_text(bytes)); });
+  if (ok) ok = commit();
+  if (!ok) roll_back();
+  return ok;
+}
+
+Result<void> OpWriter::finish(Statement& statement) {
+  const Use use(statement);
+  const int rc = use->step();
+  if (rc != SQLITE_DONE) return connection_.error(rc);
+  return {};
+}
+
+Result<void> OpWriter::begin() {
+  before_ = now_;
+  return finish(begin_);
+}
+
+Result<void> OpWriter::commit() {
+  if (now_.totals.ops != before_.totals.ops) {
+    set_totals_.bind(1, static_cast<std::int64_t>(now_.totals.ops))
+        .bind(2, static_cast<std::int64_t>(now_.totals.bytes));
+    if (auto ok = finish(set_totals_); !ok) return ok;
+  }
+  if (auto ok = finish(commit_); !ok) return ok;
+  note_compaction();
+  return {};
+}
+
+void OpWriter::roll_back() {
+  connection_.roll_back();
+  now_ = before_;
+  sources_.clear();
+}
+
+Result<void> OpWriter::store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out) {
+  const ByteView id = description.op_id.view();
+  const auto held = finder_.find(connection_, id);
+  if (!held) return held.error();
+  if (*held) {
+    out.stored.push_back({(*held)->created_at, description.op_id});
+    return {};
+  }
+  const std::int64_t stored_at = now_.clock.next(wall_now).micros;
+  insert_op_.bind(1, stored_at).bind(2, std::int64_t{dht_location(id)}).bind(3, id);
+  insert_op_.bind(4, description.created_at.micros).bind(5, static_cast<std::int64_t>(op.size()));
+  if (auto ok = finish(insert_op_); !ok) return ok;
+  insert_data_.bind(1, stored_at).bind(2, op);
+  if (auto ok = finish(insert_data_); !ok) return ok;
+  ++now_.totals.ops;
+  now_.totals.bytes += op.size();
+  ++now_.stored_since_compaction;
+  out.stored.push_back({description.created_at, description.op_id});
+  out.newly_stored.push_back(description.op_id);
+  out.bytes_stored += op.size();
+  return {};
+}
+
+Result<void> OpWriter::store_slice_hash(const DhtArc& arc, std::uint64_t slice_index, ByteView hash) {
+  put_slice_hash_.bind(1, std::int64_t{arc.start()}).bind(2, std::int64_t{arc.end()});
+  put_slice_hash_.bind(3, static_cast<std::int64_t>(slice_index)).bind(4, hash);
+  return finish(put_slice_hash_);
+}
+
+// ----------------------------------------------------------------- pending
+
+Result<std::int64_t> OpWriter::source_number(const Url& source) {
+  if (const auto it = sources_.find(source); it != sources_.end()) return it->second;
+  std::int64_t number = 0;
+  {
+    const Use use(find_source_);
+    const int rc = use->bind_text(1, source.str()).step();
+    if (rc == SQLITE_ROW) {
+      number = use->int64(0);
+    } else if (rc != SQLITE_DONE) {
+      return connection_.error(rc);
+    }
+  }
+  if (number == 0) {
+    insert_source_.bind_text(1, source.str());
+    if (auto ok = finish(insert_source_); !ok) return ok.error();
+    number = sqlite3_last_insert_rowid(connection_.handle());
+  }
+  if (sources_.size() >= 1024) sources_.clear();
+  sources_.emplace(source, number);
+  return number;
+}
+
+Result<void> OpWriter::add_pending(const std::vector<OpId>& op_ids, const Url& source) {
+  if (op_ids.empty()) return {};
+  const auto number = source_number(source);
+  if (!number) return number.error();
+  std::vector<std::uint8_t> row;
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < op_ids.size(); ++i) {
+    pack_id(op_ids[i], row);
+    ++count;
+    if (count < kIdsPerPendingRow && row.size() < kBytesPerPendingRow && i + 1 < op_ids.size()) continue;
+    insert_pending_.bind(1, *number).bind(2, ByteView(row));
+    if (auto ok = finish(insert_pending_); !ok) return ok;
+    row.clear();
+    count = 0;
+  }
+  now_.pending_ids += op_ids.size();
+  return {};
+}
+
+Result<void> OpWriter::remove_pending_source(const Url& source) {
+  std::int64_t number = 0;
+  {
+    const Use use(find_source_);
+    const int rc = use->bind_text(1, source.str()).step();
+    if (rc == SQLITE_DONE) return {};
+    if (rc != SQLITE_ROW) return connection_.error(rc);
+    number = use->int64(0);
+  }
+  sources_.erase(source);
+  remove_pending_.bind(1, number);
+  if (auto ok = finish(remove_pending_); !ok) return ok;
+  remove_source_.bind(1, number);
+  return finish(remove_source_);
+}
+
+void OpWriter::note_compaction() {
+  // A pass costs a lookup for each pending id, so at least a quarter as many ops must have been stored since the last.
+  if (compacting_after_ < 0 && now_.pending_ids > 0 && now_.stored_since_compaction * 4 >= now_.pending_ids) {
+    compacting_after_ = 0;
+  }
+}
+
+Result<void> OpWriter::compact_pending() {
+  if (compacting_after_ < 0) return {};
+  if (compacting_after_ == 0) {
+    now_.stored_since_compaction = 0;
+    now_.pending_ids = 0;
+  }
+  struct Row {
+    std::int64_t seq;
+    std::vector<std::uint8_t> left;
+    std::size_t dropped;
+  };
+  std::vector<Row> rows;
+  std::size_t looked_at = 0;
+  std::size_t left = 0;
+  std::int64_t last = -1;  // the row this step has come to; -1: past the end
+  Result<void> ok = begin();
+  if (ok) {
+    const Use use(list_pending_);
+    use->bind(1, compacting_after_);
+    int rc = 0;
+    while (ok && looked_at < kCompactionStep && (rc = use->step()) == SQLITE_ROW) {
+      Row row{use->int64(0), {}, 0};
+      const bool intact = unpack_ids(use->blob(1), [&](ByteView id) {
+        ++looked_at;
+        const auto held = finder_.find(connection_, id);
+        if (!held) {
+          ok = held.error();
+        } else if (*held) {
+          ++row.dropped;
+        } else {
+          ++left;
+          pack_id(id, row.left);
+        }
+      });
+      if (!intact) ok = make_error(Errc::corrupt, connection_.path() + ": damaged row in table pending");
+      last = row.seq;
+      rows.push_back(std::move(row));
+    }
+    if (ok && rc != SQLITE_ROW && rc != SQLITE_DONE) ok = connection_.error(rc);
+    if (rc == SQLITE_DONE) last = -1;
+  }
+  for (const Row& row : rows) {
+    if (!ok || row.dropped == 0) continue;
+    if (row.left.empty()) {
+      remove_pending_row_.bind(1, row.seq);
+      ok = finish(remove_pending_row_);
+    } else {
+      update_pending_.bind(1, row.seq).bind(2, ByteView(row.left));
+      ok = finish(update_pending_);
+    }
+  }
+  if (ok && last < 0) {
+    ok = finish(remove_unused_sources_);
+    sources_.clear();
+  }
+  now_.pending_ids += left;
+  if (ok) ok = finish(commit_);
+  if (!ok) {
+    roll_back();
+    last = -1;  // the next ops stored bring it up again
+  }
+  compacting_after_ = last;
+  return ok;
+}
+
+// --------------------------------------------------------------- WAL upkeep
+
+void OpWriter::tend_wal() {
+  const int frames = *wal_frames_;
+  if (frames < tend_wal_at_ - kWalFrames) tend_wal_at_ = kWalFrames;  // it has started anew
+  if (frames < tend_wal_at_) return;
+  // A reader may keep the WAL from starting anew. Trying again with every commit would cost a sync each; so the next
+  // try comes as many frames later, and when it has grown to four times its size the readers are waited for.
+  tend_wal_at_ = frames + kWalFrames;
+  sqlite3_wal_checkpoint_v2(connection_.handle(), nullptr,
+                            frames >= 4 * kWalFrames ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, nullptr,
+                            nullptr);
+}
+
+void OpWriter::truncate_wal() {
+  if (wal_is_empty()) return;
+  if (sqlite3_wal_checkpoint_v2(connection_.handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr) ==
+      SQLITE_OK) {
+    tend_wal_at_ = kWalFrames;
+  }
+  *wal_frames_ = 0;  // also after a failure: the next try comes after the next commit
+}
+
+}  // namespace kitsune2::sqlite

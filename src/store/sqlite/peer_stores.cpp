@@ -1,0 +1,277 @@
+// The peer store and the peer meta store over one small SQLite file: read from memory, written through.
+#include <utility>
+
+#include "kitsune2/peer_store.hpp"
+#include "store/memory/peer_table.hpp"
+#include "store/sqlite/db.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using sqlite::Connection;
+using sqlite::Statement;
+using sqlite::Use;
+
+constexpr sqlite::Format kPeerFormat{
+    0x6b327072,  // "k2pr"
+    1, "peer store",
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE agent(agent BLOB PRIMARY KEY, expires_at INTEGER NOT NULL, json TEXT NOT NULL);"
+    "CREATE TABLE note(key TEXT, url TEXT, value BLOB NOT NULL, expires_at INTEGER, PRIMARY KEY(key, url));"};
+
+/// The file both stores write to. Strand only.
+class PeerDb {
+ public:
+  static Result<std::shared_ptr<PeerDb>> open(const SpaceId& space, const std::string& path) {
+    auto lock = sqlite::FileLock::take(path);
+    if (!lock) return lock.error();
+    const auto state = sqlite::inspect_file(path);
+    if (!state) return state.error();
+    if (*state == sqlite::FileState::missing) {
+      if (auto ok = sqlite::create_file(path); !ok) return ok.error();
+    }
+    auto connection = Connection::open(path, Connection::Mode::write);
+    if (!connection) return connection.error();
+    if (auto ok = sqlite::open_format(*connection, kPeerFormat, true); !ok) return ok.error();
+    // NORMAL: no sync with each commit. What a power failure takes, bootstrap and gossip bring again; and the strand
+    // does not wait for the disk.
+    if (auto ok = connection->run("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096;"
+                                  "PRAGMA journal_size_limit=4194304; PRAGMA temp_store=MEMORY");
+        !ok) {
+      return ok.error();
+    }
+    std::shared_ptr<PeerDb> out(new PeerDb(std::move(*lock), std::move(*connection)));
+    if (auto ok = out->prepare(); !ok) return ok.error();
+    if (auto ok = out->bind_to(space); !ok) return ok.error();
+    return out;
+  }
+
+  Connection& connection() { return connection_; }
+
+  /// Runs `work` in one transaction.
+  template <class Work>
+  Result<void> transaction(Work work) {
+    if (auto ok = connection_.run("BEGIN IMMEDIATE"); !ok) return ok;
+    Result<void> ok = work();
+    if (ok) ok = connection_.run("COMMIT");
+    if (!ok) connection_.roll_back();
+    return ok;
+  }
+
+  Result<void> put_agent(const AgentInfoSigned& info) {
+    put_agent_.bind(1, info.info().agent.view()).bind(2, info.info().expires_at.micros).bind_text(3, info.encode());
+    return finish(put_agent_);
+  }
+  Result<void> remove_agent(const AgentId& agent) {
+    remove_agent_.bind(1, agent.view());
+    return finish(remove_agent_);
+  }
+  Result<void> clear_agents() { return connection_.run("DELETE FROM agent"); }
+  Result<void> remove_expired(Timestamp now) {
+    for (Statement* statement : {&expire_agents_, &expire_notes_}) {
+      statement->bind(1, now.micros);
+      if (auto ok = finish(*statement); !ok) return ok;
+    }
+    return {};
+  }
+  Result<void> put_note(const Url& peer, const std::string& key, const store::PeerNotes::Note& note) {
+    put_note_.bind_text(1, key).bind_text(2, peer.str()).bind(3, note.value);
+    if (note.expiry) {
+      put_note_.bind(4, note.expiry->micros);
+    } else {
+      put_note_.bind_null(4);
+    }
+    return finish(put_note_);
+  }
+  Result<void> remove_note(const Url& peer, const std::string& key) {
+    remove_note_.bind_text(1, key).bind_text(2, peer.str());
+    return finish(remove_note_);
+  }
+
+  template <class Row>
+  Result<void> each(const char* sql, Row row) {
+    auto statement = connection_.prepare(sql);
+    if (!statement) return statement.error();
+    int rc = 0;
+    while ((rc = statement->step()) == SQLITE_ROW) row(*statement);
+    if (rc != SQLITE_DONE) return connection_.error(rc);
+    return {};
+  }
+
+ private:
+  PeerDb(sqlite::FileLock lock, Connection connection) : lock_(std::move(lock)), connection_(std::move(connection)) {}
+
+  Result<void> prepare() {
+    const std::pair<Statement*, const char*> all[] = {
+        {&put_agent_, "INSERT OR REPLACE INTO agent(agent, expires_at, json) VALUES(?1,?2,?3)"},
+        {&remove_agent_, "DELETE FROM agent WHERE agent=?1"},
+        {&expire_agents_, "DELETE FROM agent WHERE expires_at<=?1"},
+        {&expire_notes_, "DELETE FROM note WHERE expires_at<=?1"},
+        {&put_note_, "INSERT OR REPLACE INTO note(key, url, value, expires_at) VALUES(?1,?2,?3,?4)"},
+        {&remove_note_, "DELETE FROM note WHERE key=?1 AND url=?2"},
+    };
+    for (const auto& [statement, sql] : all) {
+      auto prepared = connection_.prepare(sql);
+      if (!prepared) return prepared.error();
+      *statement = std::move(*prepared);
+    }
+    return {};
+  }
+
+  Result<void> bind_to(const SpaceId& space) {
+    auto get = connection_.prepare("SELECT value FROM meta WHERE key='space'");
+    if (!get) return get.error();
+    const int rc = get->step();
+    if (rc == SQLITE_ROW) {
+      const ByteView held = get->blob(0);
+      if (as_text(held) == as_text(space.view())) return {};
+      return make_error(Errc::already_exists, connection_.path() + ": this store is of space " + to_base64url(held) +
+                                                  ", not of " + space.to_string());
+    }
+    if (rc != SQLITE_DONE) return connection_.error(rc);
+    auto put = connection_.prepare("INSERT INTO meta(key, value) VALUES('space',?1)");
+    if (!put) return put.error();
+    put->bind(1, space.view());
+    return finish(*put);
+  }
+
+  Result<void> finish(Statement& statement) {
+    const Use use(statement);
+    const int rc = use->step();
+    if (rc != SQLITE_DONE) return connection_.error(rc);
+    return {};
+  }
+
+  sqlite::FileLock lock_;
+  Connection connection_;
+  Statement put_agent_, remove_agent_, expire_agents_, expire_notes_, put_note_, remove_note_;
+};
+
+class SqlitePeerStore final : public PeerStore {
+ public:
+  SqlitePeerStore(Runtime& runtime, const SpaceId& space, std::shared_ptr<PeerDb> db, std::size_t max_agents)
+      : runtime_(runtime), db_(std::move(db)), table_(space, max_agents) {}
+
+  Result<void> load(const Verifier& verifier) {
+    std::vector<AgentInfoPtr> infos;
+    auto ok = db_->each("SELECT json FROM agent", [&](const Statement& row) {
+      // A row that was changed behind our back does not verify: it is left out, and goes when it is replaced or
+      // expires.
+      if (auto info = AgentInfoSigned::decode(row.text(0), verifier)) infos.push_back(std::move(*info));
+    });
+    if (ok) table_.insert(infos, runtime_.wall_now());
+    return ok;
+  }
+
+  void insert(const std::vector<AgentInfoPtr>& infos) override {
+    const auto changes = table_.insert(infos, runtime_.wall_now());
+    if (!changes.kept.empty() || !changes.gone.empty()) {
+      write([&]() -> Result<void> {
+        for (const AgentInfoPtr& info : changes.kept) {
+          if (auto ok = db_->put_agent(*info); !ok) return ok;
+        }
+        for (const AgentId& agent : changes.gone) {
+          if (auto ok = db_->remove_agent(agent); !ok) return ok;
+        }
+        return db_->remove_expired(runtime_.wall_now());
+      });
+    }
+    updates_.tell(changes.kept);
+  }
+  void remove(const AgentId& agent) override {
+    if (table_.remove(agent)) {
+      write([&] { return db_->remove_agent(agent); });
+    }
+  }
+  AgentInfoPtr get(const AgentId& agent) override { return table_.get(agent, runtime_.wall_now()); }
+  std::vector<AgentInfoPtr> get_all() override { return table_.get_all(runtime_.wall_now()); }
+  std::vector<AgentInfoPtr> get_by_overlapping_storage_arc(const DhtArc& arc) override {
+    return table_.get_by_overlapping_storage_arc(arc, runtime_.wall_now());
+  }
+  std::vector<AgentInfoPtr> get_near_location(std::uint32_t loc, std::size_t limit) override {
+    return table_.get_near_location(loc, limit, runtime_.wall_now());
+  }
+  std::vector<AgentInfoPtr> get_by_url(const Url& url) override { return table_.get_by_url(url, runtime_.wall_now()); }
+  std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) override {
+    return updates_.subscribe(std::move(callback));
+  }
+
+ private:
+  /// The table in memory is what counts. If the file could not follow (a full disk), the next write brings all of it.
+  template <class Work>
+  void write(Work work) {
+    const auto ok = db_->transaction([&]() -> Result<void> {
+      if (!behind_) return work();
+      if (auto cleared = db_->clear_agents(); !cleared) return cleared;
+      for (const AgentInfoPtr& info : table_.everything()) {
+        if (auto put = db_->put_agent(*info); !put) return put;
+      }
+      return {};
+    });
+    behind_ = ok.has_error();
+  }
+
+  Runtime& runtime_;
+  std::shared_ptr<PeerDb> db_;
+  store::PeerTable table_;
+  store::PeerUpdates updates_;
+  bool behind_ = false;
+};
+
+class SqlitePeerMetaStore final : public PeerMetaStore {
+ public:
+  SqlitePeerMetaStore(Runtime& runtime, std::shared_ptr<PeerDb> db, std::size_t max_entries)
+      : runtime_(runtime), db_(std::move(db)), notes_(max_entries) {}
+
+  Result<void> load() {
+    return db_->each("SELECT key, url, value, expires_at FROM note", [&](const Statement& row) {
+      const auto url = Url::parse(row.text(1));
+      const std::string key(row.text(0));
+      const Bytes value = Bytes::copy_of(row.blob(2));
+      if (!url || !notes_.check_put(*url, key, value, runtime_.wall_now())) return;
+      std::optional<Timestamp> expiry;
+      if (!row.is_null(3)) expiry = Timestamp{row.int64(3)};
+      notes_.put(*url, key, {value, expiry});
+    });
+  }
+
+  Result<void> put(const Url& peer, const std::string& key, Bytes value, std::optional<Timestamp> expiry) override {
+    if (auto ok = notes_.check_put(peer, key, value, runtime_.wall_now()); !ok) return ok;
+    store::PeerNotes::Note note{value.compact(), expiry};
+    if (auto ok = db_->put_note(peer, key, note); !ok) return ok;
+    notes_.put(peer, key, std::move(note));
+    return {};
+  }
+  std::optional<Bytes> get(const Url& peer, const std::string& key) override {
+    return notes_.get(peer, key, runtime_.wall_now());
+  }
+  void remove(const Url& peer, const std::string& key) override {
+    // A note that the file keeps all the same (a full disk) is back after a restart: as if it had not been removed yet.
+    if (notes_.remove(peer, key)) static_cast<void>(db_->remove_note(peer, key));
+  }
+  std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key) override {
+    return notes_.get_all_by_key(key, runtime_.wall_now());
+  }
+
+ private:
+  Runtime& runtime_;
+  std::shared_ptr<PeerDb> db_;
+  store::PeerNotes notes_;
+};
+
+}  // namespace
+
+Result<SqlitePeerStores> open_sqlite_peer_stores(Runtime& runtime, const SpaceId& space, const std::string& path,
+                                                 const Verifier& verifier, std::size_t max_agents,
+                                                 std::size_t max_entries) {
+  auto db = PeerDb::open(space, path);
+  if (!db) return db.error();
+  if (auto ok = (*db)->remove_expired(runtime.wall_now()); !ok) return ok.error();
+  auto peers = std::make_shared<SqlitePeerStore>(runtime, space, *db, max_agents);
+  if (auto ok = peers->load(verifier); !ok) return ok.error();
+  auto meta = std::make_shared<SqlitePeerMetaStore>(runtime, *db, max_entries);
+  if (auto ok = meta->load(); !ok) return ok.error();
+  return SqlitePeerStores{std::move(peers), std::move(meta)};
+}
+
+}  // namespace kitsune2
