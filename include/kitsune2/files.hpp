@@ -1,0 +1,190 @@
+// Folders as ops: links, sharing, fetching. What `kitsune2 share` and `kitsune2 fetch` are made of.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kitsune2/error.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/op_store.hpp"
+#include "kitsune2/runtime.hpp"
+#include "kitsune2/space.hpp"
+
+namespace kitsune2::files {
+
+/// The space that is used where the user names none.
+inline constexpr std::string_view kDefaultSpace = "files";
+
+/// Where a shared folder is found: `kitsune2://HOST:PORT/<space>/<root op id>[?tls=1]`, both ids in URL-safe base64
+/// without padding. HOST:PORT is the relay and bootstrap server. Only this spelling is accepted.
+struct Link {
+  std::string host;  ///< a name, an IPv4 address, or an IPv6 address without brackets
+  std::uint16_t port = 0;
+  bool tls = false;
+  SpaceId space;  ///< 1..1024 bytes
+  OpId root;      ///< 32 bytes
+
+  /// Errc::invalid_argument naming the part that is wrong.
+  static Result<Link> parse(std::string_view text);
+  std::string to_string() const;
+  /// "ws://host:port" or "wss://…": what NodeOptions::relay takes.
+  std::string relay_url() const;
+
+  friend bool operator==(const Link&, const Link&) = default;
+};
+
+/// Splits "host:port", with an IPv6 host in brackets. Errc::invalid_argument naming what is wrong.
+Result<std::pair<std::string, std::uint16_t>> parse_host_port(std::string_view text);
+
+/// What the root op says of a shared folder.
+struct FolderSummary {
+  std::uint64_t files = 0;
+  std::uint64_t dirs = 0;
+  std::uint64_t bytes = 0;  ///< of all files
+  std::uint64_t ops = 0;    ///< references to data ops; an op that is used twice counts twice
+  friend bool operator==(const FolderSummary&, const FolderSummary&) = default;
+};
+
+/// Something about one path that the user should know.
+struct PathIssue {
+  enum class Kind {
+    skipped,     ///< a kind of thing that is not shared: a symbolic link, a socket, a device, a reserved name
+    unreadable,  ///< the system refused
+    changed,     ///< it changed while it was read
+    missing,     ///< nobody gave one of its ops
+    exists,      ///< something else is at its place in the output folder
+    unwritable,  ///< the system refused
+  };
+  Kind kind = Kind::skipped;
+  std::string path;  ///< as given by the user and found below it; not escaped
+  std::string reason;
+};
+std::string_view to_string(PathIssue::Kind kind);
+/// `path` with control characters and bytes that are no UTF-8 as \xNN: safe to print on a terminal.
+std::string printable(std::string_view path);
+
+// ------------------------------------------------------------------------------------------------------------ sharing
+
+struct ShareProgress {
+  std::uint64_t files = 0, dirs = 0, bytes = 0;  ///< read so far
+};
+
+struct ShareOptions {
+  /// Keep modification times. Off: the same contents give the same root whenever they were written.
+  bool mtime = false;
+  /// Directories that are never shared, whatever they are below: the node's own data directory (its key!).
+  std::vector<std::string> exclude;
+  /// Called for each path that is left out. On the calling thread.
+  std::function<void(const PathIssue&)> issue;
+  /// Called at most every 100 ms. On the calling thread.
+  std::function<void(const ShareProgress&)> progress;
+};
+
+struct ShareReport {
+  OpId root;
+  FolderSummary folder;
+  std::uint64_t ops = 0;        ///< ops that make up the share, list ops included; a repeated one counts each time
+  std::uint64_t new_ops = 0;    ///< those that the store did not hold
+  std::uint64_t new_bytes = 0;  ///< their bytes
+  std::uint64_t skipped = 0;    ///< PathIssue::Kind::skipped
+  std::uint64_t failed = 0;     ///< unreadable or changed
+};
+
+/// Cuts `paths` into ops and stores them. One folder: its contents are the share's contents. Several paths, or a file:
+/// each is in the share under its last name, as `cp -r` would do.
+///
+/// *Rules*. Same names, contents and executable bits give the same root id, in whatever order `paths` are. Symbolic
+/// links inside are not followed (they could lead anywhere) but reported; a path that is itself a link is followed: the
+/// user named it. What cannot be read is reported and left out. Memory: a few batches of ops, the names of the folders
+/// on the way down, and 32 bytes for each 256 KiB of the largest file. Blocks; any thread but the runtime's strand.
+/// Errors: Errc::invalid_argument (a path that does not exist, two paths of one name), Errc::cancelled, the store's.
+Result<ShareReport> share_paths(Runtime& runtime, OpStore& store, const std::vector<std::string>& paths,
+                                const ShareOptions& options, const std::stop_token& stop = {});
+
+// ----------------------------------------------------------------------------------------------------------- fetching
+
+struct FetchProgress {
+  enum class Phase {
+    finding,   ///< no root op yet
+    fetching,  ///< ops are missing
+    writing,   ///< all ops that can be had are here
+  };
+  Phase phase = Phase::finding;
+  FolderSummary folder;        ///< zero while finding
+  std::uint64_t ops_held = 0;  ///< of folder.ops
+  std::uint64_t bytes_held = 0;
+  std::uint64_t files_done = 0;                      ///< written, or found in place
+  std::uint64_t fetched_ops = 0, fetched_bytes = 0;  ///< over the network, by this call
+  std::uint64_t pending = 0;                         ///< ops asked for and not here
+  std::uint64_t missing = 0;                         ///< ops that every source said it lacks
+  std::size_t sources = 0;                           ///< agents that offer the space
+  std::size_t live_sources = 0;                      ///< those heard of in the last seconds
+};
+
+struct FetchOptions {
+  std::string out_dir;  ///< made if missing
+  /// Replace existing files that differ. Off: they are left alone and reported.
+  bool overwrite = false;
+  /// Give up when nothing has come for so long, source or no source. nullopt: never.
+  std::optional<std::chrono::milliseconds> timeout;
+  /// Give up on ops that no source has: when all live sources were asked, do answer, and nothing came for so long.
+  std::chrono::milliseconds missing_after = std::chrono::seconds(10);
+  /// Most ops that are asked for at once.
+  std::size_t window_ops = 20'000;
+  /// How often the engine looks around: sources, pings, progress.
+  std::chrono::milliseconds tick = std::chrono::milliseconds(250);
+  std::function<void(const PathIssue&)> issue;         ///< on a thread of the engine, one call at a time
+  std::function<void(const FetchProgress&)> progress;  ///< each tick; the same
+  std::function<void(const OpId&)> missing_op;         ///< an op was given up; the same
+  std::function<void(const std::string&)> notice;      ///< a line for the user (a source came, went); the same
+};
+
+struct FetchReport {
+  FolderSummary folder;
+  std::uint64_t files_written = 0;
+  std::uint64_t files_kept = 0;     ///< were there, identical
+  std::uint64_t files_failed = 0;   ///< missing ops, or refused by the system, or something else is there
+  std::uint64_t files_unknown = 0;  ///< the list of files itself is not whole: so many are not even known by name
+  std::uint64_t missing_ops = 0;
+  std::uint64_t fetched_ops = 0, fetched_bytes = 0;
+  std::uint64_t held_before_ops = 0;  ///< of folder.ops: in the store already, not asked for
+  bool complete() const { return files_failed == 0 && files_unknown == 0; }
+};
+
+/// What both sides put into `NodeOptions::handler`: answers the liveness questions of fetchers ("are you there?") and
+/// hears the answers. *Rationale*: the fetch protocol is silent about ops that are not held, so silence alone cannot
+/// tell a dead source from one that lacks an op. Messages: docs/file-format.md. Strand only, but for `make`.
+class FilesHandler : public KitsuneHandler {
+ public:
+  /// Only `space` may be made: a stranger's message must not make databases.
+  static std::shared_ptr<FilesHandler> make(SpaceId space);
+  /// The space to answer in; null to stop answering.
+  virtual void attach(std::shared_ptr<Space> space) = 0;
+  /// Calls back for each answer to `ping`. Empty: none.
+  virtual void on_pong(std::function<void(const Url& from)> callback) = 0;
+  /// Asks `peer` whether it is there. `finished`: the question left, or could not be sent.
+  virtual void ping(const Url& peer, std::function<void()> finished) = 0;
+};
+
+/// Fetches the share `root` and writes it to `out_dir`. Sources: all agents of the space with a url and a storage arc
+/// that is not empty, but `self`. Goes on for ever while there is none, unless `timeout` says otherwise.
+///
+/// *Rules*. F1: nothing is asked for that the store holds; so a call after a kill resumes. F2: at most `window_ops` are
+/// pending at once, however large the share. F3: a file appears under its name only when it is whole, verified by hash,
+/// and on disk (written to a temporary name in its folder, synced in groups, renamed). F4: no path of the share leaves
+/// `out_dir`, symbolic links that are there included. F5: an existing identical file is kept. F6: an op that no source
+/// has holds up nothing but the files that need it.
+/// Blocks; any thread but the strand. Errors: Errc::cancelled (stopped), Errc::timed_out, Errc::malformed (the share is
+/// nonsense), Errc::disk_full, Errc::corrupt, Errc::io. What concerns single files is in the report, not an error.
+Result<FetchReport> fetch_files(Runtime& runtime, const std::shared_ptr<Space>& space,
+                                const std::shared_ptr<FilesHandler>& handler, const AgentId& self, const OpId& root,
+                                const FetchOptions& options, const std::stop_token& stop = {});
+
+}  // namespace kitsune2::files

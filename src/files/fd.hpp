@@ -1,0 +1,73 @@
+// File descriptors and folders below a root that never lead out of it.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/error.hpp"
+
+namespace kitsune2::files {
+
+/// Owns a file descriptor.
+class Fd {
+ public:
+  Fd() = default;
+  explicit Fd(int fd) : fd_(fd) {}
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Fd& operator=(Fd&& other) noexcept {
+    if (this != &other) {
+      reset();
+      fd_ = std::exchange(other.fd_, -1);
+    }
+    return *this;
+  }
+  Fd(const Fd&) = delete;
+  Fd& operator=(const Fd&) = delete;
+  ~Fd() { reset(); }
+  int get() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+  void reset();
+
+ private:
+  int fd_ = -1;
+};
+
+/// Errc::disk_full for ENOSPC and EDQUOT, Errc::not_found for ENOENT, Errc::already_exists for EEXIST, else Errc::io;
+/// "<what>: <system's text>".
+Error errno_error(int number, std::string_view what);
+/// The system's text for an error number.
+std::string errno_text(int number);
+
+/// Reads until `size` bytes are there or the file ends. Gives what was read; Errc::io.
+Result<std::size_t> read_full(int fd, std::uint8_t* out, std::size_t size);
+Result<void> write_full(int fd, ByteView bytes);
+
+/// A position in a directory tree. Steps down by one name, never through a symbolic link, and back up to exactly where
+/// it came from. Holds one descriptor whatever the depth (so no limit of open files or of path lengths applies): up is
+/// "..", accepted only if it is the folder that was left, by device and inode.
+class DirCursor {
+ public:
+  explicit DirCursor(Fd root) : dir_(std::move(root)) {}
+  int fd() const { return dir_.get(); }
+  std::size_t depth() const { return above_.size(); }
+  /// Errc::io, Errc::not_found; the position is unchanged then.
+  Result<void> down(const std::string& name);
+  /// As `down`, for a folder that the caller opened itself.
+  Result<void> enter(Fd child);
+  /// Errc::io when the tree was changed so that the way back is not the one we came. The cursor is unusable then.
+  Result<void> up();
+
+ private:
+  struct Place {
+    dev_t device;
+    ino_t inode;
+  };
+  Fd dir_;
+  std::vector<Place> above_;
+};
+
+}  // namespace kitsune2::files

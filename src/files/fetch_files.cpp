@@ -1,0 +1,369 @@
+// The engine of a fetch: one thread feeds ids to the fetch module, one writes files behind it.
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "files/manifest.hpp"
+#include "files/out_writer.hpp"
+#include "files/store_access.hpp"
+#include "files/tree.hpp"
+#include "files/wants.hpp"
+
+namespace kitsune2::files {
+
+namespace {
+
+using std::chrono::milliseconds;
+constexpr std::size_t kFeedBatch = 1024;
+constexpr milliseconds kLook{200};  ///< longest sleep before looking at the stop flag again
+
+class Engine {
+ public:
+  Engine(Runtime& runtime, const std::shared_ptr<Space>& space, const std::shared_ptr<FilesHandler>& handler,
+         const AgentId& self, const OpId& root, const FetchOptions& options, const std::stop_token& stop)
+      : runtime_(runtime), space_(space), root_id_(root), options_(options), stop_(stop) {
+    Wants::Options wants;
+    wants.missing_after = options.missing_after;
+    wants.tick = options.tick;
+    wants.notice = [this](const std::string& text) {
+      if (!options_.notice) return;
+      const std::lock_guard lock(user_);
+      options_.notice(text);
+    };
+    wants_ = std::make_shared<Wants>(runtime, space, handler, self, wants);
+  }
+
+  Result<FetchReport> run();
+
+ private:
+  Result<void> feed();
+  Result<void> feed_manifest();
+  Result<void> feed_batch(std::vector<Want>& batch);
+  Result<void> drain();
+  Result<Bytes> share_op(const OpId& id, const std::vector<OpId>& hints);
+  Result<void> check(const WantsView& view);
+
+  void write();
+  Result<void> write_passes();
+  Result<std::vector<Bytes>> ops_for_files(OutWriter& writer, const std::vector<OpId>& ids);
+  Result<Bytes> held_share_op(const OpId& id);
+  bool gave_up() const { return fed_.load() || stop_.stop_requested() || failed_.load(); }
+
+  void say(const PathIssue& issue) {
+    if (!options_.issue) return;
+    const std::lock_guard lock(user_);
+    options_.issue(issue);
+  }
+  void progress(const WantsView& view);
+  void tell_missing();
+
+  Runtime& runtime_;
+  const std::shared_ptr<Space> space_;
+  const OpId root_id_;
+  const FetchOptions& options_;
+  const std::stop_token& stop_;
+  std::shared_ptr<Wants> wants_;
+  std::mutex user_;  ///< one user callback at a time
+
+  RootOp root_;
+  bool have_root_ = false;
+  std::atomic<bool> fed_{false};     ///< all ops are here or given up
+  std::atomic<bool> failed_{false};  ///< the feeder ended with an error
+  std::atomic<bool> writer_failed_{false}, writer_done_{false};
+  std::atomic<std::uint64_t> files_done_{0};
+  std::optional<Error> writer_error_;
+  FetchReport report_;
+  std::chrono::steady_clock::time_point last_progress_{};
+};
+
+void Engine::progress(const WantsView& view) {
+  if (!options_.progress) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_progress_ < options_.tick) return;
+  last_progress_ = now;
+  FetchProgress out;
+  out.phase = !have_root_ ? FetchProgress::Phase::finding
+                          : (fed_ ? FetchProgress::Phase::writing : FetchProgress::Phase::fetching);
+  out.folder = root_.folder;
+  out.ops_held = view.ops_held;
+  out.bytes_held = view.bytes_held;
+  out.files_done = files_done_;
+  out.fetched_ops = view.fetched_ops;
+  out.fetched_bytes = view.fetched_bytes;
+  out.pending = view.pending;
+  out.missing = view.missing;
+  out.sources = view.sources;
+  out.live_sources = view.live_sources;
+  const std::lock_guard lock(user_);
+  options_.progress(out);
+}
+
+/// Whether to go on at all; called at every turn of every wait.
+Result<void> Engine::check(const WantsView& view) {
+  progress(view);
+  if (stop_.stop_requested()) return make_error(Errc::cancelled, "stopped");
+  if (writer_failed_) return make_error(Errc::cancelled, "the writer ended");
+  if (view.store_error && view.store_error->code != Errc::overloaded) return view.store_error->context("the op store");
+  if (options_.timeout && view.quiet >= *options_.timeout) {
+    if (view.live_sources > 0) return make_error(Errc::timed_out, "nothing came for too long");
+    return make_error(Errc::timed_out,
+                      view.sources == 0 ? "no source was found" : "no source answered; it may be offline");
+  }
+  return {};
+}
+
+/// An op of the share itself: waits until it is here or nobody has it.
+Result<Bytes> Engine::share_op(const OpId& id, const std::vector<OpId>& hints) {
+  std::vector<Want> wants{Want{id, 0, false}};
+  for (const auto& hint : hints) wants.push_back(Want{hint, 0, false});
+  auto added = wait_on<void>(runtime_, [&](auto done) { wants_->add(wants, std::move(done)); });
+  if (!added) return added.error();
+  while (true) {
+    const auto view = wants_->view();
+    auto held = retrieve_held(runtime_, space_->op_store(), {id});
+    if (!held) return held.error();
+    if (!held->empty()) {
+      if (op_id_of(held->front().op_data) != id) {
+        return make_error(Errc::corrupt, "op " + id.to_string() + " is damaged in the store");
+      }
+      return held->front().op_data;
+    }
+    if (view.settled) return make_error(Errc::not_found, "op " + id.to_string());
+    if (auto go_on = check(view); !go_on) return go_on.error();
+    wants_->wait(view.epoch, kLook);
+  }
+}
+
+Result<void> Engine::feed_batch(std::vector<Want>& batch) {
+  if (batch.empty()) return {};
+  const std::size_t room = std::max<std::size_t>(options_.window_ops, batch.size());
+  while (true) {
+    const auto view = wants_->view();
+    if (auto go_on = check(view); !go_on) return go_on;
+    if (view.pending + batch.size() <= room) break;
+    wants_->wait(view.epoch, kLook);
+  }
+  auto added = wait_on<void>(runtime_, [&](auto done) { wants_->add(std::move(batch), std::move(done)); });
+  batch.clear();
+  return added;
+}
+
+Result<void> Engine::feed_manifest() {
+  TreeReader tree([this](const OpId& id, const std::vector<OpId>& hints) { return share_op(id, hints); }, root_);
+  ManifestReader reader([&] { return tree.next(); }, root_);
+  std::vector<Want> batch;
+  std::uint64_t left = 0;
+  const std::size_t most = std::min(kFeedBatch, std::max<std::size_t>(1, options_.window_ops));
+  while (true) {
+    auto record = reader.next();
+    if (!record) {
+      if (auto rest = feed_batch(batch); !rest) return rest;
+      return record.error();
+    }
+    if (!*record) return feed_batch(batch);
+    const auto& item = **record;
+    if (item.kind == ManifestRecord::Kind::file) left = item.file.size;
+    if (item.kind == ManifestRecord::Kind::pack) batch.push_back(Want{item.ids[0], item.size, true});
+    if (item.kind == ManifestRecord::Kind::ids) {
+      for (const auto& id : item.ids) {
+        const auto size = std::min<std::uint64_t>(left, root_.chunk_bytes());
+        left -= size;
+        batch.push_back(Want{id, size, true});
+        if (batch.size() < most) continue;
+        if (auto fed = feed_batch(batch); !fed) return fed;
+      }
+    }
+    if (batch.size() >= most) {
+      if (auto fed = feed_batch(batch); !fed) return fed;
+    }
+  }
+}
+
+Result<void> Engine::drain() {
+  while (true) {
+    const auto view = wants_->view();
+    if (view.pending == 0 && (view.missing == 0 || view.settled)) return {};
+    if (auto go_on = check(view); !go_on) return go_on;
+    wants_->wait(view.epoch, kLook);
+  }
+}
+
+Result<void> Engine::feed() {
+  auto bytes = share_op(root_id_, {});
+  if (!bytes) {
+    if (bytes.error().code != Errc::not_found) return bytes.error();
+    return make_error(Errc::not_found, "no source has the root of this share; is the link right?");
+  }
+  auto root = RootOp::decode(*bytes);
+  if (!root) return root.error();
+  root_ = *root;
+  have_root_ = true;
+  report_.folder = root_.folder;
+  std::thread writer([this] { write(); });
+  auto fed = feed_manifest();
+  // A list of files that is not whole still names what it has: go on with that.
+  if (!fed && fed.error().code == Errc::not_found) fed = Result<void>();
+  if (fed) fed = drain();
+  if (!fed) failed_ = true;
+  fed_ = true;
+  wants_->poke();
+  while (!writer_done_) {
+    const auto view = wants_->view();
+    progress(view);
+    wants_->wait(view.epoch, options_.tick);
+  }
+  writer.join();
+  if (writer_error_) return *writer_error_;
+  if (stop_.stop_requested() && !fed) return make_error(Errc::cancelled, "stopped");
+  return fed;
+}
+
+// --- the writer's thread
+
+Result<Bytes> Engine::held_share_op(const OpId& id) {
+  while (true) {
+    const bool last_look = gave_up();
+    const auto epoch = wants_->view().epoch;
+    auto held = retrieve_held(runtime_, space_->op_store(), {id});
+    if (!held) return held.error();
+    if (!held->empty()) return held->front().op_data;
+    if (stop_.stop_requested() || failed_) return make_error(Errc::cancelled, "stopped");
+    if (last_look) return make_error(Errc::not_found, "op " + id.to_string());
+    wants_->wait(epoch, kLook);
+  }
+}
+
+Result<std::vector<Bytes>> Engine::ops_for_files(OutWriter& writer, const std::vector<OpId>& ids) {
+  std::unordered_map<OpId, Bytes> have;
+  while (true) {
+    const bool last_look = gave_up();
+    const auto epoch = wants_->view().epoch;
+    std::vector<OpId> lacking;
+    std::unordered_set<OpId> asked;
+    for (const auto& id : ids) {
+      if (have.count(id) == 0 && asked.insert(id).second) lacking.push_back(id);
+    }
+    auto held = retrieve_held(runtime_, space_->op_store(), std::move(lacking));
+    if (!held) return held.error();
+    for (auto& op : *held) have.insert_or_assign(op.op_id, std::move(op.op_data));
+    std::vector<OpId> absent;
+    for (const auto& id : ids) {
+      if (have.count(id) == 0) absent.push_back(id);
+    }
+    if (absent.empty()) break;
+    if (stop_.stop_requested() || failed_) return make_error(Errc::cancelled, "stopped");
+    const auto first = make_error(Errc::not_found, "op " + absent.front().to_string() + " is held by no source");
+    if (last_look) return first;
+    auto missing = wait_on<std::vector<OpId>>(
+        runtime_, [&](auto done) { done(Result<std::vector<OpId>>(wants_->missing_of(absent))); });
+    if (!missing) return missing.error();
+    if (!missing->empty()) return first;
+    if (auto old = writer.finish_group_if_old(); !old) return old.error();
+    wants_->wait(epoch, kLook);
+  }
+  std::vector<Bytes> out;
+  out.reserve(ids.size());
+  for (const auto& id : ids) out.push_back(have[id]);
+  return out;
+}
+
+Result<void> Engine::write_passes() {
+  std::vector<bool> settled;
+  std::uint64_t files_failed_so_far = 0;
+  for (int pass = 0;; ++pass) {
+    const bool last = fed_;  // decided once for the pass: what is missing then is missing
+    auto root = OutWriter::open_root(options_.out_dir);
+    if (!root) return root.error().context("--out");
+    OutWriter::Options out;
+    out.overwrite = options_.overwrite;
+    out.chunk_bytes = root_.chunk_bytes();
+    out.salt = root_id_.to_string();
+    out.issue = [this](const PathIssue& issue) { say(issue); };
+    out.skip = [&](std::uint64_t file) { return file < settled.size() && settled[file]; };
+    out.settled = [&](std::uint64_t file) {
+      if (file >= settled.size()) settled.resize(static_cast<std::size_t>(file) + 1);
+      settled[file] = true;
+      ++files_done_;
+    };
+    out.last_pass = [&] { return last; };
+    std::optional<OutWriter> writer;
+    writer.emplace(
+        std::move(*root), [&](const std::vector<OpId>& ids) { return ops_for_files(*writer, ids); }, std::move(out));
+    TreeReader tree([this](const OpId& id, const std::vector<OpId>&) { return held_share_op(id); }, root_);
+    ManifestReader reader([&] { return tree.next(); }, root_);
+    auto done = writer->run(reader);
+    const bool cut = !done && done.error().code == Errc::not_found;
+    if (!done && done.error().code != Errc::disk_full) {
+      // What is whole gets its name, also when the user stops here.
+      if (auto group = writer->finish_group(); !group && cut) done = group;
+    }
+    report_.files_written += writer->counts().written;
+    report_.files_kept += writer->counts().kept;
+    files_failed_so_far += writer->counts().failed;
+    report_.files_failed = files_failed_so_far;
+    if (!done && !cut) return done;
+    report_.files_unknown = root_.folder.files - reader.seen().files;
+    if (last || (writer->counts().postponed == 0 && !cut)) return {};
+    while (true) {
+      const auto epoch = wants_->view().epoch;
+      if (gave_up()) break;
+      wants_->wait(epoch, kLook);
+    }
+    if (stop_.stop_requested() || failed_) return make_error(Errc::cancelled, "stopped");
+  }
+}
+
+void Engine::write() {
+  auto done = write_passes();
+  if (!done && !(done.error().code == Errc::cancelled && failed_)) {
+    writer_error_ = done.error();
+    writer_failed_ = true;
+  }
+  writer_done_ = true;
+  wants_->poke();
+}
+
+// --- the whole
+
+void Engine::tell_missing() {
+  auto missing =
+      wait_on<std::vector<OpId>>(runtime_, [&](auto done) { done(Result<std::vector<OpId>>(wants_->all_missing())); });
+  if (!missing) return;
+  report_.missing_ops = missing->size();
+  std::sort(missing->begin(), missing->end());
+  if (!options_.missing_op) return;
+  const std::lock_guard lock(user_);
+  for (const auto& id : *missing) options_.missing_op(id);
+}
+
+Result<FetchReport> Engine::run() {
+  // Before anything is fetched: an output folder that cannot be used is an error now, not after a day.
+  if (auto root = OutWriter::open_root(options_.out_dir); !root) return root.error().context("output folder");
+  runtime_.post([wants = wants_] { wants->start(); });
+  auto done = feed();
+  const auto view = wants_->view();
+  report_.fetched_ops = view.fetched_ops;
+  report_.fetched_bytes = view.fetched_bytes;
+  report_.held_before_ops = view.held_before;
+  if (done) tell_missing();
+  static_cast<void>(wait_on<void>(runtime_, [wants = wants_](auto stopped) {
+    wants->stop();
+    stopped(Result<void>());
+  }));
+  if (!done) return done.error();
+  return report_;
+}
+
+}  // namespace
+
+Result<FetchReport> fetch_files(Runtime& runtime, const std::shared_ptr<Space>& space,
+                                const std::shared_ptr<FilesHandler>& handler, const AgentId& self, const OpId& root,
+                                const FetchOptions& options, const std::stop_token& stop) {
+  if (options.window_ops == 0) return make_error(Errc::invalid_argument, "the window must not be 0");
+  return Engine(runtime, space, handler, self, root, options, stop).run();
+}
+
+}  // namespace kitsune2::files

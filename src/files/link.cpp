@@ -1,0 +1,142 @@
+#include <charconv>
+
+#include "files/format.hpp"
+#include "kitsune2/files.hpp"
+
+namespace kitsune2::files {
+
+namespace {
+constexpr std::string_view kScheme = "kitsune2://";
+
+Error bad(std::string_view what) { return make_error(Errc::invalid_argument, "link: " + std::string(what)); }
+
+bool is_host_char(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
+}
+bool is_ipv6_char(char c) {
+  return (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || (c >= '0' && c <= '9') || c == ':' || c == '.';
+}
+}  // namespace
+
+Result<std::pair<std::string, std::uint16_t>> parse_host_port(std::string_view text) {
+  const auto fault = [&](std::string_view what) {
+    return make_error(Errc::invalid_argument, '"' + printable(text.substr(0, 300)) + "\": " + std::string(what));
+  };
+  std::string_view host, port;
+  if (text.starts_with('[')) {
+    const auto close = text.find(']');
+    if (close == std::string_view::npos) return fault("the IPv6 address has no closing bracket");
+    host = text.substr(1, close - 1);
+    if (!text.substr(close + 1).starts_with(':')) return fault("the port is missing, expected [HOST]:PORT");
+    port = text.substr(close + 2);
+    if (host.find(':') == std::string_view::npos) return fault("no IPv6 address in the brackets");
+    for (const char c : host) {
+      if (!is_ipv6_char(c)) return fault("no IPv6 address in the brackets");
+    }
+  } else {
+    const auto colon = text.find(':');
+    if (colon == std::string_view::npos) return fault("the port is missing, expected HOST:PORT");
+    host = text.substr(0, colon);
+    port = text.substr(colon + 1);
+    if (port.find(':') != std::string_view::npos) return fault("an IPv6 address needs brackets, [HOST]:PORT");
+    if (host.empty()) return fault("the host is missing");
+    for (const char c : host) {
+      if (!is_host_char(c)) return fault("a character that no host has");
+    }
+  }
+  if (host.size() > 253) return fault("the host is too long");
+  unsigned value = 0;
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), value);
+  if (port.empty() || port.size() > 5 || error != std::errc() || end != port.data() + port.size() || value > 65535) {
+    return fault("the port is not a number from 0 to 65535");
+  }
+  return std::pair(std::string(host), static_cast<std::uint16_t>(value));
+}
+
+Result<Link> Link::parse(std::string_view text) {
+  if (text.size() > 4096) return bad("too long");
+  if (!text.starts_with(kScheme)) return bad("does not begin with kitsune2://");
+  text.remove_prefix(kScheme.size());
+  Link link;
+  if (const auto query = text.find('?'); query != std::string_view::npos) {
+    const auto value = text.substr(query + 1);
+    if (value != "tls=1") return bad("\"" + printable(value) + "\" after the question mark; only tls=1 is known");
+    link.tls = true;
+    text = text.substr(0, query);
+  }
+  const auto first = text.find('/');
+  if (first == std::string_view::npos) return bad("the space is missing, expected HOST:PORT/SPACE/ROOT");
+  const auto second = text.find('/', first + 1);
+  if (second == std::string_view::npos) return bad("the root is missing, expected HOST:PORT/SPACE/ROOT");
+  auto address = parse_host_port(text.substr(0, first));
+  if (!address) return address.error().context("link");
+  if (address->second == 0) return bad("port 0 is no place to call");
+  link.host = std::move(address->first);
+  link.port = address->second;
+  std::vector<std::uint8_t> raw;
+  if (!from_base64url(text.substr(first + 1, second - first - 1), raw) || raw.empty() || raw.size() > 1024) {
+    return bad("the space is not base64 (URL-safe, no padding) of 1 to 1024 bytes");
+  }
+  link.space = SpaceId(ByteView(raw));
+  if (!from_base64url(text.substr(second + 1), raw) || raw.size() != kIdBytes) {
+    return bad("the root is not base64 (URL-safe, no padding) of 32 bytes; is the link cut off?");
+  }
+  link.root = OpId(ByteView(raw));
+  return link;
+}
+
+std::string Link::to_string() const {
+  const bool ipv6 = host.find(':') != std::string::npos;
+  return std::string(kScheme) + (ipv6 ? '[' + host + ']' : host) + ':' + std::to_string(port) + '/' +
+         space.to_string() + '/' + root.to_string() + (tls ? "?tls=1" : "");
+}
+
+std::string Link::relay_url() const {
+  const bool ipv6 = host.find(':') != std::string::npos;
+  return std::string(tls ? "wss://" : "ws://") + (ipv6 ? '[' + host + ']' : host) + ':' + std::to_string(port);
+}
+
+std::string_view to_string(PathIssue::Kind kind) {
+  switch (kind) {
+    case PathIssue::Kind::skipped:
+      return "skipped";
+    case PathIssue::Kind::unreadable:
+      return "unreadable";
+    case PathIssue::Kind::changed:
+      return "changed";
+    case PathIssue::Kind::missing:
+      return "missing";
+    case PathIssue::Kind::exists:
+      return "exists";
+    case PathIssue::Kind::unwritable:
+      return "unwritable";
+  }
+  return "unknown";
+}
+
+std::string printable(std::string_view path) {
+  static constexpr char kHex[] = "0123456789abcdef";
+  const bool utf8 = is_utf8(path);
+  std::string out;
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    const auto c = static_cast<std::uint8_t>(path[i]);
+    // U+0080..U+009F are control characters too: a terminal may take them for escape sequences.
+    const bool c1 = utf8 && c == 0xc2 && i + 1 < path.size() && static_cast<std::uint8_t>(path[i + 1]) < 0xa0;
+    if (c < 0x20 || c == 0x7f || (!utf8 && c >= 0x80) || c1) {
+      out += "\\x";
+      out += kHex[c >> 4];
+      out += kHex[c & 15];
+      if (c1) {
+        const auto next = static_cast<std::uint8_t>(path[++i]);
+        out += "\\x";
+        out += kHex[next >> 4];
+        out += kHex[next & 15];
+      }
+    } else {
+      out += path[i];
+    }
+  }
+  return out;
+}
+
+}  // namespace kitsune2::files

@@ -1,0 +1,373 @@
+#include "files/out_writer.hpp"
+
+#include <fcntl.h>
+#include <openssl/sha.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+
+namespace kitsune2::files {
+
+namespace {
+
+constexpr std::size_t kOpsAtOnce = 16;
+
+bool ends_everything(const Error& error) { return error.code == Errc::disk_full || error.code == Errc::cancelled; }
+
+std::string temp_name(const std::string& salt, const std::string& path) {
+  const OpId hash = op_id_of(as_bytes(salt + '/' + path));
+  return std::string(kTempPrefix) + to_hex(hash.view().subspan(0, 8));
+}
+
+/// Executable for whom it is readable.
+mode_t with_exec(mode_t mode, bool executable) {
+  mode &= 07777;
+  if (!executable) return mode & ~mode_t{S_IXUSR | S_IXGRP | S_IXOTH};
+  return mode | (mode & (S_IRUSR | S_IRGRP | S_IROTH)) >> 2;
+}
+
+void set_attributes(int fd, const FileHead& head, mode_t mode) {
+  const mode_t wanted = with_exec(mode, head.executable);
+  // Of no weight if refused: the contents are there (file systems without permissions, files of someone else).
+  if (wanted != (mode & 07777)) static_cast<void>(::fchmod(fd, wanted));
+  if (head.mtime) {
+    const timespec times[2] = {{0, UTIME_OMIT},
+                               {static_cast<time_t>(head.mtime->seconds), static_cast<long>(head.mtime->nanos)}};
+    static_cast<void>(::futimens(fd, times));
+  }
+}
+
+/// Without replacing what is there. 0 or an error number.
+int rename_new(int dir, const std::string& from, const std::string& to) {
+  if (::renameat2(dir, from.c_str(), dir, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
+  if (errno != EINVAL && errno != ENOSYS) return errno;
+  // A file system that cannot do it in one step: as a link, which never replaces either.
+  if (::linkat(dir, from.c_str(), dir, to.c_str(), 0) == 0) return ::unlinkat(dir, from.c_str(), 0) == 0 ? 0 : errno;
+  if (errno == EEXIST) return EEXIST;
+  struct stat info {};
+  if (::fstatat(dir, to.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) return EEXIST;
+  return ::renameat(dir, from.c_str(), dir, to.c_str()) == 0 ? 0 : errno;
+}
+
+/// An unfinished file: gone with this object unless kept.
+struct TempFile {
+  int dir;
+  std::string name;
+  Fd fd;
+  ~TempFile() {
+    if (!name.empty()) ::unlinkat(dir, name.c_str(), 0);
+  }
+};
+
+}  // namespace
+
+Result<Fd> OutWriter::open_root(const std::string& path) {
+  if (path.empty()) return make_error(Errc::invalid_argument, "the output folder is missing");
+  for (std::size_t at = 1; at <= path.size(); ++at) {
+    if (at != path.size() && path[at] != '/') continue;
+    const auto part = path.substr(0, at);
+    if (::mkdir(part.c_str(), 0777) != 0 && errno != EEXIST && (errno != EACCES && errno != EROFS)) {
+      return errno_error(errno, printable(part));
+    }
+  }
+  Fd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return errno_error(errno, printable(path));
+  return fd;
+}
+
+OutWriter::OutWriter(Fd root, Fetch fetch, Options options)
+    : at_(Fd(::openat(root.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC))),
+      sync_(std::move(root)),
+      fetch_(std::move(fetch)),
+      options_(std::move(options)) {}
+
+OutWriter::~OutWriter() {
+  for (const auto& file : waiting_) ::unlinkat(file.dir->get(), file.temp.c_str(), 0);
+}
+
+void OutWriter::issue(PathIssue::Kind kind, const std::string& path, std::string reason) {
+  if (options_.issue) options_.issue(PathIssue{kind, path, std::move(reason)});
+}
+
+void OutWriter::fail(std::uint64_t number, PathIssue::Kind kind, const std::string& path, std::string reason) {
+  ++counts_.failed;
+  options_.settled(number);
+  issue(kind, path, std::move(reason));
+}
+
+Result<void> OutWriter::run(ManifestReader& reader) {
+  while (true) {
+    auto record = reader.next();
+    if (!record) return record.error();
+    if (!*record) return finish_group();
+    switch ((*record)->kind) {
+      case ManifestRecord::Kind::dir:
+        if (auto done = dir(**record, reader); !done) return done;
+        break;
+      case ManifestRecord::Kind::dir_end:
+        if (auto done = dir_end(); !done) return done;
+        break;
+      case ManifestRecord::Kind::pack:
+        pack_ = Pack{(*record)->ids[0], (*record)->size, 0, std::nullopt, std::nullopt};
+        break;
+      case ManifestRecord::Kind::file:
+        if (auto done = file(**record, reader); !done) return done;
+        break;
+      case ManifestRecord::Kind::ids:
+      case ManifestRecord::Kind::file_end:
+        return make_error(Errc::internal, "a manifest record out of place");
+    }
+  }
+}
+
+Result<void> OutWriter::dir(ManifestRecord& record, ManifestReader& reader) {
+  if (skip_depth_ > 0) {
+    ++skip_depth_;
+    return {};
+  }
+  const auto& name = record.file.name;
+  const bool made = ::mkdirat(at_.fd(), name.c_str(), 0777) == 0;
+  if (!made && errno != EEXIST) {
+    if (errno == ENOSPC || errno == EDQUOT) return errno_error(errno, printable(reader.path()));
+    issue(PathIssue::Kind::unwritable, reader.path(), errno_text(errno));
+    skip_depth_ = 1;
+    return {};
+  }
+  if (auto down = at_.down(name); !down) {
+    struct stat info {};
+    const bool other = ::fstatat(at_.fd(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(info.st_mode);
+    if (other) {
+      issue(PathIssue::Kind::exists, reader.path(),
+            S_ISLNK(info.st_mode) ? "a symbolic link is in the place of a folder; not followed"
+                                  : "something else is in the place of a folder");
+    } else {
+      issue(PathIssue::Kind::unwritable, reader.path(), down.error().message);
+    }
+    skip_depth_ = 1;
+    return {};
+  }
+  dir_.reset();
+  return {};
+}
+
+Result<void> OutWriter::dir_end() {
+  if (skip_depth_ > 0) {
+    --skip_depth_;
+    return {};
+  }
+  dir_.reset();
+  if (at_.depth() == 0) return {};
+  return at_.up();
+}
+
+std::shared_ptr<Fd> OutWriter::shared_dir() {
+  if (!dir_) {
+    Fd copy(::fcntl(at_.fd(), F_DUPFD_CLOEXEC, 3));
+    if (!copy) return nullptr;
+    dir_ = std::make_shared<Fd>(std::move(copy));
+    ++waiting_dirs_;
+  }
+  return dir_;
+}
+
+Result<std::vector<Bytes>> OutWriter::checked(const std::vector<OpId>& ids) {
+  auto ops = fetch_(ids);
+  if (!ops) return ops;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (op_id_of((*ops)[i]) != ids[i]) {
+      return make_error(Errc::corrupt, "op " + ids[i].to_string() + " is damaged in the store");
+    }
+  }
+  return ops;
+}
+
+Result<Bytes> OutWriter::packed_bytes(std::uint64_t from, std::uint64_t size) {
+  if (!pack_) return make_error(Errc::internal, "a packed file without a pack");
+  if (pack_->missing) return *pack_->missing;
+  if (!pack_->bytes) {
+    auto ops = checked({pack_->id});
+    if (!ops) {
+      if (ops.error().code == Errc::not_found) pack_->missing = ops.error();
+      return ops.error();
+    }
+    if (ops->front().size() != pack_->size) return make_error(Errc::malformed, "a pack has a wrong size");
+    pack_->bytes = std::move(ops->front());
+  }
+  return pack_->bytes->slice(static_cast<std::size_t>(from), static_cast<std::size_t>(size));
+}
+
+Result<OutWriter::Found> OutWriter::existing(const FileHead& head, const std::vector<OpId>& ids, const Bytes& packed) {
+  struct stat info {};
+  if (::fstatat(at_.fd(), head.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (errno == ENOENT) return Found::nothing;
+    return errno_error(errno, "look up");
+  }
+  if (S_ISDIR(info.st_mode)) return Found::bad;
+  if (!S_ISREG(info.st_mode) || static_cast<std::uint64_t>(info.st_size) != head.size) return Found::other;
+  Fd fd(::openat(at_.fd(), head.name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  if (!fd || ::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return Found::other;
+  std::vector<std::uint8_t> buffer(options_.chunk_bytes);
+  std::uint64_t left = head.size;
+  for (std::size_t i = 0; left > 0; ++i) {
+    const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(left, buffer.size()));
+    auto got = read_full(fd.get(), buffer.data(), want);
+    if (!got || *got != want) return Found::other;
+    const ByteView bytes(buffer.data(), want);
+    const bool same = head.packed ? as_text(bytes) == packed.text() : op_id_of(bytes) == ids[i];
+    if (!same) return Found::other;
+    left -= want;
+  }
+  if (with_exec(info.st_mode, head.executable) != (info.st_mode & 07777)) {
+    static_cast<void>(::fchmod(fd.get(), with_exec(info.st_mode, head.executable)));
+  }
+  return Found::same;
+}
+
+Result<void> OutWriter::missing(std::uint64_t number, const std::string& path, const Error& error) {
+  if (options_.last_pass()) {
+    fail(number, PathIssue::Kind::missing, path, error.message);
+  } else {
+    ++counts_.postponed;
+  }
+  return {};
+}
+
+Result<void> OutWriter::file(ManifestRecord& record, ManifestReader& reader) {
+  const FileHead head = std::move(record.file);
+  const std::string path = reader.path();
+  const std::uint64_t number = number_++;
+  const std::uint64_t pack_at = pack_ ? pack_->at : 0;
+  if (head.packed && pack_) pack_->at += head.size;
+  std::vector<OpId> ids;
+  const bool skip = options_.skip(number);
+  while (true) {
+    auto next = reader.next();
+    if (!next) return next.error();
+    if (!*next || (*next)->kind == ManifestRecord::Kind::file_end) break;
+    if (!skip && skip_depth_ == 0) ids.insert(ids.end(), (*next)->ids.begin(), (*next)->ids.end());
+  }
+  if (skip) return {};
+  if (skip_depth_ > 0) {
+    ++counts_.failed;
+    options_.settled(number);
+    return {};
+  }
+  Bytes packed;
+  if (head.packed) {
+    auto bytes = packed_bytes(pack_at, head.size);
+    if (!bytes) {
+      if (bytes.error().code == Errc::not_found) return missing(number, path, bytes.error());
+      return bytes.error().context(printable(path));
+    }
+    packed = std::move(*bytes);
+  }
+  auto found = existing(head, ids, packed);
+  if (!found) {
+    fail(number, PathIssue::Kind::unwritable, path, found.error().message);
+    return {};
+  }
+  if (*found == Found::same) {
+    ++counts_.kept;
+    options_.settled(number);
+    return {};
+  }
+  if (*found == Found::bad || (*found == Found::other && !options_.overwrite)) {
+    fail(
+        number, PathIssue::Kind::exists, path,
+        *found == Found::bad ? "a folder is in the place of a file" : "another file is there; --overwrite replaces it");
+    return {};
+  }
+  return write_file(head, ids, packed, number, path);
+}
+
+Result<void> OutWriter::write_file(const FileHead& head, const std::vector<OpId>& ids, const Bytes& packed,
+                                   std::uint64_t number, const std::string& path) {
+  const auto refused = [&](const Error& error) -> Result<void> {
+    if (ends_everything(error)) return error.context(printable(path));
+    fail(number, PathIssue::Kind::unwritable, path, error.message);
+    return {};
+  };
+  auto dir = shared_dir();
+  if (!dir) return refused(errno_error(errno, "open"));
+  TempFile temp{dir->get(), temp_name(options_.salt, path), Fd()};
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  temp.fd = Fd(::openat(temp.dir, temp.name.c_str(), kFlags, 0666));
+  if (!temp.fd && errno == EEXIST) {
+    ::unlinkat(temp.dir, temp.name.c_str(), 0);
+    temp.fd = Fd(::openat(temp.dir, temp.name.c_str(), kFlags, 0666));
+  }
+  if (!temp.fd) {
+    const auto error = errno_error(errno, "create");
+    temp.name.clear();
+    return refused(error);
+  }
+  if (head.packed) {
+    if (auto written = write_full(temp.fd.get(), packed); !written) return refused(written.error());
+  }
+  std::uint64_t left = head.packed ? 0 : head.size;
+  for (std::size_t i = 0; i < ids.size(); i += kOpsAtOnce) {
+    const std::vector<OpId> part(ids.begin() + static_cast<std::ptrdiff_t>(i),
+                                 ids.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), i + kOpsAtOnce)));
+    auto ops = checked(part);
+    if (!ops) {
+      if (ops.error().code == Errc::not_found) return missing(number, path, ops.error());
+      return ops.error().context(printable(path));
+    }
+    for (const auto& op : *ops) {
+      if (op.size() != std::min<std::uint64_t>(left, options_.chunk_bytes)) {
+        return make_error(Errc::malformed, printable(path) + ": a chunk has a wrong size");
+      }
+      if (auto written = write_full(temp.fd.get(), op); !written) return refused(written.error());
+      left -= op.size();
+    }
+  }
+  struct stat info {};
+  if (::fstat(temp.fd.get(), &info) != 0) return refused(errno_error(errno, "stat"));
+  set_attributes(temp.fd.get(), head, info.st_mode);
+  if (waiting_.empty()) waiting_since_ = std::chrono::steady_clock::now();
+  waiting_.push_back(Waiting{std::move(dir), std::exchange(temp.name, {}), head.name, path, number});
+  waiting_bytes_ += head.size;
+  if (waiting_.size() >= kGroupFiles || waiting_dirs_ >= kGroupDirs || waiting_bytes_ >= kGroupBytes) {
+    return finish_group();
+  }
+  return {};
+}
+
+Result<void> OutWriter::finish_group_if_old() {
+  if (waiting_.empty() || std::chrono::steady_clock::now() - waiting_since_ < std::chrono::seconds(1)) return {};
+  return finish_group();
+}
+
+Result<void> OutWriter::finish_group() {
+  if (waiting_.empty()) return {};
+  auto group = std::move(waiting_);
+  waiting_.clear();
+  waiting_dirs_ = 0;
+  waiting_bytes_ = 0;
+  dir_.reset();
+  if (::syncfs(sync_.get()) != 0) {
+    const auto error = errno_error(errno, "sync of the output folder");
+    for (const auto& file : group) ::unlinkat(file.dir->get(), file.temp.c_str(), 0);
+    return error;
+  }
+  for (const auto& file : group) {
+    const int fault =
+        options_.overwrite
+            ? (::renameat(file.dir->get(), file.temp.c_str(), file.dir->get(), file.name.c_str()) == 0 ? 0 : errno)
+            : rename_new(file.dir->get(), file.temp, file.name);
+    if (fault == 0) {
+      ++counts_.written;
+      options_.settled(file.number);
+      continue;
+    }
+    ::unlinkat(file.dir->get(), file.temp.c_str(), 0);
+    fail(file.number, fault == EEXIST ? PathIssue::Kind::exists : PathIssue::Kind::unwritable, file.path,
+         errno_text(fault));
+  }
+  return {};
+}
+
+}  // namespace kitsune2::files

@@ -1,0 +1,105 @@
+// Writes a share's files below one folder and nowhere else.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "files/fd.hpp"
+#include "files/manifest.hpp"
+
+namespace kitsune2::files {
+
+/// One output folder. Steps through a manifest as it is told; ops come from `fetch`.
+///
+/// *Rules*. O1: every step down is by one name and not through symbolic links; what is in the way is reported, never
+/// followed and, but for files with `overwrite`, never replaced. O2: a file is written under a temporary name beside
+/// its place (kTempPrefix and a hash of root and path, so that a killed run's leftovers are found and replaced), synced
+/// with its group (`syncfs`: one flush for up to kGroupFiles files or kGroupBytes), then renamed. O3: an existing file
+/// of the same size is read and compared by hash; identical: kept. O4: bytes are checked against their op id before
+/// they are written.
+class OutWriter {
+ public:
+  static constexpr std::size_t kGroupFiles = 2048;
+  static constexpr std::size_t kGroupDirs = 128;
+  static constexpr std::uint64_t kGroupBytes = 128U << 20;
+
+  /// Gives the bytes of `ids`, in order, waiting for them. Errc::not_found: one of them is not to be had (now).
+  using Fetch = std::function<Result<std::vector<Bytes>>(const std::vector<OpId>& ids)>;
+  struct Options {
+    bool overwrite = false;
+    std::size_t chunk_bytes = kChunkBytes;
+    std::string salt;  ///< for temporary names: the root id
+    std::function<void(const PathIssue&)> issue;
+    std::function<bool(std::uint64_t file)> skip;     ///< whether a file (by its number) is settled already
+    std::function<void(std::uint64_t file)> settled;  ///< written, kept or failed for good
+    std::function<bool()> last_pass;                  ///< missing now is missing for good
+  };
+  struct Counts {
+    std::uint64_t written = 0, kept = 0, failed = 0, postponed = 0;
+  };
+
+  /// Errc::io, Errc::disk_full.
+  static Result<Fd> open_root(const std::string& path);
+
+  OutWriter(Fd root, Fetch fetch, Options options);
+  /// Removes what waits for its rename.
+  ~OutWriter();
+  OutWriter(const OutWriter&) = delete;
+  OutWriter& operator=(const OutWriter&) = delete;
+  /// Walks the manifest once. Errors are those that end everything (disk full, stopped, malformed share); the rest goes
+  /// to `issue` and `counts`. `reader` may end with Errc::not_found: the list is not whole.
+  Result<void> run(ManifestReader& reader);
+  /// Syncs and renames what waits.
+  Result<void> finish_group();
+  /// The same if files have waited for a second: for pauses of the network.
+  Result<void> finish_group_if_old();
+  const Counts& counts() const { return counts_; }
+
+ private:
+  struct Waiting {
+    std::shared_ptr<Fd> dir;
+    std::string temp, name, path;
+    std::uint64_t number = 0;
+  };
+  struct Pack {
+    OpId id;
+    std::uint64_t size = 0;
+    std::uint64_t at = 0;
+    std::optional<Bytes> bytes;
+    std::optional<Error> missing;  ///< asked for in vain
+  };
+  enum class Found { nothing, same, other, bad };
+
+  Result<void> dir(ManifestRecord& record, ManifestReader& reader);
+  Result<void> dir_end();
+  Result<void> file(ManifestRecord& record, ManifestReader& reader);
+  Result<void> write_file(const FileHead& head, const std::vector<OpId>& ids, const Bytes& packed, std::uint64_t number,
+                          const std::string& path);
+  Result<Found> existing(const FileHead& head, const std::vector<OpId>& ids, const Bytes& packed);
+  Result<Bytes> packed_bytes(std::uint64_t from, std::uint64_t size);
+  Result<std::vector<Bytes>> checked(const std::vector<OpId>& ids);
+  Result<void> missing(std::uint64_t number, const std::string& path, const Error& error);
+  void fail(std::uint64_t number, PathIssue::Kind kind, const std::string& path, std::string reason);
+  void issue(PathIssue::Kind kind, const std::string& path, std::string reason);
+  std::shared_ptr<Fd> shared_dir();
+
+  DirCursor at_;
+  Fd sync_;  ///< the root again, for syncfs
+  Fetch fetch_;
+  Options options_;
+  Counts counts_;
+  std::size_t skip_depth_ = 0;  ///< > 0: inside a folder that could not be made
+  std::optional<Pack> pack_;
+  std::uint64_t number_ = 0;
+  std::shared_ptr<Fd> dir_;  ///< the current folder, for files that wait
+  std::vector<Waiting> waiting_;
+  std::size_t waiting_dirs_ = 0;
+  std::uint64_t waiting_bytes_ = 0;
+  std::chrono::steady_clock::time_point waiting_since_{};
+};
+
+}  // namespace kitsune2::files

@@ -1,0 +1,444 @@
+// Walks folders and cuts them into ops.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+
+#include "files/fd.hpp"
+#include "files/manifest.hpp"
+#include "files/store_access.hpp"
+#include "files/tree.hpp"
+
+namespace kitsune2::files {
+
+namespace {
+
+constexpr int kReadFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+/// A pack ends early at a name whose hash has these bits zero, once it has kMinPackBytes: after a change of one file
+/// the packs behind it soon are the same again, and sharing again stores little.
+constexpr std::uint64_t kMinPackBytes = kChunkBytes / 2;
+constexpr std::uint64_t kPackCutMask = 15;
+/// Records wait in memory until their pack is full; over this the pack is ended as it is.
+constexpr std::size_t kMaxWaitingRecords = 1U << 20;
+
+std::uint64_t name_hash(std::string_view name) {
+  std::uint64_t hash = 14695981039346656037ULL;  // FNV-1a
+  for (const char c : name) hash = (hash ^ static_cast<std::uint8_t>(c)) * 1099511628211ULL;
+  return hash ^ hash >> 32;
+}
+
+struct SameFile {
+  dev_t device;
+  ino_t inode;
+  friend bool operator==(const SameFile&, const SameFile&) = default;
+};
+
+std::string why_special(mode_t mode) {
+  if (S_ISLNK(mode)) return "a symbolic link; links are not followed";
+  if (S_ISFIFO(mode)) return "a named pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
+  return "neither a file nor a folder";
+}
+
+bool same_moment(const struct stat& a, const struct stat& b) {
+  return a.st_size == b.st_size && a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec == b.st_mtim.tv_nsec &&
+         a.st_ctim.tv_sec == b.st_ctim.tv_sec && a.st_ctim.tv_nsec == b.st_ctim.tv_nsec;
+}
+
+class Sharer {
+ public:
+  Sharer(Runtime& runtime, OpStore& store, const ShareOptions& options, const std::stop_token& stop)
+      : options_(options),
+        stop_(stop),
+        ops_(runtime, store),
+        tree_([this](Bytes op) { return ops_.put(std::move(op)); }) {}
+
+  Result<ShareReport> run(const std::vector<std::string>& paths);
+
+ private:
+  struct Child {
+    std::string name;
+    std::string path;  ///< only at the top, where children are not in one folder
+  };
+  struct Frame {
+    std::vector<Child> children;
+    std::size_t at = 0;
+    std::size_t path_size = 0;  ///< length of path_ of this folder
+  };
+
+  Result<void> top_level(const std::vector<std::string>& paths, Frame& frame, std::optional<DirCursor>& dir);
+  Result<void> walk(Frame top, std::optional<DirCursor>& dir);
+  Result<bool> step(std::vector<Frame>& frames, std::optional<DirCursor>& dir);
+  Result<bool> list(int fd, Frame& frame);
+  Result<void> leave(std::vector<Frame>& frames, std::optional<DirCursor>& dir);
+  Result<void> file(const Child& child, Fd fd, const struct stat& before);
+  /// nullopt: it changed. Errc::io of reading is reported inside `fault`.
+  Result<bool> read_chunks(int fd, std::uint64_t size, std::vector<OpId>& ids, std::string& fault);
+  Result<void> pack_file(FileHead head, ByteView bytes);
+  Result<void> end_pack();
+  Result<void> record(const std::vector<std::uint8_t>& bytes);
+  void issue(PathIssue::Kind kind, std::string reason);
+  void progress(bool now);
+
+  const ShareOptions& options_;
+  const std::stop_token& stop_;
+  BatchWriter ops_;
+  TreeWriter tree_;
+  ShareReport report_;
+  std::vector<SameFile> excluded_;
+  std::string path_;
+  std::vector<std::uint8_t> pack_;
+  std::vector<std::uint8_t> waiting_;  ///< records behind the record of the open pack
+  std::chrono::steady_clock::time_point last_progress_{};
+};
+
+void Sharer::issue(PathIssue::Kind kind, std::string reason) {
+  ++(kind == PathIssue::Kind::skipped ? report_.skipped : report_.failed);
+  if (options_.issue) options_.issue(PathIssue{kind, path_, std::move(reason)});
+}
+
+void Sharer::progress(bool now) {
+  if (!options_.progress) return;
+  const auto time = std::chrono::steady_clock::now();
+  if (!now && time - last_progress_ < std::chrono::milliseconds(100)) return;
+  last_progress_ = time;
+  options_.progress(ShareProgress{report_.folder.files, report_.folder.dirs, report_.folder.bytes});
+}
+
+Result<void> Sharer::record(const std::vector<std::uint8_t>& bytes) {
+  if (pack_.empty()) return tree_.write(bytes);
+  waiting_.insert(waiting_.end(), bytes.begin(), bytes.end());
+  if (waiting_.size() > kMaxWaitingRecords) return end_pack();
+  return {};
+}
+
+Result<void> Sharer::end_pack() {
+  if (pack_.empty()) return {};
+  const auto size = pack_.size();
+  auto id = ops_.put(Bytes(std::move(pack_)));
+  if (!id) return id.error();
+  pack_ = {};
+  ++report_.folder.ops;
+  std::vector<std::uint8_t> head;
+  ManifestEncoder::pack(head, *id, size);
+  if (auto written = tree_.write(head); !written) return written;
+  auto written = tree_.write(waiting_);
+  waiting_.clear();
+  return written;
+}
+
+Result<void> Sharer::pack_file(FileHead head, ByteView bytes) {
+  if (pack_.size() + bytes.size() > kChunkBytes) {
+    if (auto ended = end_pack(); !ended) return ended;
+  }
+  head.packed = true;
+  pack_.insert(pack_.end(), bytes.begin(), bytes.end());
+  std::vector<std::uint8_t> out;
+  ManifestEncoder::file(out, head, {});
+  if (auto recorded = record(out); !recorded) return recorded;
+  if (pack_.size() == kChunkBytes || (pack_.size() >= kMinPackBytes && (name_hash(head.name) & kPackCutMask) == 0)) {
+    return end_pack();
+  }
+  return {};
+}
+
+Result<bool> Sharer::read_chunks(int fd, std::uint64_t size, std::vector<OpId>& ids, std::string& fault) {
+  std::uint64_t done = 0;
+  while (done < size) {
+    if (stop_.stop_requested()) return make_error(Errc::cancelled, "stopped");
+    std::vector<std::uint8_t> chunk(static_cast<std::size_t>(std::min<std::uint64_t>(kChunkBytes, size - done)));
+    auto got = read_full(fd, chunk.data(), chunk.size());
+    if (!got) {
+      fault = got.error().message;
+      return false;
+    }
+    if (*got != chunk.size()) return false;  // shorter than it was
+    done += chunk.size();
+    auto id = ops_.put(Bytes(std::move(chunk)));
+    if (!id) return id.error();
+    ids.push_back(std::move(*id));
+    progress(false);
+  }
+  return true;
+}
+
+Result<void> Sharer::file(const Child& child, Fd fd, const struct stat& first) {
+  struct stat before = first;
+  ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    FileHead head;
+    head.name = child.name;
+    head.size = static_cast<std::uint64_t>(before.st_size);
+    head.executable = (before.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
+    if (options_.mtime) {
+      head.mtime = FileTime{before.st_mtim.tv_sec, static_cast<std::uint32_t>(before.st_mtim.tv_nsec)};
+    }
+    std::vector<OpId> ids;
+    std::vector<std::uint8_t> small;
+    std::string fault;
+    bool whole = true;
+    if (head.size <= kPackFileBytes) {
+      small.resize(static_cast<std::size_t>(head.size) + 1);  // one more: a file that grew is noticed
+      auto got = read_full(fd.get(), small.data(), small.size());
+      if (!got) {
+        fault = got.error().message;
+        whole = false;
+      } else {
+        whole = *got == head.size;
+        small.resize(std::min<std::size_t>(*got, small.size()));
+      }
+    } else {
+      auto read = read_chunks(fd.get(), head.size, ids, fault);
+      if (!read) return read.error();
+      whole = *read;
+    }
+    if (!fault.empty()) {
+      issue(PathIssue::Kind::unreadable, fault);
+      return {};
+    }
+    struct stat after {};
+    if (::fstat(fd.get(), &after) != 0) {
+      issue(PathIssue::Kind::unreadable, errno_text(errno));
+      return {};
+    }
+    if (!whole || !same_moment(before, after)) {
+      before = after;
+      if (::lseek(fd.get(), 0, SEEK_SET) != 0) break;
+      continue;
+    }
+    report_.folder.bytes += head.size;
+    ++report_.folder.files;
+    report_.folder.ops += ids.size();
+    progress(false);
+    if (head.size > 0 && ids.empty()) return pack_file(std::move(head), small);
+    std::vector<std::uint8_t> out;
+    ManifestEncoder::file(out, head, ids);
+    return record(out);
+  }
+  issue(PathIssue::Kind::changed, "changed while it was read, three times; left out");
+  return {};
+}
+
+Result<bool> Sharer::list(int fd, Frame& frame) {
+  const int copy = ::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* stream = copy < 0 ? nullptr : ::fdopendir(copy);
+  if (stream == nullptr) {
+    issue(PathIssue::Kind::unreadable, errno_text(errno));
+    if (copy >= 0) ::close(copy);
+    return false;
+  }
+  errno = 0;
+  while (const dirent* entry = ::readdir(stream)) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") frame.children.push_back(Child{std::string(name), {}});
+    errno = 0;
+  }
+  const int fault = errno;
+  ::closedir(stream);
+  if (fault != 0) {
+    issue(PathIssue::Kind::unreadable, errno_text(fault));
+    return false;
+  }
+  std::sort(frame.children.begin(), frame.children.end(),
+            [](const Child& a, const Child& b) { return a.name < b.name; });
+  return true;
+}
+
+Result<void> Sharer::top_level(const std::vector<std::string>& paths, Frame& frame, std::optional<DirCursor>& dir) {
+  if (paths.empty()) return make_error(Errc::invalid_argument, "nothing to share");
+  if (paths.size() == 1) {
+    Fd fd(::open(paths[0].c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (fd) {
+      struct stat info {};
+      if (::fstat(fd.get(), &info) != 0) return errno_error(errno, printable(paths[0]));
+      if (std::find(excluded_.begin(), excluded_.end(), SameFile{info.st_dev, info.st_ino}) != excluded_.end()) {
+        return make_error(Errc::invalid_argument, printable(paths[0]) + ": is the node's own data directory");
+      }
+      path_ = paths[0];
+      while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
+      frame.path_size = path_.size();
+      auto listed = list(fd.get(), frame);
+      if (!listed) return listed.error();
+      if (!*listed) return make_error(Errc::io, printable(paths[0]) + ": cannot be read");
+      dir.emplace(std::move(fd));
+      return {};
+    }
+    if (errno != ENOTDIR) return errno_error(errno, printable(paths[0]));
+  }
+  for (const auto& path : paths) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) return errno_error(errno, printable(path));
+    if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+      return make_error(Errc::invalid_argument, printable(path) + ": " + why_special(info.st_mode));
+    }
+    std::string_view name = path;
+    while (name.size() > 1 && name.ends_with('/')) name.remove_suffix(1);
+    name = name.substr(name.rfind('/') + 1);
+    std::string own(name);
+    if (own.empty() || own == "." || own == "..") {
+      // "." among several: the folder's real name.
+      char* real = ::realpath(path.c_str(), nullptr);
+      if (real == nullptr) return errno_error(errno, printable(path));
+      own = std::string(std::string_view(real).substr(std::string_view(real).rfind('/') + 1));
+      ::free(real);
+    }
+    if (const auto fault = name_fault(own); !fault.empty()) {
+      return make_error(Errc::invalid_argument, printable(path) + ": " + std::string(fault));
+    }
+    frame.children.push_back(Child{std::move(own), path});
+  }
+  std::sort(frame.children.begin(), frame.children.end(),
+            [](const Child& a, const Child& b) { return a.name < b.name; });
+  for (std::size_t i = 1; i < frame.children.size(); ++i) {
+    if (frame.children[i].name == frame.children[i - 1].name) {
+      return make_error(Errc::invalid_argument,
+                        "two paths have the same name: " + printable(frame.children[i - 1].path) + " and " +
+                            printable(frame.children[i].path));
+    }
+  }
+  return {};
+}
+
+Result<void> Sharer::leave(std::vector<Frame>& frames, std::optional<DirCursor>& dir) {
+  frames.pop_back();
+  std::vector<std::uint8_t> out;
+  ManifestEncoder::dir_end(out);
+  if (auto written = record(out); !written) return written;
+  if (frames.empty() || !dir) return {};
+  if (dir->depth() == 0) {
+    dir.reset();  // one of several top folders
+    return {};
+  }
+  if (auto up = dir->up(); !up) return up.error().context(printable(path_));
+  return {};
+}
+
+/// One child of the innermost folder, or the way out of it. False: the walk is over.
+Result<bool> Sharer::step(std::vector<Frame>& frames, std::optional<DirCursor>& dir) {
+  Frame& frame = frames.back();
+  path_.resize(frame.path_size);
+  if (frame.at == frame.children.size()) {
+    if (auto left = leave(frames, dir); !left) return left.error();
+    return !frames.empty();
+  }
+  const Child& child = frame.children[frame.at++];
+  const bool at_top = !child.path.empty();
+  if (at_top) {
+    path_ = child.path;
+  } else {
+    if (!path_.ends_with('/')) path_ += '/';
+    path_ += child.name;
+  }
+  if (const auto fault = name_fault(child.name); !fault.empty()) {
+    issue(PathIssue::Kind::skipped, std::string(fault));
+    return true;
+  }
+  struct stat info {};
+  const int looked =
+      at_top ? ::stat(child.path.c_str(), &info) : ::fstatat(dir->fd(), child.name.c_str(), &info, AT_SYMLINK_NOFOLLOW);
+  if (looked != 0) {
+    issue(PathIssue::Kind::unreadable, errno_text(errno));
+    return true;
+  }
+  if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+    issue(PathIssue::Kind::skipped, why_special(info.st_mode));
+    return true;
+  }
+  Fd fd(at_top ? ::open(child.path.c_str(), kReadFlags & ~O_NOFOLLOW)
+               : ::openat(dir->fd(), child.name.c_str(), kReadFlags));
+  if (!fd || ::fstat(fd.get(), &info) != 0) {
+    issue(PathIssue::Kind::unreadable, errno_text(errno));
+    return true;
+  }
+  if (S_ISREG(info.st_mode)) {
+    if (auto done = file(child, std::move(fd), info); !done) return done.error();
+    return true;
+  }
+  if (!S_ISDIR(info.st_mode)) {
+    issue(PathIssue::Kind::changed, "became " + why_special(info.st_mode));
+    return true;
+  }
+  if (std::find(excluded_.begin(), excluded_.end(), SameFile{info.st_dev, info.st_ino}) != excluded_.end()) {
+    issue(PathIssue::Kind::skipped, "the node's own data directory");
+    return true;
+  }
+  if (frames.size() > kMaxDepth) {
+    issue(PathIssue::Kind::skipped, "more than 65,535 folders deep");
+    return true;
+  }
+  Frame next;
+  next.path_size = path_.size();
+  auto listed = list(fd.get(), next);
+  if (!listed) return listed.error();
+  if (!*listed) return true;
+  std::vector<std::uint8_t> out;
+  ManifestEncoder::dir(out, child.name);
+  if (auto written = record(out); !written) return written.error();
+  ++report_.folder.dirs;
+  if (dir) {
+    if (auto entered = dir->enter(std::move(fd)); !entered) return entered.error();
+  } else {
+    dir.emplace(std::move(fd));
+  }
+  frames.push_back(std::move(next));
+  return true;
+}
+
+Result<void> Sharer::walk(Frame top, std::optional<DirCursor>& dir) {
+  std::vector<Frame> frames;
+  frames.push_back(std::move(top));
+  while (true) {
+    if (stop_.stop_requested()) return make_error(Errc::cancelled, "stopped");
+    auto more = step(frames, dir);
+    if (!more) return more.error();
+    if (!*more) return {};
+    progress(false);
+  }
+}
+
+Result<ShareReport> Sharer::run(const std::vector<std::string>& paths) {
+  for (const auto& path : options_.exclude) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) == 0) excluded_.push_back(SameFile{info.st_dev, info.st_ino});
+  }
+  Frame top;
+  std::optional<DirCursor> dir;
+  if (auto found = top_level(paths, top, dir); !found) return found.error();
+  std::vector<std::uint8_t> begin;
+  ManifestEncoder::begin(begin);
+  if (auto written = tree_.write(begin); !written) return written.error();
+  if (auto walked = walk(std::move(top), dir); !walked) return walked.error();
+  if (auto ended = end_pack(); !ended) return ended.error();
+  RootOp root;
+  root.folder = report_.folder;
+  auto tree = tree_.finish();
+  if (!tree) return tree.error();
+  root.manifest_bytes = tree_.bytes();
+  root.top = *tree;
+  auto id = ops_.put(root.encode());
+  if (!id) return id.error();
+  if (auto flushed = ops_.flush(); !flushed) return flushed.error();
+  report_.root = *id;
+  report_.ops = ops_.ops();
+  report_.new_ops = ops_.new_ops();
+  report_.new_bytes = ops_.new_bytes();
+  progress(true);
+  return report_;
+}
+
+}  // namespace
+
+Result<ShareReport> share_paths(Runtime& runtime, OpStore& store, const std::vector<std::string>& paths,
+                                const ShareOptions& options, const std::stop_token& stop) {
+  if (store.policy().name() != "sha256") {
+    return make_error(Errc::unsupported, "sharing files needs a store with the sha256 policy");
+  }
+  return Sharer(runtime, store, options, stop).run(paths);
+}
+
+}  // namespace kitsune2::files

@@ -1,0 +1,150 @@
+#include "files/store_access.hpp"
+
+namespace kitsune2::files {
+
+struct BatchWriter::Shared {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::uint64_t bytes_under_way = 0;
+  std::size_t batches_under_way = 0;
+  std::uint64_t new_ops = 0, new_bytes = 0;
+  std::optional<Error> error;
+};
+
+namespace {
+
+/// One batch on its way. Whatever happens to it, the writer hears of it: also when the store or the runtime drop their
+/// handlers.
+struct Batch {
+  std::shared_ptr<void> owner;
+  std::function<void(Result<ProcessedOps>)> done;
+  std::vector<std::pair<OpDescription, Bytes>> ops;
+  bool answered = false;
+
+  void answer(Result<ProcessedOps> result) {
+    if (std::exchange(answered, true)) return;
+    done(std::move(result));
+  }
+  ~Batch() { answer(make_error(Errc::cancelled, "the node was stopped")); }
+};
+
+void store_batch(Runtime& runtime, OpStore& store, const std::shared_ptr<Batch>& batch) {
+  // The bytes are shared, so a copy is cheap; it is kept for the case that the store has no room in its queue.
+  store.store_described_ops(batch->ops, [&runtime, &store, batch](Result<ProcessedOps> result) {
+    if (!result && result.error().code == Errc::overloaded) {
+      runtime.schedule_after(std::chrono::milliseconds(20),
+                             [&runtime, &store, batch] { store_batch(runtime, store, batch); });
+      return;
+    }
+    batch->answer(std::move(result));
+  });
+}
+
+}  // namespace
+
+BatchWriter::BatchWriter(Runtime& runtime, OpStore& store)
+    : runtime_(runtime), store_(store), shared_(std::make_shared<Shared>()) {}
+
+BatchWriter::~BatchWriter() {
+  std::unique_lock lock(shared_->mutex);
+  shared_->changed.wait(lock, [&] { return shared_->batches_under_way == 0; });
+}
+
+std::uint64_t BatchWriter::new_ops() const {
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->new_ops;
+}
+
+std::uint64_t BatchWriter::new_bytes() const {
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->new_bytes;
+}
+
+Result<OpId> BatchWriter::put(Bytes op) {
+  auto described = store_.policy().describe(op);
+  if (!described) return described.error();
+  OpId id = described->op_id;
+  ++ops_;
+  if (!in_batch_.insert(id).second) return id;
+  batch_bytes_ += op.size();
+  batch_.emplace_back(std::move(*described), std::move(op));
+  if (batch_bytes_ >= kBatchBytes || batch_.size() >= kBatchOps) {
+    send();
+    if (auto room = wait_below(kMaxUnderWay); !room) return room.error();
+  }
+  return id;
+}
+
+void BatchWriter::send() {
+  if (batch_.empty()) return;
+  auto batch = std::make_shared<Batch>();
+  batch->ops = std::move(batch_);
+  batch->done = [shared = shared_, bytes = batch_bytes_](Result<ProcessedOps> result) {
+    const std::lock_guard lock(shared->mutex);
+    shared->bytes_under_way -= bytes;
+    --shared->batches_under_way;
+    if (!result) {
+      if (!shared->error) shared->error = result.error();
+    } else {
+      shared->new_ops += result->newly_stored.size();
+      shared->new_bytes += result->bytes_stored;
+    }
+    shared->changed.notify_all();
+  };
+  {
+    const std::lock_guard lock(shared_->mutex);
+    shared_->bytes_under_way += batch_bytes_;
+    ++shared_->batches_under_way;
+  }
+  batch_.clear();
+  in_batch_.clear();
+  batch_bytes_ = 0;
+  // What is held already is not sent to the writer: sharing a folder again costs reads only.
+  runtime_.post([&runtime = runtime_, &store = store_, batch] {
+    std::vector<OpId> ids;
+    ids.reserve(batch->ops.size());
+    for (const auto& [description, bytes] : batch->ops) ids.push_back(description.op_id);
+    store.filter_out_existing_ops(std::move(ids), [&runtime, &store, batch](Result<std::vector<OpId>> lacking) {
+      if (!lacking) return batch->answer(lacking.error());
+      const std::unordered_set<OpId> wanted(lacking->begin(), lacking->end());
+      std::erase_if(batch->ops, [&](const auto& op) { return wanted.count(op.first.op_id) == 0; });
+      if (batch->ops.empty()) return batch->answer(ProcessedOps{});
+      store_batch(runtime, store, batch);
+    });
+  });
+}
+
+Result<void> BatchWriter::wait_below(std::uint64_t bytes) {
+  std::unique_lock lock(shared_->mutex);
+  shared_->changed.wait(lock, [&] { return shared_->error || shared_->bytes_under_way <= bytes; });
+  if (shared_->error) return *shared_->error;
+  return {};
+}
+
+Result<void> BatchWriter::flush() {
+  send();
+  std::unique_lock lock(shared_->mutex);
+  shared_->changed.wait(lock, [&] { return shared_->batches_under_way == 0; });
+  if (shared_->error) return *shared_->error;
+  return {};
+}
+
+Result<std::vector<MetaOp>> retrieve_held(Runtime& runtime, OpStore& store, std::vector<OpId> ids) {
+  constexpr std::uint64_t kAnswerBytes = 16U << 20;
+  std::vector<MetaOp> out;
+  while (!ids.empty()) {
+    auto part = wait_on<std::vector<MetaOp>>(
+        runtime, [&](auto done) { store.retrieve_ops(ids, kAnswerBytes, std::move(done)); });
+    if (!part) return part.error();
+    if (part->empty()) break;
+    // In the order asked: what comes before the last one and is not in the answer is not held.
+    const OpId last = part->back().op_id;
+    const auto at = std::find(ids.begin(), ids.end(), last);
+    K2_ASSERT(at != ids.end());
+    ids.erase(ids.begin(), at + 1);
+    for (auto& op : *part) out.push_back(std::move(op));
+  }
+  return out;
+}
+
+}  // namespace kitsune2::files

@@ -1,0 +1,72 @@
+// Stores of ops for code that runs on a thread of its own: blocking calls, batches, back-pressure.
+#pragma once
+
+#include <condition_variable>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/op_store.hpp"
+#include "kitsune2/runtime.hpp"
+
+namespace kitsune2::files {
+
+/// Starts an asynchronous call on the strand and waits for its outcome. Errc::cancelled when the runtime or the callee
+/// went away without an answer.
+template <class T, class F>
+Result<T> wait_on(Runtime& runtime, F start) {
+  auto promise = std::make_shared<std::promise<Result<T>>>();
+  auto future = promise->get_future();
+  runtime.post([promise, start = std::move(start)]() mutable {
+    start(Handler<T>([promise](Result<T> r) { promise->set_value(std::move(r)); }));
+  });
+  promise.reset();
+  try {
+    return future.get();
+  } catch (const std::future_error&) {
+    return make_error(Errc::cancelled, "the node was stopped");
+  }
+}
+
+/// Puts ops into a store in large batches. Blocks while too much is under way. One thread.
+class BatchWriter {
+ public:
+  static constexpr std::uint64_t kBatchBytes = 16U << 20;
+  static constexpr std::size_t kBatchOps = 1024;
+  static constexpr std::uint64_t kMaxUnderWay = 64U << 20;
+
+  BatchWriter(Runtime& runtime, OpStore& store);
+  /// Waits for what is under way.
+  ~BatchWriter();
+
+  /// Names `op` and stores it sooner or later. An error of an earlier batch comes back here.
+  Result<OpId> put(Bytes op);
+  /// Waits until all is durable.
+  Result<void> flush();
+
+  std::uint64_t ops() const { return ops_; }
+  std::uint64_t new_ops() const;
+  std::uint64_t new_bytes() const;
+
+ private:
+  struct Shared;
+  void send();
+  Result<void> wait_below(std::uint64_t bytes);
+
+  Runtime& runtime_;
+  OpStore& store_;
+  std::shared_ptr<Shared> shared_;
+  std::vector<std::pair<OpDescription, Bytes>> batch_;
+  std::unordered_set<OpId> in_batch_;
+  std::uint64_t batch_bytes_ = 0;
+  std::uint64_t ops_ = 0;
+};
+
+/// The held ones among `ids`, keyed. Asks again until all that is held has come, in answers of bounded size.
+Result<std::vector<MetaOp>> retrieve_held(Runtime& runtime, OpStore& store, std::vector<OpId> ids);
+
+}  // namespace kitsune2::files

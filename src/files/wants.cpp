@@ -1,0 +1,396 @@
+#include "files/wants.hpp"
+
+#include <algorithm>
+
+namespace kitsune2::files {
+
+Wants::Wants(Runtime& runtime, std::shared_ptr<Space> space, std::shared_ptr<FilesHandler> handler, AgentId self,
+             Options options)
+    : runtime_(runtime),
+      space_(std::move(space)),
+      handler_(std::move(handler)),
+      self_(std::move(self)),
+      options_(std::move(options)) {}
+
+void Wants::start() {
+  last_progress_ = changed_at_ = runtime_.now();
+  polled_at_ = runtime_.now() - kPollEvery;
+  FetchEvents events;
+  const std::weak_ptr<Wants> weak = weak_from_this();
+  events.ops_stored = [weak](const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes) {
+    if (auto self = weak.lock()) self->stored(peer, ops, bytes);
+  };
+  events.ops_missing = [weak](const Url& peer, const std::vector<OpId>& ops) {
+    if (auto self = weak.lock()) self->lacking(peer, ops);
+  };
+  events.peer_given_up = [weak](const Url& peer, const std::vector<OpId>&) {
+    auto self = weak.lock();
+    if (!self || self->stopped_) return;
+    if (const auto it = self->sources_.find(peer); it != self->sources_.end()) it->second.dropped = true;
+  };
+  events.store_failed = [weak](const Error& error) {
+    auto self = weak.lock();
+    if (!self || self->stopped_) return;
+    self->figures_.store_error = error;
+    self->publish();
+  };
+  space_->fetch().set_events(std::move(events));
+  handler_->on_pong([weak](const Url& from) {
+    auto self = weak.lock();
+    if (!self || self->stopped_) return;
+    if (const auto it = self->sources_.find(from); it != self->sources_.end()) ++it->second.pongs;
+    self->heard(from);
+  });
+  subscription_ = space_->peer_store().on_update([weak](const AgentInfoPtr&) {
+    if (auto self = weak.lock(); self && !self->stopped_) self->look_for_sources();
+  });
+  tick();
+}
+
+void Wants::stop() {
+  if (stopped_) return;
+  stopped_ = true;
+  runtime_.cancel(timer_);
+  subscription_.reset();
+  handler_->on_pong({});
+  space_->fetch().set_events({});
+  lifetime_.end();
+  publish();
+}
+
+void Wants::notice(const std::string& text) {
+  if (options_.notice) options_.notice(text);
+}
+
+bool Wants::live(const Source& source) const { return source.heard && runtime_.now() - *source.heard <= kLiveFor; }
+
+std::size_t Wants::live_count() const {
+  return static_cast<std::size_t>(
+      std::count_if(sources_.begin(), sources_.end(), [&](const auto& entry) { return live(entry.second); }));
+}
+
+void Wants::tick() {
+  if (stopped_) return;
+  look_for_sources();
+  ping();
+  judge();
+  const bool now_live = live_count() > 0;
+  if (was_live_ && !now_live) notice("no source answers any more; waiting for one");
+  was_live_ = now_live;
+  if (!now_live && runtime_.now() - polled_at_ >= kPollEvery) {
+    polled_at_ = runtime_.now();
+    space_->bootstrap().poll_now();
+  }
+  publish();
+  timer_ = runtime_.schedule_after(options_.tick, lifetime_.guard([this] { tick(); }));
+}
+
+void Wants::look_for_sources() {
+  const auto own_url = space_->current_url();
+  const auto wall = runtime_.wall_now();
+  std::unordered_set<Url> offered;
+  for (const auto& info : space_->peer_store().get_all()) {
+    const AgentInfo& agent = info->info();
+    if (agent.agent == self_ || !agent.url || agent.url == own_url || agent.storage_arc.empty() || agent.is_tombstone ||
+        info->is_expired(wall)) {
+      continue;
+    }
+    offered.insert(*agent.url);
+  }
+  for (auto it = sources_.begin(); it != sources_.end();) {
+    if (offered.count(it->first) != 0) {
+      ++it;
+      continue;
+    }
+    notice("source " + it->first.to_string() + " is gone");
+    space_->fetch().remove_source(it->first);
+    it = sources_.erase(it);
+  }
+  for (const auto& url : offered) {
+    if (sources_.count(url) != 0) continue;
+    Source source;
+    source.serial = next_serial_++;
+    sources_.emplace(url, source);
+    changed_at_ = runtime_.now();
+    notice("source " + url.to_string());
+    ask_all(url);
+  }
+  if (!sources_.empty()) forget_stale();
+}
+
+/// Requests that an earlier run left open to urls that nobody has any more would only run into time-outs.
+void Wants::forget_stale() {
+  if (std::exchange(stale_forgotten_, true)) return;
+  std::unordered_set<Url> stale;
+  for (const auto& [op, urls] : space_->fetch().state_summary().pending_requests) {
+    for (const auto& url : urls) {
+      if (sources_.count(url) == 0) stale.insert(url);
+    }
+  }
+  for (const auto& url : stale) space_->fetch().remove_source(url);
+}
+
+void Wants::ask_all(const Url& url) {
+  std::vector<OpId> ids;
+  ids.reserve(pending_.size() + missing_.size());
+  for (const auto& [id, item] : pending_) ids.push_back(id);
+  for (const auto& [id, item] : missing_) ids.push_back(id);
+  ask(url, std::move(ids));
+}
+
+void Wants::ask(const Url& url, std::vector<OpId> ids) {
+  if (ids.empty()) return;
+  space_->fetch().request_ops(std::move(ids), url, lifetime_.guard([this, url](const Result<void>& asked) {
+    if (asked) return;
+    if (const auto it = sources_.find(url); it != sources_.end()) it->second.dropped = true;
+  }));
+}
+
+void Wants::ping() {
+  const auto now = runtime_.now();
+  const Duration missing_after = options_.missing_after;
+  const bool doubtful = now - last_progress_ >= std::min<Duration>(std::chrono::seconds(1), missing_after / 4);
+  const Duration every =
+      doubtful ? std::clamp<Duration>(missing_after / 4, std::chrono::milliseconds(50), kPingEvery) : kPingEvery;
+  for (auto& [url, source] : sources_) {
+    if (source.pinging) continue;
+    if (source.pinged && now - *source.pinged < every) continue;
+    if (!doubtful && source.heard && now - *source.heard < kPingEvery) continue;
+    source.pinging = true;
+    source.pinged = now;
+    const auto serial = source.serial;
+    handler_->ping(url, lifetime_.guard([this, url = url, serial] {
+      const auto it = sources_.find(url);
+      if (it != sources_.end() && it->second.serial == serial) it->second.pinging = false;
+    }));
+  }
+}
+
+void Wants::heard(const Url& url) {
+  const auto it = sources_.find(url);
+  if (it == sources_.end()) return;
+  if (!live(it->second)) changed_at_ = runtime_.now();  // it gets its time to answer
+  it->second.heard = runtime_.now();
+  if (std::exchange(it->second.dropped, false)) ask_all(url);
+}
+
+void Wants::add(std::vector<Want> wants, Handler<> done) {
+  std::vector<OpId> ids;
+  ids.reserve(wants.size());
+  std::unordered_set<OpId> seen;
+  for (const auto& want : wants) {
+    if (seen.insert(want.id).second) ids.push_back(want.id);
+  }
+  ++filters_;
+  auto shared = std::make_shared<std::vector<Want>>(std::move(wants));
+  space_->op_store().filter_out_existing_ops(
+      std::move(ids), lifetime_.guard([this, shared, done = std::move(done)](Result<std::vector<OpId>> lacking) {
+        --filters_;
+        if (lacking) filtered(std::move(*shared), *lacking);
+        if (filters_ == 0) stored_meanwhile_.clear();
+        publish();
+        if (lacking) {
+          done(Result<void>());
+        } else {
+          done(lacking.error());
+        }
+      }));
+}
+
+void Wants::filtered(std::vector<Want> wants, const std::vector<OpId>& lacking) {
+  const std::unordered_set<OpId> not_held(lacking.begin(), lacking.end());
+  std::vector<OpId> fresh;
+  for (const auto& want : wants) {
+    const std::uint64_t refs = want.counted ? 1 : 0;
+    if (not_held.count(want.id) == 0 || stored_meanwhile_.count(want.id) != 0) {
+      figures_.ops_held += refs;
+      figures_.bytes_held += refs * want.bytes;
+      if (not_held.count(want.id) == 0) figures_.held_before += refs;
+      continue;
+    }
+    const auto known = missing_.find(want.id);
+    if (known != missing_.end()) {
+      known->second.refs += refs;
+      continue;
+    }
+    auto [it, inserted] = pending_.try_emplace(want.id);
+    it->second.bytes = want.bytes;
+    it->second.refs += refs;
+    if (inserted) fresh.push_back(want.id);
+  }
+  if (fresh.empty()) return;
+  changed_at_ = runtime_.now();
+  // Sources take turns at being asked first, so that each has work from the start.
+  std::vector<Url> urls;
+  for (const auto& [url, source] : sources_) urls.push_back(url);
+  std::sort(urls.begin(), urls.end());
+  if (!urls.empty()) {
+    std::rotate(urls.begin(), urls.begin() + static_cast<std::ptrdiff_t>(fresh.size() % urls.size()), urls.end());
+  }
+  for (const auto& url : urls) ask(url, fresh);
+}
+
+void Wants::hold(const Item& item) {
+  figures_.ops_held += item.refs;
+  figures_.bytes_held += item.refs * item.bytes;
+}
+
+void Wants::stored(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes) {
+  if (stopped_) return;
+  for (const auto& op : ops) {
+    if (filters_ > 0) stored_meanwhile_.insert(op.op_id);
+    for (auto* map : {&pending_, &missing_}) {
+      const auto it = map->find(op.op_id);
+      if (it == map->end()) continue;
+      hold(it->second);
+      map->erase(it);
+    }
+    suspects_.erase(op.op_id);
+  }
+  figures_.fetched_ops += ops.size();
+  figures_.fetched_bytes += bytes;
+  last_progress_ = runtime_.now();
+  for (auto& [url, source] : sources_) source.pongs = 0;
+  heard(peer);
+  publish();
+}
+
+void Wants::lacking(const Url& peer, const std::vector<OpId>& ops) {
+  if (stopped_) return;
+  const auto source = sources_.find(peer);
+  if (source == sources_.end()) return;
+  const auto serial = source->second.serial;
+  for (const auto& id : ops) {
+    const auto it = pending_.find(id);
+    if (it == pending_.end()) continue;
+    auto& lacking = it->second.lacking;
+    if (std::find(lacking.begin(), lacking.end(), serial) == lacking.end()) lacking.push_back(serial);
+    suspects_.insert(id);
+  }
+  heard(peer);
+  judge();
+  publish();
+}
+
+bool Wants::quiet_and_answering() const {
+  if (live_count() == 0 || filters_ > 0) return false;
+  if (runtime_.now() - std::max(last_progress_, changed_at_) < Duration(options_.missing_after)) return false;
+  const auto back_off = space_->fetch().state_summary().peers_on_backoff;
+  for (const auto& [url, source] : sources_) {
+    if (!live(source)) continue;
+    if (source.pongs < 2 || source.dropped || back_off.count(url) != 0) return false;
+  }
+  return true;
+}
+
+void Wants::judge() {
+  if (!suspects_.empty()) {
+    std::vector<std::uint32_t> living;
+    for (const auto& [url, source] : sources_) {
+      if (live(source)) living.push_back(source.serial);
+    }
+    for (auto it = suspects_.begin(); it != suspects_.end() && !living.empty();) {
+      const auto item = pending_.find(*it);
+      if (item == pending_.end()) {
+        it = suspects_.erase(it);
+        continue;
+      }
+      const auto& lacking = item->second.lacking;
+      const bool nobody = std::all_of(living.begin(), living.end(), [&](std::uint32_t serial) {
+        return std::find(lacking.begin(), lacking.end(), serial) != lacking.end();
+      });
+      if (!nobody) {
+        ++it;
+        continue;
+      }
+      missing_.emplace(*it, std::move(item->second));
+      pending_.erase(item);
+      it = suspects_.erase(it);
+    }
+  }
+  const bool idle = pending_.empty() && missing_.empty();
+  const bool quiet = !idle && quiet_and_answering();
+  if (quiet && !pending_.empty()) recheck();
+  figures_.settled = quiet && pending_.empty();
+}
+
+/// The last look before ops are called missing: the store's own word on what it holds.
+void Wants::recheck() {
+  if (std::exchange(rechecking_, true)) return;
+  std::vector<OpId> ids;
+  ids.reserve(pending_.size());
+  for (const auto& [id, item] : pending_) ids.push_back(id);
+  auto asked = ids;
+  space_->op_store().filter_out_existing_ops(
+      std::move(ids), lifetime_.guard([this, asked = std::move(asked)](Result<std::vector<OpId>> lacking) {
+        rechecking_ = false;
+        if (!lacking) return;
+        const std::unordered_set<OpId> not_held(lacking->begin(), lacking->end());
+        const bool still_quiet = quiet_and_answering();
+        for (const auto& id : asked) {
+          const auto it = pending_.find(id);
+          if (it == pending_.end()) continue;
+          if (not_held.count(id) == 0) {
+            hold(it->second);
+          } else if (still_quiet) {
+            missing_.emplace(id, std::move(it->second));
+          } else {
+            continue;
+          }
+          suspects_.erase(id);
+          pending_.erase(it);
+        }
+        publish();
+      }));
+}
+
+std::vector<OpId> Wants::missing_of(const std::vector<OpId>& ids) const {
+  std::vector<OpId> out;
+  for (const auto& id : ids) {
+    if (missing_.count(id) != 0) out.push_back(id);
+  }
+  return out;
+}
+
+std::vector<OpId> Wants::all_missing() const {
+  std::vector<OpId> out;
+  out.reserve(missing_.size());
+  for (const auto& [id, item] : missing_) out.push_back(id);
+  return out;
+}
+
+void Wants::poke() {
+  {
+    const std::lock_guard lock(mutex_);
+    ++view_.epoch;
+  }
+  changed_.notify_all();
+}
+
+void Wants::publish() {
+  figures_.pending = pending_.size();
+  figures_.missing = missing_.size();
+  figures_.sources = sources_.size();
+  figures_.live_sources = live_count();
+  figures_.quiet = std::chrono::duration_cast<std::chrono::milliseconds>(runtime_.now() - last_progress_);
+  {
+    const std::lock_guard lock(mutex_);
+    const auto epoch = view_.epoch + 1;
+    view_ = figures_;
+    view_.epoch = epoch;
+  }
+  changed_.notify_all();
+}
+
+WantsView Wants::view() const {
+  const std::lock_guard lock(mutex_);
+  return view_;
+}
+
+WantsView Wants::wait(std::uint64_t epoch, std::chrono::milliseconds limit) const {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, limit, [&] { return view_.epoch != epoch; });
+  return view_;
+}
+
+}  // namespace kitsune2::files

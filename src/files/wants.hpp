@@ -1,0 +1,142 @@
+// What a fetch of files wants, from whom: windows of ops over the fetch module, live sources, ops that nobody has.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "kitsune2/files.hpp"
+
+namespace kitsune2::files {
+
+/// One op to get.
+struct Want {
+  OpId id;
+  std::uint64_t bytes = 0;  ///< payload; 0 for the share's own ops (root, lists, manifest)
+  bool counted = false;     ///< a data op: in the progress figures
+};
+
+/// What the engine's threads see of it.
+struct WantsView {
+  std::uint64_t epoch = 0;  ///< grows with every change
+  std::size_t pending = 0;
+  std::size_t missing = 0;
+  std::size_t sources = 0, live_sources = 0;
+  std::uint64_t ops_held = 0, bytes_held = 0, held_before = 0;
+  std::uint64_t fetched_ops = 0, fetched_bytes = 0;
+  /// Nothing is pending but what live sources lack, and it has been so for `missing_after`.
+  bool settled = false;
+  std::chrono::milliseconds quiet{0};  ///< since something came (or the start)
+  std::optional<Error> store_error;
+};
+
+/// Strand-side half of a fetch of files.
+///
+/// *Rules*. W1: an op is pending from `add` until it is durable or missing. W2: an op is missing when every live source
+/// said so, or when all live sources answer pings, none is on back-off, and nothing came for `missing_after`. It stays
+/// asked for: a new source may have it, and then it counts as held. W3: every source is asked for every pending op; the
+/// fetch module sees to it that an op is under way from one of them at a time. W4: a source is an agent of the space
+/// with a url and a storage arc that is not empty; its new url replaces the old one. W5: a source lives while it was
+/// heard of in the last kLiveFor. Thread rule: strand only, but for `view` and `wait`.
+class Wants : public std::enable_shared_from_this<Wants> {
+ public:
+  static constexpr Duration kLiveFor = std::chrono::seconds(7);
+  static constexpr Duration kPingEvery = std::chrono::seconds(2);
+  static constexpr Duration kPollEvery = std::chrono::seconds(3);
+
+  struct Options {
+    std::chrono::milliseconds missing_after{10'000};
+    std::chrono::milliseconds tick{250};
+    std::function<void(const std::string&)> notice;  ///< on the strand
+  };
+
+  Wants(Runtime& runtime, std::shared_ptr<Space> space, std::shared_ptr<FilesHandler> handler, AgentId self,
+        Options options);
+
+  void start();
+  /// No callback afterwards. What is pending in the fetch module stays there.
+  void stop();
+  /// Leaves out what the store holds (and counts it), asks all sources for the rest. `done`: they are pending.
+  void add(std::vector<Want> wants, Handler<> done);
+  /// Those of `ids` that are missing now.
+  std::vector<OpId> missing_of(const std::vector<OpId>& ids) const;
+
+  std::vector<OpId> all_missing() const;
+
+  /// Any thread: wakes those who wait.
+  void poke();
+  /// Any thread.
+  WantsView view() const;
+  /// Any thread: waits until `view().epoch` is another than `epoch`, at most `limit`.
+  WantsView wait(std::uint64_t epoch, std::chrono::milliseconds limit) const;
+
+ private:
+  struct Item {
+    std::uint64_t bytes = 0;
+    std::uint64_t refs = 0;              ///< counted references
+    std::vector<std::uint32_t> lacking;  ///< serials of sources that said they lack it
+  };
+  struct Source {
+    std::uint32_t serial = 0;
+    std::optional<Time> heard;
+    std::optional<Time> pinged;
+    bool pinging = false;
+    bool dropped = false;  ///< the fetch module gave it up, or had no room: ask anew when it is heard of
+    unsigned pongs = 0;    ///< since something came
+  };
+
+  void tick();
+  void look_for_sources();
+  void ping();
+  void heard(const Url& url);
+  void ask(const Url& url, std::vector<OpId> ids);
+  void ask_all(const Url& url);
+  void forget_stale();
+  bool live(const Source& source) const;
+  std::size_t live_count() const;
+  void stored(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes);
+  void hold(const Item& item);
+  void lacking(const Url& peer, const std::vector<OpId>& ops);
+  void filtered(std::vector<Want> wants, const std::vector<OpId>& lacking);
+  void judge();
+  void recheck();
+  bool quiet_and_answering() const;
+  void publish();
+  void notice(const std::string& text);
+
+  Runtime& runtime_;
+  const std::shared_ptr<Space> space_;
+  const std::shared_ptr<FilesHandler> handler_;
+  const AgentId self_;
+  const Options options_;
+
+  std::unordered_map<OpId, Item> pending_;
+  std::unordered_map<OpId, Item> missing_;
+  std::unordered_set<OpId> suspects_;  ///< pending, and said to be lacked by someone
+  std::unordered_map<Url, Source> sources_;
+  std::uint32_t next_serial_ = 1;
+  std::size_t filters_ = 0;
+  std::unordered_set<OpId> stored_meanwhile_;
+  bool rechecking_ = false;
+  bool stale_forgotten_ = false;
+  bool was_live_ = false;
+  Time last_progress_{}, changed_at_{}, polled_at_{};
+  Runtime::TimerId timer_ = 0;
+  bool stopped_ = false;
+  std::shared_ptr<void> subscription_;
+  Lifetime lifetime_;
+
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  WantsView view_;     ///< under mutex_
+  WantsView figures_;  ///< strand only: the counters that `publish` copies
+};
+
+}  // namespace kitsune2::files
