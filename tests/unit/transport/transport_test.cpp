@@ -1,0 +1,290 @@
+// make_transport over a backend that does what the test says.
+#include "kitsune2/transport.hpp"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "hex.hpp"
+#include "kitsune2/testing/sim_runtime.hpp"
+#include "wire/k2proto.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using tests::hex;
+
+class FakeBackend final : public TransportBackend {
+ public:
+  explicit FakeBackend(Runtime& runtime) : runtime_(runtime) {}
+  void start(TransportEvents& e) override { events = &e; }
+  std::optional<Url> url() const override { return own; }
+  void send(const Url& peer, Bytes message, Handler<> done) override {
+    sent.emplace_back(peer, std::move(message));
+    runtime_.post([done = std::move(done)] { done({}); });
+  }
+  void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override {
+    disconnected.emplace_back(peer, reason, std::move(farewell));
+  }
+  TransportStats stats() const override {
+    TransportStats s;
+    s.backend = "fake";
+    return s;
+  }
+  void stop(std::function<void()> done) override {
+    stopped = true;
+    runtime_.post(std::move(done));
+  }
+
+  Runtime& runtime_;
+  TransportEvents* events = nullptr;
+  std::optional<Url> own;
+  std::vector<std::pair<Url, Bytes>> sent;
+  std::vector<std::tuple<Url, std::optional<std::string>, Bytes>> disconnected;
+  bool stopped = false;
+};
+
+struct SpaceLog final : SpaceMessageHandler {
+  void new_listening_address(const Url& own) override { log.push_back("address " + own.to_string()); }
+  Result<void> recv_space_notify(const Url&, const SpaceId&, Bytes data) override {
+    log.push_back("notify " + data.str());
+    if (action) action();
+    return refuse ? Result<void>(make_error(Errc::malformed, "no")) : Result<void>();
+  }
+  void peer_connect(const Url&) override { log.push_back("connect"); }
+  void peer_disconnect(const Url&, const std::optional<std::string>& reason) override {
+    log.push_back("disconnect " + reason.value_or("-"));
+  }
+  std::vector<std::string> log;
+  std::function<void()> action;
+  bool refuse = false;
+};
+
+struct ModuleLog final : ModuleMessageHandler {
+  Result<void> recv_module_msg(const Url&, const SpaceId&, Bytes data) override {
+    log.push_back("msg " + to_hex(data));
+    return refuse ? Result<void>(make_error(Errc::malformed, "no")) : Result<void>();
+  }
+  void recv_progress(const Url&, std::size_t bytes) override { log.push_back("progress " + std::to_string(bytes)); }
+  void peer_connect(const Url&) override { log.push_back("connect"); }
+  void peer_disconnect(const Url&, const std::optional<std::string>&) override { log.push_back("disconnect"); }
+  std::vector<std::string> log;
+  bool refuse = false;
+};
+
+struct HostLog final : TransportHandler {
+  void new_listening_address(const Url& own) override { log.push_back("address " + own.to_string()); }
+  void peer_connect(const Url&) override { log.push_back("connect"); }
+  void peer_disconnect(const Url&, const std::optional<std::string>& reason) override {
+    log.push_back("disconnect " + reason.value_or("-"));
+  }
+  Result<Bytes> preflight_gather_outgoing(const Url&) override {
+    if (refuse_out) return make_error(Errc::internal, "no preflight");
+    return preflight;
+  }
+  Result<void> preflight_validate_incoming(const Url&, Bytes data) override {
+    log.push_back("preflight " + data.str());
+    return refuse_in ? Result<void>(make_error(Errc::blocked, "no")) : Result<void>();
+  }
+  bool allow(const Url& peer, const SpaceId* space) override {
+    return !(blocked_peer && *blocked_peer == peer) && !(space && blocked_space && *blocked_space == *space);
+  }
+  std::vector<std::string> log;
+  Bytes preflight;
+  bool refuse_out = false, refuse_in = false;
+  std::optional<Url> blocked_peer;
+  std::optional<SpaceId> blocked_space;
+};
+
+using Log = std::vector<std::string>;
+
+class TransportTest : public ::testing::Test {
+ protected:
+  TransportTest() {
+    auto backend = std::make_unique<FakeBackend>(*runtime_);
+    backend_ = backend.get();
+    transport_ = make_transport(*runtime_, std::move(backend), host_);
+    EXPECT_TRUE(transport_->register_space_handler(space_, space_log_).has_value());
+    EXPECT_TRUE(transport_->register_module_handler(space_, "Fetch", module_log_).has_value());
+  }
+  Result<void> receive(const Bytes& message) { return backend_->events->recv_data(peer_, message); }
+  Handler<> result() {
+    return [this](Result<void> r) { results_.push_back(std::move(r)); };
+  }
+
+  testing::SimWorld world_;
+  std::unique_ptr<testing::SimRuntime> runtime_ = world_.make_runtime();
+  std::shared_ptr<HostLog> host_ = std::make_shared<HostLog>();
+  std::shared_ptr<SpaceLog> space_log_ = std::make_shared<SpaceLog>();
+  std::shared_ptr<ModuleLog> module_log_ = std::make_shared<ModuleLog>();
+  FakeBackend* backend_ = nullptr;
+  std::shared_ptr<Transport> transport_;
+  std::vector<Result<void>> results_;
+  const SpaceId space_ = SpaceId::from_text("k2-interop-space");
+  const Url peer_ = *Url::parse("ws://relay:80/iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w");
+};
+
+TEST_F(TransportTest, CapturedMessagesAreRouted) {
+  EXPECT_TRUE(receive(hex("0801")).has_value());
+  EXPECT_TRUE(receive(hex("0802120e68656c6c6f2066726f6d20632b2b1a106b322d696e7465726f702d7370616365")).has_value());
+  EXPECT_TRUE(receive(hex("08031226080112220a20c7c2f93dce625050e51b2be8e60b8fb92e8a490f6d04057c05565bd8a0dd28991a106b32"
+                          "2d696e7465726f702d737061636522054665746368"))
+                  .has_value());
+  EXPECT_EQ(host_->log, Log{"preflight "});
+  EXPECT_EQ(space_log_->log, Log{"notify hello from c++"});
+  EXPECT_EQ(module_log_->log, Log{"msg 080112220a20c7c2f93dce625050e51b2be8e60b8fb92e8a490f6d04057c05565bd8a0dd2899"});
+}
+
+TEST_F(TransportTest, CapturedMessagesAreSent) {
+  transport_->send_space_notify(peer_, space_, Bytes::copy_of("hello from c++"), result());
+  transport_->send_module(peer_, space_, "Fetch",
+                          hex("080112220a20c7c2f93dce625050e51b2be8e60b8fb92e8a490f6d04057c05565bd8a0dd2899"),
+                          result());
+  transport_->send_encoded(peer_, space_, Bytes::copy_of("as it is"), result());
+  EXPECT_TRUE(results_.empty());
+  world_.run_ready();
+  EXPECT_EQ(results_.size(), 3U);
+  ASSERT_EQ(backend_->sent.size(), 3U);
+  EXPECT_EQ(to_hex(backend_->sent[0].second),
+            "0802120e68656c6c6f2066726f6d20632b2b1a106b322d696e7465726f702d7370616365");
+  EXPECT_EQ(
+      to_hex(backend_->sent[1].second),
+      "08031226080112220a20c7c2f93dce625050e51b2be8e60b8fb92e8a490f6d04057c05565bd8a0dd28991a106b322d696e7465726f702d"
+      "737061636522054665746368");
+  EXPECT_EQ(backend_->sent[2].second.text(), "as it is");
+}
+
+TEST_F(TransportTest, PreflightIsTheHostsAndAtLeastAType) {
+  EXPECT_EQ(to_hex(*backend_->events->peer_connect(peer_)), "0801");
+  host_->preflight = Bytes::copy_of("hi");
+  EXPECT_EQ(to_hex(*backend_->events->peer_connect(peer_)), "080112026869");
+  EXPECT_EQ(host_->log, (Log{"connect", "connect"}));
+  EXPECT_EQ(space_log_->log.size(), 2U);
+  EXPECT_EQ(module_log_->log.size(), 2U);
+  host_->refuse_out = true;
+  EXPECT_EQ(backend_->events->peer_connect(peer_).error().code, Errc::internal);
+  EXPECT_EQ(host_->log.size(), 2U) << "nobody hears of a connection that is refused";
+  host_->refuse_in = true;
+  EXPECT_EQ(receive(hex("080112026869")).error().code, Errc::blocked);
+}
+
+TEST_F(TransportTest, UnknownSpaceModuleAndTypeAreIgnored) {
+  EXPECT_TRUE(receive(wire::encode_notify(SpaceId::from_text("other"), as_bytes("x"))).has_value());
+  EXPECT_TRUE(receive(wire::encode_module(space_, "fetch", as_bytes("x"))).has_value()) << "case matters";
+  EXPECT_TRUE(receive(wire::encode_module(SpaceId::from_text("other"), "Fetch", as_bytes("x"))).has_value());
+  EXPECT_TRUE(receive(hex("")).has_value()) << "UNSPECIFIED";
+  EXPECT_TRUE(receive(hex("0809")).has_value());
+  EXPECT_TRUE(receive(hex("0802120178")).has_value()) << "NOTIFY without a space";
+  EXPECT_TRUE(receive(hex("08031201781a106b322d696e7465726f702d7370616365")).has_value()) << "MODULE without a module";
+  EXPECT_TRUE(space_log_->log.empty());
+  EXPECT_TRUE(module_log_->log.empty());
+}
+
+TEST_F(TransportTest, ErrorsCloseTheConnection) {
+  EXPECT_EQ(receive(hex("ff")).error().code, Errc::malformed);
+  space_log_->refuse = true;
+  EXPECT_EQ(receive(wire::encode_notify(space_, as_bytes("x"))).error().code, Errc::malformed);
+  module_log_->refuse = true;
+  EXPECT_EQ(receive(wire::encode_module(space_, "Fetch", as_bytes("x"))).error().code, Errc::malformed);
+  const auto bye = receive(wire::encode_disconnect("going\nhome"));
+  ASSERT_TRUE(bye.has_error());
+  EXPECT_EQ(bye.error().code, Errc::disconnected);
+  EXPECT_EQ(bye.error().message, "the peer left: going home");
+}
+
+TEST_F(TransportTest, HandlersAreExclusive) {
+  EXPECT_EQ(transport_->register_space_handler(space_, space_log_).error().code, Errc::already_exists);
+  EXPECT_EQ(transport_->register_module_handler(space_, "Fetch", module_log_).error().code, Errc::already_exists);
+  EXPECT_TRUE(transport_->register_module_handler(space_, "Publish", module_log_).has_value());
+  EXPECT_TRUE(transport_->register_module_handler(SpaceId::from_text("two"), "Fetch", module_log_).has_value());
+  transport_->unregister_space(space_);
+  EXPECT_TRUE(receive(wire::encode_module(space_, "Fetch", as_bytes("x"))).has_value());
+  EXPECT_TRUE(module_log_->log.empty());
+  EXPECT_TRUE(transport_->register_space_handler(space_, space_log_).has_value());
+}
+
+TEST_F(TransportTest, EventsReachEveryHandler) {
+  backend_->own = peer_;
+  backend_->events->new_listening_address(peer_);
+  backend_->events->recv_progress(peer_, 77);
+  backend_->events->peer_disconnect(peer_, "why");
+  backend_->events->peer_disconnect(peer_, std::nullopt);
+  EXPECT_EQ(host_->log, (Log{"address " + peer_.to_string(), "disconnect why", "disconnect -"}));
+  EXPECT_EQ(space_log_->log, (Log{"address " + peer_.to_string(), "disconnect why", "disconnect -"}));
+  EXPECT_EQ(module_log_->log, (Log{"progress 77", "disconnect", "disconnect"}));
+  EXPECT_EQ(transport_->url(), peer_);
+}
+
+TEST_F(TransportTest, BlockedPeersAreNeitherHeardNorAnswered) {
+  host_->blocked_peer = peer_;
+  EXPECT_EQ(backend_->events->peer_connect(peer_).error().code, Errc::blocked);
+  EXPECT_EQ(receive(hex("0801")).error().code, Errc::blocked);
+  EXPECT_TRUE(receive(wire::encode_notify(space_, as_bytes("x"))).has_value());
+  EXPECT_TRUE(receive(wire::encode_module(space_, "Fetch", as_bytes("x"))).has_value());
+  transport_->send_space_notify(peer_, space_, {}, result());
+  transport_->send_module(peer_, space_, "Fetch", {}, result());
+  transport_->send_encoded(peer_, space_, {}, result());
+  EXPECT_TRUE(results_.empty()) << "never from inside the call";
+  world_.run_ready();
+  ASSERT_EQ(results_.size(), 3U);
+  for (const auto& r : results_) EXPECT_EQ(r.error().code, Errc::blocked);
+  EXPECT_TRUE(backend_->sent.empty());
+  EXPECT_TRUE(space_log_->log.empty());
+  EXPECT_TRUE(module_log_->log.empty());
+  EXPECT_TRUE(host_->log.empty());
+  EXPECT_EQ(transport_->stats().blocked_message_count, 7U);
+}
+
+TEST_F(TransportTest, BlockedSpacesAreDroppedOthersAreNot) {
+  host_->blocked_space = space_;
+  EXPECT_TRUE(backend_->events->peer_connect(peer_).has_value());
+  EXPECT_TRUE(receive(wire::encode_notify(space_, as_bytes("x"))).has_value());
+  EXPECT_EQ(space_log_->log, Log{"connect"});
+  auto other = std::make_shared<SpaceLog>();
+  const SpaceId two = SpaceId::from_text("two");
+  ASSERT_TRUE(transport_->register_space_handler(two, other).has_value());
+  EXPECT_TRUE(receive(wire::encode_notify(two, as_bytes("y"))).has_value());
+  EXPECT_EQ(other->log, Log{"notify y"});
+}
+
+TEST_F(TransportTest, HandlersMayCallBack) {
+  space_log_->action = [&] {
+    transport_->unregister_space(space_);
+    transport_->disconnect(peer_, "done with you");
+  };
+  EXPECT_TRUE(receive(wire::encode_notify(space_, as_bytes("x"))).has_value());
+  ASSERT_EQ(backend_->disconnected.size(), 1U);
+  EXPECT_EQ(to_hex(std::get<2>(backend_->disconnected[0])), "080f120d646f6e65207769746820796f75");
+  transport_->disconnect(peer_, std::nullopt);
+  EXPECT_TRUE(std::get<2>(backend_->disconnected[1]).empty());
+}
+
+TEST_F(TransportTest, AfterStop) {
+  bool stopped = false;
+  transport_->stop([&] { stopped = true; });
+  EXPECT_FALSE(stopped);
+  transport_->send_space_notify(peer_, space_, {}, result());
+  world_.run_ready();
+  EXPECT_TRUE(stopped);
+  EXPECT_TRUE(backend_->stopped);
+  ASSERT_EQ(results_.size(), 1U);
+  EXPECT_EQ(results_[0].error().code, Errc::cancelled);
+  EXPECT_EQ(space_log_.use_count(), 1) << "handlers are let go";
+  bool again = false;
+  transport_->stop([&] { again = true; });
+  world_.run_ready();
+  EXPECT_TRUE(again);
+}
+
+TEST_F(TransportTest, WithoutAHost) {
+  auto backend = std::make_unique<FakeBackend>(*runtime_);
+  FakeBackend* raw = backend.get();
+  auto transport = make_transport(*runtime_, std::move(backend), nullptr);
+  EXPECT_EQ(to_hex(*raw->events->peer_connect(peer_)), "0801");
+  EXPECT_TRUE(raw->events->recv_data(peer_, hex("080112026869")).has_value());
+  raw->events->new_listening_address(peer_);
+  raw->events->peer_disconnect(peer_, std::nullopt);
+}
+
+}  // namespace
+}  // namespace kitsune2
