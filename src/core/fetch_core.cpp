@@ -10,10 +10,20 @@ constexpr std::uint32_t kMaxSources = (1U << 24U) - 4096;
 
 Duration from_ms(std::uint64_t ms) { return Duration(static_cast<std::int64_t>(ms) * 1000); }
 
-/// Gives memory back when a table is mostly empty.
+/// Builds an index of records anew with room for `count`. *Rationale*: the table's own rehash would visit the records
+/// in the table's order, a cache miss each; this goes through them as they lie, and frees the old table first.
+template <class Table, class Records, class Wanted>
+void rebuild(Table& table, std::size_t count, const Records& records, Wanted wanted) {
+  table = Table(count, table.hash_function(), table.key_eq());
+  records.for_each([&](std::uint32_t slot, const auto& record) {
+    if (wanted(record)) table.insert(slot);
+  });
+}
+
+/// Mostly empty: the memory is worth more.
 template <class Table>
-void shrink(Table& table) {
-  if (table.bucket_count() > 4096 && table.size() < table.bucket_count() / 16) table.rehash(table.size() * 2);
+bool too_large(const Table& table) {
+  return table.bucket_count() > 4096 && table.size() < table.bucket_count() / 16;
 }
 
 }  // namespace
@@ -94,8 +104,25 @@ bool FetchCore::has(const OpId& op_id, const Url& source) const {
 std::uint32_t FetchCore::new_op(const OpId& op_id, std::uint32_t hash) {
   const std::uint32_t slot = ops_.emplace(op_id);
   ops_[slot].hash = hash;
-  op_index_.insert(slot);
+  if (op_index_.size() < op_index_.max_load()) {
+    op_index_.insert(slot);
+  } else {
+    fit_op_index();
+  }
   return slot;
+}
+
+void FetchCore::fit_op_index() {
+  rebuild(op_index_, 2 * ops_.size(), ops_, [](const Op&) { return true; });
+}
+
+void FetchCore::fit_pair_index() {
+  rebuild(pair_index_, 2 * pair_index_.size(), pairs_, [this](const Pair& pair) { return ops_[pair.op].indexed != 0; });
+}
+
+void FetchCore::fit_indexes() {
+  if (too_large(op_index_)) fit_op_index();
+  if (too_large(pair_index_)) fit_pair_index();
 }
 
 void FetchCore::new_pair(std::uint32_t op_slot, std::uint32_t source) {
@@ -113,7 +140,11 @@ void FetchCore::new_pair(std::uint32_t op_slot, std::uint32_t source) {
   }
   ++op.sources;
   if (op.indexed) {
-    pair_index_.insert(slot);
+    if (pair_index_.size() < pair_index_.max_load()) {
+      pair_index_.insert(slot);
+    } else {
+      fit_pair_index();
+    }
   } else if (op.sources > kChainSearch) {
     op.indexed = 1;
     for_each_pair_of(op, [this](std::uint32_t each) { pair_index_.insert(each); });
@@ -497,8 +528,7 @@ std::uint64_t FetchCore::stored(std::span<const OpId> op_ids, Time now) {
     erase_op(op);
     ++count;
   }
-  shrink(op_index_);
-  shrink(pair_index_);
+  fit_indexes();
   return count;
 }
 
@@ -650,8 +680,7 @@ FetchGivenUp FetchCore::drop_source(std::uint32_t slot) {
   drop_list(source.idle_list);
   for (List& list : source.waiting_lists) drop_list(list);
   erase_source(slot);
-  shrink(op_index_);
-  shrink(pair_index_);
+  fit_indexes();
   return out;
 }
 
@@ -693,7 +722,7 @@ void FetchCore::give_up_waiting(std::uint32_t slot, FetchDue& out) {
   if (request.answered > 0) return close_as_missing(slot, out.missing);
   if (source.last_answer < request.sent_at) {
     source.unanswered = true;
-    source.most_ids = std::max<std::uint32_t>(1, std::min(source.most_ids, request.size / 2));
+    source.most_ids = std::max<std::uint32_t>(1, std::min(source.most_ids, 2 * kDoubtfulIds) / 2);
   }
   for (const std::uint32_t op : take_ops(slot)) {
     if (ops_[op].sources > 1) {

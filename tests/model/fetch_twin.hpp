@@ -281,7 +281,7 @@ class FetchTwin {
         }
         if (from.last_answer < request.sent_at) {
           from.unanswered = true;
-          from.most_ids = std::max<std::uint64_t>(1, std::min<std::uint64_t>(from.most_ids, request.size / 2));
+          from.most_ids = std::max<std::uint64_t>(1, std::min<std::uint64_t>(from.most_ids, 32) / 2);
         }
         release_shared(request);
         release(request);
