@@ -1,0 +1,30 @@
+// Which agent infos of others are believed.
+#pragma once
+
+#include <string_view>
+
+#include "kitsune2/agent.hpp"
+#include "kitsune2/error.hpp"
+
+namespace kitsune2 {
+
+/// How far a peer's clock may be ahead of ours, and how long an info may live. The bootstrap server of 0.2.2 has the
+/// same two limits. *Rationale*: the peer store is bounded and the info that expires first goes; an info that never
+/// expires would push out honest ones, and one from the future could not be replaced by its agent.
+inline constexpr Duration kMaxClockSkew = std::chrono::minutes(3);
+inline constexpr Duration kMaxInfoLifetime = std::chrono::minutes(30);
+/// How long our own live, as in 0.2.2.
+inline constexpr Duration kInfoLifetime = std::chrono::minutes(20);
+
+/// Judges a verified info. Errc::peer_fault (another space), Errc::expired, Errc::invalid_argument (from the future, or
+/// living too long).
+inline Result<void> judge_agent_info(const AgentInfo& info, const SpaceId& space, Timestamp now) {
+  if (info.space != space) return make_error(Errc::peer_fault, "of another space");
+  if (info.expires_at <= now) return make_error(Errc::expired, "has expired");
+  if (info.created_at > now + kMaxClockSkew) return make_error(Errc::invalid_argument, "is from the future");
+  if (info.expires_at <= info.created_at || info.expires_at - info.created_at > kMaxInfoLifetime)
+    return make_error(Errc::invalid_argument, "lives too long");
+  return {};
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,69 @@
+// The DHT's 512 sectors: arcs as sets of sectors, as gossip compares them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kitsune2/arc.hpp"
+#include "wire/gossip_messages.hpp"
+
+namespace kitsune2 {
+
+/// A set of sectors of 2^23 locations each. Source: wire 0.2.2 (e), "DHT model".
+class ArcSectors {
+ public:
+  static constexpr std::uint32_t kCount = 512;
+  static constexpr std::uint32_t kBits = 23;
+  static constexpr std::uint32_t sector_of(std::uint32_t loc) { return loc >> kBits; }
+
+  ArcSectors() = default;
+  explicit ArcSectors(const wire::ArcSetWords& words) : words_(words) {}
+
+  /// Adds the sectors that lie wholly inside `arc`. *Rationale*: whoever claims a sector answers for all of it; stock
+  /// nodes refuse arcs that do not end at a sector's border, so theirs are the same either way.
+  void add(const DhtArc& arc) {
+    if (arc.empty()) return;
+    for (std::uint32_t s = 0; s < kCount; ++s) {
+      // As steps from the arc's start: a sector that the start cuts has its first location behind its last.
+      const std::uint32_t first = (s << kBits) - arc.start(), last = (s << kBits) + ((1U << kBits) - 1) - arc.start();
+      if (first <= last && last <= arc.span()) words_.set(s);
+    }
+  }
+
+  ArcSectors common(const ArcSectors& other) const {
+    ArcSectors out;
+    for (std::size_t i = 0; i < words_.words.size(); ++i) out.words_.words[i] = words_.words[i] & other.words_.words[i];
+    return out;
+  }
+
+  bool contains(std::uint32_t loc) const { return words_.test(sector_of(loc)); }
+  std::uint32_t count() const {
+    std::uint32_t out = 0;
+    for (const std::uint32_t word : words_.words) out += static_cast<std::uint32_t>(__builtin_popcount(word));
+    return out;
+  }
+  bool empty() const { return count() == 0; }
+  const wire::ArcSetWords& words() const { return words_; }
+
+  /// One arc that covers the set: the set itself if it is one run of sectors (around the end, too), else the full one.
+  DhtArc hull() const {
+    if (empty()) return DhtArc::none();
+    if (count() == kCount) return DhtArc::full();
+    std::uint32_t runs = 0, start = 0, end = 0;
+    for (std::uint32_t s = 0; s < kCount; ++s) {
+      if (!words_.test(s)) continue;
+      if (!words_.test((s + kCount - 1) % kCount)) {
+        start = s;
+        ++runs;
+      }
+      if (!words_.test((s + 1) % kCount)) end = s;
+    }
+    if (runs != 1) return DhtArc::full();
+    return {start << kBits, (end << kBits) + ((1U << kBits) - 1)};
+  }
+
+ private:
+  wire::ArcSetWords words_;
+};
+
+}  // namespace kitsune2

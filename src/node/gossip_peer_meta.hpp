@@ -1,0 +1,72 @@
+// What gossip remembers of each peer, in the PeerMetaStore.
+#pragma once
+
+#include <charconv>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "kitsune2/peer_store.hpp"
+
+namespace kitsune2 {
+
+/// Typed access. Keys, texts (decimal numbers) and lifetimes are those of the reference. Failures to write are
+/// swallowed: these are notes, and without them a round only happens earlier or asks for more.
+class GossipPeerMeta {
+ public:
+  static constexpr const char* kLastTimestamp = "gossip:last_timestamp";
+  static constexpr const char* kNewOpsBookmark = "gossip:new_ops_bookmark";
+  static constexpr const char* kBehaviorErrors = "gossip:peer_behavior_errors";
+  static constexpr const char* kLocalErrors = "gossip:local_errors";
+  static constexpr const char* kBusy = "gossip:peer_busy";
+  static constexpr const char* kTerminated = "gossip:peer_terminated";
+  static constexpr const char* kCompletedRounds = "gossip:completed_rounds";
+  static constexpr const char* kTimeouts = "gossip:peer_timeouts";
+
+  GossipPeerMeta(Runtime& runtime, std::shared_ptr<PeerMetaStore> store)
+      : runtime_(runtime), store_(std::move(store)) {}
+
+  std::optional<Timestamp> last_gossip(const Url& peer) const { return time(peer, kLastTimestamp); }
+  void set_last_gossip(const Url& peer, Timestamp at) {
+    put(peer, kLastTimestamp, at.micros, std::chrono::minutes(10));
+  }
+  /// Where the peer's new ops go on.
+  std::optional<Timestamp> bookmark(const Url& peer) const { return time(peer, kNewOpsBookmark); }
+  /// Never goes back.
+  void set_bookmark(const Url& peer, Timestamp at) {
+    const auto known = bookmark(peer);
+    if (known && *known > at) return;
+    put(peer, kNewOpsBookmark, at.micros, std::chrono::hours(24));
+  }
+  /// Adds one to a counter.
+  void count(const Url& peer, const char* key) {
+    const bool long_lived = key == kCompletedRounds || key == kTimeouts;
+    put(peer, key, number(peer, key).value_or(0) + 1, std::chrono::hours(long_lived ? 24 : 1));
+  }
+
+ private:
+  std::optional<std::int64_t> number(const Url& peer, const char* key) const {
+    const auto bytes = store_->get(peer, key);
+    if (!bytes) return std::nullopt;
+    const std::string_view text = bytes->text();
+    std::int64_t out = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+    if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+    return out;
+  }
+  std::optional<Timestamp> time(const Url& peer, const char* key) const {
+    const auto micros = number(peer, key);
+    if (!micros) return std::nullopt;
+    return Timestamp{*micros};
+  }
+  void put(const Url& peer, const char* key, std::int64_t value, Duration lifetime) {
+    static_cast<void>(store_->put(peer, key, Bytes(std::to_string(value)), runtime_.wall_now() + lifetime));
+  }
+
+  Runtime& runtime_;
+  std::shared_ptr<PeerMetaStore> store_;
+};
+
+}  // namespace kitsune2

@@ -1,0 +1,39 @@
+// Where a node's files are. docs/operations.md lists them.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kitsune2/error.hpp"
+#include "kitsune2/ids.hpp"
+
+namespace kitsune2 {
+
+/// "<dir>/<space>": the space's id in base64url, or (over 100 characters) a hash of it. The stores add their endings.
+std::string space_path(const std::string& dir, const SpaceId& space);
+inline std::string op_store_path(const std::string& dir, const SpaceId& space) {
+  return space_path(dir, space) + ".db";
+}
+inline std::string peer_store_path(const std::string& dir, const SpaceId& space) {
+  return space_path(dir, space) + ".peers.db";
+}
+inline std::string agent_key_path(const std::string& dir) { return dir + "/agent.key"; }
+
+/// A data directory that this process has for itself, until it is destroyed.
+class DataDir {
+ public:
+  /// Makes the directory (and its parents) if it is missing, 0700, and takes the lock in "node.lock".
+  /// Errc::already_exists ("… in use by process N"), Errc::io naming the path.
+  static Result<std::unique_ptr<DataDir>> open(const std::string& path);
+  ~DataDir();
+  DataDir(const DataDir&) = delete;
+  DataDir& operator=(const DataDir&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  DataDir(std::string path, int fd) : path_(std::move(path)), lock_fd_(fd) {}
+  std::string path_;
+  int lock_fd_;
+};
+
+}  // namespace kitsune2
