@@ -1,0 +1,175 @@
+// What the commands of the program share: options, exit codes, output, signals.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "kitsune2/config.hpp"
+#include "kitsune2/error.hpp"
+
+namespace kitsune2::cli {
+
+/// Documented in docs/cli.md and the man page: keep them.
+enum Exit : int {
+  kOk = 0,
+  kFailed = 1,       ///< anything without a code of its own
+  kUsage = 2,        ///< command line, link, configuration file
+  kTimedOut = 3,     ///< no source, or nothing came, for as long as --timeout says
+  kIncomplete = 4,   ///< ops that no source has: files are missing
+  kPathTrouble = 5,  ///< some files could not be read, or not written
+  kDiskFull = 6,
+  kCorrupt = 7,  ///< a damaged database, a share that is nonsense
+  kInUse = 8,    ///< a port or a data directory that someone else has
+  kInterrupted = 130,
+};
+int exit_code(Errc code);
+
+/// Options that every command has.
+struct Common {
+  std::string log_level = "warn";
+  std::string config_file;
+  bool json = false;
+  bool quiet = false;
+};
+
+struct RelayArgs {
+  std::vector<std::string> listen;
+  std::string tls_cert, tls_key, admin;
+  bool production = false;
+  std::optional<std::uint32_t> worker_threads, request_listen_ms;  ///< accepted, without effect
+  std::optional<std::uint32_t> max_entries_per_space, prune_interval_ms, limit_clients;
+  bool no_sbd = false, disable_rate_limiting = false;
+  std::string trusted_ip_header;
+  std::optional<std::uint32_t> limit_ip_kbps, limit_ip_byte_burst, limit_idle_millis;
+  std::optional<std::uint32_t> limit_ip_connections, limit_connections;
+};
+
+/// Options of `share` and `fetch` alike.
+struct NodeArgs {
+  std::string data;
+  std::string relay, tls_ca, admin;
+};
+
+struct ShareArgs {
+  NodeArgs node;
+  std::string space;
+  std::string listen, tls_cert, tls_key, public_address;
+  bool mtime = false, strict = false;
+  std::vector<std::string> paths;
+};
+
+struct FetchArgs {
+  NodeArgs node;
+  std::string link, out;
+  bool overwrite = false;
+  double timeout_s = 0;  ///< 0: never
+  double missing_after_s = 10;
+};
+
+struct StatusArgs {
+  std::string data;
+};
+
+struct ConfigArgs {
+  bool schema = false;
+  std::string check;
+};
+
+struct DemoArgs {
+  std::uint32_t files = 400;
+  std::uint32_t mib = 64;
+  bool keep = false;
+};
+
+/// Ends cleanly on the first SIGINT or SIGTERM, at once on the second. Made first thing in `main`: all threads inherit
+/// the blocked signals.
+class Signals {
+ public:
+  Signals();
+  std::stop_token token() const { return source_.get_token(); }
+  /// Waits until a signal comes or `limit` passes; true: a signal came.
+  bool wait(std::chrono::milliseconds limit);
+
+ private:
+  std::stop_source source_;
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+};
+
+/// One JSON object, built field by field, printed as one line.
+class JsonLine {
+ public:
+  explicit JsonLine(std::string_view event);
+  JsonLine& add(std::string_view key, std::string_view value);
+  JsonLine& add(std::string_view key, const char* value) { return add(key, std::string_view(value)); }
+  JsonLine& add(std::string_view key, std::uint64_t value);
+  JsonLine& add(std::string_view key, double value);
+  JsonLine& add_bool(std::string_view key, bool value);
+  /// `json` as it is.
+  JsonLine& add_raw(std::string_view key, std::string_view json);
+  std::string str() const { return text_ + '}'; }
+
+ private:
+  std::string text_;
+};
+std::string json_string(std::string_view text);
+
+/// Where everything is printed. stdout: results (plain, or JSON lines); stderr: the rest. Any thread.
+class Output {
+ public:
+  explicit Output(const Common& common);
+  ~Output();
+  bool json() const { return json_; }
+  bool quiet() const { return quiet_; }
+  bool terminal() const { return terminal_; }
+
+  /// A result: to stdout, plain mode only.
+  void result(std::string_view line);
+  /// An event: to stdout, JSON mode only.
+  void event(const JsonLine& line);
+  /// For the user's eyes: to stderr, not in JSON or quiet mode.
+  void note(std::string_view line);
+  /// To stderr, plain mode, also when quiet.
+  void warn(std::string_view line);
+  /// "kitsune2: <message>" to stderr, or an error event. Gives the exit code.
+  int error(const Error& error);
+  /// Replaces the status line of a terminal. Nothing on others, in JSON or quiet mode.
+  void status(std::string_view line);
+  void clear_status();
+
+ private:
+  void erase_status();
+  std::mutex mutex_;
+  bool json_, quiet_, terminal_;
+  std::string status_;
+};
+
+/// "1.5 GiB"
+std::string human_bytes(double bytes);
+/// "1:05:09"
+std::string human_time(double seconds);
+/// `width` characters of bar.
+std::string bar(double part, int width);
+
+/// The configuration file of --config, or the defaults.
+Result<Config> load_config(const Common& common);
+/// "host:port" or a ws/wss url as a ws/wss url.
+Result<std::string> relay_url(const std::string& text);
+
+int run_relay(const Common& common, const RelayArgs& args, Signals& signals);
+int run_share(const Common& common, const ShareArgs& args, Signals& signals);
+int run_fetch(const Common& common, const FetchArgs& args, Signals& signals);
+int run_status(const Common& common, const StatusArgs& args);
+int run_config(const Common& common, const ConfigArgs& args);
+int run_demo(const Common& common, const DemoArgs& args, Signals& signals);
+
+}  // namespace kitsune2::cli

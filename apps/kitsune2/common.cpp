@@ -1,0 +1,200 @@
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "cli.hpp"
+#include "kitsune2/files.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2::cli {
+
+int exit_code(Errc code) {
+  switch (code) {
+    case Errc::invalid_argument:
+    case Errc::invalid_config:
+      return kUsage;
+    case Errc::timed_out:
+      return kTimedOut;
+    case Errc::not_found:
+      return kIncomplete;
+    case Errc::disk_full:
+      return kDiskFull;
+    case Errc::corrupt:
+    case Errc::malformed:
+    case Errc::unsupported:
+      return kCorrupt;
+    case Errc::already_exists:
+      return kInUse;
+    case Errc::cancelled:
+      return kInterrupted;
+    default:
+      return kFailed;
+  }
+}
+
+Signals::Signals() {
+  ::signal(SIGPIPE, SIG_IGN);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  // Lives as long as the process: there is nothing to join it for.
+  std::thread([this, set] {
+    int number = 0;
+    if (sigwait(&set, &number) != 0) return;
+    {
+      const std::lock_guard lock(mutex_);
+      source_.request_stop();
+    }
+    changed_.notify_all();
+    if (sigwait(&set, &number) == 0) ::_exit(128 + number);
+  }).detach();
+}
+
+bool Signals::wait(std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, limit, [&] { return source_.stop_requested(); });
+}
+
+std::string json_string(std::string_view text) {
+  // Bytes that are no UTF-8 become U+FFFD: the line is JSON in any case.
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+JsonLine::JsonLine(std::string_view event) : text_("{\"event\":" + json_string(event)) {}
+
+JsonLine& JsonLine::add_raw(std::string_view key, std::string_view json) {
+  text_ += ',' + json_string(key) + ':';
+  text_ += json;
+  return *this;
+}
+JsonLine& JsonLine::add(std::string_view key, std::string_view value) { return add_raw(key, json_string(value)); }
+JsonLine& JsonLine::add(std::string_view key, std::uint64_t value) { return add_raw(key, std::to_string(value)); }
+JsonLine& JsonLine::add(std::string_view key, double value) {
+  char buffer[40];
+  std::snprintf(buffer, sizeof buffer, "%.3f", std::isfinite(value) ? value : 0.0);
+  return add_raw(key, buffer);
+}
+JsonLine& JsonLine::add_bool(std::string_view key, bool value) { return add_raw(key, value ? "true" : "false"); }
+
+Output::Output(const Common& common)
+    : json_(common.json), quiet_(common.quiet), terminal_(!common.json && !common.quiet && ::isatty(2) == 1) {}
+
+Output::~Output() { clear_status(); }
+
+void Output::erase_status() {
+  if (status_.empty()) return;
+  std::fputs("\r\x1b[K", stderr);
+  status_.clear();
+}
+
+void Output::result(std::string_view line) {
+  if (json_) return;
+  const std::lock_guard lock(mutex_);
+  erase_status();
+  std::fprintf(stdout, "%.*s\n", static_cast<int>(line.size()), line.data());
+  std::fflush(stdout);
+}
+
+void Output::event(const JsonLine& line) {
+  if (!json_) return;
+  const std::lock_guard lock(mutex_);
+  std::fprintf(stdout, "%s\n", line.str().c_str());
+  std::fflush(stdout);
+}
+
+void Output::note(std::string_view line) {
+  if (json_ || quiet_) return;
+  warn(line);
+}
+
+void Output::warn(std::string_view line) {
+  if (json_) return;
+  const std::lock_guard lock(mutex_);
+  erase_status();
+  std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
+}
+
+int Output::error(const Error& error) {
+  const int code = exit_code(error.code);
+  if (json_) {
+    event(JsonLine("error")
+              .add("code", to_string(error.code))
+              .add("message", error.message)
+              .add("exit", static_cast<std::uint64_t>(code)));
+  }
+  const std::lock_guard lock(mutex_);
+  erase_status();
+  std::fprintf(stderr, "kitsune2: %s\n", files::printable(error.to_string()).c_str());
+  return code;
+}
+
+void Output::status(std::string_view line) {
+  if (!terminal_) return;
+  const std::lock_guard lock(mutex_);
+  std::size_t width = 80;
+  winsize size{};
+  if (::ioctl(2, TIOCGWINSZ, &size) == 0 && size.ws_col > 10) width = size.ws_col;
+  status_ = std::string(line.substr(0, width - 1));
+  std::fprintf(stderr, "\r%s\x1b[K", status_.c_str());
+  std::fflush(stderr);
+}
+
+void Output::clear_status() {
+  const std::lock_guard lock(mutex_);
+  erase_status();
+  std::fflush(stderr);
+}
+
+std::string human_bytes(double bytes) {
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  std::size_t unit = 0;
+  while (bytes >= 1024 && unit + 1 < std::size(kUnits)) {
+    bytes /= 1024;
+    ++unit;
+  }
+  char buffer[40];
+  std::snprintf(buffer, sizeof buffer, unit == 0 ? "%.0f %s" : "%.1f %s", bytes, kUnits[unit]);
+  return buffer;
+}
+
+std::string human_time(double seconds) {
+  if (!std::isfinite(seconds) || seconds < 0 || seconds > 359'999) return "?";
+  const auto s = static_cast<unsigned>(seconds + 0.5);
+  char buffer[40];
+  if (s >= 3600) {
+    std::snprintf(buffer, sizeof buffer, "%u:%02u:%02u", s / 3600, s / 60 % 60, s % 60);
+  } else {
+    std::snprintf(buffer, sizeof buffer, "%u:%02u", s / 60, s % 60);
+  }
+  return buffer;
+}
+
+std::string bar(double part, int width) {
+  const int full = static_cast<int>(std::clamp(part, 0.0, 1.0) * width);
+  return '[' + std::string(static_cast<std::size_t>(full), '#') +
+         std::string(static_cast<std::size_t>(width - full), '.') + ']';
+}
+
+Result<Config> load_config(const Common& common) {
+  if (common.config_file.empty()) return Config::defaults();
+  return Config::load_file(common.config_file);
+}
+
+Result<std::string> relay_url(const std::string& text) {
+  const std::string full = text.find("://") == std::string::npos ? "ws://" + text : text;
+  auto url = Url::parse(full);
+  if (!url) return make_error(Errc::invalid_argument, "--relay: " + url.error().message);
+  if (url->is_peer())
+    return make_error(Errc::invalid_argument, "--relay: a relay has no path: " + files::printable(full));
+  return full;
+}
+
+}  // namespace kitsune2::cli

@@ -1,0 +1,199 @@
+#include <atomic>
+#include <cmath>
+
+#include "node_setup.hpp"
+
+namespace kitsune2::cli {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using files::FetchProgress;
+
+std::string_view phase_name(FetchProgress::Phase phase) {
+  switch (phase) {
+    case FetchProgress::Phase::finding:
+      return "finding";
+    case FetchProgress::Phase::fetching:
+      return "fetching";
+    case FetchProgress::Phase::writing:
+      return "writing";
+  }
+  return "";
+}
+
+/// Turns the engine's figures into lines.
+class Display {
+ public:
+  explicit Display(Output& out) : out_(out), start_(Clock::now()), last_sample_(start_), last_line_(start_) {}
+
+  void show(const FetchProgress& p) {
+    const auto now = Clock::now();
+    const double step = std::chrono::duration<double>(now - last_sample_).count();
+    if (step >= 0.5) {
+      const double current = static_cast<double>(p.fetched_bytes - last_bytes_) / step;
+      // The last few seconds count most.
+      rate_ = last_bytes_ == 0 ? current : 0.7 * rate_ + 0.3 * current;
+      last_bytes_ = p.fetched_bytes;
+      last_sample_ = now;
+    }
+    const bool waiting = p.live_sources == 0 && p.phase != FetchProgress::Phase::writing;
+    const std::string line = text(p, waiting);
+    out_.status(line);
+    const auto every = std::chrono::seconds(out_.json() ? 1 : 5);
+    if (now - last_line_ < every && waiting == waiting_ && said_) return;
+    said_ = true;
+    waiting_ = waiting;
+    last_line_ = now;
+    if (!out_.terminal()) out_.note(line);
+    JsonLine event("progress");
+    event.add("phase", phase_name(p.phase))
+        .add_bool("waiting", waiting)
+        .add("files", p.folder.files)
+        .add("files_done", p.files_done)
+        .add("ops", p.folder.ops)
+        .add("ops_held", p.ops_held)
+        .add("bytes", p.folder.bytes)
+        .add("bytes_held", p.bytes_held)
+        .add("fetched_ops", p.fetched_ops)
+        .add("fetched_bytes", p.fetched_bytes)
+        .add("bytes_per_second", rate_)
+        .add("pending", p.pending)
+        .add("missing", p.missing)
+        .add("sources", static_cast<std::uint64_t>(p.sources))
+        .add("live_sources", static_cast<std::uint64_t>(p.live_sources));
+    if (const double left = seconds_left(p); std::isfinite(left)) event.add("seconds_left", left);
+    out_.event(event);
+  }
+
+ private:
+  double seconds_left(const FetchProgress& p) const {
+    if (p.phase == FetchProgress::Phase::writing || rate_ < 1) return INFINITY;
+    return static_cast<double>(p.folder.bytes - std::min(p.folder.bytes, p.bytes_held)) / rate_;
+  }
+
+  std::string text(const FetchProgress& p, bool waiting) const {
+    if (p.phase == FetchProgress::Phase::finding) {
+      return waiting ? "waiting for a source" : "asking " + std::to_string(p.live_sources) + " sources for the share";
+    }
+    const double part =
+        p.folder.bytes == 0 ? 1.0 : static_cast<double>(p.bytes_held) / static_cast<double>(p.folder.bytes);
+    char percent[16];
+    std::snprintf(percent, sizeof percent, "%3.0f%%", std::floor(part * 100));
+    std::string line = (out_.terminal() ? bar(part, 24) + ' ' : std::string()) + percent + "  " +
+                       std::to_string(p.ops_held) + '/' + std::to_string(p.folder.ops) + " ops  " +
+                       human_bytes(static_cast<double>(p.bytes_held)) + " of " +
+                       human_bytes(static_cast<double>(p.folder.bytes));
+    if (p.phase == FetchProgress::Phase::writing) {
+      line += "  writing " + std::to_string(p.files_done) + '/' + std::to_string(p.folder.files) + " files";
+    } else if (waiting) {
+      line += "  waiting for a source";
+    } else {
+      line += "  " + human_bytes(rate_) + "/s  " + human_time(seconds_left(p)) + " left  " +
+              std::to_string(p.live_sources) + (p.live_sources == 1 ? " source" : " sources");
+    }
+    if (p.missing > 0) line += "  " + std::to_string(p.missing) + " ops not at any source";
+    return line;
+  }
+
+  Output& out_;
+  const Clock::time_point start_;
+  Clock::time_point last_sample_, last_line_;
+  std::uint64_t last_bytes_ = 0;
+  double rate_ = 0;
+  bool waiting_ = false, said_ = false;
+};
+
+}  // namespace
+
+int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
+  Output out(common);
+  auto link = files::Link::parse(args.link);
+  if (!link) return out.error(link.error());
+  auto options = node_options(common, args.node);
+  if (!options) return out.error(options.error());
+  options->relay = link->relay_url();
+  if (!args.node.relay.empty()) {
+    auto url = relay_url(args.node.relay);
+    if (!url) return out.error(url.error());
+    options->relay = *url;
+  }
+  const auto start = Clock::now();
+  auto running = RunningNode::start(std::move(*options), link->space, "fetch");
+  if (!running) return out.error(running.error());
+  RunningNode& node = **running;
+  if (auto joined = node.join(DhtArc::none()); !joined) return out.error(joined.error());
+
+  Display display(out);
+  std::uint64_t missing_said = 0;
+  files::FetchOptions fetch;
+  fetch.out_dir = args.out;
+  fetch.overwrite = args.overwrite;
+  if (args.timeout_s > 0) fetch.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(args.timeout_s * 1000));
+  fetch.missing_after = std::chrono::milliseconds(static_cast<std::int64_t>(args.missing_after_s * 1000));
+  fetch.issue = [&](const files::PathIssue& issue) {
+    out.warn("kitsune2: " + std::string(to_string(issue.kind)) + ": " + files::printable(issue.path) + ": " +
+             issue.reason);
+    out.event(JsonLine("issue").add("kind", to_string(issue.kind)).add("path", issue.path).add("reason", issue.reason));
+  };
+  fetch.progress = [&](const FetchProgress& progress) { display.show(progress); };
+  fetch.missing_op = [&](const OpId& id) {
+    if (++missing_said <= 20) out.warn("kitsune2: no source has op " + id.to_string());
+    out.event(JsonLine("missing_op").add("op", id.to_string()));
+  };
+  fetch.notice = [&](const std::string& text) {
+    out.note(text);
+    out.event(JsonLine("notice").add("text", text));
+  };
+  auto report = files::fetch_files(node.node().runtime(), node.space(), node.handler(), node.agent()->agent(),
+                                   link->root, fetch, signals.token());
+  out.clear_status();
+  if (!report) {
+    const int code = out.error(report.error().code == Errc::cancelled
+                                   ? make_error(Errc::cancelled, "interrupted; the same command goes on where it was")
+                                   : report.error());
+    node.stop();
+    return code;
+  }
+  if (missing_said > 20) out.warn("kitsune2: … and " + std::to_string(missing_said - 20) + " more ops");
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  int code = kOk;
+  if (report->files_failed + report->files_unknown > 0) {
+    code = report->missing_ops > 0 || report->files_unknown > 0 ? kIncomplete : kPathTrouble;
+  }
+  out.event(JsonLine("done")
+                .add_bool("complete", report->complete())
+                .add("files", report->folder.files)
+                .add("dirs", report->folder.dirs)
+                .add("bytes", report->folder.bytes)
+                .add("ops", report->folder.ops)
+                .add("files_written", report->files_written)
+                .add("files_kept", report->files_kept)
+                .add("files_failed", report->files_failed)
+                .add("files_unknown", report->files_unknown)
+                .add("missing_ops", report->missing_ops)
+                .add("held_before_ops", report->held_before_ops)
+                .add("fetched_ops", report->fetched_ops)
+                .add("fetched_bytes", report->fetched_bytes)
+                .add("seconds", seconds)
+                .add("exit", static_cast<std::uint64_t>(code)));
+  if (report->complete()) {
+    std::string line = "complete: " + std::to_string(report->folder.files) + " files, " +
+                       human_bytes(static_cast<double>(report->folder.bytes)) + " in " + args.out + " (" +
+                       std::to_string(report->files_written) + " written, " + std::to_string(report->files_kept) +
+                       " were there); " + std::to_string(report->fetched_ops) + " ops, " +
+                       human_bytes(static_cast<double>(report->fetched_bytes)) + " fetched in " + human_time(seconds);
+    if (!out.quiet()) out.result(line);
+  } else {
+    std::string line = "incomplete: " + std::to_string(report->files_failed) + " of " +
+                       std::to_string(report->folder.files) + " files are not written";
+    if (report->files_unknown > 0) {
+      line += ", " + std::to_string(report->files_unknown) + " more are not known by name: the list of files has gaps";
+    }
+    out.warn("kitsune2: " + line);
+  }
+  node.stop();
+  return code;
+}
+
+}  // namespace kitsune2::cli

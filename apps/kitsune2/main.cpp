@@ -1,0 +1,195 @@
+// kitsune2: the command line.
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <functional>
+
+#include "cli.hpp"
+#include "completion.hpp"
+#include "version.hpp"
+
+namespace kitsune2::cli {
+namespace {
+
+constexpr const char* kExitCodes =
+    "Exit codes: 0 done; 1 failed; 2 wrong use (command line, link, configuration); 3 timed out; 4 incomplete: some "
+    "ops "
+    "are held by no source;\n5 some files could not be read or written; 6 disk full; 7 corrupt data; 8 a port or data "
+    "directory is in use; 130 interrupted.";
+
+void add_common(CLI::App& app, Common& common) {
+  app.add_option("--log-level", common.log_level, "How much is logged to stderr")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+  app.add_flag("--json", common.json, "Print one JSON object a line to stdout instead of text");
+  app.add_flag("-q,--quiet", common.quiet, "No progress and no notes");
+  app.footer(kExitCodes);
+}
+
+void add_node(CLI::App& app, Common& common, NodeArgs& node) {
+  app.add_option("--data", node.data, "Folder of this node: database, key; made if missing")
+      ->required()
+      ->type_name("DIR");
+  app.add_option("--tls-ca", node.tls_ca, "Trust this certificate (PEM) for wss relays, besides the system's")
+      ->type_name("FILE");
+  app.add_option("--admin", node.admin, "Serve /metrics and /healthz here; keep it on loopback")
+      ->type_name("HOST:PORT");
+  app.add_option("--config", common.config_file, "Configuration, Kitsune2's JSON (see: kitsune2 config)")
+      ->type_name("FILE");
+}
+
+template <class T>
+void add_optional(CLI::App& app, const std::string& name, std::optional<T>& value, const std::string& help) {
+  app.add_option(name, value, help)->type_name("N");
+}
+
+void add_relay(CLI::App& root, Common& common, RelayArgs& args) {
+  auto& app = *root.add_subcommand("relay", "Run a relay and bootstrap server");
+  app.add_option("--listen", args.listen,
+                 "Address to listen at; may be repeated [127.0.0.1:0; with --production 0.0.0.0:443 and [::]:443]")
+      ->type_name("HOST:PORT");
+  app.add_option("--tls-cert", args.tls_cert, "Certificate chain (PEM); read again every hour")->type_name("FILE");
+  app.add_option("--tls-key", args.tls_key, "Its key (PEM)")->type_name("FILE");
+  app.add_option("--admin", args.admin, "Serve /metrics and /healthz here; keep it on loopback")
+      ->type_name("HOST:PORT");
+  app.add_flag("--production", args.production, "Public defaults: port 443, slower pruning");
+  add_optional(app, "--max-entries-per-space", args.max_entries_per_space, "Agent infos kept for a space [32]");
+  add_optional(app, "--prune-interval-ms", args.prune_interval_ms,
+               "How often expired infos are removed [10000; production 60000]");
+  app.add_flag("--no-sbd", args.no_sbd, "Bootstrap only, no relay");
+  app.add_option("--sbd-trusted-ip-header", args.trusted_ip_header,
+                 "HTTP header with the client's address, behind a proxy")
+      ->type_name("NAME");
+  add_optional(app, "--sbd-limit-clients", args.limit_clients, "Relay connections in all [32768]");
+  app.add_flag("--sbd-disable-rate-limiting", args.disable_rate_limiting, "No rate limit for clients");
+  add_optional(app, "--sbd-limit-ip-kbps", args.limit_ip_kbps, "Kilobits a second for a client address [1000000]");
+  add_optional(app, "--sbd-limit-ip-byte-burst", args.limit_ip_byte_burst,
+               "Bytes a client address may send at once [16777216]");
+  add_optional(app, "--sbd-limit-idle-millis", args.limit_idle_millis,
+               "A client that says nothing for so long is closed [10000]");
+  add_optional(app, "--limit-ip-connections", args.limit_ip_connections, "TCP connections of one address [4096]");
+  add_optional(app, "--limit-connections", args.limit_connections, "TCP connections in all [34000]");
+  add_optional(app, "--worker-thread-count", args.worker_threads,
+               "Accepted for kitsune2-bootstrap-srv's sake; no effect");
+  add_optional(app, "--request-listen-duration-ms", args.request_listen_ms,
+               "Accepted for kitsune2-bootstrap-srv's sake; no effect");
+  add_common(app, common);
+}
+
+void add_share(CLI::App& root, Common& common, ShareArgs& args) {
+  auto& app = *root.add_subcommand("share",
+                                   "Share files and folders: store them as ops, print a link, serve until interrupted");
+  app.add_option("PATH", args.paths,
+                 "What to share. One folder: its contents. Several, or a file: each under its own name")
+      ->required();
+  add_node(app, common, args.node);
+  auto* relay = app.add_option("--relay", args.node.relay, "Relay and bootstrap server to use")->type_name("URL");
+  auto* listen = app.add_option("--listen", args.listen, "Run a relay inside this node, here")->type_name("HOST:PORT");
+  listen->excludes(relay);
+  app.add_option("--tls-cert", args.tls_cert, "Certificate (PEM) for --listen")->needs(listen)->type_name("FILE");
+  app.add_option("--tls-key", args.tls_key, "Its key (PEM)")->needs(listen)->type_name("FILE");
+  app.add_option("--public", args.public_address, "Address to put into the link, if it is another one")
+      ->type_name("HOST:PORT");
+  app.add_option("--space", args.space, "Name of the space to share in [files]")->type_name("NAME");
+  app.add_flag("--mtime", args.mtime, "Share modification times too (the link then depends on them)");
+  app.add_flag("--strict", args.strict, "Share nothing if something cannot be read");
+  add_common(app, common);
+}
+
+void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
+  auto& app = *root.add_subcommand("fetch", "Fetch what a link names and write it to a folder; resumes");
+  app.add_option("LINK", args.link, "kitsune2://HOST:PORT/SPACE/ROOT, as share prints it")->required();
+  add_node(app, common, args.node);
+  app.add_option("--out", args.out, "Folder to write to; made if missing")->required()->type_name("DIR");
+  app.add_option("--relay", args.node.relay, "Use this relay instead of the link's")->type_name("URL");
+  app.add_flag("--overwrite", args.overwrite, "Replace files that are there and differ");
+  app.add_option("--timeout", args.timeout_s, "Give up when nothing has come for so long; 0: never")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.0, 1e9))
+      ->capture_default_str();
+  app.add_option("--missing-after", args.missing_after_s, "Give up on ops that no live source has had for so long")
+      ->type_name("SECONDS")
+      ->check(CLI::Range(0.2, 1e9))
+      ->capture_default_str();
+  add_common(app, common);
+}
+
+int run(int argc, char** argv) {
+  CLI::App root{"A Kitsune2 node: share and fetch folders over peer-to-peer ops, run a relay.", "kitsune2"};
+  root.set_version_flag("--version", std::string("kitsune2 ") + kVersion + " (wire: kitsune2 0.2)");
+  root.require_subcommand(1);
+  root.footer(kExitCodes);
+  Common common;
+  RelayArgs relay;
+  ShareArgs share;
+  FetchArgs fetch;
+  StatusArgs status;
+  ConfigArgs config;
+  DemoArgs demo;
+  std::string shell;
+
+  add_relay(root, common, relay);
+  add_share(root, common, share);
+  add_fetch(root, common, fetch);
+  auto& status_app =
+      *root.add_subcommand("status", "Show what a node holds, what is pending from whom, who is on back-off");
+  status_app.add_option("--data", status.data, "The node's folder; the node may be running")
+      ->required()
+      ->type_name("DIR");
+  add_common(status_app, common);
+  auto& demo_app =
+      *root.add_subcommand("demo", "Show it: generated files, a relay, a sharer, a fetcher, every byte compared");
+  demo_app.add_option("--files", demo.files, "How many files")->check(CLI::Range(1, 100'000))->capture_default_str();
+  demo_app.add_option("--mib", demo.mib, "About how much in all, MiB")
+      ->check(CLI::Range(1, 10'240))
+      ->capture_default_str();
+  demo_app.add_flag("--keep", demo.keep, "Leave the temporary folder");
+  add_common(demo_app, common);
+  auto& config_app = *root.add_subcommand("config", "Print the default configuration, its schema, or check a file");
+  auto* schema = config_app.add_flag("--schema", config.schema, "Print the JSON schema");
+  config_app.add_option("--check", config.check, "Check this file")->type_name("FILE")->excludes(schema);
+  add_common(config_app, common);
+  auto& completion_app = *root.add_subcommand("completion", "Print a completion script for a shell");
+  completion_app.add_option("SHELL", shell, "bash, zsh or fish")
+      ->required()
+      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  add_common(completion_app, common);
+
+  try {
+    root.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // 0: --help or --version. All else is wrong use.
+    return root.exit(error, std::cout, std::cerr) == 0 ? kOk : kUsage;
+  }
+
+  auto logger = spdlog::stderr_logger_mt("kitsune2");
+  logger->set_level(spdlog::level::from_str(common.log_level == "error" ? "err" : common.log_level));
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+  spdlog::set_default_logger(logger);
+
+  if (root.got_subcommand("config")) return run_config(common, config);
+  if (root.got_subcommand("completion")) {
+    std::fputs(completion_script(root, shell).c_str(), stdout);
+    return kOk;
+  }
+  if (root.got_subcommand("status")) return run_status(common, status);
+  static Signals signals;
+  if (root.got_subcommand("relay")) return run_relay(common, relay, signals);
+  if (root.got_subcommand("share")) return run_share(common, share, signals);
+  if (root.got_subcommand("fetch")) return run_fetch(common, fetch, signals);
+  return run_demo(common, demo, signals);
+}
+
+}  // namespace
+}  // namespace kitsune2::cli
+
+int main(int argc, char** argv) {
+  try {
+    return kitsune2::cli::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "kitsune2: %s\n", error.what());
+    return kitsune2::cli::kFailed;
+  }
+}

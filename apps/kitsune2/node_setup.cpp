@@ -1,0 +1,111 @@
+#include "node_setup.hpp"
+
+#include <unistd.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+namespace kitsune2::cli {
+
+Result<NodeOptions> node_options(const Common& common, const NodeArgs& args) {
+  auto config = load_config(common);
+  if (!config) return config.error();
+  NodeOptions options;
+  options.config = std::move(*config);
+  options.data_dir = args.data;
+  options.tls_ca_file = args.tls_ca;
+  options.admin = args.admin;
+  return options;
+}
+
+Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, const SpaceId& space,
+                                                        const std::string& role) {
+  std::unique_ptr<RunningNode> out(new RunningNode());
+  out->role_ = role;
+  out->handler_ = files::FilesHandler::make(space);
+  options.handler = out->handler_;
+  const std::string data = options.data_dir;
+  // The user chose the relay by hand: its scheme says whether plain text is meant.
+  options.config.tx5_transport.signal_allow_plain_text = true;
+  auto node = Node::start(std::move(options));
+  if (!node) return node.error();
+  out->node_ = std::move(*node);
+  auto made = out->node_->space(space);
+  if (!made) return made.error();
+  out->space_ = *made;
+  auto agent = Ed25519LocalAgent::load_or_create(data + "/agent.key");
+  if (!agent) return agent.error();
+  out->agent_ = *agent;
+  out->node_->run([&] { out->handler_->attach(out->space_); });
+  auto socket = StatusSocket::start(data, [self = out.get()] { return self->status_json(); });
+  if (!socket) return socket.error();
+  out->socket_ = std::move(*socket);
+  return out;
+}
+
+Result<void> RunningNode::join(DhtArc arc) {
+  node_->run([&] {
+    agent_->set_cur_storage_arc(arc);
+    agent_->set_tgt_storage_arc(arc);
+  });
+  auto joined = node_->wait<void>([&](auto done) { space_->local_agent_join(agent_, done); });
+  if (joined) joined_ = true;
+  return joined;
+}
+
+void RunningNode::stop() {
+  socket_.reset();
+  if (!node_) return;
+  if (joined_) {
+    static_cast<void>(node_->wait<void>(
+        [&](auto done) { space_->local_agent_leave(agent_->agent(), [done] { done(Result<void>()); }); }));
+    joined_ = false;
+  }
+  node_->run([&] { handler_->attach(nullptr); });
+  space_.reset();
+  node_->stop();
+  node_.reset();
+}
+
+RunningNode::~RunningNode() { stop(); }
+
+std::string RunningNode::status_json() {
+  nlohmann::json json = {{"running", true}, {"role", role_}, {"pid", static_cast<std::int64_t>(::getpid())}};
+  json["relay"] = node_->relay_url();
+  json["agent"] = agent_->agent().to_string();
+  const auto stats = node_->wait<OpStoreStats>([&](auto done) { space_->op_store().stats(done); });
+  nlohmann::json space = {{"space", space_->id().to_string()}};
+  space["ops"] = stats ? stats->ops : 0;
+  space["bytes"] = stats ? stats->bytes : 0;
+  node_->run([&] {
+    auto& fetch = space_->fetch();
+    const auto summary = fetch.state_summary();
+    std::map<std::string, std::uint64_t> pending;
+    for (const auto& [op, urls] : summary.pending_requests) {
+      for (const auto& url : urls) ++pending[url.to_string()];
+    }
+    space["url"] = space_->current_url() ? nlohmann::json(space_->current_url()->to_string()) : nlohmann::json();
+    space["pending_ops"] = summary.pending_ops;
+    space["requests_under_way"] = summary.outstanding_requests;
+    space["pending"] = nlohmann::json::array();
+    for (const auto& [url, count] : pending) space["pending"].push_back({{"source", url}, {"ops", count}});
+    space["back_off"] = nlohmann::json::array();
+    for (const auto& [url, until] : summary.peers_on_backoff) {
+      space["back_off"].push_back({{"source", url.to_string()}, {"until", until.to_string()}});
+    }
+    const auto s = fetch.stats();
+    space["fetched"] = {{"ops", s.ops_fetched}, {"bytes", s.bytes_fetched}};
+    space["served"] = {{"ops", s.ops_served}, {"bytes", s.bytes_served}};
+    space["peers"] = nlohmann::json::array();
+    for (const auto& info : space_->peer_store().get_all()) {
+      if (info->info().agent == agent_->agent()) continue;
+      space["peers"].push_back({{"agent", info->info().agent.to_string()},
+                                {"url", info->info().url ? info->info().url->to_string() : ""},
+                                {"arc", info->info().storage_arc.to_string()}});
+    }
+  });
+  json["spaces"] = nlohmann::json::array({space});
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
+}
+
+}  // namespace kitsune2::cli

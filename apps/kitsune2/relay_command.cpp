@@ -1,0 +1,103 @@
+#include <nlohmann/json.hpp>
+
+#include "cli.hpp"
+#include "kitsune2/asio_runtime.hpp"
+#include "kitsune2/relay_server.hpp"
+
+namespace kitsune2::cli {
+
+namespace {
+
+RelayServerOptions options_of(const RelayArgs& args) {
+  RelayServerOptions options;
+  if (args.production) {
+    options.listen = {"0.0.0.0:443", "[::]:443"};
+    options.prune_interval_ms = 60'000;
+  }
+  if (!args.listen.empty()) options.listen = args.listen;
+  options.tls_cert = args.tls_cert;
+  options.tls_key = args.tls_key;
+  options.no_sbd = args.no_sbd;
+  options.disable_rate_limiting = args.disable_rate_limiting;
+  options.trusted_ip_header = args.trusted_ip_header;
+  const auto set = [](auto& to, const auto& from) {
+    if (from) to = *from;
+  };
+  set(options.max_entries_per_space, args.max_entries_per_space);
+  set(options.prune_interval_ms, args.prune_interval_ms);
+  set(options.limit_clients, args.limit_clients);
+  set(options.limit_ip_kbps, args.limit_ip_kbps);
+  set(options.limit_ip_byte_burst, args.limit_ip_byte_burst);
+  set(options.limit_idle_millis, args.limit_idle_millis);
+  set(options.limit_ip_connections, args.limit_ip_connections);
+  set(options.limit_connections, args.limit_connections);
+  return options;
+}
+
+std::string metrics_of(const RelayServerStats& s) {
+  std::string out;
+  const auto put = [&](const char* name, const char* type, const char* help, std::uint64_t value) {
+    out += std::string("# HELP ") + name + ' ' + help + "\n# TYPE " + name + ' ' + type + '\n' + name + ' ' +
+           std::to_string(value) + '\n';
+  };
+  put("kitsune2_relay_connections", "gauge", "Open TCP connections", s.connections);
+  put("kitsune2_relay_clients", "gauge", "Open relay connections", s.relay_clients);
+  put("kitsune2_relay_accepted_total", "counter", "TCP connections accepted", s.accepted);
+  put("kitsune2_relay_handshakes_total", "counter", "Relay handshakes finished", s.handshakes);
+  put("kitsune2_relay_forwards_total", "counter", "Messages forwarded", s.forwards);
+  put("kitsune2_relay_forward_bytes_total", "counter", "Bytes forwarded", s.forward_bytes);
+  put("kitsune2_relay_dropped_unknown_total", "counter", "Messages to a key that is not here", s.dropped_unknown);
+  put("kitsune2_relay_sender_waits_total", "counter", "Times a sender was held up by a full receiver", s.sender_waits);
+  put("kitsune2_http_requests_total", "counter", "HTTP requests", s.http_requests);
+  put("kitsune2_bootstrap_puts_total", "counter", "Agent infos accepted", s.bootstrap_puts);
+  put("kitsune2_bootstrap_gets_total", "counter", "Bootstrap queries", s.bootstrap_gets);
+  put("kitsune2_bootstrap_spaces", "gauge", "Spaces held", s.bootstrap_spaces);
+  put("kitsune2_bootstrap_entries", "gauge", "Agent infos held", s.bootstrap_entries);
+  out +=
+      "# HELP kitsune2_relay_rejects_total Connections and requests refused\n# TYPE kitsune2_relay_rejects_total "
+      "counter\n";
+  for (const auto& [reason, count] : s.rejects) {
+    out += "kitsune2_relay_rejects_total{reason=\"" + reason + "\"} " + std::to_string(count) + '\n';
+  }
+  return out;
+}
+
+}  // namespace
+
+int run_relay(const Common& common, const RelayArgs& args, Signals& signals) {
+  Output out(common);
+  if (args.tls_cert.empty() != args.tls_key.empty()) {
+    return out.error(make_error(Errc::invalid_argument, "--tls-cert and --tls-key go together"));
+  }
+  // The server keeps a loop of its own: a slow scrape of the metrics never holds up the relay.
+  auto server = RelayServer::start(options_of(args));
+  if (!server) return out.error(server.error());
+  AsioRuntime runtime;
+  runtime.start();
+  std::unique_ptr<AdminServer> admin;
+  if (!args.admin.empty()) {
+    auto started = AdminServer::start(runtime, args.admin, [&] { return metrics_of((*server)->stats()); });
+    if (!started) return out.error(started.error().context("--admin"));
+    admin = std::move(*started);
+    out.note("metrics at http://" + admin->address() + "/metrics");
+  }
+  // The same lines as kitsune2-bootstrap-srv prints: scripts read them.
+  out.result("#kitsune2_bootstrap_srv#running#");
+  for (const auto& address : (*server)->addresses()) out.result("#kitsune2_bootstrap_srv#listening#" + address + '#');
+  if (out.json()) {
+    JsonLine line("listening");
+    line.add_raw("addresses", nlohmann::json((*server)->addresses()).dump());
+    line.add("relay", (*server)->relay_url()).add("bootstrap", (*server)->bootstrap_url());
+    if (admin) line.add("admin", admin->address());
+    out.event(line);
+  }
+  out.note("relay " + (*server)->relay_url() + ", bootstrap " + (*server)->bootstrap_url());
+  while (!signals.wait(std::chrono::hours(1))) {
+  }
+  if (admin) admin->stop();
+  (*server)->stop();
+  runtime.stop();
+  return kOk;
+}
+
+}  // namespace kitsune2::cli
