@@ -16,7 +16,7 @@ namespace kitsune2 {
 /// R4: after `stop()` nothing runs any more; what was posted or scheduled is destroyed by the thread that stops, and
 /// later calls of `post` and `schedule` drop their task. *Lifetime*: it outlives every object that was made with it
 /// (connections, servers, clients). A task that throws ends the program: it is a bug.
-class AsioRuntime final : public Runtime {
+class AsioRuntime : public Runtime {
  public:
   AsioRuntime();
   /// Stops.

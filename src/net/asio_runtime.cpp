@@ -15,7 +15,7 @@ namespace kitsune2 {
 
 namespace asio = boost::asio;
 
-void AsioRuntime::Impl::flush_later(std::shared_ptr<net::Flushable> what) {
+void AsioRuntime::Impl::flush_later(std::shared_ptr<net::LoopItem> what) {
   dirty.push_back(std::move(what));
   if (dirty.size() != 1) return;
   asio::post(io, [this] {
@@ -148,6 +148,11 @@ void AsioRuntime::stop() {
   im.changed.notify_all();
   dropped.clear();
   im.dirty.clear();
+  while (!im.open.empty()) {
+    net::LoopItem* item = *im.open.begin();
+    im.open.erase(item);
+    item->drop();
+  }
   while (!im.timers.empty()) {
     auto timers = std::move(im.timers);
     im.timers.clear();

@@ -5,6 +5,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/unordered/unordered_flat_map.hpp>
+#include <boost/unordered/unordered_flat_set.hpp>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -17,11 +18,15 @@
 namespace kitsune2 {
 
 namespace net {
-/// Something with output to hand to the operating system at the end of the turn.
-class Flushable {
+/// An open connection, as the loop knows it.
+class LoopItem {
  public:
-  virtual ~Flushable() = default;
+  virtual ~LoopItem() = default;
+  /// Hands output to the operating system: the end of a turn in which `flush_later` was called.
   virtual void flush_now() = 0;
+  /// The loop has stopped: close, and let go of the owner without a call. *Rationale*: owner and connection hold each
+  /// other while it is open.
+  virtual void drop() = 0;
 };
 }  // namespace net
 
@@ -35,7 +40,7 @@ struct AsioRuntime::Impl {
   Scratch& cipher_scratch() { return fresh(cipher); }
 
   /// Calls `flush_now` once the current turn's handlers have run: what they sent goes out together. Strand only.
-  void flush_later(std::shared_ptr<net::Flushable> what);
+  void flush_later(std::shared_ptr<net::LoopItem> what);
 
   // --- posted tasks
   std::mutex mutex;
@@ -61,6 +66,9 @@ struct AsioRuntime::Impl {
   TimerId next_timer = 1;
   Time armed_for = Time::max();
 
+  // --- connections, strand only
+  boost::unordered_flat_set<net::LoopItem*> open;
+
   void arm();
   void run_timers();
   Time now() const;
@@ -68,7 +76,7 @@ struct AsioRuntime::Impl {
   static Scratch& fresh(Scratch& scratch);
   Scratch plain;
   Scratch cipher;
-  std::vector<std::shared_ptr<net::Flushable>> dirty;
+  std::vector<std::shared_ptr<net::LoopItem>> dirty;
 
   // Last, so that it goes first: its handlers own connections, which look at the members above.
   boost::asio::io_context io{1};

@@ -47,16 +47,20 @@ std::string reason(const error_code& ec) {
   return ec.message();
 }
 
-class ConnImpl final : public Conn, public Flushable, public std::enable_shared_from_this<ConnImpl> {
+class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_from_this<ConnImpl> {
  public:
   ConnImpl(AsioRuntime& runtime, std::shared_ptr<ConnEvents> events)
-      : runtime_(runtime), im_(runtime.impl()), socket_(im_.io), resolver_(im_.io), events_(std::move(events)) {}
+      : runtime_(runtime), im_(runtime.impl()), socket_(im_.io), resolver_(im_.io), events_(std::move(events)) {
+    im_.open.insert(this);
+  }
 
   ConnImpl(AsioRuntime& runtime, tcp::socket socket, const tcp::endpoint& from)
       : runtime_(runtime), im_(runtime.impl()), socket_(std::move(socket)), resolver_(im_.io) {
+    im_.open.insert(this);
     ip_ = from_asio(from.address());
     remote_ = endpoint_text(from);
   }
+  ~ConnImpl() override { im_.open.erase(this); }
 
   // --- Conn
   ByteBuffer& out() override { return out_; }
@@ -105,10 +109,16 @@ class ConnImpl final : public Conn, public Flushable, public std::enable_shared_
   const std::string& remote() const override { return remote_; }
   std::optional<Time> stalled_since() const override { return stalled_since_; }
 
-  // --- Flushable
+  // --- LoopItem
   void flush_now() override {
     flush_queued_ = false;
     if (state_ != State::kClosed && !write_waiting_) do_write();
+  }
+
+  void drop() override {
+    const auto self = shared_from_this();
+    if (state_ != State::kClosed) shut();
+    events_.reset();
   }
 
   // --- for connect() and the listener
@@ -239,8 +249,13 @@ class ConnImpl final : public Conn, public Flushable, public std::enable_shared_
     const std::size_t n = socket_.read_some(asio::buffer(into, size), ec);
     if (!ec) return n;
     if (ec == asio::error::would_block || ec == asio::error::try_again || ec == asio::error::interrupted) return 0;
-    input_ended(make_error(Errc::disconnected, reason(ec)), ec == asio::error::eof);
+    input_ended(lost(ec), ec == asio::error::eof);
     return 0;
+  }
+
+  Error lost(const error_code& ec) const {
+    if (state_ == State::kOpen) return make_error(Errc::disconnected, reason(ec));
+    return make_error(Errc::peer_unresponsive, "TLS with " + remote_ + ": " + reason(ec));
   }
 
   void input_ended(Error why, bool orderly) {
@@ -331,7 +346,7 @@ class ConnImpl final : public Conn, public Flushable, public std::enable_shared_
         break;
       }
       if (ec == asio::error::interrupted) continue;
-      if (ec) return finish(state_ == State::kClosing ? why_ : make_error(Errc::disconnected, reason(ec)));
+      if (ec) return finish(state_ == State::kClosing ? why_ : lost(ec));
       source.consume(n);
       progress = true;
     }

@@ -78,7 +78,7 @@ class Exchange final : public ConnEvents, public std::enable_shared_from_this<Ex
   void on_closed(const Error& why) override {
     runtime_.cancel(std::exchange(timer_, 0));
     conn_.reset();
-    if (!parser_.is_done() && why.code == Errc::disconnected) {
+    if (parser_.got_some() && !parser_.is_done() && why.code == Errc::disconnected) {
       // An answer without a length ends with the connection.
       boost::system::error_code ec;
       parser_.put_eof(ec);
