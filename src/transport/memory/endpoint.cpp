@@ -204,6 +204,18 @@ void Endpoint::stop(std::function<void()> done) {
   }));
 }
 
+TransportStats Endpoint::stats() const {
+  TransportStats out;
+  out.backend = "memory";
+  if (online_) out.peer_urls.push_back(own_);
+  for (const auto& [peer, connection] : connections_) {
+    if (!connection.open) continue;
+    out.connections.push_back(connection.stats);
+    out.connections.back().is_direct = true;
+  }
+  return out;
+}
+
 void Endpoint::lost(const Url& peer, std::uint64_t id) {
   if (find(peer, id) != nullptr) close_later(peer, id, hub_->options_.loss_timeout, "the connection was lost");
 }
