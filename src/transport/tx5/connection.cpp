@@ -78,6 +78,7 @@ Connection::Outcome Connection::restart(Time now) {
   Outcome out;
   out.restarted = true;
   control_.clear();
+  grant_queued_ = stream_request_queued_ = false;
   std::erase_if(queue_, [](const Outgoing& o) { return o.preflight; });
   if (!queue_.empty()) {
     queue_.front().offset = 0;
@@ -101,8 +102,9 @@ Connection::Outcome Connection::on_body(ByteView body, Time now) {
       on_plaintext(opened.plaintext, now, out);
       break;
     case E2eSession::Event::undecryptable:
-      if (e2e_.decrypting() && now >= next_stream_request_) {
+      if (e2e_.decrypting() && !stream_request_queued_ && now >= next_stream_request_) {
         next_stream_request_ = now + kStreamRequestInterval;
+        stream_request_queued_ = true;
         control_.push_back(Control{});
       }
       break;
@@ -235,11 +237,11 @@ void Connection::on_frame(const Bytes& frame, Time now, Outcome& out) {
   }
 }
 
-void Connection::grant(Time now) {
-  if (!decoder_.awaiting_permit()) return;
+void Connection::grant() {
+  if (!decoder_.awaiting_permit() || grant_queued_) return;
   queue_signal(kFallback, encode_frame_header(FrameType::permit_grant, decoder_.permitted()));
-  decoder_.granted();
-  last_chunk_ = now;
+  control_.back().grant = true;
+  grant_queued_ = true;
 }
 
 Connection::Outcome Connection::on_time(Time now) {
@@ -359,6 +361,7 @@ Connection::Pulled Connection::pull_control(Time now) {
   K2_ASSERT(!control_.empty());
   Control& next = control_.front();
   if (next.size == 0) {
+    stream_request_queued_ = false;
     control_.pop_front();
     return {e2e_.request_stream(), {}};
   }
@@ -369,6 +372,12 @@ Connection::Pulled Connection::pull_control(Time now) {
   }
   if (!e2e_.encrypting()) return {start_stream(), {}};
   Pulled out{e2e_.seal(ByteView(next.bytes).first(next.size), {}), {}};
+  if (next.grant) {
+    // Only now: a peer that sends chunks before it can have the grant could make us queue grants without end.
+    decoder_.granted();
+    grant_queued_ = false;
+    last_chunk_ = now;
+  }
   control_.pop_front();
   return out;
 }

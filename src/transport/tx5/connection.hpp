@@ -49,6 +49,7 @@ struct ConnectionConfig {
 ///  R7  Closing sends one frame of the reserved type 0. *Rationale*: the protocol has no close, but every error in the
 ///      framing ends a connection, also in stock nodes; without it they would hold a dead connection (R3).
 ///  R8  Nothing but bytes that decrypt renews a timer or changes the state, except for NewStream and RequestNewStream.
+///  R9  Whatever the peer sends, the control frames waiting to go out are bounded by a constant.
 /// Complexity: every call O(1) in what is queued. Thread rule: confined to the owner's strand. Pure but for `entropy`.
 class Connection {
  public:
@@ -103,8 +104,8 @@ class Connection {
   /// After `handshake_done`: sends the version and this as the first message.
   /// Errc::too_large: over the limits of any message.
   Result<void> open_with(Bytes preflight, Time now);
-  /// Sends the grant that the peer waits for. No-op if it does not wait.
-  void grant(Time now);
+  /// Queues the grant that the peer waits for; chunks are accepted once it has been pulled. No-op if it does not wait.
+  void grant();
   /// Bytes the peer asks for, or was granted.
   std::uint32_t permit_bytes() const { return decoder_.permitted(); }
   bool holds_permit() const { return decoder_.receiving_chunks(); }
@@ -137,6 +138,7 @@ class Connection {
     std::array<std::uint8_t, 36> bytes{};
     std::uint8_t size = 0;      ///< 0: RequestNewStream, which is not encrypted
     bool fresh_stream = false;  ///< begin a new stream with it
+    bool grant = false;
   };
   struct Outgoing {
     Bytes message;
@@ -167,6 +169,8 @@ class Connection {
   FrameDecoder decoder_;
 
   std::deque<Control> control_;
+  bool grant_queued_ = false;
+  bool stream_request_queued_ = false;
   std::deque<Outgoing> queue_;
   std::size_t queue_bytes_ = 0;
 

@@ -591,7 +591,7 @@ void LinkShared::grant_waiting() {
     peer.permit_bytes = bytes;
     peer.granted_at = runtime.now();
     granted_bytes += bytes;
-    peer.connection.grant(runtime.now());
+    peer.connection.grant();
     peer.link.touch(peer.shared_from_this());
     peer.link.schedule_pump();
   }
@@ -612,7 +612,8 @@ void LinkShared::evict_stalled() {
   for (Peer* held : permits) {
     const Duration held_for = now - held->granted_at;
     const auto seconds = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(held_for).count());
-    const bool stalled = now - held->connection.last_chunk() >= limits.permit_stall;
+    const Time last_sign = std::max(held->connection.last_chunk(), held->granted_at);
+    const bool stalled = now - last_sign >= limits.permit_stall;
     const bool crawling =
         held_for >= 3 * limits.permit_stall && held->connection.permit_received() < seconds * limits.permit_min_rate;
     if (!stalled && !crawling) continue;

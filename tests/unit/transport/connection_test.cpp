@@ -105,7 +105,7 @@ class Pair {
     if (outcome.handshake_done) {
       ASSERT_TRUE(side.connection->open_with(Bytes::copy_of("\x08\x01"), now).has_value());
     }
-    if (outcome.permit_wanted && grant) side.connection->grant(now);
+    if (outcome.permit_wanted && grant) side.connection->grant();
     if (outcome.message) got.push_back(outcome.message->str());
   }
   /// Moves frames both ways until there are none.
@@ -176,7 +176,7 @@ TEST(Connection, CapturedSignalMessages) {
   // And the other way: a request is answered with a grant, and keepalives are what they should be.
   out = side.connection->on_body(voice.seal({}, hex("666d7367a0004e38")).view().subspan(32), kStart);
   ASSERT_TRUE(out.permit_wanted);
-  side.connection->grant(kStart);
+  side.connection->grant();
   EXPECT_EQ(to_hex(as_bytes(side.pull())), "666d7367c0004e38");
   side.connection->on_time(kStart + seconds(30));
   EXPECT_EQ(to_hex(as_bytes(side.pull())), "6b656570");
@@ -253,7 +253,7 @@ TEST(Connection, NothingOvertakesAMessageThatWaitsForItsPermit) {
   pair.a.send("small");
   pair.run();
   EXPECT_EQ(pair.got_b.size(), 1U);
-  pair.b.connection->grant(pair.now);
+  pair.b.connection->grant();
   pair.run();
   EXPECT_EQ(pair.got_b, (std::vector<std::string>{"\x08\x01", filled(50'000), "small"}));
 }
@@ -269,7 +269,7 @@ TEST(Connection, LargePreflight) {
     if (out.handshake_done) {
       EXPECT_TRUE(to.connection->open_with(large, kStart).has_value());
     }
-    if (out.permit_wanted) to.connection->grant(kStart);
+    if (out.permit_wanted) to.connection->grant();
     if (out.message) got.push_back(*out.message);
     return true;
   };
@@ -450,14 +450,52 @@ TEST_F(OpenConnection, GrantOfAnotherLengthClosesIt) {
 
 TEST_F(OpenConnection, ChunkOverflowClosesIt) {
   ASSERT_TRUE(say(frame(FrameType::permit_request, 17'000)).permit_wanted);
-  pair_.a.connection->grant(pair_.now);
+  pair_.a.connection->grant();
+  pair_.a.pull_all(pair_.now);
   EXPECT_EQ(say(frame(FrameType::chunk, 16380, std::string(16380, 'x'))).progress, 16380U);
   EXPECT_TRUE(say(frame(FrameType::chunk, 621, std::string(621, 'x'))).error);
 }
 
+TEST_F(OpenConnection, ChunksBeforeTheGrantHasLeftCloseIt) {
+  ASSERT_TRUE(say(frame(FrameType::permit_request, 1)).permit_wanted);
+  pair_.a.connection->grant();
+  EXPECT_TRUE(say(frame(FrameType::chunk, 1, "x")).error) << "or it could make us queue grants without end";
+}
+
+TEST_F(OpenConnection, NothingMakesTheControlQueueGrow) {
+  // Nothing is pulled: the relay takes no data.
+  std::mt19937 random(2);
+  for (int i = 0; i < 20'000; ++i) {
+    std::string text;
+    switch (random() % 4) {
+      case 0:
+        text = "hreq" + std::string(32, static_cast<char>(random()));
+        break;
+      case 1:
+        text = "keep";
+        break;
+      case 2:
+        text = "hres" + std::string(32, 'x');
+        break;
+      default: {
+        std::vector<std::uint8_t> forged(60, 1);
+        forged[0] = kMessage;
+        pair_.a.connection->on_body(forged, pair_.now);
+        continue;
+      }
+    }
+    const auto out = say(text);
+    ASSERT_FALSE(out.error);
+    pair_.now += milliseconds(random() % 300);
+    static_cast<void>(pair_.a.connection->on_time(pair_.now));
+  }
+  EXPECT_LT(pair_.a.pull_all(pair_.now).size(), 300U);
+}
+
 TEST_F(OpenConnection, PermitThatIsNeverUsed) {
   ASSERT_TRUE(say(frame(FrameType::permit_request, 1'000'000)).permit_wanted);
-  pair_.a.connection->grant(pair_.now);
+  pair_.a.connection->grant();
+  pair_.a.pull_all(pair_.now);
   for (int i = 0; i < 59; ++i) {
     pair_.now += seconds(1);
     ASSERT_FALSE(say("keep").error);
@@ -526,6 +564,11 @@ TEST_F(OpenConnection, FreshRequestStartsOver) {
   EXPECT_FALSE(say("fmsg\x42tx5").error);
   EXPECT_TRUE(say(frame(FrameType::message, 0)).message);
   EXPECT_EQ(pair_.a.pull_all(), std::vector<std::string>{frame(FrameType::message, 4, "kept")});
+  // The same request again is a late one: it must not cost the connection.
+  const auto late = say("hreq" + std::string(32, 'n'));
+  EXPECT_FALSE(late.error || late.restarted);
+  EXPECT_EQ(pair_.a.connection->phase(), Connection::Phase::open);
+  EXPECT_TRUE(pair_.a.pull_all().empty());
 }
 
 TEST_F(OpenConnection, HalfSentMessageStartsOverToo) {
@@ -674,7 +717,7 @@ TEST(Connection, RandomBodiesNeverCrash) {
       if (out.handshake_done) {
         ASSERT_TRUE(side.connection->open_with({}, now).has_value());
       }
-      if (out.permit_wanted) side.connection->grant(now);
+      if (out.permit_wanted) side.connection->grant();
       now += milliseconds(random() % 3000);
       if (side.connection->on_time(now).error) break;
       side.pull_all(now);

@@ -494,6 +494,35 @@ TEST_F(Tx5Test, TransfersToManyPeersShareTheRate) {
   EXPECT_LE(high - low, 2 * tx5::kMaxChunkBytes);
 }
 
+TEST_F(Tx5Test, ControlFloodDoesNotStopMessages) {
+  auto a = node(), b = node();
+  a->send(b->url(), "hi");
+  ASSERT_TRUE(arrived(*b, a->url(), 1));
+  const NodeId to = node_id_of(a->url());
+  std::vector<std::unique_ptr<HandPeer>> flooders;
+  for (std::uint8_t i = 0; i < 8; ++i) {
+    flooders.push_back(std::make_unique<HandPeer>(world_, relay_, static_cast<std::uint8_t>(60 + i)));
+    HandPeer* flooder = flooders.back().get();
+    flooder->obey();
+    // Each grant is worth a control frame: more of them than the rate leaves room for.
+    flooder->hear = [flooder, to](const NodeId&, const Bytes& plaintext) {
+      if (plaintext.text().starts_with(std::string_view("fmsg\xc0", 5))) {
+        flooder->say_frame(to, tx5::FrameType::chunk, 1, as_bytes("x"));
+        flooder->say_frame(to, tx5::FrameType::permit_request, 1);
+      }
+      return false;
+    };
+    flooders.back()->say_hreq(to);
+  }
+  ASSERT_TRUE(run_until([&] { return a->events.live.size() == 9; }));
+  relay_.set_byte_nanos(80'000);
+  world_.run_for(seconds(1));
+  a->send(b->url(), filled(60'000));
+  for (auto& flooder : flooders) flooder->say_frame(to, tx5::FrameType::permit_request, 1);
+  EXPECT_TRUE(arrived(*b, a->url(), 2, seconds(60)));
+  EXPECT_EQ(b->events.messages_from(a->url()).size(), 2U);
+}
+
 TEST_F(Tx5Test, SlowSocketPushesBack) {
   relay_.options.bytes_per_second = 100'000;
   LinkLimits limits;
@@ -625,6 +654,21 @@ TEST_F(Tx5Test, PeerOnAnotherRelay) {
   a->transport->disconnect(b.url(), std::nullopt, {});
   ASSERT_TRUE(run_until([&] { return other.connections() == 1; }, seconds(100)));
   EXPECT_EQ(a->events.violations, 0);
+}
+
+TEST_F(Tx5Test, StrangersOnAnotherRelayAreNotHeard) {
+  FakeRelay other(world_, "ws://other:81");
+  auto a = std::make_unique<TestNode>(world_, std::vector<FakeRelay*>{&relay_, &other});
+  TestNode b(world_, {&other});
+  world_.run_for(seconds(1));
+  a->send(b.url(), "across");
+  ASSERT_TRUE(run_until([&] { return b.events.live.size() == 1; }));
+  HandPeer stranger(world_, other, 9);
+  stranger.obey();
+  stranger.say_hreq(node_id_of(*b.events.live.begin()));
+  world_.run_for(seconds(5));
+  EXPECT_TRUE(stranger.heard.empty());
+  EXPECT_EQ(a->events.connects, 1);
 }
 
 TEST_F(Tx5Test, OtherRelayThatCannotBeReached) {
