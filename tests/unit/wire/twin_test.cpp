@@ -255,6 +255,41 @@ TEST(TwinVectors, AgreeOnTheCapturedBytesAndOnAllTheirPrefixes) {
   }
 }
 
+/// A message field that comes twice is the merge of both: lists follow each other, of numbers the later one counts.
+TEST(TwinMerge, MessageFieldsThatComeTwice) {
+  Random random(15);
+  const auto typed = [](int type, const std::string& inner) {
+    kitsune2::gossip::K2GossipMessage outer;
+    outer.set_msg_type(static_cast<kitsune2::gossip::K2GossipMessage::GossipMessageType>(type));
+    outer.set_data(inner);
+    return outer.SerializeAsString();
+  };
+  for (int type = 1; type <= 12; ++type) {
+    for (int round = 0; round < 20; ++round) {
+      // Two messages one after the other are one message in which every field comes twice.
+      const auto first = test::new_gossip(type);
+      const auto second = test::new_gossip(type);
+      test::fill(*first, random);
+      test::fill(*second, random);
+      const bool accepted = check_gossip(typed(type, first->SerializeAsString() + second->SerializeAsString()));
+      EXPECT_EQ(accepted, type > 2) << type << ": 32 words are no arc set, everything else merges";
+    }
+  }
+  // An arc set in two halves is whole.
+  kitsune2::gossip::K2GossipInitiateMessage head;
+  kitsune2::gossip::K2GossipInitiateMessage tail;
+  head.set_session_id("s");
+  for (std::uint32_t i = 0; i < 8; ++i) {
+    head.mutable_arc_set()->add_value(i);
+    tail.mutable_arc_set()->add_value(100 + i);
+  }
+  const std::string whole = typed(1, head.SerializeAsString() + tail.SerializeAsString());
+  EXPECT_TRUE(check_gossip(whole));
+  const Result<GossipMessage> message = decode_gossip(ours(whole));
+  ASSERT_TRUE(message);
+  EXPECT_EQ(std::get<GossipInitiate>(*message).arc_set.words[15], 107U);
+}
+
 /// Both write the same bytes for whole K2Proto messages, made from our types.
 TEST(TwinEncoders, WholeMessages) {
   Random random(14);
