@@ -17,14 +17,16 @@ namespace kitsune2 {
 struct NodeOptions {
   /// Module configuration (`coreFetch`, `coreBootstrap`, `tx5Transport`, …). Invalid keys fail `start` by name.
   Config config = Config::defaults();
-  /// Where stores and keys are kept; made if missing (0700). Empty: everything in memory.
+  /// Where stores and keys are kept; made if missing (0700). Empty: everything in memory. One node at a time uses it.
   std::string data_dir;
   /// How ops are named and judged. Null: SHA-256.
   std::shared_ptr<const OpPolicy> policy;
-  /// The relay to use, "ws://host:port" or "wss://host:port"; the bootstrap server is looked for at the same address
-  /// unless the config names one. Empty: the config's `tx5Transport.serverUrl`.
+  /// The relay to use, "ws://host:port" or "wss://host:port" (plain ws is allowed when it is written here); the
+  /// bootstrap server is looked for at the same address unless the config names one. Empty: the config's
+  /// `tx5Transport.serverUrl`; neither that nor `listen`: the node is offline and reaches nobody.
   std::string relay;
-  /// Runs a relay and bootstrap server inside this node at "host:port" (port 0: any) and uses it.
+  /// Runs a relay and bootstrap server inside this node at "host:port" (port 0: any) and uses it, under the address in
+  /// `relay` if that is given too: the one by which others reach it.
   std::string listen;
   /// Certificate and key (PEM) for `listen`; empty: plain ws.
   std::string tls_cert_file, tls_key_file;
@@ -36,12 +38,17 @@ struct NodeOptions {
   std::shared_ptr<KitsuneHandler> handler;
 };
 
-/// A running node. It owns one thread (the strand) and the stores' threads.
+/// A running node. It owns one thread (the strand), the stores' threads and that of an embedded relay.
 /// Thread rule: all members may be called from any thread but the strand itself. Module objects (Space, Fetch, …)
-/// belong to the strand: reach them through `post` or `run`.
+/// belong to the strand: reach them through `run`, `wait` or `runtime().post`.
+///
+/// What is in `data_dir`: `node.lock` (one process at a time), `<space>.db` (ops), `<space>.peers.db` (agent infos),
+/// `agent.key` (made by `agent()`); `<space>` is the space's id in base64url.
 class Node {
  public:
-  /// Errors name what was wrong: a config key, a path, a port in use.
+  /// Returns at once, not only when the relay answers: see `wait_online`.
+  /// Errors name what was wrong: Errc::invalid_config (the key, or "relay"), Errc::already_exists (a port in use, a
+  /// data directory in use by another process), Errc::io (a path, a certificate file, an address), Errc::disk_full.
   static Result<std::unique_ptr<Node>> start(NodeOptions options);
   /// Stops and joins.
   ~Node();
@@ -51,19 +58,24 @@ class Node {
   Runtime& runtime();
   /// Strand only.
   Kitsune& kitsune();
-  /// "ws://host:port" of the relay in use.
+  /// "ws://host:port" of the relay in use; empty for a node that is offline.
   std::string relay_url() const;
   /// The embedded server's bound address "host:port"; empty without one.
   std::string listen_addr() const;
   /// The admin server's bound address; empty without one.
   std::string admin_addr() const;
 
-  /// The space, made on first use. Blocks until it is there.
+  /// The space, made on first use. Blocks until it is there. The pointer may outlive the node; after `stop` its
+  /// modules answer with Errc::cancelled or not at all.
   Result<std::shared_ptr<Space>> space(const SpaceId& space);
-  /// Blocks until the node has a url or `timeout` passes (Errc::timed_out, with the last reason).
+  /// The agent whose key is in the data directory (made on first use, 0600); a random one without a directory.
+  Result<std::shared_ptr<Ed25519LocalAgent>> agent();
+  /// Blocks until the node has a url. Errc::timed_out, naming the relay, when `timeout` passes; Errc::disconnected for
+  /// an offline node; Errc::cancelled when the node is stopped meanwhile.
   Result<Url> wait_online(std::chrono::milliseconds timeout);
 
-  /// Runs `f` on the strand and waits for what it returns.
+  /// Runs `f` on the strand and waits for what it returns. Throws std::future_error after `stop`: there is nothing to
+  /// return.
   template <class F>
   auto run(F f) -> decltype(f()) {
     auto task = std::make_shared<std::packaged_task<decltype(f())()>>(std::move(f));
@@ -73,7 +85,7 @@ class Node {
   }
 
   /// Starts an asynchronous call on the strand and waits for its outcome: `node.wait<T>([&](auto done) { x.call(done);
-  /// })`.
+  /// })`. Errc::cancelled when the node is stopped before it is there.
   template <class T, class F>
   Result<T> wait(F start) {
     auto promise = std::make_shared<std::promise<Result<T>>>();
@@ -81,10 +93,16 @@ class Node {
     runtime().post([promise, start = std::move(start)]() mutable {
       start(Handler<T>([promise](Result<T> r) { promise->set_value(std::move(r)); }));
     });
-    return result.get();
+    promise.reset();
+    try {
+      return result.get();
+    } catch (const std::future_error&) {  // the handler was dropped with the strand
+      return make_error(Errc::cancelled, "the node is stopped");
+    }
   }
 
-  /// Leaves all spaces, finishes writes, closes everything. Idempotent; the destructor calls it.
+  /// Leaves all spaces (tombstones, so that peers do not wait for us), finishes writes, closes everything, joins the
+  /// threads. Takes up to a few seconds when the relay does not answer. Idempotent; the destructor calls it.
   void stop();
 
  private:

@@ -1,0 +1,21 @@
+// Everything of kitsune2 that an application uses.
+#pragma once
+
+#include "kitsune2/agent.hpp"
+#include "kitsune2/arc.hpp"
+#include "kitsune2/builder.hpp"
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/config.hpp"
+#include "kitsune2/error.hpp"
+#include "kitsune2/fetch.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/node.hpp"
+#include "kitsune2/op_store.hpp"
+#include "kitsune2/peer_store.hpp"
+#include "kitsune2/relay_server.hpp"
+#include "kitsune2/report.hpp"
+#include "kitsune2/runtime.hpp"
+#include "kitsune2/space.hpp"
+#include "kitsune2/time.hpp"
+#include "kitsune2/transport.hpp"
+#include "kitsune2/url.hpp"

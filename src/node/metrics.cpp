@@ -1,0 +1,187 @@
+#include "node/metrics.hpp"
+
+#include <sstream>
+#include <utility>
+#include <vector>
+
+namespace kitsune2 {
+namespace {
+
+constexpr Duration kRefresh = std::chrono::seconds(5);
+
+/// Collects samples so that each metric's lines stand together, as the format demands.
+class Text {
+ public:
+  void add(const char* name, const char* type, const char* help, const std::string& labels, std::uint64_t value) {
+    auto it = index_.find(name);
+    if (it == index_.end()) {
+      it = index_.emplace(name, families_.size()).first;
+      families_.push_back(std::string("# HELP ") + name + ' ' + help + "\n# TYPE " + name + ' ' + type + '\n');
+    }
+    families_[it->second] +=
+        name + (labels.empty() ? std::string() : '{' + labels + '}') + ' ' + std::to_string(value) + '\n';
+  }
+  std::string str() const {
+    std::string out;
+    for (const auto& family : families_) out += family;
+    return out;
+  }
+
+ private:
+  std::map<std::string, std::size_t> index_;
+  std::vector<std::string> families_;
+};
+
+struct FetchCounter {
+  const char* name;
+  const char* help;
+  std::uint64_t FetchStats::*value;
+};
+constexpr FetchCounter kFetchCounters[] = {
+    {"kitsune2_fetch_ops_fetched_total", "Ops that were asked for and are stored.", &FetchStats::ops_fetched},
+    {"kitsune2_fetch_bytes_fetched_total", "Payload of those ops.", &FetchStats::bytes_fetched},
+    {"kitsune2_fetch_ops_served_total", "Ops given to peers.", &FetchStats::ops_served},
+    {"kitsune2_fetch_bytes_served_total", "Payload of those ops.", &FetchStats::bytes_served},
+    {"kitsune2_fetch_requests_sent_total", "Request messages sent.", &FetchStats::requests_sent},
+    {"kitsune2_fetch_requests_failed_total", "Request messages that could not be sent.", &FetchStats::requests_failed},
+    {"kitsune2_fetch_requests_overdue_total", "Ops that did not come in time.", &FetchStats::requests_overdue},
+    {"kitsune2_fetch_requests_received_total", "Request messages received.", &FetchStats::requests_received},
+    {"kitsune2_fetch_requests_refused_total", "Request messages dropped: too many wait.",
+     &FetchStats::requests_refused},
+    {"kitsune2_fetch_ops_not_held_total", "Ops that peers asked for and that are not here.", &FetchStats::ops_not_held},
+    {"kitsune2_fetch_ops_unsolicited_total", "Ops that nobody asked for, rejected.", &FetchStats::ops_unsolicited},
+    {"kitsune2_fetch_ops_invalid_total", "Ops that the host's policy refused.", &FetchStats::ops_invalid},
+    {"kitsune2_fetch_ops_duplicate_total", "Ops that were held already.", &FetchStats::ops_duplicate},
+    {"kitsune2_fetch_store_failures_total", "Writes that the op store refused.", &FetchStats::store_failures},
+    {"kitsune2_fetch_pairs_given_up_total", "Requests dropped with an unresponsive peer.",
+     &FetchStats::pairs_dropped_unresponsive},
+};
+
+struct PublishCounter {
+  const char* name;
+  const char* help;
+  std::uint64_t PublishStats::*value;
+};
+constexpr PublishCounter kPublishCounters[] = {
+    {"kitsune2_publish_ops_sent_total", "Op ids told to peers.", &PublishStats::ops_sent},
+    {"kitsune2_publish_agents_sent_total", "Agent infos told to peers.", &PublishStats::agents_sent},
+    {"kitsune2_publish_send_failures_total", "Publish messages that could not be sent.", &PublishStats::send_failures},
+    {"kitsune2_publish_ops_received_total", "Op ids told by peers.", &PublishStats::ops_received},
+    {"kitsune2_publish_ops_refused_total", "Of those, dropped: over a bound.", &PublishStats::ops_refused},
+    {"kitsune2_publish_agents_received_total", "Agent infos told by peers.", &PublishStats::agents_received},
+    {"kitsune2_publish_agents_invalid_total", "Of those, broken or not signed.", &PublishStats::agents_invalid},
+    {"kitsune2_publish_agents_refused_total", "Of those, not to be believed.", &PublishStats::agents_refused},
+    {"kitsune2_publish_agents_rate_limited_total", "Of those, not looked at: too many.",
+     &PublishStats::agents_rate_limited},
+};
+
+struct GossipCounter {
+  const char* name;
+  const char* help;
+  std::uint64_t GossipStats::*value;
+};
+constexpr GossipCounter kGossipCounters[] = {
+    {"kitsune2_gossip_rounds_initiated_total", "Rounds started by this node.", &GossipStats::initiated},
+    {"kitsune2_gossip_rounds_accepted_total", "Rounds started by peers.", &GossipStats::accepted},
+    {"kitsune2_gossip_rounds_completed_total", "Rounds that ended as they should.", &GossipStats::completed},
+    {"kitsune2_gossip_timeouts_total", "Rounds that were forgotten.", &GossipStats::timeouts},
+    {"kitsune2_gossip_busy_sent_total", "Rounds refused: too many at once.", &GossipStats::busy_sent},
+    {"kitsune2_gossip_too_soon_total", "Rounds ignored: too soon after the last one.", &GossipStats::too_soon},
+    {"kitsune2_gossip_peer_errors_total", "Messages against the rules.", &GossipStats::peer_errors},
+    {"kitsune2_gossip_ops_named_total", "Op ids told to peers.", &GossipStats::ops_named},
+    {"kitsune2_gossip_ops_learned_total", "Op ids told by peers.", &GossipStats::ops_learned},
+    {"kitsune2_gossip_agents_learned_total", "Agent infos taken from peers.", &GossipStats::agents_learned},
+};
+
+}  // namespace
+
+NodeMetrics::NodeMetrics(Runtime& runtime, std::weak_ptr<Kitsune> kitsune, std::string relay,
+                         std::function<std::string()> more)
+    : runtime_(runtime), kitsune_(std::move(kitsune)), relay_(std::move(relay)), more_(std::move(more)) {}
+
+NodeMetrics::~NodeMetrics() { runtime_.cancel(timer_); }
+
+void NodeMetrics::start() { refresh(); }
+
+void NodeMetrics::refresh() {
+  if (auto kitsune = kitsune_.lock()) {
+    const auto spaces = kitsune->list_spaces();
+    for (const SpaceId& id : spaces) {
+      const auto space = kitsune->space_if_exists(id);
+      if (!space) continue;
+      space->op_store().stats([weak = weak_from_this(), id](const Result<OpStoreStats>& stats) {
+        auto self = weak.lock();
+        if (self && stats) self->stores_[id] = *stats;
+      });
+    }
+  }
+  timer_ = runtime_.schedule_after(kRefresh, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->refresh();
+  });
+}
+
+std::string NodeMetrics::render() const {
+  Text out;
+  const auto kitsune = kitsune_.lock();
+  if (kitsune) {
+    const TransportStats transport = kitsune->transport().stats();
+    out.add("kitsune2_up", "gauge", "Whether the node has a url.", "", transport.peer_urls.empty() ? 0 : 1);
+    out.add("kitsune2_transport_connections", "gauge", "Open connections.", "", transport.connections.size());
+    std::uint64_t sent = 0, received = 0, sent_bytes = 0, received_bytes = 0;
+    for (const auto& c : transport.connections) {
+      sent += c.send_message_count, received += c.recv_message_count;
+      sent_bytes += c.send_bytes, received_bytes += c.recv_bytes;
+    }
+    out.add("kitsune2_transport_open_sent_messages", "gauge", "Messages sent over the open connections.", "", sent);
+    out.add("kitsune2_transport_open_sent_bytes", "gauge", "Bytes sent over the open connections.", "", sent_bytes);
+    out.add("kitsune2_transport_open_received_messages", "gauge", "Messages received over the open connections.", "",
+            received);
+    out.add("kitsune2_transport_open_received_bytes", "gauge", "Bytes received over the open connections.", "",
+            received_bytes);
+    out.add("kitsune2_transport_blocked_total", "counter", "Connections and messages that were refused.", "",
+            transport.blocked_message_count);
+    const auto spaces = kitsune->list_spaces();
+    out.add("kitsune2_spaces", "gauge", "Spaces.", "", spaces.size());
+    for (const SpaceId& id : spaces) {
+      const auto space = kitsune->space_if_exists(id);
+      if (!space) continue;
+      const std::string label = "space=\"" + id.to_string() + '"';
+      const FetchStats fetch = space->fetch().stats();
+      for (const auto& c : kFetchCounters) out.add(c.name, "counter", c.help, label, fetch.*c.value);
+      out.add("kitsune2_fetch_pending_ops", "gauge", "Ops to be fetched.", label, space->fetch().pending_ops());
+      const PublishStats publish = space->publish().stats();
+      for (const auto& c : kPublishCounters) out.add(c.name, "counter", c.help, label, publish.*c.value);
+      const GossipStats gossip = space->gossip().stats();
+      for (const auto& c : kGossipCounters) out.add(c.name, "counter", c.help, label, gossip.*c.value);
+      out.add("kitsune2_peers", "gauge", "Agents known.", label, space->peer_store().get_all().size());
+      out.add("kitsune2_local_agents", "gauge", "Own agents.", label, space->local_agent_store().get_all().size());
+      if (const auto store = stores_.find(id); store != stores_.end()) {
+        out.add("kitsune2_store_ops", "gauge", "Ops held.", label, store->second.ops);
+        out.add("kitsune2_store_bytes", "gauge", "Payload of the ops held.", label, store->second.bytes);
+      }
+    }
+    for (const auto& [id, report] : kitsune->report().snapshot()) {
+      const std::string label = "space=\"" + id.to_string() + '"';
+      out.add("kitsune2_report_ops_fetched_total", "counter", "Ops fetched from peers.", label,
+              report.total.ops_fetched);
+      out.add("kitsune2_report_ops_served_total", "counter", "Ops served to peers.", label, report.total.ops_served);
+      out.add("kitsune2_report_failures_total", "counter", "Peers given up.", label, report.total.failures);
+    }
+  }
+  return out.str() + (more_ ? more_() : std::string());
+}
+
+std::optional<std::string> NodeMetrics::problem() const {
+  const auto kitsune = kitsune_.lock();
+  if (!kitsune) return "the node is stopped";
+  if (!relay_.empty() && !kitsune->transport().url()) return "no connection to the relay " + relay_;
+  for (const SpaceId& id : kitsune->list_spaces()) {
+    const auto space = kitsune->space_if_exists(id);
+    if (!space) continue;
+    if (const auto failure = space->recent_store_failure())
+      return "the op store of space " + id.to_string() + ": " + failure->to_string();
+  }
+  return std::nullopt;
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,286 @@
+#include "kitsune2/node.hpp"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include "kitsune2/asio_runtime.hpp"
+#include "kitsune2/builder.hpp"
+#include "kitsune2/relay_server.hpp"
+#include "net/tls.hpp"
+#include "node/config_table.hpp"
+#include "node/log.hpp"
+#include "node/metrics.hpp"
+#include "node/store_paths.hpp"
+#include "transport/tx5/tx5_transport.hpp"
+
+namespace kitsune2 {
+namespace {
+
+/// Modules bound their own stops. This is for a store whose disk hangs.
+constexpr auto kStopPatience = std::chrono::seconds(30);
+
+/// The application's handler, and a bell for whoever waits for the url.
+class NodeHandler final : public KitsuneHandler {
+ public:
+  explicit NodeHandler(std::shared_ptr<KitsuneHandler> application) : application_(std::move(application)) {}
+
+  void new_listening_address(const Url& own_url) override {
+    ring();
+    if (application_) application_->new_listening_address(own_url);
+  }
+  void peer_connect(const Url& peer) override {
+    if (application_) application_->peer_connect(peer);
+  }
+  void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override {
+    if (application_) application_->peer_disconnect(peer, reason);
+  }
+  Result<Bytes> preflight_gather_outgoing(const Url& peer) override {
+    return application_ ? application_->preflight_gather_outgoing(peer) : Result<Bytes>(Bytes{});
+  }
+  Result<void> preflight_validate_incoming(const Url& peer, Bytes data) override {
+    return application_ ? application_->preflight_validate_incoming(peer, std::move(data)) : Result<void>();
+  }
+  bool allow(const Url& peer, const SpaceId* space) override {
+    return application_ == nullptr || application_->allow(peer, space);
+  }
+  Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& space) override {
+    if (application_) return application_->create_space(space);
+    return std::make_shared<SpaceHandler>();
+  }
+
+  // --- any thread
+  /// Wakes those who wait.
+  void ring() {
+    const std::lock_guard lock(mutex_);
+    ++rings_;
+    changed_.notify_all();
+  }
+  std::uint64_t rings() {
+    const std::lock_guard lock(mutex_);
+    return rings_;
+  }
+  /// False: `until` has passed and it has not rung since `seen`.
+  bool wait(std::uint64_t seen, std::chrono::steady_clock::time_point until) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_until(lock, until, [&] { return rings_ != seen; });
+  }
+
+ private:
+  std::shared_ptr<KitsuneHandler> application_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::uint64_t rings_ = 0;
+};
+
+/// Keeps the strand's objects valid for an application that holds a space longer than its node.
+struct SpaceHolder {
+  std::shared_ptr<AsioRuntime> runtime;
+  std::shared_ptr<Space> space;
+  ~SpaceHolder() {
+    // The last owner destroys it: on the strand, or here when that has ended.
+    AsioRuntime& strand = *runtime;
+    strand.post([last = std::move(space)] {});
+  }
+};
+
+std::string http_of(const Url& relay) {
+  return (relay.uses_tls() ? "https://" : "http://") + std::string(relay.addr());
+}
+
+/// Puts the relay's urls into the configuration. The relay's canonical url, or an empty one for an offline node.
+Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, Config& config) {
+  std::string relay = options.relay;
+  bool chosen_here = true;
+  if (relay.empty() && server != nullptr) {
+    relay = server->relay_url();
+    if (config_table::is_placeholder(config.core_bootstrap.server_url))
+      config.core_bootstrap.server_url = server->bootstrap_url();
+  }
+  if (relay.empty()) {
+    chosen_here = false;
+    relay = config.tx5_transport.server_url;
+    if (config_table::is_placeholder(relay)) return Url();
+  }
+  auto url = tx5::canonical_relay_url(relay);
+  if (!url) {
+    if (!chosen_here) return url.error();
+    return make_error(Errc::invalid_config,
+                      "relay: must be like ws://host:port or wss://host:port, got \"" + relay + '"');
+  }
+  config.tx5_transport.server_url = url->to_string();
+  if (chosen_here && !url->uses_tls()) config.tx5_transport.signal_allow_plain_text = true;
+  if (config_table::is_placeholder(config.core_bootstrap.server_url)) config.core_bootstrap.server_url = http_of(*url);
+  return url;
+}
+
+}  // namespace
+
+struct Node::Impl {
+  std::shared_ptr<AsioRuntime> runtime = std::make_shared<AsioRuntime>();
+  std::unique_ptr<DataDir> data_dir;
+  std::unique_ptr<RelayServer> server;
+  std::unique_ptr<AdminServer> admin;
+  std::shared_ptr<NodeHandler> handler;
+  // Belong to the strand.
+  std::shared_ptr<Kitsune> kitsune;
+  std::shared_ptr<NodeMetrics> metrics;
+
+  Url relay;
+  std::mutex stopping;
+  std::atomic<bool> stopped{false};
+
+  ~Impl() { stop(); }
+
+  Result<void> start(NodeOptions options) {
+    Config config = std::move(options.config);
+    if (!options.tls_ca_file.empty()) config.tx5_transport.tls_ca_file = options.tls_ca_file;
+    if (auto valid = config.validate(); !valid) return valid;
+    if (!config.tx5_transport.tls_ca_file.empty()) {
+      // Else a wrong path would only be seen as a relay that never answers.
+      auto trust = net::TlsContext::client({config.tx5_transport.tls_ca_file, true});
+      if (!trust) return trust.error();
+    }
+    if (!options.data_dir.empty()) {
+      auto dir = DataDir::open(options.data_dir);
+      if (!dir) return dir.error();
+      data_dir = std::move(*dir);
+    }
+    if (!options.listen.empty()) {
+      RelayServerOptions relay_options;
+      relay_options.listen = {options.listen};
+      relay_options.tls_cert = options.tls_cert_file;
+      relay_options.tls_key = options.tls_key_file;
+      auto started = RelayServer::start(relay_options);
+      if (!started) return started.error();
+      server = std::move(*started);
+    }
+    auto url = settle_urls(options, server.get(), config);
+    if (!url) return url.error();
+    relay = *url;
+
+    Builder builder = default_builder(*runtime, config, {options.data_dir, std::move(options.policy)});
+    if (relay.empty()) {
+      builder.checks.clear();
+      builder.transport = [](Runtime& r, const Config&) {
+        return Result<std::unique_ptr<TransportBackend>>(make_offline_transport(r));
+      };
+      builder.bootstrap = [](const ModuleContext& c) { return make_noop_bootstrap(*c.runtime); };
+    }
+    handler = std::make_shared<NodeHandler>(std::move(options.handler));
+    runtime->start();
+    Result<void> outcome;
+    runtime->call([&] { outcome = build(builder); });
+    if (!outcome) return outcome;
+    if (!options.admin.empty()) return start_admin(options.admin);
+    return {};
+  }
+
+  Result<void> build(const Builder& builder) {
+    auto built = builder.build(*runtime);
+    if (!built) return built.error();
+    kitsune = std::move(*built);
+    return kitsune->register_handler(handler);
+  }
+
+  Result<void> start_admin(const std::string& listen) {
+    runtime->call([&] {
+      std::function<std::string()> more;
+      if (server) more = [relay_server = server.get()] { return relay_server->metrics(); };
+      metrics = std::make_shared<NodeMetrics>(*runtime, kitsune, relay.to_string(), std::move(more));
+      metrics->start();
+    });
+    const auto health = [this] {
+      const auto problem = metrics->problem();
+      return problem ? AdminServer::Health{false, *problem + '\n'} : AdminServer::Health{};
+    };
+    auto started = AdminServer::start(
+        *runtime, listen, [this] { return metrics->render(); }, health);
+    if (!started) return started.error();
+    admin = std::move(*started);
+    return {};
+  }
+
+  void stop() {
+    const std::lock_guard lock(stopping);
+    if (stopped.exchange(true)) return;
+    if (handler) handler->ring();
+    if (admin) admin->stop();
+    if (kitsune) {
+      const auto ended = std::make_shared<std::promise<void>>();
+      auto end = ended->get_future();
+      runtime->call([&] { kitsune->stop([ended] { ended->set_value(); }); });
+      if (end.wait_for(kStopPatience) != std::future_status::ready) log::error("node", "a module did not stop in time");
+    }
+    // On the strand, where they were used.
+    runtime->call([this] {
+      metrics.reset();
+      kitsune.reset();
+    });
+    admin.reset();
+    runtime->stop();
+    // After the node, so that its tombstones could be put.
+    if (server) server->stop();
+    data_dir.reset();
+  }
+};
+
+Node::Node(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Node::~Node() { stop(); }
+
+Result<std::unique_ptr<Node>> Node::start(NodeOptions options) {
+  auto impl = std::make_unique<Impl>();
+  if (auto started = impl->start(std::move(options)); !started) return started.error();
+  return std::unique_ptr<Node>(new Node(std::move(impl)));
+}
+
+Runtime& Node::runtime() { return *impl_->runtime; }
+
+Kitsune& Node::kitsune() {
+  K2_ASSERT(impl_->kitsune != nullptr);
+  return *impl_->kitsune;
+}
+
+std::string Node::relay_url() const { return impl_->relay.to_string(); }
+std::string Node::listen_addr() const { return impl_->server ? impl_->server->address() : std::string(); }
+std::string Node::admin_addr() const { return impl_->admin ? impl_->admin->address() : std::string(); }
+
+Result<std::shared_ptr<Space>> Node::space(const SpaceId& id) {
+  auto made = wait<std::shared_ptr<Space>>([this, id](auto done) {
+    if (!impl_->kitsune) return done(make_error(Errc::cancelled, "the node is stopped"));
+    impl_->kitsune->space(id, std::move(done));
+  });
+  if (!made) return made.error();
+  auto holder = std::make_shared<SpaceHolder>();
+  holder->runtime = impl_->runtime;
+  holder->space = std::move(*made);
+  Space* space = holder->space.get();
+  return std::shared_ptr<Space>(std::move(holder), space);
+}
+
+Result<std::shared_ptr<Ed25519LocalAgent>> Node::agent() {
+  if (!impl_->data_dir) return Ed25519LocalAgent::generate();
+  return Ed25519LocalAgent::load_or_create(agent_key_path(impl_->data_dir->path()));
+}
+
+Result<Url> Node::wait_online(std::chrono::milliseconds timeout) {
+  if (impl_->relay.empty()) return make_error(Errc::disconnected, "no relay is configured");
+  const auto until = std::chrono::steady_clock::now() + timeout;
+  for (;;) {
+    const std::uint64_t seen = impl_->handler->rings();
+    std::optional<Url> url;
+    const bool ran = impl_->runtime->call([&] {
+      if (impl_->kitsune) url = impl_->kitsune->transport().url();
+    });
+    if (!ran || impl_->stopped) return make_error(Errc::cancelled, "the node is stopped");
+    if (url) return *url;
+    if (!impl_->handler->wait(seen, until))
+      return make_error(Errc::timed_out, "no connection to the relay " + relay_url() + " within " +
+                                             std::to_string(timeout.count()) + " ms");
+  }
+}
+
+void Node::stop() { impl_->stop(); }
+
+}  // namespace kitsune2
