@@ -161,6 +161,8 @@ TEST_F(KeyFile, WhatIsNoFile) {
   fs::create_symlink(folder_ / "elsewhere", path_);
   EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(path_)), "io") << "a symbolic link is not followed";
   EXPECT_FALSE(fs::exists(folder_ / "elsewhere"));
+  ASSERT_TRUE(Ed25519LocalAgent::load_or_create((folder_ / "elsewhere").string()));
+  EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(path_)), "io") << "not even to a good key";
   fs::remove(path_);
   ASSERT_EQ(::mkfifo(path_.c_str(), 0600), 0);
   EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(path_)), "io") << "and a pipe does not block";
