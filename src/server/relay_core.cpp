@@ -274,6 +274,7 @@ void RelayCore::forget(Client& client, Time now) {
   a.clients[client.place]->place = client.place;
   a.clients.pop_back();
   if (limits_.rate_limiting) rate_changed(a, now);
+  client.held = false;  // it may wait for itself
   release_waiting(client, now);
   clients_.erase(client.id);
   counters_.clients.store(clients_.size());

@@ -1,0 +1,340 @@
+#include "server/bootstrap_core.hpp"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace kitsune2::server {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+const Timestamp kNow = Timestamp::from_seconds(1'800'000'000);
+const SpaceId kSpace = SpaceId::from_text("a space");
+
+std::shared_ptr<Ed25519LocalAgent> agent(std::uint32_t number) {
+  std::vector<std::uint8_t> seed(32);
+  std::memcpy(seed.data(), &number, sizeof(number));
+  return *Ed25519LocalAgent::from_seed(seed);
+}
+
+struct Put {
+  std::uint32_t who = 1;
+  SpaceId space = kSpace;
+  Timestamp created = kNow;
+  Duration life = minutes(20);
+  bool tombstone = false;
+  std::optional<std::string> space_path;
+  std::optional<std::string> agent_path;
+
+  std::string body() const {
+    const auto signer = agent(who);
+    AgentInfo info;
+    info.agent = signer->agent();
+    info.space = space;
+    info.created_at = created;
+    info.expires_at = created + life;
+    info.is_tombstone = tombstone;
+    if (!tombstone) info.url = *Url::parse("ws://relay.example:443/8Mn4N3V7aLTbvti6U_8_3qIeJ7IQ89OvZRR4ku0IUAA");
+    return (*AgentInfoSigned::sign(*signer, info))->encode();
+  }
+  BootstrapAnswer into(BootstrapCore& core, Timestamp now = kNow) const {
+    const auto out = core.put(space_path.value_or(space.to_string()),
+                              agent_path.value_or(agent(who)->agent().to_string()), body(), now);
+    core.check_invariants();
+    return out;
+  }
+};
+
+std::vector<std::string> agents(BootstrapCore& core, Timestamp now = kNow, const SpaceId& space = kSpace) {
+  const auto answer = core.get(space.to_string(), now);
+  EXPECT_EQ(answer.status, 200);
+  std::vector<std::string> out;
+  for (const auto& entry : nlohmann::json::parse(answer.body)) {
+    out.push_back(nlohmann::json::parse(entry["agentInfo"].get<std::string>())["agent"]);
+  }
+  return out;
+}
+
+std::string error_of(const BootstrapAnswer& answer) { return nlohmann::json::parse(answer.body)["error"]; }
+
+TEST(BootstrapCore, WhatIsPutComesBackByteForByte) {
+  BootstrapCore core({});
+  const Put put;
+  const auto answer = put.into(core);
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body, "{}");
+  EXPECT_EQ(core.get(kSpace.to_string(), kNow).body, "[" + put.body() + "]");
+}
+
+TEST(BootstrapCore, AnUnknownSpaceIsAnEmptyArray) {
+  BootstrapCore core({});
+  const auto answer = core.get("AAAA", kNow);
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body, "[]");
+}
+
+TEST(BootstrapCore, PathsMustBeBase64Url) {
+  BootstrapCore core({});
+  EXPECT_EQ(core.get("", kNow).status, 400);
+  EXPECT_EQ(core.get("a*b", kNow).status, 400);
+  EXPECT_EQ(core.get("QQ==", kNow).status, 400);
+  Put put;
+  put.space_path = "+/+/";
+  EXPECT_EQ(put.into(core).status, 400);
+  put.space_path.reset();
+  put.agent_path = "%41";
+  EXPECT_EQ(put.into(core).status, 400);
+}
+
+TEST(BootstrapCore, ABodyOver1024BytesIs413) {
+  BootstrapCore core({});
+  EXPECT_EQ(core.put("AAAA", "AAAA", std::string(1025, ' '), kNow).status, 413);
+  EXPECT_EQ(core.put("AAAA", "AAAA", std::string(1024, ' '), kNow).status, 500) << "not JSON, but short enough";
+}
+
+TEST(BootstrapCore, ThePathMustNameTheAgentAndTheSpace) {
+  BootstrapCore core({});
+  Put put;
+  put.agent_path = agent(2)->agent().to_string();
+  auto answer = put.into(core);
+  EXPECT_EQ(answer.status, 500);
+  EXPECT_EQ(error_of(answer), "InvalidAgent");
+  put.agent_path.reset();
+  put.space_path = SpaceId::from_text("another").to_string();
+  EXPECT_EQ(error_of(put.into(core)), "InvalidSpace");
+  EXPECT_TRUE(agents(core).empty());
+}
+
+TEST(BootstrapCore, CreatedAtMustBeWithinThreeMinutes) {
+  BootstrapCore core({});
+  Put put;
+  put.created = kNow - minutes(3) - microseconds(1);
+  EXPECT_EQ(error_of(put.into(core)), "InvalidCreatedAt");
+  put.created = kNow - minutes(3);
+  EXPECT_EQ(put.into(core).status, 200);
+  put.who = 2;
+  put.created = kNow + minutes(3) + microseconds(1);
+  EXPECT_EQ(error_of(put.into(core)), "InvalidCreatedAt");
+  put.created = kNow + minutes(3);
+  EXPECT_EQ(put.into(core).status, 200);
+  put.created = Timestamp::max();
+  EXPECT_EQ(error_of(put.into(core)), "InvalidCreatedAt");
+  put.created = Timestamp::min();
+  EXPECT_EQ(error_of(put.into(core)), "InvalidCreatedAt");
+}
+
+TEST(BootstrapCore, ExpiresAtMustBeInTheFutureAndWithin30Minutes) {
+  BootstrapCore core({});
+  Put put;
+  put.life = Duration(0);
+  EXPECT_EQ(error_of(put.into(core)), "InvalidExpiresAt");
+  put.life = seconds(-1);
+  EXPECT_EQ(error_of(put.into(core)), "InvalidExpiresAt");
+  put.created = kNow - seconds(60);
+  put.life = seconds(59);
+  EXPECT_EQ(error_of(put.into(core)), "InvalidExpiresAt");
+  put.created = kNow;
+  put.life = minutes(30) + microseconds(1);
+  EXPECT_EQ(error_of(put.into(core)), "InvalidExpiresAt");
+  put.life = minutes(30);
+  EXPECT_EQ(put.into(core).status, 200);
+}
+
+TEST(BootstrapCore, TheSignatureMustBeRightAndIsCheckedLast) {
+  struct Counting final : Verifier {
+    bool verify(const AgentInfo&, ByteView, ByteView) const override {
+      ++calls;
+      return false;
+    }
+    mutable int calls = 0;
+  } verifier;
+  BootstrapCore core({}, verifier);
+  Put put;
+  put.created = kNow - minutes(10);
+  put.into(core);
+  EXPECT_EQ(verifier.calls, 0);
+  put.created = kNow;
+  EXPECT_EQ(error_of(put.into(core)), "InvalidSignature");
+  EXPECT_EQ(verifier.calls, 1);
+
+  BootstrapCore real({});
+  std::string body = put.body();
+  const auto at = body.find("\"signature\":\"") + 13;
+  body[at] = body[at] == 'A' ? 'B' : 'A';
+  const auto answer = real.put(kSpace.to_string(), agent(1)->agent().to_string(), body, kNow);
+  EXPECT_EQ(answer.status, 500);
+  EXPECT_EQ(error_of(answer), "InvalidSignature");
+}
+
+TEST(BootstrapCore, GarbageIsAnErrorInJson) {
+  BootstrapCore core({});
+  for (const std::string body :
+       {"", "{", "[]", "null", "{\"agentInfo\":1}", "{\"agentInfo\":\"{}\",\"signature\":\"\"}", "\xff\xfe"}) {
+    const auto answer = core.put("AAAA", "AAAA", body, kNow);
+    EXPECT_EQ(answer.status, 500) << body;
+    EXPECT_FALSE(error_of(answer).empty());
+  }
+}
+
+TEST(BootstrapCore, NewerReplacesInPlaceAndOlderIsNoError) {
+  BootstrapCore core({});
+  Put first;
+  Put second;
+  second.who = 2;
+  first.into(core);
+  second.into(core);
+  Put newer;
+  newer.created = kNow + seconds(1);
+  EXPECT_EQ(newer.into(core).status, 200);
+  EXPECT_EQ(core.get(kSpace.to_string(), kNow).body, "[" + newer.body() + "," + second.body() + "]");
+  EXPECT_EQ(first.into(core).status, 200);
+  EXPECT_EQ(newer.into(core).status, 200);
+  EXPECT_EQ(core.get(kSpace.to_string(), kNow).body, "[" + newer.body() + "," + second.body() + "]");
+}
+
+TEST(BootstrapCore, ATombstoneRemovesAndAReplayDoesNotBringBack) {
+  BootstrapCore core({});
+  Put alive;
+  alive.into(core);
+  Put dead;
+  dead.tombstone = true;
+  dead.created = kNow - seconds(1);
+  dead.into(core);
+  EXPECT_EQ(agents(core).size(), 1U) << "older than the info";
+  dead.created = kNow + seconds(1);
+  EXPECT_EQ(dead.into(core).status, 200);
+  EXPECT_TRUE(agents(core).empty());
+  EXPECT_EQ(alive.into(core).status, 200);
+  EXPECT_TRUE(agents(core).empty()) << "a replay";
+  core.prune(kNow + minutes(3));
+  alive.into(core, kNow + minutes(3));
+  EXPECT_TRUE(agents(core, kNow + minutes(3)).empty());
+  Put again;
+  again.created = kNow + seconds(2);
+  again.into(core);
+  EXPECT_EQ(agents(core).size(), 1U) << "newer than the tombstone";
+}
+
+TEST(BootstrapCore, ATombstoneOfAnUnknownAgentMakesNoSpace) {
+  BootstrapCore core({});
+  Put dead;
+  dead.tombstone = true;
+  EXPECT_EQ(dead.into(core).status, 200);
+  EXPECT_EQ(core.counters().spaces.get(), 0U);
+}
+
+TEST(BootstrapCore, WhenFullTheMiddleOneGoes) {
+  BootstrapCore core({});
+  std::vector<std::string> expected;
+  for (std::uint32_t i = 1; i <= 32; ++i) {
+    Put put;
+    put.who = i;
+    put.into(core);
+    expected.push_back(agent(i)->agent().to_string());
+  }
+  EXPECT_EQ(agents(core), expected);
+  for (std::uint32_t i = 33; i <= 64; ++i) {
+    Put put;
+    put.who = i;
+    put.into(core);
+  }
+  // The first 16 stay; then the last 16 of those that came later.
+  expected.resize(16);
+  for (std::uint32_t i = 49; i <= 64; ++i) expected.push_back(agent(i)->agent().to_string());
+  EXPECT_EQ(agents(core), expected);
+  EXPECT_EQ(core.counters().entries.get(), 32U);
+}
+
+TEST(BootstrapCore, OneEntryPerSpaceWorks) {
+  BootstrapCore core({.max_entries_per_space = 1});
+  for (std::uint32_t i = 1; i <= 3; ++i) {
+    Put put;
+    put.who = i;
+    put.into(core);
+    EXPECT_EQ(agents(core), std::vector<std::string>{agent(i)->agent().to_string()});
+  }
+}
+
+TEST(BootstrapCore, ExpiredEntriesAreNotGivenAndThenPruned) {
+  BootstrapCore core({});
+  Put brief;
+  brief.life = seconds(10);
+  brief.into(core);
+  Put lasting;
+  lasting.who = 2;
+  lasting.into(core);
+  EXPECT_EQ(agents(core, kNow + seconds(10) - microseconds(1)).size(), 2U);
+  EXPECT_EQ(agents(core, kNow + seconds(10)).size(), 1U);
+  core.prune(kNow + seconds(10));
+  core.check_invariants();
+  EXPECT_EQ(core.counters().entries.get(), 1U);
+  core.prune(kNow + minutes(20));
+  EXPECT_EQ(core.counters().entries.get(), 0U);
+  EXPECT_EQ(core.counters().spaces.get(), 0U);
+  EXPECT_EQ(core.held_bytes(), 0U);
+}
+
+TEST(BootstrapCore, AFullServerRefusesNewSpacesAndKeepsTheOld) {
+  BootstrapCore core({.max_spaces = 2});
+  for (const char* name : {"one", "two"}) {
+    Put put;
+    put.space = SpaceId::from_text(name);
+    EXPECT_EQ(put.into(core).status, 200);
+  }
+  Put third;
+  third.space = SpaceId::from_text("three");
+  EXPECT_EQ(third.into(core).status, 503);
+  Put more;
+  more.who = 2;
+  more.space = SpaceId::from_text("one");
+  EXPECT_EQ(more.into(core).status, 200);
+  core.prune(kNow + minutes(21));
+  third.created = kNow + minutes(21);
+  EXPECT_EQ(third.into(core, kNow + minutes(21)).status, 200);
+}
+
+TEST(BootstrapCore, ItsMemoryIsBounded) {
+  const std::size_t one = Put().body().size() + 256;
+  BootstrapCore core({.max_bytes = 3 * one});
+  for (std::uint32_t i = 1; i <= 3; ++i) {
+    Put put;
+    put.who = i;
+    EXPECT_EQ(put.into(core).status, 200);
+  }
+  Put fourth;
+  fourth.who = 4;
+  EXPECT_EQ(fourth.into(core).status, 503);
+  Put renewed;
+  renewed.created = kNow + seconds(1);
+  EXPECT_EQ(renewed.into(core).status, 200) << "who is here may renew";
+  EXPECT_LE(core.held_bytes(), 3 * one);
+}
+
+TEST(BootstrapCore, RandomPlayKeepsTheInvariants) {
+  for (std::uint32_t seed = 1; seed <= 10; ++seed) {
+    BootstrapCore core({.max_entries_per_space = 4, .max_spaces = 3, .max_bytes = 8'000});
+    std::mt19937 random(seed);
+    Timestamp now = kNow;
+    for (int i = 0; i < 150; ++i) {
+      Put put;
+      put.who = 1 + random() % 6;
+      put.space = SpaceId::from_text(std::string(1, static_cast<char>('a' + random() % 4)));
+      put.created = now + seconds(static_cast<int>(random() % 400) - 200);
+      put.life = seconds(random() % 2000);
+      put.tombstone = random() % 4 == 0;
+      put.into(core, now);
+      if (random() % 5 == 0) now = now + seconds(random() % 300);
+      if (random() % 7 == 0) core.prune(now);
+      core.check_invariants();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kitsune2::server

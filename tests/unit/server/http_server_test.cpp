@@ -1,0 +1,522 @@
+// HttpServer over a connection that the test plays, in virtual time.
+#include "server/http_server.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "kitsune2/testing/sim_runtime.hpp"
+
+namespace kitsune2::server {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+/// The far end of one connection.
+class FakeConn final : public net::Conn {
+ public:
+  FakeConn(Runtime& runtime, const std::string& ip) : runtime_(runtime), ip_(*net::IpAddress::parse(ip)) {}
+
+  std::shared_ptr<net::ConnEvents> events;
+  std::string sent;  // what the "network" has taken
+  bool takes_output = true;
+  bool paused = false;
+  bool closed = false;
+  std::string pending;  // input that was not used up
+
+  void receive(std::string_view data) {
+    if (closed || !events) return;
+    pending += data;
+    offer();
+  }
+  void offer() {
+    while (!closed && !paused && !pending.empty()) {
+      const std::shared_ptr<std::uint8_t[]> none;
+      std::string chunk = pending;
+      const std::size_t used = events->on_data({reinterpret_cast<std::uint8_t*>(chunk.data()), chunk.size(), none});
+      ASSERT_LE(used, pending.size());
+      pending.erase(0, used);
+      if (used == 0) return;
+    }
+  }
+  void take_output() {
+    takes_output = true;
+    stalled_.reset();
+    drain();
+  }
+  /// The other side goes.
+  void hang_up() { abort(make_error(Errc::disconnected, "gone")); }
+
+  net::ByteBuffer& out() override { return out_; }
+  void flush() override {
+    runtime_.post([this, alive = std::weak_ptr<int>(alive_)] {
+      if (!alive.lock()) return;
+      if (takes_output) {
+        drain();
+      } else if (!stalled_ && !out_.empty()) {
+        stalled_ = runtime_.now();
+      }
+    });
+  }
+  std::size_t queued() const override { return out_.size(); }
+  void pause() override { paused = true; }
+  void resume() override {
+    paused = false;
+    runtime_.post([this, alive = std::weak_ptr<int>(alive_)] {
+      if (alive.lock()) offer();
+    });
+  }
+  void close(Error why, Duration) override {
+    if (closed) return;
+    if (takes_output) sent += as_text({out_.data(), out_.size()});
+    out_.release();
+    abort(std::move(why));
+  }
+  void abort(Error why) override {
+    if (std::exchange(closed, true)) return;
+    runtime_.post([events = std::exchange(events, nullptr), why] {
+      if (events) events->on_closed(why);
+    });
+  }
+  const net::IpAddress& remote_ip() const override { return ip_; }
+  const std::string& remote() const override { return name_; }
+  std::optional<Time> stalled_since() const override { return stalled_; }
+
+ private:
+  void drain() {
+    sent += as_text({out_.data(), out_.size()});
+    if (out_.empty()) return;
+    out_.consume(out_.size());
+    if (!closed && events) {
+      runtime_.post([this, alive = std::weak_ptr<int>(alive_)] {
+        if (alive.lock() && events) events->on_sent(out_.size());
+      });
+    }
+  }
+
+  Runtime& runtime_;
+  net::IpAddress ip_;
+  std::string name_ = "test";
+  net::ByteBuffer out_;
+  std::optional<Time> stalled_;
+  std::shared_ptr<int> alive_ = std::make_shared<int>(0);
+};
+
+/// Echoes requests as text, and WebSocket messages.
+struct Echo final : HttpHandler {
+  struct Peer final : WsPeerEvents {
+    Echo& owner;
+    WsPeer* peer;
+    Peer(Echo& o, WsPeer& p) : owner(o), peer(&p) {}
+    Next on_ws_message(net::WsPayload& message) override {
+      if (owner.hold) return Next::kHold;
+      const Bytes m = message.take();
+      if (m == Bytes::copy_of("close me")) {
+        peer->close(1008, "as you wish");
+        return Next::kStop;
+      }
+      peer->send(m);
+      return Next::kGo;
+    }
+    void on_ws_ping(std::size_t size) override { owner.ping_bytes += size; }
+    void on_ws_sent(std::size_t) override {}
+    void on_ws_closed() override {
+      ++owner.ws_closed;
+      peer = nullptr;
+    }
+  };
+
+  std::vector<std::string> seen;
+  bool let_in = true;
+  bool hold = false;
+  std::size_t ping_bytes = 0;
+  int ws_closed = 0;
+  WsPeer* last_peer = nullptr;
+
+  bool admit(const net::IpAddress&) override { return let_in; }
+  HttpReply on_request(const HttpServerRequest& r) override {
+    seen.push_back(std::string(r.method) + " " + std::string(r.path) + " " + std::string(r.body));
+    HttpReply out;
+    out.body = "you said " + seen.back() + " x=" + std::string(r.header("x-test"));
+    if (r.path == "/big") out.body.assign(100'000, 'b');
+    return out;
+  }
+  std::shared_ptr<WsPeerEvents> on_upgrade(const HttpServerRequest& r, WsPeer& peer, HttpReply& refusal) override {
+    if (r.path == "/no") {
+      refusal.status = 403;
+      refusal.body = "no";
+      return nullptr;
+    }
+    last_peer = &peer;
+    peer.send(as_bytes("hello"));
+    return std::make_shared<Peer>(*this, peer);
+  }
+};
+
+struct World {
+  testing::SimWorld world{1};
+  std::unique_ptr<testing::SimRuntime> runtime = world.make_runtime();
+  Echo echo;
+  std::unique_ptr<HttpServer> server;
+
+  explicit World(const HttpLimits& limits = {}) : server(std::make_unique<HttpServer>(*runtime, limits, echo)) {}
+
+  std::shared_ptr<FakeConn> connect(const std::string& ip = "10.0.0.1") {
+    auto conn = std::make_shared<FakeConn>(*runtime, ip);
+    conn->events = server->accept(conn);
+    if (conn->events) conn->events->on_connected();
+    return conn;
+  }
+  void say(const std::shared_ptr<FakeConn>& conn, std::string_view data) {
+    conn->receive(data);
+    world.run_ready();
+  }
+};
+
+const std::string kUpgrade =
+    "Host: x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+std::string client_frame(std::uint8_t opcode, std::string_view payload) {
+  net::ByteBuffer out;
+  net::ws_append_frame(out, net::WsRole::kClient, opcode, as_bytes(payload), 0x01020304);
+  return std::string(as_text({out.data(), out.size()}));
+}
+
+std::string server_frame(std::uint8_t opcode, std::string_view payload) {
+  net::ByteBuffer out;
+  net::ws_append_frame(out, net::WsRole::kServer, opcode, as_bytes(payload), 0);
+  return std::string(as_text({out.data(), out.size()}));
+}
+
+int status_of(const std::string& answer) { return answer.size() > 12 ? std::stoi(answer.substr(9, 3)) : 0; }
+
+TEST(HttpServer, AnswersARequestAndKeepsTheConnection) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "GET /a?b=c HTTP/1.1\r\nHost: x\r\nX-Test: 7\r\n\r\n");
+  EXPECT_EQ(c->sent,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\nyou said GET /a  x=7");
+  EXPECT_FALSE(c->closed);
+  c->sent.clear();
+  w.say(c, "PUT /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc");
+  EXPECT_TRUE(c->sent.ends_with("you said PUT /b abc x="));
+}
+
+TEST(HttpServer, ConnectionCloseAndHttp10CloseAfterTheAnswer) {
+  for (const char* request : {"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"}) {
+    World w;
+    auto c = w.connect();
+    w.say(c, request);
+    EXPECT_EQ(status_of(c->sent), 200);
+    EXPECT_NE(c->sent.find("\r\nConnection: close\r\n"), std::string::npos);
+    EXPECT_TRUE(c->closed);
+    EXPECT_EQ(w.server->counters().connections.get(), 0U);
+  }
+}
+
+TEST(HttpServer, HeadHasALengthAndNoBody) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "HEAD /a HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_TRUE(c->sent.ends_with("\r\n\r\n"));
+  EXPECT_NE(c->sent.find("Content-Length: 20\r\n"), std::string::npos);
+}
+
+TEST(HttpServer, OneByteAtATimeIsTheSame) {
+  World w;
+  auto c = w.connect();
+  for (const char byte :
+       std::string("PUT /b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET /c HTTP/1.1\r\n\r\n")) {
+    w.say(c, std::string(1, byte));
+  }
+  EXPECT_EQ(w.echo.seen, (std::vector<std::string>{"PUT /b abc", "GET /c "}));
+}
+
+TEST(HttpServer, PipelinedRequestsAreAnsweredInOrder) {
+  World w;
+  auto c = w.connect();
+  std::string all;
+  for (int i = 0; i < 50; ++i) all += "GET /" + std::to_string(i) + " HTTP/1.1\r\nHost: x\r\n\r\n";
+  w.say(c, all);
+  ASSERT_EQ(w.echo.seen.size(), 50U);
+  std::size_t at = 0;
+  for (int i = 0; i < 50; ++i) {
+    at = c->sent.find("you said GET /" + std::to_string(i) + " ", at);
+    ASSERT_NE(at, std::string::npos) << i;
+  }
+}
+
+TEST(HttpServer, APipelinerThatDoesNotReadIsNotReadFrom) {
+  World w;
+  auto c = w.connect();
+  c->takes_output = false;
+  std::string all;
+  for (int i = 0; i < 50; ++i) all += "GET /big HTTP/1.1\r\nHost: x\r\n\r\n";
+  w.say(c, all);
+  EXPECT_TRUE(c->paused);
+  EXPECT_LE(c->queued(), 500'000U);
+  EXPECT_LT(w.echo.seen.size(), 10U);
+  c->take_output();
+  w.world.run_ready();
+  EXPECT_EQ(w.echo.seen.size(), 50U);
+  EXPECT_FALSE(c->paused);
+}
+
+TEST(HttpServer, GarbageIs400AndCloses) {
+  for (const char* junk :
+       {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", "hello world\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET /\r\n\r\n",
+        "GET / HTTP/1.1\r\nbad header\r\n\r\n", "PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        "PUT / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"}) {
+    World w;
+    auto c = w.connect();
+    w.say(c, junk);
+    EXPECT_EQ(status_of(c->sent), 400) << junk;
+    EXPECT_TRUE(c->closed) << junk;
+    EXPECT_TRUE(w.echo.seen.empty());
+    EXPECT_EQ(w.server->counters().bad_request.get(), 1U);
+  }
+}
+
+TEST(HttpServer, AHeadThatIsTooLargeIs431) {
+  World w;
+  auto one_line = w.connect();
+  w.say(one_line, "GET /" + std::string(9000, 'a') + " HTTP/1.1\r\n\r\n");
+  EXPECT_EQ(status_of(one_line->sent), 431);
+  auto endless = w.connect();
+  w.say(endless, "GET / HTTP/1.1\r\n");
+  for (int i = 0; i < 1000 && !endless->closed; ++i) w.say(endless, "X-Header-" + std::to_string(i) + ": value\r\n");
+  EXPECT_EQ(status_of(endless->sent), 431);
+  EXPECT_TRUE(endless->closed);
+  EXPECT_LT(endless->pending.size(), 9000U);
+}
+
+TEST(HttpServer, ABodyThatIsTooLongIs413BeforeItComes) {
+  World w;
+  auto exact = w.connect();
+  w.say(exact, "PUT /a HTTP/1.1\r\nContent-Length: 1024\r\n\r\n" + std::string(1024, 'x'));
+  EXPECT_EQ(status_of(exact->sent), 200);
+  auto declared = w.connect();
+  w.say(declared, "PUT /a HTTP/1.1\r\nContent-Length: 1025\r\n\r\n");
+  EXPECT_EQ(status_of(declared->sent), 413);
+  EXPECT_NE(declared->sent.find("length limit exceeded"), std::string::npos);
+  auto chunked = w.connect();
+  w.say(chunked,
+        "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n" + std::string(1024, 'x') + "\r\n1\r\nx\r\n");
+  EXPECT_EQ(status_of(chunked->sent), 413);
+}
+
+TEST(HttpServer, ExpectContinueIsAnswered) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "PUT /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+  EXPECT_EQ(c->sent, "HTTP/1.1 100 Continue\r\n\r\n");
+  w.say(c, "abc");
+  EXPECT_EQ(w.echo.seen, std::vector<std::string>{"PUT /a abc"});
+}
+
+TEST(HttpServer, ASlowHeadIsCutOffHoweverItDrips) {
+  World w;
+  auto silent = w.connect();
+  auto drip = w.connect();
+  const std::string head = "GET / HTTP/1.1\r\nHost: x\r\n";
+  for (std::size_t i = 0; i < 30; ++i) {
+    w.say(drip, i < head.size() ? std::string(1, head[i]) : "x");
+    w.world.run_for(milliseconds(500));
+  }
+  EXPECT_TRUE(silent->closed);
+  EXPECT_TRUE(silent->sent.empty());
+  EXPECT_TRUE(drip->closed);
+  EXPECT_EQ(status_of(drip->sent), 408);
+  EXPECT_EQ(w.server->counters().timed_out.get(), 1U);
+  EXPECT_EQ(w.server->counters().connections.get(), 0U);
+}
+
+TEST(HttpServer, ASlowBodyIsCutOff) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "PUT / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n");
+  for (int i = 0; i < 30; ++i) {
+    w.say(c, "x");
+    w.world.run_for(milliseconds(500));
+  }
+  EXPECT_EQ(status_of(c->sent), 408);
+  EXPECT_TRUE(c->closed);
+}
+
+TEST(HttpServer, EmptyLinesForEverAreCutOff) {
+  World w;
+  auto c = w.connect();
+  for (int i = 0; i < 30 && !c->closed; ++i) {
+    w.say(c, "\r\n");
+    w.world.run_for(milliseconds(500));
+  }
+  EXPECT_TRUE(c->closed);
+}
+
+TEST(HttpServer, AnIdleKeptConnectionIsClosedQuietly) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  c->sent.clear();
+  w.world.run_for(seconds(29));
+  EXPECT_FALSE(c->closed);
+  w.world.run_for(seconds(2));
+  EXPECT_TRUE(c->closed);
+  EXPECT_TRUE(c->sent.empty());
+}
+
+TEST(HttpServer, WhoTakesNoOutputIsClosed) {
+  World w;
+  auto c = w.connect();
+  c->takes_output = false;
+  w.say(c, "GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+  w.world.run_for(seconds(32));
+  EXPECT_TRUE(c->closed);
+  EXPECT_EQ(w.server->counters().stalled.get(), 1U);
+}
+
+TEST(HttpServer, ConnectionsAreLimitedInAllAndByAddress) {
+  HttpLimits limits;
+  limits.connections = 5;
+  limits.connections_per_ip = 2;
+  World w(limits);
+  std::vector<std::shared_ptr<FakeConn>> open;
+  const auto accepted = [&](const std::string& ip) {
+    auto c = w.connect(ip);
+    const bool ok = c->events != nullptr;
+    if (ok) open.push_back(std::move(c));
+    return ok;
+  };
+  EXPECT_TRUE(accepted("10.0.0.1"));
+  EXPECT_TRUE(accepted("10.0.0.1"));
+  EXPECT_FALSE(accepted("10.0.0.1"));
+  EXPECT_TRUE(accepted("2001:db8:0:1::1"));
+  EXPECT_TRUE(accepted("2001:db8:0:1::2"));
+  EXPECT_FALSE(accepted("2001:db8:0:1:ffff::3")) << "one /64";
+  EXPECT_TRUE(accepted("2001:db8:0:2::1"));
+  EXPECT_FALSE(accepted("10.0.0.9")) << "five in all";
+  EXPECT_EQ(w.server->counters().limit_ip.get(), 2U);
+  EXPECT_EQ(w.server->counters().limit_connections.get(), 1U);
+  open[0]->hang_up();
+  w.world.run_ready();
+  EXPECT_TRUE(accepted("10.0.0.1"));
+  w.echo.let_in = false;
+  open[0]->hang_up();
+  open[1]->hang_up();
+  w.world.run_ready();
+  EXPECT_FALSE(accepted("10.0.0.7"));
+  EXPECT_EQ(w.server->counters().not_admitted.get(), 1U);
+}
+
+TEST(HttpServer, UpgradesAndEchoes) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "GET /ws HTTP/1.1\r\n" + kUpgrade + client_frame(net::kWsBinary, "with the upgrade"));
+  const std::string expect =
+      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+      "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n" +
+      server_frame(net::kWsBinary, "hello") + server_frame(net::kWsBinary, "with the upgrade");
+  EXPECT_EQ(c->sent, expect);
+  c->sent.clear();
+  w.say(c, client_frame(net::kWsText, "text") + client_frame(net::kWsPing, "ping"));
+  EXPECT_EQ(c->sent, server_frame(net::kWsBinary, "text") + server_frame(net::kWsPong, "ping"));
+  EXPECT_GT(w.echo.ping_bytes, 4U);
+  w.world.run_for(seconds(120));
+  EXPECT_FALSE(c->closed) << "the handler decides on idle WebSockets";
+  c->sent.clear();
+  w.say(c, client_frame(net::kWsClose, "\x03\xe8"));
+  EXPECT_EQ(c->sent, server_frame(net::kWsClose, "\x03\xe8"));
+  EXPECT_TRUE(c->closed);
+  EXPECT_EQ(w.echo.ws_closed, 1);
+  EXPECT_EQ(w.server->counters().connections.get(), 0U);
+}
+
+TEST(HttpServer, ARefusedUpgradeIsAnOrdinaryAnswer) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "GET /no HTTP/1.1\r\n" + kUpgrade);
+  EXPECT_EQ(status_of(c->sent), 403);
+  EXPECT_TRUE(c->sent.ends_with("\r\n\r\nno"));
+  EXPECT_TRUE(c->closed);
+}
+
+TEST(HttpServer, BadUpgradesAreRefused) {
+  const auto with = [](std::string_view from, std::string_view to) {
+    std::string out = "GET /ws HTTP/1.1\r\n" + kUpgrade;
+    out.replace(out.find(from), from.size(), to);
+    return out;
+  };
+  for (const auto& [request, status] :
+       std::vector<std::pair<std::string, int>>{{with("GET", "POST"), 400},
+                                                {with("HTTP/1.1", "HTTP/1.0"), 400},
+                                                {with("dGhlIHNhbXBsZSBub25jZQ==", "short"), 400},
+                                                {with("Version: 13", "Version: 8"), 426},
+                                                {with("Host: x", "Content-Length: 5"), 400},
+                                                {with("Host: x", "Transfer-Encoding: chunked"), 400}}) {
+    World w;
+    auto c = w.connect();
+    w.say(c, request);
+    EXPECT_EQ(status_of(c->sent), status) << request;
+    EXPECT_TRUE(c->closed);
+  }
+}
+
+TEST(HttpServer, BrokenFramesCloseWithTheCode) {
+  HttpLimits limits;
+  limits.ws_message_bytes = 100;
+  World w(limits);
+  auto c = w.connect();
+  w.say(c, "GET /ws HTTP/1.1\r\n" + kUpgrade);
+  c->sent.clear();
+  w.say(c, client_frame(net::kWsBinary, std::string(101, 'x')));
+  EXPECT_TRUE(c->sent.starts_with(std::string("\x88")));
+  EXPECT_NE(c->sent.find("\x03\xf1"), std::string::npos) << "1009";
+  EXPECT_TRUE(c->closed);
+  EXPECT_EQ(w.server->counters().ws_fault.get(), 1U);
+}
+
+TEST(HttpServer, AHeldMessageStopsReadingUntilResume) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "GET /ws HTTP/1.1\r\n" + kUpgrade);
+  c->sent.clear();
+  w.echo.hold = true;
+  w.say(c, client_frame(net::kWsBinary, "one") + client_frame(net::kWsBinary, "two"));
+  EXPECT_TRUE(c->paused);
+  EXPECT_TRUE(c->sent.empty());
+  w.echo.hold = false;
+  w.echo.last_peer->resume();
+  w.world.run_ready();
+  EXPECT_EQ(c->sent, server_frame(net::kWsBinary, "one") + server_frame(net::kWsBinary, "two"));
+}
+
+TEST(HttpServer, TheHandlerMayCloseInsideAMessage) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "GET /ws HTTP/1.1\r\n" + kUpgrade);
+  c->sent.clear();
+  w.say(c, client_frame(net::kWsBinary, "close me") + client_frame(net::kWsBinary, "more"));
+  EXPECT_EQ(c->sent, server_frame(net::kWsClose,
+                                  "\x03\xf0"
+                                  "as you wish"));
+  EXPECT_EQ(w.echo.ws_closed, 1);
+}
+
+TEST(HttpServer, DestroyingItClosesAllAndTellsTheHandlersOnce) {
+  World w;
+  auto plain = w.connect();
+  auto ws = w.connect();
+  w.say(ws, "GET /ws HTTP/1.1\r\n" + kUpgrade);
+  w.server.reset();
+  EXPECT_EQ(w.echo.ws_closed, 1);
+  EXPECT_TRUE(plain->closed);
+  EXPECT_TRUE(ws->closed);
+  w.world.run_ready();
+  EXPECT_EQ(w.echo.ws_closed, 1);
+}
+
+}  // namespace
+}  // namespace kitsune2::server
