@@ -75,8 +75,8 @@ struct Builder {
 
 /// Where the stores of the default builder are.
 struct StoreOptions {
-  std::string data_dir;                    ///< existing; empty: in memory
-  std::shared_ptr<const OpPolicy> policy;  ///< null: SHA-256
+  std::string data_dir = {};                    ///< existing; empty: in memory
+  std::shared_ptr<const OpPolicy> policy = {};  ///< null: SHA-256
 };
 
 /// The modules of a real node: tx5 over a relay, bootstrap by HTTP, fetch, publish, gossip; stores in `data_dir`

@@ -13,29 +13,30 @@
 
 namespace kitsune2 {
 
-/// How a node is set up. Defaults: memory only, no relay, SHA-256 ops.
+/// How a node is set up. Defaults: memory only, no relay, SHA-256 ops. All members have initialisers, so that
+/// `Node::start({.relay = "…"})` compiles without warnings.
 struct NodeOptions {
   /// Module configuration (`coreFetch`, `coreBootstrap`, `tx5Transport`, …). Invalid keys fail `start` by name.
   Config config = Config::defaults();
   /// Where stores and keys are kept; made if missing (0700). Empty: everything in memory. One node at a time uses it.
-  std::string data_dir;
+  std::string data_dir = {};
   /// How ops are named and judged. Null: SHA-256.
-  std::shared_ptr<const OpPolicy> policy;
+  std::shared_ptr<const OpPolicy> policy = {};
   /// The relay to use, "ws://host:port" or "wss://host:port" (plain ws is allowed when it is written here); the
   /// bootstrap server is looked for at the same address unless the config names one. Empty: the config's
   /// `tx5Transport.serverUrl`; neither that nor `listen`: the node is offline and reaches nobody.
-  std::string relay;
+  std::string relay = {};
   /// Runs a relay and bootstrap server inside this node at "host:port" (port 0: any) and uses it, under the address in
   /// `relay` if that is given too: the one by which others reach it.
-  std::string listen;
+  std::string listen = {};
   /// Certificate and key (PEM) for `listen`; empty: plain ws.
-  std::string tls_cert_file, tls_key_file;
+  std::string tls_cert_file = {}, tls_key_file = {};
   /// Extra trust root (PEM) for wss relays.
-  std::string tls_ca_file;
+  std::string tls_ca_file = {};
   /// Serves /healthz and /metrics at "host:port". Empty: off.
-  std::string admin;
+  std::string admin = {};
   /// The application's handler. Null: spaces are made on request of this side only, notifies are dropped.
-  std::shared_ptr<KitsuneHandler> handler;
+  std::shared_ptr<KitsuneHandler> handler = {};
 };
 
 /// A running node. It owns one thread (the strand), the stores' threads and that of an embedded relay.

@@ -1,0 +1,281 @@
+// The whole node over real sockets on loopback.
+#include "kitsune2/node.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <thread>
+
+#include "kitsune2/asio_runtime.hpp"
+#include "kitsune2/builder.hpp"
+#include "kitsune2/http.hpp"
+#include "kitsune2/testing/builders.hpp"
+#include "kitsune2/testing/waiters.hpp"
+#include "node/store_paths.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::make_op;
+using testing::poll_until;
+
+const SpaceId kSpace = SpaceId::from_text("node-test");
+
+/// A folder of its own for each test, gone with it.
+class NodeTest : public ::testing::Test {
+ protected:
+  NodeTest() {
+    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
+    dir_ = std::filesystem::temp_directory_path() / ("k2-node-" + std::to_string(::getpid()) + '-' + info->name());
+    std::filesystem::remove_all(dir_);
+    std::filesystem::create_directories(dir_);
+  }
+  ~NodeTest() override { std::filesystem::remove_all(dir_); }
+  std::string path(const std::string& name) const { return (dir_ / name).string(); }
+
+  std::filesystem::path dir_;
+};
+
+/// Polls fast, so that the test does not wait for the defaults' intervals.
+Config quick() {
+  Config config;
+  config.core_bootstrap.backoff_min_ms = 50;
+  config.core_bootstrap.backoff_max_ms = 200;
+  return config;
+}
+
+std::unique_ptr<Node> start(NodeOptions options) {
+  auto node = Node::start(std::move(options));
+  EXPECT_TRUE(node) << node.error().to_string();
+  return node ? std::move(*node) : nullptr;
+}
+
+std::shared_ptr<Space> join(Node& node, const std::shared_ptr<LocalAgent>& agent) {
+  auto space = node.space(kSpace);
+  EXPECT_TRUE(space) << space.error().to_string();
+  agent->set_tgt_storage_arc(DhtArc::full());
+  auto joined = node.wait<void>([&](auto done) { (*space)->local_agent_join(agent, done); });
+  EXPECT_TRUE(joined) << joined.error().to_string();
+  return *space;
+}
+
+std::uint64_t held(Node& node, Space& space) {
+  const auto stats = node.wait<OpStoreStats>([&](auto done) { space.op_store().stats(done); });
+  return stats ? stats->ops : 0;
+}
+
+bool knows(Node& node, Space& space, const AgentId& agent) {
+  return node.run([&] { return space.peer_store().get(agent) != nullptr; });
+}
+
+std::string http_get(const std::string& url, int& status) {
+  AsioRuntime runtime;
+  runtime.start();
+  auto client = make_http_client(runtime);
+  std::promise<Result<HttpResponse>> answer;
+  runtime.call([&] {
+    HttpRequest request;
+    request.url = url;
+    client->request(request, [&](Result<HttpResponse> r) { answer.set_value(std::move(r)); });
+  });
+  auto result = answer.get_future().get();
+  runtime.call([&] { client.reset(); });
+  runtime.stop();
+  status = result ? result->status : -1;
+  return result ? result->body : result.error().to_string();
+}
+
+TEST_F(NodeTest, TwoNodesPublishAndFetchOverTheEmbeddedRelay) {
+  auto left = start({.config = quick(), .data_dir = path("left"), .listen = "127.0.0.1:0"});
+  ASSERT_TRUE(left);
+  auto right = start({.config = quick(), .relay = left->relay_url()});
+  ASSERT_TRUE(right);
+  ASSERT_TRUE(left->wait_online(20s));
+  ASSERT_TRUE(right->wait_online(20s));
+
+  auto left_agent = left->agent().value();
+  auto right_agent = right->agent().value();
+  auto left_space = join(*left, left_agent);
+  auto right_space = join(*right, right_agent);
+  ASSERT_TRUE(poll_until([&] { return knows(*left, *left_space, right_agent->agent()); }));
+  ASSERT_TRUE(poll_until([&] { return knows(*right, *right_space, left_agent->agent()); }));
+
+  std::vector<Bytes> ops;
+  for (std::uint64_t i = 0; i < 100; ++i) ops.push_back(make_op(i, 64 + i * 100));
+  auto mine = left->wait<ProcessedOps>([&](auto done) { left_space->op_store().process_incoming_ops(ops, done); });
+  ASSERT_TRUE(mine) << mine.error().to_string();
+  std::vector<OpId> ids;
+  for (const auto& op : mine->stored) ids.push_back(op.op_id);
+  ASSERT_EQ(ids.size(), 100U);
+  const Url to = left->run([&] { return *left_space->peer_store().get(right_agent->agent())->info().url; });
+  auto told = left->wait<void>([&](auto done) { left_space->publish().publish_ops(ids, to, done); });
+  ASSERT_TRUE(told) << told.error().to_string();
+  EXPECT_TRUE(poll_until([&] { return held(*right, *right_space) == 100; }));
+
+  const auto report = right->run([&] { return right->kitsune().report().snapshot(); });
+  ASSERT_EQ(report.size(), 1U);
+  EXPECT_EQ(report[0].second.total.ops_fetched, 100U);
+  right->stop();
+  // The tombstone has reached the one that stays.
+  EXPECT_TRUE(poll_until([&] { return !knows(*left, *left_space, right_agent->agent()); }));
+}
+
+TEST_F(NodeTest, ARestartKeepsOpsAndTheAgent) {
+  AgentId first;
+  {
+    auto node = start({.data_dir = path("data")});
+    ASSERT_TRUE(node);
+    auto agent = node->agent().value();
+    first = agent->agent();
+    auto space = join(*node, agent);
+    auto stored = node->wait<ProcessedOps>([&](auto done) {
+      space->op_store().process_incoming_ops({make_op(1), make_op(2)}, done);
+    });
+    ASSERT_TRUE(stored) << stored.error().to_string();
+    // The space is dropped after its node here.
+    node->stop();
+  }
+  struct stat info {};
+  ASSERT_EQ(::stat(path("data").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0700U);
+  ASSERT_EQ(::stat(agent_key_path(path("data")).c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600U);
+  EXPECT_TRUE(std::filesystem::exists(op_store_path(path("data"), kSpace)));
+
+  auto node = start({.data_dir = path("data")});
+  ASSERT_TRUE(node);
+  EXPECT_EQ(node->agent().value()->agent(), first);
+  EXPECT_EQ(held(*node, *node->space(kSpace).value()), 2U);
+}
+
+TEST_F(NodeTest, AnOfflineNodeSaysSo) {
+  auto node = start({});
+  ASSERT_TRUE(node);
+  EXPECT_EQ(node->relay_url(), "");
+  EXPECT_EQ(node->listen_addr(), "");
+  EXPECT_EQ(node->wait_online(1s).error().code, Errc::disconnected);
+  auto space = node->space(kSpace).value();
+  const auto sent = node->wait<void>(
+      [&](auto done) { space->send_notify(Url::parse("ws://127.0.0.1:1/abc").value(), Bytes::copy_of("x"), done); });
+  EXPECT_EQ(sent.error().code, Errc::disconnected);
+}
+
+TEST_F(NodeTest, ErrorsNameWhatWasWrong) {
+  const auto error = [](NodeOptions options) {
+    auto node = Node::start(std::move(options));
+    return node ? Error(Errc::internal, "started") : node.error();
+  };
+  Config bad;
+  bad.core_fetch.parallel_request_count = 0;
+  EXPECT_EQ(error({.config = bad}).message, "coreFetch.parallelRequestCount: must be a whole number in 1..255, got 0");
+  EXPECT_EQ(error({.relay = "http://x"}).code, Errc::invalid_config);
+  EXPECT_EQ(error({.relay = "http://x"}).message.substr(0, 7), "relay: ");
+  Config plain;
+  plain.tx5_transport.server_url = "ws://127.0.0.1:1";
+  EXPECT_EQ(error({.config = plain}).message.substr(0, 24), "tx5Transport.serverUrl: ");
+
+  std::ofstream(path("file")) << "x";
+  EXPECT_EQ(error({.data_dir = path("file")}).code, Errc::io);
+  EXPECT_NE(error({.data_dir = path("file")}).message.find(path("file")), std::string::npos);
+  EXPECT_NE(error({.data_dir = path("file") + "/below"}).message.find(path("file")), std::string::npos);
+
+  auto first = start({.data_dir = path("data"), .listen = "127.0.0.1:0"});
+  ASSERT_TRUE(first);
+  const Error in_use = error({.data_dir = path("data")});
+  EXPECT_EQ(in_use.code, Errc::already_exists);
+  EXPECT_NE(in_use.message.find("in use by process " + std::to_string(::getpid())), std::string::npos)
+      << in_use.message;
+  const Error port = error({.listen = first->listen_addr()});
+  EXPECT_EQ(port.code, Errc::already_exists);
+  EXPECT_NE(port.message.find(first->listen_addr()), std::string::npos) << port.message;
+  EXPECT_EQ(error({.admin = first->listen_addr()}).code, Errc::already_exists);
+  const Error cert = error({.listen = "127.0.0.1:0", .tls_cert_file = path("none"), .tls_key_file = path("none")});
+  EXPECT_NE(cert.message.find(path("none")), std::string::npos) << cert.message;
+  const Error trust = error({.tls_ca_file = path("none")});
+  EXPECT_EQ(trust.code, Errc::io);
+  EXPECT_NE(trust.message.find(path("none")), std::string::npos) << trust.message;
+}
+
+TEST_F(NodeTest, WaitOnlineTimesOutAndNamesTheRelay) {
+  // A port that was free a moment ago.
+  std::string gone;
+  {
+    auto node = start({.listen = "127.0.0.1:0"});
+    ASSERT_TRUE(node);
+    gone = node->relay_url();
+  }
+  auto node = start({.relay = gone});
+  ASSERT_TRUE(node);
+  const auto url = node->wait_online(50ms);
+  ASSERT_FALSE(url);
+  EXPECT_EQ(url.error().code, Errc::timed_out);
+  EXPECT_NE(url.error().message.find(gone), std::string::npos);
+}
+
+TEST_F(NodeTest, StopWorksFromAnyStateAndTwice) {
+  start({});  // destroyed at once
+  auto node = start({.config = quick(), .data_dir = path("data"), .listen = "127.0.0.1:0", .admin = "127.0.0.1:0"});
+  ASSERT_TRUE(node);
+  auto space = join(*node, node->agent().value());
+  // Somebody waits for what never comes.
+  std::thread waiter([&] {
+    const auto never = node->wait<void>([&](auto) {});
+    EXPECT_EQ(never.error().code, Errc::cancelled);
+  });
+  node->stop();
+  waiter.join();
+  node->stop();
+  EXPECT_EQ(node->space(kSpace).error().code, Errc::cancelled);
+  EXPECT_EQ(node->wait_online(1s).error().code, Errc::cancelled);
+  // The directory is free again.
+  EXPECT_TRUE(start({.data_dir = path("data")}));
+  // And the space goes after its node.
+  node.reset();
+}
+
+TEST_F(NodeTest, AdminServesMetricsAndHealth) {
+  auto node = start({.config = quick(), .listen = "127.0.0.1:0", .admin = "127.0.0.1:0"});
+  ASSERT_TRUE(node);
+  ASSERT_TRUE(node->wait_online(20s));
+  auto space = join(*node, node->agent().value());
+  int status = 0;
+  EXPECT_EQ(http_get("http://" + node->admin_addr() + "/healthz", status), "ok\n");
+  EXPECT_EQ(status, 200);
+  const std::string metrics = http_get("http://" + node->admin_addr() + "/metrics", status);
+  EXPECT_EQ(status, 200);
+  const std::string label = "{space=\"" + kSpace.to_string() + "\"} ";
+  EXPECT_NE(metrics.find("\nkitsune2_fetch_pending_ops" + label + "0\n"), std::string::npos) << metrics;
+  EXPECT_NE(metrics.find("\nkitsune2_local_agents" + label + "1\n"), std::string::npos);
+  EXPECT_NE(metrics.find("kitsune2_up 1\n"), std::string::npos);
+  EXPECT_NE(metrics.find("kitsune2_relay_"), std::string::npos);
+}
+
+TEST_F(NodeTest, HealthTellsThatTheRelayIsGone) {
+  std::string gone;
+  {
+    auto other = start({.listen = "127.0.0.1:0"});
+    ASSERT_TRUE(other);
+    gone = other->relay_url();
+  }
+  auto node = start({.relay = gone, .admin = "127.0.0.1:0"});
+  ASSERT_TRUE(node);
+  int status = 0;
+  EXPECT_EQ(http_get("http://" + node->admin_addr() + "/healthz", status), "no connection to the relay " + gone + '\n');
+  EXPECT_EQ(status, 503);
+}
+
+TEST(StorePaths, LongAndOddSpaceIdsGiveFileNames) {
+  EXPECT_EQ(space_path("/d", SpaceId::from_text("hello")), "/d/aGVsbG8");
+  const SpaceId long_id(Bytes(std::vector<std::uint8_t>(500, 7)));
+  EXPECT_EQ(space_path("/d", long_id).size(), std::string("/d/h-").size() + 64);
+  const std::uint8_t dash[] = {0xf8, 0, 0};  // base64url "-AAA"
+  EXPECT_EQ(space_path("/d", SpaceId(ByteView(dash))), "/d/_-AAA");
+}
+
+}  // namespace
+}  // namespace kitsune2
