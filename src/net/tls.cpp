@@ -4,6 +4,7 @@
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509err.h>
 #include <openssl/x509v3.h>
 
 #include <algorithm>
@@ -132,11 +133,11 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const std::string& cert_f
   // No prompt for a passphrase: a server has nobody to ask.
   SSL_CTX_set_default_passwd_cb(ctx, [](char*, int, int, void*) { return 0; });
   if (SSL_CTX_use_PrivateKey_file(ctx, key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
+    if (ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH) {
+      ERR_clear_error();
+      return make_error(Errc::io, "TLS key " + key_file + " does not belong to certificate " + cert_file);
+    }
     return make_error(Errc::io, "TLS key " + key_file + ": " + openssl_reason());
-  }
-  if (SSL_CTX_check_private_key(ctx) != 1) {
-    return make_error(Errc::io,
-                      "TLS key " + key_file + " does not belong to certificate " + cert_file + ": " + openssl_reason());
   }
   // Connections live long and clients are many: no session is kept and no ticket is made.
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
