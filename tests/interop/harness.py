@@ -143,7 +143,7 @@ class World:
         for key, value in options.items():
             argv += ["--" + key.replace("_", "-"), str(value)]
         peer = self.start(f"{kind}-{name}", argv)
-        peer.url = peer.wait(r" URL (ws://\S+)", 40).group(1)
+        peer.url = peer.wait(r" (?:URL|ONLINE) (ws://\S+)", 40).group(1)
         return peer
 
     def start(self, label, argv, env=None):
