@@ -127,21 +127,20 @@ std::vector<AgentInfoPtr> PeerTable::everything() const {
 // ------------------------------------------------------------- PeerUpdates
 
 std::shared_ptr<void> PeerUpdates::subscribe(Callback callback) {
-  std::erase_if(callbacks_, [](const auto& entry) { return entry.expired(); });
-  auto entry = std::make_shared<Callback>(std::move(callback));
-  callbacks_.push_back(entry);
-  return entry;
+  std::erase_if(entries_, [](const Entry& entry) { return entry.subscription.expired(); });
+  auto subscription = std::make_shared<char>();
+  entries_.push_back({subscription, std::make_shared<Callback>(std::move(callback))});
+  return subscription;
 }
 
 void PeerUpdates::tell(const std::vector<AgentInfoPtr>& infos) {
-  if (infos.empty() || callbacks_.empty()) return;
-  const auto callbacks = callbacks_;
-  for (const auto& entry : callbacks) {
+  if (infos.empty() || entries_.empty()) return;
+  // A copy keeps what a callback is made of alive while it runs, even if it ends its own subscription.
+  const auto entries = entries_;
+  for (const Entry& entry : entries) {
     for (const AgentInfoPtr& info : infos) {
-      // Taken anew for each info: the callback may end its own subscription.
-      const auto callback = entry.lock();
-      if (!callback) break;
-      (*callback)(info);
+      if (entry.subscription.expired()) break;
+      (*entry.callback)(info);
     }
   }
 }

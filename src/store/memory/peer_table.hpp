@@ -61,7 +61,11 @@ class PeerUpdates {
   void tell(const std::vector<AgentInfoPtr>& infos);
 
  private:
-  std::vector<std::weak_ptr<Callback>> callbacks_;
+  struct Entry {
+    std::weak_ptr<void> subscription;
+    std::shared_ptr<Callback> callback;
+  };
+  std::vector<Entry> entries_;
 };
 
 /// Key-value notes with expiry; both peer meta stores are built on it.

@@ -41,9 +41,6 @@ Errc errc_of(int code, int system_errno) {
   }
 }
 
-/// How long to wait for a lock that another program (a backup) holds.
-constexpr int kBusyTimeoutMs = 5'000;
-
 }  // namespace
 
 Result<Connection> Connection::open(const std::string& path, Mode mode) {
@@ -158,6 +155,8 @@ Result<FileState> inspect_file(const std::string& path) {
   } else if (!S_ISREG(info.st_mode)) {
     return make_error(Errc::io, path + ": not a regular file");
   }
+  // Less than the smallest page; SQLite would take a file of one byte for a new database.
+  if (info.st_size > 0 && info.st_size < 512) return make_error(Errc::corrupt, path + ": file is not a database");
   if (info.st_size > 0) return FileState::present;
   struct stat wal {};
   if (::stat((path + "-wal").c_str(), &wal) == 0 && wal.st_size > 0) {

@@ -74,6 +74,9 @@ class Use {
   Statement& statement_;
 };
 
+/// How long to wait for a lock that another program (a backup) holds.
+inline constexpr int kBusyTimeoutMs = 5'000;
+
 /// One connection, used by one thread at a time.
 class Connection {
  public:
@@ -129,7 +132,7 @@ class FileLock {
 /// What the file is, before SQLite sees it.
 enum class FileState { missing, empty, present };
 
-/// Errc::corrupt: empty, but with a WAL that is not: SQLite would delete the WAL.
+/// Errc::corrupt: too short to be a database; or empty, but with a WAL that is not: SQLite would delete the WAL.
 Result<FileState> inspect_file(const std::string& path);
 /// Creates an empty file, 0600 whatever the umask; SQLite gives its -wal and -shm the same mode. Makes the name
 /// durable.

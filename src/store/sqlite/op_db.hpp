@@ -78,6 +78,7 @@ class OpWriter {
   /// Runs a statement that gives no row, and resets it.
   Result<void> finish(Statement& statement);
   void note_compaction();
+  bool checkpoint(int mode);
 
   std::unique_ptr<int> wal_frames_;  ///< in the WAL after the last commit; SQLite's hook writes it
   int tend_wal_at_ = 0;

@@ -345,18 +345,21 @@ void OpWriter::tend_wal() {
   // A reader may keep the WAL from starting anew. Trying again with every commit would cost a sync each; so the next
   // try comes as many frames later, and when it has grown to four times its size the readers are waited for.
   tend_wal_at_ = frames + kWalFrames;
-  sqlite3_wal_checkpoint_v2(connection_.handle(), nullptr,
-                            frames >= 4 * kWalFrames ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE, nullptr,
-                            nullptr);
+  checkpoint(frames >= 4 * kWalFrames ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
 }
 
 void OpWriter::truncate_wal() {
   if (wal_is_empty()) return;
-  if (sqlite3_wal_checkpoint_v2(connection_.handle(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr) ==
-      SQLITE_OK) {
-    tend_wal_at_ = kWalFrames;
-  }
+  if (checkpoint(SQLITE_CHECKPOINT_TRUNCATE)) tend_wal_at_ = kWalFrames;
   *wal_frames_ = 0;  // also after a failure: the next try comes after the next commit
+}
+
+bool OpWriter::checkpoint(int mode) {
+  // Other than a commit this can be put off: it does not wait long for a reader, while calls wait for it.
+  sqlite3_busy_timeout(connection_.handle(), 200);
+  const int rc = sqlite3_wal_checkpoint_v2(connection_.handle(), nullptr, mode, nullptr, nullptr);
+  sqlite3_busy_timeout(connection_.handle(), kBusyTimeoutMs);
+  return rc == SQLITE_OK;
 }
 
 }  // namespace kitsune2::sqlite
