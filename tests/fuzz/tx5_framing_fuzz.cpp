@@ -1,0 +1,43 @@
+// tx5 frames: never crashes, never holds more than was permitted, and every message that comes out is as long as its
+// frames said. Input: the first byte's bit 0 says whether the version comes for us; then frames of two bytes of length
+// (its top bit: grant what is asked for, after it) and so many bytes.
+#include "transport/tx5/framing.hpp"
+
+#include <optional>
+
+#include "fuzz/fuzz.hpp"
+
+using namespace kitsune2;  // NOLINT(google-build-using-namespace)
+using tx5::FrameDecoder;
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  constexpr std::uint64_t kLimit = 100'000;
+  if (size == 0) return 0;
+  const Bytes input = fuzz::input(data, size);
+  FrameDecoder decoder(kLimit);
+  if ((input[0] & 1) != 0) K2_ASSERT(decoder.decode(Bytes::copy_of(ByteView(tx5::version_frame()))).has_value());
+  bool dead = false;
+  std::uint64_t fed = 0;
+  for (std::size_t at = 1; at + 2 <= input.size();) {
+    const std::size_t word = static_cast<std::size_t>(input[at]) << 8 | input[at + 1];
+    const Bytes frame = input.slice(at + 2, word & 0x7fff).compact();
+    at += 2 + (word & 0x7fff);
+    const std::uint32_t permitted = decoder.permitted();
+    const auto decoded = decoder.decode(frame);
+    K2_ASSERT(!dead || decoded.has_error());
+    dead = decoded.has_error();
+    fed += frame.size();
+    K2_ASSERT(decoder.received() <= fed && decoder.received() <= kLimit);
+    if (dead) {
+      K2_ASSERT(decoder.received() == 0);
+      continue;
+    }
+    if (decoded->event == FrameDecoder::Event::message) {
+      K2_ASSERT(decoded->message.size() == (decoded->chunked ? permitted : frame.size() - tx5::kFrameHeaderBytes));
+    }
+    if (decoded->event == FrameDecoder::Event::permit_request)
+      K2_ASSERT(decoded->value > 0 && decoded->value <= kLimit);
+    if ((word & 0x8000) != 0) decoder.granted();
+  }
+  return 0;
+}
