@@ -1,0 +1,65 @@
+// The relay and bootstrap server without sockets: routes, clients, timers on any runtime.
+#pragma once
+
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kitsune2/relay_server.hpp"
+#include "kitsune2/runtime.hpp"
+#include "server/bootstrap_core.hpp"
+#include "server/http_server.hpp"
+#include "server/relay_core.hpp"
+
+namespace kitsune2::server {
+
+/// Errc::invalid_argument naming the option.
+Result<void> check_options(const RelayServerOptions& options);
+
+/// What a relay server does with the connections it is given: over real sockets (RelayServer) or over simulated ones.
+/// The routes are those of docs/protocol-relay.md. `options` are valid (`check_options`). Strand only; `runtime`
+/// outlives it.
+class RelayService final : public HttpHandler {
+ public:
+  RelayService(Runtime& runtime, const RelayServerOptions& options);
+  ~RelayService() override;
+
+  /// What a Listener calls. Null: refused.
+  std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn) { return http_->accept(conn); }
+
+  // Counters may be read by other threads.
+  const RelayCounters& relay_counters() const { return relay_.counters(); }
+  const BootstrapCounters& bootstrap_counters() const { return bootstrap_.counters(); }
+  const HttpCounters& http_counters() const { return http_->counters(); }
+  /// O(n); tests.
+  void check_invariants() const;
+
+  // --- HttpHandler
+  bool admit(const net::IpAddress& ip) override;
+  HttpReply on_request(const HttpServerRequest& request) override;
+  std::shared_ptr<WsPeerEvents> on_upgrade(const HttpServerRequest& request, WsPeer& peer, HttpReply& refusal) override;
+
+ private:
+  class Peer;
+
+  WsPeerEvents::Next on_message(std::uint64_t from, net::WsPayload& message);
+  void on_ping(std::uint64_t from, std::size_t size);
+  void on_sent(std::uint64_t id, std::size_t queued);
+  void on_gone(std::uint64_t id);
+  void carry_out();
+  void prune_later();
+
+  Runtime& runtime_;
+  RelayServerOptions options_;
+  RelayCore relay_;
+  BootstrapCore bootstrap_;
+  boost::unordered_flat_map<std::uint64_t, WsPeer*> peers_;
+  std::vector<RelayCore::Action> actions_;
+  std::unique_ptr<HttpServer> http_;
+  Time core_alarm_ = Time::max();
+  Runtime::TimerId core_timer_ = 0;
+  Runtime::TimerId prune_timer_ = 0;
+};
+
+}  // namespace kitsune2::server
