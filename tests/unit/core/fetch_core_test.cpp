@@ -302,6 +302,19 @@ TEST_F(FetchCoreTest, VerdictsOfOneResponse) {
   EXPECT_EQ(core().pending_ops(), 1U);
 }
 
+TEST_F(FetchCoreTest, StoredByOtherMeansFreesThePlace) {
+  config_.parallel_request_count = 1;
+  config_.max_ids_per_request = 2;
+  core().add(ops(0, 4), source(0), now_);
+  EXPECT_EQ(ask_all().size(), 1U);
+  EXPECT_EQ(core().stored(ops(0, 1), now_), 1U);
+  EXPECT_TRUE(ask_all().empty());
+  EXPECT_EQ(core().stored(ops(1, 1), now_), 1U);
+  const auto next = ask_all();
+  ASSERT_EQ(next.size(), 1U);
+  EXPECT_EQ(next[0].op_ids, ops(2, 2));
+}
+
 TEST_F(FetchCoreTest, LateAnswersCount) {
   core().add(ops(0, 2), source(0), now_);
   ask_all();
