@@ -6,10 +6,13 @@ Each test starts real processes on loopback and asserts on what they hold at the
 """
 
 import argparse
+import base64
 import hashlib
 import itertools
+import json
 import sys
 import time
+import urllib.request
 
 from harness import check, die_with_parent, digest_of, free_port, run
 
@@ -253,13 +256,31 @@ def gossip_initiate_is_answered(world, relay):
     check(rust.count(r" DISCONNECTED ") == 0 and cpp.count(r" DISCONNECTED ") == 0, "a connection was closed")
 
 
-@test(("cpp", "rust"), ("rust", "cpp"))
+def listed(addr, space):
+    """How many agents the bootstrap server gives out for a space."""
+    name = base64.urlsafe_b64encode(space.encode()).decode().rstrip("=")
+    with urllib.request.urlopen(f"http://{addr}/bootstrap/{name}", timeout=10) as answer:
+        return len(json.load(answer))
+
+
+@test(("cpp", "rust"), ("rust", "cpp"), ("cpp", "cpp"))
 def leaving_spreads_a_tombstone(world, leaver_kind, stayer_kind):
-    leaver, stayer = pair(world, "cpp", leaver_kind, stayer_kind)
+    """The bootstrap server forgets who left. A C++ node tells its peers too; a stock Rust node does not."""
+    _, addr = world.relay("cpp")
+    leaver = world.peer(leaver_kind, "a", addr)
+    stayer = world.peer(stayer_kind, "b", addr)
+    leaver.wait(r" PEERS 0 1$", 20)
+    stayer.wait(r" PEERS 0 1$", 20)
     exchange(leaver, stayer, 5, 64, 500, 60)
+    check(listed(addr, "interop") == 2, "both are listed")
     since = stayer.mark()
     leaver.send("leave")
-    stayer.wait(r" PEERS 0 0$", 30, since)
+    if leaver_kind == "cpp":
+        stayer.wait(r" PEERS 0 0$", 30, since)
+    end = time.monotonic() + 30
+    while listed(addr, "interop") != 1:
+        check(time.monotonic() < end, "still listed")
+        time.sleep(0.2)
 
 
 def main():
