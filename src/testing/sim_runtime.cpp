@@ -58,6 +58,8 @@ struct SimWorld::State {
   std::unordered_map<std::uint64_t, std::int64_t> timer_times;  ///< timer id (its sequence) -> its time
   std::uint64_t hash = 0x6b32;
   std::uint64_t tasks = 0;
+  std::int64_t instant = 0;
+  std::uint64_t tasks_at_instant = 0;
   std::function<void()> after_step;
   std::uint32_t nodes = 0;
   bool over = false;
@@ -117,6 +119,15 @@ struct SimWorld::State {
       return false;
     }
     ++tasks;
+    if (now != instant) {
+      instant = now;
+      tasks_at_instant = 0;
+    }
+    if (++tasks_at_instant > kMostTasksAtOnce) {
+      std::fprintf(stderr, "SimWorld: work at one instant does not end (seed %llu)\n",
+                   static_cast<unsigned long long>(seed));
+      std::abort();
+    }
     add_trace(static_cast<std::uint64_t>(now.load()));
     add_trace((static_cast<std::uint64_t>(entry.node) << 48) ^ sequence);
     entry.task();
@@ -186,13 +197,7 @@ bool SimWorld::step() { return state_->run_one(Time::max().time_since_epoch().co
 
 std::size_t SimWorld::run_ready() {
   std::size_t count = 0;
-  while (state_->run_one(state_->now)) {
-    if (++count > kMostTasksAtOnce) {
-      std::fprintf(stderr, "SimWorld: work at one instant does not end (seed %llu)\n",
-                   static_cast<unsigned long long>(state_->seed));
-      std::abort();
-    }
-  }
+  while (state_->run_one(state_->now)) ++count;
   return count;
 }
 

@@ -18,8 +18,9 @@ class SimRuntime;
 /// *Rules*. W1: tasks run by (time, order of posting), over all nodes. W2: time stands still while work is ready and
 /// then jumps to the next deadline; it never passes one. W3: the same seed and the same calls give the same run:
 /// `trace_hash()` is the proof. (Containers keyed by ids iterate by the process's hash key: call `set_hash_seed` first
-/// thing in `main` to repeat a run in another process.) W4: only the thread that made the world may use it, but for
-/// `post`, `wall_now` and `random_bytes` of its runtimes.
+/// thing in `main` to repeat a run in another process.) W4: work that posts itself for ever at one instant
+/// ends in an abort with a message, after ten million tasks. W5: only the thread that made the world may use it, but
+/// for `post`, `wall_now` and `random_bytes` of its runtimes.
 ///
 /// A store with threads of its own (SQLite) posts from them: what they do takes real time and no virtual time.
 /// `wait_for` is made for that: it sleeps until something was posted.

@@ -9,6 +9,8 @@ namespace {
 /// A message in transit reports its progress in steps of this many bytes, at most sixteen times.
 constexpr std::size_t kProgressStep = 64U << 10;
 
+std::size_t progress_step(std::size_t size) { return std::max(kProgressStep, size / 16); }
+
 Error unresponsive(const Url& peer, const std::string& why) {
   return make_error(Errc::peer_unresponsive, peer.to_string() + ": " + why);
 }
@@ -258,17 +260,17 @@ void Endpoint::arrived(const Url& from, Frame frame) {
   if (inbox.timer == 0) wait_for_inbox(from, inbox);
 }
 
+std::optional<Time> Endpoint::next_progress(const Arrival& head) {
+  const auto size = head.frame.data.size();
+  const auto reported = head.reported + progress_step(size);
+  if (head.frame.wire_time <= Duration::zero() || reported >= size) return std::nullopt;
+  const auto share = static_cast<double>(reported) / static_cast<double>(size);
+  return head.begins + Duration(static_cast<std::int64_t>(static_cast<double>(head.frame.wire_time.count()) * share));
+}
+
 void Endpoint::wait_for_inbox(const Url& from, Inbox& inbox) {
   const auto& head = inbox.arrivals.front();
-  const auto size = head.frame.data.size();
-  auto at = head.at;
-  const auto step = std::max(kProgressStep, size / 16);
-  if (head.frame.wire_time > Duration::zero() && head.reported + step < size) {
-    const auto share = static_cast<double>(head.reported + step) / static_cast<double>(size);
-    const auto next =
-        head.begins + Duration(static_cast<std::int64_t>(static_cast<double>(head.frame.wire_time.count()) * share));
-    at = std::min(at, next);
-  }
+  const auto at = std::min(head.at, next_progress(head).value_or(head.at));
   inbox.timer = runtime_.schedule(at, guarded([from](Endpoint& self) { self.read_inbox(from); }));
 }
 
@@ -289,21 +291,14 @@ void Endpoint::read_inbox(const Url& from) {
       handle(from, frame);
       continue;
     }
-    const auto size = head.frame.data.size();
-    const auto step = std::max(kProgressStep, size / 16);
-    if (head.frame.wire_time > Duration::zero() && head.begins < runtime_.now()) {
-      const auto share = static_cast<double>((runtime_.now() - head.begins).count()) /
-                         static_cast<double>(head.frame.wire_time.count());
-      const auto there = std::min(size, static_cast<std::size_t>(static_cast<double>(size) * share) + 1);
-      if (there >= head.reported + step && find(from, head.frame.connection) != nullptr) {
-        head.reported += step;
-        const auto connection = head.frame.connection;
-        wait_for_inbox(from, inbox);
-        if (find(from, connection) != nullptr) events_->recv_progress(from, step);
-        return;
-      }
-    }
-    return wait_for_inbox(from, inbox);
+    const auto progress = next_progress(head);
+    const bool report = progress && *progress <= runtime_.now();
+    const auto step = progress_step(head.frame.data.size());
+    if (report) head.reported += step;
+    const auto connection = head.frame.connection;
+    wait_for_inbox(from, inbox);
+    if (report && find(from, connection) != nullptr) events_->recv_progress(from, step);
+    return;
   }
 }
 

@@ -87,6 +87,8 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   void accept(const Url& from, Frame& frame);
   void preflight_came(const Url& from, Frame& frame);
   void read_inbox(const Url& from);
+  /// When the next part of a message in transit has come; nullopt: not before all of it.
+  static std::optional<Time> next_progress(const Arrival& head);
   void wait_for_inbox(const Url& from, Inbox& inbox);
   void give_notices();
   Connection* find(const Url& peer, std::uint64_t connection);

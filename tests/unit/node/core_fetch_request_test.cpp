@@ -1,0 +1,472 @@
+// Outgoing requests: the seed's flow, sentence by sentence, and what we do better.
+#include "core_fetch_harness.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using namespace fetch_test;
+
+TEST(CoreFetch, OpsAreFetchedFromAPeerThatHoldsThem) {
+  Bench bench;
+  Node alice(bench, "alice"), bob(bench, "bob");
+  const auto ops = bench.ops(0, 1000);
+  alice.hold(ops);
+  ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
+  EXPECT_GT(bob.fetch->pending_ops(), 0U);
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(bob.held(ids_of(ops)), 1000U);
+  EXPECT_EQ(bob.fetch->stats().ops_fetched, 1000U);
+  EXPECT_EQ(bob.fetch->stats().bytes_fetched, 64'000U);
+  EXPECT_EQ(bob.stored_from[alice.url], 1000U);
+  EXPECT_EQ(bob.stored_bytes, 64'000U);
+  EXPECT_EQ(alice.fetch->stats().ops_served, 1000U);
+  EXPECT_EQ(alice.served_to[bob.url], 1000U);
+  bob.check();
+}
+
+TEST(CoreFetch, HeldOpsAreNotAskedFor) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 10);
+  bob.hold({ops.begin(), ops.begin() + 6});
+  ASSERT_TRUE(bob.request(ids_of(ops), peer.url));
+  EXPECT_EQ(bob.fetch->pending_ops(), 4U);
+  bench.world.run_for(1s);
+  ASSERT_EQ(peer.requests.size(), 1U);
+  EXPECT_EQ(peer.requests[0].ids, ids_of({ops.begin() + 6, ops.end()}));
+}
+
+TEST(CoreFetch, WhatIsHeldEntirelyAddsNothing) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 10);
+  bob.hold(ops);
+  ASSERT_TRUE(bob.request(ids_of(ops), peer.url));
+  ASSERT_TRUE(bob.request({}, peer.url));
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+  bench.world.run_for(1h);
+  EXPECT_TRUE(peer.requests.empty());
+}
+
+TEST(CoreFetch, RequestsGoOutInTheOrderOfAdding) {
+  Bench bench;
+  CoreFetchConfig config;
+  config.parallel_request_count = 1;
+  config.max_ids_per_request = 10;
+  Node bob(bench, "bob", config);
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 100);
+  peer.serve(ops);
+  ASSERT_TRUE(bob.request(ids_of(ops), peer.url));
+  ASSERT_TRUE(bob.drain());
+  std::vector<OpId> asked;
+  for (const auto& request : peer.requests) asked.insert(asked.end(), request.ids.begin(), request.ids.end());
+  EXPECT_EQ(asked, ids_of(ops));
+}
+
+TEST(CoreFetch, AReceivedOpIsNoLongerAskedOfItsOtherSources) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe one(bench, "one"), two(bench, "two");
+  const auto ops = bench.ops(0, 5);
+  one.serve(ops);
+  bob.want(ids_of(ops), one.url);
+  bob.want(ids_of(ops), two.url);
+  bench.world.run_for(1h);
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+  EXPECT_EQ(one.ids_asked() + two.ids_asked(), 5U);
+  EXPECT_EQ(bob.fetch->state_summary().pending_pairs, 0U);
+}
+
+TEST(CoreFetch, TheNextSourceIsAskedOnlyWhenTheFirstIsOverdue) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe silent(bench, "silent"), good(bench, "good");
+  const auto ops = bench.ops(0, 5);
+  good.serve(ops);
+  bob.want(ids_of(ops), silent.url);
+  bench.world.run_ready();
+  bob.want(ids_of(ops), good.url);
+  bench.world.run_until(at(2s - 1us));
+  EXPECT_EQ(silent.times(), std::vector<Time>{at(0s)});
+  EXPECT_TRUE(good.requests.empty());
+  bench.world.run_until(at(2s));
+  EXPECT_EQ(good.times(), std::vector<Time>{at(2s)});
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+  EXPECT_EQ(bob.fetch->stats().requests_overdue, 1U);
+}
+
+TEST(CoreFetch, AskedAgainAfterTheReInsertDelayWhileItHasNotCome) {
+  Bench bench;
+  CoreFetchConfig config;
+  config.re_insert_outgoing_request_delay_ms = 500;
+  Node bob(bench, "bob", config);
+  Probe silent(bench, "silent");
+  const auto ops = bench.ops(0, 1);
+  bob.want(ids_of(ops), silent.url);
+  bench.world.run_until(at(2s));
+  EXPECT_EQ(silent.times(), (std::vector<Time>{at(0ms), at(500ms), at(1000ms), at(1500ms), at(2000ms)}));
+  silent.answer(bob.url, ops);
+  bench.world.run_until(at(1h));
+  EXPECT_EQ(silent.requests.size(), 5U);
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+}
+
+TEST(CoreFetch, UnresponsivePeerIsOnTheBackOffListAndNotAsked) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe peer(bench, "peer");
+  make_failing(bench, peer.url);
+  bob.want(ids_of(bench.ops(0, 3)), peer.url);
+  bench.world.run_for(1ms);
+  const auto wall = bob.runtime->wall_now();
+  const auto summary = bob.fetch->state_summary();
+  ASSERT_EQ(summary.peers_on_backoff.size(), 1U);
+  EXPECT_EQ(summary.peers_on_backoff.begin()->first, peer.url);
+  EXPECT_EQ(summary.peers_on_backoff.begin()->second, wall + (20s - 1ms));
+  EXPECT_EQ(bob.fetch->stats().requests_failed, 1U);
+  // More for the same peer is not sent either.
+  bob.want(ids_of(bench.ops(10, 3)), peer.url);
+  bench.world.run_until(at(20s - 1us));
+  EXPECT_EQ(bob.fetch->stats().requests_failed, 1U);
+  bench.world.run_until(at(20s));
+  EXPECT_EQ(bob.fetch->stats().requests_failed, 2U);
+}
+
+TEST(CoreFetch, BackOffDoublesAndAtItsMaximumAllRequestsToThePeerAreDropped) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe dead(bench, "dead"), other(bench, "other");
+  make_failing(bench, dead.url);
+  make_silent(bench, other.url);
+  const auto ops = bench.ops(0, 100);
+  const auto shared = ids_of({ops.begin(), ops.begin() + 10});
+  // Failures at 0, 20, 60, 140 and 300 s: after the intervals 20, 40, 80 and 160.
+  std::vector<Time> failures;
+  std::uint64_t seen = 0;
+  bench.world.on_step([&] {
+    for (; seen < bob.fetch->stats().requests_failed; ++seen) failures.push_back(bench.world.now());
+  });
+  bob.want(ids_of(ops), dead.url);
+  bob.want(shared, other.url);
+  bench.world.run_ready();
+  EXPECT_EQ(bob.ops_pending_on_disk(), 110U);
+  bench.world.run_until(at(20s));
+  bench.world.run_until(at(300s - 1us));
+  EXPECT_TRUE(bob.given_up.empty());
+  EXPECT_EQ(bob.fetch->pending_ops(), 100U);
+  bench.world.run_until(at(300s));
+  bench.world.on_step({});
+  // The requests of the first moment fail together: they count once.
+  std::erase(failures, at(0s));
+  EXPECT_EQ(failures, (std::vector<Time>{at(20s), at(60s), at(140s), at(300s)}));
+  ASSERT_EQ(bob.given_up.size(), 1U);
+  EXPECT_EQ(bob.given_up[0].at, at(300s));
+  EXPECT_EQ(bob.given_up[0].peer, dead.url);
+  EXPECT_EQ(bob.given_up[0].orphaned.size(), 90U);
+  EXPECT_EQ(bob.fetch->pending_ops(), 10U);
+  EXPECT_EQ(bob.fetch->stats().pairs_dropped_unresponsive, 100U);
+  EXPECT_TRUE(bob.fetch->state_summary().peers_on_backoff.empty());
+  EXPECT_EQ(bob.ops_pending_on_disk(), 10U);
+}
+
+TEST(CoreFetch, LastIntervalIsTheLongest) {
+  Bench bench;
+  CoreFetchConfig config;
+  config.first_back_off_interval_ms = 1'000;
+  config.last_back_off_interval_ms = 3'000;
+  config.num_back_off_intervals = 4;
+  Node bob(bench, "bob", config);
+  make_failing(bench, MemoryNetwork::url_of("dead"));
+  bob.want(ids_of(bench.ops(0, 1)), MemoryNetwork::url_of("dead"));
+  bench.world.run_until_idle();
+  ASSERT_EQ(bob.given_up.size(), 1U);
+  EXPECT_EQ(bob.given_up[0].at, at(1s + 2s + 3s + 3s));
+  EXPECT_EQ(bob.fetch->stats().requests_failed, 5U);
+}
+
+TEST(CoreFetch, APeerThatComesBackIsAskedAtTheEndOfItsInterval) {
+  Bench bench;
+  Node bob(bench, "bob"), alice(bench, "alice");
+  const auto ops = bench.ops(0, 50);
+  alice.hold(ops);
+  make_failing(bench, alice.url);
+  bob.want(ids_of(ops), alice.url);
+  bench.world.run_until(at(5s));
+  bench.network->clear_links();
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(bench.world.now(), at(20s));
+  EXPECT_TRUE(bob.fetch->state_summary().peers_on_backoff.empty());
+}
+
+TEST(CoreFetch, ParallelCountHasAnEffect) {
+  const auto took = [](std::uint32_t count) {
+    MemoryNetworkOptions options;
+    options.link.latency = 50ms;
+    Bench bench(1, options);
+    CoreFetchConfig config;
+    config.parallel_request_count = count;
+    config.max_ids_per_request = 32;
+    Node alice(bench, "alice"), bob(bench, "bob", config);
+    const auto ops = bench.ops(0, 3200);
+    alice.hold(ops);
+    bob.want(ids_of(ops), alice.url);
+    EXPECT_TRUE(bob.drain());
+    return bench.world.now().time_since_epoch();
+  };
+  // 100 messages of 32 ids, 100 ms for the way there and back, besides 100 ms of preflights.
+  EXPECT_EQ(took(1), 100ms + 100 * 100ms);
+  EXPECT_EQ(took(2), 100ms + 50 * 100ms);
+  EXPECT_EQ(took(8), 100ms + 13 * 100ms);
+}
+
+TEST(CoreFetch, FailingAndSilentPeersHoldNobodyUp) {
+  const auto took = [](int bad, bool failing) {
+    MemoryNetworkOptions options;
+    options.link.latency = 10ms;
+    Bench bench(1, options);
+    Node alice(bench, "alice"), bob(bench, "bob");
+    const auto ops = bench.ops(0, 100);
+    alice.hold(ops);
+    for (int i = 0; i < bad; ++i) {
+      const auto url = MemoryNetwork::url_of("bad" + std::to_string(i));
+      if (failing) {
+        make_failing(bench, url, 1s);
+      } else {
+        make_silent(bench, url);
+      }
+      bob.want(ids_of(bench.ops(100'000 + 2000 * static_cast<std::uint64_t>(i), 2000)), url);
+    }
+    bob.want(ids_of(ops), alice.url);
+    EXPECT_TRUE(bench.world.run_until([&] { return bob.stored_from[alice.url] == 100; }, 1h));
+    return bench.world.now().time_since_epoch();
+  };
+  const auto undisturbed = took(0, false);
+  EXPECT_EQ(took(5, true), undisturbed);
+  EXPECT_EQ(took(5, false), undisturbed);
+}
+
+TEST(CoreFetch, EightSourcesAreOneDownload) {
+  MemoryNetworkOptions options;
+  options.link.latency = 50ms;
+  Bench bench(1, options);
+  Node bob(bench, "bob");
+  const auto ops = bench.ops(0, 1000, 1024);
+  std::vector<std::unique_ptr<Node>> sources;
+  for (int i = 0; i < 8; ++i) {
+    sources.push_back(std::make_unique<Node>(bench, "source" + std::to_string(i)));
+    sources.back()->hold(ops);
+  }
+  for (const auto& source : sources) bob.want(ids_of(ops), source->url);
+  ASSERT_TRUE(bob.drain());
+  bench.world.run_for(10s);
+  std::uint64_t served = 0, most = 0;
+  for (const auto& source : sources) {
+    served += source->fetch->stats().bytes_served;
+    most = std::max(most, source->fetch->stats().bytes_served);
+  }
+  EXPECT_EQ(served, 1000U * 1024U);
+  EXPECT_LT(most, served / 2) << "the sources share the work";
+}
+
+TEST(CoreFetch, NothingIsLostAboveSixteenThousandPending) {
+  Bench bench;
+  Node alice(bench, "alice"), bob(bench, "bob");
+  const auto ops = bench.ops(0, 100'000, 32);
+  alice.hold(ops);
+  ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(bob.held(ids_of(ops)), 100'000U);
+  EXPECT_EQ(alice.fetch->stats().ops_served, 100'000U) << "each once";
+}
+
+TEST(CoreFetch, RequestsAreCoalesced) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 20'000, 32);
+  peer.serve(ops);
+  ASSERT_TRUE(bob.request(ids_of(ops), peer.url));
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(peer.ids_asked(), 20'000U);
+  EXPECT_LT(peer.requests.size(), 80U);
+  for (const auto& request : peer.requests) EXPECT_LE(request.ids.size(), 512U);
+}
+
+TEST(CoreFetch, AFloodOfIdsIsRefusedAsAWholeAtTheBound) {
+  Bench bench;
+  CoreFetchConfig config;
+  config.max_pending = 100'000;
+  config.max_pending_per_peer = 60'000;
+  Node bob(bench, "bob", config);
+  for (const auto* name : {"one", "two", "three"}) make_silent(bench, MemoryNetwork::url_of(name));
+  Probe one(bench, "one"), two(bench, "two"), three(bench, "three");
+  EXPECT_TRUE(bob.request(ids_of(bench.ops(0, 50'000, 32)), one.url));
+  const auto over_peer = bob.request(ids_of(bench.ops(50'000, 10'001, 32)), one.url);
+  ASSERT_FALSE(over_peer);
+  EXPECT_EQ(over_peer.error().code, Errc::overloaded);
+  EXPECT_EQ(bob.fetch->pending_ops(), 50'000U);
+  EXPECT_TRUE(bob.request(ids_of(bench.ops(50'000, 50'000, 32)), two.url));
+  const auto over_all = bob.request(ids_of(bench.ops(200'000, 1, 32)), three.url);
+  ASSERT_FALSE(over_all);
+  EXPECT_EQ(over_all.error().code, Errc::overloaded);
+  EXPECT_EQ(bob.fetch->pending_ops(), 100'000U);
+  // What is known already is no new request.
+  EXPECT_TRUE(bob.request(ids_of(bench.ops(0, 50'000, 32)), one.url));
+  EXPECT_EQ(bob.ops_pending_on_disk(), 100'000U) << "what was refused is not kept";
+}
+
+TEST(CoreFetch, AFloodThatIsStillBeingLookedUpCountsToo) {
+  Bench bench;
+  CoreFetchConfig config;
+  config.max_pending = config.max_pending_per_peer = 1000;
+  Node bob(bench, "bob", config);
+  bob.store->delay_reads(1s);
+  for (std::uint64_t i = 0; i < 5; ++i) {
+    bob.want(ids_of(bench.ops(i * 400, 400)), MemoryNetwork::url_of("peer" + std::to_string(i)));
+  }
+  bench.world.run_for(500ms);
+  EXPECT_EQ(bob.outcomes.size(), 3U) << "refused at once";
+  bench.world.run_for(1s);
+  EXPECT_EQ(bob.outcomes.size(), 5U);
+  EXPECT_EQ(bob.fetch->pending_ops(), 800U);
+}
+
+TEST(CoreFetch, AFailedLookUpIsTheCallersError) {
+  Bench bench;
+  Node bob(bench, "bob");
+  bob.store->fail_reads(make_error(Errc::io, "no such disk"));
+  const auto r = bob.request(ids_of(bench.ops(0, 3)), MemoryNetwork::url_of("peer"));
+  ASSERT_FALSE(r);
+  EXPECT_EQ(r.error().code, Errc::io);
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+}
+
+TEST(CoreFetch, SourcesThatMakeNoSenseAreRefused) {
+  Bench bench;
+  Node bob(bench, "bob");
+  bench.world.run_ready();
+  const auto ids = ids_of(bench.ops(0, 1));
+  for (const auto& source : {Url(), Url::parse("ws://memory:1").value(), bob.url}) {
+    const auto r = bob.request(ids, source);
+    ASSERT_FALSE(r);
+    EXPECT_EQ(r.error().code, Errc::invalid_argument);
+  }
+  EXPECT_EQ(bob.request({OpId()}, MemoryNetwork::url_of("peer")).error().code, Errc::invalid_argument);
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+}
+
+TEST(CoreFetch, ARemovedSourceIsNotAskedAnyMore) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe gone(bench, "gone"), stays(bench, "stays");
+  const auto ops = bench.ops(0, 20);
+  bob.want(ids_of(ops), gone.url);
+  bench.world.run_ready();
+  const auto asked = gone.requests.size();
+  bob.want(ids_of({ops.begin(), ops.begin() + 5}), stays.url);
+  bench.world.run_for(1ms);
+  bob.fetch->remove_source(gone.url);
+  bench.world.run_for(1ms);
+  EXPECT_EQ(bob.fetch->pending_ops(), 5U);
+  EXPECT_EQ(stays.ids_asked(), 5U) << "at once";
+  EXPECT_EQ(bob.ops_pending_on_disk(), 5U);
+  bench.world.run_for(10min);
+  EXPECT_EQ(gone.requests.size(), asked);
+  EXPECT_TRUE(bob.given_up.empty());
+}
+
+TEST(CoreFetch, BeingOfflineIsNotThePeersFault) {
+  Bench bench;
+  Node alice(bench, "alice"), bob(bench, "bob");
+  const auto ops = bench.ops(0, 100);
+  alice.hold(ops);
+  bench.world.run_ready();
+  bench.network->change_url(bob.url, 90s);
+  bench.world.run_ready();
+  bob.want(ids_of(ops), alice.url);
+  bench.world.run_until(at(89s));
+  EXPECT_EQ(bob.fetch->pending_ops(), 100U);
+  EXPECT_EQ(bob.fetch->stats().requests_failed, 0U);
+  EXPECT_TRUE(bob.fetch->state_summary().peers_on_backoff.empty());
+  ASSERT_TRUE(bob.drain());
+  EXPECT_LE(bench.world.now(), at(92s)) << "at most one delay after it is back";
+  EXPECT_EQ(alice.fetch->stats().ops_served, 100U);
+}
+
+TEST(CoreFetch, AConnectionThatBreaksCostsOneDelay) {
+  MemoryNetworkOptions options;
+  options.link.latency = 10ms;
+  Bench bench(1, options);
+  Node alice(bench, "alice"), bob(bench, "bob");
+  const auto ops = bench.ops(0, 1000);
+  alice.hold(ops);
+  bob.want(ids_of(ops), alice.url);
+  bench.world.run_until([&] { return bob.stored_from[alice.url] > 100; }, 1h);
+  const auto cut_at = bench.world.now();
+  bench.network->cut(alice.url, bob.url, true);
+  ASSERT_TRUE(bob.drain());
+  EXPECT_LE(bench.world.now() - cut_at, 2s + 500ms);
+  EXPECT_TRUE(bob.fetch->state_summary().peers_on_backoff.empty());
+  EXPECT_EQ(bob.held(ids_of(ops)), 1000U);
+}
+
+TEST(CoreFetch, ProgressOfALongMessageKeepsItsRequestAlive) {
+  MemoryNetworkOptions options;
+  options.link.bytes_per_second = 100'000;  // one op takes ten seconds, five times the delay
+  Bench bench(1, options);
+  Node alice(bench, "alice"), bob(bench, "bob");
+  const auto ops = bench.ops(0, 1, 1'000'000);
+  alice.hold(ops);
+  bob.want(ids_of(ops), alice.url);
+  ASSERT_TRUE(bob.drain());
+  EXPECT_GT(bench.world.now(), at(10s));
+  EXPECT_EQ(bob.fetch->stats().requests_sent, 1U);
+  EXPECT_EQ(alice.fetch->stats().ops_served, 1U);
+}
+
+TEST(CoreFetch, TheSummarySaysWhatIsPendingFromWhom) {
+  Bench bench;
+  Node bob(bench, "bob");
+  const auto one = MemoryNetwork::url_of("one"), two = MemoryNetwork::url_of("two");
+  make_silent(bench, one);
+  make_silent(bench, two);
+  Probe p1(bench, "one"), p2(bench, "two");
+  const auto ids = ids_of(bench.ops(0, 3));
+  bob.want(ids, one);
+  bob.want({ids[0]}, two);
+  bench.world.run_ready();
+  const auto summary = bob.fetch->state_summary();
+  EXPECT_EQ(summary.pending_ops, 3U);
+  EXPECT_EQ(summary.pending_pairs, 4U);
+  EXPECT_EQ(summary.pending_requests.size(), 3U);
+  EXPECT_EQ(summary.pending_requests.at(ids[0]), (std::vector<Url>{one, two}));
+  EXPECT_EQ(summary.pending_requests.at(ids[2]), (std::vector<Url>{one}));
+  EXPECT_GE(summary.outstanding_requests, 1U);
+}
+
+TEST(CoreFetch, AConfigOutOfRangeIsRefusedByName) {
+  Bench bench;
+  auto runtime = bench.world.make_runtime();
+  auto transport = make_transport(*runtime, bench.network->make_backend(*runtime, "x"), nullptr);
+  CoreFetchConfig config;
+  config.parallel_request_count = 0;
+  const auto made = make_core_fetch(*runtime, config, kSpace, bench.make_disk(), transport);
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code, Errc::invalid_config);
+  EXPECT_NE(made.error().message.find("coreFetch.parallelRequestCount"), std::string::npos);
+  runtime->crash();
+}
+
+TEST(CoreFetch, ASecondFetchOfTheSameSpaceIsRefused) {
+  Bench bench;
+  Node bob(bench, "bob");
+  const auto made = make_core_fetch(*bob.runtime, {}, kSpace, bob.store, bob.transport);
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().code, Errc::already_exists);
+}
+
+}  // namespace
+}  // namespace kitsune2

@@ -1,0 +1,290 @@
+// Incoming requests: what this node answers.
+#include "core_fetch_harness.hpp"
+#include "wire/k2proto.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using namespace fetch_test;
+
+std::vector<OpId> ids_of_payloads(const Bench& bench, const std::vector<Bytes>& ops) {
+  std::vector<OpId> out;
+  for (const auto& op : ops) out.push_back(bench.policy->describe(op).value().op_id);
+  return out;
+}
+
+TEST(CoreFetchServe, ARequestForManyIdsGetsOneResponse) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 100);
+  alice.hold(ops);
+  peer.ask(alice.url, ids_of(ops));
+  bench.world.run_for(1s);
+  ASSERT_EQ(peer.responses.size(), 1U);
+  EXPECT_EQ(peer.responses[0].ops, testing::payloads_of(ops));
+  EXPECT_EQ(alice.fetch->stats().requests_received, 1U);
+  EXPECT_EQ(alice.fetch->stats().ops_served, 100U);
+  EXPECT_EQ(alice.fetch->stats().bytes_served, 6400U);
+}
+
+TEST(CoreFetchServe, RequestsAreAnsweredInTheOrderOfComing) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 40);
+  alice.hold(ops);
+  for (const auto& op : ops) peer.ask(alice.url, {op.op_id});
+  bench.world.run_for(1s);
+  std::vector<Bytes> came;
+  for (const auto& response : peer.responses) came.insert(came.end(), response.ops.begin(), response.ops.end());
+  EXPECT_EQ(came, testing::payloads_of(ops));
+}
+
+TEST(CoreFetchServe, WhatIsHeldIsSentAndWhatIsNotIsCounted) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 10);
+  std::vector<MetaOp> held;
+  for (std::size_t i = 0; i < ops.size(); i += 3) held.push_back(ops[i]);  // 0 3 6 9
+  alice.hold(held);
+  peer.ask(alice.url, ids_of(ops));
+  bench.world.run_for(1s);
+  ASSERT_EQ(peer.responses.size(), 1U);
+  EXPECT_EQ(peer.responses[0].ops, testing::payloads_of(held));
+  EXPECT_EQ(alice.fetch->stats().ops_not_held, 6U);
+  // The last id is not held.
+  peer.ask(alice.url, {ops[0].op_id, ops[1].op_id});
+  bench.world.run_for(1s);
+  ASSERT_EQ(peer.responses.size(), 2U);
+  EXPECT_EQ(peer.responses[1].ops, (std::vector<Bytes>{ops[0].op_data}));
+  EXPECT_EQ(alice.fetch->stats().ops_not_held, 7U);
+}
+
+TEST(CoreFetchServe, NoResponseIfNoneIsHeld) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  peer.ask(alice.url, ids_of(bench.ops(0, 10)));
+  bench.world.run_for(1h);
+  EXPECT_TRUE(peer.responses.empty());
+  EXPECT_EQ(alice.fetch->stats().ops_not_held, 10U);
+  EXPECT_EQ(alice.fetch->stats().ops_served, 0U);
+  EXPECT_EQ(peer.disconnects, 0U);
+}
+
+TEST(CoreFetchServe, AnEmptyRequestIsNothing) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  peer.ask(alice.url, {});
+  bench.world.run_for(1s);
+  EXPECT_TRUE(peer.responses.empty());
+  EXPECT_EQ(peer.disconnects, 0U);
+}
+
+TEST(CoreFetchServe, ResponsesAreCutToTheByteLimit) {
+  Bench bench;
+  CoreFetchConfig config;
+  config.max_response_bytes = 10'000;
+  Node alice(bench, "alice", config);
+  Probe peer(bench, "peer");
+  auto ops = bench.ops(0, 50, 3'000);
+  ops[20] = bench.ops(1'000, 1, 25'000)[0];  // larger than the limit: goes alone
+  alice.hold(ops);
+  auto asked = ids_of(ops);
+  asked.insert(asked.begin() + 7, ids_of(bench.ops(2'000, 5)).front());  // not held
+  peer.ask(alice.url, asked);
+  bench.world.run_for(1s);
+  std::vector<Bytes> came;
+  for (const auto& response : peer.responses) {
+    EXPECT_TRUE(response.bytes <= 10'000 || response.ops.size() == 1);
+    came.insert(came.end(), response.ops.begin(), response.ops.end());
+  }
+  EXPECT_EQ(came, testing::payloads_of(ops)) << "everything, in order, once";
+  EXPECT_GE(peer.responses.size(), 18U);
+  EXPECT_EQ(alice.fetch->stats().ops_not_held, 1U);
+}
+
+TEST(CoreFetchServe, ARequestForMoreIdsThanOneReadTakesIsAnsweredWhole) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 10'000, 32);
+  alice.hold(ops);
+  peer.ask(alice.url, ids_of(ops));
+  bench.world.run_for(1s);
+  std::vector<Bytes> came;
+  for (const auto& response : peer.responses) came.insert(came.end(), response.ops.begin(), response.ops.end());
+  EXPECT_EQ(came, testing::payloads_of(ops));
+}
+
+TEST(CoreFetchServe, TheNextResponseIsReadOnlyWhenTheLastIsSent) {
+  MemoryNetworkOptions options;
+  options.link.bytes_per_second = 100'000;
+  Bench bench(1, options);
+  CoreFetchConfig config;
+  config.max_response_bytes = 100'000;  // a second each
+  Node alice(bench, "alice", config);
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 10, 90'000);
+  alice.hold(ops);
+  peer.ask(alice.url, ids_of(ops));
+  bench.world.run_for(2500ms);
+  const auto reads = alice.store->reads();
+  EXPECT_LE(reads, 5U) << "resume, and one read for each response that left";
+  bench.world.run_for(10s);
+  EXPECT_EQ(peer.responses.size(), 10U);
+}
+
+TEST(CoreFetchServe, PeersTakeTurns) {
+  MemoryNetworkOptions options;
+  options.link.bytes_per_second = 1'000'000;
+  Bench bench(1, options);
+  CoreFetchConfig config;
+  config.max_response_bytes = 64U << 20;  // the whole budget: one response at a time
+  Node alice(bench, "alice", config);
+  Probe greedy(bench, "greedy"), modest(bench, "modest");
+  const auto ops = bench.ops(0, 21, 100'000);
+  alice.hold(ops);
+  for (int i = 0; i < 20; ++i) greedy.ask(alice.url, {ops[static_cast<std::size_t>(i)].op_id});
+  bench.world.run_for(50ms);
+  modest.ask(alice.url, {ops[20].op_id});
+  bench.world.run_until([&] { return !modest.responses.empty(); }, 1h);
+  EXPECT_LE(greedy.responses.size(), 3U);
+  bench.world.run_for(10s);
+  EXPECT_EQ(greedy.responses.size(), 20U);
+}
+
+TEST(CoreFetchServe, AFloodOfRequestsIsBoundedAndCounted) {
+  Bench bench;
+  CoreFetchConfig config;
+  config.max_incoming_requests_per_peer = 10;
+  Node alice(bench, "alice", config);
+  Probe flood(bench, "flood"), honest(bench, "honest");
+  const auto ops = bench.ops(0, 1);
+  alice.hold(ops);
+  alice.store->delay_reads(1s);
+  for (int i = 0; i < 1000; ++i) flood.ask(alice.url, ids_of(ops));
+  honest.ask(alice.url, ids_of(ops));
+  bench.world.run_for(500ms);
+  EXPECT_EQ(alice.fetch->stats().requests_received, 1001U);
+  EXPECT_EQ(alice.fetch->stats().requests_refused, 990U);
+  bench.world.run_for(1s);
+  EXPECT_EQ(honest.responses.size(), 1U);
+  bench.world.run_for(1h);
+  EXPECT_EQ(flood.responses.size(), 10U);
+}
+
+TEST(CoreFetchServe, QueuedRequestsAreBoundedInBytes) {
+  Bench bench;
+  Node alice(bench, "alice");
+  alice.store->delay_reads(1s);
+  Probe flood(bench, "flood");
+  std::vector<OpId> ids;
+  std::vector<std::uint8_t> id(1000, 7);
+  for (int i = 0; i < 4000; ++i) ids.emplace_back(ByteView(id));  // 4 MB in a message
+  for (int i = 0; i < 10; ++i) flood.ask(alice.url, ids);
+  bench.world.run_for(500ms);
+  EXPECT_EQ(alice.fetch->stats().requests_refused, 8U);
+  bench.world.run_for(1h);
+  EXPECT_EQ(alice.fetch->stats().requests_received, 10U);
+}
+
+TEST(CoreFetchServe, AResponseThatCannotBeSentEndsItsRequestOnly) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 2);
+  alice.hold(ops);
+  peer.ask(alice.url, {ops[0].op_id});
+  bench.world.run_until([&] { return alice.fetch->stats().requests_received == 1; }, 1s);
+  make_failing(bench, peer.url);
+  bench.world.run_for(1min);
+  EXPECT_TRUE(peer.responses.empty());
+  EXPECT_EQ(alice.fetch->stats().ops_served, 0U);
+  bench.network->clear_links();
+  peer.ask(alice.url,
+           {ops[1].op_id});  // on the connection that alice has dropped: lost, and asking again is its matter
+  bench.world.run_for(1min);
+  peer.ask(alice.url, {ops[1].op_id});
+  bench.world.run_for(1min);
+  ASSERT_EQ(peer.responses.size(), 1U);
+  EXPECT_EQ(peer.responses[0].ops, (std::vector<Bytes>{ops[1].op_data}));
+}
+
+TEST(CoreFetchServe, AFailedReadEndsItsRequestOnly) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 2);
+  alice.hold(ops);
+  alice.store->fail_reads(make_error(Errc::io, "bad sector"));
+  peer.ask(alice.url, {ops[0].op_id});
+  bench.world.run_for(1s);
+  EXPECT_TRUE(peer.responses.empty());
+  alice.store->fail_reads(std::nullopt);
+  peer.ask(alice.url, {ops[1].op_id});
+  bench.world.run_for(1s);
+  EXPECT_EQ(peer.responses.size(), 1U);
+}
+
+TEST(CoreFetchServe, WhatAPeerAskedForIsDroppedWhenItsConnectionGoes) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 30);
+  alice.hold(ops);
+  alice.store->delay_reads(1s);
+  for (const auto& op : ops) peer.ask(alice.url, {op.op_id});
+  bench.world.run_for(1500ms);
+  peer.disconnect(alice.url);
+  bench.world.run_for(1h);
+  EXPECT_EQ(alice.fetch->stats().ops_served, 1U);
+  EXPECT_EQ(peer.responses.size(), 1U);
+}
+
+TEST(CoreFetchServe, MessagesThatDoNotParseCloseTheConnection) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  for (const auto* text : {"\xff\xff\xff", "\x08\x09", ""}) {
+    const auto before = peer.disconnects;
+    peer.send_raw(alice.url, Bytes::copy_of(text));
+    bench.world.run_for(1s);
+    EXPECT_EQ(peer.disconnects, before + 1) << "for " << to_hex(as_bytes(text));
+  }
+}
+
+TEST(CoreFetchServe, TwoNodesServeEachOtherAtOnce) {
+  MemoryNetworkOptions options;
+  options.link = {.latency = 5ms, .bytes_per_second = 10'000'000};
+  Bench bench(1, options);
+  Node alice(bench, "alice"), bob(bench, "bob");
+  const auto a = bench.ops(0, 2000, 500), b = bench.ops(10'000, 2000, 500);
+  alice.hold(a);
+  bob.hold(b);
+  alice.want(ids_of(b), bob.url);
+  bob.want(ids_of(a), alice.url);
+  EXPECT_TRUE(alice.drain());
+  EXPECT_TRUE(bob.drain());
+  EXPECT_EQ(alice.held(ids_of(b)), 2000U);
+  EXPECT_EQ(bob.held(ids_of(a)), 2000U);
+}
+
+TEST(CoreFetchServe, IdsThatCameTwiceAreServed) {
+  Bench bench;
+  Node alice(bench, "alice");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 2);
+  alice.hold(ops);
+  peer.ask(alice.url, {ops[0].op_id, ops[1].op_id, ops[0].op_id});
+  bench.world.run_for(1s);
+  ASSERT_FALSE(peer.responses.empty());
+  EXPECT_EQ(ids_of_payloads(bench, peer.responses[0].ops), ids_of(ops));
+  EXPECT_LE(peer.responses.size(), 2U);
+}
+
+}  // namespace
+}  // namespace kitsune2
