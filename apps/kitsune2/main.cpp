@@ -90,9 +90,12 @@ void add_share(CLI::App& root, Common& common, ShareArgs& args) {
   listen->excludes(relay);
   app.add_option("--tls-cert", args.tls_cert, "Certificate (PEM) for --listen")->needs(listen)->type_name("FILE");
   app.add_option("--tls-key", args.tls_key, "Its key (PEM)")->needs(listen)->type_name("FILE");
-  app.add_option("--public", args.public_address, "Address to put into the link, if it is another one")
+  app.add_option("--public", args.public_address, "Address by which others reach --listen, if it is another one")
+      ->needs(listen)
       ->type_name("HOST:PORT");
-  app.add_option("--space", args.space, "Name of the space to share in [files]")->type_name("NAME");
+  app.add_option("--space", args.space,
+                 "Name of the space to share in; nodes that share one help each other [one of its own]")
+      ->type_name("NAME");
   app.add_flag("--mtime", args.mtime, "Share modification times too (the link then depends on them)");
   app.add_flag("--strict", args.strict, "Share nothing if something cannot be read");
   add_common(app, common);

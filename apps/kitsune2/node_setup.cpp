@@ -18,24 +18,23 @@ Result<NodeOptions> node_options(const Common& common, const NodeArgs& args) {
   return options;
 }
 
-Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, const SpaceId& space,
-                                                        const std::string& role) {
+Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, SpaceId space, const std::string& role) {
   std::unique_ptr<RunningNode> out(new RunningNode());
   out->role_ = role;
-  out->handler_ = files::FilesHandler::make(space);
+  out->handler_ = files::FilesHandler::make();
   options.handler = out->handler_;
   const std::string data = options.data_dir;
-  // The user chose the relay by hand: its scheme says whether plain text is meant.
-  options.config.tx5_transport.signal_allow_plain_text = true;
   auto node = Node::start(std::move(options));
   if (!node) return node.error();
   out->node_ = std::move(*node);
+  auto agent = out->node_->agent();
+  if (!agent) return agent.error();
+  out->agent_ = *agent;
+  if (space.empty()) space = files::default_space(out->agent_->agent());
+  out->node_->run([&] { out->handler_->allow_space(space); });
   auto made = out->node_->space(space);
   if (!made) return made.error();
   out->space_ = *made;
-  auto agent = Ed25519LocalAgent::load_or_create(data + "/agent.key");
-  if (!agent) return agent.error();
-  out->agent_ = *agent;
   out->node_->run([&] { out->handler_->attach(out->space_); });
   auto socket = StatusSocket::start(data, [self = out.get()] { return self->status_json(); });
   if (!socket) return socket.error();

@@ -24,8 +24,8 @@ class RunningNode {
   /// Leaves (others hear of it) and stops.
   void stop();
 
-  /// `space_name` is what people call it, for status.
-  static Result<std::unique_ptr<RunningNode>> start(NodeOptions options, const SpaceId& space, const std::string& role);
+  /// `space`: empty for the node's own default. `role`: what `status` says.
+  static Result<std::unique_ptr<RunningNode>> start(NodeOptions options, SpaceId space, const std::string& role);
 
  private:
   RunningNode() = default;

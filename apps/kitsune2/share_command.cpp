@@ -10,36 +10,46 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-Result<files::Link> link_for(const ShareArgs& args, const std::string& relay, const SpaceId& space, const OpId& root) {
+Result<files::Link> link_for(const std::string& relay, const SpaceId& space, const OpId& root) {
+  auto url = Url::parse(relay);
+  if (!url) return url.error().context("relay");
   files::Link link;
   link.space = space;
   link.root = root;
-  auto url = Url::parse(relay);
-  if (!url) return url.error().context("relay");
   link.tls = url->uses_tls();
   link.host = std::string(url->host());
   link.port = url->port();
-  if (!args.public_address.empty()) {
-    auto address = files::parse_host_port(args.public_address);
-    if (!address) return address.error().context("--public");
-    link.host = address->first;
-    link.port = address->second;
-  }
   return link;
 }
 
-/// Says what is wrong before anything is read or opened.
-Result<void> check(const ShareArgs& args) {
+/// Where the relay is, by the command line: what is wrong is said before anything is read or opened.
+Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
   if (args.tls_cert.empty() != args.tls_key.empty()) {
     return make_error(Errc::invalid_argument, "--tls-cert and --tls-key go together");
   }
-  if (!args.public_address.empty()) {
-    auto address = files::parse_host_port(args.public_address);
-    if (!address) return address.error().context("--public");
-    if (address->second == 0) return make_error(Errc::invalid_argument, "--public: port 0 is no place to call");
+  if (!args.node.relay.empty()) {
+    auto url = relay_url(args.node.relay);
+    if (!url) return url.error();
+    options.relay = *url;
+    return {};
   }
-  if (!args.listen.empty()) {
-    if (auto address = files::parse_host_port(args.listen); !address) return address.error().context("--listen");
+  if (args.listen.empty()) {
+    if (options.config.tx5_transport.server_url != Config::defaults().tx5_transport.server_url) return {};
+    return make_error(Errc::invalid_argument, "share needs --relay URL or --listen HOST:PORT");
+  }
+  auto address = files::parse_host_port(args.listen);
+  if (!address) return address.error().context("--listen");
+  options.listen = args.listen;
+  options.tls_cert_file = args.tls_cert;
+  options.tls_key_file = args.tls_key;
+  if (!args.public_address.empty()) {
+    auto others = files::parse_host_port(args.public_address);
+    if (!others) return others.error().context("--public");
+    if (others->second == 0) return make_error(Errc::invalid_argument, "--public: port 0 is no place to call");
+    options.relay = (args.tls_cert.empty() ? "ws://" : "wss://") + args.public_address;
+  } else if (address->first == "0.0.0.0" || address->first == "::") {
+    return make_error(Errc::invalid_argument,
+                      "--listen at all addresses: say with --public HOST:PORT by which one others reach it");
   }
   return {};
 }
@@ -48,26 +58,14 @@ Result<void> check(const ShareArgs& args) {
 
 int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   Output out(common);
-  if (auto valid = check(args); !valid) return out.error(valid.error());
   auto options = node_options(common, args.node);
   if (!options) return out.error(options.error());
-  if (!args.node.relay.empty()) {
-    auto url = relay_url(args.node.relay);
-    if (!url) return out.error(url.error());
-    options->relay = *url;
-  } else if (!args.listen.empty()) {
-    options->listen = args.listen;
-    options->tls_cert_file = args.tls_cert;
-    options->tls_key_file = args.tls_key;
-  } else if (options->config.tx5_transport.server_url == Config::defaults().tx5_transport.server_url) {
-    return out.error(make_error(Errc::invalid_argument, "share needs --relay URL or --listen HOST:PORT"));
-  }
-  const std::string name = args.space.empty() ? std::string(files::kDefaultSpace) : args.space;
-  if (name.size() > 1024) return out.error(make_error(Errc::invalid_argument, "--space: over 1024 bytes"));
-  const SpaceId space = SpaceId::from_text(name);
-  auto running = RunningNode::start(std::move(*options), space, "share");
+  if (auto placed = place_relay(args, *options); !placed) return out.error(placed.error());
+  if (args.space.size() > 1024) return out.error(make_error(Errc::invalid_argument, "--space: over 1024 bytes"));
+  auto running = RunningNode::start(std::move(*options), SpaceId::from_text(args.space), "share");
   if (!running) return out.error(running.error());
   RunningNode& node = **running;
+  const SpaceId space = node.space()->id();
 
   files::ShareOptions share;
   share.mtime = args.mtime;
@@ -98,7 +96,7 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
                          std::to_string(report->failed) + " paths could not be read (--strict): nothing is shared"));
     return kPathTrouble;
   }
-  auto link = link_for(args, node.node().relay_url(), space, report->root);
+  auto link = link_for(node.node().relay_url(), space, report->root);
   if (!link) return out.error(link.error());
   if (auto joined = node.join(DhtArc::full()); !joined) return out.error(joined.error());
 

@@ -19,8 +19,9 @@
 
 namespace kitsune2::files {
 
-/// The space that is used where the user names none.
-inline constexpr std::string_view kDefaultSpace = "files";
+/// The space of a share where the user names none: one for each sharing node. *Rationale*: nodes of one space hear of
+/// each other's ops; strangers who happen to use the same relay should not.
+SpaceId default_space(const AgentId& sharer);
 
 /// Where a shared folder is found: `kitsune2://HOST:PORT/<space>/<root op id>[?tls=1]`, both ids in URL-safe base64
 /// without padding. HOST:PORT is the relay and bootstrap server. Only this spelling is accepted.
@@ -163,8 +164,9 @@ struct FetchReport {
 /// tell a dead source from one that lacks an op. Messages: docs/file-format.md. Strand only, but for `make`.
 class FilesHandler : public KitsuneHandler {
  public:
-  /// Only `space` may be made: a stranger's message must not make databases.
-  static std::shared_ptr<FilesHandler> make(SpaceId space);
+  static std::shared_ptr<FilesHandler> make();
+  /// Only this space may be made, by whomever: a stranger's message must not make databases. None before this call.
+  virtual void allow_space(SpaceId space) = 0;
   /// The space to answer in; null to stop answering.
   virtual void attach(std::shared_ptr<Space> space) = 0;
   /// Calls back for each answer to `ping`. Empty: none.

@@ -26,8 +26,9 @@ inline constexpr std::uint64_t kFanout = 4096;
 inline constexpr unsigned kMaxLevels = 3;
 inline constexpr std::size_t kIdBytes = 32;
 inline constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << 60;
-/// Folders inside folders.
-inline constexpr std::size_t kMaxDepth = 65'535;
+/// A path inside a share, slashes included: 16 times what Linux takes in one call, so folders of any depth that tools
+/// can make. *Rationale*: work and memory for each record of a hostile manifest stay bounded.
+inline constexpr std::size_t kMaxPathBytes = 65'535;
 inline constexpr std::size_t kMaxNameBytes = 255;
 /// Temporary files of a fetch begin so; no shared name may.
 inline constexpr std::string_view kTempPrefix = ".k2part-";

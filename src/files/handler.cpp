@@ -17,10 +17,11 @@ bool is(const Bytes& data, const std::array<std::uint8_t, N>& message) {
 
 class Handler final : public FilesHandler {
  public:
-  explicit Handler(SpaceId space) : space_id_(std::move(space)), ear_(std::make_shared<Ear>()) {}
+  void allow_space(SpaceId space) override { space_id_ = std::move(space); }
 
   Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& space) override {
-    if (space != space_id_) return make_error(Errc::blocked, "only the space of this share is served here");
+    if (space_id_.empty() || space != space_id_)
+      return make_error(Errc::blocked, "only the space of this share is served here");
     return std::shared_ptr<SpaceHandler>(ear_);
   }
   void attach(std::shared_ptr<Space> space) override { ear_->space = space; }
@@ -47,12 +48,14 @@ class Handler final : public FilesHandler {
     std::function<void(const Url&)> pong;
   };
 
-  const SpaceId space_id_;
-  const std::shared_ptr<Ear> ear_;
+  SpaceId space_id_;
+  const std::shared_ptr<Ear> ear_ = std::make_shared<Ear>();
 };
 
 }  // namespace
 
-std::shared_ptr<FilesHandler> FilesHandler::make(SpaceId space) { return std::make_shared<Handler>(std::move(space)); }
+std::shared_ptr<FilesHandler> FilesHandler::make() { return std::make_shared<Handler>(); }
+
+SpaceId default_space(const AgentId& sharer) { return SpaceId::from_text("files-" + sharer.to_string().substr(0, 16)); }
 
 }  // namespace kitsune2::files

@@ -115,6 +115,7 @@ Result<std::string> ManifestReader::child_name() {
   at_ += *length;
   consumed_ += *length;
   if (const auto bad = name_fault(name); !bad.empty()) return fault(bad);
+  if (path_bytes_ + name.size() > kMaxPathBytes) return fault("a path that is too long");
   Folder& folder = folders_.back();
   if (folder.any && name <= folder.last) return fault("names not in order, or one twice: \"" + printable(name) + '"');
   folder.any = true;
@@ -225,6 +226,7 @@ Result<std::optional<ManifestRecord>> ManifestReader::next() {
   switch (*kind) {
     case kDirEnd:
       record.kind = ManifestRecord::Kind::dir_end;
+      if (!folders_.back().name.empty()) path_bytes_ -= folders_.back().name.size() + 1;
       folders_.pop_back();
       if (folders_.empty()) {
         done_ = true;
@@ -239,9 +241,9 @@ Result<std::optional<ManifestRecord>> ManifestReader::next() {
       auto name = child_name();
       if (!name) return name.error();
       if (++seen_.dirs > root_.folder.dirs) return fault("more folders than the root op says");
-      if (folders_.size() > kMaxDepth) return fault("folders too deep");
       record.kind = ManifestRecord::Kind::dir;
       record.file.name = *name;
+      path_bytes_ += name->size() + 1;
       folders_.push_back(Folder{std::move(*name), {}, false});
       return std::optional(std::move(record));
     }

@@ -57,10 +57,11 @@ using ManifestSource = std::function<Result<Bytes>()>;
 
 /// Reads a manifest step by step and refuses what the format forbids. Bytes are hostile.
 ///
-/// *Rules* (each Errc::malformed, with the path): M1 names are as `name_fault` wants them. M2 names ascend strictly in
-/// each folder: so nothing is there twice, and no path is both file and folder; found with memory for one path only.
-/// M3 every packed file lies in one pack and packs have no rest. M4 counts, sizes and op references are those of the
-/// root op, and no byte follows. Memory: one path, one record. Not thread-safe.
+/// *Rules* (each Errc::malformed, with the path): M1 names are as `name_fault` wants them, and paths have at most
+/// kMaxPathBytes. M2 names ascend strictly in each folder: so nothing is there twice, and no path is both file and
+/// folder; found with memory for one path only. M3 every packed file lies in one pack and packs have no rest. M4
+/// counts, sizes and op references are those of the root op, and no byte follows. Memory: one path, one record. Not
+/// thread-safe.
 class ManifestReader {
  public:
   static constexpr std::size_t kIdsPerRecord = 1024;
@@ -100,6 +101,7 @@ class ManifestReader {
   std::uint64_t pack_left_ = 0;
   std::string file_name_;
   std::vector<Folder> folders_;
+  std::size_t path_bytes_ = 0;  ///< of the open folders, a slash behind each
   FolderSummary seen_;
 };
 

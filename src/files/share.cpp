@@ -68,7 +68,8 @@ class Sharer {
   struct Frame {
     std::vector<Child> children;
     std::size_t at = 0;
-    std::size_t path_size = 0;  ///< length of path_ of this folder
+    std::size_t path_size = 0;    ///< length of path_ of this folder
+    std::size_t inside_size = 0;  ///< of its path in the share, with a slash behind
   };
 
   Result<void> top_level(const std::vector<std::string>& paths, Frame& frame, std::optional<DirCursor>& dir);
@@ -338,6 +339,10 @@ Result<bool> Sharer::step(std::vector<Frame>& frames, std::optional<DirCursor>& 
     issue(PathIssue::Kind::skipped, std::string(fault));
     return true;
   }
+  if (frame.inside_size + child.name.size() > kMaxPathBytes) {
+    issue(PathIssue::Kind::skipped, "a path of more than 65,535 bytes");
+    return true;
+  }
   struct stat info {};
   const int looked =
       at_top ? ::stat(child.path.c_str(), &info) : ::fstatat(dir->fd(), child.name.c_str(), &info, AT_SYMLINK_NOFOLLOW);
@@ -367,12 +372,9 @@ Result<bool> Sharer::step(std::vector<Frame>& frames, std::optional<DirCursor>& 
     issue(PathIssue::Kind::skipped, "the node's own data directory");
     return true;
   }
-  if (frames.size() > kMaxDepth) {
-    issue(PathIssue::Kind::skipped, "more than 65,535 folders deep");
-    return true;
-  }
   Frame next;
   next.path_size = path_.size();
+  next.inside_size = frame.inside_size + child.name.size() + 1;
   auto listed = list(fd.get(), next);
   if (!listed) return listed.error();
   if (!*listed) return true;

@@ -1,0 +1,91 @@
+#include <gtest/gtest.h>
+
+#include "kitsune2/files.hpp"
+
+namespace kitsune2::files {
+namespace {
+
+const std::string kRoot = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";  // bytes 0..31
+
+TEST(Link, ReadsAndPrintsTheSameText) {
+  for (const auto& text : std::vector<std::string>{
+           "kitsune2://127.0.0.1:4433/ZmlsZXM/" + kRoot,
+           "kitsune2://relay.example.org:443/ZmlsZXM/" + kRoot + "?tls=1",
+           "kitsune2://[::1]:1/ZmlsZXM/" + kRoot,
+           "kitsune2://[fe80::1:2]:65535/_-8/" + kRoot + "?tls=1",
+       }) {
+    auto link = Link::parse(text);
+    ASSERT_TRUE(link) << text << ": " << link.error().to_string();
+    EXPECT_EQ(link->to_string(), text);
+    auto again = Link::parse(link->to_string());
+    ASSERT_TRUE(again);
+    EXPECT_EQ(*again, *link);
+  }
+}
+
+TEST(Link, PartsAreTaken) {
+  auto link = Link::parse("kitsune2://[::1]:4433/ZmlsZXM/" + kRoot + "?tls=1");
+  ASSERT_TRUE(link);
+  EXPECT_EQ(link->host, "::1");
+  EXPECT_EQ(link->port, 4433);
+  EXPECT_TRUE(link->tls);
+  EXPECT_EQ(link->space, SpaceId::from_text("files"));
+  EXPECT_EQ(link->root.size(), 32U);
+  EXPECT_EQ(link->root.view()[31], 31);
+  EXPECT_EQ(link->relay_url(), "wss://[::1]:4433");
+  EXPECT_EQ(Link::parse("kitsune2://h:1/ZmlsZXM/" + kRoot)->relay_url(), "ws://h:1");
+}
+
+TEST(Link, ErrorsNameThePart) {
+  const struct {
+    std::string text;
+    const char* says;
+  } kCases[] = {
+      {"", "does not begin with kitsune2://"},
+      {"http://127.0.0.1:1/ZmlsZXM/" + kRoot, "does not begin with kitsune2://"},
+      {"KITSUNE2://127.0.0.1:1/ZmlsZXM/" + kRoot, "does not begin with kitsune2://"},
+      {"kitsune2://127.0.0.1:1", "the space is missing"},
+      {"kitsune2://127.0.0.1:1/ZmlsZXM", "the root is missing"},
+      {"kitsune2://127.0.0.1/ZmlsZXM/" + kRoot, "the port is missing"},
+      {"kitsune2://:1/ZmlsZXM/" + kRoot, "the host is missing"},
+      {"kitsune2://a b:1/ZmlsZXM/" + kRoot, "a character that no host has"},
+      {"kitsune2://u@h:1/ZmlsZXM/" + kRoot, "a character that no host has"},
+      {"kitsune2://h:0/ZmlsZXM/" + kRoot, "port 0"},
+      {"kitsune2://h:65536/ZmlsZXM/" + kRoot, "the port is not a number from 0 to 65535"},
+      {"kitsune2://h:+1/ZmlsZXM/" + kRoot, "the port is not a number"},
+      {"kitsune2://h:1x/ZmlsZXM/" + kRoot, "the port is not a number"},
+      {"kitsune2://h:/ZmlsZXM/" + kRoot, "the port is not a number"},
+      {"kitsune2://::1:4433/ZmlsZXM/" + kRoot, "needs brackets"},
+      {"kitsune2://[::1/ZmlsZXM/" + kRoot, "no closing bracket"},
+      {"kitsune2://[::1]/ZmlsZXM/" + kRoot, "the port is missing"},
+      {"kitsune2://[abc]:1/ZmlsZXM/" + kRoot, "no IPv6 address"},
+      {"kitsune2://h:1//" + kRoot, "the space is not base64"},
+      {"kitsune2://h:1/ZmlsZXM=/" + kRoot, "the space is not base64"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "=", "the root is not base64"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot.substr(0, 42), "is the link cut off?"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "/", "the root is not base64"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=0", "only tls=1 is known"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?", "only tls=1 is known"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "#x", "the root is not base64"},
+      {"kitsune2://" + std::string(5000, 'h'), "too long"},
+  };
+  for (const auto& c : kCases) {
+    auto link = Link::parse(c.text);
+    ASSERT_FALSE(link) << c.text;
+    EXPECT_EQ(link.error().code, Errc::invalid_argument) << c.text;
+    EXPECT_NE(link.error().message.find(c.says), std::string::npos) << c.text << " -> " << link.error().message;
+  }
+}
+
+TEST(Printable, LeavesTextAndEscapesControl) {
+  EXPECT_EQ(printable("plain/Grüße 日本"), "plain/Grüße 日本");
+  EXPECT_EQ(printable("a\nb\x1b[2J"), "a\\x0ab\\x1b[2J");
+  EXPECT_EQ(printable("\xff\xfe"), "\\xff\\xfe");
+  EXPECT_EQ(printable("\xc2\x9b"
+                      "1m"),
+            "\\xc2\\x9b1m");  // U+009B is a terminal's escape too
+  EXPECT_EQ(printable(std::string_view("\0", 1)), "\\x00");
+}
+
+}  // namespace
+}  // namespace kitsune2::files
