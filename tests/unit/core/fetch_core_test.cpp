@@ -302,6 +302,34 @@ TEST_F(FetchCoreTest, VerdictsOfOneResponse) {
   EXPECT_EQ(core().pending_ops(), 1U);
 }
 
+TEST_F(FetchCoreTest, AMessageForTwoRequestsEndsEarlierOnesOnlyIfOneIsComplete) {
+  config_.parallel_request_count = 3;
+  config_.max_ids_per_request = 2;
+  core().add(ops(0, 6), source(0), now_);
+  ASSERT_EQ(ask_all().size(), 3U);
+  // Parts of the second and the third: perhaps not in order, so it says nothing of the first.
+  EXPECT_TRUE(core().response(source(0), {{op(2), op(4)}}, 20, now_).missing.empty());
+  EXPECT_EQ(core().counts().requests, 3U);
+  // The second is complete now, and so the first has got all that it will get.
+  const FetchAnswer answer = core().response(source(0), {{op(3)}}, 10, now_);
+  ASSERT_EQ(answer.missing.size(), 1U);
+  EXPECT_EQ(answer.missing[0].source, source(0));
+  EXPECT_EQ(answer.missing[0].op_ids, ops(0, 2));
+  EXPECT_EQ(core().counts().requests, 1U);
+}
+
+TEST_F(FetchCoreTest, OneMessageThatCompletesALaterRequestEndsEarlierOnes) {
+  config_.parallel_request_count = 3;
+  config_.max_ids_per_request = 2;
+  core().add(ops(0, 6), source(0), now_);
+  ASSERT_EQ(ask_all().size(), 3U);
+  const FetchAnswer answer = core().response(source(0), {{op(1), op(4), op(5)}}, 30, now_);
+  ASSERT_EQ(answer.missing.size(), 2U);
+  EXPECT_EQ(answer.missing[0].op_ids, ops(0, 1));
+  EXPECT_EQ(answer.missing[1].op_ids, ops(2, 2));
+  EXPECT_EQ(core().counts().requests, 0U);
+}
+
 TEST_F(FetchCoreTest, StoredByOtherMeansFreesThePlace) {
   config_.parallel_request_count = 1;
   config_.max_ids_per_request = 2;
