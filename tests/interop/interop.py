@@ -154,7 +154,7 @@ def relay_restarts(world, a, b):
 @test(("cpp", "rust", "rust"), ("cpp", "cpp", "rust"))
 def three_nodes_16_spaces(world, *kinds):
     _, addr = world.relay("cpp")
-    peers = [world.peer(kind, "abc"[i], addr, spaces=16, timeout_s=5) for i, kind in enumerate(kinds)]
+    peers = [world.peer(kind, "abc"[i], addr, spaces=16, timeout_s=20) for i, kind in enumerate(kinds)]
     for peer in peers:
         for space in range(16):
             peer.wait(rf" PEERS {space} 2$", 60)
