@@ -53,20 +53,19 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       log::error(kArea, "an info of another space was not put");
       return;
     }
-    const auto [it, fresh] = waiting_.insert_or_assign(info->info().agent, info);
-    if (fresh) {
-      if (queue_.size() >= kMaxWaitingInfos) {
-        log::warn(kArea, "too many own infos wait for the server; one is dropped");
-        waiting_.erase(it);
-        return;
-      }
-      queue_.push_back(info->info().agent);
+    const AgentId& agent = info->info().agent;
+    const bool fresh = waiting_.insert_or_assign(agent, info).second;
+    if (fresh && waiting_.size() > kMaxWaitingInfos) {
+      log::warn(kArea, "too many own infos wait for the server; one is dropped");
+      waiting_.erase(agent);
+      return;
     }
-    // It has not been tried yet: the back-off of others is not its own.
-    runtime_.cancel(put_timer_);
-    put_timer_ = 0;
+    // It has not been tried yet: it does not wait for the back-off of others, nor of what it replaces.
+    std::erase(queue_, agent);
+    std::erase(retry_, agent);
+    queue_.push_front(agent);
     put_wait_ = Duration::zero();
-    put_next();
+    retry_now();
   }
 
   void poll_now() override {
@@ -87,7 +86,10 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       runtime_.cancel(poll_timer_);
       poll_timer_ = 0;
       // Only first tries are waited for; what failed before has little hope.
-      if (put_timer_ != 0) waiting_.clear();
+      for (const AgentId& agent : retry_) waiting_.erase(agent);
+      if (unreachable_) waiting_.clear();
+      unreachable_ = false;
+      retry_.clear();
       runtime_.cancel(put_timer_);
       put_timer_ = 0;
       stop_timer_ = runtime_.schedule_after(kStopPatience, [weak = weak_from_this()] {
@@ -108,17 +110,23 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
 
   void bounds_changed() {
     if (poll_timer_ != 0 && poll_wait_ > ms(config().backoff_max_ms)) poll_soon();
-    if (put_timer_ != 0 && put_wait_ > ms(config().backoff_max_ms)) {
-      runtime_.cancel(put_timer_);
-      put_timer_ = 0;
-      put_next();
-    }
+    if (put_timer_ != 0 && put_wait_ > ms(config().backoff_max_ms)) retry_now();
   }
 
   // ---------------------------------------------------------------- put
 
+  /// Ends the back-off.
+  void retry_now() {
+    runtime_.cancel(put_timer_);
+    put_timer_ = 0;
+    unreachable_ = false;
+    queue_.insert(queue_.end(), retry_.begin(), retry_.end());
+    retry_.clear();
+    put_next();
+  }
+
   void put_next() {
-    if (putting_ || put_timer_ != 0) return;
+    if (putting_ || unreachable_) return;
     while (!queue_.empty()) {
       const AgentId agent = queue_.front();
       queue_.pop_front();
@@ -152,26 +160,31 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       put_wait_ = Duration::zero();
       if (current) {
         waiting_.erase(it);
-      } else if (it != waiting_.end()) {
-        queue_.push_back(info->info().agent);
       }
     } else {
+      // An answer concerns this info alone; without one the others need not try either.
+      if (!answer) unreachable_ = true;
       if (put_log_.open(runtime_.now())) {
         log::info(kArea, "the server did not take an info: " + (answer ? "status " + std::to_string(answer->status) +
                                                                              ' ' + log::printable(answer->body, 120)
                                                                        : answer.error().to_string()));
       }
-      if (it != waiting_.end()) queue_.push_back(info->info().agent);
-      if (current && !stopped_) {
+      if (stopped_) {
+        unreachable_ = false;
+        if (current) waiting_.erase(it);
+      } else if (!current) {
+        unreachable_ = false;  // the one that replaced it is in the queue, untried
+      } else {
+        retry_.push_back(info->info().agent);
+      }
+      if (!stopped_ && current && put_timer_ == 0) {
         put_wait_ = grown(put_wait_);
         put_timer_ = runtime_.schedule_after(put_wait_, [weak = weak_from_this()] {
           if (auto self = weak.lock()) {
             self->put_timer_ = 0;
-            self->put_next();
+            self->retry_now();
           }
         });
-      } else if (current) {
-        waiting_.erase(it);
       }
     }
     put_next();
@@ -261,7 +274,9 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   std::shared_ptr<void> subscription_;
 
   std::map<AgentId, AgentInfoPtr> waiting_;  ///< the newest info of each agent that the server does not have
-  std::deque<AgentId> queue_;                ///< in which order they are tried
+  std::deque<AgentId> queue_;                ///< of these: to be tried, in this order
+  std::deque<AgentId> retry_;                ///< the others: to be tried again after the back-off
+  bool unreachable_ = false;                 ///< nothing is tried before the back-off is over
   AgentInfoPtr putting_;
   Duration put_wait_{};
   Runtime::TimerId put_timer_ = 0;

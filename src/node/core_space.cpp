@@ -279,9 +279,9 @@ void CoreSpace::check_infos() {
 // ---------------------------------------------------------------- the rest
 
 void CoreSpace::send_notify(const Url& to, Bytes data, Handler<> done) {
+  if (!done) done = [](const Result<void>&) {};
   if (stopping_) {
-    if (done) runtime().post([done = std::move(done)] { done(make_error(Errc::cancelled, "the space is stopped")); });
-    return;
+    return runtime().post([done = std::move(done)] { done(make_error(Errc::cancelled, "the space is stopped")); });
   }
   context_.transport->send_space_notify(to, id(), std::move(data), std::move(done));
 }
