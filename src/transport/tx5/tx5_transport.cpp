@@ -159,9 +159,9 @@ void Tx5Transport::link_finished(RelayLink& link) {
   // The link is in the middle of a call: it goes later. A new one may take its place at once.
   const auto found = foreign_.find(link.relay());
   if (found == foreign_.end() || found->second.get() != &link) return;
-  std::shared_ptr<RelayLink> ended = std::move(found->second);
+  finished_.push_back(std::move(found->second));
   foreign_.erase(found);
-  shared_.runtime.post(lifetime_.guard([ended = std::move(ended)] {}));
+  shared_.runtime.post(lifetime_.guard([this] { finished_.clear(); }));
 }
 
 }  // namespace tx5

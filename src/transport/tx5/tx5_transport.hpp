@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kitsune2/config.hpp"
 #include "kitsune2/transport.hpp"
@@ -44,6 +45,7 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
   bool stopped_ = false;
   std::unique_ptr<RelayLink> home_;
   std::map<Url, std::unique_ptr<RelayLink>> foreign_;
+  std::vector<std::unique_ptr<RelayLink>> finished_;  ///< to be destroyed when they are not in a call
   Lifetime lifetime_;
 };
 
