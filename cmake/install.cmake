@@ -13,6 +13,8 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kitsune2Config.cmake ${CMAKE_CURRENT_B
               cmake/dependencies.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/kitsune2)
 
+# The prefix is told relative to the file: `cmake --install --prefix` may differ from the configured one.
+file(RELATIVE_PATH K2_PC_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file(cmake/kitsune2.pc.in ${CMAKE_CURRENT_BINARY_DIR}/kitsune2.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kitsune2.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})

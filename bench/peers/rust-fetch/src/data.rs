@@ -98,3 +98,18 @@ fn heap() -> u64 {
 fn r3(x: f64) -> Value {
     json!((x * 1e6).round() / 1e6)
 }
+
+struct Run {
+    t0: Instant,
+    c0: (f64, f64),
+    rss0: u64,
+}
+fn start() -> Run {
+    reset_hwm();
+    let rss0 = rss();
+    Run {
+        rss0,
+        c0: cpu(),
+        t0: Instant::now(),
+    }
+}
