@@ -27,6 +27,8 @@ struct MemoryNetworkOptions {
   std::uint64_t max_message_bytes = 128U << 20;  ///< beyond: Errc::too_large
   /// How long after a message was lost its sender notices and drops the connection (or gives up connecting).
   Duration loss_timeout = std::chrono::seconds(5);
+  /// How long connecting may take: beyond it what waits fails with Errc::peer_unresponsive.
+  Duration connect_timeout = std::chrono::seconds(30);
 };
 
 struct MemoryNetworkStats {

@@ -103,7 +103,8 @@ void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler
   if (std::any_of(op_ids.begin(), op_ids.end(), bad)) {
     return finish(make_error(Errc::invalid_argument, "op ids have 1 to 1024 bytes"));
   }
-  std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); });
+  // What is known needs nothing more, unless it may not be durable yet: the caller is told that it is.
+  if (all_durable()) std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); });
   if (op_ids.empty()) return finish({});
   const std::uint64_t count = op_ids.size();
   if (count > config_.max_pending_per_peer || core_.pending_pairs() + adding_ + count > config_.max_pending) {
@@ -140,13 +141,16 @@ void CoreFetch::filtered(std::vector<OpId> op_ids, const Url& source, Handler<> 
     return done(make_error(Errc::overloaded, "too many requests to " + source.to_string() + " are pending"));
   }
   pump();
-  if (config_.persist_pending && added.added > 0) return persist(std::move(op_ids), source, std::move(done));
+  if (config_.persist_pending && !op_ids.empty() && (added.added > 0 || !all_durable())) return persist(std::move(op_ids), source, std::move(done));
   done({});
 }
 
 void CoreFetch::persist(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
   ++store_calls_;
+  ++persisting_;
   store_->add_pending(std::move(op_ids), source, lifetime_.guard([this, done](const Result<void>& result) {
+    --persisting_;
+    if (!result) persist_failed_ = true;
     done(result ? result : Result<void>(result.error().context("the requests are open, but not durably")));
     store_call_done();
   }));
@@ -418,6 +422,7 @@ void CoreFetch::notify_on_drained(std::function<void()> callback) {
 }
 
 void CoreFetch::check_drained() {
+  if (core_.pending_ops() == 0) persist_failed_ = false;
   if (stopped_ || on_drained_.empty() || !drained()) return;
   for (const auto& callback : std::exchange(on_drained_, {})) callback();
 }

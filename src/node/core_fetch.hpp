@@ -71,6 +71,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result);
   void source_gone(const FetchGivenUp& gone);
   void check_drained();
+  /// Whether every pending pair is in the store too (or need not be).
+  bool all_durable() const { return !config_.persist_pending || (persisting_ == 0 && !persist_failed_); }
   bool drained() const { return core_.pending_ops() == 0 && adding_ == 0 && !resuming_; }
   void tell_missing(std::vector<FetchMissing> missing);
   void check_stopped();
@@ -95,6 +97,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   /// What became durable while `filters_` lookups were under way: it must not become pending by them.
   std::unordered_set<OpId> stored_meanwhile_;
   bool resuming_ = false;
+  std::size_t persisting_ = 0;
+  bool persist_failed_ = false;  ///< since nothing was pending
 
   std::vector<Unsent> unsent_;
   Time send_again_at_{};

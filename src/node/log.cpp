@@ -19,6 +19,8 @@ spdlog::level::level_enum level_of(Level level) {
       return spdlog::level::warn;
     case Level::error:
       return spdlog::level::err;
+    case Level::off:
+      return spdlog::level::off;
   }
   return spdlog::level::err;
 }
@@ -26,6 +28,8 @@ spdlog::level::level_enum level_of(Level level) {
 }  // namespace
 
 bool enabled(Level level) { return spdlog::should_log(level_of(level)); }
+
+void set_level(Level level) { spdlog::set_level(level_of(level)); }
 
 void write(Level level, std::string_view area, std::string_view text) {
   spdlog::log(level_of(level), "{}: {}", area, text);

@@ -9,10 +9,12 @@
 
 namespace kitsune2::log {
 
-enum class Level { trace, debug, info, warn, error };
+enum class Level { trace, debug, info, warn, error, off };
 
 /// Whether a line of this level is written at all: ask before building a costly text. Any thread.
 bool enabled(Level level);
+/// What is below `level` is not written. For tests; a program configures spdlog itself. Any thread.
+void set_level(Level level);
 /// Writes "area: text". Never pass secrets; peer's texts only after `printable`. Any thread.
 void write(Level level, std::string_view area, std::string_view text);
 

@@ -83,6 +83,13 @@ void Endpoint::open(const Url& peer) {
   const auto link = hub_->link(own_, peer);
   if (link.fail_sends) return close_later(peer, id, link.fail_after, "could not be reached");
   put_on_wire(peer, *connection, Frame::Kind::preflight, std::move(*preflight), link.latency, {});
+  connection->timer = runtime_.schedule_after(hub_->options_.connect_timeout, guarded([peer, id](Endpoint& self) {
+                                                auto* late = self.find(peer, id);
+                                                if (late == nullptr || late->open) return;
+                                                late->timer = 0;
+                                                self.close(peer, "connecting took too long",
+                                                           unresponsive(peer, "connecting took too long"), true);
+                                              }));
 }
 
 Fate Endpoint::put_on_wire(const Url& peer, Connection& connection, Frame::Kind kind, Bytes data, Duration delay,
@@ -371,6 +378,7 @@ void Endpoint::accept(const Url& from, Frame& frame) {
   if (mine == nullptr) return;
   if (!taken) return close(from, taken.error().to_string(), taken.error(), true);
   mine->open = true;
+  runtime_.cancel(std::exchange(mine->timer, 0));
   auto waiting = std::exchange(mine->waiting, {});
   mine->queued_bytes = 0;
   while (!waiting.empty()) {

@@ -310,6 +310,22 @@ TEST_F(MemoryTransport, ARestartedPeerReplacesItsConnection) {
   EXPECT_EQ(a.take(), (Log{"gone b", "connect b", "b: hello", "b: back"}));
 }
 
+TEST_F(MemoryTransport, ConnectingEndsWhenThePeerCrashesMeanwhile) {
+  network->set_default_link({.latency = 100ms});
+  Peer a(world, *network, "a");
+  a.take();
+  {
+    Peer b(world, *network, "b");
+    a.send(b.url, "hi");
+    world.run_for(50ms);
+  }
+  world.run_until(at(30s - 1us));
+  EXPECT_TRUE(a.sent.empty());
+  world.run_until(at(30s));
+  EXPECT_EQ(a.sent, (Log{"peer_unresponsive"}));
+  EXPECT_EQ(a.take(), (Log{"connect b", "gone b"}));
+}
+
 TEST_F(MemoryTransport, AUrlMayChange) {
   Peer a(world, *network, "a"), b(world, *network, "b");
   a.send(b.url, "hi");
