@@ -349,8 +349,8 @@ TEST(WsConnector, LettingGoOfTheConnectionClosesIt) {
 
 TEST(WsConnector, AnAnswerThatIsNoUpgradeIsRefused) {
   const char* answers[] = {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "hello\r\n\r\n",
-                           "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                           "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n"};
+                           ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                            "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n")};
   for (const char* answer : answers) {
     asio::io_context io;
     tcp::acceptor acceptor(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
