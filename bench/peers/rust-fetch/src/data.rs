@@ -113,3 +113,6 @@ fn start() -> Run {
         t0: Instant::now(),
     }
 }
+
+/// timed out, stalled, progress samples, time of last arrival if incomplete
+type Wait = (bool, bool, Vec<Value>, f64);
