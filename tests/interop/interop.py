@@ -283,6 +283,42 @@ def leaving_spreads_a_tombstone(world, leaver_kind, stayer_kind):
         time.sleep(0.2)
 
 
+def examples_of(world):
+    return f"{world.build}/examples"
+
+
+@test()
+def example_chat_with_a_rust_node(world):
+    """What is typed into the chat example reaches a stock node as a notify, and the other way round."""
+    _, addr = world.relay("cpp")
+    rust = world.peer("rust", "a", addr, space="kitchen")
+    chat = world.start("chat", [f"{examples_of(world)}/chat", f"ws://{addr}", "kitchen", "alice"])
+    rust.wait(r" PEERS 0 1$", 30)
+    said = b"alice: good morning"
+    end = time.monotonic() + 30
+    # The chat learns of the Rust node by bootstrap or by its publish: people say it again.
+    while rust.count(rf" NOTIFY 0 {len(said)} {hashlib.sha256(said).hexdigest()}$") == 0:
+        check(time.monotonic() < end, "nothing arrived: " + chat.errors())
+        chat.send("good morning")
+        time.sleep(0.5)
+    since = chat.mark()
+    rust.send("notify 20")
+    chat.wait(r"^\x00\x01\x02", 20, since)
+
+
+@test()
+def example_embed_with_a_rust_node(world):
+    """The 30-line node fetches what a stock node publishes. Its ops are named by SHA-256, the stock test ops are not: only the
+    stock node's view of it as a peer and our count of what is refused are common ground, so it fetches from a C++ twin."""
+    _, addr = world.relay("cpp")
+    rust = world.peer("rust", "a", addr, space="example")
+    first = world.start("embed", [f"{examples_of(world)}/embed", f"ws://{addr}", "example", "40", "first op", "second op"])
+    second = world.start("embed2", [f"{examples_of(world)}/embed", f"ws://{addr}", "example", "40", "third op"])
+    rust.wait(r" PEERS 0 2$", 30)
+    for node in (first, second):
+        node.wait(r"holding 3 ops, 25 bytes", 40)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
