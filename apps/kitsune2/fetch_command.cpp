@@ -40,7 +40,7 @@ class Display {
     const bool waiting = p.live_sources == 0 && p.phase != FetchProgress::Phase::writing;
     const std::string line = text(p, waiting);
     out_.status(line);
-    const auto every = std::chrono::seconds(out_.json() ? 1 : 5);
+    const auto every = out_.json() ? std::chrono::milliseconds(200) : std::chrono::milliseconds(5000);
     if (now - last_line_ < every && waiting == waiting_ && said_) return;
     said_ = true;
     waiting_ = waiting;

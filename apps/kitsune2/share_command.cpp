@@ -125,8 +125,9 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
 
   // Serve until a signal comes, saying what changes.
   std::string url;
+  bool said_offline = false;
   std::uint64_t served = 0;
-  auto last_status = Clock::now();
+  const auto serving_since = Clock::now();
   while (!signals.wait(std::chrono::milliseconds(500))) {
     FetchStats stats;
     std::string now_url;
@@ -134,20 +135,18 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
       stats = node.space()->fetch().stats();
       if (const auto at = node.space()->current_url()) now_url = at->to_string();
     });
-    if (now_url != url) {
-      if (now_url.empty()) {
-        out.warn("kitsune2: the relay " + node.node().relay_url() + " is not reachable; trying again");
-        out.event(JsonLine("offline"));
-      } else {
-        out.note("serving at " + now_url + "; Ctrl-C ends it");
-        out.event(JsonLine("online").add("url", now_url));
-      }
-      url = now_url;
-    } else if (url.empty() && last_status != Clock::time_point::max() &&
-               Clock::now() - last_status > std::chrono::seconds(5)) {
-      out.warn("kitsune2: the relay " + node.node().relay_url() + " is not reachable yet; trying on");
-      last_status = Clock::time_point::max();
+    if (!now_url.empty() && now_url != url) {
+      out.note("serving at " + now_url + "; Ctrl-C ends it");
+      out.event(JsonLine("online").add("url", now_url));
+      said_offline = false;
     }
+    // At the start it takes a moment to connect: that is no news.
+    if (now_url.empty() && !said_offline && (!url.empty() || Clock::now() - serving_since > std::chrono::seconds(3))) {
+      out.warn("kitsune2: the relay " + node.node().relay_url() + " is not reachable; trying on");
+      out.event(JsonLine("offline").add("relay", node.node().relay_url()));
+      said_offline = true;
+    }
+    url = now_url;
     if (stats.ops_served != served) {
       served = stats.ops_served;
       out.status("served " + std::to_string(stats.ops_served) + " ops, " +

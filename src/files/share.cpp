@@ -45,6 +45,13 @@ std::string why_special(mode_t mode) {
   return "neither a file nor a folder";
 }
 
+/// What is wrong with a path that the user named; by errno.
+Error path_error(const std::string& path) {
+  Error error = errno_error(errno, printable(path));
+  if (error.code == Errc::not_found) error.code = Errc::invalid_argument;
+  return error;
+}
+
 bool same_moment(const struct stat& a, const struct stat& b) {
   return a.st_size == b.st_size && a.st_mtim.tv_sec == b.st_mtim.tv_sec && a.st_mtim.tv_nsec == b.st_mtim.tv_nsec &&
          a.st_ctim.tv_sec == b.st_ctim.tv_sec && a.st_ctim.tv_nsec == b.st_ctim.tv_nsec;
@@ -269,11 +276,11 @@ Result<void> Sharer::top_level(const std::vector<std::string>& paths, Frame& fra
       dir.emplace(std::move(fd));
       return {};
     }
-    if (errno != ENOTDIR) return errno_error(errno, printable(paths[0]));
+    if (errno != ENOTDIR) return path_error(paths[0]);
   }
   for (const auto& path : paths) {
     struct stat info {};
-    if (::stat(path.c_str(), &info) != 0) return errno_error(errno, printable(path));
+    if (::stat(path.c_str(), &info) != 0) return path_error(path);
     if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
       return make_error(Errc::invalid_argument, printable(path) + ": " + why_special(info.st_mode));
     }
@@ -284,7 +291,7 @@ Result<void> Sharer::top_level(const std::vector<std::string>& paths, Frame& fra
     if (own.empty() || own == "." || own == "..") {
       // "." among several: the folder's real name.
       char* real = ::realpath(path.c_str(), nullptr);
-      if (real == nullptr) return errno_error(errno, printable(path));
+      if (real == nullptr) return path_error(path);
       own = std::string(std::string_view(real).substr(std::string_view(real).rfind('/') + 1));
       ::free(real);
     }

@@ -65,6 +65,7 @@ void Wants::notice(const std::string& text) {
 bool Wants::live(const Source& source) const { return source.heard && runtime_.now() - *source.heard <= kLiveFor; }
 
 std::size_t Wants::live_count() const {
+  if (!space_->current_url()) return 0;  // off the network: nobody answers, whatever was heard before
   return static_cast<std::size_t>(
       std::count_if(sources_.begin(), sources_.end(), [&](const auto& entry) { return live(entry.second); }));
 }

@@ -199,7 +199,7 @@ TEST(Share, WrongPathsAreErrors) {
   dir.write("b/a/x", "2");
   ASSERT_EQ(::mkfifo(dir.str("pipe").c_str(), 0600), 0);
   RunningStore store;
-  EXPECT_EQ(share(store, {dir.str("nothing")}).report.error().code, Errc::not_found);
+  EXPECT_EQ(share(store, {dir.str("nothing")}).report.error().code, Errc::invalid_argument);
   EXPECT_NE(share(store, {dir.str("nothing")}).report.error().message.find("nothing"), std::string::npos);
   EXPECT_EQ(share(store, {}).report.error().code, Errc::invalid_argument);
   EXPECT_NE(share(store, {dir.str("a"), dir.str("b/a")}).report.error().message.find("same name"), std::string::npos);

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""A damaged database: said so with the file's name, exit code 7, the file is left as it is."""
+import hashlib
+
+from k2net import *
+
+
+def digest(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def test(world):
+    folder(world.path("from"), 50, 4 << 20)
+    relay = world.relay()
+    sharer = world.share(relay, "sharer", world.path("from"))
+    world.fetch_all(sharer.link)
+    database = [name for name in os.listdir(world.path("fetcher")) if name.endswith(".db") and ".peers" not in name][0]
+    path = world.path("fetcher", database)
+    good = open(path, "rb").read()
+    for name in os.listdir(world.path("fetcher")):
+        if name.endswith(("-wal", "-shm")):
+            os.remove(world.path("fetcher", name))
+
+    say("not a database at all")
+    with open(path, "wb") as file:
+        file.write(b"this was a database once. " * 400)
+    before = digest(path)
+    proc = world.fetch(sharer.link)
+    equal(proc.wait(), 7, "exit code of fetch")
+    error = proc.all_events("error")[0]
+    equal(error["code"], "corrupt", "error")
+    contains(error["message"], database)
+    equal(digest(path), before, "the damaged file")
+    out, err = world.run("status", "--data", world.path("fetcher"), code=7)
+    contains(err, database)
+    equal(digest(path), before, "the damaged file")
+
+    say("an op's bytes are damaged on disk: found by its hash before a file is written")
+    victim = next(os.path.join(base, name) for base, _, names in os.walk(world.path("from")) for name in names
+                  if 200_000 > os.path.getsize(os.path.join(base, name)) > 70_000)
+    content = open(victim, "rb").read()
+    at = good.find(content[20_000:20_064])
+    check(at > 0, "the op's bytes were not found in the database")
+    with open(path, "wb") as file:
+        file.write(good[:at] + bytes([good[at] ^ 1]) + good[at + 1:])
+    shutil.rmtree(world.path("out"))
+    proc = world.fetch(sharer.link)
+    equal(proc.wait(), 7, "exit code of fetch")
+    equal(proc.all_events("error")[0]["code"], "corrupt", "error")
+    contains(proc.all_events("error")[0]["message"], "damaged")
+    relative = os.path.relpath(victim, world.path("from"))
+    check(not os.path.exists(world.path("out", relative)), "the damaged file was written")
+
+    say("moved away: everything is fetched again")
+    os.rename(path, path + ".damaged")
+    shutil.rmtree(world.path("out"), ignore_errors=True)
+    done = world.fetch_all(sharer.link)
+    equal(done["held_before_ops"], 0, "held before")
+    same(world.path("from"), world.path("out"))
+
+
+main(test)

@@ -1,0 +1,230 @@
+"""Helpers of the scripts here: processes of the program, generated folders, exact checks. Python 3 standard library only.
+
+K2 names the program (default: build/release/apps/kitsune2/kitsune2). K2_NET_SIZE: "small" (default; seconds) or "full"
+(1 GiB in 20,000 files). Each script prints what it does and ends with 0, 1, or 77 where the machine cannot show it.
+"""
+import filecmp
+import json
+import os
+import queue
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+K2 = os.path.abspath(os.environ.get("K2", os.path.join(ROOT, "build/release/apps/kitsune2/kitsune2")))
+FULL = os.environ.get("K2_NET_SIZE", "small") == "full"
+FILES, BYTES = (20_000, 1 << 30) if FULL else (400, 24 << 20)
+PATIENCE = 1800 if FULL else 240
+START = time.monotonic()
+
+
+class Skip(Exception):
+    """This machine cannot show it."""
+
+
+def say(text):
+    print(f"[{time.monotonic() - START:7.1f} s] {text}", flush=True)
+
+
+def check(condition, what):
+    if not condition:
+        raise AssertionError(what)
+
+
+def equal(got, expected, what):
+    check(got == expected, f"{what}: expected {expected!r}, got {got!r}")
+
+
+def contains(text, part, what="output"):
+    check(part in text, f"{what}: expected to find {part!r} in {text!r}")
+
+
+class Proc:
+    """A running program whose JSON lines are read by a thread."""
+
+    def __init__(self, args, **popen):
+        self.args = args
+        self.events, self.seen = queue.Queue(), []
+        self.errors = tempfile.TemporaryFile(mode="w+")
+        popen.setdefault("stdout", subprocess.PIPE)
+        self.proc = subprocess.Popen([K2, *args, "--json"], stderr=self.errors, text=True, **popen)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.proc.stdout:
+            event = json.loads(line)  # a line that is no JSON is a failure of its own
+            self.seen.append(event)
+            self.events.put(event)
+        self.events.put(None)
+
+    def wait_event(self, name, where=lambda event: True, seconds=int(os.environ.get("K2_WAIT", PATIENCE))):
+        """The next event `name` that fits; fails when the program ends before."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                event = self.events.get(timeout=max(0.01, end - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"{self.args[0]}: no {name!r} event in {seconds} s; last {self.seen[-1:]}") from None
+            if event is None:
+                raise AssertionError(f"{self.args[0]} ended ({self.proc.wait()}) before {name!r}: {self.stderr()}")
+            if event.get("event") == name and where(event):
+                return event
+
+    def all_events(self, name):
+        return [event for event in self.seen if event.get("event") == name]
+
+    def stderr(self):
+        self.errors.flush()
+        with open(f"/proc/self/fd/{self.errors.fileno()}") as file:
+            return file.read()
+
+    def kill(self):
+        if self.proc.poll() is None:
+            self.proc.kill()
+        return self.proc.wait()
+
+    def stop(self, number=signal.SIGTERM, seconds=60):
+        self.proc.send_signal(number)
+        return self.proc.wait(seconds)
+
+    def wait(self, seconds=PATIENCE):
+        try:
+            return self.proc.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.args[0]} does not end; last {self.seen[-2:]} {self.stderr()}") from None
+
+
+class World:
+    """The folder and the processes of one test. All gone at its end."""
+
+    def __init__(self):
+        check(os.access(K2, os.X_OK), f"no program at {K2}; build it or set K2")
+        self.dir = tempfile.mkdtemp(prefix="k2-net-")
+        self.procs = []
+
+    def path(self, *parts):
+        return os.path.join(self.dir, *parts)
+
+    def start(self, *args, **popen):
+        proc = Proc(list(args), **popen)
+        self.procs.append(proc)
+        return proc
+
+    def run(self, *args, code=0, **popen):
+        """Runs to the end; checks the exit code; gives (stdout, stderr)."""
+        done = subprocess.run([K2, *args], capture_output=True, text=True, timeout=PATIENCE, **popen)
+        equal(done.returncode, code, f"exit code of {list(args)} ({done.stderr.strip()})")
+        return done.stdout, done.stderr
+
+    def relay(self, port=0, slow=False):
+        """`slow`: 5 MB/s between nodes, so that there is a "half way" whatever the machine."""
+        limit = ["--sbd-limit-ip-kbps", "40000"] if slow and not FULL else []
+        proc = self.start("relay", "--listen", f"127.0.0.1:{port}", *limit)
+        proc.url = proc.wait_event("listening")["relay"]
+        proc.port = int(proc.url.rsplit(":", 1)[1])
+        return proc
+
+    def share(self, relay, data, *paths, options=()):
+        proc = self.start("share", "--data", self.path(data), "--relay", relay.url, *options, *paths)
+        proc.report = proc.wait_event("shared")
+        proc.link = proc.report["link"]
+        return proc
+
+    def fetch(self, link, data="fetcher", out="out", options=(), **popen):
+        return self.start("fetch", link, "--data", self.path(data), "--out", self.path(out), *options, **popen)
+
+    def fetch_all(self, link, *args, **kwargs):
+        """Fetches to the end: gives the "done" event of a complete fetch."""
+        proc = self.fetch(link, *args, **kwargs)
+        code = proc.wait()
+        done = proc.all_events("done")
+        check(code == 0 and done, f"fetch: exit {code}, {done}, {proc.stderr()}")
+        check(done[0]["complete"], f"not complete: {done[0]}")
+        return done[0]
+
+    def status(self, data):
+        return json.loads(self.run("status", "--data", self.path(data), "--json")[0])
+
+    def close(self):
+        for proc in self.procs:
+            proc.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def folder(root, files=FILES, size=BYTES, seed=1):
+    """Files of mixed sizes (a few have most of the bytes) in nested folders, names of several scripts, empty ones too."""
+    say(f"making {files} files, {size >> 20} MiB, in {root}")
+    rng = random.Random(seed)
+    shares = [min(rng.paretovariate(0.9), 3000.0) for _ in range(files)]
+    total = sum(shares)
+    words = ["data", "brücke", "Гора", "日本", "🦊", "two words", "déjà vu", "-rf", "σίγμα", "a'b\"c"]
+    folders = [root]
+    os.makedirs(root)
+    for i in range(max(3, files // 40)):
+        path = os.path.join(rng.choice(folders[-20:] + [root]), f"{rng.choice(words)} {i}")
+        os.mkdir(path)
+        folders.append(path)
+    for i, share in enumerate(shares):
+        path = os.path.join(rng.choice(folders), f"{rng.choice(words)}.{i}")
+        left = int(share / total * size)
+        with open(path, "wb") as file:
+            while left > 0:
+                part = min(left, 1 << 20)
+                file.write(rng.randbytes(part))
+                left -= part
+        if i % 10 == 0:
+            os.chmod(path, 0o755)
+    open(os.path.join(root, "empty"), "w").close()
+    os.mkdir(os.path.join(root, "empty folder"))
+
+
+def same(one, two):
+    """diff -r, and the executable bits."""
+    say("comparing every byte (diff -r)")
+    done = subprocess.run(["diff", "-r", "--no-dereference", one, two], capture_output=True, text=True)
+    equal((done.returncode, done.stdout), (0, ""), "diff -r")
+    for base, _, names in os.walk(one):
+        for name in names:
+            left = os.path.join(base, name)
+            right = os.path.join(two, os.path.relpath(left, one))
+            equal(bool(os.stat(right).st_mode & 0o100), bool(os.stat(left).st_mode & 0o100), f"executable bit of {left}")
+
+
+def leftovers(out):
+    return [os.path.join(base, name) for base, _, names in os.walk(out) for name in names if name.startswith(".k2part-")]
+
+
+def main(test):
+    """Runs `test(world)`."""
+    world = None
+    try:
+        world = World()
+        test(world)
+        say("passed")
+        code = 0
+    except Skip as reason:
+        say(f"skipped: {reason}")
+        code = 77
+    except Exception as error:  # whatever went wrong: it failed
+        if not isinstance(error, AssertionError):
+            traceback.print_exc()
+        say(f"FAILED: {error}")
+        if world:
+            for proc in world.procs:
+                text = proc.stderr().strip()
+                if text:
+                    print(f"--- stderr of {proc.args[0]}:\n{text[-3000:]}")
+        code = 1
+    finally:
+        if world:
+            world.close()
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""A relay with TLS inside the sharer: the link says so, the certificate is checked."""
+from k2net import *
+
+
+def test(world):
+    if not shutil.which("openssl"):
+        raise Skip("no openssl to make a certificate")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", world.path("key.pem"), "-out",
+                    world.path("cert.pem")], check=True, capture_output=True)
+    folder(world.path("from"), 30, 2 << 20)
+    port = socket.create_server(("127.0.0.1", 0))
+    number = port.getsockname()[1]
+    port.close()
+    sharer = world.start("share", "--data", world.path("sharer"), "--listen", f"127.0.0.1:{number}", "--public", f"localhost:{number}",
+                         "--tls-cert", world.path("cert.pem"), "--tls-key", world.path("key.pem"), "--tls-ca", world.path("cert.pem"),
+                         world.path("from"))
+    link = sharer.wait_event("shared")["link"]
+    check(link.startswith(f"kitsune2://localhost:{number}/") and link.endswith("?tls=1"), f"link: {link}")
+    sharer.wait_event("online")
+    world.fetch_all(link, options=["--tls-ca", world.path("cert.pem")])
+    same(world.path("from"), world.path("out"))
+    say("without the certificate's trust nothing is fetched")
+    fetcher = world.fetch(link, data="f2", out="o2", options=["--timeout", "3"])
+    equal(fetcher.wait(), 3, "exit code")
+    equal(os.listdir(world.path("o2")), [], "files")
+    equal(sharer.stop(), 0, "exit code of the sharer")
+
+
+main(test)

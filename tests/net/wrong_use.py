@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""Bad links, bad options, a port in use, a data folder in use: one clear line, the documented exit code, nothing made."""
+from k2net import *
+
+
+def one_line(text):
+    equal(text.count("\n"), 1, f"lines of {text!r}")
+    check(text.startswith("kitsune2: "), f"begins with the program's name: {text!r}")
+    return text
+
+
+def test(world):
+    root = "A" * 43
+    say("bad links")
+    for link, says in [
+        ("http://127.0.0.1:1/Zg/" + root, "link: does not begin with kitsune2://"),
+        ("kitsune2://127.0.0.1:1/Zg", "link: the root is missing, expected HOST:PORT/SPACE/ROOT"),
+        ("kitsune2://127.0.0.1:1/Zg/" + root[:40], "link: the root is not base64 (URL-safe, no padding) of 32 bytes; is the link cut off?"),
+        ("kitsune2://127.0.0.1:99999/Zg/" + root, "the port is not a number from 0 to 65535"),
+        ("kitsune2://127.0.0.1/Zg/" + root, "the port is missing, expected HOST:PORT"),
+        ("kitsune2://127.0.0.1:1/Zg/" + root + "?tls=2", "only tls=1 is known"),
+        ("kitsune2://127.0.0.1:1/Z=/" + root, "link: the space is not base64"),
+    ]:
+        out, err = world.run("fetch", link, "--data", world.path("never"), "--out", world.path("never-out"), code=2)
+        contains(one_line(err), says)
+        equal(out, "", "stdout")
+        check(not os.path.exists(world.path("never")) and not os.path.exists(world.path("never-out")), "something was made")
+
+    say("a link whose root nobody has")
+    os.mkdir(world.path("from"))
+    open(world.path("from", "x"), "w").close()
+    relay = world.relay()
+    sharer = world.share(relay, "sharer", world.path("from"))
+    wrong = sharer.link[:-43] + root
+    _, err = world.run("fetch", wrong, "--data", world.path("f1"), "--out", world.path("o1"), "--missing-after", "1", "--quiet", code=4)
+    contains(one_line(err), "no source has the root of this share")
+
+    say("a link to an op that is no root")
+    import hashlib, base64
+    with open(world.path("from", "plain"), "w") as file:
+        file.write("I am no root of anything")
+    sharer.stop()
+    sharer = world.share(relay, "sharer", world.path("from"))
+    op = base64.urlsafe_b64encode(hashlib.sha256(b"I am no root of anything").digest()).decode().rstrip("=")
+    _, err = world.run("fetch", sharer.link[:-43] + op, "--data", world.path("f2"), "--out", world.path("o2"), "--quiet", code=7)
+    contains(one_line(err), "the link's op is not the root of a share")
+
+    say("no source: --timeout ends it")
+    dead = world.relay()
+    dead.stop()
+    started = time.monotonic()
+    _, err = world.run("fetch", f"kitsune2://127.0.0.1:{dead.port}/Zg/{root}", "--data", world.path("f3"), "--out",
+                       world.path("o3"), "--timeout", "1", "--quiet", code=3)
+    contains(one_line(err), "timed_out: no source was found")
+    check(time.monotonic() - started >= 1, "gave up too early")
+
+    say("a port in use")
+    address = f"127.0.0.1:{relay.port}"
+    _, err = world.run("relay", "--listen", address, code=8)
+    contains(one_line(err), address)
+    contains(err, "in use")
+    _, err = world.run("share", "--data", world.path("s2"), "--listen", address, world.path("from"), code=8)
+    contains(one_line(err), address)
+    _, err = world.run("share", "--data", world.path("s2"), "--relay", relay.url, "--admin", address, world.path("from"), code=8)
+    contains(one_line(err), address)
+
+    say("a data folder in use")
+    _, err = world.run("share", "--data", world.path("sharer"), "--relay", relay.url, world.path("from"), code=8)
+    contains(one_line(err), f"in use by process {sharer.proc.pid}")
+    _, err = world.run("fetch", sharer.link, "--data", world.path("sharer"), "--out", world.path("o4"), code=8)
+    contains(one_line(err), "in use by process")
+    equal(sharer.proc.poll(), None, "the sharer still runs")
+
+    say("what cannot be shared, addresses that are none, files that are not there")
+    for args, code, says in [
+        (["share", "--data", world.path("s3"), "--relay", relay.url, world.path("nothing")], 2, "No such file or directory"),
+        (["share", "--data", world.path("s3"), world.path("from")], 2, "share needs --relay URL or --listen HOST:PORT"),
+        (["share", "--data", world.path("s3"), "--listen", "0.0.0.0:0", world.path("from")], 2, "--public HOST:PORT"),
+        (["share", "--data", world.path("s3"), "--listen", "127.0.0.1", world.path("from")], 2, "the port is missing"),
+        (["share", "--data", world.path("s3"), "--relay", "http://x:1", world.path("from")], 2, "--relay"),
+        (["share", "--data", world.path("from", "x"), "--relay", relay.url, world.path("from")], 1, world.path("from", "x")),
+        (["fetch", sharer.link, "--data", world.path("f5"), "--out", world.path("from", "x")], 1, "Not a directory"),
+        (["relay", "--listen", "127.0.0.1:0", "--tls-cert", world.path("none")], 2, "--tls-cert and --tls-key go together"),
+        (["relay", "--listen", "127.0.0.1:0", "--tls-cert", world.path("none"), "--tls-key", world.path("none")], 1, world.path("none")),
+        (["status", "--data", world.path("none")], 2, "no such folder"),
+    ]:
+        out, err = world.run(*args, code=code)
+        contains(one_line(err), says)
+        equal(out, "", "stdout")
+
+    say("command lines that are wrong")
+    for args in [[], ["nonsense"], ["fetch"], ["share", "--data"], ["relay", "--listen"], ["relay", "--sbd-limit-clients", "x"],
+                 ["fetch", sharer.link, "--data", "d", "--out", "o", "--timeout", "-1"], ["demo", "--files", "0"],
+                 ["config", "--nonsense"], ["completion", "tcsh"], ["status", "--data", "x", "--log-level", "loud"]]:
+        out, err = world.run(*args, code=2)
+        equal(out, "", f"stdout of {args}")
+        check(err, f"no message for {args}")
+
+    say("configuration files")
+    for text, says in [
+        ('{"coreFetch":{"parallelRequestCount":0}}', "coreFetch.parallelRequestCount"),
+        ('{"coreFetch":{"nonsense":1}}', "coreFetch.nonsense"),
+        ('{"coreFetch":{"parallelRequestCount":"two"}}', "coreFetch.parallelRequestCount"),
+        ("{", ""),
+    ]:
+        with open(world.path("config.json"), "w") as file:
+            file.write(text)
+        _, err = world.run("config", "--check", world.path("config.json"), code=2)
+        contains(one_line(err), says)
+        _, err = world.run("share", "--data", world.path("s4"), "--relay", relay.url, "--config", world.path("config.json"),
+                           world.path("from"), code=2)
+        contains(one_line(err), says)
+    defaults, _ = world.run("config")
+    with open(world.path("config.json"), "w") as file:
+        file.write(defaults)
+    out, _ = world.run("config", "--check", world.path("config.json"))
+    equal(out, world.path("config.json") + ": valid\n", "stdout")
+    check("$schema" in json.loads(world.run("config", "--schema")[0]), "the schema is a schema")
+
+
+main(test)
