@@ -63,8 +63,10 @@ void AsioRuntime::Impl::arm() {
     heap.pop_back();
   }
   if (heap.empty() || heap.front().at >= armed_for) return;  // an alarm that rings early does no harm
-  armed_for = heap.front().at;
-  alarm.expires_at(std::chrono::steady_clock::time_point(armed_for.time_since_epoch()));
+  // Hours ahead it looks again: the whole range of Time does not fit Asio's nanoseconds.
+  const Time start = now();
+  armed_for = std::clamp(heap.front().at, start, start + std::chrono::hours(1));
+  alarm.expires_after(armed_for - start);
   alarm.async_wait([this](const boost::system::error_code& ec) {
     if (!ec) run_timers();
   });

@@ -88,6 +88,17 @@ TEST(AsioRuntime, ATimerInThePastRunsAtOnceButNotInsideTheCall) {
   EXPECT_EQ(order.next(), 2);
 }
 
+TEST(AsioRuntime, ATimerAtTheEndOfTimeDoesNoHarm) {
+  Loop loop;
+  Inbox<int> ran;
+  loop.call([&] {
+    loop.schedule(Time::max(), [&] { ran.push(0); });
+    loop.schedule_after(std::chrono::milliseconds(1), [&] { ran.push(1); });
+  });
+  EXPECT_EQ(ran.next(), 1);
+  EXPECT_EQ(ran.size(), 0U);
+}
+
 TEST(AsioRuntime, ATimerThatSchedulesAPastTimerDoesNotStarveTheLoop) {
   Loop loop;
   std::atomic<bool> stop{false};
