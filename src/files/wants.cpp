@@ -226,7 +226,7 @@ void Wants::filtered(std::vector<Want> wants, const std::vector<OpId>& lacking) 
   for (const auto& [url, source] : sources_) urls.push_back(url);
   std::sort(urls.begin(), urls.end());
   if (!urls.empty()) {
-    std::rotate(urls.begin(), urls.begin() + static_cast<std::ptrdiff_t>(fresh.size() % urls.size()), urls.end());
+    std::rotate(urls.begin(), urls.begin() + static_cast<std::ptrdiff_t>(turn_++ % urls.size()), urls.end());
   }
   for (const auto& url : urls) ask(url, fresh);
 }

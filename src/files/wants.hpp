@@ -122,6 +122,7 @@ class Wants : public std::enable_shared_from_this<Wants> {
   std::unordered_set<OpId> suspects_;  ///< pending, and said to be lacked by someone
   std::unordered_map<Url, Source> sources_;
   std::uint32_t next_serial_ = 1;
+  std::size_t turn_ = 0;  ///< which source is asked first
   std::size_t filters_ = 0;
   std::unordered_set<OpId> stored_meanwhile_;
   bool rechecking_ = false;

@@ -1,0 +1,408 @@
+// The engine over real modules: nodes of one process on a memory network.
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "kitsune2/builder.hpp"
+#include "kitsune2/testing/waiters.hpp"
+#include "kitsune2/transport_memory.hpp"
+#include "unit/files/files_harness.hpp"
+
+namespace kitsune2::files {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+using test::noise;
+using test::snapshot;
+using test::TempDir;
+
+const SpaceId kSpace = SpaceId::from_text("test");
+
+/// A node: runtime, modules, one agent.
+class TestNode {
+ public:
+  TestNode(std::shared_ptr<MemoryNetwork> network, const std::string& test_id, const std::string& name) {
+    Builder builder = default_test_builder(std::move(network), name);
+    builder.config.mem_bootstrap.test_id = test_id;
+    builder.config.mem_bootstrap.poll_freq_ms = 20;
+    builder.config.core_fetch.re_insert_outgoing_request_delay_ms = 100;
+    builder.config.core_fetch.first_back_off_interval_ms = 50;
+    builder.config.core_fetch.last_back_off_interval_ms = 200;
+    runtime.start();
+    handler = FilesHandler::make();
+    runtime.call([&] {
+      handler->allow_space(kSpace);
+      kitsune = builder.build(runtime).value();
+      EXPECT_TRUE(kitsune->register_handler(handler));
+    });
+    space =
+        wait_on<std::shared_ptr<Space>>(runtime, [&](auto done) { kitsune->space(kSpace, std::move(done)); }).value();
+    runtime.call([&] { handler->attach(space); });
+  }
+  ~TestNode() {
+    if (!stopped_) stop();
+  }
+  void stop() {
+    stopped_ = true;
+    static_cast<void>(wait_on<void>(runtime, [&](auto done) { kitsune->stop([done] { done(Result<void>()); }); }));
+    runtime.call([&] {
+      handler->attach(nullptr);
+      space.reset();
+      kitsune.reset();
+    });
+    runtime.stop();
+  }
+  void join(DhtArc arc) {
+    static_cast<void>(wait_on<void>(runtime, [&](auto done) {
+      agent->set_cur_storage_arc(arc);
+      agent->set_tgt_storage_arc(arc);
+      space->local_agent_join(agent, std::move(done));
+    }));
+  }
+  Result<FetchReport> fetch(const OpId& root, const FetchOptions& options, const std::stop_token& token = {}) {
+    return fetch_files(runtime, space, handler, agent->agent(), root, options, token);
+  }
+  void store(const std::map<OpId, Bytes>& ops) {
+    std::vector<Bytes> payloads;
+    for (const auto& [id, bytes] : ops) payloads.push_back(bytes);
+    auto done = wait_on<ProcessedOps>(
+        runtime, [&](auto handler_) { space->op_store().process_incoming_ops(payloads, std::move(handler_)); });
+    ASSERT_TRUE(done);
+  }
+  std::uint64_t served() {
+    std::uint64_t out = 0;
+    runtime.call([&] { out = space->fetch().stats().ops_served; });
+    return out;
+  }
+
+  AsioRuntime runtime;
+  std::shared_ptr<FilesHandler> handler;
+  std::shared_ptr<Kitsune> kitsune;
+  std::shared_ptr<Space> space;
+  std::shared_ptr<Ed25519LocalAgent> agent = Ed25519LocalAgent::generate();
+
+ private:
+  bool stopped_ = false;
+};
+
+class FetchFiles : public ::testing::Test {
+ protected:
+  std::unique_ptr<TestNode> node() {
+    return std::make_unique<TestNode>(network_, ::testing::UnitTest::GetInstance()->current_test_info()->name(),
+                                      "n" + std::to_string(++nodes_));
+  }
+  /// All ops of sharing `from`, by id.
+  std::map<OpId, Bytes> ops_of(const std::string& from, OpId& root) {
+    test::RunningStore scratch;
+    auto report = share_paths(scratch.runtime, *scratch.store, {from}, {});
+    EXPECT_TRUE(report);
+    root = report->root;
+    std::map<OpId, Bytes> out;
+    auto ids = wait_on<OpIdsInSlice>(scratch.runtime, [&](auto done) {
+      scratch.store->retrieve_op_hashes_in_time_slice(DhtArc::full(), Timestamp::min(), Timestamp::max(),
+                                                      std::move(done));
+    });
+    auto held = retrieve_held(scratch.runtime, *scratch.store, ids->op_ids);
+    for (auto& op : *held) out.emplace(op.op_id, op.op_data);
+    return out;
+  }
+  std::unique_ptr<TestNode> sharer(const std::map<OpId, Bytes>& ops) {
+    auto out = node();
+    out->store(ops);
+    out->join(DhtArc::full());
+    return out;
+  }
+  FetchOptions options() {
+    FetchOptions out;
+    out.out_dir = out_.str("out");
+    out.tick = 10ms;
+    out.missing_after = 400ms;
+    out.issue = [this](const PathIssue& issue) { issues_.emplace(issue.path, std::string(to_string(issue.kind))); };
+    out.missing_op = [this](const OpId& id) { missing_.insert(id); };
+    return out;
+  }
+  void fill() {
+    from_.write("a/empty", "");
+    from_.write("a/small", "hello");
+    from_.write("b/large", noise(5 * kChunkBytes + 77, 1));
+    from_.write("b/zeros", std::string(4 * kChunkBytes, '\0'));  // one op, four times
+    for (int i = 0; i < 40; ++i) from_.write("many/" + std::to_string(i), noise(10'000, 10 + i));
+    fs::create_directories(from_.path() / "nothing" / "in here");
+    fs::permissions(from_.path() / "a/small", fs::perms::owner_exec, fs::perm_options::add);
+  }
+
+  std::shared_ptr<MemoryNetwork> network_ = MemoryNetwork::create();
+  TempDir from_, out_;
+  std::map<std::string, std::string> issues_;
+  std::set<OpId> missing_;
+  int nodes_ = 0;
+};
+
+TEST_F(FetchFiles, WholeFolderAndOnceMore) {
+  fill();
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  auto source = sharer(ops);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto report = fetcher->fetch(root, options());
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_TRUE(report->complete());
+  EXPECT_EQ(report->files_written, 44U);
+  EXPECT_EQ(report->fetched_ops, ops.size());
+  EXPECT_EQ(report->held_before_ops, 0U);
+  EXPECT_EQ(snapshot(out_.path() / "out"), snapshot(from_.path()));
+  EXPECT_TRUE(issues_.empty());
+
+  auto again = fetcher->fetch(root, options());
+  ASSERT_TRUE(again) << again.error().to_string();
+  EXPECT_EQ(again->fetched_ops, 0U);
+  EXPECT_EQ(again->files_kept, 44U);
+  EXPECT_EQ(again->files_written, 0U);
+  EXPECT_EQ(again->held_before_ops, again->folder.ops);
+}
+
+TEST_F(FetchFiles, WhatIsHeldIsNotFetchedAgain) {
+  fill();
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  auto source = sharer(ops);
+  auto fetcher = node();
+  std::map<OpId, Bytes> half;
+  for (const auto& [id, bytes] : ops) {
+    if (id.view()[0] % 2 == 0) half.emplace(id, bytes);
+  }
+  ASSERT_GT(half.size(), 2U);
+  ASSERT_LT(half.size(), ops.size());
+  fetcher->store(half);
+  fetcher->join(DhtArc::none());
+  auto report = fetcher->fetch(root, options());
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(report->fetched_ops, ops.size() - half.size());
+  EXPECT_EQ(snapshot(out_.path() / "out"), snapshot(from_.path()));
+}
+
+TEST_F(FetchFiles, SourcesThatHaveHalfEach) {
+  fill();
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  std::map<OpId, Bytes> one, two;
+  for (const auto& [id, bytes] : ops) (id.view()[1] % 2 == 0 ? one : two).emplace(id, bytes);
+  auto first = sharer(one), second = sharer(two);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto report = fetcher->fetch(root, options());
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(report->fetched_ops, ops.size());
+  EXPECT_EQ(snapshot(out_.path() / "out"), snapshot(from_.path()));
+  EXPECT_TRUE(missing_.empty());
+}
+
+TEST_F(FetchFiles, MissingOpsHoldUpOnlyTheirFiles) {
+  fill();
+  OpId root;
+  auto ops = ops_of(from_.str(), root);
+  const OpId lost = op_id_of(as_bytes(std::string_view(from_.read("b/large")).substr(kChunkBytes, kChunkBytes)));
+  ASSERT_EQ(ops.erase(lost), 1U);
+  auto source = sharer(ops);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto report = fetcher->fetch(root, options());
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_FALSE(report->complete());
+  EXPECT_EQ(report->missing_ops, 1U);
+  EXPECT_EQ(report->files_failed, 1U);
+  EXPECT_EQ(report->files_written, 43U);
+  EXPECT_EQ(missing_, std::set<OpId>{lost});
+  EXPECT_EQ(issues_, (std::map<std::string, std::string>{{"b/large", "missing"}}));
+  auto expected = snapshot(from_.path());
+  expected.erase("b/large");
+  EXPECT_EQ(snapshot(out_.path() / "out"), expected);
+}
+
+TEST_F(FetchFiles, AllOpsOfTheFilesMissing) {
+  // The source holds none of what is asked for and so never answers: the pings tell that it is there.
+  fill();
+  OpId root;
+  auto ops = ops_of(from_.str(), root);
+  const RootOp decoded = RootOp::decode(ops.at(root)).value();
+  auto source = sharer({{root, ops.at(root)}, {decoded.top, ops.at(decoded.top)}});
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto report = fetcher->fetch(root, options());
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(report->missing_ops, ops.size() - 2);
+  EXPECT_EQ(report->files_written, 1U);  // the empty one
+  EXPECT_EQ(report->files_failed, 43U);
+}
+
+TEST_F(FetchFiles, PartOfTheListMissing) {
+  for (int i = 0; i < 2000; ++i) {
+    std::string name = std::to_string(10'000 + i);
+    from_.write(name + std::string(200, 'n'), "");
+  }
+  OpId root;
+  auto ops = ops_of(from_.str(), root);
+  const RootOp decoded = RootOp::decode(ops.at(root)).value();
+  const auto chunks = decode_list(ops.at(decoded.top), 1, decoded.chunk_log2, decoded.manifest_bytes).value();
+  ASSERT_EQ(chunks.size(), 2U);
+  ops.erase(chunks[1]);
+  auto source = sharer(ops);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto report = fetcher->fetch(root, options());
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_FALSE(report->complete());
+  EXPECT_GT(report->files_written, 1000U);
+  EXPECT_EQ(report->files_written + report->files_unknown, 2000U);
+  EXPECT_EQ(report->missing_ops, 1U);
+}
+
+TEST_F(FetchFiles, RootMissing) {
+  auto source = sharer({});
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto report = fetcher->fetch(op_id_of(as_bytes("nobody has this")), options());
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().code, Errc::not_found);
+}
+
+TEST_F(FetchFiles, NoSourceAndATimeout) {
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto opts = options();
+  opts.timeout = 100ms;
+  auto report = fetcher->fetch(op_id_of(as_bytes("nobody")), opts);
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().code, Errc::timed_out);
+  EXPECT_NE(report.error().message.find("no source was found"), std::string::npos);
+}
+
+TEST_F(FetchFiles, StopsWhenAsked) {
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  std::stop_source stop;
+  auto opts = options();
+  std::atomic<bool> waits{false};
+  opts.progress = [&](const FetchProgress&) { waits = true; };
+  std::thread stopper([&] {
+    ASSERT_TRUE(testing::poll_until([&] { return waits.load(); }));
+    stop.request_stop();
+  });
+  auto report = fetcher->fetch(op_id_of(as_bytes("nobody")), opts, stop.get_token());
+  stopper.join();
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().code, Errc::cancelled);
+}
+
+TEST_F(FetchFiles, SourceThatComesLate) {
+  fill();
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  std::unique_ptr<TestNode> source;
+  std::atomic<bool> waits{false};
+  auto opts = options();
+  opts.progress = [&](const FetchProgress& p) { waits = p.live_sources == 0; };
+  std::thread late([&] {
+    ASSERT_TRUE(testing::poll_until([&] { return waits.load(); }));
+    source = sharer(ops);
+  });
+  auto report = fetcher->fetch(root, opts);
+  late.join();
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(snapshot(out_.path() / "out"), snapshot(from_.path()));
+}
+
+TEST_F(FetchFiles, SmallWindowsBoundWhatIsPending) {
+  for (int i = 0; i < 60; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 1000, i));  // an op each
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  auto source = sharer(ops);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto opts = options();
+  opts.window_ops = 4;
+  std::uint64_t most = 0;
+  opts.progress = [&](const FetchProgress& p) { most = std::max(most, p.pending); };
+  auto report = fetcher->fetch(root, opts);
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(report->fetched_ops, ops.size());
+  EXPECT_LE(most, 4U);
+  EXPECT_EQ(snapshot(out_.path() / "out"), snapshot(from_.path()));
+}
+
+TEST_F(FetchFiles, HostileSharesAreRefused) {
+  using Encoder = ManifestEncoder;
+  const auto run = [&](const std::function<void(std::vector<std::uint8_t>&, std::map<OpId, Bytes>&)>& body,
+                       FolderSummary folder) {
+    std::map<OpId, Bytes> ops;
+    std::vector<std::uint8_t> manifest;
+    Encoder::begin(manifest);
+    body(manifest, ops);
+    Encoder::dir_end(manifest);
+    RootOp root;
+    root.manifest_bytes = manifest.size();
+    root.folder = folder;
+    const Bytes chunk(std::move(manifest));
+    root.top = op_id_of(chunk);
+    ops.emplace(root.top, chunk);
+    const Bytes root_bytes = root.encode();
+    const OpId id = op_id_of(root_bytes);
+    ops.emplace(id, root_bytes);
+    auto source = sharer(ops);
+    auto fetcher = node();
+    fetcher->join(DhtArc::none());
+    auto report = fetcher->fetch(id, options());
+    return report ? std::string("nothing wrong") : report.error().to_string();
+  };
+  const Bytes data = Bytes::copy_of("twelve bytes");
+  const auto put = [&](std::map<OpId, Bytes>& ops) {
+    ops.emplace(op_id_of(data), data);
+    return op_id_of(data);
+  };
+  FileHead file;
+  file.name = "file";
+  file.size = 5;
+  // A chunk that is longer than the file, a pack that is longer than it says.
+  EXPECT_EQ(run([&](auto& m, auto& ops) { Encoder::file(m, file, {put(ops)}); }, FolderSummary{1, 0, 5, 1}),
+            "malformed: file: a chunk has a wrong size");
+  file.packed = true;
+  const auto long_pack = [&](auto& m, auto& ops) {
+    Encoder::pack(m, put(ops), 5);
+    Encoder::file(m, file, {});
+  };
+  EXPECT_EQ(run(long_pack, FolderSummary{1, 0, 5, 1}), "malformed: file: a pack has a wrong size");
+  // A name that climbs out, written by hand.
+  const auto climbs = [&](auto& m, auto&) { m.insert(m.end(), {1, 2, '.', '.', 2, 4, 'e', 'v', 'i', 'l', 0, 0, 0}); };
+  EXPECT_EQ(run(climbs, FolderSummary{1, 1, 0, 0}), "malformed: list of files, at byte 9, in \"\": the name . or ..");
+  // Counts that promise more than comes.
+  EXPECT_EQ(run([&](auto&, auto&) {}, FolderSummary{3, 0, 0, 0}),
+            "malformed: list of files, at byte 6, in \"\": fewer files, folders, bytes or ops than the root op says");
+  EXPECT_FALSE(fs::exists(out_.path() / "evil"));
+  const auto left =
+      fs::exists(out_.path() / "out") ? snapshot(out_.path() / "out") : std::map<std::string, std::string>{};
+  EXPECT_TRUE(left.empty());
+}
+
+TEST_F(FetchFiles, SourcesShareTheLoad) {
+  for (int i = 0; i < 200; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 1, i));
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  auto first = sharer(ops), second = sharer(ops);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto opts = options();
+  opts.window_ops = 16;  // many rounds, so that both have their turns
+  auto report = fetcher->fetch(root, opts);
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(report->fetched_ops, ops.size());
+  EXPECT_EQ(first->served() + second->served(), ops.size());
+  EXPECT_GT(first->served(), 0U);
+  EXPECT_GT(second->served(), 0U);
+}
+
+}  // namespace
+}  // namespace kitsune2::files
