@@ -735,6 +735,33 @@ void FetchCore::give_up_waiting(std::uint32_t slot, FetchDue& out) {
   end_request(slot);
 }
 
+std::uint64_t FetchCore::connection_lost(const Url& url, Time now) {
+  advance(now);
+  const std::uint32_t from = find_source(url);
+  if (from == kNoSlot) return 0;
+  std::uint64_t ended = 0;
+  Source& source = sources_[from];
+  for (std::uint32_t slot = source.requests.head; slot != kNoSlot;) {
+    const std::uint32_t next = requests_[slot].by_source.next;
+    if (requests_[slot].is_sent) {
+      const bool heard = source.last_answer >= requests_[slot].sent_at;
+      if (!heard) source.unanswered = true;
+      for (const std::uint32_t op : take_ops(slot)) {
+        if (!heard) {
+          const std::uint32_t pair = find_pair(op, from);
+          leave_list(pair);
+          put_waiting(pair, 0);
+        }
+        queue_op(op);
+      }
+      end_request(slot);
+      ++ended;
+    }
+    slot = next;
+  }
+  return ended;
+}
+
 FetchDue FetchCore::poll(Time now) {
   advance(now);
   FetchDue out;

@@ -115,6 +115,9 @@ struct FetchCounts {
 ///  R11 Time does not go back: a `now` before the latest one counts as that one.
 ///  R12 A source without pairs and requests, not backing off, is remembered (size, doubt, failures) until 1,024 later
 ///      ones are in that state. Rationale: bounded, and small batches do not start from nothing.
+///  R13 connection_lost() ends the requests that were sent. Their ops are queued at other sources at once; here at once
+///      if the source has answered something since the request was sent, else after the delay and it is doubtful.
+///      Rationale: no answer can come any more; a peer that hangs up on each request is not asked in a tight loop.
 ///
 /// Everything that R5-R9 let wait happens in poll(); next_deadline() says when. The driver calls poll(now), then
 /// next_request(now) until nullopt, after every event and at every deadline.
@@ -148,6 +151,9 @@ class FetchCore {
   void sent(std::uint64_t request, Time now);
   /// The message was not delivered, or its connection was lost. No effect on a request that is gone. R9.
   std::optional<FetchGivenUp> failed(std::uint64_t request, Time now);
+
+  /// The connection of `source` is gone. Returns how many requests ended by that. No effect for an unknown source. R13.
+  std::uint64_t connection_lost(const Url& source, Time now);
 
   /// `bytes` of a message of `source` came in, not yet all of it: a sign of life. No effect for 0 bytes or an unknown
   /// source.

@@ -141,7 +141,8 @@ void CoreFetch::filtered(std::vector<OpId> op_ids, const Url& source, Handler<> 
     return done(make_error(Errc::overloaded, "too many requests to " + source.to_string() + " are pending"));
   }
   pump();
-  if (config_.persist_pending && !op_ids.empty() && (added.added > 0 || !all_durable())) return persist(std::move(op_ids), source, std::move(done));
+  if (config_.persist_pending && !op_ids.empty() && (added.added > 0 || !all_durable()))
+    return persist(std::move(op_ids), source, std::move(done));
   done({});
 }
 
@@ -269,6 +270,7 @@ void CoreFetch::progress(const Url& peer, std::size_t bytes) {
 void CoreFetch::disconnected(const Url& peer) {
   if (stopped_) return;
   server_.forget(peer);
+  if (core_.connection_lost(peer, runtime_.now()) > 0) pump();
 }
 
 // ---------------------------------------------------------------- receiving

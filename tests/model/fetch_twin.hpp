@@ -151,6 +151,25 @@ class FetchTwin {
     return std::nullopt;
   }
 
+  std::uint64_t connection_lost(const Url& url, Time now) {
+    advance(now);
+    std::uint64_t ended = 0;
+    for (const std::uint64_t id : request_ids_of(url)) {
+      Request& request = *find_request(id);
+      if (!request.is_sent) continue;
+      Source& from = *source(url);
+      const bool heard = from.last_answer >= request.sent_at;
+      from.unanswered = from.unanswered || !heard;
+      for (Op* op : ops_of(request)) {
+        if (!heard) wait(*pair_of(*op, url), 0);
+        queue(*op);
+      }
+      requests_.erase(requests_.begin() + (&request - requests_.data()));
+      ++ended;
+    }
+    return ended;
+  }
+
   void progress(const Url& url, std::uint64_t bytes, Time now) {
     advance(now);
     if (bytes > 0) sign_of_life(url);
@@ -588,8 +607,8 @@ struct Divergence : std::logic_error {
 
 /// How often the commands of a run reached what matters: a test asserts that nothing stays at zero.
 struct TwinCoverage {
-  std::uint64_t commands = 0, requests = 0, full_requests = 0, overdue = 0, missing = 0, given_up = 0, orphaned = 0,
-                refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0, back_offs = 0,
+  std::uint64_t commands = 0, requests = 0, full_requests = 0, overdue = 0, lost = 0, missing = 0, given_up = 0,
+                orphaned = 0, refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0, back_offs = 0,
                 many_sources = 0;
 };
 
@@ -675,7 +694,7 @@ class FetchTwinRun {
   void step() {
     if (seen_.size() > 200) seen_.erase(seen_.begin(), seen_.end() - 100);
     const std::uint8_t command = byte();
-    switch (command % 22) {
+    switch (command % 23) {
       case 0:
       case 1:
         return do_add();
@@ -756,6 +775,14 @@ class FetchTwinRun {
           twin_->progress(from, 1, now_);
           do_poll();
         }
+        return;
+      }
+      case 21: {
+        const Url& from = url(byte());
+        if (byte() % 2 == 0) pump();
+        const std::uint64_t ended = core_->connection_lost(from, now_);
+        expect(ended == twin_->connection_lost(from, now_), "connection_lost");
+        coverage_.lost += ended;
         return;
       }
       default:

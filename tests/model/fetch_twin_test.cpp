@@ -42,6 +42,7 @@ TEST(FetchTwin, AgreesAfterEveryCommand) {
   EXPECT_GT(coverage.requests, 1000U);
   EXPECT_GT(coverage.full_requests, 20U);
   EXPECT_GT(coverage.overdue, 1000U);
+  EXPECT_GT(coverage.lost, 200U);
   EXPECT_GT(coverage.missing, 1000U);
   EXPECT_GT(coverage.given_up, 100U);
   EXPECT_GT(coverage.orphaned, 100U);

@@ -396,21 +396,51 @@ TEST(CoreFetch, BeingOfflineIsNotThePeersFault) {
   EXPECT_EQ(alice.fetch->stats().ops_served, 100U);
 }
 
-TEST(CoreFetch, AConnectionThatBreaksCostsOneDelay) {
+TEST(CoreFetch, WhatAPeerWasAskedBeforeItsConnectionBrokeIsAskedOfOthersAtOnce) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe one(bench, "one"), two(bench, "two");
+  const auto ops = bench.ops(0, 5);
+  two.serve(ops);
+  bob.want(ids_of(ops), one.url);
+  bench.world.run_ready();
+  bob.want(ids_of(ops), two.url);
+  bench.world.run_until(at(100ms));
+  EXPECT_EQ(one.ids_asked(), 5U);
+  EXPECT_TRUE(two.requests.empty());
+  one.disconnect(bob.url);
+  bench.world.run_until(at(100ms));
+  EXPECT_EQ(two.ids_asked(), 5U);
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+  EXPECT_TRUE(bob.fetch->state_summary().peers_on_backoff.empty());
+}
+
+TEST(CoreFetch, APeerThatAnswersIsAskedAnewAtOnceWhenItsConnectionBreaks) {
   MemoryNetworkOptions options;
   options.link.latency = 10ms;
   Bench bench(1, options);
-  Node alice(bench, "alice"), bob(bench, "bob");
+  CoreFetchConfig config;
+  config.max_ids_per_request = 16;
+  Node alice(bench, "alice"), bob(bench, "bob", config);
   const auto ops = bench.ops(0, 1000);
   alice.hold(ops);
   bob.want(ids_of(ops), alice.url);
-  bench.world.run_until([&] { return bob.stored_from[alice.url] > 100; }, 1h);
-  const auto cut_at = bench.world.now();
+  ASSERT_TRUE(bench.world.run_until([&] { return bob.stored_from[alice.url] > 100; }, 1h));
   bench.network->cut(alice.url, bob.url, true);
   ASSERT_TRUE(bob.drain());
-  EXPECT_LE(bench.world.now() - cut_at, 2s + 500ms);
-  EXPECT_TRUE(bob.fetch->state_summary().peers_on_backoff.empty());
+  // 63 messages, two at once, 20 ms each; preflights twice; a message of each window asked again.
+  EXPECT_LE(bench.world.now(), at(2s + 100ms));
   EXPECT_EQ(bob.held(ids_of(ops)), 1000U);
+}
+
+TEST(CoreFetch, APeerThatHangsUpOnEachRequestIsAskedOnceADelay) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe rude(bench, "rude");
+  rude.on_request = [&](const Probe::Request& request) { rude.disconnect(request.from); };
+  bob.want(ids_of(bench.ops(0, 3)), rude.url);
+  bench.world.run_until(at(5s));
+  EXPECT_EQ(rude.times(), (std::vector<Time>{at(0s), at(2s), at(4s)}));
 }
 
 TEST(CoreFetch, ProgressOfALongMessageKeepsItsRequestAlive) {
