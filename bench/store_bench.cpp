@@ -1,7 +1,7 @@
 // What the op stores take: durable ops a second by size and batch, queries, policies.
 #include <benchmark/benchmark.h>
-#include <sys/resource.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -104,7 +104,7 @@ void store_ops(benchmark::State& state, bool durable) {
 }
 
 void sizes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"size", "batch", "waiting"})->UseRealTime()->Unit(benchmark::kMicrosecond);
+  b->ArgNames({"size", "batch", "waiting"})->UseRealTime()->MeasureProcessCPUTime()->Unit(benchmark::kMicrosecond);
 }
 
 void memory_store(benchmark::State& state) { store_ops(state, false); }
@@ -155,8 +155,8 @@ void filter(benchmark::State& state, bool durable) {
 }
 void memory_filter(benchmark::State& state) { filter(state, false); }
 void sqlite_filter(benchmark::State& state) { filter(state, true); }
-BENCHMARK(memory_filter)->Arg(100'000)->UseRealTime();
-BENCHMARK(sqlite_filter)->Arg(100'000)->UseRealTime();
+BENCHMARK(memory_filter)->Arg(100'000)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK(sqlite_filter)->Arg(100'000)->UseRealTime()->MeasureProcessCPUTime();
 
 /// Ops/s given back from a store of 100,000, 256 at a time.
 void retrieve(benchmark::State& state, bool durable) {
@@ -192,8 +192,15 @@ void retrieve(benchmark::State& state, bool durable) {
 }
 void memory_retrieve(benchmark::State& state) { retrieve(state, false); }
 void sqlite_retrieve(benchmark::State& state) { retrieve(state, true); }
-BENCHMARK(memory_retrieve)->ArgName("size")->Arg(80)->Arg(1024)->UseRealTime();
-BENCHMARK(sqlite_retrieve)->ArgName("size")->Arg(80)->Arg(1024)->Arg(65536)->Arg(1048576)->UseRealTime();
+BENCHMARK(memory_retrieve)->ArgName("size")->Arg(80)->Arg(1024)->UseRealTime()->MeasureProcessCPUTime();
+BENCHMARK(sqlite_retrieve)
+    ->ArgName("size")
+    ->Arg(80)
+    ->Arg(1024)
+    ->Arg(65536)
+    ->Arg(1048576)
+    ->UseRealTime()
+    ->MeasureProcessCPUTime();
 
 /// Pending ids/s made durable, 10,000 a call.
 void sqlite_add_pending(benchmark::State& state) {
@@ -212,7 +219,7 @@ void sqlite_add_pending(benchmark::State& state) {
   }
   state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations()) * 10'000);
 }
-BENCHMARK(sqlite_add_pending)->UseRealTime();
+BENCHMARK(sqlite_add_pending)->UseRealTime()->MeasureProcessCPUTime();
 
 void describe(benchmark::State& state, const std::shared_ptr<const OpPolicy>& policy, const Bytes& op) {
   for (auto _ : state) benchmark::DoNotOptimize(policy->describe(op));

@@ -91,7 +91,7 @@ Result<void> OpReader::prepare() {
        "SELECT stored_at, id, size FROM op INDEXED BY op_by_loc WHERE loc BETWEEN ?1 AND ?2 AND stored_at>=?3"},
       {&count_since_, "SELECT count(*) FROM (SELECT 1 FROM op WHERE stored_at>=?1 LIMIT ?2)"},
       {&earliest_, "SELECT min(created_at) FROM op"},
-      {&times_, "SELECT created_at, loc FROM op INDEXED BY op_by_time ORDER BY created_at, loc"},
+      {&times_, "SELECT created_at, loc FROM op INDEXED BY op_by_time ORDER BY created_at"},
       {&earliest_by_place_, "SELECT min(created_at+0) FROM op INDEXED BY op_by_loc WHERE loc BETWEEN ?1 AND ?2"},
       {&slice_count_, "SELECT max(slice) FROM slice_hash WHERE arc_start=?1 AND arc_end=?2"},
       {&slice_, "SELECT hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 AND slice=?3"},

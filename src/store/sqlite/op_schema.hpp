@@ -18,7 +18,7 @@ inline constexpr Format kOpStoreFormat{
     " created_at INTEGER NOT NULL, size INTEGER NOT NULL);"
     "CREATE TABLE op_data(stored_at INTEGER PRIMARY KEY, data BLOB NOT NULL);"
     "CREATE INDEX op_by_loc ON op(loc, id, created_at, size);"
-    "CREATE INDEX op_by_time ON op(created_at, loc, id, size);"
+    "CREATE INDEX op_by_time ON op(created_at, stored_at, loc, id, size);"
     "CREATE TABLE slice_hash(arc_start INTEGER, arc_end INTEGER, slice INTEGER, hash BLOB NOT NULL,"
     " PRIMARY KEY(arc_start, arc_end, slice)) WITHOUT ROWID;"
     "CREATE TABLE source(number INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE);"

@@ -11,13 +11,14 @@ constexpr const char* kPragmas =
     "PRAGMA synchronous=FULL;"
     "PRAGMA cache_size=-65536;"
     "PRAGMA wal_autocheckpoint=0;"
-    "PRAGMA journal_size_limit=67108864;"
+    "PRAGMA journal_size_limit=33554432;"
+    "PRAGMA secure_delete=OFF;"
     "PRAGMA temp_store=MEMORY;";
 
 /// Ids looked at in one step of compaction, about 10 ms.
 constexpr std::size_t kCompactionStep = 8 * kIdsPerPendingRow;
 
-/// The WAL is copied into the database when it has this many pages (16 MiB): the longer it is, the more often a page of
+/// The WAL is copied into the database when it has this many pages (32 MiB): the longer it is, the more often a page of
 /// an index was changed in it and is copied once.
 constexpr int kWalFrames = 4096;
 
@@ -62,7 +63,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   out.connection_ = std::move(*connection);
   Connection& c = out.connection_;
   // The page size counts only for a file that is new; the format is checked before anything is changed.
-  if (auto ok = c.run("PRAGMA page_size=4096"); !ok) return ok.error();
+  if (auto ok = c.run("PRAGMA page_size=8192"); !ok) return ok.error();
   if (auto ok = open_format(c, kOpStoreFormat, true); !ok) return ok.error();
   if (auto ok = c.run("PRAGMA journal_mode=WAL"); !ok) return ok.error();
   if (auto ok = c.run(kPragmas); !ok) return ok.error();
