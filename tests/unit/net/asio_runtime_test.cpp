@@ -15,8 +15,8 @@ using test::Inbox;
 using test::Loop;
 
 TEST(AsioRuntime, TasksRunInOrderOfPostingOnOneThread) {
-  Loop loop;
   std::vector<int> order;
+  Loop loop;
   for (int i = 0; i < 1000; ++i) {
     loop.post([&, i] {
       EXPECT_TRUE(loop.on_strand());
@@ -30,10 +30,10 @@ TEST(AsioRuntime, TasksRunInOrderOfPostingOnOneThread) {
 }
 
 TEST(AsioRuntime, PostsOfManyThreadsAllRunAndKeepEachThreadsOrder) {
-  Loop loop;
   constexpr int kThreads = 4;
   constexpr int kEach = 5000;
   std::vector<std::vector<int>> seen(kThreads);
+  Loop loop;
   {
     std::vector<std::jthread> threads;
     for (int t = 0; t < kThreads; ++t) {
@@ -50,9 +50,9 @@ TEST(AsioRuntime, PostsOfManyThreadsAllRunAndKeepEachThreadsOrder) {
 }
 
 TEST(AsioRuntime, APostFromATaskRunsLaterNotInside) {
-  Loop loop;
   std::vector<int> order;
   Inbox<int> done;
+  Loop loop;
   loop.post([&] {
     loop.post([&] {
       order.push_back(2);
@@ -65,8 +65,8 @@ TEST(AsioRuntime, APostFromATaskRunsLaterNotInside) {
 }
 
 TEST(AsioRuntime, TimersRunInOrderOfTimeThenScheduling) {
-  Loop loop;
   Inbox<int> order;
+  Loop loop;
   loop.call([&] {
     const Time base = loop.now() + std::chrono::milliseconds(20);
     loop.schedule(base + std::chrono::milliseconds(2), [&] { order.push(3); });
@@ -78,8 +78,8 @@ TEST(AsioRuntime, TimersRunInOrderOfTimeThenScheduling) {
 }
 
 TEST(AsioRuntime, ATimerInThePastRunsAtOnceButNotInsideTheCall) {
-  Loop loop;
   Inbox<int> order;
+  Loop loop;
   loop.call([&] {
     loop.schedule(Time::min(), [&] { order.push(2); });
     order.push(1);
@@ -89,8 +89,8 @@ TEST(AsioRuntime, ATimerInThePastRunsAtOnceButNotInsideTheCall) {
 }
 
 TEST(AsioRuntime, ATimerAtTheEndOfTimeDoesNoHarm) {
-  Loop loop;
   Inbox<int> ran;
+  Loop loop;
   loop.call([&] {
     loop.schedule(Time::max(), [&] { ran.push(0); });
     loop.schedule_after(std::chrono::milliseconds(1), [&] { ran.push(1); });
@@ -100,9 +100,9 @@ TEST(AsioRuntime, ATimerAtTheEndOfTimeDoesNoHarm) {
 }
 
 TEST(AsioRuntime, ATimerThatSchedulesAPastTimerDoesNotStarveTheLoop) {
-  Loop loop;
   std::atomic<bool> stop{false};
   std::atomic<int> rounds{0};
+  Loop loop;
   std::function<void()> again = [&] {
     ++rounds;
     if (!stop) loop.schedule(loop.now(), [&] { again(); });
@@ -115,8 +115,8 @@ TEST(AsioRuntime, ATimerThatSchedulesAPastTimerDoesNotStarveTheLoop) {
 }
 
 TEST(AsioRuntime, ACancelledTimerDoesNotRunAndCancelIsForgiving) {
-  Loop loop;
   Inbox<int> ran;
+  Loop loop;
   loop.call([&] {
     const auto keep = loop.schedule_after(std::chrono::milliseconds(5), [&] { ran.push(1); });
     const auto gone = loop.schedule_after(std::chrono::milliseconds(1), [&] { ran.push(0); });
@@ -131,8 +131,8 @@ TEST(AsioRuntime, ACancelledTimerDoesNotRunAndCancelIsForgiving) {
 }
 
 TEST(AsioRuntime, ATimerCanCancelAnotherThatIsDueAtTheSameTime) {
-  Loop loop;
   Inbox<int> ran;
+  Loop loop;
   loop.call([&] {
     const Time at = loop.now() + std::chrono::milliseconds(2);
     auto second = std::make_shared<Runtime::TimerId>(0);
@@ -148,8 +148,8 @@ TEST(AsioRuntime, ATimerCanCancelAnotherThatIsDueAtTheSameTime) {
 }
 
 TEST(AsioRuntime, ManyCancelledTimersAreSwept) {
-  Loop loop;
   int ran = 0;
+  Loop loop;
   loop.call([&] {
     for (int i = 0; i < 200'000; ++i) {
       loop.cancel(loop.schedule_after(std::chrono::hours(1), [&] { ++ran; }));

@@ -84,9 +84,9 @@ class CannedServer {
 };
 
 struct Asked {
+  Inbox<Result<HttpResponse>> answers;
   Loop loop;
   std::unique_ptr<HttpClient> client;
-  Inbox<Result<HttpResponse>> answers;
 
   explicit Asked(TlsOptions tls = {}) {
     loop.call([&] { client = make_http_client(loop, tls); });

@@ -92,13 +92,13 @@ void echo(Stream& stream) {
 
 /// What a client hears, in order: "open", "msg <size>", "writable", "close <code> <text>".
 struct Client {
-  Loop loop;
-  std::unique_ptr<WsConnector> connector;
-  std::shared_ptr<WsConnection> ws;
   Inbox<Bytes> messages;
   Inbox<std::string> opened;
   Inbox<Error> closed;
   Inbox<std::string> writable;
+  Loop loop;
+  std::unique_ptr<WsConnector> connector;
+  std::shared_ptr<WsConnection> ws;
 
   Client() {
     loop.call([&] { connector = make_ws_connector(loop); });

@@ -142,6 +142,7 @@ TEST(RelayServer, HealthAndUnknownPaths) {
 
 TEST(RelayServer, BootstrapThroughTheHttpClient) {
   const auto server = serve();
+  Inbox<Result<HttpResponse>> answers;
   Loop loop;
   const auto agent = Ed25519LocalAgent::generate();
   AgentInfo info;
@@ -151,7 +152,6 @@ TEST(RelayServer, BootstrapThroughTheHttpClient) {
   info.expires_at = info.created_at + std::chrono::minutes(20);
   const std::string body = (*AgentInfoSigned::sign(*agent, info))->encode();
   std::unique_ptr<HttpClient> client;
-  Inbox<Result<HttpResponse>> answers;
   const auto ask = [&](HttpMethod method, const std::string& path, const std::string& content) {
     loop.call([&] {
       HttpRequest request;
@@ -384,8 +384,6 @@ TEST(RelayServer, OverTls) {
   EXPECT_TRUE(server->uses_tls());
   EXPECT_TRUE(server->relay_url().starts_with("wss://127.0.0.1:"));
   // Two real clients; each signs, then they exchange a few hundred large messages.
-  Loop loop;
-  const auto connector = make_ws_connector(loop);
   struct Side {
     Sbd keys;
     std::shared_ptr<WsConnection> ws;
@@ -394,6 +392,8 @@ TEST(RelayServer, OverTls) {
     Inbox<Error> closed;
   };
   Side sides[2];
+  Loop loop;
+  const auto connector = make_ws_connector(loop);
   WsOptions ws_options;
   ws_options.tls_ca_file = certs.ca;
   for (Side& side : sides) {
@@ -683,8 +683,8 @@ TEST(RelayServer, ARuntimeCanBeSharedAndStatsOutliveTheStop) {
 }
 
 TEST(AdminServer, MetricsAndHealthOnLoopback) {
-  Loop loop;
   bool healthy = true;
+  Loop loop;
   auto admin = AdminServer::start(
       loop, "0", [] { return std::string("a_metric 1\n"); },
       [&] {
