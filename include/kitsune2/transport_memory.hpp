@@ -76,6 +76,9 @@ class MemoryNetwork {
   /// Returns the new url; the empty one if there is no node.
   Url change_url(const Url& old, Duration gap = {});
 
+  /// The same without a new url: the node is offline for a while. No effect if there is no node.
+  void go_offline(const Url& url, Duration gap);
+
   MemoryNetworkStats stats() const;
   /// Payload bytes delivered from one node to another, without preflights.
   std::uint64_t bytes_between(const Url& from, const Url& to) const;

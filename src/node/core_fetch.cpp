@@ -163,7 +163,7 @@ void CoreFetch::remove_source(const Url& source) {
   server_.forget(source);
   if (const auto gone = core_.remove_source(source, runtime_.now())) source_gone(*gone);
   pump();
-  runtime_.post(lifetime_.guard([this] { check_drained(); }));
+  post_drained_check();
 }
 
 void CoreFetch::source_gone(const FetchGivenUp& gone) {
@@ -420,7 +420,15 @@ void CoreFetch::set_events(FetchEvents events) { events_ = std::make_shared<cons
 void CoreFetch::notify_on_drained(std::function<void()> callback) {
   if (stopped_) return;
   on_drained_.push_back(std::move(callback));
-  if (drained()) runtime_.post(lifetime_.guard([this] { check_drained(); }));
+  if (drained()) post_drained_check();
+}
+
+void CoreFetch::post_drained_check() {
+  drained_check_posted_ = true;
+  runtime_.post(lifetime_.guard([this] {
+    drained_check_posted_ = false;
+    check_drained();
+  }));
 }
 
 void CoreFetch::check_drained() {
@@ -454,9 +462,12 @@ void CoreFetch::check_invariants() const {
   // nothing.
   if (counts.ops > 0 && !stopped_) {
     K2_ASSERT(counts.requests > 0 || counts.storing_ops > 0 || core_.next_deadline() || writer_.behind());
-    K2_ASSERT(!core_.next_deadline() || timer_ != 0);
+    K2_ASSERT(!core_.next_deadline() || (timer_ != 0 && timer_at_ <= *core_.next_deadline()));
+    K2_ASSERT(unsent_.empty() || (timer_ != 0 && timer_at_ <= send_again_at_));
   }
   K2_ASSERT(counts.storing_ops == 0 || !writer_.idle());
+  K2_ASSERT(writer_.idle() || writer_.writes_under_way() > 0);
+  K2_ASSERT(on_drained_.empty() || !drained() || drained_check_posted_ || stopped_);
 }
 
 Result<std::shared_ptr<Fetch>> make_core_fetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,

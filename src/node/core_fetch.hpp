@@ -71,6 +71,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result);
   void source_gone(const FetchGivenUp& gone);
   void check_drained();
+  void post_drained_check();
   /// Whether every pending pair is in the store too (or need not be).
   bool all_durable() const { return !config_.persist_pending || (persisting_ == 0 && !persist_failed_); }
   bool drained() const { return core_.pending_ops() == 0 && adding_ == 0 && !resuming_; }
@@ -106,6 +107,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   Time timer_at_{};
 
   std::vector<std::function<void()>> on_drained_;
+  bool drained_check_posted_ = false;
   std::vector<std::function<void()>> on_stopped_;
   std::size_t store_calls_ = 0;
   bool stopped_ = false;

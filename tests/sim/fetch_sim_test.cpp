@@ -106,6 +106,7 @@ class History {
   static MemoryNetworkOptions options() {
     MemoryNetworkOptions out;
     out.loss_timeout = std::chrono::seconds(3);
+    out.max_queue_bytes = 2'000;  // so that sends are refused now and then
     return out;
   }
   std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world_.random(below)); }
@@ -247,7 +248,7 @@ class History {
     for (auto& each : places_) {
       if (!each->node && world_.now() >= each->up_again) start(*each);
     }
-    switch (pick(12)) {
+    switch (pick(13)) {
       case 0:
         bench_.network->set_default_link({.latency = std::chrono::milliseconds(pick(400)),
                                           .bytes_per_second = pick(2) == 0 ? 0 : 2'000 + pick(100'000)});
@@ -284,6 +285,9 @@ class History {
                                                       : std::nullopt);
         }
         return;
+      case 12:
+        bench_.network->go_offline(a, std::chrono::milliseconds(pick(8'000)));
+        return;
       case 11:
         if (place.node) {
           place.node->store->delay_writes(std::chrono::milliseconds(pick(1'000)));
@@ -304,7 +308,7 @@ class History {
       place->node->store->delay_writes({});
       place->node->store->delay_reads({});
     }
-    world_.run_for(std::chrono::seconds(2));
+    world_.run_for(std::chrono::seconds(10));  // all are online again
   }
 
   /// As gossip would: each place is told, for each op, who had it from the beginning.

@@ -210,6 +210,11 @@ Url MemoryNetwork::change_url(const Url& old, Duration gap) {
   return next;
 }
 
+void MemoryNetwork::go_offline(const Url& url, Duration gap) {
+  const std::lock_guard lock(hub_->mutex_);
+  hub_->tell(url, [url, gap](Endpoint& endpoint) { endpoint.change_url(url, gap); });
+}
+
 MemoryNetworkStats MemoryNetwork::stats() const {
   const std::lock_guard lock(hub_->mutex_);
   return hub_->stats_;
