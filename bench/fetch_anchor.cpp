@@ -1,6 +1,6 @@
-// The fetch module measured as bench/peers/rust-fetch measures kitsune2_core's: the same scenarios, arguments and JSON keys.
-// One process, one run, one line. Both nodes are whole (router, fetch driver, store) over a direct transport and the prefix
-// policy; everything is at its defaults.
+// The fetch module measured as bench/peers/rust-fetch measures kitsune2_core's: the same scenarios, arguments and JSON
+// keys. One process, one run, one line. Both nodes are whole (router, fetch driver, store) over a direct transport and
+// the prefix policy; everything is at its defaults.
 //
 // usage: fetch_anchor bench=a|b|c|d|e n=1000 s=64 [m=… peers=… mode=fail|silent_ok latency_ms=… limit=… prc=…]
 #include <sys/resource.h>
@@ -108,7 +108,8 @@ class DirectBackend : public TransportBackend {
   void send(const Url& peer, Bytes message, Handler<> done) override {
     if (auto it = bad_.find(peer); it != bad_.end()) {
       if (!it->second.fails) return runtime_.post([done] { done(Result<void>()); });
-      runtime_.schedule_after(it->second.fail_after, [done] { done(make_error(Errc::peer_unresponsive, "bench: fails")); });
+      runtime_.schedule_after(it->second.fail_after,
+                              [done] { done(make_error(Errc::peer_unresponsive, "bench: fails")); });
       return;
     }
     const std::lock_guard lock(g_mutex);
@@ -125,9 +126,8 @@ class DirectBackend : public TransportBackend {
     if (latency_.count() == 0) {
       target->runtime_.post(std::move(deliver));
     } else {
-      target->runtime_.post([target, d = latency_, deliver = std::move(deliver)] {
-        target->runtime_.schedule_after(d, deliver);
-      });
+      target->runtime_.post(
+          [target, d = latency_, deliver = std::move(deliver)] { target->runtime_.schedule_after(d, deliver); });
     }
     runtime_.post([done = std::move(done)] { done(Result<void>()); });
   }
@@ -175,7 +175,8 @@ struct BenchNode {
   BenchNode(AsioRuntime& rt, const Options& o, std::uint64_t number, std::unordered_map<Url, Bad> bad)
       : runtime(rt), url(url_of(number)) {
     on(runtime, [&] {
-      auto direct = std::make_unique<DirectBackend>(runtime, url, std::move(bad), std::chrono::milliseconds(o.num("latency_ms", 0)));
+      auto direct = std::make_unique<DirectBackend>(runtime, url, std::move(bad),
+                                                    std::chrono::milliseconds(o.num("latency_ms", 0)));
       backend = direct.get();
       store = make_memory_op_store(runtime, make_prefix_policy());
       transport = make_transport(runtime, std::move(direct), nullptr);
@@ -445,12 +446,18 @@ int main(int argc, char** argv) {
   World world;
   Line line(o);
   const auto bench = o.text("bench", "a");
-  if (bench == "a") bench_a(o, world, line);
-  else if (bench == "b") bench_b(o, world, line);
-  else if (bench == "c") bench_c(o, world, line);
-  else if (bench == "d") bench_d(o, world, line);
-  else if (bench == "e") bench_e(o, world, line);
-  else return std::cerr << "no such bench\n", 2;
+  if (bench == "a")
+    bench_a(o, world, line);
+  else if (bench == "b")
+    bench_b(o, world, line);
+  else if (bench == "c")
+    bench_c(o, world, line);
+  else if (bench == "d")
+    bench_d(o, world, line);
+  else if (bench == "e")
+    bench_e(o, world, line);
+  else
+    return std::cerr << "no such bench\n", 2;
   line.print();
   std::fflush(stdout);
   ::_exit(0);  // as the Rust side: no teardown of a busy node
