@@ -35,7 +35,8 @@ documents = [os.path.relpath(os.path.join(folder, name), source)
              for top in (".", "docs") for folder, _, names in os.walk(os.path.join(source, top))
              for name in names if name.endswith(".md") and "build" not in folder and "target" not in folder]
 for document in sorted(set(documents)):
-    for target in re.findall(r"\]\(([^)#:]+)\)", read(document)):
+    prose = re.sub(r"```.*?```", "", read(document), flags=re.S)
+    for target in re.findall(r"\]\(([^)#:]+)\)", prose):
         path = os.path.join(source, os.path.dirname(document), target)
         if not os.path.exists(path):
             problems.append(f"{document}: link to {target}, which does not exist")
