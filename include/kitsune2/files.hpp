@@ -161,7 +161,8 @@ struct FetchReport {
 
 /// What both sides put into `NodeOptions::handler`: answers the liveness questions of fetchers ("are you there?") and
 /// hears the answers. *Rationale*: the fetch protocol is silent about ops that are not held, so silence alone cannot
-/// tell a dead source from one that lacks an op. Messages: docs/file-format.md. Strand only, but for `make`.
+/// tell a dead source from one that lacks an op. Refuses all ops that peers offer by themselves: neither a sharer nor a
+/// fetcher takes in what it did not ask for. Messages: docs/file-format.md. Strand only, but for `make`.
 class FilesHandler : public KitsuneHandler {
  public:
   static std::shared_ptr<FilesHandler> make();

@@ -94,6 +94,14 @@ class SpaceHandler {
     static_cast<void>(space);
     static_cast<void>(data);
   }
+  /// Whether ops that `peer` told of by itself, by publish or gossip, are fetched. Default: yes. No counterpart in the
+  /// reference. *Rationale*: an application that knows which ops it wants, and asks for them through `Space::fetch`,
+  /// must not let strangers fill its disk.
+  virtual bool accept_offered_ops(const Url& peer, const SpaceId& space) {
+    static_cast<void>(peer);
+    static_cast<void>(space);
+    return true;
+  }
 };
 
 /// One network inside kitsune2. Strand only. Rust: `Space`.

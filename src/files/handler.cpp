@@ -44,6 +44,8 @@ class Handler final : public FilesHandler {
         pong(from);
       }
     }
+    // A share is what its link says: nothing else is let in.
+    bool accept_offered_ops(const Url&, const SpaceId&) override { return false; }
     std::weak_ptr<Space> space;
     std::function<void(const Url&)> pong;
   };

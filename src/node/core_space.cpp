@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "node/agent_rules.hpp"
+#include "node/offered_fetch.hpp"
 #include "node/reporting_fetch.hpp"
 
 namespace kitsune2 {
@@ -100,9 +101,12 @@ Result<void> CoreSpace::make_modules(const Builder& builder) {
   if (!(r = make(context_.op_store, builder.op_store))) return r;
   if (!(r = make(context_.fetch, builder.fetch))) return r;
   own_events();
+  const auto fetch = context_.fetch;
+  context_.fetch = std::make_shared<OfferedFetch>(runtime(), id(), fetch, handler_);
   if (!(r = make(context_.publish, builder.publish))) return r;
   if (!(r = make(context_.peer_meta_store, builder.peer_meta_store))) return r;
   if (!(r = make(gossip_, builder.gossip))) return r;
+  context_.fetch = fetch;
   return context_.transport->register_space_handler(id(), std::make_shared<MessageHandler>(weak_from_this()));
 }
 

@@ -387,6 +387,52 @@ TEST_F(FetchFiles, HostileSharesAreRefused) {
   EXPECT_TRUE(left.empty());
 }
 
+TEST_F(FetchFiles, NothingIsTakenInThatWasNotAskedFor) {
+  fill();
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  auto source = sharer(ops);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto stranger = sharer({});
+  const Bytes junk = Bytes::copy_of(noise(1000, 99));
+  stranger->store({{op_id_of(junk), junk}});
+  // The stranger publishes its op to both, again and again, while the share is fetched.
+  std::atomic<bool> done{false};
+  std::uint64_t published = 0;
+  std::thread offers([&] {
+    while (!done) {
+      stranger->runtime.call([&] {
+        for (const auto& info : stranger->space->peer_store().get_all()) {
+          if (info->info().agent == stranger->agent->agent() || !info->info().url) continue;
+          stranger->space->publish().publish_ops({op_id_of(junk)}, *info->info().url, [&](const Result<void>& sent) {
+            if (sent) ++published;
+          });
+        }
+      });
+      std::this_thread::sleep_for(5ms);
+    }
+  });
+  auto report = fetcher->fetch(root, options());
+  ASSERT_TRUE(testing::poll_until([&] {
+    std::uint64_t now = 0;
+    stranger->runtime.call([&] { now = published; });
+    return now >= 4;
+  }));
+  done = true;
+  offers.join();
+  ASSERT_TRUE(report) << report.error().to_string();
+  for (auto* node : {source.get(), fetcher.get()}) {
+    const auto stats =
+        wait_on<OpStoreStats>(node->runtime, [&](auto handler) { node->space->op_store().stats(std::move(handler)); });
+    EXPECT_EQ(stats->ops, ops.size());
+    std::uint64_t pending = 1;
+    node->runtime.call([&] { pending = node->space->fetch().pending_ops(); });
+    EXPECT_EQ(pending, 0U);
+  }
+  EXPECT_EQ(stranger->served(), 0U);
+}
+
 TEST_F(FetchFiles, SourcesShareTheLoad) {
   for (int i = 0; i < 200; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 1, i));
   OpId root;
