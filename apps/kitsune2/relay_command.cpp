@@ -34,34 +34,6 @@ RelayServerOptions options_of(const RelayArgs& args) {
   return options;
 }
 
-std::string metrics_of(const RelayServerStats& s) {
-  std::string out;
-  const auto put = [&](const char* name, const char* type, const char* help, std::uint64_t value) {
-    out += std::string("# HELP ") + name + ' ' + help + "\n# TYPE " + name + ' ' + type + '\n' + name + ' ' +
-           std::to_string(value) + '\n';
-  };
-  put("kitsune2_relay_connections", "gauge", "Open TCP connections", s.connections);
-  put("kitsune2_relay_clients", "gauge", "Open relay connections", s.relay_clients);
-  put("kitsune2_relay_accepted_total", "counter", "TCP connections accepted", s.accepted);
-  put("kitsune2_relay_handshakes_total", "counter", "Relay handshakes finished", s.handshakes);
-  put("kitsune2_relay_forwards_total", "counter", "Messages forwarded", s.forwards);
-  put("kitsune2_relay_forward_bytes_total", "counter", "Bytes forwarded", s.forward_bytes);
-  put("kitsune2_relay_dropped_unknown_total", "counter", "Messages to a key that is not here", s.dropped_unknown);
-  put("kitsune2_relay_sender_waits_total", "counter", "Times a sender was held up by a full receiver", s.sender_waits);
-  put("kitsune2_http_requests_total", "counter", "HTTP requests", s.http_requests);
-  put("kitsune2_bootstrap_puts_total", "counter", "Agent infos accepted", s.bootstrap_puts);
-  put("kitsune2_bootstrap_gets_total", "counter", "Bootstrap queries", s.bootstrap_gets);
-  put("kitsune2_bootstrap_spaces", "gauge", "Spaces held", s.bootstrap_spaces);
-  put("kitsune2_bootstrap_entries", "gauge", "Agent infos held", s.bootstrap_entries);
-  out +=
-      "# HELP kitsune2_relay_rejects_total Connections and requests refused\n# TYPE kitsune2_relay_rejects_total "
-      "counter\n";
-  for (const auto& [reason, count] : s.rejects) {
-    out += "kitsune2_relay_rejects_total{reason=\"" + reason + "\"} " + std::to_string(count) + '\n';
-  }
-  return out;
-}
-
 }  // namespace
 
 int run_relay(const Common& common, const RelayArgs& args, Signals& signals) {
@@ -76,7 +48,7 @@ int run_relay(const Common& common, const RelayArgs& args, Signals& signals) {
   runtime.start();
   std::unique_ptr<AdminServer> admin;
   if (!args.admin.empty()) {
-    auto started = AdminServer::start(runtime, args.admin, [&] { return metrics_of((*server)->stats()); });
+    auto started = AdminServer::start(runtime, args.admin, [&] { return (*server)->metrics(); });
     if (!started) return out.error(started.error().context("--admin"));
     admin = std::move(*started);
     out.note("metrics at http://" + admin->address() + "/metrics");

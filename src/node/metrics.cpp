@@ -93,6 +93,40 @@ constexpr GossipCounter kGossipCounters[] = {
     {"kitsune2_gossip_agents_learned_total", "Agent infos taken from peers.", &GossipStats::agents_learned},
 };
 
+struct ReportCounter {
+  const char* space_name;
+  const char* space_help;
+  const char* peer_name;
+  const char* peer_help;
+  std::uint64_t PeerReport::*value;
+};
+constexpr ReportCounter kReportCounters[] = {
+    {"kitsune2_report_ops_fetched_total", "Ops fetched from peers.", "kitsune2_peer_ops_fetched_total",
+     "Ops fetched from this peer.", &PeerReport::ops_fetched},
+    {"kitsune2_report_bytes_fetched_total", "Payload of those ops.", "kitsune2_peer_bytes_fetched_total",
+     "Payload of those ops.", &PeerReport::bytes_fetched},
+    {"kitsune2_report_ops_served_total", "Ops served to peers.", "kitsune2_peer_ops_served_total",
+     "Ops served to this peer.", &PeerReport::ops_served},
+    {"kitsune2_report_bytes_served_total", "Payload of those ops.", "kitsune2_peer_bytes_served_total",
+     "Payload of those ops.", &PeerReport::bytes_served},
+    {"kitsune2_report_failures_total", "Peers given up.", "kitsune2_peer_failures_total",
+     "Times this peer was given up.", &PeerReport::failures},
+};
+
+/// A label's value: urls are what peers say they are.
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '\n') {
+      out += "\\n";
+      continue;
+    }
+    if (c == '\\' || c == '"') out += '\\';
+    out += c;
+  }
+  return out + '"';
+}
+
 }  // namespace
 
 NodeMetrics::NodeMetrics(Runtime& runtime, std::weak_ptr<Kitsune> kitsune, std::string relay,
@@ -145,7 +179,7 @@ std::string NodeMetrics::render() const {
     for (const SpaceId& id : spaces) {
       const auto space = kitsune->space_if_exists(id);
       if (!space) continue;
-      const std::string label = "space=\"" + id.to_string() + '"';
+      const std::string label = "space=" + quoted(id.to_string());
       const FetchStats fetch = space->fetch().stats();
       for (const auto& c : kFetchCounters) out.add(c.name, "counter", c.help, label, fetch.*c.value);
       out.add("kitsune2_fetch_pending_ops", "gauge", "Ops to be fetched.", label, space->fetch().pending_ops());
@@ -161,11 +195,13 @@ std::string NodeMetrics::render() const {
       }
     }
     for (const auto& [id, report] : kitsune->report().snapshot()) {
-      const std::string label = "space=\"" + id.to_string() + '"';
-      out.add("kitsune2_report_ops_fetched_total", "counter", "Ops fetched from peers.", label,
-              report.total.ops_fetched);
-      out.add("kitsune2_report_ops_served_total", "counter", "Ops served to peers.", label, report.total.ops_served);
-      out.add("kitsune2_report_failures_total", "counter", "Peers given up.", label, report.total.failures);
+      const std::string label = "space=" + quoted(id.to_string());
+      for (const auto& c : kReportCounters)
+        out.add(c.space_name, "counter", c.space_help, label, report.total.*c.value);
+      for (const auto& [url, peer] : report.peers) {
+        const std::string both = label + ",peer=" + quoted(url.to_string());
+        for (const auto& c : kReportCounters) out.add(c.peer_name, "counter", c.peer_help, both, peer.*c.value);
+      }
     }
   }
   return out.str() + (more_ ? more_() : std::string());

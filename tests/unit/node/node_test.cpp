@@ -93,7 +93,7 @@ std::string http_get(const std::string& url, int& status) {
 TEST_F(NodeTest, TwoNodesPublishAndFetchOverTheEmbeddedRelay) {
   auto left = start({.config = quick(), .data_dir = path("left"), .listen = "127.0.0.1:0"});
   ASSERT_TRUE(left);
-  auto right = start({.config = quick(), .relay = left->relay_url()});
+  auto right = start({.config = quick(), .relay = left->relay_url(), .admin = "127.0.0.1:0"});
   ASSERT_TRUE(right);
   ASSERT_TRUE(left->wait_online(20s));
   ASSERT_TRUE(right->wait_online(20s));
@@ -120,6 +120,20 @@ TEST_F(NodeTest, TwoNodesPublishAndFetchOverTheEmbeddedRelay) {
   const auto report = right->run([&] { return right->kitsune().report().snapshot(); });
   ASSERT_EQ(report.size(), 1U);
   EXPECT_EQ(report[0].second.total.ops_fetched, 100U);
+  // The same, per space and per peer, for Prometheus.
+  int status = 0;
+  const std::string metrics = http_get("http://" + right->admin_addr() + "/metrics", status);
+  const std::string label = "{space=\"" + kSpace.to_string() + '"';
+  const Url from = left->run([&] { return *left_space->current_url(); });
+  const std::string both = label + ",peer=\"" + from.to_string() + "\"} ";
+  const std::string bytes = std::to_string(100 * 64 + 100 * 99 / 2 * 100) + '\n';
+  for (const std::string& line :
+       {"kitsune2_report_ops_fetched_total" + label + "} 100\n",
+        "kitsune2_report_bytes_fetched_total" + label + "} " + bytes,
+        "kitsune2_peer_ops_fetched_total" + both + "100\n", "kitsune2_peer_bytes_fetched_total" + both + bytes,
+        "kitsune2_peer_ops_served_total" + both + "0\n", "kitsune2_peer_failures_total" + both + "0\n"}) {
+    EXPECT_NE(metrics.find('\n' + line), std::string::npos) << line << metrics;
+  }
   right->stop();
   // The tombstone has reached the one that stays.
   EXPECT_TRUE(poll_until([&] { return !knows(*left, *left_space, right_agent->agent()); }));
