@@ -167,7 +167,7 @@ std::string human_bytes(double bytes) {
 
 std::string human_time(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 359'999) return "?";
-  const auto s = static_cast<unsigned>(seconds + 0.5);
+  const auto s = static_cast<unsigned>(std::lround(seconds));
   char buffer[40];
   if (s >= 3600) {
     std::snprintf(buffer, sizeof buffer, "%u:%02u:%02u", s / 3600, s / 60 % 60, s % 60);

@@ -11,11 +11,11 @@ int run_config(const Common& common, const ConfigArgs& args) {
   if (!args.check.empty()) {
     auto config = Config::load_file(args.check);
     if (config) {
-      if (auto valid = config->validate(); !valid) config = valid.error();
+      if (auto valid = config->validate(); !valid) config = valid.error().context(args.check);
     }
     if (!config) {
       // A file that cannot be read is wrong use of this command as well.
-      out.error(config.error().context(args.check));
+      out.error(config.error());
       return kUsage;
     }
     out.result(args.check + ": valid");

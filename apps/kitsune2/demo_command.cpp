@@ -36,6 +36,7 @@ class Child {
     words.insert(words.end(), args.begin(), args.end());
     words.emplace_back("--json");
     std::vector<char*> argv;
+    argv.reserve(words.size() + 1);
     for (auto& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
     int pipes[2];

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 
@@ -14,10 +15,9 @@ namespace kitsune2::cli {
 namespace {
 
 constexpr const char* kExitCodes =
-    "Exit codes: 0 done; 1 failed; 2 wrong use (command line, link, configuration); 3 timed out; 4 incomplete: some "
-    "ops "
-    "are held by no source;\n5 some files could not be read or written; 6 disk full; 7 corrupt data; 8 a port or data "
-    "directory is in use; 130 interrupted.";
+    "Exit codes: 0 done; 1 failed; 2 wrong use (command line, link, configuration); 3 timed out; 4 incomplete: no\n"
+    "source has some of the ops; 5 some files could not be read or written; 6 disk full; 7 corrupt data; 8 a port or\n"
+    "data directory is in use; 130 interrupted.";
 
 void add_common(CLI::App& app, Common& common) {
   app.add_option("--log-level", common.log_level, "How much is logged to stderr")
@@ -119,6 +119,24 @@ void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
   add_common(app, common);
 }
 
+/// What the command line got wrong, in the one line that every error has.
+int wrong_use(const CLI::App& root, const CLI::ParseError& error, int argc, char** argv) {
+  const auto commands = root.get_subcommands();
+  std::string what = error.what();
+  // CLI11 only says that a command is missing.
+  const auto known = [&](const std::string& name) {
+    return !root.get_subcommands([&](const CLI::App* app) { return app->get_name() == name; }).empty();
+  };
+  if (commands.empty() && argc > 1 && argv[1][0] != '-' && !known(argv[1])) {
+    what = std::string(argv[1]) + ": is not a command";
+  }
+  std::replace(what.begin(), what.end(), '\n', ' ');
+  what += "; see kitsune2 " + (commands.empty() ? std::string() : commands.front()->get_name() + ' ') + "--help";
+  Common common;
+  common.json = std::any_of(argv, argv + argc, [](const char* arg) { return std::string_view(arg) == "--json"; });
+  return Output(common).error(make_error(Errc::invalid_argument, what));
+}
+
 int run(int argc, char** argv) {
   CLI::App root{"A Kitsune2 node: share and fetch folders over peer-to-peer ops, run a relay.", "kitsune2"};
   root.set_version_flag("--version", std::string("kitsune2 ") + kVersion + " (wire: kitsune2 0.2)");
@@ -163,8 +181,9 @@ int run(int argc, char** argv) {
   try {
     root.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    // 0: --help or --version. All else is wrong use.
-    return root.exit(error, std::cout, std::cerr) == 0 ? kOk : kUsage;
+    // --help and --version come here too.
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return root.exit(error);
+    return wrong_use(root, error, argc, argv);
   }
 
   auto logger = spdlog::stderr_logger_mt("kitsune2");

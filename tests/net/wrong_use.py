@@ -89,12 +89,23 @@ def test(world):
         equal(out, "", "stdout")
 
     say("command lines that are wrong")
-    for args in [[], ["nonsense"], ["fetch"], ["share", "--data"], ["relay", "--listen"], ["relay", "--sbd-limit-clients", "x"],
-                 ["fetch", sharer.link, "--data", "d", "--out", "o", "--timeout", "-1"], ["demo", "--files", "0"],
-                 ["config", "--nonsense"], ["completion", "tcsh"], ["status", "--data", "x", "--log-level", "loud"]]:
+    for args, says in [
+        ([], "A subcommand is required; see kitsune2 --help"),
+        (["nonsense"], "nonsense: is not a command; see kitsune2 --help"),
+        (["fetch"], "LINK is required; see kitsune2 fetch --help"),
+        (["share", "--data"], "--data"), (["relay", "--listen"], "--listen"),
+        (["relay", "--sbd-limit-clients", "x"], "--sbd-limit-clients"),
+        (["fetch", sharer.link, "--data", "d", "--out", "o", "--timeout", "-1"], "--timeout"),
+        (["demo", "--files", "0"], "--files"), (["config", "--nonsense"], "--nonsense"),
+        (["completion", "tcsh"], "tcsh"), (["status", "--data", "x", "--log-level", "loud"], "--log-level"),
+    ]:
         out, err = world.run(*args, code=2)
         equal(out, "", f"stdout of {args}")
-        check(err, f"no message for {args}")
+        contains(one_line(err), says)
+    out, err = world.run("fetch", "--json", code=2)
+    error = json.loads(out)
+    equal((error["event"], error["code"], error["exit"]), ("error", "invalid_argument", 2), "error")
+    contains(one_line(err), error["message"])
 
     say("configuration files")
     for text, says in [
@@ -110,6 +121,9 @@ def test(world):
         _, err = world.run("share", "--data", world.path("s4"), "--relay", relay.url, "--config", world.path("config.json"),
                            world.path("from"), code=2)
         contains(one_line(err), says)
+    for path in [world.path("none"), world.path("from")]:
+        _, err = world.run("config", "--check", path, code=2)
+        equal(one_line(err).count(path), 1, f"the path is named once in {err!r}")
     defaults, _ = world.run("config")
     with open(world.path("config.json"), "w") as file:
         file.write(defaults)
