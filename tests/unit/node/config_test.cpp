@@ -23,10 +23,8 @@ std::string error_of(std::string_view json) {
   return config.error().message;
 }
 
-/// The project's root: this file is in tests/unit/node.
-std::filesystem::path source_dir() {
-  return std::filesystem::path(__FILE__).parent_path().parent_path().parent_path().parent_path();
-}
+/// The project's root.
+std::filesystem::path source_dir() { return K2_SOURCE_DIR; }
 
 bool starts(const std::string& text, std::string_view with) { return text.starts_with(with); }
 
