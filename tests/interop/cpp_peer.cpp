@@ -163,7 +163,8 @@ struct Peer {
       const auto fetch = node->run([&] { return spaces[0]->fetch().stats(); });
       say("FETCH requests " + std::to_string(fetch.requests_received) + " served " + std::to_string(fetch.ops_served) +
           " missing " + std::to_string(fetch.ops_not_held) + " fetched " + std::to_string(fetch.ops_fetched) +
-          " asked " + std::to_string(fetch.requests_sent));
+          " asked " + std::to_string(fetch.requests_sent) + " pending " +
+          std::to_string(node->run([&] { return spaces[0]->fetch().pending_ops(); })));
       return {};
     }
     if (word == "leave") {

@@ -220,6 +220,30 @@ def cpp_asks_rust_for_many_and_for_lacking_ids(world):
     check(cpp.count(r" DISCONNECTED ") == 0, "the connection was closed")
 
 
+@test()
+def cpp_asks_rust_for_none_it_holds(world):
+    """No answer comes: the ids stay pending, and the connection stays and carries everything else both ways."""
+    cpp, rust = pair(world, "rust", "cpp", "rust")
+    unknown = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(10)]
+    cpp.send(f"fetch {rust.url} {' '.join(unknown)}")
+    cpp.wait(r" OK fetch", 10)
+    end = time.monotonic() + 30
+    asked = 0
+    while asked < 2:  # and it is asked again after the delay
+        check(time.monotonic() < end, f"asked {asked} times")
+        since = cpp.mark()
+        cpp.send("stats")
+        found = cpp.wait(r" FETCH .* asked (\d+) pending (\d+)", 10, since)
+        asked, pending = int(found.group(1)), int(found.group(2))
+        check(pending == 10, f"{pending} pending")
+        time.sleep(0.2)
+    exchange(cpp, rust, 20, 64, 2000, 60)
+    since = cpp.mark()
+    cpp.send("stats")
+    check(cpp.wait(r" pending (\d+)", 10, since).group(1) == "10", "only the unknown ids stay pending")
+    check(cpp.count(r" DISCONNECTED ") == 0 and rust.count(r" DISCONNECTED ") == 0, "the connection was closed")
+
+
 @test(("cpp", "rust"), ("rust", "cpp"))
 def five_megabytes_within_the_stock_rate_limit(world, sender_kind, receiver_kind):
     """The stock relay's limit (1 Mbit/s for all of one IP) is kept to: 5 MB pass and nobody is thrown out."""
