@@ -95,6 +95,15 @@ std::string RunningNode::status_json() {
     const auto s = fetch.stats();
     space["fetched"] = {{"ops", s.ops_fetched}, {"bytes", s.bytes_fetched}};
     space["served"] = {{"ops", s.ops_served}, {"bytes", s.bytes_served}};
+    space["served_to"] = nlohmann::json::array();
+    for (const auto& [id, report] : node_->kitsune().report().snapshot()) {
+      if (id != space_->id()) continue;
+      for (const auto& [url, peer] : report.peers) {
+        if (peer.ops_served == 0) continue;
+        space["served_to"].push_back(
+            {{"peer", url.to_string()}, {"ops", peer.ops_served}, {"bytes", peer.bytes_served}});
+      }
+    }
     space["peers"] = nlohmann::json::array();
     for (const auto& info : space_->peer_store().get_all()) {
       if (info->info().agent == agent_->agent()) continue;

@@ -4,6 +4,7 @@
 Flat is judged over the second half, on the nodes that never restart and on the lives of the relay. The database grows with
 what is published, so there it is the bytes an op takes that must stay.
 """
+import contextlib
 import csv
 import hashlib
 import json
@@ -31,7 +32,7 @@ WAL = 40 * MIB
 
 def look_at_store(path, acked):
     """What a stopped node has on disk."""
-    with sqlite3.connect(path) as db:
+    with contextlib.closing(sqlite3.connect(path)) as db:
         rows = db.execute("SELECT op.id, op_data.data FROM op JOIN op_data USING (stored_at)")
         ids, wrong = set(), 0
         for op, data in rows:

@@ -8,6 +8,7 @@ draws DIR/soak.svg. Exit code 0: passed.
 K2 and K2_SOAK_NODE name the programs (default: build/release).
 """
 import argparse
+import contextlib
 import csv
 import glob
 import json
@@ -125,7 +126,7 @@ class Node:
         return found[0] if found else None
 
     def ids(self):
-        with sqlite3.connect(f"file:{self.database()}?mode=ro", uri=True) as db:
+        with contextlib.closing(sqlite3.connect(f"file:{self.database()}?mode=ro", uri=True)) as db:
             return {bytes(row[0]) for row in db.execute("SELECT id FROM op")}
 
     def leave(self):
