@@ -42,7 +42,8 @@ struct CoreFetchConfig {
   std::uint64_t max_pending_per_peer = 10'000'000;
   /// Store ops that nobody asked for (kitsune2 0.2.2 does). Off: they are rejected and counted.
   bool accept_unsolicited = false;
-  /// Keep open requests in the op store, so that a restart goes on with them.
+  /// Keep open requests in the op store, so that a restart goes on with them. No effect with a store that is not
+  /// durable (`OpStore::is_durable`): there they would only take memory.
   bool persist_pending = true;
 };
 

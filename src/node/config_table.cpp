@@ -117,7 +117,7 @@ const std::array kCoreFetch = {
         .reference = false},
     Key{.name = "persistPending",
         .slot = K2_SLOT(core_fetch.persist_pending),
-        .doc = "Keep open requests in the op store, so that a restart goes on with them.",
+        .doc = "Keep open requests in the op store, if it is durable, so that a restart goes on with them.",
         .reference = false},
 };
 

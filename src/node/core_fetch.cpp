@@ -44,6 +44,7 @@ CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const Spac
       space_(space),
       store_(std::move(op_store)),
       transport_(std::move(transport)),
+      keep_pending_(config.persist_pending && store_->is_durable()),
       events_(std::make_shared<const FetchEvents>()),
       core_(config),
       writer_(store_, [this](std::vector<FetchedRun> runs,
@@ -62,7 +63,7 @@ Result<void> CoreFetch::start() {
   auto registered =
       transport_->register_module_handler(space_, kFetchModule, std::make_shared<Receiver>(weak_from_this()));
   if (!registered) return registered;
-  if (config_.persist_pending) resume();
+  if (keep_pending_) resume();
   return {};
 }
 
@@ -141,7 +142,7 @@ void CoreFetch::filtered(std::vector<OpId> op_ids, const Url& source, Handler<> 
     return done(make_error(Errc::overloaded, "too many requests to " + source.to_string() + " are pending"));
   }
   pump();
-  if (config_.persist_pending && !op_ids.empty() && (added.added > 0 || !all_durable()))
+  if (keep_pending_ && !op_ids.empty() && (added.added > 0 || !all_durable()))
     return persist(std::move(op_ids), source, std::move(done));
   done({});
 }
@@ -167,7 +168,7 @@ void CoreFetch::remove_source(const Url& source) {
 }
 
 void CoreFetch::source_gone(const FetchGivenUp& gone) {
-  if (!config_.persist_pending || gone.pairs == 0) return;
+  if (!keep_pending_ || gone.pairs == 0) return;
   ++store_calls_;
   store_->remove_pending_source(gone.source, lifetime_.guard([this, source = gone.source](const Result<void>& result) {
     if (!result) log::warn(kArea, "forgetting requests to " + source.to_string() + ": " + result.error().to_string());

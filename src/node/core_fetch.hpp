@@ -73,7 +73,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void check_drained();
   void post_drained_check();
   /// Whether every pending pair is in the store too (or need not be).
-  bool all_durable() const { return !config_.persist_pending || (persisting_ == 0 && !persist_failed_); }
+  bool all_durable() const { return !keep_pending_ || (persisting_ == 0 && !persist_failed_); }
   bool drained() const { return core_.pending_ops() == 0 && adding_ == 0 && !resuming_; }
   void tell_missing(std::vector<FetchMissing> missing);
   void check_stopped();
@@ -87,6 +87,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   const SpaceId space_;
   const std::shared_ptr<OpStore> store_;
   const std::shared_ptr<Transport> transport_;
+  const bool keep_pending_;  ///< in the store too: asked for by the config, and the store outlives the process
   FetchStats stats_;
   std::shared_ptr<const FetchEvents> events_;
   FetchCore core_;

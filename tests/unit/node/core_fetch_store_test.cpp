@@ -372,6 +372,25 @@ TEST(CoreFetchRestart, WithoutPersistPendingNothingIsKept) {
   EXPECT_EQ(bob.fetch->pending_ops(), 0U);
 }
 
+TEST(CoreFetchRestart, NothingIsKeptInAStoreThatGoesWithTheProcess) {
+  Bench bench;
+  Probe peer(bench, "peer");
+  const auto runtime = bench.world.make_runtime();
+  const auto transport = make_transport(*runtime, bench.network->make_backend(*runtime, "bob"), nullptr);
+  const auto store = make_memory_op_store(*runtime, bench.policy);
+  ASSERT_FALSE(store->is_durable());
+  auto fetch = make_core_fetch(*runtime, {}, kSpace, store, transport).value();
+  const auto asked = await<void>(
+      bench.world, [&](auto done) { fetch->request_ops(ids_of(bench.ops(0, 3)), peer.url, std::move(done)); });
+  EXPECT_TRUE(asked);
+  EXPECT_EQ(fetch->pending_ops(), 3U);
+  using Pending = std::vector<std::pair<Url, std::vector<OpId>>>;
+  EXPECT_TRUE(await<Pending>(bench.world, [&](auto done) { store->retrieve_pending(done); }).value().empty());
+  fetch->remove_source(peer.url);
+  EXPECT_EQ(fetch->pending_ops(), 0U);
+  runtime->crash();
+}
+
 TEST(CoreFetchRestart, RequestsThatCannotBeKeptAreTheCallersErrorAndOpenAllTheSame) {
   Bench bench;
   Node bob(bench, "bob");
