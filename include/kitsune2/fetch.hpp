@@ -63,7 +63,11 @@ struct FetchStats {
   std::uint64_t ops_served = 0, bytes_served = 0;    ///< handed to the transport for a peer
   std::uint64_t requests_sent = 0, requests_failed = 0, requests_overdue = 0;
   std::uint64_t requests_received = 0, requests_refused = 0, ops_not_held = 0;
-  std::uint64_t ops_unsolicited = 0, ops_invalid = 0, ops_duplicate = 0, store_failures = 0;
+  std::uint64_t ops_unsolicited = 0;  ///< the peer was not asked for them
+  std::uint64_t ops_invalid = 0;      ///< failed the policy, or the store refused them
+  std::uint64_t ops_duplicate = 0;    ///< came late or twice, as asked
+  std::uint64_t store_failures = 0;
+  std::uint64_t peers_put_aside = 0;             ///< how often: they sent too many invalid and unsolicited ops
   std::uint64_t pairs_dropped_unresponsive = 0;  ///< given up with their peer at the end of its back-off
 };
 
@@ -73,8 +77,8 @@ struct FetchEvents {
   std::function<void(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes)> ops_stored;
   /// A peer answered a request and left these out: it does not hold them (as far as one can tell).
   std::function<void(const Url& peer, const std::vector<OpId>& ops)> ops_missing;
-  /// The last back-off of `peer` has passed: all requests to it were dropped. `orphaned`: ops that have no other
-  /// source.
+  /// The last back-off of `peer` has passed, be it for not being reached or for bad ops: all requests to it were
+  /// dropped. `orphaned`: ops that have no other source.
   std::function<void(const Url& peer, const std::vector<OpId>& orphaned)> peer_given_up;
   /// Ops were handed to the transport for `peer`.
   std::function<void(const Url& peer, std::uint64_t ops, std::uint64_t bytes)> ops_served;
@@ -92,8 +96,14 @@ class Fetch {
   /// Errc::overloaded: over max_pending or max_pending_per_peer, nothing was added. Rust: `request_ops`.
   virtual void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) = 0;
 
-  /// A source is gone for good (its url is replaced or blocked): drops its requests.
+  /// A source is gone for good (blocked, or nobody uses the url any more): drops its requests.
   virtual void remove_source(const Url& source) = 0;
+
+  /// The peer at `old_url` is reached at `new_url` from now on: what is pending at the old one is asked for there at
+  /// once, and the store is told. No-op if nothing is pending at `old_url`, if `new_url` is no peer's or this node's
+  /// own, or if the two together are over max_pending_per_peer there (then the old one stays until it is given up). The
+  /// node calls it when a newer info of an agent has another url and no other agent is at the old one.
+  virtual void replace_source(const Url& old_url, const Url& new_url) = 0;
 
   virtual FetchStateSummary state_summary() const = 0;
   virtual FetchStats stats() const = 0;

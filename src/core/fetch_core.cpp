@@ -179,7 +179,10 @@ void FetchCore::erase_pair(std::uint32_t slot) {
 void FetchCore::erase_op(std::uint32_t slot) {
   Op& op = ops_[slot];
   if (op.state == State::storing) --storing_ops_;
-  if (op.request != kNoSlot) leave_request(slot);
+  if (op.request != kNoSlot) {
+    add_late(requests_[op.request].source, op.hash);
+    leave_request(slot);
+  }
   for_each_pair_of(op, [this](std::uint32_t pair) {
     const std::uint32_t source = pairs_[pair].source;
     erase_pair(pair);
@@ -358,7 +361,7 @@ void FetchCore::sent(std::uint64_t id, Time now) {
   request.hostage_deadline = now_ + delay_ * kHostageDelays;
   push(requests_, hostage_deadlines_, slot, &Request::by_hostage);
   arm(slot);
-  clear_back_off(request.source);
+  if (!sources_[request.source].put_aside) clear_back_off(request.source);
   end_if_done(slot);
 }
 
@@ -395,7 +398,10 @@ std::vector<std::uint32_t> FetchCore::take_ops(std::uint32_t slot) {
   // A slot that was freed and used again cannot name this request: requests take ops only when they are made.
   std::erase_if(ops, [&](std::uint32_t op) { return !ops_.holds(op) || ops_[op].request != slot; });
   K2_ASSERT(ops.size() == request.left);
-  for (const std::uint32_t op : ops) ops_[op].request = kNoSlot;
+  for (const std::uint32_t op : ops) {
+    ops_[op].request = kNoSlot;
+    add_late(request.source, ops_[op].hash);
+  }
   asked_ops_ -= request.left;
   sources_[request.source].asked_ops -= request.left;
   request.left = 0;
@@ -409,6 +415,7 @@ void FetchCore::release_shared(std::uint32_t slot) {
   std::erase_if(request.ops, [&](std::uint32_t op) {
     if (ops_[op].sources < 2) return false;
     ops_[op].request = kNoSlot;
+    add_late(request.source, ops_[op].hash);
     --request.left;
     --asked_ops_;
     --sources_[request.source].asked_ops;
@@ -459,29 +466,45 @@ void FetchCore::grow(std::uint32_t slot) {
   source.most_ids = std::max(source.most_ids, std::min(2 * request.size, config_.max_ids_per_request));
 }
 
-FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, std::uint64_t bytes, Time now) {
+FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, std::uint64_t bytes, Time now,
+                                std::uint64_t invalid) {
   advance(now);
   FetchAnswer out;
   out.verdicts.reserve(op_ids.size());
   std::uint32_t from = find_source(url);
+  if (from == kNoSlot && departed_.contains(url)) {
+    from = new_source(url);  // for what it still owes
+    rest(from);
+  }
   bool any_pending = false;
+  std::uint64_t wanted = 0;
+  std::uint64_t unasked = 0;
   std::uint64_t touched = 0;  // a request of this source that got an op of this message
   bool touched_several = false;
   std::uint64_t completed = 0;  // the latest one that is answered completely
 
   for (const OpId& op_id : op_ids) {
-    const std::uint32_t op = find(op_id);
+    const std::uint32_t hash = hash_of(op_id);
+    const std::uint32_t op = find({op_id.view(), hash});
     if (op == kNoSlot || ops_[op].state == State::storing) {
-      out.verdicts.push_back(op == kNoSlot ? FetchVerdict::not_pending : FetchVerdict::duplicate);
+      const bool asked = take_late(from, hash);
+      unasked += asked ? 0 : 1;
       any_pending = any_pending || op != kNoSlot;
+      out.verdicts.push_back(op != kNoSlot ? FetchVerdict::duplicate
+                             : asked       ? FetchVerdict::not_pending
+                                           : FetchVerdict::unasked);
       continue;
     }
     any_pending = true;
+    ++wanted;
     out.verdicts.push_back(FetchVerdict::wanted);
     const std::uint32_t slot = ops_[op].request;
     unqueue_op(op, State::storing);
     ++storing_ops_;
-    if (slot == kNoSlot) continue;
+    if (slot == kNoSlot) {
+      take_late(from, hash);
+      continue;
+    }
     Request& request = requests_[slot];
     if (request.source == from) {
       ++request.answered;
@@ -491,31 +514,42 @@ FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, st
         completed = std::max(completed, request.id);
         grow(slot);
       }
+    } else {
+      take_late(from, hash);
+      add_late(request.source, hash);
     }
     leave_request(op);
   }
+  const std::uint64_t bad = invalid + (config_.accept_unsolicited ? 0 : unasked);
   from = find_source(url);  // R12 may have forgotten one that had nothing to answer
-  if (from == kNoSlot || !any_pending) return out;
-
-  Source& source = sources_[from];
-  source.unanswered = false;
-  source.last_answer = now_;
-  const std::uint64_t size = std::max<std::uint64_t>(1, bytes / op_ids.size());
-  source.op_size = source.op_size == 0 ? size : (source.op_size - source.op_size / 4) + size / 4;
-  source.op_size = std::max<std::uint64_t>(1, source.op_size);
-  clear_back_off(from);
-
-  const std::uint64_t answered_to = touched_several ? completed : touched;
-  for (std::uint32_t slot = source.requests.head; slot != kNoSlot && requests_[slot].id < answered_to;) {
-    const std::uint32_t next = requests_[slot].by_source.next;
-    if (requests_[slot].is_sent) {
-      if (requests_[slot].answered > 0) grow(slot);
-      close_as_missing(slot, out.missing);
-    }
-    slot = next;
+  if (from == kNoSlot && bad > 0 && sources_.size() < kMaxSources) {
+    from = new_source(url);
+    rest(from);
   }
-  sign_of_life(from);
-  refresh(from);
+  if (from == kNoSlot) return out;
+
+  if (any_pending) {
+    Source& source = sources_[from];
+    source.unanswered = false;
+    source.last_answer = now_;
+    const std::uint64_t size = std::max<std::uint64_t>(1, bytes / op_ids.size());
+    source.op_size = source.op_size == 0 ? size : (source.op_size - source.op_size / 4) + size / 4;
+    source.op_size = std::max<std::uint64_t>(1, source.op_size);
+    if (!source.put_aside || (wanted > 0 && bad == 0)) clear_back_off(from);
+
+    const std::uint64_t answered_to = touched_several ? completed : touched;
+    for (std::uint32_t slot = source.requests.head; slot != kNoSlot && requests_[slot].id < answered_to;) {
+      const std::uint32_t next = requests_[slot].by_source.next;
+      if (requests_[slot].is_sent) {
+        if (requests_[slot].answered > 0) grow(slot);
+        close_as_missing(slot, out.missing);
+      }
+      slot = next;
+    }
+    sign_of_life(from);
+    refresh(from);
+  }
+  judge(from, wanted, bad, out);
   return out;
 }
 
@@ -602,6 +636,11 @@ std::uint32_t FetchCore::new_source(const Url& url) {
   source.age = ++last_age_;
   source.most_ids = std::min(kFirstRequestIds, config_.max_ids_per_request);
   source_index_.emplace(url, slot);
+  if (const auto it = departed_.find(url); it != departed_.end()) {
+    source.late_more = source.late_all = it->second;
+    departed_.erase(it);
+    std::erase(departed_order_, url);
+  }
   return slot;
 }
 
@@ -648,6 +687,7 @@ void FetchCore::erase_source(std::uint32_t slot) {
     --spare_count_;
   }
   leave_ring(source, slot);
+  forget_late(source);
   source_index_.erase(source.url);
   sources_.erase(slot);
 }
@@ -659,6 +699,7 @@ void FetchCore::clear_back_off(std::uint32_t slot) {
     source.backing_off = false;
   }
   source.back_off.clear();
+  source.put_aside = false;
   refresh(slot);
   rest(slot);
 }
@@ -708,6 +749,9 @@ void FetchCore::clear() {
   waits_.clear();
   deadlines_ = hostage_deadlines_ = spare_sources_ = {};
   spare_count_ = 0;
+  late_hashes_ = 0;
+  departed_.clear();
+  departed_order_.clear();
   storing_ops_ = asked_ops_ = 0;
 }
 

@@ -5,6 +5,7 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <set>
@@ -42,7 +43,8 @@ struct FetchGivenUp {
 enum class FetchVerdict : std::uint8_t {
   wanted,       ///< pending: hand it to the store, then call stored() or store_failed()
   duplicate,    ///< pending, and a copy of it is on the way to the store
-  not_pending,  ///< not asked for, or stored already
+  not_pending,  ///< its source was asked for it, and it is not needed any more: an answer that comes late, or twice
+  unasked,      ///< not pending, and its source was not asked for it (or has answered already)
 };
 
 struct FetchAdded {
@@ -54,6 +56,14 @@ struct FetchAdded {
 struct FetchAnswer {
   std::vector<FetchVerdict> verdicts;  ///< one for each op of the response, in its order
   std::vector<FetchMissing> missing;
+  bool put_aside = false;                ///< R15: its connection is to be closed
+  std::optional<FetchGivenUp> given_up;  ///< R15: for the last time
+};
+
+struct FetchReplaced {
+  std::vector<OpId> moved;    ///< ops whose pair is at the new source now and was not before
+  std::uint64_t refused = 0;  ///< pairs that found no room there; then nothing has changed
+  bool known = false;         ///< the old source was known
 };
 
 struct FetchDue {
@@ -118,6 +128,21 @@ struct FetchCounts {
 ///  R13 connection_lost() ends the requests that were sent. Their ops are queued at other sources at once; here at once
 ///      if the source has answered something since the request was sent, else after the delay and it is doubtful.
 ///      Rationale: no answer can come any more; a peer that hangs up on each request is not asked in a tight loop.
+///  R14 replace_source(): the pairs of a url that is out of use go to another at once, those that waited too, in the
+///      order ready, idle, waiting, and what was asked of the old one is queued again. A new source that was not known
+///      starts with the old one's op size and at least its number of ids, without its doubt and back-off. No more than
+///      max_pending_per_peer come together there, else nothing changes.
+///      Rationale: what holds for the peer moves, what holds for its address stays behind; a peer that comes back under
+///      another url is not waited for under the old one.
+///  R15 A *bad* op fails the host's policy, or it is not wanted (R10) and its source was not asked for it as many times
+///      as it sends it (unless accept_unsolicited). Each costs the source one point, up to kBadOps; kForgiveOps wanted
+///      ops take one back. With the one that makes kBadOps, and each further one, the source is put aside: its
+///      connection is to be closed, its requests end, and if it has pairs it backs off as in R9, up to being given up;
+///      that back-off is not cleared by sent(), only by an answer with a wanted op and no bad one. What was asked and
+///      left unanswered is remembered for this, by a 32-bit hash and for kLateOps ops at once, beyond that as a mere
+///      number, and across a removal or replacement of the source as a number for the last kSourcesRemembered of them.
+///      Rationale: an answer that comes late, or twice because it was asked for twice, is no fault; a peer that sends
+///      nothing but rubbish costs at most kBadOps ops and one message an interval.
 ///
 /// Everything that R5-R9 let wait happens in poll(); next_deadline() says when. The driver calls poll(now), then
 /// next_request(now) until nullopt, after every event and at every deadline.
@@ -134,7 +159,10 @@ class FetchCore {
   static constexpr std::uint32_t kLeastShare = 16;         ///< R4
   static constexpr std::uint32_t kHostageDelays = 15;      ///< R6
   static constexpr std::uint32_t kMissLevels = 7;          ///< R8: 1, 2, 4, … 64 delays
-  static constexpr std::size_t kSourcesRemembered = 1024;  ///< R12
+  static constexpr std::size_t kSourcesRemembered = 1024;  ///< R12, R15
+  static constexpr std::uint32_t kBadOps = 32;             ///< R15
+  static constexpr std::uint32_t kForgiveOps = 16;         ///< R15
+  static constexpr std::size_t kLateOps = 65'536;          ///< R15
 
   /// `config` has been validated.
   explicit FetchCore(const CoreFetchConfig& config);
@@ -158,8 +186,12 @@ class FetchCore {
   /// `bytes` of a message of `source` came in, not yet all of it: a sign of life. No effect for 0 bytes or an unknown
   /// source.
   void progress(const Url& source, std::uint64_t bytes, Time now);
-  /// A message with the ops `op_ids`, `bytes` in all, came from `source` (asked or not). R5, R8.
-  FetchAnswer response(const Url& source, std::span<const OpId> op_ids, std::uint64_t bytes, Time now);
+  /// A message with the ops `op_ids`, `bytes` in all, came from `source` (asked or not), and `invalid` more that failed
+  /// the policy. R5, R8, R15.
+  FetchAnswer response(const Url& source, std::span<const OpId> op_ids, std::uint64_t bytes, Time now,
+                       std::uint64_t invalid = 0);
+  /// Whether `source` may still send ops that are not pending without being at fault. R15.
+  bool owes(const Url& source) const;
 
   /// The ops are durable (however they came). Returns how many of them were pending. R10.
   std::uint64_t stored(std::span<const OpId> op_ids, Time now);
@@ -169,6 +201,9 @@ class FetchCore {
 
   /// Forgets a source with its pairs, requests and back-off. nullopt if it is not known.
   std::optional<FetchGivenUp> remove_source(const Url& source, Time now);
+  /// The peer at `old_source` is at `new_source` now. Nothing happens if they are the same or the old one is not known.
+  /// R14.
+  FetchReplaced replace_source(const Url& old_source, const Url& new_source, Time now);
   /// Forgets everything.
   void clear();
 
@@ -184,6 +219,7 @@ class FetchCore {
   bool has(const OpId& op_id, const Url& source) const;
   std::uint64_t pending_ops() const { return ops_.size(); }
   std::uint64_t pending_pairs() const { return pairs_.size(); }
+  std::uint64_t pending_pairs(const Url& source) const;
   std::uint64_t storing_ops() const { return storing_ops_; }
   /// O(sources).
   FetchCounts counts() const;
@@ -267,8 +303,13 @@ class FetchCore {
     bool unanswered = false;     ///< its latest overdue request stayed without any answer
     Time last_answer = Time::min();
     BackOff back_off;
-    bool backing_off = false;  ///< is in back_offs_
-    bool is_spare = false;     ///< is in spare_sources_
+    bool backing_off = false;                                      ///< is in back_offs_
+    bool put_aside = false;                                        ///< its back-off is for bad ops
+    std::uint32_t bad_score = 0;                                   ///< R15, in 1/kForgiveOps points
+    boost::unordered_flat_map<std::uint32_t, std::uint32_t> late;  ///< asked and unanswered: hash -> how often
+    std::uint64_t late_more = 0;                                   ///< the same, beyond what is remembered
+    std::uint64_t late_all = 0;                                    ///< both
+    bool is_spare = false;                                         ///< is in spare_sources_
     Ring ring = Ring::none;
     Links spare;
   };
@@ -385,6 +426,14 @@ class FetchCore {
   void sign_of_life(std::uint32_t source);
   FetchGivenUp drop_source(std::uint32_t source);
   void leave_ring(Source& source, std::uint32_t slot);
+  void move_pair(std::uint32_t pair, std::uint32_t to, FetchReplaced& out);
+
+  // --- conduct (R15)
+  void add_late(std::uint32_t source, std::uint32_t hash);
+  bool take_late(std::uint32_t source, std::uint32_t hash);
+  void forget_late(Source& source);
+  /// A message had so many wanted and bad ops.
+  void judge(std::uint32_t source, std::uint64_t wanted, std::uint64_t bad, FetchAnswer& out);
 
   void check_ops() const;
   void check_sources() const;
@@ -418,6 +467,9 @@ class FetchCore {
   List hostage_deadlines_;   ///< sent requests by hostage_deadline
   List spare_sources_;       ///< R12, oldest first
   std::size_t spare_count_ = 0;
+  std::size_t late_hashes_ = 0;                                             ///< in all sources
+  boost::unordered_flat_map<Url, std::uint64_t, std::hash<Url>> departed_;  ///< what sources that went left unanswered
+  std::deque<Url> departed_order_;
   std::uint64_t storing_ops_ = 0;
   std::uint64_t asked_ops_ = 0;
   std::uint64_t last_request_ = 0;

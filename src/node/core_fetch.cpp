@@ -74,17 +74,34 @@ void CoreFetch::resume() {
     resuming_ = false;
     if (!r) log::warn(kArea, "the open requests of an earlier run cannot be read: " + r.error().to_string());
     if (r && !stopped_) {
-      for (const auto& [source, op_ids] : *r) {
+      for (const auto& [kept_source, op_ids] : *r) {
+        const Url source = current(kept_source);
         const auto added = core_.add(op_ids, source, runtime_.now());
         if (added.refused == 0) continue;
         log::warn(kArea, "too many open requests: " + std::to_string(added.refused) + " to " + source.to_string() +
                              " stay in the store until the next start");
       }
     }
+    lookup_ended();
     pump();
     check_drained();
     store_call_done();
   }));
+}
+
+void CoreFetch::lookup_ended() {
+  if (filters_ > 0) return;
+  stored_meanwhile_.clear();
+  if (!resuming_) replaced_meanwhile_.clear();
+}
+
+/// Where a source is that was named before what happened meanwhile.
+Url CoreFetch::current(const Url& source) const {
+  Url out = source;
+  for (const auto& [old_url, new_url] : replaced_meanwhile_) {
+    if (out == old_url) out = new_url;
+  }
+  return out;
 }
 
 // ---------------------------------------------------------------- adding and removing
@@ -123,9 +140,9 @@ void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler
                                     } else if (!result) {
                                       done(result.error().context("looking up ops"));
                                     } else {
-                                      filtered(std::move(*result), source, done);
+                                      filtered(std::move(*result), current(source), done);
                                     }
-                                    if (filters_ == 0) stored_meanwhile_.clear();
+                                    lookup_ended();
                                     check_drained();
                                     store_call_done();
                                   }));
@@ -162,15 +179,41 @@ void CoreFetch::remove_source(const Url& source) {
   if (stopped_) return;
   std::erase_if(unsent_, [&](const Unsent& item) { return item.source == source; });
   server_.forget(source);
-  if (const auto gone = core_.remove_source(source, runtime_.now())) source_gone(*gone);
+  const auto gone = core_.remove_source(source, runtime_.now());
+  if (gone && gone->pairs > 0) forget_pending(source);
   pump();
   post_drained_check();
 }
 
-void CoreFetch::source_gone(const FetchGivenUp& gone) {
-  if (!keep_pending_ || gone.pairs == 0) return;
+void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
+  if (stopped_ || old_url == new_url || !new_url.is_peer() || transport_->url() == new_url) return;
+  if (filters_ > 0 || resuming_) replaced_meanwhile_.emplace_back(old_url, new_url);
+  auto replaced = core_.replace_source(old_url, new_url, runtime_.now());
+  if (replaced.refused > 0) {
+    log::warn(kArea, "too many open requests to " + new_url.to_string() + ": those to its old url stay there");
+  }
+  if (!replaced.known || replaced.refused > 0) return;
+  std::erase_if(unsent_, [&](const Unsent& item) { return item.source == old_url; });
+  if (keep_pending_) persist_replaced(std::move(replaced.moved), old_url, new_url);
+  pump();
+}
+
+/// The new pairs first, then the old ones go: a crash in between leaves both, and one of them works.
+void CoreFetch::persist_replaced(std::vector<OpId> op_ids, const Url& old_url, const Url& new_url) {
+  const auto forget_old = [this, old_url] {
+    if (core_.pending_pairs(old_url) == 0) forget_pending(old_url);
+  };
+  if (op_ids.empty()) return forget_old();
+  persist(std::move(op_ids), new_url, [new_url, forget_old](const Result<void>& result) {
+    if (result) return forget_old();
+    log::warn(kArea, "moving requests to " + new_url.to_string() + ": " + result.error().to_string());
+  });
+}
+
+void CoreFetch::forget_pending(const Url& source) {
+  if (!keep_pending_) return;
   ++store_calls_;
-  store_->remove_pending_source(gone.source, lifetime_.guard([this, source = gone.source](const Result<void>& result) {
+  store_->remove_pending_source(source, lifetime_.guard([this, source](const Result<void>& result) {
     if (!result) log::warn(kArea, "forgetting requests to " + source.to_string() + ": " + result.error().to_string());
     store_call_done();
   }));
@@ -218,16 +261,18 @@ void CoreFetch::sent(Unsent request, const Result<void>& result) {
   ++stats_.requests_failed;
   if (send_gate_.open(now)) log::debug(kArea, "asking " + request.source.to_string() + ": " + result.error().message);
   const auto gone = core_.failed(request.request, now);
-  if (gone) {
-    stats_.pairs_dropped_unresponsive += gone->pairs;
-    log::info(kArea, gone->source.to_string() + " is given up: " + std::to_string(gone->pairs) + " requests dropped, " +
-                         std::to_string(gone->orphaned.size()) + " ops have no other source");
-    source_gone(*gone);
-  }
   pump();
-  if (!gone) return;
+  if (gone) given_up(*gone, "is not reached");
+}
+
+void CoreFetch::given_up(const FetchGivenUp& gone, std::string_view why) {
+  stats_.pairs_dropped_unresponsive += gone.pairs;
+  log::info(kArea, gone.source.to_string() + " " + std::string(why) +
+                       " and is given up: " + std::to_string(gone.pairs) + " requests dropped, " +
+                       std::to_string(gone.orphaned.size()) + " ops have no other source");
+  if (gone.pairs > 0) forget_pending(gone.source);
   const auto events = events_;
-  if (events->peer_given_up) events->peer_given_up(gone->source, gone->orphaned);
+  if (events->peer_given_up) events->peer_given_up(gone.source, gone.orphaned);
   check_drained();
 }
 
@@ -280,17 +325,20 @@ Result<void> CoreFetch::received(const Url& peer, Bytes data) {
   if (stopped_) return {};
   auto message = wire::decode_fetch(data);
   if (!message) return message.error();
-  if (message->type == wire::FetchMessageType::response) return response(peer, message->ops);
-  server_.request(peer, std::move(message->op_ids));
+  if (message->type == wire::FetchMessageType::response) {
+    response(peer, message->ops);
+  } else {
+    server_.request(peer, std::move(message->op_ids));
+  }
   return {};
 }
 
-Result<void> CoreFetch::response(const Url& peer, const wire::OpList& ops) {
-  if (ops.empty()) return {};
+void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
+  if (ops.empty()) return;
   const auto now = runtime_.now();
-  if (core_.pending_ops() == 0 && !config_.accept_unsolicited) {
+  if (core_.pending_ops() == 0 && !config_.accept_unsolicited && !core_.owes(peer)) {
     stats_.ops_unsolicited += ops.size();  // nobody waits for anything: not worth a hash
-    return {};
+    return judged(peer, core_.response(peer, {}, ops.total_bytes(), now, ops.size()));
   }
   const auto& policy = store_->policy();
   auto slices = ops.slices();
@@ -310,7 +358,7 @@ Result<void> CoreFetch::response(const Url& peer, const wire::OpList& ops) {
     descriptions_.push_back(std::move(*description));
     slices[valid++] = std::move(slice);
   }
-  auto answer = core_.response(peer, ids_, ops.total_bytes(), now);
+  auto answer = core_.response(peer, ids_, ops.total_bytes(), now, slices.size() - valid);
   for (std::size_t i = 0; i < valid; ++i) {
     switch (answer.verdicts[i]) {
       case FetchVerdict::wanted:
@@ -322,10 +370,11 @@ Result<void> CoreFetch::response(const Url& peer, const wire::OpList& ops) {
         ++stats_.ops_duplicate;
         break;
       case FetchVerdict::not_pending:
-        ++stats_.ops_unsolicited;
+      case FetchVerdict::unasked:
+        ++(answer.verdicts[i] == FetchVerdict::unasked ? stats_.ops_unsolicited : stats_.ops_duplicate);
         if (config_.accept_unsolicited) {
           writer_.add(peer, false, std::move(descriptions_[i]), std::move(slices[i]));
-        } else if (unsolicited_gate_.open(now)) {
+        } else if (answer.verdicts[i] == FetchVerdict::unasked && unsolicited_gate_.open(now)) {
           log::debug(kArea, peer.to_string() + " sent an op that is not asked for: " + ids_[i].to_string());
         }
         break;
@@ -334,7 +383,18 @@ Result<void> CoreFetch::response(const Url& peer, const wire::OpList& ops) {
   writer_.flush();
   pump();
   tell_missing(std::move(answer.missing));
-  return {};
+  judged(peer, answer);
+}
+
+void CoreFetch::judged(const Url& peer, const FetchAnswer& answer) {
+  if (!answer.put_aside) return;
+  ++stats_.peers_put_aside;
+  if (aside_gate_.open(runtime_.now())) {
+    log::info(kArea, peer.to_string() + " is put aside: it sends ops that are invalid or that it was not asked for");
+  }
+  // Not by an error: like this the peer is told why.
+  transport_->disconnect(peer, "too many ops that are invalid or were not asked for");
+  if (answer.given_up) given_up(*answer.given_up, "sends bad ops");
 }
 
 void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result) {

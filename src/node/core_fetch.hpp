@@ -35,6 +35,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) override;
   void remove_source(const Url& source) override;
+  void replace_source(const Url& old_url, const Url& new_url) override;
   FetchStateSummary state_summary() const override;
   FetchStats stats() const override { return stats_; }
   std::uint64_t pending_ops() const override { return core_.pending_ops(); }
@@ -55,7 +56,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   };
 
   Result<void> received(const Url& peer, Bytes data);
-  Result<void> response(const Url& peer, const wire::OpList& ops);
+  void response(const Url& peer, const wire::OpList& ops);
+  void judged(const Url& peer, const FetchAnswer& answer);
   void progress(const Url& peer, std::size_t bytes);
   void disconnected(const Url& peer);
 
@@ -69,7 +71,11 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void arm();
   void wake();
   void written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result);
-  void source_gone(const FetchGivenUp& gone);
+  void forget_pending(const Url& source);
+  void given_up(const FetchGivenUp& gone, std::string_view why);
+  void persist_replaced(std::vector<OpId> op_ids, const Url& old_url, const Url& new_url);
+  Url current(const Url& source) const;
+  void lookup_ended();
   void check_drained();
   void post_drained_check();
   /// Whether every pending pair is in the store too (or need not be).
@@ -98,6 +104,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   std::size_t filters_ = 0;
   /// What became durable while `filters_` lookups were under way: it must not become pending by them.
   std::unordered_set<OpId> stored_meanwhile_;
+  /// The same for urls: what was replaced meanwhile, in order.
+  std::vector<std::pair<Url, Url>> replaced_meanwhile_;
   bool resuming_ = false;
   std::size_t persisting_ = 0;
   bool persist_failed_ = false;  ///< since nothing was pending
@@ -117,7 +125,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   std::vector<OpDescription> descriptions_;
   std::vector<OpId> ids_;
 
-  log::Gate invalid_gate_, unsolicited_gate_, store_gate_, send_gate_;
+  log::Gate invalid_gate_, unsolicited_gate_, aside_gate_, store_gate_, send_gate_;
   Lifetime lifetime_;
 };
 

@@ -15,6 +15,7 @@ namespace {
 constexpr std::string_view kArea = "space";
 constexpr Duration kLeavePatience = std::chrono::seconds(2);
 constexpr Duration kStoreFailureIsRecent = std::chrono::minutes(1);
+constexpr std::size_t kUrlsRemembered = 20'000;  ///< twice what the peer store holds at its default
 
 Duration ms(std::uint32_t count) { return std::chrono::milliseconds(count); }
 
@@ -134,6 +135,32 @@ void CoreSpace::start() {
   subscription_ = context_.config->on_update("coreSpace", [weak = weak_from_this()](const Config&) {
     if (auto self = weak.lock()) self->schedule_check();
   });
+  follow_peers();
+}
+
+void CoreSpace::follow_peers() {
+  prune_urls_at_ = kUrlsRemembered;
+  for (const auto& info : context_.peer_store->get_all()) peer_seen(info);
+  peer_subscription_ = context_.peer_store->on_update([weak = weak_from_this()](const AgentInfoPtr& info) {
+    if (auto self = weak.lock()) self->peer_seen(info);
+  });
+}
+
+/// A peer whose url has changed is asked at the new one, once nobody is known to be at the old one any more: a node may
+/// have several agents, and their infos come one by one.
+void CoreSpace::peer_seen(const AgentInfoPtr& info) {
+  const AgentInfo& agent = info->info();
+  if (stopping_ || !agent.url) return;
+  const auto [it, is_new] = last_urls_.try_emplace(agent.agent, *agent.url);
+  if (is_new) {
+    if (last_urls_.size() < prune_urls_at_) return;
+    std::erase_if(last_urls_, [this](const auto& entry) { return !context_.peer_store->get(entry.first); });
+    prune_urls_at_ = std::max(kUrlsRemembered, 2 * last_urls_.size());
+    return;
+  }
+  if (it->second == *agent.url) return;
+  const Url old_url = std::exchange(it->second, *agent.url);
+  if (context_.peer_store->get_by_url(old_url).empty()) context_.fetch->replace_source(old_url, *agent.url);
 }
 
 std::optional<Url> CoreSpace::current_url() const { return context_.transport->url(); }
@@ -311,6 +338,7 @@ void CoreSpace::stop(std::function<void()> done) {
   runtime().cancel(check_timer_);
   check_timer_ = 0;
   subscription_.reset();
+  peer_subscription_.reset();
   gossip_->stop();
 
   // Each step begins when the one before is over; this object lives until the last.

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "kitsune2/builder.hpp"
@@ -48,6 +49,8 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   Result<void> make_modules(const Builder& builder);
   void start();
   void new_url();
+  void follow_peers();
+  void peer_seen(const AgentInfoPtr& info);
   void schedule_check();
   void check_infos();
   void sign_soon(const AgentId& agent);
@@ -66,6 +69,10 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   std::map<AgentId, bool> to_sign_;         ///< agents whose signing has been posted
   Runtime::TimerId check_timer_ = 0;
   std::shared_ptr<void> subscription_;
+  std::shared_ptr<void> peer_subscription_;
+  /// The last url of each agent that was seen, expired ones too: who comes back elsewhere is to be known.
+  std::unordered_map<AgentId, Url> last_urls_;
+  std::size_t prune_urls_at_ = 0;
   std::optional<std::pair<Time, Error>> store_failure_;
   bool joined_transport_ = false;
   bool stopping_ = false;

@@ -52,6 +52,8 @@ constexpr FetchCounter kFetchCounters[] = {
     {"kitsune2_fetch_ops_unsolicited_total", "Ops that nobody asked for, rejected.", &FetchStats::ops_unsolicited},
     {"kitsune2_fetch_ops_invalid_total", "Ops that the host's policy refused.", &FetchStats::ops_invalid},
     {"kitsune2_fetch_ops_duplicate_total", "Ops that were held already.", &FetchStats::ops_duplicate},
+    {"kitsune2_fetch_peers_put_aside_total", "Peers put aside for ops that are invalid or were not asked for.",
+     &FetchStats::peers_put_aside},
     {"kitsune2_fetch_store_failures_total", "Writes that the op store refused.", &FetchStats::store_failures},
     {"kitsune2_fetch_pairs_given_up_total", "Requests dropped with an unresponsive peer.",
      &FetchStats::pairs_dropped_unresponsive},

@@ -24,6 +24,7 @@ class OfferedFetch final : public Fetch {
     runtime_.post([done = std::move(done)] { done(Result<void>()); });
   }
   void remove_source(const Url& source) override { inner_->remove_source(source); }
+  void replace_source(const Url& old_url, const Url& new_url) override { inner_->replace_source(old_url, new_url); }
   FetchStateSummary state_summary() const override { return inner_->state_summary(); }
   FetchStats stats() const override { return inner_->stats(); }
   std::uint64_t pending_ops() const override { return inner_->pending_ops(); }

@@ -48,6 +48,7 @@ class ReportingFetch final : public Fetch {
     inner_->request_ops(std::move(op_ids), source, std::move(done));
   }
   void remove_source(const Url& source) override { inner_->remove_source(source); }
+  void replace_source(const Url& old_url, const Url& new_url) override { inner_->replace_source(old_url, new_url); }
   FetchStateSummary state_summary() const override { return inner_->state_summary(); }
   FetchStats stats() const override { return inner_->stats(); }
   std::uint64_t pending_ops() const override { return inner_->pending_ops(); }

@@ -1,6 +1,6 @@
 // The fetch core against its naive twin; the bytes are the commands.
 #include "fuzz/fuzz.hpp"
-#include "model/fetch_twin.hpp"
+#include "model/fetch_twin_run.hpp"
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 

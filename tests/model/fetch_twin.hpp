@@ -1,18 +1,15 @@
-// A second fetch core that is slow and plain, and a driver that runs both through the same commands and compares them.
+// A second fetch core that is slow and plain; fetch_twin_run.hpp compares the two.
 //
 // FetchTwin keeps everything in vectors and searches them: no index, no list, no order that is kept up. What it says
-// follows from the rules in src/core/fetch_core.hpp one by one. run_fetch_twins() reads commands from bytes, so that a
-// random test and a fuzzer share it.
+// follows from the rules in src/core/fetch_core.hpp one by one.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <optional>
-#include <sstream>
-#include <stdexcept>
-#include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "core/fetch_core.hpp"
@@ -44,10 +41,7 @@ class FetchTwin {
         return out;
       }
     }
-    if (!op_ids.empty() && source(url) == nullptr) {
-      sources_.push_back({url, ++ages_});
-      sources_.back().most_ids = std::min<std::uint64_t>(32, config_.max_ids_per_request);
-    }
+    if (!op_ids.empty() && source(url) == nullptr) new_source(url);
     for (const OpId& id : fresh) {
       Op* op = find(id);
       if (op == nullptr) {
@@ -126,7 +120,7 @@ class FetchTwin {
     request->hostage = now_ + 15 * delay();
     request->hostage_order = ++order_;
     arm(*request);
-    clear_back_off(*source(request->source));
+    if (!source(request->source)->put_aside) clear_back_off(*source(request->source));
     end_finished();
   }
 
@@ -137,15 +131,7 @@ class FetchTwin {
     Source& from = *source(request->source);
     const bool counts = from.failures == 0 || request->begun >= from.until;
     if (counts && from.failures == config_.num_back_off_intervals) return drop(from.url);
-    if (counts) {
-      std::uint64_t interval = config_.first_back_off_interval_ms;
-      for (std::uint32_t i = 0; i < from.failures; ++i) {
-        interval = std::min<std::uint64_t>(2 * interval, config_.last_back_off_interval_ms);
-      }
-      ++from.failures;
-      from.until = now_ + ms(interval);
-      from.backing_off = true;
-    }
+    if (counts) begin_interval(from);
     release(*request);
     requests_.erase(requests_.begin() + (request - requests_.data()));
     return std::nullopt;
@@ -161,6 +147,7 @@ class FetchTwin {
       const bool heard = from.last_answer >= request.sent_at;
       from.unanswered = from.unanswered || !heard;
       for (Op* op : ops_of(request)) {
+        from.late.push_back(op->id);
         if (!heard) wait(*pair_of(*op, url), 0);
         queue(*op);
       }
@@ -175,34 +162,42 @@ class FetchTwin {
     if (bytes > 0) sign_of_life(url);
   }
 
-  FetchAnswer response(const Url& url, const std::vector<OpId>& op_ids, std::uint64_t bytes, Time now) {
+  FetchAnswer response(const Url& url, const std::vector<OpId>& op_ids, std::uint64_t bytes, Time now,
+                       std::uint64_t invalid) {
     advance(now);
     FetchAnswer out;
     std::vector<std::uint64_t> touched;
     std::vector<std::uint64_t> completed;
     bool pending = false;
+    std::uint64_t wanted = 0;
+    std::uint64_t unasked = 0;
+    if (source(url) == nullptr && departed_credit(url) > 0) new_source(url);
     for (const OpId& id : op_ids) {
       Op* op = find(id);
-      if (op == nullptr) {
-        out.verdicts.push_back(FetchVerdict::not_pending);
+      if (op == nullptr || op->state == State::storing) {
+        const bool asked = take_late(url, id);
+        if (!asked) ++unasked;
+        pending = pending || op != nullptr;
+        out.verdicts.push_back(op != nullptr ? FetchVerdict::duplicate
+                               : asked       ? FetchVerdict::not_pending
+                                             : FetchVerdict::unasked);
         continue;
       }
       pending = true;
-      if (op->state == State::storing) {
-        out.verdicts.push_back(FetchVerdict::duplicate);
-        continue;
-      }
+      ++wanted;
       out.verdicts.push_back(FetchVerdict::wanted);
-      if (op->state == State::asked) {
+      const bool asked_of_it = op->state == State::asked && find_request(op->request)->source == url;
+      if (asked_of_it) {
         Request& request = *find_request(op->request);
-        if (request.source == url) {
-          ++request.answered;
-          touched.push_back(request.id);
-          if (ops_of(request).size() == 1) {
-            completed.push_back(request.id);
-            grow(request);
-          }
+        ++request.answered;
+        touched.push_back(request.id);
+        if (ops_of(request).size() == 1) {
+          completed.push_back(request.id);
+          grow(request);
         }
+      } else {
+        take_late(url, id);
+        if (op->state == State::asked) source(find_request(op->request)->source)->late.push_back(id);
       }
       op->state = State::storing;
       op->request = 0;
@@ -211,29 +206,88 @@ class FetchTwin {
       }
     }
     end_finished();
+    const std::uint64_t bad = invalid + (config_.accept_unsolicited ? 0 : unasked);
+    if (bad > 0 && source(url) == nullptr) new_source(url);
     Source* from = source(url);
-    if (from == nullptr || !pending) return out;
-    from->unanswered = false;
-    from->last_answer = now_;
-    const std::uint64_t size = std::max<std::uint64_t>(1, bytes / op_ids.size());
-    from->op_size =
-        from->op_size == 0 ? size : std::max<std::uint64_t>(1, from->op_size - from->op_size / 4 + size / 4);
-    clear_back_off(*from);
-    std::sort(touched.begin(), touched.end());
-    touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
-    std::uint64_t upto = 0;
-    if (touched.size() == 1) {
-      upto = touched[0];
-    } else if (!completed.empty()) {
-      upto = *std::max_element(completed.begin(), completed.end());
+    if (from == nullptr) return out;
+    if (pending) {
+      from->unanswered = false;
+      from->last_answer = now_;
+      const std::uint64_t size = std::max<std::uint64_t>(1, bytes / op_ids.size());
+      from->op_size =
+          from->op_size == 0 ? size : std::max<std::uint64_t>(1, from->op_size - from->op_size / 4 + size / 4);
+      if (!from->put_aside || (wanted > 0 && bad == 0)) clear_back_off(*from);
+      std::sort(touched.begin(), touched.end());
+      touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
+      std::uint64_t upto = 0;
+      if (touched.size() == 1) {
+        upto = touched[0];
+      } else if (!completed.empty()) {
+        upto = *std::max_element(completed.begin(), completed.end());
+      }
+      for (const std::uint64_t id : request_ids_of(url)) {
+        Request& request = *find_request(id);
+        if (id >= upto || !request.is_sent) continue;
+        if (request.answered > 0) grow(request);
+        close_as_missing(id, out.missing);
+      }
+      sign_of_life(url);
     }
-    for (const std::uint64_t id : request_ids_of(url)) {
-      Request& request = *find_request(id);
-      if (id >= upto || !request.is_sent) continue;
-      if (request.answered > 0) grow(request);
-      close_as_missing(id, out.missing);
+    // 16 to the point.
+    from->score -= std::min(from->score, wanted);
+    from->score = std::min<std::uint64_t>(32 * 16, from->score + bad * 16);
+    if (bad > 0 && from->score == 32 * 16) put_aside(url, out);
+    return out;
+  }
+
+  bool owes(const Url& url) const {
+    const Source* from = source(url);
+    return from != nullptr ? !from->late.empty() || from->late_more > 0 : departed_credit(url) > 0;
+  }
+
+  FetchReplaced replace_source(const Url& old_url, const Url& new_url, Time now) {
+    advance(now);
+    FetchReplaced out;
+    if (old_url == new_url || source(old_url) == nullptr) return out;
+    out.known = true;
+    if (pairs_at(old_url) + pairs_at(new_url) > config_.max_pending_per_peer) {
+      out.refused = pairs_at(old_url);
+      return out;
     }
-    sign_of_life(url);
+    for (const std::uint64_t id : request_ids_of(old_url)) release(*find_request(id));
+    std::erase_if(requests_, [&](const Request& r) { return r.source == old_url; });
+    std::vector<std::pair<std::tuple<int, int, std::uint64_t>, OpId>> moving;
+    for (const Op& op : ops_) {
+      const Pair* pair = pair_of(op, old_url);
+      if (pair == nullptr) continue;
+      const int place = pair->place == Place::ready ? 0 : pair->place == Place::idle ? 1 : 2;
+      moving.emplace_back(std::tuple(place, place == 2 ? pair->level : 0, pair->order), op.id);
+    }
+    std::sort(moving.begin(), moving.end());
+    const Source old = *source(old_url);
+    if (!moving.empty()) {
+      if (source(new_url) == nullptr) {
+        new_source(new_url);
+        source(new_url)->op_size = old.op_size;
+        source(new_url)->most_ids = std::max(source(new_url)->most_ids, old.most_ids);
+      }
+      Source& to = *source(new_url);
+      to.late_more += old.late.size() + old.late_more;
+      to.score = std::max(to.score, old.score);
+    }
+    for (const auto& [rank, id] : moving) {
+      Op& op = *find(id);
+      if (pair_of(op, new_url) != nullptr) {
+        std::erase_if(op.pairs, [&](const Pair& p) { return p.source == old_url; });
+        continue;
+      }
+      Pair& pair = *pair_of(op, old_url);
+      pair.source = new_url;
+      pair.misses = 0;
+      enter(pair, op.state == State::queued ? Place::ready : Place::idle);
+      out.moved.push_back(id);
+    }
+    forget(old_url);
     return out;
   }
 
@@ -241,6 +295,10 @@ class FetchTwin {
     advance(now);
     std::uint64_t count = 0;
     for (const OpId& id : op_ids) {
+      const Op* asked = find(id);
+      if (asked != nullptr && asked->state == State::asked) {
+        source(find_request(asked->request)->source)->late.push_back(id);
+      }
       count += std::erase_if(ops_, [&](const Op& op) { return op.id == id; });
     }
     end_finished();
@@ -276,6 +334,7 @@ class FetchTwin {
     ops_.clear();
     requests_.clear();
     sources_.clear();
+    departed_.clear();
   }
 
   FetchDue poll(Time now) {
@@ -369,6 +428,8 @@ class FetchTwin {
     return out;
   }
 
+  std::uint64_t pending_pairs(const Url& url) const { return pairs_at(url); }
+
   std::map<OpId, std::vector<Url>> summary() const {
     std::map<OpId, std::vector<Url>> out;
     for (const Op& op : ops_) {
@@ -432,6 +493,10 @@ class FetchTwin {
     std::uint32_t failures = 0;
     Time until{};
     bool backing_off = false;
+    bool put_aside = false;
+    std::uint64_t score = 0;
+    std::vector<OpId> late = {};  ///< asked and not answered, each as often as that
+    std::uint64_t late_more = 0;
   };
 
   static Duration ms(std::uint64_t n) { return Duration(static_cast<std::int64_t>(n) * 1000); }
@@ -467,6 +532,62 @@ class FetchTwin {
       if (each.id == id) return &each;
     }
     return nullptr;
+  }
+
+  void new_source(const Url& url) {
+    sources_.push_back({.url = url, .age = ++ages_});
+    sources_.back().most_ids = std::min<std::uint64_t>(32, config_.max_ids_per_request);
+    sources_.back().late_more = departed_credit(url);
+    std::erase_if(departed_, [&](const auto& each) { return each.first == url; });
+  }
+  void forget(const Url& given) {
+    const Url url = given;
+    const Source& from = *source(url);
+    if (from.late.size() + from.late_more > 0) departed_.emplace_back(url, from.late.size() + from.late_more);
+    std::erase_if(sources_, [&](const Source& s) { return s.url == url; });
+  }
+  std::uint64_t departed_credit(const Url& url) const {
+    for (const auto& [each, credit] : departed_) {
+      if (each == url) return credit;
+    }
+    return 0;
+  }
+  bool take_late(const Url& url, const OpId& id) {
+    Source* from = source(url);
+    if (from == nullptr) return false;
+    const auto it = std::find(from->late.begin(), from->late.end(), id);
+    if (it != from->late.end()) {
+      from->late.erase(it);
+      return true;
+    }
+    if (from->late_more == 0) return false;
+    --from->late_more;
+    return true;
+  }
+  void put_aside(const Url& given, FetchAnswer& out) {
+    const Url url = given;
+    out.put_aside = true;
+    if (pairs_at(url) == 0 && open_requests(url) == 0) return;
+    Source& from = *source(url);
+    if (from.failures == 0 || now_ >= from.until) {
+      if (from.failures == config_.num_back_off_intervals) {
+        out.given_up = drop(url);
+        return;
+      }
+      begin_interval(from);
+    }
+    from.put_aside = true;
+    for (const std::uint64_t id : request_ids_of(url)) release(*find_request(id));
+    std::erase_if(requests_, [&](const Request& r) { return r.source == url; });
+  }
+  void begin_interval(Source& from) {
+    std::uint64_t interval = config_.first_back_off_interval_ms;
+    for (std::uint32_t i = 0; i < from.failures; ++i) {
+      interval = std::min<std::uint64_t>(2 * interval, config_.last_back_off_interval_ms);
+    }
+    ++from.failures;
+    from.until = now_ + ms(interval);
+    from.backing_off = true;
   }
 
   std::uint64_t pairs_at(const Url& url) const {
@@ -524,11 +645,15 @@ class FetchTwin {
     return out;
   }
   void release(const Request& request) {
-    for (Op* op : ops_of(request)) queue(*op);
+    for (Op* op : ops_of(request)) {
+      source(request.source)->late.push_back(op->id);
+      queue(*op);
+    }
   }
   void release_shared(const Request& request) {
     for (Op* op : ops_of(request)) {
       if (op->pairs.size() < 2) continue;
+      source(request.source)->late.push_back(op->id);
       wait(*pair_of(*op, request.source), 0);
       queue(*op);
     }
@@ -538,6 +663,7 @@ class FetchTwin {
     FetchMissing missing{request.source, {}};
     for (Op* op : ops_of(request)) {
       missing.op_ids.push_back(op->id);
+      source(request.source)->late.push_back(op->id);
       Pair& pair = *pair_of(*op, request.source);
       pair.misses = std::min(pair.misses + 1, 7);
       wait(pair, pair.misses - 1);
@@ -575,6 +701,7 @@ class FetchTwin {
   void clear_back_off(Source& from) {
     from.failures = 0;
     from.backing_off = false;
+    from.put_aside = false;
   }
   FetchGivenUp drop(const Url& given) {
     const Url url = given;
@@ -586,7 +713,7 @@ class FetchTwin {
       if (had && op.pairs.empty() && op.state != State::storing) out.orphaned.push_back(op.id);
     }
     std::erase_if(ops_, [](const Op& op) { return op.pairs.empty() && op.state != State::storing; });
-    std::erase_if(sources_, [&](const Source& s) { return s.url == url; });
+    forget(url);
     return out;
   }
 
@@ -595,342 +722,10 @@ class FetchTwin {
   std::vector<Op> ops_;
   std::vector<Request> requests_;
   std::vector<Source> sources_;
+  std::vector<std::pair<Url, std::uint64_t>> departed_;  ///< what sources that went left unanswered
   std::uint64_t order_ = 0;
   std::uint64_t ages_ = 0;
   std::uint64_t request_ids_ = 0;
-};
-
-/// The two disagree. The text says where.
-struct Divergence : std::logic_error {
-  using std::logic_error::logic_error;
-};
-
-/// How often the commands of a run reached what matters: a test asserts that nothing stays at zero.
-struct TwinCoverage {
-  std::uint64_t commands = 0, requests = 0, full_requests = 0, overdue = 0, lost = 0, missing = 0, given_up = 0,
-                orphaned = 0, refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0, back_offs = 0,
-                many_sources = 0;
-};
-
-/// Reads commands from `bytes` until they end, runs them on both and compares every output and the whole visible state
-/// after each. Throws Divergence; a broken invariant aborts.
-class FetchTwinRun {
- public:
-  explicit FetchTwinRun(std::span<const std::uint8_t> bytes, TwinCoverage* coverage = nullptr)
-      : bytes_(bytes), coverage_(coverage != nullptr ? *coverage : own_coverage_) {}
-
-  void run() {
-    CoreFetchConfig config = pick_config();
-    FetchCore core(config);
-    FetchTwin twin(config);
-    core_ = &core;
-    twin_ = &twin;
-    while (at_ < bytes_.size()) {
-      step();
-      ++coverage_.commands;
-      compare();
-    }
-  }
-
- private:
-  static constexpr std::size_t kSources = 12;
-
-  std::uint8_t byte() { return at_ < bytes_.size() ? bytes_[at_++] : 0; }
-
-  CoreFetchConfig pick_config() {
-    CoreFetchConfig config;
-    const std::uint8_t shape = byte();
-    config.parallel_request_count = 1 + shape % 3;
-    config.re_insert_outgoing_request_delay_ms = (shape & 4U) != 0 ? 2'000 : 1;
-    config.first_back_off_interval_ms = (shape & 8U) != 0 ? 20'000 : 1'500;
-    config.last_back_off_interval_ms = config.first_back_off_interval_ms * 5;
-    config.num_back_off_intervals = 1 + (shape >> 4U) % 4;
-    const std::uint8_t bounds = byte();
-    config.max_ids_per_request = (bounds & 1U) != 0 ? 512 : 1 + bounds % 50;
-    config.target_request_bytes = (bounds & 2U) != 0 ? 4U << 20U : 2'000;
-    if ((bounds & 4U) != 0) config.max_pending = 60;
-    if ((bounds & 8U) != 0) config.max_pending_per_peer = 25;
-    op_count_ = (bounds & 16U) != 0 ? 5 : (bounds & 32U) != 0 ? 20 : 80;
-    return config;
-  }
-
-  const Url& url(std::size_t i) {
-    if (urls_.empty()) {
-      for (std::size_t n = 0; n < kSources; ++n) {
-        urls_.push_back(Url::parse("ws://relay:80/peer" + std::to_string(n)).value());
-      }
-    }
-    return urls_[i % kSources];
-  }
-  OpId op(std::size_t i) {
-    // Of different lengths: some on the heap.
-    i %= op_count_;
-    std::string text(i % 7 == 0 ? 50 : 32, static_cast<char>('a' + i % 26));
-    text[0] = static_cast<char>(i);
-    return OpId::from_text(text);
-  }
-  /// A run of ops with a step, now and then one twice.
-  std::vector<OpId> some_ops() {
-    const std::uint8_t first = byte();
-    const std::uint8_t shape = byte();
-    const std::size_t count = (shape & 0x80U) != 0 ? shape & 0x7fU : shape & 7U;
-    const std::size_t stride = 1 + first % 3;
-    std::vector<OpId> out;
-    for (std::size_t i = 0; i < count; ++i) out.push_back(op(first + i * stride));
-    return out;
-  }
-  const FetchRequest* some_request() {
-    if (seen_.empty()) return nullptr;
-    const std::uint8_t choice = byte();
-    // Mostly recent ones, so that many are still under way.
-    const std::size_t back = (choice & 0x80U) != 0 ? choice & 0x7fU : choice & 3U;
-    return &seen_[seen_.size() - 1 - back % seen_.size()];
-  }
-  std::uint64_t some_request_id() {
-    const FetchRequest* request = some_request();
-    return request != nullptr ? request->id : byte();
-  }
-
-  void step() {
-    if (seen_.size() > 200) seen_.erase(seen_.begin(), seen_.end() - 100);
-    const std::uint8_t command = byte();
-    switch (command % 23) {
-      case 0:
-      case 1:
-        return do_add();
-      case 2:
-      case 3:
-        return static_cast<void>(do_next_request());
-      case 4:
-        return do_sent(some_request_id());
-      case 5:
-        return do_failed(some_request_id());
-      case 6:
-      case 7:
-      case 8:
-        return do_answer();
-      case 9:
-        return do_response(url(byte()), some_ops(), byte() % 12);
-      case 10:
-        return do_stored(twin_->storing());
-      case 11:
-        return do_stored(some_ops());
-      case 12:
-        return do_store_failed();
-      case 13: {
-        const Url& from = url(byte());
-        const std::uint8_t bytes = byte();
-        core_->progress(from, bytes, now_);
-        twin_->progress(from, bytes, now_);
-        return;
-      }
-      case 14:
-        return byte() < 24 ? do_remove_source() : do_poll();
-      case 15: {
-        now_ += Duration(std::int64_t{1} << (byte() % 33));
-        return do_poll();
-      }
-      case 16:
-        jump();
-        return do_poll();
-      case 17:
-        if (const auto deadline = core_->next_deadline()) now_ = std::max(now_, *deadline - Duration(1));
-        return do_poll();
-      case 18: {
-        const std::uint8_t choice = byte();
-        if (choice == 0) {
-          core_->clear();
-          twin_->clear();
-        } else if (choice < 64) {
-          const Time before = now_;
-          now_ -= Duration(std::int64_t{1} << (choice % 24));
-          do_poll();
-          now_ = before;
-        }
-        return;
-      }
-      case 19: {
-        // Sources that lack the same ops again and again.
-        const std::uint8_t mask = byte();
-        for (int i = byte() % 12; i > 0; --i) {
-          const std::size_t before = seen_.size();
-          pump();
-          for (std::size_t r = before; r < seen_.size(); ++r) {
-            do_response(seen_[r].source, part_of(seen_[r], mask), 9);
-            do_stored(twin_->storing());
-          }
-          jump();
-          do_poll();
-        }
-        return;
-      }
-      case 20: {
-        // Signs of life, but nothing else, for up to 31 times half a second or half a millisecond.
-        const Url& from = url(byte());
-        const Duration step = core_->next_deadline().value_or(now_) - now_;
-        pump();
-        for (int i = byte() % 32; i > 0; --i) {
-          now_ += std::clamp(step / 2, Duration(500), Duration(1'000'000));
-          core_->progress(from, 1, now_);
-          twin_->progress(from, 1, now_);
-          do_poll();
-        }
-        return;
-      }
-      case 21: {
-        const Url& from = url(byte());
-        if (byte() % 2 == 0) pump();
-        const std::uint64_t ended = core_->connection_lost(from, now_);
-        expect(ended == twin_->connection_lost(from, now_), "connection_lost");
-        coverage_.lost += ended;
-        return;
-      }
-      default:
-        return pump();
-    }
-  }
-
-  /// What a driver does after each event.
-  void pump() {
-    do_poll();
-    while (do_next_request()) do_sent(seen_.back().id);
-  }
-  void jump() {
-    if (const auto deadline = core_->next_deadline()) now_ = std::max(now_, *deadline);
-  }
-
-  void do_add() {
-    const Url& from = url(byte());
-    const std::vector<OpId> ops = some_ops();
-    const FetchAdded a = core_->add(ops, from, now_);
-    const FetchAdded b = twin_->add(ops, from, now_);
-    expect(a.added == b.added && a.known == b.known && a.refused == b.refused, "add");
-    coverage_.refused += a.refused;
-  }
-  bool do_next_request() {
-    auto a = core_->next_request(now_);
-    const auto b = twin_->next_request(now_);
-    expect(a.has_value() == b.has_value(), "next_request: one of them has none");
-    if (!a) return false;
-    expect(a->id == b->id && a->source == b->source, "next_request: whom");
-    expect(a->op_ids == b->op_ids, "next_request: what");
-    ++coverage_.requests;
-    coverage_.full_requests += a->op_ids.size() >= 32 ? 1 : 0;
-    seen_.push_back(std::move(*a));
-    return true;
-  }
-  void do_sent(std::uint64_t id) {
-    core_->sent(id, now_);
-    twin_->sent(id, now_);
-  }
-  void do_failed(std::uint64_t id) {
-    const auto a = core_->failed(id, now_);
-    const auto b = twin_->failed(id, now_);
-    compare_given_up(a, b, "failed");
-    coverage_.back_offs += core_->backing_off().empty() ? 0 : 1;
-  }
-  /// A peer answers a request: all of it, or the part that a mask tells.
-  void do_answer() {
-    const FetchRequest* request = some_request();
-    if (request == nullptr) return;
-    const std::uint8_t mask = byte();
-    const std::vector<OpId> ops = part_of(*request, mask);
-    do_response(request->source, ops, byte() % 12);
-  }
-  static std::vector<OpId> part_of(const FetchRequest& request, std::uint8_t mask) {
-    std::vector<OpId> ops;
-    for (std::size_t i = 0; i < request.op_ids.size(); ++i) {
-      if (mask >= 128 || (mask >> (i % 7) & 1U) != 0) ops.push_back(request.op_ids[i]);
-    }
-    return ops;
-  }
-  void do_response(const Url& from, const std::vector<OpId>& ops, unsigned size_bits) {
-    const std::uint64_t bytes = ops.size() * (std::uint64_t{1} << size_bits);
-    const FetchAnswer a = core_->response(from, ops, bytes, now_);
-    const FetchAnswer b = twin_->response(from, ops, bytes, now_);
-    expect(a.verdicts == b.verdicts, "response: verdicts");
-    compare_missing(a.missing, b.missing, "response");
-    for (const FetchVerdict verdict : a.verdicts) {
-      coverage_.wanted += verdict == FetchVerdict::wanted ? 1 : 0;
-      coverage_.duplicates += verdict == FetchVerdict::duplicate ? 1 : 0;
-    }
-  }
-  void do_stored(const std::vector<OpId>& ops) {
-    const std::uint64_t a = core_->stored(ops, now_);
-    expect(a == twin_->stored(ops, now_), "stored");
-    coverage_.stored += a;
-  }
-  void do_store_failed() {
-    std::vector<OpId> ops = twin_->storing();
-    if ((byte() & 1U) != 0) ops.push_back(op(byte()));
-    coverage_.store_failures += ops.size();
-    expect(core_->store_failed(ops, now_) == twin_->store_failed(ops, now_), "store_failed");
-  }
-  void do_remove_source() {
-    const Url& from = url(byte());
-    const auto a = core_->remove_source(from, now_);
-    compare_given_up(a, twin_->remove_source(from, now_), "remove_source");
-  }
-  void do_poll() {
-    const FetchDue a = core_->poll(now_);
-    const FetchDue b = twin_->poll(now_);
-    expect(a.overdue == b.overdue, "poll: overdue");
-    compare_missing(a.missing, b.missing, "poll");
-    coverage_.overdue += a.overdue;
-  }
-
-  void compare_given_up(const std::optional<FetchGivenUp>& a, std::optional<FetchGivenUp> b, const char* where) {
-    expect(a.has_value() == b.has_value(), where);
-    if (!a) return;
-    std::vector<OpId> orphaned = a->orphaned;
-    std::sort(orphaned.begin(), orphaned.end());
-    std::sort(b->orphaned.begin(), b->orphaned.end());
-    expect(a->source == b->source && a->pairs == b->pairs && orphaned == b->orphaned, where);
-    ++coverage_.given_up;
-    coverage_.orphaned += orphaned.size();
-  }
-  void compare_missing(const std::vector<FetchMissing>& a, const std::vector<FetchMissing>& b, const char* where) {
-    expect(a.size() == b.size(), where);
-    for (std::size_t i = 0; i < a.size(); ++i) {
-      expect(a[i].source == b[i].source && a[i].op_ids == b[i].op_ids, where);
-      coverage_.missing += a[i].op_ids.size();
-    }
-  }
-  void compare() {
-    core_->check_invariants();
-    expect(core_->counts() == twin_->counts(), "counts");
-    expect(core_->pending_ops() == twin_->counts().ops, "pending_ops");
-    expect(core_->next_deadline() == twin_->next_deadline(), "next_deadline");
-    std::map<OpId, std::vector<Url>> summary;
-    core_->for_each_op([&](const OpId& id, const std::vector<Url>& urls) {
-      summary[id] = urls;
-      coverage_.many_sources += urls.size() > 8 ? 1 : 0;
-    });
-    expect(summary == twin_->summary(), "summary");
-    const auto list = core_->backing_off();
-    expect(std::map<Url, Time>(list.begin(), list.end()) == twin_->backing_off(), "backing_off");
-    const OpId asked = op(coverage_.commands);
-    const Url& from = url(coverage_.commands / 3);
-    expect(core_->is_wanted(asked) == twin_->is_wanted(asked), "is_wanted");
-    expect(core_->has(asked, from) == twin_->has(asked, from), "has");
-  }
-  void expect(bool same, const char* what) const {
-    if (same) return;
-    std::ostringstream text;
-    text << "the fetch core and its twin disagree on " << what << " after byte " << at_ << " of " << bytes_.size();
-    throw Divergence(text.str());
-  }
-
-  std::span<const std::uint8_t> bytes_;
-  std::size_t at_ = 0;
-  TwinCoverage own_coverage_;
-  TwinCoverage& coverage_;
-  std::size_t op_count_ = 0;
-  std::vector<Url> urls_;
-  std::vector<FetchRequest> seen_;
-  Time now_{Duration(1'000'000'000'000)};
-  FetchCore* core_ = nullptr;
-  FetchTwin* twin_ = nullptr;
 };
 
 }  // namespace kitsune2::model

@@ -1,5 +1,5 @@
 // The fetch core against its naive twin, under random commands.
-#include "model/fetch_twin.hpp"
+#include "model/fetch_twin_run.hpp"
 
 #include <gtest/gtest.h>
 
@@ -53,6 +53,13 @@ TEST(FetchTwin, AgreesAfterEveryCommand) {
   EXPECT_GT(coverage.store_failures, 100U);
   EXPECT_GT(coverage.back_offs, 100U);
   EXPECT_GT(coverage.many_sources, 100U);
+  EXPECT_GT(coverage.replaced, 500U);
+  EXPECT_GT(coverage.moved, 1000U);
+  EXPECT_GT(coverage.merged, 100U);
+  EXPECT_GT(coverage.late, 1000U);
+  EXPECT_GT(coverage.unasked, 1000U);
+  EXPECT_GT(coverage.put_aside, 1000U);
+  EXPECT_GT(coverage.put_aside_given_up, 20U);
 }
 
 TEST(FetchTwin, AnyBytesAreCommands) {

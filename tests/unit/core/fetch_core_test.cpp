@@ -77,10 +77,12 @@ TEST_F(FetchCoreTest, NothingToDo) {
   EXPECT_FALSE(core().failed(1, now_));
   core().sent(1, now_);
   core().progress(source(1), 1, now_);
-  EXPECT_EQ(core().response(source(1), ops(0, 1), 5, now_).verdicts,
-            std::vector<FetchVerdict>{FetchVerdict::not_pending});
+  EXPECT_FALSE(core().replace_source(source(1), source(2), now_).known);
+  EXPECT_FALSE(core().owes(source(1)));
   EXPECT_EQ(core().add({}, source(1), now_).added, 0U);
   EXPECT_EQ(core().counts(), FetchCounts());
+  EXPECT_EQ(core().response(source(1), ops(0, 1), 5, now_).verdicts, std::vector<FetchVerdict>{FetchVerdict::unasked});
+  EXPECT_EQ(core().counts().sources, 1U) << "it is remembered for this";
 }
 
 TEST_F(FetchCoreTest, APairIsKeptOnce) {
@@ -287,7 +289,7 @@ TEST_F(FetchCoreTest, AnswersThatNobodyAskedForChangeNothing) {
   core().failed(core().next_request(now_)->id, now_);
   const FetchCounts before = core().counts();
   const FetchAnswer answer = core().response(source(0), ops(50, 3), 300, now_);
-  EXPECT_EQ(answer.verdicts, std::vector<FetchVerdict>(3, FetchVerdict::not_pending));
+  EXPECT_EQ(answer.verdicts, std::vector<FetchVerdict>(3, FetchVerdict::unasked));
   EXPECT_EQ(core().counts(), before);
   EXPECT_EQ(core().backing_off().size(), 1U);
 }
@@ -295,7 +297,7 @@ TEST_F(FetchCoreTest, AnswersThatNobodyAskedForChangeNothing) {
 TEST_F(FetchCoreTest, VerdictsOfOneResponse) {
   core().add(ops(0, 3), source(0), now_);
   const FetchAnswer answer = core().response(source(7), {{op(0), op(9), op(0), op(2)}}, 400, now_);
-  EXPECT_EQ(answer.verdicts, (std::vector<FetchVerdict>{FetchVerdict::wanted, FetchVerdict::not_pending,
+  EXPECT_EQ(answer.verdicts, (std::vector<FetchVerdict>{FetchVerdict::wanted, FetchVerdict::unasked,
                                                         FetchVerdict::duplicate, FetchVerdict::wanted}));
   EXPECT_EQ(core().storing_ops(), 2U);
   EXPECT_EQ(core().stored({{op(0), op(0), op(2)}}, now_), 2U);

@@ -213,6 +213,7 @@ TEST(CorePublish, AFloodOfOpIdsIsBoundedWhileTheStoreIsBusy) {
         handlers.push_back(std::move(done));
       }
       void remove_source(const Url&) override {}
+      void replace_source(const Url&, const Url&) override {}
       FetchStateSummary state_summary() const override { return {}; }
       FetchStats stats() const override { return {}; }
       std::uint64_t pending_ops() const override { return waiting; }

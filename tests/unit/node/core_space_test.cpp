@@ -4,6 +4,7 @@
 
 #include "kitsune2/testing/fault_store.hpp"
 #include "node_harness.hpp"
+#include "wire/fetch_messages.hpp"
 
 namespace kitsune2::node_test {
 namespace {
@@ -327,6 +328,72 @@ TEST(CoreSpace, AStoreThatRefusesIsRememberedForAMinute) {
   net.world.run_for(2min);
   EXPECT_FALSE(b.space->recent_store_failure());
   EXPECT_EQ(b.held(), 1U);
+}
+
+/// The op ids that `peer` was asked for.
+std::size_t ids_asked(const Scripted& peer) {
+  std::size_t count = 0;
+  for (const Bytes& data : peer.fetch_messages) count += wire::decode_fetch(data).value().op_ids.size();
+  return count;
+}
+
+TEST(CoreSpace, WhatIsPendingFollowsAPeerToItsNewUrl) {
+  Net net;
+  SimNode node(net, "a");
+  Scripted before(net, "before"), after(net, "after");
+  node.start();
+  const auto agent = make_agent(1);
+  const auto now = node.runtime->wall_now();
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now, .url = before.url}.sign(*agent)});
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 0, 10));
+  ASSERT_TRUE(await<void>(net.world, [&](auto done) { node.space->fetch().request_ops(ids, before.url, done); }));
+  net.world.run_for(100ms);
+  EXPECT_EQ(ids_asked(before), 10U);
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now + 1s, .url = after.url}.sign(*agent)});
+  net.world.run_for(100ms);
+  EXPECT_EQ(ids_asked(after), 10U);
+  EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{after.url});
+  // An older info changes nothing.
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now, .url = before.url}.sign(*agent)});
+  EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{after.url});
+}
+
+TEST(CoreSpace, AUrlThatAnotherAgentIsAtKeepsWhatIsPendingUntilThatOneMovesToo) {
+  Net net;
+  SimNode node(net, "a");
+  Scripted before(net, "before"), after(net, "after");
+  node.start();
+  const auto one = make_agent(1), two = make_agent(2);
+  const auto now = node.runtime->wall_now();
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now, .url = before.url}.sign(*one),
+                                   AgentInfoBuilder{.created_at = now, .url = before.url}.sign(*two)});
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 0, 10));
+  ASSERT_TRUE(await<void>(net.world, [&](auto done) { node.space->fetch().request_ops(ids, before.url, done); }));
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now + 1s, .url = after.url}.sign(*one)});
+  EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{before.url});
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now + 1s, .url = after.url}.sign(*two)});
+  EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{after.url});
+}
+
+// The peer's info has expired before it comes back: its old url is still known.
+TEST(CoreSpace, APeerThatComesBackLaterIsFollowedToo) {
+  Net net;
+  SimNode node(net, "a");
+  Scripted before(net, "before"), after(net, "after");
+  node.builder.config.core_fetch.first_back_off_interval_ms = 3'600'000;
+  node.builder.config.core_fetch.last_back_off_interval_ms = 3'600'000;
+  node.start();
+  const auto agent = make_agent(1);
+  node.space->peer_store().insert(
+      {AgentInfoBuilder{.created_at = node.runtime->wall_now(), .url = before.url}.sign(*agent)});
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 0, 10));
+  ASSERT_TRUE(await<void>(net.world, [&](auto done) { node.space->fetch().request_ops(ids, before.url, done); }));
+  net.world.run_for(21min);
+  EXPECT_FALSE(node.info_of(agent));
+  node.space->peer_store().insert(
+      {AgentInfoBuilder{.created_at = node.runtime->wall_now(), .url = after.url}.sign(*agent)});
+  net.world.run_for(100ms);
+  EXPECT_EQ(ids_asked(after), 10U);
 }
 
 }  // namespace

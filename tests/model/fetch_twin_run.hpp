@@ -1,0 +1,382 @@
+// Runs the fetch core and its naive twin through the same commands and compares them. FetchTwinRun reads the commands
+// from bytes, so that a random test and a fuzzer share it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "model/fetch_twin.hpp"
+
+namespace kitsune2::model {
+
+/// The two disagree. The text says where.
+struct Divergence : std::logic_error {
+  using std::logic_error::logic_error;
+};
+
+/// How often the commands of a run reached what matters: a test asserts that nothing stays at zero.
+struct TwinCoverage {
+  std::uint64_t commands = 0, requests = 0, full_requests = 0, overdue = 0, lost = 0, missing = 0, given_up = 0,
+                orphaned = 0, refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0, back_offs = 0,
+                many_sources = 0, replaced = 0, moved = 0, merged = 0, late = 0, unasked = 0, put_aside = 0,
+                put_aside_given_up = 0;
+};
+
+/// Reads commands from `bytes` until they end, runs them on both and compares every output and the whole visible state
+/// after each. Throws Divergence; a broken invariant aborts.
+class FetchTwinRun {
+ public:
+  explicit FetchTwinRun(std::span<const std::uint8_t> bytes, TwinCoverage* coverage = nullptr)
+      : bytes_(bytes), coverage_(coverage != nullptr ? *coverage : own_coverage_) {}
+
+  void run() {
+    CoreFetchConfig config = pick_config();
+    FetchCore core(config);
+    FetchTwin twin(config);
+    core_ = &core;
+    twin_ = &twin;
+    while (at_ < bytes_.size()) {
+      step();
+      ++coverage_.commands;
+      compare();
+    }
+  }
+
+ private:
+  static constexpr std::size_t kSources = 12;
+
+  std::uint8_t byte() { return at_ < bytes_.size() ? bytes_[at_++] : 0; }
+
+  CoreFetchConfig pick_config() {
+    CoreFetchConfig config;
+    const std::uint8_t shape = byte();
+    config.parallel_request_count = 1 + shape % 3;
+    config.re_insert_outgoing_request_delay_ms = (shape & 4U) != 0 ? 2'000 : 1;
+    config.first_back_off_interval_ms = (shape & 8U) != 0 ? 20'000 : 1'500;
+    config.last_back_off_interval_ms = config.first_back_off_interval_ms * 5;
+    config.num_back_off_intervals = 1 + (shape >> 4U) % 4;
+    const std::uint8_t bounds = byte();
+    config.max_ids_per_request = (bounds & 1U) != 0 ? 512 : 1 + bounds % 50;
+    config.target_request_bytes = (bounds & 2U) != 0 ? 4U << 20U : 2'000;
+    if ((bounds & 4U) != 0) config.max_pending = 60;
+    if ((bounds & 8U) != 0) config.max_pending_per_peer = 25;
+    config.accept_unsolicited = (bounds & 64U) != 0;
+    op_count_ = (bounds & 16U) != 0 ? 5 : (bounds & 32U) != 0 ? 20 : 80;
+    return config;
+  }
+
+  const Url& url(std::size_t i) {
+    if (urls_.empty()) {
+      for (std::size_t n = 0; n < kSources; ++n) {
+        urls_.push_back(Url::parse("ws://relay:80/peer" + std::to_string(n)).value());
+      }
+    }
+    return urls_[i % kSources];
+  }
+  OpId op(std::size_t i) {
+    // Of different lengths: some on the heap.
+    i %= op_count_;
+    std::string text(i % 7 == 0 ? 50 : 32, static_cast<char>('a' + i % 26));
+    text[0] = static_cast<char>(i);
+    return OpId::from_text(text);
+  }
+  /// A run of ops with a step, now and then one twice.
+  std::vector<OpId> some_ops() {
+    const std::uint8_t first = byte();
+    const std::uint8_t shape = byte();
+    const std::size_t count = (shape & 0x80U) != 0 ? shape & 0x7fU : shape & 7U;
+    const std::size_t stride = 1 + first % 3;
+    std::vector<OpId> out;
+    for (std::size_t i = 0; i < count; ++i) out.push_back(op(first + i * stride));
+    return out;
+  }
+  const FetchRequest* some_request() {
+    if (seen_.empty()) return nullptr;
+    const std::uint8_t choice = byte();
+    // Mostly recent ones, so that many are still under way.
+    const std::size_t back = (choice & 0x80U) != 0 ? choice & 0x7fU : choice & 3U;
+    return &seen_[seen_.size() - 1 - back % seen_.size()];
+  }
+  std::uint64_t some_request_id() {
+    const FetchRequest* request = some_request();
+    return request != nullptr ? request->id : byte();
+  }
+
+  void step() {
+    if (seen_.size() > 200) seen_.erase(seen_.begin(), seen_.end() - 100);
+    const std::uint8_t command = byte();
+    switch (command % 25) {
+      case 0:
+      case 1:
+        return do_add();
+      case 2:
+      case 3:
+        return static_cast<void>(do_next_request());
+      case 4:
+        return do_sent(some_request_id());
+      case 5:
+        return do_failed(some_request_id());
+      case 6:
+      case 7:
+      case 8:
+        return do_answer();
+      case 9:
+        return do_response(url(byte()), some_ops(), byte() % 12);
+      case 10:
+        return do_stored(twin_->storing());
+      case 11:
+        return do_stored(some_ops());
+      case 12:
+        return do_store_failed();
+      case 13: {
+        const Url& from = url(byte());
+        const std::uint8_t bytes = byte();
+        core_->progress(from, bytes, now_);
+        twin_->progress(from, bytes, now_);
+        return;
+      }
+      case 14:
+        return byte() < 24 ? do_remove_source() : do_poll();
+      case 15: {
+        now_ += Duration(std::int64_t{1} << (byte() % 33));
+        return do_poll();
+      }
+      case 16:
+        jump();
+        return do_poll();
+      case 17:
+        if (const auto deadline = core_->next_deadline()) now_ = std::max(now_, *deadline - Duration(1));
+        return do_poll();
+      case 18: {
+        const std::uint8_t choice = byte();
+        if (choice == 0) {
+          core_->clear();
+          twin_->clear();
+        } else if (choice < 64) {
+          const Time before = now_;
+          now_ -= Duration(std::int64_t{1} << (choice % 24));
+          do_poll();
+          now_ = before;
+        }
+        return;
+      }
+      case 19: {
+        // Sources that lack the same ops again and again.
+        const std::uint8_t mask = byte();
+        for (int i = byte() % 12; i > 0; --i) {
+          const std::size_t before = seen_.size();
+          pump();
+          for (std::size_t r = before; r < seen_.size(); ++r) {
+            do_response(seen_[r].source, part_of(seen_[r], mask), 9);
+            do_stored(twin_->storing());
+          }
+          jump();
+          do_poll();
+        }
+        return;
+      }
+      case 20: {
+        // Signs of life, but nothing else, for up to 31 times half a second or half a millisecond.
+        const Url& from = url(byte());
+        const Duration step = core_->next_deadline().value_or(now_) - now_;
+        pump();
+        for (int i = byte() % 32; i > 0; --i) {
+          now_ += std::clamp(step / 2, Duration(500), Duration(1'000'000));
+          core_->progress(from, 1, now_);
+          twin_->progress(from, 1, now_);
+          do_poll();
+        }
+        return;
+      }
+      case 21: {
+        const Url& from = url(byte());
+        if (byte() % 2 == 0) pump();
+        const std::uint64_t ended = core_->connection_lost(from, now_);
+        expect(ended == twin_->connection_lost(from, now_), "connection_lost");
+        coverage_.lost += ended;
+        return;
+      }
+      case 22:
+        return byte() < 64 ? do_replace_source() : pump();
+      case 23: {
+        // Rubbish: ops that fail the policy, beside some that are what they are.
+        const Url& from = url(byte());
+        const std::uint8_t count = byte();
+        return do_response(from, count % 2 == 0 ? std::vector<OpId>{} : some_ops(), 9, count % 40);
+      }
+      default:
+        return pump();
+    }
+  }
+
+  /// What a driver does after each event.
+  void pump() {
+    do_poll();
+    while (do_next_request()) do_sent(seen_.back().id);
+  }
+  void jump() {
+    if (const auto deadline = core_->next_deadline()) now_ = std::max(now_, *deadline);
+  }
+
+  void do_add() {
+    const Url& from = url(byte());
+    const std::vector<OpId> ops = some_ops();
+    const FetchAdded a = core_->add(ops, from, now_);
+    const FetchAdded b = twin_->add(ops, from, now_);
+    expect(a.added == b.added && a.known == b.known && a.refused == b.refused, "add");
+    coverage_.refused += a.refused;
+  }
+  bool do_next_request() {
+    auto a = core_->next_request(now_);
+    const auto b = twin_->next_request(now_);
+    expect(a.has_value() == b.has_value(), "next_request: one of them has none");
+    if (!a) return false;
+    expect(a->id == b->id && a->source == b->source, "next_request: whom");
+    expect(a->op_ids == b->op_ids, "next_request: what");
+    ++coverage_.requests;
+    coverage_.full_requests += a->op_ids.size() >= 32 ? 1 : 0;
+    seen_.push_back(std::move(*a));
+    return true;
+  }
+  void do_sent(std::uint64_t id) {
+    core_->sent(id, now_);
+    twin_->sent(id, now_);
+  }
+  void do_failed(std::uint64_t id) {
+    const auto a = core_->failed(id, now_);
+    const auto b = twin_->failed(id, now_);
+    compare_given_up(a, b, "failed");
+    coverage_.back_offs += core_->backing_off().empty() ? 0 : 1;
+  }
+  /// A peer answers a request: all of it, or the part that a mask tells.
+  void do_answer() {
+    const FetchRequest* request = some_request();
+    if (request == nullptr) return;
+    const std::uint8_t mask = byte();
+    const std::vector<OpId> ops = part_of(*request, mask);
+    do_response(request->source, ops, byte() % 12);
+  }
+  static std::vector<OpId> part_of(const FetchRequest& request, std::uint8_t mask) {
+    std::vector<OpId> ops;
+    for (std::size_t i = 0; i < request.op_ids.size(); ++i) {
+      if (mask >= 128 || (mask >> (i % 7) & 1U) != 0) ops.push_back(request.op_ids[i]);
+    }
+    return ops;
+  }
+  void do_response(const Url& from, const std::vector<OpId>& ops, unsigned size_bits, std::uint64_t invalid = 0) {
+    const std::uint64_t bytes = ops.size() * (std::uint64_t{1} << size_bits);
+    const FetchAnswer a = core_->response(from, ops, bytes, now_, invalid);
+    const FetchAnswer b = twin_->response(from, ops, bytes, now_, invalid);
+    expect(a.verdicts == b.verdicts, "response: verdicts");
+    compare_missing(a.missing, b.missing, "response");
+    expect(a.put_aside == b.put_aside, "response: put aside");
+    compare_given_up(a.given_up, b.given_up, "response");
+    coverage_.put_aside += a.put_aside ? 1 : 0;
+    coverage_.put_aside_given_up += a.given_up ? 1 : 0;
+    for (const FetchVerdict verdict : a.verdicts) {
+      coverage_.wanted += verdict == FetchVerdict::wanted ? 1 : 0;
+      coverage_.duplicates += verdict == FetchVerdict::duplicate ? 1 : 0;
+      coverage_.late += verdict == FetchVerdict::not_pending ? 1 : 0;
+      coverage_.unasked += verdict == FetchVerdict::unasked ? 1 : 0;
+    }
+  }
+  void do_stored(const std::vector<OpId>& ops) {
+    const std::uint64_t a = core_->stored(ops, now_);
+    expect(a == twin_->stored(ops, now_), "stored");
+    coverage_.stored += a;
+  }
+  void do_store_failed() {
+    std::vector<OpId> ops = twin_->storing();
+    if ((byte() & 1U) != 0) ops.push_back(op(byte()));
+    coverage_.store_failures += ops.size();
+    expect(core_->store_failed(ops, now_) == twin_->store_failed(ops, now_), "store_failed");
+  }
+  void do_remove_source() {
+    const Url& from = url(byte());
+    const auto a = core_->remove_source(from, now_);
+    compare_given_up(a, twin_->remove_source(from, now_), "remove_source");
+  }
+  void do_replace_source() {
+    const Url& from = url(byte());
+    const Url& to = url(byte());
+    const std::uint64_t pairs = core_->pending_pairs(from);
+    const FetchReplaced a = core_->replace_source(from, to, now_);
+    const FetchReplaced b = twin_->replace_source(from, to, now_);
+    expect(a.known == b.known && a.refused == b.refused && a.moved == b.moved, "replace_source");
+    if (!a.known || a.refused > 0) return;
+    ++coverage_.replaced;
+    coverage_.moved += a.moved.size();
+    coverage_.merged += pairs - a.moved.size();
+  }
+  void do_poll() {
+    const FetchDue a = core_->poll(now_);
+    const FetchDue b = twin_->poll(now_);
+    expect(a.overdue == b.overdue, "poll: overdue");
+    compare_missing(a.missing, b.missing, "poll");
+    coverage_.overdue += a.overdue;
+  }
+
+  void compare_given_up(const std::optional<FetchGivenUp>& a, std::optional<FetchGivenUp> b, const char* where) {
+    expect(a.has_value() == b.has_value(), where);
+    if (!a) return;
+    std::vector<OpId> orphaned = a->orphaned;
+    std::sort(orphaned.begin(), orphaned.end());
+    std::sort(b->orphaned.begin(), b->orphaned.end());
+    expect(a->source == b->source && a->pairs == b->pairs && orphaned == b->orphaned, where);
+    ++coverage_.given_up;
+    coverage_.orphaned += orphaned.size();
+  }
+  void compare_missing(const std::vector<FetchMissing>& a, const std::vector<FetchMissing>& b, const char* where) {
+    expect(a.size() == b.size(), where);
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      expect(a[i].source == b[i].source && a[i].op_ids == b[i].op_ids, where);
+      coverage_.missing += a[i].op_ids.size();
+    }
+  }
+  void compare() {
+    core_->check_invariants();
+    expect(core_->counts() == twin_->counts(), "counts");
+    expect(core_->pending_ops() == twin_->counts().ops, "pending_ops");
+    expect(core_->next_deadline() == twin_->next_deadline(), "next_deadline");
+    std::map<OpId, std::vector<Url>> summary;
+    core_->for_each_op([&](const OpId& id, const std::vector<Url>& urls) {
+      summary[id] = urls;
+      coverage_.many_sources += urls.size() > 8 ? 1 : 0;
+    });
+    expect(summary == twin_->summary(), "summary");
+    const auto list = core_->backing_off();
+    expect(std::map<Url, Time>(list.begin(), list.end()) == twin_->backing_off(), "backing_off");
+    const OpId asked = op(coverage_.commands);
+    const Url& from = url(coverage_.commands / 3);
+    expect(core_->is_wanted(asked) == twin_->is_wanted(asked), "is_wanted");
+    expect(core_->has(asked, from) == twin_->has(asked, from), "has");
+    expect(core_->owes(from) == twin_->owes(from), "owes");
+    expect(core_->pending_pairs(from) == twin_->pending_pairs(from), "pending_pairs");
+  }
+  void expect(bool same, const char* what) const {
+    if (same) return;
+    std::ostringstream text;
+    text << "the fetch core and its twin disagree on " << what << " after byte " << at_ << " of " << bytes_.size();
+    throw Divergence(text.str());
+  }
+
+  std::span<const std::uint8_t> bytes_;
+  std::size_t at_ = 0;
+  TwinCoverage own_coverage_;
+  TwinCoverage& coverage_;
+  std::size_t op_count_ = 0;
+  std::vector<Url> urls_;
+  std::vector<FetchRequest> seen_;
+  Time now_{Duration(1'000'000'000'000)};
+  FetchCore* core_ = nullptr;
+  FetchTwin* twin_ = nullptr;
+};
+
+}  // namespace kitsune2::model
