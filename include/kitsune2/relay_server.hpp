@@ -13,6 +13,9 @@
 namespace kitsune2 {
 
 class AsioRuntime;
+namespace net {
+class LocalDoor;  // src/net/local_conn.hpp
+}
 
 /// Options of the relay server. Names, units and meanings are those of the reference's command-line flags where there
 /// is one (kitsune2-bootstrap-srv 0.2.2 and sbd-server 0.1.0). Zero in a limit of "ours" means "no limit".
@@ -97,6 +100,8 @@ class RelayServer {
   std::string relay_url() const;
   /// "http://host:port" or "https://…".
   std::string bootstrap_url() const;
+  /// For a node of this process that uses this server: connections through it are not limited in rate.
+  std::shared_ptr<net::LocalDoor> local_door() const;
   /// A snapshot.
   RelayServerStats stats() const;
   /// The figures as Prometheus text, metric names "kitsune2_relay_…".

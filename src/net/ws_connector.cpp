@@ -65,12 +65,14 @@ class WsClient final : public WsConnection,
   }
 
   void start(UrlParts url, std::shared_ptr<TlsContext> tls) {
-    url_ = std::move(url);
-    timer_ = runtime_.schedule_after(options_.handshake_timeout, [weak = weak_from_this()] {
-      if (auto self = weak.lock()) self->handshake_timed_out();
-    });
+    prepare(std::move(url));
     conn_ =
         net::connect(runtime_, {url_.host, url_.port, std::move(tls)}, options_.handshake_timeout, shared_from_this());
+  }
+
+  void start(UrlParts url, const std::shared_ptr<LocalDoor>& door) {
+    prepare(std::move(url));
+    conn_ = net::connect(runtime_, door, shared_from_this());
   }
 
   void fail_later(Error why) {
@@ -166,6 +168,13 @@ class WsClient final : public WsConnection,
   }
 
  private:
+  void prepare(UrlParts url) {
+    url_ = std::move(url);
+    timer_ = runtime_.schedule_after(options_.handshake_timeout, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->handshake_timed_out();
+    });
+  }
+
   /// Says goodbye with a close frame, then closes.
   void end(std::uint16_t code, std::string_view reason, Error why) {
     closing_ = true;
@@ -221,7 +230,11 @@ class WsClient final : public WsConnection,
 
 class Connector final : public WsConnector {
  public:
-  explicit Connector(AsioRuntime& runtime) : runtime_(runtime), keys_(std::make_shared<MaskKeys>(runtime)) {}
+  Connector(AsioRuntime& runtime, std::string origin, std::shared_ptr<LocalDoor> door)
+      : runtime_(runtime),
+        keys_(std::make_shared<MaskKeys>(runtime)),
+        local_(std::move(origin) + '/'),
+        door_(std::move(door)) {}
 
   std::shared_ptr<WsConnection> connect(const std::string& url, const WsOptions& options,
                                         WsHandlers handlers) override {
@@ -230,6 +243,10 @@ class Connector final : public WsConnector {
     if (parts.has_error()) {
       client->fail_later(parts.error());
       return client;
+    }
+    if (door_ && url.starts_with(local_)) {
+      client->start(*parts, door_);
+      return handle(std::move(client));
     }
     std::shared_ptr<TlsContext> tls;
     if (parts->tls) {
@@ -245,6 +262,11 @@ class Connector final : public WsConnector {
       tls = cached;
     }
     client->start(*parts, std::move(tls));
+    return handle(std::move(client));
+  }
+
+ private:
+  static std::shared_ptr<WsConnection> handle(std::shared_ptr<WsClient> client) {
     // The socket keeps the client alive while it is open; when the user lets go of it, it closes.
     auto* raw = client.get();
     return {raw, [held = std::move(client)](WsConnection*) mutable {
@@ -253,14 +275,20 @@ class Connector final : public WsConnector {
             }};
   }
 
- private:
   AsioRuntime& runtime_;
   std::shared_ptr<MaskKeys> keys_;
+  const std::string local_;
+  const std::shared_ptr<LocalDoor> door_;
   std::map<std::pair<std::string, bool>, std::shared_ptr<TlsContext>> contexts_;
 };
 
 }  // namespace
 
-std::unique_ptr<WsConnector> make_ws_connector(AsioRuntime& runtime) { return std::make_unique<Connector>(runtime); }
+std::unique_ptr<WsConnector> make_ws_connector(AsioRuntime& runtime) { return make_ws_connector(runtime, {}, nullptr); }
+
+std::unique_ptr<WsConnector> make_ws_connector(AsioRuntime& runtime, std::string origin,
+                                               std::shared_ptr<LocalDoor> door) {
+  return std::make_unique<Connector>(runtime, std::move(origin), std::move(door));
+}
 
 }  // namespace kitsune2

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
+#include "net/local_conn.hpp"
 #include "transport/ws.hpp"
 
 namespace kitsune2 {
@@ -15,5 +17,10 @@ class AsioRuntime;
 /// message says which and why), Errc::timed_out (handshake), Errc::too_large, Errc::peer_fault (broken frames),
 /// Errc::disconnected (closed by the peer, with its reason), Errc::cancelled.
 std::unique_ptr<WsConnector> make_ws_connector(AsioRuntime& runtime);
+
+/// The same, but urls that begin with `origin` ("ws://host:port", as the caller writes it) go through `door`, wss ones
+/// too: what does not leave the process needs no TLS.
+std::unique_ptr<WsConnector> make_ws_connector(AsioRuntime& runtime, std::string origin,
+                                               std::shared_ptr<net::LocalDoor> door);
 
 }  // namespace kitsune2

@@ -8,7 +8,9 @@
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/builder.hpp"
 #include "kitsune2/relay_server.hpp"
+#include "kitsune2/transport_tx5.hpp"
 #include "net/tls.hpp"
+#include "net/ws_connector.hpp"
 #include "node/config_table.hpp"
 #include "node/log.hpp"
 #include "node/metrics.hpp"
@@ -163,6 +165,12 @@ struct Node::Impl {
     relay = *url;
 
     Builder builder = default_builder(*runtime, config, {options.data_dir, std::move(options.policy)});
+    if (server) {
+      builder.transport = [r = runtime.get(), origin = relay.to_string(), door = server->local_door()](
+                              Runtime& strand, const Config& c) {
+        return make_tx5_transport(strand, make_ws_connector(*r, origin, door), c.tx5_transport);
+      };
+    }
     if (relay.empty()) {
       builder.checks.clear();
       builder.transport = [](Runtime& r, const Config&) {

@@ -96,14 +96,14 @@ RelayCore::Address& RelayCore::address(const Ip& ip, Time now) {
 }
 
 bool RelayCore::charge(Address& address, std::size_t bytes, Time now) const {
-  if (!limits_.rate_limiting) return true;
+  if (!limits_.rate_limiting || address.ip == kThisProcess) return true;
   const std::uint64_t at = nanos(now);
   address.busy_until = std::max(address.busy_until, at) + bytes * byte_nanos_;
   return address.busy_until - at <= limits_.ip_byte_burst * byte_nanos_;
 }
 
 std::int32_t RelayCore::byte_nanos(const Address& address) const {
-  if (!limits_.rate_limiting) return sbd::kUnlimitedByteNanos;
+  if (!limits_.rate_limiting || address.ip == kThisProcess) return sbd::kUnlimitedByteNanos;
   const std::uint64_t all = byte_nanos_ * std::max<std::size_t>(address.clients.size(), 1);
   return static_cast<std::int32_t>(std::min<std::uint64_t>(all, std::numeric_limits<std::int32_t>::max()));
 }

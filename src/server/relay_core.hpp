@@ -63,7 +63,8 @@ struct RelayCounters {
 /// *Rationale*: the reference leaves such a connection open and lets it speak with a key that is not its own. R2: a
 /// second client that proves the same key takes over; the first is closed. *Rationale*: only proof moves a route; the
 /// reference moves it at once, so that anyone could cut off anyone. R3: one leaky bucket for each address; a message
-/// that goes over the burst closes its connection. R4: no message is lost on the way to a receiver, because the
+/// that goes over the burst closes its connection. There is none for `kThisProcess`, the node that runs this relay:
+/// it would only throttle itself. R4: no message is lost on the way to a receiver, because the
 /// stream cipher inside cannot lose any: while a receiver's queue is full, senders to it are held (their message is
 /// not taken). A receiver that keeps senders held and takes less than `slow_receiver_bytes` in
 /// `slow_receiver_millis` is closed; so no sender is held by one receiver for longer than that at a time. R5: an
@@ -76,6 +77,8 @@ class RelayCore {
   using ConnId = std::uint64_t;
   using Ip = std::array<std::uint8_t, 16>;
   using Nonce = std::array<std::uint8_t, sbd::kNonceBytes>;
+  /// The address of net::LocalDoor's connections. No socket has it.
+  static constexpr Ip kThisProcess{};
 
   /// `on_message` needs this much of a message's beginning, or the whole if it is shorter.
   static constexpr std::size_t kHeadBytes = sbd::kHeaderBytes + sbd::kSignatureBytes;

@@ -8,6 +8,7 @@
 
 #include "kitsune2/asio_runtime.hpp"
 #include "net/conn.hpp"
+#include "net/local_conn.hpp"
 #include "server/relay_service.hpp"
 
 namespace kitsune2 {
@@ -22,9 +23,14 @@ constexpr Duration kReloadTls = std::chrono::hours(1);
 class Serving {
  public:
   Serving(AsioRuntime& runtime, const RelayServerOptions& options)
-      : runtime_(runtime), options_(options), service_(std::make_unique<RelayService>(runtime, options)) {}
+      : runtime_(runtime),
+        options_(options),
+        service_(std::make_unique<RelayService>(runtime, options)),
+        door_(std::make_shared<net::LocalDoor>(
+            runtime, [this](const std::shared_ptr<net::Conn>& conn) { return service_->accept(conn); })) {}
 
   ~Serving() {
+    door_->shut();
     for (const auto& listener : listeners_) listener->stop();
     runtime_.cancel(tls_timer_);
   }
@@ -53,6 +59,7 @@ class Serving {
     return out;
   }
   const RelayService& service() const { return *service_; }
+  const std::shared_ptr<net::LocalDoor>& door() const { return door_; }
 
  private:
   void reload_tls_later() {
@@ -69,6 +76,7 @@ class Serving {
   AsioRuntime& runtime_;
   RelayServerOptions options_;
   std::unique_ptr<RelayService> service_;
+  std::shared_ptr<net::LocalDoor> door_;
   std::vector<std::shared_ptr<net::Listener>> listeners_;
   Runtime::TimerId tls_timer_ = 0;
 };
@@ -89,6 +97,7 @@ struct RelayServer::Impl {
   bool stopped = false;
   bool tls = false;
   std::vector<std::string> addresses;
+  std::shared_ptr<net::LocalDoor> door;
   RelayServerStats last;  // once stopped
 
   void end() {
@@ -117,6 +126,7 @@ Result<std::unique_ptr<RelayServer>> RelayServer::start(AsioRuntime& runtime, co
     impl->serving = std::make_unique<Serving>(runtime, options);
     opened = impl->serving->open();
     impl->addresses = impl->serving->addresses();
+    impl->door = impl->serving->door();
     if (opened.has_error()) impl->serving.reset();
   });
   if (!ran) return make_error(Errc::invalid_argument, "the runtime is not running");
@@ -134,6 +144,7 @@ Result<std::unique_ptr<RelayServer>> RelayServer::start(const RelayServerOptions
 
 const std::string& RelayServer::address() const { return impl_->addresses.front(); }
 const std::vector<std::string>& RelayServer::addresses() const { return impl_->addresses; }
+std::shared_ptr<net::LocalDoor> RelayServer::local_door() const { return impl_->door; }
 bool RelayServer::uses_tls() const { return impl_->tls; }
 std::string RelayServer::relay_url() const { return (impl_->tls ? "wss://" : "ws://") + reachable(address()); }
 std::string RelayServer::bootstrap_url() const { return (impl_->tls ? "https://" : "http://") + reachable(address()); }

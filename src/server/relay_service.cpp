@@ -167,7 +167,10 @@ std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& 
   net::IpAddress ip = request.ip;
   const Time now = runtime_.now();
   if (!options_.trusted_ip_header.empty()) {
-    if (const auto told = net::IpAddress::parse(request.header(options_.trusted_ip_header))) ip = *told;
+    if (const auto told = net::IpAddress::parse(request.header(options_.trusted_ip_header));
+        told && told->bytes != RelayCore::kThisProcess) {
+      ip = *told;
+    }
     if (!relay_.on_connect(ip.limit_key().bytes, now)) {
       refusal = json(429, R"({"error":"rate_limited"})");
       return nullptr;

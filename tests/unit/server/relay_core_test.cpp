@@ -394,6 +394,31 @@ TEST(RelayCore, RateLimitingOffSaysOneAndNeverCloses) {
   EXPECT_EQ(w.rates(a), std::vector<std::int32_t>{1});
 }
 
+TEST(RelayCore, TheNodeThatRunsTheRelayIsNotLimitedAndOthersAre) {
+  RelayLimits limits = reference_limits();
+  limits.send_queue_bytes = 1U << 30;
+  World w(limits);
+  const auto own = w.next++;
+  EXPECT_TRUE(w.core.on_connect(RelayCore::kThisProcess, w.now));
+  EXPECT_EQ(w.core.on_open(own, RelayCore::kThisProcess, kA.id, w.nonce(), w.now), std::nullopt);
+  w.take();
+  for (const Bytes& m : w.sent[own]) {
+    const auto frame = sbd::parse_frame(m);
+    if (frame->kind != sbd::FrameKind::auth_request) continue;
+    w.message(own, sbd::encode_auth_response(sbd::sign_nonce(frame->body, kA.secret)));
+    break;
+  }
+  const auto other = w.ready(kB);
+  EXPECT_EQ(w.rates(own), std::vector<std::int32_t>{1});
+  EXPECT_EQ(w.rates(other), std::vector<std::int32_t>{8000});
+  for (int i = 0; i < 2000; ++i) ASSERT_EQ(w.forward(own, kB, 19'968).verdict, Verdict::kForward);
+  Verdict last = Verdict::kForward;
+  for (int i = 0; i < 100 && last == Verdict::kForward; ++i) last = w.forward(other, kA, 19'968).verdict;
+  EXPECT_EQ(last, Verdict::kClosed);
+  EXPECT_EQ(w.closed.at(other), RelayReject::kRateLimited);
+  EXPECT_FALSE(w.closed.contains(own));
+}
+
 TEST(RelayCore, OurDefaultRateIsEightNanosecondsAByte) {
   World w;
   EXPECT_EQ(w.rates(w.ready(kA)), std::vector<std::int32_t>{8});
