@@ -1,17 +1,58 @@
 #!/usr/bin/env bash
-# Builds both sides and runs the comparison. usage: bench/run.sh [quick]   (REPS=5 by default)
-# quick: only our side and the micro benchmarks; no foreign peer is built.
+# Builds all sides and runs the comparisons. usage: bench/run.sh [quick]   (REPS=5, FOLDER_MIB=1024, PARTS="a b c d folder" by default)
+# quick: the rows that need no foreign peer, in small. K2_PEERS_TARGET, K2_ANCHOR_TARGET: where the foreign peers are built.
+# Results: JSON lines in bench/results, which bench/plot.py makes the plot of docs/benchmarks.md from.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-full}
+reps=${REPS:-5}
+parts=" ${PARTS:-a b c d folder} "
+out=bench/results/$(date +%Y%m%d-%H%M%S)-$mode
+mkdir -p bench/results
+ours=build/bench/bench
+
 cmake -S . -B build/bench -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_BUILD_TYPE=Release -DK2_BUILD_BENCH=ON -DK2_BUILD_TESTS=OFF \
   -DK2_BUILD_EXAMPLES=OFF >/dev/null
 cmake --build build/bench -j "$(nproc)"
-rust=()
+
+rust=() others=()
 if [[ $mode != quick ]]; then
-  export CARGO_TARGET_DIR=${K2_ANCHOR_TARGET:-$PWD/bench/peers/rust-fetch/target}
-  cargo build --release --locked --manifest-path bench/peers/rust-fetch/Cargo.toml
-  rust=(--rust "$CARGO_TARGET_DIR/release/anchor-fetch")
+  if [[ $parts == *" a "* ]]; then
+    anchor=${K2_ANCHOR_TARGET:-$PWD/bench/peers/rust-fetch/target}
+    CARGO_TARGET_DIR=$anchor cargo build --release --locked --manifest-path bench/peers/rust-fetch/Cargo.toml
+    rust=(--rust "$anchor/release/anchor-fetch")
+  fi
+  if [[ $parts == *" b "* ]]; then
+    target=${K2_PEERS_TARGET:-$PWD/bench/peers/target}
+    others=(--libtorrent bench/peers/libtorrent/peer_libtorrent.py)
+    # Their compilers are newer than Debian's: who has none of them gets the table without the row.
+    if CARGO_TARGET_DIR=$target cargo build --release --locked --manifest-path bench/peers/iroh-blobs/Cargo.toml; then
+      others+=(--iroh "$target/release/peer-iroh-blobs")
+    else
+      echo "bench: iroh-blobs is left out: it could not be built (Rust 1.91 or newer)" >&2
+    fi
+    if (cd bench/peers/bitswap && go build -mod=readonly -o "$target/peer-bitswap" .); then
+      others+=(--bitswap "$target/peer-bitswap")
+    else
+      echo "bench: bitswap is left out: it could not be built (Go 1.26 or newer)" >&2
+    fi
+  fi
 fi
-mkdir -p bench/results
-python3 bench/compare.py --cpp build/bench/bench/fetch_anchor "${rust[@]}" --reps "${REPS:-5}" --out "bench/results/$(date +%Y%m%d-%H%M%S)-$mode.jsonl"
+
+if [[ $parts == *" a "* ]]; then
+  python3 bench/compare.py --cpp $ours/fetch_anchor "${rust[@]}" --reps "$reps" --out "$out.jsonl"
+fi
+if [[ $parts == *" b "* || $parts == *" c "* ]]; then
+  store=()
+  [[ $parts != *" c "* ]] || store=(--store-dir bench/results)
+  python3 bench/transfers.py --ours $ours/transfer "${others[@]}" "${store[@]}" --reps "$reps" --out "$out-transfers.jsonl"
+fi
+if [[ $parts == *" d "* ]]; then
+  if [[ $mode == quick ]]; then $ours/scale 50 200; else $ours/scale; fi | tee "$out-scale.jsonl"
+  $ours/relay_bench "$([[ $mode == quick ]] && echo 1 || echo 3)" | tee "$out-relay.txt"
+fi
+if [[ $parts == *" folder "* ]]; then
+  mib=${FOLDER_MIB:-$([[ $mode == quick ]] && echo 64 || echo 1024)}
+  python3 bench/folder.py --program build/bench/apps/kitsune2/kitsune2 --ours $ours/transfer --mib "$mib" --reps "$([[ $mode == quick ]] && echo 1 || echo 3)" \
+    --dir bench/results --out "$out-folder.jsonl"
+fi

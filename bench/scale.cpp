@@ -1,0 +1,169 @@
+// Many nodes over one relay: 200 whole nodes in this process, in 10 groups of 20. The nodes of a group hold the same
+// 1,000 ops; every node fetches those of the next group, told that each of its 20 nodes has them. Everything is at its
+// defaults (encryption, verification by SHA-256, memory stores), the relay is a server of its own with its defaults.
+// First all connections are made and left idle, for their memory; then all fetch at once.
+//
+// usage: scale [nodes=200] [ops=1000] [bytes an op=1024]     prints one JSON line
+#include <malloc.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "kitsune2/kitsune2.hpp"
+#include "kitsune2/relay_server.hpp"
+#include "process.hpp"
+
+using namespace kitsune2;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr std::size_t kGroups = 10;
+constexpr auto kPatience = std::chrono::seconds(300);
+
+[[noreturn]] void fail(const std::string& what) {
+  std::cerr << "scale: " << what << '\n';
+  std::exit(1);
+}
+
+template <class T>
+T must(Result<T> result) {
+  if (!result) fail(result.error().to_string());
+  return std::move(*result);
+}
+
+std::uint64_t rss_bytes() {
+  ::malloc_trim(0);
+  std::uint64_t pages = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  return resident * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+Bytes op_of(std::size_t group, std::size_t i, std::size_t size) {
+  std::vector<std::uint8_t> out(std::max<std::size_t>(size, 16));
+  const std::uint64_t words[2] = {group, i};
+  std::memcpy(out.data(), words, sizeof words);
+  return Bytes(std::move(out));
+}
+
+struct Member {
+  std::unique_ptr<Node> node;
+  std::shared_ptr<Space> space;
+  Url url;
+};
+
+/// Counts down from any thread.
+class Latch {
+ public:
+  explicit Latch(std::size_t count) : left_(count) {}
+  void arrive() { left_.fetch_sub(1); }
+  void wait(const char* what) const {
+    const auto until = Clock::now() + kPatience;
+    while (left_.load() > 0) {
+      if (Clock::now() > until) fail(std::to_string(left_.load()) + " are left at: " + what);
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
+ private:
+  std::atomic<std::size_t> left_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto number = [&](int i, std::size_t otherwise) { return argc > i ? std::stoul(argv[i]) : otherwise; };
+  const std::size_t nodes = number(1, 200), ops = number(2, 1000), size = number(3, 1024);
+  if (nodes < kGroups || nodes % kGroups != 0) fail("the nodes make up ten groups");
+  const auto relay = must(RelayServer::start(RelayServerOptions{}));
+  const auto policy = make_sha256_policy();
+
+  std::vector<Member> members(nodes);
+  for (auto& m : members) {
+    NodeOptions options;
+    options.relay = relay->relay_url();
+    m.node = must(Node::start(std::move(options)));
+    m.space = must(m.node->space(SpaceId::from_text("scale")));
+  }
+  std::vector<std::vector<OpId>> ids(kGroups);
+  for (std::size_t i = 0; i < nodes; ++i) {
+    auto& m = members[i];
+    m.url = must(m.node->wait_online(std::chrono::seconds(120)));
+    const std::size_t group = i % kGroups;
+    std::vector<Bytes> held;
+    for (std::size_t k = 0; k < ops; ++k) held.push_back(op_of(group, k, size));
+    if (ids[group].empty()) {
+      for (const auto& op : held) ids[group].push_back(must(policy->describe(op)).op_id);
+    }
+    must(m.node->wait<ProcessedOps>([&](auto done) { m.space->op_store().process_incoming_ops(held, done); }));
+  }
+
+  // Every node to the nodes of the next group.
+  const std::size_t per_group = nodes / kGroups, connections = nodes * per_group;
+  const auto sources = [&](std::size_t i, auto f) {
+    for (std::size_t k = 0; k < per_group; ++k) f(members[(i + 1) % kGroups + k * kGroups].url);
+  };
+  const std::uint64_t rss_alone = rss_bytes();
+  Latch connected(connections);
+  for (std::size_t i = 0; i < nodes; ++i) {
+    sources(i, [&](const Url& url) {
+      members[i].node->runtime().post([&, i, url] {
+        members[i].space->send_notify(url, Bytes::copy_of("hello"), [&](const Result<void>& sent) {
+          if (!sent) fail("connecting: " + sent.error().to_string());
+          connected.arrive();
+        });
+      });
+    });
+  }
+  connected.wait("connecting");
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  const std::uint64_t rss_connected = rss_bytes();
+
+  const std::uint64_t forwarded_before = relay->stats().forward_bytes;
+  const auto before = bench::usage();
+  const auto begin = Clock::now();
+  Latch fetched(nodes);
+  for (std::size_t i = 0; i < nodes; ++i) {
+    members[i].node->runtime().post([&, i] {
+      auto& fetch = members[i].space->fetch();
+      const auto added = std::make_shared<std::size_t>(per_group);
+      sources(i, [&](const Url& url) {
+        fetch.request_ops(ids[(i + 1) % kGroups], url, [&, added](const Result<void>& ok) {
+          if (!ok) fail("asking: " + ok.error().to_string());
+          if (--*added == 0) fetch.notify_on_drained([&] { fetched.arrive(); });
+        });
+      });
+    });
+  }
+  fetched.wait("fetching");
+  const double wall = std::chrono::duration<double>(Clock::now() - begin).count();
+  const auto after = bench::usage();
+
+  std::uint64_t got = 0, served_bytes = 0, overdue = 0, duplicates = 0;
+  for (auto& m : members) {
+    const auto stats = m.node->run([&] { return m.space->fetch().stats(); });
+    const auto held = must(m.node->wait<OpStoreStats>([&](auto done) { m.space->op_store().stats(done); }));
+    if (held.ops != 2 * ops) fail("a node holds " + std::to_string(held.ops) + " ops");
+    got += stats.ops_fetched;
+    served_bytes += stats.bytes_served;
+    overdue += stats.requests_overdue;
+    duplicates += stats.ops_duplicate;
+  }
+  const double minimum = static_cast<double>(nodes * ops) * static_cast<double>(std::max<std::size_t>(size, 16));
+  const auto forwarded = static_cast<double>(relay->stats().forward_bytes - forwarded_before);
+  std::cout << R"({"nodes":)" << nodes << R"(,"ops":)" << got << R"(,"wall_s":)" << wall << R"(,"ops_per_s":)"
+            << static_cast<double>(got) / wall << R"(,"cpu_s":)" << after.cpu_s - before.cpu_s << R"(,"payload_ratio":)"
+            << static_cast<double>(served_bytes) / minimum << R"(,"relay_bytes_ratio":)" << forwarded / minimum
+            << R"(,"overdue":)" << overdue << R"(,"duplicates":)" << duplicates
+            << R"(,"idle_bytes_per_connection_end":)"
+            << static_cast<double>(rss_connected - rss_alone) / static_cast<double>(2 * connections)
+            << R"(,"rss_bytes_per_node":)" << static_cast<double>(rss_alone) / static_cast<double>(nodes)
+            << R"(,"peak_rss_bytes":)" << after.peak_rss_bytes << "}" << std::endl;
+  return 0;
+}

@@ -1,0 +1,186 @@
+// Our side of the comparison with other programs: two processes, everything on and at its defaults (encryption, the
+// relay inside the serving node, ops named and verified by SHA-256). What goes in and out is said in
+// bench/peers/README.md. With DIR the stores are durable, in DIR; else in memory.
+//
+// usage: transfer serve DATA SIZE [DIR]
+//        transfer get ADDR DATA SIZE [DIR]
+//        transfer store BATCH DATA SIZE DIR     the durable store alone, handed BATCH ops a call
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "kitsune2/kitsune2.hpp"
+#include "process.hpp"
+
+using namespace kitsune2;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr std::size_t kCallBytes = 8U << 20;
+
+[[noreturn]] void fail(const std::string& what) {
+  std::cerr << "transfer: " << what << '\n';
+  std::exit(1);
+}
+
+template <class T>
+T must(Result<T> result) {
+  if (!result) fail(result.error().to_string());
+  return std::move(*result);
+}
+void must(const Result<void>& result) {
+  if (!result) fail(result.error().to_string());
+}
+
+double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+
+/// Calls `f` with the items of the file, one after the other.
+template <class F>
+std::size_t each_item(const std::string& path, std::size_t size, F f) {
+  std::ifstream in(path, std::ios::binary);
+  std::vector<std::uint8_t> item(size);
+  std::size_t count = 0;
+  while (in.read(reinterpret_cast<char*>(item.data()), static_cast<std::streamsize>(size))) {
+    f(item);
+    ++count;
+  }
+  if (count == 0) fail("no items in " + path);
+  return count;
+}
+
+std::size_t process(Node& node, Space& space, std::vector<Bytes> ops) {
+  return must(node.wait<ProcessedOps>([&](auto done) { space.op_store().process_incoming_ops(std::move(ops), done); }))
+      .stored.size();
+}
+
+struct Setup {
+  std::unique_ptr<Node> node;
+  std::shared_ptr<Space> space;
+};
+
+Setup start(NodeOptions options) {
+  Setup out;
+  out.node = must(Node::start(std::move(options)));
+  out.space = must(out.node->space(SpaceId::from_text("bench")));
+  const auto me = must(out.node->agent());
+  must(out.node->wait<void>([&](auto done) { out.space->local_agent_join(me, done); }));
+  return out;
+}
+
+int serve(const std::string& data, std::size_t size, const std::string& dir) {
+  NodeOptions options;
+  options.listen = "127.0.0.1:0";
+  options.data_dir = dir;
+  auto [node, space] = start(std::move(options));
+  std::vector<Bytes> ops;
+  std::size_t bytes = 0;
+  each_item(data, size, [&](const auto& item) {
+    ops.push_back(Bytes::copy_of(ByteView(item)));
+    if ((bytes += size) < kCallBytes) return;
+    bytes = 0;
+    process(*node, *space, std::exchange(ops, {}));
+  });
+  process(*node, *space, std::move(ops));
+  const Url own = must(node->wait_online(std::chrono::seconds(30)));
+  const auto before = bench::usage();
+  std::cout << R"({"addr":")" << own.to_string() << "\"}" << std::endl;
+  while (std::cin.get() != std::istream::traits_type::eof()) {
+  }
+  const auto after = bench::usage();
+  std::cout << R"({"cpu_s":)" << after.cpu_s - before.cpu_s << R"(,"peak_rss_bytes":)" << after.peak_rss_bytes << "}"
+            << std::endl;
+  return 0;
+}
+
+void verify(Node& node, Space& space, const std::vector<OpId>& ids, const std::string& data, std::size_t size) {
+  std::vector<MetaOp> held;
+  std::size_t next = 0, at = 0;
+  each_item(data, size, [&](const auto& item) {
+    if (at == held.size()) {
+      const std::vector<OpId> asked(ids.begin() + static_cast<std::ptrdiff_t>(next),
+                                    ids.begin() + static_cast<std::ptrdiff_t>(std::min(next + 1024, ids.size())));
+      held = must(
+          node.wait<std::vector<MetaOp>>([&](auto done) { space.op_store().retrieve_ops(asked, kCallBytes, done); }));
+      at = 0;
+    }
+    if (at == held.size() || held[at].op_id != ids[next] ||
+        !std::ranges::equal(held[at].op_data.view(), ByteView(item))) {
+      fail("item " + std::to_string(next) + " differs");
+    }
+    ++at, ++next;
+  });
+}
+
+int get(const std::string& addr, const std::string& data, std::size_t size, const std::string& dir) {
+  const Url from = must(Url::parse(addr));
+  const auto policy = make_sha256_policy();
+  std::vector<OpId> ids;
+  each_item(data, size, [&](const auto& item) { ids.push_back(must(policy->describe(ByteView(item))).op_id); });
+  NodeOptions options;
+  options.relay = addr.substr(0, addr.rfind('/'));
+  options.data_dir = dir;
+  options.policy = policy;
+  auto [node, space] = start(std::move(options));
+  must(node->wait_online(std::chrono::seconds(30)));
+
+  const auto before = bench::usage();
+  const auto begin = Clock::now();
+  must(node->wait<void>([&](auto done) { space->fetch().request_ops(ids, from, done); }));
+  must(node->wait<void>([&](auto done) { space->fetch().notify_on_drained([done] { done(Result<void>()); }); }));
+  const double wall = seconds_since(begin);
+  const auto after = bench::usage();
+
+  const auto stats = node->run([&] { return space->fetch().stats(); });
+  if (stats.ops_fetched != ids.size()) fail(std::to_string(stats.ops_fetched) + " of all items came");
+  verify(*node, *space, ids, data, size);
+  std::cout << R"({"items":)" << ids.size() << R"(,"bytes":)" << ids.size() * size << R"(,"wall_s":)" << wall
+            << R"(,"cpu_s":)" << after.cpu_s - before.cpu_s << R"(,"peak_rss_bytes":)" << after.peak_rss_bytes
+            << R"(,"overdue":)" << stats.requests_overdue << "}" << std::endl;
+  return 0;
+}
+
+/// As many calls under way as fill the writer's largest commit, so that it never waits for the caller.
+int store(std::size_t batch, const std::string& data, std::size_t size, const std::string& dir) {
+  std::vector<std::vector<Bytes>> calls;
+  const std::size_t items = each_item(data, size, [&](const auto& item) {
+    if (calls.empty() || calls.back().size() == batch) calls.emplace_back().reserve(batch);
+    calls.back().push_back(Bytes::copy_of(ByteView(item)));
+  });
+  NodeOptions options;
+  options.data_dir = dir;
+  auto node = must(Node::start(std::move(options)));
+  auto space = must(node->space(SpaceId::from_text("bench")));
+
+  const auto before = bench::usage();
+  const auto begin = Clock::now();
+  must(node->wait<void>([&](auto done) {
+    auto left = std::make_shared<std::size_t>(calls.size());
+    for (auto& call : calls) {
+      space->op_store().process_incoming_ops(std::move(call), [left, done](Result<ProcessedOps> result) {
+        must(std::move(result));
+        if (--*left == 0) done(Result<void>());
+      });
+    }
+  }));
+  const double wall = seconds_since(begin);
+  const auto after = bench::usage();
+  std::cout << R"({"items":)" << items << R"(,"bytes":)" << items * size << R"(,"batch":)" << batch << R"(,"wall_s":)"
+            << wall << R"(,"cpu_s":)" << after.cpu_s - before.cpu_s << R"(,"peak_rss_bytes":)" << after.peak_rss_bytes
+            << "}" << std::endl;
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> args(argv + 1, argv + argc);
+  const auto n = args.size();
+  const auto size = [&](std::size_t i) { return static_cast<std::size_t>(std::stoul(args[i])); };
+  if ((n == 3 || n == 4) && args[0] == "serve") return serve(args[1], size(2), n == 4 ? args[3] : "");
+  if ((n == 4 || n == 5) && args[0] == "get") return get(args[1], args[2], size(3), n == 5 ? args[4] : "");
+  if (n == 5 && args[0] == "store") return store(size(1), args[2], size(3), args[4]);
+  fail("usage: serve DATA SIZE [DIR] | get ADDR DATA SIZE [DIR] | store BATCH DATA SIZE DIR");
+}
