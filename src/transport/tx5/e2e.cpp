@@ -4,13 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <new>
 #include <vector>
 
 namespace kitsune2::tx5 {
 namespace {
-
-using SodiumState = crypto_secretstream_xchacha20poly1305_state;
 
 template <std::size_t N>
 void wipe(std::array<std::uint8_t, N>& secret) {
@@ -62,31 +59,6 @@ SessionKeys::SessionKeys(SessionKeys&& other) noexcept : rx_(other.rx_), tx_(oth
 SessionKeys::~SessionKeys() {
   wipe(rx_);
   wipe(tx_);
-}
-
-// libsodium derives the state of both ends alike from header and key; only the header's origin differs (init_push makes
-// a random one). Taking the header from the caller keeps all randomness in the Runtime, so that a simulation repeats.
-StreamState::StreamState(const Header& header, const std::array<std::uint8_t, 32>& key) {
-  static_assert(sizeof(SodiumState) == sizeof(state_));
-  SodiumState state;
-  crypto_secretstream_xchacha20poly1305_init_pull(&state, header.data(), key.data());
-  std::memcpy(state_.data(), &state, sizeof state);
-  sodium_memzero(&state, sizeof state);
-}
-
-StreamState::~StreamState() { wipe(state_); }
-
-void StreamState::seal(std::uint8_t* buffer, std::size_t length) {
-  auto* state = std::launder(reinterpret_cast<SodiumState*>(state_.data()));
-  crypto_secretstream_xchacha20poly1305_push(state, buffer, nullptr, buffer + 1, length, nullptr, 0, 0);
-}
-
-bool StreamState::open(ByteView ciphertext, std::uint8_t* out) {
-  if (ciphertext.size() < kSealBytes) return false;
-  auto* state = std::launder(reinterpret_cast<SodiumState*>(state_.data()));
-  unsigned char tag = 0;
-  return crypto_secretstream_xchacha20poly1305_pull(state, out, nullptr, &tag, ciphertext.data(), ciphertext.size(),
-                                                    nullptr, 0) == 0;
 }
 
 E2eSession::Opened E2eSession::open(ByteView body) {

@@ -6,8 +6,9 @@
 namespace kitsune2::tx5 {
 namespace {
 
-/// First allocation for a chunked message; it doubles from there.
-constexpr std::size_t kFirstBuffer = 64 * 1024;
+/// First allocation for a chunked message, if it is to be so large; it doubles from there. *Rationale*: the pages of it
+/// that are not written to yet are not there, so what a peer only promises to send costs nothing.
+constexpr std::size_t kFirstBuffer = 4U << 20;
 
 Error fault(std::string what) { return make_error(Errc::peer_fault, "tx5 framing: " + std::move(what)); }
 

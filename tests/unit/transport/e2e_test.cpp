@@ -2,6 +2,7 @@
 #include "transport/tx5/e2e.hpp"
 
 #include <gtest/gtest.h>
+#include <sodium.h>
 
 #include <random>
 
@@ -194,6 +195,44 @@ TEST(E2e, EveryForgedByteIsFound) {
   }
   EXPECT_EQ(b.open(body(message)).plaintext.text(), "some text");
   EXPECT_EQ(b.open(body(message)).event, Event::undecryptable) << "a repeated message";
+}
+
+TEST(E2e, StreamsAreThoseOfLibsodiumBothWays) {
+  ASSERT_TRUE(crypto_ready());
+  std::mt19937 random(5);
+  std::array<std::uint8_t, 32> key{};
+  key.fill(9);
+  crypto_secretstream_xchacha20poly1305_state theirs;
+  StreamState::Header out_header;
+  crypto_secretstream_xchacha20poly1305_init_push(&theirs, out_header.data(), key.data());
+  StreamState opens(out_header, key);
+  StreamState seals(header(3), key);
+  crypto_secretstream_xchacha20poly1305_state reads;
+  crypto_secretstream_xchacha20poly1305_init_pull(&reads, header(3).data(), key.data());
+  for (std::size_t i = 0; i < 400; ++i) {
+    const std::size_t size = i < 150 ? i : random() % kMaxPlaintext;
+    std::vector<std::uint8_t> plain(size);
+    for (auto& byte : plain) byte = static_cast<std::uint8_t>(random());
+    // From libsodium; the tags 2 and 3 make both ends take a new key.
+    std::vector<std::uint8_t> sealed(size + kSealBytes), got(size);
+    crypto_secretstream_xchacha20poly1305_push(&theirs, sealed.data(), nullptr, plain.data(), size, nullptr, 0,
+                                               static_cast<std::uint8_t>(i % 4));
+    sealed[size / 2] ^= 1;
+    ASSERT_FALSE(opens.open(sealed, got.data()));
+    sealed[size / 2] ^= 1;
+    ASSERT_TRUE(opens.open(sealed, got.data())) << i;
+    ASSERT_EQ(got, plain);
+    // To libsodium.
+    std::copy(plain.begin(), plain.end(), sealed.begin() + 1);
+    seals.seal(sealed.data(), size);
+    unsigned char tag = 1;
+    ASSERT_EQ(crypto_secretstream_xchacha20poly1305_pull(&reads, got.data(), nullptr, &tag, sealed.data(),
+                                                         sealed.size(), nullptr, 0),
+              0)
+        << i;
+    ASSERT_EQ(tag, 0);
+    ASSERT_EQ(got, plain);
+  }
 }
 
 TEST(E2e, RandomBytesNeverDecrypt) {
