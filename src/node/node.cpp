@@ -23,6 +23,13 @@ namespace {
 /// Modules bound their own stops. This is for a store whose disk hangs.
 constexpr auto kStopPatience = std::chrono::seconds(30);
 
+/// For each client address, the most that the relay can tell its clients (1 ns a byte). *Rationale*: a relay inside a
+/// node serves this node's peers, often on the same machine or network, where 1 Gbit/s would be what limits them; a
+/// public relay keeps its default.
+constexpr std::uint32_t kEmbeddedRelayKbps = 8'000'000;
+/// As long at that rate as a public relay's burst at its own: 134 ms, for a machine that pauses.
+constexpr std::uint32_t kEmbeddedRelayBurst = 128U << 20;
+
 /// The application's handler, and a bell for whoever waits for the url.
 class NodeHandler final : public KitsuneHandler {
  public:
@@ -154,6 +161,8 @@ struct Node::Impl {
     if (!options.listen.empty()) {
       RelayServerOptions relay_options;
       relay_options.listen = {options.listen};
+      relay_options.limit_ip_kbps = kEmbeddedRelayKbps;
+      relay_options.limit_ip_byte_burst = kEmbeddedRelayBurst;
       relay_options.tls_cert = options.tls_cert_file;
       relay_options.tls_key = options.tls_key_file;
       auto started = RelayServer::start(relay_options);
