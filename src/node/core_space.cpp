@@ -300,10 +300,13 @@ void CoreSpace::schedule_check() {
 }
 
 void CoreSpace::check_infos() {
-  const Timestamp cutoff = runtime().wall_now() + ms(config().re_sign_expire_time_ms);
+  const Timestamp now = runtime().wall_now();
+  const Timestamp cutoff = now + ms(config().re_sign_expire_time_ms);
   for (const auto& agent : context_.local_agent_store->get_all()) {
     const auto info = context_.peer_store->get(agent->agent());
-    if (!info || info->info().expires_at <= cutoff) sign_soon(agent->agent());
+    // From the future: the clock was set back. Nobody believes that info, however long it lives.
+    if (!info || info->info().expires_at <= cutoff || info->info().created_at > now + kMaxClockSkew)
+      sign_soon(agent->agent());
   }
 }
 

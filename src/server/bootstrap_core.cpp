@@ -101,8 +101,11 @@ BootstrapAnswer BootstrapCore::store(const SpaceId& space_id, const AgentInfo& i
   const std::size_t freed = old != space.entries.end() ? old->body.size() + kEntryOverhead : 0;
   if (!info.is_tombstone && bytes_ - freed + cost > limits_.max_bytes) return refuse(503, "too many entries");
   const auto grave = std::find_if(space.graves.begin(), space.graves.end(), same);
-  const bool stale = (old != space.entries.end() && old->created_at >= info.created_at) ||
-                     (grave != space.graves.end() && grave->created_at >= info.created_at);
+  // What is from the future was put before this clock was set back: it keeps nothing out.
+  const auto newer = [&](const auto& held) {
+    return held.created_at >= info.created_at && held.created_at <= now + kClockSkew;
+  };
+  const bool stale = (old != space.entries.end() && newer(*old)) || (grave != space.graves.end() && newer(*grave));
   if (!stale && info.is_tombstone) {
     if (old != space.entries.end()) {
       bytes_ -= freed;

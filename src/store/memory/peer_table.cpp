@@ -3,6 +3,13 @@
 #include <algorithm>
 
 namespace kitsune2::store {
+namespace {
+
+/// An info that is ahead of our clock by more than this would not be taken from a peer; if one is held the clock was
+/// set back, and then it must not keep its agent's newer ones out for as long as the clock was wrong.
+constexpr Duration kMaxAhead = std::chrono::minutes(3);
+
+}  // namespace
 
 // --------------------------------------------------------------- PeerTable
 
@@ -15,7 +22,8 @@ PeerTable::Changes PeerTable::insert(const std::vector<AgentInfoPtr>& infos, Tim
     if (!info || info->is_expired(now) || info->info().space != space_) continue;
     const AgentInfo& fresh = info->info();
     if (const auto held = agents_.find(fresh.agent); held != agents_.end()) {
-      if (held->second->info().created_at >= fresh.created_at) continue;
+      const Timestamp held_at = held->second->info().created_at;
+      if (held_at >= fresh.created_at && held_at <= now + kMaxAhead) continue;
       erase(held);
     }
     by_expiry_.emplace(fresh.expires_at, fresh.agent);

@@ -209,6 +209,26 @@ TEST(CoreSpace, AClockThatGoesBackALittleStillMakesNewerInfos) {
   EXPECT_EQ(node.info_of(agent)->info().created_at, first + Duration(1));
 }
 
+TEST(CoreSpace, AnInfoFromTheFutureIsSignedAnewWhenTheClockIsSetBack) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto agent = make_agent(1);
+  node.runtime->set_wall_skew(24h);
+  ASSERT_TRUE(node.join(agent));  // nobody whose clock is right believes this one, for a day
+  node.runtime->set_wall_skew(0s);
+  net.world.run_for(60s);
+  ASSERT_EQ(node.bootstrap->puts.size(), 2U);
+  const auto right = node.bootstrap->puts[1].second;
+  EXPECT_EQ(right->info().created_at, node.runtime->wall_now());
+  EXPECT_EQ(node.info_of(agent), right);
+  // From here as ever: the next when five minutes are left.
+  net.world.run_for(14min);
+  EXPECT_EQ(node.bootstrap->puts.size(), 2U);
+  net.world.run_for(1min);
+  EXPECT_EQ(node.bootstrap->puts.size(), 3U);
+}
+
 struct BrokenAgent : LocalAgent {
   const AgentId& agent() const override { return id; }
   DhtArc cur_storage_arc() const override { return {}; }

@@ -221,6 +221,29 @@ TEST(BootstrapCore, ATombstoneRemovesAndAReplayDoesNotBringBack) {
   EXPECT_EQ(agents(core).size(), 1U) << "newer than the tombstone";
 }
 
+TEST(BootstrapCore, WhatWasPutBeforeTheClockWasSetBackKeepsNothingOut) {
+  BootstrapCore core({});
+  const Timestamp wrong = kNow + std::chrono::hours(24);
+  Put early, grave;
+  early.created = grave.created = wrong;
+  grave.who = 2;
+  grave.tombstone = true;
+  Put fresh, other;
+  other.who = 2;
+  early.into(core, wrong);
+  grave.into(core, wrong);
+  EXPECT_EQ(fresh.into(core).status, 200);
+  EXPECT_EQ(other.into(core).status, 200);
+  EXPECT_EQ(core.get(kSpace.to_string(), kNow).body, "[" + fresh.body() + "," + other.body() + "]");
+  // An info that is ahead within the bound is newer all the same.
+  Put ahead;
+  ahead.created = kNow + minutes(3);
+  ahead.into(core);
+  fresh.created = kNow + seconds(1);
+  fresh.into(core);
+  EXPECT_EQ(core.get(kSpace.to_string(), kNow).body, "[" + ahead.body() + "," + other.body() + "]");
+}
+
 TEST(BootstrapCore, ATombstoneOfAnUnknownAgentMakesNoSpace) {
   BootstrapCore core({});
   Put dead;

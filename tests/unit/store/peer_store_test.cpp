@@ -102,6 +102,21 @@ TEST_P(PeerStores, the_newest_wins_in_any_order) {
   EXPECT_EQ(peers_->get(id(1)), newer);
 }
 
+TEST_P(PeerStores, an_info_from_before_the_clock_was_set_back_keeps_nothing_out) {
+  pass(24 * 3600);
+  peers_->insert({info(1), info(2, DhtArc::full(), 0, true)});
+  pass(-24 * 3600);
+  const auto back = info(1), alive = info(2);
+  peers_->insert({back, alive});
+  EXPECT_EQ(peers_->get(id(1)), back);
+  EXPECT_EQ(peers_->get(id(2)), alive);
+  // Within what is believed of a clock the newest wins.
+  const auto ahead = info(1, DhtArc(1, 2), 180);
+  peers_->insert({ahead});
+  peers_->insert({info(1, DhtArc(3, 4), 1)});
+  EXPECT_EQ(peers_->get(id(1)), ahead);
+}
+
 TEST_P(PeerStores, a_tombstone_hides_the_agent_and_keeps_older_infos_out) {
   peers_->insert({info(1)});
   peers_->insert({info(1, DhtArc::full(), 10, true)});
