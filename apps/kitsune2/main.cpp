@@ -211,7 +211,8 @@ int main(int argc, char** argv) {
   try {
     return kitsune2::cli::run(argc, argv);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "kitsune2: %s\n", error.what());
+    // Start-up only: no descriptor for the event loop, no thread, no memory.
+    std::fprintf(stderr, "kitsune2: io: %s\n", error.what());
     return kitsune2::cli::kFailed;
   }
 }

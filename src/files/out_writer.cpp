@@ -66,14 +66,19 @@ struct TempFile {
 
 Result<Fd> OutWriter::open_root(const std::string& path) {
   if (path.empty()) return make_error(Errc::invalid_argument, "the output folder is missing");
+  // A part that may not be made can be there all the same; if it is not, that is what was wrong.
+  std::optional<Error> refused;
   for (std::size_t at = 1; at <= path.size(); ++at) {
     if (at != path.size() && path[at] != '/') continue;
     const auto part = path.substr(0, at);
-    if (::mkdir(part.c_str(), 0777) != 0 && errno != EEXIST && (errno != EACCES && errno != EROFS)) {
-      return errno_error(errno, printable(part));
-    }
+    if (::mkdir(part.c_str(), 0777) == 0 || errno == EEXIST) continue;
+    const int fault = errno;
+    if (fault == ENOENT && refused) return *refused;
+    if (fault != EACCES && fault != EROFS) return errno_error(fault, printable(part));
+    if (!refused) refused = errno_error(fault, printable(part));
   }
   Fd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd && errno == ENOENT && refused) return *refused;
   if (!fd) return errno_error(errno, printable(path));
   return fd;
 }
