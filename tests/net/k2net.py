@@ -55,8 +55,10 @@ class Proc:
         self.events, self.seen = queue.Queue(), []
         self.errors = tempfile.TemporaryFile(mode="w+")
         popen.setdefault("stdout", subprocess.PIPE)
-        self.proc = subprocess.Popen([K2, *args, "--json"], stderr=self.errors, text=True, **popen)
-        threading.Thread(target=self._read, daemon=True).start()
+        prefix = popen.pop("prefix", [])
+        self.proc = subprocess.Popen([*prefix, K2, *args, "--json"], stderr=self.errors, text=True, **popen)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self):
         for line in self.proc.stdout:
@@ -89,15 +91,21 @@ class Proc:
     def kill(self):
         if self.proc.poll() is None:
             self.proc.kill()
-        return self.proc.wait()
+        return self._ended(None)
+
+    def _ended(self, seconds):
+        """Its exit code, when all that it said has been read."""
+        code = self.proc.wait(seconds)
+        self.reader.join(60)
+        return code
 
     def stop(self, number=signal.SIGTERM, seconds=60):
         self.proc.send_signal(number)
-        return self.proc.wait(seconds)
+        return self._ended(seconds)
 
     def wait(self, seconds=PATIENCE):
         try:
-            return self.proc.wait(seconds)
+            return self._ended(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.args[0]} does not end; last {self.seen[-2:]} {self.stderr()}") from None
 

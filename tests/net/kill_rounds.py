@@ -147,8 +147,6 @@ class Round:
             except sqlite3.OperationalError:
                 pass  # no schema yet
         self.fetcher.kill()
-        while self.fetcher.events.get() is not None:
-            pass
         after = look_after_kill(self.world.path("fetcher"), self.world.path("scratch"))
         said = max((e["fetched_ops"] for e in self.fetcher.all_events("progress")), default=0)
         check(len(after) >= len(self.before) + said, f"{len(self.before)} ops before, {said} more said to be stored, {len(after)} there")

@@ -83,9 +83,10 @@ class SoakNode {
           << ",\"round_timeouts\":" << gossip.timeouts << ",\"peers\":" << space_->peer_store().get_all().size()
           << ",\"online\":" << (space_->current_url() ? "true" : "false");
     });
-    // In use, not what malloc holds back: a leak shows here to the byte. SQLite's page caches (bounded) are told apart.
+    // What is in use shows a leak to the byte; what malloc keeps free is apart, and SQLite's page caches (bounded) too.
     const struct mallinfo2 heap = mallinfo2();
-    out << ",\"heap\":" << heap.uordblks + heap.hblkhd << ",\"sqlite\":" << sqlite3_memory_used() << '}';
+    out << ",\"heap\":" << heap.uordblks + heap.hblkhd << ",\"free\":" << heap.fordblks
+        << ",\"sqlite\":" << sqlite3_memory_used() << '}';
     return out.str();
   }
 

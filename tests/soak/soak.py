@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A small network for hours: nodes leave and come back (SIGTERM, SIGKILL, new keys, empty disks), the relay restarts.
 
-usage: soak.py [--hours 2] [--nodes 5] [--seed 1] [--drain SECONDS] --out DIR
+usage: soak.py [--hours 2] [--nodes 5] [--seed 1] [--drain SECONDS] [--prefill OPS] --out DIR
 Every node publishes ops all the time. At the end all come back, and every op that a node said to have stored must be at
 all of them. Memory, fds, threads, CPU and database sizes go to DIR/samples.csv each 10 s; judge.py decides by rule and
 draws DIR/soak.svg. Exit code 0: passed.
@@ -111,10 +111,10 @@ class Node:
             self.due = self.soak.now() + self.soak.rng.uniform(0.02, 0.08) * self.soak.length
         self.next_publish = self.soak.now()
 
-    def publish(self):
+    def publish(self, count=None):
         rng = self.soak.rng
         self.next_publish = self.soak.now() + rng.uniform(0.5, 1.5) * self.soak.args.period
-        self.proc.say(f"publish {rng.randint(1, 2 * self.soak.args.batch - 1)} {rng.getrandbits(63)}")
+        self.proc.say(f"publish {count or rng.randint(1, 2 * self.soak.args.batch - 1)} {rng.getrandbits(63)}")
         event = self.proc.hear("published", 60)
         if event is None:
             raise RuntimeError(f"{self.name} does not answer to publish; see log.txt")
@@ -242,6 +242,9 @@ class Soak:
             node.start()
         self.note(f"{len(self.nodes)} nodes and a relay run")
         next_sample = 0.0
+        while len(self.acked) < self.args.prefill:
+            self.nodes[0].publish(500)
+        self.note(f"{len(self.acked)} ops are published at once")
         while self.now() < self.length:
             self.churn()
             if self.now() >= next_sample:
@@ -282,6 +285,7 @@ def main():
     parser.add_argument("--nodes", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--drain", type=float, default=300, help="seconds that the last ops may take (default 300)")
+    parser.add_argument("--prefill", type=int, default=0, help="ops published at the start, e.g. to fill the page caches")
     parser.add_argument("--period", type=float, default=10, help="seconds between publishes of a node")
     parser.add_argument("--batch", type=int, default=5, help="ops of a publish, on average")
     parser.add_argument("--every", type=float, default=10, help="seconds between samples")

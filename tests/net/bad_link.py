@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Delay, reordering, loss and blackouts between namespaces: every fetch ends, nothing is lost, a link that is back is used."""
+from faults import *
+from namespaces import BadLink
+
+PORT = 4433
+# delay and jitter one way in ms, loss of each packet. Reordered wherever there is jitter.
+LINKS = [(20, 5, 0.0), (40, 20, 0.01), (150, 50, 0.03)] + ([(300, 100, 0.1)] if FULL else [])
+
+
+def test(world):
+    if os.geteuid() != 0:
+        raise Skip("network namespaces need root")
+    link = BadLink(["relay", "sharer", "fetcher"])
+    try:
+        run(world, link)
+    finally:
+        for proc in world.procs:
+            proc.kill()
+        link.close()
+
+
+def run(world, link):
+    size = 6 << 20
+    folder(world.path("from"), 40, size)
+    relay = world.start("relay", "--listen", f"{link.address['relay']}:{PORT}", prefix=link.inside("relay"))
+    relay.url = relay.wait_event("listening")["relay"]
+    sharer = world.start("share", "--data", world.path("sharer"), "--relay", relay.url, world.path("from"), prefix=link.inside("sharer"))
+    shared = sharer.wait_event("shared")
+    sharer.wait_event("online")
+
+    for number, (delay, jitter, loss) in enumerate(LINKS):
+        link.set(delay, jitter, loss)
+        carried, lost = link.carried, link.lost
+        out = f"out{number}"
+        done = world.fetch_all(shared["link"], data=f"fetcher{number}", out=out, prefix=link.inside("fetcher"))
+        carried, lost = link.carried - carried, link.lost - lost
+        say(f"{delay} + 0…{jitter} ms, {loss:.0%} lost: {done['seconds']:.1f} s, {carried} packets, {lost} lost")
+        check(loss == 0 or lost > 0, "nothing was lost; the link did nothing")
+        equal(done["fetched_ops"], shared["ops"], "ops fetched")
+        same(world.path("from"), world.path(out))
+
+    say("half way everything is lost for 20 s, and nobody is told: longer than the relay waits for a silent client")
+    link.set(20, 5)
+    fetcher = world.fetch(shared["link"], data="fetcher-dark", out="out-dark", prefix=link.inside("fetcher"))
+    under_way(fetcher)
+    link.set(loss=1)
+    fetcher.wait_event("progress", lambda e: e["waiting"], seconds=60)
+    waited = time.monotonic()
+    time.sleep(20)
+    check(fetcher.proc.poll() is None, f"the fetch ended: {fetcher.stderr()}")
+    held = fetcher.all_events("progress")[-1]["ops_held"]
+    check(held < shared["ops"], "it was done before; take a larger folder")
+    link.set(20, 5)
+    equal(fetcher.wait(), 0, "exit code of the fetch")
+    done = fetcher.all_events("done")[0]
+    say(f"{held} ops were held in the dark for {time.monotonic() - waited:.0f} s; {done['fetched_ops']} in all")
+    equal(done["fetched_ops"], shared["ops"], "ops fetched")
+    same(world.path("from"), world.path("out-dark"))
+
+    say("the sharer alone is cut off for 15 s while another fetch runs")
+    proc = world.fetch(shared["link"], data="fetcher-cut", out="out-cut", prefix=link.inside("fetcher"))
+    under_way(proc)
+    device = subprocess.run(["ip", "-n", link.namespace("sharer"), "-o", "link", "show", "type", "tun"], capture_output=True, text=True, check=True)
+    device = device.stdout.split(":")[1].strip()
+    subprocess.run(["ip", "-n", link.namespace("sharer"), "link", "set", device, "down"], check=True)
+    proc.wait_event("progress", lambda e: e["waiting"], seconds=60)
+    time.sleep(15)
+    check(proc.proc.poll() is None, f"the fetch ended: {proc.stderr()}")
+    subprocess.run(["ip", "-n", link.namespace("sharer"), "link", "set", device, "up"], check=True)
+    equal(proc.wait(), 0, "exit code of the fetch")
+    same(world.path("from"), world.path("out-cut"))
+
+
+main(test)
