@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds all sides and runs the comparisons. usage: bench/run.sh [quick]   (REPS=5, FOLDER_MIB=1024, PARTS="a b c d folder" by default)
+# Builds all sides and runs the comparisons. usage: bench/run.sh [quick]   (REPS=5, 3 if quick, FOLDER_MIB=1024, PARTS="a b c d folder" by default)
 # quick: the rows that need no foreign peer, in small. K2_PEERS_TARGET, K2_ANCHOR_TARGET: where the foreign peers are built.
 # Results: JSON lines in bench/results, which bench/plot.py makes the plot of docs/benchmarks.md from.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-full}
-reps=${REPS:-5}
+reps=${REPS:-$([[ $mode == quick ]] && echo 3 || echo 5)}
 parts=" ${PARTS:-a b c d folder} "
 out=bench/results/$(date +%Y%m%d-%H%M%S)-$mode
 mkdir -p bench/results

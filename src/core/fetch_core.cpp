@@ -463,7 +463,8 @@ void FetchCore::sign_of_life(std::uint32_t from) {
 void FetchCore::grow(std::uint32_t slot) {
   const Request& request = requests_[slot];
   Source& source = sources_[request.source];
-  source.most_ids = std::max(source.most_ids, std::min(2 * request.size, config_.max_ids_per_request));
+  const std::uint32_t factor = source.has_shrunk ? 2 : 4;
+  source.most_ids = std::max(source.most_ids, std::min(factor * request.size, config_.max_ids_per_request));
 }
 
 FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, std::uint64_t bytes, Time now,
@@ -767,6 +768,7 @@ void FetchCore::give_up_waiting(std::uint32_t slot, FetchDue& out) {
   if (source.last_answer < request.sent_at) {
     source.unanswered = true;
     source.most_ids = std::max<std::uint32_t>(1, std::min(source.most_ids, 2 * kDoubtfulIds) / 2);
+    source.has_shrunk = true;
   }
   for (const std::uint32_t op : take_ops(slot)) {
     if (ops_[op].sources > 1) {

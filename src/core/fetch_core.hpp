@@ -99,12 +99,12 @@ struct FetchCounts {
 ///  R3  Of the sources that have something ready, a free place among their parallel_request_count requests and no
 ///      back-off, the one that was asked longest ago is next (a new one first, then by age). Doubtful ones only if
 ///      there is no other. Rationale: a slow peer costs only itself, and sources share the work by what each can take.
-///  R4  A source is asked for 32 ids at first. The number doubles with each request that it answers; with each that
-///      stays without any answer it falls to 16, 8, … 1. It is bounded by max_ids_per_request and by
-///      target_request_bytes, going by the average op size seen from that source; and what is ready is spread over the
-///      free places of the sources that hold it, down to 16 ids. A doubtful source gets one request at a time, of at
-///      most 16 ids. Rationale: messages are the cost; a peer that cannot send large answers is found out; a dead one
-///      holds few ops.
+///  R4  A source is asked for 32 ids at first. The number grows fourfold with each request that it answers; with each
+///      that stays without any answer it falls to 16, 8, … 1, and from then on it only doubles. It is bounded by
+///      max_ids_per_request and by target_request_bytes, going by the average op size seen from that source; and what
+///      is ready is spread over the free places of the sources that hold it, down to 16 ids. A doubtful source gets one
+///      request at a time, of at most 16 ids. Rationale: messages are the cost; a peer that cannot send large answers
+///      is found out; a dead one holds few ops.
 ///  R5  A request is overdue when re_insert_outgoing_request_delay has passed since it was sent and since the last sign
 ///      of life from its source. Then its place is free and its ops are queued again: at the other sources at once, at
 ///      this one after the delay; at once if it is the only one. Without any answer the source becomes doubtful.
@@ -300,6 +300,7 @@ class FetchCore {
     List requests;  ///< in order of asking
     std::uint32_t requests_open = 0;
     std::uint32_t most_ids = 0;  ///< R4, without the other bounds
+    bool has_shrunk = false;     ///< most_ids has fallen: it only doubles
     bool unanswered = false;     ///< its latest overdue request stayed without any answer
     Time last_answer = Time::min();
     BackOff back_off;

@@ -122,7 +122,8 @@ void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler
     return finish(make_error(Errc::invalid_argument, "op ids have 1 to 1024 bytes"));
   }
   // What is known needs nothing more, unless it may not be durable yet: the caller is told that it is.
-  if (all_durable()) std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); });
+  if (core_.pending_pairs(source) > 0 && all_durable())
+    std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); });
   if (op_ids.empty()) return finish({});
   const std::uint64_t count = op_ids.size();
   if (count > config_.max_pending_per_peer || core_.pending_pairs() + adding_ + count > config_.max_pending) {

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "core/buffer.hpp"
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
 
@@ -269,14 +270,14 @@ void put_packed(Sink& sink, std::uint32_t field, const List& values) {
   });
 }
 
-/// Runs `body(sink)` twice, to measure and to write. One allocation in all (storage and its reference count together).
+/// Runs `body(sink)` twice, to measure and to write. The storage is `make_buffer`'s.
 template <class Body>
 Bytes build(const Body& body) {
   SizeSink measure;
   body(measure);
   const std::size_t size = measure.size();
   if (size == 0) return {};
-  std::shared_ptr<std::uint8_t[]> storage = std::make_shared_for_overwrite<std::uint8_t[]>(size);
+  std::shared_ptr<std::uint8_t[]> storage = make_buffer(size);
   std::uint8_t* const data = storage.get();
   ByteSink sink(data);
   body(sink);

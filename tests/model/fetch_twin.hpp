@@ -360,6 +360,7 @@ class FetchTwin {
         if (from.last_answer < request.sent_at) {
           from.unanswered = true;
           from.most_ids = std::max<std::uint64_t>(1, std::min<std::uint64_t>(from.most_ids, 32) / 2);
+          from.has_shrunk = true;
         }
         release_shared(request);
         release(request);
@@ -488,6 +489,7 @@ class FetchTwin {
     std::uint64_t turn = 0;
     std::uint64_t op_size = 0;
     std::uint64_t most_ids = 0;
+    bool has_shrunk = false;
     bool unanswered = false;
     Time last_answer = Time::min();
     std::uint32_t failures = 0;
@@ -633,7 +635,8 @@ class FetchTwin {
   }
   void grow(const Request& request) {
     Source& from = *source(request.source);
-    from.most_ids = std::max(from.most_ids, std::min<std::uint64_t>(2 * request.size, config_.max_ids_per_request));
+    const std::uint64_t next = (from.has_shrunk ? 2 : 4) * request.size;
+    from.most_ids = std::max(from.most_ids, std::min<std::uint64_t>(next, config_.max_ids_per_request));
   }
   /// What is still of this request, in the order asked.
   std::vector<Op*> ops_of(const Request& request) {

@@ -223,10 +223,10 @@ TEST_F(FetchCoreConduct, GoodOpsClearIt) {
   EXPECT_FALSE(respond(source(1), requests[0].op_ids).put_aside);
   const auto more = ask_all();
   ASSERT_EQ(more.size(), 2U) << "not doubtful any more";
-  ASSERT_EQ(more[0].op_ids.size(), 2 * FetchCore::kForgiveOps);
+  ASSERT_EQ(more[0].op_ids.size(), 4 * FetchCore::kForgiveOps);
   EXPECT_FALSE(respond(source(1), more[0].op_ids).put_aside);
-  // Three points are worked off.
-  EXPECT_FALSE(respond(source(1), {}, 2).put_aside);
+  // Five points are worked off.
+  EXPECT_FALSE(respond(source(1), {}, 4).put_aside);
   EXPECT_TRUE(respond(source(1), {}, 1).put_aside);
 }
 

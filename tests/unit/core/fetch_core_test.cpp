@@ -161,9 +161,25 @@ TEST_F(FetchCoreTest, RequestsGrowWithAnswers) {
   ASSERT_GE(sizes.size(), 8U);
   EXPECT_EQ(sizes[0], 32U);
   EXPECT_EQ(sizes[1], 32U);
-  EXPECT_EQ(sizes[2], 64U);
+  EXPECT_EQ(sizes[2], 128U);
+  EXPECT_EQ(sizes[4], 512U);
   EXPECT_EQ(*std::max_element(sizes.begin(), sizes.end()), 512U);
   EXPECT_TRUE(std::is_sorted(sizes.begin(), sizes.begin() + 8));
+}
+
+TEST_F(FetchCoreTest, AfterASilenceTheyGrowSlowly) {
+  core().add(ops(0, 5000), source(0), now_);
+  ask_all();
+  now_ += kDelay;  // both of 32 ids stay without an answer: 16, 8
+  const auto requests = ask_all();
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(requests[0].op_ids.size(), 8U);
+  answer(requests[0]);
+  const auto sizes = fetch_all(source(0), 100);
+  EXPECT_EQ(sizes[0], 16U);
+  EXPECT_EQ(sizes[1], 16U);
+  EXPECT_EQ(sizes[2], 32U);
+  EXPECT_EQ(sizes[4], 64U);
 }
 
 TEST_F(FetchCoreTest, LargeOpsMakeSmallRequests) {
