@@ -2,7 +2,7 @@
 // keys. One process, one run, one line. Both nodes are whole (router, fetch driver, store) over a direct transport and
 // the prefix policy; everything is at its defaults.
 //
-// usage: fetch_anchor bench=a|b|c|d|e n=1000 s=64 [m=… peers=… mode=fail|silent_ok latency_ms=… limit=… prc=…]
+// usage: fetch_anchor bench=a|b|c|d|e n=1000 s=64 [m=… peers=… mode=fail|silent_ok latency_ms=… limit=… prc=… runtimes=1|2]
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -309,11 +309,13 @@ struct Measured {
   }
 };
 
+/// A thread for each side, or (runtimes=1) one for both.
 struct World {
-  AsioRuntime ra, rb;
-  World() {
+  AsioRuntime ra, other;
+  AsioRuntime& rb;
+  explicit World(const Options& o) : rb(o.num("runtimes", 2) == 1 ? ra : other) {
     ra.start();
-    rb.start();
+    other.start();
   }
 };
 
@@ -443,7 +445,7 @@ int main(int argc, char** argv) {
     if (eq == std::string::npos) return std::cerr << "usage: fetch_anchor key=value…\n", 2;
     o.kv[arg.substr(0, eq)] = arg.substr(eq + 1);
   }
-  World world;
+  World world(o);
   Line line(o);
   const auto bench = o.text("bench", "a");
   if (bench == "a")

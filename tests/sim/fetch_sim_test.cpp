@@ -362,6 +362,9 @@ class History {
       EXPECT_EQ(stats->ops, ops_.size()) << place->name << " holds what nobody wanted";
       EXPECT_EQ(place->node->fetch->pending_ops(), 0U) << place->name;
       EXPECT_EQ(place->node->ops_pending_on_disk(), 0U) << place->name;
+      if (std::find(bad_.begin(), bad_.end(), MemoryNetwork::url_of("liar")) == bad_.end()) {
+        EXPECT_EQ(place->node->fetch->stats().ops_unsolicited, 0U) << place->name << " blames honest peers";
+      }
     }
   }
 
