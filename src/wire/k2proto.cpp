@@ -55,6 +55,8 @@ Result<K2ProtoView> decode_k2proto(const Bytes& message, const WireLimits& limit
     }
   }
   if (!reader.ok()) return reader.error("K2Proto");
+  const std::size_t known = data.size() + (space ? space->size() : 0) + (module ? module->size() : 0);
+  if (is_padded(message.size(), known, 4, 11, limits)) return padded("K2Proto");
   K2ProtoView out;
   out.type = known_type(type);
   out.data = slice_of(message, data);
@@ -91,6 +93,7 @@ Result<TypedMessage> decode_typed(const Bytes& message, std::string_view name) {
     }
   }
   if (!reader.ok()) return reader.error(name);
+  if (is_padded(message.size(), data.size(), 2, 11, {})) return padded(name);
   return TypedMessage{type, slice_of(message, data)};
 }
 

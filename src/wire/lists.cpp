@@ -20,6 +20,7 @@ Result<IdList> check_id_list(Bytes message, const WireLimits& limits, std::strin
     total += id.size();
   }
   if (!reader.ok()) return reader.error(name);
+  if (is_padded(message.size(), total, count, 4, limits)) return padded(name);
   return IdList(std::move(message), count, total);
 }
 
@@ -39,6 +40,7 @@ Result<OpList> check_op_list(Bytes message, const WireLimits& limits) {
     total += size;
   }
   if (!reader.ok()) return reader.error("FetchResponse");
+  if (is_padded(message.size(), total, count, 16, limits)) return padded("FetchResponse");
   return OpList(std::move(message), count, total);
 }
 

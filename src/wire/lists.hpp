@@ -19,7 +19,19 @@ struct WireLimits {
   std::size_t max_id_bytes = 1024;     ///< one id or hash
   std::size_t max_name_bytes = 256;    ///< a module name
   std::size_t max_text_bytes = 65536;  ///< an agent info or a reason
+  /// Fields that are not known, and earlier values of those that came again. *Rationale*: what is kept of a message
+  /// keeps all of it; bounds that count the content would not see 64 MiB beside one id.
+  std::size_t max_unknown_bytes = 4096;
 };
+
+/// Whether `size` bytes of a message hold `content` bytes in `parts` parts and not much else.
+inline bool is_padded(std::size_t size, std::size_t content, std::size_t parts, std::size_t part_header,
+                      const WireLimits& limits) {
+  return size > content + parts * part_header + limits.max_unknown_bytes;
+}
+inline Error padded(std::string_view name) {
+  return make_error(Errc::too_large, std::string(name) + ": more beside the content than it may have");
+}
 
 /// Repeated field 1 of a message that was checked before: the elements, in order. Holds the message.
 /// `Nested`: each element is a message and its field 1 is meant (FetchResponse.ops). Immutable.

@@ -44,6 +44,46 @@ TEST(WireLimits, SizeOfIds) {
   EXPECT_EQ(outcome(decode_publish(from_hex("080112020a00"))), "malformed: PublishOps: field 1: an id of 0 bytes");
 }
 
+/// Field 15, which no message has, with `size` bytes.
+Bytes with_padding(const Bytes& message, std::size_t size) {
+  return build([&](auto& sink) {
+    sink.raw(message);
+    put_bytes(sink, 15, as_bytes(std::string(size, 'x')));
+  });
+}
+
+// Found by reading: bounds count ids and ops, and what is kept of a message keeps all of it.
+TEST(WireLimits, PaddingBesideTheContentIsRefused) {
+  const SpaceId space = SpaceId::from_text("space");
+  const std::vector<Bytes> ops{Bytes::copy_of("op")};
+  const auto inner = [](const Bytes& data, std::size_t size) {  // beside the ids, inside of `data` of a typed message
+    const Result<TypedMessage> message = decode_typed(data, "test");
+    return build([&](auto& sink) {
+      put_number(sink, 1, static_cast<std::uint64_t>(message->type));
+      put_bytes(sink, 2, with_padding(message->data, size));
+    });
+  };
+  const Bytes request = encode_fetch_request_data(some_ids(3, 32));
+  const Bytes publish = encode_publish_ops_data(some_ids(3, 32));
+  const Bytes response = encode_fetch_response_data(std::span<const Bytes>(ops));
+  const Bytes module = encode_module(space, "Fetch", request);
+  for (const std::size_t size : {100U, 4000U}) {
+    EXPECT_EQ(outcome(decode_fetch(with_padding(request, size))), "ok");
+    EXPECT_EQ(outcome(decode_fetch(inner(request, size))), "ok");
+    EXPECT_EQ(outcome(decode_fetch(inner(response, size))), "ok");
+    EXPECT_EQ(outcome(decode_publish(inner(publish, size))), "ok");
+    EXPECT_EQ(outcome(decode_k2proto(with_padding(module, size))), "ok");
+  }
+  for (const std::size_t size : {5000U, 1U << 20}) {
+    const std::string why = ": more beside the content than it may have";
+    EXPECT_EQ(outcome(decode_fetch(with_padding(request, size))), "too_large: K2FetchMessage" + why);
+    EXPECT_EQ(outcome(decode_fetch(inner(request, size))), "too_large: FetchRequest" + why);
+    EXPECT_EQ(outcome(decode_fetch(inner(response, size))), "too_large: FetchResponse" + why);
+    EXPECT_EQ(outcome(decode_publish(inner(publish, size))), "too_large: PublishOps" + why);
+    EXPECT_EQ(outcome(decode_k2proto(with_padding(module, size))), "too_large: K2Proto" + why);
+  }
+}
+
 TEST(WireLimits, NumberOfOps) {
   WireLimits limits;
   limits.max_items = 3;
