@@ -287,6 +287,7 @@ void RelayLink::process(const std::shared_ptr<Peer>& peer, Connection::Outcome o
   }
   if (outcome.permit_done) {
     shared_.release_permit(*peer);
+    peer->permit_used = true;
     shared_.grant_waiting();
   }
   if (outcome.progress > 0) {
@@ -467,7 +468,7 @@ void RelayLink::schedule_pump() {
 }
 
 void RelayLink::schedule_grants() {
-  if (shared_.permit_queue.empty()) return;
+  if (!shared_.permits_waited_for()) return;
   shared_.runtime.post(lifetime_.guard([this] { shared_.grant_waiting(); }));
 }
 
@@ -542,7 +543,7 @@ void RelayLink::on_timer() {
     process(peer, peer->connection.on_time(now));
     if (state_ != State::ready) return;
   }
-  if (!shared_.permit_queue.empty()) shared_.evict_stalled();
+  if (shared_.permits_waited_for()) shared_.evict_stalled();
   if (role_ == Role::foreign && peers_.empty() && closing_.empty() &&
       now >= idle_since_ + shared_.limits.foreign_idle) {
     lost(make_error(Errc::cancelled, "not used"));
@@ -559,7 +560,7 @@ void RelayLink::arm_timer() {
   if (state_ == State::ready) {
     if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
     if (has_output() && !unsent_) next = std::min(next, client_->next_send());
-    if (!shared_.permit_queue.empty()) next = std::min(next, now + kEvictInterval);
+    if (shared_.permits_waited_for()) next = std::min(next, now + kEvictInterval);
     if (role_ == Role::foreign && peers_.empty()) next = std::min(next, idle_since_ + shared_.limits.foreign_idle);
   }
   if (timer_ != 0 && timer_at_ <= next) return;
@@ -577,51 +578,78 @@ void LinkShared::complete(Handler<> done, Result<void> result) {
 
 void LinkShared::want_permit(Peer& peer) {
   K2_ASSERT(!peer.permit_wait && !peer.permit);
-  peer.permit_wait = permit_queue.insert(permit_queue.end(), &peer);
+  auto& queue = queue_of(peer);
+  auto before = queue.end();
+  if (!peer.permit_used) {
+    const std::uint32_t bytes = peer.connection.permit_bytes();
+    before = std::find_if(queue.begin(), queue.end(),
+                          [bytes](const Peer* other) { return other->connection.permit_bytes() > bytes; });
+  }
+  peer.permit_wait = queue.insert(before, &peer);
+}
+
+Peer* LinkShared::next_to_grant() const {
+  const auto fits = [](std::uint64_t granted, std::uint64_t bytes, std::uint64_t limit) {
+    return granted == 0 || granted + bytes <= limit;
+  };
+  if (!permit_queue.empty()) {
+    Peer* const peer = permit_queue.front();
+    return fits(granted_bytes, peer->connection.permit_bytes(), limits.max_granted_bytes) ? peer : nullptr;
+  }
+  if (first_permit_queue.empty()) return nullptr;
+  Peer* const peer = first_permit_queue.front();
+  const std::uint32_t bytes = peer->connection.permit_bytes();
+  const bool has_room = fits(granted_bytes, bytes, limits.max_granted_bytes) &&
+                        fits(first_granted_bytes, bytes, limits.max_granted_bytes / 2);
+  return has_room ? peer : nullptr;
 }
 
 void LinkShared::grant_waiting() {
-  while (!permit_queue.empty()) {
-    Peer& peer = *permit_queue.front();
-    const std::uint32_t bytes = peer.connection.permit_bytes();
-    if (granted_bytes > 0 && granted_bytes + bytes > limits.max_granted_bytes) return;
-    permit_queue.pop_front();
-    peer.permit_wait.reset();
-    peer.permit = permits.insert(permits.end(), &peer);
-    peer.permit_bytes = bytes;
-    peer.granted_at = runtime.now();
-    granted_bytes += bytes;
-    peer.connection.grant();
-    peer.link.touch(peer.shared_from_this());
-    peer.link.schedule_pump();
-  }
+  while (Peer* peer = next_to_grant()) grant(*peer);
+}
+
+void LinkShared::grant(Peer& peer) {
+  queue_of(peer).erase(*peer.permit_wait);
+  peer.permit_wait.reset();
+  peer.permit = permits.insert(permits.end(), &peer);
+  peer.permit_bytes = peer.connection.permit_bytes();
+  peer.granted_at = runtime.now();
+  granted_bytes += peer.permit_bytes;
+  if (!peer.permit_used) first_granted_bytes += peer.permit_bytes;
+  peer.connection.grant();
+  peer.link.touch(peer.shared_from_this());
+  peer.link.schedule_pump();
 }
 
 void LinkShared::release_permit(Peer& peer) {
-  if (peer.permit_wait) permit_queue.erase(*peer.permit_wait);
+  if (peer.permit_wait) queue_of(peer).erase(*peer.permit_wait);
   peer.permit_wait.reset();
   if (!peer.permit) return;
   permits.erase(*peer.permit);
   peer.permit.reset();
   granted_bytes -= peer.permit_bytes;
+  if (!peer.permit_used) first_granted_bytes -= peer.permit_bytes;
   peer.permit_bytes = 0;
 }
 
 void LinkShared::evict_stalled() {
   const Time now = runtime.now();
+  std::vector<std::shared_ptr<Peer>> gone;
   for (Peer* held : permits) {
     const Duration held_for = now - held->granted_at;
     const auto seconds = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(held_for).count());
     const Time last_sign = std::max(held->connection.last_chunk(), held->granted_at);
-    const bool stalled = now - last_sign >= limits.permit_stall;
+    const bool stalled = now - last_sign >= (held->permit_used ? limits.permit_stall : limits.first_permit_stall);
     const bool crawling =
         held_for >= 3 * limits.permit_stall && held->connection.permit_received() < seconds * limits.permit_min_rate;
-    if (!stalled && !crawling) continue;
-    // One at a time: its end frees what others wait for.
-    held->link.close_peer(held->shared_from_this(),
-                          make_error(Errc::overloaded, "a permit that others wait for is not used"), {},
+    if (stalled || crawling) gone.push_back(held->shared_from_this());
+  }
+  for (const auto& held : gone) {
+    // The end of one may have been all that the others wait for, or the end of another one too.
+    if (!permits_waited_for() || next_to_grant() != nullptr) return;
+    if (held->gone || !held->permit) continue;
+    held->link.close_peer(held, make_error(Errc::overloaded, "a permit that others wait for is not used"), {},
                           RelayLink::Tell::now);
-    return;
   }
 }
 

@@ -25,10 +25,13 @@ struct LinkLimits {
   std::size_t max_peers = 4096;
   /// Peers that connect to us and have not proven themselves: more push out the oldest.
   std::size_t max_strangers = 256;
-  /// Sum of the permits of all incoming messages. A request beyond it waits.
+  /// Sum of the permits of all incoming messages. A request beyond it waits. Peers that have never used one to its end
+  /// have at most half of it. *Rationale*: permits that are asked for and not used must not keep out those that are.
   std::uint64_t max_granted_bytes = 256U << 20;
   /// While another request waits: a permit is taken away (its connection closed) after this long without a chunk,
   Duration permit_stall = std::chrono::seconds(10);
+  /// (after this long, for a peer that has never used one to its end)
+  Duration first_permit_stall = std::chrono::seconds(5);
   /// or when less than this many bytes a second have come, on average over at least three times that long.
   std::uint64_t permit_min_rate = 1024;
   /// Bytes in the WebSocket's queue: little, so that a message of another peer does not wait behind much.
@@ -57,9 +60,10 @@ struct Peer : std::enable_shared_from_this<Peer> {
   bool announced = false;  ///< peer_connect succeeded, peer_disconnect is owed
   bool gone = false;
   bool in_control = false, in_data = false;               ///< stands in the ring
-  std::optional<std::list<Peer*>::iterator> permit_wait;  ///< stands in LinkShared::permit_queue
+  std::optional<std::list<Peer*>::iterator> permit_wait;  ///< stands in LinkShared::queue_of
   std::optional<std::list<Peer*>::iterator> permit;       ///< stands in LinkShared::permits
   std::uint32_t permit_bytes = 0;                         ///< reserved for it
+  bool permit_used = false;                               ///< has used one to its end, on this connection
   Time granted_at{};
   std::optional<Time> armed;
   std::optional<std::list<NodeId>::iterator> stranger;
@@ -79,14 +83,24 @@ struct LinkShared {
   TransportEvents* events = nullptr;
   std::size_t peer_count = 0;
   std::uint64_t granted_bytes = 0;
-  std::list<Peer*> permit_queue;  ///< a peer that goes takes itself off both lists
+  std::uint64_t first_granted_bytes = 0;  ///< the part of it of peers that have used none yet
+  // A peer that goes takes itself off these lists.
+  std::list<Peer*> permit_queue;        ///< of peers that have used one, in the order of asking
+  std::list<Peer*> first_permit_queue;  ///< of the others, the smallest first
   std::list<Peer*> permits;
 
   /// Runs `done` later, exactly once, even if everything here is gone by then.
   void complete(Handler<> done, Result<void> result);
   void want_permit(Peer& peer);
+  bool permits_waited_for() const { return !permit_queue.empty() || !first_permit_queue.empty(); }
+  std::list<Peer*>& queue_of(const Peer& peer) { return peer.permit_used ? permit_queue : first_permit_queue; }
   /// Grants what fits, in the order of asking. *Rule*: a large request is not overtaken. *Rationale*: it would starve.
+  /// Peers that have used a permit come first; among the others the smallest request does. *Rationale*: many that ask
+  /// for as much as they may, and send nothing, cannot hold up one that sends.
   void grant_waiting();
+  /// Null: nobody waits, or there is no room.
+  Peer* next_to_grant() const;
+  void grant(Peer& peer);
   /// Closes connections that sit on a permit others wait for.
   void evict_stalled();
   /// Gives back what `peer` holds and forgets what it asked for. Call `grant_waiting` when it is safe to.

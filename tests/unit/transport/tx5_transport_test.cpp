@@ -631,6 +631,33 @@ TEST_F(Tx5Test, PermitHoardersAreSentAway) {
   EXPECT_TRUE(hoarders[0]->closed || hoarders[1]->closed);
 }
 
+TEST_F(Tx5Test, HoardersOfPermitsDoNotHoldUpWhoHasUsedOne) {
+  Tx5TransportConfig config;
+  config.message_size_max = 100'000;
+  LinkLimits limits;
+  limits.max_granted_bytes = 200'000;
+  auto a = node(config, limits);
+  auto known = node();
+  known->send(a->url(), filled(60'000));
+  ASSERT_TRUE(arrived(*a, known->url(), 1, seconds(5)));
+  const NodeId to = node_id_of(a->url());
+  std::vector<std::unique_ptr<HandPeer>> hoarders;
+  for (std::uint8_t i = 0; i < 20; ++i) {
+    hoarders.push_back(std::make_unique<HandPeer>(world_, relay_, static_cast<std::uint8_t>(30 + i)));
+    hoarders.back()->obey();
+    hoarders.back()->say_hreq(to);
+    world_.run_for(milliseconds(100));
+    hoarders.back()->say_frame(to, tx5::FrameType::permit_request, 100'000);
+  }
+  world_.run_for(milliseconds(100));
+  known->send(a->url(), filled(60'000));
+  ASSERT_TRUE(arrived(*a, known->url(), 2, seconds(1))) << "half of the room is not for strangers";
+  // A stranger that asks for less than they do is next.
+  auto fresh = node();
+  fresh->send(a->url(), filled(60'000));
+  ASSERT_TRUE(arrived(*a, fresh->url(), 1, seconds(7)));
+}
+
 // ---------------------------------------------------------------- other relays
 
 TEST_F(Tx5Test, PeerOnAnotherRelay) {
