@@ -40,6 +40,10 @@ struct CoreFetchConfig {
   /// Pending (op, peer) pairs, in all and of one peer; `request_ops` beyond it is Errc::overloaded and adds nothing.
   std::uint64_t max_pending = 50'000'000;
   std::uint64_t max_pending_per_peer = 10'000'000;
+  /// Memory for requests that peers caused by publish and gossip, bytes; see FetchLoad. What would go beyond it is not
+  /// taken, and of one peer not what would be more than a quarter of what the others leave. *Rationale*: offers cost a
+  /// peer nothing. The application's own requests are bounded by max_pending only.
+  std::uint64_t max_offered_bytes = 1U << 30;
   /// Store ops that nobody asked for (kitsune2 0.2.2 does). Off: they are rejected and counted.
   bool accept_unsolicited = false;
   /// Keep open requests in the op store, so that a restart goes on with them. No effect with a store that is not
@@ -55,6 +59,16 @@ struct FetchStateSummary {
   std::uint64_t pending_pairs = 0;
   std::uint64_t outstanding_requests = 0;     ///< messages under way
   std::uint64_t known_outstanding_bytes = 0;  ///< of ops whose size is known (observed average)
+};
+
+/// How much is pending; cheap to ask for.
+struct FetchLoad {
+  /// About what one pair of an op and a source takes, its record in the op store included. An id of more than 32 bytes
+  /// adds what is over.
+  static constexpr std::uint64_t kPairBytes = 128;
+  std::uint64_t pairs = 0;         ///< in all, with those that are being added
+  std::uint64_t source_pairs = 0;  ///< of the source asked about
+  std::uint64_t bytes = 0;         ///< estimate for all pairs
 };
 
 /// Counters since start. Monotonic.
@@ -108,6 +122,10 @@ class Fetch {
   virtual FetchStateSummary state_summary() const = 0;
   virtual FetchStats stats() const = 0;
   virtual std::uint64_t pending_ops() const = 0;  ///< cheap
+  virtual FetchLoad load(const Url& source) const {
+    static_cast<void>(source);
+    return {};
+  }
 
   /// Calls `callback` once, when nothing is pending: soon if that is so now, else as soon as it is. Never missed.
   virtual void notify_on_drained(std::function<void()> callback) = 0;

@@ -103,6 +103,7 @@ bool FetchCore::has(const OpId& op_id, const Url& source) const {
 
 std::uint32_t FetchCore::new_op(const OpId& op_id, std::uint32_t hash) {
   const std::uint32_t slot = ops_.emplace(op_id);
+  id_bytes_ += op_id.size();
   ops_[slot].hash = hash;
   if (op_index_.size() < op_index_.max_load()) {
     op_index_.insert(slot);
@@ -189,6 +190,7 @@ void FetchCore::erase_op(std::uint32_t slot) {
     rest(source);
   });
   op_index_.erase(slot);
+  id_bytes_ -= op.id.size();
   ops_.erase(slot);
 }
 
@@ -734,6 +736,7 @@ std::optional<FetchGivenUp> FetchCore::remove_source(const Url& url, Time now) {
 }
 
 void FetchCore::clear() {
+  id_bytes_ = 0;
   op_index_.clear();
   op_index_.rehash(0);
   pair_index_.clear();

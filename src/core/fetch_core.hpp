@@ -221,6 +221,8 @@ class FetchCore {
   std::uint64_t pending_pairs() const { return pairs_.size(); }
   std::uint64_t pending_pairs(const Url& source) const;
   std::uint64_t storing_ops() const { return storing_ops_; }
+  /// Bytes of the ids of all pending ops.
+  std::uint64_t id_bytes() const { return id_bytes_; }
   /// O(sources).
   FetchCounts counts() const;
 
@@ -471,6 +473,7 @@ class FetchCore {
   std::size_t late_hashes_ = 0;                                             ///< in all sources
   boost::unordered_flat_map<Url, std::uint64_t, std::hash<Url>> departed_;  ///< what sources that went left unanswered
   std::deque<Url> departed_order_;
+  std::uint64_t id_bytes_ = 0;
   std::uint64_t storing_ops_ = 0;
   std::uint64_t asked_ops_ = 0;
   std::uint64_t last_request_ = 0;

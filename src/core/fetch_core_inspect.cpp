@@ -48,7 +48,9 @@ void FetchCore::check_ops() const {
   std::uint64_t asked = 0;
   std::uint64_t storing = 0;
   std::uint64_t indexed = 0;
+  std::uint64_t id_bytes = 0;
   ops_.for_each([&](std::uint32_t slot, const Op& op) {
+    id_bytes += op.id.size();
     K2_ASSERT(op.hash == hash_of(op.id));
     K2_ASSERT(find(op.id) == slot);
     K2_ASSERT(op.sources > 0 || op.state == State::storing);
@@ -88,6 +90,7 @@ void FetchCore::check_ops() const {
   });
   K2_ASSERT(pairs == pairs_.size());
   K2_ASSERT(asked == asked_ops_);
+  K2_ASSERT(id_bytes == id_bytes_);
   K2_ASSERT(storing == storing_ops_);
   K2_ASSERT(indexed == pair_index_.size());
   K2_ASSERT(op_index_.size() == ops_.size());

@@ -111,6 +111,14 @@ const std::array kCoreFetch = {
         .min = 1,
         .max = kU32,
         .reference = false},
+    Key{.name = "maxOfferedBytes",
+        .slot = K2_SLOT(core_fetch.max_offered_bytes),
+        .doc =
+            "Memory for requests that peers caused by publish and gossip (128 bytes each). What is over is not taken; "
+            "one peer may cause a quarter of what the others leave.",
+        .min = 1U << 20,
+        .max = kTiB,
+        .reference = false},
     Key{.name = "acceptUnsolicited",
         .slot = K2_SLOT(core_fetch.accept_unsolicited),
         .doc = "Store ops that nobody asked for, as 0.2.2 does. Off: they are rejected and counted.",

@@ -360,9 +360,16 @@ void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
     slices[valid++] = std::move(slice);
   }
   auto answer = core_.response(peer, ids_, ops.total_bytes(), now, slices.size() - valid);
+  // An op keeps its whole message in memory until it is stored: not worth it for a few wanted ones among much else.
+  std::uint64_t wanted_bytes = 0;
+  for (std::size_t i = 0; i < valid; ++i) {
+    if (answer.verdicts[i] == FetchVerdict::wanted) wanted_bytes += slices[i].size();
+  }
+  const bool is_sparse = wanted_bytes < ops.total_bytes() / 2;
   for (std::size_t i = 0; i < valid; ++i) {
     switch (answer.verdicts[i]) {
       case FetchVerdict::wanted:
+        if (is_sparse) slices[i] = slices[i].compact();
         if (!writer_.add(peer, true, std::move(descriptions_[i]), std::move(slices[i]))) {
           core_.store_failed({&ids_[i], 1}, now);  // no room: it will be asked for again
         }
@@ -374,7 +381,7 @@ void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
       case FetchVerdict::unasked:
         ++(answer.verdicts[i] == FetchVerdict::unasked ? stats_.ops_unsolicited : stats_.ops_duplicate);
         if (config_.accept_unsolicited) {
-          writer_.add(peer, false, std::move(descriptions_[i]), std::move(slices[i]));
+          writer_.add(peer, false, std::move(descriptions_[i]), slices[i].compact());
         } else if (answer.verdicts[i] == FetchVerdict::unasked && unsolicited_gate_.open(now)) {
           log::debug(kArea, peer.to_string() + " sent an op that is not asked for: " + ids_[i].to_string());
         }
@@ -474,6 +481,15 @@ FetchStateSummary CoreFetch::state_summary() const {
   out.pending_pairs = counts.pairs;
   out.outstanding_requests = counts.requests;
   out.known_outstanding_bytes = counts.known_bytes;
+  return out;
+}
+
+FetchLoad CoreFetch::load(const Url& source) const {
+  FetchLoad out;
+  out.pairs = core_.pending_pairs() + adding_;
+  out.source_pairs = core_.pending_pairs(source);
+  const std::uint64_t usual_id_bytes = 32 * core_.pending_ops();
+  out.bytes = out.pairs * FetchLoad::kPairBytes + core_.id_bytes() - std::min(core_.id_bytes(), usual_id_bytes);
   return out;
 }
 

@@ -39,6 +39,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   FetchStateSummary state_summary() const override;
   FetchStats stats() const override { return stats_; }
   std::uint64_t pending_ops() const override { return core_.pending_ops(); }
+  FetchLoad load(const Url& source) const override;
   void notify_on_drained(std::function<void()> callback) override;
   void set_events(FetchEvents events) override;
   void stop(std::function<void()> done) override;

@@ -14,7 +14,10 @@ FetchServer::FetchServer(Runtime& runtime, const CoreFetchConfig& config, const 
       store_(std::move(store)),
       transport_(std::move(transport)),
       stats_(stats),
-      served_(std::move(served)) {}
+      served_(std::move(served)) {
+  proven_.max_response_bytes = config_.max_response_bytes;
+  unproven_.max_response_bytes = std::min<std::uint64_t>(config_.max_response_bytes, kFirstResponseBytes);
+}
 
 FetchServer::Peer* FetchServer::find(const Url& peer, std::uint64_t serial) {
   const auto it = peers_.find(peer);
@@ -27,7 +30,7 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   if (op_ids.empty()) return;
   auto& entry = peers_[peer];
   if (entry.serial == 0) entry.serial = next_serial_++;
-  const auto bytes = op_ids.total_bytes() + 2 * op_ids.size();
+  const auto bytes = kRequestBytes + op_ids.total_bytes() + 2 * op_ids.size();
   if (entry.requests.size() >= config_.max_incoming_requests_per_peer ||
       (!entry.requests.empty() && entry.queued_bytes + bytes > kMaxQueuedBytes) ||
       (queued_bytes_ > 0 && queued_bytes_ + bytes > kMaxAllQueuedBytes)) {
@@ -47,25 +50,67 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   serve();
 }
 
+FetchServer::Lane& FetchServer::lane_of(const Url& peer) {
+  const auto it = taken_.find(peer);
+  return it != taken_.end() && it->second >= kProvenBytes ? proven_ : unproven_;
+}
+
+void FetchServer::took(const Url& peer, std::uint64_t bytes) {
+  auto& taken = taken_[peer];
+  taken = std::min(taken + bytes, kProvenBytes);
+}
+
 void FetchServer::take_turn(const Url& peer, Peer& entry) {
   if (entry.active || entry.in_turn || entry.requests.empty()) return;
   entry.in_turn = true;
-  turns_.push_back(peer);
+  lane_of(peer).turns.push_back(peer);
+}
+
+bool FetchServer::has_room(const Lane& lane) const {
+  return lane.serving_bytes == 0 || lane.serving_bytes + lane.max_response_bytes <= kMaxServingBytes;
 }
 
 void FetchServer::serve() {
   // The budget is taken for a whole response before its read: its size is not known earlier.
-  while (!turns_.empty() && (serving_bytes_ == 0 || serving_bytes_ + config_.max_response_bytes <= kMaxServingBytes)) {
-    const Url peer = std::move(turns_.front());
-    turns_.pop_front();
-    const auto it = peers_.find(peer);
-    if (it == peers_.end() || !it->second.in_turn) continue;  // forgotten meanwhile
-    it->second.in_turn = false;
-    read(peer, it->second);
+  for (Lane* lane : {&proven_, &unproven_}) {
+    while (!lane->turns.empty() && has_room(*lane)) {
+      const Url peer = std::move(lane->turns.front());
+      lane->turns.pop_front();
+      const auto it = peers_.find(peer);
+      if (it == peers_.end() || !it->second.in_turn) continue;  // forgotten meanwhile
+      it->second.in_turn = false;
+      read(peer, it->second, *lane);
+    }
+  }
+  watch();
+}
+
+void FetchServer::watch() {
+  if (timer_ != 0 || watched_.empty() || unproven_.turns.empty()) return;
+  timer_ = runtime_.schedule(watched_.front().since + kPatience, lifetime_.guard([this] {
+    timer_ = 0;
+    send_away_silent();
+    watch();
+  }));
+}
+
+void FetchServer::send_away_silent() {
+  if (unproven_.turns.empty() || has_room(unproven_)) return;
+  const Time now = runtime_.now();
+  std::vector<Url> gone;
+  while (!watched_.empty() && now - watched_.front().since >= kPatience) {
+    // It leaves the list when its send has failed, which makes the room.
+    watched_.front().since = now;
+    gone.push_back(watched_.front().peer);
+    watched_.splice(watched_.end(), watched_, watched_.begin());
+  }
+  for (const Url& peer : gone) {
+    ++stats_.requests_refused;
+    transport_->disconnect(peer, "a response that was asked for is not taken");
   }
 }
 
-void FetchServer::read(const Url& peer, Peer& entry) {
+void FetchServer::read(const Url& peer, Peer& entry, Lane& lane) {
   entry.active = true;
   auto ids = std::exchange(entry.rest, {});
   if (ids.empty()) {
@@ -75,20 +120,21 @@ void FetchServer::read(const Url& peer, Peer& entry) {
       ids.emplace_back(*request.next);
     }
   }
-  serving_bytes_ += config_.max_response_bytes;
+  lane.serving_bytes += lane.max_response_bytes;
   ++reads_;
   auto asked = std::make_shared<std::vector<OpId>>(ids);
-  store_->retrieve_ops(std::move(ids), config_.max_response_bytes,
-                       lifetime_.guard([this, peer, serial = entry.serial, asked](Result<std::vector<MetaOp>> result) {
-                         --reads_;
-                         serving_bytes_ -= config_.max_response_bytes;
-                         got(peer, serial, std::move(*asked), std::move(result));
-                         serve();
-                         if (reads_ == 0 && idle_) idle_();
-                       }));
+  store_->retrieve_ops(
+      std::move(ids), lane.max_response_bytes,
+      lifetime_.guard([this, peer, &lane, serial = entry.serial, asked](Result<std::vector<MetaOp>> result) {
+        --reads_;
+        lane.serving_bytes -= lane.max_response_bytes;
+        got(peer, serial, lane, std::move(*asked), std::move(result));
+        serve();
+        if (reads_ == 0 && idle_) idle_();
+      }));
 }
 
-void FetchServer::got(const Url& peer, std::uint64_t serial, std::vector<OpId> asked,
+void FetchServer::got(const Url& peer, std::uint64_t serial, Lane& lane, std::vector<OpId> asked,
                       Result<std::vector<MetaOp>> result) {
   auto* entry = find(peer, serial);
   if (entry == nullptr || stopped_) return;
@@ -118,13 +164,17 @@ void FetchServer::got(const Url& peer, std::uint64_t serial, std::vector<OpId> a
   if (after != asked.begin()) {
     entry->rest.assign(std::make_move_iterator(after), std::make_move_iterator(asked.end()));
   }
-  serving_bytes_ += bytes;
-  transport_->send_encoded(peer, space_, wire::encode_fetch_response(space_, ops),
-                           lifetime_.guard([this, peer, serial, count = ops.size(), bytes](const Result<void>& r) {
-                             serving_bytes_ -= bytes;
-                             sent(peer, serial, count, bytes, r);
-                             serve();
-                           }));
+  lane.serving_bytes += bytes;
+  auto watched = watched_.end();
+  if (&lane == &unproven_) watched = watched_.insert(watched_.end(), {peer, serial, runtime_.now()});
+  transport_->send_encoded(
+      peer, space_, wire::encode_fetch_response(space_, ops),
+      lifetime_.guard([this, peer, serial, &lane, watched, count = ops.size(), bytes](const Result<void>& r) {
+        lane.serving_bytes -= bytes;
+        if (watched != watched_.end()) watched_.erase(watched);
+        sent(peer, serial, count, bytes, r);
+        serve();
+      }));
 }
 
 void FetchServer::sent(const Url& peer, std::uint64_t serial, std::uint64_t ops, std::uint64_t bytes,
@@ -132,6 +182,7 @@ void FetchServer::sent(const Url& peer, std::uint64_t serial, std::uint64_t ops,
   if (result) {
     stats_.ops_served += ops;
     stats_.bytes_served += bytes;
+    if (find(peer, serial) != nullptr) took(peer, bytes);
     if (served_ && !stopped_) served_(peer, ops, bytes);
   }
   auto* entry = find(peer, serial);
@@ -147,7 +198,7 @@ void FetchServer::sent(const Url& peer, std::uint64_t serial, std::uint64_t ops,
 
 void FetchServer::end_request(Peer& entry) {
   const auto& ids = entry.requests.front().ids;
-  const auto bytes = ids.total_bytes() + 2 * ids.size();
+  const auto bytes = kRequestBytes + ids.total_bytes() + 2 * ids.size();
   entry.queued_bytes -= bytes;
   queued_bytes_ -= bytes;
   entry.requests.pop_front();
@@ -189,6 +240,7 @@ void FetchServer::note_missing(const Url& peer, const std::vector<OpId>& asked, 
 }
 
 void FetchServer::forget(const Url& peer) {
+  taken_.erase(peer);
   if (const auto it = peers_.find(peer); it != peers_.end()) {
     queued_bytes_ -= it->second.queued_bytes;
     peers_.erase(it);
@@ -200,7 +252,9 @@ void FetchServer::stop() {
   stopped_ = true;
   queued_bytes_ = 0;
   peers_.clear();
-  turns_.clear();
+  taken_.clear();
+  proven_.turns.clear();
+  unproven_.turns.clear();
 }
 
 }  // namespace kitsune2

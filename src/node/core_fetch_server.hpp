@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <vector>
@@ -25,20 +26,32 @@ namespace kitsune2 {
 /// next one is read only after the transport took the last one. S4: a response that cannot be sent ends its request;
 /// asking again is the requester's matter. S5: bounds: `max_incoming_requests_per_peer` requests and kMaxQueuedBytes of
 /// them wait for one peer (kMaxAllQueuedBytes for all), further ones are refused and counted; all reads and responses
-/// under way together are held to kMaxServingBytes. *Rationale*: a request is small and its answer is large; a peer
-/// that asks and does not listen must cost little.
+/// under way together are held to kMaxServingBytes for peers that have shown that they listen, and to as much for
+/// the others. *Rationale*: a request is small and its answer is large; a peer that asks and does not listen must cost
+/// little. S6: a peer has shown it when it took kProvenBytes on this connection; until then its responses are small
+/// (kFirstResponseBytes), and if it has not taken one within kPatience while others wait for room, it is disconnected.
+/// *Rationale*: a response that needs the receiver's permit stays in memory until that comes. Some peers that ask for
+/// much and never permit it would else have all the room, and nobody else an answer.
 class FetchServer {
  public:
   static constexpr std::uint64_t kMaxServingBytes = 64U << 20;
+  static constexpr std::uint64_t kFirstResponseBytes = 256U << 10;
+  static constexpr std::uint64_t kProvenBytes = 1U << 20;
+  static constexpr Duration kPatience = std::chrono::seconds(10);
   static constexpr std::uint64_t kMaxQueuedBytes = 8U << 20;
   static constexpr std::uint64_t kMaxAllQueuedBytes = 64U << 20;
   static constexpr std::size_t kMaxIdsPerRead = 4096;
+  /// Counted for each request that waits, besides its ids.
+  static constexpr std::uint64_t kRequestBytes = 4096;
 
   using Served = std::function<void(const Url& peer, std::uint64_t ops, std::uint64_t bytes)>;
 
   /// `stats` outlives this; `served` is called when the transport took a response.
   FetchServer(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space, std::shared_ptr<OpStore> store,
               std::shared_ptr<Transport> transport, FetchStats& stats, Served served);
+  ~FetchServer() { runtime_.cancel(timer_); }
+  FetchServer(const FetchServer&) = delete;
+  FetchServer& operator=(const FetchServer&) = delete;
 
   void request(const Url& peer, wire::IdList op_ids);
   /// The peer's connection is gone: its requests are dropped.
@@ -59,14 +72,32 @@ class FetchServer {
     std::uint64_t queued_bytes = 0;
     std::uint64_t serial = 0;  ///< tells this entry from a later one of the same url
     bool active = false;       ///< a read or a send is under way
-    bool in_turn = false;      ///< is in turns_
+    bool in_turn = false;      ///< is in its lane's turns
     std::vector<OpId> rest;    ///< of the last read: cut off by the byte limit
   };
+  /// S6: peers that have shown that they listen, and the others.
+  struct Lane {
+    std::deque<Url> turns;
+    std::uint64_t serving_bytes = 0;
+    std::uint64_t max_response_bytes = 0;
+  };
+  /// A response of the unproven lane on its way; in the order of sending.
+  struct Unproven {
+    Url peer;
+    std::uint64_t serial;
+    Time since;
+  };
 
+  Lane& lane_of(const Url& peer);
+  void took(const Url& peer, std::uint64_t bytes);
+  bool has_room(const Lane& lane) const;
+  void watch();
+  void send_away_silent();
   void take_turn(const Url& peer, Peer& entry);
   void serve();
-  void read(const Url& peer, Peer& entry);
-  void got(const Url& peer, std::uint64_t serial, std::vector<OpId> asked, Result<std::vector<MetaOp>> result);
+  void read(const Url& peer, Peer& entry, Lane& lane);
+  void got(const Url& peer, std::uint64_t serial, Lane& lane, std::vector<OpId> asked,
+           Result<std::vector<MetaOp>> result);
   void sent(const Url& peer, std::uint64_t serial, std::uint64_t ops, std::uint64_t bytes, const Result<void>& result);
   void end_request(Peer& entry);
   void go_on(const Url& peer, Peer& entry);
@@ -82,8 +113,10 @@ class FetchServer {
   FetchStats& stats_;
   const Served served_;
   std::map<Url, Peer> peers_;
-  std::deque<Url> turns_;
-  std::uint64_t serving_bytes_ = 0;
+  Lane proven_, unproven_;
+  std::map<Url, std::uint64_t> taken_;  ///< bytes on this connection, up to kProvenBytes
+  std::list<Unproven> watched_;
+  Runtime::TimerId timer_ = 0;
   std::uint64_t queued_bytes_ = 0;
   std::uint64_t next_serial_ = 1;
   std::size_t reads_ = 0;

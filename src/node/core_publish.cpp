@@ -15,9 +15,18 @@ constexpr std::string_view kArea = "publish";
 
 /// Ids that may wait to be sent, in all publishes together.
 constexpr std::uint64_t kMaxQueuedIds = 8'000'000;
-/// Ids told by one peer (and by all) that may wait for the store's answer. A single message always fits.
+/// Ids told by one peer (and by all) that may wait for the store's answer, and bytes of the messages that hold them. A
+/// single message always fits.
 constexpr std::uint64_t kMaxWaitingIdsPerPeer = 1U << 20;
 constexpr std::uint64_t kMaxWaitingIds = 8U << 20;
+constexpr std::uint64_t kMaxWaitingBytesPerPeer = 64U << 20;
+constexpr std::uint64_t kMaxWaitingBytes = 256U << 20;
+/// The store is asked about this many ids at once, and this many times at once; peers take turns. *Rationale*: a read
+/// for another peer waits behind one such look-up, not behind that of a million ids, and so does the strand.
+constexpr std::size_t kPieceIds = 4096;
+constexpr std::size_t kMaxPieces = 4;
+/// Counted for each message that waits, besides its ids.
+constexpr std::uint64_t kMessageBytes = 4096;
 /// Agent infos of one peer: this many at once, then this many a second. Verifying one takes about 0.1 ms of the strand.
 constexpr double kAgentBurst = 256;
 constexpr double kAgentsPerSecond = 16;
@@ -118,41 +127,90 @@ Result<void> CorePublish::received(const Url& peer, const Bytes& data) {
   auto message = wire::decode_publish(data);
   if (!message) return message.error();
   if (message->type == wire::PublishMessageType::ops) {
-    take_ops(peer, message->op_ids);
+    take_ops(peer, std::move(message->op_ids));
   } else {
     take_agent(peer, message->agent_info);
   }
   return {};
 }
 
-void CorePublish::take_ops(const Url& peer, const wire::IdList& ids) {
+void CorePublish::take_ops(const Url& peer, wire::IdList ids) {
   const std::uint64_t count = ids.size();
   stats_.ops_received += count;
   if (count == 0) return;
+  const std::uint64_t bytes = kMessageBytes + 2 * count + ids.total_bytes();
   Sender& sender = senders_[peer];
-  const auto over = [count](std::uint64_t waiting, std::uint64_t bound) {
-    return waiting > 0 && waiting + count > bound;
+  const auto over = [](std::uint64_t waiting, std::uint64_t more, std::uint64_t bound) {
+    return waiting > 0 && waiting + more > bound;
   };
-  if (over(sender.waiting_ids, kMaxWaitingIdsPerPeer) || over(waiting_ids_, kMaxWaitingIds)) {
+  if (over(sender.waiting_ids, count, kMaxWaitingIdsPerPeer) || over(waiting_ids_, count, kMaxWaitingIds) ||
+      over(sender.waiting_bytes, bytes, kMaxWaitingBytesPerPeer) || over(waiting_bytes_, bytes, kMaxWaitingBytes)) {
     stats_.ops_refused += count;
     if (log_gate_.open(runtime_.now())) log::debug(kArea, "op ids of " + peer.to_string() + " dropped: too many wait");
     return;
   }
   sender.waiting_ids += count;
+  sender.waiting_bytes += bytes;
   waiting_ids_ += count;
-  fetch_->request_ops(ids.ids<OpId>(), peer, [weak = weak_from_this(), peer, count](const Result<void>& added) {
-    auto self = weak.lock();
-    if (!self) return;
-    self->waiting_ids_ -= count;
-    if (const auto it = self->senders_.find(peer); it != self->senders_.end()) {
-      it->second.waiting_ids -= count;
-      self->drop_if_idle(it);
+  waiting_bytes_ += bytes;
+  const auto first = ids.begin();
+  sender.offers.push_back({std::move(ids), first, count, bytes});
+  if (!std::exchange(sender.in_turn, true)) turns_.push_back(peer);
+  next_pieces();
+}
+
+void CorePublish::next_pieces() {
+  while (pieces_ < kMaxPieces && !turns_.empty() && !stopped_) {
+    const Url peer = std::move(turns_.front());
+    turns_.pop_front();
+    Sender& sender = senders_.at(peer);
+    sender.in_turn = false;
+    Offer& offer = sender.offers.front();
+    std::vector<OpId> op_ids;
+    op_ids.reserve(std::min<std::uint64_t>(offer.left, kPieceIds));
+    for (; offer.left > 0 && op_ids.size() < kPieceIds; ++offer.next, --offer.left) op_ids.emplace_back(*offer.next);
+    if (offer.left == 0) end_offer(sender);
+    if (!sender.offers.empty()) {
+      sender.in_turn = true;
+      turns_.push_back(peer);
     }
-    if (added) return;
-    self->stats_.ops_refused += count;
-    if (self->log_gate_.open(self->runtime_.now()))
+    ++pieces_;
+    const std::uint64_t count = op_ids.size();
+    fetch_->request_ops(std::move(op_ids), peer, [weak = weak_from_this(), peer, count](const Result<void>& added) {
+      if (auto self = weak.lock()) self->piece_done(peer, count, added);
+    });
+  }
+}
+
+/// The first offer's message is not needed any more.
+void CorePublish::end_offer(Sender& sender) {
+  const std::uint64_t bytes = sender.offers.front().bytes;
+  sender.waiting_bytes -= bytes;
+  waiting_bytes_ -= bytes;
+  sender.offers.pop_front();
+}
+
+void CorePublish::piece_done(const Url& peer, std::uint64_t count, const Result<void>& added) {
+  --pieces_;
+  waiting_ids_ -= count;
+  const auto it = senders_.find(peer);
+  it->second.waiting_ids -= count;
+  if (!added) {
+    stats_.ops_refused += count;
+    // No room for these: none for the rest of what this peer has told either.
+    Sender& sender = it->second;
+    for (; !sender.offers.empty(); end_offer(sender)) {
+      const std::uint64_t left = sender.offers.front().left;
+      stats_.ops_refused += left;
+      sender.waiting_ids -= left;
+      waiting_ids_ -= left;
+    }
+    if (std::exchange(sender.in_turn, false)) std::erase(turns_, peer);
+    if (log_gate_.open(runtime_.now()))
       log::debug(kArea, "op ids of " + peer.to_string() + " dropped: " + added.error().to_string());
-  });
+  }
+  drop_if_idle(it);
+  next_pieces();
 }
 
 void CorePublish::take_agent(const Url& peer, const Bytes& json) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -27,17 +28,30 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
  private:
   class Receiver;
   struct Job;
+  /// Ids that a peer told us of, on their way to the fetch module in pieces.
+  struct Offer {
+    wire::IdList ids;
+    wire::IdList::iterator next;
+    std::uint64_t left;
+    std::uint64_t bytes;
+  };
   /// What is kept of a peer that sends: while it is connected, and until the store has answered.
   struct Sender {
-    std::uint64_t waiting_ids = 0;
-    double bucket = 0;  ///< agent infos that it may send now
+    std::deque<Offer> offers;
+    bool in_turn = false;
+    std::uint64_t waiting_ids = 0;    ///< also those that the store is asked about
+    std::uint64_t waiting_bytes = 0;  ///< of the messages in `offers`
+    double bucket = 0;                ///< agent infos that it may send now
     Time bucket_at = Time::min();
     bool connected = true;
   };
 
   void send_next(const std::shared_ptr<Job>& job);
   Result<void> received(const Url& peer, const Bytes& data);
-  void take_ops(const Url& peer, const wire::IdList& ids);
+  void take_ops(const Url& peer, wire::IdList ids);
+  void next_pieces();
+  void end_offer(Sender& sender);
+  void piece_done(const Url& peer, std::uint64_t count, const Result<void>& added);
   void take_agent(const Url& peer, const Bytes& json);
   bool may_send_agent(const Url& peer);
   void forget(const Url& peer);
@@ -52,7 +66,9 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   const Verifier& verifier_;
   std::unordered_map<Url, Sender> senders_;
   std::uint64_t queued_ids_ = 0;
-  std::uint64_t waiting_ids_ = 0;
+  std::uint64_t waiting_ids_ = 0, waiting_bytes_ = 0;
+  std::deque<Url> turns_;  ///< senders with offers
+  std::size_t pieces_ = 0;
   PublishStats stats_;
   log::Gate log_gate_;
   bool stopped_ = false;

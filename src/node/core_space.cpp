@@ -103,7 +103,8 @@ Result<void> CoreSpace::make_modules(const Builder& builder) {
   if (!(r = make(context_.fetch, builder.fetch))) return r;
   own_events();
   const auto fetch = context_.fetch;
-  context_.fetch = std::make_shared<OfferedFetch>(runtime(), id(), fetch, handler_);
+  context_.fetch = std::make_shared<OfferedFetch>(runtime(), id(), fetch, handler_,
+                                                  context_.config->current().core_fetch.max_offered_bytes);
   if (!(r = make(context_.publish, builder.publish))) return r;
   if (!(r = make(context_.peer_meta_store, builder.peer_meta_store))) return r;
   if (!(r = make(gossip_, builder.gossip))) return r;

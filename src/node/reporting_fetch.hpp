@@ -52,6 +52,7 @@ class ReportingFetch final : public Fetch {
   FetchStateSummary state_summary() const override { return inner_->state_summary(); }
   FetchStats stats() const override { return inner_->stats(); }
   std::uint64_t pending_ops() const override { return inner_->pending_ops(); }
+  FetchLoad load(const Url& source) const override { return inner_->load(source); }
   void notify_on_drained(std::function<void()> callback) override { inner_->notify_on_drained(std::move(callback)); }
   void set_events(FetchEvents events) override { *application_ = std::move(events); }
   void stop(std::function<void()> done) override { inner_->stop(std::move(done)); }

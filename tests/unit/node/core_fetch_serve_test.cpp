@@ -177,6 +177,39 @@ TEST(CoreFetchServe, AFloodOfRequestsIsBoundedAndCounted) {
   EXPECT_EQ(flood.responses.size(), 10U);
 }
 
+// 300 peers that ask for much and take nothing hold all the room that there is for peers that are not known to listen.
+TEST(CoreFetchServe, PeersThatAskAndDoNotListenHoldUpNobodyForLong) {
+  Bench bench;
+  Node alice(bench, "alice");
+  const auto ops = bench.ops(0, 8, 256U << 10);
+  alice.hold(ops);
+  Probe known(bench, "known"), fresh(bench, "fresh");
+  known.ask(alice.url, ids_of(ops));
+  bench.world.run_for(1s);
+  std::size_t known_ops = 0;
+  for (const auto& response : known.responses) known_ops += response.ops.size();
+  ASSERT_EQ(known_ops, 8U);
+  std::vector<std::unique_ptr<Probe>> silent;
+  for (int i = 0; i < 300; ++i) {
+    silent.push_back(std::make_unique<Probe>(bench, "silent" + std::to_string(i)));
+    bench.network->set_links_to(silent.back()->url, {.bytes_per_second = 1});
+    silent.back()->ask(alice.url, ids_of(ops));
+  }
+  bench.world.run_for(1s);
+  fresh.ask(alice.url, ids_of(ops));
+  known.responses.clear();
+  known.ask(alice.url, {ops[0].op_id});
+  bench.world.run_for(1s);
+  EXPECT_EQ(known.responses.size(), 1U) << "who has taken what it asked for is answered at once";
+  EXPECT_TRUE(fresh.responses.empty());
+  bench.world.run_for(20s);
+  std::size_t fresh_ops = 0;
+  for (const auto& response : fresh.responses) fresh_ops += response.ops.size();
+  EXPECT_EQ(fresh_ops, 8U);
+  EXPECT_GE(alice.fetch->stats().requests_refused, 256U) << "those that did not listen were sent away";
+  EXPECT_EQ(known.disconnects + fresh.disconnects, 0U);
+}
+
 TEST(CoreFetchServe, QueuedRequestsAreBoundedInBytes) {
   Bench bench;
   Node alice(bench, "alice");

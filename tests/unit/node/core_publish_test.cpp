@@ -112,6 +112,38 @@ TEST(CorePublish, BadAgentsAreCountedAndTheConnectionStays) {
   EXPECT_EQ(peer.disconnects, 0);
 }
 
+TEST(CorePublish, ReplayedInfosAreHarmless) {
+  Net net;
+  SimNode b(net, "b");
+  b.start();
+  Scripted peer(net, "peer"), thief(net, "thief");
+  auto agent = make_agent(1);
+  AgentInfoBuilder builder{.url = peer.url};
+  const auto old = builder.sign(*agent);
+  builder.url = MemoryNetwork::url_of("moved");
+  builder.created_at = builder.created_at + 1min;
+  const auto moved = builder.sign(*agent);
+  builder.url.reset();
+  builder.is_tombstone = true;
+  builder.created_at = builder.created_at + 1min;
+  const auto gone = builder.sign(*agent);
+  const auto tell = [&](const AgentInfoPtr& info) {
+    thief.send_encoded(b.url, wire::encode_publish_agent(kSpace, info->encode()));
+  };
+  tell(moved);
+  ASSERT_TRUE(b.info_of(agent));
+  for (int i = 0; i < 10; ++i) tell(old);
+  EXPECT_EQ(b.info_of(agent)->encode(), moved->encode()) << "an older info does not send us to an old url";
+  tell(gone);
+  EXPECT_FALSE(b.info_of(agent));
+  for (const auto& info : {old, moved}) tell(info);
+  EXPECT_FALSE(b.info_of(agent)) << "nor is an agent that left brought back";
+  // Past its end nothing of it is taken at all.
+  net.world.run_for(40min);
+  tell(moved);
+  EXPECT_FALSE(b.info_of(agent));
+}
+
 // Reference: core_publish::message_handler::test::{decoding_error, invalid_message_type}.
 TEST(CorePublish, NonsenseClosesTheConnection) {
   Net net;
@@ -235,11 +267,85 @@ TEST(CorePublish, AFloodOfOpIdsIsBoundedWhileTheStoreIsBusy) {
   for (std::uint32_t i = 0; i < 400'000; ++i) ids.emplace_back(as_bytes("op " + std::to_string(i)));
   const auto message = wire::encode_publish_ops(kSpace, ids);
   for (int i = 0; i < 5; ++i) peer.send_encoded(b.url, message);
-  EXPECT_EQ(b.space->fetch().pending_ops(), 800'000U) << "two messages are within 2^20 ids";
-  EXPECT_EQ(b.space->publish().stats().ops_refused, 1'200'000U);
+  EXPECT_EQ(b.space->fetch().pending_ops(), 4U * 4096U) << "pieces";
+  EXPECT_EQ(b.space->publish().stats().ops_refused, 1'200'000U) << "two messages are within 2^20 ids";
   honest.send_encoded(b.url, message);
-  EXPECT_EQ(b.space->fetch().pending_ops(), 1'200'000U);
+  EXPECT_EQ(b.space->publish().stats().ops_refused, 1'200'000U);
   EXPECT_TRUE(b.stop());
+}
+
+// A million ids of one peer are looked up piece by piece: those of another one do not wait for all of them.
+TEST(CorePublish, PeersThatTellOfOpsTakeTurns) {
+  Net net;
+  SimNode b(net, "b");
+  std::vector<std::pair<Url, std::size_t>> pieces;
+  b.builder.fetch = [&pieces](const ModuleContext& c) -> Result<std::shared_ptr<Fetch>> {
+    struct Slow : Fetch {
+      Slow(Runtime& r, std::vector<std::pair<Url, std::size_t>>& p) : runtime(r), pieces(p) {}
+      void request_ops(std::vector<OpId> ids, const Url& source, Handler<> done) override {
+        pieces.emplace_back(source, ids.size());
+        runtime.schedule_after(10ms, [done = std::move(done)] { done(Result<void>()); });
+      }
+      void replace_source(const Url&, const Url&) override {}
+      void remove_source(const Url&) override {}
+      FetchStateSummary state_summary() const override { return {}; }
+      FetchStats stats() const override { return {}; }
+      std::uint64_t pending_ops() const override { return 0; }
+      void notify_on_drained(std::function<void()>) override {}
+      void set_events(FetchEvents) override {}
+      void stop(std::function<void()> done) override { runtime.post(std::move(done)); }
+      Runtime& runtime;
+      std::vector<std::pair<Url, std::size_t>>& pieces;
+    };
+    return std::shared_ptr<Fetch>(std::make_shared<Slow>(*c.runtime, pieces));
+  };
+  b.start();
+  Scripted flood(net, "flood"), honest(net, "honest");
+  std::vector<OpId> ids;
+  for (std::uint32_t i = 0; i < 100'000; ++i) ids.emplace_back(as_bytes("op " + std::to_string(i)));
+  flood.send_encoded(b.url, wire::encode_publish_ops(kSpace, ids));
+  ids.resize(10'000);
+  honest.send_encoded(b.url, wire::encode_publish_ops(kSpace, ids));
+  net.world.run_for(10s);
+  std::size_t told = 0, before = 0;
+  for (const auto& [from, count] : pieces) {
+    EXPECT_LE(count, 4096U);
+    told += count;
+    if (from == honest.url) before = told;
+  }
+  EXPECT_EQ(told, 110'000U);
+  EXPECT_LE(before, 10'000U + 7U * 4096U) << "the last of the honest peer's pieces";
+  EXPECT_EQ(b.space->publish().stats().ops_refused, 0U);
+}
+
+TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
+  Net net;
+  SimNode b(net, "b");
+  b.builder.config.core_fetch.max_offered_bytes = 128U * 40'000;
+  b.start();
+  const auto tell = [&](Scripted& peer, std::uint32_t first, std::uint32_t count, std::size_t id_bytes) {
+    std::vector<OpId> ids;
+    for (std::uint32_t i = first; i < first + count; ++i) {
+      std::string id = "op " + std::to_string(i);
+      id.resize(id_bytes, '.');
+      ids.emplace_back(as_bytes(id));
+    }
+    peer.send_encoded(b.url, wire::encode_publish_ops(kSpace, ids));
+    net.world.run_for(1s);
+  };
+  Scripted one(net, "one"), two(net, "two"), three(net, "three");
+  tell(one, 0, 100'000, 32);
+  // A quarter of 40,000; what was looked up at once comes on top.
+  EXPECT_EQ(b.space->fetch().pending_ops(), 4U * 4096U);
+  tell(two, 200'000, 4096, 32);
+  EXPECT_EQ(b.space->fetch().pending_ops(), 5U * 4096U) << "another peer has a share of its own";
+  tell(three, 300'000, 2000, 1000);
+  EXPECT_EQ(b.space->fetch().pending_ops(), 5U * 4096U) << "long ids count";
+  EXPECT_EQ(b.space->publish().stats().ops_refused, 100'000U - 4U * 4096U + 2000U);
+  // What the application wants is another matter.
+  const auto own = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1'000'000, 50'000));
+  EXPECT_TRUE(await<void>(net.world, [&](auto done) { b.space->fetch().request_ops(own, one.url, done); }));
+  EXPECT_EQ(b.space->fetch().pending_ops(), 5U * 4096U + 50'000U);
 }
 
 }  // namespace

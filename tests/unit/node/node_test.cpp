@@ -15,6 +15,7 @@
 #include "kitsune2/http.hpp"
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/testing/waiters.hpp"
+#include "node/log.hpp"
 #include "node/store_paths.hpp"
 
 namespace kitsune2 {
@@ -281,6 +282,67 @@ TEST_F(NodeTest, HealthTellsThatTheRelayIsGone) {
   int status = 0;
   EXPECT_EQ(http_get("http://" + node->admin_addr() + "/healthz", status), "no connection to the relay " + gone + '\n');
   EXPECT_EQ(status, 503);
+}
+
+/// All forms in which a program may print bytes.
+void expect_absent(const std::string& text, ByteView secret, const char* what) {
+  std::string numbers;
+  for (const std::uint8_t byte : secret.first(8)) numbers += std::to_string(byte) + ", ";
+  for (const std::string& form :
+       {to_hex(secret), to_base64url(secret), std::string(as_text(secret)), to_hex(secret).substr(0, 16), numbers}) {
+    EXPECT_EQ(text.find(form), std::string::npos) << what << " was printed as " << form;
+  }
+}
+
+TEST_F(NodeTest, SecretsAreNeverLogged) {
+  log::set_level(log::Level::trace);
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  std::vector<std::uint8_t> seed;
+  std::string said;
+  {
+    auto left = start({.config = quick(), .data_dir = path("left"), .listen = "127.0.0.1:0", .admin = "127.0.0.1:0"});
+    ASSERT_TRUE(left);
+    auto right = start({.config = quick(), .relay = left->relay_url()});
+    ASSERT_TRUE(right);
+    ASSERT_TRUE(right->wait_online(20s));
+    auto agent = left->agent().value();
+    auto left_space = join(*left, agent);
+    auto right_space = join(*right, right->agent().value());
+    ASSERT_TRUE(poll_until([&] { return knows(*right, *right_space, agent->agent()); }));
+    int status = 0;
+    said += http_get("http://" + left->admin_addr() + "/metrics", status);
+    said += left->run([&] { return left->kitsune().config().current().to_json(); });
+    // A key file with damage: what is wrong is said, not what is in it.
+    std::ifstream in(path("left") + "/agent.key");
+    const std::string line{std::istreambuf_iterator<char>(in), {}};
+    ASSERT_TRUE(from_base64url(line.substr(line.find(' ') + 1, 43), seed));
+    const auto broken_path = path("broken.key");
+    std::ofstream(broken_path) << line.substr(0, line.size() - 5) << "xxxx\n";
+    std::filesystem::permissions(broken_path, std::filesystem::perms(0600));
+    const auto broken = Ed25519LocalAgent::load_or_create(broken_path);
+    ASSERT_FALSE(broken);
+    said += broken.error().to_string();
+    log::write(log::Level::trace, "test", "the capture works");
+    left->stop();
+    right->stop();
+  }
+  said += ::testing::internal::GetCapturedStdout() + ::testing::internal::GetCapturedStderr();
+  log::set_level(log::Level::info);
+  EXPECT_NE(said.find("the capture works"), std::string::npos);
+  ASSERT_EQ(seed.size(), 32U);
+  expect_absent(said, ByteView(seed), "the agent's seed");
+}
+
+TEST_F(NodeTest, TheAdminPortIsOffByDefaultAndOnLoopbackWithoutAHost) {
+  auto quiet = start({.listen = "127.0.0.1:0"});
+  ASSERT_TRUE(quiet);
+  EXPECT_EQ(quiet->admin_addr(), "");
+  for (const std::string listen : {"0", ":0"}) {
+    auto node = start({.admin = listen});
+    ASSERT_TRUE(node);
+    EXPECT_TRUE(node->admin_addr().starts_with("127.0.0.1:")) << node->admin_addr();
+  }
 }
 
 TEST(StorePaths, LongAndOddSpaceIdsGiveFileNames) {
