@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "kitsune2/http.hpp"
-#include "net/conn.hpp"
+#include "net/dial.hpp"
 #include "net/url_parts.hpp"
 
 namespace kitsune2 {
@@ -19,7 +19,7 @@ bool has_line_break(std::string_view text) { return text.find_first_of("\r\n") !
 /// One request on its way.
 class Exchange final : public ConnEvents, public std::enable_shared_from_this<Exchange> {
  public:
-  Exchange(AsioRuntime& runtime, HttpRequest request, Handler<HttpResponse> done)
+  Exchange(Runtime& runtime, HttpRequest request, Handler<HttpResponse> done)
       : runtime_(runtime), request_(std::move(request)), done_(std::move(done)) {
     parser_.body_limit(request_.max_response_bytes);
     parser_.header_limit(16U << 10);
@@ -28,7 +28,7 @@ class Exchange final : public ConnEvents, public std::enable_shared_from_this<Ex
 
   std::function<void(Exchange*)> on_end;
 
-  void start(const UrlParts& url, std::shared_ptr<TlsContext> tls) {
+  void start(const Dial& dial, const UrlParts& url, std::shared_ptr<TlsContext> tls) {
     const bool put = request_.method == HttpMethod::kPut;
     head_ = (put ? "PUT " : "GET ") + url.target + " HTTP/1.1\r\nHost: " + url.authority +
             "\r\nUser-Agent: kitsune2-cpp\r\nConnection: close\r\n";
@@ -39,7 +39,7 @@ class Exchange final : public ConnEvents, public std::enable_shared_from_this<Ex
     timer_ = runtime_.schedule_after(request_.timeout, [weak = weak_from_this()] {
       if (auto self = weak.lock()) self->timed_out();
     });
-    conn_ = net::connect(runtime_, {url.host, url.port, std::move(tls)}, request_.timeout, shared_from_this());
+    conn_ = dial({url.host, url.port, std::move(tls)}, request_.timeout, shared_from_this());
   }
 
   void cancel() {
@@ -102,7 +102,7 @@ class Exchange final : public ConnEvents, public std::enable_shared_from_this<Ex
     if (conn_) conn_->abort(make_error(Errc::timed_out, where_ + ": no answer in time"));
   }
 
-  AsioRuntime& runtime_;
+  Runtime& runtime_;
   HttpRequest request_;
   Handler<HttpResponse> done_;
   http::response_parser<http::string_body> parser_;
@@ -114,7 +114,8 @@ class Exchange final : public ConnEvents, public std::enable_shared_from_this<Ex
 
 class Client final : public HttpClient {
  public:
-  Client(AsioRuntime& runtime, TlsOptions tls) : runtime_(runtime), tls_options_(std::move(tls)) {}
+  Client(Runtime& runtime, Dial dial, TlsOptions tls)
+      : runtime_(runtime), dial_(std::move(dial)), tls_options_(std::move(tls)) {}
   ~Client() override {
     for (const auto& exchange : std::exchange(*active_, {})) {
       exchange->on_end = nullptr;
@@ -147,11 +148,12 @@ class Client final : public HttpClient {
     exchange->on_end = [weak = std::weak_ptr(active_)](Exchange* ended) {
       if (const auto active = weak.lock()) active->erase(ended->shared_from_this());
     };
-    exchange->start(*url, std::move(tls));
+    exchange->start(dial_, *url, std::move(tls));
   }
 
  private:
-  AsioRuntime& runtime_;
+  Runtime& runtime_;
+  Dial dial_;
   TlsOptions tls_options_;
   std::shared_ptr<TlsContext> context_;
   std::shared_ptr<std::unordered_set<std::shared_ptr<Exchange>>> active_ =
@@ -161,7 +163,11 @@ class Client final : public HttpClient {
 }  // namespace
 
 std::unique_ptr<HttpClient> make_http_client(AsioRuntime& runtime, TlsOptions tls) {
-  return std::make_unique<Client>(runtime, std::move(tls));
+  return net::make_http_client(runtime, dial_with(runtime), std::move(tls));
+}
+
+std::unique_ptr<HttpClient> net::make_http_client(Runtime& runtime, Dial dial, TlsOptions tls) {
+  return std::make_unique<Client>(runtime, std::move(dial), std::move(tls));
 }
 
 }  // namespace kitsune2

@@ -8,7 +8,7 @@
 #include <map>
 #include <utility>
 
-#include "net/conn.hpp"
+#include "net/dial.hpp"
 #include "net/url_parts.hpp"
 #include "net/ws_codec.hpp"
 
@@ -54,7 +54,7 @@ class WsClient final : public WsConnection,
                        public WsDecoder::Sink,
                        public std::enable_shared_from_this<WsClient> {
  public:
-  WsClient(AsioRuntime& runtime, std::shared_ptr<MaskKeys> keys, const WsOptions& options, WsHandlers handlers)
+  WsClient(Runtime& runtime, std::shared_ptr<MaskKeys> keys, const WsOptions& options, WsHandlers handlers)
       : runtime_(runtime),
         keys_(std::move(keys)),
         options_(options),
@@ -64,15 +64,9 @@ class WsClient final : public WsConnection,
     parser_.skip(true);
   }
 
-  void start(UrlParts url, std::shared_ptr<TlsContext> tls) {
+  void start(const Dial& dial, UrlParts url, std::shared_ptr<TlsContext> tls) {
     prepare(std::move(url));
-    conn_ =
-        net::connect(runtime_, {url_.host, url_.port, std::move(tls)}, options_.handshake_timeout, shared_from_this());
-  }
-
-  void start(UrlParts url, const std::shared_ptr<LocalDoor>& door) {
-    prepare(std::move(url));
-    conn_ = net::connect(runtime_, door, shared_from_this());
+    conn_ = dial({url_.host, url_.port, std::move(tls)}, options_.handshake_timeout, shared_from_this());
   }
 
   void fail_later(Error why) {
@@ -213,7 +207,7 @@ class WsClient final : public WsConnection,
     conn_->abort(make_error(Errc::timed_out, "WebSocket with " + url_.authority + ": no answer to the upgrade"));
   }
 
-  AsioRuntime& runtime_;
+  Runtime& runtime_;
   std::shared_ptr<MaskKeys> keys_;
   WsOptions options_;
   WsHandlers handlers_;
@@ -230,11 +224,13 @@ class WsClient final : public WsConnection,
 
 class Connector final : public WsConnector {
  public:
-  Connector(AsioRuntime& runtime, std::string origin, std::shared_ptr<LocalDoor> door)
+  /// Urls that begin with `origin` are for `local`, if there is one.
+  Connector(Runtime& runtime, Dial dial, std::string origin = {}, Dial local = {})
       : runtime_(runtime),
         keys_(std::make_shared<MaskKeys>(runtime)),
+        dial_(std::move(dial)),
         local_(std::move(origin) + '/'),
-        door_(std::move(door)) {}
+        dial_local_(std::move(local)) {}
 
   std::shared_ptr<WsConnection> connect(const std::string& url, const WsOptions& options,
                                         WsHandlers handlers) override {
@@ -244,8 +240,8 @@ class Connector final : public WsConnector {
       client->fail_later(parts.error());
       return client;
     }
-    if (door_ && url.starts_with(local_)) {
-      client->start(*parts, door_);
+    if (dial_local_ && url.starts_with(local_)) {
+      client->start(dial_local_, *parts, nullptr);
       return handle(std::move(client));
     }
     std::shared_ptr<TlsContext> tls;
@@ -261,7 +257,7 @@ class Connector final : public WsConnector {
       }
       tls = cached;
     }
-    client->start(*parts, std::move(tls));
+    client->start(dial_, *parts, std::move(tls));
     return handle(std::move(client));
   }
 
@@ -275,20 +271,33 @@ class Connector final : public WsConnector {
             }};
   }
 
-  AsioRuntime& runtime_;
+  Runtime& runtime_;
   std::shared_ptr<MaskKeys> keys_;
+  const Dial dial_;
   const std::string local_;
-  const std::shared_ptr<LocalDoor> door_;
+  const Dial dial_local_;
   std::map<std::pair<std::string, bool>, std::shared_ptr<TlsContext>> contexts_;
 };
 
 }  // namespace
 
-std::unique_ptr<WsConnector> make_ws_connector(AsioRuntime& runtime) { return make_ws_connector(runtime, {}, nullptr); }
+std::unique_ptr<WsConnector> make_ws_connector(AsioRuntime& runtime) {
+  return net::make_ws_connector(runtime, dial_with(runtime));
+}
 
 std::unique_ptr<WsConnector> make_ws_connector(AsioRuntime& runtime, std::string origin,
                                                std::shared_ptr<LocalDoor> door) {
-  return std::make_unique<Connector>(runtime, std::move(origin), std::move(door));
+  Dial local;
+  if (door) {
+    local = [&runtime, door = std::move(door)](ConnectTarget, Duration, std::shared_ptr<ConnEvents> events) {
+      return net::connect(runtime, door, std::move(events));
+    };
+  }
+  return std::make_unique<Connector>(runtime, dial_with(runtime), std::move(origin), std::move(local));
+}
+
+std::unique_ptr<WsConnector> net::make_ws_connector(Runtime& runtime, Dial dial) {
+  return std::make_unique<Connector>(runtime, std::move(dial));
 }
 
 }  // namespace kitsune2
