@@ -10,6 +10,7 @@
 #include "kitsune2/relay_server.hpp"
 #include "net/url_parts.hpp"
 #include "support/sockets.hpp"
+#include "transport/ws.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -208,6 +209,22 @@ TEST(HttpClient, DestroyingItCancelsWhatIsUnderWay) {
   const auto end = a.answers.next();
   ASSERT_TRUE(end);
   EXPECT_EQ(end->error().code, Errc::cancelled);
+}
+
+TEST(Tls, VerificationIsOnByDefault) {
+  EXPECT_TRUE(TlsOptions{}.verify);
+  EXPECT_TRUE(WsOptions{}.tls_verify);
+  // A certificate of nobody that is known: refused without any option.
+  const test::Certificates unknown;
+  RelayServerOptions options;
+  options.tls_cert = unknown.cert;
+  options.tls_key = unknown.key;
+  const auto server = RelayServer::start(options);
+  ASSERT_TRUE(server.has_value()) << server.error().to_string();
+  Asked a;
+  const auto got = a.get((*server)->bootstrap_url() + "/health");
+  ASSERT_TRUE(got.has_error());
+  EXPECT_EQ(got.error().code, Errc::peer_unresponsive);
 }
 
 TEST(HttpClient, TlsWithTheRightCaAndRefusalsThatSayWhy) {
