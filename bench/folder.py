@@ -83,7 +83,7 @@ def main():
             script = 'cp -r "$0" "$1" && sync -f "$1" && find "$1" -type f -print0 | xargs -0 sha256sum >"$1.sums"'
             note("cp + sync + sha256sum", rep, timed(["sh", "-c", script, at("source"), at("copy")])[0])
             shutil.rmtree(at("copy"))
-            os.mkdir(at("store"))
+            os.mkdir(at("store"), 0o700)
             line = json.loads(timed([args.ours, "store", "256", at("data"), str(OP), at("store")])[1])
             note("store alone", rep, line)
             shutil.rmtree(at("store"))

@@ -36,7 +36,7 @@ def pair(command, data, size, folder=None):
     extra = (lambda role: [os.path.join(folder, role)]) if folder else lambda role: []
     for role in ("serve", "get"):
         if folder:
-            os.mkdir(os.path.join(folder, role))
+            os.mkdir(os.path.join(folder, role), 0o700)
     with subprocess.Popen([*command, "serve", data, str(size), *extra("serve")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
             address = json.loads(server.stdout.readline())["addr"]
