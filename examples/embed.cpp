@@ -1,6 +1,5 @@
-// A node in 30 lines: joins a space, stores an op for each TEXT, tells every peer, and prints what it holds each
-// second. usage: embed WS_RELAY_URL SPACE SECONDS TEXT...     e.g. embed ws://127.0.0.1:33333 my-app 10 "first op"
-// "second op"
+// A node in 30 lines: joins a space, stores an op for each TEXT, tells every peer, prints what it holds.
+// usage: embed WS_RELAY_URL SPACE SECONDS TEXT...
 #include <chrono>
 #include <iostream>
 #include <kitsune2/kitsune2.hpp>
