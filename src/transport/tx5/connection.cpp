@@ -70,6 +70,7 @@ void Connection::begin_handshake(Time now) {
   }
   attempts_ += 1;
   attempt_at_ = now;
+  peer_streams_ = 0;
   if (attempts_ > 1) queue_signal(kFallback, encode_frame_header(FrameType::reserved0, 0), true);
   queue_request(true);
 }
@@ -108,8 +109,10 @@ Connection::Outcome Connection::on_body(ByteView body, Time now) {
         control_.push_back(Control{});
       }
       break;
-    case E2eSession::Event::ignored:
     case E2eSession::Event::new_stream:
+      peer_streams_ += 1;
+      break;
+    case E2eSession::Event::ignored:
     case E2eSession::Event::new_stream_request:
       break;
   }
@@ -151,9 +154,10 @@ void Connection::on_handshake_request(ByteView nonce, Time now, Outcome& out) {
     out = restart(now);
   }
   if (requests_seen_ >= kMaxHandshakeRequests) return;
-  // A second hreq, or a first one long after ours: the peer may have missed our stream. Ours goes first: until it has
-  // our hres the peer is still in its handshake, where one hreq more does no harm.
-  if (requests_seen_ > 0 || now - attempt_at_ >= kInFlight) queue_request(true);
+  // A second hreq, a first one long after ours, or a second stream since ours began: the peer may have missed our
+  // stream, or have thrown away what it read of it. Ours goes first: until it has our hres the peer is still in its
+  // handshake, where one hreq more does no harm.
+  if (requests_seen_ > 0 || now - attempt_at_ >= kInFlight || peer_streams_ > 1) queue_request(true);
   requests_seen_ += 1;
   peer_nonce_.emplace();
   std::copy(nonce.begin(), nonce.end(), peer_nonce_->begin());
@@ -335,6 +339,12 @@ Result<void> Connection::enqueue(Bytes message, Handler<>& done) {
   return {};
 }
 
+void Connection::dial(Time now) {
+  if (phase_ != Phase::silent) return;
+  started_ = now;
+  begin_handshake(now);
+}
+
 std::vector<Handler<>> Connection::take_handlers() {
   std::vector<Handler<>> handlers;
   for (Outgoing& outgoing : queue_) {
@@ -352,6 +362,7 @@ bool Connection::has_data() const {
 }
 
 Bytes Connection::start_stream() {
+  peer_streams_ = 0;
   StreamState::Header header;
   entropy_(header);
   return e2e_.start_stream(header);

@@ -37,6 +37,9 @@ struct ConnectionConfig {
 ///      relay drops frames to a key that is not there yet without a word; and a stock node that still holds a dead
 ///      connection to us ignores `hreq`, and would for ever, each one renewing its idle timer. It obeys the closing
 ///      frame.
+///      When the peer's `hreq` comes and the peer has begun two streams since ours began, ours is sent again, before
+///      the `hres`. *Rationale*: a stock node that dials in the moment in which it is called drops both connections and
+///      their keys, and begins a third; it waits for an `hreq` that it has thrown away.
 ///  R4  An `hreq` with a new nonce on a connection past its handshake: the peer has begun anew. The connection starts
 ///      over (`Outcome::restarted`); what was queued and not wholly sent stays queued. The same nonce again: while the
 ///      peer's preflight is not in, the same (the peer has thrown away what we sent); later, ignored.
@@ -114,6 +117,8 @@ class Connection {
   /// When the last chunk of a permitted message came, or the grant was made.
   Time last_chunk() const { return last_chunk_; }
 
+  /// Begins the handshake with a peer of which only a stream has come. No-op in any other phase.
+  void dial(Time now);
   /// Queues a message. Errc::too_large, Errc::overloaded: `done` is left alone, nothing was queued.
   Result<void> enqueue(Bytes message, Handler<>& done);
   /// Takes all messages that are not wholly sent off the queue.
@@ -179,6 +184,7 @@ class Connection {
   bool answered_ = false;
   bool got_response_ = false;
   unsigned requests_seen_ = 0;
+  unsigned peer_streams_ = 0;  ///< that began since our stream did
   unsigned attempts_ = 0;
 
   Time started_;

@@ -268,6 +268,12 @@ bool RelayLink::open_peer(const std::shared_ptr<Peer>& peer) {
 }
 
 void RelayLink::process(const std::shared_ptr<Peer>& peer, Connection::Outcome outcome) {
+  if (outcome.error || outcome.restarted || outcome.handshake_done) {
+    spdlog::debug("tx5: {}: {}", peer->url.str(),
+                  outcome.error       ? outcome.error->to_string()
+                  : outcome.restarted ? "begins anew"
+                                      : "handshake done");
+  }
   if (outcome.error) {
     close_peer(peer, *outcome.error, {}, Tell::now);
     return;
@@ -371,6 +377,9 @@ void RelayLink::send(const NodeId& id, const Url& url, Bytes message, Handler<> 
   std::shared_ptr<Peer> peer;
   if (found != peers_.end()) {
     peer = found->second;
+    // A stream of it has come and no more: whoever began it may have given up.
+    forget_stranger(*peer);
+    peer->connection.dial(shared_.runtime.now());
   } else {
     if (id == key_->id()) {
       shared_.complete(std::move(done), make_error(Errc::invalid_argument, "the peer is this node"));

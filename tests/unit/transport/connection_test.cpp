@@ -360,6 +360,41 @@ TEST(Connection, RequestLostJustBeforeThePeerDials) {
   EXPECT_EQ(pair.b.connection->phase(), Connection::Phase::open);
 }
 
+// A stock node that dials in the moment in which it is called: its first connection has our hreq, and is dropped with
+// its keys before it has said more than that a stream begins; the second one never hears of that hreq.
+TEST(Connection, PeerThatThrewAwayOurRequestAndDialsGetsItAgain) {
+  Side a(1, 2, {}, Connection::Origin::local);
+  Side dropped(2, 1, {}, Connection::Origin::peer), dials(2, 1, {}, Connection::Origin::local);
+  while (!a.pull().empty()) dropped.connection->on_body(a.bodies.back(), kStart);
+  for (Side* side : {&dropped, &dials}) {
+    ASSERT_EQ(side->pull(), "NewStream");
+    a.connection->on_body(side->bodies.back(), kStart);
+  }
+  EXPECT_TRUE(a.pull_all().empty());
+  ASSERT_TRUE(dials.pull().starts_with("hreq"));
+  a.connection->on_body(dials.bodies.back(), kStart);
+  std::vector<std::string> said;
+  bool dials_done = false;
+  for (std::string s = a.pull(); !s.empty(); s = a.pull()) {
+    said.push_back(s.substr(0, 4));
+    dials_done |= dials.connection->on_body(a.bodies.back(), kStart).handshake_done;
+  }
+  EXPECT_EQ(said, (std::vector<std::string>{"NewS", "hreq", "hres"}));
+  EXPECT_TRUE(dials_done);
+  ASSERT_TRUE(dials.pull().starts_with("hres"));
+  EXPECT_TRUE(a.connection->on_body(dials.bodies.back(), kStart).handshake_done);
+}
+
+TEST(Connection, DialBeginsWithASilentPeerOnly) {
+  Side side(1, 2, {}, Connection::Origin::peer);
+  side.connection->dial(kStart);
+  EXPECT_EQ(side.connection->phase(), Connection::Phase::handshake);
+  EXPECT_EQ(side.pull(), "NewStream");
+  EXPECT_TRUE(side.pull().starts_with("hreq"));
+  side.connection->dial(kStart);
+  EXPECT_TRUE(side.pull_all().empty());
+}
+
 TEST(Connection, WrongNonceIsNotAnAnswer) {
   Side side(1, 2, {}, Connection::Origin::local);
   side.pull_all();

@@ -302,6 +302,20 @@ TEST_F(Tx5Traps, StrangersWithoutAStreamCostNothing) {
   }
 }
 
+// A stock node can begin a stream and drop it in the same moment. What is sent to it meanwhile must not wait for its
+// hreq.
+TEST_F(Tx5Traps, PeerThatOnlyBeganAStreamIsDialled) {
+  HandPeer peer(world_, relay_, 9);
+  std::vector<std::uint8_t> body(1 + 24, 7);
+  body[0] = 0x10;
+  peer.say_raw(id_, body);
+  world_.run_for(milliseconds(100));
+  peer.obey();
+  node_->send(peer.url(), "hello");
+  ASSERT_TRUE(world_.run_until([&] { return peer.messages.size() == 2; }, seconds(2)));
+  EXPECT_EQ(peer.messages.back(), "hello");
+}
+
 TEST_F(Tx5Traps, FramesThatCloseTheConnection) {
   struct Case {
     FrameType type;
