@@ -2,6 +2,9 @@
 // events, so that a test can put either kind in any place.
 #include <openssl/sha.h>
 #include <poll.h>
+#include <spdlog/cfg/env.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -207,6 +210,9 @@ int main(int argc, char** argv) {
       {"--space", "interop"}, {"--spaces", "1"}, {"--timeout-s", "60"}, {"--gossip-ms", "0"}};
   for (int i = 1; i + 1 < argc; i += 2) args[argv[i]] = argv[i + 1];
   g_name = args["--name"];
+  // stdout is for events. SPDLOG_LEVEL=debug says more.
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("cpp-peer"));
+  spdlog::cfg::load_env_levels();
 
   auto handler = std::make_shared<PeerHandler>();
   NodeOptions options;

@@ -88,7 +88,7 @@ class Proc:
     def errors(self):
         self.stderr.flush()
         self.stderr.seek(0)
-        return "".join(self.stderr.readlines()[-20:])
+        return "".join(self.stderr.readlines()[-int(os.environ.get("K2_INTEROP_LINES", "20")):])
 
     def alive(self):
         return self.process.poll() is None
@@ -178,7 +178,11 @@ def run(tests, build, rust, only):
             failed.append(name)
             text = str(error) if isinstance(error, Failure) else traceback.format_exc()
             print(f"FAIL {name} ({time.monotonic() - start:.1f} s)\n  {text}", flush=True)
+            logs = os.environ.get("K2_INTEROP_LOGS")
             for proc in world.procs:
+                if logs:  # all that each process said, for whoever looks into it
+                    with open(os.path.join(logs, f"{name}.{proc.label}.log".replace(" ", "_")), "w") as file:
+                        file.write("\n".join(proc.lines) + "\n--- stderr\n" + proc.errors())
                 if proc.errors():
                     print(f"  stderr of {proc.label}:\n    " + proc.errors().replace("\n", "\n    "), flush=True)
         finally:
