@@ -197,7 +197,7 @@ int run(int argc, char** argv) {
     return kOk;
   }
   if (root.got_subcommand("status")) return run_status(common, status);
-  static Signals signals;
+  static Signals& signals = *new Signals();  // its thread lives as long as the process: never destroyed
   if (root.got_subcommand("relay")) return run_relay(common, relay, signals);
   if (root.got_subcommand("share")) return run_share(common, share, signals);
   if (root.got_subcommand("fetch")) return run_fetch(common, fetch, signals);

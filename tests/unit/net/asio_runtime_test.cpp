@@ -102,8 +102,9 @@ TEST(AsioRuntime, ATimerAtTheEndOfTimeDoesNoHarm) {
 TEST(AsioRuntime, ATimerThatSchedulesAPastTimerDoesNotStarveTheLoop) {
   std::atomic<bool> stop{false};
   std::atomic<int> rounds{0};
+  std::function<void()> again;  // outlives the loop, which calls it
   Loop loop;
-  std::function<void()> again = [&] {
+  again = [&] {
     ++rounds;
     if (!stop) loop.schedule(loop.now(), [&] { again(); });
   };
