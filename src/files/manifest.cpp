@@ -157,7 +157,7 @@ Result<std::optional<ManifestRecord>> ManifestReader::read_file() {
     }
     FileTime time;
     time.seconds = static_cast<std::int64_t>(get_u64(raw.data()));
-    for (int i = 3; i >= 0; --i) time.nanos = time.nanos << 8 | raw[static_cast<std::size_t>(8 + i)];
+    for (int i = 3; i >= 0; --i) time.nanos = time.nanos << 8 | raw[8U + static_cast<std::size_t>(i)];
     if (time.nanos >= 1'000'000'000) return fault("a time with too many nanoseconds");
     record.file.mtime = time;
   }
