@@ -126,7 +126,10 @@ class Node:
         return found[0] if found else None
 
     def ids(self):
-        with contextlib.closing(sqlite3.connect(f"file:{self.database()}?mode=ro", uri=True)) as db:
+        path = self.database()
+        if path is None:
+            return set()  # its disk was emptied and it is not back yet
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             return {bytes(row[0]) for row in db.execute("SELECT id FROM op")}
 
     def leave(self):
@@ -302,7 +305,7 @@ def main():
         if any(codes):
             result["failure"] = f"exit codes after SIGTERM: {codes}"
         result["stores"] = {node.name: judge.look_at_store(node.database(), soak.acked) for node in soak.nodes}
-    except (RuntimeError, subprocess.TimeoutExpired) as error:
+    except (RuntimeError, OSError, sqlite3.Error, subprocess.TimeoutExpired) as error:
         result["failure"] = str(error)
     finally:
         soak.close()
