@@ -54,8 +54,9 @@ class OpWriter {
   /// To be called after a commit: copies the WAL into the database when it has become long. Never fails: what could not
   /// be copied stays in the WAL, where it is just as durable.
   void tend_wal();
-  /// Copies all of the WAL and cuts its file to nothing. No effect if it is empty.
-  void truncate_wal();
+  /// Copies all of the WAL and cuts its file to nothing. No effect if it is empty. False: a reader, or the disk, was in
+  /// the way.
+  bool truncate_wal();
   bool wal_is_empty() const { return *wal_frames_ == 0; }
 
   /// Whether the pending table holds much that is stored by now.

@@ -17,6 +17,8 @@ using sqlite::OpWriter;
 
 /// When nothing has been written for this long the WAL is emptied and the pending table tidied.
 constexpr auto kIdle = std::chrono::milliseconds(500);
+/// The longest wait until the WAL is tried again that could not be emptied. Each try doubles the wait.
+constexpr auto kMaxIdle = std::chrono::milliseconds(16'000);
 
 /// A call on its way: run on a store thread, told to its handler on the strand. Destroyed on the strand too: handlers
 /// hold what belongs there.
@@ -292,6 +294,7 @@ class SqliteOpStore final : public OpStore {
 
   void write_loop() {
     bool idle_work = true;
+    auto idle = kIdle;
     std::unique_lock lock(writes_.mutex);
     const auto is_called = [this] { return !writes_.calls.empty() || writes_.stopping; };
     for (;;) {
@@ -308,11 +311,12 @@ class SqliteOpStore final : public OpStore {
         writer_->tend_wal();
         lock.lock();
         idle_work = true;
+        idle = kIdle;
       } else if (writes_.stopping) {
         return;
       } else if (!idle_work) {
         writes_.changed.wait(lock, is_called);
-      } else if (!writes_.changed.wait_for(lock, kIdle, is_called)) {
+      } else if (!writes_.changed.wait_for(lock, idle, is_called)) {
         while (!is_called() && writer_->wants_compaction()) {
           lock.unlock();
           static_cast<void>(writer_->compact_pending());
@@ -320,9 +324,9 @@ class SqliteOpStore final : public OpStore {
         }
         if (is_called()) continue;
         lock.unlock();
-        writer_->truncate_wal();
+        idle_work = !writer_->truncate_wal();
+        if (idle_work) idle = std::min(idle * 2, kMaxIdle);
         lock.lock();
-        idle_work = false;
       }
     }
   }

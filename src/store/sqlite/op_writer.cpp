@@ -349,10 +349,12 @@ void OpWriter::tend_wal() {
   checkpoint(frames >= 4 * kWalFrames ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
 }
 
-void OpWriter::truncate_wal() {
-  if (wal_is_empty()) return;
-  if (checkpoint(SQLITE_CHECKPOINT_TRUNCATE)) tend_wal_at_ = kWalFrames;
-  *wal_frames_ = 0;  // also after a failure: the next try comes after the next commit
+bool OpWriter::truncate_wal() {
+  if (wal_is_empty()) return true;
+  if (!checkpoint(SQLITE_CHECKPOINT_TRUNCATE)) return false;
+  tend_wal_at_ = kWalFrames;
+  *wal_frames_ = 0;
+  return true;
 }
 
 bool OpWriter::checkpoint(int mode) {

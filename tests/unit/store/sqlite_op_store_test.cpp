@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <set>
+#include <thread>
 
 #include "store/sqlite/op_db.hpp"
 #include "store_harness.hpp"
@@ -513,6 +514,25 @@ TEST_F(SqliteOpStoreTest, the_wal_stays_bounded_while_writing_and_goes_when_idle
   }
   EXPECT_EQ(fs::file_size(path_ + "-wal"), 0U);
   EXPECT_EQ(w_.stats(*store)->ops, 60'000U);
+}
+
+TEST_F(SqliteOpStoreTest, the_wal_goes_when_idle_although_a_reader_was_in_the_way) {
+  const auto store = open().value();
+  ASSERT_TRUE(w_.process(*store, payloads_of(make_ops(store->policy(), 1, 100, 1'000))));
+  sqlite3* reader = nullptr;
+  ASSERT_EQ(sqlite3_open(path_.c_str(), &reader), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(reader, "BEGIN; SELECT count(*) FROM sqlite_master", nullptr, nullptr, nullptr), SQLITE_OK);
+  ASSERT_TRUE(w_.process(*store, {make_op(1'000)}));
+  std::this_thread::sleep_for(std::chrono::milliseconds(1'500));  // longer than the writer's first try
+  EXPECT_GT(fs::file_size(path_ + "-wal"), 0U);
+  EXPECT_EQ(sqlite3_exec(reader, "ROLLBACK", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(reader);
+  // No commit comes any more.
+  const auto give_up = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  while (fs::file_size(path_ + "-wal") > 0 && std::chrono::steady_clock::now() < give_up) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_EQ(fs::file_size(path_ + "-wal"), 0U);
 }
 
 // ------------------------------------------------------------- the file, by itself
