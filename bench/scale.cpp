@@ -1,8 +1,8 @@
-// Many nodes over one relay: 200 whole nodes in this process, in 10 groups of 20. The nodes of a group hold the same
-// 1,000 ops; every node fetches those of the next group, told that each of its 20 nodes has them. Everything is at its
-// defaults (encryption, verification by SHA-256, memory stores); the relay is inside the first node. Each node learns
-// of its sources in an order of its own. First all connections are made and left idle, for their memory; then all fetch
-// at once.
+// Many nodes over one relay: 200 whole nodes in this process, on ten threads, in 10 groups of 20. The nodes of a group
+// hold the same 1,000 ops; every node fetches those of the next group, told that each of its 20 nodes has them.
+// Everything is at its defaults (encryption, verification by SHA-256, memory stores); the relay is inside the first
+// node. Each node learns of its sources in an order of its own. First all connections are made and left idle, for their
+// memory; then all fetch at once.
 //
 // usage: scale [nodes=200] [ops=1000] [bytes an op=1024]     prints one JSON line
 #include <malloc.h>
@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cstring>
 #include <fstream>
+#include <future>
 #include <iostream>
 #include <numeric>
 #include <random>
@@ -19,6 +20,8 @@
 #include <thread>
 #include <vector>
 
+#include "kitsune2/asio_runtime.hpp"
+#include "kitsune2/builder.hpp"
 #include "kitsune2/kitsune2.hpp"
 #include "process.hpp"
 
@@ -28,7 +31,8 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 constexpr std::size_t kGroups = 10;
-constexpr auto kPatience = std::chrono::seconds(300);
+constexpr std::size_t kThreads = 10;
+constexpr auto kPatience = std::chrono::seconds(100);
 
 [[noreturn]] void fail(const std::string& what) {
   std::cerr << "scale: " << what << '\n';
@@ -55,11 +59,37 @@ Bytes op_of(std::size_t group, std::size_t i, std::size_t size) {
   return Bytes(std::move(out));
 }
 
+struct QuietHandler final : KitsuneHandler {
+  Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& /*space*/) override {
+    return std::make_shared<SpaceHandler>();
+  }
+};
+
 struct Member {
-  std::unique_ptr<Node> node;
+  AsioRuntime* runtime = nullptr;
+  std::shared_ptr<Kitsune> kitsune;
   std::shared_ptr<Space> space;
   Url url;
 };
+
+/// Starts a call on the strand and waits for its outcome.
+template <class T, class F>
+Result<T> wait_for(AsioRuntime& runtime, F start) {
+  std::promise<Result<T>> promise;
+  runtime.post([&] { start(Handler<T>([&](Result<T> r) { promise.set_value(std::move(r)); })); });
+  return promise.get_future().get();
+}
+
+Url wait_online(AsioRuntime& runtime, Kitsune& kitsune) {
+  const auto until = Clock::now() + kPatience;
+  for (;;) {
+    std::optional<Url> url;
+    runtime.call([&] { url = kitsune.transport().url(); });
+    if (url) return *url;
+    if (Clock::now() > until) fail("a node is not online");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
 
 /// Counts down from any thread.
 class Latch {
@@ -86,28 +116,39 @@ int main(int argc, char** argv) {
   if (nodes < kGroups || nodes % kGroups != 0) fail("the nodes make up ten groups");
   const auto policy = make_sha256_policy();
 
+  NodeOptions host_options;
+  host_options.listen = "127.0.0.1:0";
+  const auto host = must(Node::start(std::move(host_options)));
+  Config config;
+  config.tx5_transport.server_url = host->relay_url();
+  config.tx5_transport.signal_allow_plain_text = true;
+  config.core_bootstrap.server_url = "http://" + host->listen_addr();
+
+  std::vector<AsioRuntime> runtimes(kThreads);
+  for (auto& runtime : runtimes) runtime.start();
   std::vector<Member> members(nodes);
-  for (auto& m : members) {
-    NodeOptions options;
-    if (&m == &members.front()) {
-      options.listen = "127.0.0.1:0";
-    } else {
-      options.relay = members.front().node->relay_url();
-    }
-    m.node = must(Node::start(std::move(options)));
-    m.space = must(m.node->space(SpaceId::from_text("scale")));
+  for (std::size_t i = 0; i < nodes; ++i) {
+    auto& m = members[i];
+    AsioRuntime& runtime = runtimes[i / kGroups % kThreads];
+    m.runtime = &runtime;
+    runtime.call([&] {
+      m.kitsune = must(default_builder(runtime, config).build(runtime));
+      if (auto ok = m.kitsune->register_handler(std::make_shared<QuietHandler>()); !ok) fail(ok.error().to_string());
+    });
+    m.space = must(wait_for<std::shared_ptr<Space>>(
+        runtime, [&](auto done) { m.kitsune->space(SpaceId::from_text("scale"), done); }));
   }
   std::vector<std::vector<OpId>> ids(kGroups);
   for (std::size_t i = 0; i < nodes; ++i) {
     auto& m = members[i];
-    m.url = must(m.node->wait_online(std::chrono::seconds(120)));
+    m.url = wait_online(*m.runtime, *m.kitsune);
     const std::size_t group = i % kGroups;
     std::vector<Bytes> held;
     for (std::size_t k = 0; k < ops; ++k) held.push_back(op_of(group, k, size));
     if (ids[group].empty()) {
       for (const auto& op : held) ids[group].push_back(must(policy->describe(op)).op_id);
     }
-    must(m.node->wait<ProcessedOps>([&](auto done) { m.space->op_store().process_incoming_ops(held, done); }));
+    must(wait_for<ProcessedOps>(*m.runtime, [&](auto done) { m.space->op_store().process_incoming_ops(held, done); }));
   }
 
   // Every node to the nodes of the next group.
@@ -121,8 +162,9 @@ int main(int argc, char** argv) {
   const auto received = [&] {
     std::uint64_t out = 0;
     for (auto& m : members) {
-      const auto stats = m.node->run([&] { return m.node->kitsune().transport().stats(); });
-      for (const auto& c : stats.connections) out += c.recv_bytes;
+      m.runtime->call([&] {
+        for (const auto& c : m.kitsune->transport().stats().connections) out += c.recv_bytes;
+      });
     }
     return out;
   };
@@ -130,7 +172,7 @@ int main(int argc, char** argv) {
   Latch connected(connections);
   for (std::size_t i = 0; i < nodes; ++i) {
     sources(i, [&](const Url& url) {
-      members[i].node->runtime().post([&, i, url] {
+      members[i].runtime->post([&, i, url] {
         members[i].space->send_notify(url, Bytes::copy_of("hello"), [&](const Result<void>& sent) {
           if (!sent) fail("connecting: " + sent.error().to_string());
           connected.arrive();
@@ -147,7 +189,7 @@ int main(int argc, char** argv) {
   const auto begin = Clock::now();
   Latch fetched(nodes);
   for (std::size_t i = 0; i < nodes; ++i) {
-    members[i].node->runtime().post([&, i] {
+    members[i].runtime->post([&, i] {
       auto& fetch = members[i].space->fetch();
       const auto added = std::make_shared<std::size_t>(per_group);
       sources(i, [&](const Url& url) {
@@ -164,8 +206,9 @@ int main(int argc, char** argv) {
 
   std::uint64_t got = 0, served_bytes = 0, overdue = 0, duplicates = 0;
   for (auto& m : members) {
-    const auto stats = m.node->run([&] { return m.space->fetch().stats(); });
-    const auto held = must(m.node->wait<OpStoreStats>([&](auto done) { m.space->op_store().stats(done); }));
+    FetchStats stats;
+    m.runtime->call([&] { stats = m.space->fetch().stats(); });
+    const auto held = must(wait_for<OpStoreStats>(*m.runtime, [&](auto done) { m.space->op_store().stats(done); }));
     if (held.ops != 2 * ops) fail("a node holds " + std::to_string(held.ops) + " ops");
     got += stats.ops_fetched;
     served_bytes += stats.bytes_served;
@@ -182,5 +225,10 @@ int main(int argc, char** argv) {
             << static_cast<double>(rss_connected - rss_alone) / static_cast<double>(2 * connections)
             << R"(,"rss_bytes_per_node":)" << static_cast<double>(rss_alone) / static_cast<double>(nodes)
             << R"(,"peak_rss_bytes":)" << after.peak_rss_bytes << "}" << std::endl;
+  for (auto& m : members) {
+    must(wait_for<bool>(*m.runtime, [&](auto done) { m.kitsune->stop([done] { done(true); }); }));
+    m.runtime->call([&] { m = {}; });
+  }
+  for (auto& runtime : runtimes) runtime.stop();
   return 0;
 }

@@ -159,7 +159,7 @@ void CoreFetch::filtered(std::vector<OpId> op_ids, const Url& source, Handler<> 
   if (added.refused > 0) {
     return done(make_error(Errc::overloaded, "too many requests to " + source.to_string() + " are pending"));
   }
-  pump();
+  pump_soon();
   if (keep_pending_ && !op_ids.empty() && (added.added > 0 || !all_durable()))
     return persist(std::move(op_ids), source, std::move(done));
   done({});
@@ -234,6 +234,14 @@ void CoreFetch::pump() {
   }
   arm();
   tell_missing(std::move(due.missing));
+}
+
+void CoreFetch::pump_soon() {
+  if (std::exchange(pump_posted_, true)) return;
+  runtime_.post(lifetime_.guard([this] {
+    pump_posted_ = false;
+    pump();
+  }));
 }
 
 void CoreFetch::send(FetchRequest request) {
@@ -539,8 +547,9 @@ void CoreFetch::check_invariants() const {
   // Everything that is pending waits for time, for an answer, for the store or for room in the writer: never for
   // nothing.
   if (counts.ops > 0 && !stopped_) {
-    K2_ASSERT(counts.requests > 0 || counts.storing_ops > 0 || core_.next_deadline() || writer_.behind());
-    K2_ASSERT(!core_.next_deadline() || (timer_ != 0 && timer_at_ <= *core_.next_deadline()));
+    K2_ASSERT(counts.requests > 0 || counts.storing_ops > 0 || core_.next_deadline() || writer_.behind() ||
+              pump_posted_);
+    K2_ASSERT(pump_posted_ || !core_.next_deadline() || (timer_ != 0 && timer_at_ <= *core_.next_deadline()));
     K2_ASSERT(unsent_.empty() || (timer_ != 0 && timer_at_ <= send_again_at_));
   }
   K2_ASSERT(counts.storing_ops == 0 || !writer_.idle());

@@ -66,6 +66,9 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void filtered(std::vector<OpId> op_ids, const Url& source, Handler<> done);
   void persist(std::vector<OpId> op_ids, const Url& source, Handler<> done);
   void pump();
+  /// After everything that is on its way in this turn. *Rationale*: told of the same ops by many sources at once, the
+  /// first one would get all the requests.
+  void pump_soon();
   void send(FetchRequest request);
   void sent(Unsent request, const Result<void>& result);
   void send_again();
@@ -108,6 +111,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   /// The same for urls: what was replaced meanwhile, in order.
   std::vector<std::pair<Url, Url>> replaced_meanwhile_;
   bool resuming_ = false;
+  bool pump_posted_ = false;
   std::size_t persisting_ = 0;
   bool persist_failed_ = false;  ///< since nothing was pending
 

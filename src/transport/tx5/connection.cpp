@@ -66,6 +66,7 @@ void Connection::queue_request(bool fresh_stream) { queue_signal(kHandshakeReque
 void Connection::begin_handshake(Time now) {
   if (phase_ != Phase::handshake) {
     phase_ = Phase::handshake;
+    handshake_began_ = now;
     entropy_(nonce_);
   }
   attempts_ += 1;
@@ -137,7 +138,7 @@ void Connection::on_plaintext(const Bytes& plaintext, Time now, Outcome& out) {
     } else if (letters == kHandshakeRequest) {
       on_handshake_request(rest, now, out);
     } else {
-      on_handshake_response(rest, out);
+      on_handshake_response(rest, now, out);
     }
   } else if (letters == kKeepalive) {
     on_keepalive(now);
@@ -147,7 +148,7 @@ void Connection::on_plaintext(const Bytes& plaintext, Time now, Outcome& out) {
 
 void Connection::on_handshake_request(ByteView nonce, Time now, Outcome& out) {
   const bool repeated = peer_nonce_ && std::ranges::equal(*peer_nonce_, nonce);
-  if (phase_ == Phase::open && repeated) return;
+  if (repeated && (phase_ == Phase::open || (phase_ == Phase::opening && now < echoes_until_))) return;
   if (phase_ != Phase::handshake) {
     attempts_ = 0;
     started_ = now;
@@ -164,18 +165,19 @@ void Connection::on_handshake_request(ByteView nonce, Time now, Outcome& out) {
   last_peer_keepalive_ = now;
   queue_signal(kHandshakeResponse, nonce);
   answered_ = true;
-  if (got_response_) finish_handshake(out);
+  if (got_response_) finish_handshake(now, out);
 }
 
-void Connection::on_handshake_response(ByteView nonce, Outcome& out) {
+void Connection::on_handshake_response(ByteView nonce, Time now, Outcome& out) {
   // A nonce that is not ours answers an attempt of the past.
   if (phase_ != Phase::handshake || !std::ranges::equal(nonce_, nonce)) return;
   got_response_ = true;
-  if (answered_) finish_handshake(out);
+  if (answered_) finish_handshake(now, out);
 }
 
-void Connection::finish_handshake(Outcome& out) {
+void Connection::finish_handshake(Time now, Outcome& out) {
   phase_ = Phase::opening;
+  echoes_until_ = now + 2 * std::max<Duration>(now - handshake_began_, kInFlight);
   out.handshake_done = true;
 }
 

@@ -42,7 +42,10 @@ struct ConnectionConfig {
 ///      their keys, and begins a third; it waits for an `hreq` that it has thrown away.
 ///  R4  An `hreq` with a new nonce on a connection past its handshake: the peer has begun anew. The connection starts
 ///      over (`Outcome::restarted`); what was queued and not wholly sent stays queued. The same nonce again: while the
-///      peer's preflight is not in, the same (the peer has thrown away what we sent); later, ignored.
+///      peer's preflight is not in, the same (the peer has thrown away what we sent); later, ignored. Ignored also for
+///      twice as long after the handshake as it took. *Rationale*: an `hreq` of ours that was repeated because the
+///      answer was slow is answered with one more of the peer's, which comes late. Starting over for those never ends
+///      where many nodes connect over a busy relay: each start makes more of them.
 ///  R5  A message over one chunk asks for a permit, waits for it, and nothing of types 3, 4, 5 goes in between. Grants
 ///  for
 ///      the other direction go at any time. Without a grant within `timeout` the connection is closed.
@@ -160,10 +163,10 @@ class Connection {
   Outcome restart(Time now);
   void on_plaintext(const Bytes& plaintext, Time now, Outcome& out);
   void on_handshake_request(ByteView nonce, Time now, Outcome& out);
-  void on_handshake_response(ByteView nonce, Outcome& out);
+  void on_handshake_response(ByteView nonce, Time now, Outcome& out);
   void on_frame(const Bytes& frame, Time now, Outcome& out);
   void on_keepalive(Time now);
-  void finish_handshake(Outcome& out);
+  void finish_handshake(Time now, Outcome& out);
   void prepare(Outgoing& outgoing);
   Duration retry_interval() const;
 
@@ -189,6 +192,8 @@ class Connection {
 
   Time started_;
   Time attempt_at_;
+  Time handshake_began_{};
+  Time echoes_until_{};
   Time last_heard_;
   Time waiting_since_{};
   Time last_chunk_{};

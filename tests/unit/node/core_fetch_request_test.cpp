@@ -66,6 +66,30 @@ TEST(CoreFetch, RequestsGoOutInTheOrderOfAdding) {
   EXPECT_EQ(asked, ids_of(ops));
 }
 
+TEST(CoreFetch, ToldByManySourcesAtOnceTheFirstOneDoesNotGetAllTheRequests) {
+  Bench bench;
+  Node bob(bench, "bob");
+  const auto ops = bench.ops(0, 1000);
+  std::vector<std::unique_ptr<Probe>> peers;
+  for (int i = 0; i < 10; ++i) {
+    peers.push_back(std::make_unique<Probe>(bench, "peer" + std::to_string(i)));
+    peers.back()->serve(ops);
+  }
+  for (const auto& peer : peers) bob.want(ids_of(ops), peer->url);
+  bob.check();
+  ASSERT_TRUE(bob.drain());
+  std::size_t asked = 0;
+  for (const auto& peer : peers) {
+    std::size_t of_this = 0;
+    for (const auto& request : peer->requests) of_this += request.ids.size();
+    EXPECT_GT(of_this, 0U);
+    EXPECT_LE(of_this, 250U);
+    asked += of_this;
+  }
+  EXPECT_EQ(asked, 1000U);
+  bob.check();
+}
+
 TEST(CoreFetch, AReceivedOpIsNoLongerAskedOfItsOtherSources) {
   Bench bench;
   Node bob(bench, "bob");

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <random>
 
 #include "fake_relay.hpp"
@@ -134,6 +135,36 @@ class Pair {
   std::vector<Error> errors;
   int restarts = 0;
 };
+
+TEST(Connection, ARelayThatIsSlowerThanTheRetriesMakesNobodyStartOver) {
+  for (const auto delay : {milliseconds(100), milliseconds(3000)}) {
+    Pair p({}, false);
+    struct Flight {
+      Time at;
+      bool to_b;
+      std::vector<std::uint8_t> body;
+    };
+    std::deque<Flight> flights;
+    for (int i = 0; i < 1200; ++i) {
+      p.now += milliseconds(100);
+      p.apply(p.a, p.a.connection->on_time(p.now), p.got_a);
+      p.apply(p.b, p.b.connection->on_time(p.now), p.got_b);
+      for (Side* side : {&p.a, &p.b}) {
+        while (!side->pull(p.now).empty()) flights.push_back({p.now + delay, side == &p.a, side->bodies.back()});
+      }
+      while (!flights.empty() && flights.front().at <= p.now) {
+        const Flight f = std::move(flights.front());
+        flights.pop_front();
+        Side& to = f.to_b ? p.b : p.a;
+        p.apply(to, to.connection->on_body(f.body, p.now), f.to_b ? p.got_b : p.got_a);
+      }
+    }
+    EXPECT_EQ(p.restarts, 0) << delay.count();
+    EXPECT_TRUE(p.errors.empty()) << delay.count();
+    EXPECT_EQ(p.a.connection->phase(), Connection::Phase::open) << delay.count();
+    EXPECT_EQ(p.b.connection->phase(), Connection::Phase::open) << delay.count();
+  }
+}
 
 TEST(Connection, CapturedSignalMessages) {
   // The nonces are the captured ones; everything around them must be byte for byte what a stock node sends.

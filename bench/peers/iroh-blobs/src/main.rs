@@ -51,11 +51,20 @@ async fn endpoint() -> Result<Endpoint> {
 
 async fn serve(data: &str, size: usize) -> Result<()> {
     let store = MemStore::new();
-    let mut tags = Vec::new();
     let mut items = Vec::new();
     each_item(data, size, |item| Ok(items.push(Bytes::copy_from_slice(item))))?;
+    // Many at once: one after the other takes longer than getting them. The tags keep the items.
+    let mut tags = Vec::new();
+    let mut adding = tokio::task::JoinSet::new();
     for item in items {
-        tags.push(store.add_bytes(item).temp_tag().await?);
+        if adding.len() >= 256 {
+            tags.push(adding.join_next().await.context("none runs")???);
+        }
+        let store = store.clone();
+        adding.spawn(async move { anyhow::Ok(store.add_bytes(item).temp_tag().await?) });
+    }
+    while let Some(tag) = adding.join_next().await {
+        tags.push(tag??);
     }
     let blobs = BlobsProtocol::new(&store, None);
     let router = Router::builder(endpoint().await?).accept(iroh_blobs::ALPN, blobs).spawn();
