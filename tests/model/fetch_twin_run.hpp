@@ -164,6 +164,8 @@ class FetchTwinRun {
           now_ -= Duration(std::int64_t{1} << (choice % 24));
           do_poll();
           now_ = before;
+        } else if (choice < 160) {
+          now_ += Duration(std::int64_t{1} << (choice % 28));  // and nobody looks what is due
         }
         return;
       }
