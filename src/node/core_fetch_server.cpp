@@ -14,10 +14,7 @@ FetchServer::FetchServer(Runtime& runtime, const CoreFetchConfig& config, const 
       store_(std::move(store)),
       transport_(std::move(transport)),
       stats_(stats),
-      served_(std::move(served)) {
-  proven_.max_response_bytes = config_.max_response_bytes;
-  unproven_.max_response_bytes = std::min<std::uint64_t>(config_.max_response_bytes, kFirstResponseBytes);
-}
+      served_(std::move(served)) {}
 
 FetchServer::Peer* FetchServer::find(const Url& peer, std::uint64_t serial) {
   const auto it = peers_.find(peer);
@@ -66,8 +63,18 @@ void FetchServer::take_turn(const Url& peer, Peer& entry) {
   lane_of(peer).turns.push_back(peer);
 }
 
+/// Of payload in the next response.
+std::uint64_t FetchServer::most_bytes(const Url& peer) const {
+  const auto it = taken_.find(peer);
+  const std::uint64_t taken = it == taken_.end() ? 0 : it->second;
+  if (taken >= kProvenBytes) return config_.max_response_bytes;
+  return std::min<std::uint64_t>(config_.max_response_bytes, std::max(taken, kFirstResponseBytes));
+}
+
+/// For the peer whose turn it is.
 bool FetchServer::has_room(const Lane& lane) const {
-  return lane.serving_bytes == 0 || lane.serving_bytes + lane.max_response_bytes <= kMaxServingBytes;
+  if (reads_ >= kMaxReads) return false;
+  return lane.serving_bytes == 0 || lane.serving_bytes + most_bytes(lane.turns.front()) <= kMaxServingBytes;
 }
 
 void FetchServer::serve() {
@@ -120,14 +127,15 @@ void FetchServer::read(const Url& peer, Peer& entry, Lane& lane) {
       ids.emplace_back(*request.next);
     }
   }
-  lane.serving_bytes += lane.max_response_bytes;
+  const std::uint64_t most = most_bytes(peer);
+  lane.serving_bytes += most;
   ++reads_;
   auto asked = std::make_shared<std::vector<OpId>>(ids);
   store_->retrieve_ops(
-      std::move(ids), lane.max_response_bytes,
-      lifetime_.guard([this, peer, &lane, serial = entry.serial, asked](Result<std::vector<MetaOp>> result) {
+      std::move(ids), most,
+      lifetime_.guard([this, peer, &lane, most, serial = entry.serial, asked](Result<std::vector<MetaOp>> result) {
         --reads_;
-        lane.serving_bytes -= lane.max_response_bytes;
+        lane.serving_bytes -= most;
         got(peer, serial, lane, std::move(*asked), std::move(result));
         serve();
         if (reads_ == 0 && idle_) idle_();

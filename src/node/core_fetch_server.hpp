@@ -28,19 +28,22 @@ namespace kitsune2 {
 /// them wait for one peer (kMaxAllQueuedBytes for all), further ones are refused and counted; all reads and responses
 /// under way together are held to kMaxServingBytes for peers that have shown that they listen, and to as much for
 /// the others. *Rationale*: a request is small and its answer is large; a peer that asks and does not listen must cost
-/// little. S6: a peer has shown it when it took kProvenBytes on this connection; until then its responses are small
-/// (kFirstResponseBytes), and if it has not taken one within kPatience while others wait for room, it is disconnected.
-/// *Rationale*: a response that needs the receiver's permit stays in memory until that comes. Some peers that ask for
-/// much and never permit it would else have all the room, and nobody else an answer.
+/// little. S6: a peer has shown it when it took kProvenBytes on this connection. Until then a
+/// response has at most as much as it took so far (the first one kFirstResponseBytes), and if it has not taken one
+/// within kPatience while others wait for room, it is disconnected. *Rationale*: a response that needs the receiver's
+/// permit stays in memory until that comes. Peers that ask for much and never permit it would else have all the room,
+/// and nobody else an answer. The first response needs no permit, so a newcomer never waits behind them.
 class FetchServer {
  public:
   static constexpr std::uint64_t kMaxServingBytes = 64U << 20;
-  static constexpr std::uint64_t kFirstResponseBytes = 256U << 10;
+  static constexpr std::uint64_t kFirstResponseBytes = 12U << 10;
   static constexpr std::uint64_t kProvenBytes = 1U << 20;
   static constexpr Duration kPatience = std::chrono::seconds(10);
   static constexpr std::uint64_t kMaxQueuedBytes = 8U << 20;
   static constexpr std::uint64_t kMaxAllQueuedBytes = 64U << 20;
   static constexpr std::size_t kMaxIdsPerRead = 4096;
+  /// Reads under way: each may bring one op that is larger than what was counted for it.
+  static constexpr std::size_t kMaxReads = 16;
   /// Counted for each request that waits, besides its ids.
   static constexpr std::uint64_t kRequestBytes = 4096;
 
@@ -79,7 +82,6 @@ class FetchServer {
   struct Lane {
     std::deque<Url> turns;
     std::uint64_t serving_bytes = 0;
-    std::uint64_t max_response_bytes = 0;
   };
   /// A response of the unproven lane on its way; in the order of sending.
   struct Unproven {
@@ -90,6 +92,7 @@ class FetchServer {
 
   Lane& lane_of(const Url& peer);
   void took(const Url& peer, std::uint64_t bytes);
+  std::uint64_t most_bytes(const Url& peer) const;
   bool has_room(const Lane& lane) const;
   void watch();
   void send_away_silent();

@@ -1,4 +1,6 @@
 // Incoming requests: what this node answers.
+#include <algorithm>
+
 #include "core_fetch_harness.hpp"
 #include "wire/k2proto.hpp"
 
@@ -177,7 +179,8 @@ TEST(CoreFetchServe, AFloodOfRequestsIsBoundedAndCounted) {
   EXPECT_EQ(flood.responses.size(), 10U);
 }
 
-// 300 peers that ask for much and take nothing hold all the room that there is for peers that are not known to listen.
+// 300 peers that ask for large ops and take nothing hold all the room that there is for peers that are not known to
+// listen.
 TEST(CoreFetchServe, PeersThatAskAndDoNotListenHoldUpNobodyForLong) {
   Bench bench;
   Node alice(bench, "alice");
@@ -208,6 +211,33 @@ TEST(CoreFetchServe, PeersThatAskAndDoNotListenHoldUpNobodyForLong) {
   EXPECT_EQ(fresh_ops, 8U);
   EXPECT_GE(alice.fetch->stats().requests_refused, 256U) << "those that did not listen were sent away";
   EXPECT_EQ(known.disconnects + fresh.disconnects, 0U);
+}
+
+TEST(CoreFetchServe, ANewcomerDoesNotWaitBehindPeersThatDoNotListen) {
+  Bench bench;
+  Node alice(bench, "alice");
+  const auto ops = bench.ops(0, 400, 1024);
+  alice.hold(ops);
+  std::vector<std::unique_ptr<Probe>> silent;
+  for (int i = 0; i < 300; ++i) {
+    silent.push_back(std::make_unique<Probe>(bench, "silent" + std::to_string(i)));
+    bench.network->set_links_to(silent.back()->url, {.bytes_per_second = 1});
+    silent.back()->ask(alice.url, ids_of(ops));
+  }
+  bench.world.run_for(1s);
+  Probe fresh(bench, "fresh");
+  fresh.ask(alice.url, ids_of(ops));
+  bench.world.run_for(1s);
+  std::vector<std::size_t> sizes;
+  std::size_t got = 0;
+  for (const auto& response : fresh.responses) {
+    sizes.push_back(response.ops.size());
+    got += response.ops.size();
+  }
+  EXPECT_EQ(got, 400U);
+  EXPECT_EQ(sizes.front(), 12U) << "what needs no permit";
+  EXPECT_GE(*std::max_element(sizes.begin(), sizes.end()), 96U) << "then as much as it took before";
+  EXPECT_LE(fresh.responses.size(), 8U);
 }
 
 TEST(CoreFetchServe, QueuedRequestsAreBoundedInBytes) {
