@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds every libFuzzer target (clang, ASan and UBSan) and runs each for some seconds, starting from its corpus.
+# Builds every libFuzzer target (clang, ASan and UBSan) and runs each for some seconds, starting from its corpus, as many at
+# a time as there are processors.
 # usage: tests/fuzz/run.sh BUILD_DIR SECONDS [TARGET…]; a finding is left in BUILD_DIR and fails the run.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -10,19 +11,23 @@ mapfile -t targets < <(sed -nE 's/^k2_fuzz\(([a-z0-9_]+) .*/\1/p' tests/fuzz/CMa
 cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER=clang++-14 -DK2_BUILD_FUZZ=ON \
   -DK2_SANITIZE=address,undefined -DK2_BUILD_APPS=OFF -DK2_BUILD_EXAMPLES=OFF >/dev/null || exit 1
 cmake --build "$build" --target "${targets[@]/#/fuzz_}" || exit 1
-passed=0 failed=0
-for target in "${targets[@]}"; do
+
+run_one() {
+  local target=$1
+  local log=$build/$target.log
   mkdir -p "$build/found/$target"
-  log=$build/$target.log
   if "$build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$build/$target-" \
     "$build/found/$target" "tests/fuzz/corpus/$target" >"$log" 2>&1; then
-    passed=$((passed + 1))
     echo "ok   $target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") executions"
   else
-    failed=$((failed + 1))
     echo "FAIL $target"
     tail -n 40 "$log"
   fi
-done
+}
+export -f run_one
+export build seconds
+results=$(printf '%s\n' "${targets[@]}" | xargs -P "$(nproc)" -I{} bash -c 'run_one {}' | tee /dev/stderr)
+passed=$(grep -c '^ok   ' <<<"$results")
+failed=$((${#targets[@]} - passed))
 echo "$passed passed, $failed failed"
 ((failed == 0))

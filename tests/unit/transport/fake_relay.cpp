@@ -312,8 +312,8 @@ void TestNode::send(const Url& to, Bytes message) {
 
 // ---------------------------------------------------------------- hand-played peer
 
-HandPeer::HandPeer(testing::SimWorld& world, FakeRelay& relay, std::uint8_t seed)
-    : world_(world), relay_(relay), key_(key_from(seed)) {
+HandPeer::HandPeer(testing::SimWorld& /*world*/, FakeRelay& relay, std::uint8_t seed)
+    : relay_(relay), key_(key_from(seed)) {
   relay_.attach(id(), [this](const NodeId& from, ByteView body) { receive(from, body); });
 }
 

@@ -143,7 +143,7 @@ class TestNode {
 /// A peer played by hand: its crypto is right, what it says is the test's choice.
 class HandPeer {
  public:
-  HandPeer(testing::SimWorld& world, FakeRelay& relay, std::uint8_t seed);
+  HandPeer(testing::SimWorld& /*world*/, FakeRelay& relay, std::uint8_t seed);
   ~HandPeer();
 
   const NodeId& id() const { return key_.id(); }
@@ -181,7 +181,6 @@ class HandPeer {
   void receive(const NodeId& from, ByteView body);
   void on_plaintext(const NodeId& from, const Bytes& plaintext);
 
-  testing::SimWorld& world_;
   FakeRelay& relay_;
   tx5::NodeKey key_;
   std::map<NodeId, tx5::E2eSession> sessions_;

@@ -1,0 +1,173 @@
+// An op store's database with damage: opening it and every query on it end with an answer or an error, never a crash,
+// and answers keep their bounds. Input: one byte of kind; even: edits of a small valid file (damage.hpp); odd: rows of
+// a valid file: three numbers of 8 bytes (times and a size), then bytes for ids, texts and payloads.
+#include <sqlite3.h>
+
+#include <string>
+
+#include "fuzz/damage.hpp"
+#include "fuzz/fuzz.hpp"
+#include "fuzz/scratch.hpp"
+#include "store/sqlite/op_db.hpp"
+#include "store/sqlite/op_schema.hpp"
+
+using namespace kitsune2;  // NOLINT(google-build-using-namespace)
+using sqlite::OpReader;
+using sqlite::OpWriter;
+
+namespace {
+
+const SpaceId kSpace = SpaceId::from_text("space");
+const auto kPolicy = make_sha256_policy();
+
+Bytes op_of(int number) { return Bytes::copy_of("op " + std::to_string(number)); }
+
+struct Base {
+  fuzz::Scratch scratch;
+  std::string path = scratch.path("ops.db");
+  Url source = *Url::parse("ws://relay:1/peer");
+  std::vector<OpId> held, lacking;
+  std::vector<std::uint8_t> file;
+
+  Base() {
+    K2_ASSERT(sqlite::create_file(path).has_value());
+    {
+      auto opened = OpWriter::open(path, 0);
+      K2_ASSERT(opened.has_value());
+      OpWriter& db = *opened;
+      K2_ASSERT(db.bind_to(kSpace, "sha256").has_value());
+      K2_ASSERT(db.begin().has_value());
+      ProcessedOps out;
+      for (int i = 0; i < 6; ++i) {
+        const Bytes op = op_of(i);
+        auto what = *kPolicy->describe(op);
+        what.created_at = Timestamp{1'700'000'000'000'000 + i};
+        K2_ASSERT(db.store(what, op, Timestamp{1'800'000'000'000'000}, out).has_value());
+        held.push_back(what.op_id);
+        lacking.push_back(kPolicy->describe(op_of(100 + i))->op_id);
+      }
+      K2_ASSERT(db.add_pending(lacking, source).has_value());
+      K2_ASSERT(db.store_slice_hash(DhtArc::full(), 3, as_bytes("hash")).has_value());
+      K2_ASSERT(db.commit().has_value());
+      db.truncate_wal();
+    }
+    // Small pages, so that an edit of a random place hits something.
+    auto c = sqlite::Connection::open(path, sqlite::Connection::Mode::write);
+    K2_ASSERT(c.has_value());
+    K2_ASSERT(c->run("PRAGMA journal_mode=DELETE; PRAGMA page_size=512; VACUUM; PRAGMA journal_mode=WAL").has_value());
+    c->run("PRAGMA wal_checkpoint(TRUNCATE)").value();
+    c = sqlite::Connection::open(path, sqlite::Connection::Mode::write);
+    file = fuzz::read_file(path);
+    K2_ASSERT(file.size() < 65'536);
+  }
+};
+
+std::int64_t number(ByteView bytes, std::size_t at) {
+  std::uint64_t out = 0;
+  for (std::size_t i = at; i < at + 8; ++i) out = out << 8U | (i < bytes.size() ? bytes[i] : 0U);
+  return static_cast<std::int64_t>(out);
+}
+
+/// A valid file whose rows say what the input says.
+void put_rows(const Base& base, ByteView input) {
+  auto c = sqlite::Connection::open(base.path, sqlite::Connection::Mode::write);
+  K2_ASSERT(c.has_value());
+  const ByteView rest = input.subspan(std::min<std::size_t>(24, input.size()));
+  const auto put = [&](const char* sql, auto bind) {
+    auto statement = c->prepare(sql);
+    if (!statement) return;
+    bind(*statement);
+    statement->step();
+  };
+  put("UPDATE pending SET ids=?1", [&](auto& s) { s.bind(1, rest); });
+  put("UPDATE source SET url=?1", [&](auto& s) { s.bind_text(1, as_text(rest)); });
+  put("UPDATE totals SET ops=?1, bytes=?2", [&](auto& s) { s.bind(1, number(input, 0)).bind(2, number(input, 8)); });
+  put("UPDATE op SET size=?1, created_at=?2 WHERE rowid IN (SELECT rowid FROM op LIMIT 2)",
+      [&](auto& s) { s.bind(1, number(input, 16)).bind(2, number(input, 0)); });
+  put("UPDATE op SET stored_at=?1 WHERE rowid IN (SELECT rowid FROM op LIMIT 1 OFFSET 3)",
+      [&](auto& s) { s.bind(1, number(input, 8)); });
+  put("UPDATE op_data SET data=?1 WHERE rowid IN (SELECT rowid FROM op_data LIMIT 1 OFFSET 1)",
+      [&](auto& s) { s.bind(1, rest); });
+  put("UPDATE op SET id=?1 WHERE rowid IN (SELECT rowid FROM op LIMIT 1 OFFSET 4)", [&](auto& s) { s.bind(1, rest); });
+  put("UPDATE slice_hash SET slice=?1, hash=?2", [&](auto& s) { s.bind(1, number(input, 16)).bind(2, rest); });
+}
+
+template <class T>
+const Result<T>& told(const Result<T>& result) {
+  if (!result) K2_ASSERT(!result.error().message.empty());
+  return result;
+}
+
+void read_all(const Base& base) {
+  auto reader = OpReader::open(base.path, false);
+  if (!told(reader)) return;
+  told(reader->info());
+  std::vector<OpId> asked = base.held;
+  asked.insert(asked.end(), base.lacking.begin(), base.lacking.end());
+  const auto ops = reader->retrieve_ops(asked, 100);
+  if (told(ops)) {
+    std::size_t bytes = 0;
+    for (const MetaOp& op : *ops) bytes += op.op_data.size();
+    K2_ASSERT(ops->size() <= asked.size() && (ops->size() <= 1 || bytes <= 100));
+  }
+  const auto lacks = reader->filter_out_existing_ops(asked);
+  if (told(lacks)) K2_ASSERT(lacks->size() <= asked.size());
+  const Timestamp last{INT64_MAX};
+  for (const DhtArc& arc : {DhtArc::full(), DhtArc(10, 1U << 31), DhtArc(3U << 30, 1U << 30), DhtArc()}) {
+    const auto slice = reader->op_hashes_in_time_slice(arc, Timestamp{0}, last);
+    if (told(slice)) K2_ASSERT(slice->op_ids.size() <= 1000);
+    told(reader->op_ids_bounded(arc, Timestamp{0}, 1000));
+    told(reader->earliest_timestamp_in_arc(arc));
+    told(reader->slice_hash_count(arc));
+    told(reader->slice_hash(arc, 3));
+    told(reader->slice_hashes(arc));
+  }
+  told(reader->pending());
+  told(reader->stats());
+}
+
+void write_all(const Base& base) {
+  auto writer = OpWriter::open(base.path, 0);
+  if (!told(writer) || !told(writer->bind_to(kSpace, "sha256"))) return;
+  const auto change = [&](auto work) {
+    Result<void> ok = writer->begin();
+    if (told(ok)) ok = work();
+    if (told(ok)) ok = writer->commit();
+    if (!told(ok)) writer->roll_back();
+    return ok.has_value();
+  };
+  const Bytes fresh = op_of(7);
+  ProcessedOps out;
+  const auto what = *kPolicy->describe(fresh);
+  const bool stored = change([&] { return writer->store(what, fresh, Timestamp{1'800'000'000'000'000}, out); });
+  if (stored) K2_ASSERT(out.stored.size() == 1);
+  change([&] { return writer->store(*kPolicy->describe(op_of(101)), op_of(101), Timestamp{}, out); });
+  change([&] { return writer->add_pending(base.lacking, base.source); });
+  change([&] { return writer->store_slice_hash(DhtArc::full(), 4, as_bytes("h")); });
+  for (int steps = 0; steps < 3 && writer->wants_compaction(); ++steps) told(writer->compact_pending());
+  change([&] { return writer->remove_pending_source(base.source); });
+  writer->tend_wal();
+  writer->truncate_wal();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const Base base;
+  if (size == 0) return 0;
+  const Bytes input = fuzz::input(data + 1, size - 1);
+  for (const char* beside : {"-wal", "-shm"}) std::filesystem::remove(base.path + beside);
+  if (data[0] % 2 == 0) {
+    fuzz::write_file(base.path, ByteView(fuzz::damaged(base.file, input)));
+  } else {
+    fuzz::write_file(base.path, ByteView(base.file));
+    put_rows(base, input);
+  }
+  const auto state = sqlite::inspect_file(base.path);
+  if (!told(state) || *state != sqlite::FileState::present) return 0;
+  told(read_sqlite_op_store_info(base.path));
+  read_all(base);
+  write_all(base);
+  read_all(base);
+  return 0;
+}
