@@ -3,7 +3,7 @@
 
 * the C++ block of README.md is examples/readme.cpp without its first comment line (which the build compiles);
 * relative links in the documents lead to files that exist;
-* every test named in docs/conformance.md and in README's table exists.
+* every test named in docs/conformance.md, docs/security.md and in README's table exists.
 """
 
 import json
@@ -46,7 +46,7 @@ listed = subprocess.run(["ctest", "--test-dir", build, "--show-only=json-v1"], c
 names = {test["name"] for test in json.loads(listed.stdout)["tests"]}
 plain = {re.sub(r"/[^/]*$", "", re.sub(r"^[^/.]*/", "", name)) for name in names} | names
 interop = set(re.findall(r"^def (\w+)\(world", read("tests/interop/interop.py"), re.M))
-for document in ("docs/conformance.md", "README.md"):
+for document in ("docs/conformance.md", "docs/security.md", "README.md"):
     text = read(document)
     for name in re.findall(r"`([A-Z]\w+\.\w+)`", text):
         if name not in plain and not name.endswith((".md", ".json", ".txt", ".hpp")):
