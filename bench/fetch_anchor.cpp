@@ -2,7 +2,8 @@
 // keys. One process, one run, one line. Both nodes are whole (router, fetch driver, store) over a direct transport and
 // the prefix policy; everything is at its defaults.
 //
-// usage: fetch_anchor bench=a|b|c|d|e n=1000 s=64 [m=… peers=… mode=fail|silent_ok latency_ms=… limit=… prc=… runtimes=1|2]
+// usage: fetch_anchor bench=a|b|c|d|e n=1000 s=64 [m=… peers=… mode=fail|silent_ok latency_ms=… limit=… prc=…
+// runtimes=1|2]
 #include <sys/resource.h>
 #include <unistd.h>
 
