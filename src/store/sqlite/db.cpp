@@ -43,12 +43,12 @@ Errc errc_of(int code, int system_errno) {
 
 }  // namespace
 
-Result<Connection> Connection::open(const std::string& path, Mode mode) {
+Result<Connection> Connection::open(const std::string& path, Mode mode, const char* vfs) {
   Connection out;
   out.path_ = path;
   const auto open_as = [&](const std::string& name, int flags) {
     sqlite3* db = nullptr;
-    const int rc = sqlite3_open_v2(name.c_str(), &db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+    const int rc = sqlite3_open_v2(name.c_str(), &db, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, vfs);
     out.db_.reset(db);
     if (rc != SQLITE_OK) return rc;
     sqlite3_busy_timeout(db, kBusyTimeoutMs);

@@ -86,7 +86,8 @@ class Connection {
     read_only,  ///< never changes a file; for use beside the owner
   };
 
-  static Result<Connection> open(const std::string& path, Mode mode);
+  /// `vfs`: null for the system's files.
+  static Result<Connection> open(const std::string& path, Mode mode, const char* vfs = nullptr);
 
   Result<void> run(const char* sql);
   Result<Statement> prepare(std::string_view sql);

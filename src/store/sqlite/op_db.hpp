@@ -36,7 +36,7 @@ class OpFinder {
 /// all, in the file and in this object.
 class OpWriter {
  public:
-  static Result<OpWriter> open(const std::string& path, std::uint64_t max_database_bytes);
+  static Result<OpWriter> open(const std::string& path, std::uint64_t max_database_bytes, const char* vfs = nullptr);
 
   /// Records what the store is for, or checks it. Errc::already_exists naming both when it is for something else.
   Result<void> bind_to(const SpaceId& space, std::string_view policy);
@@ -99,7 +99,7 @@ class OpWriter {
 class OpReader {
  public:
   /// `read_only`: beside the process that owns the store.
-  static Result<OpReader> open(const std::string& path, bool read_only);
+  static Result<OpReader> open(const std::string& path, bool read_only, const char* vfs = nullptr);
 
   /// Space and policy as recorded. Errc::corrupt when they are not.
   Result<SqliteOpStoreInfo> info();

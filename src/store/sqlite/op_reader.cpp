@@ -59,8 +59,8 @@ constexpr std::size_t kLargeOp = 64U << 10;
 
 }  // namespace
 
-Result<OpReader> OpReader::open(const std::string& path, bool read_only) {
-  auto connection = Connection::open(path, read_only ? Connection::Mode::read_only : Connection::Mode::read);
+Result<OpReader> OpReader::open(const std::string& path, bool read_only, const char* vfs) {
+  auto connection = Connection::open(path, read_only ? Connection::Mode::read_only : Connection::Mode::read, vfs);
   if (!connection) return connection.error();
   OpReader out;
   out.connection_ = std::move(*connection);

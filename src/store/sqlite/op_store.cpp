@@ -1,12 +1,10 @@
 // The durable op store: OpWriter and OpReader on a thread each, with their queues and group commit.
-#include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <thread>
 
 #include "kitsune2/op_store.hpp"
 #include "store/slice_hash_rules.hpp"
+#include "store/sqlite/environment.hpp"
 #include "store/sqlite/op_db.hpp"
 
 namespace kitsune2 {
@@ -14,6 +12,7 @@ namespace {
 
 using sqlite::OpReader;
 using sqlite::OpWriter;
+using sqlite::Worker;
 
 /// When nothing has been written for this long the WAL is emptied and the pending table tidied.
 constexpr auto kIdle = std::chrono::milliseconds(500);
@@ -70,28 +69,21 @@ using CallPtr = std::shared_ptr<Call<Db>>;
 template <class Db>
 struct Queue {
   std::mutex mutex;
-  std::condition_variable changed;
   std::deque<CallPtr<Db>> calls;
   std::uint64_t bytes = 0;  ///< of calls that wait or are being run
   bool stopping = false;
 
   /// False: too much waits already. A single large call is taken when nothing waits, or it could never be.
   bool push(CallPtr<Db> call, std::uint64_t max_bytes) {
-    {
-      const std::lock_guard lock(mutex);
-      if (bytes > 0 && (bytes >= max_bytes || call->bytes() > max_bytes - bytes)) return false;
-      bytes += call->bytes();
-      calls.push_back(std::move(call));
-    }
-    changed.notify_one();
+    const std::lock_guard lock(mutex);
+    if (bytes > 0 && (bytes >= max_bytes || call->bytes() > max_bytes - bytes)) return false;
+    bytes += call->bytes();
+    calls.push_back(std::move(call));
     return true;
   }
   void stop() {
-    {
-      const std::lock_guard lock(mutex);
-      stopping = true;
-    }
-    changed.notify_one();
+    const std::lock_guard lock(mutex);
+    stopping = true;
   }
 };
 
@@ -103,9 +95,9 @@ std::uint64_t id_bytes(const std::vector<OpId>& op_ids) {
 
 class SqliteOpStore final : public OpStore {
  public:
-  SqliteOpStore(Runtime& runtime, std::shared_ptr<const OpPolicy> policy, std::string path,
-                SqliteOpStoreOptions options, std::optional<sqlite::FileLock> lock, std::optional<OpWriter> writer,
-                OpReader reader)
+  SqliteOpStore(const sqlite::Environment& environment, Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
+                std::string path, SqliteOpStoreOptions options, std::optional<sqlite::FileLock> lock,
+                std::optional<OpWriter> writer, OpReader reader)
       : runtime_(runtime),
         policy_(std::move(policy)),
         path_(std::move(path)),
@@ -114,15 +106,17 @@ class SqliteOpStore final : public OpStore {
         writer_(std::move(writer)),
         reader_(std::move(reader)),
         alive_(lifetime_.weak()) {
-    if (writer_) write_thread_ = std::thread([this] { write_loop(); });
-    read_thread_ = std::thread([this] { read_loop(); });
+    if (writer_) write_worker_ = environment.make_worker([this](bool idle) { return write_turn(idle); });
+    read_worker_ = environment.make_worker([this](bool) { return read_turn(); });
   }
 
   ~SqliteOpStore() override {
     writes_.stop();
     reads_.stop();
-    if (write_thread_.joinable()) write_thread_.join();
-    read_thread_.join();
+    if (write_worker_) write_worker_->wake();
+    read_worker_->wake();
+    write_worker_.reset();
+    read_worker_.reset();
   }
 
   void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override {
@@ -264,16 +258,17 @@ class SqliteOpStore final : public OpStore {
   template <class T, class Work>
   void write(std::size_t ops, std::uint64_t bytes, Work work, Handler<T> done) {
     if (!writer_) return refuse<T>(done, make_error(Errc::unsupported, path_ + ": opened for reading only"));
-    enqueue<T>(writes_, ops, bytes, std::move(work), std::move(done), "the store's writer");
+    enqueue<T>(writes_, *write_worker_, ops, bytes, std::move(work), std::move(done), "the store's writer");
   }
   template <class T, class Work>
   void read(std::uint64_t bytes, Work work, Handler<T> done) {
-    enqueue<T>(reads_, 1, bytes, std::move(work), std::move(done), "the store's reader");
+    enqueue<T>(reads_, *read_worker_, 1, bytes, std::move(work), std::move(done), "the store's reader");
   }
   template <class T, class Db, class Work>
-  void enqueue(Queue<Db>& queue, std::size_t ops, std::uint64_t bytes, Work work, Handler<T> done, const char* who) {
+  void enqueue(Queue<Db>& queue, Worker& worker, std::size_t ops, std::uint64_t bytes, Work work, Handler<T> done,
+               const char* who) {
     auto call = std::make_shared<CallOf<Db, T, Work>>(ops, bytes, std::move(work), std::move(done));
-    if (queue.push(call, options_.max_pending_write_bytes)) return;
+    if (queue.push(call, options_.max_pending_write_bytes)) return worker.wake();
     call->fail(make_error(Errc::overloaded, path_ + ": too much waits for " + who));
     tell<Db>({std::move(call)});
   }
@@ -292,43 +287,38 @@ class SqliteOpStore final : public OpStore {
 
   // ------------------------------------------------------------ store threads
 
-  void write_loop() {
-    bool idle_work = true;
-    auto idle = kIdle;
+  Worker::Pause write_turn(bool idle) {
     std::unique_lock lock(writes_.mutex);
-    const auto is_called = [this] { return !writes_.calls.empty() || writes_.stopping; };
-    for (;;) {
-      if (!writes_.calls.empty()) {
-        auto batch = take_batch();
-        lock.unlock();
-        std::uint64_t bytes = 0;
-        for (const auto& call : batch) bytes += call->bytes();
-        commit_group(batch);
-        lock.lock();
-        writes_.bytes -= bytes;
-        lock.unlock();
-        tell<OpWriter>(std::move(batch));
-        writer_->tend_wal();
-        lock.lock();
-        idle_work = true;
-        idle = kIdle;
-      } else if (writes_.stopping) {
-        return;
-      } else if (!idle_work) {
-        writes_.changed.wait(lock, is_called);
-      } else if (!writes_.changed.wait_for(lock, idle, is_called)) {
-        while (!is_called() && writer_->wants_compaction()) {
-          lock.unlock();
-          static_cast<void>(writer_->compact_pending());
-          lock.lock();
-        }
-        if (is_called()) continue;
-        lock.unlock();
-        idle_work = !writer_->truncate_wal();
-        if (idle_work) idle = std::min(idle * 2, kMaxIdle);
-        lock.lock();
-      }
+    if (!writes_.calls.empty()) {
+      auto batch = take_batch();
+      lock.unlock();
+      std::uint64_t bytes = 0;
+      for (const auto& call : batch) bytes += call->bytes();
+      commit_group(batch);
+      lock.lock();
+      writes_.bytes -= bytes;
+      lock.unlock();
+      tell<OpWriter>(std::move(batch));
+      writer_->tend_wal();
+      idle_work_ = true;
+      tidying_ = false;
+      idle_ = kIdle;
+      return Worker::Wait::nothing;
     }
+    if (writes_.stopping) return Worker::Wait::end;
+    lock.unlock();
+    if (!idle_work_) return Worker::Wait::wake;
+    if (!idle && !tidying_) return {Worker::Wait::wake_or_idle, idle_};
+    tidying_ = true;
+    if (writer_->wants_compaction()) {
+      static_cast<void>(writer_->compact_pending());
+      return Worker::Wait::nothing;
+    }
+    tidying_ = false;
+    idle_work_ = !writer_->truncate_wal();
+    if (!idle_work_) return Worker::Wait::wake;
+    idle_ = std::min(idle_ * 2, kMaxIdle);
+    return {Worker::Wait::wake_or_idle, idle_};
   }
 
   /// All that waits, up to the bounds of a batch; at least one call.
@@ -368,21 +358,19 @@ class SqliteOpStore final : public OpStore {
     return false;
   }
 
-  void read_loop() {
+  Worker::Pause read_turn() {
     std::unique_lock lock(reads_.mutex);
-    for (;;) {
-      reads_.changed.wait(lock, [this] { return !reads_.calls.empty() || reads_.stopping; });
-      if (reads_.stopping) return;
-      auto call = std::move(reads_.calls.front());
-      reads_.calls.pop_front();
-      lock.unlock();
-      static_cast<void>(call->run(reader_));
-      lock.lock();
-      reads_.bytes -= call->bytes();
-      lock.unlock();
-      tell<OpReader>({std::move(call)});
-      lock.lock();
-    }
+    if (reads_.stopping) return Worker::Wait::end;
+    if (reads_.calls.empty()) return Worker::Wait::wake;
+    auto call = std::move(reads_.calls.front());
+    reads_.calls.pop_front();
+    lock.unlock();
+    static_cast<void>(call->run(reader_));
+    lock.lock();
+    reads_.bytes -= call->bytes();
+    lock.unlock();
+    tell<OpReader>({std::move(call)});
+    return Worker::Wait::nothing;
   }
 
   Runtime& runtime_;
@@ -396,16 +384,22 @@ class SqliteOpStore final : public OpStore {
   const std::weak_ptr<void> alive_;
   Queue<OpWriter> writes_;
   Queue<OpReader> reads_;
-  std::thread write_thread_;
-  std::thread read_thread_;
+  // Of the writer's turns:
+  bool idle_work_ = true;  ///< there may be something to tidy when nothing is called for a while
+  bool tidying_ = false;
+  std::chrono::milliseconds idle_ = kIdle;
+  std::unique_ptr<Worker> write_worker_;
+  std::unique_ptr<Worker> read_worker_;
 };
 
 }  // namespace
 
-Result<std::shared_ptr<OpStore>> open_sqlite_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
-                                                      const SpaceId& space, const std::string& path,
-                                                      const SqliteOpStoreOptions& options) {
-  std::optional<sqlite::FileLock> lock;
+namespace sqlite {
+
+Result<std::shared_ptr<OpStore>> open_op_store(const Environment& environment, Runtime& runtime,
+                                               std::shared_ptr<const OpPolicy> policy, const SpaceId& space,
+                                               const std::string& path, const SqliteOpStoreOptions& options) {
+  std::optional<FileLock> lock;
   std::optional<OpWriter> writer;
   if (options.read_only) {
     const auto info = read_sqlite_op_store_info(path);
@@ -416,30 +410,40 @@ Result<std::shared_ptr<OpStore>> open_sqlite_op_store(Runtime& runtime, std::sha
                                                   " and " + std::string(policy->name()));
     }
   } else {
-    auto taken = sqlite::FileLock::take(path);
-    if (!taken) return taken.error();
-    lock = std::move(*taken);
-    const auto state = sqlite::inspect_file(path);
-    if (!state) return state.error();
-    if (*state == sqlite::FileState::missing) {
-      if (auto ok = sqlite::create_file(path); !ok) return ok.error();
+    if (environment.vfs == nullptr) {
+      auto taken = FileLock::take(path);
+      if (!taken) return taken.error();
+      lock = std::move(*taken);
+      const auto state = inspect_file(path);
+      if (!state) return state.error();
+      if (*state == FileState::missing) {
+        if (auto ok = create_file(path); !ok) return ok.error();
+      }
     }
-    auto opened = OpWriter::open(path, options.max_database_bytes);
+    auto opened = OpWriter::open(path, options.max_database_bytes, environment.vfs);
     if (!opened) return opened.error();
     if (auto ok = opened->bind_to(space, policy->name()); !ok) return ok.error();
     writer = std::move(*opened);
   }
-  auto reader = OpReader::open(path, options.read_only);
+  auto reader = OpReader::open(path, options.read_only, environment.vfs);
   if (!reader) return reader.error();
-  return std::make_shared<SqliteOpStore>(runtime, std::move(policy), path, options, std::move(lock), std::move(writer),
-                                         std::move(*reader));
+  return std::make_shared<SqliteOpStore>(environment, runtime, std::move(policy), path, options, std::move(lock),
+                                         std::move(writer), std::move(*reader));
+}
+
+}  // namespace sqlite
+
+Result<std::shared_ptr<OpStore>> open_sqlite_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
+                                                      const SpaceId& space, const std::string& path,
+                                                      const SqliteOpStoreOptions& options) {
+  return sqlite::open_op_store(sqlite::real_environment(), runtime, std::move(policy), space, path, options);
 }
 
 Result<SqliteOpStoreInfo> read_sqlite_op_store_info(const std::string& path) {
   const auto state = sqlite::inspect_file(path);
   if (!state) return state.error();
   if (*state != sqlite::FileState::present) return make_error(Errc::not_found, path + ": there is no op store");
-  auto reader = OpReader::open(path, true);
+  auto reader = OpReader::open(path, true, nullptr);
   if (!reader) return reader.error();
   return reader->info();
 }

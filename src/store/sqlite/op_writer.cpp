@@ -56,8 +56,8 @@ Result<std::optional<OpFinder::Found>> OpFinder::find(Connection& connection, By
 
 OpWriter::OpWriter() : wal_frames_(std::make_unique<int>(0)), tend_wal_at_(kWalFrames) {}
 
-Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_database_bytes) {
-  auto connection = Connection::open(path, Connection::Mode::write);
+Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_database_bytes, const char* vfs) {
+  auto connection = Connection::open(path, Connection::Mode::write, vfs);
   if (!connection) return connection.error();
   OpWriter out;
   out.connection_ = std::move(*connection);

@@ -1,34 +1,19 @@
 // The shipped fetch module in a bad world: crashes, cuts, partitions, slow and full disks, liars, silence.
-//
-// A seed is a whole history. K2_SIM_SEED=n runs that one, K2_SIM_SEEDS=n runs the first n (200 without).
-#include <unistd.h>
-#include <csignal>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <set>
 
+#include "sim/scenarios.hpp"
 #include "unit/node/core_fetch_harness.hpp"
 
-namespace kitsune2 {
+namespace kitsune2::sim {
 namespace {
 
 using namespace fetch_test;
 using testing::payloads_of;
 
-std::uint64_t g_seed = 0;
-
-extern "C" void tell_seed(int) {
-  char text[96];
-  const int n = std::snprintf(text, sizeof text, "\nsimulation aborted; replay with K2_SIM_SEED=%llu\n",
-                              static_cast<unsigned long long>(g_seed));
-  if (n > 0) static_cast<void>(!::write(2, text, static_cast<std::size_t>(n)));
-}
-
 /// One history.
 class History {
  public:
-  explicit History(std::uint64_t seed) : bench_(seed, options()), world_(bench_.world) {
+  History(std::uint64_t seed, bool large) : bench_(seed, options()), world_(bench_.world), large_(large) {
     bench_.policy = make_sha256_policy();
     config_.re_insert_outgoing_request_delay_ms = 500 + 100 * static_cast<std::uint32_t>(pick(16));
     config_.first_back_off_interval_ms = 1'000;
@@ -39,8 +24,8 @@ class History {
     config_.max_response_bytes = std::vector<std::uint32_t>{200, 2'000, 1U << 20}[pick(3)];
     config_.max_incoming_requests_per_peer = 1 + static_cast<std::uint32_t>(pick(8));
 
-    ops_ = make_ops(*bench_.policy, 0, 20 + pick(150), 32 + pick(200));
-    const auto nodes = 2 + pick(4);
+    ops_ = make_ops(*bench_.policy, 0, large ? 20 + pick(150) : 2 + pick(24), 32 + pick(200));
+    const auto nodes = 2 + pick(large ? 4 : 2);
     for (std::size_t i = 0; i < nodes; ++i) {
       auto& place = places_.emplace_back(std::make_unique<Place>());
       place->name = "n" + std::to_string(i);
@@ -63,7 +48,7 @@ class History {
   ~History() { world_.on_step({}); }
 
   void run() {
-    for (auto rounds = 20 + pick(60); rounds > 0 && ok(); --rounds) {
+    for (auto rounds = large_ ? 20 + pick(60) : 4 + pick(16); rounds > 0 && ok(); --rounds) {
       world_.run_for(std::chrono::milliseconds(pick(1'500)));
       for (auto n = pick(3); n > 0; --n) mischief();
       if (pick(3) == 0) someone_wants_something();
@@ -83,8 +68,7 @@ class History {
     check_step();
     check_end();
   }
-  std::uint64_t trace_hash() const { return world_.trace_hash(); }
-  std::uint64_t steps() const { return steps_; }
+  Ran ran() const { return {world_.trace_hash(), world_.tasks_run()}; }
 
  private:
   /// Silence: 64 delays of at most 2 s. Back-off: less. Both a few times over.
@@ -115,7 +99,7 @@ class History {
   void make_bad_peers() {
     const std::vector<std::string> kinds{"silent", "failing", "nobody", "liar", "lazy"};
     for (const auto& kind : kinds) {
-      if (pick(2) == 0) continue;
+      if (pick(large_ ? 2 : 4) != 0) continue;
       const auto url = MemoryNetwork::url_of(kind);
       bad_.push_back(url);
       if (kind == "nobody") continue;
@@ -392,6 +376,7 @@ class History {
 
   Bench bench_;
   SimWorld& world_;
+  const bool large_;
   CoreFetchConfig config_;
   std::vector<MetaOp> ops_;
   std::vector<std::unique_ptr<Place>> places_;
@@ -400,38 +385,12 @@ class History {
   std::uint64_t steps_ = 0;
 };
 
-std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
-TEST(FetchSim, EveryHistoryEndsWell) {
-  log::set_level(log::Level::off);
-  const auto before = std::signal(SIGABRT, tell_seed);
-  std::uint64_t first = 1, last = number_from("K2_SIM_SEEDS", 200);
-  if (std::getenv("K2_SIM_SEED") != nullptr) first = last = number_from("K2_SIM_SEED", 1);
-  for (std::uint64_t seed = first; seed <= last; ++seed) {
-    g_seed = seed;
-    SCOPED_TRACE("replay with K2_SIM_SEED=" + std::to_string(seed));
-    History(seed).run();
-    if (HasFailure()) break;
-  }
-  std::signal(SIGABRT, before);
-  log::set_level(log::Level::info);
-}
-
-TEST(FetchSim, TheSameSeedGivesTheSameTrace) {
-  log::set_level(log::Level::off);
-  const auto hash_of = [](std::uint64_t seed) {
-    History history(seed);
-    history.run();
-    EXPECT_GT(history.steps(), 100U);
-    return history.trace_hash();
-  };
-  EXPECT_EQ(hash_of(1'000'001), hash_of(1'000'001));
-  EXPECT_NE(hash_of(1'000'001), hash_of(1'000'002));
-  log::set_level(log::Level::info);
-}
-
 }  // namespace
-}  // namespace kitsune2
+
+Ran run_fetch_history(std::uint64_t seed, bool large) {
+  History history(seed, large);
+  history.run();
+  return history.ran();
+}
+
+}  // namespace kitsune2::sim

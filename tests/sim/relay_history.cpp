@@ -1,0 +1,468 @@
+// Nodes with SQLite stores behind a relay, all of it the shipped code: HTTP upgrade, WebSocket frames, sbd, tx5, fetch.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/fetch.hpp"
+#include "kitsune2/testing/builders.hpp"
+#include "kitsune2/testing/waiters.hpp"
+#include "kitsune2/transport_tx5.hpp"
+#include "node/core_fetch.hpp"
+#include "server/relay_service.hpp"
+#include "sim/relay_peers.hpp"
+#include "sim/scenarios.hpp"
+#include "sim/sim_disk.hpp"
+#include "sim/sim_net.hpp"
+#include "sim/watched_transport.hpp"
+
+namespace kitsune2::sim {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::await;
+using testing::ids_of;
+using testing::SimRuntime;
+using testing::SimWorld;
+
+class RelayHistory {
+ public:
+  RelayHistory(std::uint64_t seed, bool large)
+      : world_(seed), net_(world_), large_(large), policy_(make_sha256_policy(kMostOpBytes)) {
+    config_.re_insert_outgoing_request_delay_ms = 1'000 + 250 * static_cast<std::uint32_t>(pick(8));
+    config_.first_back_off_interval_ms = 1'000;
+    config_.last_back_off_interval_ms = 4'000;
+    config_.num_back_off_intervals = 2 + static_cast<std::uint32_t>(pick(3));
+    config_.parallel_request_count = 1 + static_cast<std::uint32_t>(pick(4));
+    config_.max_ids_per_request = std::vector<std::uint32_t>{1, 3, 16, 512}[pick(4)];
+    config_.max_response_bytes = std::vector<std::uint32_t>{2'000, 60'000, 1U << 20}[pick(3)];
+    config_.max_incoming_requests_per_peer = 1 + static_cast<std::uint32_t>(pick(8));
+    tx5_.server_url = "ws://relay:1";
+    tx5_.signal_allow_plain_text = true;
+    tx5_.timeout_s = 8 + static_cast<std::uint32_t>(pick(12));
+    tx5_.message_size_max = 2U << 20;
+    if (pick(3) == 0) tx5_.max_queue_bytes_per_peer = 30'000 + pick(100'000);
+    relay_options_.limit_idle_millis = 5'000;
+    if (pick(4) == 0) relay_options_.limit_send_queue_bytes = 60'000;
+    if (pick(4) == 0) relay_options_.limit_ip_kbps = 400 + static_cast<std::uint32_t>(pick(8'000));
+    net_.set_window(4'000 + pick(80'000));
+
+    const auto size = pick(4) == 0 ? 32 + pick(large ? 60'000 : 30'000) : 32 + pick(800);
+    ops_ = testing::make_ops(*policy_, 0, large ? 10 + pick(60) : 2 + pick(10), size);
+    relay_host_ = net_.add_host("relay");
+    start_relay();
+    const auto nodes = 2 + pick(large ? 3 : 2);
+    for (std::size_t i = 0; i < nodes; ++i) {
+      auto& place = places_.emplace_back(std::make_unique<Place>());
+      place->name = "n" + std::to_string(i);
+      place->host = net_.add_host(place->name);
+      place->disk = std::make_unique<SimDisk>(seed * 8 + i);
+      place->disk->make_file(kPath);
+    }
+    for (std::size_t i = 0; i < ops_.size(); ++i) {
+      for (auto n = 1 + pick(2); n > 0; --n) places_[pick(places_.size())]->first_ops.insert(i);
+    }
+    for (auto& place : places_) {
+      start(*place);
+      std::vector<Bytes> data;
+      for (const auto i : place->first_ops) {
+        data.push_back(ops_[i].op_data);
+        place->claimed.insert(ops_[i].op_id);
+      }
+      EXPECT_TRUE(
+          await<ProcessedOps>(world_, [&](auto done) { place->live->store->process_incoming_ops(data, done); }));
+    }
+    for (const auto kind :
+         {BadKind::silent, BadKind::slow, BadKind::liar, BadKind::endless, BadKind::oversized, BadKind::flapping}) {
+      if (pick(large ? 3 : 10) != 0) continue;
+      bad_.push_back(std::make_unique<BadPeer>(world_, net_, tx5_, kind, ops_));
+    }
+    world_.on_step([this] { after_step(); });
+  }
+  ~RelayHistory() {
+    world_.on_step({});
+    bad_.clear();
+    for (auto& place : places_) {
+      if (place->live) crash(*place);
+    }
+    if (relay_) crash_relay(false);
+  }
+
+  Ran run() {
+    for (auto rounds = large_ ? 20 + pick(30) : 3 + pick(8); rounds > 0 && ok(); --rounds) {
+      world_.run_for(std::chrono::milliseconds(pick(3'000)));
+      for (auto n = pick(3); n > 0; --n) mischief();
+      if (pick(2) == 0) someone_wants_something();
+      if (pick(5) == 0) watch_drained(*places_[pick(places_.size())]);
+      if (pick(6) == 0) check_nothing_forgotten();
+    }
+    calm();
+    check_nothing_forgotten();
+    const auto end = world_.now() + kMostRecovery;
+    bool done = false;
+    while (!done && world_.now() < end && ok()) {
+      everyone_hears_of_everything();
+      done = world_.run_until([this] { return all_done(); }, 1min);
+    }
+    EXPECT_TRUE(done) << describe();
+    check();
+    check_end();
+    return {world_.trace_hash(), world_.tasks_run()};
+  }
+
+ private:
+  static constexpr Duration kMostRecovery = 15min;
+  static constexpr std::size_t kMostOpBytes = 100'000;
+  inline static const std::string kPath = "space.db";
+
+  /// What goes with a crash.
+  struct Living {
+    std::unique_ptr<SimRuntime> runtime;
+    std::shared_ptr<OpStore> store;
+    std::shared_ptr<WatchedTransport> transport;
+    std::shared_ptr<Fetch> fetch;
+  };
+  struct Place {
+    std::string name;
+    SimNet::Host host = 0;
+    std::unique_ptr<SimDisk> disk;
+    std::set<std::size_t> first_ops;
+    std::unique_ptr<Living> live;  ///< null: down
+    Time up_again{};
+    std::map<OpId, std::set<Url>> promised;  ///< pending, as far as this place was told
+    std::set<OpId> claimed;                  ///< told to be durable, or found on disk after a crash
+    std::set<Url> given_up;
+    int drained_wanted = 0, drained_told = 0;
+  };
+
+  std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world_.random(below)); }
+  static bool ok() { return !::testing::Test::HasFailure(); }
+
+  // ------------------------------------------------------------ life and death
+
+  void start_relay() {
+    relay_runtime_ = world_.make_runtime();
+    net_.up(relay_host_, *relay_runtime_);
+    relay_ = std::make_unique<server::RelayService>(*relay_runtime_, relay_options_);
+    net_.listen(relay_host_, [this](const std::shared_ptr<net::Conn>& conn) { return relay_->accept(conn); });
+  }
+  void crash_relay(bool reset) {
+    relay_runtime_->crash();
+    net_.down(relay_host_, reset);
+    relay_.reset();
+    relay_runtime_.reset();
+  }
+
+  void start(Place& place) {
+    for (int attempt = 0; !place.live; ++attempt) {
+      auto live = std::make_unique<Living>();
+      live->runtime = world_.make_runtime();
+      auto opened = sqlite::open_op_store(sim_environment(*place.disk, *live->runtime), *live->runtime, policy_,
+                                          kSimSpace, kPath, {});
+      if (opened.has_value() && place.disk->has_power()) {
+        live->store = *opened;
+        place.live = std::move(live);
+        break;
+      }
+      ASSERT_LT(attempt, 3) << place.name << " does not start: " << (opened ? "" : opened.error().to_string());
+      live->runtime->crash();
+      if (opened.has_value()) opened->reset();
+      if (place.disk->lost_writes()) place.disk->cut_power();
+      place.disk->power_on();
+      place.disk->faults = {};
+    }
+    auto& live = *place.live;
+    net_.up(place.host, *live.runtime);
+    auto backend = make_tx5_transport(
+        *live.runtime, std::shared_ptr<WsConnector>(make_ws_connector(*live.runtime, net_.dial(place.host))), tx5_);
+    ASSERT_TRUE(backend.has_value()) << backend.error().to_string();
+    live.transport =
+        std::make_shared<WatchedTransport>(*live.runtime, make_transport(*live.runtime, std::move(*backend), nullptr),
+                                           std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms));
+    auto fetch = make_core_fetch(*live.runtime, config_, kSimSpace, live.store, live.transport);
+    ASSERT_TRUE(fetch.has_value()) << fetch.error().to_string();
+    live.fetch = *fetch;
+    live.fetch->set_events({.ops_stored =
+                                [this, &place](const Url&, const std::vector<StoredOp>& stored, std::uint64_t) {
+                                  for (const auto& op : stored) {
+                                    world_.trace(op.op_id);
+                                    place.claimed.insert(op.op_id);
+                                    place.promised.erase(op.op_id);
+                                  }
+                                },
+                            .ops_missing = {},
+                            .peer_given_up =
+                                [&place](const Url& peer, const std::vector<OpId>&) {
+                                  place.given_up.insert(peer);
+                                  for (auto it = place.promised.begin(); it != place.promised.end();) {
+                                    it->second.erase(peer);
+                                    it = it->second.empty() ? place.promised.erase(it) : std::next(it);
+                                  }
+                                },
+                            .ops_served = {},
+                            .store_failed = {}});
+    place.drained_wanted = place.drained_told = 0;
+    // What a crash left on disk, told or not. The store answers in its own time; so does fetch, which reads on.
+    live.store->filter_out_existing_ops(ids_of(ops_), [this, &place](const Result<std::vector<OpId>>& lacking) {
+      if (!lacking) return;
+      const std::set<OpId> lacks(lacking->begin(), lacking->end());
+      for (const auto& id : place.claimed) {
+        EXPECT_FALSE(lacks.contains(id)) << place.name << " lost " << id.to_string();
+      }
+      for (const auto& op : ops_) {
+        if (lacks.contains(op.op_id)) continue;
+        place.claimed.insert(op.op_id);
+        place.promised.erase(op.op_id);
+      }
+    });
+  }
+
+  void crash(Place& place) {
+    if (place.disk->has_power()) pick(2) == 0 ? place.disk->kill() : place.disk->cut_power();
+    place.live->runtime->crash();
+    net_.down(place.host, pick(2) == 0);
+    place.live.reset();
+    place.disk->power_on();
+    place.up_again = world_.now() + std::chrono::milliseconds(pick(8'000));
+  }
+
+  void after_step() {
+    for (auto& place : places_) {
+      if (place->live && !place->disk->has_power()) crash(*place);
+    }
+    if (++steps_ % 61 == 0) check();
+  }
+
+  // ---------------------------------------------------------------------- wants
+
+  std::vector<Url> urls() const {
+    std::vector<Url> out;
+    for (const auto& place : places_) {
+      if (!place->live) continue;
+      if (const auto url = place->live->transport->url()) out.push_back(*url);
+    }
+    for (const auto& peer : bad_) {
+      if (const auto url = peer->url()) out.push_back(*url);
+    }
+    return out;
+  }
+
+  void ask(Place& place, const std::vector<OpId>& ids, const Url& source) {
+    if (ids.empty() || source == place.live->transport->url()) return;
+    place.live->fetch->request_ops(ids, source, [this, &place, ids, source](const Result<void>& result) {
+      world_.trace(result ? 1 : 2);
+      if (!result) return;
+      const auto summary = place.live->fetch->state_summary();
+      for (const auto& id : ids) {
+        const auto it = summary.pending_requests.find(id);
+        if (it == summary.pending_requests.end()) {
+          EXPECT_TRUE(place.claimed.contains(id) || place.given_up.contains(source))
+              << place.name << " does not hold and does not fetch " << id.to_string();
+        } else if (std::find(it->second.begin(), it->second.end(), source) != it->second.end()) {
+          place.promised[id].insert(source);
+        }
+      }
+    });
+  }
+
+  void someone_wants_something() {
+    auto& place = *places_[pick(places_.size())];
+    const auto sources = urls();
+    if (!place.live || sources.empty()) return;
+    const auto& source = sources[pick(sources.size())];
+    std::vector<OpId> ids;
+    const auto one_in = 1 + pick(3);
+    for (const auto& op : ops_) {
+      if (pick(one_in) == 0) ids.push_back(op.op_id);
+    }
+    ask(place, ids, source);
+  }
+
+  void watch_drained(Place& place) {
+    if (!place.live) return;
+    ++place.drained_wanted;
+    place.live->fetch->notify_on_drained([&place] {
+      ++place.drained_told;
+      EXPECT_EQ(place.live->fetch->pending_ops(), 0U) << "drained is told while ops are pending";
+    });
+  }
+
+  // -------------------------------------------------------------------- trouble
+
+  void mischief() {
+    for (auto& each : places_) {
+      if (!each->live && world_.now() >= each->up_again) start(*each);
+    }
+    if (!relay_ && world_.now() >= relay_up_again_) start_relay();
+    auto& place = *places_[pick(places_.size())];
+    const auto host = pick(6) == 0 ? relay_host_ : place.host;
+    switch (pick(14)) {
+      case 0:
+        return net_.set_link(host, {std::chrono::milliseconds(pick(400)), pick(2) == 0 ? 0 : 4'000 + pick(200'000)});
+      case 1:
+      case 2:
+        return net_.cut(host);
+      case 3:
+        return net_.block(host, true);
+      case 4:
+      case 5:
+        for (SimNet::Host h = 0; h <= places_.size(); ++h) net_.block(h, false);
+        return;
+      case 6:
+        return net_.silence(host);
+      case 7:
+        if (place.live) crash(place);
+        return;
+      case 8:
+        place.disk->cut_power_after(pick(30));
+        return;
+      case 9:
+        if (relay_ && pick(2) == 0) {
+          crash_relay(pick(2) == 0);
+          relay_up_again_ = world_.now() + std::chrono::milliseconds(pick(6'000));
+        }
+        return;
+      case 10:
+        place.disk->faults.write_error = 1 + static_cast<std::uint32_t>(pick(40));
+        return;
+      case 11:
+        place.disk->faults.sync_error = 1 + static_cast<std::uint32_t>(pick(8));
+        return;
+      case 12:
+        place.disk->faults.full = !place.disk->faults.full;
+        return;
+      case 13:
+        place.disk->faults.latency = std::chrono::microseconds(pick(300'000));
+        return;
+    }
+  }
+
+  void calm() {
+    for (SimNet::Host h = 0; h <= places_.size(); ++h) {
+      net_.block(h, false);
+      net_.set_link(h, {20ms, 0});
+    }
+    if (!relay_) start_relay();
+    for (auto& place : places_) {
+      place->disk->keep_power();
+      place->disk->faults = {};
+      if (!place->live) start(*place);
+    }
+    // All are at the relay again; it was tried again after at most 30 s and a connection that is dead is given up.
+    const auto online = [this] {
+      return std::all_of(places_.begin(), places_.end(),
+                         [](const auto& place) { return place->live && place->live->transport->url().has_value(); });
+    };
+    world_.run_for(SimNet::kGiveUp);
+    EXPECT_TRUE(world_.run_until(online, 5min)) << "somebody does not come back to the relay";
+  }
+
+  /// As gossip would: each place is told, for each op, who had it from the beginning, and where that one is now.
+  void everyone_hears_of_everything() {
+    for (auto& place : places_) {
+      for (const auto& other : places_) {
+        const auto url = other->live->transport->url();
+        if (place == other || !url) continue;
+        std::vector<OpId> ids;
+        for (const auto i : other->first_ops) ids.push_back(ops_[i].op_id);
+        ask(*place, ids, *url);
+      }
+      watch_drained(*place);
+    }
+  }
+
+  bool all_done() const {
+    return std::all_of(places_.begin(), places_.end(), [this](const auto& place) {
+      return place->claimed.size() == ops_.size() && place->drained_told == place->drained_wanted;
+    });
+  }
+
+  // --------------------------------------------------------------------- checks
+
+  void check() {
+    for (const auto& place : places_) {
+      if (place->live && place->live->fetch) static_cast<const CoreFetch&>(*place->live->fetch).check_invariants();
+    }
+    if (relay_) relay_->check_invariants();
+  }
+
+  void check_nothing_forgotten() {
+    for (const auto& place : places_) {
+      if (!place->live || !resumed(*place)) continue;
+      const auto summary = place->live->fetch->state_summary();
+      for (const auto& [id, sources] : place->promised) {
+        const auto it = summary.pending_requests.find(id);
+        ASSERT_NE(it, summary.pending_requests.end()) << place->name << " forgot " << id.to_string();
+        for (const auto& source : sources) {
+          EXPECT_NE(std::find(it->second.begin(), it->second.end(), source), it->second.end())
+              << place->name << " forgot that " << source.to_string() << " has " << id.to_string();
+        }
+      }
+    }
+  }
+  /// Whether fetch has read what was pending: the store answers in order, so a call of ours that is answered says so.
+  bool resumed(Place& place) {
+    auto done = await<OpStoreStats>(
+        world_, [&](auto handler) { place.live->store->stats(handler); }, 1min);
+    return done.has_value() && place.live;
+  }
+
+  void check_end() {
+    for (const auto& place : places_) {
+      ASSERT_TRUE(place->live);
+      const auto lacking = await<std::vector<OpId>>(
+          world_, [&](auto done) { place->live->store->filter_out_existing_ops(ids_of(ops_), done); });
+      EXPECT_TRUE(lacking && lacking->empty()) << place->name << " claims what its disk does not hold";
+      const auto stats = await<OpStoreStats>(world_, [&](auto done) { place->live->store->stats(done); });
+      EXPECT_EQ(stats->ops, ops_.size()) << place->name << " holds what nobody wanted";
+      EXPECT_EQ(place->live->fetch->pending_ops(), 0U) << place->name;
+    }
+  }
+
+  std::string describe() const {
+    std::string out = "at " + std::to_string(world_.now().time_since_epoch().count() / 1'000'000) + " s\n";
+    for (const auto& place : places_) {
+      const auto url = place->live->transport->url();
+      const auto stats = place->live->fetch->stats();
+      out += place->name + " " + (url ? url->to_string() : "offline") + ": " + std::to_string(place->claimed.size()) +
+             " of " + std::to_string(ops_.size()) + ", " + std::to_string(place->live->fetch->pending_ops()) +
+             " pending, drained " + std::to_string(place->drained_told) + "/" + std::to_string(place->drained_wanted) +
+             ", sent " + std::to_string(stats.requests_sent) + " failed " + std::to_string(stats.requests_failed) +
+             " overdue " + std::to_string(stats.requests_overdue) + " received " +
+             std::to_string(stats.requests_received) + " served " + std::to_string(stats.ops_served) + "\n";
+      for (const auto& [id, sources] : place->live->fetch->state_summary().pending_requests) {
+        out += "  " + id.to_string() + " from";
+        for (const auto& source : sources) out += " " + source.to_string();
+        out += "\n";
+      }
+    }
+    return out;
+  }
+
+  SimWorld world_;
+  SimNet net_;
+  const bool large_;
+  const std::shared_ptr<const OpPolicy> policy_;
+  CoreFetchConfig config_;
+  Tx5TransportConfig tx5_;
+  RelayServerOptions relay_options_;
+  std::vector<MetaOp> ops_;
+  SimNet::Host relay_host_ = 0;
+  std::unique_ptr<SimRuntime> relay_runtime_;
+  std::unique_ptr<server::RelayService> relay_;
+  Time relay_up_again_{};
+  std::vector<std::unique_ptr<Place>> places_;
+  std::vector<std::unique_ptr<BadPeer>> bad_;
+  std::uint64_t steps_ = 0;
+};
+
+}  // namespace
+
+Ran run_relay_history(std::uint64_t seed, bool large) { return RelayHistory(seed, large).run(); }
+
+}  // namespace kitsune2::sim

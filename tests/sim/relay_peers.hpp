@@ -1,0 +1,50 @@
+// Peers behind the relay that speak the protocol and do what they should not.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kitsune2/config.hpp"
+#include "kitsune2/op_store.hpp"
+#include "kitsune2/transport.hpp"
+#include "sim/sim_net.hpp"
+
+namespace kitsune2::sim {
+
+inline const SpaceId kSimSpace = SpaceId::from_text("sim-space");
+
+enum class BadKind {
+  silent,     ///< takes requests and never answers
+  slow,       ///< holds everything, answers late and in part
+  liar,       ///< wrong bytes, ops that nobody asked for, nonsense, hanging up
+  endless,    ///< an answer that does not end, of ops that nobody wants
+  oversized,  ///< ops and messages over every limit
+  flapping,   ///< honest, but its connections are cut all the time
+};
+
+class BadPeer {
+ public:
+  BadPeer(testing::SimWorld& world, SimNet& net, const Tx5TransportConfig& config, BadKind kind,
+          const std::vector<MetaOp>& ops);
+  ~BadPeer();
+  std::optional<Url> url() const { return transport_->url(); }
+
+ private:
+  class Handler;
+  void requested(const Url& from, const std::vector<OpId>& ids);
+  void answer(const Url& to, const std::vector<Bytes>& ops);
+  void go_on(const Url& to, int left);
+  void flap();
+  std::vector<Bytes> held(const std::vector<OpId>& ids, std::size_t one_in);
+  std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world_.random(below)); }
+
+  testing::SimWorld& world_;
+  SimNet& net_;
+  const BadKind kind_;
+  const std::vector<MetaOp>& ops_;
+  SimNet::Host host_;
+  std::unique_ptr<testing::SimRuntime> runtime_;
+  std::shared_ptr<Transport> transport_;
+};
+
+}  // namespace kitsune2::sim

@@ -1,0 +1,32 @@
+// The kinds of histories. A seed is one whole history; what it is of, and how long, follows from the seed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace kitsune2::sim {
+
+/// What came of a history. Failures are GoogleTest's.
+struct Ran {
+  std::uint64_t trace = 0;  ///< SimWorld::trace_hash
+  std::uint64_t steps = 0;  ///< tasks run
+};
+
+/// The fetch module of a few nodes over the memory network, with memory stores.
+Ran run_fetch_history(std::uint64_t seed, bool large);
+/// One SQLite op store on a SimDisk.
+Ran run_store_history(std::uint64_t seed, bool large);
+/// Nodes with SQLite stores over tx5, the relay and simulated sockets.
+Ran run_relay_history(std::uint64_t seed, bool large);
+
+enum class Kind { fetch_small, fetch_large, store_small, store_large, relay_small, relay_large };
+/// docs/simulation.md has the shares.
+Kind kind_of(std::uint64_t seed);
+const char* to_string(Kind kind);
+Ran run(std::uint64_t seed);
+Ran run(std::uint64_t seed, Kind kind);
+
+/// Text for a failure: how to run this seed again.
+std::string replay(std::uint64_t seed);
+
+}  // namespace kitsune2::sim

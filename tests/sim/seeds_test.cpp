@@ -1,0 +1,174 @@
+// Many seeds, one after the other.
+//
+// K2_SIM_SEEDS=n runs n seeds (400 without), from K2_SIM_FIRST (1 without); K2_SIM_SEED=n runs that one alone.
+// K2_SIM_KIND=relay_small runs each seed as that kind, whatever the seed says.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+
+#include "node/log.hpp"
+#include "sim/scenarios.hpp"
+
+namespace kitsune2::sim {
+namespace {
+
+constexpr std::array kKinds{Kind::fetch_small, Kind::fetch_large, Kind::store_small,
+                            Kind::store_large, Kind::relay_small, Kind::relay_large};
+std::uint64_t g_seed = 0;
+
+extern "C" void tell_seed(int) {
+  char text[96];
+  const int n = std::snprintf(text, sizeof text, "\nsimulation aborted; replay with K2_SIM_SEED=%llu\n",
+                              static_cast<unsigned long long>(g_seed));
+  if (n > 0) static_cast<void>(!::write(2, text, static_cast<std::size_t>(n)));
+}
+
+/// Silence, and the seed if a seed ends in an abort.
+class Quiet {
+ public:
+  Quiet() : before_(std::signal(SIGABRT, tell_seed)) { log::set_level(log::Level::off); }
+  ~Quiet() {
+    std::signal(SIGABRT, before_);
+    log::set_level(log::Level::info);
+  }
+
+ private:
+  void (*before_)(int);
+};
+
+std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+Kind chosen_kind(std::uint64_t seed) {
+  const char* text = std::getenv("K2_SIM_KIND");
+  for (const auto kind : kKinds) {
+    if (text != nullptr && std::strcmp(text, to_string(kind)) == 0) return kind;
+  }
+  return kind_of(seed);
+}
+
+TEST(Sim, SeedsEndWell) {
+  const Quiet quiet;
+  using Clock = std::chrono::steady_clock;
+  std::uint64_t first = number_from("K2_SIM_FIRST", 1);
+  std::uint64_t count = number_from("K2_SIM_SEEDS", 400);
+  if (std::getenv("K2_SIM_SEED") != nullptr) {
+    first = number_from("K2_SIM_SEED", 1);
+    count = 1;
+  }
+  struct Sum {
+    std::uint64_t seeds = 0, steps = 0;
+    Clock::duration time{};
+  };
+  std::map<Kind, Sum> sums;
+  const auto start = Clock::now();
+  auto told = start;
+  for (std::uint64_t seed = first; seed - first < count; ++seed) {
+    g_seed = seed;
+    const auto kind = chosen_kind(seed);
+    SCOPED_TRACE(replay(seed) + " (" + to_string(kind) + ")");
+    const auto before = Clock::now();
+    const auto ran = run(seed, kind);
+    const auto now = Clock::now();
+    auto& sum = sums[kind];
+    ++sum.seeds;
+    sum.steps += ran.steps;
+    sum.time += now - before;
+    if (HasFailure()) {
+      std::printf("seed %llu failed; %s\n", static_cast<unsigned long long>(seed), replay(seed).c_str());
+      break;
+    }
+    if (count == 1)
+      std::printf("seed %llu: trace %016llx\n", static_cast<unsigned long long>(seed),
+                  static_cast<unsigned long long>(ran.trace));
+    if (now - told < std::chrono::seconds(5)) continue;
+    told = now;
+    std::printf("%llu of %llu seeds, %.0f a second\n", static_cast<unsigned long long>(seed - first + 1),
+                static_cast<unsigned long long>(count),
+                static_cast<double>(seed - first + 1) / std::chrono::duration<double>(now - start).count());
+    std::fflush(stdout);
+  }
+  for (const auto& [kind, sum] : sums) {
+    const auto ms = std::chrono::duration<double, std::milli>(sum.time).count();
+    std::printf("%-12s %9llu seeds %12llu steps %8.3f ms a seed\n", to_string(kind),
+                static_cast<unsigned long long>(sum.seeds), static_cast<unsigned long long>(sum.steps),
+                ms / static_cast<double>(sum.seeds));
+  }
+}
+
+TEST(Sim, TheSameSeedGivesTheSameTrace) {
+  const Quiet quiet;
+  for (const auto kind : kKinds) {
+    SCOPED_TRACE(to_string(kind));
+    for (std::uint64_t seed = 1'000'001; seed < 1'000'004; ++seed) {
+      g_seed = seed;
+      const auto ran = run(seed, kind);
+      const auto again = run(seed, kind);
+      EXPECT_EQ(ran.trace, again.trace) << seed;
+      EXPECT_EQ(ran.steps, again.steps) << seed;
+      EXPECT_GT(ran.steps, 10U) << seed;
+      EXPECT_NE(ran.trace, run(seed + 100, kind).trace) << seed;
+    }
+  }
+}
+
+}  // namespace
+
+const char* to_string(Kind kind) {
+  switch (kind) {
+    case Kind::fetch_small:
+      return "fetch_small";
+    case Kind::fetch_large:
+      return "fetch_large";
+    case Kind::store_small:
+      return "store_small";
+    case Kind::store_large:
+      return "store_large";
+    case Kind::relay_small:
+      return "relay_small";
+    case Kind::relay_large:
+      return "relay_large";
+  }
+  return "?";
+}
+
+Kind kind_of(std::uint64_t seed) {
+  const auto of = seed % 1000;
+  if (of < 920) return Kind::fetch_small;
+  if (of < 955) return Kind::store_small;
+  if (of < 985) return Kind::relay_small;
+  if (of < 990) return Kind::fetch_large;
+  if (of < 995) return Kind::store_large;
+  return Kind::relay_large;
+}
+
+std::string replay(std::uint64_t seed) { return "replay with K2_SIM_SEED=" + std::to_string(seed); }
+
+Ran run(std::uint64_t seed) { return run(seed, kind_of(seed)); }
+
+Ran run(std::uint64_t seed, Kind kind) {
+  switch (kind) {
+    case Kind::fetch_small:
+    case Kind::fetch_large:
+      return run_fetch_history(seed, kind == Kind::fetch_large);
+    case Kind::store_small:
+    case Kind::store_large:
+      return run_store_history(seed, kind == Kind::store_large);
+    case Kind::relay_small:
+    case Kind::relay_large:
+      return run_relay_history(seed, kind == Kind::relay_large);
+  }
+  return {};
+}
+
+}  // namespace kitsune2::sim

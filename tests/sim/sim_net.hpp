@@ -1,0 +1,98 @@
+// TCP in virtual time: streams cut into pieces, with latency, bandwidth, full buffers, resets and silence.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kitsune2/testing/sim_runtime.hpp"
+#include "net/conn.hpp"
+#include "net/ws_connector.hpp"
+
+namespace kitsune2::sim {
+
+class SimConn;
+
+/// A few machines, each on an access link of its own, and the connections between them.
+///
+/// *Model*. N1: a connection carries bytes in order, in pieces of any size, at the speed of the slower access link and
+/// with the latency of both; connections do not wait for each other but for the links they share. N2: at most `window`
+/// bytes are under way; a reader that pauses stops the writer. N3: what meets a blocked link is sent again later; after
+/// kGiveUp without progress the end that waits is told (Errc::io), the other one never. N4: a machine that is cut off
+/// resets its connections in the middle of what is under way. N5: bytes to a machine that died without a word are
+/// unanswered until it is up again; then they are met by a reset. All choices come from the world's seed.
+class SimNet {
+ public:
+  using Host = std::uint32_t;
+  struct Link {
+    Duration latency = std::chrono::milliseconds(5);
+    std::uint64_t bytes_per_second = 0;  ///< each way; 0: no limit
+  };
+  using Accept = std::function<std::shared_ptr<net::ConnEvents>(const std::shared_ptr<net::Conn>&)>;
+  struct Counters {
+    std::uint64_t connections = 0, pieces = 0, bytes = 0, cut_in_flight = 0, given_up = 0, resets = 0, silenced = 0;
+  };
+  static constexpr Duration kGiveUp = std::chrono::seconds(40);
+  static constexpr Duration kRetry = std::chrono::milliseconds(500);
+
+  explicit SimNet(testing::SimWorld& world);
+  ~SimNet();
+  SimNet(const SimNet&) = delete;
+  SimNet& operator=(const SimNet&) = delete;
+
+  /// A machine without a process.
+  Host add_host(const std::string& name);
+  /// Its process runs on `runtime`, until `down`.
+  void up(Host host, testing::SimRuntime& runtime);
+  /// The process is gone (crash its runtime first). `reset`: its machine lives and says so.
+  void down(Host host, bool reset);
+  /// For the process of `host`, to "ws://<name>:1".
+  Dial dial(Host host);
+  void listen(Host host, Accept accept);
+
+  void set_link(Host host, const Link& link) { hosts_[host].link = link; }
+  /// Nothing comes or goes.
+  void block(Host host, bool blocked) { hosts_[host].blocked = blocked; }
+  /// Resets all its connections somewhere inside what is under way.
+  void cut(Host host);
+  /// Its connections carry nothing any more, and nobody is told.
+  void silence(Host host);
+  void set_window(std::size_t bytes) { window_ = bytes; }
+
+  const Counters& counters() const { return counters_; }
+  std::size_t open_connections() const { return conns_.size(); }
+
+ private:
+  friend class SimConn;
+  struct Machine {
+    std::string name;
+    testing::SimRuntime* runtime = nullptr;
+    Link link;
+    bool blocked = false;
+    Accept accept;
+    Time up_free{}, down_free{};
+    net::IpAddress ip;
+  };
+
+  void connect(const std::shared_ptr<SimConn>& conn, const std::string& to, Duration timeout);
+  Time arrival(Host from, Host to, std::size_t size);
+  bool can_pass(Host a, Host b) const { return !hosts_[a].blocked && !hosts_[b].blocked; }
+  std::uint64_t random(std::uint64_t below) { return world_.random(below); }
+  std::vector<std::shared_ptr<SimConn>> conns_of(Host host) const;
+
+  testing::SimWorld& world_;
+  std::unique_ptr<testing::SimRuntime> runtime_;
+  std::vector<Machine> hosts_;
+  std::map<std::uint64_t, std::shared_ptr<SimConn>> conns_;  ///< open ones
+  std::uint64_t next_conn_ = 1;
+  std::size_t window_ = 64U << 10;
+  Counters counters_;
+};
+
+}  // namespace kitsune2::sim

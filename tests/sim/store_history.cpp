@@ -1,0 +1,427 @@
+// The SQLite op store on a bad disk: what it said to be stored is stored, whatever happens to power, process and disk.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/testing/builders.hpp"
+#include "kitsune2/testing/waiters.hpp"
+#include "sim/scenarios.hpp"
+#include "sim/sim_disk.hpp"
+#include "store/sqlite/db.hpp"
+
+namespace kitsune2::sim {
+namespace {
+
+using testing::SimRuntime;
+using testing::SimWorld;
+
+const SpaceId kSpace = SpaceId::from_text("sim-space");
+const std::string kPath = "space.db";
+constexpr Duration kLong = std::chrono::minutes(5);
+constexpr std::size_t kMostBytes = 21'000;
+
+/// What is known of an op or of a pending pair.
+enum class Known { no, yes, maybe };
+
+class StoreHistory {
+ public:
+  StoreHistory(std::uint64_t seed, bool large)
+      : world_(seed), disk_(seed ^ 0x6469736bU), large_(large), policy_(make_sha256_policy(kMostBytes)) {
+    disk_.make_file(kPath);
+    options_.max_batch_ops = 1 + pick(20);
+    if (pick(8) == 0) options_.max_pending_write_bytes = 5'000;
+    if (pick(8) == 0) options_.max_database_bytes = 120'000 + pick(100'000);
+    ops_ = testing::make_ops(*policy_, 0, 4 + pick(large ? 120 : 16), 32 + pick(pick(4) == 0 ? 20'000 : 1'000));
+    for (std::size_t i = 0; i < 1 + pick(4); ++i)
+      sources_.push_back(Url::parse("ws://sim:1/s" + std::to_string(i)).value());
+    if (pick(3) == 0) disk_.cut_power_after(pick(60));  // the very first start may be cut short
+    start();
+  }
+  ~StoreHistory() { crash(); }
+
+  Ran run() {
+    for (auto rounds = (large_ ? 30 : 4) + pick(large_ ? 60 : 12); rounds > 0 && ok(); --rounds) {
+      for (auto n = 1 + pick(4); n > 0; --n) call();
+      if (pick(3) == 0) mischief();
+      // Sometimes long enough for the work of idle times: compaction, and the WAL into the database.
+      pass(std::chrono::microseconds(pick(pick(4) == 0 ? 2'000'000 : 20'000)));
+      if (pick(4) == 0) compare();
+    }
+    disk_.faults = {};
+    disk_.keep_power();
+    for (int i = 0; i < 2 && ok(); ++i) {
+      settle();
+      compare();
+      if (i == 0) end();
+    }
+    return {world_.trace_hash(), world_.tasks_run()};
+  }
+
+ private:
+  /// One call that changes something, under way or failed.
+  struct Change {
+    std::vector<std::size_t> ops;                          ///< to be held
+    std::vector<std::pair<std::size_t, std::size_t>> add;  ///< pairs (op, source)
+    std::optional<std::size_t> remove;                     ///< source
+  };
+  using Pairs = std::map<std::pair<std::size_t, std::size_t>, Known>;
+
+  std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world_.random(below)); }
+  static bool ok() { return !::testing::Test::HasFailure(); }
+
+  /// Whether calls may fail on a good disk too.
+  bool bounded() const { return options_.max_database_bytes > 0 || options_.max_pending_write_bytes < 1'000'000; }
+
+  // ------------------------------------------------------------ life and death
+
+  /// Opens the store; what the machine died of is repeated until it lives.
+  void start() {
+    while (ok()) {
+      runtime_ = world_.make_runtime();
+      const auto errors = disk_.counters().errors;
+      auto opened =
+          sqlite::open_op_store(sim_environment(disk_, *runtime_), *runtime_, policy_, kSpace, kPath, options_);
+      if (opened.has_value() && disk_.has_power()) {
+        store_ = *opened;
+        break;
+      }
+      ASSERT_TRUE(!disk_.has_power() || disk_.counters().errors > errors)
+          << "does not open: " << opened.error().to_string();
+      if (opened.has_error()) {
+        EXPECT_NE(opened.error().code, Errc::corrupt) << opened.error().to_string();
+      }
+      runtime_->crash();
+      if (opened.has_value()) opened->reset();
+      runtime_.reset();
+      if (disk_.lost_writes()) disk_.cut_power();
+      disk_.power_on();
+      disk_.faults = {};
+    }
+    check_integrity();
+    world_.trace(disk_.content_hash());
+  }
+
+  /// The process is gone, with the machine or without it.
+  void crash() {
+    if (!store_) return;
+    if (disk_.has_power()) {
+      pick(2) == 0 ? disk_.kill() : disk_.cut_power();
+    }
+    runtime_->crash();
+    store_.reset();
+    runtime_.reset();
+    disk_.power_on();
+    // What was not answered may be there or not; so may what failed and was written all the same.
+    for (const auto& [number, change] : under_way_) forget(change);
+    for (const auto& change : failed_) forget(change);
+    under_way_.clear();
+    failed_.clear();
+  }
+
+  /// An orderly end: all that was called is done.
+  void end() {
+    const auto errors = disk_.counters().errors;
+    store_.reset();
+    const bool all_done = disk_.has_power() && disk_.counters().errors == errors && !bounded();
+    for (const auto& [number, change] : under_way_) all_done ? apply(change) : forget(change);
+    if (disk_.lost_writes()) disk_.cut_power();
+    for (const auto& change : failed_) forget(change);
+    under_way_.clear();
+    failed_.clear();
+    runtime_->crash();
+    runtime_.reset();
+    disk_.power_on();
+    start();
+  }
+
+  void pass(Duration time) {
+    const auto until = world_.now() + time;
+    while (ok() && world_.run_until([this] { return !disk_.has_power(); }, until - world_.now())) {
+      crash();
+      start();
+    }
+    if (world_.now() < until) world_.run_until(until);
+  }
+
+  void settle() {
+    const bool done = world_.run_until([this] { return under_way_.empty() || !disk_.has_power(); }, kLong);
+    EXPECT_TRUE(done) << "a call is not answered";
+  }
+
+  void check_integrity() {
+    if (!ok()) return;
+    if (disk_.faults.read_error > 0) return;
+    auto connection = sqlite::Connection::open(kPath, sqlite::Connection::Mode::read, disk_.vfs());
+    ASSERT_TRUE(connection.has_value()) << connection.error().to_string();
+    auto statement = connection->prepare("PRAGMA integrity_check(3)");
+    if (!statement || statement->step() != SQLITE_ROW) {
+      FAIL() << "integrity_check does not run";
+    }
+    EXPECT_EQ(statement->text(0), "ok");
+  }
+
+  // ------------------------------------------------------------------ the model
+
+  void apply(const Change& change) {
+    for (const auto op : change.ops) held_[op] = Known::yes;
+    for (const auto& pair : change.add) pairs_[pair] = Known::yes;
+    if (change.remove) std::erase_if(pairs_, [&](const auto& p) { return p.first.second == *change.remove; });
+  }
+  void forget(const Change& change) {
+    for (const auto op : change.ops) {
+      if (held_[op] == Known::no) held_[op] = Known::maybe;
+    }
+    for (const auto& pair : change.add) pairs_.try_emplace(pair, Known::maybe);
+    if (!change.remove) return;
+    for (auto& [pair, known] : pairs_) {
+      if (pair.second == *change.remove) known = Known::maybe;
+    }
+  }
+
+  // --------------------------------------------------------------------- calls
+
+  std::vector<std::size_t> some_ops(std::size_t most) {
+    std::set<std::size_t> out;
+    for (auto n = 1 + pick(most); n > 0; --n) out.insert(pick(ops_.size()));
+    return {out.begin(), out.end()};
+  }
+  std::vector<OpId> ids(const std::vector<std::size_t>& ops) const {
+    std::vector<OpId> out;
+    for (const auto op : ops) out.push_back(ops_[op].op_id);
+    return out;
+  }
+
+  template <class T>
+  Handler<T> changing(Change change, std::function<void(const Result<T>&)> look = {}) {
+    const auto number = ++last_call_;
+    under_way_.emplace(number, std::move(change));
+    return [this, number, errors = disk_.counters().errors, look = std::move(look)](const Result<T>& result) {
+      const auto it = under_way_.find(number);
+      ASSERT_NE(it, under_way_.end()) << "answered twice";
+      if (result.has_error() && result.error().code == Errc::overloaded) {
+        under_way_.erase(it);  // before its turn, and never tried
+        return;
+      }
+      EXPECT_EQ(it, under_way_.begin()) << "writes are answered in the order of their calls";
+      world_.trace(number * 2 + (result ? 1 : 0));
+      if (result) {
+        apply(it->second);
+        failed_.clear();  // a later commit has overwritten what was left of it
+        if (look) look(result);
+      } else {
+        expect_excuse(result.error(), errors);
+        failed_.push_back(it->second);
+      }
+      under_way_.erase(it);
+    };
+  }
+
+  void call() {
+    if (!store_) return;
+    switch (pick(8)) {
+      case 0:
+      case 1:
+      case 2: {
+        Change change{some_ops(pick(3) == 0 ? 12 : 3), {}, {}};
+        const auto ops = change.ops;
+        const auto look = [this, ops](const Result<ProcessedOps>& result) {
+          ASSERT_EQ(result->stored.size(), ops.size());
+          for (std::size_t i = 0; i < ops.size(); ++i) EXPECT_EQ(result->stored[i].op_id, ops_[ops[i]].op_id);
+        };
+        if (pick(2) == 0) {
+          std::vector<Bytes> data;
+          for (const auto op : ops) data.push_back(ops_[op].op_data);
+          const std::size_t bad = pick(4) == 0 ? 1 : 0;
+          if (bad > 0) data.push_back(testing::make_op(1'000'000, kMostBytes + 1));
+          store_->process_incoming_ops(
+              std::move(data),
+              changing<ProcessedOps>(std::move(change), [look, bad](const Result<ProcessedOps>& result) {
+                look(result);
+                EXPECT_EQ(result->rejected, bad);
+              }));
+        } else {
+          std::vector<std::pair<OpDescription, Bytes>> data;
+          for (const auto op : ops) data.emplace_back(OpDescription{ops_[op].op_id, {}}, ops_[op].op_data);
+          store_->store_described_ops(std::move(data), changing<ProcessedOps>(std::move(change), look));
+        }
+        return;
+      }
+      case 3:
+      case 4: {
+        const auto source = pick(sources_.size());
+        Change change;
+        const auto ops = some_ops(pick(3) == 0 ? ops_.size() : 4);
+        for (const auto op : ops) change.add.emplace_back(op, source);
+        store_->add_pending(ids(ops), sources_[source], changing<void>(std::move(change)));
+        return;
+      }
+      case 5: {
+        if (pick(2) == 0) return;
+        const auto source = pick(sources_.size());
+        store_->remove_pending_source(sources_[source], changing<void>({{}, {}, source}));
+        return;
+      }
+      case 6: {
+        const auto ops = some_ops(6);
+        // Held when it was asked for: given, whole, unless the disk cannot be read.
+        std::set<std::size_t> sure;
+        for (const auto op : ops) {
+          if (held_[op] == Known::yes) sure.insert(op);
+        }
+        store_->retrieve_ops(
+            ids(ops), 1U << 30U,
+            [this, ops, sure, errors = disk_.counters().errors](const Result<std::vector<MetaOp>>& result) {
+              world_.trace(result ? result->size() : 1'000'000);
+              if (!result) return expect_excuse(result.error(), errors);
+              std::size_t found = 0;
+              for (const auto& op : *result) {
+                const auto it = std::find_if(ops.begin(), ops.end(), [&](auto i) { return ops_[i].op_id == op.op_id; });
+                ASSERT_NE(it, ops.end());
+                EXPECT_EQ(ops_[*it].op_data, op.op_data);
+                found += sure.contains(*it) ? 1 : 0;
+              }
+              EXPECT_EQ(found, sure.size()) << "an op that was stored is not given";
+            });
+        return;
+      }
+      case 7:
+        store_->store_slice_hash(DhtArc::full(), pick(5), Bytes::copy_of("hash"), changing<void>({}));
+        return;
+    }
+  }
+  void expect_excuse(const Error& error, std::uint64_t errors_before) {
+    const bool too_much = bounded() && (error.code == Errc::disk_full || error.code == Errc::overloaded);
+    EXPECT_TRUE(too_much || disk_.counters().errors > errors_before) << "fails on a good disk: " << error.to_string();
+    EXPECT_NE(error.code, Errc::corrupt) << error.to_string();
+  }
+
+  void mischief() {
+    switch (pick(12)) {
+      case 0:
+        disk_.faults.write_error = 1 + static_cast<std::uint32_t>(pick(40));
+        return;
+      case 1:
+        disk_.faults.sync_error = 1 + static_cast<std::uint32_t>(pick(10));
+        return;
+      case 2:
+        disk_.faults.read_error = 1 + static_cast<std::uint32_t>(pick(60));
+        return;
+      case 3:
+        disk_.faults.full = true;
+        return;
+      case 4:
+        disk_.faults = {};
+        return;
+      case 5:
+        disk_.faults.latency = std::chrono::microseconds(pick(30'000));
+        return;
+      case 6:
+      case 7:
+      case 8:
+        disk_.cut_power_after(pick(40));
+        return;
+      case 9:
+      case 10:
+        crash();
+        if (pick(3) == 0) disk_.cut_power_after(pick(60));  // and again while it starts
+        start();
+        return;
+      case 11:
+        disk_.keep_power();
+        end();
+        return;
+    }
+  }
+
+  /// Asks the store for all it holds, when it can be read and nothing is under way.
+  void compare() {
+    if (!ok()) return;
+    disk_.faults = {};
+    disk_.keep_power();
+    settle();
+    if (!ok()) return;
+    std::vector<std::size_t> all(ops_.size());
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = i;
+    const auto lacking = ask<std::vector<OpId>>([&](auto done) { store_->filter_out_existing_ops(ids(all), done); });
+    const auto stats = ask<OpStoreStats>([&](auto done) { store_->stats(done); });
+    const auto pending =
+        ask<std::vector<std::pair<Url, std::vector<OpId>>>>([&](auto done) { store_->retrieve_pending(done); });
+    if (!ok()) return;
+    const std::set<OpId> lacks(lacking->begin(), lacking->end());
+    std::uint64_t ops = 0, bytes = 0;
+    for (std::size_t i = 0; i < ops_.size(); ++i) {
+      const bool held = !lacks.contains(ops_[i].op_id);
+      if (held_[i] == Known::yes) {
+        EXPECT_TRUE(held) << "op " << i << " was stored and is lost";
+      } else if (held_[i] == Known::no) {
+        EXPECT_FALSE(held) << "op " << i << " is there, though no call that stores it succeeded";
+      }
+      held_[i] = held ? Known::yes : Known::no;
+      ops += held ? 1 : 0;
+      bytes += held ? ops_[i].op_data.size() : 0;
+    }
+    EXPECT_EQ(stats->ops, ops);
+    EXPECT_EQ(stats->bytes, bytes);
+    std::map<OpId, std::size_t> numbers;
+    for (std::size_t i = 0; i < ops_.size(); ++i) numbers.emplace(ops_[i].op_id, i);
+    Pairs found;
+    for (const auto& [url, op_ids] : *pending) {
+      const auto source = static_cast<std::size_t>(std::find(sources_.begin(), sources_.end(), url) - sources_.begin());
+      ASSERT_LT(source, sources_.size());
+      for (const auto& id : op_ids) {
+        ASSERT_TRUE(numbers.contains(id));
+        EXPECT_TRUE(found.emplace(std::pair(numbers[id], source), Known::yes).second) << "a pair is given twice";
+      }
+    }
+    for (const auto& [pair, known] : pairs_) {
+      if (known != Known::yes || held_[pair.first] == Known::yes) continue;
+      EXPECT_TRUE(found.contains(pair)) << "op " << pair.first << " from source " << pair.second
+                                        << " was pending and is forgotten";
+    }
+    for (const auto& [pair, yes] : found) {
+      EXPECT_TRUE(pairs_.contains(pair)) << "op " << pair.first << " from source " << pair.second
+                                         << " is pending, though nobody asked for it, or it was removed";
+      EXPECT_NE(held_[pair.first], Known::yes) << "op " << pair.first << " is held and pending";
+    }
+    for (auto it = pairs_.begin(); it != pairs_.end();) {
+      // A pair whose op is held is gone, or goes with the next tidying.
+      it->second = Known::yes;
+      it = found.contains(it->first) ? std::next(it) : pairs_.erase(it);
+    }
+  }
+  template <class T, class F>
+  Result<T> ask(F start) {
+    auto result = testing::await<T>(world_, start, kLong);
+    EXPECT_TRUE(result.has_value()) << result.error().to_string();
+    return result;
+  }
+
+  SimWorld world_;
+  SimDisk disk_;
+  const bool large_;
+  const std::shared_ptr<const OpPolicy> policy_;
+  SqliteOpStoreOptions options_;
+  std::vector<MetaOp> ops_;
+  std::vector<Url> sources_;
+  std::unique_ptr<SimRuntime> runtime_;
+  std::shared_ptr<OpStore> store_;
+
+  std::map<std::size_t, Known> held_;
+  Pairs pairs_;
+  std::map<std::uint64_t, Change> under_way_;
+  std::vector<Change> failed_;  ///< since the last change that succeeded
+  std::uint64_t last_call_ = 0;
+};
+
+}  // namespace
+
+Ran run_store_history(std::uint64_t seed, bool large) { return StoreHistory(seed, large).run(); }
+
+}  // namespace kitsune2::sim
