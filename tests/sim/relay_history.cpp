@@ -138,6 +138,7 @@ class RelayHistory {
     std::set<OpId> claimed;                  ///< told to be durable, or found on disk after a crash
     std::set<Url> given_up;
     int drained_wanted = 0, drained_told = 0;
+    std::string store_error;  ///< the last one
   };
 
   std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world_.random(below)); }
@@ -199,13 +200,14 @@ class RelayHistory {
                             .peer_given_up =
                                 [&place](const Url& peer, const std::vector<OpId>&) {
                                   place.given_up.insert(peer);
+                                  place.live->transport->forget(peer);
                                   for (auto it = place.promised.begin(); it != place.promised.end();) {
                                     it->second.erase(peer);
                                     it = it->second.empty() ? place.promised.erase(it) : std::next(it);
                                   }
                                 },
                             .ops_served = {},
-                            .store_failed = {}});
+                            .store_failed = [&place](const Error& why) { place.store_error = why.to_string(); }});
     place.drained_wanted = place.drained_told = 0;
     // What a crash left on disk, told or not. The store answers in its own time; so does fetch, which reads on.
     live.store->filter_out_existing_ops(ids_of(ops_), [this, &place](const Result<std::vector<OpId>>& lacking) {
@@ -434,7 +436,10 @@ class RelayHistory {
              " pending, drained " + std::to_string(place->drained_told) + "/" + std::to_string(place->drained_wanted) +
              ", sent " + std::to_string(stats.requests_sent) + " failed " + std::to_string(stats.requests_failed) +
              " overdue " + std::to_string(stats.requests_overdue) + " received " +
-             std::to_string(stats.requests_received) + " served " + std::to_string(stats.ops_served) + "\n";
+             std::to_string(stats.requests_received) + " served " + std::to_string(stats.ops_served) +
+             " store failures " + std::to_string(stats.store_failures) + " invalid " +
+             std::to_string(stats.ops_invalid) + " unsolicited " + std::to_string(stats.ops_unsolicited) +
+             place->store_error + "\n";
       for (const auto& [id, sources] : place->live->fetch->state_summary().pending_requests) {
         out += "  " + id.to_string() + " from";
         for (const auto& source : sources) out += " " + source.to_string();

@@ -260,7 +260,8 @@ int SimDisk::sync(Inode& inode) {
   }
   for (const auto& write : inode.unsynced) apply(inode.durable, write);
   inode.unsynced.clear();
-  inode.name_durable = true;
+  // SQLite syncs the folder with the first sync of a file that it made.
+  if (!std::exchange(inode.name_durable, true)) removed_.clear();
   return SQLITE_OK;
 }
 

@@ -22,9 +22,9 @@ namespace kitsune2::sim {
 /// power goes, each unsynced write is kept, lost, or kept in part: sectors of 512 bytes, a prefix of them or any. So
 /// are truncations, and files that were made or removed without a sync of their folder. D3: a sync that fails may lose
 /// for good what it should have written, while reads still see it (as page caches do). After that only a loss of power
-/// ends the process. *Rationale*: the next process would build on what is not there, and no program can know. D4: without power every
-/// operation fails and nothing changes. D5: shared memory and locks are those of one process and go with it. All
-/// choices come from the seed. One thread.
+/// ends the process. *Rationale*: the next process would build on what is not there, and no program can know. D4:
+/// without power every operation fails and nothing changes. D5: shared memory and locks are those of one process and go
+/// with it. All choices come from the seed. One thread.
 class SimDisk {
  public:
   struct Faults {

@@ -123,6 +123,7 @@ class StoreHistory {
     for (const auto& change : failed_) forget(change);
     under_way_.clear();
     failed_.clear();
+    reads_ = 0;
   }
 
   /// An orderly end: all that was called is done.
@@ -135,6 +136,7 @@ class StoreHistory {
     for (const auto& change : failed_) forget(change);
     under_way_.clear();
     failed_.clear();
+    reads_ = 0;
     runtime_->crash();
     runtime_.reset();
     disk_.power_on();
@@ -151,7 +153,8 @@ class StoreHistory {
   }
 
   void settle() {
-    const bool done = world_.run_until([this] { return under_way_.empty() || !disk_.has_power(); }, kLong);
+    const bool done =
+        world_.run_until([this] { return (under_way_.empty() && reads_ == 0) || !disk_.has_power(); }, kLong);
     EXPECT_TRUE(done) << "a call is not answered";
   }
 
@@ -213,7 +216,8 @@ class StoreHistory {
       world_.trace(number * 2 + (result ? 1 : 0));
       if (result) {
         apply(it->second);
-        failed_.clear();  // a later commit has overwritten what was left of it
+        // A later commit has overwritten what was left of them, if it had anything to write.
+        if (!it->second.add.empty()) failed_.clear();
         if (look) look(result);
       } else {
         expect_excuse(result.error(), errors);
@@ -275,9 +279,11 @@ class StoreHistory {
         for (const auto op : ops) {
           if (held_[op] == Known::yes) sure.insert(op);
         }
+        ++reads_;
         store_->retrieve_ops(
             ids(ops), 1U << 30U,
             [this, ops, sure, errors = disk_.counters().errors](const Result<std::vector<MetaOp>>& result) {
+              --reads_;
               world_.trace(result ? result->size() : 1'000'000);
               if (!result) return expect_excuse(result.error(), errors);
               std::size_t found = 0;
@@ -416,7 +422,8 @@ class StoreHistory {
   std::map<std::size_t, Known> held_;
   Pairs pairs_;
   std::map<std::uint64_t, Change> under_way_;
-  std::vector<Change> failed_;  ///< since the last change that succeeded
+  std::vector<Change> failed_;  ///< since the last commit that surely wrote
+  std::size_t reads_ = 0;       ///< under way
   std::uint64_t last_call_ = 0;
 };
 

@@ -16,7 +16,7 @@
 namespace kitsune2::sim {
 
 /// Fails the test when an op is asked of a peer again although the first request may still be answered: not yet
-/// `delay` old, not failed, its connection not lost, nothing come from the peer since.
+/// `delay` old, not failed, its connection not lost, nothing come from the peer since, the peer not given up.
 class WatchedTransport final : public Transport, public std::enable_shared_from_this<WatchedTransport> {
  public:
   WatchedTransport(Runtime& runtime, std::shared_ptr<Transport> inner, Duration delay)
@@ -64,7 +64,8 @@ class WatchedTransport final : public Transport, public std::enable_shared_from_
   }
   TransportStats stats() const override { return inner_->stats(); }
   void stop(std::function<void()> done) override { inner_->stop(std::move(done)); }
-  std::uint64_t requests() const { return requests_; }
+  /// All requests to `peer` were dropped.
+  void forget(const Url& peer) { asked_.erase(peer); }
 
  private:
   struct Asked {
