@@ -217,6 +217,8 @@ class FetchCore {
   /// Pending, and no copy of it is on the way to the store.
   bool is_wanted(const OpId& op_id) const;
   bool has(const OpId& op_id, const Url& source) const;
+  /// What is still asked for by request `id`: not answered, and not handed to another source meanwhile (R7).
+  std::vector<OpId> asked_by(std::uint64_t id) const;
   std::uint64_t pending_ops() const { return ops_.size(); }
   std::uint64_t pending_pairs() const { return pairs_.size(); }
   std::uint64_t pending_pairs(const Url& source) const;

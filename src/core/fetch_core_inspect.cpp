@@ -30,6 +30,16 @@ void FetchCore::for_each_op(const std::function<void(const OpId&, const std::vec
   });
 }
 
+std::vector<OpId> FetchCore::asked_by(std::uint64_t id) const {
+  std::vector<OpId> out;
+  const auto it = request_index_.find(id);
+  if (it == request_index_.end()) return out;
+  for (const std::uint32_t op : requests_[it->second].ops) {
+    if (ops_.holds(op) && ops_[op].request == it->second) out.push_back(ops_[op].id);
+  }
+  return out;
+}
+
 std::vector<std::pair<Url, Time>> FetchCore::backing_off() const {
   std::vector<std::pair<Url, Time>> out;
   out.reserve(back_offs_.size());

@@ -288,7 +288,8 @@ void CoreFetch::given_up(const FetchGivenUp& gone, std::string_view why) {
 void CoreFetch::send_again() {
   auto items = std::exchange(unsent_, {});
   for (auto& item : items) {
-    std::erase_if(item.op_ids, [&](const OpId& id) { return !core_.is_wanted(id); });
+    // What has left the request meanwhile may be asked of another source, or of this one by a later request.
+    item.op_ids = core_.asked_by(item.request);
     if (item.op_ids.empty()) {
       core_.sent(item.request, runtime_.now());  // nothing is left of it
     } else {

@@ -138,6 +138,7 @@ class RelayHistory {
     std::set<OpId> claimed;                  ///< told to be durable, or found on disk after a crash
     std::set<Url> given_up;
     int drained_wanted = 0, drained_told = 0;
+    bool looked_up = false;   ///< what is on disk, since the start
     std::string store_error;  ///< the last one
   };
 
@@ -209,6 +210,7 @@ class RelayHistory {
                             .ops_served = {},
                             .store_failed = [&place](const Error& why) { place.store_error = why.to_string(); }});
     place.drained_wanted = place.drained_told = 0;
+    place.looked_up = false;
     // What a crash left on disk, told or not. The store answers in its own time; so does fetch, which reads on.
     live.store->filter_out_existing_ops(ids_of(ops_), [this, &place](const Result<std::vector<OpId>>& lacking) {
       if (!lacking) return;
@@ -221,7 +223,9 @@ class RelayHistory {
         place.claimed.insert(op.op_id);
         place.promised.erase(op.op_id);
       }
+      place.looked_up = true;
     });
+    if (pick(2) == 0) watch_drained(place);
   }
 
   void crash(Place& place) {
@@ -291,6 +295,8 @@ class RelayHistory {
     place.live->fetch->notify_on_drained([&place] {
       ++place.drained_told;
       EXPECT_EQ(place.live->fetch->pending_ops(), 0U) << "drained is told while ops are pending";
+      EXPECT_TRUE(place.promised.empty() || !place.looked_up)
+          << "drained is told before what was pending is read again";
     });
   }
 

@@ -97,8 +97,11 @@ std::uint64_t SimDisk::content_hash() const {
   std::uint64_t out = 0;
   for (const auto& [path, inode] : files_) {
     out = mix(out + inode->content.size());
-    std::uint64_t sum = 0;
-    for (const auto byte : inode->content) sum = sum * 1'099'511'628'211ULL + byte;
+    std::uint64_t sum = 0, word = 0;
+    for (std::size_t at = 0; at + sizeof word <= inode->content.size(); at += sizeof word) {
+      std::memcpy(&word, inode->content.data() + at, sizeof word);
+      sum = (sum ^ word) * 1'099'511'628'211ULL;
+    }
     out = mix(out ^ sum);
   }
   return out;

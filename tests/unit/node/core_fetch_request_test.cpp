@@ -420,6 +420,27 @@ TEST(CoreFetch, BeingOfflineIsNotThePeersFault) {
   EXPECT_EQ(alice.fetch->stats().ops_served, 100U);
 }
 
+TEST(CoreFetch, WhatHasLeftAnUnsentRequestIsNotSentWithIt) {
+  // Found by the simulator (relay_small, seed 73): the op was asked of the same peer twice at once.
+  Bench bench;
+  CoreFetchConfig config;
+  config.parallel_request_count = 2;
+  Node bob(bench, "bob", config);
+  Probe first(bench, "first");
+  bench.network->go_offline(bob.url, 10s);
+  make_silent(bench, MemoryNetwork::url_of("second"));
+  const auto ids = ids_of(bench.ops(0, 1));
+  bob.want(ids, first.url);
+  bob.want(ids, MemoryNetwork::url_of("second"));
+  for (int tenths = 0; tenths < 600; ++tenths) {
+    bench.world.run_for(100ms);
+    bob.check();
+  }
+  const auto times = first.times();
+  ASSERT_GE(times.size(), 2U);
+  for (std::size_t i = 1; i < times.size(); ++i) EXPECT_GE(times[i] - times[i - 1], 2s) << i;
+}
+
 TEST(CoreFetch, WhatAPeerWasAskedBeforeItsConnectionBrokeIsAskedOfOthersAtOnce) {
   Bench bench;
   Node bob(bench, "bob");
