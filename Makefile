@@ -37,6 +37,11 @@ test-long: build-tests ## The long tests of tests/net: a GiB folder, kills, rest
 sim: build-tests ## Deterministic simulation over SEEDS seeds
 	@K2_SIM_SEEDS=$(SEEDS) $(BUILD)/tests/sim --gtest_filter='*Seeds*'
 
+.PHONY: mutate
+mutate: ## Breaks the product on purpose, in a copy: the simulator must see each mutation of tests/sim/mutations
+	@scripts/deps.sh build test
+	@scripts/mutate.py
+
 .PHONY: interop
 interop: build-tests ## Tests against stock Rust kitsune2 0.2.2 nodes (builds them from the registry, about 6 minutes once)
 	@scripts/deps.sh interop

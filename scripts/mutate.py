@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MUTATIONS = ROOT / "tests/sim/mutations"
 WORK = ROOT / "build/mutants"
 TREE = WORK / "tree"
+BUILD = TREE / "build/release"  # as deep as the usual one, so that ccache knows the objects
 
 
 def run(args, **more):
@@ -39,12 +40,12 @@ def refresh_tree():
 
 
 def build():
-    if not (TREE / "build/build.ninja").exists():
-        done = run(["cmake", "-S", TREE, "-B", TREE / "build", "-G", "Ninja", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache",
-                    "-DK2_BUILD_TESTS=ON", "-DK2_BUILD_EXAMPLES=OFF", "-DK2_BUILD_APPS=OFF", "-DK2_WERROR=OFF"])
+    if not (BUILD / "build.ninja").exists():
+        done = run(["cmake", "-S", TREE, "-B", BUILD, "-G", "Ninja", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache",
+                    "-DK2_BUILD_TESTS=ON", "-DK2_BUILD_EXAMPLES=OFF", "-DK2_BUILD_APPS=OFF"])
         if done.returncode != 0:
             return done
-    return run(["cmake", "--build", TREE / "build", "-j", os.cpu_count(), "--target", "sim"])
+    return run(["cmake", "--build", BUILD, "-j", os.cpu_count(), "--target", "sim"])
 
 
 def first_failure(seeds, limit):
@@ -52,7 +53,7 @@ def first_failure(seeds, limit):
     environment = dict(os.environ, K2_SIM_SEEDS=str(seeds), K2_SIM_FIRST="1")
     environment.pop("K2_SIM_SEED", None)
     try:
-        done = run([TREE / "build/tests/sim", "--gtest_filter=Sim.SeedsEndWell"], env=environment, timeout=limit)
+        done = run([BUILD / "tests/sim", "--gtest_filter=Sim.SeedsEndWell"], env=environment, timeout=limit)
     except subprocess.TimeoutExpired:
         return None, f"no end within {limit} s"
     seed = re.search(r"K2_SIM_SEED=(\d+)", done.stdout)
