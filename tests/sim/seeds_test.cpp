@@ -25,24 +25,29 @@ constexpr std::array kKinds{Kind::fetch_small, Kind::fetch_large, Kind::store_sm
                             Kind::store_large, Kind::relay_small, Kind::relay_large};
 std::uint64_t g_seed = 0;
 
-extern "C" void tell_seed(int) {
+extern "C" void tell_seed(int signal) {
+  std::signal(signal, SIG_DFL);
   char text[96];
   const int n = std::snprintf(text, sizeof text, "\nsimulation aborted; replay with K2_SIM_SEED=%llu\n",
                               static_cast<unsigned long long>(g_seed));
   if (n > 0) static_cast<void>(!::write(2, text, static_cast<std::size_t>(n)));
 }
 
-/// Silence, and the seed if a seed ends in an abort.
+/// Silence, and the seed if a seed ends the program.
 class Quiet {
  public:
-  Quiet() : before_(std::signal(SIGABRT, tell_seed)) { log::set_level(log::Level::off); }
+  Quiet() : abort_(std::signal(SIGABRT, tell_seed)), fault_(std::signal(SIGSEGV, tell_seed)) {
+    log::set_level(log::Level::off);
+  }
   ~Quiet() {
-    std::signal(SIGABRT, before_);
+    std::signal(SIGABRT, abort_);
+    std::signal(SIGSEGV, fault_);
     log::set_level(log::Level::info);
   }
 
  private:
-  void (*before_)(int);
+  void (*abort_)(int);
+  void (*fault_)(int);
 };
 
 std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
@@ -145,15 +150,14 @@ const char* to_string(Kind kind) {
 
 Kind kind_of(std::uint64_t seed) {
   // The first 10,000 seeds are rich. What is to be run by the million is mostly small.
-  const auto of = seed % 1000;
-  if (seed <= 10'000) {
-    if (of < 600) return Kind::fetch_small;
-    if (of < 780) return Kind::store_small;
-    if (of < 940) return Kind::relay_small;
-    if (of < 970) return Kind::fetch_large;
-    return of < 990 ? Kind::store_large : Kind::relay_large;
-  }
   const auto slot = (seed * 2'654'435'761U >> 7U) % 10'000;
+  if (seed <= 10'000) {
+    if (slot < 6'000) return Kind::fetch_small;
+    if (slot < 7'800) return Kind::store_small;
+    if (slot < 9'400) return Kind::relay_small;
+    if (slot < 9'700) return Kind::fetch_large;
+    return slot < 9'900 ? Kind::store_large : Kind::relay_large;
+  }
   if (slot < 50) return Kind::store_small;
   if (slot < 90) return Kind::relay_small;
   if (slot < 92) return Kind::fetch_large;

@@ -64,6 +64,7 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
 
   template <class F>
   void post(F f) {
+    if (state_ == State::closed) return;  // its runtime may be gone
     runtime_.post([self = shared_from_this(), f = std::move(f)]() mutable {
       if (self->state_ != State::closed) f();
     });
