@@ -181,7 +181,8 @@ class RelayHistory {
     auto& live = *place.live;
     net_.up(place.host, *live.runtime);
     auto backend = make_tx5_transport(
-        *live.runtime, std::shared_ptr<WsConnector>(make_ws_connector(*live.runtime, net_.dial(place.host))), tx5_);
+        *live.runtime, std::shared_ptr<WsConnector>(net::make_ws_connector(*live.runtime, net_.dial(place.host))),
+        tx5_);
     ASSERT_TRUE(backend.has_value()) << backend.error().to_string();
     live.transport =
         std::make_shared<WatchedTransport>(*live.runtime, make_transport(*live.runtime, std::move(*backend), nullptr),

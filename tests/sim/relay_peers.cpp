@@ -37,8 +37,8 @@ BadPeer::BadPeer(testing::SimWorld& world, SimNet& net, const Tx5TransportConfig
   auto own = config;
   own.message_size_max = 16U << 20;
   own.max_queue_bytes_per_peer = 64U << 20;
-  auto backend =
-      make_tx5_transport(*runtime_, std::shared_ptr<WsConnector>(make_ws_connector(*runtime_, net_.dial(host_))), own);
+  auto backend = make_tx5_transport(
+      *runtime_, std::shared_ptr<WsConnector>(net::make_ws_connector(*runtime_, net_.dial(host_))), own);
   EXPECT_TRUE(backend.has_value());
   transport_ = make_transport(*runtime_, std::move(*backend), nullptr);
   EXPECT_TRUE(transport_->register_module_handler(kSimSpace, kFetchModule, std::make_shared<Handler>(*this)));

@@ -348,7 +348,7 @@ Time SimNet::arrival(Host from, Host to, std::size_t size) {
   return b.down_free + a.link.latency + b.link.latency;
 }
 
-Dial SimNet::dial(Host host) {
+net::Dial SimNet::dial(Host host) {
   return [this, host](net::ConnectTarget target, Duration timeout, std::shared_ptr<ConnEvents> events) {
     auto conn = std::make_shared<SimConn>(*this, host, next_conn_++, std::move(events));
     conns_.emplace(conn->id_, conn);

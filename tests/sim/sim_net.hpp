@@ -13,7 +13,7 @@
 
 #include "kitsune2/testing/sim_runtime.hpp"
 #include "net/conn.hpp"
-#include "net/ws_connector.hpp"
+#include "net/dial.hpp"
 
 namespace kitsune2::sim {
 
@@ -53,7 +53,7 @@ class SimNet {
   /// The process is gone (crash its runtime first). `reset`: its machine lives and says so.
   void down(Host host, bool reset);
   /// For the process of `host`, to "ws://<name>:1".
-  Dial dial(Host host);
+  net::Dial dial(Host host);
   void listen(Host host, Accept accept);
 
   void set_link(Host host, const Link& link) { hosts_[host].link = link; }
