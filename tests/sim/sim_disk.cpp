@@ -417,15 +417,16 @@ class SimWorker final : public sqlite::Worker {
       take_turn(idle);
       if (ended_) return;
       if (!waits_) return schedule(disk_.draw_latency(), false);
-      if (idles_) schedule(kIdle, true);
+      if (idles_) schedule(idle_, true);
     }));
   }
   void take_turn(bool idle) {
     woken_ = false;
-    const Wait wait = turn_(idle);
-    ended_ = wait == Wait::end;
-    waits_ = !woken_ && (wait == Wait::wake || wait == Wait::wake_or_idle);
-    idles_ = wait == Wait::wake_or_idle;
+    const Pause pause = turn_(idle);
+    ended_ = pause.wait == Wait::end;
+    waits_ = !woken_ && (pause.wait == Wait::wake || pause.wait == Wait::wake_or_idle);
+    idles_ = pause.wait == Wait::wake_or_idle;
+    idle_ = pause.idle;
   }
 
   SimDisk& disk_;
@@ -433,6 +434,7 @@ class SimWorker final : public sqlite::Worker {
   const Turn turn_;
   Runtime::TimerId timer_ = 0;
   bool woken_ = false, waits_ = false, idles_ = false, ended_ = false;
+  Duration idle_{};
   Lifetime lifetime_;
 };
 

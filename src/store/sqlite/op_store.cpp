@@ -1,4 +1,6 @@
 // The durable op store: OpWriter and OpReader on a thread each, with their queues and group commit.
+#include <algorithm>
+#include <chrono>
 #include <deque>
 #include <mutex>
 
