@@ -392,12 +392,12 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     stalled_since_.reset();
   }
 
-  void finish(const Error& why) {
+  /// A value: it may be why_, or live in what goes now.
+  void finish(Error why) {
     if (state_ == State::kClosed) return;
-    const Error copy = why;  // it may be why_ or live in what goes now
     const auto self = shared_from_this();
     shut();
-    report_closed(copy);
+    report_closed(why);
   }
 
   void report_closed(const Error& why) {

@@ -32,7 +32,7 @@ class Exchange final : public ConnEvents, public std::enable_shared_from_this<Ex
     const bool put = request_.method == HttpMethod::kPut;
     head_ = (put ? "PUT " : "GET ") + url.target + " HTTP/1.1\r\nHost: " + url.authority +
             "\r\nUser-Agent: kitsune2-cpp\r\nConnection: close\r\n";
-    for (const auto& [name, value] : request_.headers) head_ += name + ": " + value + "\r\n";
+    for (const auto& [name, value] : request_.headers) head_.append(name).append(": ").append(value).append("\r\n");
     if (put) head_ += "Content-Length: " + std::to_string(request_.body.size()) + "\r\n";
     head_ += "\r\n";
     where_ = url.authority;
