@@ -73,7 +73,9 @@ def main():
         os.mkdir(at("source"))
         files, size = make_folder(at("source"), args.mib)
         with open(at("data"), "wb") as data:
-            data.write(random.Random(12).randbytes(size // OP * OP))
+            chance = random.Random(12)
+            for _ in range(size // OP):
+                data.write(chance.randbytes(OP))
         os.sync()
         sharer = subprocess.Popen([args.program, "share", "--quiet", "--data", at("share"), "--listen", "127.0.0.1:0", at("source")],
                                   stdout=subprocess.PIPE, text=True)
