@@ -23,8 +23,7 @@ def test(world):
 def run(world, link):
     size = 6 << 20
     folder(world.path("from"), 40, size)
-    relay = world.start("relay", "--listen", f"{link.address['relay']}:{PORT}", prefix=link.inside("relay"))
-    relay.url = relay.wait_event("listening")["relay"]
+    relay = slow_relay(world, PORT, link.address["relay"], prefix=link.inside("relay"))
     sharer = world.start("share", "--data", world.path("sharer"), "--relay", relay.url, world.path("from"), prefix=link.inside("sharer"))
     shared = sharer.wait_event("shared")
     sharer.wait_event("online")
