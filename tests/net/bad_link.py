@@ -5,7 +5,7 @@ from namespaces import BadLink
 
 PORT = 4433
 # delay and jitter one way in ms, loss of each packet. Reordered wherever there is jitter.
-LINKS = [(20, 5, 0.0), (40, 20, 0.01), (150, 50, 0.03)] + ([(300, 100, 0.1)] if FULL else [])
+LINKS = [(20, 5, 0.0), (40, 20, 0.01), (100, 30, 0.02)] + ([(150, 50, 0.03), (300, 100, 0.1)] if FULL else [])
 
 
 def test(world):
