@@ -47,13 +47,9 @@ interop: build-tests ## Tests against stock Rust kitsune2 0.2.2 nodes (builds th
 	@scripts/deps.sh interop
 	@tests/interop/run.sh $(BUILD)
 
-# Sanitizers: -O1 and line tables are enough to name a fault. One build, with clang, serves the tests and the fuzz targets.
-ASAN_FLAGS = -DCMAKE_CXX_COMPILER=clang++-14 -DK2_SANITIZE=address,undefined -DK2_BUILD_FUZZ=ON
-
 .PHONY: asan
 asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@scripts/deps.sh ci
-	@$(MAKE) --no-print-directory build-tests BUILD=build/asan CMAKE_FLAGS="$(ASAN_FLAGS) -DK2_BUILD_EXAMPLES=OFF $(CMAKE_FLAGS)"
+	@$(MAKE) --no-print-directory build-tests BUILD=build/asan CMAKE_FLAGS="-DCMAKE_BUILD_TYPE=Debug -DK2_SANITIZE=address,undefined -DK2_BUILD_EXAMPLES=OFF $(CMAKE_FLAGS)"
 	@ctest --test-dir build/asan --output-on-failure -j $(JOBS) -LE 'long|install|docs'
 
 .PHONY: tsan
@@ -66,7 +62,7 @@ tsan: ## The tests with threads, and the program's, under ThreadSanitizer
 .PHONY: fuzz
 fuzz: ## Builds the libFuzzer targets and runs each for FUZZ_SECONDS (default 20)
 	@scripts/deps.sh build test ci
-	@tests/fuzz/run.sh build/asan $${FUZZ_SECONDS:-20}
+	@tests/fuzz/run.sh build/fuzz $${FUZZ_SECONDS:-20}
 
 .PHONY: bench
 bench: ## Benchmarks against the peers of the field (builds them)
