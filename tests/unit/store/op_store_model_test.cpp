@@ -46,7 +46,8 @@ INSTANTIATE_TEST_SUITE_P(Seeds, OpStoreModel,
                          });
 
 TEST_P(OpStoreModel, gives_the_answers_of_the_model) {
-  const auto [durable, seed] = GetParam();
+  const bool durable = std::get<0>(GetParam());  // clang 14 does not capture structured bindings
+  const auto seed = std::get<1>(GetParam());
   std::mt19937 random(seed);
   const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
   StoreWorld w;
