@@ -36,18 +36,18 @@ extern "C" void tell_seed(int signal) {
 /// Silence, and the seed if a seed ends the program.
 class Quiet {
  public:
-  Quiet() : abort_(std::signal(SIGABRT, tell_seed)), fault_(std::signal(SIGSEGV, tell_seed)) {
+  Quiet() {
+    for (std::size_t i = 0; i < kSignals.size(); ++i) before_[i] = std::signal(kSignals[i], tell_seed);
     log::set_level(log::Level::off);
   }
   ~Quiet() {
-    std::signal(SIGABRT, abort_);
-    std::signal(SIGSEGV, fault_);
+    for (std::size_t i = 0; i < kSignals.size(); ++i) std::signal(kSignals[i], before_[i]);
     log::set_level(log::Level::info);
   }
 
  private:
-  void (*abort_)(int);
-  void (*fault_)(int);
+  static constexpr std::array kSignals{SIGABRT, SIGSEGV, SIGFPE};
+  std::array<void (*)(int), kSignals.size()> before_{};
 };
 
 std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
