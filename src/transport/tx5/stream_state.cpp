@@ -19,6 +19,10 @@ constexpr std::size_t kBlock = 64;
 constexpr std::size_t kTag = 16;
 constexpr std::size_t kCounter = 4;  // of the nonce: a counter of 4 bytes, then 8 that each tag is mixed into
 
+class Ciphers;
+/// The thread's, while it lives. A stream of a static object may end after its thread's objects.
+constinit thread_local Ciphers* living = nullptr;
+
 /// OpenSSL's contexts cost more to make than to use: one set a thread.
 class Ciphers {
  public:
@@ -31,8 +35,10 @@ class Ciphers {
               EVP_EncryptInit_ex2(cipher_, chacha20, nullptr, nullptr, nullptr) == 1;
     EVP_CIPHER_free(chacha20);
     EVP_MAC_free(poly1305);
+    living = this;
   }
   ~Ciphers() {
+    living = nullptr;
     EVP_CIPHER_CTX_free(cipher_);
     EVP_MAC_CTX_free(mac_);
   }
@@ -115,7 +121,7 @@ StreamState::StreamState(const Header& header, const std::array<std::uint8_t, 32
 
 StreamState::~StreamState() {
   sodium_memzero(state_.data(), state_.size());
-  Ciphers::here().forget();
+  if (living != nullptr) living->forget();
 }
 
 void StreamState::seal(std::uint8_t* buffer, std::size_t length) {
