@@ -640,9 +640,9 @@ std::uint32_t FetchCore::new_source(const Url& url) {
   source.most_ids = std::min(kFirstRequestIds, config_.max_ids_per_request);
   source_index_.emplace(url, slot);
   if (const auto it = departed_.find(url); it != departed_.end()) {
-    source.late_more = source.late_all = it->second;
+    source.late_more = source.late_all = it->second.late;
+    departed_order_.erase(it->second.number);
     departed_.erase(it);
-    std::erase(departed_order_, url);
   }
   return slot;
 }

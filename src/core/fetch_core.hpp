@@ -5,8 +5,8 @@
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <span>
@@ -320,6 +320,11 @@ class FetchCore {
   };
 
   // Keys of ordered sets.
+  /// What a source that went left unanswered.
+  struct Departed {
+    std::uint64_t late;
+    std::uint64_t number;  ///< in order of going
+  };
   struct Turn {
     std::uint64_t turn, age;
     std::uint32_t source;
@@ -442,6 +447,7 @@ class FetchCore {
 
   void check_ops() const;
   void check_sources() const;
+  void check_departed() const;
   void check_requests() const;
 
   void advance(Time now) { now_ = now > now_ ? now : now_; }
@@ -472,9 +478,10 @@ class FetchCore {
   List hostage_deadlines_;   ///< sent requests by hostage_deadline
   List spare_sources_;       ///< R12, oldest first
   std::size_t spare_count_ = 0;
-  std::size_t late_hashes_ = 0;                                             ///< in all sources
-  boost::unordered_flat_map<Url, std::uint64_t, std::hash<Url>> departed_;  ///< what sources that went left unanswered
-  std::deque<Url> departed_order_;
+  std::size_t late_hashes_ = 0;  ///< in all sources
+  boost::unordered_flat_map<Url, Departed, std::hash<Url>> departed_;
+  std::map<std::uint64_t, Url> departed_order_;  ///< by Departed::number
+  std::uint64_t last_departed_ = 0;
   std::uint64_t id_bytes_ = 0;
   std::uint64_t storing_ops_ = 0;
   std::uint64_t asked_ops_ = 0;

@@ -110,11 +110,11 @@ bool FetchCore::take_late(std::uint32_t from, std::uint32_t hash) {
 void FetchCore::forget_late(Source& source) {
   late_hashes_ -= source.late.size();
   if (source.late_all == 0) return;
-  departed_[source.url] = source.late_all;
-  departed_order_.push_back(source.url);
+  departed_[source.url] = {source.late_all, ++last_departed_};
+  departed_order_.emplace(last_departed_, source.url);
   if (departed_order_.size() <= kSourcesRemembered) return;
-  departed_.erase(departed_order_.front());
-  departed_order_.pop_front();
+  departed_.erase(departed_order_.begin()->second);
+  departed_order_.erase(departed_order_.begin());
 }
 
 void FetchCore::judge(std::uint32_t from, std::uint64_t wanted, std::uint64_t bad, FetchAnswer& out) {

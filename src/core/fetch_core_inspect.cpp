@@ -50,6 +50,7 @@ std::vector<std::pair<Url, Time>> FetchCore::backing_off() const {
 void FetchCore::check_invariants() const {
   check_ops();
   check_sources();
+  check_departed();
   check_requests();
 }
 
@@ -105,6 +106,23 @@ void FetchCore::check_ops() const {
   K2_ASSERT(indexed == pair_index_.size());
   K2_ASSERT(op_index_.size() == ops_.size());
   K2_ASSERT(pairs_.size() <= config_.max_pending);
+}
+
+void FetchCore::check_departed() const {
+  K2_ASSERT(departed_order_.size() == departed_.size() && departed_.size() <= kSourcesRemembered);
+  for (const auto& [number, url] : departed_order_) {
+    const auto it = departed_.find(url);
+    K2_ASSERT(it != departed_.end() && it->second.number == number && it->second.late > 0);
+    K2_ASSERT(find_source(url) == kNoSlot);
+  }
+  std::size_t hashes = 0;
+  sources_.for_each([&](std::uint32_t, const Source& source) {
+    hashes += source.late.size();
+    std::uint64_t late = source.late_more;
+    for (const auto& [hash, count] : source.late) late += count;
+    K2_ASSERT(late == source.late_all);
+  });
+  K2_ASSERT(hashes == late_hashes_ && hashes <= kLateOps);
 }
 
 void FetchCore::check_sources() const {

@@ -1,56 +1,12 @@
 // A source that is replaced by another (R14), and one that sends bad ops (R15).
-#include <gtest/gtest.h>
-
-#include "core/fetch_core.hpp"
+#include "unit/core/fetch_core_fixture.hpp"
 
 namespace kitsune2 {
 namespace {
 
-constexpr Time kStart{Duration(1'000'000'000)};
-constexpr Duration kDelay{2'000'000};
-constexpr Duration kBackOff{20'000'000};
+using namespace fetch_core_test;
 
-Url source(std::size_t i) { return Url::parse("wss://relay:443/s" + std::to_string(i)).value(); }
-OpId op(std::size_t i) { return OpId::from_text("op" + std::to_string(i)); }
-std::vector<OpId> ops(std::size_t first, std::size_t count) {
-  std::vector<OpId> out;
-  for (std::size_t i = first; i < first + count; ++i) out.push_back(op(i));
-  return out;
-}
-
-class FetchCoreConduct : public ::testing::Test {
- protected:
-  void TearDown() override { core().check_invariants(); }
-  FetchCore& core() {
-    if (!core_) core_ = std::make_unique<FetchCore>(config_);
-    return *core_;
-  }
-  std::vector<FetchRequest> ask_all() {
-    std::vector<FetchRequest> out;
-    core().poll(now_);
-    while (auto request = core().next_request(now_)) {
-      core().sent(request->id, now_);
-      out.push_back(std::move(*request));
-    }
-    core().check_invariants();
-    return out;
-  }
-  FetchAnswer respond(const Url& from, const std::vector<OpId>& ids, std::uint64_t invalid = 0) {
-    FetchAnswer out = core().response(from, ids, 100 * ids.size(), now_, invalid);
-    core().check_invariants();
-    return out;
-  }
-  void pass(Duration time) {
-    now_ += time;
-    core().poll(now_);
-  }
-
-  CoreFetchConfig config_;
-  Time now_ = kStart;
-
- private:
-  std::unique_ptr<FetchCore> core_;
-};
+using FetchCoreConduct = CoreFixture;
 
 // --- R14
 
@@ -339,6 +295,22 @@ TEST_F(FetchCoreConduct, AnAnswerAfterTheSourceWasRemovedOrReplacedIsNotBad) {
       << "the peer knows our url and answers from its new one";
   EXPECT_EQ(respond(source(2), ops(100, 32)).verdicts, std::vector<FetchVerdict>(32, FetchVerdict::not_pending));
   EXPECT_TRUE(respond(source(1), ops(0, 32)).put_aside) << "once is enough";
+}
+
+TEST_F(FetchCoreConduct, OfThoseThatWentOwingTheOnesThatWentFirstAreForgotten) {
+  constexpr std::size_t kKnown = FetchCore::kSourcesRemembered;
+  const auto goes_owing = [&](std::size_t i) {
+    core().add(ops(i, 1), source(i), now_);
+    ask_all();
+    core().remove_source(source(i), now_);
+  };
+  for (std::size_t i = 0; i < kKnown; ++i) goes_owing(i);
+  goes_owing(0);  // has come back meanwhile: now it is the last
+  for (std::size_t i = 0; i < kKnown; ++i) ASSERT_TRUE(core().owes(source(i))) << i;
+  for (std::size_t i = kKnown; i < kKnown + 10; ++i) goes_owing(i);
+  EXPECT_TRUE(core().owes(source(0)));
+  for (std::size_t i = 1; i <= 10; ++i) EXPECT_FALSE(core().owes(source(i))) << i;
+  for (std::size_t i = 11; i < kKnown + 10; ++i) EXPECT_TRUE(core().owes(source(i))) << i;
 }
 
 TEST_F(FetchCoreConduct, WhatIsOwedBeyondTheMemoryOfHashesIsCountedOnly) {

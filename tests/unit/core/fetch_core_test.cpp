@@ -1,50 +1,18 @@
 // Bounds, sizes of requests, choice of sources, and what the fetch core tells of itself.
-#include "core/fetch_core.hpp"
-
-#include <gtest/gtest.h>
-
 #include <map>
 #include <set>
+
+#include "unit/core/fetch_core_fixture.hpp"
 
 namespace kitsune2 {
 namespace {
 
-constexpr Time kStart{Duration(1'000'000'000)};
-constexpr Duration kDelay{2'000'000};
+using namespace fetch_core_test;
+
 constexpr Duration kTick{1};
 
-Url source(std::size_t i) { return Url::parse("wss://relay:443/s" + std::to_string(i)).value(); }
-OpId op(std::size_t i) { return OpId::from_text("op" + std::to_string(i)); }
-std::vector<OpId> ops(std::size_t first, std::size_t count) {
-  std::vector<OpId> out;
-  for (std::size_t i = first; i < first + count; ++i) out.push_back(op(i));
-  return out;
-}
-
-class FetchCoreTest : public ::testing::Test {
+class FetchCoreTest : public CoreFixture {
  protected:
-  void TearDown() override {
-    if (core_) core().check_invariants();
-  }
-  FetchCore& core() {
-    if (!core_) core_ = std::make_unique<FetchCore>(config_);
-    return *core_;
-  }
-  /// All that can be asked now, sent at once.
-  std::vector<FetchRequest> ask_all() {
-    std::vector<FetchRequest> out;
-    core().poll(now_);
-    while (auto request = core().next_request(now_)) {
-      core().sent(request->id, now_);
-      out.push_back(std::move(*request));
-    }
-    core().check_invariants();
-    return out;
-  }
-  void answer(const FetchRequest& request, std::uint64_t op_size = 100) {
-    core().response(request.source, request.op_ids, op_size * request.op_ids.size(), now_);
-    core().stored(request.op_ids, now_);
-  }
   /// Answers everything until nothing is pending; the sizes of the requests to `from`.
   std::vector<std::size_t> fetch_all(const Url& from, std::uint64_t op_size) {
     std::vector<std::size_t> sizes;
@@ -57,12 +25,6 @@ class FetchCoreTest : public ::testing::Test {
       }
     }
   }
-
-  CoreFetchConfig config_;
-  Time now_ = kStart;
-
- private:
-  std::unique_ptr<FetchCore> core_;
 };
 
 TEST_F(FetchCoreTest, NothingToDo) {
