@@ -148,6 +148,10 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
   auto report = files::fetch_files(node.node().runtime(), node.space(), node.handler(), node.agent()->agent(),
                                    link->root, fetch, signals.token());
   out.clear_status();
+  std::string url;  // by which sharers count what they served this run
+  node.node().run([&] {
+    if (const auto at = node.space()->current_url()) url = at->to_string();
+  });
   if (!report) {
     const int code = out.error(report.error().code == Errc::cancelled
                                    ? make_error(Errc::cancelled, "interrupted; the same command goes on where it was")
@@ -175,6 +179,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
                 .add("held_before_ops", report->held_before_ops)
                 .add("fetched_ops", report->fetched_ops)
                 .add("fetched_bytes", report->fetched_bytes)
+                .add("url", url)
                 .add("seconds", seconds)
                 .add("exit", static_cast<std::uint64_t>(code)));
   if (report->complete()) {

@@ -95,6 +95,8 @@ class SpaceMessageHandler {
 class ModuleMessageHandler {
  public:
   virtual ~ModuleMessageHandler() = default;
+  /// What completed with Errc::disconnected may be sent again.
+  virtual void new_listening_address(const Url& own_url) { static_cast<void>(own_url); }
   /// An error closes the connection (a peer that sends nonsense is not worth its slot).
   virtual Result<void> recv_module_msg(const Url& peer, const SpaceId& space, Bytes data) = 0;
   virtual void recv_progress(const Url& peer, std::size_t bytes) {

@@ -26,6 +26,9 @@ class CoreFetch::Receiver final : public ModuleMessageHandler {
     const auto owner = owner_.lock();
     return owner ? owner->received(peer, std::move(data)) : Result<void>();
   }
+  void new_listening_address(const Url&) override {
+    if (const auto owner = owner_.lock()) owner->online();
+  }
   void recv_progress(const Url& peer, std::size_t bytes) override {
     if (const auto owner = owner_.lock()) owner->progress(peer, bytes);
   }
@@ -321,6 +324,12 @@ void CoreFetch::wake() {
 
 void CoreFetch::progress(const Url& peer, std::size_t bytes) {
   if (!stopped_) core_.progress(peer, bytes, runtime_.now());
+}
+
+void CoreFetch::online() {
+  if (stopped_ || unsent_.empty()) return;
+  send_again();
+  pump();
 }
 
 void CoreFetch::disconnected(const Url& peer) {

@@ -61,6 +61,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void judged(const Url& peer, const FetchAnswer& answer);
   void progress(const Url& peer, std::size_t bytes);
   void disconnected(const Url& peer);
+  /// This node can be reached again: what did not leave meanwhile leaves.
+  void online();
 
   void resume();
   void filtered(std::vector<OpId> op_ids, const Url& source, Handler<> done);

@@ -97,6 +97,7 @@ class DefaultTransport final : public Transport,
   void new_listening_address(const Url& own_url) override {
     if (handler_) handler_->new_listening_address(own_url);
     for (const auto& space : space_handlers()) space->new_listening_address(own_url);
+    for (const auto& module : module_handlers()) module->new_listening_address(own_url);
   }
 
   void listening_address_lost() override {}
