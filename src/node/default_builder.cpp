@@ -3,11 +3,10 @@
 #include <utility>
 
 #include "kitsune2/asio_runtime.hpp"
-#include "kitsune2/builder.hpp"
-#include "kitsune2/http.hpp"
 #include "kitsune2/transport_tx5.hpp"
 #include "net/ws_connector.hpp"
 #include "node/config_table.hpp"
+#include "node/platform.hpp"
 #include "node/store_paths.hpp"
 
 namespace kitsune2 {
@@ -16,11 +15,11 @@ namespace {
 /// The two peer stores share a file: the first factory opens it, the second one takes its part.
 class PeerFiles {
  public:
-  explicit PeerFiles(std::string dir) : dir_(std::move(dir)) {}
+  PeerFiles(const sqlite::Environment& disk, std::string dir) : disk_(disk), dir_(std::move(dir)) {}
 
   Result<std::shared_ptr<PeerStore>> peers(const ModuleContext& c) {
     meta_.erase(c.space);
-    auto opened = open_sqlite_peer_stores(*c.runtime, c.space, peer_store_path(dir_, c.space), *c.verifier);
+    auto opened = sqlite::open_peer_stores(disk_, *c.runtime, c.space, peer_store_path(dir_, c.space), *c.verifier);
     if (!opened) return opened.error();
     meta_[c.space] = std::move(opened->meta);
     return std::move(opened->peers);
@@ -34,7 +33,8 @@ class PeerFiles {
   }
 
  private:
-  std::string dir_;
+  const sqlite::Environment disk_;
+  const std::string dir_;
   std::map<SpaceId, std::shared_ptr<PeerMetaStore>> meta_;
 };
 
@@ -57,35 +57,43 @@ Result<void> check_bootstrap(const Config& config) {
 
 }  // namespace
 
-Builder default_builder(AsioRuntime& runtime, const Config& config, const StoreOptions& stores) {
+Builder builder_on(const Platform& platform, const Config& config, const StoreOptions& stores) {
   const auto policy = stores.policy ? stores.policy : make_sha256_policy();
   Builder b = default_test_builder(nullptr, {}, policy);
   b.config = config;
   b.checks = {check_relay, check_bootstrap};
-  b.transport = [&runtime](Runtime& strand, const Config& c) {
-    return make_tx5_transport(strand, std::shared_ptr<WsConnector>(make_ws_connector(runtime)), c.tx5_transport);
+  b.transport = [connector = platform.ws_connector](Runtime& strand, const Config& c) {
+    return make_tx5_transport(strand, connector(), c.tx5_transport);
   };
   // One client for all spaces, gone with the last of them.
-  b.bootstrap = [&runtime, client = std::make_shared<std::weak_ptr<HttpClient>>()](const ModuleContext& c) {
+  b.bootstrap = [make_client = platform.http_client,
+                 client = std::make_shared<std::weak_ptr<HttpClient>>()](const ModuleContext& c) {
     auto http = client->lock();
     if (!http) {
       TlsOptions tls;
       tls.ca_file = c.config->current().tx5_transport.tls_ca_file;
-      http = make_http_client(runtime, std::move(tls));
+      http = make_client(std::move(tls));
       *client = http;
     }
     return make_core_bootstrap(c, std::move(http));
   };
   b.gossip = make_k2_gossip;
   if (!stores.data_dir.empty()) {
-    const auto files = std::make_shared<PeerFiles>(stores.data_dir);
+    const auto files = std::make_shared<PeerFiles>(platform.disk, stores.data_dir);
     b.peer_store = [files](const ModuleContext& c) { return files->peers(c); };
     b.peer_meta_store = [files](const ModuleContext& c) { return files->meta(c); };
-    b.op_store = [policy, dir = stores.data_dir](const ModuleContext& c) {
-      return open_sqlite_op_store(*c.runtime, policy, c.space, op_store_path(dir, c.space));
+    b.op_store = [policy, disk = platform.disk, dir = stores.data_dir](const ModuleContext& c) {
+      return sqlite::open_op_store(disk, *c.runtime, policy, c.space, op_store_path(dir, c.space), {});
     };
   }
   return b;
+}
+
+Builder default_builder(AsioRuntime& runtime, const Config& config, const StoreOptions& stores) {
+  return builder_on({.ws_connector = [&runtime] { return make_ws_connector(runtime); },
+                     .http_client = [&runtime](TlsOptions tls) { return make_http_client(runtime, std::move(tls)); },
+                     .disk = sqlite::real_environment()},
+                    config, stores);
 }
 
 }  // namespace kitsune2

@@ -1,7 +1,7 @@
 // The shipped fetch module in a bad world: crashes, cuts, partitions, slow and full disks, liars, silence.
 #include <set>
 
-#include "sim/scenarios.hpp"
+#include "sim/course.hpp"
 #include "unit/node/core_fetch_harness.hpp"
 
 namespace kitsune2::sim {
@@ -11,7 +11,7 @@ using namespace fetch_test;
 using testing::payloads_of;
 
 /// One history.
-class History {
+class History final : public Course {
  public:
   History(std::uint64_t seed, bool large) : bench_(seed, options()), world_(bench_.world), large_(large) {
     bench_.policy = make_sha256_policy();
@@ -28,7 +28,7 @@ class History {
     config_.max_pending_per_peer = kMostPairs;
     const auto nodes = 2 + pick(large ? 4 : 2);
     for (std::size_t i = 0; i < nodes; ++i) {
-      auto& place = places_.emplace_back(std::make_unique<Place>());
+      auto& place = places_.emplace_back(std::make_unique<Place>(world_));
       place->name = "n" + std::to_string(i);
       place->disk = bench_.make_disk();
     }
@@ -43,51 +43,22 @@ class History {
     }
     make_bad_peers();
     world_.on_step([this] {
-      if (++steps_ % 37 == 0) check_step();
+      if (++steps_ % 37 == 0) check();
     });
   }
-  ~History() { world_.on_step({}); }
-
-  void run() {
-    for (auto rounds = large_ ? 20 + pick(60) : 3 + pick(9); rounds > 0 && ok(); --rounds) {
-      world_.run_for(std::chrono::milliseconds(pick(1'500)));
-      for (auto n = pick(3); n > 0; --n) mischief();
-      if (pick(3) == 0) someone_wants_something();
-      if (pick(5) == 0) watch_drained(*places_[pick(places_.size())]);
-      if (pick(8) == 0) check_nothing_forgotten();
-    }
-    calm();
-    check_nothing_forgotten();
-    // Told again each minute, as by gossip: what was sent before the calm may fail in it and use up the last back-off.
-    const auto end = world_.now() + kMostRecovery;
-    bool done = false;
-    while (!done && world_.now() < end && ok()) {
-      everyone_hears_of_everything();
-      done = world_.run_until([this] { return all_done(); }, std::chrono::minutes(1));
-    }
-    EXPECT_TRUE(done) << describe();
-    check_step();
-    check_end();
-  }
-  Ran ran() const { return {world_.trace_hash(), world_.tasks_run()}; }
+  ~History() override { world_.on_step({}); }
 
  private:
   static constexpr std::size_t kMostPairs = 200;  ///< more than there are ops
   /// Silence: 64 delays of at most 2 s. Back-off: less. Both a few times over.
   static constexpr Duration kMostRecovery = std::chrono::minutes(10);
 
-  struct Place {
-    std::string name;
+  struct Place : Ledger {
+    using Ledger::Ledger;
     std::shared_ptr<OpStore> disk;
     std::set<std::size_t> first_ops;
     std::unique_ptr<Node> node;  ///< null: down
     Time up_again{};
-    /// Op -> sources that it is pending from, as far as this place was told.
-    std::map<OpId, std::set<Url>> promised;
-    std::set<OpId> claimed;  ///< told to be durable, or found on disk after a crash
-    std::set<Url> given_up;  ///< at any time
-    int drained_wanted = 0, drained_told = 0;
-    bool looked_up = false;  ///< what is on disk, since the start
   };
 
   static MemoryNetworkOptions options() {
@@ -96,8 +67,15 @@ class History {
     out.max_queue_bytes = 2'000;  // so that sends are refused now and then
     return out;
   }
-  std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world_.random(below)); }
-  static bool ok() { return !::testing::Test::HasFailure(); }
+  SimWorld& world() override { return world_; }
+  Pace pace() override {
+    return {.rounds = large_ ? 20 + pick(60) : 3 + pick(9),
+            .longest_pause_ms = 1'500,
+            .wants_one_in = 3,
+            .drained_one_in = 5,
+            .looks_one_in = 8,
+            .most_recovery = kMostRecovery};
+  }
 
   void make_bad_peers() {
     const std::vector<std::string> kinds{"silent", "failing", "nobody", "liar", "lazy"};
@@ -140,39 +118,18 @@ class History {
 
   void start(Place& place) {
     place.node = std::make_unique<Node>(bench_, place.name, config_, place.disk);
-    place.node->fetch->set_events({.ops_stored =
-                                       [this, &place](const Url&, const std::vector<StoredOp>& stored, std::uint64_t) {
-                                         for (const auto& op : stored) {
-                                           world_.trace(op.op_id);
-                                           place.claimed.insert(op.op_id);
-                                           place.promised.erase(op.op_id);
-                                         }
-                                       },
-                                   .ops_missing = {},
-                                   .peer_given_up =
-                                       [&place](const Url& peer, const std::vector<OpId>&) {
-                                         place.given_up.insert(peer);
-                                         for (auto it = place.promised.begin(); it != place.promised.end();) {
-                                           it->second.erase(peer);
-                                           it = it->second.empty() ? place.promised.erase(it) : std::next(it);
-                                         }
-                                       },
-                                   .ops_served = {},
-                                   .store_failed = {}});
-    place.drained_wanted = place.drained_told = 0;
-    place.looked_up = false;
+    place.node->fetch->set_events(
+        {.ops_stored = [&place](const Url&, const std::vector<StoredOp>& ops, std::uint64_t) { place.stored(ops); },
+         .ops_missing = {},
+         .peer_given_up = [&place](const Url& peer, const std::vector<OpId>&) { place.gave_up(peer); },
+         .ops_served = {},
+         .store_failed = {}});
+    place.restarted();
     // What a crash left on disk, told or not.
     const auto lacking =
         await<std::vector<OpId>>(world_, [&](auto done) { place.disk->filter_out_existing_ops(ids_of(ops_), done); });
-    const std::set<OpId> lacks(lacking->begin(), lacking->end());
-    for (const auto& id : place.claimed) EXPECT_FALSE(lacks.contains(id)) << place.name << " lost " << id.to_string();
-    for (const auto& op : ops_) {
-      if (lacks.contains(op.op_id)) continue;
-      place.claimed.insert(op.op_id);
-      place.promised.erase(op.op_id);
-    }
-    place.looked_up = true;
-    if (pick(2) == 0) watch_drained(place);
+    place.looked_up(ids_of(ops_), *lacking);
+    if (pick(2) == 0) place.watch_drained(*place.node->fetch);
     world_.run_ready();  // what is pending on disk is read again
   }
 
@@ -181,15 +138,9 @@ class History {
     place.up_again = world_.now() + std::chrono::milliseconds(pick(5'000));
   }
 
-  void watch_drained(Place& place) {
-    if (!place.node) return;
-    ++place.drained_wanted;
-    place.node->fetch->notify_on_drained([&place] {
-      ++place.drained_told;
-      EXPECT_EQ(place.node->fetch->pending_ops(), 0U) << "drained is told while ops are pending";
-      EXPECT_TRUE(place.promised.empty() || !place.looked_up)
-          << "drained is told before what was pending is read again";
-    });
+  void someone_watches_drained() override {
+    auto& place = *places_[pick(places_.size())];
+    if (place.node) place.watch_drained(*place.node->fetch);
   }
 
   std::vector<Url> urls() const {
@@ -203,20 +154,9 @@ class History {
     place.node->fetch->request_ops(ids, source, [this, &place, ids, source](const Result<void>& result) {
       world_.trace(result ? 1 : 2);
       if (!result) return;
-      // What the module says to be pending now must be so until the op is durable or the source is given up.
-      const auto summary = place.node->fetch->state_summary();
-      for (const auto& id : ids) {
-        const auto it = summary.pending_requests.find(id);
-        if (it == summary.pending_requests.end()) {
-          EXPECT_TRUE(place.claimed.contains(id) || given_up(place, source))
-              << place.name << " does not hold and does not fetch " << id.to_string();
-        } else if (std::find(it->second.begin(), it->second.end(), source) != it->second.end()) {
-          place.promised[id].insert(source);
-        }
-      }
+      place.asked(place.node->fetch->state_summary(), ids, source);
     });
   }
-  static bool given_up(const Place& place, const Url& source) { return place.given_up.contains(source); }
 
   /// Twice three quarters of what may be pending from one peer.
   void flood(Place& place) {
@@ -235,7 +175,7 @@ class History {
     });
   }
 
-  void someone_wants_something() {
+  void someone_wants_something() override {
     auto& place = *places_[pick(places_.size())];
     if (!place.node) return;
     auto sources = urls();
@@ -250,7 +190,7 @@ class History {
     ask(place, ids, source);
   }
 
-  void mischief() {
+  void mischief() override {
     auto& place = *places_[pick(places_.size())];
     const auto all = urls();
     const auto& a = all[pick(all.size())];
@@ -307,7 +247,7 @@ class History {
     }
   }
 
-  void calm() {
+  void calm() override {
     bench_.network->heal();
     bench_.network->clear_links();
     bench_.network->set_default_link({.latency = std::chrono::milliseconds(20)});
@@ -322,51 +262,41 @@ class History {
   }
 
   /// As gossip would: each place is told, for each op, who had it from the beginning.
-  void everyone_hears_of_everything() {
+  void each_minute() override {
     for (auto& place : places_) {
       for (const auto& other : places_) {
         std::vector<OpId> ids;
         for (const auto i : other->first_ops) ids.push_back(ops_[i].op_id);
         if (place != other) ask(*place, ids, MemoryNetwork::url_of(other->name));
       }
-      watch_drained(*place);
+      place->watch_drained(*place->node->fetch);
     }
   }
 
-  bool all_done() {
+  bool all_done() override {
     for (const auto& place : places_) {
-      if (place->claimed.size() < ops_.size()) return false;
-      if (place->drained_told != place->drained_wanted) return false;
+      if (place->claimed().size() < ops_.size() || !place->is_drained()) return false;
     }
     return true;
   }
 
-  void check_step() {
+  void check() override {
     for (const auto& place : places_) {
       if (!place->node) continue;
       place->node->check();
     }
   }
 
-  void check_nothing_forgotten() {
+  void check_nothing_forgotten() override {
     for (const auto& place : places_) {
-      if (!place->node) continue;
-      const auto summary = place->node->fetch->state_summary();
-      for (const auto& [id, sources] : place->promised) {
-        const auto it = summary.pending_requests.find(id);
-        ASSERT_NE(it, summary.pending_requests.end()) << place->name << " forgot " << id.to_string();
-        for (const auto& source : sources) {
-          EXPECT_NE(std::find(it->second.begin(), it->second.end(), source), it->second.end())
-              << place->name << " forgot that " << source.to_string() << " has " << id.to_string();
-        }
-      }
+      if (place->node) place->check_nothing_forgotten(place->node->fetch->state_summary());
     }
   }
 
-  void check_end() {
+  void check_end() override {
     for (const auto& place : places_) {
       EXPECT_EQ(place->node->held(ids_of(ops_)), ops_.size()) << place->name;
-      const std::vector<OpId> claimed(place->claimed.begin(), place->claimed.end());
+      const std::vector<OpId> claimed(place->claimed().begin(), place->claimed().end());
       EXPECT_EQ(place->node->held(claimed), claimed.size()) << place->name << " claims what its disk does not hold";
       const auto stats = await<OpStoreStats>(world_, [&](auto done) { place->disk->stats(done); });
       EXPECT_EQ(stats->ops, ops_.size()) << place->name << " holds what nobody wanted";
@@ -383,25 +313,9 @@ class History {
     }
   }
 
-  std::string describe() {
+  std::string describe() override {
     std::string out;
-    for (const auto& place : places_) {
-      out += place->name + ": " + std::to_string(place->claimed.size()) + " of " + std::to_string(ops_.size()) + ", " +
-             std::to_string(place->node->fetch->pending_ops()) + " pending\n";
-      const auto summary = place->node->fetch->state_summary();
-      for (const auto& [id, sources] : summary.pending_requests) {
-        out += "  " + id.to_string() + " from";
-        for (const auto& source : sources) out += " " + source.to_string();
-        out += "\n";
-      }
-      for (const auto& [peer, until] : summary.peers_on_backoff) out += "  back-off " + peer.to_string() + "\n";
-      const auto stats = place->node->fetch->stats();
-      out += "  sent " + std::to_string(stats.requests_sent) + " failed " + std::to_string(stats.requests_failed) +
-             " overdue " + std::to_string(stats.requests_overdue) + " outstanding " +
-             std::to_string(summary.outstanding_requests) + " received " + std::to_string(stats.requests_received) +
-             " refused " + std::to_string(stats.requests_refused) + " served " + std::to_string(stats.ops_served) +
-             " unsolicited " + std::to_string(stats.ops_unsolicited) + "\n";
-    }
+    for (const auto& place : places_) out += place->describe(*place->node->fetch);
     return out;
   }
 
@@ -418,10 +332,6 @@ class History {
 
 }  // namespace
 
-Ran run_fetch_history(std::uint64_t seed, bool large) {
-  History history(seed, large);
-  history.run();
-  return history.ran();
-}
+Ran run_fetch_history(std::uint64_t seed, bool large) { return History(seed, large).run(); }
 
 }  // namespace kitsune2::sim

@@ -15,6 +15,7 @@
 #include "kitsune2/transport_tx5.hpp"
 #include "node/core_fetch.hpp"
 #include "server/relay_service.hpp"
+#include "sim/course.hpp"
 #include "sim/relay_peers.hpp"
 #include "sim/scenarios.hpp"
 #include "sim/sim_disk.hpp"
@@ -30,7 +31,7 @@ using testing::ids_of;
 using testing::SimRuntime;
 using testing::SimWorld;
 
-class RelayHistory {
+class RelayHistory final : public Course {
  public:
   RelayHistory(std::uint64_t seed, bool large)
       : world_(seed), net_(world_), large_(large), policy_(make_sha256_policy(kMostOpBytes)) {
@@ -58,7 +59,7 @@ class RelayHistory {
     start_relay();
     const auto nodes = 2 + pick(large ? 3 : 2);
     for (std::size_t i = 0; i < nodes; ++i) {
-      auto& place = places_.emplace_back(std::make_unique<Place>());
+      auto& place = places_.emplace_back(std::make_unique<Place>(world_));
       place->name = "n" + std::to_string(i);
       place->host = net_.add_host(place->name);
       place->disk = std::make_unique<SimDisk>(seed * 8 + i);
@@ -72,7 +73,7 @@ class RelayHistory {
       std::vector<Bytes> data;
       for (const auto i : place->first_ops) {
         data.push_back(ops_[i].op_data);
-        place->claimed.insert(ops_[i].op_id);
+        place->stored(std::vector<OpId>{ops_[i].op_id});
       }
       EXPECT_TRUE(
           await<ProcessedOps>(world_, [&](auto done) { place->live->store->process_incoming_ops(data, done); }));
@@ -84,35 +85,13 @@ class RelayHistory {
     }
     world_.on_step([this] { after_step(); });
   }
-  ~RelayHistory() {
+  ~RelayHistory() override {
     world_.on_step({});
     bad_.clear();
     for (auto& place : places_) {
       if (place->live) crash(*place);
     }
     if (relay_) crash_relay(false);
-  }
-
-  Ran run() {
-    for (auto rounds = large_ ? 20 + pick(30) : 3 + pick(8); rounds > 0 && ok(); --rounds) {
-      world_.run_for(std::chrono::milliseconds(pick(3'000)));
-      for (auto n = pick(3); n > 0; --n) mischief();
-      if (pick(2) == 0) someone_wants_something();
-      if (pick(5) == 0) watch_drained(*places_[pick(places_.size())]);
-      if (pick(6) == 0) check_nothing_forgotten();
-    }
-    calm();
-    check_nothing_forgotten();
-    const auto end = world_.now() + kMostRecovery;
-    bool done = false;
-    while (!done && world_.now() < end && ok()) {
-      everyone_hears_of_everything();
-      done = world_.run_until([this] { return all_done(); }, 1min);
-    }
-    EXPECT_TRUE(done) << describe();
-    check();
-    check_end();
-    return {world_.trace_hash(), world_.tasks_run()};
   }
 
  private:
@@ -127,23 +106,25 @@ class RelayHistory {
     std::shared_ptr<WatchedTransport> transport;
     std::shared_ptr<Fetch> fetch;
   };
-  struct Place {
-    std::string name;
+  struct Place : Ledger {
+    using Ledger::Ledger;
     SimNet::Host host = 0;
     std::unique_ptr<SimDisk> disk;
     std::set<std::size_t> first_ops;
     std::unique_ptr<Living> live;  ///< null: down
     Time up_again{};
-    std::map<OpId, std::set<Url>> promised;  ///< pending, as far as this place was told
-    std::set<OpId> claimed;                  ///< told to be durable, or found on disk after a crash
-    std::set<Url> given_up;
-    int drained_wanted = 0, drained_told = 0;
-    bool looked_up = false;   ///< what is on disk, since the start
     std::string store_error;  ///< the last one
   };
 
-  std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world_.random(below)); }
-  static bool ok() { return !::testing::Test::HasFailure(); }
+  SimWorld& world() override { return world_; }
+  Pace pace() override {
+    return {.rounds = large_ ? 20 + pick(30) : 3 + pick(8),
+            .longest_pause_ms = 3'000,
+            .wants_one_in = 2,
+            .drained_one_in = 5,
+            .looks_one_in = 6,
+            .most_recovery = kMostRecovery};
+  }
 
   // ------------------------------------------------------------ life and death
 
@@ -190,43 +171,22 @@ class RelayHistory {
     auto fetch = make_core_fetch(*live.runtime, config_, kSimSpace, live.store, live.transport);
     ASSERT_TRUE(fetch.has_value()) << fetch.error().to_string();
     live.fetch = *fetch;
-    live.fetch->set_events({.ops_stored =
-                                [this, &place](const Url&, const std::vector<StoredOp>& stored, std::uint64_t) {
-                                  for (const auto& op : stored) {
-                                    world_.trace(op.op_id);
-                                    place.claimed.insert(op.op_id);
-                                    place.promised.erase(op.op_id);
-                                  }
-                                },
-                            .ops_missing = {},
-                            .peer_given_up =
-                                [&place](const Url& peer, const std::vector<OpId>&) {
-                                  place.given_up.insert(peer);
-                                  place.live->transport->forget(peer);
-                                  for (auto it = place.promised.begin(); it != place.promised.end();) {
-                                    it->second.erase(peer);
-                                    it = it->second.empty() ? place.promised.erase(it) : std::next(it);
-                                  }
-                                },
-                            .ops_served = {},
-                            .store_failed = [&place](const Error& why) { place.store_error = why.to_string(); }});
-    place.drained_wanted = place.drained_told = 0;
-    place.looked_up = false;
+    live.fetch->set_events(
+        {.ops_stored = [&place](const Url&, const std::vector<StoredOp>& ops, std::uint64_t) { place.stored(ops); },
+         .ops_missing = {},
+         .peer_given_up =
+             [&place](const Url& peer, const std::vector<OpId>&) {
+               place.gave_up(peer);
+               place.live->transport->forget(peer);
+             },
+         .ops_served = {},
+         .store_failed = [&place](const Error& why) { place.store_error = why.to_string(); }});
+    place.restarted();
     // What a crash left on disk, told or not. The store answers in its own time; so does fetch, which reads on.
     live.store->filter_out_existing_ops(ids_of(ops_), [this, &place](const Result<std::vector<OpId>>& lacking) {
-      if (!lacking) return;
-      const std::set<OpId> lacks(lacking->begin(), lacking->end());
-      for (const auto& id : place.claimed) {
-        EXPECT_FALSE(lacks.contains(id)) << place.name << " lost " << id.to_string();
-      }
-      for (const auto& op : ops_) {
-        if (lacks.contains(op.op_id)) continue;
-        place.claimed.insert(op.op_id);
-        place.promised.erase(op.op_id);
-      }
-      place.looked_up = true;
+      if (lacking) place.looked_up(ids_of(ops_), *lacking);
     });
-    if (pick(2) == 0) watch_drained(place);
+    if (pick(2) == 0) place.watch_drained(*live.fetch);
   }
 
   void crash(Place& place) {
@@ -264,20 +224,11 @@ class RelayHistory {
     place.live->fetch->request_ops(ids, source, [this, &place, ids, source](const Result<void>& result) {
       world_.trace(result ? 1 : 2);
       if (!result) return;
-      const auto summary = place.live->fetch->state_summary();
-      for (const auto& id : ids) {
-        const auto it = summary.pending_requests.find(id);
-        if (it == summary.pending_requests.end()) {
-          EXPECT_TRUE(place.claimed.contains(id) || place.given_up.contains(source))
-              << place.name << " does not hold and does not fetch " << id.to_string();
-        } else if (std::find(it->second.begin(), it->second.end(), source) != it->second.end()) {
-          place.promised[id].insert(source);
-        }
-      }
+      place.asked(place.live->fetch->state_summary(), ids, source);
     });
   }
 
-  void someone_wants_something() {
+  void someone_wants_something() override {
     auto& place = *places_[pick(places_.size())];
     const auto sources = urls();
     if (!place.live || sources.empty()) return;
@@ -290,20 +241,14 @@ class RelayHistory {
     ask(place, ids, source);
   }
 
-  void watch_drained(Place& place) {
-    if (!place.live) return;
-    ++place.drained_wanted;
-    place.live->fetch->notify_on_drained([&place] {
-      ++place.drained_told;
-      EXPECT_EQ(place.live->fetch->pending_ops(), 0U) << "drained is told while ops are pending";
-      EXPECT_TRUE(place.promised.empty() || !place.looked_up)
-          << "drained is told before what was pending is read again";
-    });
+  void someone_watches_drained() override {
+    auto& place = *places_[pick(places_.size())];
+    if (place.live) place.watch_drained(*place.live->fetch);
   }
 
   // -------------------------------------------------------------------- trouble
 
-  void mischief() {
+  void mischief() override {
     for (auto& each : places_) {
       if (!each->live && world_.now() >= each->up_again) start(*each);
     }
@@ -351,7 +296,7 @@ class RelayHistory {
     }
   }
 
-  void calm() {
+  void calm() override {
     for (SimNet::Host h = 0; h <= places_.size(); ++h) {
       net_.block(h, false);
       net_.set_link(h, {20ms, 0});
@@ -372,7 +317,7 @@ class RelayHistory {
   }
 
   /// As gossip would: each place is told, for each op, who had it from the beginning, and where that one is now.
-  void everyone_hears_of_everything() {
+  void each_minute() override {
     for (auto& place : places_) {
       for (const auto& other : places_) {
         const auto url = other->live->transport->url();
@@ -381,37 +326,28 @@ class RelayHistory {
         for (const auto i : other->first_ops) ids.push_back(ops_[i].op_id);
         ask(*place, ids, *url);
       }
-      watch_drained(*place);
+      place->watch_drained(*place->live->fetch);
     }
   }
 
-  bool all_done() const {
+  bool all_done() override {
     return std::all_of(places_.begin(), places_.end(), [this](const auto& place) {
-      return place->claimed.size() == ops_.size() && place->drained_told == place->drained_wanted;
+      return place->claimed().size() == ops_.size() && place->is_drained();
     });
   }
 
   // --------------------------------------------------------------------- checks
 
-  void check() {
+  void check() override {
     for (const auto& place : places_) {
       if (place->live && place->live->fetch) static_cast<const CoreFetch&>(*place->live->fetch).check_invariants();
     }
     if (relay_) relay_->check_invariants();
   }
 
-  void check_nothing_forgotten() {
+  void check_nothing_forgotten() override {
     for (const auto& place : places_) {
-      if (!place->live || !resumed(*place)) continue;
-      const auto summary = place->live->fetch->state_summary();
-      for (const auto& [id, sources] : place->promised) {
-        const auto it = summary.pending_requests.find(id);
-        ASSERT_NE(it, summary.pending_requests.end()) << place->name << " forgot " << id.to_string();
-        for (const auto& source : sources) {
-          EXPECT_NE(std::find(it->second.begin(), it->second.end(), source), it->second.end())
-              << place->name << " forgot that " << source.to_string() << " has " << id.to_string();
-        }
-      }
+      if (place->live && resumed(*place)) place->check_nothing_forgotten(place->live->fetch->state_summary());
     }
   }
   /// Whether fetch has read what was pending: the store answers in order, so a call of ours that is answered says so.
@@ -421,7 +357,7 @@ class RelayHistory {
     return done.has_value() && place.live;
   }
 
-  void check_end() {
+  void check_end() override {
     for (const auto& place : places_) {
       ASSERT_TRUE(place->live);
       const auto lacking = await<std::vector<OpId>>(
@@ -433,25 +369,12 @@ class RelayHistory {
     }
   }
 
-  std::string describe() const {
+  std::string describe() override {
     std::string out = "at " + std::to_string(world_.now().time_since_epoch().count() / 1'000'000) + " s\n";
     for (const auto& place : places_) {
       const auto url = place->live->transport->url();
-      const auto stats = place->live->fetch->stats();
-      out += place->name + " " + (url ? url->to_string() : "offline") + ": " + std::to_string(place->claimed.size()) +
-             " of " + std::to_string(ops_.size()) + ", " + std::to_string(place->live->fetch->pending_ops()) +
-             " pending, drained " + std::to_string(place->drained_told) + "/" + std::to_string(place->drained_wanted) +
-             ", sent " + std::to_string(stats.requests_sent) + " failed " + std::to_string(stats.requests_failed) +
-             " overdue " + std::to_string(stats.requests_overdue) + " received " +
-             std::to_string(stats.requests_received) + " served " + std::to_string(stats.ops_served) +
-             " store failures " + std::to_string(stats.store_failures) + " invalid " +
-             std::to_string(stats.ops_invalid) + " unsolicited " + std::to_string(stats.ops_unsolicited) +
-             place->store_error + "\n";
-      for (const auto& [id, sources] : place->live->fetch->state_summary().pending_requests) {
-        out += "  " + id.to_string() + " from";
-        for (const auto& source : sources) out += " " + source.to_string();
-        out += "\n";
-      }
+      out += (url ? url->to_string() : "offline") + " " + place->store_error + "\n  " +
+             place->describe(*place->live->fetch);
     }
     return out;
   }

@@ -1,4 +1,4 @@
-// What a SQLite op store stands on: its threads and its file system. The real ones, or those of the simulator.
+// What a SQLite store stands on: its threads and its file system. The real ones, or those of the simulator.
 #pragma once
 
 #include <chrono>
@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kitsune2/op_store.hpp"
+#include "kitsune2/peer_store.hpp"
 
 namespace kitsune2::sqlite {
 
@@ -48,5 +49,10 @@ const Environment& real_environment();
 Result<std::shared_ptr<OpStore>> open_op_store(const Environment& environment, Runtime& runtime,
                                                std::shared_ptr<const OpPolicy> policy, const SpaceId& space,
                                                const std::string& path, const SqliteOpStoreOptions& options);
+
+/// open_sqlite_peer_stores on something else than the system. They have no thread: `make_worker` is not used.
+Result<SqlitePeerStores> open_peer_stores(const Environment& environment, Runtime& runtime, const SpaceId& space,
+                                          const std::string& path, const Verifier& verifier,
+                                          std::size_t max_agents = 10'000, std::size_t max_entries = 100'000);
 
 }  // namespace kitsune2::sqlite

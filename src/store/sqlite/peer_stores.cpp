@@ -1,9 +1,11 @@
 // The peer store and the peer meta store over one small SQLite file: read from memory, written through.
+#include <optional>
 #include <utility>
 
 #include "kitsune2/peer_store.hpp"
 #include "store/memory/peer_table.hpp"
 #include "store/sqlite/db.hpp"
+#include "store/sqlite/environment.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -22,15 +24,19 @@ constexpr sqlite::Format kPeerFormat{
 /// The file both stores write to. Strand only.
 class PeerDb {
  public:
-  static Result<std::shared_ptr<PeerDb>> open(const SpaceId& space, const std::string& path) {
-    auto lock = sqlite::FileLock::take(path);
-    if (!lock) return lock.error();
-    const auto state = sqlite::inspect_file(path);
-    if (!state) return state.error();
-    if (*state == sqlite::FileState::missing) {
-      if (auto ok = sqlite::create_file(path); !ok) return ok.error();
+  static Result<std::shared_ptr<PeerDb>> open(const SpaceId& space, const std::string& path, const char* vfs) {
+    std::optional<sqlite::FileLock> lock;
+    if (vfs == nullptr) {
+      auto taken = sqlite::FileLock::take(path);
+      if (!taken) return taken.error();
+      lock = std::move(*taken);
+      const auto state = sqlite::inspect_file(path);
+      if (!state) return state.error();
+      if (*state == sqlite::FileState::missing) {
+        if (auto ok = sqlite::create_file(path); !ok) return ok.error();
+      }
     }
-    auto connection = Connection::open(path, Connection::Mode::write);
+    auto connection = Connection::open(path, Connection::Mode::write, vfs);
     if (!connection) return connection.error();
     if (auto ok = sqlite::open_format(*connection, kPeerFormat, true); !ok) return ok.error();
     // NORMAL: no sync with each commit. What a power failure takes, bootstrap and gossip bring again; and the strand
@@ -40,7 +46,7 @@ class PeerDb {
         !ok) {
       return ok.error();
     }
-    std::shared_ptr<PeerDb> out(new PeerDb(std::move(*lock), std::move(*connection)));
+    std::shared_ptr<PeerDb> out(new PeerDb(std::move(lock), std::move(*connection)));
     if (auto ok = out->prepare(); !ok) return ok.error();
     if (auto ok = out->bind_to(space); !ok) return ok.error();
     return out;
@@ -99,7 +105,8 @@ class PeerDb {
   }
 
  private:
-  PeerDb(sqlite::FileLock lock, Connection connection) : lock_(std::move(lock)), connection_(std::move(connection)) {}
+  PeerDb(std::optional<sqlite::FileLock> lock, Connection connection)
+      : lock_(std::move(lock)), connection_(std::move(connection)) {}
 
   Result<void> prepare() {
     const std::pair<Statement*, const char*> all[] = {
@@ -142,7 +149,7 @@ class PeerDb {
     return {};
   }
 
-  sqlite::FileLock lock_;
+  std::optional<sqlite::FileLock> lock_;
   Connection connection_;
   Statement put_agent_, remove_agent_, expire_agents_, expire_notes_, put_note_, remove_note_;
 };
@@ -261,10 +268,11 @@ class SqlitePeerMetaStore final : public PeerMetaStore {
 
 }  // namespace
 
-Result<SqlitePeerStores> open_sqlite_peer_stores(Runtime& runtime, const SpaceId& space, const std::string& path,
-                                                 const Verifier& verifier, std::size_t max_agents,
-                                                 std::size_t max_entries) {
-  auto db = PeerDb::open(space, path);
+Result<SqlitePeerStores> sqlite::open_peer_stores(const Environment& environment, Runtime& runtime,
+                                                  const SpaceId& space, const std::string& path,
+                                                  const Verifier& verifier, std::size_t max_agents,
+                                                  std::size_t max_entries) {
+  auto db = PeerDb::open(space, path, environment.vfs);
   if (!db) return db.error();
   if (auto ok = (*db)->remove_expired(runtime.wall_now()); !ok) return ok.error();
   auto peers = std::make_shared<SqlitePeerStore>(runtime, space, *db, max_agents);
@@ -272,6 +280,12 @@ Result<SqlitePeerStores> open_sqlite_peer_stores(Runtime& runtime, const SpaceId
   auto meta = std::make_shared<SqlitePeerMetaStore>(runtime, *db, max_entries);
   if (auto ok = meta->load(); !ok) return ok.error();
   return SqlitePeerStores{std::move(peers), std::move(meta)};
+}
+
+Result<SqlitePeerStores> open_sqlite_peer_stores(Runtime& runtime, const SpaceId& space, const std::string& path,
+                                                 const Verifier& verifier, std::size_t max_agents,
+                                                 std::size_t max_entries) {
+  return sqlite::open_peer_stores(sqlite::real_environment(), runtime, space, path, verifier, max_agents, max_entries);
 }
 
 }  // namespace kitsune2

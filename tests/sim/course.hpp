@@ -1,0 +1,89 @@
+// What the histories of nodes that fetch have in common: trouble, then calm, in which all must come about; and the
+// books of what a node was told.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kitsune2/fetch.hpp"
+#include "kitsune2/testing/sim_runtime.hpp"
+#include "sim/scenarios.hpp"
+
+namespace kitsune2::sim {
+
+/// What the fetch module of one node has said, over all lives of the node, and what must be so because of it.
+class Ledger {
+ public:
+  explicit Ledger(testing::SimWorld& world) : world_(world) {}
+
+  std::string name;
+
+  /// The node begins a new life: nobody waits for anything, and what is on its disk is not known yet.
+  void restarted();
+  /// `lacking`: of `ops`, what its disk does not hold. Whatever it claimed before is there.
+  void looked_up(const std::vector<OpId>& ops, const std::vector<OpId>& lacking);
+  void stored(const std::vector<StoredOp>& ops);
+  /// Durable by a call to the store itself.
+  void stored(const std::vector<OpId>& ops);
+  void gave_up(const Url& source);
+  /// Pairs that were promised from `old_url` are promised from `new_url`.
+  void moved(const Url& old_url, const Url& new_url);
+  /// request_ops has succeeded.
+  void asked(const FetchStateSummary& now, const std::vector<OpId>& ids, const Url& source);
+  /// Calls notify_on_drained. `this` and `fetch` outlive its answer.
+  void watch_drained(Fetch& fetch);
+
+  bool is_drained() const { return drained_told_ == drained_wanted_; }
+  const std::set<OpId>& claimed() const { return claimed_; }
+  bool has_given_up(const Url& source) const { return given_up_.contains(source); }
+
+  /// Of what was promised nothing is forgotten. Only when the module has read again what was pending before a restart.
+  void check_nothing_forgotten(const FetchStateSummary& now) const;
+  std::string describe(const Fetch& fetch) const;
+
+ private:
+  testing::SimWorld& world_;
+  std::map<OpId, std::set<Url>> promised_;  ///< op -> sources that it is pending from
+  std::set<OpId> claimed_;                  ///< told to be durable, or found on disk after a crash
+  std::set<Url> given_up_;                  ///< at any time
+  int drained_wanted_ = 0, drained_told_ = 0;
+  bool looked_up_ = false;  ///< since the start
+};
+
+/// The course of such a history.
+class Course {
+ public:
+  virtual ~Course() = default;
+  Ran run();
+
+ protected:
+  struct Pace {
+    std::size_t rounds = 0;
+    std::size_t longest_pause_ms = 0;
+    std::size_t wants_one_in = 1, drained_one_in = 1, looks_one_in = 1;  ///< rounds
+    Duration most_recovery{};
+  };
+
+  virtual testing::SimWorld& world() = 0;
+  std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world().random(below)); }
+  static bool ok();
+
+  virtual Pace pace() = 0;
+  virtual void mischief() = 0;
+  virtual void someone_wants_something() = 0;
+  virtual void someone_watches_drained() = 0;
+  virtual void check_nothing_forgotten() = 0;
+  /// No fault any more, and everybody who is to live lives.
+  virtual void calm() = 0;
+  /// Once a minute of the calm, until all is done.
+  virtual void each_minute() = 0;
+  virtual bool all_done() = 0;
+  virtual std::string describe() = 0;
+  virtual void check() = 0;
+  virtual void check_end() = 0;
+};
+
+}  // namespace kitsune2::sim
