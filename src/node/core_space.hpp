@@ -74,7 +74,6 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   std::unordered_map<AgentId, Url> last_urls_;
   std::size_t prune_urls_at_ = 0;
   std::optional<std::pair<Time, Error>> store_failure_;
-  bool joined_transport_ = false;
   bool stopping_ = false;
   bool stopped_ = false;
   std::vector<std::function<void()>> on_stopped_;

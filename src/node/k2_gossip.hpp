@@ -16,6 +16,17 @@
 
 namespace kitsune2 {
 
+struct GossipRound {
+  enum class Stage { initiated, accepting, accepted, no_diff };
+  Stage stage = Stage::initiated;
+  Url peer;
+  Bytes session;
+  std::uint32_t tie_breaker = 0;
+  std::vector<AgentId> our_agents;
+  ArcSectors our_sectors;
+  Runtime::TimerId timeout = 0;
+};
+
 /// Rounds of one space with its peers.
 ///
 /// *Rules*. G1: at most one round that we started. G2: at most `maxConcurrentAcceptedRounds` that others started, one a
@@ -36,16 +47,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
 
  private:
   class Receiver;
-  enum class Stage { initiated, accepting, accepted, no_diff };
-  struct Round {
-    Stage stage = Stage::initiated;
-    Url peer;
-    Bytes session;
-    std::uint32_t tie_breaker = 0;
-    std::vector<AgentId> our_agents;
-    ArcSectors our_sectors;
-    Runtime::TimerId timeout = 0;
-  };
+  using Round = GossipRound;
+  using Stage = GossipRound::Stage;
   /// Ids for a peer, and where the next ones begin.
   struct NewOps {
     std::vector<Bytes> ids;
