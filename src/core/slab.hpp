@@ -70,8 +70,9 @@ class Slab {
   void for_each(F&& f) const {
     for (std::uint32_t number = 0; number < chunks_.size(); ++number) {
       if (!chunks_[number]) continue;
-      for (std::uint32_t index = 0; index < kChunk; ++index) {
-        if (chunks_[number]->used[index]) f((number << kBits) | index, *std::as_const(*chunks_[number]).at(index));
+      const Chunk& chunk = *chunks_[number];
+      for (std::uint32_t index = 0; index < chunk.fresh; ++index) {
+        if (chunk.used[index]) f((number << kBits) | index, *chunk.at(index));
       }
     }
   }
@@ -79,7 +80,7 @@ class Slab {
   void clear() {
     for (auto& chunk : chunks_) {
       if (!chunk) continue;
-      for (std::uint32_t index = 0; index < kChunk; ++index) {
+      for (std::uint32_t index = 0; index < chunk->fresh; ++index) {
         if (chunk->used[index]) chunk->at(index)->~T();
       }
     }

@@ -1,13 +1,10 @@
 // An op store's database with damage: opening it and every query on it end with an answer or an error, never a crash,
-// and answers keep their bounds. Input: one byte of kind; even: edits of a small valid file (damage.hpp); odd: rows of
-// a valid file: three numbers of 8 bytes (times and a size), then bytes for ids, texts and payloads.
-#include <sqlite3.h>
-
+// and answers keep their bounds. Input: see SmallDb::damage; of rows: three numbers of 8 bytes (times and a size), then
+// bytes for ids, texts and payloads.
 #include <string>
 
-#include "fuzz/damage.hpp"
 #include "fuzz/fuzz.hpp"
-#include "fuzz/scratch.hpp"
+#include "fuzz/small_db.hpp"
 #include "store/sqlite/op_db.hpp"
 #include "store/sqlite/op_schema.hpp"
 
@@ -23,42 +20,33 @@ const auto kPolicy = make_sha256_policy();
 Bytes op_of(int number) { return Bytes::copy_of("op " + std::to_string(number)); }
 
 struct Base {
-  fuzz::Scratch scratch;
-  std::string path = scratch.path("ops.db");
+  fuzz::SmallDb db{"ops.db"};
   Url source = *Url::parse("ws://relay:1/peer");
   std::vector<OpId> held, lacking;
-  std::vector<std::uint8_t> file;
 
   Base() {
-    K2_ASSERT(sqlite::create_file(path).has_value());
+    K2_ASSERT(sqlite::create_file(db.path()).has_value());
     {
-      auto opened = OpWriter::open(path, 0);
+      auto opened = OpWriter::open(db.path(), 0);
       K2_ASSERT(opened.has_value());
-      OpWriter& db = *opened;
-      K2_ASSERT(db.bind_to(kSpace, "sha256").has_value());
-      K2_ASSERT(db.begin().has_value());
+      OpWriter& writer = *opened;
+      K2_ASSERT(writer.bind_to(kSpace, "sha256").has_value());
+      K2_ASSERT(writer.begin().has_value());
       ProcessedOps out;
       for (int i = 0; i < 6; ++i) {
         const Bytes op = op_of(i);
         auto what = *kPolicy->describe(op);
         what.created_at = Timestamp{1'700'000'000'000'000 + i};
-        K2_ASSERT(db.store(what, op, Timestamp{1'800'000'000'000'000}, out).has_value());
+        K2_ASSERT(writer.store(what, op, Timestamp{1'800'000'000'000'000}, out).has_value());
         held.push_back(what.op_id);
         lacking.push_back(kPolicy->describe(op_of(100 + i))->op_id);
       }
-      K2_ASSERT(db.add_pending(lacking, source).has_value());
-      K2_ASSERT(db.store_slice_hash(DhtArc::full(), 3, as_bytes("hash")).has_value());
-      K2_ASSERT(db.commit().has_value());
-      db.truncate_wal();
+      K2_ASSERT(writer.add_pending(lacking, source).has_value());
+      K2_ASSERT(writer.store_slice_hash(DhtArc::full(), 3, as_bytes("hash")).has_value());
+      K2_ASSERT(writer.commit().has_value());
+      writer.truncate_wal();
     }
-    // Small pages, so that an edit of a random place hits something.
-    auto c = sqlite::Connection::open(path, sqlite::Connection::Mode::write);
-    K2_ASSERT(c.has_value());
-    K2_ASSERT(c->run("PRAGMA journal_mode=DELETE; PRAGMA page_size=512; VACUUM; PRAGMA journal_mode=WAL").has_value());
-    c->run("PRAGMA wal_checkpoint(TRUNCATE)").value();
-    c = sqlite::Connection::open(path, sqlite::Connection::Mode::write);
-    file = fuzz::read_file(path);
-    K2_ASSERT(file.size() < 65'536);
+    db.keep();
   }
 };
 
@@ -69,12 +57,10 @@ std::int64_t number(ByteView bytes, std::size_t at) {
 }
 
 /// A valid file whose rows say what the input says.
-void put_rows(const Base& base, ByteView input) {
-  auto c = sqlite::Connection::open(base.path, sqlite::Connection::Mode::write);
-  K2_ASSERT(c.has_value());
+void put_rows(sqlite::Connection& c, ByteView input) {
   const ByteView rest = input.subspan(std::min<std::size_t>(24, input.size()));
   const auto put = [&](const char* sql, auto bind) {
-    auto statement = c->prepare(sql);
+    auto statement = c.prepare(sql);
     if (!statement) return;
     bind(*statement);
     statement->step();
@@ -99,7 +85,7 @@ const Result<T>& told(const Result<T>& result) {
 }
 
 void read_all(const Base& base) {
-  auto reader = OpReader::open(base.path, false);
+  auto reader = OpReader::open(base.db.path(), false);
   if (!told(reader)) return;
   told(reader->info());
   std::vector<OpId> asked = base.held;
@@ -127,7 +113,7 @@ void read_all(const Base& base) {
 }
 
 void write_all(const Base& base) {
-  auto writer = OpWriter::open(base.path, 0);
+  auto writer = OpWriter::open(base.db.path(), 0);
   if (!told(writer) || !told(writer->bind_to(kSpace, "sha256"))) return;
   const auto change = [&](auto work) {
     Result<void> ok = writer->begin();
@@ -155,17 +141,10 @@ void write_all(const Base& base) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const Base base;
   if (size == 0) return 0;
-  const Bytes input = fuzz::input(data + 1, size - 1);
-  for (const char* beside : {"-wal", "-shm"}) std::filesystem::remove(base.path + beside);
-  if (data[0] % 2 == 0) {
-    fuzz::write_file(base.path, ByteView(fuzz::damaged(base.file, input)));
-  } else {
-    fuzz::write_file(base.path, ByteView(base.file));
-    put_rows(base, input);
-  }
-  const auto state = sqlite::inspect_file(base.path);
+  base.db.damage(fuzz::input(data, size), put_rows);
+  const auto state = sqlite::inspect_file(base.db.path());
   if (!told(state) || *state != sqlite::FileState::present) return 0;
-  told(read_sqlite_op_store_info(base.path));
+  told(read_sqlite_op_store_info(base.db.path()));
   read_all(base);
   write_all(base);
   read_all(base);

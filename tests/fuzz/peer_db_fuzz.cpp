@@ -1,19 +1,16 @@
 // The peer stores' database with damage: opening ends with stores or an error, what is loaded keeps the rules, and the
-// stores work on. Input: one byte of kind; even: edits of a small valid file (damage.hpp); odd: the text of rows: the
-// second byte says where it is cut into a note's url, its key, its value and an agent's JSON.
+// stores work on. Input: see SmallDb::damage; of rows: one byte that says where the rest is cut into a note's url, its
+// key, its value and an agent's JSON.
 #include <array>
 #include <string>
 
-#include "fuzz/damage.hpp"
 #include "fuzz/fuzz.hpp"
-#include "fuzz/scratch.hpp"
+#include "fuzz/small_db.hpp"
 #include "kitsune2/peer_store.hpp"
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/testing/sim_runtime.hpp"
-#include "store/sqlite/db.hpp"
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)
-using sqlite::Connection;
 
 namespace {
 
@@ -25,36 +22,26 @@ struct Anyone final : Verifier {
 const Anyone kAnyone;
 
 struct Base {
-  fuzz::Scratch scratch;
-  std::string path = scratch.path("peers.db");
+  fuzz::SmallDb db{"peers.db"};
   Url url = *Url::parse("ws://relay:1/peer");
   AgentInfoPtr later;
-  std::vector<std::uint8_t> file;
 
   Base() {
     {
       testing::SimWorld world(1);
       const auto runtime = world.make_runtime();
-      auto stores = *open_sqlite_peer_stores(*runtime, kSpace, path, kAnyone);
+      auto stores = *open_sqlite_peer_stores(*runtime, kSpace, db.path(), kAnyone);
       for (std::uint64_t i = 0; i < 3; ++i) {
         stores.peers->insert({testing::AgentInfoBuilder{.space = kSpace, .url = url}.sign(*testing::make_agent(i))});
         K2_ASSERT(stores.meta->put(url, "key" + std::to_string(i), Bytes::copy_of("value"), std::nullopt).has_value());
       }
       later = testing::AgentInfoBuilder{.space = kSpace, .url = url}.sign(*testing::make_agent(9));
     }
-    auto c = Connection::open(path, Connection::Mode::write);
-    K2_ASSERT(c.has_value());
-    K2_ASSERT(c->run("PRAGMA journal_mode=DELETE; PRAGMA page_size=512; VACUUM; PRAGMA journal_mode=WAL").has_value());
-    c->run("PRAGMA wal_checkpoint(TRUNCATE)").value();
-    c = Connection::open(path, Connection::Mode::write);
-    file = fuzz::read_file(path);
-    K2_ASSERT(file.size() < 65'536);
+    db.keep();
   }
 };
 
-void put_rows(const Base& base, const Bytes& input) {
-  auto c = Connection::open(base.path, Connection::Mode::write);
-  K2_ASSERT(c.has_value());
+void put_rows(sqlite::Connection& c, const Bytes& input) {
   const std::size_t part = input.empty() ? 0 : input[0];
   std::array<std::string_view, 4> texts;
   std::string_view rest = input.text().substr(std::min<std::size_t>(1, input.size()));
@@ -62,12 +49,12 @@ void put_rows(const Base& base, const Bytes& input) {
     texts[i] = i + 1 < texts.size() ? rest.substr(0, part) : rest;
     rest.remove_prefix(texts[i].size());
   }
-  auto note = c->prepare("UPDATE note SET url=?1, key=?2, value=?3, expires_at=?4 WHERE key='key1'");
+  auto note = c.prepare("UPDATE note SET url=?1, key=?2, value=?3, expires_at=?4 WHERE key='key1'");
   K2_ASSERT(note.has_value());
   note->bind_text(1, texts[0]).bind_text(2, texts[1]).bind(3, as_bytes(texts[2]));
   note->bind(4, static_cast<std::int64_t>(part) << 56U);
   note->step();
-  auto agent = c->prepare("UPDATE agent SET json=?1, expires_at=4000000000000000");
+  auto agent = c.prepare("UPDATE agent SET json=?1, expires_at=4000000000000000");
   K2_ASSERT(agent.has_value());
   agent->bind_text(1, texts[3]);
   agent->step();
@@ -78,17 +65,10 @@ void put_rows(const Base& base, const Bytes& input) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const Base base;
   if (size == 0) return 0;
-  const Bytes input = fuzz::input(data + 1, size - 1);
-  for (const char* beside : {"-wal", "-shm"}) std::filesystem::remove(base.path + beside);
-  if (data[0] % 2 == 0) {
-    fuzz::write_file(base.path, ByteView(fuzz::damaged(base.file, input)));
-  } else {
-    fuzz::write_file(base.path, ByteView(base.file));
-    put_rows(base, input);
-  }
+  base.db.damage(fuzz::input(data, size), put_rows);
   testing::SimWorld world(1);
   const auto runtime = world.make_runtime();
-  auto stores = open_sqlite_peer_stores(*runtime, kSpace, base.path, kAnyone, 4, 8);
+  auto stores = open_sqlite_peer_stores(*runtime, kSpace, base.db.path(), kAnyone, 4, 8);
   if (!stores) {
     K2_ASSERT(!stores.error().message.empty());
     return 0;

@@ -431,13 +431,11 @@ class FetchTwin {
 
   std::uint64_t pending_pairs(const Url& url) const { return pairs_at(url); }
 
-  std::map<OpId, std::vector<Url>> summary() const {
-    std::map<OpId, std::vector<Url>> out;
-    for (const Op& op : ops_) {
-      for (const Pair& pair : op.pairs) out[op.id].push_back(pair.source);
-      if (op.pairs.empty()) out[op.id];
-    }
-    return out;
+  /// Whether the op is pending, with these sources in this order.
+  bool has_with(const OpId& id, const std::vector<Url>& urls) const {
+    const Op* op = find(id);
+    return op != nullptr && std::equal(op->pairs.begin(), op->pairs.end(), urls.begin(), urls.end(),
+                                       [](const Pair& pair, const Url& url) { return pair.source == url; });
   }
 
   std::map<Url, Time> backing_off() const {
@@ -508,7 +506,7 @@ class FetchTwin {
   template <class Ops>
   static auto find_in(Ops& ops, const OpId& id) -> decltype(ops.data()) {
     for (auto& op : ops) {
-      if (op.id == id) return &op;
+      if (op.id.view().front() == id.view().front() && op.id == id) return &op;  // most differ in the first byte
     }
     return nullptr;
   }

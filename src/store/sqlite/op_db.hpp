@@ -118,6 +118,7 @@ class OpReader {
  private:
   OpReader() = default;
   Result<void> prepare();
+  Error damaged(const char* table) const;
   /// Estimated ops in `arc`, if ids are spread evenly.
   Result<std::uint64_t> ops_in(const DhtArc& arc);
 

@@ -57,6 +57,9 @@ Result<void> each_row(Connection& connection, const Use& use, Row row) {
 
 constexpr std::size_t kLargeOp = 64U << 10;
 
+/// Whether a column can be the size of an op: no blob of SQLite's has 2 GiB.
+bool is_size(std::int64_t number) { return number >= 0 && number <= INT32_MAX; }
+
 }  // namespace
 
 Result<OpReader> OpReader::open(const std::string& path, bool read_only, const char* vfs) {
@@ -105,6 +108,10 @@ Result<void> OpReader::prepare() {
     *statement = std::move(*prepared);
   }
   return {};
+}
+
+Error OpReader::damaged(const char* table) const {
+  return make_error(Errc::corrupt, connection_.path() + ": damaged row in table " + table);
 }
 
 Result<SqliteOpStoreInfo> OpReader::info() {
@@ -208,15 +215,19 @@ Result<OpIdsInSlice> OpReader::op_hashes_in_time_slice(const DhtArc& arc, Timest
     by_time = use->int64(0) < limit;
   }
   std::vector<StoredOp> found;
+  bool intact = true;
+  const auto take = [&](std::int64_t created_at, ByteView op_id, std::int64_t size) {
+    intact = is_size(size);
+    found.push_back({Timestamp{created_at}, OpId(op_id)});
+    out.bytes += static_cast<std::uint64_t>(size);
+    return intact;
+  };
   if (by_time) {
     const Use use(by_time_);
     use->bind(1, start.micros).bind(2, end.micros);
     auto ok = each_row(connection_, use, [&] {
-      if (arc.contains(static_cast<std::uint32_t>(use->int64(1)))) {
-        found.push_back({Timestamp{use->int64(0)}, OpId(use->blob(2))});
-        out.bytes += static_cast<std::uint64_t>(use->int64(3));
-      }
-      return true;
+      if (!arc.contains(static_cast<std::uint32_t>(use->int64(1)))) return true;
+      return take(use->int64(0), use->blob(2), use->int64(3));
     });
     if (!ok) return ok.error();
   } else {
@@ -224,14 +235,11 @@ Result<OpIdsInSlice> OpReader::op_hashes_in_time_slice(const DhtArc& arc, Timest
     for (std::size_t i = 0; i < ranges.count; ++i) {
       const Use use(by_place_);
       use->bind(1, ranges.range[i].first).bind(2, ranges.range[i].second).bind(3, start.micros).bind(4, end.micros);
-      auto ok = each_row(connection_, use, [&] {
-        found.push_back({Timestamp{use->int64(0)}, OpId(use->blob(1))});
-        out.bytes += static_cast<std::uint64_t>(use->int64(2));
-        return true;
-      });
+      auto ok = each_row(connection_, use, [&] { return take(use->int64(0), use->blob(1), use->int64(2)); });
       if (!ok) return ok.error();
     }
   }
+  if (!intact) return damaged("op");
   std::sort(found.begin(), found.end());
   // An arc like [5, 4] is everything; its two ranges do not overlap, so nothing is there twice.
   out.op_ids.reserve(found.size());
@@ -249,8 +257,11 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const DhtArc& arc, Timestamp start
     out.next = store::StoredClock(Timestamp{use->int64(0)}).bookmark();
   }
   if (arc.empty()) return out;
+  bool intact = true;
   /// False: does not fit any more.
   const auto take = [&](std::int64_t stored_at, OpId op_id, std::int64_t size) {
+    intact = is_size(size);
+    if (!intact) return false;
     if (out.bytes + static_cast<std::uint64_t>(size) > limit_bytes) {
       out.next = Timestamp{stored_at};
       return false;
@@ -278,6 +289,7 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const DhtArc& arc, Timestamp start
       return take(use->int64(0), OpId(use->blob(2)), use->int64(3));
     });
     if (!ok) return ok.error();
+    if (!intact) return damaged("op");
     return out;
   }
   struct Since {
@@ -300,6 +312,7 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const DhtArc& arc, Timestamp start
   for (Since& op : found) {
     if (!take(op.stored_at, std::move(op.op_id), op.size)) break;
   }
+  if (!intact) return damaged("op");
   return out;
 }
 
@@ -347,6 +360,7 @@ Result<OpStoreStats> OpReader::stats() {
   const int rc = use->step();
   if (rc == SQLITE_DONE) return make_error(Errc::corrupt, connection_.path() + ": table totals is empty");
   if (rc != SQLITE_ROW) return connection_.error(rc);
+  if (use->int64(0) < 0 || use->int64(1) < 0) return damaged("totals");
   return OpStoreStats{static_cast<std::uint64_t>(use->int64(0)), static_cast<std::uint64_t>(use->int64(1))};
 }
 
@@ -357,7 +371,9 @@ Result<std::uint64_t> OpReader::slice_hash_count(const DhtArc& arc) {
   const Use use(slice_count_);
   const int rc = use->bind(1, std::int64_t{arc.start()}).bind(2, std::int64_t{arc.end()}).step();
   if (rc != SQLITE_ROW) return connection_.error(rc);
-  return use->is_null(0) ? 0 : static_cast<std::uint64_t>(use->int64(0)) + 1;
+  if (use->is_null(0)) return std::uint64_t{0};
+  if (use->int64(0) < 0) return damaged("slice_hash");
+  return static_cast<std::uint64_t>(use->int64(0)) + 1;
 }
 
 Result<std::optional<Bytes>> OpReader::slice_hash(const DhtArc& arc, std::uint64_t slice_index) {
@@ -381,11 +397,14 @@ Result<std::vector<std::pair<std::uint64_t, Bytes>>> OpReader::slice_hashes(cons
   if (arc.empty()) return out;
   const Use use(slices_);
   use->bind(1, std::int64_t{arc.start()}).bind(2, std::int64_t{arc.end()});
+  bool intact = true;
   auto ok = each_row(connection_, use, [&] {
+    intact = use->int64(0) >= 0;
     out.emplace_back(static_cast<std::uint64_t>(use->int64(0)), Bytes::copy_of(use->blob(1)));
-    return true;
+    return intact;
   });
   if (!ok) return ok.error();
+  if (!intact) return damaged("slice_hash");
   return out;
 }
 
@@ -394,9 +413,6 @@ Result<std::vector<std::pair<std::uint64_t, Bytes>>> OpReader::slice_hashes(cons
 Result<std::vector<std::pair<Url, std::vector<OpId>>>> OpReader::pending() {
   const Snapshot snapshot(connection_);
   if (!snapshot.started()) return snapshot.started().error();
-  const auto damaged = [this] {
-    return make_error(Errc::corrupt, connection_.path() + ": damaged row in table pending or source");
-  };
   std::map<std::string, std::vector<OpId>, std::less<>> by_url;
   {
     const Use use(pending_);
@@ -408,12 +424,12 @@ Result<std::vector<std::pair<Url, std::vector<OpId>>>> OpReader::pending() {
       return intact;
     });
     if (!ok) return ok.error();
-    if (!intact) return damaged();
+    if (!intact) return damaged("pending");
   }
   std::vector<std::pair<Url, std::vector<OpId>>> out;
   for (auto& [text, op_ids] : by_url) {
     auto url = Url::parse(text);
-    if (!url) return damaged();
+    if (!url) return damaged("source");
     std::sort(op_ids.begin(), op_ids.end());
     op_ids.erase(std::unique(op_ids.begin(), op_ids.end()), op_ids.end());
     std::optional<Error> failed;

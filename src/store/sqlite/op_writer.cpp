@@ -86,6 +86,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   if (!ops) return ops.error();
   const auto bytes = c.number("SELECT bytes FROM totals");
   if (!bytes) return bytes.error();
+  if (*ops < 0 || *bytes < 0) return make_error(Errc::corrupt, path + ": damaged row in table totals");
   out.now_.totals = {static_cast<std::uint64_t>(*ops), static_cast<std::uint64_t>(*bytes)};
   const auto any_pending = c.number("SELECT EXISTS(SELECT 1 FROM pending)");
   if (!any_pending) return any_pending.error();

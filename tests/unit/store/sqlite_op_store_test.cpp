@@ -275,6 +275,38 @@ TEST_F(SqliteOpStoreTest, a_row_without_its_data_is_corrupt) {
   EXPECT_EQ(w_.retrieve(*store, {ids[0], ids[1]})->size(), 2U);
 }
 
+TEST_F(SqliteOpStoreTest, numbers_of_rows_that_cannot_be_are_corrupt) {
+  fill(1, 3);
+  const std::string before = read_file(path_);
+  const auto told = [&](const char* damage, const char* table, auto ask) {
+    SCOPED_TRACE(damage);
+    write_file(path_, before);
+    sql(damage);
+    const auto store = open();
+    ASSERT_TRUE(store) << store.error().to_string();
+    expect_error(ask(**store), Errc::corrupt, table);
+  };
+  const DhtArc arcs[] = {DhtArc::full(), DhtArc(0, 100)};
+  for (const DhtArc& arc : arcs) {
+    for (const char* size : {"UPDATE op SET loc=5, size=-1", "UPDATE op SET loc=5, size=1<<31"}) {
+      told(size, "table op", [&](OpStore& store) {
+        return w_.wait<OpIdsInSlice>(
+            [&](auto done) { store.retrieve_op_hashes_in_time_slice(arc, Timestamp{0}, Timestamp{INT64_MAX}, done); });
+      });
+      told(size, "table op", [&](OpStore& store) {
+        return w_.wait<OpIdsBounded>([&](auto done) { store.retrieve_op_ids_bounded(arc, Timestamp{0}, 1'000, done); });
+      });
+    }
+    told("INSERT INTO slice_hash SELECT 0, 4294967295, -1, 'x' UNION SELECT 0, 100, -1, 'x'", "table slice_hash",
+         [&](OpStore& store) { return w_.wait<std::uint64_t>([&](auto done) { store.slice_hash_count(arc, done); }); });
+  }
+  for (const char* totals : {"UPDATE totals SET ops=-1", "UPDATE totals SET bytes=-1"}) {
+    write_file(path_, before);
+    sql(totals);
+    expect_error(open(), Errc::corrupt, "table totals");
+  }
+}
+
 TEST_F(SqliteOpStoreTest, a_damaged_pending_row_is_corrupt_but_ops_still_work) {
   {
     const auto store = open().value();

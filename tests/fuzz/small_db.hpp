@@ -1,0 +1,59 @@
+// A small valid database that each execution of a target damages: by edits of its file, or by rows that say the input.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "fuzz/damage.hpp"
+#include "fuzz/fuzz.hpp"
+#include "fuzz/scratch.hpp"
+#include "store/sqlite/db.hpp"
+
+namespace kitsune2::fuzz {
+
+class SmallDb {
+ public:
+  explicit SmallDb(const std::string& name) : path_(scratch_.path(name)) {}
+
+  const std::string& path() const { return path_; }
+
+  /// What is at the path is the valid file from now on. Its pages become small, so that an edit of a random place hits
+  /// something.
+  void keep() {
+    auto c = open();
+    K2_ASSERT(c.run("PRAGMA journal_mode=DELETE; PRAGMA page_size=512; VACUUM; PRAGMA journal_mode=WAL").has_value());
+    c.run("PRAGMA wal_checkpoint(TRUNCATE)").value();
+    c = open();
+    file_ = read_file(path_);
+    K2_ASSERT(file_.size() < 65'536);
+  }
+
+  /// Puts the valid file back and damages it. The input: one byte of kind; even: edits (damage.hpp); odd: what
+  /// `put_rows(connection, input)` makes of it.
+  template <class PutRows>
+  void damage(const Bytes& input, PutRows put_rows) const {
+    for (const char* beside : {"-wal", "-shm"}) std::filesystem::remove(path_ + beside);
+    const Bytes rest = input.slice(1);
+    if (input[0] % 2 == 0) {
+      write_file(path_, ByteView(damaged(file_, rest)));
+    } else {
+      write_file(path_, ByteView(file_));
+      auto c = open();
+      put_rows(c, rest);
+    }
+  }
+
+ private:
+  sqlite::Connection open() const {
+    auto c = sqlite::Connection::open(path_, sqlite::Connection::Mode::write);
+    K2_ASSERT(c.has_value());
+    return std::move(*c);
+  }
+
+  Scratch scratch_;
+  std::string path_;
+  std::vector<std::uint8_t> file_;
+};
+
+}  // namespace kitsune2::fuzz
