@@ -15,6 +15,7 @@
 
 #include "kitsune2/config.hpp"
 #include "kitsune2/error.hpp"
+#include "text.hpp"
 
 namespace kitsune2::cli {
 
@@ -152,13 +153,6 @@ class Output {
   bool json_, quiet_, terminal_;
   std::string status_;
 };
-
-/// "1.5 GiB"
-std::string human_bytes(double bytes);
-/// "1:05:09"
-std::string human_time(double seconds);
-/// `width` characters of bar.
-std::string bar(double part, int width);
 
 /// The configuration file of --config, or the defaults.
 Result<Config> load_config(const Common& common);

@@ -8,6 +8,7 @@
 #include "kitsune2/files.hpp"
 #include "kitsune2/op_store.hpp"
 #include "status_socket.hpp"
+#include "status_text.hpp"
 
 namespace kitsune2::cli {
 
@@ -58,50 +59,6 @@ Result<json> look_at(const std::string& data) {
   return out;
 }
 
-std::string space_name(const std::string& id) {
-  std::vector<std::uint8_t> raw;
-  if (!from_base64url(id, raw)) return id;
-  return '"' + files::printable(as_text(raw)) + '"';
-}
-
-std::string count_and_bytes(const json& item) {
-  return std::to_string(item.value("ops", std::uint64_t{0})) + " ops, " +
-         human_bytes(static_cast<double>(item.value("bytes", std::uint64_t{0})));
-}
-
-void print(const json& status, const std::string& data) {
-  const bool running = status.value("running", false);
-  if (running) {
-    std::printf("%s: running (%s, process %s), relay %s\n", data.c_str(), status.value("role", "").c_str(),
-                std::to_string(status.value("pid", 0)).c_str(), status.value("relay", "").c_str());
-  } else {
-    std::printf("%s: not running\n", data.c_str());
-  }
-  for (const auto& space : status.value("spaces", json::array())) {
-    std::printf("space %s\n", space_name(space.value("space", "")).c_str());
-    std::printf("  holds     %s\n", count_and_bytes(space).c_str());
-    if (running) {
-      const auto url =
-          space.contains("url") && space["url"].is_string() ? space["url"].get<std::string>() : "not reachable";
-      std::printf("  own url   %s\n", url.c_str());
-      std::printf("  fetched   %s\n", count_and_bytes(space.value("fetched", json::object())).c_str());
-      std::printf("  served    %s\n", count_and_bytes(space.value("served", json::object())).c_str());
-      for (const auto& peer : space.value("peers", json::array())) {
-        std::printf("  peer      %s arc %s\n", peer.value("url", "").c_str(), peer.value("arc", "").c_str());
-      }
-    }
-    const auto pending = space.value("pending", json::array());
-    if (pending.empty()) std::printf("  pending   nothing\n");
-    for (const auto& source : pending) {
-      std::printf("  pending   %s ops from %s\n", std::to_string(source.value("ops", std::uint64_t{0})).c_str(),
-                  source.value("source", "").c_str());
-    }
-    for (const auto& peer : space.value("back_off", json::array())) {
-      std::printf("  back-off  %s until %s\n", peer.value("source", "").c_str(), peer.value("until", "").c_str());
-    }
-  }
-}
-
 }  // namespace
 
 int run_status(const Common& common, const StatusArgs& args) {
@@ -109,8 +66,9 @@ int run_status(const Common& common, const StatusArgs& args) {
   json status;
   auto live = ask_status(args.data);
   if (live) {
-    status = json::parse(*live, nullptr, false);
-    if (!status.is_object()) return out.error(make_error(Errc::io, "the running node's answer is not understood"));
+    auto answer = read_status(*live);
+    if (!answer) return out.error(make_error(Errc::io, "the running node's answer is not understood"));
+    status = std::move(*answer);
   } else {
     std::error_code error;
     if (!fs::is_directory(args.data, error)) {
@@ -126,7 +84,7 @@ int run_status(const Common& common, const StatusArgs& args) {
     status["event"] = "status";
     std::printf("%s\n", status.dump(-1, ' ', false, json::error_handler_t::replace).c_str());
   } else {
-    print(status, args.data);
+    std::fputs(status_text(status, args.data).c_str(), stdout);
   }
   return kOk;
 }
