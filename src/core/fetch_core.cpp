@@ -335,16 +335,18 @@ std::optional<FetchRequest> FetchCore::next_request(Time now) {
   FetchRequest out{request.id, source.url, {}};
   out.op_ids.reserve(limit);
   request.ops.reserve(limit);
-  for (std::size_t i = 0; i < limit; ++i) {
+  for (std::uint64_t bytes = 0; request.ops.size() < limit;) {
     const std::uint32_t op = pairs_[source.ready_list.head].op;
+    bytes += ops_[op].id.size() + kIdFrameBytes;
+    if (bytes > kRequestBytes && !request.ops.empty()) break;
     unqueue_op(op, State::asked);
     ops_[op].request = slot;
     request.ops.push_back(op);
     out.op_ids.push_back(ops_[op].id);
   }
-  request.size = request.left = static_cast<std::uint32_t>(limit);
-  asked_ops_ += limit;
-  source.asked_ops += limit;
+  request.size = request.left = static_cast<std::uint32_t>(request.ops.size());
+  asked_ops_ += request.size;
+  source.asked_ops += request.size;
   leave_ring(source, from);
   source.turn = request.id;
   refresh(from);

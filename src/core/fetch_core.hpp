@@ -101,10 +101,11 @@ struct FetchCounts {
 ///      there is no other. Rationale: a slow peer costs only itself, and sources share the work by what each can take.
 ///  R4  A source is asked for 32 ids at first. The number grows fourfold with each request that it answers; with each
 ///      that stays without any answer it falls to 16, 8, … 1, and from then on it only doubles. It is bounded by
-///      max_ids_per_request and by target_request_bytes, going by the average op size seen from that source; and what
-///      is ready is spread over the free places of the sources that hold it, down to 16 ids. A doubtful source gets one
-///      request at a time, of at most 16 ids. Rationale: messages are the cost; a peer that cannot send large answers
-///      is found out; a dead one holds few ops.
+///      max_ids_per_request, by kRequestBytes of ids (438 of 32 bytes) and by target_request_bytes, going by the
+///      average op size seen from that source; and what is ready is spread over the free places of the sources that
+///      hold it, down to 16 ids. A doubtful source gets one request at a time, of at most 16 ids. Rationale: messages
+///      are the cost; a peer that cannot send large answers is found out; a dead one holds few ops; a request that fits
+///      one frame of the transport needs no permit, so it never waits behind those who hoard permits.
 ///  R5  A request is overdue when re_insert_outgoing_request_delay has passed since it was sent and since the last sign
 ///      of life from its source. Then its place is free and its ops are queued again: at the other sources at once, at
 ///      this one after the delay; at once if it is the only one. Without any answer the source becomes doubtful.
@@ -157,6 +158,8 @@ class FetchCore {
   static constexpr std::uint32_t kFirstRequestIds = 32;    ///< R4
   static constexpr std::uint32_t kDoubtfulIds = 16;        ///< R4
   static constexpr std::uint32_t kLeastShare = 16;         ///< R4
+  static constexpr std::uint32_t kRequestBytes = 15'360;   ///< R4; one id always fits
+  static constexpr std::uint32_t kIdFrameBytes = 3;        ///< R4: counted for each id, besides its own bytes
   static constexpr std::uint32_t kHostageDelays = 15;      ///< R6
   static constexpr std::uint32_t kMissLevels = 7;          ///< R8: 1, 2, 4, … 64 delays
   static constexpr std::size_t kSourcesRemembered = 1024;  ///< R12, R15

@@ -89,6 +89,11 @@ class FetchTwin {
       limit = std::min(limit, std::max<std::uint64_t>(16, share));
     }
     if (queue.size() > limit) queue.resize(limit);
+    std::uint64_t bytes = 0;
+    for (std::size_t i = 0; i < queue.size(); ++i) {
+      bytes += queue[i]->id.size() + 3;
+      if (i > 0 && bytes > 15'360) queue.resize(i);
+    }
 
     Request request;
     request.id = ++request_ids_;

@@ -463,10 +463,38 @@ TEST_F(FetchCoreTest, IdsOfAnySize) {
                               OpId::from_text(std::string(1U << 20U, 'a'))};
   EXPECT_EQ(core().add(ids, source(0), now_).added, 4U);
   const auto requests = ask_all();
-  ASSERT_EQ(requests.size(), 1U);
-  EXPECT_EQ(requests[0].op_ids, ids);
-  answer(requests[0]);
+  ASSERT_EQ(requests.size(), 2U) << "the last one goes alone";
+  EXPECT_EQ(requests[0].op_ids, std::vector<OpId>(ids.begin(), ids.begin() + 3));
+  EXPECT_EQ(requests[1].op_ids, std::vector<OpId>(ids.begin() + 3, ids.end()));
+  for (const auto& request : requests) answer(request);
   EXPECT_EQ(core().pending_ops(), 0U);
+}
+
+// A request that is larger than one frame of the transport would need the receiver's permit, and wait for it.
+TEST_F(FetchCoreTest, RequestsAreBoundedInBytes) {
+  const auto id_of = [](std::size_t i, std::size_t size) {
+    std::string text = std::to_string(i);
+    text.resize(size, '.');
+    return OpId::from_text(text);
+  };
+  std::vector<OpId> ids;
+  for (std::size_t i = 0; i < 3000; ++i) ids.push_back(id_of(i, i % 100 == 99 ? 1024 : 32));
+  core().add(ids, source(0), now_);
+  std::size_t asked = 0, most = 0;
+  while (asked < ids.size()) {
+    const auto requests = ask_all();
+    ASSERT_FALSE(requests.empty());
+    for (const auto& request : requests) {
+      std::size_t bytes = 0;
+      for (const OpId& id : request.op_ids) bytes += id.size() + FetchCore::kIdFrameBytes;
+      EXPECT_LE(bytes, FetchCore::kRequestBytes);
+      asked += request.op_ids.size();
+      most = std::max(most, request.op_ids.size());
+      answer(request);
+    }
+  }
+  EXPECT_EQ(asked, ids.size());
+  EXPECT_GT(most, 300U);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Outgoing requests: the seed's flow, sentence by sentence, and what we do better.
 #include "core_fetch_harness.hpp"
+#include "transport/tx5/framing.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -22,6 +23,24 @@ TEST(CoreFetch, OpsAreFetchedFromAPeerThatHoldsThem) {
   EXPECT_EQ(alice.fetch->stats().ops_served, 1000U);
   EXPECT_EQ(alice.served_to[bob.url], 1000U);
   bob.check();
+}
+
+// Else each would need the receiver's permit, and wait behind those who ask for permits and do not use them.
+TEST(CoreFetch, RequestsFitOneFrame) {
+  Bench bench;
+  Node alice(bench, "alice"), bob(bench, "bob");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 20'000, 32);
+  peer.serve(ops);
+  ASSERT_TRUE(bob.request(ids_of(ops), peer.url));
+  ASSERT_TRUE(bob.drain());
+  std::size_t most = 0;
+  const SpaceId long_space = SpaceId::from_text(std::string(900, 's'));
+  for (const auto& request : peer.requests) {
+    most = std::max(most, request.ids.size());
+    EXPECT_LE(wire::encode_fetch_request(long_space, request.ids).size(), tx5::kMaxChunkBytes);
+  }
+  EXPECT_GT(most, 300U);
 }
 
 TEST(CoreFetch, HeldOpsAreNotAskedFor) {
