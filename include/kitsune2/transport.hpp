@@ -72,6 +72,11 @@ class TransportBackend {
   virtual void send(const Url& peer, Bytes message, Handler<> done) = 0;
   /// Closes. `farewell`: a last message to try to deliver (an encoded DISCONNECT). No-op without a connection.
   virtual void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) = 0;
+  /// See Transport::wasted. Default: no effect.
+  virtual void wasted(const Url& peer, std::uint64_t bytes) {
+    static_cast<void>(peer);
+    static_cast<void>(bytes);
+  }
   virtual TransportStats stats() const = 0;
   /// Closes everything; no callback after `done`.
   virtual void stop(std::function<void()> done) = 0;
@@ -160,6 +165,13 @@ class Transport {
   /// A whole K2Proto message that the caller encoded in one pass (src/wire): the copy-free lane of the fetch module.
   virtual void send_encoded(const Url& peer, const SpaceId& space, Bytes k2proto, Handler<> done) = 0;
   virtual void disconnect(const Url& peer, const std::optional<std::string>& reason) = 0;
+  /// So many bytes that `peer` sent were refused for being over a limit. A backend with flow control lets it pay: its
+  /// next large message has to wait, for seconds at most. *Rationale*: to take in what is thrown away costs more than
+  /// to send it, and the peers that are served pay for it. Default: no effect. No-op without a connection.
+  virtual void wasted(const Url& peer, std::uint64_t bytes) {
+    static_cast<void>(peer);
+    static_cast<void>(bytes);
+  }
   virtual TransportStats stats() const = 0;
   virtual void stop(std::function<void()> done) = 0;
 };

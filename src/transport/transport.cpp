@@ -74,6 +74,10 @@ class DefaultTransport final : public Transport,
     backend_->disconnect(peer, reason, reason ? wire::encode_disconnect(*reason) : Bytes());
   }
 
+  void wasted(const Url& peer, std::uint64_t bytes) override {
+    if (!stopped_) backend_->wasted(peer, bytes);
+  }
+
   TransportStats stats() const override {
     TransportStats stats = backend_->stats();
     stats.blocked_message_count = blocked_;

@@ -409,6 +409,17 @@ void RelayLink::disconnect(const NodeId& id, const std::optional<std::string>& r
   close_peer(peer, make_error(Errc::cancelled, reason.value_or(std::string())), farewell, Tell::later);
 }
 
+void RelayLink::wasted(const NodeId& id, std::uint64_t bytes) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return;
+  Peer& peer = *found->second;
+  const Time now = shared_.runtime.now();
+  const Time latest = now + shared_.limits.longest_waste_wait;
+  // In microseconds: a message of 2^29 bytes does not overflow.
+  const Duration cost = std::chrono::microseconds(bytes * 1'000'000 / shared_.limits.waste_per_second);
+  peer.owes_until = std::min(std::max(peer.owes_until, now) + std::min(cost, latest - now), latest);
+}
+
 void RelayLink::append_stats(std::vector<TransportConnectionStats>& out) const {
   for (const auto& [id, peer] : peers_) {
     if (!peer->announced) continue;
@@ -586,7 +597,17 @@ void LinkShared::complete(Handler<> done, Result<void> result) {
 }
 
 void LinkShared::want_permit(Peer& peer) {
-  K2_ASSERT(!peer.permit_wait && !peer.permit);
+  K2_ASSERT(!peer.permit_wait && !peer.permit && peer.owing_wait == 0);
+  if (peer.owes_until > runtime.now()) {
+    peer.owing_wait = runtime.schedule(peer.owes_until, [this, weak = peer.weak_from_this()] {
+      const auto waiting = weak.lock();
+      if (!waiting || waiting->gone) return;
+      waiting->owing_wait = 0;
+      want_permit(*waiting);
+      grant_waiting();
+    });
+    return;
+  }
   auto& queue = queue_of(peer);
   auto before = queue.end();
   if (!peer.permit_used) {
@@ -608,8 +629,11 @@ Peer* LinkShared::next_to_grant() const {
   if (first_permit_queue.empty()) return nullptr;
   Peer* const peer = first_permit_queue.front();
   const std::uint32_t bytes = peer->connection.permit_bytes();
-  const bool has_room = fits(granted_bytes, bytes, limits.max_granted_bytes) &&
-                        fits(first_granted_bytes, bytes, limits.max_granted_bytes / 2);
+  // The rules for a large one hold for all that are larger too: if the smallest finds no room, none does.
+  bool has_room = fits(granted_bytes, bytes, limits.max_granted_bytes);
+  for (std::size_t i = 0; i < first_counts(bytes); ++i) {
+    has_room = has_room && fits(first_granted_bytes[i], bytes, limits.max_granted_bytes / 8 * (4 - i));
+  }
   return has_room ? peer : nullptr;
 }
 
@@ -624,7 +648,9 @@ void LinkShared::grant(Peer& peer) {
   peer.permit_bytes = peer.connection.permit_bytes();
   peer.granted_at = runtime.now();
   granted_bytes += peer.permit_bytes;
-  if (!peer.permit_used) first_granted_bytes += peer.permit_bytes;
+  if (!peer.permit_used) {
+    for (std::size_t i = 0; i < first_counts(peer.permit_bytes); ++i) first_granted_bytes[i] += peer.permit_bytes;
+  }
   peer.connection.grant();
   peer.link.touch(peer.shared_from_this());
   peer.link.schedule_pump();
@@ -633,11 +659,14 @@ void LinkShared::grant(Peer& peer) {
 void LinkShared::release_permit(Peer& peer) {
   if (peer.permit_wait) queue_of(peer).erase(*peer.permit_wait);
   peer.permit_wait.reset();
+  runtime.cancel(std::exchange(peer.owing_wait, 0));
   if (!peer.permit) return;
   permits.erase(*peer.permit);
   peer.permit.reset();
   granted_bytes -= peer.permit_bytes;
-  if (!peer.permit_used) first_granted_bytes -= peer.permit_bytes;
+  if (!peer.permit_used) {
+    for (std::size_t i = 0; i < first_counts(peer.permit_bytes); ++i) first_granted_bytes[i] -= peer.permit_bytes;
+  }
   peer.permit_bytes = 0;
 }
 

@@ -1,6 +1,7 @@
 // One connection to an sbd relay and the peers behind it, driven over Runtime and WsConnector.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <list>
@@ -26,7 +27,9 @@ struct LinkLimits {
   /// Peers that connect to us and have not proven themselves: more push out the oldest.
   std::size_t max_strangers = 256;
   /// Sum of the permits of all incoming messages. A request beyond it waits. Peers that have never used one to its end
-  /// have at most half of it. *Rationale*: permits that are asked for and not used must not keep out those that are.
+  /// have at most half of it; of that half permits over 1/4096 of the sum have three quarters, and those over 1/256 one
+  /// half. *Rationale*: permits that are asked for and not used must not keep out those that are, and who hoards much
+  /// must not keep out who needs little.
   std::uint64_t max_granted_bytes = 256U << 20;
   /// While another request waits: a permit is taken away (its connection closed) after this long without a chunk,
   Duration permit_stall = std::chrono::seconds(10);
@@ -34,6 +37,10 @@ struct LinkLimits {
   Duration first_permit_stall = std::chrono::seconds(5);
   /// or when less than this many bytes a second have come, on average over at least three times that long.
   std::uint64_t permit_min_rate = 1024;
+  /// A peer whose messages are refused gets its next permit when it has paid for them at this rate,
+  std::uint64_t waste_per_second = 1U << 20;
+  /// or after this long. Less than the time in which a stock node gives up (60 s).
+  Duration longest_waste_wait = std::chrono::seconds(10);
   /// Bytes in the WebSocket's queue: little, so that a message of another peer does not wait behind much.
   std::size_t max_socket_queue = 256 * 1024;
   /// Closing frames waiting to go out; more are not sent.
@@ -65,6 +72,8 @@ struct Peer : std::enable_shared_from_this<Peer> {
   std::uint32_t permit_bytes = 0;                         ///< reserved for it
   bool permit_used = false;                               ///< has used one to its end, on this connection
   Time granted_at{};
+  Time owes_until = Time::min();    ///< for what it wasted
+  Runtime::TimerId owing_wait = 0;  ///< its request waits for that
   std::optional<Time> armed;
   std::optional<std::list<NodeId>::iterator> stranger;
   Timestamp opened_at;
@@ -83,7 +92,8 @@ struct LinkShared {
   TransportEvents* events = nullptr;
   std::size_t peer_count = 0;
   std::uint64_t granted_bytes = 0;
-  std::uint64_t first_granted_bytes = 0;  ///< the part of it of peers that have used none yet
+  /// The part of it of peers that have used none yet: all, those that are not small, the large ones.
+  std::array<std::uint64_t, 3> first_granted_bytes{};
   // A peer that goes takes itself off these lists.
   std::list<Peer*> permit_queue;        ///< of peers that have used one, in the order of asking
   std::list<Peer*> first_permit_queue;  ///< of the others, the smallest first
@@ -91,6 +101,7 @@ struct LinkShared {
 
   /// Runs `done` later, exactly once, even if everything here is gone by then.
   void complete(Handler<> done, Result<void> result);
+  /// Once it has paid for what it wasted.
   void want_permit(Peer& peer);
   bool permits_waited_for() const { return !permit_queue.empty() || !first_permit_queue.empty(); }
   std::list<Peer*>& queue_of(const Peer& peer) { return peer.permit_used ? permit_queue : first_permit_queue; }
@@ -98,6 +109,10 @@ struct LinkShared {
   /// Peers that have used a permit come first; among the others the smallest request does. *Rationale*: many that ask
   /// for as much as they may, and send nothing, cannot hold up one that sends.
   void grant_waiting();
+  /// Of first_granted_bytes, how many counts a permit of this size is in.
+  std::size_t first_counts(std::uint32_t bytes) const {
+    return bytes > limits.max_granted_bytes / 256 ? 3 : bytes > limits.max_granted_bytes / 4096 ? 2 : 1;
+  }
   /// Null: nobody waits, or there is no room.
   Peer* next_to_grant() const;
   void grant(Peer& peer);
@@ -140,6 +155,7 @@ class RelayLink {
   std::optional<Url> url() const;
   void send(const NodeId& peer, const Url& url, Bytes message, Handler<> done);
   void disconnect(const NodeId& peer, const std::optional<std::string>& reason, const Bytes& farewell);
+  void wasted(const NodeId& peer, std::uint64_t bytes);
   void append_stats(std::vector<TransportConnectionStats>& out) const;
   /// Closes all peers and the connection. `done` later. The link must not be used any more.
   void stop(std::function<void()> done);

@@ -110,17 +110,22 @@ void Tx5Transport::send(const Url& peer, Bytes message, Handler<> done) {
   (*link)->send(*id, peer, std::move(message), std::move(done));
 }
 
-void Tx5Transport::disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) {
+std::pair<RelayLink*, NodeId> Tx5Transport::find(const Url& peer) const {
   const std::optional<std::string_view> path = peer.peer_id();
   const std::optional<NodeId> id = path ? sbd::node_id_from_path(*path) : std::nullopt;
-  if (!id || stopped_) return;
+  if (!id || stopped_) return {nullptr, {}};
   const Url relay = peer.relay();
-  if (relay == relay_) {
-    if (home_) home_->disconnect(*id, reason, farewell);
-    return;
-  }
+  if (relay == relay_) return {home_.get(), *id};
   const auto found = foreign_.find(relay);
-  if (found != foreign_.end()) found->second->disconnect(*id, reason, farewell);
+  return {found == foreign_.end() ? nullptr : found->second.get(), *id};
+}
+
+void Tx5Transport::disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) {
+  if (const auto [link, id] = find(peer); link != nullptr) link->disconnect(id, reason, farewell);
+}
+
+void Tx5Transport::wasted(const Url& peer, std::uint64_t bytes) {
+  if (const auto [link, id] = find(peer); link != nullptr) link->wasted(id, bytes);
 }
 
 TransportStats Tx5Transport::stats() const {

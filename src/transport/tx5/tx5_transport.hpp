@@ -27,6 +27,7 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
   std::optional<Url> url() const override;
   void send(const Url& peer, Bytes message, Handler<> done) override;
   void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override;
+  void wasted(const Url& peer, std::uint64_t bytes) override;
   TransportStats stats() const override;
   void stop(std::function<void()> done) override;
 
@@ -38,6 +39,8 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
   void link_finished(RelayLink& link) override;
   /// The link for peers of `relay`, opened if it may be.
   Result<RelayLink*> link_for(const Url& relay);
+  /// The link and the peer behind it; no link if it is not open.
+  std::pair<RelayLink*, NodeId> find(const Url& peer) const;
 
   LinkShared shared_;
   const Url relay_;

@@ -658,6 +658,59 @@ TEST_F(Tx5Test, HoardersOfPermitsDoNotHoldUpWhoHasUsedOne) {
   ASSERT_TRUE(arrived(*a, fresh->url(), 1, seconds(7)));
 }
 
+TEST_F(Tx5Test, WhoNeedsLittleDoesNotWaitBehindHoardersOfLargePermits) {
+  auto a = node();
+  const NodeId to = node_id_of(a->url());
+  std::vector<std::unique_ptr<HandPeer>> hoarders;
+  for (std::uint8_t i = 0; i < 20; ++i) {
+    hoarders.push_back(std::make_unique<HandPeer>(world_, relay_, static_cast<std::uint8_t>(30 + i)));
+    hoarders.back()->obey();
+    hoarders.back()->say_hreq(to);
+    world_.run_for(milliseconds(100));
+    hoarders.back()->say_frame(to, tx5::FrameType::permit_request, i % 2 == 0 ? 64U << 20 : 8U << 20);
+  }
+  world_.run_for(milliseconds(100));
+  auto small = node(), middle = node();
+  small->send(a->url(), filled(60'000));
+  middle->send(a->url(), filled(900'000));
+  ASSERT_TRUE(arrived(*a, small->url(), 1, seconds(1)));
+  ASSERT_TRUE(arrived(*a, middle->url(), 1, seconds(1)));
+}
+
+TEST_F(Tx5Test, WhoseMessagesAreRefusedWaitsForTheNextPermit) {
+  auto a = node(), wasteful = node(), other = node();
+  const auto sends = [&](TestNode& from, std::size_t before) {
+    const Time start = world_.now();
+    from.send(a->url(), filled(100'000));
+    EXPECT_TRUE(arrived(*a, from.url(), before + 1, seconds(30)));
+    return world_.now() - start;
+  };
+  EXPECT_LT(sends(*wasteful, 0), seconds(1));
+  a->transport->wasted(wasteful->url(), 3U << 20);
+  EXPECT_LT(sends(*other, 0), seconds(1)) << "nobody else pays";
+  const Duration paid = sends(*wasteful, 1);
+  EXPECT_GT(paid, milliseconds(1900));
+  EXPECT_LT(paid, seconds(4));
+  EXPECT_LT(sends(*wasteful, 2), seconds(1)) << "it has paid";
+  // What needs no permit is not held up, and nobody waits for longer than ten seconds.
+  for (int i = 0; i < 100; ++i) a->transport->wasted(wasteful->url(), 512U << 20);
+  wasteful->send(a->url(), "small");
+  ASSERT_TRUE(arrived(*a, wasteful->url(), 4, seconds(1)));
+  const Duration longest = sends(*wasteful, 4);
+  EXPECT_GT(longest, seconds(8));
+  EXPECT_LT(longest, seconds(12));
+  // One that leaves while it waits leaves nothing behind.
+  a->transport->wasted(wasteful->url(), 512U << 20);
+  wasteful->send(a->url(), filled(100'000));
+  world_.run_for(seconds(1));
+  const Url gone = wasteful->url();
+  wasteful.reset();
+  a->transport->disconnect(gone, std::nullopt, {});
+  world_.run_for(seconds(30));
+  EXPECT_LT(sends(*other, 1), seconds(1));
+  EXPECT_EQ(a->events.violations, 0);
+}
+
 // ---------------------------------------------------------------- other relays
 
 TEST_F(Tx5Test, PeerOnAnotherRelay) {
