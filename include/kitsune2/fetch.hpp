@@ -69,6 +69,7 @@ struct FetchLoad {
   std::uint64_t pairs = 0;         ///< in all, with those that are being added
   std::uint64_t source_pairs = 0;  ///< of the source asked about
   std::uint64_t bytes = 0;         ///< estimate for all pairs
+  bool serving = false;            ///< peers wait for answers of this node, or did within the last 100 ms
 };
 
 /// Counters since start. Monotonic.

@@ -508,6 +508,7 @@ FetchLoad CoreFetch::load(const Url& source) const {
   out.source_pairs = core_.pending_pairs(source);
   const std::uint64_t usual_id_bytes = 32 * core_.pending_ops();
   out.bytes = out.pairs * FetchLoad::kPairBytes + core_.id_bytes() - std::min(core_.id_bytes(), usual_id_bytes);
+  out.serving = server_.busy();
   return out;
 }
 

@@ -25,6 +25,7 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   if (stopped_) return;
   ++stats_.requests_received;
   if (op_ids.empty()) return;
+  busy_until_ = runtime_.now() + kBusyFor;
   auto& entry = peers_[peer];
   if (entry.serial == 0) entry.serial = next_serial_++;
   const auto bytes = kRequestBytes + op_ids.total_bytes() + 2 * op_ids.size();
@@ -33,6 +34,7 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
       (queued_bytes_ > 0 && queued_bytes_ + bytes > kMaxAllQueuedBytes)) {
     ++stats_.requests_refused;
     if (entry.requests.empty()) peers_.erase(peer);
+    transport_->wasted(peer, bytes);
     if (refused_gate_.open(runtime_.now())) {
       log::debug("fetch", peer.to_string() + ": more requests than may wait (" +
                               std::to_string(refused_gate_.suppressed()) + " like this before)");
@@ -122,8 +124,9 @@ void FetchServer::read(const Url& peer, Peer& entry, Lane& lane) {
   auto ids = std::exchange(entry.rest, {});
   if (ids.empty()) {
     auto& request = entry.requests.front();
-    ids.reserve(std::min(request.ids.size(), kMaxIdsPerRead));
-    for (; request.next != std::default_sentinel && ids.size() < kMaxIdsPerRead; ++request.next) {
+    const std::size_t most_ids = peers_.size() > 1 ? kSharedIdsPerRead : kMaxIdsPerRead;
+    ids.reserve(std::min(request.ids.size(), most_ids));
+    for (; request.next != std::default_sentinel && ids.size() < most_ids; ++request.next) {
       ids.emplace_back(*request.next);
     }
   }

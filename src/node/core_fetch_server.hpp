@@ -23,12 +23,14 @@ namespace kitsune2 {
 /// *Rules*. S1: the requests of one peer are answered in the order in which they came, one store read or one send at a
 /// time; peers take turns, message by message. S2: what is held is sent, what is not is counted and logged; nothing is
 /// sent if nothing is held. S3: a response has at most `max_response_bytes` of payload (one larger op goes alone); the
-/// next one is read only after the transport took the last one. S4: a response that cannot be sent ends its request;
-/// asking again is the requester's matter. S5: bounds: `max_incoming_requests_per_peer` requests and kMaxQueuedBytes of
-/// them wait for one peer (kMaxAllQueuedBytes for all), further ones are refused and counted; all reads and responses
-/// under way together are held to kMaxServingBytes for peers that have shown that they listen, and to as much for
-/// the others. *Rationale*: a request is small and its answer is large; a peer that asks and does not listen must cost
-/// little. S6: a peer has shown it when it took kProvenBytes on this connection. Until then a
+/// next one is read only after the transport took the last one. It answers at most kMaxIdsPerRead ids,
+/// kSharedIdsPerRead while other peers are served too. *Rationale*: nobody waits behind a long read for a peer that
+/// asks for much at once. Requests of our nodes are shorter, so it costs them nothing. S4: a response that cannot be
+/// sent ends its request; asking again is the requester's matter. S5: bounds: `max_incoming_requests_per_peer` requests
+/// and kMaxQueuedBytes of them wait for one peer (kMaxAllQueuedBytes for all), further ones are refused and counted;
+/// all reads and responses under way together are held to kMaxServingBytes for peers that have shown that they listen,
+/// and to as much for the others. *Rationale*: a request is small and its answer is large; a peer that asks and does
+/// not listen must cost little. S6: a peer has shown it when it took kProvenBytes on this connection. Until then a
 /// response has at most as much as it took so far (the first one kFirstResponseBytes), and if it has not taken one
 /// within kPatience while others wait for room, it is disconnected. *Rationale*: a response that needs the receiver's
 /// permit stays in memory until that comes. Peers that ask for much and never permit it would else have all the room,
@@ -38,10 +40,13 @@ class FetchServer {
   static constexpr std::uint64_t kMaxServingBytes = 64U << 20;
   static constexpr std::uint64_t kFirstResponseBytes = 12U << 10;
   static constexpr std::uint64_t kProvenBytes = 1U << 20;
+  /// See `busy`.
+  static constexpr Duration kBusyFor = std::chrono::milliseconds(100);
   static constexpr Duration kPatience = std::chrono::seconds(10);
   static constexpr std::uint64_t kMaxQueuedBytes = 8U << 20;
   static constexpr std::uint64_t kMaxAllQueuedBytes = 64U << 20;
   static constexpr std::size_t kMaxIdsPerRead = 4096;
+  static constexpr std::size_t kSharedIdsPerRead = 512;
   /// Reads under way: each may bring one op that is larger than what was counted for it.
   static constexpr std::size_t kMaxReads = 16;
   /// Counted for each request that waits, besides its ids.
@@ -62,6 +67,8 @@ class FetchServer {
   /// Drops everything.
   void stop();
   std::size_t reads_under_way() const { return reads_; }
+  /// Peers wait for answers, or a moment ago did.
+  bool busy() const { return !peers_.empty() || runtime_.now() < busy_until_; }
   /// Called whenever a read ends and none is left.
   void on_idle(std::function<void()> callback) { idle_ = std::move(callback); }
 
@@ -122,6 +129,7 @@ class FetchServer {
   Runtime::TimerId timer_ = 0;
   std::uint64_t queued_bytes_ = 0;
   std::uint64_t next_serial_ = 1;
+  Time busy_until_ = Time::min();
   std::size_t reads_ = 0;
   bool stopped_ = false;
   std::function<void()> idle_;

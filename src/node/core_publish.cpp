@@ -24,6 +24,8 @@ constexpr std::uint64_t kMaxWaitingBytes = 256U << 20;
 /// The store is asked about this many ids at once, and this many times at once; peers take turns. *Rationale*: a read
 /// for another peer waits behind one such look-up, not behind that of a million ids, and so does the strand.
 constexpr std::size_t kPieceIds = 4096;
+/// While peers are served it is one at a time, with a rest after each for as long as it took. *Rationale*: ids cost a
+/// peer nothing, and what is looked up and noted for them takes the same threads; who fetches keeps most of them.
 constexpr std::size_t kMaxPieces = 4;
 /// Counted for each message that waits, besides its ids.
 constexpr std::uint64_t kMessageBytes = 4096;
@@ -146,6 +148,7 @@ void CorePublish::take_ops(const Url& peer, wire::IdList ids) {
   if (over(sender.waiting_ids, count, kMaxWaitingIdsPerPeer) || over(waiting_ids_, count, kMaxWaitingIds) ||
       over(sender.waiting_bytes, bytes, kMaxWaitingBytesPerPeer) || over(waiting_bytes_, bytes, kMaxWaitingBytes)) {
     stats_.ops_refused += count;
+    transport_->wasted(peer, bytes);
     if (log_gate_.open(runtime_.now())) log::debug(kArea, "op ids of " + peer.to_string() + " dropped: too many wait");
     return;
   }
@@ -159,8 +162,13 @@ void CorePublish::take_ops(const Url& peer, wire::IdList ids) {
   next_pieces();
 }
 
+bool CorePublish::may_look_up() {
+  if (stopped_ || turns_.empty() || rest_ != 0) return false;
+  return pieces_ < (fetch_->load(turns_.front()).serving ? 1 : kMaxPieces);
+}
+
 void CorePublish::next_pieces() {
-  while (pieces_ < kMaxPieces && !turns_.empty() && !stopped_) {
+  while (may_look_up()) {
     const Url peer = std::move(turns_.front());
     turns_.pop_front();
     Sender& sender = senders_.at(peer);
@@ -176,9 +184,10 @@ void CorePublish::next_pieces() {
     }
     ++pieces_;
     const std::uint64_t count = op_ids.size();
-    fetch_->request_ops(std::move(op_ids), peer, [weak = weak_from_this(), peer, count](const Result<void>& added) {
-      if (auto self = weak.lock()) self->piece_done(peer, count, added);
-    });
+    fetch_->request_ops(std::move(op_ids), peer,
+                        [weak = weak_from_this(), peer, count, begun = runtime_.now()](const Result<void>& added) {
+                          if (auto self = weak.lock()) self->piece_done(peer, count, begun, added);
+                        });
   }
 }
 
@@ -190,7 +199,18 @@ void CorePublish::end_offer(Sender& sender) {
   sender.offers.pop_front();
 }
 
-void CorePublish::piece_done(const Url& peer, std::uint64_t count, const Result<void>& added) {
+void CorePublish::rest_after(Time begun) {
+  const Time now = runtime_.now();
+  if (rest_ != 0 || stopped_ || now == begun || !fetch_->load({}).serving) return;
+  rest_ = runtime_.schedule(now + (now - begun), [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    if (!self) return;
+    self->rest_ = 0;
+    self->next_pieces();
+  });
+}
+
+void CorePublish::piece_done(const Url& peer, std::uint64_t count, Time begun, const Result<void>& added) {
   --pieces_;
   waiting_ids_ -= count;
   const auto it = senders_.find(peer);
@@ -199,6 +219,7 @@ void CorePublish::piece_done(const Url& peer, std::uint64_t count, const Result<
     stats_.ops_refused += count;
     // No room for these: none for the rest of what this peer has told either.
     Sender& sender = it->second;
+    transport_->wasted(peer, sender.waiting_bytes);
     for (; !sender.offers.empty(); end_offer(sender)) {
       const std::uint64_t left = sender.offers.front().left;
       stats_.ops_refused += left;
@@ -210,6 +231,7 @@ void CorePublish::piece_done(const Url& peer, std::uint64_t count, const Result<
       log::debug(kArea, "op ids of " + peer.to_string() + " dropped: " + added.error().to_string());
   }
   drop_if_idle(it);
+  rest_after(begun);
   next_pieces();
 }
 

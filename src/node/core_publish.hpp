@@ -49,9 +49,11 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   void send_next(const std::shared_ptr<Job>& job);
   Result<void> received(const Url& peer, const Bytes& data);
   void take_ops(const Url& peer, wire::IdList ids);
+  bool may_look_up();
   void next_pieces();
   void end_offer(Sender& sender);
-  void piece_done(const Url& peer, std::uint64_t count, const Result<void>& added);
+  void piece_done(const Url& peer, std::uint64_t count, Time begun, const Result<void>& added);
+  void rest_after(Time begun);
   void take_agent(const Url& peer, const Bytes& json);
   bool may_send_agent(const Url& peer);
   void forget(const Url& peer);
@@ -69,6 +71,7 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   std::uint64_t waiting_ids_ = 0, waiting_bytes_ = 0;
   std::deque<Url> turns_;  ///< senders with offers
   std::size_t pieces_ = 0;
+  Runtime::TimerId rest_ = 0;
   PublishStats stats_;
   log::Gate log_gate_;
   bool stopped_ = false;

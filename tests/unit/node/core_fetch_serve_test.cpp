@@ -159,6 +159,38 @@ TEST(CoreFetchServe, PeersTakeTurns) {
   EXPECT_EQ(greedy.responses.size(), 20U);
 }
 
+// Alone it gets large responses; beside another peer one that asks for all at once gets no more than one that does not.
+TEST(CoreFetchServe, WhoAsksForMuchAtOnceGetsNoMore) {
+  MemoryNetworkOptions options;
+  options.link.bytes_per_second = 20'000'000;
+  Bench bench(1, options);
+  Node alice(bench, "alice");
+  Probe greedy(bench, "greedy"), modest(bench, "modest");
+  const auto ops = bench.ops(0, 20'000, 1024);
+  alice.hold(ops);
+  const auto ids = ids_of(ops);
+  const auto largest = [](const Probe& probe) {
+    std::uint64_t most = 0;
+    for (const auto& response : probe.responses) most = std::max(most, response.bytes);
+    return most;
+  };
+  greedy.ask(alice.url, ids);
+  bench.world.run_for(5s);
+  EXPECT_GT(largest(greedy), 3U << 20);
+  modest.ask(alice.url, {ids.begin(), ids.begin() + 2000});  // so that both are known to listen
+  bench.world.run_for(5s);
+  greedy.responses.clear();
+  modest.responses.clear();
+  for (int i = 0; i < 10; ++i) greedy.ask(alice.url, ids);
+  // One that asks for little at a time, twice ahead.
+  for (std::size_t i = 0; i < 20; ++i) modest.ask(alice.url, {ids.begin(), ids.begin() + 400});
+  ASSERT_TRUE(bench.world.run_until([&] { return modest.responses.size() >= 20; }, 60s));
+  EXPECT_LE(largest(greedy), 600U << 10);
+  std::uint64_t to_greedy = 0;
+  for (const auto& response : greedy.responses) to_greedy += response.bytes;
+  EXPECT_LE(to_greedy, 2U * 20 * 400 * 1024);
+}
+
 TEST(CoreFetchServe, AFloodOfRequestsIsBoundedAndCounted) {
   Bench bench;
   CoreFetchConfig config;
@@ -253,6 +285,49 @@ TEST(CoreFetchServe, QueuedRequestsAreBoundedInBytes) {
   EXPECT_EQ(alice.fetch->stats().requests_refused, 8U);
   bench.world.run_for(1h);
   EXPECT_EQ(alice.fetch->stats().requests_received, 10U);
+}
+
+/// Counts what a module calls waste.
+class WasteCounter final : public TransportBackend {
+ public:
+  WasteCounter(std::unique_ptr<TransportBackend> inner, std::map<Url, std::uint64_t>& waste)
+      : inner_(std::move(inner)), waste_(waste) {}
+  void start(TransportEvents& events) override { inner_->start(events); }
+  std::optional<Url> url() const override { return inner_->url(); }
+  void send(const Url& peer, Bytes message, Handler<> done) override {
+    inner_->send(peer, std::move(message), std::move(done));
+  }
+  void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override {
+    inner_->disconnect(peer, reason, std::move(farewell));
+  }
+  void wasted(const Url& peer, std::uint64_t bytes) override { waste_[peer] += bytes; }
+  TransportStats stats() const override { return inner_->stats(); }
+  void stop(std::function<void()> done) override { inner_->stop(std::move(done)); }
+
+ private:
+  std::unique_ptr<TransportBackend> inner_;
+  std::map<Url, std::uint64_t>& waste_;
+};
+
+TEST(CoreFetchServe, WhatIsRefusedIsTheSendersWaste) {
+  Bench bench;
+  std::map<Url, std::uint64_t> waste;
+  const auto runtime = bench.world.make_runtime();
+  const auto store = std::make_shared<FaultStore>(*runtime, bench.make_disk());
+  const auto transport = make_transport(
+      *runtime, std::make_unique<WasteCounter>(bench.network->make_backend(*runtime, "alice"), waste), nullptr);
+  const auto fetch = make_core_fetch(*runtime, {}, kSpace, store, transport).value();
+  store->delay_reads(1s);
+  Probe flood(bench, "flood"), honest(bench, "honest");
+  const std::vector<OpId> many(2000, OpId::from_text(std::string(1000, '7')));  // 2 MB in a message
+  for (int i = 0; i < 10; ++i) flood.ask(MemoryNetwork::url_of("alice"), many);
+  honest.ask(MemoryNetwork::url_of("alice"), {many.front()});
+  bench.world.run_for(500ms);
+  EXPECT_EQ(fetch->stats().requests_refused, 6U);
+  EXPECT_GE(waste[flood.url], 6U * 2'000'000);
+  EXPECT_LE(waste[flood.url], 6U * 2'020'000);
+  EXPECT_EQ(waste.size(), 1U) << "nobody else's";
+  runtime->crash();
 }
 
 TEST(CoreFetchServe, AResponseThatCannotBeSentEndsItsRequestOnly) {

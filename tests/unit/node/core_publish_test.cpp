@@ -318,6 +318,63 @@ TEST(CorePublish, PeersThatTellOfOpsTakeTurns) {
   EXPECT_EQ(b.space->publish().stats().ops_refused, 0U);
 }
 
+// Ids cost who tells them nothing. While peers are served, those that fetch keep most of the node.
+TEST(CorePublish, WhilePeersAreServedTheLookUpOfIdsRests) {
+  const auto pieces_in = [](bool serving, Duration time) {
+    Net net;
+    SimNode b(net, "b");
+    std::size_t pieces = 0, most_at_once = 0;
+    b.builder.fetch = [&](const ModuleContext& c) -> Result<std::shared_ptr<Fetch>> {
+      struct Slow : Fetch {
+        void request_ops(std::vector<OpId>, const Url&, Handler<> done) override {
+          ++*pieces;
+          *most = std::max(*most, ++at_once);
+          runtime->schedule_after(10ms, [this, done = std::move(done)] {
+            --at_once;
+            done(Result<void>());
+          });
+        }
+        void replace_source(const Url&, const Url&) override {}
+        void remove_source(const Url&) override {}
+        FetchStateSummary state_summary() const override { return {}; }
+        FetchStats stats() const override { return {}; }
+        std::uint64_t pending_ops() const override { return 0; }
+        FetchLoad load(const Url&) const override {
+          FetchLoad out;
+          out.serving = serving;
+          return out;
+        }
+        void notify_on_drained(std::function<void()>) override {}
+        void set_events(FetchEvents) override {}
+        void stop(std::function<void()> done) override { runtime->post(std::move(done)); }
+        Runtime* runtime = nullptr;
+        std::size_t *pieces = nullptr, *most = nullptr;
+        std::size_t at_once = 0;
+        bool serving = false;
+      };
+      auto slow = std::make_shared<Slow>();
+      slow->runtime = c.runtime;
+      slow->pieces = &pieces;
+      slow->most = &most_at_once;
+      slow->serving = serving;
+      return std::shared_ptr<Fetch>(std::move(slow));
+    };
+    b.start();
+    Scripted flood(net, "flood");
+    std::vector<OpId> ids;
+    for (std::uint32_t i = 0; i < 1'000'000; ++i) ids.emplace_back(as_bytes("op " + std::to_string(i)));
+    flood.send_encoded(b.url, wire::encode_publish_ops(kSpace, ids));
+    net.world.run_for(time);
+    EXPECT_EQ(most_at_once, serving ? 1U : 4U);
+    return pieces;
+  };
+  EXPECT_EQ(pieces_in(false, 10s), 245U) << "all";
+  const std::size_t served = pieces_in(true, 1s);
+  EXPECT_GE(served, 45U);
+  EXPECT_LE(served, 55U) << "10 ms of work, 10 ms of rest";
+  EXPECT_EQ(pieces_in(true, 10s), 245U) << "none is lost";
+}
+
 TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
   Net net;
   SimNode b(net, "b");
