@@ -6,11 +6,18 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <future>
 #include <iostream>
 #include <map>
 #include <set>
 #include <string>
 #include <thread>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/kitsune2.hpp"
@@ -28,6 +35,9 @@ using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 using namespace std::chrono_literals;
 
 namespace {
+
+/// Where connections come from; 0: the system's choice.
+in_addr_t own_address = 0;
 
 const SpaceId kSpace = SpaceId::from_text("hostile");
 
@@ -104,15 +114,16 @@ int honest(const std::string& relay, const std::string& from, std::size_t ops, s
     auto space = need(node->space(kSpace));
     need(node->wait_online(60s));
     need(node->wait<void>([&](auto h) { space->fetch().request_ops(ids, source, std::move(h)); }));
+    std::promise<void> drained;
+    auto end = drained.get_future();
+    node->run([&] { space->fetch().notify_on_drained([&] { drained.set_value(); }); });
     while (true) {
-      const auto now =
-          node->run([&] { return std::pair(space->fetch().stats().ops_fetched, space->fetch().pending_ops()); });
-      std::cout << R"({"ops":)" << before + now.first << '}' << std::endl;
-      if (now.second == 0) {
-        before += now.first;
-        break;
-      }
-      std::this_thread::sleep_for(100ms);
+      const bool over = end.wait_for(100ms) == std::future_status::ready;
+      const auto fetched = node->run([&] { return space->fetch().stats().ops_fetched; });
+      std::cout << R"({"ops":)" << before + fetched << '}' << std::endl;
+      if (!over) continue;
+      before += fetched;
+      break;
     }
     space.reset();
     node->stop();
@@ -458,12 +469,25 @@ int attack(Plan plan, double seconds) {
 
 }  // namespace
 
+/// In place of the C library's, for this program: from `own_address`.
+extern "C" int connect(int fd, const sockaddr* to, socklen_t size) {
+  if (own_address != 0 && to->sa_family == AF_INET) {
+    sockaddr_in from{};
+    from.sin_family = AF_INET;
+    from.sin_addr.s_addr = own_address;
+    if (::bind(fd, reinterpret_cast<const sockaddr*>(&from), sizeof from) != 0) return -1;
+  }
+  return static_cast<int>(::syscall(SYS_connect, fd, to, size));
+}
+
 int main(int argc, char** argv) {
   const std::vector<std::string> args(argv + 1, argv + argc);
   const auto number = [&](std::size_t i) { return std::stoul(args.at(i)); };
   if (args.size() == 4 && args[0] == "victim") return victim(args[1], number(2), number(3));
   if (args.size() == 5 && args[0] == "honest") return honest(args[1], args[2], number(3), number(4));
   if (args.size() == 8 && args[0] == "attack") {
+    // An address of their own: the relay divides what an address may send among its connections.
+    own_address = ::inet_addr("127.0.0.2");
     return attack({args[1], args[2], need(Url::parse(args[3])), number(4), number(5), number(6)},
                   static_cast<double>(number(7)));
   }
