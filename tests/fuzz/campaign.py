@@ -120,7 +120,7 @@ def main():
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--slice", type=float, default=60, help="CPU seconds")
     parser.add_argument("--table", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if args.table:
         return print_table(pathlib.Path(args.folders[0]))
     build, state = (pathlib.Path(folder).resolve() for folder in args.folders[:2])
