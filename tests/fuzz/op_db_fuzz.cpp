@@ -84,32 +84,30 @@ const Result<T>& told(const Result<T>& result) {
   return result;
 }
 
-void read_all(const Base& base) {
-  auto reader = OpReader::open(base.db.path(), false);
-  if (!told(reader)) return;
-  told(reader->info());
+void read_all(const Base& base, OpReader& reader) {
+  told(reader.info());
   std::vector<OpId> asked = base.held;
   asked.insert(asked.end(), base.lacking.begin(), base.lacking.end());
-  const auto ops = reader->retrieve_ops(asked, 100);
+  const auto ops = reader.retrieve_ops(asked, 100);
   if (told(ops)) {
     std::size_t bytes = 0;
     for (const MetaOp& op : *ops) bytes += op.op_data.size();
     K2_ASSERT(ops->size() <= asked.size() && (ops->size() <= 1 || bytes <= 100));
   }
-  const auto lacks = reader->filter_out_existing_ops(asked);
+  const auto lacks = reader.filter_out_existing_ops(asked);
   if (told(lacks)) K2_ASSERT(lacks->size() <= asked.size());
   const Timestamp last{INT64_MAX};
   for (const DhtArc& arc : {DhtArc::full(), DhtArc(10, 1U << 31), DhtArc(3U << 30, 1U << 30), DhtArc()}) {
-    const auto slice = reader->op_hashes_in_time_slice(arc, Timestamp{0}, last);
+    const auto slice = reader.op_hashes_in_time_slice(arc, Timestamp{0}, last);
     if (told(slice)) K2_ASSERT(slice->op_ids.size() <= 1000);
-    told(reader->op_ids_bounded(arc, Timestamp{0}, 1000));
-    told(reader->earliest_timestamp_in_arc(arc));
-    told(reader->slice_hash_count(arc));
-    told(reader->slice_hash(arc, 3));
-    told(reader->slice_hashes(arc));
+    told(reader.op_ids_bounded(arc, Timestamp{0}, 1000));
+    told(reader.earliest_timestamp_in_arc(arc));
+    told(reader.slice_hash_count(arc));
+    told(reader.slice_hash(arc, 3));
+    told(reader.slice_hashes(arc));
   }
-  told(reader->pending());
-  told(reader->stats());
+  told(reader.pending());
+  told(reader.stats());
 }
 
 void write_all(const Base& base) {
@@ -145,8 +143,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto state = sqlite::inspect_file(base.db.path());
   if (!told(state) || *state != sqlite::FileState::present) return 0;
   told(read_sqlite_op_store_info(base.db.path()));
-  read_all(base);
+  auto reader = OpReader::open(base.db.path(), false);
+  if (told(reader)) read_all(base, *reader);
   write_all(base);
-  read_all(base);
+  if (reader) read_all(base, *reader);
   return 0;
 }
