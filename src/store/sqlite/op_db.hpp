@@ -11,6 +11,7 @@
 
 #include "kitsune2/op_store.hpp"
 #include "store/sqlite/db.hpp"
+#include "store/sqlite/gather_vfs.hpp"
 #include "store/stored_clock.hpp"
 
 namespace kitsune2::sqlite {
@@ -82,7 +83,9 @@ class OpWriter {
   bool checkpoint(int mode);
 
   std::unique_ptr<int> wal_frames_;  ///< in the WAL after the last commit; SQLite's hook writes it
+  int most_frames_ = 0;              ///< the WAL is copied into the database when it has as many
   int tend_wal_at_ = 0;
+  std::unique_ptr<GatherVfs> vfs_;  ///< goes after the connection
   Connection connection_;
   OpFinder finder_;
   Statement insert_op_, insert_data_, set_totals_, put_slice_hash_;

@@ -18,9 +18,9 @@ constexpr const char* kPragmas =
 /// Ids looked at in one step of compaction, about 10 ms.
 constexpr std::size_t kCompactionStep = 8 * kIdsPerPendingRow;
 
-/// The WAL is copied into the database when it has this many pages (32 MiB): the longer it is, the more often a page of
-/// an index was changed in it and is copied once.
-constexpr int kWalFrames = 4096;
+/// The WAL is copied into the database when it has this many bytes: the longer it is, the more often a page of an index
+/// was changed in it and is copied once.
+constexpr std::int64_t kWalBytes = 32 << 20;
 
 int on_wal_commit(void* frames, sqlite3* /*db*/, const char* /*name*/, int count) {
   *static_cast<int*>(frames) = count;
@@ -54,22 +54,24 @@ Result<std::optional<OpFinder::Found>> OpFinder::find(Connection& connection, By
 
 // ---------------------------------------------------------------- OpWriter
 
-OpWriter::OpWriter() : wal_frames_(std::make_unique<int>(0)), tend_wal_at_(kWalFrames) {}
+OpWriter::OpWriter() : wal_frames_(std::make_unique<int>(0)) {}
 
 Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_database_bytes, const char* vfs) {
-  auto connection = Connection::open(path, Connection::Mode::write, vfs);
-  if (!connection) return connection.error();
   OpWriter out;
+  out.vfs_ = std::make_unique<GatherVfs>(vfs);
+  auto connection = Connection::open(path, Connection::Mode::write, out.vfs_->name());
+  if (!connection) return connection.error();
   out.connection_ = std::move(*connection);
   Connection& c = out.connection_;
   // The page size counts only for a file that is new; the format is checked before anything is changed.
-  if (auto ok = c.run("PRAGMA page_size=8192"); !ok) return ok.error();
+  if (auto ok = c.run("PRAGMA page_size=16384"); !ok) return ok.error();
   if (auto ok = open_format(c, kOpStoreFormat, true); !ok) return ok.error();
   if (auto ok = c.run("PRAGMA journal_mode=WAL"); !ok) return ok.error();
   if (auto ok = c.run(kPragmas); !ok) return ok.error();
+  const auto page_size = c.number("PRAGMA page_size");
+  if (!page_size) return page_size.error();
+  out.tend_wal_at_ = out.most_frames_ = static_cast<int>(kWalBytes / std::max<std::int64_t>(*page_size, 512));
   if (max_database_bytes > 0) {
-    const auto page_size = c.number("PRAGMA page_size");
-    if (!page_size) return page_size.error();
     const auto pages = std::max<std::uint64_t>(1, max_database_bytes / static_cast<std::uint64_t>(*page_size));
     const auto limit = "PRAGMA max_page_count=" + std::to_string(std::min<std::uint64_t>(pages, 0xfffffffeU));
     if (auto ok = c.run(limit.c_str()); !ok) return ok.error();
@@ -342,18 +344,18 @@ Result<void> OpWriter::compact_pending() {
 
 void OpWriter::tend_wal() {
   const int frames = *wal_frames_;
-  if (frames < tend_wal_at_ - kWalFrames) tend_wal_at_ = kWalFrames;  // it has started anew
+  if (frames < tend_wal_at_ - most_frames_) tend_wal_at_ = most_frames_;  // it has started anew
   if (frames < tend_wal_at_) return;
   // A reader may keep the WAL from starting anew. Trying again with every commit would cost a sync each; so the next
   // try comes as many frames later, and when it has grown to four times its size the readers are waited for.
-  tend_wal_at_ = frames + kWalFrames;
-  checkpoint(frames >= 4 * kWalFrames ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
+  tend_wal_at_ = frames + most_frames_;
+  checkpoint(frames >= 4 * most_frames_ ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
 }
 
 bool OpWriter::truncate_wal() {
   if (wal_is_empty()) return true;
   if (!checkpoint(SQLITE_CHECKPOINT_TRUNCATE)) return false;
-  tend_wal_at_ = kWalFrames;
+  tend_wal_at_ = most_frames_;
   *wal_frames_ = 0;
   return true;
 }
