@@ -33,7 +33,7 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
       (!entry.requests.empty() && entry.queued_bytes + bytes > kMaxQueuedBytes) ||
       (queued_bytes_ > 0 && queued_bytes_ + bytes > kMaxAllQueuedBytes)) {
     ++stats_.requests_refused;
-    if (entry.requests.empty()) peers_.erase(peer);
+    if (entry.idle()) peers_.erase(peer);
     transport_->wasted(peer, bytes);
     if (refused_gate_.open(runtime_.now())) {
       log::debug("fetch", peer.to_string() + ": more requests than may wait (" +
@@ -44,7 +44,7 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   entry.queued_bytes += bytes;
   queued_bytes_ += bytes;
   auto first = op_ids.begin();
-  entry.requests.push_back({std::move(op_ids), first});
+  entry.requests.push_back({std::move(op_ids), first, false});
   take_turn(peer, entry);
   serve();
 }
@@ -60,9 +60,11 @@ void FetchServer::took(const Url& peer, std::uint64_t bytes) {
 }
 
 void FetchServer::take_turn(const Url& peer, Peer& entry) {
-  if (entry.active || entry.in_turn || entry.requests.empty()) return;
+  if (entry.reading || entry.ready || entry.in_turn || entry.requests.empty()) return;
+  Lane& lane = lane_of(peer);
+  if (entry.sending && &lane == &unproven_) return;  // S6: it has to take this one first
   entry.in_turn = true;
-  lane_of(peer).turns.push_back(peer);
+  lane.turns.push_back(peer);
 }
 
 /// Of payload in the next response.
@@ -120,10 +122,11 @@ void FetchServer::send_away_silent() {
 }
 
 void FetchServer::read(const Url& peer, Peer& entry, Lane& lane) {
-  entry.active = true;
+  entry.reading = true;
   auto ids = std::exchange(entry.rest, {});
   if (ids.empty()) {
     auto& request = entry.requests.front();
+    request.begun = true;
     const std::size_t most_ids = peers_.size() > 1 ? kSharedIdsPerRead : kMaxIdsPerRead;
     ids.reserve(std::min(request.ids.size(), most_ids));
     for (; request.next != std::default_sentinel && ids.size() < most_ids; ++request.next) {
@@ -149,6 +152,7 @@ void FetchServer::got(const Url& peer, std::uint64_t serial, Lane& lane, std::ve
                       Result<std::vector<MetaOp>> result) {
   auto* entry = find(peer, serial);
   if (entry == nullptr || stopped_) return;
+  entry->reading = false;
   if (!result) {
     if (failed_gate_.open(runtime_.now())) {
       log::warn("fetch", "reading ops for " + peer.to_string() + ": " + result.error().to_string());
@@ -159,6 +163,7 @@ void FetchServer::got(const Url& peer, std::uint64_t serial, Lane& lane, std::ve
   const auto& ops = *result;
   if (ops.empty()) {
     note_missing(peer, asked, ops, asked.size());
+    if (entry->requests.front().next == std::default_sentinel) end_request(*entry);
     return go_on(peer, *entry);
   }
   // What stands behind the last op that came was cut off by the byte limit or is not held: ask again to know.
@@ -175,17 +180,29 @@ void FetchServer::got(const Url& peer, std::uint64_t serial, Lane& lane, std::ve
   if (after != asked.begin()) {
     entry->rest.assign(std::make_move_iterator(after), std::make_move_iterator(asked.end()));
   }
+  if (entry->rest.empty() && entry->requests.front().next == std::default_sentinel) end_request(*entry);
   lane.serving_bytes += bytes;
+  Answer answer{wire::encode_fetch_response(space_, ops), ops.size(), bytes, &lane};
+  if (entry->sending) {
+    entry->ready = std::move(answer);
+  } else {
+    send(peer, *entry, std::move(answer));
+    go_on(peer, *entry);
+  }
+}
+
+void FetchServer::send(const Url& peer, Peer& entry, Answer answer) {
+  entry.sending = true;
   auto watched = watched_.end();
-  if (&lane == &unproven_) watched = watched_.insert(watched_.end(), {peer, serial, runtime_.now()});
-  transport_->send_encoded(
-      peer, space_, wire::encode_fetch_response(space_, ops),
-      lifetime_.guard([this, peer, serial, &lane, watched, count = ops.size(), bytes](const Result<void>& r) {
-        lane.serving_bytes -= bytes;
-        if (watched != watched_.end()) watched_.erase(watched);
-        sent(peer, serial, count, bytes, r);
-        serve();
-      }));
+  if (answer.lane == &unproven_) watched = watched_.insert(watched_.end(), {peer, entry.serial, runtime_.now()});
+  transport_->send_encoded(peer, space_, std::move(answer.message),
+                           lifetime_.guard([this, peer, serial = entry.serial, lane = answer.lane, watched,
+                                            ops = answer.ops, bytes = answer.bytes](const Result<void>& r) {
+                             lane->serving_bytes -= bytes;
+                             if (watched != watched_.end()) watched_.erase(watched);
+                             sent(peer, serial, ops, bytes, r);
+                             serve();
+                           }));
 }
 
 void FetchServer::sent(const Url& peer, std::uint64_t serial, std::uint64_t ops, std::uint64_t bytes,
@@ -198,13 +215,25 @@ void FetchServer::sent(const Url& peer, std::uint64_t serial, std::uint64_t ops,
   }
   auto* entry = find(peer, serial);
   if (entry == nullptr || stopped_) return;
+  entry->sending = false;
   if (!result) {
     if (failed_gate_.open(runtime_.now())) {
       log::debug("fetch", "answering " + peer.to_string() + ": " + result.error().to_string());
     }
-    end_request(*entry);
+    // What was read meanwhile, or is being read, would come after a gap.
+    drop_ready(*entry);
+    if (std::exchange(entry->reading, false)) entry->serial = next_serial_++;
+    if (!entry->requests.empty() && entry->requests.front().begun) end_request(*entry);
+  } else if (entry->ready) {
+    send(peer, *entry, std::move(*std::exchange(entry->ready, std::nullopt)));
   }
   go_on(peer, *entry);
+}
+
+void FetchServer::drop_ready(Peer& entry) {
+  if (!entry.ready) return;
+  entry.ready->lane->serving_bytes -= entry.ready->bytes;
+  entry.ready.reset();
 }
 
 void FetchServer::end_request(Peer& entry) {
@@ -217,11 +246,7 @@ void FetchServer::end_request(Peer& entry) {
 }
 
 void FetchServer::go_on(const Url& peer, Peer& entry) {
-  entry.active = false;
-  if (!entry.requests.empty() && entry.rest.empty() && entry.requests.front().next == std::default_sentinel) {
-    end_request(entry);
-  }
-  if (entry.requests.empty()) {
+  if (entry.idle()) {
     peers_.erase(peer);
   } else {
     take_turn(peer, entry);
@@ -254,6 +279,7 @@ void FetchServer::forget(const Url& peer) {
   taken_.erase(peer);
   if (const auto it = peers_.find(peer); it != peers_.end()) {
     queued_bytes_ -= it->second.queued_bytes;
+    drop_ready(it->second);
     peers_.erase(it);
   }
   serve();

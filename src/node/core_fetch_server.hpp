@@ -7,6 +7,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "kitsune2/fetch.hpp"
@@ -20,10 +21,11 @@ namespace kitsune2 {
 
 /// The queue of incoming requests. Strand only.
 ///
-/// *Rules*. S1: the requests of one peer are answered in the order in which they came, one store read or one send at a
+/// *Rules*. S1: the requests of one peer are answered in the order in which they came, one store read and one send at a
 /// time; peers take turns, message by message. S2: what is held is sent, what is not is counted and logged; nothing is
 /// sent if nothing is held. S3: a response has at most `max_response_bytes` of payload (one larger op goes alone); the
-/// next one is read only after the transport took the last one. It answers at most kMaxIdsPerRead ids,
+/// next one is read while the transport takes the last one, and no further. *Rationale*: a durable store reads about as
+/// fast as a message leaves. It answers at most kMaxIdsPerRead ids,
 /// kSharedIdsPerRead while other peers are served too. *Rationale*: nobody waits behind a long read for a peer that
 /// asks for much at once. Requests of our nodes are shorter, so it costs them nothing. S4: a response that cannot be
 /// sent ends its request; asking again is the requester's matter. S5: bounds: `max_incoming_requests_per_peer` requests
@@ -76,19 +78,30 @@ class FetchServer {
   struct Request {
     wire::IdList ids;
     wire::IdList::iterator next;
-  };
-  struct Peer {
-    std::deque<Request> requests;
-    std::uint64_t queued_bytes = 0;
-    std::uint64_t serial = 0;  ///< tells this entry from a later one of the same url
-    bool active = false;       ///< a read or a send is under way
-    bool in_turn = false;      ///< is in its lane's turns
-    std::vector<OpId> rest;    ///< of the last read: cut off by the byte limit
+    bool begun = false;
   };
   /// S6: peers that have shown that they listen, and the others.
   struct Lane {
     std::deque<Url> turns;
     std::uint64_t serving_bytes = 0;
+  };
+  struct Answer {
+    Bytes message;
+    std::uint64_t ops = 0;
+    std::uint64_t bytes = 0;  ///< of payload; counted in its lane
+    Lane* lane = nullptr;
+  };
+  struct Peer {
+    std::deque<Request> requests;
+    std::uint64_t queued_bytes = 0;
+    std::uint64_t serial = 0;  ///< tells this entry from a later one of the same url
+    bool reading = false;
+    bool sending = false;
+    bool in_turn = false;         ///< is in its lane's turns
+    std::vector<OpId> rest;       ///< of the last read: cut off by the byte limit
+    std::optional<Answer> ready;  ///< read, and waits for the send before it
+
+    bool idle() const { return requests.empty() && !reading && !sending && !ready; }
   };
   /// A response of the unproven lane on its way; in the order of sending.
   struct Unproven {
@@ -108,8 +121,11 @@ class FetchServer {
   void read(const Url& peer, Peer& entry, Lane& lane);
   void got(const Url& peer, std::uint64_t serial, Lane& lane, std::vector<OpId> asked,
            Result<std::vector<MetaOp>> result);
+  void send(const Url& peer, Peer& entry, Answer answer);
   void sent(const Url& peer, std::uint64_t serial, std::uint64_t ops, std::uint64_t bytes, const Result<void>& result);
+  /// The first request: all of it is read, or nothing more of it is wanted.
   void end_request(Peer& entry);
+  void drop_ready(Peer& entry);
   void go_on(const Url& peer, Peer& entry);
   void note_missing(const Url& peer, const std::vector<OpId>& asked, const std::vector<MetaOp>& held,
                     std::size_t looked_at);

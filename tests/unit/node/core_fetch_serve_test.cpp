@@ -122,7 +122,7 @@ TEST(CoreFetchServe, ARequestForMoreIdsThanOneReadTakesIsAnsweredWhole) {
   EXPECT_EQ(came, testing::payloads_of(ops));
 }
 
-TEST(CoreFetchServe, TheNextResponseIsReadOnlyWhenTheLastIsSent) {
+TEST(CoreFetchServe, TheNextResponseIsReadOnlyWhenANewcomerHasTakenTheLast) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 100'000;
   Bench bench(1, options);
@@ -138,6 +138,76 @@ TEST(CoreFetchServe, TheNextResponseIsReadOnlyWhenTheLastIsSent) {
   EXPECT_LE(reads, 5U) << "resume, and one read for each response that left";
   bench.world.run_for(10s);
   EXPECT_EQ(peer.responses.size(), 10U);
+}
+
+namespace {
+
+/// Messages take a second each, for a peer that has shown that it listens.
+struct SlowLine {
+  explicit SlowLine(Duration read) : bench(1, options()), alice(bench, "alice", config()), peer(bench, "peer") {
+    const auto first = bench.ops(1000, 11, 100'000);
+    ops = bench.ops(0, 10, 90'000);
+    alice.hold(first);
+    alice.hold(ops);
+    peer.ask(alice.url, ids_of(first));
+    bench.world.run_for(30s);
+    EXPECT_GE(alice.fetch->stats().bytes_served, 1U << 20);
+    alice.store->delay_reads(read);
+    peer.responses.clear();
+    reads_before = alice.store->reads();
+    peer.ask(alice.url, ids_of(ops));
+  }
+  static MemoryNetworkOptions options() {
+    MemoryNetworkOptions out;
+    out.link.bytes_per_second = 100'000;
+    return out;
+  }
+  static CoreFetchConfig config() {
+    CoreFetchConfig out;
+    out.max_response_bytes = 100'000;
+    return out;
+  }
+
+  Bench bench;
+  Node alice;
+  Probe peer;
+  std::vector<MetaOp> ops;
+  std::uint64_t reads_before = 0;
+};
+
+}  // namespace
+
+TEST(CoreFetchServe, TheNextResponseIsReadWhileTheLastIsSent) {
+  SlowLine line(900ms);
+  line.bench.world.run_for(11s);
+  EXPECT_GE(line.peer.responses.size(), 9U) << "reading and sending in turn would have taken 18 s";
+  line.bench.world.run_for(10s);
+  std::vector<Bytes> came;
+  for (const auto& response : line.peer.responses) came.insert(came.end(), response.ops.begin(), response.ops.end());
+  EXPECT_EQ(came, testing::payloads_of(line.ops)) << "in order";
+}
+
+TEST(CoreFetchServe, NoMoreThanOneResponseIsReadAhead) {
+  SlowLine line(0ms);
+  line.bench.world.run_for(3500ms);
+  EXPECT_LE(line.peer.responses.size(), 4U);
+  EXPECT_LE(line.alice.store->reads() - line.reads_before, line.peer.responses.size() + 2);
+}
+
+TEST(CoreFetchServe, WhatIsReadAheadGoesWithTheConnection) {
+  SlowLine line(0ms);
+  line.bench.world.run_for(2500ms);
+  const auto came = line.peer.responses.size();
+  ASSERT_LT(came, 5U);
+  line.bench.network->cut(line.alice.url, line.peer.url, true);
+  line.bench.world.run_for(1min);
+  EXPECT_LE(line.peer.responses.size(), came + 1);
+  line.peer.responses.clear();
+  line.peer.ask(line.alice.url, ids_of(line.ops));
+  line.bench.world.run_for(1min);
+  std::vector<Bytes> again;
+  for (const auto& response : line.peer.responses) again.insert(again.end(), response.ops.begin(), response.ops.end());
+  EXPECT_EQ(again, testing::payloads_of(line.ops));
 }
 
 TEST(CoreFetchServe, PeersTakeTurns) {
