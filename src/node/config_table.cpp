@@ -77,7 +77,8 @@ const std::array kCoreFetch = {
         .max = 64},
     Key{.name = "maxIdsPerRequest",
         .slot = K2_SLOT(core_fetch.max_ids_per_request),
-        .doc = "Most op ids in one request message.",
+        .doc = "Most op ids in one request message; never more than 15 KiB of them (438 of 32 bytes), so that it needs "
+               "no permit.",
         .min = 1,
         .max = 1U << 20,
         .reference = false},
