@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "net/asio_runtime_impl.hpp"
+#include "net/leftover.hpp"
 
 namespace kitsune2::net {
 
@@ -21,7 +22,6 @@ using tcp = asio::ip::tcp;
 namespace {
 
 constexpr std::size_t kCipherTarget = 256U << 10;  // encrypt this much ahead of the socket
-constexpr std::size_t kLeftoverKeep = 64U << 10;
 
 IpAddress from_asio(const asio::ip::address& address) {
   IpAddress out;
@@ -239,7 +239,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     const std::size_t kept = leftover_.size();
     const std::size_t n = receive(scratch.get() + kept, AsioRuntime::Impl::kScratchBytes - kept);
     if (n == 0) return;
-    if (kept > 0) std::memcpy(scratch.get(), leftover_.data(), kept);
+    leftover_.copy_to(scratch.get());
     deliver(scratch, kept + n);
   }
 
@@ -269,7 +269,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     if (!leftover_.empty()) {
       const auto scratch = im_.plain_scratch();
       const std::size_t kept = leftover_.size();
-      std::memcpy(scratch.get(), leftover_.data(), kept);
+      leftover_.copy_to(scratch.get());
       deliver(scratch, kept);
     }
     if (tls_ && state_ == State::kOpen && !paused_) decrypt_and_deliver();
@@ -292,7 +292,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
         have += *n;
       }
       if (have > kept) {
-        if (kept > 0) std::memcpy(scratch.get(), leftover_.data(), kept);
+        leftover_.copy_to(scratch.get());
         deliver(scratch, have);
       }
       if (ended && state_ == State::kOpen) return input_ended(*ended, ended->message == "closed by the other side");
@@ -305,14 +305,9 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     const auto keep = events_;
     const std::size_t used = keep->on_data({scratch.get(), size, scratch});
     if (state_ != State::kOpen) return;
-    if (used < size) {
-      if (size - used >= AsioRuntime::Impl::kScratchBytes && !paused_) {
-        return finish(make_error(Errc::too_large, "more input than fits the read buffer"));
-      }
-      leftover_.assign(scratch.get() + used, scratch.get() + size);
-    } else if (leftover_.capacity() > kLeftoverKeep) {
-      std::vector<std::uint8_t>().swap(leftover_);
-    }
+    leftover_.keep(scratch.get(), used, size);
+    if (leftover_.size() < AsioRuntime::Impl::kScratchBytes || paused_) return;
+    finish(make_error(Errc::too_large, "more input than fits the read buffer"));
   }
 
   void discard_input() {
@@ -388,7 +383,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     error_code ignored;
     socket_.close(ignored);
     out_.release();
-    std::vector<std::uint8_t>().swap(leftover_);
+    leftover_.release();
     stalled_since_.reset();
   }
 
@@ -425,7 +420,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   bool eof_ = false;
   bool send_shut_ = false;
   ByteBuffer out_;
-  std::vector<std::uint8_t> leftover_;
+  Leftover leftover_;
   std::optional<Time> stalled_since_;
   Runtime::TimerId linger_timer_ = 0;  // connecting: the time limit; closing: the linger
 };

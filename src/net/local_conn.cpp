@@ -6,14 +6,9 @@
 #include <vector>
 
 #include "net/asio_runtime_impl.hpp"
+#include "net/leftover.hpp"
 
 namespace kitsune2::net {
-
-namespace {
-
-constexpr std::size_t kLeftoverKeep = 64U << 10;
-
-}  // namespace
 
 /// One end. Each is confined to its own runtime's strand; what both touch is in the Lanes.
 class LocalConn final : public Conn, public LoopItem, public std::enable_shared_from_this<LocalConn> {
@@ -200,7 +195,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
       if (!lane.bytes.empty()) wake(lane.receiver, lane.to, lane.receiver_awake, &LocalConn::receive);
       ended = lane.ended && lane.bytes.empty();
     }
-    if (kept > 0) std::memcpy(scratch.get(), leftover_.data(), kept);
+    leftover_.copy_to(scratch.get());
     if (kept + n > 0) deliver(scratch, kept + n);
     if (ended && state_ == State::kOpen && !paused_) {
       finish(make_error(Errc::disconnected, "closed by the other side"));
@@ -212,14 +207,9 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     const auto keep = events_;
     const std::size_t used = keep->on_data({scratch.get(), size, scratch});
     if (state_ != State::kOpen) return;
-    if (used < size) {
-      if (size - used >= AsioRuntime::Impl::kScratchBytes && !paused_) {
-        return finish(make_error(Errc::too_large, "more input than fits the read buffer"));
-      }
-      leftover_.assign(scratch.get() + used, scratch.get() + size);
-    } else if (leftover_.capacity() > kLeftoverKeep) {
-      std::vector<std::uint8_t>().swap(leftover_);
-    }
+    leftover_.keep(scratch.get(), used, size);
+    if (leftover_.size() < AsioRuntime::Impl::kScratchBytes || paused_) return;
+    finish(make_error(Errc::too_large, "more input than fits the read buffer"));
   }
 
   /// The other end took some of our output.
@@ -254,7 +244,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     state_ = State::kClosed;
     leave();
     out_.release();
-    std::vector<std::uint8_t>().swap(leftover_);
+    leftover_.release();
     stalled_since_.reset();
   }
 
@@ -279,7 +269,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   const IpAddress ip_{};
   const std::string remote_ = "this process";
   ByteBuffer out_;
-  std::vector<std::uint8_t> leftover_;
+  Leftover leftover_;
   std::optional<Time> stalled_since_;
 };
 

@@ -20,7 +20,7 @@ namespace kitsune2::sqlite {
 /// readers of its pages without a sync, and looks at no error on the way. Where writes harm their neighbours it pads a
 /// WAL behind the sync. G4: a process that is killed loses what it has not synced; without this it would lose it only
 /// when the machine stops. SQLite relies on neither. *Rationale of all this*: SQLite writes a WAL as 24 bytes and a
-/// page, in turn. With large ops most of a writer's time was the system's in these calls (docs/decisions/0013).
+/// page, in turn. With large ops most of a writer's time was the system's in these calls (docs/decisions/0014).
 class GatherVfs {
  public:
   /// SQLite's own VFS for Unix writes nothing at all when asked for a multiple of 128 KiB: it never is.
