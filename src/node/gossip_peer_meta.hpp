@@ -12,11 +12,13 @@
 
 namespace kitsune2 {
 
-/// Typed access. Keys, texts (decimal numbers) and lifetimes are those of the reference. Failures to write are
-/// swallowed: these are notes, and without them a round only happens earlier or asks for more.
+/// Typed access. Keys, texts (decimal numbers) and lifetimes are those of the reference, but for `kLastRound`, which is
+/// ours. Failures to write are swallowed: these are notes, and without them a round only happens earlier or asks for
+/// more. A note of the future does not count: our clock was set back, and peers must not wait until it is there again.
 class GossipPeerMeta {
  public:
   static constexpr const char* kLastTimestamp = "gossip:last_timestamp";
+  static constexpr const char* kLastRound = "gossip:last_round";
   static constexpr const char* kNewOpsBookmark = "gossip:new_ops_bookmark";
   static constexpr const char* kBehaviorErrors = "gossip:peer_behavior_errors";
   static constexpr const char* kLocalErrors = "gossip:local_errors";
@@ -28,10 +30,15 @@ class GossipPeerMeta {
   GossipPeerMeta(Runtime& runtime, std::shared_ptr<PeerMetaStore> store)
       : runtime_(runtime), store_(std::move(store)) {}
 
-  std::optional<Timestamp> last_gossip(const Url& peer) const { return time(peer, kLastTimestamp); }
+  /// The last attempt, whoever made it: whose turn it is.
+  std::optional<Timestamp> last_gossip(const Url& peer) const { return past(peer, kLastTimestamp); }
   void set_last_gossip(const Url& peer, Timestamp at) {
     put(peer, kLastTimestamp, at.micros, std::chrono::minutes(10));
   }
+  /// The last round that took place: that both sides know of. *Rationale*: if our own attempts that nobody answered
+  /// counted, two nodes that fail at turns would each find the other too soon, again and again.
+  std::optional<Timestamp> last_round(const Url& peer) const { return past(peer, kLastRound); }
+  void set_last_round(const Url& peer, Timestamp at) { put(peer, kLastRound, at.micros, std::chrono::minutes(10)); }
   /// Where the peer's new ops go on.
   std::optional<Timestamp> bookmark(const Url& peer) const { return time(peer, kNewOpsBookmark); }
   /// Never goes back.
@@ -60,6 +67,10 @@ class GossipPeerMeta {
     const auto micros = number(peer, key);
     if (!micros) return std::nullopt;
     return Timestamp{*micros};
+  }
+  std::optional<Timestamp> past(const Url& peer, const char* key) const {
+    const auto at = time(peer, key);
+    return at && *at <= runtime_.wall_now() ? at : std::nullopt;
   }
   void put(const Url& peer, const char* key, std::int64_t value, Duration lifetime) {
     static_cast<void>(store_->put(peer, key, Bytes(std::to_string(value)), runtime_.wall_now() + lifetime));

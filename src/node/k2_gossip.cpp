@@ -113,7 +113,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   }
   const Timestamp now = runtime().wall_now();
   if (!tie_lost) {
-    const auto last = meta_.last_gossip(peer);
+    const auto last = meta_.last_round(peer);
     if (last && now - *last < ms(config().min_initiate_interval_ms)) {
       stats_.too_soon += 1;
       return peer_error(peer, "initiate too soon");
@@ -125,6 +125,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
     return send(peer, wire::GossipBusy{m.session_id});
   }
   meta_.set_last_gossip(peer, now);
+  meta_.set_last_round(peer, now);
 
   Round& round = accepted_[peer];
   round.stage = Stage::accepting;
@@ -312,6 +313,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
     return peer_error(peer, "asks for agents that we did not declare");
   }
   round->stage = Stage::no_diff;
+  meta_.set_last_round(peer, runtime().wall_now());
   take_ops(peer, m.new_ops, m.updated_new_since);
 
   wire::GossipNoDiff answer;

@@ -30,11 +30,11 @@ struct GossipRound {
 /// Rounds of one space with its peers.
 ///
 /// *Rules*. G1: at most one round that we started. G2: at most `maxConcurrentAcceptedRounds` that others started, one a
-/// peer; more are told BUSY. G3: a peer that starts a round within `minInitiateIntervalMs` of the last one with it, by
-/// whomever, gets no answer. G4: a round that has not ended after `roundTimeoutMs`, or whose connection is gone, is
-/// forgotten. G5: a message that fits no round is counted against the peer and has no effect; it never closes the
-/// connection (bytes that do not decode do). G6: the bookmark of a peer moves on only when what it named is pending or
-/// held.
+/// peer; more are told BUSY. G3: a peer that starts a round within `minInitiateIntervalMs` of the last one that took
+/// place with it, by whomever, gets no answer. G4: a round that has not ended after `roundTimeoutMs`, or whose
+/// connection is gone, is forgotten. G5: a message that fits no round is counted against the peer and has no effect; it
+/// never closes the connection (bytes that do not decode do). G6: the bookmark of a peer moves on only when what it
+/// named is pending or held.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);

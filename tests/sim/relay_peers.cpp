@@ -7,6 +7,7 @@
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/transport_tx5.hpp"
 #include "wire/fetch_messages.hpp"
+#include "wire/publish_messages.hpp"
 
 namespace kitsune2::sim {
 
@@ -49,6 +50,10 @@ BadPeer::~BadPeer() {
   runtime_->crash();
   net_.down(host_, false);
   transport_.reset();
+}
+
+void BadPeer::offer(const Url& to, const std::vector<OpId>& ids) {
+  transport_->send_encoded(to, kSimSpace, wire::encode_publish_ops(kSimSpace, ids), [](const Result<void>&) {});
 }
 
 void BadPeer::answer(const Url& to, const std::vector<Bytes>& ops) {

@@ -28,6 +28,8 @@ class BadPeer {
           const std::vector<MetaOp>& ops);
   ~BadPeer();
   std::optional<Url> url() const { return transport_->url(); }
+  /// Publishes ids, whether it holds them or not.
+  void offer(const Url& to, const std::vector<OpId>& ids);
 
  private:
   class Handler;

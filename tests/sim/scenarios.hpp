@@ -19,7 +19,19 @@ Ran run_store_history(std::uint64_t seed, bool large);
 /// Nodes with SQLite stores over tx5, the relay and simulated sockets.
 Ran run_relay_history(std::uint64_t seed, bool large);
 
-enum class Kind { fetch_small, fetch_large, store_small, store_large, relay_small, relay_large };
+/// Whole nodes with publish, gossip and bootstrap, on the same.
+Ran run_node_history(std::uint64_t seed, bool large);
+
+enum class Kind {
+  fetch_small,
+  fetch_large,
+  store_small,
+  store_large,
+  relay_small,
+  relay_large,
+  node_small,
+  node_large
+};
 /// docs/simulation.md has the shares.
 Kind kind_of(std::uint64_t seed);
 const char* to_string(Kind kind);

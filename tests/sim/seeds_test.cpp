@@ -21,8 +21,8 @@
 namespace kitsune2::sim {
 namespace {
 
-constexpr std::array kKinds{Kind::fetch_small, Kind::fetch_large, Kind::store_small,
-                            Kind::store_large, Kind::relay_small, Kind::relay_large};
+constexpr std::array kKinds{Kind::fetch_small, Kind::fetch_large, Kind::store_small, Kind::store_large,
+                            Kind::relay_small, Kind::relay_large, Kind::node_small,  Kind::node_large};
 std::uint64_t g_seed = 0;
 
 extern "C" void tell_seed(int signal) {
@@ -144,6 +144,10 @@ const char* to_string(Kind kind) {
       return "relay_small";
     case Kind::relay_large:
       return "relay_large";
+    case Kind::node_small:
+      return "node_small";
+    case Kind::node_large:
+      return "node_large";
   }
   return "?";
 }
@@ -181,6 +185,9 @@ Ran run(std::uint64_t seed, Kind kind) {
     case Kind::relay_small:
     case Kind::relay_large:
       return run_relay_history(seed, kind == Kind::relay_large);
+    case Kind::node_small:
+    case Kind::node_large:
+      return run_node_history(seed, kind == Kind::node_large);
   }
   return {};
 }

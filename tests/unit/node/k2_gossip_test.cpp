@@ -542,6 +542,70 @@ TEST(K2Gossip, APeerThatDoesNotAnswerCostsOneTimeout) {
   EXPECT_EQ(node.note(silent.url, GossipPeerMeta::kTimeouts)->text(), "1");
 }
 
+/// What the simulator found: two nodes whose attempts fail at turns refused each other for ever.
+TEST(K2Gossip, OurAttemptsThatNobodyAnsweredDoNotMakeThePeersTooSoon) {
+  Net net;
+  GossipNode node(net, "node");
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  node.knows(make_agent(2), peer.url);
+  let_start(net, node);
+  ASSERT_TRUE(peer.next_gossip<wire::GossipInitiate>());
+  net.world.run_for(1min);
+  EXPECT_EQ(node.stats().timeouts, 1U);
+  peer.gossip(node.url, initiate());
+  EXPECT_TRUE(peer.next_gossip<wire::GossipAccept>());
+  EXPECT_EQ(node.stats().too_soon, 0U);
+}
+
+TEST(K2Gossip, ARoundThatWeStartedMakesThePeersTooSoon) {
+  Net net;
+  GossipNode node(net, "node");
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  node.knows(make_agent(2), peer.url);
+  let_start(net, node);
+  const auto first = peer.next_gossip<wire::GossipInitiate>();
+  ASSERT_TRUE(first);
+  wire::GossipAccept answer;
+  answer.session_id = first->session_id;
+  answer.arc_set = full_set();
+  peer.gossip(node.url, answer);
+  ASSERT_TRUE(peer.next_gossip<wire::GossipNoDiff>());
+  peer.gossip(node.url, wire::GossipTerminate{first->session_id, Bytes::copy_of("No agents requested")});
+  ASSERT_EQ(node.stats().completed, 1U);
+  net.world.run_for(5min - 2s);
+  peer.gossip(node.url, initiate());
+  EXPECT_TRUE(peer.gossips.empty());
+  EXPECT_EQ(node.stats().too_soon, 1U);
+}
+
+TEST(K2Gossip, AClockThatWasSetBackDoesNotStopGossip) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip.initiate_interval_ms = 300'000;
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  peer.gossip(node.url, initiate("one"));
+  ASSERT_TRUE(peer.next_gossip<wire::GossipAccept>());
+  peer.gossip(node.url, no_diff("one"));
+  ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>());
+  net.world.run_for(6min);
+  net.world.set_wall_now(node.runtime->wall_now() - 5h);
+  peer.gossip(node.url, initiate("two"));
+  EXPECT_TRUE(peer.next_gossip<wire::GossipAccept>());
+  EXPECT_EQ(node.stats().too_soon, 0U);
+  peer.gossip(node.url, no_diff("two"));
+  ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>());
+  node.knows(make_agent(2), peer.url);
+  net.world.set_wall_now(node.runtime->wall_now() - 10min);
+  let_start(net, node);
+  EXPECT_TRUE(peer.next_gossip<wire::GossipInitiate>()) << "its turn is not hours away";
+}
+
 TEST(K2Gossip, APeerThatCannotBeReachedCostsNothing) {
   Net net;
   GossipNode node(net, "node");

@@ -1,0 +1,580 @@
+// Whole nodes, put together as the program does it: Kitsune, space, publish, gossip, bootstrap, fetch, SQLite stores
+// for ops and peers, tx5; behind one relay and bootstrap server. Hosts author ops and publish them, or leave it to
+// gossip.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/testing/builders.hpp"
+#include "kitsune2/testing/waiters.hpp"
+#include "node/core_fetch.hpp"
+#include "node/platform.hpp"
+#include "node/store_paths.hpp"
+#include "server/relay_service.hpp"
+#include "sim/booked_fetch.hpp"
+#include "sim/course.hpp"
+#include "sim/relay_peers.hpp"
+#include "sim/sim_disk.hpp"
+#include "sim/sim_net.hpp"
+
+namespace kitsune2::sim {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::await;
+using testing::ids_of;
+using testing::SimRuntime;
+using testing::SimWorld;
+
+/// The application: it wants whatever peers offer.
+struct App final : KitsuneHandler {
+  Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId&) override {
+    return std::make_shared<SpaceHandler>();
+  }
+};
+
+class NodeHistory final : public Course {
+ public:
+  NodeHistory(std::uint64_t seed, bool large)
+      : world_(seed), net_(world_), large_(large), policy_(make_sha256_policy(kMostOpBytes)) {
+    draw_config();
+    ops_ = testing::make_ops(*policy_, 0, large ? 10 + pick(50) : 3 + pick(10),
+                             pick(4) == 0 ? 32 + pick(20'000) : 32 + pick(800));
+    relay_host_ = net_.add_host("relay");
+    start_relay();
+    for (auto nodes = 2 + pick(large ? 4 : 2); nodes > 0; --nodes) add_node(seed);
+    for (const auto kind : {BadKind::silent, BadKind::slow, BadKind::liar, BadKind::endless, BadKind::flapping}) {
+      if (pick(large ? 4 : 12) != 0) continue;
+      bad_.push_back(std::make_unique<BadPeer>(world_, net_, config_.tx5_transport, kind, ops_));
+    }
+    for (auto& place : places_) start(*place);
+    world_.on_step([this] { after_step(); });
+  }
+  ~NodeHistory() override {
+    bad_.clear();
+    world_.run_until([this] { return nobody_stops(); }, 5min);
+    world_.on_step({});
+    for (auto& place : places_) {
+      if (place->live) crash(*place);
+    }
+    if (relay_) crash_relay(false);
+  }
+
+ private:
+  static constexpr Duration kMostRecovery = 20min;
+  static constexpr std::size_t kMostOpBytes = 100'000;
+  static constexpr std::size_t kMostNodes = 8;
+
+  /// What goes with a crash.
+  struct Living {
+    std::unique_ptr<SimRuntime> runtime;
+    std::shared_ptr<Kitsune> kitsune;
+    std::shared_ptr<Space> space;
+    std::shared_ptr<WatchedTransport> transport;  ///< as fetch sees it
+    std::weak_ptr<CoreFetch> fetch;
+    bool stopping = false, stopped = false;
+  };
+  struct Agent {
+    std::uint64_t number;
+    AgentId id;
+    DhtArc arc;  ///< that it stores
+  };
+  struct Place : Ledger {
+    using Ledger::Ledger;
+    SimNet::Host host = 0;
+    std::unique_ptr<SimDisk> disk;
+    std::vector<Agent> agents;
+    std::set<AgentId> away;  ///< agents that have left
+    std::set<Url> blocked;   ///< at any time
+    Duration clock_off{};
+    std::unique_ptr<Living> live;  ///< null: down
+    bool gone = false;             ///< for good
+    Time up_again{};
+
+    bool covers(const OpId& op) const {
+      return std::any_of(agents.begin(), agents.end(), [&](const auto& a) { return a.arc.contains(op.loc()); });
+    }
+  };
+
+  SimWorld& world() override { return world_; }
+  Pace pace() override {
+    return {.rounds = large_ ? 20 + pick(30) : 4 + pick(10),
+            .longest_pause_ms = 20'000,
+            .wants_one_in = 1,
+            .drained_one_in = 6,
+            .looks_one_in = 5,
+            .most_recovery = kMostRecovery};
+  }
+
+  void draw_config() {
+    auto& fetch = config_.core_fetch;
+    fetch.re_insert_outgoing_request_delay_ms = 1'000 + 250 * static_cast<std::uint32_t>(pick(8));
+    fetch.first_back_off_interval_ms = 1'000;
+    fetch.last_back_off_interval_ms = 4'000;
+    fetch.num_back_off_intervals = 1 + static_cast<std::uint32_t>(pick(4));
+    fetch.parallel_request_count = 1 + static_cast<std::uint32_t>(pick(4));
+    fetch.max_ids_per_request = std::vector<std::uint32_t>{1, 3, 16, 512}[pick(4)];
+    fetch.max_response_bytes = std::vector<std::uint32_t>{2'000, 60'000, 1U << 20}[pick(3)];
+    config_.core_publish.max_ids_per_message = std::vector<std::uint32_t>{1, 2, 4096}[pick(3)];
+    config_.core_bootstrap.server_url = "http://relay:1";
+    config_.core_bootstrap.backoff_min_ms = 1'000;
+    config_.core_bootstrap.backoff_max_ms = 30'000;
+    auto& gossip = config_.k2_gossip;
+    gossip.initiate_interval_ms = 10'000 + static_cast<std::uint32_t>(pick(30'000));
+    gossip.initiate_jitter_ms = 2'000;
+    gossip.min_initiate_interval_ms = gossip.initiate_interval_ms;
+    // Sometimes a round names a few ops only.
+    if (pick(3) == 0) gossip.max_gossip_op_bytes = 40'000 + static_cast<std::uint32_t>(pick(60'000));
+    if (pick(4) == 0) gossip.max_concurrent_accepted_rounds = 1;
+    auto& tx5 = config_.tx5_transport;
+    tx5.server_url = "ws://relay:1";
+    tx5.signal_allow_plain_text = true;
+    tx5.timeout_s = 8 + static_cast<std::uint32_t>(pick(12));
+    tx5.message_size_max = 2U << 20;
+    relay_options_.limit_idle_millis = 5'000;
+    if (pick(4) == 0) relay_options_.limit_ip_kbps = 400 + static_cast<std::uint32_t>(pick(8'000));
+    net_.set_window(4'000 + pick(80'000));
+  }
+
+  // ------------------------------------------------------------ life and death
+
+  void start_relay() {
+    relay_runtime_ = world_.make_runtime();
+    net_.up(relay_host_, *relay_runtime_);
+    relay_ = std::make_unique<server::RelayService>(*relay_runtime_, relay_options_);
+    net_.listen(relay_host_, [this](const std::shared_ptr<net::Conn>& conn) { return relay_->accept(conn); });
+  }
+  void crash_relay(bool reset) {
+    relay_runtime_->crash();
+    net_.down(relay_host_, reset);
+    relay_.reset();
+    relay_runtime_.reset();
+  }
+
+  void add_node(std::uint64_t seed) {
+    auto& place = *places_.emplace_back(std::make_unique<Place>(world_));
+    const auto number = places_.size() - 1;
+    place.name = "n" + std::to_string(number);
+    place.host = net_.add_host(place.name);
+    place.disk = std::make_unique<SimDisk>(seed * kMostNodes + number);
+    place.disk->make_file(op_store_path(".", kSimSpace));
+    place.disk->make_file(peer_store_path(".", kSimSpace));
+    place.clock_off = small_skew();
+    // The first two store everything; of the others some store a part, in whole sectors as gossip names it.
+    for (auto agents = pick(5) == 0 ? 2U : 1U; agents > 0; --agents) {
+      auto arc = DhtArc::full();
+      if (number >= 2 && pick(2) == 0) {
+        const auto sectors = [this] { return static_cast<std::uint32_t>(pick(512)) << 23U; };
+        const auto from = sectors();
+        arc = {from, from + sectors() + (1U << 23U) - 1};
+      }
+      const auto key = 1 + 2 * number + agents;
+      place.agents.push_back({key, testing::make_agent(key)->agent(), arc});
+    }
+  }
+  Duration small_skew() { return std::chrono::seconds(pick(120)) - 60s; }
+
+  Builder builder_of(Place& place, Living& live) {
+    const Platform platform{.ws_connector = [this, &place, &live]() -> std::shared_ptr<WsConnector> {
+                              return net::make_ws_connector(*live.runtime, net_.dial(place.host));
+                            },
+                            .http_client = [this, &place, &live](TlsOptions tls) -> std::shared_ptr<HttpClient> {
+                              return net::make_http_client(*live.runtime, net_.dial(place.host), std::move(tls));
+                            },
+                            .disk = sim_environment(*place.disk, *live.runtime)};
+    auto builder = builder_on(platform, config_, {.data_dir = ".", .policy = policy_});
+    builder.fetch = [&place, &live,
+                     make = builder.fetch](const ModuleContext& context) -> Result<std::shared_ptr<Fetch>> {
+      auto own = context;
+      const auto delay = context.config->current().core_fetch.re_insert_outgoing_request_delay_ms;
+      live.transport =
+          std::make_shared<WatchedTransport>(*context.runtime, context.transport, std::chrono::milliseconds(delay));
+      own.transport = live.transport;
+      auto made = make(own);
+      if (!made) return made;
+      live.fetch = std::static_pointer_cast<CoreFetch>(*made);
+      return std::make_shared<BookedFetch>(std::move(*made), live.transport, place);
+    };
+    return builder;
+  }
+
+  void start(Place& place) {
+    for (int attempt = 0; !place.live; ++attempt) {
+      auto live = std::make_unique<Living>();
+      live->runtime = world_.make_runtime();
+      live->runtime->set_wall_skew(place.clock_off);
+      net_.up(place.host, *live->runtime);
+      auto kitsune = builder_of(place, *live).build(*live->runtime);
+      ASSERT_TRUE(kitsune.has_value()) << kitsune.error().to_string();
+      live->kitsune = std::move(*kitsune);
+      ASSERT_TRUE(live->kitsune->register_handler(std::make_shared<App>()));
+      const auto errors = place.disk->counters().errors;
+      testing::Outcome<std::shared_ptr<Space>> outcome;
+      live->kitsune->space(kSimSpace, outcome.handler());
+      live->space = live->kitsune->space_if_exists(kSimSpace);
+      place.live = std::move(live);
+      if (place.live->space && place.disk->has_power()) break;
+      ASSERT_LT(attempt, 3) << place.name << " does not start";
+      EXPECT_TRUE(!place.disk->has_power() || place.disk->counters().errors > errors)
+          << place.name << " does not start though its disk is good";
+      crash(place);
+      place.disk->faults = {};
+    }
+    place.restarted();
+    // What a crash left on disk, told or not. The store answers in its own time; so does fetch, which reads on.
+    place.live->space->op_store().filter_out_existing_ops(ids_of(ops_),
+                                                          [this, &place](const Result<std::vector<OpId>>& lacking) {
+                                                            if (lacking) place.looked_up(ids_of(ops_), *lacking);
+                                                          });
+    for (const auto& agent : place.agents) {
+      if (!place.away.contains(agent.id)) join(place, agent);
+    }
+    if (pick(2) == 0) place.watch_drained(place.live->space->fetch());
+  }
+
+  static void join(Place& place, const Agent& who) {
+    auto agent = testing::make_agent(who.number);
+    agent->set_tgt_storage_arc(who.arc);
+    place.live->space->local_agent_join(agent, [](const Result<void>& joined) {
+      EXPECT_TRUE(joined || joined.error().code == Errc::cancelled) << joined.error().to_string();
+    });
+  }
+
+  void crash(Place& place) {
+    if (place.disk->has_power()) pick(2) == 0 ? place.disk->kill() : place.disk->cut_power();
+    if (place.live->stopping && !place.live->stopped) {
+      // A node that stops owns itself until it has stopped. So it goes on, but nothing of it gets out any more.
+      return net_.block(place.host, true);
+    }
+    place.live->runtime->crash();
+    net_.down(place.host, pick(2) == 0);
+    place.live.reset();
+    place.disk->power_on();
+    place.up_again = world_.now() + std::chrono::milliseconds(pick(20'000));
+  }
+
+  /// All was said and written.
+  void end(Place& place) {
+    auto live = std::move(place.live);
+    live->transport.reset();
+    live->space.reset();
+    live->kitsune.reset();
+    live->runtime->crash();
+    net_.down(place.host, true);
+    live.reset();
+    if (place.disk->lost_writes()) place.disk->cut_power();
+    place.disk->power_on();
+    place.up_again = world_.now() + std::chrono::milliseconds(pick(20'000));
+  }
+
+  void after_step() {
+    for (auto& place : places_) {
+      if (!place->live) continue;
+      if (place->live->stopped) {
+        end(*place);
+      } else if (!place->disk->has_power() && !place->live->stopping) {
+        crash(*place);
+      }
+    }
+    if (++steps_ % 61 == 0) check();
+  }
+
+  bool nobody_stops() const {
+    return std::none_of(places_.begin(), places_.end(), [](const auto& p) { return p->live && p->live->stopping; });
+  }
+  bool is_up(const Place& place) const { return place.live && !place.live->stopping; }
+  std::vector<Place*> up() const {
+    std::vector<Place*> out;
+    for (const auto& place : places_) {
+      if (is_up(*place)) out.push_back(place.get());
+    }
+    return out;
+  }
+  Place* anyone() {
+    const auto some = up();
+    return some.empty() ? nullptr : some[pick(some.size())];
+  }
+
+  // ---------------------------------------------------------------------- wants
+
+  /// The host of `place` makes an op, and tells of it as it should: those who store it, or some of them, or nobody.
+  void author(Place& place) {
+    const auto op = ops_[pick(ops_.size())];
+    place.live->space->op_store().process_incoming_ops(
+        {op.op_data}, [this, &place, op](const Result<ProcessedOps>& stored) {
+          world_.trace(stored ? 1 : 2);
+          if (!stored || !is_up(place)) return;
+          place.stored(std::vector<OpId>{op.op_id});
+          place.live->space->inform_ops_stored(stored->stored);
+          if (pick(3) == 0) return;  // gossip's work
+          for (const auto& info : place.live->space->peer_store().get_near_location(op.op_id.loc(), 1 + pick(4))) {
+            if (!info->info().url || info->info().url == place.live->space->current_url()) continue;
+            place.live->space->publish().publish_ops({op.op_id}, *info->info().url, [](const Result<void>&) {});
+          }
+        });
+  }
+
+  std::vector<OpId> some_ids() {
+    std::vector<OpId> out;
+    const auto one_in = 1 + pick(3);
+    for (const auto& op : ops_) {
+      if (pick(one_in) == 0) out.push_back(op.op_id);
+    }
+    return out;
+  }
+
+  void someone_wants_something() override {
+    auto* place = anyone();
+    if (place == nullptr) return;
+    for (auto n = pick(3); n > 0; --n) author(*place);
+    if (bad_.empty() || pick(3) != 0) return;
+    // A bad peer is heard of, by its agent's info or by what it says that it has.
+    const auto which = pick(bad_.size());
+    const auto url = bad_[which]->url();
+    const auto own = place->live->space->current_url();
+    if (!url || !own) return;
+    if (pick(2) == 0) {
+      testing::AgentInfoBuilder builder{.space = kSimSpace, .created_at = place->live->runtime->wall_now(), .url = url};
+      place->live->space->peer_store().insert({builder.sign(*testing::make_agent(1'000 + which))});
+    } else {
+      bad_[which]->offer(*own, some_ids());
+    }
+  }
+
+  void someone_watches_drained() override {
+    if (auto* place = anyone()) place->watch_drained(place->live->space->fetch());
+  }
+
+  // -------------------------------------------------------------------- trouble
+
+  void wake_up(bool all) {
+    for (auto& each : places_) {
+      if (!each->live && !each->gone && (all || world_.now() >= each->up_again)) start(*each);
+    }
+    if (!relay_ && (all || world_.now() >= relay_up_again_)) start_relay();
+  }
+
+  void mischief() override {
+    wake_up(false);
+    auto& place = *places_[pick(places_.size())];
+    const auto host = pick(6) == 0 ? relay_host_ : place.host;
+    switch (pick(19)) {
+      case 0:
+        return net_.set_link(host, {std::chrono::milliseconds(pick(400)), pick(2) == 0 ? 0 : 4'000 + pick(200'000)});
+      case 1:
+        return net_.cut(host);
+      case 2:
+        return net_.block(host, true);
+      case 3:
+      case 4:
+        for (SimNet::Host h = 0; h <= places_.size(); ++h) net_.block(h, false);
+        return;
+      case 5:
+        return net_.silence(host);
+      case 6:
+      case 7:
+        if (place.live && place.disk->has_power()) crash(place);
+        return;
+      case 8:
+        if (is_up(place)) stop(place);
+        return;
+      case 9:
+        return place.disk->cut_power_after(pick(60));
+      case 10:
+        if (!relay_ || pick(2) == 0) return;
+        crash_relay(pick(2) == 0);
+        relay_up_again_ = world_.now() + std::chrono::milliseconds(pick(10'000));
+        return;
+      case 11:
+        place.disk->faults.write_error = 1 + static_cast<std::uint32_t>(pick(40));
+        return;
+      case 12:
+        place.disk->faults.sync_error = 1 + static_cast<std::uint32_t>(pick(8));
+        return;
+      case 13:
+        place.disk->faults.full = !place.disk->faults.full;
+        return;
+      case 14:
+        place.disk->faults.latency = std::chrono::microseconds(pick(300'000));
+        return;
+      case 15:
+        place.clock_off = pick(2) == 0 ? small_skew() : std::chrono::minutes(pick(600)) - 300min;
+        if (place.live) place.live->runtime->set_wall_skew(place.clock_off);
+        return;
+      case 16:
+        return agents_come_and_go(place);
+      case 17:
+        return block_someone(place);
+      case 18:
+        if (pick(3) == 0) go_for_good(place);
+        return;
+    }
+  }
+
+  void stop(Place& place) {
+    place.live->stopping = true;
+    place.live->kitsune->stop([&live = *place.live] { live.stopped = true; });
+  }
+
+  void agents_come_and_go(Place& place) {
+    if (!is_up(place)) return;
+    const auto& agent = place.agents[pick(place.agents.size())];
+    if (place.away.erase(agent.id) > 0) return join(place, agent);
+    place.away.insert(agent.id);
+    place.live->space->local_agent_leave(agent.id, [] {});
+  }
+
+  void block_someone(Place& place) {
+    const auto* other = anyone();
+    if (!is_up(place) || other == nullptr || other == &place) return;
+    const auto url = other->live->space->current_url();
+    if (!url) return;
+    if (pick(2) == 0) return place.live->kitsune->blocks().unblock_peer(*url);
+    place.live->kitsune->blocks().block_peer(*url, std::nullopt);
+    place.blocked.insert(*url);
+  }
+
+  void go_for_good(Place& place) {
+    const auto left = std::count_if(places_.begin(), places_.end(), [](const auto& p) { return !p->gone; });
+    if (left <= 2 || place.gone) return;
+    if (place.live && place.disk->has_power()) crash(place);
+    place.gone = true;
+  }
+
+  void calm() override {
+    for (SimNet::Host h = 0; h <= places_.size(); ++h) {
+      net_.block(h, false);
+      net_.set_link(h, {20ms, 0});
+    }
+    for (auto& place : places_) {
+      place->disk->keep_power();
+      place->disk->faults = {};
+      place->clock_off = small_skew();
+      if (place->live) place->live->runtime->set_wall_skew(place->clock_off);
+    }
+    EXPECT_TRUE(world_.run_until([this] { return nobody_stops(); }, 5min)) << "somebody does not end";
+    wake_up(true);
+    for (auto* place : up()) {
+      for (const auto& url : place->blocked) place->live->kitsune->blocks().unblock_peer(url);
+      for (const auto& agent : place->agents) {
+        if (place->away.erase(agent.id) > 0) join(*place, agent);
+      }
+    }
+    world_.run_for(SimNet::kGiveUp);
+    EXPECT_TRUE(world_.run_until(
+        [this] {
+          const auto all = up();
+          return std::all_of(all.begin(), all.end(), [](auto* p) { return p->live->space->current_url().has_value(); });
+        },
+        5min))
+        << "somebody does not come back to the relay";
+  }
+
+  void each_minute() override {}
+
+  /// What somebody who stores it holds, everybody has who is to store it; and all know where the others are.
+  bool all_done() override {
+    const auto all = up();
+    for (const auto& op : ops_) {
+      const auto has = [&](const Place* p) { return p->covers(op.op_id) && p->claimed().contains(op.op_id); };
+      const auto lacks = [&](const Place* p) { return p->covers(op.op_id) && !p->claimed().contains(op.op_id); };
+      if (std::any_of(all.begin(), all.end(), has) && std::any_of(all.begin(), all.end(), lacks)) return false;
+    }
+    for (const auto* place : all) {
+      for (const auto* other : all) {
+        for (const auto& agent : other->agents) {
+          const auto info = place->live->space->peer_store().get(agent.id);
+          if (!info || info->info().url != other->live->space->current_url()) return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  // --------------------------------------------------------------------- checks
+
+  void check() override {
+    for (const auto& place : places_) {
+      if (!place->live) continue;
+      if (const auto fetch = place->live->fetch.lock()) fetch->check_invariants();
+    }
+    if (relay_) relay_->check_invariants();
+  }
+
+  void check_nothing_forgotten() override {
+    for (const auto& place : places_) {
+      if (!is_up(*place) || !resumed(*place)) continue;
+      place->check_nothing_forgotten(place->live->space->fetch().state_summary());
+    }
+  }
+  /// Whether fetch has read what was pending: the store answers in order, so a call of ours that is answered says so.
+  bool resumed(Place& place) {
+    auto done = await<OpStoreStats>(
+        world_, [&](auto handler) { place.live->space->op_store().stats(handler); }, 1min);
+    return done.has_value() && is_up(place);
+  }
+
+  void check_end() override {
+    for (const auto* place : up()) {
+      auto& store = place->live->space->op_store();
+      const auto lacking =
+          await<std::vector<OpId>>(world_, [&](auto done) { store.filter_out_existing_ops(ids_of(ops_), done); });
+      const auto stats = await<OpStoreStats>(world_, [&](auto done) { store.stats(done); });
+      ASSERT_TRUE(lacking && stats);
+      EXPECT_EQ(stats->ops, place->claimed().size()) << place->name << " holds what nobody told of";
+      for (const auto& id : *lacking) EXPECT_FALSE(place->claimed().contains(id)) << place->name << " lost an op";
+    }
+  }
+
+  std::string describe() override {
+    std::string out = "at " + std::to_string(world_.now().time_since_epoch().count() / 1'000'000) + " s\n";
+    for (auto* place : up()) {
+      auto& space = *place->live->space;
+      const auto url = space.current_url();
+      const auto gossip = space.gossip().stats();
+      out += (url ? url->to_string() : "offline") + "\n  " + place->describe(space.fetch()) + "  gossip initiated " +
+             std::to_string(gossip.initiated) + " accepted " + std::to_string(gossip.accepted) + " completed " +
+             std::to_string(gossip.completed) + " too soon " + std::to_string(gossip.too_soon) + " timeouts " +
+             std::to_string(gossip.timeouts) + " peer errors " + std::to_string(gossip.peer_errors) + " local errors " +
+             std::to_string(gossip.local_errors) + " named " + std::to_string(gossip.ops_named) + " learned " +
+             std::to_string(gossip.ops_learned) + "\n  knows";
+      for (const auto& info : space.peer_store().get_all()) {
+        out += " " + info->info().agent.to_string().substr(0, 6) + "@" +
+               (info->info().url ? info->info().url->to_string() : "-");
+      }
+      out += "\n  lacks";
+      for (const auto& op : ops_) {
+        if (place->covers(op.op_id) && !place->claimed().contains(op.op_id)) out += " " + op.op_id.to_string();
+      }
+      out += "\n";
+    }
+    return out;
+  }
+
+  SimWorld world_;
+  SimNet net_;
+  const bool large_;
+  const std::shared_ptr<const OpPolicy> policy_;
+  Config config_;
+  RelayServerOptions relay_options_;
+  std::vector<MetaOp> ops_;
+  SimNet::Host relay_host_ = 0;
+  std::unique_ptr<SimRuntime> relay_runtime_;
+  std::unique_ptr<server::RelayService> relay_;
+  Time relay_up_again_{};
+  std::vector<std::unique_ptr<Place>> places_;
+  std::vector<std::unique_ptr<BadPeer>> bad_;
+  std::uint64_t steps_ = 0;
+};
+
+}  // namespace
+
+Ran run_node_history(std::uint64_t seed, bool large) { return NodeHistory(seed, large).run(); }
+
+}  // namespace kitsune2::sim
