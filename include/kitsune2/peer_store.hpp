@@ -57,6 +57,7 @@ class PeerMetaStore {
   /// full of live entries. The durable one also: the errors of a write, and then nothing has changed.
   virtual Result<void> put(const Url& peer, const std::string& key, Bytes value, std::optional<Timestamp> expiry) = 0;
   virtual std::optional<Bytes> get(const Url& peer, const std::string& key) = 0;
+  /// The durable one syncs the disk for it: what was removed does not come back with a loss of power.
   virtual void remove(const Url& peer, const std::string& key) = 0;
   /// All live (peer, value) of a key.
   virtual std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key) = 0;

@@ -81,6 +81,9 @@ class Gossip {
   /// Tells gossip that the host stored ops by itself. The short flow reads the op store by time of storing, so it
   /// finds them without being told.
   virtual void inform_ops_stored(std::vector<StoredOp> ops) = 0;
+  /// Tells gossip that what was to be fetched from `peer` is dropped, unanswered (the peer is given up or blocked): if
+  /// it comes back, it is to name its ops from the beginning. To be called before the store forgets the requests.
+  virtual void inform_requests_dropped(const Url& peer) { static_cast<void>(peer); }
   virtual GossipStats stats() const { return {}; }
   virtual void stop() = 0;
 };

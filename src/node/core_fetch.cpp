@@ -282,9 +282,10 @@ void CoreFetch::given_up(const FetchGivenUp& gone, std::string_view why) {
   log::info(kArea, gone.source.to_string() + " " + std::string(why) +
                        " and is given up: " + std::to_string(gone.pairs) + " requests dropped, " +
                        std::to_string(gone.orphaned.size()) + " ops have no other source");
-  if (gone.pairs > 0) forget_pending(gone.source);
+  // Told first: who hears of it may have to write it down before the store forgets.
   const auto events = events_;
   if (events->peer_given_up) events->peer_given_up(gone.source, gone.orphaned);
+  if (gone.pairs > 0) forget_pending(gone.source);
   check_drained();
 }
 

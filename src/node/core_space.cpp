@@ -119,8 +119,10 @@ void CoreSpace::own_events() {
     report->fetched(space, peer, ops.size(), bytes);
   };
   own.ops_missing = [](const Url&, const std::vector<OpId>&) {};
-  own.peer_given_up = [report = context_.report, space = id()](const Url& peer, const std::vector<OpId>&) {
+  own.peer_given_up = [report = context_.report, weak = weak_from_this(), space = id()](const Url& peer,
+                                                                                        const std::vector<OpId>&) {
     report->failed(space, peer);
+    if (auto self = weak.lock(); self && self->gossip_) self->gossip_->inform_requests_dropped(peer);
   };
   own.ops_served = [report = context_.report, space = id()](const Url& peer, std::uint64_t ops, std::uint64_t bytes) {
     report->served(space, peer, ops, bytes);
@@ -331,7 +333,9 @@ std::optional<Error> CoreSpace::recent_store_failure() const {
 }
 
 void CoreSpace::source_blocked(const Url& url) {
-  if (!stopping_) context_.fetch->remove_source(url);
+  if (stopping_) return;
+  gossip_->inform_requests_dropped(url);
+  context_.fetch->remove_source(url);
 }
 
 void CoreSpace::stop(std::function<void()> done) {

@@ -47,6 +47,10 @@ class GossipPeerMeta {
     if (known && *known > at) return;
     put(peer, kNewOpsBookmark, at.micros, std::chrono::hours(24));
   }
+  void forget_bookmark(const Url& peer) { store_->remove(peer, kNewOpsBookmark); }
+  void forget_bookmarks() {
+    for (const auto& [peer, value] : store_->get_all_by_key(kNewOpsBookmark)) forget_bookmark(peer);
+  }
   /// Adds one to a counter.
   void count(const Url& peer, const char* key) {
     const bool long_lived = key == kCompletedRounds || key == kTimeouts;

@@ -60,6 +60,10 @@ Result<void> K2Gossip::start() {
   auto registered = context_.transport->register_module_handler(context_.space, kGossipModule,
                                                                 std::make_shared<Receiver>(weak_from_this()));
   if (!registered) return registered;
+  // What peers named in an earlier life is held or pending, but for requests that are not kept.
+  if (!context_.config->current().core_fetch.persist_pending || !context_.op_store->is_durable()) {
+    meta_.forget_bookmarks();
+  }
   // Calls at once, which starts the timer.
   subscription_ = context_.config->on_update("k2Gossip", [weak = weak_from_this()](const Config&) {
     if (auto self = weak.lock()) self->schedule_initiate();
@@ -70,6 +74,14 @@ Result<void> K2Gossip::start() {
 void K2Gossip::inform_ops_stored(std::vector<StoredOp> ops) {
   // Nothing to keep: new ops are read from the store, by the time they were stored.
   static_cast<void>(ops);
+}
+
+void K2Gossip::inform_requests_dropped(const Url& peer) {
+  if (stopped_) return;
+  meta_.forget_bookmark(peer);
+  for (const auto& [url, holds] : bookmarks_in_use_) {
+    if (const auto flag = holds.lock(); flag && url == peer) *flag = false;
+  }
 }
 
 void K2Gossip::stop() {
@@ -132,6 +144,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   round.peer = peer;
   round.session = m.session_id.compact();
   round.our_agents = local_agents(round.our_sectors);
+  round.bookmark_holds = watch_bookmark(round.peer);
   arm_timeout(round);
   stats_.accepted += 1;
 
@@ -172,9 +185,10 @@ void K2Gossip::on(const Url& peer, const wire::GossipNoDiff& m) {
     return peer_error(peer, "asks for agents that we did not declare");
   }
   const Bytes session = round->session;
+  auto holds = std::move(round->bookmark_holds);
   end_accepted(peer);
   take_agents(peer, m.accept_response.provided_agents);
-  take_ops(peer, m.accept_response.new_ops, m.accept_response.updated_new_since);
+  take_ops(peer, m.accept_response.new_ops, m.accept_response.updated_new_since, std::move(holds));
   // The initiator waits for one of these two; without it its only slot stays blocked until the round times out.
   auto infos = infos_of(m.accept_response.missing_agents);
   if (infos.empty()) {
@@ -234,6 +248,7 @@ void K2Gossip::initiate() {
   round.session = Bytes(std::move(session));
   round.tie_breaker = std::max<std::uint32_t>(random_u32(), 1);
   round.our_agents = local_agents(round.our_sectors);
+  round.bookmark_holds = watch_bookmark(round.peer);
   arm_timeout(round);
   // Also if it fails: the next choice is another peer.
   meta_.set_last_gossip(*target, runtime().wall_now());
@@ -314,7 +329,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   }
   round->stage = Stage::no_diff;
   meta_.set_last_round(peer, runtime().wall_now());
-  take_ops(peer, m.new_ops, m.updated_new_since);
+  take_ops(peer, m.new_ops, m.updated_new_since, round->bookmark_holds);
 
   wire::GossipNoDiff answer;
   answer.session_id = round->session;
@@ -509,19 +524,33 @@ void K2Gossip::query(ArcSectors sectors, Timestamp since, std::uint32_t limit, i
       });
 }
 
-void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, Timestamp bookmark) {
+std::shared_ptr<bool> K2Gossip::watch_bookmark(const Url& peer) {
+  std::erase_if(bookmarks_in_use_, [](const auto& entry) { return entry.second.expired(); });
+  auto holds = std::make_shared<bool>(true);
+  bookmarks_in_use_.emplace_back(peer, holds);
+  return holds;
+}
+
+void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, Timestamp bookmark,
+                        std::shared_ptr<bool> holds) {
   // A bookmark of the future would hide what the peer stores until then.
   bookmark = std::min(bookmark, runtime().wall_now() + kMaxClockSkew);
-  if (ids.empty()) return meta_.set_bookmark(peer, bookmark);
+  if (ids.empty()) {
+    if (*holds) meta_.set_bookmark(peer, bookmark);
+    return;
+  }
   stats_.ops_learned += ids.size();
   std::vector<OpId> op_ids;
   op_ids.reserve(ids.size());
   for (const Bytes& id : ids) op_ids.emplace_back(id);
   context_.fetch->request_ops(std::move(op_ids), peer,
-                              [weak = weak_from_this(), peer, bookmark](const Result<void>& r) {
+                              [weak = weak_from_this(), peer, bookmark, holds](const Result<void>& r) {
                                 auto self = weak.lock();
                                 if (!self || self->stopped_) return;
-                                if (r) return self->meta_.set_bookmark(peer, bookmark);
+                                if (r) {
+                                  if (*holds) self->meta_.set_bookmark(peer, bookmark);
+                                  return;
+                                }
                                 self->stats_.local_errors += 1;
                                 self->meta_.count(peer, GossipPeerMeta::kLocalErrors);
                               });

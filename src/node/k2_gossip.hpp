@@ -25,6 +25,8 @@ struct GossipRound {
   std::vector<AgentId> our_agents;
   ArcSectors our_sectors;
   Runtime::TimerId timeout = 0;
+  /// False: what this peer named before is not to be relied on any more, so its bookmark must not move on.
+  std::shared_ptr<bool> bookmark_holds;
 };
 
 /// Rounds of one space with its peers.
@@ -34,7 +36,7 @@ struct GossipRound {
 /// place with it, by whomever, gets no answer. G4: a round that has not ended after `roundTimeoutMs`, or whose
 /// connection is gone, is forgotten. G5: a message that fits no round is counted against the peer and has no effect; it
 /// never closes the connection (bytes that do not decode do). G6: the bookmark of a peer moves on only when what it
-/// named is pending or held.
+/// named is pending or held, and is forgotten when some of that is dropped.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);
@@ -42,6 +44,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   Result<void> start();
 
   void inform_ops_stored(std::vector<StoredOp> ops) override;
+  void inform_requests_dropped(const Url& peer) override;
   GossipStats stats() const override { return stats_; }
   void stop() override;
 
@@ -96,7 +99,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   Timestamp since(const Url& peer) const;
   void new_ops(ArcSectors sectors, Timestamp since, std::uint32_t limit, std::function<void(NewOps)> done);
   void query(ArcSectors sectors, Timestamp since, std::uint32_t limit, int tries, std::function<void(NewOps)> done);
-  void take_ops(const Url& peer, const std::vector<Bytes>& ids, Timestamp bookmark);
+  std::shared_ptr<bool> watch_bookmark(const Url& peer);
+  void take_ops(const Url& peer, const std::vector<Bytes>& ids, Timestamp bookmark, std::shared_ptr<bool> holds);
   void take_agents(const Url& peer, const std::vector<Bytes>& infos);
   void send(const Url& peer, const wire::GossipMessage& message, std::function<void(const Result<void>&)> done = {});
   void peer_error(const Url& peer, const char* what);
@@ -109,6 +113,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   GossipPeerMeta meta_;
   std::optional<Round> initiated_;
   std::unordered_map<Url, Round> accepted_;
+  std::vector<std::pair<Url, std::weak_ptr<bool>>> bookmarks_in_use_;  ///< of rounds, and of ids on their way to fetch
   bool rush_ = true;  ///< no round was started yet: look for a peer often
   Duration rush_wait_{};
   Runtime::TimerId initiate_timer_ = 0;

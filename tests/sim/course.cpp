@@ -5,10 +5,25 @@
 #include <algorithm>
 
 namespace kitsune2::sim {
+namespace {
+
+/// The ops of which `source` was a source.
+std::vector<OpId> take_back(std::map<OpId, std::set<Url>>& pairs, const Url& source) {
+  std::vector<OpId> out;
+  for (auto it = pairs.begin(); it != pairs.end();) {
+    if (it->second.erase(source) > 0) out.push_back(it->first);
+    it = it->second.empty() ? pairs.erase(it) : std::next(it);
+  }
+  return out;
+}
+
+}  // namespace
 
 void Ledger::restarted() {
   drained_wanted_ = drained_told_ = 0;
   looked_up_ = false;
+  drained_of_.clear();
+  moved_.clear();
 }
 
 void Ledger::looked_up(const std::vector<OpId>& ops, const std::vector<OpId>& lacking) {
@@ -16,39 +31,40 @@ void Ledger::looked_up(const std::vector<OpId>& ops, const std::vector<OpId>& la
   for (const auto& id : claimed_) EXPECT_FALSE(lacks.contains(id)) << name << " lost " << id.to_string();
   for (const auto& id : ops) {
     if (lacks.contains(id)) continue;
-    claimed_.insert(id);
-    promised_.erase(id);
+    fulfil(id);
   }
   looked_up_ = true;
+  for (const auto& id : drained_of_) {
+    EXPECT_FALSE(promised_.contains(id)) << name << ": drained is told before what was pending is read again";
+  }
 }
 
 void Ledger::stored(const std::vector<StoredOp>& ops) {
   for (const auto& op : ops) {
     world_.trace(op.op_id);
-    claimed_.insert(op.op_id);
-    promised_.erase(op.op_id);
+    fulfil(op.op_id);
   }
 }
 
 void Ledger::stored(const std::vector<OpId>& ops) {
-  for (const auto& id : ops) {
-    claimed_.insert(id);
-    promised_.erase(id);
-  }
+  for (const auto& id : ops) fulfil(id);
+}
+
+void Ledger::fulfil(const OpId& id) {
+  claimed_.insert(id);
+  promised_.erase(id);
+  moved_.erase(id);
 }
 
 void Ledger::gave_up(const Url& source) {
   given_up_.insert(source);
-  for (auto it = promised_.begin(); it != promised_.end();) {
-    it->second.erase(source);
-    it = it->second.empty() ? promised_.erase(it) : std::next(it);
-  }
+  take_back(promised_, source);
+  take_back(moved_, source);
 }
 
 void Ledger::moved(const Url& old_url, const Url& new_url) {
-  for (auto& [id, sources] : promised_) {
-    if (sources.erase(old_url) > 0) sources.insert(new_url);
-  }
+  for (const auto& id : take_back(promised_, old_url)) moved_[id].insert(new_url);
+  for (const auto& id : take_back(moved_, old_url)) moved_[id].insert(new_url);
 }
 
 void Ledger::asked(const FetchStateSummary& now, const std::vector<OpId>& ids, const Url& source) {
@@ -69,17 +85,23 @@ void Ledger::watch_drained(Fetch& fetch) {
   fetch.notify_on_drained([this, &fetch] {
     ++drained_told_;
     EXPECT_EQ(fetch.pending_ops(), 0U) << "drained is told while ops are pending";
-    EXPECT_TRUE(promised_.empty() || !looked_up_) << "drained is told before what was pending is read again";
+    if (looked_up_) {
+      EXPECT_TRUE(promised_.empty() && moved_.empty()) << "drained is told before what was pending is read again";
+    } else {
+      for (const auto& [id, sources] : promised_) drained_of_.insert(id);
+    }
   });
 }
 
 void Ledger::check_nothing_forgotten(const FetchStateSummary& now) const {
-  for (const auto& [id, sources] : promised_) {
-    const auto it = now.pending_requests.find(id);
-    ASSERT_NE(it, now.pending_requests.end()) << name << " forgot " << id.to_string();
-    for (const auto& source : sources) {
-      EXPECT_NE(std::find(it->second.begin(), it->second.end(), source), it->second.end())
-          << name << " forgot that " << source.to_string() << " has " << id.to_string();
+  for (const auto* pairs : {&promised_, &moved_}) {
+    for (const auto& [id, sources] : *pairs) {
+      const auto it = now.pending_requests.find(id);
+      ASSERT_NE(it, now.pending_requests.end()) << name << " forgot " << id.to_string();
+      for (const auto& source : sources) {
+        EXPECT_NE(std::find(it->second.begin(), it->second.end(), source), it->second.end())
+            << name << " forgot that " << source.to_string() << " has " << id.to_string();
+      }
     }
   }
 }

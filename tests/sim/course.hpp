@@ -29,7 +29,8 @@ class Ledger {
   /// Durable by a call to the store itself.
   void stored(const std::vector<OpId>& ops);
   void gave_up(const Url& source);
-  /// Pairs that were promised from `old_url` are promised from `new_url`.
+  /// Pairs that were promised from `old_url` are promised from `new_url`, for this life: nobody is told when the store
+  /// has it, and what a crash leaves at the old url is named again by gossip.
   void moved(const Url& old_url, const Url& new_url);
   /// request_ops has succeeded.
   void asked(const FetchStateSummary& now, const std::vector<OpId>& ids, const Url& source);
@@ -45,12 +46,17 @@ class Ledger {
   std::string describe(const Fetch& fetch) const;
 
  private:
+  void fulfil(const OpId& id);
+
   testing::SimWorld& world_;
   std::map<OpId, std::set<Url>> promised_;  ///< op -> sources that it is pending from
+  std::map<OpId, std::set<Url>> moved_;     ///< the same for this life
   std::set<OpId> claimed_;                  ///< told to be durable, or found on disk after a crash
   std::set<Url> given_up_;                  ///< at any time
   int drained_wanted_ = 0, drained_told_ = 0;
   bool looked_up_ = false;  ///< since the start
+  /// What was promised when drained was told, before it was known what of it is on disk.
+  std::set<OpId> drained_of_;
 };
 
 /// The course of such a history.

@@ -125,11 +125,11 @@ class History final : public Course {
          .ops_served = {},
          .store_failed = {}});
     place.restarted();
+    if (pick(2) == 0) place.watch_drained(*place.node->fetch);
     // What a crash left on disk, told or not.
     const auto lacking =
         await<std::vector<OpId>>(world_, [&](auto done) { place.disk->filter_out_existing_ops(ids_of(ops_), done); });
     place.looked_up(ids_of(ops_), *lacking);
-    if (pick(2) == 0) place.watch_drained(*place.node->fetch);
     world_.run_ready();  // what is pending on disk is read again
   }
 

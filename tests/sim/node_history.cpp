@@ -227,6 +227,7 @@ class NodeHistory final : public Course {
       place.disk->faults = {};
     }
     place.restarted();
+    if (pick(2) == 0) place.watch_drained(place.live->space->fetch());
     // What a crash left on disk, told or not. The store answers in its own time; so does fetch, which reads on.
     place.live->space->op_store().filter_out_existing_ops(ids_of(ops_),
                                                           [this, &place](const Result<std::vector<OpId>>& lacking) {
@@ -235,7 +236,6 @@ class NodeHistory final : public Course {
     for (const auto& agent : place.agents) {
       if (!place.away.contains(agent.id)) join(place, agent);
     }
-    if (pick(2) == 0) place.watch_drained(place.live->space->fetch());
   }
 
   static void join(Place& place, const Agent& who) {
@@ -431,12 +431,22 @@ class NodeHistory final : public Course {
   }
 
   void block_someone(Place& place) {
+    if (!is_up(place)) return;
+    auto& blocks = place.live->kitsune->blocks();
+    if (!place.blocked.empty() && pick(2) == 0) {
+      for (const auto& url : std::exchange(place.blocked, {})) blocks.unblock_peer(url);
+      return;
+    }
+    // Best somebody from whom something is to be fetched.
+    const auto pending = place.live->space->fetch().state_summary().pending_requests;
     const auto* other = anyone();
-    if (!is_up(place) || other == nullptr || other == &place) return;
-    const auto url = other->live->space->current_url();
+    auto url = other == &place ? std::nullopt : other->live->space->current_url();
+    if (!pending.empty()) {
+      const auto& sources = std::next(pending.begin(), static_cast<std::ptrdiff_t>(pick(pending.size())))->second;
+      url = sources[pick(sources.size())];
+    }
     if (!url) return;
-    if (pick(2) == 0) return place.live->kitsune->blocks().unblock_peer(*url);
-    place.live->kitsune->blocks().block_peer(*url, std::nullopt);
+    blocks.block_peer(*url, std::nullopt);
     place.blocked.insert(*url);
   }
 

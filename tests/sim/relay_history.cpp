@@ -182,11 +182,11 @@ class RelayHistory final : public Course {
          .ops_served = {},
          .store_failed = [&place](const Error& why) { place.store_error = why.to_string(); }});
     place.restarted();
+    if (pick(2) == 0) place.watch_drained(*live.fetch);
     // What a crash left on disk, told or not. The store answers in its own time; so does fetch, which reads on.
     live.store->filter_out_existing_ops(ids_of(ops_), [this, &place](const Result<std::vector<OpId>>& lacking) {
       if (lacking) place.looked_up(ids_of(ops_), *lacking);
     });
-    if (pick(2) == 0) place.watch_drained(*live.fetch);
   }
 
   void crash(Place& place) {

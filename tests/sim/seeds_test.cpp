@@ -156,17 +156,21 @@ Kind kind_of(std::uint64_t seed) {
   // The first 10,000 seeds are rich. What is to be run by the million is mostly small.
   const auto slot = (seed * 2'654'435'761U >> 7U) % 10'000;
   if (seed <= 10'000) {
-    if (slot < 6'000) return Kind::fetch_small;
-    if (slot < 7'800) return Kind::store_small;
-    if (slot < 9'400) return Kind::relay_small;
+    if (slot < 5'200) return Kind::fetch_small;
+    if (slot < 7'000) return Kind::store_small;
+    if (slot < 8'400) return Kind::relay_small;
+    if (slot < 9'400) return Kind::node_small;
     if (slot < 9'700) return Kind::fetch_large;
-    return slot < 9'900 ? Kind::store_large : Kind::relay_large;
+    if (slot < 9'850) return Kind::store_large;
+    return slot < 9'950 ? Kind::relay_large : Kind::node_large;
   }
   if (slot < 50) return Kind::store_small;
   if (slot < 90) return Kind::relay_small;
   if (slot < 92) return Kind::fetch_large;
   if (slot < 94) return Kind::store_large;
   if (slot < 96) return Kind::relay_large;
+  if (slot < 116) return Kind::node_small;
+  if (slot < 118) return Kind::node_large;
   return Kind::fetch_small;
 }
 

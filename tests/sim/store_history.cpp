@@ -39,6 +39,14 @@ class StoreHistory {
     if (pick(8) == 0) options_.max_pending_write_bytes = 5'000;
     if (pick(8) == 0) options_.max_database_bytes = 120'000 + pick(100'000);
     ops_ = testing::make_ops(*policy_, 0, 4 + pick(large ? 120 : 16), 32 + pick(pick(4) == 0 ? 20'000 : 1'000));
+    for (std::size_t i = 0; i < ops_.size(); ++i) numbers_.emplace(ops_[i].op_id, i);
+    for (auto n = 1 + pick(3); n > 0; --n) {
+      const auto from = static_cast<std::uint32_t>(world_.random(UINT32_MAX));
+      const auto arc =
+          pick(2) == 0 ? DhtArc::full() : DhtArc{from, from + static_cast<std::uint32_t>(pick(UINT32_MAX))};
+      followers_.push_back(
+          {.arc = arc, .limit = static_cast<std::uint32_t>(100 + pick(pick(2) == 0 ? 2'000 : 100'000))});
+    }
     for (std::size_t i = 0; i < 1 + pick(4); ++i)
       sources_.push_back(Url::parse("ws://sim:1/s" + std::to_string(i)).value());
     if (pick(3) == 0) disk_.cut_power_after(pick(60));  // the very first start may be cut short
@@ -71,6 +79,14 @@ class StoreHistory {
     std::vector<std::pair<std::size_t, std::size_t>> add;  ///< pairs (op, source)
     std::optional<std::size_t> remove;                     ///< source
   };
+  /// Somebody who asks for what was stored since the last time, as gossip does, over all lives of the store.
+  struct Follower {
+    DhtArc arc;
+    std::uint32_t limit = 0;
+    Timestamp next{0};  ///< its bookmark
+    std::set<std::size_t> told{};
+    bool asking = false;
+  };
   using Pairs = std::map<std::pair<std::size_t, std::size_t>, Known>;
 
   std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world_.random(below)); }
@@ -85,6 +101,7 @@ class StoreHistory {
   void start() {
     while (ok()) {
       runtime_ = world_.make_runtime();
+      runtime_->set_wall_skew(clock_off_);
       const auto errors = disk_.counters().errors;
       auto opened =
           sqlite::open_op_store(sim_environment(disk_, *runtime_), *runtime_, policy_, kSpace, kPath, options_);
@@ -124,6 +141,8 @@ class StoreHistory {
     under_way_.clear();
     failed_.clear();
     reads_ = 0;
+    for (auto& follower : followers_) follower.asking = false;
+    if (pick(3) == 0) clock_off_ = draw_clock();
   }
 
   /// An orderly end: all that was called is done.
@@ -137,6 +156,8 @@ class StoreHistory {
     under_way_.clear();
     failed_.clear();
     reads_ = 0;
+    for (auto& follower : followers_) follower.asking = false;
+    if (pick(3) == 0) clock_off_ = draw_clock();
     runtime_->crash();
     runtime_.reset();
     disk_.power_on();
@@ -229,7 +250,7 @@ class StoreHistory {
 
   void call() {
     if (!store_) return;
-    switch (pick(8)) {
+    switch (pick(9)) {
       case 0:
       case 1:
       case 2: {
@@ -300,8 +321,43 @@ class StoreHistory {
       case 7:
         store_->store_slice_hash(DhtArc::full(), pick(5), Bytes::copy_of("hash"), changing<void>({}));
         return;
+      case 8:
+        return follow(followers_[pick(followers_.size())]);
     }
   }
+
+  void follow(Follower& follower) {
+    if (std::exchange(follower.asking, true)) return;
+    ++reads_;
+    store_->retrieve_op_ids_bounded(follower.arc, follower.next, follower.limit,
+                                    [this, &follower, limit = follower.limit,
+                                     errors = disk_.counters().errors](const Result<OpIdsBounded>& result) {
+                                      --reads_;
+                                      follower.asking = false;
+                                      if (!result) return expect_excuse(result.error(), errors);
+                                      told(follower, *result, limit);
+                                    });
+  }
+  void told(Follower& follower, const OpIdsBounded& answer, std::uint32_t limit) {
+    world_.trace(answer.op_ids.size());
+    std::uint64_t bytes = 0;
+    for (const auto& id : answer.op_ids) {
+      const auto it = numbers_.find(id);
+      ASSERT_NE(it, numbers_.end());
+      EXPECT_TRUE(follower.told.insert(it->second).second) << "op " << it->second << " is named twice";
+      EXPECT_TRUE(follower.arc.contains(id.loc()));
+      bytes += ops_[it->second].op_data.size();
+    }
+    EXPECT_EQ(answer.bytes, bytes);
+    EXPECT_LE(bytes, limit);
+    EXPECT_GE(answer.next, follower.next) << "a bookmark goes back";
+    follower.next = answer.next;
+    if (answer.op_ids.empty()) follower.limit = std::min<std::uint32_t>(4 * limit, 1'000'000);  // it may be in its way
+  }
+  Duration draw_clock() {
+    return pick(3) == 0 ? Duration{} : std::chrono::seconds(pick(20'000)) - std::chrono::seconds(10'000);
+  }
+
   void expect_excuse(const Error& error, std::uint64_t errors_before) {
     const bool too_much = bounded() && (error.code == Errc::disk_full || error.code == Errc::overloaded);
     EXPECT_TRUE(too_much || disk_.counters().errors > errors_before) << "fails on a good disk: " << error.to_string();
@@ -309,7 +365,7 @@ class StoreHistory {
   }
 
   void mischief() {
-    switch (pick(12)) {
+    switch (pick(13)) {
       case 0:
         disk_.faults.write_error = 1 + static_cast<std::uint32_t>(pick(40));
         return;
@@ -343,6 +399,10 @@ class StoreHistory {
         disk_.keep_power();
         end();
         return;
+      case 12:
+        clock_off_ = draw_clock();
+        if (runtime_) runtime_->set_wall_skew(clock_off_);
+        return;
     }
   }
 
@@ -375,15 +435,13 @@ class StoreHistory {
     }
     EXPECT_EQ(stats->ops, ops);
     EXPECT_EQ(stats->bytes, bytes);
-    std::map<OpId, std::size_t> numbers;
-    for (std::size_t i = 0; i < ops_.size(); ++i) numbers.emplace(ops_[i].op_id, i);
     Pairs found;
     for (const auto& [url, op_ids] : *pending) {
       const auto source = static_cast<std::size_t>(std::find(sources_.begin(), sources_.end(), url) - sources_.begin());
       ASSERT_LT(source, sources_.size());
       for (const auto& id : op_ids) {
-        ASSERT_TRUE(numbers.contains(id));
-        EXPECT_TRUE(found.emplace(std::pair(numbers[id], source), Known::yes).second) << "a pair is given twice";
+        ASSERT_TRUE(numbers_.contains(id));
+        EXPECT_TRUE(found.emplace(std::pair(numbers_[id], source), Known::yes).second) << "a pair is given twice";
       }
     }
     for (const auto& [pair, known] : pairs_) {
@@ -401,6 +459,20 @@ class StoreHistory {
       it->second = Known::yes;
       it = found.contains(it->first) ? std::next(it) : pairs_.erase(it);
     }
+    for (auto& follower : followers_) compare(follower);
+  }
+  /// Whoever asks from its bookmark on, until nothing is left, has heard of every op that is held.
+  void compare(Follower& follower) {
+    constexpr std::uint32_t kAll = 1U << 30U;
+    const auto rest =
+        ask<OpIdsBounded>([&](auto done) { store_->retrieve_op_ids_bounded(follower.arc, follower.next, kAll, done); });
+    if (!ok()) return;
+    told(follower, *rest, kAll);
+    for (std::size_t i = 0; i < ops_.size(); ++i) {
+      if (held_[i] != Known::yes || !follower.arc.contains(ops_[i].op_id.loc())) continue;
+      EXPECT_TRUE(follower.told.contains(i)) << "op " << i << " was stored before a bookmark that had not named it";
+    }
+    follower.limit = 100 + static_cast<std::uint32_t>(pick(2'000));
   }
   template <class T, class F>
   Result<T> ask(F start) {
@@ -416,6 +488,9 @@ class StoreHistory {
   SqliteOpStoreOptions options_;
   std::vector<MetaOp> ops_;
   std::vector<Url> sources_;
+  std::map<OpId, std::size_t> numbers_;  ///< in ops_
+  std::vector<Follower> followers_;
+  Duration clock_off_{};
   std::unique_ptr<SimRuntime> runtime_;
   std::shared_ptr<OpStore> store_;
 

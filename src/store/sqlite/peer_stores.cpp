@@ -89,9 +89,13 @@ class PeerDb {
     }
     return finish(put_note_);
   }
+  /// Durable at once, as all that was written before.
   Result<void> remove_note(const Url& peer, const std::string& key) {
     remove_note_.bind_text(1, key).bind_text(2, peer.str());
-    return finish(remove_note_);
+    auto ok = connection_.run("PRAGMA synchronous=FULL");
+    if (ok) ok = finish(remove_note_);
+    if (auto back = connection_.run("PRAGMA synchronous=NORMAL"); !back && ok) ok = back;
+    return ok;
   }
 
   template <class Row>

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kitsune2/testing/fault_store.hpp"
 #include "node_harness.hpp"
 
 namespace kitsune2::node_test {
@@ -604,6 +605,97 @@ TEST(K2Gossip, AClockThatWasSetBackDoesNotStopGossip) {
   net.world.set_wall_now(node.runtime->wall_now() - 10min);
   let_start(net, node);
   EXPECT_TRUE(peer.next_gossip<wire::GossipInitiate>()) << "its turn is not hours away";
+}
+
+struct BookmarkNode : GossipNode {
+  BookmarkNode(Net& n, const std::string& name) : GossipNode(n, name) {
+    builder.config.k2_gossip.min_initiate_interval_ms = 0;
+    builder.config.core_fetch.first_back_off_interval_ms = 1'000;
+    builder.config.core_fetch.num_back_off_intervals = 1;
+  }
+  /// A round that `peer` starts, in which it names `ids`. What it was asked for.
+  Timestamp round(Scripted& peer, const std::string& session, const std::vector<OpId>& ids, Timestamp bookmark) {
+    peer.gossip(url, initiate(session));
+    const auto accept = peer.next_gossip<wire::GossipAccept>();
+    EXPECT_TRUE(accept);
+    auto answer = no_diff(session);
+    answer.accept_response.new_ops = as_bytes_list(ids);
+    answer.accept_response.updated_new_since = bookmark;
+    peer.gossip(url, answer);
+    EXPECT_TRUE(peer.next_gossip<wire::GossipTerminate>());
+    return accept ? accept->new_since : Timestamp{-1};
+  }
+};
+
+TEST(K2Gossip, APeerThatFetchHasGivenUpNamesItsOpsFromTheBeginning) {
+  Net net;
+  BookmarkNode node(net, "node");
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1, 3));
+  EXPECT_EQ(node.round(peer, "one", ids, Timestamp{77}), Timestamp{0});
+  EXPECT_EQ(node.round(peer, "two", {}, Timestamp{78}), Timestamp{77});
+  net.network->set_link(node.url, peer.url, {.fail_sends = true});
+  net.network->cut(node.url, peer.url, true);
+  ASSERT_TRUE(net.world.run_until([&] { return node.space->fetch().pending_ops() == 0; }, 5min));
+  EXPECT_FALSE(node.note(peer.url, GossipPeerMeta::kNewOpsBookmark));
+  net.network->clear_links();
+  net.network->heal();
+  EXPECT_EQ(node.round(peer, "three", ids, Timestamp{79}), Timestamp{0});
+  EXPECT_EQ(node.space->fetch().pending_ops(), 3U);
+}
+
+TEST(K2Gossip, APeerThatWasBlockedNamesItsOpsFromTheBeginning) {
+  Net net;
+  BookmarkNode node(net, "node");
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1, 3));
+  EXPECT_EQ(node.round(peer, "one", ids, Timestamp{77}), Timestamp{0});
+  node.kitsune->blocks().block_peer(peer.url, std::nullopt);
+  EXPECT_EQ(node.space->fetch().pending_ops(), 0U);
+  net.world.run_for(1s);
+  node.kitsune->blocks().unblock_peer(peer.url);
+  EXPECT_EQ(node.round(peer, "two", ids, Timestamp{78}), Timestamp{0});
+  EXPECT_EQ(node.space->fetch().pending_ops(), 3U);
+}
+
+TEST(K2Gossip, WhatIsDroppedDuringARoundIsNamedAgainTheNextTime) {
+  Net net;
+  BookmarkNode node(net, "node");
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1, 4));
+  EXPECT_EQ(node.round(peer, "one", {ids[0]}, Timestamp{77}), Timestamp{0});
+  peer.gossip(node.url, initiate("two"));
+  ASSERT_EQ(peer.next_gossip<wire::GossipAccept>()->new_since, Timestamp{77});
+  node.space->gossip().inform_requests_dropped(peer.url);
+  auto answer = no_diff("two");
+  answer.accept_response.new_ops = as_bytes_list({ids[1]});
+  answer.accept_response.updated_new_since = Timestamp{78};
+  peer.gossip(node.url, answer);
+  ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>());
+  EXPECT_EQ(node.round(peer, "three", {}, Timestamp{79}), Timestamp{0}) << "the second round did not name the first op";
+}
+
+TEST(K2Gossip, WhereRequestsAreNotKeptBookmarksAreNotEither) {
+  Net net;
+  for (const bool kept : {false, true}) {
+    BookmarkNode node(net, kept ? "keeps" : "forgets");
+    const auto notes = make_memory_peer_meta_store(*node.runtime);
+    const auto peer = MemoryNetwork::url_of("peer");
+    ASSERT_TRUE(notes->put(peer, GossipPeerMeta::kNewOpsBookmark, Bytes::copy_of("77"), std::nullopt));
+    node.builder.peer_meta_store = [&](const ModuleContext&) { return notes; };
+    node.builder.op_store = [](const ModuleContext& c) -> Result<std::shared_ptr<OpStore>> {
+      return std::make_shared<testing::FaultStore>(*c.runtime, make_memory_op_store(*c.runtime, make_prefix_policy()));
+    };
+    node.builder.config.core_fetch.persist_pending = kept;
+    node.quiet();
+    EXPECT_EQ(notes->get(peer, GossipPeerMeta::kNewOpsBookmark).has_value(), kept);
+  }
 }
 
 TEST(K2Gossip, APeerThatCannotBeReachedCostsNothing) {
