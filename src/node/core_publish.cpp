@@ -27,6 +27,7 @@ constexpr std::size_t kPieceIds = 4096;
 /// While peers are served it is one at a time, with a rest after each for as long as it took. *Rationale*: ids cost a
 /// peer nothing, and what is looked up and noted for them takes the same threads; who fetches keeps most of them.
 constexpr std::size_t kMaxPieces = 4;
+constexpr Duration kLongestRest = std::chrono::seconds(1);
 /// Counted for each message that waits, besides its ids.
 constexpr std::uint64_t kMessageBytes = 4096;
 /// Agent infos of one peer: this many at once, then this many a second. Verifying one takes about 0.1 ms of the strand.
@@ -202,7 +203,7 @@ void CorePublish::end_offer(Sender& sender) {
 void CorePublish::rest_after(Time begun) {
   const Time now = runtime_.now();
   if (rest_ != 0 || stopped_ || now == begun || !fetch_->load({}).serving) return;
-  rest_ = runtime_.schedule(now + (now - begun), [weak = weak_from_this()] {
+  rest_ = runtime_.schedule(now + std::min(now - begun, kLongestRest), [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (!self) return;
     self->rest_ = 0;
