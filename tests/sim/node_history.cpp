@@ -79,6 +79,7 @@ class NodeHistory final : public Course {
     std::shared_ptr<WatchedTransport> transport;  ///< as fetch sees it
     std::weak_ptr<CoreFetch> fetch;
     bool stopping = false, stopped = false;
+    Time end_at{};
   };
   struct Agent {
     std::uint64_t number;
@@ -259,12 +260,17 @@ class NodeHistory final : public Course {
     place.up_again = world_.now() + std::chrono::milliseconds(pick(20'000));
   }
 
-  /// All was said and written.
+  /// All was said and written. The strand runs on for a moment, in which connections close.
   void end(Place& place) {
+    if (place.live->kitsune) {
+      place.live->transport.reset();
+      place.live->space.reset();
+      place.live->kitsune.reset();
+      place.live->end_at = world_.now() + 100ms;
+      return;
+    }
+    if (world_.now() < place.live->end_at) return;
     auto live = std::move(place.live);
-    live->transport.reset();
-    live->space.reset();
-    live->kitsune.reset();
     live->runtime->crash();
     net_.down(place.host, true);
     live.reset();
