@@ -41,12 +41,7 @@ class GossipPeerMeta {
   void set_last_round(const Url& peer, Timestamp at) { put(peer, kLastRound, at.micros, std::chrono::minutes(10)); }
   /// Where the peer's new ops go on.
   std::optional<Timestamp> bookmark(const Url& peer) const { return time(peer, kNewOpsBookmark); }
-  /// Never goes back.
-  void set_bookmark(const Url& peer, Timestamp at) {
-    const auto known = bookmark(peer);
-    if (known && *known > at) return;
-    put(peer, kNewOpsBookmark, at.micros, std::chrono::hours(24));
-  }
+  void set_bookmark(const Url& peer, Timestamp at) { put(peer, kNewOpsBookmark, at.micros, std::chrono::hours(24)); }
   void forget_bookmark(const Url& peer) { store_->remove(peer, kNewOpsBookmark); }
   void forget_bookmarks() {
     for (const auto& [peer, value] : store_->get_all_by_key(kNewOpsBookmark)) forget_bookmark(peer);

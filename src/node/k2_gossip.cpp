@@ -531,12 +531,26 @@ std::shared_ptr<bool> K2Gossip::watch_bookmark(const Url& peer) {
   return holds;
 }
 
+/// A bookmark does not go back, but for one of the future: a peer whose clock was ahead may have stored ops then, which
+/// are to be named to the last one. It may also have set its clock back, and a bookmark of the future would hide what
+/// it stores until then. So such a bookmark is followed as long as it leads to ops, and then it begins at the present
+/// again.
+void K2Gossip::move_bookmark(const Url& peer, Timestamp bookmark, bool named_something) {
+  const Timestamp now = runtime().wall_now();
+  const auto of_the_future = [&](Timestamp at) { return at > now + kMaxClockSkew; };
+  const auto known = meta_.bookmark(peer);
+  const bool was_of_the_future = known && of_the_future(*known);
+  if (!named_something && (was_of_the_future || of_the_future(bookmark))) {
+    return meta_.set_bookmark(peer, std::min(bookmark, now - kMaxClockSkew));
+  }
+  if (known && *known > bookmark && !was_of_the_future) return;
+  meta_.set_bookmark(peer, bookmark);
+}
+
 void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, Timestamp bookmark,
                         std::shared_ptr<bool> holds) {
-  // A bookmark of the future would hide what the peer stores until then.
-  bookmark = std::min(bookmark, runtime().wall_now() + kMaxClockSkew);
   if (ids.empty()) {
-    if (*holds) meta_.set_bookmark(peer, bookmark);
+    if (*holds) move_bookmark(peer, bookmark, false);
     return;
   }
   stats_.ops_learned += ids.size();
@@ -548,7 +562,7 @@ void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, Timestam
                                 auto self = weak.lock();
                                 if (!self || self->stopped_) return;
                                 if (r) {
-                                  if (*holds) self->meta_.set_bookmark(peer, bookmark);
+                                  if (*holds) self->move_bookmark(peer, bookmark, true);
                                   return;
                                 }
                                 self->stats_.local_errors += 1;

@@ -100,6 +100,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void new_ops(ArcSectors sectors, Timestamp since, std::uint32_t limit, std::function<void(NewOps)> done);
   void query(ArcSectors sectors, Timestamp since, std::uint32_t limit, int tries, std::function<void(NewOps)> done);
   std::shared_ptr<bool> watch_bookmark(const Url& peer);
+  void move_bookmark(const Url& peer, Timestamp bookmark, bool named_something);
   void take_ops(const Url& peer, const std::vector<Bytes>& ids, Timestamp bookmark, std::shared_ptr<bool> holds);
   void take_agents(const Url& peer, const std::vector<Bytes>& infos);
   void send(const Url& peer, const wire::GossipMessage& message, std::function<void(const Result<void>&)> done = {});
