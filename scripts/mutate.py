@@ -60,7 +60,7 @@ def first_failure(seeds, limit):
     if done.returncode == 0 or not seed:
         return None, done.stdout[-2000:]
     kind = re.search(r"K2_SIM_SEED=\d+ \((\w+)\)", done.stdout)
-    assertion = re.search(r"K2_ASSERT[^\n]*|assert[^\n]*failed[^\n]*|does not end[^\n]*", done.stdout)
+    assertion = re.search(r"broken invariant[^\n]*|assert[^\n]*failed[^\n]*|does not end[^\n]*", done.stdout)
     if kind:
         what = re.search(r"Failure\n(?:.*\n)*?(?=Google Test trace)", done.stdout)
         lines = what.group(0).strip().split("\n") if what else [""]
