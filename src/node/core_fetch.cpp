@@ -74,9 +74,18 @@ void CoreFetch::resume() {
   resuming_ = true;
   ++store_calls_;
   store_->retrieve_pending(lifetime_.guard([this](const Result<std::vector<std::pair<Url, std::vector<OpId>>>>& r) {
+    if (!r && !stopped_) {
+      // Not known is not none: until they are read, nobody is told that nothing is pending.
+      if (resume_gate_.open(runtime_.now()))
+        log::warn(kArea, "the open requests of an earlier run cannot be read: " + r.error().to_string());
+      const auto delay = std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
+      runtime_.schedule_after(delay, lifetime_.guard([this] {
+        if (!stopped_) resume();
+      }));
+      return store_call_done();
+    }
     resuming_ = false;
-    if (!r) log::warn(kArea, "the open requests of an earlier run cannot be read: " + r.error().to_string());
-    if (r && !stopped_) {
+    if (!stopped_) {
       for (const auto& [kept_source, op_ids] : *r) {
         const Url source = current(kept_source);
         const auto added = core_.add(op_ids, source, runtime_.now());

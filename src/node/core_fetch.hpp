@@ -132,7 +132,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   std::vector<OpDescription> descriptions_;
   std::vector<OpId> ids_;
 
-  log::Gate invalid_gate_, unsolicited_gate_, aside_gate_, store_gate_, send_gate_;
+  log::Gate invalid_gate_, unsolicited_gate_, aside_gate_, store_gate_, send_gate_, resume_gate_;
   Lifetime lifetime_;
 };
 

@@ -50,13 +50,16 @@ struct Bench {
 
 /// A node: transport, store, fetch. `disk` survives it.
 struct Node {
-  Node(Bench& bench, const std::string& name, const CoreFetchConfig& config = {}, std::shared_ptr<OpStore> on = nullptr)
+  /// `unreadable`: what reads of its store fail with from the beginning.
+  Node(Bench& bench, const std::string& name, const CoreFetchConfig& config = {}, std::shared_ptr<OpStore> on = nullptr,
+       std::optional<Error> unreadable = std::nullopt)
       : bench_(bench),
         url(MemoryNetwork::url_of(name)),
         disk(on ? std::move(on) : bench.make_disk()),
         runtime(bench.world.make_runtime()),
         store(std::make_shared<FaultStore>(*runtime, disk)),
         transport(make_transport(*runtime, bench.network->make_backend(*runtime, name), nullptr)) {
+    store->fail_reads(std::move(unreadable));
     auto made = make_core_fetch(*runtime, config, kSpace, store, transport);
     EXPECT_TRUE(made.has_value());
     fetch = *made;

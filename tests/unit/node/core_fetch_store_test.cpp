@@ -356,6 +356,27 @@ TEST(CoreFetchRestart, DrainedWaitsForWhatIsResumed) {
   EXPECT_EQ(bob.fetch->pending_ops(), 3U);
 }
 
+TEST(CoreFetchRestart, WhatCannotBeReadAtFirstIsReadLater) {
+  Bench bench;
+  auto disk = bench.make_disk();
+  const auto peer = MemoryNetwork::url_of("peer");
+  make_silent(bench, peer);
+  Probe probe(bench, "peer");
+  {
+    Node bob(bench, "bob", {}, disk);
+    ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 3)), peer));
+  }
+  Node bob(bench, "bob", {}, disk, make_error(Errc::io, "bad sector"));
+  Drained drained(bob);
+  bench.world.run_for(1min);
+  EXPECT_EQ(drained.times, 0) << "what is not known is not none";
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+  bob.store->fail_reads(std::nullopt);
+  bench.world.run_for(3s);
+  EXPECT_EQ(bob.fetch->pending_ops(), 3U);
+  EXPECT_EQ(drained.times, 0);
+}
+
 TEST(CoreFetchRestart, WithoutPersistPendingNothingIsKept) {
   Bench bench;
   auto disk = bench.make_disk();
