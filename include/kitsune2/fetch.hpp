@@ -29,7 +29,7 @@ struct CoreFetchConfig {
   std::uint32_t num_back_off_intervals = 4;
 
   // --- ours; no counterpart in 0.2.2
-  /// Most op ids in one request message, and the payload one request aims at (from the peer's observed op sizes).
+  /// Most op ids in a request message (never over 15 KiB of them: it needs no permit), and the payload it aims at.
   std::uint32_t max_ids_per_request = 512;
   std::uint32_t target_request_bytes = 4U << 20;
   /// Most payload bytes in one response message; a larger answer is sent as several.
