@@ -163,7 +163,7 @@ void FetchServer::got(const Url& peer, std::uint64_t serial, Lane& lane, std::ve
   const auto& ops = *result;
   if (ops.empty()) {
     note_missing(peer, asked, ops, asked.size());
-    if (entry->requests.front().next == std::default_sentinel) end_request(*entry);
+    end_if_read(*entry);
     return go_on(peer, *entry);
   }
   // What stands behind the last op that came was cut off by the byte limit or is not held: ask again to know.
@@ -180,7 +180,7 @@ void FetchServer::got(const Url& peer, std::uint64_t serial, Lane& lane, std::ve
   if (after != asked.begin()) {
     entry->rest.assign(std::make_move_iterator(after), std::make_move_iterator(asked.end()));
   }
-  if (entry->rest.empty() && entry->requests.front().next == std::default_sentinel) end_request(*entry);
+  end_if_read(*entry);
   lane.serving_bytes += bytes;
   Answer answer{wire::encode_fetch_response(space_, ops), ops.size(), bytes, &lane};
   if (entry->sending) {
@@ -234,6 +234,10 @@ void FetchServer::drop_ready(Peer& entry) {
   if (!entry.ready) return;
   entry.ready->lane->serving_bytes -= entry.ready->bytes;
   entry.ready.reset();
+}
+
+void FetchServer::end_if_read(Peer& entry) {
+  if (entry.rest.empty() && entry.requests.front().next == std::default_sentinel) end_request(entry);
 }
 
 void FetchServer::end_request(Peer& entry) {

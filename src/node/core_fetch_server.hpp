@@ -25,14 +25,14 @@ namespace kitsune2 {
 /// time; peers take turns, message by message. S2: what is held is sent, what is not is counted and logged; nothing is
 /// sent if nothing is held. S3: a response has at most `max_response_bytes` of payload (one larger op goes alone); the
 /// next one is read while the transport takes the last one, and no further. *Rationale*: a durable store reads about as
-/// fast as a message leaves. It answers at most kMaxIdsPerRead ids,
-/// kSharedIdsPerRead while other peers are served too. *Rationale*: nobody waits behind a long read for a peer that
-/// asks for much at once. Requests of our nodes are shorter, so it costs them nothing. S4: a response that cannot be
-/// sent ends its request; asking again is the requester's matter. S5: bounds: `max_incoming_requests_per_peer` requests
-/// and kMaxQueuedBytes of them wait for one peer (kMaxAllQueuedBytes for all), further ones are refused and counted;
-/// all reads and responses under way together are held to kMaxServingBytes for peers that have shown that they listen,
-/// and to as much for the others. *Rationale*: a request is small and its answer is large; a peer that asks and does
-/// not listen must cost little. S6: a peer has shown it when it took kProvenBytes on this connection. Until then a
+/// fast as a message leaves. A read is of at most kMaxIdsPerRead ids, of kSharedIdsPerRead while other peers are served
+/// too. *Rationale*: nobody waits behind a long read for a peer that asks for much at once. Requests of our nodes are
+/// shorter, so it costs them nothing. S4: a response that cannot be sent ends its request, and the next one if a part
+/// of it was read meanwhile; asking again is the requester's matter. S5: bounds: `max_incoming_requests_per_peer`
+/// requests and kMaxQueuedBytes of them wait for one peer (kMaxAllQueuedBytes for all), further ones are refused and
+/// counted; all reads and responses under way together are held to kMaxServingBytes for peers that have shown that they
+/// listen, and to as much for the others. *Rationale*: a request is small and its answer is large; a peer that asks and
+/// does not listen must cost little. S6: a peer has shown it when it took kProvenBytes on this connection. Until then a
 /// response has at most as much as it took so far (the first one kFirstResponseBytes), and if it has not taken one
 /// within kPatience while others wait for room, it is disconnected. *Rationale*: a response that needs the receiver's
 /// permit stays in memory until that comes. Peers that ask for much and never permit it would else have all the room,
@@ -125,6 +125,7 @@ class FetchServer {
   void sent(const Url& peer, std::uint64_t serial, std::uint64_t ops, std::uint64_t bytes, const Result<void>& result);
   /// The first request: all of it is read, or nothing more of it is wanted.
   void end_request(Peer& entry);
+  void end_if_read(Peer& entry);
   void drop_ready(Peer& entry);
   void go_on(const Url& peer, Peer& entry);
   void note_missing(const Url& peer, const std::vector<OpId>& asked, const std::vector<MetaOp>& held,
