@@ -16,12 +16,12 @@
 #include "node/core_fetch.hpp"
 #include "node/platform.hpp"
 #include "node/store_paths.hpp"
-#include "server/relay_service.hpp"
 #include "sim/booked_fetch.hpp"
 #include "sim/course.hpp"
 #include "sim/relay_peers.hpp"
 #include "sim/sim_disk.hpp"
 #include "sim/sim_net.hpp"
+#include "sim/sim_relay.hpp"
 
 namespace kitsune2::sim {
 namespace {
@@ -42,12 +42,11 @@ struct App final : KitsuneHandler {
 class NodeHistory final : public Course {
  public:
   NodeHistory(std::uint64_t seed, bool large)
-      : world_(seed), net_(world_), large_(large), policy_(make_sha256_policy(kMostOpBytes)) {
+      : world_(seed), net_(world_), relay_(world_, net_), large_(large), policy_(make_sha256_policy(kMostOpBytes)) {
     draw_config();
     ops_ = testing::make_ops(*policy_, 0, large ? 10 + pick(50) : 3 + pick(10),
                              pick(4) == 0 ? 32 + pick(20'000) : 32 + pick(800));
-    relay_host_ = net_.add_host("relay");
-    start_relay();
+    relay_.start();
     for (auto nodes = 2 + pick(large ? 4 : 2); nodes > 0; --nodes) add_node(seed);
     for (const auto kind : {BadKind::silent, BadKind::slow, BadKind::liar, BadKind::endless, BadKind::flapping}) {
       if (pick(large ? 4 : 12) != 0) continue;
@@ -63,7 +62,6 @@ class NodeHistory final : public Course {
     for (auto& place : places_) {
       if (place->live) crash(*place);
     }
-    if (relay_) crash_relay(false);
   }
 
  private:
@@ -138,25 +136,12 @@ class NodeHistory final : public Course {
     tx5.signal_allow_plain_text = true;
     tx5.timeout_s = 8 + static_cast<std::uint32_t>(pick(12));
     tx5.message_size_max = 2U << 20;
-    relay_options_.limit_idle_millis = 5'000;
-    if (pick(4) == 0) relay_options_.limit_ip_kbps = 400 + static_cast<std::uint32_t>(pick(8'000));
+    relay_.options.limit_idle_millis = 5'000;
+    if (pick(4) == 0) relay_.options.limit_ip_kbps = 400 + static_cast<std::uint32_t>(pick(8'000));
     net_.set_window(4'000 + pick(80'000));
   }
 
   // ------------------------------------------------------------ life and death
-
-  void start_relay() {
-    relay_runtime_ = world_.make_runtime();
-    net_.up(relay_host_, *relay_runtime_);
-    relay_ = std::make_unique<server::RelayService>(*relay_runtime_, relay_options_);
-    net_.listen(relay_host_, [this](const std::shared_ptr<net::Conn>& conn) { return relay_->accept(conn); });
-  }
-  void crash_relay(bool reset) {
-    relay_runtime_->crash();
-    net_.down(relay_host_, reset);
-    relay_.reset();
-    relay_runtime_.reset();
-  }
 
   void add_node(std::uint64_t seed) {
     auto& place = *places_.emplace_back(std::make_unique<Place>(world_));
@@ -363,13 +348,13 @@ class NodeHistory final : public Course {
     for (auto& each : places_) {
       if (!each->live && !each->gone && (all || world_.now() >= each->up_again)) start(*each);
     }
-    if (!relay_ && (all || world_.now() >= relay_up_again_)) start_relay();
+    if (all ? !relay_.up() : relay_.due()) relay_.start();
   }
 
   void mischief() override {
     wake_up(false);
     auto& place = *places_[pick(places_.size())];
-    const auto host = pick(6) == 0 ? relay_host_ : place.host;
+    const auto host = pick(6) == 0 ? relay_.host() : place.host;
     switch (pick(19)) {
       case 0:
         return net_.set_link(host, {std::chrono::milliseconds(pick(400)), pick(2) == 0 ? 0 : 4'000 + pick(200'000)});
@@ -393,9 +378,9 @@ class NodeHistory final : public Course {
       case 9:
         return place.disk->cut_power_after(pick(60));
       case 10:
-        if (!relay_ || pick(2) == 0) return;
-        crash_relay(pick(2) == 0);
-        relay_up_again_ = world_.now() + std::chrono::milliseconds(pick(10'000));
+        if (!relay_.up() || pick(2) == 0) return;
+        relay_.crash(pick(2) == 0);
+        relay_.stay_down(std::chrono::milliseconds(pick(10'000)));
         return;
       case 11:
         place.disk->faults.write_error = 1 + static_cast<std::uint32_t>(pick(40));
@@ -520,7 +505,7 @@ class NodeHistory final : public Course {
       if (!place->live) continue;
       if (const auto fetch = place->live->fetch.lock()) fetch->check_invariants();
     }
-    if (relay_) relay_->check_invariants();
+    relay_.check_invariants();
   }
 
   void check_nothing_forgotten() override {
@@ -575,15 +560,11 @@ class NodeHistory final : public Course {
 
   SimWorld world_;
   SimNet net_;
+  SimRelay relay_;
   const bool large_;
   const std::shared_ptr<const OpPolicy> policy_;
   Config config_;
-  RelayServerOptions relay_options_;
   std::vector<MetaOp> ops_;
-  SimNet::Host relay_host_ = 0;
-  std::unique_ptr<SimRuntime> relay_runtime_;
-  std::unique_ptr<server::RelayService> relay_;
-  Time relay_up_again_{};
   std::vector<std::unique_ptr<Place>> places_;
   std::vector<std::unique_ptr<BadPeer>> bad_;
   std::uint64_t steps_ = 0;

@@ -14,12 +14,12 @@
 #include "kitsune2/testing/waiters.hpp"
 #include "kitsune2/transport_tx5.hpp"
 #include "node/core_fetch.hpp"
-#include "server/relay_service.hpp"
 #include "sim/course.hpp"
 #include "sim/relay_peers.hpp"
 #include "sim/scenarios.hpp"
 #include "sim/sim_disk.hpp"
 #include "sim/sim_net.hpp"
+#include "sim/sim_relay.hpp"
 #include "sim/watched_transport.hpp"
 
 namespace kitsune2::sim {
@@ -34,7 +34,7 @@ using testing::SimWorld;
 class RelayHistory final : public Course {
  public:
   RelayHistory(std::uint64_t seed, bool large)
-      : world_(seed), net_(world_), large_(large), policy_(make_sha256_policy(kMostOpBytes)) {
+      : world_(seed), net_(world_), relay_(world_, net_), large_(large), policy_(make_sha256_policy(kMostOpBytes)) {
     config_.re_insert_outgoing_request_delay_ms = 1'000 + 250 * static_cast<std::uint32_t>(pick(8));
     config_.first_back_off_interval_ms = 1'000;
     config_.last_back_off_interval_ms = 4'000;
@@ -48,15 +48,14 @@ class RelayHistory final : public Course {
     tx5_.timeout_s = 8 + static_cast<std::uint32_t>(pick(12));
     tx5_.message_size_max = 2U << 20;
     if (pick(3) == 0) tx5_.max_queue_bytes_per_peer = 30'000 + pick(100'000);
-    relay_options_.limit_idle_millis = 5'000;
-    if (pick(4) == 0) relay_options_.limit_send_queue_bytes = 60'000;
-    if (pick(4) == 0) relay_options_.limit_ip_kbps = 400 + static_cast<std::uint32_t>(pick(8'000));
+    relay_.options.limit_idle_millis = 5'000;
+    if (pick(4) == 0) relay_.options.limit_send_queue_bytes = 60'000;
+    if (pick(4) == 0) relay_.options.limit_ip_kbps = 400 + static_cast<std::uint32_t>(pick(8'000));
     net_.set_window(4'000 + pick(80'000));
 
     const auto size = pick(4) == 0 ? 32 + pick(large ? 60'000 : 30'000) : 32 + pick(800);
     ops_ = testing::make_ops(*policy_, 0, large ? 10 + pick(60) : 2 + pick(10), size);
-    relay_host_ = net_.add_host("relay");
-    start_relay();
+    relay_.start();
     const auto nodes = 2 + pick(large ? 3 : 2);
     for (std::size_t i = 0; i < nodes; ++i) {
       auto& place = places_.emplace_back(std::make_unique<Place>(world_));
@@ -91,7 +90,6 @@ class RelayHistory final : public Course {
     for (auto& place : places_) {
       if (place->live) crash(*place);
     }
-    if (relay_) crash_relay(false);
   }
 
  private:
@@ -127,19 +125,6 @@ class RelayHistory final : public Course {
   }
 
   // ------------------------------------------------------------ life and death
-
-  void start_relay() {
-    relay_runtime_ = world_.make_runtime();
-    net_.up(relay_host_, *relay_runtime_);
-    relay_ = std::make_unique<server::RelayService>(*relay_runtime_, relay_options_);
-    net_.listen(relay_host_, [this](const std::shared_ptr<net::Conn>& conn) { return relay_->accept(conn); });
-  }
-  void crash_relay(bool reset) {
-    relay_runtime_->crash();
-    net_.down(relay_host_, reset);
-    relay_.reset();
-    relay_runtime_.reset();
-  }
 
   void start(Place& place) {
     for (int attempt = 0; !place.live; ++attempt) {
@@ -252,9 +237,9 @@ class RelayHistory final : public Course {
     for (auto& each : places_) {
       if (!each->live && world_.now() >= each->up_again) start(*each);
     }
-    if (!relay_ && world_.now() >= relay_up_again_) start_relay();
+    if (relay_.due()) relay_.start();
     auto& place = *places_[pick(places_.size())];
-    const auto host = pick(6) == 0 ? relay_host_ : place.host;
+    const auto host = pick(6) == 0 ? relay_.host() : place.host;
     switch (pick(14)) {
       case 0:
         return net_.set_link(host, {std::chrono::milliseconds(pick(400)), pick(2) == 0 ? 0 : 4'000 + pick(200'000)});
@@ -276,9 +261,9 @@ class RelayHistory final : public Course {
         place.disk->cut_power_after(pick(30));
         return;
       case 9:
-        if (relay_ && pick(2) == 0) {
-          crash_relay(pick(2) == 0);
-          relay_up_again_ = world_.now() + std::chrono::milliseconds(pick(6'000));
+        if (relay_.up() && pick(2) == 0) {
+          relay_.crash(pick(2) == 0);
+          relay_.stay_down(std::chrono::milliseconds(pick(6'000)));
         }
         return;
       case 10:
@@ -301,7 +286,7 @@ class RelayHistory final : public Course {
       net_.block(h, false);
       net_.set_link(h, {20ms, 0});
     }
-    if (!relay_) start_relay();
+    if (!relay_.up()) relay_.start();
     for (auto& place : places_) {
       place->disk->keep_power();
       place->disk->faults = {};
@@ -342,7 +327,7 @@ class RelayHistory final : public Course {
     for (const auto& place : places_) {
       if (place->live && place->live->fetch) static_cast<const CoreFetch&>(*place->live->fetch).check_invariants();
     }
-    if (relay_) relay_->check_invariants();
+    relay_.check_invariants();
   }
 
   void check_nothing_forgotten() override {
@@ -381,16 +366,12 @@ class RelayHistory final : public Course {
 
   SimWorld world_;
   SimNet net_;
+  SimRelay relay_;
   const bool large_;
   const std::shared_ptr<const OpPolicy> policy_;
   CoreFetchConfig config_;
   Tx5TransportConfig tx5_;
-  RelayServerOptions relay_options_;
   std::vector<MetaOp> ops_;
-  SimNet::Host relay_host_ = 0;
-  std::unique_ptr<SimRuntime> relay_runtime_;
-  std::unique_ptr<server::RelayService> relay_;
-  Time relay_up_again_{};
   std::vector<std::unique_ptr<Place>> places_;
   std::vector<std::unique_ptr<BadPeer>> bad_;
   std::uint64_t steps_ = 0;

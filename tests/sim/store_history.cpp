@@ -137,6 +137,11 @@ class StoreHistory {
     disk_.power_on();
     // What was not answered may be there or not; so may what failed and was written all the same.
     for (const auto& [number, change] : under_way_) forget(change);
+    no_more_answers();
+  }
+
+  /// Of the life that has ended.
+  void no_more_answers() {
     for (const auto& change : failed_) forget(change);
     under_way_.clear();
     failed_.clear();
@@ -152,12 +157,7 @@ class StoreHistory {
     const bool all_done = disk_.has_power() && disk_.counters().errors == errors && !bounded();
     for (const auto& [number, change] : under_way_) all_done ? apply(change) : forget(change);
     if (disk_.lost_writes()) disk_.cut_power();
-    for (const auto& change : failed_) forget(change);
-    under_way_.clear();
-    failed_.clear();
-    reads_ = 0;
-    for (auto& follower : followers_) follower.asking = false;
-    if (pick(3) == 0) clock_off_ = draw_clock();
+    no_more_answers();
     runtime_->crash();
     runtime_.reset();
     disk_.power_on();
