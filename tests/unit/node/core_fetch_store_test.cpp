@@ -339,16 +339,24 @@ TEST(CoreFetchRestart, ResumesAndAsksForNothingThatItHolds) {
   EXPECT_EQ(bob.ops_pending_on_disk(), 0U);
 }
 
-TEST(CoreFetchRestart, DrainedWaitsForWhatIsResumed) {
-  Bench bench;
+namespace {
+
+/// What a node that was told of three ops of a silent peer leaves behind.
+std::shared_ptr<OpStore> disk_with_open_requests(Bench& bench) {
   auto disk = bench.make_disk();
   const auto peer = MemoryNetwork::url_of("peer");
   make_silent(bench, peer);
+  Node bob(bench, "bob", {}, disk);
+  EXPECT_TRUE(bob.request(ids_of(bench.ops(0, 3)), peer));
+  return disk;
+}
+
+}  // namespace
+
+TEST(CoreFetchRestart, DrainedWaitsForWhatIsResumed) {
+  Bench bench;
   Probe probe(bench, "peer");
-  {
-    Node bob(bench, "bob", {}, disk);
-    ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 3)), peer));
-  }
+  const auto disk = disk_with_open_requests(bench);
   Node bob(bench, "bob", {}, disk);
   Drained drained(bob);
   bench.world.run_for(1min);
@@ -358,14 +366,8 @@ TEST(CoreFetchRestart, DrainedWaitsForWhatIsResumed) {
 
 TEST(CoreFetchRestart, WhatCannotBeReadAtFirstIsReadLater) {
   Bench bench;
-  auto disk = bench.make_disk();
-  const auto peer = MemoryNetwork::url_of("peer");
-  make_silent(bench, peer);
   Probe probe(bench, "peer");
-  {
-    Node bob(bench, "bob", {}, disk);
-    ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 3)), peer));
-  }
+  const auto disk = disk_with_open_requests(bench);
   Node bob(bench, "bob", {}, disk, make_error(Errc::io, "bad sector"));
   Drained drained(bob);
   bench.world.run_for(1min);

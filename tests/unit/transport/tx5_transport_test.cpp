@@ -16,6 +16,20 @@ using tx5::Tx5Transport;
 
 class Tx5Test : public ::testing::Test {
  protected:
+  /// Peers that ask for permits of these sizes, in turn, and never use them.
+  std::vector<std::unique_ptr<HandPeer>> hoard(const TestNode& at, std::uint8_t count,
+                                               const std::vector<std::uint32_t>& sizes) {
+    const NodeId to = node_id_of(at.url());
+    std::vector<std::unique_ptr<HandPeer>> out;
+    for (std::uint8_t i = 0; i < count; ++i) {
+      out.push_back(std::make_unique<HandPeer>(world_, relay_, static_cast<std::uint8_t>(30 + i)));
+      out.back()->obey();
+      out.back()->say_hreq(to);
+      world_.run_for(milliseconds(100));
+      out.back()->say_frame(to, tx5::FrameType::permit_request, sizes[i % sizes.size()]);
+    }
+    return out;
+  }
   std::unique_ptr<TestNode> node(Tx5TransportConfig config = {}, LinkLimits limits = {}) {
     auto made = std::make_unique<TestNode>(world_, std::vector<FakeRelay*>{&relay_}, config, limits);
     EXPECT_TRUE(run_until([&] { return made->transport->url().has_value(); }));
@@ -614,15 +628,7 @@ TEST_F(Tx5Test, PermitHoardersAreSentAway) {
   LinkLimits limits;
   limits.max_granted_bytes = 200'000;
   auto a = node(config, limits);
-  const NodeId to = node_id_of(a->url());
-  std::vector<std::unique_ptr<HandPeer>> hoarders;
-  for (std::uint8_t i = 0; i < 2; ++i) {
-    hoarders.push_back(std::make_unique<HandPeer>(world_, relay_, static_cast<std::uint8_t>(30 + i)));
-    hoarders.back()->obey();
-    hoarders.back()->say_hreq(to);
-    world_.run_for(milliseconds(100));
-    hoarders.back()->say_frame(to, tx5::FrameType::permit_request, 100'000);
-  }
+  const auto hoarders = hoard(*a, 2, {100'000});
   world_.run_for(seconds(5));
   EXPECT_EQ(hoarders[0]->count(std::string("fmsg\xc0", 5)), 1U) << "granted";
   auto honest = node();
@@ -640,15 +646,7 @@ TEST_F(Tx5Test, HoardersOfPermitsDoNotHoldUpWhoHasUsedOne) {
   auto known = node();
   known->send(a->url(), filled(60'000));
   ASSERT_TRUE(arrived(*a, known->url(), 1, seconds(5)));
-  const NodeId to = node_id_of(a->url());
-  std::vector<std::unique_ptr<HandPeer>> hoarders;
-  for (std::uint8_t i = 0; i < 20; ++i) {
-    hoarders.push_back(std::make_unique<HandPeer>(world_, relay_, static_cast<std::uint8_t>(30 + i)));
-    hoarders.back()->obey();
-    hoarders.back()->say_hreq(to);
-    world_.run_for(milliseconds(100));
-    hoarders.back()->say_frame(to, tx5::FrameType::permit_request, 100'000);
-  }
+  const auto hoarders = hoard(*a, 20, {100'000});
   world_.run_for(milliseconds(100));
   known->send(a->url(), filled(60'000));
   ASSERT_TRUE(arrived(*a, known->url(), 2, seconds(1))) << "half of the room is not for strangers";
@@ -660,15 +658,7 @@ TEST_F(Tx5Test, HoardersOfPermitsDoNotHoldUpWhoHasUsedOne) {
 
 TEST_F(Tx5Test, WhoNeedsLittleDoesNotWaitBehindHoardersOfLargePermits) {
   auto a = node();
-  const NodeId to = node_id_of(a->url());
-  std::vector<std::unique_ptr<HandPeer>> hoarders;
-  for (std::uint8_t i = 0; i < 20; ++i) {
-    hoarders.push_back(std::make_unique<HandPeer>(world_, relay_, static_cast<std::uint8_t>(30 + i)));
-    hoarders.back()->obey();
-    hoarders.back()->say_hreq(to);
-    world_.run_for(milliseconds(100));
-    hoarders.back()->say_frame(to, tx5::FrameType::permit_request, i % 2 == 0 ? 64U << 20 : 8U << 20);
-  }
+  const auto hoarders = hoard(*a, 20, {64U << 20, 8U << 20});
   world_.run_for(milliseconds(100));
   auto small = node(), middle = node();
   small->send(a->url(), filled(60'000));
