@@ -2,19 +2,134 @@
 
 #include <sys/mman.h>
 
+#include <array>
+#include <boost/container/static_vector.hpp>
 #include <cstdlib>
+#include <mutex>
 #include <new>
 
+#if defined(__has_feature)
+#define K2_HAS_FEATURE(x) __has_feature(x)
+#else
+#define K2_HAS_FEATURE(x) 0
+#endif
+
 namespace kitsune2 {
+namespace {
+
+/// A block that is used again would hide from the sanitizers that someone still reads it.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || K2_HAS_FEATURE(address_sanitizer) || \
+    K2_HAS_FEATURE(memory_sanitizer) || K2_HAS_FEATURE(thread_sanitizer)
+constexpr bool kReuses = false;
+#else
+constexpr bool kReuses = true;
+#endif
+
+constexpr std::size_t kStep = 64U << 10;  ///< the size of a block is a multiple of it
+
+struct Block {
+  std::uint8_t* data = nullptr;
+  std::size_t size = 0;
+};
+
+/// Nothing if the system gives no more mappings: it counts them.
+Block map(std::size_t size) {
+  void* const data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED) return {};
+  return {static_cast<std::uint8_t*>(data), size};
+}
+
+void unmap(Block block) {
+  if (block.size > 0) munmap(block.data, block.size);
+}
+
+/// From kHugePage on it begins at a huge page.
+Block fresh_block(std::size_t size) {
+  if (size < kHugePage) return map(size);
+  const Block all = map(size + kHugePage);
+  if (all.data == nullptr) return {};
+  const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(all.data) % kHugePage) % kHugePage;
+  const Block out{all.data + before, size};
+  unmap({all.data, before});
+  unmap({out.data + size, kHugePage - before});
+#ifdef MADV_HUGEPAGE
+  static_cast<void>(madvise(out.data, size / kHugePage * kHugePage, MADV_HUGEPAGE));  // a wish
+#endif
+  return out;
+}
+
+class Pool {
+ public:
+  /// The block that fits best, if no more than a quarter of it would be unused; else a new one, if there is one.
+  Block take(std::size_t size) {
+    size = (size + kStep - 1) / kStep * kStep;
+    {
+      const std::lock_guard lock(mutex_);
+      auto best = idle_.end();
+      for (auto it = idle_.begin(); it != idle_.end(); ++it) {
+        if (it->size < size || it->size - size > it->size / 4) continue;
+        if (best == idle_.end() || it->size < best->size) best = it;
+      }
+      if (best != idle_.end()) {
+        const Block out = *best;
+        idle_.erase(best);
+        idle_bytes_ -= out.size;
+        return out;
+      }
+    }
+    return fresh_block(size);
+  }
+
+  void put_back(Block block) {
+    std::array<Block, kMostBlocks> gone{};
+    std::size_t count = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      // Room for it: those go that nobody has wanted for longest.
+      while (!idle_.empty() && (idle_.size() == kMostBlocks || idle_bytes_ + block.size > kMostIdle)) {
+        gone[count++] = idle_.front();
+        idle_bytes_ -= idle_.front().size;
+        idle_.erase(idle_.begin());
+      }
+      if (kReuses && block.size <= kMostIdle) {
+        idle_.push_back(block);
+        idle_bytes_ += block.size;
+        block = {};
+      }
+    }
+    unmap(block);
+    for (std::size_t i = 0; i < count; ++i) unmap(gone[i]);
+  }
+
+  std::size_t idle_bytes() {
+    const std::lock_guard lock(mutex_);
+    return idle_bytes_;
+  }
+
+ private:
+  static constexpr std::size_t kMostBlocks = kMostIdle / kPooledFrom;
+  std::mutex mutex_;
+  boost::container::static_vector<Block, kMostBlocks> idle_;  ///< in order of putting back
+  std::size_t idle_bytes_ = 0;
+};
+
+/// Never destroyed: buffers are let go of until the process ends.
+Pool& pool() {
+  static Pool& only = *new Pool;
+  return only;
+}
+
+}  // namespace
 
 std::shared_ptr<std::uint8_t[]> make_buffer(std::size_t size) {
-  if (size < kHugePage) return std::make_shared_for_overwrite<std::uint8_t[]>(size);
-  void* data = nullptr;
-  if (posix_memalign(&data, kHugePage, size) != 0) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-  static_cast<void>(madvise(data, size / kHugePage * kHugePage, MADV_HUGEPAGE));  // a wish
-#endif
-  return {static_cast<std::uint8_t*>(data), [](std::uint8_t* p) { std::free(p); }};
+  if (size >= (kReuses ? kPooledFrom : kHugePage)) {
+    if (const Block block = pool().take(size); block.data != nullptr) {
+      return {block.data, [block](std::uint8_t*) { pool().put_back(block); }};
+    }
+  }
+  return std::make_shared_for_overwrite<std::uint8_t[]>(size);
 }
+
+std::size_t idle_buffer_bytes() { return pool().idle_bytes(); }
 
 }  // namespace kitsune2

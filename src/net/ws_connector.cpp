@@ -54,6 +54,7 @@ class WsClient final : public WsConnection,
                        public WsDecoder::Sink,
                        public std::enable_shared_from_this<WsClient> {
  public:
+  /// `keys` null: nothing is masked (the key 0), for a connection that does not leave the process.
   WsClient(Runtime& runtime, std::shared_ptr<MaskKeys> keys, const WsOptions& options, WsHandlers handlers)
       : runtime_(runtime),
         keys_(std::move(keys)),
@@ -80,7 +81,7 @@ class WsClient final : public WsConnection,
       refused_ = true;
       return false;
     }
-    ws_append_frame(conn_->out(), WsRole::kClient, kWsBinary, message, keys_->next());
+    ws_append_frame(conn_->out(), WsRole::kClient, kWsBinary, message, mask_key());
     conn_->flush();
     return true;
   }
@@ -150,7 +151,7 @@ class WsClient final : public WsConnection,
   void on_ws_ping(ByteView payload) override {
     // A flood of pings is not answered faster than the answers go out.
     if (closing_ || conn_->queued() >= options_.max_queue_bytes) return;
-    ws_append_frame(conn_->out(), WsRole::kClient, kWsPong, payload, keys_->next());
+    ws_append_frame(conn_->out(), WsRole::kClient, kWsPong, payload, mask_key());
     conn_->flush();
   }
 
@@ -162,6 +163,8 @@ class WsClient final : public WsConnection,
   }
 
  private:
+  std::uint32_t mask_key() { return keys_ ? keys_->next() : 0; }
+
   void prepare(UrlParts url) {
     url_ = std::move(url);
     timer_ = runtime_.schedule_after(options_.handshake_timeout, [weak = weak_from_this()] {
@@ -173,7 +176,7 @@ class WsClient final : public WsConnection,
   void end(std::uint16_t code, std::string_view reason, Error why) {
     closing_ = true;
     open_ = false;
-    ws_append_close(conn_->out(), WsRole::kClient, code, reason, keys_->next());
+    ws_append_close(conn_->out(), WsRole::kClient, code, reason, mask_key());
     conn_->close(std::move(why));
   }
 
@@ -234,13 +237,14 @@ class Connector final : public WsConnector {
 
   std::shared_ptr<WsConnection> connect(const std::string& url, const WsOptions& options,
                                         WsHandlers handlers) override {
-    auto client = std::make_shared<WsClient>(runtime_, keys_, options, std::move(handlers));
+    const bool is_local = dial_local_ && url.starts_with(local_);
+    auto client = std::make_shared<WsClient>(runtime_, is_local ? nullptr : keys_, options, std::move(handlers));
     const auto parts = parse_url(url, "ws", "wss");
     if (parts.has_error()) {
       client->fail_later(parts.error());
       return client;
     }
-    if (dial_local_ && url.starts_with(local_)) {
+    if (is_local) {
       client->start(dial_local_, *parts, nullptr);
       return handle(std::move(client));
     }

@@ -190,6 +190,7 @@ void CoreFetch::persist(std::vector<OpId> op_ids, const Url& source, Handler<> d
 
 void CoreFetch::remove_source(const Url& source) {
   if (stopped_) return;
+  name_all_of(source);
   std::erase_if(unsent_, [&](const Unsent& item) { return item.source == source; });
   server_.forget(source);
   const auto gone = core_.remove_source(source, runtime_.now());
@@ -200,6 +201,7 @@ void CoreFetch::remove_source(const Url& source) {
 
 void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
   if (stopped_ || old_url == new_url || !new_url.is_peer() || transport_->url() == new_url) return;
+  name_all_of(old_url);
   if (filters_ > 0 || resuming_) replaced_meanwhile_.emplace_back(old_url, new_url);
   auto replaced = core_.replace_source(old_url, new_url, runtime_.now());
   if (replaced.refused > 0) {
@@ -344,6 +346,7 @@ void CoreFetch::online() {
 
 void CoreFetch::disconnected(const Url& peer) {
   if (stopped_) return;
+  name_all_of(peer);
   server_.forget(peer);
   if (core_.connection_lost(peer, runtime_.now()) > 0) pump();
 }
@@ -369,37 +372,86 @@ void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
     stats_.ops_unsolicited += ops.size();  // nobody waits for anything: not worth a hash
     return judged(peer, core_.response(peer, {}, ops.total_bytes(), now, ops.size()));
   }
+  const std::uint64_t weight = ops.total_bytes() + ops.size() * kNamingBytes;
+  Arrived message{peer, ops.slices(), ops.total_bytes(), weight, 0, 0, std::move(descriptions_), std::move(ids_)};
+  message.descriptions.clear();
+  message.ids.clear();
+  if (weight <= kNamedAtOnce && !is_naming(peer)) {
+    name_ops(message, UINT64_MAX);
+    return answered(message);
+  }
+  arrived_weight_ += weight;
+  arrived_.push_back(std::move(message));
+  while (arrived_weight_ > kMostArrived) name_first(UINT64_MAX);
+  name_soon();
+}
+
+void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
   const auto& policy = store_->policy();
-  auto slices = ops.slices();
-  descriptions_.clear();
-  ids_.clear();
-  std::size_t valid = 0;
-  for (auto& slice : slices) {
+  std::uint64_t weight = 0;
+  for (; message.next < message.slices.size() && weight < most; ++message.next) {
+    auto& slice = message.slices[message.next];
+    weight += kNamingBytes + slice.size();
     auto description = policy.describe(slice);
     if (!description) {
       ++stats_.ops_invalid;
-      if (invalid_gate_.open(now)) {
-        log::debug(kArea, peer.to_string() + " sent an op that is none: " + description.error().message);
+      if (invalid_gate_.open(runtime_.now())) {
+        log::debug(kArea, message.peer.to_string() + " sent an op that is none: " + description.error().message);
       }
       continue;
     }
-    ids_.push_back(description->op_id);
-    descriptions_.push_back(std::move(*description));
-    slices[valid++] = std::move(slice);
+    message.ids.push_back(description->op_id);
+    message.descriptions.push_back(std::move(*description));
+    if (message.valid != message.next) message.slices[message.valid] = std::move(slice);
+    ++message.valid;
   }
-  auto answer = core_.response(peer, ids_, ops.total_bytes(), now, slices.size() - valid);
+}
+
+/// Some ops of the message that came first; when it has no more, on with it.
+void CoreFetch::name_first(std::uint64_t most) {
+  name_ops(arrived_.front(), most);
+  if (arrived_.front().next < arrived_.front().slices.size()) return;
+  auto message = std::move(arrived_.front());
+  arrived_.pop_front();
+  arrived_weight_ -= message.weight;
+  answered(message);
+}
+
+void CoreFetch::name_soon() {
+  if (arrived_.empty() || std::exchange(naming_posted_, true)) return;
+  runtime_.post(lifetime_.guard([this] {
+    naming_posted_ = false;
+    if (!arrived_.empty()) name_first(kNamedAtOnce);
+    name_soon();
+  }));
+}
+
+bool CoreFetch::is_naming(const Url& peer) const {
+  return std::any_of(arrived_.begin(), arrived_.end(), [&](const Arrived& m) { return m.peer == peer; });
+}
+
+/// What a peer sent counts before what happens to it next.
+void CoreFetch::name_all_of(const Url& peer) {
+  while (is_naming(peer)) name_first(UINT64_MAX);
+}
+
+void CoreFetch::answered(Arrived& message) {
+  const auto now = runtime_.now();
+  const Url& peer = message.peer;
+  auto& slices = message.slices;
+  auto answer = core_.response(peer, message.ids, message.bytes, now, slices.size() - message.valid);
   // An op keeps its whole message in memory until it is stored: not worth it for a few wanted ones among much else.
   std::uint64_t wanted_bytes = 0;
-  for (std::size_t i = 0; i < valid; ++i) {
+  for (std::size_t i = 0; i < message.valid; ++i) {
     if (answer.verdicts[i] == FetchVerdict::wanted) wanted_bytes += slices[i].size();
   }
-  const bool is_sparse = wanted_bytes < ops.total_bytes() / 2;
-  for (std::size_t i = 0; i < valid; ++i) {
+  const bool is_sparse = wanted_bytes < message.bytes / 2;
+  for (std::size_t i = 0; i < message.valid; ++i) {
     switch (answer.verdicts[i]) {
       case FetchVerdict::wanted:
         if (is_sparse) slices[i] = slices[i].compact();
-        if (!writer_.add(peer, true, std::move(descriptions_[i]), std::move(slices[i]))) {
-          core_.store_failed({&ids_[i], 1}, now);  // no room: it will be asked for again
+        if (!writer_.add(peer, true, std::move(message.descriptions[i]), std::move(slices[i]))) {
+          core_.store_failed({&message.ids[i], 1}, now);  // no room: it will be asked for again
         }
         break;
       case FetchVerdict::duplicate:
@@ -409,13 +461,15 @@ void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
       case FetchVerdict::unasked:
         ++(answer.verdicts[i] == FetchVerdict::unasked ? stats_.ops_unsolicited : stats_.ops_duplicate);
         if (config_.accept_unsolicited) {
-          writer_.add(peer, false, std::move(descriptions_[i]), slices[i].compact());
+          writer_.add(peer, false, std::move(message.descriptions[i]), slices[i].compact());
         } else if (answer.verdicts[i] == FetchVerdict::unasked && unsolicited_gate_.open(now)) {
-          log::debug(kArea, peer.to_string() + " sent an op that is not asked for: " + ids_[i].to_string());
+          log::debug(kArea, peer.to_string() + " sent an op that is not asked for: " + message.ids[i].to_string());
         }
         break;
     }
   }
+  descriptions_ = std::move(message.descriptions);
+  ids_ = std::move(message.ids);
   writer_.flush();
   pump();
   tell_missing(std::move(answer.missing));
@@ -549,6 +603,8 @@ void CoreFetch::stop(std::function<void()> done) {
   runtime_.cancel(timer_);
   timer_ = 0;
   unsent_.clear();
+  arrived_.clear();
+  arrived_weight_ = 0;
   on_drained_.clear();
   server_.stop();
   on_stopped_.push_back(std::move(done));

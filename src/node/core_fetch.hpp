@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <unordered_set>
@@ -21,7 +22,9 @@ namespace kitsune2 {
 /// failed for reasons of this side (no relay, a full queue) is not the peer's fault: it is tried again after the
 /// re-insert delay, without back-off. While the store is behind, nothing more is asked for.
 /// Responses: each op is named once by the host's policy; the core says which of them are wanted; these go to the
-/// writer, and only when they are durable does the core forget them.
+/// writer, and only when they are durable does the core forget them. Naming is hashing: of a large message it is done
+/// piece by piece, with other work in between. *Rationale*: a peer whose next message needs a permit gets it meanwhile,
+/// so that it sends while this side hashes; and nobody else waits for a long message.
 /// Time: one timer, for the earliest deadline of the core and of the sends to be tried again.
 /// Callbacks (`FetchEvents`, drained) are made last, when this object's state is whole: they may call it.
 class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFetch> {
@@ -56,8 +59,31 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::vector<OpId> op_ids;
   };
 
+  /// A response whose ops are being named.
+  struct Arrived {
+    Url peer;
+    std::vector<Bytes> slices;  ///< the first `valid` of them have passed the policy, those from `next` on have not yet
+    std::uint64_t bytes = 0;
+    std::uint64_t weight = 0;  ///< of what is to be named: bytes, and kNamingBytes for each op
+    std::size_t next = 0;
+    std::size_t valid = 0;
+    std::vector<OpDescription> descriptions;
+    std::vector<OpId> ids;
+  };
+  /// Weight that is named in one go; about half a millisecond.
+  static constexpr std::uint64_t kNamedAtOnce = 1U << 20;
+  static constexpr std::uint64_t kNamingBytes = 256;
+  /// Beyond this what arrives is named before anything else is read.
+  static constexpr std::uint64_t kMostArrived = 16U << 20;
+
   Result<void> received(const Url& peer, Bytes data);
   void response(const Url& peer, const wire::OpList& ops);
+  void name_ops(Arrived& message, std::uint64_t most);
+  void name_first(std::uint64_t most);
+  void name_soon();
+  bool is_naming(const Url& peer) const;
+  void name_all_of(const Url& peer);
+  void answered(Arrived& message);
   void judged(const Url& peer, const FetchAnswer& answer);
   void progress(const Url& peer, std::size_t bytes);
   void disconnected(const Url& peer);
@@ -117,6 +143,10 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   std::size_t persisting_ = 0;
   bool persist_failed_ = false;  ///< since nothing was pending
 
+  std::deque<Arrived> arrived_;  ///< in the order in which they came
+  std::uint64_t arrived_weight_ = 0;
+  bool naming_posted_ = false;
+
   std::vector<Unsent> unsent_;
   Time send_again_at_{};
   Runtime::TimerId timer_ = 0;
@@ -128,7 +158,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   std::size_t store_calls_ = 0;
   bool stopped_ = false;
 
-  // Scratch of response(), kept to save allocations.
+  // Of the last message, kept to save allocations.
   std::vector<OpDescription> descriptions_;
   std::vector<OpId> ids_;
 

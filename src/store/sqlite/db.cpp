@@ -105,6 +105,20 @@ Result<std::int64_t> Connection::number(std::string_view sql) {
   return error(rc);
 }
 
+Result<std::optional<std::size_t>> BlobReader::seek(std::int64_t row) {
+  const int rc = blob_ != nullptr ? sqlite3_blob_reopen(blob_, row)
+                                  : sqlite3_blob_open(connection_.handle(), "main", table_, column_, row, 0, &blob_);
+  if (rc == SQLITE_ERROR) return std::optional<std::size_t>();  // what it says of both
+  if (rc != SQLITE_OK) return connection_.error(rc);
+  return std::optional(static_cast<std::size_t>(sqlite3_blob_bytes(blob_)));
+}
+
+Result<void> BlobReader::read(std::uint8_t* out) {
+  const int rc = sqlite3_blob_read(blob_, out, sqlite3_blob_bytes(blob_), 0);
+  if (rc != SQLITE_OK) return connection_.error(rc);
+  return {};
+}
+
 void Connection::roll_back() {
   if (in_transaction()) sqlite3_exec(db_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -109,6 +110,29 @@ class Connection {
   };
   std::unique_ptr<sqlite3, Close> db_;
   std::string path_;
+};
+
+/// Values of one column that are read where they lie, without a copy inside SQLite. For values of many pages: going
+/// from row to row costs as much as a small statement. Not beyond the transaction in which the first one was opened.
+class BlobReader {
+ public:
+  /// `column` of `table` holds blobs; the names live as long as this.
+  BlobReader(Connection& connection, const char* table, const char* column)
+      : connection_(connection), table_(table), column_(column) {}
+  ~BlobReader() { sqlite3_blob_close(blob_); }
+  BlobReader(const BlobReader&) = delete;
+  BlobReader& operator=(const BlobReader&) = delete;
+
+  /// The size of the value in `row`; nullopt: there is none, or it is no blob.
+  Result<std::optional<std::size_t>> seek(std::int64_t row);
+  /// All of it; `out` is as large as `seek` said.
+  Result<void> read(std::uint8_t* out);
+
+ private:
+  Connection& connection_;
+  const char* table_;
+  const char* column_;
+  sqlite3_blob* blob_ = nullptr;
 };
 
 /// An exclusive lock on a database, held as long as the object lives: `<path>-lock`, locked with flock (so it ends with

@@ -4,6 +4,7 @@
 #include <limits>
 #include <map>
 
+#include "core/buffer.hpp"
 #include "store/sqlite/op_db.hpp"
 #include "store/sqlite/op_schema.hpp"
 
@@ -56,6 +57,17 @@ Result<void> each_row(Connection& connection, const Use& use, Row row) {
 }
 
 constexpr std::size_t kLargeOp = 64U << 10;
+
+/// Straight into the memory of the message. nullopt: there is no blob of this size.
+Result<std::optional<Bytes>> read_large(BlobReader& blobs, std::int64_t row, std::size_t size) {
+  const auto there = blobs.seek(row);
+  if (!there) return there.error();
+  if (*there != size) return std::optional<Bytes>();
+  auto storage = make_buffer(size);
+  if (auto ok = blobs.read(storage.get()); !ok) return ok.error();
+  const ByteView view{storage.get(), size};
+  return std::optional(Bytes::share(std::move(storage), view));
+}
 
 /// Whether a column can be the size of an op: no blob of SQLite's has 2 GiB.
 bool is_size(std::int64_t number) { return number >= 0 && number <= INT32_MAX; }
@@ -144,6 +156,10 @@ Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_i
   };
   std::vector<Small> small;
   std::vector<std::uint8_t> buffer;
+  BlobReader blobs(connection_, "op_data", "data");
+  const auto not_there = [&](const OpId& op_id) {
+    return make_error(Errc::corrupt, connection_.path() + ": the data of op " + op_id.to_string() + " is not there");
+  };
   std::uint64_t bytes = 0;
   boost::unordered_flat_set<std::int64_t> given;
   for (const OpId& op_id : op_ids) {
@@ -152,21 +168,22 @@ Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_i
     if (!*found || !given.insert((*found)->stored_at).second) continue;
     const std::uint64_t size = (*found)->size;
     if (!out.empty() && (bytes >= max_bytes || size > max_bytes - bytes)) break;
+    bytes += size;
+    if (size >= kLargeOp) {
+      auto data = read_large(blobs, (*found)->stored_at, size);
+      if (!data) return data.error();
+      if (!*data) return not_there(op_id);
+      out.push_back({op_id, std::move(**data)});
+      continue;
+    }
     const Use use(data_);
     const int rc = use->bind(1, (*found)->stored_at).step();
     if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
     const ByteView data = rc == SQLITE_ROW ? use->blob(0) : ByteView();
-    if (rc == SQLITE_DONE || data.size() != size) {
-      return make_error(Errc::corrupt, connection_.path() + ": the data of op " + op_id.to_string() + " is not there");
-    }
-    bytes += size;
-    if (size >= kLargeOp) {
-      out.push_back({op_id, Bytes::copy_of(data)});
-    } else {
-      small.push_back({out.size(), buffer.size(), data.size()});
-      buffer.insert(buffer.end(), data.begin(), data.end());
-      out.push_back({op_id, {}});
-    }
+    if (rc == SQLITE_DONE || data.size() != size) return not_there(op_id);
+    small.push_back({out.size(), buffer.size(), data.size()});
+    buffer.insert(buffer.end(), data.begin(), data.end());
+    out.push_back({op_id, {}});
   }
   const Bytes shared(std::move(buffer));
   for (const Small& op : small) out[op.op].op_data = shared.slice(op.offset, op.size);

@@ -1,14 +1,18 @@
 #include "transport/tx5/framing.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
+#include <utility>
+
+#include "core/buffer.hpp"
 
 namespace kitsune2::tx5 {
 namespace {
 
 /// First allocation for a chunked message, if it is to be so large; it doubles from there. *Rationale*: the pages of it
 /// that are not written to yet are not there, so what a peer only promises to send costs nothing.
-constexpr std::size_t kFirstBuffer = 4U << 20;
+constexpr std::uint32_t kFirstBuffer = 4U << 20;
 
 Error fault(std::string what) { return make_error(Errc::peer_fault, "tx5 framing: " + std::move(what)); }
 
@@ -28,7 +32,8 @@ Result<FrameDecoder::Decoded> FrameDecoder::decode(const Bytes& frame) {
   Result<Decoded> decoded = decode_alive(frame);
   if (decoded.has_error()) {
     state_ = State::dead;
-    incoming_ = {};
+    incoming_ = nullptr;
+    received_ = room_ = 0;
   }
   return decoded;
 }
@@ -90,24 +95,29 @@ Result<FrameDecoder::Decoded> FrameDecoder::decode_alive(const Bytes& frame) {
 }
 
 Result<FrameDecoder::Decoded> FrameDecoder::decode_chunk(ByteView payload) {
-  if (payload.size() > want_ - incoming_.size()) return fault("more bytes than were permitted");
-  const std::size_t needed = incoming_.size() + payload.size();
-  if (needed > incoming_.capacity()) {
-    incoming_.reserve(std::min<std::size_t>(want_, std::max({needed, 2 * incoming_.capacity(), kFirstBuffer})));
+  if (payload.size() > want_ - received_) return fault("more bytes than were permitted");
+  const auto size = static_cast<std::uint32_t>(payload.size());
+  if (size > room_ - received_) {
+    // As it comes: a peer that is permitted much and sends little has little.
+    room_ = std::min(want_, std::max({received_ + size, room_ > want_ / 2 ? want_ : 2 * room_, kFirstBuffer}));
+    auto larger = make_buffer(room_);
+    if (received_ > 0) std::memcpy(larger.get(), incoming_.get(), received_);
+    incoming_ = std::move(larger);
   }
-  incoming_.insert(incoming_.end(), payload.begin(), payload.end());
+  std::memcpy(incoming_.get() + received_, payload.data(), size);
+  received_ += size;
   Decoded out;
   out.chunked = true;
-  if (incoming_.size() < want_) {
+  if (received_ < want_) {
     out.event = Event::progress;
-    out.value = static_cast<std::uint32_t>(payload.size());
+    out.value = size;
     return out;
   }
   state_ = State::idle;
-  want_ = 0;
   out.event = Event::message;
-  out.message = Bytes(std::move(incoming_));
-  incoming_ = {};
+  const ByteView whole{incoming_.get(), received_};
+  out.message = Bytes::share(std::exchange(incoming_, nullptr), whole);
+  want_ = received_ = room_ = 0;
   return out;
 }
 

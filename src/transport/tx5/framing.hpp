@@ -3,7 +3,7 @@
 
 #include <array>
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
@@ -69,7 +69,7 @@ class FrameDecoder {
   bool awaiting_permit() const { return state_ == State::awaiting_permit; }
   bool receiving_chunks() const { return state_ == State::chunks; }
   std::uint32_t permitted() const { return want_; }
-  std::uint32_t received() const { return static_cast<std::uint32_t>(incoming_.size()); }
+  std::uint32_t received() const { return received_; }
 
  private:
   enum class State { need_version, idle, awaiting_permit, chunks, dead };
@@ -79,7 +79,9 @@ class FrameDecoder {
   std::uint64_t message_size_max_;
   State state_ = State::need_version;
   std::uint32_t want_ = 0;
-  std::vector<std::uint8_t> incoming_;
+  std::uint32_t received_ = 0;
+  std::shared_ptr<std::uint8_t[]> incoming_;  ///< room_ bytes, the first received_ of them written
+  std::uint32_t room_ = 0;
 };
 
 }  // namespace kitsune2::tx5

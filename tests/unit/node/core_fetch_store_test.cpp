@@ -428,6 +428,114 @@ TEST(CoreFetchRestart, RequestsThatCannotBeKeptAreTheCallersErrorAndOpenAllTheSa
   EXPECT_EQ(bob.held(ids_of(ops)), 3U);
 }
 
+// ---------------------------------------------------------------- long messages
+
+/// Names as make_prefix_policy does, and counts.
+class CountingPolicy final : public OpPolicy {
+ public:
+  std::string_view name() const override { return policy_->name(); }
+  Result<OpDescription> describe(ByteView op) const override {
+    ++count;
+    return policy_->describe(op);
+  }
+  mutable std::size_t count = 0;
+
+ private:
+  const std::shared_ptr<const OpPolicy> policy_ = make_prefix_policy();
+};
+
+TEST(CoreFetchLongMessages, OthersDoNotWaitForOne) {
+  Bench bench;
+  const auto policy = std::make_shared<CountingPolicy>();
+  bench.policy = policy;
+  Probe alice(bench, "alice"), carol(bench, "carol");
+  Node bob(bench, "bob");
+  const auto large = bench.ops(0, 8, 1U << 20);
+  const auto small = bench.ops(100, 1);
+  ASSERT_TRUE(bob.request(ids_of(large), alice.url));
+  ASSERT_TRUE(bob.request(ids_of(small), carol.url));
+  ASSERT_TRUE(bench.world.run_until([&] { return alice.ids_asked() == 8 && carol.ids_asked() == 1; }, 1s));
+  policy->count = 0;
+  std::size_t named_when_the_small_one_was_stored = 0;
+  bob.on_stored = [&] {
+    if (bob.stored_from[carol.url] == 1 && named_when_the_small_one_was_stored == 0)
+      named_when_the_small_one_was_stored = policy->count;
+  };
+  alice.answer(bob.url, large);
+  carol.answer(bob.url, small);
+  ASSERT_TRUE(bob.drain(1s));
+  EXPECT_EQ(bob.held(ids_of(large)), 8U);
+  EXPECT_EQ(policy->count, 9U) << "each op is named once";
+  EXPECT_GE(named_when_the_small_one_was_stored, 2U) << "the long one came first";
+  EXPECT_LT(named_when_the_small_one_was_stored, 8U);
+  bob.check();
+}
+
+TEST(CoreFetchLongMessages, WhatAPeerSentBeforeItLeftCounts) {
+  Bench bench;
+  const auto policy = std::make_shared<CountingPolicy>();
+  bench.policy = policy;
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice");
+  for (const bool removed : {false, true}) {
+    const auto ops = bench.ops(removed ? 8 : 0, 8, 1U << 20);
+    ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
+    ASSERT_TRUE(bench.world.run_until([&] { return alice.ids_asked() == 8; }, 1s));
+    policy->count = 0;
+    alice.answer(bob.url, ops);
+    ASSERT_TRUE(bench.world.run_until([&] { return policy->count > 0; }, 1s));
+    ASSERT_LT(policy->count, 8U) << "it is being named";
+    if (removed) {
+      bob.fetch->remove_source(alice.url);
+    } else {
+      alice.disconnect(bob.url);
+    }
+    ASSERT_TRUE(bob.drain(1s));
+    EXPECT_EQ(bob.held(ids_of(ops)), 8U);
+    EXPECT_EQ(alice.ids_asked(), 8U) << "nothing is asked for again";
+    alice.requests.clear();
+    bob.check();
+  }
+}
+
+TEST(CoreFetchLongMessages, TheirOrderAndTheirSumAreKept) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice");
+  const auto ops = bench.ops(0, 24, 1U << 20);  // more than may wait to be named
+  ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
+  bench.world.run_for(1s);
+  std::vector<OpId> order;
+  FetchEvents events;
+  events.ops_stored = [&](const Url&, const std::vector<StoredOp>& stored, std::uint64_t) {
+    for (const auto& op : stored) order.push_back(op.op_id);
+  };
+  bob.fetch->set_events(std::move(events));
+  for (std::size_t i = 0; i < 24; i += 6) {
+    alice.answer(bob.url,
+                 {ops.begin() + static_cast<std::ptrdiff_t>(i), ops.begin() + static_cast<std::ptrdiff_t>(i + 5)});
+    alice.answer(bob.url, {ops[i + 5]});  // a short one, behind a long one
+  }
+  ASSERT_TRUE(bob.drain(10s));
+  EXPECT_EQ(order, ids_of(ops));
+  bob.check();
+}
+
+TEST(CoreFetchLongMessages, StoppingDropsWhatIsNotNamedYet) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice");
+  const auto ops = bench.ops(0, 8, 1U << 20);
+  ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
+  ASSERT_TRUE(bench.world.run_until([&] { return alice.ids_asked() == 8; }, 1s));
+  bob.on_stored = [&] { bob.fetch->stop([] {}); };
+  alice.answer(bob.url, {ops[0]});
+  alice.answer(bob.url, {ops.begin() + 1, ops.end()});
+  bench.world.run_for(1s);
+  EXPECT_LT(bob.held(ids_of(ops)), 8U);
+  EXPECT_GE(bob.held(ids_of(ops)), 1U);
+}
+
 TEST(CoreFetchStop, CompletesWhenNothingIsUnderWay) {
   Bench bench;
   Node alice(bench, "alice"), bob(bench, "bob");

@@ -275,6 +275,34 @@ TEST_F(SqliteOpStoreTest, a_row_without_its_data_is_corrupt) {
   EXPECT_EQ(w_.retrieve(*store, {ids[0], ids[1]})->size(), 2U);
 }
 
+// They are read where they lie, another way than small ones.
+TEST_F(SqliteOpStoreTest, large_ops_come_back_whole_and_damaged_ones_are_corrupt) {
+  fill(1, 3, 300'000);
+  const auto retrieve = [&](std::initializer_list<std::size_t> which) {
+    const auto store = open().value();
+    const auto ops = make_ops(store->policy(), 1, 3, 300'000);
+    std::vector<OpId> ids;
+    for (const std::size_t i : which) ids.push_back(ops[i].op_id);
+    auto out = w_.retrieve(*store, ids);
+    if (out) {
+      EXPECT_EQ(out->size(), ids.size());
+      for (std::size_t i = 0; i < out->size(); ++i) EXPECT_EQ((*out)[i].op_data, ops[which.begin()[i]].op_data);
+    }
+    return out;
+  };
+  EXPECT_TRUE(retrieve({0, 1, 2}));
+  for (const char* damage : {"data=x'00'", "data=17", "data=zeroblob(300001)"}) {
+    SCOPED_TRACE(damage);
+    sql("UPDATE op_data SET " + std::string(damage) + " WHERE stored_at=(SELECT max(stored_at) FROM op)");
+    expect_error(retrieve({0, 2}), Errc::corrupt, "is not there");
+    EXPECT_TRUE(retrieve({0, 1}));
+  }
+  sql("DELETE FROM op_data WHERE stored_at=(SELECT max(stored_at) FROM op)");
+  expect_error(retrieve({2}), Errc::corrupt, "is not there");
+  expect_error(retrieve({0, 2}), Errc::corrupt, "is not there");
+  EXPECT_TRUE(retrieve({1, 0}));
+}
+
 TEST_F(SqliteOpStoreTest, numbers_of_rows_that_cannot_be_are_corrupt) {
   fill(1, 3);
   const std::string before = read_file(path_);
