@@ -2,9 +2,11 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <boost/container/static_vector.hpp>
-#include <cstdlib>
+#include <chrono>
 #include <mutex>
 #include <new>
 
@@ -43,18 +45,71 @@ void unmap(Block block) {
   if (block.size > 0) munmap(block.data, block.size);
 }
 
-/// From kHugePage on it begins at a huge page.
+/// Has the memory come now, all at once. Kernels before 5.14 do not know it: then it comes page by page.
+void populate(Block block) {
+#ifdef MADV_POPULATE_WRITE
+  if (block.size > 0) static_cast<void>(madvise(block.data, block.size, MADV_POPULATE_WRITE));
+#endif
+}
+
+/// Whether huge pages pay, by what they took the last time. Any thread.
+class HugePages {
+ public:
+  bool worth_it() {
+    if (small_left_.load(std::memory_order_relaxed) <= 0) return true;
+    small_left_.fetch_sub(1, std::memory_order_relaxed);
+    return false;
+  }
+  void took(std::chrono::steady_clock::duration one) {
+    if (one <= kSlow) return pause_.store(kFirstPause, std::memory_order_relaxed);
+    const int pause = pause_.load(std::memory_order_relaxed);
+    small_left_.store(pause, std::memory_order_relaxed);
+    pause_.store(std::min(2 * pause, kMostPause), std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr std::chrono::milliseconds kSlow{2};
+  static constexpr int kFirstPause = 64, kMostPause = 4096;  ///< blocks
+  std::atomic<int> small_left_{0}, pause_{kFirstPause};
+};
+
+HugePages& huge_pages() {
+  static HugePages only;
+  return only;
+}
+
+/// `block` begins at a huge page and has room for one.
+void populate_huge(Block block) {
+#ifdef MADV_HUGEPAGE
+  if (huge_pages().worth_it()) {
+    // The first one is the probe.
+    static_cast<void>(madvise(block.data, kHugePage, MADV_HUGEPAGE));  // a wish
+    const auto before = std::chrono::steady_clock::now();
+    populate({block.data, kHugePage});
+    const auto took = std::chrono::steady_clock::now() - before;
+    huge_pages().took(took);
+    block = {block.data + kHugePage, block.size - kHugePage};
+    if (huge_pages().worth_it())
+      static_cast<void>(madvise(block.data, block.size / kHugePage * kHugePage, MADV_HUGEPAGE));
+  }
+#endif
+  populate(block);
+}
+
+/// From kHugePage on it begins at a huge page. Nothing if there is no memory.
 Block fresh_block(std::size_t size) {
-  if (size < kHugePage) return map(size);
+  if (size < kHugePage) {
+    const Block out = map(size);
+    populate(out);
+    return out;
+  }
   const Block all = map(size + kHugePage);
   if (all.data == nullptr) return {};
   const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(all.data) % kHugePage) % kHugePage;
   const Block out{all.data + before, size};
   unmap({all.data, before});
   unmap({out.data + size, kHugePage - before});
-#ifdef MADV_HUGEPAGE
-  static_cast<void>(madvise(out.data, size / kHugePage * kHugePage, MADV_HUGEPAGE));  // a wish
-#endif
+  populate_huge(out);
   return out;
 }
 

@@ -14,10 +14,11 @@ namespace kitsune2 {
 /// page by page, and takes it back at the next free; with ops of a mebibyte that was a sixth of the processor's time of
 /// a node that stores (docs/decisions/0015).
 ///
-/// From kHugePage on the storage begins at a huge page, and the kernel is asked to use huge pages for all of it
-/// but the part that would not fill one: nothing more becomes resident than with small pages. *Rationale*: a message of
-/// many megabytes is written once, into memory that is often new, and 4 KiB faults took three quarters of the time that
-/// answering with ops of 1 MiB takes (docs/decisions/0006). Where the kernel has none, nothing changes.
+/// New blocks become resident at once, in one call of the system instead of a fault for each page. From kHugePage on a
+/// block begins at a huge page and is of huge pages, as long as these come fast. *Rationale*: a huge page costs a
+/// quarter of as many small ones; but in a virtual machine that hands free memory back to its host it costs ten times
+/// as much when the host has it no more, while small pages are taken from what is still there. So one is timed
+/// (docs/decisions/0006 and 0015).
 std::shared_ptr<std::uint8_t[]> make_buffer(std::size_t size);
 
 inline constexpr std::size_t kPooledFrom = 128U << 10;
