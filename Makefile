@@ -48,8 +48,9 @@ interop: build-tests ## Tests against stock Rust kitsune2 0.2.2 nodes (builds th
 	@tests/interop/run.sh $(BUILD)
 
 .PHONY: asan
+# Without the replay of the fuzz corpora: `make fuzz` begins with them, under the same sanitizers.
 asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(MAKE) --no-print-directory build-tests BUILD=build/asan CMAKE_FLAGS="-DCMAKE_BUILD_TYPE=Debug -DK2_SANITIZE=address,undefined -DK2_BUILD_EXAMPLES=OFF $(CMAKE_FLAGS)"
+	@$(MAKE) --no-print-directory build-tests BUILD=build/asan CMAKE_FLAGS="-DK2_SANITIZE=address,undefined -DK2_BUILD_EXAMPLES=OFF -DK2_BUILD_REPLAYS=OFF $(CMAKE_FLAGS)"
 	@ctest --test-dir build/asan --output-on-failure -j $(JOBS) -LE 'long|install|docs'
 
 .PHONY: tsan

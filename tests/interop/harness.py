@@ -1,5 +1,6 @@
 """Processes that talk in lines, and a runner: what tests/interop builds on."""
 
+import concurrent.futures
 import os
 import re
 import shutil
@@ -162,33 +163,41 @@ def digest_of(peer, space, count, timeout, since=0):
     return peer.wait(rf" HAVE {space} {count} (\w+)$", timeout, since, f"{count} ops in space {space}").group(1)
 
 
+def run_one(name, test, build, rust):
+    """Whether it passed; prints a line, after a failure more."""
+    world = World(build, rust)
+    start = time.monotonic()
+    try:
+        test(world)
+        print(f"ok   {name} ({time.monotonic() - start:.1f} s)", flush=True)
+        return True
+    except Exception as error:  # a test's failure must not end the others
+        text = str(error) if isinstance(error, Failure) else traceback.format_exc()
+        said = f"FAIL {name} ({time.monotonic() - start:.1f} s)\n  {text}"
+        logs = os.environ.get("K2_INTEROP_LOGS")
+        for proc in world.procs:
+            if logs:  # all that each process said, for whoever looks into it
+                with open(os.path.join(logs, f"{name}.{proc.label}.log".replace(" ", "_")), "w") as file:
+                    file.write("\n".join(proc.lines) + "\n--- stderr\n" + proc.errors())
+            if proc.errors():
+                said += f"\n  stderr of {proc.label}:\n    " + proc.errors().replace("\n", "\n    ")
+        print(said, flush=True)
+        return False
+    finally:
+        world.close()
+
+
 def run(tests, build, rust, only):
-    """Runs (name, function) pairs whose name holds one of `only`; prints a line each and the closing line."""
-    passed, failed = 0, []
-    for name, test in tests:
-        if only and not any(part in name for part in only):
-            continue
-        world = World(build, rust)
-        start = time.monotonic()
-        try:
-            test(world)
-            passed += 1
-            print(f"ok   {name} ({time.monotonic() - start:.1f} s)", flush=True)
-        except Exception as error:  # a test's failure must not end the others
-            failed.append(name)
-            text = str(error) if isinstance(error, Failure) else traceback.format_exc()
-            print(f"FAIL {name} ({time.monotonic() - start:.1f} s)\n  {text}", flush=True)
-            logs = os.environ.get("K2_INTEROP_LOGS")
-            for proc in world.procs:
-                if logs:  # all that each process said, for whoever looks into it
-                    with open(os.path.join(logs, f"{name}.{proc.label}.log".replace(" ", "_")), "w") as file:
-                        file.write("\n".join(proc.lines) + "\n--- stderr\n" + proc.errors())
-                if proc.errors():
-                    print(f"  stderr of {proc.label}:\n    " + proc.errors().replace("\n", "\n    "), flush=True)
-        finally:
-            world.close()
-    print(f"{passed} passed, {len(failed)} failed")
-    return 1 if failed or passed == 0 else 0
+    """Runs (name, function, waits) whose name holds one of `only`; prints a line each and the closing line. Those that
+    mostly wait run beside the others."""
+    chosen = [test for test in tests if not only or any(part in test[0] for part in only)]
+    with concurrent.futures.ThreadPoolExecutor() as beside:
+        waiting = [beside.submit(run_one, name, test, build, rust) for name, test, waits in chosen if waits]
+        results = [run_one(name, test, build, rust) for name, test, waits in chosen if not waits]
+        results += [future.result() for future in waiting]
+    passed = sum(results)
+    print(f"{passed} passed, {len(results) - passed} failed")
+    return 0 if results and passed == len(results) else 1
 
 
 def die_with_parent():

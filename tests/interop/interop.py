@@ -19,12 +19,13 @@ from harness import check, die_with_parent, digest_of, free_port, run
 TESTS = []
 
 
-def test(*params):
-    """Registers a function once for each tuple of parameters, with the parameters in its name."""
+def test(*params, waits=False):
+    """Registers a function once for each tuple of parameters, with the parameters in its name. `waits`: it needs minutes
+    and hardly any processor."""
     def register(function):
         for args in params or [()]:
             suffix = "".join(f" {a}" for a in args)
-            TESTS.append((function.__name__ + suffix, lambda world, f=function, a=args: f(world, *a)))
+            TESTS.append((function.__name__ + suffix, lambda world, f=function, a=args: f(world, *a), waits))
         return function
     return register
 
@@ -253,7 +254,7 @@ def cpp_asks_rust_for_none_it_holds(world):
     check(cpp.count(r" DISCONNECTED ") == 0 and rust.count(r" DISCONNECTED ") == 0, "the connection was closed")
 
 
-@test(("cpp", "rust"), ("rust", "cpp"))
+@test(("cpp", "rust"), ("rust", "cpp"), waits=True)
 def five_megabytes_within_the_stock_rate_limit(world, sender_kind, receiver_kind):
     """The stock relay's limit (1 Mbit/s for all of one IP) is kept to: 5 MB pass and nobody is thrown out."""
     sender, receiver = pair(world, "rust", sender_kind, receiver_kind, limits=True)
