@@ -47,11 +47,13 @@ interop: build-tests ## Tests against stock Rust kitsune2 0.2.2 nodes (builds th
 	@scripts/deps.sh interop
 	@tests/interop/run.sh $(BUILD)
 
+# The build is that of `make fuzz`.
 .PHONY: asan
-# Without the replay of the fuzz corpora: `make fuzz` begins with them, under the same sanitizers.
 asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(MAKE) --no-print-directory build-tests BUILD=build/asan CMAKE_FLAGS="-DK2_SANITIZE=address,undefined -DK2_BUILD_EXAMPLES=OFF -DK2_BUILD_REPLAYS=OFF $(CMAKE_FLAGS)"
-	@ctest --test-dir build/asan --output-on-failure -j $(JOBS) -LE 'long|install|docs'
+	@scripts/deps.sh build test ci
+	@scripts/sanitized.sh build/sanitized
+	@cmake --build build/sanitized -j $(JOBS)
+	@ctest --test-dir build/sanitized --output-on-failure -j $(JOBS) -LE 'long|install|docs'
 
 .PHONY: tsan
 # Without the scripts about the machine (disk, clock, links, …): the same threads, and their minutes are mostly waiting.
@@ -65,7 +67,7 @@ tsan: ## The tests with threads, and the program's, under ThreadSanitizer
 .PHONY: fuzz
 fuzz: ## Builds the libFuzzer targets and runs each for FUZZ_SECONDS (default 20)
 	@scripts/deps.sh build test ci
-	@tests/fuzz/run.sh build/fuzz $${FUZZ_SECONDS:-20}
+	@tests/fuzz/run.sh build/sanitized $${FUZZ_SECONDS:-20}
 
 .PHONY: bench
 bench: ## Benchmarks against the peers of the field (builds them)

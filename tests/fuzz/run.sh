@@ -8,8 +8,7 @@ build=$1 seconds=$2
 shift 2
 mapfile -t targets < <(sed -nE 's/^k2_fuzz\(([a-z0-9_]+) .*/\1/p' tests/fuzz/CMakeLists.txt)
 (($#)) && targets=("$@")
-cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER=clang++-14 -DK2_BUILD_FUZZ=ON \
-  -DK2_SANITIZE=address,undefined -DK2_BUILD_APPS=OFF -DK2_BUILD_EXAMPLES=OFF >/dev/null || exit 1
+scripts/sanitized.sh "$build" || exit 1
 cmake --build "$build" --target "${targets[@]/#/fuzz_}" || exit 1
 
 run_one() {
