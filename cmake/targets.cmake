@@ -33,7 +33,12 @@ function(k2_test name dir label)
   target_link_libraries(${name} PRIVATE ${ARGN} GTest::gtest GTest::gtest_main)
   k2_warnings(${name})
   if(label MATCHES "unit|net")
-    target_compile_options(${name} PRIVATE -O1)  # of a test nobody waits for the running, but for the compiling
+    # Of a test nobody waits for the running, but for the compiling: under a sanitizer it takes a third of the time.
+    if(K2_SANITIZE)
+      target_compile_options(${name} PRIVATE -O0)
+    else()
+      target_compile_options(${name} PRIVATE -O1)
+    endif()
   endif()
   include(GoogleTest)
   gtest_discover_tests(${name} PROPERTIES LABELS ${label} TIMEOUT 300 DISCOVERY_TIMEOUT 60)
