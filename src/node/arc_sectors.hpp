@@ -1,7 +1,11 @@
 // The DHT's 512 sectors: arcs as sets of sectors, as gossip compares them.
 #pragma once
 
+#include <charconv>
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "kitsune2/arc.hpp"
@@ -33,6 +37,29 @@ class ArcSectors {
   ArcSectors common(const ArcSectors& other) const {
     ArcSectors out;
     for (std::size_t i = 0; i < words_.words.size(); ++i) out.words_.words[i] = words_.words[i] & other.words_.words[i];
+    return out;
+  }
+
+  bool is_within(const ArcSectors& other) const { return common(other).words_.words == words_.words; }
+
+  /// Hexadecimal, eight digits a word.
+  std::string to_string() const {
+    static constexpr char kDigits[] = "0123456789abcdef";
+    std::string out;
+    for (const std::uint32_t word : words_.words) {
+      for (unsigned shift = 32; shift > 0;) out += kDigits[word >> (shift -= 4) & 15U];
+    }
+    return out;
+  }
+  /// What to_string makes; nullopt for anything else.
+  static std::optional<ArcSectors> parse(std::string_view text) {
+    ArcSectors out;
+    if (text.size() != 8 * out.words_.words.size()) return std::nullopt;
+    for (std::uint32_t& word : out.words_.words) {
+      const auto [end, error] = std::from_chars(text.data(), text.data() + 8, word, 16);
+      if (error != std::errc() || end != text.data() + 8) return std::nullopt;
+      text.remove_prefix(8);
+    }
     return out;
   }
 

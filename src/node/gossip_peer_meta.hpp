@@ -9,17 +9,20 @@
 #include <utility>
 
 #include "kitsune2/peer_store.hpp"
+#include "node/arc_sectors.hpp"
 
 namespace kitsune2 {
 
-/// Typed access. Keys, texts (decimal numbers) and lifetimes are those of the reference, but for `kLastRound`, which is
-/// ours. Failures to write are swallowed: these are notes, and without them a round only happens earlier or asks for
-/// more. A note of the future does not count: our clock was set back, and peers must not wait until it is there again.
+/// Typed access. Keys, texts (decimal numbers) and lifetimes are those of the reference, but for `kLastRound` and
+/// `kBookmarkSectors`, which are ours. Failures to write are swallowed: these are notes, and without them a round only
+/// happens earlier or asks for more. A note of the future does not count: our clock was set back, and peers must not
+/// wait until it is there again.
 class GossipPeerMeta {
  public:
   static constexpr const char* kLastTimestamp = "gossip:last_timestamp";
   static constexpr const char* kLastRound = "gossip:last_round";
   static constexpr const char* kNewOpsBookmark = "gossip:new_ops_bookmark";
+  static constexpr const char* kBookmarkSectors = "gossip:bookmark_sectors";
   static constexpr const char* kBehaviorErrors = "gossip:peer_behavior_errors";
   static constexpr const char* kLocalErrors = "gossip:local_errors";
   static constexpr const char* kBusy = "gossip:peer_busy";
@@ -39,9 +42,20 @@ class GossipPeerMeta {
   /// counted, two nodes that fail at turns would each find the other too soon, again and again.
   std::optional<Timestamp> last_round(const Url& peer) const { return past(peer, kLastRound); }
   void set_last_round(const Url& peer, Timestamp at) { put(peer, kLastRound, at.micros, std::chrono::minutes(10)); }
-  /// Where the peer's new ops go on.
-  std::optional<Timestamp> bookmark(const Url& peer) const { return time(peer, kNewOpsBookmark); }
-  void set_bookmark(const Url& peer, Timestamp at) { put(peer, kNewOpsBookmark, at.micros, std::chrono::hours(24)); }
+  /// Where the peer's new ops go on. nullopt also if it is not known for which sectors that holds.
+  std::optional<Timestamp> bookmark(const Url& peer) const {
+    return bookmark_sectors(peer) ? time(peer, kNewOpsBookmark) : std::nullopt;
+  }
+  /// The sectors whose ops the peer has named up to the bookmark.
+  std::optional<ArcSectors> bookmark_sectors(const Url& peer) const {
+    const auto text = store_->get(peer, kBookmarkSectors);
+    return text ? ArcSectors::parse(text->text()) : std::nullopt;
+  }
+  void set_bookmark(const Url& peer, Timestamp at, const ArcSectors& sectors) {
+    const auto until = runtime_.wall_now() + std::chrono::hours(24);
+    static_cast<void>(store_->put(peer, kBookmarkSectors, Bytes(sectors.to_string()), until));
+    put(peer, kNewOpsBookmark, at.micros, std::chrono::hours(24));
+  }
   void forget_bookmark(const Url& peer) { store_->remove(peer, kNewOpsBookmark); }
   void forget_bookmarks() {
     for (const auto& [peer, value] : store_->get_all_by_key(kNewOpsBookmark)) forget_bookmark(peer);

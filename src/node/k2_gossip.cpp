@@ -148,9 +148,9 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   arm_timeout(round);
   stats_.accepted += 1;
 
-  const ArcSectors common = round.our_sectors.common(ArcSectors(m.arc_set));
+  round.common = round.our_sectors.common(ArcSectors(m.arc_set));
   const std::uint32_t limit = std::min(config().max_request_gossip_op_bytes, m.max_op_data_bytes);
-  new_ops(common, m.new_since, limit,
+  new_ops(round.common, m.new_since, limit,
           [weak = weak_from_this(), peer, session = round.session,
            missing = unknown_agents(m.participating_agents)](const NewOps& ours) {
             if (auto self = weak.lock()) self->accept(peer, session, ours, missing);
@@ -166,7 +166,10 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, const NewOps& ours,
   m.participating_agents = as_ids(round->our_agents);
   m.arc_set = round->our_sectors.words();
   m.missing_agents = std::move(missing);
-  m.new_since = since(peer);
+  if (const auto sectors = meta_.bookmark_sectors(peer); sectors && !round->common.is_within(*sectors)) {
+    meta_.forget_bookmark(peer);
+  }
+  m.new_since = round->asked_since = since(peer);
   m.max_op_data_bytes = config().max_gossip_op_bytes;
   m.new_ops = ours.ids;
   m.updated_new_since = ours.next;
@@ -185,10 +188,12 @@ void K2Gossip::on(const Url& peer, const wire::GossipNoDiff& m) {
     return peer_error(peer, "asks for agents that we did not declare");
   }
   const Bytes session = round->session;
+  const Named named{round->asked_since, m.accept_response.updated_new_since, round->common,
+                    !m.accept_response.new_ops.empty()};
   auto holds = std::move(round->bookmark_holds);
   end_accepted(peer);
   take_agents(peer, m.accept_response.provided_agents);
-  take_ops(peer, m.accept_response.new_ops, m.accept_response.updated_new_since, std::move(holds));
+  take_ops(peer, m.accept_response.new_ops, named, std::move(holds));
   // The initiator waits for one of these two; without it its only slot stays blocked until the round times out.
   auto infos = infos_of(m.accept_response.missing_agents);
   if (infos.empty()) {
@@ -260,7 +265,7 @@ void K2Gossip::initiate() {
   m.participating_agents = as_ids(round.our_agents);
   m.arc_set = round.our_sectors.words();
   m.tie_breaker = round.tie_breaker;
-  m.new_since = since(*target);
+  m.new_since = round.asked_since = since(*target);
   m.max_op_data_bytes = config().max_gossip_op_bytes;
   schedule_initiate();
   send(*target, m, [weak = weak_from_this(), peer = *target, id = round.session](const Result<void>& sent) {
@@ -329,7 +334,9 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   }
   round->stage = Stage::no_diff;
   meta_.set_last_round(peer, runtime().wall_now());
-  take_ops(peer, m.new_ops, m.updated_new_since, round->bookmark_holds);
+  round->common = round->our_sectors.common(ArcSectors(m.arc_set));
+  take_ops(peer, m.new_ops, {round->asked_since, m.updated_new_since, round->common, !m.new_ops.empty()},
+           round->bookmark_holds);
 
   wire::GossipNoDiff answer;
   answer.session_id = round->session;
@@ -337,9 +344,8 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   answer.accept_response.provided_agents = infos_of(m.missing_agents);
   // With a snapshot the peer wanted to compare, and we have nothing to compare with.
   answer.cannot_compare = m.snapshot.has_value();
-  const ArcSectors common = round->our_sectors.common(ArcSectors(m.arc_set));
   const std::uint32_t limit = std::min(config().max_request_gossip_op_bytes, m.max_op_data_bytes);
-  new_ops(common, m.new_since, limit,
+  new_ops(round->common, m.new_since, limit,
           [weak = weak_from_this(), peer, session = round->session, answer = std::move(answer)](NewOps ours) mutable {
             auto self = weak.lock();
             if (!self) return;
@@ -535,22 +541,29 @@ std::shared_ptr<bool> K2Gossip::watch_bookmark(const Url& peer) {
 /// are to be named to the last one. It may also have set its clock back, and a bookmark of the future would hide what
 /// it stores until then. So such a bookmark is followed as long as it leads to ops, and then it begins at the present
 /// again.
-void K2Gossip::move_bookmark(const Url& peer, Timestamp bookmark, bool named_something) {
+void K2Gossip::move_bookmark(const Url& peer, const Named& named) {
   const Timestamp now = runtime().wall_now();
   const auto of_the_future = [&](Timestamp at) { return at > now + kMaxClockSkew; };
-  const auto known = meta_.bookmark(peer);
-  const bool was_of_the_future = known && of_the_future(*known);
-  if (!named_something && (was_of_the_future || of_the_future(bookmark))) {
-    return meta_.set_bookmark(peer, std::min(bookmark, now - kMaxClockSkew));
+  auto known = meta_.bookmark(peer);
+  const auto sectors = meta_.bookmark_sectors(peer);
+  if (known && !named.common.is_within(*sectors)) {
+    meta_.forget_bookmark(peer);
+    known.reset();
   }
-  if (known && *known > bookmark && !was_of_the_future) return;
-  meta_.set_bookmark(peer, bookmark);
+  // What was stored between the bookmark and where the asking began was not named.
+  if (named.since > known.value_or(Timestamp{0})) return;
+  const auto set = [&](Timestamp at) { meta_.set_bookmark(peer, at, known && at <= *known ? *sectors : named.common); };
+  const bool was_of_the_future = known && of_the_future(*known);
+  if (!named.something && (was_of_the_future || of_the_future(named.next))) {
+    return set(std::min(named.next, now - kMaxClockSkew));
+  }
+  if (known && *known > named.next && !was_of_the_future) return;
+  set(named.next);
 }
 
-void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, Timestamp bookmark,
-                        std::shared_ptr<bool> holds) {
+void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, Named named, std::shared_ptr<bool> holds) {
   if (ids.empty()) {
-    if (*holds) move_bookmark(peer, bookmark, false);
+    if (*holds) move_bookmark(peer, named);
     return;
   }
   stats_.ops_learned += ids.size();
@@ -558,11 +571,11 @@ void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, Timestam
   op_ids.reserve(ids.size());
   for (const Bytes& id : ids) op_ids.emplace_back(id);
   context_.fetch->request_ops(std::move(op_ids), peer,
-                              [weak = weak_from_this(), peer, bookmark, holds](const Result<void>& r) {
+                              [weak = weak_from_this(), peer, named, holds](const Result<void>& r) {
                                 auto self = weak.lock();
                                 if (!self || self->stopped_) return;
                                 if (r) {
-                                  if (*holds) self->move_bookmark(peer, bookmark, true);
+                                  if (*holds) self->move_bookmark(peer, named);
                                   return;
                                 }
                                 self->stats_.local_errors += 1;

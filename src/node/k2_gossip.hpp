@@ -24,6 +24,8 @@ struct GossipRound {
   std::uint32_t tie_breaker = 0;
   std::vector<AgentId> our_agents;
   ArcSectors our_sectors;
+  ArcSectors common;      ///< with the peer's; known when both have said theirs
+  Timestamp asked_since;  ///< what the peer names is complete from here on
   Runtime::TimerId timeout = 0;
   /// False: what this peer named before is not to be relied on any more, so its bookmark must not move on.
   std::shared_ptr<bool> bookmark_holds;
@@ -36,7 +38,10 @@ struct GossipRound {
 /// place with it, by whomever, gets no answer. G4: a round that has not ended after `roundTimeoutMs`, or whose
 /// connection is gone, is forgotten. G5: a message that fits no round is counted against the peer and has no effect; it
 /// never closes the connection (bytes that do not decode do). G6: the bookmark of a peer moves on only when what it
-/// named is pending or held, and is forgotten when some of that is dropped.
+/// named is pending or held, and is forgotten when some of that is dropped. G7: a bookmark holds for the sectors that
+/// were common when it moved on; when more are common, it is forgotten and everything is named once. *Rationale*: a
+/// peer names what lies in the common sectors only; who comes to store more, or meets a peer that does, lacks the older
+/// ops.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);
@@ -100,8 +105,15 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void new_ops(ArcSectors sectors, Timestamp since, std::uint32_t limit, std::function<void(NewOps)> done);
   void query(ArcSectors sectors, Timestamp since, std::uint32_t limit, int tries, std::function<void(NewOps)> done);
   std::shared_ptr<bool> watch_bookmark(const Url& peer);
-  void move_bookmark(const Url& peer, Timestamp bookmark, bool named_something);
-  void take_ops(const Url& peer, const std::vector<Bytes>& ids, Timestamp bookmark, std::shared_ptr<bool> holds);
+  /// What was asked for in a round, and what the peer says of it.
+  struct Named {
+    Timestamp since;
+    Timestamp next;
+    ArcSectors common;
+    bool something;
+  };
+  void move_bookmark(const Url& peer, const Named& named);
+  void take_ops(const Url& peer, const std::vector<Bytes>& ids, Named named, std::shared_ptr<bool> holds);
   void take_agents(const Url& peer, const std::vector<Bytes>& infos);
   void send(const Url& peer, const wire::GossipMessage& message, std::function<void(const Result<void>&)> done = {});
   void peer_error(const Url& peer, const char* what);

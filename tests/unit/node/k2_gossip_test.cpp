@@ -628,8 +628,11 @@ struct BookmarkNode : GossipNode {
     builder.config.core_fetch.num_back_off_intervals = 1;
   }
   /// A round that `peer` starts, in which it names `ids`. What it was asked for.
-  Timestamp round(Scripted& peer, const std::string& session, const std::vector<OpId>& ids, Timestamp bookmark) {
-    peer.gossip(url, initiate(session));
+  Timestamp round(Scripted& peer, const std::string& session, const std::vector<OpId>& ids, Timestamp bookmark,
+                  const wire::ArcSetWords& arcs = full_set()) {
+    auto first = initiate(session);
+    first.arc_set = arcs;
+    peer.gossip(url, first);
     const auto accept = peer.next_gossip<wire::GossipAccept>();
     EXPECT_TRUE(accept);
     auto answer = no_diff(session);
@@ -693,6 +696,68 @@ TEST(K2Gossip, WhatIsDroppedDuringARoundIsNamedAgainTheNextTime) {
   peer.gossip(node.url, answer);
   ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>());
   EXPECT_EQ(node.round(peer, "three", {}, Timestamp{79}), Timestamp{0}) << "the second round did not name the first op";
+}
+
+wire::ArcSetWords set_of(const DhtArc& arc) {
+  ArcSectors sectors;
+  sectors.add(arc);
+  return sectors.words();
+}
+
+/// What the simulator found, at seed 583,653: ops that were stored before an agent came (back) were never named.
+TEST(K2Gossip, WhoComesToStoreMoreIsNamedTheOlderOpsToo) {
+  Net net;
+  BookmarkNode node(net, "node");
+  node.quiet();
+  const DhtArc quarter(0, 0x3fffffff), half(0, 0x7fffffff);
+  auto little = make_agent(1), more = make_agent(2);
+  little->set_tgt_storage_arc(quarter);
+  more->set_tgt_storage_arc(half);
+  ASSERT_TRUE(node.join(little));
+  Scripted peer(net, "peer");
+  EXPECT_EQ(node.round(peer, "one", {}, Timestamp{77}), Timestamp{0});
+  EXPECT_EQ(node.round(peer, "two", {}, Timestamp{78}), Timestamp{77});
+  ASSERT_TRUE(node.join(more));
+  EXPECT_EQ(node.round(peer, "three", {}, Timestamp{50}), Timestamp{0}) << "more is common now";
+  EXPECT_EQ(node.round(peer, "four", {}, Timestamp{60}), Timestamp{50});
+  // The peer stores less for a while: what it names then says nothing of the rest.
+  EXPECT_EQ(node.round(peer, "five", {}, Timestamp{60}, set_of(quarter)), Timestamp{60});
+  EXPECT_EQ(node.round(peer, "six", {}, Timestamp{61}), Timestamp{60}) << "nothing was stored meanwhile";
+  EXPECT_EQ(node.round(peer, "seven", {}, Timestamp{70}, set_of(quarter)), Timestamp{61});
+  EXPECT_EQ(node.round(peer, "eight", {}, Timestamp{71}), Timestamp{0});
+  EXPECT_EQ(node.round(peer, "nine", {}, Timestamp{72}), Timestamp{71});
+}
+
+/// The same where this node starts the round: it does not know yet what the peer stores.
+TEST(K2Gossip, ABookmarkThatHoldsForLessIsForgottenWhenThePeerStoresMore) {
+  Net net;
+  BookmarkNode node(net, "node");
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  const DhtArc quarter(0, 0x3fffffff);
+  EXPECT_EQ(node.round(peer, "one", {}, Timestamp{77}, set_of(quarter)), Timestamp{0});
+  node.knows(make_agent(2), peer.url);
+  const auto start = [&](Timestamp asked, Timestamp told) {
+    peer.gossips.clear();
+    let_start(net, node);
+    const auto m = peer.next_gossip<wire::GossipInitiate>();
+    ASSERT_TRUE(m);
+    EXPECT_EQ(m->new_since, asked);
+    wire::GossipAccept accept;
+    accept.session_id = m->session_id;
+    accept.arc_set = full_set();
+    accept.max_op_data_bytes = 1U << 20;
+    accept.updated_new_since = told;
+    peer.gossip(node.url, accept);
+    ASSERT_TRUE(peer.next_gossip<wire::GossipNoDiff>());
+    peer.gossip(node.url, wire::GossipTerminate{m->session_id, {}});
+  };
+  start(Timestamp{77}, Timestamp{80});
+  EXPECT_FALSE(node.note(peer.url, GossipPeerMeta::kNewOpsBookmark))
+      << "more is common, and it was asked for from 77 on";
+  start(Timestamp{0}, Timestamp{79});
+  start(Timestamp{79}, Timestamp{81});
 }
 
 TEST(K2Gossip, WhereRequestsAreNotKeptBookmarksAreNotEither) {
@@ -807,6 +872,22 @@ TEST(K2Gossip, TwoNodesFindEachOthersOpsAndAgents) {
   ASSERT_TRUE(net.world.run_until([&] { return b.held() == 507; }, 15min));
   net.world.run_for(1min);
   EXPECT_LE(a.stats().ops_named - named, 7U + 200U) << "not all of it again";
+}
+
+TEST(ArcSectors, AsTextAndBack) {
+  ArcSectors some;
+  some.add({5U << 23U, (200U << 23U) - 1});
+  const std::string text = some.to_string();
+  const auto back = ArcSectors::parse(text);
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->words().words, some.words().words);
+  EXPECT_TRUE(back->is_within(some));
+  EXPECT_FALSE(ArcSectors(full_set()).is_within(some));
+  EXPECT_TRUE(ArcSectors().is_within(some));
+  EXPECT_FALSE(ArcSectors::parse(""));
+  EXPECT_FALSE(ArcSectors::parse(text + "0"));
+  EXPECT_FALSE(ArcSectors::parse("x" + text.substr(1)));
+  EXPECT_FALSE(ArcSectors::parse("-" + text.substr(1)));
 }
 
 TEST(ArcSectors, WholeSectorsOfArcs) {
