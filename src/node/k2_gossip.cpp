@@ -321,7 +321,7 @@ std::optional<Url> K2Gossip::select_target() {
     const auto found = context_.peer_store->get_by_overlapping_storage_arc(arc);
     overlapping.insert(overlapping.end(), found.begin(), found.end());
   }
-  if (const auto url = choose(overlapping).pick(random_u32())) return url;
+  if (auto url = choose(overlapping).pick(random_u32())) return url;
   return choose(context_.peer_store->get_all()).pick(random_u32());
 }
 
