@@ -223,8 +223,9 @@ class SqliteOpStore final : public OpStore {
   void add_pending(std::vector<OpId> op_ids, Url source, Handler<> done) override {
     const std::uint64_t bytes = id_bytes(op_ids);
     // A thousand ids are one row: they count as little towards the size of a batch.
+    const std::size_t ops = 1 + op_ids.size() / 64;
     write<void>(
-        1 + op_ids.size() / 64, bytes,
+        ops, bytes,
         [op_ids = std::move(op_ids), source = std::move(source)](OpWriter& db) {
           return db.add_pending(op_ids, source);
         },
