@@ -206,7 +206,7 @@ Result<std::shared_ptr<Ed25519LocalAgent>> Ed25519LocalAgent::load_or_create(con
 
     Wiped<kSeedBytes> seed;
     randombytes_buf(seed.data(), seed.size());
-    const Result<std::shared_ptr<Ed25519LocalAgent>> fresh = from_seed(as_bytes({seed.data(), seed.size()}));
+    Result<std::shared_ptr<Ed25519LocalAgent>> fresh = from_seed(as_bytes({seed.data(), seed.size()}));
     if (!fresh) return fresh;
     Wiped<kFileBytes + 1> text;
     std::memcpy(text.data(), kFileMagic.data(), kFileMagic.size());
