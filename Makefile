@@ -47,11 +47,12 @@ interop: build-tests ## Tests against stock Rust kitsune2 0.2.2 nodes (builds th
 	@scripts/deps.sh interop
 	@tests/interop/run.sh $(BUILD)
 
-# The build is that of `make fuzz`.
+# The build is that of `make fuzz`, so that the libraries are compiled once; clang, since libFuzzer is clang's. Without
+# the programs that replay the corpora: the fuzz targets begin with them.
 .PHONY: asan
 asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/deps.sh build test ci
-	@scripts/sanitized.sh build/sanitized
+	@cmake --preset sanitized $(CMAKE_FLAGS) >/dev/null
 	@cmake --build build/sanitized -j $(JOBS)
 	@ctest --test-dir build/sanitized --output-on-failure -j $(JOBS) -LE 'long|install|docs'
 

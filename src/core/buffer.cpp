@@ -10,22 +10,13 @@
 #include <mutex>
 #include <new>
 
-#if defined(__has_feature)
-#define K2_HAS_FEATURE(x) __has_feature(x)
-#else
-#define K2_HAS_FEATURE(x) 0
-#endif
+#include "core/sanitized.hpp"
 
 namespace kitsune2 {
 namespace {
 
 /// A block that is used again would hide from the sanitizers that someone still reads it.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || K2_HAS_FEATURE(address_sanitizer) || \
-    K2_HAS_FEATURE(memory_sanitizer) || K2_HAS_FEATURE(thread_sanitizer)
-constexpr bool kReuses = false;
-#else
-constexpr bool kReuses = true;
-#endif
+constexpr bool kReuses = !kSanitized;
 
 constexpr std::size_t kStep = 64U << 10;  ///< the size of a block is a multiple of it
 
@@ -86,8 +77,7 @@ void populate_huge(Block block) {
     static_cast<void>(madvise(block.data, kHugePage, MADV_HUGEPAGE));  // a wish
     const auto before = std::chrono::steady_clock::now();
     populate({block.data, kHugePage});
-    const auto took = std::chrono::steady_clock::now() - before;
-    huge_pages().took(took);
+    huge_pages().took(std::chrono::steady_clock::now() - before);
     block = {block.data + kHugePage, block.size - kHugePage};
     if (huge_pages().worth_it())
       static_cast<void>(madvise(block.data, block.size / kHugePage * kHugePage, MADV_HUGEPAGE));
@@ -136,6 +126,7 @@ class Pool {
   }
 
   void put_back(Block block) {
+    if (!kReuses || block.size > kMostIdle) return unmap(block);
     std::array<Block, kMostBlocks> gone{};
     std::size_t count = 0;
     {
@@ -146,13 +137,9 @@ class Pool {
         idle_bytes_ -= idle_.front().size;
         idle_.erase(idle_.begin());
       }
-      if (kReuses && block.size <= kMostIdle) {
-        idle_.push_back(block);
-        idle_bytes_ += block.size;
-        block = {};
-      }
+      idle_.push_back(block);
+      idle_bytes_ += block.size;
     }
-    unmap(block);
     for (std::size_t i = 0; i < count; ++i) unmap(gone[i]);
   }
 

@@ -42,19 +42,22 @@ class GossipPeerMeta {
   /// counted, two nodes that fail at turns would each find the other too soon, again and again.
   std::optional<Timestamp> last_round(const Url& peer) const { return past(peer, kLastRound); }
   void set_last_round(const Url& peer, Timestamp at) { put(peer, kLastRound, at.micros, std::chrono::minutes(10)); }
-  /// Where the peer's new ops go on. nullopt also if it is not known for which sectors that holds.
-  std::optional<Timestamp> bookmark(const Url& peer) const {
-    return bookmark_sectors(peer) ? time(peer, kNewOpsBookmark) : std::nullopt;
-  }
-  /// The sectors whose ops the peer has named up to the bookmark.
-  std::optional<ArcSectors> bookmark_sectors(const Url& peer) const {
+  struct Bookmark {
+    Timestamp at;        ///< where the peer's new ops go on
+    ArcSectors sectors;  ///< whose ops it has named up to there
+  };
+  /// nullopt also if the sectors are not known.
+  std::optional<Bookmark> bookmark(const Url& peer) const {
+    const auto at = time(peer, kNewOpsBookmark);
     const auto text = store_->get(peer, kBookmarkSectors);
-    return text ? ArcSectors::parse(text->text()) : std::nullopt;
+    const auto sectors = text ? ArcSectors::parse(text->text()) : std::nullopt;
+    if (!at || !sectors) return std::nullopt;
+    return Bookmark{*at, *sectors};
   }
-  void set_bookmark(const Url& peer, Timestamp at, const ArcSectors& sectors) {
-    const auto until = runtime_.wall_now() + std::chrono::hours(24);
-    static_cast<void>(store_->put(peer, kBookmarkSectors, Bytes(sectors.to_string()), until));
-    put(peer, kNewOpsBookmark, at.micros, std::chrono::hours(24));
+  void set_bookmark(const Url& peer, const Bookmark& bookmark) {
+    const Duration lifetime = std::chrono::hours(24);
+    put(peer, kBookmarkSectors, bookmark.sectors.to_string(), lifetime);
+    put(peer, kNewOpsBookmark, bookmark.at.micros, lifetime);
   }
   void forget_bookmark(const Url& peer) { store_->remove(peer, kNewOpsBookmark); }
   void forget_bookmarks() {
@@ -86,7 +89,10 @@ class GossipPeerMeta {
     return at && *at <= runtime_.wall_now() ? at : std::nullopt;
   }
   void put(const Url& peer, const char* key, std::int64_t value, Duration lifetime) {
-    static_cast<void>(store_->put(peer, key, Bytes(std::to_string(value)), runtime_.wall_now() + lifetime));
+    put(peer, key, std::to_string(value), lifetime);
+  }
+  void put(const Url& peer, const char* key, std::string text, Duration lifetime) {
+    static_cast<void>(store_->put(peer, key, Bytes(std::move(text)), runtime_.wall_now() + lifetime));
   }
 
   Runtime& runtime_;

@@ -166,10 +166,7 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, const NewOps& ours,
   m.participating_agents = as_ids(round->our_agents);
   m.arc_set = round->our_sectors.words();
   m.missing_agents = std::move(missing);
-  if (const auto sectors = meta_.bookmark_sectors(peer); sectors && !round->common.is_within(*sectors)) {
-    meta_.forget_bookmark(peer);
-  }
-  m.new_since = round->asked_since = since(peer);
+  m.new_since = round->asked_since = since(bookmark_for(peer, round->common));
   m.max_op_data_bytes = config().max_gossip_op_bytes;
   m.new_ops = ours.ids;
   m.updated_new_since = ours.next;
@@ -188,8 +185,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipNoDiff& m) {
     return peer_error(peer, "asks for agents that we did not declare");
   }
   const Bytes session = round->session;
-  const Named named{round->asked_since, m.accept_response.updated_new_since, round->common,
-                    !m.accept_response.new_ops.empty()};
+  const Named named{round->asked_since, m.accept_response.updated_new_since, round->common};
   auto holds = std::move(round->bookmark_holds);
   end_accepted(peer);
   take_agents(peer, m.accept_response.provided_agents);
@@ -265,7 +261,7 @@ void K2Gossip::initiate() {
   m.participating_agents = as_ids(round.our_agents);
   m.arc_set = round.our_sectors.words();
   m.tie_breaker = round.tie_breaker;
-  m.new_since = round.asked_since = since(*target);
+  m.new_since = round.asked_since = since(meta_.bookmark(*target));
   m.max_op_data_bytes = config().max_gossip_op_bytes;
   schedule_initiate();
   send(*target, m, [weak = weak_from_this(), peer = *target, id = round.session](const Result<void>& sent) {
@@ -335,8 +331,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   round->stage = Stage::no_diff;
   meta_.set_last_round(peer, runtime().wall_now());
   round->common = round->our_sectors.common(ArcSectors(m.arc_set));
-  take_ops(peer, m.new_ops, {round->asked_since, m.updated_new_since, round->common, !m.new_ops.empty()},
-           round->bookmark_holds);
+  take_ops(peer, m.new_ops, {round->asked_since, m.updated_new_since, round->common}, round->bookmark_holds);
 
   wire::GossipNoDiff answer;
   answer.session_id = round->session;
@@ -482,9 +477,18 @@ bool K2Gossip::declared(const Round& round, const std::vector<Bytes>& agents) co
   return std::all_of(agents.begin(), agents.end(), [&](const Bytes& id) { return ours.contains(AgentId(id)); });
 }
 
-Timestamp K2Gossip::since(const Url& peer) const {
+std::optional<K2Gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const ArcSectors& common) {
+  auto bookmark = meta_.bookmark(peer);
+  if (bookmark && !common.is_within(bookmark->sectors)) {
+    meta_.forget_bookmark(peer);
+    bookmark.reset();
+  }
+  return bookmark;
+}
+
+Timestamp K2Gossip::since(const std::optional<Bookmark>& bookmark) {
   // Without a bookmark: everything. A stock node asks for the last 30 minutes and finds the rest by comparing.
-  return meta_.bookmark(peer).value_or(Timestamp{0});
+  return bookmark ? bookmark->at : Timestamp{0};
 }
 
 void K2Gossip::new_ops(ArcSectors sectors, Timestamp since, std::uint32_t limit, std::function<void(NewOps)> done) {
@@ -541,29 +545,27 @@ std::shared_ptr<bool> K2Gossip::watch_bookmark(const Url& peer) {
 /// are to be named to the last one. It may also have set its clock back, and a bookmark of the future would hide what
 /// it stores until then. So such a bookmark is followed as long as it leads to ops, and then it begins at the present
 /// again.
-void K2Gossip::move_bookmark(const Url& peer, const Named& named) {
+void K2Gossip::move_bookmark(const Url& peer, const Named& named, bool named_something) {
   const Timestamp now = runtime().wall_now();
   const auto of_the_future = [&](Timestamp at) { return at > now + kMaxClockSkew; };
-  auto known = meta_.bookmark(peer);
-  const auto sectors = meta_.bookmark_sectors(peer);
-  if (known && !named.common.is_within(*sectors)) {
-    meta_.forget_bookmark(peer);
-    known.reset();
-  }
+  const auto known = bookmark_for(peer, named.common);
   // What was stored between the bookmark and where the asking began was not named.
-  if (named.since > known.value_or(Timestamp{0})) return;
-  const auto set = [&](Timestamp at) { meta_.set_bookmark(peer, at, known && at <= *known ? *sectors : named.common); };
-  const bool was_of_the_future = known && of_the_future(*known);
-  if (!named.something && (was_of_the_future || of_the_future(named.next))) {
+  if (named.since > since(known)) return;
+  const auto set = [&](Timestamp at) {
+    meta_.set_bookmark(peer, {at, known && at <= known->at ? known->sectors : named.common});
+  };
+  const bool was_of_the_future = known && of_the_future(known->at);
+  if (!named_something && (was_of_the_future || of_the_future(named.next))) {
     return set(std::min(named.next, now - kMaxClockSkew));
   }
-  if (known && *known > named.next && !was_of_the_future) return;
+  if (known && known->at > named.next && !was_of_the_future) return;
   set(named.next);
 }
 
-void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, Named named, std::shared_ptr<bool> holds) {
+void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, const Named& named,
+                        std::shared_ptr<bool> holds) {
   if (ids.empty()) {
-    if (*holds) move_bookmark(peer, named);
+    if (*holds) move_bookmark(peer, named, false);
     return;
   }
   stats_.ops_learned += ids.size();
@@ -575,7 +577,7 @@ void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, Named na
                                 auto self = weak.lock();
                                 if (!self || self->stopped_) return;
                                 if (r) {
-                                  if (*holds) self->move_bookmark(peer, named);
+                                  if (*holds) self->move_bookmark(peer, named, true);
                                   return;
                                 }
                                 self->stats_.local_errors += 1;

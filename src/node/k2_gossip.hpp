@@ -101,7 +101,10 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::vector<Bytes> unknown_agents(const std::vector<Bytes>& agents) const;
   std::vector<Bytes> infos_of(const std::vector<Bytes>& agents) const;
   bool declared(const Round& round, const std::vector<Bytes>& agents) const;
-  Timestamp since(const Url& peer) const;
+  using Bookmark = GossipPeerMeta::Bookmark;
+  static Timestamp since(const std::optional<Bookmark>& bookmark);
+  /// The peer's, if it holds for all of `common`; else it is forgotten. G7.
+  std::optional<Bookmark> bookmark_for(const Url& peer, const ArcSectors& common);
   void new_ops(ArcSectors sectors, Timestamp since, std::uint32_t limit, std::function<void(NewOps)> done);
   void query(ArcSectors sectors, Timestamp since, std::uint32_t limit, int tries, std::function<void(NewOps)> done);
   std::shared_ptr<bool> watch_bookmark(const Url& peer);
@@ -110,10 +113,9 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
     Timestamp since;
     Timestamp next;
     ArcSectors common;
-    bool something;
   };
-  void move_bookmark(const Url& peer, const Named& named);
-  void take_ops(const Url& peer, const std::vector<Bytes>& ids, Named named, std::shared_ptr<bool> holds);
+  void move_bookmark(const Url& peer, const Named& named, bool named_something);
+  void take_ops(const Url& peer, const std::vector<Bytes>& ids, const Named& named, std::shared_ptr<bool> holds);
   void take_agents(const Url& peer, const std::vector<Bytes>& infos);
   void send(const Url& peer, const wire::GossipMessage& message, std::function<void(const Result<void>&)> done = {});
   void peer_error(const Url& peer, const char* what);

@@ -8,7 +8,7 @@ build=$1 seconds=$2
 shift 2
 mapfile -t targets < <(sed -nE 's/^k2_fuzz\(([a-z0-9_]+) .*/\1/p' tests/fuzz/CMakeLists.txt)
 (($#)) && targets=("$@")
-scripts/sanitized.sh "$build" || exit 1
+cmake --preset sanitized -B "$build" >/dev/null || exit 1
 cmake --build "$build" --target "${targets[@]/#/fuzz_}" || exit 1
 
 run_one() {

@@ -10,8 +10,8 @@
 namespace kitsune2::tx5 {
 namespace {
 
-/// First allocation for a chunked message, if it is to be so large; it doubles from there. *Rationale*: the pages of it
-/// that are not written to yet are not there, so what a peer only promises to send costs nothing.
+/// First allocation for a chunked message, if it is to be so large; it doubles from there. *Rationale*: what a peer
+/// only promises to send costs no more than this.
 constexpr std::uint32_t kFirstBuffer = 4U << 20;
 
 Error fault(std::string what) { return make_error(Errc::peer_fault, "tx5 framing: " + std::move(what)); }
@@ -98,7 +98,6 @@ Result<FrameDecoder::Decoded> FrameDecoder::decode_chunk(ByteView payload) {
   if (payload.size() > want_ - received_) return fault("more bytes than were permitted");
   const auto size = static_cast<std::uint32_t>(payload.size());
   if (size > room_ - received_) {
-    // As it comes: a peer that is permitted much and sends little has little.
     room_ = std::min(want_, std::max({received_ + size, room_ > want_ / 2 ? want_ : 2 * room_, kFirstBuffer}));
     auto larger = make_buffer(room_);
     if (received_ > 0) std::memcpy(larger.get(), incoming_.get(), received_);

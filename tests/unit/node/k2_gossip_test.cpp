@@ -8,11 +8,13 @@
 namespace kitsune2::node_test {
 namespace {
 
-wire::ArcSetWords full_set() {
+wire::ArcSetWords set_of(const DhtArc& arc) {
   ArcSectors sectors;
-  sectors.add(DhtArc::full());
+  sectors.add(arc);
   return sectors.words();
 }
+
+wire::ArcSetWords full_set() { return set_of(DhtArc::full()); }
 
 /// A node with gossip. It starts rounds only when a test lets time pass.
 struct GossipNode : SimNode {
@@ -34,6 +36,18 @@ struct GossipNode : SimNode {
     space->peer_store().insert({b.sign(*agent)});
   }
   std::optional<Bytes> note(const Url& peer, const char* key) { return space->peer_meta_store().get(peer, key); }
+};
+
+/// A node with an agent, and a peer that it may hear from.
+template <class Node = GossipNode>
+struct WithPeer {
+  WithPeer() {
+    node.quiet();
+    EXPECT_TRUE(node.join(make_agent(1)));
+  }
+  Net net;
+  Node node{net, "node"};
+  Scripted peer{net, "peer"};
 };
 
 wire::GossipInitiate initiate(const std::string& session = "session-0001") {
@@ -405,6 +419,17 @@ void let_start(Net& net, GossipNode& node) {
       R"({"k2Gossip":{"initialInitiateIntervalMs":86400000,"initiateIntervalMs":86400000}})"));
 }
 
+/// `peer` answers the round that the node began, and ends it.
+void answer_round(GossipNode& node, Scripted& peer, const Bytes& session, Timestamp next = {}) {
+  wire::GossipAccept accept;
+  accept.session_id = session;
+  accept.arc_set = full_set();
+  accept.updated_new_since = next;
+  peer.gossip(node.url, accept);
+  ASSERT_TRUE(peer.next_gossip<wire::GossipNoDiff>());
+  peer.gossip(node.url, wire::GossipTerminate{session, Bytes::copy_of("No agents requested")});
+}
+
 TEST(K2Gossip, StartsTheShortFlow) {
   Net net;
   GossipNode node(net, "node");
@@ -559,11 +584,8 @@ TEST(K2Gossip, APeerThatDoesNotAnswerCostsOneTimeout) {
 
 /// What the simulator found: two nodes whose attempts fail at turns refused each other for ever.
 TEST(K2Gossip, OurAttemptsThatNobodyAnsweredDoNotMakeThePeersTooSoon) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
-  Scripted peer(net, "peer");
+  WithPeer<> both;
+  auto& [net, node, peer] = both;
   node.knows(make_agent(2), peer.url);
   let_start(net, node);
   ASSERT_TRUE(peer.next_gossip<wire::GossipInitiate>());
@@ -575,21 +597,13 @@ TEST(K2Gossip, OurAttemptsThatNobodyAnsweredDoNotMakeThePeersTooSoon) {
 }
 
 TEST(K2Gossip, ARoundThatWeStartedMakesThePeersTooSoon) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
-  Scripted peer(net, "peer");
+  WithPeer<> both;
+  auto& [net, node, peer] = both;
   node.knows(make_agent(2), peer.url);
   let_start(net, node);
   const auto first = peer.next_gossip<wire::GossipInitiate>();
   ASSERT_TRUE(first);
-  wire::GossipAccept answer;
-  answer.session_id = first->session_id;
-  answer.arc_set = full_set();
-  peer.gossip(node.url, answer);
-  ASSERT_TRUE(peer.next_gossip<wire::GossipNoDiff>());
-  peer.gossip(node.url, wire::GossipTerminate{first->session_id, Bytes::copy_of("No agents requested")});
+  answer_round(node, peer, first->session_id);
   ASSERT_EQ(node.stats().completed, 1U);
   net.world.run_for(5min - 2s);
   peer.gossip(node.url, initiate());
@@ -645,11 +659,8 @@ struct BookmarkNode : GossipNode {
 };
 
 TEST(K2Gossip, APeerThatFetchHasGivenUpNamesItsOpsFromTheBeginning) {
-  Net net;
-  BookmarkNode node(net, "node");
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
-  Scripted peer(net, "peer");
+  WithPeer<BookmarkNode> both;
+  auto& [net, node, peer] = both;
   const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1, 3));
   EXPECT_EQ(node.round(peer, "one", ids, Timestamp{77}), Timestamp{0});
   EXPECT_EQ(node.round(peer, "two", {}, Timestamp{78}), Timestamp{77});
@@ -664,11 +675,8 @@ TEST(K2Gossip, APeerThatFetchHasGivenUpNamesItsOpsFromTheBeginning) {
 }
 
 TEST(K2Gossip, APeerThatWasBlockedNamesItsOpsFromTheBeginning) {
-  Net net;
-  BookmarkNode node(net, "node");
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
-  Scripted peer(net, "peer");
+  WithPeer<BookmarkNode> both;
+  auto& [net, node, peer] = both;
   const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1, 3));
   EXPECT_EQ(node.round(peer, "one", ids, Timestamp{77}), Timestamp{0});
   node.kitsune->blocks().block_peer(peer.url, std::nullopt);
@@ -680,11 +688,8 @@ TEST(K2Gossip, APeerThatWasBlockedNamesItsOpsFromTheBeginning) {
 }
 
 TEST(K2Gossip, WhatIsDroppedDuringARoundIsNamedAgainTheNextTime) {
-  Net net;
-  BookmarkNode node(net, "node");
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
-  Scripted peer(net, "peer");
+  WithPeer<BookmarkNode> both;
+  auto& [net, node, peer] = both;
   const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1, 4));
   EXPECT_EQ(node.round(peer, "one", {ids[0]}, Timestamp{77}), Timestamp{0});
   peer.gossip(node.url, initiate("two"));
@@ -696,12 +701,6 @@ TEST(K2Gossip, WhatIsDroppedDuringARoundIsNamedAgainTheNextTime) {
   peer.gossip(node.url, answer);
   ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>());
   EXPECT_EQ(node.round(peer, "three", {}, Timestamp{79}), Timestamp{0}) << "the second round did not name the first op";
-}
-
-wire::ArcSetWords set_of(const DhtArc& arc) {
-  ArcSectors sectors;
-  sectors.add(arc);
-  return sectors.words();
 }
 
 /// What the simulator found, at seed 583,653: ops that were stored before an agent came (back) were never named.
@@ -730,11 +729,8 @@ TEST(K2Gossip, WhoComesToStoreMoreIsNamedTheOlderOpsToo) {
 
 /// The same where this node starts the round: it does not know yet what the peer stores.
 TEST(K2Gossip, ABookmarkThatHoldsForLessIsForgottenWhenThePeerStoresMore) {
-  Net net;
-  BookmarkNode node(net, "node");
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
-  Scripted peer(net, "peer");
+  WithPeer<BookmarkNode> both;
+  auto& [net, node, peer] = both;
   const DhtArc quarter(0, 0x3fffffff);
   EXPECT_EQ(node.round(peer, "one", {}, Timestamp{77}, set_of(quarter)), Timestamp{0});
   node.knows(make_agent(2), peer.url);
@@ -744,14 +740,7 @@ TEST(K2Gossip, ABookmarkThatHoldsForLessIsForgottenWhenThePeerStoresMore) {
     const auto m = peer.next_gossip<wire::GossipInitiate>();
     ASSERT_TRUE(m);
     EXPECT_EQ(m->new_since, asked);
-    wire::GossipAccept accept;
-    accept.session_id = m->session_id;
-    accept.arc_set = full_set();
-    accept.max_op_data_bytes = 1U << 20;
-    accept.updated_new_since = told;
-    peer.gossip(node.url, accept);
-    ASSERT_TRUE(peer.next_gossip<wire::GossipNoDiff>());
-    peer.gossip(node.url, wire::GossipTerminate{m->session_id, {}});
+    answer_round(node, peer, m->session_id, told);
   };
   start(Timestamp{77}, Timestamp{80});
   EXPECT_FALSE(node.note(peer.url, GossipPeerMeta::kNewOpsBookmark))
@@ -827,11 +816,8 @@ TEST(K2Gossip, BothAtOnceTheLargerNumberCounts) {
 }
 
 TEST(K2Gossip, BusyEndsTheRoundAndCountsAsOne) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
-  Scripted peer(net, "peer");
+  WithPeer<> both;
+  auto& [net, node, peer] = both;
   node.knows(make_agent(2), peer.url);
   let_start(net, node);
   const auto m = peer.next_gossip<wire::GossipInitiate>();

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/sanitized.hpp"
 #include "kitsune2/agent.hpp"
 #include "kitsune2/http.hpp"
 #include "net/conn.hpp"
@@ -26,18 +27,6 @@ using test::Inbox;
 using test::Loop;
 using test::RawSocket;
 using test::RawWs;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-#else
-constexpr bool kSanitized = false;
-#endif
 
 std::unique_ptr<RelayServer> serve(const RelayServerOptions& options = {}) {
   auto server = RelayServer::start(options);
