@@ -666,7 +666,7 @@ TEST(K2Gossip, APeerThatFetchHasGivenUpNamesItsOpsFromTheBeginning) {
   EXPECT_EQ(node.round(peer, "two", {}, Timestamp{78}), Timestamp{77});
   net.network->set_link(node.url, peer.url, {.fail_sends = true});
   net.network->cut(node.url, peer.url, true);
-  ASSERT_TRUE(net.world.run_until([&] { return node.space->fetch().pending_ops() == 0; }, 5min));
+  ASSERT_TRUE(net.world.run_until([&] { return both.node.space->fetch().pending_ops() == 0; }, 5min));
   EXPECT_FALSE(node.note(peer.url, GossipPeerMeta::kNewOpsBookmark));
   net.network->clear_links();
   net.network->heal();
@@ -730,11 +730,11 @@ TEST(K2Gossip, WhoComesToStoreMoreIsNamedTheOlderOpsToo) {
 /// The same where this node starts the round: it does not know yet what the peer stores.
 TEST(K2Gossip, ABookmarkThatHoldsForLessIsForgottenWhenThePeerStoresMore) {
   WithPeer<BookmarkNode> both;
-  auto& [net, node, peer] = both;
   const DhtArc quarter(0, 0x3fffffff);
-  EXPECT_EQ(node.round(peer, "one", {}, Timestamp{77}, set_of(quarter)), Timestamp{0});
-  node.knows(make_agent(2), peer.url);
+  EXPECT_EQ(both.node.round(both.peer, "one", {}, Timestamp{77}, set_of(quarter)), Timestamp{0});
+  both.node.knows(make_agent(2), both.peer.url);
   const auto start = [&](Timestamp asked, Timestamp told) {
+    auto& [net, node, peer] = both;
     peer.gossips.clear();
     let_start(net, node);
     const auto m = peer.next_gossip<wire::GossipInitiate>();
@@ -743,7 +743,7 @@ TEST(K2Gossip, ABookmarkThatHoldsForLessIsForgottenWhenThePeerStoresMore) {
     answer_round(node, peer, m->session_id, told);
   };
   start(Timestamp{77}, Timestamp{80});
-  EXPECT_FALSE(node.note(peer.url, GossipPeerMeta::kNewOpsBookmark))
+  EXPECT_FALSE(both.node.note(both.peer.url, GossipPeerMeta::kNewOpsBookmark))
       << "more is common, and it was asked for from 77 on";
   start(Timestamp{0}, Timestamp{79});
   start(Timestamp{79}, Timestamp{81});
