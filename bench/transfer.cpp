@@ -6,10 +6,12 @@
 //        transfer get ADDR DATA SIZE [DIR]
 //        transfer store BATCH DATA SIZE DIR     the durable store alone, handed BATCH ops a call
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iostream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kitsune2/kitsune2.hpp"
@@ -72,6 +74,17 @@ Setup start(NodeOptions options) {
   return out;
 }
 
+/// Waits until a durable store has tidied up after itself: that is work of writing, not of serving.
+void settle(const std::string& dir) {
+  const auto any_wal = [&] {
+    const auto files = std::filesystem::recursive_directory_iterator(dir);
+    return std::any_of(begin(files), end(files), [](const auto& file) {
+      return file.path().string().ends_with("-wal") && file.file_size() > kCallBytes;
+    });
+  };
+  while (!dir.empty() && any_wal()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+}
+
 int serve(const std::string& data, std::size_t size, const std::string& dir) {
   NodeOptions options;
   options.listen = "127.0.0.1:0";
@@ -86,6 +99,7 @@ int serve(const std::string& data, std::size_t size, const std::string& dir) {
     process(*node, *space, std::exchange(ops, {}));
   });
   process(*node, *space, std::move(ops));
+  settle(dir);
   const Url own = must(node->wait_online(std::chrono::seconds(30)));
   const auto before = bench::usage();
   std::cout << R"({"addr":")" << own.to_string() << "\"}" << std::endl;

@@ -79,12 +79,14 @@ class OpWriter {
   Result<std::int64_t> source_number(const Url& source);
   /// Runs a statement that gives no row, and resets it.
   Result<void> finish(Statement& statement);
+  void fit_cache();
   void note_compaction();
   bool checkpoint(int mode);
 
   std::unique_ptr<int> wal_frames_;  ///< in the WAL after the last commit; SQLite's hook writes it
   int most_frames_ = 0;              ///< the WAL is copied into the database when it has as many
   int tend_wal_at_ = 0;
+  bool large_cache_ = false;
   std::unique_ptr<GatherVfs> vfs_;  ///< goes after the connection
   Connection connection_;
   OpFinder finder_;

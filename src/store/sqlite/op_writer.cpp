@@ -9,9 +9,8 @@ namespace {
 // Figures: docs/store-format.md, "Pragmas".
 constexpr const char* kPragmas =
     "PRAGMA synchronous=FULL;"
-    "PRAGMA cache_size=-65536;"
     "PRAGMA wal_autocheckpoint=0;"
-    "PRAGMA journal_size_limit=33554432;"
+    "PRAGMA journal_size_limit=134217728;"
     "PRAGMA secure_delete=OFF;"
     "PRAGMA temp_store=MEMORY;";
 
@@ -19,8 +18,16 @@ constexpr const char* kPragmas =
 constexpr std::size_t kCompactionStep = 8 * kIdsPerPendingRow;
 
 /// The WAL is copied into the database when it has this many bytes: the longer it is, the more often a page of an index
-/// was changed in it and is copied once.
-constexpr std::int64_t kWalBytes = 32 << 20;
+/// was changed in it and is copied once, and the less often is a fetch held up by it (decisions/0016). In a small
+/// database an eighth of its limit, but no less than kLeastWalBytes.
+constexpr std::uint64_t kWalBytes = 128U << 20;
+constexpr std::uint64_t kLeastWalBytes = 32U << 20;
+
+/// Of pages that are kept in memory. Every op hits another leaf of op_by_loc: those of 65,536 ops fit into the smaller
+/// one. Not the larger one at once: large ops would fill it with pages that nobody needs again.
+constexpr const char* kSmallCache = "PRAGMA cache_size=-16384";
+constexpr const char* kLargeCache = "PRAGMA cache_size=-65536";
+constexpr std::uint64_t kSmallCacheOps = 65'536;
 
 int on_wal_commit(void* frames, sqlite3* /*db*/, const char* /*name*/, int count) {
   *static_cast<int*>(frames) = count;
@@ -70,9 +77,12 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   if (auto ok = c.run(kPragmas); !ok) return ok.error();
   const auto page_size = c.number("PRAGMA page_size");
   if (!page_size) return page_size.error();
-  out.tend_wal_at_ = out.most_frames_ = static_cast<int>(kWalBytes / std::max<std::int64_t>(*page_size, 512));
+  const auto page_bytes = static_cast<std::uint64_t>(*page_size);
+  const auto wal_bytes =
+      max_database_bytes > 0 ? std::clamp(max_database_bytes / 8, kLeastWalBytes, kWalBytes) : kWalBytes;
+  out.tend_wal_at_ = out.most_frames_ = static_cast<int>(wal_bytes / std::max<std::uint64_t>(page_bytes, 512));
   if (max_database_bytes > 0) {
-    const auto pages = std::max<std::uint64_t>(1, max_database_bytes / static_cast<std::uint64_t>(*page_size));
+    const auto pages = std::max<std::uint64_t>(1, max_database_bytes / page_bytes);
     const auto limit = "PRAGMA max_page_count=" + std::to_string(std::min<std::uint64_t>(pages, 0xfffffffeU));
     if (auto ok = c.run(limit.c_str()); !ok) return ok.error();
   }
@@ -90,6 +100,8 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   if (!bytes) return bytes.error();
   if (*ops < 0 || *bytes < 0) return make_error(Errc::corrupt, path + ": damaged row in table totals");
   out.now_.totals = {static_cast<std::uint64_t>(*ops), static_cast<std::uint64_t>(*bytes)};
+  if (auto ok = c.run(kSmallCache); !ok) return ok.error();
+  out.fit_cache();
   const auto any_pending = c.number("SELECT EXISTS(SELECT 1 FROM pending)");
   if (!any_pending) return any_pending.error();
   if (*any_pending != 0) out.compacting_after_ = 0;  // how much of it is stored by now is not known
@@ -163,6 +175,11 @@ Result<void> OpWriter::begin() {
   return finish(begin_);
 }
 
+void OpWriter::fit_cache() {
+  if (large_cache_ || now_.totals.ops < kSmallCacheOps) return;
+  large_cache_ = connection_.run(kLargeCache).has_value();
+}
+
 Result<void> OpWriter::commit() {
   if (now_.totals.ops != before_.totals.ops) {
     set_totals_.bind(1, static_cast<std::int64_t>(now_.totals.ops))
@@ -170,6 +187,7 @@ Result<void> OpWriter::commit() {
     if (auto ok = finish(set_totals_); !ok) return ok;
   }
   if (auto ok = finish(commit_); !ok) return ok;
+  fit_cache();
   note_compaction();
   return {};
 }
@@ -347,9 +365,9 @@ void OpWriter::tend_wal() {
   if (frames < tend_wal_at_ - most_frames_) tend_wal_at_ = most_frames_;  // it has started anew
   if (frames < tend_wal_at_) return;
   // A reader may keep the WAL from starting anew. Trying again with every commit would cost a sync each; so the next
-  // try comes as many frames later, and when it has grown to four times its size the readers are waited for.
+  // try comes as many frames later, and when it has grown to twice its size the readers are waited for.
   tend_wal_at_ = frames + most_frames_;
-  checkpoint(frames >= 4 * most_frames_ ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
+  checkpoint(frames >= 2 * most_frames_ ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
 }
 
 bool OpWriter::truncate_wal() {
