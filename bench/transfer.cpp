@@ -74,15 +74,20 @@ Setup start(NodeOptions options) {
   return out;
 }
 
-/// Waits until a durable store has tidied up after itself: that is work of writing, not of serving.
+/// Waits until a durable op store has copied its WAL: that is work of writing, not of serving.
 void settle(const std::string& dir) {
   const auto any_wal = [&] {
     const auto files = std::filesystem::recursive_directory_iterator(dir);
     return std::any_of(begin(files), end(files), [](const auto& file) {
-      return file.path().string().ends_with("-wal") && file.file_size() > kCallBytes;
+      const std::string name = file.path().filename().string();
+      return name.ends_with(".db-wal") && !name.ends_with(".peers.db-wal") && file.file_size() > 0;
     });
   };
-  while (!dir.empty() && any_wal()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  if (dir.empty()) return;
+  for (const auto end = Clock::now() + std::chrono::seconds(60); any_wal();) {
+    if (Clock::now() > end) fail("the store in " + dir + " does not copy its WAL");
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
 }
 
 int serve(const std::string& data, std::size_t size, const std::string& dir) {

@@ -155,8 +155,8 @@ struct SqliteOpStoreOptions {
   std::size_t max_batch_ops = 4096;
   std::uint64_t max_batch_bytes = 64U << 20;
   /// Largest database file; beyond it writes are Errc::disk_full. 0: no limit but the disk. The WAL comes on top: about
-  /// 128 MiB (an eighth of this limit, 32 MiB at least) and one commit while it writes, twice that beside a slow reader,
-  /// nothing when idle.
+  /// 128 MiB (an eighth of this limit, 32 MiB at least) and one commit while it writes, twice that beside a slow
+  /// reader, nothing when idle.
   std::uint64_t max_database_bytes = 0;
   /// For `kitsune2 status` beside a running node: takes no lock, changes nothing, writes get Errc::unsupported.
   bool read_only = false;
