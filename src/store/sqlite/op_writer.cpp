@@ -9,8 +9,8 @@ namespace {
 // Figures: docs/store-format.md, "Pragmas".
 constexpr const char* kPragmas =
     "PRAGMA synchronous=FULL;"
+    "PRAGMA cache_size=-16384;"
     "PRAGMA wal_autocheckpoint=0;"
-    "PRAGMA journal_size_limit=134217728;"
     "PRAGMA secure_delete=OFF;"
     "PRAGMA temp_store=MEMORY;";
 
@@ -23,11 +23,10 @@ constexpr std::size_t kCompactionStep = 8 * kIdsPerPendingRow;
 constexpr std::uint64_t kWalBytes = 128U << 20;
 constexpr std::uint64_t kLeastWalBytes = 32U << 20;
 
-/// Of pages that are kept in memory. Every op hits another leaf of op_by_loc: those of 65,536 ops fit into the smaller
-/// one. Not the larger one at once: large ops would fill it with pages that nobody needs again.
-constexpr const char* kSmallCache = "PRAGMA cache_size=-16384";
+/// Of pages that are kept in memory, from kManyOps on: every op hits another leaf of op_by_loc, and those of fewer fit
+/// into the cache that it begins with. Not at once: large ops would fill it with pages that nobody needs again.
 constexpr const char* kLargeCache = "PRAGMA cache_size=-65536";
-constexpr std::uint64_t kSmallCacheOps = 65'536;
+constexpr std::uint64_t kManyOps = 65'536;
 
 int on_wal_commit(void* frames, sqlite3* /*db*/, const char* /*name*/, int count) {
   *static_cast<int*>(frames) = count;
@@ -81,6 +80,9 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   const auto wal_bytes =
       max_database_bytes > 0 ? std::clamp(max_database_bytes / 8, kLeastWalBytes, kWalBytes) : kWalBytes;
   out.tend_wal_at_ = out.most_frames_ = static_cast<int>(wal_bytes / std::max<std::uint64_t>(page_bytes, 512));
+  // What it has grown to beside a slow reader is given back.
+  const auto keep = "PRAGMA journal_size_limit=" + std::to_string(wal_bytes);
+  if (auto ok = c.run(keep.c_str()); !ok) return ok.error();
   if (max_database_bytes > 0) {
     const auto pages = std::max<std::uint64_t>(1, max_database_bytes / page_bytes);
     const auto limit = "PRAGMA max_page_count=" + std::to_string(std::min<std::uint64_t>(pages, 0xfffffffeU));
@@ -100,7 +102,6 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   if (!bytes) return bytes.error();
   if (*ops < 0 || *bytes < 0) return make_error(Errc::corrupt, path + ": damaged row in table totals");
   out.now_.totals = {static_cast<std::uint64_t>(*ops), static_cast<std::uint64_t>(*bytes)};
-  if (auto ok = c.run(kSmallCache); !ok) return ok.error();
   out.fit_cache();
   const auto any_pending = c.number("SELECT EXISTS(SELECT 1 FROM pending)");
   if (!any_pending) return any_pending.error();
@@ -176,7 +177,7 @@ Result<void> OpWriter::begin() {
 }
 
 void OpWriter::fit_cache() {
-  if (large_cache_ || now_.totals.ops < kSmallCacheOps) return;
+  if (large_cache_ || now_.totals.ops < kManyOps) return;
   large_cache_ = connection_.run(kLargeCache).has_value();
 }
 
