@@ -107,8 +107,10 @@ class Fetch {
   virtual ~Fetch() = default;
 
   /// `add_ops`: fetch `op_ids` from `source`, leaving out what the store holds. The same op may be added with many
-  /// sources. Completes once the ids are pending (and, with persist_pending, durably so).
-  /// Errc::overloaded: over max_pending or max_pending_per_peer, nothing was added. Rust: `request_ops`.
+  /// sources. Completes once the ids are pending (and, with persist_pending, durably so). A long list is looked up in
+  /// the store piece by piece: the first of it may be fetched before it completes, and an error of the store leaves
+  /// open what was looked up before; repeat the call. Errc::overloaded: over max_pending or max_pending_per_peer,
+  /// nothing was added (of a list whose source is replaced meanwhile, perhaps its first part). Rust: `request_ops`.
   virtual void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) = 0;
 
   /// A source is gone for good (blocked, or nobody uses the url any more): drops its requests.

@@ -142,39 +142,72 @@ void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler
     return finish(make_error(Errc::overloaded, std::to_string(core_.pending_pairs()) + " requests are pending"));
   }
   adding_ += count;
+  auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done)});
+  // Where the bound might refuse the list, that is decided for all of it at once.
+  const bool fits = core_.pending_pairs(source) + adding_ <= config_.max_pending_per_peer && !resuming_;
+  adding->piece = fits ? kLookedUpAtOnce : count;
+  if (count > adding->piece) ++persisting_;  // it is not durable before its end
+  look_up(adding);
+}
+
+void CoreFetch::look_up(const std::shared_ptr<Adding>& adding) {
+  const std::size_t count = std::min(adding->piece, adding->op_ids.size() - adding->looked_up);
+  const auto first = std::make_move_iterator(adding->op_ids.begin() + static_cast<std::ptrdiff_t>(adding->looked_up));
+  std::vector<OpId> piece(first, first + static_cast<std::ptrdiff_t>(count));
+  adding->looked_up += count;
   ++filters_;
   ++store_calls_;
-  store_->filter_out_existing_ops(std::move(op_ids),
-                                  lifetime_.guard([this, source, done, count](Result<std::vector<OpId>> result) {
+  store_->filter_out_existing_ops(std::move(piece),
+                                  lifetime_.guard([this, adding, count](Result<std::vector<OpId>> result) {
                                     adding_ -= count;
                                     --filters_;
-                                    if (stopped_) {
-                                      done(make_error(Errc::cancelled, "fetch is stopped"));
-                                    } else if (!result) {
-                                      done(result.error().context("looking up ops"));
-                                    } else {
-                                      filtered(std::move(*result), current(source), done);
-                                    }
-                                    lookup_ended();
+                                    looked_up(adding, std::move(result));
                                     check_drained();
                                     store_call_done();
                                   }));
 }
 
-void CoreFetch::filtered(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
+void CoreFetch::looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result) {
+  auto& [op_ids, source, done, piece, looked_up, open, any_new] = *adding;
+  Result<void> ok;
+  if (stopped_) {
+    ok = make_error(Errc::cancelled, "fetch is stopped");
+  } else if (!result) {
+    ok = result.error().context("looking up ops");
+  } else {
+    source = current(source);
+    ok = add(*result, source, any_new);
+  }
+  if (ok) std::move(result->begin(), result->end(), op_ids.begin() + static_cast<std::ptrdiff_t>(open));
+  if (ok) open += result->size();
+  lookup_ended();
+  const std::size_t left = op_ids.size() - looked_up;
+  if (ok && left > 0) return look_up(adding);
+  if (looked_up > piece || left > 0) --persisting_;
+  adding_ -= left;
+  if (!ok) {
+    if (open > 0) persist_failed_ = true;
+    return done(ok);
+  }
+  op_ids.resize(open);
+  if (keep_pending_ && open > 0 && (any_new || !all_durable()))
+    return persist(std::move(op_ids), source, std::move(done));
+  done({});
+}
+
+/// What a look-up left over becomes pending: in the core first, then durably so. The store leaves out what it holds by
+/// then.
+Result<void> CoreFetch::add(std::vector<OpId>& op_ids, const Url& source, bool& any_new) {
   if (!stored_meanwhile_.empty()) {
     std::erase_if(op_ids, [&](const OpId& id) { return stored_meanwhile_.contains(id); });
   }
-  // Pending first, then durably so: the bound is decided here, at once and for the whole list, and the store leaves out
-  // what it holds by then.
   const auto added = core_.add(op_ids, source, runtime_.now());
   if (added.refused > 0) {
-    return done(make_error(Errc::overloaded, "too many requests to " + source.to_string() + " are pending"));
+    return make_error(Errc::overloaded, "too many requests to " + source.to_string() + " are pending");
   }
+  any_new = any_new || added.added > 0;
   pump_soon();
-  if (keep_pending_ && !op_ids.empty() && (added.added > 0 || !all_durable()))
-    return persist(std::move(op_ids), source, std::move(done));
-  done({});
+  return {};
 }
 
 void CoreFetch::persist(std::vector<OpId> op_ids, const Url& source, Handler<> done) {

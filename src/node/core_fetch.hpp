@@ -59,6 +59,19 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::vector<OpId> op_ids;
   };
 
+  /// A list of `request_ops` that is looked up in the store, piece by piece. *Rationale*: what is known to be lacking
+  /// is asked for while the rest is looked up; ten thousand ids take the durable store some 10 ms.
+  struct Adding {
+    std::vector<OpId> op_ids;  ///< the first `open` are pending, those from `looked_up` on are still to be looked up
+    Url source;
+    Handler<> done;
+    std::size_t piece = 0;
+    std::size_t looked_up = 0;
+    std::size_t open = 0;
+    bool any_new = false;  ///< some were not pending before
+  };
+  static constexpr std::size_t kLookedUpAtOnce = 1024;
+
   /// A response whose ops are being named.
   struct Arrived {
     Url peer;
@@ -91,7 +104,9 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void online();
 
   void resume();
-  void filtered(std::vector<OpId> op_ids, const Url& source, Handler<> done);
+  void look_up(const std::shared_ptr<Adding>& adding);
+  void looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result);
+  Result<void> add(std::vector<OpId>& op_ids, const Url& source, bool& any_new);
   void persist(std::vector<OpId> op_ids, const Url& source, Handler<> done);
   void pump();
   /// After everything that is on its way in this turn. *Rationale*: told of the same ops by many sources at once, the

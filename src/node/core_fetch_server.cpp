@@ -72,7 +72,8 @@ std::uint64_t FetchServer::most_bytes(const Url& peer) const {
   const auto it = taken_.find(peer);
   const std::uint64_t taken = it == taken_.end() ? 0 : it->second;
   if (taken >= kProvenBytes) return config_.max_response_bytes;
-  return std::min<std::uint64_t>(config_.max_response_bytes, std::max(taken, kFirstResponseBytes));
+  return std::min<std::uint64_t>(config_.max_response_bytes,
+                                 std::clamp(kTrust * taken, kFirstResponseBytes, kProvenBytes));
 }
 
 /// For the peer whose turn it is.

@@ -33,14 +33,16 @@ namespace kitsune2 {
 /// counted; all reads and responses under way together are held to kMaxServingBytes for peers that have shown that they
 /// listen, and to as much for the others. *Rationale*: a request is small and its answer is large; a peer that asks and
 /// does not listen must cost little. S6: a peer has shown it when it took kProvenBytes on this connection. Until then a
-/// response has at most as much as it took so far (the first one kFirstResponseBytes), and if it has not taken one
-/// within kPatience while others wait for room, it is disconnected. *Rationale*: a response that needs the receiver's
-/// permit stays in memory until that comes. Peers that ask for much and never permit it would else have all the room,
-/// and nobody else an answer. The first response needs no permit, so a newcomer never waits behind them.
+/// response has at most kTrust times what it took so far (the first one kFirstResponseBytes, none over kProvenBytes),
+/// and if it has not taken one within kPatience while others wait for room, it is disconnected. *Rationale*: a response
+/// that needs the receiver's permit stays in memory until that comes. Peers that ask for much and never permit it would
+/// else have all the room, and nobody else an answer. The first response needs no permit, so a newcomer never waits
+/// behind them.
 class FetchServer {
  public:
   static constexpr std::uint64_t kMaxServingBytes = 64U << 20;
   static constexpr std::uint64_t kFirstResponseBytes = 12U << 10;
+  static constexpr std::uint64_t kTrust = 4;
   static constexpr std::uint64_t kProvenBytes = 1U << 20;
   /// See `busy`.
   static constexpr Duration kBusyFor = std::chrono::milliseconds(100);

@@ -121,15 +121,23 @@ class OpReader {
   Result<OpStoreStats> stats();
 
  private:
+  /// Where an op's bytes are, and how many.
+  struct Place {
+    std::int64_t stored_at;
+    std::uint64_t size;
+  };
+
   OpReader() = default;
   Result<void> prepare();
+  /// The bytes of `out`, which are at `places`.
+  Result<void> read_data(std::span<const Place> places, std::vector<MetaOp>& out);
   Error damaged(const char* table) const;
   /// Estimated ops in `arc`, if ids are spread evenly.
   Result<std::uint64_t> ops_in(const DhtArc& arc);
 
   Connection connection_;
   OpFinder finder_;
-  Statement data_, totals_, last_;
+  Statement data_, data_from_, totals_, last_;
   Statement by_time_, by_place_, count_in_time_;
   Statement by_stored_, stored_by_place_, count_since_;
   Statement earliest_, times_, earliest_by_place_;

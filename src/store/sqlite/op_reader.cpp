@@ -90,7 +90,8 @@ Result<void> OpReader::prepare() {
   if (!finder) return finder.error();
   finder_ = std::move(*finder);
   const std::pair<Statement*, const char*> all[] = {
-      {&data_, "SELECT data FROM op_data WHERE stored_at=?1"},
+      {&data_, "SELECT stored_at, data FROM op_data WHERE stored_at=?1"},
+      {&data_from_, "SELECT stored_at, data FROM op_data WHERE stored_at>=?1 ORDER BY stored_at"},
       {&totals_, "SELECT ops, bytes FROM totals"},
       {&last_, "SELECT max(stored_at) FROM op"},
       {&by_time_,
@@ -145,21 +146,10 @@ Result<SqliteOpStoreInfo> OpReader::info() {
 // --------------------------------------------------------------------- ops
 
 Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_ids, std::uint64_t max_bytes) {
-  std::vector<MetaOp> out;
   const Snapshot snapshot(connection_);
   if (!snapshot.started()) return snapshot.started().error();
-  // The bytes of small ops share one buffer: they are sent together, most likely.
-  struct Small {
-    std::size_t op;
-    std::size_t offset;
-    std::size_t size;
-  };
-  std::vector<Small> small;
-  std::vector<std::uint8_t> buffer;
-  BlobReader blobs(connection_, "op_data", "data");
-  const auto not_there = [&](const OpId& op_id) {
-    return make_error(Errc::corrupt, connection_.path() + ": the data of op " + op_id.to_string() + " is not there");
-  };
+  std::vector<MetaOp> out;
+  std::vector<Place> places;  // of `out`
   std::uint64_t bytes = 0;
   boost::unordered_flat_set<std::int64_t> given;
   for (const OpId& op_id : op_ids) {
@@ -169,25 +159,55 @@ Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_i
     const std::uint64_t size = (*found)->size;
     if (!out.empty() && (bytes >= max_bytes || size > max_bytes - bytes)) break;
     bytes += size;
+    out.push_back({op_id, {}});
+    places.push_back({(*found)->stored_at, size});
+  }
+  const auto read = read_data(places, out);
+  if (!read) return read.error();
+  return out;
+}
+
+Result<void> OpReader::read_data(std::span<const Place> places, std::vector<MetaOp>& out) {
+  const auto not_there = [&](std::size_t i) {
+    return make_error(Errc::corrupt,
+                      connection_.path() + ": the data of op " + out[i].op_id.to_string() + " is not there");
+  };
+  std::size_t small_bytes = 0;
+  for (const Place& place : places) small_bytes += place.size < kLargeOp ? place.size : 0;
+  // The bytes of small ops share one buffer: they are sent together, most likely.
+  const auto storage = make_buffer(small_bytes);
+  const Bytes shared = Bytes::share(storage, {storage.get(), small_bytes});
+  std::size_t offset = 0;
+  BlobReader blobs(connection_, "op_data", "data");
+  std::optional<Use> rows;
+  const auto follows = [&](std::size_t i) {
+    return i > 0 && i < places.size() && places[i - 1].size < kLargeOp && places[i].size < kLargeOp &&
+           places[i - 1].stored_at < places[i].stored_at && places[i].stored_at - 1 == places[i - 1].stored_at;
+  };
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const auto [stored_at, size] = places[i];
     if (size >= kLargeOp) {
-      auto data = read_large(blobs, (*found)->stored_at, size);
+      auto data = read_large(blobs, stored_at, size);
       if (!data) return data.error();
-      if (!*data) return not_there(op_id);
-      out.push_back({op_id, std::move(**data)});
+      if (!*data) return not_there(i);
+      out[i].op_data = std::move(**data);
       continue;
     }
-    const Use use(data_);
-    const int rc = use->bind(1, (*found)->stored_at).step();
+    // Ops that were stored together lie one after the other, and are asked for in that order, most likely.
+    if (!follows(i)) {
+      rows.emplace(follows(i + 1) ? data_from_ : data_);
+      (*rows)->bind(1, stored_at);
+    }
+    const int rc = (*rows)->step();
     if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
-    const ByteView data = rc == SQLITE_ROW ? use->blob(0) : ByteView();
-    if (rc == SQLITE_DONE || data.size() != size) return not_there(op_id);
-    small.push_back({out.size(), buffer.size(), data.size()});
-    buffer.insert(buffer.end(), data.begin(), data.end());
-    out.push_back({op_id, {}});
+    if (rc == SQLITE_DONE || (*rows)->int64(0) != stored_at) return not_there(i);
+    const ByteView data = (*rows)->blob(1);
+    if (data.size() != size) return not_there(i);
+    std::copy(data.begin(), data.end(), storage.get() + offset);
+    out[i].op_data = shared.slice(offset, size);
+    offset += size;
   }
-  const Bytes shared(std::move(buffer));
-  for (const Small& op : small) out[op.op].op_data = shared.slice(op.offset, op.size);
-  return out;
+  return {};
 }
 
 Result<std::vector<OpId>> OpReader::filter_out_existing_ops(std::vector<OpId> op_ids) {

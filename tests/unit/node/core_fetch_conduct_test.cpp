@@ -80,6 +80,28 @@ TEST(CoreFetchReplace, ARequestThatIsBeingLookedUpGoesToTheNewUrlToo) {
   EXPECT_EQ(bob.held(ids_of(ops)), 10U);
 }
 
+TEST(CoreFetchReplace, ALongListThatIsBeingLookedUpGoesToTheNewUrlToo) {
+  Bench bench;
+  Node bob(bench, "bob");
+  const auto old_url = MemoryNetwork::url_of("old"), new_url = MemoryNetwork::url_of("new");
+  for (const auto& url : {old_url, new_url}) make_silent(bench, url);
+  const auto ids = ids_of(bench.ops(0, 3000));
+  bench.world.run_ready();  // nothing is to be resumed
+  bob.store->delay_reads(1s);
+  bob.want(ids, old_url);
+  bench.world.run_for(1500ms);
+  EXPECT_EQ(bob.fetch->load(old_url).source_pairs, 1024U);
+  bob.fetch->replace_source(old_url, new_url);
+  ASSERT_TRUE(bench.world.run_until([&] { return bob.outcomes.size() == 1; }, 1min));
+  EXPECT_TRUE(bob.outcomes.front());
+  EXPECT_EQ(bob.fetch->load(old_url).source_pairs, 0U);
+  EXPECT_EQ(bob.fetch->load(new_url).source_pairs, 3000U);
+  const auto kept = pending_of(bob);
+  ASSERT_EQ(kept.size(), 1U);
+  EXPECT_EQ(kept.begin()->first, new_url);
+  EXPECT_EQ(bob.ops_pending_on_disk(), 3000U);
+}
+
 TEST(CoreFetchReplace, WhatIsResumedGoesToTheNewUrlToo) {
   Bench bench;
   auto disk = bench.make_disk();

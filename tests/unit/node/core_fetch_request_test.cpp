@@ -387,6 +387,89 @@ TEST(CoreFetch, AFailedLookUpIsTheCallersError) {
   EXPECT_EQ(bob.fetch->pending_ops(), 0U);
 }
 
+TEST(CoreFetch, TheFirstOfALongListAreAskedForWhileTheRestIsLookedUp) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 5000);
+  peer.serve(ops);
+  bench.world.run_ready();  // nothing is to be resumed
+  bob.store->delay_reads(1s);
+  bob.want(ids_of(ops), peer.url);
+  int drained = 0;
+  bob.fetch->notify_on_drained([&] { ++drained; });
+  bench.world.run_for(1500ms);
+  EXPECT_EQ(bob.held(ids_of(ops)), 1024U);
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+  EXPECT_TRUE(bob.outcomes.empty());
+  EXPECT_EQ(drained, 0) << "there is more to come";
+  ASSERT_TRUE(bob.drain(1min));
+  bench.world.run_ready();
+  EXPECT_TRUE(bob.outcomes.front());
+  EXPECT_EQ(bob.held(ids_of(ops)), 5000U);
+  EXPECT_EQ(peer.ids_asked(), 5000U);
+  EXPECT_EQ(bob.ops_pending_on_disk(), 0U);
+  EXPECT_EQ(drained, 1);
+  bob.check();
+}
+
+TEST(CoreFetch, AFailedLookUpInALongListIsTheCallersErrorAndCanBeRepeated) {
+  Bench bench;
+  Node bob(bench, "bob");
+  const auto ids = ids_of(bench.ops(0, 3000));
+  const auto peer = MemoryNetwork::url_of("peer");
+  make_silent(bench, peer);
+  Probe probe(bench, "peer");
+  bench.world.run_ready();  // nothing is to be resumed
+  bob.store->delay_reads(1s);
+  bob.want(ids, peer);
+  bench.world.run_for(500ms);
+  bob.store->fail_reads(make_error(Errc::io, "no such disk"));
+  bench.world.run_for(1h);
+  ASSERT_EQ(bob.outcomes.size(), 1U);
+  ASSERT_FALSE(bob.outcomes.front());
+  EXPECT_EQ(bob.outcomes.front().error().code, Errc::io);
+  EXPECT_EQ(bob.fetch->pending_ops(), 1024U) << "those are open";
+  EXPECT_EQ(bob.ops_pending_on_disk(), 0U) << "but nobody was told that they are durable";
+  bob.store->fail_reads(std::nullopt);
+  EXPECT_TRUE(bob.request(ids, peer));
+  EXPECT_EQ(bob.fetch->pending_ops(), 3000U);
+  EXPECT_EQ(bob.ops_pending_on_disk(), 3000U);
+}
+
+TEST(CoreFetch, WhatIsAskedForTwiceAtOnceIsDurableForBoth) {
+  Bench bench;
+  Node bob(bench, "bob");
+  const auto ids = ids_of(bench.ops(0, 3000));
+  const auto peer = MemoryNetwork::url_of("peer");
+  make_silent(bench, peer);
+  Probe probe(bench, "peer");
+  bench.world.run_ready();  // nothing is to be resumed
+  bob.store->delay_reads(1s);
+  bob.want(ids, peer);
+  bench.world.run_for(1500ms);  // its first piece is pending, and not in the store
+  EXPECT_TRUE(bob.request({ids.front()}, peer));
+  EXPECT_EQ(bob.ops_pending_on_disk(), 1U);
+  EXPECT_EQ(bob.outcomes.size(), 0U);
+  ASSERT_TRUE(bench.world.run_until([&] { return bob.outcomes.size() == 1; }, 1min));
+  EXPECT_EQ(bob.ops_pending_on_disk(), 3000U);
+}
+
+TEST(CoreFetch, StoppedInALongListItIsCancelled) {
+  Bench bench;
+  Node bob(bench, "bob");
+  bench.world.run_ready();  // nothing is to be resumed
+  bob.store->delay_reads(1s);
+  bob.want(ids_of(bench.ops(0, 3000)), MemoryNetwork::url_of("peer"));
+  bench.world.run_for(1500ms);
+  bool stopped = false;
+  bob.fetch->stop([&] { stopped = true; });
+  bench.world.run_for(1h);
+  EXPECT_TRUE(stopped);
+  ASSERT_EQ(bob.outcomes.size(), 1U);
+  EXPECT_EQ(bob.outcomes.front().error().code, Errc::cancelled);
+}
+
 TEST(CoreFetch, SourcesThatMakeNoSenseAreRefused) {
   Bench bench;
   Node bob(bench, "bob");
