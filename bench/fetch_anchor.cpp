@@ -106,7 +106,7 @@ class DirectBackend : public TransportBackend {
   }
   std::optional<Url> url() const override { return own_; }
 
-  void send(const Url& peer, Bytes message, Handler<> done) override {
+  void send(const Url& peer, ByteChain message, Handler<> done) override {
     if (auto it = bad_.find(peer); it != bad_.end()) {
       if (!it->second.fails) return runtime_.post([done] { done(Result<void>()); });
       runtime_.schedule_after(it->second.fail_after,
@@ -121,7 +121,7 @@ class DirectBackend : public TransportBackend {
     bytes_ += message.size();
     ++messages_;
     auto* target = node->second;
-    auto deliver = [target, from = own_, message = std::move(message)] {
+    auto deliver = [target, from = own_, message = message.joined()] {
       if (auto r = target->events_->recv_data(from, message); !r) std::cerr << r.error().to_string() << '\n';
     };
     if (latency_.count() == 0) {

@@ -82,6 +82,26 @@ class Bytes {
   std::size_t size_ = 0;
 };
 
+/// Bytes in several pieces, one after the other: a message whose large parts are sent from where they lie.
+/// Thread rule: as for Bytes.
+class ByteChain {
+ public:
+  ByteChain() = default;
+  ByteChain(Bytes whole) { append(std::move(whole)); }  // NOLINT(google-explicit-constructor)
+
+  /// No effect for empty bytes.
+  void append(Bytes piece);
+  std::size_t size() const noexcept { return size_; }
+  bool empty() const noexcept { return size_ == 0; }
+  std::span<const Bytes> pieces() const noexcept { return pieces_; }
+  /// All of it in one: a single piece as it is, several are copied.
+  Bytes joined() const;
+
+ private:
+  std::vector<Bytes> pieces_;
+  std::size_t size_ = 0;
+};
+
 /// Lower-case hexadecimal.
 std::string to_hex(ByteView bytes);
 /// URL-safe base64 without padding, as in URLs, agent infos and bootstrap paths.

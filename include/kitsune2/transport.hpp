@@ -68,8 +68,8 @@ class TransportBackend {
   virtual std::optional<Url> url() const = 0;
   /// `done`: success once the message was handed to the network (not: has arrived). Errc::peer_unresponsive: the peer
   /// could not be reached or the connection closed before. Errc::too_large, Errc::overloaded, Errc::disconnected
-  /// (no relay).
-  virtual void send(const Url& peer, Bytes message, Handler<> done) = 0;
+  /// (no relay). A backend that cannot send pieces sends `message.joined()`.
+  virtual void send(const Url& peer, ByteChain message, Handler<> done) = 0;
   /// Closes. `farewell`: a last message to try to deliver (an encoded DISCONNECT). No-op without a connection.
   virtual void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) = 0;
   /// See Transport::wasted. Default: no effect.
@@ -163,7 +163,7 @@ class Transport {
   virtual void send_module(const Url& peer, const SpaceId& space, const std::string& module, Bytes data,
                            Handler<> done) = 0;
   /// A whole K2Proto message that the caller encoded in one pass (src/wire): the copy-free lane of the fetch module.
-  virtual void send_encoded(const Url& peer, const SpaceId& space, Bytes k2proto, Handler<> done) = 0;
+  virtual void send_encoded(const Url& peer, const SpaceId& space, ByteChain k2proto, Handler<> done) = 0;
   virtual void disconnect(const Url& peer, const std::optional<std::string>& reason) = 0;
   /// So many bytes that `peer` sent were refused for being over a limit. A backend with flow control lets it pay: its
   /// next large message has to wait, for seconds at most. *Rationale*: to take in what is thrown away costs more than

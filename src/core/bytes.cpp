@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/buffer.hpp"
+
 namespace kitsune2 {
 
 Bytes::Bytes(std::vector<std::uint8_t> storage) {
@@ -35,6 +37,22 @@ Bytes Bytes::slice(std::size_t offset, std::size_t length) const {
   length = std::min(length, size_ - offset);
   if (length == 0) return {};
   return share(owner_, {data_ + offset, length});
+}
+
+void ByteChain::append(Bytes piece) {
+  if (piece.empty()) return;
+  size_ += piece.size();
+  pieces_.push_back(std::move(piece));
+}
+
+Bytes ByteChain::joined() const {
+  if (pieces_.empty()) return {};
+  if (pieces_.size() == 1) return pieces_.front();
+  auto storage = make_buffer(size_);
+  std::uint8_t* to = storage.get();
+  for (const Bytes& piece : pieces_) to = std::copy(piece.begin(), piece.end(), to);
+  const ByteView all{storage.get(), size_};
+  return Bytes::share(std::move(storage), all);
 }
 
 std::string to_hex(ByteView bytes) {

@@ -145,7 +145,7 @@ void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler
   auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done)});
   // Where the bound might refuse the list, that is decided for all of it at once.
   const bool fits = core_.pending_pairs(source) + adding_ <= config_.max_pending_per_peer && !resuming_;
-  adding->piece = fits ? kLookedUpAtOnce : count;
+  adding->piece = fits ? std::size_t{config_.parallel_request_count} * config_.max_ids_per_request : count;
   if (count > adding->piece) ++persisting_;  // it is not durable before its end
   look_up(adding);
 }
@@ -183,7 +183,7 @@ void CoreFetch::looked_up(const std::shared_ptr<Adding>& adding, Result<std::vec
   lookup_ended();
   const std::size_t left = op_ids.size() - looked_up;
   if (ok && left > 0) return look_up(adding);
-  if (looked_up > piece || left > 0) --persisting_;
+  if (op_ids.size() > piece) --persisting_;
   adding_ -= left;
   if (!ok) {
     if (open > 0) persist_failed_ = true;

@@ -60,7 +60,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   };
 
   /// A list of `request_ops` that is looked up in the store, piece by piece. *Rationale*: what is known to be lacking
-  /// is asked for while the rest is looked up; ten thousand ids take the durable store some 10 ms.
+  /// is asked for while the rest is looked up; ten thousand ids take the durable store some 10 ms. A piece is what the
+  /// requests to one source take that may be under way.
   struct Adding {
     std::vector<OpId> op_ids;  ///< the first `open` are pending, those from `looked_up` on are still to be looked up
     Url source;
@@ -70,7 +71,6 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::size_t open = 0;
     bool any_new = false;  ///< some were not pending before
   };
-  static constexpr std::size_t kLookedUpAtOnce = 1024;
 
   /// A response whose ops are being named.
   struct Arrived {

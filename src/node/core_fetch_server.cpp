@@ -183,7 +183,7 @@ void FetchServer::got(const Url& peer, std::uint64_t serial, Lane& lane, std::ve
   }
   end_if_read(*entry);
   lane.serving_bytes += bytes;
-  Answer answer{wire::encode_fetch_response(space_, ops), ops.size(), bytes, &lane};
+  Answer answer{wire::encode_fetch_response_chain(space_, ops), ops.size(), bytes, &lane};
   if (entry->sending) {
     entry->ready = std::move(answer);
   } else {

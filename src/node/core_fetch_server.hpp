@@ -88,7 +88,7 @@ class FetchServer {
     std::uint64_t serving_bytes = 0;
   };
   struct Answer {
-    Bytes message;
+    ByteChain message;
     std::uint64_t ops = 0;
     std::uint64_t bytes = 0;  ///< of payload; counted in its lane
     Lane* lane = nullptr;

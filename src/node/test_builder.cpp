@@ -40,7 +40,7 @@ class OfflineTransport final : public TransportBackend {
   explicit OfflineTransport(Runtime& runtime) : runtime_(runtime) {}
   void start(TransportEvents&) override {}
   std::optional<Url> url() const override { return std::nullopt; }
-  void send(const Url&, Bytes, Handler<> done) override {
+  void send(const Url&, ByteChain, Handler<> done) override {
     if (!done) return;
     runtime_.post([done = std::move(done)] { done(make_error(Errc::disconnected, "no relay is configured")); });
   }

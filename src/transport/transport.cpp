@@ -64,7 +64,7 @@ class DefaultTransport final : public Transport,
     backend_->send(peer, wire::encode_module(space, module, data), std::move(done));
   }
 
-  void send_encoded(const Url& peer, const SpaceId& space, Bytes k2proto, Handler<> done) override {
+  void send_encoded(const Url& peer, const SpaceId& space, ByteChain k2proto, Handler<> done) override {
     if (refused(peer, space, done)) return;
     backend_->send(peer, std::move(k2proto), std::move(done));
   }

@@ -1,5 +1,8 @@
 #include "wire/fetch_messages.hpp"
 
+#include <algorithm>
+#include <type_traits>
+
 #include "kitsune2/transport.hpp"
 #include "wire/k2proto.hpp"
 
@@ -7,8 +10,23 @@ namespace kitsune2::wire {
 
 namespace {
 
-ByteView payload(const MetaOp& op) { return op.op_data; }
-ByteView payload(const Bytes& op) { return op; }
+/// Ops of as many bytes are pieces of their own: a frame of the transport lies inside of one, most likely.
+constexpr std::size_t kSharedFrom = 64U << 10;
+
+const Bytes& payload(const MetaOp& op) { return op.op_data; }
+const Bytes& payload(const Bytes& op) { return op; }
+
+template <class Sink>
+void put_payload(Sink& sink, const Bytes& data) {
+  if constexpr (std::is_same_v<Sink, ChainSink>) {
+    if (data.size() >= kSharedFrom) {
+      put_tag(sink, 1, WireType::bytes);
+      sink.varint(data.size());
+      return sink.share(data);
+    }
+  }
+  put_bytes(sink, 1, data);
+}
 
 /// The list inside of a request or response: its size, and how to write it.
 struct RequestBody {
@@ -39,8 +57,8 @@ struct ResponseBody {
   template <class Sink>
   void operator()(Sink& sink) const {
     for (const Op& op : ops) {
-      const ByteView data = payload(op);
-      put_sized(sink, 1, data.empty() ? 0 : bytes_field_size(data.size()), [&](auto& s) { put_bytes(s, 1, data); });
+      const Bytes& data = payload(op);
+      put_sized(sink, 1, data.empty() ? 0 : bytes_field_size(data.size()), [&](auto& s) { put_payload(s, data); });
     }
   }
 };
@@ -92,6 +110,17 @@ Bytes encode_fetch_response(const SpaceId& space, std::span<const MetaOp> ops) {
 }
 Bytes encode_fetch_response(const SpaceId& space, std::span<const Bytes> ops) {
   return whole(space, ResponseBody<Bytes>{ops});
+}
+
+ByteChain encode_fetch_response_chain(const SpaceId& space, std::span<const MetaOp> ops) {
+  const auto is_large = [](const MetaOp& op) { return op.op_data.size() >= kSharedFrom; };
+  if (std::none_of(ops.begin(), ops.end(), is_large)) return encode_fetch_response(space, ops);
+  const ResponseBody<MetaOp> body{ops};
+  const std::size_t size = body.size();
+  ChainSink sink;
+  put_module_message(sink, space, kFetchModule, typed_size(size),
+                     [&](auto& s) { put_typed(s, static_cast<std::int32_t>(FetchMessageType::response), size, body); });
+  return sink.finish();
 }
 
 Bytes encode_fetch_request_data(std::span<const OpId> op_ids) { return inner(RequestBody{op_ids}); }

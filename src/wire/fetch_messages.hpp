@@ -27,6 +27,8 @@ Result<FetchMessage> decode_fetch(const Bytes& data, const WireLimits& limits = 
 Bytes encode_fetch_request(const SpaceId& space, std::span<const OpId> op_ids);
 Bytes encode_fetch_response(const SpaceId& space, std::span<const MetaOp> ops);
 Bytes encode_fetch_response(const SpaceId& space, std::span<const Bytes> ops);
+/// The same bytes; large ops are not copied.
+ByteChain encode_fetch_response_chain(const SpaceId& space, std::span<const MetaOp> ops);
 
 // The inner message alone (K2Proto.data), for Transport::send_module.
 Bytes encode_fetch_request_data(std::span<const OpId> op_ids);

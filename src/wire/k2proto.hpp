@@ -38,14 +38,16 @@ Bytes encode_disconnect(std::string_view reason);
 
 /// Writes a whole K2Proto whose data of exactly `data_size` bytes is written by `body(sink)`: the lane by which a
 /// module's message is encoded in place.
+template <class Sink, class Body>
+void put_module_message(Sink& sink, ByteView space, std::string_view module, std::size_t data_size, const Body& body) {
+  put_number(sink, 1, static_cast<std::uint64_t>(K2WireType::module));
+  if (data_size != 0) put_sized(sink, 2, data_size, body);
+  put_item(sink, 3, space);
+  put_item(sink, 4, as_bytes(module));
+}
 template <class Body>
 Bytes build_module_message(ByteView space, std::string_view module, std::size_t data_size, const Body& body) {
-  return build([&](auto& sink) {
-    put_number(sink, 1, static_cast<std::uint64_t>(K2WireType::module));
-    if (data_size != 0) put_sized(sink, 2, data_size, body);
-    put_item(sink, 3, space);
-    put_item(sink, 4, as_bytes(module));
-  });
+  return build([&](auto& sink) { put_module_message(sink, space, module, data_size, body); });
 }
 
 /// The two fields that every module's message has: `type = 1`, `data = 2`, the latter written by `body`.

@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "core/buffer.hpp"
 #include "kitsune2/bytes.hpp"
@@ -209,6 +211,32 @@ class ByteSink {
 
  private:
   std::uint8_t* out_;
+};
+
+/// For messages in pieces: what is shared stays where it is, everything else is written into pieces of its own.
+class ChainSink {
+ public:
+  static constexpr bool kCounts = false;
+  void varint(std::uint64_t value) {
+    while (value >= 0x80) {
+      own_.push_back(static_cast<std::uint8_t>(value | 0x80U));
+      value >>= 7;
+    }
+    own_.push_back(static_cast<std::uint8_t>(value));
+  }
+  void raw(ByteView bytes) { own_.insert(own_.end(), bytes.begin(), bytes.end()); }
+  void share(const Bytes& bytes) {
+    out_.append(Bytes(std::exchange(own_, {})));
+    out_.append(bytes);
+  }
+  ByteChain finish() {
+    out_.append(Bytes(std::exchange(own_, {})));
+    return std::move(out_);
+  }
+
+ private:
+  std::vector<std::uint8_t> own_;
+  ByteChain out_;
 };
 
 template <class Sink>

@@ -1,21 +1,38 @@
 // tx5 frames: never crashes, never holds more than was permitted, and every message that comes out is as long as its
-// frames said. Input: the first byte's bit 0 says whether the version comes for us; then frames of two bytes of length
-// (its top bit: grant what is asked for, after it) and so many bytes.
+// frames said. A second decoder reads each frame into its place where it can: the same comes out. Input: the first
+// byte's bit 0 says whether the version comes for us; then frames of two bytes of length (its top bit: grant what is
+// asked for, after it) and so many bytes.
 #include "transport/tx5/framing.hpp"
 
-#include <optional>
+#include <algorithm>
+#include <utility>
 
 #include "fuzz/fuzz.hpp"
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 using tx5::FrameDecoder;
 
+static Result<FrameDecoder::Decoded> decode_in_place(FrameDecoder& decoder, const Bytes& frame) {
+  const auto room = decoder.lend(4);
+  if (room.empty()) return decoder.decode(frame);
+  if (frame.size() + 4 <= room.size()) {
+    std::fill_n(room.begin(), 4, 'l');
+    std::copy(frame.begin(), frame.end(), room.begin() + 4);
+    if (auto chunk = decoder.keep(frame.size())) return std::move(*chunk);
+  }
+  decoder.take_back();
+  return decoder.decode(frame);
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   constexpr std::uint64_t kLimit = 100'000;
   if (size == 0) return 0;
   const Bytes input = fuzz::input(data, size);
-  FrameDecoder decoder(kLimit);
-  if ((input[0] & 1) != 0) K2_ASSERT(decoder.decode(Bytes::copy_of(ByteView(tx5::version_frame()))).has_value());
+  FrameDecoder decoder(kLimit), in_place(kLimit);
+  if ((input[0] & 1) != 0) {
+    const Bytes version = Bytes::copy_of(ByteView(tx5::version_frame()));
+    K2_ASSERT(decoder.decode(version).has_value() && in_place.decode(version).has_value());
+  }
   bool dead = false;
   std::uint64_t fed = 0;
   for (std::size_t at = 1; at + 2 <= input.size();) {
@@ -24,6 +41,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     at += 2 + (word & 0x7fff);
     const std::uint32_t permitted = decoder.permitted();
     const auto decoded = decoder.decode(frame);
+    const auto same = decode_in_place(in_place, frame);
+    K2_ASSERT(same.has_value() == decoded.has_value());
+    if (decoded) {
+      K2_ASSERT(same->event == decoded->event && same->value == decoded->value && same->chunked == decoded->chunked &&
+                same->message == decoded->message);
+    } else {
+      K2_ASSERT(same.error().code == decoded.error().code);
+    }
     K2_ASSERT(!dead || decoded.has_error());
     dead = decoded.has_error();
     fed += frame.size();
@@ -37,7 +62,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     if (decoded->event == FrameDecoder::Event::permit_request)
       K2_ASSERT(decoded->value > 0 && decoded->value <= kLimit);
-    if ((word & 0x8000) != 0) decoder.granted();
+    if ((word & 0x8000) == 0) continue;
+    decoder.granted();
+    in_place.granted();
   }
   return 0;
 }

@@ -39,8 +39,8 @@ class WatchedTransport final : public Transport, public std::enable_shared_from_
                    Handler<> done) override {
     inner_->send_module(peer, space, module, std::move(data), std::move(done));
   }
-  void send_encoded(const Url& peer, const SpaceId& space, Bytes k2proto, Handler<> done) override {
-    const auto outer = wire::decode_k2proto(k2proto);
+  void send_encoded(const Url& peer, const SpaceId& space, ByteChain k2proto, Handler<> done) override {
+    const auto outer = wire::decode_k2proto(k2proto.joined());
     ASSERT_TRUE(outer.has_value());
     const auto message = wire::decode_fetch(outer->data);
     ASSERT_TRUE(message.has_value());

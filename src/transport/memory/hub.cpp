@@ -114,8 +114,8 @@ class MemoryBackend final : public TransportBackend {
 
   void start(TransportEvents& events) override { endpoint_->start(events); }
   std::optional<Url> url() const override { return endpoint_->url(); }
-  void send(const Url& peer, Bytes message, Handler<> done) override {
-    endpoint_->send(peer, std::move(message), std::move(done));
+  void send(const Url& peer, ByteChain message, Handler<> done) override {
+    endpoint_->send(peer, message.joined(), std::move(done));
   }
   void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override {
     endpoint_->disconnect(peer, reason, std::move(farewell));

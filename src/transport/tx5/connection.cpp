@@ -1,6 +1,7 @@
 #include "transport/tx5/connection.hpp"
 
 #include <algorithm>
+#include <boost/container/small_vector.hpp>
 #include <cstring>
 #include <string_view>
 
@@ -83,7 +84,7 @@ Connection::Outcome Connection::restart(Time now) {
   grant_queued_ = stream_request_queued_ = false;
   std::erase_if(queue_, [](const Outgoing& o) { return o.preflight; });
   if (!queue_.empty()) {
-    queue_.front().offset = 0;
+    queue_.front().offset = queue_.front().piece = queue_.front().piece_offset = 0;
     prepare(queue_.front());
   }
   decoder_ = FrameDecoder(config_.message_size_max);
@@ -98,7 +99,21 @@ Connection::Outcome Connection::restart(Time now) {
 
 Connection::Outcome Connection::on_body(ByteView body, Time now) {
   Outcome out;
-  E2eSession::Opened opened = e2e_.open(body);
+  // Before the handshake is over no chunk counts.
+  const bool may_be_chunk = phase_ == Phase::open || phase_ == Phase::opening;
+  const auto room = may_be_chunk ? decoder_.lend(kLetters) : std::span<std::uint8_t>();
+  E2eSession::Opened opened = e2e_.open(body, room);
+  if (!room.empty()) {
+    if (opened.placed > kLetters && as_text(room.first(kLetters)) == kFallback) {
+      if (auto chunk = decoder_.keep(opened.placed - kLetters)) {
+        last_heard_ = now;
+        on_decoded(std::move(*chunk), now, out);
+        return out;
+      }
+    }
+    if (opened.placed > 0) opened.plaintext = Bytes::copy_of(room.first(opened.placed));
+    decoder_.take_back();
+  }
   switch (opened.event) {
     case E2eSession::Event::plaintext:
       on_plaintext(opened.plaintext, now, out);
@@ -214,7 +229,11 @@ void Connection::on_frame(const Bytes& frame, Time now, Outcome& out) {
     out.error = decoded.error();
     return;
   }
-  switch (decoded->event) {
+  on_decoded(std::move(*decoded), now, out);
+}
+
+void Connection::on_decoded(FrameDecoder::Decoded decoded, Time now, Outcome& out) {
+  switch (decoded.event) {
     case FrameDecoder::Event::nothing:
       return;
     case FrameDecoder::Event::permit_request:
@@ -222,7 +241,7 @@ void Connection::on_frame(const Bytes& frame, Time now, Outcome& out) {
       return;
     case FrameDecoder::Event::permit_grant:
       if (queue_.empty() || queue_.front().state != Outgoing::State::waiting ||
-          decoded->value != queue_.front().message.size()) {
+          decoded.value != queue_.front().message.size()) {
         out.error = fault("a grant that was not asked for");
         return;
       }
@@ -230,14 +249,14 @@ void Connection::on_frame(const Bytes& frame, Time now, Outcome& out) {
       return;
     case FrameDecoder::Event::progress:
       last_chunk_ = now;
-      out.progress = decoded->value;
+      out.progress = decoded.value;
       return;
     case FrameDecoder::Event::message:
       last_chunk_ = now;
-      out.permit_done = decoded->chunked;
+      out.permit_done = decoded.chunked;
       stats_.received_messages += 1;
-      stats_.received_bytes += decoded->message.size();
-      out.message = std::move(decoded->message);
+      stats_.received_bytes += decoded.message.size();
+      out.message = std::move(decoded.message);
       phase_ = Phase::open;
       return;
   }
@@ -322,7 +341,7 @@ void Connection::prepare(Outgoing& outgoing) {
   outgoing.state = outgoing.message.size() <= kMaxChunkBytes ? Outgoing::State::whole : Outgoing::State::ask;
 }
 
-Result<void> Connection::enqueue(Bytes message, Handler<>& done) {
+Result<void> Connection::enqueue(ByteChain message, Handler<>& done) {
   const std::uint64_t limit = std::min<std::uint64_t>(config_.message_size_max, kMaxFrameValue);
   if (message.size() > limit) {
     return make_error(Errc::too_large, "a message of " + std::to_string(message.size()) + " bytes, at most " +
@@ -395,6 +414,25 @@ Connection::Pulled Connection::pull_control(Time now) {
   return out;
 }
 
+/// A frame with the next `size` bytes of the message.
+Bytes Connection::seal(FrameType type, Outgoing& from, std::size_t size) {
+  const auto head = fallback_head(type, size);
+  boost::container::small_vector<ByteView, 8> parts{ByteView(head)};
+  from.offset += size;
+  const auto pieces = from.message.pieces();
+  while (size > 0) {
+    const ByteView rest = pieces[from.piece].view().subspan(from.piece_offset);
+    const ByteView part = rest.first(std::min(rest.size(), size));
+    parts.push_back(part);
+    size -= part.size();
+    from.piece_offset += part.size();
+    if (part.size() < rest.size()) break;
+    ++from.piece;
+    from.piece_offset = 0;
+  }
+  return e2e_.seal(parts);
+}
+
 Connection::Pulled Connection::pull_data(Time now) {
   K2_ASSERT(has_data());
   if (!e2e_.encrypting()) return {start_stream(), {}};
@@ -404,7 +442,7 @@ Connection::Pulled Connection::pull_data(Time now) {
   bool complete = false;
   switch (next.state) {
     case Outgoing::State::whole:
-      out.frame = e2e_.seal(fallback_head(FrameType::message, size), next.message);
+      out.frame = seal(FrameType::message, next, size);
       complete = true;
       break;
     case Outgoing::State::ask:
@@ -415,10 +453,7 @@ Connection::Pulled Connection::pull_data(Time now) {
     case Outgoing::State::waiting:
       break;
     case Outgoing::State::chunks: {
-      const ByteView rest = next.message.view().subspan(next.offset);
-      const ByteView chunk = rest.first(std::min(rest.size(), kMaxChunkBytes));
-      out.frame = e2e_.seal(fallback_head(FrameType::chunk, chunk.size()), chunk);
-      next.offset += chunk.size();
+      out.frame = seal(FrameType::chunk, next, std::min(size - next.offset, kMaxChunkBytes));
       complete = next.offset == size;
       break;
     }

@@ -123,7 +123,7 @@ class Connection {
   /// Begins the handshake with a peer of which only a stream has come. No-op in any other phase.
   void dial(Time now);
   /// Queues a message. Errc::too_large, Errc::overloaded: `done` is left alone, nothing was queued.
-  Result<void> enqueue(Bytes message, Handler<>& done);
+  Result<void> enqueue(ByteChain message, Handler<>& done);
   /// Takes all messages that are not wholly sent off the queue.
   std::vector<Handler<>> take_handlers();
 
@@ -149,9 +149,10 @@ class Connection {
     bool grant = false;
   };
   struct Outgoing {
-    Bytes message;
+    ByteChain message;
     Handler<> done;
     std::size_t offset = 0;
+    std::size_t piece = 0, piece_offset = 0;  ///< the same place in the chain
     enum class State { whole, ask, waiting, chunks } state = State::whole;
     bool preflight = false;
   };
@@ -165,9 +166,11 @@ class Connection {
   void on_handshake_request(ByteView nonce, Time now, Outcome& out);
   void on_handshake_response(ByteView nonce, Time now, Outcome& out);
   void on_frame(const Bytes& frame, Time now, Outcome& out);
+  void on_decoded(FrameDecoder::Decoded decoded, Time now, Outcome& out);
   void on_keepalive(Time now);
   void finish_handshake(Time now, Outcome& out);
   void prepare(Outgoing& outgoing);
+  Bytes seal(FrameType type, Outgoing& from, std::size_t size);
   Duration retry_interval() const;
 
   E2eSession e2e_;

@@ -61,7 +61,7 @@ SessionKeys::~SessionKeys() {
   wipe(tx_);
 }
 
-E2eSession::Opened E2eSession::open(ByteView body) {
+E2eSession::Opened E2eSession::open(ByteView body, std::span<std::uint8_t> room) {
   if (body.empty()) return {Event::undecryptable, {}};
   const ByteView rest = body.subspan(1);
   switch (body[0]) {
@@ -76,10 +76,15 @@ E2eSession::Opened E2eSession::open(ByteView body) {
     case kMessage: {
       if (!decrypt_) return {Event::ignored, {}};
       if (rest.size() < kSealBytes) return {Event::undecryptable, {}};
-      std::vector<std::uint8_t> plaintext(rest.size() - kSealBytes);
-      std::uint8_t nothing = 0;
-      if (!decrypt_->open(rest, plaintext.empty() ? &nothing : plaintext.data())) return {Event::undecryptable, {}};
-      return {Event::plaintext, Bytes(std::move(plaintext))};
+      const std::size_t size = rest.size() - kSealBytes;
+      if (size > 0 && size <= room.size()) {
+        if (!decrypt_->open(rest, room.data())) return {Event::undecryptable, {}};
+        return {Event::plaintext, {}, size};
+      }
+      auto storage = std::make_shared_for_overwrite<std::uint8_t[]>(size);
+      if (!decrypt_->open(rest, storage.get())) return {Event::undecryptable, {}};
+      const ByteView plaintext{storage.get(), size};
+      return {Event::plaintext, Bytes::share(std::move(storage), plaintext)};
     }
     case kRequestNewStream:
       if (!rest.empty()) return {Event::undecryptable, {}};
@@ -100,18 +105,17 @@ Bytes E2eSession::start_stream(const StreamState::Header& header) {
   return Bytes(std::move(out));
 }
 
-Bytes E2eSession::seal(ByteView head, ByteView payload) {
+Bytes E2eSession::seal(std::span<const ByteView> parts) {
   K2_ASSERT(encrypt_.has_value());
-  const std::size_t length = head.size() + payload.size();
+  std::size_t length = 0;
+  for (const ByteView part : parts) length += part.size();
   K2_ASSERT(length <= kMaxPlaintext);
-  std::vector<std::uint8_t> out(kOverhead + length);
-  std::copy(peer_.begin(), peer_.end(), out.begin());
-  out[sbd::kHeaderBytes] = kMessage;
-  std::uint8_t* sealed = out.data() + sbd::kHeaderBytes + 1;
-  if (!head.empty()) std::memcpy(sealed + 1, head.data(), head.size());
-  if (!payload.empty()) std::memcpy(sealed + 1 + head.size(), payload.data(), payload.size());
-  encrypt_->seal(sealed, length);
-  return Bytes(std::move(out));
+  auto storage = std::make_shared_for_overwrite<std::uint8_t[]>(kOverhead + length);
+  std::copy(peer_.begin(), peer_.end(), storage.get());
+  storage[sbd::kHeaderBytes] = kMessage;
+  encrypt_->seal(parts, storage.get() + sbd::kHeaderBytes + 1);
+  const ByteView message{storage.get(), kOverhead + length};
+  return Bytes::share(std::move(storage), message);
 }
 
 Bytes E2eSession::request_stream() const {

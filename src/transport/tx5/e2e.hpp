@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
@@ -82,8 +83,8 @@ class StreamState {
   StreamState& operator=(const StreamState&) = delete;
   ~StreamState();
 
-  /// Encrypts the `length` bytes at `buffer + 1` where they stand: the ciphertext fills `buffer .. +length+17`.
-  void seal(std::uint8_t* buffer, std::size_t length);
+  /// Encrypts `parts`, one after the other, into `out`, which has room for 17 bytes more and overlaps none of them.
+  void seal(std::span<const ByteView> parts, std::uint8_t* out);
   /// Decrypts into `out`, which has room for `ciphertext.size() - 17`. False (state unchanged): too short or forged.
   bool open(ByteView ciphertext, std::uint8_t* out);
 
@@ -113,20 +114,23 @@ class E2eSession {
   struct Opened {
     Event event = Event::ignored;
     Bytes plaintext;
+    std::size_t placed = 0;  ///< if not 0: the plaintext has as many bytes and lies in `room`, not in `plaintext`
   };
 
   E2eSession(const NodeId& peer, SessionKeys keys) : peer_(peer), keys_(std::move(keys)) {}
 
-  /// The body of a forward from this peer, without the 32-byte header.
-  Opened open(ByteView body);
+  /// The body of a forward from this peer, without the 32-byte header. A plaintext that fits goes into `room`, which is
+  /// written only if it is genuine.
+  Opened open(ByteView body, std::span<std::uint8_t> room = {});
 
   bool encrypting() const { return encrypt_.has_value(); }
   bool decrypting() const { return decrypt_.has_value(); }
   /// A whole sbd message carrying NewStream. `header`: 24 random bytes.
   Bytes start_stream(const StreamState::Header& header);
-  /// A whole sbd message carrying `head || payload` encrypted: one allocation, no copy but into place. The two together
+  /// A whole sbd message carrying the parts, one after the other, encrypted: one allocation, no copy. Together they
   /// hold at most kMaxPlaintext bytes; `encrypting()` must be true.
-  Bytes seal(ByteView head, ByteView payload);
+  Bytes seal(std::span<const ByteView> parts);
+  Bytes seal(ByteView head, ByteView payload) { return seal(std::array{head, payload}); }
   /// A whole sbd message carrying RequestNewStream.
   Bytes request_stream() const;
   void drop_encrypt() { encrypt_.reset(); }

@@ -11,8 +11,14 @@ namespace kitsune2::tx5 {
 namespace {
 
 /// First allocation for a chunked message, if it is to be so large; it doubles from there. *Rationale*: what a peer
-/// only promises to send costs no more than this.
-constexpr std::uint32_t kFirstBuffer = 4U << 20;
+/// only promises to send costs no more than this. A response of 4 MiB of ops, the most that a node sends by default, is
+/// a little larger and fits.
+constexpr std::uint32_t kFirstBuffer = (4U << 20) + (64U << 10);
+
+std::uint32_t header_word(const std::uint8_t* p) {
+  return static_cast<std::uint32_t>(p[0]) << 24 | static_cast<std::uint32_t>(p[1]) << 16 |
+         static_cast<std::uint32_t>(p[2]) << 8 | static_cast<std::uint32_t>(p[3]);
+}
 
 Error fault(std::string what) { return make_error(Errc::peer_fault, "tx5 framing: " + std::move(what)); }
 
@@ -41,8 +47,7 @@ Result<FrameDecoder::Decoded> FrameDecoder::decode(const Bytes& frame) {
 Result<FrameDecoder::Decoded> FrameDecoder::decode_alive(const Bytes& frame) {
   if (frame.size() < kFrameHeaderBytes) return fault("a frame of " + std::to_string(frame.size()) + " bytes");
   if (frame.size() > kMaxFrameBytes) return fault("a frame of " + std::to_string(frame.size()) + " bytes");
-  const std::uint32_t word = static_cast<std::uint32_t>(frame[0]) << 24 | static_cast<std::uint32_t>(frame[1]) << 16 |
-                             static_cast<std::uint32_t>(frame[2]) << 8 | static_cast<std::uint32_t>(frame[3]);
+  const std::uint32_t word = header_word(frame.data());
   const auto type = static_cast<FrameType>(word >> 29);
   const std::uint32_t value = word & kMaxFrameValue;
   const std::size_t payload = frame.size() - kFrameHeaderBytes;
@@ -104,6 +109,37 @@ Result<FrameDecoder::Decoded> FrameDecoder::decode_chunk(ByteView payload) {
     incoming_ = std::move(larger);
   }
   std::memcpy(incoming_.get() + received_, payload.data(), size);
+  return advance(size);
+}
+
+std::span<std::uint8_t> FrameDecoder::lend(std::size_t ahead) {
+  K2_ASSERT(lent_ahead_ == 0 && ahead + kFrameHeaderBytes <= saved_.size());
+  const std::size_t room = room_ - received_;
+  if (state_ != State::chunks || received_ < ahead + kFrameHeaderBytes) return {};
+  if (room < std::min<std::size_t>(want_ - received_, kMaxChunkBytes)) return {};
+  lent_ahead_ = ahead + kFrameHeaderBytes;
+  std::uint8_t* const begin = incoming_.get() + received_ - lent_ahead_;
+  std::memcpy(saved_.data(), begin, lent_ahead_);
+  return {begin, lent_ahead_ + room};
+}
+
+std::optional<FrameDecoder::Decoded> FrameDecoder::keep(std::size_t size) {
+  K2_ASSERT(lent_ahead_ > 0);
+  if (size <= kFrameHeaderBytes || size > kMaxFrameBytes) return std::nullopt;
+  const std::size_t payload = size - kFrameHeaderBytes;
+  const std::uint32_t word = header_word(incoming_.get() + received_ - kFrameHeaderBytes);
+  const bool is_chunk = word >> 29 == static_cast<std::uint32_t>(FrameType::chunk);
+  if (!is_chunk || (word & kMaxFrameValue) != payload || payload > want_ - received_) return std::nullopt;
+  take_back();
+  return advance(static_cast<std::uint32_t>(payload));
+}
+
+void FrameDecoder::take_back() {
+  std::memcpy(incoming_.get() + received_ - lent_ahead_, saved_.data(), lent_ahead_);
+  lent_ahead_ = 0;
+}
+
+FrameDecoder::Decoded FrameDecoder::advance(std::uint32_t size) {
   received_ += size;
   Decoded out;
   out.chunked = true;

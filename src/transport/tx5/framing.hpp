@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
@@ -63,6 +65,14 @@ class FrameDecoder {
   /// `frame` is an fmsg body. A whole message is handed up as a slice of it. Errc::peer_fault: against the rules.
   /// Errc::too_large: a message over the limit. Errc::disconnected: the closing frame (type 0, alone).
   Result<Decoded> decode(const Bytes& frame);
+  /// Room for what a frame is read into, with `ahead` other bytes before it, so that the payload of a chunk comes to
+  /// lie where it belongs and need not be copied. Empty: none is expected now, or there is no room for a chunk of any
+  /// size. Ends with `keep` or `take_back`, before any other call; the room is written by the caller until then.
+  std::span<std::uint8_t> lend(std::size_t ahead);
+  /// A frame of `size` bytes lies in the room that was lent. If it is a chunk that may come, that is what `decode`
+  /// would say of it. nullopt: anything else, and the loan goes on; copy the frame, then `take_back`, then `decode`.
+  std::optional<Decoded> keep(std::size_t size);
+  void take_back();
   /// The grant for the pending request is being sent. No-op without a pending request.
   void granted();
 
@@ -75,6 +85,8 @@ class FrameDecoder {
   enum class State { need_version, idle, awaiting_permit, chunks, dead };
   Result<Decoded> decode_alive(const Bytes& frame);
   Result<Decoded> decode_chunk(ByteView payload);
+  /// `size` more bytes are in `incoming_`.
+  Decoded advance(std::uint32_t size);
 
   std::uint64_t message_size_max_;
   State state_ = State::need_version;
@@ -82,6 +94,9 @@ class FrameDecoder {
   std::uint32_t received_ = 0;
   std::shared_ptr<std::uint8_t[]> incoming_;  ///< room_ bytes, the first received_ of them written
   std::uint32_t room_ = 0;
+  /// Of a loan: what lies in `incoming_` where the bytes before the payload go.
+  std::array<std::uint8_t, 16> saved_{};
+  std::size_t lent_ahead_ = 0;  ///< of the payload; 0: nothing is lent
 };
 
 }  // namespace kitsune2::tx5

@@ -361,7 +361,7 @@ void RelayLink::touch(const std::shared_ptr<Peer>& peer) {
 
 // ---------------------------------------------------------------- calls from the owner
 
-void RelayLink::send(const NodeId& id, const Url& url, Bytes message, Handler<> done) {
+void RelayLink::send(const NodeId& id, const Url& url, ByteChain message, Handler<> done) {
   if (state_ != State::ready) {
     if (role_ == Role::home || state_ == State::stopped) {
       shared_.complete(std::move(done), make_error(Errc::disconnected, "not connected to the relay"));

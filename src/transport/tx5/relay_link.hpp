@@ -153,7 +153,7 @@ class RelayLink {
   const Url& relay() const { return relay_; }
   /// Own url on this relay; nullopt while not connected.
   std::optional<Url> url() const;
-  void send(const NodeId& peer, const Url& url, Bytes message, Handler<> done);
+  void send(const NodeId& peer, const Url& url, ByteChain message, Handler<> done);
   void disconnect(const NodeId& peer, const std::optional<std::string>& reason, const Bytes& farewell);
   void wasted(const NodeId& peer, std::uint64_t bytes);
   void append_stats(std::vector<TransportConnectionStats>& out) const;
@@ -172,7 +172,7 @@ class RelayLink {
   struct Early {
     NodeId peer;
     Url url;
-    Bytes message;
+    ByteChain message;
     Handler<> done;
   };
   struct Unsent {

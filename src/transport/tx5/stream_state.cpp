@@ -66,6 +66,7 @@ class Ciphers {
   /// The next bytes of the key stream over `in`; `out` may be `in`.
   void crypt(std::uint8_t* out, const std::uint8_t* in, std::size_t size) {
     int written = 0;
+    if (size == 0) return;
     must(EVP_EncryptUpdate(cipher_, out, &written, in, static_cast<int>(size)));
   }
   /// The authenticator of the block and `size` bytes of ciphertext.
@@ -124,20 +125,26 @@ StreamState::~StreamState() {
   if (living != nullptr) living->forget();
 }
 
-void StreamState::seal(std::uint8_t* buffer, std::size_t length) {
+void StreamState::seal(std::span<const ByteView> parts, std::uint8_t* out) {
   auto* state = std::launder(reinterpret_cast<SodiumState*>(state_.data()));
   auto& ciphers = Ciphers::here();
+  std::uint8_t* at = out + 1;
   if (!ciphers.usable()) {
-    crypto_secretstream_xchacha20poly1305_push(state, buffer, nullptr, buffer + 1, length, nullptr, 0, 0);
+    for (const ByteView part : parts) at = std::copy(part.begin(), part.end(), at);
+    const auto length = static_cast<std::size_t>(at - out - 1);
+    crypto_secretstream_xchacha20poly1305_push(state, out, nullptr, out + 1, length, nullptr, 0, 0);
     return;
   }
   std::uint8_t block[kBlock];  // of the tag 0, so nothing but key stream
   std::uint8_t tag[kTag];
   ciphers.begin(state->k, state->nonce, block);
-  buffer[0] = block[0];
-  ciphers.crypt(buffer + 1, buffer + 1, length);
-  ciphers.authenticate(block, buffer + 1, length, tag);
-  std::memcpy(buffer + 1 + length, tag, kTag);
+  out[0] = block[0];
+  for (const ByteView part : parts) {
+    ciphers.crypt(at, part.data(), part.size());
+    at += part.size();
+  }
+  ciphers.authenticate(block, out + 1, static_cast<std::size_t>(at - out - 1), tag);
+  std::memcpy(at, tag, kTag);
   advance(*state, tag, 0);
 }
 

@@ -95,7 +95,7 @@ Result<RelayLink*> Tx5Transport::link_for(const Url& relay) {
   return out;
 }
 
-void Tx5Transport::send(const Url& peer, Bytes message, Handler<> done) {
+void Tx5Transport::send(const Url& peer, ByteChain message, Handler<> done) {
   const std::optional<std::string_view> path = peer.peer_id();
   const std::optional<NodeId> id = path ? sbd::node_id_from_path(*path) : std::nullopt;
   if (!id) {

@@ -25,7 +25,7 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
 
   void start(TransportEvents& events) override;
   std::optional<Url> url() const override;
-  void send(const Url& peer, Bytes message, Handler<> done) override;
+  void send(const Url& peer, ByteChain message, Handler<> done) override;
   void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override;
   void wasted(const Url& peer, std::uint64_t bytes) override;
   TransportStats stats() const override;

@@ -14,6 +14,22 @@
 namespace kitsune2 {
 namespace {
 
+TEST(ByteChain, IsItsPiecesOneAfterTheOther) {
+  ByteChain chain;
+  EXPECT_TRUE(chain.empty());
+  EXPECT_TRUE(chain.joined().empty());
+  const Bytes first = Bytes::copy_of("first");
+  chain.append(first);
+  chain.append({});
+  EXPECT_EQ(chain.joined().data(), first.data()) << "one piece is not copied";
+  chain.append(Bytes::copy_of(" second"));
+  EXPECT_EQ(chain.size(), 12U);
+  ASSERT_EQ(chain.pieces().size(), 2U);
+  EXPECT_EQ(chain.pieces()[0].data(), first.data());
+  EXPECT_EQ(chain.joined().text(), "first second");
+  EXPECT_EQ(ByteChain(first).joined(), first);
+}
+
 TEST(Bytes, TakesOverStorageWithoutACopy) {
   std::vector<std::uint8_t> storage{1, 2, 3};
   const std::uint8_t* where = storage.data();

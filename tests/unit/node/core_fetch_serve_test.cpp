@@ -364,7 +364,7 @@ class WasteCounter final : public TransportBackend {
       : inner_(std::move(inner)), waste_(waste) {}
   void start(TransportEvents& events) override { inner_->start(events); }
   std::optional<Url> url() const override { return inner_->url(); }
-  void send(const Url& peer, Bytes message, Handler<> done) override {
+  void send(const Url& peer, ByteChain message, Handler<> done) override {
     inner_->send(peer, std::move(message), std::move(done));
   }
   void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override {

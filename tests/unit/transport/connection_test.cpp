@@ -72,9 +72,16 @@ class Side {
     for (std::string s = pull(now); !s.empty(); s = pull(now)) out.push_back(std::move(s));
     return out;
   }
+  /// In pieces of all sizes.
   void send(const std::string& message) {
     Handler<> done = [this](Result<void> r) { sent.push_back(r.has_value()); };
-    auto r = connection->enqueue(Bytes::copy_of(message), done);
+    ByteChain chain;
+    for (std::size_t at = 0; at < message.size();) {
+      const auto piece = message.substr(at, cuts_() % 3 == 0 ? 1 + cuts_() % 30 : 1 + cuts_() % 40'000);
+      chain.append(Bytes::copy_of(piece));
+      at += piece.size();
+    }
+    auto r = connection->enqueue(std::move(chain), done);
     EXPECT_TRUE(r.has_value());
   }
   Errc try_send(std::size_t size) {
@@ -87,6 +94,7 @@ class Side {
   NodeKey key_, peer_key_;
   Entropy entropy_;
   std::mt19937 random_;
+  std::mt19937 cuts_{3};
   E2eSession mirror_;
   std::optional<Connection> connection;
   std::vector<std::vector<std::uint8_t>> bodies;

@@ -117,6 +117,30 @@ TEST(E2e, StreamsAreIndependentByDirection) {
   }
 }
 
+TEST(E2e, WhatIsGenuineIsReadIntoTheRoomThatIsThereForIt) {
+  const NodeKey ka = key_of(1), kb = key_of(2);
+  E2eSession a = session(ka, kb.id()), b = session(kb, ka.id());
+  b.open(body(a.start_stream(header(1))));
+  std::vector<std::uint8_t> room(6, 'r');
+  std::vector<std::uint8_t> forged(body(a.seal(as_bytes("for"), as_bytes("ged"))).size(), 0x11);
+  EXPECT_EQ(b.open(forged, room).event, Event::undecryptable);
+  EXPECT_EQ(as_text(room), "rrrrrr");
+  E2eSession c = session(ka, kb.id());
+  b.open(body(c.start_stream(header(2))));
+  const auto placed = b.open(body(c.seal(as_bytes("p"), as_bytes("lace"))), room);
+  EXPECT_EQ(placed.event, Event::plaintext);
+  EXPECT_EQ(placed.placed, 5U);
+  EXPECT_TRUE(placed.plaintext.empty());
+  EXPECT_EQ(as_text(room), "placer");
+  const auto too_large = b.open(body(c.seal({}, as_bytes("longer!"))), room);
+  EXPECT_EQ(too_large.placed, 0U);
+  EXPECT_EQ(too_large.plaintext.text(), "longer!");
+  EXPECT_EQ(as_text(room), "placer");
+  const auto empty = b.open(body(c.seal({}, {})), room);
+  EXPECT_EQ(empty.event, Event::plaintext);
+  EXPECT_EQ(empty.placed, 0U);
+}
+
 TEST(E2e, EmptyAndLargestPlaintext) {
   const NodeKey ka = key_of(1), kb = key_of(2);
   E2eSession a = session(ka, kb.id()), b = session(kb, ka.id());
@@ -223,8 +247,10 @@ TEST(E2e, StreamsAreThoseOfLibsodiumBothWays) {
     ASSERT_TRUE(opens.open(sealed, got.data())) << i;
     ASSERT_EQ(got, plain);
     // To libsodium.
-    std::copy(plain.begin(), plain.end(), sealed.begin() + 1);
-    seals.seal(sealed.data(), size);
+    const std::size_t first = random() % (size + 1), second = random() % (size - first + 1);
+    const ByteView whole(plain);
+    seals.seal(std::array{whole.first(first), whole.subspan(first, second), whole.subspan(first + second)},
+               sealed.data());
     unsigned char tag = 1;
     ASSERT_EQ(crypto_secretstream_xchacha20poly1305_pull(&reads, got.data(), nullptr, &tag, sealed.data(),
                                                          sealed.size(), nullptr, 0),

@@ -202,6 +202,95 @@ TEST(Framing, PermitAloneAllocatesNothing) {
   EXPECT_EQ(decoder.received(), 1U);
 }
 
+/// As the connection does it: the frame is read into the decoder's room if there is one, after four letters.
+Result<FrameDecoder::Decoded> decode_in_place(FrameDecoder& decoder, const Bytes& frame, std::size_t& kept) {
+  const auto room = decoder.lend(4);
+  if (room.empty()) return decoder.decode(frame);
+  if (frame.size() + 4 <= room.size()) {
+    std::fill_n(room.begin(), 4, 'l');
+    std::copy(frame.begin(), frame.end(), room.begin() + 4);
+    if (auto chunk = decoder.keep(frame.size())) {
+      ++kept;
+      return std::move(*chunk);
+    }
+  }
+  decoder.take_back();
+  return decoder.decode(frame);
+}
+
+TEST(Framing, ChunksAreReadIntoTheirPlace) {
+  std::string text;
+  for (int i = 0; i < 100'000; ++i) text += static_cast<char>(i * 7 + i / 256);
+  FrameDecoder decoder = permitted(static_cast<std::uint32_t>(text.size()));
+  std::size_t kept = 0, at = 0;
+  Result<FrameDecoder::Decoded> last = FrameDecoder::Decoded{};
+  for (int i = 0; at < text.size(); ++i) {
+    const auto part = text.substr(at, i == 0 ? 3 : i == 1 ? 5 : kMaxChunkBytes);
+    at += part.size();
+    last = decode_in_place(decoder, frame(FrameType::chunk, static_cast<std::uint32_t>(part.size()), part), kept);
+    ASSERT_TRUE(last.has_value());
+    if (i == 3) {  // in between, a grant for a message of this side
+      const auto grant = decode_in_place(decoder, frame(FrameType::permit_grant, 5), kept);
+      ASSERT_TRUE(grant.has_value());
+      EXPECT_EQ(grant->event, Event::permit_grant);
+    }
+  }
+  ASSERT_EQ(last->event, Event::message);
+  EXPECT_TRUE(last->chunked);
+  EXPECT_TRUE(last->message.text() == text);
+  EXPECT_EQ(kept, 7U) << "all but the first two, in front of which there is no room for the header";
+}
+
+TEST(Framing, NothingIsLentWhereNoChunkIsExpected) {
+  FrameDecoder fresh(kLimit);
+  EXPECT_TRUE(fresh.lend(4).empty());
+  FrameDecoder idle = ready();
+  EXPECT_TRUE(idle.lend(4).empty());
+  FrameDecoder granted = permitted(100'000);
+  EXPECT_TRUE(granted.lend(4).empty()) << "memory only for what has come";
+  ASSERT_TRUE(granted.decode(frame(FrameType::chunk, 7, "1234567")).has_value());
+  EXPECT_TRUE(granted.lend(4).empty());
+}
+
+TEST(Framing, InPlaceAndNotIsTheSame) {
+  std::mt19937 random(11);
+  std::size_t kept = 0, messages = 0;
+  for (int round = 0; round < 3000; ++round) {
+    FrameDecoder one(50'000), other(50'000);
+    for (auto* decoder : {&one, &other}) static_cast<void>(decoder->decode(version()));
+    std::uint32_t left = 0;
+    for (int i = 0; i < 40; ++i) {
+      const bool chunks = one.receiving_chunks() && random() % 8 != 0;
+      std::string payload(chunks ? 1 + random() % std::min(left, 300U) : random() % 20,
+                          static_cast<char>('a' + i % 26));
+      auto type = chunks ? FrameType::chunk : static_cast<FrameType>(3 + random() % 4);
+      auto value = static_cast<std::uint32_t>(random() % 50 == 0 ? random() % 400 : payload.size());
+      if (type == FrameType::permit_request) {
+        payload.clear();
+        value = left = 1 + random() % 2000;
+      }
+      const auto bytes = frame(type, value, payload);
+      const auto a = one.decode(bytes);
+      const auto b = decode_in_place(other, bytes, kept);
+      ASSERT_EQ(a.has_value(), b.has_value());
+      if (!a) break;
+      ASSERT_EQ(a->event, b->event);
+      ASSERT_EQ(a->value, b->value);
+      ASSERT_EQ(a->chunked, b->chunked);
+      ASSERT_EQ(a->message, b->message);
+      ASSERT_EQ(one.received(), other.received());
+      if (type == FrameType::chunk) left -= value;
+      messages += a->chunked && a->event == Event::message ? 1U : 0U;
+      if (a->event == Event::permit_request) {
+        one.granted();
+        other.granted();
+      }
+    }
+  }
+  EXPECT_GT(kept, 5000U);
+  EXPECT_GT(messages, 200U);
+}
+
 TEST(Framing, RandomFramesNeverCrash) {
   std::mt19937 random(7);
   for (int round = 0; round < 3000; ++round) {

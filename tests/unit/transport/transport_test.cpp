@@ -19,8 +19,8 @@ class FakeBackend final : public TransportBackend {
   explicit FakeBackend(Runtime& runtime) : runtime_(runtime) {}
   void start(TransportEvents& e) override { events = &e; }
   std::optional<Url> url() const override { return own; }
-  void send(const Url& peer, Bytes message, Handler<> done) override {
-    sent.emplace_back(peer, std::move(message));
+  void send(const Url& peer, ByteChain message, Handler<> done) override {
+    sent.emplace_back(peer, message.joined());
     runtime_.post([done = std::move(done)] { done({}); });
   }
   void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override {

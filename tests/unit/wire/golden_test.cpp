@@ -117,6 +117,25 @@ TEST(Golden, FetchResponse) {
   EXPECT_EQ(encode_fetch_response_data(std::span<const MetaOp>(meta)), view.data);
 }
 
+TEST(Golden, AResponseInPiecesIsTheSame) {
+  std::vector<MetaOp> ops;
+  for (const std::size_t size : {0U, 5U, 65'535U, 65'536U, 100U, 200'000U, 65'536U, 1U}) {
+    const auto byte = static_cast<std::uint8_t>('a' + ops.size());
+    ops.push_back({OpId::from_text("not sent"), Bytes(std::vector<std::uint8_t>(size, byte))});
+  }
+  for (std::size_t n = 0; n <= ops.size(); ++n) {
+    const std::span<const MetaOp> some(ops.data(), n);
+    const ByteChain chain = encode_fetch_response_chain(kSpace, some);
+    EXPECT_TRUE(chain.joined() == encode_fetch_response(kSpace, some)) << n;
+    std::size_t shared = 0;
+    for (const Bytes& piece : chain.pieces()) {
+      for (const MetaOp& op : some) shared += !piece.empty() && piece.data() == op.op_data.data() ? 1U : 0U;
+    }
+    const auto large = [](const MetaOp& op) { return op.op_data.size() >= 65'536; };
+    EXPECT_EQ(shared, static_cast<std::size_t>(std::count_if(some.begin(), some.end(), large))) << n;
+  }
+}
+
 template <class Message>
 Message gossip(std::string_view hex, GossipMessageType type) {
   const Result<GossipMessage> out = decode_gossip(from_hex(hex));
