@@ -100,6 +100,12 @@ class OpWriter {
   std::int64_t compacting_after_ = -1;  ///< the pending row compaction has come to; -1: nothing to do
 };
 
+/// Where an op's bytes are, and how many.
+struct Place {
+  std::int64_t stored_at;
+  std::uint64_t size;
+};
+
 /// A connection that reads. Used by one thread; sees every commit that came before the call.
 class OpReader {
  public:
@@ -121,12 +127,6 @@ class OpReader {
   Result<OpStoreStats> stats();
 
  private:
-  /// Where an op's bytes are, and how many.
-  struct Place {
-    std::int64_t stored_at;
-    std::uint64_t size;
-  };
-
   OpReader() = default;
   Result<void> prepare();
   /// The bytes of `out`, which are at `places`.

@@ -1,4 +1,7 @@
 // One suite for every op store: what OpStore promises.
+#include <random>
+#include <set>
+
 #include "store_harness.hpp"
 
 namespace kitsune2::testing {
@@ -147,6 +150,34 @@ TEST_P(OpStoreSuite, retrieve_leaves_out_what_is_not_held_and_gives_each_once) {
   ASSERT_EQ(out.size(), 2U);
   EXPECT_EQ(out[0].op_id, id_at(2));
   EXPECT_EQ(out[1].op_id, id_at(1));
+}
+
+TEST_P(OpStoreSuite, what_was_stored_together_is_given_in_any_order) {
+  open(make_sha256_policy());
+  std::mt19937 random(4);
+  std::vector<MetaOp> held;  // in the order of storing
+  for (int call = 0; call < 3; ++call) {
+    std::vector<Bytes> ops;
+    for (int i = 0; i < 60; ++i) ops.push_back(make_op(1000 * call + i, i % 9 == 4 ? 70'000 : 32 + random() % 300));
+    const auto out = put(ops);
+    ASSERT_EQ(out.newly_stored.size(), ops.size());
+    for (std::size_t i = 0; i < ops.size(); ++i) held.push_back({out.newly_stored[i], ops[i]});
+  }
+  for (int round = 0; round < 200; ++round) {
+    std::vector<OpId> asked;
+    std::vector<MetaOp> expected;
+    std::set<std::size_t> given;
+    for (int run = 0; run < 6; ++run) {
+      std::size_t at = random() % held.size();
+      for (auto n = random() % 12; n > 0; --n) {
+        if (random() % 10 == 0) asked.push_back(id_at(random()));  // not held
+        asked.push_back(held[at].op_id);
+        if (given.insert(at).second) expected.push_back(held[at]);
+        at = (at + (random() % 8 == 0 ? random() % held.size() : 1)) % held.size();
+      }
+    }
+    ASSERT_EQ(w_.retrieve(s(), asked).value(), expected) << round;
+  }
 }
 
 TEST_P(OpStoreSuite, retrieve_stops_before_max_bytes_is_passed) {
