@@ -2,7 +2,7 @@
 // keys. One process, one run, one line. Both nodes are whole (router, fetch driver, store) over a direct transport and
 // the prefix policy; everything is at its defaults.
 //
-// usage: fetch_anchor bench=a|b|c|d|e n=1000 s=64 [m=… peers=… mode=fail|silent_ok latency_ms=… limit=… prc=…
+// usage: fetch_anchor bench=a|b|c|d|e|f n=1000 s=64 [m=… peers=… mode=fail|silent_ok latency_ms=… limit=… prc=…
 // runtimes=1|2]
 #include <sys/resource.h>
 #include <unistd.h>
@@ -10,6 +10,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -17,6 +18,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "core/buffer.hpp"
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/fetch.hpp"
 #include "kitsune2/op_store.hpp"
@@ -436,6 +438,26 @@ void bench_e(const Options& o, World& w, Line& line) {
   line.number("cpu_s", cpu_seconds() - cpu0);
 }
 
+/// f: what no fetch of n ops of s bytes goes below: as much new memory, in blocks like those of messages, and one copy
+/// into it.
+void bench_f(const Options& o, Line& line) {
+  const auto n = o.num("n", 100), s = o.num("s", 1U << 20);
+  constexpr std::size_t kBlock = 4U << 20;
+  const std::vector<std::uint8_t> source(kBlock, 7);
+  std::vector<std::shared_ptr<std::uint8_t[]>> kept;
+  kept.reserve(n * s / kBlock + 1);
+  const double cpu0 = cpu_seconds();
+  const auto begin = Clock::now();
+  for (std::size_t at = 0; at < n * s; at += kBlock) {
+    kept.push_back(make_buffer(kBlock));
+    std::memcpy(kept.back().get(), source.data(), std::min<std::size_t>(kBlock, n * s - at));
+  }
+  const double wall = std::chrono::duration<double>(Clock::now() - begin).count();
+  line.number("wall_s", wall);
+  line.number("cpu_s", cpu_seconds() - cpu0);
+  line.number("ops_per_s", static_cast<double>(n) / wall);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -459,6 +481,8 @@ int main(int argc, char** argv) {
     bench_d(o, world, line);
   else if (bench == "e")
     bench_e(o, world, line);
+  else if (bench == "f")
+    bench_f(o, line);
   else
     return std::cerr << "no such bench\n", 2;
   line.print();
