@@ -5,11 +5,14 @@
 // usage: transfer serve DATA SIZE [DIR]
 //        transfer get ADDR DATA SIZE [DIR]
 //        transfer store BATCH DATA SIZE DIR     the durable store alone, handed BATCH ops a call
+//        transfer store-named BATCH DATA SIZE DIR     the same, handed ops whose ids are known
+// at=NS behind all that: get and store begin at this time of the steady clock.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -37,6 +40,16 @@ T must(Result<T> result) {
 }
 void must(const Result<void>& result) {
   if (!result) fail(result.error().to_string());
+}
+
+std::optional<Clock::time_point> begin_at;
+
+/// Now, or at the time that was asked for.
+Clock::time_point begin_time() {
+  if (!begin_at) return Clock::now();
+  if (Clock::now() >= *begin_at) fail("not ready in time to begin with the others");
+  std::this_thread::sleep_until(*begin_at);
+  return *begin_at;
 }
 
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
@@ -147,8 +160,8 @@ int get(const std::string& addr, const std::string& data, std::size_t size, cons
   auto [node, space] = start(std::move(options));
   must(node->wait_online(std::chrono::seconds(30)));
 
+  const auto begin = begin_time();
   const auto before = bench::usage();
-  const auto begin = Clock::now();
   must(node->wait<void>([&](auto done) { space->fetch().request_ops(ids, from, done); }));
   must(node->wait<void>([&](auto done) { space->fetch().notify_on_drained([done] { done(Result<void>()); }); }));
   const double wall = seconds_since(begin);
@@ -164,27 +177,43 @@ int get(const std::string& addr, const std::string& data, std::size_t size, cons
 }
 
 /// Some calls under way, so that the writer never waits for the caller; not all, which is more than it lets wait.
-int store(std::size_t batch, const std::string& data, std::size_t size, const std::string& dir) {
+int store(std::size_t batch, const std::string& data, std::size_t size, const std::string& dir, bool named) {
+  const auto policy = make_sha256_policy();
   std::vector<std::vector<Bytes>> calls;
+  std::vector<std::vector<std::pair<OpDescription, Bytes>>> named_calls;
+  const auto put = [batch](auto& all, auto op) {
+    if (all.empty() || all.back().size() == batch) all.emplace_back().reserve(batch);
+    all.back().push_back(std::move(op));
+  };
   const std::size_t items = each_item(data, size, [&](const auto& item) {
-    if (calls.empty() || calls.back().size() == batch) calls.emplace_back().reserve(batch);
-    calls.back().push_back(Bytes::copy_of(ByteView(item)));
+    Bytes op = Bytes::copy_of(ByteView(item));
+    if (named) {
+      auto description = must(policy->describe(op));
+      put(named_calls, std::pair{std::move(description), std::move(op)});
+    } else {
+      put(calls, std::move(op));
+    }
   });
   NodeOptions options;
   options.data_dir = dir;
+  options.policy = policy;
   auto node = must(Node::start(std::move(options)));
   auto space = must(node->space(SpaceId::from_text("bench")));
 
+  const auto begin = begin_time();
   const auto before = bench::usage();
-  const auto begin = Clock::now();
-  std::size_t next = 0, left = calls.size();
+  const std::size_t count = calls.size() + named_calls.size();
+  std::size_t next = 0, left = count;
   std::function<void(const Handler<>&)> call = [&](const Handler<>& done) {
-    if (next == calls.size()) return;
-    space->op_store().process_incoming_ops(std::move(calls[next++]), [&, done](Result<ProcessedOps> result) {
+    if (next == count) return;
+    const auto i = next++;
+    const auto stored = [&, done](Result<ProcessedOps> result) {
       must(std::move(result));
       if (--left == 0) return done(Result<void>());
       call(done);
-    });
+    };
+    if (named) return space->op_store().store_described_ops(std::move(named_calls[i]), stored);
+    space->op_store().process_incoming_ops(std::move(calls[i]), stored);
   };
   must(node->wait<void>([&](auto done) {
     for (std::size_t i = 0; i < kCallsUnderWay; ++i) call(done);
@@ -200,11 +229,16 @@ int store(std::size_t batch, const std::string& data, std::size_t size, const st
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::vector<std::string> args(argv + 1, argv + argc);
+  std::vector<std::string> args(argv + 1, argv + argc);
+  if (!args.empty() && args.back().starts_with("at=")) {
+    begin_at = Clock::time_point(std::chrono::nanoseconds(std::stoll(args.back().substr(3))));
+    args.pop_back();
+  }
   const auto n = args.size();
   const auto size = [&](std::size_t i) { return static_cast<std::size_t>(std::stoul(args[i])); };
   if ((n == 3 || n == 4) && args[0] == "serve") return serve(args[1], size(2), n == 4 ? args[3] : "");
   if ((n == 4 || n == 5) && args[0] == "get") return get(args[1], args[2], size(3), n == 5 ? args[4] : "");
-  if (n == 5 && args[0] == "store") return store(size(1), args[2], size(3), args[4]);
-  fail("usage: serve DATA SIZE [DIR] | get ADDR DATA SIZE [DIR] | store BATCH DATA SIZE DIR");
+  if (n == 5 && (args[0] == "store" || args[0] == "store-named"))
+    return store(size(1), args[2], size(3), args[4], args[0] == "store-named");
+  fail("usage: serve DATA SIZE [DIR] | get ADDR DATA SIZE [DIR] | store[-named] BATCH DATA SIZE DIR; then at=NS");
 }
