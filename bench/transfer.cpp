@@ -107,7 +107,9 @@ int serve(const std::string& data, std::size_t size, const std::string& dir) {
   NodeOptions options;
   options.listen = "127.0.0.1:0";
   options.data_dir = dir;
-  auto [node, space] = start(std::move(options));
+  auto setup = start(std::move(options));
+  auto& node = setup.node;
+  auto& space = setup.space;
   std::vector<Bytes> ops;
   std::size_t bytes = 0;
   each_item(data, size, [&](const auto& item) {
@@ -157,7 +159,9 @@ int get(const std::string& addr, const std::string& data, std::size_t size, cons
   options.relay = addr.substr(0, addr.rfind('/'));
   options.data_dir = dir;
   options.policy = policy;
-  auto [node, space] = start(std::move(options));
+  auto setup = start(std::move(options));
+  auto& node = setup.node;
+  auto& space = setup.space;
   must(node->wait_online(std::chrono::seconds(30)));
 
   const auto begin = begin_time();
