@@ -413,61 +413,56 @@ TEST(CoreFetch, TheFirstOfALongListAreAskedForWhileTheRestIsLookedUp) {
   bob.check();
 }
 
-TEST(CoreFetch, AFailedLookUpInALongListIsTheCallersErrorAndCanBeRepeated) {
+/// A node that looks up 3,000 ops of a silent peer, a second for each piece.
+struct LongLookUp {
+  LongLookUp() {
+    make_silent(bench, peer);
+    bench.world.run_ready();  // nothing is to be resumed
+    bob.store->delay_reads(1s);
+    bob.want(ids, peer);
+  }
   Bench bench;
-  Node bob(bench, "bob");
-  const auto ids = ids_of(bench.ops(0, 3000));
-  const auto peer = MemoryNetwork::url_of("peer");
-  make_silent(bench, peer);
-  Probe probe(bench, "peer");
-  bench.world.run_ready();  // nothing is to be resumed
-  bob.store->delay_reads(1s);
-  bob.want(ids, peer);
-  bench.world.run_for(500ms);
-  bob.store->fail_reads(make_error(Errc::io, "no such disk"));
-  bench.world.run_for(1h);
-  ASSERT_EQ(bob.outcomes.size(), 1U);
-  ASSERT_FALSE(bob.outcomes.front());
-  EXPECT_EQ(bob.outcomes.front().error().code, Errc::io);
-  EXPECT_EQ(bob.fetch->pending_ops(), 1024U) << "those are open";
-  EXPECT_EQ(bob.ops_pending_on_disk(), 0U) << "but nobody was told that they are durable";
-  bob.store->fail_reads(std::nullopt);
-  EXPECT_TRUE(bob.request(ids, peer));
-  EXPECT_EQ(bob.fetch->pending_ops(), 3000U);
-  EXPECT_EQ(bob.ops_pending_on_disk(), 3000U);
+  Node bob{bench, "bob"};
+  const Url peer = MemoryNetwork::url_of("peer");
+  Probe probe{bench, "peer"};
+  const std::vector<OpId> ids = ids_of(bench.ops(0, 3000));
+};
+
+TEST(CoreFetch, AFailedLookUpInALongListIsTheCallersErrorAndCanBeRepeated) {
+  LongLookUp w;
+  w.bench.world.run_for(500ms);
+  w.bob.store->fail_reads(make_error(Errc::io, "no such disk"));
+  w.bench.world.run_for(1h);
+  ASSERT_EQ(w.bob.outcomes.size(), 1U);
+  ASSERT_FALSE(w.bob.outcomes.front());
+  EXPECT_EQ(w.bob.outcomes.front().error().code, Errc::io);
+  EXPECT_EQ(w.bob.fetch->pending_ops(), 1024U) << "those are open";
+  EXPECT_EQ(w.bob.ops_pending_on_disk(), 0U) << "but nobody was told that they are durable";
+  w.bob.store->fail_reads(std::nullopt);
+  EXPECT_TRUE(w.bob.request(w.ids, w.peer));
+  EXPECT_EQ(w.bob.fetch->pending_ops(), 3000U);
+  EXPECT_EQ(w.bob.ops_pending_on_disk(), 3000U);
 }
 
 TEST(CoreFetch, WhatIsAskedForTwiceAtOnceIsDurableForBoth) {
-  Bench bench;
-  Node bob(bench, "bob");
-  const auto ids = ids_of(bench.ops(0, 3000));
-  const auto peer = MemoryNetwork::url_of("peer");
-  make_silent(bench, peer);
-  Probe probe(bench, "peer");
-  bench.world.run_ready();  // nothing is to be resumed
-  bob.store->delay_reads(1s);
-  bob.want(ids, peer);
-  bench.world.run_for(1500ms);  // its first piece is pending, and not in the store
-  EXPECT_TRUE(bob.request({ids.front()}, peer));
-  EXPECT_EQ(bob.ops_pending_on_disk(), 1U);
-  EXPECT_EQ(bob.outcomes.size(), 0U);
-  ASSERT_TRUE(bench.world.run_until([&] { return bob.outcomes.size() == 1; }, 1min));
-  EXPECT_EQ(bob.ops_pending_on_disk(), 3000U);
+  LongLookUp w;
+  w.bench.world.run_for(1500ms);  // its first piece is pending, and not in the store
+  EXPECT_TRUE(w.bob.request({w.ids.front()}, w.peer));
+  EXPECT_EQ(w.bob.ops_pending_on_disk(), 1U);
+  EXPECT_EQ(w.bob.outcomes.size(), 0U);
+  ASSERT_TRUE(w.bench.world.run_until([&] { return w.bob.outcomes.size() == 1; }, 1min));
+  EXPECT_EQ(w.bob.ops_pending_on_disk(), 3000U);
 }
 
 TEST(CoreFetch, StoppedInALongListItIsCancelled) {
-  Bench bench;
-  Node bob(bench, "bob");
-  bench.world.run_ready();  // nothing is to be resumed
-  bob.store->delay_reads(1s);
-  bob.want(ids_of(bench.ops(0, 3000)), MemoryNetwork::url_of("peer"));
-  bench.world.run_for(1500ms);
+  LongLookUp w;
+  w.bench.world.run_for(1500ms);
   bool stopped = false;
-  bob.fetch->stop([&] { stopped = true; });
-  bench.world.run_for(1h);
+  w.bob.fetch->stop([&] { stopped = true; });
+  w.bench.world.run_for(1h);
   EXPECT_TRUE(stopped);
-  ASSERT_EQ(bob.outcomes.size(), 1U);
-  EXPECT_EQ(bob.outcomes.front().error().code, Errc::cancelled);
+  ASSERT_EQ(w.bob.outcomes.size(), 1U);
+  EXPECT_EQ(w.bob.outcomes.front().error().code, Errc::cancelled);
 }
 
 TEST(CoreFetch, SourcesThatMakeNoSenseAreRefused) {
