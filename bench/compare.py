@@ -89,9 +89,9 @@ def main():
                 theirs.append(run(rust_prefix, args.rust, f"{arguments} {RUST} {rust_extra}", rep))
             if key in LIMITS:
                 limit.append(run(args.prefix, args.cpp, LIMITS[key][1], rep))
-        for line in ours + theirs + limit:
-            if out:
-                out.write(json.dumps({"row": key, **line}) + "\n")
+        for row, lines in ((key, ours + theirs), (f"{key} limit", limit)):
+            for line in lines if out else ():
+                out.write(json.dumps({"row": row, **line}) + "\n")
         a, b = median(ours, value), median(theirs, value)
         medians[key] = {name: median(ours, name) for name in ("wall_s", "cpu_us_per_op", "ops_per_s")}
         ratio = a / b if theirs and b else math.nan

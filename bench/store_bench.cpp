@@ -140,7 +140,7 @@ void filter(benchmark::State& state, bool durable) {
     while (!done) runtime.run_one();
   }
   for (const Bytes& op : make_batch(random, ids.size(), 32)) ids.push_back(OpId(op.view()));
-  if (state.range(1) == 0) std::shuffle(ids.begin(), ids.end(), random);
+  std::shuffle(ids.begin(), ids.end(), random);
   std::size_t at = 0;
   for (auto _ : state) {
     const std::size_t count = std::min<std::size_t>(1'000, ids.size() - at);

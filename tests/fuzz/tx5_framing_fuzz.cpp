@@ -4,25 +4,11 @@
 // asked for, after it) and so many bytes.
 #include "transport/tx5/framing.hpp"
 
-#include <algorithm>
-#include <utility>
-
 #include "fuzz/fuzz.hpp"
+#include "unit/transport/in_place.hpp"
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 using tx5::FrameDecoder;
-
-static Result<FrameDecoder::Decoded> decode_in_place(FrameDecoder& decoder, const Bytes& frame) {
-  const auto room = decoder.lend(4);
-  if (room.empty()) return decoder.decode(frame);
-  if (frame.size() + 4 <= room.size()) {
-    std::fill_n(room.begin(), 4, 'l');
-    std::copy(frame.begin(), frame.end(), room.begin() + 4);
-    if (auto chunk = decoder.keep(frame.size())) return std::move(*chunk);
-  }
-  decoder.take_back();
-  return decoder.decode(frame);
-}
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   constexpr std::uint64_t kLimit = 100'000;
@@ -35,13 +21,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   bool dead = false;
   std::uint64_t fed = 0;
+  std::size_t kept = 0;
   for (std::size_t at = 1; at + 2 <= input.size();) {
     const std::size_t word = static_cast<std::size_t>(input[at]) << 8 | input[at + 1];
     const Bytes frame = input.slice(at + 2, word & 0x7fff).compact();
     at += 2 + (word & 0x7fff);
     const std::uint32_t permitted = decoder.permitted();
     const auto decoded = decoder.decode(frame);
-    const auto same = decode_in_place(in_place, frame);
+    const auto same = tests::decode_in_place(in_place, frame, kept);
     K2_ASSERT(same.has_value() == decoded.has_value());
     if (decoded) {
       K2_ASSERT(same->event == decoded->event && same->value == decoded->value && same->chunked == decoded->chunked &&

@@ -6,10 +6,12 @@
 #include <random>
 
 #include "hex.hpp"
+#include "in_place.hpp"
 
 namespace kitsune2::tx5 {
 namespace {
 
+using tests::decode_in_place;
 using tests::hex;
 using Event = FrameDecoder::Event;
 
@@ -200,22 +202,6 @@ TEST(Framing, PermitAloneAllocatesNothing) {
   EXPECT_EQ(decoder.permitted(), kMaxFrameValue);
   ASSERT_EQ(decoder.decode(frame(FrameType::chunk, 1, "x"))->event, Event::progress);
   EXPECT_EQ(decoder.received(), 1U);
-}
-
-/// As the connection does it: the frame is read into the decoder's room if there is one, after four letters.
-Result<FrameDecoder::Decoded> decode_in_place(FrameDecoder& decoder, const Bytes& frame, std::size_t& kept) {
-  const auto room = decoder.lend(4);
-  if (room.empty()) return decoder.decode(frame);
-  if (frame.size() + 4 <= room.size()) {
-    std::fill_n(room.begin(), 4, 'l');
-    std::copy(frame.begin(), frame.end(), room.begin() + 4);
-    if (auto chunk = decoder.keep(frame.size())) {
-      ++kept;
-      return std::move(*chunk);
-    }
-  }
-  decoder.take_back();
-  return decoder.decode(frame);
 }
 
 TEST(Framing, ChunksAreReadIntoTheirPlace) {
