@@ -92,7 +92,7 @@ check-format:
 
 .PHONY: check
 check: ## Rules that need no compiler: layers, file sizes, clocks in the core
-	@scripts/check-rules.sh
+	@scripts/check_rules.py
 
 .PHONY: tidy
 tidy: ## clang-tidy over the sources (half an hour; RECENT=1: what changed lately and a tenth of the rest)

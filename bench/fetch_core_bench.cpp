@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/fetch_core.hpp"
+#include "core/fetch/fetch_core.hpp"
 
 namespace kitsune2 {
 namespace {

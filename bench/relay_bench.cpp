@@ -25,7 +25,7 @@
 #include "kitsune2/relay_server.hpp"
 #include "net/ws_codec.hpp"
 #include "net/ws_connector.hpp"
-#include "transport/tx5/sbd_frames.hpp"
+#include "transport/sbd/sbd_frames.hpp"
 
 namespace kitsune2 {
 namespace {

@@ -9,7 +9,7 @@
 #include <mutex>
 #include <random>
 
-#include "kitsune2/op_store.hpp"
+#include "kitsune2/sqlite_store.hpp"
 
 namespace {
 

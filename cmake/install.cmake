@@ -1,7 +1,7 @@
 # make install: headers, static libraries, CMake package, pkg-config file, program, man page, completions.
 include(CMakePackageConfigHelpers)
 
-set(k2_libraries k2_core k2_wire k2_store k2_transport k2_net k2_server k2_node k2_files k2_testing)
+set(k2_libraries k2_core k2_log k2_wire k2_store k2_transport k2_net k2_server k2_node k2_files k2_testing)
 install(TARGETS ${k2_libraries} kitsune2 EXPORT kitsune2Targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/kitsune2 DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 install(EXPORT kitsune2Targets NAMESPACE kitsune2:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/kitsune2)

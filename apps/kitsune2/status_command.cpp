@@ -6,7 +6,7 @@
 #include "files/store_access.hpp"
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/files.hpp"
-#include "kitsune2/op_store.hpp"
+#include "kitsune2/sqlite_store.hpp"
 #include "status_socket.hpp"
 #include "status_text.hpp"
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "kitsune2/config.hpp"
-#include "kitsune2/space.hpp"
+#include "kitsune2/kitsune.hpp"
 
 namespace kitsune2 {
 

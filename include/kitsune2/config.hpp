@@ -9,9 +9,44 @@
 #include <string_view>
 
 #include "kitsune2/error.hpp"
-#include "kitsune2/fetch.hpp"
 
 namespace kitsune2 {
+
+/// Config section `coreFetch`. The first five keys, their defaults and JSON names are kitsune2 0.2.2's.
+struct CoreFetchConfig {
+  /// How many requests (messages) may be under way to one peer at once. 1..255.
+  std::uint32_t parallel_request_count = 2;
+  /// An op that was asked for and has not come after this long is overdue and is asked for again, from its next source
+  /// if it has one. ms, 1..86'400'000.
+  std::uint32_t re_insert_outgoing_request_delay_ms = 2'000;
+  /// First and longest back-off of an unresponsive peer, ms; the interval doubles in between.
+  std::uint32_t first_back_off_interval_ms = 20'000;
+  std::uint32_t last_back_off_interval_ms = 600'000;
+  /// How many intervals until the peer's requests are dropped. 1..64.
+  std::uint32_t num_back_off_intervals = 4;
+
+  // --- ours; no counterpart in 0.2.2
+  /// Most op ids in a request message (never over 15 KiB of them: it needs no permit), and the payload it aims at.
+  std::uint32_t max_ids_per_request = 512;
+  std::uint32_t target_request_bytes = 4U << 20;
+  /// Most payload bytes in one response message; a larger answer is sent as several.
+  std::uint32_t max_response_bytes = 4U << 20;
+  /// Requests (messages) from one peer that may wait for an answer; more are dropped and counted (the requester
+  /// repeats).
+  std::uint32_t max_incoming_requests_per_peer = 64;
+  /// Pending (op, peer) pairs, in all and of one peer; `request_ops` beyond it is Errc::overloaded and adds nothing.
+  std::uint64_t max_pending = 50'000'000;
+  std::uint64_t max_pending_per_peer = 10'000'000;
+  /// Memory for requests that peers caused by publish and gossip, bytes; see FetchLoad. What would go beyond it is not
+  /// taken, and of one peer not what would be more than a quarter of what the others leave. *Rationale*: offers cost a
+  /// peer nothing. The application's own requests are bounded by max_pending only.
+  std::uint64_t max_offered_bytes = 1U << 30;
+  /// Store ops that nobody asked for (kitsune2 0.2.2 does). Off: they are rejected and counted.
+  bool accept_unsolicited = false;
+  /// Keep open requests in the op store, so that a restart goes on with them. No effect with a store that is not
+  /// durable (`OpStore::is_durable`): there they would only take memory.
+  bool persist_pending = true;
+};
 
 /// Config section `corePublish`. Ours: 0.2.2 has no keys here.
 struct CorePublishConfig {

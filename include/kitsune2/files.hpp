@@ -13,9 +13,9 @@
 
 #include "kitsune2/error.hpp"
 #include "kitsune2/ids.hpp"
+#include "kitsune2/kitsune.hpp"
 #include "kitsune2/op_store.hpp"
 #include "kitsune2/runtime.hpp"
-#include "kitsune2/space.hpp"
 
 namespace kitsune2::files {
 

@@ -93,6 +93,11 @@ std::uint64_t keyed_hash(ByteView bytes) noexcept;
 /// attacker. *Rationale*: the core takes no entropy itself; a simulation sets a fixed seed to repeat a run exactly.
 void set_hash_seed(std::uint64_t seed) noexcept;
 
+/// Names of the modules on the wire; case matters.
+inline constexpr const char* kFetchModule = "Fetch";
+inline constexpr const char* kPublishModule = "Publish";
+inline constexpr const char* kGossipModule = "k2gossip";
+
 }  // namespace kitsune2
 
 template <class Tag>

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "kitsune2/config.hpp"
-#include "kitsune2/space.hpp"
+#include "kitsune2/kitsune.hpp"
 
 namespace kitsune2 {
 

@@ -1,59 +1,20 @@
-// Where ops live: the host's policy that names them and the store that keeps them.
+// The op store: where the ops of one space are kept.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "kitsune2/arc.hpp"
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/ids.hpp"
+#include "kitsune2/op_policy.hpp"
 #include "kitsune2/runtime.hpp"
 #include "kitsune2/url.hpp"
 
 namespace kitsune2 {
-
-/// An op with its id. Rust: `MetaOp`.
-struct MetaOp {
-  OpId op_id;
-  Bytes op_data;
-  friend bool operator==(const MetaOp&, const MetaOp&) = default;
-};
-
-/// An op as the DHT model sees it. Rust: `StoredOp`. Ordered by (created_at, op_id).
-struct StoredOp {
-  Timestamp created_at;
-  OpId op_id;
-  friend auto operator<=>(const StoredOp&, const StoredOp&) = default;
-};
-
-/// What the host derives from an op's bytes.
-struct OpDescription {
-  OpId op_id;
-  Timestamp created_at;
-};
-
-/// The host's rules for ops: computes the id and the creation time from the bytes and says whether they are valid.
-/// Pure and thread-safe: called on the strand and on store threads. The same bytes give the same answer on every node.
-class OpPolicy {
- public:
-  virtual ~OpPolicy() = default;
-  /// Errc::malformed or Errc::too_large for bytes that are no op here.
-  virtual Result<OpDescription> describe(ByteView op_data) const = 0;
-  /// Stable name, kept in the database so that a store is not opened with another policy: "sha256", "memory-op".
-  virtual std::string_view name() const = 0;
-};
-
-/// id = SHA-256 of the bytes; created_at = 1970 unless the bytes start with a `k2op` envelope (see
-/// docs/store-format.md).
-std::shared_ptr<const OpPolicy> make_sha256_policy(std::size_t max_op_bytes = 64U << 20);
-/// The stock test op of kitsune2_core: bytes = JSON {"created_at":<µs>,"op_data":[<u8>…]}, id = first 32 bytes of
-/// op_data, zero-padded. For talking to nodes that use kitsune2_core's memory op store.
-std::shared_ptr<const OpPolicy> make_memory_op_policy();
-/// id = the first 32 bytes of the op (zero-padded), created_at = 1970, no check. For tests and benchmarks only.
-std::shared_ptr<const OpPolicy> make_prefix_policy();
 
 /// What became of the ops of one call.
 struct ProcessedOps {
@@ -145,39 +106,5 @@ class OpStore {
 
 /// Keeps everything in memory: for tests, caches and nodes that need no durability.
 std::shared_ptr<OpStore> make_memory_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy);
-
-struct SqliteOpStoreOptions {
-  /// Most bytes (payload, ids, 64 an op) that may wait for the writer; beyond that calls get Errc::overloaded. A larger
-  /// single call is taken when nothing waits. The same bound holds for the ids that wait for the reader.
-  std::uint64_t max_pending_write_bytes = 256U << 20;
-  /// A commit takes at most this many ops or bytes (group commit takes all that waits, up to these); the ops of one
-  /// call are never split, so a single larger call is one commit.
-  std::size_t max_batch_ops = 4096;
-  std::uint64_t max_batch_bytes = 64U << 20;
-  /// Largest database file; beyond it writes are Errc::disk_full. 0: no limit but the disk. The WAL comes on top: about
-  /// 128 MiB (an eighth of this limit, 32 MiB at least) and one commit while it writes, twice that beside a slow
-  /// reader, nothing when idle.
-  std::uint64_t max_database_bytes = 0;
-  /// For `kitsune2 status` beside a running node: takes no lock, changes nothing, writes get Errc::unsupported.
-  bool read_only = false;
-};
-
-/// The durable store: one SQLite database file, WAL, synchronous=FULL, a writer thread with group commit and a reader
-/// thread. Creates the file (0600) and its schema. One space a file: opening with another `space` or policy is
-/// Errc::already_exists naming both. A second process on the same file: Errc::already_exists ("in use by …").
-/// Errors: Errc::corrupt (with the advice in docs/operations.md), Errc::io, Errc::unsupported (newer schema).
-/// Errc::not_found: read_only and there is no store. Destruction waits for what was written to be committed.
-Result<std::shared_ptr<OpStore>> open_sqlite_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
-                                                      const SpaceId& space, const std::string& path,
-                                                      const SqliteOpStoreOptions& options = {});
-
-/// What a store's file says of itself.
-struct SqliteOpStoreInfo {
-  SpaceId space;
-  std::string policy;
-};
-/// Reads it without opening the store, also beside its owner. Errc::not_found, Errc::corrupt, Errc::unsupported,
-/// Errc::io.
-Result<SqliteOpStoreInfo> read_sqlite_op_store_info(const std::string& path);
 
 }  // namespace kitsune2

@@ -181,9 +181,4 @@ class Transport {
 std::shared_ptr<Transport> make_transport(Runtime& runtime, std::unique_ptr<TransportBackend> backend,
                                           std::shared_ptr<TransportHandler> handler);
 
-/// Names of the modules on the wire; case matters.
-inline constexpr const char* kFetchModule = "Fetch";
-inline constexpr const char* kPublishModule = "Publish";
-inline constexpr const char* kGossipModule = "k2gossip";
-
 }  // namespace kitsune2

@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "kitsune2/space.hpp"
+#include "kitsune2/kitsune.hpp"
 
 namespace kitsune2 {
 

@@ -9,12 +9,12 @@
 #include "kitsune2/builder.hpp"
 #include "kitsune2/relay_server.hpp"
 #include "kitsune2/transport_tx5.hpp"
+#include "log/log.hpp"
 #include "net/tls.hpp"
 #include "net/ws_connector.hpp"
-#include "node/config_table.hpp"
-#include "node/log.hpp"
+#include "node/builder/store_paths.hpp"
+#include "node/config/config_table.hpp"
 #include "node/metrics.hpp"
-#include "node/store_paths.hpp"
 #include "transport/tx5/tx5_transport.hpp"
 
 namespace kitsune2 {

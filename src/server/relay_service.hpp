@@ -10,7 +10,7 @@
 #include "kitsune2/runtime.hpp"
 #include "server/bootstrap_core.hpp"
 #include "server/http_server.hpp"
-#include "server/relay_core.hpp"
+#include "server/sbd/relay_core.hpp"
 
 namespace kitsune2::server {
 

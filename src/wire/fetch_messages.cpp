@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "kitsune2/transport.hpp"
 #include "wire/k2proto.hpp"
 
 namespace kitsune2::wire {

@@ -6,7 +6,7 @@
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
 #include "kitsune2/ids.hpp"
-#include "kitsune2/op_store.hpp"
+#include "kitsune2/op_policy.hpp"
 #include "wire/lists.hpp"
 
 namespace kitsune2::wire {

@@ -1,6 +1,5 @@
 #include "wire/gossip_messages.hpp"
 
-#include "kitsune2/transport.hpp"
 #include "wire/k2proto.hpp"
 
 namespace kitsune2::wire {

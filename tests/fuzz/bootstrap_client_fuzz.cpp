@@ -4,7 +4,7 @@
 #include "kitsune2/builder.hpp"
 #include "kitsune2/http.hpp"
 #include "kitsune2/testing/sim_runtime.hpp"
-#include "node/agent_rules.hpp"
+#include "node/space/agent_rules.hpp"
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 

@@ -5,6 +5,7 @@
 
 #include "fuzz/fuzz.hpp"
 #include "fuzz/small_db.hpp"
+#include "kitsune2/sqlite_store.hpp"
 #include "store/sqlite/op_db.hpp"
 #include "store/sqlite/op_schema.hpp"
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "fuzz/fuzz.hpp"
-#include "server/relay_core.hpp"
+#include "server/sbd/relay_core.hpp"
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 using server::RelayCore;

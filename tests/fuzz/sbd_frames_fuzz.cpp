@@ -1,12 +1,12 @@
 // sbd messages: never crashes; what is accepted is inside the message and survives being written and read again.
 // The client's state machine takes the same bytes, cut into messages.
-#include "transport/tx5/sbd_frames.hpp"
+#include "transport/sbd/sbd_frames.hpp"
 
 #include <algorithm>
 #include <optional>
 
 #include "fuzz/fuzz.hpp"
-#include "transport/tx5/sbd_client.hpp"
+#include "transport/sbd/sbd_client.hpp"
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 

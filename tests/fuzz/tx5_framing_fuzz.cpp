@@ -5,7 +5,7 @@
 #include "transport/tx5/framing.hpp"
 
 #include "fuzz/fuzz.hpp"
-#include "unit/transport/in_place.hpp"
+#include "unit/transport/tx5/in_place.hpp"
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 using tx5::FrameDecoder;

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "fuzz/fuzz.hpp"
-#include "unit/transport/fake_relay.hpp"
+#include "unit/transport/tx5/fake_relay.hpp"
 
 using namespace kitsune2;         // NOLINT(google-build-using-namespace)
 using namespace kitsune2::tests;  // NOLINT(google-build-using-namespace)

@@ -1,7 +1,7 @@
 // A second fetch core that is slow and plain; fetch_twin_run.hpp compares the two.
 //
 // FetchTwin keeps everything in vectors and searches them: no index, no list, no order that is kept up. What it says
-// follows from the rules in src/core/fetch_core.hpp one by one.
+// follows from the rules in src/core/fetch/fetch_core.hpp one by one.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/fetch_core.hpp"
+#include "core/fetch/fetch_core.hpp"
 
 namespace kitsune2::model {
 

@@ -2,7 +2,7 @@
 #include <set>
 
 #include "sim/course.hpp"
-#include "unit/node/core_fetch_harness.hpp"
+#include "unit/node/fetch/core_fetch_harness.hpp"
 
 namespace kitsune2::sim {
 namespace {

@@ -13,9 +13,9 @@
 
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/testing/waiters.hpp"
-#include "node/core_fetch.hpp"
-#include "node/platform.hpp"
-#include "node/store_paths.hpp"
+#include "node/builder/platform.hpp"
+#include "node/builder/store_paths.hpp"
+#include "node/fetch/core_fetch.hpp"
 #include "sim/booked_fetch.hpp"
 #include "sim/course.hpp"
 #include "sim/relay_peers.hpp"

@@ -13,7 +13,7 @@
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/testing/waiters.hpp"
 #include "kitsune2/transport_tx5.hpp"
-#include "node/core_fetch.hpp"
+#include "node/fetch/core_fetch.hpp"
 #include "sim/course.hpp"
 #include "sim/relay_peers.hpp"
 #include "sim/scenarios.hpp"

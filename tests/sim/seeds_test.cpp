@@ -15,7 +15,7 @@
 #include <map>
 #include <string>
 
-#include "node/log.hpp"
+#include "log/log.hpp"
 #include "sim/scenarios.hpp"
 
 namespace kitsune2::sim {

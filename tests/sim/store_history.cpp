@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "kitsune2/sqlite_store.hpp"
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/testing/waiters.hpp"
 #include "sim/scenarios.hpp"

@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "kitsune2/op_store.hpp"
 #include "kitsune2/peer_store.hpp"
+#include "kitsune2/sqlite_store.hpp"
 
 namespace kitsune2::sqlite {
 

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "kitsune2/op_store.hpp"
+#include "kitsune2/sqlite_store.hpp"
 #include "store/sqlite/db.hpp"
 #include "store/sqlite/gather_vfs.hpp"
 #include "store/stored_clock.hpp"

@@ -4,7 +4,7 @@
 #include <deque>
 #include <mutex>
 
-#include "kitsune2/op_store.hpp"
+#include "kitsune2/sqlite_store.hpp"
 #include "store/slice_hash_rules.hpp"
 #include "store/sqlite/environment.hpp"
 #include "store/sqlite/op_db.hpp"

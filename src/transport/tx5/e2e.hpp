@@ -8,7 +8,7 @@
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
-#include "transport/tx5/sbd_frames.hpp"
+#include "transport/sbd/sbd_frames.hpp"
 
 namespace kitsune2::tx5 {
 

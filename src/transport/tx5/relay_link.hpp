@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "kitsune2/transport.hpp"
+#include "transport/sbd/sbd_client.hpp"
 #include "transport/tx5/connection.hpp"
-#include "transport/tx5/sbd_client.hpp"
 #include "transport/ws.hpp"
 
 namespace kitsune2::tx5 {

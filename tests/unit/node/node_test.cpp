@@ -15,8 +15,8 @@
 #include "kitsune2/http.hpp"
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/testing/waiters.hpp"
-#include "node/log.hpp"
-#include "node/store_paths.hpp"
+#include "log/log.hpp"
+#include "node/builder/store_paths.hpp"
 
 namespace kitsune2 {
 namespace {

@@ -18,7 +18,7 @@
 #include "net/conn.hpp"
 #include "net/ws_connector.hpp"
 #include "support/sockets.hpp"
-#include "transport/tx5/sbd_frames.hpp"
+#include "transport/sbd/sbd_frames.hpp"
 
 namespace kitsune2 {
 namespace {

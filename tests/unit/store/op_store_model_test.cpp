@@ -3,6 +3,7 @@
 #include <random>
 #include <set>
 
+#include "kitsune2/sqlite_store.hpp"
 #include "store_harness.hpp"
 
 namespace kitsune2::testing {

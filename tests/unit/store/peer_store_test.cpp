@@ -1,5 +1,6 @@
 // PeerStore and PeerMetaStore, memory and SQLite; the local agent store and the block list.
 #include "kitsune2/peer_store.hpp"
+#include "kitsune2/sqlite_store.hpp"
 
 #include <sys/stat.h>
 

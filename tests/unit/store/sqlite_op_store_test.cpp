@@ -10,6 +10,7 @@
 #include <set>
 #include <thread>
 
+#include "kitsune2/sqlite_store.hpp"
 #include "store/sqlite/op_db.hpp"
 #include "store_harness.hpp"
 

@@ -1,0 +1,21 @@
+// The bootstrap module: finds the first peers of a space.
+#pragma once
+
+#include <functional>
+
+#include "kitsune2/agent.hpp"
+
+namespace kitsune2 {
+
+/// Finds first peers. Strand only. Rust: `Bootstrap`.
+class Bootstrap {
+ public:
+  virtual ~Bootstrap() = default;
+  /// Makes `info` known, now and again until it works or a newer one replaces it. Never blocks.
+  virtual void put(AgentInfoPtr info) = 0;
+  /// Asks for peers soon, whatever the back-off.
+  virtual void poll_now() = 0;
+  virtual void stop(std::function<void()> done) = 0;
+};
+
+}  // namespace kitsune2

@@ -1,0 +1,36 @@
+// The gossip module: brings a space's nodes to the same ops and agent infos.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kitsune2/op_policy.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2 {
+
+/// Counters since start. Monotonic.
+struct GossipStats {
+  std::uint64_t initiated = 0, accepted = 0, completed = 0;  ///< rounds
+  std::uint64_t busy_sent = 0, busy_received = 0;
+  std::uint64_t too_soon = 0, timeouts = 0, peer_errors = 0, local_errors = 0;
+  std::uint64_t ops_named = 0, ops_learned = 0;        ///< ids told to peers, ids told by peers (known ones included)
+  std::uint64_t agents_given = 0, agents_learned = 0;  ///< learned: verified and stored
+  std::uint64_t agents_refused = 0;                    ///< did not verify or are not to be believed
+};
+
+/// Gossip of one space. Strand only. The short flow, without the DHT model: see docs/protocol-gossip.md.
+class Gossip {
+ public:
+  virtual ~Gossip() = default;
+  /// Tells gossip that the host stored ops by itself. The short flow reads the op store by time of storing, so it
+  /// finds them without being told.
+  virtual void inform_ops_stored(std::vector<StoredOp> ops) = 0;
+  /// Tells gossip that what was to be fetched from `peer` is dropped, unanswered (the peer is given up or blocked): if
+  /// it comes back, it is to name its ops from the beginning. To be called before the store forgets the requests.
+  virtual void inform_requests_dropped(const Url& peer) { static_cast<void>(peer); }
+  virtual GossipStats stats() const { return {}; }
+  virtual void stop() = 0;
+};
+
+}  // namespace kitsune2

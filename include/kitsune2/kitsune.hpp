@@ -1,0 +1,50 @@
+// A node: its spaces over one transport, and the handler through which an application hears of it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "kitsune2/config.hpp"
+#include "kitsune2/report.hpp"
+#include "kitsune2/runtime.hpp"
+#include "kitsune2/space.hpp"
+#include "kitsune2/transport.hpp"
+
+namespace kitsune2 {
+
+/// The application's ear on the node. Rust: `KitsuneHandler`.
+class KitsuneHandler : public TransportHandler {
+ public:
+  /// A space is being made: its handler, or an error to refuse. Peers cannot make spaces: messages for one that is not
+  /// here are dropped.
+  virtual Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& space) = 0;
+};
+
+/// A node: spaces over one transport. Strand only. Rust: `Kitsune`.
+///
+/// *Access*. A peer is neither heard nor answered if it is on `blocks()`, if all agents known at its url are, or if the
+/// handler's `allow` says no. Blocking closes its connections and drops what was to be fetched from it. *Rationale*:
+/// "all agents", because an agent info's url is only a claim: with "any", a blocked agent could name an honest peer's
+/// url and silence it. Infos of blocked agents are kept, or their urls would not be known.
+class Kitsune {
+ public:
+  virtual ~Kitsune() = default;
+  /// Makes the transport; to be called once before `space`. Errc::already_exists the second time; the transport
+  /// factory's errors.
+  virtual Result<void> register_handler(std::shared_ptr<KitsuneHandler> handler) = 0;
+  virtual std::vector<SpaceId> list_spaces() const = 0;
+  /// The space, made on first use. Errors: Errc::invalid_argument (no handler yet, an id of 0 or over 1024 bytes), the
+  /// handler's, the factories'; nothing is kept then.
+  virtual void space(const SpaceId& space, Handler<std::shared_ptr<Space>> done) = 0;
+  virtual std::shared_ptr<Space> space_if_exists(const SpaceId& space) const = 0;
+  /// Only after `register_handler`.
+  virtual Transport& transport() = 0;
+  virtual BlockList& blocks() = 0;
+  virtual Report& report() = 0;
+  virtual RuntimeConfig& config() = 0;
+  /// Stops all spaces, then the transport; `done` when nothing is under way.
+  virtual void stop(std::function<void()> done) = 0;
+};
+
+}  // namespace kitsune2

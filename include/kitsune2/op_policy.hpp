@@ -1,0 +1,55 @@
+// The host's rules for ops: how they are named, and which of them are valid.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string_view>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/error.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/time.hpp"
+
+namespace kitsune2 {
+
+/// An op with its id. Rust: `MetaOp`.
+struct MetaOp {
+  OpId op_id;
+  Bytes op_data;
+  friend bool operator==(const MetaOp&, const MetaOp&) = default;
+};
+
+/// An op as the DHT model sees it. Rust: `StoredOp`. Ordered by (created_at, op_id).
+struct StoredOp {
+  Timestamp created_at;
+  OpId op_id;
+  friend auto operator<=>(const StoredOp&, const StoredOp&) = default;
+};
+
+/// What the host derives from an op's bytes.
+struct OpDescription {
+  OpId op_id;
+  Timestamp created_at;
+};
+
+/// The host's rules for ops: computes the id and the creation time from the bytes and says whether they are valid.
+/// Pure and thread-safe: called on the strand and on store threads. The same bytes give the same answer on every node.
+class OpPolicy {
+ public:
+  virtual ~OpPolicy() = default;
+  /// Errc::malformed or Errc::too_large for bytes that are no op here.
+  virtual Result<OpDescription> describe(ByteView op_data) const = 0;
+  /// Stable name, kept in the database so that a store is not opened with another policy: "sha256", "memory-op".
+  virtual std::string_view name() const = 0;
+};
+
+/// id = SHA-256 of the bytes; created_at = 1970 unless the bytes start with a `k2op` envelope (see
+/// docs/store-format.md).
+std::shared_ptr<const OpPolicy> make_sha256_policy(std::size_t max_op_bytes = 64U << 20);
+/// The stock test op of kitsune2_core: bytes = JSON {"created_at":<µs>,"op_data":[<u8>…]}, id = first 32 bytes of
+/// op_data, zero-padded. For talking to nodes that use kitsune2_core's memory op store.
+std::shared_ptr<const OpPolicy> make_memory_op_policy();
+/// id = the first 32 bytes of the op (zero-padded), created_at = 1970, no check. For tests and benchmarks only.
+std::shared_ptr<const OpPolicy> make_prefix_policy();
+
+}  // namespace kitsune2

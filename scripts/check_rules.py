@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""Checks the rules of docs/architecture.md that a compiler does not check.
+
+usage: check_rules.py [--headers] [--graph]
+
+* Direction: a library includes only what LIBRARIES lets it include. A public header belongs to a library too.
+* The graph in docs/architecture.md is the one that is drawn from LIBRARIES. `--graph` prints it.
+* Purity: src/core knows no clock, thread, socket or randomness; Asio and Beast are in src/net and src/server only.
+* No source file has more than 1,000 lines.
+* With `--headers`: every public header compiles alone.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# Each library and the libraries that it may include besides itself, from the bottom up. What a library reaches through
+# another one is named too, so that each line is the whole truth about its library.
+LIBRARIES = {
+    "core": [],
+    "log": ["core"],
+    "wire": ["core"],
+    "store": ["core", "wire"],
+    "transport": ["core", "log", "wire"],
+    "net": ["core", "log", "transport"],
+    "server": ["core", "log", "wire", "transport", "net"],
+    "node": ["core", "log", "wire", "store", "transport", "net", "server"],
+    "files": ["core", "log", "wire", "store", "transport", "node"],
+    "testing": ["core", "wire", "store", "transport"],
+}
+
+# The library of each public header: the lowest one that may use it. It may include headers of the libraries below.
+HEADERS = {
+    "core": ["arc", "bytes", "config", "error", "ids", "op_policy", "runtime", "time", "url"],
+    "wire": ["agent"],
+    "store": ["op_store", "peer_store", "sqlite_store"],
+    "transport": ["transport", "transport_memory", "transport_tx5"],
+    "net": ["asio_runtime", "http"],
+    "server": ["relay_server"],
+    "node": ["bootstrap", "builder", "fetch", "gossip", "kitsune", "node", "publish", "report", "space"],
+    "files": ["files"],
+    "testing": ["testing/builders", "testing/fault_store", "testing/sim_runtime", "testing/waiters"],
+}
+EVERYTHING = "kitsune2"  # includes all of them, and is included by applications only
+
+# A port is an interface that a lower library declares and a higher one implements, or that a lower library must know to
+# be called: (who includes, which header). Each needs its reason.
+PORTS = {}
+
+IMPURE = re.compile(r"boost/(asio|beast)|::now\(\)|random_device|std::(jthread|thread|mutex)"
+                    r"|#include <(thread|mutex|sys/socket\.h|random)>|randombytes")
+MAX_LINES = 1000
+
+complaints = []
+
+
+def complain(text):
+    complaints.append(text)
+    print(f"rules: {text}", file=sys.stderr)
+
+
+def read(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def sources(top):
+    for folder, _, names in os.walk(os.path.join(ROOT, top)):
+        for name in sorted(names):
+            if name.endswith((".cpp", ".hpp")):
+                yield os.path.relpath(os.path.join(folder, name), ROOT)
+
+
+def may_include(library, other):
+    return other == library or other in LIBRARIES[library]
+
+
+def check_directions():
+    library_of = {header: library for library, headers in HEADERS.items() for header in headers}
+    for path in sources("include/kitsune2"):
+        header = path.removeprefix("include/kitsune2/").removesuffix(".hpp")
+        if header != EVERYTHING and header not in library_of:
+            complain(f"{path}: belongs to no library; name it in HEADERS of scripts/check_rules.py")
+    for top in ("include/kitsune2", "src"):
+        for path in sources(top):
+            if top == "src":
+                library = path.split("/")[1]
+            else:
+                header = path.removeprefix("include/kitsune2/").removesuffix(".hpp")
+                if header == EVERYTHING or header not in library_of:
+                    continue
+                library = library_of[header]
+            if library not in LIBRARIES:
+                complain(f"{path}: src/{library} is not a library of scripts/check_rules.py")
+                continue
+            for number, line in enumerate(read(path).splitlines(), 1):
+                found = re.match(r'#include "([\w/]+)\.\w+"', line)
+                if not found:
+                    continue
+                target = found.group(1)
+                if target.startswith("kitsune2/"):
+                    name = target.removeprefix("kitsune2/")
+                    other = library_of.get(name)
+                    if name == EVERYTHING:
+                        complain(f"{path}:{number}: includes everything")
+                        continue
+                    if (library, name) in PORTS:
+                        continue
+                else:
+                    other = target.split("/")[0]
+                if other in LIBRARIES and not may_include(library, other):
+                    complain(f"{path}:{number}: {library} must not include {other} ({target})")
+
+
+def graph():
+    """The arrows that are not implied by others, as a Mermaid flow chart."""
+    def reach(library):
+        return set(LIBRARIES[library]) | {far for near in LIBRARIES[library] for far in LIBRARIES[near]}
+
+    lines = ["flowchart BT"]
+    for library, allowed in LIBRARIES.items():
+        direct = [other for other in allowed
+                  if not any(other in reach(between) for between in allowed if between != other)]
+        lines += [f"  {library} --> {other}" for other in direct] or [f"  {library}"]
+    lines.append("  app[apps/kitsune2] --> files")
+    return "\n".join(lines) + "\n"
+
+
+def check_graph():
+    if graph() not in read("docs/architecture.md"):
+        complain("docs/architecture.md: the graph of the libraries is not the one of `scripts/check_rules.py --graph`")
+
+
+def check_purity():
+    for path in sources("src/core"):
+        if path == "src/core/buffer.cpp":  # its allocator has a lock: any thread lets go of a message
+            continue
+        for number, line in enumerate(read(path).splitlines(), 1):
+            if IMPURE.search(line):
+                complain(f"{path}:{number}: src/core must stay pure: {line.strip()}")
+    for top in ("src", "include"):
+        for path in sources(top):
+            if not path.startswith(("src/net/", "src/server/")) and re.search(r"boost/(asio|beast)", read(path)):
+                complain(f"{path}: Asio and Beast only in src/net and src/server")
+
+
+def check_sizes():
+    listed = subprocess.run(["git", "ls-files", "*.cpp", "*.hpp", "*.py", "*.sh", "*.rs"], cwd=ROOT, capture_output=True,
+                            text=True, check=True).stdout.split("\n")
+    for path in filter(None, listed):
+        if os.path.exists(os.path.join(ROOT, path)):
+            lines = read(path).count("\n")
+            if lines > MAX_LINES:
+                complain(f"{path} has {lines} lines; split it (limit {MAX_LINES:,})")
+
+
+def check_headers():
+    for path in sources("include/kitsune2"):
+        name = path.removeprefix("include/")
+        done = subprocess.run(["g++", "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Iinclude", "-x", "c++",
+                               "-"], cwd=ROOT, input=f'#include "{name}"\n', text=True)
+        if done.returncode != 0:
+            complain(f"{path} does not compile alone")
+
+
+if "--graph" in sys.argv:
+    print(graph(), end="")
+    sys.exit(0)
+check_directions()
+check_graph()
+check_purity()
+check_sizes()
+if "--headers" in sys.argv:
+    check_headers()
+if not complaints:
+    print("rules: all hold")
+sys.exit(1 if complaints else 0)

@@ -1,0 +1,21 @@
+#include "core/fetch/back_off.hpp"
+
+namespace kitsune2 {
+
+Duration BackOffPolicy::interval(std::uint32_t index) const {
+  if (index == 0) return first;
+  Duration out = first;
+  for (std::uint32_t i = 0; i < index && out < last; ++i) out *= 2;
+  return out < last ? out : last;
+}
+
+BackOff::Verdict BackOff::failed(const BackOffPolicy& policy, Time begun, Time now) {
+  // Nothing is begun during an interval, so what was begun before its end was begun before its start.
+  if (failures_ > 0 && begun < until_) return Verdict::ignored;
+  if (failures_ >= policy.count) return Verdict::give_up;
+  until_ = now + policy.interval(failures_);
+  ++failures_;
+  return Verdict::backed_off;
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,498 @@
+// Which op is asked of which source, when, and when again: the state machine of the fetch module.
+#pragma once
+
+#include <array>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <boost/unordered/unordered_flat_set.hpp>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/fetch/back_off.hpp"
+#include "core/fetch/slab.hpp"
+#include "kitsune2/config.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/time.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2 {
+
+/// One request message to be sent.
+struct FetchRequest {
+  std::uint64_t id = 0;  ///< 1, 2, 3, … in order of asking; never used twice
+  Url source;
+  std::vector<OpId> op_ids;
+};
+
+/// A source answered, and left these out.
+struct FetchMissing {
+  Url source;
+  std::vector<OpId> op_ids;
+};
+
+/// A source was given up, its pairs are dropped.
+struct FetchGivenUp {
+  Url source;
+  std::vector<OpId> orphaned;  ///< ops that had no other source; no longer pending
+  std::uint64_t pairs = 0;     ///< how many pairs were dropped
+};
+
+/// What became of one op of a response.
+enum class FetchVerdict : std::uint8_t {
+  wanted,       ///< pending: hand it to the store, then call stored() or store_failed()
+  duplicate,    ///< pending, and a copy of it is on the way to the store
+  not_pending,  ///< its source was asked for it, and it is not needed any more: an answer that comes late, or twice
+  unasked,      ///< not pending, and its source was not asked for it (or has answered already)
+};
+
+struct FetchAdded {
+  std::uint64_t added = 0;    ///< new pairs
+  std::uint64_t known = 0;    ///< pairs that were there (or twice in the list)
+  std::uint64_t refused = 0;  ///< new pairs that found no room; then `added` is 0
+};
+
+struct FetchAnswer {
+  std::vector<FetchVerdict> verdicts;  ///< one for each op of the response, in its order
+  std::vector<FetchMissing> missing;
+  bool put_aside = false;                ///< R15: its connection is to be closed
+  std::optional<FetchGivenUp> given_up;  ///< R15: for the last time
+};
+
+struct FetchReplaced {
+  std::vector<OpId> moved;    ///< ops whose pair is at the new source now and was not before
+  std::uint64_t refused = 0;  ///< pairs that found no room there; then nothing has changed
+  bool known = false;         ///< the old source was known
+};
+
+struct FetchDue {
+  std::vector<FetchMissing> missing;
+  std::uint64_t overdue = 0;  ///< requests that were given up waiting for
+};
+
+struct FetchCounts {
+  std::uint64_t ops = 0;          ///< pending in any state
+  std::uint64_t pairs = 0;        ///< (op, source)
+  std::uint64_t asked_ops = 0;    ///< in a request under way
+  std::uint64_t storing_ops = 0;  ///< received, not yet stored
+  std::uint64_t requests = 0;     ///< under way
+  std::uint64_t known_bytes = 0;  ///< of asked ops, by the average op size seen from their source
+  std::uint64_t sources = 0;      ///< known, with or without pairs
+  std::uint64_t sources_backing_off = 0;
+  friend bool operator==(const FetchCounts&, const FetchCounts&) = default;
+};
+
+/// Knows which ops are to be fetched from which sources and decides what to ask next. Pure: no I/O, no clock; the same
+/// calls give the same answers.
+///
+/// Words. A *pair* is (op, source url). An op is *queued* (may be asked for), *asked* (in one request under way) or
+/// *storing* (received, not yet durable). A pair is *ready* in its source's queue, *waiting* until a time, or *idle*
+/// (its op is not queued). A source is *backing off* while an interval of its back-off runs, *doubtful* when the last
+/// that was seen of it is a failure to send or a request without any answer.
+///
+/// Rules
+///  R1  A pair is kept once. `add` beyond max_pending or max_pending_per_peer adds nothing and says so.
+///      Rationale: a bound that the caller sees; an op is never dropped silently.
+///  R2  An op is in at most one request at a time, whatever the number of its sources; a request takes what became
+///      ready first. Rationale: eight sources must not mean eight downloads.
+///  R3  Of the sources that have something ready, a free place among their parallel_request_count requests and no
+///      back-off, the one that was asked longest ago is next (a new one first, then by age). Doubtful ones only if
+///      there is no other. Rationale: a slow peer costs only itself, and sources share the work by what each can take.
+///  R4  A source is asked for 32 ids at first. The number grows fourfold with each request that it answers; with each
+///      that stays without any answer it falls to 16, 8, … 1, and from then on it only doubles. It is bounded by
+///      max_ids_per_request, by kRequestBytes of ids (438 of 32 bytes) and by target_request_bytes, going by the
+///      average op size seen from that source; and what is ready is spread over the free places of the sources that
+///      hold it, down to 16 ids. A doubtful source gets one request at a time, of at most 16 ids. Rationale: messages
+///      are the cost; a peer that cannot send large answers is found out; a dead one holds few ops; a request that fits
+///      one frame of the transport needs no permit, so it never waits behind those who hoard permits.
+///  R5  A request is overdue when re_insert_outgoing_request_delay has passed since it was sent and since the last sign
+///      of life from its source. Then its place is free and its ops are queued again: at the other sources at once, at
+///      this one after the delay; at once if it is the only one. Without any answer the source becomes doubtful.
+///      Rationale: the seed's re-insertion; next source only when the first is overdue.
+///  R6  Every 15 delays the ops of a request that have another source leave it, signs of life or not, and if it has no
+///      op answered the source is doubtful.
+///      Rationale: a trickling peer must not hold an op hostage.
+///  R7  A request that waits to be sent is looked at every delay: its ops that have another source leave it and the
+///      source is doubtful. The place stays taken until sent() or failed(). Rationale: connecting can take a minute.
+///  R8  Ops that a request leaves unanswered are missing at the source when the request was answered in part and is
+///      overdue, or when a later request was answered completely or a message held ops of one later request only.
+///      They are queued at other sources at once, and here after delay, 2, 4, … 64 delays, growing with each time.
+///      Rationale: peers answer in order, and do not answer at all for what they lack (0.2.2).
+///  R9  failed(): back-off as in BackOff; the ops are queued again, at this source when its back-off ends. A failure
+///      after the last interval drops the source with all its pairs. sent() clears the back-off, so does an answer.
+///  R10 An op leaves only by stored(), or when its last source is given up or removed; not while it is storing.
+///      store_failed() makes all its pairs wait for the delay. Rationale: persisted first, then forgotten.
+///  R11 Time does not go back: a `now` before the latest one counts as that one.
+///  R12 A source without pairs and requests, not backing off, is remembered (size, doubt, failures) until 1,024 later
+///      ones are in that state. Rationale: bounded, and small batches do not start from nothing.
+///  R13 connection_lost() ends the requests that were sent. Their ops are queued at other sources at once; here at once
+///      if the source has answered something since the request was sent, else after the delay and it is doubtful.
+///      Rationale: no answer can come any more; a peer that hangs up on each request is not asked in a tight loop.
+///  R14 replace_source(): the pairs of a url that is out of use go to another at once, those that waited too, in the
+///      order ready, idle, waiting, and what was asked of the old one is queued again. A new source that was not known
+///      starts with the old one's op size and at least its number of ids, without its doubt and back-off. No more than
+///      max_pending_per_peer come together there, else nothing changes.
+///      Rationale: what holds for the peer moves, what holds for its address stays behind; a peer that comes back under
+///      another url is not waited for under the old one.
+///  R15 A *bad* op fails the host's policy, or it is not wanted (R10) and its source was not asked for it as many times
+///      as it sends it (unless accept_unsolicited). Each costs the source one point, up to kBadOps; kForgiveOps wanted
+///      ops take one back. With the one that makes kBadOps, and each further one, the source is put aside: its
+///      connection is to be closed, its requests end, and if it has pairs it backs off as in R9, up to being given up;
+///      that back-off is not cleared by sent(), only by an answer with a wanted op and no bad one. What was asked and
+///      left unanswered is remembered for this, by a 32-bit hash and for kLateOps ops at once, beyond that as a mere
+///      number, and across a removal or replacement of the source as a number for the last kSourcesRemembered of them.
+///      Rationale: an answer that comes late, or twice because it was asked for twice, is no fault; a peer that sends
+///      nothing but rubbish costs at most kBadOps ops and one message an interval.
+///
+/// Everything that R5-R9 let wait happens in poll(); next_deadline() says when. The driver calls poll(now), then
+/// next_request(now) until nullopt, after every event and at every deadline.
+///
+/// Complexity, n = pairs: add, stored, response, is_wanted, has: O(1) expected per op and per pair touched;
+/// next_request O(ids * sources of each + log sources); source removal O(its pairs); next_deadline O(1); nothing scans.
+/// Memory: about 100 bytes for an op (ids up to 39 bytes in place) with one source, 32 for each further source; it goes
+/// back to the allocator chunk by chunk as work drains.
+/// Thread rule: one thread at a time (the owner's strand). Nothing is called back.
+class FetchCore {
+ public:
+  static constexpr std::uint32_t kFirstRequestIds = 32;    ///< R4
+  static constexpr std::uint32_t kDoubtfulIds = 16;        ///< R4
+  static constexpr std::uint32_t kLeastShare = 16;         ///< R4
+  static constexpr std::uint32_t kRequestBytes = 15'360;   ///< R4; one id always fits
+  static constexpr std::uint32_t kIdFrameBytes = 3;        ///< R4: counted for each id, besides its own bytes
+  static constexpr std::uint32_t kHostageDelays = 15;      ///< R6
+  static constexpr std::uint32_t kMissLevels = 7;          ///< R8: 1, 2, 4, … 64 delays
+  static constexpr std::size_t kSourcesRemembered = 1024;  ///< R12, R15
+  static constexpr std::uint32_t kBadOps = 32;             ///< R15
+  static constexpr std::uint32_t kForgiveOps = 16;         ///< R15
+  static constexpr std::size_t kLateOps = 65'536;          ///< R15
+
+  /// `config` has been validated.
+  explicit FetchCore(const CoreFetchConfig& config);
+  FetchCore(const FetchCore&) = delete;
+  FetchCore& operator=(const FetchCore&) = delete;
+
+  /// Adds (op, source) pairs. R1.
+  FetchAdded add(std::span<const OpId> op_ids, const Url& source, Time now);
+
+  /// The next message to send; nullopt if nothing can be asked now. It is under way until sent() or failed().
+  std::optional<FetchRequest> next_request(Time now);
+
+  /// The transport took the message. No effect on a request that is sent or gone.
+  void sent(std::uint64_t request, Time now);
+  /// The message was not delivered, or its connection was lost. No effect on a request that is gone. R9.
+  std::optional<FetchGivenUp> failed(std::uint64_t request, Time now);
+
+  /// The connection of `source` is gone. Returns how many requests ended by that. No effect for an unknown source. R13.
+  std::uint64_t connection_lost(const Url& source, Time now);
+
+  /// `bytes` of a message of `source` came in, not yet all of it: a sign of life. No effect for 0 bytes or an unknown
+  /// source.
+  void progress(const Url& source, std::uint64_t bytes, Time now);
+  /// A message with the ops `op_ids`, `bytes` in all, came from `source` (asked or not), and `invalid` more that failed
+  /// the policy. R5, R8, R15.
+  FetchAnswer response(const Url& source, std::span<const OpId> op_ids, std::uint64_t bytes, Time now,
+                       std::uint64_t invalid = 0);
+  /// Whether `source` may still send ops that are not pending without being at fault. R15.
+  bool owes(const Url& source) const;
+
+  /// The ops are durable (however they came). Returns how many of them were pending. R10.
+  std::uint64_t stored(std::span<const OpId> op_ids, Time now);
+  /// The store refused. Ops that are not storing are left as they are. Returns those that have no source any more and
+  /// are no longer pending. R10.
+  std::vector<OpId> store_failed(std::span<const OpId> op_ids, Time now);
+
+  /// Forgets a source with its pairs, requests and back-off. nullopt if it is not known.
+  std::optional<FetchGivenUp> remove_source(const Url& source, Time now);
+  /// The peer at `old_source` is at `new_source` now. Nothing happens if they are the same or the old one is not known.
+  /// R14.
+  FetchReplaced replace_source(const Url& old_source, const Url& new_source, Time now);
+  /// Forgets everything.
+  void clear();
+
+  /// Does what is due at `now`.
+  FetchDue poll(Time now);
+  /// When poll() has something to do; after a poll(now) later than now. nullopt: nothing waits for time.
+  std::optional<Time> next_deadline() const;
+
+  /// Pending, in any state.
+  bool is_pending(const OpId& op_id) const { return find(op_id) != kNoSlot; }
+  /// Pending, and no copy of it is on the way to the store.
+  bool is_wanted(const OpId& op_id) const;
+  bool has(const OpId& op_id, const Url& source) const;
+  /// What is still asked for by request `id`: not answered, and not handed to another source meanwhile (R7).
+  std::vector<OpId> asked_by(std::uint64_t id) const;
+  std::uint64_t pending_ops() const { return ops_.size(); }
+  std::uint64_t pending_pairs() const { return pairs_.size(); }
+  std::uint64_t pending_pairs(const Url& source) const;
+  std::uint64_t storing_ops() const { return storing_ops_; }
+  /// Bytes of the ids of all pending ops.
+  std::uint64_t id_bytes() const { return id_bytes_; }
+  /// O(sources).
+  FetchCounts counts() const;
+
+  /// Each pending op with its sources, in no particular order. `f` must not call this object.
+  void for_each_op(const std::function<void(const OpId&, const std::vector<Url>&)>& f) const;
+  /// Sources that are backing off, and until when.
+  std::vector<std::pair<Url, Time>> backing_off() const;
+
+  /// Asserts everything that must hold between calls. O(n log n): tests and simulations.
+  void check_invariants() const;
+
+ private:
+  enum class State : std::uint32_t { queued, asked, storing };
+  /// Where a pair is; from kWaiting on: waiting in that level's list.
+  static constexpr std::uint32_t kIdle = 0;
+  static constexpr std::uint32_t kReady = 1;
+  static constexpr std::uint32_t kWaiting = 2;
+  static constexpr std::uint32_t kChainSearch = 8;  ///< an op with more sources has its pairs in pair_index_
+
+  struct Op {
+    OpId id;
+    std::uint32_t first_pair = kNoSlot;  ///< of a ring, in order of adding
+    std::uint32_t request = kNoSlot;     ///< slot, if asked
+    std::uint32_t hash = 0;
+    State state : 2 = State::queued;
+    std::uint32_t indexed : 1 = 0;  ///< its pairs are in pair_index_
+    std::uint32_t sources : 29 = 0;
+  };
+  static_assert(sizeof(Op) == 56);
+
+  struct Pair {
+    std::uint32_t op;
+    std::uint32_t source : 24;
+    std::uint32_t place : 4 = kIdle;
+    std::uint32_t misses : 4 = 0;  ///< R8, up to kMissLevels
+    std::uint32_t op_next = kNoSlot, op_prev = kNoSlot;
+    std::uint32_t next = kNoSlot, prev = kNoSlot;  ///< in the list of its place
+    Time due{};                                    ///< if waiting
+  };
+  static_assert(sizeof(Pair) == 32);
+
+  /// A list through records of a slab.
+  struct List {
+    std::uint32_t head = kNoSlot, tail = kNoSlot;
+    bool empty() const { return head == kNoSlot; }
+  };
+  struct Links {
+    std::uint32_t next = kNoSlot, prev = kNoSlot;
+  };
+
+  struct Request {
+    std::uint64_t id = 0;
+    std::uint32_t source = kNoSlot;
+    std::uint32_t size = 0;      ///< ids that were asked
+    std::uint32_t left = 0;      ///< ops that are still of this request
+    std::uint32_t answered = 0;  ///< ops that came from its source
+    bool is_sent = false;
+    Time begun{};
+    Time sent_at{};
+    Time deadline = Time::min();  ///< R5, R7; in its list once set
+    Time hostage_deadline{};      ///< R6; in its list once sent
+    Links by_deadline, by_hostage, by_source;
+    std::vector<std::uint32_t> ops;  ///< slots as asked; those whose op names another request have left
+  };
+
+  enum class Ring : std::uint8_t { none, live, doubtful };
+  struct Source {
+    Url url;
+    std::uint64_t age = 0;   ///< serial number
+    std::uint64_t turn = 0;  ///< id of its latest request
+    std::uint64_t pairs = 0;
+    std::uint64_t ready = 0;
+    std::uint64_t asked_ops = 0;
+    std::uint64_t op_size = 0;  ///< average; 0: not known
+    List ready_list, idle_list;
+    std::array<List, kMissLevels> waiting_lists;
+    List requests;  ///< in order of asking
+    std::uint32_t requests_open = 0;
+    std::uint32_t most_ids = 0;  ///< R4, without the other bounds
+    bool has_shrunk = false;     ///< most_ids has fallen: it only doubles
+    bool unanswered = false;     ///< its latest overdue request stayed without any answer
+    Time last_answer = Time::min();
+    BackOff back_off;
+    bool backing_off = false;                                      ///< is in back_offs_
+    bool put_aside = false;                                        ///< its back-off is for bad ops
+    std::uint32_t bad_score = 0;                                   ///< R15, in 1/kForgiveOps points
+    boost::unordered_flat_map<std::uint32_t, std::uint32_t> late;  ///< asked and unanswered: hash -> how often
+    std::uint64_t late_more = 0;                                   ///< the same, beyond what is remembered
+    std::uint64_t late_all = 0;                                    ///< both
+    bool is_spare = false;                                         ///< is in spare_sources_
+    Ring ring = Ring::none;
+    Links spare;
+  };
+
+  // Keys of ordered sets.
+  /// What a source that went left unanswered.
+  struct Departed {
+    std::uint64_t late;
+    std::uint64_t number;  ///< in order of going
+  };
+  struct Turn {
+    std::uint64_t turn, age;
+    std::uint32_t source;
+    auto operator<=>(const Turn&) const = default;
+  };
+  struct BackOffEnd {
+    Time until;
+    std::uint64_t age;
+    std::uint32_t source;
+    auto operator<=>(const BackOffEnd&) const = default;
+  };
+  struct WaitEnd {
+    Time due;
+    std::uint32_t level;
+    std::uint64_t age;
+    std::uint32_t source;
+    auto operator<=>(const WaitEnd&) const = default;
+  };
+
+  // The index of ops holds slots only; ids are compared in the records.
+  struct OpKey {
+    ByteView id;
+    std::uint32_t hash;
+  };
+  struct OpHash {
+    using is_transparent = void;
+    const Slab<Op>* ops;
+    std::size_t operator()(std::uint32_t slot) const { return (*ops)[slot].hash; }
+    std::size_t operator()(const OpKey& key) const { return key.hash; }
+  };
+  struct OpEqual {
+    using is_transparent = void;
+    const Slab<Op>* ops;
+    bool operator()(std::uint32_t a, std::uint32_t b) const { return a == b; }
+    bool operator()(const OpKey& key, std::uint32_t slot) const {
+      const Op& op = (*ops)[slot];
+      return op.hash == key.hash && as_text(op.id.view()) == as_text(key.id);
+    }
+    bool operator()(std::uint32_t slot, const OpKey& key) const { return (*this)(key, slot); }
+  };
+  // The index of pairs, for ops with many sources.
+  struct PairKey {
+    std::uint32_t op, source;
+  };
+  struct PairHash {
+    using is_transparent = void;
+    const Slab<Pair>* pairs;
+    static std::size_t mix(std::uint32_t op, std::uint32_t source) {
+      return ((static_cast<std::uint64_t>(op) << 24U) ^ source) * 0x9e37'79b9'7f4a'7c15U;
+    }
+    std::size_t operator()(std::uint32_t slot) const { return mix((*pairs)[slot].op, (*pairs)[slot].source); }
+    std::size_t operator()(const PairKey& key) const { return mix(key.op, key.source); }
+  };
+  struct PairEqual {
+    using is_transparent = void;
+    const Slab<Pair>* pairs;
+    bool operator()(std::uint32_t a, std::uint32_t b) const { return a == b; }
+    bool operator()(const PairKey& key, std::uint32_t slot) const {
+      return (*pairs)[slot].op == key.op && (*pairs)[slot].source == key.source;
+    }
+    bool operator()(std::uint32_t slot, const PairKey& key) const { return (*this)(key, slot); }
+  };
+
+  // --- lookup
+  static std::uint32_t hash_of(const OpId& op_id) { return static_cast<std::uint32_t>(keyed_hash(op_id.view())); }
+  std::uint32_t find(const OpId& op_id) const { return find({op_id.view(), hash_of(op_id)}); }
+  std::uint32_t find(const OpKey& key) const;
+  std::uint32_t find_source(const Url& url) const;
+  std::uint32_t find_pair(std::uint32_t op, std::uint32_t source) const;
+  template <class F>
+  void for_each_pair_of(const Op& op, F&& f);
+
+  // --- ops and pairs
+  std::uint32_t new_op(const OpId& op_id, std::uint32_t hash);
+  void fit_op_index();
+  void fit_pair_index();
+  void fit_indexes();
+  void new_pair(std::uint32_t op, std::uint32_t source);
+  void erase_op(std::uint32_t op);  ///< with its pairs
+  void erase_pair(std::uint32_t pair);
+  void leave_list(std::uint32_t pair);
+  void enter_list(std::uint32_t pair, List& list, std::uint32_t place);
+  void put_idle(std::uint32_t pair);
+  void put_ready(std::uint32_t pair);
+  void put_waiting(std::uint32_t pair, std::uint32_t level);
+  void queue_op(std::uint32_t op);                 ///< asked or storing -> queued; idle pairs become ready
+  void unqueue_op(std::uint32_t op, State state);  ///< ready pairs become idle
+
+  // --- requests
+  void leave_request(std::uint32_t op);  ///< of an asked op
+  void end_request(std::uint32_t request);
+  void end_if_done(std::uint32_t request);
+  void arm(std::uint32_t request);
+  std::uint64_t request_limit(const Source& source) const;
+  void grow(std::uint32_t request);
+  std::vector<std::uint32_t> take_ops(std::uint32_t request);
+  void release_all(std::uint32_t request);
+  void release_shared(std::uint32_t request);
+  void give_up_waiting(std::uint32_t request, FetchDue& out);
+  void close_as_missing(std::uint32_t request, std::vector<FetchMissing>& out);
+  bool doubtful(const Source& source) const { return source.unanswered || source.back_off.any(); }
+
+  // --- sources
+  std::uint32_t new_source(const Url& url);
+  void refresh(std::uint32_t source);  ///< its place among those that can be asked
+  void rest(std::uint32_t source);     ///< R12, once it may have nothing left
+  void erase_source(std::uint32_t source);
+  void clear_back_off(std::uint32_t source);
+  void sign_of_life(std::uint32_t source);
+  FetchGivenUp drop_source(std::uint32_t source);
+  void leave_ring(Source& source, std::uint32_t slot);
+  void move_pair(std::uint32_t pair, std::uint32_t to, FetchReplaced& out);
+
+  // --- conduct (R15)
+  void add_late(std::uint32_t source, std::uint32_t hash);
+  bool take_late(std::uint32_t source, std::uint32_t hash);
+  void forget_late(Source& source);
+  /// A message had so many wanted and bad ops.
+  void judge(std::uint32_t source, std::uint64_t wanted, std::uint64_t bad, FetchAnswer& out);
+
+  void check_ops() const;
+  void check_sources() const;
+  void check_departed() const;
+  void check_requests() const;
+
+  void advance(Time now) { now_ = now > now_ ? now : now_; }
+
+  template <class Record, unsigned kBits>
+  static void push(Slab<Record, kBits>& records, List& list, std::uint32_t slot, Links Record::*links);
+  template <class Record, unsigned kBits>
+  static void unlink(Slab<Record, kBits>& records, List& list, std::uint32_t slot, Links Record::*links);
+
+  const CoreFetchConfig config_;
+  const Duration delay_;
+  const BackOffPolicy back_off_policy_;
+  Time now_ = Time::min();
+
+  Slab<Op> ops_;
+  Slab<Pair> pairs_;
+  Slab<Request, 6> requests_;
+  Slab<Source, 6> sources_;
+  boost::unordered_flat_set<std::uint32_t, OpHash, OpEqual> op_index_;
+  boost::unordered_flat_set<std::uint32_t, PairHash, PairEqual> pair_index_;
+  boost::unordered_flat_map<std::uint64_t, std::uint32_t> request_index_;
+  boost::unordered_flat_map<Url, std::uint32_t, std::hash<Url>> source_index_;
+
+  std::set<Turn> live_, doubtful_;  ///< sources that can be asked now
+  std::set<BackOffEnd> back_offs_;
+  std::set<WaitEnd> waits_;  ///< the first of each waiting list
+  List deadlines_;           ///< requests by deadline
+  List hostage_deadlines_;   ///< sent requests by hostage_deadline
+  List spare_sources_;       ///< R12, oldest first
+  std::size_t spare_count_ = 0;
+  std::size_t late_hashes_ = 0;  ///< in all sources
+  boost::unordered_flat_map<Url, Departed, std::hash<Url>> departed_;
+  std::map<std::uint64_t, Url> departed_order_;  ///< by Departed::number
+  std::uint64_t last_departed_ = 0;
+  std::uint64_t id_bytes_ = 0;
+  std::uint64_t storing_ops_ = 0;
+  std::uint64_t asked_ops_ = 0;
+  std::uint64_t last_request_ = 0;
+  std::uint64_t last_age_ = 0;
+};
+
+}  // namespace kitsune2

@@ -1,0 +1,144 @@
+// What the fetch core knows of a peer beyond its requests: that it has moved, and that it sends rubbish.
+#include <algorithm>
+
+#include "core/fetch/fetch_core.hpp"
+
+namespace kitsune2 {
+
+// --- a peer under another url (R14)
+
+FetchReplaced FetchCore::replace_source(const Url& old_url, const Url& new_url, Time now) {
+  advance(now);
+  FetchReplaced out;
+  const std::uint32_t from = find_source(old_url);
+  if (from == kNoSlot || old_url == new_url) return out;
+  out.known = true;
+  std::uint32_t to = find_source(new_url);
+  const std::uint64_t held = to == kNoSlot ? 0 : sources_[to].pairs;
+  if (held + sources_[from].pairs > config_.max_pending_per_peer) {
+    out.refused = sources_[from].pairs;
+    return out;
+  }
+  while (!sources_[from].requests.empty()) release_all(sources_[from].requests.head);
+  to = find_source(new_url);  // R12 may have forgotten it meanwhile
+  if (sources_[from].pairs > 0) {
+    if (to == kNoSlot) {
+      to = new_source(new_url);
+      sources_[to].op_size = sources_[from].op_size;
+      sources_[to].most_ids = std::max(sources_[to].most_ids, sources_[from].most_ids);
+    }
+    // Which url a late answer comes from depends on the peer.
+    sources_[to].late_more += sources_[from].late_all;
+    sources_[to].late_all += sources_[from].late_all;
+    sources_[to].bad_score = std::max(sources_[to].bad_score, sources_[from].bad_score);
+    out.moved.reserve(sources_[from].pairs);
+    const auto move_list = [&](List& list) {
+      while (!list.empty()) move_pair(list.head, to, out);
+    };
+    move_list(sources_[from].ready_list);
+    move_list(sources_[from].idle_list);
+    for (List& list : sources_[from].waiting_lists) move_list(list);
+    rest(to);
+  }
+  erase_source(from);
+  return out;
+}
+
+void FetchCore::move_pair(std::uint32_t slot, std::uint32_t to, FetchReplaced& out) {
+  Pair& pair = pairs_[slot];
+  const Op& op = ops_[pair.op];
+  if (find_pair(pair.op, to) != kNoSlot) return erase_pair(slot);
+  if (op.indexed) pair_index_.erase(slot);
+  leave_list(slot);
+  --sources_[pair.source].pairs;
+  pair.source = to;
+  pair.misses = 0;
+  ++sources_[to].pairs;
+  if (op.indexed) pair_index_.insert(slot);
+  if (op.state == State::queued) {
+    put_ready(slot);
+  } else {
+    put_idle(slot);
+  }
+  out.moved.push_back(op.id);
+}
+
+std::uint64_t FetchCore::pending_pairs(const Url& url) const {
+  const std::uint32_t from = find_source(url);
+  return from == kNoSlot ? 0 : sources_[from].pairs;
+}
+
+// --- bad ops (R15)
+
+bool FetchCore::owes(const Url& url) const {
+  const std::uint32_t from = find_source(url);
+  return from == kNoSlot ? departed_.contains(url) : sources_[from].late_all > 0;
+}
+
+void FetchCore::add_late(std::uint32_t from, std::uint32_t hash) {
+  Source& source = sources_[from];
+  ++source.late_all;
+  if (const auto it = source.late.find(hash); it != source.late.end()) {
+    ++it->second;
+  } else if (late_hashes_ < kLateOps) {
+    source.late.emplace(hash, 1);
+    ++late_hashes_;
+  } else {
+    ++source.late_more;
+  }
+}
+
+bool FetchCore::take_late(std::uint32_t from, std::uint32_t hash) {
+  // A source that R12 forgot while its answer was read is not known well enough to be blamed.
+  if (from == kNoSlot || !sources_.holds(from)) return from != kNoSlot;
+  Source& source = sources_[from];
+  if (source.late_all == 0) return false;
+  if (const auto it = source.late.find(hash); it != source.late.end()) {
+    if (--it->second == 0) {
+      source.late.erase(it);
+      --late_hashes_;
+    }
+  } else if (source.late_more > 0) {
+    --source.late_more;
+  } else {
+    return false;
+  }
+  --source.late_all;
+  return true;
+}
+
+void FetchCore::forget_late(Source& source) {
+  late_hashes_ -= source.late.size();
+  if (source.late_all == 0) return;
+  departed_[source.url] = {source.late_all, ++last_departed_};
+  departed_order_.emplace(last_departed_, source.url);
+  if (departed_order_.size() <= kSourcesRemembered) return;
+  departed_.erase(departed_order_.begin()->second);
+  departed_order_.erase(departed_order_.begin());
+}
+
+void FetchCore::judge(std::uint32_t from, std::uint64_t wanted, std::uint64_t bad, FetchAnswer& out) {
+  constexpr std::uint32_t kFull = kBadOps * kForgiveOps;
+  Source& source = sources_[from];
+  const std::uint64_t forgiven = std::min<std::uint64_t>(source.bad_score, wanted);
+  const std::uint64_t score = source.bad_score - forgiven + std::min<std::uint64_t>(bad, kBadOps) * kForgiveOps;
+  source.bad_score = static_cast<std::uint32_t>(std::min<std::uint64_t>(score, kFull));
+  if (bad == 0 || source.bad_score < kFull) return;
+  out.put_aside = true;
+  if (source.pairs == 0 && source.requests_open == 0) return;  // there is nothing to wait with
+  if (!source.back_off.running(now_)) {
+    if (source.backing_off) back_offs_.erase({source.back_off.until(), source.age, from});
+    source.backing_off = false;
+    if (source.back_off.failed(back_off_policy_, now_, now_) == BackOff::Verdict::give_up) {
+      out.given_up = drop_source(from);
+      return;
+    }
+    source.backing_off = true;
+    back_offs_.insert({source.back_off.until(), source.age, from});
+  }
+  source.put_aside = true;
+  refresh(from);
+  while (!source.requests.empty()) release_all(source.requests.head);
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,241 @@
+// What the fetch core shows of itself, and its check of itself.
+#include <algorithm>
+
+#include "core/fetch/fetch_core.hpp"
+
+namespace kitsune2 {
+
+FetchCounts FetchCore::counts() const {
+  FetchCounts out;
+  out.ops = ops_.size();
+  out.pairs = pairs_.size();
+  out.asked_ops = asked_ops_;
+  out.storing_ops = storing_ops_;
+  out.requests = requests_.size();
+  out.sources = sources_.size();
+  out.sources_backing_off = back_offs_.size();
+  sources_.for_each([&](std::uint32_t, const Source& source) { out.known_bytes += source.asked_ops * source.op_size; });
+  return out;
+}
+
+void FetchCore::for_each_op(const std::function<void(const OpId&, const std::vector<Url>&)>& f) const {
+  std::vector<Url> urls;
+  ops_.for_each([&](std::uint32_t, const Op& op) {
+    urls.clear();
+    std::uint32_t pair = op.first_pair;
+    for (std::uint32_t i = 0; i < op.sources; ++i, pair = pairs_[pair].op_next) {
+      urls.push_back(sources_[pairs_[pair].source].url);
+    }
+    f(op.id, urls);
+  });
+}
+
+std::vector<OpId> FetchCore::asked_by(std::uint64_t id) const {
+  std::vector<OpId> out;
+  const auto it = request_index_.find(id);
+  if (it == request_index_.end()) return out;
+  for (const std::uint32_t op : requests_[it->second].ops) {
+    if (ops_.holds(op) && ops_[op].request == it->second) out.push_back(ops_[op].id);
+  }
+  return out;
+}
+
+std::vector<std::pair<Url, Time>> FetchCore::backing_off() const {
+  std::vector<std::pair<Url, Time>> out;
+  out.reserve(back_offs_.size());
+  for (const BackOffEnd& end : back_offs_) out.emplace_back(sources_[end.source].url, end.until);
+  return out;
+}
+
+void FetchCore::check_invariants() const {
+  check_ops();
+  check_sources();
+  check_departed();
+  check_requests();
+}
+
+void FetchCore::check_ops() const {
+  std::uint64_t pairs = 0;
+  std::uint64_t asked = 0;
+  std::uint64_t storing = 0;
+  std::uint64_t indexed = 0;
+  std::uint64_t id_bytes = 0;
+  ops_.for_each([&](std::uint32_t slot, const Op& op) {
+    id_bytes += op.id.size();
+    K2_ASSERT(op.hash == hash_of(op.id));
+    K2_ASSERT(find(op.id) == slot);
+    K2_ASSERT(op.sources > 0 || op.state == State::storing);
+    K2_ASSERT((op.first_pair == kNoSlot) == (op.sources == 0));
+    K2_ASSERT((op.request != kNoSlot) == (op.state == State::asked));
+    K2_ASSERT(op.indexed || op.sources <= kChainSearch);
+    pairs += op.sources;
+    asked += op.state == State::asked ? 1 : 0;
+    storing += op.state == State::storing ? 1 : 0;
+    indexed += op.indexed ? op.sources : 0;
+    std::vector<std::uint32_t> sources;
+    std::uint32_t at = op.first_pair;
+    for (std::uint32_t i = 0; i < op.sources; ++i) {
+      const Pair& pair = pairs_[at];
+      K2_ASSERT(pair.op == slot);
+      K2_ASSERT(pairs_[pair.op_next].op_prev == at);
+      K2_ASSERT(find_pair(slot, pair.source) == at);
+      K2_ASSERT(pair.misses <= kMissLevels);
+      if (op.state == State::queued) {
+        K2_ASSERT(pair.place != kIdle);
+      } else {
+        K2_ASSERT(pair.place != kReady);
+      }
+      sources.push_back(pair.source);
+      at = pair.op_next;
+    }
+    K2_ASSERT(at == op.first_pair);
+    std::sort(sources.begin(), sources.end());
+    K2_ASSERT(std::adjacent_find(sources.begin(), sources.end()) == sources.end());
+    if (op.state == State::asked) {
+      const Request& request = requests_[op.request];
+      K2_ASSERT(requests_.holds(op.request));
+      K2_ASSERT(std::count(request.ops.begin(), request.ops.end(), slot) == 1);
+      const std::uint32_t pair = find_pair(slot, request.source);
+      K2_ASSERT(pair != kNoSlot && pairs_[pair].place == kIdle);
+    }
+  });
+  K2_ASSERT(pairs == pairs_.size());
+  K2_ASSERT(asked == asked_ops_);
+  K2_ASSERT(id_bytes == id_bytes_);
+  K2_ASSERT(storing == storing_ops_);
+  K2_ASSERT(indexed == pair_index_.size());
+  K2_ASSERT(op_index_.size() == ops_.size());
+  K2_ASSERT(pairs_.size() <= config_.max_pending);
+}
+
+void FetchCore::check_departed() const {
+  K2_ASSERT(departed_order_.size() == departed_.size() && departed_.size() <= kSourcesRemembered);
+  for (const auto& [number, url] : departed_order_) {
+    const auto it = departed_.find(url);
+    K2_ASSERT(it != departed_.end() && it->second.number == number && it->second.late > 0);
+    K2_ASSERT(find_source(url) == kNoSlot);
+  }
+  std::size_t hashes = 0;
+  sources_.for_each([&](std::uint32_t, const Source& source) {
+    hashes += source.late.size();
+    std::uint64_t late = source.late_more;
+    for (const auto& [hash, count] : source.late) late += count;
+    K2_ASSERT(late == source.late_all);
+  });
+  K2_ASSERT(hashes == late_hashes_ && hashes <= kLateOps);
+}
+
+void FetchCore::check_sources() const {
+  std::size_t spare = 0;
+  std::size_t live = 0;
+  std::size_t not_live = 0;
+  std::size_t backing_off = 0;
+  std::size_t waits = 0;
+  sources_.for_each([&](std::uint32_t slot, const Source& source) {
+    K2_ASSERT(find_source(source.url) == slot);
+    const auto count = [&](const List& list, std::uint32_t place) {
+      std::uint64_t n = 0;
+      std::uint32_t before = kNoSlot;
+      Time due = Time::min();
+      for (std::uint32_t at = list.head; at != kNoSlot; at = pairs_[at].next, ++n) {
+        const Pair& pair = pairs_[at];
+        K2_ASSERT(pairs_.holds(at) && pair.source == slot && pair.place == place && pair.prev == before);
+        if (place >= kWaiting) {
+          K2_ASSERT(pair.due >= due);
+          K2_ASSERT(pair.due <= now_ + delay_ * (std::int64_t{1} << (place - kWaiting)));
+          due = pair.due;
+        }
+        before = at;
+      }
+      K2_ASSERT(list.tail == before);
+      return n;
+    };
+    const std::uint64_t ready = count(source.ready_list, kReady);
+    std::uint64_t pairs = ready + count(source.idle_list, kIdle);
+    for (std::uint32_t level = 0; level < kMissLevels; ++level) {
+      const List& list = source.waiting_lists[level];
+      pairs += count(list, kWaiting + level);
+      if (list.empty()) continue;
+      ++waits;
+      K2_ASSERT(waits_.contains({pairs_[list.head].due, level, source.age, slot}));
+    }
+    K2_ASSERT(ready == source.ready);
+    K2_ASSERT(pairs == source.pairs);
+    K2_ASSERT(pairs <= config_.max_pending_per_peer);
+    K2_ASSERT(source.most_ids >= 1 && source.most_ids <= config_.max_ids_per_request);
+
+    K2_ASSERT(!source.backing_off || source.back_off.any());
+    K2_ASSERT(!source.backing_off || back_offs_.contains({source.back_off.until(), source.age, slot}));
+    backing_off += source.backing_off ? 1 : 0;
+
+    std::uint64_t open = 0;
+    std::uint64_t asked = 0;
+    std::uint64_t last_id = 0;
+    for (std::uint32_t at = source.requests.head; at != kNoSlot; at = requests_[at].by_source.next, ++open) {
+      K2_ASSERT(requests_.holds(at) && requests_[at].source == slot && requests_[at].id > last_id);
+      last_id = requests_[at].id;
+      asked += requests_[at].left;
+    }
+    K2_ASSERT(open == source.requests_open && open <= config_.parallel_request_count);
+    K2_ASSERT(asked == source.asked_ops);
+
+    const bool is_doubtful = doubtful(source);
+    const bool can_be_asked =
+        ready > 0 && !source.backing_off && open < (is_doubtful ? 1U : config_.parallel_request_count);
+    const bool in_live = live_.contains({source.turn, source.age, slot});
+    const bool in_doubtful = doubtful_.contains({source.turn, source.age, slot});
+    K2_ASSERT(in_live == (can_be_asked && !is_doubtful));
+    K2_ASSERT(in_doubtful == (can_be_asked && is_doubtful));
+    K2_ASSERT((source.ring == Ring::live) == in_live && (source.ring == Ring::doubtful) == in_doubtful);
+    live += in_live ? 1 : 0;
+    not_live += in_doubtful ? 1 : 0;
+
+    K2_ASSERT(source.is_spare == (pairs == 0 && open == 0 && !source.backing_off));
+    spare += source.is_spare ? 1 : 0;
+  });
+  K2_ASSERT(source_index_.size() == sources_.size());
+  K2_ASSERT(live == live_.size());
+  K2_ASSERT(not_live == doubtful_.size());
+  K2_ASSERT(backing_off == back_offs_.size());
+  K2_ASSERT(waits == waits_.size());
+  std::size_t listed = 0;
+  for (std::uint32_t at = spare_sources_.head; at != kNoSlot; at = sources_[at].spare.next, ++listed) {
+    K2_ASSERT(sources_[at].is_spare);
+  }
+  K2_ASSERT(spare == spare_count_ && listed == spare && spare <= kSourcesRemembered);
+}
+
+void FetchCore::check_requests() const {
+  std::uint64_t left = 0;
+  std::size_t sent = 0;
+  requests_.for_each([&](std::uint32_t slot, const Request& request) {
+    const auto it = request_index_.find(request.id);
+    K2_ASSERT(it != request_index_.end() && it->second == slot);
+    std::uint32_t still = 0;
+    for (const std::uint32_t op : request.ops) still += ops_.holds(op) && ops_[op].request == slot ? 1 : 0;
+    K2_ASSERT(still == request.left);
+    K2_ASSERT(request.left > 0 || !request.is_sent);
+    K2_ASSERT(request.left + request.answered <= request.size);
+    K2_ASSERT(request.deadline <= now_ + delay_);
+    left += request.left;
+    sent += request.is_sent ? 1 : 0;
+  });
+  K2_ASSERT(left == asked_ops_);
+  K2_ASSERT(request_index_.size() == requests_.size());
+  std::size_t armed = 0;
+  Time last = Time::min();
+  for (std::uint32_t at = deadlines_.head; at != kNoSlot; at = requests_[at].by_deadline.next, ++armed) {
+    K2_ASSERT(requests_[at].deadline >= last);
+    last = requests_[at].deadline;
+  }
+  K2_ASSERT(armed == requests_.size());
+  std::size_t hostage = 0;
+  last = Time::min();
+  for (std::uint32_t at = hostage_deadlines_.head; at != kNoSlot; at = requests_[at].by_hostage.next, ++hostage) {
+    K2_ASSERT(requests_[at].is_sent && requests_[at].hostage_deadline >= last);
+    last = requests_[at].hostage_deadline;
+  }
+  K2_ASSERT(hostage == sent);
+}
+
+}  // namespace kitsune2

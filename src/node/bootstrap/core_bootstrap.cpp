@@ -1,0 +1,311 @@
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <utility>
+
+#include "kitsune2/builder.hpp"
+#include "kitsune2/http.hpp"
+#include "log/log.hpp"
+#include "net/url_parts.hpp"
+#include "node/config/config_table.hpp"
+#include "node/space/agent_rules.hpp"
+
+namespace kitsune2 {
+namespace {
+
+constexpr std::string_view kArea = "bootstrap";
+constexpr std::size_t kMaxWaitingInfos = 1024;
+/// Infos taken from one answer. Stock servers give 32.
+constexpr std::size_t kMaxInfosInAnswer = 1024;
+constexpr Duration kRequestTimeout = std::chrono::seconds(30);
+constexpr Duration kStopPatience = std::chrono::seconds(2);
+
+Duration ms(std::uint32_t count) { return std::chrono::milliseconds(count); }
+
+class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_this<CoreBootstrap> {
+ public:
+  CoreBootstrap(const ModuleContext& context, std::shared_ptr<HttpClient> http, std::string server)
+      : runtime_(*context.runtime),
+        config_(context.config),
+        verifier_(*context.verifier),
+        space_(context.space),
+        peers_(context.peer_store),
+        http_(std::move(http)),
+        space_url_(std::move(server) + "/bootstrap/" + space_.to_string()) {}
+
+  void start() {
+    // New bounds shorten waits that are under way.
+    subscription_ = config_->on_update("coreBootstrap", [weak = weak_from_this()](const Config&) {
+      if (auto self = weak.lock()) self->bounds_changed();
+    });
+    poll_soon();
+  }
+
+  ~CoreBootstrap() override {
+    runtime_.cancel(put_timer_);
+    runtime_.cancel(poll_timer_);
+    runtime_.cancel(stop_timer_);
+  }
+
+  void put(AgentInfoPtr info) override {
+    if (stopped_ || !info) return;
+    if (info->info().space != space_) {
+      log::error(kArea, "an info of another space was not put");
+      return;
+    }
+    const AgentId& agent = info->info().agent;
+    const bool fresh = waiting_.insert_or_assign(agent, info).second;
+    if (fresh && waiting_.size() > kMaxWaitingInfos) {
+      log::warn(kArea, "too many own infos wait for the server; one is dropped");
+      waiting_.erase(agent);
+      return;
+    }
+    // It has not been tried yet: it does not wait for the back-off of others, nor of what it replaces.
+    std::erase(queue_, agent);
+    std::erase(retry_, agent);
+    queue_.push_front(agent);
+    put_wait_ = Duration::zero();
+    retry_now();
+  }
+
+  void poll_now() override {
+    if (stopped_) return;
+    poll_wait_ = Duration::zero();
+    if (polling_) {
+      poll_again_ = true;
+    } else {
+      poll_soon();
+    }
+  }
+
+  void stop(std::function<void()> done) override {
+    on_stopped_.push_back(std::move(done));
+    if (!stopped_) {
+      stopped_ = true;
+      subscription_.reset();
+      runtime_.cancel(poll_timer_);
+      poll_timer_ = 0;
+      // Only first tries are waited for; what failed before has little hope.
+      for (const AgentId& agent : retry_) waiting_.erase(agent);
+      if (unreachable_) waiting_.clear();
+      unreachable_ = false;
+      retry_.clear();
+      runtime_.cancel(put_timer_);
+      put_timer_ = 0;
+      stop_timer_ = runtime_.schedule_after(kStopPatience, [weak = weak_from_this()] {
+        if (auto self = weak.lock()) self->waiting_.clear(), self->putting_.reset(), self->check_stopped();
+      });
+    }
+    runtime_.post([self = shared_from_this()] { self->check_stopped(); });
+  }
+
+ private:
+  const CoreBootstrapConfig& config() const { return config_->current().core_bootstrap; }
+
+  /// The wait after `last`: the shortest one, then doubled up to the longest one.
+  Duration grown(Duration last) const {
+    if (last == Duration::zero()) return ms(config().backoff_min_ms);
+    return std::min(last * 2, ms(config().backoff_max_ms));
+  }
+
+  void bounds_changed() {
+    if (poll_timer_ != 0 && poll_wait_ > ms(config().backoff_max_ms)) poll_soon();
+    if (put_timer_ != 0 && put_wait_ > ms(config().backoff_max_ms)) retry_now();
+  }
+
+  // ---------------------------------------------------------------- put
+
+  /// Ends the back-off.
+  void retry_now() {
+    runtime_.cancel(put_timer_);
+    put_timer_ = 0;
+    unreachable_ = false;
+    queue_.insert(queue_.end(), retry_.begin(), retry_.end());
+    retry_.clear();
+    put_next();
+  }
+
+  void put_next() {
+    if (putting_ || unreachable_) return;
+    while (!queue_.empty()) {
+      const AgentId agent = queue_.front();
+      queue_.pop_front();
+      const auto it = waiting_.find(agent);
+      if (it == waiting_.end()) continue;
+      if (it->second->is_expired(runtime_.wall_now())) {
+        waiting_.erase(it);
+        continue;
+      }
+      putting_ = it->second;
+      break;
+    }
+    if (!putting_) return;
+    HttpRequest request;
+    request.method = HttpMethod::kPut;
+    request.url = space_url_ + '/' + putting_->info().agent.to_string();
+    request.body = putting_->encode();
+    request.headers = {{"Content-Type", "application/json"}};
+    request.timeout = kRequestTimeout;
+    http_->request(std::move(request), [weak = weak_from_this(), info = putting_](const Result<HttpResponse>& answer) {
+      if (auto self = weak.lock()) self->put_done(info, answer);
+    });
+  }
+
+  void put_done(const AgentInfoPtr& info, const Result<HttpResponse>& answer) {
+    if (putting_ != info) return;
+    putting_.reset();
+    const auto it = waiting_.find(info->info().agent);
+    const bool current = it != waiting_.end() && it->second == info;
+    if (answer && answer->status == 200) {
+      put_wait_ = Duration::zero();
+      if (current) {
+        waiting_.erase(it);
+      }
+    } else {
+      // An answer concerns this info alone; without one the others need not try either.
+      if (!answer) unreachable_ = true;
+      if (put_log_.open(runtime_.now())) {
+        log::info(kArea, "the server did not take an info: " + (answer ? "status " + std::to_string(answer->status) +
+                                                                             ' ' + log::printable(answer->body, 120)
+                                                                       : answer.error().to_string()));
+      }
+      if (stopped_) {
+        unreachable_ = false;
+        if (current) waiting_.erase(it);
+      } else if (!current) {
+        unreachable_ = false;  // the one that replaced it is in the queue, untried
+      } else {
+        retry_.push_back(info->info().agent);
+      }
+      if (!stopped_ && current && put_timer_ == 0) {
+        put_wait_ = grown(put_wait_);
+        put_timer_ = runtime_.schedule_after(put_wait_, [weak = weak_from_this()] {
+          if (auto self = weak.lock()) {
+            self->put_timer_ = 0;
+            self->retry_now();
+          }
+        });
+      }
+    }
+    put_next();
+    if (stopped_) check_stopped();
+  }
+
+  // ---------------------------------------------------------------- poll
+
+  void poll_soon() {
+    runtime_.cancel(poll_timer_);
+    schedule_poll(Duration::zero());
+  }
+
+  void schedule_poll(Duration wait) {
+    poll_timer_ = runtime_.schedule_after(wait, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) {
+        self->poll_timer_ = 0;
+        self->poll();
+      }
+    });
+  }
+
+  void poll() {
+    polling_ = true;
+    HttpRequest request;
+    request.url = space_url_;
+    request.timeout = kRequestTimeout;
+    request.max_response_bytes = config().max_response_bytes;
+    http_->request(std::move(request), [weak = weak_from_this()](const Result<HttpResponse>& answer) {
+      if (auto self = weak.lock()) self->polled(answer);
+    });
+  }
+
+  void polled(const Result<HttpResponse>& answer) {
+    polling_ = false;
+    if (stopped_) return;
+    if (!answer) {
+      poll_failed(answer.error().to_string());
+    } else if (answer->status != 200) {
+      poll_failed("status " + std::to_string(answer->status));
+    } else {
+      take(answer->body);
+    }
+    if (std::exchange(poll_again_, false)) return poll_soon();
+    poll_wait_ = grown(poll_wait_);
+    schedule_poll(poll_wait_);
+  }
+
+  void poll_failed(const std::string& why) {
+    if (poll_log_.open(runtime_.now())) log::info(kArea, "no infos from the server: " + why);
+  }
+
+  void take(const std::string& body) {
+    auto list = AgentInfoSigned::decode_list(body, kMaxInfosInAnswer, verifier_);
+    if (!list) return poll_failed(log::printable(list.error().to_string()));
+    std::vector<AgentInfoPtr> good;
+    for (const auto& entry : *list) {
+      const auto believed =
+          entry ? judge_agent_info((*entry)->info(), space_, runtime_.wall_now()) : Result<void>(entry.error());
+      if (believed) {
+        good.push_back(*entry);
+      } else if (log::enabled(log::Level::debug)) {
+        log::debug(kArea, "an info of the server is ignored: " + log::printable(believed.error().to_string()));
+      }
+    }
+    if (!good.empty()) peers_->insert(good);
+  }
+
+  void check_stopped() {
+    if (!stopped_ || on_stopped_.empty()) return;
+    if (putting_ || !waiting_.empty()) {
+      put_next();
+      if (putting_) return;
+    }
+    runtime_.cancel(stop_timer_);
+    stop_timer_ = 0;
+    for (const auto& callback : std::exchange(on_stopped_, {})) callback();
+  }
+
+  Runtime& runtime_;
+  std::shared_ptr<RuntimeConfig> config_;
+  const Verifier& verifier_;
+  const SpaceId space_;
+  std::shared_ptr<PeerStore> peers_;
+  std::shared_ptr<HttpClient> http_;
+  const std::string space_url_;
+  std::shared_ptr<void> subscription_;
+
+  std::map<AgentId, AgentInfoPtr> waiting_;  ///< the newest info of each agent that the server does not have
+  std::deque<AgentId> queue_;                ///< of these: to be tried, in this order
+  std::deque<AgentId> retry_;                ///< the others: to be tried again after the back-off
+  bool unreachable_ = false;                 ///< nothing is tried before the back-off is over
+  AgentInfoPtr putting_;
+  Duration put_wait_{};
+  Runtime::TimerId put_timer_ = 0;
+
+  bool polling_ = false;
+  bool poll_again_ = false;
+  Duration poll_wait_{};
+  Runtime::TimerId poll_timer_ = 0;
+
+  bool stopped_ = false;
+  Runtime::TimerId stop_timer_ = 0;
+  std::vector<std::function<void()>> on_stopped_;
+  log::Gate put_log_{std::chrono::minutes(1)}, poll_log_{std::chrono::minutes(1)};
+};
+
+}  // namespace
+
+Result<std::shared_ptr<Bootstrap>> make_core_bootstrap(const ModuleContext& context, std::shared_ptr<HttpClient> http) {
+  const std::string& url = context.config->current().core_bootstrap.server_url;
+  if (config_table::is_placeholder(url)) return make_error(Errc::invalid_config, "coreBootstrap.serverUrl: is not set");
+  const auto parts = net::parse_url(url, "http", "https");
+  if (!parts)
+    return make_error(Errc::invalid_config,
+                      "coreBootstrap.serverUrl: must be like https://host:port, got \"" + url + '"');
+  // As in the reference, a path of the url is not used.
+  auto bootstrap = std::make_shared<CoreBootstrap>(context, std::move(http),
+                                                   (parts->tls ? "https://" : "http://") + parts->authority);
+  bootstrap->start();
+  return std::shared_ptr<Bootstrap>(std::move(bootstrap));
+}
+
+}  // namespace kitsune2

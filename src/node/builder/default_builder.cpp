@@ -1,0 +1,99 @@
+// The builder of a real node.
+#include <map>
+#include <utility>
+
+#include "kitsune2/asio_runtime.hpp"
+#include "kitsune2/transport_tx5.hpp"
+#include "net/ws_connector.hpp"
+#include "node/builder/platform.hpp"
+#include "node/builder/store_paths.hpp"
+#include "node/config/config_table.hpp"
+
+namespace kitsune2 {
+namespace {
+
+/// The two peer stores share a file: the first factory opens it, the second one takes its part.
+class PeerFiles {
+ public:
+  PeerFiles(const sqlite::Environment& disk, std::string dir) : disk_(disk), dir_(std::move(dir)) {}
+
+  Result<std::shared_ptr<PeerStore>> peers(const ModuleContext& c) {
+    meta_.erase(c.space);
+    auto opened = sqlite::open_peer_stores(disk_, *c.runtime, c.space, peer_store_path(dir_, c.space), *c.verifier);
+    if (!opened) return opened.error();
+    meta_[c.space] = std::move(opened->meta);
+    return std::move(opened->peers);
+  }
+  Result<std::shared_ptr<PeerMetaStore>> meta(const ModuleContext& c) {
+    const auto it = meta_.find(c.space);
+    if (it == meta_.end()) return make_error(Errc::internal, "the peer store has not been opened");
+    auto out = std::move(it->second);
+    meta_.erase(it);
+    return out;
+  }
+
+ private:
+  const sqlite::Environment disk_;
+  const std::string dir_;
+  std::map<SpaceId, std::shared_ptr<PeerMetaStore>> meta_;
+};
+
+Result<void> check_relay(const Config& config) {
+  const auto& tx5 = config.tx5_transport;
+  if (config_table::is_placeholder(tx5.server_url))
+    return make_error(Errc::invalid_config, "tx5Transport.serverUrl: is not set");
+  if (tx5.server_url.starts_with("ws:") && !tx5.signal_allow_plain_text)
+    return make_error(
+        Errc::invalid_config,
+        "tx5Transport.serverUrl: is not encrypted (ws://); use wss:// or set signalAllowPlainText to true");
+  return {};
+}
+
+Result<void> check_bootstrap(const Config& config) {
+  if (config_table::is_placeholder(config.core_bootstrap.server_url))
+    return make_error(Errc::invalid_config, "coreBootstrap.serverUrl: is not set");
+  return {};
+}
+
+}  // namespace
+
+Builder builder_on(const Platform& platform, const Config& config, const StoreOptions& stores) {
+  const auto policy = stores.policy ? stores.policy : make_sha256_policy();
+  Builder b = default_test_builder(nullptr, {}, policy);
+  b.config = config;
+  b.checks = {check_relay, check_bootstrap};
+  b.transport = [connector = platform.ws_connector](Runtime& strand, const Config& c) {
+    return make_tx5_transport(strand, connector(), c.tx5_transport);
+  };
+  // One client for all spaces, gone with the last of them.
+  b.bootstrap = [make_client = platform.http_client,
+                 client = std::make_shared<std::weak_ptr<HttpClient>>()](const ModuleContext& c) {
+    auto http = client->lock();
+    if (!http) {
+      TlsOptions tls;
+      tls.ca_file = c.config->current().tx5_transport.tls_ca_file;
+      http = make_client(std::move(tls));
+      *client = http;
+    }
+    return make_core_bootstrap(c, std::move(http));
+  };
+  b.gossip = make_k2_gossip;
+  if (!stores.data_dir.empty()) {
+    const auto files = std::make_shared<PeerFiles>(platform.disk, stores.data_dir);
+    b.peer_store = [files](const ModuleContext& c) { return files->peers(c); };
+    b.peer_meta_store = [files](const ModuleContext& c) { return files->meta(c); };
+    b.op_store = [policy, disk = platform.disk, dir = stores.data_dir](const ModuleContext& c) {
+      return sqlite::open_op_store(disk, *c.runtime, policy, c.space, op_store_path(dir, c.space), {});
+    };
+  }
+  return b;
+}
+
+Builder default_builder(AsioRuntime& runtime, const Config& config, const StoreOptions& stores) {
+  return builder_on({.ws_connector = [&runtime] { return make_ws_connector(runtime); },
+                     .http_client = [&runtime](TlsOptions tls) { return make_http_client(runtime, std::move(tls)); },
+                     .disk = sqlite::real_environment()},
+                    config, stores);
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,345 @@
+#include "node/config/config_table.hpp"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "net/url_parts.hpp"
+#include "transport/tx5/tx5_transport.hpp"
+
+namespace kitsune2::config_table {
+namespace {
+
+constexpr std::uint64_t kDayMs = 86'400'000;
+constexpr std::uint64_t kU32 = UINT32_MAX;
+constexpr std::uint64_t kTiB = 1ULL << 40;
+
+std::string check_bootstrap_url(const std::string& text) {
+  if (is_placeholder(text)) return {};
+  if (net::parse_url(text, "http", "https").has_error()) return "must be like https://host:port, got \"" + text + '"';
+  return {};
+}
+
+std::string check_relay_url(const std::string& text) {
+  if (is_placeholder(text)) return {};
+  if (tx5::canonical_relay_url(text).has_error()) return "must be like wss://host:port, got \"" + text + '"';
+  return {};
+}
+
+std::string check_fetch(const Config& c) {
+  if (c.core_fetch.last_back_off_interval_ms < c.core_fetch.first_back_off_interval_ms)
+    return "lastBackOffIntervalMs: must not be below firstBackOffIntervalMs";
+  if (c.core_fetch.max_pending_per_peer > c.core_fetch.max_pending)
+    return "maxPendingPerPeer: must not be above maxPending";
+  return {};
+}
+
+std::string check_bootstrap(const Config& c) {
+  if (c.core_bootstrap.backoff_max_ms < c.core_bootstrap.backoff_min_ms)
+    return "backoffMaxMs: must not be below backoffMinMs";
+  return {};
+}
+
+std::string check_tx5(const Config& c) {
+  const auto& t = c.tx5_transport;
+  if (t.ephemeral_udp_port_min && t.ephemeral_udp_port_max && *t.ephemeral_udp_port_max < *t.ephemeral_udp_port_min)
+    return "ephemeralUdpPortMax: must not be below ephemeralUdpPortMin";
+  return {};
+}
+
+#define K2_SLOT(member) [](Config& c) -> Slot { return &c.member; }
+
+const std::array kCoreFetch = {
+    Key{.name = "parallelRequestCount",
+        .slot = K2_SLOT(core_fetch.parallel_request_count),
+        .doc = "Request messages that may be under way to one peer at once.",
+        .min = 1,
+        .max = 255},
+    Key{.name = "reInsertOutgoingRequestDelayMs",
+        .slot = K2_SLOT(core_fetch.re_insert_outgoing_request_delay_ms),
+        .doc = "An op that was asked for and has not come after this long is asked for again, from its next source.",
+        .min = 1,
+        .max = kDayMs},
+    Key{.name = "firstBackOffIntervalMs",
+        .slot = K2_SLOT(core_fetch.first_back_off_interval_ms),
+        .doc = "First back-off of an unresponsive peer; doubled each time.",
+        .min = 1,
+        .max = kDayMs},
+    Key{.name = "lastBackOffIntervalMs",
+        .slot = K2_SLOT(core_fetch.last_back_off_interval_ms),
+        .doc = "Longest back-off of an unresponsive peer.",
+        .min = 1,
+        .max = kDayMs},
+    Key{.name = "numBackOffIntervals",
+        .slot = K2_SLOT(core_fetch.num_back_off_intervals),
+        .doc = "Back-offs until all requests to the peer are dropped.",
+        .min = 1,
+        .max = 64},
+    Key{.name = "maxIdsPerRequest",
+        .slot = K2_SLOT(core_fetch.max_ids_per_request),
+        .doc = "Most op ids in one request message; never more than 15 KiB of them (438 of 32 bytes), so that it needs "
+               "no permit.",
+        .min = 1,
+        .max = 1U << 20,
+        .reference = false},
+    Key{.name = "targetRequestBytes",
+        .slot = K2_SLOT(core_fetch.target_request_bytes),
+        .doc = "Payload that one request aims at, from the op sizes seen of that peer.",
+        .min = 1,
+        .max = 1U << 30,
+        .reference = false},
+    Key{.name = "maxResponseBytes",
+        .slot = K2_SLOT(core_fetch.max_response_bytes),
+        .doc = "Most payload in one response message; a larger answer is sent as several.",
+        .min = 1,
+        .max = 1U << 30,
+        .reference = false},
+    Key{.name = "maxIncomingRequestsPerPeer",
+        .slot = K2_SLOT(core_fetch.max_incoming_requests_per_peer),
+        .doc = "Requests of one peer that may wait for an answer; more are dropped and counted.",
+        .min = 1,
+        .max = 1U << 20,
+        .reference = false},
+    Key{.name = "maxPending",
+        .slot = K2_SLOT(core_fetch.max_pending),
+        .doc = "Pending (op, peer) pairs in all; beyond it adding is refused.",
+        .min = 1,
+        .max = kU32,
+        .reference = false},
+    Key{.name = "maxPendingPerPeer",
+        .slot = K2_SLOT(core_fetch.max_pending_per_peer),
+        .doc = "Pending pairs of one peer; beyond it adding is refused.",
+        .min = 1,
+        .max = kU32,
+        .reference = false},
+    Key{.name = "maxOfferedBytes",
+        .slot = K2_SLOT(core_fetch.max_offered_bytes),
+        .doc =
+            "Memory for requests that peers caused by publish and gossip (128 bytes each). What is over is not taken; "
+            "one peer may cause a quarter of what the others leave.",
+        .min = 1U << 20,
+        .max = kTiB,
+        .reference = false},
+    Key{.name = "acceptUnsolicited",
+        .slot = K2_SLOT(core_fetch.accept_unsolicited),
+        .doc = "Store ops that nobody asked for, as 0.2.2 does. Off: they are rejected and counted.",
+        .reference = false},
+    Key{.name = "persistPending",
+        .slot = K2_SLOT(core_fetch.persist_pending),
+        .doc = "Keep open requests in the op store, if it is durable, so that a restart goes on with them.",
+        .reference = false},
+};
+
+const std::array kCorePublish = {
+    Key{.name = "maxIdsPerMessage",
+        .slot = K2_SLOT(core_publish.max_ids_per_message),
+        .doc = "Most op ids in one publish message; a longer publish is split.",
+        .min = 1,
+        .max = 1U << 20,
+        .reference = false},
+};
+
+const std::array kCoreBootstrap = {
+    Key{.name = "serverUrl",
+        .slot = K2_SLOT(core_bootstrap.server_url),
+        .doc = "The bootstrap server, http or https.",
+        .check = check_bootstrap_url},
+    Key{.name = "backoffMinMs",
+        .slot = K2_SLOT(core_bootstrap.backoff_min_ms),
+        .doc = "First wait of the put and poll loops.",
+        .min = 1,
+        .max = kDayMs,
+        .at_run_time = true},
+    Key{.name = "backoffMaxMs",
+        .slot = K2_SLOT(core_bootstrap.backoff_max_ms),
+        .doc = "Longest wait of the put and poll loops.",
+        .min = 1,
+        .max = kDayMs,
+        .at_run_time = true},
+    Key{.name = "maxResponseBytes",
+        .slot = K2_SLOT(core_bootstrap.max_response_bytes),
+        .doc = "A longer answer of the server is refused.",
+        .min = 1024,
+        .max = 1U << 30,
+        .reference = false,
+        .at_run_time = true},
+};
+
+const std::array kCoreSpace = {
+    Key{.name = "reSignFreqMs",
+        .slot = K2_SLOT(core_space.re_sign_freq_ms),
+        .doc = "How often own agent infos are checked for their expiry.",
+        .min = 1,
+        .max = kDayMs,
+        .at_run_time = true},
+    Key{.name = "reSignExpireTimeMs",
+        .slot = K2_SLOT(core_space.re_sign_expire_time_ms),
+        .doc = "An info that expires within this time is signed anew. Infos live 20 minutes.",
+        .min = 0,
+        .max = kDayMs,
+        .at_run_time = true},
+};
+
+const std::array kMemBootstrap = {
+    Key{.name = "testId",
+        .slot = K2_SLOT(mem_bootstrap.test_id),
+        .doc = "Nodes of one process with the same id find each other."},
+    Key{.name = "pollFreqMs",
+        .slot = K2_SLOT(mem_bootstrap.poll_freq_ms),
+        .doc = "How often the peer store is updated.",
+        .min = 1,
+        .max = kDayMs,
+        .at_run_time = true},
+};
+
+const std::array kTx5Transport = {
+    Key{.name = "serverUrl",
+        .slot = K2_SLOT(tx5_transport.server_url),
+        .doc = "The sbd relay, wss or (see signalAllowPlainText) ws.",
+        .check = check_relay_url},
+    Key{.name = "signalAllowPlainText",
+        .slot = K2_SLOT(tx5_transport.signal_allow_plain_text),
+        .doc = "Allow a relay without TLS."},
+    Key{.name = "timeoutS",
+        .slot = K2_SLOT(tx5_transport.timeout_s),
+        .doc = "Limit, in seconds, of a connect, a send and an idle connection.",
+        .min = 1,
+        .max = 86'400},
+    Key{.name = "webrtcConfig",
+        .slot = [](Config& c) -> Slot { return JsonText{&c.tx5_transport.webrtc_config}; },
+        .doc = "Accepted and kept, no effect: this node speaks through the relay only."},
+    Key{.name = "tracingEnabled",
+        .slot = K2_SLOT(tx5_transport.tracing_enabled),
+        .doc = "Accepted and kept, no effect (WebRTC)."},
+    Key{.name = "ephemeralUdpPortMin",
+        .slot = K2_SLOT(tx5_transport.ephemeral_udp_port_min),
+        .doc = "Accepted and kept, no effect (WebRTC).",
+        .min = 0,
+        .max = 65'535},
+    Key{.name = "ephemeralUdpPortMax",
+        .slot = K2_SLOT(tx5_transport.ephemeral_udp_port_max),
+        .doc = "Accepted and kept, no effect (WebRTC).",
+        .min = 0,
+        .max = 65'535},
+    Key{.name = "messageSizeMax",
+        .slot = K2_SLOT(tx5_transport.message_size_max),
+        .doc = "A larger incoming message is refused and its connection closed. Bytes.",
+        .min = 16'384,
+        .max = 1U << 29,
+        .reference = false},
+    Key{.name = "maxQueueBytesPerPeer",
+        .slot = K2_SLOT(tx5_transport.max_queue_bytes_per_peer),
+        .doc = "Bytes that may wait to be sent to one peer.",
+        .min = 16'384,
+        .max = kTiB,
+        .reference = false},
+    Key{.name = "maxPeers",
+        .slot = K2_SLOT(tx5_transport.max_peers),
+        .doc = "Connections at once.",
+        .min = 1,
+        .max = 1U << 20,
+        .reference = false},
+    Key{.name = "tlsCaFile",
+        .slot = K2_SLOT(tx5_transport.tls_ca_file),
+        .doc = "An extra trust root (PEM) for wss relays and https bootstrap servers.",
+        .reference = false},
+};
+
+const std::array kK2Gossip = {
+    Key{.name = "maxGossipOpBytes",
+        .slot = K2_SLOT(k2_gossip.max_gossip_op_bytes),
+        .doc = "Payload of the ops whose ids we ask for in one round.",
+        .min = 0,
+        .max = kU32,
+        .at_run_time = true},
+    Key{.name = "maxRequestGossipOpBytes",
+        .slot = K2_SLOT(k2_gossip.max_request_gossip_op_bytes),
+        .doc = "Payload of the ops whose ids we name in one round, whatever the peer asks for.",
+        .min = 0,
+        .max = kU32,
+        .at_run_time = true},
+    Key{.name = "initialInitiateIntervalMs",
+        .slot = K2_SLOT(k2_gossip.initial_initiate_interval_ms),
+        .doc = "Upper bound of the wait before the first round (starts at 10 ms, grows by 1.2).",
+        .min = 1,
+        .max = kDayMs,
+        .at_run_time = true},
+    Key{.name = "initiateIntervalMs",
+        .slot = K2_SLOT(k2_gossip.initiate_interval_ms),
+        .doc = "Wait between rounds that we start.",
+        .min = 1,
+        .max = kDayMs,
+        .at_run_time = true},
+    Key{.name = "initiateJitterMs",
+        .slot = K2_SLOT(k2_gossip.initiate_jitter_ms),
+        .doc = "Up to this much is added to the wait at random.",
+        .min = 0,
+        .max = kDayMs,
+        .at_run_time = true},
+    Key{.name = "minInitiateIntervalMs",
+        .slot = K2_SLOT(k2_gossip.min_initiate_interval_ms),
+        .doc = "A peer may start a round only this long after the last one with it.",
+        .min = 0,
+        .max = kDayMs,
+        .at_run_time = true},
+    Key{.name = "roundTimeoutMs",
+        .slot = K2_SLOT(k2_gossip.round_timeout_ms),
+        .doc = "A round that takes longer is forgotten.",
+        .min = 1,
+        .max = kDayMs,
+        .at_run_time = true},
+    Key{.name = "maxConcurrentAcceptedRounds",
+        .slot = K2_SLOT(k2_gossip.max_concurrent_accepted_rounds),
+        .doc = "Rounds of others at once; more are told that we are busy. 0: no limit.",
+        .min = 0,
+        .max = kU32,
+        .at_run_time = true},
+};
+
+#undef K2_SLOT
+
+const std::array kSections = {
+    Section{"coreFetch", "Which ops to get from whom.", kCoreFetch, check_fetch},
+    Section{"corePublish", "Telling peers about ops and agents.", kCorePublish},
+    Section{"coreBootstrap", "Finding first peers through a bootstrap server.", kCoreBootstrap, check_bootstrap},
+    Section{"coreSpace", "Keeping own agent infos fresh.", kCoreSpace},
+    Section{"memBootstrap", "Finding peers inside one process, for tests.", kMemBootstrap},
+    Section{"tx5Transport", "How peers are reached.", kTx5Transport, check_tx5},
+    Section{"k2Gossip", "Finding ops and agents that were missed.", kK2Gossip},
+};
+
+std::size_t edits(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+std::span<const Section> sections() { return kSections; }
+
+bool is_placeholder(std::string_view url) {
+  return url == "<https://your.bootstrap.url>" || url == "<wss://your.sbd.url>";
+}
+
+Nearest nearest(std::string_view name, std::span<const std::string_view> names) {
+  Nearest best{{}, SIZE_MAX};
+  // A name of a megabyte is near to nothing, and not worth the table.
+  name = name.substr(0, 128);
+  for (const std::string_view candidate : names) {
+    const std::size_t count = edits(name, candidate);
+    if (count < best.edits) best = {candidate, count};
+  }
+  return best;
+}
+
+}  // namespace kitsune2::config_table

@@ -1,0 +1,681 @@
+#include "node/fetch/core_fetch.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "kitsune2/config.hpp"
+
+namespace kitsune2 {
+namespace {
+
+constexpr std::string_view kArea = "fetch";
+/// As WireLimits: what a peer would refuse is not asked for.
+constexpr std::size_t kMaxIdBytes = 1024;
+
+/// Failures that say nothing about the peer.
+bool is_ours(Errc code) { return code == Errc::disconnected || code == Errc::overloaded || code == Errc::cancelled; }
+
+}  // namespace
+
+/// What the transport holds. Apart from CoreFetch so that the transport does not keep it alive.
+class CoreFetch::Receiver final : public ModuleMessageHandler {
+ public:
+  explicit Receiver(std::weak_ptr<CoreFetch> owner) : owner_(std::move(owner)) {}
+
+  Result<void> recv_module_msg(const Url& peer, const SpaceId&, Bytes data) override {
+    const auto owner = owner_.lock();
+    return owner ? owner->received(peer, std::move(data)) : Result<void>();
+  }
+  void new_listening_address(const Url&) override {
+    if (const auto owner = owner_.lock()) owner->online();
+  }
+  void recv_progress(const Url& peer, std::size_t bytes) override {
+    if (const auto owner = owner_.lock()) owner->progress(peer, bytes);
+  }
+  void peer_disconnect(const Url& peer, const std::optional<std::string>&) override {
+    if (const auto owner = owner_.lock()) owner->disconnected(peer);
+  }
+
+ private:
+  const std::weak_ptr<CoreFetch> owner_;
+};
+
+CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
+                     std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport)
+    : runtime_(runtime),
+      config_(config),
+      space_(space),
+      store_(std::move(op_store)),
+      transport_(std::move(transport)),
+      keep_pending_(config.persist_pending && store_->is_durable()),
+      events_(std::make_shared<const FetchEvents>()),
+      core_(config),
+      writer_(store_, [this](std::vector<FetchedRun> runs,
+                             const Result<ProcessedOps>& result) { written(std::move(runs), result); }),
+      server_(runtime, config, space, store_, transport_, stats_,
+              [this](const Url& peer, std::uint64_t ops, std::uint64_t bytes) {
+                const auto events = events_;
+                if (events->ops_served) events->ops_served(peer, ops, bytes);
+              }) {
+  server_.on_idle([this] { check_stopped(); });
+}
+
+CoreFetch::~CoreFetch() { runtime_.cancel(timer_); }
+
+Result<void> CoreFetch::start() {
+  auto registered =
+      transport_->register_module_handler(space_, kFetchModule, std::make_shared<Receiver>(weak_from_this()));
+  if (!registered) return registered;
+  if (keep_pending_) resume();
+  return {};
+}
+
+void CoreFetch::resume() {
+  resuming_ = true;
+  ++store_calls_;
+  store_->retrieve_pending(lifetime_.guard([this](const Result<std::vector<std::pair<Url, std::vector<OpId>>>>& r) {
+    if (!r && !stopped_) {
+      // Not known is not none: until they are read, nobody is told that nothing is pending.
+      if (resume_gate_.open(runtime_.now()))
+        log::warn(kArea, "the open requests of an earlier run cannot be read: " + r.error().to_string());
+      const auto delay = std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
+      runtime_.schedule_after(delay, lifetime_.guard([this] {
+        if (!stopped_) resume();
+      }));
+      return store_call_done();
+    }
+    resuming_ = false;
+    if (!stopped_) {
+      for (const auto& [kept_source, op_ids] : *r) {
+        const Url source = current(kept_source);
+        const auto added = core_.add(op_ids, source, runtime_.now());
+        if (added.refused == 0) continue;
+        log::warn(kArea, "too many open requests: " + std::to_string(added.refused) + " to " + source.to_string() +
+                             " stay in the store until the next start");
+      }
+    }
+    lookup_ended();
+    pump();
+    check_drained();
+    store_call_done();
+  }));
+}
+
+void CoreFetch::lookup_ended() {
+  if (filters_ > 0) return;
+  stored_meanwhile_.clear();
+  if (!resuming_) replaced_meanwhile_.clear();
+}
+
+/// Where a source is that was named before what happened meanwhile.
+Url CoreFetch::current(const Url& source) const {
+  Url out = source;
+  for (const auto& [old_url, new_url] : replaced_meanwhile_) {
+    if (out == old_url) out = new_url;
+  }
+  return out;
+}
+
+// ---------------------------------------------------------------- adding and removing
+
+void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
+  const auto finish = [&](Result<void> result) {
+    runtime_.post([done = std::move(done), result = std::move(result)] { done(result); });
+  };
+  if (stopped_) return finish(make_error(Errc::cancelled, "fetch is stopped"));
+  if (!source.is_peer()) {
+    return finish(make_error(Errc::invalid_argument, "not the url of a peer: " + source.to_string()));
+  }
+  if (transport_->url() == source) {
+    return finish(make_error(Errc::invalid_argument, "ops are not fetched from this node itself"));
+  }
+  const auto bad = [](const OpId& id) { return id.empty() || id.size() > kMaxIdBytes; };
+  if (std::any_of(op_ids.begin(), op_ids.end(), bad)) {
+    return finish(make_error(Errc::invalid_argument, "op ids have 1 to 1024 bytes"));
+  }
+  // What is known needs nothing more, unless it may not be durable yet: the caller is told that it is.
+  if (core_.pending_pairs(source) > 0 && all_durable())
+    std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); });
+  if (op_ids.empty()) return finish({});
+  const std::uint64_t count = op_ids.size();
+  if (count > config_.max_pending_per_peer || core_.pending_pairs() + adding_ + count > config_.max_pending) {
+    return finish(make_error(Errc::overloaded, std::to_string(core_.pending_pairs()) + " requests are pending"));
+  }
+  adding_ += count;
+  auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done)});
+  // Where the bound might refuse the list, that is decided for all of it at once.
+  const bool fits = core_.pending_pairs(source) + adding_ <= config_.max_pending_per_peer && !resuming_;
+  adding->piece = fits ? std::size_t{config_.parallel_request_count} * config_.max_ids_per_request : count;
+  if (count > adding->piece) ++persisting_;  // it is not durable before its end
+  look_up(adding);
+}
+
+void CoreFetch::look_up(const std::shared_ptr<Adding>& adding) {
+  const std::size_t count = std::min(adding->piece, adding->op_ids.size() - adding->looked_up);
+  const auto first = std::make_move_iterator(adding->op_ids.begin() + static_cast<std::ptrdiff_t>(adding->looked_up));
+  std::vector<OpId> piece(first, first + static_cast<std::ptrdiff_t>(count));
+  adding->looked_up += count;
+  ++filters_;
+  ++store_calls_;
+  store_->filter_out_existing_ops(std::move(piece),
+                                  lifetime_.guard([this, adding, count](Result<std::vector<OpId>> result) {
+                                    adding_ -= count;
+                                    --filters_;
+                                    looked_up(adding, std::move(result));
+                                    check_drained();
+                                    store_call_done();
+                                  }));
+}
+
+void CoreFetch::looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result) {
+  auto& [op_ids, source, done, piece, looked_up, open, any_new] = *adding;
+  Result<void> ok;
+  if (stopped_) {
+    ok = make_error(Errc::cancelled, "fetch is stopped");
+  } else if (!result) {
+    ok = result.error().context("looking up ops");
+  } else {
+    source = current(source);
+    ok = add(*result, source, any_new);
+  }
+  if (ok) std::move(result->begin(), result->end(), op_ids.begin() + static_cast<std::ptrdiff_t>(open));
+  if (ok) open += result->size();
+  lookup_ended();
+  const std::size_t left = op_ids.size() - looked_up;
+  if (ok && left > 0) return look_up(adding);
+  if (op_ids.size() > piece) --persisting_;
+  adding_ -= left;
+  if (!ok) {
+    if (open > 0) persist_failed_ = true;
+    return done(ok);
+  }
+  op_ids.resize(open);
+  if (keep_pending_ && open > 0 && (any_new || !all_durable()))
+    return persist(std::move(op_ids), source, std::move(done));
+  done({});
+}
+
+/// What a look-up left over becomes pending: in the core first, then durably so. The store leaves out what it holds by
+/// then.
+Result<void> CoreFetch::add(std::vector<OpId>& op_ids, const Url& source, bool& any_new) {
+  if (!stored_meanwhile_.empty()) {
+    std::erase_if(op_ids, [&](const OpId& id) { return stored_meanwhile_.contains(id); });
+  }
+  const auto added = core_.add(op_ids, source, runtime_.now());
+  if (added.refused > 0) {
+    return make_error(Errc::overloaded, "too many requests to " + source.to_string() + " are pending");
+  }
+  any_new = any_new || added.added > 0;
+  pump_soon();
+  return {};
+}
+
+void CoreFetch::persist(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
+  ++store_calls_;
+  ++persisting_;
+  store_->add_pending(std::move(op_ids), source, lifetime_.guard([this, done](const Result<void>& result) {
+    --persisting_;
+    if (!result) persist_failed_ = true;
+    done(result ? result : Result<void>(result.error().context("the requests are open, but not durably")));
+    store_call_done();
+  }));
+}
+
+void CoreFetch::remove_source(const Url& source) {
+  if (stopped_) return;
+  name_all_of(source);
+  std::erase_if(unsent_, [&](const Unsent& item) { return item.source == source; });
+  server_.forget(source);
+  const auto gone = core_.remove_source(source, runtime_.now());
+  if (gone && gone->pairs > 0) forget_pending(source);
+  pump();
+  post_drained_check();
+}
+
+void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
+  if (stopped_ || old_url == new_url || !new_url.is_peer() || transport_->url() == new_url) return;
+  name_all_of(old_url);
+  if (filters_ > 0 || resuming_) replaced_meanwhile_.emplace_back(old_url, new_url);
+  auto replaced = core_.replace_source(old_url, new_url, runtime_.now());
+  if (replaced.refused > 0) {
+    log::warn(kArea, "too many open requests to " + new_url.to_string() + ": those to its old url stay there");
+  }
+  if (!replaced.known || replaced.refused > 0) return;
+  std::erase_if(unsent_, [&](const Unsent& item) { return item.source == old_url; });
+  if (keep_pending_) persist_replaced(std::move(replaced.moved), old_url, new_url);
+  pump();
+}
+
+/// The new pairs first, then the old ones go: a crash in between leaves both, and one of them works.
+void CoreFetch::persist_replaced(std::vector<OpId> op_ids, const Url& old_url, const Url& new_url) {
+  const auto forget_old = [this, old_url] {
+    if (core_.pending_pairs(old_url) == 0) forget_pending(old_url);
+  };
+  if (op_ids.empty()) return forget_old();
+  persist(std::move(op_ids), new_url, [new_url, forget_old](const Result<void>& result) {
+    if (result) return forget_old();
+    log::warn(kArea, "moving requests to " + new_url.to_string() + ": " + result.error().to_string());
+  });
+}
+
+void CoreFetch::forget_pending(const Url& source) {
+  if (!keep_pending_) return;
+  ++store_calls_;
+  store_->remove_pending_source(source, lifetime_.guard([this, source](const Result<void>& result) {
+    if (!result) log::warn(kArea, "forgetting requests to " + source.to_string() + ": " + result.error().to_string());
+    store_call_done();
+  }));
+}
+
+// ---------------------------------------------------------------- asking
+
+void CoreFetch::pump() {
+  if (stopped_) return;
+  const auto now = runtime_.now();
+  auto due = core_.poll(now);
+  stats_.requests_overdue += due.overdue;
+  while (!writer_.behind()) {
+    auto request = core_.next_request(now);
+    if (!request) break;
+    send(std::move(*request));
+  }
+  arm();
+  tell_missing(std::move(due.missing));
+}
+
+void CoreFetch::pump_soon() {
+  if (std::exchange(pump_posted_, true)) return;
+  runtime_.post(lifetime_.guard([this] {
+    pump_posted_ = false;
+    pump();
+  }));
+}
+
+void CoreFetch::send(FetchRequest request) {
+  auto message = wire::encode_fetch_request(space_, request.op_ids);
+  const Url source = request.source;
+  transport_->send_encoded(source, space_, std::move(message),
+                           lifetime_.guard([this, item = Unsent{request.id, source, std::move(request.op_ids)}](
+                                               const Result<void>& result) mutable { sent(std::move(item), result); }));
+}
+
+void CoreFetch::sent(Unsent request, const Result<void>& result) {
+  if (stopped_) return;
+  const auto now = runtime_.now();
+  if (result) {
+    ++stats_.requests_sent;
+    core_.sent(request.request, now);
+    return pump();
+  }
+  if (is_ours(result.error().code)) {
+    if (unsent_.empty()) {
+      send_again_at_ = now + std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
+    }
+    unsent_.push_back(std::move(request));
+    return pump();
+  }
+  ++stats_.requests_failed;
+  if (send_gate_.open(now)) log::debug(kArea, "asking " + request.source.to_string() + ": " + result.error().message);
+  const auto gone = core_.failed(request.request, now);
+  pump();
+  if (gone) given_up(*gone, "is not reached");
+}
+
+void CoreFetch::given_up(const FetchGivenUp& gone, std::string_view why) {
+  stats_.pairs_dropped_unresponsive += gone.pairs;
+  log::info(kArea, gone.source.to_string() + " " + std::string(why) +
+                       " and is given up: " + std::to_string(gone.pairs) + " requests dropped, " +
+                       std::to_string(gone.orphaned.size()) + " ops have no other source");
+  // Told first: who hears of it may have to write it down before the store forgets.
+  const auto events = events_;
+  if (events->peer_given_up) events->peer_given_up(gone.source, gone.orphaned);
+  if (gone.pairs > 0) forget_pending(gone.source);
+  check_drained();
+}
+
+void CoreFetch::send_again() {
+  auto items = std::exchange(unsent_, {});
+  for (auto& item : items) {
+    // What has left the request meanwhile may be asked of another source, or of this one by a later request.
+    item.op_ids = core_.asked_by(item.request);
+    if (item.op_ids.empty()) {
+      core_.sent(item.request, runtime_.now());  // nothing is left of it
+    } else {
+      send({item.request, item.source, std::move(item.op_ids)});
+    }
+  }
+}
+
+void CoreFetch::arm() {
+  auto next = core_.next_deadline();
+  if (!unsent_.empty()) next = next ? std::min(*next, send_again_at_) : send_again_at_;
+  if (timer_ != 0) {
+    // A timer that is too early only looks and arms again; most events move deadlines away.
+    if (next && timer_at_ <= *next) return;
+    runtime_.cancel(timer_);
+    timer_ = 0;
+  }
+  if (!next) return;
+  timer_at_ = *next;
+  timer_ = runtime_.schedule(*next, lifetime_.guard([this] { wake(); }));
+}
+
+void CoreFetch::wake() {
+  timer_ = 0;
+  if (stopped_) return;
+  if (!unsent_.empty() && send_again_at_ <= runtime_.now()) send_again();
+  pump();
+}
+
+void CoreFetch::progress(const Url& peer, std::size_t bytes) {
+  if (!stopped_) core_.progress(peer, bytes, runtime_.now());
+}
+
+void CoreFetch::online() {
+  if (stopped_ || unsent_.empty()) return;
+  send_again();
+  pump();
+}
+
+void CoreFetch::disconnected(const Url& peer) {
+  if (stopped_) return;
+  name_all_of(peer);
+  server_.forget(peer);
+  if (core_.connection_lost(peer, runtime_.now()) > 0) pump();
+}
+
+// ---------------------------------------------------------------- receiving
+
+Result<void> CoreFetch::received(const Url& peer, Bytes data) {
+  if (stopped_) return {};
+  auto message = wire::decode_fetch(data);
+  if (!message) return message.error();
+  if (message->type == wire::FetchMessageType::response) {
+    response(peer, message->ops);
+  } else {
+    server_.request(peer, std::move(message->op_ids));
+  }
+  return {};
+}
+
+void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
+  if (ops.empty()) return;
+  const auto now = runtime_.now();
+  if (core_.pending_ops() == 0 && !config_.accept_unsolicited && !core_.owes(peer)) {
+    stats_.ops_unsolicited += ops.size();  // nobody waits for anything: not worth a hash
+    return judged(peer, core_.response(peer, {}, ops.total_bytes(), now, ops.size()));
+  }
+  const std::uint64_t weight = ops.total_bytes() + ops.size() * kNamingBytes;
+  Arrived message{peer, ops.slices(), ops.total_bytes(), weight, 0, 0, std::move(descriptions_), std::move(ids_)};
+  message.descriptions.clear();
+  message.ids.clear();
+  if (weight <= kNamedAtOnce && !is_naming(peer)) {
+    name_ops(message, UINT64_MAX);
+    return answered(message);
+  }
+  arrived_weight_ += weight;
+  arrived_.push_back(std::move(message));
+  while (arrived_weight_ > kMostArrived) name_first(UINT64_MAX);
+  name_soon();
+}
+
+void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
+  const auto& policy = store_->policy();
+  std::uint64_t weight = 0;
+  for (; message.next < message.slices.size() && weight < most; ++message.next) {
+    auto& slice = message.slices[message.next];
+    weight += kNamingBytes + slice.size();
+    auto description = policy.describe(slice);
+    if (!description) {
+      ++stats_.ops_invalid;
+      if (invalid_gate_.open(runtime_.now())) {
+        log::debug(kArea, message.peer.to_string() + " sent an op that is none: " + description.error().message);
+      }
+      continue;
+    }
+    message.ids.push_back(description->op_id);
+    message.descriptions.push_back(std::move(*description));
+    if (message.valid != message.next) message.slices[message.valid] = std::move(slice);
+    ++message.valid;
+  }
+}
+
+/// Some ops of the message that came first; when it has no more, on with it.
+void CoreFetch::name_first(std::uint64_t most) {
+  name_ops(arrived_.front(), most);
+  if (arrived_.front().next < arrived_.front().slices.size()) return;
+  auto message = std::move(arrived_.front());
+  arrived_.pop_front();
+  arrived_weight_ -= message.weight;
+  answered(message);
+}
+
+void CoreFetch::name_soon() {
+  if (arrived_.empty() || std::exchange(naming_posted_, true)) return;
+  runtime_.post(lifetime_.guard([this] {
+    naming_posted_ = false;
+    if (!arrived_.empty()) name_first(kNamedAtOnce);
+    name_soon();
+  }));
+}
+
+bool CoreFetch::is_naming(const Url& peer) const {
+  return std::any_of(arrived_.begin(), arrived_.end(), [&](const Arrived& m) { return m.peer == peer; });
+}
+
+/// What a peer sent counts before what happens to it next.
+void CoreFetch::name_all_of(const Url& peer) {
+  while (is_naming(peer)) name_first(UINT64_MAX);
+}
+
+void CoreFetch::answered(Arrived& message) {
+  const auto now = runtime_.now();
+  const Url& peer = message.peer;
+  auto& slices = message.slices;
+  auto answer = core_.response(peer, message.ids, message.bytes, now, slices.size() - message.valid);
+  // An op keeps its whole message in memory until it is stored: not worth it for a few wanted ones among much else.
+  std::uint64_t wanted_bytes = 0;
+  for (std::size_t i = 0; i < message.valid; ++i) {
+    if (answer.verdicts[i] == FetchVerdict::wanted) wanted_bytes += slices[i].size();
+  }
+  const bool is_sparse = wanted_bytes < message.bytes / 2;
+  for (std::size_t i = 0; i < message.valid; ++i) {
+    switch (answer.verdicts[i]) {
+      case FetchVerdict::wanted:
+        if (is_sparse) slices[i] = slices[i].compact();
+        if (!writer_.add(peer, true, std::move(message.descriptions[i]), std::move(slices[i]))) {
+          core_.store_failed({&message.ids[i], 1}, now);  // no room: it will be asked for again
+        }
+        break;
+      case FetchVerdict::duplicate:
+        ++stats_.ops_duplicate;
+        break;
+      case FetchVerdict::not_pending:
+      case FetchVerdict::unasked:
+        ++(answer.verdicts[i] == FetchVerdict::unasked ? stats_.ops_unsolicited : stats_.ops_duplicate);
+        if (config_.accept_unsolicited) {
+          writer_.add(peer, false, std::move(message.descriptions[i]), slices[i].compact());
+        } else if (answer.verdicts[i] == FetchVerdict::unasked && unsolicited_gate_.open(now)) {
+          log::debug(kArea, peer.to_string() + " sent an op that is not asked for: " + message.ids[i].to_string());
+        }
+        break;
+    }
+  }
+  descriptions_ = std::move(message.descriptions);
+  ids_ = std::move(message.ids);
+  writer_.flush();
+  pump();
+  tell_missing(std::move(answer.missing));
+  judged(peer, answer);
+}
+
+void CoreFetch::judged(const Url& peer, const FetchAnswer& answer) {
+  if (!answer.put_aside) return;
+  ++stats_.peers_put_aside;
+  if (aside_gate_.open(runtime_.now())) {
+    log::info(kArea, peer.to_string() + " is put aside: it sends ops that are invalid or that it was not asked for");
+  }
+  // Not by an error: like this the peer is told why.
+  transport_->disconnect(peer, "too many ops that are invalid or were not asked for");
+  if (answer.given_up) given_up(*answer.given_up, "sends bad ops");
+}
+
+void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result) {
+  const auto now = runtime_.now();
+  std::vector<OpId> op_ids;
+  std::size_t count = 0;
+  for (const auto& run : runs) count += run.ops.size();
+  op_ids.reserve(count);
+  if (result && result->rejected > 0) {
+    // The store has its own opinion: only what it names is stored.
+    std::unordered_set<OpId> held;
+    for (const auto& op : result->stored) held.insert(op.op_id);
+    std::vector<OpId> refused;
+    for (auto& run : runs) {
+      std::erase_if(run.ops, [&](const StoredOp& op) {
+        if (held.contains(op.op_id)) return false;
+        refused.push_back(op.op_id);
+        return true;
+      });
+    }
+    stats_.ops_invalid += refused.size();
+    core_.store_failed(refused, now);
+  }
+  for (const auto& run : runs) {
+    for (const auto& op : run.ops) op_ids.push_back(op.op_id);
+  }
+  const auto events = events_;
+  if (!result) {
+    ++stats_.store_failures;
+    if (store_gate_.open(now)) {
+      log::warn(kArea, "storing " + std::to_string(count) + " ops: " + result.error().to_string() +
+                           "; they are asked for again");
+    }
+    const auto orphaned = core_.store_failed(op_ids, now);
+    if (!orphaned.empty()) {
+      log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source any more");
+    }
+    pump();
+    if (events->store_failed && !stopped_) events->store_failed(result.error());
+  } else {
+    core_.stored(op_ids, now);
+    if (filters_ > 0) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
+    for (const auto& run : runs) {
+      if (!run.asked) continue;
+      stats_.ops_fetched += run.ops.size();
+      stats_.bytes_fetched += run.bytes;
+    }
+    pump();
+    for (const auto& run : runs) {
+      if (events->ops_stored && !stopped_ && !run.ops.empty()) events->ops_stored(run.peer, run.ops, run.bytes);
+    }
+  }
+  check_drained();
+  check_stopped();
+}
+
+void CoreFetch::tell_missing(std::vector<FetchMissing> missing) {
+  const auto events = events_;
+  if (!events->ops_missing) return;
+  for (const auto& item : missing) events->ops_missing(item.source, item.op_ids);
+}
+
+// ---------------------------------------------------------------- state
+
+FetchStateSummary CoreFetch::state_summary() const {
+  FetchStateSummary out;
+  core_.for_each_op(
+      [&](const OpId& op_id, const std::vector<Url>& sources) { out.pending_requests.emplace(op_id, sources); });
+  const auto now = runtime_.now();
+  const auto wall = runtime_.wall_now();
+  for (const auto& [source, until] : core_.backing_off()) {
+    out.peers_on_backoff.emplace(source, wall + (until - now));
+  }
+  const auto counts = core_.counts();
+  out.pending_ops = counts.ops;
+  out.pending_pairs = counts.pairs;
+  out.outstanding_requests = counts.requests;
+  out.known_outstanding_bytes = counts.known_bytes;
+  return out;
+}
+
+FetchLoad CoreFetch::load(const Url& source) const {
+  FetchLoad out;
+  out.pairs = core_.pending_pairs() + adding_;
+  out.source_pairs = core_.pending_pairs(source);
+  const std::uint64_t usual_id_bytes = 32 * core_.pending_ops();
+  out.bytes = out.pairs * FetchLoad::kPairBytes + core_.id_bytes() - std::min(core_.id_bytes(), usual_id_bytes);
+  out.serving = server_.busy();
+  return out;
+}
+
+void CoreFetch::set_events(FetchEvents events) { events_ = std::make_shared<const FetchEvents>(std::move(events)); }
+
+void CoreFetch::notify_on_drained(std::function<void()> callback) {
+  if (stopped_) return;
+  on_drained_.push_back(std::move(callback));
+  if (drained()) post_drained_check();
+}
+
+void CoreFetch::post_drained_check() {
+  drained_check_posted_ = true;
+  runtime_.post(lifetime_.guard([this] {
+    drained_check_posted_ = false;
+    check_drained();
+  }));
+}
+
+void CoreFetch::check_drained() {
+  if (core_.pending_ops() == 0) persist_failed_ = false;
+  if (stopped_ || on_drained_.empty() || !drained()) return;
+  for (const auto& callback : std::exchange(on_drained_, {})) callback();
+}
+
+void CoreFetch::stop(std::function<void()> done) {
+  stopped_ = true;
+  runtime_.cancel(timer_);
+  timer_ = 0;
+  unsent_.clear();
+  arrived_.clear();
+  arrived_weight_ = 0;
+  on_drained_.clear();
+  server_.stop();
+  on_stopped_.push_back(std::move(done));
+  runtime_.post(lifetime_.guard([this] { check_stopped(); }));
+}
+
+void CoreFetch::check_stopped() {
+  // Sends are not waited for: their handlers have no effect any more. Writes are: what has come is to be kept.
+  if (!stopped_ || on_stopped_.empty()) return;
+  if (store_calls_ > 0 || !writer_.idle() || server_.reads_under_way() > 0) return;
+  for (const auto& callback : std::exchange(on_stopped_, {})) callback();
+}
+
+void CoreFetch::check_invariants() const {
+  core_.check_invariants();
+  const auto counts = core_.counts();
+  // Everything that is pending waits for time, for an answer, for the store or for room in the writer: never for
+  // nothing.
+  if (counts.ops > 0 && !stopped_) {
+    K2_ASSERT(counts.requests > 0 || counts.storing_ops > 0 || core_.next_deadline() || writer_.behind() ||
+              pump_posted_);
+    K2_ASSERT(pump_posted_ || !core_.next_deadline() || (timer_ != 0 && timer_at_ <= *core_.next_deadline()));
+    K2_ASSERT(unsent_.empty() || (timer_ != 0 && timer_at_ <= send_again_at_));
+  }
+  K2_ASSERT(counts.storing_ops == 0 || !writer_.idle());
+  K2_ASSERT(writer_.idle() || writer_.writes_under_way() > 0);
+  K2_ASSERT(on_drained_.empty() || !drained() || drained_check_posted_ || stopped_);
+}
+
+Result<std::shared_ptr<Fetch>> make_core_fetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
+                                               std::shared_ptr<OpStore> op_store,
+                                               std::shared_ptr<Transport> transport) {
+  Config whole;
+  whole.core_fetch = config;
+  if (auto valid = whole.validate(); !valid) return valid.error();
+  auto fetch = std::make_shared<CoreFetch>(runtime, config, space, std::move(op_store), std::move(transport));
+  if (auto started = fetch->start(); !started) return started.error();
+  return std::shared_ptr<Fetch>(std::move(fetch));
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,184 @@
+// The driver of the fetch core: transport and store on one side, the pure state machine on the other.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <unordered_set>
+#include <vector>
+
+#include "core/fetch/fetch_core.hpp"
+#include "kitsune2/fetch.hpp"
+#include "log/log.hpp"
+#include "node/fetch/core_fetch_server.hpp"
+#include "node/fetch/core_fetch_writer.hpp"
+
+namespace kitsune2 {
+
+/// Does what `Fetch` promises: FetchCore decides, this object carries out.
+///
+/// Requests: what the core hands out is encoded in one pass and sent; the outcome goes back to the core. A send that
+/// failed for reasons of this side (no relay, a full queue) is not the peer's fault: it is tried again after the
+/// re-insert delay, without back-off. While the store is behind, nothing more is asked for.
+/// Responses: each op is named once by the host's policy; the core says which of them are wanted; these go to the
+/// writer, and only when they are durable does the core forget them. Naming is hashing: of a large message it is done
+/// piece by piece, with other work in between. *Rationale*: a peer whose next message needs a permit gets it meanwhile,
+/// so that it sends while this side hashes; and nobody else waits for a long message.
+/// Time: one timer, for the earliest deadline of the core and of the sends to be tried again.
+/// Callbacks (`FetchEvents`, drained) are made last, when this object's state is whole: they may call it.
+class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFetch> {
+ public:
+  CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space, std::shared_ptr<OpStore> op_store,
+            std::shared_ptr<Transport> transport);
+  ~CoreFetch() override;
+
+  /// Registers with the transport and loads what is pending.
+  Result<void> start();
+
+  void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) override;
+  void remove_source(const Url& source) override;
+  void replace_source(const Url& old_url, const Url& new_url) override;
+  FetchStateSummary state_summary() const override;
+  FetchStats stats() const override { return stats_; }
+  std::uint64_t pending_ops() const override { return core_.pending_ops(); }
+  FetchLoad load(const Url& source) const override;
+  void notify_on_drained(std::function<void()> callback) override;
+  void set_events(FetchEvents events) override;
+  void stop(std::function<void()> done) override;
+
+  /// Asserts what must hold between calls; for simulations.
+  void check_invariants() const;
+
+ private:
+  class Receiver;
+  /// A request that could not leave for reasons of this side.
+  struct Unsent {
+    std::uint64_t request = 0;
+    Url source;
+    std::vector<OpId> op_ids;
+  };
+
+  /// A list of `request_ops` that is looked up in the store, piece by piece. *Rationale*: what is known to be lacking
+  /// is asked for while the rest is looked up; ten thousand ids take the durable store some 10 ms. A piece is what the
+  /// requests to one source take that may be under way.
+  struct Adding {
+    std::vector<OpId> op_ids;  ///< the first `open` are pending, those from `looked_up` on are still to be looked up
+    Url source;
+    Handler<> done;
+    std::size_t piece = 0;
+    std::size_t looked_up = 0;
+    std::size_t open = 0;
+    bool any_new = false;  ///< some were not pending before
+  };
+
+  /// A response whose ops are being named.
+  struct Arrived {
+    Url peer;
+    std::vector<Bytes> slices;  ///< the first `valid` of them have passed the policy, those from `next` on have not yet
+    std::uint64_t bytes = 0;
+    std::uint64_t weight = 0;  ///< of what is to be named: bytes, and kNamingBytes for each op
+    std::size_t next = 0;
+    std::size_t valid = 0;
+    std::vector<OpDescription> descriptions;
+    std::vector<OpId> ids;
+  };
+  /// Weight that is named in one go; about half a millisecond.
+  static constexpr std::uint64_t kNamedAtOnce = 1U << 20;
+  static constexpr std::uint64_t kNamingBytes = 256;
+  /// Beyond this what arrives is named before anything else is read.
+  static constexpr std::uint64_t kMostArrived = 16U << 20;
+
+  Result<void> received(const Url& peer, Bytes data);
+  void response(const Url& peer, const wire::OpList& ops);
+  void name_ops(Arrived& message, std::uint64_t most);
+  void name_first(std::uint64_t most);
+  void name_soon();
+  bool is_naming(const Url& peer) const;
+  void name_all_of(const Url& peer);
+  void answered(Arrived& message);
+  void judged(const Url& peer, const FetchAnswer& answer);
+  void progress(const Url& peer, std::size_t bytes);
+  void disconnected(const Url& peer);
+  /// This node can be reached again: what did not leave meanwhile leaves.
+  void online();
+
+  void resume();
+  void look_up(const std::shared_ptr<Adding>& adding);
+  void looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result);
+  Result<void> add(std::vector<OpId>& op_ids, const Url& source, bool& any_new);
+  void persist(std::vector<OpId> op_ids, const Url& source, Handler<> done);
+  void pump();
+  /// After everything that is on its way in this turn. *Rationale*: told of the same ops by many sources at once, the
+  /// first one would get all the requests.
+  void pump_soon();
+  void send(FetchRequest request);
+  void sent(Unsent request, const Result<void>& result);
+  void send_again();
+  void arm();
+  void wake();
+  void written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result);
+  void forget_pending(const Url& source);
+  void given_up(const FetchGivenUp& gone, std::string_view why);
+  void persist_replaced(std::vector<OpId> op_ids, const Url& old_url, const Url& new_url);
+  Url current(const Url& source) const;
+  void lookup_ended();
+  void check_drained();
+  void post_drained_check();
+  /// Whether every pending pair is in the store too (or need not be).
+  bool all_durable() const { return !keep_pending_ || (persisting_ == 0 && !persist_failed_); }
+  bool drained() const { return core_.pending_ops() == 0 && adding_ == 0 && !resuming_; }
+  void tell_missing(std::vector<FetchMissing> missing);
+  void check_stopped();
+  void store_call_done() {
+    --store_calls_;
+    check_stopped();
+  }
+
+  Runtime& runtime_;
+  const CoreFetchConfig config_;
+  const SpaceId space_;
+  const std::shared_ptr<OpStore> store_;
+  const std::shared_ptr<Transport> transport_;
+  const bool keep_pending_;  ///< in the store too: asked for by the config, and the store outlives the process
+  FetchStats stats_;
+  std::shared_ptr<const FetchEvents> events_;
+  FetchCore core_;
+  FetchWriter writer_;
+  FetchServer server_;
+
+  std::uint64_t adding_ = 0;  ///< ids that are looked up in the store before they become pending
+  std::size_t filters_ = 0;
+  /// What became durable while `filters_` lookups were under way: it must not become pending by them.
+  std::unordered_set<OpId> stored_meanwhile_;
+  /// The same for urls: what was replaced meanwhile, in order.
+  std::vector<std::pair<Url, Url>> replaced_meanwhile_;
+  bool resuming_ = false;
+  bool pump_posted_ = false;
+  std::size_t persisting_ = 0;
+  bool persist_failed_ = false;  ///< since nothing was pending
+
+  std::deque<Arrived> arrived_;  ///< in the order in which they came
+  std::uint64_t arrived_weight_ = 0;
+  bool naming_posted_ = false;
+
+  std::vector<Unsent> unsent_;
+  Time send_again_at_{};
+  Runtime::TimerId timer_ = 0;
+  Time timer_at_{};
+
+  std::vector<std::function<void()>> on_drained_;
+  bool drained_check_posted_ = false;
+  std::vector<std::function<void()>> on_stopped_;
+  std::size_t store_calls_ = 0;
+  bool stopped_ = false;
+
+  // Of the last message, kept to save allocations.
+  std::vector<OpDescription> descriptions_;
+  std::vector<OpId> ids_;
+
+  log::Gate invalid_gate_, unsolicited_gate_, aside_gate_, store_gate_, send_gate_, resume_gate_;
+  Lifetime lifetime_;
+};
+
+}  // namespace kitsune2

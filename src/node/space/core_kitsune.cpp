@@ -1,0 +1,272 @@
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "kitsune2/builder.hpp"
+#include "log/log.hpp"
+#include "node/space/core_space.hpp"
+
+namespace kitsune2 {
+namespace {
+
+constexpr std::size_t kMaxSpaceIdBytes = 1024;
+
+/// Tells the node of every block, so that it takes effect at once.
+class WatchedBlockList final : public BlockList {
+ public:
+  explicit WatchedBlockList(std::shared_ptr<BlockList> inner) : inner_(std::move(inner)) {}
+  void block_peer(const Url& peer, std::optional<Timestamp> until) override {
+    inner_->block_peer(peer, until);
+    if (on_peer) on_peer(peer);
+  }
+  void block_agent(const AgentId& agent, std::optional<Timestamp> until) override {
+    inner_->block_agent(agent, until);
+    if (on_agent) on_agent(agent);
+  }
+  void unblock_peer(const Url& peer) override { inner_->unblock_peer(peer); }
+  void unblock_agent(const AgentId& agent) override { inner_->unblock_agent(agent); }
+  bool is_peer_blocked(const Url& peer) override { return inner_->is_peer_blocked(peer); }
+  bool is_agent_blocked(const AgentId& agent) override { return inner_->is_agent_blocked(agent); }
+
+  std::function<void(const Url&)> on_peer;
+  std::function<void(const AgentId&)> on_agent;
+
+ private:
+  std::shared_ptr<BlockList> inner_;
+};
+
+class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<CoreKitsune> {
+ public:
+  CoreKitsune(Runtime& runtime, const Builder& builder)
+      : runtime_(runtime),
+        builder_(builder),
+        config_(std::make_shared<RuntimeConfig>(builder.config)),
+        report_(builder.report()),
+        blocks_(std::make_shared<WatchedBlockList>(builder.block_list(runtime))) {}
+
+  ~CoreKitsune() override {
+    blocks_->on_peer = {};
+    blocks_->on_agent = {};
+  }
+
+  void start() {
+    blocks_->on_peer = [weak = weak_from_this()](const Url& peer) {
+      if (auto self = weak.lock()) self->drop_peer(peer);
+    };
+    blocks_->on_agent = [weak = weak_from_this()](const AgentId& agent) {
+      if (auto self = weak.lock()) self->drop_agent(agent);
+    };
+  }
+
+  Result<void> register_handler(std::shared_ptr<KitsuneHandler> handler) override {
+    if (stopping_) return make_error(Errc::cancelled, "the node is stopped");
+    if (!handler) return make_error(Errc::invalid_argument, "no handler");
+    if (transport_) return make_error(Errc::already_exists, "the node has a handler");
+    auto backend = builder_.transport(runtime_, builder_.config);
+    if (!backend) return backend.error();
+    handler_ = std::move(handler);
+    transport_ = make_transport(runtime_, std::move(*backend), std::make_shared<Translator>(weak_from_this()));
+    return {};
+  }
+
+  std::vector<SpaceId> list_spaces() const override {
+    std::vector<SpaceId> out;
+    for (const auto& [id, space] : spaces_) out.push_back(id);
+    return out;
+  }
+
+  void space(const SpaceId& id, Handler<std::shared_ptr<Space>> done) override {
+    auto made = get_or_make(id);
+    runtime_.post([done = std::move(done), made = std::move(made)] { done(made); });
+  }
+
+  std::shared_ptr<Space> space_if_exists(const SpaceId& id) const override {
+    const auto it = spaces_.find(id);
+    return it == spaces_.end() ? nullptr : it->second;
+  }
+
+  Transport& transport() override {
+    K2_ASSERT(transport_ != nullptr);
+    return *transport_;
+  }
+  BlockList& blocks() override { return *blocks_; }
+  Report& report() override { return *report_; }
+  RuntimeConfig& config() override { return *config_; }
+
+  void stop(std::function<void()> done) override {
+    on_stopped_.push_back(std::move(done));
+    if (stopped_) return runtime_.post([self = shared_from_this()] { self->close(); });
+    if (stopping_) return;
+    stopping_ = true;
+    open_ = spaces_.size() + 1;
+    auto self = shared_from_this();
+    // A copy: spaces leave the map as they end.
+    for (const auto& [id, space] : std::map(spaces_)) {
+      space->stop([self, id = id] {
+        self->spaces_.erase(id);
+        self->space_stopped();
+      });
+    }
+    runtime_.post([self] { self->space_stopped(); });
+  }
+
+ private:
+  /// What the transport holds.
+  class Translator final : public TransportHandler {
+   public:
+    explicit Translator(std::weak_ptr<CoreKitsune> owner) : owner_(std::move(owner)) {}
+    void new_listening_address(const Url& own_url) override {
+      if (auto owner = owner_.lock()) owner->handler_->new_listening_address(own_url);
+    }
+    void peer_connect(const Url& peer) override {
+      if (auto owner = owner_.lock()) owner->handler_->peer_connect(peer);
+    }
+    void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override {
+      if (auto owner = owner_.lock()) owner->handler_->peer_disconnect(peer, reason);
+    }
+    Result<Bytes> preflight_gather_outgoing(const Url& peer) override {
+      auto owner = owner_.lock();
+      return owner ? owner->handler_->preflight_gather_outgoing(peer) : Result<Bytes>(Bytes{});
+    }
+    Result<void> preflight_validate_incoming(const Url& peer, Bytes data) override {
+      auto owner = owner_.lock();
+      return owner ? owner->handler_->preflight_validate_incoming(peer, std::move(data)) : Result<void>();
+    }
+    bool allow(const Url& peer, const SpaceId* space) override {
+      auto owner = owner_.lock();
+      return owner != nullptr && owner->allow(peer, space);
+    }
+
+   private:
+    std::weak_ptr<CoreKitsune> owner_;
+  };
+
+  Result<std::shared_ptr<Space>> get_or_make(const SpaceId& id) {
+    if (stopping_) return make_error(Errc::cancelled, "the node is stopped");
+    if (!transport_) return make_error(Errc::invalid_argument, "the node has no handler yet");
+    if (id.empty() || id.size() > kMaxSpaceIdBytes)
+      return make_error(Errc::invalid_argument, "a space id has 1 to 1024 bytes");
+    if (const auto it = spaces_.find(id); it != spaces_.end()) return std::shared_ptr<Space>(it->second);
+    auto handler = handler_->create_space(id);
+    if (!handler) return handler.error();
+    ModuleContext context;
+    context.runtime = &runtime_;
+    context.config = config_;
+    context.verifier = builder_.verifier;
+    context.report = report_;
+    context.blocks = blocks_;
+    context.transport = transport_;
+    context.space = id;
+    auto made = CoreSpace::create(builder_, std::move(context), std::move(*handler));
+    if (!made) return made.error().context("space " + id.to_string());
+    spaces_[id] = *made;
+    return std::shared_ptr<Space>(*made);
+  }
+
+  // ---------------------------------------------------------------- access
+
+  bool allow(const Url& peer, const SpaceId* space) {
+    if (blocks_->is_peer_blocked(peer)) return false;
+    if (agents_blocked_ && all_agents_blocked(peer, space)) return false;
+    return handler_->allow(peer, space);
+  }
+
+  /// Whether agents are known at `peer`, in `space` or in any one, and every one of them is blocked.
+  bool all_agents_blocked(const Url& peer, const SpaceId* space) {
+    bool known = false;
+    for (const auto& [id, s] : spaces_) {
+      if (space != nullptr && id != *space) continue;
+      for (const auto& info : s->peer_store().get_by_url(peer)) {
+        if (!blocks_->is_agent_blocked(info->info().agent)) return false;
+        known = true;
+      }
+    }
+    return known;
+  }
+
+  void drop_peer(const Url& peer) {
+    if (stopping_ || !transport_) return;
+    for (const auto& [id, space] : spaces_) space->source_blocked(peer);
+    transport_->disconnect(peer, std::nullopt);
+  }
+
+  void drop_agent(const AgentId& agent) {
+    agents_blocked_ = true;
+    if (stopping_ || !transport_) return;
+    for (const auto& [id, space] : spaces_) {
+      const auto info = space->peer_store().get(agent);
+      if (!info || !info->info().url) continue;
+      const Url url = *info->info().url;
+      if (all_agents_blocked(url, &id)) space->source_blocked(url);
+      if (all_agents_blocked(url, nullptr)) transport_->disconnect(url, std::nullopt);
+    }
+  }
+
+  // ---------------------------------------------------------------- end
+
+  void space_stopped() {
+    if (--open_ > 0) return;
+    auto self = shared_from_this();
+    const auto last = [self] {
+      self->stopped_ = true;
+      self->close();
+    };
+    if (transport_) {
+      transport_->stop(last);
+    } else {
+      last();
+    }
+  }
+
+  void close() {
+    for (const auto& callback : std::exchange(on_stopped_, {})) {
+      if (callback) callback();
+    }
+  }
+
+  Runtime& runtime_;
+  const Builder builder_;
+  std::shared_ptr<RuntimeConfig> config_;
+  std::shared_ptr<Report> report_;
+  std::shared_ptr<WatchedBlockList> blocks_;
+  std::shared_ptr<KitsuneHandler> handler_;
+  std::shared_ptr<Transport> transport_;
+  std::map<SpaceId, std::shared_ptr<CoreSpace>> spaces_;
+  /// No agent was ever blocked: messages need not be looked up.
+  bool agents_blocked_ = false;
+  bool stopping_ = false;
+  bool stopped_ = false;
+  std::size_t open_ = 0;
+  std::vector<std::function<void()>> on_stopped_;
+};
+
+}  // namespace
+
+Result<void> Builder::validate() const {
+  const std::pair<const char*, bool> factories[] = {
+      {"transport", !!transport},   {"report", !!report},
+      {"block_list", !!block_list}, {"peer_store", !!peer_store},
+      {"bootstrap", !!bootstrap},   {"local_agent_store", !!local_agent_store},
+      {"op_store", !!op_store},     {"fetch", !!fetch},
+      {"publish", !!publish},       {"peer_meta_store", !!peer_meta_store},
+      {"gossip", !!gossip},
+  };
+  for (const auto& [name, there] : factories) {
+    if (!there) return make_error(Errc::invalid_argument, std::string("the builder has no factory for ") + name);
+  }
+  if (verifier == nullptr) return make_error(Errc::invalid_argument, "the builder has no verifier");
+  if (auto valid = config.validate(); !valid) return valid;
+  for (const auto& check : checks) {
+    if (auto valid = check(config); !valid) return valid;
+  }
+  return {};
+}
+
+Result<std::shared_ptr<Kitsune>> Builder::build(Runtime& runtime) const {
+  if (auto valid = validate(); !valid) return valid.error();
+  auto kitsune = std::make_shared<CoreKitsune>(runtime, *this);
+  kitsune->start();
+  return std::shared_ptr<Kitsune>(std::move(kitsune));
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,378 @@
+#include "node/space/core_space.hpp"
+
+#include <algorithm>
+#include <set>
+#include <unordered_set>
+#include <utility>
+
+#include "node/fetch/offered_fetch.hpp"
+#include "node/fetch/reporting_fetch.hpp"
+#include "node/space/agent_rules.hpp"
+
+namespace kitsune2 {
+namespace {
+
+constexpr std::string_view kArea = "space";
+constexpr Duration kLeavePatience = std::chrono::seconds(2);
+constexpr Duration kStoreFailureIsRecent = std::chrono::minutes(1);
+constexpr std::size_t kUrlsRemembered = 20'000;  ///< twice what the peer store holds at its default
+
+Duration ms(std::uint32_t count) { return std::chrono::milliseconds(count); }
+
+}  // namespace
+
+/// What the transport holds for this space.
+class CoreSpace::MessageHandler final : public SpaceMessageHandler {
+ public:
+  explicit MessageHandler(std::weak_ptr<CoreSpace> space) : space_(std::move(space)) {}
+  void new_listening_address(const Url&) override {
+    if (auto space = space_.lock()) space->new_url();
+  }
+  Result<void> recv_space_notify(const Url& peer, const SpaceId& id, Bytes data) override {
+    auto space = space_.lock();
+    if (space && !space->stopping_ && space->handler_) space->handler_->recv_notify(peer, id, std::move(data));
+    return {};
+  }
+
+ private:
+  std::weak_ptr<CoreSpace> space_;
+};
+
+/// Runs `done` once: when as many have ended as have begun, or when the time is up.
+class CoreSpace::Counter : public std::enable_shared_from_this<CoreSpace::Counter> {
+ public:
+  Counter(Runtime& runtime, std::function<void()> done) : runtime_(runtime), done_(std::move(done)) {}
+  void begin() { ++open_; }
+  void end() {
+    if (--open_ == 0) finish();
+  }
+  void limit(Duration patience) {
+    timer_ = runtime_.schedule_after(patience, [self = shared_from_this()] {
+      self->timer_ = 0;
+      self->finish();
+    });
+  }
+
+ private:
+  void finish() {
+    runtime_.cancel(timer_);
+    timer_ = 0;
+    if (auto done = std::exchange(done_, nullptr)) done();
+  }
+  Runtime& runtime_;
+  std::function<void()> done_;
+  std::size_t open_ = 0;
+  Runtime::TimerId timer_ = 0;
+};
+
+CoreSpace::CoreSpace(ModuleContext context, std::shared_ptr<SpaceHandler> handler)
+    : context_(std::move(context)), handler_(std::move(handler)) {}
+
+CoreSpace::~CoreSpace() {
+  runtime().cancel(check_timer_);
+  if (!context_.local_agent_store) return;
+  for (const auto& agent : context_.local_agent_store->get_all()) agent->on_changed({});
+}
+
+Result<std::shared_ptr<CoreSpace>> CoreSpace::create(const Builder& builder, ModuleContext context,
+                                                     std::shared_ptr<SpaceHandler> handler) {
+  std::shared_ptr<CoreSpace> space(new CoreSpace(std::move(context), std::move(handler)));
+  auto made = space->make_modules(builder);
+  if (!made) {
+    // Whatever has registered itself must not stay.
+    space->context_.transport->unregister_space(space->id());
+    return made.error();
+  }
+  space->start();
+  return space;
+}
+
+Result<void> CoreSpace::make_modules(const Builder& builder) {
+  const auto make = [this](auto& slot, const auto& factory) -> Result<void> {
+    auto made = factory(context_);
+    if (!made) return made.error();
+    slot = std::move(*made);
+    if (!slot) return make_error(Errc::internal, "a module factory gave nothing");
+    return {};
+  };
+  Result<void> r;
+  if (!(r = make(context_.peer_store, builder.peer_store))) return r;
+  if (!(r = make(context_.bootstrap, builder.bootstrap))) return r;
+  if (!(r = make(context_.local_agent_store, builder.local_agent_store))) return r;
+  if (!(r = make(context_.op_store, builder.op_store))) return r;
+  if (!(r = make(context_.fetch, builder.fetch))) return r;
+  own_events();
+  const auto fetch = context_.fetch;
+  context_.fetch = std::make_shared<OfferedFetch>(runtime(), id(), fetch, handler_,
+                                                  context_.config->current().core_fetch.max_offered_bytes);
+  if (!(r = make(context_.publish, builder.publish))) return r;
+  if (!(r = make(context_.peer_meta_store, builder.peer_meta_store))) return r;
+  if (!(r = make(gossip_, builder.gossip))) return r;
+  context_.fetch = fetch;
+  return context_.transport->register_space_handler(id(), std::make_shared<MessageHandler>(weak_from_this()));
+}
+
+void CoreSpace::own_events() {
+  FetchEvents own;
+  own.ops_stored = [report = context_.report, space = id()](const Url& peer, const std::vector<StoredOp>& ops,
+                                                            std::uint64_t bytes) {
+    report->fetched(space, peer, ops.size(), bytes);
+  };
+  own.ops_missing = [](const Url&, const std::vector<OpId>&) {};
+  own.peer_given_up = [report = context_.report, weak = weak_from_this(), space = id()](const Url& peer,
+                                                                                        const std::vector<OpId>&) {
+    report->failed(space, peer);
+    if (auto self = weak.lock(); self && self->gossip_) self->gossip_->inform_requests_dropped(peer);
+  };
+  own.ops_served = [report = context_.report, space = id()](const Url& peer, std::uint64_t ops, std::uint64_t bytes) {
+    report->served(space, peer, ops, bytes);
+  };
+  own.store_failed = [weak = weak_from_this()](const Error& error) {
+    if (auto self = weak.lock()) self->store_failure_.emplace(self->runtime().now(), error);
+  };
+  context_.fetch = std::make_shared<ReportingFetch>(std::move(context_.fetch), std::move(own));
+}
+
+void CoreSpace::start() {
+  // Calls at once, which starts the timer.
+  subscription_ = context_.config->on_update("coreSpace", [weak = weak_from_this()](const Config&) {
+    if (auto self = weak.lock()) self->schedule_check();
+  });
+  follow_peers();
+}
+
+void CoreSpace::follow_peers() {
+  prune_urls_at_ = kUrlsRemembered;
+  for (const auto& info : context_.peer_store->get_all()) peer_seen(info);
+  peer_subscription_ = context_.peer_store->on_update([weak = weak_from_this()](const AgentInfoPtr& info) {
+    if (auto self = weak.lock()) self->peer_seen(info);
+  });
+}
+
+/// A peer whose url has changed is asked at the new one, once nobody is known to be at the old one any more: a node may
+/// have several agents, and their infos come one by one.
+void CoreSpace::peer_seen(const AgentInfoPtr& info) {
+  const AgentInfo& agent = info->info();
+  if (stopping_ || !agent.url) return;
+  const auto [it, is_new] = last_urls_.try_emplace(agent.agent, *agent.url);
+  if (is_new) {
+    if (last_urls_.size() < prune_urls_at_) return;
+    std::erase_if(last_urls_, [this](const auto& entry) { return !context_.peer_store->get(entry.first); });
+    prune_urls_at_ = std::max(kUrlsRemembered, 2 * last_urls_.size());
+    return;
+  }
+  if (it->second == *agent.url) return;
+  const Url old_url = std::exchange(it->second, *agent.url);
+  if (context_.peer_store->get_by_url(old_url).empty()) context_.fetch->replace_source(old_url, *agent.url);
+}
+
+std::optional<Url> CoreSpace::current_url() const { return context_.transport->url(); }
+
+// ---------------------------------------------------------------- local agents
+
+void CoreSpace::local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> done) {
+  Result<void> outcome;
+  if (stopping_) {
+    outcome = make_error(Errc::cancelled, "the space is stopped");
+  } else if (!agent) {
+    outcome = make_error(Errc::invalid_argument, "no agent");
+  } else {
+    const AgentId agent_id = agent->agent();
+    agent->on_changed({});
+    // A stock node starts with nothing and moves to the target once a comparison has found no difference. We do not
+    // compare: without this claim nobody would publish to us or look for us first.
+    agent->set_cur_storage_arc(agent->tgt_storage_arc());
+    context_.local_agent_store->add(agent);
+    outcome = sign_and_spread(agent);
+    if (outcome) {
+      agent->on_changed([weak = weak_from_this(), agent_id] {
+        if (auto self = weak.lock()) self->sign_soon(agent_id);
+      });
+    } else {
+      context_.local_agent_store->remove(agent_id);
+    }
+  }
+  if (!done) return;
+  runtime().post([done = std::move(done), outcome = std::move(outcome)] { done(outcome); });
+}
+
+void CoreSpace::local_agent_leave(const AgentId& agent_id, std::function<void()> done) {
+  if (!done) done = [] {};
+  const auto agent = context_.local_agent_store->remove(agent_id);
+  if (!agent) return runtime().post(std::move(done));
+  agent->on_changed({});
+  auto info = sign(*agent, true);
+  if (!info) {
+    log::warn(kArea, "signing a tombstone: " + info.error().to_string());
+    return runtime().post(std::move(done));
+  }
+  context_.peer_store->insert({*info});
+  context_.bootstrap->put(*info);
+  broadcast(*info, std::move(done));
+}
+
+void CoreSpace::sign_soon(const AgentId& agent_id) {
+  // Several changes at once make one info.
+  if (stopping_ || !to_sign_.emplace(agent_id, true).second) return;
+  runtime().post([weak = weak_from_this(), agent_id] {
+    auto self = weak.lock();
+    if (!self) return;
+    self->to_sign_.erase(agent_id);
+    if (self->stopping_) return;
+    for (const auto& agent : self->context_.local_agent_store->get_all()) {
+      if (agent->agent() != agent_id) continue;
+      if (auto spread = self->sign_and_spread(agent); !spread)
+        log::warn(kArea, "signing an agent info: " + spread.error().to_string());
+    }
+  });
+}
+
+Result<AgentInfoPtr> CoreSpace::sign(LocalAgent& agent, bool tombstone) {
+  AgentInfo info;
+  info.agent = agent.agent();
+  info.space = id();
+  info.created_at = runtime().wall_now();
+  // The newest created_at wins everywhere: two infos of one instant, or a clock that was set back a little, must not
+  // make the later one lose. A clock that was set back by more is believed.
+  const auto last = signed_at_.find(info.agent);
+  if (last != signed_at_.end() && last->second >= info.created_at && last->second < info.created_at + kMaxClockSkew)
+    info.created_at = last->second + Duration(1);
+  info.expires_at = info.created_at + kInfoLifetime;
+  info.is_tombstone = tombstone;
+  if (!tombstone) {
+    info.url = current_url();
+    info.storage_arc = agent.cur_storage_arc();
+  }
+  auto out = AgentInfoSigned::sign(agent, info);
+  if (out) signed_at_[info.agent] = info.created_at;
+  return out;
+}
+
+Result<void> CoreSpace::sign_and_spread(const std::shared_ptr<LocalAgent>& agent) {
+  if (!current_url()) {
+    log::debug(kArea, "no url yet: the agent info waits");
+    return {};
+  }
+  auto info = sign(*agent, false);
+  if (!info) return info.error();
+  context_.peer_store->insert({*info});
+  context_.bootstrap->put(*info);
+  broadcast(*info, {});
+  return {};
+}
+
+void CoreSpace::broadcast(const AgentInfoPtr& info, std::function<void()> done) {
+  std::unordered_set<AgentId> locals;
+  for (const auto& agent : context_.local_agent_store->get_all()) locals.insert(agent->agent());
+  const auto own_url = current_url();
+  std::set<Url> targets;
+  for (const auto& peer : context_.peer_store->get_all()) {
+    const auto& url = peer->info().url;
+    if (url && url != own_url && !locals.contains(peer->info().agent)) targets.insert(*url);
+  }
+  if (!done) {
+    for (const Url& url : targets) context_.publish->publish_agent(info, url, {});
+    return;
+  }
+  const auto counter = std::make_shared<Counter>(runtime(), std::move(done));
+  counter->begin();
+  for (const Url& url : targets) {
+    counter->begin();
+    context_.publish->publish_agent(info, url, [counter](const Result<void>&) { counter->end(); });
+  }
+  counter->limit(kLeavePatience);
+  runtime().post([counter] { counter->end(); });
+}
+
+void CoreSpace::new_url() {
+  if (stopping_) return;
+  for (const auto& agent : context_.local_agent_store->get_all()) sign_soon(agent->agent());
+  // The relay was lost or is new: others may have moved too.
+  context_.bootstrap->poll_now();
+}
+
+void CoreSpace::schedule_check() {
+  runtime().cancel(check_timer_);
+  if (stopping_) return;
+  check_timer_ = runtime().schedule_after(ms(config().re_sign_freq_ms), [weak = weak_from_this()] {
+    if (auto self = weak.lock()) {
+      self->check_infos();
+      self->schedule_check();
+    }
+  });
+}
+
+void CoreSpace::check_infos() {
+  const Timestamp now = runtime().wall_now();
+  const Timestamp cutoff = now + ms(config().re_sign_expire_time_ms);
+  for (const auto& agent : context_.local_agent_store->get_all()) {
+    const auto info = context_.peer_store->get(agent->agent());
+    // From the future: the clock was set back. Nobody believes that info, however long it lives.
+    if (!info || info->info().expires_at <= cutoff || info->info().created_at > now + kMaxClockSkew)
+      sign_soon(agent->agent());
+  }
+}
+
+// ---------------------------------------------------------------- the rest
+
+void CoreSpace::send_notify(const Url& to, Bytes data, Handler<> done) {
+  if (!done) done = [](const Result<void>&) {};
+  if (stopping_) {
+    return runtime().post([done = std::move(done)] { done(make_error(Errc::cancelled, "the space is stopped")); });
+  }
+  context_.transport->send_space_notify(to, id(), std::move(data), std::move(done));
+}
+
+void CoreSpace::inform_ops_stored(std::vector<StoredOp> ops) {
+  if (!stopping_) gossip_->inform_ops_stored(std::move(ops));
+}
+
+std::optional<Error> CoreSpace::recent_store_failure() const {
+  if (!store_failure_ || runtime().now() - store_failure_->first > kStoreFailureIsRecent) return std::nullopt;
+  return store_failure_->second;
+}
+
+void CoreSpace::source_blocked(const Url& url) {
+  if (stopping_) return;
+  gossip_->inform_requests_dropped(url);
+  context_.fetch->remove_source(url);
+}
+
+void CoreSpace::stop(std::function<void()> done) {
+  on_stopped_.push_back(std::move(done));
+  if (stopped_) return runtime().post([self = shared_from_this()] { self->close(); });
+  if (stopping_) return;
+  stopping_ = true;
+  runtime().cancel(check_timer_);
+  check_timer_ = 0;
+  subscription_.reset();
+  peer_subscription_.reset();
+  gossip_->stop();
+
+  // Each step begins when the one before is over; this object lives until the last.
+  auto self = shared_from_this();
+  const auto left = std::make_shared<Counter>(runtime(), [self] {
+    self->context_.publish->stop();
+    self->context_.bootstrap->stop([self] {
+      self->context_.fetch->stop([self] {
+        self->context_.transport->unregister_space(self->id());
+        self->stopped_ = true;
+        self->close();
+      });
+    });
+  });
+  left->begin();
+  for (const auto& agent : context_.local_agent_store->get_all()) {
+    left->begin();
+    local_agent_leave(agent->agent(), [left] { left->end(); });
+  }
+  runtime().post([left] { left->end(); });
+}
+
+void CoreSpace::close() {
+  for (const auto& callback : std::exchange(on_stopped_, {})) {
+    if (callback) callback();
+  }
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,82 @@
+// One space: its modules, its local agents and the infos that make them known.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "kitsune2/builder.hpp"
+#include "log/log.hpp"
+
+namespace kitsune2 {
+
+class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSpace> {
+ public:
+  /// Makes all modules by `builder`'s factories, in its order. `context`: filled up to and including `space`.
+  static Result<std::shared_ptr<CoreSpace>> create(const Builder& builder, ModuleContext context,
+                                                   std::shared_ptr<SpaceHandler> handler);
+  ~CoreSpace() override;
+
+  const SpaceId& id() const override { return context_.space; }
+  PeerStore& peer_store() override { return *context_.peer_store; }
+  LocalAgentStore& local_agent_store() override { return *context_.local_agent_store; }
+  OpStore& op_store() override { return *context_.op_store; }
+  Fetch& fetch() override { return *context_.fetch; }
+  Publish& publish() override { return *context_.publish; }
+  Gossip& gossip() override { return *gossip_; }
+  PeerMetaStore& peer_meta_store() override { return *context_.peer_meta_store; }
+  Bootstrap& bootstrap() override { return *context_.bootstrap; }
+  std::optional<Url> current_url() const override;
+  void local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> done) override;
+  void local_agent_leave(const AgentId& agent, std::function<void()> done) override;
+  void send_notify(const Url& to, Bytes data, Handler<> done) override;
+  void inform_ops_stored(std::vector<StoredOp> ops) override;
+  std::optional<Error> recent_store_failure() const override;
+  void stop(std::function<void()> done) override;
+
+  /// The peer at `url` is blocked now: forget what was to be fetched from it.
+  void source_blocked(const Url& url);
+
+ private:
+  class MessageHandler;
+  class Counter;
+
+  CoreSpace(ModuleContext context, std::shared_ptr<SpaceHandler> handler);
+  void own_events();
+  Result<void> make_modules(const Builder& builder);
+  void start();
+  void new_url();
+  void follow_peers();
+  void peer_seen(const AgentInfoPtr& info);
+  void schedule_check();
+  void check_infos();
+  void sign_soon(const AgentId& agent);
+  Result<void> sign_and_spread(const std::shared_ptr<LocalAgent>& agent);
+  Result<AgentInfoPtr> sign(LocalAgent& agent, bool tombstone);
+  void broadcast(const AgentInfoPtr& info, std::function<void()> done);
+  void close();
+
+  Runtime& runtime() const { return *context_.runtime; }
+  const CoreSpaceConfig& config() const { return context_.config->current().core_space; }
+
+  ModuleContext context_;
+  std::shared_ptr<SpaceHandler> handler_;
+  std::shared_ptr<Gossip> gossip_;
+  std::map<AgentId, Timestamp> signed_at_;  ///< created_at of the last info of each local agent
+  std::map<AgentId, bool> to_sign_;         ///< agents whose signing has been posted
+  Runtime::TimerId check_timer_ = 0;
+  std::shared_ptr<void> subscription_;
+  std::shared_ptr<void> peer_subscription_;
+  /// The last url of each agent that was seen, expired ones too: who comes back elsewhere is to be known.
+  std::unordered_map<AgentId, Url> last_urls_;
+  std::size_t prune_urls_at_ = 0;
+  std::optional<std::pair<Time, Error>> store_failure_;
+  bool stopping_ = false;
+  bool stopped_ = false;
+  std::vector<std::function<void()>> on_stopped_;
+};
+
+}  // namespace kitsune2

@@ -1,0 +1,173 @@
+// The sbd relay's decisions: no sockets, no clock, no randomness.
+#pragma once
+
+#include <array>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/time.hpp"
+#include "server/counter.hpp"
+#include "transport/sbd/sbd_frames.hpp"
+
+namespace kitsune2::server {
+
+/// Why a connection was refused or closed by the relay. The names are those of the metrics.
+enum class RelayReject : std::uint8_t {
+  kIllegalKey,        ///< the node key would read as a command
+  kLimitClients,      ///< too many relay clients in all
+  kRateLimited,       ///< over the address's burst
+  kBadSignature,      ///< the key in the url is not the client's
+  kHandshakeTimeout,  ///< no `ares` in limit_idle_millis
+  kEarlyForward,      ///< a forward before the handshake was finished
+  kLateResponse,      ///< `ares` after the handshake
+  kMalformed,         ///< fewer than 32 bytes, or an `ares` of the wrong length
+  kTooLarge,          ///< over 20000 bytes
+  kIdle,              ///< nothing came for limit_idle_millis
+  kSlowReceiver,      ///< kept senders waiting and took too little
+  kTakenOver,         ///< another connection proved the same key
+};
+inline constexpr std::size_t kRelayRejectCount = 12;
+std::string_view to_string(RelayReject reason);
+
+struct RelayLimits {
+  std::uint32_t clients = 32'768;
+  bool rate_limiting = true;
+  std::uint32_t ip_kbps = 1'000'000;  ///< 1..8'000'000
+  std::uint64_t ip_byte_burst = 16U << 20;
+  std::uint32_t idle_millis = 10'000;
+  std::size_t send_queue_bytes = 1U << 20;
+  std::uint32_t slow_receiver_millis = 2'000;
+  std::size_t slow_receiver_bytes = 64U << 10;  ///< at most half of send_queue_bytes
+};
+
+struct RelayCounters {
+  Counter clients;  // gauge
+  Counter handshakes;
+  Counter forwards;
+  Counter forward_bytes;
+  Counter dropped_unknown;
+  Counter sender_waits;
+  std::array<Counter, kRelayRejectCount> rejects;
+};
+
+/// Who is connected, who may speak, and where a message goes. Source: wire 0.2.2 (a); docs/protocol-relay.md.
+///
+/// *Rules*. R1: a client is routed to, and may forward, only after it has signed the nonce; a bad signature closes.
+/// *Rationale*: the reference leaves such a connection open and lets it speak with a key that is not its own. R2: a
+/// second client that proves the same key takes over; the first is closed. *Rationale*: only proof moves a route; the
+/// reference moves it at once, so that anyone could cut off anyone. R3: one leaky bucket for each address; a message
+/// that goes over the burst closes its connection. There is none for `kThisProcess`, the node that runs this relay:
+/// it would only throttle itself. R4: no message is lost on the way to a receiver, because the
+/// stream cipher inside cannot lose any: while a receiver's queue is full, senders to it are held (their message is
+/// not taken). A receiver that keeps senders held and takes less than `slow_receiver_bytes` in
+/// `slow_receiver_millis` is closed; so no sender is held by one receiver for longer than that at a time. R5: an
+/// unknown destination drops the message in silence. Everything is bounded by the number of clients.
+///
+/// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread. Calls: O(log clients), except
+/// for `on_open`/`on_close`, whose new rate is told to all clients of the address at most every 100 ms.
+class RelayCore {
+ public:
+  using ConnId = std::uint64_t;
+  using Ip = std::array<std::uint8_t, 16>;
+  using Nonce = std::array<std::uint8_t, sbd::kNonceBytes>;
+  /// The address of net::LocalDoor's connections. No socket has it.
+  static constexpr Ip kThisProcess{};
+
+  /// `on_message` needs this much of a message's beginning, or the whole if it is shorter.
+  static constexpr std::size_t kHeadBytes = sbd::kHeaderBytes + sbd::kSignatureBytes;
+
+  struct Action {
+    enum class Kind { kSend, kClose, kResume } kind;
+    ConnId conn;
+    Bytes message;                            ///< kSend
+    RelayReject reason = RelayReject::kIdle;  ///< kClose: the core has forgotten the connection already
+  };
+
+  enum class Verdict {
+    kTaken,    ///< nothing to do (a command, or dropped)
+    kForward,  ///< send it to `to`, with `from_key` in place of the header
+    kHold,     ///< not now; kResume follows (unless the connection is closed)
+    kClosed,   ///< the connection is closed or unknown
+  };
+  struct Routed {
+    Verdict verdict = Verdict::kTaken;
+    ConnId to = 0;
+    const sbd::NodeId* from_key = nullptr;  ///< valid until the next call
+  };
+
+  explicit RelayCore(const RelayLimits& limits);
+  ~RelayCore();
+  RelayCore(const RelayCore&) = delete;
+  RelayCore& operator=(const RelayCore&) = delete;
+
+  /// A TCP connection costs one byte. False: refuse it.
+  bool on_connect(const Ip& ip, Time now);
+  /// A WebSocket was asked for. `nonce`: fresh randomness. A reason: refuse it (nothing is remembered).
+  std::optional<RelayReject> on_open(ConnId conn, const Ip& ip, const sbd::NodeId& key, const Nonce& nonce, Time now);
+  /// A message of `size` bytes that begins with `head`.
+  Routed on_message(ConnId conn, ByteView head, std::size_t size, Time now);
+  /// Bytes that are no message (a WebSocket ping): they cost, but they are no sign of life.
+  void on_other_bytes(ConnId conn, std::size_t size, Time now);
+  /// The send queue of `conn` holds `queued` bytes now, after some were sent.
+  void on_queue(ConnId conn, std::size_t queued, Time now);
+  /// No effect on an unknown connection.
+  void on_close(ConnId conn, Time now);
+  void poll(Time now);
+  std::optional<Time> next_deadline() const;
+  /// Moves the actions to the end of `out`.
+  void take_actions(std::vector<Action>& out);
+
+  const RelayCounters& counters() const { return counters_; }
+  std::size_t client_count() const { return clients_.size(); }
+  std::size_t address_count() const { return addresses_.size(); }
+  /// O(n); tests.
+  void check_invariants() const;
+
+ private:
+  struct Address;
+  struct Client;
+  struct IpHash {
+    std::size_t operator()(const Ip& ip) const noexcept { return keyed_hash(ip); }
+  };
+  struct Due {
+    Time at;
+    ConnId conn;
+    bool slow_check;  // else: silence. At most one entry of each kind for a client.
+    bool operator>(const Due& other) const { return at > other.at; }
+  };
+
+  Address& address(const Ip& ip, Time now);
+  bool charge(Address& address, std::size_t bytes, Time now) const;
+  std::int32_t byte_nanos(const Address& address) const;
+  void rate_changed(Address& address, Time now);
+  void tell_rates(Time now);
+  void authenticate(Client& client, ByteView signature, Time now);
+  void send(ConnId conn, Bytes message);
+  void reject(Client& client, RelayReject reason, Time now);
+  void forget(Client& client, Time now);
+  void release_waiting(Client& client, Time now);
+  void wake_at(Time at, ConnId conn, bool slow_check);
+  void check_slow(Client& client, Time now);
+  void check_silence(Client& client, Time now);
+
+  RelayLimits limits_;
+  std::uint64_t byte_nanos_;
+  Duration idle_;
+  boost::unordered_flat_map<ConnId, std::unique_ptr<Client>> clients_;
+  boost::unordered_flat_map<sbd::NodeId, Client*, std::hash<sbd::NodeId>> routes_;
+  boost::unordered_flat_map<Ip, std::unique_ptr<Address>, IpHash> addresses_;
+  std::vector<Due> heap_;                          // min-heap; entries that mean nothing any more are skipped
+  std::deque<std::pair<Time, Ip>> rates_to_tell_;  // in order of time
+  std::optional<Time> prune_at_;
+  std::vector<Action> actions_;
+  RelayCounters counters_;
+};
+
+}  // namespace kitsune2::server

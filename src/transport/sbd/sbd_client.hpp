@@ -1,0 +1,85 @@
+// The client's side of one sbd relay connection, as a state machine. Source: wire 0.2.2 (a).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/error.hpp"
+#include "kitsune2/time.hpp"
+#include "transport/sbd/sbd_frames.hpp"
+#include "transport/tx5/e2e.hpp"
+
+namespace kitsune2::tx5 {
+
+/// What an sbd client does with what the server sends, and when it may send. Bytes and time in, actions out: no socket.
+///
+///  R1  `areq` is answered with the signature of its nonce. The order of `lbrt` and `areq` is not relied on.
+///      *Rationale*: the server sends them from two tasks.
+///  R2  Nothing is forwarded before `srdy`. `areq` or `lidl` after it closes; unknown commands are ignored.
+///  R3  A send costs its length x `lbrt` x 1.1; the next one is due when that time has passed. `lbrt` may change at any
+///      time; 1 or less means no limit. A lead of kPacingSlack is allowed. *Rationale*: the server closes a connection
+///      (of any node behind the same IP) whose backlog is over its burst, 2 s at the default rate; a millisecond of it
+///      saves a timer for every small message.
+///  R4  A `keep` is due when nothing was sent for half of the idle limit.
+///  R5  The handshake must end within kHandshakeLimit.
+/// Pure. Thread rule: confined to the owner's strand.
+class SbdClient {
+ public:
+  static constexpr Duration kPacingSlack = std::chrono::milliseconds(1);
+  static constexpr Duration kHandshakeLimit = std::chrono::seconds(10);
+  /// The pacing never demands a longer wait than this, whatever the server's `lbrt` says.
+  static constexpr Duration kMaxPacingLead = std::chrono::hours(1);
+  /// Keepalives never come closer than this, whatever the server's `lidl` says.
+  static constexpr Duration kMinKeepalive = std::chrono::milliseconds(50);
+
+  struct Action {
+    enum class Kind {
+      none,
+      send,     ///< send `bytes` at once, then call `sent`
+      ready,    ///< the handshake is over
+      forward,  ///< `body` came from `peer`
+    };
+    Kind kind = Kind::none;
+    Bytes bytes;
+    NodeId peer{};
+    ByteView body;  ///< points into the message that was given to `on_message`
+  };
+
+  /// `key` must outlive this object. `now`: when the WebSocket opened.
+  SbdClient(const NodeKey& key, Time now) : key_(key), opened_(now), last_sent_(now) {}
+
+  /// One WebSocket message from the server. An error: close the connection. Errc::peer_fault: it broke the protocol.
+  Result<Action> on_message(ByteView message, Time now);
+  /// A message of `bytes` bytes was handed to the socket.
+  void sent(std::size_t bytes, Time now);
+
+  bool ready() const { return ready_; }
+  /// Whether the pacing allows a message now.
+  bool may_send(Time now) const { return ready_ && (!limited() || now + kPacingSlack >= next_send()); }
+  /// When the pacing allows the next message. In the past, or now, if it does already.
+  Time next_send() const;
+  /// The keepalive to send, if one is due.
+  std::optional<Bytes> keepalive(Time now) const;
+  /// Whether the handshake has taken too long.
+  bool handshake_overdue(Time now) const { return !ready_ && now >= opened_ + kHandshakeLimit; }
+  /// When to call `keepalive` or `handshake_overdue` again.
+  Time next_deadline() const;
+  /// Nanoseconds a byte costs, as the server said it last.
+  std::int32_t byte_nanos() const { return byte_nanos_; }
+
+ private:
+  bool limited() const { return byte_nanos_ > sbd::kUnlimitedByteNanos; }
+  Duration keepalive_interval() const;
+
+  const NodeKey& key_;
+  Time opened_;
+  Time last_sent_;
+  bool authenticated_ = false;
+  bool ready_ = false;
+  std::int32_t byte_nanos_ = sbd::kDefaultByteNanos;
+  std::int32_t idle_millis_ = sbd::kDefaultIdleMillis;
+  std::int64_t next_send_ns_ = 0;  ///< on the Time axis, but in nanoseconds; the sum of all costs so far
+};
+
+}  // namespace kitsune2::tx5

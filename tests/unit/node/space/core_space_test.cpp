@@ -1,0 +1,420 @@
+#include "kitsune2/space.hpp"
+
+#include <gtest/gtest.h>
+
+#include "kitsune2/testing/fault_store.hpp"
+#include "unit/node/node_harness.hpp"
+#include "wire/fetch_messages.hpp"
+
+namespace kitsune2::node_test {
+namespace {
+
+// Reference: core_space::test::space_local_agent_join_leave.
+TEST(CoreSpace, LocalAgentsJoinAndLeave) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto bob = make_agent(1), ned = make_agent(2);
+  ASSERT_TRUE(node.join(bob));
+  ASSERT_TRUE(node.join(ned));
+  EXPECT_EQ(node.space->peer_store().get_all().size(), 2U);
+  EXPECT_EQ(node.space->local_agent_store().get_all().size(), 2U);
+  const auto info = node.info_of(bob);
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->info().url, node.url);
+  EXPECT_EQ(info->info().expires_at - info->info().created_at, 20min);
+
+  node.leave(bob->agent());
+  EXPECT_EQ(node.space->peer_store().get_all().size(), 1U);
+  ASSERT_EQ(node.bootstrap->puts.size(), 3U);
+  const auto& tombstone = node.bootstrap->puts.back().second->info();
+  EXPECT_TRUE(tombstone.is_tombstone);
+  EXPECT_EQ(tombstone.agent, bob->agent());
+  EXPECT_FALSE(tombstone.url);
+  EXPECT_TRUE(tombstone.storage_arc.empty());
+  node.leave(bob->agent());  // has left already
+  EXPECT_EQ(node.bootstrap->puts.size(), 3U);
+  // It may come back, even at the same instant.
+  ASSERT_TRUE(node.join(bob));
+  EXPECT_TRUE(node.info_of(bob));
+}
+
+// Reference: core_space::test::space_notify_send_recv.
+TEST(CoreSpace, NotifySendAndReceive) {
+  Net net;
+  SimNode a(net, "a"), b(net, "b");
+  a.start();
+  b.start();
+  EXPECT_EQ(a.app->urls, std::vector<Url>{a.url});
+  const auto notify = [&](SimNode& from, const Url& to, const std::string& text) {
+    return await<void>(net.world, [&](auto done) { from.space->send_notify(to, Bytes::copy_of(text), done); });
+  };
+  ASSERT_TRUE(notify(a, b.url, "hello"));
+  net.world.run_ready();
+  ASSERT_EQ(b.app->notifies.size(), 1U);
+  EXPECT_EQ(b.app->notifies[0].from, a.url);
+  EXPECT_EQ(b.app->notifies[0].space, kSpace);
+  EXPECT_EQ(b.app->notifies[0].data.text(), "hello");
+  ASSERT_TRUE(notify(b, a.url, "world"));
+  net.world.run_ready();
+  ASSERT_EQ(a.app->notifies.size(), 1U);
+  EXPECT_EQ(a.app->notifies[0].data.text(), "world");
+  EXPECT_EQ(notify(a, MemoryNetwork::url_of("nobody"), "x").error().code, Errc::peer_unresponsive);
+}
+
+// Reference: core_space::test::space_local_agent_periodic_re_sign_and_bootstrap.
+TEST(CoreSpace, ReSignsPeriodicallyAndPutsToBootstrap) {
+  Net net;
+  SimNode node(net, "a");
+  node.builder.config.core_space.re_sign_freq_ms = 5;
+  node.builder.config.core_space.re_sign_expire_time_ms = 3'600'000;  // always about to expire
+  node.start();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  net.world.run_for(22ms);
+  EXPECT_EQ(node.bootstrap->puts.size(), 5U);
+}
+
+TEST(CoreSpace, ReSignsFiveMinutesBeforeExpiryAtTheNextCheck) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  const Time made = net.world.now();  // checks every 60 s from here
+  net.world.run_for(90s);
+  auto agent = make_agent(1);
+  ASSERT_TRUE(node.join(agent));
+  // Expires at 1:30 + 20:00; 5 minutes are left at 16:30; the next check is at 17:00.
+  net.world.run_until(made + 17min - 1us);
+  EXPECT_EQ(node.bootstrap->puts.size(), 1U);
+  net.world.run_until(made + 17min);
+  ASSERT_EQ(node.bootstrap->puts.size(), 2U);
+  EXPECT_EQ(node.bootstrap->puts[1].first, made + 17min);
+  EXPECT_EQ(node.info_of(agent), node.bootstrap->puts[1].second);
+  // And so on, for ever.
+  net.world.run_for(24h);
+  EXPECT_TRUE(node.info_of(agent));
+  EXPECT_EQ(node.bootstrap->puts.size(), 2U + 24 * 4);
+}
+
+TEST(CoreSpace, TheCheckFollowsTheConfiguration) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  ASSERT_TRUE(node.kitsune->config().update(R"({"coreSpace":{"reSignFreqMs":1000,"reSignExpireTimeMs":1199000}})"));
+  net.world.run_for(1s);  // 19:59 are left
+  EXPECT_EQ(node.bootstrap->puts.size(), 2U);
+}
+
+// Reference: core_space::test::broadcast_new_agent_info_on_resign.
+TEST(CoreSpace, BroadcastsNewInfosOnReSign) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  Scripted alice(net, "alice"), carol(net, "carol");
+  auto known = make_agent(7), second = make_agent(8), elsewhere = make_agent(9), leaving = make_agent(10);
+  node.space->peer_store().insert({AgentInfoBuilder{.url = alice.url}.sign(*known),
+                                   AgentInfoBuilder{.url = alice.url}.sign(*second),  // the same node
+                                   AgentInfoBuilder{.url = carol.url}.sign(*elsewhere),
+                                   AgentInfoBuilder{}.sign(*leaving)});  // no url
+  auto bob = make_agent(1);
+  ASSERT_TRUE(node.join(bob));
+  net.world.run_ready();
+  ASSERT_EQ(alice.agents.size(), 1U);
+  ASSERT_EQ(carol.agents.size(), 1U);
+  EXPECT_EQ(alice.agents[0]->info().agent, bob->agent());
+  EXPECT_EQ(alice.agents[0]->info().url, node.url);
+  bob->set_cur_storage_arc(DhtArc(1, 2));
+  net.world.run_ready();
+  ASSERT_EQ(alice.agents.size(), 2U);
+  EXPECT_EQ(alice.agents[1]->info().storage_arc, DhtArc(1, 2));
+  node.leave(bob->agent());
+  net.world.run_ready();
+  ASSERT_EQ(alice.agents.size(), 3U);
+  EXPECT_TRUE(alice.agents[2]->info().is_tombstone);
+}
+
+TEST(CoreSpace, ANewArcSignsOnceForSeveralChanges) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto agent = make_agent(1);
+  agent->set_tgt_storage_arc(DhtArc(0, 99));
+  agent->set_cur_storage_arc(DhtArc::none());
+  ASSERT_TRUE(node.join(agent));
+  // Joining claims the target.
+  EXPECT_EQ(node.info_of(agent)->info().storage_arc, DhtArc(0, 99));
+  ASSERT_EQ(node.bootstrap->puts.size(), 1U);
+  const auto first = node.bootstrap->puts[0].second->info().created_at;
+  agent->set_cur_storage_arc(DhtArc::full());
+  agent->set_cur_storage_arc(DhtArc(3, 4));
+  agent->set_cur_storage_arc(DhtArc(3, 4));
+  net.world.run_ready();
+  ASSERT_EQ(node.bootstrap->puts.size(), 2U);
+  EXPECT_EQ(node.info_of(agent)->info().storage_arc, DhtArc(3, 4));
+  // At the same instant, and yet newer.
+  EXPECT_GT(node.bootstrap->puts[1].second->info().created_at, first);
+  node.leave(agent->agent());
+  agent->set_cur_storage_arc(DhtArc::full());
+  net.world.run_ready();
+  EXPECT_EQ(node.bootstrap->puts.size(), 3U) << "an agent that has left is not signed";
+}
+
+TEST(CoreSpace, ANewUrlSignsAllAgentsAndPolls) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto one = make_agent(1), two = make_agent(2);
+  ASSERT_TRUE(node.join(one));
+  ASSERT_TRUE(node.join(two));
+  const int polls = node.bootstrap->polls;
+  const Url fresh = net.network->change_url(node.url, 3s);
+  net.world.run_for(1s);
+  EXPECT_FALSE(node.space->current_url());
+  one->set_cur_storage_arc(DhtArc(1, 1));  // without a url nothing is signed
+  net.world.run_for(1s);
+  EXPECT_EQ(node.bootstrap->puts.size(), 2U);
+  net.world.run_for(5s);
+  EXPECT_EQ(node.space->current_url(), fresh);
+  EXPECT_EQ(node.bootstrap->puts.size(), 4U);
+  EXPECT_EQ(node.info_of(one)->info().url, fresh);
+  EXPECT_EQ(node.info_of(two)->info().url, fresh);
+  EXPECT_EQ(node.bootstrap->polls, polls + 1);
+}
+
+TEST(CoreSpace, JoiningWithoutAUrlWaitsForOne) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  net.network->change_url(node.url, 10s);
+  net.world.run_for(1s);
+  auto agent = make_agent(1);
+  ASSERT_TRUE(node.join(agent));
+  EXPECT_TRUE(node.bootstrap->puts.empty());
+  net.world.run_for(10s);
+  EXPECT_EQ(node.bootstrap->puts.size(), 1U);
+  EXPECT_TRUE(node.info_of(agent));
+}
+
+TEST(CoreSpace, AClockThatGoesBackALittleStillMakesNewerInfos) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto agent = make_agent(1);
+  ASSERT_TRUE(node.join(agent));
+  const auto first = node.info_of(agent)->info().created_at;
+  node.runtime->set_wall_skew(-60s);
+  agent->set_cur_storage_arc(DhtArc(1, 2));
+  net.world.run_ready();
+  EXPECT_EQ(node.info_of(agent)->info().storage_arc, DhtArc(1, 2));
+  EXPECT_EQ(node.info_of(agent)->info().created_at, first + Duration(1));
+}
+
+TEST(CoreSpace, AnInfoFromTheFutureIsSignedAnewWhenTheClockIsSetBack) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto agent = make_agent(1);
+  node.runtime->set_wall_skew(24h);
+  ASSERT_TRUE(node.join(agent));  // nobody whose clock is right believes this one, for a day
+  node.runtime->set_wall_skew(0s);
+  net.world.run_for(60s);
+  ASSERT_EQ(node.bootstrap->puts.size(), 2U);
+  const auto right = node.bootstrap->puts[1].second;
+  EXPECT_EQ(right->info().created_at, node.runtime->wall_now());
+  EXPECT_EQ(node.info_of(agent), right);
+  // From here as ever: the next when five minutes are left.
+  net.world.run_for(14min);
+  EXPECT_EQ(node.bootstrap->puts.size(), 2U);
+  net.world.run_for(1min);
+  EXPECT_EQ(node.bootstrap->puts.size(), 3U);
+}
+
+struct BrokenAgent : LocalAgent {
+  const AgentId& agent() const override { return id; }
+  DhtArc cur_storage_arc() const override { return {}; }
+  void set_cur_storage_arc(DhtArc) override {}
+  DhtArc tgt_storage_arc() const override { return {}; }
+  void set_tgt_storage_arc(DhtArc) override {}
+  void on_changed(std::function<void()>) override {}
+  Result<Bytes> sign(const AgentInfo&, ByteView) override { return make_error(Errc::io, "the key store is locked"); }
+  AgentId id = make_agent(99)->agent();
+};
+
+TEST(CoreSpace, AnAgentThatCannotSignDoesNotJoin) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  const auto joined = node.join(std::make_shared<BrokenAgent>());
+  ASSERT_FALSE(joined);
+  EXPECT_EQ(joined.error().code, Errc::io);
+  EXPECT_NE(joined.error().message.find("the key store is locked"), std::string::npos);
+  EXPECT_TRUE(node.space->local_agent_store().get_all().empty());
+  EXPECT_EQ(node.join(nullptr).error().code, Errc::invalid_argument);
+}
+
+TEST(CoreSpace, ExpiredPeersAreNotGivenOut) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto peer = make_agent(5);
+  node.space->peer_store().insert({AgentInfoBuilder{.url = MemoryNetwork::url_of("x")}.sign(*peer)});
+  net.world.run_for(20min - 1us);
+  EXPECT_EQ(node.space->peer_store().get_all().size(), 1U);
+  net.world.run_for(1us);
+  EXPECT_TRUE(node.space->peer_store().get_all().empty());
+}
+
+TEST(CoreSpace, StopLeavesWithTombstonesAndEndsAllModules) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  Scripted peer(net, "peer");
+  auto other = make_agent(5), own = make_agent(1);
+  node.space->peer_store().insert({AgentInfoBuilder{.url = peer.url}.sign(*other)});
+  ASSERT_TRUE(node.join(own));
+  net.world.run_ready();
+  ASSERT_TRUE(node.stop());
+  net.world.run_ready();
+  ASSERT_EQ(peer.agents.size(), 2U);
+  EXPECT_TRUE(peer.agents[1]->info().is_tombstone);
+  EXPECT_TRUE(node.bootstrap->puts.back().second->info().is_tombstone);
+  EXPECT_TRUE(node.bootstrap->stopped);
+  EXPECT_EQ(node.join(own).error().code, Errc::cancelled);
+  const auto sent = await<void>(net.world, [&](auto done) { node.space->send_notify(peer.url, Bytes(), done); });
+  EXPECT_EQ(sent.error().code, Errc::cancelled);
+  ASSERT_TRUE(node.stop());  // again
+  // Nothing of it is left to run.
+  node.space.reset();
+  node.kitsune.reset();
+  peer.transport->stop([] {});
+  EXPECT_TRUE(net.world.run_until_idle(1min));
+}
+
+TEST(CoreSpace, StopDoesNotWaitForPeersThatDoNotAnswer) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto other = make_agent(5);
+  Scripted peer(net, "peer");
+  node.space->peer_store().insert({AgentInfoBuilder{.url = peer.url}.sign(*other)});
+  net.network->set_links_to(peer.url, {.fail_sends = true, .fail_after = 1h});
+  ASSERT_TRUE(node.join(make_agent(1)));
+  const Time from = net.world.now();
+  ASSERT_TRUE(node.stop());
+  EXPECT_LE(net.world.now() - from, 2s);
+}
+
+TEST(CoreSpace, TheApplicationsFetchEventsAndTheReportBothHear) {
+  Net net;
+  SimNode a(net, "a"), b(net, "b");
+  a.start();
+  b.start();
+  const auto ids = a.add_ops(1, 10, 100);
+  std::uint64_t heard = 0;
+  FetchEvents events;
+  events.ops_stored = [&](const Url&, const std::vector<StoredOp>& ops, std::uint64_t) { heard += ops.size(); };
+  b.space->fetch().set_events(events);
+  ASSERT_TRUE(await<void>(net.world, [&](auto done) { b.space->fetch().request_ops(ids, a.url, done); }));
+  ASSERT_TRUE(net.world.run_until([&] { return b.held() == 10; }, 10s));
+  net.world.run_ready();
+  EXPECT_EQ(heard, 10U);
+  const auto report = b.kitsune->report().snapshot();
+  ASSERT_EQ(report.size(), 1U);
+  EXPECT_EQ(report[0].first, kSpace);
+  EXPECT_EQ(report[0].second.total.ops_fetched, 10U);
+  EXPECT_EQ(report[0].second.total.bytes_fetched, 1000U);
+  EXPECT_EQ(report[0].second.peers.at(a.url).ops_fetched, 10U);
+  EXPECT_EQ(a.kitsune->report().snapshot().at(0).second.peers.at(b.url).ops_served, 10U);
+}
+
+TEST(CoreSpace, AStoreThatRefusesIsRememberedForAMinute) {
+  Net net;
+  SimNode a(net, "a"), b(net, "b");
+  std::shared_ptr<testing::FaultStore> disk;
+  b.builder.op_store = [&](const ModuleContext& c) {
+    disk = std::make_shared<testing::FaultStore>(*c.runtime, make_memory_op_store(*c.runtime, make_prefix_policy()));
+    return Result<std::shared_ptr<OpStore>>(disk);
+  };
+  a.start();
+  b.start();
+  EXPECT_FALSE(b.space->recent_store_failure());
+  const auto ids = a.add_ops(1, 1);
+  ASSERT_TRUE(await<void>(net.world, [&](auto done) { b.space->fetch().request_ops(ids, a.url, done); }));
+  disk->fail_writes(make_error(Errc::disk_full, "no space"));
+  net.world.run_for(5s);
+  ASSERT_TRUE(b.space->recent_store_failure());
+  EXPECT_EQ(b.space->recent_store_failure()->code, Errc::disk_full);
+  disk->fail_writes(std::nullopt);
+  net.world.run_for(2min);
+  EXPECT_FALSE(b.space->recent_store_failure());
+  EXPECT_EQ(b.held(), 1U);
+}
+
+/// The op ids that `peer` was asked for.
+std::size_t ids_asked(const Scripted& peer) {
+  std::size_t count = 0;
+  for (const Bytes& data : peer.fetch_messages) count += wire::decode_fetch(data).value().op_ids.size();
+  return count;
+}
+
+TEST(CoreSpace, WhatIsPendingFollowsAPeerToItsNewUrl) {
+  Net net;
+  SimNode node(net, "a");
+  Scripted before(net, "before"), after(net, "after");
+  node.start();
+  const auto agent = make_agent(1);
+  const auto now = node.runtime->wall_now();
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now, .url = before.url}.sign(*agent)});
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 0, 10));
+  ASSERT_TRUE(await<void>(net.world, [&](auto done) { node.space->fetch().request_ops(ids, before.url, done); }));
+  net.world.run_for(100ms);
+  EXPECT_EQ(ids_asked(before), 10U);
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now + 1s, .url = after.url}.sign(*agent)});
+  net.world.run_for(100ms);
+  EXPECT_EQ(ids_asked(after), 10U);
+  EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{after.url});
+  // An older info changes nothing.
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now, .url = before.url}.sign(*agent)});
+  EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{after.url});
+}
+
+TEST(CoreSpace, AUrlThatAnotherAgentIsAtKeepsWhatIsPendingUntilThatOneMovesToo) {
+  Net net;
+  SimNode node(net, "a");
+  Scripted before(net, "before"), after(net, "after");
+  node.start();
+  const auto one = make_agent(1), two = make_agent(2);
+  const auto now = node.runtime->wall_now();
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now, .url = before.url}.sign(*one),
+                                   AgentInfoBuilder{.created_at = now, .url = before.url}.sign(*two)});
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 0, 10));
+  ASSERT_TRUE(await<void>(net.world, [&](auto done) { node.space->fetch().request_ops(ids, before.url, done); }));
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now + 1s, .url = after.url}.sign(*one)});
+  EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{before.url});
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now + 1s, .url = after.url}.sign(*two)});
+  EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{after.url});
+}
+
+// The peer's info has expired before it comes back: its old url is still known.
+TEST(CoreSpace, APeerThatComesBackLaterIsFollowedToo) {
+  Net net;
+  SimNode node(net, "a");
+  Scripted before(net, "before"), after(net, "after");
+  node.builder.config.core_fetch.first_back_off_interval_ms = 3'600'000;
+  node.builder.config.core_fetch.last_back_off_interval_ms = 3'600'000;
+  node.start();
+  const auto agent = make_agent(1);
+  node.space->peer_store().insert(
+      {AgentInfoBuilder{.created_at = node.runtime->wall_now(), .url = before.url}.sign(*agent)});
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 0, 10));
+  ASSERT_TRUE(await<void>(net.world, [&](auto done) { node.space->fetch().request_ops(ids, before.url, done); }));
+  net.world.run_for(21min);
+  EXPECT_FALSE(node.info_of(agent));
+  node.space->peer_store().insert(
+      {AgentInfoBuilder{.created_at = node.runtime->wall_now(), .url = after.url}.sign(*agent)});
+  net.world.run_for(100ms);
+  EXPECT_EQ(ids_asked(after), 10U);
+}
+
+}  // namespace
+}  // namespace kitsune2::node_test

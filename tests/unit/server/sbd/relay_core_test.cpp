@@ -1,0 +1,719 @@
+#include "server/sbd/relay_core.hpp"
+
+#include <gtest/gtest.h>
+#include <sodium.h>
+
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace kitsune2::server {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Action = RelayCore::Action;
+using Verdict = RelayCore::Verdict;
+
+struct KeyPair {
+  sbd::NodeId id{};
+  std::array<std::uint8_t, 64> secret{};
+
+  /// From a seed of 32 equal bytes, as in the wire page's vector.
+  static KeyPair seeded(std::uint8_t byte) {
+    KeyPair out;
+    const std::vector<std::uint8_t> seed(32, byte);
+    crypto_sign_seed_keypair(out.id.data(), out.secret.data(), seed.data());
+    return out;
+  }
+};
+
+Bytes unhex(std::string_view text) {
+  std::vector<std::uint8_t> out(text.size() / 2);
+  sodium_hex2bin(out.data(), out.size(), text.data(), text.size(), nullptr, nullptr, nullptr);
+  return Bytes(std::move(out));
+}
+
+RelayCore::Ip ip(std::uint8_t last) {
+  RelayCore::Ip out{};
+  out[10] = out[11] = 0xff;
+  out[12] = 10;
+  out[15] = last;
+  return out;
+}
+
+/// A relay in virtual time, and what it told whom.
+struct World {
+  explicit World(const RelayLimits& limits = {}) : core(limits) {}
+
+  Time now{seconds(1000)};
+  RelayCore core;
+  std::map<RelayCore::ConnId, std::vector<Bytes>> sent;
+  std::map<RelayCore::ConnId, RelayReject> closed;
+  std::vector<RelayCore::ConnId> resumed;
+  RelayCore::ConnId next = 1;
+
+  void take() {
+    std::vector<Action> actions;
+    core.take_actions(actions);
+    for (auto& action : actions) {
+      EXPECT_FALSE(closed.contains(action.conn)) << "an action after the close";
+      switch (action.kind) {
+        case Action::Kind::kSend:
+          sent[action.conn].push_back(action.message);
+          break;
+        case Action::Kind::kClose:
+          closed[action.conn] = action.reason;
+          break;
+        case Action::Kind::kResume:
+          resumed.push_back(action.conn);
+          break;
+      }
+    }
+    core.check_invariants();
+  }
+
+  RelayCore::Nonce nonce() const {
+    RelayCore::Nonce out;
+    out.fill(static_cast<std::uint8_t>(next));
+    return out;
+  }
+
+  RelayCore::ConnId open(const KeyPair& key, std::uint8_t address = 1) {
+    const auto id = next++;
+    EXPECT_EQ(core.on_open(id, ip(address), key.id, nonce(), now), std::nullopt);
+    take();
+    return id;
+  }
+
+  RelayCore::Routed message(RelayCore::ConnId from, ByteView bytes) {
+    const auto head = bytes.subspan(0, std::min(bytes.size(), RelayCore::kHeadBytes));
+    const auto out = core.on_message(from, head, bytes.size(), now);
+    take();
+    return out;
+  }
+
+  /// Signs the nonce of the last `areq`.
+  RelayCore::Routed answer(RelayCore::ConnId conn, const KeyPair& key) {
+    for (const Bytes& m : sent[conn]) {
+      const auto frame = sbd::parse_frame(m);
+      if (frame->kind == sbd::FrameKind::auth_request) {
+        return message(conn, sbd::encode_auth_response(sbd::sign_nonce(frame->body, key.secret)));
+      }
+    }
+    ADD_FAILURE() << "no areq";
+    return {};
+  }
+
+  RelayCore::ConnId ready(const KeyPair& key, std::uint8_t address = 1) {
+    const auto id = open(key, address);
+    EXPECT_EQ(answer(id, key).verdict, Verdict::kTaken);
+    return id;
+  }
+
+  RelayCore::Routed forward(RelayCore::ConnId from, const KeyPair& to, std::size_t body = 10) {
+    return message(from, sbd::encode_forward(to.id, std::vector<std::uint8_t>(body, 7)));
+  }
+
+  void poll_at(Time at) {
+    now = at;
+    core.poll(now);
+    take();
+  }
+  void pass(Duration d) { poll_at(now + d); }
+
+  std::vector<std::int32_t> rates(RelayCore::ConnId conn) {
+    std::vector<std::int32_t> out;
+    for (const Bytes& m : sent[conn]) {
+      const auto frame = sbd::parse_frame(m);
+      if (frame->kind == sbd::FrameKind::limit_byte_nanos) out.push_back(frame->value);
+    }
+    return out;
+  }
+};
+
+const KeyPair kA = KeyPair::seeded(1);
+const KeyPair kB = KeyPair::seeded(2);
+const KeyPair kC = KeyPair::seeded(3);
+
+RelayLimits reference_limits() {
+  RelayLimits out;
+  out.ip_kbps = 1000;
+  out.ip_byte_burst = sbd::kBurstBytes;
+  return out;
+}
+
+TEST(RelayCore, HandshakeFramesAreThoseOfTheWirePage) {
+  World w(reference_limits());
+  RelayCore::Nonce nonce;
+  const Bytes captured = unhex("2ba62ba3831429c2cd27b3026b7c2578890cfe01567537c7c7cc075bbc5a7434");
+  std::copy(captured.begin(), captured.end(), nonce.begin());
+  EXPECT_EQ(to_hex(kA.id), "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c");
+  ASSERT_EQ(w.core.on_open(7, ip(1), kA.id, nonce, w.now), std::nullopt);
+  w.take();
+  ASSERT_EQ(w.sent[7].size(), 2U);
+  EXPECT_EQ(to_hex(w.sent[7][0]), "000000000000000000000000000000000000000000000000000000006c62727400001f40");
+  EXPECT_EQ(
+      to_hex(w.sent[7][1]),
+      "00000000000000000000000000000000000000000000000000000000617265712ba62ba3831429c2cd27b3026b7c2578890cfe015675"
+      "37c7c7cc075bbc5a7434");
+  EXPECT_EQ(
+      w.message(7, unhex("00000000000000000000000000000000000000000000000000000000617265730364cdb79a3c86e5d6c833d3"
+                         "d1b34d874e0b85cbe83c845ae01995589a173b2e4e9ab9210b8ac007a3986fcf7a5c2c05f9de09b60cb845"
+                         "c76dbbb7f353d97303"))
+          .verdict,
+      Verdict::kTaken);
+  ASSERT_EQ(w.sent[7].size(), 4U);
+  EXPECT_EQ(to_hex(w.sent[7][2]), "000000000000000000000000000000000000000000000000000000006c69646c00002710");
+  EXPECT_EQ(to_hex(w.sent[7][3]), "0000000000000000000000000000000000000000000000000000000073726479");
+  EXPECT_EQ(w.core.counters().handshakes.get(), 1U);
+}
+
+TEST(RelayCore, ForwardGoesToTheKeyInTheHeaderWithTheSendersKey) {
+  World w;
+  const auto a = w.ready(kA);
+  const auto b = w.ready(kB);
+  const auto routed = w.forward(a, kB, 100);
+  EXPECT_EQ(routed.verdict, Verdict::kForward);
+  EXPECT_EQ(routed.to, b);
+  ASSERT_NE(routed.from_key, nullptr);
+  EXPECT_EQ(*routed.from_key, kA.id);
+  EXPECT_EQ(w.core.counters().forwards.get(), 1U);
+  EXPECT_EQ(w.core.counters().forward_bytes.get(), 132U);
+}
+
+TEST(RelayCore, AForwardOfTheHeaderAloneAndToOneselfIsAllowed) {
+  World w;
+  const auto a = w.ready(kA);
+  const auto routed = w.forward(a, kA, 0);
+  EXPECT_EQ(routed.verdict, Verdict::kForward);
+  EXPECT_EQ(routed.to, a);
+}
+
+TEST(RelayCore, UnknownDestinationIsDroppedInSilence) {
+  World w;
+  const auto a = w.ready(kA);
+  const std::size_t told = w.sent[a].size();
+  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::kTaken);
+  EXPECT_EQ(w.core.counters().dropped_unknown.get(), 1U);
+  EXPECT_EQ(w.sent[a].size(), told);
+  EXPECT_TRUE(w.closed.empty());
+}
+
+TEST(RelayCore, ADestinationThatIsNotReadyIsUnknown) {
+  World w;
+  const auto a = w.ready(kA);
+  w.open(kB);
+  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::kTaken);
+  EXPECT_EQ(w.core.counters().dropped_unknown.get(), 1U);
+}
+
+TEST(RelayCore, BadSignatureCloses) {
+  World w;
+  const auto a = w.open(kA);
+  EXPECT_EQ(w.answer(a, kB).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.closed[a], RelayReject::kBadSignature);
+  EXPECT_EQ(w.forward(a, kA).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.core.client_count(), 0U);
+}
+
+TEST(RelayCore, ASignatureOfAnOlderNonceCloses) {
+  World w;
+  const auto first = w.open(kA);
+  const auto frame = *sbd::parse_frame(w.sent[first][1]);
+  const Bytes response = sbd::encode_auth_response(sbd::sign_nonce(frame.body, kA.secret));
+  const auto second = w.open(kA);
+  EXPECT_EQ(w.message(second, response).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.closed[second], RelayReject::kBadSignature);
+}
+
+TEST(RelayCore, AKeyThatReadsAsACommandIsRefused) {
+  World w;
+  KeyPair key;
+  key.id = {};
+  key.id[31] = 9;
+  EXPECT_EQ(w.core.on_open(1, ip(1), key.id, {}, w.now), RelayReject::kIllegalKey);
+  EXPECT_EQ(w.core.client_count(), 0U);
+  key.id[27] = 1;
+  EXPECT_EQ(w.core.on_open(2, ip(1), key.id, {}, w.now), std::nullopt);
+}
+
+TEST(RelayCore, AForwardBeforeReadyIsDroppedAndCloses) {
+  World w;
+  w.ready(kB);
+  const auto a = w.open(kA);
+  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.closed[a], RelayReject::kEarlyForward);
+  EXPECT_EQ(w.core.counters().forwards.get(), 0U);
+}
+
+TEST(RelayCore, AresAfterTheHandshakeCloses) {
+  World w;
+  const auto a = w.ready(kA);
+  EXPECT_EQ(w.answer(a, kA).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.closed[a], RelayReject::kLateResponse);
+}
+
+TEST(RelayCore, AnAresOfTheWrongLengthCloses) {
+  for (const int more : {-1, 1}) {
+    World w;
+    const auto a = w.open(kA);
+    std::vector<std::uint8_t> m(static_cast<std::size_t>(96 + more));
+    std::copy_n("ares", 4, m.begin() + 28);
+    EXPECT_EQ(w.message(a, m).verdict, Verdict::kClosed);
+    EXPECT_EQ(w.closed[a], RelayReject::kMalformed);
+  }
+}
+
+TEST(RelayCore, TooShortAndTooLongMessagesClose) {
+  World w;
+  const auto a = w.ready(kA);
+  EXPECT_EQ(w.message(a, std::vector<std::uint8_t>(31, 1)).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.closed[a], RelayReject::kMalformed);
+  const auto b = w.ready(kB);
+  w.ready(kC);
+  EXPECT_EQ(w.forward(b, kC, 20'000 - 32).verdict, Verdict::kForward) << "exactly the limit";
+  EXPECT_EQ(w.forward(b, kC, 20'001 - 32).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.closed[b], RelayReject::kTooLarge);
+}
+
+TEST(RelayCore, UnknownCommandsAndServerCommandsAreIgnored) {
+  World w;
+  for (const bool before : {true, false}) {
+    const auto a = before ? w.open(kA) : w.ready(kA);
+    for (const char* name : {"keep", "lbrt", "areq", "lidl", "srdy", "zzzz"}) {
+      for (const std::size_t size : {32U, 36U, 500U}) {
+        std::vector<std::uint8_t> m(size);
+        std::copy_n(name, 4, m.begin() + 28);
+        EXPECT_EQ(w.message(a, m).verdict, Verdict::kTaken) << name;
+      }
+    }
+    EXPECT_FALSE(w.closed.contains(a));
+  }
+}
+
+TEST(RelayCore, HandshakeMustFinishWithinTheIdleLimit) {
+  World w;
+  const auto a = w.open(kA);
+  const Time start = w.now;
+  w.poll_at(start + seconds(10) - microseconds(1));
+  EXPECT_FALSE(w.closed.contains(a));
+  w.poll_at(start + seconds(10));
+  EXPECT_EQ(w.closed[a], RelayReject::kHandshakeTimeout);
+}
+
+TEST(RelayCore, AnIdleClientIsClosedAndKeepOrAForwardKeepsIt) {
+  World w;
+  const auto a = w.ready(kA);
+  const auto b = w.ready(kB);
+  const auto c = w.ready(kC);
+  w.pass(seconds(9));
+  w.message(a, sbd::encode_keepalive());
+  w.forward(b, kA);
+  w.pass(seconds(1) - microseconds(1));
+  EXPECT_TRUE(w.closed.empty());
+  w.pass(microseconds(1));
+  EXPECT_EQ(w.closed.size(), 1U);
+  EXPECT_EQ(w.closed[c], RelayReject::kIdle);
+  w.pass(seconds(9) - microseconds(1));
+  EXPECT_EQ(w.closed.size(), 1U);
+  w.pass(microseconds(1));
+  EXPECT_EQ(w.closed[a], RelayReject::kIdle);
+  EXPECT_EQ(w.closed[b], RelayReject::kIdle);
+}
+
+TEST(RelayCore, PingsAreNoSignOfLifeButTheyCost) {
+  World w(reference_limits());
+  const auto a = w.ready(kA);
+  for (int i = 0; i < 9; ++i) {
+    w.pass(seconds(1));
+    w.core.on_other_bytes(a, 100, w.now);
+  }
+  w.pass(seconds(1));
+  EXPECT_EQ(w.closed[a], RelayReject::kIdle);
+  const auto b = w.ready(kB);
+  w.core.on_other_bytes(b, 262'145, w.now);
+  w.take();
+  EXPECT_EQ(w.closed[b], RelayReject::kRateLimited);
+}
+
+TEST(RelayCore, TheBurstIsExactAndGoingOverItCloses) {
+  World w(reference_limits());
+  const auto a = w.ready(kA);
+  w.ready(kB);
+  w.pass(seconds(5));  // the handshake's bytes have leaked away
+  w.message(a, sbd::encode_keepalive());
+  std::size_t used = 32;
+  while (used + 20'000 <= 262'144) {
+    ASSERT_EQ(w.forward(a, kB, 20'000 - 32).verdict, Verdict::kForward);
+    used += 20'000;
+  }
+  ASSERT_EQ(w.forward(a, kB, 262'144 - used - 32).verdict, Verdict::kForward);
+  EXPECT_EQ(w.forward(a, kB, 0).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.closed[a], RelayReject::kRateLimited);
+}
+
+TEST(RelayCore, TheBucketLeaksAtTheRate) {
+  World w(reference_limits());
+  const auto a = w.ready(kA);
+  w.ready(kB);
+  // 1000 bytes every 8 ms is exactly 1000 kbit/s: for ever.
+  for (int i = 0; i < 5000; ++i) {
+    w.pass(milliseconds(8));
+    ASSERT_EQ(w.forward(a, kB, 968).verdict, Verdict::kForward);
+    w.core.on_queue(2, 0, w.now);
+    w.message(2, sbd::encode_keepalive());
+    w.pass(microseconds(256));  // what the keepalive costs
+  }
+  EXPECT_TRUE(w.closed.empty());
+}
+
+TEST(RelayCore, AnAddressSharesOneBucketAndOthersHaveTheirOwn) {
+  World w(reference_limits());
+  const auto a = w.ready(kA, 1);
+  const auto b = w.ready(kB, 1);
+  const auto c = w.ready(kC, 2);
+  for (int i = 0; i < 13; ++i) ASSERT_NE(w.forward(a, kC, 19'968).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.forward(b, kC, 2'000).verdict, Verdict::kClosed) << "the neighbour used it up";
+  EXPECT_EQ(w.closed[b], RelayReject::kRateLimited);
+  EXPECT_EQ(w.forward(c, kA, 19'968).verdict, Verdict::kForward);
+}
+
+TEST(RelayCore, RateLimitingOffSaysOneAndNeverCloses) {
+  RelayLimits limits;
+  limits.rate_limiting = false;
+  limits.send_queue_bytes = 1U << 30;
+  World w(limits);
+  const auto a = w.ready(kA);
+  w.ready(kB);
+  EXPECT_EQ(w.rates(a), std::vector<std::int32_t>{1});
+  for (int i = 0; i < 2000; ++i) ASSERT_EQ(w.forward(a, kB, 19'968).verdict, Verdict::kForward);
+  w.pass(seconds(1));
+  EXPECT_EQ(w.rates(a), std::vector<std::int32_t>{1});
+}
+
+TEST(RelayCore, TheNodeThatRunsTheRelayIsNotLimitedAndOthersAre) {
+  RelayLimits limits = reference_limits();
+  limits.send_queue_bytes = 1U << 30;
+  World w(limits);
+  const auto own = w.next++;
+  EXPECT_TRUE(w.core.on_connect(RelayCore::kThisProcess, w.now));
+  EXPECT_EQ(w.core.on_open(own, RelayCore::kThisProcess, kA.id, w.nonce(), w.now), std::nullopt);
+  w.take();
+  for (const Bytes& m : w.sent[own]) {
+    const auto frame = sbd::parse_frame(m);
+    if (frame->kind != sbd::FrameKind::auth_request) continue;
+    w.message(own, sbd::encode_auth_response(sbd::sign_nonce(frame->body, kA.secret)));
+    break;
+  }
+  const auto other = w.ready(kB);
+  EXPECT_EQ(w.rates(own), std::vector<std::int32_t>{1});
+  EXPECT_EQ(w.rates(other), std::vector<std::int32_t>{8000});
+  for (int i = 0; i < 2000; ++i) ASSERT_EQ(w.forward(own, kB, 19'968).verdict, Verdict::kForward);
+  Verdict last = Verdict::kForward;
+  for (int i = 0; i < 100 && last == Verdict::kForward; ++i) last = w.forward(other, kA, 19'968).verdict;
+  EXPECT_EQ(last, Verdict::kClosed);
+  EXPECT_EQ(w.closed.at(other), RelayReject::kRateLimited);
+  EXPECT_FALSE(w.closed.contains(own));
+}
+
+TEST(RelayCore, OurDefaultRateIsEightNanosecondsAByte) {
+  World w;
+  EXPECT_EQ(w.rates(w.ready(kA)), std::vector<std::int32_t>{8});
+}
+
+TEST(RelayCore, TheRateIsSharedByTheConnectionsOfAnAddressAndToldToAll) {
+  World w(reference_limits());
+  const auto a = w.ready(kA, 1);
+  const auto b = w.ready(kB, 1);
+  const auto other = w.ready(kC, 2);
+  EXPECT_EQ(w.rates(a), (std::vector<std::int32_t>{8000}));
+  EXPECT_EQ(w.rates(b), (std::vector<std::int32_t>{16'000}));
+  w.pass(milliseconds(100));
+  EXPECT_EQ(w.rates(a).back(), 16'000);
+  w.core.on_close(b, w.now);
+  w.take();
+  w.pass(milliseconds(100));
+  EXPECT_EQ(w.rates(a).back(), 8000) << "and it rises again";
+  EXPECT_EQ(w.rates(other), std::vector<std::int32_t>{8000});
+}
+
+TEST(RelayCore, ManyNewConnectionsOfAnAddressAreToldTogether) {
+  World w(reference_limits());
+  for (std::uint8_t i = 1; i <= 100; ++i) w.open(KeyPair::seeded(i), 1);
+  std::size_t before = 0;
+  for (auto& [id, list] : w.sent) before += list.size();
+  EXPECT_EQ(before, 200U) << "one lbrt and one areq each";
+  w.pass(milliseconds(100));
+  std::size_t after = 0;
+  for (auto& [id, list] : w.sent) after += list.size();
+  EXPECT_EQ(after, 300U) << "one more each, not one for each pair";
+  EXPECT_EQ(w.rates(1).back(), 800'000);
+}
+
+TEST(RelayCore, ATcpConnectCostsOneByte) {
+  World w(reference_limits());
+  for (int i = 0; i < 262'144; ++i) ASSERT_TRUE(w.core.on_connect(ip(1), w.now));
+  EXPECT_FALSE(w.core.on_connect(ip(1), w.now));
+  EXPECT_TRUE(w.core.on_connect(ip(2), w.now));
+  w.now += seconds(1);
+  EXPECT_TRUE(w.core.on_connect(ip(1), w.now));
+}
+
+TEST(RelayCore, AddressesThatAreQuietAreForgotten) {
+  World w(reference_limits());
+  for (std::uint8_t i = 1; i < 200; ++i) w.core.on_connect(ip(i), w.now);
+  const auto a = w.ready(kA, 200);
+  EXPECT_EQ(w.core.address_count(), 200U);
+  w.pass(seconds(6));
+  EXPECT_EQ(w.core.address_count(), 1U);
+  w.core.on_close(a, w.now);
+  w.take();
+  w.pass(seconds(6));
+  EXPECT_EQ(w.core.address_count(), 0U);
+  EXPECT_EQ(w.core.next_deadline(), std::nullopt);
+}
+
+TEST(RelayCore, TooManyClientsAreRefused) {
+  RelayLimits limits;
+  limits.clients = 2;
+  World w(limits);
+  const auto a = w.open(kA);
+  w.open(kB);
+  EXPECT_EQ(w.core.on_open(99, ip(1), kC.id, {}, w.now), RelayReject::kLimitClients);
+  w.core.on_close(a, w.now);
+  EXPECT_EQ(w.core.on_open(99, ip(1), kC.id, {}, w.now), std::nullopt);
+}
+
+TEST(RelayCore, ANewConnectionWithTheSameKeyTakesOverOnceItHasProvenIt) {
+  World w;
+  const auto sender = w.ready(kB);
+  const auto first = w.ready(kA);
+  const auto second = w.open(kA);
+  EXPECT_EQ(w.forward(sender, kA).to, first) << "asking is not proving";
+  w.answer(second, kA);
+  EXPECT_EQ(w.closed[first], RelayReject::kTakenOver);
+  EXPECT_EQ(w.forward(sender, kA).to, second);
+  w.core.on_close(first, w.now);  // the shell's late report
+  w.take();
+  EXPECT_EQ(w.forward(sender, kA).to, second);
+}
+
+TEST(RelayCore, AnImpostorDoesNotDisturbTheRealClient) {
+  World w;
+  const auto sender = w.ready(kB);
+  const auto real = w.ready(kA);
+  const auto impostor = w.open(kA, 2);
+  w.answer(impostor, kC);
+  EXPECT_EQ(w.closed[impostor], RelayReject::kBadSignature);
+  EXPECT_EQ(w.forward(sender, kA).to, real);
+}
+
+RelayLimits small_queue() {
+  RelayLimits out;
+  out.send_queue_bytes = 100'000;
+  out.slow_receiver_bytes = 40'000;
+  out.slow_receiver_millis = 2'000;
+  return out;
+}
+
+/// Sends until the receiver's queue is full.
+void fill(World& w, RelayCore::ConnId from, const KeyPair& to) {
+  for (int i = 0; i < 1000; ++i) {
+    if (w.forward(from, to, 9'964).verdict == Verdict::kHold) return;
+  }
+  FAIL() << "never held";
+}
+
+TEST(RelayCore, AFullReceiverHoldsItsSendersAndNobodyElse) {
+  World w(small_queue());
+  const auto a = w.ready(kA);
+  w.ready(kB);
+  const auto c = w.ready(kC);
+  fill(w, a, kB);
+  EXPECT_EQ(w.core.counters().forwards.get(), 10U);
+  EXPECT_EQ(w.core.counters().sender_waits.get(), 1U);
+  EXPECT_EQ(w.forward(c, kA).verdict, Verdict::kForward);
+  EXPECT_EQ(w.forward(c, kB).verdict, Verdict::kHold);
+  EXPECT_TRUE(w.resumed.empty());
+  w.core.on_queue(2, 60'001, w.now);
+  w.take();
+  EXPECT_TRUE(w.resumed.empty());
+  w.core.on_queue(2, 60'000, w.now);
+  w.take();
+  EXPECT_EQ(w.resumed, (std::vector<RelayCore::ConnId>{a, c})) << "in the order of waiting";
+  EXPECT_EQ(w.forward(a, kB, 9'964).verdict, Verdict::kForward);
+}
+
+TEST(RelayCore, AHeldMessageCostsOnce) {
+  RelayLimits limits = small_queue();
+  limits.ip_kbps = 1000;
+  limits.ip_byte_burst = 150'000;
+  World w(limits);
+  const auto a = w.ready(kA, 1);
+  w.ready(kB, 2);
+  fill(w, a, kB);
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(w.forward(a, kB, 9'964).verdict, Verdict::kHold);
+  w.core.on_queue(2, 0, w.now);
+  w.take();
+  EXPECT_EQ(w.forward(a, kB, 9'964).verdict, Verdict::kForward);
+}
+
+TEST(RelayCore, AReceiverThatTakesNothingIsClosedAndItsSendersGoOn) {
+  World w(small_queue());
+  const auto a = w.ready(kA);
+  const auto b = w.ready(kB);
+  fill(w, a, kB);
+  const Time held = w.now;
+  w.poll_at(held + seconds(2) - microseconds(1));
+  EXPECT_TRUE(w.closed.empty());
+  w.poll_at(held + seconds(2));
+  EXPECT_EQ(w.closed[b], RelayReject::kSlowReceiver);
+  EXPECT_EQ(w.resumed, std::vector<RelayCore::ConnId>{a});
+  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::kTaken) << "unknown now";
+}
+
+TEST(RelayCore, ASlowButSteadyReceiverIsKeptAndHoldsForABoundedTime) {
+  World w(small_queue());
+  const auto a = w.ready(kA);
+  const auto b = w.ready(kB);
+  std::size_t queued = 0;
+  Time held{};
+  bool waiting = false;
+  // 20 kB/s, the least that is allowed, for five minutes.
+  for (int i = 0; i < 3000; ++i) {
+    while (!waiting) {
+      const auto routed = w.forward(a, kB, 9'964);
+      ASSERT_NE(routed.verdict, Verdict::kClosed);
+      if (routed.verdict == Verdict::kHold) {
+        waiting = true;
+        held = w.now;
+      } else {
+        queued += 10'000;
+      }
+    }
+    w.message(b, sbd::encode_keepalive());
+    queued -= std::min<std::size_t>(queued, 2'000);
+    w.core.on_queue(b, queued, w.now);
+    w.take();
+    if (!w.resumed.empty()) {
+      w.resumed.clear();
+      waiting = false;
+      EXPECT_LE(w.now - held, seconds(2));
+    }
+    w.pass(milliseconds(100));
+    ASSERT_TRUE(w.closed.empty()) << to_string(w.closed.begin()->second);
+  }
+}
+
+TEST(RelayCore, AHeldSenderIsNotIdle) {
+  RelayLimits limits = small_queue();
+  limits.slow_receiver_millis = 60'000;
+  World w(limits);
+  const auto a = w.ready(kA);
+  const auto b = w.ready(kB);
+  fill(w, a, kB);
+  for (int i = 0; i < 5; ++i) {
+    w.pass(seconds(5));
+    w.message(b, sbd::encode_keepalive());
+  }
+  EXPECT_TRUE(w.closed.empty());
+  w.core.on_queue(b, 0, w.now);
+  w.take();
+  w.pass(seconds(5));
+  w.message(b, sbd::encode_keepalive());
+  EXPECT_TRUE(w.closed.empty()) << "its silence starts anew";
+  w.pass(seconds(15));
+  EXPECT_EQ(w.closed[a], RelayReject::kIdle);
+}
+
+TEST(RelayCore, WhenTheReceiverGoesItsSendersGoOn) {
+  World w(small_queue());
+  const auto a = w.ready(kA);
+  const auto b = w.ready(kB);
+  fill(w, a, kB);
+  w.core.on_close(b, w.now);
+  w.take();
+  EXPECT_EQ(w.resumed, std::vector<RelayCore::ConnId>{a});
+}
+
+TEST(RelayCore, ASenderThatGoesWhileHeldIsForgotten) {
+  World w(small_queue());
+  const auto a = w.ready(kA);
+  const auto b = w.ready(kB);
+  fill(w, a, kB);
+  w.core.on_close(a, w.now);
+  w.core.on_queue(b, 0, w.now);
+  w.take();
+  EXPECT_TRUE(w.resumed.empty());
+}
+
+TEST(RelayCore, UnknownConnectionsAreNoOps) {
+  World w;
+  w.core.on_close(5, w.now);
+  w.core.on_queue(5, 1, w.now);
+  w.core.on_other_bytes(5, 1, w.now);
+  EXPECT_EQ(w.forward(5, kA).verdict, Verdict::kClosed);
+  EXPECT_TRUE(w.sent.empty());
+}
+
+TEST(RelayCore, DeadlinesAreNeverMissedByOnePoll) {
+  // Whatever happens, polling at each next_deadline ends; and a client that says nothing is gone after it.
+  World w;
+  for (std::uint8_t i = 1; i < 50; ++i) w.open(KeyPair::seeded(i), static_cast<std::uint8_t>(i % 3));
+  int polls = 0;
+  while (const auto next = w.core.next_deadline()) {
+    ASSERT_GE(*next, w.now);
+    w.poll_at(*next);
+    ASSERT_LT(++polls, 1000);
+  }
+  EXPECT_EQ(w.core.client_count(), 0U);
+  EXPECT_EQ(w.core.address_count(), 0U);
+}
+
+TEST(RelayCore, RandomPlayKeepsTheInvariants) {
+  for (std::uint32_t seed = 1; seed <= 30; ++seed) {
+    RelayLimits limits = small_queue();
+    limits.clients = 12;
+    limits.ip_kbps = 2000;
+    World w(limits);
+    std::mt19937 random(seed);
+    std::vector<KeyPair> keys;
+    for (std::uint8_t i = 1; i <= 6; ++i) keys.push_back(KeyPair::seeded(i));
+    std::map<RelayCore::ConnId, std::size_t> conns;  // to their key
+    for (int step = 0; step < 400; ++step) {
+      const auto pick = [&](std::size_t n) { return random() % n; };
+      std::erase_if(conns, [&](const auto& c) { return w.closed.contains(c.first); });
+      const auto some = [&] {
+        auto it = conns.begin();
+        std::advance(it, static_cast<long>(pick(conns.size())));
+        return *it;
+      };
+      const auto what = pick(10);
+      if (conns.empty() || what == 0) {
+        const std::size_t key = pick(keys.size());
+        const auto id = w.next++;
+        if (!w.core.on_open(id, ip(static_cast<std::uint8_t>(pick(3))), keys[key].id, w.nonce(), w.now))
+          conns[id] = key;
+      } else if (what == 1) {
+        const auto [id, key] = some();
+        w.take();
+        w.answer(id, keys[pick(5) == 0 ? pick(keys.size()) : key]);
+      } else if (what == 2) {
+        w.core.on_close(some().first, w.now);
+      } else if (what == 3) {
+        w.pass(milliseconds(pick(1500)));
+      } else if (what == 4) {
+        w.core.on_queue(some().first, pick(100'000), w.now);
+      } else {
+        w.forward(some().first, keys[pick(keys.size())], pick(20'000));
+      }
+      w.take();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kitsune2::server
