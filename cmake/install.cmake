@@ -1,4 +1,5 @@
-# make install: headers, static libraries, CMake package, pkg-config file, program, man page, completions.
+# make install: headers, static libraries, CMake package, pkg-config files, documents, examples; apps/kitsune2 adds the
+# program, its man page and completions.
 include(CMakePackageConfigHelpers)
 
 set(k2_libraries k2_core k2_log k2_wire k2_store k2_transport k2_net k2_server k2_node k2_files k2_testing)
@@ -15,6 +16,13 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kitsune2Config.cmake ${CMAKE_CURRENT_B
 
 # The prefix is told relative to the file: `cmake --install --prefix` may differ from the configured one.
 file(RELATIVE_PATH K2_PC_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
-configure_file(cmake/kitsune2.pc.in ${CMAKE_CURRENT_BINARY_DIR}/kitsune2.pc @ONLY)
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kitsune2.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+foreach(pc kitsune2 kitsune2_testing)
+  configure_file(cmake/${pc}.pc.in ${CMAKE_CURRENT_BINARY_DIR}/${pc}.pc @ONLY)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${pc}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()
+
+install(CODE "set(K2_SOURCE \"${PROJECT_SOURCE_DIR}\")
+set(K2_WORK \"${PROJECT_BINARY_DIR}/installed_documents\")
+set(K2_DOCDIR \"${CMAKE_INSTALL_DOCDIR}\")
+set(K2_INCLUDEDIR \"${CMAKE_INSTALL_INCLUDEDIR}\")")
+install(SCRIPT cmake/install_documents.cmake)

@@ -7,7 +7,8 @@ usage: check_rules.py [--headers] [--graph]
 * The graph in docs/architecture.md is the one that is drawn from LIBRARIES. `--graph` prints it.
 * Purity: src/core knows no clock, thread, socket or randomness; Asio and Beast are in src/net and src/server only.
 * No source file has more than 1,000 lines.
-* With `--headers`: every public header compiles alone.
+* kitsune2.hpp includes every public header.
+* With `--headers`: every public header compiles alone, and includes the check of abi.hpp.
 """
 
 import os
@@ -34,7 +35,7 @@ LIBRARIES = {
 
 # The library of each public header: the lowest one that may use it. It may include headers of the libraries below.
 HEADERS = {
-    "core": ["arc", "bytes", "config", "error", "ids", "op_policy", "runtime", "time", "url"],
+    "core": ["abi", "arc", "bytes", "config", "error", "ids", "op_policy", "runtime", "time", "url", "version"],
     "wire": ["agent"],
     "store": ["op_store", "peer_store", "sqlite_store"],
     "transport": ["transport", "transport_memory", "transport_tx5"],
@@ -44,7 +45,7 @@ HEADERS = {
     "files": ["files"],
     "testing": ["testing/builders", "testing/fault_store", "testing/sim_runtime", "testing/waiters"],
 }
-EVERYTHING = "kitsune2"  # includes all of them, and is included by applications only
+EVERYTHING = "kitsune2"  # includes all of them but testing's, and is included by applications only
 
 # A port is an interface that a lower library declares and a higher one implements, or that a lower library must know to
 # be called: (who includes, which header). Each needs its reason.
@@ -84,6 +85,9 @@ def check_directions():
         header = path.removeprefix("include/kitsune2/").removesuffix(".hpp")
         if header != EVERYTHING and header not in library_of:
             complain(f"{path}: belongs to no library; name it in HEADERS of scripts/check_rules.py")
+    everything = set(re.findall(r'#include "kitsune2/(\w+)\.hpp"', read(f"include/kitsune2/{EVERYTHING}.hpp")))
+    for header in sorted({header for header in library_of if "/" not in header} ^ everything):
+        complain(f"include/kitsune2/{EVERYTHING}.hpp includes every public header, and only those: {header}.hpp")
     for top in ("include/kitsune2", "src"):
         for path in sources(top):
             if top == "src":
@@ -158,12 +162,13 @@ def check_sizes():
 
 
 def check_headers():
+    abi = "#ifndef KITSUNE2_ABI_CONTAINERS\n#error kitsune2/abi.hpp is not included\n#endif\n"
     for path in sources("include/kitsune2"):
         name = path.removeprefix("include/")
         done = subprocess.run(["g++", "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Iinclude", "-x", "c++",
-                               "-"], cwd=ROOT, input=f'#include "{name}"\n', text=True)
+                               "-"], cwd=ROOT, input=f'#include "{name}"\n{abi}', text=True)
         if done.returncode != 0:
-            complain(f"{path} does not compile alone")
+            complain(f"{path} does not compile alone, or leaves the check of abi.hpp out")
 
 
 if "--graph" in sys.argv:

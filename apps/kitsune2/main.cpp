@@ -9,7 +9,6 @@
 
 #include "cli.hpp"
 #include "completion.hpp"
-#include "version.hpp"
 
 namespace kitsune2::cli {
 namespace {
@@ -139,7 +138,7 @@ int wrong_use(const CLI::App& root, const CLI::ParseError& error, int argc, char
 
 int run(int argc, char** argv) {
   CLI::App root{"A Kitsune2 node: share and fetch folders over peer-to-peer ops, run a relay.", "kitsune2"};
-  root.set_version_flag("--version", std::string("kitsune2 ") + kVersion + " (wire: kitsune2 0.2)");
+  root.set_version_flag("--version", std::string("kitsune2 ") + version() + " (wire: kitsune2 0.2)");
   root.require_subcommand(1);
   root.footer(kExitCodes);
   Common common;

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "kitsune2/abi.hpp"
+
 namespace kitsune2 {
 
 /// A range of locations that an agent stores: empty, or inclusive `[start, end]`, wrapping where start > end.

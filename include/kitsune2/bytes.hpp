@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "kitsune2/abi.hpp"
+
 namespace kitsune2 {
 
 /// Borrowed bytes. Valid only as long as what it points into.

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include "kitsune2/abi.hpp"
+
 namespace kitsune2 {
 
 /// What went wrong. Stable names: they appear in logs, in `--json` output and in metrics.

@@ -1,15 +1,19 @@
-// Everything of kitsune2 that an application uses.
+// Every public header but those of kitsune2/testing, which an application's tests include one by one.
 #pragma once
 
+#include "kitsune2/abi.hpp"
 #include "kitsune2/agent.hpp"
 #include "kitsune2/arc.hpp"
+#include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/bootstrap.hpp"
 #include "kitsune2/builder.hpp"
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/config.hpp"
 #include "kitsune2/error.hpp"
 #include "kitsune2/fetch.hpp"
+#include "kitsune2/files.hpp"
 #include "kitsune2/gossip.hpp"
+#include "kitsune2/http.hpp"
 #include "kitsune2/ids.hpp"
 #include "kitsune2/kitsune.hpp"
 #include "kitsune2/node.hpp"
@@ -24,4 +28,7 @@
 #include "kitsune2/sqlite_store.hpp"
 #include "kitsune2/time.hpp"
 #include "kitsune2/transport.hpp"
+#include "kitsune2/transport_memory.hpp"
+#include "kitsune2/transport_tx5.hpp"
 #include "kitsune2/url.hpp"
+#include "kitsune2/version.hpp"

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -12,6 +14,36 @@
 #include "kitsune2/kitsune.hpp"
 
 namespace kitsune2 {
+
+namespace detail {
+/// Where one thread waits for what another one finds. Not std::future: an application without exceptions includes this.
+template <class T>
+class Outcome {
+ public:
+  void set(Result<T> result) {
+    const std::lock_guard lock(mutex_);
+    K2_ASSERT(!result_ && "the handler of Node::wait is called once");
+    result_ = std::move(result);
+    there_.notify_all();
+  }
+  /// Nothing will be set any more.
+  void set_dropped() {
+    const std::lock_guard lock(mutex_);
+    if (!result_) result_ = make_error(Errc::cancelled, "the node is stopped");
+    there_.notify_all();
+  }
+  Result<T> get() {
+    std::unique_lock lock(mutex_);
+    there_.wait(lock, [this] { return result_.has_value(); });
+    return std::move(*result_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable there_;
+  std::optional<Result<T>> result_;
+};
+}  // namespace detail
 
 /// How a node is set up. Defaults: memory only, no relay, SHA-256 ops. All members have initialisers, so that
 /// `Node::start({.relay = "…"})` compiles without warnings.
@@ -89,17 +121,14 @@ class Node {
   /// })`. Errc::cancelled when the node is stopped before it is there.
   template <class T, class F>
   Result<T> wait(F start) {
-    auto promise = std::make_shared<std::promise<Result<T>>>();
-    auto result = promise->get_future();
-    runtime().post([promise, start = std::move(start)]() mutable {
-      start(Handler<T>([promise](Result<T> r) { promise->set_value(std::move(r)); }));
+    auto outcome = std::make_shared<detail::Outcome<T>>();
+    // The handler's own: when its last copy is dropped with the strand, nothing will come any more.
+    std::shared_ptr<detail::Outcome<T>> told(outcome.get(), [outcome](detail::Outcome<T>* o) { o->set_dropped(); });
+    runtime().post([told, start = std::move(start)]() mutable {
+      start(Handler<T>([told = std::move(told)](Result<T> r) { told->set(std::move(r)); }));
     });
-    promise.reset();
-    try {
-      return result.get();
-    } catch (const std::future_error&) {  // the handler was dropped with the strand
-      return make_error(Errc::cancelled, "the node is stopped");
-    }
+    told.reset();
+    return outcome->get();
   }
 
   /// Leaves all spaces (tombstones, so that peers do not wait for us), finishes writes, closes everything, joins the

@@ -7,6 +7,8 @@
 #include <limits>
 #include <string>
 
+#include "kitsune2/abi.hpp"
+
 namespace kitsune2 {
 
 /// The node's own monotonic axis, in microseconds. There is deliberately no `now()`: the core is told the time, by the

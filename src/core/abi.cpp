@@ -1,0 +1,4 @@
+#include "kitsune2/abi.hpp"
+
+const char KITSUNE2_ABI_CONTAINERS = 1;
+const char KITSUNE2_ABI_STRINGS = 1;
