@@ -9,6 +9,7 @@
 
 #include "cli.hpp"
 #include "completion.hpp"
+#include "kitsune2/version.hpp"
 
 namespace kitsune2::cli {
 namespace {
