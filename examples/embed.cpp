@@ -14,9 +14,8 @@ int main(int argc, char** argv) {
   if (!started) return std::cerr << started.error().to_string() << '\n', 1;
   Node& node = **started;
   auto space = node.space(SpaceId::from_text(argv[2])).value();
-  auto agent = Ed25519LocalAgent::generate();
-  agent->set_tgt_storage_arc(DhtArc::full());
-  node.wait<void>([&](auto done) { space->local_agent_join(agent, done); }).value();
+  auto agent = node.agent().value();
+  node.join(space, agent).value();
 
   std::vector<Bytes> texts;
   for (int i = 4; i < argc; ++i) texts.push_back(Bytes::copy_of(std::string_view(argv[i])));

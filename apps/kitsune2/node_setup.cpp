@@ -42,27 +42,14 @@ Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, Spa
   return out;
 }
 
-Result<void> RunningNode::join(DhtArc arc) {
-  node_->run([&] {
-    agent_->set_cur_storage_arc(arc);
-    agent_->set_tgt_storage_arc(arc);
-  });
-  auto joined = node_->wait<void>([&](auto done) { space_->local_agent_join(agent_, done); });
-  if (joined) joined_ = true;
-  return joined;
-}
+Result<void> RunningNode::join(DhtArc arc) { return node_->join(space_, agent_, arc); }
 
 void RunningNode::stop() {
   socket_.reset();
   if (!node_) return;
-  if (joined_) {
-    static_cast<void>(node_->wait<void>(
-        [&](auto done) { space_->local_agent_leave(agent_->agent(), [done] { done(Result<void>()); }); }));
-    joined_ = false;
-  }
   node_->run([&] { handler_->attach(nullptr); });
   space_.reset();
-  node_->stop();
+  node_->stop();  // leaves the space
   node_.reset();
 }
 

@@ -28,7 +28,7 @@ struct AgentInfo {
   friend bool operator==(const AgentInfo&, const AgentInfo&) = default;
 };
 
-/// Something that signs with an agent's key. Strand only.
+/// Something that signs with an agent's key. Strand only. One that throws has failed, as with an error.
 class Signer {
  public:
   virtual ~Signer() = default;
@@ -92,7 +92,8 @@ class LocalAgent : public Signer {
   /// What it claims to store now.
   virtual DhtArc cur_storage_arc() const = 0;
   virtual void set_cur_storage_arc(DhtArc arc) = 0;
-  /// What it would like to store; gossip moves `cur` towards it.
+  /// What it would like to store; gossip moves `cur` towards it. An agent with an empty one takes part without storing:
+  /// gossip names no ops to it. See Space::local_agent_join.
   virtual DhtArc tgt_storage_arc() const = 0;
   virtual void set_tgt_storage_arc(DhtArc arc) = 0;
   /// Calls back when the info must be signed anew, from inside set_cur_storage_arc and only if the arc is another one.
@@ -100,7 +101,9 @@ class LocalAgent : public Signer {
   virtual void on_changed(std::function<void()> callback) = 0;
 };
 
-/// An agent with an ed25519 key in memory. The key is wiped on destruction and never printed.
+/// An agent with an ed25519 key in memory. The key is wiped on destruction and never printed. Its target arc is full
+/// until it is set; its current one is empty until it joins. (In the reference both are empty until the host sets
+/// them.)
 class Ed25519LocalAgent : public LocalAgent {
  public:
   /// A fresh random key.
@@ -127,7 +130,7 @@ class Ed25519LocalAgent : public LocalAgent {
   std::unique_ptr<Secret> secret_;
   AgentId id_;
   DhtArc cur_;
-  DhtArc tgt_;
+  DhtArc tgt_ = DhtArc::full();
   std::function<void()> changed_;
 };
 

@@ -15,7 +15,8 @@ namespace kitsune2 {
 /// task). R3: I/O is not starved by posted tasks: a task that posts again runs after the sockets have had a turn.
 /// R4: after `stop()` nothing runs any more; what was posted or scheduled is destroyed by the thread that stops, and
 /// later calls of `post` and `schedule` drop their task. *Lifetime*: it outlives every object that was made with it
-/// (connections, servers, clients). A task that throws ends the program: it is a bug.
+/// (connections, servers, clients). A task that throws ends the program with a message that names its type and the
+/// exception.
 class AsioRuntime : public Runtime {
  public:
   AsioRuntime();
@@ -26,10 +27,10 @@ class AsioRuntime : public Runtime {
 
   /// Starts the thread. No effect when it runs or has been stopped.
   void start();
-  /// Ends the thread and joins it. Not from the strand. Any other thread; no effect the second time.
+  /// Ends the thread and joins it. Any thread but the strand; no effect the second time.
   void stop();
-  /// Whether the caller is on the strand.
-  bool on_strand() const;
+  bool on_strand() const override;
+  bool allows_caller() const override;
   /// Runs `task` on the strand and waits for it; on the strand it simply runs. False: the runtime is not running, or
   /// was stopped before the task had its turn; the task did not run.
   bool call(const Task& task);

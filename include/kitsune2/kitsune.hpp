@@ -17,7 +17,7 @@ namespace kitsune2 {
 class KitsuneHandler : public TransportHandler {
  public:
   /// A space is being made: its handler, or an error to refuse. Peers cannot make spaces: messages for one that is not
-  /// here are dropped.
+  /// here are dropped. An exception counts as an error (Errc::internal).
   virtual Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& space) = 0;
 };
 

@@ -1,49 +1,22 @@
 // A whole node in one object, for applications: threads, stores, transport, spaces.
 #pragma once
 
+#include <boost/assert/source_location.hpp>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <functional>
 #include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "kitsune2/config.hpp"
 #include "kitsune2/kitsune.hpp"
 
 namespace kitsune2 {
-
-namespace detail {
-/// Where one thread waits for what another one finds. Not std::future: an application without exceptions includes this.
-template <class T>
-class Outcome {
- public:
-  void set(Result<T> result) {
-    const std::lock_guard lock(mutex_);
-    K2_ASSERT(!result_ && "the handler of Node::wait is called once");
-    result_ = std::move(result);
-    there_.notify_all();
-  }
-  /// Nothing will be set any more.
-  void set_dropped() {
-    const std::lock_guard lock(mutex_);
-    if (!result_) result_ = make_error(Errc::cancelled, "the node is stopped");
-    there_.notify_all();
-  }
-  Result<T> get() {
-    std::unique_lock lock(mutex_);
-    there_.wait(lock, [this] { return result_.has_value(); });
-    return std::move(*result_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable there_;
-  std::optional<Result<T>> result_;
-};
-}  // namespace detail
 
 /// How a node is set up. Defaults: memory only, no relay, SHA-256 ops. All members have initialisers, so that
 /// `Node::start({.relay = "…"})` compiles without warnings.
@@ -71,9 +44,40 @@ struct NodeOptions {
   std::shared_ptr<KitsuneHandler> handler = {};
 };
 
+namespace detail {
+
+/// What a thread that waits for a call on the strand shares with the strand. Any thread.
+class Wait {
+ public:
+  /// `where`: the place that waits, for messages.
+  explicit Wait(const boost::source_location& where) : where_(where) {}
+  /// Runs `start` and keeps what it throws for `wait`.
+  void call(const std::function<void()>& start);
+  /// To be called before the outcome is written, and `finish` after it. False: nobody waits any more, write nothing.
+  /// The second outcome of a call ends the program with a message that names the place that waited for the first.
+  bool begin();
+  void finish();
+  /// The call will have no outcome, unless it has one.
+  void drop();
+  /// True: the outcome is there. False: it was dropped. Throws what `start` has thrown.
+  bool wait();
+
+ private:
+  enum class State { waiting, writing, finished, dropped, threw };
+  const boost::source_location where_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  State state_ = State::waiting;
+  std::exception_ptr thrown_;
+};
+
+}  // namespace detail
+
 /// A running node. It owns one thread (the strand), the stores' threads and that of an embedded relay.
-/// Thread rule: all members may be called from any thread but the strand itself. Module objects (Space, Fetch, …)
-/// belong to the strand: reach them through `run`, `wait` or `runtime().post`.
+/// Thread rule: all members may be called from any thread but the strand itself. `space`, `agent`, `join`,
+/// `wait_online`, `run`, `wait` and `stop` block; on the strand, that is in a handler, a callback or a task, they would
+/// wait for themselves for ever, so that there they end the program with a message. Module objects (Space, Fetch, …)
+/// belong to the strand: reach them through `run`, `wait` or `runtime().post`. See Runtime's thread rule.
 ///
 /// What is in `data_dir`: `node.lock` (one process at a time), `<space>.db` (ops), `<space>.peers.db` (agent infos),
 /// `agent.key` (made by `agent()`); `<space>` is the space's id in base64url.
@@ -98,46 +102,78 @@ class Node {
   /// The admin server's bound address; empty without one.
   std::string admin_addr() const;
 
-  /// The space, made on first use. Blocks until it is there. The pointer may outlive the node; after `stop` its
-  /// modules answer with Errc::cancelled or not at all.
+  /// The space, made on first use. Blocks until it is there. The pointer may outlive the node; after `stop` its stores
+  /// are closed and its modules answer with Errc::cancelled or not at all.
   Result<std::shared_ptr<Space>> space(const SpaceId& space);
-  /// The agent whose key is in the data directory (made on first use, 0600); a random one without a directory.
+  /// The agent whose key is in the data directory (made on first use, 0600); a random one without a directory. Its
+  /// target arc is full.
   Result<std::shared_ptr<Ed25519LocalAgent>> agent();
+  /// `agent` joins `space` and is to hold `arc`: full, every op of the space comes here by gossip; none, only what is
+  /// asked for. Blocks until it has joined. Errors: those of Space::local_agent_join.
+  Result<void> join(const std::shared_ptr<Space>& space, const std::shared_ptr<LocalAgent>& agent,
+                    DhtArc arc = DhtArc::full());
   /// Blocks until the node has a url. Errc::timed_out, naming the relay, when `timeout` passes; Errc::disconnected for
   /// an offline node; Errc::cancelled when the node is stopped meanwhile.
   Result<Url> wait_online(std::chrono::milliseconds timeout);
 
-  /// Runs `f` on the strand and waits for what it returns. Throws std::future_error after `stop`: there is nothing to
-  /// return.
+  /// Runs `f` on the strand and waits for what it returns or throws. Throws std::future_error when the node is stopped
+  /// before `f` had its turn: there is nothing to return.
   template <class F>
-  auto run(F f) -> decltype(f()) {
+  auto run(F f, const boost::source_location& where = BOOST_CURRENT_LOCATION) -> decltype(f()) {
+    about_to_block("Node::run", &where);
     auto task = std::make_shared<std::packaged_task<decltype(f())()>>(std::move(f));
     auto result = task->get_future();
-    runtime().post([task] { (*task)(); });
+    // The strand holds the only reference: a task that is dropped unrun ends the wait.
+    runtime().post([task = std::move(task)] { (*task)(); });
     return result.get();
   }
 
   /// Starts an asynchronous call on the strand and waits for its outcome: `node.wait<T>([&](auto done) { x.call(done);
-  /// })`. Errc::cancelled when the node is stopped before it is there.
+  /// })`. Throws what the starter throws. Errc::cancelled when the node is stopped before the outcome is there, or
+  /// when all copies of the handler are gone. A handler that is called twice is a bug of its caller and ends the
+  /// program with a message that names `where`.
   template <class T, class F>
-  Result<T> wait(F start) {
-    auto outcome = std::make_shared<detail::Outcome<T>>();
-    // The handler's own: when its last copy is dropped with the strand, nothing will come any more.
-    std::shared_ptr<detail::Outcome<T>> told(outcome.get(), [outcome](detail::Outcome<T>* o) { o->set_dropped(); });
-    runtime().post([told, start = std::move(start)]() mutable {
-      start(Handler<T>([told = std::move(told)](Result<T> r) { told->set(std::move(r)); }));
+  Result<T> wait(F start, const boost::source_location& where = BOOST_CURRENT_LOCATION) {
+    about_to_block("Node::wait", &where);
+    struct Outcome : detail::Wait {
+      using detail::Wait::Wait;
+      std::optional<Result<T>> value;
+    };
+    /// Goes with the last copy of the handler.
+    struct Ticket {
+      explicit Ticket(std::shared_ptr<Outcome> o) : outcome(std::move(o)) {}
+      Ticket(const Ticket&) = delete;
+      Ticket& operator=(const Ticket&) = delete;
+      ~Ticket() { outcome->drop(); }
+      std::shared_ptr<Outcome> outcome;
+    };
+    const auto outcome = std::make_shared<Outcome>(where);
+    runtime().post([ticket = std::make_shared<Ticket>(outcome), start = std::move(start)]() mutable {
+      ticket->outcome->call([&] {
+        start(Handler<T>([ticket](Result<T> value) {
+          if (!ticket->outcome->begin()) return;
+          ticket->outcome->value.emplace(std::move(value));
+          ticket->outcome->finish();
+        }));
+      });
     });
-    told.reset();
-    return outcome->get();
+    if (outcome->wait()) return std::move(*outcome->value);
+    return dropped();
   }
 
   /// Leaves all spaces (tombstones, so that peers do not wait for us), finishes writes, closes everything, joins the
-  /// threads. Takes up to a few seconds when the relay does not answer. Idempotent; the destructor calls it.
+  /// threads. Takes up to a few seconds when the relay or a peer does not answer. Idempotent; the destructor calls it.
+  /// Closed are the stores, too, of spaces that the application still holds: when `stop` has returned, a node on the
+  /// same data directory can be started at once. One that is started while this one stops waits for it.
   void stop();
 
  private:
   struct Impl;
   explicit Node(std::unique_ptr<Impl> impl);
+  /// Ends the program with a message if the caller is on the strand.
+  void about_to_block(const char* member, const boost::source_location* where = nullptr) const;
+  /// Why a call has no outcome.
+  Error dropped() const;
   std::unique_ptr<Impl> impl_;
 };
 

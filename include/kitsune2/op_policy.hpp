@@ -33,7 +33,8 @@ struct OpDescription {
 };
 
 /// The host's rules for ops: computes the id and the creation time from the bytes and says whether they are valid.
-/// Pure and thread-safe: called on the strand and on store threads. The same bytes give the same answer on every node.
+/// Pure and thread-safe: called on the strand and on store threads. One that throws refuses the op (Errc::internal,
+/// with the exception's words). The same bytes give the same answer on every node.
 class OpPolicy {
  public:
   virtual ~OpPolicy() = default;

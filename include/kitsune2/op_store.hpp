@@ -55,6 +55,12 @@ class OpStore {
  public:
   virtual ~OpStore() = default;
 
+  /// Finishes the writes that were called for and closes the store's files, so that another store can open them; what
+  /// waits to be read completes with Errc::cancelled, and so does every later call. Blocks until the disk has taken
+  /// the writes. For a store whose owner may live for longer than it is needed. No-op when it is closed. Default: no
+  /// effect, for a store without files.
+  virtual void close() {}
+
   /// Names, checks and stores ops. Ops that fail the policy are counted in `rejected`; the others are stored all the
   /// same. Also removes the pending fetch entries of what it stored, in the same transaction.
   virtual void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) = 0;

@@ -35,6 +35,9 @@ class PeerStore {
   /// Called after an insert for every info that was new or newer, tombstones too. Returns a subscription; dropping it
   /// ends the calls.
   virtual std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) = 0;
+  /// Closes the store's file, so that another store can open it: what is inserted later is kept in memory only. No-op
+  /// when it is closed. Default: no effect, for a store without a file.
+  virtual void close() {}
 };
 std::shared_ptr<PeerStore> make_memory_peer_store(Runtime& runtime, const SpaceId& space,
                                                   std::size_t max_agents = 10'000);
@@ -61,6 +64,8 @@ class PeerMetaStore {
   virtual void remove(const Url& peer, const std::string& key) = 0;
   /// All live (peer, value) of a key.
   virtual std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key) = 0;
+  /// As PeerStore::close; a later `put` is refused with Errc::cancelled. The file is free when both are closed.
+  virtual void close() {}
 };
 std::shared_ptr<PeerMetaStore> make_memory_peer_meta_store(Runtime& runtime, std::size_t max_entries = 100'000);
 

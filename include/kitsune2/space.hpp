@@ -35,7 +35,8 @@ class SpaceHandler {
   }
 };
 
-/// One network inside kitsune2. Strand only. Rust: `Space`.
+/// One network inside kitsune2. Strand only, but for `id` and the members that give a module: those may be called on
+/// any thread, what they give may not. Rust: `Space`.
 class Space {
  public:
   virtual ~Space() = default;
@@ -54,7 +55,14 @@ class Space {
   /// are left (checked every 60 s), on a new url and on a new arc. The agent's current storage arc becomes its target
   /// arc (why: docs/protocol-gossip.md). Takes the place of an agent with the same id. Errors: the signer's, and then
   /// the agent has not joined; Errc::cancelled after `stop`.
+  /// The target arc decides what comes here: nothing by gossip, if it is empty. Ed25519LocalAgent's is full by default;
+  /// the first agent that joins with an empty one is warned of in the log.
   virtual void local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> done) = 0;
+  /// Sets the agent's target arc and joins. An empty arc is meant: no warning.
+  virtual void local_agent_join_with_arc(std::shared_ptr<LocalAgent> agent, DhtArc arc, Handler<> done) {
+    if (agent) agent->set_tgt_storage_arc(arc);
+    local_agent_join(std::move(agent), std::move(done));
+  }
   /// Forgets the agent and spreads a tombstone: to the bootstrap server and to all known peers. `done`: when the peers'
   /// messages have left, or after two seconds. No-op for an agent that has not joined.
   virtual void local_agent_leave(const AgentId& agent, std::function<void()> done) = 0;
@@ -64,7 +72,7 @@ class Space {
   /// The last refusal of the op store that fetch met, if it was within the last minute: the disk is full, or worse.
   virtual std::optional<Error> recent_store_failure() const { return std::nullopt; }
   /// Leaves with all local agents, then stops gossip, publish, bootstrap and fetch. The stores stay usable as long as
-  /// the object lives.
+  /// the object lives, or until they are closed (`Node::stop` closes them).
   virtual void stop(std::function<void()> done) = 0;
 };
 

@@ -362,6 +362,7 @@ Result<FetchReport> Engine::run() {
 Result<FetchReport> fetch_files(Runtime& runtime, const std::shared_ptr<Space>& space,
                                 const std::shared_ptr<FilesHandler>& handler, const AgentId& self, const OpId& root,
                                 const FetchOptions& options, const std::stop_token& stop) {
+  assert_may_block(runtime, "fetch_files");
   if (options.window_ops == 0) return make_error(Errc::invalid_argument, "the window must not be 0");
   return Engine(runtime, space, handler, self, root, options, stop).run();
 }

@@ -444,6 +444,7 @@ Result<ShareReport> Sharer::run(const std::vector<std::string>& paths) {
 
 Result<ShareReport> share_paths(Runtime& runtime, OpStore& store, const std::vector<std::string>& paths,
                                 const ShareOptions& options, const std::stop_token& stop) {
+  assert_may_block(runtime, "share_paths");
   if (store.policy().name() != "sha256") {
     return make_error(Errc::unsupported, "sharing files needs a store with the sha256 policy");
   }

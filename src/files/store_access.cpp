@@ -61,7 +61,7 @@ std::uint64_t BatchWriter::new_bytes() const {
 }
 
 Result<OpId> BatchWriter::put(Bytes op) {
-  auto described = store_.policy().describe(op);
+  auto described = call_for_result("the op policy", [&] { return store_.policy().describe(op); });
   if (!described) return described.error();
   OpId id = described->op_id;
   ++ops_;

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/callback.hpp"
 #include "kitsune2/op_store.hpp"
 #include "kitsune2/runtime.hpp"
 

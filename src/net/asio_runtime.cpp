@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 
+#include "core/callback.hpp"
 #include "kitsune2/ids.hpp"
 #include "net/asio_runtime_impl.hpp"
 
@@ -37,6 +38,16 @@ Time AsioRuntime::Impl::now() const {
   return Time(std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()));
 }
 
+void AsioRuntime::Impl::run(const char* what, const Task& task) {
+  try {
+    task();
+  } catch (...) {
+    // Its type names the function that posted it.
+    const std::string where = std::string(what) + " on the strand, " + demangled(task.target_type().name()) + ',';
+    callback_threw(where.c_str());
+  }
+}
+
 void AsioRuntime::Impl::drain() {
   std::vector<Task> batch;
   {
@@ -44,7 +55,7 @@ void AsioRuntime::Impl::drain() {
     batch.swap(posted);
   }
   for (auto& task : batch) {
-    task();
+    run("a task", task);
     task = nullptr;  // its captures go before the next one runs, as if it had been called directly
   }
   batch.clear();
@@ -89,7 +100,7 @@ void AsioRuntime::Impl::run_timers() {
     if (it == timers.end()) continue;
     Task task = std::move(it->second);
     timers.erase(it);
-    task();
+    run("a timer's task", task);
   }
   for (const Due& entry : later) {
     heap.push_back(entry);
@@ -126,14 +137,14 @@ void AsioRuntime::start() {
   im.thread = std::thread([&im] {
     im.strand = std::this_thread::get_id();
     const auto work = asio::make_work_guard(im.io);
-    im.io.run();
+    call_application("a connection's handler on the strand", [&im] { im.io.run(); });
     im.strand = std::thread::id();
   });
 }
 
 void AsioRuntime::stop() {
   Impl& im = *impl_;
-  K2_ASSERT(!on_strand());
+  if (on_strand()) misuse("AsioRuntime::stop was called on the strand, which it joins: call it on another thread");
   std::vector<Task> dropped;
   {
     std::unique_lock lock(im.mutex);
@@ -163,6 +174,11 @@ void AsioRuntime::stop() {
 }
 
 bool AsioRuntime::on_strand() const { return impl_->strand.load() == std::this_thread::get_id(); }
+
+bool AsioRuntime::allows_caller() const {
+  const auto strand = impl_->strand.load(std::memory_order_relaxed);
+  return strand == std::this_thread::get_id() || strand == std::thread::id();
+}
 
 bool AsioRuntime::call(const Task& task) {
   if (on_strand()) {

@@ -53,7 +53,8 @@ struct AsioRuntime::Impl {
   std::thread thread;
 
   void drain();
-  void run_posted();
+  /// Runs a task; one that throws ends the program.
+  static void run(const char* what, const Task& task);
 
   // --- timers, strand only
   struct Due {

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <utility>
 
+#include "core/callback.hpp"
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/builder.hpp"
 #include "kitsune2/relay_server.hpp"
@@ -224,16 +225,27 @@ struct Node::Impl {
   void stop() {
     const std::lock_guard lock(stopping);
     if (stopped.exchange(true)) return;
+    if (data_dir) data_dir->announce_end();
     if (handler) handler->ring();
     if (admin) admin->stop();
+    std::vector<std::shared_ptr<Space>> spaces;
     if (kitsune) {
+      runtime->call([&] {
+        for (const SpaceId& id : kitsune->list_spaces()) spaces.push_back(kitsune->space_if_exists(id));
+      });
       const auto ended = std::make_shared<std::promise<void>>();
       auto end = ended->get_future();
       runtime->call([&] { kitsune->stop([ended] { ended->set_value(); }); });
       if (end.wait_for(kStopPatience) != std::future_status::ready) log::error("node", "a module did not stop in time");
     }
     // On the strand, where they were used.
-    runtime->call([this] {
+    runtime->call([&] {
+      // The application may hold its spaces for longer; the next node on this directory is not to wait for that.
+      for (const auto& space : std::exchange(spaces, {})) {
+        space->op_store().close();
+        space->peer_store().close();
+        space->peer_meta_store().close();
+      }
       metrics.reset();
       kitsune.reset();
     });
@@ -245,8 +257,66 @@ struct Node::Impl {
   }
 };
 
+// ---------------------------------------------------------------- waiting for the strand
+
+void detail::Wait::call(const std::function<void()>& start) {
+  try {
+    start();
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    if (state_ != State::waiting) callback_threw(("the call that Node::wait started at " + to_string(where_)).c_str());
+    thrown_ = std::current_exception();
+    state_ = State::threw;
+    changed_.notify_all();
+  }
+}
+
+bool detail::Wait::begin() {
+  const std::lock_guard lock(mutex_);
+  if (state_ == State::threw) return false;
+  if (state_ != State::waiting)
+    misuse("the handler that Node::wait gave out at " + to_string(where_) +
+           " was called twice: an asynchronous call has one outcome");
+  state_ = State::writing;
+  return true;
+}
+
+void detail::Wait::finish() {
+  const std::lock_guard lock(mutex_);
+  state_ = State::finished;
+  changed_.notify_all();
+}
+
+void detail::Wait::drop() {
+  const std::lock_guard lock(mutex_);
+  if (state_ != State::waiting) return;
+  state_ = State::dropped;
+  changed_.notify_all();
+}
+
+bool detail::Wait::wait() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return state_ != State::waiting && state_ != State::writing; });
+  if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+  return state_ == State::finished;
+}
+
+void Node::about_to_block(const char* member, const boost::source_location* where) const {
+  assert_may_block(*impl_->runtime, member, where);
+}
+
+Error Node::dropped() const {
+  return make_error(Errc::cancelled, impl_->stopped ? "the node is stopped"
+                                                    : "the call's handler was dropped without having been called");
+}
+
+// ---------------------------------------------------------------- Node
+
 Node::Node(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Node::~Node() { stop(); }
+Node::~Node() {
+  about_to_block("Node::~Node");
+  impl_->stop();
+}
 
 Result<std::unique_ptr<Node>> Node::start(NodeOptions options) {
   auto impl = std::make_unique<Impl>();
@@ -266,6 +336,7 @@ std::string Node::listen_addr() const { return impl_->server ? impl_->server->ad
 std::string Node::admin_addr() const { return impl_->admin ? impl_->admin->address() : std::string(); }
 
 Result<std::shared_ptr<Space>> Node::space(const SpaceId& id) {
+  about_to_block("Node::space");
   auto made = wait<std::shared_ptr<Space>>([this, id](auto done) {
     if (!impl_->kitsune) return done(make_error(Errc::cancelled, "the node is stopped"));
     impl_->kitsune->space(id, std::move(done));
@@ -279,11 +350,19 @@ Result<std::shared_ptr<Space>> Node::space(const SpaceId& id) {
 }
 
 Result<std::shared_ptr<Ed25519LocalAgent>> Node::agent() {
+  about_to_block("Node::agent");
   if (!impl_->data_dir) return Ed25519LocalAgent::generate();
   return Ed25519LocalAgent::load_or_create(agent_key_path(impl_->data_dir->path()));
 }
 
+Result<void> Node::join(const std::shared_ptr<Space>& space, const std::shared_ptr<LocalAgent>& agent, DhtArc arc) {
+  about_to_block("Node::join");
+  if (!space || !agent) return make_error(Errc::invalid_argument, space ? "no agent" : "no space");
+  return wait<void>([&](auto done) { space->local_agent_join_with_arc(agent, arc, std::move(done)); });
+}
+
 Result<Url> Node::wait_online(std::chrono::milliseconds timeout) {
+  about_to_block("Node::wait_online");
   if (impl_->relay.empty()) return make_error(Errc::disconnected, "no relay is configured");
   const auto until = std::chrono::steady_clock::now() + timeout;
   for (;;) {
@@ -300,6 +379,9 @@ Result<Url> Node::wait_online(std::chrono::milliseconds timeout) {
   }
 }
 
-void Node::stop() { impl_->stop(); }
+void Node::stop() {
+  about_to_block("Node::stop");
+  impl_->stop();
+}
 
 }  // namespace kitsune2

@@ -294,6 +294,8 @@ void SimRuntime::cancel(TimerId timer) {
   world.timer_times.erase(it);
 }
 
+bool SimRuntime::allows_caller() const { return std::this_thread::get_id() == impl_->world->owner; }
+
 void SimRuntime::random_bytes(std::span<std::uint8_t> out) {
   const std::lock_guard lock(impl_->random_mutex);
   std::uint64_t word = 0;

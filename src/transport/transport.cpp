@@ -34,9 +34,13 @@ class DefaultTransport final : public Transport,
   void start() { backend_->start(*this); }
 
   // ---- Transport
-  std::optional<Url> url() const override { return stopped_ ? std::nullopt : backend_->url(); }
+  std::optional<Url> url() const override {
+    assert_on_strand(runtime_, "Transport::url");
+    return stopped_ ? std::nullopt : backend_->url();
+  }
 
   Result<void> register_space_handler(const SpaceId& space, std::shared_ptr<SpaceMessageHandler> handler) override {
+    assert_on_strand(runtime_, "Transport::register_space_handler");
     Space& entry = spaces_[space];
     if (entry.handler) return make_error(Errc::already_exists, "the space has a handler: " + space.to_string());
     entry.handler = std::move(handler);
@@ -45,46 +49,57 @@ class DefaultTransport final : public Transport,
 
   Result<void> register_module_handler(const SpaceId& space, const std::string& module,
                                        std::shared_ptr<ModuleMessageHandler> handler) override {
+    assert_on_strand(runtime_, "Transport::register_module_handler");
     if (!spaces_[space].modules.emplace(module, std::move(handler)).second) {
       return make_error(Errc::already_exists, "the module has a handler: " + space.to_string() + " " + module);
     }
     return {};
   }
 
-  void unregister_space(const SpaceId& space) override { spaces_.erase(space); }
+  void unregister_space(const SpaceId& space) override {
+    assert_on_strand(runtime_, "Transport::unregister_space");
+    spaces_.erase(space);
+  }
 
   void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) override {
+    assert_on_strand(runtime_, "Transport::send_space_notify");
     if (refused(peer, space, done)) return;
     backend_->send(peer, wire::encode_notify(space, data), std::move(done));
   }
 
   void send_module(const Url& peer, const SpaceId& space, const std::string& module, Bytes data,
                    Handler<> done) override {
+    assert_on_strand(runtime_, "Transport::send_module");
     if (refused(peer, space, done)) return;
     backend_->send(peer, wire::encode_module(space, module, data), std::move(done));
   }
 
   void send_encoded(const Url& peer, const SpaceId& space, ByteChain k2proto, Handler<> done) override {
+    assert_on_strand(runtime_, "Transport::send_encoded");
     if (refused(peer, space, done)) return;
     backend_->send(peer, std::move(k2proto), std::move(done));
   }
 
   void disconnect(const Url& peer, const std::optional<std::string>& reason) override {
+    assert_on_strand(runtime_, "Transport::disconnect");
     if (stopped_) return;
     backend_->disconnect(peer, reason, reason ? wire::encode_disconnect(*reason) : Bytes());
   }
 
   void wasted(const Url& peer, std::uint64_t bytes) override {
+    assert_on_strand(runtime_, "Transport::wasted");
     if (!stopped_) backend_->wasted(peer, bytes);
   }
 
   TransportStats stats() const override {
+    assert_on_strand(runtime_, "Transport::stats");
     TransportStats stats = backend_->stats();
     stats.blocked_message_count = blocked_;
     return stats;
   }
 
   void stop(std::function<void()> done) override {
+    assert_on_strand(runtime_, "Transport::stop");
     if (stopped_) {
       runtime_.post(std::move(done));
       return;

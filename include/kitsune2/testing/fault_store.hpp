@@ -44,6 +44,7 @@ class FaultStore final : public OpStore {
   /// Ops in each call of process_incoming_ops and store_described_ops so far.
   const std::vector<std::size_t>& batches() const { return batches_; }
 
+  void close() override { inner_->close(); }
   void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override;
   void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) override;
   void retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) override;

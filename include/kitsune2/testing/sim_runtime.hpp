@@ -106,6 +106,7 @@ class SimRuntime final : public Runtime {
   TimerId schedule(Time at, Task task) override;
   void cancel(TimerId timer) override;
   void random_bytes(std::span<std::uint8_t> out) override;
+  bool allows_caller() const override;
 
  private:
   friend class SimWorld;

@@ -48,6 +48,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   }
 
   void put(AgentInfoPtr info) override {
+    assert_on_strand(runtime_, "Bootstrap::put");
     if (stopped_ || !info) return;
     if (info->info().space != space_) {
       log::error(kArea, "an info of another space was not put");
@@ -69,6 +70,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   }
 
   void poll_now() override {
+    assert_on_strand(runtime_, "Bootstrap::poll_now");
     if (stopped_) return;
     poll_wait_ = Duration::zero();
     if (polling_) {
@@ -79,6 +81,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   }
 
   void stop(std::function<void()> done) override {
+    assert_on_strand(runtime_, "Bootstrap::stop");
     on_stopped_.push_back(std::move(done));
     if (!stopped_) {
       stopped_ = true;

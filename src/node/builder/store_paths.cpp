@@ -6,10 +6,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
+#include <thread>
 
 #include "log/log.hpp"
 
@@ -20,10 +24,42 @@ constexpr std::size_t kMaxNameChars = 100;
 
 std::string reason(int error) { return std::strerror(error); }
 
-std::string trimmed_digits(const char* text, std::size_t size) {
-  std::string out;
-  for (std::size_t i = 0; i < size && text[i] >= '0' && text[i] <= '9'; ++i) out += text[i];
-  return out;
+/// How long a node that stops is waited for: a little longer than its stop may take.
+constexpr auto kPatienceWithEnd = std::chrono::seconds(40);
+/// How long one is waited for that does not seem to stop.
+constexpr auto kPatience = std::chrono::milliseconds(500);
+constexpr auto kLockPoll = std::chrono::milliseconds(5);
+constexpr std::string_view kStopping = "stopping";
+
+/// What the holder of the lock wrote into it.
+struct Holder {
+  std::string pid;  ///< digits, or nothing
+  bool stopping = false;
+};
+
+Holder holder_of(int fd) {
+  std::array<char, 32> buffer{};
+  const ssize_t size = ::pread(fd, buffer.data(), buffer.size(), 0);
+  const std::string_view text(buffer.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
+  const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  return {std::string(text.substr(0, digits)), text.find(kStopping) != std::string_view::npos};
+}
+
+/// Takes the lock. 0, or errno.
+int lock_patiently(int fd) {
+  const auto start = std::chrono::steady_clock::now();
+  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return errno;
+    const std::chrono::nanoseconds patience = holder_of(fd).stopping ? kPatienceWithEnd : kPatience;
+    if (std::chrono::steady_clock::now() - start > patience) return EWOULDBLOCK;
+    std::this_thread::sleep_for(kLockPoll);
+  }
+  return 0;
+}
+
+bool write_note(int fd, const std::string& text) {
+  return ::ftruncate(fd, 0) == 0 && ::pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
 }
 
 }  // namespace
@@ -60,21 +96,21 @@ Result<std::unique_ptr<DataDir>> DataDir::open(const std::string& path) {
   const std::string lock = (absolute / "node.lock").string();
   const int fd = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return make_error(errno == ENOSPC ? Errc::disk_full : Errc::io, lock + ": " + reason(errno));
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    const int why = errno;
-    std::array<char, 32> text{};
-    const ssize_t size = ::pread(fd, text.data(), text.size(), 0);
+  if (const int why = lock_patiently(fd); why != 0) {
+    const Holder holder = holder_of(fd);
     ::close(fd);
     if (why != EWOULDBLOCK) return make_error(Errc::io, lock + ": " + reason(why));
-    const std::string holder = trimmed_digits(text.data(), size > 0 ? static_cast<std::size_t>(size) : 0);
     return make_error(Errc::already_exists,
-                      path + ": in use by " + (holder.empty() ? "another process" : "process " + holder));
+                      path + ": in use by " + (holder.pid.empty() ? "another process" : "process " + holder.pid));
   }
-  const std::string pid = std::to_string(::getpid()) + '\n';
-  // Only for the message above: a full disk must not keep a node from starting to read.
-  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size()))
-    log::warn("node", lock + ": " + reason(errno));
+  // Only for those who wait: a full disk must not keep a node from starting to read.
+  if (!write_note(fd, std::to_string(::getpid()) + '\n')) log::warn("node", lock + ": " + reason(errno));
   return std::unique_ptr<DataDir>(new DataDir(path, fd));
+}
+
+void DataDir::announce_end() {
+  // Who waits and cannot read this (a full disk) waits for less long: nothing else depends on it.
+  static_cast<void>(write_note(lock_fd_, std::to_string(::getpid()) + ' ' + std::string(kStopping) + '\n'));
 }
 
 DataDir::~DataDir() { ::close(lock_fd_); }

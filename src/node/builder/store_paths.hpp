@@ -19,13 +19,17 @@ inline std::string peer_store_path(const std::string& dir, const SpaceId& space)
 }
 inline std::string agent_key_path(const std::string& dir) { return dir + "/agent.key"; }
 
-/// A data directory that this process has for itself, until it is destroyed.
+/// A data directory that this process has for itself, until it is destroyed. "node.lock" holds its number, and
+/// "stopping" once it ends.
 class DataDir {
  public:
   /// Makes the directory (and its parents) if it is missing, 0700, and takes the lock in "node.lock".
-  /// Errc::already_exists ("… in use by process N"), Errc::io naming the path.
+  /// Errc::already_exists ("… in use by process N"), Errc::io naming the path. Waits for a holder that stops; and for
+  /// half a second for one that does not, because it may have been told to and not have had its turn yet.
   static Result<std::unique_ptr<DataDir>> open(const std::string& path);
   ~DataDir();
+  /// Tells those who wait for the directory that it will be free soon.
+  void announce_end();
   DataDir(const DataDir&) = delete;
   DataDir& operator=(const DataDir&) = delete;
   const std::string& path() const { return path_; }

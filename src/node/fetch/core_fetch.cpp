@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/callback.hpp"
 #include "kitsune2/config.hpp"
 
 namespace kitsune2 {
@@ -119,6 +120,7 @@ Url CoreFetch::current(const Url& source) const {
 // ---------------------------------------------------------------- adding and removing
 
 void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
+  assert_on_strand(runtime_, "Fetch::request_ops");
   const auto finish = [&](Result<void> result) {
     runtime_.post([done = std::move(done), result = std::move(result)] { done(result); });
   };
@@ -222,6 +224,7 @@ void CoreFetch::persist(std::vector<OpId> op_ids, const Url& source, Handler<> d
 }
 
 void CoreFetch::remove_source(const Url& source) {
+  assert_on_strand(runtime_, "Fetch::remove_source");
   if (stopped_) return;
   name_all_of(source);
   std::erase_if(unsent_, [&](const Unsent& item) { return item.source == source; });
@@ -233,6 +236,7 @@ void CoreFetch::remove_source(const Url& source) {
 }
 
 void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
+  assert_on_strand(runtime_, "Fetch::replace_source");
   if (stopped_ || old_url == new_url || !new_url.is_peer() || transport_->url() == new_url) return;
   name_all_of(old_url);
   if (filters_ > 0 || resuming_) replaced_meanwhile_.emplace_back(old_url, new_url);
@@ -425,7 +429,7 @@ void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
   for (; message.next < message.slices.size() && weight < most; ++message.next) {
     auto& slice = message.slices[message.next];
     weight += kNamingBytes + slice.size();
-    auto description = policy.describe(slice);
+    auto description = call_for_result("the op policy", [&] { return policy.describe(slice); });
     if (!description) {
       ++stats_.ops_invalid;
       if (invalid_gate_.open(runtime_.now())) {
@@ -583,6 +587,7 @@ void CoreFetch::tell_missing(std::vector<FetchMissing> missing) {
 // ---------------------------------------------------------------- state
 
 FetchStateSummary CoreFetch::state_summary() const {
+  assert_on_strand(runtime_, "Fetch::state_summary");
   FetchStateSummary out;
   core_.for_each_op(
       [&](const OpId& op_id, const std::vector<Url>& sources) { out.pending_requests.emplace(op_id, sources); });
@@ -600,6 +605,7 @@ FetchStateSummary CoreFetch::state_summary() const {
 }
 
 FetchLoad CoreFetch::load(const Url& source) const {
+  assert_on_strand(runtime_, "Fetch::load");
   FetchLoad out;
   out.pairs = core_.pending_pairs() + adding_;
   out.source_pairs = core_.pending_pairs(source);
@@ -609,9 +615,13 @@ FetchLoad CoreFetch::load(const Url& source) const {
   return out;
 }
 
-void CoreFetch::set_events(FetchEvents events) { events_ = std::make_shared<const FetchEvents>(std::move(events)); }
+void CoreFetch::set_events(FetchEvents events) {
+  assert_on_strand(runtime_, "Fetch::set_events");
+  events_ = std::make_shared<const FetchEvents>(std::move(events));
+}
 
 void CoreFetch::notify_on_drained(std::function<void()> callback) {
+  assert_on_strand(runtime_, "Fetch::notify_on_drained");
   if (stopped_) return;
   on_drained_.push_back(std::move(callback));
   if (drained()) post_drained_check();
@@ -632,6 +642,7 @@ void CoreFetch::check_drained() {
 }
 
 void CoreFetch::stop(std::function<void()> done) {
+  assert_on_strand(runtime_, "Fetch::stop");
   stopped_ = true;
   runtime_.cancel(timer_);
   timer_ = 0;

@@ -40,8 +40,14 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void remove_source(const Url& source) override;
   void replace_source(const Url& old_url, const Url& new_url) override;
   FetchStateSummary state_summary() const override;
-  FetchStats stats() const override { return stats_; }
-  std::uint64_t pending_ops() const override { return core_.pending_ops(); }
+  FetchStats stats() const override {
+    assert_on_strand(runtime_, "Fetch::stats");
+    return stats_;
+  }
+  std::uint64_t pending_ops() const override {
+    assert_on_strand(runtime_, "Fetch::pending_ops");
+    return core_.pending_ops();
+  }
   FetchLoad load(const Url& source) const override;
   void notify_on_drained(std::function<void()> callback) override;
   void set_events(FetchEvents events) override;

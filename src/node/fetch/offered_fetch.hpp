@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/callback.hpp"
 #include "kitsune2/space.hpp"
 
 namespace kitsune2 {
@@ -27,7 +28,8 @@ class OfferedFetch final : public Fetch {
 
   void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) override {
     Result<void> outcome;
-    if (!handler_ || handler_->accept_offered_ops(source, space_)) {
+    if (!handler_ || call_application("SpaceHandler::accept_offered_ops",
+                                      [&] { return handler_->accept_offered_ops(source, space_); })) {
       if (has_room(op_ids, source)) return inner_->request_ops(std::move(op_ids), source, std::move(done));
       outcome = make_error(Errc::overloaded, "too many offered ops are pending");
     }

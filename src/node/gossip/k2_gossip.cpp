@@ -72,11 +72,13 @@ Result<void> K2Gossip::start() {
 }
 
 void K2Gossip::inform_ops_stored(std::vector<StoredOp> ops) {
+  assert_on_strand(runtime(), "Gossip::inform_ops_stored");
   // Nothing to keep: new ops are read from the store, by the time they were stored.
   static_cast<void>(ops);
 }
 
 void K2Gossip::inform_requests_dropped(const Url& peer) {
+  assert_on_strand(runtime(), "Gossip::inform_requests_dropped");
   if (stopped_) return;
   meta_.forget_bookmark(peer);
   for (const auto& [url, holds] : bookmarks_in_use_) {
@@ -85,6 +87,7 @@ void K2Gossip::inform_requests_dropped(const Url& peer) {
 }
 
 void K2Gossip::stop() {
+  assert_on_strand(runtime(), "Gossip::stop");
   stopped_ = true;
   subscription_.reset();
   runtime().cancel(initiate_timer_);

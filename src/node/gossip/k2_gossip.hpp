@@ -50,7 +50,10 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
 
   void inform_ops_stored(std::vector<StoredOp> ops) override;
   void inform_requests_dropped(const Url& peer) override;
-  GossipStats stats() const override { return stats_; }
+  GossipStats stats() const override {
+    assert_on_strand(runtime(), "Gossip::stats");
+    return stats_;
+  }
   void stop() override;
 
  private:

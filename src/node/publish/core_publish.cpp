@@ -82,6 +82,7 @@ Result<void> CorePublish::start() {
 }
 
 void CorePublish::publish_ops(std::vector<OpId> op_ids, const Url& target, Handler<> done) {
+  assert_on_strand(runtime_, "Publish::publish_ops");
   if (stopped_) return complete(runtime_, std::move(done), make_error(Errc::cancelled, "publish is stopped"));
   if (op_ids.empty()) return complete(runtime_, std::move(done), {});
   if (queued_ids_ > 0 && queued_ids_ + op_ids.size() > kMaxQueuedIds)
@@ -114,6 +115,7 @@ void CorePublish::send_next(const std::shared_ptr<Job>& job) {
 }
 
 void CorePublish::publish_agent(AgentInfoPtr info, const Url& target, Handler<> done) {
+  assert_on_strand(runtime_, "Publish::publish_agent");
   if (stopped_) return complete(runtime_, std::move(done), make_error(Errc::cancelled, "publish is stopped"));
   if (!info || info->info().space != space_)
     return complete(runtime_, std::move(done), make_error(Errc::invalid_argument, "no agent info of this space"));
@@ -281,7 +283,10 @@ void CorePublish::drop_if_idle(std::unordered_map<Url, Sender>::iterator it) {
   if (!it->second.connected && it->second.waiting_ids == 0) senders_.erase(it);
 }
 
-void CorePublish::stop() { stopped_ = true; }
+void CorePublish::stop() {
+  assert_on_strand(runtime_, "Publish::stop");
+  stopped_ = true;
+}
 
 std::shared_ptr<Publish> make_core_publish(Runtime& runtime, const CorePublishConfig& config, const SpaceId& space,
                                            std::shared_ptr<Fetch> fetch, std::shared_ptr<PeerStore> peers,

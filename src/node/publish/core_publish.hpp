@@ -22,7 +22,10 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
 
   void publish_ops(std::vector<OpId> op_ids, const Url& target, Handler<> done) override;
   void publish_agent(AgentInfoPtr info, const Url& target, Handler<> done) override;
-  PublishStats stats() const override { return stats_; }
+  PublishStats stats() const override {
+    assert_on_strand(runtime_, "Publish::stats");
+    return stats_;
+  }
   void stop() override;
 
  private:

@@ -2,6 +2,7 @@
 #include <map>
 #include <utility>
 
+#include "core/callback.hpp"
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
 #include "node/space/core_space.hpp"
@@ -59,10 +60,12 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   }
 
   Result<void> register_handler(std::shared_ptr<KitsuneHandler> handler) override {
+    assert_on_strand(runtime_, "Kitsune::register_handler");
     if (stopping_) return make_error(Errc::cancelled, "the node is stopped");
     if (!handler) return make_error(Errc::invalid_argument, "no handler");
     if (transport_) return make_error(Errc::already_exists, "the node has a handler");
-    auto backend = builder_.transport(runtime_, builder_.config);
+    auto backend = call_for_result("the builder's factory for transport",
+                                   [&] { return builder_.transport(runtime_, builder_.config); });
     if (!backend) return backend.error();
     handler_ = std::move(handler);
     transport_ = make_transport(runtime_, std::move(*backend), std::make_shared<Translator>(weak_from_this()));
@@ -70,17 +73,20 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   }
 
   std::vector<SpaceId> list_spaces() const override {
+    assert_on_strand(runtime_, "Kitsune::list_spaces");
     std::vector<SpaceId> out;
     for (const auto& [id, space] : spaces_) out.push_back(id);
     return out;
   }
 
   void space(const SpaceId& id, Handler<std::shared_ptr<Space>> done) override {
+    assert_on_strand(runtime_, "Kitsune::space");
     auto made = get_or_make(id);
     runtime_.post([done = std::move(done), made = std::move(made)] { done(made); });
   }
 
   std::shared_ptr<Space> space_if_exists(const SpaceId& id) const override {
+    assert_on_strand(runtime_, "Kitsune::space_if_exists");
     const auto it = spaces_.find(id);
     return it == spaces_.end() ? nullptr : it->second;
   }
@@ -94,6 +100,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   RuntimeConfig& config() override { return *config_; }
 
   void stop(std::function<void()> done) override {
+    assert_on_strand(runtime_, "Kitsune::stop");
     on_stopped_.push_back(std::move(done));
     if (stopped_) return runtime_.post([self = shared_from_this()] { self->close(); });
     if (stopping_) return;
@@ -116,21 +123,32 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
    public:
     explicit Translator(std::weak_ptr<CoreKitsune> owner) : owner_(std::move(owner)) {}
     void new_listening_address(const Url& own_url) override {
-      if (auto owner = owner_.lock()) owner->handler_->new_listening_address(own_url);
+      auto owner = owner_.lock();
+      if (!owner) return;
+      call_application("KitsuneHandler::new_listening_address",
+                       [&] { owner->handler_->new_listening_address(own_url); });
     }
     void peer_connect(const Url& peer) override {
-      if (auto owner = owner_.lock()) owner->handler_->peer_connect(peer);
+      auto owner = owner_.lock();
+      if (!owner) return;
+      call_application("KitsuneHandler::peer_connect", [&] { owner->handler_->peer_connect(peer); });
     }
     void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override {
-      if (auto owner = owner_.lock()) owner->handler_->peer_disconnect(peer, reason);
+      auto owner = owner_.lock();
+      if (!owner) return;
+      call_application("KitsuneHandler::peer_disconnect", [&] { owner->handler_->peer_disconnect(peer, reason); });
     }
     Result<Bytes> preflight_gather_outgoing(const Url& peer) override {
       auto owner = owner_.lock();
-      return owner ? owner->handler_->preflight_gather_outgoing(peer) : Result<Bytes>(Bytes{});
+      if (!owner) return Bytes{};
+      return call_application("KitsuneHandler::preflight_gather_outgoing",
+                              [&] { return owner->handler_->preflight_gather_outgoing(peer); });
     }
     Result<void> preflight_validate_incoming(const Url& peer, Bytes data) override {
       auto owner = owner_.lock();
-      return owner ? owner->handler_->preflight_validate_incoming(peer, std::move(data)) : Result<void>();
+      if (!owner) return {};
+      return call_application("KitsuneHandler::preflight_validate_incoming",
+                              [&] { return owner->handler_->preflight_validate_incoming(peer, std::move(data)); });
     }
     bool allow(const Url& peer, const SpaceId* space) override {
       auto owner = owner_.lock();
@@ -147,7 +165,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
     if (id.empty() || id.size() > kMaxSpaceIdBytes)
       return make_error(Errc::invalid_argument, "a space id has 1 to 1024 bytes");
     if (const auto it = spaces_.find(id); it != spaces_.end()) return std::shared_ptr<Space>(it->second);
-    auto handler = handler_->create_space(id);
+    auto handler = call_for_result("KitsuneHandler::create_space", [&] { return handler_->create_space(id); });
     if (!handler) return handler.error();
     ModuleContext context;
     context.runtime = &runtime_;
@@ -168,7 +186,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   bool allow(const Url& peer, const SpaceId* space) {
     if (blocks_->is_peer_blocked(peer)) return false;
     if (agents_blocked_ && all_agents_blocked(peer, space)) return false;
-    return handler_->allow(peer, space);
+    return call_application("KitsuneHandler::allow", [&] { return handler_->allow(peer, space); });
   }
 
   /// Whether agents are known at `peer`, in `space` or in any one, and every one of them is blocked.

@@ -5,6 +5,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "core/callback.hpp"
 #include "node/fetch/offered_fetch.hpp"
 #include "node/fetch/reporting_fetch.hpp"
 #include "node/space/agent_rules.hpp"
@@ -30,7 +31,9 @@ class CoreSpace::MessageHandler final : public SpaceMessageHandler {
   }
   Result<void> recv_space_notify(const Url& peer, const SpaceId& id, Bytes data) override {
     auto space = space_.lock();
-    if (space && !space->stopping_ && space->handler_) space->handler_->recv_notify(peer, id, std::move(data));
+    if (space && !space->stopping_ && space->handler_) {
+      call_application("SpaceHandler::recv_notify", [&] { space->handler_->recv_notify(peer, id, std::move(data)); });
+    }
     return {};
   }
 
@@ -88,26 +91,27 @@ Result<std::shared_ptr<CoreSpace>> CoreSpace::create(const Builder& builder, Mod
 }
 
 Result<void> CoreSpace::make_modules(const Builder& builder) {
-  const auto make = [this](auto& slot, const auto& factory) -> Result<void> {
-    auto made = factory(context_);
+  const auto make = [this](const char* name, auto& slot, const auto& factory) -> Result<void> {
+    const std::string where = "the builder's factory for " + std::string(name);
+    auto made = call_for_result(where.c_str(), [&] { return factory(context_); });
     if (!made) return made.error();
     slot = std::move(*made);
-    if (!slot) return make_error(Errc::internal, "a module factory gave nothing");
+    if (!slot) return make_error(Errc::internal, where + " gave nothing");
     return {};
   };
   Result<void> r;
-  if (!(r = make(context_.peer_store, builder.peer_store))) return r;
-  if (!(r = make(context_.bootstrap, builder.bootstrap))) return r;
-  if (!(r = make(context_.local_agent_store, builder.local_agent_store))) return r;
-  if (!(r = make(context_.op_store, builder.op_store))) return r;
-  if (!(r = make(context_.fetch, builder.fetch))) return r;
+  if (!(r = make("peer_store", context_.peer_store, builder.peer_store))) return r;
+  if (!(r = make("bootstrap", context_.bootstrap, builder.bootstrap))) return r;
+  if (!(r = make("local_agent_store", context_.local_agent_store, builder.local_agent_store))) return r;
+  if (!(r = make("op_store", context_.op_store, builder.op_store))) return r;
+  if (!(r = make("fetch", context_.fetch, builder.fetch))) return r;
   own_events();
   const auto fetch = context_.fetch;
   context_.fetch = std::make_shared<OfferedFetch>(runtime(), id(), fetch, handler_,
                                                   context_.config->current().core_fetch.max_offered_bytes);
-  if (!(r = make(context_.publish, builder.publish))) return r;
-  if (!(r = make(context_.peer_meta_store, builder.peer_meta_store))) return r;
-  if (!(r = make(gossip_, builder.gossip))) return r;
+  if (!(r = make("publish", context_.publish, builder.publish))) return r;
+  if (!(r = make("peer_meta_store", context_.peer_meta_store, builder.peer_meta_store))) return r;
+  if (!(r = make("gossip", gossip_, builder.gossip))) return r;
   context_.fetch = fetch;
   return context_.transport->register_space_handler(id(), std::make_shared<MessageHandler>(weak_from_this()));
 }
@@ -166,11 +170,32 @@ void CoreSpace::peer_seen(const AgentInfoPtr& info) {
   if (context_.peer_store->get_by_url(old_url).empty()) context_.fetch->replace_source(old_url, *agent.url);
 }
 
-std::optional<Url> CoreSpace::current_url() const { return context_.transport->url(); }
+std::optional<Url> CoreSpace::current_url() const {
+  assert_on_strand(runtime(), "Space::current_url");
+  return context_.transport->url();
+}
 
 // ---------------------------------------------------------------- local agents
 
+void CoreSpace::local_agent_join_with_arc(std::shared_ptr<LocalAgent> agent, DhtArc arc, Handler<> done) {
+  assert_on_strand(runtime(), "Space::local_agent_join_with_arc");
+  if (agent) agent->set_tgt_storage_arc(arc);
+  join(std::move(agent), std::move(done));
+}
+
 void CoreSpace::local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> done) {
+  assert_on_strand(runtime(), "Space::local_agent_join");
+  if (agent && !warned_of_empty_arc_ && agent->tgt_storage_arc().empty()) {
+    warned_of_empty_arc_ = true;
+    log::warn(kArea, "agent " + agent->agent().to_string() + " joins space " + id().to_string() +
+                         " with an empty target arc: no ops will come to it by gossip; call "
+                         "set_tgt_storage_arc(DhtArc::full()) before it joins, or local_agent_join_with_arc if that is "
+                         "meant");
+  }
+  join(std::move(agent), std::move(done));
+}
+
+void CoreSpace::join(std::shared_ptr<LocalAgent> agent, Handler<> done) {
   Result<void> outcome;
   if (stopping_) {
     outcome = make_error(Errc::cancelled, "the space is stopped");
@@ -197,6 +222,7 @@ void CoreSpace::local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> do
 }
 
 void CoreSpace::local_agent_leave(const AgentId& agent_id, std::function<void()> done) {
+  assert_on_strand(runtime(), "Space::local_agent_leave");
   if (!done) done = [] {};
   const auto agent = context_.local_agent_store->remove(agent_id);
   if (!agent) return runtime().post(std::move(done));
@@ -243,7 +269,7 @@ Result<AgentInfoPtr> CoreSpace::sign(LocalAgent& agent, bool tombstone) {
     info.url = current_url();
     info.storage_arc = agent.cur_storage_arc();
   }
-  auto out = AgentInfoSigned::sign(agent, info);
+  auto out = call_for_result("LocalAgent::sign", [&] { return AgentInfoSigned::sign(agent, info); });
   if (out) signed_at_[info.agent] = info.created_at;
   return out;
 }
@@ -316,6 +342,7 @@ void CoreSpace::check_infos() {
 // ---------------------------------------------------------------- the rest
 
 void CoreSpace::send_notify(const Url& to, Bytes data, Handler<> done) {
+  assert_on_strand(runtime(), "Space::send_notify");
   if (!done) done = [](const Result<void>&) {};
   if (stopping_) {
     return runtime().post([done = std::move(done)] { done(make_error(Errc::cancelled, "the space is stopped")); });
@@ -324,10 +351,12 @@ void CoreSpace::send_notify(const Url& to, Bytes data, Handler<> done) {
 }
 
 void CoreSpace::inform_ops_stored(std::vector<StoredOp> ops) {
+  assert_on_strand(runtime(), "Space::inform_ops_stored");
   if (!stopping_) gossip_->inform_ops_stored(std::move(ops));
 }
 
 std::optional<Error> CoreSpace::recent_store_failure() const {
+  assert_on_strand(runtime(), "Space::recent_store_failure");
   if (!store_failure_ || runtime().now() - store_failure_->first > kStoreFailureIsRecent) return std::nullopt;
   return store_failure_->second;
 }
@@ -339,6 +368,7 @@ void CoreSpace::source_blocked(const Url& url) {
 }
 
 void CoreSpace::stop(std::function<void()> done) {
+  assert_on_strand(runtime(), "Space::stop");
   on_stopped_.push_back(std::move(done));
   if (stopped_) return runtime().post([self = shared_from_this()] { self->close(); });
   if (stopping_) return;

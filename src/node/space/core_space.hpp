@@ -31,6 +31,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   Bootstrap& bootstrap() override { return *context_.bootstrap; }
   std::optional<Url> current_url() const override;
   void local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> done) override;
+  void local_agent_join_with_arc(std::shared_ptr<LocalAgent> agent, DhtArc arc, Handler<> done) override;
   void local_agent_leave(const AgentId& agent, std::function<void()> done) override;
   void send_notify(const Url& to, Bytes data, Handler<> done) override;
   void inform_ops_stored(std::vector<StoredOp> ops) override;
@@ -48,6 +49,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   void own_events();
   Result<void> make_modules(const Builder& builder);
   void start();
+  void join(std::shared_ptr<LocalAgent> agent, Handler<> done);
   void new_url();
   void follow_peers();
   void peer_seen(const AgentInfoPtr& info);
@@ -74,6 +76,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   std::unordered_map<AgentId, Url> last_urls_;
   std::size_t prune_urls_at_ = 0;
   std::optional<std::pair<Time, Error>> store_failure_;
+  bool warned_of_empty_arc_ = false;
   bool stopping_ = false;
   bool stopped_ = false;
   std::vector<std::function<void()>> on_stopped_;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/callback.hpp"
 #include "kitsune2/op_store.hpp"
 #include "store/memory/id_table.hpp"
 #include "store/memory/lazy_index.hpp"
@@ -118,12 +119,13 @@ class MemoryOpStore final : public OpStore {
       : runtime_(runtime), policy_(std::move(policy)), by_time_(ByTime{&records_}), by_place_(ByPlace{&records_}) {}
 
   void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override {
+    assert_on_strand(runtime_, "OpStore::process_incoming_ops");
     ProcessedOps out;
     out.stored.reserve(ops.size());
     out.newly_stored.reserve(ops.size());
     const Timestamp now = runtime_.wall_now();
     for (const Bytes& op : ops) {
-      if (const auto description = policy_->describe(op)) {
+      if (const auto description = call_for_result("the op policy", [&] { return policy_->describe(op); })) {
         store(*description, op, now, out);
       } else {
         ++out.rejected;
@@ -258,6 +260,7 @@ class MemoryOpStore final : public OpStore {
  private:
   template <class T>
   void complete(Handler<T> done, Result<T> result) {
+    assert_on_strand(runtime_, "a member of OpStore");
     runtime_.post([alive = lifetime_.weak(), done = std::move(done), result = std::move(result)]() mutable {
       if (const auto hold = alive.lock()) done(std::move(result));
     });

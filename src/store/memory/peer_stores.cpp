@@ -14,24 +14,28 @@ class MemoryPeerStore final : public PeerStore {
   MemoryPeerStore(Runtime& runtime, const SpaceId& space, std::size_t max_agents)
       : runtime_(runtime), table_(space, max_agents) {}
 
-  void insert(const std::vector<AgentInfoPtr>& infos) override {
-    updates_.tell(table_.insert(infos, runtime_.wall_now()).kept);
+  void insert(const std::vector<AgentInfoPtr>& infos) override { updates_.tell(table_.insert(infos, now()).kept); }
+  void remove(const AgentId& agent) override {
+    assert_on_strand(runtime_, "PeerStore::remove");
+    table_.remove(agent);
   }
-  void remove(const AgentId& agent) override { table_.remove(agent); }
-  AgentInfoPtr get(const AgentId& agent) override { return table_.get(agent, runtime_.wall_now()); }
-  std::vector<AgentInfoPtr> get_all() override { return table_.get_all(runtime_.wall_now()); }
+  AgentInfoPtr get(const AgentId& agent) override { return table_.get(agent, now()); }
+  std::vector<AgentInfoPtr> get_all() override { return table_.get_all(now()); }
   std::vector<AgentInfoPtr> get_by_overlapping_storage_arc(const DhtArc& arc) override {
-    return table_.get_by_overlapping_storage_arc(arc, runtime_.wall_now());
+    return table_.get_by_overlapping_storage_arc(arc, now());
   }
   std::vector<AgentInfoPtr> get_near_location(std::uint32_t loc, std::size_t limit) override {
-    return table_.get_near_location(loc, limit, runtime_.wall_now());
+    return table_.get_near_location(loc, limit, now());
   }
-  std::vector<AgentInfoPtr> get_by_url(const Url& url) override { return table_.get_by_url(url, runtime_.wall_now()); }
+  std::vector<AgentInfoPtr> get_by_url(const Url& url) override { return table_.get_by_url(url, now()); }
   std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) override {
+    assert_on_strand(runtime_, "PeerStore::on_update");
     return updates_.subscribe(std::move(callback));
   }
 
  private:
+  Timestamp now() const { return store::wall_now_on_strand(runtime_, "a member of PeerStore"); }
+
   Runtime& runtime_;
   store::PeerTable table_;
   store::PeerUpdates updates_;
@@ -42,19 +46,22 @@ class MemoryPeerMetaStore final : public PeerMetaStore {
   MemoryPeerMetaStore(Runtime& runtime, std::size_t max_entries) : runtime_(runtime), notes_(max_entries) {}
 
   Result<void> put(const Url& peer, const std::string& key, Bytes value, std::optional<Timestamp> expiry) override {
-    if (auto ok = notes_.check_put(peer, key, value, runtime_.wall_now()); !ok) return ok;
+    if (auto ok = notes_.check_put(peer, key, value, now()); !ok) return ok;
     notes_.put(peer, key, {value.compact(), expiry});
     return {};
   }
-  std::optional<Bytes> get(const Url& peer, const std::string& key) override {
-    return notes_.get(peer, key, runtime_.wall_now());
+  std::optional<Bytes> get(const Url& peer, const std::string& key) override { return notes_.get(peer, key, now()); }
+  void remove(const Url& peer, const std::string& key) override {
+    assert_on_strand(runtime_, "PeerMetaStore::remove");
+    notes_.remove(peer, key);
   }
-  void remove(const Url& peer, const std::string& key) override { notes_.remove(peer, key); }
   std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key) override {
-    return notes_.get_all_by_key(key, runtime_.wall_now());
+    return notes_.get_all_by_key(key, now());
   }
 
  private:
+  Timestamp now() const { return store::wall_now_on_strand(runtime_, "a member of PeerMetaStore"); }
+
   Runtime& runtime_;
   store::PeerNotes notes_;
 };
@@ -116,18 +123,22 @@ class MemoryBlockList final : public BlockList {
  public:
   explicit MemoryBlockList(Runtime& runtime) : runtime_(runtime) {}
 
-  void block_peer(const Url& peer, std::optional<Timestamp> until) override {
-    peers_.add(peer, until, runtime_.wall_now());
+  void block_peer(const Url& peer, std::optional<Timestamp> until) override { peers_.add(peer, until, now()); }
+  void block_agent(const AgentId& agent, std::optional<Timestamp> until) override { agents_.add(agent, until, now()); }
+  void unblock_peer(const Url& peer) override {
+    assert_on_strand(runtime_, "BlockList::unblock_peer");
+    peers_.remove(peer);
   }
-  void block_agent(const AgentId& agent, std::optional<Timestamp> until) override {
-    agents_.add(agent, until, runtime_.wall_now());
+  void unblock_agent(const AgentId& agent) override {
+    assert_on_strand(runtime_, "BlockList::unblock_agent");
+    agents_.remove(agent);
   }
-  void unblock_peer(const Url& peer) override { peers_.remove(peer); }
-  void unblock_agent(const AgentId& agent) override { agents_.remove(agent); }
-  bool is_peer_blocked(const Url& peer) override { return peers_.contains(peer, runtime_.wall_now()); }
-  bool is_agent_blocked(const AgentId& agent) override { return agents_.contains(agent, runtime_.wall_now()); }
+  bool is_peer_blocked(const Url& peer) override { return peers_.contains(peer, now()); }
+  bool is_agent_blocked(const AgentId& agent) override { return agents_.contains(agent, now()); }
 
  private:
+  Timestamp now() const { return store::wall_now_on_strand(runtime_, "a member of BlockList"); }
+
   Runtime& runtime_;
   Blocked<Url> peers_;
   Blocked<AgentId> agents_;

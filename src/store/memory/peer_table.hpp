@@ -11,6 +11,12 @@
 
 namespace kitsune2::store {
 
+/// The wall clock, for `member` ("a member of PeerStore"), which only the strand may call.
+inline Timestamp wall_now_on_strand(const Runtime& runtime, const char* member) {
+  assert_on_strand(runtime, member);
+  return runtime.wall_now();
+}
+
 /// Rules P1-P3 of PeerStore. Tombstones are kept until they expire, so that an older info of the agent does not come
 /// back, but never given out. Ordered by agent id, so that a run can be repeated.
 /// Complexity: insert, get, by_url O(log n); the arc queries O(n), near O(n + limit log limit).

@@ -4,6 +4,7 @@
 #include <deque>
 #include <mutex>
 
+#include "core/callback.hpp"
 #include "kitsune2/sqlite_store.hpp"
 #include "store/slice_hash_rules.hpp"
 #include "store/sqlite/environment.hpp"
@@ -87,6 +88,15 @@ struct Queue {
     const std::lock_guard lock(mutex);
     stopping = true;
   }
+  /// What still waits, as failed.
+  std::vector<CallPtr<Db>> refuse_all(const Error& error) {
+    const std::lock_guard lock(mutex);
+    std::vector<CallPtr<Db>> out(calls.begin(), calls.end());
+    calls.clear();
+    bytes = 0;
+    for (const auto& call : out) call->fail(error);
+    return out;
+  }
 };
 
 std::uint64_t id_bytes(const std::vector<OpId>& op_ids) {
@@ -112,13 +122,12 @@ class SqliteOpStore final : public OpStore {
     read_worker_ = environment.make_worker([this](bool) { return read_turn(); });
   }
 
-  ~SqliteOpStore() override {
-    writes_.stop();
-    reads_.stop();
-    if (write_worker_) write_worker_->wake();
-    read_worker_->wake();
-    write_worker_.reset();
-    read_worker_.reset();
+  ~SqliteOpStore() override { end(); }
+
+  void close() override {
+    assert_on_strand(runtime_, "OpStore::close");
+    end();
+    tell<OpReader>(reads_.refuse_all(closed_error()));
   }
 
   void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override {
@@ -133,7 +142,7 @@ class SqliteOpStore final : public OpStore {
           out.newly_stored.reserve(ops.size());
           const Timestamp now = runtime_.wall_now();
           for (const Bytes& op : ops) {
-            const auto description = policy_->describe(op);
+            const auto description = call_for_result("the op policy", [&] { return policy_->describe(op); });
             if (!description) {
               ++out.rejected;
             } else if (auto ok = db.store(*description, op, now, out); !ok) {
@@ -251,6 +260,21 @@ class SqliteOpStore final : public OpStore {
   const OpPolicy& policy() const override { return *policy_; }
 
  private:
+  Error closed_error() const { return make_error(Errc::cancelled, path_ + ": the store is closed"); }
+
+  /// Ends the threads, the writer's when all that was called for is written, and lets go of the files.
+  void end() {
+    writes_.stop();
+    reads_.stop();
+    if (write_worker_) write_worker_->wake();
+    if (read_worker_) read_worker_->wake();
+    write_worker_.reset();
+    read_worker_.reset();
+    writer_.reset();
+    reader_.reset();
+    lock_.reset();
+  }
+
   template <class T>
   void refuse(Handler<T>& done, Error error) {
     runtime_.post([alive = alive_, done = std::move(done), error = std::move(error)] {
@@ -260,11 +284,15 @@ class SqliteOpStore final : public OpStore {
 
   template <class T, class Work>
   void write(std::size_t ops, std::uint64_t bytes, Work work, Handler<T> done) {
+    assert_on_strand(runtime_, "a member of OpStore");
+    if (!reader_) return refuse<T>(done, closed_error());
     if (!writer_) return refuse<T>(done, make_error(Errc::unsupported, path_ + ": opened for reading only"));
     enqueue<T>(writes_, *write_worker_, ops, bytes, std::move(work), std::move(done), "the store's writer");
   }
   template <class T, class Work>
   void read(std::uint64_t bytes, Work work, Handler<T> done) {
+    assert_on_strand(runtime_, "a member of OpStore");
+    if (!reader_) return refuse<T>(done, closed_error());
     enqueue<T>(reads_, *read_worker_, 1, bytes, std::move(work), std::move(done), "the store's reader");
   }
   template <class T, class Db, class Work>
@@ -283,7 +311,7 @@ class SqliteOpStore final : public OpStore {
       for (const auto& call : calls) {
         const auto hold = alive.lock();  // anew each time: a handler may drop the store
         if (!hold) return;
-        call->finish();
+        call_application("a handler given to the op store", [&] { call->finish(); });
       }
     });
   }
@@ -368,7 +396,7 @@ class SqliteOpStore final : public OpStore {
     auto call = std::move(reads_.calls.front());
     reads_.calls.pop_front();
     lock.unlock();
-    static_cast<void>(call->run(reader_));
+    static_cast<void>(call->run(*reader_));
     lock.lock();
     reads_.bytes -= call->bytes();
     lock.unlock();
@@ -382,7 +410,7 @@ class SqliteOpStore final : public OpStore {
   const SqliteOpStoreOptions options_;
   std::optional<sqlite::FileLock> lock_;  ///< let go last
   std::optional<OpWriter> writer_;
-  OpReader reader_;
+  std::optional<OpReader> reader_;  ///< until it is closed
   Lifetime lifetime_;
   const std::weak_ptr<void> alive_;
   Queue<OpWriter> writes_;

@@ -175,7 +175,7 @@ class SqlitePeerStore final : public PeerStore {
   }
 
   void insert(const std::vector<AgentInfoPtr>& infos) override {
-    const auto changes = table_.insert(infos, runtime_.wall_now());
+    const auto changes = table_.insert(infos, now());
     if (!changes.kept.empty() || !changes.gone.empty()) {
       write([&]() -> Result<void> {
         for (const AgentInfoPtr& info : changes.kept) {
@@ -184,33 +184,42 @@ class SqlitePeerStore final : public PeerStore {
         for (const AgentId& agent : changes.gone) {
           if (auto ok = db_->remove_agent(agent); !ok) return ok;
         }
-        return db_->remove_expired(runtime_.wall_now());
+        return db_->remove_expired(now());
       });
     }
     updates_.tell(changes.kept);
   }
   void remove(const AgentId& agent) override {
+    assert_on_strand(runtime_, "PeerStore::remove");
     if (table_.remove(agent)) {
       write([&] { return db_->remove_agent(agent); });
     }
   }
-  AgentInfoPtr get(const AgentId& agent) override { return table_.get(agent, runtime_.wall_now()); }
-  std::vector<AgentInfoPtr> get_all() override { return table_.get_all(runtime_.wall_now()); }
+  AgentInfoPtr get(const AgentId& agent) override { return table_.get(agent, now()); }
+  std::vector<AgentInfoPtr> get_all() override { return table_.get_all(now()); }
   std::vector<AgentInfoPtr> get_by_overlapping_storage_arc(const DhtArc& arc) override {
-    return table_.get_by_overlapping_storage_arc(arc, runtime_.wall_now());
+    return table_.get_by_overlapping_storage_arc(arc, now());
   }
   std::vector<AgentInfoPtr> get_near_location(std::uint32_t loc, std::size_t limit) override {
-    return table_.get_near_location(loc, limit, runtime_.wall_now());
+    return table_.get_near_location(loc, limit, now());
   }
-  std::vector<AgentInfoPtr> get_by_url(const Url& url) override { return table_.get_by_url(url, runtime_.wall_now()); }
+  std::vector<AgentInfoPtr> get_by_url(const Url& url) override { return table_.get_by_url(url, now()); }
   std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) override {
+    assert_on_strand(runtime_, "PeerStore::on_update");
     return updates_.subscribe(std::move(callback));
+  }
+  void close() override {
+    assert_on_strand(runtime_, "PeerStore::close");
+    db_.reset();
   }
 
  private:
+  Timestamp now() const { return store::wall_now_on_strand(runtime_, "a member of PeerStore"); }
+
   /// The table in memory is what counts. If the file could not follow (a full disk), the next write brings all of it.
   template <class Work>
   void write(Work work) {
+    if (!db_) return;
     const auto ok = db_->transaction([&]() -> Result<void> {
       if (!behind_) return work();
       if (auto cleared = db_->clear_agents(); !cleared) return cleared;
@@ -247,24 +256,30 @@ class SqlitePeerMetaStore final : public PeerMetaStore {
   }
 
   Result<void> put(const Url& peer, const std::string& key, Bytes value, std::optional<Timestamp> expiry) override {
-    if (auto ok = notes_.check_put(peer, key, value, runtime_.wall_now()); !ok) return ok;
+    if (auto ok = notes_.check_put(peer, key, value, now()); !ok) return ok;
+    if (!db_) return make_error(Errc::cancelled, "the peer store is closed");
     store::PeerNotes::Note note{value.compact(), expiry};
     if (auto ok = db_->put_note(peer, key, note); !ok) return ok;
     notes_.put(peer, key, std::move(note));
     return {};
   }
-  std::optional<Bytes> get(const Url& peer, const std::string& key) override {
-    return notes_.get(peer, key, runtime_.wall_now());
-  }
+  std::optional<Bytes> get(const Url& peer, const std::string& key) override { return notes_.get(peer, key, now()); }
   void remove(const Url& peer, const std::string& key) override {
+    assert_on_strand(runtime_, "PeerMetaStore::remove");
     // A note that the file keeps all the same (a full disk) is back after a restart: as if it had not been removed yet.
-    if (notes_.remove(peer, key)) static_cast<void>(db_->remove_note(peer, key));
+    if (notes_.remove(peer, key) && db_) static_cast<void>(db_->remove_note(peer, key));
   }
   std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key) override {
-    return notes_.get_all_by_key(key, runtime_.wall_now());
+    return notes_.get_all_by_key(key, now());
+  }
+  void close() override {
+    assert_on_strand(runtime_, "PeerMetaStore::close");
+    db_.reset();
   }
 
  private:
+  Timestamp now() const { return store::wall_now_on_strand(runtime_, "a member of PeerMetaStore"); }
+
   Runtime& runtime_;
   std::shared_ptr<PeerDb> db_;
   store::PeerNotes notes_;

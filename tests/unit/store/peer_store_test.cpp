@@ -334,6 +334,25 @@ TEST_P(SqlitePeerStoresTest, everything_is_there_after_reopening) {
   EXPECT_EQ(meta_->get(peer_url(1), "brief"), std::nullopt);
 }
 
+TEST_P(SqlitePeerStoresTest, closed_stores_let_go_of_their_file_and_change_it_no_more) {
+  peers_->insert({info(1)});
+  EXPECT_TRUE(meta_->put(peer_url(1), "k", Bytes::copy_of("v"), std::nullopt));
+  const auto old_peers = peers_;
+  const auto old_meta = meta_;
+  old_peers->close();
+  old_meta->close();
+  open();
+  EXPECT_EQ(peers_->get_all().size(), 1U);
+  old_peers->insert({info(2)});
+  EXPECT_EQ(old_peers->get_all().size(), 2U) << "in memory it goes on";
+  old_peers->remove(id(1));
+  EXPECT_EQ(old_meta->put(peer_url(2), "k", Bytes(), std::nullopt).error().code, Errc::cancelled);
+  old_meta->remove(peer_url(1), "k");
+  open();
+  EXPECT_EQ(peers_->get_all().size(), 1U);
+  EXPECT_EQ(meta_->get(peer_url(1), "k"), Bytes::copy_of("v"));
+}
+
 TEST_P(SqlitePeerStoresTest, infos_that_were_changed_in_the_file_are_left_out) {
   peers_->insert({info(1), info(2)});
   peers_.reset();

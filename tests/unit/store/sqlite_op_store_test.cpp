@@ -111,6 +111,42 @@ TEST_F(SqliteOpStoreTest, destruction_commits_what_was_called) {
   EXPECT_EQ(w_.stats(*store)->ops, 500U);
 }
 
+TEST_F(SqliteOpStoreTest, a_closed_store_has_committed_what_was_called_and_lets_go_of_its_file) {
+  const auto ops = make_ops(*make_prefix_policy(), 1, 500);
+  const auto closed = open().value();
+  std::size_t written = 0;
+  for (const auto& op : ops) {
+    closed->process_incoming_ops({op.op_data}, [&](const Result<ProcessedOps>& out) { written += out.has_value(); });
+  }
+  closed->close();
+  closed->close();
+  // Its holder may keep it for as long as it likes.
+  const auto store = open().value();
+  EXPECT_EQ(w_.stats(*store)->ops, 500U);
+  EXPECT_EQ(written, 500U);
+  expect_error(w_.stats(*closed), Errc::cancelled, "space.db: the store is closed");
+  expect_error(w_.process(*closed, {make_op(1000)}), Errc::cancelled, "the store is closed");
+  EXPECT_EQ(w_.stats(*store)->ops, 500U);
+}
+
+TEST_F(SqliteOpStoreTest, closing_answers_every_read_that_waits) {
+  fill(1, 10);
+  const auto store = open().value();
+  std::size_t answered = 0;
+  for (int i = 0; i < 1000; ++i) {
+    store->stats([&](const Result<OpStoreStats>& out) {
+      ++answered;
+      if (out) {
+        EXPECT_EQ(out->ops, 10U);
+      } else {
+        EXPECT_EQ(out.error().code, Errc::cancelled);
+      }
+    });
+  }
+  store->close();
+  EXPECT_TRUE(w_.world().wait_for([&] { return answered == 1000; }));
+}
+
 TEST_F(SqliteOpStoreTest, closing_leaves_one_file_and_its_lock) {
   fill(1, 10);
   std::set<std::string> names;

@@ -1,0 +1,53 @@
+// Calls of the application's code from inside the library: what happens when it throws.
+#pragma once
+
+#include <exception>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "kitsune2/error.hpp"
+#include "kitsune2/runtime.hpp"
+
+namespace kitsune2 {
+
+/// A type's name as people write it, from what `type_info::name` gives.
+std::string demangled(const char* name);
+/// "std::runtime_error: what it says", of the exception that is being handled.
+std::string describe_exception();
+
+/// Ends the program with a message that names `where` and the exception that is being handled.
+[[noreturn]] void callback_threw(const char* where) noexcept;
+/// The same for a call that was made wrongly: `what` is a whole sentence.
+[[noreturn]] void misuse(const std::string& what) noexcept;
+
+/// "file:line".
+std::string to_string(const boost::source_location& where);
+/// For calls that wait for the strand: ends the program with a message that names `call` ("Node::run") and `where` it
+/// was made, if it was made on the strand.
+void assert_may_block(const Runtime& runtime, const char* call, const boost::source_location* where = nullptr);
+
+/// Calls a callback of the application, `where` ("SpaceHandler::recv_notify"). If it throws, the program ends and says
+/// where. *Rationale*: nobody waits for the outcome of a notification, so there is nobody to give the exception to; and
+/// an application that goes on after half a callback is in a state that it did not foresee.
+template <class F>
+auto call_application(const char* where, F&& f) -> decltype(f()) {
+  try {
+    return std::forward<F>(f)();
+  } catch (...) {
+    callback_threw(where);
+  }
+}
+
+/// Calls code of the application that answers with a Result to somebody who can hear of the failure: an exception is
+/// the answer Errc::internal, "<where> threw <exception>".
+template <class F>
+auto call_for_result(const char* where, F&& f) -> std::remove_cvref_t<decltype(f())> {
+  try {
+    return std::forward<F>(f)();
+  } catch (...) {
+    return make_error(Errc::internal, std::string(where) + " threw " + describe_exception());
+  }
+}
+
+}  // namespace kitsune2
