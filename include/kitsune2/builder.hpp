@@ -34,7 +34,7 @@ struct ModuleContext {
   std::shared_ptr<PeerMetaStore> peer_meta_store;
 };
 
-/// Makes one module of one space. Called on the strand.
+/// Makes one module of one space. Called on the strand. An exception counts as an error (Errc::internal).
 template <class T>
 using ModuleFactory = std::function<Result<std::shared_ptr<T>>(const ModuleContext&)>;
 
@@ -83,9 +83,10 @@ struct StoreOptions {
 /// (SQLite: "<space>.db", "<space>.peers.db") or in memory. `checks` demand both server urls.
 Builder default_builder(AsioRuntime& runtime, const Config& config, const StoreOptions& stores = {});
 
-/// The modules for tests, all in memory: stores, transport over `network`, bootstrap by `memBootstrap.testId`, no
-/// gossip (as the reference's). Ops are named by `policy` (null: SHA-256). `name`: of the node in the network, so of
-/// one node; empty: a number.
+/// The modules for tests, all in memory: stores, transport and bootstrap over `network` (so that nodes of two networks
+/// never meet; those of one find each other if they have the same `memBootstrap.testId`), no gossip (as the
+/// reference's). Ops are named by `policy` (null: SHA-256). `name`: of the node in the network, so of one node; empty:
+/// a number.
 Builder default_test_builder(std::shared_ptr<MemoryNetwork> network, const std::string& name = {},
                              std::shared_ptr<const OpPolicy> policy = nullptr);
 
@@ -98,8 +99,12 @@ Builder default_test_builder(std::shared_ptr<MemoryNetwork> network, const std::
 /// Errc::invalid_config: serverUrl is not set or no http(s) url.
 Result<std::shared_ptr<Bootstrap>> make_core_bootstrap(const ModuleContext& context, std::shared_ptr<HttpClient> http);
 
-/// Bootstrap between the nodes of this process that have the same `memBootstrap.testId`: at most 32 infos a space, the
-/// middle one goes. Rust: `MemBootstrap`.
+/// Bootstrap between the nodes of `network` that have the same `memBootstrap.testId`: at most 32 infos a space, the
+/// middle one goes. What they put is forgotten with the network. Rust: `MemBootstrap`.
+std::shared_ptr<Bootstrap> make_mem_bootstrap_over(const ModuleContext& context,
+                                                   const std::shared_ptr<MemoryNetwork>& network);
+/// The same between all nodes of this process that are made with it, for a transport that is no MemoryNetwork. What a
+/// node puts stays until it leaves or the info expires: tests that run one after the other need another `testId` each.
 std::shared_ptr<Bootstrap> make_mem_bootstrap(const ModuleContext& context);
 
 /// Bootstrap that does nothing.

@@ -84,10 +84,14 @@ class MemoryNetwork {
   std::uint64_t bytes_between(const Url& from, const Url& to) const;
 
   class Hub;
+  class Board;
+  /// For make_mem_bootstrap: what the nodes of this network have put.
+  const std::shared_ptr<Board>& board() const { return board_; }
 
  private:
   explicit MemoryNetwork(const MemoryNetworkOptions& options);
   std::shared_ptr<Hub> hub_;
+  std::shared_ptr<Board> board_;
 };
 
 }  // namespace kitsune2

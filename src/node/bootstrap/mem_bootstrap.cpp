@@ -1,59 +1,17 @@
-// Bootstrap without a server: between the nodes of one process, and none at all.
-#include <algorithm>
-#include <map>
-#include <mutex>
+// Bootstrap without a server: between nodes of one process, and none at all.
 #include <utility>
-#include <vector>
 
 #include "kitsune2/builder.hpp"
+#include "transport/memory/board.hpp"
 
 namespace kitsune2 {
 namespace {
 
-constexpr std::size_t kMaxInfos = 32;
-
-/// What all nodes of the process have put. Shared between their threads.
-class Board {
- public:
-  using Key = std::pair<std::string, SpaceId>;
-
-  static Board& instance() {
-    static Board board;
-    return board;
-  }
-
-  void put(const Key& key, const AgentInfoPtr& info, Timestamp now) {
-    const std::lock_guard lock(mutex_);
-    auto& infos = infos_[key];
-    const auto known =
-        std::find_if(infos.begin(), infos.end(), [&](const auto& i) { return i->info().agent == info->info().agent; });
-    if (known != infos.end()) {
-      if ((*known)->info().created_at > info->info().created_at) return;
-      infos.erase(known);
-    }
-    std::erase_if(infos, [now](const auto& i) { return i->is_expired(now); });
-    if (!info->info().is_tombstone) {
-      if (infos.size() >= kMaxInfos) infos.erase(infos.begin() + kMaxInfos / 2);
-      infos.push_back(info);
-    }
-    if (infos.empty()) infos_.erase(key);
-  }
-
-  std::vector<AgentInfoPtr> get(const Key& key) {
-    const std::lock_guard lock(mutex_);
-    const auto it = infos_.find(key);
-    return it == infos_.end() ? std::vector<AgentInfoPtr>() : it->second;
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<Key, std::vector<AgentInfoPtr>> infos_;
-};
-
 class MemBootstrap final : public Bootstrap, public std::enable_shared_from_this<MemBootstrap> {
  public:
-  explicit MemBootstrap(const ModuleContext& context)
+  MemBootstrap(const ModuleContext& context, std::shared_ptr<MemoryNetwork::Board> board)
       : runtime_(*context.runtime),
+        board_(std::move(board)),
         config_(context.config),
         key_(context.config->current().mem_bootstrap.test_id, context.space),
         peers_(context.peer_store) {}
@@ -66,14 +24,17 @@ class MemBootstrap final : public Bootstrap, public std::enable_shared_from_this
   }
 
   void put(AgentInfoPtr info) override {
-    if (!stopped_ && info && info->info().space == key_.second) Board::instance().put(key_, info, runtime_.wall_now());
+    assert_on_strand(runtime_, "Bootstrap::put");
+    if (!stopped_ && info && info->info().space == key_.second) board_->put(key_, info, runtime_.wall_now());
   }
 
   void poll_now() override {
+    assert_on_strand(runtime_, "Bootstrap::poll_now");
     if (!stopped_) schedule(Duration::zero());
   }
 
   void stop(std::function<void()> done) override {
+    assert_on_strand(runtime_, "Bootstrap::stop");
     stopped_ = true;
     subscription_.reset();
     runtime_.cancel(timer_);
@@ -89,13 +50,14 @@ class MemBootstrap final : public Bootstrap, public std::enable_shared_from_this
   }
 
   void poll() {
-    peers_->insert(Board::instance().get(key_));
+    peers_->insert(board_->get(key_));
     schedule(std::chrono::milliseconds(config_->current().mem_bootstrap.poll_freq_ms));
   }
 
   Runtime& runtime_;
+  const std::shared_ptr<MemoryNetwork::Board> board_;
   std::shared_ptr<RuntimeConfig> config_;
-  const Board::Key key_;
+  const MemoryNetwork::Board::Key key_;
   std::shared_ptr<PeerStore> peers_;
   std::shared_ptr<void> subscription_;
   Runtime::TimerId timer_ = 0;
@@ -115,10 +77,16 @@ class NoopBootstrap final : public Bootstrap {
 
 }  // namespace
 
-std::shared_ptr<Bootstrap> make_mem_bootstrap(const ModuleContext& context) {
-  auto bootstrap = std::make_shared<MemBootstrap>(context);
+std::shared_ptr<Bootstrap> make_mem_bootstrap_over(const ModuleContext& context,
+                                                   const std::shared_ptr<MemoryNetwork>& network) {
+  auto bootstrap = std::make_shared<MemBootstrap>(context, network->board());
   bootstrap->start();  // polls at once: a subscription calls back when it is made
   return bootstrap;
+}
+
+std::shared_ptr<Bootstrap> make_mem_bootstrap(const ModuleContext& context) {
+  static const std::shared_ptr<MemoryNetwork> everybody = MemoryNetwork::create();
+  return make_mem_bootstrap_over(context, everybody);
 }
 
 std::shared_ptr<Bootstrap> make_noop_bootstrap(Runtime& runtime) { return std::make_shared<NoopBootstrap>(runtime); }

@@ -5,6 +5,7 @@
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/transport_tx5.hpp"
 #include "net/ws_connector.hpp"
+#include "node/builder/base_builder.hpp"
 #include "node/builder/platform.hpp"
 #include "node/builder/store_paths.hpp"
 #include "node/config/config_table.hpp"
@@ -59,7 +60,7 @@ Result<void> check_bootstrap(const Config& config) {
 
 Builder builder_on(const Platform& platform, const Config& config, const StoreOptions& stores) {
   const auto policy = stores.policy ? stores.policy : make_sha256_policy();
-  Builder b = default_test_builder(nullptr, {}, policy);
+  Builder b = base_builder();
   b.config = config;
   b.checks = {check_relay, check_bootstrap};
   b.transport = [connector = platform.ws_connector](Runtime& strand, const Config& c) {
@@ -78,7 +79,9 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
     return make_core_bootstrap(c, std::move(http));
   };
   b.gossip = make_k2_gossip;
-  if (!stores.data_dir.empty()) {
+  if (stores.data_dir.empty()) {
+    use_memory_stores(b, policy);
+  } else {
     const auto files = std::make_shared<PeerFiles>(platform.disk, stores.data_dir);
     b.peer_store = [files](const ModuleContext& c) { return files->peers(c); };
     b.peer_meta_store = [files](const ModuleContext& c) { return files->meta(c); };
@@ -86,7 +89,7 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
       return sqlite::open_op_store(disk, *c.runtime, policy, c.space, op_store_path(dir, c.space), {});
     };
   }
-  return b;
+  return complete(std::move(b));
 }
 
 Builder default_builder(AsioRuntime& runtime, const Config& config, const StoreOptions& stores) {

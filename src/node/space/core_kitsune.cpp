@@ -260,26 +260,6 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
 
 }  // namespace
 
-Result<void> Builder::validate() const {
-  const std::pair<const char*, bool> factories[] = {
-      {"transport", !!transport},   {"report", !!report},
-      {"block_list", !!block_list}, {"peer_store", !!peer_store},
-      {"bootstrap", !!bootstrap},   {"local_agent_store", !!local_agent_store},
-      {"op_store", !!op_store},     {"fetch", !!fetch},
-      {"publish", !!publish},       {"peer_meta_store", !!peer_meta_store},
-      {"gossip", !!gossip},
-  };
-  for (const auto& [name, there] : factories) {
-    if (!there) return make_error(Errc::invalid_argument, std::string("the builder has no factory for ") + name);
-  }
-  if (verifier == nullptr) return make_error(Errc::invalid_argument, "the builder has no verifier");
-  if (auto valid = config.validate(); !valid) return valid;
-  for (const auto& check : checks) {
-    if (auto valid = check(config); !valid) return valid;
-  }
-  return {};
-}
-
 Result<std::shared_ptr<Kitsune>> Builder::build(Runtime& runtime) const {
   if (auto valid = validate(); !valid) return valid.error();
   auto kitsune = std::make_shared<CoreKitsune>(runtime, *this);

@@ -1,5 +1,6 @@
 #include "transport/memory/hub.hpp"
 
+#include "transport/memory/board.hpp"
 #include "transport/memory/endpoint.hpp"
 
 namespace kitsune2 {
@@ -129,7 +130,8 @@ class MemoryBackend final : public TransportBackend {
 
 }  // namespace
 
-MemoryNetwork::MemoryNetwork(const MemoryNetworkOptions& options) : hub_(std::make_shared<Hub>(options)) {}
+MemoryNetwork::MemoryNetwork(const MemoryNetworkOptions& options)
+    : hub_(std::make_shared<Hub>(options)), board_(std::make_shared<Board>()) {}
 MemoryNetwork::~MemoryNetwork() = default;
 
 std::shared_ptr<MemoryNetwork> MemoryNetwork::create(const MemoryNetworkOptions& options) {

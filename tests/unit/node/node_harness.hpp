@@ -87,8 +87,6 @@ struct SimNode {
   SimNode(Net& n, const std::string& name)
       : net(n), url(MemoryNetwork::url_of(name)), runtime(n.world.make_runtime()), app(std::make_shared<App>()) {
     builder = default_test_builder(n.network, name, make_prefix_policy());
-    // Nodes of other tests in this process are not met.
-    builder.config.mem_bootstrap.test_id = ::testing::UnitTest::GetInstance()->current_test_info()->name();
     builder.bootstrap = [this](const ModuleContext& c) {
       bootstrap = std::make_shared<RecordingBootstrap>(*c.runtime);
       return Result<std::shared_ptr<Bootstrap>>(bootstrap);

@@ -300,6 +300,45 @@ TEST(MemBootstrap, NodesOfOneTestIdFindEachOther) {
   EXPECT_TRUE(b.stop());
 }
 
+TEST(MemBootstrap, NodesOfTwoNetworksOfOneProcessDoNotMeet) {
+  // One world, so that both networks' times pass together.
+  SimWorld world;
+  const auto one = MemoryNetwork::create(), other = MemoryNetwork::create();
+  struct Plain {
+    Plain(SimWorld& world, const std::shared_ptr<MemoryNetwork>& network, const std::string& name,
+          const std::shared_ptr<LocalAgent>& agent)
+        : runtime(world.make_runtime()) {
+      kitsune = default_test_builder(network, name).build(*runtime).value();
+      kitsune->register_handler(std::make_shared<App>()).value();
+      world.run_ready();
+      space = await<std::shared_ptr<Space>>(world, [&](auto done) { kitsune->space(kSpace, done); }).value();
+      await<void>(world, [&](auto done) { space->local_agent_join(agent, done); }).value();
+    }
+    std::unique_ptr<SimRuntime> runtime;
+    std::shared_ptr<Kitsune> kitsune;
+    std::shared_ptr<Space> space;
+  };
+  const auto alice = make_agent(1), bob = make_agent(2), carol = make_agent(3);
+  Plain a(world, one, "a", alice), b(world, one, "b", bob), c(world, other, "c", carol);
+  world.run_for(1min);
+  EXPECT_TRUE(a.space->peer_store().get(bob->agent()));
+  EXPECT_TRUE(b.space->peer_store().get(alice->agent()));
+  EXPECT_FALSE(a.space->peer_store().get(carol->agent()));
+  EXPECT_EQ(c.space->peer_store().get_all().size(), 1U) << "its own info alone";
+}
+
+TEST(MemBootstrap, ANetworkThatIsGoneIsForgotten) {
+  for (int round = 0; round < 2; ++round) {
+    Net net;
+    SimNode node(net, "a");
+    node.builder = default_test_builder(net.network, "a", make_prefix_policy());
+    node.start();
+    ASSERT_TRUE(node.join(make_agent(static_cast<std::uint64_t>(round))));
+    net.world.run_for(1min);
+    EXPECT_EQ(node.space->peer_store().get_all().size(), 1U) << "round " << round;
+  }
+}
+
 TEST(MemBootstrap, KeepsThirtyTwoInfos) {
   Net net;
   SimNode node(net, "a");
