@@ -1,0 +1,265 @@
+// The serving side of fetch; the rules are in the header.
+#include "core/fetch/serve_core.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "kitsune2/error.hpp"
+
+namespace kitsune2 {
+
+ServeCore::Peer* ServeCore::find(const Url& peer, std::uint64_t serial) {
+  const auto it = peers_.find(peer);
+  return it != peers_.end() && it->second.serial == serial ? &it->second : nullptr;
+}
+
+std::optional<ServeCore::RequestId> ServeCore::request(const Url& peer, std::uint64_t cost, Time now) {
+  if (is_stopped_) return std::nullopt;
+  busy_until_ = now + kBusyFor;
+  auto& entry = peers_[peer];
+  if (entry.serial == 0) entry.serial = next_serial_++;
+  if (entry.requests.size() >= limits_.max_requests_per_peer ||
+      (!entry.requests.empty() && entry.queued_bytes + cost > kMaxQueuedBytes) ||
+      (queued_bytes_ > 0 && queued_bytes_ + cost > kMaxAllQueuedBytes)) {
+    if (entry.is_idle()) peers_.erase(peer);
+    return std::nullopt;
+  }
+  const RequestId id = next_request_++;
+  entry.queued_bytes += cost;
+  queued_bytes_ += cost;
+  entry.requests.push_back({id, cost, false});
+  take_turn(peer, entry);
+  serve();
+  return id;
+}
+
+ServeCore::Lane& ServeCore::lane_of(const Url& peer) {
+  const auto it = taken_.find(peer);
+  return it != taken_.end() && it->second >= kProvenBytes ? proven_ : unproven_;
+}
+
+void ServeCore::take_turn(const Url& peer, Peer& entry) {
+  if (entry.is_reading || entry.ready || entry.is_in_turn || entry.requests.empty()) return;
+  Lane& lane = lane_of(peer);
+  if (entry.is_sending && &lane == &unproven_) return;  // S6: it has to take this one first
+  entry.is_in_turn = true;
+  lane.turns.push_back(peer);
+}
+
+/// Of payload in the next response.
+std::uint64_t ServeCore::most_bytes(const Url& peer) const {
+  const auto it = taken_.find(peer);
+  const std::uint64_t taken = it == taken_.end() ? 0 : it->second;
+  if (taken >= kProvenBytes) return limits_.max_response_bytes;
+  return std::min(limits_.max_response_bytes, std::clamp(kTrust * taken, kFirstResponseBytes, kProvenBytes));
+}
+
+/// For the peer whose turn it is.
+bool ServeCore::has_room(const Lane& lane) const {
+  if (reads_.size() >= kMaxReads) return false;
+  return lane.serving_bytes == 0 || lane.serving_bytes + most_bytes(lane.turns.front()) <= kMaxServingBytes;
+}
+
+void ServeCore::serve() {
+  // The room is taken for a whole response before its read, since its size is not known earlier.
+  for (Lane* lane : {&proven_, &unproven_}) {
+    while (!lane->turns.empty() && has_room(*lane)) {
+      const Url peer = std::move(lane->turns.front());
+      lane->turns.pop_front();
+      Peer& entry = peers_.at(peer);
+      entry.is_in_turn = false;
+      begin_read(peer, entry, *lane);
+    }
+  }
+}
+
+void ServeCore::begin_read(const Url& peer, Peer& entry, Lane& lane) {
+  entry.is_reading = true;
+  Request& request = entry.requests.front();
+  const bool left_over = std::exchange(entry.has_left_over, false);
+  request.has_begun = true;
+  const std::uint64_t most = most_bytes(peer);
+  lane.serving_bytes += most;
+  const ReadId id = next_read_++;
+  reads_.emplace(id, Reading{peer, entry.serial, most, &lane});
+  const std::size_t most_ids = peers_.size() > 1 ? kSharedIdsPerRead : kMaxIdsPerRead;
+  actions_.emplace_back(Read{id, request.id, peer, left_over, most_ids, most});
+}
+
+std::optional<ServeCore::Reading> ServeCore::take_read(ReadId read) {
+  const auto it = reads_.find(read);
+  K2_ASSERT(it != reads_.end());
+  Reading out = std::move(it->second);
+  reads_.erase(it);
+  out.lane->serving_bytes -= out.max_bytes;
+  if (is_stopped_) return std::nullopt;
+  return out;
+}
+
+bool ServeCore::read_failed(ReadId read) {
+  const auto reading = take_read(read);
+  if (!reading) return false;
+  Peer* entry = find(reading->peer, reading->serial);
+  if (entry != nullptr) {
+    entry->is_reading = false;
+    end_request(*entry);
+    go_on(reading->peer, *entry);
+  }
+  serve();
+  return entry != nullptr;
+}
+
+bool ServeCore::read_ended(ReadId read, const ReadOutcome& outcome, Time now) {
+  const auto reading = take_read(read);
+  if (!reading) return false;
+  Peer* entry = find(reading->peer, reading->serial);
+  if (entry != nullptr) {
+    entry->is_reading = false;
+    entry->has_left_over = outcome.left_over;
+    if (!outcome.left_over && outcome.is_exhausted) end_request(*entry);
+    if (outcome.has_ops) {
+      reading->lane->serving_bytes += outcome.bytes;
+      const Ready ready{read, outcome.bytes, reading->lane};
+      if (entry->is_sending) {
+        entry->ready = ready;
+      } else {
+        begin_send(reading->peer, *entry, ready, now);
+      }
+    }
+    go_on(reading->peer, *entry);
+  }
+  serve();
+  return entry != nullptr;
+}
+
+void ServeCore::begin_send(const Url& peer, Peer& entry, const Ready& ready, Time now) {
+  entry.is_sending = true;
+  auto watched = watched_.end();
+  if (ready.lane == &unproven_) watched = watched_.insert(watched_.end(), Watched{peer, now});
+  sends_.emplace(ready.read, Sending{peer, entry.serial, ready.bytes, ready.lane, watched});
+  actions_.emplace_back(Send{ready.read, peer});
+}
+
+void ServeCore::sent(ReadId read, bool ok, Time now) {
+  const auto it = sends_.find(read);
+  K2_ASSERT(it != sends_.end());
+  const Sending sending = std::move(it->second);
+  sends_.erase(it);
+  sending.lane->serving_bytes -= sending.bytes;
+  if (sending.watched != watched_.end()) watched_.erase(sending.watched);
+  if (is_stopped_) return;
+  const Url& peer = sending.peer;
+  if (Peer* entry = find(peer, sending.serial); entry != nullptr) {
+    entry->is_sending = false;
+    if (ok) {
+      auto& taken = taken_[peer];
+      taken = std::min(taken + sending.bytes, kProvenBytes);
+      if (entry->ready) begin_send(peer, *entry, *std::exchange(entry->ready, std::nullopt), now);
+    } else {
+      // What was read meanwhile, or is being read, would come after a gap (S4).
+      drop_ready(*entry);
+      if (std::exchange(entry->is_reading, false)) entry->serial = next_serial_++;
+      if (!entry->requests.empty() && entry->requests.front().has_begun) end_request(*entry);
+    }
+    go_on(peer, *entry);
+  }
+  serve();
+}
+
+void ServeCore::drop_ready(Peer& entry) {
+  if (!entry.ready) return;
+  entry.ready->lane->serving_bytes -= entry.ready->bytes;
+  actions_.emplace_back(Discard{entry.ready->read});
+  entry.ready.reset();
+}
+
+/// The first request: all of it is read, or nothing more of it is wanted.
+void ServeCore::end_request(Peer& entry) {
+  const Request& request = entry.requests.front();
+  entry.queued_bytes -= request.cost;
+  queued_bytes_ -= request.cost;
+  actions_.emplace_back(Forget{request.id});
+  entry.requests.pop_front();
+  entry.has_left_over = false;
+}
+
+void ServeCore::go_on(const Url& peer, Peer& entry) {
+  if (entry.requests.empty()) leave_turn(peer, entry);
+  if (entry.is_idle()) {
+    peers_.erase(peer);
+  } else {
+    take_turn(peer, entry);
+  }
+}
+
+void ServeCore::leave_turn(const Url& peer, Peer& entry) {
+  if (!std::exchange(entry.is_in_turn, false)) return;
+  for (Lane* lane : {&proven_, &unproven_}) std::erase(lane->turns, peer);
+}
+
+void ServeCore::forget(const Url& peer) {
+  taken_.erase(peer);
+  if (const auto it = peers_.find(peer); it != peers_.end()) {
+    Peer& entry = it->second;
+    while (!entry.requests.empty()) end_request(entry);
+    drop_ready(entry);
+    leave_turn(peer, entry);
+    peers_.erase(it);
+  }
+  serve();
+}
+
+void ServeCore::stop() {
+  is_stopped_ = true;
+  for (auto& [peer, entry] : peers_) {
+    if (entry.ready) entry.ready->lane->serving_bytes -= entry.ready->bytes;
+  }
+  queued_bytes_ = 0;
+  peers_.clear();
+  taken_.clear();
+  proven_.turns.clear();
+  unproven_.turns.clear();
+  actions_.clear();
+}
+
+std::optional<Time> ServeCore::next_deadline() const {
+  if (watched_.empty() || unproven_.turns.empty()) return std::nullopt;
+  return watched_.front().since + kPatience;
+}
+
+void ServeCore::on_deadline(Time now) {
+  if (unproven_.turns.empty()) return;
+  while (!watched_.empty() && now - watched_.front().since >= kPatience) {
+    // It leaves the list when its send has failed, which makes the room.
+    watched_.front().since = now;
+    actions_.emplace_back(Disconnect{watched_.front().peer});
+    watched_.splice(watched_.end(), watched_, watched_.begin());
+  }
+}
+
+void ServeCore::check_invariants() const {
+  std::uint64_t queued = 0;
+  std::map<const Lane*, std::uint64_t> serving{{&proven_, 0}, {&unproven_, 0}};
+  for (const auto& [id, reading] : reads_) serving[reading.lane] += reading.max_bytes;
+  for (const auto& [id, sending] : sends_) serving[sending.lane] += sending.bytes;
+  for (const auto& [url, entry] : peers_) {
+    std::uint64_t own = 0;
+    for (const Request& request : entry.requests) own += request.cost;
+    K2_ASSERT(own == entry.queued_bytes);
+    K2_ASSERT(!entry.is_idle());
+    K2_ASSERT(!entry.has_left_over || !entry.requests.empty());
+    queued += own;
+    if (entry.ready) serving[entry.ready->lane] += entry.ready->bytes;
+    std::size_t turns = 0;
+    for (const Lane* lane : {&proven_, &unproven_})
+      turns += static_cast<std::size_t>(std::count(lane->turns.begin(), lane->turns.end(), url));
+    K2_ASSERT(turns == (entry.is_in_turn ? 1 : 0));
+  }
+  K2_ASSERT(is_stopped_ || queued == queued_bytes_);
+  for (const Lane* lane : {&proven_, &unproven_}) {
+    K2_ASSERT(serving[lane] == lane->serving_bytes);
+    K2_ASSERT(lane->turns.empty() || !has_room(*lane));  // nobody waits for room that is there
+  }
+}
+
+}  // namespace kitsune2

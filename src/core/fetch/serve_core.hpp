@@ -1,0 +1,216 @@
+// Which peer's fetch request is answered next, and with how much: the state machine of the serving side of fetch.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <map>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "kitsune2/time.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2 {
+
+/// Shares one node's answers among the peers that ask for ops. It knows requests by number, size and progress only: the
+/// caller keeps the ids and the ops, reads the store, and sends.
+///
+/// *Rules*. S1: the requests of one peer are answered in the order in which they came, with one read and one send at a
+/// time; peers take turns, message by message. S2: what is held is sent; nothing is sent if nothing is held. S3: a
+/// response has at most `max_response_bytes` of payload (a larger op goes alone). The next one is read while the
+/// transport takes the last one, and no further. *Reason*: a durable store reads about as fast as a message leaves. A
+/// read covers at most kMaxIdsPerRead ids, and kSharedIdsPerRead while other peers are served too. *Reason*: nobody
+/// waits behind a long read for a peer that asks for much at once; our own nodes ask for fewer ids than that. S4: a
+/// response that cannot be sent ends its request, and the next one if a part of that was read meanwhile. Asking again
+/// is up to the requester. S5: `max_requests_per_peer` requests and kMaxQueuedBytes of them wait for one peer, and
+/// kMaxAllQueuedBytes for all; further ones are refused. All reads and responses under way together are held to
+/// kMaxServingBytes for peers that have shown that they listen, and to as much for the others. *Reason*: a request is
+/// small and its answer is large, so a peer that asks and does not listen must cost little. S6: a peer has shown that
+/// it listens when it took kProvenBytes on this connection. Until then a response has at most kTrust times what it took
+/// so far (the first one kFirstResponseBytes, none over kProvenBytes), and a peer that has not taken one within
+/// kPatience while others wait for room is disconnected. *Reason*: a response that needs the receiver's permit stays in
+/// memory until the permit comes; peers that ask for much and never permit it would otherwise take all the room. The
+/// first response needs no permit, so a newcomer never waits behind them.
+///
+/// Pure: the same calls give the same actions. Every call may add actions; take them with `take_actions` after it, and
+/// carry them out in that order. Calls are O(log peers), but O(peers) where a
+/// peer leaves its turn. Memory is O(requests), which S5 bounds.
+class ServeCore {
+ public:
+  static constexpr std::uint64_t kMaxServingBytes = 64U << 20;
+  static constexpr std::uint64_t kFirstResponseBytes = 12U << 10;
+  static constexpr std::uint64_t kTrust = 4;
+  static constexpr std::uint64_t kProvenBytes = 1U << 20;
+  static constexpr Duration kPatience = std::chrono::seconds(10);
+  static constexpr std::uint64_t kMaxQueuedBytes = 8U << 20;
+  static constexpr std::uint64_t kMaxAllQueuedBytes = 64U << 20;
+  static constexpr std::size_t kMaxIdsPerRead = 4096;
+  static constexpr std::size_t kSharedIdsPerRead = 512;
+  /// Reads under way at once. Each may bring one op that is larger than what was counted for it.
+  static constexpr std::size_t kMaxReads = 16;
+  /// See `is_busy`.
+  static constexpr Duration kBusyFor = std::chrono::milliseconds(100);
+
+  struct Limits {
+    std::size_t max_requests_per_peer = 64;
+    std::uint64_t max_response_bytes = 4U << 20;
+  };
+
+  using RequestId = std::uint64_t;  ///< 1, 2, 3, … in the order of coming
+  using ReadId = std::uint64_t;     ///< 1, 2, 3, … in the order of beginning; also names the response that it brings
+
+  /// Look up ids of `request` in the store, and report with `read_ended` or `read_failed`: those that the last read of
+  /// this request left over, or else the next ones of the request, `max_ids` at most.
+  struct Read {
+    ReadId read = 0;
+    RequestId request = 0;
+    Url peer;
+    bool left_over = false;
+    std::size_t max_ids = 0;
+    std::uint64_t max_bytes = 0;
+    friend bool operator==(const Read&, const Read&) = default;
+  };
+  /// Send what `read` brought, and report with `sent`.
+  struct Send {
+    ReadId read = 0;
+    Url peer;
+    friend bool operator==(const Send&, const Send&) = default;
+  };
+  /// What `read` brought is not wanted any more.
+  struct Discard {
+    ReadId read = 0;
+    friend bool operator==(const Discard&, const Discard&) = default;
+  };
+  /// The request is answered, or dropped: no further `Read` names it.
+  struct Forget {
+    RequestId request = 0;
+    friend bool operator==(const Forget&, const Forget&) = default;
+  };
+  /// The peer does not take what it asked for (S6).
+  struct Disconnect {
+    Url peer;
+    friend bool operator==(const Disconnect&, const Disconnect&) = default;
+  };
+  using Action = std::variant<Read, Send, Discard, Forget, Disconnect>;
+
+  /// What a read has brought.
+  struct ReadOutcome {
+    bool has_ops = false;       ///< at least one op is held
+    std::uint64_t bytes = 0;    ///< of their payload
+    bool left_over = false;     ///< ids of this read have not been looked at, since `max_bytes` was reached
+    bool is_exhausted = false;  ///< no id of the request remains but those left over
+  };
+
+  explicit ServeCore(const Limits& limits) : limits_(limits) {}
+
+  /// A peer asks for ops. `cost`: bytes that the request takes while it waits. nullopt: refused (S5).
+  std::optional<RequestId> request(const Url& peer, std::uint64_t cost, Time now);
+  /// The store has answered. Each read ends exactly once, in any order, even if nobody waits for it any more: the
+  /// result is false then, and what it brought can be dropped.
+  bool read_ended(ReadId read, const ReadOutcome& outcome, Time now);
+  /// The store has failed: the request ends. The same rules.
+  bool read_failed(ReadId read);
+  /// The transport took the response (`ok`), or could not send it. Each `Send` ends exactly once.
+  void sent(ReadId read, bool ok, Time now);
+  /// The connection of `peer` is gone: its requests are dropped, and it has to show anew that it listens.
+  void forget(const Url& peer);
+  /// Drops everything, without actions. Reads and sends under way may still be reported.
+  void stop();
+
+  std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
+  /// When `on_deadline` is to be called; nullopt: no time limit is running.
+  std::optional<Time> next_deadline() const;
+  /// Disconnects who let kPatience pass (S6). No-op before the deadline.
+  void on_deadline(Time now);
+
+  std::size_t reads_under_way() const { return reads_.size(); }
+  /// Peers wait for answers, or did within the last kBusyFor.
+  bool is_busy(Time now) const { return !peers_.empty() || now < busy_until_; }
+
+  /// For tests: recomputes every sum. Aborts when one is wrong. O(n).
+  void check_invariants() const;
+
+ private:
+  struct Request {
+    RequestId id = 0;
+    std::uint64_t cost = 0;
+    bool has_begun = false;
+  };
+  /// Peers that have shown that they listen, and the others (S6).
+  struct Lane {
+    std::deque<Url> turns;
+    std::uint64_t serving_bytes = 0;
+  };
+  struct Ready {
+    ReadId read = 0;
+    std::uint64_t bytes = 0;
+    Lane* lane = nullptr;
+  };
+  struct Peer {
+    std::deque<Request> requests;
+    std::uint64_t queued_bytes = 0;
+    std::uint64_t serial = 0;  ///< tells this entry from an earlier one of the same url
+    bool is_reading = false;
+    bool is_sending = false;
+    bool is_in_turn = false;     ///< stands in its lane's turns
+    bool has_left_over = false;  ///< the last read was cut
+    std::optional<Ready> ready;  ///< read, and waits for the send before it
+
+    bool is_idle() const { return requests.empty() && !is_reading && !is_sending && !ready; }
+  };
+  struct Reading {
+    Url peer;
+    std::uint64_t serial = 0;
+    std::uint64_t max_bytes = 0;
+    Lane* lane = nullptr;
+  };
+  /// A response of the unproven lane on its way.
+  struct Watched {
+    Url peer;
+    Time since;
+  };
+  struct Sending {
+    Url peer;
+    std::uint64_t serial = 0;
+    std::uint64_t bytes = 0;
+    Lane* lane = nullptr;
+    std::list<Watched>::iterator watched;
+  };
+  using PeerMap = std::map<Url, Peer>;
+
+  Peer* find(const Url& peer, std::uint64_t serial);
+  Lane& lane_of(const Url& peer);
+  std::uint64_t most_bytes(const Url& peer) const;
+  bool has_room(const Lane& lane) const;
+  void take_turn(const Url& peer, Peer& entry);
+  void leave_turn(const Url& peer, Peer& entry);
+  void serve();
+  void begin_read(const Url& peer, Peer& entry, Lane& lane);
+  void begin_send(const Url& peer, Peer& entry, const Ready& ready, Time now);
+  void end_request(Peer& entry);
+  void drop_ready(Peer& entry);
+  void go_on(const Url& peer, Peer& entry);
+  std::optional<Reading> take_read(ReadId read);
+
+  const Limits limits_;
+  PeerMap peers_;
+  Lane proven_, unproven_;
+  std::map<Url, std::uint64_t> taken_;  ///< bytes on this connection, up to kProvenBytes
+  std::unordered_map<ReadId, Reading> reads_;
+  std::unordered_map<ReadId, Sending> sends_;
+  std::list<Watched> watched_;  ///< in the order of sending
+  std::vector<Action> actions_;
+  std::uint64_t queued_bytes_ = 0;
+  std::uint64_t next_serial_ = 1;
+  RequestId next_request_ = 1;
+  ReadId next_read_ = 1;
+  Time busy_until_ = Time::min();
+  bool is_stopped_ = false;
+};
+
+}  // namespace kitsune2

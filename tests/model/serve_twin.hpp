@@ -1,0 +1,418 @@
+// The serving side of fetch, written naively: every sum is counted anew, every list is searched. And the run that feeds
+// the same commands to it and to ServeCore.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/fetch/serve_core.hpp"
+#include "kitsune2/bytes.hpp"
+
+namespace kitsune2::model {
+
+class ServeTwin {
+ public:
+  explicit ServeTwin(const ServeCore::Limits& limits) : limits_(limits) {}
+
+  std::optional<ServeCore::RequestId> request(const Url& url, std::uint64_t cost, Time now) {
+    last_request_ = now;
+    std::uint64_t own = 0, all = 0;
+    std::size_t count = 0;
+    for (const auto& r : requests_) {
+      all += r.cost;
+      if (r.peer == url) own += r.cost, ++count;
+    }
+    if (count >= limits_.max_requests_per_peer) return std::nullopt;
+    if (count > 0 && own + cost > ServeCore::kMaxQueuedBytes) return std::nullopt;
+    if (all > 0 && all + cost > ServeCore::kMaxAllQueuedBytes) return std::nullopt;
+    requests_.push_back({++requests_seen_, url, cost, false, false});
+    queue_up(url);
+    serve();
+    return requests_seen_;
+  }
+
+  bool read_ended(ServeCore::ReadId id, const ServeCore::ReadOutcome& outcome, Time now) {
+    Message& message = *find(id);
+    if (message.is_stale) {
+      erase(id);
+      serve();
+      return false;
+    }
+    auto& request = *first_request(message.peer);
+    request.has_left_over = outcome.left_over;
+    if (!outcome.left_over && outcome.is_exhausted) end_request(message.peer);
+    if (outcome.has_ops) {
+      message.bytes = outcome.bytes;
+      message.stage = Stage::ready;
+      if (!has(message.peer, Stage::sending)) send(message, now);
+      queue_up(message.peer);
+    } else {
+      const Url peer = message.peer;
+      erase(id);
+      queue_up(peer);
+    }
+    serve();
+    return true;
+  }
+
+  bool read_failed(ServeCore::ReadId id) {
+    const Message message = *find(id);
+    erase(id);
+    if (!message.is_stale) {
+      end_request(message.peer);
+      queue_up(message.peer);
+    }
+    serve();
+    return !message.is_stale;
+  }
+
+  void sent(ServeCore::ReadId id, bool ok, Time now) {
+    const Message message = *find(id);
+    erase(id);
+    std::erase_if(watched_, [&](const auto& w) { return w.id == id; });
+    if (!message.is_stale) {
+      const Url& peer = message.peer;
+      if (ok) {
+        set_taken(peer, std::min(taken(peer) + message.bytes, ServeCore::kProvenBytes));
+        for (Message& other : messages_) {
+          if (!other.is_stale && other.peer == peer && other.stage == Stage::ready) {
+            send(other, now);
+            break;
+          }
+        }
+      } else {
+        for (std::size_t i = 0; i < messages_.size();) {
+          Message& other = messages_[i];
+          if (other.is_stale || other.peer != peer) {
+            ++i;
+          } else if (other.stage == Stage::ready) {
+            actions_.emplace_back(ServeCore::Discard{other.id});
+            messages_.erase(messages_.begin() + static_cast<std::ptrdiff_t>(i));
+          } else {
+            other.is_stale = true;
+            ++i;
+          }
+        }
+        if (auto* request = first_request(peer); request != nullptr && request->has_begun) end_request(peer);
+      }
+      queue_up(peer);
+    }
+    serve();
+  }
+
+  void forget(const Url& peer) {
+    std::erase_if(taken_, [&](const auto& t) { return t.first == peer; });
+    while (first_request(peer) != nullptr) end_request(peer);
+    for (std::size_t i = 0; i < messages_.size();) {
+      Message& message = messages_[i];
+      if (message.is_stale || message.peer != peer) {
+        ++i;
+      } else if (message.stage == Stage::ready) {
+        actions_.emplace_back(ServeCore::Discard{message.id});
+        messages_.erase(messages_.begin() + static_cast<std::ptrdiff_t>(i));
+      } else {
+        message.is_stale = true;
+        ++i;
+      }
+    }
+    for (auto& turns : turns_) std::erase(turns, peer);
+    serve();
+  }
+
+  std::optional<Time> next_deadline() const {
+    if (watched_.empty() || turns_[0].empty()) return std::nullopt;
+    return watched_.front().since + ServeCore::kPatience;
+  }
+
+  void on_deadline(Time now) {
+    if (turns_[0].empty()) return;
+    std::vector<Watch> late;
+    while (!watched_.empty() && now - watched_.front().since >= ServeCore::kPatience) {
+      late.push_back({watched_.front().id, watched_.front().peer, now});
+      watched_.erase(watched_.begin());
+    }
+    for (const Watch& watch : late) {
+      actions_.emplace_back(ServeCore::Disconnect{watch.peer});
+      watched_.push_back(watch);
+    }
+  }
+
+  std::size_t reads_under_way() const {
+    return static_cast<std::size_t>(
+        std::count_if(messages_.begin(), messages_.end(), [](const auto& m) { return m.stage == Stage::reading; }));
+  }
+  bool is_busy(Time now) const {
+    const bool waits = std::any_of(messages_.begin(), messages_.end(), [](const auto& m) { return !m.is_stale; });
+    return waits || !requests_.empty() || (last_request_ && now < *last_request_ + ServeCore::kBusyFor);
+  }
+  std::vector<ServeCore::Action> take_actions() { return std::exchange(actions_, {}); }
+
+ private:
+  enum class Stage { reading, ready, sending };
+  struct Request {
+    ServeCore::RequestId id;
+    Url peer;
+    std::uint64_t cost;
+    bool has_begun;
+    bool has_left_over;
+  };
+  /// A response from its read to the end of its send. `bytes`: what it may become, later what it is.
+  struct Message {
+    ServeCore::ReadId id;
+    Url peer;
+    std::size_t lane;
+    std::uint64_t bytes;
+    Stage stage;
+    bool is_stale;  ///< its peer is gone, or an earlier message to it has failed
+  };
+  struct Watch {
+    ServeCore::ReadId id;
+    Url peer;
+    Time since;
+  };
+
+  std::uint64_t taken(const Url& peer) const {
+    for (const auto& [url, bytes] : taken_) {
+      if (url == peer) return bytes;
+    }
+    return 0;
+  }
+  void set_taken(const Url& peer, std::uint64_t bytes) {
+    std::erase_if(taken_, [&](const auto& t) { return t.first == peer; });
+    taken_.emplace_back(peer, bytes);
+  }
+  std::size_t lane_of(const Url& peer) const { return taken(peer) >= ServeCore::kProvenBytes ? 1 : 0; }
+  std::uint64_t most_bytes(const Url& peer) const {
+    if (lane_of(peer) == 1) return limits_.max_response_bytes;
+    const auto trusted = std::max(ServeCore::kFirstResponseBytes, ServeCore::kTrust * taken(peer));
+    return std::min({limits_.max_response_bytes, ServeCore::kProvenBytes, trusted});
+  }
+  std::uint64_t serving_bytes(std::size_t lane) const {
+    std::uint64_t sum = 0;
+    for (const Message& message : messages_) sum += message.lane == lane ? message.bytes : 0;
+    return sum;
+  }
+  Message* find(ServeCore::ReadId id) {
+    const auto it = std::find_if(messages_.begin(), messages_.end(), [&](const auto& m) { return m.id == id; });
+    return it == messages_.end() ? nullptr : &*it;
+  }
+  void erase(ServeCore::ReadId id) {
+    std::erase_if(messages_, [&](const auto& m) { return m.id == id; });
+  }
+  bool has(const Url& peer, Stage stage) const {
+    return std::any_of(messages_.begin(), messages_.end(),
+                       [&](const auto& m) { return !m.is_stale && m.peer == peer && m.stage == stage; });
+  }
+  Request* first_request(const Url& peer) {
+    const auto it = std::find_if(requests_.begin(), requests_.end(), [&](const auto& r) { return r.peer == peer; });
+    return it == requests_.end() ? nullptr : &*it;
+  }
+  void end_request(const Url& peer) {
+    const auto it = std::find_if(requests_.begin(), requests_.end(), [&](const auto& r) { return r.peer == peer; });
+    actions_.emplace_back(ServeCore::Forget{it->id});
+    requests_.erase(it);
+  }
+  void queue_up(const Url& peer) {
+    if (first_request(peer) == nullptr) {
+      for (auto& turns : turns_) std::erase(turns, peer);
+      return;
+    }
+    if (has(peer, Stage::reading) || has(peer, Stage::ready)) return;
+    for (const auto& turns : turns_) {
+      if (std::find(turns.begin(), turns.end(), peer) != turns.end()) return;
+    }
+    const std::size_t lane = lane_of(peer);
+    if (lane == 0 && has(peer, Stage::sending)) return;
+    turns_[lane].push_back(peer);
+  }
+  std::size_t peers() const {
+    std::vector<Url> urls;
+    for (const Request& request : requests_) urls.push_back(request.peer);
+    for (const Message& message : messages_) {
+      if (!message.is_stale) urls.push_back(message.peer);
+    }
+    std::sort(urls.begin(), urls.end());
+    return static_cast<std::size_t>(std::unique(urls.begin(), urls.end()) - urls.begin());
+  }
+  void serve() {
+    for (const std::size_t lane : {1U, 0U}) {
+      auto& turns = turns_[lane];
+      while (!turns.empty() && reads_under_way() < ServeCore::kMaxReads) {
+        const Url peer = turns.front();
+        const std::uint64_t most = most_bytes(peer);
+        const std::uint64_t under_way = serving_bytes(lane);
+        if (under_way > 0 && under_way + most > ServeCore::kMaxServingBytes) break;
+        turns.erase(turns.begin());
+        Request& request = *first_request(peer);
+        const std::size_t ids = peers() > 1 ? ServeCore::kSharedIdsPerRead : ServeCore::kMaxIdsPerRead;
+        messages_.push_back({++reads_seen_, peer, lane, most, Stage::reading, false});
+        actions_.emplace_back(
+            ServeCore::Read{reads_seen_, request.id, peer, std::exchange(request.has_left_over, false), ids, most});
+        request.has_begun = true;
+      }
+    }
+  }
+  void send(Message& message, Time now) {
+    message.stage = Stage::sending;
+    if (message.lane == 0) watched_.push_back({message.id, message.peer, now});
+    actions_.emplace_back(ServeCore::Send{message.id, message.peer});
+  }
+
+  const ServeCore::Limits limits_;
+  std::vector<Request> requests_;  ///< of all peers, in the order of coming
+  std::vector<Message> messages_;
+  std::vector<Url> turns_[2];  ///< unproven, proven
+  std::vector<Watch> watched_;
+  std::vector<std::pair<Url, std::uint64_t>> taken_;
+  std::vector<ServeCore::Action> actions_;
+  std::optional<Time> last_request_;
+  std::uint64_t requests_seen_ = 0, reads_seen_ = 0;
+};
+
+/// What the runs have met, so that a test sees that nothing was left out.
+struct ServeCoverage {
+  std::uint64_t commands = 0, requests = 0, refused = 0, reads = 0, left_over = 0, sends = 0, failed_sends = 0;
+  std::uint64_t discarded = 0, forgotten = 0, disconnected = 0, stale_reads = 0, proven = 0, waiting = 0;
+};
+
+/// Feeds commands made from bytes to the core and to the twin. Throws std::logic_error when they differ.
+class ServeTwinRun {
+ public:
+  explicit ServeTwinRun(ByteView commands, ServeCoverage* coverage = nullptr) : commands_(commands) {
+    if (coverage != nullptr) coverage_ = coverage;
+    // Few peers prove soon that they listen; many compete for the room.
+    const int peers = byte() % 2 == 0 ? 24 : 3;
+    for (int i = 0; i < peers; ++i) urls_.push_back(Url::parse("ws://h:1/peer" + std::to_string(i)).value());
+  }
+
+  void run() {
+    while (!commands_.empty()) {
+      ++coverage_->commands;
+      step();
+      compare();
+    }
+  }
+
+ private:
+  std::uint8_t byte() {
+    if (commands_.empty()) return 0;
+    const std::uint8_t out = commands_.front();
+    commands_ = commands_.subspan(1);
+    return out;
+  }
+
+  void step() {
+    const std::uint8_t what = byte() % 16;
+    if (what < 6) return ask();
+    if (what < 10 && !reads_.empty()) return end_read();
+    if (what < 14 && !sends_.empty()) return end_send();
+    if (what == 14) return pass_time();
+    if (what == 15 && byte() % 4 == 0) return leave();
+  }
+
+  void ask() {
+    const Url& peer = urls_[byte() % urls_.size()];
+    static constexpr std::uint64_t kCosts[] = {4096, 20'000, 1U << 20, 3U << 20};
+    const std::uint64_t cost = kCosts[byte() % 4];
+    const auto id = core_.request(peer, cost, now_);
+    check(id == twin_.request(peer, cost, now_), "request");
+    ++(id ? coverage_->requests : coverage_->refused);
+  }
+
+  void end_read() {
+    const std::size_t at = byte() % reads_.size();
+    const ServeCore::Read read = reads_[at];
+    reads_.erase(reads_.begin() + static_cast<std::ptrdiff_t>(at));
+    const std::uint8_t how = byte();
+    if (how % 8 == 0) {
+      const bool is_wanted = core_.read_failed(read.read);
+      check(is_wanted == twin_.read_failed(read.read), "read_failed");
+      return;
+    }
+    ServeCore::ReadOutcome outcome;
+    outcome.has_ops = how % 8 != 1;
+    if (outcome.has_ops) outcome.bytes = how % 8 == 2 ? 2 * read.max_bytes : read.max_bytes * byte() / 255;
+    outcome.left_over = outcome.has_ops && (how & 16U) != 0;
+    outcome.is_exhausted = (how & 32U) != 0;
+    const bool is_wanted = core_.read_ended(read.read, outcome, now_);
+    check(is_wanted == twin_.read_ended(read.read, outcome, now_), "read_ended");
+    coverage_->stale_reads += is_wanted ? 0 : 1;
+  }
+
+  void end_send() {
+    const std::size_t at = byte() % sends_.size();
+    const ServeCore::ReadId id = sends_[at];
+    sends_.erase(sends_.begin() + static_cast<std::ptrdiff_t>(at));
+    const bool ok = byte() % 8 != 0;
+    coverage_->failed_sends += ok ? 0 : 1;
+    core_.sent(id, ok, now_);
+    twin_.sent(id, ok, now_);
+  }
+
+  void pass_time() {
+    const auto deadline = core_.next_deadline();
+    if (const std::uint8_t how = byte(); how % 4 == 0 && deadline) {
+      now_ = std::max(now_, *deadline);
+    } else {
+      now_ += Duration(std::int64_t{1} << (how % 24));
+    }
+    if (deadline && now_ >= *deadline) {
+      core_.on_deadline(now_);
+      twin_.on_deadline(now_);
+    }
+  }
+
+  void leave() {
+    const Url& peer = urls_[byte() % urls_.size()];
+    core_.forget(peer);
+    twin_.forget(peer);
+    ++coverage_->forgotten;
+  }
+
+  void compare() {
+    const std::vector<ServeCore::Action> actions = core_.take_actions();
+    check(actions == twin_.take_actions(), "actions");
+    for (const auto& action : actions) {
+      if (const auto* read = std::get_if<ServeCore::Read>(&action)) {
+        reads_.push_back(*read);
+        ++coverage_->reads;
+        coverage_->left_over += read->left_over ? 1 : 0;
+        coverage_->proven += read->max_bytes == kLimits.max_response_bytes ? 1 : 0;
+      } else if (const auto* send = std::get_if<ServeCore::Send>(&action)) {
+        sends_.push_back(send->read);
+        ++coverage_->sends;
+      } else if (std::holds_alternative<ServeCore::Discard>(action)) {
+        ++coverage_->discarded;
+      } else if (std::holds_alternative<ServeCore::Disconnect>(action)) {
+        ++coverage_->disconnected;
+      }
+    }
+    check(core_.next_deadline() == twin_.next_deadline(), "next_deadline");
+    check(core_.is_busy(now_) == twin_.is_busy(now_), "is_busy");
+    check(core_.reads_under_way() == twin_.reads_under_way(), "reads_under_way");
+    coverage_->waiting += core_.next_deadline() ? 1 : 0;
+    core_.check_invariants();
+  }
+
+  void check(bool same, const char* what) const {
+    if (same) return;
+    throw std::logic_error(std::string("ServeCore and its twin differ in ") + what + " after command " +
+                           std::to_string(coverage_->commands));
+  }
+
+  static constexpr ServeCore::Limits kLimits{.max_requests_per_peer = 5, .max_response_bytes = 24U << 20};
+  ByteView commands_;
+  ServeCoverage own_coverage_;
+  ServeCoverage* coverage_ = &own_coverage_;
+  ServeCore core_{kLimits};
+  ServeTwin twin_{kLimits};
+  Time now_{};
+  std::vector<Url> urls_;
+  std::vector<ServeCore::Read> reads_;
+  std::vector<ServeCore::ReadId> sends_;
+};
+
+}  // namespace kitsune2::model

@@ -1,0 +1,35 @@
+// The serving side of fetch against its naive twin, under random commands.
+#include "model/serve_twin.hpp"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace kitsune2::model {
+namespace {
+
+TEST(ServeTwin, AgreesAfterEveryCommand) {
+  ServeCoverage coverage;
+  for (std::uint64_t seed = 1; seed <= 150; ++seed) {
+    std::mt19937_64 random(seed);
+    std::vector<std::uint8_t> commands(3'000);
+    for (std::uint8_t& byte : commands) byte = static_cast<std::uint8_t>(random() >> 32U);
+    ASSERT_NO_THROW(ServeTwinRun(commands, &coverage).run()) << "seed " << seed;
+  }
+  // Nothing that matters was left out.
+  EXPECT_GT(coverage.requests, 10'000U);
+  EXPECT_GT(coverage.refused, 1'000U);
+  EXPECT_GT(coverage.reads, 10'000U);
+  EXPECT_GT(coverage.left_over, 1'000U);
+  EXPECT_GT(coverage.sends, 10'000U);
+  EXPECT_GT(coverage.failed_sends, 1'000U);
+  EXPECT_GT(coverage.discarded, 50U);
+  EXPECT_GT(coverage.forgotten, 1'000U);
+  EXPECT_GT(coverage.stale_reads, 100U);
+  EXPECT_GT(coverage.proven, 1'000U);
+  EXPECT_GT(coverage.waiting, 100U);
+  EXPECT_GT(coverage.disconnected, 10U);
+}
+
+}  // namespace
+}  // namespace kitsune2::model
