@@ -49,6 +49,11 @@ interop: build-tests ## Tests against stock Rust kitsune2 0.2.2 nodes (builds th
 	@scripts/deps.sh interop
 	@tests/interop/run.sh $(BUILD)
 
+.PHONY: interop-all
+interop-all: build-tests ## The same against 0.1.16, 0.2.2, 0.2.17 and 0.3.2, and sbd's compliance suite over our relay
+	@scripts/deps.sh interop
+	@tests/interop/run.sh --all $(BUILD)
+
 # The build is that of `make fuzz`, so that the libraries are compiled once; clang, since libFuzzer is clang's. Without
 # the programs that replay the corpora: the fuzz targets begin with them.
 .PHONY: asan

@@ -2,7 +2,7 @@
 """Checks what the documents claim: usage: check_docs.py SOURCE_DIR BUILD_DIR
 
 * the C++ block of README.md is examples/readme.cpp without its first comment line (which the build compiles);
-* relative links in the documents lead to files that exist;
+* relative links in the documents lead to files and headings that exist (links.py);
 * every test named in docs/conformance.md, docs/security.md and in README's table exists.
 """
 
@@ -11,6 +11,8 @@ import os
 import re
 import subprocess
 import sys
+
+from links import broken_links
 
 source, build = sys.argv[1:3]
 problems = []
@@ -30,16 +32,7 @@ if not block:
 elif block.group(1) != example:
     problems.append("README.md: the C++ block differs from examples/readme.cpp")
 
-# Links.
-documents = [os.path.relpath(os.path.join(folder, name), source)
-             for top in (".", "docs") for folder, _, names in os.walk(os.path.join(source, top))
-             for name in names if name.endswith(".md") and "build" not in folder and "target" not in folder]
-for document in sorted(set(documents)):
-    prose = re.sub(r"```.*?```", "", read(document), flags=re.S)
-    for target in re.findall(r"\]\(([^)#:]+)\)", prose):
-        path = os.path.join(source, os.path.dirname(document), target)
-        if not os.path.exists(path):
-            problems.append(f"{document}: link to {target}, which does not exist")
+problems += broken_links(source, skip=("build", "target", ".git", ".cache"))
 
 # Names of tests: `Suite.Case`, or `interop: function`, or `net: script`.
 listed = subprocess.run(["ctest", "--test-dir", build, "--show-only=json-v1"], capture_output=True, text=True, check=True)

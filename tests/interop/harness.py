@@ -1,6 +1,12 @@
-"""Processes that talk in lines, and a runner: what tests/interop builds on."""
+"""Processes that talk in lines, and a runner: what tests/interop builds on.
+
+Every bound here is a bound of work, not of time: seconds in which a process of the test was ready to run and had to wait
+for a processor count for little (Clock), and where many things are to come, each one that comes renews the patience. So a
+test on a loaded machine takes longer and says the same; one that waits for something that will not come still ends.
+"""
 
 import concurrent.futures
+import glob
 import os
 import re
 import shutil
@@ -29,17 +35,52 @@ def free_port():
         return s.getsockname()[1]
 
 
+def delays(pid):
+    """For each thread of a process: for how many seconds it has been ready to run without a processor."""
+    found = {}
+    for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+        try:
+            with open(path) as file:
+                found[path] = int(file.read().split()[1]) / 1e9
+        except (OSError, IndexError):  # the thread has ended
+            pass
+    return found
+
+
+class Clock:
+    """Seconds that the processes of a test have had. What the thread that waited longest for a processor waited is taken
+    off; a tenth of the time counts in any case, so that a process that spins for ever ends too."""
+
+    def __init__(self):
+        self.pids = [os.getpid()]
+        self.seconds = 0.0
+        self.at = time.monotonic()
+        self.seen = delays(os.getpid())
+
+    def now(self):
+        passed = time.monotonic() - self.at
+        if passed >= 0.05:
+            self.at += passed
+            seen = {path: delay for pid in self.pids for path, delay in delays(pid).items()}
+            longest = max((delay - self.seen.get(path, 0) for path, delay in seen.items()), default=0)
+            self.seen = seen
+            self.seconds += max(0.1 * passed, passed - longest)
+        return self.seconds
+
+
 class Proc:
     """A child process whose stdout is kept as a list of lines that can be waited for."""
 
-    def __init__(self, label, argv, env=None):
+    def __init__(self, label, argv, env=None, clock=None):
         self.label = label
+        self.clock = clock or Clock()
         self.lines = []
         self.changed = threading.Condition()
         self.stderr = tempfile.TemporaryFile(mode="w+")
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.stderr, text=True, bufsize=1,
             env={**os.environ, **(env or {})})
+        self.clock.pids.append(self.process.pid)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
@@ -60,10 +101,11 @@ class Proc:
         with self.changed:
             return len(self.lines)
 
-    def wait(self, pattern, timeout, since=0, what=None):
-        """The first match of `pattern` in a line at or after `since`."""
-        end = time.monotonic() + timeout
-        regex = re.compile(pattern)
+    def wait(self, pattern, patience, since=0, what=None, progress=None):
+        """The first match of `pattern` in a line at or after `since`. `patience`: seconds of the test's clock, anew from
+        each line that matches `progress`."""
+        end = self.clock.now() + patience
+        regex, progress = re.compile(pattern), progress and re.compile(progress)
         at = since
         with self.changed:
             while True:
@@ -71,20 +113,27 @@ class Proc:
                     found = regex.search(self.lines[at])
                     if found:
                         return found
+                    if progress and progress.search(self.lines[at]):
+                        end = self.clock.now() + patience
                     at += 1
-                left = end - time.monotonic()
-                if left <= 0:
-                    raise Failure(f"{self.label}: no {what or pattern!r} within {timeout} s; last lines:\n    "
+                if self.clock.now() >= end:
+                    raise Failure(f"{self.label}: no {what or pattern!r} within {patience} s; last lines:\n    "
                                   + "\n    ".join(l[:200] for l in self.lines[-8:]))
                 if self.process.poll() is not None and not self.reader.is_alive():
                     raise Failure(f"{self.label}: ended with {self.process.returncode} before {what or pattern!r}\n"
                                   + self.errors())
-                self.changed.wait(min(left, 0.2))
+                self.changed.wait(0.2)
 
     def count(self, pattern, since=0):
         regex = re.compile(pattern)
         with self.changed:
             return sum(1 for line in self.lines[since:] if regex.search(line))
+
+    def last(self, pattern):
+        """The groups of the last line that matches, or None."""
+        regex = re.compile(pattern)
+        with self.changed:
+            return next((found.groups() for line in reversed(self.lines) if (found := regex.search(line))), None)
 
     def errors(self):
         self.stderr.flush()
@@ -114,6 +163,7 @@ class World:
     def __init__(self, build, rust):
         self.build, self.rust = build, rust
         self.procs = []
+        self.clock = Clock()
         self.dir = tempfile.mkdtemp(prefix="k2-interop-")
 
     def relay(self, kind, port=None, limits=False):
@@ -128,15 +178,24 @@ class World:
             argv = [f"{self.build}/apps/kitsune2/kitsune2", "relay", "--listen", addr, "--json"]
             argv += ["--sbd-limit-ip-kbps", "1000"] if limits else ["--sbd-disable-rate-limiting"]
         relay = self.start(f"{kind}-relay", argv)
-        end = time.monotonic() + 20
-        while True:
+
+        def listens():
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
-                return relay, addr
+                return True
             except OSError:
                 check(relay.alive(), f"{kind} relay ended: {relay.errors()}")
-                check(time.monotonic() < end, f"{kind} relay does not listen")
-                time.sleep(0.05)
+                return False
+
+        self.until(listens, 20, f"{kind} relay does not listen", every=0.05)
+        return relay, addr
+
+    def until(self, condition, patience, otherwise, every=0.2):
+        """Asks again and again until `condition()` holds."""
+        end = self.clock.now() + patience
+        while not condition():
+            check(self.clock.now() < end, otherwise)
+            time.sleep(every)
 
     def peer(self, kind, name, addr, **options):
         binary = f"{self.rust}/rust-peer" if kind == "rust" else f"{self.build}/tests/interop/cpp-peer"
@@ -148,7 +207,7 @@ class World:
         return peer
 
     def start(self, label, argv, env=None):
-        proc = Proc(label, argv, env)
+        proc = Proc(label, argv, env, self.clock)
         self.procs.append(proc)
         return proc
 
@@ -158,9 +217,10 @@ class World:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
-def digest_of(peer, space, count, timeout, since=0):
-    """Waits until `peer` holds `count` ops in `space`; the digest over their ids."""
-    return peer.wait(rf" HAVE {space} {count} (\w+)$", timeout, since, f"{count} ops in space {space}").group(1)
+def digest_of(peer, space, count, patience, since=0):
+    """Waits until `peer` holds `count` ops in `space`, for as long as more come; the digest over their ids."""
+    return peer.wait(rf" HAVE {space} {count} (\w+)$", patience, since, f"{count} ops in space {space}",
+                     progress=rf" HAVE {space} \d+ ").group(1)
 
 
 def run_one(name, test, build, rust):

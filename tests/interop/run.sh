@@ -1,10 +1,31 @@
 #!/usr/bin/env bash
 # Builds the stock Rust peers (once; K2_RUST_TARGET keeps them elsewhere) and runs the interop tests.
-# usage: tests/interop/run.sh BUILD_DIR [NAME_PART…]
+# usage: tests/interop/run.sh [--all] BUILD_DIR [NAME_PART…]
+# --all: against each version that README names as proven, and sbd's compliance suite; otherwise 0.2.2 only.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+versions=0.2.2
+if [[ $1 == --all ]]; then
+  versions="0.1.16 0.2.2 0.2.17 0.3.2"
+  shift
+fi
 build=$1
 shift
 export CARGO_TARGET_DIR=${K2_RUST_TARGET:-$PWD/interop/rust/target}
-cargo build --locked --manifest-path interop/rust/Cargo.toml
-exec python3 tests/interop/interop.py --build "$build" --rust "$CARGO_TARGET_DIR/debug" "$@"
+passed=0 failed=0
+for version in $versions; do
+  folder=interop/rust/$version
+  [[ -d $folder ]] || folder=interop/rust
+  cargo build --locked --config interop/rust/profile.toml --manifest-path "$folder/Cargo.toml"
+  # The versions share what they are built from; the programs of each have a folder of their own.
+  mkdir -p "$CARGO_TARGET_DIR/$version"
+  for program in rust-peer rust-relay sbd-tester; do
+    [[ $program == sbd-tester && $version != 0.3.2 ]] || cp -f "$CARGO_TARGET_DIR/debug/$program" "$CARGO_TARGET_DIR/$version/"
+  done
+  echo "=== kitsune2 $version"
+  python3 tests/interop/interop.py --build "$build" --rust "$CARGO_TARGET_DIR/$version" "$@" | tee "$CARGO_TARGET_DIR/$version/log" || true
+  read -r good bad <<<"$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$CARGO_TARGET_DIR/$version/log")"
+  passed=$((passed + ${good:-0})) failed=$((failed + ${bad:-1}))
+done
+[[ $versions == 0.2.2 ]] || echo "$passed passed, $failed failed"
+((failed == 0))

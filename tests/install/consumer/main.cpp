@@ -1,13 +1,20 @@
 // An application outside the source tree: two nodes, one relay, one op published and fetched.
 #include <chrono>
+#include <future>
 #include <iostream>
-#include <thread>
+#include <string>
 
 #include <kitsune2/kitsune2.hpp>
 
 using namespace kitsune2;
 
+// kitsune2.hpp includes all of it, complete types too.
+static_assert(sizeof(AsioRuntime) > 0 && sizeof(MemoryNetwork) > 0 && sizeof(HttpRequest) > 0);
+
 int main() {
+  const auto headers = std::to_string(KITSUNE2_VERSION_MAJOR) + '.' + std::to_string(KITSUNE2_VERSION_MINOR) + '.' +
+                       std::to_string(KITSUNE2_VERSION_PATCH);
+  if (headers != version()) return std::cerr << "headers " << headers << ", library " << version() << '\n', 1;
   auto alice = Node::start({.listen = "127.0.0.1:0"});
   if (!alice) return std::cerr << alice.error().to_string() << '\n', 1;
   auto bob = Node::start({.relay = (*alice)->relay_url()});

@@ -1,0 +1,4 @@
+#include <cstdio>
+#include <kitsune2/version.hpp>
+
+int main() { std::printf("with kitsune2 %s inside\n", kitsune2::version()); }
