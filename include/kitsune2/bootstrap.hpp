@@ -7,6 +7,12 @@
 
 namespace kitsune2 {
 
+/// How asking for peers went.
+struct BootstrapStatus {
+  bool has_answered = false;     ///< the server has answered at least once
+  std::optional<Error> failure;  ///< why the last question was not answered; an answer clears it
+};
+
 /// Finds first peers. Strand only. Rust: `Bootstrap`.
 class Bootstrap {
  public:
@@ -15,6 +21,7 @@ class Bootstrap {
   virtual void put(AgentInfoPtr info) = 0;
   /// Asks for peers soon, whatever the back-off.
   virtual void poll_now() = 0;
+  virtual BootstrapStatus status() const { return {}; }
   virtual void stop(std::function<void()> done) = 0;
 };
 

@@ -61,6 +61,8 @@ struct CoreBootstrapConfig {
   std::uint32_t backoff_max_ms = 300'000;
   // --- ours
   std::uint32_t max_response_bytes = 1U << 20;  ///< a longer answer of the server is refused
+  /// How long a stop waits for the server to take the last infos, the tombstones of agents that leave.
+  std::uint32_t stop_patience_ms = 2'000;
 };
 
 /// Config section `coreSpace` of 0.2.2.

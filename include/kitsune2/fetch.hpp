@@ -35,12 +35,22 @@ struct FetchLoad {
   std::uint64_t source_pairs = 0;  ///< of the source asked about
   std::uint64_t bytes = 0;         ///< estimate for all pairs
   bool serving = false;            ///< peers wait for answers of this node, or did within the last 100 ms
+  /// Payload that has come in answers and is not stored yet; of a message under way the part that is here.
+  std::uint64_t arriving_bytes = 0;
+  /// What the source asked about has sent over its open connection in answer to requests, as FetchStats::bytes_received
+  /// counts it: while this grows, the source is alive, however long a message takes.
+  std::uint64_t source_received_bytes = 0;
+  /// Ops in its answers, since start, that were not asked for or do not parse. *Rationale*: a source whose store is
+  /// damaged sends ops that have another id than was asked for.
+  std::uint64_t source_refused_ops = 0;
 };
 
 /// Counters since start. Monotonic.
 struct FetchStats {
   std::uint64_t ops_fetched = 0, bytes_fetched = 0;  ///< stored durably, asked for by us
-  std::uint64_t ops_served = 0, bytes_served = 0;    ///< handed to the transport for a peer
+  /// Payload in answers, before it is judged: also of a message that is not whole yet, or never will be.
+  std::uint64_t bytes_received = 0;
+  std::uint64_t ops_served = 0, bytes_served = 0;  ///< handed to the transport for a peer
   std::uint64_t requests_sent = 0, requests_failed = 0, requests_overdue = 0;
   std::uint64_t requests_received = 0, requests_refused = 0, ops_not_held = 0;
   std::uint64_t ops_unsolicited = 0;  ///< the peer was not asked for them

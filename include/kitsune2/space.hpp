@@ -51,6 +51,8 @@ class Space {
   virtual Bootstrap& bootstrap() = 0;
   /// Own url in this space; nullopt while not reachable.
   virtual std::optional<Url> current_url() const = 0;
+  /// Why there is none; see Transport::failure.
+  virtual std::optional<TransportFailure> transport_failure() const { return std::nullopt; }
   /// Signs and spreads the agent's info now (if there is a url), and keeps it fresh: re-signed when less than 5 minutes
   /// are left (checked every 60 s), on a new url and on a new arc. The agent's current storage arc becomes its target
   /// arc (why: docs/protocol-gossip.md). Takes the place of an agent with the same id. Errors: the signer's, and then

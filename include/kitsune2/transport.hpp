@@ -34,6 +34,13 @@ struct TransportStats {
   std::uint64_t blocked_message_count = 0;  ///< messages and connections, in and out, that the access hook refused
 };
 
+/// Why the node has no url: what the tries to reach its relay met since it had one.
+struct TransportFailure {
+  Error error;                 ///< of the last try, with the address in it ("connect 10.0.0.1:443: Connection refused")
+  Timestamp since;             ///< when the url was lost, or when the first try failed
+  std::uint32_t attempts = 0;  ///< how many have failed, the lost connection included
+};
+
 /// What a backend tells its owner. All calls on the strand, none from inside a call to the backend.
 class TransportEvents {
  public:
@@ -66,6 +73,8 @@ class TransportBackend {
   virtual void start(TransportEvents& events) = 0;
   /// Own url, or nullopt while not reachable.
   virtual std::optional<Url> url() const = 0;
+  /// See Transport::failure. Default: never known.
+  virtual std::optional<TransportFailure> failure() const { return std::nullopt; }
   /// `done`: success once the message was handed to the network (not: has arrived). Errc::peer_unresponsive: the peer
   /// could not be reached or the connection closed before. Errc::too_large, Errc::overloaded, Errc::disconnected
   /// (no relay). A backend that cannot send pieces sends `message.joined()`.
@@ -154,6 +163,10 @@ class Transport {
  public:
   virtual ~Transport() = default;
   virtual std::optional<Url> url() const = 0;
+  /// Why there is no url. nullopt while there is one, and until the first try to get one has failed. *Rationale*: a
+  /// user who waits wants to know for what: a relay that refuses, a certificate that is not trusted, a name that is not
+  /// known.
+  virtual std::optional<TransportFailure> failure() const { return std::nullopt; }
   /// Errc::already_exists for a second handler of the same space (or space and module).
   virtual Result<void> register_space_handler(const SpaceId& space, std::shared_ptr<SpaceMessageHandler> handler) = 0;
   virtual Result<void> register_module_handler(const SpaceId& space, const std::string& module,

@@ -172,9 +172,12 @@ struct TlsEngine::Impl {
       return make_error(Errc::peer_unresponsive,
                         "the certificate of " + at + " is refused: " + X509_verify_cert_error_string(verdict));
     }
+    // What comes does not look like TLS at all.
+    const bool no_tls = client && !established && ERR_GET_REASON(ERR_peek_error()) == SSL_R_WRONG_VERSION_NUMBER;
     const std::string why = openssl_reason();
     return make_error(established ? Errc::disconnected : Errc::peer_unresponsive,
-                      "TLS" + (at.empty() ? std::string() : " with " + at) + ": " + why);
+                      "TLS" + (at.empty() ? std::string() : " with " + at) + ": " + why +
+                          (no_tls ? "; does the server speak TLS there?" : ""));
   }
 };
 

@@ -137,8 +137,7 @@ class WsClient final : public WsConnection,
     closing_ = true;
     runtime_.cancel(std::exchange(timer_, 0));
     const WsHandlers handlers = std::exchange(handlers_, {});
-    const bool known_place = why.code != Errc::disconnected || why.message.starts_with(url_.host);
-    if (handlers.on_close) handlers.on_close(known_place ? why : why.context(url_.authority));
+    if (handlers.on_close) handlers.on_close(explained(why));
     conn_.reset();
   }
 
@@ -163,6 +162,15 @@ class WsClient final : public WsConnection,
   }
 
  private:
+  Error explained(Error why) const {
+    if (why.code == Errc::disconnected && !why.message.starts_with(url_.host)) why = why.context(url_.authority);
+    // A server that expects TLS takes the request for nonsense and closes.
+    if (why.code == Errc::disconnected && !was_open_ && !url_.tls) {
+      why.message += " before it answered; does it expect wss:// there?";
+    }
+    return why;
+  }
+
   std::uint32_t mask_key() { return keys_ ? keys_->next() : 0; }
 
   void prepare(UrlParts url) {
@@ -188,7 +196,10 @@ class WsClient final : public WsConnection,
   bool upgraded() {
     const auto& head = parser_.get();
     if (head.result() != http::status::switching_protocols) {
-      refuse("the server answered " + std::to_string(head.result_int()));
+      const auto status = std::to_string(head.result_int());
+      refuse(head.result() == http::status::service_unavailable || head.result() == http::status::too_many_requests
+                 ? "the server takes no more clients (it answered " + status + ")"
+                 : "the server answered " + status + "; is it a relay?");
       return false;
     }
     if (!http::token_list(head[http::field::upgrade]).exists("websocket") ||
@@ -198,7 +209,7 @@ class WsClient final : public WsConnection,
       return false;
     }
     runtime_.cancel(std::exchange(timer_, 0));
-    open_ = true;
+    open_ = was_open_ = true;
     if (handlers_.on_open) handlers_.on_open();
     return true;
   }
@@ -221,6 +232,7 @@ class WsClient final : public WsConnection,
   std::shared_ptr<Conn> conn_;
   Runtime::TimerId timer_ = 0;
   bool open_ = false;
+  bool was_open_ = false;
   bool closing_ = false;
   bool refused_ = false;
 };

@@ -39,6 +39,8 @@ class DefaultTransport final : public Transport,
     return stopped_ ? std::nullopt : backend_->url();
   }
 
+  std::optional<TransportFailure> failure() const override { return stopped_ ? std::nullopt : backend_->failure(); }
+
   Result<void> register_space_handler(const SpaceId& space, std::shared_ptr<SpaceMessageHandler> handler) override {
     assert_on_strand(runtime_, "Transport::register_space_handler");
     Space& entry = spaces_[space];

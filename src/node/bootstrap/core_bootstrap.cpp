@@ -18,7 +18,6 @@ constexpr std::size_t kMaxWaitingInfos = 1024;
 /// Infos taken from one answer. Stock servers give 32.
 constexpr std::size_t kMaxInfosInAnswer = 1024;
 constexpr Duration kRequestTimeout = std::chrono::seconds(30);
-constexpr Duration kStopPatience = std::chrono::seconds(2);
 
 Duration ms(std::uint32_t count) { return std::chrono::milliseconds(count); }
 
@@ -31,7 +30,8 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
         space_(context.space),
         peers_(context.peer_store),
         http_(std::move(http)),
-        space_url_(std::move(server) + "/bootstrap/" + space_.to_string()) {}
+        server_(std::move(server)),
+        space_url_(server_ + "/bootstrap/" + space_.to_string()) {}
 
   void start() {
     // New bounds shorten waits that are under way.
@@ -80,6 +80,8 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     }
   }
 
+  BootstrapStatus status() const override { return status_; }
+
   void stop(std::function<void()> done) override {
     assert_on_strand(runtime_, "Bootstrap::stop");
     on_stopped_.push_back(std::move(done));
@@ -95,7 +97,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       retry_.clear();
       runtime_.cancel(put_timer_);
       put_timer_ = 0;
-      stop_timer_ = runtime_.schedule_after(kStopPatience, [weak = weak_from_this()] {
+      stop_timer_ = runtime_.schedule_after(ms(config().stop_patience_ms), [weak = weak_from_this()] {
         if (auto self = weak.lock()) self->waiting_.clear(), self->putting_.reset(), self->check_stopped();
       });
     }
@@ -225,9 +227,11 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     polling_ = false;
     if (stopped_) return;
     if (!answer) {
-      poll_failed(answer.error().to_string());
+      poll_failed(answer.error());
     } else if (answer->status != 200) {
-      poll_failed("status " + std::to_string(answer->status));
+      poll_failed(make_error(
+          Errc::peer_unresponsive,
+          server_ + " answered with status " + std::to_string(answer->status) + "; is it a bootstrap server?"));
     } else {
       take(answer->body);
     }
@@ -236,13 +240,16 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     schedule_poll(poll_wait_);
   }
 
-  void poll_failed(const std::string& why) {
-    if (poll_log_.open(runtime_.now())) log::info(kArea, "no infos from the server: " + why);
+  void poll_failed(const Error& why) {
+    status_.failure = why;
+    if (poll_log_.open(runtime_.now()))
+      log::info(kArea, "no infos from the server: " + log::printable(why.to_string()));
   }
 
   void take(const std::string& body) {
     auto list = AgentInfoSigned::decode_list(body, kMaxInfosInAnswer, verifier_);
-    if (!list) return poll_failed(log::printable(list.error().to_string()));
+    if (!list) return poll_failed(list.error().context(server_));
+    status_ = {true, std::nullopt};
     std::vector<AgentInfoPtr> good;
     for (const auto& entry : *list) {
       const auto believed =
@@ -273,6 +280,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   const SpaceId space_;
   std::shared_ptr<PeerStore> peers_;
   std::shared_ptr<HttpClient> http_;
+  const std::string server_;
   const std::string space_url_;
   std::shared_ptr<void> subscription_;
 
@@ -284,6 +292,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   Duration put_wait_{};
   Runtime::TimerId put_timer_ = 0;
 
+  BootstrapStatus status_;
   bool polling_ = false;
   bool poll_again_ = false;
   Duration poll_wait_{};

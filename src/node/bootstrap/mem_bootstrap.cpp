@@ -33,6 +33,8 @@ class MemBootstrap final : public Bootstrap, public std::enable_shared_from_this
     if (!stopped_) schedule(Duration::zero());
   }
 
+  BootstrapStatus status() const override { return {true, std::nullopt}; }
+
   void stop(std::function<void()> done) override {
     assert_on_strand(runtime_, "Bootstrap::stop");
     stopped_ = true;

@@ -163,6 +163,13 @@ const std::array kCoreBootstrap = {
         .max = 1U << 30,
         .reference = false,
         .at_run_time = true},
+    Key{.name = "stopPatienceMs",
+        .slot = K2_SLOT(core_bootstrap.stop_patience_ms),
+        .doc = "How long a stop waits for the server to take the last infos.",
+        .min = 0,
+        .max = kDayMs,
+        .reference = false,
+        .at_run_time = true},
 };
 
 const std::array kCoreSpace = {

@@ -372,7 +372,23 @@ void CoreFetch::wake() {
 }
 
 void CoreFetch::progress(const Url& peer, std::size_t bytes) {
-  if (!stopped_) core_.progress(peer, bytes, runtime_.now());
+  if (stopped_) return;
+  core_.progress(peer, bytes, runtime_.now());
+  if (!is_source(peer)) return;
+  Incoming& incoming = incoming_[peer];
+  incoming.partial += bytes;
+  partial_bytes_ += bytes;
+  came(incoming, bytes);
+}
+
+void CoreFetch::came(Incoming& incoming, std::uint64_t bytes) {
+  incoming.received += bytes;
+  stats_.bytes_received += bytes;
+}
+
+void CoreFetch::refuse_ops(const Url& peer, std::uint64_t count) {
+  if (!incoming_.contains(peer)) return;  // not a source of ours
+  if (refused_ops_.size() < kMostBlamed || refused_ops_.contains(peer)) refused_ops_[peer] += count;
 }
 
 void CoreFetch::online() {
@@ -384,6 +400,10 @@ void CoreFetch::online() {
 void CoreFetch::disconnected(const Url& peer) {
   if (stopped_) return;
   name_all_of(peer);
+  if (const auto it = incoming_.find(peer); it != incoming_.end()) {
+    partial_bytes_ -= it->second.partial;
+    incoming_.erase(it);
+  }
   server_.forget(peer);
   if (core_.connection_lost(peer, runtime_.now()) > 0) pump();
 }
@@ -394,6 +414,13 @@ Result<void> CoreFetch::received(const Url& peer, Bytes data) {
   if (stopped_) return {};
   auto message = wire::decode_fetch(data);
   if (!message) return message.error();
+  const auto entry = is_source(peer) ? incoming_.try_emplace(peer).first : incoming_.find(peer);
+  if (entry != incoming_.end()) {
+    const std::uint64_t partial = std::exchange(entry->second.partial, 0);
+    partial_bytes_ -= partial;
+    const std::uint64_t payload = message->type == wire::FetchMessageType::response ? message->ops.total_bytes() : 0;
+    came(entry->second, payload - std::min(payload, partial));
+  }
   if (message->type == wire::FetchMessageType::response) {
     response(peer, message->ops);
   } else {
@@ -407,6 +434,7 @@ void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
   const auto now = runtime_.now();
   if (core_.pending_ops() == 0 && !config_.accept_unsolicited && !core_.owes(peer)) {
     stats_.ops_unsolicited += ops.size();  // nobody waits for anything: not worth a hash
+    refuse_ops(peer, ops.size());
     return judged(peer, core_.response(peer, {}, ops.total_bytes(), now, ops.size()));
   }
   const std::uint64_t weight = ops.total_bytes() + ops.size() * kNamingBytes;
@@ -432,6 +460,7 @@ void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
     auto description = call_for_result("the op policy", [&] { return policy.describe(slice); });
     if (!description) {
       ++stats_.ops_invalid;
+      refuse_ops(message.peer, 1);
       if (invalid_gate_.open(runtime_.now())) {
         log::debug(kArea, message.peer.to_string() + " sent an op that is none: " + description.error().message);
       }
@@ -497,6 +526,7 @@ void CoreFetch::answered(Arrived& message) {
       case FetchVerdict::not_pending:
       case FetchVerdict::unasked:
         ++(answer.verdicts[i] == FetchVerdict::unasked ? stats_.ops_unsolicited : stats_.ops_duplicate);
+        if (answer.verdicts[i] == FetchVerdict::unasked) refuse_ops(peer, 1);
         if (config_.accept_unsolicited) {
           writer_.add(peer, false, std::move(message.descriptions[i]), slices[i].compact());
         } else if (answer.verdicts[i] == FetchVerdict::unasked && unsolicited_gate_.open(now)) {
@@ -612,6 +642,12 @@ FetchLoad CoreFetch::load(const Url& source) const {
   const std::uint64_t usual_id_bytes = 32 * core_.pending_ops();
   out.bytes = out.pairs * FetchLoad::kPairBytes + core_.id_bytes() - std::min(core_.id_bytes(), usual_id_bytes);
   out.serving = server_.busy();
+  out.arriving_bytes = partial_bytes_ + writer_.bytes();
+  for (const auto& message : arrived_) out.arriving_bytes += message.bytes;
+  if (const auto it = incoming_.find(source); it != incoming_.end()) {
+    out.source_received_bytes = it->second.received;
+  }
+  if (const auto it = refused_ops_.find(source); it != refused_ops_.end()) out.source_refused_ops = it->second;
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -95,6 +96,14 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   /// Beyond this what arrives is named before anything else is read.
   static constexpr std::uint64_t kMostArrived = 16U << 20;
 
+  /// What has come from a source over its open connection.
+  struct Incoming {
+    std::uint64_t partial = 0;   ///< bytes of the message that is not whole yet
+    std::uint64_t received = 0;  ///< payload, `partial` included
+  };
+
+  static constexpr std::size_t kMostBlamed = 256;
+
   Result<void> received(const Url& peer, Bytes data);
   void response(const Url& peer, const wire::OpList& ops);
   void name_ops(Arrived& message, std::uint64_t most);
@@ -105,6 +114,10 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void answered(Arrived& message);
   void judged(const Url& peer, const FetchAnswer& answer);
   void progress(const Url& peer, std::size_t bytes);
+  /// What it sends may be answers to requests of ours.
+  bool is_source(const Url& peer) const { return core_.pending_pairs(peer) > 0 || core_.owes(peer); }
+  void came(Incoming& incoming, std::uint64_t bytes);
+  void refuse_ops(const Url& peer, std::uint64_t count);
   void disconnected(const Url& peer);
   /// This node can be reached again: what did not leave meanwhile leaves.
   void online();
@@ -166,6 +179,11 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   std::deque<Arrived> arrived_;  ///< in the order in which they came
   std::uint64_t arrived_weight_ = 0;
+  std::unordered_map<Url, Incoming> incoming_;  ///< connected peers that are sources, or were
+  std::uint64_t partial_bytes_ = 0;             ///< of all of them
+  /// Ops that sources sent and that were not asked for or do not parse; of the first kMostBlamed sources, also when
+  /// their connection has gone.
+  std::unordered_map<Url, std::uint64_t> refused_ops_;
   bool naming_posted_ = false;
 
   std::vector<Unsent> unsent_;

@@ -175,6 +175,8 @@ std::optional<Url> CoreSpace::current_url() const {
   return context_.transport->url();
 }
 
+std::optional<TransportFailure> CoreSpace::transport_failure() const { return context_.transport->failure(); }
+
 // ---------------------------------------------------------------- local agents
 
 void CoreSpace::local_agent_join_with_arc(std::shared_ptr<LocalAgent> agent, DhtArc arc, Handler<> done) {

@@ -30,6 +30,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   PeerMetaStore& peer_meta_store() override { return *context_.peer_meta_store; }
   Bootstrap& bootstrap() override { return *context_.bootstrap; }
   std::optional<Url> current_url() const override;
+  std::optional<TransportFailure> transport_failure() const override;
   void local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> done) override;
   void local_agent_join_with_arc(std::shared_ptr<LocalAgent> agent, DhtArc arc, Handler<> done) override;
   void local_agent_leave(const AgentId& agent, std::function<void()> done) override;

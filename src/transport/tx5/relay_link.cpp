@@ -131,6 +131,7 @@ void RelayLink::on_message(const Bytes& message) {
 void RelayLink::on_ready() {
   state_ = State::ready;
   ready_at_ = idle_since_ = shared_.runtime.now();
+  failure_.reset();
   spdlog::debug("tx5: connected to relay {}", relay_.str());
   owner_.link_up(*this);
   std::deque<Early> early;
@@ -145,6 +146,9 @@ void RelayLink::lost(const Error& why) {
   const Time now = shared_.runtime.now();
   spdlog::debug("tx5: relay {} lost: {}", relay_.str(), why.to_string());
   state_ = State::offline;
+  if (!failure_) failure_.emplace().since = shared_.runtime.wall_now();
+  failure_->error = why;
+  failure_->attempts += 1;
   generation_ += 1;
   if (socket_) socket_->close();
   socket_.reset();

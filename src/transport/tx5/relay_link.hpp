@@ -153,6 +153,8 @@ class RelayLink {
   const Url& relay() const { return relay_; }
   /// Own url on this relay; nullopt while not connected.
   std::optional<Url> url() const;
+  /// What the tries to connect have met since there was a url; nullopt while there is one.
+  const std::optional<TransportFailure>& failure() const { return failure_; }
   void send(const NodeId& peer, const Url& url, ByteChain message, Handler<> done);
   void disconnect(const NodeId& peer, const std::optional<std::string>& reason, const Bytes& farewell);
   void wasted(const NodeId& peer, std::uint64_t bytes);
@@ -213,6 +215,7 @@ class RelayLink {
   std::uint64_t generation_ = 0;
   Time ready_at_{};
   Duration backoff_;
+  std::optional<TransportFailure> failure_;
 
   std::map<NodeId, std::shared_ptr<Peer>> peers_;
   std::list<NodeId> strangers_;

@@ -77,6 +77,8 @@ void Tx5Transport::start(TransportEvents& events) {
 
 std::optional<Url> Tx5Transport::url() const { return home_ ? home_->url() : std::nullopt; }
 
+std::optional<TransportFailure> Tx5Transport::failure() const { return home_ ? home_->failure() : std::nullopt; }
+
 Result<RelayLink*> Tx5Transport::link_for(const Url& relay) {
   if (stopped_ || !home_) return make_error(Errc::disconnected, "the transport is stopped");
   if (relay == relay_) return home_.get();

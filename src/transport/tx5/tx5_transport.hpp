@@ -25,6 +25,7 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
 
   void start(TransportEvents& events) override;
   std::optional<Url> url() const override;
+  std::optional<TransportFailure> failure() const override;
   void send(const Url& peer, ByteChain message, Handler<> done) override;
   void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override;
   void wasted(const Url& peer, std::uint64_t bytes) override;

@@ -100,6 +100,41 @@ TEST(CoreBootstrap, SpeaksTheServersPaths) {
   }
 }
 
+TEST(CoreBootstrap, WhyTheServerDoesNotAnswerIsKnownUntilItDoes) {
+  Net net;
+  FakeServer server(net.world);
+  server.unreachable = true;
+  Client client(net, server);
+  EXPECT_FALSE(client.boot->status().has_answered);
+  EXPECT_FALSE(client.boot->status().failure) << "it has not been asked yet";
+  net.world.run_for(1s);
+  EXPECT_FALSE(client.boot->status().has_answered);
+  ASSERT_TRUE(client.boot->status().failure);
+  EXPECT_FALSE(client.boot->status().failure->message.empty());
+  server.unreachable = false;
+  client.boot->poll_now();
+  net.world.run_for(1s);
+  EXPECT_TRUE(client.boot->status().has_answered);
+  EXPECT_FALSE(client.boot->status().failure);
+  server.unreachable = true;
+  client.boot->poll_now();
+  net.world.run_for(1s);
+  EXPECT_TRUE(client.boot->status().has_answered) << "it has, once";
+  EXPECT_TRUE(client.boot->status().failure);
+}
+
+TEST(CoreBootstrap, AStopWaitsForTheServerAsLongAsTheConfigurationSays) {
+  Net net;
+  FakeServer server(net.world);
+  Config hasty;
+  hasty.core_bootstrap.stop_patience_ms = 300;
+  Client client(net, server, hasty);
+  net.world.run_for(1s);
+  server.latency = 1h;
+  client.boot->put(info(net, make_agent(1)));
+  EXPECT_EQ(client.stop(), 300ms);
+}
+
 TEST(CoreBootstrap, PollIntervalsGrowFromFiveSecondsToFiveMinutes) {
   Net net;
   FakeServer server(net.world);

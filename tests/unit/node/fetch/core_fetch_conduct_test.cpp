@@ -158,6 +158,7 @@ TEST(CoreFetchConduct, APeerThatAnswersWithOtherOpsIsPutAsideAndToldWhy) {
   bench.world.run_for(1s);
   EXPECT_EQ(bob.fetch->stats().peers_put_aside, 1U);
   EXPECT_GE(bob.fetch->stats().ops_unsolicited, 32U);
+  EXPECT_EQ(bob.fetch->load(liar.url).source_refused_ops, bob.fetch->stats().ops_unsolicited);
   EXPECT_EQ(liar.disconnects, 1U);
   EXPECT_EQ(bob.fetch->state_summary().peers_on_backoff.count(liar.url), 1U);
   bob.want(ids_of(ops), alice.url);

@@ -623,6 +623,65 @@ TEST(CoreFetch, ProgressOfALongMessageKeepsItsRequestAlive) {
   EXPECT_EQ(alice.fetch->stats().ops_served, 1U);
 }
 
+TEST(CoreFetch, BytesOfAnAnswerThatIsNotWholeYetAreSeen) {
+  MemoryNetworkOptions options;
+  options.link.bytes_per_second = 100'000;  // the op takes ten seconds
+  Bench bench(1, options);
+  Node alice(bench, "alice"), bob(bench, "bob");
+  const auto ops = bench.ops(0, 1, 1'000'000);
+  alice.hold(ops);
+  bob.want(ids_of(ops), alice.url);
+  const auto load = [&] { return bob.fetch->load(alice.url); };
+  ASSERT_TRUE(bench.world.run_until([&] { return load().source_received_bytes > 0; }, 5s));
+  std::uint64_t last = 0;
+  for (int second = 0; second < 7; ++second) {
+    bench.world.run_for(1s);
+    EXPECT_GT(load().source_received_bytes, last) << "in second " << second;
+    EXPECT_EQ(load().arriving_bytes, load().source_received_bytes) << "nothing is stored yet";
+    EXPECT_EQ(bob.fetch->stats().bytes_received, load().source_received_bytes);
+    EXPECT_EQ(bob.fetch->stats().bytes_fetched, 0U);
+    last = load().source_received_bytes;
+  }
+  EXPECT_EQ(bob.fetch->load(MemoryNetwork::url_of("somebody else")).source_received_bytes, 0U);
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(load().arriving_bytes, 0U) << "it is stored";
+  // The message has a few bytes around the op.
+  EXPECT_GE(bob.fetch->stats().bytes_received, 1'000'000U);
+  EXPECT_LE(bob.fetch->stats().bytes_received, 1'000'500U);
+}
+
+TEST(CoreFetch, HalfAnAnswerThatIsLostIsNoLongerArriving) {
+  MemoryNetworkOptions options;
+  options.link.bytes_per_second = 100'000;
+  Bench bench(1, options);
+  Node bob(bench, "bob");
+  Probe source(bench, "source");
+  const auto ops = bench.ops(0, 1, 1'000'000);
+  source.serve(ops);
+  bob.want(ids_of(ops), source.url);
+  ASSERT_TRUE(bench.world.run_until([&] { return bob.fetch->load(source.url).arriving_bytes > 300'000; }, 10s));
+  source.disconnect(bob.url);
+  ASSERT_TRUE(bench.world.run_until([&] { return bob.fetch->load(source.url).arriving_bytes == 0; }, 20s));
+  EXPECT_EQ(bob.fetch->load(source.url).source_received_bytes, 0U);
+  EXPECT_GT(bob.fetch->stats().bytes_received, 300'000U) << "it came all the same";
+}
+
+TEST(CoreFetch, BytesThatNobodyAskedForAreNotArriving) {
+  MemoryNetworkOptions options;
+  options.link.bytes_per_second = 100'000;
+  Bench bench(1, options);
+  Node bob(bench, "bob");
+  Probe stranger(bench, "stranger");
+  stranger.answer(bob.url, bench.ops(0, 1, 1'000'000));
+  for (int second = 0; second < 15; ++second) {
+    bench.world.run_for(1s);
+    EXPECT_EQ(bob.fetch->load(stranger.url).arriving_bytes, 0U);
+  }
+  EXPECT_EQ(bob.fetch->stats().ops_unsolicited, 1U);
+  EXPECT_EQ(bob.fetch->stats().bytes_received, 0U);
+  EXPECT_EQ(bob.fetch->load(stranger.url).source_refused_ops, 0U);
+}
+
 TEST(CoreFetch, TheSummarySaysWhatIsPendingFromWhom) {
   Bench bench;
   Node bob(bench, "bob");

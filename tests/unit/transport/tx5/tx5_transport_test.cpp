@@ -411,6 +411,26 @@ TEST_F(Tx5Test, BackOffDoublesToThirtySeconds) {
   ASSERT_TRUE(run_until([&] { return a.transport->url().has_value(); }, seconds(40)));
 }
 
+TEST_F(Tx5Test, WhyThereIsNoUrlIsKnownUntilThereIsOne) {
+  relay_.options.accept = false;
+  TestNode a(world_, {&relay_});
+  EXPECT_FALSE(a.transport->failure()) << "no try has failed yet";
+  ASSERT_TRUE(run_until([&] { return a.transport->failure().has_value(); }));
+  const auto first = *a.transport->failure();
+  EXPECT_EQ(first.attempts, 1U);
+  EXPECT_FALSE(first.error.message.empty());
+  ASSERT_TRUE(run_until([&] { return a.transport->failure()->attempts == 4; }));
+  EXPECT_EQ(a.transport->failure()->since, first.since) << "it is one failure, however many tries";
+  relay_.options.accept = true;
+  ASSERT_TRUE(run_until([&] { return a.transport->url().has_value(); }));
+  EXPECT_FALSE(a.transport->failure());
+  world_.run_for(seconds(60));
+  relay_.cut();
+  ASSERT_TRUE(run_until([&] { return a.transport->failure().has_value(); }));
+  EXPECT_GT(a.transport->failure()->since, first.since);
+  EXPECT_EQ(a.transport->failure()->attempts, 1U) << "the connection that was lost";
+}
+
 TEST_F(Tx5Test, RelayThatNeverAnswersIsTriedAgain) {
   relay_.options.answer = false;
   TestNode a(world_, {&relay_});
