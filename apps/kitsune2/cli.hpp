@@ -1,6 +1,7 @@
 // What the commands of the program share: options, exit codes, output, signals.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -95,13 +96,25 @@ struct DemoArgs {
 /// the blocked signals.
 class Signals {
  public:
-  Signals();
+  /// For a clean end that something holds up which cannot be cut short: a disk that hangs, a look-up of a name.
+  static constexpr std::chrono::seconds kPatience{5};
+
+  enum class First {
+    stops,      ///< the command looks at `token` and ends by itself
+    ends_here,  ///< the process ends, exit code kInterrupted: for commands that have nothing to put in order
+  };
+  explicit Signals(First first);
   std::stop_token token() const { return source_.get_token(); }
+  bool came() const { return source_.stop_requested(); }
+  /// When the command has not ended kPatience after the signal, the process does, with this exit code. *Rationale*:
+  /// everything that is stored survives even SIGKILL. Not called: the command takes what time it needs.
+  void end_late_with(int code) { late_code_ = code; }
   /// Waits until a signal comes or `limit` passes; true: a signal came.
   bool wait(std::chrono::milliseconds limit);
 
  private:
   std::stop_source source_;
+  std::atomic<int> late_code_{-1};
   std::mutex mutex_;
   std::condition_variable_any changed_;
 };
@@ -141,10 +154,12 @@ class Output {
   void note(std::string_view line);
   /// To stderr, plain mode, also when quiet.
   void warn(std::string_view line);
-  /// "kitsune2: <message>" to stderr, or an error event. Gives the exit code.
+  /// "kitsune2: <message>" to stderr, in JSON mode an error event too, which has the code. Gives the exit code.
   int error(const Error& error);
-  /// Replaces the status line of a terminal. Nothing on others, in JSON or quiet mode.
-  void status(std::string_view line);
+  /// Replaces the status line of a terminal. Nothing on others, in JSON or quiet mode. `lines` say the same at less and
+  /// less length; the first that fits is shown.
+  void status(const std::vector<std::string>& lines);
+  void status(std::string line) { status(std::vector<std::string>{std::move(line)}); }
   void clear_status();
 
  private:

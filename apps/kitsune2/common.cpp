@@ -2,6 +2,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
@@ -35,7 +37,7 @@ int exit_code(Errc code) {
   }
 }
 
-Signals::Signals() {
+Signals::Signals(First first) {
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t set;
   sigemptyset(&set);
@@ -43,15 +45,23 @@ Signals::Signals() {
   sigaddset(&set, SIGTERM);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   // Lives as long as the process: there is nothing to join it for.
-  std::thread([this, set] {
+  std::thread([this, set, first] {
     int number = 0;
     if (sigwait(&set, &number) != 0) return;
+    if (first == First::ends_here) ::_exit(kInterrupted);
     {
       const std::lock_guard lock(mutex_);
       source_.request_stop();
     }
     changed_.notify_all();
-    if (sigwait(&set, &number) == 0) ::_exit(128 + number);
+    const timespec patience{kPatience.count(), 0};
+    while (true) {
+      if (::sigtimedwait(&set, nullptr, &patience) > 0) ::_exit(kInterrupted);
+      if (errno != EAGAIN || late_code_ < 0) continue;
+      constexpr std::string_view kLate = "kitsune2: could not end in time; what is stored is safe\n";
+      static_cast<void>(::write(2, kLate.data(), kLate.size()) > 0);
+      ::_exit(late_code_);
+    }
   }).detach();
 }
 
@@ -129,17 +139,17 @@ int Output::error(const Error& error) {
   }
   const std::lock_guard lock(mutex_);
   erase_status();
-  std::fprintf(stderr, "kitsune2: %s\n", files::printable(error.to_string()).c_str());
+  std::fprintf(stderr, "kitsune2: %s\n", files::printable(error.message).c_str());
   return code;
 }
 
-void Output::status(std::string_view line) {
+void Output::status(const std::vector<std::string>& lines) {
   if (!terminal_) return;
   const std::lock_guard lock(mutex_);
   std::size_t width = 80;
   winsize size{};
   if (::ioctl(2, TIOCGWINSZ, &size) == 0 && size.ws_col > 10) width = size.ws_col;
-  status_ = std::string(line.substr(0, width - 1));
+  status_ = fitting(lines, width - 1);
   std::fprintf(stderr, "\r%s\x1b[K", status_.c_str());
   std::fflush(stderr);
 }

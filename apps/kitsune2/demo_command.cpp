@@ -109,7 +109,7 @@ class Child {
 };
 
 /// Many small files, some large ones, folders in folders, names of several scripts, an empty file and an empty folder.
-std::uint64_t generate(const fs::path& root, const DemoArgs& args) {
+std::uint64_t generate(const fs::path& root, const DemoArgs& args, const std::stop_token& stop) {
   std::mt19937_64 random(20260722);  // the same files every time
   const char* words[] = {"alpha",     "brücke",  "Гора",  "日本", "emoji-🦊",
                          "two words", "déjà vu", "omega", "data", "σίγμα"};
@@ -139,13 +139,13 @@ std::uint64_t generate(const fs::path& root, const DemoArgs& args) {
   }
   std::uint64_t bytes = 0;
   std::vector<std::uint64_t> block(8192);
-  for (std::uint32_t i = 0; i < args.files; ++i) {
+  for (std::uint32_t i = 0; i < args.files && !stop.stop_requested(); ++i) {
     auto size = static_cast<std::uint64_t>(shares[i] / sum * total);
     const auto path = folders[random() % folders.size()] /
                       (std::string(words[random() % std::size(words)]) + '.' + std::to_string(i));
     std::ofstream file(path, std::ios::binary);
     bytes += size;
-    while (size > 0) {
+    while (size > 0 && !stop.stop_requested()) {
       for (auto& word : block) word = random();
       const auto part = std::min<std::uint64_t>(size, block.size() * 8);
       file.write(reinterpret_cast<const char*>(block.data()), static_cast<std::streamsize>(part));
@@ -161,10 +161,11 @@ struct Compared {
   std::uint64_t files = 0, bytes = 0, differences = 0;
 };
 
-bool same_bytes(const fs::path& a, const fs::path& b, std::uint64_t& bytes) {
+bool same_bytes(const fs::path& a, const fs::path& b, std::uint64_t& bytes, const std::stop_token& stop) {
   std::ifstream left(a, std::ios::binary), right(b, std::ios::binary);
   std::vector<char> one(1 << 16), two(1 << 16);
   while (left && right) {
+    if (stop.stop_requested()) return false;
     left.read(one.data(), static_cast<std::streamsize>(one.size()));
     right.read(two.data(), static_cast<std::streamsize>(two.size()));
     if (left.gcount() != right.gcount() ||
@@ -176,13 +177,14 @@ bool same_bytes(const fs::path& a, const fs::path& b, std::uint64_t& bytes) {
   return left.eof() && right.eof();
 }
 
-Compared compare(const fs::path& from, const fs::path& to, Output& out) {
+Compared compare(const fs::path& from, const fs::path& to, Output& out, const std::stop_token& stop) {
   Compared result;
   const auto differs = [&](const fs::path& path, const char* how) {
     ++result.differences;
     out.warn("differs: " + path.string() + ": " + how);
   };
   for (const auto& entry : fs::recursive_directory_iterator(from)) {
+    if (stop.stop_requested()) return result;
     const auto relative = fs::relative(entry.path(), from);
     const auto other = to / relative;
     if (entry.is_directory()) {
@@ -192,7 +194,8 @@ Compared compare(const fs::path& from, const fs::path& to, Output& out) {
     ++result.files;
     if (!fs::is_regular_file(other)) {
       differs(relative, "file is not there");
-    } else if (!same_bytes(entry.path(), other, result.bytes)) {
+    } else if (!same_bytes(entry.path(), other, result.bytes, stop)) {
+      if (stop.stop_requested()) return result;
       differs(relative, "other bytes");
     } else if ((entry.status().permissions() & fs::perms::owner_exec) !=
                (fs::status(other).permissions() & fs::perms::owner_exec)) {
@@ -250,9 +253,10 @@ class Demo {
   }
 
   int fail(const std::string& what) {
-    if (signals_.token().stop_requested()) return kInterrupted;
+    if (signals_.came()) return interrupted();
     return out_.error(make_error(Errc::internal, what));
   }
+  int interrupted() { return out_.error(make_error(Errc::cancelled, "interrupted")); }
 
   int run_in(const fs::path& dir) {
     const auto text = [](const fs::path& path) { return path.string(); };
@@ -264,7 +268,8 @@ class Demo {
       std::snprintf(buffer, sizeof buffer, "%.1f s", seconds);
       return std::string(buffer);
     };
-    const std::uint64_t bytes = generate(dir / "from", args_);
+    const std::uint64_t bytes = generate(dir / "from", args_, signals_.token());
+    if (signals_.came()) return interrupted();
     out_.note("files:   " + std::to_string(args_.files + 1) + " generated, " + human_bytes(static_cast<double>(bytes)) +
               ", in " + lap());
 
@@ -308,7 +313,8 @@ class Demo {
     const std::string fetch_time = lap();
     const int share_code = sharer.stop(SIGTERM), relay_code = relay.stop(SIGTERM);
 
-    const Compared compared = compare(dir / "from", dir / "to", out_);
+    const Compared compared = compare(dir / "from", dir / "to", out_, signals_.token());
+    if (signals_.came()) return interrupted();
     const double seconds = std::max(0.001, done->value("seconds", 0.0));
     const auto ops = done->value("fetched_ops", std::uint64_t{0});
     const bool right = compared.differences == 0 && compared.files == args_.files + 1 && compared.bytes == bytes &&

@@ -1,6 +1,7 @@
-#include <atomic>
-#include <cmath>
+#include <optional>
+#include <tuple>
 
+#include "fetch_text.hpp"
 #include "node_setup.hpp"
 
 namespace kitsune2::cli {
@@ -25,89 +26,71 @@ std::string_view phase_name(FetchProgress::Phase phase) {
 /// Turns the engine's figures into lines.
 class Display {
  public:
-  explicit Display(Output& out) : out_(out), start_(Clock::now()), last_sample_(start_), last_line_(start_) {}
+  explicit Display(Output& out) : out_(out) {}
 
   void show(const FetchProgress& p) {
     const auto now = Clock::now();
-    const double step = std::chrono::duration<double>(now - last_sample_).count();
-    if (step >= 0.5) {
-      const double current = static_cast<double>(p.fetched_bytes - last_bytes_) / step;
-      // The last few seconds count most.
-      rate_ = last_bytes_ == 0 ? current : 0.7 * rate_ + 0.3 * current;
-      last_bytes_ = p.fetched_bytes;
-      last_sample_ = now;
+    const FetchFigures figures = meter_.look(now, p);
+    const auto lines = fetch_lines(figures, out_.terminal());
+    out_.status(lines);
+    const State state{figures.waiting, p.wait, p.phase};
+    if (state != state_) {
+      state_ = state;
+      state_since_ = now;
+      is_news_ = true;
     }
-    const bool waiting = p.live_sources == 0 && p.phase != FetchProgress::Phase::writing;
-    const std::string line = text(p, waiting);
-    out_.status(line);
     const auto every = out_.json() ? std::chrono::milliseconds(200) : std::chrono::milliseconds(5000);
-    if (now - last_line_ < every && waiting == waiting_ && said_) return;
-    said_ = true;
-    waiting_ = waiting;
+    if (!is_news_ && now - last_line_ < every) return;
+    // In a log a wait that is over at once is no news.
+    if (!out_.json() && figures.waiting && now - state_since_ < kWorthALine) return;
+    is_news_ = false;
     last_line_ = now;
-    if (!out_.terminal()) out_.note(line);
+    if (!out_.terminal()) out_.note(lines.front());
+    if (out_.json()) out_.event(event_of(figures));
+  }
+
+ private:
+  static constexpr std::chrono::seconds kWorthALine{1};
+  using State = std::tuple<bool, files::FetchWait, FetchProgress::Phase>;
+
+  static JsonLine event_of(const FetchFigures& figures) {
+    const FetchProgress& p = figures.progress;
     JsonLine event("progress");
     event.add("phase", phase_name(p.phase))
-        .add_bool("waiting", waiting)
+        .add_bool("waiting", figures.waiting)
         .add("files", p.folder.files)
         .add("files_done", p.files_done)
         .add("ops", p.folder.ops)
         .add("ops_held", p.ops_held)
         .add("bytes", p.folder.bytes)
         .add("bytes_held", p.bytes_held)
+        .add("bytes_arriving", p.bytes_arriving)
+        .add("bytes_written", p.bytes_written)
         .add("fetched_ops", p.fetched_ops)
         .add("fetched_bytes", p.fetched_bytes)
-        .add("bytes_per_second", rate_)
+        .add("received_bytes", p.received_bytes)
+        .add("bytes_per_second", figures.rate.value_or(0))
         .add("pending", p.pending)
         .add("missing", p.missing)
         .add("sources", static_cast<std::uint64_t>(p.sources))
         .add("live_sources", static_cast<std::uint64_t>(p.live_sources));
-    if (const double left = seconds_left(p); std::isfinite(left)) event.add("seconds_left", left);
-    out_.event(event);
-  }
-
- private:
-  double seconds_left(const FetchProgress& p) const {
-    if (p.phase == FetchProgress::Phase::writing || rate_ < 1) return INFINITY;
-    return static_cast<double>(p.folder.bytes - std::min(p.folder.bytes, p.bytes_held)) / rate_;
-  }
-
-  std::string text(const FetchProgress& p, bool waiting) const {
-    if (p.phase == FetchProgress::Phase::finding) {
-      return waiting ? "waiting for a source" : "asking " + std::to_string(p.live_sources) + " sources for the share";
-    }
-    const double part =
-        p.folder.bytes == 0 ? 1.0 : static_cast<double>(p.bytes_held) / static_cast<double>(p.folder.bytes);
-    char percent[16];
-    std::snprintf(percent, sizeof percent, "%3.0f%%", std::floor(part * 100));
-    std::string line = (out_.terminal() ? bar(part, 24) + ' ' : std::string()) + percent + "  " +
-                       std::to_string(p.ops_held) + '/' + std::to_string(p.folder.ops) + " ops  " +
-                       human_bytes(static_cast<double>(p.bytes_held)) + " of " +
-                       human_bytes(static_cast<double>(p.folder.bytes));
-    if (p.phase == FetchProgress::Phase::writing) {
-      line += "  writing " + std::to_string(p.files_done) + '/' + std::to_string(p.folder.files) + " files";
-    } else if (waiting) {
-      line += "  waiting for a source";
-    } else {
-      line += "  " + human_bytes(rate_) + "/s  " + human_time(seconds_left(p)) + " left  " +
-              std::to_string(p.live_sources) + (p.live_sources == 1 ? " source" : " sources");
-    }
-    if (p.missing > 0) line += "  " + std::to_string(p.missing) + " ops not at any source";
-    return line;
+    if (figures.waiting) event.add("waiting_for", to_string(p.wait)).add("reason", p.wait_reason);
+    if (figures.seconds_left) event.add("seconds_left", *figures.seconds_left);
+    return event;
   }
 
   Output& out_;
-  const Clock::time_point start_;
-  Clock::time_point last_sample_, last_line_;
-  std::uint64_t last_bytes_ = 0;
-  double rate_ = 0;
-  bool waiting_ = false, said_ = false;
+  FetchMeter meter_;
+  std::optional<State> state_;
+  bool is_news_ = false;
+  Clock::time_point state_since_{}, last_line_{};
 };
 
 }  // namespace
 
 int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
   Output out(common);
+  signals.end_late_with(kInterrupted);
   auto link = files::Link::parse(args.link);
   if (!link) return out.error(link.error());
   auto options = node_options(common, args.node);
@@ -145,6 +128,10 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
     out.note(text);
     out.event(JsonLine("notice").add("text", text));
   };
+  fetch.bad_source = [&](const Url& source) {
+    out.warn("kitsune2: source " + source.to_string() + " sends data that is damaged or was not asked for; ignored");
+    out.event(JsonLine("bad_source").add("source", source.to_string()));
+  };
   auto report = files::fetch_files(node.node().runtime(), node.space(), node.handler(), node.agent()->agent(),
                                    link->root, fetch, signals.token());
   out.clear_status();
@@ -154,7 +141,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
   });
   if (!report) {
     const int code = out.error(report.error().code == Errc::cancelled
-                                   ? make_error(Errc::cancelled, "interrupted; the same command goes on where it was")
+                                   ? make_error(Errc::cancelled, "interrupted; the same command goes on from here")
                                    : report.error());
     node.stop();
     return code;

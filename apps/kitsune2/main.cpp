@@ -6,9 +6,14 @@
 #include <algorithm>
 #include <cstdio>
 #include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "cli.hpp"
 #include "completion.hpp"
+#include "kitsune2/files.hpp"
 #include "kitsune2/version.hpp"
 
 namespace kitsune2::cli {
@@ -18,6 +23,7 @@ constexpr const char* kExitCodes =
     "Exit codes: 0 done; 1 failed; 2 wrong use (command line, link, configuration); 3 timed out; 4 incomplete: no\n"
     "source has some of the ops; 5 some files could not be read or written; 6 disk full; 7 corrupt data; 8 a port or\n"
     "data directory is in use; 130 interrupted.";
+constexpr const char* kWhereExitCodes = "Exit codes: 0 is success; kitsune2 --help lists the others.";
 
 void add_common(CLI::App& app, Common& common) {
   app.add_option("--log-level", common.log_level, "How much is logged to stderr")
@@ -25,7 +31,7 @@ void add_common(CLI::App& app, Common& common) {
       ->capture_default_str();
   app.add_flag("--json", common.json, "Print one JSON object a line to stdout instead of text");
   app.add_flag("-q,--quiet", common.quiet, "No progress and no notes");
-  app.footer(kExitCodes);
+  app.footer(kWhereExitCodes);
 }
 
 void add_node(CLI::App& app, Common& common, NodeArgs& node) {
@@ -119,29 +125,84 @@ void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
   add_common(app, common);
 }
 
+std::vector<std::string> command_names(const CLI::App& root) {
+  std::vector<std::string> out = {"help", "version"};
+  for (const auto* command : root.get_subcommands([](const CLI::App*) { return true; })) {
+    out.push_back(command->get_name());
+  }
+  return out;
+}
+
+std::string with_guess(const std::string& what, const std::optional<std::string>& guess) {
+  return guess ? what + "; did you mean " + *guess + '?' : what;
+}
+
+/// The first of `words` that is an option and none of `app`'s.
+std::optional<std::string> unknown_option(const CLI::App& app, const std::vector<std::string>& words) {
+  std::map<std::string, const CLI::Option*> known;
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const auto& name : option->get_snames()) known.emplace('-' + name, option);
+    for (const auto& name : option->get_lnames()) {
+      known.emplace("--" + name, option);
+      names.push_back("--" + name);
+    }
+  }
+  for (std::size_t i = 0; i < words.size() && words[i] != "--"; ++i) {
+    const std::string name = words[i].substr(0, words[i].find('='));
+    if (const auto it = known.find(name); it != known.end()) {
+      if (name.size() == words[i].size() && it->second->get_items_expected_min() > 0) ++i;  // its value
+    } else if (name.starts_with("--")) {
+      return with_guess("unknown option " + name, nearest(name, names));
+    }
+  }
+  return std::nullopt;
+}
+
 /// What the command line got wrong, in the one line that every error has.
-int wrong_use(const CLI::App& root, const CLI::ParseError& error, int argc, char** argv) {
+int wrong_use(const CLI::App& root, const CLI::ParseError& error, const std::vector<std::string>& words) {
   const auto commands = root.get_subcommands();
   std::string what = error.what();
-  // CLI11 only says that a command is missing.
-  const auto known = [&](const std::string& name) {
-    return !root.get_subcommands([&](const CLI::App* app) { return app->get_name() == name; }).empty();
-  };
-  if (commands.empty() && argc > 1 && argv[1][0] != '-' && !known(argv[1])) {
-    what = std::string(argv[1]) + ": is not a command";
+  if (!commands.empty()) {
+    const CLI::App& command = *commands.front();
+    const auto begin = std::find(words.begin(), words.end(), command.get_name());
+    // CLI11 looks first for what is missing, which may only be misspelt, and names what is left over backwards.
+    if (auto unknown = unknown_option(command, {begin == words.end() ? begin : begin + 1, words.end()})) {
+      what = *unknown;
+    } else if (const auto rest = command.remaining(); !rest.empty()) {
+      what = "one argument too many: " + files::printable(rest.front());
+    }
+  } else if (!words.empty() && !words.front().starts_with('-')) {
+    what =
+        with_guess(files::printable(words.front()) + ": is not a command", nearest(words.front(), command_names(root)));
+  } else if (auto unknown = unknown_option(root, words)) {
+    what = *unknown;
+  } else {
+    what = "a command is missing";
   }
   std::replace(what.begin(), what.end(), '\n', ' ');
-  what += "; see kitsune2 " + (commands.empty() ? std::string() : commands.front()->get_name() + ' ') + "--help";
+  what += (what.ends_with('?') ? " See kitsune2 " : "; see kitsune2 ") +
+          (commands.empty() ? std::string() : commands.front()->get_name() + ' ') + "--help";
   Common common;
-  common.json = std::any_of(argv, argv + argc, [](const char* arg) { return std::string_view(arg) == "--json"; });
+  common.json = std::find(words.begin(), words.end(), "--json") != words.end();
   return Output(common).error(make_error(Errc::invalid_argument, what));
+}
+
+/// `help`, `help COMMAND` and `version` as the options that say the same.
+std::vector<std::string> plain_words(std::vector<std::string> words) {
+  if (words.empty() || (words.front() != "help" && words.front() != "version")) return words;
+  if (words.front() == "version") return {"--version"};
+  words.erase(words.begin());
+  words.resize(std::min<std::size_t>(words.size(), 1));
+  words.emplace_back("--help");
+  return words;
 }
 
 int run(int argc, char** argv) {
   CLI::App root{"A Kitsune2 node: share and fetch folders over peer-to-peer ops, run a relay.", "kitsune2"};
   root.set_version_flag("--version", std::string("kitsune2 ") + version() + " (wire: kitsune2 0.2)");
   root.require_subcommand(1);
-  root.footer(kExitCodes);
+  root.footer(std::string("kitsune2 help COMMAND shows the options of a command.\n") + kExitCodes);
   Common common;
   RelayArgs relay;
   ShareArgs share;
@@ -178,12 +239,18 @@ int run(int argc, char** argv) {
       ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   add_common(completion_app, common);
 
+  const std::vector<std::string> words = plain_words({argv + std::min(argc, 1), argv + argc});
+  if (words.empty()) {
+    // Not a result: whoever runs it without a command wants to know what there is.
+    std::fputs(root.help().c_str(), stderr);
+    return kUsage;
+  }
   try {
-    root.parse(argc, argv);
+    root.parse(std::vector<std::string>(words.rbegin(), words.rend()));
   } catch (const CLI::ParseError& error) {
     // --help and --version come here too.
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return root.exit(error);
-    return wrong_use(root, error, argc, argv);
+    return wrong_use(root, error, words);
   }
 
   auto logger = spdlog::stderr_logger_mt("kitsune2");
@@ -191,13 +258,16 @@ int run(int argc, char** argv) {
   logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
   spdlog::set_default_logger(logger);
 
+  // Its thread lives as long as the process: never destroyed.
+  const bool has_to_tidy = root.got_subcommand("relay") || root.got_subcommand("share") ||
+                           root.got_subcommand("fetch") || root.got_subcommand("demo");
+  static Signals& signals = *new Signals(has_to_tidy ? Signals::First::stops : Signals::First::ends_here);
   if (root.got_subcommand("config")) return run_config(common, config);
   if (root.got_subcommand("completion")) {
     std::fputs(completion_script(root, shell).c_str(), stdout);
     return kOk;
   }
   if (root.got_subcommand("status")) return run_status(common, status);
-  static Signals& signals = *new Signals();  // its thread lives as long as the process: never destroyed
   if (root.got_subcommand("relay")) return run_relay(common, relay, signals);
   if (root.got_subcommand("share")) return run_share(common, share, signals);
   if (root.got_subcommand("fetch")) return run_fetch(common, fetch, signals);
@@ -212,7 +282,7 @@ int main(int argc, char** argv) {
     return kitsune2::cli::run(argc, argv);
   } catch (const std::exception& error) {
     // Start-up only: no descriptor for the event loop, no thread, no memory.
-    std::fprintf(stderr, "kitsune2: io: %s\n", error.what());
+    std::fprintf(stderr, "kitsune2: %s\n", error.what());
     return kitsune2::cli::kFailed;
   }
 }

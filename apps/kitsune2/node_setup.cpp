@@ -2,16 +2,24 @@
 
 #include <unistd.h>
 
+#include <future>
 #include <map>
 #include <nlohmann/json.hpp>
 
 namespace kitsune2::cli {
+
+namespace {
+constexpr std::chrono::milliseconds kLeavePatience{300};
+constexpr std::uint32_t kLastInfosPatienceMs = 300;
+}  // namespace
 
 Result<NodeOptions> node_options(const Common& common, const NodeArgs& args) {
   auto config = load_config(common);
   if (!config) return config.error();
   NodeOptions options;
   options.config = std::move(*config);
+  // Whoever presses Ctrl-C waits for the end. The library's own patience is for a service that is restarted.
+  if (common.config_file.empty()) options.config.core_bootstrap.stop_patience_ms = kLastInfosPatienceMs;
   options.data_dir = args.data;
   options.tls_ca_file = args.tls_ca;
   options.admin = args.admin;
@@ -42,14 +50,25 @@ Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, Spa
   return out;
 }
 
-Result<void> RunningNode::join(DhtArc arc) { return node_->join(space_, agent_, arc); }
+Result<void> RunningNode::join(DhtArc arc) {
+  auto joined = node_->join(space_, agent_, arc);
+  joined_ = joined.has_value();
+  return joined;
+}
 
 void RunningNode::stop() {
   socket_.reset();
   if (!node_) return;
+  if (std::exchange(joined_, false)) {
+    // Peers that can be reached hear of it in this time. Those that cannot are not waited for: the user is waiting.
+    const auto left = std::make_shared<std::promise<void>>();
+    auto leaving = left->get_future();
+    node_->run([&] { space_->local_agent_leave(agent_->agent(), [left] { left->set_value(); }); });
+    leaving.wait_for(kLeavePatience);
+  }
   node_->run([&] { handler_->attach(nullptr); });
   space_.reset();
-  node_->stop();  // leaves the space
+  node_->stop();  // leaves the space, if that has not been done
   node_.reset();
 }
 
@@ -71,6 +90,7 @@ std::string RunningNode::status_json() {
       for (const auto& url : urls) ++pending[url.to_string()];
     }
     space["url"] = space_->current_url() ? nlohmann::json(space_->current_url()->to_string()) : nlohmann::json();
+    if (const auto failure = space_->transport_failure()) json["relay_failure"] = failure->error.message;
     space["pending_ops"] = summary.pending_ops;
     space["requests_under_way"] = summary.outstanding_requests;
     space["pending"] = nlohmann::json::array();

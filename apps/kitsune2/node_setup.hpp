@@ -36,6 +36,7 @@ class RunningNode {
   std::shared_ptr<files::FilesHandler> handler_;
   std::shared_ptr<Ed25519LocalAgent> agent_;
   std::string role_;
+  bool joined_ = false;
   std::unique_ptr<StatusSocket> socket_;
 };
 

@@ -34,6 +34,26 @@ RelayServerOptions options_of(const RelayArgs& args) {
   return options;
 }
 
+/// The server names its options; the user typed flags.
+Error with_flag(Error error) {
+  static constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
+      {"max_entries_per_space", "--max-entries-per-space"},
+      {"prune_interval_ms", "--prune-interval-ms"},
+      {"limit_clients", "--sbd-limit-clients"},
+      {"limit_ip_kbps", "--sbd-limit-ip-kbps"},
+      {"limit_ip_byte_burst", "--sbd-limit-ip-byte-burst"},
+      {"limit_idle_millis", "--sbd-limit-idle-millis"},
+      {"limit_ip_connections", "--limit-ip-connections"},
+      {"limit_connections", "--limit-connections"},
+  };
+  for (const auto& [name, flag] : kFlags) {
+    if (!error.message.starts_with(std::string(name) + ':')) continue;
+    error.message.replace(0, name.size(), flag);
+    break;
+  }
+  return error;
+}
+
 }  // namespace
 
 int run_relay(const Common& common, const RelayArgs& args, Signals& signals) {
@@ -43,7 +63,7 @@ int run_relay(const Common& common, const RelayArgs& args, Signals& signals) {
   }
   // The server keeps a loop of its own: a slow scrape of the metrics never holds up the relay.
   auto server = RelayServer::start(options_of(args));
-  if (!server) return out.error(server.error());
+  if (!server) return out.error(with_flag(server.error()));
   AsioRuntime runtime;
   runtime.start();
   std::unique_ptr<AdminServer> admin;

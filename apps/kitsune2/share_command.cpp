@@ -58,6 +58,7 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
 
 int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   Output out(common);
+  signals.end_late_with(kInterrupted);
   auto options = node_options(common, args.node);
   if (!options) return out.error(options.error());
   if (auto placed = place_relay(args, *options); !placed) return out.error(placed.error());
@@ -90,7 +91,10 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   };
   auto report = files::share_paths(node.node().runtime(), node.space()->op_store(), args.paths, share, signals.token());
   out.clear_status();
-  if (!report) return out.error(report.error());
+  if (!report) {
+    if (report.error().code != Errc::cancelled) return out.error(report.error());
+    return out.error(make_error(Errc::cancelled, "interrupted before there was a link; nothing is served"));
+  }
   if (args.strict && report->failed > 0) {
     out.error(make_error(Errc::io,
                          std::to_string(report->failed) + " paths could not be read (--strict): nothing is shared"));
@@ -124,27 +128,32 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   }
 
   // Serve until a signal comes, saying what changes.
-  std::string url;
-  bool said_offline = false;
+  signals.end_late_with(report->failed > 0 ? kPathTrouble : kOk);
+  std::string url, said_offline;
   std::uint64_t served = 0;
   const auto serving_since = Clock::now();
   while (!signals.wait(std::chrono::milliseconds(500))) {
     FetchStats stats;
     std::string now_url;
+    std::optional<TransportFailure> failure;
     node.node().run([&] {
       stats = node.space()->fetch().stats();
       if (const auto at = node.space()->current_url()) now_url = at->to_string();
+      failure = node.space()->transport_failure();
     });
     if (!now_url.empty() && now_url != url) {
       out.note("serving at " + now_url + "; Ctrl-C ends it");
       out.event(JsonLine("online").add("url", now_url));
-      said_offline = false;
+      said_offline.clear();
     }
     // At the start it takes a moment to connect: that is no news.
-    if (now_url.empty() && !said_offline && (!url.empty() || Clock::now() - serving_since > std::chrono::seconds(3))) {
-      out.warn("kitsune2: the relay " + node.node().relay_url() + " is not reachable; trying on");
-      out.event(JsonLine("offline").add("relay", node.node().relay_url()));
-      said_offline = true;
+    if (now_url.empty() && (failure || Clock::now() - serving_since > std::chrono::seconds(3))) {
+      const std::string why = failure ? files::printable(failure->error.message) : "no answer yet";
+      if (why != said_offline) {
+        out.warn("kitsune2: the relay " + node.node().relay_url() + " cannot be reached: " + why + "; still trying");
+        out.event(JsonLine("offline").add("relay", node.node().relay_url()).add("reason", why));
+        said_offline = why;
+      }
     }
     url = now_url;
     if (stats.ops_served != served) {

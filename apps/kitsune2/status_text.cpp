@@ -63,6 +63,7 @@ std::string status_text(const json& status, const std::string& data) {
   if (running) {
     out += ": running (" + text(status, "role") + ", process " + std::to_string(number(status, "pid")) + "), relay " +
            text(status, "relay") + '\n';
+    if (const auto why = text(status, "relay_failure"); !why.empty()) out += "relay cannot be reached: " + why + '\n';
   } else {
     out += ": not running\n";
   }

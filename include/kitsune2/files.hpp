@@ -24,7 +24,9 @@ namespace kitsune2::files {
 SpaceId default_space(const AgentId& sharer);
 
 /// Where a shared folder is found: `kitsune2://HOST:PORT/<space>/<root op id>[?tls=1]`, both ids in URL-safe base64
-/// without padding. HOST:PORT is the relay and bootstrap server. Only this spelling is accepted.
+/// without padding. HOST:PORT is the relay and bootstrap server. Only this spelling is accepted, but for what comes
+/// along when a link is copied out of a text: white space, quotes and brackets around it, a full stop or a slash behind
+/// it.
 struct Link {
   std::string host;  ///< a name, an IPv4 address, or an IPv6 address without brackets
   std::uint16_t port = 0;
@@ -111,6 +113,18 @@ Result<ShareReport> share_paths(Runtime& runtime, OpStore& store, const std::vec
 
 // ----------------------------------------------------------------------------------------------------------- fetching
 
+/// For what a fetch waits while no source answers, the first thing that is wrong.
+enum class FetchWait {
+  nothing,      ///< a source answers, or nothing is wanted
+  connecting,   ///< to the relay, to the bootstrap server; nothing has failed yet
+  relay,        ///< the relay cannot be reached
+  bootstrap,    ///< the bootstrap server, which knows the sources, does not answer
+  empty_space,  ///< no other node is in the space
+  no_source,    ///< other nodes are in the space, but none of them offers ops
+  no_answer,    ///< a source is known, but has not been heard of in the last seconds
+};
+std::string_view to_string(FetchWait wait);
+
 struct FetchProgress {
   enum class Phase {
     finding,   ///< no root op yet
@@ -121,19 +135,25 @@ struct FetchProgress {
   FolderSummary folder;        ///< zero while finding
   std::uint64_t ops_held = 0;  ///< of folder.ops
   std::uint64_t bytes_held = 0;
-  std::uint64_t files_done = 0;                      ///< written, or found in place
-  std::uint64_t fetched_ops = 0, fetched_bytes = 0;  ///< over the network, by this call
+  std::uint64_t bytes_arriving = 0;  ///< on top: come, and not stored yet; also of an answer that is not whole yet
+  std::uint64_t files_done = 0;      ///< written, or found in place
+  /// Of folder.bytes: written, or found in place; of the file that is being written too.
+  std::uint64_t bytes_written = 0;
+  std::uint64_t fetched_ops = 0, fetched_bytes = 0;  ///< over the network, by this call, and stored
+  std::uint64_t received_bytes = 0;                  ///< over the network, by this call, down to the last byte
   std::uint64_t pending = 0;                         ///< ops asked for and not here
   std::uint64_t missing = 0;                         ///< ops that every source said it lacks
   std::size_t sources = 0;                           ///< agents that offer the space
-  std::size_t live_sources = 0;                      ///< those heard of in the last seconds
+  std::size_t live_sources = 0;  ///< those heard of in the last seconds: an answer, or a part of one
+  FetchWait wait = FetchWait::nothing;
+  std::string wait_reason;  ///< `wait` for a user, with its cause, safe to print; empty for `nothing`
 };
 
 struct FetchOptions {
   std::string out_dir;  ///< made if missing
   /// Replace existing files that differ. Off: they are left alone and reported.
   bool overwrite = false;
-  /// Give up when nothing has come for so long, source or no source. nullopt: never.
+  /// Give up when something is wanted and not one byte has come for so long, source or no source. nullopt: never.
   std::optional<std::chrono::milliseconds> timeout;
   /// Give up on ops that no source has: when all live sources were asked, do answer, and nothing came for so long.
   std::chrono::milliseconds missing_after = std::chrono::seconds(10);
@@ -145,6 +165,9 @@ struct FetchOptions {
   std::function<void(const FetchProgress&)> progress;  ///< each tick; the same
   std::function<void(const OpId&)> missing_op;         ///< an op was given up; the same
   std::function<void(const std::string&)> notice;      ///< a line for the user (a source came, went); the same
+  /// A source sent ops that do not parse or were not asked for: usually ops whose bytes are damaged, and which so have
+  /// another id. Once for each source and url; the same.
+  std::function<void(const Url& source)> bad_source;
 };
 
 struct FetchReport {
@@ -183,7 +206,8 @@ class FilesHandler : public KitsuneHandler {
 /// pending at once, however large the share. F3: a file appears under its name only when it is whole, verified by hash,
 /// and on disk (written to a temporary name in its folder, synced in groups, renamed). F4: no path of the share leaves
 /// `out_dir`, symbolic links that are there included. F5: an existing identical file is kept. F6: an op that no source
-/// has holds up nothing but the files that need it.
+/// has holds up nothing but the files that need it. F7: `stop` is looked at before each piece of work, however much of
+/// it is left; what is unfinished in `out_dir` is removed, what is stored stays.
 /// Blocks; any thread but the strand. Errors: Errc::cancelled (stopped), Errc::timed_out, Errc::malformed (the share is
 /// nonsense), Errc::disk_full, Errc::corrupt, Errc::io. What concerns single files is in the report, not an error.
 Result<FetchReport> fetch_files(Runtime& runtime, const std::shared_ptr<Space>& space,

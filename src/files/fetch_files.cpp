@@ -18,7 +18,9 @@ namespace {
 
 using std::chrono::milliseconds;
 constexpr std::size_t kFeedBatch = 1024;
-constexpr milliseconds kLook{200};  ///< longest sleep before looking at the stop flag again
+constexpr milliseconds kLook{200};  ///< longest sleep before looking around again
+
+Error stopped() { return make_error(Errc::cancelled, "stopped"); }
 
 class Engine {
  public:
@@ -32,6 +34,11 @@ class Engine {
       if (!options_.notice) return;
       const std::lock_guard lock(user_);
       options_.notice(text);
+    };
+    wants.bad_source = [this](const Url& source) {
+      if (!options_.bad_source) return;
+      const std::lock_guard lock(user_);
+      options_.bad_source(source);
     };
     wants_ = std::make_shared<Wants>(runtime, space, handler, self, wants);
   }
@@ -74,6 +81,7 @@ class Engine {
   std::atomic<bool> failed_{false};  ///< the feeder ended with an error
   std::atomic<bool> writer_failed_{false}, writer_done_{false};
   std::atomic<std::uint64_t> files_done_{0};
+  std::atomic<std::int64_t> bytes_written_{0};
   std::optional<Error> writer_error_;
   FetchReport report_;
   std::chrono::steady_clock::time_point last_progress_{};
@@ -90,13 +98,18 @@ void Engine::progress(const WantsView& view) {
   out.folder = root_.folder;
   out.ops_held = view.ops_held;
   out.bytes_held = view.bytes_held;
+  out.bytes_arriving = view.bytes_arriving;
   out.files_done = files_done_;
+  out.bytes_written = static_cast<std::uint64_t>(std::max<std::int64_t>(0, bytes_written_));
   out.fetched_ops = view.fetched_ops;
   out.fetched_bytes = view.fetched_bytes;
+  out.received_bytes = view.received_bytes;
   out.pending = view.pending;
   out.missing = view.missing;
   out.sources = view.sources;
   out.live_sources = view.live_sources;
+  out.wait = view.wait;
+  out.wait_reason = view.wait_reason;
   const std::lock_guard lock(user_);
   options_.progress(out);
 }
@@ -104,13 +117,13 @@ void Engine::progress(const WantsView& view) {
 /// Whether to go on at all; called at every turn of every wait.
 Result<void> Engine::check(const WantsView& view) {
   progress(view);
-  if (stop_.stop_requested()) return make_error(Errc::cancelled, "stopped");
+  if (stop_.stop_requested()) return stopped();
   if (writer_failed_) return make_error(Errc::cancelled, "the writer ended");
   if (view.store_error && view.store_error->code != Errc::overloaded) return view.store_error->context("the op store");
   if (options_.timeout && view.quiet >= *options_.timeout) {
-    if (view.live_sources > 0) return make_error(Errc::timed_out, "nothing came for too long");
-    return make_error(Errc::timed_out,
-                      view.sources == 0 ? "no source was found" : "no source answered; it may be offline");
+    if (view.live_sources > 0) return make_error(Errc::timed_out, "sources answer, but no data has come for too long");
+    const std::string what = view.sources == 0 ? "no source was found" : "no source answers";
+    return make_error(Errc::timed_out, view.wait_hint.empty() ? what : what + ": " + view.wait_hint);
   }
   return {};
 }
@@ -122,6 +135,7 @@ Result<Bytes> Engine::share_op(const OpId& id, const std::vector<OpId>& hints) {
   auto added = wait_on<void>(runtime_, [&](auto done) { wants_->add(wants, std::move(done)); });
   if (!added) return added.error();
   while (true) {
+    if (stop_.stop_requested()) return stopped();
     const auto view = wants_->view();
     auto held = retrieve_held(runtime_, space_->op_store(), {id});
     if (!held) return held.error();
@@ -217,7 +231,7 @@ Result<void> Engine::feed() {
   }
   writer.join();
   if (writer_error_) return *writer_error_;
-  if (stop_.stop_requested() && !fed) return make_error(Errc::cancelled, "stopped");
+  if (stop_.stop_requested() && !fed) return stopped();
   return fed;
 }
 
@@ -225,12 +239,13 @@ Result<void> Engine::feed() {
 
 Result<Bytes> Engine::held_share_op(const OpId& id) {
   while (true) {
+    if (stop_.stop_requested()) return stopped();
     const bool last_look = gave_up();
     const auto epoch = wants_->view().epoch;
     auto held = retrieve_held(runtime_, space_->op_store(), {id});
     if (!held) return held.error();
     if (!held->empty()) return held->front().op_data;
-    if (stop_.stop_requested() || failed_) return make_error(Errc::cancelled, "stopped");
+    if (failed_) return stopped();
     if (last_look) return make_error(Errc::not_found, "op " + id.to_string());
     wants_->wait(epoch, kLook);
   }
@@ -239,6 +254,7 @@ Result<Bytes> Engine::held_share_op(const OpId& id) {
 Result<std::vector<Bytes>> Engine::ops_for_files(OutWriter& writer, const std::vector<OpId>& ids) {
   std::unordered_map<OpId, Bytes> have;
   while (true) {
+    if (stop_.stop_requested()) return stopped();
     const bool last_look = gave_up();
     const auto epoch = wants_->view().epoch;
     std::vector<OpId> lacking;
@@ -254,7 +270,7 @@ Result<std::vector<Bytes>> Engine::ops_for_files(OutWriter& writer, const std::v
       if (have.count(id) == 0) absent.push_back(id);
     }
     if (absent.empty()) break;
-    if (stop_.stop_requested() || failed_) return make_error(Errc::cancelled, "stopped");
+    if (stop_.stop_requested() || failed_) return stopped();
     const auto first = make_error(Errc::not_found, "op " + absent.front().to_string() + " is held by no source");
     if (last_look) return first;
     auto missing = wait_on<std::vector<OpId>>(
@@ -289,6 +305,8 @@ Result<void> Engine::write_passes() {
       ++files_done_;
     };
     out.last_pass = [&] { return last; };
+    out.stopped = [this] { return stop_.stop_requested(); };
+    out.handled = [this](std::int64_t bytes) { bytes_written_ += bytes; };
     std::optional<OutWriter> writer;
     writer.emplace(
         std::move(*root), [&](const std::vector<OpId>& ids) { return ops_for_files(*writer, ids); }, std::move(out));
@@ -296,8 +314,8 @@ Result<void> Engine::write_passes() {
     ManifestReader reader([&] { return tree.next(); }, root_);
     auto done = writer->run(reader);
     const bool cut = !done && done.error().code == Errc::not_found;
-    if (!done && done.error().code != Errc::disk_full) {
-      // What is whole gets its name, also when the user stops here.
+    if (!done && done.error().code != Errc::disk_full && !stop_.stop_requested()) {
+      // What is whole gets its name.
       if (auto group = writer->finish_group(); !group && cut) done = group;
     }
     report_.files_written += writer->counts().written;
@@ -312,7 +330,7 @@ Result<void> Engine::write_passes() {
       if (gave_up()) break;
       wants_->wait(epoch, kLook);
     }
-    if (stop_.stop_requested() || failed_) return make_error(Errc::cancelled, "stopped");
+    if (stop_.stop_requested() || failed_) return stopped();
   }
 }
 
@@ -343,6 +361,7 @@ Result<FetchReport> Engine::run() {
   // Before anything is fetched: an output folder that cannot be used is an error now, not after a day.
   if (auto root = OutWriter::open_root(options_.out_dir); !root) return root.error().context("output folder");
   runtime_.post([wants = wants_] { wants->start(); });
+  const std::stop_callback wake(stop_, [this] { wants_->poke(); });
   auto done = feed();
   const auto view = wants_->view();
   report_.fetched_ops = view.fetched_ops;

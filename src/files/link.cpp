@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <charconv>
 
 #include "files/format.hpp"
@@ -16,6 +17,16 @@ bool is_host_char(char c) {
 bool is_ipv6_char(char c) {
   return (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || (c >= '0' && c <= '9') || c == ':' || c == '.';
 }
+
+/// What stands around a link in a text: none of it can begin or end one.
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kBefore = " \t\r\n\"'`<([{";
+  constexpr std::string_view kBehind = " \t\r\n\"'`>)]}.,;:!/";
+  text.remove_prefix(std::min(text.find_first_not_of(kBefore), text.size()));
+  text.remove_suffix(text.size() - (text.find_last_not_of(kBehind) + 1));
+  return text;
+}
+
 }  // namespace
 
 Result<std::pair<std::string, std::uint16_t>> parse_host_port(std::string_view text) {
@@ -55,6 +66,7 @@ Result<std::pair<std::string, std::uint16_t>> parse_host_port(std::string_view t
 
 Result<Link> Link::parse(std::string_view text) {
   if (text.size() > 4096) return bad("too long");
+  text = trimmed(text);
   if (!text.starts_with(kScheme)) return bad("does not begin with kitsune2://");
   text.remove_prefix(kScheme.size());
   Link link;
@@ -94,6 +106,26 @@ std::string Link::to_string() const {
 std::string Link::relay_url() const {
   const bool ipv6 = host.find(':') != std::string::npos;
   return std::string(tls ? "wss://" : "ws://") + (ipv6 ? '[' + host + ']' : host) + ':' + std::to_string(port);
+}
+
+std::string_view to_string(FetchWait wait) {
+  switch (wait) {
+    case FetchWait::nothing:
+      return "nothing";
+    case FetchWait::connecting:
+      return "connecting";
+    case FetchWait::relay:
+      return "relay";
+    case FetchWait::bootstrap:
+      return "bootstrap";
+    case FetchWait::empty_space:
+      return "empty_space";
+    case FetchWait::no_source:
+      return "no_source";
+    case FetchWait::no_answer:
+      return "no_answer";
+  }
+  return "unknown";
 }
 
 std::string_view to_string(PathIssue::Kind kind) {

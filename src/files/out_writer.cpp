@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::size_t kOpsAtOnce = 16;
 
+Error stopped() { return make_error(Errc::cancelled, "stopped"); }
+
 bool ends_everything(const Error& error) { return error.code == Errc::disk_full || error.code == Errc::cancelled; }
 
 std::string temp_name(const std::string& salt, const std::string& path) {
@@ -97,6 +99,12 @@ void OutWriter::issue(PathIssue::Kind kind, const std::string& path, std::string
   if (options_.issue) options_.issue(PathIssue{kind, path, std::move(reason)});
 }
 
+void OutWriter::handled(std::uint64_t bytes) {
+  const auto change = static_cast<std::int64_t>(bytes) - static_cast<std::int64_t>(handled_);
+  handled_ = bytes;
+  if (change != 0 && options_.handled) options_.handled(change);
+}
+
 void OutWriter::fail(std::uint64_t number, PathIssue::Kind kind, const std::string& path, std::string reason) {
   ++counts_.failed;
   options_.settled(number);
@@ -105,6 +113,7 @@ void OutWriter::fail(std::uint64_t number, PathIssue::Kind kind, const std::stri
 
 Result<void> OutWriter::run(ManifestReader& reader) {
   while (true) {
+    if (is_stopped()) return stopped();
     auto record = reader.next();
     if (!record) return record.error();
     if (!*record) return finish_group();
@@ -220,10 +229,12 @@ Result<OutWriter::Found> OutWriter::existing(const FileHead& head, const std::ve
     const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(left, buffer.size()));
     auto got = read_full(fd.get(), buffer.data(), want);
     if (!got || *got != want) return Found::other;
+    if (is_stopped()) return stopped();
     const ByteView bytes(buffer.data(), want);
     const bool same = head.packed ? as_text(bytes) == packed.text() : op_id_of(bytes) == ids[i];
     if (!same) return Found::other;
     left -= want;
+    handled(head.size - left);
   }
   if (with_exec(info.st_mode, head.executable) != (info.st_mode & 07777)) {
     static_cast<void>(::fchmod(fd.get(), with_exec(info.st_mode, head.executable)));
@@ -236,6 +247,7 @@ Result<void> OutWriter::missing(std::uint64_t number, const std::string& path, c
     fail(number, PathIssue::Kind::missing, path, error.message);
   } else {
     ++counts_.postponed;
+    handled(0);
   }
   return {};
 }
@@ -244,6 +256,8 @@ Result<void> OutWriter::file(ManifestRecord& record, ManifestReader& reader) {
   const FileHead head = std::move(record.file);
   const std::string path = reader.path();
   const std::uint64_t number = number_++;
+  const std::uint64_t postponed = counts_.postponed;
+  handled_ = 0;
   const std::uint64_t pack_at = pack_ ? pack_->at : 0;
   if (head.packed && pack_) pack_->at += head.size;
   std::vector<OpId> ids;
@@ -258,8 +272,16 @@ Result<void> OutWriter::file(ManifestRecord& record, ManifestReader& reader) {
   if (skip_depth_ > 0) {
     ++counts_.failed;
     options_.settled(number);
+    handled(head.size);
     return {};
   }
+  auto done = file_here(head, ids, pack_at, number, path);
+  if (done && counts_.postponed == postponed) handled(head.size);  // written, kept, or failed for good
+  return done;
+}
+
+Result<void> OutWriter::file_here(const FileHead& head, const std::vector<OpId>& ids, std::uint64_t pack_at,
+                                  std::uint64_t number, const std::string& path) {
   Bytes packed;
   if (head.packed) {
     auto bytes = packed_bytes(pack_at, head.size);
@@ -271,6 +293,7 @@ Result<void> OutWriter::file(ManifestRecord& record, ManifestReader& reader) {
   }
   auto found = existing(head, ids, packed);
   if (!found) {
+    if (found.error().code == Errc::cancelled) return found.error();
     fail(number, PathIssue::Kind::unwritable, path, found.error().message);
     return {};
   }
@@ -285,6 +308,7 @@ Result<void> OutWriter::file(ManifestRecord& record, ManifestReader& reader) {
         *found == Found::bad ? "a folder is in the place of a file" : "another file is there; --overwrite replaces it");
     return {};
   }
+  handled(0);
   return write_file(head, ids, packed, number, path);
 }
 
@@ -316,6 +340,7 @@ Result<void> OutWriter::write_file(const FileHead& head, const std::vector<OpId>
   for (std::size_t i = 0; i < ids.size(); i += kOpsAtOnce) {
     const std::vector<OpId> part(ids.begin() + static_cast<std::ptrdiff_t>(i),
                                  ids.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), i + kOpsAtOnce)));
+    if (is_stopped()) return stopped();
     auto ops = checked(part);
     if (!ops) {
       if (ops.error().code == Errc::not_found) return missing(number, path, ops.error());
@@ -328,6 +353,7 @@ Result<void> OutWriter::write_file(const FileHead& head, const std::vector<OpId>
       if (auto written = write_full(temp.fd.get(), op); !written) return refused(written.error());
       left -= op.size();
     }
+    handled(head.size - left);
   }
   struct stat info {};
   if (::fstat(temp.fd.get(), &info) != 0) return refused(errno_error(errno, "stat"));

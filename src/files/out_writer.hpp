@@ -20,7 +20,9 @@ namespace kitsune2::files {
 /// its place (kTempPrefix and a hash of root and path, so that a killed run's leftovers are found and replaced), synced
 /// with its group (`syncfs`: one flush for up to kGroupFiles files or kGroupBytes), then renamed. O3: an existing file
 /// of the same size is read and compared by hash; identical: kept. O4: bytes are checked against their op id before
-/// they are written.
+/// they are written. O5: when stopped, nothing is synced any more, and what has no name yet is removed. *Rationale*: a
+/// flush of a slow disk cannot be cut short, and the ops are in the store: all that is lost is the writing of one
+/// group.
 class OutWriter {
  public:
   static constexpr std::size_t kGroupFiles = 2048;
@@ -37,6 +39,11 @@ class OutWriter {
     std::function<bool(std::uint64_t file)> skip;     ///< whether a file (by its number) is settled already
     std::function<void(std::uint64_t file)> settled;  ///< written, kept or failed for good
     std::function<bool()> last_pass;                  ///< missing now is missing for good
+    /// Looked at before each file and each few ops of one. True: `run` ends with Errc::cancelled. Null: never.
+    std::function<bool()> stopped;
+    /// Bytes that were written, or found in place, since the last call; negative where a file has to wait for its ops,
+    /// or is written although it was there. What is settled has counted in full. Null: nobody wants to know.
+    std::function<void(std::int64_t)> handled;
   };
   struct Counts {
     std::uint64_t written = 0, kept = 0, failed = 0, postponed = 0;
@@ -77,6 +84,8 @@ class OutWriter {
   Result<void> dir(ManifestRecord& record, ManifestReader& reader);
   Result<void> dir_end();
   Result<void> file(ManifestRecord& record, ManifestReader& reader);
+  Result<void> file_here(const FileHead& head, const std::vector<OpId>& ids, std::uint64_t pack_at,
+                         std::uint64_t number, const std::string& path);
   Result<void> write_file(const FileHead& head, const std::vector<OpId>& ids, const Bytes& packed, std::uint64_t number,
                           const std::string& path);
   Result<Found> existing(const FileHead& head, const std::vector<OpId>& ids, const Bytes& packed);
@@ -85,6 +94,9 @@ class OutWriter {
   Result<void> missing(std::uint64_t number, const std::string& path, const Error& error);
   void fail(std::uint64_t number, PathIssue::Kind kind, const std::string& path, std::string reason);
   void issue(PathIssue::Kind kind, const std::string& path, std::string reason);
+  bool is_stopped() const { return options_.stopped && options_.stopped(); }
+  /// So many bytes of the current file are done.
+  void handled(std::uint64_t bytes);
   std::shared_ptr<Fd> shared_dir();
 
   DirCursor at_;
@@ -95,7 +107,8 @@ class OutWriter {
   std::size_t skip_depth_ = 0;  ///< > 0: inside a folder that could not be made
   std::optional<Pack> pack_;
   std::uint64_t number_ = 0;
-  std::shared_ptr<Fd> dir_;  ///< the current folder, for files that wait
+  std::uint64_t handled_ = 0;  ///< of the current file
+  std::shared_ptr<Fd> dir_;    ///< the current folder, for files that wait
   std::vector<Waiting> waiting_;
   std::size_t waiting_dirs_ = 0;
   std::uint64_t waiting_bytes_ = 0;

@@ -13,8 +13,10 @@ Wants::Wants(Runtime& runtime, std::shared_ptr<Space> space, std::shared_ptr<Fil
       options_(std::move(options)) {}
 
 void Wants::start() {
-  last_progress_ = changed_at_ = runtime_.now();
+  last_byte_ = changed_at_ = runtime_.now();
   polled_at_ = runtime_.now() - kPollEvery;
+  wait_since_ = runtime_.now();
+  received_before_ = space_->fetch().stats().bytes_received;
   FetchEvents events;
   const std::weak_ptr<Wants> weak = weak_from_this();
   events.ops_stored = [weak](const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes) {
@@ -73,10 +75,12 @@ std::size_t Wants::live_count() const {
 void Wants::tick() {
   if (stopped_) return;
   look_for_sources();
+  look_at_bytes();
   ping();
   judge();
+  look_at_wait();
   const bool now_live = live_count() > 0;
-  if (was_live_ && !now_live) notice("no source answers any more; waiting for one");
+  if (was_live_ && !now_live && is_wanted()) notice("no source answers any more");
   was_live_ = now_live;
   if (!now_live && runtime_.now() - polled_at_ >= kPollEvery) {
     polled_at_ = runtime_.now();
@@ -86,17 +90,77 @@ void Wants::tick() {
   timer_ = runtime_.schedule_after(options_.tick, lifetime_.guard([this] { tick(); }));
 }
 
+/// W5: bytes that came since the last look. Those of a source that sends damaged ops keep it alive, but they are no
+/// reason to hope for more: it may send them for ever.
+void Wants::look_at_bytes() {
+  const Fetch& fetch = space_->fetch();
+  figures_.received_bytes = fetch.stats().bytes_received - received_before_;
+  if (!is_wanted()) last_byte_ = runtime_.now();
+  std::vector<Url> heard_of;
+  for (auto& [url, source] : sources_) {
+    const FetchLoad load = fetch.load(url);
+    const bool is_bad = load.source_refused_ops > 0;
+    if (load.source_received_bytes > source.received) {
+      heard_of.push_back(url);
+      if (!is_bad) last_byte_ = runtime_.now();
+    }
+    source.received = load.source_received_bytes;
+    if (is_bad && !std::exchange(source.said_bad, true) && options_.bad_source) options_.bad_source(url);
+  }
+  for (const auto& url : heard_of) heard(url);
+}
+
+/// W6.
+std::pair<FetchWait, std::string> Wants::reason_to_wait(bool for_long) const {
+  if (!space_->current_url()) {
+    const auto failure = space_->transport_failure();
+    if (!failure) return {FetchWait::connecting, "connecting to the relay"};
+    return {FetchWait::relay, "the relay cannot be reached: " + printable(failure->error.message)};
+  }
+  if (sources_.empty()) {
+    const auto bootstrap = space_->bootstrap().status();
+    if (bootstrap.failure) {
+      return {FetchWait::bootstrap, "the bootstrap server does not answer: " + printable(bootstrap.failure->message)};
+    }
+    if (!bootstrap.has_answered) return {FetchWait::connecting, "asking the bootstrap server for sources"};
+    if (others_ == 0) {
+      return {FetchWait::empty_space, for_long ? "no other node is in the space; is the link right, and does somebody "
+                                                 "share it now?"
+                                               : "no other node is in the space yet"};
+    }
+    return {FetchWait::no_source, "nodes in the space: " + std::to_string(others_) + ", but none of them shares"};
+  }
+  const std::string known = sources_.size() == 1 ? "1 source is known and has"
+                                                 : std::to_string(sources_.size()) + " sources are known and have";
+  return {FetchWait::no_answer,
+          known + (for_long ? " not answered for a while; perhaps offline" : " not answered yet")};
+}
+
+void Wants::look_at_wait() {
+  const auto now = runtime_.now();
+  std::pair<FetchWait, std::string> wait{FetchWait::nothing, {}};
+  if (live_count() == 0 && is_wanted()) {
+    wait = reason_to_wait(false);
+    figures_.wait_hint = reason_to_wait(true).second;
+    if (wait.first == figures_.wait && now - wait_since_ >= kHintAfter) wait.second = figures_.wait_hint;
+  }
+  if (wait.first != figures_.wait) wait_since_ = now;
+  figures_.wait = wait.first;
+  figures_.wait_reason = std::move(wait.second);
+}
+
 void Wants::look_for_sources() {
   const auto own_url = space_->current_url();
   const auto wall = runtime_.wall_now();
   std::unordered_set<Url> offered;
+  others_ = 0;
   for (const auto& info : space_->peer_store().get_all()) {
     const AgentInfo& agent = info->info();
-    if (agent.agent == self_ || !agent.url || agent.url == own_url || agent.storage_arc.empty() || agent.is_tombstone ||
-        info->is_expired(wall)) {
+    if (agent.agent == self_ || !agent.url || agent.url == own_url || agent.is_tombstone || info->is_expired(wall)) {
       continue;
     }
-    offered.insert(*agent.url);
+    ++others_;
+    if (!agent.storage_arc.empty()) offered.insert(*agent.url);
   }
   for (auto it = sources_.begin(); it != sources_.end();) {
     if (offered.count(it->first) != 0) {
@@ -113,7 +177,7 @@ void Wants::look_for_sources() {
     source.serial = next_serial_++;
     sources_.emplace(url, source);
     changed_at_ = runtime_.now();
-    notice("source " + url.to_string());
+    notice("found a source: " + url.to_string());
     ask_all(url);
   }
   if (!sources_.empty()) forget_stale();
@@ -150,7 +214,7 @@ void Wants::ask(const Url& url, std::vector<OpId> ids) {
 void Wants::ping() {
   const auto now = runtime_.now();
   const Duration missing_after = options_.missing_after;
-  const bool doubtful = now - last_progress_ >= std::min<Duration>(std::chrono::seconds(1), missing_after / 4);
+  const bool doubtful = now - last_byte_ >= std::min<Duration>(std::chrono::seconds(1), missing_after / 4);
   const Duration every =
       doubtful ? std::clamp<Duration>(missing_after / 4, std::chrono::milliseconds(50), kPingEvery) : kPingEvery;
   for (auto& [url, source] : sources_) {
@@ -250,7 +314,7 @@ void Wants::stored(const Url& peer, const std::vector<StoredOp>& ops, std::uint6
   }
   figures_.fetched_ops += ops.size();
   figures_.fetched_bytes += bytes;
-  last_progress_ = runtime_.now();
+  last_byte_ = runtime_.now();
   for (auto& [url, source] : sources_) source.pongs = 0;
   heard(peer);
   publish();
@@ -275,7 +339,7 @@ void Wants::lacking(const Url& peer, const std::vector<OpId>& ops) {
 
 bool Wants::quiet_and_answering() const {
   if (live_count() == 0 || filters_ > 0) return false;
-  if (runtime_.now() - std::max(last_progress_, changed_at_) < Duration(options_.missing_after)) return false;
+  if (runtime_.now() - std::max(last_byte_, changed_at_) < Duration(options_.missing_after)) return false;
   const auto back_off = space_->fetch().state_summary().peers_on_backoff;
   for (const auto& [url, source] : sources_) {
     if (!live(source)) continue;
@@ -373,7 +437,11 @@ void Wants::publish() {
   figures_.missing = missing_.size();
   figures_.sources = sources_.size();
   figures_.live_sources = live_count();
-  figures_.quiet = std::chrono::duration_cast<std::chrono::milliseconds>(runtime_.now() - last_progress_);
+  const bool is_waiting = figures_.live_sources == 0 && is_wanted();
+  if (is_waiting != (figures_.wait != FetchWait::nothing)) look_at_wait();
+  figures_.bytes_arriving = space_->fetch().load({}).arriving_bytes;
+  figures_.quiet = is_wanted() ? std::chrono::duration_cast<std::chrono::milliseconds>(runtime_.now() - last_byte_)
+                               : std::chrono::milliseconds(0);
   {
     const std::lock_guard lock(mutex_);
     const auto epoch = view_.epoch + 1;

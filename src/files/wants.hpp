@@ -31,30 +31,40 @@ struct WantsView {
   std::size_t sources = 0, live_sources = 0;
   std::uint64_t ops_held = 0, bytes_held = 0, held_before = 0;
   std::uint64_t fetched_ops = 0, fetched_bytes = 0;
+  std::uint64_t bytes_arriving = 0, received_bytes = 0;
+  FetchWait wait = FetchWait::nothing;
+  std::string wait_reason;
+  std::string wait_hint;  ///< the same for who will not wait any longer
   /// Nothing is pending but what live sources lack, and it has been so for `missing_after`.
   bool settled = false;
-  std::chrono::milliseconds quiet{0};  ///< since something came (or the start)
+  std::chrono::milliseconds quiet{0};  ///< since a byte came; zero while nothing is wanted
   std::optional<Error> store_error;
 };
 
 /// Strand-side half of a fetch of files.
 ///
 /// *Rules*. W1: an op is pending from `add` until it is durable or missing. W2: an op is missing when every live source
-/// said so, or when all live sources answer pings, none is on back-off, and nothing came for `missing_after`. It stays
-/// asked for: a new source may have it, and then it counts as held. W3: every source is asked for every pending op; the
-/// fetch module sees to it that an op is under way from one of them at a time. W4: a source is an agent of the space
-/// with a url and a storage arc that is not empty; its new url replaces the old one. W5: a source lives while it was
-/// heard of in the last kLiveFor. Thread rule: strand only, but for `view` and `wait`.
+/// said so, or when all live sources answer pings, none is on back-off, and not one byte came for `missing_after`. It
+/// stays asked for: a new source may have it, and then it counts as held. W3: every source is asked for every pending
+/// op; the fetch module sees to it that an op is under way from one of them at a time. W4: a source is an agent of the
+/// space with a url and a storage arc that is not empty; its new url replaces the old one. W5: a source lives while it
+/// was heard of in the last kLiveFor: an answer, a pong, or bytes of an answer that is not whole yet. *Rationale*: a
+/// large answer over a slow line takes minutes, and holds back all pongs behind it. W6: while no source lives and
+/// something is wanted, the first of the things that a source needs and that is not there is told as the reason of
+/// waiting. Thread rule: strand only, but for `view` and `wait`.
 class Wants : public std::enable_shared_from_this<Wants> {
  public:
   static constexpr Duration kLiveFor = std::chrono::seconds(7);
   static constexpr Duration kPingEvery = std::chrono::seconds(2);
   static constexpr Duration kPollEvery = std::chrono::seconds(3);
+  /// Something that is missing for so long is not only late: the reason of waiting then says what may be wrong.
+  static constexpr Duration kHintAfter = std::chrono::seconds(8);
 
   struct Options {
     std::chrono::milliseconds missing_after{10'000};
     std::chrono::milliseconds tick{250};
     std::function<void(const std::string&)> notice;  ///< on the strand
+    std::function<void(const Url&)> bad_source;      ///< on the strand
   };
 
   Wants(Runtime& runtime, std::shared_ptr<Space> space, std::shared_ptr<FilesHandler> handler, AgentId self,
@@ -88,11 +98,17 @@ class Wants : public std::enable_shared_from_this<Wants> {
     std::optional<Time> heard;
     std::optional<Time> pinged;
     bool pinging = false;
-    bool dropped = false;  ///< the fetch module gave it up, or had no room: ask anew when it is heard of
-    unsigned pongs = 0;    ///< since something came
+    bool dropped = false;        ///< the fetch module gave it up, or had no room: ask anew when it is heard of
+    unsigned pongs = 0;          ///< since something came
+    std::uint64_t received = 0;  ///< FetchLoad::source_received_bytes, as last seen
+    bool said_bad = false;       ///< the user knows that it sends what was not asked for
   };
 
   void tick();
+  void look_at_bytes();
+  void look_at_wait();
+  std::pair<FetchWait, std::string> reason_to_wait(bool for_long) const;
+  bool is_wanted() const { return !pending_.empty() || !missing_.empty(); }
   void look_for_sources();
   void ping();
   void heard(const Url& url);
@@ -128,7 +144,10 @@ class Wants : public std::enable_shared_from_this<Wants> {
   bool rechecking_ = false;
   bool stale_forgotten_ = false;
   bool was_live_ = false;
-  Time last_progress_{}, changed_at_{}, polled_at_{};
+  std::size_t others_ = 0;  ///< other agents in the space, sources or not
+  std::uint64_t received_before_ = 0;
+  Time last_byte_{}, changed_at_{}, polled_at_{};
+  Time wait_since_{};  ///< since when `figures_.wait` is what it is
   Runtime::TimerId timer_ = 0;
   bool stopped_ = false;
   std::shared_ptr<void> subscription_;

@@ -206,6 +206,17 @@ def same(one, two):
             equal(bool(os.stat(right).st_mode & 0o100), bool(os.stat(left).st_mode & 0o100), f"executable bit of {left}")
 
 
+def certificate(world, names="DNS:localhost"):
+    """Files with a new certificate for `names` and its key."""
+    if not shutil.which("openssl"):
+        raise Skip("no openssl to make a certificate")
+    cert, key = world.path("cert.pem"), world.path("key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", f"subjectAltName={names}", "-keyout", key, "-out", cert],
+                   check=True, capture_output=True)
+    return cert, key
+
+
 def leftovers(out):
     return [os.path.join(base, name) for base, _, names in os.walk(out) for name in names if name.startswith(".k2part-")]
 

@@ -13,13 +13,18 @@ def test(world):
     check(re.fullmatch(r"kitsune2 \d+\.\d+\.\d+ \(wire: kitsune2 0\.2\)\n", out), f"version: {out!r}")
     equal(err, "", "stderr")
     out, _ = world.run("--help")
+    contains(out, "Exit codes: 0 done")
+    equal(world.run("help")[0], out, "help")
+    equal(world.run("version"), world.run("--version"), "version")
     options = {"": set(re.findall(r"--[a-z][a-z-]*", out))}
     for command in COMMANDS:
         contains(out, f"  {command} ")
         text, err = world.run(command, "--help")
         equal(err, "", "stderr")
-        contains(text, "Exit codes: 0 done")
+        check(len([line for line in text.splitlines() if "xit code" in line]) == 1, f"one line on exit codes: {text}")
+        contains(text, "Exit codes: 0 is success; kitsune2 --help lists the others.")
         usage = text[:text.index("Exit codes:")]
+        equal(world.run("help", command)[0], text, f"help {command}")
         options[command] = set(re.findall(r"^  (?:-\w,)?(--[a-z][a-z-]*)", usage, re.M))
         check(len(options[command]) >= 4, f"options of {command}: {options[command]}")
 

@@ -4,22 +4,18 @@ from k2net import *
 
 
 def test(world):
-    if not shutil.which("openssl"):
-        raise Skip("no openssl to make a certificate")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", world.path("key.pem"), "-out",
-                    world.path("cert.pem")], check=True, capture_output=True)
+    cert, key = certificate(world)
     folder(world.path("from"), 30, 2 << 20)
     port = socket.create_server(("127.0.0.1", 0))
     number = port.getsockname()[1]
     port.close()
     sharer = world.start("share", "--data", world.path("sharer"), "--listen", f"127.0.0.1:{number}", "--public", f"localhost:{number}",
-                         "--tls-cert", world.path("cert.pem"), "--tls-key", world.path("key.pem"), "--tls-ca", world.path("cert.pem"),
+                         "--tls-cert", cert, "--tls-key", key, "--tls-ca", cert,
                          world.path("from"))
     link = sharer.wait_event("shared")["link"]
     check(link.startswith(f"kitsune2://localhost:{number}/") and link.endswith("?tls=1"), f"link: {link}")
     sharer.wait_event("online")
-    world.fetch_all(link, options=["--tls-ca", world.path("cert.pem")])
+    world.fetch_all(link, options=["--tls-ca", cert])
     same(world.path("from"), world.path("out"))
     say("without the certificate's trust nothing is fetched")
     fetcher = world.fetch(link, data="f2", out="o2", options=["--timeout", "3"])

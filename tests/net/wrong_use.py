@@ -51,7 +51,8 @@ def test(world):
     started = time.monotonic()
     _, err = world.run("fetch", f"kitsune2://127.0.0.1:{dead.port}/Zg/{root}", "--data", world.path("f3"), "--out",
                        world.path("o3"), "--timeout", "1", "--quiet", code=3)
-    contains(one_line(err), "timed_out: no source was found")
+    contains(one_line(err), "kitsune2: no source was found: the relay cannot be reached: connect 127.0.0.1")
+    contains(err, "Connection refused")
     check(time.monotonic() - started >= 1, "gave up too early")
 
     say("a port in use")
@@ -90,8 +91,16 @@ def test(world):
 
     say("command lines that are wrong")
     for args, says in [
-        ([], "A subcommand is required; see kitsune2 --help"),
+        (["--dta"], "unknown option --dta; see kitsune2 --help"),
         (["nonsense"], "nonsense: is not a command; see kitsune2 --help"),
+        (["sahre"], "sahre: is not a command; did you mean share? See kitsune2 --help"),
+        (["share", "--dta", "x", "."], "unknown option --dta; did you mean --data? See kitsune2 share --help"),
+        (["share", "--dta=x", "."], "unknown option --dta; did you mean --data?"),
+        (["relay", "--allowed-origins", "http://x"], "unknown option --allowed-origins; see kitsune2 relay --help"),
+        (["fetch", sharer.link, "two", "three", "--data", "d", "--out", "o"], "one argument too many: two; see kitsune2 fetch --help"),
+        (["relay", "--sbd-limit-ip-kbps", "0"], "--sbd-limit-ip-kbps: must be 1..8000000"),
+        (["relay", "--sbd-limit-ip-byte-burst", "1"], "--sbd-limit-ip-byte-burst: must be at least"),
+        (["relay", "--prune-interval-ms", "0"], "--prune-interval-ms: must be at least 1"),
         (["fetch"], "LINK is required; see kitsune2 fetch --help"),
         (["share", "--data"], "--data"), (["relay", "--listen"], "--listen"),
         (["relay", "--sbd-limit-clients", "x"], "--sbd-limit-clients"),
@@ -102,6 +111,11 @@ def test(world):
         out, err = world.run(*args, code=2)
         equal(out, "", f"stdout of {args}")
         contains(one_line(err), says)
+        check("invalid_argument" not in err, f"a code word for people: {err}")
+    out, err = world.run(code=2)
+    equal(out, "", "stdout")
+    for command in ["relay", "share", "fetch", "status", "demo"]:
+        contains(err, f"  {command} ", "help of kitsune2 alone")
     out, err = world.run("fetch", "--json", code=2)
     error = json.loads(out)
     equal((error["event"], error["code"], error["exit"]), ("error", "invalid_argument", 2), "error")

@@ -22,8 +22,9 @@ const SpaceId kSpace = SpaceId::from_text("test");
 /// A node: runtime, modules, one agent.
 class TestNode {
  public:
-  TestNode(std::shared_ptr<MemoryNetwork> network, const std::string& test_id, const std::string& name) {
-    Builder builder = default_test_builder(std::move(network), name);
+  TestNode(std::shared_ptr<MemoryNetwork> network, const std::string& test_id, const std::string& name,
+           std::shared_ptr<const OpPolicy> policy = nullptr) {
+    Builder builder = default_test_builder(std::move(network), name, std::move(policy));
     builder.config.mem_bootstrap.test_id = test_id;
     builder.config.mem_bootstrap.poll_freq_ms = 20;
     builder.config.core_fetch.re_insert_outgoing_request_delay_ms = 100;
@@ -86,11 +87,28 @@ class TestNode {
   bool stopped_ = false;
 };
 
+/// A store whose bytes are damaged: these bytes go by the id of others.
+class DamagedPolicy : public OpPolicy {
+ public:
+  DamagedPolicy(Bytes damaged, OpId id) : damaged_(std::move(damaged)), id_(std::move(id)) {}
+  Result<OpDescription> describe(ByteView op) const override {
+    auto described = sha256_->describe(op);
+    if (described && as_text(op) == damaged_.text()) described->op_id = id_;
+    return described;
+  }
+  std::string_view name() const override { return sha256_->name(); }
+
+ private:
+  const Bytes damaged_;
+  const OpId id_;
+  const std::shared_ptr<const OpPolicy> sha256_ = make_sha256_policy();
+};
+
 class FetchFiles : public ::testing::Test {
  protected:
-  std::unique_ptr<TestNode> node() {
+  std::unique_ptr<TestNode> node(std::shared_ptr<const OpPolicy> policy = nullptr) {
     return std::make_unique<TestNode>(network_, ::testing::UnitTest::GetInstance()->current_test_info()->name(),
-                                      "n" + std::to_string(++nodes_));
+                                      "n" + std::to_string(++nodes_), std::move(policy));
   }
   /// All ops of sharing `from`, by id.
   std::map<OpId, Bytes> ops_of(const std::string& from, OpId& root) {
@@ -138,6 +156,26 @@ class FetchFiles : public ::testing::Test {
   std::set<OpId> missing_;
   int nodes_ = 0;
 };
+
+/// A share with one file: `count` times the same chunk.
+OpId share_of_one_file(test::OpMap& share, const std::string& chunk, std::uint64_t count, std::uint8_t chunk_log2) {
+  const OpId op = share.put()(Bytes::copy_of(chunk)).value();
+  FileHead head;
+  head.name = "one";
+  head.size = count * chunk.size();
+  std::vector<std::uint8_t> manifest;
+  ManifestEncoder::begin(manifest);
+  ManifestEncoder::file(manifest, head, std::vector<OpId>(count, op));
+  ManifestEncoder::dir_end(manifest);
+  TreeWriter tree(share.put(), chunk_log2);
+  EXPECT_TRUE(tree.write(manifest));
+  RootOp root;
+  root.chunk_log2 = chunk_log2;
+  root.top = tree.finish().value();
+  root.manifest_bytes = tree.bytes();
+  root.folder = FolderSummary{1, 0, head.size, count};
+  return share.put()(root.encode()).value();
+}
 
 TEST_F(FetchFiles, WholeFolderAndOnceMore) {
   fill();
@@ -294,6 +332,144 @@ TEST_F(FetchFiles, StopsWhenAsked) {
   stopper.join();
   ASSERT_FALSE(report);
   EXPECT_EQ(report.error().code, Errc::cancelled);
+}
+
+TEST_F(FetchFiles, AStopWhileAllOpsAreHeldEndsTheWriting) {
+  // 16 GiB of zeros, one op: written in full it would take minutes, or fill the disk.
+  constexpr std::uint64_t kChunks = 65'536;
+  constexpr std::uint64_t kSize = kChunks * kChunkBytes;
+  test::OpMap share;
+  const OpId root = share_of_one_file(share, std::string(kChunkBytes, '\0'), kChunks, kChunkLog2);
+  auto fetcher = node();
+  fetcher->store(share.ops);
+  fetcher->join(DhtArc::none());
+  std::stop_source stop;
+  auto opts = options();
+  FetchProgress last;
+  opts.progress = [&](const FetchProgress& p) {
+    last = p;
+    if (p.phase == FetchProgress::Phase::writing && p.bytes_written > 0) stop.request_stop();
+  };
+  auto report = fetcher->fetch(root, opts, stop.get_token());
+  ASSERT_FALSE(report) << "it wrote everything";
+  EXPECT_EQ(report.error().code, Errc::cancelled);
+  EXPECT_LT(last.bytes_written, kSize / 2);
+  EXPECT_EQ(last.wait, FetchWait::nothing) << "there is no source, and nobody needs one";
+  EXPECT_TRUE(snapshot(out_.path() / "out").empty()) << "what is unfinished is removed";
+}
+
+TEST_F(FetchFiles, TheReasonOfWaitingIsTold) {
+  fill();
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  std::unique_ptr<TestNode> other, source;
+  std::atomic<FetchWait> wait{FetchWait::connecting};
+  std::set<std::string> reasons;
+  auto opts = options();
+  opts.progress = [&](const FetchProgress& p) {
+    EXPECT_EQ(p.wait == FetchWait::nothing, p.wait_reason.empty()) << p.wait_reason;
+    reasons.insert(p.wait_reason);
+    wait = p.wait;
+  };
+  std::thread script([&] {
+    ASSERT_TRUE(testing::poll_until([&] { return wait == FetchWait::empty_space; }));
+    other = node();
+    other->join(DhtArc::none());
+    ASSERT_TRUE(testing::poll_until([&] { return wait == FetchWait::no_source; }));
+    source = sharer(ops);
+  });
+  auto report = fetcher->fetch(root, opts);
+  script.join();
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(reasons.count("no other node is in the space yet"), 1U);
+  EXPECT_EQ(reasons.count("nodes in the space: 1, but none of them shares"), 1U);
+}
+
+TEST_F(FetchFiles, ATimeoutNamesTheReasonAndAsksWhetherTheLinkIsRight) {
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto opts = options();
+  opts.timeout = 300ms;
+  auto report = fetcher->fetch(op_id_of(as_bytes("nobody")), opts);
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().message,
+            "no source was found: no other node is in the space; is the link right, and does somebody share it now?");
+}
+
+TEST_F(FetchFiles, ASlowSourceIsAliveAndItsBytesCountAsProgress) {
+  // The op takes seven seconds, and the answers to pings wait behind it. Only its bytes can tell that somebody is
+  // there.
+  constexpr std::size_t kSize = 1U << 20;
+  test::OpMap share;
+  const OpId root = share_of_one_file(share, noise(kSize, 1), 1, 20);
+  auto source = sharer(share.ops);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto opts = options();
+  opts.timeout = 4s;
+  opts.missing_after = 3s;
+  bool slow = false;
+  std::uint64_t arriving_seen = 0, partly = 0;
+  opts.progress = [&](const FetchProgress& p) {
+    if (p.phase != FetchProgress::Phase::fetching || p.pending == 0) return;
+    if (!std::exchange(slow, true)) return;
+    EXPECT_EQ(p.wait, FetchWait::nothing) << p.wait_reason;
+    EXPECT_EQ(p.live_sources, 1U);
+    EXPECT_EQ(p.missing, 0U);
+    EXPECT_GE(p.bytes_held + p.bytes_arriving, arriving_seen) << "progress never goes back";
+    arriving_seen = p.bytes_held + p.bytes_arriving;
+    if (p.bytes_arriving > 0 && p.bytes_arriving < kSize) ++partly;
+  };
+  network_->set_default_link({.bytes_per_second = 150'000});
+  auto report = fetcher->fetch(root, opts);
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(report->missing_ops, 0U);
+  EXPECT_GT(partly, 10U);
+}
+
+TEST_F(FetchFiles, ASourceThatSendsDamagedDataIsNamedAndNotWaitedForForEver) {
+  fill();
+  OpId root;
+  auto ops = ops_of(from_.str(), root);
+  const std::string good = from_.read("b/large").substr(kChunkBytes, kChunkBytes);
+  std::string bad = good;
+  bad[5] ^= 1;
+  const OpId id = op_id_of(as_bytes(good));
+  ASSERT_EQ(ops.erase(id), 1U);
+  auto source = node(std::make_shared<DamagedPolicy>(Bytes::copy_of(bad), id));
+  ops.emplace(id, Bytes::copy_of(bad));
+  source->store(ops);
+  source->join(DhtArc::full());
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  std::vector<Url> named;
+  auto opts = options();
+  opts.bad_source = [&](const Url& url) { named.push_back(url); };
+  auto report = fetcher->fetch(root, opts);
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(report->missing_ops, 1U);
+  EXPECT_EQ(report->files_failed, 1U);
+  std::optional<Url> source_url;
+  source->runtime.call([&] { source_url = source->space->current_url(); });
+  EXPECT_EQ(named, std::vector<Url>{*source_url}) << "once";
+}
+
+TEST_F(FetchFiles, WhatNeedsNoSourceDoesNotRunIntoATimeout) {
+  fill();
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  auto fetcher = node();
+  fetcher->store(ops);
+  fetcher->join(DhtArc::none());
+  auto opts = options();
+  opts.timeout = 1ms;
+  opts.progress = [&](const FetchProgress& p) { EXPECT_EQ(p.wait, FetchWait::nothing) << p.wait_reason; };
+  opts.notice = [&](const std::string& text) { ADD_FAILURE() << text; };
+  auto report = fetcher->fetch(root, opts);
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(snapshot(out_.path() / "out"), snapshot(from_.path()));
 }
 
 TEST_F(FetchFiles, SourceThatComesLate) {

@@ -36,6 +36,33 @@ TEST(Link, PartsAreTaken) {
   EXPECT_EQ(Link::parse("kitsune2://h:1/ZmlsZXM/" + kRoot)->relay_url(), "ws://h:1");
 }
 
+TEST(Link, WhatStandsAroundItInATextIsLeftOut) {
+  for (const std::string& link :
+       {"kitsune2://relay.example.org:443/ZmlsZXM/" + kRoot, "kitsune2://[::1]:1/ZmlsZXM/" + kRoot + "?tls=1"}) {
+    for (const auto& [before, behind] : std::vector<std::pair<std::string, std::string>>{{"", " "},
+                                                                                         {"", "\n"},
+                                                                                         {"", "\r\n"},
+                                                                                         {" \t", ""},
+                                                                                         {"", "."},
+                                                                                         {"", ","},
+                                                                                         {"", "/"},
+                                                                                         {"", ";"},
+                                                                                         {"", "!"},
+                                                                                         {"\"", "\""},
+                                                                                         {"'", "'"},
+                                                                                         {"<", ">"},
+                                                                                         {"(", ")."},
+                                                                                         {"`", "`"},
+                                                                                         {"[", "],"},
+                                                                                         {"<", ">\n"}}) {
+      const auto parsed = Link::parse(before + link + behind);
+      ASSERT_TRUE(parsed) << before + link + behind << ": " << parsed.error().message;
+      EXPECT_EQ(parsed->to_string(), link);
+    }
+  }
+  for (const std::string text : {"\"\"", " \n ", "<>", "."}) EXPECT_FALSE(Link::parse(text)) << text;
+}
+
 TEST(Link, ErrorsNameThePart) {
   const struct {
     std::string text;
@@ -63,7 +90,7 @@ TEST(Link, ErrorsNameThePart) {
       {"kitsune2://h:1/ZmlsZXM=/" + kRoot, "the space is not base64"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "=", "the root is not base64"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot.substr(0, 42), "is the link cut off?"},
-      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "/", "the root is not base64"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "/x", "the root is not base64"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=0", "only tls=1 is known"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?", "only tls=1 is known"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "#x", "the root is not base64"},

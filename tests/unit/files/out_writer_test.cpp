@@ -60,6 +60,94 @@ Written write_out(const std::string& to, bool overwrite) {
   return out;
 }
 
+/// One file of many chunks that are all the same op, and what became of it.
+class LongFile {
+ public:
+  static constexpr std::uint64_t kChunks = 400;
+  static constexpr std::uint64_t kSize = kChunks * 1024;
+
+  Result<void> write(const std::string& to, bool overwrite, std::function<bool()> stopped) {
+    std::vector<std::uint8_t> manifest;
+    FileHead head;
+    head.name = "long";
+    head.size = kSize;
+    ManifestEncoder::begin(manifest);
+    ManifestEncoder::file(manifest, head, std::vector<OpId>(kChunks, op_id_of(chunk_)));
+    ManifestEncoder::dir_end(manifest);
+    RootOp root;
+    root.chunk_log2 = 10;
+    root.manifest_bytes = manifest.size();
+    root.folder = FolderSummary{1, 0, kSize, kChunks};
+    bool given = false;
+    ManifestReader reader(
+        [&]() -> Result<Bytes> { return std::exchange(given, true) ? Bytes() : Bytes(std::move(manifest)); }, root);
+    OutWriter::Options options;
+    options.overwrite = overwrite;
+    options.chunk_bytes = root.chunk_bytes();
+    options.salt = "salt";
+    options.skip = [](std::uint64_t) { return false; };
+    options.settled = [](std::uint64_t) {};
+    options.last_pass = [] { return true; };
+    options.stopped = std::move(stopped);
+    options.handled = [this](std::int64_t bytes) {
+      handled_ += bytes;
+      most_ = std::max(most_, handled_);
+    };
+    OutWriter writer(
+        OutWriter::open_root(to).value(),
+        [this](const std::vector<OpId>& ids) -> Result<std::vector<Bytes>> {
+          return std::vector<Bytes>(ids.size(), chunk_);
+        },
+        options);
+    return writer.run(reader);
+  }
+
+  std::int64_t handled_ = 0, most_ = 0;
+  const Bytes chunk_ = Bytes::copy_of(test::noise(1024, 1));
+};
+
+TEST(OutWriter, AStopInTheMiddleOfALongFileIsObeyedAndLeavesNothing) {
+  const TempDir dir;
+  LongFile file;
+  const auto done = file.write(dir.str("out"), false, [&] { return file.handled_ > 0; });
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, Errc::cancelled);
+  EXPECT_LE(file.most_, 16 * 1024) << "nothing was written after the stop";
+  EXPECT_TRUE(snapshot(dir.path() / "out").empty());
+}
+
+TEST(OutWriter, AStopIsObeyedWhileAFileThatIsThereIsCompared) {
+  const TempDir dir;
+  LongFile before;
+  ASSERT_TRUE(before.write(dir.str("out"), false, {}));
+  EXPECT_EQ(before.handled_, static_cast<std::int64_t>(LongFile::kSize));
+  const auto there = snapshot(dir.path() / "out");
+  LongFile file;
+  const auto done = file.write(dir.str("out"), false, [&] { return file.handled_ > 0; });
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, Errc::cancelled);
+  EXPECT_LE(file.most_, 2 * 1024);
+  EXPECT_EQ(snapshot(dir.path() / "out"), there);
+}
+
+TEST(OutWriter, BytesAreCountedOnceWhetherWrittenFoundOrReplaced) {
+  const TempDir dir;
+  for (int round = 0; round < 2; ++round) {  // written, then found in place
+    LongFile file;
+    ASSERT_TRUE(file.write(dir.str("out"), false, {}));
+    EXPECT_EQ(file.handled_, static_cast<std::int64_t>(LongFile::kSize));
+    EXPECT_EQ(file.most_, file.handled_);
+  }
+  // The same size, and other bytes in the middle: compared up to there, then written from the start.
+  std::string other = snapshot(dir.path() / "out").at("long");
+  other[LongFile::kSize / 2] ^= 1;
+  dir.write("out/long", other);
+  LongFile file;
+  ASSERT_TRUE(file.write(dir.str("out"), true, {}));
+  EXPECT_EQ(file.handled_, static_cast<std::int64_t>(LongFile::kSize));
+  EXPECT_EQ(file.most_, file.handled_);
+}
+
 TEST(OutWriter, SymlinksInTheOutputFolderAreNotFollowed) {
   const TempDir dir;
   dir.write("outside/file", "text of a");

@@ -209,7 +209,25 @@ TEST(WsConnector, APlainServerOnAWssUrlIsAClearError) {
   const auto end = c.closed.next();
   ASSERT_TRUE(end);
   EXPECT_EQ(end->code, Errc::peer_unresponsive) << end->to_string();
-  EXPECT_NE(end->message.find("TLS"), std::string::npos) << end->message;
+  EXPECT_NE(end->message.find("does the server speak TLS there?"), std::string::npos) << end->message;
+}
+
+TEST(WsConnector, AServerThatClosesBeforeItAnswersMayExpectTls) {
+  // What a TLS server does with a plain request: it takes it for nonsense and closes.
+  asio::io_context io;
+  tcp::acceptor acceptor(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
+  std::jthread thread([&] {
+    auto socket = acceptor.accept();
+    char bytes[16];
+    beast::error_code ec;
+    socket.read_some(asio::buffer(bytes), ec);
+  });
+  Client c;
+  c.connect("ws://127.0.0.1:" + std::to_string(acceptor.local_endpoint().port()) + "/x");
+  const auto end = c.closed.next();
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->code, Errc::disconnected);
+  EXPECT_NE(end->message.find("does it expect wss:// there?"), std::string::npos) << end->message;
 }
 
 TEST(WsConnector, ErrorsNameThePlace) {
@@ -348,15 +366,20 @@ TEST(WsConnector, LettingGoOfTheConnectionClosesIt) {
 }
 
 TEST(WsConnector, AnAnswerThatIsNoUpgradeIsRefused) {
-  const char* answers[] = {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "hello\r\n\r\n",
-                           ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                            "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n")};
-  for (const char* answer : answers) {
+  const std::pair<const char*, const char*> answers[] = {
+      {"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "the server answered 404; is it a relay?"},
+      {"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "takes no more clients (it answered 503)"},
+      {"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n", "takes no more clients (it answered 429)"},
+      {"hello\r\n\r\n", "the answer is not HTTP"},
+      {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+       "Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
+       "the server's answer to the upgrade is not valid"}};
+  for (const auto& [answer, says] : answers) {
     asio::io_context io;
     tcp::acceptor acceptor(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
-    std::jthread thread([&] {
+    std::jthread thread([&, text = answer] {
       auto socket = acceptor.accept();
-      asio::write(socket, asio::buffer(answer, std::strlen(answer)));
+      asio::write(socket, asio::buffer(text, std::strlen(text)));
       char byte = 0;
       beast::error_code ec;
       while (!ec) socket.read_some(asio::buffer(&byte, 1), ec);
@@ -366,6 +389,7 @@ TEST(WsConnector, AnAnswerThatIsNoUpgradeIsRefused) {
     const auto end = c.closed.next();
     ASSERT_TRUE(end);
     EXPECT_EQ(end->code, Errc::peer_unresponsive) << end->to_string();
+    EXPECT_NE(end->message.find(says), std::string::npos) << end->message;
   }
 }
 
