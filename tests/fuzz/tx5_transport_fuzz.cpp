@@ -22,7 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   config.max_peers = 3;
   tx5::LinkLimits limits;
   limits.max_strangers = 2;
-  limits.max_granted_bytes = 80'000;
+  limits.permits.max_granted_bytes = 80'000;
   limits.max_closing_frames = 4;
   TestNode node(world, {&relay, &other}, config, limits);
   std::vector<std::unique_ptr<HandPeer>> peers;

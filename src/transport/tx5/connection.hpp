@@ -114,7 +114,6 @@ class Connection {
   void grant();
   /// Bytes the peer asks for, or was granted.
   std::uint32_t permit_bytes() const { return decoder_.permitted(); }
-  bool holds_permit() const { return decoder_.receiving_chunks(); }
   /// Bytes of the permitted message that have come.
   std::uint32_t permit_received() const { return decoder_.received(); }
   /// When the last chunk of a permitted message came, or the grant was made.

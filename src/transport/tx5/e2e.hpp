@@ -9,6 +9,7 @@
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
 #include "transport/sbd/sbd_frames.hpp"
+#include "transport/tx5/stream_state.hpp"
 
 namespace kitsune2::tx5 {
 
@@ -66,32 +67,10 @@ class SessionKeys {
 inline constexpr std::uint8_t kNewStream = 0x10;
 inline constexpr std::uint8_t kMessage = 0x11;
 inline constexpr std::uint8_t kRequestNewStream = 0x12;
-/// What encryption adds to a plaintext.
-inline constexpr std::size_t kSealBytes = 17;
-inline constexpr std::size_t kStreamHeaderBytes = 24;
 /// Largest plaintext that fits one sbd message.
 inline constexpr std::size_t kMaxPlaintext = sbd::kMaxMessageBytes - sbd::kHeaderBytes - 1 - kSealBytes;
 /// How much larger an sbd message is than the plaintext in it.
 inline constexpr std::size_t kOverhead = sbd::kHeaderBytes + 1 + kSealBytes;
-
-/// One direction's secretstream state (XChaCha20-Poly1305, no associated data, tag 0, no rekey). Wiped at the end.
-class StreamState {
- public:
-  using Header = std::array<std::uint8_t, kStreamHeaderBytes>;
-  StreamState(const Header& header, const std::array<std::uint8_t, 32>& key);
-  StreamState(const StreamState&) = delete;
-  StreamState& operator=(const StreamState&) = delete;
-  ~StreamState();
-
-  /// Encrypts `parts`, one after the other, into `out`, which has room for 17 bytes more and overlaps none of them.
-  void seal(std::span<const ByteView> parts, std::uint8_t* out);
-  /// Decrypts into `out`, which has room for `ciphertext.size() - 17`. False (state unchanged): too short or forged.
-  bool open(ByteView ciphertext, std::uint8_t* out);
-
- private:
-  // crypto_secretstream_xchacha20poly1305_state, kept opaque so that this header does not need libsodium.
-  alignas(8) std::array<std::uint8_t, 52> state_{};
-};
 
 /// The encryption state towards one peer.
 ///
@@ -134,7 +113,6 @@ class E2eSession {
   /// A whole sbd message carrying RequestNewStream.
   Bytes request_stream() const;
   void drop_encrypt() { encrypt_.reset(); }
-  void drop_decrypt() { decrypt_.reset(); }
 
  private:
   NodeId peer_;

@@ -30,7 +30,7 @@ RelayLink::~RelayLink() {
   for (auto& [id, peer] : peers_) {
     peer->gone = true;
     shared_.peer_count -= 1;
-    shared_.release_permit(*peer);
+    shared_.forget_permits(*peer);
     for (Handler<>& done : peer->connection.take_handlers()) {
       shared_.complete(std::move(done), make_error(Errc::cancelled, "the transport stopped"));
     }
@@ -171,7 +171,7 @@ void RelayLink::lost(const Error& why) {
     peer->gone = true;
     peer->stranger.reset();
     shared_.peer_count -= 1;
-    shared_.release_permit(*peer);
+    shared_.forget_permits(*peer);
     for (Handler<>& done : peer->connection.take_handlers()) shared_.complete(std::move(done), error);
   }
   end_early(unresponsive("the peer's relay could not be reached: " + why.message));
@@ -296,8 +296,7 @@ void RelayLink::process(const std::shared_ptr<Peer>& peer, Connection::Outcome o
     shared_.grant_waiting();
   }
   if (outcome.permit_done) {
-    shared_.release_permit(*peer);
-    peer->permit_used = true;
+    shared_.permit_used(*peer);
     shared_.grant_waiting();
   }
   if (outcome.progress > 0) {
@@ -324,7 +323,7 @@ void RelayLink::close_peer(const std::shared_ptr<Peer>& peer, const Error& why, 
   forget_stranger(*peer);
   if (peer->armed) deadlines_.erase({*peer->armed, peer->id});
   peer->armed.reset();
-  shared_.release_permit(*peer);
+  shared_.forget_permits(*peer);
   if (why.code != Errc::disconnected) {
     std::vector<Bytes> frames = peer->connection.closing_frames(farewell);
     if (closing_.size() + frames.size() <= shared_.limits.max_closing_frames) {
@@ -416,12 +415,7 @@ void RelayLink::disconnect(const NodeId& id, const std::optional<std::string>& r
 void RelayLink::wasted(const NodeId& id, std::uint64_t bytes) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) return;
-  Peer& peer = *found->second;
-  const Time now = shared_.runtime.now();
-  const Time latest = now + shared_.limits.longest_waste_wait;
-  // In microseconds: a message of 2^29 bytes does not overflow.
-  const Duration cost = std::chrono::microseconds(bytes * 1'000'000 / shared_.limits.waste_per_second);
-  peer.owes_until = std::min(std::max(peer.owes_until, now) + std::min(cost, latest - now), latest);
+  shared_.wasted(*found->second, bytes);
 }
 
 void RelayLink::append_stats(std::vector<TransportConnectionStats>& out) const {
@@ -600,99 +594,70 @@ void LinkShared::complete(Handler<> done, Result<void> result) {
   runtime.post([done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
 }
 
-void LinkShared::want_permit(Peer& peer) {
-  K2_ASSERT(!peer.permit_wait && !peer.permit && peer.owing_wait == 0);
-  if (peer.owes_until > runtime.now()) {
-    peer.owing_wait = runtime.schedule(peer.owes_until, [this, weak = peer.weak_from_this()] {
-      const auto waiting = weak.lock();
-      if (!waiting || waiting->gone) return;
-      waiting->owing_wait = 0;
-      want_permit(*waiting);
-      grant_waiting();
-    });
-    return;
+PermitBank::Holder LinkShared::holder_of(Peer& peer) {
+  if (peer.holder == 0) {
+    peer.holder = ++last_holder;
+    holders.emplace(peer.holder, &peer);
   }
-  auto& queue = queue_of(peer);
-  auto before = queue.end();
-  if (!peer.permit_used) {
-    const std::uint32_t bytes = peer.connection.permit_bytes();
-    before = std::find_if(queue.begin(), queue.end(),
-                          [bytes](const Peer* other) { return other->connection.permit_bytes() > bytes; });
-  }
-  peer.permit_wait = queue.insert(before, &peer);
+  return peer.holder;
 }
 
-Peer* LinkShared::next_to_grant() const {
-  const auto fits = [](std::uint64_t granted, std::uint64_t bytes, std::uint64_t limit) {
-    return granted == 0 || granted + bytes <= limit;
-  };
-  if (!permit_queue.empty()) {
-    Peer* const peer = permit_queue.front();
-    return fits(granted_bytes, peer->connection.permit_bytes(), limits.max_granted_bytes) ? peer : nullptr;
-  }
-  if (first_permit_queue.empty()) return nullptr;
-  Peer* const peer = first_permit_queue.front();
-  const std::uint32_t bytes = peer->connection.permit_bytes();
-  // The rules for a large one hold for all that are larger too: if the smallest finds no room, none does.
-  bool has_room = fits(granted_bytes, bytes, limits.max_granted_bytes);
-  for (std::size_t i = 0; i < first_counts(bytes); ++i) {
-    has_room = has_room && fits(first_granted_bytes[i], bytes, limits.max_granted_bytes / 8 * (4 - i));
-  }
-  return has_room ? peer : nullptr;
+void LinkShared::want_permit(Peer& peer) {
+  permits.ask(holder_of(peer), peer.connection.permit_bytes(), runtime.now());
+  arm_permits();
+}
+
+void LinkShared::permit_used(Peer& peer) { permits.used(holder_of(peer)); }
+
+void LinkShared::wasted(Peer& peer, std::uint64_t bytes) {
+  permits.wasted(holder_of(peer), bytes, runtime.now());
+  arm_permits();
 }
 
 void LinkShared::grant_waiting() {
-  while (Peer* peer = next_to_grant()) grant(*peer);
-}
-
-void LinkShared::grant(Peer& peer) {
-  queue_of(peer).erase(*peer.permit_wait);
-  peer.permit_wait.reset();
-  peer.permit = permits.insert(permits.end(), &peer);
-  peer.permit_bytes = peer.connection.permit_bytes();
-  peer.granted_at = runtime.now();
-  granted_bytes += peer.permit_bytes;
-  if (!peer.permit_used) {
-    for (std::size_t i = 0; i < first_counts(peer.permit_bytes); ++i) first_granted_bytes[i] += peer.permit_bytes;
+  while (const auto holder = permits.next_grant(runtime.now())) {
+    Peer& peer = *holders.at(*holder);
+    peer.connection.grant();
+    peer.link.touch(peer.shared_from_this());
+    peer.link.schedule_pump();
   }
-  peer.connection.grant();
-  peer.link.touch(peer.shared_from_this());
-  peer.link.schedule_pump();
 }
 
 void LinkShared::release_permit(Peer& peer) {
-  if (peer.permit_wait) queue_of(peer).erase(*peer.permit_wait);
-  peer.permit_wait.reset();
-  runtime.cancel(std::exchange(peer.owing_wait, 0));
-  if (!peer.permit) return;
-  permits.erase(*peer.permit);
-  peer.permit.reset();
-  granted_bytes -= peer.permit_bytes;
-  if (!peer.permit_used) {
-    for (std::size_t i = 0; i < first_counts(peer.permit_bytes); ++i) first_granted_bytes[i] -= peer.permit_bytes;
-  }
-  peer.permit_bytes = 0;
+  if (peer.holder != 0) permits.release(peer.holder);
+}
+
+void LinkShared::forget_permits(Peer& peer) {
+  if (peer.holder == 0) return;
+  permits.forget(peer.holder);
+  holders.erase(peer.holder);
+  peer.holder = 0;
 }
 
 void LinkShared::evict_stalled() {
-  const Time now = runtime.now();
-  std::vector<std::shared_ptr<Peer>> gone;
-  for (Peer* held : permits) {
-    const Duration held_for = now - held->granted_at;
-    const auto seconds = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(held_for).count());
-    const Time last_sign = std::max(held->connection.last_chunk(), held->granted_at);
-    const bool stalled = now - last_sign >= (held->permit_used ? limits.permit_stall : limits.first_permit_stall);
-    const bool crawling =
-        held_for >= 3 * limits.permit_stall && held->connection.permit_received() < seconds * limits.permit_min_rate;
-    if (stalled || crawling) gone.push_back(held->shared_from_this());
-  }
-  for (const auto& held : gone) {
-    // The end of one may have been all that the others wait for, or the end of another one too.
-    if (!permits_waited_for() || next_to_grant() != nullptr) return;
-    if (held->gone || !held->permit) continue;
-    held->link.close_peer(held, make_error(Errc::overloaded, "a permit that others wait for is not used"), {},
+  const auto progress = [this](PermitBank::Holder holder) {
+    const Connection& connection = holders.at(holder)->connection;
+    return PermitBank::Progress{connection.last_chunk(), connection.permit_received()};
+  };
+  while (const auto holder = permits.stalled(runtime.now(), progress)) {
+    const auto peer = holders.at(*holder)->shared_from_this();
+    peer->link.close_peer(peer, make_error(Errc::overloaded, "a permit that others wait for is not used"), {},
                           RelayLink::Tell::now);
   }
+}
+
+/// Wakes the requests that have to wait for what their peers wasted.
+void LinkShared::arm_permits() {
+  const std::optional<Time> next = permits.next_deadline();
+  if (!next || (permit_timer != 0 && permit_alarm <= *next)) return;
+  runtime.cancel(permit_timer);
+  permit_alarm = *next;
+  permit_timer = runtime.schedule(*next, lifetime.guard([this] {
+    permit_timer = 0;
+    permits.on_time(runtime.now());
+    grant_waiting();
+    arm_permits();
+  }));
 }
 
 }  // namespace kitsune2::tx5

@@ -1,7 +1,6 @@
 // One connection to an sbd relay and the peers behind it, driven over Runtime and WsConnector.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <deque>
 #include <list>
@@ -16,6 +15,7 @@
 #include "kitsune2/transport.hpp"
 #include "transport/sbd/sbd_client.hpp"
 #include "transport/tx5/connection.hpp"
+#include "transport/tx5/permits.hpp"
 #include "transport/ws.hpp"
 
 namespace kitsune2::tx5 {
@@ -26,21 +26,8 @@ struct LinkLimits {
   std::size_t max_peers = 4096;
   /// Peers that connect to us and have not proven themselves: more push out the oldest.
   std::size_t max_strangers = 256;
-  /// Sum of the permits of all incoming messages. A request beyond it waits. Peers that have never used one to its end
-  /// have at most half of it; of that half permits over 1/4096 of the sum have three quarters, and those over 1/256 one
-  /// half. *Rationale*: permits that are asked for and not used must not keep out those that are, and who hoards much
-  /// must not keep out who needs little.
-  std::uint64_t max_granted_bytes = 256U << 20;
-  /// While another request waits: a permit is taken away (its connection closed) after this long without a chunk,
-  Duration permit_stall = std::chrono::seconds(10);
-  /// (after this long, for a peer that has never used one to its end)
-  Duration first_permit_stall = std::chrono::seconds(5);
-  /// or when less than this many bytes a second have come, on average over at least three times that long.
-  std::uint64_t permit_min_rate = 1024;
-  /// A peer whose messages are refused gets its next permit when it has paid for them at this rate,
-  std::uint64_t waste_per_second = 1U << 20;
-  /// or after this long. Less than the time in which a stock node gives up (60 s).
-  Duration longest_waste_wait = std::chrono::seconds(10);
+  /// Incoming large messages of all peers of the transport.
+  PermitLimits permits;
   /// Bytes in the WebSocket's queue: little, so that a message of another peer does not wait behind much.
   std::size_t max_socket_queue = 256 * 1024;
   /// Closing frames waiting to go out; more are not sent.
@@ -66,14 +53,8 @@ struct Peer : std::enable_shared_from_this<Peer> {
   Connection connection;
   bool announced = false;  ///< peer_connect succeeded, peer_disconnect is owed
   bool gone = false;
-  bool in_control = false, in_data = false;               ///< stands in the ring
-  std::optional<std::list<Peer*>::iterator> permit_wait;  ///< stands in LinkShared::queue_of
-  std::optional<std::list<Peer*>::iterator> permit;       ///< stands in LinkShared::permits
-  std::uint32_t permit_bytes = 0;                         ///< reserved for it
-  bool permit_used = false;                               ///< has used one to its end, on this connection
-  Time granted_at{};
-  Time owes_until = Time::min();    ///< for what it wasted
-  Runtime::TimerId owing_wait = 0;  ///< its request waits for that
+  bool in_control = false, in_data = false;  ///< stands in the ring
+  PermitBank::Holder holder = 0;             ///< its number in the bank; 0: it has none
   std::optional<Time> armed;
   std::optional<std::list<NodeId>::iterator> stranger;
   Timestamp opened_at;
@@ -91,35 +72,36 @@ struct LinkShared {
   std::string tls_ca_file;
   TransportEvents* events = nullptr;
   std::size_t peer_count = 0;
-  std::uint64_t granted_bytes = 0;
-  /// The part of it of peers that have used none yet: all, those that are not small, the large ones.
-  std::array<std::uint64_t, 3> first_granted_bytes{};
-  // A peer that goes takes itself off these lists.
-  std::list<Peer*> permit_queue;        ///< of peers that have used one, in the order of asking
-  std::list<Peer*> first_permit_queue;  ///< of the others, the smallest first
-  std::list<Peer*> permits;
 
   /// Runs `done` later, exactly once, even if everything here is gone by then.
   void complete(Handler<> done, Result<void> result);
-  /// Once it has paid for what it wasted.
+
+  // The permits of all links' peers: PermitBank decides, these carry it out.
+  bool permits_waited_for() const { return permits.is_waited_for(); }
+  /// `peer` has sent a request for a permit.
   void want_permit(Peer& peer);
-  bool permits_waited_for() const { return !permit_queue.empty() || !first_permit_queue.empty(); }
-  std::list<Peer*>& queue_of(const Peer& peer) { return peer.permit_used ? permit_queue : first_permit_queue; }
-  /// Grants what fits, in the order of asking. *Rule*: a large request is not overtaken. *Rationale*: it would starve.
-  /// Peers that have used a permit come first; among the others the smallest request does. *Rationale*: many that ask
-  /// for as much as they may, and send nothing, cannot hold up one that sends.
+  /// `peer` has used its permit to its end.
+  void permit_used(Peer& peer);
+  void wasted(Peer& peer, std::uint64_t bytes);
+  /// Grants what may be granted now.
   void grant_waiting();
-  /// Of first_granted_bytes, how many counts a permit of this size is in.
-  std::size_t first_counts(std::uint32_t bytes) const {
-    return bytes > limits.max_granted_bytes / 256 ? 3 : bytes > limits.max_granted_bytes / 4096 ? 2 : 1;
-  }
-  /// Null: nobody waits, or there is no room.
-  Peer* next_to_grant() const;
-  void grant(Peer& peer);
   /// Closes connections that sit on a permit others wait for.
   void evict_stalled();
   /// Gives back what `peer` holds and forgets what it asked for. Call `grant_waiting` when it is safe to.
   void release_permit(Peer& peer);
+  /// The same, and nothing of `peer` is remembered: its connection is gone.
+  void forget_permits(Peer& peer);
+
+ private:
+  PermitBank::Holder holder_of(Peer& peer);
+  void arm_permits();
+
+  PermitBank permits{limits.permits};
+  std::map<PermitBank::Holder, Peer*> holders;
+  PermitBank::Holder last_holder = 0;
+  Runtime::TimerId permit_timer = 0;
+  Time permit_alarm{};
+  Lifetime lifetime;
 };
 
 /// Hears about a link's state. Never from inside a call to the link.

@@ -1,5 +1,7 @@
 // The secretstream of libsodium on OpenSSL's ChaCha20 and Poly1305, which are a third faster than libsodium 1.0.18's.
 // Same state, same bytes; tests compare the two. Without those ciphers in OpenSSL (FIPS) libsodium does it.
+#include "transport/tx5/stream_state.hpp"
+
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <sodium.h>
@@ -7,8 +9,6 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
-
-#include "transport/tx5/e2e.hpp"
 
 namespace kitsune2::tx5 {
 namespace {

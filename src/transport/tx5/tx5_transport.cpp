@@ -59,7 +59,8 @@ Result<std::unique_ptr<Tx5Transport>> Tx5Transport::create(Runtime& runtime, std
   shared.connection.timeout = std::chrono::seconds(config.timeout_s);
   shared.connection.message_size_max = std::min<std::uint64_t>(config.message_size_max, kMaxFrameValue);
   shared.connection.max_queue_bytes = config.max_queue_bytes_per_peer;
-  shared.limits.max_granted_bytes = std::max(limits.max_granted_bytes, shared.connection.message_size_max);
+  shared.limits.permits.max_granted_bytes =
+      std::max(limits.permits.max_granted_bytes, shared.connection.message_size_max);
   shared.tls_ca_file = config.tls_ca_file;
   shared.entropy = [&runtime](std::span<std::uint8_t> out) { runtime.random_bytes(out); };
   return transport;

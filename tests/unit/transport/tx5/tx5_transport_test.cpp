@@ -622,7 +622,7 @@ TEST_F(Tx5Test, GrantedBytesAreBounded) {
   Tx5TransportConfig config;
   config.message_size_max = 100'000;
   LinkLimits limits;
-  limits.max_granted_bytes = 150'000;
+  limits.permits.max_granted_bytes = 150'000;
   auto a = node(config, limits), b = node(), c = node(), d = node();
   relay_.options.byte_nanos = 8000;
   relay_.set_byte_nanos(8000);
@@ -646,7 +646,7 @@ TEST_F(Tx5Test, PermitHoardersAreSentAway) {
   Tx5TransportConfig config;
   config.message_size_max = 100'000;
   LinkLimits limits;
-  limits.max_granted_bytes = 200'000;
+  limits.permits.max_granted_bytes = 200'000;
   auto a = node(config, limits);
   const auto hoarders = hoard(*a, 2, {100'000});
   world_.run_for(seconds(5));
@@ -661,7 +661,7 @@ TEST_F(Tx5Test, HoardersOfPermitsDoNotHoldUpWhoHasUsedOne) {
   Tx5TransportConfig config;
   config.message_size_max = 100'000;
   LinkLimits limits;
-  limits.max_granted_bytes = 200'000;
+  limits.permits.max_granted_bytes = 200'000;
   auto a = node(config, limits);
   auto known = node();
   known->send(a->url(), filled(60'000));

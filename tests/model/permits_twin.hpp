@@ -1,0 +1,266 @@
+// The naive twin of PermitBank: plain lists, every sum made anew. What it says is what the rules P1 to P6 say.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "kitsune2/error.hpp"
+#include "transport/tx5/permits.hpp"
+
+namespace kitsune2::model {
+
+class PermitTwin {
+ public:
+  using Holder = tx5::PermitBank::Holder;
+  using Progress = tx5::PermitBank::Progress;
+
+  explicit PermitTwin(const tx5::PermitLimits& limits) : limits_(limits) {}
+
+  void ask(Holder holder, std::uint32_t bytes, Time now) {
+    const bool owes = owes_until_.contains(holder) && owes_until_[holder] > now;
+    (owes ? owing_ : waiting_).push_back({holder, bytes, {}});
+  }
+
+  std::optional<Holder> next() const {
+    const Request* best = nullptr;
+    for (const Request& request : waiting_) {
+      if (best == nullptr || before(request, *best)) best = &request;
+    }
+    if (best == nullptr || !has_room(*best)) return std::nullopt;
+    return best->holder;
+  }
+
+  std::optional<Holder> next_grant(Time now) {
+    const auto holder = next();
+    if (!holder) return std::nullopt;
+    const auto it = find(waiting_, *holder);
+    granted_.push_back({it->holder, it->bytes, now});
+    waiting_.erase(it);
+    return holder;
+  }
+
+  void used(Holder holder) {
+    release(holder);
+    users_.insert(holder);
+  }
+
+  void release(Holder holder) {
+    for (auto* list : {&waiting_, &granted_, &owing_}) {
+      std::erase_if(*list, [&](const Request& request) { return request.holder == holder; });
+    }
+  }
+
+  void forget(Holder holder) {
+    release(holder);
+    users_.erase(holder);
+    owes_until_.erase(holder);
+  }
+
+  void wasted(Holder holder, std::uint64_t bytes, Time now) {
+    Time from = now;
+    if (owes_until_.contains(holder)) from = std::max(from, owes_until_[holder]);
+    // In two steps, because the product of large numbers would not fit.
+    const std::uint64_t whole = bytes / limits_.waste_per_second, rest = bytes % limits_.waste_per_second;
+    const Duration cost = std::chrono::seconds(std::min<std::uint64_t>(whole, 1'000'000)) +
+                          std::chrono::microseconds(rest * 1'000'000 / limits_.waste_per_second);
+    owes_until_[holder] = std::min(from + cost, now + limits_.longest_waste_wait);
+  }
+
+  void on_time(Time now) {
+    // In the order of the ends of their waits, then of their numbers.
+    while (true) {
+      auto first = owing_.end();
+      for (auto it = owing_.begin(); it != owing_.end(); ++it) {
+        if (owes_until_[it->holder] > now) continue;
+        if (first == owing_.end() ||
+            std::pair(owes_until_[it->holder], it->holder) < std::pair(owes_until_[first->holder], first->holder)) {
+          first = it;
+        }
+      }
+      if (first == owing_.end()) return;
+      waiting_.push_back(*first);
+      owing_.erase(first);
+    }
+  }
+
+  std::optional<Time> next_deadline() const {
+    std::optional<Time> out;
+    for (const Request& request : owing_) {
+      const Time until = owes_until_.at(request.holder);
+      if (!out || until < *out) out = until;
+    }
+    return out;
+  }
+
+  std::optional<Holder> stalled(Time now, const std::map<Holder, Progress>& progress) const {
+    if (waiting_.empty() || next()) return std::nullopt;
+    for (const Request& held : granted_) {
+      const Progress come = progress.at(held.holder);
+      const Duration patience = users_.contains(held.holder) ? limits_.stall : limits_.first_stall;
+      if (now >= held.granted_at + patience && now >= come.last_sign + patience) return held.holder;
+      const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now - held.granted_at).count();
+      if (now >= held.granted_at + 3 * limits_.stall &&
+          come.received < static_cast<std::uint64_t>(seconds) * limits_.min_rate) {
+        return held.holder;
+      }
+    }
+    return std::nullopt;
+  }
+
+  bool is_waited_for() const { return !waiting_.empty(); }
+  bool is_idle(Holder holder) const {
+    return std::ranges::all_of(std::vector{&waiting_, &granted_, &owing_}, [&](const auto* list) {
+      return std::ranges::none_of(*list, [&](const Request& request) { return request.holder == holder; });
+    });
+  }
+  bool holds(Holder holder) const {
+    return std::ranges::any_of(granted_, [&](const Request& request) { return request.holder == holder; });
+  }
+  std::uint64_t granted_bytes() const {
+    return sum([](const Request&) { return true; });
+  }
+
+ private:
+  struct Request {
+    Holder holder;
+    std::uint32_t bytes;
+    Time granted_at;
+  };
+
+  static std::vector<Request>::iterator find(std::vector<Request>& list, Holder holder) {
+    return std::ranges::find_if(list, [&](const Request& request) { return request.holder == holder; });
+  }
+  bool before(const Request& a, const Request& b) const {
+    const bool user_a = users_.contains(a.holder), user_b = users_.contains(b.holder);
+    if (user_a != user_b) return user_a;
+    return !user_a && a.bytes < b.bytes;
+  }
+  template <class Counts>
+  std::uint64_t sum(Counts counts) const {
+    std::uint64_t out = 0;
+    for (const Request& held : granted_) out += counts(held) ? held.bytes : 0;
+    return out;
+  }
+  bool has_room(const Request& request) const {
+    const std::uint64_t all = limits_.max_granted_bytes;
+    const auto fits = [&](std::uint64_t granted, std::uint64_t limit) {
+      return granted == 0 || granted + request.bytes <= limit;
+    };
+    if (!fits(granted_bytes(), all)) return false;
+    if (users_.contains(request.holder)) return true;
+    const auto first_over = [&](std::uint64_t bytes) {
+      return sum([&](const Request& held) { return !users_.contains(held.holder) && held.bytes > bytes; });
+    };
+    if (!fits(first_over(0), all / 8 * 4)) return false;
+    if (request.bytes > all / 4096 && !fits(first_over(all / 4096), all / 8 * 3)) return false;
+    return request.bytes <= all / 256 || fits(first_over(all / 256), all / 8 * 2);
+  }
+
+  const tx5::PermitLimits limits_;
+  std::vector<Request> waiting_;  ///< in the order of asking, or of having paid
+  std::vector<Request> granted_;  ///< in the order of granting
+  std::vector<Request> owing_;
+  std::set<Holder> users_;
+  std::map<Holder, Time> owes_until_;
+};
+
+/// The bank and its twin, told the same; they must say the same.
+class PermitsUnderTest {
+ public:
+  using Holder = PermitTwin::Holder;
+  static constexpr std::uint64_t kHolders = 16;
+
+  explicit PermitsUnderTest(const tx5::PermitLimits& limits) : limits_(limits), bank_(limits_), twin_(limits_) {}
+
+  /// One step made of three numbers. All numbers are valid.
+  void step(std::uint8_t command, std::uint8_t who, std::uint16_t amount) {
+    const Holder holder = who % kHolders;
+    switch (command % 8) {
+      case 0:
+      case 1: {
+        if (!twin_.is_idle(holder)) break;
+        const auto bytes = static_cast<std::uint32_t>(1 + (std::uint64_t{amount} << (who >> 4)) % (64U << 20));
+        bank_.ask(holder, bytes, now_);
+        twin_.ask(holder, bytes, now_);
+        progress_[holder] = {now_, 0};
+        break;
+      }
+      case 2:
+        // A peer tells of an end only of what it was granted.
+        if (!twin_.holds(holder)) break;
+        bank_.used(holder);
+        twin_.used(holder);
+        break;
+      case 3:
+        bank_.release(holder);
+        twin_.release(holder);
+        break;
+      case 4:
+        bank_.forget(holder);
+        twin_.forget(holder);
+        break;
+      case 5: {
+        const std::uint64_t bytes = std::uint64_t{amount} << (who >> 3);
+        bank_.wasted(holder, bytes, now_);
+        twin_.wasted(holder, bytes, now_);
+        break;
+      }
+      case 6:
+        progress_[holder].last_sign = now_;
+        progress_[holder].received += amount;
+        break;
+      case 7:
+        now_ += std::chrono::milliseconds(std::uint64_t{amount} >> (who >> 4));
+        break;
+    }
+    settle();
+  }
+
+  bool is_waited_for() const { return bank_.is_waited_for(); }
+
+ private:
+  /// What a link does after every event: time, grants, then the permits that are to be taken away.
+  void settle() {
+    K2_ASSERT(bank_.next_deadline() == twin_.next_deadline());
+    bank_.on_time(now_);
+    twin_.on_time(now_);
+    compare();
+    grant_all();
+    const auto look = [this](Holder holder) { return progress_[holder]; };
+    for (auto holder = bank_.stalled(now_, look);; holder = bank_.stalled(now_, look)) {
+      for (Holder each = 0; each < kHolders; ++each) progress_.try_emplace(each);
+      K2_ASSERT(holder == twin_.stalled(now_, progress_));
+      if (!holder) break;
+      bank_.forget(*holder);
+      twin_.forget(*holder);
+      compare();
+    }
+    grant_all();
+  }
+  void grant_all() {
+    for (auto holder = bank_.next_grant(now_);; holder = bank_.next_grant(now_)) {
+      K2_ASSERT(holder == twin_.next_grant(now_));
+      compare();
+      if (!holder) return;
+    }
+  }
+  void compare() {
+    bank_.check_invariants();
+    K2_ASSERT(bank_.is_waited_for() == twin_.is_waited_for());
+    K2_ASSERT(bank_.granted_bytes() == twin_.granted_bytes());
+    K2_ASSERT(bank_.next_deadline() == twin_.next_deadline());
+    K2_ASSERT(bank_.holders() <= kHolders);
+  }
+
+  const tx5::PermitLimits limits_;
+  tx5::PermitBank bank_;
+  PermitTwin twin_;
+  std::map<Holder, PermitTwin::Progress> progress_;
+  Time now_{std::chrono::seconds(1000)};
+};
+
+}  // namespace kitsune2::model
