@@ -77,8 +77,24 @@ struct MemBootstrapConfig {
   std::uint32_t poll_freq_ms = 5'000;
 };
 
+/// Config section `network`. Ours: what holds for every connection of the node, whatever the transport.
+struct NetworkConfig {
+  std::string tls_ca_file;  ///< extra trust root, PEM, for relays and bootstrap servers with TLS
+};
+
+/// The values that a number of the configuration may have, ends included.
+struct KeyRange {
+  std::uint64_t least = 0, most = 0;
+  constexpr bool contains(std::uint64_t value) const { return least <= value && value <= most; }
+};
+
 /// Config section `tx5Transport` of 0.2.2. What concerns WebRTC is accepted, kept and has no effect: relay only.
 struct Tx5TransportConfig {
+  static constexpr KeyRange kTimeoutS{1, 86'400};
+  static constexpr KeyRange kMessageSizeMax{16'384, 1U << 29};
+  static constexpr KeyRange kMaxQueueBytesPerPeer{16'384, 1ULL << 40};
+  static constexpr KeyRange kMaxPeers{1, 1U << 20};
+
   std::string server_url = "<wss://your.sbd.url>";
   bool signal_allow_plain_text = false;
   std::uint32_t timeout_s = 60;
@@ -89,7 +105,6 @@ struct Tx5TransportConfig {
   std::uint64_t message_size_max = 64U << 20;  ///< a larger incoming message is refused, its connection closed
   std::uint64_t max_queue_bytes_per_peer = 64U << 20;
   std::uint32_t max_peers = 4096;
-  std::string tls_ca_file;  ///< extra trust root, PEM
 };
 
 /// Config section `k2Gossip` of 0.2.2.
@@ -117,6 +132,7 @@ struct Config {
   CoreBootstrapConfig core_bootstrap;
   CoreSpaceConfig core_space;
   MemBootstrapConfig mem_bootstrap;
+  NetworkConfig network;
   Tx5TransportConfig tx5_transport;
   K2GossipConfig k2_gossip;
   /// Sections of the application, as one JSON object text.

@@ -75,9 +75,7 @@ class TransportBackend {
   virtual std::optional<Url> url() const = 0;
   /// See Transport::failure. Default: never known.
   virtual std::optional<TransportFailure> failure() const { return std::nullopt; }
-  /// `done`: success once the message was handed to the network (not: has arrived). Errc::peer_unresponsive: the peer
-  /// could not be reached or the connection closed before. Errc::too_large, Errc::overloaded, Errc::disconnected
-  /// (no relay). A backend that cannot send pieces sends `message.joined()`.
+  /// `done`: see Transport::send_module. A backend that cannot send pieces sends `message.joined()`.
   virtual void send(const Url& peer, ByteChain message, Handler<> done) = 0;
   /// Closes. `farewell`: a last message to try to deliver (an encoded DISCONNECT). No-op without a connection.
   virtual void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) = 0;
@@ -86,6 +84,8 @@ class TransportBackend {
     static_cast<void>(peer);
     static_cast<void>(bytes);
   }
+  /// See Transport::on_server_answered. Default: no effect.
+  virtual void on_server_answered() {}
   virtual TransportStats stats() const = 0;
   /// Closes everything; no callback after `done`.
   virtual void stop(std::function<void()> done) = 0;
@@ -173,6 +173,19 @@ class Transport {
                                                std::shared_ptr<ModuleMessageHandler> handler) = 0;
   virtual void unregister_space(const SpaceId& space) = 0;
   virtual void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) = 0;
+  /// `done`, for this and the other sends: exactly once, later, on the strand.
+  ///
+  /// *Success* means that the last byte was handed to the network after the peer's preflight had come in: this node has
+  /// done its part. It does not mean that the message has arrived. Up to a socket's buffers of it (some hundred KiB)
+  /// and what the relay holds may still be lost with a connection, and nobody is told which. So whoever needs to know
+  /// waits for an answer of the peer, or takes a `peer_disconnect` soon after a success, or a new own url, as a sign
+  /// that the message may be lost.
+  ///
+  /// *Errors* mean that the message was not handed on as a whole, so the peer's modules never see it and it may be sent
+  /// again: Errc::peer_unresponsive (the peer could not be reached, or its connection closed before),
+  /// Errc::disconnected (this node has no relay now, or lost it), Errc::overloaded (the peer's queue is full),
+  /// Errc::too_large, Errc::blocked, Errc::cancelled (the transport stopped), Errc::invalid_argument (the url is no
+  /// peer's).
   virtual void send_module(const Url& peer, const SpaceId& space, const std::string& module, Bytes data,
                            Handler<> done) = 0;
   /// A whole K2Proto message that the caller encoded in one pass (src/wire): the copy-free lane of the fetch module.
@@ -185,6 +198,9 @@ class Transport {
     static_cast<void>(peer);
     static_cast<void>(bytes);
   }
+  /// A server of this node (its bootstrap server) has answered, so the line is up and the relay may be back: a backend
+  /// that waits to connect to its relay again does so soon. Harmless however often it is called. Default: no effect.
+  virtual void on_server_answered() {}
   virtual TransportStats stats() const = 0;
   virtual void stop(std::function<void()> done) = 0;
 };

@@ -166,14 +166,20 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   void try_next(const error_code& last) {
     if (state_ == State::kClosed) return;
     if (next_endpoint_ == endpoints_.size()) {
+      next_endpoint_ += 1;  // what is still under way means nothing any more
       return finish(make_error(Errc::peer_unresponsive,
                                "connect " + remote_ + ": " + (last ? last.message() : std::string("no address"))));
     }
     const tcp::endpoint to = endpoints_[next_endpoint_++];
     error_code ignored;
     socket_.close(ignored);
-    socket_.async_connect(to, [self = shared_from_this(), to](const error_code& ec) {
-      if (self->state_ == State::kClosed) return;
+    runtime_.cancel(attempt_timer_);
+    attempt_timer_ = runtime_.schedule_after(kTcpConnectLimit, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->try_next(asio::error::timed_out);
+    });
+    socket_.async_connect(to, [self = shared_from_this(), to, attempt = next_endpoint_](const error_code& ec) {
+      if (self->state_ == State::kClosed || attempt != self->next_endpoint_) return;
+      self->runtime_.cancel(std::exchange(self->attempt_timer_, 0));
       if (ec) return self->try_next(ec);
       self->ip_ = from_asio(to.address());
       if (self->target_.tls) {
@@ -379,6 +385,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   void shut() {
     state_ = State::kClosed;
     runtime_.cancel(std::exchange(linger_timer_, 0));
+    runtime_.cancel(std::exchange(attempt_timer_, 0));
     resolver_.cancel();
     error_code ignored;
     socket_.close(ignored);
@@ -422,7 +429,8 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   ByteBuffer out_;
   Leftover leftover_;
   std::optional<Time> stalled_since_;
-  Runtime::TimerId linger_timer_ = 0;  // connecting: the time limit; closing: the linger
+  Runtime::TimerId linger_timer_ = 0;   // connecting: the time limit; closing: the linger
+  Runtime::TimerId attempt_timer_ = 0;  // connecting: the limit of one address
 };
 
 class ListenerImpl final : public Listener, public std::enable_shared_from_this<ListenerImpl> {

@@ -77,6 +77,10 @@ struct ConnectTarget {
   std::shared_ptr<TlsContext> tls;  ///< null: plain
 };
 
+/// An address that has not answered after this long is left for the next one. *Rationale*: the system repeats the first
+/// packet after 1, 3 and 7 s, and then only after 15 and 31 s. A new attempt finds a host that came back sooner.
+inline constexpr Duration kTcpConnectLimit = std::chrono::seconds(8);
+
 /// Resolves, connects (each address in turn), and does the TLS handshake. `timeout` covers all of it.
 /// Failures come to on_closed: Errc::peer_unresponsive with the step and the reason, Errc::timed_out.
 std::shared_ptr<Conn> connect(AsioRuntime& runtime, ConnectTarget target, Duration timeout,

@@ -85,6 +85,8 @@ std::optional<WsDecoder::Fault> WsDecoder::control(std::uint8_t opcode, const st
   ws_mask(plain.data(), data, size, key);
   if (opcode == kWsPing) {
     sink.on_ws_ping({plain.data(), size});
+  } else if (opcode == kWsPong) {
+    sink.on_ws_pong({plain.data(), size});
   } else if (opcode == kWsClose) {
     stopped_ = true;
     if (size == 1) return Fault{1002, "a close frame of one byte"};

@@ -51,6 +51,7 @@ class WsDecoder {
     virtual Next on_ws_message(WsPayload& message) = 0;
     /// `payload`: at most 125 bytes.
     virtual void on_ws_ping(ByteView payload) = 0;
+    virtual void on_ws_pong(ByteView /*payload*/) {}
     /// `code` 1005: none was given.
     virtual void on_ws_close(std::uint16_t code, std::string reason) = 0;
   };

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "net/dial.hpp"
+#include "net/ping_watch.hpp"
 #include "net/url_parts.hpp"
 #include "net/ws_codec.hpp"
 
@@ -81,8 +82,8 @@ class WsClient final : public WsConnection,
       refused_ = true;
       return false;
     }
-    ws_append_frame(conn_->out(), WsRole::kClient, kWsBinary, message, mask_key());
-    conn_->flush();
+    append(kWsBinary, message);
+    if (watch_ask_) look();
     return true;
   }
 
@@ -118,6 +119,7 @@ class WsClient final : public WsConnection,
       if (!upgraded()) return in.size;
     }
     if (closing_) return in.size;
+    watch_->received(runtime_.now());
     const auto outcome = decoder_.decode({in.data + used, in.size - used, in.owner}, *this);
     if (outcome.fault && !closing_) {
       const Errc code = outcome.fault->code == 1009 ? Errc::too_large : Errc::peer_fault;
@@ -127,6 +129,7 @@ class WsClient final : public WsConnection,
   }
 
   void on_sent(std::size_t queued) override {
+    if (watch_) watch_->taken(queued, runtime_.now());
     if (!refused_ || !open_ || queued >= options_.max_queue_bytes / 2) return;
     refused_ = false;
     if (handlers_.on_writable) handlers_.on_writable();
@@ -136,6 +139,7 @@ class WsClient final : public WsConnection,
     open_ = false;
     closing_ = true;
     runtime_.cancel(std::exchange(timer_, 0));
+    runtime_.cancel(std::exchange(watch_timer_, 0));
     const WsHandlers handlers = std::exchange(handlers_, {});
     if (handlers.on_close) handlers.on_close(explained(why));
     conn_.reset();
@@ -150,8 +154,12 @@ class WsClient final : public WsConnection,
   void on_ws_ping(ByteView payload) override {
     // A flood of pings is not answered faster than the answers go out.
     if (closing_ || conn_->queued() >= options_.max_queue_bytes) return;
-    ws_append_frame(conn_->out(), WsRole::kClient, kWsPong, payload, mask_key());
-    conn_->flush();
+    append(kWsPong, payload);
+  }
+
+  void on_ws_pong(ByteView payload) override {
+    watch_->answered(payload);
+    watch_later();
   }
 
   void on_ws_close(std::uint16_t code, std::string reason) override {
@@ -172,6 +180,47 @@ class WsClient final : public WsConnection,
   }
 
   std::uint32_t mask_key() { return keys_ ? keys_->next() : 0; }
+
+  void append(std::uint8_t opcode, ByteView payload) {
+    const std::size_t before = conn_->queued();
+    ws_append_frame(conn_->out(), WsRole::kClient, opcode, payload, mask_key());
+    watch_ask_ = watch_->sent(conn_->queued() - before);
+    conn_->flush();
+  }
+
+  /// Whether the server is still there.
+  void look() {
+    if (!open_ || closing_) return;
+    switch (watch_->on_time(runtime_.now())) {
+      case PingWatch::Verdict::wait:
+        break;
+      case PingWatch::Verdict::ping:
+        append(kWsPing, watch_->payload());
+        break;
+      case PingWatch::Verdict::deaf: {
+        open_ = false;
+        closing_ = true;
+        const auto patience = std::chrono::duration_cast<std::chrono::seconds>(options_.pings.answer).count();
+        conn_->abort(make_error(Errc::timed_out, url_.authority + ": the connection is up, but the server has not " +
+                                                     "answered a ping for " + std::to_string(patience) + " s"));
+        return;
+      }
+    }
+    watch_later();
+  }
+
+  void watch_later() {
+    const Time next = watch_->next_deadline();
+    if (next == Time::max() || (watch_timer_ != 0 && watch_at_ <= next)) return;
+    runtime_.cancel(watch_timer_);
+    watch_at_ = next;
+    watch_timer_ = runtime_.schedule(next, [weak = weak_from_this()] {
+      auto self = weak.lock();
+      if (!self) return;
+      self->watch_timer_ = 0;
+      self->look();
+    });
+  }
 
   void prepare(UrlParts url) {
     url_ = std::move(url);
@@ -210,6 +259,8 @@ class WsClient final : public WsConnection,
     }
     runtime_.cancel(std::exchange(timer_, 0));
     open_ = was_open_ = true;
+    watch_.emplace(options_.pings, runtime_.now());
+    watch_later();
     if (handlers_.on_open) handlers_.on_open();
     return true;
   }
@@ -231,6 +282,10 @@ class WsClient final : public WsConnection,
   std::string key_;
   std::shared_ptr<Conn> conn_;
   Runtime::TimerId timer_ = 0;
+  std::optional<PingWatch> watch_;  ///< from when it is open
+  bool watch_ask_ = false;          ///< a ping is due
+  Runtime::TimerId watch_timer_ = 0;
+  Time watch_at_{};
   bool open_ = false;
   bool was_open_ = false;
   bool closing_ = false;

@@ -147,11 +147,11 @@ struct Node::Impl {
     // Makes the logger before there is a second thread: ThreadSanitizer does not see into its library's own locking.
     static_cast<void>(log::enabled(log::Level::error));
     Config config = std::move(options.config);
-    if (!options.tls_ca_file.empty()) config.tx5_transport.tls_ca_file = options.tls_ca_file;
+    if (!options.tls_ca_file.empty()) config.network.tls_ca_file = options.tls_ca_file;
     if (auto valid = config.validate(); !valid) return valid;
-    if (!config.tx5_transport.tls_ca_file.empty()) {
+    if (!config.network.tls_ca_file.empty()) {
       // Else a wrong path would only be seen as a relay that never answers.
-      auto trust = net::TlsContext::client({config.tx5_transport.tls_ca_file, true});
+      auto trust = net::TlsContext::client({config.network.tls_ca_file, true});
       if (!trust) return trust.error();
     }
     if (!options.data_dir.empty()) {
@@ -178,7 +178,7 @@ struct Node::Impl {
     if (server) {
       builder.transport = [r = runtime.get(), origin = relay.to_string(), door = server->local_door()](
                               Runtime& strand, const Config& c) {
-        return make_tx5_transport(strand, make_ws_connector(*r, origin, door), c.tx5_transport);
+        return make_tx5_transport(strand, make_ws_connector(*r, origin, door), c.tx5_transport, c.network);
       };
     }
     if (relay.empty()) {

@@ -93,6 +93,10 @@ class DefaultTransport final : public Transport,
     if (!stopped_) backend_->wasted(peer, bytes);
   }
 
+  void on_server_answered() override {
+    if (!stopped_) backend_->on_server_answered();
+  }
+
   TransportStats stats() const override {
     assert_on_strand(runtime_, "Transport::stats");
     TransportStats stats = backend_->stats();

@@ -15,8 +15,8 @@ namespace kitsune2 {
 struct WsHandlers {
   std::function<void()> on_open;
   std::function<void(Bytes message)> on_message;  ///< one binary (or text) message, whole
-  /// The last call, exactly once: could not connect, the peer closed, an error, or `close()` was called
-  /// (Errc::cancelled).
+  /// The last call, exactly once: could not connect, the peer closed, it answers no ping (Errc::timed_out), an error,
+  /// or `close()` was called (Errc::cancelled).
   std::function<void(Error why)> on_close;
   /// The send queue went below half of its bound after a `send` was refused.
   std::function<void()> on_writable;
@@ -34,10 +34,17 @@ class WsConnection {
   virtual void close() = 0;
 };
 
+/// How a server is asked whether it is still there (net::PingWatch has the rules).
+struct WsPings {
+  Duration quiet = std::chrono::seconds(10);   ///< a ping goes out when nothing has come for this long; zero: none
+  Duration answer = std::chrono::seconds(20);  ///< the connection is closed when nothing comes for this long after it
+};
+
 struct WsOptions {
   std::size_t max_message_bytes = 20'000;  ///< a larger incoming message closes the connection
   std::size_t max_queue_bytes = 4U << 20;
   Duration handshake_timeout = std::chrono::seconds(30);
+  WsPings pings;
   std::string tls_ca_file;  ///< PEM; empty: the system's
   bool tls_verify = true;   ///< only ever turned off by an explicit user option
 };

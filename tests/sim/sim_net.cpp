@@ -177,6 +177,7 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
   // ------------------------------------------------------------------- input
 
   void arrived(Piece piece) {
+    if (deaf_) return took(piece.bytes.size());
     if (piece.mark == Mark::reset) return reset_by_peer();
     // The buffer of the system is this side's; the strand reads it when it can.
     system_.insert(system_.end(), piece.bytes.begin(), piece.bytes.end());
@@ -275,7 +276,7 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
   Error why_;
 
   ByteBuffer out_;
-  bool flush_posted_ = false, end_sent_ = false, silent_ = false;
+  bool flush_posted_ = false, end_sent_ = false, silent_ = false, deaf_ = false;
   std::size_t under_way_ = 0;
   std::deque<Piece> pieces_;  ///< on their way from here
   Time last_at_{};
@@ -366,33 +367,47 @@ void SimNet::connect(const std::shared_ptr<SimConn>& conn, const std::string& to
       if (conn->state_ == SimConn::State::connecting) conn->finish(why, false);
     });
   };
-  fail_after(timeout, make_error(Errc::timed_out, "connect " + to + ": no answer"));
+  fail_after(std::min(timeout, net::kTcpConnectLimit), make_error(Errc::timed_out, "connect " + to + ": no answer"));
   if (it == hosts_.end()) return fail_after({}, make_error(Errc::peer_unresponsive, "resolve " + to));
   const auto remote = static_cast<Host>(it - hosts_.begin());
   conn->remote_host_ = remote;
   conn->remote_ip_ = hosts_[remote].ip;
-  runtime_->schedule(arrival(host, remote, 0), [this, conn, host, remote, fail_after] {
-    if (conn->state_ != SimConn::State::connecting || !can_pass(host, remote)) return;
-    auto& there = hosts_[remote];
-    if (there.runtime == nullptr) return;
-    const Duration back = hosts_[host].link.latency + there.link.latency;
-    if (!there.accept) return fail_after(back, make_error(Errc::peer_unresponsive, "connect: refused"));
-    const auto answer = std::make_shared<SimConn>(*this, remote, next_conn_++, nullptr);
-    answer->remote_host_ = host;
-    answer->remote_ip_ = hosts_[host].ip;
-    answer->remote_ = hosts_[host].name + ":2";
-    answer->peer_ = conn;
-    conn->peer_ = answer;
-    conns_.emplace(answer->id_, answer);
-    ++counters_.connections;
-    there.runtime->post([this, remote, answer] {
-      if (answer->state_ != SimConn::State::connecting || !hosts_[remote].accept) return;
-      answer->events_ = hosts_[remote].accept(answer);
-      if (!answer->events_) return answer->shut(true);
-      answer->opened();
+  for (const auto after : {0, 1, 3, 7}) {
+    runtime_->schedule_after(std::chrono::seconds(after), [this, conn, host, remote] {
+      if (conn->state_ != SimConn::State::connecting || conn->peer_.lock()) return;
+      runtime_->schedule(arrival(host, remote, 0), [this, conn, host, remote] { knock(conn, host, remote); });
     });
-    runtime_->schedule_after(back, [conn] { conn->post([self = conn.get()] { self->opened(); }); });
+  }
+}
+
+/// A request to connect has arrived.
+void SimNet::knock(const std::shared_ptr<SimConn>& conn, Host host, Host remote) {
+  if (conn->state_ != SimConn::State::connecting || conn->peer_.lock() || !can_pass(host, remote)) return;
+  auto& there = hosts_[remote];
+  if (there.runtime == nullptr) return;
+  const Duration back = hosts_[host].link.latency + there.link.latency;
+  if (!there.accept) {
+    conn->runtime_.schedule_after(back, [conn] {
+      if (conn->state_ != SimConn::State::connecting) return;
+      conn->finish(make_error(Errc::peer_unresponsive, "connect: refused"), false);
+    });
+    return;
+  }
+  const auto answer = std::make_shared<SimConn>(*this, remote, next_conn_++, nullptr);
+  answer->remote_host_ = host;
+  answer->remote_ip_ = hosts_[host].ip;
+  answer->remote_ = hosts_[host].name + ":2";
+  answer->peer_ = conn;
+  conn->peer_ = answer;
+  conns_.emplace(answer->id_, answer);
+  ++counters_.connections;
+  there.runtime->post([this, remote, answer] {
+    if (answer->state_ != SimConn::State::connecting || !hosts_[remote].accept) return;
+    answer->events_ = hosts_[remote].accept(answer);
+    if (!answer->events_) return answer->shut(true);
+    answer->opened();
   });
+  runtime_->schedule_after(back, [conn] { conn->post([self = conn.get()] { self->opened(); }); });
 }
 
 void SimNet::cut(Host host) {
@@ -412,6 +427,14 @@ void SimNet::cut(Host host) {
       }
       end->transmit({}, SimConn::Mark::reset);
     }
+  }
+}
+
+void SimNet::deafen(Host host) {
+  for (const auto& conn : conns_of(host)) {
+    ++counters_.deafened;
+    conn->deaf_ = true;
+    if (const auto other = conn->peer_.lock()) other->deaf_ = true;
   }
 }
 

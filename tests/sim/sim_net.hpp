@@ -26,7 +26,9 @@ class SimConn;
 /// bytes are under way; a reader that pauses stops the writer. N3: what meets a blocked link is sent again later; after
 /// kGiveUp without progress the end that waits is told (Errc::io), the other one never. N4: a machine that is cut off
 /// resets its connections in the middle of what is under way. N5: bytes to a machine that died without a word are
-/// unanswered until it is up again; then they are met by a reset. All choices come from the world's seed.
+/// unanswered until it is up again; then they are met by a reset. N6: an attempt to connect is repeated after 1, 3 and
+/// 7 s and fails after net::kTcpConnectLimit. N7: a connection that was deafened takes what is sent to it and carries
+/// none of it any further; nobody is told. All choices come from the world's seed.
 class SimNet {
  public:
   using Host = std::uint32_t;
@@ -37,6 +39,7 @@ class SimNet {
   using Accept = std::function<std::shared_ptr<net::ConnEvents>(const std::shared_ptr<net::Conn>&)>;
   struct Counters {
     std::uint64_t connections = 0, pieces = 0, bytes = 0, cut_in_flight = 0, given_up = 0, resets = 0, silenced = 0;
+    std::uint64_t deafened = 0;
   };
   static constexpr Duration kGiveUp = std::chrono::seconds(40);
   static constexpr Duration kRetry = std::chrono::milliseconds(500);
@@ -63,6 +66,8 @@ class SimNet {
   void cut(Host host);
   /// Its connections carry nothing any more, and nobody is told.
   void silence(Host host);
+  /// Its connections stay up and carry nothing: as those of a process that hangs.
+  void deafen(Host host);
   void set_window(std::size_t bytes) { window_ = bytes; }
 
   const Counters& counters() const { return counters_; }
@@ -81,6 +86,7 @@ class SimNet {
   };
 
   void connect(const std::shared_ptr<SimConn>& conn, const std::string& to, Duration timeout);
+  void knock(const std::shared_ptr<SimConn>& conn, Host host, Host remote);
   Time arrival(Host from, Host to, std::size_t size);
   bool can_pass(Host a, Host b) const { return !hosts_[a].blocked && !hosts_[b].blocked; }
   std::uint64_t random(std::uint64_t below) { return world_.random(below); }

@@ -32,6 +32,7 @@ class WatchedTransport final : public Transport, public std::enable_shared_from_
   }
   void unregister_space(const SpaceId& space) override { inner_->unregister_space(space); }
   void wasted(const Url& peer, std::uint64_t bytes) override { inner_->wasted(peer, bytes); }
+  void on_server_answered() override { inner_->on_server_answered(); }
   void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) override {
     inner_->send_space_notify(peer, space, std::move(data), std::move(done));
   }

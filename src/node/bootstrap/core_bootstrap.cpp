@@ -29,6 +29,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
         verifier_(*context.verifier),
         space_(context.space),
         peers_(context.peer_store),
+        transport_(context.transport),
         http_(std::move(http)),
         server_(std::move(server)),
         space_url_(server_ + "/bootstrap/" + space_.to_string()) {}
@@ -156,7 +157,14 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     });
   }
 
+  /// Whatever it says: the line is up.
+  void tell_transport(const Result<HttpResponse>& answer) {
+    if (!answer) return;
+    if (const auto transport = transport_.lock()) transport->on_server_answered();
+  }
+
   void put_done(const AgentInfoPtr& info, const Result<HttpResponse>& answer) {
+    tell_transport(answer);
     if (putting_ != info) return;
     putting_.reset();
     const auto it = waiting_.find(info->info().agent);
@@ -226,6 +234,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   void polled(const Result<HttpResponse>& answer) {
     polling_ = false;
     if (stopped_) return;
+    tell_transport(answer);
     if (!answer) {
       poll_failed(answer.error());
     } else if (answer->status != 200) {
@@ -279,6 +288,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   const Verifier& verifier_;
   const SpaceId space_;
   std::shared_ptr<PeerStore> peers_;
+  const std::weak_ptr<Transport> transport_;
   std::shared_ptr<HttpClient> http_;
   const std::string server_;
   const std::string space_url_;

@@ -9,6 +9,7 @@
 #include "node/builder/platform.hpp"
 #include "node/builder/store_paths.hpp"
 #include "node/config/config_table.hpp"
+#include "transport/tx5/tx5_transport.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -40,14 +41,8 @@ class PeerFiles {
 };
 
 Result<void> check_relay(const Config& config) {
-  const auto& tx5 = config.tx5_transport;
-  if (config_table::is_placeholder(tx5.server_url))
-    return make_error(Errc::invalid_config, "tx5Transport.serverUrl: is not set");
-  if (tx5.server_url.starts_with("ws:") && !tx5.signal_allow_plain_text)
-    return make_error(
-        Errc::invalid_config,
-        "tx5Transport.serverUrl: is not encrypted (ws://); use wss:// or set signalAllowPlainText to true");
-  return {};
+  auto relay = tx5::check_config(config.tx5_transport);
+  return relay ? Result<void>() : relay.error();
 }
 
 Result<void> check_bootstrap(const Config& config) {
@@ -64,7 +59,7 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
   b.config = config;
   b.checks = {check_relay, check_bootstrap};
   b.transport = [connector = platform.ws_connector](Runtime& strand, const Config& c) {
-    return make_tx5_transport(strand, connector(), c.tx5_transport);
+    return make_tx5_transport(strand, connector(), c.tx5_transport, c.network);
   };
   // One client for all spaces, gone with the last of them.
   b.bootstrap = [make_client = platform.http_client,
@@ -72,7 +67,7 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
     auto http = client->lock();
     if (!http) {
       TlsOptions tls;
-      tls.ca_file = c.config->current().tx5_transport.tls_ca_file;
+      tls.ca_file = c.config->current().network.tls_ca_file;
       http = make_client(std::move(tls));
       *client = http;
     }

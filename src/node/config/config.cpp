@@ -238,6 +238,9 @@ Result<Config> Config::overlaid(std::string_view json) const {
   Json own = Json::parse(out.application, nullptr, false);
   if (!own.is_object()) own = Json::object();
 
+  // Old names of keys that were given, with the path of the key that each stands for.
+  std::vector<std::pair<std::string, std::string_view>> old_names;
+  std::set<std::string> given;
   for (const auto& [name, value] : parsed->items()) {
     const auto section =
         std::find_if(sections().begin(), sections().end(), [&name = name](const Section& s) { return s.name == name; });
@@ -259,6 +262,13 @@ Result<Config> Config::overlaid(std::string_view json) const {
       }
       auto taken = take(key_value, *section, *key, out);
       if (!taken) return taken.error();
+      given.insert(path_of(*section, *key));
+      if (!key->now.empty()) old_names.emplace_back(path_of(*section, *key), key->now);
+    }
+  }
+  for (const auto& [old_name, now] : old_names) {
+    if (given.contains(std::string(now))) {
+      return bad(now, "is given twice, here and by its old name " + old_name + "; leave the old one out");
     }
   }
   out.application = own.dump();
@@ -289,7 +299,9 @@ std::string Config::to_json() const {
   Json out = Json::object();
   for (const Section& section : sections()) {
     Json& target = out[std::string(section.name)] = Json::object();
-    for (const Key& key : section.keys) target[std::string(key.name)] = printed(key.slot(copy));
+    for (const Key& key : section.keys) {
+      if (key.now.empty()) target[std::string(key.name)] = printed(key.slot(copy));
+    }
   }
   const Json own = Json::parse(application, nullptr, false);
   if (own.is_object()) {
@@ -330,6 +342,7 @@ std::string Config::json_schema() {
           slot);
       entry["default"] = printed(slot);
       entry["description"] = std::string(key.doc);
+      if (!key.now.empty()) entry["deprecated"] = true;
       keys[std::string(key.name)] = std::move(entry);
     }
     Json entry = Json::object();

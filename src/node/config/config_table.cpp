@@ -199,6 +199,13 @@ const std::array kMemBootstrap = {
         .at_run_time = true},
 };
 
+const std::array kNetwork = {
+    Key{.name = "tlsCaFile",
+        .slot = K2_SLOT(network.tls_ca_file),
+        .doc = "An extra trust root (PEM) for wss relays and https bootstrap servers.",
+        .reference = false},
+};
+
 const std::array kTx5Transport = {
     Key{.name = "serverUrl",
         .slot = K2_SLOT(tx5_transport.server_url),
@@ -209,9 +216,11 @@ const std::array kTx5Transport = {
         .doc = "Allow a relay without TLS."},
     Key{.name = "timeoutS",
         .slot = K2_SLOT(tx5_transport.timeout_s),
-        .doc = "Limit, in seconds, of a connect, a send and an idle connection.",
-        .min = 1,
-        .max = 86'400},
+        .doc = "Limit, in seconds, of a connect, a send and an idle connection. Below 8 s the first has, and below 4 s "
+               "all "
+               "have, the time that an answer over a slow line needs (protocol-tx5.md).",
+        .min = Tx5TransportConfig::kTimeoutS.least,
+        .max = Tx5TransportConfig::kTimeoutS.most},
     Key{.name = "webrtcConfig",
         .slot = [](Config& c) -> Slot { return JsonText{&c.tx5_transport.webrtc_config}; },
         .doc = "Accepted and kept, no effect: this node speaks through the relay only."},
@@ -231,25 +240,26 @@ const std::array kTx5Transport = {
     Key{.name = "messageSizeMax",
         .slot = K2_SLOT(tx5_transport.message_size_max),
         .doc = "A larger incoming message is refused and its connection closed. Bytes.",
-        .min = 16'384,
-        .max = 1U << 29,
+        .min = Tx5TransportConfig::kMessageSizeMax.least,
+        .max = Tx5TransportConfig::kMessageSizeMax.most,
         .reference = false},
     Key{.name = "maxQueueBytesPerPeer",
         .slot = K2_SLOT(tx5_transport.max_queue_bytes_per_peer),
         .doc = "Bytes that may wait to be sent to one peer.",
-        .min = 16'384,
-        .max = kTiB,
+        .min = Tx5TransportConfig::kMaxQueueBytesPerPeer.least,
+        .max = Tx5TransportConfig::kMaxQueueBytesPerPeer.most,
         .reference = false},
     Key{.name = "maxPeers",
         .slot = K2_SLOT(tx5_transport.max_peers),
         .doc = "Connections at once.",
-        .min = 1,
-        .max = 1U << 20,
+        .min = Tx5TransportConfig::kMaxPeers.least,
+        .max = Tx5TransportConfig::kMaxPeers.most,
         .reference = false},
     Key{.name = "tlsCaFile",
-        .slot = K2_SLOT(tx5_transport.tls_ca_file),
-        .doc = "An extra trust root (PEM) for wss relays and https bootstrap servers.",
-        .reference = false},
+        .slot = K2_SLOT(network.tls_ca_file),
+        .doc = "Old name of `network.tlsCaFile`. To give both is an error.",
+        .reference = false,
+        .now = "network.tlsCaFile"},
 };
 
 const std::array kK2Gossip = {
@@ -311,6 +321,7 @@ const std::array kSections = {
     Section{"coreBootstrap", "Finding first peers through a bootstrap server.", kCoreBootstrap, check_bootstrap},
     Section{"coreSpace", "Keeping own agent infos fresh.", kCoreSpace},
     Section{"memBootstrap", "Finding peers inside one process, for tests.", kMemBootstrap},
+    Section{"network", "What holds for every connection.", kNetwork},
     Section{"tx5Transport", "How peers are reached.", kTx5Transport, check_tx5},
     Section{"k2Gossip", "Finding ops and agents that were missed.", kK2Gossip},
 };

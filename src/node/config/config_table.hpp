@@ -32,6 +32,9 @@ struct Key {
   bool at_run_time = false;  ///< may change while the node runs
   /// What is wrong with a text; empty: nothing.
   std::string (*check)(const std::string&) = nullptr;
+  /// The path of the key that has taken this one's place: this one is still read, but not together with that one, and
+  /// never printed. Empty: it is no old name.
+  std::string_view now = {};
 };
 
 struct Section {

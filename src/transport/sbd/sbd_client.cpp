@@ -30,6 +30,7 @@ Result<SbdClient::Action> SbdClient::on_message(ByteView message, Time now) {
       if (ready_) return make_error(Errc::peer_fault, "relay: areq after srdy");
       if (authenticated_) return make_error(Errc::peer_fault, "relay: a second areq");
       authenticated_ = true;
+      authenticated_at_ = now;
       action.kind = Action::Kind::send;
       action.bytes = sbd::encode_auth_response(key_.sign(frame->body));
       return action;
@@ -41,6 +42,7 @@ Result<SbdClient::Action> SbdClient::on_message(ByteView message, Time now) {
       if (ready_) return action;
       if (!authenticated_) return make_error(Errc::peer_fault, "relay: srdy without areq");
       ready_ = true;
+      round_trip_ = now - authenticated_at_;
       next_send_ns_ = std::max(next_send_ns_, nanos(now));
       action.kind = Action::Kind::ready;
       return action;

@@ -65,6 +65,8 @@ class SbdClient {
   bool handshake_overdue(Time now) const { return !ready_ && now >= opened_ + kHandshakeLimit; }
   /// When to call `keepalive` or `handshake_overdue` again.
   Time next_deadline() const;
+  /// From `ares` to `srdy`: a round trip to the relay, and what it needed to check the signature. Zero before that.
+  Duration round_trip() const { return round_trip_; }
   /// Nanoseconds a byte costs, as the server said it last.
   std::int32_t byte_nanos() const { return byte_nanos_; }
 
@@ -75,6 +77,8 @@ class SbdClient {
   const NodeKey& key_;
   Time opened_;
   Time last_sent_;
+  Time authenticated_at_{};
+  Duration round_trip_{};
   bool authenticated_ = false;
   bool ready_ = false;
   std::int32_t byte_nanos_ = sbd::kDefaultByteNanos;

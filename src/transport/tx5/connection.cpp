@@ -15,8 +15,8 @@ constexpr std::string_view kHandshakeResponse = "hres";
 constexpr std::string_view kFallback = "fmsg";
 constexpr std::string_view kKeepalive = "keep";
 
-/// An own `hreq` younger than this is on its way to the peer, not lost.
-constexpr Duration kInFlight = std::chrono::seconds(1);
+/// What a frame may take beside the line: turns, pacing, a busy relay.
+constexpr Duration kQueues = std::chrono::seconds(1);
 /// Keepalives are not queued on top of this much.
 constexpr std::size_t kBusyControl = 8;
 
@@ -33,10 +33,11 @@ Error fault(std::string what) { return make_error(Errc::peer_fault, "tx5: " + st
 }  // namespace
 
 Connection::Connection(const NodeId& peer, SessionKeys keys, const ConnectionConfig& config, const Entropy& entropy,
-                       Origin origin, Time now)
+                       Origin origin, Time now, Duration relay_round_trip)
     : e2e_(peer, std::move(keys)),
       config_(config),
       entropy_(entropy),
+      peer_round_trip_(2 * std::min(relay_round_trip, kLongestRoundTrip)),
       phase_(Phase::silent),
       decoder_(config.message_size_max),
       started_(now),
@@ -47,8 +48,14 @@ Connection::Connection(const NodeId& peer, SessionKeys keys, const ConnectionCon
   if (origin == Origin::local) begin_handshake(now);
 }
 
+Duration Connection::in_flight() const { return peer_round_trip_ + kQueues; }
+Duration Connection::answer_time() const { return std::max(kLeastAnswerTime, in_flight()); }
+Duration Connection::opening_limit() const { return std::max(config_.timeout, 2 * answer_time() + 2 * kQueues); }
+Duration Connection::preflight_limit() const { return std::max<Duration>(config_.timeout / 3, answer_time()); }
+Duration Connection::silence_limit() const { return std::max(config_.timeout, answer_time() + kQueues); }
+
 Duration Connection::retry_interval() const {
-  const Duration first = std::min<Duration>(kFirstRetry, config_.timeout / 4);
+  const Duration first = std::max(answer_time(), std::min<Duration>(kFirstRetry, config_.timeout / 4));
   return first * (1 << std::min(attempts_ > 0 ? attempts_ - 1 : 0, 3U));
 }
 
@@ -173,7 +180,7 @@ void Connection::on_handshake_request(ByteView nonce, Time now, Outcome& out) {
   // A second hreq, a first one long after ours, or a second stream since ours began: the peer may have missed our
   // stream, or have thrown away what it read of it. Ours goes first: until it has our hres the peer is still in its
   // handshake, where one hreq more does no harm.
-  if (requests_seen_ > 0 || now - attempt_at_ >= kInFlight || peer_streams_ > 1) queue_request(true);
+  if (requests_seen_ > 0 || now - attempt_at_ >= in_flight() || peer_streams_ > 1) queue_request(true);
   requests_seen_ += 1;
   peer_nonce_.emplace();
   std::copy(nonce.begin(), nonce.end(), peer_nonce_->begin());
@@ -192,7 +199,7 @@ void Connection::on_handshake_response(ByteView nonce, Time now, Outcome& out) {
 
 void Connection::finish_handshake(Time now, Outcome& out) {
   phase_ = Phase::opening;
-  echoes_until_ = now + 2 * std::max<Duration>(now - handshake_began_, kInFlight);
+  echoes_until_ = now + 2 * std::max<Duration>(now - handshake_began_, kQueues);
   out.handshake_done = true;
 }
 
@@ -280,13 +287,13 @@ Connection::Outcome Connection::on_time(Time now) {
       return out;
     case Phase::handshake:
     case Phase::opening:
-      if (now >= started_ + config_.timeout) {
+      if (now >= started_ + opening_limit()) {
         unresponsive(phase_ == Phase::handshake ? "no handshake" : "no preflight");
         return out;
       }
       break;
     case Phase::open:
-      if (now >= last_heard_ + config_.timeout) {
+      if (now >= last_heard_ + silence_limit()) {
         unresponsive("nothing heard");
         return out;
       }
@@ -303,12 +310,12 @@ Connection::Outcome Connection::on_time(Time now) {
     }
     return out;
   }
-  if (phase_ == Phase::opening && now >= std::max(attempt_at_, last_heard_) + config_.timeout / 3) return restart(now);
-  if (!queue_.empty() && queue_.front().state == Outgoing::State::waiting && now >= waiting_since_ + config_.timeout) {
+  if (phase_ == Phase::opening && now >= std::max(attempt_at_, last_heard_) + preflight_limit()) return restart(now);
+  if (!queue_.empty() && queue_.front().state == Outgoing::State::waiting && now >= waiting_since_ + silence_limit()) {
     unresponsive("no permit for a message of " + std::to_string(queue_.front().message.size()) + " bytes");
     return out;
   }
-  if (decoder_.receiving_chunks() && now >= last_chunk_ + config_.timeout) {
+  if (decoder_.receiving_chunks() && now >= last_chunk_ + silence_limit()) {
     unresponsive("a permit that is not used");
     return out;
   }
@@ -322,18 +329,18 @@ Connection::Outcome Connection::on_time(Time now) {
 Time Connection::next_deadline() const {
   if (phase_ == Phase::silent) return started_ + kSilentLimit;
   if (phase_ == Phase::handshake) {
-    return std::min(started_ + config_.timeout, std::max(attempt_at_, last_heard_) + retry_interval());
+    return std::min(started_ + opening_limit(), std::max(attempt_at_, last_heard_) + retry_interval());
   }
   Time next = next_keepalive_;
   if (phase_ == Phase::opening) {
-    next = std::min({next, started_ + config_.timeout, std::max(attempt_at_, last_heard_) + config_.timeout / 3});
+    next = std::min({next, started_ + opening_limit(), std::max(attempt_at_, last_heard_) + preflight_limit()});
   } else {
-    next = std::min(next, last_heard_ + config_.timeout);
+    next = std::min(next, last_heard_ + silence_limit());
   }
   if (!queue_.empty() && queue_.front().state == Outgoing::State::waiting) {
-    next = std::min(next, waiting_since_ + config_.timeout);
+    next = std::min(next, waiting_since_ + silence_limit());
   }
-  if (decoder_.receiving_chunks()) next = std::min(next, last_chunk_ + config_.timeout);
+  if (decoder_.receiving_chunks()) next = std::min(next, last_chunk_ + silence_limit());
   return next;
 }
 

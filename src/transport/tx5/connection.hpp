@@ -20,7 +20,8 @@ namespace kitsune2::tx5 {
 using Entropy = std::function<void(std::span<std::uint8_t>)>;
 
 struct ConnectionConfig {
-  /// Limit of the opening, of silence, of a wait for a permit or a chunk. Twice the keepalive interval.
+  /// Limit of the opening, of silence, of a wait for a permit or a chunk; but see rule R10 of Connection. Twice the
+  /// keepalive interval.
   Duration timeout = std::chrono::seconds(60);
   std::uint64_t message_size_max = 64U << 20;
   std::uint64_t max_queue_bytes = 64U << 20;
@@ -47,15 +48,18 @@ struct ConnectionConfig {
 ///      answer was slow is answered with one more of the peer's, which comes late. Starting over for those never ends
 ///      where many nodes connect over a busy relay: each start makes more of them.
 ///  R5  A message over one chunk asks for a permit, waits for it, and nothing of types 3, 4, 5 goes in between. Grants
-///  for
-///      the other direction go at any time. Without a grant within `timeout` the connection is closed.
+///      for the other direction go at any time. Without a grant within `timeout` the connection is closed.
 ///  R6  `keep` every timeout/2, or as often as the peer sends it, if that is more often. *Rationale*: the interval is
-///  half
-///      of the sender's own time limit, and that one drops us by its own.
+///      half of the sender's own time limit, and that one drops us by its own.
 ///  R7  Closing sends one frame of the reserved type 0. *Rationale*: the protocol has no close, but every error in the
 ///      framing ends a connection, also in stock nodes; without it they would hold a dead connection (R3).
 ///  R8  Nothing but bytes that decrypt renews a timer or changes the state, except for NewStream and RequestNewStream.
 ///  R9  Whatever the peer sends, the control frames waiting to go out are bounded by a constant.
+///  R10 No wait ends before an answer can have come, however short `timeout` is. An answer has two round trips to the
+///      relay (its line and the peer's; the peer's is taken to be like ours) and a second, at least kLeastAnswerTime.
+///      So long is the first wait of R3, the wait for the preflight, and, with a second more, any silence; the opening
+///      has twice as long and two seconds. *Rationale*: a handshake that begins anew makes the answer to the one before
+///      it worthless; on a line that is slower than the retries it would do so for ever.
 /// Complexity: every call O(1) in what is queued. Thread rule: confined to the owner's strand. Pure but for `entropy`.
 class Connection {
  public:
@@ -68,6 +72,10 @@ class Connection {
   enum class Origin { local, peer };
 
   static constexpr Duration kFirstRetry = std::chrono::seconds(5);
+  /// R10. A peer's line may be far slower than ours: this serves round trips of 2 s between two nodes.
+  static constexpr Duration kLeastAnswerTime = std::chrono::seconds(3);
+  /// A longer round trip to the relay is not believed. *Rationale*: a relay that was busy when we came says little.
+  static constexpr Duration kLongestRoundTrip = std::chrono::seconds(2);
   /// A stream that carries nothing readable is forgotten after this.
   static constexpr Duration kSilentLimit = std::chrono::seconds(10);
   static constexpr Duration kMinKeepalive = std::chrono::milliseconds(500);
@@ -97,9 +105,10 @@ class Connection {
     std::uint64_t sent_messages = 0, sent_bytes = 0, received_messages = 0, received_bytes = 0;
   };
 
-  /// Origin::local queues `hreq` at once. `config` and `entropy` must outlive this object.
+  /// Origin::local queues `hreq` at once. `config` and `entropy` must outlive this object. `relay_round_trip`: as
+  /// measured; zero if unknown.
   Connection(const NodeId& peer, SessionKeys keys, const ConnectionConfig& config, const Entropy& entropy,
-             Origin origin, Time now);
+             Origin origin, Time now, Duration relay_round_trip = {});
 
   /// The body of a forward from the peer.
   Outcome on_body(ByteView body, Time now);
@@ -171,10 +180,17 @@ class Connection {
   void prepare(Outgoing& outgoing);
   Bytes seal(FrameType type, Outgoing& from, std::size_t size);
   Duration retry_interval() const;
+  Duration opening_limit() const;
+  Duration preflight_limit() const;
+  Duration silence_limit() const;
+  /// An own `hreq` younger than this is on its way to the peer, not lost.
+  Duration in_flight() const;
+  Duration answer_time() const;
 
   E2eSession e2e_;
   const ConnectionConfig& config_;
   const Entropy& entropy_;
+  const Duration peer_round_trip_;  ///< as expected (R10)
   Phase phase_;
   FrameDecoder decoder_;
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 
 namespace kitsune2::tx5 {
 namespace {
@@ -21,7 +22,7 @@ Error unresponsive(const std::string& why) { return make_error(Errc::peer_unresp
 }  // namespace
 
 RelayLink::RelayLink(LinkShared& shared, Url relay, Role role, LinkOwner& owner)
-    : shared_(shared), relay_(std::move(relay)), role_(role), owner_(owner), backoff_(shared.limits.first_backoff) {}
+    : shared_(shared), relay_(std::move(relay)), role_(role), owner_(owner), reconnect_(shared.limits.reconnect) {}
 
 RelayLink::~RelayLink() {
   shared_.runtime.cancel(timer_);
@@ -72,6 +73,7 @@ void RelayLink::connect() {
   options.max_message_bytes = sbd::kMaxMessageBytes;
   options.max_queue_bytes = shared_.limits.max_socket_queue;
   options.tls_ca_file = shared_.tls_ca_file;
+  options.pings = shared_.limits.pings;
   WsHandlers handlers;
   const auto current = [this, generation] { return generation == generation_; };
   handlers.on_open = lifetime_.guard([this, current] {
@@ -130,7 +132,8 @@ void RelayLink::on_message(const Bytes& message) {
 
 void RelayLink::on_ready() {
   state_ = State::ready;
-  ready_at_ = idle_since_ = shared_.runtime.now();
+  idle_since_ = shared_.runtime.now();
+  reconnect_.connected(idle_since_);
   failure_.reset();
   spdlog::debug("tx5: connected to relay {}", relay_.str());
   owner_.link_up(*this);
@@ -177,17 +180,7 @@ void RelayLink::lost(const Error& why) {
   end_early(unresponsive("the peer's relay could not be reached: " + why.message));
 
   if (role_ == Role::home) {
-    if (was_ready && now - ready_at_ >= shared_.limits.stable_after) backoff_ = shared_.limits.first_backoff;
-    std::array<std::uint8_t, 1> random{};
-    shared_.entropy(random);
-    // Three quarters to five quarters: nodes that lost the same relay do not come back all at once.
-    const Duration delay = backoff_ * (192 + random[0] / 2) / 256;
-    backoff_ = std::min(backoff_ * 2, shared_.limits.max_backoff);
-    timer_at_ = now + delay;
-    timer_ = shared_.runtime.schedule(timer_at_, lifetime_.guard([this] {
-      timer_ = 0;
-      connect();
-    }));
+    connect_at(reconnect_.lost(now, random()));
   }
   // The owner's turn comes last: it may call back into here.
   for (auto& [id, peer] : peers) {
@@ -196,6 +189,26 @@ void RelayLink::lost(const Error& why) {
   shared_.grant_waiting();
   if (was_ready) owner_.link_down(*this);
   if (role_ == Role::foreign) owner_.link_finished(*this);
+}
+
+std::uint32_t RelayLink::random() {
+  std::array<std::uint8_t, sizeof(std::uint32_t)> bytes{};
+  shared_.entropy(bytes);
+  return std::bit_cast<std::uint32_t>(bytes);
+}
+
+void RelayLink::connect_at(Time when) {
+  shared_.runtime.cancel(timer_);
+  timer_at_ = when;
+  timer_ = shared_.runtime.schedule(when, lifetime_.guard([this] {
+    timer_ = 0;
+    connect();
+  }));
+}
+
+void RelayLink::on_server_answered() {
+  if (state_ != State::offline || role_ != Role::home || timer_ == 0) return;
+  if (const auto soon = reconnect_.sign(shared_.runtime.now(), random())) connect_at(*soon);
 }
 
 void RelayLink::end_early(const Error& why) {
@@ -211,7 +224,7 @@ std::shared_ptr<Peer> RelayLink::add_peer(const NodeId& id, const Url& url, Conn
   std::optional<SessionKeys> keys = SessionKeys::derive(*key_, id);
   if (!keys) return nullptr;
   auto peer = std::make_shared<Peer>(*this, id, url, std::move(*keys), shared_.connection, shared_.entropy, origin,
-                                     shared_.runtime.now());
+                                     shared_.runtime.now(), client_->round_trip());
   peer->opened_at = shared_.runtime.wall_now();
   peers_.emplace(id, peer);
   shared_.peer_count += 1;
@@ -636,8 +649,8 @@ void LinkShared::forget_permits(Peer& peer) {
 
 void LinkShared::evict_stalled() {
   const auto progress = [this](PermitBank::Holder holder) {
-    const Connection& connection = holders.at(holder)->connection;
-    return PermitBank::Progress{connection.last_chunk(), connection.permit_received()};
+    const Connection& granted = holders.at(holder)->connection;
+    return PermitBank::Progress{granted.last_chunk(), granted.permit_received()};
   };
   while (const auto holder = permits.stalled(runtime.now(), progress)) {
     const auto peer = holders.at(*holder)->shared_from_this();

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kitsune2/transport.hpp"
+#include "transport/sbd/reconnect.hpp"
 #include "transport/sbd/sbd_client.hpp"
 #include "transport/tx5/connection.hpp"
 #include "transport/tx5/permits.hpp"
@@ -32,10 +33,10 @@ struct LinkLimits {
   std::size_t max_socket_queue = 256 * 1024;
   /// Closing frames waiting to go out; more are not sent.
   std::size_t max_closing_frames = 4096;
-  Duration first_backoff = std::chrono::milliseconds(250);
-  Duration max_backoff = std::chrono::seconds(30);
-  /// A relay connection that lasted this long starts the back-off anew.
-  Duration stable_after = std::chrono::seconds(10);
+  /// When a relay that was lost is tried again.
+  sbd::ReconnectLimits reconnect;
+  /// How a relay that hangs is noticed.
+  WsPings pings;
   /// A connection to another relay is closed when it had no peer for this long.
   Duration foreign_idle = std::chrono::seconds(60);
   std::size_t max_foreign_relays = 8;
@@ -44,8 +45,11 @@ struct LinkLimits {
 /// One peer behind a link.
 struct Peer : std::enable_shared_from_this<Peer> {
   Peer(RelayLink& owner, const NodeId& node, Url where, SessionKeys keys, const ConnectionConfig& config,
-       const Entropy& entropy, Connection::Origin origin, Time now)
-      : link(owner), id(node), url(std::move(where)), connection(node, std::move(keys), config, entropy, origin, now) {}
+       const Entropy& entropy, Connection::Origin origin, Time now, Duration relay_round_trip)
+      : link(owner),
+        id(node),
+        url(std::move(where)),
+        connection(node, std::move(keys), config, entropy, origin, now, relay_round_trip) {}
 
   RelayLink& link;
   NodeId id;
@@ -117,7 +121,8 @@ class LinkOwner {
 /// One sbd connection and its peers.
 ///
 ///  R1  Every connection to the relay has a fresh node key; the old one is wiped.
-///  R2  Role::home reconnects for ever, with back-off. Role::foreign connects for what is sent, once, and ends when it
+///  R2  Role::home reconnects for ever, when sbd::Reconnect says. Role::foreign connects for what is sent, once, and
+///  ends when it
 ///      fails or was idle. It takes no peers that it did not call (as the reference).
 ///  R3  Frames go out in turns: control frames of all peers first (but not for ever), then one frame of each peer that
 ///      has a message. *Rationale*: a large transfer or a slow peer delays the others by one frame, not by a message.
@@ -140,6 +145,8 @@ class RelayLink {
   void send(const NodeId& peer, const Url& url, ByteChain message, Handler<> done);
   void disconnect(const NodeId& peer, const std::optional<std::string>& reason, const Bytes& farewell);
   void wasted(const NodeId& peer, std::uint64_t bytes);
+  /// A server of this node has answered: if the home relay is lost, it is tried again soon.
+  void on_server_answered();
   void append_stats(std::vector<TransportConnectionStats>& out) const;
   /// Closes all peers and the connection. `done` later. The link must not be used any more.
   void stop(std::function<void()> done);
@@ -165,6 +172,8 @@ class RelayLink {
   };
 
   void connect();
+  void connect_at(Time when);
+  std::uint32_t random();
   void on_open();
   void on_message(const Bytes& message);
   void on_forward(const NodeId& from, ByteView body);
@@ -195,8 +204,7 @@ class RelayLink {
   std::optional<SbdClient> client_;
   std::shared_ptr<WsConnection> socket_;
   std::uint64_t generation_ = 0;
-  Time ready_at_{};
-  Duration backoff_;
+  sbd::Reconnect reconnect_;
   std::optional<TransportFailure> failure_;
 
   std::map<NodeId, std::shared_ptr<Peer>> peers_;

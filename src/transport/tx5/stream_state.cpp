@@ -10,6 +10,8 @@
 #include <cstring>
 #include <new>
 
+#include "kitsune2/error.hpp"
+
 namespace kitsune2::tx5 {
 namespace {
 

@@ -1,13 +1,12 @@
 #include "transport/tx5/tx5_transport.hpp"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace kitsune2 {
 namespace tx5 {
 namespace {
-
-constexpr std::uint32_t kMaxTimeoutSeconds = 24 * 3600;
 
 Error bad_config(std::string_view key, const std::string& what) {
   return make_error(Errc::invalid_config, "tx5Transport." + std::string(key) + ": " + what);
@@ -35,21 +34,33 @@ Result<Url> canonical_relay_url(const std::string& text) {
   return url;
 }
 
-Result<std::unique_ptr<Tx5Transport>> Tx5Transport::create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
-                                                           const Tx5TransportConfig& config, const LinkLimits& limits) {
-  if (!crypto_ready()) return make_error(Errc::internal, "libsodium could not be initialised");
+Result<Url> check_config(const Tx5TransportConfig& config) {
+  if (config.server_url == Tx5TransportConfig{}.server_url) return bad_config("serverUrl", "is not set");
   Result<Url> relay = canonical_relay_url(config.server_url);
-  if (relay.has_error()) return relay.error();
+  if (relay.has_error()) return relay;
   if (!relay->uses_tls() && !config.signal_allow_plain_text) {
     return bad_config("serverUrl", "is not encrypted (ws://); use wss:// or set signalAllowPlainText to true");
   }
-  if (config.timeout_s == 0 || config.timeout_s > kMaxTimeoutSeconds) {
-    return bad_config("timeoutS",
-                      "must be 1.." + std::to_string(kMaxTimeoutSeconds) + ", got " + std::to_string(config.timeout_s));
+  const std::tuple<const char*, std::uint64_t, KeyRange> numbers[] = {
+      {"timeoutS", config.timeout_s, Tx5TransportConfig::kTimeoutS},
+      {"messageSizeMax", config.message_size_max, Tx5TransportConfig::kMessageSizeMax},
+      {"maxQueueBytesPerPeer", config.max_queue_bytes_per_peer, Tx5TransportConfig::kMaxQueueBytesPerPeer},
+      {"maxPeers", config.max_peers, Tx5TransportConfig::kMaxPeers},
+  };
+  for (const auto& [key, value, range] : numbers) {
+    if (range.contains(value)) continue;
+    return bad_config(key, "must be a whole number in " + std::to_string(range.least) + ".." +
+                               std::to_string(range.most) + ", got " + std::to_string(value));
   }
-  if (config.message_size_max == 0) return bad_config("messageSizeMax", "must be at least 1");
-  if (config.max_queue_bytes_per_peer == 0) return bad_config("maxQueueBytesPerPeer", "must be at least 1");
-  if (config.max_peers == 0) return bad_config("maxPeers", "must be at least 1");
+  return relay;
+}
+
+Result<std::unique_ptr<Tx5Transport>> Tx5Transport::create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
+                                                           const Tx5TransportConfig& config, const LinkLimits& limits,
+                                                           const NetworkConfig& network) {
+  if (!crypto_ready()) return make_error(Errc::internal, "libsodium could not be initialised");
+  Result<Url> relay = check_config(config);
+  if (relay.has_error()) return relay.error();
 
   std::unique_ptr<Tx5Transport> transport(
       new Tx5Transport(runtime, std::move(connector), *relay, config.signal_allow_plain_text));
@@ -61,7 +72,7 @@ Result<std::unique_ptr<Tx5Transport>> Tx5Transport::create(Runtime& runtime, std
   shared.connection.max_queue_bytes = config.max_queue_bytes_per_peer;
   shared.limits.permits.max_granted_bytes =
       std::max(limits.permits.max_granted_bytes, shared.connection.message_size_max);
-  shared.tls_ca_file = config.tls_ca_file;
+  shared.tls_ca_file = network.tls_ca_file;
   shared.entropy = [&runtime](std::span<std::uint8_t> out) { runtime.random_bytes(out); };
   return transport;
 }
@@ -131,6 +142,10 @@ void Tx5Transport::wasted(const Url& peer, std::uint64_t bytes) {
   if (const auto [link, id] = find(peer); link != nullptr) link->wasted(id, bytes);
 }
 
+void Tx5Transport::on_server_answered() {
+  if (home_ && !stopped_) home_->on_server_answered();
+}
+
 TransportStats Tx5Transport::stats() const {
   TransportStats stats;
   stats.backend = "tx5-relay";
@@ -175,9 +190,10 @@ void Tx5Transport::link_finished(RelayLink& link) {
 }  // namespace tx5
 
 Result<std::unique_ptr<TransportBackend>> make_tx5_transport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
-                                                             const Tx5TransportConfig& config) {
+                                                             const Tx5TransportConfig& config,
+                                                             const NetworkConfig& network) {
   Result<std::unique_ptr<tx5::Tx5Transport>> transport =
-      tx5::Tx5Transport::create(runtime, std::move(connector), config, tx5::LinkLimits{});
+      tx5::Tx5Transport::create(runtime, std::move(connector), config, tx5::LinkLimits{}, network);
   if (transport.has_error()) return transport.error();
   return std::unique_ptr<TransportBackend>(std::move(*transport));
 }

@@ -17,11 +17,15 @@ namespace kitsune2::tx5 {
 /// Errc::invalid_config: not a relay's url.
 Result<Url> canonical_relay_url(const std::string& text);
 
+/// The relay's url of a configuration that this transport can use as it is. Errc::invalid_config naming the key.
+Result<Url> check_config(const Tx5TransportConfig& config);
+
 /// See make_tx5_transport. `limits` are there for tests; the defaults are what is shipped.
 class Tx5Transport final : public TransportBackend, private LinkOwner {
  public:
   static Result<std::unique_ptr<Tx5Transport>> create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
-                                                      const Tx5TransportConfig& config, const LinkLimits& limits);
+                                                      const Tx5TransportConfig& config, const LinkLimits& limits,
+                                                      const NetworkConfig& network = {});
 
   void start(TransportEvents& events) override;
   std::optional<Url> url() const override;
@@ -29,6 +33,7 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
   void send(const Url& peer, ByteChain message, Handler<> done) override;
   void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override;
   void wasted(const Url& peer, std::uint64_t bytes) override;
+  void on_server_answered() override;
   TransportStats stats() const override;
   void stop(std::function<void()> done) override;
 

@@ -42,6 +42,22 @@ std::vector<Time> at(std::initializer_list<Duration> times) {
   return out;
 }
 
+/// A transport that only counts what it is told of servers.
+class CountingBackend final : public TransportBackend {
+ public:
+  explicit CountingBackend(int& answers) : answers_(answers) {}
+  void start(TransportEvents&) override {}
+  std::optional<Url> url() const override { return std::nullopt; }
+  void send(const Url&, ByteChain, Handler<>) override {}
+  void disconnect(const Url&, const std::optional<std::string>&, Bytes) override {}
+  void on_server_answered() override { ++answers_; }
+  TransportStats stats() const override { return {}; }
+  void stop(std::function<void()>) override {}
+
+ private:
+  int& answers_;
+};
+
 // Reference: core_bootstrap::test::validate_bad_server_url.
 TEST(CoreBootstrap, ABadServerUrlIsRefused) {
   Net net;
@@ -78,6 +94,30 @@ TEST(CoreBootstrap, PutsAndPollsGoOnUntilTheServerWorks) {
   const auto puts = server.times(HttpMethod::kPut).size();
   net.world.run_for(10s);
   EXPECT_EQ(server.times(HttpMethod::kPut).size(), puts) << "what was taken is not put again";
+}
+
+// A node that lost its relay hears by it that the line is up again, long before its own back-off ends.
+TEST(CoreBootstrap, EveryAnswerOfTheServerIsTheTransportsSignThatTheLineIsUp) {
+  Net net;
+  FakeServer server(net.world);
+  int answers = 0;
+  Client client(net, server);
+  client.context.transport = make_transport(*client.runtime, std::make_unique<CountingBackend>(answers), nullptr);
+  server.unreachable = true;
+  const auto boot = make_core_bootstrap(client.context, server.client(*client.runtime)).value();
+  boot->put(info(net, make_agent(1)));
+  net.world.run_for(1min);
+  EXPECT_EQ(answers, 0) << "nothing has answered";
+  server.unreachable = false;
+  server.halted = true;  // an error is an answer too
+  boot->poll_now();
+  net.world.run_for(1s);
+  EXPECT_EQ(answers, 1);
+  server.halted = false;
+  boot->put(info(net, make_agent(1), 1));
+  net.world.run_for(1s);
+  EXPECT_EQ(answers, 2);
+  boot->stop([] {});
 }
 
 TEST(CoreBootstrap, SpeaksTheServersPaths) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -37,6 +38,7 @@ TEST(Config, DefaultsAreThoseOfTheReference) {
     "coreBootstrap": {"serverUrl": "<https://your.bootstrap.url>", "backoffMinMs": 5000, "backoffMaxMs": 300000},
     "coreSpace": {"reSignFreqMs": 60000, "reSignExpireTimeMs": 300000},
     "memBootstrap": {"pollFreqMs": 5000},
+    "network": {},
     "tx5Transport": {"signalAllowPlainText": false, "serverUrl": "<wss://your.sbd.url>", "timeoutS": 60,
                      "webrtcConfig": {"iceServers": [], "iceTransportPolicy": "All"}, "tracingEnabled": false,
                      "ephemeralUdpPortMin": null, "ephemeralUdpPortMax": null},
@@ -111,6 +113,33 @@ TEST(Config, UnknownKeysNameTheNearest) {
   EXPECT_TRUE(Config::parse(R"({"myApp":{"anything":1}})"));
 }
 
+TEST(Config, AnOldNameOfAKeyIsReadAndNeverPrinted) {
+  const auto config = Config::parse(R"({"tx5Transport":{"tlsCaFile":"/old.pem"}})");
+  ASSERT_TRUE(config) << config.error().to_string();
+  EXPECT_EQ(config->network.tls_ca_file, "/old.pem");
+  const Json printed = Json::parse(config->to_json());
+  EXPECT_EQ(printed["network"]["tlsCaFile"], "/old.pem");
+  EXPECT_FALSE(printed["tx5Transport"].contains("tlsCaFile"));
+  EXPECT_EQ(Config::parse(R"({"network":{"tlsCaFile":"/new.pem"}})")->network.tls_ca_file, "/new.pem");
+}
+
+TEST(Config, AnOldNameOfAKeyBesideTheNewOneIsAnError) {
+  const std::string both =
+      "network.tlsCaFile: is given twice, here and by its old name tx5Transport.tlsCaFile; leave the "
+      "old one out";
+  EXPECT_EQ(error_of(R"({"network":{"tlsCaFile":"/a"},"tx5Transport":{"tlsCaFile":"/b"}})"), both);
+  EXPECT_EQ(error_of(R"({"tx5Transport":{"tlsCaFile":"/a"},"network":{"tlsCaFile":"/a"}})"), both) << "the same value";
+  // One after the other is no contradiction: what is said last holds.
+  const auto first = Config::parse(R"({"network":{"tlsCaFile":"/a"}})");
+  EXPECT_EQ(first->overlaid(R"({"tx5Transport":{"tlsCaFile":"/b"}})")->network.tls_ca_file, "/b");
+}
+
+TEST(Config, TheNameOfTheNetworkSectionTakesNoNearNameFromApplications) {
+  for (const char* own : {"net", "networking", "net2", "app", "peers"}) {
+    EXPECT_TRUE(Config::parse(std::string("{\"") + own + "\":{}}")) << own;
+  }
+}
+
 TEST(Config, BrokenTextIsRefused) {
   EXPECT_NE(error_of("{\"coreFetch\":{\n \"parallelRequestCount\" 2}}").find("line 2"), std::string::npos);
   EXPECT_EQ(error_of("[]"), "the configuration must be a JSON object");
@@ -172,10 +201,13 @@ TEST(Config, SchemaCoversEveryKeyAndMatchesTheDefaults) {
   for (const auto& [section, keys] : defaults.items()) {
     const Json& entry = schema["properties"][section];
     EXPECT_EQ(entry["additionalProperties"], false);
-    EXPECT_EQ(entry["properties"].size(), keys.size()) << section;
+    const auto old_names = std::count_if(entry["properties"].begin(), entry["properties"].end(),
+                                         [](const Json& key) { return key.contains("deprecated"); });
+    EXPECT_EQ(entry["properties"].size() - static_cast<std::size_t>(old_names), keys.size()) << section;
     for (const auto& [key, value] : keys.items()) EXPECT_EQ(entry["properties"][key]["default"], value) << key;
   }
   EXPECT_EQ(schema["properties"]["coreFetch"]["properties"]["parallelRequestCount"]["maximum"], 255);
+  EXPECT_EQ(schema["properties"]["tx5Transport"]["properties"]["tlsCaFile"]["deprecated"], true);
 }
 
 TEST(Config, LoadFileNamesThePath) {

@@ -44,12 +44,12 @@ class FakeSocket final : public WsConnection, public std::enable_shared_from_thi
 
   // Server side.
   void deliver(Bytes message) {
-    client_.schedule(client_.now() + relay_.options.latency, [self = shared_from_this(), message = std::move(message)] {
+    client_.schedule(client_.now() + latency_, [self = shared_from_this(), message = std::move(message)] {
       if (!self->ended_) self->handlers_.on_message(message);
     });
   }
   void opened() {
-    client_.schedule(client_.now() + relay_.options.latency, [self = shared_from_this()] {
+    client_.schedule(client_.now() + latency_, [self = shared_from_this()] {
       if (self->ended_) return;
       self->open = true;
       self->handlers_.on_open();
@@ -77,7 +77,7 @@ class FakeSocket final : public WsConnection, public std::enable_shared_from_thi
       });
     }
     if (ended_) return;
-    relay_.runtime_->schedule(client_.now() + relay_.options.latency, [self = shared_from_this(), message] {
+    relay_.runtime_->schedule(client_.now() + latency_, [self = shared_from_this(), message] {
       if (!self->cut_) self->relay_.on_client_message(self, message);
     });
   }
@@ -87,6 +87,7 @@ class FakeSocket final : public WsConnection, public std::enable_shared_from_thi
   WsOptions options_;
   WsHandlers handlers_;
   std::size_t queued_ = 0;
+  const Duration latency_ = relay_.options.latency;
   bool refused_ = false;
   bool ended_ = false;
   bool cut_ = false;

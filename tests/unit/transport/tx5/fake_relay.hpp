@@ -31,7 +31,7 @@ class FakeRelay {
   struct Options {
     std::int32_t byte_nanos = 1;
     std::int32_t idle_millis = 10'000;
-    Duration latency = milliseconds(5);
+    Duration latency = milliseconds(5);  ///< one way, of the sockets that are opened from now on, and of attached peers
     bool areq_before_lbrt = false;
     bool accept = true;                  ///< false: connections are refused
     bool answer = true;                  ///< false: the handshake never goes on

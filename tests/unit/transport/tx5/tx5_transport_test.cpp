@@ -116,20 +116,22 @@ TEST_F(Tx5Test, ConfigIsChecked) {
     return made.has_error() ? made.error().to_string() : std::string("taken");
   };
   Tx5TransportConfig config;
-  EXPECT_NE(error(config).find("invalid_config: tx5Transport.serverUrl"), std::string::npos) << "the placeholder";
+  EXPECT_EQ(error(config), "invalid_config: tx5Transport.serverUrl: is not set") << "the placeholder";
   config.server_url = "ws://relay:80";
   EXPECT_NE(error(config).find("signalAllowPlainText"), std::string::npos);
   config.signal_allow_plain_text = true;
   EXPECT_EQ(error(config), "taken");
   config.timeout_s = 0;
   EXPECT_NE(error(config).find("tx5Transport.timeoutS"), std::string::npos);
+  config.timeout_s = 86'401;
+  EXPECT_EQ(error(config), "invalid_config: tx5Transport.timeoutS: must be a whole number in 1..86400, got 86401");
   config.timeout_s = 60;
   config.max_peers = 0;
   EXPECT_NE(error(config).find("tx5Transport.maxPeers"), std::string::npos);
   config.max_peers = 1;
   config.message_size_max = 0;
   EXPECT_NE(error(config).find("tx5Transport.messageSizeMax"), std::string::npos);
-  config.message_size_max = 1;
+  config.message_size_max = 16'384;
   config.max_queue_bytes_per_peer = 0;
   EXPECT_NE(error(config).find("tx5Transport.maxQueueBytesPerPeer"), std::string::npos);
   config = {};
@@ -394,21 +396,56 @@ TEST_F(Tx5Test, RelayLostInMidMessage) {
   EXPECT_EQ(relay_.rate_violations, 0U);
 }
 
-TEST_F(Tx5Test, BackOffDoublesToThirtySeconds) {
+TEST_F(Tx5Test, TheBackOffOfALostRelayEndsAtEightSeconds) {
   relay_.options.accept = false;
   TestNode a(world_, {&relay_});
   world_.run_for(seconds(300));
   const std::vector<Time>& at = relay_.connect_times;
-  ASSERT_GE(at.size(), 12U);
+  ASSERT_GE(at.size(), 40U);
   double expected = 0.25;
   for (std::size_t i = 1; i < at.size(); ++i) {
     const double gap = std::chrono::duration<double>(at[i] - at[i - 1]).count();
-    EXPECT_GE(gap, expected * 0.74) << i;
-    EXPECT_LE(gap, expected * 1.26) << i;
-    expected = std::min(30.0, expected * 2);
+    EXPECT_GE(gap, expected * 0.49) << i;
+    EXPECT_LE(gap, expected * 1.01) << i;
+    expected = std::min(8.0, expected * 2);
   }
   relay_.options.accept = true;
-  ASSERT_TRUE(run_until([&] { return a.transport->url().has_value(); }, seconds(40)));
+  ASSERT_TRUE(run_until([&] { return a.transport->url().has_value(); }, seconds(9)));
+}
+
+TEST_F(Tx5Test, AServerThatAnswersBringsALostRelaysNextTryForward) {
+  relay_.options.accept = false;
+  TestNode a(world_, {&relay_});
+  a.transport->on_server_answered();  // it connects already
+  world_.run_for(seconds(60));
+  relay_.options.accept = true;
+  const std::size_t before = relay_.connect_times.size();
+  ASSERT_TRUE(run_until([&] { return relay_.connect_times.size() > before || a.transport->url(); }, seconds(9)));
+  ASSERT_TRUE(run_until([&] { return a.transport->url().has_value(); }, seconds(1)));
+  // Lost again, within the time that starts the waits anew: they are long still.
+  relay_.options.accept = false;
+  relay_.cut();
+  world_.run_for(seconds(20));
+  relay_.options.accept = true;
+  a.transport->on_server_answered();
+  a.transport->on_server_answered();
+  ASSERT_TRUE(run_until([&] { return a.transport->url().has_value(); }, milliseconds(1'100)));
+  a.transport->on_server_answered();  // it is connected: no effect
+  world_.run_for(seconds(60));
+  EXPECT_EQ(a.events.addresses_lost, 1);
+}
+
+TEST_F(Tx5Test, AServerThatAnswersAllTheTimeDoesNotMakeANodeHammerItsRelay) {
+  relay_.options.accept = false;
+  TestNode a(world_, {&relay_});
+  world_.run_for(seconds(60));
+  const std::size_t before = relay_.connect_times.size();
+  for (int i = 0; i < 6'000; ++i) {
+    world_.run_for(milliseconds(10));
+    a.transport->on_server_answered();
+  }
+  // One early try in eight seconds at most, beside those that were due.
+  EXPECT_LE(relay_.connect_times.size() - before, 60U / 4 + 60U / 8 + 2);
 }
 
 TEST_F(Tx5Test, WhyThereIsNoUrlIsKnownUntilThereIsOne) {
