@@ -270,6 +270,17 @@ def cpp_asks_rust_for_none_it_holds(world):
     check(cpp.count(r" DISCONNECTED ") == 0 and rust.count(r" DISCONNECTED ") == 0, "the connection was closed")
 
 
+@test(("rust",), ("cpp",), waits=True)
+def a_relay_that_has_nothing_to_say_is_not_left(world, relay):
+    """A node alone at a relay hears nothing but the answers to its pings, and stays."""
+    process, addr = world.relay(relay)
+    alone = world.peer("cpp", "a", addr)
+    mark = alone.mark()
+    time.sleep(75)
+    check(process.alive() and alone.alive(), "a process ended")
+    check(alone.count(r" ONLINE ", mark) == 0, "the node had to reconnect")
+
+
 @test(("cpp", "rust"), ("rust", "cpp"), waits=True)
 def five_megabytes_within_the_stock_rate_limit(world, sender_kind, receiver_kind):
     """The stock relay's limit (1 Mbit/s for all of one IP) is kept to: 5 MB pass and nobody is thrown out."""

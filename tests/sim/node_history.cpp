@@ -355,7 +355,7 @@ class NodeHistory final : public Course {
     wake_up(false);
     auto& place = *places_[pick(places_.size())];
     const auto host = pick(6) == 0 ? relay_.host() : place.host;
-    switch (pick(19)) {
+    switch (pick(20)) {
       case 0:
         return net_.set_link(host, {std::chrono::milliseconds(pick(400)), pick(2) == 0 ? 0 : 4'000 + pick(200'000)});
       case 1:
@@ -405,6 +405,8 @@ class NodeHistory final : public Course {
       case 18:
         if (pick(3) == 0) go_for_good(place);
         return;
+      case 19:
+        return net_.deafen(host);
     }
   }
 
@@ -473,7 +475,7 @@ class NodeHistory final : public Course {
           const auto all = up();
           return std::all_of(all.begin(), all.end(), [](auto* p) { return p->live->space->current_url().has_value(); });
         },
-        5min))
+        1min))
         << "somebody does not come back to the relay";
   }
 

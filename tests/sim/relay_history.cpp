@@ -21,6 +21,7 @@
 #include "sim/sim_net.hpp"
 #include "sim/sim_relay.hpp"
 #include "sim/watched_transport.hpp"
+#include "transport/tx5/tx5_transport.hpp"
 
 namespace kitsune2::sim {
 namespace {
@@ -48,6 +49,8 @@ class RelayHistory final : public Course {
     tx5_.timeout_s = 8 + static_cast<std::uint32_t>(pick(12));
     tx5_.message_size_max = 2U << 20;
     if (pick(3) == 0) tx5_.max_queue_bytes_per_peer = 30'000 + pick(100'000);
+    // So little room for large messages that some have to wait for others. One may always be granted.
+    limits_.permits.max_granted_bytes = tx5_.message_size_max;
     relay_.options.limit_idle_millis = 5'000;
     if (pick(4) == 0) relay_.options.limit_send_queue_bytes = 60'000;
     if (pick(4) == 0) relay_.options.limit_ip_kbps = 400 + static_cast<std::uint32_t>(pick(8'000));
@@ -146,9 +149,9 @@ class RelayHistory final : public Course {
     }
     auto& live = *place.live;
     net_.up(place.host, *live.runtime);
-    auto backend = make_tx5_transport(
-        *live.runtime, std::shared_ptr<WsConnector>(net::make_ws_connector(*live.runtime, net_.dial(place.host))),
-        tx5_);
+    auto backend = tx5::Tx5Transport::create(
+        *live.runtime, std::shared_ptr<WsConnector>(net::make_ws_connector(*live.runtime, net_.dial(place.host))), tx5_,
+        limits_);
     ASSERT_TRUE(backend.has_value()) << backend.error().to_string();
     live.transport =
         std::make_shared<WatchedTransport>(*live.runtime, make_transport(*live.runtime, std::move(*backend), nullptr),
@@ -240,7 +243,7 @@ class RelayHistory final : public Course {
     if (relay_.due()) relay_.start();
     auto& place = *places_[pick(places_.size())];
     const auto host = pick(6) == 0 ? relay_.host() : place.host;
-    switch (pick(14)) {
+    switch (pick(15)) {
       case 0:
         return net_.set_link(host, {std::chrono::milliseconds(pick(400)), pick(2) == 0 ? 0 : 4'000 + pick(200'000)});
       case 1:
@@ -278,6 +281,8 @@ class RelayHistory final : public Course {
       case 13:
         place.disk->faults.latency = std::chrono::microseconds(pick(300'000));
         return;
+      case 14:
+        return net_.deafen(host);
     }
   }
 
@@ -292,13 +297,14 @@ class RelayHistory final : public Course {
       place->disk->faults = {};
       if (!place->live) start(*place);
     }
-    // All are at the relay again; it was tried again after at most 30 s and a connection that is dead is given up.
+    // All are at the relay again: a connection that is dead is given up, and the relay is tried again after 8 s at
+    // most.
     const auto online = [this] {
       return std::all_of(places_.begin(), places_.end(),
                          [](const auto& place) { return place->live && place->live->transport->url().has_value(); });
     };
     world_.run_for(SimNet::kGiveUp);
-    EXPECT_TRUE(world_.run_until(online, 5min)) << "somebody does not come back to the relay";
+    EXPECT_TRUE(world_.run_until(online, 1min)) << "somebody does not come back to the relay";
   }
 
   /// As gossip would: each place is told, for each op, who had it from the beginning, and where that one is now.
@@ -371,6 +377,7 @@ class RelayHistory final : public Course {
   const std::shared_ptr<const OpPolicy> policy_;
   CoreFetchConfig config_;
   Tx5TransportConfig tx5_;
+  tx5::LinkLimits limits_;
   std::vector<MetaOp> ops_;
   std::vector<std::unique_ptr<Place>> places_;
   std::vector<std::unique_ptr<BadPeer>> bad_;

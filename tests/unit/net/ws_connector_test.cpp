@@ -12,6 +12,7 @@
 #include <boost/beast/websocket.hpp>
 #include <boost/beast/websocket/ssl.hpp>
 #include <functional>
+#include <set>
 #include <thread>
 
 #include "support/sockets.hpp"
@@ -319,6 +320,47 @@ TEST(WsConnector, PingsAreAnswered) {
   Client c;
   c.connect(server.url());
   EXPECT_EQ(pong.next(), "are you there");
+}
+
+TEST(WsConnector, AServerThatAnswersPingsIsKeptThoughItSaysNothingElse) {
+  Inbox<std::string> pings;
+  BeastServer server([&](auto& s) {
+    s.control_callback([&](websocket::frame_type kind, beast::string_view payload) {
+      if (kind == websocket::frame_type::ping) pings.push(std::string(payload));
+    });
+    echo(s);  // reads, and answers pings by itself
+  });
+  Client c;
+  WsOptions options;
+  options.pings = {.quiet = std::chrono::milliseconds(20), .answer = std::chrono::seconds(60)};
+  c.connect(server.url(), options);
+  std::set<std::string> payloads;
+  for (int i = 0; i < 20; ++i) {
+    const auto ping = pings.next();
+    ASSERT_TRUE(ping) << "an answer is followed by the next ping";
+    payloads.insert(*ping);
+  }
+  EXPECT_EQ(payloads.size(), 20U);
+  EXPECT_TRUE(c.send(pattern(100, 1)));
+  EXPECT_EQ(c.messages.next(), pattern(100, 1));
+  EXPECT_EQ(c.closed.size(), 0U);
+}
+
+TEST(WsConnector, AServerThatIsUpAndDeafIsLeft) {
+  Inbox<int> end_of_test;
+  BeastServer server([&](auto&) { end_of_test.next(); });  // accepted; it never reads nor writes
+  Client c;
+  WsOptions options;
+  options.pings = {.quiet = std::chrono::milliseconds(20), .answer = std::chrono::milliseconds(200)};
+  c.connect(server.url(), options);
+  ASSERT_TRUE(c.opened.next());
+  const auto end = c.closed.next();
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->code, Errc::timed_out) << end->to_string();
+  EXPECT_NE(end->message.find("has not answered a ping"), std::string::npos) << end->message;
+  EXPECT_TRUE(end->message.starts_with("127.0.0.1:")) << end->message;
+  EXPECT_FALSE(c.send(pattern(1, 1)));
+  end_of_test.push(1);
 }
 
 TEST(WsConnector, AFullQueueRefusesAndTellsWhenThereIsRoom) {

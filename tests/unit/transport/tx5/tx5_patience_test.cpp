@@ -21,7 +21,7 @@ class Lines {
     std::uint32_t timeout_s;
     Duration to_relay;  ///< one way
   };
-  Lines(const Line& a, const Line& b) : a(node(a)), b(node(b)) {
+  Lines(const Line& line_a, const Line& line_b) : a(node(line_a)), b(node(line_b)) {
     // A stream begins with each attempt at a handshake, and with nothing else here.
     relay.filter = [this](const NodeId& from, const NodeId& to, ByteView body) {
       if (body[0] == tx5::kNewStream) streams[{from, to}] += 1;
