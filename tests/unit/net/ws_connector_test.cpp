@@ -14,6 +14,7 @@
 #include <functional>
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "support/sockets.hpp"
 
@@ -268,6 +269,29 @@ TEST(WsConnector, ASilentServerTimesOut) {
     ASSERT_TRUE(end);
     EXPECT_EQ(end->code, Errc::timed_out) << end->to_string();
   }
+}
+
+// A host whose first packets get lost: a later attempt finds it sooner than this one would (net::kTcpConnectLimit).
+TEST(WsConnector, AHostThatDoesNotAnswerIsLeftAfterEightSecondsNotThirty) {
+  asio::io_context io;
+  tcp::acceptor full(io);
+  full.open(tcp::v4());
+  full.bind(tcp::endpoint(asio::ip::address_v4::loopback(), 0));
+  full.listen(0);
+  // Nobody accepts: once the queue of the system is full, it answers nobody.
+  std::vector<tcp::socket> waiting;
+  for (int i = 0; i < 4; ++i) {
+    waiting.emplace_back(io).open(tcp::v4());
+    waiting.back().non_blocking(true);
+    beast::error_code ec;
+    waiting.back().connect(full.local_endpoint(), ec);
+  }
+  Client c;
+  c.connect("ws://127.0.0.1:" + std::to_string(full.local_endpoint().port()) + "/x");
+  const auto end = c.closed.next();
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->code, Errc::peer_unresponsive) << "timed_out is the limit of all steps together, 30 s";
+  EXPECT_NE(end->message.find("connect 127.0.0.1:"), std::string::npos) << end->message;
 }
 
 TEST(WsConnector, TooLargeAMessageClosesWith1009) {
