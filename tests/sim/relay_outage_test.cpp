@@ -60,10 +60,10 @@ class Node final : public TransportEvents {
     return {};
   }
   void recv_progress(const Url&, std::size_t) override {}
-  void peer_disconnect(const Url&, const std::optional<std::string>&) override {}
+  void peer_disconnect(const Url&, const std::optional<std::string>&) override { ++disconnects; }
 
   std::vector<Time> back_at, lost_at;
-  std::size_t received = 0, failed = 0;
+  std::size_t received = 0, failed = 0, disconnects = 0;
 
  private:
   SimWorld& world_;
@@ -80,7 +80,9 @@ class Node final : public TransportEvents {
 
 class Outage {
  public:
-  explicit Outage(std::uint64_t seed, std::size_t count = 3) : world(seed), net(world), relay(world, net) {
+  explicit Outage(std::uint64_t seed, std::size_t count = 3, const RelayServerOptions& options = {})
+      : world(seed), net(world), relay(world, net) {
+    relay.options = options;
     relay.start();
     for (std::size_t i = 0; i < count; ++i) {
       nodes.push_back(std::make_unique<Node>(world, net, "n" + std::to_string(i)));
@@ -140,9 +142,13 @@ TEST(RelayOutage, AHealthyRelayThatHasNothingToSayIsNotLeft) {
 }
 
 TEST(RelayOutage, AHealthyRelayOverSlowLinesIsNotLeft) {
-  for (const std::uint64_t speed : {2'000U, 4'000U, 16'000U, 100'000U}) {
-    Outage o(7, 2);
+  for (const std::uint64_t speed : {4'000U, 16'000U, 100'000U}) {
+    // Such receivers are closed by default; their operator raises the limit (docs/protocol-relay.md).
+    RelayServerOptions options;
+    options.slow_receiver_millis = 3'600'000;
+    Outage o(7, 2, options);
     for (const auto& node : o.nodes) o.net.set_link(node->host, {1s, speed});
+    o.net.set_window(std::max<std::size_t>(64U << 10, speed * 8));
     const Url to = o.nodes[1]->url();
     // Half an hour of work for the line, given out so that the queue to the peer never runs dry.
     std::size_t given = 0;
@@ -157,19 +163,26 @@ TEST(RelayOutage, AHealthyRelayOverSlowLinesIsNotLeft) {
 
 // A relay that holds back what it reads of a sender, because the receivers are slow: the sender's pings wait behind it.
 TEST(RelayOutage, ARelayThatHoldsItsSendersBackIsNotLeft) {
-  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
-    Outage o(seed, 5);
+  for (std::uint64_t seed = 1; seed <= 2; ++seed) {
+    RelayServerOptions options;
+    options.limit_send_queue_bytes = 200'000;
+    Outage o(seed, 5, options);
     o.net.set_window(1U << 20);
-    // Above the 32 KiB/s at which the relay closes a receiver.
-    for (std::size_t i = 1; i < o.nodes.size(); ++i) o.net.set_link(o.nodes[i]->host, {20ms, 40'000});
-    for (int round = 0; round < 300; ++round) {
-      for (std::size_t i = 1; i < o.nodes.size(); ++i) {
-        for (int n = 0; n < 3; ++n) o.nodes[0]->send(o.nodes[i]->url(), 15'000);
+    std::vector<Url> to;
+    for (std::size_t i = 1; i < o.nodes.size(); ++i) {
+      // Above the 32 KiB/s at which the relay closes a receiver, below what is sent to it.
+      o.net.set_link(o.nodes[i]->host, {20ms, 60'000});
+      to.push_back(o.nodes[i]->url());
+    }
+    for (int second = 0; second < 300; ++second) {
+      for (const Url& peer : to) {
+        for (int n = 0; n < 5; ++n) o.nodes[0]->send(peer, 15'000);
       }
       o.world.run_for(1s);
     }
     EXPECT_EQ(o.times_lost(), 0U) << "seed " << seed;
-    EXPECT_GT(o.nodes[1]->received, 5U << 20) << "seed " << seed;
+    EXPECT_GT(o.relay.sender_waits(), 10U) << "seed " << seed << ": nothing was held back";
+    for (const auto& node : o.nodes) EXPECT_TRUE(node == o.nodes[0] || node->received > 5U << 20) << "seed " << seed;
   }
 }
 

@@ -84,9 +84,12 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
     if (state_ != State::open && state_ != State::closing) return;
     bool progress = false;
     while (!out_.empty() && under_way_ < net_.window_) {
+      // As TCP does: no crumbs because a little room came free, or nothing but crumbs would be under way in the end.
+      const std::size_t room = net_.window_ - under_way_;
+      if (room < std::min({out_.size(), net_.window_ / 4, std::size_t{1'448}})) break;
       // Mostly large pieces, sometimes a few bytes, so that no frame comes as it was sent.
       const std::size_t most = net_.random(4) == 0 ? 1 + net_.random(40) : 1 + net_.random(4'000);
-      const std::size_t n = std::min({out_.size(), most, net_.window_ - under_way_});
+      const std::size_t n = std::min({out_.size(), most, room});
       transmit({out_.data(), out_.data() + n}, Mark::none);
       out_.consume(n);
       under_way_ += n;
@@ -130,6 +133,11 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
         pieces_.clear();
         return give_up_later();
       }
+      if (deaf_) {
+        swallow(pieces_.front().bytes.size());
+        pieces_.pop_front();
+        continue;
+      }
       if (!net_.can_pass(host_, remote_host_)) {
         give_up_later();
         return pump_at(now + SimNet::kRetry);
@@ -155,6 +163,17 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
     if (!pieces_.empty()) pump_at(pieces_.front().at);
   }
 
+  /// N7: the other side's system takes it, its process does not.
+  void swallow(std::size_t bytes) {
+    waits_since_.reset();
+    const Duration back = net_.hosts_[host_].link.latency + net_.hosts_[remote_host_].link.latency;
+    net_.runtime_->schedule_after(back, [self = shared_from_this(), bytes] {
+      if (self->state_ == State::closed) return;
+      self->under_way_ -= std::min(bytes, self->under_way_);
+      self->post([self = self.get()] { self->write_some(); });
+    });
+  }
+
   /// N3: what waits here is not waited for without end.
   void give_up_later() {
     if (waits_since_) return;
@@ -177,7 +196,6 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
   // ------------------------------------------------------------------- input
 
   void arrived(Piece piece) {
-    if (deaf_) return took(piece.bytes.size());
     if (piece.mark == Mark::reset) return reset_by_peer();
     // The buffer of the system is this side's; the strand reads it when it can.
     system_.insert(system_.end(), piece.bytes.begin(), piece.bytes.end());
@@ -338,15 +356,16 @@ void SimNet::down(Host host, bool reset) {
 void SimNet::listen(Host host, Accept accept) { hosts_[host].accept = std::move(accept); }
 
 Time SimNet::arrival(Host from, Host to, std::size_t size) {
-  const auto cost = [size](const Link& link) {
-    if (link.bytes_per_second == 0) return Duration(0);
-    return Duration(static_cast<std::int64_t>((size + 40) * 1'000'000 / link.bytes_per_second));
+  // A link without a limit has no queue: what comes late from a slow machine holds up nobody else there.
+  const auto pass = [size](const Link& link, Time& free, Time at) {
+    if (link.bytes_per_second == 0) return at;
+    free = std::max(free, at) + Duration(static_cast<std::int64_t>((size + 40) * 1'000'000 / link.bytes_per_second));
+    return free;
   };
   auto& a = hosts_[from];
   auto& b = hosts_[to];
-  a.up_free = std::max(a.up_free, world_.now()) + cost(a.link);
-  b.down_free = std::max(b.down_free, a.up_free) + cost(b.link);
-  return b.down_free + a.link.latency + b.link.latency;
+  const Time gone = pass(a.link, a.up_free, world_.now());
+  return pass(b.link, b.down_free, gone) + a.link.latency + b.link.latency;
 }
 
 net::Dial SimNet::dial(Host host) {

@@ -37,6 +37,8 @@ class SimRelay {
     runtime_.reset();
   }
   void stay_down(Duration time) { up_again_ = world_.now() + time; }
+  /// How often a sender was held back for a slow receiver, since `start`.
+  std::uint64_t sender_waits() const { return service_ ? service_->relay_counters().sender_waits.get() : 0; }
   void check_invariants() const {
     if (service_) service_->check_invariants();
   }

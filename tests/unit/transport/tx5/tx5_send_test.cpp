@@ -13,8 +13,8 @@ namespace {
 using testing::SimWorld;
 
 /// Two nodes; `a` sends a small, a large and a small message. After `n` tasks of the world `cut` happens.
-struct Run {
-  Run(std::uint64_t n, const std::function<void(Run&)>& cut) : world(n + 1) {
+struct Sends {
+  Sends(std::uint64_t n, const std::function<void(Sends&)>& cut) : world(n + 1) {
     world.run_for(seconds(1));
     const Url from = a.url(), to = b.url();
     for (const std::string& message : messages) a.send(to, message);
@@ -33,10 +33,10 @@ struct Run {
   std::vector<std::string> arrived;
 };
 
-void expect_promises(const std::function<void(Run&)>& cut) {
+void expect_promises(const std::function<void(Sends&)>& cut) {
   std::uint64_t cuts = 0, failed = 0;
   for (std::uint64_t n = 0; n < 400; ++n) {
-    Run run(n, cut);
+    Sends run(n, cut);
     if (!run.was_cut) break;
     cuts += 1;
     ASSERT_EQ(run.a.results.size(), 3U) << n << ": each send completes exactly once";
@@ -54,15 +54,15 @@ void expect_promises(const std::function<void(Run&)>& cut) {
 }
 
 TEST(Tx5Send, AMessageThatFailsBecauseTheRelayIsLostNeverArrives) {
-  expect_promises([](Run& run) { run.relay.cut(); });
+  expect_promises([](Sends& run) { run.relay.cut(); });
 }
 
 TEST(Tx5Send, AMessageThatFailsBecauseThePeerLeavesNeverArrives) {
-  expect_promises([](Run& run) { run.b.transport->disconnect(run.a.url(), std::nullopt, {}); });
+  expect_promises([](Sends& run) { run.b.transport->disconnect(run.a.url(), std::nullopt, {}); });
 }
 
 TEST(Tx5Send, AMessageThatFailsBecauseThisSideClosesNeverArrives) {
-  expect_promises([](Run& run) { run.a.transport->disconnect(run.b.url(), std::nullopt, {}); });
+  expect_promises([](Sends& run) { run.a.transport->disconnect(run.b.url(), std::nullopt, {}); });
 }
 
 }  // namespace
