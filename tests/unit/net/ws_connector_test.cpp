@@ -281,10 +281,7 @@ TEST(WsConnector, AHostThatDoesNotAnswerIsLeftAfterEightSecondsNotThirty) {
   // Nobody accepts: once the queue of the system is full, it answers nobody.
   std::vector<tcp::socket> waiting;
   for (int i = 0; i < 4; ++i) {
-    waiting.emplace_back(io).open(tcp::v4());
-    waiting.back().non_blocking(true);
-    beast::error_code ec;
-    waiting.back().connect(full.local_endpoint(), ec);
+    waiting.emplace_back(io, tcp::v4()).async_connect(full.local_endpoint(), [](const beast::error_code&) {});
   }
   Client c;
   c.connect("ws://127.0.0.1:" + std::to_string(full.local_endpoint().port()) + "/x");
