@@ -99,7 +99,7 @@ bool stdout_lost() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return lost;
   const int why = errno;
   if (!lost.exchange(true)) {
-    std::fprintf(stderr, "kitsune2: io: standard output cannot be written: %s\n",
+    std::fprintf(stderr, "kitsune2: standard output cannot be written: %s\n",
                  why != 0 ? std::strerror(why) : "an earlier write failed");
   }
   return true;

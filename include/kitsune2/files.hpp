@@ -19,7 +19,7 @@
 
 namespace kitsune2::files {
 
-/// The space of all shares of a node up to version 0.1.0 of this program, where the user named none. Still served, so
+/// The space of all shares of a node in earlier versions of the program, where the user named none. Still served, so
 /// that links of that time go on working. Whoever holds one of them can reach the others of that space.
 SpaceId default_space(const AgentId& sharer);
 

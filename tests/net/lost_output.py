@@ -14,7 +14,7 @@ def test(world):
     os.mkdir(write)
     with open(write + "/file", "w") as file:
         file.write("x")
-    said = "kitsune2: io: standard output cannot be written: "
+    said = "kitsune2: standard output cannot be written: "
     say("share: the link is lost")
     for json_too in ([], ["--json"]):
         code, err = full("share", "--data", world.path("d"), "--listen", "127.0.0.1:0", write, *json_too)
