@@ -169,6 +169,10 @@ class Output {
   std::string status_;
 };
 
+/// Whether something that was printed to stdout did not arrive: a full disk, a closed pipe. Said on stderr the first
+/// time it is found. A command that has nothing else to give ends then; `main` makes exit code 1 of 0 in any case.
+bool stdout_lost();
+
 /// The configuration file of --config, or the defaults.
 Result<Config> load_config(const Common& common);
 /// "host:port" or a ws/wss url as a ws/wss url.

@@ -2,9 +2,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "cli.hpp"
@@ -91,6 +93,18 @@ JsonLine& JsonLine::add(std::string_view key, double value) {
 }
 JsonLine& JsonLine::add_bool(std::string_view key, bool value) { return add_raw(key, value ? "true" : "false"); }
 
+bool stdout_lost() {
+  static std::atomic<bool> lost{false};
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return lost;
+  const int why = errno;
+  if (!lost.exchange(true)) {
+    std::fprintf(stderr, "kitsune2: standard output cannot be written: %s\n",
+                 why != 0 ? std::strerror(why) : "an earlier write failed");
+  }
+  return true;
+}
+
 Output::Output(const Common& common)
     : json_(common.json), quiet_(common.quiet), terminal_(!common.json && !common.quiet && ::isatty(2) == 1) {}
 
@@ -107,14 +121,14 @@ void Output::result(std::string_view line) {
   const std::lock_guard lock(mutex_);
   erase_status();
   std::fprintf(stdout, "%.*s\n", static_cast<int>(line.size()), line.data());
-  std::fflush(stdout);
+  static_cast<void>(stdout_lost());
 }
 
 void Output::event(const JsonLine& line) {
   if (!json_) return;
   const std::lock_guard lock(mutex_);
   std::fprintf(stdout, "%s\n", line.str().c_str());
-  std::fflush(stdout);
+  static_cast<void>(stdout_lost());
 }
 
 void Output::note(std::string_view line) {

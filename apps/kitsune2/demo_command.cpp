@@ -108,7 +108,8 @@ class Child {
   std::string buffer_;
 };
 
-/// Many small files, some large ones, folders in folders, names of several scripts, an empty file and an empty folder.
+/// Many small files, some large ones, folders in folders, names of several scripts, an empty file and an empty folder,
+/// links, private and executable files.
 std::uint64_t generate(const fs::path& root, const DemoArgs& args, const std::stop_token& stop) {
   std::mt19937_64 random(20260722);  // the same files every time
   const char* words[] = {"alpha",     "brücke",  "Гора",  "日本", "emoji-🦊",
@@ -153,7 +154,10 @@ std::uint64_t generate(const fs::path& root, const DemoArgs& args, const std::st
     }
     if (!file.flush()) throw fs::filesystem_error("write", path, std::make_error_code(std::errc::io_error));
     if (i % 10 == 0) fs::permissions(path, fs::perms::owner_exec, fs::perm_options::add);
+    if (i % 10 == 1) fs::permissions(path, fs::perms::owner_read | fs::perms::owner_write);
   }
+  fs::create_symlink("an empty file", root / "a link");
+  fs::create_directory_symlink("../deep", root / "deep" / "a link to where it is");
   return bytes;
 }
 
@@ -185,26 +189,33 @@ Compared compare(const fs::path& from, const fs::path& to, Output& out, const st
   };
   for (const auto& entry : fs::recursive_directory_iterator(from)) {
     if (stop.stop_requested()) return result;
-    const auto relative = fs::relative(entry.path(), from);
+    const auto relative = entry.path().lexically_relative(from);
     const auto other = to / relative;
-    if (entry.is_directory()) {
-      if (!fs::is_directory(other)) differs(relative, "folder is not there");
+    const auto there = fs::symlink_status(other);
+    if (entry.is_symlink()) {
+      if (!fs::is_symlink(there) || fs::read_symlink(other) != fs::read_symlink(entry.path())) {
+        differs(relative, "the link is not there, or another");
+      }
       continue;
     }
-    ++result.files;
-    if (!fs::is_regular_file(other)) {
-      differs(relative, "file is not there");
-    } else if (!same_bytes(entry.path(), other, result.bytes, stop)) {
-      if (stop.stop_requested()) return result;
-      differs(relative, "other bytes");
-    } else if ((entry.status().permissions() & fs::perms::owner_exec) !=
-               (fs::status(other).permissions() & fs::perms::owner_exec)) {
-      differs(relative, "executable bit");
+    if (entry.is_directory()) {
+      if (!fs::is_directory(there)) differs(relative, "folder is not there");
+    } else {
+      ++result.files;
+      if (!fs::is_regular_file(there)) {
+        differs(relative, "file is not there");
+      } else if (!same_bytes(entry.path(), other, result.bytes, stop)) {
+        if (stop.stop_requested()) return result;
+        differs(relative, "other bytes");
+      }
+    }
+    if (fs::exists(there) && there.permissions() != entry.symlink_status().permissions()) {
+      differs(relative, "other permissions");  // one process's umask made both
     }
   }
   for (const auto& entry : fs::recursive_directory_iterator(to)) {
-    const auto relative = fs::relative(entry.path(), to);
-    if (!fs::exists(from / relative)) differs(relative, "was not shared");
+    const auto relative = entry.path().lexically_relative(to);
+    if (!fs::exists(fs::symlink_status(from / relative))) differs(relative, "was not shared");
   }
   return result;
 }

@@ -149,7 +149,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
   if (missing_said > 20) out.warn("kitsune2: … and " + std::to_string(missing_said - 20) + " more ops");
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   int code = kOk;
-  if (report->files_failed + report->files_unknown > 0) {
+  if (report->files_failed + report->files_unknown + report->links_failed > 0) {
     code = report->missing_ops > 0 || report->files_unknown > 0 ? kIncomplete : kPathTrouble;
   }
   out.event(JsonLine("done")
@@ -162,6 +162,10 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
                 .add("files_kept", report->files_kept)
                 .add("files_failed", report->files_failed)
                 .add("files_unknown", report->files_unknown)
+                .add("links", report->folder.links)
+                .add("links_written", report->links_written)
+                .add("links_kept", report->links_kept)
+                .add("links_failed", report->links_failed)
                 .add("missing_ops", report->missing_ops)
                 .add("held_before_ops", report->held_before_ops)
                 .add("fetched_ops", report->fetched_ops)
@@ -182,6 +186,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
     if (report->files_unknown > 0) {
       line += ", " + std::to_string(report->files_unknown) + " more are not known by name: the list of files has gaps";
     }
+    if (report->links_failed > 0) line += ", " + std::to_string(report->links_failed) + " links are not made";
     out.warn("kitsune2: " + line);
   }
   node.stop();

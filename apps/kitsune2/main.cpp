@@ -279,7 +279,8 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    return kitsune2::cli::run(argc, argv);
+    const int code = kitsune2::cli::run(argc, argv);
+    return kitsune2::cli::stdout_lost() && code == kitsune2::cli::kOk ? kitsune2::cli::kFailed : code;
   } catch (const std::exception& error) {
     // Start-up only: no descriptor for the event loop, no thread, no memory.
     std::fprintf(stderr, "kitsune2: %s\n", error.what());

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <future>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,52 @@ namespace kitsune2::cli {
 namespace {
 constexpr std::chrono::milliseconds kLeavePatience{300};
 constexpr std::uint32_t kLastInfosPatienceMs = 300;
+
+/// What `status` says of one space.
+nlohmann::json space_json(Node& node, Space& at, const Ed25519LocalAgent& agent) {
+  const auto stats = node.wait<OpStoreStats>([&](auto done) { at.op_store().stats(done); });
+  nlohmann::json space = {{"space", at.id().to_string()}, {"agent", agent.agent().to_string()}};
+  space["ops"] = stats ? stats->ops : 0;
+  space["bytes"] = stats ? stats->bytes : 0;
+  node.run([&] {
+    auto& fetch = at.fetch();
+    const auto summary = fetch.state_summary();
+    std::map<std::string, std::uint64_t> pending;
+    for (const auto& [op, urls] : summary.pending_requests) {
+      for (const auto& url : urls) ++pending[url.to_string()];
+    }
+    space["url"] = at.current_url() ? nlohmann::json(at.current_url()->to_string()) : nlohmann::json();
+    space["pending_ops"] = summary.pending_ops;
+    space["requests_under_way"] = summary.outstanding_requests;
+    space["pending"] = nlohmann::json::array();
+    for (const auto& [url, count] : pending) space["pending"].push_back({{"source", url}, {"ops", count}});
+    space["back_off"] = nlohmann::json::array();
+    for (const auto& [url, until] : summary.peers_on_backoff) {
+      space["back_off"].push_back({{"source", url.to_string()}, {"until", until.to_string()}});
+    }
+    const auto s = fetch.stats();
+    space["fetched"] = {{"ops", s.ops_fetched}, {"bytes", s.bytes_fetched}};
+    space["served"] = {{"ops", s.ops_served}, {"bytes", s.bytes_served}};
+    space["served_to"] = nlohmann::json::array();
+    for (const auto& [id, report] : node.kitsune().report().snapshot()) {
+      if (id != at.id()) continue;
+      for (const auto& [url, peer] : report.peers) {
+        if (peer.ops_served == 0) continue;
+        space["served_to"].push_back(
+            {{"peer", url.to_string()}, {"ops", peer.ops_served}, {"bytes", peer.bytes_served}});
+      }
+    }
+    space["peers"] = nlohmann::json::array();
+    for (const auto& info : at.peer_store().get_all()) {
+      if (info->info().agent == agent.agent()) continue;
+      space["peers"].push_back({{"agent", info->info().agent.to_string()},
+                                {"url", info->info().url ? info->info().url->to_string() : ""},
+                                {"arc", info->info().storage_arc.to_string()}});
+    }
+  });
+  return space;
+}
+
 }  // namespace
 
 Result<NodeOptions> node_options(const Common& common, const NodeArgs& args) {
@@ -37,38 +84,93 @@ Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, Spa
   out->node_ = std::move(*node);
   auto agent = out->node_->agent();
   if (!agent) return agent.error();
-  out->agent_ = *agent;
-  if (space.empty()) space = files::default_space(out->agent_->agent());
-  out->node_->run([&] { out->handler_->allow_space(space); });
-  auto made = out->node_->space(space);
-  if (!made) return made.error();
-  out->space_ = *made;
-  out->node_->run([&] { out->handler_->attach(out->space_); });
+  out->key_ = *agent;
+  if (!space.empty()) {
+    if (auto opened = out->open(space); !opened) return opened.error();
+  }
   auto socket = StatusSocket::start(data, [self = out.get()] { return self->status_json(); });
   if (!socket) return socket.error();
   out->socket_ = std::move(*socket);
   return out;
 }
 
+RunningNode::Place* RunningNode::find(const SpaceId& space) {
+  const auto at = std::find_if(places_.begin(), places_.end(), [&](const Place& p) { return p.space->id() == space; });
+  return at == places_.end() ? nullptr : &*at;
+}
+
+bool RunningNode::is_open(const SpaceId& space) {
+  const std::lock_guard lock(mutex_);
+  return find(space) != nullptr;
+}
+
+std::vector<std::shared_ptr<Space>> RunningNode::spaces() {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<Space>> out;
+  for (const auto& place : places_) out.push_back(place.space);
+  return out;
+}
+
+Result<void> RunningNode::open(const SpaceId& id) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (const Place* place = find(id)) {
+      space_ = place->space;
+      agent_ = place->agent;
+      return {};
+    }
+  }
+  auto agent = files::agent_for(key_, id);
+  if (!agent) return agent.error();
+  node_->run([&] { handler_->allow_space(id); });
+  auto made = node_->space(id);
+  if (!made) return made.error();
+  space_ = *made;
+  node_->run([&] { handler_->attach(space_); });
+  const std::lock_guard lock(mutex_);
+  agent_ = *agent;
+  places_.push_back(Place{space_, agent_, false});
+  return {};
+}
+
 Result<void> RunningNode::join(DhtArc arc) {
-  auto joined = node_->join(space_, agent_, arc);
-  joined_ = joined.has_value();
+  std::shared_ptr<Ed25519LocalAgent> agent;
+  {
+    const std::lock_guard lock(mutex_);
+    Place* place = find(space_->id());
+    if (place->joined) return {};
+    agent = place->agent;
+  }
+  auto joined = node_->join(space_, agent, arc);
+  const std::lock_guard lock(mutex_);
+  find(space_->id())->joined = joined.has_value();
   return joined;
 }
 
 void RunningNode::stop() {
   socket_.reset();
   if (!node_) return;
-  if (std::exchange(joined_, false)) {
-    // Peers that can be reached hear of it in this time. Those that cannot are not waited for: the user is waiting.
-    const auto left = std::make_shared<std::promise<void>>();
-    auto leaving = left->get_future();
-    node_->run([&] { space_->local_agent_leave(agent_->agent(), [left] { left->set_value(); }); });
-    leaving.wait_for(kLeavePatience);
-  }
+  // Peers that can be reached hear of it in this time, in all spaces at once. Those that cannot are not waited for: the
+  // user is waiting.
+  const auto left = std::make_shared<std::promise<void>>();
+  auto leaving = left->get_future();
+  node_->run([&] {
+    const auto open = std::make_shared<std::size_t>(1);
+    const auto one = [left, open] {
+      if (--*open == 0) left->set_value();
+    };
+    for (auto& place : places_) {
+      if (!std::exchange(place.joined, false)) continue;
+      ++*open;
+      place.space->local_agent_leave(place.agent->agent(), one);
+    }
+    one();
+  });
+  leaving.wait_for(kLeavePatience);
   node_->run([&] { handler_->attach(nullptr); });
+  places_.clear();
   space_.reset();
-  node_->stop();  // leaves the space, if that has not been done
+  node_->stop();  // leaves the spaces, where that has not been done
   node_.reset();
 }
 
@@ -77,49 +179,22 @@ RunningNode::~RunningNode() { stop(); }
 std::string RunningNode::status_json() {
   nlohmann::json json = {{"running", true}, {"role", role_}, {"pid", static_cast<std::int64_t>(::getpid())}};
   json["relay"] = node_->relay_url();
-  json["agent"] = agent_->agent().to_string();
-  const auto stats = node_->wait<OpStoreStats>([&](auto done) { space_->op_store().stats(done); });
-  nlohmann::json space = {{"space", space_->id().to_string()}};
-  space["ops"] = stats ? stats->ops : 0;
-  space["bytes"] = stats ? stats->bytes : 0;
-  node_->run([&] {
-    auto& fetch = space_->fetch();
-    const auto summary = fetch.state_summary();
-    std::map<std::string, std::uint64_t> pending;
-    for (const auto& [op, urls] : summary.pending_requests) {
-      for (const auto& url : urls) ++pending[url.to_string()];
-    }
-    space["url"] = space_->current_url() ? nlohmann::json(space_->current_url()->to_string()) : nlohmann::json();
-    if (const auto failure = space_->transport_failure()) json["relay_failure"] = failure->error.message;
-    space["pending_ops"] = summary.pending_ops;
-    space["requests_under_way"] = summary.outstanding_requests;
-    space["pending"] = nlohmann::json::array();
-    for (const auto& [url, count] : pending) space["pending"].push_back({{"source", url}, {"ops", count}});
-    space["back_off"] = nlohmann::json::array();
-    for (const auto& [url, until] : summary.peers_on_backoff) {
-      space["back_off"].push_back({{"source", url.to_string()}, {"until", until.to_string()}});
-    }
-    const auto s = fetch.stats();
-    space["fetched"] = {{"ops", s.ops_fetched}, {"bytes", s.bytes_fetched}};
-    space["served"] = {{"ops", s.ops_served}, {"bytes", s.bytes_served}};
-    space["served_to"] = nlohmann::json::array();
-    for (const auto& [id, report] : node_->kitsune().report().snapshot()) {
-      if (id != space_->id()) continue;
-      for (const auto& [url, peer] : report.peers) {
-        if (peer.ops_served == 0) continue;
-        space["served_to"].push_back(
-            {{"peer", url.to_string()}, {"ops", peer.ops_served}, {"bytes", peer.bytes_served}});
-      }
-    }
-    space["peers"] = nlohmann::json::array();
-    for (const auto& info : space_->peer_store().get_all()) {
-      if (info->info().agent == agent_->agent()) continue;
-      space["peers"].push_back({{"agent", info->info().agent.to_string()},
-                                {"url", info->info().url ? info->info().url->to_string() : ""},
-                                {"arc", info->info().storage_arc.to_string()}});
-    }
-  });
-  json["spaces"] = nlohmann::json::array({space});
+  json["agent"] = key_->agent().to_string();
+  json["spaces"] = nlohmann::json::array();
+  std::vector<Place> places;
+  {
+    const std::lock_guard lock(mutex_);
+    places = places_;
+  }
+  // The latest first, as a user looks for it.
+  std::reverse(places.begin(), places.end());
+  for (const auto& place : places) json["spaces"].push_back(space_json(*node_, *place.space, *place.agent));
+  if (!places.empty()) {
+    node_->run([&] {
+      if (const auto failure = places.front().space->transport_failure())
+        json["relay_failure"] = failure->error.message;
+    });
+  }
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + '\n';
 }
 

@@ -1,5 +1,9 @@
+#include <algorithm>
 #include <cmath>
+#include <ctime>
+#include <set>
 
+#include "files/shares.hpp"
 #include "node_setup.hpp"
 
 namespace kitsune2::cli {
@@ -54,6 +58,135 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
   return {};
 }
 
+/// Earlier shares that are served beside the new one. *Rationale*: each takes two threads and about ten descriptors.
+constexpr std::size_t kMostEarlier = 32;
+
+std::string utc(Timestamp when) {
+  const auto seconds = static_cast<std::time_t>(when.micros / 1'000'000);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  char buffer[40];
+  std::strftime(buffer, sizeof buffer, "%Y-%m-%d %H:%M UTC", &parts);
+  return buffer;
+}
+
+std::string count_of(const files::FolderSummary& folder) {
+  std::string out = std::to_string(folder.files) + " files in " + std::to_string(folder.dirs) + " folders";
+  if (folder.links > 0) out += ", " + std::to_string(folder.links) + " links";
+  return out + ", " + human_bytes(static_cast<double>(folder.bytes));
+}
+
+/// Makes the links that were given out earlier work again. Gives the spaces' op stores.
+std::vector<std::shared_ptr<OpStore>> serve_earlier(RunningNode& node, const files::HeldShares& held, Output& out) {
+  std::vector<std::shared_ptr<OpStore>> stores;
+  std::size_t left_out = 0;
+  for (const auto& error : held.unreadable) {
+    out.warn("kitsune2: an earlier share is not served: " + error.message);
+  }
+  std::set<SpaceId> failed;
+  for (const auto& share : held.shares) {
+    if (failed.count(share.space) != 0) continue;
+    if (!node.is_open(share.space)) {
+      if (stores.size() == kMostEarlier) {
+        ++left_out;
+        continue;
+      }
+      auto ready = node.open(share.space);
+      if (ready) ready = node.join(DhtArc::full());
+      if (!ready) {
+        failed.insert(share.space);
+        out.warn("kitsune2: an earlier share is not served: " + ready.error().message);
+        continue;
+      }
+      stores.emplace_back(node.space(), &node.space()->op_store());
+    }
+    static_cast<void>(node.open(share.space));  // makes it the current one
+    auto stats = node.node().wait<OpStoreStats>([&](auto done) { node.space()->op_store().stats(done); });
+    const auto ops = stats ? stats->ops : 0;
+    out.note("still serving " + share.root.to_string() + " of " + utc(share.shared_at) + ": " + count_of(share.folder) +
+             (share.own ? ", " + std::to_string(ops) + " ops"
+                        : " (in the one space of earlier versions, " + std::to_string(ops) + " ops)"));
+    out.event(JsonLine("earlier")
+                  .add("root", share.root.to_string())
+                  .add("space", share.space.to_string())
+                  .add("shared_at", share.shared_at.to_string())
+                  .add("files", share.folder.files)
+                  .add("dirs", share.folder.dirs)
+                  .add("links", share.folder.links)
+                  .add("bytes", share.folder.bytes)
+                  .add("ops", ops)
+                  .add_bool("own_space", share.own));
+  }
+  if (left_out > 0) {
+    out.warn("kitsune2: " + std::to_string(left_out) + " older shares are not served: at most " +
+             std::to_string(kMostEarlier) + " at once");
+  }
+  return stores;
+}
+
+/// Turns what is met on the way into lines.
+class ShareDisplay {
+ public:
+  ShareDisplay(Output& out, bool each_link) : out_(out), each_link_(each_link) {}
+
+  void issue(const files::PathIssue& issue) {
+    if (!issue.link || each_link_) {
+      out_.warn("kitsune2: " + std::string(to_string(issue.kind)) + ": " + files::printable(issue.path) + ": " +
+                issue.reason);
+    }
+    out_.event(
+        JsonLine("issue").add("kind", to_string(issue.kind)).add("path", issue.path).add("reason", issue.reason));
+  }
+
+  void progress(const files::ShareProgress& p) {
+    const double seconds = std::max(seconds_since(start_), 0.001);
+    const double bytes = static_cast<double>(p.bytes), all = static_cast<double>(p.bytes_in_all);
+    const double rate = bytes / seconds;
+    const double left = rate > 0 ? (all - bytes) / rate : INFINITY;
+    char percent[16];
+    std::snprintf(percent, sizeof percent, "%.0f%%", all > 0 ? std::floor(bytes / all * 100) : 100.0);
+    const std::string line = "reading: " + std::string(percent) + ", " + human_bytes(bytes) + " of " +
+                             human_bytes(all) + ", " + std::to_string(p.files) + " of " +
+                             std::to_string(p.files_in_all) + " files, " + human_bytes(rate) + "/s, " +
+                             human_time(left) + " left";
+    out_.status(line);
+    if (Clock::now() - last_line_ < std::chrono::seconds(out_.json() ? 1 : 5)) return;
+    last_line_ = Clock::now();
+    if (!out_.terminal()) out_.note(line);
+    JsonLine event("progress");
+    event.add("phase", "reading")
+        .add("files", p.files)
+        .add("bytes", p.bytes)
+        .add("files_in_all", p.files_in_all)
+        .add("bytes_in_all", p.bytes_in_all)
+        .add("bytes_per_second", rate);
+    if (std::isfinite(left)) event.add("seconds_left", left);
+    out_.event(event);
+  }
+
+ private:
+  Output& out_;
+  const bool each_link_;
+  const Clock::time_point start_ = Clock::now();
+  Clock::time_point last_line_ = start_;
+};
+
+/// Stores what is shared and opens its space. `strict` kept it from being made: no space is opened.
+Result<files::ShareReport> store_share(RunningNode& node, const ShareArgs& args, const files::HeldShares& held,
+                                       const files::ShareOptions& options, const std::stop_token& stop) {
+  if (!args.space.empty()) {
+    if (auto opened = node.open(SpaceId::from_text(args.space)); !opened) return opened.error();
+    return files::share_paths(node.node().runtime(), node.space()->op_store(), args.paths, options, stop);
+  }
+  auto made = files::share_alone(node.node().runtime(), args.node.data, *node.key(), held.shares, args.paths,
+                                 args.strict, options, stop);
+  if (!made) return made.error();
+  if (!made->space.empty()) {
+    if (auto opened = node.open(made->space); !opened) return opened.error();
+  }
+  return made->report;
+}
+
 }  // namespace
 
 int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
@@ -63,51 +196,50 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   if (!options) return out.error(options.error());
   if (auto placed = place_relay(args, *options); !placed) return out.error(placed.error());
   if (args.space.size() > 1024) return out.error(make_error(Errc::invalid_argument, "--space: over 1024 bytes"));
-  auto running = RunningNode::start(std::move(*options), SpaceId::from_text(args.space), "share");
+  auto running = RunningNode::start(std::move(*options), SpaceId(), "share");
   if (!running) return out.error(running.error());
   RunningNode& node = **running;
-  const SpaceId space = node.space()->id();
+  auto held = files::find_shares(args.node.data, *node.key());
+  if (!held) return out.error(held.error());
 
+  ShareDisplay display(out, common.log_level == "debug" || common.log_level == "trace");
   files::ShareOptions share;
   share.mtime = args.mtime;
   share.exclude = {args.node.data};
-  share.issue = [&](const files::PathIssue& issue) {
-    out.warn("kitsune2: " + std::string(to_string(issue.kind)) + ": " + files::printable(issue.path) + ": " +
-             issue.reason);
-    out.event(JsonLine("issue").add("kind", to_string(issue.kind)).add("path", issue.path).add("reason", issue.reason));
-  };
+  share.elsewhere = serve_earlier(node, *held, out);
+  share.issue = [&](const files::PathIssue& issue) { display.issue(issue); };
+  share.progress = [&](const files::ShareProgress& p) { display.progress(p); };
   const auto start = Clock::now();
-  auto last_line = start;
-  share.progress = [&](const files::ShareProgress& p) {
-    const double seconds = seconds_since(start);
-    const std::string line = "reading: " + std::to_string(p.files) + " files, " +
-                             human_bytes(static_cast<double>(p.bytes)) + ", " +
-                             human_bytes(static_cast<double>(p.bytes) / std::max(seconds, 0.001)) + "/s";
-    out.status(line);
-    if (Clock::now() - last_line < std::chrono::seconds(out.json() ? 1 : 5)) return;
-    last_line = Clock::now();
-    if (!out.terminal()) out.note(line);
-    out.event(JsonLine("progress").add("phase", "reading").add("files", p.files).add("bytes", p.bytes));
-  };
-  auto report = files::share_paths(node.node().runtime(), node.space()->op_store(), args.paths, share, signals.token());
+  auto report = store_share(node, args, *held, share, signals.token());
+  share.elsewhere.clear();
   out.clear_status();
   if (!report) {
     if (report.error().code != Errc::cancelled) return out.error(report.error());
     return out.error(make_error(Errc::cancelled, "interrupted before there was a link; nothing is served"));
+  }
+  if (report->links_left_out > 0 && common.log_level != "debug" && common.log_level != "trace") {
+    out.warn("kitsune2: " + std::to_string(report->links_left_out) +
+             (report->links_left_out == 1 ? " link that leads out of the folder was left out"
+                                          : " links that lead out of the folder were left out") +
+             "; --log-level debug names them");
   }
   if (args.strict && report->failed > 0) {
     out.error(make_error(Errc::io,
                          std::to_string(report->failed) + " paths could not be read (--strict): nothing is shared"));
     return kPathTrouble;
   }
+  const SpaceId space = node.space()->id();
   auto link = link_for(node.node().relay_url(), space, report->root);
   if (!link) return out.error(link.error());
   if (auto joined = node.join(DhtArc::full()); !joined) return out.error(joined.error());
 
-  out.note("stored " + std::to_string(report->folder.files) + " files in " + std::to_string(report->folder.dirs) +
-           " folders, " + human_bytes(static_cast<double>(report->folder.bytes)) + ", as " +
-           std::to_string(report->ops) + " ops (" + std::to_string(report->new_ops) + " new) in " +
-           human_time(seconds_since(start)));
+  out.note("stored " + count_of(report->folder) + ", as " + std::to_string(report->ops) + " ops (" +
+           std::to_string(report->new_ops) + " new) in " + human_time(seconds_since(start)));
+  if (report->twice_ops > 0) {
+    out.note(std::to_string(report->twice_ops) + " of the new ops (" +
+             human_bytes(static_cast<double>(report->twice_bytes)) +
+             ") are in earlier shares too: each share keeps its own copy, so that its link gives nothing else");
+  }
   out.result(link->to_string());
   out.event(JsonLine("shared")
                 .add("link", link->to_string())
@@ -116,13 +248,18 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
                 .add("relay", node.node().relay_url())
                 .add("files", report->folder.files)
                 .add("dirs", report->folder.dirs)
+                .add("links", report->folder.links)
                 .add("bytes", report->folder.bytes)
                 .add("ops", report->ops)
                 .add("new_ops", report->new_ops)
                 .add("new_bytes", report->new_bytes)
+                .add("twice_ops", report->twice_ops)
+                .add("twice_bytes", report->twice_bytes)
                 .add("skipped", report->skipped)
+                .add("links_left_out", report->links_left_out)
                 .add("failed", report->failed)
                 .add("seconds", seconds_since(start)));
+  if (stdout_lost()) return kFailed;  // nobody has the link
   if (report->failed > 0) {
     out.warn("kitsune2: " + std::to_string(report->failed) + " paths could not be read; the link is without them");
   }
@@ -132,12 +269,17 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   std::string url, said_offline;
   std::uint64_t served = 0;
   const auto serving_since = Clock::now();
+  const auto spaces = node.spaces();
   while (!signals.wait(std::chrono::milliseconds(500))) {
     FetchStats stats;
     std::string now_url;
     std::optional<TransportFailure> failure;
     node.node().run([&] {
-      stats = node.space()->fetch().stats();
+      for (const auto& at : spaces) {
+        const auto one = at->fetch().stats();
+        stats.ops_served += one.ops_served;
+        stats.bytes_served += one.bytes_served;
+      }
       if (const auto at = node.space()->current_url()) now_url = at->to_string();
       failure = node.space()->transport_failure();
     });

@@ -19,9 +19,20 @@
 
 namespace kitsune2::files {
 
-/// The space of a share where the user names none: one for each sharing node. *Rationale*: nodes of one space hear of
-/// each other's ops; strangers who happen to use the same relay should not.
+/// The space of all shares of a node in earlier versions of the program, where the user named none. Still served, so
+/// that links of that time go on working. Whoever holds one of them can reach the others of that space.
 SpaceId default_space(const AgentId& sharer);
+
+/// Where one share lives if the user names no space: one space for each root and key, so the same content of the same
+/// node has the same link. *Rationale*: nodes of one space tell each other of all their ops, so two shares in one space
+/// are one share for whoever has a link to either. The id is derived from a signature by `node`'s key that is never
+/// shown: nobody without that key can tell one share's space from another's, or from the content. Errors: the signer's.
+Result<SpaceId> own_space(Ed25519LocalAgent& node, const OpId& root);
+/// Who speaks for `node` in `space`: an agent for each space, derived from the key in the same way. So nobody sees that
+/// two shares are one node's. In `default_space` it is `node` itself, as it was; elsewhere its id is not shown, because
+/// that space follows from it. Errors: the signer's.
+Result<std::shared_ptr<Ed25519LocalAgent>> agent_for(const std::shared_ptr<Ed25519LocalAgent>& node,
+                                                     const SpaceId& space);
 
 /// Where a shared folder is found: `kitsune2://HOST:PORT/<space>/<root op id>[?tls=1]`, both ids in URL-safe base64
 /// without padding. HOST:PORT is the relay and bootstrap server. Only this spelling is accepted, but for what comes
@@ -52,13 +63,14 @@ struct FolderSummary {
   std::uint64_t dirs = 0;
   std::uint64_t bytes = 0;  ///< of all files
   std::uint64_t ops = 0;    ///< references to data ops; an op that is used twice counts twice
+  std::uint64_t links = 0;  ///< symbolic links
   friend bool operator==(const FolderSummary&, const FolderSummary&) = default;
 };
 
 /// Something about one path that the user should know.
 struct PathIssue {
   enum class Kind {
-    skipped,     ///< a kind of thing that is not shared: a symbolic link, a socket, a device, a reserved name
+    skipped,     ///< a kind of thing that is not shared: a link that leads out, a socket, a device, a reserved name
     unreadable,  ///< the system refused
     changed,     ///< it changed while it was read
     missing,     ///< nobody gave one of its ops
@@ -68,6 +80,8 @@ struct PathIssue {
   Kind kind = Kind::skipped;
   std::string path;  ///< as given by the user and found below it; not escaped
   std::string reason;
+  /// A symbolic link that was left out. There may be thousands: a program had better count them than print each.
+  bool link = false;
 };
 std::string_view to_string(PathIssue::Kind kind);
 /// `path` with control characters and bytes that are no UTF-8 as \xNN: safe to print on a terminal.
@@ -76,7 +90,11 @@ std::string printable(std::string_view path);
 // ------------------------------------------------------------------------------------------------------------ sharing
 
 struct ShareProgress {
-  std::uint64_t files = 0, dirs = 0, bytes = 0;  ///< read so far
+  std::uint64_t files = 0, dirs = 0;
+  std::uint64_t bytes = 0;  ///< read so far, those of the file that is being read included
+  /// What there is to read. Found by a look at all names before the first file is read; the folder may change
+  /// meanwhile.
+  std::uint64_t files_in_all = 0, bytes_in_all = 0;
 };
 
 struct ShareOptions {
@@ -84,6 +102,8 @@ struct ShareOptions {
   bool mtime = false;
   /// Directories that are never shared, whatever they are below: the node's own data directory (its key!).
   std::vector<std::string> exclude;
+  /// Stores whose ops are counted when they are stored here once more (`ShareReport::twice_ops`).
+  std::vector<std::shared_ptr<OpStore>> elsewhere;
   /// Called for each path that is left out. On the calling thread.
   std::function<void(const PathIssue&)> issue;
   /// Called at most every 100 ms. On the calling thread.
@@ -93,23 +113,37 @@ struct ShareOptions {
 struct ShareReport {
   OpId root;
   FolderSummary folder;
-  std::uint64_t ops = 0;        ///< ops that make up the share, list ops included; a repeated one counts each time
-  std::uint64_t new_ops = 0;    ///< those that the store did not hold
-  std::uint64_t new_bytes = 0;  ///< their bytes
-  std::uint64_t skipped = 0;    ///< PathIssue::Kind::skipped
-  std::uint64_t failed = 0;     ///< unreadable or changed
+  std::uint64_t ops = 0;            ///< ops that make up the share, list ops included; a repeated one counts each time
+  std::uint64_t new_ops = 0;        ///< those that the store did not hold
+  std::uint64_t new_bytes = 0;      ///< their bytes
+  std::uint64_t different_ops = 0;  ///< as `ops`, but a repeated one counts once
+  std::uint64_t twice_ops = 0;      ///< those of `new_ops` that a store of `ShareOptions::elsewhere` holds too
+  std::uint64_t twice_bytes = 0;
+  std::uint64_t skipped = 0;         ///< PathIssue::Kind::skipped
+  std::uint64_t links_left_out = 0;  ///< those of `skipped` that are symbolic links
+  std::uint64_t failed = 0;          ///< unreadable or changed
 };
 
 /// Cuts `paths` into ops and stores them. One folder: its contents are the share's contents. Several paths, or a file:
 /// each is in the share under its last name, as `cp -r` would do.
 ///
-/// *Rules*. Same names, contents and executable bits give the same root id, in whatever order `paths` are. Symbolic
-/// links inside are not followed (they could lead anywhere) but reported; a path that is itself a link is followed: the
-/// user named it. What cannot be read is reported and left out. Memory: a few batches of ops, the names of the folders
-/// on the way down, and 32 bytes for each 256 KiB of the largest file. Blocks; any thread but the runtime's strand.
+/// *Rules*. Same names, contents, permission bits and links give the same root id, in whatever order `paths` are.
+/// Symbolic links inside are never followed. One whose target stays in the folder that was named is kept as a link, one
+/// that leads out of it is reported and left out; a path that is itself a link is followed: the user named it. What
+/// cannot be read is reported and left out. Memory: a few batches of ops, the names of the folders on the way down, 8
+/// bytes for each op, and 32 bytes for each 256 KiB of the largest file. Blocks; any thread but the runtime's strand.
 /// Errors: Errc::invalid_argument (a path that does not exist, two paths of one name), Errc::cancelled, the store's.
 Result<ShareReport> share_paths(Runtime& runtime, OpStore& store, const std::vector<std::string>& paths,
                                 const ShareOptions& options, const std::stop_token& stop = {});
+
+/// The same without storing anything: tells the root that `share_paths` would give now. Reads every byte.
+Result<ShareReport> name_paths(const std::vector<std::string>& paths, const ShareOptions& options,
+                               const std::stop_token& stop = {});
+
+/// What `paths` hold by a look at all names, without reading a file; `ops` stays 0. Calls neither `issue` nor
+/// `progress`.
+Result<FolderSummary> scan_paths(const std::vector<std::string>& paths, const ShareOptions& options,
+                                 const std::stop_token& stop = {});
 
 // ----------------------------------------------------------------------------------------------------------- fetching
 
@@ -176,10 +210,13 @@ struct FetchReport {
   std::uint64_t files_kept = 0;     ///< were there, identical
   std::uint64_t files_failed = 0;   ///< missing ops, or refused by the system, or something else is there
   std::uint64_t files_unknown = 0;  ///< the list of files itself is not whole: so many are not even known by name
+  std::uint64_t links_written = 0;
+  std::uint64_t links_kept = 0;    ///< were there, with the same target
+  std::uint64_t links_failed = 0;  ///< refused by the system, or something else is there
   std::uint64_t missing_ops = 0;
   std::uint64_t fetched_ops = 0, fetched_bytes = 0;
   std::uint64_t held_before_ops = 0;  ///< of folder.ops: in the store already, not asked for
-  bool complete() const { return files_failed == 0 && files_unknown == 0; }
+  bool complete() const { return files_failed == 0 && files_unknown == 0 && links_failed == 0; }
 };
 
 /// What both sides put into `NodeOptions::handler`: answers the liveness questions of fetchers ("are you there?") and
@@ -189,9 +226,9 @@ struct FetchReport {
 class FilesHandler : public KitsuneHandler {
  public:
   static std::shared_ptr<FilesHandler> make();
-  /// Only this space may be made, by whomever: a stranger's message must not make databases. None before this call.
+  /// Only the spaces of these calls may be made, by whomever: a stranger's message must not make databases.
   virtual void allow_space(SpaceId space) = 0;
-  /// The space to answer in; null to stop answering.
+  /// One more space to answer in, an allowed one; `ping` asks in the last one. Null: answers in no space any more.
   virtual void attach(std::shared_ptr<Space> space) = 0;
   /// Calls back for each answer to `ping`. Empty: none.
   virtual void on_pong(std::function<void(const Url& from)> callback) = 0;
@@ -206,10 +243,13 @@ class FilesHandler : public KitsuneHandler {
 /// pending at once, however large the share. F3: a file appears under its name only when it is whole, verified by hash,
 /// and on disk (written to a temporary name in its folder, synced in groups, renamed). F4: no path of the share leaves
 /// `out_dir`, symbolic links that are there included. F5: an existing identical file is kept. F6: an op that no source
-/// has holds up nothing but the files that need it. F7: `stop` is looked at before each piece of work, however much of
-/// it is left; what is unfinished in `out_dir` is removed, what is stored stays.
-/// Blocks; any thread but the strand. Errors: Errc::cancelled (stopped), Errc::timed_out, Errc::malformed (the share is
-/// nonsense), Errc::disk_full, Errc::corrupt, Errc::io. What concerns single files is in the report, not an error.
+/// has holds up nothing but the files that need it. F7: permission bits are the share's less the process's umask; bits
+/// beyond rwxrwxrwx are never set. What is there already only loses permissions, unless `overwrite`. F8: links are made
+/// when all files are written, and folders get their bits last; no link of a share leads out of `out_dir`. F9: `stop`
+/// is looked at before each piece of work, however much of it is left; what is unfinished in `out_dir` is removed, what
+/// is stored stays. Blocks; any thread but the strand. Errors: Errc::cancelled (stopped), Errc::timed_out,
+/// Errc::malformed (the share is nonsense), Errc::disk_full, Errc::corrupt, Errc::io. What concerns single files is in
+/// the report, not an error.
 Result<FetchReport> fetch_files(Runtime& runtime, const std::shared_ptr<Space>& space,
                                 const std::shared_ptr<FilesHandler>& handler, const AgentId& self, const OpId& root,
                                 const FetchOptions& options, const std::stop_token& stop = {});

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kitsune2/op_store.hpp"
 
@@ -43,5 +44,23 @@ struct SqliteOpStoreInfo {
 /// Reads it without opening the store, also beside its owner. Errc::not_found, Errc::corrupt, Errc::unsupported,
 /// Errc::io.
 Result<SqliteOpStoreInfo> read_sqlite_op_store_info(const std::string& path);
+
+/// Makes the store in the file `from` the store of `space` in the file `to`, which must not exist yet
+/// (Errc::already_exists). For a space whose name is only known when its ops are. No store may have `from` open
+/// (Errc::already_exists, "in use by …"). After a failure or a crash `from` is still there, perhaps bound to `space`
+/// already. What was in the store is durable under the new name. Blocks; any thread. Errors: as open_sqlite_op_store.
+Result<void> move_sqlite_op_store(const std::string& from, const std::string& to, const SpaceId& space);
+
+/// An op as it lies in a store.
+struct SqliteStoredOp {
+  OpId op_id;
+  Bytes op_data;
+  Timestamp stored_at;
+};
+/// The ops of exactly `size` bytes, those stored last first, `limit` at most. For finding ops of a known form in a
+/// file; also beside its owner. Looks at every row if need be, not at the bytes of other ops. Blocks; any thread.
+/// Errors: as read_sqlite_op_store_info.
+Result<std::vector<SqliteStoredOp>> read_sqlite_ops_of_size(const std::string& path, std::uint64_t size,
+                                                            std::size_t limit);
 
 }  // namespace kitsune2

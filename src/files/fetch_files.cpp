@@ -55,6 +55,8 @@ class Engine {
 
   void write();
   Result<void> write_passes();
+  Result<void> finish();
+  OutWriter::Options writer_options();
   Result<std::vector<Bytes>> ops_for_files(OutWriter& writer, const std::vector<OpId>& ids);
   Result<Bytes> held_share_op(const OpId& id);
   bool gave_up() const { return fed_.load() || stop_.stop_requested() || failed_.load(); }
@@ -286,6 +288,17 @@ Result<std::vector<Bytes>> Engine::ops_for_files(OutWriter& writer, const std::v
   return out;
 }
 
+OutWriter::Options Engine::writer_options() {
+  OutWriter::Options out;
+  out.overwrite = options_.overwrite;
+  out.modes = root_.version >= 2;
+  out.chunk_bytes = root_.chunk_bytes();
+  out.salt = root_id_.to_string();
+  out.issue = [this](const PathIssue& issue) { say(issue); };
+  out.stopped = [this] { return stop_.stop_requested(); };
+  return out;
+}
+
 Result<void> Engine::write_passes() {
   std::vector<bool> settled;
   std::uint64_t files_failed_so_far = 0;
@@ -293,11 +306,7 @@ Result<void> Engine::write_passes() {
     const bool last = fed_;  // decided once for the pass: what is missing then is missing
     auto root = OutWriter::open_root(options_.out_dir);
     if (!root) return root.error().context("--out");
-    OutWriter::Options out;
-    out.overwrite = options_.overwrite;
-    out.chunk_bytes = root_.chunk_bytes();
-    out.salt = root_id_.to_string();
-    out.issue = [this](const PathIssue& issue) { say(issue); };
+    OutWriter::Options out = writer_options();
     out.skip = [&](std::uint64_t file) { return file < settled.size() && settled[file]; };
     out.settled = [&](std::uint64_t file) {
       if (file >= settled.size()) settled.resize(static_cast<std::size_t>(file) + 1);
@@ -305,7 +314,6 @@ Result<void> Engine::write_passes() {
       ++files_done_;
     };
     out.last_pass = [&] { return last; };
-    out.stopped = [this] { return stop_.stop_requested(); };
     out.handled = [this](std::int64_t bytes) { bytes_written_ += bytes; };
     std::optional<OutWriter> writer;
     writer.emplace(
@@ -324,7 +332,7 @@ Result<void> Engine::write_passes() {
     report_.files_failed = files_failed_so_far;
     if (!done && !cut) return done;
     report_.files_unknown = root_.folder.files - reader.seen().files;
-    if (last || (writer->counts().postponed == 0 && !cut)) return {};
+    if (last || (writer->counts().postponed == 0 && !cut)) return finish();
     while (true) {
       const auto epoch = wants_->view().epoch;
       if (gave_up()) break;
@@ -332,6 +340,25 @@ Result<void> Engine::write_passes() {
     }
     if (stop_.stop_requested() || failed_) return stopped();
   }
+}
+
+/// Links, and the modes of folders: when no file is to be written any more.
+Result<void> Engine::finish() {
+  if (root_.version < 2) return {};
+  auto root = OutWriter::open_root(options_.out_dir);
+  if (!root) return root.error().context("--out");
+  OutWriter writer(std::move(*root), {}, writer_options());
+  TreeReader tree([this](const OpId& id, const std::vector<OpId>&) { return held_share_op(id); }, root_);
+  ManifestReader reader([&] { return tree.next(); }, root_);
+  auto done = writer.finish(reader);
+  if (!done && done.error().code == Errc::not_found) {
+    done = Result<void>();  // the list is not whole, which is told by what is not known
+    report_.links_failed += root_.folder.links - reader.seen().links;
+  }
+  report_.links_written = writer.counts().links_written;
+  report_.links_kept = writer.counts().links_kept;
+  report_.links_failed += writer.counts().links_failed;
+  return done;
 }
 
 void Engine::write() {

@@ -2,12 +2,14 @@
 
 #include <openssl/sha.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace kitsune2::files {
 
 namespace {
-constexpr std::uint8_t kVersion = 1;
+constexpr std::uint8_t kListVersion = 1;
+constexpr std::uint8_t kNewestRoot = 2;
 constexpr std::array<std::uint8_t, 4> kRootMagic{'K', '2', 'F', 'R'};
 constexpr std::array<std::uint8_t, 4> kListMagic{'K', '2', 'F', 'L'};
 
@@ -56,7 +58,7 @@ std::optional<unsigned> tree_levels(std::uint64_t bytes, std::uint8_t chunk_log2
 
 Bytes RootOp::encode() const {
   std::vector<std::uint8_t> out(kRootMagic.begin(), kRootMagic.end());
-  out.push_back(kVersion);
+  out.push_back(version);
   out.push_back(chunk_log2);
   out.push_back(0);
   out.push_back(0);
@@ -65,8 +67,9 @@ Bytes RootOp::encode() const {
   put_u64(out, folder.dirs);
   put_u64(out, folder.bytes);
   put_u64(out, folder.ops);
+  if (version >= 2) put_u64(out, folder.links);
   out.insert(out.end(), top.view().begin(), top.view().end());
-  K2_ASSERT(out.size() == kRootBytes);
+  K2_ASSERT(out.size() == (version >= 2 ? kRootBytes2 : kRootBytes));
   return Bytes(std::move(out));
 }
 
@@ -74,12 +77,14 @@ Result<RootOp> RootOp::decode(ByteView bytes) {
   if (bytes.size() < 5 || std::memcmp(bytes.data(), kRootMagic.data(), 4) != 0) {
     return malformed("the link's op is not the root of a share");
   }
-  if (bytes[4] != kVersion) {
-    return make_error(Errc::unsupported,
-                      "the share has format version " + std::to_string(bytes[4]) + "; this program knows 1");
-  }
-  if (bytes.size() != kRootBytes) return malformed("root op: wrong size");
   RootOp root;
+  root.version = bytes[4];
+  if (root.version == 0 || root.version > kNewestRoot) {
+    return make_error(Errc::unsupported, "the share has format version " + std::to_string(root.version) +
+                                             "; this program knows 1 and 2: it is too old for it");
+  }
+  const std::size_t top_at = root.version >= 2 ? 56 : 48;
+  if (bytes.size() != top_at + kIdBytes) return malformed("root op: wrong size");
   root.chunk_log2 = bytes[5];
   if (root.chunk_log2 < kMinChunkLog2 || root.chunk_log2 > kMaxChunkLog2) {
     return malformed("root op: chunk size out of range");
@@ -90,14 +95,15 @@ Result<RootOp> RootOp::decode(ByteView bytes) {
   root.folder.dirs = get_u64(bytes.data() + 24);
   root.folder.bytes = get_u64(bytes.data() + 32);
   root.folder.ops = get_u64(bytes.data() + 40);
-  root.top = OpId(bytes.subspan(48, kIdBytes));
+  if (root.version >= 2) root.folder.links = get_u64(bytes.data() + 48);
+  root.top = OpId(bytes.subspan(top_at, kIdBytes));
   if (root.manifest_bytes == 0 || !tree_levels(root.manifest_bytes, root.chunk_log2)) {
     return malformed("root op: manifest size out of range");
   }
-  // A record of the manifest has at least 3 bytes for a file or folder, 32 for an op.
+  // A record of the manifest has at least 3 bytes for a file, folder or link, 32 for an op.
   if (root.folder.files > root.manifest_bytes || root.folder.dirs > root.manifest_bytes ||
-      root.folder.ops > root.manifest_bytes / kIdBytes || root.folder.bytes > kMaxFileBytes ||
-      div_up(root.folder.bytes, root.chunk_bytes()) > root.folder.ops) {
+      root.folder.links > root.manifest_bytes || root.folder.ops > root.manifest_bytes / kIdBytes ||
+      root.folder.bytes > kMaxFileBytes || div_up(root.folder.bytes, root.chunk_bytes()) > root.folder.ops) {
     return malformed("root op: counts do not fit the manifest");
   }
   return root;
@@ -107,7 +113,7 @@ Bytes encode_list(unsigned level, std::uint8_t chunk_log2, std::uint64_t total, 
   K2_ASSERT(children.size() == div_up(total, child_span(level, chunk_log2)) && children.size() <= kFanout);
   std::vector<std::uint8_t> out(kListMagic.begin(), kListMagic.end());
   out.reserve(kListHeaderBytes + children.size() * kIdBytes);
-  out.push_back(kVersion);
+  out.push_back(kListVersion);
   out.push_back(static_cast<std::uint8_t>(level));
   out.push_back(chunk_log2);
   out.push_back(0);
@@ -120,7 +126,7 @@ Result<std::vector<OpId>> decode_list(ByteView bytes, unsigned level, std::uint8
   if (bytes.size() < kListHeaderBytes || std::memcmp(bytes.data(), kListMagic.data(), 4) != 0) {
     return malformed("list op: no list");
   }
-  if (bytes[4] != kVersion || bytes[5] != level || bytes[6] != chunk_log2 || bytes[7] != 0 ||
+  if (bytes[4] != kListVersion || bytes[5] != level || bytes[6] != chunk_log2 || bytes[7] != 0 ||
       get_u64(bytes.data() + 8) != total) {
     return malformed("list op: not the one that belongs here");
   }
@@ -173,6 +179,30 @@ std::string_view name_fault(std::string_view name) {
   if (name.find('\0') != std::string_view::npos) return "a name with a zero byte";
   if (!is_utf8(name)) return "a name that is not UTF-8";
   if (name.starts_with(kTempPrefix)) return "a name kept for unfinished files of a fetch";
+  return {};
+}
+
+std::string_view target_fault(std::string_view target, std::size_t depth) {
+  if (target.empty()) return "a link without a target";
+  if (target.size() > kMaxTargetBytes) return "a link with a target of more than 4,095 bytes";
+  if (target.find('\0') != std::string_view::npos) return "a link whose target has a zero byte";
+  if (!is_utf8(target)) return "a link whose target is not UTF-8";
+  if (target.front() == '/') return "a link to an absolute path";
+  std::size_t ups = 0;
+  bool named = false;
+  while (!target.empty()) {
+    const auto slash = std::min(target.find('/'), target.size());
+    const auto part = target.substr(0, slash);
+    target.remove_prefix(std::min(slash + 1, target.size()));
+    if (part.empty() || part == ".") continue;
+    if (part != "..") {
+      named = true;
+    } else if (named) {
+      return "a link that goes up behind a name";
+    } else if (++ups > depth) {
+      return "a link that leads out of the folder";
+    }
+  }
   return {};
 }
 

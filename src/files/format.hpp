@@ -33,11 +33,23 @@ inline constexpr std::size_t kMaxNameBytes = 255;
 /// Temporary files of a fetch begin so; no shared name may.
 inline constexpr std::string_view kTempPrefix = ".k2part-";
 
+/// Permission bits that a share may hold: never setuid, setgid, sticky.
+inline constexpr std::uint16_t kModeBits = 0777;
+/// Of files and folders of version 1, where the executable bit is all that is said.
+inline constexpr std::uint16_t kPlainMode = 0644;
+inline constexpr std::uint16_t kExecutableMode = 0755;
+/// What Linux takes as the target of a symbolic link.
+inline constexpr std::size_t kMaxTargetBytes = 4095;
+
+/// Of version 1; version 2 has the number of links too.
 inline constexpr std::size_t kRootBytes = 80;
+inline constexpr std::size_t kRootBytes2 = 88;
 inline constexpr std::size_t kListHeaderBytes = 16;
 
 /// The root op.
 struct RootOp {
+  /// 1: no links, no permission bits but the executable one. 2: both. Version 1 is written where it says all.
+  std::uint8_t version = 1;
   std::uint8_t chunk_log2 = kChunkLog2;
   std::uint64_t manifest_bytes = 0;
   FolderSummary folder;
@@ -72,5 +84,12 @@ void put_varint(std::vector<std::uint8_t>& out, std::uint64_t value);
 bool is_utf8(std::string_view text);
 /// Why `name` may not be a name in a share; empty: it may.
 std::string_view name_fault(std::string_view name);
+/// Why `target` may not be that of a symbolic link in a folder that is `depth` folders below the top; empty: it may.
+/// *Rule*: a target is relative, its ".." all stand before the first name, and they are at most `depth`. *Rationale*:
+/// the
+/// ".." are then taken from the folder that holds the link, which is a real one below the top; the names after them
+/// lead down, or through links that keep this rule themselves. So no chain of links leads out. With ".." behind a name
+/// that would not follow: the name may be a link to a place nearer to the top.
+std::string_view target_fault(std::string_view target, std::size_t depth);
 
 }  // namespace kitsune2::files

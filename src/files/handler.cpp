@@ -1,6 +1,8 @@
 #include <array>
 #include <cstring>
+#include <map>
 
+#include "files/format.hpp"
 #include "kitsune2/files.hpp"
 
 namespace kitsune2::files {
@@ -17,41 +19,53 @@ bool is(const Bytes& data, const std::array<std::uint8_t, N>& message) {
 
 class Handler final : public FilesHandler {
  public:
-  void allow_space(SpaceId space) override { space_id_ = std::move(space); }
+  void allow_space(SpaceId space) override { ears_.try_emplace(std::move(space), std::make_shared<Ear>(pong_)); }
 
   Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& space) override {
-    if (space_id_.empty() || space != space_id_)
-      return make_error(Errc::blocked, "only the space of this share is served here");
-    return std::shared_ptr<SpaceHandler>(ear_);
+    const auto ear = ears_.find(space);
+    if (ear == ears_.end()) return make_error(Errc::blocked, "this space is not served here");
+    return std::shared_ptr<SpaceHandler>(ear->second);
   }
-  void attach(std::shared_ptr<Space> space) override { ear_->space = space; }
-  void on_pong(std::function<void(const Url&)> callback) override { ear_->pong = std::move(callback); }
+  void attach(std::shared_ptr<Space> space) override {
+    last_ = space;
+    if (space) {
+      if (const auto ear = ears_.find(space->id()); ear != ears_.end()) ear->second->space = space;
+    } else {
+      for (auto& [id, ear] : ears_) ear->space.reset();
+    }
+  }
+  void on_pong(std::function<void(const Url&)> callback) override { *pong_ = std::move(callback); }
   void ping(const Url& peer, std::function<void()> finished) override {
-    const auto space = ear_->space.lock();
+    const auto space = last_.lock();
     if (!space) return finished();
     space->send_notify(peer, Bytes::copy_of(ByteView(kPing)),
                        [finished = std::move(finished)](const Result<void>&) { finished(); });
   }
 
  private:
+  using Pong = std::shared_ptr<std::function<void(const Url&)>>;
+
+  /// Hears and answers in one space: an answer never goes out in another one than the question came in.
   struct Ear : SpaceHandler {
+    explicit Ear(Pong callback) : pong(std::move(callback)) {}
     void recv_notify(const Url& from, const SpaceId&, Bytes data) override {
       if (is(data, kPing)) {
         // One small answer for each question, never more: nothing to gain by asking a lot.
         if (const auto at = space.lock())
           at->send_notify(from, Bytes::copy_of(ByteView(kPong)), [](const Result<void>&) {});
-      } else if (is(data, kPong) && pong) {
-        pong(from);
+      } else if (is(data, kPong) && *pong) {
+        (*pong)(from);
       }
     }
     // A share is what its link says: nothing else is let in.
     bool accept_offered_ops(const Url&, const SpaceId&) override { return false; }
     std::weak_ptr<Space> space;
-    std::function<void(const Url&)> pong;
+    const Pong pong;
   };
 
-  SpaceId space_id_;
-  const std::shared_ptr<Ear> ear_ = std::make_shared<Ear>();
+  const Pong pong_ = std::make_shared<std::function<void(const Url&)>>();
+  std::map<SpaceId, std::shared_ptr<Ear>> ears_;
+  std::weak_ptr<Space> last_;
 };
 
 }  // namespace
@@ -59,5 +73,33 @@ class Handler final : public FilesHandler {
 std::shared_ptr<FilesHandler> FilesHandler::make() { return std::make_shared<Handler>(); }
 
 SpaceId default_space(const AgentId& sharer) { return SpaceId::from_text("files-" + sharer.to_string().substr(0, 16)); }
+
+namespace {
+
+/// A secret of the key and `about`: Ed25519 signatures are deterministic, and this one is never shown to anybody. No
+/// agent info begins like `what`.
+Result<OpId> derived(Ed25519LocalAgent& node, std::string_view what, ByteView about) {
+  std::vector<std::uint8_t> message(what.begin(), what.end());
+  message.insert(message.end(), about.begin(), about.end());
+  auto signature = node.sign(AgentInfo{}, message);
+  if (!signature) return signature.error();
+  return op_id_of(*signature);
+}
+
+}  // namespace
+
+Result<SpaceId> own_space(Ed25519LocalAgent& node, const OpId& root) {
+  auto secret = derived(node, "kitsune2 files: space of a share, version 1\n", root.view());
+  if (!secret) return secret.error();
+  return SpaceId::from_text("share-" + to_base64url(secret->view().subspan(0, 16)));
+}
+
+Result<std::shared_ptr<Ed25519LocalAgent>> agent_for(const std::shared_ptr<Ed25519LocalAgent>& node,
+                                                     const SpaceId& space) {
+  if (space == default_space(node->agent())) return node;
+  auto seed = derived(*node, "kitsune2 files: agent in a space, version 1\n", space.view());
+  if (!seed) return seed.error();
+  return Ed25519LocalAgent::from_seed(seed->view());
+}
 
 }  // namespace kitsune2::files

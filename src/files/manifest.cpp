@@ -7,8 +7,8 @@
 namespace kitsune2::files {
 
 namespace {
-constexpr std::array<std::uint8_t, 5> kMagic{'K', '2', 'F', 'M', 1};
-constexpr std::uint8_t kDirEnd = 0, kDir = 1, kFile = 2, kPack = 3;
+constexpr std::array<std::uint8_t, 4> kMagic{'K', '2', 'F', 'M'};
+constexpr std::uint8_t kDirEnd = 0, kDir = 1, kFile = 2, kPack = 3, kLink = 4;
 constexpr std::uint8_t kExecutable = 1, kHasMtime = 2, kPacked = 4;
 
 void put_name(std::vector<std::uint8_t>& out, std::string_view name) {
@@ -16,22 +16,46 @@ void put_name(std::vector<std::uint8_t>& out, std::string_view name) {
   out.push_back(static_cast<std::uint8_t>(name.size()));
   out.insert(out.end(), name.begin(), name.end());
 }
+
+void put_mode(std::vector<std::uint8_t>& out, std::uint16_t mode) {
+  K2_ASSERT((mode & ~kModeBits) == 0);
+  out.push_back(static_cast<std::uint8_t>(mode));
+  out.push_back(static_cast<std::uint8_t>(mode >> 8));
+}
 }  // namespace
 
-void ManifestEncoder::begin(std::vector<std::uint8_t>& out) { out.insert(out.end(), kMagic.begin(), kMagic.end()); }
+void ManifestEncoder::begin(std::vector<std::uint8_t>& out, std::uint8_t version) {
+  out.insert(out.end(), kMagic.begin(), kMagic.end());
+  out.push_back(version);
+}
 
 void ManifestEncoder::dir(std::vector<std::uint8_t>& out, std::string_view name) {
   out.push_back(kDir);
   put_name(out, name);
 }
 
+void ManifestEncoder::dir2(std::vector<std::uint8_t>& out, std::string_view name, std::uint16_t mode) {
+  dir(out, name);
+  put_mode(out, mode);
+}
+
+void ManifestEncoder::link(std::vector<std::uint8_t>& out, std::string_view name, std::string_view target) {
+  out.push_back(kLink);
+  put_name(out, name);
+  put_varint(out, target.size());
+  out.insert(out.end(), target.begin(), target.end());
+}
+
 void ManifestEncoder::dir_end(std::vector<std::uint8_t>& out) { out.push_back(kDirEnd); }
 
-void ManifestEncoder::file(std::vector<std::uint8_t>& out, const FileHead& head, const std::vector<OpId>& ids) {
+void ManifestEncoder::file(std::vector<std::uint8_t>& out, const FileHead& head, const std::vector<OpId>& ids,
+                           std::uint8_t version) {
   out.push_back(kFile);
   put_name(out, head.name);
-  out.push_back(static_cast<std::uint8_t>((head.executable ? kExecutable : 0) | (head.mtime ? kHasMtime : 0) |
+  const bool executable = version == 1 && head.mode == kExecutableMode;
+  out.push_back(static_cast<std::uint8_t>((executable ? kExecutable : 0) | (head.mtime ? kHasMtime : 0) |
                                           (head.packed ? kPacked : 0)));
+  if (version >= 2) put_mode(out, head.mode);
   put_varint(out, head.size);
   if (head.mtime) {
     put_u64(out, static_cast<std::uint64_t>(head.mtime->seconds));
@@ -123,6 +147,37 @@ Result<std::string> ManifestReader::child_name() {
   return name;
 }
 
+Result<std::uint16_t> ManifestReader::mode() {
+  auto low = byte();
+  if (!low) return low.error();
+  auto high = byte();
+  if (!high) return high.error();
+  const auto value = static_cast<std::uint16_t>(*low | *high << 8);
+  if ((value & ~kModeBits) != 0) return fault("permission bits that no share may set");
+  return value;
+}
+
+Result<std::optional<ManifestRecord>> ManifestReader::read_link() {
+  auto name = child_name();
+  if (!name) return name.error();
+  file_name_ = *name;
+  if (++seen_.links > root_.folder.links) return fault("more links than the root op says");
+  auto size = varint();
+  if (!size) return size.error();
+  if (*size > kMaxTargetBytes) return fault("a link with a target of more than 4,095 bytes");
+  auto there = fill(static_cast<std::size_t>(*size));
+  if (!there) return there.error();
+  if (!*there) return fault("ends too early");
+  ManifestRecord record;
+  record.kind = ManifestRecord::Kind::link;
+  record.file.name = std::move(*name);
+  record.target.assign(reinterpret_cast<const char*>(buffer_.data() + at_), static_cast<std::size_t>(*size));
+  at_ += record.target.size();
+  consumed_ += record.target.size();
+  if (const auto bad = target_fault(record.target, folders_.size() - 1); !bad.empty()) return fault(bad);
+  return std::optional(std::move(record));
+}
+
 Result<OpId> ManifestReader::id() {
   auto there = fill(kIdBytes);
   if (!there) return there.error();
@@ -139,14 +194,20 @@ Result<std::optional<ManifestRecord>> ManifestReader::read_file() {
   if (!name) return name.error();
   auto flags = byte();
   if (!flags) return flags.error();
-  if ((*flags & ~(kExecutable | kHasMtime | kPacked)) != 0) return fault("unknown flags");
-  auto size = varint();
-  if (!size) return size.error();
+  const std::uint8_t known = root_.version == 1 ? kExecutable | kHasMtime | kPacked : kHasMtime | kPacked;
+  if ((*flags & ~known) != 0) return fault("unknown flags");
   ManifestRecord record;
   record.kind = ManifestRecord::Kind::file;
+  record.file.mode = (*flags & kExecutable) != 0 ? kExecutableMode : kPlainMode;
+  if (root_.version >= 2) {
+    auto bits = mode();
+    if (!bits) return bits.error();
+    record.file.mode = *bits;
+  }
+  auto size = varint();
+  if (!size) return size.error();
   record.file.name = *name;
   record.file.size = *size;
-  record.file.executable = (*flags & kExecutable) != 0;
   record.file.packed = (*flags & kPacked) != 0;
   if ((*flags & kHasMtime) != 0) {
     std::array<std::uint8_t, 12> raw{};
@@ -198,8 +259,11 @@ Result<std::optional<ManifestRecord>> ManifestReader::next() {
     for (const auto expected : kMagic) {
       auto b = byte();
       if (!b) return b.error();
-      if (*b != expected) return fault("this is no list of files of version 1");
+      if (*b != expected) return fault("this is no list of files");
     }
+    auto version = byte();
+    if (!version) return version.error();
+    if (*version != root_.version) return fault("the list is not of version " + std::to_string(root_.version));
     begun_ = true;
     folders_.emplace_back();
   }
@@ -231,7 +295,7 @@ Result<std::optional<ManifestRecord>> ManifestReader::next() {
       if (folders_.empty()) {
         done_ = true;
         if (pack_left_ != 0) return fault("the last pack is not used up");
-        if (seen_ != root_.folder) return fault("fewer files, folders, bytes or ops than the root op says");
+        if (seen_ != root_.folder) return fault("fewer files, folders, links, bytes or ops than the root op says");
         auto more = fill(1);
         if (!more) return more.error();
         if (*more) return fault("bytes after the end");
@@ -243,6 +307,12 @@ Result<std::optional<ManifestRecord>> ManifestReader::next() {
       if (++seen_.dirs > root_.folder.dirs) return fault("more folders than the root op says");
       record.kind = ManifestRecord::Kind::dir;
       record.file.name = *name;
+      record.file.mode = kExecutableMode;
+      if (root_.version >= 2) {
+        auto bits = mode();
+        if (!bits) return bits.error();
+        record.file.mode = *bits;
+      }
       path_bytes_ += name->size() + 1;
       folders_.push_back(Folder{std::move(*name), {}, false});
       return std::optional(std::move(record));
@@ -251,6 +321,9 @@ Result<std::optional<ManifestRecord>> ManifestReader::next() {
       return read_file();
     case kPack:
       return read_pack();
+    case kLink:
+      if (root_.version == 1) return fault("a record of unknown kind");
+      return read_link();
     default:
       return fault("a record of unknown kind");
   }

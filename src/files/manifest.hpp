@@ -18,28 +18,35 @@ struct FileTime {
   friend bool operator==(const FileTime&, const FileTime&) = default;
 };
 
+/// What a record says of a file; of a folder or link, name and mode.
 struct FileHead {
   std::string name;
   std::uint64_t size = 0;
-  bool executable = false;
-  bool packed = false;  ///< its bytes are the next `size` ones of the open pack
+  std::uint16_t mode = kPlainMode;  ///< within kModeBits. Of version 1: kPlainMode or kExecutableMode
+  bool packed = false;              ///< its bytes are the next `size` ones of the open pack
   std::optional<FileTime> mtime;
   friend bool operator==(const FileHead&, const FileHead&) = default;
 };
 
-/// Appends records to a byte vector. The caller keeps to the grammar: names ascending in each folder, packs filled.
+/// Appends records to a byte vector. The caller keeps to the grammar: names ascending in each folder, packs filled, one
+/// `version` throughout.
 struct ManifestEncoder {
-  static void begin(std::vector<std::uint8_t>& out);
+  static void begin(std::vector<std::uint8_t>& out, std::uint8_t version = 1);
   static void dir(std::vector<std::uint8_t>& out, std::string_view name);
+  static void dir2(std::vector<std::uint8_t>& out, std::string_view name, std::uint16_t mode);
   static void dir_end(std::vector<std::uint8_t>& out);
-  static void file(std::vector<std::uint8_t>& out, const FileHead& head, const std::vector<OpId>& ids);
+  static void file(std::vector<std::uint8_t>& out, const FileHead& head, const std::vector<OpId>& ids,
+                   std::uint8_t version = 1);
+  /// Version 2 only.
+  static void link(std::vector<std::uint8_t>& out, std::string_view name, std::string_view target);
   static void pack(std::vector<std::uint8_t>& out, const OpId& id, std::uint64_t size);
 };
 
 /// One step through a manifest.
 struct ManifestRecord {
   enum class Kind {
-    dir,       ///< `file.name` opens a folder
+    dir,       ///< `file.name` opens a folder of mode `file.mode`
+    link,      ///< `file.name` is a symbolic link to `target`
     dir_end,   ///< the innermost folder is done; of the last one: the manifest is done (the next call gives nullopt)
     file,      ///< `file`; its `ids` follow if it is neither empty nor packed
     ids,       ///< the next ops of the file, at most kIdsPerRecord
@@ -48,6 +55,7 @@ struct ManifestRecord {
   };
   Kind kind = Kind::dir;
   FileHead file;
+  std::string target;
   std::vector<OpId> ids;
   std::uint64_t size = 0;
 };
@@ -60,8 +68,8 @@ using ManifestSource = std::function<Result<Bytes>()>;
 /// *Rules* (each Errc::malformed, with the path): M1 names are as `name_fault` wants them, and paths have at most
 /// kMaxPathBytes. M2 names ascend strictly in each folder: so nothing is there twice, and no path is both file and
 /// folder; found with memory for one path only. M3 every packed file lies in one pack and packs have no rest. M4
-/// counts, sizes and op references are those of the root op, and no byte follows. Memory: one path, one record. Not
-/// thread-safe.
+/// counts, sizes and op references are those of the root op, and no byte follows. M5 links keep `target_fault`'s rule,
+/// modes have no other bits than kModeBits. Memory: one path, one record. Not thread-safe.
 class ManifestReader {
  public:
   static constexpr std::size_t kIdsPerRecord = 1024;
@@ -87,9 +95,11 @@ class ManifestReader {
   Result<std::uint8_t> byte();
   Result<std::uint64_t> varint();
   Result<std::string> child_name();
+  Result<std::uint16_t> mode();
   Result<OpId> id();
   Result<std::optional<ManifestRecord>> read_file();
   Result<std::optional<ManifestRecord>> read_pack();
+  Result<std::optional<ManifestRecord>> read_link();
 
   ManifestSource source_;
   RootOp root_;

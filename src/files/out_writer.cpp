@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 
 namespace kitsune2::files {
 
@@ -24,22 +26,41 @@ std::string temp_name(const std::string& salt, const std::string& path) {
   return std::string(kTempPrefix) + to_hex(hash.view().subspan(0, 8));
 }
 
+constexpr mode_t kAllBits = 07777;
+
+/// The process's umask, without changing it: other threads make files.
+mode_t process_umask() {
+  mode_t mask = 077;
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("Umask:")) mask = static_cast<mode_t>(std::strtoul(line.c_str() + 6, nullptr, 8));
+  }
+  return mask & 0777;
+}
+
 /// Executable for whom it is readable.
 mode_t with_exec(mode_t mode, bool executable) {
-  mode &= 07777;
+  mode &= kAllBits;
   if (!executable) return mode & ~mode_t{S_IXUSR | S_IXGRP | S_IXOTH};
   return mode | (mode & (S_IRUSR | S_IRGRP | S_IROTH)) >> 2;
 }
 
-void set_attributes(int fd, const FileHead& head, mode_t mode) {
-  const mode_t wanted = with_exec(mode, head.executable);
-  // Of no weight if refused: the contents are there (file systems without permissions, files of someone else).
-  if (wanted != (mode & 07777)) static_cast<void>(::fchmod(fd, wanted));
-  if (head.mtime) {
-    const timespec times[2] = {{0, UTIME_OMIT},
-                               {static_cast<time_t>(head.mtime->seconds), static_cast<long>(head.mtime->nanos)}};
-    static_cast<void>(::futimens(fd, times));
-  }
+/// Of no weight if refused: the contents are there (file systems without permissions, files of someone else).
+void change_mode(int fd, mode_t from, mode_t to) {
+  if (to != (from & kAllBits)) static_cast<void>(::fchmod(fd, to));
+}
+
+/// Gives the owner `bits` more at `name`, a file or folder that is this process's own, never through a link. Its mode
+/// before, if that was done.
+std::optional<mode_t> grant(int dir, const std::string& name, mode_t bits) {
+  const Fd at(::openat(dir, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat info {};
+  if (!at || ::fstat(at.get(), &info) != 0 || info.st_uid != ::geteuid()) return std::nullopt;
+  if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) return std::nullopt;
+  if ((info.st_mode & bits) == bits) return std::nullopt;
+  const auto path = "/proc/self/fd/" + std::to_string(at.get());  // a descriptor of this kind cannot be changed itself
+  if (::chmod(path.c_str(), (info.st_mode & kAllBits) | bits) != 0) return std::nullopt;
+  return info.st_mode & kAllBits;
 }
 
 /// Without replacing what is there. 0 or an error number.
@@ -89,7 +110,8 @@ OutWriter::OutWriter(Fd root, Fetch fetch, Options options)
     : at_(Fd(::openat(root.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC))),
       sync_(std::move(root)),
       fetch_(std::move(fetch)),
-      options_(std::move(options)) {}
+      options_(std::move(options)),
+      umask_(process_umask()) {}
 
 OutWriter::~OutWriter() {
   for (const auto& file : waiting_) ::unlinkat(file.dir->get(), file.temp.c_str(), 0);
@@ -130,11 +152,109 @@ Result<void> OutWriter::run(ManifestReader& reader) {
       case ManifestRecord::Kind::file:
         if (auto done = file(**record, reader); !done) return done;
         break;
+      case ManifestRecord::Kind::link:
+        break;  // later, in `finish`
       case ManifestRecord::Kind::ids:
       case ManifestRecord::Kind::file_end:
         return make_error(Errc::internal, "a manifest record out of place");
     }
   }
+}
+
+Result<void> OutWriter::finish(ManifestReader& reader) {
+  std::vector<std::uint16_t> modes;  ///< of the open folders
+  std::size_t skipped = 0;           ///< > 0: inside a folder that is not there; that has been reported
+  while (true) {
+    if (is_stopped()) return stopped();
+    auto record = reader.next();
+    if (!record) return record.error();
+    if (!*record) break;
+    const auto& item = **record;
+    if (item.kind == ManifestRecord::Kind::dir) {
+      if (skipped > 0 || !step_down(item.file.name, item.file.mode)) {
+        ++skipped;
+      } else {
+        modes.push_back(item.file.mode);
+      }
+    } else if (item.kind == ManifestRecord::Kind::dir_end) {
+      if (skipped > 0) {
+        --skipped;
+      } else if (!modes.empty()) {
+        if (auto left = leave_folder(modes.back()); !left) return left;
+        modes.pop_back();
+      }
+    } else if (item.kind == ManifestRecord::Kind::link) {
+      if (skipped > 0) {
+        ++counts_.links_failed;
+      } else if (auto made = link(item, reader.path()); !made) {
+        return made;
+      }
+    }
+  }
+  if (::syncfs(sync_.get()) != 0) return errno_error(errno, "sync of the output folder");
+  return {};
+}
+
+Result<void> OutWriter::leave_folder(std::uint16_t mode) {
+  // Up first: from a folder that may not be searched there is no way up.
+  const Fd folder(::fcntl(at_.fd(), F_DUPFD_CLOEXEC, 3));
+  if (auto up = at_.up(); !up) return up;
+  struct stat info {};
+  if (!folder || ::fstat(folder.get(), &info) != 0) return {};
+  // What was there before only loses permissions; what was made here had what the umask left, and more for its owner.
+  const mode_t special = info.st_mode & (kAllBits & ~mode_t{kModeBits});
+  change_mode(folder.get(), info.st_mode,
+              special | (options_.overwrite ? mode & ~umask_ : info.st_mode & mode_t{mode}));
+  return {};
+}
+
+Result<void> OutWriter::link(const ManifestRecord& record, const std::string& path) {
+  const auto& name = record.file.name;
+  const auto failed = [&](PathIssue::Kind kind, std::string reason) -> Result<void> {
+    ++counts_.links_failed;
+    issue(kind, path, std::move(reason));
+    return {};
+  };
+  const auto refused = [&](int fault) -> Result<void> {
+    const auto error = errno_error(fault, "make a link");
+    if (ends_everything(error)) return error.context(printable(path));
+    return failed(PathIssue::Kind::unwritable, error.message);
+  };
+  if (::symlinkat(record.target.c_str(), at_.fd(), name.c_str()) == 0) {
+    ++counts_.links_written;
+    return {};
+  }
+  if (errno != EEXIST) return refused(errno);
+  struct stat info {};
+  if (::fstatat(at_.fd(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return refused(errno);
+  if (S_ISLNK(info.st_mode)) {
+    std::string there(record.target.size() + 1, '\0');
+    const auto size = ::readlinkat(at_.fd(), name.c_str(), there.data(), there.size());
+    if (size >= 0 && std::string_view(there).substr(0, static_cast<std::size_t>(size)) == record.target) {
+      ++counts_.links_kept;
+      return {};
+    }
+  }
+  if (S_ISDIR(info.st_mode)) return failed(PathIssue::Kind::exists, "a folder is in the place of a link");
+  if (!options_.overwrite) {
+    return failed(PathIssue::Kind::exists, "something else is in the place of a link; --overwrite replaces it");
+  }
+  const auto temp = temp_name(options_.salt, path);
+  ::unlinkat(at_.fd(), temp.c_str(), 0);
+  if (::symlinkat(record.target.c_str(), at_.fd(), temp.c_str()) != 0) return refused(errno);
+  if (::renameat(at_.fd(), temp.c_str(), at_.fd(), name.c_str()) != 0) {
+    const int fault = errno;
+    ::unlinkat(at_.fd(), temp.c_str(), 0);
+    return refused(fault);
+  }
+  ++counts_.links_written;
+  return {};
+}
+
+/// A folder of the share that its owner may not enter or change is opened for this fetch: an earlier one left it so.
+Result<void> OutWriter::step_down(const std::string& name, std::uint16_t mode) {
+  if (options_.modes && (mode & S_IRWXU) != S_IRWXU) static_cast<void>(grant(at_.fd(), name, S_IRWXU));
+  return at_.down(name);
 }
 
 Result<void> OutWriter::dir(ManifestRecord& record, ManifestReader& reader) {
@@ -143,14 +263,15 @@ Result<void> OutWriter::dir(ManifestRecord& record, ManifestReader& reader) {
     return {};
   }
   const auto& name = record.file.name;
-  const bool made = ::mkdirat(at_.fd(), name.c_str(), 0777) == 0;
+  // Its owner may do everything in it until it is full.
+  const bool made = ::mkdirat(at_.fd(), name.c_str(), mode_t{record.file.mode} | S_IRWXU) == 0;
   if (!made && errno != EEXIST) {
     if (errno == ENOSPC || errno == EDQUOT) return errno_error(errno, printable(reader.path()));
     issue(PathIssue::Kind::unwritable, reader.path(), errno_text(errno));
     skip_depth_ = 1;
     return {};
   }
-  if (auto down = at_.down(name); !down) {
+  if (auto down = step_down(name, record.file.mode); !down) {
     struct stat info {};
     const bool other = ::fstatat(at_.fd(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(info.st_mode);
     if (other) {
@@ -221,24 +342,42 @@ Result<OutWriter::Found> OutWriter::existing(const FileHead& head, const std::ve
   }
   if (S_ISDIR(info.st_mode)) return Found::bad;
   if (!S_ISREG(info.st_mode) || static_cast<std::uint64_t>(info.st_size) != head.size) return Found::other;
-  Fd fd(::openat(at_.fd(), head.name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+  constexpr int kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  Fd fd(::openat(at_.fd(), head.name.c_str(), kFlags));
+  std::optional<mode_t> before;
+  if (!fd && errno == EACCES && options_.modes && (head.mode & S_IRUSR) == 0) {
+    // The share says that its owner may not read it: an earlier fetch left it so.
+    before = grant(at_.fd(), head.name, S_IRUSR);
+    fd = Fd(::openat(at_.fd(), head.name.c_str(), kFlags));
+  }
   if (!fd || ::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return Found::other;
+  const auto put_back = [&] {
+    if (before) change_mode(fd.get(), info.st_mode, *before);
+    return Found::other;
+  };
   std::vector<std::uint8_t> buffer(options_.chunk_bytes);
   std::uint64_t left = head.size;
   for (std::size_t i = 0; left > 0; ++i) {
     const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(left, buffer.size()));
     auto got = read_full(fd.get(), buffer.data(), want);
-    if (!got || *got != want) return Found::other;
-    if (is_stopped()) return stopped();
+    if (!got || *got != want) return put_back();
+    if (is_stopped()) {
+      static_cast<void>(put_back());
+      return stopped();
+    }
     const ByteView bytes(buffer.data(), want);
     const bool same = head.packed ? as_text(bytes) == packed.text() : op_id_of(bytes) == ids[i];
-    if (!same) return Found::other;
+    if (!same) return put_back();
     left -= want;
     handled(head.size - left);
   }
-  if (with_exec(info.st_mode, head.executable) != (info.st_mode & 07777)) {
-    static_cast<void>(::fchmod(fd.get(), with_exec(info.st_mode, head.executable)));
+  const bool executable = (head.mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
+  mode_t wanted = with_exec(before.value_or(info.st_mode), executable);
+  if (options_.modes) {
+    const mode_t special = wanted & (kAllBits & ~mode_t{kModeBits});
+    wanted = special | (options_.overwrite ? head.mode & ~umask_ : wanted & mode_t{head.mode});
   }
+  change_mode(fd.get(), info.st_mode, wanted);
   return Found::same;
 }
 
@@ -323,10 +462,11 @@ Result<void> OutWriter::write_file(const FileHead& head, const std::vector<OpId>
   if (!dir) return refused(errno_error(errno, "open"));
   TempFile temp{dir->get(), temp_name(options_.salt, path), Fd()};
   constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-  temp.fd = Fd(::openat(temp.dir, temp.name.c_str(), kFlags, 0666));
+  // Its mode from the start, less the umask: writing goes on by this descriptor also where the mode forbids it.
+  temp.fd = Fd(::openat(temp.dir, temp.name.c_str(), kFlags, mode_t{head.mode}));
   if (!temp.fd && errno == EEXIST) {
     ::unlinkat(temp.dir, temp.name.c_str(), 0);
-    temp.fd = Fd(::openat(temp.dir, temp.name.c_str(), kFlags, 0666));
+    temp.fd = Fd(::openat(temp.dir, temp.name.c_str(), kFlags, mode_t{head.mode}));
   }
   if (!temp.fd) {
     const auto error = errno_error(errno, "create");
@@ -355,9 +495,11 @@ Result<void> OutWriter::write_file(const FileHead& head, const std::vector<OpId>
     }
     handled(head.size - left);
   }
-  struct stat info {};
-  if (::fstat(temp.fd.get(), &info) != 0) return refused(errno_error(errno, "stat"));
-  set_attributes(temp.fd.get(), head, info.st_mode);
+  if (head.mtime) {
+    const timespec times[2] = {{0, UTIME_OMIT},
+                               {static_cast<time_t>(head.mtime->seconds), static_cast<long>(head.mtime->nanos)}};
+    static_cast<void>(::futimens(temp.fd.get(), times));
+  }
   if (waiting_.empty()) waiting_since_ = std::chrono::steady_clock::now();
   waiting_.push_back(Waiting{std::move(dir), std::exchange(temp.name, {}), head.name, path, number});
   waiting_bytes_ += head.size;

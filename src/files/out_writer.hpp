@@ -22,7 +22,9 @@ namespace kitsune2::files {
 /// of the same size is read and compared by hash; identical: kept. O4: bytes are checked against their op id before
 /// they are written. O5: when stopped, nothing is synced any more, and what has no name yet is removed. *Rationale*: a
 /// flush of a slow disk cannot be cut short, and the ops are in the store: all that is lost is the writing of one
-/// group.
+/// group. O6: an unfinished file never has more permissions than the finished one. O7: links and the modes of folders
+/// come in a walk of their own (`finish`) behind the last file, so no file is ever written through a link, and folders
+/// that their owner may not write in can be filled.
 class OutWriter {
  public:
   static constexpr std::size_t kGroupFiles = 2048;
@@ -33,6 +35,7 @@ class OutWriter {
   using Fetch = std::function<Result<std::vector<Bytes>>(const std::vector<OpId>& ids)>;
   struct Options {
     bool overwrite = false;
+    bool modes = false;  ///< the share says permission bits (version 2)
     std::size_t chunk_bytes = kChunkBytes;
     std::string salt;  ///< for temporary names: the root id
     std::function<void(const PathIssue&)> issue;
@@ -47,6 +50,7 @@ class OutWriter {
   };
   struct Counts {
     std::uint64_t written = 0, kept = 0, failed = 0, postponed = 0;
+    std::uint64_t links_written = 0, links_kept = 0, links_failed = 0;
   };
 
   /// Errc::io, Errc::disk_full.
@@ -60,6 +64,9 @@ class OutWriter {
   /// Walks the manifest once. Errors are those that end everything (disk full, stopped, malformed share); the rest goes
   /// to `issue` and `counts`. `reader` may end with Errc::not_found: the list is not whole.
   Result<void> run(ManifestReader& reader);
+  /// Makes the links and gives folders their modes, in one more walk. When no file is to be written any more; for
+  /// shares with `modes`. Errors as `run`.
+  Result<void> finish(ManifestReader& reader);
   /// Syncs and renames what waits.
   Result<void> finish_group();
   /// The same if files have waited for a second: for pauses of the network.
@@ -81,6 +88,10 @@ class OutWriter {
   };
   enum class Found { nothing, same, other, bad };
 
+  /// Looks at what is at a folder's place: whether it may be stepped into.
+  Result<void> step_down(const std::string& name, std::uint16_t mode);
+  Result<void> link(const ManifestRecord& record, const std::string& path);
+  Result<void> leave_folder(std::uint16_t mode);
   Result<void> dir(ManifestRecord& record, ManifestReader& reader);
   Result<void> dir_end();
   Result<void> file(ManifestRecord& record, ManifestReader& reader);
@@ -103,6 +114,7 @@ class OutWriter {
   Fd sync_;  ///< the root again, for syncfs
   Fetch fetch_;
   Options options_;
+  const mode_t umask_;
   Counts counts_;
   std::size_t skip_depth_ = 0;  ///< > 0: inside a folder that could not be made
   std::optional<Pack> pack_;

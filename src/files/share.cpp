@@ -38,7 +38,6 @@ struct SameFile {
 };
 
 std::string why_special(mode_t mode) {
-  if (S_ISLNK(mode)) return "a symbolic link; links are not followed";
   if (S_ISFIFO(mode)) return "a named pipe";
   if (S_ISSOCK(mode)) return "a socket";
   if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
@@ -57,15 +56,22 @@ bool same_moment(const struct stat& a, const struct stat& b) {
          a.st_ctim.tv_sec == b.st_ctim.tv_sec && a.st_ctim.tv_nsec == b.st_ctim.tv_nsec;
 }
 
+std::uint16_t mode_of(const struct stat& info) { return static_cast<std::uint16_t>(info.st_mode & kModeBits); }
+
+/// One walk through what is shared.
 class Sharer {
  public:
-  Sharer(Runtime& runtime, OpStore& store, const ShareOptions& options, const std::stop_token& stop)
-      : options_(options),
-        stop_(stop),
-        ops_(runtime, store),
-        tree_([this](Bytes op) { return ops_.put(std::move(op)); }) {}
+  /// `ops`: null for a look at the names only. `version`: of the list of files; 1 ends with `needs_version_2` where
+  /// that version cannot say all.
+  Sharer(BatchWriter* ops, std::uint8_t version, const ShareOptions& options, const std::stop_token& stop)
+      : options_(options), stop_(stop), ops_(ops), version_(version), tree_([this](Bytes op) {
+          return ops_->put(std::move(op));
+        }) {}
 
   Result<ShareReport> run(const std::vector<std::string>& paths);
+  /// Something was met that a list of version 1 cannot say.
+  bool needs_version_2() const { return needs_version_2_; }
+  void expect(const FolderSummary& all) { all_ = all; }
 
  private:
   struct Child {
@@ -85,19 +91,31 @@ class Sharer {
   Result<bool> list(int fd, Frame& frame);
   Result<void> leave(std::vector<Frame>& frames, std::optional<DirCursor>& dir);
   Result<void> file(const Child& child, Fd fd, const struct stat& before);
+  Result<bool> link(const Child& child, const DirCursor& dir, std::size_t depth);
   /// nullopt: it changed. Errc::io of reading is reported inside `fault`.
   Result<bool> read_chunks(int fd, std::uint64_t size, std::vector<OpId>& ids, std::string& fault);
   Result<void> pack_file(FileHead head, ByteView bytes);
   Result<void> end_pack();
   Result<void> record(const std::vector<std::uint8_t>& bytes);
-  void issue(PathIssue::Kind kind, std::string reason);
+  /// False: the list has to be of version 2, and is not.
+  bool can_say(bool plain) {
+    needs_version_2_ = needs_version_2_ || !plain;
+    return plain || version_ >= 2 || scanning();
+  }
+  bool scanning() const { return ops_ == nullptr; }
+  void issue(PathIssue::Kind kind, std::string reason, bool link = false);
   void progress(bool now);
 
   const ShareOptions& options_;
   const std::stop_token& stop_;
-  BatchWriter ops_;
+  BatchWriter* const ops_;
+  const std::uint8_t version_;
+  bool needs_version_2_ = false;
+  bool several_ = false;  ///< paths; none of them may hold links to the others
   TreeWriter tree_;
   ShareReport report_;
+  FolderSummary all_;
+  std::uint64_t file_bytes_ = 0;  ///< read of the file at hand
   std::vector<SameFile> excluded_;
   std::string path_;
   std::vector<std::uint8_t> pack_;
@@ -105,20 +123,27 @@ class Sharer {
   std::chrono::steady_clock::time_point last_progress_{};
 };
 
-void Sharer::issue(PathIssue::Kind kind, std::string reason) {
+/// How a walk ends that has to be repeated with version 2.
+Error too_plain() { return make_error(Errc::unsupported, "this takes a list of files of version 2"); }
+
+void Sharer::issue(PathIssue::Kind kind, std::string reason, bool link) {
   ++(kind == PathIssue::Kind::skipped ? report_.skipped : report_.failed);
-  if (options_.issue) options_.issue(PathIssue{kind, path_, std::move(reason)});
+  if (link) ++report_.links_left_out;
+  if (options_.issue && !scanning()) options_.issue(PathIssue{kind, path_, std::move(reason), link});
 }
 
 void Sharer::progress(bool now) {
-  if (!options_.progress) return;
+  if (!options_.progress || scanning()) return;
   const auto time = std::chrono::steady_clock::now();
   if (!now && time - last_progress_ < std::chrono::milliseconds(100)) return;
   last_progress_ = time;
-  options_.progress(ShareProgress{report_.folder.files, report_.folder.dirs, report_.folder.bytes});
+  const std::uint64_t bytes = report_.folder.bytes + file_bytes_;
+  options_.progress(ShareProgress{report_.folder.files, report_.folder.dirs, bytes,
+                                  std::max(all_.files, report_.folder.files), std::max(all_.bytes, bytes)});
 }
 
 Result<void> Sharer::record(const std::vector<std::uint8_t>& bytes) {
+  if (scanning()) return {};
   if (pack_.empty()) return tree_.write(bytes);
   waiting_.insert(waiting_.end(), bytes.begin(), bytes.end());
   if (waiting_.size() > kMaxWaitingRecords) return end_pack();
@@ -128,7 +153,7 @@ Result<void> Sharer::record(const std::vector<std::uint8_t>& bytes) {
 Result<void> Sharer::end_pack() {
   if (pack_.empty()) return {};
   const auto size = pack_.size();
-  auto id = ops_.put(Bytes(std::move(pack_)));
+  auto id = ops_->put(Bytes(std::move(pack_)));
   if (!id) return id.error();
   pack_ = {};
   ++report_.folder.ops;
@@ -147,7 +172,7 @@ Result<void> Sharer::pack_file(FileHead head, ByteView bytes) {
   head.packed = true;
   pack_.insert(pack_.end(), bytes.begin(), bytes.end());
   std::vector<std::uint8_t> out;
-  ManifestEncoder::file(out, head, {});
+  ManifestEncoder::file(out, head, {}, version_);
   if (auto recorded = record(out); !recorded) return recorded;
   if (pack_.size() == kChunkBytes || (pack_.size() >= kMinPackBytes && (name_hash(head.name) & kPackCutMask) == 0)) {
     return end_pack();
@@ -167,7 +192,8 @@ Result<bool> Sharer::read_chunks(int fd, std::uint64_t size, std::vector<OpId>& 
     }
     if (*got != chunk.size()) return false;  // shorter than it was
     done += chunk.size();
-    auto id = ops_.put(Bytes(std::move(chunk)));
+    file_bytes_ = done;
+    auto id = ops_->put(Bytes(std::move(chunk)));
     if (!id) return id.error();
     ids.push_back(std::move(*id));
     progress(false);
@@ -182,7 +208,8 @@ Result<void> Sharer::file(const Child& child, Fd fd, const struct stat& first) {
     FileHead head;
     head.name = child.name;
     head.size = static_cast<std::uint64_t>(before.st_size);
-    head.executable = (before.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
+    head.mode = mode_of(before);
+    if (!can_say(head.mode == kPlainMode || head.mode == kExecutableMode)) return too_plain();
     if (options_.mtime) {
       head.mtime = FileTime{before.st_mtim.tv_sec, static_cast<std::uint32_t>(before.st_mtim.tv_nsec)};
     }
@@ -202,6 +229,7 @@ Result<void> Sharer::file(const Child& child, Fd fd, const struct stat& first) {
       }
     } else {
       auto read = read_chunks(fd.get(), head.size, ids, fault);
+      file_bytes_ = 0;
       if (!read) return read.error();
       whole = *read;
     }
@@ -225,11 +253,32 @@ Result<void> Sharer::file(const Child& child, Fd fd, const struct stat& first) {
     progress(false);
     if (head.size > 0 && ids.empty()) return pack_file(std::move(head), small);
     std::vector<std::uint8_t> out;
-    ManifestEncoder::file(out, head, ids);
+    ManifestEncoder::file(out, head, ids, version_);
     return record(out);
   }
   issue(PathIssue::Kind::changed, "changed while it was read, three times; left out");
   return {};
+}
+
+/// Keeps a link that leads nowhere but into what is shared.
+Result<bool> Sharer::link(const Child& child, const DirCursor& dir, std::size_t depth) {
+  std::string target(kMaxTargetBytes + 1, '\0');
+  const auto size = ::readlinkat(dir.fd(), child.name.c_str(), target.data(), target.size());
+  if (size < 0) {
+    issue(errno == EINVAL ? PathIssue::Kind::changed : PathIssue::Kind::unreadable, errno_text(errno));
+    return true;
+  }
+  target.resize(static_cast<std::size_t>(size));
+  if (const auto fault = target_fault(target, depth); !fault.empty()) {
+    issue(PathIssue::Kind::skipped, std::string(fault), true);
+    return true;
+  }
+  if (!can_say(false)) return too_plain();
+  std::vector<std::uint8_t> out;
+  ManifestEncoder::link(out, child.name, target);
+  if (auto written = record(out); !written) return written.error();
+  ++report_.folder.links;
+  return true;
 }
 
 Result<bool> Sharer::list(int fd, Frame& frame) {
@@ -278,6 +327,7 @@ Result<void> Sharer::top_level(const std::vector<std::string>& paths, Frame& fra
     }
     if (errno != ENOTDIR) return path_error(paths[0]);
   }
+  several_ = true;
   for (const auto& path : paths) {
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0) return path_error(path);
@@ -357,8 +407,17 @@ Result<bool> Sharer::step(std::vector<Frame>& frames, std::optional<DirCursor>& 
     issue(PathIssue::Kind::unreadable, errno_text(errno));
     return true;
   }
+  if (S_ISLNK(info.st_mode)) return link(child, *dir, frames.size() - (several_ ? 2 : 1));
   if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
     issue(PathIssue::Kind::skipped, why_special(info.st_mode));
+    return true;
+  }
+  if (scanning() && S_ISREG(info.st_mode)) {
+    const int at = at_top ? AT_FDCWD : dir->fd();
+    if (::faccessat(at, at_top ? child.path.c_str() : child.name.c_str(), R_OK, 0) != 0) return true;
+    static_cast<void>(can_say(mode_of(info) == kPlainMode || mode_of(info) == kExecutableMode));
+    ++report_.folder.files;
+    report_.folder.bytes += static_cast<std::uint64_t>(info.st_size);
     return true;
   }
   Fd fd(at_top ? ::open(child.path.c_str(), kReadFlags & ~O_NOFOLLOW)
@@ -385,8 +444,13 @@ Result<bool> Sharer::step(std::vector<Frame>& frames, std::optional<DirCursor>& 
   auto listed = list(fd.get(), next);
   if (!listed) return listed.error();
   if (!*listed) return true;
+  if (!can_say(mode_of(info) == kExecutableMode)) return too_plain();
   std::vector<std::uint8_t> out;
-  ManifestEncoder::dir(out, child.name);
+  if (version_ >= 2) {
+    ManifestEncoder::dir2(out, child.name, mode_of(info));
+  } else {
+    ManifestEncoder::dir(out, child.name);
+  }
   if (auto written = record(out); !written) return written.error();
   ++report_.folder.dirs;
   if (dir) {
@@ -419,25 +483,50 @@ Result<ShareReport> Sharer::run(const std::vector<std::string>& paths) {
   std::optional<DirCursor> dir;
   if (auto found = top_level(paths, top, dir); !found) return found.error();
   std::vector<std::uint8_t> begin;
-  ManifestEncoder::begin(begin);
-  if (auto written = tree_.write(begin); !written) return written.error();
+  ManifestEncoder::begin(begin, version_);
+  if (auto written = record(begin); !written) return written.error();
   if (auto walked = walk(std::move(top), dir); !walked) return walked.error();
+  if (scanning()) return report_;
   if (auto ended = end_pack(); !ended) return ended.error();
   RootOp root;
+  root.version = version_;
   root.folder = report_.folder;
   auto tree = tree_.finish();
   if (!tree) return tree.error();
   root.manifest_bytes = tree_.bytes();
   root.top = *tree;
-  auto id = ops_.put(root.encode());
+  // The last op of a share: a store that holds it holds all of them.
+  if (auto flushed = ops_->flush(); !flushed) return flushed.error();
+  auto id = ops_->put(root.encode());
   if (!id) return id.error();
-  if (auto flushed = ops_.flush(); !flushed) return flushed.error();
+  if (auto flushed = ops_->flush(); !flushed) return flushed.error();
   report_.root = *id;
-  report_.ops = ops_.ops();
-  report_.new_ops = ops_.new_ops();
-  report_.new_bytes = ops_.new_bytes();
+  report_.ops = ops_->ops();
+  report_.different_ops = ops_->different_ops();
+  report_.new_ops = ops_->new_ops();
+  report_.new_bytes = ops_->new_bytes();
+  report_.twice_ops = ops_->twice_ops();
+  report_.twice_bytes = ops_->twice_bytes();
   progress(true);
   return report_;
+}
+
+/// A look at the names, then the walk in the oldest version that can say what was seen.
+template <class MakeWriter>
+Result<ShareReport> cut(const std::vector<std::string>& paths, const ShareOptions& options, const std::stop_token& stop,
+                        MakeWriter make_writer) {
+  Sharer look(nullptr, 1, options, stop);
+  auto all = look.run(paths);
+  if (!all) return all;
+  for (std::uint8_t version = look.needs_version_2() ? 2 : 1;; ++version) {
+    auto writer = make_writer();
+    Sharer sharer(&*writer, version, options, stop);
+    sharer.expect(all->folder);
+    auto report = sharer.run(paths);
+    // Something changed since the look.
+    if (!report && version == 1 && sharer.needs_version_2() && report.error().code == Errc::unsupported) continue;
+    return report;
+  }
 }
 
 }  // namespace
@@ -448,7 +537,19 @@ Result<ShareReport> share_paths(Runtime& runtime, OpStore& store, const std::vec
   if (store.policy().name() != "sha256") {
     return make_error(Errc::unsupported, "sharing files needs a store with the sha256 policy");
   }
-  return Sharer(runtime, store, options, stop).run(paths);
+  return cut(paths, options, stop, [&] { return std::make_unique<BatchWriter>(runtime, store, options.elsewhere); });
+}
+
+Result<ShareReport> name_paths(const std::vector<std::string>& paths, const ShareOptions& options,
+                               const std::stop_token& stop) {
+  return cut(paths, options, stop, [] { return std::make_unique<BatchWriter>(make_sha256_policy()); });
+}
+
+Result<FolderSummary> scan_paths(const std::vector<std::string>& paths, const ShareOptions& options,
+                                 const std::stop_token& stop) {
+  auto report = Sharer(nullptr, 1, options, stop).run(paths);
+  if (!report) return report.error();
+  return report->folder;
 }
 
 }  // namespace kitsune2::files

@@ -1,5 +1,9 @@
 #include "files/store_access.hpp"
 
+#include <algorithm>
+#include <cstring>
+#include <unordered_map>
+
 namespace kitsune2::files {
 
 struct BatchWriter::Shared {
@@ -8,6 +12,7 @@ struct BatchWriter::Shared {
   std::uint64_t bytes_under_way = 0;
   std::size_t batches_under_way = 0;
   std::uint64_t new_ops = 0, new_bytes = 0;
+  std::uint64_t twice_ops = 0, twice_bytes = 0;
   std::optional<Error> error;
 };
 
@@ -40,10 +45,33 @@ void store_batch(Runtime& runtime, OpStore& store, const std::shared_ptr<Batch>&
   });
 }
 
+using Sizes = std::shared_ptr<const std::unordered_map<OpId, std::uint64_t>>;
+
+/// Calls `held` with the size of each of `ids` that one of `stores` holds, from number `at` on; then `done`.
+void count_elsewhere(const std::vector<std::shared_ptr<OpStore>>& stores, std::size_t at, std::vector<OpId> ids,
+                     const Sizes& sizes, std::function<void(std::uint64_t)> held, std::function<void()> done) {
+  if (at == stores.size() || ids.empty()) return done();
+  auto asked = ids;
+  stores[at]->filter_out_existing_ops(
+      std::move(ids), [stores, at, asked = std::move(asked), sizes, held = std::move(held),
+                       done = std::move(done)](Result<std::vector<OpId>> lacking) mutable {
+        // An earlier store that cannot be read says nothing; it is no fault of this share.
+        if (!lacking) return count_elsewhere(stores, at + 1, std::move(asked), sizes, std::move(held), std::move(done));
+        const std::unordered_set<OpId> not_held(lacking->begin(), lacking->end());
+        for (const auto& id : asked) {
+          if (not_held.count(id) == 0) held(sizes->at(id));
+        }
+        count_elsewhere(stores, at + 1, std::move(*lacking), sizes, std::move(held), std::move(done));
+      });
+}
+
 }  // namespace
 
-BatchWriter::BatchWriter(Runtime& runtime, OpStore& store)
-    : runtime_(runtime), store_(store), shared_(std::make_shared<Shared>()) {}
+BatchWriter::BatchWriter(Runtime& runtime, OpStore& store, std::vector<std::shared_ptr<OpStore>> elsewhere)
+    : runtime_(&runtime), store_(&store), elsewhere_(std::move(elsewhere)), shared_(std::make_shared<Shared>()) {}
+
+BatchWriter::BatchWriter(std::shared_ptr<const OpPolicy> policy)
+    : policy_(std::move(policy)), shared_(std::make_shared<Shared>()) {}
 
 BatchWriter::~BatchWriter() {
   std::unique_lock lock(shared_->mutex);
@@ -60,11 +88,32 @@ std::uint64_t BatchWriter::new_bytes() const {
   return shared_->new_bytes;
 }
 
+std::uint64_t BatchWriter::twice_ops() const {
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->twice_ops;
+}
+
+std::uint64_t BatchWriter::twice_bytes() const {
+  const std::lock_guard lock(shared_->mutex);
+  return shared_->twice_bytes;
+}
+
+std::uint64_t BatchWriter::different_ops() {
+  std::sort(seen_.begin(), seen_.end());
+  seen_.erase(std::unique(seen_.begin(), seen_.end()), seen_.end());
+  return seen_.size();
+}
+
 Result<OpId> BatchWriter::put(Bytes op) {
-  auto described = call_for_result("the op policy", [&] { return store_.policy().describe(op); });
+  const OpPolicy& policy = store_ != nullptr ? store_->policy() : *policy_;
+  auto described = call_for_result("the op policy", [&] { return policy.describe(op); });
   if (!described) return described.error();
   OpId id = described->op_id;
   ++ops_;
+  std::uint64_t start = 0;
+  std::memcpy(&start, id.view().data(), std::min(sizeof start, id.view().size()));
+  seen_.push_back(start);
+  if (store_ == nullptr) return id;
   if (!in_batch_.insert(id).second) return id;
   batch_bytes_ += op.size();
   batch_.emplace_back(std::move(*described), std::move(op));
@@ -76,7 +125,7 @@ Result<OpId> BatchWriter::put(Bytes op) {
 }
 
 void BatchWriter::send() {
-  if (batch_.empty()) return;
+  if (batch_.empty() || store_ == nullptr) return;
   auto batch = std::make_shared<Batch>();
   batch->ops = std::move(batch_);
   batch->done = [shared = shared_, bytes = batch_bytes_](Result<ProcessedOps> result) {
@@ -100,17 +149,27 @@ void BatchWriter::send() {
   in_batch_.clear();
   batch_bytes_ = 0;
   // What is held already is not sent to the writer: sharing a folder again costs reads only.
-  runtime_.post([&runtime = runtime_, &store = store_, batch] {
+  runtime_->post([&runtime = *runtime_, &store = *store_, elsewhere = elsewhere_, shared = shared_, batch] {
     std::vector<OpId> ids;
     ids.reserve(batch->ops.size());
     for (const auto& [description, bytes] : batch->ops) ids.push_back(description.op_id);
-    store.filter_out_existing_ops(std::move(ids), [&runtime, &store, batch](Result<std::vector<OpId>> lacking) {
-      if (!lacking) return batch->answer(lacking.error());
-      const std::unordered_set<OpId> wanted(lacking->begin(), lacking->end());
-      std::erase_if(batch->ops, [&](const auto& op) { return wanted.count(op.first.op_id) == 0; });
-      if (batch->ops.empty()) return batch->answer(ProcessedOps{});
-      store_batch(runtime, store, batch);
-    });
+    store.filter_out_existing_ops(
+        std::move(ids), [&runtime, &store, elsewhere, shared, batch](Result<std::vector<OpId>> lacking) {
+          if (!lacking) return batch->answer(lacking.error());
+          const std::unordered_set<OpId> wanted(lacking->begin(), lacking->end());
+          std::erase_if(batch->ops, [&](const auto& op) { return wanted.count(op.first.op_id) == 0; });
+          if (batch->ops.empty()) return batch->answer(ProcessedOps{});
+          if (elsewhere.empty()) return store_batch(runtime, store, batch);
+          auto sizes = std::make_shared<std::unordered_map<OpId, std::uint64_t>>();
+          for (const auto& [description, bytes] : batch->ops) sizes->emplace(description.op_id, bytes.size());
+          const auto held = [shared](std::uint64_t size) {
+            const std::lock_guard lock(shared->mutex);
+            ++shared->twice_ops;
+            shared->twice_bytes += size;
+          };
+          count_elsewhere(elsewhere, 0, std::move(*lacking), sizes, held,
+                          [&runtime, &store, batch] { store_batch(runtime, store, batch); });
+        });
   });
 }
 

@@ -40,7 +40,10 @@ class BatchWriter {
   static constexpr std::size_t kBatchOps = 1024;
   static constexpr std::uint64_t kMaxUnderWay = 64U << 20;
 
-  BatchWriter(Runtime& runtime, OpStore& store);
+  /// `elsewhere`: stores whose ops are counted when they are stored here too. All outlive the writer.
+  BatchWriter(Runtime& runtime, OpStore& store, std::vector<std::shared_ptr<OpStore>> elsewhere = {});
+  /// Only names and counts: nothing is stored.
+  explicit BatchWriter(std::shared_ptr<const OpPolicy> policy);
   /// Waits for what is under way.
   ~BatchWriter();
 
@@ -50,17 +53,25 @@ class BatchWriter {
   Result<void> flush();
 
   std::uint64_t ops() const { return ops_; }
+  /// As `ops`, but one that was put again counts once. Ids are told apart by 8 bytes: one of a pair that agrees in them
+  /// is not counted.
+  std::uint64_t different_ops();
   std::uint64_t new_ops() const;
   std::uint64_t new_bytes() const;
+  std::uint64_t twice_ops() const;
+  std::uint64_t twice_bytes() const;
 
  private:
   struct Shared;
   void send();
   Result<void> wait_below(std::uint64_t bytes);
 
-  Runtime& runtime_;
-  OpStore& store_;
+  Runtime* const runtime_ = nullptr;
+  OpStore* const store_ = nullptr;
+  const std::shared_ptr<const OpPolicy> policy_;  ///< without a store
+  const std::vector<std::shared_ptr<OpStore>> elsewhere_;
   std::shared_ptr<Shared> shared_;
+  std::vector<std::uint64_t> seen_;  ///< the first 8 bytes of each id
   std::vector<std::pair<OpDescription, Bytes>> batch_;
   std::unordered_set<OpId> in_batch_;
   std::uint64_t batch_bytes_ = 0;

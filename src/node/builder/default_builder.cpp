@@ -21,7 +21,13 @@ class PeerFiles {
 
   Result<std::shared_ptr<PeerStore>> peers(const ModuleContext& c) {
     meta_.erase(c.space);
-    auto opened = sqlite::open_peer_stores(disk_, *c.runtime, c.space, peer_store_path(dir_, c.space), *c.verifier);
+    const auto path = peer_store_path(dir_, c.space);
+    auto opened = sqlite::open_peer_stores(disk_, *c.runtime, c.space, path, *c.verifier);
+    if (!opened && opened.error().code == Errc::corrupt && disk_.vfs == nullptr) {
+      // Nothing in it is lost for good: bootstrap and gossip find peers again. An op store is never treated so.
+      if (auto aside = put_damaged_aside(path, opened.error()); !aside) return aside.error();
+      opened = sqlite::open_peer_stores(disk_, *c.runtime, c.space, path, *c.verifier);
+    }
     if (!opened) return opened.error();
     meta_[c.space] = std::move(opened->meta);
     return std::move(opened->peers);

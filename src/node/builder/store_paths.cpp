@@ -77,6 +77,26 @@ std::string space_path(const std::string& dir, const SpaceId& space) {
   return dir + '/' + name;
 }
 
+Result<void> put_damaged_aside(const std::string& path, const Error& why) {
+  constexpr int kKept = 3;
+  const auto name = [&](int number, const char* end) { return path + ".damaged-" + std::to_string(number) + end; };
+  for (int number = kKept; number > 1; --number) {
+    for (const char* end : {"", "-wal"}) {
+      ::unlink(name(number, end).c_str());
+      static_cast<void>(::rename(name(number - 1, end).c_str(), name(number, end).c_str()));
+    }
+  }
+  // The WAL first: without it the database is what it was, but a WAL without its database would be taken for damage.
+  for (const char* end : {"-wal", ""}) {
+    if (::rename((path + end).c_str(), name(1, end).c_str()) == 0 || errno == ENOENT) continue;
+    return make_error(errno == ENOSPC ? Errc::disk_full : Errc::io, path + end + ": " + reason(errno));
+  }
+  ::unlink((path + "-shm").c_str());
+  log::warn("node", why.to_string() + "; it is put aside as " + name(1, "") +
+                        " and made anew: peers are found again by bootstrap");
+  return {};
+}
+
 Result<std::unique_ptr<DataDir>> DataDir::open(const std::string& path) {
   std::error_code error;
   const std::filesystem::path absolute = std::filesystem::absolute(path, error);

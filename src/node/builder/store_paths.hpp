@@ -19,6 +19,10 @@ inline std::string peer_store_path(const std::string& dir, const SpaceId& space)
 }
 inline std::string agent_key_path(const std::string& dir) { return dir + "/agent.key"; }
 
+/// Renames a damaged database to "<path>.damaged-1", its WAL beside it, and logs `why`. Of earlier ones two are kept,
+/// as -2 and -3. Errc::io, Errc::disk_full.
+Result<void> put_damaged_aside(const std::string& path, const Error& why);
+
 /// A data directory that this process has for itself, until it is destroyed. "node.lock" holds its number, and
 /// "stopping" once it ends.
 class DataDir {

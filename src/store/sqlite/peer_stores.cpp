@@ -39,6 +39,7 @@ class PeerDb {
     auto connection = Connection::open(path, Connection::Mode::write, vfs);
     if (!connection) return connection.error();
     if (auto ok = sqlite::open_format(*connection, kPeerFormat, true); !ok) return ok.error();
+    if (auto ok = check_pages(*connection); !ok) return ok.error();
     // NORMAL: no sync with each commit. What a power failure takes, bootstrap and gossip bring again; and the strand
     // does not wait for the disk.
     if (auto ok = connection->run("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-4096;"
@@ -50,6 +51,16 @@ class PeerDb {
     if (auto ok = out->prepare(); !ok) return ok.error();
     if (auto ok = out->bind_to(space); !ok) return ok.error();
     return out;
+  }
+
+  /// The file is small, and damage that is only met when a row is written would be met by a running node.
+  static Result<void> check_pages(Connection& connection) {
+    auto check = connection.prepare("PRAGMA quick_check(1)");
+    if (!check) return check.error();
+    const int rc = check->step();
+    if (rc != SQLITE_ROW) return connection.error(rc);
+    if (check->text(0) == "ok") return {};
+    return make_error(Errc::corrupt, connection.path() + ": " + std::string(check->text(0)));
   }
 
   Connection& connection() { return connection_; }

@@ -1,4 +1,5 @@
 // The engine over real modules: nodes of one process on a memory network.
+#include <array>
 #include <atomic>
 #include <set>
 #include <thread>
@@ -555,12 +556,64 @@ TEST_F(FetchFiles, HostileSharesAreRefused) {
   const auto climbs = [&](auto& m, auto&) { m.insert(m.end(), {1, 2, '.', '.', 2, 4, 'e', 'v', 'i', 'l', 0, 0, 0}); };
   EXPECT_EQ(run(climbs, FolderSummary{1, 1, 0, 0}), "malformed: list of files, at byte 9, in \"\": the name . or ..");
   // Counts that promise more than comes.
-  EXPECT_EQ(run([&](auto&, auto&) {}, FolderSummary{3, 0, 0, 0}),
-            "malformed: list of files, at byte 6, in \"\": fewer files, folders, bytes or ops than the root op says");
+  EXPECT_EQ(
+      run([&](auto&, auto&) {}, FolderSummary{3, 0, 0, 0}),
+      "malformed: list of files, at byte 6, in \"\": fewer files, folders, links, bytes or ops than the root op says");
   EXPECT_FALSE(fs::exists(out_.path() / "evil"));
   const auto left =
       fs::exists(out_.path() / "out") ? snapshot(out_.path() / "out") : std::map<std::string, std::string>{};
   EXPECT_TRUE(left.empty());
+}
+
+TEST_F(FetchFiles, LinksAndModesArriveAsTheyWere) {
+  from_.write("a/private", "for me");
+  from_.write("a/read only", "r");
+  from_.write("locked/inside/tool", noise(kPackFileBytes + 1, 1));
+  fs::create_symlink("../a/private", from_.path() / "locked/up");
+  fs::create_symlink("a", from_.path() / "folder link");
+  fs::create_symlink("folder link/read only", from_.path() / "through");
+  fs::create_symlink("nowhere", from_.path() / "dangling");
+  const std::map<std::string, mode_t> modes = {{"a/private", 0600},          {"a/read only", 0444},
+                                               {"locked/inside/tool", 0750}, {"a", 0700},
+                                               {"locked/inside", 0500},      {"locked", 0555}};
+  for (const auto& name : {"a/private", "a/read only", "locked/inside/tool", "a", "locked/inside", "locked"}) {
+    ASSERT_EQ(::chmod(from_.str(name).c_str(), modes.at(name)), 0);
+  }
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  auto source = sharer(ops);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  const auto look = [&] {
+    EXPECT_EQ(snapshot(out_.path() / "out"), snapshot(from_.path()));
+    for (const auto& [name, mode] : modes) {
+      struct stat info {};
+      ASSERT_EQ(::lstat(out_.str("out/" + name).c_str(), &info), 0) << name;
+      EXPECT_EQ(info.st_mode & 07777, mode & ~022U) << name;
+    }
+  };
+  const mode_t before = ::umask(022);
+  auto report = fetcher->fetch(root, options());
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_TRUE(report->complete());
+  EXPECT_EQ((std::array{report->folder.links, report->links_written, report->links_kept, report->links_failed}),
+            (std::array<std::uint64_t, 4>{4, 4, 0, 0}));
+  look();
+  // Once more: everything is there, folders that may not be written in included.
+  ASSERT_EQ(::chmod(out_.str("out/locked/inside").c_str(), 0700), 0);
+  fs::remove(out_.path() / "out/locked/inside/tool");
+  ASSERT_EQ(::chmod(out_.str("out/locked/inside").c_str(), 0500), 0);
+  auto again = fetcher->fetch(root, options());
+  ::umask(before);
+  ASSERT_TRUE(again) << again.error().to_string();
+  EXPECT_EQ((std::array{again->files_written, again->files_kept, again->links_written, again->links_kept}),
+            (std::array<std::uint64_t, 4>{1, 2, 0, 4}));
+  look();
+  for (const char* name : {"locked", "locked/inside"}) {  // so that the folders can be removed
+    ::chmod(from_.str(name).c_str(), 0700);
+    ::chmod(out_.str(std::string("out/") + name).c_str(), 0700);
+  }
+  EXPECT_TRUE(issues_.empty());
 }
 
 TEST_F(FetchFiles, NothingIsTakenInThatWasNotAskedFor) {

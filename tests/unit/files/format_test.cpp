@@ -37,6 +37,54 @@ TEST(RootOp, RoundTripAndTable) {
   EXPECT_EQ(back->top, root.top);
 }
 
+TEST(RootOp, VersionTwoHasTheNumberOfLinks) {
+  RootOp root = sample_root();
+  root.version = 2;
+  root.folder.links = 7;
+  const Bytes bytes = root.encode();
+  ASSERT_EQ(bytes.size(), kRootBytes2);
+  EXPECT_EQ(to_hex(bytes.slice(0, 56)),
+            "4b324652"  // K2FR
+            "020c0000"
+            "8813000000000000"
+            "0300000000000000"
+            "0200000000000000"
+            "2823000000000000"
+            "0400000000000000"
+            "0700000000000000");
+  auto back = RootOp::decode(bytes);
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->version, 2);
+  EXPECT_EQ(back->folder, root.folder);
+  EXPECT_EQ(back->top, root.top);
+  for (std::size_t size = 0; size < bytes.size(); ++size) EXPECT_FALSE(RootOp::decode(bytes.slice(0, size))) << size;
+  std::vector<std::uint8_t> many(bytes.begin(), bytes.end());
+  many[54] = 1;  // more links than the manifest has bytes
+  EXPECT_EQ(RootOp::decode(ByteView(many)).error().code, Errc::malformed);
+}
+
+TEST(LinkTarget, OnlyOnesThatStayInside) {
+  for (const auto* good : {"a", "a/b", "./a", "a//b/", ".hidden", "..a", "a..", "...", "."}) {
+    EXPECT_EQ(target_fault(good, 0), "") << good;
+  }
+  EXPECT_EQ(target_fault("..", 1), "");
+  EXPECT_EQ(target_fault("../../a/b", 2), "");
+  EXPECT_EQ(target_fault("./..//./../a", 2), "");
+  EXPECT_EQ(target_fault(std::string(kMaxTargetBytes, 'a'), 0), "");
+  EXPECT_EQ(target_fault("", 5), "a link without a target");
+  EXPECT_EQ(target_fault("/etc/passwd", 5), "a link to an absolute path");
+  EXPECT_EQ(target_fault("/", 5), "a link to an absolute path");
+  EXPECT_EQ(target_fault("..", 0), "a link that leads out of the folder");
+  EXPECT_EQ(target_fault("../../a", 1), "a link that leads out of the folder");
+  EXPECT_EQ(target_fault("./..", 0), "a link that leads out of the folder");
+  // By the text alone "a" and ".." come to nothing; where "a" is a link they do not.
+  EXPECT_EQ(target_fault("a/..", 5), "a link that goes up behind a name");
+  EXPECT_EQ(target_fault("../a/../b", 5), "a link that goes up behind a name");
+  EXPECT_EQ(target_fault(std::string_view("a\0b", 3), 0), "a link whose target has a zero byte");
+  EXPECT_EQ(target_fault("\xff", 0), "a link whose target is not UTF-8");
+  EXPECT_EQ(target_fault(std::string(kMaxTargetBytes + 1, 'a'), 0), "a link with a target of more than 4,095 bytes");
+}
+
 TEST(RootOp, RefusesWhatIsNotARoot) {
   const Bytes good = sample_root().encode();
   const auto with = [&](std::size_t at, std::uint8_t value) {
@@ -50,7 +98,10 @@ TEST(RootOp, RefusesWhatIsNotARoot) {
   longer.push_back(0);
   EXPECT_FALSE(RootOp::decode(ByteView(longer)));
   EXPECT_EQ(with(0, 'X').error().code, Errc::malformed);
-  EXPECT_EQ(with(4, 2).error().code, Errc::unsupported);
+  EXPECT_EQ(with(4, 0).error().code, Errc::unsupported);
+  EXPECT_EQ(with(4, 3).error().code, Errc::unsupported);
+  EXPECT_NE(with(4, 3).error().message.find("too old"), std::string::npos);
+  EXPECT_EQ(with(4, 2).error().code, Errc::malformed);  // a version 2 that is too short
   EXPECT_FALSE(with(5, kMinChunkLog2 - 1));
   EXPECT_FALSE(with(5, kMaxChunkLog2 + 1));
   EXPECT_FALSE(with(5, 255));

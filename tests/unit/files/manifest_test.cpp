@@ -43,12 +43,15 @@ std::vector<std::string> read(const Raw& raw, const RootOp& root, std::size_t pi
       case ManifestRecord::Kind::dir:
         out.push_back("dir " + reader.path());
         break;
+      case ManifestRecord::Kind::link:
+        out.push_back("link " + reader.path() + " -> " + r.target);
+        break;
       case ManifestRecord::Kind::dir_end:
         out.push_back("end");
         break;
       case ManifestRecord::Kind::file:
-        out.push_back("file " + reader.path() + ' ' + std::to_string(r.file.size) + (r.file.executable ? " x" : "") +
-                      (r.file.packed ? " packed" : "") +
+        out.push_back("file " + reader.path() + ' ' + std::to_string(r.file.size) +
+                      (r.file.mode == kExecutableMode ? " x" : "") + (r.file.packed ? " packed" : "") +
                       (r.file.mtime
                            ? " @" + std::to_string(r.file.mtime->seconds) + '.' + std::to_string(r.file.mtime->nanos)
                            : ""));
@@ -80,7 +83,7 @@ Raw sample(FolderSummary& folder) {
   Encoder::dir(raw, "a");
   Encoder::file(raw, head("empty", 0), {});
   auto script = head("script", 1500);
-  script.executable = true;
+  script.mode = kExecutableMode;
   script.mtime = FileTime{-5, 999'999'999};
   Encoder::file(raw, script, {id(1), id(2)});
   Encoder::dir_end(raw);
@@ -246,7 +249,118 @@ TEST(ManifestHostile, UnknownKindsFlagsAndRests) {
             std::string::npos);
   EXPECT_NE(fault_of([](Raw& raw) { Encoder::dir_end(raw); }, {}).find("bytes after the end"), std::string::npos);
   Raw other = {'K', '2', 'F', 'M', 2, 0};
-  EXPECT_NE(read(other, root_for(other, {})).back().find("version 1"), std::string::npos);
+  EXPECT_NE(read(other, root_for(other, {})).back().find("not of version 1"), std::string::npos);
+}
+
+/// The same in version 2: with the modes of folders and files.
+std::string fault_of_2(const std::function<void(Raw&)>& body) {
+  Raw raw;
+  Encoder::begin(raw, 2);
+  body(raw);
+  Encoder::dir_end(raw);
+  FolderSummary folder{9, 9, 9000, 9};
+  folder.links = 2;
+  RootOp root = root_for(raw, folder);
+  root.version = 2;
+  return read(raw, root).back();
+}
+
+TEST(Manifest, VersionTwoHasModesAndLinks) {
+  Raw raw;
+  Encoder::begin(raw, 2);
+  Encoder::dir2(raw, "a", 0500);
+  auto file = head("f", 3);
+  file.mode = 0604;
+  file.mtime = FileTime{1, 2};
+  Encoder::file(raw, file, {id(1)}, 2);
+  Encoder::link(raw, "up", "../b");
+  Encoder::dir_end(raw);
+  Encoder::link(raw, "b", "a/f");
+  Encoder::dir_end(raw);
+  EXPECT_EQ(to_hex(ByteView(raw).subspan(0, 26)),
+            "4b32464d02"  // K2FM, 2
+            "010161"
+            "4001"  // folder "a", 0500
+            "020166"
+            "02"
+            "8401"
+            "03"  // file "f": mtime; 0604; 3 bytes
+            "0100000000000000"
+            "02");
+  FolderSummary folder{1, 1, 3, 1};
+  folder.links = 2;
+  RootOp root = root_for(raw, folder);
+  root.version = 2;
+  const std::vector<std::string> expected = {"dir a", "file a/f 3 @1.2", "ids 1", "file end", "link a/up -> ../b",
+                                             "end",   "link b -> a/f",   "end"};
+  for (const std::size_t piece : {1U, 3U, 1000U}) EXPECT_EQ(read(raw, root, piece), expected);
+  for (std::size_t size = 0; size < raw.size(); ++size) {
+    const auto lines = read(Raw(raw.begin(), raw.begin() + static_cast<std::ptrdiff_t>(size)), root);
+    EXPECT_TRUE(lines.back().starts_with("error malformed")) << size << lines.back();
+  }
+  root.folder.links = 1;
+  EXPECT_NE(read(raw, root).back().find("more links"), std::string::npos);
+  root.folder.links = 3;
+  EXPECT_NE(read(raw, root).back().find("fewer files, folders, links"), std::string::npos);
+  root.version = 1;  // a root and a list of two versions
+  EXPECT_NE(read(raw, root).back().find("not of version 1"), std::string::npos);
+}
+
+TEST(ManifestHostile, LinksThatLeadOut) {
+  const auto in_folder = [](std::string_view target) {
+    return fault_of_2([&](Raw& raw) {
+      Encoder::dir2(raw, "d", 0755);
+      Encoder::link(raw, "l", target);
+      Encoder::dir_end(raw);
+    });
+  };
+  EXPECT_NE(in_folder("../x").find("fewer files"), std::string::npos) << "in itself such a link is allowed";
+  EXPECT_NE(in_folder("/etc/passwd").find("absolute"), std::string::npos);
+  EXPECT_NE(in_folder("../../x").find("leads out"), std::string::npos);
+  EXPECT_NE(in_folder("x/../../..").find("up behind a name"), std::string::npos);
+  EXPECT_NE(in_folder("").find("without a target"), std::string::npos);
+  EXPECT_NE(in_folder(std::string_view("x\0y", 3)).find("zero byte"), std::string::npos);
+  EXPECT_NE(in_folder(std::string(4096, 'x')).find("4,095"), std::string::npos);
+  EXPECT_NE(fault_of_2([](Raw& raw) { Encoder::link(raw, "l", ".."); }).find("leads out"), std::string::npos);
+  // A length that would take all memory.
+  EXPECT_NE(fault_of_2([](Raw& raw) {
+              raw.insert(raw.end(), {4, 1, 'l', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1});
+            }).find("4,095"),
+            std::string::npos);
+}
+
+TEST(ManifestHostile, ALinkAndSomethingBehindIt) {
+  // No name is there twice, so nothing can be written through a link of the same share.
+  EXPECT_NE(fault_of_2([](Raw& raw) {
+              Encoder::link(raw, "x", "y");
+              Encoder::dir2(raw, "x", 0755);
+              Encoder::dir_end(raw);
+            }).find("names not in order"),
+            std::string::npos);
+  EXPECT_NE(fault_of_2([](Raw& raw) {
+              Encoder::link(raw, "x", "y");
+              Encoder::file(raw, head("x", 0), {}, 2);
+            }).find("names not in order"),
+            std::string::npos);
+}
+
+TEST(ManifestHostile, ModesBeyondTheNineBits) {
+  for (const std::uint8_t high : {0x02, 0x04, 0x08, 0x10, 0x80}) {  // sticky, setgid, setuid, and what is none
+    EXPECT_NE(fault_of_2([&](Raw& raw) {
+                raw.insert(raw.end(), {2, 1, 'a', 0, 0xed, high, 0});
+              }).find("permission"),
+              std::string::npos);
+    EXPECT_NE(fault_of_2([&](Raw& raw) {
+                raw.insert(raw.end(), {1, 1, 'a', 0xed, high, 0});
+              }).find("permission"),
+              std::string::npos);
+  }
+  // The executable flag is version 1's alone, links are version 2's.
+  EXPECT_NE(fault_of_2([](Raw& raw) {
+              raw.insert(raw.end(), {2, 1, 'a', 1, 0xed, 1, 0});
+            }).find("unknown flags"),
+            std::string::npos);
+  EXPECT_NE(fault_of([](Raw& raw) { Encoder::link(raw, "l", "a"); }).find("unknown kind"), std::string::npos);
 }
 
 TEST(ManifestHostile, PathsAreBounded) {

@@ -1,6 +1,8 @@
 // What a hostile share, or someone who can write in the output folder, may try: links in the way.
 #include "files/out_writer.hpp"
 
+#include <array>
+
 #include "files_harness.hpp"
 
 namespace kitsune2::files {
@@ -185,6 +187,165 @@ TEST(OutWriter, APlantedLinkUnderATemporaryNameIsReplacedAndNotWrittenThrough) {
   EXPECT_EQ(dir.read("outside/file"), "precious");
   EXPECT_EQ(dir.read("out/a"), "text of a");
   EXPECT_EQ(dir.read("out/d/in d"), "text in d");
+}
+
+/// Writes a share of version 2 without data ops: empty files, folders, links.
+OutWriter::Counts write_out_2(const std::string& to, bool overwrite, FolderSummary folder,
+                              const std::function<void(std::vector<std::uint8_t>&)>& body,
+                              std::vector<std::string>* issues = nullptr) {
+  std::vector<std::uint8_t> manifest;
+  ManifestEncoder::begin(manifest, 2);
+  body(manifest);
+  ManifestEncoder::dir_end(manifest);
+  RootOp root;
+  root.version = 2;
+  root.manifest_bytes = manifest.size();
+  root.folder = folder;
+  const Bytes bytes(std::move(manifest));
+  const auto reader = [&] {
+    return ManifestReader(
+        [&bytes, given = false]() mutable -> Result<Bytes> { return std::exchange(given, true) ? Bytes() : bytes; },
+        root);
+  };
+  OutWriter::Options options;
+  options.overwrite = overwrite;
+  options.modes = true;
+  options.salt = "salt";
+  options.issue = [&](const PathIssue& issue) {
+    if (issues != nullptr) issues->push_back(issue.path + ": " + issue.reason);
+  };
+  options.skip = [](std::uint64_t) { return false; };
+  options.settled = [](std::uint64_t) {};
+  options.last_pass = [] { return true; };
+  OutWriter writer(
+      OutWriter::open_root(to).value(),
+      [](const std::vector<OpId>&) -> Result<std::vector<Bytes>> { return std::vector<Bytes>(); }, options);
+  auto first = reader();
+  EXPECT_TRUE(writer.run(first).has_value());
+  auto second = reader();
+  EXPECT_TRUE(writer.finish(second).has_value());
+  return writer.counts();
+}
+
+FolderSummary counts(std::uint64_t files, std::uint64_t dirs, std::uint64_t links) {
+  FolderSummary out{files, dirs, 0, 0};
+  out.links = links;
+  return out;
+}
+
+void empty_file(std::vector<std::uint8_t>& out, const std::string& name, std::uint16_t mode = 0644) {
+  FileHead head;
+  head.name = name;
+  head.mode = mode;
+  ManifestEncoder::file(out, head, {}, 2);
+}
+
+mode_t mode_of(const std::string& path) {
+  struct stat info {};
+  EXPECT_EQ(::lstat(path.c_str(), &info), 0) << path;
+  return info.st_mode & 07777;
+}
+
+TEST(OutWriter, NoChainOfLinksOfAShareLeadsOut) {
+  // What a reader lets through, at its worst: links to folders nearer to the top, links through them, loops.
+  const TempDir dir;
+  dir.write("secret", "outside");
+  const auto made = write_out_2(dir.str("out"), false, counts(1, 3, 8), [](auto& m) {
+    ManifestEncoder::dir2(m, "a", 0755);
+    ManifestEncoder::dir2(m, "b", 0755);
+    ManifestEncoder::dir2(m, "c", 0755);
+    ManifestEncoder::link(m, "back", "../b/c");
+    ManifestEncoder::link(m, "top", "../../..");  // to the share itself, no further
+    ManifestEncoder::dir_end(m);
+    ManifestEncoder::link(m, "deep", "c/top/a/b/c/top/secret");
+    ManifestEncoder::dir_end(m);
+    empty_file(m, "file");
+    ManifestEncoder::dir_end(m);
+    ManifestEncoder::link(m, "chain1", "chain2");
+    ManifestEncoder::link(m, "chain2", "a/b/c/top/a/b/deep");
+    ManifestEncoder::link(m, "good", "a/b/c/top/a/file");
+    ManifestEncoder::link(m, "loop", "loop/x");
+    ManifestEncoder::link(m, "secret2", "a/b/c/top/secret");
+  });
+  EXPECT_EQ(made.links_written, 8U);
+  const auto out = fs::canonical(dir.path() / "out").string();
+  std::size_t looked = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(out)) {
+    if (!entry.is_symlink()) continue;
+    ++looked;
+    std::error_code error;
+    const auto real = fs::canonical(entry.path(), error).string();
+    if (error) continue;
+    EXPECT_TRUE(real == out || real.starts_with(out + '/')) << entry.path() << " leads to " << real;
+  }
+  EXPECT_EQ(looked, 8U);
+  EXPECT_EQ(fs::canonical(dir.path() / "out/good").string(), out + "/a/file");
+  EXPECT_FALSE(fs::exists(dir.path() / "out/chain1"));  // there is a secret, but outside
+  EXPECT_FALSE(fs::exists(dir.path() / "out/secret2"));
+}
+
+TEST(OutWriter, ALinkNeverReplacesWhatIsThereWithoutOverwrite) {
+  const TempDir dir;
+  dir.write("out/file", "mine");
+  dir.write("out/folder/inside", "mine");
+  fs::create_symlink("elsewhere", dir.path() / "out/link");
+  fs::create_symlink("target", dir.path() / "out/same");
+  const auto body = [](auto& m) {
+    for (const char* name : {"file", "folder", "link", "same"}) ManifestEncoder::link(m, name, "target");
+  };
+  const auto before = snapshot(dir.path());
+  std::vector<std::string> issues;
+  const auto kept = write_out_2(dir.str("out"), false, counts(0, 0, 4), body, &issues);
+  EXPECT_EQ((std::array{kept.links_written, kept.links_kept, kept.links_failed}),
+            (std::array<std::uint64_t, 3>{0, 1, 3}));
+  EXPECT_EQ(issues.size(), 3U);
+  EXPECT_EQ(snapshot(dir.path()), before);
+  const auto over = write_out_2(dir.str("out"), true, counts(0, 0, 4), body);
+  EXPECT_EQ((std::array{over.links_written, over.links_kept, over.links_failed}),
+            (std::array<std::uint64_t, 3>{2, 1, 1}));
+  auto after = before;
+  after["out/file"] = after["out/link"] = "-> target";
+  EXPECT_EQ(snapshot(dir.path()), after);
+}
+
+TEST(OutWriter, ModesAreNeverWiderThanTheShareSays) {
+  const TempDir dir;
+  dir.write("out/kept private", "");
+  dir.write("out/kept wide", "");
+  fs::create_directories(dir.path() / "out/d");
+  ASSERT_EQ(::chmod(dir.str("out/kept private").c_str(), 0600), 0);
+  ASSERT_EQ(::chmod(dir.str("out/kept wide").c_str(), 0666), 0);
+  ASSERT_EQ(::chmod(dir.str("out/d").c_str(), 0775), 0);
+  const auto body = [](auto& m) {
+    ManifestEncoder::dir2(m, "d", 0700);
+    ManifestEncoder::dir_end(m);
+    for (const char* name : {"kept private", "kept wide"}) empty_file(m, name, 0640);
+    ManifestEncoder::dir2(m, "made", 0577);
+    empty_file(m, "in it", 0600);
+    ManifestEncoder::dir_end(m);
+    empty_file(m, "new", 0666);
+  };
+  const mode_t before = ::umask(022);
+  write_out_2(dir.str("out"), false, counts(4, 2, 0), body);
+  EXPECT_EQ(mode_of(dir.str("out/made/in it")), 0600U);
+  EXPECT_EQ(mode_of(dir.str("out/made")), 0555U) << "less the umask";
+  EXPECT_EQ(mode_of(dir.str("out/new")), 0644U);
+  EXPECT_EQ(mode_of(dir.str("out/d")), 0700U);
+  EXPECT_EQ(mode_of(dir.str("out/kept private")), 0600U) << "what is there gets no more";
+  EXPECT_EQ(mode_of(dir.str("out/kept wide")), 0640U);
+  write_out_2(dir.str("out"), true, counts(4, 2, 0), body);
+  ::umask(before);
+  EXPECT_EQ(mode_of(dir.str("out/kept private")), 0640U) << "but with overwrite";
+  ::chmod(dir.str("out/made").c_str(), 0700);
+}
+
+TEST(OutWriter, AFileOfVersionOneIsNoWiderThan644) {
+  const TempDir dir;
+  const mode_t before = ::umask(0);
+  write_out(dir.str("out"), false);
+  ::umask(before);
+  EXPECT_EQ(mode_of(dir.str("out/a")), 0644U);
+  EXPECT_EQ(mode_of(dir.str("out/d")), 0755U);
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <random>
+#include <thread>
 
 #include "unit/files/files_harness.hpp"
 
@@ -52,6 +54,7 @@ std::vector<std::string> names_in(RunningStore& store, const OpId& root_id) {
     if (!*record) return out;
     if ((*record)->kind == ManifestRecord::Kind::dir) out.push_back(reader.path() + '/');
     if ((*record)->kind == ManifestRecord::Kind::file) out.push_back(reader.path());
+    if ((*record)->kind == ManifestRecord::Kind::link) out.push_back(reader.path() + " -> " + (*record)->target);
   }
 }
 
@@ -143,11 +146,110 @@ TEST(Share, WhatIsNotAFileIsNamedAndLeftOut) {
     EXPECT_EQ(issue.kind, PathIssue::Kind::skipped);
     why[fs::path(issue.path).filename().string()] = issue.reason;
   }
-  EXPECT_EQ(why["link"], "a symbolic link; links are not followed");
-  EXPECT_EQ(why["rootlink"], "a symbolic link; links are not followed");
+  EXPECT_EQ(why["link"], "a link to an absolute path");
+  EXPECT_EQ(why["rootlink"], "a link to an absolute path");
+  EXPECT_EQ(shared.report->links_left_out, 2U);
   EXPECT_EQ(why["pipe"], "a named pipe");
   EXPECT_EQ(why["bad\xff"], "a name that is not UTF-8");
   EXPECT_NE(why[".k2part-0000"], "");
+}
+
+TEST(Share, LinksThatStayInsideAreKept) {
+  TempDir dir;
+  dir.write("outside", "not shared");
+  dir.write("from/d/e/file", "x");
+  fs::create_symlink("../../d/e", dir.path() / "from/d/e/around");
+  fs::create_symlink("d", dir.path() / "from/to folder");
+  fs::create_symlink("to folder/e/file", dir.path() / "from/through a link");
+  fs::create_symlink("nothing here", dir.path() / "from/dangling");
+  fs::create_symlink("loop", dir.path() / "from/loop");
+  fs::create_symlink("../outside", dir.path() / "from/out");
+  fs::create_symlink("../../../outside", dir.path() / "from/d/e/out");
+  fs::create_symlink("to folder/../../outside", dir.path() / "from/winding");
+  RunningStore store;
+  auto shared = share(store, {dir.str("from")});
+  ASSERT_TRUE(shared.report) << shared.report.error().to_string();
+  EXPECT_EQ(names_in(store, shared.report->root),
+            (std::vector<std::string>{"d/", "d/e/", "d/e/around -> ../../d/e", "d/e/file", "dangling -> nothing here",
+                                      "loop -> loop", "through a link -> to folder/e/file", "to folder -> d"}));
+  EXPECT_EQ(shared.report->folder.links, 5U);
+  EXPECT_EQ((std::pair{shared.report->links_left_out, shared.report->skipped}),
+            (std::pair<std::uint64_t, std::uint64_t>{3, 3}));
+  for (const auto& issue : shared.issues) EXPECT_TRUE(issue.link) << issue.path;
+  // Of several paths each is a world of its own: what lies beside the one need not lie beside the other.
+  dir.write("other/file", "y");
+  fs::create_symlink("../from/d", dir.path() / "other/neighbour");
+  auto both = share(store, {dir.str("from/d"), dir.str("other")});
+  ASSERT_TRUE(both.report);
+  EXPECT_EQ(names_in(store, both.report->root),
+            (std::vector<std::string>{"d/", "d/e/", "d/e/file", "other/", "other/file"}));
+  EXPECT_EQ(both.report->links_left_out, 3U);
+}
+
+TEST(Share, ModesAreKeptAndOnlyTheNineBits) {
+  TempDir dir;
+  dir.write("d/private", "x");
+  const auto mode_kept = [&](mode_t mode) {
+    EXPECT_EQ(::chmod(dir.str("d/private").c_str(), mode), 0);
+    RunningStore store;
+    auto shared = share(store, {dir.str()});
+    EXPECT_TRUE(shared.report);
+    const auto get = [&](const OpId& id) {
+      return retrieve_held(store.runtime, *store.store, {id}).value().at(0).op_data;
+    };
+    const RootOp root = RootOp::decode(get(shared.report->root)).value();
+    TreeReader tree([&](const OpId& id, const std::vector<OpId>&) -> Result<Bytes> { return get(id); }, root);
+    ManifestReader reader([&] { return tree.next(); }, root);
+    while (true) {
+      const auto record = reader.next().value();
+      if (record->kind == ManifestRecord::Kind::file) return std::pair(root.version, record->file.mode);
+    }
+  };
+  using Got = std::pair<std::uint8_t, std::uint16_t>;
+  EXPECT_EQ(mode_kept(0600), (Got{2, 0600}));
+  EXPECT_EQ(mode_kept(0444), (Got{2, 0444}));
+  EXPECT_EQ(mode_kept(04755), (Got{1, 0755}));
+  EXPECT_EQ(mode_kept(02750), (Got{2, 0750}));
+  EXPECT_EQ(mode_kept(0644), (Got{1, 0644}));
+  EXPECT_EQ(mode_kept(0755), (Got{1, 0755}));
+}
+
+TEST(Share, WithoutLinksAndOddModesALinkOfTheFirstVersionIsTheSameStill) {
+  TempDir dir;
+  dir.write("empty", "");
+  dir.write("small", "hello");
+  dir.write("sub/large", std::string(300'000, 'z'));
+  fs::create_directory(dir.path() / "empty folder");
+  for (const auto& [name, mode] :
+       {std::pair("empty", 0644), {"small", 0755}, {"sub/large", 0644}, {"sub", 0755}, {"empty folder", 0755}}) {
+    ASSERT_EQ(::chmod(dir.str(name).c_str(), static_cast<mode_t>(mode)), 0);
+  }
+  RunningStore store;
+  // As the program of commit 2a90e15 printed it.
+  EXPECT_EQ(share(store, {dir.str()}).report->root.to_string(), "ICar7d3iAirDs0PjSxHDFS1vbT57Z7cUIMta0aw05c4");
+}
+
+TEST(Share, ProgressCountsInsideAFileAndKnowsHowMuchThereIs) {
+  TempDir dir;
+  dir.write("large", std::string(4U << 20, 'x'));
+  dir.write("small", "s");
+  RunningStore store;
+  ShareOptions options;
+  std::vector<ShareProgress> seen;
+  options.progress = [&](const ShareProgress& p) {
+    seen.push_back(p);
+    std::this_thread::sleep_for(std::chrono::milliseconds(101));  // so that the next chunk is told of too
+  };
+  std::stop_source stop;
+  auto report = share_paths(store.runtime, *store.store, {dir.str()}, options, stop.get_token());
+  ASSERT_TRUE(report);
+  ASSERT_FALSE(seen.empty());
+  for (const auto& p : seen) {
+    EXPECT_EQ((std::pair{p.files_in_all, p.bytes_in_all}),
+              (std::pair<std::uint64_t, std::uint64_t>{2, (4U << 20) + 1}));
+  }
+  EXPECT_EQ(std::count_if(seen.begin(), seen.end(), [](const auto& p) { return p.files == 0 && p.bytes > 0; }), 16);
+  EXPECT_EQ(seen.back().bytes, seen.back().bytes_in_all);
 }
 
 TEST(Share, FileThatIsNotWhatItSaysIsReported) {

@@ -1,0 +1,49 @@
+// The shares of one data folder: which are there, and how one more is made without mixing it with others.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kitsune2/files.hpp"
+
+namespace kitsune2::files {
+
+/// A share that a data folder holds, as its database says.
+struct HeldShare {
+  SpaceId space;
+  OpId root;
+  FolderSummary folder;
+  Timestamp shared_at;  ///< when its last op was stored
+  bool own = false;     ///< in a space of its own; false: in the one space of old, with others
+};
+
+struct HeldShares {
+  std::vector<HeldShare> shares;  ///< the latest first
+  std::vector<Error> unreadable;  ///< databases that might hold one
+};
+
+/// The shares of `node` in `data_dir`: those in spaces of their own, and those in the space that all shares of a node
+/// had in earlier versions. Spaces that were named by the user, or fetched, are not among them: nothing in the file
+/// tells whether the user wants them served. Reads the databases without opening them, also beside a running node.
+/// Errc::io: the folder cannot be read.
+Result<HeldShares> find_shares(const std::string& data_dir, Ed25519LocalAgent& node);
+
+struct ShareAloneReport {
+  ShareReport report;
+  SpaceId space;  ///< empty where `strict` kept the share from being made
+};
+
+/// Stores `paths` as a share in a space of its own: in the file that `Node::space` opens for that space.
+///
+/// *Rules*. A1: the database of the new space holds the ops of this share and no other, neither those of an earlier
+/// version nor of a run that was killed. A2: a share that is held already is not stored again: if one of `held` has as
+/// many files, folders, links and bytes, everything is read once to see whether it is the same. A3: a run that was
+/// stopped or killed is gone on with when the same paths are shared again; what it left for other paths is removed.
+/// *How*: ops are gathered in "unfinished.<hash of the paths>.db"; when the root is known, and with it the space, the
+/// file gets its name. `strict`: nothing is made if something could not be read.
+/// Blocks; any thread but the strand. One call at a time for each folder. Errors: as share_paths.
+Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_dir, Ed25519LocalAgent& node,
+                                     const std::vector<HeldShare>& held, const std::vector<std::string>& paths,
+                                     bool strict, const ShareOptions& options, const std::stop_token& stop = {});
+
+}  // namespace kitsune2::files
