@@ -237,6 +237,7 @@ struct Arrivals {
   std::atomic<bool> done{false};
   Clock::time_point at;
   double cpu = 0;
+  std::shared_ptr<void> subscription;
 
   void watch(BenchNode& node, std::uint64_t first, std::uint64_t n) {
     base = first;
@@ -257,7 +258,7 @@ struct Arrivals {
           changed.notify_all();
         }
       };
-      node.fetch->set_events(std::move(events));
+      subscription = node.fetch->subscribe(std::move(events));
     });
   }
   bool wait(double limit) {

@@ -43,7 +43,8 @@ HEADERS = {
     "server": ["relay_server"],
     "node": ["bootstrap", "builder", "fetch", "gossip", "kitsune", "node", "publish", "report", "space"],
     "files": ["files"],
-    "testing": ["testing/builders", "testing/fault_store", "testing/sim_runtime", "testing/waiters"],
+    "testing": ["testing/builders", "testing/fault_store", "testing/op_store_suite", "testing/sim_runtime",
+                "testing/store_world", "testing/transport_suite", "testing/waiters"],
 }
 EVERYTHING = "kitsune2"  # includes all of them but testing's, and is included by applications only
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "kitsune2/config.hpp"
@@ -59,21 +60,31 @@ struct FetchStats {
   std::uint64_t store_failures = 0;
   std::uint64_t peers_put_aside = 0;             ///< how often: they sent too many invalid and unsolicited ops
   std::uint64_t pairs_dropped_unresponsive = 0;  ///< given up with their peer at the end of its back-off
+  std::uint64_t pairs_dropped_unserved = 0;      ///< given up: the peer can be reached and never sent the op
+  /// Peers asked for these, and they are held, but one message of the transport cannot carry them.
+  std::uint64_t ops_too_large = 0;
 };
 
 /// Hears what the fetch module did, for progress, reports and gossip. All on the strand; all optional.
 struct FetchEvents {
   /// Durable now, fetched from `peer`.
-  std::function<void(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes)> ops_stored;
+  std::function<void(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes)> ops_stored = {};
   /// A peer answered a request and left these out: it does not hold them (as far as one can tell).
-  std::function<void(const Url& peer, const std::vector<OpId>& ops)> ops_missing;
+  std::function<void(const Url& peer, const std::vector<OpId>& ops)> ops_missing = {};
   /// The last back-off of `peer` has passed, be it for not being reached or for bad ops: all requests to it were
   /// dropped. `orphaned`: ops that have no other source.
-  std::function<void(const Url& peer, const std::vector<OpId>& orphaned)> peer_given_up;
+  std::function<void(const Url& peer, const std::vector<OpId>& orphaned)> peer_given_up = {};
   /// Ops were handed to the transport for `peer`.
-  std::function<void(const Url& peer, std::uint64_t ops, std::uint64_t bytes)> ops_served;
-  /// The store refused (disk full, …). The ops stay pending; the module tries again after the re-insert delay.
-  std::function<void(const Error& error)> store_failed;
+  std::function<void(const Url& peer, std::uint64_t ops, std::uint64_t bytes)> ops_served = {};
+  /// The store failed (disk full, …). The ops stay pending; the module tries again after the re-insert delay.
+  std::function<void(const Error& error)> store_failed = {};
+  /// `peer` can be reached and was asked for these ops again and again, for 5 minutes at least, but never sent them: it
+  /// does not hold them, or they are too large for it to send. It is not asked for them any more, until they are
+  /// requested again. `orphaned`: those of them that have no other source. They are no longer pending.
+  std::function<void(const Url& peer, const std::vector<OpId>& ops, const std::vector<OpId>& orphaned)> ops_unserved =
+      {};
+  /// `count` ops that `peer` sent failed the policy, or the store refused them. `first`: why the first one did.
+  std::function<void(const Url& peer, std::uint64_t count, const Error& first)> ops_invalid = {};
 };
 
 /// CoreFetch of one space. Strand only. The flow is the seed's; see docs/protocol-fetch.md and
@@ -89,6 +100,15 @@ class Fetch {
   /// nothing was added (of a list whose source is replaced meanwhile, perhaps its first part). Rust: `request_ops`.
   virtual void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) = 0;
 
+  /// The same for ops that `peer` offers by itself: what publish and gossip call. Whether they are wanted is asked of
+  /// the offer filter first. If not, it completes with success and nothing is added. *Rationale*: to the module that
+  /// asks, an offer that nobody wants is dealt with; the peer should not offer it again. Errc::overloaded also when
+  /// more than CoreFetchConfig::max_offered_bytes would be pending, or more of this peer than its share of that.
+  virtual void request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) = 0;
+  /// Whether ops that a peer offers are wanted, asked with each offer. Empty: always. The space sets it to the
+  /// application's `SpaceHandler::accept_offered_ops`.
+  virtual void set_offer_filter(std::function<bool(const Url& peer)> wanted) = 0;
+
   /// A source is gone for good (blocked, or nobody uses the url any more): drops its requests.
   virtual void remove_source(const Url& source) = 0;
 
@@ -101,18 +121,26 @@ class Fetch {
   virtual FetchStateSummary state_summary() const = 0;
   virtual FetchStats stats() const = 0;
   virtual std::uint64_t pending_ops() const = 0;  ///< cheap
-  virtual FetchLoad load(const Url& source) const {
-    static_cast<void>(source);
-    return {};
-  }
+  virtual FetchLoad load(const Url& /*source*/) const { return {}; }
 
-  /// Calls `callback` once, when nothing is pending: soon if that is so now, else as soon as it is. Never missed.
+  /// Calls `callback` once, when nothing is pending: soon if that is so now, otherwise as soon as it is. Never missed.
   virtual void notify_on_drained(std::function<void()> callback) = 0;
 
-  virtual void set_events(FetchEvents events) = 0;
+  /// `events` hears of everything from now on, until the returned token is dropped: not of a single event more, not
+  /// even of one that others are being told of. Listeners hear in the order of subscribing, after the module's own
+  /// state is whole; they may call the module, subscribe, and drop tokens. To miss nothing, subscribe in
+  /// `SpaceHandler::on_space_created`: nothing that was fetched can come before it, not even by requests that an
+  /// earlier run left open. A token may outlive the module.
+  virtual std::shared_ptr<void> subscribe(FetchEvents events) = 0;
+
+  /// The way before there were several listeners: a second call replaces the first.
+  [[deprecated("use subscribe")]] void set_events(FetchEvents events) { set_events_ = subscribe(std::move(events)); }
 
   /// Stops asking and answering; `done` when nothing of this module is under way. Later calls get Errc::cancelled.
   virtual void stop(std::function<void()> done) = 0;
+
+ private:
+  std::shared_ptr<void> set_events_;
 };
 
 /// Registers itself with `transport` for (space, "Fetch"). Resumes what `op_store` has pending if persist_pending.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string_view>
 
@@ -26,6 +27,17 @@ struct StoredOp {
   friend auto operator<=>(const StoredOp&, const StoredOp&) = default;
 };
 
+/// What a transport takes as one message unless it is configured otherwise: the default of
+/// `tx5Transport.messageSizeMax`.
+inline constexpr std::uint64_t kDefaultMaxMessageBytes = 64U << 20;
+/// The largest op that one message of `message_bytes` carries. An op is never split, so a larger one could be stored
+/// and never be sent. What is left free holds the frames around it and the longest space id (1,024 bytes).
+constexpr std::uint64_t largest_op_bytes(std::uint64_t message_bytes) {
+  constexpr std::uint64_t kAround = 2048;
+  return message_bytes > kAround ? message_bytes - kAround : 0;
+}
+inline constexpr std::uint64_t kDefaultMaxOpBytes = largest_op_bytes(kDefaultMaxMessageBytes);
+
 /// What the host derives from an op's bytes.
 struct OpDescription {
   OpId op_id;
@@ -46,9 +58,9 @@ class OpPolicy {
 
 /// id = SHA-256 of the bytes; created_at = 1970 unless the bytes start with a `k2op` envelope (see
 /// docs/store-format.md).
-std::shared_ptr<const OpPolicy> make_sha256_policy(std::size_t max_op_bytes = 64U << 20);
+std::shared_ptr<const OpPolicy> make_sha256_policy(std::size_t max_op_bytes = kDefaultMaxOpBytes);
 /// The stock test op of kitsune2_core: bytes = JSON {"created_at":<µs>,"op_data":[<u8>…]}, id = first 32 bytes of
-/// op_data, zero-padded. For talking to nodes that use kitsune2_core's memory op store.
+/// op_data, zero-padded. At most kDefaultMaxOpBytes. For talking to nodes that use kitsune2_core's memory op store.
 std::shared_ptr<const OpPolicy> make_memory_op_policy();
 /// id = the first 32 bytes of the op (zero-padded), created_at = 1970, no check. For tests and benchmarks only.
 std::shared_ptr<const OpPolicy> make_prefix_policy();

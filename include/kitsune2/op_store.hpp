@@ -16,12 +16,29 @@
 
 namespace kitsune2 {
 
+/// An op that a store did not take.
+struct RejectedOp {
+  std::size_t index = 0;  ///< its place in the call
+  Error reason;           ///< the policy's, or Errc::too_large
+};
+
 /// What became of the ops of one call.
 struct ProcessedOps {
-  std::vector<StoredOp> stored;    ///< durable now, in the order given; includes ops that were held already
-  std::vector<OpId> newly_stored;  ///< the part of `stored` that was not held before
+  static constexpr std::size_t kMostRejections = 8;
+
+  /// Durable now, in the order given. Includes ops that were held already, by an earlier call or by an earlier place
+  /// in this one: of an id, the bytes and the time that came first stay, and `created_at` here is that of the held op.
+  std::vector<StoredOp> stored;
+  std::vector<OpId> newly_stored;  ///< the part of `stored` that was not held before, each id once
   std::uint64_t bytes_stored = 0;  ///< payload bytes of `newly_stored`
-  std::size_t rejected = 0;        ///< failed the policy (or were not wanted, where the caller asked for that check)
+  std::size_t rejected = 0;        ///< ops that failed the policy or are too large
+  /// The first kMostRejections of the rejected, with the reason. *Rationale*: enough to say what is wrong; a peer's
+  /// flood of bad ops must not become a flood of texts.
+  std::vector<RejectedOp> rejections;
+
+  void reject(std::size_t index, Error reason) {
+    if (++rejected <= kMostRejections) rejections.push_back({index, std::move(reason)});
+  }
 };
 
 struct OpIdsInSlice {
@@ -33,7 +50,9 @@ struct OpIdsBounded {
   std::vector<OpId> op_ids;
   std::uint64_t bytes = 0;
   /// Where the next call goes on: ask with this as `start`. If the limit cut: when the first op left out was stored. If
-  /// everything fitted: just after the last op stored, which no later op comes before, whatever the wall clock does.
+  /// everything fitted: just after the last op of the whole store, of whatever arc. Always greater than 0, also when
+  /// the store or the arc is empty. No op that is stored later has an earlier time of storing, whatever the wall clock
+  /// does.
   Timestamp next;
 };
 
@@ -47,10 +66,15 @@ struct OpStoreStats {
 /// *Rules*. S1: a handler that gets success for an op means: it survives a crash of the process and of the machine
 /// (the memory store has no such duty). S2: writes complete in the order they were called. S3: ids that are asked for
 /// and not held are left out, never an error. S4: on failure nothing of that call is stored, and it can be repeated.
-/// Errors: Errc::io, Errc::disk_full, Errc::corrupt. Calls: strand only; handlers on the strand; pending handlers of a
-/// store that is destroyed are dropped. Bounds: at most `max_pending_write_bytes` wait for the writer, further calls
-/// wait in the caller's hands: they get Errc::overloaded (at once, before the writes that wait). The runtime outlives
-/// the store. Rust counterpart: `OpStore` of kitsune2_api 0.2.2; same names.
+/// S5: a read that is called once the handler of a write has been called sees the write. S6: times of
+/// storing never go back, and a call's are later than those of the calls before it. They follow the wall clock where it
+/// allows that; it may stand still, jump back, and show the smallest or the largest Timestamp. S7: an op that is larger
+/// than the store's limit is rejected (the shipped stores: `max_op_bytes`); one that is held already, because the limit
+/// was higher once, is given out like any other. `kitsune2/testing/op_store_suite.hpp` tests all of this for any
+/// implementation. Errors: Errc::io, Errc::disk_full, Errc::corrupt. Calls: strand only; handlers on the strand;
+/// pending handlers of a store that is destroyed are dropped. Bounds: at most `max_pending_write_bytes` wait for the
+/// writer, further calls wait in the caller's hands: they get Errc::overloaded (at once, before the writes that wait).
+/// The runtime outlives the store. Rust counterpart: `OpStore` of kitsune2_api 0.2.2; same names.
 class OpStore {
  public:
   virtual ~OpStore() = default;
@@ -61,8 +85,9 @@ class OpStore {
   /// effect, for a store without files.
   virtual void close() {}
 
-  /// Names, checks and stores ops. Ops that fail the policy are counted in `rejected`; the others are stored all the
-  /// same. Also removes the pending fetch entries of what it stored, in the same transaction.
+  /// Computes the ids of ops, checks and stores them. Ops that fail the policy are counted in `rejected`, with the
+  /// reason of the first ones; the others are stored all the same. Also removes the pending fetch entries of what it
+  /// stored, in the same transaction.
   virtual void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) = 0;
 
   /// The same for bytes that the caller named already with this store's policy (the fetch module hashes once).
@@ -96,9 +121,15 @@ class OpStore {
   virtual void retrieve_slice_hashes(DhtArc arc, Handler<std::vector<std::pair<std::uint64_t, Bytes>>> done) = 0;
 
   /// Remembers / forgets that `op_ids` are to be fetched from `source`. No effect for ops that are held, nor for pairs
-  /// that are there; a caller had better not repeat them though: in the durable store they take room twice until then.
+  /// that are there; avoid repeating them though: in the durable store they take room twice until then.
   virtual void add_pending(std::vector<OpId> op_ids, Url source, Handler<> done) = 0;
   virtual void remove_pending_source(Url source, Handler<> done) = 0;
+  /// Forgets that these of its ops are to be fetched from `source`; no effect for pairs that are not there. Default: no
+  /// effect, and the pairs are asked for again after a restart.
+  virtual void remove_pending(std::vector<OpId> op_ids, Url source, Handler<> done) {
+    op_ids.clear();
+    add_pending(std::move(op_ids), std::move(source), std::move(done));
+  }
   /// All pairs by source, each once; the order is not defined.
   virtual void retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) = 0;
 
@@ -111,6 +142,8 @@ class OpStore {
 };
 
 /// Keeps everything in memory: for tests, caches and nodes that need no durability.
-std::shared_ptr<OpStore> make_memory_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy);
+/// `max_op_bytes`: larger ops are rejected.
+std::shared_ptr<OpStore> make_memory_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
+                                              std::uint64_t max_op_bytes = kDefaultMaxOpBytes);
 
 }  // namespace kitsune2

@@ -81,6 +81,12 @@ Result<SqlitePeerStores> open_sqlite_peer_stores(Runtime& runtime, const SpaceId
                                                  const Verifier& verifier = ed25519_verifier(),
                                                  std::size_t max_agents = 10'000, std::size_t max_entries = 100'000);
 
+/// Hears of blocks. All on the strand; all optional.
+struct BlockEvents {
+  std::function<void(const Url& peer)> peer_blocked = {};
+  std::function<void(const AgentId& agent)> agent_blocked = {};
+};
+
 /// Peers and agents that are neither heard nor answered, until an optional time. Blocking again never shortens a block.
 /// Strand only.
 class BlockList {
@@ -92,6 +98,9 @@ class BlockList {
   virtual void unblock_agent(const AgentId& agent) = 0;
   virtual bool is_peer_blocked(const Url& peer) = 0;
   virtual bool is_agent_blocked(const AgentId& agent) = 0;
+  /// `events` hears of each later call of `block_peer` and `block_agent`, inside of it and once the block is in force,
+  /// until the returned token is dropped. The node needs it: a block closes connections and drops requests at once.
+  virtual std::shared_ptr<void> on_block(BlockEvents events) = 0;
 };
 std::shared_ptr<BlockList> make_memory_block_list(Runtime& runtime);
 

@@ -16,23 +16,23 @@
 
 namespace kitsune2 {
 
-/// The application's ear in one space. Rust: `SpaceHandler`.
+class Space;
+
+/// The application's handler in one space. Rust: `SpaceHandler`.
 class SpaceHandler {
  public:
   virtual ~SpaceHandler() = default;
-  virtual void recv_notify(const Url& from, const SpaceId& space, Bytes data) {
-    static_cast<void>(from);
-    static_cast<void>(space);
-    static_cast<void>(data);
-  }
+  /// The space is made, and nothing has happened in it yet: no message has come in, and no op, not even of those that
+  /// an earlier run left to be fetched. The place to subscribe to the events of its modules
+  /// (`space.fetch().subscribe(…)`): what does so here misses nothing. Called once, on the strand, before
+  /// `Kitsune::space` completes. `space` outlives this handler's other calls; do not stop it in here. No counterpart in
+  /// the reference.
+  virtual void on_space_created(Space& /*space*/) {}
+  virtual void recv_notify(const Url& /*from*/, const SpaceId& /*space*/, Bytes /*data*/) {}
   /// Whether ops that `peer` told of by itself, by publish or gossip, are fetched. Default: yes. No counterpart in the
   /// reference. *Rationale*: an application that knows which ops it wants, and asks for them through `Space::fetch`,
   /// must not let strangers fill its disk.
-  virtual bool accept_offered_ops(const Url& peer, const SpaceId& space) {
-    static_cast<void>(peer);
-    static_cast<void>(space);
-    return true;
-  }
+  virtual bool accept_offered_ops(const Url& /*peer*/, const SpaceId& /*space*/) { return true; }
 };
 
 /// One network inside kitsune2. Strand only, but for `id` and the members that give a module: those may be called on

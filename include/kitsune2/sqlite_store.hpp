@@ -23,6 +23,9 @@ struct SqliteOpStoreOptions {
   /// 128 MiB (an eighth of this limit, 32 MiB at least) and one commit while it writes, twice that beside a slow
   /// reader, nothing when idle.
   std::uint64_t max_database_bytes = 0;
+  /// Larger ops are rejected. The default builder sets it to what a message of its transport carries. A store that
+  /// holds larger ones already opens all the same.
+  std::uint64_t max_op_bytes = kDefaultMaxOpBytes;
   /// For `kitsune2 status` beside a running node: takes no lock, changes nothing, writes get Errc::unsupported.
   bool read_only = false;
 };

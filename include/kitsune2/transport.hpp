@@ -10,6 +10,7 @@
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/ids.hpp"
+#include "kitsune2/op_policy.hpp"
 #include "kitsune2/runtime.hpp"
 #include "kitsune2/url.hpp"
 
@@ -79,11 +80,11 @@ class TransportBackend {
   virtual void send(const Url& peer, ByteChain message, Handler<> done) = 0;
   /// Closes. `farewell`: a last message to try to deliver (an encoded DISCONNECT). No-op without a connection.
   virtual void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) = 0;
+  /// The largest message that `send` takes; a larger one is Errc::too_large. The same for the whole life of the
+  /// backend. Default: that of the reference's family as it is configured by default.
+  virtual std::uint64_t max_message_bytes() const { return kDefaultMaxMessageBytes; }
   /// See Transport::wasted. Default: no effect.
-  virtual void wasted(const Url& peer, std::uint64_t bytes) {
-    static_cast<void>(peer);
-    static_cast<void>(bytes);
-  }
+  virtual void wasted(const Url& /*peer*/, std::uint64_t /*bytes*/) {}
   /// See Transport::on_server_answered. Default: no effect.
   virtual void on_server_answered() {}
   virtual TransportStats stats() const = 0;
@@ -95,14 +96,11 @@ class TransportBackend {
 class SpaceMessageHandler {
  public:
   virtual ~SpaceMessageHandler() = default;
-  virtual void new_listening_address(const Url& own_url) { static_cast<void>(own_url); }
+  virtual void new_listening_address(const Url& /*own_url*/) {}
   /// An error closes the connection.
   virtual Result<void> recv_space_notify(const Url& peer, const SpaceId& space, Bytes data) = 0;
-  virtual void peer_connect(const Url& peer) { static_cast<void>(peer); }
-  virtual void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) {
-    static_cast<void>(peer);
-    static_cast<void>(reason);
-  }
+  virtual void peer_connect(const Url& /*peer*/) {}
+  virtual void peer_disconnect(const Url& /*peer*/, const std::optional<std::string>& /*reason*/) {}
 };
 
 /// Hears about one module of one space. Rust: `TxModuleHandler`.
@@ -110,49 +108,29 @@ class ModuleMessageHandler {
  public:
   virtual ~ModuleMessageHandler() = default;
   /// What completed with Errc::disconnected may be sent again.
-  virtual void new_listening_address(const Url& own_url) { static_cast<void>(own_url); }
+  virtual void new_listening_address(const Url& /*own_url*/) {}
   /// An error closes the connection (a peer that sends nonsense is not worth its slot).
   virtual Result<void> recv_module_msg(const Url& peer, const SpaceId& space, Bytes data) = 0;
-  virtual void recv_progress(const Url& peer, std::size_t bytes) {
-    static_cast<void>(peer);
-    static_cast<void>(bytes);
-  }
-  virtual void peer_connect(const Url& peer) { static_cast<void>(peer); }
-  virtual void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) {
-    static_cast<void>(peer);
-    static_cast<void>(reason);
-  }
+  virtual void recv_progress(const Url& /*peer*/, std::size_t /*bytes*/) {}
+  virtual void peer_connect(const Url& /*peer*/) {}
+  virtual void peer_disconnect(const Url& /*peer*/, const std::optional<std::string>& /*reason*/) {}
 };
 
 /// Hears about the node as a whole; preflight and access hooks. Rust: `TxHandler`.
 class TransportHandler {
  public:
   virtual ~TransportHandler() = default;
-  virtual void new_listening_address(const Url& own_url) { static_cast<void>(own_url); }
-  virtual void peer_connect(const Url& peer) { static_cast<void>(peer); }
-  virtual void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) {
-    static_cast<void>(peer);
-    static_cast<void>(reason);
-  }
+  virtual void new_listening_address(const Url& /*own_url*/) {}
+  virtual void peer_connect(const Url& /*peer*/) {}
+  virtual void peer_disconnect(const Url& /*peer*/, const std::optional<std::string>& /*reason*/) {}
   /// The host's preflight bytes for a peer; an error refuses the connection. Default: empty.
-  virtual Result<Bytes> preflight_gather_outgoing(const Url& peer) {
-    static_cast<void>(peer);
-    return Bytes{};
-  }
+  virtual Result<Bytes> preflight_gather_outgoing(const Url& /*peer*/) { return Bytes{}; }
   /// Judges a peer's preflight bytes; an error closes the connection.
-  virtual Result<void> preflight_validate_incoming(const Url& peer, Bytes data) {
-    static_cast<void>(peer);
-    static_cast<void>(data);
-    return {};
-  }
+  virtual Result<void> preflight_validate_incoming(const Url& /*peer*/, Bytes /*data*/) { return {}; }
   /// Whether this peer is heard and answered at all, asked for every connection (`space` is null) and every message in
   /// and out. No: the connection is refused, the incoming message dropped without a word, the outgoing one completes
   /// with Errc::blocked; each is counted in TransportStats. Default: yes.
-  virtual bool allow(const Url& peer, const SpaceId* space) {
-    static_cast<void>(peer);
-    static_cast<void>(space);
-    return true;
-  }
+  virtual bool allow(const Url& /*peer*/, const SpaceId* /*space*/) { return true; }
 };
 
 /// Routes messages between a backend and the handlers of spaces and modules.
@@ -191,13 +169,12 @@ class Transport {
   /// A whole K2Proto message that the caller encoded in one pass (src/wire): the copy-free lane of the fetch module.
   virtual void send_encoded(const Url& peer, const SpaceId& space, ByteChain k2proto, Handler<> done) = 0;
   virtual void disconnect(const Url& peer, const std::optional<std::string>& reason) = 0;
+  /// The largest message that can be sent, with everything around its payload: see `largest_op_bytes`.
+  virtual std::uint64_t max_message_bytes() const { return kDefaultMaxMessageBytes; }
   /// So many bytes that `peer` sent were refused for being over a limit. A backend with flow control lets it pay: its
   /// next large message has to wait, for seconds at most. *Rationale*: to take in what is thrown away costs more than
   /// to send it, and the peers that are served pay for it. Default: no effect. No-op without a connection.
-  virtual void wasted(const Url& peer, std::uint64_t bytes) {
-    static_cast<void>(peer);
-    static_cast<void>(bytes);
-  }
+  virtual void wasted(const Url& /*peer*/, std::uint64_t /*bytes*/) {}
   /// A server of this node (its bootstrap server) has answered, so the line is up and the relay may be back: a backend
   /// that waits to connect to its relay again does so soon. Harmless however often it is called. Default: no effect.
   virtual void on_server_answered() {}

@@ -36,7 +36,10 @@ void Wants::start() {
     self->figures_.store_error = error;
     self->publish();
   };
-  space_->fetch().set_events(std::move(events));
+  events.ops_unserved = [weak](const Url& peer, const std::vector<OpId>& ops, const std::vector<OpId>&) {
+    if (auto self = weak.lock(); self && !self->stopped_) self->unserved(peer, ops);
+  };
+  fetch_subscription_ = space_->fetch().subscribe(std::move(events));
   handler_->on_pong([weak](const Url& from) {
     auto self = weak.lock();
     if (!self || self->stopped_) return;
@@ -55,7 +58,7 @@ void Wants::stop() {
   runtime_.cancel(timer_);
   subscription_.reset();
   handler_->on_pong({});
-  space_->fetch().set_events({});
+  fetch_subscription_.reset();
   lifetime_.end();
   publish();
 }
@@ -335,6 +338,13 @@ void Wants::lacking(const Url& peer, const std::vector<OpId>& ops) {
   heard(peer);
   judge();
   publish();
+}
+
+/// The fetch module asks this source no more, but the share may still come to hold them there.
+void Wants::unserved(const Url& peer, std::vector<OpId> ops) {
+  if (sources_.count(peer) == 0) return;
+  std::erase_if(ops, [this](const OpId& id) { return pending_.count(id) == 0 && missing_.count(id) == 0; });
+  ask(peer, std::move(ops));
 }
 
 bool Wants::quiet_and_answering() const {

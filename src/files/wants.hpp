@@ -120,6 +120,7 @@ class Wants : public std::enable_shared_from_this<Wants> {
   void stored(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes);
   void hold(const Item& item);
   void lacking(const Url& peer, const std::vector<OpId>& ops);
+  void unserved(const Url& peer, std::vector<OpId> ops);
   void filtered(std::vector<Want> wants, const std::vector<OpId>& lacking);
   void judge();
   void recheck();
@@ -151,6 +152,7 @@ class Wants : public std::enable_shared_from_this<Wants> {
   Runtime::TimerId timer_ = 0;
   bool stopped_ = false;
   std::shared_ptr<void> subscription_;
+  std::shared_ptr<void> fetch_subscription_;
   Lifetime lifetime_;
 
   mutable std::mutex mutex_;

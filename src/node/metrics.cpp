@@ -57,6 +57,10 @@ constexpr FetchCounter kFetchCounters[] = {
     {"kitsune2_fetch_store_failures_total", "Writes that the op store refused.", &FetchStats::store_failures},
     {"kitsune2_fetch_pairs_given_up_total", "Requests dropped with an unresponsive peer.",
      &FetchStats::pairs_dropped_unresponsive},
+    {"kitsune2_fetch_pairs_unserved_total", "Requests dropped because the peer never sent the op.",
+     &FetchStats::pairs_dropped_unserved},
+    {"kitsune2_fetch_ops_too_large_total", "Ops that peers asked for and that are too large for a message.",
+     &FetchStats::ops_too_large},
 };
 
 struct PublishCounter {

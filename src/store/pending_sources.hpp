@@ -50,6 +50,27 @@ class PendingSources {
     }
   }
 
+  /// No effect if the pair is not there.
+  void remove(const OpId& op_id, const Url& source) {
+    const auto name = numbers_.find(source);
+    const auto it = ops_.find(op_id);
+    if (name == numbers_.end() || it == ops_.end()) return;
+    const std::uint32_t number = name->second;
+    const auto others = more_.find(op_id);
+    if (it->second == number) {
+      if (others == more_.end()) {
+        ops_.erase(it);
+      } else {
+        it->second = others->second.front();
+        others->second.erase(others->second.begin());
+      }
+    } else if (others == more_.end() || std::erase(others->second, number) == 0) {
+      return;
+    }
+    if (others != more_.end() && others->second.empty()) more_.erase(others);
+    release(number);
+  }
+
   void remove_source(const Url& source) {
     const auto name = numbers_.find(source);
     if (name == numbers_.end()) return;

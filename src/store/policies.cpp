@@ -20,6 +20,12 @@ OpId id_from_prefix(ByteView bytes) {
   return OpId(id);
 }
 
+Result<void> check_size(ByteView op, std::size_t limit) {
+  if (op.size() <= limit) return {};
+  return make_error(Errc::too_large,
+                    "an op of " + std::to_string(op.size()) + " bytes, the limit is " + std::to_string(limit));
+}
+
 // ------------------------------------------------------------------ sha256
 
 /// "k2op", version 1, then the creation time: i64, big-endian, microseconds.
@@ -51,10 +57,7 @@ class Sha256Policy final : public OpPolicy {
   Sha256Policy& operator=(const Sha256Policy&) = delete;
 
   Result<OpDescription> describe(ByteView op) const override {
-    if (op.size() > max_op_bytes_) {
-      return make_error(Errc::too_large,
-                        "op of " + std::to_string(op.size()) + " bytes, the limit is " + std::to_string(max_op_bytes_));
-    }
+    if (auto fits = check_size(op, max_op_bytes_); !fits) return fits.error();
     const auto created_at = envelope_time(op);
     if (!created_at) return created_at.error();
     // Looking the digest up and making a context costs several times the hash of a small op: both are kept.
@@ -164,10 +167,8 @@ class MemoryOpReader {
 
 class MemoryOpPolicy final : public OpPolicy {
  public:
-  static constexpr std::size_t kMaxOpBytes = 64U << 20;
-
   Result<OpDescription> describe(ByteView op) const override {
-    if (op.size() > kMaxOpBytes) return make_error(Errc::too_large, "memory op over 64 MiB");
+    if (auto fits = check_size(op, kDefaultMaxOpBytes); !fits) return fits.error();
     MemoryOpReader reader(op);
     if (!reader.read()) return make_error(Errc::malformed, "not a memory op");
     return OpDescription{OpId(reader.id()), Timestamp{reader.created_at()}};

@@ -137,6 +137,12 @@ void FaultStore::remove_pending_source(Url source, Handler<> done) {
               [this, source = std::move(source)](auto h) { inner_->remove_pending_source(source, std::move(h)); });
 }
 
+void FaultStore::remove_pending(std::vector<OpId> op_ids, Url source, Handler<> done) {
+  write<void>(std::move(done), [this, op_ids = std::move(op_ids), source = std::move(source)](auto h) {
+    inner_->remove_pending(op_ids, source, std::move(h));
+  });
+}
+
 void FaultStore::retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) {
   read<std::vector<std::pair<Url, std::vector<OpId>>>>(std::move(done),
                                                        [this](auto h) { inner_->retrieve_pending(std::move(h)); });

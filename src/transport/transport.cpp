@@ -88,6 +88,8 @@ class DefaultTransport final : public Transport,
     backend_->disconnect(peer, reason, reason ? wire::encode_disconnect(*reason) : Bytes());
   }
 
+  std::uint64_t max_message_bytes() const override { return backend_->max_message_bytes(); }
+
   void wasted(const Url& peer, std::uint64_t bytes) override {
     assert_on_strand(runtime_, "Transport::wasted");
     if (!stopped_) backend_->wasted(peer, bytes);

@@ -47,6 +47,7 @@ class FetchTwin {
       if (op == nullptr) {
         ops_.emplace_back().id = id;
         op = &ops_.back();
+        std::erase(dropped_, id);
       }
       op->pairs.push_back({url});
       enter(op->pairs.back(), op->state == State::queued ? Place::ready : Place::idle);
@@ -142,28 +143,37 @@ class FetchTwin {
     return std::nullopt;
   }
 
-  std::uint64_t connection_lost(const Url& url, Time now) {
+  FetchLost connection_lost(const Url& url, Time now) {
     advance(now);
-    std::uint64_t ended = 0;
+    FetchLost out;
     for (const std::uint64_t id : request_ids_of(url)) {
       Request& request = *find_request(id);
       if (!request.is_sent) continue;
       Source& from = *source(url);
       const bool heard = from.last_answer >= request.sent_at;
       from.unanswered = from.unanswered || !heard;
-      for (Op* op : ops_of(request)) {
-        from.late.push_back(op->id);
-        if (!heard) wait(*pair_of(*op, url), 0);
-        queue(*op);
+      const bool silent = is_silent(request);
+      for (const OpId& op_id : still_of(request)) {
+        from.late.push_back(op_id);
+        if (silent && note_silence(op_id, url, out.unserved)) continue;
+        Op& op = *find(op_id);
+        Pair& pair = *pair_of(op, url);
+        if (silent && pair.silences > 4) {
+          wait(pair, std::min(pair.silences - 4, 7) - 1);
+        } else if (!heard) {
+          wait(pair, 0);
+        }
+        queue(op);
       }
       requests_.erase(requests_.begin() + (&request - requests_.data()));
-      ++ended;
+      ++out.ended;
     }
-    return ended;
+    return out;
   }
 
   void progress(const Url& url, std::uint64_t bytes, Time now) {
     advance(now);
+    if (bytes > 0 && source(url) != nullptr) source(url)->last_part = now_;
     if (bytes > 0) sign_of_life(url);
   }
 
@@ -181,6 +191,14 @@ class FetchTwin {
       Op* op = find(id);
       if (op == nullptr || op->state == State::storing) {
         const bool asked = take_late(url, id);
+        if (op == nullptr && asked && std::erase(dropped_, id) > 0) {
+          ops_.emplace_back().id = id;
+          ops_.back().state = State::storing;
+          pending = true;
+          ++wanted;
+          out.verdicts.push_back(FetchVerdict::wanted);
+          continue;
+        }
         if (!asked) ++unasked;
         pending = pending || op != nullptr;
         out.verdicts.push_back(op != nullptr ? FetchVerdict::duplicate
@@ -234,7 +252,7 @@ class FetchTwin {
         Request& request = *find_request(id);
         if (id >= upto || !request.is_sent) continue;
         if (request.answered > 0) grow(request);
-        close_as_missing(id, out.missing);
+        close_as_missing(id, out.missing, out.unserved);
       }
       sign_of_life(url);
     }
@@ -288,7 +306,7 @@ class FetchTwin {
       }
       Pair& pair = *pair_of(op, old_url);
       pair.source = new_url;
-      pair.misses = 0;
+      pair.silences = 0;
       enter(pair, op.state == State::queued ? Place::ready : Place::idle);
       out.moved.push_back(id);
     }
@@ -305,6 +323,7 @@ class FetchTwin {
         source(find_request(asked->request)->source)->late.push_back(id);
       }
       count += std::erase_if(ops_, [&](const Op& op) { return op.id == id; });
+      std::erase(dropped_, id);
     }
     end_finished();
     return count;
@@ -323,6 +342,7 @@ class FetchTwin {
       }
       op->state = State::queued;
       for (Pair& pair : op->pairs) {
+        pair.silences = 0;
         if (pair.place == Place::idle) wait(pair, 0);
       }
     }
@@ -340,6 +360,7 @@ class FetchTwin {
     requests_.clear();
     sources_.clear();
     departed_.clear();
+    dropped_.clear();
   }
 
   FetchDue poll(Time now) {
@@ -359,7 +380,7 @@ class FetchTwin {
       } else {
         ++out.overdue;
         if (request.answered > 0) {
-          close_as_missing(id, out.missing);
+          close_as_missing(id, out.missing, out.unserved);
           continue;
         }
         if (from.last_answer < request.sent_at) {
@@ -367,8 +388,20 @@ class FetchTwin {
           from.most_ids = std::max<std::uint64_t>(1, std::min<std::uint64_t>(from.most_ids, 32) / 2);
           from.has_shrunk = true;
         }
-        release_shared(request);
-        release(request);
+        const bool silent = is_silent(request);
+        const Url url = request.source;
+        for (const OpId& op_id : still_of(request)) {
+          from.late.push_back(op_id);
+          if (silent && note_silence(op_id, url, out.unserved)) continue;
+          Op& op = *find(op_id);
+          Pair& pair = *pair_of(op, url);
+          if (silent && pair.silences > 4) {
+            wait(pair, std::min(pair.silences - 4, 7) - 1);
+          } else if (op.pairs.size() > 1) {
+            wait(pair, 0);
+          }
+          queue(op);
+        }
         requests_.erase(requests_.begin() + (&request - requests_.data()));
       }
     }
@@ -468,7 +501,7 @@ class FetchTwin {
     std::uint64_t order = 0;  ///< of coming to this place
     Time due{};
     int level = 0;
-    int misses = 0;
+    int silences = 0;
   };
   struct Op {
     OpId id;
@@ -495,6 +528,7 @@ class FetchTwin {
     bool has_shrunk = false;
     bool unanswered = false;
     Time last_answer = Time::min();
+    Time last_part = Time::min();
     std::uint32_t failures = 0;
     Time until{};
     bool backing_off = false;
@@ -664,16 +698,42 @@ class FetchTwin {
       queue(*op);
     }
   }
-  void close_as_missing(std::uint64_t id, std::vector<FetchMissing>& out) {
+  std::vector<OpId> still_of(const Request& request) {
+    std::vector<OpId> out;
+    for (const Op* op : ops_of(request)) out.push_back(op->id);
+    return out;
+  }
+  bool is_silent(const Request& request) const {
+    return request.answered == 0 && source(request.source)->last_part < request.sent_at - 15 * delay();
+  }
+  /// The twelfth, or the 32nd of a source that answers nothing, ends the pair; the op goes with its last one.
+  bool note_silence(const OpId& id, const Url& url, std::vector<FetchUnserved>& out) {
+    Op& op = *find(id);
+    const int most = source(url)->last_answer >= now_ - 128 * delay() ? 12 : 32;
+    if (++pair_of(op, url)->silences < most) return false;
+    if (out.empty() || out.back().source != url) out.push_back({url, {}, {}});
+    out.back().op_ids.push_back(id);
+    std::erase_if(op.pairs, [&](const Pair& p) { return p.source == url; });
+    if (!op.pairs.empty()) {
+      queue(op);
+      return true;
+    }
+    out.back().orphaned.push_back(id);
+    dropped_.push_back(id);
+    std::erase_if(ops_, [&](const Op& o) { return o.id == out.back().orphaned.back(); });
+    return true;
+  }
+  void close_as_missing(std::uint64_t id, std::vector<FetchMissing>& out, std::vector<FetchUnserved>& unserved) {
     Request& request = *find_request(id);
     FetchMissing missing{request.source, {}};
-    for (Op* op : ops_of(request)) {
-      missing.op_ids.push_back(op->id);
-      source(request.source)->late.push_back(op->id);
-      Pair& pair = *pair_of(*op, request.source);
-      pair.misses = std::min(pair.misses + 1, 7);
-      wait(pair, pair.misses - 1);
-      queue(*op);
+    for (const OpId& op_id : still_of(request)) {
+      missing.op_ids.push_back(op_id);
+      source(request.source)->late.push_back(op_id);
+      if (note_silence(op_id, request.source, unserved)) continue;
+      Op& op = *find(op_id);
+      Pair& pair = *pair_of(op, request.source);
+      wait(pair, std::min(pair.silences, 7) - 1);
+      queue(op);
     }
     if (!missing.op_ids.empty()) out.push_back(missing);
     requests_.erase(requests_.begin() + (&request - requests_.data()));
@@ -729,6 +789,7 @@ class FetchTwin {
   std::vector<Request> requests_;
   std::vector<Source> sources_;
   std::vector<std::pair<Url, std::uint64_t>> departed_;  ///< what sources that went left unanswered
+  std::vector<OpId> dropped_;                            ///< ops that went with their last pair, for silence
   std::uint64_t order_ = 0;
   std::uint64_t ages_ = 0;
   std::uint64_t request_ids_ = 0;

@@ -26,7 +26,7 @@ struct TwinCoverage {
   std::uint64_t commands = 0, requests = 0, full_requests = 0, overdue = 0, lost = 0, missing = 0, given_up = 0,
                 orphaned = 0, refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0, back_offs = 0,
                 many_sources = 0, replaced = 0, moved = 0, merged = 0, late = 0, unasked = 0, put_aside = 0,
-                put_aside_given_up = 0;
+                put_aside_given_up = 0, unserved = 0, unserved_orphans = 0, late_after_all = 0;
 };
 
 /// Reads commands from `bytes` until they end, runs them on both and compares every output and the whole visible state
@@ -202,13 +202,12 @@ class FetchTwinRun {
       case 21: {
         const Url& from = url(byte());
         if (byte() % 2 == 0) pump();
-        const std::uint64_t ended = core_->connection_lost(from, now_);
-        expect(ended == twin_->connection_lost(from, now_), "connection_lost");
-        coverage_.lost += ended;
-        return;
+        return do_connection_lost(from);
       }
-      case 22:
-        return byte() < 64 ? do_replace_source() : pump();
+      case 22: {
+        const std::uint8_t choice = byte();
+        return choice < 64 ? do_replace_source() : choice < 192 ? do_silence() : pump();
+      }
       case 23: {
         // Rubbish: ops that fail the policy, beside some that are what they are.
         const Url& from = url(byte());
@@ -259,6 +258,31 @@ class FetchTwinRun {
     compare_given_up(a, b, "failed");
     coverage_.back_offs += core_->backing_off().empty() ? 0 : 1;
   }
+  /// Nothing is heard for a long time, or some of the sources answer in part, or connections break again and again;
+  /// then, perhaps, an answer to what may have been dropped.
+  void do_silence() {
+    const std::uint8_t shape = byte();
+    const std::uint8_t mask = byte() % 128;
+    for (int i = 16 * (shape % 8); i > 0; --i) {
+      const std::size_t before = seen_.size();
+      pump();
+      if ((shape & 0x20U) != 0) do_connection_lost(url(static_cast<std::size_t>(i)));
+      if ((shape & 0x80U) != 0) {
+        for (std::size_t r = before; r < seen_.size(); r += 2) do_response(seen_[r].source, part_of(seen_[r], mask), 9);
+        do_stored(twin_->storing());
+      }
+      jump();
+      do_poll();
+    }
+    if ((shape & 0x40U) != 0) do_answer();
+  }
+  void do_connection_lost(const Url& from) {
+    const FetchLost a = core_->connection_lost(from, now_);
+    const FetchLost b = twin_->connection_lost(from, now_);
+    expect(a.ended == b.ended, "connection_lost");
+    compare_unserved(a.unserved, b.unserved, "connection_lost");
+    coverage_.lost += a.ended;
+  }
   /// A peer answers a request: all of it, or the part that a mask tells.
   void do_answer() {
     const FetchRequest* request = some_request();
@@ -276,10 +300,13 @@ class FetchTwinRun {
   }
   void do_response(const Url& from, const std::vector<OpId>& ops, unsigned size_bits, std::uint64_t invalid = 0) {
     const std::uint64_t bytes = ops.size() * (std::uint64_t{1} << size_bits);
+    const std::uint64_t known = core_->pending_ops();
     const FetchAnswer a = core_->response(from, ops, bytes, now_, invalid);
     const FetchAnswer b = twin_->response(from, ops, bytes, now_, invalid);
     expect(a.verdicts == b.verdicts, "response: verdicts");
     compare_missing(a.missing, b.missing, "response");
+    compare_unserved(a.unserved, b.unserved, "response");
+    coverage_.late_after_all += core_->pending_ops() > known ? 1 : 0;
     expect(a.put_aside == b.put_aside, "response: put aside");
     compare_given_up(a.given_up, b.given_up, "response");
     coverage_.put_aside += a.put_aside ? 1 : 0;
@@ -324,6 +351,7 @@ class FetchTwinRun {
     const FetchDue b = twin_->poll(now_);
     expect(a.overdue == b.overdue, "poll: overdue");
     compare_missing(a.missing, b.missing, "poll");
+    compare_unserved(a.unserved, b.unserved, "poll");
     coverage_.overdue += a.overdue;
   }
 
@@ -342,6 +370,14 @@ class FetchTwinRun {
     for (std::size_t i = 0; i < a.size(); ++i) {
       expect(a[i].source == b[i].source && a[i].op_ids == b[i].op_ids, where);
       coverage_.missing += a[i].op_ids.size();
+    }
+  }
+  void compare_unserved(const std::vector<FetchUnserved>& a, const std::vector<FetchUnserved>& b, const char* where) {
+    expect(a.size() == b.size(), where);
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      expect(a[i].source == b[i].source && a[i].op_ids == b[i].op_ids && a[i].orphaned == b[i].orphaned, where);
+      coverage_.unserved += a[i].op_ids.size();
+      coverage_.unserved_orphans += a[i].orphaned.size();
     }
   }
   void compare() {

@@ -16,19 +16,30 @@ class BookedFetch final : public Fetch {
   /// `ledger` outlives all calls.
   BookedFetch(std::shared_ptr<Fetch> inner, std::shared_ptr<WatchedTransport> transport, Ledger& ledger)
       : inner_(std::move(inner)), transport_(std::move(transport)), ledger_(ledger) {
-    set_events({});
+    FetchEvents events;
+    events.ops_stored = [&ledger = ledger_](const Url&, const std::vector<StoredOp>& ops, std::uint64_t) {
+      ledger.stored(ops);
+    };
+    events.peer_given_up = [&ledger = ledger_, transport = transport_](const Url& peer, const std::vector<OpId>&) {
+      ledger.gave_up(peer);
+      transport->forget(peer);
+    };
+    events.ops_unserved = [&ledger = ledger_](const Url& peer, const std::vector<OpId>& ops, const std::vector<OpId>&) {
+      ledger.unserved(peer, ops);
+    };
+    booking_ = inner_->subscribe(std::move(events));
   }
 
   void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) override {
-    auto ids = op_ids;
-    inner_->request_ops(std::move(op_ids), source,
-                        [inner = std::weak_ptr(inner_), &ledger = ledger_, ids = std::move(ids), source,
-                         done = std::move(done)](const Result<void>& result) {
-                          if (const auto fetch = inner.lock(); fetch && result) {
-                            ledger.asked(fetch->state_summary(), ids, source);
-                          }
-                          if (done) done(result);
-                        });
+    auto booked = book(op_ids, source, std::move(done));
+    inner_->request_ops(std::move(op_ids), source, std::move(booked));
+  }
+  void request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) override {
+    auto booked = book(op_ids, peer, std::move(done));
+    inner_->request_offered_ops(std::move(op_ids), peer, std::move(booked));
+  }
+  void set_offer_filter(std::function<bool(const Url&)> wanted) override {
+    inner_->set_offer_filter(std::move(wanted));
   }
   void remove_source(const Url& source) override {
     ledger_.gave_up(source);
@@ -39,22 +50,7 @@ class BookedFetch final : public Fetch {
     ledger_.moved(old_url, new_url);
     inner_->replace_source(old_url, new_url);
   }
-  void set_events(FetchEvents events) override {
-    auto stored = std::move(events.ops_stored);
-    events.ops_stored = [&ledger = ledger_, next = std::move(stored)](const Url& peer, const std::vector<StoredOp>& ops,
-                                                                      std::uint64_t bytes) {
-      ledger.stored(ops);
-      if (next) next(peer, ops, bytes);
-    };
-    auto given_up = std::move(events.peer_given_up);
-    events.peer_given_up = [&ledger = ledger_, transport = transport_, next = std::move(given_up)](
-                               const Url& peer, const std::vector<OpId>& orphaned) {
-      ledger.gave_up(peer);
-      transport->forget(peer);
-      if (next) next(peer, orphaned);
-    };
-    inner_->set_events(std::move(events));
-  }
+  std::shared_ptr<void> subscribe(FetchEvents events) override { return inner_->subscribe(std::move(events)); }
   FetchStateSummary state_summary() const override { return inner_->state_summary(); }
   FetchStats stats() const override { return inner_->stats(); }
   std::uint64_t pending_ops() const override { return inner_->pending_ops(); }
@@ -63,9 +59,19 @@ class BookedFetch final : public Fetch {
   void stop(std::function<void()> done) override { inner_->stop(std::move(done)); }
 
  private:
+  /// Notes what has become pending when the call succeeds.
+  Handler<> book(const std::vector<OpId>& ids, const Url& source, Handler<> done) {
+    return [inner = std::weak_ptr(inner_), &ledger = ledger_, ids, source,
+            done = std::move(done)](const Result<void>& result) {
+      if (const auto fetch = inner.lock(); fetch && result) ledger.asked(fetch->state_summary(), ids, source);
+      if (done) done(result);
+    };
+  }
+
   const std::shared_ptr<Fetch> inner_;
   const std::shared_ptr<WatchedTransport> transport_;
   Ledger& ledger_;
+  std::shared_ptr<void> booking_;
 };
 
 }  // namespace kitsune2::sim

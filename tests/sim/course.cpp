@@ -62,6 +62,17 @@ void Ledger::gave_up(const Url& source) {
   take_back(moved_, source);
 }
 
+void Ledger::unserved(const Url& source, const std::vector<OpId>& ops) {
+  for (auto* pairs : {&promised_, &moved_}) {
+    for (const auto& id : ops) {
+      const auto it = pairs->find(id);
+      if (it == pairs->end()) continue;
+      it->second.erase(source);
+      if (it->second.empty()) pairs->erase(it);
+    }
+  }
+}
+
 void Ledger::moved(const Url& old_url, const Url& new_url) {
   for (const auto& id : take_back(promised_, old_url)) moved_[id].insert(new_url);
   for (const auto& id : take_back(moved_, old_url)) moved_[id].insert(new_url);

@@ -29,6 +29,8 @@ class Ledger {
   /// Durable by a call to the store itself.
   void stored(const std::vector<OpId>& ops);
   void gave_up(const Url& source);
+  /// `source` never sent these: they are not promised from there any more.
+  void unserved(const Url& source, const std::vector<OpId>& ops);
   /// Pairs that were promised from `old_url` are promised from `new_url`, for this life: nobody is told when the store
   /// has it, and what a crash leaves at the old url is named again by gossip.
   void moved(const Url& old_url, const Url& new_url);

@@ -58,6 +58,7 @@ class History final : public Course {
     std::shared_ptr<OpStore> disk;
     std::set<std::size_t> first_ops;
     std::unique_ptr<Node> node;  ///< null: down
+    std::shared_ptr<void> booking;
     Time up_again{};
   };
 
@@ -118,12 +119,11 @@ class History final : public Course {
 
   void start(Place& place) {
     place.node = std::make_unique<Node>(bench_, place.name, config_, place.disk);
-    place.node->fetch->set_events(
+    place.booking = place.node->fetch->subscribe(
         {.ops_stored = [&place](const Url&, const std::vector<StoredOp>& ops, std::uint64_t) { place.stored(ops); },
-         .ops_missing = {},
          .peer_given_up = [&place](const Url& peer, const std::vector<OpId>&) { place.gave_up(peer); },
-         .ops_served = {},
-         .store_failed = {}});
+         .ops_unserved = [&place](const Url& peer, const std::vector<OpId>& ops,
+                                  const std::vector<OpId>&) { place.unserved(peer, ops); }});
     place.restarted();
     if (pick(2) == 0) place.watch_drained(*place.node->fetch);
     // What a crash left on disk, told or not.

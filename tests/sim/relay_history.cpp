@@ -106,6 +106,7 @@ class RelayHistory final : public Course {
     std::shared_ptr<OpStore> store;
     std::shared_ptr<WatchedTransport> transport;
     std::shared_ptr<Fetch> fetch;
+    std::shared_ptr<void> booking;
   };
   struct Place : Ledger {
     using Ledger::Ledger;
@@ -159,16 +160,16 @@ class RelayHistory final : public Course {
     auto fetch = make_core_fetch(*live.runtime, config_, kSimSpace, live.store, live.transport);
     ASSERT_TRUE(fetch.has_value()) << fetch.error().to_string();
     live.fetch = *fetch;
-    live.fetch->set_events(
+    live.booking = live.fetch->subscribe(
         {.ops_stored = [&place](const Url&, const std::vector<StoredOp>& ops, std::uint64_t) { place.stored(ops); },
-         .ops_missing = {},
          .peer_given_up =
              [&place](const Url& peer, const std::vector<OpId>&) {
                place.gave_up(peer);
                place.live->transport->forget(peer);
              },
-         .ops_served = {},
-         .store_failed = [&place](const Error& why) { place.store_error = why.to_string(); }});
+         .store_failed = [&place](const Error& why) { place.store_error = why.to_string(); },
+         .ops_unserved = [&place](const Url& peer, const std::vector<OpId>& ops,
+                                  const std::vector<OpId>&) { place.unserved(peer, ops); }});
     place.restarted();
     if (pick(2) == 0) place.watch_drained(*live.fetch);
     // What a crash left on disk, told or not. The store answers in its own time; so does fetch, which reads on.

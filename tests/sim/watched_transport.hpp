@@ -31,6 +31,7 @@ class WatchedTransport final : public Transport, public std::enable_shared_from_
     return inner_->register_module_handler(space, module, std::make_shared<Tap>(weak_from_this(), std::move(handler)));
   }
   void unregister_space(const SpaceId& space) override { inner_->unregister_space(space); }
+  std::uint64_t max_message_bytes() const override { return inner_->max_message_bytes(); }
   void wasted(const Url& peer, std::uint64_t bytes) override { inner_->wasted(peer, bytes); }
   void on_server_answered() override { inner_->on_server_answered(); }
   void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) override {

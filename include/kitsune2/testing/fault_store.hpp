@@ -20,7 +20,7 @@ namespace kitsune2::testing {
 /// *Rules*. F1: writes begin in the order of the calls, each after `write_delay`; a write that fails changes nothing.
 /// F2: handlers run on this store's runtime, none after its end. F3: faults hold for calls made from now on; held calls
 /// begin on `release`. Writes are: process_incoming_ops, store_described_ops, add_pending, remove_pending_source,
-/// store_slice_hash; the others are reads. Strand only.
+/// remove_pending, store_slice_hash; the others are reads. Strand only.
 class FaultStore final : public OpStore {
  public:
   FaultStore(Runtime& runtime, std::shared_ptr<OpStore> inner);
@@ -60,6 +60,7 @@ class FaultStore final : public OpStore {
   void retrieve_slice_hashes(DhtArc arc, Handler<std::vector<std::pair<std::uint64_t, Bytes>>> done) override;
   void add_pending(std::vector<OpId> op_ids, Url source, Handler<> done) override;
   void remove_pending_source(Url source, Handler<> done) override;
+  void remove_pending(std::vector<OpId> op_ids, Url source, Handler<> done) override;
   void retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) override;
   void stats(Handler<OpStoreStats> done) override;
   const OpPolicy& policy() const override { return inner_->policy(); }

@@ -6,8 +6,6 @@ namespace kitsune2 {
 
 namespace {
 
-constexpr std::uint32_t kMaxSources = (1U << 24U) - 4096;
-
 Duration from_ms(std::uint64_t ms) { return Duration(static_cast<std::int64_t>(ms) * 1000); }
 
 /// Builds an index of records anew with room for `count`. *Rationale*: the table's own rehash would visit the records
@@ -432,7 +430,8 @@ void FetchCore::release_shared(std::uint32_t slot) {
 }
 
 /// R8.
-void FetchCore::close_as_missing(std::uint32_t slot, std::vector<FetchMissing>& out) {
+void FetchCore::close_as_missing(std::uint32_t slot, std::vector<FetchMissing>& out,
+                                 std::vector<FetchUnserved>& unserved) {
   const std::uint32_t from = requests_[slot].source;
   FetchMissing missing{sources_[from].url, {}};
   const std::vector<std::uint32_t> ops = take_ops(slot);
@@ -440,9 +439,8 @@ void FetchCore::close_as_missing(std::uint32_t slot, std::vector<FetchMissing>& 
   for (const std::uint32_t op : ops) {
     missing.op_ids.push_back(ops_[op].id);
     const std::uint32_t pair = find_pair(op, from);
-    pairs_[pair].misses = std::min<std::uint32_t>(pairs_[pair].misses + 1, kMissLevels);
-    leave_list(pair);
-    put_waiting(pair, pairs_[pair].misses - 1);
+    if (note_silence(pair, unserved)) continue;
+    wait_after_silence(pair, 0);
     queue_op(op);
   }
   if (!missing.op_ids.empty()) out.push_back(std::move(missing));
@@ -454,7 +452,9 @@ void FetchCore::close_as_missing(std::uint32_t slot, std::vector<FetchMissing>& 
 void FetchCore::progress(const Url& url, std::uint64_t bytes, Time now) {
   advance(now);
   const std::uint32_t from = find_source(url);
-  if (from != kNoSlot && bytes > 0) sign_of_life(from);
+  if (from == kNoSlot || bytes == 0) return;
+  sources_[from].last_part = now_;
+  sign_of_life(from);
 }
 
 void FetchCore::sign_of_life(std::uint32_t from) {
@@ -493,6 +493,14 @@ FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, st
     const std::uint32_t op = find({op_id.view(), hash});
     if (op == kNoSlot || ops_[op].state == State::storing) {
       const bool asked = take_late(from, hash);
+      if (op == kNoSlot && asked && forget_dropped(op_id)) {
+        ops_[new_op(op_id, hash)].state = State::storing;
+        ++storing_ops_;
+        ++wanted;
+        any_pending = true;
+        out.verdicts.push_back(FetchVerdict::wanted);
+        continue;
+      }
       unasked += asked ? 0 : 1;
       any_pending = any_pending || op != kNoSlot;
       out.verdicts.push_back(op != kNoSlot ? FetchVerdict::duplicate
@@ -527,7 +535,7 @@ FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, st
   }
   const std::uint64_t bad = invalid + (config_.accept_unsolicited ? 0 : unasked);
   from = find_source(url);  // R12 may have forgotten one that had nothing to answer
-  if (from == kNoSlot && bad > 0 && sources_.size() < kMaxSources) {
+  if (from == kNoSlot && bad > 0 && sources_.size() < most_sources()) {
     from = new_source(url);
     rest(from);
   }
@@ -547,7 +555,7 @@ FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, st
       const std::uint32_t next = requests_[slot].by_source.next;
       if (requests_[slot].is_sent) {
         if (requests_[slot].answered > 0) grow(slot);
-        close_as_missing(slot, out.missing);
+        close_as_missing(slot, out.missing, out.unserved);
       }
       slot = next;
     }
@@ -563,7 +571,10 @@ std::uint64_t FetchCore::stored(std::span<const OpId> op_ids, Time now) {
   std::uint64_t count = 0;
   for (const OpId& op_id : op_ids) {
     const std::uint32_t op = find(op_id);
-    if (op == kNoSlot) continue;
+    if (op == kNoSlot) {
+      forget_dropped(op_id);
+      continue;
+    }
     erase_op(op);
     ++count;
   }
@@ -585,6 +596,7 @@ std::vector<OpId> FetchCore::store_failed(std::span<const OpId> op_ids, Time now
     --storing_ops_;
     ops_[slot].state = State::queued;
     for_each_pair_of(ops_[slot], [this](std::uint32_t pair) {
+      pairs_[pair].silences = 0;
       if (pairs_[pair].place != kIdle) return;
       leave_list(pair);
       put_waiting(pair, 0);
@@ -603,7 +615,7 @@ FetchAdded FetchCore::add(std::span<const OpId> op_ids, const Url& url, Time now
   const std::uint64_t held = from == kNoSlot ? 0 : sources_[from].pairs;
   const std::uint64_t room = std::min(config_.max_pending - std::min<std::uint64_t>(config_.max_pending, pairs_.size()),
                                       config_.max_pending_per_peer - std::min(config_.max_pending_per_peer, held));
-  const bool source_refused = from == kNoSlot && sources_.size() >= kMaxSources;
+  const bool source_refused = from == kNoSlot && sources_.size() >= most_sources();
   if (op_ids.size() > room || source_refused) {
     // Near the bound: count first what is new.
     boost::unordered_flat_set<OpId, std::hash<OpId>> fresh;
@@ -623,6 +635,7 @@ FetchAdded FetchCore::add(std::span<const OpId> op_ids, const Url& url, Time now
     std::uint32_t op = find({op_id.view(), hash});
     if (op == kNoSlot) {
       op = new_op(op_id, hash);
+      forget_dropped(op_id);
     } else if (find_pair(op, from) != kNoSlot) {
       ++out.known;
       continue;
@@ -758,6 +771,8 @@ void FetchCore::clear() {
   late_hashes_ = 0;
   departed_.clear();
   departed_order_.clear();
+  dropped_.clear();
+  dropped_order_.clear();
   storing_ops_ = asked_ops_ = 0;
 }
 
@@ -769,15 +784,19 @@ void FetchCore::give_up_waiting(std::uint32_t slot, FetchDue& out) {
   const std::uint32_t from = request.source;
   Source& source = sources_[from];
   ++out.overdue;
-  if (request.answered > 0) return close_as_missing(slot, out.missing);
+  if (request.answered > 0) return close_as_missing(slot, out.missing, out.unserved);
   if (source.last_answer < request.sent_at) {
     source.unanswered = true;
     source.most_ids = std::max<std::uint32_t>(1, std::min(source.most_ids, 2 * kDoubtfulIds) / 2);
     source.has_shrunk = true;
   }
+  const bool silent = is_silent(slot);
   for (const std::uint32_t op : take_ops(slot)) {
-    if (ops_[op].sources > 1) {
-      const std::uint32_t pair = find_pair(op, from);
+    const std::uint32_t pair = find_pair(op, from);
+    if (silent && note_silence(pair, out.unserved)) continue;
+    if (silent && pairs_[pair].silences > kQuickAsks) {
+      wait_after_silence(pair, kQuickAsks);
+    } else if (ops_[op].sources > 1) {
       leave_list(pair);
       put_waiting(pair, 0);
     }
@@ -786,31 +805,36 @@ void FetchCore::give_up_waiting(std::uint32_t slot, FetchDue& out) {
   end_request(slot);
 }
 
-std::uint64_t FetchCore::connection_lost(const Url& url, Time now) {
+FetchLost FetchCore::connection_lost(const Url& url, Time now) {
   advance(now);
+  FetchLost out;
   const std::uint32_t from = find_source(url);
-  if (from == kNoSlot) return 0;
-  std::uint64_t ended = 0;
+  if (from == kNoSlot) return out;
   Source& source = sources_[from];
   for (std::uint32_t slot = source.requests.head; slot != kNoSlot;) {
     const std::uint32_t next = requests_[slot].by_source.next;
     if (requests_[slot].is_sent) {
       const bool heard = source.last_answer >= requests_[slot].sent_at;
       if (!heard) source.unanswered = true;
+      const bool silent = is_silent(slot);
       for (const std::uint32_t op : take_ops(slot)) {
-        if (!heard) {
-          const std::uint32_t pair = find_pair(op, from);
+        const std::uint32_t pair = find_pair(op, from);
+        if (silent && note_silence(pair, out.unserved)) continue;
+        if (silent && pairs_[pair].silences > kQuickAsks) {
+          wait_after_silence(pair, kQuickAsks);
+        } else if (!heard) {
           leave_list(pair);
           put_waiting(pair, 0);
         }
         queue_op(op);
       }
       end_request(slot);
-      ++ended;
+      ++out.ended;
     }
     slot = next;
   }
-  return ended;
+  if (!out.unserved.empty()) fit_indexes();
+  return out;
 }
 
 FetchDue FetchCore::poll(Time now) {
@@ -855,6 +879,7 @@ FetchDue FetchCore::poll(Time now) {
       put_idle(pair);
     }
   }
+  if (!out.unserved.empty()) fit_indexes();
   return out;
 }
 

@@ -42,6 +42,13 @@ struct FetchGivenUp {
   std::uint64_t pairs = 0;     ///< how many pairs were dropped
 };
 
+/// A source that can be reached did not send these ops, however often it was asked; their pairs are dropped. R16.
+struct FetchUnserved {
+  Url source;
+  std::vector<OpId> op_ids;
+  std::vector<OpId> orphaned;  ///< those of them that had no other source; no longer pending
+};
+
 /// What became of one op of a response.
 enum class FetchVerdict : std::uint8_t {
   wanted,       ///< pending: hand it to the store, then call stored() or store_failed()
@@ -59,6 +66,7 @@ struct FetchAdded {
 struct FetchAnswer {
   std::vector<FetchVerdict> verdicts;  ///< one for each op of the response, in its order
   std::vector<FetchMissing> missing;
+  std::vector<FetchUnserved> unserved;
   bool put_aside = false;                ///< R15: its connection is to be closed
   std::optional<FetchGivenUp> given_up;  ///< R15: for the last time
 };
@@ -69,8 +77,14 @@ struct FetchReplaced {
   bool known = false;         ///< the old source was known
 };
 
+struct FetchLost {
+  std::uint64_t ended = 0;  ///< requests that ended with the connection
+  std::vector<FetchUnserved> unserved;
+};
+
 struct FetchDue {
   std::vector<FetchMissing> missing;
+  std::vector<FetchUnserved> unserved;
   std::uint64_t overdue = 0;  ///< requests that were given up waiting for
 };
 
@@ -120,7 +134,8 @@ struct FetchCounts {
 ///      source is doubtful. The place stays taken until sent() or failed(). Rationale: connecting can take a minute.
 ///  R8  Ops that a request leaves unanswered are missing at the source when the request was answered in part and is
 ///      overdue, or when a later request was answered completely or a message held ops of one later request only.
-///      They are queued at other sources at once, and here after delay, 2, 4, … 64 delays, growing with each time.
+///      They are queued at other sources at once, and here after delay, 2, 4, … 64 delays, growing with each silence
+///      (R16).
 ///      Rationale: peers answer in order, and do not answer at all for what they lack (0.2.2).
 ///  R9  failed(): back-off as in BackOff; the ops are queued again, at this source when its back-off ends. A failure
 ///      after the last interval drops the source with all its pairs. sent() clears the back-off, so does an answer.
@@ -147,9 +162,20 @@ struct FetchCounts {
 ///      number, and across a removal or replacement of the source as a number for the last kSourcesRemembered of them.
 ///      Rationale: an answer that comes late, or twice because it was asked for twice, is no fault; a peer that sends
 ///      nothing but rubbish costs at most kBadOps ops and one message an interval.
+///  R16 A source is *silent* about an op when a request for it was sent and ended without it: as missing (R8), or as
+///      overdue or lost with its connection (R5, R13) while no part of a message came in, since 15 delays before. From
+///      the fifth time on the pair waits after R5 and R13 too: 1, 2, 4, … 64 delays, growing with each time. The pair
+///      is dropped with the 12th silence if the source has answered anything within the last 128 delays, and with the
+///      32nd in any case; the op goes with its last pair. Such ops are remembered, the last kDroppedOps of them: one
+///      that comes after all, from a source that still owes it (R15), is wanted. When the store fails, the silences of
+///      an op's sources are forgotten. Rationale: a peer may name what it cannot send, and 0.2.2 has no word for no; an
+///      op that is larger than what a connection carries would be asked for until the end of days. At the defaults the
+///      12th comes after 5 to 13 minutes, the 32nd after 48: a peer that answers others but not this says something
+///      about the op, a mute one does not, and may yet come back under another url (R14). A slow line loses nothing: a
+///      single byte that arrives is a sign of life, and a late answer is taken.
 ///
-/// Everything that R5-R9 let wait happens in poll(); next_deadline() says when. The driver calls poll(now), then
-/// next_request(now) until nullopt, after every event and at every deadline.
+/// Everything that R5-R9 and R16 let wait happens in poll(); next_deadline() says when. The driver calls poll(now),
+/// then next_request(now) until nullopt, after every event and at every deadline.
 ///
 /// Complexity, n = pairs: add, stored, response, is_wanted, has: O(1) expected per op and per pair touched;
 /// next_request O(ids * sources of each + log sources); source removal O(its pairs); next_deadline O(1); nothing scans.
@@ -169,6 +195,10 @@ class FetchCore {
   static constexpr std::uint32_t kBadOps = 32;             ///< R15
   static constexpr std::uint32_t kForgiveOps = 16;         ///< R15
   static constexpr std::size_t kLateOps = 65'536;          ///< R15
+  static constexpr std::uint32_t kQuickAsks = 4;           ///< R16: silences that R5 and R13 treat as ever
+  static constexpr std::uint32_t kMostAsks = 12;           ///< R16: of a source that answers others
+  static constexpr std::uint32_t kMostAsksOfAMute = 32;    ///< R16
+  static constexpr std::size_t kDroppedOps = 4096;         ///< R16
 
   /// `config` has been validated.
   explicit FetchCore(const CoreFetchConfig& config);
@@ -186,8 +216,8 @@ class FetchCore {
   /// The message was not delivered, or its connection was lost. No effect on a request that is gone. R9.
   std::optional<FetchGivenUp> failed(std::uint64_t request, Time now);
 
-  /// The connection of `source` is gone. Returns how many requests ended by that. No effect for an unknown source. R13.
-  std::uint64_t connection_lost(const Url& source, Time now);
+  /// The connection of `source` is gone. No effect for an unknown source. R13, R16.
+  FetchLost connection_lost(const Url& source, Time now);
 
   /// `bytes` of a message of `source` came in, not yet all of it: a sign of life. No effect for 0 bytes or an unknown
   /// source.
@@ -243,6 +273,7 @@ class FetchCore {
   void check_invariants() const;
 
  private:
+  static constexpr unsigned kSourceBits = 22;
   enum class State : std::uint32_t { queued, asked, storing };
   /// Where a pair is; from kWaiting on: waiting in that level's list.
   static constexpr std::uint32_t kIdle = 0;
@@ -263,9 +294,9 @@ class FetchCore {
 
   struct Pair {
     std::uint32_t op;
-    std::uint32_t source : 24;
+    std::uint32_t source : kSourceBits;
     std::uint32_t place : 4 = kIdle;
-    std::uint32_t misses : 4 = 0;  ///< R8, up to kMissLevels
+    std::uint32_t silences : 6 = 0;  ///< R16, below kMostAsksOfAMute
     std::uint32_t op_next = kNoSlot, op_prev = kNoSlot;
     std::uint32_t next = kNoSlot, prev = kNoSlot;  ///< in the list of its place
     Time due{};                                    ///< if waiting
@@ -313,6 +344,7 @@ class FetchCore {
     bool has_shrunk = false;     ///< most_ids has fallen: it only doubles
     bool unanswered = false;     ///< its latest overdue request stayed without any answer
     Time last_answer = Time::min();
+    Time last_part = Time::min();  ///< of a message that was not whole yet
     BackOff back_off;
     bool backing_off = false;                                      ///< is in back_offs_
     bool put_aside = false;                                        ///< its back-off is for bad ops
@@ -399,6 +431,7 @@ class FetchCore {
   std::uint32_t find(const OpId& op_id) const { return find({op_id.view(), hash_of(op_id)}); }
   std::uint32_t find(const OpKey& key) const;
   std::uint32_t find_source(const Url& url) const;
+  static constexpr std::size_t most_sources() { return (std::size_t{1} << kSourceBits) - 4096; }
   std::uint32_t find_pair(std::uint32_t op, std::uint32_t source) const;
   template <class F>
   void for_each_pair_of(const Op& op, F&& f);
@@ -430,7 +463,7 @@ class FetchCore {
   void release_all(std::uint32_t request);
   void release_shared(std::uint32_t request);
   void give_up_waiting(std::uint32_t request, FetchDue& out);
-  void close_as_missing(std::uint32_t request, std::vector<FetchMissing>& out);
+  void close_as_missing(std::uint32_t request, std::vector<FetchMissing>& out, std::vector<FetchUnserved>& unserved);
   bool doubtful(const Source& source) const { return source.unanswered || source.back_off.any(); }
 
   // --- sources
@@ -443,6 +476,14 @@ class FetchCore {
   FetchGivenUp drop_source(std::uint32_t source);
   void leave_ring(Source& source, std::uint32_t slot);
   void move_pair(std::uint32_t pair, std::uint32_t to, FetchReplaced& out);
+
+  // --- silence (R16)
+  bool is_silent(std::uint32_t request) const;
+  /// Notes a silence about an op that is in no request any more. True: the pair is dropped.
+  bool note_silence(std::uint32_t pair, std::vector<FetchUnserved>& out);
+  void wait_after_silence(std::uint32_t pair, std::uint32_t quick);
+  void remember_dropped(const OpId& op_id);
+  bool forget_dropped(const OpId& op_id);
 
   // --- conduct (R15)
   void add_late(std::uint32_t source, std::uint32_t hash);
@@ -488,6 +529,9 @@ class FetchCore {
   boost::unordered_flat_map<Url, Departed, std::hash<Url>> departed_;
   std::map<std::uint64_t, Url> departed_order_;  ///< by Departed::number
   std::uint64_t last_departed_ = 0;
+  boost::unordered_flat_map<OpId, std::uint64_t, std::hash<OpId>> dropped_;  ///< R16, with the order of dropping
+  std::map<std::uint64_t, OpId> dropped_order_;
+  std::uint64_t last_dropped_ = 0;
   std::uint64_t id_bytes_ = 0;
   std::uint64_t storing_ops_ = 0;
   std::uint64_t asked_ops_ = 0;

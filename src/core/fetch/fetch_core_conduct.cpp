@@ -1,4 +1,5 @@
-// What the fetch core knows of a peer beyond its requests: that it has moved, and that it sends rubbish.
+// What the fetch core knows of a peer beyond its requests: that it has moved, that it says nothing, that it sends
+// rubbish.
 #include <algorithm>
 
 #include "core/fetch/fetch_core.hpp"
@@ -52,7 +53,7 @@ void FetchCore::move_pair(std::uint32_t slot, std::uint32_t to, FetchReplaced& o
   leave_list(slot);
   --sources_[pair.source].pairs;
   pair.source = to;
-  pair.misses = 0;
+  pair.silences = 0;
   ++sources_[to].pairs;
   if (op.indexed) pair_index_.insert(slot);
   if (op.state == State::queued) {
@@ -66,6 +67,59 @@ void FetchCore::move_pair(std::uint32_t slot, std::uint32_t to, FetchReplaced& o
 std::uint64_t FetchCore::pending_pairs(const Url& url) const {
   const std::uint32_t from = find_source(url);
   return from == kNoSlot ? 0 : sources_[from].pairs;
+}
+
+// --- silence (R16)
+
+bool FetchCore::is_silent(std::uint32_t slot) const {
+  const Request& request = requests_[slot];
+  return request.answered == 0 &&
+         sources_[request.source].last_part < request.sent_at - delay_ * std::int64_t{kHostageDelays};
+}
+
+bool FetchCore::note_silence(std::uint32_t slot, std::vector<FetchUnserved>& out) {
+  Pair& pair = pairs_[slot];
+  const bool mute = sources_[pair.source].last_answer < now_ - delay_ * (std::int64_t{1} << kMissLevels);
+  if (pair.silences + 1U < (mute ? kMostAsksOfAMute : kMostAsks)) {
+    ++pair.silences;
+    return false;
+  }
+  const std::uint32_t op = pair.op;
+  const Url& url = sources_[pair.source].url;
+  if (out.empty() || out.back().source != url) out.push_back({url, {}, {}});
+  out.back().op_ids.push_back(ops_[op].id);
+  erase_pair(slot);
+  if (ops_[op].sources > 0) {
+    queue_op(op);
+    return true;
+  }
+  out.back().orphaned.push_back(ops_[op].id);
+  remember_dropped(ops_[op].id);
+  erase_op(op);
+  return true;
+}
+
+void FetchCore::wait_after_silence(std::uint32_t slot, std::uint32_t quick) {
+  const std::uint32_t level = std::min<std::uint32_t>(pairs_[slot].silences - quick, kMissLevels) - 1;
+  leave_list(slot);
+  put_waiting(slot, level);
+}
+
+void FetchCore::remember_dropped(const OpId& op_id) {
+  dropped_[op_id] = ++last_dropped_;
+  dropped_order_.emplace(last_dropped_, op_id);
+  if (dropped_order_.size() <= kDroppedOps) return;
+  dropped_.erase(dropped_order_.begin()->second);
+  dropped_order_.erase(dropped_order_.begin());
+}
+
+bool FetchCore::forget_dropped(const OpId& op_id) {
+  if (dropped_.empty()) return false;
+  const auto it = dropped_.find(op_id);
+  if (it == dropped_.end()) return false;
+  dropped_order_.erase(it->second);
+  dropped_.erase(it);
+  return true;
 }
 
 // --- bad ops (R15)

@@ -79,7 +79,7 @@ void FetchCore::check_ops() const {
       K2_ASSERT(pair.op == slot);
       K2_ASSERT(pairs_[pair.op_next].op_prev == at);
       K2_ASSERT(find_pair(slot, pair.source) == at);
-      K2_ASSERT(pair.misses <= kMissLevels);
+      K2_ASSERT(pair.silences < kMostAsksOfAMute);
       if (op.state == State::queued) {
         K2_ASSERT(pair.place != kIdle);
       } else {
@@ -114,6 +114,12 @@ void FetchCore::check_departed() const {
     const auto it = departed_.find(url);
     K2_ASSERT(it != departed_.end() && it->second.number == number && it->second.late > 0);
     K2_ASSERT(find_source(url) == kNoSlot);
+  }
+  K2_ASSERT(dropped_order_.size() == dropped_.size() && dropped_.size() <= kDroppedOps);
+  for (const auto& [number, op_id] : dropped_order_) {
+    const auto it = dropped_.find(op_id);
+    K2_ASSERT(it != dropped_.end() && it->second == number);
+    K2_ASSERT(find(op_id) == kNoSlot);
   }
   std::size_t hashes = 0;
   sources_.for_each([&](std::uint32_t, const Source& source) {

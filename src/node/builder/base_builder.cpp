@@ -26,7 +26,7 @@ void use_memory_stores(Builder& b, std::shared_ptr<const OpPolicy> policy) {
   b.peer_store = [](const ModuleContext& c) { return make_memory_peer_store(*c.runtime, c.space); };
   b.peer_meta_store = [](const ModuleContext& c) { return make_memory_peer_meta_store(*c.runtime); };
   b.op_store = [policy = std::move(policy)](const ModuleContext& c) {
-    return make_memory_op_store(*c.runtime, policy);
+    return make_memory_op_store(*c.runtime, policy, largest_op_bytes(c.transport->max_message_bytes()));
   };
 }
 

@@ -87,7 +87,9 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
     b.peer_store = [files](const ModuleContext& c) { return files->peers(c); };
     b.peer_meta_store = [files](const ModuleContext& c) { return files->meta(c); };
     b.op_store = [policy, disk = platform.disk, dir = stores.data_dir](const ModuleContext& c) {
-      return sqlite::open_op_store(disk, *c.runtime, policy, c.space, op_store_path(dir, c.space), {});
+      SqliteOpStoreOptions options;
+      options.max_op_bytes = largest_op_bytes(c.transport->max_message_bytes());
+      return sqlite::open_op_store(disk, *c.runtime, policy, c.space, op_store_path(dir, c.space), options);
     };
   }
   return complete(std::move(b));

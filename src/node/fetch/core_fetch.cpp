@@ -5,6 +5,7 @@
 
 #include "core/callback.hpp"
 #include "kitsune2/config.hpp"
+#include "node/module_receiver.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -18,29 +19,6 @@ bool is_ours(Errc code) { return code == Errc::disconnected || code == Errc::ove
 
 }  // namespace
 
-/// What the transport holds. Apart from CoreFetch so that the transport does not keep it alive.
-class CoreFetch::Receiver final : public ModuleMessageHandler {
- public:
-  explicit Receiver(std::weak_ptr<CoreFetch> owner) : owner_(std::move(owner)) {}
-
-  Result<void> recv_module_msg(const Url& peer, const SpaceId&, Bytes data) override {
-    const auto owner = owner_.lock();
-    return owner ? owner->received(peer, std::move(data)) : Result<void>();
-  }
-  void new_listening_address(const Url&) override {
-    if (const auto owner = owner_.lock()) owner->online();
-  }
-  void recv_progress(const Url& peer, std::size_t bytes) override {
-    if (const auto owner = owner_.lock()) owner->progress(peer, bytes);
-  }
-  void peer_disconnect(const Url& peer, const std::optional<std::string>&) override {
-    if (const auto owner = owner_.lock()) owner->disconnected(peer);
-  }
-
- private:
-  const std::weak_ptr<CoreFetch> owner_;
-};
-
 CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
                      std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport)
     : runtime_(runtime),
@@ -49,14 +27,12 @@ CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const Spac
       store_(std::move(op_store)),
       transport_(std::move(transport)),
       keep_pending_(config.persist_pending && store_->is_durable()),
-      events_(std::make_shared<const FetchEvents>()),
       core_(config),
       writer_(store_, [this](std::vector<FetchedRun> runs,
                              const Result<ProcessedOps>& result) { written(std::move(runs), result); }),
       server_(runtime, config, space, store_, transport_, stats_,
               [this](const Url& peer, std::uint64_t ops, std::uint64_t bytes) {
-                const auto events = events_;
-                if (events->ops_served) events->ops_served(peer, ops, bytes);
+                tell(&FetchEvents::ops_served, peer, ops, bytes);
               }) {
   server_.on_idle([this] { check_stopped(); });
 }
@@ -64,8 +40,8 @@ CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const Spac
 CoreFetch::~CoreFetch() { runtime_.cancel(timer_); }
 
 Result<void> CoreFetch::start() {
-  auto registered =
-      transport_->register_module_handler(space_, kFetchModule, std::make_shared<Receiver>(weak_from_this()));
+  auto registered = transport_->register_module_handler(space_, kFetchModule,
+                                                        std::make_shared<ModuleReceiver<CoreFetch>>(weak_from_this()));
   if (!registered) return registered;
   if (keep_pending_) resume();
   return {};
@@ -150,6 +126,26 @@ void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler
   adding->piece = fits ? std::size_t{config_.parallel_request_count} * config_.max_ids_per_request : count;
   if (count > adding->piece) ++persisting_;  // it is not durable before its end
   look_up(adding);
+}
+
+void CoreFetch::request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) {
+  assert_on_strand(runtime_, "Fetch::request_offered_ops");
+  Result<void> outcome;
+  if (!offer_wanted_ || offer_wanted_(peer)) {
+    if (has_room_for_offer(op_ids, peer)) return request_ops(std::move(op_ids), peer, std::move(done));
+    outcome = make_error(Errc::overloaded, "too many offered ops are pending");
+  }
+  runtime_.post([done = std::move(done), outcome = std::move(outcome)] { done(outcome); });
+}
+
+bool CoreFetch::has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) const {
+  const FetchLoad now = load(peer);
+  std::uint64_t offered = op_ids.size() * FetchLoad::kPairBytes;
+  for (const OpId& id : op_ids) offered += id.size() - std::min<std::size_t>(id.size(), 32);
+  if (now.bytes + offered > config_.max_offered_bytes) return false;
+  const std::uint64_t own = now.source_pairs * FetchLoad::kPairBytes;
+  const std::uint64_t others = now.bytes - std::min(own, now.bytes);
+  return own + offered <= (config_.max_offered_bytes - std::min(others, config_.max_offered_bytes)) / 4;
 }
 
 void CoreFetch::look_up(const std::shared_ptr<Adding>& adding) {
@@ -285,6 +281,7 @@ void CoreFetch::pump() {
   }
   arm();
   tell_missing(std::move(due.missing));
+  unserved(std::move(due.unserved));
 }
 
 void CoreFetch::pump_soon() {
@@ -322,19 +319,55 @@ void CoreFetch::sent(Unsent request, const Result<void>& result) {
   if (send_gate_.open(now)) log::debug(kArea, "asking " + request.source.to_string() + ": " + result.error().message);
   const auto gone = core_.failed(request.request, now);
   pump();
-  if (gone) given_up(*gone, "is not reached");
+  if (gone) given_up(*gone, "cannot be reached");
 }
 
 void CoreFetch::given_up(const FetchGivenUp& gone, std::string_view why) {
   stats_.pairs_dropped_unresponsive += gone.pairs;
-  log::info(kArea, gone.source.to_string() + " " + std::string(why) +
-                       " and is given up: " + std::to_string(gone.pairs) + " requests dropped, " +
-                       std::to_string(gone.orphaned.size()) + " ops have no other source");
-  // Told first: who hears of it may have to write it down before the store forgets.
-  const auto events = events_;
-  if (events->peer_given_up) events->peer_given_up(gone.source, gone.orphaned);
+  log::info(kArea, gone.source.to_string() + " " + std::string(why) + "; dropping " + std::to_string(gone.pairs) +
+                       " requests to it, " + std::to_string(gone.orphaned.size()) + " of the ops have no other source");
+  // Told first: a listener may have to write it down before the store forgets.
+  tell(&FetchEvents::peer_given_up, gone.source, gone.orphaned);
   if (gone.pairs > 0) forget_pending(gone.source);
   check_drained();
+}
+
+/// Ops that a source can be asked for and never sends.
+void CoreFetch::unserved(std::vector<FetchUnserved> dropped) {
+  for (const FetchUnserved& item : dropped) {
+    stats_.pairs_dropped_unserved += item.op_ids.size();
+    if (unserved_gate_.open(runtime_.now())) {
+      log::info(kArea, item.source.to_string() + " never sent " + std::to_string(item.op_ids.size()) +
+                           " ops that it was asked for again and again, the first is " +
+                           item.op_ids.front().to_string() + "; it is not asked for them any more (" +
+                           std::to_string(unserved_gate_.suppressed()) + " like this before)");
+    }
+    forget_later(item.source, item.op_ids);
+    tell(&FetchEvents::ops_unserved, item.source, item.op_ids, item.orphaned);
+  }
+  if (dropped.empty()) return;
+  arm();
+  check_drained();
+}
+
+/// These are not pending any more and not stored either.
+void CoreFetch::forget_later(const Url& source, const std::vector<OpId>& op_ids) {
+  if (!keep_pending_) return;
+  if (to_forget_.empty()) forget_at_ = runtime_.now() + kForgetAfter;
+  auto& ids = to_forget_[source];
+  ids.insert(ids.end(), op_ids.begin(), op_ids.end());
+}
+
+void CoreFetch::forget_now() {
+  for (auto& [source, op_ids] : std::exchange(to_forget_, {})) {
+    std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); });  // requested again
+    if (op_ids.empty()) continue;
+    ++store_calls_;
+    store_->remove_pending(std::move(op_ids), source, lifetime_.guard([this, url = source](const Result<void>& result) {
+      if (!result) log::warn(kArea, "forgetting requests to " + url.to_string() + ": " + result.error().to_string());
+      store_call_done();
+    }));
+  }
 }
 
 void CoreFetch::send_again() {
@@ -352,7 +385,9 @@ void CoreFetch::send_again() {
 
 void CoreFetch::arm() {
   auto next = core_.next_deadline();
-  if (!unsent_.empty()) next = next ? std::min(*next, send_again_at_) : send_again_at_;
+  const auto consider = [&next](Time at) { next = next ? std::min(*next, at) : at; };
+  if (!unsent_.empty()) consider(send_again_at_);
+  if (!to_forget_.empty()) consider(forget_at_);
   if (timer_ != 0) {
     // A timer that is too early only looks and arms again; most events move deadlines away.
     if (next && timer_at_ <= *next) return;
@@ -368,10 +403,11 @@ void CoreFetch::wake() {
   timer_ = 0;
   if (stopped_) return;
   if (!unsent_.empty() && send_again_at_ <= runtime_.now()) send_again();
+  if (!to_forget_.empty() && forget_at_ <= runtime_.now()) forget_now();
   pump();
 }
 
-void CoreFetch::progress(const Url& peer, std::size_t bytes) {
+void CoreFetch::on_progress(const Url& peer, std::size_t bytes) {
   if (stopped_) return;
   core_.progress(peer, bytes, runtime_.now());
   if (!is_source(peer)) return;
@@ -391,13 +427,13 @@ void CoreFetch::refuse_ops(const Url& peer, std::uint64_t count) {
   if (refused_ops_.size() < kMostBlamed || refused_ops_.contains(peer)) refused_ops_[peer] += count;
 }
 
-void CoreFetch::online() {
+void CoreFetch::on_online() {
   if (stopped_ || unsent_.empty()) return;
   send_again();
   pump();
 }
 
-void CoreFetch::disconnected(const Url& peer) {
+void CoreFetch::on_disconnect(const Url& peer) {
   if (stopped_) return;
   name_all_of(peer);
   if (const auto it = incoming_.find(peer); it != incoming_.end()) {
@@ -405,12 +441,14 @@ void CoreFetch::disconnected(const Url& peer) {
     incoming_.erase(it);
   }
   server_.forget(peer);
-  if (core_.connection_lost(peer, runtime_.now()) > 0) pump();
+  auto lost = core_.connection_lost(peer, runtime_.now());
+  if (lost.ended > 0) pump();
+  unserved(std::move(lost.unserved));
 }
 
 // ---------------------------------------------------------------- receiving
 
-Result<void> CoreFetch::received(const Url& peer, Bytes data) {
+Result<void> CoreFetch::on_message(const Url& peer, const Bytes& data) {
   if (stopped_) return {};
   auto message = wire::decode_fetch(data);
   if (!message) return message.error();
@@ -438,7 +476,13 @@ void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
     return judged(peer, core_.response(peer, {}, ops.total_bytes(), now, ops.size()));
   }
   const std::uint64_t weight = ops.total_bytes() + ops.size() * kNamingBytes;
-  Arrived message{peer, ops.slices(), ops.total_bytes(), weight, 0, 0, std::move(descriptions_), std::move(ids_)};
+  Arrived message;
+  message.peer = peer;
+  message.slices = ops.slices();
+  message.bytes = ops.total_bytes();
+  message.weight = weight;
+  message.descriptions = std::move(descriptions_);
+  message.ids = std::move(ids_);
   message.descriptions.clear();
   message.ids.clear();
   if (weight <= kNamedAtOnce && !is_naming(peer)) {
@@ -454,16 +498,16 @@ void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
 void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
   const auto& policy = store_->policy();
   std::uint64_t weight = 0;
+  std::uint64_t invalid = 0;
+  std::optional<Error> first;
   for (; message.next < message.slices.size() && weight < most; ++message.next) {
     auto& slice = message.slices[message.next];
     weight += kNamingBytes + slice.size();
     auto description = call_for_result("the op policy", [&] { return policy.describe(slice); });
     if (!description) {
-      ++stats_.ops_invalid;
       refuse_ops(message.peer, 1);
-      if (invalid_gate_.open(runtime_.now())) {
-        log::debug(kArea, message.peer.to_string() + " sent an op that is none: " + description.error().message);
-      }
+      ++invalid;
+      if (!first) first = std::move(description.error());
       continue;
     }
     message.ids.push_back(description->op_id);
@@ -471,6 +515,20 @@ void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
     if (message.valid != message.next) message.slices[message.valid] = std::move(slice);
     ++message.valid;
   }
+  if (!first) return;
+  message.invalid += invalid;
+  if (!message.first_invalid) message.first_invalid = std::move(first);
+}
+
+/// Ops of `peer` that are not to be had.
+void CoreFetch::invalid(const Url& peer, std::uint64_t count, const Error& first) {
+  stats_.ops_invalid += count;
+  if (invalid_gate_.open(runtime_.now())) {
+    log::debug(kArea, peer.to_string() + " sent " + std::to_string(count) +
+                          " invalid ops, the first: " + log::printable(first.to_string()) + " (" +
+                          std::to_string(invalid_gate_.suppressed()) + " like this before)");
+  }
+  tell(&FetchEvents::ops_invalid, peer, count, first);
 }
 
 /// Some ops of the message that came first; when it has no more, on with it.
@@ -540,6 +598,8 @@ void CoreFetch::answered(Arrived& message) {
   writer_.flush();
   pump();
   tell_missing(std::move(answer.missing));
+  unserved(std::move(answer.unserved));
+  if (message.first_invalid) invalid(peer, message.invalid, *message.first_invalid);
   judged(peer, answer);
 }
 
@@ -560,25 +620,27 @@ void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>
   std::size_t count = 0;
   for (const auto& run : runs) count += run.ops.size();
   op_ids.reserve(count);
+  std::vector<std::pair<Url, std::uint64_t>> refused_of;
   if (result && result->rejected > 0) {
     // The store has its own opinion: only what it names is stored.
     std::unordered_set<OpId> held;
     for (const auto& op : result->stored) held.insert(op.op_id);
-    std::vector<OpId> refused;
     for (auto& run : runs) {
+      std::vector<OpId> refused;
       std::erase_if(run.ops, [&](const StoredOp& op) {
         if (held.contains(op.op_id)) return false;
         refused.push_back(op.op_id);
         return true;
       });
+      if (refused.empty()) continue;
+      core_.stored(refused, now);  // it would refuse them the next time too
+      forget_later(run.peer, refused);
+      refused_of.emplace_back(run.peer, refused.size());
     }
-    stats_.ops_invalid += refused.size();
-    core_.store_failed(refused, now);
   }
   for (const auto& run : runs) {
     for (const auto& op : run.ops) op_ids.push_back(op.op_id);
   }
-  const auto events = events_;
   if (!result) {
     ++stats_.store_failures;
     if (store_gate_.open(now)) {
@@ -590,7 +652,7 @@ void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>
       log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source any more");
     }
     pump();
-    if (events->store_failed && !stopped_) events->store_failed(result.error());
+    if (!stopped_) tell(&FetchEvents::store_failed, result.error());
   } else {
     core_.stored(op_ids, now);
     if (filters_ > 0) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
@@ -601,17 +663,18 @@ void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>
     }
     pump();
     for (const auto& run : runs) {
-      if (events->ops_stored && !stopped_ && !run.ops.empty()) events->ops_stored(run.peer, run.ops, run.bytes);
+      if (!stopped_ && !run.ops.empty()) tell(&FetchEvents::ops_stored, run.peer, run.ops, run.bytes);
     }
+    const Error why = result->rejections.empty() ? make_error(Errc::invalid_argument, "the store refused the op")
+                                                 : result->rejections.front().reason;
+    for (const auto& [peer, refused] : refused_of) invalid(peer, refused, why);
   }
   check_drained();
   check_stopped();
 }
 
 void CoreFetch::tell_missing(std::vector<FetchMissing> missing) {
-  const auto events = events_;
-  if (!events->ops_missing) return;
-  for (const auto& item : missing) events->ops_missing(item.source, item.op_ids);
+  for (const auto& item : missing) tell(&FetchEvents::ops_missing, item.source, item.op_ids);
 }
 
 // ---------------------------------------------------------------- state
@@ -651,11 +714,6 @@ FetchLoad CoreFetch::load(const Url& source) const {
   return out;
 }
 
-void CoreFetch::set_events(FetchEvents events) {
-  assert_on_strand(runtime_, "Fetch::set_events");
-  events_ = std::make_shared<const FetchEvents>(std::move(events));
-}
-
 void CoreFetch::notify_on_drained(std::function<void()> callback) {
   assert_on_strand(runtime_, "Fetch::notify_on_drained");
   if (stopped_) return;
@@ -679,6 +737,7 @@ void CoreFetch::check_drained() {
 
 void CoreFetch::stop(std::function<void()> done) {
   assert_on_strand(runtime_, "Fetch::stop");
+  forget_now();
   stopped_ = true;
   runtime_.cancel(timer_);
   timer_ = 0;
@@ -709,6 +768,7 @@ void CoreFetch::check_invariants() const {
     K2_ASSERT(pump_posted_ || !core_.next_deadline() || (timer_ != 0 && timer_at_ <= *core_.next_deadline()));
     K2_ASSERT(unsent_.empty() || (timer_ != 0 && timer_at_ <= send_again_at_));
   }
+  K2_ASSERT(to_forget_.empty() || stopped_ || (timer_ != 0 && timer_at_ <= forget_at_));
   K2_ASSERT(counts.storing_ops == 0 || !writer_.idle());
   K2_ASSERT(writer_.idle() || writer_.writes_under_way() > 0);
   K2_ASSERT(on_drained_.empty() || !drained() || drained_check_posted_ || stopped_);

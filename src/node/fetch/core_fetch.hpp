@@ -4,12 +4,15 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
 #include "core/fetch/fetch_core.hpp"
+#include "core/subscribers.hpp"
 #include "kitsune2/fetch.hpp"
 #include "log/log.hpp"
 #include "node/fetch/core_fetch_server.hpp"
@@ -26,8 +29,14 @@ namespace kitsune2 {
 /// writer, and only when they are durable does the core forget them. Naming is hashing: of a large message it is done
 /// piece by piece, with other work in between. *Rationale*: a peer whose next message needs a permit gets it meanwhile,
 /// so that it sends while this side hashes; and nobody else waits for a long message.
-/// Time: one timer, for the earliest deadline of the core and of the sends to be tried again.
-/// Callbacks (`FetchEvents`, drained) are made last, when this object's state is whole: they may call it.
+/// Offers: what peers name by themselves is fetched only if the application wants it, and only as much as there is room
+/// for (`request_offered_ops`).
+/// Ops that a source never sends (R16 of the core), or that the store refuses, leave the op store's pending set
+/// together, kForgetAfter after the first of them. *Rationale*: the store goes through all that is pending at the
+/// source; a peer that sends nothing must not have it do so every few seconds. A restart before that asks for them
+/// again, which does no harm. Time: one timer, for the earliest deadline of the core, of the sends to be tried again
+/// and of what is forgotten. Callbacks (`FetchEvents`, drained) are made last, when this object's state is whole: they
+/// may call it.
 class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFetch> {
  public:
   CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space, std::shared_ptr<OpStore> op_store,
@@ -37,7 +46,16 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   /// Registers with the transport and loads what is pending.
   Result<void> start();
 
+  // --- from the transport
+  Result<void> on_message(const Url& peer, const Bytes& data);
+  void on_progress(const Url& peer, std::size_t bytes);
+  void on_disconnect(const Url& peer);
+  /// This node can be reached again: what did not leave meanwhile leaves.
+  void on_online();
+
   void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) override;
+  void request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) override;
+  void set_offer_filter(std::function<bool(const Url& peer)> wanted) override { offer_wanted_ = std::move(wanted); }
   void remove_source(const Url& source) override;
   void replace_source(const Url& old_url, const Url& new_url) override;
   FetchStateSummary state_summary() const override;
@@ -51,14 +69,16 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   }
   FetchLoad load(const Url& source) const override;
   void notify_on_drained(std::function<void()> callback) override;
-  void set_events(FetchEvents events) override;
+  std::shared_ptr<void> subscribe(FetchEvents events) override {
+    assert_on_strand(runtime_, "Fetch::subscribe");
+    return listeners_.add(std::move(events));
+  }
   void stop(std::function<void()> done) override;
 
   /// Asserts what must hold between calls; for simulations.
   void check_invariants() const;
 
  private:
-  class Receiver;
   /// A request that could not leave for reasons of this side.
   struct Unsent {
     std::uint64_t request = 0;
@@ -87,6 +107,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::uint64_t weight = 0;  ///< of what is to be named: bytes, and kNamingBytes for each op
     std::size_t next = 0;
     std::size_t valid = 0;
+    std::uint64_t invalid = 0;
+    std::optional<Error> first_invalid;  ///< why the first of these is
     std::vector<OpDescription> descriptions;
     std::vector<OpId> ids;
   };
@@ -104,7 +126,14 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   static constexpr std::size_t kMostBlamed = 256;
 
-  Result<void> received(const Url& peer, Bytes data);
+  /// Calls that event of each listener that has it.
+  template <class F, class... Args>
+  void tell(F FetchEvents::*event, const Args&... args) const {
+    listeners_.tell([&](const FetchEvents& events) {
+      if (events.*event) (events.*event)(args...);
+    });
+  }
+
   void response(const Url& peer, const wire::OpList& ops);
   void name_ops(Arrived& message, std::uint64_t most);
   void name_first(std::uint64_t most);
@@ -113,16 +142,14 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void name_all_of(const Url& peer);
   void answered(Arrived& message);
   void judged(const Url& peer, const FetchAnswer& answer);
-  void progress(const Url& peer, std::size_t bytes);
   /// What it sends may be answers to requests of ours.
   bool is_source(const Url& peer) const { return core_.pending_pairs(peer) > 0 || core_.owes(peer); }
   void came(Incoming& incoming, std::uint64_t bytes);
   void refuse_ops(const Url& peer, std::uint64_t count);
-  void disconnected(const Url& peer);
-  /// This node can be reached again: what did not leave meanwhile leaves.
-  void online();
+  void invalid(const Url& peer, std::uint64_t count, const Error& first);
 
   void resume();
+  bool has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) const;
   void look_up(const std::shared_ptr<Adding>& adding);
   void looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result);
   Result<void> add(std::vector<OpId>& op_ids, const Url& source, bool& any_new);
@@ -139,6 +166,9 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result);
   void forget_pending(const Url& source);
   void given_up(const FetchGivenUp& gone, std::string_view why);
+  void unserved(std::vector<FetchUnserved> dropped);
+  void forget_later(const Url& source, const std::vector<OpId>& op_ids);
+  void forget_now();
   void persist_replaced(std::vector<OpId> op_ids, const Url& old_url, const Url& new_url);
   Url current(const Url& source) const;
   void lookup_ended();
@@ -161,7 +191,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   const std::shared_ptr<Transport> transport_;
   const bool keep_pending_;  ///< in the store too: asked for by the config, and the store outlives the process
   FetchStats stats_;
-  std::shared_ptr<const FetchEvents> events_;
+  Subscribers<FetchEvents> listeners_;
+  std::function<bool(const Url& peer)> offer_wanted_;
   FetchCore core_;
   FetchWriter writer_;
   FetchServer server_;
@@ -188,6 +219,9 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   std::vector<Unsent> unsent_;
   Time send_again_at_{};
+  static constexpr Duration kForgetAfter = std::chrono::minutes(1);
+  std::map<Url, std::vector<OpId>> to_forget_;  ///< dropped here, and still pending in the store
+  Time forget_at_{};
   Runtime::TimerId timer_ = 0;
   Time timer_at_{};
 
@@ -201,7 +235,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   std::vector<OpDescription> descriptions_;
   std::vector<OpId> ids_;
 
-  log::Gate invalid_gate_, unsolicited_gate_, aside_gate_, store_gate_, send_gate_, resume_gate_;
+  log::Gate invalid_gate_, unsolicited_gate_, aside_gate_, store_gate_, send_gate_, resume_gate_, unserved_gate_;
   Lifetime lifetime_;
 };
 

@@ -15,7 +15,9 @@ FetchServer::FetchServer(Runtime& runtime, const CoreFetchConfig& config, const 
       transport_(std::move(transport)),
       stats_(stats),
       served_(std::move(served)),
-      core_({config.max_incoming_requests_per_peer, config.max_response_bytes}) {}
+      max_message_bytes_(transport_->max_message_bytes()),
+      core_({config.max_incoming_requests_per_peer,
+             std::min<std::uint64_t>(config.max_response_bytes, max_message_bytes_)}) {}
 
 void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   if (stopped_) return;
@@ -83,10 +85,13 @@ void FetchServer::read_ended(const ServeCore::Read& read, std::vector<OpId> aske
     }
     return;
   }
-  const auto& ops = *result;
+  auto& ops = *result;
+  const std::size_t fit = fitting(ops);
+  const bool is_too_large = !ops.empty() && fit == 0;
+  if (fit < ops.size()) ops.erase(ops.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(1, fit)), ops.end());
   ServeCore::ReadOutcome outcome;
-  outcome.has_ops = !ops.empty();
-  for (const auto& op : ops) outcome.bytes += op.op_data.size();
+  outcome.has_ops = fit > 0;
+  for (std::size_t i = 0; i < fit; ++i) outcome.bytes += ops[i].op_data.size();
   // What stands behind the last op that came was cut off by the byte limit or is not held: ask again to know.
   auto after = asked.end();
   if (!ops.empty()) {
@@ -100,12 +105,32 @@ void FetchServer::read_ended(const ServeCore::Read& read, std::vector<OpId> aske
   outcome.is_exhausted = request != requests_.end() && request->second.next == std::default_sentinel;
   if (!core_.read_ended(read.read, outcome, runtime_.now())) return;
   note_missing(read.peer, asked, ops, looked_at);
+  if (is_too_large) too_large(read.peer, ops.front());
   if (outcome.left_over) {
     request->second.left_over.assign(std::make_move_iterator(after), std::make_move_iterator(asked.end()));
   }
   if (outcome.has_ops) {
     answers_.emplace(read.read, Answer{wire::encode_fetch_response_chain(space_, ops), ops.size(), outcome.bytes});
   }
+}
+
+std::size_t FetchServer::fitting(const std::vector<MetaOp>& ops) const {
+  std::uint64_t bytes = wire::kFetchFrameBytes + space_.size();
+  std::size_t count = 0;
+  for (; count < ops.size(); ++count) {
+    bytes += wire::fetch_op_wire_size(ops[count].op_data.size());
+    if (bytes > max_message_bytes_) break;
+  }
+  return count;
+}
+
+void FetchServer::too_large(const Url& peer, const MetaOp& op) {
+  ++stats_.ops_too_large;
+  if (!too_large_gate_.open(runtime_.now())) return;
+  log::warn("fetch",
+            peer.to_string() + " asked for op " + op.op_id.to_string() + " of " + std::to_string(op.op_data.size()) +
+                " bytes, which is too large to be sent: a message has at most " + std::to_string(max_message_bytes_) +
+                " bytes (" + std::to_string(too_large_gate_.suppressed()) + " like this before)");
 }
 
 void FetchServer::on(const ServeCore::Send& send) {

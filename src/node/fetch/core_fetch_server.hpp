@@ -19,6 +19,10 @@ namespace kitsune2 {
 
 /// Carries out what ServeCore decides: keeps the ids of the requests, reads the store, encodes and sends. Strand only.
 /// The rules (S1 to S6) are ServeCore's. What is not held is counted and logged.
+///
+/// S7: a response is never larger than a message of the transport. An op that does not fit into one by itself is left
+/// out, counted and logged. *Reason*: a store may hold such ops from before its limit, and the others of that request
+/// are not to suffer from it.
 class FetchServer {
  public:
   /// What a waiting request costs besides its ids.
@@ -65,6 +69,9 @@ class FetchServer {
   void on(const ServeCore::Disconnect& disconnect);
   void read_ended(const ServeCore::Read& read, std::vector<OpId> asked, Result<std::vector<MetaOp>> result);
   void sent(const ServeCore::Send& send, std::uint64_t ops, std::uint64_t bytes, const Result<void>& result);
+  /// How many of `ops`, from the first on, one message holds.
+  std::size_t fitting(const std::vector<MetaOp>& ops) const;
+  void too_large(const Url& peer, const MetaOp& op);
   void note_missing(const Url& peer, const std::vector<OpId>& asked, const std::vector<MetaOp>& held,
                     std::size_t looked_at);
 
@@ -74,6 +81,7 @@ class FetchServer {
   const std::shared_ptr<Transport> transport_;
   FetchStats& stats_;
   const Served served_;
+  const std::uint64_t max_message_bytes_;
   ServeCore core_;
   std::unordered_map<ServeCore::RequestId, Request> requests_;
   std::unordered_map<ServeCore::ReadId, Answer> answers_;  ///< read, and not sent yet
@@ -81,7 +89,7 @@ class FetchServer {
   bool performing_ = false;
   bool stopped_ = false;
   std::function<void()> idle_;
-  log::Gate missing_gate_, refused_gate_, failed_gate_;
+  log::Gate missing_gate_, refused_gate_, failed_gate_, too_large_gate_;
   Lifetime lifetime_;
 };
 

@@ -575,17 +575,17 @@ void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, const Na
   std::vector<OpId> op_ids;
   op_ids.reserve(ids.size());
   for (const Bytes& id : ids) op_ids.emplace_back(id);
-  context_.fetch->request_ops(std::move(op_ids), peer,
-                              [weak = weak_from_this(), peer, named, holds](const Result<void>& r) {
-                                auto self = weak.lock();
-                                if (!self || self->stopped_) return;
-                                if (r) {
-                                  if (*holds) self->move_bookmark(peer, named, true);
-                                  return;
-                                }
-                                self->stats_.local_errors += 1;
-                                self->meta_.count(peer, GossipPeerMeta::kLocalErrors);
-                              });
+  context_.fetch->request_offered_ops(std::move(op_ids), peer,
+                                      [weak = weak_from_this(), peer, named, holds](const Result<void>& r) {
+                                        auto self = weak.lock();
+                                        if (!self || self->stopped_) return;
+                                        if (r) {
+                                          if (*holds) self->move_bookmark(peer, named, true);
+                                          return;
+                                        }
+                                        self->stats_.local_errors += 1;
+                                        self->meta_.count(peer, GossipPeerMeta::kLocalErrors);
+                                      });
 }
 
 void K2Gossip::take_agents(const Url& peer, const std::vector<Bytes>& infos) {

@@ -4,6 +4,7 @@
 
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
+#include "node/module_receiver.hpp"
 #include "node/publish/core_publish.hpp"
 #include "node/space/agent_rules.hpp"
 #include "wire/publish_messages.hpp"
@@ -42,22 +43,6 @@ void complete(Runtime& runtime, Handler<> done, Result<void> outcome) {
 
 }  // namespace
 
-/// What the transport holds: it outlives the module for as long as a message is on its way in.
-class CorePublish::Receiver final : public ModuleMessageHandler {
- public:
-  explicit Receiver(std::weak_ptr<CorePublish> owner) : owner_(std::move(owner)) {}
-  Result<void> recv_module_msg(const Url& peer, const SpaceId&, Bytes data) override {
-    auto owner = owner_.lock();
-    return owner ? owner->received(peer, data) : Result<void>();
-  }
-  void peer_disconnect(const Url& peer, const std::optional<std::string>&) override {
-    if (auto owner = owner_.lock()) owner->forget(peer);
-  }
-
- private:
-  std::weak_ptr<CorePublish> owner_;
-};
-
 /// One publish_ops call on its way.
 struct CorePublish::Job {
   std::vector<OpId> op_ids;
@@ -78,7 +63,8 @@ CorePublish::CorePublish(Runtime& runtime, const CorePublishConfig& config, cons
       verifier_(verifier) {}
 
 Result<void> CorePublish::start() {
-  return transport_->register_module_handler(space_, kPublishModule, std::make_shared<Receiver>(weak_from_this()));
+  return transport_->register_module_handler(space_, kPublishModule,
+                                             std::make_shared<ModuleReceiver<CorePublish>>(weak_from_this()));
 }
 
 void CorePublish::publish_ops(std::vector<OpId> op_ids, const Url& target, Handler<> done) {
@@ -127,7 +113,7 @@ void CorePublish::publish_agent(AgentInfoPtr info, const Url& target, Handler<> 
                            });
 }
 
-Result<void> CorePublish::received(const Url& peer, const Bytes& data) {
+Result<void> CorePublish::on_message(const Url& peer, const Bytes& data) {
   if (stopped_) return {};
   auto message = wire::decode_publish(data);
   if (!message) return message.error();
@@ -187,10 +173,11 @@ void CorePublish::next_pieces() {
     }
     ++pieces_;
     const std::uint64_t count = op_ids.size();
-    fetch_->request_ops(std::move(op_ids), peer,
-                        [weak = weak_from_this(), peer, count, begun = runtime_.now()](const Result<void>& added) {
-                          if (auto self = weak.lock()) self->piece_done(peer, count, begun, added);
-                        });
+    fetch_->request_offered_ops(
+        std::move(op_ids), peer,
+        [weak = weak_from_this(), peer, count, begun = runtime_.now()](const Result<void>& added) {
+          if (auto self = weak.lock()) self->piece_done(peer, count, begun, added);
+        });
   }
 }
 
@@ -272,7 +259,7 @@ bool CorePublish::may_send_agent(const Url& peer) {
   return true;
 }
 
-void CorePublish::forget(const Url& peer) {
+void CorePublish::on_disconnect(const Url& peer) {
   const auto it = senders_.find(peer);
   if (it == senders_.end()) return;
   it->second.connected = false;

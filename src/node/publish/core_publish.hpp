@@ -20,6 +20,10 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   /// Registers with the transport.
   Result<void> start();
 
+  // --- from the transport
+  Result<void> on_message(const Url& peer, const Bytes& data);
+  void on_disconnect(const Url& peer);
+
   void publish_ops(std::vector<OpId> op_ids, const Url& target, Handler<> done) override;
   void publish_agent(AgentInfoPtr info, const Url& target, Handler<> done) override;
   PublishStats stats() const override {
@@ -29,7 +33,6 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   void stop() override;
 
  private:
-  class Receiver;
   struct Job;
   /// Ids that a peer told us of, on their way to the fetch module in pieces.
   struct Offer {
@@ -50,7 +53,6 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   };
 
   void send_next(const std::shared_ptr<Job>& job);
-  Result<void> received(const Url& peer, const Bytes& data);
   void take_ops(const Url& peer, wire::IdList ids);
   bool may_look_up();
   void next_pieces();
@@ -59,7 +61,6 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   void rest_after(Time begun);
   void take_agent(const Url& peer, const Bytes& json);
   bool may_send_agent(const Url& peer);
-  void forget(const Url& peer);
   void drop_if_idle(std::unordered_map<Url, Sender>::iterator it);
 
   Runtime& runtime_;

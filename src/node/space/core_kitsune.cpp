@@ -12,30 +12,6 @@ namespace {
 
 constexpr std::size_t kMaxSpaceIdBytes = 1024;
 
-/// Tells the node of every block, so that it takes effect at once.
-class WatchedBlockList final : public BlockList {
- public:
-  explicit WatchedBlockList(std::shared_ptr<BlockList> inner) : inner_(std::move(inner)) {}
-  void block_peer(const Url& peer, std::optional<Timestamp> until) override {
-    inner_->block_peer(peer, until);
-    if (on_peer) on_peer(peer);
-  }
-  void block_agent(const AgentId& agent, std::optional<Timestamp> until) override {
-    inner_->block_agent(agent, until);
-    if (on_agent) on_agent(agent);
-  }
-  void unblock_peer(const Url& peer) override { inner_->unblock_peer(peer); }
-  void unblock_agent(const AgentId& agent) override { inner_->unblock_agent(agent); }
-  bool is_peer_blocked(const Url& peer) override { return inner_->is_peer_blocked(peer); }
-  bool is_agent_blocked(const AgentId& agent) override { return inner_->is_agent_blocked(agent); }
-
-  std::function<void(const Url&)> on_peer;
-  std::function<void(const AgentId&)> on_agent;
-
- private:
-  std::shared_ptr<BlockList> inner_;
-};
-
 class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<CoreKitsune> {
  public:
   CoreKitsune(Runtime& runtime, const Builder& builder)
@@ -43,20 +19,18 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
         builder_(builder),
         config_(std::make_shared<RuntimeConfig>(builder.config)),
         report_(builder.report()),
-        blocks_(std::make_shared<WatchedBlockList>(builder.block_list(runtime))) {}
+        blocks_(builder.block_list(runtime)) {}
 
-  ~CoreKitsune() override {
-    blocks_->on_peer = {};
-    blocks_->on_agent = {};
-  }
-
+  /// A block takes effect at once.
   void start() {
-    blocks_->on_peer = [weak = weak_from_this()](const Url& peer) {
+    BlockEvents events;
+    events.peer_blocked = [weak = weak_from_this()](const Url& peer) {
       if (auto self = weak.lock()) self->drop_peer(peer);
     };
-    blocks_->on_agent = [weak = weak_from_this()](const AgentId& agent) {
+    events.agent_blocked = [weak = weak_from_this()](const AgentId& agent) {
       if (auto self = weak.lock()) self->drop_agent(agent);
     };
+    block_subscription_ = blocks_->on_block(std::move(events));
   }
 
   Result<void> register_handler(std::shared_ptr<KitsuneHandler> handler) override {
@@ -175,9 +149,10 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
     context.blocks = blocks_;
     context.transport = transport_;
     context.space = id;
-    auto made = CoreSpace::create(builder_, std::move(context), std::move(*handler));
+    auto made = CoreSpace::create(builder_, std::move(context), *handler);
     if (!made) return made.error().context("space " + id.to_string());
     spaces_[id] = *made;
+    if (*handler) call_application("SpaceHandler::on_space_created", [&] { (*handler)->on_space_created(**made); });
     return std::shared_ptr<Space>(*made);
   }
 
@@ -246,7 +221,8 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   const Builder builder_;
   std::shared_ptr<RuntimeConfig> config_;
   std::shared_ptr<Report> report_;
-  std::shared_ptr<WatchedBlockList> blocks_;
+  std::shared_ptr<BlockList> blocks_;
+  std::shared_ptr<void> block_subscription_;
   std::shared_ptr<KitsuneHandler> handler_;
   std::shared_ptr<Transport> transport_;
   std::map<SpaceId, std::shared_ptr<CoreSpace>> spaces_;

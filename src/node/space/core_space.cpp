@@ -6,8 +6,6 @@
 #include <utility>
 
 #include "core/callback.hpp"
-#include "node/fetch/offered_fetch.hpp"
-#include "node/fetch/reporting_fetch.hpp"
 #include "node/space/agent_rules.hpp"
 
 namespace kitsune2 {
@@ -105,24 +103,23 @@ Result<void> CoreSpace::make_modules(const Builder& builder) {
   if (!(r = make("local_agent_store", context_.local_agent_store, builder.local_agent_store))) return r;
   if (!(r = make("op_store", context_.op_store, builder.op_store))) return r;
   if (!(r = make("fetch", context_.fetch, builder.fetch))) return r;
-  own_events();
-  const auto fetch = context_.fetch;
-  context_.fetch = std::make_shared<OfferedFetch>(runtime(), id(), fetch, handler_,
-                                                  context_.config->current().core_fetch.max_offered_bytes);
+  listen_to_fetch();
   if (!(r = make("publish", context_.publish, builder.publish))) return r;
   if (!(r = make("peer_meta_store", context_.peer_meta_store, builder.peer_meta_store))) return r;
   if (!(r = make("gossip", gossip_, builder.gossip))) return r;
-  context_.fetch = fetch;
   return context_.transport->register_space_handler(id(), std::make_shared<MessageHandler>(weak_from_this()));
 }
 
-void CoreSpace::own_events() {
+void CoreSpace::listen_to_fetch() {
+  context_.fetch->set_offer_filter([handler = handler_, space = id()](const Url& peer) {
+    return !handler || call_application("SpaceHandler::accept_offered_ops",
+                                        [&] { return handler->accept_offered_ops(peer, space); });
+  });
   FetchEvents own;
   own.ops_stored = [report = context_.report, space = id()](const Url& peer, const std::vector<StoredOp>& ops,
                                                             std::uint64_t bytes) {
     report->fetched(space, peer, ops.size(), bytes);
   };
-  own.ops_missing = [](const Url&, const std::vector<OpId>&) {};
   own.peer_given_up = [report = context_.report, weak = weak_from_this(), space = id()](const Url& peer,
                                                                                         const std::vector<OpId>&) {
     report->failed(space, peer);
@@ -134,7 +131,7 @@ void CoreSpace::own_events() {
   own.store_failed = [weak = weak_from_this()](const Error& error) {
     if (auto self = weak.lock()) self->store_failure_.emplace(self->runtime().now(), error);
   };
-  context_.fetch = std::make_shared<ReportingFetch>(std::move(context_.fetch), std::move(own));
+  fetch_subscription_ = context_.fetch->subscribe(std::move(own));
 }
 
 void CoreSpace::start() {

@@ -47,7 +47,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   class Counter;
 
   CoreSpace(ModuleContext context, std::shared_ptr<SpaceHandler> handler);
-  void own_events();
+  void listen_to_fetch();
   Result<void> make_modules(const Builder& builder);
   void start();
   void join(std::shared_ptr<LocalAgent> agent, Handler<> done);
@@ -73,6 +73,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   Runtime::TimerId check_timer_ = 0;
   std::shared_ptr<void> subscription_;
   std::shared_ptr<void> peer_subscription_;
+  std::shared_ptr<void> fetch_subscription_;
   /// The last url of each agent that was seen, expired ones too: who comes back elsewhere is to be known.
   std::unordered_map<AgentId, Url> last_urls_;
   std::size_t prune_urls_at_ = 0;

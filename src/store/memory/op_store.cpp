@@ -8,6 +8,7 @@
 #include "kitsune2/op_store.hpp"
 #include "store/memory/id_table.hpp"
 #include "store/memory/lazy_index.hpp"
+#include "store/op_limit.hpp"
 #include "store/pending_sources.hpp"
 #include "store/slice_hash_rules.hpp"
 #include "store/stored_clock.hpp"
@@ -115,8 +116,12 @@ std::size_t count_of(const Hits& hits) {
 
 class MemoryOpStore final : public OpStore {
  public:
-  MemoryOpStore(Runtime& runtime, std::shared_ptr<const OpPolicy> policy)
-      : runtime_(runtime), policy_(std::move(policy)), by_time_(ByTime{&records_}), by_place_(ByPlace{&records_}) {}
+  MemoryOpStore(Runtime& runtime, std::shared_ptr<const OpPolicy> policy, std::uint64_t max_op_bytes)
+      : runtime_(runtime),
+        policy_(std::move(policy)),
+        max_op_bytes_(std::min<std::uint64_t>(max_op_bytes, UINT32_MAX)),
+        by_time_(ByTime{&records_}),
+        by_place_(ByPlace{&records_}) {}
 
   void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override {
     assert_on_strand(runtime_, "OpStore::process_incoming_ops");
@@ -124,11 +129,11 @@ class MemoryOpStore final : public OpStore {
     out.stored.reserve(ops.size());
     out.newly_stored.reserve(ops.size());
     const Timestamp now = runtime_.wall_now();
-    for (const Bytes& op : ops) {
-      if (const auto description = call_for_result("the op policy", [&] { return policy_->describe(op); })) {
-        store(*description, op, now, out);
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      if (auto description = describe(ops[i])) {
+        store(*description, ops[i], now, out);
       } else {
-        ++out.rejected;
+        out.reject(i, std::move(description.error()));
       }
     }
     complete<ProcessedOps>(std::move(done), std::move(out));
@@ -139,7 +144,14 @@ class MemoryOpStore final : public OpStore {
     out.stored.reserve(ops.size());
     out.newly_stored.reserve(ops.size());
     const Timestamp now = runtime_.wall_now();
-    for (const auto& [description, op] : ops) store(description, op, now, out);
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      const auto& [description, op] = ops[i];
+      if (auto fits = store::check_op_size(op.size(), max_op_bytes_)) {
+        store(description, op, now, out);
+      } else {
+        out.reject(i, std::move(fits.error()));
+      }
+    }
     complete<ProcessedOps>(std::move(done), std::move(out));
   }
 
@@ -246,6 +258,11 @@ class MemoryOpStore final : public OpStore {
     complete<void>(std::move(done), Result<void>());
   }
 
+  void remove_pending(std::vector<OpId> op_ids, Url source, Handler<> done) override {
+    for (const OpId& op_id : op_ids) pending_.remove(op_id, source);
+    complete<void>(std::move(done), Result<void>());
+  }
+
   void retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) override {
     complete<std::vector<std::pair<Url, std::vector<OpId>>>>(std::move(done), pending_.all());
   }
@@ -271,11 +288,12 @@ class MemoryOpStore final : public OpStore {
     return ids_.find(hash, [&](std::uint32_t i) { return records_[i].op_id == op_id; });
   }
 
+  Result<OpDescription> describe(const Bytes& op) const {
+    if (auto fits = store::check_op_size(op.size(), max_op_bytes_); !fits) return fits.error();
+    return call_for_result("the op policy", [&] { return policy_->describe(op); });
+  }
+
   void store(const OpDescription& description, const Bytes& op, Timestamp now, ProcessedOps& out) {
-    if (op.size() > UINT32_MAX) {
-      ++out.rejected;
-      return;
-    }
     const std::uint64_t hash = keyed_hash(description.op_id.view());
     if (const auto held = find(description.op_id, hash)) {
       out.stored.push_back({records_[*held].created_at, description.op_id});
@@ -360,6 +378,7 @@ class MemoryOpStore final : public OpStore {
 
   Runtime& runtime_;
   std::shared_ptr<const OpPolicy> policy_;
+  const std::uint64_t max_op_bytes_;
   Records records_;
   Payloads payloads_;
   IdTable ids_;
@@ -374,8 +393,9 @@ class MemoryOpStore final : public OpStore {
 
 }  // namespace
 
-std::shared_ptr<OpStore> make_memory_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy) {
-  return std::make_shared<MemoryOpStore>(runtime, std::move(policy));
+std::shared_ptr<OpStore> make_memory_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
+                                              std::uint64_t max_op_bytes) {
+  return std::make_shared<MemoryOpStore>(runtime, std::move(policy), max_op_bytes);
 }
 
 }  // namespace kitsune2

@@ -3,6 +3,7 @@
 #include <map>
 #include <utility>
 
+#include "core/subscribers.hpp"
 #include "kitsune2/peer_store.hpp"
 #include "store/memory/peer_table.hpp"
 
@@ -123,8 +124,18 @@ class MemoryBlockList final : public BlockList {
  public:
   explicit MemoryBlockList(Runtime& runtime) : runtime_(runtime) {}
 
-  void block_peer(const Url& peer, std::optional<Timestamp> until) override { peers_.add(peer, until, now()); }
-  void block_agent(const AgentId& agent, std::optional<Timestamp> until) override { agents_.add(agent, until, now()); }
+  void block_peer(const Url& peer, std::optional<Timestamp> until) override {
+    peers_.add(peer, until, now());
+    listeners_.tell([&](const BlockEvents& events) {
+      if (events.peer_blocked) events.peer_blocked(peer);
+    });
+  }
+  void block_agent(const AgentId& agent, std::optional<Timestamp> until) override {
+    agents_.add(agent, until, now());
+    listeners_.tell([&](const BlockEvents& events) {
+      if (events.agent_blocked) events.agent_blocked(agent);
+    });
+  }
   void unblock_peer(const Url& peer) override {
     assert_on_strand(runtime_, "BlockList::unblock_peer");
     peers_.remove(peer);
@@ -135,6 +146,10 @@ class MemoryBlockList final : public BlockList {
   }
   bool is_peer_blocked(const Url& peer) override { return peers_.contains(peer, now()); }
   bool is_agent_blocked(const AgentId& agent) override { return agents_.contains(agent, now()); }
+  std::shared_ptr<void> on_block(BlockEvents events) override {
+    assert_on_strand(runtime_, "BlockList::on_block");
+    return listeners_.add(std::move(events));
+  }
 
  private:
   Timestamp now() const { return store::wall_now_on_strand(runtime_, "a member of BlockList"); }
@@ -142,6 +157,7 @@ class MemoryBlockList final : public BlockList {
   Runtime& runtime_;
   Blocked<Url> peers_;
   Blocked<AgentId> agents_;
+  Subscribers<BlockEvents> listeners_;
 };
 
 }  // namespace

@@ -134,25 +134,6 @@ std::vector<AgentInfoPtr> PeerTable::everything() const {
 
 // ------------------------------------------------------------- PeerUpdates
 
-std::shared_ptr<void> PeerUpdates::subscribe(Callback callback) {
-  std::erase_if(entries_, [](const Entry& entry) { return entry.subscription.expired(); });
-  auto subscription = std::make_shared<char>();
-  entries_.push_back({subscription, std::make_shared<Callback>(std::move(callback))});
-  return subscription;
-}
-
-void PeerUpdates::tell(const std::vector<AgentInfoPtr>& infos) {
-  if (infos.empty() || entries_.empty()) return;
-  // A copy keeps what a callback is made of alive while it runs, even if it ends its own subscription.
-  const auto entries = entries_;
-  for (const Entry& entry : entries) {
-    for (const AgentInfoPtr& info : infos) {
-      if (entry.subscription.expired()) break;
-      (*entry.callback)(info);
-    }
-  }
-}
-
 // --------------------------------------------------------------- PeerNotes
 
 Result<void> PeerNotes::check_put(const Url& peer, const std::string& key, const Bytes& value, Timestamp now) {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/subscribers.hpp"
 #include "kitsune2/peer_store.hpp"
 
 namespace kitsune2::store {
@@ -62,16 +63,16 @@ class PeerTable {
 class PeerUpdates {
  public:
   using Callback = std::function<void(const AgentInfoPtr&)>;
-  std::shared_ptr<void> subscribe(Callback callback);
+  std::shared_ptr<void> subscribe(Callback callback) { return subscribers_.add(std::move(callback)); }
   /// Callbacks may subscribe, end subscriptions and insert.
-  void tell(const std::vector<AgentInfoPtr>& infos);
+  void tell(const std::vector<AgentInfoPtr>& infos) {
+    for (const AgentInfoPtr& info : infos) {
+      subscribers_.tell([&](const Callback& callback) { callback(info); });
+    }
+  }
 
  private:
-  struct Entry {
-    std::weak_ptr<void> subscription;
-    std::shared_ptr<Callback> callback;
-  };
-  std::vector<Entry> entries_;
+  Subscribers<Callback> subscribers_;
 };
 
 /// Key-value notes with expiry; both peer meta stores are built on it.

@@ -51,6 +51,8 @@ class OpWriter {
   Result<void> store_slice_hash(const DhtArc& arc, std::uint64_t slice_index, ByteView hash);
   Result<void> add_pending(const std::vector<OpId>& op_ids, const Url& source);
   Result<void> remove_pending_source(const Url& source);
+  /// Goes through all rows of `source`.
+  Result<void> remove_pending(const std::vector<OpId>& op_ids, const Url& source);
 
   /// To be called after a commit: copies the WAL into the database when it has become long. Never fails: what could not
   /// be copied stays in the WAL, where it is just as durable.
@@ -76,7 +78,15 @@ class OpWriter {
 
   OpWriter();
   Result<void> prepare();
+  /// A row of the pending table, without what is dropped of it.
+  struct PendingRow {
+    std::int64_t seq;
+    std::vector<std::uint8_t> left;
+    std::size_t dropped;
+  };
+  Result<std::int64_t> find_source(const Url& source);
   Result<std::int64_t> source_number(const Url& source);
+  Result<void> put_back(const std::vector<PendingRow>& rows);
   /// Runs a statement that gives no row, and resets it.
   Result<void> finish(Statement& statement);
   void fit_cache();
@@ -92,7 +102,7 @@ class OpWriter {
   OpFinder finder_;
   Statement insert_op_, insert_data_, set_totals_, put_slice_hash_;
   Statement find_source_, insert_source_, remove_source_, remove_unused_sources_;
-  Statement insert_pending_, remove_pending_, list_pending_, update_pending_, remove_pending_row_;
+  Statement insert_pending_, remove_pending_, list_pending_, list_pending_of_, update_pending_, remove_pending_row_;
   Statement begin_, commit_;
   boost::unordered_flat_map<Url, std::int64_t, std::hash<Url>> sources_;  ///< those used lately
   State now_;

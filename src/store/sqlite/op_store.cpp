@@ -6,6 +6,7 @@
 
 #include "core/callback.hpp"
 #include "kitsune2/sqlite_store.hpp"
+#include "store/op_limit.hpp"
 #include "store/slice_hash_rules.hpp"
 #include "store/sqlite/environment.hpp"
 #include "store/sqlite/op_db.hpp"
@@ -141,11 +142,11 @@ class SqliteOpStore final : public OpStore {
           out.stored.reserve(ops.size());
           out.newly_stored.reserve(ops.size());
           const Timestamp now = runtime_.wall_now();
-          for (const Bytes& op : ops) {
-            const auto description = call_for_result("the op policy", [&] { return policy_->describe(op); });
+          for (std::size_t i = 0; i < ops.size(); ++i) {
+            auto description = describe(ops[i]);
             if (!description) {
-              ++out.rejected;
-            } else if (auto ok = db.store(*description, op, now, out); !ok) {
+              out.reject(i, std::move(description.error()));
+            } else if (auto ok = db.store(*description, ops[i], now, out); !ok) {
               return ok.error();
             }
           }
@@ -165,8 +166,13 @@ class SqliteOpStore final : public OpStore {
           out.stored.reserve(ops.size());
           out.newly_stored.reserve(ops.size());
           const Timestamp now = runtime_.wall_now();
-          for (const auto& [description, op] : ops) {
-            if (auto ok = db.store(description, op, now, out); !ok) return ok.error();
+          for (std::size_t i = 0; i < ops.size(); ++i) {
+            const auto& [description, op] = ops[i];
+            if (auto fits = store::check_op_size(op.size(), options_.max_op_bytes); !fits) {
+              out.reject(i, std::move(fits.error()));
+            } else if (auto ok = db.store(description, op, now, out); !ok) {
+              return ok.error();
+            }
           }
           return out;
         },
@@ -247,6 +253,16 @@ class SqliteOpStore final : public OpStore {
         std::move(done));
   }
 
+  void remove_pending(std::vector<OpId> op_ids, Url source, Handler<> done) override {
+    const std::uint64_t bytes = id_bytes(op_ids);
+    write<void>(
+        1, bytes,
+        [op_ids = std::move(op_ids), source = std::move(source)](OpWriter& db) {
+          return db.remove_pending(op_ids, source);
+        },
+        std::move(done));
+  }
+
   void retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) override {
     read<std::vector<std::pair<Url, std::vector<OpId>>>>(
         64, [](OpReader& db) { return db.pending(); }, std::move(done));
@@ -273,6 +289,11 @@ class SqliteOpStore final : public OpStore {
     writer_.reset();
     reader_.reset();
     lock_.reset();
+  }
+
+  Result<OpDescription> describe(const Bytes& op) const {
+    if (auto fits = store::check_op_size(op.size(), options_.max_op_bytes); !fits) return fits.error();
+    return call_for_result("the op policy", [&] { return policy_->describe(op); });
   }
 
   template <class T>

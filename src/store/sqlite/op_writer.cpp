@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <string_view>
+#include <unordered_set>
 
 #include "store/sqlite/op_db.hpp"
 #include "store/sqlite/op_schema.hpp"
@@ -125,6 +127,7 @@ Result<void> OpWriter::prepare() {
       {&insert_pending_, "INSERT INTO pending(source, ids) VALUES(?1,?2)"},
       {&remove_pending_, "DELETE FROM pending WHERE source=?1"},
       {&list_pending_, "SELECT seq, ids FROM pending WHERE seq>?1 ORDER BY seq"},
+      {&list_pending_of_, "SELECT seq, ids FROM pending INDEXED BY pending_by_source WHERE source=?1 ORDER BY seq"},
       {&update_pending_, "UPDATE pending SET ids=?2 WHERE seq=?1"},
       {&remove_pending_row_, "DELETE FROM pending WHERE seq=?1"},
       {&begin_, "BEGIN IMMEDIATE"},
@@ -230,18 +233,20 @@ Result<void> OpWriter::store_slice_hash(const DhtArc& arc, std::uint64_t slice_i
 
 // ----------------------------------------------------------------- pending
 
+/// 0: there is none.
+Result<std::int64_t> OpWriter::find_source(const Url& source) {
+  const Use use(find_source_);
+  const int rc = use->bind_text(1, source.str()).step();
+  if (rc == SQLITE_ROW) return use->int64(0);
+  if (rc != SQLITE_DONE) return connection_.error(rc);
+  return std::int64_t{0};
+}
+
 Result<std::int64_t> OpWriter::source_number(const Url& source) {
   if (const auto it = sources_.find(source); it != sources_.end()) return it->second;
-  std::int64_t number = 0;
-  {
-    const Use use(find_source_);
-    const int rc = use->bind_text(1, source.str()).step();
-    if (rc == SQLITE_ROW) {
-      number = use->int64(0);
-    } else if (rc != SQLITE_DONE) {
-      return connection_.error(rc);
-    }
-  }
+  const auto known = find_source(source);
+  if (!known) return known.error();
+  std::int64_t number = *known;
   if (number == 0) {
     insert_source_.bind_text(1, source.str());
     if (auto ok = finish(insert_source_); !ok) return ok.error();
@@ -272,19 +277,59 @@ Result<void> OpWriter::add_pending(const std::vector<OpId>& op_ids, const Url& s
 }
 
 Result<void> OpWriter::remove_pending_source(const Url& source) {
-  std::int64_t number = 0;
-  {
-    const Use use(find_source_);
-    const int rc = use->bind_text(1, source.str()).step();
-    if (rc == SQLITE_DONE) return {};
-    if (rc != SQLITE_ROW) return connection_.error(rc);
-    number = use->int64(0);
-  }
+  const auto number = find_source(source);
+  if (!number) return number.error();
+  if (*number == 0) return {};
   sources_.erase(source);
-  remove_pending_.bind(1, number);
+  remove_pending_.bind(1, *number);
   if (auto ok = finish(remove_pending_); !ok) return ok;
-  remove_source_.bind(1, number);
+  remove_source_.bind(1, *number);
   return finish(remove_source_);
+}
+
+Result<void> OpWriter::remove_pending(const std::vector<OpId>& op_ids, const Url& source) {
+  const auto number = find_source(source);
+  if (!number) return number.error();
+  if (*number == 0 || op_ids.empty()) return {};
+  std::unordered_set<std::string_view> gone;
+  for (const OpId& op_id : op_ids) gone.insert(as_text(op_id.view()));
+  std::vector<PendingRow> rows;
+  Result<void> ok;
+  {
+    const Use use(list_pending_of_);
+    use->bind(1, *number);
+    int rc = 0;
+    while (ok && (rc = use->step()) == SQLITE_ROW) {
+      PendingRow row{use->int64(0), {}, 0};
+      const bool intact = unpack_ids(use->blob(1), [&](ByteView id) {
+        if (gone.contains(as_text(id))) {
+          ++row.dropped;
+        } else {
+          pack_id(id, row.left);
+        }
+      });
+      if (!intact) ok = make_error(Errc::corrupt, connection_.path() + ": damaged row in table pending");
+      if (row.dropped > 0) rows.push_back(std::move(row));
+    }
+    if (ok && rc != SQLITE_DONE) ok = connection_.error(rc);
+  }
+  return ok ? put_back(rows) : ok;
+}
+
+/// Writes rows again, without the ids that were dropped.
+Result<void> OpWriter::put_back(const std::vector<PendingRow>& rows) {
+  Result<void> ok;
+  for (const PendingRow& row : rows) {
+    if (!ok || row.dropped == 0) continue;
+    if (row.left.empty()) {
+      remove_pending_row_.bind(1, row.seq);
+      ok = finish(remove_pending_row_);
+    } else {
+      update_pending_.bind(1, row.seq).bind(2, ByteView(row.left));
+      ok = finish(update_pending_);
+    }
+  }
+  return ok;
 }
 
 void OpWriter::note_compaction() {
@@ -300,12 +345,7 @@ Result<void> OpWriter::compact_pending() {
     now_.stored_since_compaction = 0;
     now_.pending_ids = 0;
   }
-  struct Row {
-    std::int64_t seq;
-    std::vector<std::uint8_t> left;
-    std::size_t dropped;
-  };
-  std::vector<Row> rows;
+  std::vector<PendingRow> rows;
   std::size_t looked_at = 0;
   std::size_t left = 0;
   std::int64_t last = -1;  // the row this step has come to; -1: past the end
@@ -315,7 +355,7 @@ Result<void> OpWriter::compact_pending() {
     use->bind(1, compacting_after_);
     int rc = 0;
     while (ok && looked_at < kCompactionStep && (rc = use->step()) == SQLITE_ROW) {
-      Row row{use->int64(0), {}, 0};
+      PendingRow row{use->int64(0), {}, 0};
       const bool intact = unpack_ids(use->blob(1), [&](ByteView id) {
         ++looked_at;
         const auto held = finder_.find(connection_, id);
@@ -335,16 +375,7 @@ Result<void> OpWriter::compact_pending() {
     if (ok && rc != SQLITE_ROW && rc != SQLITE_DONE) ok = connection_.error(rc);
     if (rc == SQLITE_DONE) last = -1;
   }
-  for (const Row& row : rows) {
-    if (!ok || row.dropped == 0) continue;
-    if (row.left.empty()) {
-      remove_pending_row_.bind(1, row.seq);
-      ok = finish(remove_pending_row_);
-    } else {
-      update_pending_.bind(1, row.seq).bind(2, ByteView(row.left));
-      ok = finish(update_pending_);
-    }
-  }
+  if (ok) ok = put_back(rows);
   if (ok && last < 0) {
     ok = finish(remove_unused_sources_);
     sources_.clear();

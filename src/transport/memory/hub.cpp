@@ -121,6 +121,7 @@ class MemoryBackend final : public TransportBackend {
   void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override {
     endpoint_->disconnect(peer, reason, std::move(farewell));
   }
+  std::uint64_t max_message_bytes() const override { return endpoint_->max_message_bytes(); }
   TransportStats stats() const override { return endpoint_->stats(); }
   void stop(std::function<void()> done) override { endpoint_->stop(std::move(done)); }
 

@@ -467,6 +467,26 @@ TEST(BlockListTest, blocking_again_never_shortens) {
   EXPECT_TRUE(blocks->is_peer_blocked(peer_url(3)));
 }
 
+TEST(BlockListTest, listeners_hear_of_each_block_until_their_token_goes) {
+  StoreWorld w;
+  const auto blocks = make_memory_block_list(w.runtime());
+  std::vector<std::string> heard;
+  BlockEvents events;
+  events.peer_blocked = [&](const Url& peer) {
+    heard.push_back(peer.to_string());
+    EXPECT_TRUE(blocks->is_peer_blocked(peer)) << "it is in force already";
+  };
+  events.agent_blocked = [&](const AgentId&) { heard.emplace_back("agent"); };
+  auto token = blocks->on_block(events);
+  const auto only_peers = blocks->on_block({.peer_blocked = [&](const Url&) { heard.emplace_back("other"); }});
+  blocks->block_peer(peer_url(1), std::nullopt);
+  blocks->block_agent(AgentId::from_text("a"), std::nullopt);
+  blocks->unblock_peer(peer_url(1));
+  token.reset();
+  blocks->block_peer(peer_url(2), std::nullopt);
+  EXPECT_EQ(heard, (std::vector<std::string>{peer_url(1).to_string(), "other", "agent", "other"}));
+}
+
 TEST(BlockListTest, many_short_blocks_leave_the_long_ones) {
   StoreWorld w;
   const auto blocks = make_memory_block_list(w.runtime());

@@ -63,7 +63,7 @@ struct Node {
     auto made = make_core_fetch(*runtime, config, kSpace, store, transport);
     EXPECT_TRUE(made.has_value());
     fetch = *made;
-    fetch->set_events(
+    subscription = fetch->subscribe(
         {.ops_stored =
              [this](const Url& peer, const std::vector<StoredOp>& stored, std::uint64_t bytes) {
                stored_from[peer] += stored.size();
@@ -81,7 +81,16 @@ struct Node {
                given_up.push_back({bench_.world.now(), peer, orphaned});
              },
          .ops_served = [this](const Url& peer, std::uint64_t count, std::uint64_t) { served_to[peer] += count; },
-         .store_failed = [this](const Error& error) { store_errors.push_back(error); }});
+         .store_failed = [this](const Error& error) { store_errors.push_back(error); },
+         .ops_unserved =
+             [this](const Url& peer, const std::vector<OpId>& ids, const std::vector<OpId>& orphaned) {
+               unserved.push_back({bench_.world.now(), peer, ids, orphaned});
+             },
+         .ops_invalid =
+             [this](const Url& peer, std::uint64_t count, const Error& first) {
+               invalid[peer] += count;
+               invalid_reasons.push_back(first.to_string());
+             }});
   }
   ~Node() {
     runtime->crash();  // no handler of what goes now is called
@@ -129,6 +138,12 @@ struct Node {
     std::vector<OpId> orphaned;
   };
 
+  struct Unserved {
+    Time at;
+    Url peer;
+    std::vector<OpId> ops, orphaned;
+  };
+
   Bench& bench_;
   const Url url;
   const std::shared_ptr<OpStore> disk;
@@ -136,6 +151,7 @@ struct Node {
   std::shared_ptr<FaultStore> store;
   std::shared_ptr<Transport> transport;
   std::shared_ptr<Fetch> fetch;
+  std::shared_ptr<void> subscription;
 
   std::map<Url, std::uint64_t> stored_from, served_to;
   std::map<Url, std::vector<OpId>> missing;
@@ -143,6 +159,9 @@ struct Node {
   Time last_stored_at{};
   std::vector<GivenUp> given_up;
   std::vector<Error> store_errors;
+  std::vector<Unserved> unserved;
+  std::map<Url, std::uint64_t> invalid;
+  std::vector<std::string> invalid_reasons;
   std::size_t wanted = 0;
   std::vector<Result<void>> outcomes;
   std::function<void()> on_stored;

@@ -370,6 +370,7 @@ class WasteCounter final : public TransportBackend {
   void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override {
     inner_->disconnect(peer, reason, std::move(farewell));
   }
+  std::uint64_t max_message_bytes() const override { return inner_->max_message_bytes(); }
   void wasted(const Url& peer, std::uint64_t bytes) override { waste_[peer] += bytes; }
   TransportStats stats() const override { return inner_->stats(); }
   void stop(std::function<void()> done) override { inner_->stop(std::move(done)); }

@@ -296,7 +296,7 @@ TEST(CoreFetchDrained, EventsMayCallTheModule) {
   alice.hold(ops);
   bob.on_stored = [&] {
     bob.fetch->remove_source(alice.url);
-    bob.fetch->set_events({});
+    bob.subscription.reset();
     bob.fetch->stop([] {});
   };
   bob.want(ids_of(ops), alice.url);
@@ -510,7 +510,7 @@ TEST(CoreFetchLongMessages, TheirOrderAndTheirSumAreKept) {
   events.ops_stored = [&](const Url&, const std::vector<StoredOp>& stored, std::uint64_t) {
     for (const auto& op : stored) order.push_back(op.op_id);
   };
-  bob.fetch->set_events(std::move(events));
+  bob.subscription = bob.fetch->subscribe(std::move(events));
   for (std::size_t i = 0; i < 24; i += 6) {
     alice.answer(bob.url,
                  {ops.begin() + static_cast<std::ptrdiff_t>(i), ops.begin() + static_cast<std::ptrdiff_t>(i + 5)});

@@ -95,16 +95,17 @@ TEST(CoreFetchThreads, ANodeThatGoesAwayInTheMiddleIsSurvived) {
     const auto ops = make_ops(*policy, 0, (round + 1) * 20'000);
     alice.hold(ops);
     std::atomic<bool> some_came{false};
+    std::shared_ptr<void> subscription;
     bob.runtime.call([&] {
       FetchEvents events;
       events.ops_stored = [&](const Url&, const std::vector<StoredOp>& stored, std::uint64_t) {
         for (const auto& op : stored) some_came = some_came || op.op_id == ops[round * 20'000].op_id;
       };
-      bob.fetch->set_events(std::move(events));
+      subscription = bob.fetch->subscribe(std::move(events));
       bob.fetch->request_ops(ids_of(ops), alice.url, [](const Result<void>&) {});
     });
     EXPECT_TRUE(poll_until([&] { return some_came.load(); }));
-    bob.runtime.call([&] { bob.fetch->set_events({}); });
+    bob.runtime.call([&] { subscription.reset(); });
   }
 }
 

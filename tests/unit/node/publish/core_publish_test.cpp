@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "kitsune2/publish.hpp"
+#include "support/fake_fetch.hpp"
 #include "unit/node/node_harness.hpp"
 #include "wire/protobuf.hpp"
 
@@ -238,19 +239,13 @@ TEST(CorePublish, AFloodOfOpIdsIsBoundedWhileTheStoreIsBusy) {
   SimNode b(net, "b");
   b.builder.fetch = [](const ModuleContext& c) -> Result<std::shared_ptr<Fetch>> {
     // A fetch module that never answers.
-    struct Stuck : Fetch {
+    struct Stuck : FakeFetch {
       explicit Stuck(Runtime& r) : runtime(r) {}
       void request_ops(std::vector<OpId> ids, const Url&, Handler<> done) override {
         waiting += ids.size();
         handlers.push_back(std::move(done));
       }
-      void remove_source(const Url&) override {}
-      void replace_source(const Url&, const Url&) override {}
-      FetchStateSummary state_summary() const override { return {}; }
-      FetchStats stats() const override { return {}; }
       std::uint64_t pending_ops() const override { return waiting; }
-      void notify_on_drained(std::function<void()>) override {}
-      void set_events(FetchEvents) override {}
       void stop(std::function<void()> done) override {
         for (auto& handler : handlers) handler(make_error(Errc::cancelled, ""));
         runtime.post(std::move(done));
@@ -280,19 +275,12 @@ TEST(CorePublish, PeersThatTellOfOpsTakeTurns) {
   SimNode b(net, "b");
   std::vector<std::pair<Url, std::size_t>> pieces;
   b.builder.fetch = [&pieces](const ModuleContext& c) -> Result<std::shared_ptr<Fetch>> {
-    struct Slow : Fetch {
+    struct Slow : FakeFetch {
       Slow(Runtime& r, std::vector<std::pair<Url, std::size_t>>& p) : runtime(r), pieces(p) {}
       void request_ops(std::vector<OpId> ids, const Url& source, Handler<> done) override {
         pieces.emplace_back(source, ids.size());
         runtime.schedule_after(10ms, [done = std::move(done)] { done(Result<void>()); });
       }
-      void replace_source(const Url&, const Url&) override {}
-      void remove_source(const Url&) override {}
-      FetchStateSummary state_summary() const override { return {}; }
-      FetchStats stats() const override { return {}; }
-      std::uint64_t pending_ops() const override { return 0; }
-      void notify_on_drained(std::function<void()>) override {}
-      void set_events(FetchEvents) override {}
       void stop(std::function<void()> done) override { runtime.post(std::move(done)); }
       Runtime& runtime;
       std::vector<std::pair<Url, std::size_t>>& pieces;
@@ -325,7 +313,7 @@ TEST(CorePublish, WhilePeersAreServedTheLookUpOfIdsRests) {
     SimNode b(net, "b");
     std::size_t pieces = 0, most_at_once = 0;
     b.builder.fetch = [&](const ModuleContext& c) -> Result<std::shared_ptr<Fetch>> {
-      struct Slow : Fetch {
+      struct Slow : FakeFetch {
         void request_ops(std::vector<OpId>, const Url&, Handler<> done) override {
           ++*pieces;
           *most = std::max(*most, ++at_once);
@@ -334,18 +322,11 @@ TEST(CorePublish, WhilePeersAreServedTheLookUpOfIdsRests) {
             done(Result<void>());
           });
         }
-        void replace_source(const Url&, const Url&) override {}
-        void remove_source(const Url&) override {}
-        FetchStateSummary state_summary() const override { return {}; }
-        FetchStats stats() const override { return {}; }
-        std::uint64_t pending_ops() const override { return 0; }
         FetchLoad load(const Url&) const override {
           FetchLoad out;
           out.serving = serving;
           return out;
         }
-        void notify_on_drained(std::function<void()>) override {}
-        void set_events(FetchEvents) override {}
         void stop(std::function<void()> done) override { runtime->post(std::move(done)); }
         Runtime* runtime = nullptr;
         std::size_t *pieces = nullptr, *most = nullptr;

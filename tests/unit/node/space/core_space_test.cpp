@@ -304,6 +304,92 @@ TEST(CoreSpace, StopDoesNotWaitForPeersThatDoNotAnswer) {
   EXPECT_LE(net.world.now() - from, 2s);
 }
 
+// Requests of an earlier run go on by themselves: what subscribes only once the space is handed out may come too late.
+TEST(CoreSpace, AHandlerSubscribesBeforeOpsOfAnEarlierRunCanArrive) {
+  Net net;
+  SimNode a(net, "a"), b(net, "b");
+  a.start();
+  const auto ids = a.add_ops(1, 10, 100);
+  struct Listener : SpaceHandler {
+    void on_space_created(Space& space) override {
+      ++created;
+      pending_at_creation = space.fetch().pending_ops();
+      FetchEvents events;
+      events.ops_stored = [this](const Url&, const std::vector<StoredOp>& ops, std::uint64_t) { heard += ops.size(); };
+      subscription = space.fetch().subscribe(std::move(events));
+    }
+    std::shared_ptr<void> subscription;
+    std::uint64_t heard = 0, pending_at_creation = 0;
+    int created = 0;
+  };
+  struct Host : KitsuneHandler {
+    Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId&) override { return listener; }
+    std::shared_ptr<Listener> listener = std::make_shared<Listener>();
+  };
+  // The disk of the earlier run.
+  const auto disk_runtime = net.world.make_runtime();
+  const auto disk = make_memory_op_store(*disk_runtime, make_prefix_policy());
+  ASSERT_TRUE(await<void>(net.world, [&](auto done) { disk->add_pending(ids, a.url, done); }));
+  b.builder.op_store = [&](const ModuleContext& c) {
+    return Result<std::shared_ptr<OpStore>>(std::make_shared<testing::FaultStore>(*c.runtime, disk));
+  };
+  const auto host = std::make_shared<Host>();
+  b.kitsune = b.builder.build(*b.runtime).value();
+  ASSERT_TRUE(b.kitsune->register_handler(host));
+  b.kitsune->space(kSpace, [](const Result<std::shared_ptr<Space>>& made) { EXPECT_TRUE(made); });
+  EXPECT_EQ(host->listener->created, 1) << "before the space is handed out";
+  ASSERT_TRUE(net.world.run_until([&] { return host->listener->heard == 10; }, 10s));
+  EXPECT_EQ(host->listener->pending_at_creation, 0U);
+  b.kitsune->space(kSpace, [](const Result<std::shared_ptr<Space>>&) {});
+  net.world.run_ready();
+  EXPECT_EQ(host->listener->created, 1) << "once";
+  EXPECT_TRUE(b.stop());
+}
+
+// Whatever module a peer uses to offer ops: the application is asked whether it wants them.
+TEST(CoreSpace, WhatPeersOfferByPublishAndByGossipIsAskedOfTheHandler) {
+  struct Chooser : SpaceHandler {
+    bool accept_offered_ops(const Url&, const SpaceId&) override {
+      ++asked;
+      return wanted;
+    }
+    bool wanted = false;
+    int asked = 0;
+  };
+  struct Host : KitsuneHandler {
+    Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId&) override { return chooser; }
+    std::shared_ptr<Chooser> chooser = std::make_shared<Chooser>();
+  };
+  for (const bool wanted : {false, true}) {
+    Net net;
+    SimNode a(net, "a"), b(net, "b");
+    a.builder.gossip = b.builder.gossip = make_k2_gossip;
+    a.start();
+    const auto host = std::make_shared<Host>();
+    host->chooser->wanted = wanted;
+    b.kitsune = b.builder.build(*b.runtime).value();
+    ASSERT_TRUE(b.kitsune->register_handler(host));
+    b.space = await<std::shared_ptr<Space>>(net.world, [&](auto done) { b.kitsune->space(kSpace, done); }).value();
+    const auto ids = a.add_ops(1, 10, 100);
+    ASSERT_TRUE(await<void>(net.world, [&](auto done) { a.space->publish().publish_ops(ids, b.url, done); }));
+    net.world.run_for(1s);
+    EXPECT_EQ(host->chooser->asked, 1) << "by publish";
+    EXPECT_EQ(b.held(), wanted ? 10U : 0U);
+
+    a.add_ops(100, 10, 100);
+    ASSERT_TRUE(a.join(make_agent(1)));
+    ASSERT_TRUE(b.join(make_agent(2)));
+    a.space->peer_store().insert({b.info_of(make_agent(2))});
+    b.space->peer_store().insert({a.info_of(make_agent(1))});
+    net.world.run_for(10min);
+    EXPECT_GE(host->chooser->asked, 2) << "by gossip";
+    EXPECT_GE(b.space->gossip().stats().ops_learned, 10U);
+    EXPECT_EQ(b.held(), wanted ? 20U : 0U);
+    EXPECT_TRUE(a.stop());
+    EXPECT_TRUE(b.stop());
+  }
+}
+
 TEST(CoreSpace, TheApplicationsFetchEventsAndTheReportBothHear) {
   Net net;
   SimNode a(net, "a"), b(net, "b");
@@ -313,7 +399,7 @@ TEST(CoreSpace, TheApplicationsFetchEventsAndTheReportBothHear) {
   std::uint64_t heard = 0;
   FetchEvents events;
   events.ops_stored = [&](const Url&, const std::vector<StoredOp>& ops, std::uint64_t) { heard += ops.size(); };
-  b.space->fetch().set_events(events);
+  const auto subscription = b.space->fetch().subscribe(events);
   ASSERT_TRUE(await<void>(net.world, [&](auto done) { b.space->fetch().request_ops(ids, a.url, done); }));
   ASSERT_TRUE(net.world.run_until([&] { return b.held() == 10; }, 10s));
   net.world.run_ready();

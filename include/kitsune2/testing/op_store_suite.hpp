@@ -1,0 +1,632 @@
+// The tests of what OpStore promises, for any implementation of it. Needs GoogleTest.
+//
+// Include it in one source file of a test program that links kitsune2::testing, and say there what is to be tested:
+//
+//     #include <kitsune2/testing/op_store_suite.hpp>
+//     namespace kitsune2::testing {
+//     INSTANTIATE_TEST_SUITE_P(Mine, OpStoreSuite, ::testing::Values(OpStoreKind{
+//         .name = "mine",
+//         .durable = true,
+//         .open = [](Runtime& runtime, std::shared_ptr<const OpPolicy> policy, const std::string& folder) {
+//           return std::make_shared<MyStore>(runtime, std::move(policy), folder);
+//         }}), op_store_kind_name);
+//     }
+//
+// The library's own stores pass the same tests.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <ostream>
+#include <random>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/op_store.hpp"
+#include "kitsune2/testing/builders.hpp"
+#include "kitsune2/testing/store_world.hpp"
+
+namespace kitsune2::testing {
+
+/// An implementation that is put to the test.
+struct OpStoreKind {
+  std::string name;             ///< letters, digits, '_': a part of the tests' names
+  bool durable = false;         ///< what `is_durable` is to say; a durable store is opened again and must hold its ops
+  bool removes_pending = true;  ///< false: `remove_pending` is left at its default, which has no effect
+  /// Opens the store in `folder`, which exists, is empty the first time, and goes with the test. A store that needs no
+  /// folder is new each time. Runs on the thread of the test, which is also the strand of `runtime`; the store may have
+  /// threads of its own.
+  std::function<std::shared_ptr<OpStore>(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
+                                         const std::string& folder)>
+      open;
+
+  friend std::ostream& operator<<(std::ostream& out, const OpStoreKind& kind) { return out << kind.name; }
+};
+
+/// Names the tests of a kind.
+inline std::string op_store_kind_name(const ::testing::TestParamInfo<OpStoreKind>& info) { return info.param.name; }
+
+class OpStoreSuite : public ::testing::TestWithParam<OpStoreKind> {
+ protected:
+  using OpIds = std::vector<OpId>;
+
+  OpStoreSuite() { open(make_memory_op_policy()); }
+
+  /// A new, empty store.
+  void open(std::shared_ptr<const OpPolicy> policy) {
+    folder_ = dir_ / ("store" + std::to_string(opened_++));
+    std::filesystem::create_directory(folder_);
+    open_again(std::move(policy));
+  }
+  void open_again(std::shared_ptr<const OpPolicy> policy) {
+    store_.reset();
+    store_ = GetParam().open(w_.runtime(), std::move(policy), folder_);
+  }
+  OpStore& s() { return *store_; }
+  ProcessedOps put(std::vector<Bytes> ops) { return w_.process(s(), std::move(ops)).value(); }
+
+  StoreWorld w_;
+  TempDir dir_;
+  int opened_ = 0;
+  std::string folder_;
+  std::shared_ptr<OpStore> store_;
+};
+
+// -------------------------------------------------------------- store, retrieve
+
+TEST_P(OpStoreSuite, stores_and_gives_back) {
+  const Bytes a = op_at(10, 100);
+  const Bytes b = op_at(20, 50);
+  const auto out = put({a, b});
+  EXPECT_EQ(out.stored, (std::vector<StoredOp>{{Timestamp{100}, id_at(10)}, {Timestamp{50}, id_at(20)}}));
+  EXPECT_EQ(out.newly_stored, (OpIds{id_at(10), id_at(20)}));
+  EXPECT_EQ(out.bytes_stored, a.size() + b.size());
+  EXPECT_EQ(out.rejected, 0U);
+  EXPECT_EQ(w_.retrieve(s(), {id_at(20), id_at(10)}).value(), (std::vector<MetaOp>{{id_at(20), b}, {id_at(10), a}}));
+}
+
+TEST_P(OpStoreSuite, knows_its_policy_and_durability) {
+  EXPECT_EQ(s().policy().name(), "memory-op");
+  EXPECT_EQ(s().is_durable(), GetParam().durable);
+}
+
+TEST_P(OpStoreSuite, empty_calls_are_answered) {
+  EXPECT_TRUE(put({}).stored.empty());
+  EXPECT_TRUE(w_.store_described(s(), {})->stored.empty());
+  EXPECT_TRUE(w_.retrieve(s(), {})->empty());
+  EXPECT_TRUE(w_.filter(s(), {})->empty());
+  EXPECT_TRUE(w_.add_pending(s(), {}, peer_url(1)));
+  EXPECT_TRUE(w_.pending(s()).empty());
+  EXPECT_EQ(w_.stats(s())->ops, 0U);
+}
+
+TEST_P(OpStoreSuite, ops_that_fail_the_policy_are_counted_and_the_others_stored) {
+  const auto out = put({Bytes::copy_of("no op"), op_at(1, 1), Bytes(), op_at(2, 2)});
+  EXPECT_EQ(out.rejected, 2U);
+  EXPECT_EQ(out.newly_stored, (OpIds{id_at(1), id_at(2)}));
+  EXPECT_EQ(w_.stats(s())->ops, 2U);
+}
+
+TEST_P(OpStoreSuite, what_is_rejected_has_its_place_and_the_reason_of_the_policy) {
+  std::vector<Bytes> ops{op_at(1, 1)};
+  for (int i = 0; i < 20; ++i) ops.push_back(Bytes::copy_of("no op"));
+  const auto out = put(ops);
+  EXPECT_EQ(out.rejected, 20U);
+  ASSERT_EQ(out.rejections.size(), ProcessedOps::kMostRejections) << "the first of them";
+  const Error why = s().policy().describe(Bytes::copy_of("no op")).error();
+  for (std::size_t i = 0; i < out.rejections.size(); ++i) {
+    EXPECT_EQ(out.rejections[i].index, i + 1);
+    EXPECT_EQ(out.rejections[i].reason.to_string(), why.to_string());
+  }
+  EXPECT_TRUE(put({op_at(2, 2)}).rejections.empty());
+}
+
+TEST_P(OpStoreSuite, an_op_that_is_held_is_reported_as_stored_but_not_as_new) {
+  const Bytes a = op_at(1, 7);
+  put({a});
+  const auto again = put({a, op_at(2, 8), a});
+  EXPECT_EQ(again.stored,
+            (std::vector<StoredOp>{{Timestamp{7}, id_at(1)}, {Timestamp{8}, id_at(2)}, {Timestamp{7}, id_at(1)}}));
+  EXPECT_EQ(again.newly_stored, (OpIds{id_at(2)}));
+  EXPECT_EQ(w_.stats(s())->ops, 2U);
+  EXPECT_EQ(w_.stats(s())->bytes, a.size() + op_at(2, 8).size());
+}
+
+TEST_P(OpStoreSuite, twice_in_one_call_is_stored_once) {
+  const Bytes a = op_at(1, 7);
+  const auto out = put({a, a});
+  EXPECT_EQ(out.stored.size(), 2U);
+  EXPECT_EQ(out.newly_stored.size(), 1U);
+  EXPECT_EQ(out.bytes_stored, a.size());
+}
+
+TEST_P(OpStoreSuite, the_first_bytes_of_an_id_stay) {
+  const Bytes first = op_at(1, 7, 0, 3);
+  put({first});
+  const auto out = put({op_at(1, 9, 0, 5)});  // same id by this policy, other bytes and time
+  EXPECT_EQ(out.stored, (std::vector<StoredOp>{{Timestamp{7}, id_at(1)}}));
+  EXPECT_EQ(w_.retrieve(s(), {id_at(1)})->at(0).op_data, first);
+}
+
+TEST_P(OpStoreSuite, described_ops_are_stored_as_described) {
+  const OpId long_id = OpId::from_text(std::string(300, 'x'));
+  const auto out = w_.store_described(s(), {{{OpId::from_text("any id"), Timestamp{-3}}, Bytes::copy_of("any bytes")},
+                                            {{OpId(), Timestamp{4}}, Bytes()},
+                                            {{long_id, Timestamp{5}}, Bytes::copy_of("z")}})
+                       .value();
+  EXPECT_EQ(out.newly_stored.size(), 3U);
+  EXPECT_EQ(out.bytes_stored, 10U);
+  EXPECT_EQ(out.rejected, 0U);
+  const auto back = w_.retrieve(s(), {OpId(), long_id, OpId::from_text("any id")}).value();
+  ASSERT_EQ(back.size(), 3U);
+  EXPECT_EQ(back[0], (MetaOp{OpId(), Bytes()}));
+  EXPECT_EQ(back[1], (MetaOp{long_id, Bytes::copy_of("z")}));
+  EXPECT_EQ(back[2].op_data, Bytes::copy_of("any bytes"));
+  EXPECT_EQ(w_.earliest(s(), DhtArc::full()).value(), Timestamp{-3});
+}
+
+TEST_P(OpStoreSuite, large_ops_come_back_whole) {
+  open(make_sha256_policy());
+  std::vector<Bytes> ops;
+  for (const std::size_t size : {65'535U, 65'536U, 65'537U, 1'048'576U, 5'000'000U}) ops.push_back(make_op(size, size));
+  const auto out = put(ops);
+  ASSERT_EQ(out.newly_stored.size(), ops.size());
+  const auto back = w_.retrieve(s(), out.newly_stored).value();
+  ASSERT_EQ(back.size(), ops.size());
+  for (std::size_t i = 0; i < ops.size(); ++i) EXPECT_EQ(back[i].op_data, ops[i]);
+}
+
+TEST_P(OpStoreSuite, ops_do_not_depend_on_the_buffer_they_came_in) {
+  open(make_prefix_policy());
+  std::vector<std::uint8_t> message(300'000, 7);
+  for (std::size_t i = 0; i < 3; ++i) message[i * 100'000] = static_cast<std::uint8_t>(i);
+  auto owner = std::make_shared<std::vector<std::uint8_t>>(message);
+  const Bytes buffer = Bytes::share(owner, *owner);
+  const auto out = put({buffer.slice(0, 64), buffer.slice(100'000, 100'000), buffer.slice(200'000, 1'000)});
+  // Bytes that are shared are immutable; what was copied does not even look at them again.
+  const auto back = w_.retrieve(s(), out.newly_stored).value();
+  EXPECT_EQ(back[0].op_data, buffer.slice(0, 64));
+  EXPECT_EQ(back[1].op_data, buffer.slice(100'000, 100'000));
+  EXPECT_EQ(back[2].op_data, buffer.slice(200'000, 1'000));
+  EXPECT_NE(back[0].op_data.data(), buffer.data());
+}
+
+TEST_P(OpStoreSuite, retrieve_leaves_out_what_is_not_held_and_gives_each_once) {
+  put({op_at(1, 1), op_at(2, 2)});
+  const auto out = w_.retrieve(s(), {id_at(9), id_at(2), id_at(2), id_at(8), id_at(1), id_at(2)}).value();
+  ASSERT_EQ(out.size(), 2U);
+  EXPECT_EQ(out[0].op_id, id_at(2));
+  EXPECT_EQ(out[1].op_id, id_at(1));
+}
+
+TEST_P(OpStoreSuite, what_was_stored_together_is_given_in_any_order) {
+  open(make_sha256_policy());
+  std::mt19937 random(4);
+  std::vector<MetaOp> held;  // in the order of storing
+  for (int call = 0; call < 3; ++call) {
+    std::vector<Bytes> ops;
+    for (int i = 0; i < 60; ++i) ops.push_back(make_op(1000 * call + i, i % 9 == 4 ? 70'000 : 32 + random() % 300));
+    const auto out = put(ops);
+    ASSERT_EQ(out.newly_stored.size(), ops.size());
+    for (std::size_t i = 0; i < ops.size(); ++i) held.push_back({out.newly_stored[i], ops[i]});
+  }
+  for (int round = 0; round < 200; ++round) {
+    std::vector<OpId> asked;
+    std::vector<MetaOp> expected;
+    std::set<std::size_t> given;
+    for (int run = 0; run < 6; ++run) {
+      std::size_t at = random() % held.size();
+      for (auto n = random() % 12; n > 0; --n) {
+        if (random() % 10 == 0) asked.push_back(id_at(random()));  // not held
+        asked.push_back(held[at].op_id);
+        if (given.insert(at).second) expected.push_back(held[at]);
+        at = (at + (random() % 8 == 0 ? random() % held.size() : 1)) % held.size();
+      }
+    }
+    ASSERT_EQ(w_.retrieve(s(), asked).value(), expected) << round;
+  }
+}
+
+TEST_P(OpStoreSuite, retrieve_stops_before_max_bytes_is_passed) {
+  open(make_prefix_policy());
+  const auto ops = make_ops(s().policy(), 1, 5, 100);
+  put(payloads_of(ops));
+  const OpIds ids = ids_of(ops);
+  EXPECT_EQ(w_.retrieve(s(), ids, 0)->size(), 1U);
+  EXPECT_EQ(w_.retrieve(s(), ids, 99)->size(), 1U);
+  EXPECT_EQ(w_.retrieve(s(), ids, 100)->size(), 1U);
+  EXPECT_EQ(w_.retrieve(s(), ids, 199)->size(), 1U);
+  EXPECT_EQ(w_.retrieve(s(), ids, 200)->size(), 2U);
+  EXPECT_EQ(w_.retrieve(s(), ids, 500)->size(), 5U);
+  EXPECT_EQ(w_.retrieve(s(), ids, UINT64_MAX)->size(), 5U);
+}
+
+TEST_P(OpStoreSuite, filter_keeps_order_and_repeats) {
+  put({op_at(1, 1), op_at(2, 2)});
+  EXPECT_EQ(w_.filter(s(), {id_at(5), id_at(1), id_at(4), id_at(5), id_at(2)}).value(),
+            (OpIds{id_at(5), id_at(4), id_at(5)}));
+  EXPECT_TRUE(w_.filter(s(), {id_at(1), id_at(2)})->empty());
+}
+
+TEST_P(OpStoreSuite, ids_at_the_same_location_are_told_apart) {
+  put({op_at(77, 1, 1), op_at(77, 2, 2)});
+  ASSERT_EQ(id_at(77, 1).loc(), id_at(77, 2).loc());
+  EXPECT_EQ(w_.filter(s(), {id_at(77, 1), id_at(77, 2), id_at(77, 3)}).value(), (OpIds{id_at(77, 3)}));
+}
+
+// ------------------------------------------------------------------ time slices
+
+TEST_P(OpStoreSuite, time_slice_is_half_open_and_in_order) {
+  put({op_at(3, 30), op_at(1, 10), op_at(2, 20), op_at(9, 20, 1), op_at(4, 40)});
+  const auto full = DhtArc::full();
+  OpIds at_20{id_at(2), id_at(9, 1)};
+  std::sort(at_20.begin(), at_20.end());
+  EXPECT_EQ(w_.slice(s(), full, Timestamp{20}, Timestamp{40})->op_ids, (OpIds{at_20[0], at_20[1], id_at(3)}));
+  EXPECT_EQ(w_.slice(s(), full, Timestamp{10}, Timestamp{11})->op_ids, (OpIds{id_at(1)}));
+  EXPECT_TRUE(w_.slice(s(), full, Timestamp{10}, Timestamp{10})->op_ids.empty());
+  EXPECT_TRUE(w_.slice(s(), full, Timestamp{30}, Timestamp{10})->op_ids.empty());
+  EXPECT_EQ(w_.slice(s(), full, Timestamp::min(), Timestamp::max())->op_ids.size(), 5U);
+}
+
+TEST_P(OpStoreSuite, time_slice_counts_the_bytes_of_what_it_gives) {
+  const Bytes a = op_at(1, 10);
+  const Bytes b = op_at(2, 20, 0, 50);
+  put({a, b, op_at(1000, 15)});
+  const auto out = w_.slice(s(), DhtArc(0, 10), Timestamp{0}, Timestamp{100}).value();
+  EXPECT_EQ(out.op_ids, (OpIds{id_at(1), id_at(2)}));
+  EXPECT_EQ(out.bytes, a.size() + b.size());
+}
+
+TEST_P(OpStoreSuite, arcs_are_inclusive_and_wrap) {
+  put({op_at(0, 1), op_at(5, 2), op_at(10, 3), op_at(UINT32_MAX, 4)});
+  const auto in = [&](DhtArc arc) { return w_.slice(s(), arc, Timestamp{0}, Timestamp{100})->op_ids; };
+  EXPECT_EQ(in(DhtArc(5, 10)), (OpIds{id_at(5), id_at(10)}));
+  EXPECT_EQ(in(DhtArc(6, 9)), OpIds{});
+  EXPECT_EQ(in(DhtArc(5, 5)), (OpIds{id_at(5)}));
+  EXPECT_EQ(in(DhtArc(10, 0)), (OpIds{id_at(0), id_at(10), id_at(UINT32_MAX)}));
+  EXPECT_EQ(in(DhtArc(11, 4)), (OpIds{id_at(0), id_at(UINT32_MAX)}));
+  EXPECT_EQ(in(DhtArc(6, 5)).size(), 4U);  // all the way round
+  EXPECT_EQ(in(DhtArc::full()).size(), 4U);
+  EXPECT_EQ(in(DhtArc::none()), OpIds{});
+}
+
+TEST_P(OpStoreSuite, narrow_arcs_and_short_slices_among_many_ops) {
+  std::vector<Bytes> ops;
+  for (std::uint32_t i = 0; i < 2'000; ++i) ops.push_back(op_at(i * 2'147'483U, 1'000 + i % 50, i));
+  put(ops);
+  // By place: few in the arc, many in the time.
+  const DhtArc narrow(10 * 2'147'483U, 12 * 2'147'483U);
+  EXPECT_EQ(w_.slice(s(), narrow, Timestamp{0}, Timestamp{5'000})->op_ids,
+            (OpIds{id_at(10 * 2'147'483U, 10), id_at(11 * 2'147'483U, 11), id_at(12 * 2'147'483U, 12)}));
+  // By time: few in the time, many in the arc.
+  const auto out = w_.slice(s(), DhtArc(0, 3'000'000'000U), Timestamp{1'049}, Timestamp{2'000}).value();
+  EXPECT_EQ(out.op_ids.size(), 27U);
+  // After more ops have come, old and new ones together.
+  put({op_at(11 * 2'147'483U, 900, 5'000)});
+  EXPECT_EQ(w_.slice(s(), narrow, Timestamp{0}, Timestamp{5'000})->op_ids.front(), id_at(11 * 2'147'483U, 5'000));
+}
+
+TEST_P(OpStoreSuite, earliest_in_arc) {
+  EXPECT_EQ(w_.earliest(s(), DhtArc::full()).value(), std::nullopt);
+  put({op_at(10, 300), op_at(20, 200), op_at(4'000'000'000U, 100)});
+  EXPECT_EQ(w_.earliest(s(), DhtArc::full()).value(), Timestamp{100});
+  EXPECT_EQ(w_.earliest(s(), DhtArc(0, 2'000'000'000U)).value(), Timestamp{200});
+  EXPECT_EQ(w_.earliest(s(), DhtArc(10, 10)).value(), Timestamp{300});
+  EXPECT_EQ(w_.earliest(s(), DhtArc(3'000'000'000U, 10)).value(), Timestamp{100});
+  EXPECT_EQ(w_.earliest(s(), DhtArc(11, 19)).value(), std::nullopt);
+  EXPECT_EQ(w_.earliest(s(), DhtArc::none()).value(), std::nullopt);
+}
+
+TEST_P(OpStoreSuite, times_before_1970_work) {
+  put({op_at(1, -100), op_at(2, 0)});
+  EXPECT_EQ(w_.earliest(s(), DhtArc::full()).value(), Timestamp{-100});
+  EXPECT_EQ(w_.slice(s(), DhtArc::full(), Timestamp{-100}, Timestamp{0})->op_ids, (OpIds{id_at(1)}));
+}
+
+// ---------------------------------------------------------------------- bounded
+
+TEST_P(OpStoreSuite, bounded_gives_what_was_stored_since) {
+  put({op_at(1, 500)});
+  const auto first = w_.bounded(s(), DhtArc::full(), Timestamp{0}).value();
+  EXPECT_EQ(first.op_ids, (OpIds{id_at(1)}));
+  EXPECT_EQ(first.bytes, op_at(1, 500).size());
+  EXPECT_TRUE(w_.bounded(s(), DhtArc::full(), first.next)->op_ids.empty());
+  put({op_at(3, 1), op_at(2, 2)});  // older by creation, newer by storing; in the order of storing
+  const auto second = w_.bounded(s(), DhtArc::full(), first.next).value();
+  EXPECT_EQ(second.op_ids, (OpIds{id_at(3), id_at(2)}));
+  EXPECT_GT(second.next, first.next);
+}
+
+TEST_P(OpStoreSuite, bounded_stored_at_follows_the_wall_clock) {
+  w_.set_now(Timestamp::from_seconds(1'000'000));
+  put({op_at(1, 1)});
+  w_.set_now(Timestamp::from_seconds(2'000'000));
+  put({op_at(2, 2)});
+  EXPECT_EQ(w_.bounded(s(), DhtArc::full(), Timestamp::from_seconds(1'500'000))->op_ids, (OpIds{id_at(2)}));
+  EXPECT_EQ(w_.bounded(s(), DhtArc::full(), Timestamp::from_seconds(1'000'000))->op_ids, (OpIds{id_at(1), id_at(2)}));
+}
+
+TEST_P(OpStoreSuite, bounded_bookmark_skips_nothing_when_the_clock_goes_back) {
+  w_.set_now(Timestamp::from_seconds(2'000'000));
+  put({op_at(1, 1)});
+  const auto first = w_.bounded(s(), DhtArc::full(), Timestamp{0}).value();
+  w_.set_now(Timestamp::from_seconds(1'000'000));
+  put({op_at(2, 2)});
+  const auto second = w_.bounded(s(), DhtArc::full(), first.next).value();
+  EXPECT_EQ(second.op_ids, (OpIds{id_at(2)}));
+  put({op_at(3, 3)});
+  EXPECT_EQ(w_.bounded(s(), DhtArc::full(), second.next)->op_ids, (OpIds{id_at(3)}));
+}
+
+TEST_P(OpStoreSuite, bounded_bookmark_skips_nothing_when_the_clock_stands_still) {
+  Timestamp next{0};
+  for (std::uint32_t i = 0; i < 50; ++i) {
+    put({op_at(i, 1), op_at(i + 1'000, 1)});
+    const auto out = w_.bounded(s(), DhtArc::full(), next).value();
+    EXPECT_EQ(out.op_ids, (OpIds{id_at(i), id_at(i + 1'000)}));
+    next = out.next;
+  }
+}
+
+TEST_P(OpStoreSuite, bounded_survives_an_absurd_clock) {
+  w_.set_now(Timestamp::max());
+  put({op_at(1, 1), op_at(2, 1)});
+  const auto first = w_.bounded(s(), DhtArc::full(), Timestamp{0}).value();
+  EXPECT_EQ(first.op_ids.size(), 2U);
+  w_.set_now(Timestamp::min());
+  put({op_at(3, 1)});
+  EXPECT_EQ(w_.bounded(s(), DhtArc::full(), first.next)->op_ids, (OpIds{id_at(3)}));
+}
+
+TEST_P(OpStoreSuite, bounded_of_an_empty_store_or_arc_gives_a_usable_bookmark) {
+  const auto empty = w_.bounded(s(), DhtArc::full(), Timestamp{0}).value();
+  EXPECT_TRUE(empty.op_ids.empty());
+  EXPECT_GT(empty.next.micros, 0);
+  put({op_at(1, 1)});
+  const auto none = w_.bounded(s(), DhtArc::none(), Timestamp{0}).value();
+  EXPECT_TRUE(none.op_ids.empty());
+  EXPECT_EQ(none.bytes, 0U);
+  EXPECT_GT(none.next.micros, 0);
+  EXPECT_EQ(w_.bounded(s(), DhtArc::full(), empty.next)->op_ids, (OpIds{id_at(1)}));
+}
+
+TEST_P(OpStoreSuite, bounded_limit_cuts_and_the_bookmark_goes_on_there) {
+  open(make_prefix_policy());
+  const auto ops = make_ops(s().policy(), 1, 5, 100);
+  put(payloads_of(ops));
+  const OpIds ids = ids_of(ops);
+  auto out = w_.bounded(s(), DhtArc::full(), Timestamp{0}, 250).value();
+  EXPECT_EQ(out.op_ids, (OpIds{ids[0], ids[1]}));
+  EXPECT_EQ(out.bytes, 200U);
+  out = w_.bounded(s(), DhtArc::full(), out.next, 200).value();
+  EXPECT_EQ(out.op_ids, (OpIds{ids[2], ids[3]}));
+  out = w_.bounded(s(), DhtArc::full(), out.next, 200).value();
+  EXPECT_EQ(out.op_ids, (OpIds{ids[4]}));
+  EXPECT_TRUE(w_.bounded(s(), DhtArc::full(), out.next, 200)->op_ids.empty());
+  const auto too_small = w_.bounded(s(), DhtArc::full(), Timestamp{0}, 99).value();
+  EXPECT_TRUE(too_small.op_ids.empty());
+  EXPECT_EQ(w_.bounded(s(), DhtArc::full(), too_small.next, 100)->op_ids, (OpIds{ids[0]}));
+}
+
+TEST_P(OpStoreSuite, bounded_in_a_narrow_arc_among_many) {
+  std::vector<Bytes> ops;
+  for (std::uint32_t i = 0; i < 2'000; ++i) ops.push_back(op_at((1'999 - i) * 2'147'483U, 1, i));
+  put(ops);
+  const auto at = [](std::uint32_t i) { return id_at((1'999 - i) * 2'147'483U, i); };
+  const DhtArc narrow(5 * 2'147'483U, 7 * 2'147'483U);
+  const auto all = w_.bounded(s(), narrow, Timestamp{0}).value();
+  EXPECT_EQ(all.op_ids, (OpIds{at(1'992), at(1'993), at(1'994)}));  // by storing, not by place
+  const auto cut = w_.bounded(s(), narrow, Timestamp{0}, static_cast<std::uint32_t>(all.bytes - 1)).value();
+  EXPECT_EQ(cut.op_ids, (OpIds{at(1'992), at(1'993)}));
+  EXPECT_EQ(w_.bounded(s(), narrow, cut.next)->op_ids, (OpIds{at(1'994)}));
+  EXPECT_EQ(w_.bounded(s(), DhtArc(7 * 2'147'483U, 5 * 2'147'483U), Timestamp{0})->op_ids.size(), 1'999U);
+}
+
+// ----------------------------------------------------------------- slice hashes
+
+TEST_P(OpStoreSuite, slice_hashes_are_kept_by_arc) {
+  const DhtArc a(0, 100);
+  const DhtArc b(0, 200);  // overlaps, but is another arc
+  EXPECT_EQ(w_.slice_count(s(), a).value(), 0U);
+  EXPECT_EQ(w_.slice_hash(s(), a, 3).value(), std::nullopt);
+  EXPECT_TRUE(w_.put_slice_hash(s(), a, 3, "three"));
+  EXPECT_TRUE(w_.put_slice_hash(s(), a, 1, "one"));
+  EXPECT_TRUE(w_.put_slice_hash(s(), b, 7, "seven"));
+  EXPECT_EQ(w_.slice_count(s(), a).value(), 4U);
+  EXPECT_EQ(w_.slice_count(s(), b).value(), 8U);
+  EXPECT_EQ(w_.slice_hash(s(), a, 3).value(), Bytes::copy_of("three"));
+  EXPECT_EQ(w_.slice_hash(s(), a, 7).value(), std::nullopt);
+  EXPECT_EQ(w_.slice_hashes(s(), a).value(),
+            (std::vector<std::pair<std::uint64_t, Bytes>>{{1, Bytes::copy_of("one")}, {3, Bytes::copy_of("three")}}));
+  EXPECT_TRUE(w_.put_slice_hash(s(), a, 3, "THREE"));
+  EXPECT_EQ(w_.slice_hash(s(), a, 3).value(), Bytes::copy_of("THREE"));
+  EXPECT_EQ(w_.slice_hashes(s(), a)->size(), 2U);
+}
+
+TEST_P(OpStoreSuite, slice_hash_refusals) {
+  for (const auto& out : {w_.put_slice_hash(s(), DhtArc::none(), 1, "x"), w_.put_slice_hash(s(), DhtArc::full(), 1, ""),
+                          w_.put_slice_hash(s(), DhtArc::full(), 1ULL << 63U, "x")}) {
+    ASSERT_FALSE(out);
+    EXPECT_EQ(out.error().code, Errc::invalid_argument);
+  }
+  EXPECT_EQ(w_.slice_count(s(), DhtArc::none()).value(), 0U);
+  EXPECT_EQ(w_.slice_hash(s(), DhtArc::none(), 1).value(), std::nullopt);
+  EXPECT_TRUE(w_.slice_hashes(s(), DhtArc::none())->empty());
+  EXPECT_EQ(w_.slice_hash(s(), DhtArc::full(), UINT64_MAX).value(), std::nullopt);
+}
+
+TEST_P(OpStoreSuite, the_largest_slice_index_works) {
+  const std::uint64_t last = INT64_MAX;
+  EXPECT_TRUE(w_.put_slice_hash(s(), DhtArc::full(), last, "x"));
+  EXPECT_EQ(w_.slice_count(s(), DhtArc::full()).value(), last + 1);
+  EXPECT_EQ(w_.slice_hash(s(), DhtArc::full(), last).value(), Bytes::copy_of("x"));
+}
+
+// ---------------------------------------------------------------------- pending
+
+TEST_P(OpStoreSuite, pending_by_source) {
+  OpIds ids{id_at(1), id_at(2), id_at(3)};
+  std::sort(ids.begin(), ids.end());
+  EXPECT_TRUE(w_.add_pending(s(), {ids[2], ids[0]}, peer_url(1)));
+  EXPECT_TRUE(w_.add_pending(s(), {ids[1]}, peer_url(2)));
+  EXPECT_TRUE(w_.add_pending(s(), {ids[0]}, peer_url(2)));
+  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), {ids[0], ids[2]}}, {peer_url(2), {ids[0], ids[1]}}}));
+}
+
+TEST_P(OpStoreSuite, a_pair_is_pending_once) {
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(w_.add_pending(s(), {id_at(1), id_at(1)}, peer_url(1)));
+  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), {id_at(1)}}}));
+}
+
+TEST_P(OpStoreSuite, storing_an_op_ends_its_pending_pairs) {
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(1), id_at(2)}, peer_url(1)));
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(1)}, peer_url(2)));
+  put({op_at(1, 1)});
+  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), {id_at(2)}}}));
+  put({op_at(2, 1)});
+  EXPECT_TRUE(w_.pending(s()).empty());
+}
+
+TEST_P(OpStoreSuite, what_is_held_does_not_become_pending) {
+  put({op_at(1, 1)});
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(1)}, peer_url(1)));
+  EXPECT_TRUE(w_.pending(s()).empty());
+}
+
+TEST_P(OpStoreSuite, removing_a_source_keeps_the_others) {
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(1), id_at(2)}, peer_url(1)));
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(1), id_at(3)}, peer_url(2)));
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(1)}, peer_url(3)));
+  EXPECT_TRUE(w_.remove_source(s(), peer_url(1)));
+  OpIds left{id_at(1), id_at(3)};
+  std::sort(left.begin(), left.end());
+  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(2), left}, {peer_url(3), {id_at(1)}}}));
+  EXPECT_TRUE(w_.remove_source(s(), peer_url(9)));  // not there: no effect
+  EXPECT_TRUE(w_.remove_source(s(), peer_url(2)));
+  EXPECT_TRUE(w_.remove_source(s(), peer_url(3)));
+  EXPECT_TRUE(w_.pending(s()).empty());
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(2)}, peer_url(1)));  // may come back
+  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), {id_at(2)}}}));
+}
+
+TEST_P(OpStoreSuite, removing_pairs_keeps_the_others) {
+  if (!GetParam().removes_pending) GTEST_SKIP() << "remove_pending has no effect here";
+  OpIds ids;
+  for (std::uint32_t i = 0; i < 3'000; ++i) ids.push_back(id_at(i));
+  EXPECT_TRUE(w_.add_pending(s(), ids, peer_url(1)));
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(5), id_at(6)}, peer_url(2)));
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(5)}, peer_url(3)));
+  const OpIds gone{id_at(5), id_at(2'000), id_at(9'999)};
+  EXPECT_TRUE(w_.remove_pending(s(), gone, peer_url(1)));
+  EXPECT_TRUE(w_.remove_pending(s(), {}, peer_url(1)));
+  EXPECT_TRUE(w_.remove_pending(s(), gone, peer_url(9)));  // not there: no effect
+  std::erase(ids, id_at(5));
+  std::erase(ids, id_at(2'000));
+  std::sort(ids.begin(), ids.end());
+  OpIds two{id_at(5), id_at(6)};
+  std::sort(two.begin(), two.end());
+  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), ids}, {peer_url(2), two}, {peer_url(3), {id_at(5)}}}));
+  EXPECT_TRUE(w_.remove_pending(s(), {id_at(5)}, peer_url(3)));
+  EXPECT_TRUE(w_.remove_pending(s(), two, peer_url(2)));
+  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), ids}}));
+  EXPECT_TRUE(w_.remove_pending(s(), ids, peer_url(1)));
+  EXPECT_TRUE(w_.pending(s()).empty());
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(5)}, peer_url(1)));  // may come back
+  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), {id_at(5)}}}));
+}
+
+TEST_P(OpStoreSuite, many_pending_ids_and_long_ones) {
+  OpIds ids;
+  for (std::uint32_t i = 0; i < 5'000; ++i) ids.push_back(id_at(i, i));
+  for (const std::size_t size : {0U, 1U, 39U, 40U, 254U, 255U, 256U, 70'000U}) {
+    ids.push_back(OpId::from_text(std::string(size, 'i')));
+  }
+  EXPECT_TRUE(w_.add_pending(s(), ids, peer_url(1)));
+  std::sort(ids.begin(), ids.end());
+  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), ids}}));
+}
+
+// ------------------------------------------------------------------------ order
+
+TEST_P(OpStoreSuite, writes_complete_in_the_order_of_the_calls) {
+  std::vector<int> order;
+  for (int i = 0; i < 300; ++i) {
+    switch (i % 4) {
+      case 0:
+        s().process_incoming_ops({op_at(static_cast<std::uint32_t>(i), 1)}, [&, i](auto) { order.push_back(i); });
+        break;
+      case 1:
+        s().add_pending({id_at(static_cast<std::uint32_t>(i))}, peer_url(i), [&, i](auto) { order.push_back(i); });
+        break;
+      case 2:
+        s().store_slice_hash(DhtArc::full(), static_cast<std::uint64_t>(i), Bytes::copy_of("h"),
+                             [&, i](auto) { order.push_back(i); });
+        break;
+      default:
+        s().remove_pending_source(peer_url(i - 2), [&, i](auto) { order.push_back(i); });
+    }
+  }
+  ASSERT_TRUE(w_.world().wait_for([&] { return order.size() == 300; }));
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+  EXPECT_TRUE(w_.pending(s()).empty());
+  EXPECT_EQ(w_.stats(s())->ops, 75U);
+}
+
+TEST_P(OpStoreSuite, a_read_in_the_handler_of_a_write_sees_it) {
+  int checked = 0;
+  for (std::uint32_t i = 0; i < 200; ++i) {
+    s().process_incoming_ops({op_at(i, 1)}, [&, i](Result<ProcessedOps> out) {
+      ASSERT_TRUE(out);
+      s().filter_out_existing_ops({id_at(i)}, [&](Result<std::vector<OpId>> missing) {
+        ASSERT_TRUE(missing);
+        EXPECT_TRUE(missing->empty());
+        ++checked;
+      });
+    });
+  }
+  EXPECT_TRUE(w_.world().wait_for([&] { return checked == 200; }));
+}
+
+TEST_P(OpStoreSuite, no_handler_runs_after_the_store_is_gone) {
+  int ran = 0;
+  for (std::uint32_t i = 0; i < 50; ++i) {
+    s().process_incoming_ops({op_at(i, 1)}, [&](auto) { ++ran; });
+    s().stats([&](auto) { ++ran; });
+  }
+  store_.reset();
+  w_.world().run_ready();
+  EXPECT_EQ(ran, 0);
+}
+
+TEST_P(OpStoreSuite, a_handler_may_drop_the_store) {
+  int ran = 0;
+  for (std::uint32_t i = 0; i < 20; ++i) {
+    s().process_incoming_ops({op_at(i, 1)}, [&](auto) {
+      if (++ran == 5) store_.reset();
+    });
+  }
+  ASSERT_TRUE(w_.world().wait_for([&] { return store_ == nullptr; }));
+  w_.world().run_ready();
+  EXPECT_EQ(ran, 5);
+}
+
+TEST_P(OpStoreSuite, a_durable_store_holds_its_ops_and_requests_when_it_is_opened_again) {
+  if (!GetParam().durable) GTEST_SKIP() << "this store ends with its object";
+  put({op_at(1, 7), op_at(2, 8)});
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(3)}, peer_url(1)));
+  const auto before = w_.bounded(s(), DhtArc::full(), Timestamp{0}).value();
+  open_again(make_memory_op_policy());
+  EXPECT_EQ(w_.retrieve(s(), {id_at(1), id_at(2)})->size(), 2U);
+  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), {id_at(3)}}}));
+  EXPECT_EQ(w_.bounded(s(), DhtArc::full(), Timestamp{0})->op_ids, before.op_ids);
+  put({op_at(4, 9)});
+  EXPECT_EQ(w_.bounded(s(), DhtArc::full(), before.next)->op_ids, (OpIds{id_at(4)}));
+}
+
+}  // namespace kitsune2::testing

@@ -1,0 +1,44 @@
+// Those who want to hear of something, for as long as they keep their token.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace kitsune2 {
+
+/// A list of listeners (a function, or a struct of functions). One thread at a time (the owner's strand).
+///
+/// *Rules*. They hear in the order of subscribing. A listener whose token is dropped hears nothing more, not even of
+/// what is being told at that moment. Listeners may subscribe, drop tokens and destroy the list while they are told;
+/// who subscribes then hears of the next event. What a listener holds lives as long as its call.
+template <class Listener>
+class Subscribers {
+ public:
+  std::shared_ptr<void> add(Listener listener) {
+    std::erase_if(entries_, [](const Entry& entry) { return entry.token.expired(); });
+    auto token = std::make_shared<char>();
+    entries_.push_back({token, std::make_shared<const Listener>(std::move(listener))});
+    return token;
+  }
+
+  /// Calls `call(listener)` for each.
+  template <class F>
+  void tell(F call) const {
+    if (entries_.empty()) return;
+    const auto entries = entries_;  // of this moment, and it keeps the listeners alive
+    for (const Entry& entry : entries) {
+      if (!entry.token.expired()) call(*entry.listener);
+    }
+  }
+
+ private:
+  struct Entry {
+    std::weak_ptr<void> token;
+    std::shared_ptr<const Listener> listener;
+  };
+  std::vector<Entry> entries_;
+};
+
+}  // namespace kitsune2

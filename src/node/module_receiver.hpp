@@ -1,0 +1,45 @@
+// What the transport holds of a module.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "kitsune2/transport.hpp"
+
+namespace kitsune2 {
+
+/// Passes on what the transport tells a module, for as long as the module lives. Apart from the module, so that the
+/// transport does not keep it alive. `Module` has `on_message(peer, data)`, and of `on_online()`,
+/// `on_progress(peer, bytes)` and `on_disconnect(peer)` those that it needs; all are public.
+template <class Module>
+class ModuleReceiver final : public ModuleMessageHandler {
+ public:
+  explicit ModuleReceiver(std::weak_ptr<Module> module) : module_(std::move(module)) {}
+
+  Result<void> recv_module_msg(const Url& peer, const SpaceId& /*space*/, Bytes data) override {
+    const auto module = module_.lock();
+    return module ? module->on_message(peer, std::move(data)) : Result<void>();
+  }
+  void new_listening_address(const Url& /*own_url*/) override {
+    if constexpr (requires(Module & m) { m.on_online(); }) {
+      if (const auto module = module_.lock()) module->on_online();
+    }
+  }
+  void recv_progress(const Url& peer, std::size_t bytes) override {
+    if constexpr (requires(Module & m) { m.on_progress(peer, bytes); }) {
+      if (const auto module = module_.lock()) module->on_progress(peer, bytes);
+    }
+  }
+  void peer_disconnect(const Url& peer, const std::optional<std::string>& /*reason*/) override {
+    if constexpr (requires(Module & m) { m.on_disconnect(peer); }) {
+      if (const auto module = module_.lock()) module->on_disconnect(peer);
+    }
+  }
+
+ private:
+  const std::weak_ptr<Module> module_;
+};
+
+}  // namespace kitsune2

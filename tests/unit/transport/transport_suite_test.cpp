@@ -1,0 +1,58 @@
+// The transport suite over the shipped transports.
+#include "kitsune2/testing/transport_suite.hpp"
+
+#include "kitsune2/transport_memory.hpp"
+#include "unit/transport/tx5/fake_relay.hpp"
+
+namespace kitsune2::testing {
+namespace {
+
+class MemorySuite final : public TransportSuiteNetwork {
+ public:
+  std::unique_ptr<TransportBackend> make_backend(SimRuntime& runtime) override {
+    return network_->make_backend(runtime);
+  }
+  Url nobody() override { return MemoryNetwork::url_of("nobody"); }
+  std::uint64_t max_queue_bytes() override { return options().max_queue_bytes; }
+
+ private:
+  static MemoryNetworkOptions options() {
+    MemoryNetworkOptions out;
+    out.link.latency = std::chrono::milliseconds(5);
+    out.link.bytes_per_second = 10'000'000;  // or nothing would ever wait
+    out.max_message_bytes = 2U << 20;
+    out.max_queue_bytes = 4U << 20;
+    return out;
+  }
+  std::shared_ptr<MemoryNetwork> network_ = MemoryNetwork::create(options());
+};
+
+class Tx5Suite final : public TransportSuiteNetwork {
+ public:
+  explicit Tx5Suite(SimWorld& world) : relay_(world, "ws://relay:80") {}
+
+  std::unique_ptr<TransportBackend> make_backend(SimRuntime& runtime) override {
+    Tx5TransportConfig config = tests::plain_config();
+    config.server_url = relay_.url();
+    config.message_size_max = 2U << 20;
+    config.max_queue_bytes_per_peer = 4U << 20;
+    auto connector = std::make_shared<tests::FakeConnector>(
+        runtime, std::map<std::string, tests::FakeRelay*>{{relay_.url(), &relay_}});
+    return make_tx5_transport(runtime, std::move(connector), config).value();
+  }
+  Url nobody() override { return Url::parse(relay_.url() + "/iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w").value(); }
+  std::uint64_t max_queue_bytes() override { return 4U << 20; }
+
+ private:
+  tests::FakeRelay relay_;
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    All, TransportSuite,
+    ::testing::Values(
+        TransportKind{.name = "memory", .make = [](SimWorld&) { return std::make_unique<MemorySuite>(); }},
+        TransportKind{.name = "tx5", .make = [](SimWorld& world) { return std::make_unique<Tx5Suite>(world); }}),
+    transport_kind_name);
+
+}  // namespace
+}  // namespace kitsune2::testing
