@@ -35,6 +35,8 @@ struct OpIdsBounded {
   /// Where the next call goes on: ask with this as `start`. If the limit cut: when the first op left out was stored. If
   /// everything fitted: just after the last op stored, which no later op comes before, whatever the wall clock does.
   Timestamp next;
+  /// The limit left ops out. *Rationale*: whoever is told so asks for the rest at once, and otherwise when it is time.
+  bool cut = false;
 };
 
 struct OpStoreStats {
