@@ -54,6 +54,8 @@ struct OpIdsBounded {
   /// the store or the arc is empty. No op that is stored later has an earlier time of storing, whatever the wall clock
   /// does.
   Timestamp next;
+  /// The limit left ops out. *Rationale*: whoever is told so asks for the rest at once, and otherwise when it is time.
+  bool cut = false;
 };
 
 struct OpStoreStats {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -42,6 +43,14 @@ class Publish {
   virtual void publish_ops(std::vector<OpId> op_ids, const Url& target, Handler<> done) = 0;
   /// Sends one agent info. Errc::invalid_argument: null, or of another space.
   virtual void publish_agent(AgentInfoPtr info, const Url& target, Handler<> done) = 0;
+  /// Calls `callback` for a peer to which ids were published that may not have arrived: the transport failed to send
+  /// them, or the connection was lost within two minutes. *Rationale*: that a message was handed to the network is all
+  /// that a sender hears; a peer that was asleep or cut off has got none of it. Gossip begins a round with it then, so
+  /// nobody has to publish again. Returns a subscription; dropping it ends the calls. Null: never calls (the default).
+  virtual std::shared_ptr<void> on_unconfirmed(std::function<void(const Url& peer)> callback) {
+    static_cast<void>(callback);
+    return nullptr;
+  }
   virtual PublishStats stats() const { return {}; }
   virtual void stop() = 0;
 };

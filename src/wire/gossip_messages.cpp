@@ -6,6 +6,10 @@ namespace kitsune2::wire {
 
 namespace {
 
+/// Fields of ours: docs/protocol-gossip.md, "Our own nodes".
+constexpr std::uint32_t kAbilitiesField = 20'000;
+constexpr std::uint32_t kMoreOpsField = 20'001;
+
 /// Decodes one gossip message: the budget of elements is shared by all of its lists.
 ///
 /// Each `read` merges one message into `out`, as protobuf has it: a message field that comes twice is the merge of
@@ -168,6 +172,9 @@ class Decoder {
         case 21:
           out.max_op_data_bytes = r.uint32();
           break;
+        case kAbilitiesField:
+          out.abilities = r.uint32();
+          break;
         default:
           break;
       }
@@ -206,6 +213,12 @@ class Decoder {
         case 30:
           message(r, out.snapshot);
           break;
+        case kAbilitiesField:
+          out.abilities = r.uint32();
+          break;
+        case kMoreOpsField:
+          out.more_ops = r.boolean();
+          break;
         default:
           break;
       }
@@ -225,6 +238,9 @@ class Decoder {
           break;
         case 10:
           out.cannot_compare = r.boolean();
+          break;
+        case kMoreOpsField:
+          out.more_ops = r.boolean();
           break;
         default:
           break;
@@ -567,6 +583,7 @@ void put(Sink& s, const GossipInitiate& m) {
   put_number(s, 12, m.tie_breaker);
   put_int64(s, 20, m.new_since.micros);
   put_number(s, 21, m.max_op_data_bytes);
+  put_number(s, kAbilitiesField, m.abilities);
 }
 template <class Sink>
 void put(Sink& s, const GossipAccept& m) {
@@ -579,12 +596,15 @@ void put(Sink& s, const GossipAccept& m) {
   put_items(s, 22, m.new_ops);
   put_int64(s, 23, m.updated_new_since.micros);
   if (m.snapshot) put_nested(s, 30, *m.snapshot);
+  put_number(s, kAbilitiesField, m.abilities);
+  put_number(s, kMoreOpsField, m.more_ops ? 1 : 0);
 }
 template <class Sink>
 void put(Sink& s, const GossipNoDiff& m) {
   put_bytes(s, 1, m.session_id);
   put_nested(s, 2, m.accept_response);
   put_number(s, 10, m.cannot_compare ? 1 : 0);
+  put_number(s, kMoreOpsField, m.more_ops ? 1 : 0);
 }
 template <class Sink>
 void put(Sink& s, const GossipDiscSectorsDiff& m) {

@@ -45,6 +45,10 @@ struct ArcSetWords {
   friend bool operator==(const ArcSetWords&, const ArcSetWords&) = default;
 };
 
+/// Bits of `abilities`, which stock nodes skip. The sender takes rounds as often as there is a reason for one, tells by
+/// `more_ops` that a limit cut what it named, and asks from the beginning by itself.
+inline constexpr std::uint32_t kQuickRounds = 1;
+
 /// Rust: `AcceptResponseMessage`.
 struct AcceptResponse {
   std::vector<Bytes> missing_agents;   ///< agent ids
@@ -101,6 +105,7 @@ struct GossipInitiate {
   std::uint32_t tie_breaker = 0;
   Timestamp new_since;
   std::uint32_t max_op_data_bytes = 0;
+  std::uint32_t abilities = 0;  ///< ours
   friend bool operator==(const GossipInitiate&, const GossipInitiate&) = default;
 };
 
@@ -114,6 +119,8 @@ struct GossipAccept {
   std::vector<Bytes> new_ops;
   Timestamp updated_new_since;
   std::optional<SnapshotMinimal> snapshot;  ///< absent when the common arc set is empty
+  std::uint32_t abilities = 0;              ///< ours
+  bool more_ops = false;                    ///< ours
   friend bool operator==(const GossipAccept&, const GossipAccept&) = default;
 };
 
@@ -121,6 +128,7 @@ struct GossipNoDiff {
   Bytes session_id;
   AcceptResponse accept_response;
   bool cannot_compare = false;
+  bool more_ops = false;  ///< ours
   friend bool operator==(const GossipNoDiff&, const GossipNoDiff&) = default;
 };
 

@@ -7,10 +7,13 @@ Each test starts real processes on loopback and asserts on what they hold at the
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import itertools
 import json
 import os
+import pathlib
+import sqlite3
 import sys
 import time
 import urllib.request
@@ -313,6 +316,33 @@ def gossip_initiate_is_answered(world, relay):
     sums = {digest_of(peer, 0, 50, 90) for peer in (rust, cpp)}
     check(len(sums) == 1, "different ops")
     check(rust.count(r" DISCONNECTED ") == 0 and cpp.count(r" DISCONNECTED ") == 0, "a connection was closed")
+
+
+def as_if_stored_earlier(data, hours):
+    """What the stopped node in folder `data` holds was stored `hours` earlier."""
+    (path,) = [p for p in pathlib.Path(data).glob("*.db") if not p.name.endswith(".peers.db")]
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        for table in ("op", "op_data"):
+            moved = db.execute(f"UPDATE {table} SET stored_at = stored_at - ?", (hours * 3_600_000_000,))
+            check(moved.rowcount > 0, f"nothing in {table}")
+
+
+@test()
+def a_stock_newcomer_gets_what_is_older_than_half_an_hour(world):
+    """A stock node asks whom it meets for the last 30 minutes, and compares for the rest, which we do not: it is named to
+    it unasked. Nobody publishes."""
+    _, addr = world.relay("cpp")
+    data = f"{world.dir}/old"
+    first = world.peer("cpp", "old", addr, data=data)
+    first.send("ops 20 64 1000 x")
+    first.wait(r" OK ops 20", 20)
+    first.send("quit")
+    first.wait(r" END", 20)
+    first.process.wait(20)
+    as_if_stored_earlier(data, 2)
+    cpp = world.peer("cpp", "old", addr, data=data)
+    rust = world.peer("rust", "new", addr, gossip_ms=1000)
+    check(digest_of(rust, 0, 20, 60) == digest_of(cpp, 0, 20, 20), "different ops")
 
 
 def listed(addr, space):

@@ -42,7 +42,12 @@ struct App final : KitsuneHandler {
 class NodeHistory final : public Course {
  public:
   NodeHistory(std::uint64_t seed, bool large)
-      : world_(seed), net_(world_), relay_(world_, net_), large_(large), policy_(make_sha256_policy(kMostOpBytes)) {
+      : world_(seed),
+        net_(world_),
+        relay_(world_, net_),
+        large_(large),
+        default_pace_(seed / 2 % 2 == 0),
+        policy_(make_sha256_policy(kMostOpBytes)) {
     draw_config();
     ops_ = testing::make_ops(*policy_, 0, large ? 10 + pick(50) : 3 + pick(10),
                              pick(4) == 0 ? 32 + pick(20'000) : 32 + pick(800));
@@ -66,6 +71,8 @@ class NodeHistory final : public Course {
 
  private:
   static constexpr Duration kMostRecovery = 20min;
+  /// With back-offs of bootstrap, relay and connection; gossip's turn would come after five minutes.
+  static constexpr Duration kMostWait = 90s;
   static constexpr std::size_t kMostOpBytes = 100'000;
   static constexpr std::size_t kMostNodes = 8;
 
@@ -131,6 +138,13 @@ class NodeHistory final : public Course {
     // Sometimes a round names a few ops only.
     if (pick(3) == 0) gossip.max_gossip_op_bytes = 40'000 + static_cast<std::uint32_t>(pick(60'000));
     if (pick(4) == 0) gossip.max_concurrent_accepted_rounds = 1;
+    // Half of them at the pace of the defaults: what is to happen within seconds must not wait for a turn.
+    if (default_pace_) {
+      const K2GossipConfig defaults;
+      gossip.initiate_interval_ms = defaults.initiate_interval_ms;
+      gossip.initiate_jitter_ms = defaults.initiate_jitter_ms;
+      gossip.min_initiate_interval_ms = defaults.min_initiate_interval_ms;
+    }
     auto& tx5 = config_.tx5_transport;
     tx5.server_url = "ws://relay:1";
     tx5.signal_allow_plain_text = true;
@@ -524,6 +538,7 @@ class NodeHistory final : public Course {
   }
 
   void check_end() override {
+    if (ok()) check_no_wait();
     for (const auto* place : up()) {
       auto& store = place->live->space->op_store();
       const auto lacking =
@@ -533,6 +548,59 @@ class NodeHistory final : public Course {
       EXPECT_EQ(stats->ops, place->claimed().size()) << place->name << " holds what nobody told of";
       for (const auto& id : *lacking) EXPECT_FALSE(place->claimed().contains(id)) << place->name << " lost an op";
     }
+  }
+
+  /// When all is calm: who was away for a moment, or whom a publish did not reach, has what it missed within seconds.
+  void check_no_wait() {
+    if (!default_pace_ || !bad_.empty()) return;
+    std::vector<Place*> full;
+    for (auto* place : up()) {
+      if (std::any_of(place->agents.begin(), place->agents.end(), [](const auto& a) { return a.arc.is_full(); }))
+        full.push_back(place);
+    }
+    if (full.size() < 2) return;
+    auto &giver = *full[0], &taker = *full[1];
+    // Where a round names little, they are more than one round names.
+    const auto limit = config_.k2_gossip.max_gossip_op_bytes;
+    const std::size_t op_bytes = limit < kMostOpBytes ? limit / 3 : 64;
+    const auto arrives = [&](std::uint64_t first) {
+      const auto ids = ids_of(testing::make_ops(*policy_, first, 5, op_bytes));
+      return world_.run_until(
+          [&] {
+            return std::all_of(ids.begin(), ids.end(), [&](const auto& id) { return taker.claimed().contains(id); });
+          },
+          kMostWait);
+    };
+    const auto author = [&](std::uint64_t first, const std::optional<Url>& to) {
+      const auto more = testing::make_ops(*policy_, first, 5, op_bytes);
+      ops_.insert(ops_.end(), more.begin(), more.end());
+      auto& space = *giver.live->space;
+      auto stored = await<ProcessedOps>(
+          world_, [&](auto done) { space.op_store().process_incoming_ops(testing::payloads_of(more), done); });
+      ASSERT_TRUE(stored);
+      giver.stored(ids_of(more));
+      if (to) space.publish().publish_ops(ids_of(more), *to, [](const Result<void>&) {});
+    };
+    // Away, and back.
+    crash(taker);
+    author(100'000, {});
+    world_.run_for(10s);
+    start(taker);
+    ASSERT_TRUE(taker.live);
+    EXPECT_TRUE(arrives(100'000)) << "who was away waits for gossip's turn\n" << describe();
+    // A publish to the url that it had: it has caught up at its new one already, so nothing else makes up for it.
+    const auto old_url = taker.live->space->current_url();
+    const auto rounds = taker.live->space->gossip().stats().completed;
+    net_.cut(taker.host);
+    ASSERT_TRUE(world_.run_until(
+        [&] {
+          const auto url = taker.live->space->current_url();
+          return url && url != old_url && taker.live->space->gossip().stats().completed > rounds;
+        },
+        kMostWait))
+        << describe();
+    author(200'000, old_url);
+    EXPECT_TRUE(arrives(200'000)) << "what a publish lost waits for gossip's turn\n" << describe();
   }
 
   std::string describe() override {
@@ -564,6 +632,7 @@ class NodeHistory final : public Course {
   SimNet net_;
   SimRelay relay_;
   const bool large_;
+  const bool default_pace_;
   const std::shared_ptr<const OpPolicy> policy_;
   Config config_;
   std::vector<MetaOp> ops_;

@@ -404,13 +404,16 @@ TEST_P(OpStoreSuite, bounded_limit_cuts_and_the_bookmark_goes_on_there) {
   auto out = w_.bounded(s(), DhtArc::full(), Timestamp{0}, 250).value();
   EXPECT_EQ(out.op_ids, (OpIds{ids[0], ids[1]}));
   EXPECT_EQ(out.bytes, 200U);
+  EXPECT_TRUE(out.cut);
   out = w_.bounded(s(), DhtArc::full(), out.next, 200).value();
   EXPECT_EQ(out.op_ids, (OpIds{ids[2], ids[3]}));
   out = w_.bounded(s(), DhtArc::full(), out.next, 200).value();
   EXPECT_EQ(out.op_ids, (OpIds{ids[4]}));
+  EXPECT_FALSE(out.cut) << "that was the last one";
   EXPECT_TRUE(w_.bounded(s(), DhtArc::full(), out.next, 200)->op_ids.empty());
   const auto too_small = w_.bounded(s(), DhtArc::full(), Timestamp{0}, 99).value();
   EXPECT_TRUE(too_small.op_ids.empty());
+  EXPECT_TRUE(too_small.cut);
   EXPECT_EQ(w_.bounded(s(), DhtArc::full(), too_small.next, 100)->op_ids, (OpIds{ids[0]}));
 }
 
@@ -424,6 +427,7 @@ TEST_P(OpStoreSuite, bounded_in_a_narrow_arc_among_many) {
   EXPECT_EQ(all.op_ids, (OpIds{at(1'992), at(1'993), at(1'994)}));  // by storing, not by place
   const auto cut = w_.bounded(s(), narrow, Timestamp{0}, static_cast<std::uint32_t>(all.bytes - 1)).value();
   EXPECT_EQ(cut.op_ids, (OpIds{at(1'992), at(1'993)}));
+  EXPECT_TRUE(cut.cut && !all.cut);
   EXPECT_EQ(w_.bounded(s(), narrow, cut.next)->op_ids, (OpIds{at(1'994)}));
   EXPECT_EQ(w_.bounded(s(), DhtArc(7 * 2'147'483U, 5 * 2'147'483U), Timestamp{0})->op_ids.size(), 1'999U);
 }

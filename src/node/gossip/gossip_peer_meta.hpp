@@ -8,19 +8,18 @@
 #include <string_view>
 #include <utility>
 
+#include "core/gossip/bookmark.hpp"
 #include "kitsune2/peer_store.hpp"
-#include "node/gossip/arc_sectors.hpp"
 
 namespace kitsune2 {
 
-/// Typed access. Keys, texts (decimal numbers) and lifetimes are those of the reference, but for `kLastRound` and
-/// `kBookmarkSectors`, which are ours. Failures to write are swallowed: these are notes, and without them a round only
+/// Typed access. Keys, texts (decimal numbers) and lifetimes are those of the reference, but for
+/// `kBookmarkSectors`, which is ours. Failures to write are swallowed: these are notes, and without them a round only
 /// happens earlier or asks for more. A note of the future does not count: our clock was set back, and peers must not
 /// wait until it is there again.
 class GossipPeerMeta {
  public:
   static constexpr const char* kLastTimestamp = "gossip:last_timestamp";
-  static constexpr const char* kLastRound = "gossip:last_round";
   static constexpr const char* kNewOpsBookmark = "gossip:new_ops_bookmark";
   static constexpr const char* kBookmarkSectors = "gossip:bookmark_sectors";
   static constexpr const char* kBehaviorErrors = "gossip:peer_behavior_errors";
@@ -33,24 +32,17 @@ class GossipPeerMeta {
   GossipPeerMeta(Runtime& runtime, std::shared_ptr<PeerMetaStore> store)
       : runtime_(runtime), store_(std::move(store)) {}
 
-  /// The last attempt, whoever made it: whose turn it is.
+  /// The last attempt, whoever made it: whose turn it is. No reason to wait, see gossip::RoundBook, D2.
   std::optional<Timestamp> last_gossip(const Url& peer) const { return past(peer, kLastTimestamp); }
   void set_last_gossip(const Url& peer, Timestamp at) {
     put(peer, kLastTimestamp, at.micros, std::chrono::minutes(10));
   }
-  /// The last round that took place: that both sides know of. *Rationale*: if our own attempts that nobody answered
-  /// counted, two nodes that fail at turns would each find the other too soon, again and again.
-  std::optional<Timestamp> last_round(const Url& peer) const { return past(peer, kLastRound); }
-  void set_last_round(const Url& peer, Timestamp at) { put(peer, kLastRound, at.micros, std::chrono::minutes(10)); }
-  struct Bookmark {
-    Timestamp at;        ///< where the peer's new ops go on
-    ArcSectors sectors;  ///< whose ops it has named up to there
-  };
+  using Bookmark = gossip::Bookmark;
   /// nullopt also if the sectors are not known.
   std::optional<Bookmark> bookmark(const Url& peer) const {
     const auto at = time(peer, kNewOpsBookmark);
     const auto text = store_->get(peer, kBookmarkSectors);
-    const auto sectors = text ? ArcSectors::parse(text->text()) : std::nullopt;
+    const auto sectors = text ? SectorSet::parse(text->text()) : std::nullopt;
     if (!at || !sectors) return std::nullopt;
     return Bookmark{*at, *sectors};
   }

@@ -1,7 +1,7 @@
 #include "node/gossip/k2_gossip.hpp"
 
 #include <algorithm>
-#include <limits>
+#include <array>
 #include <unordered_set>
 #include <utility>
 
@@ -16,18 +16,33 @@ constexpr std::size_t kSessionBytes = 12;
 constexpr std::size_t kMaxAgents = 1024;
 /// Ids in one message: 8 MiB of 32-byte ids.
 constexpr std::size_t kMaxNewOps = 250'000;
-constexpr Duration kRushStart = std::chrono::milliseconds(10);
-/// After a round that could not be started: soon another peer, but not in a tight loop.
-constexpr Duration kAfterFailure = std::chrono::milliseconds(100);
+/// G2: with so much to be fetched, what else there is had better wait; and how often that is looked at.
+constexpr std::uint64_t kEnoughPending = kMaxNewOps / 2;
+constexpr Duration kLookAtPending = std::chrono::milliseconds(500);
+constexpr std::size_t kMostWaitingForFetch = 64;
+/// Agents whose last url is remembered: twice what the peer store holds at its default.
+constexpr std::size_t kMostLastUrls = 20'000;
+/// Between two looks whether a round may begin, at least.
+constexpr Duration kLeastWait = std::chrono::milliseconds(10);
 
 Duration ms(std::uint32_t count) { return std::chrono::milliseconds(count); }
 
-std::vector<Bytes> as_ids(const std::vector<AgentId>& agents) {
+std::vector<Bytes> as_bytes_list(const std::vector<AgentId>& agents) {
   std::vector<Bytes> out;
   out.reserve(agents.size());
   for (const AgentId& agent : agents) out.push_back(agent.bytes());
   return out;
 }
+
+std::vector<AgentId> as_agents(const std::vector<Bytes>& agents) {
+  std::vector<AgentId> out;
+  for (std::size_t i = 0; i < agents.size() && i < gossip::Newcomers::kMostAgents; ++i) {
+    out.emplace_back(agents[i].compact());
+  }
+  return out;
+}
+
+bool is_ours(std::uint32_t abilities) { return (abilities & wire::kQuickRounds) != 0; }
 
 }  // namespace
 
@@ -35,9 +50,15 @@ std::vector<Bytes> as_ids(const std::vector<AgentId>& agents) {
 class K2Gossip::Receiver final : public ModuleMessageHandler {
  public:
   explicit Receiver(std::weak_ptr<K2Gossip> owner) : owner_(std::move(owner)) {}
+  void new_listening_address(const Url&) override {
+    if (auto owner = owner_.lock()) owner->new_url();
+  }
   Result<void> recv_module_msg(const Url& peer, const SpaceId&, Bytes data) override {
     auto owner = owner_.lock();
     return owner ? owner->received(peer, data) : Result<void>();
+  }
+  void peer_connect(const Url& peer) override {
+    if (auto owner = owner_.lock()) owner->connected(peer);
   }
   void peer_disconnect(const Url& peer, const std::optional<std::string>&) override {
     if (auto owner = owner_.lock()) owner->disconnected(peer);
@@ -50,11 +71,7 @@ class K2Gossip::Receiver final : public ModuleMessageHandler {
 K2Gossip::K2Gossip(const ModuleContext& context)
     : context_(context), meta_(*context.runtime, context.peer_meta_store) {}
 
-K2Gossip::~K2Gossip() {
-  runtime().cancel(initiate_timer_);
-  if (initiated_) runtime().cancel(initiated_->timeout);
-  for (const auto& [peer, round] : accepted_) runtime().cancel(round.timeout);
-}
+K2Gossip::~K2Gossip() { runtime().cancel(timer_); }
 
 Result<void> K2Gossip::start() {
   auto registered = context_.transport->register_module_handler(context_.space, kGossipModule,
@@ -64,10 +81,21 @@ Result<void> K2Gossip::start() {
   if (!context_.config->current().core_fetch.persist_pending || !context_.op_store->is_durable()) {
     meta_.forget_bookmarks();
   }
-  // Calls at once, which starts the timer.
-  subscription_ = context_.config->on_update("k2Gossip", [weak = weak_from_this()](const Config&) {
-    if (auto self = weak.lock()) self->schedule_initiate();
+  publish_subscription_ = context_.publish->on_unconfirmed([weak = weak_from_this()](const Url& peer) {
+    auto self = weak.lock();
+    if (!self || self->stopped_) return;
+    self->book_.on_publish_lost(peer, self->runtime().now());
+    self->schedule();
   });
+  for (const auto& info : context_.peer_store->get_all()) peer_seen(info);
+  peer_subscription_ = context_.peer_store->on_update([weak = weak_from_this()](const AgentInfoPtr& info) {
+    if (auto self = weak.lock()) self->peer_seen(info);
+  });
+  // Calls at once, which starts the timer.
+  config_subscription_ = context_.config->on_update("k2Gossip", [weak = weak_from_this()](const Config&) {
+    if (auto self = weak.lock()) self->pace_changed();
+  });
+  if (context_.transport->url()) new_url();
   return {};
 }
 
@@ -89,11 +117,12 @@ void K2Gossip::inform_requests_dropped(const Url& peer) {
 void K2Gossip::stop() {
   assert_on_strand(runtime(), "Gossip::stop");
   stopped_ = true;
-  subscription_.reset();
-  runtime().cancel(initiate_timer_);
-  initiate_timer_ = 0;
-  if (initiated_) end_initiated();
-  while (!accepted_.empty()) end_accepted(Url(accepted_.begin()->first));
+  config_subscription_.reset();
+  publish_subscription_.reset();
+  peer_subscription_.reset();
+  runtime().cancel(timer_);
+  timer_ = 0;
+  rounds_.clear();
 }
 
 Result<void> K2Gossip::received(const Url& peer, const Bytes& data) {
@@ -101,360 +130,330 @@ Result<void> K2Gossip::received(const Url& peer, const Bytes& data) {
   auto message = wire::decode_gossip(data);
   if (!message) return message.error();
   std::visit([&](const auto& m) { on(peer, m); }, *message);
+  schedule();
   return {};
+}
+
+void K2Gossip::new_url() {
+  if (stopped_) return;
+  book_.on_own_url(runtime().now());
+  schedule();
+}
+
+void K2Gossip::peer_seen(const AgentInfoPtr& info) {
+  const auto& url = info->info().url;
+  if (stopped_ || !url) return;
+  if (last_urls_.size() >= kMostLastUrls && !last_urls_.contains(info->info().agent)) last_urls_.clear();
+  const auto [it, is_new] = last_urls_.try_emplace(info->info().agent, *url);
+  if (is_new || it->second == *url) return;
+  book_.on_moved(std::exchange(it->second, *url), *url, runtime().now());
+  schedule();
+}
+
+void K2Gossip::connected(const Url& peer) {
+  if (stopped_) return;
+  book_.on_connected(peer, runtime().now());
+  schedule();
 }
 
 void K2Gossip::disconnected(const Url& peer) {
   if (stopped_) return;
-  end_accepted(peer);
-  if (initiated_ && initiated_->peer == peer) {
-    end_initiated();
-    schedule_initiate(kAfterFailure);
-  }
+  for (const auto& round : rounds_.end_all_with(peer)) over(round, false);
+  schedule();
 }
 
 // ---------------------------------------------------------------- rounds that others start
 
 void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
-  if (m.session_id.size() > 64) return peer_error(peer, "a session id of more than 64 bytes");
-  bool tie_lost = false;
-  if (initiated_ && initiated_->peer == peer) {
-    // Both started at once: the larger number wins, its owner's message counts.
-    if (initiated_->stage != Stage::initiated) return peer_error(peer, "initiate during a round");
-    if (initiated_->tie_breaker > m.tie_breaker) return;
-    end_initiated();
-    schedule_initiate();
-    tie_lost = true;
+  const Time now = runtime().now();
+  const bool ours = is_ours(m.abilities);
+  if (ours) book_.on_is_ours(peer, now);
+  const gossip::InitiateSaid said{m.session_id, m.tie_breaker};
+  const auto action = rounds_.on(peer, said, config().max_concurrent_accepted_rounds);
+  if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
+  if (std::holds_alternative<gossip::Nothing>(action)) return;
+  auto answer = gossip::RoundBook::Answer::busy;
+  if (const auto* verdict = std::get_if<gossip::MayAccept>(&action)) {
+    // Who lost the tie was about to have a round with us anyway.
+    answer = verdict->tie_lost ? gossip::RoundBook::Answer::accept : book_.answer(peer, ours, now);
   }
-  const Timestamp now = runtime().wall_now();
-  if (!tie_lost) {
-    const auto last = meta_.last_round(peer);
-    if (last && now - *last < ms(config().min_initiate_interval_ms)) {
-      stats_.too_soon += 1;
-      return peer_error(peer, "initiate too soon");
-    }
+  if (answer == gossip::RoundBook::Answer::too_soon) {
+    stats_.too_soon += 1;
+    return peer_error(peer, "initiate too soon");
   }
-  if (accepted_.contains(peer)) return peer_error(peer, "initiate during a round");
-  if (config().max_concurrent_accepted_rounds != 0 && accepted_.size() >= config().max_concurrent_accepted_rounds) {
+  if (answer == gossip::RoundBook::Answer::busy) {
     stats_.busy_sent += 1;
     return send(peer, wire::GossipBusy{m.session_id});
   }
-  meta_.set_last_gossip(peer, now);
-  meta_.set_last_round(peer, now);
-
-  Round& round = accepted_[peer];
-  round.stage = Stage::accepting;
-  round.peer = peer;
-  round.session = m.session_id.compact();
-  round.our_agents = local_agents(round.our_sectors);
-  round.bookmark_holds = watch_bookmark(round.peer);
-  arm_timeout(round);
+  meta_.set_last_gossip(peer, runtime().wall_now());
+  auto& round = rounds_.accept(peer, said, our_side(), SectorSet(m.arc_set.words), now);
+  round.bookmark_holds = watch_bookmark(peer);
+  round.their_agents = as_agents(m.participating_agents);
   stats_.accepted += 1;
-
-  round.common = round.our_sectors.common(ArcSectors(m.arc_set));
-  const std::uint32_t limit = std::min(config().max_request_gossip_op_bytes, m.max_op_data_bytes);
-  new_ops(round.common, m.new_since, limit,
-          [weak = weak_from_this(), peer, session = round.session,
-           missing = unknown_agents(m.participating_agents)](const NewOps& ours) {
-            if (auto self = weak.lock()) self->accept(peer, session, ours, missing);
-          });
+  const auto wish = wish_of(round, m.new_since, m.max_op_data_bytes, ours);
+  book_.on_met(peer, now);
+  new_ops(wish, [weak = weak_from_this(), peer, session = round.session,
+                 missing = unknown_agents(m.participating_agents)](NewOps named) {
+    if (auto self = weak.lock()) self->accept(peer, session, std::move(named), missing);
+  });
 }
 
-void K2Gossip::accept(const Url& peer, const Bytes& session, const NewOps& ours, std::vector<Bytes> missing) {
-  Round* round = accepted_from(peer, session);
-  if (stopped_ || round == nullptr || round->stage != Stage::accepting) return;
-  round->stage = Stage::accepted;
+void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::vector<Bytes> missing) {
+  auto* round = stopped_ ? nullptr : rounds_.find(peer, session);
+  const auto* stage = round == nullptr ? nullptr : round->in<gossip::Accepting>();
+  if (stage == nullptr) return;
+  const Timestamp asked = gossip::since(bookmark_for(peer, stage->common));
+  round = rounds_.accepted(peer, session, asked);
   wire::GossipAccept m;
   m.session_id = session;
-  m.participating_agents = as_ids(round->our_agents);
-  m.arc_set = round->our_sectors.words();
+  m.participating_agents = as_bytes_list(round->ours.agents);
+  m.arc_set = {round->ours.sectors.words()};
   m.missing_agents = std::move(missing);
-  m.new_since = round->asked_since = since(bookmark_for(peer, round->common));
+  m.new_since = asked;
   m.max_op_data_bytes = config().max_gossip_op_bytes;
-  m.new_ops = ours.ids;
-  m.updated_new_since = ours.next;
-  stats_.ops_named += ours.ids.size();
+  m.abilities = wire::kQuickRounds;
+  m.more_ops = named.more;
+  told(*round, named);
+  m.new_ops = std::move(named.ids);
+  m.updated_new_since = named.next;
   send(peer, m, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
-    auto self = weak.lock();
-    if (self && !sent && self->accepted_from(peer, session) != nullptr) self->end_accepted(peer);
+    if (auto self = weak.lock(); self && !sent) self->not_sent(peer, session);
   });
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipNoDiff& m) {
-  Round* round = accepted_from(peer, m.session_id);
-  if (round == nullptr || round->stage != Stage::accepted) return peer_error(peer, "unsolicited NO_DIFF");
-  if (!declared(*round, m.accept_response.missing_agents)) {
-    end_accepted(peer);
-    return peer_error(peer, "asks for agents that we did not declare");
-  }
-  const Bytes session = round->session;
-  const Named named{round->asked_since, m.accept_response.updated_new_since, round->common};
-  auto holds = std::move(round->bookmark_holds);
-  end_accepted(peer);
-  take_agents(peer, m.accept_response.provided_agents);
-  take_ops(peer, m.accept_response.new_ops, named, std::move(holds));
+  const auto& answer = m.accept_response;
+  auto action = rounds_.on(peer, gossip::NoDiffSaid{m.session_id, answer.missing_agents});
+  if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
+  auto& finish = std::get<gossip::Finish>(action);
+  take_agents(peer, answer.provided_agents);
+  take_ops(peer, answer.new_ops, {finish.asked_since, answer.updated_new_since, finish.common}, m.more_ops,
+           finish.round.bookmark_holds);
   // The initiator waits for one of these two; without it its only slot stays blocked until the round times out.
-  auto infos = infos_of(m.accept_response.missing_agents);
+  auto infos = infos_of(answer.missing_agents);
   if (infos.empty()) {
-    send(peer, wire::GossipTerminate{session, Bytes::copy_of("No agents requested")});
+    send(peer, wire::GossipTerminate{finish.round.session, Bytes::copy_of("No agents requested")});
   } else {
     stats_.agents_given += infos.size();
-    send(peer, wire::GossipAgents{session, std::move(infos)});
+    send(peer, wire::GossipAgents{finish.round.session, std::move(infos)});
   }
-  completed(peer);
+  ended_well(finish.round, finish.common);
 }
 
 void K2Gossip::cannot_compare(const Url& peer, const Bytes& session) {
-  const bool ours = initiated_with(peer, session) != nullptr;
-  const bool theirs = accepted_from(peer, session) != nullptr;
-  if (!ours && !theirs) return peer_error(peer, "a message of no round");
-  if (ours) {
-    end_initiated();
-    schedule_initiate();
-  }
-  if (theirs) end_accepted(peer);
+  const auto action = rounds_.on(peer, gossip::CompareSaid{session});
+  if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   send(peer, wire::GossipTerminate{session, Bytes::copy_of("DHT comparison is not supported")});
 }
 
 // ---------------------------------------------------------------- rounds that we start
 
-void K2Gossip::schedule_initiate(std::optional<Duration> wait) {
-  runtime().cancel(initiate_timer_);
-  initiate_timer_ = 0;
+void K2Gossip::pace_changed() {
   if (stopped_) return;
-  if (!wait) {
-    if (rush_) {
-      rush_wait_ = rush_wait_ == Duration::zero() ? kRushStart : rush_wait_ * 6 / 5;
-      rush_wait_ = std::min(rush_wait_, ms(config().initial_initiate_interval_ms));
-      wait = rush_wait_;
-    } else {
-      const std::uint32_t jitter = config().initiate_jitter_ms;
-      wait = ms(config().initiate_interval_ms) + ms(jitter == 0 ? 0 : random_u32() % jitter);
+  book_.set_pace({ms(config().initiate_interval_ms), ms(config().initiate_jitter_ms),
+                  ms(config().min_initiate_interval_ms), ms(config().initial_initiate_interval_ms)},
+                 runtime().now(), random_u32());
+  schedule();
+}
+
+void K2Gossip::schedule() {
+  runtime().cancel(timer_);
+  timer_ = 0;
+  if (stopped_) return;
+  const Time now = runtime().now();
+  if (rounds_.ours() == 0) book_.put_off(now);
+  Time next = book_.next_try(now);
+  if (const auto oldest = rounds_.oldest()) next = std::min(next, *oldest + ms(config().round_timeout_ms));
+  if (!waiting_for_fetch_.empty()) next = std::min(next, now + kLookAtPending);
+  timer_ = runtime().schedule(next, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) {
+      self->timer_ = 0;
+      self->wake();
+    }
+  });
+}
+
+void K2Gossip::wake() {
+  const Time now = runtime().now();
+  for (const auto& round : rounds_.end_begun_before(now - ms(config().round_timeout_ms))) {
+    stats_.timeouts += 1;
+    meta_.count(round.peer, GossipPeerMeta::kTimeouts);
+    over(round, true);
+  }
+  if (!waiting_for_fetch_.empty() && context_.fetch->pending_ops() < kEnoughPending) {
+    for (const Url& peer : std::exchange(waiting_for_fetch_, {})) book_.on_has_more(peer, now);
+  }
+  if (book_.next_try(now) <= now) {
+    const Duration patience = std::max(book_.patience(), kLeastWait);
+    const auto latest = rounds_.latest_of_ours();
+    if (rounds_.ours() >= gossip::RoundBook::kMostAtOnce) {
+      book_.put_off(now + patience);
+    } else if (latest && now < *latest + patience) {
+      book_.put_off(*latest + patience);
+    } else if (const auto peer = book_.choose(candidates(), now, random_u32(), random_u32())) {
+      initiate(*peer);
     }
   }
-  initiate_timer_ = runtime().schedule_after(*wait, [weak = weak_from_this()] {
-    if (auto self = weak.lock()) {
-      self->initiate_timer_ = 0;
-      self->initiate();
-    }
-  });
+  schedule();
 }
 
-void K2Gossip::initiate() {
-  if (initiated_) return schedule_initiate();
-  const auto target = select_target();
-  if (!target) return schedule_initiate();
-
-  Round& round = initiated_.emplace();
-  round.peer = *target;
-  std::vector<std::uint8_t> session(kSessionBytes);
-  runtime().random_bytes(session);
-  round.session = Bytes(std::move(session));
-  round.tie_breaker = std::max<std::uint32_t>(random_u32(), 1);
-  round.our_agents = local_agents(round.our_sectors);
-  round.bookmark_holds = watch_bookmark(round.peer);
-  arm_timeout(round);
-  // Also if it fails: the next choice is another peer.
-  meta_.set_last_gossip(*target, runtime().wall_now());
-  rush_ = false;
-  stats_.initiated += 1;
-
-  wire::GossipInitiate m;
-  m.session_id = round.session;
-  m.participating_agents = as_ids(round.our_agents);
-  m.arc_set = round.our_sectors.words();
-  m.tie_breaker = round.tie_breaker;
-  m.new_since = round.asked_since = since(meta_.bookmark(*target));
-  m.max_op_data_bytes = config().max_gossip_op_bytes;
-  schedule_initiate();
-  send(*target, m, [weak = weak_from_this(), peer = *target, id = round.session](const Result<void>& sent) {
-    auto self = weak.lock();
-    if (!self || sent || self->stopped_ || self->initiated_with(peer, id) == nullptr) return;
-    self->end_initiated();
-    self->schedule_initiate(kAfterFailure);
-  });
-}
-
-std::optional<Url> K2Gossip::select_target() {
+/// Peers with whom a round may begin; none while nobody can answer us.
+std::vector<gossip::RoundBook::Candidate> K2Gossip::candidates() const {
   const auto locals = context_.local_agent_store->get_all();
-  if (locals.empty()) return std::nullopt;
+  const auto own_url = context_.transport->url();
+  if (locals.empty() || !own_url) return {};
   std::unordered_set<AgentId> local_ids;
   for (const auto& agent : locals) local_ids.insert(agent->agent());
-  const auto own_url = context_.transport->url();
-  const Timestamp now = runtime().wall_now();
 
-  // Who may be asked now: peers never gossiped with, and the one that has waited longest.
-  struct Choice {
-    std::vector<Url> fresh;
-    std::optional<std::pair<Timestamp, Url>> oldest;
-    std::optional<Url> pick(std::uint32_t random) const {
-      if (!fresh.empty()) return fresh[random % fresh.size()];
-      if (oldest) return oldest->second;
-      return std::nullopt;
-    }
-  };
-  const auto choose = [&](const std::vector<AgentInfoPtr>& infos) {
-    Choice out;
-    std::unordered_set<Url> seen;
+  std::vector<gossip::RoundBook::Candidate> out;
+  std::unordered_set<Url> seen;
+  const auto add = [&](const std::vector<AgentInfoPtr>& infos, bool overlaps) {
     for (const auto& info : infos) {
       const auto& url = info->info().url;
       if (local_ids.contains(info->info().agent) || !url || url == own_url || !seen.insert(*url).second) continue;
-      if (accepted_.contains(*url) || context_.blocks->is_peer_blocked(*url)) continue;
-      const auto last = meta_.last_gossip(*url);
-      if (!last) {
-        out.fresh.push_back(*url);
-      } else if (now - *last >= ms(config().min_initiate_interval_ms) && (!out.oldest || *last < out.oldest->first)) {
-        out.oldest.emplace(*last, *url);
-      }
+      if (rounds_.has_any_with(*url) || context_.blocks->is_peer_blocked(*url)) continue;
+      out.push_back({*url, overlaps, meta_.last_gossip(*url)});
     }
-    return out;
   };
-
   // Those who store what we want to store come first.
-  std::vector<AgentInfoPtr> overlapping;
   std::vector<DhtArc> asked;
   for (const auto& agent : locals) {
     const DhtArc arc = agent->tgt_storage_arc();
     if (arc.empty() || std::find(asked.begin(), asked.end(), arc) != asked.end()) continue;
     asked.push_back(arc);
-    const auto found = context_.peer_store->get_by_overlapping_storage_arc(arc);
-    overlapping.insert(overlapping.end(), found.begin(), found.end());
+    add(context_.peer_store->get_by_overlapping_storage_arc(arc), true);
   }
-  if (auto url = choose(overlapping).pick(random_u32())) return url;
-  return choose(context_.peer_store->get_all()).pick(random_u32());
+  add(context_.peer_store->get_all(), false);
+  return out;
+}
+
+void K2Gossip::initiate(const Url& peer) {
+  const Time now = runtime().now();
+  std::vector<std::uint8_t> id(kSessionBytes);
+  runtime().random_bytes(id);
+  const Timestamp asked = gossip::since(meta_.bookmark(peer));
+  auto& round =
+      rounds_.start(peer, Bytes(std::move(id)), our_side(), {std::max<std::uint32_t>(random_u32(), 1), asked}, now);
+  round.bookmark_holds = watch_bookmark(peer);
+  // Also if it fails: the next choice is another peer.
+  meta_.set_last_gossip(peer, runtime().wall_now());
+  book_.on_attempt(peer, now);
+  stats_.initiated += 1;
+
+  wire::GossipInitiate m;
+  m.session_id = round.session;
+  m.participating_agents = as_bytes_list(round.ours.agents);
+  m.arc_set = {round.ours.sectors.words()};
+  m.tie_breaker = round.in<gossip::Initiated>()->tie_breaker;
+  m.new_since = asked;
+  m.max_op_data_bytes = config().max_gossip_op_bytes;
+  m.abilities = wire::kQuickRounds;
+  send(peer, m, [weak = weak_from_this(), peer, session = round.session](const Result<void>& sent) {
+    if (auto self = weak.lock(); self && !sent) self->not_sent(peer, session);
+  });
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
-  Round* round = initiated_with(peer, m.session_id);
-  if (round == nullptr || round->stage != Stage::initiated) return peer_error(peer, "unsolicited ACCEPT");
-  if (!declared(*round, m.missing_agents)) {
-    end_initiated();
-    return peer_error(peer, "asks for agents that we did not declare");
-  }
-  round->stage = Stage::no_diff;
-  meta_.set_last_round(peer, runtime().wall_now());
-  round->common = round->our_sectors.common(ArcSectors(m.arc_set));
-  take_ops(peer, m.new_ops, {round->asked_since, m.updated_new_since, round->common}, round->bookmark_holds);
+  const auto action = rounds_.on(peer, gossip::AcceptSaid{m.session_id, SectorSet(m.arc_set.words), m.missing_agents});
+  if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
+  const auto& go_on = std::get<gossip::AnswerAccept>(action);
+  const Time now = runtime().now();
+  const bool ours = is_ours(m.abilities);
+  if (ours) book_.on_is_ours(peer, now);
+  auto& round = *rounds_.find(peer, m.session_id);
+  round.their_agents = as_agents(m.participating_agents);
+  const auto wish = wish_of(round, m.new_since, m.max_op_data_bytes, ours);
+  book_.on_met(peer, now);
+  take_ops(peer, m.new_ops, {go_on.asked_since, m.updated_new_since, go_on.common}, m.more_ops, round.bookmark_holds);
 
   wire::GossipNoDiff answer;
-  answer.session_id = round->session;
+  answer.session_id = round.session;
   answer.accept_response.missing_agents = unknown_agents(m.participating_agents);
   answer.accept_response.provided_agents = infos_of(m.missing_agents);
   // With a snapshot the peer wanted to compare, and we have nothing to compare with.
   answer.cannot_compare = m.snapshot.has_value();
-  const std::uint32_t limit = std::min(config().max_request_gossip_op_bytes, m.max_op_data_bytes);
-  new_ops(round->common, m.new_since, limit,
-          [weak = weak_from_this(), peer, session = round->session, answer = std::move(answer)](NewOps ours) mutable {
-            auto self = weak.lock();
-            if (!self) return;
-            answer.accept_response.new_ops = std::move(ours.ids);
-            answer.accept_response.updated_new_since = ours.next;
-            self->answer_accept(peer, session, std::move(answer));
-          });
+  new_ops(wish, [weak = weak_from_this(), peer, answer = std::move(answer)](NewOps named) mutable {
+    if (auto self = weak.lock()) self->answer_accept(peer, std::move(answer), std::move(named));
+  });
 }
 
-void K2Gossip::answer_accept(const Url& peer, const Bytes& session, wire::GossipNoDiff answer) {
-  if (stopped_ || initiated_with(peer, session) == nullptr) return;
-  stats_.ops_named += answer.accept_response.new_ops.size();
+void K2Gossip::answer_accept(const Url& peer, wire::GossipNoDiff answer, NewOps named) {
+  auto* round = stopped_ ? nullptr : rounds_.find(peer, answer.session_id);
+  if (round == nullptr || round->in<gossip::Answering>() == nullptr) return;
+  told(*round, named);
+  answer.more_ops = named.more;
+  answer.accept_response.new_ops = std::move(named.ids);
+  answer.accept_response.updated_new_since = named.next;
   stats_.agents_given += answer.accept_response.provided_agents.size();
-  send(peer, answer, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
-    auto self = weak.lock();
-    if (!self || sent || self->stopped_ || self->initiated_with(peer, session) == nullptr) return;
-    self->end_initiated();
+  send(peer, answer, [weak = weak_from_this(), peer, session = answer.session_id](const Result<void>& sent) {
+    if (auto self = weak.lock(); self && !sent) self->not_sent(peer, session);
   });
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipAgents& m) {
-  const Round* round = initiated_with(peer, m.session_id);
-  if (round == nullptr || round->stage != Stage::no_diff) return peer_error(peer, "unsolicited AGENTS");
-  end_initiated();
+  const auto action = rounds_.on(peer, gossip::AgentsSaid{m.session_id});
+  if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   take_agents(peer, m.provided_agents);
-  completed(peer);
+  const auto& round = std::get<gossip::Completed>(action).round;
+  ended_well(round, round.in<gossip::Answering>()->common);
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipBusy& m) {
-  const Round* round = initiated_with(peer, m.session_id);
-  if (round == nullptr || round->stage != Stage::initiated) return peer_error(peer, "unsolicited BUSY");
-  end_initiated();
+  const auto action = rounds_.on(peer, gossip::BusySaid{m.session_id});
+  if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   stats_.busy_received += 1;
   meta_.count(peer, GossipPeerMeta::kBusy);
   meta_.set_last_gossip(peer, runtime().wall_now());
+  book_.on_busy(peer, runtime().now());
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipTerminate& m) {
-  if (const Round* round = initiated_with(peer, m.session_id)) {
-    // At this stage it is the normal end of a round.
-    const bool normal = round->stage == Stage::no_diff;
-    end_initiated();
-    meta_.count(peer, GossipPeerMeta::kTerminated);
-    if (normal) completed(peer);
-    return;
+  const auto action = rounds_.on(peer, gossip::TerminateSaid{m.session_id});
+  if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
+  meta_.count(peer, GossipPeerMeta::kTerminated);
+  if (const auto* completed = std::get_if<gossip::Completed>(&action)) {
+    ended_well(completed->round, completed->round.in<gossip::Answering>()->common);
   }
-  if (accepted_from(peer, m.session_id) != nullptr) {
-    end_accepted(peer);
-    meta_.count(peer, GossipPeerMeta::kTerminated);
-    return;
-  }
-  peer_error(peer, "unsolicited TERMINATE");
 }
 
 // ---------------------------------------------------------------- rounds
 
-K2Gossip::Round* K2Gossip::initiated_with(const Url& peer, const Bytes& session) {
-  return initiated_ && initiated_->peer == peer && initiated_->session == session ? &*initiated_ : nullptr;
-}
-
-K2Gossip::Round* K2Gossip::accepted_from(const Url& peer, const Bytes& session) {
-  const auto it = accepted_.find(peer);
-  return it != accepted_.end() && it->second.session == session ? &it->second : nullptr;
-}
-
-void K2Gossip::arm_timeout(Round& round) {
-  round.timeout = runtime().schedule_after(ms(config().round_timeout_ms),
-                                           [weak = weak_from_this(), peer = round.peer, session = round.session] {
-                                             if (auto self = weak.lock()) self->timed_out(peer, session);
-                                           });
-}
-
-void K2Gossip::timed_out(const Url& peer, const Bytes& session) {
-  if (const Round* round = initiated_with(peer, session)) {
-    const bool unanswered = round->stage == Stage::initiated;
-    end_initiated();
-    stats_.timeouts += 1;
-    meta_.count(peer, GossipPeerMeta::kTimeouts);
-    // A peer that is gone must not cost a whole interval.
-    if (unanswered) schedule_initiate(Duration::zero());
-  } else if (accepted_from(peer, session) != nullptr) {
-    end_accepted(peer);
-    stats_.timeouts += 1;
-    meta_.count(peer, GossipPeerMeta::kTimeouts);
+/// The round broke off.
+void K2Gossip::over(const gossip::Round& round, bool waited) {
+  const Time now = runtime().now();
+  if (round.in<gossip::Initiated>() != nullptr) {
+    book_.on_no_answer(round.peer, now, waited);
+  } else {
+    book_.on_broken(round.peer, now);
   }
 }
 
-void K2Gossip::end_initiated() {
-  runtime().cancel(initiated_->timeout);
-  initiated_.reset();
+void K2Gossip::not_sent(const Url& peer, const Bytes& session) {
+  if (stopped_) return;
+  if (const auto round = rounds_.end(peer, session)) over(*round, false);
+  schedule();
 }
 
-void K2Gossip::end_accepted(const Url& peer) {
-  const auto it = accepted_.find(peer);
-  if (it == accepted_.end()) return;
-  runtime().cancel(it->second.timeout);
-  accepted_.erase(it);
+void K2Gossip::told(gossip::Round& round, const NewOps& named) {
+  stats_.ops_named += named.ids.size();
+  round.named_to = named.history_to;
+  book_.on_told(round.peer, named.next, runtime().now());
 }
 
-void K2Gossip::completed(const Url& peer) {
+void K2Gossip::ended_well(const gossip::Round& round, const SectorSet& common) {
   stats_.completed += 1;
-  meta_.count(peer, GossipPeerMeta::kCompletedRounds);
+  meta_.count(round.peer, GossipPeerMeta::kCompletedRounds);
+  book_.on_completed(round.peer, round.begun);
+  if (round.named_to) newcomers_.named(round.their_agents, common, *round.named_to);
 }
 
 // ---------------------------------------------------------------- pieces
 
-std::vector<AgentId> K2Gossip::local_agents(ArcSectors& sectors) const {
-  std::vector<AgentId> out;
+gossip::OurSide K2Gossip::our_side() const {
+  gossip::OurSide out;
   for (const auto& agent : context_.local_agent_store->get_all()) {
-    sectors.add(agent->tgt_storage_arc());
-    if (out.size() < kMaxAgents) out.push_back(agent->agent());
+    out.sectors.add(agent->tgt_storage_arc());
+    if (out.agents.size() < kMaxAgents) out.agents.push_back(agent->agent());
   }
   return out;
 }
@@ -475,64 +474,122 @@ std::vector<Bytes> K2Gossip::infos_of(const std::vector<Bytes>& agents) const {
   return out;
 }
 
-bool K2Gossip::declared(const Round& round, const std::vector<Bytes>& agents) const {
-  const std::unordered_set<AgentId> ours(round.our_agents.begin(), round.our_agents.end());
-  return std::all_of(agents.begin(), agents.end(), [&](const Bytes& id) { return ours.contains(AgentId(id)); });
-}
-
-std::optional<K2Gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const ArcSectors& common) {
+std::optional<gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const SectorSet& common) {
   auto bookmark = meta_.bookmark(peer);
-  if (bookmark && !common.is_within(bookmark->sectors)) {
+  if (bookmark && !bookmark->holds_for(common)) {
     meta_.forget_bookmark(peer);
     bookmark.reset();
   }
   return bookmark;
 }
 
-Timestamp K2Gossip::since(const std::optional<Bookmark>& bookmark) {
-  // Without a bookmark: everything. A stock node asks for the last 30 minutes and finds the rest by comparing.
-  return bookmark ? bookmark->at : Timestamp{0};
+/// To be called before the book hears of this round.
+K2Gossip::Wish K2Gossip::wish_of(const gossip::Round& round, Timestamp since, std::uint32_t most_bytes,
+                                 bool ours) const {
+  Wish out;
+  const auto* accepting = round.in<gossip::Accepting>();
+  out.common = accepting != nullptr ? accepting->common : round.in<gossip::Answering>()->common;
+  out.since = since;
+  out.limit = std::min(config().max_request_gossip_op_bytes, most_bytes);
+  out.agents = round.their_agents;
+  out.ours = ours;
+  out.starts_over = ours && book_.starts_over(round.peer, since, runtime().now());
+  return out;
 }
 
-void K2Gossip::new_ops(ArcSectors sectors, Timestamp since, std::uint32_t limit, std::function<void(NewOps)> done) {
-  if (limit == 0 || sectors.empty()) {
-    // Nothing is named, so the bookmark stays: else what was not named now would never be.
-    NewOps none;
-    none.next = since;
-    runtime().post([done = std::move(done), none] { done(none); });
-    return;
+void K2Gossip::new_ops(const Wish& wish, std::function<void(NewOps)> done) {
+  NewOps none;
+  // Nothing is named, so the bookmark stays: otherwise what was not named now would never be.
+  none.next = wish.since;
+  const auto nothing = [&] { runtime().post([done = std::move(done), none] { done(none); }); };
+  if (wish.limit == 0 || wish.common.empty()) return nothing();
+  if (wish.starts_over) {
+    none.more = true;
+    const auto room = newcomers_.room(runtime().now(), config().max_request_gossip_op_bytes);
+    if (room.ids == 0 || room.bytes == 0) return nothing();
+    return query({wish.common, wish.since, std::min(wish.limit, room.bytes), room.ids},
+                 [weak = weak_from_this(), done = std::move(done)](NewOps named) {
+                   if (auto self = weak.lock()) self->newcomers_.spend(named.ids.size(), named.bytes);
+                   done(std::move(named));
+                 });
   }
-  query(sectors, since, limit, 0, std::move(done));
+  const auto place = wish.ours ? std::nullopt : newcomers_.place(wish.agents, wish.common);
+  if (place && *place < wish.since) return name_history(wish, *place, std::move(done));
+  query({wish.common, wish.since, wish.limit, kMaxNewOps}, [place, done = std::move(done)](NewOps named) {
+    if (place) named.history_to = std::max(*place, named.next);
+    done(std::move(named));
+  });
 }
 
-void K2Gossip::query(ArcSectors sectors, Timestamp since, std::uint32_t limit, int tries,
-                     std::function<void(NewOps)> done) {
+/// From `from` on as much as there is room for, and besides what was asked for.
+void K2Gossip::name_history(const Wish& wish, Timestamp from, std::function<void(NewOps)> done) {
+  const std::uint32_t most = config().max_request_gossip_op_bytes;
+  const auto room = newcomers_.room(runtime().now(), most);
+  const auto with_recent = [weak = weak_from_this(), wish, done = std::move(done)](NewOps old) {
+    auto self = weak.lock();
+    if (!self) return;
+    self->newcomers_.spend(old.ids.size(), old.bytes);
+    old.history_to = old.next;
+    // All of it, or so much that it includes what was asked for.
+    if (!old.more || old.next > wish.since) return done(std::move(old));
+    const auto left = static_cast<std::uint32_t>(wish.limit - std::min<std::uint64_t>(wish.limit, old.bytes));
+    self->query({wish.common, wish.since, left, kMaxNewOps - old.ids.size()},
+                [old = std::move(old), done](NewOps recent) mutable {
+                  recent.history_to = old.history_to;
+                  recent.ids.insert(recent.ids.begin(), old.ids.begin(), old.ids.end());
+                  done(std::move(recent));
+                });
+  };
+  if (room.ids == 0 || room.bytes == 0) {
+    NewOps none;
+    none.next = from;
+    none.more = true;
+    return runtime().post([with_recent, none] { with_recent(none); });
+  }
+  const Query half{wish.common, from, std::min(wish.limit, room.bytes), room.ids};
+  query(half,
+        [weak = weak_from_this(), half, limit = wish.limit, is_full = room.bytes >= most / 2, with_recent](NewOps old) {
+          auto self = weak.lock();
+          if (!self) return;
+          // An op of more than half of what there can be: it may have all of it.
+          if (old.ids.empty() && old.more && is_full && limit > half.limit) {
+            auto whole = half;
+            whole.limit = limit;
+            return self->query(whole, with_recent);
+          }
+          with_recent(std::move(old));
+        });
+}
+
+void K2Gossip::query(const Query& asked, std::function<void(NewOps)> done, int tries) {
   // A hostile set of sectors could mean 256 queries: one over the hull, and the rest is left out here.
   context_.op_store->retrieve_op_ids_bounded(
-      sectors.hull(), since, limit,
-      [weak = weak_from_this(), sectors, since, limit, tries,
-       done = std::move(done)](const Result<OpIdsBounded>& found) mutable {
+      asked.sectors.hull(), asked.since, asked.limit,
+      [weak = weak_from_this(), asked, tries, done = std::move(done)](const Result<OpIdsBounded>& found) mutable {
         auto self = weak.lock();
         if (!self || self->stopped_) return;
         NewOps out;
-        out.next = since;
+        out.next = asked.since;
+        out.more = true;
         if (!found) {
           self->stats_.local_errors += 1;
           log::warn(kArea, "reading new ops: " + found.error().to_string());
           return done(std::move(out));
         }
-        if (found->op_ids.size() > kMaxNewOps) {
+        if (found->op_ids.size() > asked.most_ids) {
           // Many small ops: fewer bytes, so that they fit into a message. Ops without bytes cannot be cut off so.
-          const auto scaled = static_cast<std::uint64_t>(limit) * kMaxNewOps / found->op_ids.size() / 2;
+          const auto scaled = static_cast<std::uint64_t>(asked.limit) * asked.most_ids / found->op_ids.size() / 2;
           if (tries >= 20 || scaled == 0) return done(std::move(out));
-          return self->query(sectors, since,
-                             static_cast<std::uint32_t>(std::min<std::uint64_t>(scaled, found->bytes / 2)), tries + 1,
-                             std::move(done));
+          auto fewer = asked;
+          fewer.limit = static_cast<std::uint32_t>(std::min<std::uint64_t>(scaled, found->bytes / 2));
+          return self->query(fewer, std::move(done), tries + 1);
         }
         for (const OpId& id : found->op_ids) {
-          if (sectors.contains(id.loc())) out.ids.push_back(id.bytes());
+          if (asked.sectors.contains(id.loc())) out.ids.push_back(id.bytes());
         }
+        out.bytes = found->bytes;
         out.next = found->next;
+        out.more = found->cut;
         done(std::move(out));
       });
 }
@@ -544,29 +601,14 @@ std::shared_ptr<bool> K2Gossip::watch_bookmark(const Url& peer) {
   return holds;
 }
 
-/// A bookmark does not go back, but for one of the future: a peer whose clock was ahead may have stored ops then, which
-/// are to be named to the last one. It may also have set its clock back, and a bookmark of the future would hide what
-/// it stores until then. So such a bookmark is followed as long as it leads to ops, and then it begins at the present
-/// again.
-void K2Gossip::move_bookmark(const Url& peer, const Named& named, bool named_something) {
-  const Timestamp now = runtime().wall_now();
-  const auto of_the_future = [&](Timestamp at) { return at > now + kMaxClockSkew; };
-  const auto known = bookmark_for(peer, named.common);
-  // What was stored between the bookmark and where the asking began was not named.
-  if (named.since > since(known)) return;
-  const auto set = [&](Timestamp at) {
-    meta_.set_bookmark(peer, {at, known && at <= known->at ? known->sectors : named.common});
-  };
-  const bool was_of_the_future = known && of_the_future(known->at);
-  if (!named_something && (was_of_the_future || of_the_future(named.next))) {
-    return set(std::min(named.next, now - kMaxClockSkew));
-  }
-  if (known && known->at > named.next && !was_of_the_future) return;
-  set(named.next);
+void K2Gossip::move_bookmark(const Url& peer, const gossip::Named& named, bool named_something) {
+  const auto next =
+      gossip::moved(bookmark_for(peer, named.common), named, named_something, runtime().wall_now(), kMaxClockSkew);
+  if (next) meta_.set_bookmark(peer, *next);
 }
 
-void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, const Named& named,
-                        std::shared_ptr<bool> holds) {
+void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, const gossip::Named& named, bool more,
+                        const std::shared_ptr<bool>& holds) {
   if (ids.empty()) {
     if (*holds) move_bookmark(peer, named, false);
     return;
@@ -576,16 +618,27 @@ void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, const Na
   op_ids.reserve(ids.size());
   for (const Bytes& id : ids) op_ids.emplace_back(id);
   context_.fetch->request_offered_ops(std::move(op_ids), peer,
-                                      [weak = weak_from_this(), peer, named, holds](const Result<void>& r) {
+                                      [weak = weak_from_this(), peer, named, more, holds](const Result<void>& r) {
                                         auto self = weak.lock();
                                         if (!self || self->stopped_) return;
                                         if (r) {
                                           if (*holds) self->move_bookmark(peer, named, true);
+                                          if (more) self->has_more(peer);
                                           return;
                                         }
                                         self->stats_.local_errors += 1;
                                         self->meta_.count(peer, GossipPeerMeta::kLocalErrors);
                                       });
+}
+
+void K2Gossip::has_more(const Url& peer) {
+  if (context_.fetch->pending_ops() < kEnoughPending) {
+    book_.on_has_more(peer, runtime().now());
+  } else if (waiting_for_fetch_.size() < kMostWaitingForFetch &&
+             std::find(waiting_for_fetch_.begin(), waiting_for_fetch_.end(), peer) == waiting_for_fetch_.end()) {
+    waiting_for_fetch_.push_back(peer);
+  }
+  schedule();
 }
 
 void K2Gossip::take_agents(const Url& peer, const std::vector<Bytes>& infos) {

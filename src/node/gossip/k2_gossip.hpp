@@ -1,47 +1,30 @@
-// Gossip, the short flow: docs/protocol-gossip.md.
+// Gossip, the short flow: docs/protocol-gossip.md. What is decided stands in src/core/gossip; here are timers, store
+// calls and messages.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
+#include "core/dht/sector_set.hpp"
+#include "core/gossip/newcomers.hpp"
+#include "core/gossip/round.hpp"
+#include "core/gossip/round_book.hpp"
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
-#include "node/gossip/arc_sectors.hpp"
 #include "node/gossip/gossip_peer_meta.hpp"
 #include "wire/gossip_messages.hpp"
 
 namespace kitsune2 {
 
-struct GossipRound {
-  enum class Stage { initiated, accepting, accepted, no_diff };
-  Stage stage = Stage::initiated;
-  Url peer;
-  Bytes session;
-  std::uint32_t tie_breaker = 0;
-  std::vector<AgentId> our_agents;
-  ArcSectors our_sectors;
-  ArcSectors common;      ///< with the peer's; known when both have said theirs
-  Timestamp asked_since;  ///< what the peer names is complete from here on
-  Runtime::TimerId timeout = 0;
-  /// False: what this peer named before is not to be relied on any more, so its bookmark must not move on.
-  std::shared_ptr<bool> bookmark_holds;
-};
-
-/// Rounds of one space with its peers.
-///
-/// *Rules*. G1: at most one round that we started. G2: at most `maxConcurrentAcceptedRounds` that others started, one a
-/// peer; more are told BUSY. G3: a peer that starts a round within `minInitiateIntervalMs` of the last one that took
-/// place with it, by whomever, gets no answer. G4: a round that has not ended after `roundTimeoutMs`, or whose
-/// connection is gone, is forgotten. G5: a message that fits no round is counted against the peer and has no effect; it
-/// never closes the connection (bytes that do not decode do). G6: the bookmark of a peer moves on only when what it
-/// named is pending or held, and is forgotten when some of that is dropped. G7: a bookmark holds for the sectors that
-/// were common when it moved on; when more are common, it is forgotten and everything is named once. *Rationale*: a
-/// peer names what lies in the common sectors only; who comes to store more, or meets a peer that does, lacks the older
-/// ops.
+/// Rounds of one space with its peers. Rules: `gossip::Rounds` (R), `gossip::RoundBook` (D), `gossip::Bookmark` (K),
+/// `gossip::Newcomers` (N). Besides, G1: the bookmark of a peer is forgotten when some of what it named is dropped
+/// unfetched. G2: after a round that was cut the next one waits until less than half of what a round can name is
+/// pending; so a long history is named as fast as it is fetched, and the memory for what is named stays small.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);
@@ -58,16 +41,35 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
 
  private:
   class Receiver;
-  using Round = GossipRound;
-  using Stage = GossipRound::Stage;
-  /// Ids for a peer, and where the next ones begin.
+  /// Ids for a peer.
   struct NewOps {
     std::vector<Bytes> ids;
-    Timestamp next;
+    std::uint64_t bytes = 0;                   ///< of their ops
+    Timestamp next;                            ///< where the next ones begin
+    bool more = false;                         ///< the limit left some out
+    std::optional<Timestamp> history_to = {};  ///< up to where a newcomer has been named all
+  };
+  struct Query {
+    SectorSet sectors;
+    Timestamp since;
+    std::uint32_t limit = 0;
+    std::uint64_t most_ids = 0;
+  };
+  /// What a peer asks for in a round.
+  struct Wish {
+    SectorSet common;
+    Timestamp since;
+    std::uint32_t limit = 0;
+    std::vector<AgentId> agents;
+    bool ours = false;         ///< of our kind: asks from the beginning by itself
+    bool starts_over = false;  ///< asks again, within the interval, for what it was named already
   };
 
   Result<void> received(const Url& peer, const Bytes& data);
+  void connected(const Url& peer);
   void disconnected(const Url& peer);
+  void new_url();
+  void peer_seen(const AgentInfoPtr& info);
 
   void on(const Url& peer, const wire::GossipInitiate& m);
   void on(const Url& peer, const wire::GossipAccept& m);
@@ -82,43 +84,38 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   }
   void cannot_compare(const Url& peer, const Bytes& session);
 
-  void accept(const Url& peer, const Bytes& session, const NewOps& ours, std::vector<Bytes> missing);
-  void answer_accept(const Url& peer, const Bytes& session, wire::GossipNoDiff answer);
+  void accept(const Url& peer, const Bytes& session, NewOps named, std::vector<Bytes> missing);
+  void answer_accept(const Url& peer, wire::GossipNoDiff answer, NewOps named);
 
   // Rounds
-  Round* initiated_with(const Url& peer, const Bytes& session);
-  Round* accepted_from(const Url& peer, const Bytes& session);
-  void arm_timeout(Round& round);
-  void timed_out(const Url& peer, const Bytes& session);
-  void end_initiated();
-  void end_accepted(const Url& peer);
-  void completed(const Url& peer);
+  void over(const gossip::Round& round, bool waited);
+  void not_sent(const Url& peer, const Bytes& session);
+  void told(gossip::Round& round, const NewOps& named);
+  void ended_well(const gossip::Round& round, const SectorSet& common);
 
   // Starting rounds
-  void schedule_initiate(std::optional<Duration> wait = std::nullopt);
-  void initiate();
-  std::optional<Url> select_target();
+  void schedule();
+  void wake();
+  void initiate(const Url& peer);
+  std::vector<gossip::RoundBook::Candidate> candidates() const;
+  void pace_changed();
 
   // Pieces of messages
-  std::vector<AgentId> local_agents(ArcSectors& sectors) const;
+  gossip::OurSide our_side() const;
   std::vector<Bytes> unknown_agents(const std::vector<Bytes>& agents) const;
   std::vector<Bytes> infos_of(const std::vector<Bytes>& agents) const;
-  bool declared(const Round& round, const std::vector<Bytes>& agents) const;
-  using Bookmark = GossipPeerMeta::Bookmark;
-  static Timestamp since(const std::optional<Bookmark>& bookmark);
-  /// The peer's, if it holds for all of `common`; else it is forgotten. G7.
-  std::optional<Bookmark> bookmark_for(const Url& peer, const ArcSectors& common);
-  void new_ops(ArcSectors sectors, Timestamp since, std::uint32_t limit, std::function<void(NewOps)> done);
-  void query(ArcSectors sectors, Timestamp since, std::uint32_t limit, int tries, std::function<void(NewOps)> done);
+  using Bookmark = gossip::Bookmark;
+  /// The peer's, if it holds for all of `common`; otherwise it is forgotten.
+  std::optional<Bookmark> bookmark_for(const Url& peer, const SectorSet& common);
+  Wish wish_of(const gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const;
+  void new_ops(const Wish& wish, std::function<void(NewOps)> done);
+  void name_history(const Wish& wish, Timestamp from, std::function<void(NewOps)> done);
+  void query(const Query& asked, std::function<void(NewOps)> done, int tries = 0);
   std::shared_ptr<bool> watch_bookmark(const Url& peer);
-  /// What was asked for in a round, and what the peer says of it.
-  struct Named {
-    Timestamp since;
-    Timestamp next;
-    ArcSectors common;
-  };
-  void move_bookmark(const Url& peer, const Named& named, bool named_something);
-  void take_ops(const Url& peer, const std::vector<Bytes>& ids, const Named& named, std::shared_ptr<bool> holds);
+  void move_bookmark(const Url& peer, const gossip::Named& named, bool named_something);
+  void take_ops(const Url& peer, const std::vector<Bytes>& ids, const gossip::Named& named, bool more,
+                const std::shared_ptr<bool>& holds);
+  void has_more(const Url& peer);
   void take_agents(const Url& peer, const std::vector<Bytes>& infos);
   void send(const Url& peer, const wire::GossipMessage& message, std::function<void(const Result<void>&)> done = {});
   void peer_error(const Url& peer, const char* what);
@@ -129,13 +126,15 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
 
   ModuleContext context_;
   GossipPeerMeta meta_;
-  std::optional<Round> initiated_;
-  std::unordered_map<Url, Round> accepted_;
+  gossip::Rounds rounds_;
+  gossip::RoundBook book_;
+  gossip::Newcomers newcomers_;
+  /// Peers that have more, until enough of what they named is fetched. G2.
+  std::vector<Url> waiting_for_fetch_;
   std::vector<std::pair<Url, std::weak_ptr<bool>>> bookmarks_in_use_;  ///< of rounds, and of ids on their way to fetch
-  bool rush_ = true;  ///< no round was started yet: look for a peer often
-  Duration rush_wait_{};
-  Runtime::TimerId initiate_timer_ = 0;
-  std::shared_ptr<void> subscription_;
+  Runtime::TimerId timer_ = 0;
+  std::shared_ptr<void> config_subscription_, publish_subscription_, peer_subscription_;
+  std::unordered_map<AgentId, Url> last_urls_;  ///< where agents were seen; what is owed follows them
   GossipStats stats_;
   log::Gate log_gate_;
   bool stopped_ = false;

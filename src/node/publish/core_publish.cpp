@@ -35,6 +35,11 @@ constexpr std::uint64_t kMessageBytes = 4096;
 constexpr double kAgentBurst = 256;
 constexpr double kAgentsPerSecond = 16;
 
+/// Ids whose connection lived on for so long have arrived: twice what a tx5 connection that nothing comes from lives by
+/// default.
+constexpr Duration kConfirmedAfter = std::chrono::minutes(2);
+constexpr std::size_t kMaxSentAt = 65'536;
+
 /// Delivers an outcome later, as a handler's contract wants it.
 void complete(Runtime& runtime, Handler<> done, Result<void> outcome) {
   if (!done) return;
@@ -93,11 +98,38 @@ void CorePublish::send_next(const std::shared_ptr<Job>& job) {
                              if (sent && gone && job->sent + count < job->op_ids.size())
                                outcome = make_error(Errc::cancelled, "publish is stopped");
                              if (self) (sent ? self->stats_.ops_sent : self->stats_.send_failures) += sent ? count : 1;
+                             if (self && sent) self->sent_to(job->target);
+                             if (self && !sent && sent.error().code != Errc::blocked)
+                               self->tell_unconfirmed(job->target);
                              job->sent += count;
                              if (outcome && job->sent < job->op_ids.size()) return self->send_next(job);
                              if (self) self->queued_ids_ -= job->op_ids.size();
                              if (job->done) job->done(outcome);
                            });
+}
+
+void CorePublish::sent_to(const Url& target) {
+  const Time now = runtime_.now();
+  sent_at_[target] = now;
+  if (sent_at_.size() <= kMaxSentAt) return;
+  std::erase_if(sent_at_, [&](const auto& entry) { return now - entry.second > kConfirmedAfter; });
+  // So many at once: whoever is left out is told by gossip in its turn.
+  if (sent_at_.size() > kMaxSentAt) sent_at_.clear();
+}
+
+void CorePublish::tell_unconfirmed(const Url& target) {
+  if (stopped_) return;
+  std::erase_if(on_unconfirmed_, [](const auto& entry) { return entry.expired(); });
+  for (const auto& entry : std::vector(on_unconfirmed_)) {
+    if (const auto callback = entry.lock()) (*callback)(target);
+  }
+}
+
+std::shared_ptr<void> CorePublish::on_unconfirmed(std::function<void(const Url& peer)> callback) {
+  assert_on_strand(runtime_, "Publish::on_unconfirmed");
+  auto out = std::make_shared<Callback>(std::move(callback));
+  on_unconfirmed_.push_back(out);
+  return out;
 }
 
 void CorePublish::publish_agent(AgentInfoPtr info, const Url& target, Handler<> done) {
@@ -260,6 +292,9 @@ bool CorePublish::may_send_agent(const Url& peer) {
 }
 
 void CorePublish::on_disconnect(const Url& peer) {
+  if (const auto sent = sent_at_.extract(peer); sent && runtime_.now() - sent.mapped() <= kConfirmedAfter) {
+    tell_unconfirmed(peer);
+  }
   const auto it = senders_.find(peer);
   if (it == senders_.end()) return;
   it->second.connected = false;

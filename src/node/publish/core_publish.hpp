@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -30,6 +31,7 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
     assert_on_strand(runtime_, "Publish::stats");
     return stats_;
   }
+  std::shared_ptr<void> on_unconfirmed(std::function<void(const Url& peer)> callback) override;
   void stop() override;
 
  private:
@@ -53,6 +55,8 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   };
 
   void send_next(const std::shared_ptr<Job>& job);
+  void sent_to(const Url& target);
+  void tell_unconfirmed(const Url& target);
   void take_ops(const Url& peer, wire::IdList ids);
   bool may_look_up();
   void next_pieces();
@@ -76,6 +80,10 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   std::deque<Url> turns_;  ///< senders with offers
   std::size_t pieces_ = 0;
   Runtime::TimerId rest_ = 0;
+  /// When ids were last sent to a peer, for as long as it is connected.
+  std::unordered_map<Url, Time> sent_at_;
+  using Callback = std::function<void(const Url& peer)>;
+  std::vector<std::weak_ptr<Callback>> on_unconfirmed_;
   PublishStats stats_;
   log::Gate log_gate_;
   bool stopped_ = false;

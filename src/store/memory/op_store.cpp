@@ -209,6 +209,7 @@ class MemoryOpStore final : public OpStore {
       if (!arc.contains(record.loc)) continue;
       if (out.bytes + record.size > limit_bytes) {
         out.next = record.stored_at;
+        out.cut = true;
         break;
       }
       out.bytes += record.size;

@@ -342,6 +342,7 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const DhtArc& arc, Timestamp start
     if (!intact) return false;
     if (out.bytes + static_cast<std::uint64_t>(size) > limit_bytes) {
       out.next = Timestamp{stored_at};
+      out.cut = true;
       return false;
     }
     out.bytes += static_cast<std::uint64_t>(size);

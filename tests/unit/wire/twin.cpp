@@ -265,6 +265,7 @@ struct Convert {
     convert(in.arc_set, out->mutable_arc_set());
     out->set_tie_breaker(in.tie_breaker);
     out->set_new_since(in.new_since.micros);
+    out->set_abilities(in.abilities);
     out->set_max_op_data_bytes(in.max_op_data_bytes);
     return out;
   }
@@ -274,6 +275,8 @@ struct Convert {
     convert(in.arc_set, out->mutable_arc_set());
     set_all(out->mutable_missing_agents(), in.missing_agents);
     out->set_new_since(in.new_since.micros);
+    out->set_abilities(in.abilities);
+    out->set_more_ops(in.more_ops);
     out->set_max_op_data_bytes(in.max_op_data_bytes);
     set_all(out->mutable_new_ops(), in.new_ops);
     out->set_updated_new_since(in.updated_new_since.micros);
@@ -289,6 +292,7 @@ struct Convert {
     auto out = begin<g::K2GossipNoDiffMessage>(in);
     convert(in.accept_response, out->mutable_accept_response());
     out->set_cannot_compare(in.cannot_compare);
+    out->set_more_ops(in.more_ops);
     return out;
   }
   std::unique_ptr<pb::Message> operator()(const GossipDiscSectorsDiff& in) const {

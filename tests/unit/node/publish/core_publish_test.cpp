@@ -386,5 +386,35 @@ TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
   EXPECT_EQ(b.space->fetch().pending_ops(), 5U * 4096U + 50'000U);
 }
 
+/// That a message was handed to the network is all that its sender hears: what was lost was nowhere remembered.
+TEST(CorePublish, APeerThatMayNotHaveGotTheIdsIsTold) {
+  Net net;
+  SimNode a(net, "a");
+  a.start();
+  Scripted peer(net, "peer"), later(net, "later"), nothing(net, "nothing");
+  std::vector<Url> told;
+  auto subscription = a.space->publish().on_unconfirmed([&](const Url& url) { told.push_back(url); });
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1, 3));
+  const auto nobody = MemoryNetwork::url_of("nobody");
+  EXPECT_FALSE(publish(net, a, ids, nobody));
+  EXPECT_EQ(told, std::vector<Url>{nobody}) << "it failed";
+  told.clear();
+  ASSERT_TRUE(publish(net, a, ids, peer.url));
+  ASSERT_TRUE(publish(net, a, ids, later.url));
+  net.world.run_for(1min);
+  nothing.send(a.url, kPublishModule, wire::encode_publish_ops_data({}));
+  for (const auto& url : {peer.url, nothing.url}) net.network->cut(a.url, url, true);
+  net.world.run_for(1s);
+  EXPECT_EQ(told, std::vector<Url>{peer.url}) << "its connection was lost within two minutes";
+  told.clear();
+  net.world.run_for(1min);
+  net.network->cut(a.url, later.url, true);
+  net.world.run_for(1s);
+  EXPECT_TRUE(told.empty()) << "after so long it has arrived";
+  subscription.reset();
+  EXPECT_FALSE(publish(net, a, ids, nobody));
+  EXPECT_TRUE(told.empty()) << "nobody listens";
+}
+
 }  // namespace
 }  // namespace kitsune2::node_test

@@ -1,6 +1,7 @@
-// The DHT's 512 sectors: arcs as sets of sectors, as gossip compares them.
+// The 512 sectors of the DHT: arcs as sets of sectors, as gossip compares them.
 #pragma once
 
+#include <array>
 #include <charconv>
 #include <cstdint>
 #include <optional>
@@ -9,19 +10,20 @@
 #include <vector>
 
 #include "kitsune2/arc.hpp"
-#include "wire/gossip_messages.hpp"
 
 namespace kitsune2 {
 
 /// A set of sectors of 2^23 locations each. Source: wire 0.2.2 (e), "DHT model".
-class ArcSectors {
+class SectorSet {
  public:
   static constexpr std::uint32_t kCount = 512;
+  /// Sector s is bit s%32 of word s/32, as on the wire.
+  using Words = std::array<std::uint32_t, kCount / 32>;
   static constexpr std::uint32_t kBits = 23;
   static constexpr std::uint32_t sector_of(std::uint32_t loc) { return loc >> kBits; }
 
-  ArcSectors() = default;
-  explicit ArcSectors(const wire::ArcSetWords& words) : words_(words) {}
+  SectorSet() = default;
+  explicit SectorSet(const Words& words) : words_(words) {}
 
   /// Adds the sectors that lie wholly inside `arc`. *Rationale*: whoever claims a sector answers for all of it; stock
   /// nodes refuse arcs that do not end at a sector's border, so theirs are the same either way.
@@ -30,32 +32,32 @@ class ArcSectors {
     for (std::uint32_t s = 0; s < kCount; ++s) {
       // As steps from the arc's start: a sector that the start cuts has its first location behind its last.
       const std::uint32_t first = (s << kBits) - arc.start(), last = (s << kBits) + ((1U << kBits) - 1) - arc.start();
-      if (first <= last && last <= arc.span()) words_.set(s);
+      if (first <= last && last <= arc.span()) set(s);
     }
   }
 
-  ArcSectors common(const ArcSectors& other) const {
-    ArcSectors out;
-    for (std::size_t i = 0; i < words_.words.size(); ++i) out.words_.words[i] = words_.words[i] & other.words_.words[i];
+  SectorSet common(const SectorSet& other) const {
+    SectorSet out;
+    for (std::size_t i = 0; i < words_.size(); ++i) out.words_[i] = words_[i] & other.words_[i];
     return out;
   }
 
-  bool is_within(const ArcSectors& other) const { return common(other).words_.words == words_.words; }
+  bool is_within(const SectorSet& other) const { return common(other) == *this; }
 
   /// Hexadecimal, eight digits a word.
   std::string to_string() const {
     static constexpr char kDigits[] = "0123456789abcdef";
     std::string out;
-    for (const std::uint32_t word : words_.words) {
+    for (const std::uint32_t word : words_) {
       for (unsigned shift = 32; shift > 0;) out += kDigits[word >> (shift -= 4) & 15U];
     }
     return out;
   }
   /// What to_string makes; nullopt for anything else.
-  static std::optional<ArcSectors> parse(std::string_view text) {
-    ArcSectors out;
-    if (text.size() != 8 * out.words_.words.size()) return std::nullopt;
-    for (std::uint32_t& word : out.words_.words) {
+  static std::optional<SectorSet> parse(std::string_view text) {
+    SectorSet out;
+    if (text.size() != 8 * out.words_.size()) return std::nullopt;
+    for (std::uint32_t& word : out.words_) {
       const auto [end, error] = std::from_chars(text.data(), text.data() + 8, word, 16);
       if (error != std::errc() || end != text.data() + 8) return std::nullopt;
       text.remove_prefix(8);
@@ -63,14 +65,15 @@ class ArcSectors {
     return out;
   }
 
-  bool contains(std::uint32_t loc) const { return words_.test(sector_of(loc)); }
+  bool contains(std::uint32_t loc) const { return test(sector_of(loc)); }
   std::uint32_t count() const {
     std::uint32_t out = 0;
-    for (const std::uint32_t word : words_.words) out += static_cast<std::uint32_t>(__builtin_popcount(word));
+    for (const std::uint32_t word : words_) out += static_cast<std::uint32_t>(__builtin_popcount(word));
     return out;
   }
   bool empty() const { return count() == 0; }
-  const wire::ArcSetWords& words() const { return words_; }
+  const Words& words() const { return words_; }
+  friend bool operator==(const SectorSet&, const SectorSet&) = default;
 
   /// One arc that covers the set: the set itself if it is one run of sectors (around the end, too), else the full one.
   DhtArc hull() const {
@@ -78,19 +81,22 @@ class ArcSectors {
     if (count() == kCount) return DhtArc::full();
     std::uint32_t runs = 0, start = 0, end = 0;
     for (std::uint32_t s = 0; s < kCount; ++s) {
-      if (!words_.test(s)) continue;
-      if (!words_.test((s + kCount - 1) % kCount)) {
+      if (!test(s)) continue;
+      if (!test((s + kCount - 1) % kCount)) {
         start = s;
         ++runs;
       }
-      if (!words_.test((s + 1) % kCount)) end = s;
+      if (!test((s + 1) % kCount)) end = s;
     }
     if (runs != 1) return DhtArc::full();
     return {start << kBits, (end << kBits) + ((1U << kBits) - 1)};
   }
 
  private:
-  wire::ArcSetWords words_;
+  bool test(std::uint32_t sector) const { return ((words_[sector / 32] >> (sector % 32)) & 1U) != 0; }
+  void set(std::uint32_t sector) { words_[sector / 32] |= 1U << (sector % 32); }
+
+  Words words_{};
 };
 
 }  // namespace kitsune2

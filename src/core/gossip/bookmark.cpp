@@ -1,0 +1,21 @@
+#include "core/gossip/bookmark.hpp"
+
+#include <algorithm>
+
+namespace kitsune2::gossip {
+
+std::optional<Bookmark> moved(const std::optional<Bookmark>& known, const Named& named, bool named_something,
+                              Timestamp now, Duration skew) {
+  const auto of_the_future = [&](Timestamp at) { return at > now + skew; };
+  // What was stored between the bookmark and where the asking began was not named.
+  if (named.since > since(known)) return std::nullopt;
+  const auto to = [&](Timestamp at) { return Bookmark{at, known && at <= known->at ? known->sectors : named.common}; };
+  const bool was_of_the_future = known && of_the_future(known->at);
+  if (!named_something && (was_of_the_future || of_the_future(named.next))) {
+    return to(std::min(named.next, now - skew));
+  }
+  if (known && known->at > named.next && !was_of_the_future) return std::nullopt;
+  return to(named.next);
+}
+
+}  // namespace kitsune2::gossip

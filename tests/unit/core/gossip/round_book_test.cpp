@@ -1,0 +1,437 @@
+// The rules of gossip::RoundBook, by their letters.
+#include "core/gossip/round_book.hpp"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+#include <string>
+
+namespace kitsune2::gossip {
+namespace {
+
+using namespace std::chrono_literals;
+
+Url url(const std::string& name) { return Url::parse("ws://relay:1/" + name).value(); }
+
+constexpr Pace kDefaults{120s, 10s, 300s, 5s};
+
+/// A book at the defaults; the own url is known from the beginning.
+struct Book {
+  explicit Book(const Pace& pace = kDefaults) {
+    book.set_pace(pace, now, 0);
+    book.on_own_url(now);
+  }
+  void knows(const Url& peer, bool overlaps = true, std::optional<Timestamp> last = {}) {
+    candidates.push_back({peer, overlaps, last});
+  }
+  std::optional<Url> choose(std::uint32_t random = 0) { return book.choose(candidates, now, random, 0); }
+  /// Waits until there is somebody to ask, for at most `most`; begins a round.
+  std::optional<Url> ask(Duration most) {
+    for (const Time end = now + most; book.next_try(now) <= end;) {
+      now = book.next_try(now);
+      if (const auto peer = choose()) {
+        book.on_attempt(*peer, now);
+        return peer;
+      }
+    }
+    return std::nullopt;
+  }
+  void answered(const Url& peer, bool ours = false) {
+    if (ours) book.on_is_ours(peer, now);
+    book.on_met(peer, now);
+    book.on_completed(peer, now);
+  }
+  /// As if all had been met, long ago: no more catch-up.
+  void settle() {
+    for (int i = 0; i < 8; ++i) book.on_met(url("settled" + std::to_string(i)), now);
+    now += 1h;
+    book.set_pace(kDefaults, now, 0);
+  }
+
+  RoundBook book;
+  Time now = Time(1h);
+  std::vector<RoundBook::Candidate> candidates;
+};
+
+// -------------------------------------------------------------------- D1 to D3
+
+TEST(RoundBook, AStockPeerIsLeftAloneForTheMinimumIntervalAfterARound) {
+  Book b;
+  b.knows(url("a"));
+  ASSERT_EQ(b.ask(1s), url("a"));
+  b.answered(url("a"));
+  const Time met = b.now;
+  b.book.on_publish_lost(url("a"), b.now);
+  ASSERT_EQ(b.ask(1h), url("a"));
+  EXPECT_GE(b.now, met + 300s);
+}
+
+TEST(RoundBook, AnAttemptThatWasNotAnsweredCountsFromWhenItWasGivenUp) {
+  Book b;
+  b.knows(url("a"));
+  ASSERT_EQ(b.ask(1s), url("a"));
+  b.now += 15s;
+  b.book.on_no_answer(url("a"), b.now, true);
+  const Time given_up = b.now;
+  ASSERT_EQ(b.ask(1h), url("a"));
+  EXPECT_GE(b.now, given_up + 300s) << "it may have come in late";
+}
+
+TEST(RoundBook, WithANewOwnUrlWeAreStrangersToAll) {
+  Book b;
+  b.knows(url("a"));
+  ASSERT_EQ(b.ask(1s), url("a"));
+  b.answered(url("a"));
+  EXPECT_FALSE(b.ask(100s));
+  b.book.on_own_url(b.now);
+  EXPECT_EQ(b.ask(1s), url("a"));
+  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept) << "and may ask us";
+}
+
+TEST(RoundBook, AnAttemptFromTheOldUrlDoesNotCountAtTheNewOne) {
+  Book b;
+  b.knows(url("a"));
+  ASSERT_EQ(b.ask(1s), url("a"));
+  b.now += 5s;
+  b.book.on_own_url(b.now);
+  b.now += 1ms;
+  b.book.on_no_answer(url("a"), b.now, false);
+  EXPECT_EQ(b.ask(1s), url("a"));
+}
+
+TEST(RoundBook, AStartAsksOnePeerAfterTheOtherWithinSeconds) {
+  Book b;
+  std::set<Url> asked;
+  for (const char* name : {"a", "b", "c"}) b.knows(url(name));
+  const Time start = b.now;
+  for (int i = 0; i < 3; ++i) {
+    const auto peer = b.ask(1s);
+    ASSERT_TRUE(peer) << i;
+    asked.insert(*peer);
+    b.answered(*peer);
+  }
+  EXPECT_EQ(asked.size(), 3U);
+  EXPECT_LT(b.now - start, 1s);
+  EXPECT_FALSE(b.ask(100s)) << "nobody else";
+}
+
+TEST(RoundBook, TheRoundsOfAnEarlierLifeAreNoReasonToWait) {
+  Book b;
+  b.knows(url("a"), true, Timestamp::from_seconds(1'767'225'600));
+  EXPECT_EQ(b.ask(1s), url("a"));
+}
+
+TEST(RoundBook, ACatchUpEndsAfterEightPeers) {
+  Book b;
+  for (int i = 0; i < 20; ++i) b.knows(url("p" + std::to_string(i)));
+  int asked = 0;
+  const Time start = b.now;
+  while (const auto peer = b.ask(start + 110s - b.now)) {
+    b.answered(*peer);
+    ++asked;
+  }
+  EXPECT_EQ(asked, 8);
+}
+
+TEST(RoundBook, ACatchUpEndsAfterFiveMinutesButNotBeforeOneRoundTookPlace) {
+  Book none, one;
+  for (auto* b : {&none, &one}) b->now += 20min;
+  one.book.on_met(url("met"), one.now);
+  for (auto* b : {&none, &one}) {
+    b->book.set_pace(kDefaults, b->now, 0);
+    b->knows(url("a"));
+  }
+  EXPECT_EQ(none.ask(10s), url("a"));
+  EXPECT_FALSE(one.ask(10s)) << "the interval is the rule now";
+}
+
+// -------------------------------------------------------------------- D4
+
+TEST(RoundBook, APublishThatWasLostIsMadeUpForAtOnce) {
+  Book b;
+  b.knows(url("a"));
+  b.knows(url("b"));
+  b.settle();
+  b.answered(url("a"), true);
+  b.now += 10s;
+  b.book.on_publish_lost(url("a"), b.now);
+  const Time lost = b.now;
+  ASSERT_EQ(b.ask(5s), url("a"));
+  EXPECT_LE(b.now - lost, 1s);
+  b.now += 1ms;
+  b.answered(url("a"), true);
+  EXPECT_EQ(b.book.owed(), 0U);
+}
+
+TEST(RoundBook, WhatIsLostDuringARoundIsNotPaidByIt) {
+  Book b;
+  b.settle();
+  b.book.on_publish_lost(url("a"), b.now);
+  b.now += 1s;
+  const Time begun = b.now;
+  b.now += 1s;
+  b.book.on_publish_lost(url("a"), b.now);
+  b.book.on_completed(url("a"), begun);
+  EXPECT_EQ(b.book.owed(), 1U);
+  b.book.on_completed(url("a"), b.now + 1us);
+  EXPECT_EQ(b.book.owed(), 0U);
+}
+
+/// An outage of any length: whoever comes back waits for a quarter of it, at most.
+TEST(RoundBook, WhileItFailsAnOwedRoundIsTriedAfterAQuarterOfTheOutage) {
+  Book b;
+  b.knows(url("a"));
+  b.settle();
+  b.answered(url("a"), true);
+  b.now += 10s;
+  b.book.on_publish_lost(url("a"), b.now);
+  const Time lost = b.now;
+  Time last = b.now;
+  int tries = 0;
+  for (; b.now - lost < 30min; ++tries) {
+    ASSERT_EQ(b.ask(10min), url("a"));
+    EXPECT_GE(b.now - last, 1s) << "a bounded rate";
+    EXPECT_LE(b.now - last, std::max<Duration>(2s, (b.now - lost) / 4 + 1s));
+    last = b.now;
+    b.now += 100ms;
+    b.book.on_no_answer(url("a"), b.now, false);
+  }
+  EXPECT_LT(tries, 40);
+}
+
+TEST(RoundBook, AnOwedRoundWithANobodyDoesNotKeepTheBookAwake) {
+  Book b;
+  b.settle();
+  b.book.on_publish_lost(url("gone"), b.now);
+  int tries = 0;
+  const Time end = b.now + 3h;
+  b.knows(url("a"));
+  while (b.book.next_try(b.now) < end) {
+    b.now = b.book.next_try(b.now);
+    b.choose();
+    ++tries;
+  }
+  EXPECT_LT(tries, 90 + 60) << "the turns, and few more";
+  EXPECT_EQ(b.book.owed(), 0U) << "forgotten";
+}
+
+TEST(RoundBook, WhoConnectsIsOwedItsRoundAtOnce) {
+  Book b;
+  b.knows(url("a"));
+  b.settle();
+  b.book.on_is_ours(url("a"), b.now);
+  b.book.on_publish_lost(url("a"), b.now);
+  for (int i = 0; i < 12; ++i) {
+    ASSERT_TRUE(b.ask(10min));
+    b.book.on_no_answer(url("a"), b.now, false);
+  }
+  b.now += 2s;
+  EXPECT_FALSE(b.ask(1s));
+  b.book.on_connected(url("a"), b.now);
+  EXPECT_EQ(b.ask(0s), url("a"));
+}
+
+TEST(RoundBook, WhatIsOwedFollowsAPeerToItsNewUrl) {
+  Book b;
+  b.settle();
+  b.knows(url("new"));
+  b.answered(url("new"), true);
+  b.now += 10s;
+  b.book.on_publish_lost(url("old"), b.now);
+  b.book.on_moved(url("old"), url("new"), b.now);
+  ASSERT_EQ(b.ask(2s), url("new")) << "known before the move";
+  b.now += 1ms;
+  b.answered(url("new"), true);
+  b.now += 10s;
+  b.book.on_publish_lost(url("old"), b.now);
+  EXPECT_EQ(b.ask(2s), url("new")) << "found out after it";
+}
+
+TEST(RoundBook, WhoHasMoreIsAskedAgainAfterASecond) {
+  Book b;
+  b.knows(url("a"));
+  ASSERT_EQ(b.ask(1s), url("a"));
+  for (int i = 0; i < 5; ++i) {
+    // It is heard of before the round ends, and at the instant at which it began.
+    b.book.on_has_more(url("a"), b.now);
+    b.answered(url("a"), true);
+    const Time last = b.now;
+    ASSERT_EQ(b.ask(5s), url("a"));
+    EXPECT_EQ(b.now - last, 1s);
+  }
+}
+
+TEST(RoundBook, ABrokenRoundAndABusyPeerOfOursAreTriedAgainSoon) {
+  Book b;
+  b.knows(url("a"));
+  ASSERT_EQ(b.ask(1s), url("a"));
+  b.book.on_is_ours(url("a"), b.now);
+  b.book.on_met(url("a"), b.now);
+  b.book.on_broken(url("a"), b.now);
+  ASSERT_EQ(b.ask(2s), url("a"));
+  b.book.on_busy(url("a"), b.now);
+  EXPECT_FALSE(b.ask(4s));
+  EXPECT_EQ(b.ask(2s), url("a"));
+}
+
+TEST(RoundBook, WhatIsOwedDoesNotKeepOthersFromTheirTurn) {
+  Book b;
+  b.settle();
+  b.knows(url("turn"));
+  for (int i = 0; i < 50; ++i) {
+    b.knows(url("owed" + std::to_string(i)));
+    b.book.on_is_ours(url("owed" + std::to_string(i)), b.now);
+    b.book.on_met(url("owed" + std::to_string(i)), b.now);
+  }
+  bool had_its_turn = false;
+  for (const Time end = b.now + 130s; !had_its_turn && b.now < end;) {
+    for (int i = 0; i < 50; ++i) b.book.on_broken(url("owed" + std::to_string(i)), b.now);
+    const auto peer = b.ask(10s);
+    if (!peer) continue;
+    had_its_turn = *peer == url("turn");
+    b.book.on_no_answer(*peer, b.now, false);
+  }
+  EXPECT_TRUE(had_its_turn);
+}
+
+// -------------------------------------------------------------------- D5
+
+TEST(RoundBook, RoundsOfOursAreAnsweredInABurstAndThenOneASecond) {
+  Book b;
+  int accepted = 0;
+  for (int i = 0; i < 20; ++i) accepted += b.book.answer(url("a"), true, b.now) == RoundBook::Answer::accept ? 1 : 0;
+  EXPECT_EQ(accepted, 8);
+  EXPECT_EQ(b.book.answer(url("a"), true, b.now), RoundBook::Answer::busy);
+  EXPECT_EQ(b.book.answer(url("b"), true, b.now), RoundBook::Answer::accept) << "each for itself";
+  accepted = 0;
+  for (int i = 0; i < 100; ++i) {
+    b.now += 100ms;
+    accepted += b.book.answer(url("a"), true, b.now) == RoundBook::Answer::accept ? 1 : 0;
+  }
+  EXPECT_GE(accepted, 9);
+  EXPECT_LE(accepted, 10);
+}
+
+TEST(RoundBook, StockPeersThatComeTooSoonAreNotAnswered) {
+  Book b;
+  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept);
+  b.book.on_met(url("a"), b.now);
+  b.now += 300s - 1us;
+  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::too_soon);
+  b.now += 1us;
+  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept);
+}
+
+TEST(RoundBook, OurOwnAttemptsDoNotMakeAStockPeerTooSoon) {
+  Book b;
+  b.knows(url("a"));
+  ASSERT_TRUE(b.ask(1s));
+  b.book.on_no_answer(url("a"), b.now, true);
+  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept);
+}
+
+// -------------------------------------------------------------------- D6
+
+TEST(RoundBook, OverlappingArcsComeFirstThenStrangersThenWhoHasWaitedLongest) {
+  Book b;
+  const auto at = [](std::int64_t s) { return Timestamp::from_seconds(s); };
+  b.knows(url("far"), false);
+  b.knows(url("newer"), true, at(200));
+  b.knows(url("older"), true, at(100));
+  b.knows(url("stranger"), true);
+  for (const char* name : {"stranger", "older", "newer", "far"}) {
+    const auto peer = b.ask(1s);
+    ASSERT_EQ(peer, url(name));
+    b.answered(*peer);
+  }
+}
+
+TEST(RoundBook, AmongStrangersTheChoiceIsRandom) {
+  std::set<std::optional<Url>> chosen;
+  for (std::uint32_t random = 0; random < 3; ++random) {
+    Book b;
+    for (const char* name : {"a", "b", "c"}) b.knows(url(name));
+    b.now += 1s;
+    chosen.insert(b.choose(random));
+  }
+  EXPECT_EQ(chosen.size(), 3U);
+}
+
+/// A dead node says a full arc for 20 minutes, and its turn came before that of live ones each time.
+TEST(RoundBook, DeadPeersWithFullArcsDoNotComeBeforeLiveOnes) {
+  Book b;
+  b.settle();
+  for (int i = 0; i < 10; ++i) b.knows(url("dead" + std::to_string(i)), true);
+  for (int i = 0; i < 10; ++i) b.knows(url("live" + std::to_string(i)), false);
+  std::map<Url, Timestamp> last;
+  int dead = 0, live = 0;
+  const Time end = b.now + 4h;
+  while (b.now < end) {
+    for (auto& candidate : b.candidates) {
+      if (last.contains(candidate.url)) candidate.last_gossip = last[candidate.url];
+    }
+    const auto peer = b.ask(10min);
+    ASSERT_TRUE(peer);
+    last[*peer] = Timestamp{b.now.time_since_epoch().count()};
+    if (peer->to_string().find("dead") != std::string::npos) {
+      ++dead;
+      b.book.on_no_answer(*peer, b.now, false);
+    } else {
+      ++live;
+      b.answered(*peer);
+    }
+  }
+  EXPECT_GT(live, 100);
+  EXPECT_LT(dead, live / 2);
+  EXPECT_GT(dead, 10) << "but they are not left out for good";
+}
+
+TEST(RoundBook, WhoIsHeardOfAgainIsNotSilentAnyMore) {
+  Book b;
+  b.settle();
+  b.knows(url("was-silent"), true, Timestamp{1});
+  b.knows(url("other"), true, Timestamp{2});
+  b.book.on_no_answer(url("was-silent"), b.now, false);
+  b.now += 10min;
+  EXPECT_EQ(b.choose(), url("other"));
+  b.book.on_connected(url("was-silent"), b.now);
+  b.now += 10min;
+  EXPECT_EQ(b.choose(), url("was-silent"));
+}
+
+// -------------------------------------------------------------------- D7, D8, bounds
+
+TEST(RoundBook, PatienceIsAFifthOfTheInitialInterval) {
+  Book b;
+  EXPECT_EQ(b.book.patience(), 1s);
+  b.book.put_off(b.now + 1s);
+  EXPECT_EQ(b.book.next_try(b.now), b.now + 1s);
+}
+
+TEST(RoundBook, WhatIsAskedForOverAgainIsKnown) {
+  Book b;
+  b.book.on_met(url("a"), b.now);
+  b.book.on_told(url("a"), Timestamp{100}, b.now);
+  EXPECT_TRUE(b.book.starts_over(url("a"), Timestamp{99}, b.now));
+  EXPECT_FALSE(b.book.starts_over(url("a"), Timestamp{100}, b.now)) << "it goes on";
+  EXPECT_FALSE(b.book.starts_over(url("b"), Timestamp{0}, b.now));
+  EXPECT_FALSE(b.book.starts_over(url("a"), Timestamp{0}, b.now + 300s));
+}
+
+TEST(RoundBook, PeersAndWhatIsOwedAreBounded) {
+  Book b;
+  for (std::size_t i = 0; i < RoundBook::kMostPeers + 10; ++i) {
+    b.now += 1ms;
+    b.book.answer(url("p" + std::to_string(i)), true, b.now);
+    b.book.on_broken(url("p" + std::to_string(i)), b.now);
+  }
+  EXPECT_LE(b.book.size(), RoundBook::kMostPeers);
+  EXPECT_LE(b.book.owed(), RoundBook::kMostOwed);
+  const auto newest = url("p" + std::to_string(RoundBook::kMostPeers + 9));
+  for (int i = 0; i < 7; ++i) b.book.answer(newest, true, b.now);
+  EXPECT_EQ(b.book.answer(newest, true, b.now), RoundBook::Answer::busy) << "the newest are kept";
+}
+
+}  // namespace
+}  // namespace kitsune2::gossip

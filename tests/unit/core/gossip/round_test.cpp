@@ -1,0 +1,182 @@
+// The rules of gossip::Rounds, by their letters, and of bookmarks.
+#include "core/gossip/round.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace kitsune2::gossip {
+namespace {
+
+using namespace std::chrono_literals;
+
+Url url(const std::string& name) { return Url::parse("ws://relay:1/" + name).value(); }
+Bytes session(const char* text) { return Bytes::copy_of(text); }
+AgentId agent(const char* text) { return AgentId(Bytes::copy_of(text)); }
+SectorSet full() {
+  SectorSet out;
+  out.add(DhtArc::full());
+  return out;
+}
+
+struct RoundsTest : ::testing::Test {
+  Rounds rounds;
+  Time now{1h};
+  OurSide us{{agent("me")}, full()};
+
+  void start(const char* peer, const char* id, std::uint32_t tie = 5) {
+    rounds.start(url(peer), session(id), us, {tie, Timestamp{7}}, now);
+  }
+  void accept(const char* peer, const char* id) {
+    rounds.accept(url(peer), {session(id), 1}, us, full(), now);
+    ASSERT_NE(rounds.accepted(url(peer), session(id), Timestamp{9}), nullptr);
+  }
+  template <class Said>
+  bool is_fault(const char* peer, const Said& said) {
+    return std::holds_alternative<Fault>(rounds.on(url(peer), said));
+  }
+  AcceptSaid accept_said(const char* id) { return {session(id), full(), {}}; }
+};
+
+TEST_F(RoundsTest, ARoundOfOursGoesToItsEnd) {
+  start("a", "one");
+  const auto action = rounds.on(url("a"), accept_said("one"));
+  const auto* answer = std::get_if<AnswerAccept>(&action);
+  ASSERT_NE(answer, nullptr);
+  EXPECT_EQ(answer->asked_since, Timestamp{7});
+  EXPECT_EQ(answer->common, full());
+  EXPECT_TRUE(is_fault("a", accept_said("one"))) << "only once";
+  EXPECT_TRUE(std::holds_alternative<Completed>(rounds.on(url("a"), AgentsSaid{session("one")})));
+  EXPECT_EQ(rounds.ours(), 0U);
+}
+
+TEST_F(RoundsTest, ARoundOfTheirsGoesToItsEnd) {
+  EXPECT_TRUE(std::holds_alternative<MayAccept>(rounds.on(url("a"), InitiateSaid{session("x"), 1}, 10)));
+  accept("a", "x");
+  const auto action = rounds.on(url("a"), NoDiffSaid{session("x"), {agent("me").bytes()}});
+  const auto* finish = std::get_if<Finish>(&action);
+  ASSERT_NE(finish, nullptr);
+  EXPECT_EQ(finish->asked_since, Timestamp{9});
+  EXPECT_EQ(rounds.theirs(), 0U);
+}
+
+TEST_F(RoundsTest, AMessageFitsItsPeerItsSessionAndItsStageOnly) {
+  start("a", "one");
+  EXPECT_TRUE(is_fault("b", accept_said("one")));
+  EXPECT_TRUE(is_fault("a", accept_said("two")));
+  EXPECT_TRUE(is_fault("a", AgentsSaid{session("one")}));
+  EXPECT_TRUE(is_fault("a", NoDiffSaid{session("one"), {}}));
+  EXPECT_TRUE(is_fault("b", TerminateSaid{session("one")}));
+  EXPECT_TRUE(is_fault("b", CompareSaid{session("one")}));
+  EXPECT_EQ(rounds.ours(), 1U);
+  rounds.accept(url("c"), {session("x"), 1}, us, full(), now);
+  EXPECT_TRUE(is_fault("c", NoDiffSaid{session("x"), {}})) << "our ACCEPT has not left yet";
+  EXPECT_TRUE(is_fault("c", BusySaid{session("x")}));
+  EXPECT_EQ(rounds.theirs(), 1U);
+}
+
+TEST_F(RoundsTest, TheLargerTieBreakerCounts) {
+  start("a", "one", 5);
+  EXPECT_TRUE(std::holds_alternative<Nothing>(rounds.on(url("a"), InitiateSaid{session("x"), 4}, 10)));
+  EXPECT_EQ(rounds.ours(), 1U);
+  const auto lost = rounds.on(url("a"), InitiateSaid{session("x"), 6}, 10);
+  ASSERT_TRUE(std::holds_alternative<MayAccept>(lost));
+  EXPECT_TRUE(std::get<MayAccept>(lost).tie_lost);
+  EXPECT_EQ(rounds.ours(), 0U);
+}
+
+TEST_F(RoundsTest, InitiateDuringARoundIsAFaultAndMoreThanAllowedAreBusy) {
+  start("a", "one");
+  rounds.on(url("a"), accept_said("one"));
+  EXPECT_TRUE(std::holds_alternative<Fault>(rounds.on(url("a"), InitiateSaid{session("x"), 9}, 10)));
+  accept("b", "x");
+  EXPECT_TRUE(std::holds_alternative<Fault>(rounds.on(url("b"), InitiateSaid{session("y"), 9}, 10)));
+  EXPECT_TRUE(std::holds_alternative<SayBusy>(rounds.on(url("c"), InitiateSaid{session("y"), 9}, 1)));
+  EXPECT_TRUE(std::holds_alternative<MayAccept>(rounds.on(url("c"), InitiateSaid{session("y"), 9}, 0))) << "no limit";
+  const Bytes longest = Bytes(std::string(65, 's'));
+  EXPECT_TRUE(std::holds_alternative<Fault>(rounds.on(url("c"), InitiateSaid{longest, 9}, 0)));
+}
+
+TEST_F(RoundsTest, AgentsThatWereNotDeclaredEndTheRound) {
+  start("a", "one");
+  EXPECT_TRUE(is_fault("a", AcceptSaid{session("one"), full(), {agent("other").bytes()}}));
+  EXPECT_EQ(rounds.ours(), 0U);
+  accept("b", "x");
+  EXPECT_TRUE(is_fault("b", NoDiffSaid{session("x"), {agent("me").bytes(), agent("other").bytes()}}));
+  EXPECT_EQ(rounds.theirs(), 0U);
+}
+
+TEST_F(RoundsTest, TerminateIsTheNormalEndOnlyAfterOurAnswer) {
+  start("a", "one");
+  EXPECT_TRUE(std::holds_alternative<Ended>(rounds.on(url("a"), TerminateSaid{session("one")})));
+  start("a", "two");
+  rounds.on(url("a"), accept_said("two"));
+  EXPECT_TRUE(std::holds_alternative<Completed>(rounds.on(url("a"), TerminateSaid{session("two")})));
+  accept("b", "x");
+  EXPECT_TRUE(std::holds_alternative<Ended>(rounds.on(url("b"), TerminateSaid{session("x")})));
+  EXPECT_EQ(rounds.ours() + rounds.theirs(), 0U);
+}
+
+TEST_F(RoundsTest, BusyAndTheComparisonEndARound) {
+  start("a", "one");
+  EXPECT_TRUE(std::holds_alternative<WasBusy>(rounds.on(url("a"), BusySaid{session("one")})));
+  start("a", "same");
+  accept("a", "same");
+  const auto action = rounds.on(url("a"), CompareSaid{session("same")});
+  ASSERT_TRUE(std::holds_alternative<Ended>(action));
+  EXPECT_EQ(std::get<Ended>(action).rounds.size(), 2U);
+}
+
+TEST_F(RoundsTest, WhatTakesTooLongOrLosesItsConnectionIsOver) {
+  start("a", "one");
+  now += 10s;
+  accept("b", "x");
+  EXPECT_EQ(rounds.oldest(), Time(1h));
+  EXPECT_EQ(rounds.latest_of_ours(), Time(1h));
+  EXPECT_EQ(rounds.end_begun_before(Time(1h) - 1us).size(), 0U);
+  const auto late = rounds.end_begun_before(Time(1h));
+  ASSERT_EQ(late.size(), 1U);
+  EXPECT_EQ(late[0].peer, url("a"));
+  EXPECT_EQ(rounds.accepted(url("a"), session("one"), {}), nullptr);
+  EXPECT_TRUE(rounds.has_any_with(url("b")));
+  EXPECT_EQ(rounds.end_all_with(url("b")).size(), 1U);
+  EXPECT_FALSE(rounds.end(url("b"), session("x")));
+  EXPECT_FALSE(rounds.oldest());
+}
+
+// -------------------------------------------------------------------- bookmarks
+
+SectorSet half() {
+  SectorSet out;
+  out.add({0, 0x7fffffff});
+  return out;
+}
+
+TEST(Bookmark, MovesOnWithWhatWasNamedAndNeverBack) {
+  const Timestamp now = Timestamp::from_seconds(1'000'000);
+  EXPECT_EQ(moved({}, {Timestamp{0}, Timestamp{50}, full()}, true, now, 3min), (Bookmark{Timestamp{50}, full()}));
+  const Bookmark known{Timestamp{50}, full()};
+  EXPECT_FALSE(moved(known, {Timestamp{50}, Timestamp{40}, full()}, true, now, 3min));
+  EXPECT_FALSE(moved(known, {Timestamp{60}, Timestamp{70}, full()}, true, now, 3min)) << "50 to 60 was not named";
+  EXPECT_EQ(moved(known, {Timestamp{50}, Timestamp{70}, half()}, true, now, 3min), (Bookmark{Timestamp{70}, half()}));
+  EXPECT_EQ(moved(known, {Timestamp{50}, Timestamp{50}, half()}, true, now, 3min), known) << "nothing was stored";
+}
+
+TEST(Bookmark, OfTheFutureIsFollowedAsLongAsItLeadsToOps) {
+  const Timestamp now = Timestamp::from_seconds(1'000'000), later = now + 5h;
+  const Named named{Timestamp{0}, later, full()};
+  EXPECT_EQ(moved({}, named, true, now, 3min)->at, later);
+  EXPECT_EQ(moved(Bookmark{later, full()}, {later, later, full()}, false, now, 3min)->at, now - 3min);
+  EXPECT_EQ(moved(Bookmark{later, full()}, {later, now, full()}, true, now, 3min)->at, now);
+}
+
+TEST(Bookmark, HoldsForNoMoreThanWasCommon) {
+  const Bookmark bookmark{Timestamp{5}, half()};
+  EXPECT_TRUE(bookmark.holds_for(half()));
+  EXPECT_FALSE(bookmark.holds_for(full()));
+  EXPECT_EQ(since(bookmark), Timestamp{5});
+  EXPECT_EQ(since({}), Timestamp{0});
+}
+
+}  // namespace
+}  // namespace kitsune2::gossip

@@ -1,0 +1,302 @@
+// Gossip with stock nodes, which say nothing of what they are, and with ours, which do.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "unit/node/gossip/gossip_harness.hpp"
+
+namespace kitsune2::node_test {
+namespace {
+
+Timestamp half_an_hour_ago(SimNode& node) { return node.runtime->wall_now() - 30min; }
+
+/// As a stock node that has met nobody asks.
+wire::GossipInitiate stock_initiate(SimNode& node, const std::string& session, std::uint64_t agent) {
+  auto m = initiate(session);
+  m.participating_agents = {make_agent(agent)->agent().bytes()};
+  m.new_since = half_an_hour_ago(node);
+  m.max_op_data_bytes = 100U << 20;
+  return m;
+}
+
+/// A whole round that `peer` starts; what it was named.
+std::optional<wire::GossipAccept> round_of(SimNode& node, Scripted& peer, const wire::GossipInitiate& m) {
+  peer.gossips.clear();
+  peer.gossip(node.url, m);
+  auto accept = peer.next_gossip<wire::GossipAccept>();
+  wire::GossipNoDiff end;
+  end.session_id = m.session_id;
+  peer.gossip(node.url, end);
+  return accept;
+}
+
+std::set<Bytes> as_set(const std::vector<Bytes>& ids) { return {ids.begin(), ids.end()}; }
+
+TEST(StockPeers, AreNamedWhatWasStoredLongBeforeTheFirstMeeting) {
+  Net net;
+  GossipNode node(net, "node");
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  const auto old = node.add_ops(1, 20);
+  net.world.run_for(2h);
+  const auto recent = node.add_ops(100, 5);
+  Scripted peer(net, "peer");
+  const auto first = round_of(node, peer, stock_initiate(node, "one", 7));
+  ASSERT_TRUE(first);
+  auto all = as_bytes_list(old);
+  for (const auto& id : as_bytes_list(recent)) all.push_back(id);
+  EXPECT_EQ(first->new_ops, all);
+  // The next time it is the bookmark that counts.
+  net.world.run_for(5min);
+  auto next = stock_initiate(node, "two", 7);
+  next.new_since = first->updated_new_since;
+  const auto second = round_of(node, peer, next);
+  ASSERT_TRUE(second);
+  EXPECT_TRUE(second->new_ops.empty());
+}
+
+TEST(StockPeers, AFirstMeetingIsSeenByTheAgentsNotByTheUrl) {
+  Net net;
+  GossipNode node(net, "node");
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  const auto old = node.add_ops(1, 20);
+  net.world.run_for(2h);
+  Scripted before(net, "before"), after(net, "after"), other(net, "other");
+  EXPECT_EQ(round_of(node, before, stock_initiate(node, "one", 7))->new_ops.size(), 20U);
+  EXPECT_EQ(round_of(node, after, stock_initiate(node, "two", 7))->new_ops.size(), 0U) << "it has another url now";
+  EXPECT_EQ(round_of(node, other, stock_initiate(node, "three", 8))->new_ops.size(), 20U);
+  auto both = stock_initiate(node, "four", 7);
+  both.participating_agents.push_back(make_agent(9)->agent().bytes());
+  Scripted fourth(net, "fourth");
+  EXPECT_EQ(round_of(node, fourth, both)->new_ops.size(), 20U) << "one of its agents is new";
+}
+
+TEST(StockPeers, AreNamedAllAgainWhenTheirArcGrows) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip.min_initiate_interval_ms = 0;
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  const auto old = node.add_ops(1, 100);
+  net.world.run_for(2h);
+  Scripted peer(net, "peer");
+  auto little = stock_initiate(node, "one", 7);
+  little.arc_set = set_of(DhtArc(0, 0x3fffffff));
+  const auto quarter = round_of(node, peer, little);
+  ASSERT_TRUE(quarter);
+  EXPECT_GT(quarter->new_ops.size(), 10U);
+  EXPECT_LT(quarter->new_ops.size(), 45U);
+  auto grown = stock_initiate(node, "two", 7);
+  grown.new_since = quarter->updated_new_since;
+  EXPECT_EQ(as_set(round_of(node, peer, grown)->new_ops), as_set(as_bytes_list(old)));
+}
+
+TEST(StockPeers, ALongHistoryIsNamedPieceByPieceAndWhatIsNewBesides) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip.max_request_gossip_op_bytes = 2'000;
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  std::set<Bytes> lacking;
+  for (std::uint64_t i = 0; i < 50; ++i) {
+    for (const auto& id : as_bytes_list(node.add_ops(i, 1, 100))) lacking.insert(id);
+    net.world.run_for(1ms);
+  }
+  net.world.run_for(2h);
+  Scripted peer(net, "peer");
+  Timestamp since = half_an_hour_ago(node);
+  int rounds = 0;
+  for (; !lacking.empty() && rounds < 20; ++rounds) {
+    const auto fresh = node.add_ops(1'000 + static_cast<std::uint64_t>(rounds), 1, 100);
+    auto m = stock_initiate(node, "s" + std::to_string(rounds), 7);
+    m.new_since = since;
+    const auto accept = round_of(node, peer, m);
+    ASSERT_TRUE(accept);
+    EXPECT_LE(accept->new_ops.size(), 20U);
+    EXPECT_EQ(std::count(accept->new_ops.begin(), accept->new_ops.end(), fresh[0].bytes()), 1) << rounds;
+    for (const auto& id : accept->new_ops) lacking.erase(id);
+    since = accept->updated_new_since;
+    net.world.run_for(5min);
+  }
+  EXPECT_TRUE(lacking.empty());
+  EXPECT_EQ(rounds, 5) << "half of the allowance in each";
+}
+
+TEST(StockPeers, NewcomersShareOneAllowance) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip.max_request_gossip_op_bytes = 10'000;
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  node.add_ops(1, 200, 100);
+  net.world.run_for(2h);
+  std::size_t named = 0;
+  std::vector<std::unique_ptr<Scripted>> peers;
+  for (std::uint64_t i = 0; i < 30; ++i) {
+    peers.push_back(std::make_unique<Scripted>(net, "p" + std::to_string(i)));
+    const auto accept = round_of(node, *peers.back(), stock_initiate(node, "s", 10 + i));
+    ASSERT_TRUE(accept);
+    named += accept->new_ops.size();
+  }
+  EXPECT_GE(named, 90U);
+  EXPECT_LE(named, 100U) << "10,000 bytes in a minute, however many they are";
+}
+
+TEST(StockPeers, AnOpOfMoreThanHalfTheAllowanceIsNamed) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip.max_request_gossip_op_bytes = 1'000;
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  node.add_ops(1, 1, 900);
+  net.world.run_for(2h);
+  Scripted peer(net, "peer");
+  EXPECT_EQ(round_of(node, peer, stock_initiate(node, "one", 7))->new_ops.size(), 1U);
+}
+
+/// Where we start the round, it is our NO_DIFF that names.
+TEST(StockPeers, AreNamedTheHistoryInRoundsThatWeStartToo) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip = {};
+  node.quiet();
+  node.add_ops(1, 20);
+  net.world.run_for(2h);
+  Scripted peer(net, "peer");
+  node.knows(make_agent(7), peer.url);
+  ASSERT_TRUE(node.join(make_agent(1)));
+  ASSERT_TRUE(net.world.run_until([&] { return !peer.gossips.empty(); }, 10s));
+  const auto m = peer.next_gossip<wire::GossipInitiate>();
+  ASSERT_TRUE(m);
+  wire::GossipAccept accept;
+  accept.session_id = m->session_id;
+  accept.arc_set = full_set();
+  accept.participating_agents = {make_agent(7)->agent().bytes()};
+  accept.new_since = half_an_hour_ago(node);
+  accept.max_op_data_bytes = 100U << 20;
+  peer.gossip(node.url, accept);
+  const auto answer = peer.next_gossip<wire::GossipNoDiff>();
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->accept_response.new_ops.size(), 20U);
+}
+
+/// A stock node holds a second round within 5 minutes against us; whatever is owed, it is not asked.
+TEST(StockPeers, AreNeverAskedWithinTheirInterval) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip = {};
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  std::optional<Time> last;
+  int rounds = 0;
+  std::uint64_t op = 1;
+  for (int second = 0; second < 3'000; ++second) {
+    if (second % 600 == 0) node.knows(make_agent(7), peer.url);
+    if (second % 20 == 0) {
+      // A publish that is lost, each time.
+      node.space->publish().publish_ops(node.add_ops(op++, 1), peer.url, [](const Result<void>&) {});
+      net.network->cut(node.url, peer.url, true);
+    }
+    net.world.run_for(1s);
+    while (!peer.gossips.empty()) {
+      const auto m = peer.next_gossip<wire::GossipInitiate>();
+      if (!m) {
+        peer.gossips.pop_front();
+        continue;
+      }
+      const Time now = node.runtime->now();
+      if (last) {
+        EXPECT_GE(now - *last, 5min - 1s);
+      }
+      last = now;
+      ++rounds;
+      wire::GossipAccept accept;
+      accept.session_id = m->session_id;
+      accept.arc_set = full_set();
+      peer.gossip(node.url, accept);
+      peer.gossip(node.url, wire::GossipTerminate{m->session_id, Bytes::copy_of("No agents requested")});
+    }
+  }
+  EXPECT_GE(rounds, 8);
+}
+
+// ---------------------------------------------------------------- ours
+
+TEST(OurPeers, AreToldThatWeAre) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip = {};
+  node.quiet();
+  Scripted peer(net, "peer"), other(net, "other");
+  peer.gossip(node.url, initiate());
+  EXPECT_EQ(peer.next_gossip<wire::GossipAccept>()->abilities, wire::kQuickRounds);
+  node.knows(make_agent(7), other.url);
+  ASSERT_TRUE(node.join(make_agent(1)));
+  ASSERT_TRUE(net.world.run_until([&] { return !other.gossips.empty(); }, 10s));
+  EXPECT_EQ(other.next_gossip<wire::GossipInitiate>()->abilities, wire::kQuickRounds);
+}
+
+TEST(OurPeers, MayComeAgainAtOnceAndAreBusyAfterABurst) {
+  Net net;
+  GossipNode node(net, "node");
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  int accepted = 0;
+  for (int i = 0; i < 12; ++i) {
+    auto m = initiate("s" + std::to_string(i));
+    m.abilities = wire::kQuickRounds;
+    accepted += round_of(node, peer, m) ? 1 : 0;
+  }
+  EXPECT_EQ(accepted, 8);
+  EXPECT_EQ(node.stats().busy_sent, 4U);
+  EXPECT_EQ(node.stats().too_soon, 0U);
+}
+
+TEST(OurPeers, AreToldWhenTheLimitCutAndAskAgainAfterASecond) {
+  Net net;
+  GossipNode giver(net, "giver"), taker(net, "taker");
+  for (auto* node : {&giver, &taker}) {
+    node->builder.config.k2_gossip = {};
+    node->builder.config.k2_gossip.max_gossip_op_bytes = 3'000;
+    node->quiet();
+  }
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    giver.add_ops(i, 1, 100);
+    net.world.run_for(1ms);
+  }
+  taker.knows(make_agent(1), giver.url);
+  ASSERT_TRUE(giver.join(make_agent(1)));
+  ASSERT_TRUE(taker.join(make_agent(2)));
+  ASSERT_TRUE(net.world.run_until([&] { return taker.held() == 100; }, 6s));
+  const auto rounds = taker.stats().completed;
+  EXPECT_GE(rounds, 4U) << "3,000 of 10,000 bytes in each";
+  net.world.run_for(100s);
+  EXPECT_EQ(taker.stats().completed, rounds) << "and then there is no reason for more";
+}
+
+TEST(OurPeers, WhatIsAskedForOverAndOverComesFromTheAllowanceOfNewcomers) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip.max_request_gossip_op_bytes = 10'000;
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  node.add_ops(1, 80, 100);
+  Scripted peer(net, "peer");
+  std::size_t named = 0;
+  for (int i = 0; i < 8; ++i) {
+    auto m = initiate("s" + std::to_string(i));
+    m.abilities = wire::kQuickRounds;
+    const auto accept = round_of(node, peer, m);
+    ASSERT_TRUE(accept);
+    named += accept->new_ops.size();
+  }
+  EXPECT_LE(named, 80U + 100U);
+  EXPECT_GE(named, 80U + 50U);
+}
+
+}  // namespace
+}  // namespace kitsune2::node_test
