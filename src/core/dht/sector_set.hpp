@@ -65,6 +65,11 @@ class SectorSet {
     return out;
   }
 
+  /// False for a sector that does not exist.
+  bool test(std::uint32_t sector) const {
+    return sector < kCount && ((words_[sector / 32] >> (sector % 32)) & 1U) != 0;
+  }
+  void set(std::uint32_t sector) { words_[sector / 32] |= 1U << (sector % 32); }
   bool contains(std::uint32_t loc) const { return test(sector_of(loc)); }
   std::uint32_t count() const {
     std::uint32_t out = 0;
@@ -93,9 +98,6 @@ class SectorSet {
   }
 
  private:
-  bool test(std::uint32_t sector) const { return ((words_[sector / 32] >> (sector % 32)) & 1U) != 0; }
-  void set(std::uint32_t sector) { words_[sector / 32] |= 1U << (sector % 32); }
-
   Words words_{};
 };
 

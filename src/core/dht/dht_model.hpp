@@ -1,0 +1,111 @@
+// What a node holds of a space, as sums that can be compared with those of a peer without listing ops.
+#pragma once
+
+#include <array>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/dht/combined_hash.hpp"
+#include "core/dht/sector_set.hpp"
+#include "core/dht/snapshot.hpp"
+#include "core/dht/time_layout.hpp"
+#include "kitsune2/error.hpp"
+
+namespace kitsune2::dht {
+
+/// The DHT model of one space: combined hashes of the ops in each sector and slice of time.
+///
+/// *Rules*. M1: an op lies in the sector of its location and in the slice of its created_at; a slice is closed at its
+/// start and open at its end. M2: an op that is newer than the last ring is in no slice yet and enters one at a later
+/// `update`; an op that was created before 1970 is in none, ever, as in the reference. M3: hashes are kept for each
+/// (sector, unit) after the disc boundary and for each (sector, full slice) before it. *Reason*: every slice of every
+/// layout is then a sum of what is kept, so an update and a start read no op. M4: `add` is O(1), `update` is linear in
+/// the number of (sector, unit) pairs that hold an op, a snapshot in the sectors and pairs that it shows. Memory is
+/// about 100 bytes for each (sector, unit) of the last 128 to 256 hours and each (sector, full slice) before it that
+/// hold an op: at most 512 × 1,023 of the first kind. M5: all ids have one length; the first one decides.
+///
+/// Pure: told the time, and told of ops. `handle` says which ids to list; the caller reads them from its store.
+/// Equal to kitsune2_dht 0.2.2 and 0.5.3 (tests/unit/core/dht/dht_vectors_test.cpp), except that a list of ids may be
+/// cut anywhere by the caller.
+class DhtModel {
+ public:
+  explicit DhtModel(Timestamp now) : layout_(TimeLayout::at(now)), rings_(layout_.rings().size()) {}
+
+  const TimeLayout& layout() const { return layout_; }
+  /// When `update` has something to do.
+  Timestamp next_update() const { return layout_.next_update(); }
+  /// Moves on to the layout of `now`. No-op before `next_update`: a clock that is set back changes nothing until it has
+  /// caught up, as in the reference.
+  void update(Timestamp now);
+
+  /// An op was stored. Errc::invalid_argument: its id is empty or has another length than those before it.
+  Result<void> add(std::uint32_t location, Timestamp created_at, ByteView id);
+  /// An op is gone that was added before. Errc::not_found: its cell holds none.
+  Result<void> remove(std::uint32_t location, Timestamp created_at, ByteView id);
+  std::uint64_t op_count() const { return ops_; }
+
+  /// Hash and number of ops of one cell, as a store keeps them.
+  struct Cell {
+    CombinedHash hash;
+    std::uint64_t ops = 0;
+
+    void combine(const Cell& other) {
+      hash.combine(other.hash);
+      ops += other.ops;
+    }
+    friend bool operator==(const Cell&, const Cell&) = default;
+  };
+  /// Takes over a cell that a store kept for a unit, or for a full slice. False: nothing was taken over, since the full
+  /// slice ends after this layout's disc boundary (the clock was set back since); its ops must be added one by one.
+  /// Errc::corrupt: no such sector or unit, no op, or a hash of another length than the others.
+  Result<void> load_unit(std::uint32_t sector, std::int64_t unit, const Cell& cell);
+  Result<bool> load_slice(std::uint32_t sector, std::uint64_t slice, const Cell& cell);
+
+  MinimalSnapshot minimal(const SectorSet& common) const;
+
+  /// What to answer to a peer's snapshot. `mine`: the snapshot of the same kind that this side sent before in this
+  /// round, if it did: then this is the last step. Errc::peer_fault: it names a sector that is not common or a slice
+  /// that is not in the disc.
+  Result<NextAction> handle(const Snapshot& theirs, const std::optional<Snapshot>& mine, const SectorSet& common) const;
+
+  /// For tests: recomputes what is derived. Aborts when it is wrong. O(cells).
+  void check_invariants() const;
+
+ private:
+  static constexpr std::uint32_t kSectors = SectorSet::kCount;
+  using SectorCells = boost::unordered_flat_map<std::uint32_t, Cell>;
+  struct Disc {
+    boost::unordered_flat_map<std::uint64_t, Cell> slices;
+    Cell all;
+  };
+
+  static std::uint64_t unit_key(std::int64_t unit, std::uint32_t sector) {
+    return static_cast<std::uint64_t>(unit) * kSectors + sector;
+  }
+  Result<void> check_length(std::size_t size);
+  Result<void> check_stored(std::uint32_t sector, const Cell& cell);
+  void put_unit(std::uint32_t sector, std::int64_t unit, const Cell& cell);
+  void put_slice(std::uint32_t sector, std::uint64_t slice, const Cell& cell);
+  DiscSectorsSnapshot disc_sectors(const SectorSet& common) const;
+  std::map<std::uint64_t, CombinedHash> disc_slices(std::uint32_t sector) const;
+  std::map<std::uint32_t, CombinedHash> ring_sectors(std::size_t ring, const SectorSet& common) const;
+
+  Result<NextAction> compare(const MinimalSnapshot& theirs, const Snapshot* mine, const SectorSet& common) const;
+  Result<NextAction> compare(const DiscSectorsSnapshot& theirs, const Snapshot* mine, const SectorSet& common) const;
+  Result<NextAction> compare(const DiscSectorDetailsSnapshot& theirs, const Snapshot* mine,
+                             const SectorSet& common) const;
+  Result<NextAction> compare(const RingSectorDetailsSnapshot& theirs, const Snapshot* mine,
+                             const SectorSet& common) const;
+
+  TimeLayout layout_;
+  std::size_t id_size_ = 0;  ///< 0: no op yet
+  std::uint64_t ops_ = 0;
+  std::array<Disc, kSectors> disc_;
+  boost::unordered_flat_map<std::uint64_t, Cell> units_;  ///< by unit_key; from the disc boundary on
+  std::vector<SectorCells> rings_;                        ///< derived from units_, for each ring of the layout
+};
+
+}  // namespace kitsune2::dht
