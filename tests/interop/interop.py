@@ -47,7 +47,7 @@ def pair(world, relay, a, b, limits=False, **options):
     return left, right
 
 
-def exchange(left, right, count, smallest, largest, patience):
+def exchange(world, left, right, count, smallest, largest, patience):
     """Each stores `count` ops and publishes them; both must end with all of them. `patience`: for how long nothing may come.
 
     A stock node drops what it was about to publish when it loses the connection or when a send takes longer than its
@@ -58,6 +58,7 @@ def exchange(left, right, count, smallest, largest, patience):
         peer.send(f"ops {count} {smallest} {largest} x")
     for peer in peers:
         peer.wait(rf" OK ops {count}", patience)
+    world.meet(*peers)
     lost = held = end = None
     while True:
         losses = sum(peer.count(r" (DISCONNECTED|FAILED publish) ") for peer in stock)
@@ -67,11 +68,11 @@ def exchange(left, right, count, smallest, largest, patience):
                 peer.send("publish")
         before, held = held, [peer.last(r" HAVE 0 (\d+) (\w+)$") for peer in peers]
         if held != before:
-            end = left.clock.now() + patience
+            end = world.clock.now() + patience
         if all(found and found[0] == str(2 * count) for found in held):
             check(held[0] == held[1], f"the nodes hold different ops: {held}")
             return
-        check(left.clock.now() < end, f"nothing came for {patience} s: of {2 * count} ops, the nodes hold {held}")
+        check(world.clock.now() < end, f"nothing came for {patience} s: of {2 * count} ops, the nodes hold {held}")
         time.sleep(0.1)
 
 
@@ -79,7 +80,7 @@ def exchange(left, right, count, smallest, largest, patience):
 def thousand_ops_each_way(world, relay, a, b):
     """Found by bootstrap, published, fetched both ways: 1,000 ops of 64 B to 40 kB from each side."""
     left, right = pair(world, relay, a, b, timeout_s=5 if a == b == "rust" else 60)
-    exchange(left, right, 1000, 64, 40_000, 240)
+    exchange(world, left, right, 1000, 64, 40_000, 240)
 
 
 @test(*itertools.product(KINDS, [("cpp", "rust"), ("rust", "cpp")]))
@@ -101,7 +102,7 @@ def rust_timeouts(world, timeout_s):
     cpp = world.peer("cpp", "b", addr, timeout_s=timeout_s)
     rust.wait(r" PEERS 0 1$", 20)
     cpp.wait(r" PEERS 0 1$", 20)
-    exchange(rust, cpp, 20, 64, 2000, 60)
+    exchange(world, rust, cpp, 20, 64, 2000, 60)
     if timeout_s < 60:
         time.sleep(3 * timeout_s)
         since = cpp.mark()
@@ -131,6 +132,7 @@ def node_restarts(world, kind):
     stays.wait(r" PEERS 0 2$", 30)
     stays.send("ops 50 64 2000 y")
     stays.wait(r" OK ops", 30)
+    world.meet(stays, second)
     for _ in range(2):
         second.send("publish")
         stays.send("publish")
@@ -148,7 +150,7 @@ def relay_restarts(world, a, b):
     right = world.peer(b, "b", addr, timeout_s=5)
     left.wait(r" PEERS 0 1$", 20)
     right.wait(r" PEERS 0 1$", 20)
-    exchange(left, right, 50, 64, 2000, 60)
+    exchange(world, left, right, 50, 64, 2000, 60)
     marks = left.mark(), right.mark()
     relay.kill()
     time.sleep(1)
@@ -158,6 +160,7 @@ def relay_restarts(world, a, b):
     for peer in (left, right):
         peer.send("ops 100 64 2000 z")
         peer.wait(r" OK ops 100", 30)
+    world.meet(left, right)
     # New urls spread by bootstrap and agent publish; publishing again is what an application does.
     end = world.clock.now() + 120
     while True:
@@ -182,6 +185,7 @@ def three_nodes_16_spaces(world, *kinds):
     for peer in peers:
         peer.send("ops 10 64 3000 x")
         peer.wait(r" OK ops", 30)
+    world.meet(*peers)
     for peer in peers:
         peer.send("publish")
     # A stock node that dials a peer in the moment in which that one dials it drops both connections and what it was about
@@ -266,7 +270,7 @@ def cpp_asks_rust_for_none_it_holds(world):
         return int(found.group(1)) >= 2
 
     world.until(asked_again, 30, "not asked again")
-    exchange(cpp, rust, 20, 64, 2000, 60)
+    exchange(world, cpp, rust, 20, 64, 2000, 60)
     since = cpp.mark()
     cpp.send("stats")
     check(cpp.wait(r" pending (\d+)", 10, since).group(1) == "10", "only the unknown ids stay pending")
@@ -360,7 +364,7 @@ def leaving_spreads_a_tombstone(world, leaver_kind, stayer_kind):
     stayer = world.peer(stayer_kind, "b", addr)
     leaver.wait(r" PEERS 0 1$", 20)
     stayer.wait(r" PEERS 0 1$", 20)
-    exchange(leaver, stayer, 5, 64, 500, 60)
+    exchange(world, leaver, stayer, 5, 64, 500, 60)
     check(listed(addr, "interop") == 2, "both are listed")
     since = stayer.mark()
     leaver.send("leave")
