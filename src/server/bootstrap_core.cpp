@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "wire/signed_info.hpp"
+
 namespace kitsune2::server {
 
 namespace {
@@ -70,13 +72,13 @@ BootstrapAnswer BootstrapCore::put(std::string_view space, std::string_view agen
   const auto agent_id = from_path<AgentId>(agent);
   if (!space_id || !agent_id) return refuse(400, "the path is not base64url");
   const PathVerifier verifier(verifier_, *space_id, *agent_id, now);
-  const auto decoded = AgentInfoSigned::decode(body, verifier);
+  const auto decoded = wire::check_signed_info(body, verifier);
   if (decoded.has_error()) {
     if (!verifier.refusal.empty()) return refuse(500, verifier.refusal);
     if (decoded.error().code == Errc::bad_signature) return refuse(500, "InvalidSignature");
     return refuse(500, decoded.error().message);
   }
-  return store(*space_id, (*decoded)->info(), body, now);
+  return store(*space_id, *decoded, body, now);
 }
 
 BootstrapAnswer BootstrapCore::store(const SpaceId& space_id, const AgentInfo& info, std::string_view body,
@@ -118,18 +120,34 @@ BootstrapAnswer BootstrapCore::store(const SpaceId& space_id, const AgentInfo& i
       bytes_ -= freed;
       *old = Entry{info.agent, info.created_at, info.expires_at, std::string(body)};
     } else {
-      if (space.entries.size() >= limits_.max_entries_per_space && !space.entries.empty()) {
-        const auto middle = space.entries.begin() + static_cast<std::ptrdiff_t>(limits_.max_entries_per_space / 2);
-        bytes_ -= middle->body.size() + kEntryOverhead;
-        --entries_;
-        space.entries.erase(middle);
-      }
+      make_room(space, std::max<std::size_t>(limits_.max_entries_per_space, 1) - 1);
       space.entries.push_back({info.agent, info.created_at, info.expires_at, std::string(body)});
       ++entries_;
     }
     bytes_ += cost;
   }
   return accepted();
+}
+
+/// The one in the middle goes until at most `entries` are left.
+void BootstrapCore::make_room(Space& space, std::size_t entries) {
+  while (space.entries.size() > entries) {
+    const auto middle = space.entries.begin() + static_cast<std::ptrdiff_t>(space.entries.size() / 2);
+    bytes_ -= middle->body.size() + kEntryOverhead;
+    --entries_;
+    space.entries.erase(middle);
+  }
+}
+
+void BootstrapCore::set_max_entries_per_space(std::size_t entries) {
+  limits_.max_entries_per_space = entries;
+  for (auto& [id, space] : spaces_) {
+    make_room(space, entries);
+    if (space.graves.size() > 4 * entries) {
+      space.graves.erase(space.graves.begin(), space.graves.end() - static_cast<std::ptrdiff_t>(4 * entries));
+    }
+  }
+  count();
 }
 
 void BootstrapCore::bury(Space& space, const AgentInfo& info) {

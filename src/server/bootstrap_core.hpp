@@ -37,7 +37,9 @@ struct BootstrapAnswer {
 /// Agent infos by space, for a few minutes each. Source: wire 0.2.2 (f); docs/protocol-relay.md.
 ///
 /// *Rules*. R1: an info is kept only if agent and space are those of the path, created_at is within 3 minutes of now,
-/// it has not expired, it lives at most 30 minutes, and its signature is right (checked last: it costs most). R2: of
+/// it has not expired, it lives at most 30 minutes, and its signature is right (checked last: it costs most). The url
+/// is not looked at. *Rationale*: agents of later dialects have urls of other schemes and paths, as the reference's
+/// server takes them; whoever reads the list judges them. R2: of
 /// one agent the newest created_at stays; a tombstone removes. An older one is no error. R3: at most
 /// `max_entries_per_space`; when full, the one in the middle goes and the new one comes last. *Rationale*: the oldest
 /// half stays, so that a flood cannot push everyone out. R4: a tombstone is remembered for as long as an info older
@@ -56,6 +58,8 @@ class BootstrapCore {
   BootstrapAnswer put(std::string_view space, std::string_view agent, std::string_view body, Timestamp now);
   /// 200: a JSON array of the bodies as they were put, oldest first, without expired ones; 400.
   BootstrapAnswer get(std::string_view space, Timestamp now);
+  /// From now on. What is over it in a space goes from the middle, as when a newcomer finds the space full.
+  void set_max_entries_per_space(std::size_t entries);
   /// Drops what has expired.
   void prune(Timestamp now);
 
@@ -85,6 +89,7 @@ class BootstrapCore {
   BootstrapAnswer refuse(int status, std::string_view error);
   void bury(Space& space, const AgentInfo& info);
   void prune_space(Space& space, Timestamp now);
+  void make_room(Space& space, std::size_t entries);
   void count();
 
   BootstrapLimits limits_;

@@ -2,6 +2,7 @@
 
 #include "kitsune2/agent.hpp"
 #include "wire/json_scan.hpp"
+#include "wire/signed_info.hpp"
 
 namespace kitsune2 {
 
@@ -83,10 +84,17 @@ class Members {
   const char* name_ = "";
 };
 
-bool read_url(JsonScanner& scanner, std::optional<Url>& out) {
+/// What is made of the url.
+enum class UrlRule {
+  kCanonical,  ///< parsed; must be one of this dialect
+  kAnyString,  ///< left alone
+};
+
+bool read_url(JsonScanner& scanner, UrlRule rule, std::optional<Url>& out) {
   if (scanner.null_if_next()) return true;
   JsonString text;
   if (!scanner.string(text)) return false;
+  if (rule == UrlRule::kAnyString) return true;
   Result<Url> url = Url::parse(text.escaped ? text.unescaped() : std::string(text.raw));
   if (!url) return scanner.fail("not a canonical url");
   out = std::move(*url);
@@ -109,7 +117,7 @@ bool read_arc(JsonScanner& scanner, DhtArc& out) {
   return true;
 }
 
-Result<AgentInfo> parse_inner(std::string_view json) {
+Result<AgentInfo> parse_inner(std::string_view json, UrlRule rule) {
   JsonScanner scanner(json);
   Members members(scanner, "agentInfo");
   AgentInfo info;
@@ -127,7 +135,7 @@ Result<AgentInfo> parse_inner(std::string_view json) {
     if (key == "createdAt") return members.once(created, "createdAt") && members.timestamp(info.created_at);
     if (key == "expiresAt") return members.once(expires, "expiresAt") && members.timestamp(info.expires_at);
     if (key == "isTombstone") return members.once(tombstone, "isTombstone") && scanner.boolean(info.is_tombstone);
-    if (key == "url") return members.once(url, "url") && read_url(scanner, info.url);
+    if (key == "url") return members.once(url, "url") && read_url(scanner, rule, info.url);
     if (key == "storageArc") return members.once(arc, "storageArc") && read_arc(scanner, info.storage_arc);
     members.in("(unknown key)");
     return scanner.skip_value();
@@ -185,9 +193,14 @@ std::string encode_outer(std::string_view inner, ByteView signature) {
   return out;
 }
 
-}  // namespace
+struct Parts {
+  AgentInfo info;
+  std::string inner;
+  std::vector<std::uint8_t> signature;
+};
 
-Result<AgentInfoPtr> AgentInfoSigned::decode(std::string_view json, const Verifier& verifier) {
+Result<Parts> parse_and_verify(std::string_view json, const Verifier& verifier, UrlRule rule) {
+  constexpr std::size_t kMaxJsonBytes = AgentInfoSigned::kMaxJsonBytes;
   if (json.size() > kMaxJsonBytes) {
     return make_error(Errc::too_large, "agent info: " + std::to_string(json.size()) + " bytes, at most " +
                                            std::to_string(kMaxJsonBytes));
@@ -196,17 +209,16 @@ Result<AgentInfoPtr> AgentInfoSigned::decode(std::string_view json, const Verifi
   Members members(scanner, "signed agent info");
   bool has_info = false;
   bool has_signature = false;
-  std::string inner;
-  std::vector<std::uint8_t> signature;
+  Parts out;
   const bool good = scanner.object([&](const JsonString& raw_key) {
     const std::string key = raw_key.unescaped();
     if (key == "agentInfo") {
       JsonString text;
       if (!members.once(has_info, "agentInfo") || !scanner.string(text)) return false;
-      inner = text.unescaped();
+      out.inner = text.unescaped();
       return true;
     }
-    if (key == "signature") return members.once(has_signature, "signature") && members.base64(signature);
+    if (key == "signature") return members.once(has_signature, "signature") && members.base64(out.signature);
     members.in("(unknown key)");
     return scanner.skip_value();
   });
@@ -217,19 +229,34 @@ Result<AgentInfoPtr> AgentInfoSigned::decode(std::string_view json, const Verifi
   }
   if (!has_info) return members.missing("agentInfo");
   if (!has_signature) return members.missing("signature");
-  if (signature.size() != kSignatureBytes) {
+  if (out.signature.size() != kSignatureBytes) {
     return make_error(Errc::malformed,
-                      "signed agent info.signature: " + std::to_string(signature.size()) + " bytes, expected 64");
+                      "signed agent info.signature: " + std::to_string(out.signature.size()) + " bytes, expected 64");
   }
-  Result<AgentInfo> info = parse_inner(inner);
+  Result<AgentInfo> info = parse_inner(out.inner, rule);
   if (!info) return info.error();
-  if (!verifier.verify(*info, as_bytes(inner), signature)) {
+  if (!verifier.verify(*info, as_bytes(out.inner), out.signature)) {
     return make_error(Errc::bad_signature, "agent info of " + info->agent.to_string());
   }
+  out.info = std::move(*info);
+  return out;
+}
+
+}  // namespace
+
+Result<AgentInfo> wire::check_signed_info(std::string_view json, const Verifier& verifier) {
+  auto parts = parse_and_verify(json, verifier, UrlRule::kAnyString);
+  if (!parts) return parts.error();
+  return std::move(parts->info);
+}
+
+Result<AgentInfoPtr> AgentInfoSigned::decode(std::string_view json, const Verifier& verifier) {
+  auto parts = parse_and_verify(json, verifier, UrlRule::kCanonical);
+  if (!parts) return parts.error();
   std::shared_ptr<AgentInfoSigned> out(new AgentInfoSigned());
-  out->info_ = std::move(*info);
-  out->inner_ = std::move(inner);
-  out->signature_ = Bytes(std::move(signature));
+  out->info_ = std::move(parts->info);
+  out->inner_ = std::move(parts->inner);
+  out->signature_ = Bytes(std::move(parts->signature));
   out->encoded_ = std::string(json);
   return AgentInfoPtr(std::move(out));
 }

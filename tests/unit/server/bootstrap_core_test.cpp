@@ -146,6 +146,69 @@ TEST(BootstrapCore, ExpiresAtMustBeInTheFutureAndWithin30Minutes) {
   EXPECT_EQ(put.into(core).status, 200);
 }
 
+/// Agent infos that stock kitsune2 0.5.3 nodes put to stock server 0.5.3, byte for byte.
+const char* const kOf053[] = {
+    R"v({"agentInfo":"{\"agent\":\"gTl3Dqh9F19Wo1Rmw0x-zMuNipG07jeiXfYPW4_Js5Q\",\"space\":\"aXJva)v"
+    R"v(C1zcGlrZS1zcGFjZS0wMTIzNDU2Nzg5YWJjZGU\",\"createdAt\":\"1795425568327302\",\"expiresAt\":)v"
+    R"v(\"1795426768327302\",\"isTombstone\":false,\"url\":\"http://127.0.0.1:18787/relay/787d4a62)v"
+    R"v(cdd6199d8359dfe3703d021e7c1835096f940840c700e1b0f77d62dd\",\"storageArc\":[0,4294967295]}")v"
+    R"v(,"signature":"7Ie9rmzwHCIt9aYL8VD-D8jl7pwPhNCetoi_AEDAFw6LeqQdQYQZvjLlzonf1MvK5hzPaW4k9BwG)v"
+    R"v(izWX4efvDw"})v",
+    R"v({"agentInfo":"{\"agent\":\"iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w\",\"space\":\"aXJva)v"
+    R"v(C1zcGlrZS1zcGFjZS0wMTIzNDU2Nzg5YWJjZGU\",\"createdAt\":\"1795425569305404\",\"expiresAt\":)v"
+    R"v(\"1795426769305404\",\"isTombstone\":false,\"url\":\"http://127.0.0.1:18787/relay/7f59f4d8)v"
+    R"v(aa822772702fa4a5d8611064dc6fa84aa335118d7443ec5d4d31e894\",\"storageArc\":[0,4294967295]}")v"
+    R"v(,"signature":"A5vv7cc62vdUAXpuoWJbiD3vCxHTdLfLfSBNk-jakQUkJn0qARhksZT932o6XX10aMQVtxO5oo6i)v"
+    R"v(98EnJzQmCQ"})v",
+};
+
+TEST(BootstrapCore, AnInfoOfAKitsune053NodeIsTakenThoughItsUrlIsNotOurs) {
+  BootstrapCore core({});
+  const SpaceId space = SpaceId::from_text("iroh-spike-space-0123456789abcde");
+  const Timestamp now{1'795'425'569'500'000};
+  for (const std::string_view body : kOf053) {
+    const auto agent = nlohmann::json::parse(nlohmann::json::parse(body)["agentInfo"].get<std::string>())["agent"];
+    const auto answer = core.put(space.to_string(), agent.get<std::string>(), body, now);
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    // The other checks stay.
+    EXPECT_EQ(error_of(core.put(kSpace.to_string(), agent.get<std::string>(), body, now)), "InvalidSpace");
+    EXPECT_EQ(error_of(core.put(space.to_string(), agent.get<std::string>(), body, now + minutes(4))),
+              "InvalidCreatedAt");
+    std::string forged(body);
+    forged.replace(forged.find(":18787"), 6, ":18788");
+    EXPECT_EQ(error_of(core.put(space.to_string(), agent.get<std::string>(), forged, now)), "InvalidSignature");
+  }
+  const auto list = core.get(space.to_string(), now);
+  EXPECT_EQ(list.body, '[' + std::string(kOf053[0]) + ',' + kOf053[1] + ']') << "byte for byte";
+  // What our own client makes of it: each entry for itself.
+  const auto read = AgentInfoSigned::decode_list(list.body);
+  ASSERT_TRUE(read);
+  ASSERT_EQ(read->size(), 2U);
+  for (const auto& entry : *read) EXPECT_FALSE(entry);
+}
+
+TEST(BootstrapCore, AUrlMayBeAnyStringOrNullAndNothingElse) {
+  const auto signer = agent(1);
+  const auto put = [&](const std::string& url) {
+    BootstrapCore core({});
+    const std::string inner = R"({"agent":")" + signer->agent().to_string() + R"(","space":")" + kSpace.to_string() +
+                              R"(","createdAt":")" + std::to_string(kNow.micros) + R"(","expiresAt":")" +
+                              std::to_string((kNow + minutes(20)).micros) + R"(","isTombstone":false)" + url + '}';
+    AgentInfo info;
+    info.agent = signer->agent();
+    const auto signature = signer->sign(info, as_bytes(inner)).value();
+    const nlohmann::json body = {{"agentInfo", inner}, {"signature", to_base64url(signature)}};
+    return core.put(kSpace.to_string(), signer->agent().to_string(), body.dump(), kNow).status;
+  };
+  for (const char* url : {R"(,"url":"http://127.0.0.1:18787/relay/00ff")", R"(,"url":"iroh:abc")", R"(,"url":"")",
+                          R"(,"url":"not a \"url\" \u00e9")", R"(,"url":null)", ""}) {
+    EXPECT_EQ(put(url), 200) << url;
+  }
+  for (const char* url : {R"(,"url":1)", R"(,"url":["ws://x:1/A"])", R"(,"url":{})", R"(,"url":"a","url":"b")"}) {
+    EXPECT_EQ(put(url), 500) << url;
+  }
+}
+
 TEST(BootstrapCore, TheSignatureMustBeRightAndIsCheckedLast) {
   struct Counting final : Verifier {
     bool verify(const AgentInfo&, ByteView, ByteView) const override {
@@ -357,6 +420,24 @@ TEST(BootstrapCore, RandomPlayKeepsTheInvariants) {
       core.check_invariants();
     }
   }
+}
+
+TEST(BootstrapCore, FewerEntriesASpaceLeaveTheOldestAndTheNewest) {
+  BootstrapCore core({});
+  for (std::uint32_t i = 0; i < 9; ++i) {
+    Put put;
+    put.who = i;
+    EXPECT_EQ(put.into(core).status, 200);
+  }
+  const auto before = agents(core);
+  core.set_max_entries_per_space(4);
+  core.check_invariants();
+  EXPECT_EQ(agents(core), (std::vector<std::string>{before[0], before[1], before[7], before[8]}));
+  EXPECT_EQ(core.counters().entries.get(), 4U);
+  Put put;
+  put.who = 20;
+  EXPECT_EQ(put.into(core).status, 200);
+  EXPECT_EQ(agents(core).size(), 4U);
 }
 
 }  // namespace
