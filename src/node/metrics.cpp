@@ -1,36 +1,18 @@
 #include "node/metrics.hpp"
 
-#include <sstream>
+#include <limits>
 #include <utility>
-#include <vector>
+
+#include "server/exposition.hpp"
 
 namespace kitsune2 {
+
+using server::Exposition;
+using server::quoted_label;
+
 namespace {
 
 constexpr Duration kRefresh = std::chrono::seconds(5);
-
-/// Collects samples so that each metric's lines stand together, as the format demands.
-class Text {
- public:
-  void add(const char* name, const char* type, const char* help, const std::string& labels, std::uint64_t value) {
-    auto it = index_.find(name);
-    if (it == index_.end()) {
-      it = index_.emplace(name, families_.size()).first;
-      families_.push_back(std::string("# HELP ") + name + ' ' + help + "\n# TYPE " + name + ' ' + type + '\n');
-    }
-    families_[it->second] +=
-        name + (labels.empty() ? std::string() : '{' + labels + '}') + ' ' + std::to_string(value) + '\n';
-  }
-  std::string str() const {
-    std::string out;
-    for (const auto& family : families_) out += family;
-    return out;
-  }
-
- private:
-  std::map<std::string, std::size_t> index_;
-  std::vector<std::string> families_;
-};
 
 struct FetchCounter {
   const char* name;
@@ -39,9 +21,9 @@ struct FetchCounter {
 };
 constexpr FetchCounter kFetchCounters[] = {
     {"kitsune2_fetch_ops_fetched_total", "Ops that were asked for and are stored.", &FetchStats::ops_fetched},
-    {"kitsune2_fetch_bytes_fetched_total", "Payload of those ops.", &FetchStats::bytes_fetched},
+    {"kitsune2_fetch_fetched_bytes_total", "Payload of those ops.", &FetchStats::bytes_fetched},
     {"kitsune2_fetch_ops_served_total", "Ops given to peers.", &FetchStats::ops_served},
-    {"kitsune2_fetch_bytes_served_total", "Payload of those ops.", &FetchStats::bytes_served},
+    {"kitsune2_fetch_served_bytes_total", "Payload of those ops.", &FetchStats::bytes_served},
     {"kitsune2_fetch_requests_sent_total", "Request messages sent.", &FetchStats::requests_sent},
     {"kitsune2_fetch_requests_failed_total", "Request messages that could not be sent.", &FetchStats::requests_failed},
     {"kitsune2_fetch_requests_overdue_total", "Ops that did not come in time.", &FetchStats::requests_overdue},
@@ -109,29 +91,15 @@ struct ReportCounter {
 constexpr ReportCounter kReportCounters[] = {
     {"kitsune2_report_ops_fetched_total", "Ops fetched from peers.", "kitsune2_peer_ops_fetched_total",
      "Ops fetched from this peer.", &PeerReport::ops_fetched},
-    {"kitsune2_report_bytes_fetched_total", "Payload of those ops.", "kitsune2_peer_bytes_fetched_total",
+    {"kitsune2_report_fetched_bytes_total", "Payload of those ops.", "kitsune2_peer_fetched_bytes_total",
      "Payload of those ops.", &PeerReport::bytes_fetched},
     {"kitsune2_report_ops_served_total", "Ops served to peers.", "kitsune2_peer_ops_served_total",
      "Ops served to this peer.", &PeerReport::ops_served},
-    {"kitsune2_report_bytes_served_total", "Payload of those ops.", "kitsune2_peer_bytes_served_total",
+    {"kitsune2_report_served_bytes_total", "Payload of those ops.", "kitsune2_peer_served_bytes_total",
      "Payload of those ops.", &PeerReport::bytes_served},
     {"kitsune2_report_failures_total", "Peers given up.", "kitsune2_peer_failures_total",
      "Times this peer was given up.", &PeerReport::failures},
 };
-
-/// A label's value: urls are what peers say they are.
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '\n') {
-      out += "\\n";
-      continue;
-    }
-    if (c == '\\' || c == '"') out += '\\';
-    out += c;
-  }
-  return out + '"';
-}
 
 }  // namespace
 
@@ -145,23 +113,25 @@ void NodeMetrics::start() { refresh(); }
 
 void NodeMetrics::refresh() {
   if (auto kitsune = kitsune_.lock()) {
-    const auto spaces = kitsune->list_spaces();
-    for (const SpaceId& id : spaces) {
-      const auto space = kitsune->space_if_exists(id);
-      if (!space) continue;
-      space->op_store().stats([weak = weak_from_this(), id](const Result<OpStoreStats>& stats) {
-        auto self = weak.lock();
-        if (self && stats) self->stores_[id] = *stats;
-      });
-    }
+    for (const SpaceId& id : kitsune->list_spaces()) ask_store(id);
   }
   timer_ = runtime_.schedule_after(kRefresh, [weak = weak_from_this()] {
     if (auto self = weak.lock()) self->refresh();
   });
 }
 
+void NodeMetrics::ask_store(const SpaceId& id) {
+  const auto kitsune = kitsune_.lock();
+  const auto space = kitsune ? kitsune->space_if_exists(id) : nullptr;
+  if (!space) return;
+  space->op_store().stats([weak = weak_from_this(), id](const Result<OpStoreStats>& stats) {
+    auto self = weak.lock();
+    if (self && stats) self->stores_[id] = *stats;
+  });
+}
+
 std::string NodeMetrics::render() const {
-  Text out;
+  Exposition out;
   const auto kitsune = kitsune_.lock();
   if (kitsune) {
     const TransportStats transport = kitsune->transport().stats();
@@ -185,7 +155,7 @@ std::string NodeMetrics::render() const {
     for (const SpaceId& id : spaces) {
       const auto space = kitsune->space_if_exists(id);
       if (!space) continue;
-      const std::string label = "space=" + quoted(id.to_string());
+      const std::string label = "space=" + quoted_label(id.to_string());
       const FetchStats fetch = space->fetch().stats();
       for (const auto& c : kFetchCounters) out.add(c.name, "counter", c.help, label, fetch.*c.value);
       out.add("kitsune2_fetch_pending_ops", "gauge", "Ops to be fetched.", label, space->fetch().pending_ops());
@@ -195,22 +165,26 @@ std::string NodeMetrics::render() const {
       for (const auto& c : kGossipCounters) out.add(c.name, "counter", c.help, label, gossip.*c.value);
       out.add("kitsune2_peers", "gauge", "Agents known.", label, space->peer_store().get_all().size());
       out.add("kitsune2_local_agents", "gauge", "Own agents.", label, space->local_agent_store().get_all().size());
-      if (const auto store = stores_.find(id); store != stores_.end()) {
-        out.add("kitsune2_store_ops", "gauge", "Ops held.", label, store->second.ops);
-        out.add("kitsune2_store_bytes", "gauge", "Payload of the ops held.", label, store->second.bytes);
-      }
+      // A store that has not answered yet has no figures: not a number, and not nothing.
+      const auto store = stores_.find(id);
+      const bool known = store != stores_.end();
+      const auto figure = [&](std::uint64_t OpStoreStats::*value) {
+        return known ? static_cast<double>(store->second.*value) : std::numeric_limits<double>::quiet_NaN();
+      };
+      out.add_real("kitsune2_store_ops", "gauge", "Ops held.", label, figure(&OpStoreStats::ops));
+      out.add_real("kitsune2_store_bytes", "gauge", "Payload of the ops held.", label, figure(&OpStoreStats::bytes));
     }
     for (const auto& [id, report] : kitsune->report().snapshot()) {
-      const std::string label = "space=" + quoted(id.to_string());
+      const std::string label = "space=" + quoted_label(id.to_string());
       for (const auto& c : kReportCounters)
         out.add(c.space_name, "counter", c.space_help, label, report.total.*c.value);
       for (const auto& [url, peer] : report.peers) {
-        const std::string both = label + ",peer=" + quoted(url.to_string());
+        const std::string both = label + ",peer=" + quoted_label(url.to_string());
         for (const auto& c : kReportCounters) out.add(c.peer_name, "counter", c.peer_help, both, peer.*c.value);
       }
     }
   }
-  return out.str() + (more_ ? more_() : std::string());
+  return out.str() + (more_ ? more_() : std::string()) + server::process_metrics();
 }
 
 std::optional<std::string> NodeMetrics::problem() const {

@@ -20,6 +20,8 @@ class NodeMetrics : public std::enable_shared_from_this<NodeMetrics> {
   NodeMetrics(Runtime& runtime, std::weak_ptr<Kitsune> kitsune, std::string relay, std::function<std::string()> more);
   ~NodeMetrics();
   void start();
+  /// Asks the op store of a space that is new, so that it need not wait for the next turn.
+  void ask_store(const SpaceId& space);
 
   /// Prometheus text exposition format, version 0.0.4.
   std::string render() const;

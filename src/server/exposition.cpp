@@ -1,0 +1,134 @@
+#include "server/exposition.hpp"
+
+#include <dirent.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <optional>
+#include <sstream>
+
+#include "kitsune2/version.hpp"
+
+namespace kitsune2::server {
+namespace {
+
+/// The fields of /proc/self/stat from the third on: the second is a name in parentheses that may have anything in it.
+std::vector<std::string> stat_fields() {
+  std::ifstream file("/proc/self/stat");
+  std::string text{std::istreambuf_iterator<char>(file), {}};
+  const auto name_end = text.rfind(')');
+  std::vector<std::string> out;
+  if (name_end == std::string::npos) return out;
+  std::istringstream rest(text.substr(name_end + 1));
+  for (std::string field; rest >> field;) out.push_back(field);
+  return out;
+}
+
+/// Seconds since 1970 at which the machine started.
+std::optional<double> boot_time() {
+  std::ifstream file("/proc/stat");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("btime ")) return std::strtod(line.c_str() + 6, nullptr);
+  }
+  return std::nullopt;
+}
+
+std::optional<std::uint64_t> open_descriptors() {
+  DIR* dir = ::opendir("/proc/self/fd");
+  if (dir == nullptr) return std::nullopt;
+  std::uint64_t out = 0;
+  while (const dirent* entry = ::readdir(dir)) {
+    if (entry->d_name[0] != '.') ++out;
+  }
+  ::closedir(dir);
+  return out > 0 ? out - 1 : 0;  // one is the folder itself
+}
+
+double cpu_seconds(const rusage& usage) {
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+}  // namespace
+
+void Exposition::sample(const char* name, const char* type, const char* help, const std::string& labels,
+                        const std::string& value) {
+  auto it = index_.find(name);
+  if (it == index_.end()) {
+    it = index_.emplace(name, families_.size()).first;
+    families_.push_back(std::string("# HELP ") + name + ' ' + help + "\n# TYPE " + name + ' ' + type + '\n');
+  }
+  families_[it->second] += name + (labels.empty() ? std::string() : '{' + labels + '}') + ' ' + value + '\n';
+}
+
+void Exposition::add(const char* name, const char* type, const char* help, const std::string& labels,
+                     std::uint64_t value) {
+  sample(name, type, help, labels, std::to_string(value));
+}
+
+void Exposition::add_real(const char* name, const char* type, const char* help, const std::string& labels,
+                          double value) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.15g", value);
+  sample(name, type, help, labels, std::isnan(value) ? "NaN" : text);
+}
+
+std::string Exposition::str() const {
+  std::string out;
+  for (const auto& family : families_) out += family;
+  return out;
+}
+
+std::string quoted_label(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '\n') {
+      out += "\\n";
+      continue;
+    }
+    if (c == '\\' || c == '"') out += '\\';
+    out += c;
+  }
+  return out + '"';
+}
+
+std::string process_metrics() {
+  Exposition out;
+  out.add("kitsune2_build_info", "gauge", "Always 1; the labels say which build this is.",
+          std::string("version=\"") + version() + "\",wire=\"0.2\"", std::uint64_t{1});
+  rusage usage{};
+  if (::getrusage(RUSAGE_SELF, &usage) == 0) {
+    out.add_real("process_cpu_seconds_total", "counter", "CPU time of the process, user and system.", "",
+                 cpu_seconds(usage));
+  }
+  const auto fields = stat_fields();
+  const auto number = [&](std::size_t at) { return std::strtoull(fields[at].c_str(), nullptr, 10); };
+  if (fields.size() > 21) {
+    // Numbers 20, 22, 23 and 24 of proc(5).
+    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    out.add("process_resident_memory_bytes", "gauge", "Memory in RAM.", "", number(21) * page);
+    out.add("process_virtual_memory_bytes", "gauge", "Address space.", "", std::uint64_t{number(20)});
+    out.add("process_threads", "gauge", "Threads.", "", std::uint64_t{number(17)});
+    if (const auto boot = boot_time()) {
+      const double since_boot = static_cast<double>(number(19)) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+      out.add_real("process_start_time_seconds", "gauge", "When the process started, in seconds since 1970.", "",
+                   *boot + since_boot);
+    }
+  }
+  if (const auto open = open_descriptors()) {
+    out.add("process_open_fds", "gauge", "Open file descriptors.", "", *open);
+  }
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    out.add("process_max_fds", "gauge", "The limit of open file descriptors.", "",
+            static_cast<std::uint64_t>(limit.rlim_cur));
+  }
+  return out.str();
+}
+
+}  // namespace kitsune2::server

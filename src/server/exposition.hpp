@@ -1,0 +1,35 @@
+// Figures as Prometheus reads them: text exposition format, version 0.0.4.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace kitsune2::server {
+
+/// Collects samples so that each metric's lines stand together, as the format demands.
+class Exposition {
+ public:
+  /// `type`: "counter", "gauge". `labels`: `space="…",peer="…"` or empty.
+  void add(const char* name, const char* type, const char* help, const std::string& labels, std::uint64_t value);
+  /// Seconds, and values that are not known (NaN).
+  void add_real(const char* name, const char* type, const char* help, const std::string& labels, double value);
+  std::string str() const;
+
+ private:
+  void sample(const char* name, const char* type, const char* help, const std::string& labels,
+              const std::string& value);
+
+  std::map<std::string, std::size_t> index_;
+  std::vector<std::string> families_;
+};
+
+/// A label's value in quotes. Urls are what peers say they are.
+std::string quoted_label(const std::string& text);
+
+/// `kitsune2_build_info` and `process_…` (CPU, memory, descriptors, start) as Prometheus' own client libraries name
+/// them. What the system does not tell is left out. Any thread.
+std::string process_metrics();
+
+}  // namespace kitsune2::server
