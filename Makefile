@@ -68,7 +68,7 @@ asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: ## The tests with threads, and the program's, under ThreadSanitizer
 	@scripts/deps.sh build test
 	@cmake -S . -B build/tsan -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DK2_BUILD_TESTS=ON -DK2_BUILD_EXAMPLES=OFF -DK2_SANITIZE=thread $(CMAKE_FLAGS) >/dev/null
-	@cmake --build build/tsan -j $(JOBS) --target unit_store unit_net unit_server unit_node unit_files kitsune2_cli
+	@cmake --build build/tsan -j $(JOBS) --target unit_log unit_store unit_net unit_server unit_node unit_files kitsune2_cli
 	@ctest --test-dir build/tsan --output-on-failure -j $(JOBS) -L 'unit|net' \
 	  -E 'NOT_BUILT|net\.(bad_link|clock_jumps|fd_limits|io_errors|full_disk|read_only_disk|kill_rounds|unreadable|existing_files|wrong_use)$$'
 

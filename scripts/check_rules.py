@@ -6,6 +6,7 @@ usage: check_rules.py [--headers] [--graph]
 * Direction: a library includes only what LIBRARIES lets it include. A public header belongs to a library too.
 * The graph in docs/architecture.md is the one that is drawn from LIBRARIES. `--graph` prints it.
 * Purity: src/core knows no clock, thread, socket or randomness; Asio and Beast are in src/net and src/server only.
+* The library prints nothing: what it has to say goes to the host by the log (include/kitsune2/log.hpp).
 * No source file has more than 1,000 lines.
 * kitsune2.hpp includes every public header.
 * With `--headers`: every public header compiles alone, and includes the check of abi.hpp.
@@ -36,6 +37,7 @@ LIBRARIES = {
 # The library of each public header: the lowest one that may use it. It may include headers of the libraries below.
 HEADERS = {
     "core": ["abi", "arc", "bytes", "config", "error", "ids", "op_policy", "runtime", "time", "url", "version"],
+    "log": ["log"],
     "wire": ["agent"],
     "store": ["op_store", "peer_store", "sqlite_store"],
     "transport": ["transport", "transport_memory", "transport_tx5"],
@@ -52,6 +54,9 @@ EVERYTHING = "kitsune2"  # includes all of them but testing's, and is included b
 # be called: (who includes, which header). Each needs its reason.
 PORTS = {}
 
+# What the library may print: why it ends the process (a broken invariant, a wrong call, no randomness); and what tests link.
+PRINTERS = ("src/core/callback.cpp", "src/core/error.cpp", "src/net/asio_runtime.cpp", "src/testing/")
+PRINTS = re.compile(r"spdlog|std::(cout|cerr|clog)|printf\((stdout|stderr)|\b(puts|printf)\(|, std(out|err)\)")
 IMPURE = re.compile(r"boost/(asio|beast)|::now\(\)|random_device|std::(jthread|thread|mutex)"
                     r"|#include <(thread|mutex|sys/socket\.h|random)>|randombytes")
 MAX_LINES = 1000
@@ -150,6 +155,11 @@ def check_purity():
         for path in sources(top):
             if not path.startswith(("src/net/", "src/server/")) and re.search(r"boost/(asio|beast)", read(path)):
                 complain(f"{path}: Asio and Beast only in src/net and src/server")
+            if path.startswith(PRINTERS):
+                continue
+            for number, line in enumerate(read(path).splitlines(), 1):
+                if PRINTS.search(line):
+                    complain(f"{path}:{number}: the library prints nothing, it logs: {line.strip()}")
 
 
 def check_sizes():

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -16,6 +17,7 @@
 
 #include "kitsune2/config.hpp"
 #include "kitsune2/error.hpp"
+#include "log_format.hpp"
 #include "text.hpp"
 
 namespace kitsune2::cli {
@@ -38,11 +40,13 @@ int exit_code(Errc code);
 /// Options that every command has.
 struct Common {
   std::string log_level = "warn";
+  std::string log_format = "text";
   std::string config_file;
   bool json = false;
   bool quiet = false;
 };
 
+/// What `relay` can be told by --config too; see read_relay_config.
 struct RelayArgs {
   std::vector<std::string> listen;
   std::string tls_cert, tls_key, admin;
@@ -92,8 +96,8 @@ struct DemoArgs {
   bool keep = false;
 };
 
-/// Ends cleanly on the first SIGINT or SIGTERM, at once on the second. Made first thing in `main`: all threads inherit
-/// the blocked signals.
+/// Ends cleanly on the first SIGINT or SIGTERM, at once on the second. SIGHUP reloads; from a terminal that is gone it
+/// ends as SIGTERM does. Made first thing in `main`: all threads inherit the blocked signals.
 class Signals {
  public:
   /// For a clean end that something holds up which cannot be cut short: a disk that hangs, a look-up of a name.
@@ -111,10 +115,17 @@ class Signals {
   void end_late_with(int code) { late_code_ = code; }
   /// Waits until a signal comes or `limit` passes; true: a signal came.
   bool wait(std::chrono::milliseconds limit);
+  /// What SIGHUP does from now on; null: nothing but a line of log. Called on the signals' thread, once for each
+  /// signal. When it returns, the earlier one is not running.
+  void on_hangup(std::function<void()> reload);
 
  private:
+  void hung_up();
+
   std::stop_source source_;
   std::atomic<int> late_code_{-1};
+  std::mutex reload_mutex_;
+  std::function<void()> reload_;  // guarded by it
   std::mutex mutex_;
   std::condition_variable_any changed_;
 };
@@ -135,9 +146,12 @@ class JsonLine {
  private:
   std::string text_;
 };
-std::string json_string(std::string_view text);
 
-/// Where everything is printed. stdout: results (plain, or JSON lines); stderr: the rest. Any thread.
+/// From here on the library's log goes to stderr, as --log-level and --log-format say.
+void start_log(const Common& common);
+
+/// Where everything is printed. stdout: results (plain, or JSON lines); stderr: the rest, which with --log-format json
+/// is lines of the log too. Any thread.
 class Output {
  public:
   explicit Output(const Common& common);
@@ -163,10 +177,8 @@ class Output {
   void clear_status();
 
  private:
-  void erase_status();
-  std::mutex mutex_;
-  bool json_, quiet_, terminal_;
-  std::string status_;
+  void say(LogLevel level, std::string_view line);
+  bool json_, quiet_, json_log_, terminal_;
 };
 
 /// Whether something that was printed to stdout did not arrive: a full disk, a closed pipe. Said on stderr the first
@@ -178,7 +190,9 @@ Result<Config> load_config(const Common& common);
 /// "host:port" or a ws/wss url as a ws/wss url.
 Result<std::string> relay_url(const std::string& text);
 
-int run_relay(const Common& common, const RelayArgs& args, Signals& signals);
+/// `again`: evaluates the command line and the file of --config anew.
+int run_relay(const Common& common, const RelayArgs& args, const std::function<Result<RelayArgs>()>& again,
+              Signals& signals);
 int run_share(const Common& common, const ShareArgs& args, Signals& signals);
 int run_fetch(const Common& common, const FetchArgs& args, Signals& signals);
 int run_status(const Common& common, const StatusArgs& args);

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -7,11 +8,13 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <nlohmann/json.hpp>
+#include <mutex>
+#include <utility>
 
 #include "cli.hpp"
 #include "kitsune2/files.hpp"
 #include "kitsune2/url.hpp"
+#include "log/log.hpp"
 
 namespace kitsune2::cli {
 
@@ -39,17 +42,59 @@ int exit_code(Errc code) {
   }
 }
 
+namespace {
+
+/// Whether this process has a terminal that is still there.
+bool has_terminal() {
+  const int fd = ::open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (fd < 0) return false;
+  ::close(fd);
+  return true;
+}
+
+/// Whether a SIGHUP says that the terminal is gone: from the kernel, or from the shell that was started there. From
+/// anybody else it is an order to reload, whatever became of the terminal.
+bool terminal_is_gone(const siginfo_t& info, bool had_terminal) {
+  return had_terminal && !has_terminal() && (info.si_code == SI_KERNEL || info.si_pid == ::getsid(0));
+}
+
+std::atomic<bool> g_json_log{false};
+
+std::string json_log_line(LogLevel level, std::string_view text) {
+  const auto since = std::chrono::system_clock::now().time_since_epoch();
+  const Timestamp now{std::chrono::duration_cast<std::chrono::microseconds>(since).count()};
+  return log_text({level, "kitsune2", text, now}, LogFormat::json);
+}
+
+/// Past the screen's lock: whoever holds it may be what holds up the end.
+void write_late() {
+  constexpr std::string_view kLate = "could not end in time; what is stored is safe";
+  const std::string line = g_json_log ? json_log_line(LogLevel::warn, kLate) : "kitsune2: " + std::string(kLate) + '\n';
+  static_cast<void>(::write(2, line.data(), line.size()) > 0);
+}
+
+}  // namespace
+
 Signals::Signals(First first) {
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
+  if (first == First::stops) sigaddset(&set, SIGHUP);  // the others it ends at once
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   // Lives as long as the process: there is nothing to join it for.
-  std::thread([this, set, first] {
-    int number = 0;
-    if (sigwait(&set, &number) != 0) return;
+  std::thread([this, set, first, had_terminal = has_terminal()] {
+    siginfo_t info{};
+    // The first that ends it; SIGHUP in between.
+    while (true) {
+      const int number = ::sigwaitinfo(&set, &info);
+      if (number == SIGHUP && !terminal_is_gone(info, had_terminal)) {
+        hung_up();
+      } else if (number > 0) {
+        break;
+      }
+    }
     if (first == First::ends_here) ::_exit(kInterrupted);
     {
       const std::lock_guard lock(mutex_);
@@ -58,23 +103,30 @@ Signals::Signals(First first) {
     changed_.notify_all();
     const timespec patience{kPatience.count(), 0};
     while (true) {
-      if (::sigtimedwait(&set, nullptr, &patience) > 0) ::_exit(kInterrupted);
+      const int number = ::sigtimedwait(&set, nullptr, &patience);
+      if (number == SIGHUP) continue;  // the terminal goes: the shell and the kernel both say so
+      if (number > 0) ::_exit(kInterrupted);
       if (errno != EAGAIN || late_code_ < 0) continue;
-      constexpr std::string_view kLate = "kitsune2: could not end in time; what is stored is safe\n";
-      static_cast<void>(::write(2, kLate.data(), kLate.size()) > 0);
+      write_late();
       ::_exit(late_code_);
     }
   }).detach();
 }
 
+void Signals::hung_up() {
+  const std::lock_guard lock(reload_mutex_);
+  if (reload_) return reload_();
+  log::info("kitsune2", "SIGHUP: there is nothing to reload");
+}
+
+void Signals::on_hangup(std::function<void()> reload) {
+  const std::lock_guard lock(reload_mutex_);
+  reload_ = std::move(reload);
+}
+
 bool Signals::wait(std::chrono::milliseconds limit) {
   std::unique_lock lock(mutex_);
   return changed_.wait_for(lock, limit, [&] { return source_.stop_requested(); });
-}
-
-std::string json_string(std::string_view text) {
-  // Bytes that are no UTF-8 become U+FFFD: the line is JSON in any case.
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 JsonLine::JsonLine(std::string_view event) : text_("{\"event\":" + json_string(event)) {}
@@ -93,54 +145,90 @@ JsonLine& JsonLine::add(std::string_view key, double value) {
 }
 JsonLine& JsonLine::add_bool(std::string_view key, bool value) { return add_raw(key, value ? "true" : "false"); }
 
+namespace {
+
+/// What is at the bottom of the terminal, and who writes there: the commands, the log, a library's threads.
+struct Screen {
+  std::mutex mutex;
+  std::string status;  // guarded
+
+  /// A whole line, in one write. The status line makes room; the next one brings it back.
+  void line(std::string_view text) {
+    const std::lock_guard lock(mutex);
+    erase();
+    std::fwrite(text.data(), 1, text.size(), stderr);
+  }
+  void erase() {
+    if (status.empty()) return;
+    std::fputs("\r\x1b[K", stderr);
+    status.clear();
+  }
+};
+
+Screen& screen() {
+  static Screen& one = *new Screen();  // never destroyed: the log may speak until the process ends
+  return one;
+}
+
+}  // namespace
+
+void start_log(const Common& common) {
+  const LogFormat format = common.log_format == "json" ? LogFormat::json : LogFormat::text;
+  g_json_log = format == LogFormat::json;
+  const LogLevel level = log_level_from(common.log_level).value_or(LogLevel::warn);
+  set_process_log({[format](const LogLine& line) { screen().line(log_text(line, format)); }, level});
+}
+
 bool stdout_lost() {
   static std::atomic<bool> lost{false};
   errno = 0;
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return lost;
   const int why = errno;
   if (!lost.exchange(true)) {
-    std::fprintf(stderr, "kitsune2: standard output cannot be written: %s\n",
-                 why != 0 ? std::strerror(why) : "an earlier write failed");
+    // Past the screen: its lock is held by whoever writes to stdout.
+    const std::string what = std::string("standard output cannot be written: ") +
+                             (why != 0 ? std::strerror(why) : "an earlier write failed");
+    std::fputs((g_json_log ? json_log_line(LogLevel::error, what) : "kitsune2: " + what + '\n').c_str(), stderr);
   }
   return true;
 }
 
 Output::Output(const Common& common)
-    : json_(common.json), quiet_(common.quiet), terminal_(!common.json && !common.quiet && ::isatty(2) == 1) {}
+    : json_(common.json),
+      quiet_(common.quiet),
+      json_log_(common.log_format == "json"),
+      terminal_(!common.json && !common.quiet && !json_log_ && ::isatty(2) == 1) {}
 
 Output::~Output() { clear_status(); }
 
-void Output::erase_status() {
-  if (status_.empty()) return;
-  std::fputs("\r\x1b[K", stderr);
-  status_.clear();
-}
-
 void Output::result(std::string_view line) {
   if (json_) return;
-  const std::lock_guard lock(mutex_);
-  erase_status();
+  const std::lock_guard lock(screen().mutex);
+  screen().erase();
   std::fprintf(stdout, "%.*s\n", static_cast<int>(line.size()), line.data());
   static_cast<void>(stdout_lost());
 }
 
 void Output::event(const JsonLine& line) {
   if (!json_) return;
-  const std::lock_guard lock(mutex_);
+  const std::lock_guard lock(screen().mutex);
   std::fprintf(stdout, "%s\n", line.str().c_str());
   static_cast<void>(stdout_lost());
 }
 
+void Output::say(LogLevel level, std::string_view line) {
+  if (!json_log_) return screen().line(std::string(line) + '\n');
+  constexpr std::string_view kName = "kitsune2: ";
+  if (line.starts_with(kName)) line.remove_prefix(kName.size());
+  screen().line(json_log_line(level, line));
+}
+
 void Output::note(std::string_view line) {
-  if (json_ || quiet_) return;
-  warn(line);
+  if (!json_ && !quiet_) say(LogLevel::info, line);
 }
 
 void Output::warn(std::string_view line) {
-  if (json_) return;
-  const std::lock_guard lock(mutex_);
-  erase_status();
-  std::fprintf(stderr, "%.*s\n", static_cast<int>(line.size()), line.data());
+  if (!json_) say(LogLevel::warn, line);
 }
 
 int Output::error(const Error& error) {
@@ -151,26 +239,24 @@ int Output::error(const Error& error) {
               .add("message", error.message)
               .add("exit", static_cast<std::uint64_t>(code)));
   }
-  const std::lock_guard lock(mutex_);
-  erase_status();
-  std::fprintf(stderr, "kitsune2: %s\n", files::printable(error.message).c_str());
+  say(LogLevel::error, "kitsune2: " + files::printable(error.message));
   return code;
 }
 
 void Output::status(const std::vector<std::string>& lines) {
   if (!terminal_) return;
-  const std::lock_guard lock(mutex_);
   std::size_t width = 80;
   winsize size{};
   if (::ioctl(2, TIOCGWINSZ, &size) == 0 && size.ws_col > 10) width = size.ws_col;
-  status_ = fitting(lines, width - 1);
-  std::fprintf(stderr, "\r%s\x1b[K", status_.c_str());
+  const std::lock_guard lock(screen().mutex);
+  screen().status = fitting(lines, width - 1);
+  std::fprintf(stderr, "\r%s\x1b[K", screen().status.c_str());
   std::fflush(stderr);
 }
 
 void Output::clear_status() {
-  const std::lock_guard lock(mutex_);
-  erase_status();
+  const std::lock_guard lock(screen().mutex);
+  screen().erase();
   std::fflush(stderr);
 }
 

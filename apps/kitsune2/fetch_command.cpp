@@ -102,7 +102,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
     options->relay = *url;
   }
   const auto start = Clock::now();
-  auto running = RunningNode::start(std::move(*options), link->space, "fetch");
+  auto running = RunningNode::start(std::move(*options), link->space, "fetch", signals);
   if (!running) return out.error(running.error());
   RunningNode& node = **running;
   if (auto joined = node.join(DhtArc::none()); !joined) return out.error(joined.error());

@@ -1,7 +1,4 @@
 // kitsune2: the command line.
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -15,6 +12,7 @@
 #include "completion.hpp"
 #include "kitsune2/files.hpp"
 #include "kitsune2/version.hpp"
+#include "relay_config.hpp"
 
 namespace kitsune2::cli {
 namespace {
@@ -28,6 +26,9 @@ constexpr const char* kWhereExitCodes = "Exit codes: 0 is success; kitsune2 --he
 void add_common(CLI::App& app, Common& common) {
   app.add_option("--log-level", common.log_level, "How much is logged to stderr")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+  app.add_option("--log-format", common.log_format, "How it is logged; json: one object a line, notes and errors too")
+      ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
   app.add_flag("--json", common.json, "Print one JSON object a line to stdout instead of text");
   app.add_flag("-q,--quiet", common.quiet, "No progress and no notes");
@@ -56,7 +57,8 @@ void add_relay(CLI::App& root, Common& common, RelayArgs& args) {
   app.add_option("--listen", args.listen,
                  "Address to listen at; may be repeated [127.0.0.1:0; with --production 0.0.0.0:443 and [::]:443]")
       ->type_name("HOST:PORT");
-  app.add_option("--tls-cert", args.tls_cert, "Certificate chain (PEM); read again every hour")->type_name("FILE");
+  app.add_option("--tls-cert", args.tls_cert, "Certificate chain (PEM); read again every hour and on SIGHUP")
+      ->type_name("FILE");
   app.add_option("--tls-key", args.tls_key, "Its key (PEM)")->type_name("FILE");
   app.add_option("--admin", args.admin, "Serve /metrics and /healthz here; keep it on loopback")
       ->type_name("HOST:PORT");
@@ -77,6 +79,8 @@ void add_relay(CLI::App& root, Common& common, RelayArgs& args) {
                "A client that says nothing for so long is closed [10000]");
   add_optional(app, "--limit-ip-connections", args.limit_ip_connections, "TCP connections of one address [4096]");
   add_optional(app, "--limit-connections", args.limit_connections, "TCP connections in all [34000]");
+  app.add_option("--config", common.config_file, "More of these options, as JSON; SIGHUP reads it again")
+      ->type_name("FILE");
   add_optional(app, "--worker-thread-count", args.worker_threads,
                "Accepted for kitsune2-bootstrap-srv's sake; no effect");
   add_optional(app, "--request-listen-duration-ms", args.request_listen_ms,
@@ -123,6 +127,35 @@ void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
       ->check(CLI::Range(0.2, 1e9))
       ->capture_default_str();
   add_common(app, common);
+}
+
+/// What the command line and the file of --config say now. The command line is known to be right.
+Result<RelayArgs> relay_args(const std::vector<std::string>& words) {
+  CLI::App root;
+  Common common;
+  RelayArgs args;
+  add_relay(root, common, args);
+  try {
+    root.parse(std::vector<std::string>(words.rbegin(), words.rend()));
+  } catch (const CLI::ParseError& error) {
+    return make_error(Errc::invalid_argument, error.what());
+  }
+  if (!common.config_file.empty()) {
+    if (auto read = read_relay_config(*root.get_subcommand("relay"), common.config_file); !read) return read.error();
+  }
+  return args;
+}
+
+/// What the command line says of the output, where it could not be read as a whole.
+Common output_of(const std::vector<std::string>& words) {
+  Common out;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string_view arg = words[i];
+    const std::string_view next = i + 1 < words.size() ? std::string_view(words[i + 1]) : std::string_view();
+    if (arg == "--json") out.json = true;
+    if (arg == "--log-format=json" || (arg == "--log-format" && next == "json")) out.log_format = "json";
+  }
+  return out;
 }
 
 std::vector<std::string> command_names(const CLI::App& root) {
@@ -183,9 +216,7 @@ int wrong_use(const CLI::App& root, const CLI::ParseError& error, const std::vec
   std::replace(what.begin(), what.end(), '\n', ' ');
   what += (what.ends_with('?') ? " See kitsune2 " : "; see kitsune2 ") +
           (commands.empty() ? std::string() : commands.front()->get_name() + ' ') + "--help";
-  Common common;
-  common.json = std::find(words.begin(), words.end(), "--json") != words.end();
-  return Output(common).error(make_error(Errc::invalid_argument, what));
+  return Output(output_of(words)).error(make_error(Errc::invalid_argument, what));
 }
 
 /// `help`, `help COMMAND` and `version` as the options that say the same.
@@ -253,10 +284,7 @@ int run(int argc, char** argv) {
     return wrong_use(root, error, words);
   }
 
-  auto logger = spdlog::stderr_logger_mt("kitsune2");
-  logger->set_level(spdlog::level::from_str(common.log_level == "error" ? "err" : common.log_level));
-  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
-  spdlog::set_default_logger(logger);
+  start_log(common);
 
   // Its thread lives as long as the process: never destroyed.
   const bool has_to_tidy = root.got_subcommand("relay") || root.got_subcommand("share") ||
@@ -268,7 +296,12 @@ int run(int argc, char** argv) {
     return kOk;
   }
   if (root.got_subcommand("status")) return run_status(common, status);
-  if (root.got_subcommand("relay")) return run_relay(common, relay, signals);
+  if (root.got_subcommand("relay")) {
+    const auto again = [words] { return relay_args(words); };
+    const auto args = again();
+    if (!args) return Output(common).error(args.error());
+    return run_relay(common, *args, again, signals);
+  }
   if (root.got_subcommand("share")) return run_share(common, share, signals);
   if (root.got_subcommand("fetch")) return run_fetch(common, fetch, signals);
   return run_demo(common, demo, signals);
@@ -283,7 +316,8 @@ int main(int argc, char** argv) {
     return kitsune2::cli::stdout_lost() && code == kitsune2::cli::kOk ? kitsune2::cli::kFailed : code;
   } catch (const std::exception& error) {
     // Start-up only: no descriptor for the event loop, no thread, no memory.
-    std::fprintf(stderr, "kitsune2: %s\n", error.what());
-    return kitsune2::cli::kFailed;
+    using namespace kitsune2;
+    const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+    return cli::Output(cli::output_of(words)).error(make_error(Errc::io, error.what()));
   }
 }

@@ -7,6 +7,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "log/log.hpp"
+
 namespace kitsune2::cli {
 
 namespace {
@@ -73,7 +75,8 @@ Result<NodeOptions> node_options(const Common& common, const NodeArgs& args) {
   return options;
 }
 
-Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, SpaceId space, const std::string& role) {
+Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, SpaceId space, const std::string& role,
+                                                        Signals& signals) {
   std::unique_ptr<RunningNode> out(new RunningNode());
   out->role_ = role;
   out->handler_ = files::FilesHandler::make();
@@ -82,6 +85,12 @@ Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, Spa
   auto node = Node::start(std::move(options));
   if (!node) return node.error();
   out->node_ = std::move(*node);
+  out->signals_ = &signals;
+  signals.on_hangup([node = out->node_.get()] {
+    const auto read = node->reload_certificates();
+    if (!read) return log::error("kitsune2", "SIGHUP: the old certificates stay: " + read.error().to_string());
+    log::info("kitsune2", "SIGHUP: certificates are read again");
+  });
   auto agent = out->node_->agent();
   if (!agent) return agent.error();
   out->key_ = *agent;
@@ -150,6 +159,7 @@ Result<void> RunningNode::join(DhtArc arc) {
 void RunningNode::stop() {
   socket_.reset();
   if (!node_) return;
+  signals_->on_hangup(nullptr);
   // Peers that can be reached hear of it in this time, in all spaces at once. Those that cannot are not waited for: the
   // user is waiting.
   const auto left = std::make_shared<std::promise<void>>();

@@ -35,8 +35,9 @@ class RunningNode {
   /// Leaves (others hear of it) and stops.
   void stop();
 
-  /// `space`: empty for none yet. `role`: what `status` says.
-  static Result<std::unique_ptr<RunningNode>> start(NodeOptions options, SpaceId space, const std::string& role);
+  /// `space`: empty for none yet. `role`: what `status` says. SIGHUP makes it read its certificates again.
+  static Result<std::unique_ptr<RunningNode>> start(NodeOptions options, SpaceId space, const std::string& role,
+                                                    Signals& signals);
 
  private:
   struct Place {
@@ -54,6 +55,7 @@ class RunningNode {
   std::shared_ptr<files::FilesHandler> handler_;
   std::shared_ptr<Ed25519LocalAgent> agent_, key_;
   std::string role_;
+  Signals* signals_ = nullptr;
   std::mutex mutex_;  ///< of `places_`: the status socket has a thread
   std::vector<Place> places_;
   std::unique_ptr<StatusSocket> socket_;

@@ -1,8 +1,14 @@
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "cli.hpp"
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/relay_server.hpp"
+#include "log/log.hpp"
 
 namespace kitsune2::cli {
 
@@ -34,29 +40,99 @@ RelayServerOptions options_of(const RelayArgs& args) {
   return options;
 }
 
-/// The server names its options; the user typed flags.
-Error with_flag(Error error) {
-  static constexpr std::pair<std::string_view, std::string_view> kFlags[] = {
+/// The flag of an option of RelayServerOptions: an error names what was typed.
+std::string flag_of(const std::string& option) {
+  static const std::map<std::string, std::string, std::less<>> flags = {
+      {"listen", "--listen"},
+      {"tls_cert", "--tls-cert"},
+      {"tls_key", "--tls-key"},
       {"max_entries_per_space", "--max-entries-per-space"},
       {"prune_interval_ms", "--prune-interval-ms"},
+      {"no_sbd", "--no-sbd"},
+      {"trusted_ip_header", "--sbd-trusted-ip-header"},
       {"limit_clients", "--sbd-limit-clients"},
+      {"disable_rate_limiting", "--sbd-disable-rate-limiting"},
       {"limit_ip_kbps", "--sbd-limit-ip-kbps"},
       {"limit_ip_byte_burst", "--sbd-limit-ip-byte-burst"},
       {"limit_idle_millis", "--sbd-limit-idle-millis"},
       {"limit_ip_connections", "--limit-ip-connections"},
       {"limit_connections", "--limit-connections"},
   };
-  for (const auto& [name, flag] : kFlags) {
-    if (!error.message.starts_with(std::string(name) + ':')) continue;
-    error.message.replace(0, name.size(), flag);
-    break;
+  const auto it = flags.find(option);
+  return it == flags.end() ? option : it->second;
+}
+
+Error with_flag(Error error) {
+  const auto colon = error.message.find(':');
+  if (error.code == Errc::invalid_argument && colon != std::string::npos) {
+    error.message = flag_of(error.message.substr(0, colon)) + error.message.substr(colon);
   }
   return error;
 }
 
+/// What others may reach an address by: for a wildcard, the addresses of this machine.
+std::vector<std::string> reached_at(const std::string& bound) {
+  const bool v4 = bound.starts_with("0.0.0.0:");
+  if (!v4 && !bound.starts_with("[::]:")) return {bound};
+  const std::string port = bound.substr(bound.rfind(':'));
+  std::vector<std::string> out;
+  ifaddrs* all = nullptr;
+  if (::getifaddrs(&all) != 0) return {};
+  for (const ifaddrs* one = all; one != nullptr; one = one->ifa_next) {
+    if (one->ifa_addr == nullptr || (one->ifa_flags & IFF_UP) == 0 || (one->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    char text[INET6_ADDRSTRLEN] = {};
+    if (v4 && one->ifa_addr->sa_family == AF_INET) {
+      const auto* address = reinterpret_cast<const sockaddr_in*>(one->ifa_addr);
+      if (::inet_ntop(AF_INET, &address->sin_addr, text, sizeof text) != nullptr) out.push_back(text + port);
+    } else if (!v4 && one->ifa_addr->sa_family == AF_INET6) {
+      const auto* address = reinterpret_cast<const sockaddr_in6*>(one->ifa_addr);
+      if (IN6_IS_ADDR_LINKLOCAL(&address->sin6_addr)) continue;  // needs the name of an interface with it
+      if (::inet_ntop(AF_INET6, &address->sin6_addr, text, sizeof text) != nullptr) {
+        out.push_back('[' + std::string(text) + ']' + port);
+      }
+    }
+  }
+  ::freeifaddrs(all);
+  return out;
+}
+
+/// For people: what is bound, and by which urls nodes reach it.
+void tell_addresses(Output& out, const RelayServer& server, bool relay) {
+  const std::string ws = server.uses_tls() ? "wss://" : "ws://", http = server.uses_tls() ? "https://" : "http://";
+  for (const std::string& bound : server.addresses()) {
+    const auto places = reached_at(bound);
+    const bool wildcard = places.size() != 1 || places.front() != bound;
+    if (wildcard) out.note("listening at " + bound + ": at all addresses of this machine");
+    for (const std::string& place : places) {
+      out.note((relay ? "relay " + ws + place + ", bootstrap " : "bootstrap ") + http + place);
+    }
+    const std::string port = bound.substr(bound.rfind(':'));
+    const std::string here = (bound.front() == '[' ? "[::1]" : "127.0.0.1") + port;
+    if (wildcard) {
+      out.note("from this machine only: " + (relay ? "relay " + ws + here + ", bootstrap " : "bootstrap ") + http +
+               here);
+    }
+  }
+}
+
+/// SIGHUP: the command line and the file of --config anew, certificates too.
+void reload(RelayServer& server, const std::function<Result<RelayArgs>()>& again, const RelayArgs& started) {
+  const auto args = again();
+  if (!args) return log::error("relay", "SIGHUP: nothing is changed: " + args.error().to_string());
+  const auto kept = server.reload(options_of(*args));
+  if (!kept) return log::error("relay", "SIGHUP: nothing is changed: " + with_flag(kept.error()).to_string());
+  std::string later;
+  const auto add = [&](const std::string& flag) { later += (later.empty() ? "" : ", ") + flag; };
+  for (const std::string& option : *kept) add(flag_of(option));
+  if (args->admin != started.admin) add("--admin");
+  if (!later.empty()) log::warn("relay", "SIGHUP: these need a restart: " + later);
+  log::info("relay", "SIGHUP: limits and certificate are those of now");
+}
+
 }  // namespace
 
-int run_relay(const Common& common, const RelayArgs& args, Signals& signals) {
+int run_relay(const Common& common, const RelayArgs& args, const std::function<Result<RelayArgs>()>& again,
+              Signals& signals) {
   Output out(common);
   if (args.tls_cert.empty() != args.tls_key.empty()) {
     return out.error(make_error(Errc::invalid_argument, "--tls-cert and --tls-key go together"));
@@ -68,8 +144,13 @@ int run_relay(const Common& common, const RelayArgs& args, Signals& signals) {
   runtime.start();
   std::unique_ptr<AdminServer> admin;
   if (!args.admin.empty()) {
-    auto started = AdminServer::start(runtime, args.admin, [&] { return (*server)->metrics(); });
-    if (!started) return out.error(started.error().context("--admin"));
+    auto started =
+        AdminServer::start(runtime, args.admin, [&] { return (*server)->metrics() + AdminServer::process_metrics(); });
+    if (!started) {
+      Error error = started.error();
+      if (error.message.starts_with("admin: ")) error.message.insert(0, "--");
+      return out.error(error);
+    }
     admin = std::move(*started);
     out.note("metrics at http://" + admin->address() + "/metrics");
   }
@@ -79,15 +160,23 @@ int run_relay(const Common& common, const RelayArgs& args, Signals& signals) {
   if (out.json()) {
     JsonLine line("listening");
     line.add_raw("addresses", nlohmann::json((*server)->addresses()).dump());
-    line.add("relay", (*server)->relay_url()).add("bootstrap", (*server)->bootstrap_url());
+    line.add("relay", args.no_sbd ? std::string() : (*server)->relay_url());
+    line.add("bootstrap", (*server)->bootstrap_url());
+    std::vector<std::string> reached;
+    for (const auto& bound : (*server)->addresses()) {
+      for (auto& place : reached_at(bound)) reached.push_back(std::move(place));
+    }
+    line.add_raw("reached_at", nlohmann::json(reached).dump());
     if (admin) line.add("admin", admin->address());
     out.event(line);
   }
-  out.note("relay " + (*server)->relay_url() + ", bootstrap " + (*server)->bootstrap_url());
+  tell_addresses(out, **server, !args.no_sbd);
+  signals.on_hangup([&] { reload(**server, again, args); });
   while (!signals.wait(std::chrono::hours(1))) {
   }
-  if (admin) admin->stop();
+  signals.on_hangup(nullptr);
   (*server)->stop();
+  if (admin) admin->stop();
   runtime.stop();
   return kOk;
 }

@@ -196,7 +196,7 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   if (!options) return out.error(options.error());
   if (auto placed = place_relay(args, *options); !placed) return out.error(placed.error());
   if (args.space.size() > 1024) return out.error(make_error(Errc::invalid_argument, "--space: over 1024 bytes"));
-  auto running = RunningNode::start(std::move(*options), SpaceId(), "share");
+  auto running = RunningNode::start(std::move(*options), SpaceId(), "share", signals);
   if (!running) return out.error(running.error());
   RunningNode& node = **running;
   auto held = files::find_shares(args.node.data, *node.key());

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "kitsune2/log.hpp"
 #include "kitsune2/runtime.hpp"
 
 namespace kitsune2 {
@@ -19,7 +20,9 @@ namespace kitsune2 {
 /// exception.
 class AsioRuntime : public Runtime {
  public:
-  AsioRuntime();
+  /// `log`: who gets the lines that are written on the strand. Without a callback: the log of the runtime on whose
+  /// strand it is made, or the process's (`set_process_log`).
+  explicit AsioRuntime(LogOptions log = {});
   /// Stops.
   ~AsioRuntime() override;
   AsioRuntime(const AsioRuntime&) = delete;

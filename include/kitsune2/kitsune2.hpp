@@ -16,6 +16,7 @@
 #include "kitsune2/http.hpp"
 #include "kitsune2/ids.hpp"
 #include "kitsune2/kitsune.hpp"
+#include "kitsune2/log.hpp"
 #include "kitsune2/node.hpp"
 #include "kitsune2/op_policy.hpp"
 #include "kitsune2/op_store.hpp"

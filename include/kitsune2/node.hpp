@@ -15,6 +15,7 @@
 
 #include "kitsune2/config.hpp"
 #include "kitsune2/kitsune.hpp"
+#include "kitsune2/log.hpp"
 
 namespace kitsune2 {
 
@@ -42,6 +43,10 @@ struct NodeOptions {
   std::string admin = {};
   /// The application's handler. Null: spaces are made on request of this side only, notifies are dropped.
   std::shared_ptr<KitsuneHandler> handler = {};
+  /// Who gets this node's log lines, its embedded relay's included, and from which level on: `.log = {my_callback,
+  /// LogLevel::warn}`. Default: nobody, unless the process has a log (`set_process_log`). Rules of the callback: see
+  /// LogCallback. It is destroyed by `stop` and never called after that.
+  LogOptions log = {};
 };
 
 namespace detail {
@@ -160,6 +165,11 @@ class Node {
     if (outcome->wait()) return std::move(*outcome->value);
     return dropped();
   }
+
+  /// Reads `tls_cert_file` and `tls_key_file` again, for connections to the embedded relay from now on. Nothing to do
+  /// without them; `tls_ca_file` is looked at for each connection anyway. Errc::io naming the file: the old certificate
+  /// stays.
+  Result<void> reload_certificates();
 
   /// Leaves all spaces (tombstones, so that peers do not wait for us), finishes writes, closes everything, joins the
   /// threads. Takes up to a few seconds when the relay or a peer does not answer. Idempotent; the destructor calls it.

@@ -1,6 +1,7 @@
 // The relay and bootstrap server, to run alone (`kitsune2 relay`) or inside a node; and the admin endpoint.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "kitsune2/error.hpp"
+#include "kitsune2/log.hpp"
 
 namespace kitsune2 {
 
@@ -22,8 +24,8 @@ class LocalDoor;  // src/net/local_conn.hpp
 struct RelayServerOptions {
   /// "host:port" each, "[::1]:443" for IPv6; port 0 takes a free one. `--listen`
   std::vector<std::string> listen = {"127.0.0.1:0"};
-  /// PEM files; both or none. Read again every hour, so that a renewed certificate is taken up. `--tls-cert`,
-  /// `--tls-key`
+  /// PEM files; both or none. Read again every hour and by `reload`, so that a renewed certificate is taken up.
+  /// `--tls-cert`, `--tls-key`
   std::string tls_cert;
   std::string tls_key;
 
@@ -57,6 +59,8 @@ struct RelayServerOptions {
   std::uint32_t http_body_millis = 10'000;
   std::uint32_t http_idle_millis = 30'000;    ///< between requests on a kept connection
   std::uint32_t write_stall_millis = 30'000;  ///< a client that takes nothing for so long is closed
+  /// Who gets the log lines of a server that has a thread of its own. On a given runtime they go to the runtime's log.
+  LogOptions log = {};
 };
 
 /// Figures since the start. All but the gauges only grow.
@@ -74,6 +78,7 @@ struct RelayServerStats {
   std::uint64_t bootstrap_gets = 0;
   std::uint64_t bootstrap_spaces = 0;   ///< gauge
   std::uint64_t bootstrap_entries = 0;  ///< gauge
+  std::uint64_t log_left_out = 0;       ///< lines that the log did not get because there were too many of a kind
   /// (reason, count), every reason present: "bad_signature", "rate_limited", "slow_receiver", "limit_ip", …
   std::vector<std::pair<std::string, std::uint64_t>> rejects;
 };
@@ -106,8 +111,16 @@ class RelayServer {
   RelayServerStats stats() const;
   /// The figures as Prometheus text, metric names "kitsune2_relay_…".
   std::string metrics() const;
-  /// Closes every connection and stops listening. No effect the second time.
-  void stop();
+  /// Takes up, while it runs: certificate and key, read from `options`' files; max_entries_per_space,
+  /// prune_interval_ms, limit_clients, disable_rate_limiting, limit_ip_kbps, limit_ip_byte_burst, limit_idle_millis
+  /// (for clients that come from now on), limit_ip_connections, limit_connections. Nobody is closed because a limit
+  /// fell; it holds for what comes. Returns the names of other options that differ: they keep their value until a
+  /// restart. Errors as `start`; nothing is changed then.
+  Result<std::vector<std::string>> reload(const RelayServerOptions& options);
+  /// Stops listening, so that newcomers are refused, says good-bye to all (WebSocket close 1001; a request under way is
+  /// answered with 503), waits until they have gone, at most `patience`, and closes the rest. It does not wait when
+  /// called on the runtime's strand. No effect the second time. The destructor stops without patience.
+  void stop(std::chrono::milliseconds patience = std::chrono::milliseconds(900));
 
  private:
   struct Impl;
@@ -130,6 +143,8 @@ class AdminServer {
   static Result<std::unique_ptr<AdminServer>> start(AsioRuntime& runtime, const std::string& listen, Metrics metrics,
                                                     std::function<Health()> health = {});
   ~AdminServer();
+  /// `kitsune2_build_info` and `process_…` as Prometheus text, for the end of what `Metrics` gives. Any thread.
+  static std::string process_metrics();
   const std::string& address() const;
   /// No effect the second time.
   void stop();

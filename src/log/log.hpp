@@ -1,21 +1,61 @@
-// Logging of the shell. Keeps spdlog out of headers; the program configures spdlog's default logger.
+// How every part of the library logs. Above the core, below everything that has something to say.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 
-#include "kitsune2/time.hpp"
+#include "kitsune2/log.hpp"
 
 namespace kitsune2::log {
 
-enum class Level { trace, debug, info, warn, error, off };
+using Level = LogLevel;
+
+/// One log: a callback and a level. Any thread.
+class Logger {
+ public:
+  Logger() = default;
+  explicit Logger(LogOptions options) { set(std::move(options)); }
+  Logger(const Logger&) = delete;
+  Logger& operator=(const Logger&) = delete;
+
+  bool enabled(Level level) const { return level >= level_.load(std::memory_order_relaxed); }
+  void write(Level level, std::string_view area, std::string_view text);
+  /// Replaces callback and level. When it returns the earlier callback is not running and has been destroyed.
+  void set(LogOptions options);
+  /// Ends the log: what is written from now on is dropped. As `set({})`.
+  void close() { set({}); }
+
+ private:
+  std::atomic<Level> level_{Level::off};
+  std::mutex mutex_;
+  LogCallback callback_;  // guarded
+};
+
+/// While it lives, this thread writes to `logger`. Null: no change. Scopes of one thread nest.
+class Scope {
+ public:
+  explicit Scope(std::shared_ptr<Logger> logger);
+  ~Scope();
+  Scope(const Scope&) = delete;
+  Scope& operator=(const Scope&) = delete;
+  /// Not null while it is the thread's.
+  const std::shared_ptr<Logger>& logger() const { return logger_; }
+
+ private:
+  std::shared_ptr<Logger> logger_;
+  const Scope* outer_;
+};
+
+/// What the innermost Scope of this thread has bound; null outside of all. What starts a thread hands it on.
+std::shared_ptr<Logger> current();
 
 /// Whether a line of this level is written at all: ask before building a costly text. Any thread.
 bool enabled(Level level);
-/// What is below `level` is not written. For tests; a program configures spdlog itself. Any thread.
-void set_level(Level level);
-/// Writes "area: text". Never pass secrets; peer's texts only after `printable`. Any thread.
+/// Writes a line to this thread's log. Never pass secrets; cut what peers sent with `printable`. Any thread.
 void write(Level level, std::string_view area, std::string_view text);
 
 inline void debug(std::string_view area, std::string_view text) { write(Level::debug, area, text); }
@@ -23,29 +63,48 @@ inline void info(std::string_view area, std::string_view text) { write(Level::in
 inline void warn(std::string_view area, std::string_view text) { write(Level::warn, area, text); }
 inline void error(std::string_view area, std::string_view text) { write(Level::error, area, text); }
 
-/// `text` with control characters replaced and cut to `max` bytes.
-std::string printable(std::string_view text, std::size_t max = 256);
+/// The longest text of a line; the rest is cut.
+inline constexpr std::size_t kMaxTextBytes = 4096;
+/// `text` as one line of valid UTF-8: control characters, bytes that are no UTF-8 and marks that turn the direction of
+/// writing become \xNN. Every line goes through it.
+std::string escaped(std::string_view text);
+/// The first `max` bytes of a peer's text, escaped.
+inline std::string printable(std::string_view text, std::size_t max = 256) { return escaped(text.substr(0, max)); }
 
-/// Lets one line pass in each interval and counts the rest, so that a peer cannot fill the log. Strand only.
+/// Lets `burst` lines pass in each interval and counts the rest, so that peers cannot fill the log. Strand only.
 class Gate {
  public:
-  explicit Gate(Duration interval = std::chrono::seconds(1)) : interval_(interval) {}
-  /// True: write now; `suppressed()` lines were left out before it.
+  explicit Gate(Duration interval = std::chrono::seconds(1), std::uint32_t burst = 1)
+      : interval_(interval), burst_(burst) {}
+  /// True: write now; `suppressed()` lines like it were left out before.
   bool open(Time now) {
-    if (now < next_) {
+    if (now >= next_) {
+      next_ = now + interval_;
+      left_ = burst_;
+    }
+    if (left_ == 0) {
       ++count_;
       return false;
     }
-    next_ = now + interval_;
-    suppressed_ = count_;
-    count_ = 0;
+    --left_;
+    suppressed_ = take_count();
     return true;
   }
   std::uint64_t suppressed() const { return suppressed_; }
+  /// For the end of the line that `open` let pass: "", or " (12 more like it left out)".
+  std::string left_out() const;
+  /// How many were left out since the last line that passed; they count as told from here on.
+  std::uint64_t take_count() {
+    const std::uint64_t out = count_;
+    count_ = 0;
+    return out;
+  }
 
  private:
   Duration interval_;
+  std::uint32_t burst_;
   Time next_ = Time::min();
+  std::uint32_t left_ = 0;
   std::uint64_t count_ = 0, suppressed_ = 0;
 };
 

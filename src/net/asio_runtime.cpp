@@ -125,7 +125,9 @@ namespace {
 
 }  // namespace
 
-AsioRuntime::AsioRuntime() : impl_(std::make_unique<Impl>()) {}
+AsioRuntime::AsioRuntime(LogOptions log) : impl_(std::make_unique<Impl>()) {
+  impl_->logger = log.callback ? std::make_shared<log::Logger>(std::move(log)) : log::current();
+}
 
 AsioRuntime::~AsioRuntime() { stop(); }
 
@@ -135,6 +137,7 @@ void AsioRuntime::start() {
   if (im.running || im.stopped) return;
   im.running = true;
   im.thread = std::thread([&im] {
+    const log::Scope scope(im.logger);
     im.strand = std::this_thread::get_id();
     const auto work = asio::make_work_guard(im.io);
     call_application("a connection's handler on the strand", [&im] { im.io.run(); });
@@ -145,6 +148,7 @@ void AsioRuntime::start() {
 void AsioRuntime::stop() {
   Impl& im = *impl_;
   if (on_strand()) misuse("AsioRuntime::stop was called on the strand, which it joins: call it on another thread");
+  const log::Scope scope(im.logger);  // what is destroyed here may have something to say
   std::vector<Task> dropped;
   {
     std::unique_lock lock(im.mutex);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "kitsune2/asio_runtime.hpp"
+#include "log/log.hpp"
 
 namespace kitsune2 {
 
@@ -41,6 +42,9 @@ struct AsioRuntime::Impl {
 
   /// Calls `flush_now` once the current turn's handlers have run: what they sent goes out together. Strand only.
   void flush_later(std::shared_ptr<net::LoopItem> what);
+
+  /// The log of the strand; null: the process's.
+  std::shared_ptr<log::Logger> logger;
 
   // --- posted tasks
   std::mutex mutex;

@@ -1,7 +1,5 @@
 #include "net/conn.hpp"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <boost/asio/ip/address.hpp>
 #include <boost/asio/ip/tcp.hpp>
@@ -10,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "log/log.hpp"
 #include "net/asio_runtime_impl.hpp"
 #include "net/leftover.hpp"
 
@@ -487,7 +486,7 @@ class ListenerImpl final : public Listener, public std::enable_shared_from_this<
     if (!exhausted) return start();  // one connection went while it waited
     const Time now = runtime_.now();
     if (now >= quiet_until_) {
-      spdlog::warn("listen {}: cannot accept ({}); trying again every 100 ms", address_, ec.message());
+      log::warn("net", "listen " + address_ + ": cannot accept (" + ec.message() + "); trying again every 100 ms");
       quiet_until_ = now + std::chrono::seconds(60);
     }
     retry_ = runtime_.schedule_after(std::chrono::milliseconds(100), [weak = weak_from_this()] {

@@ -136,12 +136,9 @@ class Client final : public HttpClient {
     }
     std::shared_ptr<TlsContext> tls;
     if (url->tls) {
-      if (!context_) {
-        auto made = TlsContext::client(tls_options_);
-        if (made.has_error()) return refuse(made.error());
-        context_ = *made;
-      }
-      tls = context_;
+      const auto made = client_tls_.get(tls_options_);
+      if (made.has_error()) return refuse(made.error());
+      tls = *made;
     }
     auto exchange = std::make_shared<Exchange>(runtime_, std::move(request), std::move(done));
     active_->insert(exchange);
@@ -155,7 +152,7 @@ class Client final : public HttpClient {
   Runtime& runtime_;
   Dial dial_;
   TlsOptions tls_options_;
-  std::shared_ptr<TlsContext> context_;
+  ClientTls client_tls_;
   std::shared_ptr<std::unordered_set<std::shared_ptr<Exchange>>> active_ =
       std::make_shared<std::unordered_set<std::shared_ptr<Exchange>>>();
 };

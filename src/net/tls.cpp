@@ -6,12 +6,15 @@
 #include <openssl/ssl.h>
 #include <openssl/x509err.h>
 #include <openssl/x509v3.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <limits>
 #include <utility>
+
+#include "log/log.hpp"
 
 namespace kitsune2::net {
 
@@ -22,7 +25,7 @@ struct CtxDeleter {
 };
 using CtxPtr = std::unique_ptr<SSL_CTX, CtxDeleter>;
 
-/// The newest entry of OpenSSL's error queue, in words; empties the queue.
+/// The newest entry of OpenSSL's error queue that says something, in words; empties the queue.
 std::string openssl_reason() {
   std::string out;
   while (const unsigned long code = ERR_get_error()) {
@@ -30,7 +33,9 @@ std::string openssl_reason() {
       out = std::strerror(ERR_GET_REASON(code));
       break;  // what follows only repeats that the system refused
     }
-    if (const char* text = ERR_reason_error_string(code)) out = text;
+    const char* text = ERR_reason_error_string(code);
+    // "PEM lib" only says that it was the PEM reader: what it found came before.
+    if (text != nullptr && (out.empty() || std::strcmp(text, "PEM lib") != 0)) out = text;
   }
   ERR_clear_error();
   return out.empty() ? "unknown reason" : out;
@@ -144,6 +149,28 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const std::string& cert_f
   SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
   SSL_CTX_set_num_tickets(ctx, 0);
   return out;
+}
+
+ClientTls::Stamp ClientTls::stamp_of(const std::string& file) {
+  struct stat info {};
+  if (file.empty() || ::stat(file.c_str(), &info) != 0) return {};
+  return {static_cast<std::int64_t>(info.st_ino), static_cast<std::int64_t>(info.st_size),
+          static_cast<std::int64_t>(info.st_mtim.tv_sec), static_cast<std::int64_t>(info.st_mtim.tv_nsec)};
+}
+
+Result<std::shared_ptr<TlsContext>> ClientTls::get(const TlsOptions& options) {
+  Entry& entry = entries_[{options.ca_file, options.verify}];
+  const Stamp stamp = stamp_of(options.ca_file);
+  if (entry.context && stamp == entry.stamp) return entry.context;
+  auto made = TlsContext::client(options);
+  if (made.has_error()) {
+    if (!entry.context) return made.error();
+    log::warn("net", "the old trust stays: " + made.error().message);
+  } else {
+    entry.context = *made;
+  }
+  entry.stamp = stamp;
+  return entry.context;
 }
 
 struct TlsEngine::Impl {

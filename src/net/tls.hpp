@@ -1,9 +1,13 @@
 // TLS as a filter over bytes: no sockets. OpenSSL stays in tls.cpp.
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "kitsune2/error.hpp"
 #include "kitsune2/http.hpp"
@@ -26,6 +30,24 @@ class TlsContext {
   TlsContext() = default;
   struct Impl;
   std::unique_ptr<Impl> impl_;
+};
+
+/// Client contexts, made once for each options. The CA file is looked at for each connection: when it is another one
+/// than before (by inode, size and time) it is read anew; if it cannot be read then, the old one stays and the log says
+/// so. Strand only.
+class ClientTls {
+ public:
+  /// Errors as TlsContext::client.
+  Result<std::shared_ptr<TlsContext>> get(const TlsOptions& options);
+
+ private:
+  using Stamp = std::array<std::int64_t, 4>;
+  struct Entry {
+    std::shared_ptr<TlsContext> context;
+    Stamp stamp{};
+  };
+  static Stamp stamp_of(const std::string& file);
+  std::map<std::pair<std::string, bool>, Entry> entries_;
 };
 
 /// One TLS connection: ciphertext in, ciphertext out, plaintext in, plaintext out. Not thread-safe.

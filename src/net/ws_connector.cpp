@@ -5,7 +5,6 @@
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/rfc7230.hpp>
-#include <map>
 #include <utility>
 
 #include "net/dial.hpp"
@@ -317,16 +316,12 @@ class Connector final : public WsConnector {
     }
     std::shared_ptr<TlsContext> tls;
     if (parts->tls) {
-      auto& cached = contexts_[{options.tls_ca_file, options.tls_verify}];
-      if (!cached) {
-        auto made = TlsContext::client({options.tls_ca_file, options.tls_verify});
-        if (made.has_error()) {
-          client->fail_later(made.error());
-          return client;
-        }
-        cached = *made;
+      const auto made = client_tls_.get({options.tls_ca_file, options.tls_verify});
+      if (made.has_error()) {
+        client->fail_later(made.error());
+        return client;
       }
-      tls = cached;
+      tls = *made;
     }
     client->start(dial_, *parts, std::move(tls));
     return handle(std::move(client));
@@ -347,7 +342,7 @@ class Connector final : public WsConnector {
   const Dial dial_;
   const std::string local_;
   const Dial dial_local_;
-  std::map<std::pair<std::string, bool>, std::shared_ptr<TlsContext>> contexts_;
+  ClientTls client_tls_;
 };
 
 }  // namespace

@@ -128,9 +128,12 @@ Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, C
 }  // namespace
 
 struct Node::Impl {
-  std::shared_ptr<AsioRuntime> runtime = std::make_shared<AsioRuntime>();
+  /// The node's own log; null: the process's. Its runtimes take it over from the thread that makes them.
+  std::shared_ptr<log::Logger> logger;
+  std::shared_ptr<AsioRuntime> runtime;
   std::unique_ptr<DataDir> data_dir;
   std::unique_ptr<RelayServer> server;
+  RelayServerOptions relay_options;
   std::unique_ptr<AdminServer> admin;
   std::shared_ptr<NodeHandler> handler;
   // Belong to the strand.
@@ -144,8 +147,9 @@ struct Node::Impl {
   ~Impl() { stop(); }
 
   Result<void> start(NodeOptions options) {
-    // Makes the logger before there is a second thread: ThreadSanitizer does not see into its library's own locking.
-    static_cast<void>(log::enabled(log::Level::error));
+    if (options.log.callback) logger = std::make_shared<log::Logger>(std::move(options.log));
+    const log::Scope scope(logger);
+    runtime = std::make_shared<AsioRuntime>();
     Config config = std::move(options.config);
     if (!options.tls_ca_file.empty()) config.network.tls_ca_file = options.tls_ca_file;
     if (auto valid = config.validate(); !valid) return valid;
@@ -160,7 +164,6 @@ struct Node::Impl {
       data_dir = std::move(*dir);
     }
     if (!options.listen.empty()) {
-      RelayServerOptions relay_options;
       relay_options.listen = {options.listen};
       relay_options.limit_ip_kbps = kEmbeddedRelayKbps;
       relay_options.limit_ip_byte_burst = kEmbeddedRelayBurst;
@@ -224,7 +227,8 @@ struct Node::Impl {
 
   void stop() {
     const std::lock_guard lock(stopping);
-    if (stopped.exchange(true)) return;
+    if (stopped.exchange(true) || !runtime) return;
+    const log::Scope scope(logger);
     if (data_dir) data_dir->announce_end();
     if (handler) handler->ring();
     if (admin) admin->stop();
@@ -254,6 +258,7 @@ struct Node::Impl {
     // After the node, so that its tombstones could be put.
     if (server) server->stop();
     data_dir.reset();
+    if (logger) logger->close();
   }
 };
 
@@ -339,7 +344,10 @@ Result<std::shared_ptr<Space>> Node::space(const SpaceId& id) {
   about_to_block("Node::space");
   auto made = wait<std::shared_ptr<Space>>([this, id](auto done) {
     if (!impl_->kitsune) return done(make_error(Errc::cancelled, "the node is stopped"));
-    impl_->kitsune->space(id, std::move(done));
+    impl_->kitsune->space(id, [this, id, done = std::move(done)](Result<std::shared_ptr<Space>> r) {
+      if (r && impl_->metrics) impl_->metrics->ask_store(id);
+      done(std::move(r));
+    });
   });
   if (!made) return made.error();
   auto holder = std::make_shared<SpaceHolder>();
@@ -377,6 +385,15 @@ Result<Url> Node::wait_online(std::chrono::milliseconds timeout) {
       return make_error(Errc::timed_out, "no connection to the relay " + relay_url() + " within " +
                                              std::to_string(timeout.count()) + " ms");
   }
+}
+
+Result<void> Node::reload_certificates() {
+  const std::lock_guard lock(impl_->stopping);
+  const log::Scope scope(impl_->logger);
+  if (!impl_->server || impl_->relay_options.tls_cert.empty()) return {};
+  const auto read = impl_->server->reload(impl_->relay_options);
+  if (!read) return read.error();
+  return {};
 }
 
 void Node::stop() {

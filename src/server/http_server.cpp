@@ -62,6 +62,26 @@ std::string http_response_head(int status, std::string_view content_type, std::s
   return out + "\r\n";
 }
 
+std::string_view to_string(HttpFault fault) {
+  switch (fault) {
+    case HttpFault::kLimitConnections:
+      return "limit_connections";
+    case HttpFault::kLimitIp:
+      return "limit_ip";
+    case HttpFault::kTls:
+      return "tls_failed";
+    case HttpFault::kBadRequest:
+      return "bad_request";
+    case HttpFault::kTimedOut:
+      return "request_timeout";
+    case HttpFault::kStalled:
+      return "write_stall";
+    case HttpFault::kWsFault:
+      return "websocket_fault";
+  }
+  return "unknown";
+}
+
 /// One connection: requests until it is upgraded, messages from then on.
 class HttpServer::Session final : public ConnEvents,
                                   public WsDecoder::Sink,
@@ -69,7 +89,7 @@ class HttpServer::Session final : public ConnEvents,
                                   public std::enable_shared_from_this<Session> {
  public:
   Session(HttpServer& server, std::uint64_t id, std::shared_ptr<Conn> conn)
-      : server_(&server), id_(id), ip_(conn->remote_ip()), conn_(std::move(conn)) {
+      : server_(&server), id_(id), ip_(conn->remote_ip()), remote_(conn->remote()), conn_(std::move(conn)) {
     deadline_ = now() + server.limits_.header_time;
   }
 
@@ -79,25 +99,39 @@ class HttpServer::Session final : public ConnEvents,
   void detach() {
     server_ = nullptr;
     if (conn_) conn_->abort(make_error(Errc::cancelled, "the server stops"));
-    if (const auto events = std::exchange(events_, nullptr)) events->on_ws_closed();
+    if (const auto events = std::exchange(events_, nullptr)) events->on_ws_closed("the server stops");
+  }
+
+  void bid_farewell() {
+    if (!conn_ || closing_) return;
+    if (decoder_) return close(1001, "the server stops");
+    if (parser_) return answer(plain(503, "the server stops"), false, false);
+    end("the server stops");
   }
 
   void check_time(Time at) {
     if (!conn_ || closing_) return;
     const auto stalled = conn_->stalled_since();
     if (stalled && at - *stalled >= server_->limits_.stall_time) {
-      ++server_->counters_.stalled;
+      fault(HttpFault::kStalled, "nothing of " + std::to_string(conn_->queued()) + " bytes is taken");
       return conn_->abort(make_error(Errc::timed_out, "takes no output"));
     }
     if (!deadline_ || at < *deadline_) return;
+    if (!connected_) {
+      fault(HttpFault::kTimedOut, "the TLS handshake takes too long");
+      return end("no TLS handshake");
+    }
     if (!parser_) return end("idle");
-    ++server_->counters_.timed_out;
+    fault(HttpFault::kTimedOut, head_done_ ? "the body takes too long" : "the request head takes too long");
     answer(plain(408, "the request took too long"), false, false);
   }
 
   // --- ConnEvents
+  void on_connected() override { connected_ = true; }
+
   std::size_t on_data(const Incoming& in) override {
     if (server_ == nullptr || closing_) return in.size;
+    connected_ = true;  // not every kind of connection says so
     const auto keep = shared_from_this();
     std::size_t used = 0;
     while (!decoder_ && !closing_ && used < in.size) {
@@ -116,7 +150,7 @@ class HttpServer::Session final : public ConnEvents,
     const auto outcome = decoder_->decode({in.data + used, in.size - used, in.owner}, *this);
     if (server_ == nullptr || closing_) return in.size;
     if (outcome.fault) {
-      ++server_->counters_.ws_fault;
+      fault(HttpFault::kWsFault, outcome.fault->text);
       close(outcome.fault->code, outcome.fault->text);
       return in.size;
     }
@@ -133,10 +167,12 @@ class HttpServer::Session final : public ConnEvents,
   }
 
   void on_closed(const Error& why) override {
-    static_cast<void>(why);
     closing_ = true;
     const auto keep = shared_from_this();
-    if (const auto events = std::exchange(events_, nullptr)) events->on_ws_closed();
+    if (!connected_ && server_ != nullptr && why.code == Errc::peer_unresponsive) fault(HttpFault::kTls, why.message);
+    if (const auto events = std::exchange(events_, nullptr)) {
+      events->on_ws_closed(farewell_.empty() ? why.message : farewell_);
+    }
     conn_.reset();
     if (server_ != nullptr) std::exchange(server_, nullptr)->ended(*this);
   }
@@ -157,11 +193,13 @@ class HttpServer::Session final : public ConnEvents,
 
   void on_ws_close(std::uint16_t code, std::string reason) override {
     static_cast<void>(reason);
+    if (!closing_) farewell_ = "it said good-bye (" + std::to_string(code) + ")";
     close(code, {});
   }
 
   // --- WsPeer
   std::uint64_t id() const override { return id_; }
+  const std::string& remote() const override { return remote_; }
 
   void send(ByteView message) override {
     std::uint8_t* space = send_space(message.size());
@@ -194,6 +232,7 @@ class HttpServer::Session final : public ConnEvents,
 
  private:
   Time now() const { return server_->runtime_.now(); }
+  void fault(HttpFault fault, std::string_view what) { server_->count(fault, remote_, what); }
 
   void end(std::string_view why) {
     closing_ = true;
@@ -229,7 +268,9 @@ class HttpServer::Session final : public ConnEvents,
   }
 
   void bad_request(const boost::system::error_code& ec) {
-    ++server_->counters_.bad_request;
+    fault(HttpFault::kBadRequest, ec == http::error::body_limit     ? "the body is too long"
+                                  : ec == http::error::header_limit ? "the request head is too large"
+                                                                    : ec.message());
     if (ec == http::error::body_limit) return answer(plain(413, "length limit exceeded"), false, false);
     if (ec == http::error::header_limit) return answer(plain(431, "the request head is too large"), false, false);
     answer(plain(400, "the request is not valid HTTP: " + ec.message()), false, false);
@@ -254,6 +295,7 @@ class HttpServer::Session final : public ConnEvents,
     const std::string_view key = view(message[http::field::sec_websocket_key]);
     if (message.method() != http::verb::get || message.version() != 11 || !net::ws_key_is_valid(key) ||
         parser_->content_length().value_or(0) != 0 || parser_->chunked()) {
+      fault(HttpFault::kBadRequest, "not a valid WebSocket upgrade");
       return answer(plain(400, "not a valid WebSocket upgrade"), false, false);
     }
     if (message[http::field::sec_websocket_version] != "13") {
@@ -302,8 +344,11 @@ class HttpServer::Session final : public ConnEvents,
   HttpServer* server_;
   std::uint64_t id_;
   net::IpAddress ip_;
+  std::string remote_;
   std::shared_ptr<Conn> conn_;
   std::unique_ptr<Parser> parser_;  // while a request is under way
+  bool connected_ = false;
+  std::string farewell_;  // the client's own, for the log
   bool head_done_ = false;
   bool closing_ = false;
   bool waits_for_output_ = false;
@@ -318,8 +363,7 @@ std::size_t HttpServer::IpHash::operator()(const std::array<std::uint8_t, 16>& i
 
 HttpServer::HttpServer(Runtime& runtime, const HttpLimits& limits, HttpHandler& handler)
     : runtime_(runtime), limits_(limits), handler_(handler) {
-  const Duration shortest = std::min({limits.header_time, limits.body_time, limits.idle_time, limits.stall_time});
-  tick_ = std::clamp<Duration>(shortest / 4, std::chrono::milliseconds(5), std::chrono::seconds(1));
+  set_limits(limits);
   timer_ = runtime_.schedule_after(tick_, [this] { sweep(); });
 }
 
@@ -329,16 +373,17 @@ HttpServer::~HttpServer() {
 }
 
 std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn) {
+  if (draining_) return nullptr;
   ++counters_.accepted;
   if (sessions_.size() >= limits_.connections) {
-    ++counters_.limit_connections;
+    count(HttpFault::kLimitConnections, conn->remote(), std::to_string(sessions_.size()) + " are open");
     return nullptr;
   }
   const auto key = conn->remote_ip().limit_key().bytes;
   if (limits_.connections_per_ip > 0) {
     const auto it = per_ip_.find(key);
     if (it != per_ip_.end() && it->second >= limits_.connections_per_ip) {
-      ++counters_.limit_ip;
+      count(HttpFault::kLimitIp, conn->remote(), std::to_string(it->second) + " of its address are open");
       return nullptr;
     }
   }
@@ -359,6 +404,33 @@ void HttpServer::ended(Session& session) {
   if (it != per_ip_.end() && --it->second == 0) per_ip_.erase(it);
   sessions_.erase(session.id());
   counters_.connections.store(sessions_.size());
+  if (draining_) drained();
+}
+
+void HttpServer::count(HttpFault fault, const std::string& remote, std::string_view what) {
+  Counter* const counters[] = {&counters_.limit_connections, &counters_.limit_ip,  &counters_.tls_failed,
+                               &counters_.bad_request,       &counters_.timed_out, &counters_.stalled,
+                               &counters_.ws_fault};
+  ++*counters[static_cast<std::size_t>(fault)];
+  handler_.on_fault(remote, fault, what);
+}
+
+void HttpServer::set_limits(const HttpLimits& limits) {
+  limits_ = limits;
+  const Duration shortest = std::min({limits.header_time, limits.body_time, limits.idle_time, limits.stall_time});
+  tick_ = std::clamp<Duration>(shortest / 4, std::chrono::milliseconds(5), std::chrono::seconds(1));
+}
+
+void HttpServer::drain(std::function<void()> done) {
+  draining_ = true;
+  drained_ = std::move(done);
+  for (auto& [id, session] : sessions_) session->bid_farewell();  // ends come later: the map does not change here
+  drained();
+}
+
+void HttpServer::drained() {
+  if (!sessions_.empty()) return;
+  if (const auto done = std::exchange(drained_, nullptr)) done();
 }
 
 void HttpServer::sweep() {

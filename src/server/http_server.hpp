@@ -4,6 +4,7 @@
 #include <array>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,7 +41,20 @@ struct HttpCounters {
   Counter timed_out;    // header, body
   Counter stalled;
   Counter ws_fault;  // broken frames, or a message over the limit
+  Counter tls_failed;
 };
+
+/// Why a connection was refused or closed here. The names are those of the metrics.
+enum class HttpFault : std::uint8_t {
+  kLimitConnections,  ///< too many connections in all
+  kLimitIp,           ///< too many of one address
+  kTls,               ///< the TLS handshake failed
+  kBadRequest,        ///< it did not parse, or broke a limit
+  kTimedOut,          ///< TLS, head or body took too long
+  kStalled,           ///< the client takes no output
+  kWsFault,           ///< broken WebSocket frames, or a message over the limit
+};
+std::string_view to_string(HttpFault fault);
 
 /// A request, whole. Borrowed for the call.
 struct HttpServerRequest {
@@ -69,6 +83,8 @@ class WsPeer {
  public:
   virtual ~WsPeer() = default;
   virtual std::uint64_t id() const = 0;
+  /// "host:port" of the other end of the socket: of the proxy, if there is one.
+  virtual const std::string& remote() const = 0;
   /// Queues one binary message.
   virtual void send(ByteView message) = 0;
   /// Queues one binary message of `size` bytes; the caller fills the space that it gets, before anything else.
@@ -89,7 +105,8 @@ class WsPeerEvents {
   virtual Next on_ws_message(net::WsPayload& message) = 0;
   virtual void on_ws_ping(std::size_t size) = 0;
   virtual void on_ws_sent(std::size_t queued) = 0;
-  virtual void on_ws_closed() = 0;
+  /// `why`: for the log.
+  virtual void on_ws_closed(std::string_view why) = 0;
 };
 
 /// What is served. Strand only.
@@ -103,6 +120,10 @@ class HttpHandler {
   /// and a refusal.
   virtual std::shared_ptr<WsPeerEvents> on_upgrade(const HttpServerRequest& request, WsPeer& peer,
                                                    HttpReply& refusal) = 0;
+  /// For the log. `remote`: "host:port"; `what`: what exactly was wrong.
+  virtual void on_fault(const std::string& remote, HttpFault fault, std::string_view what) {
+    static_cast<void>(remote), static_cast<void>(fault), static_cast<void>(what);
+  }
 };
 
 /// The sessions of one server, whatever the number of its listeners.
@@ -120,6 +141,12 @@ class HttpServer {
 
   /// What a Listener calls. Null: refused.
   std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn);
+  /// For what comes from now on; nobody is closed because a limit fell.
+  void set_limits(const HttpLimits& limits);
+  /// Says good-bye to all and accepts nobody any more: WebSockets are closed with 1001, a request under way is answered
+  /// with 503, idle connections end. `done` is called once, when the last one has gone. Who does not answer the
+  /// good-bye is closed after the connection's linger of 2 s, or by the destructor.
+  void drain(std::function<void()> done);
   const HttpCounters& counters() const { return counters_; }
 
  private:
@@ -130,6 +157,8 @@ class HttpServer {
 
   void sweep();
   void ended(Session& session);
+  void drained();
+  void count(HttpFault fault, const std::string& remote, std::string_view what);
 
   Runtime& runtime_;
   HttpLimits limits_;
@@ -140,6 +169,8 @@ class HttpServer {
   boost::unordered_flat_map<std::array<std::uint8_t, 16>, std::size_t, IpHash> per_ip_;
   Duration tick_;
   Runtime::TimerId timer_ = 0;
+  bool draining_ = false;
+  std::function<void()> drained_;
 };
 
 /// "HTTP/1.1 <status> <reason>…" and all headers, up to the empty line.

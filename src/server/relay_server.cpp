@@ -1,14 +1,14 @@
 #include "kitsune2/relay_server.hpp"
 
-#include <spdlog/spdlog.h>
-
+#include <future>
 #include <optional>
-#include <sstream>
 #include <utility>
 
 #include "kitsune2/asio_runtime.hpp"
+#include "log/log.hpp"
 #include "net/conn.hpp"
 #include "net/local_conn.hpp"
+#include "server/exposition.hpp"
 #include "server/relay_service.hpp"
 
 namespace kitsune2 {
@@ -41,7 +41,7 @@ class Serving {
       auto made = net::TlsContext::server(options_.tls_cert, options_.tls_key);
       if (made.has_error()) return made.error();
       tls = *made;
-      reload_tls_later();
+      read_tls_later();
     }
     for (const auto& address : options_.listen) {
       auto listener = net::Listener::listen(
@@ -53,6 +53,27 @@ class Serving {
     return {};
   }
 
+  Result<std::vector<std::string>> reload(const RelayServerOptions& wanted) {
+    if (const auto valid = check_options(wanted); valid.has_error()) return valid.error();
+    RelayServerOptions options = options_;
+    auto kept = adopt_options(options, wanted);
+    if (!options.tls_cert.empty()) {
+      auto made = net::TlsContext::server(options.tls_cert, options.tls_key);
+      if (made.has_error()) return made.error();
+      for (const auto& listener : listeners_) listener->set_tls(*made);
+      log::info("relay", "new connections get the certificate of " + options.tls_cert + " as it is now");
+    }
+    options_ = options;
+    service_->reload(options);
+    return kept;
+  }
+
+  void drain(std::function<void()> done) {
+    for (const auto& listener : listeners_) listener->stop();
+    log::info("relay", "stops: " + std::to_string(service_->http_counters().connections.get()) + " connections end");
+    service_->drain(std::move(done));
+  }
+
   std::vector<std::string> addresses() const {
     std::vector<std::string> out;
     for (const auto& listener : listeners_) out.push_back(listener->address());
@@ -62,14 +83,14 @@ class Serving {
   const std::shared_ptr<net::LocalDoor>& door() const { return door_; }
 
  private:
-  void reload_tls_later() {
+  void read_tls_later() {
     tls_timer_ = runtime_.schedule_after(kReloadTls, [this] {
       if (auto made = net::TlsContext::server(options_.tls_cert, options_.tls_key); made.has_error()) {
-        spdlog::error("relay: keeps the old certificate: {}", made.error().message);
+        log::error("relay", "keeps the old certificate: " + made.error().message);
       } else {
         for (const auto& listener : listeners_) listener->set_tls(*made);
       }
-      reload_tls_later();
+      read_tls_later();
     });
   }
 
@@ -110,7 +131,7 @@ struct RelayServer::Impl {
 
 RelayServer::RelayServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 RelayServer::~RelayServer() {
-  stop();
+  stop(std::chrono::milliseconds(0));
   // Counters may be read until here; connections that end later do not know the service any more.
   auto& im = *impl_;
   if (im.own_runtime) im.own_runtime->stop();
@@ -135,7 +156,7 @@ Result<std::unique_ptr<RelayServer>> RelayServer::start(AsioRuntime& runtime, co
 }
 
 Result<std::unique_ptr<RelayServer>> RelayServer::start(const RelayServerOptions& options) {
-  auto runtime = std::make_unique<AsioRuntime>();
+  auto runtime = std::make_unique<AsioRuntime>(options.log);
   runtime->start();
   auto server = start(*runtime, options);
   if (server.has_value()) (*server)->impl_->own_runtime = std::move(runtime);
@@ -164,6 +185,7 @@ RelayServerStats RelayServer::Impl::snapshot() const {
   out.forward_bytes = relay.forward_bytes.get();
   out.dropped_unknown = relay.dropped_unknown.get();
   out.sender_waits = relay.sender_waits.get();
+  out.log_left_out = serving->service().log_left_out().get();
   out.http_requests = http.requests.get();
   out.bootstrap_puts = bootstrap.puts.get();
   out.bootstrap_gets = bootstrap.gets.get();
@@ -174,6 +196,7 @@ RelayServerStats RelayServer::Impl::snapshot() const {
   }
   out.rejects.emplace_back("limit_connections", http.limit_connections.get());
   out.rejects.emplace_back("limit_ip", http.limit_ip.get());
+  out.rejects.emplace_back("tls_failed", http.tls_failed.get());
   out.rejects.emplace_back("bad_request", http.bad_request.get());
   out.rejects.emplace_back("request_timeout", http.timed_out.get());
   out.rejects.emplace_back("write_stall", http.stalled.get());
@@ -184,10 +207,9 @@ RelayServerStats RelayServer::Impl::snapshot() const {
 
 std::string RelayServer::metrics() const {
   const RelayServerStats s = stats();
-  std::ostringstream out;
+  Exposition out;
   const auto figure = [&](const char* name, const char* type, const char* help, std::uint64_t value) {
-    out << "# HELP kitsune2_relay_" << name << ' ' << help << "\n# TYPE kitsune2_relay_" << name << ' ' << type
-        << "\nkitsune2_relay_" << name << ' ' << value << '\n';
+    out.add((std::string("kitsune2_relay_") + name).c_str(), type, help, "", value);
   };
   figure("connections", "gauge", "TCP connections open.", s.connections);
   figure("clients", "gauge", "Relay clients connected.", s.relay_clients);
@@ -202,17 +224,33 @@ std::string RelayServer::metrics() const {
   figure("bootstrap_gets_total", "counter", "Agent info lists given.", s.bootstrap_gets);
   figure("bootstrap_spaces", "gauge", "Spaces held.", s.bootstrap_spaces);
   figure("bootstrap_entries", "gauge", "Agent infos held.", s.bootstrap_entries);
-  out << "# HELP kitsune2_relay_rejects_total Connections and requests refused or closed, by reason.\n"
-         "# TYPE kitsune2_relay_rejects_total counter\n";
+  figure("log_lines_left_out_total", "counter", "Lines of log left out: too many of a kind.", s.log_left_out);
   for (const auto& [reason, count] : s.rejects) {
-    out << "kitsune2_relay_rejects_total{reason=\"" << reason << "\"} " << count << '\n';
+    out.add("kitsune2_relay_rejects_total", "counter", "Connections and requests refused or closed, by reason.",
+            "reason=" + quoted_label(reason), count);
   }
   return out.str();
 }
 
-void RelayServer::stop() {
+Result<std::vector<std::string>> RelayServer::reload(const RelayServerOptions& options) {
+  Result<std::vector<std::string>> out = make_error(Errc::cancelled, "the server is stopped");
+  impl_->runtime->call([&] {
+    if (impl_->serving) out = impl_->serving->reload(options);
+  });
+  return out;
+}
+
+void RelayServer::stop(std::chrono::milliseconds patience) {
   auto& im = *impl_;
   if (std::exchange(im.stopped, true)) return;
+  if (patience.count() > 0 && !im.runtime->on_strand()) {
+    const auto gone = std::make_shared<std::promise<void>>();
+    auto all_gone = gone->get_future();
+    const bool began = im.runtime->call([&] {
+      if (im.serving) im.serving->drain([gone] { gone->set_value(); });
+    });
+    if (began) all_gone.wait_for(patience);
+  }
   const bool ran = im.runtime->call([&] { im.end(); });
   if (!ran) im.end();  // the runtime has stopped: nothing else touches it
 }
@@ -285,6 +323,8 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(AsioRuntime& runtime, co
   if (opened.has_error()) return opened.error();
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(impl)));
 }
+
+std::string AdminServer::process_metrics() { return server::process_metrics(); }
 
 void AdminServer::stop() {
   auto& im = *impl_;

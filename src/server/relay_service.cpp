@@ -10,6 +10,7 @@ Result<void> check_options(const RelayServerOptions& o) {
   if (o.listen.empty()) return bad("listen: no address");
   if (o.tls_cert.empty() != o.tls_key.empty()) return bad("tls_cert and tls_key: give both or none");
   if (o.max_entries_per_space == 0) return bad("max_entries_per_space: must be at least 1");
+  if (o.limit_clients == 0) return bad("limit_clients: must be at least 1");
   if (o.prune_interval_ms == 0) return bad("prune_interval_ms: must be at least 1");
   if (o.limit_ip_kbps == 0 || o.limit_ip_kbps > 8'000'000) return bad("limit_ip_kbps: must be 1..8000000");
   if (o.limit_ip_byte_burst < sbd::kMaxMessageBytes) {
@@ -27,6 +28,42 @@ Result<void> check_options(const RelayServerOptions& o) {
     if (value == 0) return bad(std::string(name) + ": must be at least 1");
   }
   return {};
+}
+
+std::vector<std::string> adopt_options(RelayServerOptions& options, const RelayServerOptions& wanted) {
+  using O = RelayServerOptions;
+  std::vector<std::string> kept;
+  const auto keep = [&](const char* name, auto O::*member) {
+    if (options.*member != wanted.*member) kept.emplace_back(name);
+  };
+  keep("listen", &O::listen);
+  if (options.tls_cert.empty() != wanted.tls_cert.empty()) kept.emplace_back("tls_cert");
+  keep("max_spaces", &O::max_spaces);
+  keep("max_bootstrap_bytes", &O::max_bootstrap_bytes);
+  keep("no_sbd", &O::no_sbd);
+  keep("trusted_ip_header", &O::trusted_ip_header);
+  keep("limit_send_queue_bytes", &O::limit_send_queue_bytes);
+  keep("slow_receiver_millis", &O::slow_receiver_millis);
+  keep("slow_receiver_bytes", &O::slow_receiver_bytes);
+  keep("http_header_millis", &O::http_header_millis);
+  keep("http_body_millis", &O::http_body_millis);
+  keep("http_idle_millis", &O::http_idle_millis);
+  keep("write_stall_millis", &O::write_stall_millis);
+  const auto take = [&](auto O::*member) { options.*member = wanted.*member; };
+  take(&O::max_entries_per_space);
+  take(&O::prune_interval_ms);
+  take(&O::limit_clients);
+  take(&O::disable_rate_limiting);
+  take(&O::limit_ip_kbps);
+  take(&O::limit_ip_byte_burst);
+  take(&O::limit_idle_millis);
+  take(&O::limit_ip_connections);
+  take(&O::limit_connections);
+  if (!options.tls_cert.empty() && !wanted.tls_cert.empty()) {
+    take(&O::tls_cert);
+    take(&O::tls_key);
+  }
+  return kept;
 }
 
 namespace {
@@ -97,7 +134,7 @@ class RelayService::Peer final : public WsPeerEvents {
   Next on_ws_message(net::WsPayload& message) override { return service_.on_message(id_, message); }
   void on_ws_ping(std::size_t size) override { service_.on_ping(id_, size); }
   void on_ws_sent(std::size_t queued) override { service_.on_sent(id_, queued); }
-  void on_ws_closed() override { service_.on_gone(id_); }
+  void on_ws_closed(std::string_view why) override { service_.on_gone(id_, why); }
 
  private:
   RelayService& service_;
@@ -105,7 +142,11 @@ class RelayService::Peer final : public WsPeerEvents {
 };
 
 RelayService::RelayService(Runtime& runtime, const RelayServerOptions& options)
-    : runtime_(runtime), options_(options), relay_(relay_limits(options)), bootstrap_(bootstrap_limits(options)) {
+    : runtime_(runtime),
+      options_(options),
+      relay_(relay_limits(options)),
+      bootstrap_(bootstrap_limits(options)),
+      log_(runtime) {
   http_ = std::make_unique<HttpServer>(runtime, http_limits(options), *this);
   prune_later();
 }
@@ -122,9 +163,103 @@ void RelayService::check_invariants() const {
   K2_ASSERT(peers_.size() == relay_.client_count());
 }
 
+std::vector<std::string> RelayService::reload(const RelayServerOptions& wanted) {
+  auto kept = adopt_options(options_, wanted);
+  relay_.set_limits(relay_limits(options_), runtime_.now());
+  bootstrap_.set_max_entries_per_space(options_.max_entries_per_space);
+  http_->set_limits(http_limits(options_));
+  carry_out();
+  return kept;
+}
+
+void RelayService::drain(std::function<void()> done) {
+  const Time now = runtime_.now();
+  for (const auto& [id, client] : std::exchange(peers_, {})) relay_.on_close(id, now);  // nothing goes to them any more
+  carry_out();
+  http_->drain(std::move(done));
+}
+
+std::shared_ptr<net::ConnEvents> RelayService::accept(const std::shared_ptr<net::Conn>& conn) {
+  log_.say(log::Level::debug, "connections", [&] { return conn->remote() + " connects"; });
+  return http_->accept(conn);
+}
+
 bool RelayService::admit(const net::IpAddress& ip) {
   if (!options_.trusted_ip_header.empty()) return true;  // that is the proxy; see on_upgrade
-  return relay_.on_connect(ip.limit_key().bytes, runtime_.now());
+  if (relay_.on_connect(ip.limit_key().bytes, runtime_.now())) return true;
+  refuse("a connection of " + ip.to_string(), RelayReject::kRateLimited);
+  return false;
+}
+
+void RelayService::on_fault(const std::string& remote, HttpFault fault, std::string_view what) {
+  log_.say(log::Level::info, to_string(fault),
+           [&] { return remote + ": " + std::string(to_string(fault)) + ": " + log::printable(what); });
+  if (fault == HttpFault::kLimitConnections) {
+    log_.urge("limit_connections", [&] {
+      return "limit_connections " + std::to_string(options_.limit_connections) + " is reached: connections are refused";
+    });
+  }
+}
+
+void RelayService::refuse(const std::string& who, RelayReject reason) {
+  log_.say(log::Level::info, to_string(reason), [&] { return who + " is refused: " + explain(reason); });
+  if (reason == RelayReject::kLimitClients) {
+    log_.urge("limit_clients", [&] {
+      return "limit_clients " + std::to_string(options_.limit_clients) + " is reached: new clients are refused";
+    });
+  }
+}
+
+/// The reason as the metrics name it, then what it means and which limit it was.
+std::string RelayService::explain(RelayReject reason) const {
+  const auto with = [](const char* name, auto value) { return std::string(name) + ' ' + std::to_string(value); };
+  std::string what;
+  switch (reason) {
+    case RelayReject::kIllegalKey:
+      what = "its key would read as a command";
+      break;
+    case RelayReject::kLimitClients:
+      what = std::to_string(relay_.client_count()) + " are connected";
+      break;
+    case RelayReject::kRateLimited:
+      what = "its address sent more than " + with("limit_ip_kbps", options_.limit_ip_kbps) + " and " +
+             with("limit_ip_byte_burst", options_.limit_ip_byte_burst) + " allow";
+      break;
+    case RelayReject::kBadSignature:
+      what = "it does not have the key that it gave";
+      break;
+    case RelayReject::kHandshakeTimeout:
+      what = "it did not prove its key within " + with("limit_idle_millis", options_.limit_idle_millis);
+      break;
+    case RelayReject::kEarlyForward:
+      what = "it sent a message before it had proved its key";
+      break;
+    case RelayReject::kLateResponse:
+      what = "it proved its key twice";
+      break;
+    case RelayReject::kMalformed:
+      what = "a message of the wrong length";
+      break;
+    case RelayReject::kTooLarge:
+      what = "a message over " + std::to_string(sbd::kMaxMessageBytes) + " bytes";
+      break;
+    case RelayReject::kIdle:
+      what = "nothing came for " + with("limit_idle_millis", options_.limit_idle_millis);
+      break;
+    case RelayReject::kSlowReceiver:
+      what = "it kept senders waiting and took less than " + with("slow_receiver_bytes", options_.slow_receiver_bytes) +
+             " in " + with("slow_receiver_millis", options_.slow_receiver_millis);
+      break;
+    case RelayReject::kTakenOver:
+      what = "another connection proved the same key";
+      break;
+  }
+  return std::string(to_string(reason)) + ": " + what;
+}
+
+std::string RelayService::lived(const Client& client) const {
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(runtime_.now() - client.since).count();
+  return " after " + std::to_string(ms / 1000) + '.' + std::to_string(ms % 1000 / 100) + " s: ";
 }
 
 HttpReply RelayService::on_request(const HttpServerRequest& request) {
@@ -139,17 +274,37 @@ HttpReply RelayService::on_request(const HttpServerRequest& request) {
     const std::string_view space = next_segment(rest);
     if (!with_agent) {
       if (!get) return method_not_allowed("GET,HEAD");
+      log_.say(log::Level::debug, "lists",
+               [&] { return request.ip.to_string() + " asks for the agents of space " + log::printable(space, 100); });
       return of(bootstrap_.get(space, runtime_.wall_now()));
     }
     if (rest.find('/') == std::string_view::npos) {
       if (request.method != "PUT") return method_not_allowed("PUT");
-      return of(bootstrap_.put(space, rest, request.body, runtime_.wall_now()));
+      auto answer = bootstrap_.put(space, rest, request.body, runtime_.wall_now());
+      const bool taken = answer.status == 200;
+      log_.say(taken ? log::Level::debug : log::Level::info, taken ? "infos" : "bootstrap_refused", [&] {
+        return request.ip.to_string() + ": the info of agent " + log::printable(rest, 100) + " in space " +
+               log::printable(space, 100) +
+               (taken ? " is taken"
+                      : " is refused: " + std::to_string(answer.status) + ' ' + log::printable(answer.body));
+      });
+      return of(std::move(answer));
     }
+  } else if (one_segment && first == "authenticate") {
+    return authenticate(request);
   } else if (one_segment && !options_.no_sbd && !first.empty()) {
     if (!get) return method_not_allowed("GET,HEAD");
     return json(400, R"({"error":"this is for WebSocket connections"})");
   }
   return json(404, R"({"error":"not found"})");
+}
+
+/// As the reference without an authentication hook: whoever asks gets a token, and none is needed.
+HttpReply RelayService::authenticate(const HttpServerRequest& request) {
+  if (request.method != "PUT") return method_not_allowed("PUT");
+  std::array<std::uint8_t, 32> token;
+  runtime_.random_bytes(token);
+  return json(200, R"({"authToken":")" + to_base64url(token) + R"("})");
 }
 
 std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& request, WsPeer& peer,
@@ -172,18 +327,22 @@ std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& 
       ip = *told;
     }
     if (!relay_.on_connect(ip.limit_key().bytes, now)) {
+      refuse("a client of " + ip.to_string(), RelayReject::kRateLimited);
       refusal = json(429, R"({"error":"rate_limited"})");
       return nullptr;
     }
   }
+  const bool told = ip != request.ip;  // by a proxy
+  std::string name = "client " + to_base64url(key) + " of " + (told ? ip.to_string() : peer.remote());
   RelayCore::Nonce nonce;
   runtime_.random_bytes(nonce);
   if (const auto refused = relay_.on_open(peer.id(), ip.limit_key().bytes, key, nonce, now)) {
+    refuse(name, *refused);
     refusal = json(*refused == RelayReject::kIllegalKey ? 400 : 503,
                    R"({"error":")" + std::string(to_string(*refused)) + R"("})");
     return nullptr;
   }
-  peers_.emplace(peer.id(), &peer);
+  peers_[peer.id()] = {&peer, std::move(name), now, false};
   carry_out();
   return std::make_shared<Peer>(*this, peer.id());
 }
@@ -199,7 +358,7 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
       const auto it = peers_.find(routed.to);
       K2_ASSERT(it != peers_.end());
       // The one copy: it unmasks, and puts the sender's key where the receiver's was.
-      std::uint8_t* out = it->second->send_space(message.size);
+      std::uint8_t* out = it->second.peer->send_space(message.size);
       std::copy(routed.from_key->begin(), routed.from_key->end(), out);
       message.copy_to(out + sbd::kHeaderBytes, sbd::kHeaderBytes, message.size - sbd::kHeaderBytes);
       return next;  // a forward makes no actions
@@ -212,6 +371,11 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
       break;
     case RelayCore::Verdict::kTaken:
       break;
+  }
+  if (routed.joined) {
+    Client& client = peers_.at(from);
+    client.joined = true;
+    log_.say(log::Level::info, "clients that came", [&] { return client.name + " came"; });
   }
   carry_out();
   return next;
@@ -227,8 +391,15 @@ void RelayService::on_sent(std::uint64_t id, std::size_t queued) {
   carry_out();
 }
 
-void RelayService::on_gone(std::uint64_t id) {
-  peers_.erase(id);
+void RelayService::on_gone(std::uint64_t id, std::string_view why) {
+  if (const auto it = peers_.find(id); it != peers_.end()) {
+    const Client& client = it->second;
+    log_.say(log::Level::info, "clients that went", [&] {
+      return client.name + (client.joined ? " went" : " went before it had proved its key") + lived(client) +
+             log::printable(why);
+    });
+    peers_.erase(it);
+  }
   relay_.on_close(id, runtime_.now());
   carry_out();
 }
@@ -240,7 +411,7 @@ void RelayService::carry_out() {
   for (const auto& action : actions_) {
     const auto it = peers_.find(action.conn);
     if (it == peers_.end()) continue;
-    WsPeer& peer = *it->second;
+    WsPeer& peer = *it->second.peer;
     switch (action.kind) {
       case RelayCore::Action::Kind::kSend:
         peer.send(action.message);
@@ -249,6 +420,8 @@ void RelayService::carry_out() {
         peer.resume();
         break;
       case RelayCore::Action::Kind::kClose: {
+        log_.say(log::Level::info, to_string(action.reason),
+                 [&] { return it->second.name + " is closed" + lived(it->second) + explain(action.reason); });
         peers_.erase(it);
         const auto reason = to_string(action.reason);
         if (action.reason == RelayReject::kSlowReceiver) {
@@ -275,6 +448,7 @@ void RelayService::carry_out() {
 void RelayService::prune_later() {
   prune_timer_ = runtime_.schedule_after(millis(options_.prune_interval_ms), [this] {
     bootstrap_.prune(runtime_.wall_now());
+    log_.flush();
     prune_later();
   });
 }

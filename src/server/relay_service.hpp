@@ -10,12 +10,15 @@
 #include "kitsune2/runtime.hpp"
 #include "server/bootstrap_core.hpp"
 #include "server/http_server.hpp"
+#include "server/relay_log.hpp"
 #include "server/sbd/relay_core.hpp"
 
 namespace kitsune2::server {
 
 /// Errc::invalid_argument naming the option.
 Result<void> check_options(const RelayServerOptions& options);
+/// Takes over from `wanted` what may change while the server runs. The names of what differs and may not.
+std::vector<std::string> adopt_options(RelayServerOptions& options, const RelayServerOptions& wanted);
 
 /// What a relay server does with the connections it is given: over real sockets (RelayServer) or over simulated ones.
 /// The routes are those of docs/protocol-relay.md. `options` are valid (`check_options`). Strand only; `runtime`
@@ -26,12 +29,17 @@ class RelayService final : public HttpHandler {
   ~RelayService() override;
 
   /// What a Listener calls. Null: refused.
-  std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn) { return http_->accept(conn); }
+  std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn);
+  /// New limits, valid ones. The names of options that keep their value until a restart.
+  std::vector<std::string> reload(const RelayServerOptions& options);
+  /// Says good-bye to all; `done` when the last one has gone. See HttpServer::drain.
+  void drain(std::function<void()> done);
 
   // Counters may be read by other threads.
   const RelayCounters& relay_counters() const { return relay_.counters(); }
   const BootstrapCounters& bootstrap_counters() const { return bootstrap_.counters(); }
   const HttpCounters& http_counters() const { return http_->counters(); }
+  const Counter& log_left_out() const { return log_.left_out(); }
   /// O(n); tests.
   void check_invariants() const;
 
@@ -39,22 +47,35 @@ class RelayService final : public HttpHandler {
   bool admit(const net::IpAddress& ip) override;
   HttpReply on_request(const HttpServerRequest& request) override;
   std::shared_ptr<WsPeerEvents> on_upgrade(const HttpServerRequest& request, WsPeer& peer, HttpReply& refusal) override;
+  void on_fault(const std::string& remote, HttpFault fault, std::string_view what) override;
 
  private:
   class Peer;
+  /// A connected client, and what the log says of it.
+  struct Client {
+    WsPeer* peer = nullptr;
+    std::string name;  ///< "client <key> of <address>"
+    Time since{};
+    bool joined = false;
+  };
 
   WsPeerEvents::Next on_message(std::uint64_t from, net::WsPayload& message);
   void on_ping(std::uint64_t from, std::size_t size);
   void on_sent(std::uint64_t id, std::size_t queued);
-  void on_gone(std::uint64_t id);
+  void on_gone(std::uint64_t id, std::string_view why);
+  std::string explain(RelayReject reason) const;
+  std::string lived(const Client& client) const;
+  void refuse(const std::string& who, RelayReject reason);
   void carry_out();
   void prune_later();
+  HttpReply authenticate(const HttpServerRequest& request);
 
   Runtime& runtime_;
   RelayServerOptions options_;
   RelayCore relay_;
   BootstrapCore bootstrap_;
-  boost::unordered_flat_map<std::uint64_t, WsPeer*> peers_;
+  RelayLog log_;
+  boost::unordered_flat_map<std::uint64_t, Client> peers_;
   std::vector<RelayCore::Action> actions_;
   std::unique_ptr<HttpServer> http_;
   Time core_alarm_ = Time::max();

@@ -1,10 +1,9 @@
 #include "kitsune2/transport.hpp"
 
-#include <spdlog/spdlog.h>
-
 #include <map>
 #include <utility>
 
+#include "log/log.hpp"
 #include "wire/k2proto.hpp"
 
 namespace kitsune2 {
@@ -12,16 +11,6 @@ namespace {
 
 /// A peer's reason for leaving is cut to this.
 constexpr std::size_t kMaxReasonBytes = 1024;
-
-/// A peer's text, made fit for a log line.
-std::string printable(ByteView text) {
-  std::string out(as_text(text.first(std::min(text.size(), kMaxReasonBytes))));
-  for (char& c : out) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7f) c = ' ';
-  }
-  return out;
-}
 
 class DefaultTransport final : public Transport,
                                public TransportEvents,
@@ -156,7 +145,8 @@ class DefaultTransport final : public Transport,
       case wire::K2WireType::module:
         return route(peer, *decoded);
       case wire::K2WireType::disconnect:
-        return make_error(Errc::disconnected, "the peer left: " + printable(decoded->data));
+        return make_error(Errc::disconnected,
+                          "the peer left: " + log::printable(as_text(decoded->data), kMaxReasonBytes));
     }
     return {};
   }
@@ -215,9 +205,9 @@ class DefaultTransport final : public Transport,
     if (module == found->second.modules.end()) return {};
     const std::shared_ptr<ModuleMessageHandler> handler = module->second;
     Result<void> taken = handler->recv_module_msg(peer, space, std::move(message.data));
-    if (taken.has_error()) {
-      spdlog::debug("{} refuses a message of {}, its connection is closed: {}", message.module->text(), peer.str(),
-                    taken.error().to_string());
+    if (taken.has_error() && refused_log_.open(runtime_.now())) {
+      log::debug("transport", std::string(message.module->text()) + " refuses a message of " + peer.to_string() +
+                                  ", its connection is closed: " + taken.error().to_string() + refused_log_.left_out());
     }
     return taken;
   }
@@ -242,6 +232,7 @@ class DefaultTransport final : public Transport,
   std::shared_ptr<TransportHandler> handler_;
   std::map<SpaceId, Space> spaces_;
   std::uint64_t blocked_ = 0;
+  log::Gate refused_log_;
   bool stopped_ = false;
   std::unique_ptr<TransportBackend> backend_;  // last: it goes first
 };

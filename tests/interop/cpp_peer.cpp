@@ -2,9 +2,6 @@
 // events, so that a test can put either kind in any place.
 #include <openssl/sha.h>
 #include <poll.h>
-#include <spdlog/cfg/env.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -210,9 +207,13 @@ int main(int argc, char** argv) {
       {"--space", "interop"}, {"--spaces", "1"}, {"--timeout-s", "60"}, {"--gossip-ms", "0"}};
   for (int i = 1; i + 1 < argc; i += 2) args[argv[i]] = argv[i + 1];
   g_name = args["--name"];
-  // stdout is for events. SPDLOG_LEVEL=debug says more.
-  spdlog::set_default_logger(spdlog::stderr_logger_mt("cpp-peer"));
-  spdlog::cfg::load_env_levels();
+  // stdout is for events. K2_LOG=debug says more.
+  const char* level = std::getenv("K2_LOG");
+  set_process_log({[](const LogLine& line) {
+                     std::cerr << line.time.to_string() + ' ' + std::string(to_string(line.level)) + ' ' +
+                                      std::string(line.area) + ": " + std::string(line.text) + '\n';
+                   },
+                   log_level_from(level == nullptr ? "info" : level).value_or(LogLevel::info)});
 
   auto handler = std::make_shared<PeerHandler>();
   NodeOptions options;

@@ -15,7 +15,6 @@
 #include <map>
 #include <string>
 
-#include "log/log.hpp"
 #include "sim/scenarios.hpp"
 
 namespace kitsune2::sim {
@@ -33,16 +32,14 @@ extern "C" void tell_seed(int signal) {
   if (n > 0) static_cast<void>(!::write(2, text, static_cast<std::size_t>(n)));
 }
 
-/// Silence, and the seed if a seed ends the program.
-class Quiet {
+/// The seed if a seed ends the program.
+class SeedOnCrash {
  public:
-  Quiet() {
+  SeedOnCrash() {
     for (std::size_t i = 0; i < kSignals.size(); ++i) before_[i] = std::signal(kSignals[i], tell_seed);
-    log::set_level(log::Level::off);
   }
-  ~Quiet() {
+  ~SeedOnCrash() {
     for (std::size_t i = 0; i < kSignals.size(); ++i) std::signal(kSignals[i], before_[i]);
-    log::set_level(log::Level::info);
   }
 
  private:
@@ -64,7 +61,7 @@ Kind chosen_kind(std::uint64_t seed) {
 }
 
 TEST(Sim, SeedsEndWell) {
-  const Quiet quiet;
+  const SeedOnCrash quiet;
   using Clock = std::chrono::steady_clock;
   std::uint64_t first = number_from("K2_SIM_FIRST", 1);
   std::uint64_t count = number_from("K2_SIM_SEEDS", 500);
@@ -113,7 +110,7 @@ TEST(Sim, SeedsEndWell) {
 }
 
 TEST(Sim, TheSameSeedGivesTheSameTrace) {
-  const Quiet quiet;
+  const SeedOnCrash quiet;
   for (const auto kind : kKinds) {
     SCOPED_TRACE(to_string(kind));
     for (std::uint64_t seed = 1'000'001; seed < 1'000'004; ++seed) {

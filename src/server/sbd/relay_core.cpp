@@ -68,6 +68,7 @@ struct RelayCore::Client {
   Nonce nonce{};
   bool ready = false;
   bool held = false;  // waits for a receiver
+  Duration idle{};    // as it was told
   Time last_heard{};
   std::size_t queued = 0;
   std::vector<ConnId> waiting;  // senders held because of this client, in order
@@ -76,11 +77,21 @@ struct RelayCore::Client {
   std::size_t taken = 0;        // since the last check was set
 };
 
-RelayCore::RelayCore(const RelayLimits& limits)
-    : limits_(limits),
-      byte_nanos_(8'000'000U / std::clamp<std::uint32_t>(limits.ip_kbps, 1, 8'000'000)),
-      idle_(std::chrono::milliseconds(limits.idle_millis)) {
+RelayCore::RelayCore(const RelayLimits& limits) { adopt(limits); }
+
+void RelayCore::adopt(const RelayLimits& limits) {
+  limits_ = limits;
   limits_.slow_receiver_bytes = std::clamp<std::size_t>(limits_.slow_receiver_bytes, 1, limits_.send_queue_bytes / 2);
+  byte_nanos_ = 8'000'000U / std::clamp<std::uint32_t>(limits.ip_kbps, 1, 8'000'000);
+  idle_ = std::chrono::milliseconds(limits.idle_millis);
+}
+
+void RelayCore::set_limits(const RelayLimits& limits, Time now) {
+  adopt(limits);
+  for (const auto& [ip, a] : addresses_) {
+    a->busy_until = nanos(now);
+    rate_changed(*a, now);
+  }
 }
 
 RelayCore::~RelayCore() = default;
@@ -151,6 +162,7 @@ std::optional<RelayReject> RelayCore::on_open(ConnId conn, const Ip& ip, const s
   client.id = conn;
   client.key = key;
   client.nonce = nonce;
+  client.idle = idle_;
   client.last_heard = now;
   client.address = &address(ip, now);
   client.place = client.address->clients.size();
@@ -208,7 +220,10 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
     if (client.ready) return closed(RelayReject::kLateResponse);
     if (size != kHeadBytes) return closed(RelayReject::kMalformed);
     authenticate(client, head.subspan(sbd::kHeaderBytes, sbd::kSignatureBytes), now);
-    return clients_.contains(conn) ? Routed{} : Routed{Verdict::kClosed};
+    if (!clients_.contains(conn)) return {Verdict::kClosed};
+    Routed out;
+    out.joined = true;
+    return out;
   }
   if (!client.ready) return closed(RelayReject::kEarlyForward);
   if (to == nullptr) {
@@ -229,7 +244,8 @@ void RelayCore::authenticate(Client& client, ByteView signature, Time now) {
   client.ready = true;
   routes_[client.key] = &client;
   ++counters_.handshakes;
-  send(client.id, sbd::encode_limit_idle(static_cast<std::int32_t>(limits_.idle_millis)));
+  send(client.id, sbd::encode_limit_idle(
+                      static_cast<std::int32_t>(std::chrono::ceil<std::chrono::milliseconds>(client.idle).count())));
   send(client.id, sbd::encode_ready());
 }
 
@@ -308,7 +324,7 @@ void RelayCore::check_slow(Client& client, Time now) {
 }
 
 void RelayCore::check_silence(Client& client, Time now) {
-  const Time silent_until = (client.held ? now : client.last_heard) + idle_;
+  const Time silent_until = (client.held ? now : client.last_heard) + client.idle;
   if (silent_until > now) return wake_at(silent_until, client.id, false);
   reject(client, client.ready ? RelayReject::kIdle : RelayReject::kHandshakeTimeout, now);
 }

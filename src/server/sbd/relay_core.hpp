@@ -68,7 +68,8 @@ struct RelayCounters {
 /// stream cipher inside cannot lose any: while a receiver's queue is full, senders to it are held (their message is
 /// not taken). A receiver that keeps senders held and takes less than `slow_receiver_bytes` in
 /// `slow_receiver_millis` is closed; so no sender is held by one receiver for longer than that at a time. R5: an
-/// unknown destination drops the message in silence. Everything is bounded by the number of clients.
+/// unknown destination drops the message in silence. R6: see `set_limits`. Everything is bounded by the number of
+/// clients.
 ///
 /// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread. Calls: O(log clients), except
 /// for `on_open`/`on_close`, whose new rate is told to all clients of the address at most every 100 ms.
@@ -100,6 +101,7 @@ class RelayCore {
     Verdict verdict = Verdict::kTaken;
     ConnId to = 0;
     const sbd::NodeId* from_key = nullptr;  ///< valid until the next call
+    bool joined = false;                    ///< with this message the client has proved its key
   };
 
   explicit RelayCore(const RelayLimits& limits);
@@ -121,6 +123,10 @@ class RelayCore {
   void on_close(ConnId conn, Time now);
   void poll(Time now);
   std::optional<Time> next_deadline() const;
+  /// Limits that change while it runs. R6: nobody is closed because a limit fell. A new rate is told to all clients
+  /// within 100 ms, and every bucket begins anew, because its backlog was measured by the old rate; `idle_millis` is
+  /// for clients that come from now on, because each knows only the one it was told; the others hold at once.
+  void set_limits(const RelayLimits& limits, Time now);
   /// Moves the actions to the end of `out`.
   void take_actions(std::vector<Action>& out);
 
@@ -143,6 +149,7 @@ class RelayCore {
     bool operator>(const Due& other) const { return at > other.at; }
   };
 
+  void adopt(const RelayLimits& limits);
   Address& address(const Ip& ip, Time now);
   bool charge(Address& address, std::size_t bytes, Time now) const;
   std::int32_t byte_nanos(const Address& address) const;
@@ -158,8 +165,8 @@ class RelayCore {
   void check_silence(Client& client, Time now);
 
   RelayLimits limits_;
-  std::uint64_t byte_nanos_;
-  Duration idle_;
+  std::uint64_t byte_nanos_ = 1;
+  Duration idle_{};
   boost::unordered_flat_map<ConnId, std::unique_ptr<Client>> clients_;
   boost::unordered_flat_map<sbd::NodeId, Client*, std::hash<sbd::NodeId>> routes_;
   boost::unordered_flat_map<Ip, std::unique_ptr<Address>, IpHash> addresses_;

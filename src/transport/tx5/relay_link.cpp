@@ -1,7 +1,6 @@
 #include "transport/tx5/relay_link.hpp"
 
 #include <sodium.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +8,8 @@
 
 namespace kitsune2::tx5 {
 namespace {
+
+constexpr std::string_view kArea = "tx5";
 
 /// Control frames in a row while messages wait.
 constexpr unsigned kControlStreak = 8;
@@ -135,7 +136,7 @@ void RelayLink::on_ready() {
   idle_since_ = shared_.runtime.now();
   reconnect_.connected(idle_since_);
   failure_.reset();
-  spdlog::debug("tx5: connected to relay {}", relay_.str());
+  log::debug(kArea, "connected to relay " + relay_.to_string());
   owner_.link_up(*this);
   std::deque<Early> early;
   early.swap(early_);
@@ -147,7 +148,7 @@ void RelayLink::lost(const Error& why) {
   const bool was_ready = state_ == State::ready;
   if (state_ == State::offline || state_ == State::stopped) return;
   const Time now = shared_.runtime.now();
-  spdlog::debug("tx5: relay {} lost: {}", relay_.str(), why.to_string());
+  log::debug(kArea, "relay " + relay_.to_string() + " lost: " + why.to_string());
   state_ = State::offline;
   if (!failure_) failure_.emplace().since = shared_.runtime.wall_now();
   failure_->error = why;
@@ -285,11 +286,13 @@ bool RelayLink::open_peer(const std::shared_ptr<Peer>& peer) {
 }
 
 void RelayLink::process(const std::shared_ptr<Peer>& peer, Connection::Outcome outcome) {
-  if (outcome.error || outcome.restarted || outcome.handshake_done) {
-    spdlog::debug("tx5: {}: {}", peer->url.str(),
-                  outcome.error       ? outcome.error->to_string()
-                  : outcome.restarted ? "begins anew"
-                                      : "handshake done");
+  if ((outcome.error || outcome.restarted || outcome.handshake_done) && log::enabled(log::Level::debug) &&
+      peer_log_.open(shared_.runtime.now())) {
+    log::debug(kArea, peer->url.to_string() + ": " +
+                          (outcome.error       ? outcome.error->to_string()
+                           : outcome.restarted ? "begins anew"
+                                               : "handshake done") +
+                          peer_log_.left_out());
   }
   if (outcome.error) {
     close_peer(peer, *outcome.error, {}, Tell::now);

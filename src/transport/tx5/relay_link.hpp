@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kitsune2/transport.hpp"
+#include "log/log.hpp"
 #include "transport/sbd/reconnect.hpp"
 #include "transport/sbd/sbd_client.hpp"
 #include "transport/tx5/connection.hpp"
@@ -218,6 +219,7 @@ class RelayLink {
   std::deque<Early> early_;
   std::size_t early_bytes_ = 0;
   Time idle_since_{};
+  log::Gate peer_log_;
 
   bool pump_posted_ = false;
   std::function<void()> stopped_;

@@ -13,6 +13,7 @@
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/builder.hpp"
 #include "kitsune2/http.hpp"
+#include "kitsune2/relay_server.hpp"
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/testing/waiters.hpp"
 #include "log/log.hpp"
@@ -130,8 +131,8 @@ TEST_F(NodeTest, TwoNodesPublishAndFetchOverTheEmbeddedRelay) {
   const std::string bytes = std::to_string(100 * 64 + 100 * 99 / 2 * 100) + '\n';
   for (const std::string& line :
        {"kitsune2_report_ops_fetched_total" + label + "} 100\n",
-        "kitsune2_report_bytes_fetched_total" + label + "} " + bytes,
-        "kitsune2_peer_ops_fetched_total" + both + "100\n", "kitsune2_peer_bytes_fetched_total" + both + bytes,
+        "kitsune2_report_fetched_bytes_total" + label + "} " + bytes,
+        "kitsune2_peer_ops_fetched_total" + both + "100\n", "kitsune2_peer_fetched_bytes_total" + both + bytes,
         "kitsune2_peer_ops_served_total" + both + "0\n", "kitsune2_peer_failures_total" + both + "0\n"}) {
     EXPECT_NE(metrics.find('\n' + line), std::string::npos) << line << metrics;
   }
@@ -284,6 +285,22 @@ TEST_F(NodeTest, HealthTellsThatTheRelayIsGone) {
   EXPECT_EQ(status, 503);
 }
 
+TEST_F(NodeTest, AStoresFiguresAreThereFromTheFirstScrapeOn) {
+  auto node = start({.config = quick(), .data_dir = path("node"), .admin = "127.0.0.1:0"});
+  ASSERT_TRUE(node);
+  const auto scrape = [&] {
+    int status = 0;
+    return http_get("http://" + node->admin_addr() + "/metrics", status);
+  };
+  auto space = node->space(kSpace);
+  ASSERT_TRUE(space);
+  const std::string label = "{space=\"" + kSpace.to_string() + "\"} ";
+  const std::string first = scrape();
+  EXPECT_NE(first.find("\nkitsune2_store_ops" + label), std::string::npos) << first;
+  EXPECT_NE(first.find("\nkitsune2_store_bytes" + label), std::string::npos) << first;
+  EXPECT_TRUE(poll_until([&] { return scrape().find("\nkitsune2_store_ops" + label + "0\n") != std::string::npos; }));
+}
+
 /// All forms in which a program may print bytes.
 void expect_absent(const std::string& text, ByteView secret, const char* what) {
   std::string numbers;
@@ -294,8 +311,77 @@ void expect_absent(const std::string& text, ByteView secret, const char* what) {
   }
 }
 
+/// Lines of one log, from whatever thread.
+struct KeptLog {
+  std::mutex mutex;
+  std::string lines;
+  /// Shared by all that it makes, so that a test sees when the callback is gone.
+  std::shared_ptr<int> alive = std::make_shared<int>();
+
+  LogOptions options() {
+    return {[this, held = alive](const LogLine& line) {
+              const std::lock_guard lock(mutex);
+              lines += std::string(line.area) + ": " + std::string(line.text) + '\n';
+            },
+            LogLevel::trace};
+  }
+  bool has(const std::string& text) {
+    const std::lock_guard lock(mutex);
+    return lines.find(text) != std::string::npos;
+  }
+};
+
+/// "ws://127.0.0.1:port" where nobody listens.
+std::string dead_relay() {
+  auto server = RelayServer::start(RelayServerOptions{});
+  EXPECT_TRUE(server);
+  return (*server)->relay_url();
+}
+
+TEST_F(NodeTest, TheHostsStdoutAndStderrStayEmpty) {
+  KeptLog log;
+  const std::string relay = dead_relay();
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  {
+    auto silent = start({.config = quick(), .relay = relay});
+    auto heard = start({.config = quick(), .relay = relay, .log = log.options()});
+    join(*silent, silent->agent().value());
+    join(*heard, heard->agent().value());
+    EXPECT_TRUE(poll_until([&] { return log.has("bootstrap: "); })) << "there is something to say";
+  }
+  EXPECT_EQ(::testing::internal::GetCapturedStdout(), "");
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+}
+
+TEST_F(NodeTest, EachNodeHasALogOfItsOwnThatEndsWithIt) {
+  KeptLog left_log, right_log;
+  const std::string left_relay = dead_relay(), right_relay = dead_relay();
+  auto left = start({.config = quick(), .relay = left_relay, .log = left_log.options()});
+  auto right = start({.config = quick(), .relay = right_relay, .log = right_log.options()});
+  auto left_space = join(*left, left->agent().value());
+  join(*right, right->agent().value());
+  EXPECT_TRUE(poll_until([&] { return left_log.has("bootstrap: ") && right_log.has("bootstrap: "); }));
+  EXPECT_EQ(left_log.alive.use_count(), 2);
+  left->stop();
+  EXPECT_EQ(left_log.alive.use_count(), 1) << "the callback is gone, though a space outlives the node";
+  left_space.reset();
+  left.reset();
+  right->stop();
+  const std::string left_port = left_relay.substr(left_relay.rfind(':'));
+  const std::string right_port = right_relay.substr(right_relay.rfind(':'));
+  EXPECT_TRUE(left_log.has(left_port) && right_log.has(right_port));
+  EXPECT_FALSE(left_log.has(right_port) || right_log.has(left_port));
+}
+
 TEST_F(NodeTest, SecretsAreNeverLogged) {
-  log::set_level(log::Level::trace);
+  std::mutex mutex;
+  std::string logged;
+  const auto keep = [&](const LogLine& line) {
+    const std::lock_guard lock(mutex);
+    logged += std::string(line.area) + ": " + std::string(line.text) + '\n';
+  };
+  set_process_log({keep, LogLevel::trace});
   ::testing::internal::CaptureStdout();
   ::testing::internal::CaptureStderr();
   std::vector<std::uint8_t> seed;
@@ -328,7 +414,8 @@ TEST_F(NodeTest, SecretsAreNeverLogged) {
     right->stop();
   }
   said += ::testing::internal::GetCapturedStdout() + ::testing::internal::GetCapturedStderr();
-  log::set_level(log::Level::info);
+  set_process_log({});
+  said += logged;
   EXPECT_NE(said.find("the capture works"), std::string::npos);
   ASSERT_EQ(seed.size(), 32U);
   expect_absent(said, ByteView(seed), "the agent's seed");

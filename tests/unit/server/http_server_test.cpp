@@ -35,7 +35,7 @@ struct Echo final : HttpHandler {
     }
     void on_ws_ping(std::size_t size) override { owner.ping_bytes += size; }
     void on_ws_sent(std::size_t) override {}
-    void on_ws_closed() override {
+    void on_ws_closed(std::string_view) override {
       ++owner.ws_closed;
       peer = nullptr;
     }
@@ -47,6 +47,11 @@ struct Echo final : HttpHandler {
   std::size_t ping_bytes = 0;
   int ws_closed = 0;
   WsPeer* last_peer = nullptr;
+  std::vector<std::string> faults;
+
+  void on_fault(const std::string&, HttpFault fault, std::string_view what) override {
+    faults.push_back(std::string(to_string(fault)) + ": " + std::string(what));
+  }
 
   bool admit(const net::IpAddress&) override { return let_in; }
   HttpReply on_request(const HttpServerRequest& r) override {
@@ -429,6 +434,47 @@ TEST(HttpServer, DestroyingItClosesAllAndTellsTheHandlersOnce) {
   EXPECT_TRUE(ws->closed);
   w.world.run_ready();
   EXPECT_EQ(w.echo.ws_closed, 1);
+}
+
+TEST(HttpServer, AStopSaysGoodByeToEachInItsOwnWay) {
+  World w;
+  auto idle = w.connect();
+  auto asking = w.connect();
+  auto ws = w.connect();
+  auto deaf = w.connect();
+  w.say(idle, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+  w.say(asking, "PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf");
+  w.say(ws, "GET /ws HTTP/1.1\r\n" + kUpgrade);
+  w.say(deaf, "GET /ws HTTP/1.1\r\n" + kUpgrade);
+  for (const auto& c : {idle, asking, ws}) c->sent.clear();
+  int done = 0;
+  w.server->drain([&] { ++done; });
+  EXPECT_EQ(done, 0);
+  EXPECT_EQ(w.connect()->events, nullptr) << "newcomers are refused";
+  w.world.run_ready();
+  EXPECT_EQ(idle->sent, "");
+  EXPECT_EQ(status_of(asking->sent), 503);
+  EXPECT_EQ(ws->sent, server_frame(0x8, "\x03\xe9the server stops"));
+  EXPECT_EQ(w.echo.ws_closed, 2);
+  EXPECT_EQ(done, 1);
+  EXPECT_EQ(w.server->counters().connections.get(), 0U);
+  w.server->drain([&] { ++done; });
+  EXPECT_EQ(done, 2) << "there is nobody";
+}
+
+TEST(HttpServer, ABrokenRequestIsToldWithItsReason) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "nonsense\r\n\r\n");
+  ASSERT_EQ(w.echo.faults.size(), 1U);
+  EXPECT_TRUE(w.echo.faults[0].starts_with("bad_request: ")) << w.echo.faults[0];
+  auto long_body = w.connect();
+  w.say(long_body, "PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n");
+  EXPECT_EQ(w.echo.faults.back(), "bad_request: the body is too long");
+  auto slow = w.connect();
+  w.say(slow, "GET /a HTTP/1.1\r\nHos");
+  w.world.run_for(std::chrono::seconds(20));
+  EXPECT_EQ(w.echo.faults.back(), "request_timeout: the request head takes too long");
 }
 
 }  // namespace

@@ -8,13 +8,21 @@
 
 #include <fcntl.h>
 #include <algorithm>
+#include <ctime>
+#include <filesystem>
 #include <fstream>
+#include <map>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
 #include <thread>
 #include <vector>
 
 #include "core/sanitized.hpp"
 #include "kitsune2/agent.hpp"
 #include "kitsune2/http.hpp"
+#include "kitsune2/version.hpp"
 #include "net/conn.hpp"
 #include "net/ws_connector.hpp"
 #include "support/sockets.hpp"
@@ -127,6 +135,31 @@ TEST(RelayServer, HealthAndUnknownPaths) {
   EXPECT_EQ(status("GET /x/y"), 404);
   EXPECT_EQ(status("GET /not-a-websocket"), 400);
   EXPECT_GE(server->stats().http_requests, 11U);
+}
+
+TEST(RelayServer, AuthenticateGivesAFreshTokenAsAServerWithoutAHookDoes) {
+  const auto server = serve();
+  const auto ask = [&](const std::string& head, const std::string& body) {
+    return http(server->address(),
+                head + " HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
+  };
+  std::set<std::string> tokens;
+  for (const std::string& body : {std::string(), std::string("auth material"), std::string(1024, '\0')}) {
+    const auto answer = ask("PUT /authenticate", body);
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 ")) << answer;
+    EXPECT_NE(answer.find("Content-Type: application/json\r\n"), std::string::npos);
+    const auto token =
+        nlohmann::json::parse(answer.substr(answer.find("\r\n\r\n") + 4)).at("authToken").get<std::string>();
+    std::vector<std::uint8_t> raw;
+    EXPECT_TRUE(from_base64url(token, raw)) << token;
+    EXPECT_EQ(raw.size(), 32U);
+    tokens.insert(token);
+  }
+  EXPECT_EQ(tokens.size(), 3U);
+  EXPECT_TRUE(ask("PUT /authenticate", std::string(1025, 'x')).starts_with("HTTP/1.1 413 "));
+  const auto refused = ask("GET /authenticate", "");
+  EXPECT_TRUE(refused.starts_with("HTTP/1.1 405 ")) << refused;
+  EXPECT_NE(refused.find("Allow: PUT\r\n"), std::string::npos);
 }
 
 TEST(RelayServer, BootstrapThroughTheHttpClient) {
@@ -429,6 +462,7 @@ TEST(RelayServer, OptionsThatMakeNoSenseAreNamed) {
   expect(refused([](auto& o) { o.limit_ip_kbps = 0; }), Errc::invalid_argument, "limit_ip_kbps");
   expect(refused([](auto& o) { o.limit_ip_byte_burst = 100; }), Errc::invalid_argument, "limit_ip_byte_burst");
   expect(refused([](auto& o) { o.limit_idle_millis = 0; }), Errc::invalid_argument, "limit_idle_millis");
+  expect(refused([](auto& o) { o.limit_clients = 0; }), Errc::invalid_argument, "limit_clients: must be at least 1");
   expect(refused([](auto& o) { o.max_entries_per_space = 0; }), Errc::invalid_argument, "max_entries_per_space");
   expect(refused([](auto& o) { o.tls_cert = "x"; }), Errc::invalid_argument, "tls_key");
   expect(refused([](auto& o) { o.listen = {}; }), Errc::invalid_argument, "listen");
@@ -548,6 +582,206 @@ TEST(RelayServer, TooManyClientsAreToldSo) {
   a.ws.reset();
   EXPECT_TRUE(eventually([&] { return server->stats().relay_clients == 0; }));
   EXPECT_TRUE(Sbd().handshake(server->address()));
+}
+
+/// Lines of a server's log.
+struct KeptLines {
+  std::mutex mutex;
+  std::vector<std::string> lines;
+  LogOptions options(LogLevel level = LogLevel::debug) {
+    return {[this](const LogLine& line) {
+              const std::lock_guard lock(mutex);
+              lines.push_back(std::string(to_string(line.level)) + ' ' + std::string(line.text));
+            },
+            level};
+  }
+  /// Waits for a line that begins with `begin` and has `part` in it.
+  bool has(const std::string& begin, const std::string& part = {}) {
+    return eventually([&] {
+      const std::lock_guard lock(mutex);
+      return std::any_of(lines.begin(), lines.end(), [&](const std::string& line) {
+        return line.starts_with(begin) && line.find(part) != std::string::npos;
+      });
+    });
+  }
+  std::string all() {
+    const std::lock_guard lock(mutex);
+    std::string out;
+    for (const auto& line : lines) out += line + '\n';
+    return out;
+  }
+};
+
+std::string name_of(const Sbd& client) { return "client " + sbd::to_path(client.id) + " of 127.0.0.1:"; }
+
+TEST(RelayServer, TheLogTellsWhoCameWhoWentAndWhoWasRefusedAndWhy) {
+  KeptLines log;
+  RelayServerOptions options;
+  options.log = log.options();
+  options.limit_clients = 2;
+  options.limit_ip_connections = 4;
+  const auto server = serve(options);
+  Sbd a, b, c, forger;
+  ASSERT_TRUE(a.handshake(server->address()));
+  EXPECT_TRUE(log.has("debug 127.0.0.1:", " connects"));
+  EXPECT_TRUE(log.has("info " + name_of(a), " came")) << log.all();
+  ASSERT_TRUE(forger.open(server->address()));
+  forger.ws->send(sbd::encode_auth_response(sbd::sign_nonce(forger.nonce, a.secret)));
+  EXPECT_FALSE(forger.ws->receive());
+  EXPECT_TRUE(log.has("info " + name_of(forger), "bad_signature: it does not have the key that it gave")) << log.all();
+  forger.ws.reset();
+  ASSERT_TRUE(eventually([&] { return server->stats().connections == 1; }));
+  ASSERT_TRUE(b.handshake(server->address()));
+  EXPECT_FALSE(c.open(server->address()));
+  EXPECT_TRUE(log.has("info " + name_of(c), " is refused: limit_clients: 2 are connected")) << log.all();
+  EXPECT_TRUE(log.has("warn limit_clients 2 is reached"));
+  c.ws.reset();
+  a.ws.reset();
+  EXPECT_TRUE(log.has("info " + name_of(a), " went after ")) << log.all();
+  b.ws->send_frame(0x82, std::vector<std::uint8_t>(5));
+  EXPECT_TRUE(log.has("info " + name_of(b), "malformed: a message of the wrong length")) << log.all();
+  b.ws.reset();
+
+  EXPECT_TRUE(http(server->address(), "nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
+  EXPECT_TRUE(log.has("info 127.0.0.1:", ": bad_request: ")) << log.all();
+  EXPECT_TRUE(http(server->address(), "PUT /bootstrap/AAAA/A%1B%5B31m HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+                  .starts_with("HTTP/1.1 400"));
+  EXPECT_TRUE(log.has("info 127.0.0.1: the info of agent A%1B%5B31m in space AAAA is refused: 400 ")) << log.all();
+  EXPECT_TRUE(http(server->address(), "PUT /bootstrap/AAAA/AAAA HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+                  .starts_with("HTTP/1.1 500"));
+  EXPECT_TRUE(log.has("info 127.0.0.1: the info of agent AAAA in space AAAA is refused: 500 ", "agentInfo"))
+      << log.all();
+  ASSERT_TRUE(eventually([&] { return server->stats().connections == 0; }));
+
+  std::vector<RawSocket> many;
+  for (int i = 0; i < 5; ++i) many.emplace_back(server->address());
+  EXPECT_TRUE(log.has("info 127.0.0.1:", ": limit_ip: 4 of its address are open")) << log.all();
+}
+
+TEST(RelayServer, AFailedTlsHandshakeIsToldAndCounted) {
+  const test::Certificates certs;
+  KeptLines log;
+  RelayServerOptions options;
+  options.tls_cert = certs.cert;
+  options.tls_key = certs.key;
+  options.log = log.options(LogLevel::info);
+  const auto server = serve(options);
+  RawSocket plain(server->address());
+  plain.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n");
+  plain.receive_all();
+  EXPECT_TRUE(log.has("info 127.0.0.1:", ": tls_failed: TLS: http request")) << log.all();
+  EXPECT_EQ(rejects(*server, "tls_failed"), 1U);
+}
+
+TEST(RelayServer, AFloodOfOneKindIsCutShortAndCounted) {
+  KeptLines log;
+  RelayServerOptions options;
+  options.log = log.options(LogLevel::info);
+  options.prune_interval_ms = 50;
+  const auto server = serve(options);
+  const auto put = [&] { http(server->address(), "PUT /bootstrap/AAAA/AAAA HTTP/1.1\r\nContent-Length: 0\r\n\r\n"); };
+  while (server->stats().log_left_out == 0) put();
+  EXPECT_TRUE(log.has("info ", " lines on bootstrap_refused left out") || log.has("info ", " more like it left out)"));
+  EXPECT_TRUE(http(server->address(), "nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
+  EXPECT_TRUE(log.has("info 127.0.0.1:", ": bad_request: ")) << "another kind has a gate of its own";
+  EXPECT_NE(server->metrics().find("\nkitsune2_relay_log_lines_left_out_total "), std::string::npos);
+}
+
+TEST(RelayServer, AStopSaysGoodByeToClientsAndRefusesNewcomers) {
+  const auto server = serve();
+  const std::string address = server->address();
+  Sbd client;
+  ASSERT_TRUE(client.handshake(address));
+  RawSocket idle(address);
+  std::thread stopping([&] { server->stop(test::kPatience); });
+  EXPECT_FALSE(client.ws->receive());
+  EXPECT_EQ(client.ws->close_code(), 1001);
+  EXPECT_EQ(client.ws->close_reason(), "the server stops");
+  EXPECT_FALSE(RawSocket(address).connected());
+  EXPECT_EQ(idle.receive_all(), "");
+  idle.close();
+  client.ws.reset();
+  stopping.join();  // as soon as both have gone, or the test would wait for kPatience
+  EXPECT_EQ(server->stats().connections, 0U);
+}
+
+TEST(RelayServer, AClientThatDoesNotGoIsClosedWhenThePatienceEnds) {
+  const auto server = serve();
+  Sbd client;
+  ASSERT_TRUE(client.handshake(server->address()));
+  server->stop(std::chrono::milliseconds(50));
+  EXPECT_FALSE(client.ws->receive());
+  EXPECT_EQ(server->stats().connections, 0U);
+}
+
+TEST(RelayServer, AReloadTakesUpCertificateAndLimitsAndNamesWhatNeedsARestart) {
+  const test::Certificates first, second;
+  RelayServerOptions options;
+  options.tls_cert = first.dir.path() + "/live.pem";
+  options.tls_key = first.dir.path() + "/live.key";
+  const auto install = [&](const test::Certificates& certs) {
+    using std::filesystem::copy_options;
+    std::filesystem::copy_file(certs.cert, options.tls_cert, copy_options::overwrite_existing);
+    std::filesystem::copy_file(certs.key, options.tls_key, copy_options::overwrite_existing);
+  };
+  install(first);
+  const auto server = serve(options);
+  const auto trusted_by = [&](const test::Certificates& certs) {
+    Loop loop;
+    Inbox<Result<HttpResponse>> answers;
+    std::unique_ptr<HttpClient> client;
+    loop.call([&] {
+      client = make_http_client(loop, {certs.ca, true});
+      HttpRequest request;
+      request.url = server->bootstrap_url() + "/health";
+      client->request(request, [&](Result<HttpResponse> r) { answers.push(std::move(r)); });
+    });
+    const bool out = answers.next()->has_value();
+    loop.call([&] { client.reset(); });
+    return out;
+  };
+  EXPECT_TRUE(trusted_by(first));
+  install(second);
+  auto done = server->reload(options);
+  ASSERT_TRUE(done) << done.error().to_string();
+  EXPECT_TRUE(done->empty());
+  EXPECT_TRUE(trusted_by(second));
+  EXPECT_FALSE(trusted_by(first));
+
+  auto wanted = options;
+  wanted.limit_ip_connections = 0;
+  wanted.limit_clients = 7;
+  wanted.listen = {"127.0.0.1:1"};
+  wanted.no_sbd = true;
+  done = server->reload(wanted);
+  ASSERT_TRUE(done);
+  EXPECT_EQ(*done, (std::vector<std::string>{"listen", "no_sbd"}));
+  // What is wrong changes nothing.
+  wanted.limit_ip_kbps = 0;
+  done = server->reload(wanted);
+  ASSERT_FALSE(done);
+  EXPECT_NE(done.error().message.find("limit_ip_kbps"), std::string::npos);
+  std::ofstream(options.tls_cert) << "damaged";
+  done = server->reload(options);
+  ASSERT_FALSE(done);
+  EXPECT_NE(done.error().message.find(options.tls_cert), std::string::npos) << done.error().message;
+  EXPECT_TRUE(trusted_by(second)) << "the old certificate stays";
+}
+
+TEST(RelayServer, AReloadedLimitHoldsForWhoComes) {
+  RelayServerOptions options;
+  const auto server = serve(options);
+  Sbd a, b;
+  ASSERT_TRUE(a.handshake(server->address()));
+  options.limit_clients = 1;
+  ASSERT_TRUE(server->reload(options));
+  EXPECT_FALSE(b.open(server->address()));
+  EXPECT_EQ(b.ws->status(), 503);
+  options.limit_clients = 2;
+  ASSERT_TRUE(server->reload(options));
+  EXPECT_TRUE(b.handshake(server->address()));
+  EXPECT_TRUE(a.send(b, as_bytes("still here")));
+  EXPECT_EQ(b.receive()->first, a.id);
 }
 
 TEST(RelayServer, AThousandConnectionsAtOnce) {
@@ -670,6 +904,49 @@ TEST(RelayServer, ARuntimeCanBeSharedAndStatsOutliveTheStop) {
   EXPECT_EQ((*server)->stats().connections, 0U);
   AsioRuntime stopped;
   EXPECT_EQ(RelayServer::start(stopped, {}).error().code, Errc::invalid_argument);
+}
+
+TEST(AdminServer, MetricsTellOfBuildAndProcessAndEachFamilyStandsTogether) {
+  const auto server = serve();
+  Loop loop;
+  auto admin = AdminServer::start(loop, "0", [&] { return server->metrics() + AdminServer::process_metrics(); });
+  ASSERT_TRUE(admin);
+  const std::string answer = http((*admin)->address(), "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+  std::map<std::string, std::string> types;
+  std::map<std::string, double> values;
+  std::string family;
+  std::istringstream lines(answer.substr(answer.find("\r\n\r\n") + 4));
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string first, second, third, fourth;
+    words >> first >> second >> third >> fourth;
+    if (first == "#" && second == "HELP") {
+      EXPECT_TRUE(types.emplace(third, "").second) << third << " twice";
+      family = third;
+    } else if (first == "#") {
+      EXPECT_EQ(third, family);
+      types[family] = fourth;
+    } else {
+      EXPECT_EQ(line.substr(0, line.find_first_of(" {")), family) << line;
+      values[line.substr(0, line.rfind(' '))] = std::stod(line.substr(line.rfind(' ') + 1));
+    }
+  }
+  for (const auto& [name, type] : types) {
+    EXPECT_TRUE(type == "counter" || type == "gauge") << name;
+    EXPECT_EQ(name.ends_with("_total"), type == "counter") << name;
+    EXPECT_EQ(name.find("_bytes_") == std::string::npos || name.ends_with("_bytes_total"), true)
+        << name << ": the unit is last";
+  }
+  EXPECT_EQ(values.at(std::string("kitsune2_build_info{version=\"") + version() + "\",wire=\"0.2\"}"), 1);
+  EXPECT_GT(values.at("process_cpu_seconds_total"), 0);
+  EXPECT_GT(values.at("process_resident_memory_bytes"), 1e6);
+  EXPECT_GE(values.at("process_virtual_memory_bytes"), values.at("process_resident_memory_bytes"));
+  EXPECT_GE(values.at("process_threads"), 3);
+  EXPECT_GE(values.at("process_open_fds"), 5);
+  EXPECT_GT(values.at("process_max_fds"), values.at("process_open_fds"));
+  const auto now = static_cast<double>(std::time(nullptr));
+  EXPECT_GT(values.at("process_start_time_seconds"), now - 86'400);
+  EXPECT_LE(values.at("process_start_time_seconds"), now + 60);
 }
 
 TEST(AdminServer, MetricsAndHealthOnLoopback) {

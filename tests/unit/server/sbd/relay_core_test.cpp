@@ -715,5 +715,66 @@ TEST(RelayCore, RandomPlayKeepsTheInvariants) {
   }
 }
 
+TEST(RelayCore, ALimitThatFallsClosesNobodyAndHoldsForWhoComes) {
+  World w;
+  const auto a = w.ready(kA, 1);
+  const auto b = w.ready(kB, 2);
+  RelayLimits limits;
+  limits.clients = 1;
+  w.core.set_limits(limits, w.now);
+  w.take();
+  EXPECT_EQ(w.core.on_open(99, ip(3), kC.id, w.nonce(), w.now), RelayReject::kLimitClients);
+  EXPECT_EQ(w.forward(a, kB).to, b);
+  EXPECT_TRUE(w.closed.empty());
+  w.core.on_close(a, w.now);
+  w.core.on_close(b, w.now);
+  EXPECT_EQ(w.core.on_open(99, ip(3), kC.id, w.nonce(), w.now), std::nullopt);
+}
+
+TEST(RelayCore, ANewRateIsToldToAllAndTheBacklogOfTheOldOneIsForgiven) {
+  World w(reference_limits());
+  const auto a = w.ready(kA);
+  ASSERT_EQ(w.rates(a), std::vector<std::int32_t>{8000});
+  // A backlog of nearly the old burst: 2 s by the old rate.
+  for (std::size_t sent = 0; sent + 20'000 < sbd::kBurstBytes; sent += 20'000) {
+    EXPECT_EQ(w.forward(a, kB, 20'000 - sbd::kHeaderBytes).verdict, Verdict::kTaken);
+  }
+  w.core.set_limits(RelayLimits{}, w.now);  // by this rate 2 s are far more than its burst
+  w.take();
+  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::kTaken);
+  w.pass(milliseconds(100));
+  EXPECT_EQ(w.rates(a), (std::vector<std::int32_t>{8000, 8}));
+  EXPECT_EQ(w.rates(w.open(kB, 2)), std::vector<std::int32_t>{8});
+  RelayLimits none;
+  none.rate_limiting = false;
+  w.core.set_limits(none, w.now);
+  w.take();
+  w.pass(milliseconds(100));
+  EXPECT_EQ(w.rates(a), (std::vector<std::int32_t>{8000, 8, 1}));
+  EXPECT_TRUE(w.closed.empty());
+}
+
+TEST(RelayCore, ANewIdleTimeIsForClientsThatComeFromThenOn) {
+  World w;  // 10 s
+  const auto a = w.ready(kA);
+  RelayLimits limits;
+  limits.idle_millis = 2000;
+  w.core.set_limits(limits, w.now);
+  const auto b = w.ready(kB);
+  w.pass(milliseconds(2000));
+  EXPECT_EQ(w.closed, (std::map<RelayCore::ConnId, RelayReject>{{b, RelayReject::kIdle}}));
+  w.pass(milliseconds(8000));
+  EXPECT_EQ(w.closed[a], RelayReject::kIdle);
+}
+
+TEST(RelayCore, TheMessageThatProvesTheKeyIsTheOneThatJoins) {
+  World w;
+  const auto a = w.open(kA);
+  EXPECT_TRUE(w.answer(a, kA).joined);
+  EXPECT_FALSE(w.forward(a, kB).joined);
+  const auto b = w.open(kB);
+  EXPECT_FALSE(w.answer(b, kC).joined) << "another key's signature";
+}
+
 }  // namespace
 }  // namespace kitsune2::server
