@@ -101,7 +101,7 @@ struct DemoArgs {
 class Signals {
  public:
   /// For a clean end that something holds up which cannot be cut short: a disk that hangs, a look-up of a name.
-  static constexpr std::chrono::seconds kPatience{5};
+  static constexpr std::chrono::seconds kPatience{2};
 
   enum class First {
     stops,      ///< the command looks at `token` and ends by itself

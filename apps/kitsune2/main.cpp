@@ -118,7 +118,7 @@ void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
   app.add_option("--out", args.out, "Folder to write to; made if missing")->required()->type_name("DIR");
   app.add_option("--relay", args.node.relay, "Use this relay instead of the link's")->type_name("URL");
   app.add_flag("--overwrite", args.overwrite, "Replace files that are there and differ");
-  app.add_option("--timeout", args.timeout_s, "Give up when nothing has come for so long; 0: never")
+  app.add_option("--timeout", args.timeout_s, "Give up when not one byte has come for so long; 0: never")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.0, 1e9))
       ->capture_default_str();

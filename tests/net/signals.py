@@ -31,6 +31,27 @@ def sparse(path, size):
         file.truncate(size)
 
 
+def name_server_that_hangs(world):
+    """A look-up of a name cannot be cut short: the clean end is not waited for then."""
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        return say("a name server that hangs: needs root and unshare, left out")
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        server.bind(("127.0.0.77", 53))
+    except OSError as error:
+        return say(f"a name server that hangs: {error}, left out")
+    with open(world.path("resolv.conf"), "w") as file:
+        file.write("nameserver 127.0.0.77\noptions timeout:30 attempts:5\n")
+    inside = ["unshare", "-m", "sh", "-c", f'mount --bind {world.path("resolv.conf")} /etc/resolv.conf && exec "$@"', "sh"]
+    fetch = world.fetch("kitsune2://slow.example:1/Zg/" + "A" * 43, data="f-name", out="o-name", prefix=inside)
+    event = fetch.wait_event("progress", lambda e: e["waiting"])
+    equal(event["waiting_for"], "connecting", "what it waits for")
+    server.recvfrom(4096)  # it has asked
+    ends(fetch, signal.SIGINT, 130, "fetch that looks up a name")
+    contains(fetch.stderr(), "could not end in time")
+    equal(world.fetch("kitsune2://127.0.0.1:1/Zg/" + "A" * 43, data="f-name", out="o-name", options=["--timeout", "0.5"]).wait(), 3, "exit code after it")
+
+
 def test(world):
     for name in ("huge", "zeros", "many", "small"):
         os.mkdir(world.path(name))
@@ -102,6 +123,7 @@ def test(world):
     relay.proc.send_signal(signal.SIGCONT)
 
     ends(relay, signal.SIGTERM, 0, "relay")
+    name_server_that_hangs(world)
 
     for line, number in (("", signal.SIGINT), ("relay:", signal.SIGTERM), ("link:", signal.SIGINT), ("fetcher:", signal.SIGTERM)):
         temp = world.path("tmp-" + line.strip(":"))
