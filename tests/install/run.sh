@@ -26,6 +26,7 @@ consumer_by_cmake() {
   cmake --build "$work/consumer" >/dev/null
   "$work/consumer/consumer"
   "$work/consumer/consumer_testing"
+  "$work/consumer/consumer_suite" --gtest_brief=1
 }
 
 consumer_by_pkg_config_without_exceptions() {
