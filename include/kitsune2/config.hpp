@@ -31,9 +31,10 @@ struct CoreFetchConfig {
   std::uint32_t target_request_bytes = 4U << 20;
   /// Most payload bytes in one response message; a larger answer is sent as several.
   std::uint32_t max_response_bytes = 4U << 20;
-  /// Requests (messages) from one peer that may wait for an answer; more are dropped and counted (the requester
-  /// repeats).
-  std::uint32_t max_incoming_requests_per_peer = 64;
+  /// Requests (messages) from one peer that may wait for an answer; more are dropped and counted. The memory for them
+  /// is bounded, too. Large, since a stock node asks for each op in a message of its own, for all of them at once, and
+  /// from 0.3 on only once.
+  std::uint32_t max_incoming_requests_per_peer = 16'384;
   /// Pending (op, peer) pairs, in all and of one peer; `request_ops` beyond it is Errc::overloaded and adds nothing.
   std::uint64_t max_pending = 50'000'000;
   std::uint64_t max_pending_per_peer = 10'000'000;

@@ -82,6 +82,10 @@ class CheckedList {
   bool empty() const noexcept { return size_ == 0; }
   /// Sum of the elements' sizes.
   std::size_t total_bytes() const noexcept { return total_bytes_; }
+  /// Of the message that this holds.
+  std::size_t message_bytes() const noexcept { return message_.size(); }
+  /// The same elements, in a copy of the message that holds no memory besides.
+  CheckedList copied() const { return CheckedList(Bytes::copy_of(message_.view()), size_, total_bytes_); }
   iterator begin() const { return iterator(message_.view()); }
   std::default_sentinel_t end() const noexcept { return {}; }
 

@@ -23,7 +23,9 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   if (stopped_) return;
   ++stats_.requests_received;
   if (op_ids.empty()) return;
-  const std::uint64_t cost = kRequestBytes + op_ids.total_bytes() + 2 * op_ids.size();
+  const bool is_small = op_ids.message_bytes() <= kSmallMessageBytes;
+  const std::uint64_t cost =
+      is_small ? kSmallRequestBytes + op_ids.message_bytes() : kRequestBytes + op_ids.total_bytes() + 2 * op_ids.size();
   const auto id = core_.request(peer, cost, runtime_.now());
   if (!id) {
     ++stats_.requests_refused;
@@ -34,6 +36,7 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
     }
     return;
   }
+  if (is_small) op_ids = op_ids.copied();
   auto first = op_ids.begin();
   requests_.emplace(*id, Request{std::move(op_ids), first, {}});
   perform();

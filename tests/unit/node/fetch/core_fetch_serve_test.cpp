@@ -261,6 +261,20 @@ TEST(CoreFetchServe, WhoAsksForMuchAtOnceGetsNoMore) {
   EXPECT_LE(to_greedy, 2U * 20 * 400 * 1024);
 }
 
+// As a stock node of 0.3.2 does, and it does not ask again.
+TEST(CoreFetchServe, APeerThatAsksForEachOpAloneAndOnceGetsThemAll) {
+  Bench bench;
+  Node alice(bench, "alice");
+  const auto ops = bench.ops(0, 10'000, 64);
+  alice.hold(ops);
+  alice.store->delay_reads(1ms);
+  Probe stock(bench, "stock");
+  for (const auto& op : ops) stock.ask(alice.url, {op.op_id});
+  bench.world.run_until([&] { return stock.responses.size() >= ops.size(); }, 1h);
+  EXPECT_EQ(stock.responses.size(), ops.size());
+  EXPECT_EQ(alice.fetch->stats().requests_refused, 0U);
+}
+
 TEST(CoreFetchServe, AFloodOfRequestsIsBoundedAndCounted) {
   Bench bench;
   CoreFetchConfig config;
