@@ -260,7 +260,8 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
 
   Error lost(const error_code& ec) const {
     if (state_ == State::kOpen) return make_error(Errc::disconnected, reason(ec));
-    return make_error(Errc::peer_unresponsive, "TLS with " + remote_ + ": " + reason(ec));
+    const std::string hint = target_.tls ? "; does the server speak TLS there?" : "";
+    return make_error(Errc::peer_unresponsive, "TLS with " + remote_ + ": " + reason(ec) + hint);
   }
 
   void input_ended(Error why, bool orderly) {
