@@ -137,6 +137,7 @@ void BatchWriter::send() {
     } else {
       shared->new_ops += result->newly_stored.size();
       shared->new_bytes += result->bytes_stored;
+      if (!result->rejections.empty() && !shared->error) shared->error = result->rejections.front().reason;
     }
     shared->changed.notify_all();
   };

@@ -12,7 +12,7 @@ namespace kitsune2 {
 
 /// Passes on what the transport tells a module, for as long as the module lives. Apart from the module, so that the
 /// transport does not keep it alive. `Module` has `on_message(peer, data)`, and of `on_online()`,
-/// `on_progress(peer, bytes)` and `on_disconnect(peer)` those that it needs; all are public.
+/// `on_progress(peer, bytes)`, `on_connect(peer)` and `on_disconnect(peer)` those that it needs; all are public.
 template <class Module>
 class ModuleReceiver final : public ModuleMessageHandler {
  public:
@@ -30,6 +30,11 @@ class ModuleReceiver final : public ModuleMessageHandler {
   void recv_progress(const Url& peer, std::size_t bytes) override {
     if constexpr (requires(Module & m) { m.on_progress(peer, bytes); }) {
       if (const auto module = module_.lock()) module->on_progress(peer, bytes);
+    }
+  }
+  void peer_connect(const Url& peer) override {
+    if constexpr (requires(Module & m) { m.on_connect(peer); }) {
+      if (const auto module = module_.lock()) module->on_connect(peer);
     }
   }
   void peer_disconnect(const Url& peer, const std::optional<std::string>& /*reason*/) override {

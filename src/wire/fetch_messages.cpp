@@ -9,7 +9,7 @@ namespace kitsune2::wire {
 
 namespace {
 
-/// Ops of as many bytes are pieces of their own: a frame of the transport lies inside of one, most likely.
+/// Ops of as many bytes are pieces of their own: a frame of the transport usually lies inside of one.
 constexpr std::size_t kSharedFrom = 64U << 10;
 
 const Bytes& payload(const MetaOp& op) { return op.op_data; }

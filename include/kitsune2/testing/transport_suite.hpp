@@ -151,7 +151,7 @@ class TransportSuiteNode final : public TransportEvents {
  private:
   /// The backend is being called.
   struct Call {
-    explicit Call(TransportSuiteNode& node) : node(node) { node.in_call_ = true; }
+    explicit Call(TransportSuiteNode& called) : node(called) { node.in_call_ = true; }
     ~Call() { node.in_call_ = false; }
     Call(const Call&) = delete;
     Call& operator=(const Call&) = delete;

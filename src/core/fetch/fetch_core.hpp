@@ -163,16 +163,17 @@ struct FetchCounts {
 ///      Rationale: an answer that comes late, or twice because it was asked for twice, is no fault; a peer that sends
 ///      nothing but rubbish costs at most kBadOps ops and one message an interval.
 ///  R16 A source is *silent* about an op when a request for it was sent and ended without it: as missing (R8), or as
-///      overdue or lost with its connection (R5, R13) while no part of a message came in, since 15 delays before. From
-///      the fifth time on the pair waits after R5 and R13 too: 1, 2, 4, … 64 delays, growing with each time. The pair
-///      is dropped with the 12th silence if the source has answered anything within the last 128 delays, and with the
-///      32nd in any case; the op goes with its last pair. Such ops are remembered, the last kDroppedOps of them: one
-///      that comes after all, from a source that still owes it (R15), is wanted. When the store fails, the silences of
-///      an op's sources are forgotten. Rationale: a peer may name what it cannot send, and 0.2.2 has no word for no; an
-///      op that is larger than what a connection carries would be asked for until the end of days. At the defaults the
-///      12th comes after 5 to 13 minutes, the 32nd after 48: a peer that answers others but not this says something
-///      about the op, a mute one does not, and may yet come back under another url (R14). A slow line loses nothing: a
-///      single byte that arrives is a sign of life, and a late answer is taken.
+///      overdue or lost with its connection (R5, R13) while no part of a message came in, since 15 delays before it was
+///      sent. From the fifth time on the pair waits after R5 and R13 too: 1, 2, 4, … 64 delays, growing with each time.
+///      The pair is dropped with the 12th silence if the source has answered anything within the last 128 delays, and
+///      with the 32nd in any case; the op goes with its last pair. Such ops are remembered, the last kDroppedOps of
+///      them: one that comes after all, from a source that still owes it (R15), is wanted. When the store fails, the
+///      silences of an op's sources are forgotten.
+///      Rationale: a peer may name what it cannot send, and 0.2.2 has no word for no; an op that is larger than what a
+///      connection carries would be asked for until the end of days. At the defaults the 12th comes after 5 to 13
+///      minutes, the 32nd after 48: a peer that answers others but not this says something about the op, a mute one
+///      does not, and may yet come back under another url (R14). A slow line loses nothing: what arrives in parts is no
+///      silence, and a late answer is taken.
 ///
 /// Everything that R5-R9 and R16 let wait happens in poll(); next_deadline() says when. The driver calls poll(now),
 /// then next_request(now) until nullopt, after every event and at every deadline.

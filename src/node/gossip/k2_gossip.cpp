@@ -5,6 +5,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "node/module_receiver.hpp"
 #include "node/space/agent_rules.hpp"
 
 namespace kitsune2 {
@@ -46,36 +47,14 @@ bool is_ours(std::uint32_t abilities) { return (abilities & wire::kQuickRounds) 
 
 }  // namespace
 
-/// What the transport holds.
-class K2Gossip::Receiver final : public ModuleMessageHandler {
- public:
-  explicit Receiver(std::weak_ptr<K2Gossip> owner) : owner_(std::move(owner)) {}
-  void new_listening_address(const Url&) override {
-    if (auto owner = owner_.lock()) owner->new_url();
-  }
-  Result<void> recv_module_msg(const Url& peer, const SpaceId&, Bytes data) override {
-    auto owner = owner_.lock();
-    return owner ? owner->received(peer, data) : Result<void>();
-  }
-  void peer_connect(const Url& peer) override {
-    if (auto owner = owner_.lock()) owner->connected(peer);
-  }
-  void peer_disconnect(const Url& peer, const std::optional<std::string>&) override {
-    if (auto owner = owner_.lock()) owner->disconnected(peer);
-  }
-
- private:
-  std::weak_ptr<K2Gossip> owner_;
-};
-
 K2Gossip::K2Gossip(const ModuleContext& context)
     : context_(context), meta_(*context.runtime, context.peer_meta_store) {}
 
 K2Gossip::~K2Gossip() { runtime().cancel(timer_); }
 
 Result<void> K2Gossip::start() {
-  auto registered = context_.transport->register_module_handler(context_.space, kGossipModule,
-                                                                std::make_shared<Receiver>(weak_from_this()));
+  auto registered = context_.transport->register_module_handler(
+      context_.space, kGossipModule, std::make_shared<ModuleReceiver<K2Gossip>>(weak_from_this()));
   if (!registered) return registered;
   // What peers named in an earlier life is held or pending, but for requests that are not kept.
   if (!context_.config->current().core_fetch.persist_pending || !context_.op_store->is_durable()) {
@@ -95,7 +74,7 @@ Result<void> K2Gossip::start() {
   config_subscription_ = context_.config->on_update("k2Gossip", [weak = weak_from_this()](const Config&) {
     if (auto self = weak.lock()) self->pace_changed();
   });
-  if (context_.transport->url()) new_url();
+  if (context_.transport->url()) on_online();
   return {};
 }
 
@@ -125,7 +104,7 @@ void K2Gossip::stop() {
   rounds_.clear();
 }
 
-Result<void> K2Gossip::received(const Url& peer, const Bytes& data) {
+Result<void> K2Gossip::on_message(const Url& peer, const Bytes& data) {
   if (stopped_) return {};
   auto message = wire::decode_gossip(data);
   if (!message) return message.error();
@@ -134,7 +113,7 @@ Result<void> K2Gossip::received(const Url& peer, const Bytes& data) {
   return {};
 }
 
-void K2Gossip::new_url() {
+void K2Gossip::on_online() {
   if (stopped_) return;
   book_.on_own_url(runtime().now());
   schedule();
@@ -150,13 +129,13 @@ void K2Gossip::peer_seen(const AgentInfoPtr& info) {
   schedule();
 }
 
-void K2Gossip::connected(const Url& peer) {
+void K2Gossip::on_connect(const Url& peer) {
   if (stopped_) return;
   book_.on_connected(peer, runtime().now());
   schedule();
 }
 
-void K2Gossip::disconnected(const Url& peer) {
+void K2Gossip::on_disconnect(const Url& peer) {
   if (stopped_) return;
   for (const auto& round : rounds_.end_all_with(peer)) over(round, false);
   schedule();

@@ -39,8 +39,14 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   }
   void stop() override;
 
+  // --- from the transport
+  Result<void> on_message(const Url& peer, const Bytes& data);
+  void on_connect(const Url& peer);
+  void on_disconnect(const Url& peer);
+  /// There is an own url, perhaps a new one.
+  void on_online();
+
  private:
-  class Receiver;
   /// Ids for a peer.
   struct NewOps {
     std::vector<Bytes> ids;
@@ -65,10 +71,6 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
     bool starts_over = false;  ///< asks again, within the interval, for what it was named already
   };
 
-  Result<void> received(const Url& peer, const Bytes& data);
-  void connected(const Url& peer);
-  void disconnected(const Url& peer);
-  void new_url();
   void peer_seen(const AgentInfoPtr& info);
 
   void on(const Url& peer, const wire::GossipInitiate& m);
