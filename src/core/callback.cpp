@@ -45,8 +45,8 @@ std::string to_string(const boost::source_location& where) {
 void assert_may_block(const Runtime& runtime, const char* call, const boost::source_location* where) {
   if (!runtime.on_strand()) return;
   misuse(std::string(call) + " was called on the strand" + (where != nullptr ? " at " + to_string(*where) : "") +
-         ", where it would wait for itself for ever: call it on another thread, or start the asynchronous call without "
-         "waiting (see kitsune2/runtime.hpp, thread rule)");
+         ", which must never block, least of all for itself: call it on another thread, or start the asynchronous call "
+         "without waiting (see kitsune2/runtime.hpp, thread rule)");
 }
 
 void called_off_strand(const char* call) noexcept {

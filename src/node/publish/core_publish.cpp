@@ -2,6 +2,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "core/callback.hpp"
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
 #include "node/module_receiver.hpp"
@@ -43,7 +44,9 @@ constexpr std::size_t kMaxSentAt = 65'536;
 /// Delivers an outcome later, as a handler's contract wants it.
 void complete(Runtime& runtime, Handler<> done, Result<void> outcome) {
   if (!done) return;
-  runtime.post([done = std::move(done), outcome = std::move(outcome)] { done(outcome); });
+  runtime.post([done = std::move(done), outcome = std::move(outcome)] {
+    call_application("a handler given to Publish", [&] { done(outcome); });
+  });
 }
 
 }  // namespace
