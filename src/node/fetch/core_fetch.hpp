@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "core/callback.hpp"
 #include "core/fetch/fetch_core.hpp"
 #include "core/subscribers.hpp"
 #include "kitsune2/fetch.hpp"
@@ -55,7 +56,10 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) override;
   void request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) override;
-  void set_offer_filter(std::function<bool(const Url& peer)> wanted) override { offer_wanted_ = std::move(wanted); }
+  void set_offer_filter(std::function<bool(const Url& peer)> wanted) override {
+    assert_on_strand(runtime_, "Fetch::set_offer_filter");
+    offer_wanted_ = std::move(wanted);
+  }
   void remove_source(const Url& source) override;
   void replace_source(const Url& old_url, const Url& new_url) override;
   FetchStateSummary state_summary() const override;
@@ -130,7 +134,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   template <class F, class... Args>
   void tell(F FetchEvents::*event, const Args&... args) const {
     listeners_.tell([&](const FetchEvents& events) {
-      if (events.*event) (events.*event)(args...);
+      if (events.*event) call_application("a listener of FetchEvents", [&] { (events.*event)(args...); });
     });
   }
 

@@ -395,6 +395,26 @@ TEST_F(CallsDeathTest, AHandlerOfAStoreThatThrows) {
       "a handler given to the op store threw std::runtime_error: lost");
 }
 
+TEST_F(CallsDeathTest, AListenerOfFetchThatThrowsIsNamed) {
+  EXPECT_DEATH(
+      {
+        node_test::Net net;
+        node_test::SimNode a(net, "a");
+        node_test::SimNode b(net, "b");
+        a.start();
+        b.start();
+        const auto ids = a.add_ops(1, 1);
+        FetchEvents events;
+        events.ops_stored = [](const Url&, const std::vector<StoredOp>&, std::uint64_t) {
+          throw std::runtime_error("cannot show it");
+        };
+        const auto token = b.space->fetch().subscribe(std::move(events));
+        b.space->fetch().request_ops(ids, a.url, [](const Result<void>&) {});
+        net.world.run_for(1min);
+      },
+      "kitsune2: a listener of FetchEvents threw std::runtime_error: cannot show it");
+}
+
 TEST_F(CallsDeathTest, ACallbackThatThrowsIsNamed) {
   struct Throwing : node_test::App {
     struct Ear : SpaceHandler {
