@@ -100,6 +100,26 @@ TEST(NodeCalls, AnAgentThatSetsNoArcWantsAllOps) {
   EXPECT_EQ(node->run([&] { return agent->cur_storage_arc(); }), DhtArc::full());
 }
 
+TEST(NodeCalls, AnAgentThatJoinsWithoutAnArcIsWarnedOfOnceUnlessItIsMeant) {
+  std::vector<std::string> warnings;
+  NodeOptions options;
+  options.log = {[&](const LogLine& line) { warnings.emplace_back(line.text); }, LogLevel::warn};
+  auto node = Node::start(std::move(options)).value();
+  auto space = node->space(kSpace).value();
+  const auto agent = node->agent().value();
+  const auto seen = [&] { return node->run([&] { return warnings.size(); }); };
+  ASSERT_TRUE(node->join(space, agent, DhtArc::none()));
+  EXPECT_EQ(seen(), 0U) << "this one is meant";
+  const auto join = [&] { return node->wait<void>([&](auto done) { space->local_agent_join(agent, done); }); };
+  ASSERT_TRUE(join());
+  ASSERT_TRUE(join());
+  ASSERT_EQ(seen(), 1U);
+  EXPECT_NE(warnings[0].find(agent->agent().to_string()), std::string::npos) << warnings[0];
+  EXPECT_NE(warnings[0].find("joins space " + kSpace.to_string() + " with an empty target arc"), std::string::npos)
+      << warnings[0];
+  node->stop();
+}
+
 TEST(NodeCalls, JoinTakesAnArc) {
   auto node = offline_node();
   auto space = node->space(kSpace).value();
