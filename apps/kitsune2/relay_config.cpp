@@ -74,9 +74,9 @@ Result<void> read_relay_config(CLI::App& relay, const std::string& path) {
     const bool other = std::find(kNotForAFile.begin(), kNotForAFile.end(), key) != kNotForAFile.end();
     CLI::Option* option = other ? nullptr : relay.get_option_no_throw("--" + key);
     if (option == nullptr) return bad(key + (other ? ": not for a file" : ": is not an option of relay"));
-    if (option->count() > 0) continue;
     auto list = words(value);
     if (!list) return bad(key + ": " + list.error().message);
+    if (option->count() > 0) continue;  // the command line is stronger
     try {
       for (const std::string& word : *list) option->add_result(word);
       option->run_callback();

@@ -52,7 +52,8 @@ def run(world, mounts):
     equal(full.wait(), 6, "exit code")
     equal(full.all_events("error")[0]["code"], "disk_full", "error")
     check(full.stderr().strip().splitlines()[-1].startswith("kitsune2: "), full.stderr())
-    check("disk_full" not in full.stderr(), f"a code word on stderr: {full.stderr()}")
+    for line in full.stderr().splitlines():  # lines of the log, which begin with a time, name the code
+        check("disk_full" not in line or line[0].isdigit(), f"a code word for people: {line}")
     remount(mounts[-1], 256 << 20)
     held = world.status("small-db/data")["spaces"][0]["ops"]
     check(held > 0, "nothing was stored before the disk was full; make it larger")

@@ -189,7 +189,7 @@ TEST_F(TransportTest, ErrorsCloseTheConnection) {
   const auto bye = receive(wire::encode_disconnect("going\nhome"));
   ASSERT_TRUE(bye.has_error());
   EXPECT_EQ(bye.error().code, Errc::disconnected);
-  EXPECT_EQ(bye.error().message, "the peer left: going home");
+  EXPECT_EQ(bye.error().message, "the peer left: going\\x0ahome");
 }
 
 TEST_F(TransportTest, HandlersAreExclusive) {
