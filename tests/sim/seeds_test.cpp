@@ -2,6 +2,7 @@
 //
 // K2_SIM_SEEDS=n runs n seeds (500 without), from K2_SIM_FIRST (1 without); K2_SIM_SEED=n runs that one alone.
 // K2_SIM_KIND=relay_small runs each seed as that kind, whatever the seed says.
+// K2_SIM_LOG=debug (or another level) prints what the nodes log.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include <map>
 #include <string>
 
+#include "kitsune2/log.hpp"
 #include "sim/scenarios.hpp"
 
 namespace kitsune2::sim {
@@ -60,8 +62,26 @@ Kind chosen_kind(std::uint64_t seed) {
   return kind_of(seed);
 }
 
+/// Prints the log while it lives, if K2_SIM_LOG says a level. The clock of a line is the system's; what nodes say is in
+/// the order of the simulation.
+class LogOnRequest {
+ public:
+  LogOnRequest() {
+    const char* text = std::getenv("K2_SIM_LOG");
+    const auto level = text == nullptr ? std::nullopt : log_level_from(text);
+    if (!level) return;
+    set_process_log({[](const LogLine& line) {
+                       std::printf("%s: %.*s\n", std::string(line.area).c_str(), static_cast<int>(line.text.size()),
+                                   line.text.data());
+                     },
+                     *level});
+  }
+  ~LogOnRequest() { set_process_log({}); }
+};
+
 TEST(Sim, SeedsEndWell) {
   const SeedOnCrash quiet;
+  const LogOnRequest log;
   using Clock = std::chrono::steady_clock;
   std::uint64_t first = number_from("K2_SIM_FIRST", 1);
   std::uint64_t count = number_from("K2_SIM_SEEDS", 500);

@@ -1,6 +1,7 @@
 #include "node/space/core_space.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 #include <unordered_set>
 #include <utility>
@@ -258,10 +259,13 @@ Result<AgentInfoPtr> CoreSpace::sign(LocalAgent& agent, bool tombstone) {
   info.space = id();
   info.created_at = runtime().wall_now();
   // The newest created_at wins everywhere: two infos of one instant, or a clock that was set back a little, must not
-  // make the later one lose. A clock that was set back by more is believed.
-  const auto last = signed_at_.find(info.agent);
-  if (last != signed_at_.end() && last->second >= info.created_at && last->second < info.created_at + kMaxClockSkew)
-    info.created_at = last->second + Duration(1);
+  // make the later one lose. A clock that was set back by more is believed. The store knows what an earlier run signed.
+  std::optional<Timestamp> last;
+  if (const auto it = signed_at_.find(info.agent); it != signed_at_.end()) last = it->second;
+  if (const auto held = context_.peer_store->get(info.agent))
+    last = std::max(last.value_or(Timestamp::min()), held->info().created_at);
+  if (last && *last >= info.created_at && *last < info.created_at + kMaxClockSkew)
+    info.created_at = *last + Duration(1);
   info.expires_at = info.created_at + kInfoLifetime;
   info.is_tombstone = tombstone;
   if (!tombstone) {

@@ -209,6 +209,24 @@ TEST(CoreSpace, AClockThatGoesBackALittleStillMakesNewerInfos) {
   EXPECT_EQ(node.info_of(agent)->info().created_at, first + Duration(1));
 }
 
+TEST(CoreSpace, ANodeThatRestartsAfterItsClockWentBackALittleStillMakesNewerInfos) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  // What the node signed before it was stopped is in its peer store, and in those of others.
+  auto agent = make_agent(1);
+  AgentInfo before;
+  before.agent = agent->agent();
+  before.space = node.space->id();
+  before.created_at = node.runtime->wall_now() + 60s;
+  before.expires_at = before.created_at + 20min;
+  before.url = Url::parse("ws://relay:1/an-earlier-url").value();
+  node.space->peer_store().insert({AgentInfoSigned::sign(*agent, before).value()});
+  ASSERT_TRUE(node.join(agent));
+  EXPECT_EQ(node.info_of(agent)->info().url, node.url);
+  EXPECT_EQ(node.info_of(agent)->info().created_at, before.created_at + Duration(1));
+}
+
 TEST(CoreSpace, AnInfoFromTheFutureIsSignedAnewWhenTheClockIsSetBack) {
   Net net;
   SimNode node(net, "a");
