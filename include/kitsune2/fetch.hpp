@@ -1,6 +1,8 @@
 // The fetch module: knows which ops to get from which peers, asks, answers, stores.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -46,8 +48,29 @@ struct FetchLoad {
   std::uint64_t source_refused_ops = 0;
 };
 
+/// How long something took, counted by ranges of time, for a histogram of Prometheus.
+struct LatencyHistogram {
+  /// Upper bounds, seconds; the last range has none.
+  static constexpr std::array<double, 12> kBounds{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+                                                  0.05,   0.1,   0.25,   0.5,   1,    5};
+  std::array<std::uint64_t, kBounds.size() + 1> counts{};  ///< of each range
+  double sum_seconds = 0;
+
+  void add(Duration took) {
+    const double seconds = std::chrono::duration<double>(took).count();
+    std::size_t range = 0;
+    while (range < kBounds.size() && seconds > kBounds[range]) ++range;
+    ++counts[range];
+    sum_seconds += seconds;
+  }
+};
+
 /// Counters since start. Monotonic.
 struct FetchStats {
+  /// From sending a request to a peer that owed no answer to the first part of its answer.
+  LatencyHistogram answers;
+  /// From handing fetched ops to the op store until it has said what became of them: a durable commit.
+  LatencyHistogram store_writes;
   std::uint64_t ops_fetched = 0, bytes_fetched = 0;  ///< stored durably, asked for by us
   /// Payload in answers, before it is judged: also of a message that is not whole yet, or never will be.
   std::uint64_t bytes_received = 0;

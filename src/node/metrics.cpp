@@ -158,6 +158,11 @@ std::string NodeMetrics::render() const {
       const std::string label = "space=" + quoted_label(id.to_string());
       const FetchStats fetch = space->fetch().stats();
       for (const auto& c : kFetchCounters) out.add(c.name, "counter", c.help, label, fetch.*c.value);
+      const auto latency = [&](const char* name, const char* help, const LatencyHistogram& of) {
+        out.add_histogram(name, help, label, LatencyHistogram::kBounds, of.counts, of.sum_seconds);
+      };
+      latency("kitsune2_fetch_answer_seconds", "From a request to the first part of its answer.", fetch.answers);
+      latency("kitsune2_fetch_store_write_seconds", "Writes of fetched ops into the op store.", fetch.store_writes);
       out.add("kitsune2_fetch_pending_ops", "gauge", "Ops to be fetched.", label, space->fetch().pending_ops());
       const PublishStats publish = space->publish().stats();
       for (const auto& c : kPublishCounters) out.add(c.name, "counter", c.help, label, publish.*c.value);

@@ -78,6 +78,29 @@ void Exposition::add_real(const char* name, const char* type, const char* help, 
   sample(name, type, help, labels, std::isnan(value) ? "NaN" : text);
 }
 
+void Exposition::add_histogram(const char* name, const char* help, const std::string& labels,
+                               std::span<const double> bounds, std::span<const std::uint64_t> counts, double sum) {
+  // Each range holds what the shorter ones hold as well. All lines belong to the family of the plain name.
+  const auto line = [&](const char* suffix, const std::string& label, const std::string& value) {
+    const std::string both = labels.empty() || label.empty() ? labels + label : labels + ',' + label;
+    families_[index_.at(name)] +=
+        std::string(name) + suffix + (both.empty() ? "" : '{' + both + '}') + ' ' + value + '\n';
+  };
+  if (index_.emplace(name, families_.size()).second) {
+    families_.push_back(std::string("# HELP ") + name + ' ' + help + "\n# TYPE " + name + " histogram\n");
+  }
+  std::uint64_t count = 0;
+  char text[40];
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    count += counts[i];
+    if (i < bounds.size()) std::snprintf(text, sizeof text, "le=\"%g\"", bounds[i]);
+    line("_bucket", i < bounds.size() ? text : "le=\"+Inf\"", std::to_string(count));
+  }
+  std::snprintf(text, sizeof text, "%.15g", sum);
+  line("_sum", "", text);
+  line("_count", "", std::to_string(count));
+}
+
 std::string Exposition::str() const {
   std::string out;
   for (const auto& family : families_) out += family;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,10 @@ class Exposition {
   void add(const char* name, const char* type, const char* help, const std::string& labels, std::uint64_t value);
   /// Seconds, and values that are not known (NaN).
   void add_real(const char* name, const char* type, const char* help, const std::string& labels, double value);
+  /// A histogram of durations: `counts` of the ranges up to each of `bounds` and of the one above them, and their sum
+  /// in seconds.
+  void add_histogram(const char* name, const char* help, const std::string& labels, std::span<const double> bounds,
+                     std::span<const std::uint64_t> counts, double sum);
   std::string str() const;
 
  private:

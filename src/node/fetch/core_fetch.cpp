@@ -28,8 +28,11 @@ CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const Spac
       transport_(std::move(transport)),
       keep_pending_(config.persist_pending && store_->is_durable()),
       core_(config),
-      writer_(store_, [this](std::vector<FetchedRun> runs,
-                             const Result<ProcessedOps>& result) { written(std::move(runs), result); }),
+      writer_(runtime, store_,
+              [this](std::vector<FetchedRun> runs, const Result<ProcessedOps>& result, Duration took) {
+                stats_.store_writes.add(took);
+                written(std::move(runs), result);
+              }),
       server_(runtime, config, space, store_, transport_, stats_,
               [this](const Url& peer, std::uint64_t ops, std::uint64_t bytes) {
                 tell(&FetchEvents::ops_served, peer, ops, bytes);
@@ -305,6 +308,7 @@ void CoreFetch::sent(Unsent request, const Result<void>& result) {
   const auto now = runtime_.now();
   if (result) {
     ++stats_.requests_sent;
+    asked_at_.try_emplace(request.source, now);
     core_.sent(request.request, now);
     return pump();
   }
@@ -440,6 +444,7 @@ void CoreFetch::on_disconnect(const Url& peer) {
     partial_bytes_ -= it->second.partial;
     incoming_.erase(it);
   }
+  asked_at_.erase(peer);
   server_.forget(peer);
   auto lost = core_.connection_lost(peer, runtime_.now());
   if (lost.ended > 0) pump();
@@ -470,6 +475,7 @@ Result<void> CoreFetch::on_message(const Url& peer, const Bytes& data) {
 void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
   if (ops.empty()) return;
   const auto now = runtime_.now();
+  if (const auto asked = asked_at_.extract(peer)) stats_.answers.add(now - asked.mapped());
   if (core_.pending_ops() == 0 && !config_.accept_unsolicited && !core_.owes(peer)) {
     stats_.ops_unsolicited += ops.size();  // nobody waits for anything: not worth a hash
     refuse_ops(peer, ops.size());

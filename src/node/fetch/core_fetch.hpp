@@ -198,6 +198,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   Subscribers<FetchEvents> listeners_;
   std::function<bool(const Url& peer)> offer_wanted_;
   FetchCore core_;
+  /// When each peer with a connection that owes an answer was asked.
+  std::unordered_map<Url, Time> asked_at_;
   FetchWriter writer_;
   FetchServer server_;
 

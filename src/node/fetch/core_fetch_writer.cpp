@@ -1,3 +1,4 @@
+// Writes what was fetched into the op store, in few large calls.
 #include "node/fetch/core_fetch_writer.hpp"
 
 namespace kitsune2 {
@@ -28,13 +29,14 @@ void FetchWriter::flush() {
     ++under_way_;
     // Through a shared pointer: Handler is copied about, the runs are not.
     auto runs = std::make_shared<std::vector<FetchedRun>>(std::move(batch.runs));
-    store_->store_described_ops(std::move(batch.ops),
-                                lifetime_.guard([this, runs, bytes = batch.bytes](const Result<ProcessedOps>& result) {
-                                  --under_way_;
-                                  bytes_ -= bytes;
-                                  flush();
-                                  done_(std::move(*runs), result);
-                                }));
+    store_->store_described_ops(
+        std::move(batch.ops),
+        lifetime_.guard([this, runs, bytes = batch.bytes, begun = runtime_.now()](const Result<ProcessedOps>& result) {
+          --under_way_;
+          bytes_ -= bytes;
+          flush();
+          done_(std::move(*runs), result, runtime_.now() - begun);
+        }));
   }
 }
 

@@ -35,10 +35,12 @@ class FetchWriter {
   static constexpr std::uint64_t kMostBytes = 256U << 20;
 
   /// What became of one call: all of `runs` or, on an error, nothing of them.
-  using Done = std::function<void(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result)>;
+  /// `took`: from the call of the store to its answer.
+  using Done = std::function<void(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result, Duration took)>;
 
   /// `done` is called on the strand, never from inside a call.
-  FetchWriter(std::shared_ptr<OpStore> store, Done done) : store_(std::move(store)), done_(std::move(done)) {}
+  FetchWriter(Runtime& runtime, std::shared_ptr<OpStore> store, Done done)
+      : runtime_(runtime), store_(std::move(store)), done_(std::move(done)) {}
 
   /// False: no room, the op was not taken.
   bool add(const Url& peer, bool asked, OpDescription description, Bytes op);
@@ -57,6 +59,7 @@ class FetchWriter {
     std::uint64_t bytes = 0;
   };
 
+  Runtime& runtime_;
   const std::shared_ptr<OpStore> store_;
   const Done done_;
   std::deque<Batch> waiting_;

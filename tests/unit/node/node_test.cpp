@@ -298,6 +298,8 @@ TEST_F(NodeTest, AStoresFiguresAreThereFromTheFirstScrapeOn) {
   const std::string first = scrape();
   EXPECT_NE(first.find("\nkitsune2_store_ops" + label), std::string::npos) << first;
   EXPECT_NE(first.find("\nkitsune2_store_bytes" + label), std::string::npos) << first;
+  for (const char* name : {"kitsune2_fetch_answer_seconds", "kitsune2_fetch_store_write_seconds"})
+    EXPECT_NE(first.find('\n' + std::string(name) + "_count" + label + "0\n"), std::string::npos) << first;
   EXPECT_TRUE(poll_until([&] { return scrape().find("\nkitsune2_store_ops" + label + "0\n") != std::string::npos; }));
 }
 

@@ -1,4 +1,6 @@
 // Outgoing requests: the seed's flow, sentence by sentence, and what we do better.
+#include <numeric>
+
 #include "core_fetch_harness.hpp"
 #include "transport/tx5/framing.hpp"
 
@@ -26,6 +28,28 @@ TEST(CoreFetch, OpsAreFetchedFromAPeerThatHoldsThem) {
 }
 
 // Else each would need the receiver's permit, and wait behind those who ask for permits and do not use them.
+TEST(CoreFetch, AnswersAndWritesAreTimed) {
+  Bench bench;
+  Node alice(bench, "alice"), bob(bench, "bob");
+  const auto ops = bench.ops(0, 10);
+  alice.hold(ops);
+  ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
+  ASSERT_TRUE(bob.drain());
+  const auto stats = bob.fetch->stats();
+  const auto sum = [](const LatencyHistogram& of) { return std::accumulate(of.counts.begin(), of.counts.end(), 0U); };
+  EXPECT_EQ(sum(stats.answers), 1U);
+  EXPECT_EQ(sum(stats.store_writes), 1U);
+  EXPECT_EQ(sum(alice.fetch->stats().answers), 0U);
+  LatencyHistogram one;
+  one.add(5ms);  // the bounds belong to the ranges that they end
+  one.add(5ms + Duration(1));
+  one.add(1h);
+  EXPECT_EQ(one.counts[3], 1U);
+  EXPECT_EQ(one.counts[4], 1U);
+  EXPECT_EQ(one.counts.back(), 1U);
+  EXPECT_NEAR(one.sum_seconds, 3600.010001, 1e-6);
+}
+
 TEST(CoreFetch, RequestsFitOneFrame) {
   Bench bench;
   Node alice(bench, "alice"), bob(bench, "bob");
