@@ -386,7 +386,11 @@ class Decoder {
 
   void read(ByteView view, GossipBusy& out) {
     walk(view, "K2GossipBusyMessage", [&](ProtoReader& r) {
-      if (r.field() == 1) out.session_id = session(r);
+      if (r.field() == 1) {
+        out.session_id = session(r);
+      } else if (r.field() == kAbilitiesField) {
+        out.abilities = r.uint32();
+      }
     });
   }
 
@@ -649,6 +653,7 @@ void put(Sink& s, const GossipAgents& m) {
 template <class Sink>
 void put(Sink& s, const GossipBusy& m) {
   put_bytes(s, 1, m.session_id);
+  put_number(s, kAbilitiesField, m.abilities);
 }
 template <class Sink>
 void put(Sink& s, const GossipTerminate& m) {

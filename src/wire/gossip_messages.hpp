@@ -183,6 +183,7 @@ struct GossipAgents {
 
 struct GossipBusy {
   Bytes session_id;
+  std::uint32_t abilities = 0;  ///< ours
   friend bool operator==(const GossipBusy&, const GossipBusy&) = default;
 };
 

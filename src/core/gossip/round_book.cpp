@@ -94,6 +94,9 @@ void RoundBook::on_moved(const Url& old_url, const Url& new_url, Time now) {
   if (old_url == new_url) return;
   // It is found out within minutes that a publish was lost; what is forgotten here comes in its turn.
   if (moved_.size() >= kMostOwed) moved_.clear();
+  for (auto& [from, to] : moved_) {
+    if (to == old_url) to = new_url;
+  }
   moved_.insert_or_assign(old_url, new_url);
   moved_.erase(new_url);
   if (auto node = owed_.extract(old_url)) owe(new_url, node.mapped().reason_at, now + kQuickest);
@@ -148,10 +151,11 @@ bool RoundBook::catching_up(Time now) const {
   return met_since_ == 0 || (met_since_ < kCatchUpRounds && now - *own_url_at_ < kCatchUpLasts);
 }
 
-std::optional<Time> RoundBook::contact(const Peer& peer) const {
+std::optional<Time> RoundBook::contact(const Url& url, const Peer& peer) const {
+  const bool knows_our_link = !peer.ours && home_ && url.relay() != *home_;
   std::optional<Time> out;
   for (const auto& time : {peer.met, peer.tried}) {
-    if (time && own_url_at_ && *time >= *own_url_at_) out = out ? std::max(*out, *time) : *time;
+    if (time && (knows_our_link || (own_url_at_ && *time >= *own_url_at_))) out = out ? std::max(*out, *time) : *time;
   }
   return out;
 }
@@ -160,7 +164,7 @@ Time RoundBook::may_ask_at(const Url& url, bool owed) const {
   const auto it = peers_.find(url);
   if (it == peers_.end()) return Time::min();
   const Peer& peer = it->second;
-  const auto last = contact(peer);
+  const auto last = contact(url, peer);
   if (!last) return Time::min();
   if (peer.ours && owed) return *last + kQuickest;
   const auto doubled = std::min<std::uint32_t>(peer.unanswered < 2 ? 0 : peer.unanswered - 1, 3);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "kitsune2/time.hpp"
@@ -27,7 +28,8 @@ struct Pace {
 ///
 /// *Rules*.
 /// D1: with a peer that is not ours, no round begins within `min_initiate_interval` of our last attempt or of the last
-/// round that took place, by whomever. It remembers us by our url: with a new own url we are strangers.
+/// round that took place, by whomever. It remembers us by our url: with a new own url we are strangers. But
+/// a peer on another relay than ours knows us by our link to that relay, which outlives the loss of our own.
 /// D2: nothing of this outlives the process. *Rationale*: a start brings a new own url, and nobody who lacks ops should
 /// wait because of what another life of the node did.
 /// D3: a start, a new own url and a relay that is back begin a catch-up: peers that were not met since are asked one
@@ -75,6 +77,8 @@ class RoundBook {
   void set_pace(const Pace& pace, Time now, std::uint32_t random);
   /// The own url is known, is a new one, or is back. D3.
   void on_own_url(Time now);
+  /// The relay of the own url. D1.
+  void on_home(Url relay) { home_ = std::move(relay); }
   /// INITIATE is on its way to `peer`.
   void on_attempt(const Url& peer, Time now);
   /// It could not be sent, or nothing came of it. `waited`: for as long as a round may take.
@@ -151,7 +155,7 @@ class RoundBook {
   void make_room();
   bool catching_up(Time now) const;
   /// The last time that we had to do with each other at this own url; nullopt: never.
-  std::optional<Time> contact(const Peer& peer) const;
+  std::optional<Time> contact(const Url& url, const Peer& peer) const;
   /// Whether a round with it took place within `min_initiate_interval`, at this own url.
   bool met_lately(const Url& url, Time now) const;
   /// From when on it may be asked. D1, D5, D6.
@@ -164,6 +168,7 @@ class RoundBook {
   std::unordered_map<Url, Peer> peers_;
   std::unordered_map<Url, Owed> owed_;
   std::unordered_map<Url, Url> moved_;  ///< at most `kMostOwed`; from old urls to those after them
+  std::optional<Url> home_;             ///< nullopt: not known
   std::optional<Time> own_url_at_;      ///< nullopt: no own url yet
   std::size_t met_since_ = 0;           ///< peers, for the first time since then
   Duration catch_up_wait_{};

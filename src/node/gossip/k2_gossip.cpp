@@ -22,7 +22,6 @@ constexpr std::uint64_t kEnoughPending = kMaxNewOps / 2;
 constexpr Duration kLookAtPending = std::chrono::milliseconds(500);
 constexpr std::size_t kMostWaitingForFetch = 64;
 /// Agents whose last url is remembered: twice what the peer store holds at its default.
-constexpr std::size_t kMostLastUrls = 20'000;
 /// Between two looks whether a round may begin, at least.
 constexpr Duration kLeastWait = std::chrono::milliseconds(10);
 
@@ -115,6 +114,7 @@ Result<void> K2Gossip::on_message(const Url& peer, const Bytes& data) {
 
 void K2Gossip::on_online() {
   if (stopped_) return;
+  if (const auto url = context_.transport->url()) book_.on_home(url->relay());
   book_.on_own_url(runtime().now());
   schedule();
 }
@@ -122,10 +122,16 @@ void K2Gossip::on_online() {
 void K2Gossip::peer_seen(const AgentInfoPtr& info) {
   const auto& url = info->info().url;
   if (stopped_ || !url) return;
-  if (last_urls_.size() >= kMostLastUrls && !last_urls_.contains(info->info().agent)) last_urls_.clear();
+  if (last_urls_.size() >= prune_urls_at_ && !last_urls_.contains(info->info().agent)) {
+    std::erase_if(last_urls_, [this](const auto& entry) { return !context_.peer_store->get(entry.first); });
+    prune_urls_at_ = std::max(prune_urls_at_, 2 * last_urls_.size());
+  }
   const auto [it, is_new] = last_urls_.try_emplace(info->info().agent, *url);
   if (is_new || it->second == *url) return;
-  book_.on_moved(std::exchange(it->second, *url), *url, runtime().now());
+  const Url old_url = std::exchange(it->second, *url);
+  // An info is no proof of its url: who claims another's, and then a third one, takes nothing along.
+  if (!context_.peer_store->get_by_url(old_url).empty()) return;
+  book_.on_moved(old_url, *url, runtime().now());
   schedule();
 }
 
@@ -156,13 +162,15 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
     // Who lost the tie was about to have a round with us anyway.
     answer = verdict->tie_lost ? gossip::RoundBook::Answer::accept : book_.answer(peer, ours, now);
   }
+  // A stock node counts the time from its last attempt, whatever became of it.
+  if (!ours && answer != gossip::RoundBook::Answer::accept) book_.on_attempt(peer, now);
   if (answer == gossip::RoundBook::Answer::too_soon) {
     stats_.too_soon += 1;
     return peer_error(peer, "initiate too soon");
   }
   if (answer == gossip::RoundBook::Answer::busy) {
     stats_.busy_sent += 1;
-    return send(peer, wire::GossipBusy{m.session_id});
+    return send(peer, wire::GossipBusy{m.session_id, ours ? wire::kQuickRounds : 0});
   }
   meta_.set_last_gossip(peer, runtime().wall_now());
   auto& round = rounds_.accept(peer, said, our_side(), SectorSet(m.arc_set.words), now);
@@ -196,7 +204,11 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
   m.new_ops = std::move(named.ids);
   m.updated_new_since = named.next;
   send(peer, m, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
-    if (auto self = weak.lock(); self && !sent) self->not_sent(peer, session);
+    auto self = weak.lock();
+    if (!self || self->stopped_) return;
+    if (!sent) return self->not_sent(peer, session);
+    // It may have waited for a connection: the peer counts from when it comes.
+    self->book_.on_attempt(peer, self->runtime().now());
   });
 }
 
@@ -383,6 +395,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipBusy& m) {
   stats_.busy_received += 1;
   meta_.count(peer, GossipPeerMeta::kBusy);
   meta_.set_last_gossip(peer, runtime().wall_now());
+  if (is_ours(m.abilities)) book_.on_is_ours(peer, runtime().now());
   book_.on_busy(peer, runtime().now());
 }
 
@@ -555,13 +568,24 @@ void K2Gossip::query(const Query& asked, std::function<void(NewOps)> done, int t
           log::warn(kArea, "reading new ops: " + found.error().to_string());
           return done(std::move(out));
         }
-        if (found->op_ids.size() > asked.most_ids) {
-          // Many small ops: fewer bytes, so that they fit into a message. Ops without bytes cannot be cut off so.
-          const auto scaled = static_cast<std::uint64_t>(asked.limit) * asked.most_ids / found->op_ids.size() / 2;
-          if (tries >= 20 || scaled == 0) return done(std::move(out));
-          auto fewer = asked;
-          fewer.limit = static_cast<std::uint32_t>(std::min<std::uint64_t>(scaled, found->bytes / 2));
-          return self->query(fewer, std::move(done), tries + 1);
+        const bool too_many = found->op_ids.size() > asked.most_ids;
+        if (too_many || (found->op_ids.empty() && found->cut && asked.too_much > 0)) {
+          // Many small ops: fewer bytes, so that they fit into a message. A large op before them may not fit any more
+          // then: between the two. Ops without bytes cannot be cut off so.
+          auto other = asked;
+          if (too_many) {
+            other.too_much = std::min<std::uint64_t>(asked.limit, found->bytes);
+          } else {
+            other.too_little = asked.limit;
+          }
+          std::uint64_t limit = (other.too_little + other.too_much) / 2;
+          if (too_many && other.too_little == 0) {
+            const auto scaled = static_cast<std::uint64_t>(asked.limit) * asked.most_ids / found->op_ids.size() / 2;
+            limit = std::min<std::uint64_t>(scaled, found->bytes / 2);
+          }
+          if (tries >= 30 || limit == 0 || limit <= other.too_little) return done(std::move(out));
+          other.limit = static_cast<std::uint32_t>(limit);
+          return self->query(other, std::move(done), tries + 1);
         }
         for (const OpId& id : found->op_ids) {
           if (asked.sectors.contains(id.loc())) out.ids.push_back(id.bytes());
@@ -590,6 +614,8 @@ void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, const go
                         const std::shared_ptr<bool>& holds) {
   if (ids.empty()) {
     if (*holds) move_bookmark(peer, named, false);
+    // All that fitted was outside of the common sectors.
+    if (more && named.next > named.since) has_more(peer);
     return;
   }
   stats_.ops_learned += ids.size();

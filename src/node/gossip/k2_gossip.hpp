@@ -60,6 +60,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
     Timestamp since;
     std::uint32_t limit = 0;
     std::uint64_t most_ids = 0;
+    /// Limits that were tried before: so much gives nothing, so much gives too many ids (0: none was tried).
+    std::uint64_t too_little = 0, too_much = 0;
   };
   /// What a peer asks for in a round.
   struct Wish {
@@ -136,6 +138,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::vector<std::pair<Url, std::weak_ptr<bool>>> bookmarks_in_use_;  ///< of rounds, and of ids on their way to fetch
   Runtime::TimerId timer_ = 0;
   std::shared_ptr<void> config_subscription_, publish_subscription_, peer_subscription_;
+  std::size_t prune_urls_at_ = 20'000;          ///< twice what the peer store holds by default, at first
   std::unordered_map<AgentId, Url> last_urls_;  ///< where agents were seen; what is owed follows them
   GossipStats stats_;
   log::Gate log_gate_;

@@ -15,6 +15,8 @@ namespace {
 constexpr std::string_view kArea = "space";
 constexpr Duration kLeavePatience = std::chrono::seconds(2);
 constexpr Duration kStoreFailureIsRecent = std::chrono::minutes(1);
+constexpr Duration kNameAgainAfter = std::chrono::hours(1);
+constexpr std::size_t kMostUnservedBy = 1024;    ///< peers that wait for it; others are asked again after a restart
 constexpr std::size_t kUrlsRemembered = 20'000;  ///< twice what the peer store holds at its default
 
 Duration ms(std::uint32_t count) { return std::chrono::milliseconds(count); }
@@ -126,6 +128,10 @@ void CoreSpace::listen_to_fetch() {
     report->failed(space, peer);
     if (auto self = weak.lock(); self && self->gossip_) self->gossip_->inform_requests_dropped(peer);
   };
+  own.ops_unserved = [weak = weak_from_this()](const Url& peer, const std::vector<OpId>&,
+                                               const std::vector<OpId>& orphaned) {
+    if (auto self = weak.lock(); self && !orphaned.empty()) self->name_again_later(peer);
+  };
   own.ops_served = [report = context_.report, space = id()](const Url& peer, std::uint64_t ops, std::uint64_t bytes) {
     report->served(space, peer, ops, bytes);
   };
@@ -133,6 +139,18 @@ void CoreSpace::listen_to_fetch() {
     if (auto self = weak.lock()) self->store_failure_.emplace(self->runtime().now(), error);
   };
   fetch_subscription_ = context_.fetch->subscribe(std::move(own));
+}
+
+/// Fetch has given up an op that `peer` named and nobody else is known to hold: gossip lets it name its ops again. Not
+/// at once, since it may never be able to send that one, and names all of them.
+void CoreSpace::name_again_later(const Url& peer) {
+  if (unserved_by_.size() >= kMostUnservedBy || !unserved_by_.insert(peer).second) return;
+  runtime().schedule_after(kNameAgainAfter, [weak = weak_from_this(), peer] {
+    auto self = weak.lock();
+    if (!self || self->stopping_) return;
+    self->unserved_by_.erase(peer);
+    self->gossip_->inform_requests_dropped(peer);
+  });
 }
 
 void CoreSpace::start() {

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -53,6 +54,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   void join(std::shared_ptr<LocalAgent> agent, Handler<> done);
   void new_url();
   void follow_peers();
+  void name_again_later(const Url& peer);
   void peer_seen(const AgentInfoPtr& info);
   void schedule_check();
   void check_infos();
@@ -68,6 +70,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   ModuleContext context_;
   std::shared_ptr<SpaceHandler> handler_;
   std::shared_ptr<Gossip> gossip_;
+  std::set<Url> unserved_by_;               ///< peers that are to name their ops again, later
   std::map<AgentId, Timestamp> signed_at_;  ///< created_at of the last info of each local agent
   std::map<AgentId, bool> to_sign_;         ///< agents whose signing has been posted
   Runtime::TimerId check_timer_ = 0;

@@ -338,7 +338,11 @@ struct Convert {
     set_all(out->mutable_provided_agents(), in.provided_agents);
     return out;
   }
-  std::unique_ptr<pb::Message> operator()(const GossipBusy& in) const { return begin<g::K2GossipBusyMessage>(in); }
+  std::unique_ptr<pb::Message> operator()(const GossipBusy& in) const {
+    auto out = begin<g::K2GossipBusyMessage>(in);
+    out->set_abilities(in.abilities);
+    return out;
+  }
   std::unique_ptr<pb::Message> operator()(const GossipTerminate& in) const {
     auto out = begin<g::K2GossipTerminateMessage>(in);
     out->set_reason(in.reason.str());

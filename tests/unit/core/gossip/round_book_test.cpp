@@ -100,6 +100,32 @@ TEST(RoundBook, AnAttemptFromTheOldUrlDoesNotCountAtTheNewOne) {
   EXPECT_EQ(b.ask(1s), url("a"));
 }
 
+TEST(RoundBook, APeerOnAnotherRelayKnowsUsByOurLinkToIt) {
+  Book b;
+  b.book.on_home(Url::parse("ws://relay:1").value());
+  const Url here = url("here"), there = Url::parse("ws://elsewhere:1/there").value();
+  for (const Url& peer : {here, there}) {
+    b.knows(peer);
+    b.answered(peer);
+  }
+  b.now += 10s;
+  b.book.on_own_url(b.now);  // our own relay was lost and is back
+  EXPECT_EQ(b.ask(60s), here) << "where our url is a new one";
+  EXPECT_EQ(b.ask(60s), std::nullopt);
+  EXPECT_EQ(b.ask(300s), there);
+}
+
+TEST(RoundBook, WhatIsFoundOutLateIsOwedAtTheLastOfSeveralUrls) {
+  Book b;
+  b.settle();
+  b.book.on_moved(url("a"), url("b"), b.now);
+  b.book.on_moved(url("b"), url("c"), b.now);
+  b.knows(url("c"));
+  b.answered(url("c"), true);
+  b.book.on_publish_lost(url("a"), b.now);
+  EXPECT_EQ(b.ask(5s), url("c"));
+}
+
 TEST(RoundBook, AStartAsksOnePeerAfterTheOtherWithinSeconds) {
   Book b;
   std::set<Url> asked;

@@ -239,6 +239,78 @@ TEST(OurPeers, AreToldThatWeAre) {
   EXPECT_EQ(other.next_gossip<wire::GossipInitiate>()->abilities, wire::kQuickRounds);
 }
 
+TEST(OurPeers, OneThatSaysBusyIsAskedAgainWithinSeconds) {
+  for (const bool ours : {true, false}) {
+    Net net;
+    GossipNode node(net, "node");
+    node.builder.config.k2_gossip = {};
+    node.quiet();
+    Scripted peer(net, "peer");
+    node.knows(make_agent(7), peer.url);
+    ASSERT_TRUE(node.join(make_agent(1)));
+    ASSERT_TRUE(net.world.run_until([&] { return !peer.gossips.empty(); }, 10s));
+    const auto m = peer.next_gossip<wire::GossipInitiate>();
+    peer.gossip(node.url, wire::GossipBusy{m->session_id, ours ? wire::kQuickRounds : 0});
+    EXPECT_EQ(net.world.run_until([&] { return !peer.gossips.empty(); }, 10s), ours);
+  }
+}
+
+TEST(OurPeers, AreToldBusyByOneOfTheirKind) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip.max_concurrent_accepted_rounds = 1;
+  node.quiet();
+  Scripted first(net, "first"), second(net, "second"), stock(net, "stock");
+  first.gossip(node.url, initiate("first"));
+  ASSERT_TRUE(first.next_gossip<wire::GossipAccept>());
+  auto m = initiate("second");
+  m.abilities = wire::kQuickRounds;
+  second.gossip(node.url, m);
+  stock.gossip(node.url, initiate("stock"));
+  EXPECT_EQ(second.next_gossip<wire::GossipBusy>()->abilities, wire::kQuickRounds);
+  EXPECT_EQ(stock.next_gossip<wire::GossipBusy>()->abilities, 0U);
+}
+
+TEST(StockPeers, OneThatWeToldBusyIsNotAskedWithinItsInterval) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip = {};
+  node.builder.config.k2_gossip.max_concurrent_accepted_rounds = 1;
+  node.quiet();
+  Scripted first(net, "first"), stock(net, "stock");
+  first.gossip(node.url, initiate("first"));
+  ASSERT_TRUE(first.next_gossip<wire::GossipAccept>());
+  stock.gossip(node.url, initiate("stock"));
+  ASSERT_TRUE(stock.next_gossip<wire::GossipBusy>());
+  node.knows(make_agent(7), stock.url);
+  ASSERT_TRUE(node.join(make_agent(1)));
+  net.world.run_for(299s);
+  EXPECT_TRUE(stock.gossips.empty()) << "it counts from its last attempt";
+  EXPECT_TRUE(net.world.run_until([&] { return !stock.gossips.empty(); }, 200s));
+}
+
+TEST(OurPeers, ALargeOpBeforeManySmallOnesDoesNotEndTheNaming) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip = {};
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  // As many small ops as make the limit of ids cut, behind an op that is larger than what is left of the bytes then.
+  const auto large = node.add_ops(1, 1, 30U << 20);
+  net.world.run_for(1ms);
+  node.add_ops(2, 300'000, 32);
+  Scripted peer(net, "peer");
+  auto m = initiate();
+  m.abilities = wire::kQuickRounds;
+  m.max_op_data_bytes = 100U << 20;
+  peer.gossip(node.url, m);
+  const auto accept = peer.next_gossip<wire::GossipAccept>();
+  ASSERT_TRUE(accept);
+  ASSERT_FALSE(accept->new_ops.empty()) << "nothing would be named, for ever";
+  EXPECT_EQ(accept->new_ops[0], large[0].bytes());
+  EXPECT_GT(accept->updated_new_since, m.new_since);
+}
+
 TEST(OurPeers, MayComeAgainAtOnceAndAreBusyAfterABurst) {
   Net net;
   GossipNode node(net, "node");
