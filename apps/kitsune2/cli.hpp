@@ -97,7 +97,8 @@ struct DemoArgs {
 };
 
 /// Ends cleanly on the first SIGINT or SIGTERM, at once on the second. SIGHUP reloads; from a terminal that is gone it
-/// ends as SIGTERM does. Made first thing in `main`: all threads inherit the blocked signals.
+/// ends as SIGTERM does, unless the program was started with SIGHUP ignored (nohup). Made first thing in `main`: all
+/// threads inherit the blocked signals.
 class Signals {
  public:
   /// For a clean end that something holds up which cannot be cut short: a disk that hangs, a look-up of a name.
@@ -168,8 +169,9 @@ class Output {
   void note(std::string_view line);
   /// To stderr, plain mode, also when quiet.
   void warn(std::string_view line);
-  /// "kitsune2: <message>" to stderr, in JSON mode an error event too, which has the code. Gives the exit code.
-  int error(const Error& error);
+  /// "kitsune2: <message>" to stderr, in JSON mode an error event too, which has the code. Gives the exit code:
+  /// `code`, or that of the kind of error.
+  int error(const Error& error, std::optional<int> code = {});
   /// Replaces the status line of a terminal. Nothing on others, in JSON or quiet mode. `lines` say the same at less and
   /// less length; the first that fits is shown.
   void status(const std::vector<std::string>& lines);

@@ -68,7 +68,7 @@ std::string json_log_line(LogLevel level, std::string_view text) {
 
 /// Past the screen's lock: whoever holds it may be what holds up the end.
 void write_late() {
-  constexpr std::string_view kLate = "could not end in time; what is stored is safe";
+  constexpr std::string_view kLate = "could not shut down in time; exiting. Stored data is safe";
   const std::string line = g_json_log ? json_log_line(LogLevel::warn, kLate) : "kitsune2: " + std::string(kLate) + '\n';
   static_cast<void>(::write(2, line.data(), line.size()) > 0);
 }
@@ -77,6 +77,9 @@ void write_late() {
 
 Signals::Signals(First first) {
   ::signal(SIGPIPE, SIG_IGN);
+  // nohup: no terminal ends it. A blocked signal comes to sigwaitinfo all the same, as an order to reload.
+  struct sigaction before {};
+  const bool nohup = ::sigaction(SIGHUP, nullptr, &before) == 0 && before.sa_handler == SIG_IGN;
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
@@ -84,7 +87,7 @@ Signals::Signals(First first) {
   if (first == First::stops) sigaddset(&set, SIGHUP);  // the others it ends at once
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   // Lives as long as the process: there is nothing to join it for.
-  std::thread([this, set, first, had_terminal = has_terminal()] {
+  std::thread([this, set, first, had_terminal = !nohup && has_terminal()] {
     siginfo_t info{};
     // The first that ends it; SIGHUP in between.
     while (true) {
@@ -231,8 +234,8 @@ void Output::warn(std::string_view line) {
   if (!json_) say(LogLevel::warn, line);
 }
 
-int Output::error(const Error& error) {
-  const int code = exit_code(error.code);
+int Output::error(const Error& error, std::optional<int> as) {
+  const int code = as.value_or(exit_code(error.code));
   if (json_) {
     event(JsonLine("error")
               .add("code", to_string(error.code))

@@ -194,7 +194,7 @@ Compared compare(const fs::path& from, const fs::path& to, Output& out, const st
     const auto there = fs::symlink_status(other);
     if (entry.is_symlink()) {
       if (!fs::is_symlink(there) || fs::read_symlink(other) != fs::read_symlink(entry.path())) {
-        differs(relative, "the link is not there, or another");
+        differs(relative, "the link is missing or has another target");
       }
       continue;
     }
@@ -206,11 +206,11 @@ Compared compare(const fs::path& from, const fs::path& to, Output& out, const st
         differs(relative, "file is not there");
       } else if (!same_bytes(entry.path(), other, result.bytes, stop)) {
         if (stop.stop_requested()) return result;
-        differs(relative, "other bytes");
+        differs(relative, "different bytes");
       }
     }
     if (fs::exists(there) && there.permissions() != entry.symlink_status().permissions()) {
-      differs(relative, "other permissions");  // one process's umask made both
+      differs(relative, "different permissions");  // one process's umask made both
     }
   }
   for (const auto& entry : fs::recursive_directory_iterator(to)) {

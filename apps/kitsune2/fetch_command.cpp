@@ -86,6 +86,23 @@ class Display {
   Clock::time_point state_since_{}, last_line_{};
 };
 
+/// Why a fetch is incomplete.
+std::string what_lacks(const files::FetchReport& report) {
+  std::string out;
+  const auto add = [&](const std::string& what) { out += (out.empty() ? "" : ", ") + what; };
+  if (report.files_failed > 0) {
+    add(std::to_string(report.files_failed) + " of " + counted(report.folder.files, "file") +
+        (report.files_failed == 1 ? " is" : " are") + " not written");
+  }
+  if (report.files_unknown > 0) {
+    add(counted(report.files_unknown, report.files_failed > 0 ? "more file" : "file") +
+        (report.files_unknown == 1 ? " is" : " are") + " not known by name: the list of files has gaps");
+  }
+  if (report.dirs_failed > 0) add(counted(report.dirs_failed, "folder") + " could not be made");
+  if (report.links_failed > 0) add(counted(report.links_failed, "link") + " could not be made");
+  return out;
+}
+
 }  // namespace
 
 int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
@@ -129,7 +146,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
     out.event(JsonLine("notice").add("text", text));
   };
   fetch.bad_source = [&](const Url& source) {
-    out.warn("kitsune2: source " + source.to_string() + " sends data that is damaged or was not asked for; ignored");
+    out.warn("kitsune2: source " + source.to_string() + " sends damaged or unrequested data, which is ignored");
     out.event(JsonLine("bad_source").add("source", source.to_string()));
   };
   auto report = files::fetch_files(node.node().runtime(), node.space(), node.handler(), node.agent()->agent(),
@@ -149,7 +166,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
   if (missing_said > 20) out.warn("kitsune2: … and " + std::to_string(missing_said - 20) + " more ops");
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   int code = kOk;
-  if (report->files_failed + report->files_unknown + report->links_failed > 0) {
+  if (!report->complete()) {
     code = report->missing_ops > 0 || report->files_unknown > 0 ? kIncomplete : kPathTrouble;
   }
   out.event(JsonLine("done")
@@ -162,6 +179,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
                 .add("files_kept", report->files_kept)
                 .add("files_failed", report->files_failed)
                 .add("files_unknown", report->files_unknown)
+                .add("dirs_failed", report->dirs_failed)
                 .add("links", report->folder.links)
                 .add("links_written", report->links_written)
                 .add("links_kept", report->links_kept)
@@ -174,21 +192,16 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
                 .add("seconds", seconds)
                 .add("exit", static_cast<std::uint64_t>(code)));
   if (report->complete()) {
-    std::string line = "complete: " + std::to_string(report->folder.files) + " files, " +
+    std::string line = "complete: " + counted(report->folder.files, "file") + ", " +
                        human_bytes(static_cast<double>(report->folder.bytes)) + " in " + args.out + " (" +
                        std::to_string(report->files_written) + " written, " + std::to_string(report->files_kept) +
                        " were there); " + std::to_string(report->fetched_ops) + " ops, " +
                        human_bytes(static_cast<double>(report->fetched_bytes)) + " fetched in " + human_time(seconds);
     if (!out.quiet()) out.result(line);
   } else {
-    std::string line = "incomplete: " + std::to_string(report->files_failed) + " of " +
-                       std::to_string(report->folder.files) + " files are not written";
-    if (report->files_unknown > 0) {
-      line += ", " + std::to_string(report->files_unknown) + " more are not known by name: the list of files has gaps";
-    }
-    if (report->links_failed > 0) line += ", " + std::to_string(report->links_failed) + " links are not made";
-    out.warn("kitsune2: " + line);
+    out.warn("kitsune2: incomplete: " + what_lacks(*report));
   }
+  signals.end_late_with(code);
   node.stop();
   return code;
 }

@@ -27,7 +27,7 @@ void add_common(CLI::App& app, Common& common) {
   app.add_option("--log-level", common.log_level, "How much is logged to stderr")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
-  app.add_option("--log-format", common.log_format, "How it is logged; json: one object a line, notes and errors too")
+  app.add_option("--log-format", common.log_format, "Log format; json: one object per line, notes and errors included")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
   app.add_flag("--json", common.json, "Print one JSON object a line to stdout instead of text");
@@ -118,7 +118,7 @@ void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
   app.add_option("--out", args.out, "Folder to write to; made if missing")->required()->type_name("DIR");
   app.add_option("--relay", args.node.relay, "Use this relay instead of the link's")->type_name("URL");
   app.add_flag("--overwrite", args.overwrite, "Replace files that are there and differ");
-  app.add_option("--timeout", args.timeout_s, "Give up when not one byte has come for so long; 0: never")
+  app.add_option("--timeout", args.timeout_s, "Give up after this long without receiving a byte; 0: never")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.0, 1e9))
       ->capture_default_str();
@@ -187,6 +187,9 @@ std::optional<std::string> unknown_option(const CLI::App& app, const std::vector
       if (name.size() == words[i].size() && it->second->get_items_expected_min() > 0) ++i;  // its value
     } else if (name.starts_with("--")) {
       return with_guess("unknown option " + name, nearest(name, names));
+    } else if (name.size() > 1 && name.front() == '-') {
+      const auto letter = [&](char c) { return known.count({'-', c}) != 0; };  // they may stand together
+      if (!std::all_of(name.begin() + 1, name.end(), letter)) return "unknown option " + name;
     }
   }
   return std::nullopt;
@@ -203,7 +206,7 @@ int wrong_use(const CLI::App& root, const CLI::ParseError& error, const std::vec
     if (auto unknown = unknown_option(command, {begin == words.end() ? begin : begin + 1, words.end()})) {
       what = *unknown;
     } else if (const auto rest = command.remaining(); !rest.empty()) {
-      what = "one argument too many: " + files::printable(rest.front());
+      what = "unexpected argument: " + files::printable(rest.front());
     }
   } else if (!words.empty() && !words.front().starts_with('-')) {
     what =
@@ -211,7 +214,7 @@ int wrong_use(const CLI::App& root, const CLI::ParseError& error, const std::vec
   } else if (auto unknown = unknown_option(root, words)) {
     what = *unknown;
   } else {
-    what = "a command is missing";
+    what = "no command given";
   }
   std::replace(what.begin(), what.end(), '\n', ' ');
   what += (what.ends_with('?') ? " See kitsune2 " : "; see kitsune2 ") +
@@ -219,13 +222,16 @@ int wrong_use(const CLI::App& root, const CLI::ParseError& error, const std::vec
   return Output(output_of(words)).error(make_error(Errc::invalid_argument, what));
 }
 
-/// `help`, `help COMMAND` and `version` as the options that say the same.
-std::vector<std::string> plain_words(std::vector<std::string> words) {
+/// `help`, `help COMMAND` and `version` as the options that say the same. A COMMAND that is none stays: an error.
+std::vector<std::string> plain_words(const CLI::App& root, std::vector<std::string> words) {
   if (words.empty() || (words.front() != "help" && words.front() != "version")) return words;
   if (words.front() == "version") return {"--version"};
   words.erase(words.begin());
   words.resize(std::min<std::size_t>(words.size(), 1));
-  words.emplace_back("--help");
+  const auto names = command_names(root);
+  const bool known = words.empty() || words.front().starts_with('-') ||
+                     std::find(names.begin(), names.end(), words.front()) != names.end();
+  if (known) words.emplace_back("--help");
   return words;
 }
 
@@ -270,7 +276,7 @@ int run(int argc, char** argv) {
       ->check(CLI::IsMember({"bash", "zsh", "fish"}));
   add_common(completion_app, common);
 
-  const std::vector<std::string> words = plain_words({argv + std::min(argc, 1), argv + argc});
+  const std::vector<std::string> words = plain_words(root, {argv + std::min(argc, 1), argv + argc});
   if (words.empty()) {
     // Not a result: whoever runs it without a command wants to know what there is.
     std::fputs(root.help().c_str(), stderr);

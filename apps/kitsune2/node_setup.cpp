@@ -88,8 +88,8 @@ Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, Spa
   out->signals_ = &signals;
   signals.on_hangup([node = out->node_.get()] {
     const auto read = node->reload_certificates();
-    if (!read) return log::error("kitsune2", "SIGHUP: the old certificates stay: " + read.error().to_string());
-    log::info("kitsune2", "SIGHUP: certificates are read again");
+    if (!read) return log::error("kitsune2", "SIGHUP: keeping the old certificates: " + read.error().message);
+    log::info("kitsune2", "SIGHUP: certificates reloaded");
   });
   auto agent = out->node_->agent();
   if (!agent) return agent.error();

@@ -102,7 +102,7 @@ void tell_addresses(Output& out, const RelayServer& server, bool relay) {
   for (const std::string& bound : server.addresses()) {
     const auto places = reached_at(bound);
     const bool wildcard = places.size() != 1 || places.front() != bound;
-    if (wildcard) out.note("listening at " + bound + ": at all addresses of this machine");
+    if (wildcard) out.note("listening at " + bound + " (all addresses of this machine)");
     for (const std::string& place : places) {
       out.note((relay ? "relay " + ws + place + ", bootstrap " : "bootstrap ") + http + place);
     }
@@ -115,18 +115,22 @@ void tell_addresses(Output& out, const RelayServer& server, bool relay) {
   }
 }
 
+constexpr const char* kTlsTogether = "--tls-cert and --tls-key go together";
+
 /// SIGHUP: the command line and the file of --config anew, certificates too.
 void reload(RelayServer& server, const std::function<Result<RelayArgs>()>& again, const RelayArgs& started) {
   const auto args = again();
-  if (!args) return log::error("relay", "SIGHUP: nothing is changed: " + args.error().to_string());
+  const auto refused = [](const std::string& why) { log::error("relay", "SIGHUP: nothing is changed: " + why); };
+  if (!args) return refused(args.error().message);
+  if (args->tls_cert.empty() != args->tls_key.empty()) return refused(kTlsTogether);
   const auto kept = server.reload(options_of(*args));
-  if (!kept) return log::error("relay", "SIGHUP: nothing is changed: " + with_flag(kept.error()).to_string());
+  if (!kept) return refused(with_flag(kept.error()).message);
   std::string later;
   const auto add = [&](const std::string& flag) { later += (later.empty() ? "" : ", ") + flag; };
   for (const std::string& option : *kept) add(flag_of(option));
   if (args->admin != started.admin) add("--admin");
   if (!later.empty()) log::warn("relay", "SIGHUP: these need a restart: " + later);
-  log::info("relay", "SIGHUP: limits and certificate are those of now");
+  log::info("relay", "SIGHUP: limits and certificate reloaded");
 }
 
 }  // namespace
@@ -135,7 +139,7 @@ int run_relay(const Common& common, const RelayArgs& args, const std::function<R
               Signals& signals) {
   Output out(common);
   if (args.tls_cert.empty() != args.tls_key.empty()) {
-    return out.error(make_error(Errc::invalid_argument, "--tls-cert and --tls-key go together"));
+    return out.error(make_error(Errc::invalid_argument, kTlsTogether));
   }
   // The server keeps a loop of its own: a slow scrape of the metrics never holds up the relay.
   auto server = RelayServer::start(options_of(args));
@@ -175,8 +179,8 @@ int run_relay(const Common& common, const RelayArgs& args, const std::function<R
   while (!signals.wait(std::chrono::hours(1))) {
   }
   signals.on_hangup(nullptr);
+  if (admin) admin->stop();  // it reads the relay's counters
   (*server)->stop();
-  if (admin) admin->stop();
   runtime.stop();
   return kOk;
 }

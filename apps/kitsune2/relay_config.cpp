@@ -48,7 +48,7 @@ Result<std::vector<std::string>> words(const json& value) {
     add(value);
   }
   if (good) return out;
-  return make_error(Errc::invalid_config, "not a text, a whole number, true or false, or a list of them");
+  return make_error(Errc::invalid_config, "must be a string, an integer, a boolean or an array of these");
 }
 
 }  // namespace
@@ -73,7 +73,7 @@ Result<void> read_relay_config(CLI::App& relay, const std::string& path) {
   for (const auto& [key, value] : config.items()) {
     const bool other = std::find(kNotForAFile.begin(), kNotForAFile.end(), key) != kNotForAFile.end();
     CLI::Option* option = other ? nullptr : relay.get_option_no_throw("--" + key);
-    if (option == nullptr) return bad(key + (other ? ": not for a file" : ": is not an option of relay"));
+    if (option == nullptr) return bad(key + (other ? ": cannot be set in a file" : ": is not an option of relay"));
     auto list = words(value);
     if (!list) return bad(key + ": " + list.error().message);
     if (option->count() > 0) continue;  // the command line is stronger

@@ -71,8 +71,8 @@ std::string utc(Timestamp when) {
 }
 
 std::string count_of(const files::FolderSummary& folder) {
-  std::string out = std::to_string(folder.files) + " files in " + std::to_string(folder.dirs) + " folders";
-  if (folder.links > 0) out += ", " + std::to_string(folder.links) + " links";
+  std::string out = counted(folder.files, "file") + " in " + counted(folder.dirs, "folder");
+  if (folder.links > 0) out += ", " + counted(folder.links, "link");
   return out + ", " + human_bytes(static_cast<double>(folder.bytes));
 }
 
@@ -80,8 +80,10 @@ std::string count_of(const files::FolderSummary& folder) {
 std::vector<std::shared_ptr<OpStore>> serve_earlier(RunningNode& node, const files::HeldShares& held, Output& out) {
   std::vector<std::shared_ptr<OpStore>> stores;
   std::size_t left_out = 0;
+  const auto not_served = [&](const std::string& reason) { out.event(JsonLine("not_served").add("reason", reason)); };
   for (const auto& error : held.unreadable) {
     out.warn("kitsune2: an earlier share is not served: " + error.message);
+    not_served(error.message);
   }
   std::set<SpaceId> failed;
   for (const auto& share : held.shares) {
@@ -96,6 +98,7 @@ std::vector<std::shared_ptr<OpStore>> serve_earlier(RunningNode& node, const fil
       if (!ready) {
         failed.insert(share.space);
         out.warn("kitsune2: an earlier share is not served: " + ready.error().message);
+        not_served(ready.error().message);
         continue;
       }
       stores.emplace_back(node.space(), &node.space()->op_store());
@@ -104,8 +107,9 @@ std::vector<std::shared_ptr<OpStore>> serve_earlier(RunningNode& node, const fil
     auto stats = node.node().wait<OpStoreStats>([&](auto done) { node.space()->op_store().stats(done); });
     const auto ops = stats ? stats->ops : 0;
     out.note("still serving " + share.root.to_string() + " of " + utc(share.shared_at) + ": " + count_of(share.folder) +
-             (share.own ? ", " + std::to_string(ops) + " ops"
-                        : " (in the one space of earlier versions, " + std::to_string(ops) + " ops)"));
+             (share.own
+                  ? ", " + std::to_string(ops) + " ops"
+                  : " (in the space that earlier versions used for all shares, " + std::to_string(ops) + " ops)"));
     out.event(JsonLine("earlier")
                   .add("root", share.root.to_string())
                   .add("space", share.space.to_string())
@@ -118,8 +122,10 @@ std::vector<std::shared_ptr<OpStore>> serve_earlier(RunningNode& node, const fil
                   .add_bool("own_space", share.own));
   }
   if (left_out > 0) {
-    out.warn("kitsune2: " + std::to_string(left_out) + " older shares are not served: at most " +
-             std::to_string(kMostEarlier) + " at once");
+    const std::string what = counted(left_out, "older share") + (left_out == 1 ? " is" : " are") +
+                             " not served (the limit is " + std::to_string(kMostEarlier) + ')';
+    out.warn("kitsune2: " + what);
+    not_served(what);
   }
   return stores;
 }
@@ -147,8 +153,8 @@ class ShareDisplay {
     std::snprintf(percent, sizeof percent, "%.0f%%", all > 0 ? std::floor(bytes / all * 100) : 100.0);
     const std::string line = "reading: " + std::string(percent) + ", " + human_bytes(bytes) + " of " +
                              human_bytes(all) + ", " + std::to_string(p.files) + " of " +
-                             std::to_string(p.files_in_all) + " files, " + human_bytes(rate) + "/s, " +
-                             human_time(left) + " left";
+                             counted(p.files_in_all, "file") + ", " + human_bytes(rate) + "/s" +
+                             (std::isfinite(left) ? ", " + human_time(left) + " left" : "");
     out_.status(line);
     if (Clock::now() - last_line_ < std::chrono::seconds(out_.json() ? 1 : 5)) return;
     last_line_ = Clock::now();
@@ -215,18 +221,19 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   out.clear_status();
   if (!report) {
     if (report.error().code != Errc::cancelled) return out.error(report.error());
-    return out.error(make_error(Errc::cancelled, "interrupted before there was a link; nothing is served"));
+    return out.error(make_error(Errc::cancelled, "interrupted before the share was complete; nothing is served"));
   }
   if (report->links_left_out > 0 && common.log_level != "debug" && common.log_level != "trace") {
     out.warn("kitsune2: " + std::to_string(report->links_left_out) +
-             (report->links_left_out == 1 ? " link that leads out of the folder was left out"
-                                          : " links that lead out of the folder were left out") +
+             (report->links_left_out == 1
+                  ? " link that leads out of the folder, or that the format cannot keep, was left out"
+                  : " links that lead out of the folder, or that the format cannot keep, were left out") +
              "; --log-level debug names them");
   }
   if (args.strict && report->failed > 0) {
-    out.error(make_error(Errc::io,
-                         std::to_string(report->failed) + " paths could not be read (--strict): nothing is shared"));
-    return kPathTrouble;
+    return out.error(
+        make_error(Errc::io, counted(report->failed, "path") + " could not be read (--strict): nothing is shared"),
+        kPathTrouble);
   }
   const SpaceId space = node.space()->id();
   auto link = link_for(node.node().relay_url(), space, report->root);
@@ -236,9 +243,10 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   out.note("stored " + count_of(report->folder) + ", as " + std::to_string(report->ops) + " ops (" +
            std::to_string(report->new_ops) + " new) in " + human_time(seconds_since(start)));
   if (report->twice_ops > 0) {
-    out.note(std::to_string(report->twice_ops) + " of the new ops (" +
-             human_bytes(static_cast<double>(report->twice_bytes)) +
-             ") are in earlier shares too: each share keeps its own copy, so that its link gives nothing else");
+    out.note(
+        std::to_string(report->twice_ops) + " of the new ops (" +
+        human_bytes(static_cast<double>(report->twice_bytes)) +
+        ") are in earlier shares too: each share keeps its own copy, so that its link gives access to nothing else");
   }
   out.result(link->to_string());
   out.event(JsonLine("shared")
@@ -261,7 +269,8 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
                 .add("seconds", seconds_since(start)));
   if (stdout_lost()) return kFailed;  // nobody has the link
   if (report->failed > 0) {
-    out.warn("kitsune2: " + std::to_string(report->failed) + " paths could not be read; the link is without them");
+    out.warn("kitsune2: " + counted(report->failed, "path") + " could not be read; the link is without " +
+             (report->failed == 1 ? "it" : "them"));
   }
 
   // Serve until a signal comes, saying what changes.

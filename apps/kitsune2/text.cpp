@@ -19,6 +19,10 @@ std::string human_bytes(double bytes) {
   return buffer;
 }
 
+std::string counted(std::uint64_t count, std::string_view one) {
+  return std::to_string(count) + ' ' + std::string(one) + (count == 1 ? "" : "s");
+}
+
 std::string human_time(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0) return "?";
   char buffer[40];

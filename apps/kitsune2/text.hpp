@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,8 @@ namespace kitsune2::cli {
 
 /// "1.5 GiB"
 std::string human_bytes(double bytes);
+/// "1 file", "2 files".
+std::string counted(std::uint64_t count, std::string_view one);
 /// "1:05:09", "12 days"; "?" for what is no time.
 std::string human_time(double seconds);
 /// `width` characters of bar.

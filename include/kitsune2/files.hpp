@@ -210,13 +210,14 @@ struct FetchReport {
   std::uint64_t files_kept = 0;     ///< were there, identical
   std::uint64_t files_failed = 0;   ///< missing ops, or refused by the system, or something else is there
   std::uint64_t files_unknown = 0;  ///< the list of files itself is not whole: so many are not even known by name
+  std::uint64_t dirs_failed = 0;    ///< could not be made, or something else is there; not those below them
   std::uint64_t links_written = 0;
   std::uint64_t links_kept = 0;    ///< were there, with the same target
   std::uint64_t links_failed = 0;  ///< refused by the system, or something else is there
   std::uint64_t missing_ops = 0;
   std::uint64_t fetched_ops = 0, fetched_bytes = 0;
   std::uint64_t held_before_ops = 0;  ///< of folder.ops: in the store already, not asked for
-  bool complete() const { return files_failed == 0 && files_unknown == 0 && links_failed == 0; }
+  bool complete() const { return files_failed == 0 && files_unknown == 0 && dirs_failed == 0 && links_failed == 0; }
 };
 
 /// What both sides put into `NodeOptions::handler`: answers the liveness questions of fetchers ("are you there?") and

@@ -330,6 +330,7 @@ Result<void> Engine::write_passes() {
     report_.files_kept += writer->counts().kept;
     files_failed_so_far += writer->counts().failed;
     report_.files_failed = files_failed_so_far;
+    report_.dirs_failed = writer->counts().dirs_failed;  // each pass finds them again
     if (!done && !cut) return done;
     report_.files_unknown = root_.folder.files - reader.seen().files;
     if (last || (writer->counts().postponed == 0 && !cut)) return finish();

@@ -50,13 +50,13 @@ void change_mode(int fd, mode_t from, mode_t to) {
   if (to != (from & kAllBits)) static_cast<void>(::fchmod(fd, to));
 }
 
-/// Gives the owner `bits` more at `name`, a file or folder that is this process's own, never through a link. Its mode
-/// before, if that was done.
-std::optional<mode_t> grant(int dir, const std::string& name, mode_t bits) {
+/// Gives the owner `bits` more at `name`, if it is a `kind` (S_IFREG, S_IFDIR) of this process's own; never through a
+/// link. Its mode before, if that was done.
+std::optional<mode_t> grant(int dir, const std::string& name, mode_t kind, mode_t bits) {
   const Fd at(::openat(dir, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat info {};
   if (!at || ::fstat(at.get(), &info) != 0 || info.st_uid != ::geteuid()) return std::nullopt;
-  if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) return std::nullopt;
+  if ((info.st_mode & S_IFMT) != kind) return std::nullopt;
   if ((info.st_mode & bits) == bits) return std::nullopt;
   const auto path = "/proc/self/fd/" + std::to_string(at.get());  // a descriptor of this kind cannot be changed itself
   if (::chmod(path.c_str(), (info.st_mode & kAllBits) | bits) != 0) return std::nullopt;
@@ -251,9 +251,12 @@ Result<void> OutWriter::link(const ManifestRecord& record, const std::string& pa
   return {};
 }
 
-/// A folder of the share that its owner may not enter or change is opened for this fetch: an earlier one left it so.
+/// A folder that its owner may not enter or change is opened for this fetch: an earlier one left it so, of this share
+/// or, with `overwrite`, of another version of it. In the end `leave_folder` gives it the mode that the share says.
 Result<void> OutWriter::step_down(const std::string& name, std::uint16_t mode) {
-  if (options_.modes && (mode & S_IRWXU) != S_IRWXU) static_cast<void>(grant(at_.fd(), name, S_IRWXU));
+  if (options_.overwrite || (options_.modes && (mode & S_IRWXU) != S_IRWXU)) {
+    static_cast<void>(grant(at_.fd(), name, S_IFDIR, S_IRWXU));
+  }
   return at_.down(name);
 }
 
@@ -269,6 +272,7 @@ Result<void> OutWriter::dir(ManifestRecord& record, ManifestReader& reader) {
     if (errno == ENOSPC || errno == EDQUOT) return errno_error(errno, printable(reader.path()));
     issue(PathIssue::Kind::unwritable, reader.path(), errno_text(errno));
     skip_depth_ = 1;
+    ++counts_.dirs_failed;
     return {};
   }
   if (auto down = step_down(name, record.file.mode); !down) {
@@ -282,6 +286,7 @@ Result<void> OutWriter::dir(ManifestRecord& record, ManifestReader& reader) {
       issue(PathIssue::Kind::unwritable, reader.path(), down.error().message);
     }
     skip_depth_ = 1;
+    ++counts_.dirs_failed;
     return {};
   }
   dir_.reset();
@@ -347,7 +352,7 @@ Result<OutWriter::Found> OutWriter::existing(const FileHead& head, const std::ve
   std::optional<mode_t> before;
   if (!fd && errno == EACCES && options_.modes && (head.mode & S_IRUSR) == 0) {
     // The share says that its owner may not read it: an earlier fetch left it so.
-    before = grant(at_.fd(), head.name, S_IRUSR);
+    before = grant(at_.fd(), head.name, S_IFREG, S_IRUSR);
     fd = Fd(::openat(at_.fd(), head.name.c_str(), kFlags));
   }
   if (!fd || ::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return Found::other;

@@ -50,6 +50,7 @@ class OutWriter {
   };
   struct Counts {
     std::uint64_t written = 0, kept = 0, failed = 0, postponed = 0;
+    std::uint64_t dirs_failed = 0;
     std::uint64_t links_written = 0, links_kept = 0, links_failed = 0;
   };
 

@@ -173,7 +173,6 @@ Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_d
                                      bool strict, const ShareOptions& options, const std::stop_token& stop) {
   assert_may_block(runtime, "share_alone");
   const auto path = unfinished_path(data_dir, paths, options);
-  remove_unfinished(data_dir, path);
   auto known = held_already(held, paths, options, stop);
   if (!known) return known.error();
   if (*known) {
@@ -181,6 +180,7 @@ Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_d
     if (strict && out.report.failed > 0) return out;
     auto space = own_space(node, out.report.root);
     if (!space) return space.error();
+    remove_unfinished(data_dir, path);
     remove_store(path);
     out.space = std::move(*space);
     return out;
@@ -211,6 +211,7 @@ Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_d
       // Held already, as its name says: what was gathered is a copy.
       out.report.new_ops = out.report.new_bytes = out.report.twice_ops = out.report.twice_bytes = 0;
     }
+    remove_unfinished(data_dir, path);
     remove_store(path);
     out.space = std::move(*space);
     return out;

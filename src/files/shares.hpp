@@ -38,7 +38,8 @@ struct ShareAloneReport {
 /// *Rules*. A1: the database of the new space holds the ops of this share and no other, neither those of an earlier
 /// version nor of a run that was killed. A2: a share that is held already is not stored again: if one of `held` has as
 /// many files, folders, links and bytes, everything is read once to see whether it is the same. A3: a run that was
-/// stopped or killed is gone on with when the same paths are shared again; what it left for other paths is removed.
+/// stopped or killed is gone on with when the same paths are shared again; what it left for other paths is removed
+/// when a share succeeds.
 /// *How*: ops are gathered in "unfinished.<hash of the paths>.db"; when the root is known, and with it the space, the
 /// file gets its name. `strict`: nothing is made if something could not be read.
 /// Blocks; any thread but the strand. One call at a time for each folder. Errors: as share_paths.

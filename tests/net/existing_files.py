@@ -40,6 +40,7 @@ def test(world):
     equal(open(world.path("outside", "victim")).read(), "must stay", "the link's target")
     done = fetcher.all_events("done")[0]
     equal((done["files_kept"], done["files_failed"], done["files_written"]), (1, 5, 0), "kept, failed, written")
+    equal(done["dirs_failed"], 1, "folders that could not be made")
 
     say("--overwrite replaces files and links, never folders, and follows nothing")
     fetcher = world.fetch(sharer.link, options=["--overwrite"])
@@ -56,6 +57,18 @@ def test(world):
     os.rmdir(out + "/trap")
     world.fetch_all(sharer.link)
     same(source, out)
+
+    say("an empty folder that cannot be made leaves the fetch incomplete")
+    os.makedirs(world.path("from2", "folder"))
+    os.mkdir(world.path("out2"))
+    open(world.path("out2", "folder"), "w").close()
+    link = world.share(relay, "sharer2", world.path("from2")).link
+    fetcher = world.fetch(link, data="fetcher2", out="out2")
+    equal(fetcher.wait(), 5, "exit code")
+    done = fetcher.all_events("done")[0]
+    equal((done["complete"], done["dirs_failed"], done["files_failed"], done["exit"]), (False, 1, 0, 5), "done")
+    _, err = world.run("fetch", link, "--data", world.path("fetcher2"), "--out", world.path("out2"), code=5)
+    contains(err, "incomplete: 1 folder could not be made")
 
 
 main(test)

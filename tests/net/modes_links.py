@@ -134,7 +134,27 @@ def test(world):
         proc.send_signal(signal.SIGTERM)
         _, err = proc.communicate(timeout=60)
         equal(err.count("kitsune2: skipped: "), lines, f"links by name with {level}: {err}")
-        equal("kitsune2: 4 links that lead out of the folder were left out" in err, lines == 0, f"the summary with {level}: {err}")
+        equal("kitsune2: 4 links that lead out of the folder, or that the format cannot keep, were left out" in err, lines == 0, f"the summary with {level}: {err}")
+
+    say("--overwrite brings a new version into a folder that an earlier fetch made read-only")
+    lock(source, {"locked": 0o755})
+    for name in ("locked/plain", "locked/new"):
+        with open(os.path.join(source, name), "w") as file:
+            file.write("of the new version")
+        os.chmod(os.path.join(source, name), 0o644)
+    if os.geteuid() == 0:
+        os.chown(os.path.join(source, "locked/new"), 65534, 65534)
+    equal(tree(world.path("out"))["locked"], ("folder", "0o555"), "the folder before")
+    new = world.start("share", "--data", world.path("sharer"), "--relay", relay.url, source, **as_user())
+    link = new.wait_event("shared")["link"]
+    new.wait_event("online")
+    fetcher = world.fetch(link, options=["--overwrite"], **as_user())
+    equal(fetcher.wait(), 0, "exit code")
+    got = tree(world.path("out"))
+    equal((got["locked"], got["locked/plain"], got["locked/new"]),
+          (("folder", "0o755"), ("0o644", b"of the new version"), ("0o644", b"of the new version")), "the folder after")
+    equal(new.stop(), 0, "exit code of the sharer")
+
     lock(source, {"locked": 0o755, "locked/deep": 0o755})
     for out in ("out", "out2"):
         lock(world.path(out), {"locked": 0o755, "locked/deep": 0o755})

@@ -114,6 +114,7 @@ def test(world):
     write(path, b"this was a database once. " * 400)
     last = world.share(relay, "sharer", world.path("a"))
     equal(len(last.all_events("earlier")), 2, "earlier shares")
+    equal([set(e) for e in last.all_events("not_served")], [{"event", "reason"}], "the damaged one")
     equal(last.stop(), 0, "exit code")
 
     say("plain text says what is still served")

@@ -99,7 +99,7 @@ def test(world):
     say("SIGHUP reads limits from --config")
     configure(listen=["127.0.0.1:0"], sbd_limit_clients=1, sbd_limit_idle_millis=20000)
     relay.proc.send_signal(signal.SIGHUP)
-    wait_log(relay, "SIGHUP: limits and certificate are those of now")
+    wait_log(relay, "SIGHUP: limits and certificate reloaded")
     status, conn = web_socket(address)
     equal(status, 503, "status of a client over the new limit")
     equal(wait_log(relay, "limit_clients 1 is reached")["level"], "warn", "level")
@@ -110,6 +110,10 @@ def test(world):
         file.write('{"listne": 1}')
     relay.proc.send_signal(signal.SIGHUP)
     wait_log(relay, "SIGHUP: nothing is changed: ", config, "listne: is not an option of relay")
+    configure(listen=["127.0.0.1:0"], tls_cert="only")
+    relay.proc.send_signal(signal.SIGHUP)
+    wait_log(relay, "SIGHUP: nothing is changed: --tls-cert and --tls-key go together")
+    equal([line for line in log_of(relay) if "SIGHUP" in line["message"] and "invalid_" in line["message"]], [], "code words for people")
     configure(listen=["127.0.0.1:1"], no_sbd=True)
     relay.proc.send_signal(signal.SIGHUP)
     wait_log(relay, "SIGHUP: these need a restart: --listen, --no-sbd")
@@ -143,7 +147,7 @@ def test(world):
     fetcher.wait_event("progress")
     for proc in (sharer, fetcher):
         proc.proc.send_signal(signal.SIGHUP)
-    wait_log(fetcher, "SIGHUP: certificates are read again")
+    wait_log(fetcher, "SIGHUP: certificates reloaded")
     equal((sharer.proc.poll(), fetcher.proc.poll()), (None, None), "both live")
     equal(fetcher.stop(signal.SIGINT), 130, "exit code of the fetcher")
     said = [line["message"] for line in log_of(fetcher) if (line["level"], line["area"]) == ("error", "kitsune2")]
@@ -166,15 +170,16 @@ def test(world):
     certificate(world, "second")
     for proc in (relay, sharer):
         proc.proc.send_signal(signal.SIGHUP)
-    wait_log(relay, "SIGHUP: limits and certificate are those of now")
-    wait_log(sharer, "SIGHUP: certificates are read again")
+    wait_log(relay, "SIGHUP: limits and certificate reloaded")
+    wait_log(sharer, "SIGHUP: certificates reloaded")
     equal((name_served(address), name_served(f"127.0.0.1:{number}")), ("second", "second"), "certificates")
     with open(world.path("cert.pem"), "w") as file:
         file.write("damaged")
     for proc in (relay, sharer):
         proc.proc.send_signal(signal.SIGHUP)
-        wait_log(proc, "SIGHUP: ", world.path("cert.pem"))
-    equal((name_served(address), name_served(f"127.0.0.1:{number}")), ("second", "second"), "the old certificates stay")
+    wait_log(relay, "SIGHUP: nothing is changed: ", world.path("cert.pem"))
+    wait_log(sharer, "SIGHUP: keeping the old certificates: ", world.path("cert.pem"))
+    equal((name_served(address), name_served(f"127.0.0.1:{number}")), ("second", "second"), "certificates of a damaged file")
     equal((relay.stop(), sharer.stop()), (0, 0), "exit codes")
 
     say("a terminal that is closed ends the program, as before")
@@ -187,11 +192,31 @@ def test(world):
     os.close(terminal)
     equal(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, "exit code")
 
+    say("with nohup it goes on, and the signal of the terminal only reloads")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        said = os.open(world.path("nohup.out"), os.O_WRONLY | os.O_CREAT, 0o600)
+        for number in (1, 2):
+            os.dup2(said, number)
+        os.execv(K2, [K2, "relay", "--listen", "127.0.0.1:0", "--log-level", "info"])
+    for part in ("bootstrap http://", "SIGHUP: "):
+        end = time.monotonic() + PATIENCE
+        while not os.path.exists(world.path("nohup.out")) or part not in open(world.path("nohup.out")).read():
+            equal(os.waitpid(pid, os.WNOHANG), (0, 0), f"it lives, before {part!r}")
+            check(time.monotonic() < end, f"no {part!r}")
+            time.sleep(0.02)
+        if part.startswith("bootstrap"):
+            os.close(terminal)
+    equal(os.waitpid(pid, os.WNOHANG), (0, 0), "it lives")
+    os.kill(pid, signal.SIGTERM)
+    equal(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0, "exit code")
+
     say("addresses that can be used")
     for args, has, lacks in [
         (["--listen", "127.0.0.1:0"], ["relay ws://127.0.0.1:", ", bootstrap http://127.0.0.1:"], []),
         (["--listen", "127.0.0.1:0", "--no-sbd"], ["bootstrap http://127.0.0.1:"], ["ws://"]),
-        (["--listen", "0.0.0.0:0"], ["listening at 0.0.0.0:", "at all addresses of this machine", "from this machine only: relay ws://127.0.0.1:"], []),
+        (["--listen", "0.0.0.0:0"], ["listening at 0.0.0.0:", " (all addresses of this machine)", "from this machine only: relay ws://127.0.0.1:"], []),
     ]:
         proc = subprocess.Popen([K2, "relay", *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         proc.stdout.readline()
@@ -225,7 +250,7 @@ def test(world):
         contains(err, says)
         equal(err.count("\n"), 1, f"lines of {err!r}")
     for text, says in [
-        ("[]", "not a JSON object"), ("{", "not a JSON object"), ('{"listen": {}}', "listen: "), ('{"json": true}', "json: not for a file"),
+        ("[]", "not a JSON object"), ("{", "not a JSON object"), ('{"listen": {}}', "listen: must be a string, an integer, a boolean or an array of these"), ('{"json": true}', "json: cannot be set in a file"),
         ('{"sbd-limit-clients": "x"}', "sbd-limit-clients: "), ('{"sbd-limit-clients": 1.5}', "sbd-limit-clients: "),
         ('{"no-sbd": true, "no-sbd": false}', "no-sbd: given twice"), ('{"sbd-limit-clients": 0}', "--sbd-limit-clients: must be at least 1"),
         ("[" * 100_000, "not a JSON object"),

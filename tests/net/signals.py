@@ -48,7 +48,7 @@ def name_server_that_hangs(world):
     equal(event["waiting_for"], "connecting", "what it waits for")
     server.recvfrom(4096)  # it has asked
     ends(fetch, signal.SIGINT, 130, "fetch that looks up a name")
-    contains(fetch.stderr(), "could not end in time")
+    contains(fetch.stderr(), "could not shut down in time")
     equal(world.fetch("kitsune2://127.0.0.1:1/Zg/" + "A" * 43, data="f-name", out="o-name", options=["--timeout", "0.5"]).wait(), 3, "exit code after it")
 
 
@@ -77,7 +77,7 @@ def test(world):
         ends(fetch, number, 130, f"fetch that writes {folder_name}, all ops held")
         fetch.wait()
         equal(fetch.all_events("done"), [], "it wrote to the end")
-        if "could not end in time" not in fetch.stderr():  # it was flushing a very slow disk
+        if "could not shut down in time" not in fetch.stderr():  # it was flushing a very slow disk
             equal(leftovers(world.path("o-" + folder_name)), [], "unfinished files")
         sharer.stop()  # nobody is needed any more
         fetch = world.fetch(sharer.link, data="f-" + folder_name, out="o-" + folder_name)

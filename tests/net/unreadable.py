@@ -50,6 +50,7 @@ def test(world):
     say("--strict")
     strict = world.start("share", "--data", world.path("sharer"), "--relay", relay.url, "--strict", source, **user)
     equal(strict.wait(), 5, "exit code with --strict")
+    equal(strict.all_events("error")[0]["exit"], 5, "exit code in the event")
     equal(strict.all_events("shared"), [], "links printed")
 
     say("a folder that cannot be written to")

@@ -231,6 +231,12 @@ TEST(Nearest, ASlipOfTheFingersIsFound) {
   EXPECT_EQ(nearest("--allowed-origins", {"--listen", "--admin"}), std::nullopt);
 }
 
+TEST(Counted, OneIsSingular) {
+  EXPECT_EQ(counted(0, "file"), "0 files");
+  EXPECT_EQ(counted(1, "older share"), "1 older share");
+  EXPECT_EQ(counted(2, "path"), "2 paths");
+}
+
 TEST(HumanTime, DaysAreNoQuestionMark) {
   EXPECT_EQ(human_time(59.6), "1:00");
   EXPECT_EQ(human_time(45'296), "12:34:56");

@@ -161,6 +161,7 @@ TEST(OutWriter, SymlinksInTheOutputFolderAreNotFollowed) {
   EXPECT_EQ(kept.counts.written, 0U);
   EXPECT_EQ(kept.counts.kept, 0U) << "a link to the same text is not the file";
   EXPECT_EQ(kept.counts.failed, 2U);
+  EXPECT_EQ(kept.counts.dirs_failed, 1U);
   EXPECT_EQ(kept.issues.size(), 2U);
   EXPECT_EQ(snapshot(dir.path()), before);
   // With overwrite the link to a file is replaced, itself; the one in place of a folder stays in the way.
@@ -337,6 +338,40 @@ TEST(OutWriter, ModesAreNeverWiderThanTheShareSays) {
   ::umask(before);
   EXPECT_EQ(mode_of(dir.str("out/kept private")), 0640U) << "but with overwrite";
   ::chmod(dir.str("out/made").c_str(), 0700);
+}
+
+TEST(OutWriter, AnEmptyFolderThatCannotBeMadeCounts) {
+  const TempDir dir;
+  dir.write("out/d", "a file");
+  const mode_t mode = mode_of(dir.str("out/d"));
+  const auto done = write_out_2(dir.str("out"), true, counts(0, 2, 0), [](auto& m) {
+    ManifestEncoder::dir2(m, "d", 0755);
+    ManifestEncoder::dir2(m, "below", 0755);
+    ManifestEncoder::dir_end(m);
+    ManifestEncoder::dir_end(m);
+  });
+  EXPECT_EQ(std::pair(done.dirs_failed, done.failed), (std::pair<std::uint64_t, std::uint64_t>{1, 0}));
+  EXPECT_EQ(mode_of(dir.str("out/d")), mode) << "what is in the way is left as it is";
+}
+
+/// An earlier version of the share said that its owner may not write there. Root may; the mode at the end is looked at.
+TEST(OutWriter, AReadOnlyFolderIsUpdatedWithOverwrite) {
+  const TempDir dir;
+  dir.write("out/d/old", "");
+  ASSERT_EQ(::chmod(dir.str("out/d").c_str(), 0555), 0);
+  const mode_t before = ::umask(022);
+  for (const auto mode : {std::uint16_t{0755}, std::uint16_t{0555}}) {
+    const std::string name = "new " + std::to_string(mode);
+    const auto done = write_out_2(dir.str("out"), true, counts(1, 1, 0), [&](auto& m) {
+      ManifestEncoder::dir2(m, "d", mode);
+      empty_file(m, name);
+      ManifestEncoder::dir_end(m);
+    });
+    EXPECT_EQ(std::pair(done.written, done.dirs_failed), (std::pair<std::uint64_t, std::uint64_t>{1, 0}));
+    EXPECT_EQ(mode_of(dir.str("out/d")), mode);
+  }
+  ::umask(before);
+  ::chmod(dir.str("out/d").c_str(), 0755);
 }
 
 TEST(OutWriter, AFileOfVersionOneIsNoWiderThan644) {

@@ -172,6 +172,13 @@ TEST_F(Shares, ALeftoverOfOtherPathsIsRemoved) {
   EXPECT_EQ(databases(), 1U);
 }
 
+TEST_F(Shares, AMistypedPathThrowsNoProgressAway) {
+  const std::string stopped = data() + "/unfinished.0123456789abcdef.db";
+  std::ofstream(stopped) << "left over";
+  EXPECT_FALSE(share({from_.str("no such path")}));
+  EXPECT_TRUE(fs::exists(stopped));
+}
+
 TEST_F(Shares, ADamagedLeftoverIsNoObstacle) {
   from_.write("x", "y");
   std::stop_source stop;
