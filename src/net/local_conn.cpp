@@ -1,3 +1,4 @@
+// Connections inside the process: two lanes of bytes between two threads, and the door to the server.
 #include "net/local_conn.hpp"
 
 #include <algorithm>

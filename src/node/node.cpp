@@ -1,3 +1,4 @@
+// A whole node in one object: starts its parts, stops them in order, and waits for its strand.
 #include "kitsune2/node.hpp"
 
 #include <atomic>

@@ -1,3 +1,4 @@
+// One session for each accepted connection: HTTP requests, then WebSocket messages, with their time limits.
 #include "server/http_server.hpp"
 
 #include <algorithm>

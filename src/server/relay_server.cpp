@@ -1,3 +1,4 @@
+// The relay and bootstrap server on real sockets, and the admin endpoint: listeners, certificates, start and stop.
 #include "kitsune2/relay_server.hpp"
 
 #include <future>

@@ -1,3 +1,4 @@
+// Routes requests and messages to the relay's and the bootstrap server's cores, carries out what they want, logs it.
 #include "server/relay_service.hpp"
 
 #include <algorithm>

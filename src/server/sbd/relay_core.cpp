@@ -1,3 +1,4 @@
+// The sbd relay's decisions; the rules are in the header.
 #include "server/sbd/relay_core.hpp"
 
 #include <algorithm>
