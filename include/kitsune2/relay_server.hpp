@@ -114,8 +114,8 @@ class RelayServer {
   /// Takes up, while it runs: certificate and key, read from `options`' files; max_entries_per_space,
   /// prune_interval_ms, limit_clients, disable_rate_limiting, limit_ip_kbps, limit_ip_byte_burst, limit_idle_millis
   /// (for clients that come from now on), limit_ip_connections, limit_connections. Nobody is closed because a limit
-  /// fell; it holds for what comes. Returns the names of other options that differ: they keep their value until a
-  /// restart. Errors as `start`; nothing is changed then.
+  /// fell; it holds for what comes, and a rate or a burst that fell from 10 s on. Returns the names of other options
+  /// that differ: they keep their value until a restart. Errors as `start`; nothing is changed then.
   Result<std::vector<std::string>> reload(const RelayServerOptions& options);
   /// Stops listening, so that newcomers are refused, says good-bye to all (WebSocket close 1001; a request under way is
   /// answered with 503), waits until they have gone, at most `patience`, and closes the rest. It does not wait when

@@ -1,3 +1,4 @@
+// Arcs on the DHT's ring: distance, overlap, text.
 #include "kitsune2/arc.hpp"
 
 #include <algorithm>

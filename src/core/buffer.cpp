@@ -1,3 +1,4 @@
+// Makes and frees the storage for the bytes of one message.
 #include "core/buffer.hpp"
 
 #include <sys/mman.h>

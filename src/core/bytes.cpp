@@ -1,3 +1,4 @@
+// Byte strings, chains of them, and their texts in hex and base64url.
 #include "kitsune2/bytes.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Names of the error codes, what each means for the caller, texts of errors, failed assertions.
 #include "kitsune2/error.hpp"
 
 #include <cstdio>

@@ -1,3 +1,4 @@
+// Storage of ids, where they lie on the ring, and the keyed hash.
 #include "kitsune2/ids.hpp"
 
 #include <atomic>

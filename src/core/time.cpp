@@ -1,3 +1,4 @@
+// Timestamps as text.
 #include "kitsune2/time.hpp"
 
 #include <cstdio>

@@ -1,3 +1,4 @@
+// Reads peer urls, which have to be in kitsune2 0.2.2's canonical form.
 #include "kitsune2/url.hpp"
 
 #include <algorithm>

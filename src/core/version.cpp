@@ -1,3 +1,4 @@
+// The version of the library, for programs that link it.
 #include "kitsune2/version.hpp"
 
 #define K2_TEXT_(x) #x

@@ -1,3 +1,4 @@
+// File descriptors: whole reads and writes, and a way down into folders and up again.
 #include "files/fd.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// Reads and writes the root, list and chunk ops of a share.
 #include "files/format.hpp"
 
 #include <openssl/sha.h>

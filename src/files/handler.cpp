@@ -1,3 +1,4 @@
+// The handler of a node that shares or fetches files: which spaces it serves, pings, and the spaces of its own.
 #include <array>
 #include <cstring>
 #include <map>

@@ -1,3 +1,4 @@
+// Reads and writes links, and names what a fetch waits for and what is wrong with a path.
 #include <algorithm>
 #include <charconv>
 

@@ -1,3 +1,4 @@
+// Reads and writes the records of a manifest.
 #include "files/manifest.hpp"
 
 #include <algorithm>

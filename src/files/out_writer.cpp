@@ -1,3 +1,4 @@
+// Writes a share's files below one folder and nowhere else.
 #include "files/out_writer.hpp"
 
 #include <fcntl.h>

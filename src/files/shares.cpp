@@ -1,3 +1,4 @@
+// Finds the shares of one data folder, and makes one more beside them.
 #include "files/shares.hpp"
 
 #include <unistd.h>

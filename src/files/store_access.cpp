@@ -1,3 +1,4 @@
+// Blocking calls of a store for code that runs on a thread of its own.
 #include "files/store_access.hpp"
 
 #include <algorithm>

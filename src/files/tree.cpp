@@ -1,3 +1,4 @@
+// Cuts a manifest's bytes into ops below one id, and reads them back.
 #include "files/tree.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// What a fetch of files wants, and from whom.
 #include "files/wants.hpp"
 
 #include <algorithm>

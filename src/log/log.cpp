@@ -1,3 +1,4 @@
+// Where log lines go: the thread's logger or the process's, and what makes a line safe to print.
 #include "log/log.hpp"
 
 #include <algorithm>

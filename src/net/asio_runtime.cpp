@@ -1,3 +1,4 @@
+// The real runtime over Asio: its thread, its timers, what other threads post to it.
 #include "kitsune2/asio_runtime.hpp"
 
 #include <sodium.h>

@@ -1,3 +1,4 @@
+// TCP and TLS connections over Asio, and the listener.
 #include "net/conn.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// HTTP requests of a node, each over a connection of its own.
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <unordered_set>

@@ -1,3 +1,4 @@
+// Connections inside the process: two lanes of bytes between two threads, and the door to the server.
 #include "net/local_conn.hpp"
 
 #include <algorithm>
@@ -48,7 +49,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     up->from = down->to = client;
     const std::lock_guard lock(door->mutex_);
     if (door->server_ == nullptr) {
-      client->abort(make_error(Errc::peer_unresponsive, "the server of this process is stopped"));
+      client->abort(make_error(Errc::peer_unresponsive, "the server in this process is stopped"));
     } else {
       door->server_->post([door, up, down] { arrive(*door, up, down); });
     }
@@ -174,7 +175,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
       if (!lane.ended) return;
     }
     if (state_ == State::kConnecting) {
-      return finish(make_error(Errc::peer_unresponsive, "refused by the server of this process"));
+      return finish(make_error(Errc::peer_unresponsive, "refused by the server in this process"));
     }
     if (state_ != State::kOpen) return;
     const auto scratch = im_.plain_scratch();

@@ -1,3 +1,4 @@
+// When a WebSocket connection's server is asked and when it is left; the header says how it decides.
 #include "net/ping_watch.hpp"
 
 #include <algorithm>

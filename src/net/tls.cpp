@@ -1,3 +1,4 @@
+// TLS over OpenSSL, between buffers in memory.
 #include "net/tls.hpp"
 
 #include <arpa/inet.h>

@@ -1,3 +1,4 @@
+// Reads and writes WebSocket frames.
 #include "net/ws_codec.hpp"
 
 #include <openssl/evp.h>

@@ -1,3 +1,4 @@
+// The client's side of WebSocket connections: handshake, messages, pings.
 #include "net/ws_connector.hpp"
 
 #include <algorithm>

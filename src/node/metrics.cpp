@@ -1,3 +1,4 @@
+// A node's figures as Prometheus text, and whether it is well.
 #include "node/metrics.hpp"
 
 #include <limits>

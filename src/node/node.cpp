@@ -1,3 +1,4 @@
+// A whole node in one object: starts its parts, stops them in order, and waits for its strand.
 #include "kitsune2/node.hpp"
 
 #include <atomic>
@@ -23,6 +24,9 @@ namespace {
 
 /// Modules bound their own stops. This is for a store whose disk hangs.
 constexpr auto kStopPatience = std::chrono::seconds(30);
+
+/// For clients of the relay inside that do not answer its good-bye: with the rest of a stop, less than a second.
+constexpr auto kRelayPatience = std::chrono::milliseconds(400);
 
 /// For each client address, the most that the relay can tell its clients (1 ns a byte). *Rationale*: a relay inside a
 /// node serves this node's peers, often on the same machine or network, where 1 Gbit/s would be what limits them; a
@@ -256,7 +260,7 @@ struct Node::Impl {
     admin.reset();
     runtime->stop();
     // After the node, so that its tombstones could be put.
-    if (server) server->stop();
+    if (server) server->stop(kRelayPatience);
     data_dir.reset();
     if (logger) logger->close();
   }

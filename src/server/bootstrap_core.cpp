@@ -1,3 +1,4 @@
+// The bootstrap server's checks of an info, and its lists by space; the rules are in the header.
 #include "server/bootstrap_core.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Writes Prometheus' text format, and the figures of the process, from /proc.
 #include "server/exposition.hpp"
 
 #include <dirent.h>

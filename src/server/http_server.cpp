@@ -1,3 +1,4 @@
+// One session for each accepted connection: HTTP requests, then WebSocket messages, with their time limits.
 #include "server/http_server.hpp"
 
 #include <algorithm>
@@ -113,7 +114,7 @@ class HttpServer::Session final : public ConnEvents,
     if (!conn_ || closing_) return;
     const auto stalled = conn_->stalled_since();
     if (stalled && at - *stalled >= server_->limits_.stall_time) {
-      fault(HttpFault::kStalled, "nothing of " + std::to_string(conn_->queued()) + " bytes is taken");
+      fault(HttpFault::kStalled, "it read none of the " + std::to_string(conn_->queued()) + " bytes queued for it");
       return conn_->abort(make_error(Errc::timed_out, "takes no output"));
     }
     if (!deadline_ || at < *deadline_) return;
@@ -193,7 +194,7 @@ class HttpServer::Session final : public ConnEvents,
 
   void on_ws_close(std::uint16_t code, std::string reason) override {
     static_cast<void>(reason);
-    if (!closing_) farewell_ = "it said good-bye (" + std::to_string(code) + ")";
+    if (!closing_) farewell_ = "it closed the connection (" + std::to_string(code) + ")";
     close(code, {});
   }
 

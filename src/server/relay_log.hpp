@@ -44,7 +44,9 @@ class RelayLog {
   void flush() {
     for (auto& [kind, lines] : lines_) {
       if (const auto count = lines.gate.take_count(); count > 0) {
-        log::write(lines.level, "relay", std::to_string(count) + " lines on " + std::string(kind) + " left out");
+        log::write(
+            lines.level, "relay",
+            "left out " + std::to_string(count) + (count == 1 ? " line about " : " lines about ") + std::string(kind));
       }
     }
   }

@@ -1,3 +1,4 @@
+// The relay and bootstrap server on real sockets, and the admin endpoint: listeners, certificates, start and stop.
 #include "kitsune2/relay_server.hpp"
 
 #include <future>
@@ -70,7 +71,8 @@ class Serving {
 
   void drain(std::function<void()> done) {
     for (const auto& listener : listeners_) listener->stop();
-    log::info("relay", "stops: " + std::to_string(service_->http_counters().connections.get()) + " connections end");
+    const auto open = service_->http_counters().connections.get();
+    log::info("relay", "stopping; closing " + std::to_string(open) + (open == 1 ? " connection" : " connections"));
     service_->drain(std::move(done));
   }
 
@@ -86,7 +88,7 @@ class Serving {
   void read_tls_later() {
     tls_timer_ = runtime_.schedule_after(kReloadTls, [this] {
       if (auto made = net::TlsContext::server(options_.tls_cert, options_.tls_key); made.has_error()) {
-        log::error("relay", "keeps the old certificate: " + made.error().message);
+        log::error("relay", "keeping the old certificate: " + made.error().message);
       } else {
         for (const auto& listener : listeners_) listener->set_tls(*made);
       }

@@ -1,3 +1,4 @@
+// Routes requests and messages to the relay's and the bootstrap server's cores, carries out what they want, logs it.
 #include "server/relay_service.hpp"
 
 #include <algorithm>
@@ -122,6 +123,9 @@ HttpReply method_not_allowed(std::string allow) {
   out.allow = std::move(allow);
   return out;
 }
+
+/// Enough of a space's id to tell spaces apart. Who knows it all can join, so the log does not have it.
+std::string shortened(std::string_view space) { return log::printable(space.substr(0, 8)) + "…"; }
 
 HttpReply of(BootstrapAnswer answer) { return json(answer.status, std::move(answer.body)); }
 
@@ -275,7 +279,7 @@ HttpReply RelayService::on_request(const HttpServerRequest& request) {
     if (!with_agent) {
       if (!get) return method_not_allowed("GET,HEAD");
       log_.say(log::Level::debug, "lists",
-               [&] { return request.ip.to_string() + " asks for the agents of space " + log::printable(space, 100); });
+               [&] { return request.ip.to_string() + " asks for the agents of space " + shortened(space); });
       return of(bootstrap_.get(space, runtime_.wall_now()));
     }
     if (rest.find('/') == std::string_view::npos) {
@@ -284,7 +288,7 @@ HttpReply RelayService::on_request(const HttpServerRequest& request) {
       const bool taken = answer.status == 200;
       log_.say(taken ? log::Level::debug : log::Level::info, taken ? "infos" : "bootstrap_refused", [&] {
         return request.ip.to_string() + ": the info of agent " + log::printable(rest, 100) + " in space " +
-               log::printable(space, 100) +
+               shortened(space) +
                (taken ? " is taken"
                       : " is refused: " + std::to_string(answer.status) + ' ' + log::printable(answer.body));
       });
@@ -375,7 +379,7 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
   if (routed.joined) {
     Client& client = peers_.at(from);
     client.joined = true;
-    log_.say(log::Level::info, "clients that came", [&] { return client.name + " came"; });
+    log_.say(log::Level::info, "clients that connected", [&] { return client.name + " connected"; });
   }
   carry_out();
   return next;
@@ -394,9 +398,9 @@ void RelayService::on_sent(std::uint64_t id, std::size_t queued) {
 void RelayService::on_gone(std::uint64_t id, std::string_view why) {
   if (const auto it = peers_.find(id); it != peers_.end()) {
     const Client& client = it->second;
-    log_.say(log::Level::info, "clients that went", [&] {
-      return client.name + (client.joined ? " went" : " went before it had proved its key") + lived(client) +
-             log::printable(why);
+    log_.say(log::Level::info, "clients that disconnected", [&] {
+      return client.name + (client.joined ? " disconnected" : " disconnected before it had proved its key") +
+             lived(client) + log::printable(why);
     });
     peers_.erase(it);
   }

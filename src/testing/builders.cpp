@@ -1,3 +1,4 @@
+// Ops and agents for tests.
 #include "kitsune2/testing/builders.hpp"
 
 #include <algorithm>

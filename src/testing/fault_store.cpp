@@ -1,3 +1,4 @@
+// An op store that is slow, fails or stops when told to.
 #include "kitsune2/testing/fault_store.hpp"
 
 #include <algorithm>

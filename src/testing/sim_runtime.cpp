@@ -1,3 +1,4 @@
+// Virtual time: one queue of tasks and timers for all nodes of a world.
 #include "kitsune2/testing/sim_runtime.hpp"
 
 #include <atomic>

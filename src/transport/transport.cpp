@@ -1,3 +1,4 @@
+// The transport above its backend: preflights, blocked peers, and which module gets a message.
 #include "kitsune2/transport.hpp"
 
 #include <map>

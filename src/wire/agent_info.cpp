@@ -1,3 +1,4 @@
+// Reads, checks, signs and writes agent infos.
 #include <charconv>
 
 #include "kitsune2/agent.hpp"

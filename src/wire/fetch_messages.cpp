@@ -1,3 +1,4 @@
+// Reads and writes the messages of the module "Fetch".
 #include "wire/fetch_messages.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Reads and writes the messages of the module "k2gossip".
 #include "wire/gossip_messages.hpp"
 
 #include "wire/k2proto.hpp"

@@ -1,3 +1,4 @@
+// A strict pull scanner for JSON of peers.
 #include "wire/json_scan.hpp"
 
 #include <cstdint>

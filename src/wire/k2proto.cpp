@@ -1,3 +1,4 @@
+// Reads and writes K2Proto, the outermost message.
 #include "wire/k2proto.hpp"
 
 namespace kitsune2::wire {

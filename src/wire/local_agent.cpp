@@ -1,3 +1,4 @@
+// Agents of this node: their keys, the key file, signing and verifying with ed25519.
 #include <fcntl.h>
 #include <sodium.h>
 #include <sys/stat.h>

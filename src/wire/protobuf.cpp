@@ -1,3 +1,4 @@
+// Reads and writes protobuf's fields.
 #include "wire/protobuf.hpp"
 
 namespace kitsune2::wire {

@@ -1,3 +1,4 @@
+// Reads and writes the messages of the module "Publish".
 #include "wire/publish_messages.hpp"
 
 #include "wire/k2proto.hpp"

@@ -84,12 +84,12 @@ def test(world):
     link = sharer.wait_event("shared")["link"]
     url = sharer.wait_event("online")["url"]
     node = url.rsplit("/", 1)[1]
-    wait_log(relay, f"client {node} of 127.0.0.1:", " came")
+    wait_log(relay, f"client {node} of 127.0.0.1:", " connected")
     wait_log(relay, "the info of agent ", " is taken")
     status, conn = web_socket(address)
     equal(status, 101, "status")
     conn.close()
-    wait_log(relay, " went before it had proved its key")
+    wait_log(relay, " disconnected before it had proved its key")
     broken = socket.create_connection(tuple(address.split(":")), 60)
     broken.sendall(b"\x1b[31mnonsense\r\n\r\n")
     rest_of(broken)

@@ -1,3 +1,4 @@
+// When an unresponsive peer is tried again; the header says how it decides.
 #include "core/fetch/back_off.hpp"
 
 namespace kitsune2 {

@@ -1,3 +1,4 @@
+// Which op is asked of which source, and when; the rules are in the header.
 #include "core/fetch/fetch_core.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Puts own infos to the bootstrap servers and asks them for others, again and again.
 #include <algorithm>
 #include <deque>
 #include <map>

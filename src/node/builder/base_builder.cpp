@@ -1,3 +1,4 @@
+// What the builders of this library have in common.
 #include "node/builder/base_builder.hpp"
 
 #include <string>

@@ -1,3 +1,4 @@
+// A node's folder: names, modes, lock, and files that are damaged.
 #include "node/builder/store_paths.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// Reads, checks and prints configurations, their schema and their documentation, from the table of keys.
 #include "kitsune2/config.hpp"
 
 #include <algorithm>

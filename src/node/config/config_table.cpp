@@ -1,3 +1,4 @@
+// Every configuration key, once.
 #include "node/config/config_table.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The publish module: tells peers of new ops and infos, and looks into what they tell.
 #include <algorithm>
 #include <unordered_map>
 #include <utility>

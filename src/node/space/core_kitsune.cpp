@@ -1,3 +1,4 @@
+// The spaces of one node over one transport.
 #include <algorithm>
 #include <map>
 #include <utility>

@@ -1,3 +1,4 @@
+// One space: its modules, its local agents and the infos that make them known.
 #include "node/space/core_space.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The sbd relay's decisions; the rules are in the header.
 #include "server/sbd/relay_core.hpp"
 
 #include <algorithm>
@@ -10,6 +11,7 @@ namespace kitsune2::server {
 namespace {
 
 constexpr Duration kTellRatesAfter = std::chrono::milliseconds(100);
+constexpr Duration kOldPriceFor = std::chrono::seconds(10);
 constexpr Duration kPruneEvery = std::chrono::seconds(5);
 constexpr std::size_t kFrameOverhead = 4;  // a server's WebSocket header for messages of 126 to 65535 bytes
 
@@ -77,21 +79,36 @@ struct RelayCore::Client {
   std::size_t taken = 0;        // since the last check was set
 };
 
-RelayCore::RelayCore(const RelayLimits& limits) { adopt(limits); }
+RelayCore::RelayCore(const RelayLimits& limits) {
+  adopt(limits);
+  charged_ = price_;
+}
 
 void RelayCore::adopt(const RelayLimits& limits) {
   limits_ = limits;
   limits_.slow_receiver_bytes = std::clamp<std::size_t>(limits_.slow_receiver_bytes, 1, limits_.send_queue_bytes / 2);
-  byte_nanos_ = 8'000'000U / std::clamp<std::uint32_t>(limits.ip_kbps, 1, 8'000'000);
+  price_.limited = limits.rate_limiting;
+  price_.byte_nanos = 8'000'000U / std::clamp<std::uint32_t>(limits.ip_kbps, 1, 8'000'000);
+  price_.burst = limits.ip_byte_burst;
   idle_ = std::chrono::milliseconds(limits.idle_millis);
 }
 
 void RelayCore::set_limits(const RelayLimits& limits, Time now) {
+  const Price before = price_;
   adopt(limits);
+  charged_ = laxer(charged_, price_);
+  if (laxer(before, price_) != price_) price_holds_from_ = now + kOldPriceFor;
   for (const auto& [ip, a] : addresses_) {
     a->busy_until = nanos(now);
     rate_changed(*a, now);
   }
+}
+
+/// Who keeps to one of the two keeps to this. Of two without a limit on the rate, `b`.
+RelayCore::Price RelayCore::laxer(const Price& a, const Price& b) {
+  if (!b.limited) return b;
+  if (!a.limited) return a;
+  return {true, std::min(a.byte_nanos, b.byte_nanos), std::max(a.burst, b.burst)};
 }
 
 RelayCore::~RelayCore() = default;
@@ -106,16 +123,21 @@ RelayCore::Address& RelayCore::address(const Ip& ip, Time now) {
   return *slot;
 }
 
-bool RelayCore::charge(Address& address, std::size_t bytes, Time now) const {
-  if (!limits_.rate_limiting || address.ip == kThisProcess) return true;
+bool RelayCore::charge(Address& address, std::size_t bytes, Time now) {
   const std::uint64_t at = nanos(now);
-  address.busy_until = std::max(address.busy_until, at) + bytes * byte_nanos_;
-  return address.busy_until - at <= limits_.ip_byte_burst * byte_nanos_;
+  if (price_holds_from_ && *price_holds_from_ <= now) {
+    price_holds_from_.reset();
+    charged_ = price_;
+    for (const auto& [ip, a] : addresses_) a->busy_until = at;
+  }
+  if (!charged_.limited || address.ip == kThisProcess) return true;
+  address.busy_until = std::max(address.busy_until, at) + bytes * charged_.byte_nanos;
+  return address.busy_until - at <= charged_.burst * charged_.byte_nanos;
 }
 
 std::int32_t RelayCore::byte_nanos(const Address& address) const {
   if (!limits_.rate_limiting || address.ip == kThisProcess) return sbd::kUnlimitedByteNanos;
-  const std::uint64_t all = byte_nanos_ * std::max<std::size_t>(address.clients.size(), 1);
+  const std::uint64_t all = price_.byte_nanos * std::max<std::size_t>(address.clients.size(), 1);
   return static_cast<std::int32_t>(std::min<std::uint64_t>(all, std::numeric_limits<std::int32_t>::max()));
 }
 

@@ -72,7 +72,8 @@ struct RelayCounters {
 /// clients.
 ///
 /// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread. Calls: O(log clients), except
-/// for `on_open`/`on_close`, whose new rate is told to all clients of the address at most every 100 ms.
+/// for `on_open`/`on_close`, whose new rate is told to all clients of the address at most every 100 ms, and for new
+/// limits.
 class RelayCore {
  public:
   using ConnId = std::uint64_t;
@@ -124,8 +125,12 @@ class RelayCore {
   void poll(Time now);
   std::optional<Time> next_deadline() const;
   /// Limits that change while it runs. R6: nobody is closed because a limit fell. A new rate is told to all clients
-  /// within 100 ms, and every bucket begins anew, because its backlog was measured by the old rate; `idle_millis` is
-  /// for clients that come from now on, because each knows only the one it was told; the others hold at once.
+  /// within 100 ms, and every bucket begins anew, because its backlog was measured by the old rate. A rate or a burst
+  /// that fell, or a limit on the rate that there was not, is charged from 10 s on, and then every bucket begins anew
+  /// once more; until then the old one is. *Rationale*: what an honest client sent by the old rate is still under way,
+  /// and what it sends until the new one reaches it; and who ignores the new rate has no more than before in that time.
+  /// `idle_millis` is for clients that come from now on, because each knows only the one it was told; the others hold
+  /// at once.
   void set_limits(const RelayLimits& limits, Time now);
   /// Moves the actions to the end of `out`.
   void take_actions(std::vector<Action>& out);
@@ -149,9 +154,18 @@ class RelayCore {
     bool operator>(const Due& other) const { return at > other.at; }
   };
 
+  /// What an address may send.
+  struct Price {
+    bool limited = true;
+    std::uint64_t byte_nanos = 1;
+    std::uint64_t burst = 0;  // bytes
+    bool operator==(const Price&) const = default;
+  };
+
   void adopt(const RelayLimits& limits);
+  static Price laxer(const Price& a, const Price& b);
   Address& address(const Ip& ip, Time now);
-  bool charge(Address& address, std::size_t bytes, Time now) const;
+  bool charge(Address& address, std::size_t bytes, Time now);
   std::int32_t byte_nanos(const Address& address) const;
   void rate_changed(Address& address, Time now);
   void tell_rates(Time now);
@@ -165,7 +179,9 @@ class RelayCore {
   void check_silence(Client& client, Time now);
 
   RelayLimits limits_;
-  std::uint64_t byte_nanos_ = 1;
+  Price price_;                           // as it is told
+  Price charged_;                         // not stricter than price_
+  std::optional<Time> price_holds_from_;  // while the two may differ
   Duration idle_{};
   boost::unordered_flat_map<ConnId, std::unique_ptr<Client>> clients_;
   boost::unordered_flat_map<sbd::NodeId, Client*, std::hash<sbd::NodeId>> routes_;

@@ -1,3 +1,4 @@
+// The agent infos of one space in memory; the rules are in the header.
 #include "store/memory/peer_table.hpp"
 
 #include <algorithm>

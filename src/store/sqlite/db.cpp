@@ -1,3 +1,4 @@
+// Opens SQLite files with their modes and lock, runs statements, turns SQLite's errors into ours.
 #include "store/sqlite/db.hpp"
 
 #include <fcntl.h>

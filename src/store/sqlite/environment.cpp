@@ -1,3 +1,4 @@
+// What a SQLite store stands on when it is no simulation: real threads, the real file system.
 #include "store/sqlite/environment.hpp"
 
 #include <condition_variable>

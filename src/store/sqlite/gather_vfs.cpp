@@ -1,3 +1,4 @@
+// A file system for SQLite that gathers small writes into few large ones; the rules are in the header.
 #include "store/sqlite/gather_vfs.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The reading side of the durable op store: queries on a thread of its own.
 #include <algorithm>
 #include <array>
 #include <boost/unordered/unordered_flat_set.hpp>

@@ -1,3 +1,4 @@
+// The writing side of the durable op store: what goes into one commit, and into the file.
 #include <algorithm>
 #include <string_view>
 #include <unordered_set>

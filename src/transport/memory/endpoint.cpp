@@ -1,3 +1,4 @@
+// One node's end of the memory network.
 #include "transport/memory/endpoint.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The hub of the memory network: takes messages from one end to the other, over links that may be bad.
 #include "transport/memory/hub.hpp"
 
 #include "transport/memory/board.hpp"

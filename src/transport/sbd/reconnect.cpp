@@ -1,3 +1,4 @@
+// When to connect to a relay again; the header says how it decides.
 #include "transport/sbd/reconnect.hpp"
 
 #include <algorithm>

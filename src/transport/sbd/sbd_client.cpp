@@ -1,3 +1,4 @@
+// The client's side of an sbd connection: handshake, keepalives, the pace that the relay told.
 #include "transport/sbd/sbd_client.hpp"
 
 #include <algorithm>

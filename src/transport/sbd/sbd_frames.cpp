@@ -1,3 +1,4 @@
+// Reads and writes the sbd relay's messages, and signs and checks its nonce.
 #include "transport/sbd/sbd_frames.hpp"
 
 #include <sodium.h>

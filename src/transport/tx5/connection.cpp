@@ -1,3 +1,4 @@
+// One peer over the relay; the rules are in the header.
 #include "transport/tx5/connection.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Puts whole messages into frames and back, large ones in chunks.
 #include "transport/tx5/framing.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Who may send a large message, and when; the header says how it decides.
 #include "transport/tx5/permits.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// One connection to a relay, and the peers behind it.
 #include "transport/tx5/relay_link.hpp"
 
 #include <sodium.h>

@@ -1,3 +1,4 @@
+// The transport's backend over relay links: which link a url belongs to, and the node's own url.
 #include "transport/tx5/tx5_transport.hpp"
 
 #include <algorithm>

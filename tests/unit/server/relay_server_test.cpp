@@ -624,7 +624,7 @@ TEST(RelayServer, TheLogTellsWhoCameWhoWentAndWhoWasRefusedAndWhy) {
   Sbd a, b, c, forger;
   ASSERT_TRUE(a.handshake(server->address()));
   EXPECT_TRUE(log.has("debug 127.0.0.1:", " connects"));
-  EXPECT_TRUE(log.has("info " + name_of(a), " came")) << log.all();
+  EXPECT_TRUE(log.has("info " + name_of(a), " connected")) << log.all();
   ASSERT_TRUE(forger.open(server->address()));
   forger.ws->send(sbd::encode_auth_response(sbd::sign_nonce(forger.nonce, a.secret)));
   EXPECT_FALSE(forger.ws->receive());
@@ -637,7 +637,7 @@ TEST(RelayServer, TheLogTellsWhoCameWhoWentAndWhoWasRefusedAndWhy) {
   EXPECT_TRUE(log.has("warn limit_clients 2 is reached"));
   c.ws.reset();
   a.ws.reset();
-  EXPECT_TRUE(log.has("info " + name_of(a), " went after ")) << log.all();
+  EXPECT_TRUE(log.has("info " + name_of(a), " disconnected after ")) << log.all();
   b.ws->send_frame(0x82, std::vector<std::uint8_t>(5));
   EXPECT_TRUE(log.has("info " + name_of(b), "malformed: a message of the wrong length")) << log.all();
   b.ws.reset();
@@ -646,10 +646,10 @@ TEST(RelayServer, TheLogTellsWhoCameWhoWentAndWhoWasRefusedAndWhy) {
   EXPECT_TRUE(log.has("info 127.0.0.1:", ": bad_request: ")) << log.all();
   EXPECT_TRUE(http(server->address(), "PUT /bootstrap/AAAA/A%1B%5B31m HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
                   .starts_with("HTTP/1.1 400"));
-  EXPECT_TRUE(log.has("info 127.0.0.1: the info of agent A%1B%5B31m in space AAAA is refused: 400 ")) << log.all();
+  EXPECT_TRUE(log.has("info 127.0.0.1: the info of agent A%1B%5B31m in space AAAA… is refused: 400 ")) << log.all();
   EXPECT_TRUE(http(server->address(), "PUT /bootstrap/AAAA/AAAA HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
                   .starts_with("HTTP/1.1 500"));
-  EXPECT_TRUE(log.has("info 127.0.0.1: the info of agent AAAA in space AAAA is refused: 500 ", "agentInfo"))
+  EXPECT_TRUE(log.has("info 127.0.0.1: the info of agent AAAA in space AAAA… is refused: 500 ", "agentInfo"))
       << log.all();
   ASSERT_TRUE(eventually([&] { return server->stats().connections == 0; }));
 
@@ -681,7 +681,7 @@ TEST(RelayServer, AFloodOfOneKindIsCutShortAndCounted) {
   const auto server = serve(options);
   const auto put = [&] { http(server->address(), "PUT /bootstrap/AAAA/AAAA HTTP/1.1\r\nContent-Length: 0\r\n\r\n"); };
   while (server->stats().log_left_out == 0) put();
-  EXPECT_TRUE(log.has("info ", " lines on bootstrap_refused left out") || log.has("info ", " more like it left out)"));
+  EXPECT_TRUE(log.has("info left out ", " about bootstrap_refused") || log.has("info ", " more like it left out)"));
   EXPECT_TRUE(http(server->address(), "nonsense\r\n\r\n").starts_with("HTTP/1.1 400"));
   EXPECT_TRUE(log.has("info 127.0.0.1:", ": bad_request: ")) << "another kind has a gate of its own";
   EXPECT_NE(server->metrics().find("\nkitsune2_relay_log_lines_left_out_total "), std::string::npos);

@@ -754,6 +754,64 @@ TEST(RelayCore, ANewRateIsToldToAllAndTheBacklogOfTheOldOneIsForgiven) {
   EXPECT_TRUE(w.closed.empty());
 }
 
+TEST(RelayCore, ALowerRateIsNotHeldAgainstWhoKeptTheOldOne) {
+  World w;  // 8 ns, 16 MiB
+  const auto a = w.ready(kA, 1);
+  const auto deaf = w.ready(kB, 2);
+  const auto flood = w.ready(kC, 3);
+  const std::size_t body = 20'000 - sbd::kHeaderBytes;
+  const KeyPair nobody = KeyPair::seeded(9);
+  const Time lowered = w.now;
+  w.core.set_limits(reference_limits(), w.now);  // 8000 ns, 256 KiB
+  w.take();
+  // At the pace of the old rate until the new one is told, and as long again: it was under way.
+  for (int i = 0; i < 1250; ++i) {
+    w.pass(microseconds(160));
+    ASSERT_EQ(w.forward(a, nobody, body).verdict, Verdict::kTaken) << i;
+  }
+  EXPECT_EQ(w.rates(a), (std::vector<std::int32_t>{8, 8000}));
+  // Who goes over the old rate too is closed at once.
+  for (int i = 0; i < 1000; ++i) w.forward(flood, nobody, body);
+  EXPECT_EQ(w.closed, (std::map<RelayCore::ConnId, RelayReject>{{flood, RelayReject::kRateLimited}}));
+  // The same limits once more do not put it off.
+  w.pass(seconds(5));
+  w.core.set_limits(reference_limits(), w.now);
+  w.poll_at(lowered + seconds(10) - microseconds(1));
+  const auto burst_of_deaf = [&] {
+    for (int i = 0; i < 14; ++i) w.forward(deaf, nobody, body);
+  };
+  EXPECT_EQ(w.forward(a, nobody, body).verdict, Verdict::kTaken);
+  burst_of_deaf();
+  EXPECT_FALSE(w.closed.contains(deaf));
+  w.poll_at(lowered + seconds(10));
+  burst_of_deaf();
+  EXPECT_EQ(w.closed[deaf], RelayReject::kRateLimited);
+  for (int i = 0; i < 100; ++i) {
+    w.pass(milliseconds(160));
+    ASSERT_EQ(w.forward(a, nobody, body).verdict, Verdict::kTaken) << i;
+  }
+}
+
+TEST(RelayCore, ALimitOnTheRateThatThereWasNotIsChargedAfterTenSeconds) {
+  RelayLimits limits = reference_limits();
+  limits.rate_limiting = false;
+  World w(limits);
+  const auto a = w.ready(kA);
+  w.core.set_limits(reference_limits(), w.now);
+  w.take();
+  w.pass(milliseconds(100));
+  EXPECT_EQ(w.rates(a), (std::vector<std::int32_t>{1, 8000}));
+  const auto burst = [&] {
+    for (int i = 0; i < 14; ++i) w.forward(a, kB, 20'000 - sbd::kHeaderBytes);
+  };
+  w.pass(milliseconds(9'899));
+  burst();
+  EXPECT_TRUE(w.closed.empty());
+  w.pass(milliseconds(1));
+  burst();
+  EXPECT_EQ(w.closed[a], RelayReject::kRateLimited);
+}
+
 TEST(RelayCore, ANewIdleTimeIsForClientsThatComeFromThenOn) {
   World w;  // 10 s
   const auto a = w.ready(kA);
