@@ -363,7 +363,9 @@ void CoreFetch::forget_later(const Url& source, const std::vector<OpId>& op_ids)
 }
 
 void CoreFetch::forget_now() {
-  for (auto& [source, op_ids] : std::exchange(to_forget_, {})) {
+  for (auto& entry : std::exchange(to_forget_, {})) {
+    const Url& source = entry.first;
+    auto& op_ids = entry.second;
     std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); });  // requested again
     if (op_ids.empty()) continue;
     ++store_calls_;
@@ -513,7 +515,7 @@ void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
     if (!description) {
       refuse_ops(message.peer, 1);
       ++invalid;
-      if (!first) first = std::move(description.error());
+      if (!first) first = description.error();
       continue;
     }
     message.ids.push_back(description->op_id);

@@ -133,7 +133,7 @@ class MemoryOpStore final : public OpStore {
       if (auto description = describe(ops[i])) {
         store(*description, ops[i], now, out);
       } else {
-        out.reject(i, std::move(description.error()));
+        out.reject(i, description.error());
       }
     }
     complete<ProcessedOps>(std::move(done), std::move(out));
@@ -149,7 +149,7 @@ class MemoryOpStore final : public OpStore {
       if (auto fits = store::check_op_size(op.size(), max_op_bytes_)) {
         store(description, op, now, out);
       } else {
-        out.reject(i, std::move(fits.error()));
+        out.reject(i, fits.error());
       }
     }
     complete<ProcessedOps>(std::move(done), std::move(out));

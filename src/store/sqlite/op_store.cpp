@@ -145,7 +145,7 @@ class SqliteOpStore final : public OpStore {
           for (std::size_t i = 0; i < ops.size(); ++i) {
             auto description = describe(ops[i]);
             if (!description) {
-              out.reject(i, std::move(description.error()));
+              out.reject(i, description.error());
             } else if (auto ok = db.store(*description, ops[i], now, out); !ok) {
               return ok.error();
             }
@@ -169,7 +169,7 @@ class SqliteOpStore final : public OpStore {
           for (std::size_t i = 0; i < ops.size(); ++i) {
             const auto& [description, op] = ops[i];
             if (auto fits = store::check_op_size(op.size(), options_.max_op_bytes); !fits) {
-              out.reject(i, std::move(fits.error()));
+              out.reject(i, fits.error());
             } else if (auto ok = db.store(description, op, now, out); !ok) {
               return ok.error();
             }
