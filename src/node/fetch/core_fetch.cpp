@@ -479,6 +479,11 @@ void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
   const auto now = runtime_.now();
   if (const auto asked = asked_at_.extract(peer)) stats_.answers.add(now - asked.mapped());
   if (core_.pending_ops() == 0 && !config_.accept_unsolicited && !core_.owes(peer)) {
+    if (resuming_) {
+      // What an earlier run asked for is not known yet: nobody is to blame, and it is asked for again.
+      stats_.ops_duplicate += ops.size();
+      return;
+    }
     stats_.ops_unsolicited += ops.size();  // nobody waits for anything: not worth a hash
     refuse_ops(peer, ops.size());
     return judged(peer, core_.response(peer, {}, ops.total_bytes(), now, ops.size()));

@@ -353,6 +353,19 @@ std::shared_ptr<OpStore> disk_with_open_requests(Bench& bench) {
 
 }  // namespace
 
+TEST(CoreFetchRestart, NobodyIsBlamedForWhatAnEarlierRunAskedFor) {
+  Bench bench;
+  Probe peer(bench, "peer");
+  const auto disk = disk_with_open_requests(bench);
+  Node bob(bench, "bob", {}, disk, make_error(Errc::io, "not yet"));
+  peer.answer(bob.url, bench.ops(0, 3));  // the earlier run asked for them; what is pending is not known yet
+  bench.world.run_for(1s);
+  EXPECT_EQ(bob.fetch->stats().ops_unsolicited, 0U);
+  bob.store->fail_reads({});
+  bench.world.run_for(20s);
+  EXPECT_EQ(bob.fetch->pending_ops(), 3U) << "it is asked for again";
+}
+
 TEST(CoreFetchRestart, DrainedWaitsForWhatIsResumed) {
   Bench bench;
   Probe probe(bench, "peer");
