@@ -361,7 +361,7 @@ TEST(CoreFetchRestart, NobodyIsBlamedForWhatAnEarlierRunAskedFor) {
   peer.answer(bob.url, bench.ops(0, 3));  // the earlier run asked for them; what is pending is not known yet
   bench.world.run_for(1s);
   EXPECT_EQ(bob.fetch->stats().ops_unsolicited, 0U);
-  bob.store->fail_reads({});
+  bob.store->fail_reads(std::nullopt);
   bench.world.run_for(20s);
   EXPECT_EQ(bob.fetch->pending_ops(), 3U) << "it is asked for again";
 }
