@@ -98,19 +98,22 @@ std::vector<std::string> reached_at(const std::string& bound) {
 
 /// For people: what is bound, and by which urls nodes reach it.
 void tell_addresses(Output& out, const RelayServer& server, bool relay) {
-  const std::string ws = server.uses_tls() ? "wss://" : "ws://", http = server.uses_tls() ? "https://" : "http://";
+  const auto urls_at = [&](const std::string& place) {
+    std::string urls;
+    if (relay) urls.append(server.uses_tls() ? "relay wss://" : "relay ws://").append(place).append(", ");
+    return urls.append(server.uses_tls() ? "bootstrap https://" : "bootstrap http://").append(place);
+  };
   for (const std::string& bound : server.addresses()) {
     const auto places = reached_at(bound);
     const bool wildcard = places.size() != 1 || places.front() != bound;
-    if (wildcard) out.note("listening at " + bound + " (all addresses of this machine)");
+    if (wildcard) out.note(std::string("listening at ").append(bound).append(" (all addresses of this machine)"));
     for (const std::string& place : places) {
-      out.note((relay ? "relay " + ws + place + ", bootstrap " : "bootstrap ") + http + place);
+      out.note(urls_at(place));
     }
     const std::string port = bound.substr(bound.rfind(':'));
     const std::string here = (bound.front() == '[' ? "[::1]" : "127.0.0.1") + port;
     if (wildcard) {
-      out.note("from this machine only: " + (relay ? "relay " + ws + here + ", bootstrap " : "bootstrap ") + http +
-               here);
+      out.note("from this machine only: " + urls_at(here));
     }
   }
 }

@@ -83,7 +83,7 @@ Result<void> read_relay_config(CLI::App& relay, const std::string& path) {
     } catch (const CLI::ParseError& error) {
       std::string why = error.what();
       std::replace(why.begin(), why.end(), '\n', ' ');
-      return bad(key + ": " + why);
+      return bad(std::string(key).append(": ").append(why));
     }
   }
   return {};

@@ -60,6 +60,7 @@ class History final : public Course {
     std::unique_ptr<Node> node;  ///< null: down
     std::shared_ptr<void> booking;
     Time up_again{};
+    std::uint64_t asked_before_crash = 0;  ///< ops in requests of those that crashed, at most
   };
 
   static MemoryNetworkOptions options() {
@@ -134,6 +135,7 @@ class History final : public Course {
   }
 
   void crash(Place& place) {
+    place.asked_before_crash += place.node->fetch->stats().requests_sent * config_.max_ids_per_request;
     place.node.reset();
     place.up_again = world_.now() + std::chrono::milliseconds(pick(5'000));
   }
@@ -308,7 +310,10 @@ class History final : public Course {
         EXPECT_EQ(source, MemoryNetwork::url_of("flood")) << place->name << " has stored ops pending";
       }
       if (std::find(bad_.begin(), bad_.end(), MemoryNetwork::url_of("liar")) == bad_.end()) {
-        EXPECT_EQ(place->node->fetch->stats().ops_unsolicited, 0U) << place->name << " blames honest peers";
+        // A node under the url of one that crashed may hear answers that were meant for that one, late, when it is not
+        // pending any more: at most what had been asked. (In tx5 a start has a new url.)
+        EXPECT_LE(place->node->fetch->stats().ops_unsolicited, place->asked_before_crash)
+            << place->name << " blames honest peers";
       }
     }
   }
