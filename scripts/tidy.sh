@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # clang-tidy, warnings are errors. usage: scripts/tidy.sh BUILD_DIR [--recent | FILE...]
 # Without files: the whole tree, about 20 s of CPU a file. --recent is what CI runs: the sources that changed in the last
-# 20 commits (or whose header did), the newest 16 of them, and the tenth of the tree whose turn it is.
+# 20 commits (or whose header did), the newest 8 of them, and the twentieth of the tree whose turn it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/deps.sh ci
@@ -15,11 +15,11 @@ if [[ ${1:-} == --recent ]]; then
       source=${path%.*}.cpp
       [[ -e $source && " ${tree[*]} " == *" $source "* && " ${files[*]} " != *" $source "* ]] && files+=("$source")
     done < <(git log --name-only --format= "$since..HEAD" -- src apps examples)
-    files=("${files[@]:0:16}")
+    files=("${files[@]:0:8}")
   fi
-  turn=$(($(git rev-list --count HEAD) % 10))
+  turn=$(($(git rev-list --count HEAD) % 20))
   for i in "${!tree[@]}"; do
-    ((i % 10 == turn)) && [[ " ${files[*]} " != *" ${tree[i]} "* ]] && files+=("${tree[i]}")
+    ((i % 20 == turn)) && [[ " ${files[*]} " != *" ${tree[i]} "* ]] && files+=("${tree[i]}")
   done
 elif (($#)); then
   files=("$@")

@@ -479,8 +479,8 @@ std::optional<gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const Se
 K2Gossip::Wish K2Gossip::wish_of(const gossip::Round& round, Timestamp since, std::uint32_t most_bytes,
                                  bool ours) const {
   Wish out;
-  const auto* accepting = round.in<gossip::Accepting>();
-  out.common = accepting != nullptr ? accepting->common : round.in<gossip::Answering>()->common;
+  if (const auto* accepting = round.in<gossip::Accepting>()) out.common = accepting->common;
+  if (const auto* answering = round.in<gossip::Answering>()) out.common = answering->common;
   out.since = since;
   out.limit = std::min(config().max_request_gossip_op_bytes, most_bytes);
   out.agents = round.their_agents;
@@ -525,12 +525,12 @@ void K2Gossip::name_history(const Wish& wish, Timestamp from, std::function<void
     // All of it, or so much that it includes what was asked for.
     if (!old.more || old.next > wish.since) return done(std::move(old));
     const auto left = static_cast<std::uint32_t>(wish.limit - std::min<std::uint64_t>(wish.limit, old.bytes));
-    self->query({wish.common, wish.since, left, kMaxNewOps - old.ids.size()},
-                [old = std::move(old), done](NewOps recent) mutable {
-                  recent.history_to = old.history_to;
-                  recent.ids.insert(recent.ids.begin(), old.ids.begin(), old.ids.end());
-                  done(std::move(recent));
-                });
+    const Query rest{wish.common, wish.since, left, kMaxNewOps - old.ids.size()};
+    self->query(rest, [old = std::move(old), done](NewOps recent) mutable {
+      recent.history_to = old.history_to;
+      recent.ids.insert(recent.ids.begin(), old.ids.begin(), old.ids.end());
+      done(std::move(recent));
+    });
   };
   if (room.ids == 0 || room.bytes == 0) {
     NewOps none;

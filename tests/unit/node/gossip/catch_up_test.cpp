@@ -161,9 +161,9 @@ TEST_F(CatchUp, TwoNodesThatHoldTheSameDoNotKeepEachOtherBusy) {
   EXPECT_LE(rounds() - before, 3U * 2U * 4U + 3U);
 }
 
-/// 150 MB are named in two rounds at the defaults: the second one waited for 5 minutes.
+/// 300 MB are named in three rounds at the defaults: the second and the third waited for 5 minutes each.
 TEST_F(CatchUp, ALateJoinerIsBoundedByItsLineFromOneSourceAndFromThree) {
-  constexpr std::uint64_t kOps = 2'500, kOpBytes = 60'000, kLine = 5'000'000;
+  constexpr std::uint64_t kOps = 5'000, kOpBytes = 60'000, kLine = 5'000'000;
   const auto payloads = testing::payloads_of(testing::make_ops(*make_prefix_policy(), 1, kOps, kOpBytes));
   std::vector<Duration> took;
   for (const std::size_t sources : {1U, 3U}) {
