@@ -11,7 +11,9 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
+#include <variant>
 
 #include "kitsune2/config.hpp"
 #include "kitsune2/kitsune.hpp"
@@ -76,6 +78,16 @@ class Wait {
   std::exception_ptr thrown_;
 };
 
+/// Goes with the last copy of what could bring the outcome.
+template <class Outcome>
+struct Ticket {
+  explicit Ticket(std::shared_ptr<Outcome> o) : outcome(std::move(o)) {}
+  Ticket(const Ticket&) = delete;
+  Ticket& operator=(const Ticket&) = delete;
+  ~Ticket() { outcome->drop(); }
+  std::shared_ptr<Outcome> outcome;
+};
+
 }  // namespace detail
 
 /// A running node. It owns one thread (the strand), the stores' threads and that of an embedded relay.
@@ -126,11 +138,31 @@ class Node {
   template <class F>
   auto run(F f, const boost::source_location& where = BOOST_CURRENT_LOCATION) -> decltype(f()) {
     about_to_block("Node::run", &where);
-    auto task = std::make_shared<std::packaged_task<decltype(f())()>>(std::move(f));
-    auto result = task->get_future();
-    // The strand holds the only reference: a task that is dropped unrun ends the wait.
-    runtime().post([task = std::move(task)] { (*task)(); });
-    return result.get();
+    using R = decltype(f());
+    using Kept = std::conditional_t<std::is_reference_v<R>, std::reference_wrapper<std::remove_reference_t<R>>,
+                                    std::conditional_t<std::is_void_v<R>, std::monostate, R>>;
+    struct Outcome : detail::Wait {
+      using detail::Wait::Wait;
+      std::optional<Kept> value;
+    };
+    const auto outcome = std::make_shared<Outcome>(where);
+    runtime().post(
+        [ticket = std::make_shared<detail::Ticket<Outcome>>(outcome), f = std::make_shared<F>(std::move(f))] {
+          ticket->outcome->call([&] {
+            std::optional<Kept> value;
+            if constexpr (std::is_void_v<R>) {
+              (*f)();
+              value.emplace();
+            } else {
+              value.emplace((*f)());
+            }
+            if (!ticket->outcome->begin()) return;
+            ticket->outcome->value = std::move(value);
+            ticket->outcome->finish();
+          });
+        });
+    if (!outcome->wait()) throw std::future_error(std::future_errc::broken_promise);
+    if constexpr (!std::is_void_v<R>) return static_cast<R>(std::move(*outcome->value));
   }
 
   /// Starts an asynchronous call on the strand and waits for its outcome: `node.wait<T>([&](auto done) { x.call(done);
@@ -144,16 +176,8 @@ class Node {
       using detail::Wait::Wait;
       std::optional<Result<T>> value;
     };
-    /// Goes with the last copy of the handler.
-    struct Ticket {
-      explicit Ticket(std::shared_ptr<Outcome> o) : outcome(std::move(o)) {}
-      Ticket(const Ticket&) = delete;
-      Ticket& operator=(const Ticket&) = delete;
-      ~Ticket() { outcome->drop(); }
-      std::shared_ptr<Outcome> outcome;
-    };
     const auto outcome = std::make_shared<Outcome>(where);
-    runtime().post([ticket = std::make_shared<Ticket>(outcome), start = std::move(start)]() mutable {
+    runtime().post([ticket = std::make_shared<detail::Ticket<Outcome>>(outcome), start = std::move(start)]() mutable {
       ticket->outcome->call([&] {
         start(Handler<T>([ticket](Result<T> value) {
           if (!ticket->outcome->begin()) return;

@@ -269,15 +269,26 @@ struct Node::Impl {
 // ---------------------------------------------------------------- waiting for the strand
 
 void detail::Wait::call(const std::function<void()>& start) {
+  std::exception_ptr thrown;
   try {
     start();
   } catch (...) {
-    const std::lock_guard lock(mutex_);
-    if (state_ != State::waiting) callback_threw(("the call that Node::wait started at " + to_string(where_)).c_str());
-    thrown_ = std::current_exception();
-    state_ = State::threw;
-    changed_.notify_all();
+    thrown = std::current_exception();
   }
+  if (!thrown) return;
+  // Handed over outside the catch, so that the strand keeps no reference: the exception ends on the thread that
+  // catches it, and never while that thread still reads it.
+  const std::lock_guard lock(mutex_);
+  if (state_ != State::waiting) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (...) {
+      callback_threw(("the call that Node::wait started at " + to_string(where_)).c_str());
+    }
+  }
+  thrown_ = std::move(thrown);
+  state_ = State::threw;
+  changed_.notify_all();
 }
 
 bool detail::Wait::begin() {
