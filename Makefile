@@ -98,8 +98,9 @@ check-format:
 	@git ls-files '*.cpp' '*.hpp' | xargs clang-format-14 --dry-run -Werror
 
 .PHONY: check
-check: ## Rules that need no compiler: layers, file sizes, clocks in the core
+check: ## What needs no compiler: layers, file sizes, clocks in the core; links, quotes and commands of the documents
 	@scripts/check_rules.py
+	@tests/docs/check_text.py
 
 .PHONY: tidy
 tidy: ## clang-tidy over the sources (half an hour; RECENT=1: what changed lately and a twentieth of the rest)

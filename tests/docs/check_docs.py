@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Checks what the documents claim: usage: check_docs.py SOURCE_DIR BUILD_DIR
 
-* the C++ block of README.md is examples/readme.cpp without its first comment line (which the build compiles);
-* relative links in the documents lead to files and headings that exist (links.py);
+* all that needs no build: links, quotes and commands (check_text.py);
 * every test named in docs/conformance.md, docs/security.md and in README's table exists.
 """
 
@@ -12,7 +11,7 @@ import re
 import subprocess
 import sys
 
-from links import broken_links
+from check_text import check
 
 source, build = sys.argv[1:3]
 problems = []
@@ -23,16 +22,7 @@ def read(path):
         return file.read()
 
 
-# The embedding example.
-readme = read("README.md")
-block = re.search(r"```cpp\n(.*?)```", readme, re.S)
-example = "".join(line + "\n" for line in read("examples/readme.cpp").splitlines() if not line.startswith("//"))
-if not block:
-    problems.append("README.md: no C++ example")
-elif block.group(1) != example:
-    problems.append("README.md: the C++ block differs from examples/readme.cpp")
-
-problems += broken_links(source, skip=("build", "target", ".git", ".cache"))
+problems += check(source)
 
 # Names of tests: `Suite.Case`, or `interop: function`, or `net: script`.
 listed = subprocess.run(["ctest", "--test-dir", build, "--show-only=json-v1"], capture_output=True, text=True, check=True)
