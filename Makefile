@@ -6,8 +6,10 @@ CMAKE_FLAGS ?=
 CTEST = ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
 # Scripts whose minutes are waiting: `make test` has them, the sanitizers' runs do not, so that CI ends in time.
 WAITING = net\.(relay_outage|signals|waiting)$$
-# A new folder gets no tests from `make build`; one that has them keeps them, or they would grow old in it without a word.
-LEAN = $(if $(wildcard $(BUILD)/CMakeCache.txt),,-DK2_BUILD_TESTS=OFF -DK2_BUILD_EXAMPLES=OFF)
+# Every way to configure is a preset of CMakePresets.json. A new folder gets no tests from `make build`; one that has them
+# keeps them, since they would grow old in it unnoticed.
+configure = cmake --preset $(1) -B $(or $(2),$(BUILD)) $(CMAKE_FLAGS) >/dev/null
+PLAIN = $(if $(wildcard $(BUILD)/CMakeCache.txt),release,lean)
 
 .PHONY: help
 help: ## Lists the targets
@@ -20,13 +22,13 @@ run: build ## Installs what is missing, builds, and shows one node fetching a fo
 .PHONY: build
 build: ## Builds the libraries and the program
 	@scripts/deps.sh build
-	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache $(LEAN) $(CMAKE_FLAGS) >/dev/null
+	@$(call configure,$(PLAIN))
 	@cmake --build $(BUILD) -j $(JOBS)
 
 .PHONY: build-tests
 build-tests:
 	@scripts/deps.sh build test
-	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DK2_BUILD_TESTS=ON -DK2_BUILD_EXAMPLES=ON $(CMAKE_FLAGS) >/dev/null
+	@$(call configure,tests)
 	@cmake --build $(BUILD) -j $(JOBS)
 
 .PHONY: test
@@ -61,7 +63,7 @@ interop-all: build-tests ## The same against 0.1.16, 0.2.2, 0.2.17 and 0.3.2, an
 .PHONY: asan
 asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/deps.sh build test ci
-	@cmake --preset sanitized $(CMAKE_FLAGS) >/dev/null
+	@$(call configure,sanitized,build/sanitized)
 	@cmake --build build/sanitized -j $(JOBS)
 	@ctest --test-dir build/sanitized --output-on-failure -j $(JOBS) -LE 'long|install|docs' -E '$(WAITING)'
 
@@ -69,7 +71,7 @@ asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
 # Without the scripts about the machine (disk, clock, links, …): the same threads, and their minutes are mostly waiting.
 tsan: ## The tests with threads, and the program's, under ThreadSanitizer
 	@scripts/deps.sh build test
-	@cmake -S . -B build/tsan -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DK2_BUILD_TESTS=ON -DK2_BUILD_EXAMPLES=OFF -DK2_SANITIZE=thread $(CMAKE_FLAGS) >/dev/null
+	@$(call configure,tsan,build/tsan)
 	@cmake --build build/tsan -j $(JOBS) --target unit_log unit_store unit_net unit_server unit_node unit_files kitsune2_cli
 	@ctest --test-dir build/tsan --output-on-failure -j $(JOBS) -L 'unit|net' \
 	  -E 'NOT_BUILT|net\.(bad_link|clock_jumps|fd_limits|io_errors|full_disk|read_only_disk|kill_rounds|unreadable|existing_files|wrong_use)$$|$(WAITING)'
@@ -103,9 +105,9 @@ check: ## What needs no compiler: layers, file sizes, clocks in the core; links,
 	@tests/docs/check_text.py
 
 .PHONY: tidy
-tidy: ## clang-tidy over the sources (half an hour; RECENT=1: what changed lately and a twentieth of the rest)
+tidy: ## clang-tidy over sources and tests (an hour; RECENT=1: what changed lately and a part of the rest)
 	@scripts/deps.sh build test ci
-	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DK2_BUILD_TESTS=ON -DK2_BUILD_EXAMPLES=ON $(CMAKE_FLAGS) >/dev/null
+	@$(call configure,tests)
 	@scripts/tidy.sh $(BUILD) $(if $(RECENT),--recent)
 
 .PHONY: install

@@ -11,8 +11,7 @@ out=bench/results/$(date +%Y%m%d-%H%M%S)-$mode
 mkdir -p bench/results
 ours=build/bench/bench
 
-cmake -S . -B build/bench -G Ninja -DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_BUILD_TYPE=Release -DK2_BUILD_BENCH=ON -DK2_BUILD_TESTS=OFF \
-  -DK2_BUILD_EXAMPLES=OFF >/dev/null
+cmake --preset bench >/dev/null
 cmake --build build/bench -j "$(nproc)"
 
 rust=() others=()

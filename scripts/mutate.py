@@ -43,8 +43,7 @@ def refresh_tree():
 
 def build():
     if not (BUILD / "build.ninja").exists():
-        done = run(["cmake", "-S", TREE, "-B", BUILD, "-G", "Ninja", "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache",
-                    "-DK2_BUILD_TESTS=ON", "-DK2_BUILD_EXAMPLES=OFF", "-DK2_BUILD_APPS=OFF"])
+        done = run(["cmake", "--preset", "mutants", "-B", BUILD], cwd=TREE)
         if done.returncode != 0:
             return done
     return run(["cmake", "--build", BUILD, "-j", os.cpu_count(), "--target", "sim"])

@@ -1,5 +1,6 @@
 // The secretstream of libsodium on OpenSSL's ChaCha20 and Poly1305, which are a third faster than libsodium 1.0.18's.
-// Same state, same bytes; tests compare the two. Without those ciphers in OpenSSL (FIPS) libsodium does it.
+// The default; see docs/decisions/0011-secretstream-on-openssl.md. State and bytes are libsodium's, and the tests
+// compare the two. Where OpenSSL lacks these ciphers (FIPS), libsodium does the work.
 #include "transport/tx5/stream_state.hpp"
 
 #include <openssl/crypto.h>
@@ -76,7 +77,7 @@ class Ciphers {
                     std::uint8_t (&tag)[kTag]) {
     must(EVP_MAC_update(mac_, block, kBlock));
     if (size > 0) must(EVP_MAC_update(mac_, cipher, size));
-    // The padding is size mod 16 bytes and not what is missing to 16: a slip of libsodium that is now the format.
+    // The padding is size mod 16 bytes and not what is missing to 16: a slip in libsodium that has become the format.
     std::uint8_t tail[kTag + 16] = {};
     const std::size_t pad = size % 16;
     const std::uint64_t length = kBlock + size;
