@@ -2,6 +2,7 @@
 #include "server/relay_service.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 namespace kitsune2::server {
@@ -266,6 +267,19 @@ std::string RelayService::lived(const Client& client) const {
   return " after " + std::to_string(ms / 1000) + '.' + std::to_string(ms % 1000 / 100) + " s: ";
 }
 
+/// Behind a proxy: the address that it tells.
+net::IpAddress RelayService::client_ip(const HttpServerRequest& request) const {
+  if (options_.trusted_ip_header.empty()) return request.ip;
+  const auto told = net::IpAddress::parse(request.header(options_.trusted_ip_header));
+  return told && told->bytes != RelayCore::kThisProcess ? *told : request.ip;
+}
+
+std::uint64_t RelayService::random() {
+  std::array<std::uint8_t, sizeof(std::uint64_t)> bytes{};
+  runtime_.random_bytes(bytes);
+  return std::bit_cast<std::uint64_t>(bytes);
+}
+
 HttpReply RelayService::on_request(const HttpServerRequest& request) {
   const bool get = request.method == "GET" || request.method == "HEAD";
   if (request.path == "/health") return get ? json(200, "{}") : method_not_allowed("GET,HEAD");
@@ -280,11 +294,12 @@ HttpReply RelayService::on_request(const HttpServerRequest& request) {
       if (!get) return method_not_allowed("GET,HEAD");
       log_.say(log::Level::debug, "lists",
                [&] { return request.ip.to_string() + " asks for the agents of space " + shortened(space); });
-      return of(bootstrap_.get(space, runtime_.wall_now()));
+      return of(bootstrap_.get(space, runtime_.wall_now(), client_ip(request).limit_key().bytes));
     }
     if (rest.find('/') == std::string_view::npos) {
       if (request.method != "PUT") return method_not_allowed("PUT");
-      auto answer = bootstrap_.put(space, rest, request.body, runtime_.wall_now());
+      auto answer = bootstrap_.put(space, rest, request.body, runtime_.wall_now(), client_ip(request).limit_key().bytes,
+                                   random());
       const bool taken = answer.status == 200;
       log_.say(taken ? log::Level::debug : log::Level::info, taken ? "infos" : "bootstrap_refused", [&] {
         return request.ip.to_string() + ": the info of agent " + log::printable(rest, 100) + " in space " +
@@ -323,13 +338,9 @@ std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& 
     return nullptr;
   }
   std::copy(raw.begin(), raw.end(), key.begin());
-  net::IpAddress ip = request.ip;
+  const net::IpAddress ip = client_ip(request);
   const Time now = runtime_.now();
   if (!options_.trusted_ip_header.empty()) {
-    if (const auto told = net::IpAddress::parse(request.header(options_.trusted_ip_header));
-        told && told->bytes != RelayCore::kThisProcess) {
-      ip = *told;
-    }
     if (!relay_.on_connect(ip.limit_key().bytes, now)) {
       refuse("a client of " + ip.to_string(), RelayReject::kRateLimited);
       refusal = json(429, R"({"error":"rate_limited"})");

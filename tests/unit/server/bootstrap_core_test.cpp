@@ -366,23 +366,32 @@ TEST(BootstrapCore, ExpiredEntriesAreNotGivenAndThenPruned) {
   EXPECT_EQ(core.held_bytes(), 0U);
 }
 
-TEST(BootstrapCore, AFullServerRefusesNewSpacesAndKeepsTheOld) {
+TEST(BootstrapCore, AFullServerRefusesNewSpacesAndSaysWhy) {
   BootstrapCore core({.max_spaces = 2});
+  const auto from = [&](std::uint8_t last, const Put& put, Timestamp now = kNow) {
+    BootstrapBook::Address address{};
+    address[15] = last;
+    return core.put(put.space.to_string(), agent(put.who)->agent().to_string(), put.body(), now, address);
+  };
   for (const char* name : {"one", "two"}) {
     Put put;
     put.space = SpaceId::from_text(name);
-    EXPECT_EQ(put.into(core).status, 200);
+    EXPECT_EQ(from(1, put).status, 200);
+    put.who = 2;
+    EXPECT_EQ(from(2, put).status, 200);
   }
   Put third;
   third.space = SpaceId::from_text("three");
-  EXPECT_EQ(third.into(core).status, 503);
+  const auto refused = from(3, third);
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_NE(error_of(refused).find("too many spaces: this server holds 2"), std::string::npos) << refused.body;
   Put more;
-  more.who = 2;
+  more.who = 3;
   more.space = SpaceId::from_text("one");
-  EXPECT_EQ(more.into(core).status, 200);
+  EXPECT_EQ(from(3, more).status, 200);
   core.prune(kNow + minutes(21));
   third.created = kNow + minutes(21);
-  EXPECT_EQ(third.into(core, kNow + minutes(21)).status, 200);
+  EXPECT_EQ(from(3, third, kNow + minutes(21)).status, 200);
 }
 
 TEST(BootstrapCore, ItsMemoryIsBounded) {

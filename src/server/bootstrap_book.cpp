@@ -1,0 +1,289 @@
+// The infos that a bootstrap server keeps, and who goes when it is full; the rules are in the header.
+#include "server/bootstrap_book.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <map>
+
+#include "kitsune2/error.hpp"
+
+namespace kitsune2::server {
+
+std::uint64_t BootstrapBook::drawn(std::uint64_t random, std::size_t i) {
+  // splitmix64
+  std::uint64_t x = random + (i + 1) * 0x9e3779b97f4a7c15U;
+  x = (x ^ x >> 30U) * 0xbf58476d1ce4e5b9U;
+  x = (x ^ x >> 27U) * 0x94d049bb133111ebU;
+  return x ^ x >> 31U;
+}
+
+bool BootstrapBook::is_stale(const Space& space, const Info& info, Timestamp now) const {
+  // What is from the future was put before this clock was set back: it keeps nothing out.
+  const auto newer = [&](const auto& held) {
+    return held.agent == info.agent && held.created_at >= info.created_at && held.created_at <= now + kClockSkew;
+  };
+  return std::ranges::any_of(space.entries, newer) || std::ranges::any_of(space.graves, newer);
+}
+
+BootstrapBook::Outcome BootstrapBook::put(const SpaceId& id, const Info& info, Timestamp now, std::uint64_t random) {
+  const std::size_t cost = info.body.size() + kEntryOverhead;
+  auto found = spaces_.find(id);
+  if (found == spaces_.end()) {
+    if (info.is_tombstone) return Outcome::kTaken;  // nothing to remove
+    const bool full = spaces_.size() >= limits_.max_spaces;
+    const bool hoards = owned_by(info.from) >= std::max<std::size_t>(limits_.max_spaces / 2, 1);
+    if ((full || hoards) && !make_room(id, info.from, random)) return Outcome::kTooManySpaces;
+  } else {
+    prune_space(found->second, now);
+    if (is_stale(found->second, info, now)) {
+      settle(id, found->second);
+      return Outcome::kTaken;
+    }
+    settle(id, found->second);
+  }
+  const auto held_bytes = [&]() -> std::size_t {
+    if (found == spaces_.end()) return 0;
+    const auto& entries = found->second.entries;
+    const auto old = std::ranges::find_if(entries, [&](const Entry& entry) { return entry.agent == info.agent; });
+    return old == entries.end() ? 0 : old->body.size() + kEntryOverhead;
+  };
+  const std::size_t freed = held_bytes();
+  while (!info.is_tombstone && bytes_ - freed + cost > limits_.max_bytes) {
+    if (!make_room(id, info.from, drawn(random, bytes_))) return Outcome::kTooManyEntries;
+    found = spaces_.find(id);  // others moved
+  }
+  if (found == spaces_.end()) {
+    found = spaces_.try_emplace(id).first;
+    found->second.number = next_number_++;
+  }
+  Space& space = found->second;
+  const auto old = std::ranges::find_if(space.entries, [&](const Entry& entry) { return entry.agent == info.agent; });
+  if (info.is_tombstone) {
+    if (old != space.entries.end()) drop_entry(space, static_cast<std::size_t>(old - space.entries.begin()));
+    bury(space, info);
+  } else if (old != space.entries.end()) {
+    bytes_ += cost - freed;
+    *old = Entry{info.agent, info.created_at, info.expires_at, std::string(info.body), info.from};
+  } else {
+    crowd_out(space, std::max<std::size_t>(limits_.max_entries_per_space, 1) - 1, &info.from);
+    space.entries.push_back({info.agent, info.created_at, info.expires_at, std::string(info.body), info.from});
+    bytes_ += cost;
+    ++entries_;
+  }
+  settle(id, space, info.from);
+  return Outcome::kTaken;
+}
+
+/// B4 and B5: drops one space, never `spared`. False: there is none that may go.
+bool BootstrapBook::make_room(const SpaceId& spared, const Address& newcomer, std::uint64_t random) {
+  if (ranks_.empty()) return false;
+  const std::size_t most = ranks_.rbegin()->first.first;
+  const std::size_t own = owned_by(newcomer);
+  if (own > 0 && (own >= most || own >= limits_.max_spaces / 2)) {
+    if (const auto id = victim(owned_.at(newcomer), spared, false, random)) {
+      drop(*id);
+      return true;
+    }
+  }
+  // Of those that have as many, the next one after a number drawn, then all the others.
+  const auto first = ranks_.lower_bound({{most, drawn(random, kDraws)}, {}});
+  auto it = first == ranks_.end() ? ranks_.lower_bound({{most, 0}, {}}) : first;
+  for (std::size_t tries = 0; tries < kDraws && tries < ranks_.size(); ++tries) {
+    const std::size_t count = it->first.first;
+    if (const auto id = victim(owned_.at(it->second), spared, count == 1, random)) {
+      drop(*id);
+      return true;
+    }
+    ++it;
+    if (it == ranks_.end()) it = ranks_.lower_bound({{most, 0}, {}});
+  }
+  return false;
+}
+
+std::optional<SpaceId> BootstrapBook::victim(const std::vector<SpaceId>& of, const SpaceId& spared, bool only_unasked,
+                                             std::uint64_t random) const {
+  const SpaceId* best = nullptr;
+  std::pair<bool, std::uint64_t> best_worth{};
+  const bool all = of.size() <= kDraws;
+  for (std::size_t i = 0; i < std::min(kDraws, of.size()); ++i) {
+    const SpaceId& id = of[all ? i : drawn(random, i) % of.size()];
+    const Space& space = spaces_.at(id);
+    if (id == spared || (only_unasked && space.asked_for)) continue;
+    // The larger, the sooner it goes.
+    const std::pair worth{!space.asked_for, space.number};
+    if (best == nullptr || worth > best_worth) {
+      best = &id;
+      best_worth = worth;
+    }
+  }
+  return best == nullptr ? std::nullopt : std::optional(*best);
+}
+
+void BootstrapBook::drop(const SpaceId& id) {
+  const auto it = spaces_.find(id);
+  disown(it->second);
+  for (const Entry& entry : it->second.entries) bytes_ -= entry.body.size() + kEntryOverhead;
+  entries_ -= it->second.entries.size();
+  spaces_.erase(it);
+  ++evicted_;
+}
+
+void BootstrapBook::drop_entry(Space& space, std::size_t at) {
+  bytes_ -= space.entries[at].body.size() + kEntryOverhead;
+  --entries_;
+  space.entries.erase(space.entries.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
+/// B3: until at most `most` are left. `newcomer` will have one more than it has now.
+void BootstrapBook::crowd_out(Space& space, std::size_t most, const Address* newcomer) {
+  while (space.entries.size() > most) {
+    std::map<Address, std::size_t> counts;
+    for (const Entry& entry : space.entries) ++counts[entry.from];
+    if (newcomer != nullptr && counts.contains(*newcomer)) ++counts[*newcomer];
+    std::size_t largest = 1;
+    for (const auto& [address, count] : counts) largest = std::max(largest, count);
+    std::vector<std::size_t> pool;
+    for (std::size_t i = 0; i < space.entries.size(); ++i) {
+      if (counts[space.entries[i].from] == largest) pool.push_back(i);
+    }
+    drop_entry(space, pool[pool.size() / 2]);
+  }
+}
+
+void BootstrapBook::bury(Space& space, const Info& info) {
+  std::erase_if(space.graves, [&](const Grave& grave) { return grave.agent == info.agent; });
+  if (space.graves.size() >= 4 * limits_.max_entries_per_space) space.graves.erase(space.graves.begin());
+  space.graves.push_back({info.agent, info.created_at});
+}
+
+std::string BootstrapBook::list(const SpaceId& id, Timestamp now, const Address& reader) {
+  std::string out = "[";
+  if (const auto it = spaces_.find(id); it != spaces_.end()) {
+    Space& space = it->second;
+    if (space.owner && *space.owner != reader) space.asked_for = true;
+    for (const Entry& entry : space.entries) {
+      if (entry.expires_at <= now) continue;
+      if (out.size() > 1) out += ',';
+      out += entry.body;
+    }
+  }
+  return out + ']';
+}
+
+void BootstrapBook::set_max_entries_per_space(std::size_t entries) {
+  limits_.max_entries_per_space = entries;
+  for (auto& [id, space] : spaces_) {
+    crowd_out(space, entries, nullptr);
+    if (space.graves.size() > 4 * entries) {
+      space.graves.erase(space.graves.begin(), space.graves.end() - static_cast<std::ptrdiff_t>(4 * entries));
+    }
+    settle(id, space);
+  }
+}
+
+void BootstrapBook::prune_space(Space& space, Timestamp now) {
+  std::erase_if(space.entries, [&](const Entry& entry) {
+    if (entry.expires_at > now) return false;
+    bytes_ -= entry.body.size() + kEntryOverhead;
+    --entries_;
+    return true;
+  });
+  // What is older than a tombstone is refused by its created_at from here on.
+  std::erase_if(space.graves, [&](const Grave& grave) { return grave.created_at + kClockSkew < now; });
+}
+
+void BootstrapBook::prune(Timestamp now) {
+  std::vector<SpaceId> empty;
+  for (auto& [id, space] : spaces_) {
+    prune_space(space, now);
+    settle(id, space);
+    if (space.entries.empty() && space.graves.empty()) empty.push_back(id);
+  }
+  for (const SpaceId& id : empty) {
+    const auto it = spaces_.find(id);
+    disown(it->second);
+    spaces_.erase(it);
+  }
+}
+
+/// Its entries have changed: whose is it (B4)? `maker` has just put something into it.
+void BootstrapBook::settle(const SpaceId& id, Space& space, const std::optional<Address>& maker) {
+  std::optional<Address> owner;
+  if (space.entries.empty()) {
+    owner = space.owner ? space.owner : maker;  // tombstones only
+  } else if (std::ranges::all_of(space.entries,
+                                 [&](const Entry& entry) { return entry.from == space.entries.front().from; })) {
+    owner = space.entries.front().from;
+  }
+  if (owner == space.owner) return;
+  disown(space);
+  if (owner) own(id, space, *owner);
+}
+
+void BootstrapBook::own(const SpaceId& id, Space& space, const Address& owner) {
+  auto& list = owned_[owner];
+  ranks_.erase({{list.size(), keyed_hash(owner)}, owner});
+  space.owner = owner;
+  space.place = list.size();
+  list.push_back(id);
+  ranks_.insert({{list.size(), keyed_hash(owner)}, owner});
+}
+
+void BootstrapBook::disown(Space& space) {
+  if (!space.owner) return;
+  const Address owner = *space.owner;
+  auto& list = owned_.at(owner);
+  ranks_.erase({{list.size(), keyed_hash(owner)}, owner});
+  if (space.place + 1 != list.size()) {
+    list[space.place] = list.back();
+    spaces_.at(list[space.place]).place = space.place;
+  }
+  list.pop_back();
+  space.owner.reset();
+  if (list.empty()) {
+    owned_.erase(owner);
+  } else {
+    ranks_.insert({{list.size(), keyed_hash(owner)}, owner});
+  }
+}
+
+std::vector<AgentId> BootstrapBook::agents(const SpaceId& id) const {
+  std::vector<AgentId> out;
+  if (const auto it = spaces_.find(id); it != spaces_.end()) {
+    for (const Entry& entry : it->second.entries) out.push_back(entry.agent);
+  }
+  return out;
+}
+
+std::size_t BootstrapBook::owned_by(const Address& address) const {
+  const auto it = owned_.find(address);
+  return it == owned_.end() ? 0 : it->second.size();
+}
+
+void BootstrapBook::check_invariants() const {
+  std::size_t bytes = 0, entries = 0, owned = 0;
+  for (const auto& [id, space] : spaces_) {
+    K2_ASSERT(space.entries.size() <= limits_.max_entries_per_space);
+    K2_ASSERT(space.graves.size() <= 4 * limits_.max_entries_per_space);
+    entries += space.entries.size();
+    std::set<Address> from;
+    for (const Entry& entry : space.entries) {
+      bytes += entry.body.size() + kEntryOverhead;
+      from.insert(entry.from);
+    }
+    K2_ASSERT(from.empty() || space.owner.has_value() == (from.size() == 1));
+    if (!space.owner) continue;
+    owned += 1;
+    K2_ASSERT(from.empty() || *from.begin() == *space.owner);
+    K2_ASSERT(owned_.at(*space.owner)[space.place] == id);
+  }
+  for (const auto& [address, list] : owned_) {
+    owned -= list.size();
+    K2_ASSERT(!list.empty() && ranks_.contains({{list.size(), keyed_hash(address)}, address}));
+  }
+  K2_ASSERT(owned == 0 && ranks_.size() == owned_.size());
+  K2_ASSERT(spaces_.size() <= std::max<std::size_t>(limits_.max_spaces, 1));
+  K2_ASSERT(bytes == bytes_ && entries == entries_ && bytes_ <= limits_.max_bytes);
+}
+
+}  // namespace kitsune2::server
