@@ -29,6 +29,8 @@ class Gossip {
   /// Tells gossip that what was to be fetched from `peer` is dropped, unanswered (the peer is given up or blocked): if
   /// it comes back, it is to name its ops from the beginning. To be called before the store forgets the requests.
   virtual void inform_requests_dropped(const Url& peer) { static_cast<void>(peer); }
+  /// Tells gossip that the agents that were at `old_url` are at `new_url` now, and nobody is known at the old one.
+  virtual void peer_moved(const Url& /*old_url*/, const Url& /*new_url*/) {}
   virtual GossipStats stats() const { return {}; }
   virtual void stop() = 0;
 };

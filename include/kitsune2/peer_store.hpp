@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kitsune2/agent.hpp"
@@ -62,6 +63,16 @@ class PeerMetaStore {
   virtual std::optional<Bytes> get(const Url& peer, const std::string& key) = 0;
   /// The durable one syncs the disk for it: what was removed does not come back with a loss of power.
   virtual void remove(const Url& peer, const std::string& key) = 0;
+  /// As `put` and `remove`, for what a crash may undo. The change is seen at once; the durable store writes it within a
+  /// minute, together with all others that wait, in one transaction. *Rationale*: what is noted about peers must not
+  /// cost a commit for each message that they send. Default: `put`, `remove`.
+  virtual Result<void> put_soon(const Url& peer, const std::string& key, Bytes value, std::optional<Timestamp> expiry) {
+    return put(peer, key, std::move(value), expiry);
+  }
+  virtual void remove_soon(const Url& peer, const std::string& key) { remove(peer, key); }
+  /// Writes what waits now. What the disk does not take is tried again a minute later. `close` does this first.
+  /// Default: no effect.
+  virtual void flush() {}
   /// All live (peer, value) of a key.
   virtual std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key) = 0;
   /// As PeerStore::close; a later `put` is refused with Errc::cancelled. The file is free when both are closed.

@@ -24,6 +24,8 @@ class PeerStoresOnABadDisk {
   PeerMetaStore& notes() { return *stores_.meta; }
   PeerStore& peers() { return *stores_.peers; }
   testing::SimRuntime& runtime() { return *runtime_; }
+  testing::SimWorld& world() { return world_; }
+  SimDisk& disk() { return disk_; }
   void lose_power() {
     disk_.cut_power();
     stores_ = {};
@@ -59,6 +61,24 @@ TEST(SimPeerStores, ANoteThatWasRemovedDoesNotComeBackWithALossOfPower) {
     lost += node.notes().get(kPeer, "late") ? 0 : 1;
   }
   EXPECT_GT(lost, 0U) << "else this disk loses nothing and the test shows nothing";
+}
+
+/// Any number of messages of peers, one transaction a minute.
+TEST(SimPeerStores, NotesThatMayWaitAreWrittenTogetherWithinAMinute) {
+  PeerStoresOnABadDisk node(1);
+  const auto writes = [&] { return node.disk().counters().writes; };
+  const auto before = writes();
+  for (int i = 0; i < 10'000; ++i)
+    ASSERT_TRUE(node.notes().put_soon(kPeer, "count", Bytes::copy_of(std::to_string(i)), std::nullopt));
+  EXPECT_EQ(writes(), before);
+  node.world().run_for(std::chrono::seconds(59));
+  EXPECT_EQ(writes(), before);
+  node.world().run_for(std::chrono::seconds(1));
+  EXPECT_GT(writes(), before);
+  EXPECT_LT(writes(), before + 10);
+  const auto after = writes();
+  node.world().run_for(std::chrono::minutes(10));
+  EXPECT_EQ(writes(), after) << "nothing is left";
 }
 
 TEST(SimPeerStores, ALossOfPowerTakesTheLastInfosAndNothingElse) {

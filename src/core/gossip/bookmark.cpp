@@ -1,3 +1,4 @@
+// Moves a bookmark after a round.
 #include "core/gossip/bookmark.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Places of newcomers, and the allowance that they share.
 #include "core/gossip/newcomers.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Rounds of gossip: the table of those under way and what each message does to it.
 #include "core/gossip/round.hpp"
 
 #include <algorithm>
@@ -30,12 +31,13 @@ Action Rounds::on(const Url& peer, const InitiateSaid& m, std::size_t most_accep
   MayAccept out;
   if (const auto it = ours_.find(peer); it != ours_.end()) {
     const Initiated* stage = it->second.in<Initiated>();
-    if (stage == nullptr) return Fault{"initiate during a round"};
+    if (stage == nullptr) return Fault{"initiate during a round", true};
     if (stage->tie_breaker > m.tie_breaker) return Nothing{};
     ours_.erase(it);
     out.tie_lost = true;
   }
-  if (theirs_.contains(peer)) return Fault{"initiate during a round"};
+  if (const auto it = theirs_.find(peer); it != theirs_.end())
+    return Fault{"initiate during a round", it->second.session != m.session};
   if (most_accepted != 0 && theirs_.size() >= most_accepted) return SayBusy{};
   return out;
 }

@@ -81,6 +81,7 @@ struct Round {
   Stage stage;
   Time begun;
   std::vector<AgentId> their_agents = {};  ///< that take part
+  std::size_t infos_asked = 0;             ///< agents whose infos we asked for
   /// Up to where our ops have been named to them, once the round has ended well.
   std::optional<Timestamp> named_to = {};
   /// False: what the peer named before is not to be relied on any more, so its bookmark must not move on.
@@ -97,6 +98,7 @@ struct Round {
 /// The message fits no round, or what it asks for is not its to ask. It has no effect; the peer is counted.
 struct Fault {
   const char* what;
+  bool say_busy = false;  ///< it waits for an answer. R8
 };
 /// Nothing is to be done.
 struct Nothing {};
@@ -136,9 +138,11 @@ using Action = std::variant<Fault, Nothing, SayBusy, WasBusy, MayAccept, AnswerA
 /// R2: at most `most_accepted` that others started; more are told BUSY. R3: if both start at once, the larger
 /// tie-breaker counts: its owner ignores the other INITIATE, the other gives up its own and answers. R4: a round that
 /// has not ended after the limit, or whose connection is gone, is over. R5: a message that fits no round is counted
-/// against the peer and has no effect; it never closes the connection (bytes that do not decode do). A round is known
-/// by its peer and its session together. R6: agents that we did not declare may not be asked for: the round is over.
-/// R7: the messages of the comparison end a round; we do not compare.
+/// against the peer (`Faults`) and has no effect. A round is known by its peer and its session together. R6: agents
+/// that we did not declare may not be asked for: the round is over. R7: the messages of the comparison end a round; we
+/// do not compare. R8: an INITIATE that is not served is told BUSY, unless it repeats the session of the round under
+/// way. *Rationale*: R8, its sender waits for `roundTimeoutMs` otherwise, and in the reference it has one round at a
+/// time. A stock node takes BUSY as an attempt and comes back in its interval.
 class Rounds {
  public:
   static constexpr std::size_t kMostSessionBytes = 64;

@@ -1,3 +1,4 @@
+// Whom to gossip with and when: what is kept of each peer, and the choice.
 #include "core/gossip/round_book.hpp"
 
 #include <algorithm>

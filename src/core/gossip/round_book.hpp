@@ -128,6 +128,8 @@ class RoundBook {
   /// Whether it asks for what it was told already, and that within `min_initiate_interval`. D8.
   bool starts_over(const Url& peer, Timestamp since, Time now) const;
 
+  /// Whether it has taken part in a round, or an attempt at one.
+  bool knows(const Url& peer) const { return peers_.contains(peer); }
   std::size_t size() const { return peers_.size(); }
   std::size_t owed() const { return owed_.size(); }
 

@@ -15,8 +15,9 @@ namespace kitsune2 {
 
 /// Typed access. Keys, texts (decimal numbers) and lifetimes are those of the reference, but for
 /// `kBookmarkSectors`, which is ours. Failures to write are swallowed: these are notes, and without them a round only
-/// happens earlier or asks for more. A note of the future does not count: our clock was set back, and peers must not
-/// wait until it is there again.
+/// happens earlier or asks for more. For the same reason they reach the disk within a minute only, together; but what
+/// is forgotten because requests were dropped is forgotten on disk at once. A note of the future does not count: our
+/// clock was set back, and peers must not wait until it is there again.
 class GossipPeerMeta {
  public:
   static constexpr const char* kLastTimestamp = "gossip:last_timestamp";
@@ -51,7 +52,10 @@ class GossipPeerMeta {
     put(peer, kBookmarkSectors, bookmark.sectors.to_string(), lifetime);
     put(peer, kNewOpsBookmark, bookmark.at.micros, lifetime);
   }
+  /// For good, also if the machine crashes now: what it stands for is not to be relied on.
   void forget_bookmark(const Url& peer) { store_->remove(peer, kNewOpsBookmark); }
+  /// It is of no use any more, and would do no harm.
+  void drop_bookmark(const Url& peer) { store_->remove_soon(peer, kNewOpsBookmark); }
   void forget_bookmarks() {
     for (const auto& [peer, value] : store_->get_all_by_key(kNewOpsBookmark)) forget_bookmark(peer);
   }
@@ -60,6 +64,8 @@ class GossipPeerMeta {
     const bool long_lived = key == kCompletedRounds || key == kTimeouts;
     put(peer, key, number(peer, key).value_or(0) + 1, std::chrono::hours(long_lived ? 24 : 1));
   }
+  /// Writes to disk what has not been written yet.
+  void flush() { store_->flush(); }
 
  private:
   std::optional<std::int64_t> number(const Url& peer, const char* key) const {
@@ -84,7 +90,7 @@ class GossipPeerMeta {
     put(peer, key, std::to_string(value), lifetime);
   }
   void put(const Url& peer, const char* key, std::string text, Duration lifetime) {
-    static_cast<void>(store_->put(peer, key, Bytes(std::move(text)), runtime_.wall_now() + lifetime));
+    static_cast<void>(store_->put_soon(peer, key, Bytes(std::move(text)), runtime_.wall_now() + lifetime));
   }
 
   Runtime& runtime_;

@@ -1,3 +1,4 @@
+// The gossip module: carries out what the cores of src/core/gossip decide.
 #include "node/gossip/k2_gossip.hpp"
 
 #include <algorithm>
@@ -21,7 +22,9 @@ constexpr std::size_t kMaxNewOps = 250'000;
 constexpr std::uint64_t kEnoughPending = kMaxNewOps / 2;
 constexpr Duration kLookAtPending = std::chrono::milliseconds(500);
 constexpr std::size_t kMostWaitingForFetch = 64;
-/// Agents whose last url is remembered: twice what the peer store holds at its default.
+/// Agent infos of one message that do not verify; the rest of it is not looked at. *Rationale*: honest nodes verify
+/// what they keep, so theirs are good, but for clocks that differ.
+constexpr std::size_t kMostBadInfos = 8;
 /// Between two looks whether a round may begin, at least.
 constexpr Duration kLeastWait = std::chrono::milliseconds(10);
 
@@ -65,10 +68,6 @@ Result<void> K2Gossip::start() {
     self->book_.on_publish_lost(peer, self->runtime().now());
     self->schedule();
   });
-  for (const auto& info : context_.peer_store->get_all()) peer_seen(info);
-  peer_subscription_ = context_.peer_store->on_update([weak = weak_from_this()](const AgentInfoPtr& info) {
-    if (auto self = weak.lock()) self->peer_seen(info);
-  });
   // Calls at once, which starts the timer.
   config_subscription_ = context_.config->on_update("k2Gossip", [weak = weak_from_this()](const Config&) {
     if (auto self = weak.lock()) self->pace_changed();
@@ -97,18 +96,21 @@ void K2Gossip::stop() {
   stopped_ = true;
   config_subscription_.reset();
   publish_subscription_.reset();
-  peer_subscription_.reset();
   runtime().cancel(timer_);
   timer_ = 0;
   rounds_.clear();
+  meta_.flush();
 }
 
 Result<void> K2Gossip::on_message(const Url& peer, const Bytes& data) {
   if (stopped_) return {};
   auto message = wire::decode_gossip(data);
   if (!message) return message.error();
+  message_bytes_ = data.size();
+  is_at_its_end_with_ = false;
   std::visit([&](const auto& m) { on(peer, m); }, *message);
   schedule();
+  if (is_at_its_end_with_) return make_error(Errc::peer_fault, "too many gossip messages that fit no round");
   return {};
 }
 
@@ -119,19 +121,10 @@ void K2Gossip::on_online() {
   schedule();
 }
 
-void K2Gossip::peer_seen(const AgentInfoPtr& info) {
-  const auto& url = info->info().url;
-  if (stopped_ || !url) return;
-  if (last_urls_.size() >= prune_urls_at_ && !last_urls_.contains(info->info().agent)) {
-    std::erase_if(last_urls_, [this](const auto& entry) { return !context_.peer_store->get(entry.first); });
-    prune_urls_at_ = std::max(prune_urls_at_, 2 * last_urls_.size());
-  }
-  const auto [it, is_new] = last_urls_.try_emplace(info->info().agent, *url);
-  if (is_new || it->second == *url) return;
-  const Url old_url = std::exchange(it->second, *url);
-  // An info is no proof of its url: who claims another's, and then a third one, takes nothing along.
-  if (!context_.peer_store->get_by_url(old_url).empty()) return;
-  book_.on_moved(old_url, *url, runtime().now());
+void K2Gossip::peer_moved(const Url& old_url, const Url& new_url) {
+  assert_on_strand(runtime(), "Gossip::peer_moved");
+  if (stopped_) return;
+  book_.on_moved(old_url, new_url, runtime().now());
   schedule();
 }
 
@@ -155,7 +148,11 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   if (ours) book_.on_is_ours(peer, now);
   const gossip::InitiateSaid said{m.session_id, m.tie_breaker};
   const auto action = rounds_.on(peer, said, config().max_concurrent_accepted_rounds);
-  if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
+  if (const auto* fault = std::get_if<gossip::Fault>(&action)) {
+    peer_error(peer, fault->what);
+    if (fault->say_busy) say_busy(peer, m.session_id, ours);
+    return;
+  }
   if (std::holds_alternative<gossip::Nothing>(action)) return;
   auto answer = gossip::RoundBook::Answer::busy;
   if (const auto* verdict = std::get_if<gossip::MayAccept>(&action)) {
@@ -166,12 +163,9 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   if (!ours && answer != gossip::RoundBook::Answer::accept) book_.on_attempt(peer, now);
   if (answer == gossip::RoundBook::Answer::too_soon) {
     stats_.too_soon += 1;
-    return peer_error(peer, "initiate too soon");
+    peer_error(peer, "initiate too soon");
   }
-  if (answer == gossip::RoundBook::Answer::busy) {
-    stats_.busy_sent += 1;
-    return send(peer, wire::GossipBusy{m.session_id, ours ? wire::kQuickRounds : 0});
-  }
+  if (answer != gossip::RoundBook::Answer::accept) return say_busy(peer, m.session_id, ours);
   meta_.set_last_gossip(peer, runtime().wall_now());
   auto& round = rounds_.accept(peer, said, our_side(), SectorSet(m.arc_set.words), now);
   round.bookmark_holds = watch_bookmark(peer);
@@ -185,6 +179,13 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   });
 }
 
+void K2Gossip::say_busy(const Url& peer, const Bytes& session, bool ours) {
+  // Nothing more for who is closed.
+  if (is_at_its_end_with_) return;
+  stats_.busy_sent += 1;
+  send(peer, wire::GossipBusy{session, ours ? wire::kQuickRounds : 0});
+}
+
 void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::vector<Bytes> missing) {
   auto* round = stopped_ ? nullptr : rounds_.find(peer, session);
   const auto* stage = round == nullptr ? nullptr : round->in<gossip::Accepting>();
@@ -195,6 +196,7 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
   m.session_id = session;
   m.participating_agents = as_bytes_list(round->ours.agents);
   m.arc_set = {round->ours.sectors.words()};
+  round->infos_asked = missing.size();
   m.missing_agents = std::move(missing);
   m.new_since = asked;
   m.max_op_data_bytes = config().max_gossip_op_bytes;
@@ -217,7 +219,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipNoDiff& m) {
   auto action = rounds_.on(peer, gossip::NoDiffSaid{m.session_id, answer.missing_agents});
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   auto& finish = std::get<gossip::Finish>(action);
-  take_agents(peer, answer.provided_agents);
+  take_agents(peer, answer.provided_agents, finish.round.infos_asked);
   take_ops(peer, answer.new_ops, {finish.asked_since, answer.updated_new_since, finish.common}, m.more_ops,
            finish.round.bookmark_holds);
   // The initiator waits for one of these two; without it its only slot stays blocked until the round times out.
@@ -360,6 +362,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   wire::GossipNoDiff answer;
   answer.session_id = round.session;
   answer.accept_response.missing_agents = unknown_agents(m.participating_agents);
+  round.infos_asked = answer.accept_response.missing_agents.size();
   answer.accept_response.provided_agents = infos_of(m.missing_agents);
   // With a snapshot the peer wanted to compare, and we have nothing to compare with.
   answer.cannot_compare = m.snapshot.has_value();
@@ -384,8 +387,8 @@ void K2Gossip::answer_accept(const Url& peer, wire::GossipNoDiff answer, NewOps 
 void K2Gossip::on(const Url& peer, const wire::GossipAgents& m) {
   const auto action = rounds_.on(peer, gossip::AgentsSaid{m.session_id});
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
-  take_agents(peer, m.provided_agents);
   const auto& round = std::get<gossip::Completed>(action).round;
+  take_agents(peer, m.provided_agents, round.infos_asked);
   ended_well(round, round.in<gossip::Answering>()->common);
 }
 
@@ -469,7 +472,7 @@ std::vector<Bytes> K2Gossip::infos_of(const std::vector<Bytes>& agents) const {
 std::optional<gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const SectorSet& common) {
   auto bookmark = meta_.bookmark(peer);
   if (bookmark && !bookmark->holds_for(common)) {
-    meta_.forget_bookmark(peer);
+    meta_.drop_bookmark(peer);
     bookmark.reset();
   }
   return bookmark;
@@ -646,22 +649,22 @@ void K2Gossip::has_more(const Url& peer) {
   schedule();
 }
 
-void K2Gossip::take_agents(const Url& peer, const std::vector<Bytes>& infos) {
+void K2Gossip::take_agents(const Url& peer, const std::vector<Bytes>& infos, std::size_t asked) {
   std::vector<AgentInfoPtr> good;
-  for (std::size_t i = 0; i < infos.size(); ++i) {
-    if (i >= kMaxAgents) {
-      stats_.agents_refused += infos.size() - i;
-      break;
-    }
+  const std::size_t most = std::min({infos.size(), asked, kMaxAgents});
+  std::size_t bad = 0;
+  for (std::size_t i = 0; i < most && bad < kMostBadInfos; ++i) {
     auto info = AgentInfoSigned::decode(infos[i].text(), *context_.verifier);
-    if (!info || !judge_agent_info((*info)->info(), context_.space, runtime().wall_now())) {
-      stats_.agents_refused += 1;
-      continue;
+    if (info && judge_agent_info((*info)->info(), context_.space, runtime().wall_now())) {
+      good.push_back(std::move(*info));
+    } else {
+      ++bad;
     }
-    good.push_back(std::move(*info));
   }
-  if (good.size() < infos.size()) peer_error(peer, "agent infos that are not to be believed");
+  stats_.agents_refused += infos.size() - good.size();
   stats_.agents_learned += good.size();
+  if (good.size() < infos.size())
+    peer_error(peer, "agent infos that were not asked for or are not to be believed", 1 + static_cast<double>(bad));
   if (!good.empty()) context_.peer_store->insert(good);
 }
 
@@ -673,9 +676,12 @@ void K2Gossip::send(const Url& peer, const wire::GossipMessage& message,
                                    });
 }
 
-void K2Gossip::peer_error(const Url& peer, const char* what) {
+void K2Gossip::peer_error(const Url& peer, const char* what, double weight) {
   stats_.peer_errors += 1;
-  meta_.count(peer, GossipPeerMeta::kBehaviorErrors);
+  // Not of everybody who comes by: notes are few, and addresses cost nothing.
+  if (book_.knows(peer)) meta_.count(peer, GossipPeerMeta::kBehaviorErrors);
+  context_.transport->wasted(peer, message_bytes_);
+  if (faults_.add(peer, weight, runtime().now())) is_at_its_end_with_ = true;
   if (log_gate_.open(runtime().now())) log::debug(kArea, peer.to_string() + ": " + what);
 }
 

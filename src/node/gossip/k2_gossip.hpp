@@ -7,10 +7,11 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "core/dht/sector_set.hpp"
+#include "core/gossip/faults.hpp"
 #include "core/gossip/newcomers.hpp"
 #include "core/gossip/round.hpp"
 #include "core/gossip/round_book.hpp"
@@ -33,6 +34,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
 
   void inform_ops_stored(std::vector<StoredOp> ops) override;
   void inform_requests_dropped(const Url& peer) override;
+  void peer_moved(const Url& old_url, const Url& new_url) override;
   GossipStats stats() const override {
     assert_on_strand(runtime(), "Gossip::stats");
     return stats_;
@@ -73,8 +75,6 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
     bool starts_over = false;  ///< asks again, within the interval, for what it was named already
   };
 
-  void peer_seen(const AgentInfoPtr& info);
-
   void on(const Url& peer, const wire::GossipInitiate& m);
   void on(const Url& peer, const wire::GossipAccept& m);
   void on(const Url& peer, const wire::GossipNoDiff& m);
@@ -88,6 +88,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   }
   void cannot_compare(const Url& peer, const Bytes& session);
 
+  void say_busy(const Url& peer, const Bytes& session, bool ours);
   void accept(const Url& peer, const Bytes& session, NewOps named, std::vector<Bytes> missing);
   void answer_accept(const Url& peer, wire::GossipNoDiff answer, NewOps named);
 
@@ -120,9 +121,11 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void take_ops(const Url& peer, const std::vector<Bytes>& ids, const gossip::Named& named, bool more,
                 const std::shared_ptr<bool>& holds);
   void has_more(const Url& peer);
-  void take_agents(const Url& peer, const std::vector<Bytes>& infos);
+  /// `asked`: so many were asked for, and no more are looked at.
+  void take_agents(const Url& peer, const std::vector<Bytes>& infos, std::size_t asked);
   void send(const Url& peer, const wire::GossipMessage& message, std::function<void(const Result<void>&)> done = {});
-  void peer_error(const Url& peer, const char* what);
+  /// Of a message that is being taken in. `weight`: see `gossip::Faults`.
+  void peer_error(const Url& peer, const char* what, double weight = 1);
   std::uint32_t random_u32();
 
   const K2GossipConfig& config() const { return context_.config->current().k2_gossip; }
@@ -137,9 +140,10 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::vector<Url> waiting_for_fetch_;
   std::vector<std::pair<Url, std::weak_ptr<bool>>> bookmarks_in_use_;  ///< of rounds, and of ids on their way to fetch
   Runtime::TimerId timer_ = 0;
-  std::shared_ptr<void> config_subscription_, publish_subscription_, peer_subscription_;
-  std::size_t prune_urls_at_ = 20'000;          ///< twice what the peer store holds by default, at first
-  std::unordered_map<AgentId, Url> last_urls_;  ///< where agents were seen; what is owed follows them
+  std::shared_ptr<void> config_subscription_, publish_subscription_;
+  gossip::Faults faults_;
+  std::size_t message_bytes_ = 0;    ///< of the message that is being taken in
+  bool is_at_its_end_with_ = false;  ///< the peer that sent it has made too many faults
   GossipStats stats_;
   log::Gate log_gate_;
   bool stopped_ = false;

@@ -184,7 +184,10 @@ void CoreSpace::peer_seen(const AgentInfoPtr& info) {
   }
   if (it->second == *agent.url) return;
   const Url old_url = std::exchange(it->second, *agent.url);
-  if (context_.peer_store->get_by_url(old_url).empty()) context_.fetch->replace_source(old_url, *agent.url);
+  // An info is no proof of its url: who claims another's, and then a third one, takes nothing along.
+  if (!context_.peer_store->get_by_url(old_url).empty()) return;
+  context_.fetch->replace_source(old_url, *agent.url);
+  gossip_->peer_moved(old_url, *agent.url);
 }
 
 std::optional<Url> CoreSpace::current_url() const {

@@ -155,11 +155,16 @@ void PeerNotes::put(const Url& peer, const std::string& key, Note note) {
 }
 
 std::optional<Bytes> PeerNotes::get(const Url& peer, const std::string& key, Timestamp now) const {
+  const Note* note = find(peer, key);
+  if (note == nullptr || !note->is_live(now)) return std::nullopt;
+  return note->value;
+}
+
+const PeerNotes::Note* PeerNotes::find(const Url& peer, const std::string& key) const {
   const auto of_key = by_key_.find(key);
-  if (of_key == by_key_.end()) return std::nullopt;
+  if (of_key == by_key_.end()) return nullptr;
   const auto it = of_key->second.find(peer);
-  if (it == of_key->second.end() || !it->second.is_live(now)) return std::nullopt;
-  return it->second.value;
+  return it == of_key->second.end() ? nullptr : &it->second;
 }
 
 bool PeerNotes::remove(const Url& peer, const std::string& key) {

@@ -92,6 +92,8 @@ class PeerNotes {
   Result<void> check_put(const Url& peer, const std::string& key, const Bytes& value, Timestamp now);
   void put(const Url& peer, const std::string& key, Note note);
   std::optional<Bytes> get(const Url& peer, const std::string& key, Timestamp now) const;
+  /// As it was put, expired or not; null: not there.
+  const Note* find(const Url& peer, const std::string& key) const;
   /// False: was not there.
   bool remove(const Url& peer, const std::string& key);
   std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key, Timestamp now) const;

@@ -1,5 +1,8 @@
 // The peer store and the peer meta store over one small SQLite file: read from memory, written through.
+#include <memory>
 #include <optional>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "kitsune2/peer_store.hpp"
@@ -100,11 +103,14 @@ class PeerDb {
     }
     return finish(put_note_);
   }
+  Result<void> remove_note_undurably(const Url& peer, const std::string& key) {
+    remove_note_.bind_text(1, key).bind_text(2, peer.str());
+    return finish(remove_note_);
+  }
   /// Durable at once, as all that was written before.
   Result<void> remove_note(const Url& peer, const std::string& key) {
-    remove_note_.bind_text(1, key).bind_text(2, peer.str());
     auto ok = connection_.run("PRAGMA synchronous=FULL");
-    if (ok) ok = finish(remove_note_);
+    if (ok) ok = remove_note_undurably(peer, key);
     if (auto back = connection_.run("PRAGMA synchronous=NORMAL"); !back && ok) ok = back;
     return ok;
   }
@@ -249,10 +255,14 @@ class SqlitePeerStore final : public PeerStore {
   bool behind_ = false;
 };
 
-class SqlitePeerMetaStore final : public PeerMetaStore {
+/// Notes that may wait are written a minute after the first of them came, in one transaction.
+constexpr Duration kNotesWait = std::chrono::minutes(1);
+
+class SqlitePeerMetaStore final : public PeerMetaStore, public std::enable_shared_from_this<SqlitePeerMetaStore> {
  public:
   SqlitePeerMetaStore(Runtime& runtime, std::shared_ptr<PeerDb> db, std::size_t max_entries)
       : runtime_(runtime), db_(std::move(db)), notes_(max_entries) {}
+  ~SqlitePeerMetaStore() override { runtime_.cancel(timer_); }
 
   Result<void> load() {
     return db_->each("SELECT key, url, value, expires_at FROM note", [&](const Statement& row) {
@@ -272,28 +282,72 @@ class SqlitePeerMetaStore final : public PeerMetaStore {
     store::PeerNotes::Note note{value.compact(), expiry};
     if (auto ok = db_->put_note(peer, key, note); !ok) return ok;
     notes_.put(peer, key, std::move(note));
+    waiting_.erase({key, peer});
     return {};
+  }
+  Result<void> put_soon(const Url& peer, const std::string& key, Bytes value,
+                        std::optional<Timestamp> expiry) override {
+    if (auto ok = notes_.check_put(peer, key, value, now()); !ok) return ok;
+    if (!db_) return make_error(Errc::cancelled, "the peer store is closed");
+    notes_.put(peer, key, {value.compact(), expiry});
+    wait_to_write(peer, key);
+    return {};
+  }
+  void remove_soon(const Url& peer, const std::string& key) override {
+    assert_on_strand(runtime_, "PeerMetaStore::remove_soon");
+    if (notes_.remove(peer, key) && db_) wait_to_write(peer, key);
+  }
+  void flush() override {
+    assert_on_strand(runtime_, "PeerMetaStore::flush");
+    runtime_.cancel(timer_);
+    timer_ = 0;
+    if (!db_ || waiting_.empty()) return;
+    const auto written = db_->transaction([&]() -> Result<void> {
+      for (const auto& [key, peer] : waiting_) {
+        const auto* note = notes_.find(peer, key);
+        if (auto ok = note != nullptr ? db_->put_note(peer, key, *note) : db_->remove_note_undurably(peer, key); !ok)
+          return ok;
+      }
+      return {};
+    });
+    if (written) return waiting_.clear();
+    write_later();
   }
   std::optional<Bytes> get(const Url& peer, const std::string& key) override { return notes_.get(peer, key, now()); }
   void remove(const Url& peer, const std::string& key) override {
     assert_on_strand(runtime_, "PeerMetaStore::remove");
     // A note that the file keeps all the same (a full disk) is back after a restart: as if it had not been removed yet.
-    if (notes_.remove(peer, key) && db_) static_cast<void>(db_->remove_note(peer, key));
+    const bool waited = waiting_.erase({key, peer}) > 0;
+    if ((notes_.remove(peer, key) || waited) && db_) static_cast<void>(db_->remove_note(peer, key));
   }
   std::vector<std::pair<Url, Bytes>> get_all_by_key(const std::string& key) override {
     return notes_.get_all_by_key(key, now());
   }
   void close() override {
-    assert_on_strand(runtime_, "PeerMetaStore::close");
+    flush();
     db_.reset();
   }
 
  private:
   Timestamp now() const { return store::wall_now_on_strand(runtime_, "a member of PeerMetaStore"); }
 
+  void wait_to_write(const Url& peer, const std::string& key) {
+    waiting_.emplace(key, peer);
+    if (timer_ == 0) write_later();
+  }
+  void write_later() {
+    timer_ = runtime_.schedule_after(kNotesWait, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) self->flush();
+    });
+  }
+
   Runtime& runtime_;
   std::shared_ptr<PeerDb> db_;
   store::PeerNotes notes_;
+  /// Key and peer of the notes that the file does not have as they are. No more than notes there were in a minute, and
+  /// they are bounded.
+  std::set<std::pair<std::string, Url>> waiting_;
+  Runtime::TimerId timer_ = 0;
 };
 
 }  // namespace

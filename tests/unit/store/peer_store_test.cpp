@@ -305,11 +305,48 @@ TEST_P(PeerStores, notes_are_bounded) {
   EXPECT_TRUE(meta_->put(peer_url(6), "k", Bytes(), std::nullopt));
 }
 
+TEST_P(PeerStores, notes_that_may_wait_are_seen_at_once) {
+  EXPECT_TRUE(meta_->put_soon(peer_url(1), "k", Bytes::copy_of("v"), std::nullopt));
+  EXPECT_EQ(meta_->get(peer_url(1), "k"), Bytes::copy_of("v"));
+  meta_->remove_soon(peer_url(1), "k");
+  EXPECT_EQ(meta_->get(peer_url(1), "k"), std::nullopt);
+  EXPECT_EQ(meta_->put_soon(peer_url(1), std::string(257, 'k'), Bytes(), std::nullopt).error().code, Errc::too_large);
+}
+
 // ---------------------------------------------------------------- only the file
 
 class SqlitePeerStoresTest : public PeerStores {};
 INSTANTIATE_TEST_SUITE_P(File, SqlitePeerStoresTest, ::testing::Values(true),
                          [](const auto&) { return std::string("sqlite"); });
+
+TEST_P(SqlitePeerStoresTest, notes_that_may_wait_are_written_by_flush_and_close) {
+  EXPECT_TRUE(meta_->put(peer_url(1), "k", Bytes::copy_of("v"), std::nullopt));
+  const auto text_of = [&](int peer, const char* key) {
+    const auto note = meta_->get(peer_url(peer), key);
+    return note ? note->str() : std::string("none");
+  };
+  EXPECT_TRUE(meta_->put_soon(peer_url(1), "k", Bytes::copy_of("w"), std::nullopt));
+  EXPECT_TRUE(meta_->put_soon(peer_url(2), "k", Bytes::copy_of("2"), std::nullopt));
+  open();
+  EXPECT_EQ(text_of(1, "k") + text_of(2, "k"), "vnone") << "a crash within the minute";
+  EXPECT_TRUE(meta_->put_soon(peer_url(1), "k", Bytes::copy_of("w"), std::nullopt));
+  EXPECT_TRUE(meta_->put_soon(peer_url(2), "k", Bytes::copy_of("2"), std::nullopt));
+  meta_->flush();
+  meta_->remove_soon(peer_url(1), "k");
+  open();
+  EXPECT_EQ(text_of(1, "k") + text_of(2, "k"), "w2");
+  meta_->remove_soon(peer_url(1), "k");
+  meta_->remove_soon(peer_url(2), "k");
+  meta_->remove(peer_url(2), "k");
+  EXPECT_TRUE(meta_->put_soon(peer_url(3), "k", Bytes::copy_of("3"), std::nullopt));
+  open();
+  EXPECT_EQ(text_of(1, "k") + text_of(2, "k") + text_of(3, "k"), "wnonenone") << "remove is durable at once";
+  meta_->remove_soon(peer_url(1), "k");
+  EXPECT_TRUE(meta_->put_soon(peer_url(3), "k", Bytes::copy_of("3"), std::nullopt));
+  meta_->close();
+  open();
+  EXPECT_EQ(text_of(1, "k") + text_of(3, "k"), "none3");
+}
 
 TEST_P(SqlitePeerStoresTest, everything_is_there_after_reopening) {
   const auto a = info(1, DhtArc(5, 6));

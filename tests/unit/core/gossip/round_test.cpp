@@ -90,7 +90,12 @@ TEST_F(RoundsTest, InitiateDuringARoundIsAFaultAndMoreThanAllowedAreBusy) {
   rounds.on(url("a"), accept_said("one"));
   EXPECT_TRUE(std::holds_alternative<Fault>(rounds.on(url("a"), InitiateSaid{session("x"), 9}, 10)));
   accept("b", "x");
-  EXPECT_TRUE(std::holds_alternative<Fault>(rounds.on(url("b"), InitiateSaid{session("y"), 9}, 10)));
+  const auto during = rounds.on(url("b"), InitiateSaid{session("y"), 9}, 10);
+  ASSERT_TRUE(std::holds_alternative<Fault>(during));
+  EXPECT_TRUE(std::get<Fault>(during).say_busy);
+  const auto repeated = rounds.on(url("b"), InitiateSaid{session("x"), 1}, 10);
+  ASSERT_TRUE(std::holds_alternative<Fault>(repeated));
+  EXPECT_FALSE(std::get<Fault>(repeated).say_busy) << "it would end the round";
   EXPECT_TRUE(std::holds_alternative<SayBusy>(rounds.on(url("c"), InitiateSaid{session("y"), 9}, 1)));
   EXPECT_TRUE(std::holds_alternative<MayAccept>(rounds.on(url("c"), InitiateSaid{session("y"), 9}, 0))) << "no limit";
   const Bytes longest = Bytes(std::string(65, 's'));

@@ -1,3 +1,4 @@
+// The gossip module by itself, against scripted peers.
 #include "node/gossip/k2_gossip.hpp"
 
 #include <gtest/gtest.h>
@@ -165,7 +166,7 @@ TEST(K2Gossip, ZeroMeansNoLimitOfRounds) {
 }
 
 // Reference: respond::initiate::test::initiate_twice_from_same_peer.
-TEST(K2Gossip, AnInitiateTooSoonGetsNoAnswer) {
+TEST(K2Gossip, AnInitiateTooSoonIsToldBusy) {
   Net net;
   GossipNode node(net, "node");
   node.quiet();
@@ -176,7 +177,7 @@ TEST(K2Gossip, AnInitiateTooSoonGetsNoAnswer) {
   ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>());
   net.world.run_for(5min - 1us);
   peer.gossip(node.url, initiate("two"));
-  EXPECT_TRUE(peer.gossips.empty());
+  EXPECT_EQ(peer.next_gossip<wire::GossipBusy>()->session_id.text(), "two") << "it waits for an answer";
   EXPECT_EQ(node.stats().too_soon, 1U);
   EXPECT_EQ(node.note(peer.url, GossipPeerMeta::kBehaviorErrors)->text(), "1");
   EXPECT_EQ(peer.disconnects, 0);
@@ -277,7 +278,9 @@ TEST(K2Gossip, ABadInfoAmongGoodOnesIsLeftOut) {
   auto good = make_agent(3), eternal = make_agent(4);
   AgentInfoBuilder forever{.url = peer.url};
   forever.lifetime = std::chrono::hours(1000);
-  peer.gossip(node.url, initiate());
+  auto first = initiate();
+  first.participating_agents = {make_agent(5)->agent().bytes(), eternal->agent().bytes(), good->agent().bytes()};
+  peer.gossip(node.url, first);
   auto m = no_diff();
   m.accept_response.provided_agents = {Bytes::copy_of("{}"), Bytes::copy_of(forever.sign(*eternal)->encode()),
                                        Bytes::copy_of(AgentInfoBuilder{.url = peer.url}.sign(*good)->encode())};
@@ -286,6 +289,94 @@ TEST(K2Gossip, ABadInfoAmongGoodOnesIsLeftOut) {
   EXPECT_FALSE(node.info_of(eternal));
   EXPECT_EQ(node.stats().agents_refused, 2U);
   EXPECT_EQ(node.stats().agents_learned, 1U);
+}
+
+TEST(K2Gossip, OfInfosNoMoreAreLookedAtThanWereAskedFor) {
+  Net net;
+  GossipNode node(net, "node");
+  node.quiet();
+  Scripted peer(net, "peer");
+  auto first = initiate();
+  first.participating_agents = {make_agent(3)->agent().bytes()};
+  peer.gossip(node.url, first);
+  auto m = no_diff();
+  for (std::uint64_t i = 3; i < 20; ++i) {
+    m.accept_response.provided_agents.push_back(
+        Bytes::copy_of(AgentInfoBuilder{.url = peer.url}.sign(*make_agent(i))->encode()));
+  }
+  peer.gossip(node.url, m);
+  EXPECT_EQ(node.stats().agents_learned, 1U);
+  EXPECT_EQ(node.stats().agents_refused, 16U);
+  EXPECT_EQ(node.stats().peer_errors, 1U);
+}
+
+TEST(K2Gossip, AfterEightBadInfosTheRestOfAMessageIsNotLookedAt) {
+  Net net;
+  GossipNode node(net, "node");
+  node.quiet();
+  Scripted peer(net, "peer");
+  auto first = initiate();
+  for (std::uint64_t i = 3; i < 103; ++i) first.participating_agents.push_back(make_agent(i)->agent().bytes());
+  peer.gossip(node.url, first);
+  auto m = no_diff();
+  m.accept_response.provided_agents.assign(8, Bytes::copy_of("{}"));
+  m.accept_response.provided_agents.push_back(
+      Bytes::copy_of(AgentInfoBuilder{.url = peer.url}.sign(*make_agent(3))->encode()));
+  peer.gossip(node.url, m);
+  EXPECT_EQ(node.stats().agents_learned, 0U);
+  EXPECT_EQ(node.stats().agents_refused, 9U);
+}
+
+/// What cost a commit of the database each.
+TEST(K2Gossip, AFloodOfMessagesOfNoRoundIsNotNotedAndCloses) {
+  Net net;
+  GossipNode node(net, "node");
+  const auto notes = make_memory_peer_meta_store(*node.runtime);
+  node.builder.peer_meta_store = [&](const ModuleContext&) { return notes; };
+  node.quiet();
+  Scripted peer(net, "peer"), other(net, "other");
+  other.gossip(node.url, initiate());
+  const wire::GossipTerminate stray{Bytes::copy_of("none"), Bytes::copy_of("x")};
+  for (int i = 0; i < 63; ++i) peer.gossip(node.url, stray);
+  EXPECT_EQ(peer.disconnects, 0);
+  peer.gossip(node.url, stray);
+  net.world.run_for(1s);
+  EXPECT_EQ(peer.disconnects, 1);
+  peer.gossip(node.url, stray);
+  net.world.run_for(1s);
+  EXPECT_EQ(peer.disconnects, 2) << "whoever comes back has used up what is borne";
+  EXPECT_FALSE(notes->get(peer.url, GossipPeerMeta::kBehaviorErrors)) << "nobody knows it";
+  EXPECT_EQ(other.disconnects, 0);
+  EXPECT_EQ(node.stats().peer_errors, 65U);
+}
+
+/// Stock nodes: one late message in each round of a month.
+TEST(K2Gossip, FaultsOfAnHonestPeerAreForgiven) {
+  Net net;
+  GossipNode node(net, "node");
+  node.quiet();
+  Scripted peer(net, "peer");
+  for (int i = 0; i < 300; ++i) {
+    peer.gossip(node.url, wire::GossipTerminate{Bytes::copy_of("late"), Bytes::copy_of("x")});
+    net.world.run_for(100s);
+  }
+  EXPECT_EQ(node.stats().peer_errors, 300U);
+  EXPECT_EQ(peer.disconnects, 0);
+}
+
+TEST(K2Gossip, AnInitiateDuringARoundIsToldBusyUnlessItIsTheSameOne) {
+  Net net;
+  GossipNode node(net, "node");
+  node.quiet();
+  Scripted peer(net, "peer");
+  peer.gossip(node.url, initiate("one"));
+  ASSERT_TRUE(peer.next_gossip<wire::GossipAccept>());
+  peer.gossip(node.url, initiate("one"));
+  EXPECT_TRUE(peer.gossips.empty()) << "BUSY would end the round";
+  peer.gossip(node.url, initiate("two"));
+  EXPECT_EQ(peer.next_gossip<wire::GossipBusy>()->session_id.text(), "two");
+  peer.gossip(node.url, no_diff("one"));
+  EXPECT_TRUE(peer.next_gossip<wire::GossipTerminate>());
 }
 
 TEST(K2Gossip, TheComparisonIsDeclined) {
@@ -543,6 +634,7 @@ TEST(K2Gossip, ARoundThatWeStartedMakesThePeersTooSoon) {
   ASSERT_EQ(node.stats().completed, 1U);
   net.world.run_for(5min - 2s);
   peer.gossip(node.url, initiate());
+  EXPECT_TRUE(peer.next_gossip<wire::GossipBusy>());
   EXPECT_TRUE(peer.gossips.empty());
   EXPECT_EQ(node.stats().too_soon, 1U);
 }
