@@ -307,10 +307,11 @@ class Demo {
       if (event.value("event", "") != "progress") return;
       const double all = std::max(1.0, event.value("bytes", 0.0));
       const double part = event.value("bytes", 0.0) == 0 ? 0 : event.value("bytes_held", 0.0) / all;
-      const std::string line = "         " + bar(part, 40) + ' ' + std::to_string(static_cast<int>(part * 100)) +
-                               "%  " + std::to_string(event.value("ops_held", std::uint64_t{0})) + '/' +
-                               std::to_string(event.value("ops", std::uint64_t{0})) + " ops  " +
-                               human_bytes(event.value("bytes_per_second", 0.0)) + "/s";
+      std::string line = "         " + bar(part, 40) + ' ' + std::to_string(static_cast<int>(part * 100)) + "%  " +
+                         std::to_string(event.value("ops_held", std::uint64_t{0})) + '/' +
+                         std::to_string(event.value("ops", std::uint64_t{0})) + " ops";
+      // Not known in the first second.
+      if (const double rate = event.value("bytes_per_second", 0.0); rate >= 1) line += "  " + human_bytes(rate) + "/s";
       if (out_.terminal()) {
         out_.status(line);
       } else if (static_cast<int>(part * 4) != shown) {

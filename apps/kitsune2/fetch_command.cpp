@@ -2,6 +2,7 @@
 #include <tuple>
 
 #include "fetch_text.hpp"
+#include "files/places.hpp"
 #include "node_setup.hpp"
 
 namespace kitsune2::cli {
@@ -118,6 +119,11 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
     if (!url) return out.error(url.error());
     options->relay = *url;
   }
+  if (files::overlap(args.out, args.node.data)) {
+    return out.error(make_error(Errc::invalid_argument,
+                                "--out " + args.out + " and --data " + args.node.data +
+                                    " overlap: a share could replace the node's own files; choose folders apart"));
+  }
   const auto start = Clock::now();
   auto running = RunningNode::start(std::move(*options), link->space, "fetch", signals);
   if (!running) return out.error(running.error());
@@ -128,6 +134,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
   std::uint64_t missing_said = 0;
   files::FetchOptions fetch;
   fetch.out_dir = args.out;
+  fetch.exclude = {args.node.data};
   fetch.overwrite = args.overwrite;
   if (args.timeout_s > 0) fetch.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(args.timeout_s * 1000));
   fetch.missing_after = std::chrono::milliseconds(static_cast<std::int64_t>(args.missing_after_s * 1000));

@@ -193,6 +193,111 @@ Result<files::ShareReport> store_share(RunningNode& node, const ShareArgs& args,
   return made->report;
 }
 
+/// The result: the link and what is behind it.
+void say_shared(Output& out, const files::ShareReport& report, const files::Link& link, const std::string& relay,
+                double seconds) {
+  out.note("stored " + count_of(report.folder) + ", as " + std::to_string(report.ops) + " ops (" +
+           std::to_string(report.new_ops) + " new) in " + human_time(seconds));
+  if (report.twice_ops > 0) {
+    out.note(
+        std::to_string(report.twice_ops) + " of the new ops (" + human_bytes(static_cast<double>(report.twice_bytes)) +
+        ") are in earlier shares too: each share keeps its own copy, so that its link gives access to nothing else");
+  }
+  out.result(link.to_string());
+  out.event(JsonLine("shared")
+                .add("link", link.to_string())
+                .add("root", report.root.to_string())
+                .add("space", link.space.to_string())
+                .add("relay", relay)
+                .add("files", report.folder.files)
+                .add("dirs", report.folder.dirs)
+                .add("links", report.folder.links)
+                .add("bytes", report.folder.bytes)
+                .add("ops", report.ops)
+                .add("new_ops", report.new_ops)
+                .add("new_bytes", report.new_bytes)
+                .add("twice_ops", report.twice_ops)
+                .add("twice_bytes", report.twice_bytes)
+                .add("skipped", report.skipped)
+                .add("links_left_out", report.links_left_out)
+                .add("failed", report.failed)
+                .add("seconds", seconds));
+}
+
+/// What a share that is served looks like from outside; says what changes.
+class ServingDisplay {
+ public:
+  ServingDisplay(RunningNode& node, Output& out) : node_(node), out_(out), spaces_(node.spaces()) {}
+
+  void look() {
+    FetchStats stats;
+    std::string url, refused;
+    std::optional<TransportFailure> failure;
+    node_.node().run([&] {
+      for (const auto& at : spaces_) {
+        const auto one = at->fetch().stats();
+        stats.ops_served += one.ops_served;
+        stats.bytes_served += one.bytes_served;
+        if (const auto status = at->bootstrap().status(); status.put_failure && refused.empty())
+          refused = files::printable(status.put_failure->message);
+      }
+      if (const auto at = node_.space()->current_url()) url = at->to_string();
+      failure = node_.space()->transport_failure();
+    });
+    say_where(url, failure);
+    // Without a relay that is all that matters, and it was said.
+    if (!url.empty()) say_listed(refused);
+    if (stats.ops_served == served_) return;
+    served_ = stats.ops_served;
+    out_.status("served " + std::to_string(stats.ops_served) + " ops, " +
+                human_bytes(static_cast<double>(stats.bytes_served)));
+    out_.event(JsonLine("served").add("ops", stats.ops_served).add("bytes", stats.bytes_served));
+  }
+
+ private:
+  void say_where(const std::string& url, const std::optional<TransportFailure>& failure) {
+    if (!url.empty() && url != url_) {
+      out_.note("serving at " + url + "; Ctrl-C ends it");
+      out_.event(JsonLine("online").add("url", url));
+      said_offline_.clear();
+    }
+    url_ = url;
+    // At the start it takes a moment to connect: that is no news.
+    if (!url.empty() || (!failure && Clock::now() - since_ <= std::chrono::seconds(3))) return;
+    const std::string why = failure ? files::printable(failure->error.message) : "no answer yet";
+    if (why == said_offline_) return;
+    out_.warn("kitsune2: the relay " + node_.node().relay_url() + " cannot be reached: " + why + "; still trying");
+    out_.event(JsonLine("offline").add("relay", node_.node().relay_url()).add("reason", why));
+    said_offline_ = why;
+  }
+
+  void say_listed(const std::string& refused) {
+    if (refused == said_refused_) return;
+    if (refused.empty()) {
+      out_.note("the bootstrap server lists this node again");
+      out_.event(JsonLine("listed"));
+    } else {
+      out_.warn("kitsune2: the bootstrap server does not list this node, so nobody new finds it: " + refused +
+                "; still trying");
+      out_.event(JsonLine("not_listed").add("reason", refused));
+    }
+    said_refused_ = refused;
+  }
+
+  RunningNode& node_;
+  Output& out_;
+  const std::vector<std::shared_ptr<Space>> spaces_;
+  const Clock::time_point since_ = Clock::now();
+  std::string url_, said_offline_, said_refused_;
+  std::uint64_t served_ = 0;
+};
+
+/// Until a signal comes.
+void serve(RunningNode& node, Output& out, Signals& signals) {
+  ServingDisplay display(node, out);
+  while (!signals.wait(std::chrono::milliseconds(500))) display.look();
+}
+
 }  // namespace
 
 int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
@@ -240,80 +345,15 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   if (!link) return out.error(link.error());
   if (auto joined = node.join(DhtArc::full()); !joined) return out.error(joined.error());
 
-  out.note("stored " + count_of(report->folder) + ", as " + std::to_string(report->ops) + " ops (" +
-           std::to_string(report->new_ops) + " new) in " + human_time(seconds_since(start)));
-  if (report->twice_ops > 0) {
-    out.note(
-        std::to_string(report->twice_ops) + " of the new ops (" +
-        human_bytes(static_cast<double>(report->twice_bytes)) +
-        ") are in earlier shares too: each share keeps its own copy, so that its link gives access to nothing else");
-  }
-  out.result(link->to_string());
-  out.event(JsonLine("shared")
-                .add("link", link->to_string())
-                .add("root", report->root.to_string())
-                .add("space", space.to_string())
-                .add("relay", node.node().relay_url())
-                .add("files", report->folder.files)
-                .add("dirs", report->folder.dirs)
-                .add("links", report->folder.links)
-                .add("bytes", report->folder.bytes)
-                .add("ops", report->ops)
-                .add("new_ops", report->new_ops)
-                .add("new_bytes", report->new_bytes)
-                .add("twice_ops", report->twice_ops)
-                .add("twice_bytes", report->twice_bytes)
-                .add("skipped", report->skipped)
-                .add("links_left_out", report->links_left_out)
-                .add("failed", report->failed)
-                .add("seconds", seconds_since(start)));
+  say_shared(out, *report, *link, node.node().relay_url(), seconds_since(start));
   if (stdout_lost()) return kFailed;  // nobody has the link
   if (report->failed > 0) {
     out.warn("kitsune2: " + counted(report->failed, "path") + " could not be read; the link is without " +
              (report->failed == 1 ? "it" : "them"));
   }
 
-  // Serve until a signal comes, saying what changes.
   signals.end_late_with(report->failed > 0 ? kPathTrouble : kOk);
-  std::string url, said_offline;
-  std::uint64_t served = 0;
-  const auto serving_since = Clock::now();
-  const auto spaces = node.spaces();
-  while (!signals.wait(std::chrono::milliseconds(500))) {
-    FetchStats stats;
-    std::string now_url;
-    std::optional<TransportFailure> failure;
-    node.node().run([&] {
-      for (const auto& at : spaces) {
-        const auto one = at->fetch().stats();
-        stats.ops_served += one.ops_served;
-        stats.bytes_served += one.bytes_served;
-      }
-      if (const auto at = node.space()->current_url()) now_url = at->to_string();
-      failure = node.space()->transport_failure();
-    });
-    if (!now_url.empty() && now_url != url) {
-      out.note("serving at " + now_url + "; Ctrl-C ends it");
-      out.event(JsonLine("online").add("url", now_url));
-      said_offline.clear();
-    }
-    // At the start it takes a moment to connect: that is no news.
-    if (now_url.empty() && (failure || Clock::now() - serving_since > std::chrono::seconds(3))) {
-      const std::string why = failure ? files::printable(failure->error.message) : "no answer yet";
-      if (why != said_offline) {
-        out.warn("kitsune2: the relay " + node.node().relay_url() + " cannot be reached: " + why + "; still trying");
-        out.event(JsonLine("offline").add("relay", node.node().relay_url()).add("reason", why));
-        said_offline = why;
-      }
-    }
-    url = now_url;
-    if (stats.ops_served != served) {
-      served = stats.ops_served;
-      out.status("served " + std::to_string(stats.ops_served) + " ops, " +
-                 human_bytes(static_cast<double>(stats.bytes_served)));
-      out.event(JsonLine("served").add("ops", stats.ops_served).add("bytes", stats.bytes_served));
-    }
-  }
+  serve(node, out, signals);
   out.clear_status();
   out.note("stopping");
   const bool trouble = report->failed > 0;

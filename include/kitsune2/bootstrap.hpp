@@ -11,6 +11,9 @@ namespace kitsune2 {
 struct BootstrapStatus {
   bool has_answered = false;     ///< the server has answered at least once
   std::optional<Error> failure;  ///< why the last question was not answered; an answer clears it
+  /// Why the server did not take an info of this node's own: nobody new finds this node then. Cleared when it takes
+  /// one.
+  std::optional<Error> put_failure = {};
 };
 
 /// Finds first peers. Strand only. Rust: `Bootstrap`.

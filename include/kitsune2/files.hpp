@@ -84,7 +84,8 @@ struct PathIssue {
   bool link = false;
 };
 std::string_view to_string(PathIssue::Kind kind);
-/// `path` with control characters and bytes that are no UTF-8 as \xNN: safe to print on a terminal.
+/// `path` with control characters, bytes that are no UTF-8 and marks that turn the direction of writing as \xNN: safe
+/// to print on a terminal.
 std::string printable(std::string_view path);
 
 // ------------------------------------------------------------------------------------------------------------ sharing
@@ -100,7 +101,8 @@ struct ShareProgress {
 struct ShareOptions {
   /// Keep modification times. Off: the same contents give the same root whenever they were written.
   bool mtime = false;
-  /// Directories that are never shared, whatever they are below: the node's own data directory (its key!).
+  /// Directories that are never shared, whatever they are below: the node's own data directory (its key!). A path in
+  /// one of them is refused.
   std::vector<std::string> exclude;
   /// Stores whose ops are counted when they are stored here once more (`ShareReport::twice_ops`).
   std::vector<std::shared_ptr<OpStore>> elsewhere;
@@ -185,6 +187,9 @@ struct FetchProgress {
 
 struct FetchOptions {
   std::string out_dir;  ///< made if missing
+  /// Directories that a share must never reach: the node's own data directory. *Rationale*: a share may have files of
+  /// any name, such as the rollback journal of a database.
+  std::vector<std::string> exclude;
   /// Replace existing files that differ. Off: they are left alone and reported.
   bool overwrite = false;
   /// Give up when something is wanted and not one byte has come for so long, source or no source. nullopt: never.
@@ -248,9 +253,11 @@ class FilesHandler : public KitsuneHandler {
 /// beyond rwxrwxrwx are never set. What is there already only loses permissions, unless `overwrite`. F8: links are made
 /// when all files are written, and folders get their bits last; no link of a share leads out of `out_dir`. F9: `stop`
 /// is looked at before each piece of work, however much of it is left; what is unfinished in `out_dir` is removed, what
-/// is stored stays. Blocks; any thread but the strand. Errors: Errc::cancelled (stopped), Errc::timed_out,
-/// Errc::malformed (the share is nonsense), Errc::disk_full, Errc::corrupt, Errc::io. What concerns single files is in
-/// the report, not an error.
+/// is stored stays. F10: `out_dir` and the folders of `exclude` never overlap, by device and inode:
+/// Errc::invalid_argument, before anything is made. F11: when it has returned, the names of all that was written are
+/// durable, not only the contents. Blocks; any thread but the strand. Errors: Errc::cancelled (stopped),
+/// Errc::timed_out, Errc::malformed (the share is nonsense), Errc::disk_full, Errc::corrupt, Errc::io. What concerns
+/// single files is in the report, not an error.
 Result<FetchReport> fetch_files(Runtime& runtime, const std::shared_ptr<Space>& space,
                                 const std::shared_ptr<FilesHandler>& handler, const AgentId& self, const OpId& root,
                                 const FetchOptions& options, const std::stop_token& stop = {});

@@ -8,6 +8,7 @@
 
 #include "files/manifest.hpp"
 #include "files/out_writer.hpp"
+#include "files/places.hpp"
 #include "files/store_access.hpp"
 #include "files/tree.hpp"
 #include "files/wants.hpp"
@@ -343,12 +344,12 @@ Result<void> Engine::write_passes() {
   }
 }
 
-/// Links, and the modes of folders: when no file is to be written any more.
+/// Links, and the modes of folders: when no file is to be written any more. Names are durable behind it.
 Result<void> Engine::finish() {
-  if (root_.version < 2) return {};
   auto root = OutWriter::open_root(options_.out_dir);
   if (!root) return root.error().context("--out");
   OutWriter writer(std::move(*root), {}, writer_options());
+  if (root_.version < 2) return writer.sync();
   TreeReader tree([this](const OpId& id, const std::vector<OpId>&) { return held_share_op(id); }, root_);
   ManifestReader reader([&] { return tree.next(); }, root_);
   auto done = writer.finish(reader);
@@ -411,6 +412,12 @@ Result<FetchReport> fetch_files(Runtime& runtime, const std::shared_ptr<Space>& 
                                 const FetchOptions& options, const std::stop_token& stop) {
   assert_may_block(runtime, "fetch_files");
   if (options.window_ops == 0) return make_error(Errc::invalid_argument, "the window must not be 0");
+  for (const auto& folder : options.exclude) {
+    if (overlap(options.out_dir, folder)) {
+      return make_error(Errc::invalid_argument, "the output folder " + printable(options.out_dir) +
+                                                    " and the data folder " + printable(folder) + " overlap");
+    }
+  }
   return Engine(runtime, space, handler, self, root, options, stop).run();
 }
 

@@ -4,6 +4,7 @@
 
 #include "files/format.hpp"
 #include "kitsune2/files.hpp"
+#include "log/log.hpp"
 
 namespace kitsune2::files {
 
@@ -147,29 +148,6 @@ std::string_view to_string(PathIssue::Kind kind) {
   return "unknown";
 }
 
-std::string printable(std::string_view path) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  const bool utf8 = is_utf8(path);
-  std::string out;
-  for (std::size_t i = 0; i < path.size(); ++i) {
-    const auto c = static_cast<std::uint8_t>(path[i]);
-    // U+0080..U+009F are control characters too: a terminal may take them for escape sequences.
-    const bool c1 = utf8 && c == 0xc2 && i + 1 < path.size() && static_cast<std::uint8_t>(path[i + 1]) < 0xa0;
-    if (c < 0x20 || c == 0x7f || (!utf8 && c >= 0x80) || c1) {
-      out += "\\x";
-      out += kHex[c >> 4];
-      out += kHex[c & 15];
-      if (c1) {
-        const auto next = static_cast<std::uint8_t>(path[++i]);
-        out += "\\x";
-        out += kHex[next >> 4];
-        out += kHex[next & 15];
-      }
-    } else {
-      out += path[i];
-    }
-  }
-  return out;
-}
+std::string printable(std::string_view path) { return log::escaped(path); }
 
 }  // namespace kitsune2::files

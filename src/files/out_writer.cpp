@@ -76,6 +76,21 @@ int rename_new(int dir, const std::string& from, const std::string& to) {
   return ::renameat(dir, from.c_str(), dir, to.c_str()) == 0 ? 0 : errno;
 }
 
+/// The folder that holds `path`.
+std::string folder_of(std::string_view path) {
+  while (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+  const auto slash = path.rfind('/');
+  if (slash == std::string_view::npos) return ".";
+  return std::string(path.substr(0, std::max<std::size_t>(slash, 1)));
+}
+
+/// Makes the names in a folder durable. 0, or an error number.
+int sync_folder(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return errno == EACCES ? 0 : errno;  // it may be written in, not read: there is nothing to sync it by
+  return ::fsync(fd.get()) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: no such thing on this file system
+}
+
 /// An unfinished file: gone with this object unless kept.
 struct TempFile {
   int dir;
@@ -95,7 +110,11 @@ Result<Fd> OutWriter::open_root(const std::string& path) {
   for (std::size_t at = 1; at <= path.size(); ++at) {
     if (at != path.size() && path[at] != '/') continue;
     const auto part = path.substr(0, at);
-    if (::mkdir(part.c_str(), 0777) == 0 || errno == EEXIST) continue;
+    if (::mkdir(part.c_str(), 0777) == 0) {
+      if (const int fault = sync_folder(folder_of(part)); fault != 0) return errno_error(fault, printable(part));
+      continue;
+    }
+    if (errno == EEXIST) continue;
     const int fault = errno;
     if (fault == ENOENT && refused) return *refused;
     if (fault != EACCES && fault != EROFS) return errno_error(fault, printable(part));
@@ -192,6 +211,10 @@ Result<void> OutWriter::finish(ManifestReader& reader) {
       }
     }
   }
+  return sync();
+}
+
+Result<void> OutWriter::sync() {
   if (::syncfs(sync_.get()) != 0) return errno_error(errno, "sync of the output folder");
   return {};
 }
@@ -527,10 +550,9 @@ Result<void> OutWriter::finish_group() {
   waiting_dirs_ = 0;
   waiting_bytes_ = 0;
   dir_.reset();
-  if (::syncfs(sync_.get()) != 0) {
-    const auto error = errno_error(errno, "sync of the output folder");
+  if (auto synced = sync(); !synced) {
     for (const auto& file : group) ::unlinkat(file.dir->get(), file.temp.c_str(), 0);
-    return error;
+    return synced;
   }
   for (const auto& file : group) {
     const int fault =

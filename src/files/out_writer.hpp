@@ -65,12 +65,15 @@ class OutWriter {
   /// Walks the manifest once. Errors are those that end everything (disk full, stopped, malformed share); the rest goes
   /// to `issue` and `counts`. `reader` may end with Errc::not_found: the list is not whole.
   Result<void> run(ManifestReader& reader);
-  /// Makes the links and gives folders their modes, in one more walk. When no file is to be written any more; for
-  /// shares with `modes`. Errors as `run`.
+  /// Makes the links and gives folders their modes, in one more walk, and syncs all. When no file is to be written any
+  /// more; for shares with `modes`. Errors as `run`.
   Result<void> finish(ManifestReader& reader);
   /// Syncs and renames what waits.
   Result<void> finish_group();
-  /// The same if files have waited for a second: for pauses of the network.
+  /// Makes durable what was written and named so far: files get their names behind the sync of their group, so the
+  /// last names need one more.
+  Result<void> sync();
+  /// `finish_group` if files have waited for a second: for pauses of the network.
   Result<void> finish_group_if_old();
   const Counts& counts() const { return counts_; }
 

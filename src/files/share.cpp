@@ -10,6 +10,7 @@
 
 #include "files/fd.hpp"
 #include "files/manifest.hpp"
+#include "files/places.hpp"
 #include "files/store_access.hpp"
 #include "files/tree.hpp"
 
@@ -308,14 +309,15 @@ Result<bool> Sharer::list(int fd, Frame& frame) {
 
 Result<void> Sharer::top_level(const std::vector<std::string>& paths, Frame& frame, std::optional<DirCursor>& dir) {
   if (paths.empty()) return make_error(Errc::invalid_argument, "nothing to share");
+  for (const auto& path : paths) {
+    const bool own = std::any_of(options_.exclude.begin(), options_.exclude.end(),
+                                 [&](const std::string& folder) { return is_inside(path, folder); });
+    if (own)
+      return make_error(Errc::invalid_argument, printable(path) + ": is the node's own data directory, or in it");
+  }
   if (paths.size() == 1) {
     Fd fd(::open(paths[0].c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (fd) {
-      struct stat info {};
-      if (::fstat(fd.get(), &info) != 0) return errno_error(errno, printable(paths[0]));
-      if (std::find(excluded_.begin(), excluded_.end(), SameFile{info.st_dev, info.st_ino}) != excluded_.end()) {
-        return make_error(Errc::invalid_argument, printable(paths[0]) + ": is the node's own data directory");
-      }
       path_ = paths[0];
       while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
       frame.path_size = path_.size();

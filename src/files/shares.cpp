@@ -17,7 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kUnfinished = "unfinished.";
 /// Roots that are looked at in one database, for each version.
 constexpr std::size_t kMostRoots = 64;
 

@@ -2,11 +2,15 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kitsune2/files.hpp"
 
 namespace kitsune2::files {
+
+/// How the name of a database begins in which a share is gathered.
+inline constexpr std::string_view kUnfinished = "unfinished.";
 
 /// A share that a data folder holds, as its database says.
 struct HeldShare {

@@ -47,8 +47,8 @@ void Wants::start() {
     if (const auto it = self->sources_.find(from); it != self->sources_.end()) ++it->second.pongs;
     self->heard(from);
   });
-  subscription_ = space_->peer_store().on_update([weak](const AgentInfoPtr&) {
-    if (auto self = weak.lock(); self && !self->stopped_) self->look_for_sources();
+  subscription_ = space_->peer_store().on_update([weak](const AgentInfoPtr& info) {
+    if (auto self = weak.lock(); self && !self->stopped_) self->on_info(*info);
   });
   tick();
 }
@@ -153,38 +153,109 @@ void Wants::look_at_wait() {
   figures_.wait_reason = std::move(wait.second);
 }
 
+/// The url where an info offers ops (W4); null: it is not of another agent, or offers none.
+const Url* Wants::offer_of(const AgentInfoSigned& info, const std::optional<Url>& own_url, Timestamp wall) {
+  const AgentInfo& agent = info.info();
+  if (agent.agent == self_ || !agent.url || agent.url == own_url || agent.is_tombstone || info.is_expired(wall)) {
+    return nullptr;
+  }
+  ++others_;
+  return agent.storage_arc.empty() ? nullptr : &*agent.url;
+}
+
+/// W7.
+void Wants::on_info(const AgentInfoSigned& info) {
+  const Url* const url = offer_of(info, space_->current_url(), runtime_.wall_now());
+  if (url != nullptr) static_cast<void>(add_source(*url));
+}
+
 void Wants::look_for_sources() {
   const auto own_url = space_->current_url();
   const auto wall = runtime_.wall_now();
   std::unordered_set<Url> offered;
   others_ = 0;
   for (const auto& info : space_->peer_store().get_all()) {
-    const AgentInfo& agent = info->info();
-    if (agent.agent == self_ || !agent.url || agent.url == own_url || agent.is_tombstone || info->is_expired(wall)) {
-      continue;
-    }
-    ++others_;
-    if (!agent.storage_arc.empty()) offered.insert(*agent.url);
+    if (const Url* const url = offer_of(*info, own_url, wall)) offered.insert(*url);
   }
   for (auto it = sources_.begin(); it != sources_.end();) {
     if (offered.count(it->first) != 0) {
       ++it;
       continue;
     }
-    notice("source " + it->first.to_string() + " is gone");
+    if (it->second.told) notice("source " + it->first.to_string() + " is gone");
     space_->fetch().remove_source(it->first);
     it = sources_.erase(it);
   }
+  std::vector<const Url*> fresh;
   for (const auto& url : offered) {
-    if (sources_.count(url) != 0) continue;
-    Source source;
-    source.serial = next_serial_++;
-    sources_.emplace(url, source);
-    changed_at_ = runtime_.now();
-    notice("found a source: " + url.to_string());
-    ask_all(url);
+    if (sources_.count(url) == 0) fresh.push_back(&url);
   }
+  // Where there is no room for all, each gets its turn.
+  for (std::size_t i = 0; i < fresh.size(); ++i) {
+    if (!add_source(*fresh[next_fresh_++ % fresh.size()])) break;
+  }
+  rotate_unproven();
   if (!sources_.empty()) forget_stale();
+}
+
+/// W8. False: there is no room.
+bool Wants::add_source(const Url& url) {
+  if (sources_.count(url) != 0) return true;
+  if (sources_.size() >= kMaxSources) {
+    // Who has had its time and said nothing makes room.
+    const auto silent = std::find_if(sources_.begin(), sources_.end(), [this](const auto& entry) {
+      return !entry.second.proven && runtime_.now() - entry.second.found_at > kTryFor;
+    });
+    if (silent == sources_.end()) return false;
+    space_->fetch().remove_source(silent->first);
+    sources_.erase(silent);
+  }
+  Source& source = sources_[url];
+  source.serial = next_serial_++;
+  source.found_at = runtime_.now();
+  source.told = source.serial <= kToldSources;
+  changed_at_ = runtime_.now();
+  if (source.told) notice("found a source: " + url.to_string());
+  if (unproven_asked() < kUnprovenAsked) ask_first(url, source);
+  return true;
+}
+
+std::size_t Wants::unproven_asked() const {
+  return static_cast<std::size_t>(std::count_if(sources_.begin(), sources_.end(), [](const auto& entry) {
+    return !entry.second.proven && entry.second.asked_at;
+  }));
+}
+
+void Wants::ask_first(const Url& url, Source& source) {
+  source.asked_at = runtime_.now();
+  source.asked_ops = 0;
+  ask_all(url);
+}
+
+/// Gives others their turn where some that were asked have not answered.
+void Wants::rotate_unproven() {
+  std::vector<Url> waiting;
+  std::size_t asked = 0;
+  for (const auto& [url, source] : sources_) {
+    if (source.proven) continue;
+    if (source.asked_at) {
+      ++asked;
+    } else if (waiting.size() < kUnprovenAsked) {
+      waiting.push_back(url);
+    }
+  }
+  for (auto& [url, source] : sources_) {
+    if (asked + waiting.size() <= kUnprovenAsked) break;  // there is room for all
+    if (source.proven || !source.asked_at || runtime_.now() - *source.asked_at <= kLiveFor) continue;
+    source.asked_at.reset();
+    space_->fetch().remove_source(url);
+    --asked;
+  }
+  for (const auto& url : waiting) {
+    if (asked >= kUnprovenAsked) break;
+    ++asked;
+    ask_first(url, sources_.at(url));
+  }
 }
 
 /// Requests that an earlier run left open to urls that nobody has any more would only run into time-outs.
@@ -208,6 +279,12 @@ void Wants::ask_all(const Url& url) {
 }
 
 void Wants::ask(const Url& url, std::vector<OpId> ids) {
+  Source& source = sources_.at(url);
+  if (!source.proven) {
+    if (!source.asked_at) return;
+    ids.resize(std::min(ids.size(), kUnprovenOps - std::min(kUnprovenOps, source.asked_ops)));
+    source.asked_ops += ids.size();
+  }
   if (ids.empty()) return;
   space_->fetch().request_ops(std::move(ids), url, lifetime_.guard([this, url](const Result<void>& asked) {
     if (asked) return;
@@ -219,14 +296,17 @@ void Wants::ping() {
   const auto now = runtime_.now();
   const Duration missing_after = options_.missing_after;
   const bool doubtful = now - last_byte_ >= std::min<Duration>(std::chrono::seconds(1), missing_after / 4);
-  const Duration every =
+  const Duration normal =
       doubtful ? std::clamp<Duration>(missing_after / 4, std::chrono::milliseconds(50), kPingEvery) : kPingEvery;
   for (auto& [url, source] : sources_) {
     if (source.pinging) continue;
+    // Whoever never answered is asked less and less often: there may be many that do not exist.
+    const Duration every = source.proven ? normal : normal * (1 << std::min(source.pings, 3U));
     if (source.pinged && now - *source.pinged < every) continue;
     if (!doubtful && source.heard && now - *source.heard < kPingEvery) continue;
     source.pinging = true;
     source.pinged = now;
+    ++source.pings;
     const auto serial = source.serial;
     handler_->ping(url, lifetime_.guard([this, url = url, serial] {
       const auto it = sources_.find(url);
@@ -240,7 +320,8 @@ void Wants::heard(const Url& url) {
   if (it == sources_.end()) return;
   if (!live(it->second)) changed_at_ = runtime_.now();  // it gets its time to answer
   it->second.heard = runtime_.now();
-  if (std::exchange(it->second.dropped, false)) ask_all(url);
+  const bool is_new = !std::exchange(it->second.proven, true);
+  if (std::exchange(it->second.dropped, false) || is_new) ask_all(url);
 }
 
 void Wants::add(std::vector<Want> wants, Handler<> done) {

@@ -51,12 +51,23 @@ struct WantsView {
 /// was heard of in the last kLiveFor: an answer, a pong, or bytes of an answer that is not whole yet. *Rationale*: a
 /// large answer over a slow line takes minutes, and holds back all pongs behind it. W6: while no source lives and
 /// something is wanted, the first of the things that a source needs and that is not there is told as the reason of
-/// waiting. Thread rule: strand only, but for `view` and `wait`.
+/// waiting. W7: an info that comes costs one look-up, however many are known; what is gone is found by the tick. W8:
+/// anybody can claim to be a source, under any number of urls. So at most kMaxSources are kept, those first that have
+/// answered; of those that have not, kUnprovenAsked at a time are asked for ops, each for kUnprovenOps, and who says
+/// nothing for kLiveFor gives its turn to another. The first answer, to a ping too, makes a source like any other.
+/// Thread rule: strand only, but for `view` and `wait`.
 class Wants : public std::enable_shared_from_this<Wants> {
  public:
   static constexpr Duration kLiveFor = std::chrono::seconds(7);
   static constexpr Duration kPingEvery = std::chrono::seconds(2);
   static constexpr Duration kPollEvery = std::chrono::seconds(3);
+  static constexpr std::size_t kMaxSources = 1024;
+  /// How long one that has not answered keeps its place where there is none for others.
+  static constexpr Duration kTryFor = std::chrono::seconds(2);
+  static constexpr std::size_t kUnprovenAsked = 8;
+  static constexpr std::size_t kUnprovenOps = 64;
+  /// Sources of which the user is told that they came and went.
+  static constexpr std::uint32_t kToldSources = 256;
   /// Something that is missing for so long is not only late: the reason of waiting then says what may be wrong.
   static constexpr Duration kHintAfter = std::chrono::seconds(8);
 
@@ -98,10 +109,16 @@ class Wants : public std::enable_shared_from_this<Wants> {
     std::optional<Time> heard;
     std::optional<Time> pinged;
     bool pinging = false;
-    bool dropped = false;        ///< the fetch module gave it up, or had no room: ask anew when it is heard of
-    unsigned pongs = 0;          ///< since something came
-    std::uint64_t received = 0;  ///< FetchLoad::source_received_bytes, as last seen
-    bool said_bad = false;       ///< the user knows that it sends what was not asked for
+    bool proven = false;  ///< it has been heard of
+    bool told = false;    ///< the user was told of it
+    unsigned pings = 0;
+    Time found_at{};
+    std::optional<Time> asked_at;  ///< unproven: since when it has its turn
+    std::size_t asked_ops = 0;     ///< in that turn
+    bool dropped = false;          ///< the fetch module gave it up, or had no room: ask anew when it is heard of
+    unsigned pongs = 0;            ///< since something came
+    std::uint64_t received = 0;    ///< FetchLoad::source_received_bytes, as last seen
+    bool said_bad = false;         ///< the user knows that it sends what was not asked for
   };
 
   void tick();
@@ -110,6 +127,12 @@ class Wants : public std::enable_shared_from_this<Wants> {
   std::pair<FetchWait, std::string> reason_to_wait(bool for_long) const;
   bool is_wanted() const { return !pending_.empty() || !missing_.empty(); }
   void look_for_sources();
+  void on_info(const AgentInfoSigned& info);
+  const Url* offer_of(const AgentInfoSigned& info, const std::optional<Url>& own_url, Timestamp wall);
+  bool add_source(const Url& url);
+  std::size_t unproven_asked() const;
+  void ask_first(const Url& url, Source& source);
+  void rotate_unproven();
   void ping();
   void heard(const Url& url);
   void ask(const Url& url, std::vector<OpId> ids);
@@ -139,7 +162,8 @@ class Wants : public std::enable_shared_from_this<Wants> {
   std::unordered_set<OpId> suspects_;  ///< pending, and said to be lacked by someone
   std::unordered_map<Url, Source> sources_;
   std::uint32_t next_serial_ = 1;
-  std::size_t turn_ = 0;  ///< which source is asked first
+  std::size_t turn_ = 0;        ///< which source is asked first
+  std::size_t next_fresh_ = 0;  ///< which of the urls without a place is next
   std::size_t filters_ = 0;
   std::unordered_set<OpId> stored_meanwhile_;
   bool rechecking_ = false;

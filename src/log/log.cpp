@@ -80,10 +80,16 @@ std::size_t character(std::string_view text) {
 bool harmful(std::string_view c) {
   const auto at = [&](std::size_t i) { return static_cast<std::uint8_t>(c[i]); };
   if (c.size() == 1) return at(0) < 0x20 || at(0) == 0x7f;
-  if (c.size() == 2) return at(0) == 0xc2 && at(1) < 0xa0;  // U+0080..U+009F: control characters
+  if (c.size() == 2) {
+    if (at(0) == 0xc2) return at(1) < 0xa0;  // U+0080..U+009F: control characters
+    return at(0) == 0xd8 && at(1) == 0x9c;   // U+061C: direction
+  }
   if (c.size() != 3 || at(0) != 0xe2) return false;
-  if (at(1) == 0x80) return at(2) >= 0xa8 && at(2) <= 0xae;  // U+2028..U+202E: ends of line, direction
-  return at(1) == 0x81 && at(2) >= 0xa6 && at(2) <= 0xa9;    // U+2066..U+2069: direction
+  if (at(1) == 0x80) {
+    return at(2) == 0x8e || at(2) == 0x8f ||  // U+200E, U+200F: direction
+           (at(2) >= 0xa8 && at(2) <= 0xae);  // U+2028..U+202E: ends of line, direction
+  }
+  return at(1) == 0x81 && at(2) >= 0xa6 && at(2) <= 0xa9;  // U+2066..U+2069: direction
 }
 
 bool is_plain(std::string_view text) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The program itself: help, version, completions, man page, documents that name every option, status, signals, demo."""
+import base64
 import re
 
 from k2net import *
@@ -99,6 +100,15 @@ def test(world):
     contains(text, "not running")
     contains(text, f"holds     {sharer.report['new_ops']} ops")
     contains(text, "pending   nothing")
+
+    say("status of a stopped node names spaces with ids of any length and beginning")
+    for name in ["x" * 80, os.fsdecode(b"\xf8 has a dash first")]:
+        named = world.share(relay, "named", world.path("from"), options=["--space", name])
+        named.stop()
+    spaces = {space["space"]: space["ops"] for space in world.status("named")["spaces"]}
+    for name in ["x" * 80, os.fsdecode(b"\xf8 has a dash first")]:
+        space = base64.urlsafe_b64encode(os.fsencode(name)).decode().rstrip("=")
+        check(spaces.get(space, 0) > 0, f"status of {name!r}: {spaces}")
 
     say("a fetcher without a source: status, and what a signal does")
     fetcher = world.fetch(sharer.link)

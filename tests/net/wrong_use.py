@@ -89,6 +89,23 @@ def test(world):
         contains(one_line(err), says)
         equal(out, "", "stdout")
 
+    say("an output folder that overlaps the data folder, a share of the data folder: by any spelling, nothing is made")
+    os.makedirs(world.path("apart", "data", "below"))
+    os.chmod(world.path("apart", "data"), 0o700)
+    os.symlink(world.path("apart", "data"), world.path("to-data"))
+    os.symlink(world.path("apart"), world.path("to-apart"))
+    for data, out in [("apart/data", "apart/data"), ("apart/data", "apart"), ("apart/data", "apart/data/below/x"),
+                      ("apart/data", "to-data"), ("to-data", "apart/data"), ("apart/data", "to-apart"),
+                      ("apart/data", "to-apart/data/below"), ("new", "new/out"), ("new/data", "new")]:
+        _, err = world.run("fetch", sharer.link, "--data", world.path(data), "--out", world.path(out), code=2)
+        contains(one_line(err), "overlap")
+    equal(os.listdir(world.path("apart", "data")), ["below"], "made in the data folder")
+    check(not os.path.exists(world.path("new")), "the data folder was made")
+    open(world.path("apart", "data", "below", "file"), "w").close()
+    for path in ["apart/data", "to-data", "to-data/below", "apart/data/below/file"]:
+        _, err = world.run("share", "--data", world.path("apart", "data"), "--relay", relay.url, world.path(path), code=2)
+        contains(one_line(err), "the node's own data directory")
+
     say("command lines that are wrong")
     for args, says in [
         (["--dta"], "unknown option --dta; see kitsune2 --help"),

@@ -172,10 +172,15 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     const bool current = it != waiting_.end() && it->second == info;
     if (answer && answer->status == 200) {
       put_wait_ = Duration::zero();
+      status_.put_failure.reset();
       if (current) {
         waiting_.erase(it);
       }
     } else {
+      status_.put_failure =
+          answer ? make_error(Errc::overloaded, server_ + " refuses it with status " + std::to_string(answer->status) +
+                                                    ' ' + log::printable(answer->body, 120))
+                 : answer.error();
       // An answer concerns this info alone; without one the others need not try either.
       if (!answer) unreachable_ = true;
       if (put_log_.open(runtime_.now())) {
@@ -259,7 +264,8 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   void take(const std::string& body) {
     auto list = AgentInfoSigned::decode_list(body, kMaxInfosInAnswer, verifier_);
     if (!list) return poll_failed(list.error().context(server_));
-    status_ = {true, std::nullopt};
+    status_.has_answered = true;
+    status_.failure.reset();
     std::vector<AgentInfoPtr> good;
     for (const auto& entry : *list) {
       const auto believed =

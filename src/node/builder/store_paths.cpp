@@ -63,6 +63,22 @@ bool write_note(int fd, const std::string& text) {
   return ::ftruncate(fd, 0) == 0 && ::pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
 }
 
+/// Makes `folder` and what is missing above it. Each name is durable then: a folder whose name is lost in a crash takes
+/// with it all that was stored there. 0, or errno.
+int make_folder(const std::filesystem::path& folder, mode_t mode) {
+  struct stat info {};
+  const auto parent = folder.parent_path();
+  if (!parent.empty() && parent != folder && ::stat(parent.c_str(), &info) != 0) {
+    if (const int why = make_folder(parent, 0777); why != 0) return why;
+  }
+  if (::mkdir(folder.c_str(), mode) != 0) return errno == EEXIST ? 0 : errno;
+  const int fd = ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return errno == EACCES ? 0 : errno;  // a folder that may be written in, not read: nothing to sync it by
+  const int why = ::fsync(fd) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: no such thing on this file system
+  ::close(fd);
+  return why;
+}
+
 }  // namespace
 
 std::string space_path(const std::string& dir, const SpaceId& space) {
@@ -103,10 +119,8 @@ Result<std::unique_ptr<DataDir>> DataDir::open(const std::string& path) {
   const std::filesystem::path absolute = std::filesystem::absolute(path, error);
   if (error) return make_error(Errc::io, path + ": " + error.message());
   if (!std::filesystem::is_directory(absolute, error)) {
-    if (absolute.has_parent_path()) std::filesystem::create_directories(absolute.parent_path(), error);
-    // An error of the parents shows here, by name.
-    if (::mkdir(absolute.c_str(), 0700) != 0 && errno != EEXIST)
-      return make_error(errno == ENOSPC ? Errc::disk_full : Errc::io, path + ": cannot be made: " + reason(errno));
+    if (const int why = make_folder(absolute, 0700); why != 0)
+      return make_error(why == ENOSPC ? Errc::disk_full : Errc::io, path + ": cannot be made: " + reason(why));
     if (!std::filesystem::is_directory(absolute, error)) return make_error(Errc::io, path + ": is not a directory");
   } else {
     struct stat info {};

@@ -209,7 +209,8 @@ void CoreSpace::local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> do
   assert_on_strand(runtime(), "Space::local_agent_join");
   if (agent && !warned_of_empty_arc_ && agent->tgt_storage_arc().empty()) {
     warned_of_empty_arc_ = true;
-    log::warn(kArea, "agent " + agent->agent().to_string() + " joins space " + id().to_string() +
+    // Whoever knows a space's id can join it: logs, which are passed round, have its beginning only.
+    log::warn(kArea, "agent " + agent->agent().to_string() + " joins space " + id().to_string().substr(0, 8) + "…" +
                          " with an empty target arc: no ops will come to it by gossip; call "
                          "set_tgt_storage_arc(DhtArc::full()) before it joins, or local_agent_join_with_arc if that is "
                          "meant");

@@ -4,6 +4,7 @@
 #include <set>
 #include <thread>
 
+#include "files/wants.hpp"
 #include "kitsune2/builder.hpp"
 #include "kitsune2/testing/waiters.hpp"
 #include "kitsune2/transport_memory.hpp"
@@ -660,6 +661,58 @@ TEST_F(FetchFiles, NothingIsTakenInThatWasNotAskedFor) {
     EXPECT_EQ(pending, 0U);
   }
   EXPECT_EQ(stranger->served(), 0U);
+}
+
+TEST_F(FetchFiles, TheOutputFolderAndTheDataFolderNeverOverlap) {
+  fs::create_directories(out_.path() / "data");
+  fs::create_directory_symlink(out_.path() / "data", out_.path() / "link");
+  auto fetcher = node();
+  auto opts = options();
+  opts.exclude = {out_.str("data")};
+  for (const std::string out : {"data", "link", "link/below", "."}) {
+    opts.out_dir = out_.str(out);
+    auto report = fetcher->fetch(op_id_of(as_bytes("nobody has this")), opts);
+    ASSERT_FALSE(report);
+    EXPECT_EQ(report.error().code, Errc::invalid_argument) << out;
+  }
+  EXPECT_FALSE(fs::exists(out_.path() / "data/below"));
+}
+
+TEST_F(FetchFiles, ForgedSourcesAreAskedForLittle) {
+  // Anybody can sign infos of new agents at urls where nobody is. The honest source comes after them all.
+  for (int i = 0; i < 400; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 1, i));
+  OpId root;
+  const auto ops = ops_of(from_.str(), root);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  std::vector<AgentInfoPtr> forged;
+  for (int i = 0; i < 1500; ++i) {
+    AgentInfo info;
+    const auto agent = Ed25519LocalAgent::generate();
+    info.agent = agent->agent();
+    info.space = kSpace;
+    info.created_at = fetcher->runtime.wall_now();
+    info.expires_at = info.created_at + std::chrono::minutes(20);
+    info.url = Url::parse("ws://nowhere.example:1/" + std::to_string(i)).value();
+    info.storage_arc = DhtArc::full();
+    forged.push_back(AgentInfoSigned::sign(*agent, info).value());
+  }
+  fetcher->runtime.call([&] { fetcher->space->peer_store().insert(forged); });
+  std::unique_ptr<TestNode> source;
+  std::uint64_t most_pairs = 0, most_sources = 0, notices = 0;
+  auto opts = options();
+  opts.notice = [&](const std::string&) { ++notices; };
+  opts.progress = [&](const FetchProgress& p) {
+    fetcher->runtime.call([&] { most_pairs = std::max(most_pairs, fetcher->space->fetch().load({}).pairs); });
+    most_sources = std::max<std::uint64_t>(most_sources, p.sources);
+    if (!source) source = sharer(ops);
+  };
+  auto report = fetcher->fetch(root, opts);
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(snapshot(out_.path() / "out"), snapshot(from_.path()));
+  EXPECT_LE(most_sources, Wants::kMaxSources);
+  EXPECT_LE(most_pairs, ops.size() + Wants::kUnprovenAsked * Wants::kUnprovenOps) << "one source's worth, and a little";
+  EXPECT_LE(notices, 2 * Wants::kToldSources);
 }
 
 TEST_F(FetchFiles, SourcesShareTheLoad) {

@@ -108,6 +108,14 @@ TEST(Printable, LeavesTextAndEscapesControl) {
   EXPECT_EQ(printable("plain/Grüße 日本"), "plain/Grüße 日本");
   EXPECT_EQ(printable("a\nb\x1b[2J"), "a\\x0ab\\x1b[2J");
   EXPECT_EQ(printable("\xff\xfe"), "\\xff\\xfe");
+  // Marks that turn the direction of writing make "gpj.exe" of "exe.jpg": all of them, and no neighbour.
+  for (const char* mark : {"\u061c", "\u200e", "\u200f", "\u202a", "\u202b", "\u202c", "\u202d", "\u202e", "\u2066",
+                           "\u2067", "\u2068", "\u2069"}) {
+    const std::string shown = printable(std::string("a") + mark + "b");
+    EXPECT_TRUE(shown.starts_with("a\\x") && shown.ends_with("b")) << shown;
+    EXPECT_EQ(shown.find(mark), std::string::npos);
+  }
+  EXPECT_EQ(printable("\u061b\u061d\u200d\u2010\u2065\u206a"), "\u061b\u061d\u200d\u2010\u2065\u206a");
   EXPECT_EQ(printable("\xc2\x9b"
                       "1m"),
             "\\xc2\\x9b1m");  // U+009B is a terminal's escape too
