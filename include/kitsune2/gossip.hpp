@@ -2,9 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
-#include "kitsune2/op_policy.hpp"
 #include "kitsune2/url.hpp"
 
 namespace kitsune2 {
@@ -23,9 +21,6 @@ struct GossipStats {
 class Gossip {
  public:
   virtual ~Gossip() = default;
-  /// Tells gossip that the host stored ops by itself. The short flow reads the op store by time of storing, so it
-  /// finds them without being told.
-  virtual void inform_ops_stored(std::vector<StoredOp> ops) = 0;
   /// Tells gossip that what was to be fetched from `peer` is dropped, unanswered (the peer is given up or blocked): if
   /// it comes back, it is to name its ops from the beginning. To be called before the store forgets the requests.
   virtual void inform_requests_dropped(const Url& peer) { static_cast<void>(peer); }

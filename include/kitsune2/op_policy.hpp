@@ -44,15 +44,20 @@ struct OpDescription {
   Timestamp created_at;
 };
 
-/// The host's rules for ops: computes the id and the creation time from the bytes and says whether they are valid.
-/// Pure and thread-safe: called on the strand and on store threads. One that throws refuses the op (Errc::internal,
-/// with the exception's words). The same bytes give the same answer on every node.
+/// The host's rules for ops: computes the id and the creation time from the bytes, says whether they are valid, and
+/// where an id lies on the ring. Pure and thread-safe: called on the strand and on store threads. A `describe` that
+/// throws refuses the op (Errc::internal, with the exception's words). The same bytes give the same answer on every
+/// node, and later too: stores check with it what they read from the disk, and drop what no longer has its id.
 class OpPolicy {
  public:
   virtual ~OpPolicy() = default;
   /// Errc::malformed or Errc::too_large for bytes that are no op here.
   virtual Result<OpDescription> describe(ByteView op_data) const = 0;
-  /// Stable name, kept in the database so that a store is not opened with another policy: "sha256", "memory-op".
+  /// The place of an op on the ring, computed from its id alone, since stores look ids up by their places. Default: the
+  /// reference's, which is the XOR of the id's groups of four bytes.
+  virtual std::uint32_t location(ByteView op_id) const noexcept { return dht_location(op_id); }
+  /// Stable name, kept in the database so that a store is not opened with another policy: "sha256", "memory-op". It
+  /// stands for all of the policy: one that has other ids, times or places needs another name.
   virtual std::string_view name() const = 0;
 };
 

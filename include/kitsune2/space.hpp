@@ -69,8 +69,9 @@ class Space {
   /// messages have left, or after two seconds. No-op for an agent that has not joined.
   virtual void local_agent_leave(const AgentId& agent, std::function<void()> done) = 0;
   virtual void send_notify(const Url& to, Bytes data, Handler<> done) = 0;
-  /// To be called by a host that stored ops through the op store itself.
-  virtual void inform_ops_stored(std::vector<StoredOp> ops) = 0;
+  /// The way before the op store told its listeners itself (`OpStore::subscribe`).
+  [[deprecated("not needed: the op store tells of what is stored")]] void inform_ops_stored(
+      const std::vector<StoredOp>& /*ops*/) {}
   /// The last refusal of the op store that fetch met, if it was within the last minute: the disk is full, or worse.
   virtual std::optional<Error> recent_store_failure() const { return std::nullopt; }
   /// Leaves with all local agents, then stops gossip, publish, bootstrap and fetch. The stores stay usable as long as

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,9 @@ struct SqliteOpStoreOptions {
   /// Larger ops are rejected. The default builder sets it to what a message of its transport carries. A store that
   /// holds larger ones already opens all the same.
   std::uint64_t max_op_bytes = kDefaultMaxOpBytes;
+  /// Most bytes of the open requests (an op id and one byte for each op and source) that are kept; beyond it
+  /// `add_pending` is Errc::overloaded. The default is 16 million requests with ids of 32 bytes.
+  std::uint64_t max_kept_request_bytes = 512U << 20;
   /// For `kitsune2 status` beside a running node: takes no lock, changes nothing, writes get Errc::unsupported.
   bool read_only = false;
 };
@@ -65,5 +69,42 @@ struct SqliteStoredOp {
 /// Errors: as read_sqlite_op_store_info.
 Result<std::vector<SqliteStoredOp>> read_sqlite_ops_of_size(const std::string& path, std::uint64_t size,
                                                             std::size_t limit);
+
+/// Something wrong in a store.
+struct SqliteStoreFault {
+  OpId op_id;           ///< as its entry says; empty: there is no entry
+  Timestamp stored_at;  ///< the key of its entry
+  std::uint64_t size = 0;
+  bool is_lost =
+      false;  ///< its bytes do not have its id; otherwise only its entry is wrong, and the op can be given out
+  std::string what;
+};
+/// How far a check has come.
+struct SqliteCheckProgress {
+  std::uint64_t ops = 0, bytes = 0;              ///< looked at
+  std::uint64_t total_ops = 0, total_bytes = 0;  ///< in the store when the check began
+  std::uint64_t faults = 0;
+};
+struct SqliteCheckOptions {
+  std::uint64_t bytes_per_second = 0;  ///< most bytes of ops that are read in a second; 0: no bound
+  /// Called every 100 ms or so, on the caller's thread. False ends the check with Errc::cancelled. May be empty.
+  std::function<bool(const SqliteCheckProgress&)> on_progress = {};
+};
+struct SqliteCheckReport {
+  static constexpr std::size_t kMostFaults = 10'000;
+  std::uint64_t ops = 0, bytes = 0;           ///< looked at
+  std::uint64_t lost = 0, wrong_entries = 0;  ///< ops whose bytes are damaged; whose entries are
+  bool totals_agree = true;                   ///< the store's own count of its ops and bytes
+  std::vector<SqliteStoreFault> faults;       ///< the first kMostFaults
+  bool is_intact() const { return lost == 0 && wrong_entries == 0 && totals_agree; }
+};
+/// Reads every op of the store in the file `path` and checks it by `policy`: bytes, id, size, times, place, indexes and
+/// totals. Changes nothing; also beside its owner, which is not held up: it reads in short pieces, and what is stored
+/// or dropped meanwhile may be seen or not. What it finds is repaired by the running store, which drops a damaged op
+/// when it is asked for it (`OpStore::filter_out_intact_ops`). Blocks; any thread. Errors: as
+/// read_sqlite_op_store_info; Errc::already_exists: the store has another policy; Errc::corrupt: a page of the file is
+/// damaged, and how far the check came is in the message.
+Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const OpPolicy& policy,
+                                                const SqliteCheckOptions& options = {});
 
 }  // namespace kitsune2

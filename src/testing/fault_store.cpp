@@ -4,11 +4,26 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/subscribers.hpp"
+
 namespace kitsune2::testing {
 
 FaultStore::FaultStore(Runtime& runtime, std::shared_ptr<OpStore> inner)
-    : runtime_(runtime), inner_(std::move(inner)) {}
+    : runtime_(runtime), inner_(std::move(inner)), events_(std::make_unique<Subscribers<OpStoreEvents>>()) {
+  const auto pass_on = [this](auto which) {
+    return lifetime_.guard([this, which](const std::vector<OpRecord>& ops) {
+      runtime_.post(lifetime_.guard([this, which, ops] {
+        events_->tell([&](const OpStoreEvents& events) {
+          if (events.*which) (events.*which)(ops);
+        });
+      }));
+    });
+  };
+  subscription_ = inner_->subscribe({pass_on(&OpStoreEvents::ops_stored), pass_on(&OpStoreEvents::ops_damaged)});
+}
 FaultStore::~FaultStore() = default;
+
+std::shared_ptr<void> FaultStore::subscribe(OpStoreEvents events) { return events_->add(std::move(events)); }
 
 /// Takes an outcome of the inner store to this store's runtime.
 template <class T>
@@ -94,10 +109,23 @@ void FaultStore::retrieve_op_hashes_in_time_slice(DhtArc arc, Timestamp start, T
   });
 }
 
-void FaultStore::retrieve_op_ids_bounded(DhtArc arc, Timestamp start, std::uint32_t limit_bytes,
-                                         Handler<OpIdsBounded> done) {
-  read<OpIdsBounded>(std::move(done), [this, arc, start, limit_bytes](auto h) {
-    inner_->retrieve_op_ids_bounded(arc, start, limit_bytes, std::move(h));
+void FaultStore::filter_out_intact_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) {
+  read<std::vector<OpId>>(std::move(done), [this, op_ids = std::move(op_ids)](auto h) {
+    inner_->filter_out_intact_ops(op_ids, std::move(h));
+  });
+}
+
+void FaultStore::list_ops(OpListQuery query, Handler<OpPage> done) {
+  read<OpPage>(std::move(done), [this, query = std::move(query)](auto h) { inner_->list_ops(query, std::move(h)); });
+}
+
+void FaultStore::sum_ops(OpSumsQuery query, Handler<OpSumsPage> done) {
+  read<OpSumsPage>(std::move(done), [this, query = std::move(query)](auto h) { inner_->sum_ops(query, std::move(h)); });
+}
+
+void FaultStore::retrieve_op_ids_bounded(OpIdsQuery query, Handler<OpIdsBounded> done) {
+  read<OpIdsBounded>(std::move(done), [this, query = std::move(query)](auto h) {
+    inner_->retrieve_op_ids_bounded(query, std::move(h));
   });
 }
 
@@ -147,6 +175,11 @@ void FaultStore::remove_pending(std::vector<OpId> op_ids, Url source, Handler<> 
 void FaultStore::retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) {
   read<std::vector<std::pair<Url, std::vector<OpId>>>>(std::move(done),
                                                        [this](auto h) { inner_->retrieve_pending(std::move(h)); });
+}
+
+void FaultStore::retrieve_pending_page(std::uint64_t after, std::size_t limit, Handler<PendingPage> done) {
+  read<PendingPage>(std::move(done),
+                    [this, after, limit](auto h) { inner_->retrieve_pending_page(after, limit, std::move(h)); });
 }
 
 void FaultStore::stats(Handler<OpStoreStats> done) {

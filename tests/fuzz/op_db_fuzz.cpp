@@ -34,11 +34,12 @@ struct Base {
       K2_ASSERT(writer.bind_to(kSpace, "sha256").has_value());
       K2_ASSERT(writer.begin().has_value());
       ProcessedOps out;
+      std::vector<OpRecord> records;
       for (int i = 0; i < 6; ++i) {
         const Bytes op = op_of(i);
         auto what = *kPolicy->describe(op);
         what.created_at = Timestamp{1'700'000'000'000'000 + i};
-        K2_ASSERT(writer.store(what, op, Timestamp{1'800'000'000'000'000}, out).has_value());
+        K2_ASSERT(writer.store(what, op, Timestamp{1'800'000'000'000'000}, out, records).has_value());
         held.push_back(what.op_id);
         lacking.push_back(kPolicy->describe(op_of(100 + i))->op_id);
       }
@@ -101,13 +102,24 @@ void read_all(const Base& base, OpReader& reader) {
   for (const DhtArc& arc : {DhtArc::full(), DhtArc(10, 1U << 31), DhtArc(3U << 30, 1U << 30), DhtArc()}) {
     const auto slice = reader.op_hashes_in_time_slice(arc, Timestamp{0}, last);
     if (told(slice)) K2_ASSERT(slice->op_ids.size() <= 1000);
-    told(reader.op_ids_bounded(arc, Timestamp{0}, 1000));
+    told(reader.op_ids_bounded(OpIdsQuery{.arc = arc, .start = Timestamp{0}, .limit_bytes = 1000}));
+    const auto page = reader.list_ops({.arc = arc, .start = Timestamp{0}, .limit = 10});
+    if (told(page)) K2_ASSERT(page->ops.size() <= 10);
+    OpSumsQuery sums{.ranges = {{Timestamp{0}, Timestamp{2}}, {Timestamp{2}, last}}};
+    sums.sectors.set();
+    told(reader.sum_ops(sums));
     told(reader.earliest_timestamp_in_arc(arc));
     told(reader.slice_hash_count(arc));
     told(reader.slice_hash(arc, 3));
     told(reader.slice_hashes(arc));
   }
   told(reader.pending());
+  for (std::uint64_t after = 0, pages = 0; pages < 100; ++pages) {
+    const auto page = reader.pending_page(after, 1);
+    if (!told(page) || !page->next) break;
+    K2_ASSERT(*page->next > after);
+    after = *page->next;
+  }
   told(reader.stats());
 }
 
@@ -123,10 +135,12 @@ void write_all(const Base& base) {
   };
   const Bytes fresh = op_of(7);
   ProcessedOps out;
+  std::vector<OpRecord> records;
   const auto what = *kPolicy->describe(fresh);
-  const bool stored = change([&] { return writer->store(what, fresh, Timestamp{1'800'000'000'000'000}, out); });
+  const bool stored =
+      change([&] { return writer->store(what, fresh, Timestamp{1'800'000'000'000'000}, out, records); });
   if (stored) K2_ASSERT(out.stored.size() == 1);
-  change([&] { return writer->store(*kPolicy->describe(op_of(101)), op_of(101), Timestamp{}, out); });
+  change([&] { return writer->store(*kPolicy->describe(op_of(101)), op_of(101), Timestamp{}, out, records); });
   change([&] { return writer->add_pending(base.lacking, base.source); });
   change([&] { return writer->store_slice_hash(DhtArc::full(), 4, as_bytes("h")); });
   for (int steps = 0; steps < 3 && writer->wants_compaction(); ++steps) told(writer->compact_pending());

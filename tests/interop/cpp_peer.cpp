@@ -115,7 +115,6 @@ struct Peer {
             [&](auto h) { spaces[i]->op_store().process_incoming_ops(std::move(ops), std::move(h)); });
         if (!done) return done.error().to_string();
         for (const auto& op : done->stored) own[i].push_back(op.op_id);
-        node->run([&] { spaces[i]->inform_ops_stored(done->stored); });
       }
       return {};
     }

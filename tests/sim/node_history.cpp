@@ -316,7 +316,6 @@ class NodeHistory final : public Course {
           world_.trace(stored ? 1 : 2);
           if (!stored || !is_up(place)) return;
           place.stored(std::vector<OpId>{op.op_id});
-          place.live->space->inform_ops_stored(stored->stored);
           if (pick(3) == 0) return;  // gossip's work
           for (const auto& info : place.live->space->peer_store().get_near_location(op.op_id.loc(), 1 + pick(4))) {
             if (!info->info().url || info->info().url == place.live->space->current_url()) continue;

@@ -60,7 +60,6 @@ class SoakNode {
       ids.push_back(op.op_id);
     }
     node_->run([&] {
-      space_->inform_ops_stored(stored->stored);
       for (const auto& peer : space_->peer_store().get_all()) {
         if (peer->info().agent == agent_->agent() || !peer->info().url) continue;
         space_->publish().publish_ops(ids, *peer->info().url, [](Result<void>) {});

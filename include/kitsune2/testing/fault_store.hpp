@@ -10,6 +10,11 @@
 #include "kitsune2/op_store.hpp"
 #include "kitsune2/testing/sim_runtime.hpp"
 
+namespace kitsune2 {
+template <class Listener>
+class Subscribers;
+}
+
 namespace kitsune2::testing {
 
 /// Passes calls on to another store, with faults.
@@ -19,8 +24,9 @@ namespace kitsune2::testing {
 ///
 /// *Rules*. F1: writes begin in the order of the calls, each after `write_delay`; a write that fails changes nothing.
 /// F2: handlers run on this store's runtime, none after its end. F3: faults hold for calls made from now on; held calls
-/// begin on `release`. Writes are: process_incoming_ops, store_described_ops, add_pending, remove_pending_source,
-/// remove_pending, store_slice_hash; the others are reads. Strand only.
+/// begin on `release`. F4: events of the other store come on this store's runtime, none of before its start, and each
+/// before the handlers that run after it there. Writes are: process_incoming_ops, store_described_ops, add_pending,
+/// remove_pending_source, remove_pending, store_slice_hash; the others are reads. Strand only.
 class FaultStore final : public OpStore {
  public:
   FaultStore(Runtime& runtime, std::shared_ptr<OpStore> inner);
@@ -45,14 +51,18 @@ class FaultStore final : public OpStore {
   const std::vector<std::size_t>& batches() const { return batches_; }
 
   void close() override { inner_->close(); }
+  std::shared_ptr<void> subscribe(OpStoreEvents events) override;
   void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override;
   void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) override;
   void retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) override;
   void filter_out_existing_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) override;
+  void filter_out_intact_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) override;
+  void list_ops(OpListQuery query, Handler<OpPage> done) override;
+  void sum_ops(OpSumsQuery query, Handler<OpSumsPage> done) override;
   void retrieve_op_hashes_in_time_slice(DhtArc arc, Timestamp start, Timestamp end,
                                         Handler<OpIdsInSlice> done) override;
-  void retrieve_op_ids_bounded(DhtArc arc, Timestamp start, std::uint32_t limit_bytes,
-                               Handler<OpIdsBounded> done) override;
+  using OpStore::retrieve_op_ids_bounded;
+  void retrieve_op_ids_bounded(OpIdsQuery query, Handler<OpIdsBounded> done) override;
   void earliest_timestamp_in_arc(DhtArc arc, Handler<std::optional<Timestamp>> done) override;
   void store_slice_hash(DhtArc arc, std::uint64_t slice_index, Bytes slice_hash, Handler<> done) override;
   void slice_hash_count(DhtArc arc, Handler<std::uint64_t> done) override;
@@ -62,6 +72,7 @@ class FaultStore final : public OpStore {
   void remove_pending_source(Url source, Handler<> done) override;
   void remove_pending(std::vector<OpId> op_ids, Url source, Handler<> done) override;
   void retrieve_pending(Handler<std::vector<std::pair<Url, std::vector<OpId>>>> done) override;
+  void retrieve_pending_page(std::uint64_t after, std::size_t limit, Handler<PendingPage> done) override;
   void stats(Handler<OpStoreStats> done) override;
   const OpPolicy& policy() const override { return inner_->policy(); }
 
@@ -75,6 +86,8 @@ class FaultStore final : public OpStore {
 
   Runtime& runtime_;
   const std::shared_ptr<OpStore> inner_;
+  const std::unique_ptr<Subscribers<OpStoreEvents>> events_;
+  std::shared_ptr<void> subscription_;
   std::optional<Error> write_error_, read_error_;
   std::size_t failing_writes_ = 0;
   Error next_error_;

@@ -20,10 +20,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <ostream>
 #include <random>
 #include <set>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -432,6 +434,215 @@ TEST_P(OpStoreSuite, bounded_in_a_narrow_arc_among_many) {
   EXPECT_EQ(w_.bounded(s(), DhtArc(7 * 2'147'483U, 5 * 2'147'483U), Timestamp{0})->op_ids.size(), 1'999U);
 }
 
+TEST_P(OpStoreSuite, bounded_limit_of_ids_cuts_as_that_of_bytes) {
+  put({op_at(1, 1), op_at(2, 2), op_at(3, 3)});
+  OpIdsQuery query{.start = Timestamp{0}, .limit_ids = 2};
+  auto out = w_.bounded(s(), query).value();
+  EXPECT_EQ(out.op_ids, (OpIds{id_at(1), id_at(2)}));
+  EXPECT_TRUE(out.cut);
+  query.start = out.next;
+  out = w_.bounded(s(), query).value();
+  EXPECT_EQ(out.op_ids, (OpIds{id_at(3)}));
+  EXPECT_FALSE(out.cut);
+}
+
+TEST_P(OpStoreSuite, queries_that_are_stopped_are_cancelled) {
+  put({op_at(1, 1)});
+  std::stop_source source;
+  source.request_stop();
+  const auto stop = source.get_token();
+  OpSumsQuery sums{.ranges = {{Timestamp{0}, Timestamp{10}}}, .stop = stop};
+  sums.sectors.set();
+  const auto bounded = w_.bounded(s(), OpIdsQuery{.start = Timestamp{0}, .stop = stop});
+  const auto list = w_.list(s(), OpListQuery{.stop = stop});
+  const auto summed = w_.sums(s(), sums);
+  for (const Errc code : {bounded.has_error() ? bounded.error().code : Errc::internal,
+                          list.has_error() ? list.error().code : Errc::internal,
+                          summed.has_error() ? summed.error().code : Errc::internal}) {
+    EXPECT_EQ(code, Errc::cancelled);
+  }
+}
+
+// ----------------------------------------------------------------- lists, sums
+
+TEST_P(OpStoreSuite, listed_by_creation_then_by_storing_in_pages) {
+  put({op_at(3, 20), op_at(1, 10)});
+  put({op_at(9, 20), op_at(2, 20), op_at(4, 5)});
+  const std::vector<OpRecord> all{{id_at(4), Timestamp{5}, id_at(4).loc(), op_at(4, 5).size()},
+                                  {id_at(1), Timestamp{10}, id_at(1).loc(), op_at(1, 10).size()},
+                                  {id_at(3), Timestamp{20}, id_at(3).loc(), op_at(3, 20).size()},
+                                  {id_at(9), Timestamp{20}, id_at(9).loc(), op_at(9, 20).size()},
+                                  {id_at(2), Timestamp{20}, id_at(2).loc(), op_at(2, 20).size()}};
+  for (const std::size_t limit : {1U, 2U, 3U, 4U, 5U, 6U, 1000U}) {
+    EXPECT_EQ(w_.list_all(s(), {.limit = limit}), all) << limit;
+  }
+  EXPECT_EQ(w_.list_all(s(), {.start = Timestamp{10}, .end = Timestamp{20}}), (std::vector<OpRecord>{all[1]}));
+  EXPECT_EQ(w_.list_all(s(), {.arc = DhtArc(2, 3), .limit = 1}), (std::vector<OpRecord>{all[2], all[4]}));
+  EXPECT_TRUE(w_.list_all(s(), {.arc = DhtArc::none()}).empty());
+  EXPECT_TRUE(w_.list_all(s(), {.start = Timestamp{20}, .end = Timestamp{20}}).empty());
+  EXPECT_EQ(w_.list(s(), {.limit = 0}).error().code, Errc::invalid_argument);
+}
+
+TEST_P(OpStoreSuite, a_list_goes_on_at_its_cursor_whatever_is_stored_meanwhile) {
+  put({op_at(1, 10), op_at(2, 20)});
+  auto page = w_.list(s(), {.limit = 1}).value();
+  ASSERT_TRUE(page.next);
+  put({op_at(3, 5), op_at(4, 10), op_at(5, 30)});  // before, just after, and behind the cursor
+  const auto rest = w_.list_all(s(), {.after = page.next, .limit = 2});
+  OpIds ids;
+  for (const OpRecord& op : rest) ids.push_back(op.op_id);
+  EXPECT_EQ(ids, (OpIds{id_at(4), id_at(2), id_at(5)}));
+}
+
+TEST_P(OpStoreSuite, sums_are_the_xor_of_ids_by_sector_and_range) {
+  constexpr std::uint32_t kSector = 1U << 23U;
+  put({op_at(1, 10), op_at(2, 15), op_at(kSector, 10), op_at(5 * kSector, 12), op_at(3, 20), op_at(7, -5)});
+  OpSumsQuery query{.ranges = {{Timestamp{0}, Timestamp{15}}, {Timestamp{15}, Timestamp{30}}}};
+  query.sectors.set(0).set(1);
+  const auto xor_of = [](const OpId& a, const OpId& b) {
+    std::vector<std::uint8_t> out(a.view().begin(), a.view().end());
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] ^= b.view()[i];
+    return Bytes(std::move(out));
+  };
+  const auto page = w_.sums(s(), query).value();
+  EXPECT_EQ(page.sums, (std::vector<OpSum>{{0, 0, id_at(1).bytes(), 1},
+                                           {1, 0, id_at(kSector).bytes(), 1},
+                                           {0, 1, xor_of(id_at(2), id_at(3)), 2}}));
+  EXPECT_EQ(page.next, std::nullopt);
+  query.sectors.set();
+  EXPECT_EQ(w_.sums(s(), query)->sums.size(), 4U);
+  query.ranges = {{Timestamp{-10}, Timestamp{0}}};
+  EXPECT_EQ(w_.sums(s(), query)->sums, (std::vector<OpSum>{{0, 0, id_at(7).bytes(), 1}}));
+  query.ranges = {};
+  EXPECT_TRUE(w_.sums(s(), query)->sums.empty());
+}
+
+TEST_P(OpStoreSuite, sums_refuse_ranges_that_overlap_or_are_out_of_order) {
+  using Ranges = std::vector<TimeRange>;
+  for (const Ranges& ranges :
+       {Ranges{{Timestamp{0}, Timestamp{10}}, {Timestamp{9}, Timestamp{20}}},
+        Ranges{{Timestamp{10}, Timestamp{20}}, {Timestamp{0}, Timestamp{5}}}, Ranges{{Timestamp{10}, Timestamp{9}}}}) {
+    const auto out = w_.sums(s(), {.ranges = ranges});
+    ASSERT_FALSE(out);
+    EXPECT_EQ(out.error().code, Errc::invalid_argument);
+  }
+}
+
+TEST_P(OpStoreSuite, sums_of_many_ops_and_ranges_come_in_pages_that_add_up) {
+  constexpr std::size_t kOps = OpStore::kMostLookedAt + 5'000;
+  open(make_prefix_policy());
+  std::vector<std::pair<OpDescription, Bytes>> ops;
+  std::map<std::uint32_t, std::uint64_t> expected;
+  for (std::uint32_t i = 0; i < kOps; ++i) {
+    const OpId id = id_at(i * 61'000U, i);
+    ops.push_back({{id, Timestamp{i / 1000}}, id.bytes()});
+    if (i / 1000 != 3) ++expected[id.loc() >> 23U];
+  }
+  ASSERT_TRUE(w_.store_described(s(), std::move(ops)));
+  OpSumsQuery query{.ranges = {{Timestamp{0}, Timestamp{3}}, {Timestamp{4}, Timestamp{1000}}}};
+  for (std::int64_t empty = 1000; empty < 1100; ++empty)
+    query.ranges.push_back({Timestamp{empty}, Timestamp{empty + 1}});
+  query.sectors.set();
+  std::map<std::uint32_t, std::uint64_t> found;
+  int pages = 0;
+  for (;; ++pages) {
+    const auto page = w_.sums(s(), query).value();
+    for (const OpSum& sum : page.sums) found[sum.sector] += sum.ops;
+    if (!page.next) break;
+    query.after = page.next;
+  }
+  EXPECT_EQ(pages, 1) << "one page is what a call looks at, then comes the rest";
+  EXPECT_EQ(found, expected);
+  EXPECT_EQ(w_.stats(s())->ops, kOps);
+}
+
+// ---------------------------------------------------------------------- events
+
+TEST_P(OpStoreSuite, what_is_stored_is_told_once_in_order_before_the_handler) {
+  std::vector<OpRecord> told;
+  const auto token = s().subscribe(
+      {.ops_stored = [&](const std::vector<OpRecord>& ops) { told.insert(told.end(), ops.begin(), ops.end()); }});
+  put({op_at(3, 30), op_at(1, 10), Bytes::copy_of("no op"), op_at(3, 30)});
+  const std::vector<OpRecord> expected{{id_at(3), Timestamp{30}, id_at(3).loc(), op_at(3, 30).size()},
+                                       {id_at(1), Timestamp{10}, id_at(1).loc(), op_at(1, 10).size()}};
+  EXPECT_EQ(told, expected);
+  put({op_at(1, 10)});
+  EXPECT_EQ(told, expected) << "it was held";
+  EXPECT_TRUE(w_.store_described(s(), {{{id_at(8), Timestamp{7}}, op_at(8, 7)}}));
+  ASSERT_EQ(told.size(), 3U);
+  EXPECT_EQ(told.back().op_id, id_at(8));
+  // Many calls at once: in the order of the calls.
+  told.clear();
+  std::size_t answered = 0;
+  for (std::uint32_t i = 100; i < 150; ++i) {
+    s().process_incoming_ops({op_at(i, 1), op_at(i + 1000, 1)}, [&](const auto& out) {
+      EXPECT_TRUE(out);
+      ++answered;
+      EXPECT_EQ(told.size(), 2 * answered);
+    });
+  }
+  ASSERT_TRUE(w_.world().wait_for([&] { return answered == 50; }));
+  for (std::uint32_t i = 0; i < 50; ++i) {
+    EXPECT_EQ(told[2 * i].op_id, id_at(i + 100));
+    EXPECT_EQ(told[2 * i + 1].op_id, id_at(i + 1100));
+  }
+}
+
+TEST_P(OpStoreSuite, listeners_come_and_go) {
+  int first = 0, second = 0;
+  auto a = s().subscribe({.ops_stored = [&](const auto&) { ++first; }});
+  const auto b = s().subscribe({.ops_stored = [&](const auto&) {
+    ++second;
+    a.reset();
+  }});
+  const auto none = s().subscribe({});
+  put({op_at(1, 1)});
+  EXPECT_EQ(first + second, 2);
+  put({op_at(2, 1)});
+  EXPECT_EQ(first, 1) << "its token is gone";
+  EXPECT_EQ(second, 2);
+}
+
+TEST_P(OpStoreSuite, a_listener_may_drop_the_store) {
+  bool answered = false;
+  const auto token = s().subscribe({.ops_stored = [&](const auto&) { store_.reset(); }});
+  s().process_incoming_ops({op_at(1, 1)}, [&](const auto&) { answered = true; });
+  ASSERT_TRUE(w_.world().wait_for([&] { return store_ == nullptr; }));
+  w_.world().run_ready();
+  EXPECT_FALSE(answered) << "pending handlers of a store that is destroyed are dropped";
+}
+
+TEST_P(OpStoreSuite, intact_ops_are_told_from_those_that_are_not_there) {
+  put({op_at(1, 1), op_at(2, 2)});
+  EXPECT_EQ(w_.filter_intact(s(), {id_at(5), id_at(1), id_at(5), id_at(2)}).value(), (OpIds{id_at(5), id_at(5)}));
+}
+
+TEST_P(OpStoreSuite, places_are_those_of_the_policy) {
+  class Elsewhere final : public OpPolicy {
+   public:
+    Result<OpDescription> describe(ByteView op) const override { return inner_->describe(op); }
+    std::uint32_t location(ByteView op_id) const noexcept override { return ~dht_location(op_id); }
+    std::string_view name() const override { return "elsewhere"; }
+
+   private:
+    std::shared_ptr<const OpPolicy> inner_ = make_memory_op_policy();
+  };
+  open(std::make_shared<Elsewhere>());
+  std::vector<OpRecord> told;
+  const auto token = s().subscribe({.ops_stored = [&](const auto& ops) { told = ops; }});
+  put({op_at(5, 1)});
+  ASSERT_EQ(told.size(), 1U);
+  EXPECT_EQ(told[0].location, ~5U);
+  EXPECT_TRUE(w_.slice(s(), DhtArc(5, 5), Timestamp{0}, Timestamp{9})->op_ids.empty());
+  EXPECT_EQ(w_.slice(s(), DhtArc(~5U, ~5U), Timestamp{0}, Timestamp{9})->op_ids, (OpIds{id_at(5)}));
+  EXPECT_EQ(w_.bounded(s(), DhtArc(~6U, ~4U), Timestamp{0})->op_ids, (OpIds{id_at(5)}));
+  EXPECT_EQ(w_.list_all(s(), {.arc = DhtArc(~5U, ~5U)}), told);
+  EXPECT_EQ(w_.retrieve(s(), {id_at(5)})->size(), 1U);
+  OpSumsQuery query{.ranges = {{Timestamp{0}, Timestamp{9}}}};
+  query.sectors.set(~5U >> 23U);
+  EXPECT_EQ(w_.sums(s(), query)->sums.size(), 1U);
+}
+
 // ----------------------------------------------------------------- slice hashes
 
 TEST_P(OpStoreSuite, slice_hashes_are_kept_by_arc) {
@@ -552,8 +763,11 @@ TEST_P(OpStoreSuite, many_pending_ids_and_long_ones) {
     ids.push_back(OpId::from_text(std::string(size, 'i')));
   }
   EXPECT_TRUE(w_.add_pending(s(), ids, peer_url(1)));
+  EXPECT_TRUE(w_.add_pending(s(), {id_at(7)}, peer_url(2)));
   std::sort(ids.begin(), ids.end());
-  EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), ids}}));
+  const StoreWorld::Pending all{{peer_url(1), ids}, {peer_url(2), {id_at(7)}}};
+  EXPECT_EQ(w_.pending(s()), all);
+  for (const std::size_t limit : {0U, 1U, 1'500U, 100'000U}) EXPECT_EQ(w_.pending_in_pages(s(), limit), all) << limit;
 }
 
 // ------------------------------------------------------------------------ order

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -86,6 +87,32 @@ class StoreWorld {
   Result<OpIdsBounded> bounded(OpStore& s, DhtArc arc, Timestamp start, std::uint32_t limit = UINT32_MAX) {
     return wait<OpIdsBounded>([&](auto done) { s.retrieve_op_ids_bounded(arc, start, limit, std::move(done)); });
   }
+  Result<OpIdsBounded> bounded(OpStore& s, OpIdsQuery query) {
+    return wait<OpIdsBounded>([&](auto done) { s.retrieve_op_ids_bounded(std::move(query), std::move(done)); });
+  }
+  Result<std::vector<OpId>> filter_intact(OpStore& s, std::vector<OpId> ids) {
+    return wait<std::vector<OpId>>([&](auto done) { s.filter_out_intact_ops(std::move(ids), std::move(done)); });
+  }
+  Result<OpPage> list(OpStore& s, OpListQuery query) {
+    return wait<OpPage>([&](auto done) { s.list_ops(std::move(query), std::move(done)); });
+  }
+  /// All pages, one after the other.
+  std::vector<OpRecord> list_all(OpStore& s, OpListQuery query) {
+    std::vector<OpRecord> out;
+    for (;;) {
+      auto page = list(s, query);
+      EXPECT_TRUE(page);
+      if (!page) return out;
+      EXPECT_LE(page->ops.size(), query.limit);
+      out.insert(out.end(), page->ops.begin(), page->ops.end());
+      if (!page->next) return out;
+      EXPECT_TRUE(!query.after || *page->next > *query.after) << "a cursor does not move";
+      query.after = page->next;
+    }
+  }
+  Result<OpSumsPage> sums(OpStore& s, OpSumsQuery query) {
+    return wait<OpSumsPage>([&](auto done) { s.sum_ops(std::move(query), std::move(done)); });
+  }
   Result<std::optional<Timestamp>> earliest(OpStore& s, DhtArc arc) {
     return wait<std::optional<Timestamp>>([&](auto done) { s.earliest_timestamp_in_arc(arc, std::move(done)); });
   }
@@ -117,6 +144,25 @@ class StoreWorld {
     for (auto& [url, ids] : *out) std::sort(ids.begin(), ids.end());
     std::sort(out->begin(), out->end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     return *out;
+  }
+  /// The same, read in pages of `limit`; pairs that come twice are there once.
+  Pending pending_in_pages(OpStore& s, std::size_t limit) {
+    std::map<Url, std::vector<OpId>> all;
+    for (std::uint64_t after = 0;;) {
+      auto page = wait<PendingPage>([&](auto done) { s.retrieve_pending_page(after, limit, std::move(done)); });
+      EXPECT_TRUE(page);
+      if (!page) return {};
+      for (auto& [url, ids] : page->requests) all[url].insert(all[url].end(), ids.begin(), ids.end());
+      if (!page->next) break;
+      EXPECT_GT(*page->next, after);
+      after = *page->next;
+    }
+    Pending out(all.begin(), all.end());
+    for (auto& [url, ids] : out) {
+      std::sort(ids.begin(), ids.end());
+      ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    }
+    return out;
   }
   Result<void> remove_pending(OpStore& s, std::vector<OpId> ids, const Url& source) {
     return wait<void>([&](auto done) { s.remove_pending(std::move(ids), source, std::move(done)); });

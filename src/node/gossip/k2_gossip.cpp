@@ -76,12 +76,6 @@ Result<void> K2Gossip::start() {
   return {};
 }
 
-void K2Gossip::inform_ops_stored(std::vector<StoredOp> ops) {
-  assert_on_strand(runtime(), "Gossip::inform_ops_stored");
-  // Nothing to keep: new ops are read from the store, by the time they were stored.
-  static_cast<void>(ops);
-}
-
 void K2Gossip::inform_requests_dropped(const Url& peer) {
   assert_on_strand(runtime(), "Gossip::inform_requests_dropped");
   if (stopped_) return;
@@ -591,7 +585,8 @@ void K2Gossip::query(const Query& asked, std::function<void(NewOps)> done, int t
           return self->query(other, std::move(done), tries + 1);
         }
         for (const OpId& id : found->op_ids) {
-          if (asked.sectors.contains(id.loc())) out.ids.push_back(id.bytes());
+          if (asked.sectors.contains(self->context_.op_store->policy().location(id.view())))
+            out.ids.push_back(id.bytes());
         }
         out.bytes = found->bytes;
         out.next = found->next;
@@ -702,7 +697,6 @@ Result<std::shared_ptr<Gossip>> make_k2_gossip(const ModuleContext& context) {
 namespace {
 class NoopGossip final : public Gossip {
  public:
-  void inform_ops_stored(std::vector<StoredOp>) override {}
   void stop() override {}
 };
 }  // namespace

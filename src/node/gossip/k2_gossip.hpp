@@ -32,7 +32,6 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   ~K2Gossip() override;
   Result<void> start();
 
-  void inform_ops_stored(std::vector<StoredOp> ops) override;
   void inform_requests_dropped(const Url& peer) override;
   void peer_moved(const Url& old_url, const Url& new_url) override;
   GossipStats stats() const override {

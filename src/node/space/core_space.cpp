@@ -376,11 +376,6 @@ void CoreSpace::send_notify(const Url& to, Bytes data, Handler<> done) {
   context_.transport->send_space_notify(to, id(), std::move(data), std::move(done));
 }
 
-void CoreSpace::inform_ops_stored(std::vector<StoredOp> ops) {
-  assert_on_strand(runtime(), "Space::inform_ops_stored");
-  if (!stopping_) gossip_->inform_ops_stored(std::move(ops));
-}
-
 std::optional<Error> CoreSpace::recent_store_failure() const {
   assert_on_strand(runtime(), "Space::recent_store_failure");
   if (!store_failure_ || runtime().now() - store_failure_->first > kStoreFailureIsRecent) return std::nullopt;

@@ -36,7 +36,6 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   void local_agent_join_with_arc(std::shared_ptr<LocalAgent> agent, DhtArc arc, Handler<> done) override;
   void local_agent_leave(const AgentId& agent, std::function<void()> done) override;
   void send_notify(const Url& to, Bytes data, Handler<> done) override;
-  void inform_ops_stored(std::vector<StoredOp> ops) override;
   std::optional<Error> recent_store_failure() const override;
   void stop(std::function<void()> done) override;
 

@@ -5,10 +5,12 @@
 #include <utility>
 
 #include "core/callback.hpp"
+#include "core/subscribers.hpp"
 #include "kitsune2/op_store.hpp"
 #include "store/memory/id_table.hpp"
 #include "store/memory/lazy_index.hpp"
 #include "store/op_limit.hpp"
+#include "store/op_sums.hpp"
 #include "store/pending_sources.hpp"
 #include "store/slice_hash_rules.hpp"
 #include "store/stored_clock.hpp"
@@ -92,7 +94,18 @@ class Payloads {
   std::uint32_t current_ = 0;
 };
 
+/// The order of OpCursor.
 struct ByTime {
+  const Records* records;
+  bool operator()(std::uint32_t a, std::uint32_t b) const {
+    const Record& x = (*records)[a];
+    const Record& y = (*records)[b];
+    return x.created_at != y.created_at ? x.created_at < y.created_at : a < b;
+  }
+};
+
+/// As time slices are given.
+struct ByTimeAndId {
   const Records* records;
   bool operator()(std::uint32_t a, std::uint32_t b) const {
     const Record& x = (*records)[a];
@@ -123,6 +136,11 @@ class MemoryOpStore final : public OpStore {
         by_time_(ByTime{&records_}),
         by_place_(ByPlace{&records_}) {}
 
+  std::shared_ptr<void> subscribe(OpStoreEvents events) override {
+    assert_on_strand(runtime_, "OpStore::subscribe");
+    return events_.add(std::move(events));
+  }
+
   void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override {
     assert_on_strand(runtime_, "OpStore::process_incoming_ops");
     ProcessedOps out;
@@ -136,7 +154,7 @@ class MemoryOpStore final : public OpStore {
         out.reject(i, description.error());
       }
     }
-    complete<ProcessedOps>(std::move(done), std::move(out));
+    stored(std::move(done), std::move(out));
   }
 
   void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) override {
@@ -152,7 +170,7 @@ class MemoryOpStore final : public OpStore {
         out.reject(i, fits.error());
       }
     }
-    complete<ProcessedOps>(std::move(done), std::move(out));
+    stored(std::move(done), std::move(out));
   }
 
   void retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) override {
@@ -190,7 +208,7 @@ class MemoryOpStore final : public OpStore {
       } else {
         collect(in_place, found, [&](std::uint32_t i) { return !early(i) && !late(i); });
       }
-      std::sort(found.begin(), found.end(), ByTime{&records_});
+      std::sort(found.begin(), found.end(), ByTimeAndId{&records_});
       out.op_ids.reserve(found.size());
       for (const std::uint32_t i : found) {
         out.op_ids.push_back(records_[i].op_id);
@@ -200,14 +218,21 @@ class MemoryOpStore final : public OpStore {
     complete<OpIdsInSlice>(std::move(done), std::move(out));
   }
 
-  void retrieve_op_ids_bounded(DhtArc arc, Timestamp start, std::uint32_t limit_bytes,
-                               Handler<OpIdsBounded> done) override {
+  void list_ops(OpListQuery query, Handler<OpPage> done) override { complete<OpPage>(std::move(done), list(query)); }
+
+  void sum_ops(OpSumsQuery query, Handler<OpSumsPage> done) override {
+    complete<OpSumsPage>(std::move(done), sum(query));
+  }
+
+  using OpStore::retrieve_op_ids_bounded;
+  void retrieve_op_ids_bounded(OpIdsQuery query, Handler<OpIdsBounded> done) override {
+    if (query.stop.stop_requested()) return complete<OpIdsBounded>(std::move(done), store::stopped());
     OpIdsBounded out;
     out.next = clock_.bookmark();
-    for (std::uint32_t i = first_stored_at(start); i < records_.size() && !arc.empty(); ++i) {
+    for (std::uint32_t i = first_stored_at(query.start); i < records_.size() && !query.arc.empty(); ++i) {
       const Record& record = records_[i];
-      if (!arc.contains(record.loc)) continue;
-      if (out.bytes + record.size > limit_bytes) {
+      if (!query.arc.contains(record.loc)) continue;
+      if (out.bytes + record.size > query.limit_bytes || out.op_ids.size() >= query.limit_ids) {
         out.next = record.stored_at;
         out.cut = true;
         break;
@@ -276,6 +301,82 @@ class MemoryOpStore final : public OpStore {
   bool is_durable() const override { return false; }
 
  private:
+  /// Tells of what is new in `out`, then has the handler run.
+  void stored(Handler<ProcessedOps> done, ProcessedOps out) {
+    if (!out.newly_stored.empty()) {
+      std::vector<OpRecord> records;
+      records.reserve(out.newly_stored.size());
+      for (std::uint32_t i = records_.size() - static_cast<std::uint32_t>(out.newly_stored.size()); i < records_.size();
+           ++i) {
+        records.push_back(record_of(records_[i]));
+      }
+      runtime_.post(lifetime_.guard([this, records = std::move(records)] {
+        events_.tell([&](const OpStoreEvents& events) {
+          if (events.ops_stored) call_application("OpStoreEvents::ops_stored", [&] { events.ops_stored(records); });
+        });
+      }));
+    }
+    complete<ProcessedOps>(std::move(done), std::move(out));
+  }
+
+  static OpRecord record_of(const Record& record) { return {record.op_id, record.created_at, record.loc, record.size}; }
+
+  /// The records created in [start, end) that come after the cursor, in the order of OpCursor, `kMostLookedAt` at most.
+  std::vector<std::uint32_t> created_in(Timestamp start, Timestamp end, const std::optional<OpCursor>& after,
+                                        std::size_t most) {
+    by_time_.update(records_.size());
+    const auto early = [&](std::uint32_t i) {
+      const Record& record = records_[i];
+      return record.created_at < start || (after && OpCursor{record.created_at, record.stored_at} <= *after);
+    };
+    std::vector<std::uint32_t> out;
+    for (const auto& run : by_time_.range(early, [&](std::uint32_t i) { return records_[i].created_at >= end; })) {
+      const auto n = std::min(run.size(), most);
+      const auto middle = static_cast<std::ptrdiff_t>(out.size());
+      out.insert(out.end(), run.begin(), run.begin() + static_cast<std::ptrdiff_t>(n));
+      std::inplace_merge(out.begin(), out.begin() + middle, out.end(), ByTime{&records_});
+      out.resize(std::min(out.size(), most));
+    }
+    return out;
+  }
+
+  Result<OpPage> list(const OpListQuery& query) {
+    if (query.limit == 0) return make_error(Errc::invalid_argument, "a list of at most 0 ops");
+    if (query.stop.stop_requested()) return store::stopped();
+    OpPage out;
+    if (query.arc.empty() || query.start >= query.end) return out;
+    const auto found = created_in(query.start, query.end, query.after, kMostLookedAt);
+    for (const std::uint32_t i : found) {
+      const Record& record = records_[i];
+      const OpCursor at{record.created_at, record.stored_at};
+      if (query.arc.contains(record.loc)) out.ops.push_back(record_of(record));
+      // A page that is full may be the last one: the next one says so.
+      if (out.ops.size() == query.limit || (i == found.back() && found.size() == kMostLookedAt)) {
+        out.next = at;
+        break;
+      }
+    }
+    return out;
+  }
+
+  Result<OpSumsPage> sum(const OpSumsQuery& query) {
+    store::OpSums sums(query);
+    if (auto ok = sums.check(); !ok) return ok.error();
+    std::size_t left = kMostLookedAt;
+    while (left > 0 && sums.next_range()) {
+      --left;
+      const auto found = created_in(sums.range().start, sums.range().end, query.after, left);
+      for (const std::uint32_t i : found) {
+        const Record& record = records_[i];
+        sums.add(record.loc, record.op_id.view());
+        sums.passed({record.created_at, record.stored_at});
+      }
+      left -= found.size();
+      if (query.stop.stop_requested()) return store::stopped();
+    }
+    return sums.page(left == 0);
+  }
+
   template <class T>
   void complete(Handler<T> done, Result<T> result) {
     assert_on_strand(runtime_, "a member of OpStore");
@@ -305,7 +406,7 @@ class MemoryOpStore final : public OpStore {
     Record& record = records_.append();
     record.op_id = description.op_id;
     record.created_at = description.created_at;
-    record.loc = description.op_id.loc();
+    record.loc = policy_->location(description.op_id.view());
     record.stored_at = clock_.next(now);
     payloads_.put(op, record);
     bytes_ += op.size();
@@ -389,6 +490,7 @@ class MemoryOpStore final : public OpStore {
   std::uint64_t bytes_ = 0;
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::map<std::uint64_t, Bytes>> slice_hashes_;
   store::PendingSources pending_;
+  Subscribers<OpStoreEvents> events_;
   Lifetime lifetime_;
 };
 

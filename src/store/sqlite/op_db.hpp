@@ -25,11 +25,16 @@ class OpFinder {
     std::uint64_t size;
   };
 
-  static Result<OpFinder> make(Connection& connection);
+  /// `policy` says where ids lie; null: where the reference has them. It stays longer.
+  static Result<OpFinder> make(Connection& connection, const OpPolicy* policy);
   /// nullopt: not held.
   Result<std::optional<Found>> find(Connection& connection, ByteView op_id);
+  std::uint32_t location(ByteView op_id) const {
+    return policy_ != nullptr ? policy_->location(op_id) : dht_location(op_id);
+  }
 
  private:
+  const OpPolicy* policy_ = nullptr;
   Statement statement_;
 };
 
@@ -37,7 +42,8 @@ class OpFinder {
 /// all, in the file and in this object.
 class OpWriter {
  public:
-  static Result<OpWriter> open(const std::string& path, std::uint64_t max_database_bytes, const char* vfs = nullptr);
+  static Result<OpWriter> open(const std::string& path, std::uint64_t max_database_bytes, const char* vfs = nullptr,
+                               const OpPolicy* policy = nullptr);
 
   /// Records what the store is for, or checks it. Errc::already_exists naming both when it is for something else.
   Result<void> bind_to(const SpaceId& space, std::string_view policy);
@@ -46,8 +52,9 @@ class OpWriter {
   Result<void> commit();
   void roll_back();
 
-  /// Adds what became of the op to `out`.
-  Result<void> store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out);
+  /// Adds what became of the op to `out`, and if it is new to `records`.
+  Result<void> store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out,
+                     std::vector<OpRecord>& records);
   Result<void> store_slice_hash(const DhtArc& arc, std::uint64_t slice_index, ByteView hash);
   Result<void> add_pending(const std::vector<OpId>& op_ids, const Url& source);
   Result<void> remove_pending_source(const Url& source);
@@ -77,7 +84,7 @@ class OpWriter {
   };
 
   OpWriter();
-  Result<void> prepare();
+  Result<void> prepare(const OpPolicy* policy);
   /// A row of the pending table, without what is dropped of it.
   struct PendingRow {
     std::int64_t seq;
@@ -120,7 +127,8 @@ struct Place {
 class OpReader {
  public:
   /// `read_only`: beside the process that owns the store.
-  static Result<OpReader> open(const std::string& path, bool read_only, const char* vfs = nullptr);
+  static Result<OpReader> open(const std::string& path, bool read_only, const char* vfs = nullptr,
+                               const OpPolicy* policy = nullptr);
 
   /// Space and policy as recorded. Errc::corrupt when they are not.
   Result<SqliteOpStoreInfo> info();
@@ -128,19 +136,25 @@ class OpReader {
   Result<std::vector<MetaOp>> retrieve_ops(const std::vector<OpId>& op_ids, std::uint64_t max_bytes);
   Result<std::vector<OpId>> filter_out_existing_ops(std::vector<OpId> op_ids);
   Result<OpIdsInSlice> op_hashes_in_time_slice(const DhtArc& arc, Timestamp start, Timestamp end);
-  Result<OpIdsBounded> op_ids_bounded(const DhtArc& arc, Timestamp start, std::uint32_t limit_bytes);
+  Result<OpPage> list_ops(const OpListQuery& query);
+  Result<OpSumsPage> sum_ops(const OpSumsQuery& query);
+  Result<OpIdsBounded> op_ids_bounded(const OpIdsQuery& query);
   Result<std::optional<Timestamp>> earliest_timestamp_in_arc(const DhtArc& arc);
   Result<std::uint64_t> slice_hash_count(const DhtArc& arc);
   Result<std::optional<Bytes>> slice_hash(const DhtArc& arc, std::uint64_t slice_index);
   Result<std::vector<std::pair<std::uint64_t, Bytes>>> slice_hashes(const DhtArc& arc);
   Result<std::vector<std::pair<Url, std::vector<OpId>>>> pending();
+  Result<PendingPage> pending_page(std::uint64_t after, std::size_t limit);
   Result<OpStoreStats> stats();
 
  private:
   OpReader() = default;
-  Result<void> prepare();
+  Result<void> prepare(const OpPolicy* policy);
   /// The bytes of `out`, which are at `places`.
   Result<void> read_data(std::span<const Place> places, std::vector<MetaOp>& out);
+  template <class Row>
+  Result<void> each_from(Timestamp start, Timestamp end, const std::optional<OpCursor>& after, std::size_t most,
+                         Row row);
   Error damaged(const char* table) const;
   /// Estimated ops in `arc`, if ids are spread evenly.
   Result<std::uint64_t> ops_in(const DhtArc& arc);
@@ -148,11 +162,11 @@ class OpReader {
   Connection connection_;
   OpFinder finder_;
   Statement data_, data_from_, totals_, last_;
-  Statement by_time_, by_place_, count_in_time_;
+  Statement by_time_, by_place_, count_in_time_, from_cursor_;
   Statement by_stored_, stored_by_place_, count_since_;
   Statement earliest_, times_, earliest_by_place_;
   Statement slice_count_, slice_, slices_;
-  Statement pending_, meta_;
+  Statement pending_, pending_from_, meta_;
 };
 
 }  // namespace kitsune2::sqlite

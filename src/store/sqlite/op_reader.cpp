@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/buffer.hpp"
+#include "store/op_sums.hpp"
 #include "store/sqlite/op_db.hpp"
 #include "store/sqlite/op_schema.hpp"
 
@@ -110,24 +111,27 @@ class InOrder {
   std::int64_t last_ = INT64_MAX;  ///< the op found last; INT64_MAX: none
 };
 
+/// Asked with the number of rows that are left, or were looked at; looks at the token now and then.
+bool is_stopped(const std::stop_token& stop, std::size_t rows) { return rows % 256 == 0 && stop.stop_requested(); }
+
 /// Whether a column can be the size of an op: no blob of SQLite's has 2 GiB.
 bool is_size(std::int64_t number) { return number >= 0 && number <= INT32_MAX; }
 
 }  // namespace
 
-Result<OpReader> OpReader::open(const std::string& path, bool read_only, const char* vfs) {
+Result<OpReader> OpReader::open(const std::string& path, bool read_only, const char* vfs, const OpPolicy* policy) {
   auto connection = Connection::open(path, read_only ? Connection::Mode::read_only : Connection::Mode::read, vfs);
   if (!connection) return connection.error();
   OpReader out;
   out.connection_ = std::move(*connection);
   if (auto ok = open_format(out.connection_, kOpStoreFormat, false); !ok) return ok.error();
   if (auto ok = out.connection_.run("PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY"); !ok) return ok.error();
-  if (auto ok = out.prepare(); !ok) return ok.error();
+  if (auto ok = out.prepare(policy); !ok) return ok.error();
   return out;
 }
 
-Result<void> OpReader::prepare() {
-  auto finder = OpFinder::make(connection_);
+Result<void> OpReader::prepare(const OpPolicy* policy) {
+  auto finder = OpFinder::make(connection_, policy);
   if (!finder) return finder.error();
   finder_ = std::move(*finder);
   const std::pair<Statement*, const char*> all[] = {
@@ -143,6 +147,9 @@ Result<void> OpReader::prepare() {
       {&count_in_time_,
        "SELECT count(*) FROM"
        " (SELECT 1 FROM op INDEXED BY op_by_time WHERE created_at>=?1 AND created_at<?2 LIMIT ?3)"},
+      {&from_cursor_,
+       "SELECT created_at, stored_at, loc, id, size FROM op INDEXED BY op_by_time"
+       " WHERE (created_at, stored_at)>(?1,?2) AND created_at<?3 ORDER BY created_at, stored_at LIMIT ?4"},
       {&by_stored_, "SELECT stored_at, loc, id, size FROM op WHERE stored_at>=?1 ORDER BY stored_at"},
       {&stored_by_place_,
        "SELECT stored_at, id, size FROM op INDEXED BY op_by_loc WHERE loc BETWEEN ?1 AND ?2 AND stored_at>=?3"},
@@ -154,6 +161,9 @@ Result<void> OpReader::prepare() {
       {&slice_, "SELECT hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 AND slice=?3"},
       {&slices_, "SELECT slice, hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 ORDER BY slice"},
       {&pending_, "SELECT source.url, pending.ids FROM pending JOIN source ON source.number=pending.source"},
+      {&pending_from_,
+       "SELECT pending.seq, source.url, pending.ids FROM pending JOIN source ON source.number=pending.source"
+       " WHERE pending.seq>?1 ORDER BY pending.seq"},
       {&meta_, "SELECT value FROM meta WHERE key=?1"},
   };
   for (const auto& [statement, sql] : all) {
@@ -326,7 +336,71 @@ Result<OpIdsInSlice> OpReader::op_hashes_in_time_slice(const DhtArc& arc, Timest
   return out;
 }
 
-Result<OpIdsBounded> OpReader::op_ids_bounded(const DhtArc& arc, Timestamp start, std::uint32_t limit_bytes) {
+/// Steps through at most `most` ops created in [start, end) that come after the cursor, until `row` returns false.
+template <class Row>
+Result<void> OpReader::each_from(Timestamp start, Timestamp end, const std::optional<OpCursor>& after, std::size_t most,
+                                 Row row) {
+  // Times of storing are greater than this.
+  OpCursor from{start, Timestamp::min()};
+  if (after) from = std::max(from, *after);
+  const Use use(from_cursor_);
+  use->bind(1, from.created_at.micros).bind(2, from.stored_at.micros).bind(3, end.micros);
+  use->bind(4, static_cast<std::int64_t>(most));
+  return each_row(connection_, use, [&] {
+    return row(OpCursor{Timestamp{use->int64(0)}, Timestamp{use->int64(1)}}, static_cast<std::uint32_t>(use->int64(2)),
+               use->blob(3), use->int64(4));
+  });
+}
+
+Result<OpPage> OpReader::list_ops(const OpListQuery& query) {
+  if (query.limit == 0) return make_error(Errc::invalid_argument, "a list of at most 0 ops");
+  if (query.stop.stop_requested()) return store::stopped();
+  OpPage out;
+  if (query.arc.empty() || query.start >= query.end) return out;
+  const Snapshot snapshot(connection_);
+  if (!snapshot.started()) return snapshot.started().error();
+  std::size_t left = OpStore::kMostLookedAt;
+  auto ok = each_from(query.start, query.end, query.after, left,
+                      [&](const OpCursor& at, std::uint32_t location, ByteView id, std::int64_t size) {
+                        if (is_stopped(query.stop, --left)) return false;
+                        if (query.arc.contains(location) && is_size(size)) {
+                          out.ops.push_back({OpId(id), at.created_at, location, static_cast<std::uint64_t>(size)});
+                        }
+                        // A page that is full may be the last one: the next one says so.
+                        if (out.ops.size() < query.limit && left > 0) return true;
+                        out.next = at;
+                        return false;
+                      });
+  if (!ok) return ok.error();
+  if (query.stop.stop_requested()) return store::stopped();
+  return out;
+}
+
+Result<OpSumsPage> OpReader::sum_ops(const OpSumsQuery& query) {
+  store::OpSums sums(query);
+  if (auto ok = sums.check(); !ok) return ok.error();
+  const Snapshot snapshot(connection_);
+  if (!snapshot.started()) return snapshot.started().error();
+  std::size_t left = OpStore::kMostLookedAt;
+  while (left > 0 && sums.next_range()) {
+    --left;
+    if (query.stop.stop_requested()) return store::stopped();
+    auto ok = each_from(sums.range().start, sums.range().end, query.after, left,
+                        [&](const OpCursor& at, std::uint32_t location, ByteView id, std::int64_t) {
+                          sums.add(location, id);
+                          sums.passed(at);
+                          return !is_stopped(query.stop, --left);
+                        });
+    if (!ok) return ok.error();
+  }
+  if (query.stop.stop_requested()) return store::stopped();
+  return sums.page(left == 0);
+}
+
+Result<OpIdsBounded> OpReader::op_ids_bounded(const OpIdsQuery& query) {
+  if (query.stop.stop_requested()) return store::stopped();
+  const DhtArc& arc = query.arc;
+  const Timestamp start = query.start;
   const Snapshot snapshot(connection_);
   if (!snapshot.started()) return snapshot.started().error();
   OpIdsBounded out;
@@ -337,11 +411,12 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const DhtArc& arc, Timestamp start
   }
   if (arc.empty()) return out;
   bool intact = true;
+  std::size_t looked_at = 0;
   /// False: does not fit any more.
   const auto take = [&](std::int64_t stored_at, OpId op_id, std::int64_t size) {
     intact = is_size(size);
     if (!intact) return false;
-    if (out.bytes + static_cast<std::uint64_t>(size) > limit_bytes) {
+    if (out.bytes + static_cast<std::uint64_t>(size) > query.limit_bytes || out.op_ids.size() >= query.limit_ids) {
       out.next = Timestamp{stored_at};
       out.cut = true;
       return false;
@@ -365,10 +440,12 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const DhtArc& arc, Timestamp start
     const Use use(by_stored_);
     use->bind(1, start.micros);
     auto ok = each_row(connection_, use, [&] {
+      if (is_stopped(query.stop, ++looked_at)) return false;
       if (!arc.contains(static_cast<std::uint32_t>(use->int64(1)))) return true;
       return take(use->int64(0), OpId(use->blob(2)), use->int64(3));
     });
     if (!ok) return ok.error();
+    if (query.stop.stop_requested()) return store::stopped();
     if (!intact) return damaged("op");
     return out;
   }
@@ -384,9 +461,10 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const DhtArc& arc, Timestamp start
     use->bind(1, ranges.range[i].first).bind(2, ranges.range[i].second).bind(3, start.micros);
     auto ok = each_row(connection_, use, [&] {
       found.push_back({use->int64(0), use->int64(2), OpId(use->blob(1))});
-      return true;
+      return !is_stopped(query.stop, ++looked_at);
     });
     if (!ok) return ok.error();
+    if (query.stop.stop_requested()) return store::stopped();
   }
   std::sort(found.begin(), found.end(), [](const Since& a, const Since& b) { return a.stored_at < b.stored_at; });
   for (Since& op : found) {
@@ -524,6 +602,48 @@ Result<std::vector<std::pair<Url, std::vector<OpId>>>> OpReader::pending() {
     });
     if (failed) return *failed;
     if (!op_ids.empty()) out.emplace_back(std::move(*url), std::move(op_ids));
+  }
+  return out;
+}
+
+Result<PendingPage> OpReader::pending_page(std::uint64_t after, std::size_t limit) {
+  PendingPage out;
+  if (after > static_cast<std::uint64_t>(INT64_MAX)) return out;
+  const Snapshot snapshot(connection_);
+  if (!snapshot.started()) return snapshot.started().error();
+  std::map<std::string, std::vector<OpId>, std::less<>> by_url;
+  std::size_t looked_at = 0;
+  std::optional<Error> failed;
+  bool intact = true;
+  const Use use(pending_from_);
+  use->bind(1, static_cast<std::int64_t>(after));
+  auto ok = each_row(connection_, use, [&] {
+    if (looked_at >= std::max<std::size_t>(limit, 1)) return false;
+    auto it = by_url.find(use->text(1));
+    if (it == by_url.end()) it = by_url.try_emplace(std::string(use->text(1))).first;
+    intact = unpack_ids(use->blob(2), [&](ByteView id) {
+      ++looked_at;
+      if (failed) return;
+      const auto found = finder_.find(connection_, id);
+      if (!found) {
+        failed = found.error();
+      } else if (!*found) {
+        it->second.emplace_back(id);
+      }
+    });
+    out.next = static_cast<std::uint64_t>(use->int64(0));
+    return intact && !failed;
+  });
+  if (!ok) return ok.error();
+  if (failed) return *failed;
+  if (!intact) return damaged("pending");
+  if (looked_at < std::max<std::size_t>(limit, 1)) out.next.reset();
+  for (auto& [text, op_ids] : by_url) {
+    auto url = Url::parse(text);
+    if (!url) return damaged("source");
+    std::sort(op_ids.begin(), op_ids.end());
+    op_ids.erase(std::unique(op_ids.begin(), op_ids.end()), op_ids.end());
+    if (!op_ids.empty()) out.requests.emplace_back(std::move(*url), std::move(op_ids));
   }
   return out;
 }

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "core/callback.hpp"
+#include "core/subscribers.hpp"
 #include "kitsune2/sqlite_store.hpp"
 #include "store/op_limit.hpp"
 #include "store/slice_hash_rules.hpp"
@@ -36,6 +37,8 @@ class Call {
   /// May be run again if the transaction failed.
   virtual Result<void> run(Db& db) = 0;
   virtual void fail(const Error& error) = 0;
+  /// Before `finish`: what listeners of the store are to hear of it.
+  virtual void announce() {}
   virtual void finish() = 0;
 
   std::size_t ops() const { return ops_; }
@@ -64,6 +67,44 @@ class CallOf final : public Call<Db> {
   Work work_;
   Handler<T> done_;
   std::optional<Result<T>> result_;
+};
+
+/// A call that stores ops.
+struct Stored {
+  ProcessedOps outcome;
+  std::vector<OpRecord> records;  ///< of what is new
+};
+
+template <class Work>
+class StoringCall final : public Call<OpWriter> {
+ public:
+  StoringCall(std::size_t ops, std::uint64_t bytes, Work work, Handler<ProcessedOps> done,
+              const Subscribers<OpStoreEvents>& events)
+      : Call<OpWriter>(ops, bytes), work_(std::move(work)), done_(std::move(done)), events_(events) {}
+
+  Result<void> run(OpWriter& db) override {
+    result_.emplace(work_(db));
+    if (!*result_) return result_->error();
+    return {};
+  }
+  void fail(const Error& error) override { result_.emplace(error); }
+  void announce() override {
+    if (!*result_ || (*result_)->records.empty()) return;
+    events_.tell([&](const OpStoreEvents& events) {
+      if (!events.ops_stored) return;
+      call_application("OpStoreEvents::ops_stored", [&] { events.ops_stored((*result_)->records); });
+    });
+  }
+  void finish() override {
+    if (*result_) return done_(std::move((*result_)->outcome));
+    done_(result_->error());
+  }
+
+ private:
+  Work work_;
+  Handler<ProcessedOps> done_;
+  const Subscribers<OpStoreEvents>& events_;
+  std::optional<Result<Stored>> result_;
 };
 
 template <class Db>
@@ -131,26 +172,33 @@ class SqliteOpStore final : public OpStore {
     tell<OpReader>(reads_.refuse_all(closed_error()));
   }
 
+  std::shared_ptr<void> subscribe(OpStoreEvents events) override {
+    assert_on_strand(runtime_, "OpStore::subscribe");
+    return events_.add(std::move(events));
+  }
+
   void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override {
     std::uint64_t bytes = 64;
     for (const Bytes& op : ops) bytes += 64 + op.size();
     const std::size_t count = ops.size();
-    write<ProcessedOps>(
+    store(
         count, bytes,
-        [this, ops = std::move(ops)](OpWriter& db) -> Result<ProcessedOps> {
-          ProcessedOps out;
+        [this, ops = std::move(ops)](OpWriter& db) -> Result<Stored> {
+          Stored result;
+          auto& [out, records] = result;
           out.stored.reserve(ops.size());
           out.newly_stored.reserve(ops.size());
+          records.reserve(ops.size());
           const Timestamp now = runtime_.wall_now();
           for (std::size_t i = 0; i < ops.size(); ++i) {
             auto description = describe(ops[i]);
             if (!description) {
               out.reject(i, description.error());
-            } else if (auto ok = db.store(*description, ops[i], now, out); !ok) {
+            } else if (auto ok = db.store(*description, ops[i], now, out, records); !ok) {
               return ok.error();
             }
           }
-          return out;
+          return result;
         },
         std::move(done));
   }
@@ -159,22 +207,24 @@ class SqliteOpStore final : public OpStore {
     std::uint64_t bytes = 64;
     for (const auto& [description, op] : ops) bytes += 64 + description.op_id.size() + op.size();
     const std::size_t count = ops.size();
-    write<ProcessedOps>(
+    store(
         count, bytes,
-        [this, ops = std::move(ops)](OpWriter& db) -> Result<ProcessedOps> {
-          ProcessedOps out;
+        [this, ops = std::move(ops)](OpWriter& db) -> Result<Stored> {
+          Stored result;
+          auto& [out, records] = result;
           out.stored.reserve(ops.size());
           out.newly_stored.reserve(ops.size());
+          records.reserve(ops.size());
           const Timestamp now = runtime_.wall_now();
           for (std::size_t i = 0; i < ops.size(); ++i) {
             const auto& [description, op] = ops[i];
             if (auto fits = store::check_op_size(op.size(), options_.max_op_bytes); !fits) {
               out.reject(i, fits.error());
-            } else if (auto ok = db.store(description, op, now, out); !ok) {
+            } else if (auto ok = db.store(description, op, now, out, records); !ok) {
               return ok.error();
             }
           }
-          return out;
+          return result;
         },
         std::move(done));
   }
@@ -200,10 +250,21 @@ class SqliteOpStore final : public OpStore {
         64, [=](OpReader& db) { return db.op_hashes_in_time_slice(arc, start, end); }, std::move(done));
   }
 
-  void retrieve_op_ids_bounded(DhtArc arc, Timestamp start, std::uint32_t limit_bytes,
-                               Handler<OpIdsBounded> done) override {
+  void list_ops(OpListQuery query, Handler<OpPage> done) override {
+    read<OpPage>(
+        64, [query = std::move(query)](OpReader& db) { return db.list_ops(query); }, std::move(done));
+  }
+
+  void sum_ops(OpSumsQuery query, Handler<OpSumsPage> done) override {
+    const std::uint64_t bytes = 128 + query.ranges.size() * sizeof(TimeRange);
+    read<OpSumsPage>(
+        bytes, [query = std::move(query)](OpReader& db) { return db.sum_ops(query); }, std::move(done));
+  }
+
+  using OpStore::retrieve_op_ids_bounded;
+  void retrieve_op_ids_bounded(OpIdsQuery query, Handler<OpIdsBounded> done) override {
     read<OpIdsBounded>(
-        64, [=](OpReader& db) { return db.op_ids_bounded(arc, start, limit_bytes); }, std::move(done));
+        64, [query = std::move(query)](OpReader& db) { return db.op_ids_bounded(query); }, std::move(done));
   }
 
   void earliest_timestamp_in_arc(DhtArc arc, Handler<std::optional<Timestamp>> done) override {
@@ -268,6 +329,11 @@ class SqliteOpStore final : public OpStore {
         64, [](OpReader& db) { return db.pending(); }, std::move(done));
   }
 
+  void retrieve_pending_page(std::uint64_t after, std::size_t limit, Handler<PendingPage> done) override {
+    read<PendingPage>(
+        64, [=](OpReader& db) { return db.pending_page(after, limit); }, std::move(done));
+  }
+
   void stats(Handler<OpStoreStats> done) override {
     read<OpStoreStats>(
         64, [](OpReader& db) { return db.stats(); }, std::move(done));
@@ -310,6 +376,15 @@ class SqliteOpStore final : public OpStore {
     if (!writer_) return refuse<T>(done, make_error(Errc::unsupported, path_ + ": opened for reading only"));
     enqueue<T>(writes_, *write_worker_, ops, bytes, std::move(work), std::move(done), "the store's writer");
   }
+  template <class Work>
+  void store(std::size_t ops, std::uint64_t bytes, Work work, Handler<ProcessedOps> done) {
+    assert_on_strand(runtime_, "a member of OpStore");
+    if (!reader_) return refuse<ProcessedOps>(done, closed_error());
+    if (!writer_) return refuse<ProcessedOps>(done, make_error(Errc::unsupported, path_ + ": opened for reading only"));
+    push<OpWriter>(writes_, *write_worker_,
+                   std::make_shared<StoringCall<Work>>(ops, bytes, std::move(work), std::move(done), events_),
+                   "the store's writer");
+  }
   template <class T, class Work>
   void read(std::uint64_t bytes, Work work, Handler<T> done) {
     assert_on_strand(runtime_, "a member of OpStore");
@@ -319,7 +394,10 @@ class SqliteOpStore final : public OpStore {
   template <class T, class Db, class Work>
   void enqueue(Queue<Db>& queue, Worker& worker, std::size_t ops, std::uint64_t bytes, Work work, Handler<T> done,
                const char* who) {
-    auto call = std::make_shared<CallOf<Db, T, Work>>(ops, bytes, std::move(work), std::move(done));
+    push<Db>(queue, worker, std::make_shared<CallOf<Db, T, Work>>(ops, bytes, std::move(work), std::move(done)), who);
+  }
+  template <class Db>
+  void push(Queue<Db>& queue, Worker& worker, CallPtr<Db> call, const char* who) {
     if (queue.push(call, options_.max_pending_write_bytes)) return worker.wake();
     call->fail(make_error(Errc::overloaded, path_ + ": too much waits for " + who));
     tell<Db>({std::move(call)});
@@ -330,8 +408,9 @@ class SqliteOpStore final : public OpStore {
   void tell(std::vector<CallPtr<Db>> calls) {
     runtime_.post([alive = alive_, calls = std::move(calls)] {
       for (const auto& call : calls) {
-        const auto hold = alive.lock();  // anew each time: a handler may drop the store
-        if (!hold) return;
+        if (alive.expired()) return;  // anew each time: a listener or a handler may drop the store
+        call->announce();
+        if (alive.expired()) return;
         call_application("a handler given to the op store", [&] { call->finish(); });
       }
     });
@@ -432,6 +511,7 @@ class SqliteOpStore final : public OpStore {
   std::optional<sqlite::FileLock> lock_;  ///< let go last
   std::optional<OpWriter> writer_;
   std::optional<OpReader> reader_;  ///< until it is closed
+  Subscribers<OpStoreEvents> events_;
   Lifetime lifetime_;
   const std::weak_ptr<void> alive_;
   Queue<OpWriter> writes_;
@@ -472,12 +552,12 @@ Result<std::shared_ptr<OpStore>> open_op_store(const Environment& environment, R
         if (auto ok = create_file(path); !ok) return ok.error();
       }
     }
-    auto opened = OpWriter::open(path, options.max_database_bytes, environment.vfs);
+    auto opened = OpWriter::open(path, options.max_database_bytes, environment.vfs, policy.get());
     if (!opened) return opened.error();
     if (auto ok = opened->bind_to(space, policy->name()); !ok) return ok.error();
     writer = std::move(*opened);
   }
-  auto reader = OpReader::open(path, options.read_only, environment.vfs);
+  auto reader = OpReader::open(path, options.read_only, environment.vfs, policy.get());
   if (!reader) return reader.error();
   return std::make_shared<SqliteOpStore>(environment, runtime, std::move(policy), path, options, std::move(lock),
                                          std::move(writer), std::move(*reader));

@@ -40,18 +40,19 @@ int on_wal_commit(void* frames, sqlite3* /*db*/, const char* /*name*/, int count
 
 // ---------------------------------------------------------------- OpFinder
 
-Result<OpFinder> OpFinder::make(Connection& connection) {
+Result<OpFinder> OpFinder::make(Connection& connection, const OpPolicy* policy) {
   auto statement =
       connection.prepare("SELECT stored_at, created_at, size FROM op INDEXED BY op_by_loc WHERE loc=?1 AND id=?2");
   if (!statement) return statement.error();
   OpFinder out;
   out.statement_ = std::move(*statement);
+  out.policy_ = policy;
   return out;
 }
 
 Result<std::optional<OpFinder::Found>> OpFinder::find(Connection& connection, ByteView op_id) {
   const Use use(statement_);
-  use->bind(1, std::int64_t{dht_location(op_id)}).bind(2, op_id);
+  use->bind(1, std::int64_t{location(op_id)}).bind(2, op_id);
   const int rc = use->step();
   if (rc == SQLITE_ROW) {
     return std::optional<Found>(
@@ -65,7 +66,8 @@ Result<std::optional<OpFinder::Found>> OpFinder::find(Connection& connection, By
 
 OpWriter::OpWriter() : wal_frames_(std::make_unique<int>(0)) {}
 
-Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_database_bytes, const char* vfs) {
+Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_database_bytes, const char* vfs,
+                                const OpPolicy* policy) {
   OpWriter out;
   out.vfs_ = std::make_unique<GatherVfs>(vfs);
   auto connection = Connection::open(path, Connection::Mode::write, out.vfs_->name());
@@ -92,7 +94,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
     if (auto ok = c.run(limit.c_str()); !ok) return ok.error();
   }
   sqlite3_wal_hook(c.handle(), on_wal_commit, out.wal_frames_.get());
-  if (auto ok = out.prepare(); !ok) return ok.error();
+  if (auto ok = out.prepare(policy); !ok) return ok.error();
 
   const auto last = c.number("SELECT max(stored_at) FROM op");
   if (!last) return last.error();
@@ -112,8 +114,8 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   return out;
 }
 
-Result<void> OpWriter::prepare() {
-  auto finder = OpFinder::make(connection_);
+Result<void> OpWriter::prepare(const OpPolicy* policy) {
+  auto finder = OpFinder::make(connection_, policy);
   if (!finder) return finder.error();
   finder_ = std::move(*finder);
   const std::pair<Statement*, const char*> all[] = {
@@ -203,7 +205,8 @@ void OpWriter::roll_back() {
   sources_.clear();
 }
 
-Result<void> OpWriter::store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out) {
+Result<void> OpWriter::store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out,
+                             std::vector<OpRecord>& records) {
   const ByteView id = description.op_id.view();
   const auto held = finder_.find(connection_, id);
   if (!held) return held.error();
@@ -212,7 +215,8 @@ Result<void> OpWriter::store(const OpDescription& description, ByteView op, Time
     return {};
   }
   const std::int64_t stored_at = now_.clock.next(wall_now).micros;
-  insert_op_.bind(1, stored_at).bind(2, std::int64_t{dht_location(id)}).bind(3, id);
+  const std::uint32_t location = finder_.location(id);
+  insert_op_.bind(1, stored_at).bind(2, std::int64_t{location}).bind(3, id);
   insert_op_.bind(4, description.created_at.micros).bind(5, static_cast<std::int64_t>(op.size()));
   if (auto ok = finish(insert_op_); !ok) return ok;
   insert_data_.bind(1, stored_at).bind(2, op);
@@ -223,6 +227,7 @@ Result<void> OpWriter::store(const OpDescription& description, ByteView op, Time
   out.stored.push_back({description.created_at, description.op_id});
   out.newly_stored.push_back(description.op_id);
   out.bytes_stored += op.size();
+  records.push_back({description.op_id, description.created_at, location, op.size()});
   return {};
 }
 

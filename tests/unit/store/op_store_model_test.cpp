@@ -64,6 +64,13 @@ TEST_P(OpStoreModel, gives_the_answers_of_the_model) {
   };
   open();
   Model model;
+  // Every op is told of once, in the order of storing, by whatever life of the store.
+  std::vector<OpRecord> told;
+  std::shared_ptr<void> token;
+  const auto listen = [&] {
+    token = store->subscribe({.ops_stored = [&](const auto& ops) { told.insert(told.end(), ops.begin(), ops.end()); }});
+  };
+  listen();
 
   // A small world, so that ids meet again: 400 ids, half of them crowded into a sixteenth of the ring.
   const auto some_id = [&] {
@@ -97,7 +104,51 @@ TEST_P(OpStoreModel, gives_the_answers_of_the_model) {
   const int steps = durable ? 1'500 : 6'000;
   for (int step = 0; step < steps; ++step) {
     SCOPED_TRACE("seed " + std::to_string(seed) + ", step " + std::to_string(step));
-    switch (below(12)) {
+    switch (below(14)) {
+      case 12: {
+        OpListQuery query{some_arc(), some_time(),   below(3) == 0 ? Timestamp::max() : some_time(),
+                          {},         1 + below(30), {}};
+        std::vector<OpRecord> expected;
+        for (const auto& op : model.ops) {
+          if (!query.arc.contains(op.id.loc()) || op.created_at < query.start || op.created_at >= query.end) continue;
+          expected.push_back({op.id, op.created_at, op.id.loc(), op.data.size()});
+        }
+        std::stable_sort(expected.begin(), expected.end(),
+                         [](const auto& a, const auto& b) { return a.created_at < b.created_at; });
+        EXPECT_EQ(w.list_all(*store, query), expected);
+        break;
+      }
+      case 13: {
+        OpSumsQuery query;
+        for (std::int64_t at = below(4) - 5; at < 60;) {
+          const std::int64_t start = at + below(10);
+          at = start + below(20);
+          query.ranges.push_back({Timestamp{start}, Timestamp{at}});
+        }
+        for (std::uint32_t n = below(4) * 200; n > 0; --n) query.sectors.set(below(512));
+        std::map<std::pair<std::uint32_t, std::uint32_t>, std::pair<std::vector<std::uint8_t>, std::uint64_t>> expected;
+        for (const auto& op : model.ops) {
+          for (std::uint32_t range = 0; range < query.ranges.size(); ++range) {
+            const auto& [start, end] = query.ranges[range];
+            if (op.created_at < start || op.created_at >= end || !query.sectors.test(op.id.loc() >> 23U)) continue;
+            auto& [hash, ops] = expected[{range, op.id.loc() >> 23U}];
+            hash.resize(32);
+            for (std::size_t i = 0; i < 32; ++i) hash[i] ^= op.id.view()[i];
+            ++ops;
+          }
+        }
+        const auto page = w.sums(*store, query).value();
+        EXPECT_FALSE(page.next);
+        ASSERT_EQ(page.sums.size(), expected.size());
+        auto it = expected.begin();
+        for (const OpSum& sum : page.sums) {
+          EXPECT_EQ(std::pair(sum.range, sum.sector), it->first);
+          EXPECT_EQ(sum.hash, Bytes(it->second.first));
+          EXPECT_EQ(sum.ops, it->second.second);
+          ++it;
+        }
+        break;
+      }
       case 0:
       case 1: {
         std::vector<Bytes> ops;
@@ -239,6 +290,7 @@ TEST_P(OpStoreModel, gives_the_answers_of_the_model) {
         for (const auto& [url, ids] : model.pending)
           expected.emplace_back(url, std::vector<OpId>(ids.begin(), ids.end()));
         EXPECT_EQ(w.pending(*store), expected);
+        EXPECT_EQ(w.pending_in_pages(*store, below(20)), expected);
         const auto stats = w.stats(*store).value();
         std::uint64_t bytes = 0;
         for (const auto& op : model.ops) bytes += op.data.size();
@@ -253,8 +305,11 @@ TEST_P(OpStoreModel, gives_the_answers_of_the_model) {
           model.pending.erase(source);
         } else if (durable && below(10) == 0) {
           open();
+          listen();
         }
     }
+    ASSERT_EQ(told.size(), model.ops.size());
+    EXPECT_TRUE(told.empty() || told.back().op_id == model.ops.back().id);
     if (::testing::Test::HasFailure()) return;
   }
 }

@@ -648,8 +648,9 @@ TEST_F(SqliteOpStoreTest, compaction_drops_pending_ids_that_are_stored) {
   EXPECT_FALSE(db.wants_compaction());
   ASSERT_TRUE(db.begin());
   ProcessedOps out;
+  std::vector<OpRecord> records;
   for (std::uint32_t i = 0; i < 29'999; ++i) {
-    ASSERT_TRUE(db.store({ids[i], Timestamp{1}}, ByteView(), Timestamp{5}, out));
+    ASSERT_TRUE(db.store({ids[i], Timestamp{1}}, ByteView(), Timestamp{5}, out, records));
   }
   ASSERT_TRUE(db.commit());
   auto reader = OpReader::open(path_, true).value();
@@ -667,7 +668,7 @@ TEST_F(SqliteOpStoreTest, compaction_drops_pending_ids_that_are_stored) {
   EXPECT_EQ(connection.number("SELECT sum(length(ids)) FROM pending").value(), 2 * 33);
   EXPECT_EQ(connection.number("SELECT count(*) FROM source").value(), 2);
   ASSERT_TRUE(db.begin());
-  ASSERT_TRUE(db.store({ids[29'999], Timestamp{1}}, ByteView(), Timestamp{5}, out));
+  ASSERT_TRUE(db.store({ids[29'999], Timestamp{1}}, ByteView(), Timestamp{5}, out, records));
   ASSERT_TRUE(db.commit());
   while (db.wants_compaction()) ASSERT_TRUE(db.compact_pending());
   EXPECT_EQ(connection.number("SELECT count(*) FROM pending").value(), 0);
@@ -678,13 +679,14 @@ TEST_F(SqliteOpStoreTest, a_rolled_back_transaction_leaves_no_trace) {
   ASSERT_TRUE(sqlite::create_file(path_));
   auto db = sqlite::OpWriter::open(path_, 0).value();
   ProcessedOps out;
+  std::vector<OpRecord> records;
   ASSERT_TRUE(db.begin());
-  ASSERT_TRUE(db.store({id_at(1), Timestamp{1}}, as_bytes("abc"), Timestamp{5}, out));
+  ASSERT_TRUE(db.store({id_at(1), Timestamp{1}}, as_bytes("abc"), Timestamp{5}, out, records));
   ASSERT_TRUE(db.add_pending({id_at(2)}, peer_url(1)));
   db.roll_back();
   ASSERT_TRUE(db.begin());
   ASSERT_TRUE(db.add_pending({id_at(3)}, peer_url(1)));  // the source was rolled back too
-  ASSERT_TRUE(db.store({id_at(4), Timestamp{1}}, as_bytes("abcd"), Timestamp{5}, out));
+  ASSERT_TRUE(db.store({id_at(4), Timestamp{1}}, as_bytes("abcd"), Timestamp{5}, out, records));
   ASSERT_TRUE(db.commit());
   auto reader = sqlite::OpReader::open(path_, true).value();
   EXPECT_EQ(reader.stats()->ops, 1U);

@@ -1,0 +1,253 @@
+// The check of a whole op store: every op read in short pieces and compared with what the policy says of its bytes.
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "core/callback.hpp"
+#include "kitsune2/sqlite_store.hpp"
+#include "store/sqlite/op_db.hpp"
+#include "store/sqlite/op_schema.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using sqlite::Connection;
+using sqlite::Statement;
+using sqlite::Use;
+using Clock = std::chrono::steady_clock;
+
+/// A piece is read in one transaction; a longer one would keep the owner's WAL from starting anew.
+constexpr std::uint64_t kPieceBytes = 4U << 20;
+constexpr std::size_t kPieceOps = 2'000;
+constexpr auto kProgressEvery = std::chrono::milliseconds(100);
+
+class Check {
+ public:
+  Check(Connection connection, const OpPolicy& policy, const SqliteCheckOptions& options)
+      : connection_(std::move(connection)), policy_(policy), options_(options) {}
+
+  Result<SqliteCheckReport> run() {
+    auto ok = prepare();
+    if (ok) ok = read_totals();
+    while (ok && !at_end_) {
+      ok = read_piece();
+      if (ok) ok = pause();
+    }
+    if (ok) ok = compare_totals();
+    if (ok) ok = report_progress();
+    if (ok) return report_;
+    if (ok.error().code != Errc::corrupt) return ok.error();
+    return make_error(Errc::corrupt, ok.error().message + " (after " + std::to_string(report_.ops) + " of " +
+                                         std::to_string(progress_.total_ops) +
+                                         " ops; docs/operations.md says what can be done)");
+  }
+
+ private:
+  Result<void> prepare() {
+    auto finder = sqlite::OpFinder::make(connection_, &policy_);
+    if (!finder) return finder.error();
+    finder_ = std::move(*finder);
+    const std::pair<Statement*, const char*> all[] = {
+        {&rows_,
+         "SELECT op.stored_at, loc, id, created_at, size, data FROM op LEFT JOIN op_data USING(stored_at)"
+         " WHERE op.stored_at>?1 ORDER BY op.stored_at"},
+        {&count_data_, "SELECT count(*) FROM op_data WHERE stored_at>?1 AND stored_at<=?2"},
+        {&orphans_,
+         "SELECT op_data.stored_at, length(data) FROM op_data WHERE stored_at>?1 AND stored_at<=?2"
+         " AND NOT EXISTS (SELECT 1 FROM op WHERE op.stored_at=op_data.stored_at)"},
+        {&by_time_,
+         "SELECT loc=?3 AND id=?4 AND size=?5 FROM op INDEXED BY op_by_time WHERE created_at=?1 AND stored_at=?2"},
+        {&counted_, "SELECT count(*), coalesce(sum(size), 0) FROM op INDEXED BY op_by_time"},
+        {&totals_, "SELECT ops, bytes FROM totals"},
+    };
+    for (const auto& [statement, sql] : all) {
+      auto prepared = connection_.prepare(sql);
+      if (!prepared) return prepared.error();
+      *statement = std::move(*prepared);
+    }
+    return {};
+  }
+
+  Result<void> read_totals() {
+    const Use use(totals_);
+    const int rc = use->step();
+    if (rc != SQLITE_ROW) return rc == SQLITE_DONE ? Result<void>() : connection_.error(rc);
+    progress_.total_ops = static_cast<std::uint64_t>(std::max<std::int64_t>(use->int64(0), 0));
+    progress_.total_bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(use->int64(1), 0));
+    return {};
+  }
+
+  Result<void> read_piece() {
+    if (auto ok = connection_.run("BEGIN"); !ok) return ok;
+    const std::uint64_t ops = report_.ops, bytes = report_.bytes;
+    const std::int64_t begin = last_;
+    with_data_ = 0;
+    Result<void> ok;
+    {
+      const Use use(rows_);
+      use->bind(1, last_);
+      int rc = SQLITE_ROW;
+      while (ok && report_.ops - ops < kPieceOps && report_.bytes - bytes < kPieceBytes) {
+        if ((rc = use->step()) != SQLITE_ROW) break;
+        ok = look_at(use);
+      }
+      at_end_ = rc == SQLITE_DONE;
+      if (ok && rc != SQLITE_ROW && rc != SQLITE_DONE) ok = connection_.error(rc);
+    }
+    if (ok) ok = find_orphans(begin, at_end_ ? INT64_MAX : last_);
+    connection_.roll_back();
+    return ok;
+  }
+
+  /// Data without an entry is no op; it only takes room.
+  Result<void> find_orphans(std::int64_t begin, std::int64_t end) {
+    {
+      const Use use(count_data_);
+      use->bind(1, begin).bind(2, end);
+      if (const int rc = use->step(); rc != SQLITE_ROW) return connection_.error(rc);
+      if (use->int64(0) == with_data_) return {};
+    }
+    const Use use(orphans_);
+    use->bind(1, begin).bind(2, end);
+    int rc = 0;
+    while ((rc = use->step()) == SQLITE_ROW) {
+      add({{}, Timestamp{use->int64(0)}, static_cast<std::uint64_t>(use->int64(1)), false, "data without an entry"});
+    }
+    if (rc != SQLITE_DONE) return connection_.error(rc);
+    return {};
+  }
+
+  Result<void> look_at(const Use& use) {
+    SqliteStoreFault fault{OpId(use->blob(2)), Timestamp{use->int64(0)}, 0, false, {}};
+    last_ = use->int64(0);
+    const ByteView data = use->blob(5);
+    const std::int64_t size = use->int64(4);
+    fault.size = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 0));
+    ++report_.ops;
+    report_.bytes += data.size();
+    if (!use->is_null(5)) ++with_data_;
+    const auto found = call_for_result("the op policy", [&] { return policy_.describe(data); });
+    if (use->is_null(5)) {
+      fault.is_lost = true;
+      fault.what = "its data is not there";
+    } else if (!found || found->op_id != fault.op_id) {
+      fault.is_lost = true;
+      fault.what = found ? "its data has another id: " + found->op_id.to_string()
+                         : "its data is no op: " + found.error().message;
+    } else if (size < 0 || fault.size != data.size()) {
+      fault.what = "its entry says " + std::to_string(size) + " bytes, it has " + std::to_string(data.size());
+    } else if (found->created_at.micros != use->int64(3)) {
+      fault.what = "its entry has another time of creation";
+    } else if (use->int64(1) != std::int64_t{policy_.location(fault.op_id.view())}) {
+      fault.what = "its entry has another place";
+    } else {
+      auto what = look_into_indexes(fault, found->created_at);
+      if (!what) return what.error();
+      fault.what = std::move(*what);
+    }
+    if (!fault.what.empty()) add(std::move(fault));
+    return {};
+  }
+
+  /// What is wrong; empty: nothing.
+  Result<std::string> look_into_indexes(const SqliteStoreFault& op, Timestamp created_at) {
+    const auto indexed = finder_.find(connection_, op.op_id.view());
+    if (!indexed) return indexed.error();
+    if (!*indexed) return std::string("the index by id does not have it");
+    if ((*indexed)->stored_at != op.stored_at.micros) return std::string("it is there twice");
+    if ((*indexed)->size != op.size || (*indexed)->created_at != created_at) {
+      return std::string("the index by id has another size or time");
+    }
+    const Use use(by_time_);
+    use->bind(1, created_at.micros).bind(2, op.stored_at.micros);
+    use->bind(3, std::int64_t{policy_.location(op.op_id.view())}).bind(4, op.op_id.view());
+    use->bind(5, static_cast<std::int64_t>(op.size));
+    const int rc = use->step();
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+    if (rc == SQLITE_DONE || use->int64(0) != 1) return std::string("the index by time does not agree");
+    return std::string();
+  }
+
+  Result<void> compare_totals() {
+    if (auto ok = connection_.run("BEGIN"); !ok) return ok;
+    Result<void> ok;
+    {
+      const Use counted(counted_);
+      const Use totals(totals_);
+      const int first = counted->step();
+      const int second = totals->step();
+      if (first != SQLITE_ROW) {
+        ok = connection_.error(first);
+      } else if (second != SQLITE_ROW && second != SQLITE_DONE) {
+        ok = connection_.error(second);
+      } else {
+        report_.totals_agree =
+            second == SQLITE_ROW && counted->int64(0) == totals->int64(0) && counted->int64(1) == totals->int64(1);
+      }
+    }
+    connection_.roll_back();
+    return ok;
+  }
+
+  void add(SqliteStoreFault fault) {
+    ++(fault.is_lost ? report_.lost : report_.wrong_entries);
+    if (report_.faults.size() < SqliteCheckReport::kMostFaults) report_.faults.push_back(std::move(fault));
+  }
+
+  Result<void> report_progress() {
+    progress_.ops = report_.ops;
+    progress_.bytes = report_.bytes;
+    progress_.faults = report_.lost + report_.wrong_entries;
+    if (!options_.on_progress || options_.on_progress(progress_)) return {};
+    return make_error(Errc::cancelled, "the check was stopped");
+  }
+
+  /// Keeps to the rate, and tells how far it is.
+  Result<void> pause() {
+    for (;;) {
+      const auto now = Clock::now();
+      if (now >= next_progress_) {
+        next_progress_ = now + kProgressEvery;
+        if (auto ok = report_progress(); !ok) return ok;
+      }
+      if (options_.bytes_per_second == 0) return {};
+      const std::chrono::duration<double> due(static_cast<double>(report_.bytes) /
+                                              static_cast<double>(options_.bytes_per_second));
+      const auto left = std::chrono::duration_cast<Clock::duration>(due) - (now - began_);
+      if (left <= Clock::duration::zero()) return {};
+      std::this_thread::sleep_for(std::min<Clock::duration>(left, kProgressEvery));
+    }
+  }
+
+  Connection connection_;
+  const OpPolicy& policy_;
+  const SqliteCheckOptions& options_;
+  sqlite::OpFinder finder_;
+  Statement rows_, count_data_, orphans_, by_time_, counted_, totals_;
+  std::int64_t last_ = INT64_MIN;
+  bool at_end_ = false;
+  std::int64_t with_data_ = 0;  ///< of the entries of this piece
+  SqliteCheckReport report_;
+  SqliteCheckProgress progress_;
+  const Clock::time_point began_ = Clock::now();
+  Clock::time_point next_progress_ = began_;
+};
+
+}  // namespace
+
+Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const OpPolicy& policy,
+                                                const SqliteCheckOptions& options) {
+  const auto info = read_sqlite_op_store_info(path);
+  if (!info) return info.error();
+  if (info->policy != policy.name()) {
+    return make_error(Errc::already_exists,
+                      path + ": this store is of policy " + info->policy + ", not of " + std::string(policy.name()));
+  }
+  auto connection = Connection::open(path, Connection::Mode::read_only);
+  if (!connection) return connection.error();
+  if (auto ok = sqlite::open_format(*connection, sqlite::kOpStoreFormat, false); !ok) return ok.error();
+  return Check(std::move(*connection), policy, options).run();
+}
+
+}  // namespace kitsune2
