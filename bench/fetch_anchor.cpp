@@ -134,7 +134,7 @@ class DirectBackend : public TransportBackend {
     }
     runtime_.post([done = std::move(done)] { done(Result<void>()); });
   }
-  void disconnect(const Url&, const std::optional<std::string>&, Bytes) override {}
+  void disconnect(const Url&, const CloseReason&, Bytes) override {}
   TransportStats stats() const override { return {}; }
   void stop(std::function<void()> done) override { runtime_.post(std::move(done)); }
 

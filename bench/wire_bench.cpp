@@ -45,9 +45,9 @@ void encode_request(benchmark::State& state) {
   const std::vector<OpId> ids = make_ids(static_cast<std::size_t>(state.range(0)));
   std::size_t bytes = 0;
   for (auto _ : state) {
-    const Bytes message = encode_fetch_request(kSpace, ids);
+    const ByteChain message = encode_module(kSpace, kFetchModule, encode_fetch_request(ids));
     bytes = message.size();
-    benchmark::DoNotOptimize(message.data());
+    benchmark::DoNotOptimize(message.pieces().data());
   }
   per_item(state, ids.size(), bytes);
 }
@@ -56,10 +56,10 @@ BENCHMARK(encode_request)->Arg(1)->Arg(1000);
 /// From the received message to the ids in a vector.
 void decode_request(benchmark::State& state) {
   const std::vector<OpId> ids = make_ids(static_cast<std::size_t>(state.range(0)));
-  const Bytes message = encode_fetch_request(kSpace, ids);
+  const Bytes message = encode_module(kSpace, kFetchModule, encode_fetch_request(ids)).joined();
   for (auto _ : state) {
     const Result<K2ProtoView> outer = decode_k2proto(message);
-    const Result<FetchMessage> inner = decode_fetch(outer->data);
+    const Result<FetchMessage> inner = decode_fetch(Dialect::v0_2, outer->data);
     const std::vector<OpId> out = inner->op_ids.ids<OpId>();
     benchmark::DoNotOptimize(out.data());
   }
@@ -72,9 +72,9 @@ void encode_response(benchmark::State& state) {
       make_ops(static_cast<std::size_t>(state.range(0)), static_cast<std::size_t>(state.range(1)));
   std::size_t bytes = 0;
   for (auto _ : state) {
-    const Bytes message = encode_fetch_response(kSpace, std::span<const MetaOp>(ops));
+    const ByteChain message = encode_module(kSpace, kFetchModule, encode_fetch_response(Dialect::v0_2, ops));
     bytes = message.size();
-    benchmark::DoNotOptimize(message.data());
+    benchmark::DoNotOptimize(message.pieces().data());
   }
   per_item(state, ops.size(), bytes);
 }
@@ -84,10 +84,10 @@ BENCHMARK(encode_response)->Args({1, 64})->Args({1000, 64})->Args({1000, 1024})-
 void decode_response(benchmark::State& state) {
   const std::vector<MetaOp> ops =
       make_ops(static_cast<std::size_t>(state.range(0)), static_cast<std::size_t>(state.range(1)));
-  const Bytes message = encode_fetch_response(kSpace, std::span<const MetaOp>(ops));
+  const Bytes message = encode_module(kSpace, kFetchModule, encode_fetch_response(Dialect::v0_2, ops)).joined();
   for (auto _ : state) {
     const Result<K2ProtoView> outer = decode_k2proto(message);
-    const Result<FetchMessage> inner = decode_fetch(outer->data);
+    const Result<FetchMessage> inner = decode_fetch(Dialect::v0_2, outer->data);
     const std::vector<Bytes> out = inner->ops.slices();
     benchmark::DoNotOptimize(out.data());
   }
@@ -99,10 +99,10 @@ BENCHMARK(decode_response)->Args({1, 64})->Args({1000, 64})->Args({1000, 1024})-
 void walk_response(benchmark::State& state) {
   const std::vector<MetaOp> ops =
       make_ops(static_cast<std::size_t>(state.range(0)), static_cast<std::size_t>(state.range(1)));
-  const Bytes message = encode_fetch_response(kSpace, std::span<const MetaOp>(ops));
+  const Bytes message = encode_module(kSpace, kFetchModule, encode_fetch_response(Dialect::v0_2, ops)).joined();
   for (auto _ : state) {
     const Result<K2ProtoView> outer = decode_k2proto(message);
-    const Result<FetchMessage> inner = decode_fetch(outer->data);
+    const Result<FetchMessage> inner = decode_fetch(Dialect::v0_2, outer->data);
     std::size_t total = 0;
     for (const ByteView op : inner->ops) total += op.size();
     benchmark::DoNotOptimize(total);

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "kitsune2/dialect.hpp"
 #include "kitsune2/error.hpp"
 
 namespace kitsune2 {
@@ -80,6 +81,8 @@ struct MemBootstrapConfig {
 
 /// Config section `network`. Ours: what holds for every connection of the node, whatever the transport.
 struct NetworkConfig {
+  /// What the node speaks. One that this version cannot speak (`is_built`) is refused.
+  Dialect dialect = Dialect::v0_2;
   std::string tls_ca_file;  ///< extra trust root, PEM, for relays and bootstrap servers with TLS
 };
 

@@ -9,6 +9,7 @@
 #include "kitsune2/builder.hpp"
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/config.hpp"
+#include "kitsune2/dialect.hpp"
 #include "kitsune2/error.hpp"
 #include "kitsune2/fetch.hpp"
 #include "kitsune2/files.hpp"

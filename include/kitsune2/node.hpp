@@ -26,6 +26,8 @@ namespace kitsune2 {
 struct NodeOptions {
   /// Module configuration (`coreFetch`, `coreBootstrap`, `tx5Transport`, …). Invalid keys fail `start` by name.
   Config config = Config::defaults();
+  /// What the node speaks. Not set: the config's `network.dialect`.
+  std::optional<Dialect> dialect = {};
   /// Where stores and keys are kept; made if missing (0700). Empty: everything in memory. One node at a time uses it.
   std::string data_dir = {};
   /// How ops are named and judged. Null: SHA-256.

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kitsune2/bytes.hpp"
+#include "kitsune2/dialect.hpp"
 #include "kitsune2/ids.hpp"
 #include "kitsune2/op_policy.hpp"
 #include "kitsune2/runtime.hpp"
@@ -40,6 +41,21 @@ struct TransportFailure {
   Error error;                 ///< of the last try, with the address in it ("connect 10.0.0.1:443: Connection refused")
   Timestamp since;             ///< when the url was lost, or when the first try failed
   std::uint32_t attempts = 0;  ///< how many have failed, the lost connection included
+};
+
+/// Which way a connection is opened or a message goes.
+enum class Direction { incoming, outgoing };
+
+/// What a close means to the peer.
+enum class CloseCode {
+  failure = 0,     ///< something went wrong: the peer does not count on this node for a while
+  on_purpose = 1,  ///< no failure
+};
+
+/// Why this node closes a connection.
+struct CloseReason {
+  CloseCode code = CloseCode::on_purpose;
+  std::string text = {};  ///< for people; the peer may show it. Empty: none is given
 };
 
 /// What a backend tells its owner. All calls on the strand, none from inside a call to the backend.
@@ -76,10 +92,13 @@ class TransportBackend {
   virtual std::optional<Url> url() const = 0;
   /// See Transport::failure. Default: never known.
   virtual std::optional<TransportFailure> failure() const { return std::nullopt; }
-  /// `done`: see Transport::send_module. A backend that cannot send pieces sends `message.joined()`.
+  /// `done`: see Transport::send_module. A backend that cannot send pieces sends `message.joined()`; one that sends
+  /// them keeps them alive, and does not copy them, until they are sent.
   virtual void send(const Url& peer, ByteChain message, Handler<> done) = 0;
-  /// Closes. `farewell`: a last message to try to deliver (an encoded DISCONNECT). No-op without a connection.
-  virtual void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) = 0;
+  /// Closes, and tells the peer `reason` as far as the transport's close can carry it. `farewell`: a last message that
+  /// says the same to a peer whose transport cannot, to be delivered before; empty where Dialect has `close_has_text`,
+  /// or without a reason. No-op without a connection.
+  virtual void disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) = 0;
   /// The largest message that `send` takes; a larger one is Errc::too_large. The same for the whole life of the
   /// backend. Default: that of the reference's family as it is configured by default.
   virtual std::uint64_t max_message_bytes() const { return kDefaultMaxMessageBytes; }
@@ -127,19 +146,23 @@ class TransportHandler {
   virtual Result<Bytes> preflight_gather_outgoing(const Url& /*peer*/) { return Bytes{}; }
   /// Judges a peer's preflight bytes; an error closes the connection.
   virtual Result<void> preflight_validate_incoming(const Url& /*peer*/, Bytes /*data*/) { return {}; }
-  /// Whether this peer is heard and answered at all, asked for every connection (`space` is null) and every message in
-  /// and out. No: the connection is refused, the incoming message dropped without a word, the outgoing one completes
-  /// with Errc::blocked; each is counted in TransportStats. Default: yes.
-  virtual bool allow(const Url& /*peer*/, const SpaceId* /*space*/) { return true; }
+  /// Whether this peer is heard (`incoming`) or spoken to (`outgoing`). Asked for every message, each way, and with a
+  /// null `space` for the two preflights of a connection, whoever opens it. No: the connection is refused, the incoming
+  /// message dropped without a word, the outgoing one completes with Errc::blocked; each is counted in TransportStats.
+  /// Default: yes.
+  virtual bool allow(const Url& /*peer*/, const SpaceId* /*space*/, Direction /*direction*/) { return true; }
 };
 
 /// Routes messages between a backend and the handlers of spaces and modules.
 /// A message for a space or module without a handler is ignored, as is one of an undefined type. One that does not
-/// decode, that its handler refuses, or a DISCONNECT closes the connection. Handlers may call back into the transport.
+/// decode, that its handler refuses, or a DISCONNECT closes the connection, where `refused_message_closes(dialect())`.
+/// Handlers may call back into the transport.
 /// Handlers are borrowed: unregister (or stop) before they go. Strand only. Rust: `Transport`/`DefaultTransport`.
 class Transport {
  public:
   virtual ~Transport() = default;
+  /// What this node speaks. The same for the whole life of the transport.
+  virtual Dialect dialect() const = 0;
   virtual std::optional<Url> url() const = 0;
   /// Why there is no url. nullopt while there is one, and until the first try to get one has failed. *Rationale*: a
   /// user who waits wants to know for what: a relay that refuses, a certificate that is not trusted, a name that is not
@@ -164,11 +187,15 @@ class Transport {
   /// Errc::disconnected (this node has no relay now, or lost it), Errc::overloaded (the peer's queue is full),
   /// Errc::too_large, Errc::blocked, Errc::cancelled (the transport stopped), Errc::invalid_argument (the url is no
   /// peer's).
-  virtual void send_module(const Url& peer, const SpaceId& space, const std::string& module, Bytes data,
+  ///
+  /// `body` is the module's message, in one piece or several: large pieces are sent from where they lie. A `Bytes` is a
+  /// body, too.
+  virtual void send_module(const Url& peer, const SpaceId& space, const std::string& module, ByteChain body,
                            Handler<> done) = 0;
-  /// A whole K2Proto message that the caller encoded in one pass (src/wire): the copy-free lane of the fetch module.
-  virtual void send_encoded(const Url& peer, const SpaceId& space, ByteChain k2proto, Handler<> done) = 0;
-  virtual void disconnect(const Url& peer, const std::optional<std::string>& reason) = 0;
+  /// Closes the connection to `peer`, if there is one, and logs why (debug). The peer gets `reason.code` where
+  /// `close_has_code(dialect())`: tx5's close has no room for it. It gets `reason.text` in each dialect, in 0.2 by a
+  /// last message.
+  virtual void disconnect(const Url& peer, const CloseReason& reason) = 0;
   /// The largest message that can be sent, with everything around its payload: see `largest_op_bytes`.
   virtual std::uint64_t max_message_bytes() const { return kDefaultMaxMessageBytes; }
   /// So many bytes that `peer` sent were refused for being over a limit. A backend with flow control lets it pay: its
@@ -183,8 +210,8 @@ class Transport {
 };
 
 /// `handler` may be null. The transport starts its backend at once; `runtime` must outlive it. After `stop`, sends
-/// complete with Errc::cancelled and no handler is called any more.
+/// complete with Errc::cancelled and no handler is called any more. `backend` must be one for `dialect`.
 std::shared_ptr<Transport> make_transport(Runtime& runtime, std::unique_ptr<TransportBackend> backend,
-                                          std::shared_ptr<TransportHandler> handler);
+                                          std::shared_ptr<TransportHandler> handler, Dialect dialect = Dialect::v0_2);
 
 }  // namespace kitsune2

@@ -56,8 +56,8 @@ class NodeHandler final : public KitsuneHandler {
   Result<void> preflight_validate_incoming(const Url& peer, Bytes data) override {
     return application_ ? application_->preflight_validate_incoming(peer, std::move(data)) : Result<void>();
   }
-  bool allow(const Url& peer, const SpaceId* space) override {
-    return application_ == nullptr || application_->allow(peer, space);
+  bool allow(const Url& peer, const SpaceId* space, Direction direction) override {
+    return application_ == nullptr || application_->allow(peer, space, direction);
   }
   Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& space) override {
     if (application_) return application_->create_space(space);
@@ -155,6 +155,7 @@ struct Node::Impl {
     const log::Scope scope(logger);
     runtime = std::make_shared<AsioRuntime>();
     Config config = std::move(options.config);
+    if (options.dialect) config.network.dialect = *options.dialect;
     if (!options.tls_ca_file.empty()) config.network.tls_ca_file = options.tls_ca_file;
     if (auto valid = config.validate(); !valid) return valid;
     if (!config.network.tls_ca_file.empty()) {

@@ -18,12 +18,14 @@ class DefaultTransport final : public Transport,
                                public std::enable_shared_from_this<DefaultTransport> {
  public:
   DefaultTransport(Runtime& runtime, std::unique_ptr<TransportBackend> backend,
-                   std::shared_ptr<TransportHandler> handler)
-      : runtime_(runtime), handler_(std::move(handler)), backend_(std::move(backend)) {}
+                   std::shared_ptr<TransportHandler> handler, Dialect dialect)
+      : runtime_(runtime), dialect_(dialect), handler_(std::move(handler)), backend_(std::move(backend)) {}
 
   void start() { backend_->start(*this); }
 
   // ---- Transport
+  Dialect dialect() const override { return dialect_; }
+
   std::optional<Url> url() const override {
     assert_on_strand(runtime_, "Transport::url");
     return stopped_ ? std::nullopt : backend_->url();
@@ -59,23 +61,24 @@ class DefaultTransport final : public Transport,
     backend_->send(peer, wire::encode_notify(space, data), std::move(done));
   }
 
-  void send_module(const Url& peer, const SpaceId& space, const std::string& module, Bytes data,
+  void send_module(const Url& peer, const SpaceId& space, const std::string& module, ByteChain body,
                    Handler<> done) override {
     assert_on_strand(runtime_, "Transport::send_module");
     if (refused(peer, space, done)) return;
-    backend_->send(peer, wire::encode_module(space, module, data), std::move(done));
+    backend_->send(peer, wire::encode_module(space, module, body), std::move(done));
   }
 
-  void send_encoded(const Url& peer, const SpaceId& space, ByteChain k2proto, Handler<> done) override {
-    assert_on_strand(runtime_, "Transport::send_encoded");
-    if (refused(peer, space, done)) return;
-    backend_->send(peer, std::move(k2proto), std::move(done));
-  }
-
-  void disconnect(const Url& peer, const std::optional<std::string>& reason) override {
+  void disconnect(const Url& peer, const CloseReason& reason) override {
     assert_on_strand(runtime_, "Transport::disconnect");
     if (stopped_) return;
-    backend_->disconnect(peer, reason, reason ? wire::encode_disconnect(*reason) : Bytes());
+    if (closed_log_.open(runtime_.now())) {
+      log::debug("transport",
+                 "closing the connection to " + peer.to_string() + ": " +
+                     (reason.text.empty() ? "no reason given" : log::printable(reason.text, kMaxReasonBytes)) +
+                     closed_log_.left_out());
+    }
+    const bool needs_message = !reason.text.empty() && !close_has_text(dialect_);
+    backend_->disconnect(peer, reason, needs_message ? wire::encode_disconnect(reason.text) : Bytes());
   }
 
   std::uint64_t max_message_bytes() const override { return backend_->max_message_bytes(); }
@@ -120,7 +123,7 @@ class DefaultTransport final : public Transport,
   void listening_address_lost() override {}
 
   Result<Bytes> peer_connect(const Url& peer) override {
-    if (!allowed(peer, nullptr)) return make_error(Errc::blocked, "the peer is blocked");
+    if (!allowed(peer, nullptr, Direction::outgoing)) return make_error(Errc::blocked, "the peer is blocked");
     Bytes preflight;
     if (handler_) {
       Result<Bytes> gathered = handler_->preflight_gather_outgoing(peer);
@@ -135,19 +138,15 @@ class DefaultTransport final : public Transport,
 
   Result<void> recv_data(const Url& peer, Bytes message) override {
     Result<wire::K2ProtoView> decoded = wire::decode_k2proto(message);
-    if (decoded.has_error()) return decoded.error();
-    switch (decoded->type) {
-      case wire::K2WireType::unspecified:
-        return {};
-      case wire::K2WireType::preflight:
-        if (!allowed(peer, nullptr)) return make_error(Errc::blocked, "the peer is blocked");
-        return handler_ ? handler_->preflight_validate_incoming(peer, std::move(decoded->data)) : Result<void>();
-      case wire::K2WireType::notify:
-      case wire::K2WireType::module:
-        return route(peer, *decoded);
-      case wire::K2WireType::disconnect:
-        return make_error(Errc::disconnected,
-                          "the peer left: " + log::printable(as_text(decoded->data), kMaxReasonBytes));
+    if (decoded && decoded->type == wire::K2WireType::preflight) {
+      if (!allowed(peer, nullptr, Direction::incoming)) return make_error(Errc::blocked, "the peer is blocked");
+      return handler_ ? handler_->preflight_validate_incoming(peer, std::move(decoded->data)) : Result<void>();
+    }
+    Result<void> taken = decoded ? take(peer, *decoded) : Result<void>(decoded.error());
+    if (taken || refused_message_closes(dialect_)) return taken;
+    if (refused_log_.open(runtime_.now())) {
+      log::debug("transport", "a message of " + peer.to_string() + " is dropped: " + taken.error().to_string() +
+                                  refused_log_.left_out());
     }
     return {};
   }
@@ -168,8 +167,8 @@ class DefaultTransport final : public Transport,
     std::map<std::string, std::shared_ptr<ModuleMessageHandler>, std::less<>> modules;
   };
 
-  bool allowed(const Url& peer, const SpaceId* space) {
-    if (!handler_ || handler_->allow(peer, space)) return true;
+  bool allowed(const Url& peer, const SpaceId* space, Direction direction) {
+    if (!handler_ || handler_->allow(peer, space, direction)) return true;
     blocked_ += 1;
     return false;
   }
@@ -179,7 +178,7 @@ class DefaultTransport final : public Transport,
     Error why;
     if (stopped_) {
       why = make_error(Errc::cancelled, "the transport is stopped");
-    } else if (!allowed(peer, &space)) {
+    } else if (!allowed(peer, &space, Direction::outgoing)) {
       why = make_error(Errc::blocked, "the peer is blocked");
     } else {
       return false;
@@ -190,10 +189,26 @@ class DefaultTransport final : public Transport,
     return true;
   }
 
+  /// Anything but a preflight.
+  Result<void> take(const Url& peer, wire::K2ProtoView& message) {
+    switch (message.type) {
+      case wire::K2WireType::unspecified:
+      case wire::K2WireType::preflight:
+        return {};
+      case wire::K2WireType::notify:
+      case wire::K2WireType::module:
+        return route(peer, message);
+      case wire::K2WireType::disconnect:
+        return make_error(Errc::disconnected,
+                          "the peer left: " + log::printable(as_text(message.data), kMaxReasonBytes));
+    }
+    return {};
+  }
+
   Result<void> route(const Url& peer, wire::K2ProtoView& message) {
     if (!message.space) return {};
     const SpaceId space(*message.space);
-    if (!allowed(peer, &space)) return {};
+    if (!allowed(peer, &space, Direction::incoming)) return {};
     const auto found = spaces_.find(space);
     if (found == spaces_.end()) return {};
     // The handler may unregister itself: hold it.
@@ -206,7 +221,7 @@ class DefaultTransport final : public Transport,
     if (module == found->second.modules.end()) return {};
     const std::shared_ptr<ModuleMessageHandler> handler = module->second;
     Result<void> taken = handler->recv_module_msg(peer, space, std::move(message.data));
-    if (taken.has_error() && refused_log_.open(runtime_.now())) {
+    if (taken.has_error() && refused_message_closes(dialect_) && refused_log_.open(runtime_.now())) {
       log::debug("transport", std::string(message.module->text()) + " refuses a message of " + peer.to_string() +
                                   ", its connection is closed: " + taken.error().to_string() + refused_log_.left_out());
     }
@@ -230,10 +245,12 @@ class DefaultTransport final : public Transport,
   }
 
   Runtime& runtime_;
+  const Dialect dialect_;
   std::shared_ptr<TransportHandler> handler_;
   std::map<SpaceId, Space> spaces_;
   std::uint64_t blocked_ = 0;
   log::Gate refused_log_;
+  log::Gate closed_log_;
   bool stopped_ = false;
   std::unique_ptr<TransportBackend> backend_;  // last: it goes first
 };
@@ -241,8 +258,8 @@ class DefaultTransport final : public Transport,
 }  // namespace
 
 std::shared_ptr<Transport> make_transport(Runtime& runtime, std::unique_ptr<TransportBackend> backend,
-                                          std::shared_ptr<TransportHandler> handler) {
-  auto transport = std::make_shared<DefaultTransport>(runtime, std::move(backend), std::move(handler));
+                                          std::shared_ptr<TransportHandler> handler, Dialect dialect) {
+  auto transport = std::make_shared<DefaultTransport>(runtime, std::move(backend), std::move(handler), dialect);
   transport->start();
   return transport;
 }

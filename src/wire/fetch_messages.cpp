@@ -13,24 +13,20 @@ namespace {
 /// Ops of as many bytes are pieces of their own: a frame of the transport usually lies inside of one.
 constexpr std::size_t kSharedFrom = 64U << 10;
 
-const Bytes& payload(const MetaOp& op) { return op.op_data; }
-const Bytes& payload(const Bytes& op) { return op; }
-
 template <class Sink>
-void put_payload(Sink& sink, const Bytes& data) {
+void put_data(Sink& sink, std::uint32_t field, const Bytes& data) {
   if constexpr (std::is_same_v<Sink, ChainSink>) {
     if (data.size() >= kSharedFrom) {
-      put_tag(sink, 1, WireType::bytes);
+      put_tag(sink, field, WireType::bytes);
       sink.varint(data.size());
       return sink.share(data);
     }
   }
-  put_bytes(sink, 1, data);
+  put_bytes(sink, field, data);
 }
 
 /// The list inside of a request or response: its size, and how to write it.
 struct RequestBody {
-  static constexpr FetchMessageType kType = FetchMessageType::request;
   std::span<const OpId> op_ids;
 
   std::size_t size() const {
@@ -44,57 +40,53 @@ struct RequestBody {
   }
 };
 
-template <class Op>
 struct ResponseBody {
-  static constexpr FetchMessageType kType = FetchMessageType::response;
-  std::span<const Op> ops;
+  Dialect dialect;
+  std::span<const MetaOp> ops;
 
   std::size_t size() const {
     std::size_t out = 0;
-    for (const Op& op : ops) out += fetch_op_wire_size(payload(op).size());
+    for (const MetaOp& op : ops) out += fetch_op_wire_size(dialect, op.op_id.size(), op.op_data.size());
     return out;
   }
   template <class Sink>
   void operator()(Sink& sink) const {
-    for (const Op& op : ops) {
-      const Bytes& data = payload(op);
-      put_sized(sink, 1, data.empty() ? 0 : bytes_field_size(data.size()), [&](auto& s) { put_payload(s, data); });
+    const bool with_id = op_carries_id(dialect);
+    for (const MetaOp& op : ops) {
+      const std::size_t id_bytes = with_id ? bytes_field_size(op.op_id.size()) : 0;
+      const std::size_t data_bytes = op.op_data.empty() ? 0 : bytes_field_size(op.op_data.size());
+      put_sized(sink, 1, id_bytes + data_bytes, [&](auto& s) {
+        if (with_id) put_item(s, 1, op.op_id);
+        put_data(s, with_id ? 2 : 1, op.op_data);
+      });
     }
   }
 };
 
-template <class Body>
-Bytes whole(const SpaceId& space, const Body& body) {
-  const std::size_t size = body.size();
-  return build_module_message(space, kFetchModule, typed_size(size),
-                              [&](auto& sink) { put_typed(sink, static_cast<std::int32_t>(Body::kType), size, body); });
-}
-
-template <class Body>
-Bytes inner(const Body& body) {
-  const std::size_t size = body.size();
-  return build([&](auto& sink) { put_typed(sink, static_cast<std::int32_t>(Body::kType), size, body); });
-}
+constexpr auto kRequest = static_cast<std::int32_t>(FetchMessageType::request);
+constexpr auto kResponse = static_cast<std::int32_t>(FetchMessageType::response);
 
 }  // namespace
 
-Result<FetchMessage> decode_fetch(const Bytes& data, const WireLimits& limits) {
+Result<FetchMessage> decode_fetch(Dialect dialect, const Bytes& data, const WireLimits& limits) {
   Result<TypedMessage> typed = decode_typed(data, "K2FetchMessage");
   if (!typed) return typed.error();
   FetchMessage out;
   switch (typed->type) {
-    case static_cast<std::int32_t>(FetchMessageType::request): {
+    case kRequest: {
       Result<IdList> ids = check_id_list(std::move(typed->data), limits, "FetchRequest");
       if (!ids) return ids.error();
       out.type = FetchMessageType::request;
       out.op_ids = std::move(*ids);
       return out;
     }
-    case static_cast<std::int32_t>(FetchMessageType::response): {
-      Result<OpList> ops = check_op_list(std::move(typed->data), limits);
+    case kResponse: {
+      const OpForm form = op_carries_id(dialect) ? OpForm::id_and_data : OpForm::data;
+      Result<OpLists> ops = check_op_lists(std::move(typed->data), form, limits, "FetchResponse");
       if (!ops) return ops.error();
       out.type = FetchMessageType::response;
-      out.ops = std::move(*ops);
+      out.op_ids = std::move(ops->ids);
+      out.ops = std::move(ops->data);
       return out;
     }
     default:
@@ -102,29 +94,18 @@ Result<FetchMessage> decode_fetch(const Bytes& data, const WireLimits& limits) {
   }
 }
 
-Bytes encode_fetch_request(const SpaceId& space, std::span<const OpId> op_ids) {
-  return whole(space, RequestBody{op_ids});
-}
-Bytes encode_fetch_response(const SpaceId& space, std::span<const MetaOp> ops) {
-  return whole(space, ResponseBody<MetaOp>{ops});
-}
-Bytes encode_fetch_response(const SpaceId& space, std::span<const Bytes> ops) {
-  return whole(space, ResponseBody<Bytes>{ops});
+Bytes encode_fetch_request(std::span<const OpId> op_ids) {
+  const RequestBody body{op_ids};
+  return build_typed(kRequest, body.size(), body);
 }
 
-ByteChain encode_fetch_response_chain(const SpaceId& space, std::span<const MetaOp> ops) {
+ByteChain encode_fetch_response(Dialect dialect, std::span<const MetaOp> ops) {
+  const ResponseBody body{dialect, ops};
   const auto is_large = [](const MetaOp& op) { return op.op_data.size() >= kSharedFrom; };
-  if (std::none_of(ops.begin(), ops.end(), is_large)) return encode_fetch_response(space, ops);
-  const ResponseBody<MetaOp> body{ops};
-  const std::size_t size = body.size();
+  if (std::none_of(ops.begin(), ops.end(), is_large)) return build_typed(kResponse, body.size(), body);
   ChainSink sink;
-  put_module_message(sink, space, kFetchModule, typed_size(size),
-                     [&](auto& s) { put_typed(s, static_cast<std::int32_t>(FetchMessageType::response), size, body); });
+  put_typed(sink, kResponse, body.size(), body);
   return sink.finish();
 }
-
-Bytes encode_fetch_request_data(std::span<const OpId> op_ids) { return inner(RequestBody{op_ids}); }
-Bytes encode_fetch_response_data(std::span<const MetaOp> ops) { return inner(ResponseBody<MetaOp>{ops}); }
-Bytes encode_fetch_response_data(std::span<const Bytes> ops) { return inner(ResponseBody<Bytes>{ops}); }
 
 }  // namespace kitsune2::wire

@@ -17,8 +17,8 @@ constexpr std::uint32_t kMoreOpsField = 20'001;
 /// both, a number or byte string is the last one.
 class Decoder {
  public:
-  Decoder(const Bytes& message, const WireLimits& limits)
-      : message_(message), limits_(limits), budget_(limits.max_items) {}
+  Decoder(Dialect dialect, const Bytes& message, const WireLimits& limits)
+      : dialect_(dialect), message_(message), limits_(limits), budget_(limits.max_items) {}
 
   bool ok() const { return !error_; }
   const Error& error() const { return *error_; }
@@ -173,6 +173,9 @@ class Decoder {
         case 21:
           out.max_op_data_bytes = r.uint32();
           break;
+        case 22:
+          op_count(r, out.dht_op_count);
+          break;
         case kAbilitiesField:
           out.abilities = r.uint32();
           break;
@@ -210,6 +213,9 @@ class Decoder {
           break;
         case 23:
           out.updated_new_since.micros = r.int64();
+          break;
+        case 24:
+          op_count(r, out.dht_op_count);
           break;
         case 30:
           message(r, out.snapshot);
@@ -464,6 +470,9 @@ class Decoder {
     if (!out) out.emplace();
     read(view, *out);
   }
+  void op_count(ProtoReader& r, std::optional<std::uint64_t>& out) const {
+    if (gossip_tells_op_count(dialect_)) out = r.varint();
+  }
   void arc_words(ProtoReader& r, std::optional<std::vector<std::uint32_t>>& out) {
     const ByteView view = r.bytes();
     if (!r.ok()) return;
@@ -499,6 +508,7 @@ class Decoder {
     if (a != b) fail(std::string(name) + ": " + std::to_string(a) + " indices but " + std::to_string(b) + " hashes");
   }
 
+  const Dialect dialect_;
   const Bytes& message_;
   const WireLimits& limits_;
   std::size_t budget_;
@@ -506,8 +516,8 @@ class Decoder {
 };
 
 template <class Message>
-Result<GossipMessage> decode_as(const Bytes& message, const WireLimits& limits) {
-  Decoder decoder(message, limits);
+Result<GossipMessage> decode_as(Dialect dialect, const Bytes& message, const WireLimits& limits) {
+  Decoder decoder(dialect, message, limits);
   Message out;
   decoder.read(message.view(), out);
   if (decoder.ok() && out.session_id.empty()) decoder.fail("gossip: no session_id");
@@ -515,7 +525,7 @@ Result<GossipMessage> decode_as(const Bytes& message, const WireLimits& limits) 
   return GossipMessage(std::move(out));
 }
 
-using DecodeFunction = Result<GossipMessage> (*)(const Bytes&, const WireLimits&);
+using DecodeFunction = Result<GossipMessage> (*)(Dialect, const Bytes&, const WireLimits&);
 
 template <std::size_t... I>
 constexpr std::array<DecodeFunction, sizeof...(I)> decode_table(std::index_sequence<I...>) {
@@ -524,6 +534,14 @@ constexpr std::array<DecodeFunction, sizeof...(I)> decode_table(std::index_seque
 constexpr auto kDecoders = decode_table(std::make_index_sequence<std::variant_size_v<GossipMessage>>{});
 
 // ---- encoding: one `put` per message, run once to measure and once to write
+
+/// There even if 0.
+template <class Sink>
+void put_optional(Sink& s, std::uint32_t field, const std::optional<std::uint64_t>& value) {
+  if (!value) return;
+  put_tag(s, field, WireType::varint);
+  s.varint(*value);
+}
 
 // Declared before put_nested, which must see every message that stands inside another one.
 template <class Sink>
@@ -588,6 +606,7 @@ void put(Sink& s, const GossipInitiate& m) {
   put_number(s, 12, m.tie_breaker);
   put_int64(s, 20, m.new_since.micros);
   put_number(s, 21, m.max_op_data_bytes);
+  put_optional(s, 22, m.dht_op_count);
   put_number(s, kAbilitiesField, m.abilities);
 }
 template <class Sink>
@@ -600,6 +619,7 @@ void put(Sink& s, const GossipAccept& m) {
   put_number(s, 21, m.max_op_data_bytes);
   put_items(s, 22, m.new_ops);
   put_int64(s, 23, m.updated_new_since.micros);
+  put_optional(s, 24, m.dht_op_count);
   if (m.snapshot) put_nested(s, 30, *m.snapshot);
   put_number(s, kAbilitiesField, m.abilities);
   put_number(s, kMoreOpsField, m.more_ops ? 1 : 0);
@@ -662,41 +682,23 @@ void put(Sink& s, const GossipTerminate& m) {
   put_bytes(s, 2, m.reason);
 }
 
-/// Writes a K2GossipMessage, its inner size known.
-struct TypedBody {
-  const GossipMessage& message;
-  std::size_t inner_size;
-
-  explicit TypedBody(const GossipMessage& m) : message(m) {
-    SizeSink measure;
-    std::visit([&](const auto& inner) { put(measure, inner); }, message);
-    inner_size = measure.size();
-  }
-  std::size_t size() const { return typed_size(inner_size); }
-  template <class Sink>
-  void operator()(Sink& sink) const {
-    put_typed(sink, static_cast<std::int32_t>(type_of(message)), inner_size,
-              [&](auto& s) { std::visit([&](const auto& inner) { put(s, inner); }, message); });
-  }
-};
-
 }  // namespace
 
-Result<GossipMessage> decode_gossip(const Bytes& data, const WireLimits& limits) {
+Result<GossipMessage> decode_gossip(Dialect dialect, const Bytes& data, const WireLimits& limits) {
   Result<TypedMessage> typed = decode_typed(data, "K2GossipMessage");
   if (!typed) return typed.error();
   const auto index = static_cast<std::size_t>(typed->type) - 1;
   if (typed->type < 1 || index >= kDecoders.size()) {
     return make_error(Errc::malformed, "K2GossipMessage: unknown type " + std::to_string(typed->type));
   }
-  return kDecoders[index](typed->data, limits);
+  return kDecoders[index](dialect, typed->data, limits);
 }
 
-Bytes encode_gossip_data(const GossipMessage& message) { return build(TypedBody(message)); }
-
-Bytes encode_gossip(const SpaceId& space, const GossipMessage& message) {
-  const TypedBody body(message);
-  return build_module_message(space, kGossipModule, body.size(), body);
+Bytes encode_gossip(const GossipMessage& message) {
+  const auto body = [&](auto& sink) { std::visit([&](const auto& m) { put(sink, m); }, message); };
+  SizeSink measure;
+  body(measure);
+  return build_typed(static_cast<std::int32_t>(type_of(message)), measure.size(), body);
 }
 
 }  // namespace kitsune2::wire

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kitsune2/bytes.hpp"
+#include "kitsune2/dialect.hpp"
 #include "kitsune2/error.hpp"
 #include "kitsune2/ids.hpp"
 #include "kitsune2/time.hpp"
@@ -105,7 +106,8 @@ struct GossipInitiate {
   std::uint32_t tie_breaker = 0;
   Timestamp new_since;
   std::uint32_t max_op_data_bytes = 0;
-  std::uint32_t abilities = 0;  ///< ours
+  std::optional<std::uint64_t> dht_op_count;  ///< where the dialect has `gossip_tells_op_count`
+  std::uint32_t abilities = 0;                ///< ours
   friend bool operator==(const GossipInitiate&, const GossipInitiate&) = default;
 };
 
@@ -118,9 +120,10 @@ struct GossipAccept {
   std::uint32_t max_op_data_bytes = 0;
   std::vector<Bytes> new_ops;
   Timestamp updated_new_since;
-  std::optional<SnapshotMinimal> snapshot;  ///< absent when the common arc set is empty
-  std::uint32_t abilities = 0;              ///< ours
-  bool more_ops = false;                    ///< ours
+  std::optional<std::uint64_t> dht_op_count;  ///< where the dialect has `gossip_tells_op_count`
+  std::optional<SnapshotMinimal> snapshot;    ///< absent when the common arc set is empty
+  std::uint32_t abilities = 0;                ///< ours
+  bool more_ops = false;                      ///< ours
   friend bool operator==(const GossipAccept&, const GossipAccept&) = default;
 };
 
@@ -209,11 +212,9 @@ inline const Bytes& session_of(const GossipMessage& message) {
 /// id; ids (agents, ops) of 0 bytes; a missing arc set, accept response or (in the DIFF messages) snapshot; an arc set
 /// that is not of 16 words; parallel lists of different lengths. Errc::too_large over `limits`: agent infos by
 /// max_text_bytes, ids and hashes by max_id_bytes.
-Result<GossipMessage> decode_gossip(const Bytes& data, const WireLimits& limits = {});
+Result<GossipMessage> decode_gossip(Dialect dialect, const Bytes& data, const WireLimits& limits = {});
 
-/// The inner message (K2Proto.data), for Transport::send_module. One allocation.
-Bytes encode_gossip_data(const GossipMessage& message);
-/// The whole K2Proto, for Transport::send_encoded. One allocation.
-Bytes encode_gossip(const SpaceId& space, const GossipMessage& message);
+/// A body for Transport::send_module. One allocation. The dialects differ in what is set in `message`.
+Bytes encode_gossip(const GossipMessage& message);
 
 }  // namespace kitsune2::wire

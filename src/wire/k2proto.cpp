@@ -24,6 +24,18 @@ Bytes encode_plain(K2WireType type, ByteView data) {
   });
 }
 
+/// A body of less is copied: that costs less than pieces of their own for the few bytes of its frame.
+constexpr std::size_t kPiecesFrom = 4096;
+
+/// Writes a whole K2Proto whose data of exactly `size` bytes is written by `body(sink)`.
+template <class Sink, class Body>
+void put_module(Sink& sink, ByteView space, std::string_view module, std::size_t size, const Body& body) {
+  put_number(sink, 1, static_cast<std::uint64_t>(K2WireType::module));
+  if (size != 0) put_sized(sink, 2, size, body);
+  put_item(sink, 3, space);
+  put_item(sink, 4, as_bytes(module));
+}
+
 }  // namespace
 
 Result<K2ProtoView> decode_k2proto(const Bytes& message, const WireLimits& limits) {
@@ -78,8 +90,19 @@ Bytes encode_notify(const SpaceId& space, ByteView data) {
   });
 }
 
-Bytes encode_module(const SpaceId& space, std::string_view module, ByteView data) {
-  return build_module_message(space, module, data.size(), [&](auto& sink) { sink.raw(data); });
+ByteChain encode_module(const SpaceId& space, std::string_view module, const ByteChain& body) {
+  if (body.size() < kPiecesFrom) {
+    return build([&](auto& sink) {
+      put_module(sink, space, module, body.size(), [&](auto& s) {
+        for (const Bytes& piece : body.pieces()) s.raw(piece);
+      });
+    });
+  }
+  ChainSink sink;
+  put_module(sink, space, module, body.size(), [&](ChainSink& s) {
+    for (const Bytes& piece : body.pieces()) s.share(piece);
+  });
+  return sink.finish();
 }
 
 Result<TypedMessage> decode_typed(const Bytes& message, std::string_view name) {

@@ -32,23 +32,10 @@ Result<K2ProtoView> decode_k2proto(const Bytes& message, const WireLimits& limit
 /// The first message of a connection. Empty data gives `08 01`.
 Bytes encode_preflight(ByteView data);
 Bytes encode_notify(const SpaceId& space, ByteView data);
-Bytes encode_module(const SpaceId& space, std::string_view module, ByteView data);
+/// The pieces of `body` stay where they are; a small body is copied into one piece with its frame.
+ByteChain encode_module(const SpaceId& space, std::string_view module, const ByteChain& body);
 /// The last message before a connection is closed. `reason` is UTF-8.
 Bytes encode_disconnect(std::string_view reason);
-
-/// Writes a whole K2Proto whose data of exactly `data_size` bytes is written by `body(sink)`: the lane by which a
-/// module's message is encoded in place.
-template <class Sink, class Body>
-void put_module_message(Sink& sink, ByteView space, std::string_view module, std::size_t data_size, const Body& body) {
-  put_number(sink, 1, static_cast<std::uint64_t>(K2WireType::module));
-  if (data_size != 0) put_sized(sink, 2, data_size, body);
-  put_item(sink, 3, space);
-  put_item(sink, 4, as_bytes(module));
-}
-template <class Body>
-Bytes build_module_message(ByteView space, std::string_view module, std::size_t data_size, const Body& body) {
-  return build([&](auto& sink) { put_module_message(sink, space, module, data_size, body); });
-}
 
 /// The two fields that every module's message has: `type = 1`, `data = 2`, the latter written by `body`.
 template <class Sink, class Body>
@@ -56,9 +43,9 @@ void put_typed(Sink& sink, std::int32_t type, std::size_t data_size, const Body&
   put_number(sink, 1, static_cast<std::uint64_t>(type));
   if (data_size != 0) put_sized(sink, 2, data_size, body);
 }
-/// The size of the above for types below 128.
-constexpr std::size_t typed_size(std::size_t data_size) {
-  return 2 + (data_size != 0 ? bytes_field_size(data_size) : 0);
+template <class Body>
+Bytes build_typed(std::int32_t type, std::size_t data_size, const Body& body) {
+  return build([&](auto& sink) { put_typed(sink, type, data_size, body); });
 }
 
 /// The same two fields, read: the last of each counts.

@@ -22,27 +22,41 @@ Result<IdList> check_id_list(Bytes message, const WireLimits& limits, std::strin
   }
   if (!reader.ok()) return reader.error(name);
   if (is_padded(message.size(), total, count, 4, limits)) return padded(name);
-  return IdList(std::move(message), count, total);
+  return IdList(std::move(message), 0, count, total);
 }
 
-Result<OpList> check_op_list(Bytes message, const WireLimits& limits) {
+Result<OpLists> check_op_lists(Bytes message, OpForm form, const WireLimits& limits, std::string_view name) {
+  const bool with_id = form == OpForm::id_and_data;
+  const std::uint32_t data_field = with_id ? 2 : 1;
   ProtoReader reader(message.view());
   std::size_t count = 0;
-  std::size_t total = 0;
+  std::size_t ids = 0;
+  std::size_t data = 0;
   while (reader.next()) {
     if (reader.field() != 1) continue;
     ProtoReader op(reader.bytes());
+    ByteView id;
     std::size_t size = 0;
     while (op.next()) {
-      if (op.field() == 1) size = op.bytes().size();
+      if (op.field() == data_field) {
+        size = op.bytes().size();
+      } else if (with_id && op.field() == 1) {
+        id = op.bytes();
+      }
     }
-    if (!op.ok()) return op.error("FetchResponse: Op");
+    if (with_id && op.ok() && id.empty()) op.fail("an id of 0 bytes");
+    if (id.size() > limits.max_id_bytes) op.fail("an id over the limit", Errc::too_large);
+    if (!op.ok()) return op.error(std::string(name) + ": Op");
     if (reader.ok() && ++count > limits.max_items) reader.fail("too many ops", Errc::too_large);
-    total += size;
+    ids += id.size();
+    data += size;
   }
-  if (!reader.ok()) return reader.error("FetchResponse");
-  if (is_padded(message.size(), total, count, 16, limits)) return padded("FetchResponse");
-  return OpList(std::move(message), count, total);
+  if (!reader.ok()) return reader.error(name);
+  if (is_padded(message.size(), ids + data, count, with_id ? 20 : 16, limits)) return padded(name);
+  OpLists out;
+  if (with_id) out.ids = IdList(message, 1, count, ids);
+  out.data = DataList(std::move(message), data_field, count, data);
+  return out;
 }
 
 }  // namespace kitsune2::wire

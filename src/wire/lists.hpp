@@ -34,8 +34,8 @@ inline Error padded(std::string_view name) {
 }
 
 /// Repeated field 1 of a message that was checked before: the elements, in order. Holds the message.
-/// `Nested`: each element is a message and its field 1 is meant (FetchResponse.ops). Immutable.
-template <bool Nested>
+/// `field` of the constructor: 0 for elements that are byte strings; otherwise each element is a message, and its field
+/// of that number is meant (FetchResponse.ops). Immutable.
 class CheckedList {
  public:
   class iterator {
@@ -43,7 +43,7 @@ class CheckedList {
     using value_type = ByteView;
     using difference_type = std::ptrdiff_t;
     iterator() = default;
-    explicit iterator(ByteView message) : reader_(message) { advance(); }
+    iterator(ByteView message, std::uint32_t field) : reader_(message), field_(field) { advance(); }
     ByteView operator*() const noexcept { return value_; }
     iterator& operator++() {
       advance();
@@ -57,26 +57,29 @@ class CheckedList {
       while (reader_.next()) {
         if (reader_.field() != 1) continue;
         value_ = reader_.bytes();
-        if constexpr (Nested) {
-          ProtoReader inner(value_);
-          value_ = {};
-          while (inner.next()) {
-            if (inner.field() == 1) value_ = inner.bytes();
-          }
-        }
+        if (field_ != 0) value_ = inside(value_);
         return;
       }
       done_ = true;
     }
+    ByteView inside(ByteView element) const {
+      ProtoReader reader(element);
+      ByteView out;
+      while (reader.next()) {
+        if (reader.field() == field_) out = reader.bytes();
+      }
+      return out;
+    }
     ProtoReader reader_;
     ByteView value_;
+    std::uint32_t field_ = 0;
     bool done_ = false;
   };
 
   CheckedList() = default;
   /// Only for decoders, which have checked `message` and counted `size` elements.
-  CheckedList(Bytes message, std::size_t size, std::size_t total_bytes)
-      : message_(std::move(message)), size_(size), total_bytes_(total_bytes) {}
+  CheckedList(Bytes message, std::uint32_t field, std::size_t size, std::size_t total_bytes)
+      : message_(std::move(message)), field_(field), size_(size), total_bytes_(total_bytes) {}
 
   std::size_t size() const noexcept { return size_; }
   bool empty() const noexcept { return size_ == 0; }
@@ -85,8 +88,8 @@ class CheckedList {
   /// Of the message that this holds.
   std::size_t message_bytes() const noexcept { return message_.size(); }
   /// The same elements, in a copy of the message that holds no memory besides.
-  CheckedList copied() const { return CheckedList(Bytes::copy_of(message_.view()), size_, total_bytes_); }
-  iterator begin() const { return iterator(message_.view()); }
+  CheckedList copied() const { return CheckedList(Bytes::copy_of(message_.view()), field_, size_, total_bytes_); }
+  iterator begin() const { return iterator(message_.view(), field_); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
   /// All elements as slices: one allocation, no payload is copied. They keep the message alive.
@@ -107,18 +110,30 @@ class CheckedList {
 
  private:
   Bytes message_;
+  std::uint32_t field_ = 0;
   std::size_t size_ = 0;
   std::size_t total_bytes_ = 0;
 };
 
 /// Op ids: each 1 byte to WireLimits::max_id_bytes.
-using IdList = CheckedList<false>;
-/// Payloads of ops; may be empty.
-using OpList = CheckedList<true>;
+using IdList = CheckedList;
+/// Payloads of ops, or what the host says about them; may be empty.
+using DataList = CheckedList;
+
+/// What stands for one op in a list.
+enum class OpForm {
+  data,         ///< {1: data}
+  id_and_data,  ///< {1: id, 2: data}
+};
+/// The ids, if they are there, and the data of the same ops.
+struct OpLists {
+  IdList ids;
+  DataList data;
+};
 
 /// Checks a message whose field 1 is a list of ids. `name` is for the error.
 Result<IdList> check_id_list(Bytes message, const WireLimits& limits, std::string_view name);
-/// Checks a FetchResponse.
-Result<OpList> check_op_list(Bytes message, const WireLimits& limits);
+/// Checks a message whose field 1 is a list of ops.
+Result<OpLists> check_op_lists(Bytes message, OpForm form, const WireLimits& limits, std::string_view name);
 
 }  // namespace kitsune2::wire

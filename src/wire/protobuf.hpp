@@ -217,6 +217,7 @@ class ByteSink {
 class ChainSink {
  public:
   static constexpr bool kCounts = false;
+  ChainSink() { own_.reserve(64); }
   void varint(std::uint64_t value) {
     while (value >= 0x80) {
       own_.push_back(static_cast<std::uint8_t>(value | 0x80U));

@@ -8,22 +8,27 @@ namespace kitsune2::wire {
 namespace {
 
 struct OpsBody {
-  static constexpr PublishMessageType kType = PublishMessageType::ops;
+  Dialect dialect;
   std::span<const OpId> op_ids;
 
   std::size_t size() const {
     std::size_t out = 0;
-    for (const OpId& id : op_ids) out += bytes_field_size(id.size());
+    for (const OpId& id : op_ids) {
+      const std::size_t one = bytes_field_size(id.size());
+      out += publish_carries_metadata(dialect) ? bytes_field_size(one) : one;
+    }
     return out;
   }
   template <class Sink>
   void operator()(Sink& sink) const {
-    put_items(sink, 1, op_ids);
+    if (!publish_carries_metadata(dialect)) return put_items(sink, 1, op_ids);
+    for (const OpId& id : op_ids) {
+      put_sized(sink, 1, bytes_field_size(id.size()), [&](auto& s) { put_item(s, 1, id); });
+    }
   }
 };
 
 struct AgentBody {
-  static constexpr PublishMessageType kType = PublishMessageType::agent;
   std::string_view json;
 
   std::size_t size() const { return json.empty() ? 0 : bytes_field_size(json.size()); }
@@ -33,59 +38,66 @@ struct AgentBody {
   }
 };
 
-template <class Body>
-Bytes whole(const SpaceId& space, const Body& body) {
-  const std::size_t size = body.size();
-  return build_module_message(space, kPublishModule, typed_size(size),
-                              [&](auto& sink) { put_typed(sink, static_cast<std::int32_t>(Body::kType), size, body); });
+constexpr auto kOps = static_cast<std::int32_t>(PublishMessageType::ops);
+constexpr auto kAgent = static_cast<std::int32_t>(PublishMessageType::agent);
+
+Result<PublishMessage> decode_ops(Dialect dialect, Bytes data, const WireLimits& limits) {
+  PublishMessage out;
+  out.type = PublishMessageType::ops;
+  if (publish_carries_metadata(dialect)) {
+    Result<OpLists> ops = check_op_lists(std::move(data), OpForm::id_and_data, limits, "PublishOps");
+    if (!ops) return ops.error();
+    out.op_ids = std::move(ops->ids);
+    out.metadata = std::move(ops->data);
+  } else {
+    Result<IdList> ids = check_id_list(std::move(data), limits, "PublishOps");
+    if (!ids) return ids.error();
+    out.op_ids = std::move(*ids);
+  }
+  return out;
 }
 
-template <class Body>
-Bytes inner(const Body& body) {
-  const std::size_t size = body.size();
-  return build([&](auto& sink) { put_typed(sink, static_cast<std::int32_t>(Body::kType), size, body); });
+Result<PublishMessage> decode_agent(const Bytes& data, const WireLimits& limits) {
+  ProtoReader reader(data.view());
+  std::string_view json;
+  while (reader.next()) {
+    if (reader.field() != 1) continue;
+    if (reader.bytes().size() > limits.max_text_bytes) {
+      reader.fail("an agent info over the limit", Errc::too_large);
+    } else {
+      json = reader.text();
+    }
+  }
+  if (!reader.ok()) return reader.error("PublishAgent");
+  PublishMessage out;
+  out.type = PublishMessageType::agent;
+  out.agent_info = slice_of(data, as_bytes(json));
+  return out;
 }
 
 }  // namespace
 
-Result<PublishMessage> decode_publish(const Bytes& data, const WireLimits& limits) {
+Result<PublishMessage> decode_publish(Dialect dialect, const Bytes& data, const WireLimits& limits) {
   Result<TypedMessage> typed = decode_typed(data, "K2PublishMessage");
   if (!typed) return typed.error();
-  PublishMessage out;
   switch (typed->type) {
-    case static_cast<std::int32_t>(PublishMessageType::ops): {
-      Result<IdList> ids = check_id_list(std::move(typed->data), limits, "PublishOps");
-      if (!ids) return ids.error();
-      out.type = PublishMessageType::ops;
-      out.op_ids = std::move(*ids);
-      return out;
-    }
-    case static_cast<std::int32_t>(PublishMessageType::agent): {
-      ProtoReader reader(typed->data.view());
-      std::string_view json;
-      while (reader.next()) {
-        if (reader.field() != 1) continue;
-        if (reader.bytes().size() > limits.max_text_bytes) {
-          reader.fail("an agent info over the limit", Errc::too_large);
-        } else {
-          json = reader.text();
-        }
-      }
-      if (!reader.ok()) return reader.error("PublishAgent");
-      out.type = PublishMessageType::agent;
-      out.agent_info = slice_of(typed->data, as_bytes(json));
-      return out;
-    }
+    case kOps:
+      return decode_ops(dialect, std::move(typed->data), limits);
+    case kAgent:
+      return decode_agent(typed->data, limits);
     default:
       return make_error(Errc::malformed, "K2PublishMessage: unknown type " + std::to_string(typed->type));
   }
 }
 
-Bytes encode_publish_ops(const SpaceId& space, std::span<const OpId> op_ids) { return whole(space, OpsBody{op_ids}); }
-Bytes encode_publish_agent(const SpaceId& space, std::string_view signed_json) {
-  return whole(space, AgentBody{signed_json});
+Bytes encode_publish_ops(Dialect dialect, std::span<const OpId> op_ids) {
+  const OpsBody body{dialect, op_ids};
+  return build_typed(kOps, body.size(), body);
 }
-Bytes encode_publish_ops_data(std::span<const OpId> op_ids) { return inner(OpsBody{op_ids}); }
-Bytes encode_publish_agent_data(std::string_view signed_json) { return inner(AgentBody{signed_json}); }
+
+Bytes encode_publish_agent(std::string_view signed_json) {
+  const AgentBody body{signed_json};
+  return build_typed(kAgent, body.size(), body);
+}
 
 }  // namespace kitsune2::wire

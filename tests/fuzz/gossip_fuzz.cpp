@@ -5,17 +5,26 @@
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const Bytes message = fuzz::input(data, size);
+namespace {
+
+void try_gossip(Dialect dialect, const Bytes& message) {
   wire::WireLimits limits;
   limits.max_items = 1000;
-  const Result<wire::GossipMessage> decoded = wire::decode_gossip(message, limits);
-  if (!decoded) return 0;
+  const Result<wire::GossipMessage> decoded = wire::decode_gossip(dialect, message, limits);
+  if (!decoded) return;
   K2_ASSERT(!wire::session_of(*decoded).empty());
   K2_ASSERT(fuzz::inside(message, wire::session_of(*decoded)));
-  const Bytes again = wire::encode_gossip_data(*decoded);
-  const Result<wire::GossipMessage> second = wire::decode_gossip(again, limits);
+  const Bytes again = wire::encode_gossip(*decoded);
+  const Result<wire::GossipMessage> second = wire::decode_gossip(dialect, again, limits);
   K2_ASSERT(second.has_value() && *second == *decoded);
-  K2_ASSERT(wire::encode_gossip_data(*second) == again);
+  K2_ASSERT(wire::encode_gossip(*second) == again);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const Bytes message = fuzz::input(data, size);
+  try_gossip(Dialect::v0_2, message);
+  try_gossip(Dialect::v0_5, message);
   return 0;
 }

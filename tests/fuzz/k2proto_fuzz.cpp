@@ -2,6 +2,7 @@
 #include "wire/k2proto.hpp"
 
 #include "fuzz/fuzz.hpp"
+#include "support/whole_messages.hpp"
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 
@@ -26,7 +27,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case wire::K2WireType::module:
       if (view->space && view->module) {
-        again = wire::encode_module(SpaceId(*view->space), view->module->text(), view->data);
+        again = wire::whole_module(SpaceId(*view->space), view->module->text(), view->data);
       }
       break;
     case wire::K2WireType::disconnect:

@@ -9,6 +9,7 @@
 #include "kitsune2/testing/sim_runtime.hpp"
 #include "kitsune2/testing/waiters.hpp"
 #include "kitsune2/transport_memory.hpp"
+#include "support/whole_messages.hpp"
 #include "wire/fetch_messages.hpp"
 #include "wire/k2proto.hpp"
 
@@ -88,14 +89,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         send(bytes());
         break;
       case 1:
-        send(wire::encode_module(kSpace, kFetchModule, bytes()));
+        send(wire::whole_module(kSpace, kFetchModule, bytes()));
         break;
       case 2:
-        send(wire::encode_module(kSpace, kPublishModule, bytes()));
+        send(wire::whole_module(kSpace, kPublishModule, bytes()));
         break;
       case 3:
       case 4:
-        send(wire::encode_module(kSpace, kGossipModule, bytes()));
+        send(wire::whole_module(kSpace, kGossipModule, bytes()));
         break;
       case 5: {
         // What we want, and what we have: the peer may answer with either, or with lies.
@@ -106,14 +107,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       }
       case 6: {
         std::vector<Bytes> list{testing::make_op(100 + command / 10U), testing::make_op(7), bytes()};
-        send(wire::encode_fetch_response(kSpace, std::span<const Bytes>(list)));
+        send(wire::whole_fetch_response(kSpace, std::span<const Bytes>(list)));
         break;
       }
       case 7:
-        send(wire::encode_fetch_request(kSpace, testing::ids_of(ops)));
+        send(wire::whole_fetch_request(kSpace, testing::ids_of(ops)));
         break;
       case 8:
-        if (command >= 200) backend->disconnect(node_url, "bye", {});
+        if (command >= 200) backend->disconnect(node_url, {.text = "bye"}, {});
         break;
       default:
         world.run_for(std::chrono::milliseconds(1) * (1 << (command / 10 % 16)));
@@ -127,7 +128,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   K2_ASSERT(space->peer_store().get_all().size() <= 1 + steps);
   // It still serves.
   const std::size_t before = peer.heard;
-  send(wire::encode_fetch_request(kSpace, testing::ids_of(ops)));
+  send(wire::whole_fetch_request(kSpace, testing::ids_of(ops)));
   world.run_for(std::chrono::seconds(10));
   if (!network->stats().lost) K2_ASSERT(peer.heard > before);
   bool stopped = false;

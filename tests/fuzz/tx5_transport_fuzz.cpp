@@ -97,7 +97,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         break;
       }
       case 13:
-        node.transport->disconnect(peer.url(), "bye", Bytes::copy_of("\x08\x04"));
+        node.transport->disconnect(peer.url(), {.text = "bye"}, Bytes::copy_of("\x08\x04"));
         break;
       case 14:
         if (command >= 240) {

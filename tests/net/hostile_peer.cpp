@@ -24,6 +24,7 @@
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/transport_tx5.hpp"
 #include "net/ws_connector.hpp"
+#include "support/whole_messages.hpp"
 #include "transport/sbd/sbd_client.hpp"
 #include "transport/tx5/e2e.hpp"
 #include "transport/tx5/framing.hpp"
@@ -338,9 +339,9 @@ class FreshIds {
 /// A message of `module` whose only id has `size` bytes.
 Bytes one_id(std::string_view module, std::size_t size) {
   const OpId id(as_bytes(std::string(size, 'i')));
-  return wire::encode_module(
-      kSpace, module,
-      module == kFetchModule ? wire::encode_fetch_request_data({&id, 1}) : wire::encode_publish_ops_data({&id, 1}));
+  return wire::whole_module(kSpace, module,
+                            module == kFetchModule ? wire::encode_fetch_request({&id, 1})
+                                                   : wire::encode_publish_ops(Dialect::v0_2, {&id, 1}));
 }
 
 struct Plan {
@@ -386,7 +387,7 @@ class Attack {
       } else {
         // As many ops as fit a request of one frame; the answers' permits never come.
         const std::size_t count = std::min<std::size_t>(ids_.size(), 400);
-        raw.message(wire::encode_fetch_request(kSpace, std::span(ids_).first(count)));
+        raw.message(wire::whole_fetch_request(kSpace, std::span(ids_).first(count)));
       }
     };
     runtime_.schedule_after(2ms, [this] { raw_peer(); });
@@ -394,7 +395,7 @@ class Attack {
   /// A million ids a message, without end. Counted are those that left.
   void publish(Sender& s) {
     constexpr std::size_t kIds = 1'000'000;
-    s.send(wire::encode_publish_ops(kSpace, fresh_.take(kIds)), [this, &s](bool sent) {
+    s.send(wire::whole_publish_ops(kSpace, fresh_.take(kIds)), [this, &s](bool sent) {
       if (sent) tally_.ids += kIds;
       runtime_.schedule_after(sent ? 0ms : 200ms, [this, &s] { publish(s); });
     });
@@ -408,11 +409,11 @@ class Attack {
       for (int i = 0; i < 16; ++i) {
         s.repeat([this] {
           const std::size_t first = next_++ % std::max<std::size_t>(ids_.size() - 1, 1);
-          return wire::encode_fetch_request(kSpace, std::span(ids_).subspan(first, 1));
+          return wire::whole_fetch_request(kSpace, std::span(ids_).subspan(first, 1));
         });
       }
     } else if (kind == "amplify") {
-      for (int i = 0; i < 64; ++i) s.repeat([this] { return wire::encode_fetch_request(kSpace, ids_); });
+      for (int i = 0; i < 64; ++i) s.repeat([this] { return wire::whole_fetch_request(kSpace, ids_); });
     } else if (kind == "bad-ids") {
       s.repeat([this] {
         const bool fetch = next_++ % 2 == 0;
@@ -424,7 +425,7 @@ class Attack {
       s.repeat([this] {
         std::vector<Bytes> ops;
         for (int i = 0; i < 64; ++i) ops.push_back(testing::make_op(1'000'000'000 + next_++, 1024));
-        return wire::encode_fetch_response(kSpace, std::span<const Bytes>(ops));
+        return wire::whole_fetch_response(kSpace, std::span<const Bytes>(ops));
       });
     } else if (kind == "agents") {
       // Each from an agent of its own, rightly signed for another space: the signature is looked at before that.
@@ -432,12 +433,12 @@ class Attack {
         auto agent = testing::make_agent(1'000'000 + next_++ % 64);
         testing::AgentInfoBuilder builder{.space = SpaceId::from_text("elsewhere"), .url = plan_.victim};
         builder.created_at = runtime_.wall_now();
-        return wire::encode_publish_agent(kSpace, builder.sign(*agent)->encode());
+        return wire::whole_publish_agent(kSpace, builder.sign(*agent)->encode());
       });
     } else if (kind == "padding") {
       // A small request in a large message.
       s.repeat([this] {
-        Bytes message = wire::encode_fetch_request(kSpace, std::span(ids_).first(1));
+        Bytes message = wire::whole_fetch_request(kSpace, std::span(ids_).first(1));
         std::string text = message.str();
         const std::size_t size = 8U << 20;
         text += std::string("\x7a") + std::string("\x80\x80\x80\x04", 4) + std::string(size, 'p');  // field 15

@@ -6,6 +6,7 @@
 
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/transport_tx5.hpp"
+#include "support/whole_messages.hpp"
 #include "wire/fetch_messages.hpp"
 #include "wire/publish_messages.hpp"
 
@@ -15,7 +16,7 @@ class BadPeer::Handler final : public ModuleMessageHandler {
  public:
   explicit Handler(BadPeer& owner) : owner_(owner) {}
   Result<void> recv_module_msg(const Url& peer, const SpaceId&, Bytes data) override {
-    const auto message = wire::decode_fetch(data);
+    const auto message = wire::decode_fetch(Dialect::v0_2, data);
     if (message && message->type == wire::FetchMessageType::request) {
       owner_.requested(peer, message->op_ids.ids<OpId>());
     }
@@ -53,11 +54,12 @@ BadPeer::~BadPeer() {
 }
 
 void BadPeer::offer(const Url& to, const std::vector<OpId>& ids) {
-  transport_->send_encoded(to, kSimSpace, wire::encode_publish_ops(kSimSpace, ids), [](const Result<void>&) {});
+  transport_->send_module(to, kSimSpace, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, ids),
+                          [](const Result<void>&) {});
 }
 
 void BadPeer::answer(const Url& to, const std::vector<Bytes>& ops) {
-  transport_->send_encoded(to, kSimSpace, wire::encode_fetch_response(kSimSpace, ops), [](const Result<void>&) {});
+  transport_->send_module(to, kSimSpace, kFetchModule, wire::fetch_response_body(ops), [](const Result<void>&) {});
 }
 
 std::vector<Bytes> BadPeer::held(const std::vector<OpId>& ids, std::size_t one_in) {
@@ -82,7 +84,7 @@ void BadPeer::requested(const Url& from, const std::vector<OpId>& ids) {
                                [this, from, some = held(ids, 4)] { answer(from, some); });
       return;
     case BadKind::liar:
-      if (pick(8) == 0) return transport_->disconnect(from, "lies");
+      if (pick(8) == 0) return transport_->disconnect(from, {.text = "lies"});
       if (pick(8) == 0) {
         return transport_->send_module(from, kSimSpace, kFetchModule, Bytes::copy_of("nonsense"),
                                        [](const Result<void>&) {});

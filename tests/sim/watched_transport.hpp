@@ -11,7 +11,6 @@
 #include "kitsune2/runtime.hpp"
 #include "kitsune2/transport.hpp"
 #include "wire/fetch_messages.hpp"
-#include "wire/k2proto.hpp"
 
 namespace kitsune2::sim {
 
@@ -22,6 +21,7 @@ class WatchedTransport final : public Transport, public std::enable_shared_from_
   WatchedTransport(Runtime& runtime, std::shared_ptr<Transport> inner, Duration delay)
       : runtime_(runtime), inner_(std::move(inner)), delay_(delay) {}
 
+  Dialect dialect() const override { return inner_->dialect(); }
   std::optional<Url> url() const override { return inner_->url(); }
   Result<void> register_space_handler(const SpaceId& space, std::shared_ptr<SpaceMessageHandler> handler) override {
     return inner_->register_space_handler(space, std::move(handler));
@@ -37,14 +37,10 @@ class WatchedTransport final : public Transport, public std::enable_shared_from_
   void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) override {
     inner_->send_space_notify(peer, space, std::move(data), std::move(done));
   }
-  void send_module(const Url& peer, const SpaceId& space, const std::string& module, Bytes data,
+  void send_module(const Url& peer, const SpaceId& space, const std::string& module, ByteChain body,
                    Handler<> done) override {
-    inner_->send_module(peer, space, module, std::move(data), std::move(done));
-  }
-  void send_encoded(const Url& peer, const SpaceId& space, ByteChain k2proto, Handler<> done) override {
-    const auto outer = wire::decode_k2proto(k2proto.joined());
-    ASSERT_TRUE(outer.has_value());
-    const auto message = wire::decode_fetch(outer->data);
+    ASSERT_EQ(module, kFetchModule);
+    const auto message = wire::decode_fetch(Dialect::v0_2, body.joined());
     ASSERT_TRUE(message.has_value());
     if (message->type == wire::FetchMessageType::request) {
       const auto number = ++requests_;
@@ -60,11 +56,9 @@ class WatchedTransport final : public Transport, public std::enable_shared_from_
         done(result);
       };
     }
-    inner_->send_encoded(peer, space, std::move(k2proto), std::move(done));
+    inner_->send_module(peer, space, module, std::move(body), std::move(done));
   }
-  void disconnect(const Url& peer, const std::optional<std::string>& reason) override {
-    inner_->disconnect(peer, reason);
-  }
+  void disconnect(const Url& peer, const CloseReason& reason) override { inner_->disconnect(peer, reason); }
   TransportStats stats() const override { return inner_->stats(); }
   void stop(std::function<void()> done) override { inner_->stop(std::move(done)); }
   /// All requests to `peer` were dropped.

@@ -108,10 +108,11 @@ class TransportSuiteNode final : public TransportEvents {
   }
 
   Url url() const { return backend->url().value(); }
-  void send(const Url& to, std::string text) {
+  void send(const Url& to, std::string text) { send(to, ByteChain(Bytes(std::move(text)))); }
+  void send(const Url& to, ByteChain message) {
     const Call call(*this);
     results.emplace_back();
-    backend->send(to, Bytes(std::move(text)), [this, at = results.size() - 1](Result<void> result) {
+    backend->send(to, std::move(message), [this, at = results.size() - 1](Result<void> result) {
       check();
       EXPECT_FALSE(results[at].has_value()) << "a handler was called twice";
       results[at].emplace(std::move(result));
@@ -120,7 +121,7 @@ class TransportSuiteNode final : public TransportEvents {
   }
   void disconnect(const Url& peer, std::string_view farewell) {
     const Call call(*this);
-    backend->disconnect(peer, "the test is done with it", Bytes::copy_of(farewell));
+    backend->disconnect(peer, {CloseCode::on_purpose, "the test is done with it"}, Bytes::copy_of(farewell));
   }
   void stop() {
     const Call call(*this);
@@ -237,6 +238,22 @@ TEST_P(TransportSuite, messages_of_every_size_arrive_whole_and_in_order) {
   EXPECT_TRUE(b->messages_from(a->url()) == sent);
 }
 
+TEST_P(TransportSuite, a_message_in_pieces_arrives_as_one) {
+  const auto a = node(), b = node();
+  ByteChain message;
+  std::string whole;
+  for (const std::size_t size : {std::size_t{3}, std::size_t{70'000}, std::size_t{1}, std::size_t{16'384}}) {
+    const std::string piece(size, static_cast<char>('a' + message.pieces().size()));
+    message.append(Bytes::copy_of(piece));
+    whole += piece;
+  }
+  ASSERT_LE(whole.size(), a->backend->max_message_bytes());
+  a->send(b->url(), message);
+  a->send(b->url(), "the next");
+  ASSERT_TRUE(arrived(*b, *a, 2));
+  EXPECT_TRUE(b->messages_from(a->url()) == (std::vector<std::string>{whole, "the next"}));
+}
+
 TEST_P(TransportSuite, a_message_over_the_limit_is_refused_and_the_next_one_goes) {
   const auto a = node(), b = node();
   a->send(b->url(), std::string(a->backend->max_message_bytes() + 1, 'x'));
@@ -326,6 +343,15 @@ TEST_P(TransportSuite, disconnecting_says_farewell_and_both_hear_of_it_once) {
   EXPECT_EQ(a->disconnects, 1);
   EXPECT_EQ(b->disconnects, 1);
   EXPECT_TRUE(a->backend->stats().connections.empty());
+}
+
+TEST_P(TransportSuite, a_close_without_a_farewell_says_nothing) {
+  const auto a = node(), b = node();
+  a->send(b->url(), "hello");
+  ASSERT_TRUE(arrived(*b, *a, 1));
+  a->disconnect(b->url(), "");
+  ASSERT_TRUE(run_until([&] { return a->live.empty() && b->live.empty(); }));
+  EXPECT_EQ(b->messages_from(a->url()), (std::vector<std::string>{"hello"}));
 }
 
 TEST_P(TransportSuite, the_figures_of_a_connection_are_its_own) {

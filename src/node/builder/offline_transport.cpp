@@ -15,7 +15,7 @@ class OfflineTransport final : public TransportBackend {
     if (!done) return;
     runtime_.post([done = std::move(done)] { done(make_error(Errc::disconnected, "no relay is configured")); });
   }
-  void disconnect(const Url&, const std::optional<std::string>&, Bytes) override {}
+  void disconnect(const Url&, const CloseReason&, Bytes) override {}
   TransportStats stats() const override {
     TransportStats out;
     out.backend = "offline";

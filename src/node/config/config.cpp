@@ -163,6 +163,13 @@ Result<void> take(const Json& value, const Section& section, const Key& key, Con
                                  if (!value.is_object()) return expected("an object");
                                  *slot.text = value.dump();
                                  return {};
+                               },
+                               [&](Dialect* slot) -> Result<void> {
+                                 if (!value.is_string()) return expected("a string");
+                                 const auto named = dialect_of(value.get_ref<const std::string&>());
+                                 if (!named) return bad(path, "must be \"0.2\", got " + shown(value.dump()));
+                                 *slot = *named;
+                                 return {};
                                }},
                     key.slot(config));
 }
@@ -196,6 +203,10 @@ Result<void> check(const Section& section, const Key& key, Config& config) {
                    const std::string problem = check_object_text(*slot.text);
                    if (!problem.empty()) return bad(path, problem);
                    return {};
+                 },
+                 [&](Dialect* slot) -> Result<void> {
+                   if (is_built(*slot)) return {};
+                   return bad(path, std::string(to_string(*slot)) + " is not built yet; this version speaks 0.2");
                  }},
       key.slot(config));
 }
@@ -206,7 +217,7 @@ Json printed(const Slot& slot) {
                                  Json out = Json::parse(*s.text, nullptr, false);
                                  return out.is_object() ? out : Json::object();
                                },
-                               [](auto* s) -> Json { return *s; }},
+                               [](Dialect* s) -> Json { return to_string(*s); }, [](auto* s) -> Json { return *s; }},
                     slot);
 }
 
@@ -339,7 +350,8 @@ std::string Config::json_schema() {
                        entry["type"] = Json::array({"integer", "null"});
                        number();
                      },
-                     [&](std::string*) { entry["type"] = "string"; }, [&](JsonText) { entry["type"] = "object"; }},
+                     [&](std::string*) { entry["type"] = "string"; }, [&](JsonText) { entry["type"] = "object"; },
+                     [&](Dialect*) { entry["enum"] = Json::array({"0.2"}); }},
           slot);
       entry["default"] = printed(slot);
       entry["description"] = std::string(key.doc);
@@ -375,7 +387,7 @@ std::string Config::reference_markdown() {
                      [&](std::uint32_t*) { return range_text(key); }, [&](std::uint64_t*) { return range_text(key); },
                      [&](std::optional<std::uint32_t>*) { return range_text(key) + ", null"; },
                      [&](std::string*) -> std::string { return "text"; },
-                     [&](JsonText) -> std::string { return "object"; }},
+                     [&](JsonText) -> std::string { return "object"; }, [&](Dialect*) -> std::string { return "0.2"; }},
           slot);
       out << "| `" << key.name << "` | `" << printed(slot).dump() << "` | " << range << " | "
           << (key.reference ? "yes" : "ours") << " | " << (key.at_run_time ? "yes" : "no") << " | " << key.doc

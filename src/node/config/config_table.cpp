@@ -201,6 +201,10 @@ const std::array kMemBootstrap = {
 };
 
 const std::array kNetwork = {
+    Key{.name = "dialect",
+        .slot = K2_SLOT(network.dialect),
+        .doc = "The generation of Kitsune2 that the node speaks. 0.4 and 0.5 are known and not built yet.",
+        .reference = false},
     Key{.name = "tlsCaFile",
         .slot = K2_SLOT(network.tls_ca_file),
         .doc = "An extra trust root (PEM) for wss relays and https bootstrap servers.",

@@ -19,7 +19,8 @@ struct JsonText {
 };
 
 /// Where a key's value is.
-using Slot = std::variant<bool*, std::uint32_t*, std::uint64_t*, std::optional<std::uint32_t>*, std::string*, JsonText>;
+using Slot = std::variant<bool*, std::uint32_t*, std::uint64_t*, std::optional<std::uint32_t>*, std::string*, JsonText,
+                          Dialect*>;
 
 struct Key {
   std::string_view name;

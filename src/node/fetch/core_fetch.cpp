@@ -296,11 +296,11 @@ void CoreFetch::pump_soon() {
 }
 
 void CoreFetch::send(FetchRequest request) {
-  auto message = wire::encode_fetch_request(space_, request.op_ids);
+  auto message = wire::encode_fetch_request(request.op_ids);
   const Url source = request.source;
-  transport_->send_encoded(source, space_, std::move(message),
-                           lifetime_.guard([this, item = Unsent{request.id, source, std::move(request.op_ids)}](
-                                               const Result<void>& result) mutable { sent(std::move(item), result); }));
+  transport_->send_module(source, space_, kFetchModule, std::move(message),
+                          lifetime_.guard([this, item = Unsent{request.id, source, std::move(request.op_ids)}](
+                                              const Result<void>& result) mutable { sent(std::move(item), result); }));
 }
 
 void CoreFetch::sent(Unsent request, const Result<void>& result) {
@@ -457,7 +457,7 @@ void CoreFetch::on_disconnect(const Url& peer) {
 
 Result<void> CoreFetch::on_message(const Url& peer, const Bytes& data) {
   if (stopped_) return {};
-  auto message = wire::decode_fetch(data);
+  auto message = wire::decode_fetch(transport_->dialect(), data);
   if (!message) return message.error();
   const auto entry = is_source(peer) ? incoming_.try_emplace(peer).first : incoming_.find(peer);
   if (entry != incoming_.end()) {
@@ -474,7 +474,7 @@ Result<void> CoreFetch::on_message(const Url& peer, const Bytes& data) {
   return {};
 }
 
-void CoreFetch::response(const Url& peer, const wire::OpList& ops) {
+void CoreFetch::response(const Url& peer, const wire::DataList& ops) {
   if (ops.empty()) return;
   const auto now = runtime_.now();
   if (const auto asked = asked_at_.extract(peer)) stats_.answers.add(now - asked.mapped());
@@ -623,7 +623,7 @@ void CoreFetch::judged(const Url& peer, const FetchAnswer& answer) {
     log::info(kArea, peer.to_string() + " is put aside: it sends ops that are invalid or that it was not asked for");
   }
   // Not by an error: like this the peer is told why.
-  transport_->disconnect(peer, "too many ops that are invalid or were not asked for");
+  transport_->disconnect(peer, {CloseCode::failure, "too many ops that are invalid or were not asked for"});
   if (answer.given_up) given_up(*answer.given_up, "sends bad ops");
 }
 

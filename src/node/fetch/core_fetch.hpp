@@ -138,7 +138,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     });
   }
 
-  void response(const Url& peer, const wire::OpList& ops);
+  void response(const Url& peer, const wire::DataList& ops);
   void name_ops(Arrived& message, std::uint64_t most);
   void name_first(std::uint64_t most);
   void name_soon();

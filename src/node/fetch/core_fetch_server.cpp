@@ -60,7 +60,7 @@ void FetchServer::perform() {
 
 void FetchServer::on(const ServeCore::Disconnect& disconnect) {
   ++stats_.requests_refused;
-  transport_->disconnect(disconnect.peer, "a response that was asked for is not taken");
+  transport_->disconnect(disconnect.peer, {CloseCode::failure, "a response that was asked for is not taken"});
 }
 
 void FetchServer::on(const ServeCore::Read& read) {
@@ -113,7 +113,8 @@ void FetchServer::read_ended(const ServeCore::Read& read, std::vector<OpId> aske
     request->second.left_over.assign(std::make_move_iterator(after), std::make_move_iterator(asked.end()));
   }
   if (outcome.has_ops) {
-    answers_.emplace(read.read, Answer{wire::encode_fetch_response_chain(space_, ops), ops.size(), outcome.bytes});
+    answers_.emplace(read.read,
+                     Answer{wire::encode_fetch_response(transport_->dialect(), ops), ops.size(), outcome.bytes});
   }
 }
 
@@ -121,7 +122,7 @@ std::size_t FetchServer::fitting(const std::vector<MetaOp>& ops) const {
   std::uint64_t bytes = wire::kFetchFrameBytes + space_.size();
   std::size_t count = 0;
   for (; count < ops.size(); ++count) {
-    bytes += wire::fetch_op_wire_size(ops[count].op_data.size());
+    bytes += wire::fetch_op_wire_size(transport_->dialect(), ops[count].op_id.size(), ops[count].op_data.size());
     if (bytes > max_message_bytes_) break;
   }
   return count;
@@ -140,9 +141,9 @@ void FetchServer::on(const ServeCore::Send& send) {
   const auto it = answers_.find(send.read);
   Answer answer = std::move(it->second);
   answers_.erase(it);
-  transport_->send_encoded(send.peer, space_, std::move(answer.message),
-                           lifetime_.guard([this, send, ops = answer.ops, bytes = answer.bytes](
-                                               const Result<void>& result) { sent(send, ops, bytes, result); }));
+  transport_->send_module(send.peer, space_, kFetchModule, std::move(answer.message),
+                          lifetime_.guard([this, send, ops = answer.ops, bytes = answer.bytes](
+                                              const Result<void>& result) { sent(send, ops, bytes, result); }));
 }
 
 void FetchServer::sent(const ServeCore::Send& send, std::uint64_t ops, std::uint64_t bytes,

@@ -98,7 +98,7 @@ void K2Gossip::stop() {
 
 Result<void> K2Gossip::on_message(const Url& peer, const Bytes& data) {
   if (stopped_) return {};
-  auto message = wire::decode_gossip(data);
+  auto message = wire::decode_gossip(context_.transport->dialect(), data);
   if (!message) return message.error();
   message_bytes_ = data.size();
   is_at_its_end_with_ = false;
@@ -665,10 +665,10 @@ void K2Gossip::take_agents(const Url& peer, const std::vector<Bytes>& infos, std
 
 void K2Gossip::send(const Url& peer, const wire::GossipMessage& message,
                     std::function<void(const Result<void>&)> done) {
-  context_.transport->send_encoded(peer, context_.space, wire::encode_gossip(context_.space, message),
-                                   [done = std::move(done)](const Result<void>& sent) {
-                                     if (done) done(sent);
-                                   });
+  context_.transport->send_module(peer, context_.space, kGossipModule, wire::encode_gossip(message),
+                                  [done = std::move(done)](const Result<void>& sent) {
+                                    if (done) done(sent);
+                                  });
 }
 
 void K2Gossip::peer_error(const Url& peer, const char* what, double weight) {

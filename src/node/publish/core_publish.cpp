@@ -94,22 +94,23 @@ void CorePublish::send_next(const std::shared_ptr<Job>& job) {
   const std::size_t count = std::min<std::size_t>(config_.max_ids_per_message, job->op_ids.size() - job->sent);
   const std::span<const OpId> part(job->op_ids.data() + job->sent, count);
   // The job goes on without this object if need be: its handler is called in any case.
-  transport_->send_encoded(job->target, space_, wire::encode_publish_ops(space_, part),
-                           [weak = weak_from_this(), job, count](const Result<void>& sent) {
-                             auto self = weak.lock();
-                             const bool gone = !self || self->stopped_;
-                             Result<void> outcome = sent;
-                             if (sent && gone && job->sent + count < job->op_ids.size())
-                               outcome = make_error(Errc::cancelled, "publish is stopped");
-                             if (self) (sent ? self->stats_.ops_sent : self->stats_.send_failures) += sent ? count : 1;
-                             if (self && sent) self->sent_to(job->target);
-                             if (self && !sent && sent.error().code != Errc::blocked)
-                               self->tell_unconfirmed(job->target);
-                             job->sent += count;
-                             if (outcome && job->sent < job->op_ids.size()) return self->send_next(job);
-                             if (self) self->queued_ids_ -= job->op_ids.size();
-                             if (job->done) job->done(outcome);
-                           });
+  auto message = wire::encode_publish_ops(transport_->dialect(), part);
+  transport_->send_module(job->target, space_, kPublishModule, std::move(message),
+                          [weak = weak_from_this(), job, count](const Result<void>& sent) {
+                            auto self = weak.lock();
+                            const bool gone = !self || self->stopped_;
+                            Result<void> outcome = sent;
+                            if (sent && gone && job->sent + count < job->op_ids.size())
+                              outcome = make_error(Errc::cancelled, "publish is stopped");
+                            if (self) (sent ? self->stats_.ops_sent : self->stats_.send_failures) += sent ? count : 1;
+                            if (self && sent) self->sent_to(job->target);
+                            if (self && !sent && sent.error().code != Errc::blocked)
+                              self->tell_unconfirmed(job->target);
+                            job->sent += count;
+                            if (outcome && job->sent < job->op_ids.size()) return self->send_next(job);
+                            if (self) self->queued_ids_ -= job->op_ids.size();
+                            if (job->done) job->done(outcome);
+                          });
 }
 
 void CorePublish::sent_to(const Url& target) {
@@ -141,17 +142,17 @@ void CorePublish::publish_agent(AgentInfoPtr info, const Url& target, Handler<> 
   if (stopped_) return complete(runtime_, std::move(done), make_error(Errc::cancelled, "publish is stopped"));
   if (!info || info->info().space != space_)
     return complete(runtime_, std::move(done), make_error(Errc::invalid_argument, "no agent info of this space"));
-  transport_->send_encoded(target, space_, wire::encode_publish_agent(space_, info->encode()),
-                           [weak = weak_from_this(), done = std::move(done)](const Result<void>& sent) {
-                             if (auto self = weak.lock())
-                               (sent ? self->stats_.agents_sent : self->stats_.send_failures) += 1;
-                             if (done) done(sent);
-                           });
+  transport_->send_module(target, space_, kPublishModule, wire::encode_publish_agent(info->encode()),
+                          [weak = weak_from_this(), done = std::move(done)](const Result<void>& sent) {
+                            if (auto self = weak.lock())
+                              (sent ? self->stats_.agents_sent : self->stats_.send_failures) += 1;
+                            if (done) done(sent);
+                          });
 }
 
 Result<void> CorePublish::on_message(const Url& peer, const Bytes& data) {
   if (stopped_) return {};
-  auto message = wire::decode_publish(data);
+  auto message = wire::decode_publish(transport_->dialect(), data);
   if (!message) return message.error();
   if (message->type == wire::PublishMessageType::ops) {
     take_ops(peer, std::move(message->op_ids));

@@ -43,7 +43,8 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
                                    [&] { return builder_.transport(runtime_, builder_.config); });
     if (!backend) return backend.error();
     handler_ = std::move(handler);
-    transport_ = make_transport(runtime_, std::move(*backend), std::make_shared<Translator>(weak_from_this()));
+    transport_ = make_transport(runtime_, std::move(*backend), std::make_shared<Translator>(weak_from_this()),
+                                builder_.config.network.dialect);
     return {};
   }
 
@@ -125,9 +126,9 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
       return call_application("KitsuneHandler::preflight_validate_incoming",
                               [&] { return owner->handler_->preflight_validate_incoming(peer, std::move(data)); });
     }
-    bool allow(const Url& peer, const SpaceId* space) override {
+    bool allow(const Url& peer, const SpaceId* space, Direction direction) override {
       auto owner = owner_.lock();
-      return owner != nullptr && owner->allow(peer, space);
+      return owner != nullptr && owner->allow(peer, space, direction);
     }
 
    private:
@@ -159,10 +160,10 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
 
   // ---------------------------------------------------------------- access
 
-  bool allow(const Url& peer, const SpaceId* space) {
+  bool allow(const Url& peer, const SpaceId* space, Direction direction) {
     if (blocks_->is_peer_blocked(peer)) return false;
     if (agents_blocked_ && all_agents_blocked(peer, space)) return false;
-    return call_application("KitsuneHandler::allow", [&] { return handler_->allow(peer, space); });
+    return call_application("KitsuneHandler::allow", [&] { return handler_->allow(peer, space, direction); });
   }
 
   /// Whether agents are known at `peer`, in `space` or in any one, and every one of them is blocked.
@@ -181,7 +182,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   void drop_peer(const Url& peer) {
     if (stopping_ || !transport_) return;
     for (const auto& [id, space] : spaces_) space->source_blocked(peer);
-    transport_->disconnect(peer, std::nullopt);
+    transport_->disconnect(peer, {});
   }
 
   void drop_agent(const AgentId& agent) {
@@ -192,7 +193,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
       if (!info || !info->info().url) continue;
       const Url url = *info->info().url;
       if (all_agents_blocked(url, &id)) space->source_blocked(url);
-      if (all_agents_blocked(url, nullptr)) transport_->disconnect(url, std::nullopt);
+      if (all_agents_blocked(url, nullptr)) transport_->disconnect(url, {});
     }
   }
 

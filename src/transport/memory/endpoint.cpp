@@ -186,14 +186,15 @@ void Endpoint::give_notices() {
   }
 }
 
-void Endpoint::disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) {
+void Endpoint::disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) {
   const auto it = connections_.find(peer);
   if (it == connections_.end()) return;
   auto& connection = it->second;
   if (connection.open && !farewell.empty()) {
     transmit(peer, connection, std::move(farewell), [](const Result<void>&) {});
   }
-  close(peer, reason, unresponsive(peer, "disconnected by this side"), true);
+  close(peer, reason.text.empty() ? std::nullopt : std::optional(reason.text),
+        unresponsive(peer, "disconnected by this side"), true);
 }
 
 void Endpoint::stop(std::function<void()> done) {

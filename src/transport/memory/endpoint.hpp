@@ -23,7 +23,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   void start(TransportEvents& events);
   std::optional<Url> url() const;
   void send(const Url& peer, Bytes message, Handler<> done);
-  void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell);
+  void disconnect(const Url& peer, const CloseReason& reason, Bytes farewell);
   std::uint64_t max_message_bytes() const { return hub_->options_.max_message_bytes; }
   TransportStats stats() const;
   void stop(std::function<void()> done);

@@ -119,7 +119,7 @@ class MemoryBackend final : public TransportBackend {
   void send(const Url& peer, ByteChain message, Handler<> done) override {
     endpoint_->send(peer, message.joined(), std::move(done));
   }
-  void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override {
+  void disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) override {
     endpoint_->disconnect(peer, reason, std::move(farewell));
   }
   std::uint64_t max_message_bytes() const override { return endpoint_->max_message_bytes(); }

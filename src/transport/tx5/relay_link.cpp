@@ -422,11 +422,11 @@ void RelayLink::send(const NodeId& id, const Url& url, ByteChain message, Handle
   schedule_pump();
 }
 
-void RelayLink::disconnect(const NodeId& id, const std::optional<std::string>& reason, const Bytes& farewell) {
+void RelayLink::disconnect(const NodeId& id, const std::string& reason, const Bytes& farewell) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) return;
   const std::shared_ptr<Peer> peer = found->second;
-  close_peer(peer, make_error(Errc::cancelled, reason.value_or(std::string())), farewell, Tell::later);
+  close_peer(peer, make_error(Errc::cancelled, reason), farewell, Tell::later);
 }
 
 void RelayLink::wasted(const NodeId& id, std::uint64_t bytes) {

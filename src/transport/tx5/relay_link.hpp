@@ -144,7 +144,7 @@ class RelayLink {
   /// What the tries to connect have met since there was a url; nullopt while there is one.
   const std::optional<TransportFailure>& failure() const { return failure_; }
   void send(const NodeId& peer, const Url& url, ByteChain message, Handler<> done);
-  void disconnect(const NodeId& peer, const std::optional<std::string>& reason, const Bytes& farewell);
+  void disconnect(const NodeId& peer, const std::string& reason, const Bytes& farewell);
   void wasted(const NodeId& peer, std::uint64_t bytes);
   /// A server of this node has answered: if the home relay is lost, it is tried again soon.
   void on_server_answered();

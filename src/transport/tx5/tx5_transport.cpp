@@ -135,8 +135,8 @@ std::pair<RelayLink*, NodeId> Tx5Transport::find(const Url& peer) const {
   return {found == foreign_.end() ? nullptr : found->second.get(), *id};
 }
 
-void Tx5Transport::disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) {
-  if (const auto [link, id] = find(peer); link != nullptr) link->disconnect(id, reason, farewell);
+void Tx5Transport::disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) {
+  if (const auto [link, id] = find(peer); link != nullptr) link->disconnect(id, reason.text, farewell);
 }
 
 void Tx5Transport::wasted(const Url& peer, std::uint64_t bytes) {

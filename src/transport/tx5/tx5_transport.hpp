@@ -31,7 +31,7 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
   std::optional<Url> url() const override;
   std::optional<TransportFailure> failure() const override;
   void send(const Url& peer, ByteChain message, Handler<> done) override;
-  void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override;
+  void disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) override;
   std::uint64_t max_message_bytes() const override { return shared_.connection.message_size_max; }
   void wasted(const Url& peer, std::uint64_t bytes) override;
   void on_server_answered() override;

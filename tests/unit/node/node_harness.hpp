@@ -51,7 +51,7 @@ struct App : KitsuneHandler {
   }
   void new_listening_address(const Url& url) override { urls.push_back(url); }
   void peer_disconnect(const Url& peer, const std::optional<std::string>&) override { gone.push_back(peer); }
-  bool allow(const Url& peer, const SpaceId*) override { return peer != denied; }
+  bool allow(const Url& peer, const SpaceId*, Direction) override { return peer != denied; }
 
   bool refuse = false;
   Url denied;
@@ -153,11 +153,7 @@ struct Scripted {
     transport->send_module(to, kSpace, module, std::move(data), [](const Result<void>&) {});
     net.world.run_ready();
   }
-  void send_encoded(const Url& to, Bytes message) {
-    transport->send_encoded(to, kSpace, std::move(message), [](const Result<void>&) {});
-    net.world.run_ready();
-  }
-  void gossip(const Url& to, const wire::GossipMessage& m) { send(to, kGossipModule, wire::encode_gossip_data(m)); }
+  void gossip(const Url& to, const wire::GossipMessage& m) { send(to, kGossipModule, wire::encode_gossip(m)); }
   /// The next gossip message that came, if it is one of type T.
   template <class T>
   std::optional<T> next_gossip() {
@@ -171,9 +167,9 @@ struct Scripted {
     Ear(Scripted& p, std::string m) : peer(p), module(std::move(m)) {}
     Result<void> recv_module_msg(const Url&, const SpaceId&, Bytes data) override {
       if (module == kGossipModule) {
-        peer.gossips.push_back(wire::decode_gossip(data).value());
+        peer.gossips.push_back(wire::decode_gossip(Dialect::v0_2, data).value());
       } else if (module == kPublishModule) {
-        const auto m = wire::decode_publish(data).value();
+        const auto m = wire::decode_publish(Dialect::v0_2, data).value();
         if (m.type == wire::PublishMessageType::agent) {
           peer.agents.push_back(AgentInfoSigned::decode(m.agent_info.text()).value());
         } else {

@@ -189,6 +189,8 @@ TEST_F(NodeTest, ErrorsNameWhatWasWrong) {
   Config bad;
   bad.core_fetch.parallel_request_count = 0;
   EXPECT_EQ(error({.config = bad}).message, "coreFetch.parallelRequestCount: must be a whole number in 1..255, got 0");
+  EXPECT_EQ(error({.dialect = Dialect::v0_5}).to_string(),
+            "invalid_config: network.dialect: 0.5 is not built yet; this version speaks 0.2");
   EXPECT_EQ(error({.relay = "http://x"}).code, Errc::invalid_config);
   EXPECT_EQ(error({.relay = "http://x"}).message.substr(0, 7), "relay: ");
   Config plain;

@@ -7,6 +7,7 @@
 
 #include "hex.hpp"
 #include "kitsune2/testing/sim_runtime.hpp"
+#include "support/whole_messages.hpp"
 #include "wire/k2proto.hpp"
 
 namespace kitsune2 {
@@ -21,9 +22,10 @@ class FakeBackend final : public TransportBackend {
   std::optional<Url> url() const override { return own; }
   void send(const Url& peer, ByteChain message, Handler<> done) override {
     sent.emplace_back(peer, message.joined());
+    pieces.emplace_back(message.pieces().begin(), message.pieces().end());
     runtime_.post([done = std::move(done)] { done({}); });
   }
-  void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override {
+  void disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) override {
     disconnected.emplace_back(peer, reason, std::move(farewell));
   }
   TransportStats stats() const override {
@@ -40,7 +42,8 @@ class FakeBackend final : public TransportBackend {
   TransportEvents* events = nullptr;
   std::optional<Url> own;
   std::vector<std::pair<Url, Bytes>> sent;
-  std::vector<std::tuple<Url, std::optional<std::string>, Bytes>> disconnected;
+  std::vector<std::vector<Bytes>> pieces;  ///< of each that was sent
+  std::vector<std::tuple<Url, CloseReason, Bytes>> disconnected;
   bool stopped = false;
 };
 
@@ -86,7 +89,8 @@ struct HostLog final : TransportHandler {
     log.push_back("preflight " + data.str());
     return refuse_in ? Result<void>(make_error(Errc::blocked, "no")) : Result<void>();
   }
-  bool allow(const Url& peer, const SpaceId* space) override {
+  bool allow(const Url& peer, const SpaceId* space, Direction direction) override {
+    if (blocked_direction == direction) return false;
     return !(blocked_peer && *blocked_peer == peer) && !(space && blocked_space && *blocked_space == *space);
   }
   std::vector<std::string> log;
@@ -94,6 +98,7 @@ struct HostLog final : TransportHandler {
   bool refuse_out = false, refuse_in = false;
   std::optional<Url> blocked_peer;
   std::optional<SpaceId> blocked_space;
+  std::optional<Direction> blocked_direction;
 };
 
 using Log = std::vector<std::string>;
@@ -140,18 +145,37 @@ TEST_F(TransportTest, CapturedMessagesAreSent) {
   transport_->send_module(peer_, space_, "Fetch",
                           hex("080112220a20c7c2f93dce625050e51b2be8e60b8fb92e8a490f6d04057c05565bd8a0dd2899"),
                           result());
-  transport_->send_encoded(peer_, space_, Bytes::copy_of("as it is"), result());
   EXPECT_TRUE(results_.empty());
   world_.run_ready();
-  EXPECT_EQ(results_.size(), 3U);
-  ASSERT_EQ(backend_->sent.size(), 3U);
+  EXPECT_EQ(results_.size(), 2U);
+  ASSERT_EQ(backend_->sent.size(), 2U);
   EXPECT_EQ(to_hex(backend_->sent[0].second),
             "0802120e68656c6c6f2066726f6d20632b2b1a106b322d696e7465726f702d7370616365");
   EXPECT_EQ(
       to_hex(backend_->sent[1].second),
       "08031226080112220a20c7c2f93dce625050e51b2be8e60b8fb92e8a490f6d04057c05565bd8a0dd28991a106b322d696e7465726f702d"
       "737061636522054665746368");
-  EXPECT_EQ(backend_->sent[2].second.text(), "as it is");
+}
+
+TEST_F(TransportTest, ABodyInPiecesIsFramedAndItsPiecesAreNotCopied) {
+  const Bytes first(std::string(3'000, 'a')), second(std::string(3'000, 'b'));
+  ByteChain body;
+  body.append(first);
+  body.append(second);
+  transport_->send_module(peer_, space_, "Fetch", body, result());
+  ByteChain small;
+  small.append(Bytes::copy_of("sm"));
+  small.append(Bytes::copy_of("all"));
+  transport_->send_module(peer_, space_, "Fetch", small, result());
+  ASSERT_EQ(backend_->sent.size(), 2U);
+  EXPECT_EQ(backend_->sent[0].second, wire::whole_module(space_, "Fetch", body.joined()));
+  std::size_t shared = 0;
+  for (const Bytes& piece : backend_->pieces[0]) {
+    shared += piece.data() == first.data() || piece.data() == second.data() ? 1U : 0U;
+  }
+  EXPECT_EQ(shared, 2U);
+  EXPECT_EQ(backend_->sent[1].second, wire::whole_module(space_, "Fetch", as_bytes("small")));
+  EXPECT_EQ(backend_->pieces[1].size(), 1U);
 }
 
 TEST_F(TransportTest, PreflightIsTheHostsAndAtLeastAType) {
@@ -170,8 +194,8 @@ TEST_F(TransportTest, PreflightIsTheHostsAndAtLeastAType) {
 
 TEST_F(TransportTest, UnknownSpaceModuleAndTypeAreIgnored) {
   EXPECT_TRUE(receive(wire::encode_notify(SpaceId::from_text("other"), as_bytes("x"))).has_value());
-  EXPECT_TRUE(receive(wire::encode_module(space_, "fetch", as_bytes("x"))).has_value()) << "case matters";
-  EXPECT_TRUE(receive(wire::encode_module(SpaceId::from_text("other"), "Fetch", as_bytes("x"))).has_value());
+  EXPECT_TRUE(receive(wire::whole_module(space_, "fetch", as_bytes("x"))).has_value()) << "case matters";
+  EXPECT_TRUE(receive(wire::whole_module(SpaceId::from_text("other"), "Fetch", as_bytes("x"))).has_value());
   EXPECT_TRUE(receive(hex("")).has_value()) << "UNSPECIFIED";
   EXPECT_TRUE(receive(hex("0809")).has_value());
   EXPECT_TRUE(receive(hex("0802120178")).has_value()) << "NOTIFY without a space";
@@ -185,7 +209,7 @@ TEST_F(TransportTest, ErrorsCloseTheConnection) {
   space_log_->refuse = true;
   EXPECT_EQ(receive(wire::encode_notify(space_, as_bytes("x"))).error().code, Errc::malformed);
   module_log_->refuse = true;
-  EXPECT_EQ(receive(wire::encode_module(space_, "Fetch", as_bytes("x"))).error().code, Errc::malformed);
+  EXPECT_EQ(receive(wire::whole_module(space_, "Fetch", as_bytes("x"))).error().code, Errc::malformed);
   const auto bye = receive(wire::encode_disconnect("going\nhome"));
   ASSERT_TRUE(bye.has_error());
   EXPECT_EQ(bye.error().code, Errc::disconnected);
@@ -198,7 +222,7 @@ TEST_F(TransportTest, HandlersAreExclusive) {
   EXPECT_TRUE(transport_->register_module_handler(space_, "Publish", module_log_).has_value());
   EXPECT_TRUE(transport_->register_module_handler(SpaceId::from_text("two"), "Fetch", module_log_).has_value());
   transport_->unregister_space(space_);
-  EXPECT_TRUE(receive(wire::encode_module(space_, "Fetch", as_bytes("x"))).has_value());
+  EXPECT_TRUE(receive(wire::whole_module(space_, "Fetch", as_bytes("x"))).has_value());
   EXPECT_TRUE(module_log_->log.empty());
   EXPECT_TRUE(transport_->register_space_handler(space_, space_log_).has_value());
 }
@@ -220,19 +244,18 @@ TEST_F(TransportTest, BlockedPeersAreNeitherHeardNorAnswered) {
   EXPECT_EQ(backend_->events->peer_connect(peer_).error().code, Errc::blocked);
   EXPECT_EQ(receive(hex("0801")).error().code, Errc::blocked);
   EXPECT_TRUE(receive(wire::encode_notify(space_, as_bytes("x"))).has_value());
-  EXPECT_TRUE(receive(wire::encode_module(space_, "Fetch", as_bytes("x"))).has_value());
+  EXPECT_TRUE(receive(wire::whole_module(space_, "Fetch", as_bytes("x"))).has_value());
   transport_->send_space_notify(peer_, space_, {}, result());
   transport_->send_module(peer_, space_, "Fetch", {}, result());
-  transport_->send_encoded(peer_, space_, {}, result());
   EXPECT_TRUE(results_.empty()) << "never from inside the call";
   world_.run_ready();
-  ASSERT_EQ(results_.size(), 3U);
+  ASSERT_EQ(results_.size(), 2U);
   for (const auto& r : results_) EXPECT_EQ(r.error().code, Errc::blocked);
   EXPECT_TRUE(backend_->sent.empty());
   EXPECT_TRUE(space_log_->log.empty());
   EXPECT_TRUE(module_log_->log.empty());
   EXPECT_TRUE(host_->log.empty());
-  EXPECT_EQ(transport_->stats().blocked_message_count, 7U);
+  EXPECT_EQ(transport_->stats().blocked_message_count, 6U);
 }
 
 TEST_F(TransportTest, BlockedSpacesAreDroppedOthersAreNot) {
@@ -247,15 +270,64 @@ TEST_F(TransportTest, BlockedSpacesAreDroppedOthersAreNot) {
   EXPECT_EQ(other->log, Log{"notify y"});
 }
 
+TEST_F(TransportTest, ThePeerMayBeHeardAndNotSpokenToAndTheOtherWayRound) {
+  host_->blocked_direction = Direction::outgoing;
+  EXPECT_TRUE(backend_->events->peer_connect(peer_).has_error()) << "no preflight for it";
+  EXPECT_TRUE(receive(hex("0801")).has_value());
+  EXPECT_TRUE(receive(wire::encode_notify(space_, as_bytes("x"))).has_value());
+  EXPECT_EQ(space_log_->log, Log{"notify x"});
+  transport_->send_module(peer_, space_, "Fetch", {}, result());
+  transport_->send_space_notify(peer_, space_, {}, result());
+  host_->blocked_direction = Direction::incoming;
+  EXPECT_TRUE(backend_->events->peer_connect(peer_).has_value());
+  EXPECT_TRUE(receive(hex("0801")).has_error());
+  EXPECT_TRUE(receive(wire::whole_module(space_, "Fetch", as_bytes("x"))).has_value());
+  EXPECT_EQ(module_log_->log, Log{"connect"}) << "dropped";
+  transport_->send_module(peer_, space_, "Fetch", {}, result());
+  world_.run_ready();
+  ASSERT_EQ(results_.size(), 3U);
+  EXPECT_TRUE(results_[0].has_error() && results_[1].has_error());
+  EXPECT_TRUE(results_[2].has_value());
+}
+
+TEST_F(TransportTest, TheRulesOfLaterDialects) {
+  EXPECT_EQ(transport_->dialect(), Dialect::v0_2);
+  for (const Dialect dialect : {Dialect::v0_4, Dialect::v0_5}) {
+    auto backend = std::make_unique<FakeBackend>(*runtime_);
+    FakeBackend* raw = backend.get();
+    const auto transport = make_transport(*runtime_, std::move(backend), host_, dialect);
+    EXPECT_EQ(transport->dialect(), dialect);
+    const auto module = std::make_shared<ModuleLog>();
+    ASSERT_TRUE(transport->register_module_handler(space_, "Fetch", module).has_value());
+    module->refuse = true;
+    // What is refused is dropped; the connection stays.
+    EXPECT_TRUE(raw->events->recv_data(peer_, hex("ff")).has_value());
+    EXPECT_TRUE(raw->events->recv_data(peer_, wire::whole_module(space_, "Fetch", as_bytes("x"))).has_value());
+    EXPECT_EQ(module->log, Log{"msg 78"});
+    EXPECT_TRUE(raw->events->recv_data(peer_, wire::encode_disconnect("bye")).has_value());
+    // But for a preflight.
+    host_->refuse_in = true;
+    EXPECT_TRUE(raw->events->recv_data(peer_, hex("080112026869")).has_error());
+    // The reason is the transport's to tell: no last message.
+    transport->disconnect(peer_, {CloseCode::failure, "why"});
+    ASSERT_EQ(raw->disconnected.size(), 1U);
+    EXPECT_EQ(std::get<1>(raw->disconnected[0]).text, "why");
+    EXPECT_TRUE(std::get<2>(raw->disconnected[0]).empty());
+  }
+}
+
 TEST_F(TransportTest, HandlersMayCallBack) {
   space_log_->action = [&] {
     transport_->unregister_space(space_);
-    transport_->disconnect(peer_, "done with you");
+    transport_->disconnect(peer_, {CloseCode::failure, "done with you"});
   };
   EXPECT_TRUE(receive(wire::encode_notify(space_, as_bytes("x"))).has_value());
   ASSERT_EQ(backend_->disconnected.size(), 1U);
+  EXPECT_EQ(std::get<1>(backend_->disconnected[0]).code, CloseCode::failure);
+  EXPECT_EQ(std::get<1>(backend_->disconnected[0]).text, "done with you");
   EXPECT_EQ(to_hex(std::get<2>(backend_->disconnected[0])), "080f120d646f6e65207769746820796f75");
-  transport_->disconnect(peer_, std::nullopt);
+  transport_->disconnect(peer_, {});
+  EXPECT_EQ(std::get<1>(backend_->disconnected[1]).code, CloseCode::on_purpose);
   EXPECT_TRUE(std::get<2>(backend_->disconnected[1]).empty());
 }
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "support.hpp"
+#include "support/whole_messages.hpp"
 #include "vectors.hpp"
 #include "wire/fetch_messages.hpp"
 #include "wire/gossip_messages.hpp"
@@ -28,20 +29,22 @@ std::string outcome(const Result<T>& result) {
 TEST(WireLimits, NumberOfIds) {
   WireLimits limits;
   limits.max_items = 10;
-  EXPECT_EQ(outcome(decode_fetch(encode_fetch_request_data(some_ids(10, 32)), limits)), "ok");
-  EXPECT_EQ(outcome(decode_fetch(encode_fetch_request_data(some_ids(11, 32)), limits)),
+  EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, encode_fetch_request(some_ids(10, 32)), limits)), "ok");
+  EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, encode_fetch_request(some_ids(11, 32)), limits)),
             "too_large: FetchRequest: field 1: too many ids");
-  EXPECT_EQ(outcome(decode_publish(encode_publish_ops_data(some_ids(10, 32)), limits)), "ok");
-  EXPECT_EQ(outcome(decode_publish(encode_publish_ops_data(some_ids(11, 32)), limits)),
+  EXPECT_EQ(outcome(decode_publish(Dialect::v0_2, encode_publish_ops(Dialect::v0_2, some_ids(10, 32)), limits)), "ok");
+  EXPECT_EQ(outcome(decode_publish(Dialect::v0_2, encode_publish_ops(Dialect::v0_2, some_ids(11, 32)), limits)),
             "too_large: PublishOps: field 1: too many ids");
 }
 
 TEST(WireLimits, SizeOfIds) {
-  EXPECT_EQ(outcome(decode_fetch(encode_fetch_request_data(some_ids(1, 1024)))), "ok");
-  EXPECT_EQ(outcome(decode_fetch(encode_fetch_request_data(some_ids(1, 1025)))),
+  EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, encode_fetch_request(some_ids(1, 1024)))), "ok");
+  EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, encode_fetch_request(some_ids(1, 1025)))),
             "too_large: FetchRequest: field 1: an id over the limit");
-  EXPECT_EQ(outcome(decode_fetch(from_hex("080112020a00"))), "malformed: FetchRequest: field 1: an id of 0 bytes");
-  EXPECT_EQ(outcome(decode_publish(from_hex("080112020a00"))), "malformed: PublishOps: field 1: an id of 0 bytes");
+  EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, from_hex("080112020a00"))),
+            "malformed: FetchRequest: field 1: an id of 0 bytes");
+  EXPECT_EQ(outcome(decode_publish(Dialect::v0_2, from_hex("080112020a00"))),
+            "malformed: PublishOps: field 1: an id of 0 bytes");
 }
 
 /// Field 15, which no message has, with `size` bytes.
@@ -63,23 +66,23 @@ TEST(WireLimits, PaddingBesideTheContentIsRefused) {
       put_bytes(sink, 2, with_padding(message->data, size));
     });
   };
-  const Bytes request = encode_fetch_request_data(some_ids(3, 32));
-  const Bytes publish = encode_publish_ops_data(some_ids(3, 32));
-  const Bytes response = encode_fetch_response_data(std::span<const Bytes>(ops));
-  const Bytes module = encode_module(space, "Fetch", request);
+  const Bytes request = encode_fetch_request(some_ids(3, 32));
+  const Bytes publish = encode_publish_ops(Dialect::v0_2, some_ids(3, 32));
+  const Bytes response = fetch_response_body(std::span<const Bytes>(ops));
+  const Bytes module = whole_module(space, "Fetch", request);
   for (const std::size_t size : {100U, 4000U}) {
-    EXPECT_EQ(outcome(decode_fetch(with_padding(request, size))), "ok");
-    EXPECT_EQ(outcome(decode_fetch(inner(request, size))), "ok");
-    EXPECT_EQ(outcome(decode_fetch(inner(response, size))), "ok");
-    EXPECT_EQ(outcome(decode_publish(inner(publish, size))), "ok");
+    EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, with_padding(request, size))), "ok");
+    EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, inner(request, size))), "ok");
+    EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, inner(response, size))), "ok");
+    EXPECT_EQ(outcome(decode_publish(Dialect::v0_2, inner(publish, size))), "ok");
     EXPECT_EQ(outcome(decode_k2proto(with_padding(module, size))), "ok");
   }
   for (const std::size_t size : {5000U, 1U << 20}) {
     const std::string why = ": more beside the content than it may have";
-    EXPECT_EQ(outcome(decode_fetch(with_padding(request, size))), "too_large: K2FetchMessage" + why);
-    EXPECT_EQ(outcome(decode_fetch(inner(request, size))), "too_large: FetchRequest" + why);
-    EXPECT_EQ(outcome(decode_fetch(inner(response, size))), "too_large: FetchResponse" + why);
-    EXPECT_EQ(outcome(decode_publish(inner(publish, size))), "too_large: PublishOps" + why);
+    EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, with_padding(request, size))), "too_large: K2FetchMessage" + why);
+    EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, inner(request, size))), "too_large: FetchRequest" + why);
+    EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, inner(response, size))), "too_large: FetchResponse" + why);
+    EXPECT_EQ(outcome(decode_publish(Dialect::v0_2, inner(publish, size))), "too_large: PublishOps" + why);
     EXPECT_EQ(outcome(decode_k2proto(with_padding(module, size))), "too_large: K2Proto" + why);
   }
 }
@@ -88,31 +91,32 @@ TEST(WireLimits, NumberOfOps) {
   WireLimits limits;
   limits.max_items = 3;
   const std::vector<Bytes> ops(4);  // empty ones: the cheapest for a hostile sender, two bytes each
-  EXPECT_EQ(outcome(decode_fetch(encode_fetch_response_data(std::span(ops).first(3)), limits)), "ok");
-  EXPECT_EQ(outcome(decode_fetch(encode_fetch_response_data(std::span(ops)), limits)),
+  EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, fetch_response_body(std::span(ops).first(3)), limits)), "ok");
+  EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, fetch_response_body(std::span(ops)), limits)),
             "too_large: FetchResponse: field 1: too many ops");
 }
 
 TEST(WireLimits, EmptyOpsAndEmptyMessagesAreWellFormed) {
   const std::vector<Bytes> ops(2);
-  const Result<FetchMessage> message = decode_fetch(encode_fetch_response_data(std::span(ops)));
+  const Result<FetchMessage> message = decode_fetch(Dialect::v0_2, fetch_response_body(std::span(ops)));
   ASSERT_TRUE(message);
   EXPECT_EQ(message->ops.size(), 2U);
   EXPECT_EQ(message->ops.total_bytes(), 0U);
   EXPECT_EQ(message->ops.slices(), ops);
-  const Result<FetchMessage> request = decode_fetch(encode_fetch_request_data({}));
+  const Result<FetchMessage> request = decode_fetch(Dialect::v0_2, encode_fetch_request({}));
   ASSERT_TRUE(request);
   EXPECT_TRUE(request->op_ids.empty());
   EXPECT_EQ(request->op_ids.begin(), request->op_ids.end());
 }
 
 TEST(WireLimits, UnknownTypesAreErrors) {
-  EXPECT_EQ(outcome(decode_fetch(Bytes{})), "malformed: K2FetchMessage: unknown type 0");
-  EXPECT_EQ(outcome(decode_fetch(from_hex("0803"))), "malformed: K2FetchMessage: unknown type 3");
-  EXPECT_EQ(outcome(decode_publish(from_hex("0803"))), "malformed: K2PublishMessage: unknown type 3");
-  EXPECT_EQ(outcome(decode_gossip(Bytes{})), "malformed: K2GossipMessage: unknown type 0");
-  EXPECT_EQ(outcome(decode_gossip(from_hex("080d"))), "malformed: K2GossipMessage: unknown type 13");
-  EXPECT_EQ(outcome(decode_gossip(from_hex("08ffffffffffffffffff01"))), "malformed: K2GossipMessage: unknown type -1");
+  EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, Bytes{})), "malformed: K2FetchMessage: unknown type 0");
+  EXPECT_EQ(outcome(decode_fetch(Dialect::v0_2, from_hex("0803"))), "malformed: K2FetchMessage: unknown type 3");
+  EXPECT_EQ(outcome(decode_publish(Dialect::v0_2, from_hex("0803"))), "malformed: K2PublishMessage: unknown type 3");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, Bytes{})), "malformed: K2GossipMessage: unknown type 0");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, from_hex("080d"))), "malformed: K2GossipMessage: unknown type 13");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, from_hex("08ffffffffffffffffff01"))),
+            "malformed: K2GossipMessage: unknown type -1");
 }
 
 TEST(WireLimits, UnknownK2ProtoTypesReadAsUnspecified) {
@@ -126,9 +130,9 @@ TEST(WireLimits, SpaceAndModule) {
   EXPECT_EQ(outcome(decode_k2proto(encode_notify(SpaceId(as_bytes(std::string(1025, 's'))), {}))),
             "too_large: K2Proto: field 3: a space id over the limit");
   const SpaceId space = SpaceId::from_text("s");
-  EXPECT_EQ(outcome(decode_k2proto(encode_module(space, std::string(257, 'm'), {}))),
+  EXPECT_EQ(outcome(decode_k2proto(whole_module(space, std::string(257, 'm'), {}))),
             "too_large: K2Proto: field 4: a module name over the limit");
-  EXPECT_EQ(outcome(decode_k2proto(encode_module(space, "\xFF", {}))),
+  EXPECT_EQ(outcome(decode_k2proto(whole_module(space, "\xFF", {}))),
             "malformed: K2Proto: field 4: a string that is not UTF-8");
   const Result<K2ProtoView> empty = decode_k2proto(from_hex("08021a00"));
   ASSERT_TRUE(empty);
@@ -139,10 +143,10 @@ TEST(WireLimits, SpaceAndModule) {
 TEST(WireLimits, AgentInfoText) {
   WireLimits limits;
   limits.max_text_bytes = 4;
-  EXPECT_EQ(outcome(decode_publish(encode_publish_agent_data("1234"), limits)), "ok");
-  EXPECT_EQ(outcome(decode_publish(encode_publish_agent_data("12345"), limits)),
+  EXPECT_EQ(outcome(decode_publish(Dialect::v0_2, encode_publish_agent("1234"), limits)), "ok");
+  EXPECT_EQ(outcome(decode_publish(Dialect::v0_2, encode_publish_agent("12345"), limits)),
             "too_large: PublishAgent: field 1: an agent info over the limit");
-  EXPECT_EQ(outcome(decode_publish(encode_publish_agent_data("\xC3"))),
+  EXPECT_EQ(outcome(decode_publish(Dialect::v0_2, encode_publish_agent("\xC3"))),
             "malformed: PublishAgent: field 1: a string that is not UTF-8");
 }
 
@@ -158,11 +162,10 @@ TEST(WireLimits, LastOneWinsAndUnknownIsSkipped) {
   ASSERT_TRUE(view);
   EXPECT_EQ(view->type, K2WireType::notify);
   EXPECT_EQ(view->data.text(), "b");
-  const Result<FetchMessage> ops =
-      decode_fetch(from_hex("08021208"
-                            "0a06"
-                            "0a0141"
-                            "0a0142"));
+  const Result<FetchMessage> ops = decode_fetch(Dialect::v0_2, from_hex("08021208"
+                                                                        "0a06"
+                                                                        "0a0141"
+                                                                        "0a0142"));
   ASSERT_TRUE(ops);
   ASSERT_EQ(ops->ops.size(), 1U);
   EXPECT_EQ(as_text(*ops->ops.begin()), "B");
@@ -175,11 +178,12 @@ TEST(WireLimits, SizesForFillingMessages) {
     const std::vector<Bytes> one{Bytes(std::string(size, 'x'))};
     const std::vector<Bytes> two{one[0], one[0]};
     const std::size_t payload =
-        check_op_list(decode_typed(encode_fetch_response_data(std::span(one)), "")->data, {})->total_bytes();
+        check_op_lists(decode_typed(fetch_response_body(std::span(one)), "")->data, OpForm::data, {}, "")
+            ->data.total_bytes();
     EXPECT_EQ(payload, size);
-    const std::size_t message = encode_fetch_response(space, std::span(two)).size();
-    EXPECT_LE(message, 2 * fetch_op_wire_size(size) + kFetchFrameBytes + space.size());
-    EXPECT_GE(message, 2 * fetch_op_wire_size(size));
+    const std::size_t message = whole_fetch_response(space, std::span(two)).size();
+    EXPECT_LE(message, 2 * fetch_op_wire_size(Dialect::v0_2, 32, size) + kFetchFrameBytes + space.size());
+    EXPECT_GE(message, 2 * fetch_op_wire_size(Dialect::v0_2, 32, size));
   }
 }
 
@@ -188,16 +192,17 @@ TEST(GossipLimits, OneBudgetForAllLists) {
   const Bytes accept = from_hex(vectors::kGossipAccept);
   // 1 agent, 16 words of the arc set, 6 new ops, 13 ring hashes
   limits.max_items = 36;
-  EXPECT_EQ(outcome(decode_gossip(accept, limits)), "ok");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, accept, limits)), "ok");
   limits.max_items = 35;
-  EXPECT_EQ(outcome(decode_gossip(accept, limits)), "too_large: SnapshotMinimalMessage: field 3: too many elements");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, accept, limits)),
+            "too_large: SnapshotMinimalMessage: field 3: too many elements");
   const Bytes details = from_hex(vectors::kGossipDiscSectorDetailsDiff);
   // 4 sectors, 4 inner messages, two of them with a slice and a hash
   limits.max_items = 12;
-  EXPECT_EQ(outcome(decode_gossip(details, limits)), "ok");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, details, limits)), "ok");
   for (std::size_t n = 0; n < 12; ++n) {
     limits.max_items = n;
-    const Result<GossipMessage> result = decode_gossip(details, limits);
+    const Result<GossipMessage> result = decode_gossip(Dialect::v0_2, details, limits);
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().code, Errc::too_large) << n;
   }
@@ -208,18 +213,18 @@ TEST(GossipLimits, PartsThatMustBeThere) {
   const auto bare = [](int type) {
     return from_hex("08" + to_hex(std::vector<std::uint8_t>{static_cast<std::uint8_t>(type)}) + "12030a0141");
   };
-  EXPECT_EQ(outcome(decode_gossip(bare(1))), "malformed: gossip: no arc_set");
-  EXPECT_EQ(outcome(decode_gossip(bare(2))), "malformed: gossip: no arc_set");
-  EXPECT_EQ(outcome(decode_gossip(bare(3))), "malformed: gossip: no accept_response");
-  EXPECT_EQ(outcome(decode_gossip(bare(4))), "malformed: gossip: no accept_response");
-  EXPECT_EQ(outcome(decode_gossip(bare(5))), "malformed: gossip: no snapshot");
-  EXPECT_EQ(outcome(decode_gossip(bare(6))), "malformed: gossip: no snapshot");
-  EXPECT_EQ(outcome(decode_gossip(bare(7))), "malformed: gossip: no accept_response");
-  EXPECT_EQ(outcome(decode_gossip(bare(8))), "malformed: gossip: no snapshot");
-  for (int type = 9; type <= 12; ++type) EXPECT_EQ(outcome(decode_gossip(bare(type))), "ok") << type;
-  EXPECT_EQ(outcome(decode_gossip(from_hex("080b"))), "malformed: gossip: no session_id");
-  EXPECT_EQ(outcome(decode_gossip(from_hex("0801"
-                                           "12070a01415a020801"))),
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, bare(1))), "malformed: gossip: no arc_set");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, bare(2))), "malformed: gossip: no arc_set");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, bare(3))), "malformed: gossip: no accept_response");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, bare(4))), "malformed: gossip: no accept_response");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, bare(5))), "malformed: gossip: no snapshot");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, bare(6))), "malformed: gossip: no snapshot");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, bare(7))), "malformed: gossip: no accept_response");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, bare(8))), "malformed: gossip: no snapshot");
+  for (int type = 9; type <= 12; ++type) EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, bare(type))), "ok") << type;
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, from_hex("080b"))), "malformed: gossip: no session_id");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, from_hex("0801"
+                                                          "12070a01415a020801"))),
             "malformed: gossip: an arc_set of 1 words, expected 16");
 }
 
@@ -228,15 +233,16 @@ TEST(GossipLimits, ParallelListsHaveOneLength) {
   message.session_id = Bytes::copy_of("s");
   message.snapshot.disc_sectors = {1, 2};
   message.snapshot.disc_sector_hashes = {Bytes::copy_of("h")};
-  EXPECT_EQ(outcome(decode_gossip(encode_gossip_data(message))),
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, encode_gossip(message))),
             "malformed: SnapshotDiscSectorsMessage: 2 indices but 1 hashes");
   GossipRingSectorDetailsDiff ring;
   ring.session_id = Bytes::copy_of("s");
   ring.snapshot.ring_indices = {1};
-  EXPECT_EQ(outcome(decode_gossip(encode_gossip_data(ring))),
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, encode_gossip(ring))),
             "malformed: SnapshotRingSectorDetailsMessage: 1 indices but 0 hashes");
   ring.snapshot.ring_sector_hashes = {{{5}, {}}};
-  EXPECT_EQ(outcome(decode_gossip(encode_gossip_data(ring))), "malformed: RingSectorHashes: 1 indices but 0 hashes");
+  EXPECT_EQ(outcome(decode_gossip(Dialect::v0_2, encode_gossip(ring))),
+            "malformed: RingSectorHashes: 1 indices but 0 hashes");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "allocations.hpp"
 #include "support.hpp"
+#include "support/whole_messages.hpp"
 #include "wire/fetch_messages.hpp"
 #include "wire/k2proto.hpp"
 #include "wire/publish_messages.hpp"
@@ -180,19 +181,18 @@ TEST(ProtoWriter, OneAllocationPerMessage) {
     EXPECT_FALSE(out.empty());
     return n;
   };
-  EXPECT_EQ(counted([&] { return encode_fetch_request(space, ids); }), 1U);
-  EXPECT_EQ(counted([&] { return encode_fetch_request_data(ids); }), 1U);
-  EXPECT_EQ(counted([&] { return encode_fetch_response(space, std::span<const Bytes>(ops)); }), 1U);
-  EXPECT_EQ(counted([&] { return encode_fetch_response(space, std::span<const MetaOp>(meta)); }), 1U);
-  EXPECT_EQ(counted([&] { return encode_publish_ops(space, ids); }), 1U);
+  EXPECT_EQ(counted([&] { return encode_fetch_request(ids); }), 1U);
+  EXPECT_EQ(counted([&] { return encode_fetch_response(Dialect::v0_2, meta).joined(); }), 2U)
+      << "one is the list of its pieces";
+  EXPECT_EQ(counted([&] { return encode_publish_ops(Dialect::v0_2, ids); }), 1U);
   EXPECT_EQ(counted([&] { return encode_notify(space, ops[0]); }), 1U);
   EXPECT_EQ(counted([&] { return encode_preflight(ops[0]); }), 1U);
 
-  const Bytes message = encode_fetch_response(space, std::span<const Bytes>(ops));
+  const Bytes message = whole_fetch_response(space, std::span<const Bytes>(ops));
   std::size_t before = allocations();
   const Result<K2ProtoView> outer = decode_k2proto(message);
   ASSERT_TRUE(outer);
-  const Result<FetchMessage> inner = decode_fetch(outer->data);
+  const Result<FetchMessage> inner = decode_fetch(Dialect::v0_2, outer->data);
   ASSERT_TRUE(inner);
   std::size_t bytes = 0;
   for (const ByteView op : inner->ops) bytes += op.size();

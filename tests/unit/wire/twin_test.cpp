@@ -5,6 +5,7 @@
 #include <google/protobuf/util/message_differencer.h>
 #include <gtest/gtest.h>
 
+#include "support/whole_messages.hpp"
 #include "vectors.hpp"
 #include "wire/fetch_messages.hpp"
 #include "wire/k2proto.hpp"
@@ -71,7 +72,7 @@ bool check_fetch(const std::string& bytes) {
   } else {
     expected = false;
   }
-  const Result<FetchMessage> message = decode_fetch(ours(bytes));
+  const Result<FetchMessage> message = decode_fetch(Dialect::v0_2, ours(bytes));
   EXPECT_EQ(message.has_value(), expected) << to_hex(as_bytes(bytes)) << (message ? "" : message.error().to_string());
   if (!message || !expected) return false;
   EXPECT_EQ(static_cast<int>(message->type), twin.fetch_message_type());
@@ -94,7 +95,7 @@ bool check_publish(const std::string& bytes) {
   } else {
     expected = false;
   }
-  const Result<PublishMessage> message = decode_publish(ours(bytes));
+  const Result<PublishMessage> message = decode_publish(Dialect::v0_2, ours(bytes));
   EXPECT_EQ(message.has_value(), expected) << to_hex(as_bytes(bytes)) << (message ? "" : message.error().to_string());
   if (!message || !expected) return false;
   EXPECT_EQ(static_cast<int>(message->type), twin.publish_message_type());
@@ -110,7 +111,7 @@ bool check_gossip(const std::string& bytes) {
   if (expected) inner = test::new_gossip(twin.msg_type());
   expected = expected && inner != nullptr && test::strictly_formed(twin.data(), *inner->GetDescriptor()) &&
              inner->ParseFromString(twin.data()) && test::has_valid_content(*inner);
-  const Result<GossipMessage> message = decode_gossip(ours(bytes));
+  const Result<GossipMessage> message = decode_gossip(Dialect::v0_2, ours(bytes));
   EXPECT_EQ(message.has_value(), expected) << to_hex(as_bytes(bytes)) << (message ? "" : message.error().to_string());
   if (!message || !expected) return false;
   EXPECT_EQ(static_cast<int>(type_of(*message)), twin.msg_type());
@@ -120,7 +121,7 @@ bool check_gossip(const std::string& bytes) {
   // What we write is what libprotobuf writes.
   twin.DiscardUnknownFields();
   twin.set_data(inner->SerializeAsString());
-  EXPECT_EQ(encode_gossip_data(*message).text(), twin.SerializeAsString());
+  EXPECT_EQ(encode_gossip(*message).text(), twin.SerializeAsString());
   return true;
 }
 
@@ -285,7 +286,7 @@ TEST(TwinMerge, MessageFieldsThatComeTwice) {
   }
   const std::string whole = typed(1, head.SerializeAsString() + tail.SerializeAsString());
   EXPECT_TRUE(check_gossip(whole));
-  const Result<GossipMessage> message = decode_gossip(ours(whole));
+  const Result<GossipMessage> message = decode_gossip(Dialect::v0_2, ours(whole));
   ASSERT_TRUE(message);
   EXPECT_EQ(std::get<GossipInitiate>(*message).arc_set.words[15], 107U);
 }
@@ -323,20 +324,20 @@ TEST(TwinEncoders, WholeMessages) {
     kitsune2::fetch::K2FetchMessage fetch;
     fetch.set_fetch_message_type(kitsune2::fetch::K2FetchMessage::REQUEST);
     fetch.set_data(request.SerializeAsString());
-    EXPECT_EQ(encode_fetch_request_data(ids).text(), fetch.SerializeAsString());
-    EXPECT_EQ(encode_fetch_request(id, ids).text(), whole(fetch.SerializeAsString(), "Fetch"));
+    EXPECT_EQ(encode_fetch_request(ids).text(), fetch.SerializeAsString());
+    EXPECT_EQ(whole_fetch_request(id, ids).text(), whole(fetch.SerializeAsString(), "Fetch"));
     fetch.set_fetch_message_type(kitsune2::fetch::K2FetchMessage::RESPONSE);
     fetch.set_data(response.SerializeAsString());
     const std::string expected = whole(fetch.SerializeAsString(), "Fetch");
-    EXPECT_EQ(encode_fetch_response(id, std::span<const Bytes>(ops)).text(), expected);
-    EXPECT_EQ(encode_fetch_response(id, std::span<const MetaOp>(meta)).text(), expected);
-    EXPECT_EQ(encode_fetch_response_data(std::span<const MetaOp>(meta)).text(), fetch.SerializeAsString());
+    EXPECT_EQ(whole_fetch_response(id, std::span<const Bytes>(ops)).text(), expected);
+    EXPECT_EQ(whole_fetch_response(id, std::span<const MetaOp>(meta)).text(), expected);
+    EXPECT_EQ(fetch_response_body(std::span<const MetaOp>(meta)).text(), fetch.SerializeAsString());
     kitsune2::publish::K2PublishMessage outer;
     outer.set_publish_message_type(kitsune2::publish::K2PublishMessage::OPS);
     outer.set_data(publish.SerializeAsString());
-    EXPECT_EQ(encode_publish_ops(id, ids).text(), whole(outer.SerializeAsString(), "Publish"));
+    EXPECT_EQ(whole_publish_ops(id, ids).text(), whole(outer.SerializeAsString(), "Publish"));
     const std::string data = random.bytes(random.below(300));
-    EXPECT_EQ(encode_module(id, "k2gossip", as_bytes(data)).text(), whole(data, "k2gossip"));
+    EXPECT_EQ(whole_module(id, "k2gossip", as_bytes(data)).text(), whole(data, "k2gossip"));
     EXPECT_TRUE(check_k2proto(encode_notify(id, as_bytes(data)).str()));
     EXPECT_TRUE(check_k2proto(encode_disconnect("reason").str()));
   }

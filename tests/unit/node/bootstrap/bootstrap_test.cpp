@@ -49,7 +49,7 @@ class CountingBackend final : public TransportBackend {
   void start(TransportEvents&) override {}
   std::optional<Url> url() const override { return std::nullopt; }
   void send(const Url&, ByteChain, Handler<>) override {}
-  void disconnect(const Url&, const std::optional<std::string>&, Bytes) override {}
+  void disconnect(const Url&, const CloseReason&, Bytes) override {}
   void on_server_answered() override { ++answers_; }
   TransportStats stats() const override { return {}; }
   void stop(std::function<void()>) override {}

@@ -210,6 +210,20 @@ TEST(Config, SchemaCoversEveryKeyAndMatchesTheDefaults) {
   EXPECT_EQ(schema["properties"]["tx5Transport"]["properties"]["tlsCaFile"]["deprecated"], true);
 }
 
+TEST(Config, TheDialectIsOneThatIsBuilt) {
+  EXPECT_EQ(Config::defaults().network.dialect, Dialect::v0_2);
+  EXPECT_EQ(Json::parse(Config::defaults().to_json())["network"]["dialect"], "0.2");
+  EXPECT_EQ(Config::parse(R"({"network":{"dialect":"0.2"}})")->network.dialect, Dialect::v0_2);
+  EXPECT_EQ(error_of(R"({"network":{"dialect":"0.5"}})"),
+            "network.dialect: 0.5 is not built yet; this version speaks 0.2");
+  EXPECT_EQ(error_of(R"({"network":{"dialect":"0.4"}})"),
+            "network.dialect: 0.4 is not built yet; this version speaks 0.2");
+  EXPECT_EQ(error_of(R"({"network":{"dialect":"0.3"}})"), R"(network.dialect: must be "0.2", got "0.3")");
+  EXPECT_EQ(error_of(R"({"network":{"dialect":0.2}})"), "network.dialect: must be a string, got a number");
+  const Json schema = Json::parse(Config::json_schema());
+  EXPECT_EQ(schema["properties"]["network"]["properties"]["dialect"]["enum"], Json::array({"0.2"}));
+}
+
 TEST(Config, LoadFileNamesThePath) {
   const auto missing = Config::load_file("/nonexistent/config.json");
   ASSERT_FALSE(missing);

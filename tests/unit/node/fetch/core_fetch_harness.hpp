@@ -18,6 +18,7 @@
 #include "kitsune2/testing/waiters.hpp"
 #include "kitsune2/transport_memory.hpp"
 #include "node/fetch/core_fetch.hpp"
+#include "support/whole_messages.hpp"
 #include "wire/fetch_messages.hpp"
 
 namespace kitsune2::fetch_test {
@@ -197,7 +198,7 @@ class Probe : public ModuleMessageHandler {
   }
 
   Result<void> recv_module_msg(const Url& peer, const SpaceId&, Bytes data) override {
-    auto message = wire::decode_fetch(data);
+    auto message = wire::decode_fetch(Dialect::v0_2, data);
     EXPECT_TRUE(message.has_value());
     if (message->type == wire::FetchMessageType::request) {
       requests.push_back({bench_.world.now(), peer, message->op_ids.ids<OpId>()});
@@ -210,15 +211,15 @@ class Probe : public ModuleMessageHandler {
   void peer_disconnect(const Url&, const std::optional<std::string>&) override { ++disconnects; }
 
   void ask(const Url& peer, const std::vector<OpId>& ids) {
-    transport_->send_encoded(peer, kSpace, wire::encode_fetch_request(kSpace, ids), [](const Result<void>&) {});
+    transport_->send_module(peer, kSpace, kFetchModule, wire::encode_fetch_request(ids), [](const Result<void>&) {});
   }
   void answer(const Url& peer, const std::vector<MetaOp>& ops) {
-    transport_->send_encoded(peer, kSpace, wire::encode_fetch_response(kSpace, ops), [](const Result<void>&) {});
+    transport_->send_module(peer, kSpace, kFetchModule, wire::fetch_response_body(ops), [](const Result<void>&) {});
   }
   void send_raw(const Url& peer, const Bytes& data) {
     transport_->send_module(peer, kSpace, kFetchModule, data, [](const Result<void>&) {});
   }
-  void disconnect(const Url& peer) { transport_->disconnect(peer, "test"); }
+  void disconnect(const Url& peer) { transport_->disconnect(peer, {.text = "test"}); }
   Transport& transport() { return *transport_; }
   /// Answers what it is asked for, from `ops`.
   void serve(const std::vector<MetaOp>& ops) {

@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "core_fetch_harness.hpp"
+#include "support/whole_messages.hpp"
 #include "transport/tx5/framing.hpp"
 
 namespace kitsune2 {
@@ -62,7 +63,7 @@ TEST(CoreFetch, RequestsFitOneFrame) {
   const SpaceId long_space = SpaceId::from_text(std::string(900, 's'));
   for (const auto& request : peer.requests) {
     most = std::max(most, request.ids.size());
-    EXPECT_LE(wire::encode_fetch_request(long_space, request.ids).size(), tx5::kMaxChunkBytes);
+    EXPECT_LE(wire::whole_fetch_request(long_space, request.ids).size(), tx5::kMaxChunkBytes);
   }
   EXPECT_GT(most, 300U);
 }
@@ -684,7 +685,7 @@ TEST(CoreFetch, HalfAnAnswerThatIsLostIsNoLongerArriving) {
   source.serve(ops);
   bob.want(ids_of(ops), source.url);
   ASSERT_TRUE(bench.world.run_until([&] { return bob.fetch->load(source.url).arriving_bytes > 300'000; }, 10s));
-  bob.transport->disconnect(source.url, std::nullopt);
+  bob.transport->disconnect(source.url, {});
   ASSERT_TRUE(bench.world.run_until([&] { return bob.fetch->load(source.url).arriving_bytes < 100'000; }, 3s));
   ASSERT_TRUE(bob.drain());
   EXPECT_EQ(bob.fetch->load(source.url).arriving_bytes, 0U);

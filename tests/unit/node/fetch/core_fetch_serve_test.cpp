@@ -381,7 +381,7 @@ class WasteCounter final : public TransportBackend {
   void send(const Url& peer, ByteChain message, Handler<> done) override {
     inner_->send(peer, std::move(message), std::move(done));
   }
-  void disconnect(const Url& peer, const std::optional<std::string>& reason, Bytes farewell) override {
+  void disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) override {
     inner_->disconnect(peer, reason, std::move(farewell));
   }
   std::uint64_t max_message_bytes() const override { return inner_->max_message_bytes(); }

@@ -41,7 +41,7 @@ TEST(CorePublish, TheSenderBecomesTheSource) {
   b.start();
   Scripted peer(net, "peer");
   const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1, 3));
-  peer.send_encoded(b.url, wire::encode_publish_ops(kSpace, ids));
+  peer.send(b.url, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, ids));
   const auto state = b.space->fetch().state_summary();
   ASSERT_EQ(state.pending_requests.size(), 3U);
   for (const auto& id : ids) EXPECT_EQ(state.pending_requests.at(id), std::vector<Url>{peer.url});
@@ -85,7 +85,7 @@ TEST(CorePublish, BadAgentsAreCountedAndTheConnectionStays) {
   auto agent = make_agent(1);
   const AgentInfoBuilder good{.url = peer.url};
   const auto send = [&](const std::string& json) {
-    peer.send_encoded(b.url, wire::encode_publish_agent(kSpace, json));
+    peer.send(b.url, kPublishModule, wire::encode_publish_agent(json));
   };
   const auto start = good.created_at;
   send(forged(good.sign(*agent)));
@@ -129,7 +129,7 @@ TEST(CorePublish, ReplayedInfosAreHarmless) {
   builder.created_at = builder.created_at + 1min;
   const auto gone = builder.sign(*agent);
   const auto tell = [&](const AgentInfoPtr& info) {
-    thief.send_encoded(b.url, wire::encode_publish_agent(kSpace, info->encode()));
+    thief.send(b.url, kPublishModule, wire::encode_publish_agent(info->encode()));
   };
   tell(moved);
   ASSERT_TRUE(b.info_of(agent));
@@ -160,8 +160,8 @@ TEST(CorePublish, NonsenseClosesTheConnection) {
   const std::uint8_t type9[] = {0x08, 9, 0x12, 2, 'o', 'p'};
   EXPECT_TRUE(closes("p2", Bytes::copy_of(ByteView(type9))));
   const OpId empty_id;
-  EXPECT_TRUE(closes("p3", wire::encode_publish_ops_data(std::span(&empty_id, 1))));
-  EXPECT_FALSE(closes("p4", wire::encode_publish_ops_data({})));
+  EXPECT_TRUE(closes("p3", wire::encode_publish_ops(Dialect::v0_2, std::span(&empty_id, 1))));
+  EXPECT_FALSE(closes("p4", wire::encode_publish_ops(Dialect::v0_2, {})));
 }
 
 TEST(CorePublish, ALongPublishIsSplitAndSentInOrder) {
@@ -222,15 +222,15 @@ TEST(CorePublish, AFloodOfAgentInfosIsNotLookedAt) {
   b.start();
   Scripted peer(net, "flood"), honest(net, "honest");
   const auto info = AgentInfoBuilder{.url = peer.url}.sign(*make_agent(1));
-  for (int i = 0; i < 1000; ++i) peer.send_encoded(b.url, wire::encode_publish_agent(kSpace, info->encode()));
+  for (int i = 0; i < 1000; ++i) peer.send(b.url, kPublishModule, wire::encode_publish_agent(info->encode()));
   EXPECT_EQ(b.space->publish().stats().agents_rate_limited, 1000U - 256U);
   // Nobody else pays for it, and the peer is heard again later.
   auto other = make_agent(2);
   const auto honest_info = AgentInfoBuilder{.url = honest.url}.sign(*other);
-  honest.send_encoded(b.url, wire::encode_publish_agent(kSpace, honest_info->encode()));
+  honest.send(b.url, kPublishModule, wire::encode_publish_agent(honest_info->encode()));
   EXPECT_TRUE(b.info_of(other));
   net.world.run_for(2s);
-  for (int i = 0; i < 100; ++i) peer.send_encoded(b.url, wire::encode_publish_agent(kSpace, info->encode()));
+  for (int i = 0; i < 100; ++i) peer.send(b.url, kPublishModule, wire::encode_publish_agent(info->encode()));
   EXPECT_EQ(b.space->publish().stats().agents_rate_limited, 1000U - 256U + 100U - 32U);
 }
 
@@ -260,11 +260,11 @@ TEST(CorePublish, AFloodOfOpIdsIsBoundedWhileTheStoreIsBusy) {
   Scripted peer(net, "flood"), honest(net, "honest");
   std::vector<OpId> ids;
   for (std::uint32_t i = 0; i < 400'000; ++i) ids.emplace_back(as_bytes("op " + std::to_string(i)));
-  const auto message = wire::encode_publish_ops(kSpace, ids);
-  for (int i = 0; i < 5; ++i) peer.send_encoded(b.url, message);
+  const auto message = wire::encode_publish_ops(Dialect::v0_2, ids);
+  for (int i = 0; i < 5; ++i) peer.send(b.url, kPublishModule, message);
   EXPECT_EQ(b.space->fetch().pending_ops(), 4U * 4096U) << "pieces";
   EXPECT_EQ(b.space->publish().stats().ops_refused, 1'200'000U) << "two messages are within 2^20 ids";
-  honest.send_encoded(b.url, message);
+  honest.send(b.url, kPublishModule, message);
   EXPECT_EQ(b.space->publish().stats().ops_refused, 1'200'000U);
   EXPECT_TRUE(b.stop());
 }
@@ -291,9 +291,9 @@ TEST(CorePublish, PeersThatTellOfOpsTakeTurns) {
   Scripted flood(net, "flood"), honest(net, "honest");
   std::vector<OpId> ids;
   for (std::uint32_t i = 0; i < 100'000; ++i) ids.emplace_back(as_bytes("op " + std::to_string(i)));
-  flood.send_encoded(b.url, wire::encode_publish_ops(kSpace, ids));
+  flood.send(b.url, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, ids));
   ids.resize(10'000);
-  honest.send_encoded(b.url, wire::encode_publish_ops(kSpace, ids));
+  honest.send(b.url, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, ids));
   net.world.run_for(10s);
   std::size_t told = 0, before = 0;
   for (const auto& [from, count] : pieces) {
@@ -344,7 +344,7 @@ TEST(CorePublish, WhilePeersAreServedTheLookUpOfIdsRests) {
     Scripted flood(net, "flood");
     std::vector<OpId> ids;
     for (std::uint32_t i = 0; i < 1'000'000; ++i) ids.emplace_back(as_bytes("op " + std::to_string(i)));
-    flood.send_encoded(b.url, wire::encode_publish_ops(kSpace, ids));
+    flood.send(b.url, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, ids));
     net.world.run_for(time);
     EXPECT_EQ(most_at_once, serving ? 1U : 4U);
     return pieces;
@@ -368,7 +368,7 @@ TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
       id.resize(id_bytes, '.');
       ids.emplace_back(as_bytes(id));
     }
-    peer.send_encoded(b.url, wire::encode_publish_ops(kSpace, ids));
+    peer.send(b.url, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, ids));
     net.world.run_for(1s);
   };
   Scripted one(net, "one"), two(net, "two"), three(net, "three");
@@ -402,7 +402,7 @@ TEST(CorePublish, APeerThatMayNotHaveGotTheIdsIsTold) {
   ASSERT_TRUE(publish(net, a, ids, peer.url));
   ASSERT_TRUE(publish(net, a, ids, later.url));
   net.world.run_for(1min);
-  nothing.send(a.url, kPublishModule, wire::encode_publish_ops_data({}));
+  nothing.send(a.url, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, {}));
   for (const auto& url : {peer.url, nothing.url}) net.network->cut(a.url, url, true);
   net.world.run_for(1s);
   EXPECT_EQ(told, std::vector<Url>{peer.url}) << "its connection was lost within two minutes";

@@ -457,7 +457,7 @@ TEST(CoreSpace, AStoreThatRefusesIsRememberedForAMinute) {
 /// The op ids that `peer` was asked for.
 std::size_t ids_asked(const Scripted& peer) {
   std::size_t count = 0;
-  for (const Bytes& data : peer.fetch_messages) count += wire::decode_fetch(data).value().op_ids.size();
+  for (const Bytes& data : peer.fetch_messages) count += wire::decode_fetch(Dialect::v0_2, data).value().op_ids.size();
   return count;
 }
 

@@ -196,12 +196,12 @@ TEST_F(MemoryTransport, DisconnectSaysFarewell) {
   world.run_ready();
   a.take();
   b.take();
-  a.backend->disconnect(b.url, "enough", Bytes::copy_of("farewell"));
+  a.backend->disconnect(b.url, {.text = "enough"}, Bytes::copy_of("farewell"));
   EXPECT_TRUE(a.log.empty());
   world.run_ready();
   EXPECT_EQ(a.take(), (Log{"gone b"}));
   EXPECT_EQ(b.take(), (Log{"a: farewell", "gone a"}));
-  a.backend->disconnect(b.url, "again", {});
+  a.backend->disconnect(b.url, {.text = "again"}, {});
   world.run_ready();
   EXPECT_TRUE(a.log.empty());
 }

@@ -58,11 +58,11 @@ TEST(Tx5Send, AMessageThatFailsBecauseTheRelayIsLostNeverArrives) {
 }
 
 TEST(Tx5Send, AMessageThatFailsBecauseThePeerLeavesNeverArrives) {
-  expect_promises([](Sends& run) { run.b.transport->disconnect(run.a.url(), std::nullopt, {}); });
+  expect_promises([](Sends& run) { run.b.transport->disconnect(run.a.url(), {}, {}); });
 }
 
 TEST(Tx5Send, AMessageThatFailsBecauseThisSideClosesNeverArrives) {
-  expect_promises([](Sends& run) { run.a.transport->disconnect(run.b.url(), std::nullopt, {}); });
+  expect_promises([](Sends& run) { run.a.transport->disconnect(run.b.url(), {}, {}); });
 }
 
 }  // namespace

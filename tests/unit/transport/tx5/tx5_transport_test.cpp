@@ -229,13 +229,13 @@ TEST_F(Tx5Test, DisconnectReachesTheOtherSide) {
   auto a = node(), b = node();
   a->send(b->url(), "hello");
   ASSERT_TRUE(arrived(*b, a->url(), 1));
-  a->transport->disconnect(b->url(), "enough", Bytes::copy_of("farewell"));
+  a->transport->disconnect(b->url(), {.text = "enough"}, Bytes::copy_of("farewell"));
   EXPECT_TRUE(a->events.disconnects.empty()) << "never from inside the call";
   ASSERT_TRUE(run_until([&] { return !b->events.disconnects.empty(); }, seconds(1)));
   EXPECT_EQ(b->events.messages_from(a->url()), (std::vector<std::string>{"hello", "farewell"}));
   ASSERT_EQ(a->events.disconnects.size(), 1U);
   EXPECT_EQ(a->events.disconnects[0].second, "enough");
-  a->transport->disconnect(b->url(), "twice", {});
+  a->transport->disconnect(b->url(), {.text = "twice"}, {});
   world_.run_for(seconds(1));
   EXPECT_EQ(a->events.disconnects.size(), 1U);
   // And a new connection is made at once.
@@ -251,7 +251,7 @@ TEST_F(Tx5Test, DisconnectFailsWhatIsQueued) {
   a->send(b->url(), filled(500'000));
   a->send(b->url(), "behind it");
   world_.run_for(seconds(5));
-  a->transport->disconnect(b->url(), std::nullopt, {});
+  a->transport->disconnect(b->url(), {}, {});
   world_.run_for(seconds(5));
   ASSERT_EQ(a->results.size(), 2U);
   EXPECT_EQ(a->results[0].error().code, Errc::peer_unresponsive);
@@ -288,7 +288,7 @@ TEST_F(Tx5Test, HandlerErrorClosesTheConnection) {
 TEST_F(Tx5Test, ReentrantHandlers) {
   auto a = node(), b = node(), c = node();
   b->events.on_data = [&](const Url& from, const Bytes& m) -> Result<void> {
-    if (m.text() == "close me") b->transport->disconnect(from, "as you wish", {});
+    if (m.text() == "close me") b->transport->disconnect(from, {.text = "as you wish"}, {});
     if (m.text() == "echo") b->send(from, "echoed");
     if (m.text() == "tell c") b->send(c->url(), "told");
     return {};
@@ -298,7 +298,7 @@ TEST_F(Tx5Test, ReentrantHandlers) {
     if (++reconnects < 5) a->send(peer, "close me");
   };
   c->events.on_connect = [&](const Url& from) -> Result<void> {
-    c->transport->disconnect(from, "at once", {});
+    c->transport->disconnect(from, {.text = "at once"}, {});
     return {};
   };
   a->send(b->url(), "echo");
@@ -620,7 +620,7 @@ TEST_F(Tx5Test, MaxPeersBoundsOwnDials) {
   world_.run_for(seconds(2));
   ASSERT_EQ(a->results.size(), 3U);
   EXPECT_EQ(a->results[0].error().code, Errc::overloaded);
-  a->transport->disconnect(b->url(), std::nullopt, {});
+  a->transport->disconnect(b->url(), {}, {});
   a->send(d->url(), "3");
   EXPECT_TRUE(arrived(*d, a->url(), 1));
 }
@@ -752,7 +752,7 @@ TEST_F(Tx5Test, WhoseMessagesAreRefusedWaitsForTheNextPermit) {
   world_.run_for(seconds(1));
   const Url gone = wasteful->url();
   wasteful.reset();
-  a->transport->disconnect(gone, std::nullopt, {});
+  a->transport->disconnect(gone, {}, {});
   world_.run_for(seconds(30));
   EXPECT_LT(sends(*other, 1), seconds(1));
   EXPECT_EQ(a->events.violations, 0);
@@ -778,7 +778,7 @@ TEST_F(Tx5Test, PeerOnAnotherRelay) {
   ASSERT_TRUE(arrived(*a, b.url(), 1));
   EXPECT_EQ(a->events.addresses.size(), 1U) << "only the own relay's is an address";
   // Not used: the connection goes, after the peer's.
-  a->transport->disconnect(b.url(), std::nullopt, {});
+  a->transport->disconnect(b.url(), {}, {});
   ASSERT_TRUE(run_until([&] { return other.connections() == 1; }, seconds(100)));
   EXPECT_EQ(a->events.violations, 0);
 }

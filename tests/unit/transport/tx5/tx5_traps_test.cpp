@@ -122,7 +122,7 @@ TEST_F(Tx5Traps, Trap5PeersThatKeepAliveAreKept) {
 TEST_F(Tx5Traps, Trap6ClosedConnectionsBeginWithANewStream) {
   HandPeer peer(world_, relay_, 9);
   connect(peer);
-  node_->transport->disconnect(peer.url(), std::nullopt, {});
+  node_->transport->disconnect(peer.url(), {}, {});
   world_.run_for(seconds(1));
   EXPECT_TRUE(peer.closed) << "the closing frame frees a stock node, which would otherwise ignore our next hreq";
   const std::size_t streams = peer.new_streams;

@@ -1,0 +1,50 @@
+// What differs between the dialects, and their names.
+#include "kitsune2/dialect.hpp"
+
+#include <gtest/gtest.h>
+
+namespace kitsune2 {
+namespace {
+
+constexpr Dialect kAll[] = {Dialect::v0_2, Dialect::v0_4, Dialect::v0_5};
+
+TEST(Dialect, NamesAreReadBack) {
+  for (const Dialect dialect : kAll) EXPECT_EQ(dialect_of(to_string(dialect)), dialect);
+  EXPECT_EQ(to_string(Dialect::v0_2), "0.2");
+  EXPECT_EQ(to_string(Dialect::v0_4), "0.4");
+  EXPECT_EQ(to_string(Dialect::v0_5), "0.5");
+  for (const char* name : {"", "0.3", "0.2.2", "v0_2", "0.5 "}) EXPECT_EQ(dialect_of(name), std::nullopt) << name;
+}
+
+TEST(Dialect, OnlyTheFirstIsBuilt) {
+  EXPECT_TRUE(is_built(Dialect::v0_2));
+  EXPECT_FALSE(is_built(Dialect::v0_4));
+  EXPECT_FALSE(is_built(Dialect::v0_5));
+}
+
+// 0.4 is the messages of 0.2 (but for the count in gossip) over the transport of 0.5.
+TEST(Dialect, FormsAndRulesAreApart) {
+  struct Row {
+    const char* name;
+    bool (*holds)(Dialect);
+    bool v0_2, v0_4, v0_5;
+  };
+  const Row rows[] = {
+      {"op_carries_id", [](Dialect d) { return op_carries_id(d); }, false, false, true},
+      {"publish_carries_metadata", [](Dialect d) { return publish_carries_metadata(d); }, false, false, true},
+      {"gossip_tells_op_count", [](Dialect d) { return gossip_tells_op_count(d); }, false, true, true},
+      {"uses_iroh", [](Dialect d) { return uses_iroh(d); }, false, true, true},
+      {"known_peers_only", [](Dialect d) { return known_peers_only(d); }, false, true, true},
+      {"close_has_code", [](Dialect d) { return close_has_code(d); }, false, false, true},
+      {"close_has_text", [](Dialect d) { return close_has_text(d); }, false, true, true},
+      {"refused_message_closes", [](Dialect d) { return refused_message_closes(d); }, true, false, false},
+  };
+  for (const Row& row : rows) {
+    EXPECT_EQ(row.holds(Dialect::v0_2), row.v0_2) << row.name;
+    EXPECT_EQ(row.holds(Dialect::v0_4), row.v0_4) << row.name;
+    EXPECT_EQ(row.holds(Dialect::v0_5), row.v0_5) << row.name;
+  }
+}
+
+}  // namespace
+}  // namespace kitsune2
