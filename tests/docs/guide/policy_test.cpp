@@ -77,7 +77,7 @@ struct Club : KitsuneHandler, std::enable_shared_from_this<Club> {
   };
   Club(std::set<Url> of_members, Url of_editor) : members(std::move(of_members)), editor(std::move(of_editor)) {}
   Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId&) override { return std::make_shared<Room>(editor); }
-  bool allow(const Url& peer, const SpaceId*) override { return members.contains(peer); }
+  bool allow(const Url& peer, const SpaceId*, Direction) override { return members.contains(peer); }
 
   const std::set<Url> members;
   const Url editor;
