@@ -138,6 +138,20 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
   fetch.overwrite = args.overwrite;
   if (args.timeout_s > 0) fetch.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(args.timeout_s * 1000));
   fetch.missing_after = std::chrono::milliseconds(static_cast<std::int64_t>(args.missing_after_s * 1000));
+  fetch.found = [&](const files::FolderSummary& folder, std::optional<std::uint64_t> room) {
+    std::string line = "the share has " + counted(folder.files, "file") + " in " + counted(folder.dirs, "folder") +
+                       ", " + human_bytes(static_cast<double>(folder.bytes));
+    if (room) line += "; the disk has room for " + human_bytes(static_cast<double>(*room));
+    out.note(line);
+    JsonLine event("found");
+    event.add("files", folder.files)
+        .add("dirs", folder.dirs)
+        .add("links", folder.links)
+        .add("bytes", folder.bytes)
+        .add("ops", folder.ops);
+    if (room) event.add("room_bytes", *room);
+    out.event(event);
+  };
   fetch.issue = [&](const files::PathIssue& issue) {
     out.warn("kitsune2: " + std::string(to_string(issue.kind)) + ": " + files::printable(issue.path) + ": " +
              issue.reason);

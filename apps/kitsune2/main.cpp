@@ -1,9 +1,14 @@
 // kitsune2: the command line.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <exception>
 #include <functional>
 #include <map>
+#include <new>
 #include <optional>
 #include <string>
 #include <vector>
@@ -313,13 +318,39 @@ int run(int argc, char** argv) {
   return run_demo(common, demo, signals);
 }
 
+/// Without memory a thread can do nothing but end: with a line and an exit code, not with a core dump. What is stored
+/// stays.
+[[noreturn]] void end_of_memory() {
+  constexpr std::string_view kLine = "kitsune2: not enough memory. Stored data is safe\n";
+  static_cast<void>(::write(2, kLine.data(), kLine.size()) > 0);
+  ::_exit(kFailed);
+}
+
+std::terminate_handler g_terminate = nullptr;
+
+[[noreturn]] void terminated() {
+  if (const auto thrown = std::current_exception()) {
+    try {
+      std::rethrow_exception(thrown);
+    } catch (const std::bad_alloc&) {
+      end_of_memory();
+    } catch (...) {  // the handler before says what it is
+    }
+  }
+  g_terminate();
+  std::abort();
+}
+
 }  // namespace
 }  // namespace kitsune2::cli
 
 int main(int argc, char** argv) {
+  kitsune2::cli::g_terminate = std::set_terminate(kitsune2::cli::terminated);
   try {
     const int code = kitsune2::cli::run(argc, argv);
     return kitsune2::cli::stdout_lost() && code == kitsune2::cli::kOk ? kitsune2::cli::kFailed : code;
+  } catch (const std::bad_alloc&) {
+    kitsune2::cli::end_of_memory();
   } catch (const std::exception& error) {
     // Start-up only: no descriptor for the event loop, no thread, no memory.
     using namespace kitsune2;

@@ -200,6 +200,9 @@ struct FetchOptions {
   std::size_t window_ops = 20'000;
   /// How often the engine looks around: sources, pings, progress.
   std::chrono::milliseconds tick = std::chrono::milliseconds(250);
+  /// The root op is here: what the share has by its own word, and what the disk of `out_dir` has room for, where that
+  /// is known. Before anything else of it is fetched; on a thread of the engine, as the others.
+  std::function<void(const FolderSummary&, std::optional<std::uint64_t> room)> found;
   std::function<void(const PathIssue&)> issue;         ///< on a thread of the engine, one call at a time
   std::function<void(const FetchProgress&)> progress;  ///< each tick; the same
   std::function<void(const OpId&)> missing_op;         ///< an op was given up; the same
@@ -255,9 +258,12 @@ class FilesHandler : public KitsuneHandler {
 /// is looked at before each piece of work, however much of it is left; what is unfinished in `out_dir` is removed, what
 /// is stored stays. F10: `out_dir` and the folders of `exclude` never overlap, by device and inode:
 /// Errc::invalid_argument, before anything is made. F11: when it has returned, the names of all that was written are
-/// durable, not only the contents. Blocks; any thread but the strand. Errors: Errc::cancelled (stopped),
-/// Errc::timed_out, Errc::malformed (the share is nonsense), Errc::disk_full, Errc::corrupt, Errc::io. What concerns
-/// single files is in the report, not an error.
+/// durable, not only the contents. F12: a share costs no more than its different ops justify: memory does not depend
+/// on what it says of itself, the list of files may have 64 MiB and 32 times the bytes of all ops that are held of the
+/// space, the files 16 GiB and 1,024 times these bytes (Errc::malformed); and what the disk has no room for is not
+/// begun (Errc::disk_full). Blocks; any thread but the strand. Errors: Errc::cancelled (stopped), Errc::timed_out,
+/// Errc::malformed (the share is nonsense), Errc::disk_full, Errc::corrupt, Errc::io. What concerns single files is in
+/// the report, not an error.
 Result<FetchReport> fetch_files(Runtime& runtime, const std::shared_ptr<Space>& space,
                                 const std::shared_ptr<FilesHandler>& handler, const AgentId& self, const OpId& root,
                                 const FetchOptions& options, const std::stop_token& stop = {});

@@ -2,10 +2,13 @@
 #include "files/fd.hpp"
 
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <iterator>
 
 namespace kitsune2::files {
 
@@ -25,6 +28,22 @@ Error errno_error(int number, std::string_view what) {
   if (number == ENOENT) code = Errc::not_found;
   if (number == EEXIST) code = Errc::already_exists;
   return make_error(code, std::string(what) + ": " + errno_text(number));
+}
+
+std::optional<std::uint64_t> free_bytes(int fd) {
+  struct statvfs info {};
+  if (::fstatvfs(fd, &info) != 0 || info.f_blocks == 0) return std::nullopt;
+  return static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
+}
+
+std::string amount_of(std::uint64_t bytes) {
+  static constexpr const char* kUnits[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  auto amount = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  for (; amount >= 1024 && unit + 1 < std::size(kUnits); ++unit) amount /= 1024;
+  char buffer[40];
+  std::snprintf(buffer, sizeof buffer, unit == 0 ? "%.0f %s" : "%.1f %s", amount, kUnits[unit]);
+  return buffer;
 }
 
 Result<std::size_t> read_full(int fd, std::uint8_t* out, std::size_t size) {

@@ -3,7 +3,10 @@
 
 #include <sys/stat.h>
 
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -41,6 +44,11 @@ class Fd {
 Error errno_error(int number, std::string_view what);
 /// The system's text for an error number.
 std::string errno_text(int number);
+
+/// Bytes that this process may still write on the disk of a folder; nullopt: it does not say.
+std::optional<std::uint64_t> free_bytes(int fd);
+/// For messages: "1.2 GiB".
+std::string amount_of(std::uint64_t bytes);
 
 /// Reads until `size` bytes are there or the file ends. Gives what was read; Errc::io.
 Result<std::size_t> read_full(int fd, std::uint8_t* out, std::size_t size);

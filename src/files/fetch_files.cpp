@@ -1,11 +1,14 @@
 // The engine of a fetch: one thread feeds ids to the fetch module, one writes files behind it.
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <unordered_map>
 #include <unordered_set>
 
+#include "files/allowance.hpp"
 #include "files/manifest.hpp"
 #include "files/out_writer.hpp"
 #include "files/places.hpp"
@@ -22,6 +25,16 @@ constexpr std::size_t kFeedBatch = 1024;
 constexpr milliseconds kLook{200};  ///< longest sleep before looking around again
 
 Error stopped() { return make_error(Errc::cancelled, "stopped"); }
+
+/// A thread has no other way to say that there is no memory.
+template <class F>
+Result<void> with_memory(F work) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return make_error(Errc::overloaded, "not enough memory");
+  }
+}
 
 class Engine {
  public:
@@ -53,6 +66,11 @@ class Engine {
   Result<void> drain();
   Result<Bytes> share_op(const OpId& id, const std::vector<OpId>& hints);
   Result<void> check(const WantsView& view);
+  Result<void> look_at_room();
+  Result<void> look_at_held();
+  Result<void> afford_list(std::uint64_t bytes);
+  Result<void> afford_files(std::uint64_t bytes);
+  ManifestSource list_for_writer(TreeReader& tree);
 
   void write();
   Result<void> write_passes();
@@ -85,6 +103,9 @@ class Engine {
   std::atomic<bool> writer_failed_{false}, writer_done_{false};
   std::atomic<std::uint64_t> files_done_{0};
   std::atomic<std::int64_t> bytes_written_{0};
+  std::atomic<std::uint64_t> held_bytes_{0};  ///< of the space, at the last look
+  std::uint64_t list_bytes_ = 0;              ///< read by the feeder
+  std::uint64_t file_bytes_ = 0;              ///< written in this pass
   std::optional<Error> writer_error_;
   FetchReport report_;
   std::chrono::steady_clock::time_point last_progress_{};
@@ -168,9 +189,99 @@ Result<void> Engine::feed_batch(std::vector<Want>& batch) {
   return added;
 }
 
+/// What the share says of its size, and whether the disk has room for it with all that is in the folder already.
+Result<void> Engine::look_at_room() {
+  auto folder = OutWriter::open_root(options_.out_dir);
+  if (!folder) return folder.error().context("output folder");
+  const auto room = free_bytes(folder->get());
+  if (options_.found) {
+    const std::lock_guard lock(user_);
+    options_.found(root_.folder, room);
+  }
+  if (!room || root_.folder.bytes <= *room) return {};
+  std::uint64_t there = 0;
+  std::error_code error;
+  namespace fs = std::filesystem;
+  constexpr auto kOptions = fs::directory_options::skip_permission_denied;
+  for (fs::recursive_directory_iterator it(options_.out_dir, kOptions, error), end; !error && it != end;
+       it.increment(error)) {
+    if (stop_.stop_requested()) return stopped();
+    struct stat info {};
+    if (::lstat(it->path().c_str(), &info) == 0 && S_ISREG(info.st_mode)) {
+      there += static_cast<std::uint64_t>(info.st_blocks) * 512;
+    }
+  }
+  if (root_.folder.bytes <= *room + there) return {};
+  return make_error(Errc::disk_full, "the share has " + amount_of(root_.folder.bytes) +
+                                         ", and the output folder's disk has room for " + amount_of(*room));
+}
+
+Result<void> Engine::look_at_held() {
+  auto stats = wait_on<OpStoreStats>(runtime_, [&](auto done) { space_->op_store().stats(std::move(done)); });
+  if (!stats) return stats.error();
+  held_bytes_ = stats->bytes;
+  return {};
+}
+
+Result<void> Engine::afford_list(std::uint64_t bytes) {
+  list_bytes_ += bytes;
+  while (!kForList.covers(list_bytes_, held_bytes_)) {
+    const auto view = wants_->view();
+    if (auto looked = look_at_held(); !looked) return looked;
+    if (kForList.covers(list_bytes_, held_bytes_)) break;
+    if (view.pending == 0) {
+      return make_error(Errc::malformed, "the list of files repeats its parts: it has " +
+                                             amount_of(root_.manifest_bytes) + ", made of " + amount_of(held_bytes_));
+    }
+    if (auto go_on = check(view); !go_on) return go_on;
+    wants_->wait(view.epoch, kLook);
+  }
+  return {};
+}
+
+/// The writer's thread.
+Result<void> Engine::afford_files(std::uint64_t bytes) {
+  file_bytes_ += bytes;
+  while (!kForFiles.covers(file_bytes_, held_bytes_)) {
+    if (stop_.stop_requested()) return stopped();
+    const bool last_look = gave_up();
+    const auto epoch = wants_->view().epoch;
+    if (auto looked = look_at_held(); !looked) return looked;
+    if (kForFiles.covers(file_bytes_, held_bytes_)) break;
+    if (failed_) return stopped();
+    if (last_look) {
+      return make_error(Errc::malformed, "the share repeats its ops too often: " + amount_of(root_.folder.bytes) +
+                                             " of files, made of " + amount_of(held_bytes_));
+    }
+    wants_->wait(epoch, kLook);
+  }
+  return {};
+}
+
+/// The list as the writer reads it: where it is long for what is held, behind the feeder, which judges it.
+ManifestSource Engine::list_for_writer(TreeReader& tree) {
+  return [this, &tree, read = std::uint64_t{0}]() mutable -> Result<Bytes> {
+    auto chunk = tree.next();
+    if (!chunk) return chunk;
+    read += chunk->size();
+    while (!kForList.covers(read, held_bytes_) && !fed_) {
+      if (stop_.stop_requested() || failed_) return stopped();
+      wants_->wait(wants_->view().epoch, kLook);
+    }
+    if (failed_) return stopped();
+    return chunk;
+  };
+}
+
 Result<void> Engine::feed_manifest() {
   TreeReader tree([this](const OpId& id, const std::vector<OpId>& hints) { return share_op(id, hints); }, root_);
-  ManifestReader reader([&] { return tree.next(); }, root_);
+  const auto next_chunk = [&]() -> Result<Bytes> {
+    auto chunk = tree.next();
+    if (!chunk) return chunk;
+    if (auto may = afford_list(chunk->size()); !may) return may.error();
+    return chunk;
+  };
+  ManifestReader reader(next_chunk, root_);
   std::vector<Want> batch;
   std::uint64_t left = 0;
   const std::size_t most = std::min(kFeedBatch, std::max<std::size_t>(1, options_.window_ops));
@@ -219,8 +330,9 @@ Result<void> Engine::feed() {
   root_ = *root;
   have_root_ = true;
   report_.folder = root_.folder;
+  if (auto room = look_at_room(); !room) return room;
   std::thread writer([this] { write(); });
-  auto fed = feed_manifest();
+  auto fed = with_memory([this] { return feed_manifest(); });
   // A list of files that is not whole still names what it has: go on with that.
   if (!fed && fed.error().code == Errc::not_found) fed = Result<void>();
   if (fed) fed = drain();
@@ -315,12 +427,14 @@ Result<void> Engine::write_passes() {
       ++files_done_;
     };
     out.last_pass = [&] { return last; };
+    out.afford = [this](std::uint64_t bytes) { return afford_files(bytes); };
+    file_bytes_ = 0;
     out.handled = [this](std::int64_t bytes) { bytes_written_ += bytes; };
     std::optional<OutWriter> writer;
     writer.emplace(
         std::move(*root), [&](const std::vector<OpId>& ids) { return ops_for_files(*writer, ids); }, std::move(out));
     TreeReader tree([this](const OpId& id, const std::vector<OpId>&) { return held_share_op(id); }, root_);
-    ManifestReader reader([&] { return tree.next(); }, root_);
+    ManifestReader reader(list_for_writer(tree), root_);
     auto done = writer->run(reader);
     const bool cut = !done && done.error().code == Errc::not_found;
     if (!done && done.error().code != Errc::disk_full && !stop_.stop_requested()) {
@@ -364,7 +478,7 @@ Result<void> Engine::finish() {
 }
 
 void Engine::write() {
-  auto done = write_passes();
+  auto done = with_memory([this] { return write_passes(); });
   if (!done && !(done.error().code == Errc::cancelled && failed_)) {
     writer_error_ = done.error();
     writer_failed_ = true;

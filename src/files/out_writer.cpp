@@ -91,16 +91,6 @@ int sync_folder(const std::string& path) {
   return ::fsync(fd.get()) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: no such thing on this file system
 }
 
-/// An unfinished file: gone with this object unless kept.
-struct TempFile {
-  int dir;
-  std::string name;
-  Fd fd;
-  ~TempFile() {
-    if (!name.empty()) ::unlinkat(dir, name.c_str(), 0);
-  }
-};
-
 }  // namespace
 
 Result<Fd> OutWriter::open_root(const std::string& path) {
@@ -338,14 +328,30 @@ std::shared_ptr<Fd> OutWriter::shared_dir() {
 }
 
 Result<std::vector<Bytes>> OutWriter::checked(const std::vector<OpId>& ids) {
-  auto ops = fetch_(ids);
-  if (!ops) return ops;
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (op_id_of((*ops)[i]) != ids[i]) {
-      return make_error(Errc::corrupt, "op " + ids[i].to_string() + " is damaged in the store");
+  std::vector<OpId> wanted;  // each once, and not the last one again: runs of one op are common
+  for (const auto& id : ids) {
+    if (id != last_id_ && std::find(wanted.begin(), wanted.end(), id) == wanted.end()) wanted.push_back(id);
+  }
+  std::vector<Bytes> ops;
+  if (!wanted.empty()) {
+    auto fetched = fetch_(wanted);
+    if (!fetched) return fetched;
+    ops = std::move(*fetched);
+  }
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    if (op_id_of(ops[i]) != wanted[i]) {
+      return make_error(Errc::corrupt, "op " + wanted[i].to_string() + " is damaged in the store");
     }
   }
-  return ops;
+  std::vector<Bytes> out;
+  out.reserve(ids.size());
+  for (const auto& id : ids) {
+    const auto at = std::find(wanted.begin(), wanted.end(), id);
+    out.push_back(at == wanted.end() ? last_bytes_ : ops[static_cast<std::size_t>(at - wanted.begin())]);
+  }
+  last_id_ = ids.back();
+  last_bytes_ = out.back();
+  return out;
 }
 
 Result<Bytes> OutWriter::packed_bytes(std::uint64_t from, std::uint64_t size) {
@@ -363,179 +369,300 @@ Result<Bytes> OutWriter::packed_bytes(std::uint64_t from, std::uint64_t size) {
   return pack_->bytes->slice(static_cast<std::size_t>(from), static_cast<std::size_t>(size));
 }
 
-Result<OutWriter::Found> OutWriter::existing(const FileHead& head, const std::vector<OpId>& ids, const Bytes& packed) {
-  struct stat info {};
-  if (::fstatat(at_.fd(), head.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
-    if (errno == ENOENT) return Found::nothing;
-    return errno_error(errno, "look up");
+/// An unfinished file: gone with this object unless it was handed on.
+struct OutWriter::TempFile {
+  std::shared_ptr<Fd> dir;
+  std::string name;
+  Fd fd;
+  TempFile() = default;
+  TempFile(const TempFile&) = delete;
+  TempFile& operator=(const TempFile&) = delete;
+  ~TempFile() {
+    if (!name.empty()) ::unlinkat(dir->get(), name.c_str(), 0);
   }
-  if (S_ISDIR(info.st_mode)) return Found::bad;
-  if (!S_ISREG(info.st_mode) || static_cast<std::uint64_t>(info.st_size) != head.size) return Found::other;
-  constexpr int kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-  Fd fd(::openat(at_.fd(), head.name.c_str(), kFlags));
-  std::optional<mode_t> before;
-  if (!fd && errno == EACCES && options_.modes && (head.mode & S_IRUSR) == 0) {
-    // The share says that its owner may not read it: an earlier fetch left it so.
-    before = grant(at_.fd(), head.name, S_IFREG, S_IRUSR);
-    fd = Fd(::openat(at_.fd(), head.name.c_str(), kFlags));
-  }
-  if (!fd || ::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode)) return Found::other;
-  const auto put_back = [&] {
-    if (before) change_mode(fd.get(), info.st_mode, *before);
-    return Found::other;
-  };
-  std::vector<std::uint8_t> buffer(options_.chunk_bytes);
-  std::uint64_t left = head.size;
-  for (std::size_t i = 0; left > 0; ++i) {
-    const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(left, buffer.size()));
-    auto got = read_full(fd.get(), buffer.data(), want);
-    if (!got || *got != want) return put_back();
-    if (is_stopped()) {
-      static_cast<void>(put_back());
-      return stopped();
-    }
-    const ByteView bytes(buffer.data(), want);
-    const bool same = head.packed ? as_text(bytes) == packed.text() : op_id_of(bytes) == ids[i];
-    if (!same) return put_back();
-    left -= want;
-    handled(head.size - left);
-  }
-  const bool executable = (head.mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
-  mode_t wanted = with_exec(before.value_or(info.st_mode), executable);
-  if (options_.modes) {
-    const mode_t special = wanted & (kAllBits & ~mode_t{kModeBits});
-    wanted = special | (options_.overwrite ? head.mode & ~umask_ : wanted & mode_t{head.mode});
-  }
-  change_mode(fd.get(), info.st_mode, wanted);
-  return Found::same;
-}
+};
 
-Result<void> OutWriter::missing(std::uint64_t number, const std::string& path, const Error& error) {
+/// One file: compared with what is at its place for as long as that is the same, otherwise written. Its ids pass by and
+/// are not kept: a list may repeat one op for many times more than memory holds.
+struct OutWriter::Job {
+  enum class Stage { comparing, writing, over };
+  FileHead head;
+  std::string path;
+  std::uint64_t number = 0;
+  Bytes packed;
+  Stage stage = Stage::over;
+  std::uint64_t at = 0;  ///< so many bytes are the same, or written
+  // comparing
+  Fd there;
+  struct stat info {};
+  std::optional<mode_t> before;  ///< its mode, if it was changed to read it
+  OpId compared;                 ///< over the ids of the chunks that are the same, in order
+  // writing
+  TempFile temp;
+
+  std::size_t next_bytes(std::size_t chunk) const {
+    return static_cast<std::size_t>(std::min<std::uint64_t>(head.size - at, chunk));
+  }
+};
+
+namespace {
+/// A hash over a sequence of ids, one at a time.
+OpId chained(const OpId& before, const OpId& id) {
+  std::vector<std::uint8_t> both(before.view().begin(), before.view().end());
+  both.insert(both.end(), id.view().begin(), id.view().end());
+  return op_id_of(both);
+}
+}  // namespace
+
+/// An op of the file is not to be had, now or for good.
+Result<void> OutWriter::missing(Job& job, const Error& error) {
   if (options_.last_pass()) {
-    fail(number, PathIssue::Kind::missing, path, error.message);
+    fail(job, PathIssue::Kind::missing, error.message);
   } else {
+    job.stage = Job::Stage::over;
     ++counts_.postponed;
     handled(0);
   }
   return {};
 }
 
+void OutWriter::fail(Job& job, PathIssue::Kind kind, std::string reason) {
+  job.stage = Job::Stage::over;
+  fail(job.number, kind, job.path, std::move(reason));
+}
+
 Result<void> OutWriter::file(ManifestRecord& record, ManifestReader& reader) {
-  const FileHead head = std::move(record.file);
-  const std::string path = reader.path();
-  const std::uint64_t number = number_++;
+  Job job;
+  job.head = std::move(record.file);
+  job.path = reader.path();
+  job.number = number_++;
   const std::uint64_t postponed = counts_.postponed;
   handled_ = 0;
   const std::uint64_t pack_at = pack_ ? pack_->at : 0;
-  if (head.packed && pack_) pack_->at += head.size;
-  std::vector<OpId> ids;
-  const bool skip = options_.skip(number);
+  if (job.head.packed && pack_) pack_->at += job.head.size;
+  const bool skip = options_.skip(job.number);
+  if (!skip && skip_depth_ == 0) {
+    if (auto begun = begin(job, pack_at); !begun) return begun;
+  }
   while (true) {
     auto next = reader.next();
     if (!next) return next.error();
     if (!*next || (*next)->kind == ManifestRecord::Kind::file_end) break;
-    if (!skip && skip_depth_ == 0) ids.insert(ids.end(), (*next)->ids.begin(), (*next)->ids.end());
+    if (auto taken = take(job, (*next)->ids); !taken) return taken;
   }
   if (skip) return {};
   if (skip_depth_ > 0) {
     ++counts_.failed;
-    options_.settled(number);
-    handled(head.size);
+    options_.settled(job.number);
+    handled(job.head.size);
     return {};
   }
-  auto done = file_here(head, ids, pack_at, number, path);
-  if (done && counts_.postponed == postponed) handled(head.size);  // written, kept, or failed for good
+  const std::uint64_t size = job.head.size;
+  auto done = end(job);
+  if (done && counts_.postponed == postponed) handled(size);  // written, kept, or failed for good
   return done;
 }
 
-Result<void> OutWriter::file_here(const FileHead& head, const std::vector<OpId>& ids, std::uint64_t pack_at,
-                                  std::uint64_t number, const std::string& path) {
-  Bytes packed;
+/// Looks at what is at the file's place.
+Result<void> OutWriter::begin(Job& job, std::uint64_t pack_at) {
+  const auto& head = job.head;
   if (head.packed) {
     auto bytes = packed_bytes(pack_at, head.size);
     if (!bytes) {
-      if (bytes.error().code == Errc::not_found) return missing(number, path, bytes.error());
-      return bytes.error().context(printable(path));
+      if (bytes.error().code == Errc::not_found) return missing(job, bytes.error());
+      return bytes.error().context(printable(job.path));
     }
-    packed = std::move(*bytes);
+    job.packed = std::move(*bytes);
   }
-  auto found = existing(head, ids, packed);
-  if (!found) {
-    if (found.error().code == Errc::cancelled) return found.error();
-    fail(number, PathIssue::Kind::unwritable, path, found.error().message);
+  if (::fstatat(at_.fd(), head.name.c_str(), &job.info, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (errno == ENOENT) return begin_writing(job);
+    fail(job, PathIssue::Kind::unwritable, errno_error(errno, "look up").message);
     return {};
   }
-  if (*found == Found::same) {
-    ++counts_.kept;
-    options_.settled(number);
+  if (S_ISDIR(job.info.st_mode)) {
+    fail(job, PathIssue::Kind::exists, "a folder is in the place of a file");
     return {};
   }
-  if (*found == Found::bad || (*found == Found::other && !options_.overwrite)) {
-    fail(
-        number, PathIssue::Kind::exists, path,
-        *found == Found::bad ? "a folder is in the place of a file" : "another file is there; --overwrite replaces it");
-    return {};
+  if (!S_ISREG(job.info.st_mode) || static_cast<std::uint64_t>(job.info.st_size) != head.size) return differs(job);
+  constexpr int kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  job.there = Fd(::openat(at_.fd(), head.name.c_str(), kFlags));
+  if (!job.there && errno == EACCES && options_.modes && (head.mode & S_IRUSR) == 0) {
+    // The share says that its owner may not read it: an earlier fetch left it so.
+    job.before = grant(at_.fd(), head.name, S_IFREG, S_IRUSR);
+    job.there = Fd(::openat(at_.fd(), head.name.c_str(), kFlags));
   }
-  handled(0);
-  return write_file(head, ids, packed, number, path);
+  if (!job.there || ::fstat(job.there.get(), &job.info) != 0 || !S_ISREG(job.info.st_mode)) return differs(job);
+  job.stage = Job::Stage::comparing;
+  if (head.packed) return compare(job, nullptr);
+  return {};
 }
 
-Result<void> OutWriter::write_file(const FileHead& head, const std::vector<OpId>& ids, const Bytes& packed,
-                                   std::uint64_t number, const std::string& path) {
-  const auto refused = [&](const Error& error) -> Result<void> {
-    if (ends_everything(error)) return error.context(printable(path));
-    fail(number, PathIssue::Kind::unwritable, path, error.message);
-    return {};
-  };
-  auto dir = shared_dir();
-  if (!dir) return refused(errno_error(errno, "open"));
-  TempFile temp{dir->get(), temp_name(options_.salt, path), Fd()};
-  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-  // Its mode from the start, less the umask: writing goes on by this descriptor also where the mode forbids it.
-  temp.fd = Fd(::openat(temp.dir, temp.name.c_str(), kFlags, mode_t{head.mode}));
-  if (!temp.fd && errno == EEXIST) {
-    ::unlinkat(temp.dir, temp.name.c_str(), 0);
-    temp.fd = Fd(::openat(temp.dir, temp.name.c_str(), kFlags, mode_t{head.mode}));
-  }
-  if (!temp.fd) {
-    const auto error = errno_error(errno, "create");
-    temp.name.clear();
-    return refused(error);
-  }
-  if (head.packed) {
-    if (auto written = write_full(temp.fd.get(), packed); !written) return refused(written.error());
-  }
-  std::uint64_t left = head.packed ? 0 : head.size;
-  for (std::size_t i = 0; i < ids.size(); i += kOpsAtOnce) {
+/// The next chunks of the file.
+Result<void> OutWriter::take(Job& job, const std::vector<OpId>& ids) {
+  for (std::size_t i = 0; i < ids.size() && job.stage != Job::Stage::over;) {
+    if (is_stopped()) {
+      put_back(job);
+      return stopped();
+    }
+    if (job.stage == Job::Stage::comparing) {
+      if (auto compared = compare(job, &ids[i]); !compared) return compared;
+      if (job.stage == Job::Stage::comparing) ++i;
+      continue;
+    }
     const std::vector<OpId> part(ids.begin() + static_cast<std::ptrdiff_t>(i),
                                  ids.begin() + static_cast<std::ptrdiff_t>(std::min(ids.size(), i + kOpsAtOnce)));
+    if (auto written = write_ops(job, part); !written) return written;
+    i += part.size();
+  }
+  return {};
+}
+
+/// Compares the next chunk, or the whole of a packed file. Where it is another one, what that means has been done.
+Result<void> OutWriter::compare(Job& job, const OpId* id) {
+  std::vector<std::uint8_t>& buffer = buffer_;
+  buffer.resize(job.next_bytes(options_.chunk_bytes));
+  auto got = read_full(job.there.get(), buffer.data(), buffer.size());
+  if (!got || *got != buffer.size()) return differs(job);
+  const bool same = id == nullptr ? as_text(buffer) == job.packed.text() : op_id_of(buffer) == *id;
+  if (!same) return differs(job);
+  if (id != nullptr) job.compared = chained(job.compared, *id);
+  job.at += buffer.size();
+  handled(job.at);
+  return {};
+}
+
+void OutWriter::put_back(Job& job) {
+  if (job.before) change_mode(job.there.get(), job.info.st_mode, *std::exchange(job.before, std::nullopt));
+}
+
+/// Something else is at the file's place.
+Result<void> OutWriter::differs(Job& job) {
+  put_back(job);
+  if (!options_.overwrite) {
+    fail(job, PathIssue::Kind::exists, "another file is there; --overwrite replaces it");
+    return {};
+  }
+  const std::uint64_t same = std::exchange(job.at, 0);
+  handled(0);
+  if (auto begun = begin_writing(job); !begun || job.stage == Job::Stage::over) return begun;
+  return copy_same(job, same);
+}
+
+/// The first `bytes` are the same in the file that is there: their ids have passed by, so they are taken from it, and
+/// looked at once more, for others may write to it.
+Result<void> OutWriter::copy_same(Job& job, std::uint64_t bytes) {
+  if (bytes == 0) return {};
+  if (::lseek(job.there.get(), 0, SEEK_SET) != 0) return refused(job, errno_error(errno, "seek"));
+  OpId copied;
+  while (job.at < bytes) {
     if (is_stopped()) return stopped();
-    auto ops = checked(part);
-    if (!ops) {
-      if (ops.error().code == Errc::not_found) return missing(number, path, ops.error());
-      return ops.error().context(printable(path));
+    buffer_.resize(job.next_bytes(options_.chunk_bytes));
+    auto got = read_full(job.there.get(), buffer_.data(), buffer_.size());
+    if (!got) return refused(job, got.error());
+    if (*got != buffer_.size()) break;
+    copied = chained(copied, op_id_of(buffer_));
+    if (auto written = write_full(job.temp.fd.get(), buffer_); !written) return refused(job, written.error());
+    job.at += buffer_.size();
+    handled(job.at);
+  }
+  if (copied == job.compared) return {};
+  fail(job, PathIssue::Kind::changed, "it was changed while it was compared; the next fetch looks again");
+  return {};
+}
+
+/// The system refused something: that ends everything, or concerns this file alone.
+Result<void> OutWriter::refused(Job& job, const Error& error) {
+  if (ends_everything(error)) return error.context(printable(job.path));
+  fail(job, PathIssue::Kind::unwritable, error.message);
+  return {};
+}
+
+/// Whether the disk has room for a file of this size: a full one is found before it is full, for other programs' sake.
+Result<void> OutWriter::has_room(std::uint64_t bytes) const {
+  if (bytes < kLooksForRoom) return {};
+  const auto room = free_bytes(sync_.get());
+  if (!room || *room >= bytes) return {};
+  return make_error(Errc::disk_full, "it has " + amount_of(bytes) + ", and the disk has room for " + amount_of(*room));
+}
+
+Result<void> OutWriter::begin_writing(Job& job) {
+  const auto& head = job.head;
+  if (auto room = has_room(head.size); !room) return room.error().context(printable(job.path));
+  auto dir = shared_dir();
+  if (!dir) return refused(job, errno_error(errno, "open"));
+  const std::string name = temp_name(options_.salt, job.path);
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  // Its mode from the start, less the umask: writing goes on by this descriptor also where the mode forbids it.
+  Fd fd(::openat(dir->get(), name.c_str(), kFlags, mode_t{head.mode}));
+  if (!fd && errno == EEXIST) {
+    ::unlinkat(dir->get(), name.c_str(), 0);
+    fd = Fd(::openat(dir->get(), name.c_str(), kFlags, mode_t{head.mode}));
+  }
+  if (!fd) return refused(job, errno_error(errno, "create"));
+  job.temp.dir = std::move(dir);
+  job.temp.name = name;
+  job.temp.fd = std::move(fd);
+  job.stage = Job::Stage::writing;
+  if (!head.packed) return {};
+  if (auto may = afford(head.size); !may) return may.error().context(printable(job.path));
+  if (auto written = write_full(job.temp.fd.get(), job.packed); !written) return refused(job, written.error());
+  job.at = head.size;
+  return {};
+}
+
+Result<void> OutWriter::write_ops(Job& job, const std::vector<OpId>& ids) {
+  const std::uint64_t bytes = std::min<std::uint64_t>(job.head.size - job.at, ids.size() * options_.chunk_bytes);
+  if (auto may = afford(bytes); !may) return may.error().context(printable(job.path));
+  auto ops = checked(ids);
+  if (!ops) {
+    if (ops.error().code == Errc::not_found) return missing(job, ops.error());
+    return ops.error().context(printable(job.path));
+  }
+  for (const auto& op : *ops) {
+    if (op.size() != job.next_bytes(options_.chunk_bytes)) {
+      return make_error(Errc::malformed, printable(job.path) + ": a chunk has a wrong size");
     }
-    for (const auto& op : *ops) {
-      if (op.size() != std::min<std::uint64_t>(left, options_.chunk_bytes)) {
-        return make_error(Errc::malformed, printable(path) + ": a chunk has a wrong size");
-      }
-      if (auto written = write_full(temp.fd.get(), op); !written) return refused(written.error());
-      left -= op.size();
-    }
-    handled(head.size - left);
+    if (auto written = write_full(job.temp.fd.get(), op); !written) return refused(job, written.error());
+    job.at += op.size();
+  }
+  handled(job.at);
+  return {};
+}
+
+Result<void> OutWriter::end(Job& job) {
+  if (job.stage == Job::Stage::over) return {};
+  const auto& head = job.head;
+  if (job.stage == Job::Stage::comparing) {
+    keep_file(job);
+    return {};
   }
   if (head.mtime) {
     const timespec times[2] = {{0, UTIME_OMIT},
                                {static_cast<time_t>(head.mtime->seconds), static_cast<long>(head.mtime->nanos)}};
-    static_cast<void>(::futimens(temp.fd.get(), times));
+    static_cast<void>(::futimens(job.temp.fd.get(), times));
   }
   if (waiting_.empty()) waiting_since_ = std::chrono::steady_clock::now();
-  waiting_.push_back(Waiting{std::move(dir), std::exchange(temp.name, {}), head.name, path, number});
   waiting_bytes_ += head.size;
+  waiting_.push_back(Waiting{std::move(job.temp.dir), std::exchange(job.temp.name, {}), std::move(job.head.name),
+                             std::move(job.path), job.number});
   if (waiting_.size() >= kGroupFiles || waiting_dirs_ >= kGroupDirs || waiting_bytes_ >= kGroupBytes) {
     return finish_group();
   }
   return {};
+}
+
+/// It is there already.
+void OutWriter::keep_file(Job& job) {
+  const auto& head = job.head;
+  const bool executable = (head.mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;
+  mode_t wanted = with_exec(job.before.value_or(job.info.st_mode), executable);
+  if (options_.modes) {
+    const mode_t special = wanted & (kAllBits & ~mode_t{kModeBits});
+    wanted = special | (options_.overwrite ? head.mode & ~umask_ : wanted & mode_t{head.mode});
+  }
+  change_mode(job.there.get(), job.info.st_mode, wanted);
+  ++counts_.kept;
+  options_.settled(job.number);
 }
 
 Result<void> OutWriter::finish_group_if_old() {

@@ -24,12 +24,15 @@ namespace kitsune2::files {
 /// flush of a slow disk cannot be cut short, and the ops are in the store: all that is lost is the writing of one
 /// group. O6: an unfinished file never has more permissions than the finished one. O7: links and the modes of folders
 /// come in a walk of their own (`finish`) behind the last file, so no file is ever written through a link, and folders
-/// that their owner may not write in can be filled.
+/// that their owner may not write in can be filled. O8: memory does not depend on the size of a file: its ids pass by.
+/// O9: a file that the disk has no room for is not begun.
 class OutWriter {
  public:
   static constexpr std::size_t kGroupFiles = 2048;
   static constexpr std::size_t kGroupDirs = 128;
   static constexpr std::uint64_t kGroupBytes = 128U << 20;
+  /// Files from this size on are not begun without a look at the free space.
+  static constexpr std::uint64_t kLooksForRoom = 1U << 20;
 
   /// Gives the bytes of `ids`, in order, waiting for them. Errc::not_found: one of them is not to be had (now).
   using Fetch = std::function<Result<std::vector<Bytes>>(const std::vector<OpId>& ids)>;
@@ -44,6 +47,8 @@ class OutWriter {
     std::function<bool()> last_pass;                  ///< missing now is missing for good
     /// Looked at before each file and each few ops of one. True: `run` ends with Errc::cancelled. Null: never.
     std::function<bool()> stopped;
+    /// Asked before so many more bytes are written. An error ends everything. Null: there is no limit.
+    std::function<Result<void>(std::uint64_t bytes)> afford;
     /// Bytes that were written, or found in place, since the last call; negative where a file has to wait for its ops,
     /// or is written although it was there. What is settled has counted in full. Null: nobody wants to know.
     std::function<void(std::int64_t)> handled;
@@ -90,7 +95,8 @@ class OutWriter {
     std::optional<Bytes> bytes;
     std::optional<Error> missing;  ///< asked for in vain
   };
-  enum class Found { nothing, same, other, bad };
+  struct TempFile;
+  struct Job;
 
   /// Looks at what is at a folder's place: whether it may be stepped into.
   Result<void> step_down(const std::string& name, std::uint16_t mode);
@@ -99,17 +105,26 @@ class OutWriter {
   Result<void> dir(ManifestRecord& record, ManifestReader& reader);
   Result<void> dir_end();
   Result<void> file(ManifestRecord& record, ManifestReader& reader);
-  Result<void> file_here(const FileHead& head, const std::vector<OpId>& ids, std::uint64_t pack_at,
-                         std::uint64_t number, const std::string& path);
-  Result<void> write_file(const FileHead& head, const std::vector<OpId>& ids, const Bytes& packed, std::uint64_t number,
-                          const std::string& path);
-  Result<Found> existing(const FileHead& head, const std::vector<OpId>& ids, const Bytes& packed);
+  Result<void> begin(Job& job, std::uint64_t pack_at);
+  Result<void> take(Job& job, const std::vector<OpId>& ids);
+  Result<void> end(Job& job);
+  Result<void> compare(Job& job, const OpId* id);
+  Result<void> differs(Job& job);
+  Result<void> copy_same(Job& job, std::uint64_t bytes);
+  Result<void> begin_writing(Job& job);
+  Result<void> write_ops(Job& job, const std::vector<OpId>& ids);
+  Result<void> refused(Job& job, const Error& error);
+  Result<void> missing(Job& job, const Error& error);
+  Result<void> has_room(std::uint64_t bytes) const;
+  void keep_file(Job& job);
+  static void put_back(Job& job);
+  void fail(Job& job, PathIssue::Kind kind, std::string reason);
   Result<Bytes> packed_bytes(std::uint64_t from, std::uint64_t size);
   Result<std::vector<Bytes>> checked(const std::vector<OpId>& ids);
-  Result<void> missing(std::uint64_t number, const std::string& path, const Error& error);
   void fail(std::uint64_t number, PathIssue::Kind kind, const std::string& path, std::string reason);
   void issue(PathIssue::Kind kind, const std::string& path, std::string reason);
   bool is_stopped() const { return options_.stopped && options_.stopped(); }
+  Result<void> afford(std::uint64_t bytes) const { return options_.afford ? options_.afford(bytes) : Result<void>(); }
   /// So many bytes of the current file are done.
   void handled(std::uint64_t bytes);
   std::shared_ptr<Fd> shared_dir();
@@ -124,7 +139,10 @@ class OutWriter {
   std::optional<Pack> pack_;
   std::uint64_t number_ = 0;
   std::uint64_t handled_ = 0;  ///< of the current file
-  std::shared_ptr<Fd> dir_;    ///< the current folder, for files that wait
+  std::vector<std::uint8_t> buffer_;
+  OpId last_id_;  ///< of the op that was written last, and its bytes
+  Bytes last_bytes_;
+  std::shared_ptr<Fd> dir_;  ///< the current folder, for files that wait
   std::vector<Waiting> waiting_;
   std::size_t waiting_dirs_ = 0;
   std::uint64_t waiting_bytes_ = 0;

@@ -337,8 +337,8 @@ TEST_F(FetchFiles, StopsWhenAsked) {
 }
 
 TEST_F(FetchFiles, AStopWhileAllOpsAreHeldEndsTheWriting) {
-  // 16 GiB of zeros, one op: written in full it would take minutes, or fill the disk.
-  constexpr std::uint64_t kChunks = 65'536;
+  // 8 GiB of zeros, one op: written in full it would take long.
+  constexpr std::uint64_t kChunks = 32'768;
   constexpr std::uint64_t kSize = kChunks * kChunkBytes;
   test::OpMap share;
   const OpId root = share_of_one_file(share, std::string(kChunkBytes, '\0'), kChunks, kChunkLog2);
@@ -661,6 +661,73 @@ TEST_F(FetchFiles, NothingIsTakenInThatWasNotAskedFor) {
     EXPECT_EQ(pending, 0U);
   }
   EXPECT_EQ(stranger->served(), 0U);
+}
+
+TEST_F(FetchFiles, AShareThatIsLargerThanTheDiskIsRefusedBeforeItIsFetched) {
+  test::OpMap share;
+  RootOp root;
+  root.chunk_log2 = 22;
+  root.manifest_bytes = std::uint64_t{1} << 34;
+  root.folder = FolderSummary{1, 0, std::uint64_t{1} << 50, std::uint64_t{1} << 28};
+  root.top = op_id_of(as_bytes("nobody has the list"));
+  const OpId id = share.put()(root.encode()).value();
+  auto source = sharer(share.ops);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  std::uint64_t found = 0;
+  auto opts = options();
+  opts.found = [&](const FolderSummary& folder, std::optional<std::uint64_t> room) {
+    EXPECT_TRUE(room);
+    found = folder.bytes;
+  };
+  auto report = fetcher->fetch(id, opts);
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().code, Errc::disk_full) << report.error().message;
+  EXPECT_EQ(found, std::uint64_t{1} << 50);
+}
+
+TEST_F(FetchFiles, AListThatRepeatsItsPartsIsRefused) {
+  // 128 MiB of list from 300 KB of ops: a file of 4 GiB.
+  test::OpMap share;
+  const auto put = share.put();
+  constexpr std::uint64_t kLists = 32, kUnder = 4096 * 1024, kTotal = kLists * kUnder, kIds = (kTotal - 32) / 32;
+  const OpId data = put(Bytes::copy_of(noise(1024, 1))).value();
+  std::vector<std::uint8_t> head;
+  FileHead file;
+  file.size = kIds * 1024;
+  file.name = std::string(32 - 1 - 5 - 3 - 5, 'n');  // what makes it 32 bytes with the end: the size takes 5
+  ManifestEncoder::begin(head);
+  ManifestEncoder::file(head, file, {});
+  ASSERT_EQ(head.size(), 31U);
+  std::vector<std::uint8_t> ids;
+  for (int i = 0; i < 64; ++i) ids.insert(ids.end(), data.view().begin(), data.view().end());
+  const auto chunk = [&](std::size_t from, std::size_t size) { return std::string(as_text(ids).substr(from, size)); };
+  const OpId first = put(Bytes::copy_of(std::string(as_text(head)) + chunk(0, 1024 - 31))).value();
+  const OpId middle = put(Bytes::copy_of(chunk(1, 1024))).value();
+  const OpId last = put(Bytes::copy_of(chunk(1, 1023) + std::string(1, '\0'))).value();
+  std::vector<OpId> children(4096, middle);
+  const OpId middle_list = put(encode_list(1, 10, kUnder, children)).value();
+  children.front() = first;
+  std::vector<OpId> lists(kLists, middle_list);
+  lists.front() = put(encode_list(1, 10, kUnder, children)).value();
+  children.front() = middle;
+  children.back() = last;
+  lists.back() = put(encode_list(1, 10, kUnder, children)).value();
+  RootOp root;
+  root.chunk_log2 = 10;
+  root.manifest_bytes = kTotal;
+  root.folder = FolderSummary{1, 0, file.size, kIds};
+  root.top = put(encode_list(2, 10, kTotal, lists)).value();
+  const OpId id = put(root.encode()).value();
+  auto source = sharer(share.ops);
+  auto fetcher = node();
+  fetcher->join(DhtArc::none());
+  auto report = fetcher->fetch(id, options());
+  ASSERT_FALSE(report);
+  EXPECT_EQ(report.error().code, Errc::malformed) << report.error().message;
+  EXPECT_NE(report.error().message.find("repeats its parts: it has 128.0 MiB, made of"), std::string::npos)
+      << report.error().message;
+  EXPECT_TRUE(snapshot(out_.path() / "out").empty());
 }
 
 TEST_F(FetchFiles, TheOutputFolderAndTheDataFolderNeverOverlap) {

@@ -1,8 +1,11 @@
 // What a hostile share, or someone who can write in the output folder, may try: links in the way.
 #include "files/out_writer.hpp"
 
+#include <sys/resource.h>
+
 #include <array>
 
+#include "files/allowance.hpp"
 #include "files_harness.hpp"
 
 namespace kitsune2::files {
@@ -65,7 +68,7 @@ Written write_out(const std::string& to, bool overwrite) {
 /// One file of many chunks that are all the same op, and what became of it.
 class LongFile {
  public:
-  static constexpr std::uint64_t kChunks = 400;
+  static constexpr std::uint64_t kChunks = 2500;  // more than one record of the list has
   static constexpr std::uint64_t kSize = kChunks * 1024;
 
   Result<void> write(const std::string& to, bool overwrite, std::function<bool()> stopped) {
@@ -90,6 +93,7 @@ class LongFile {
     options.skip = [](std::uint64_t) { return false; };
     options.settled = [](std::uint64_t) {};
     options.last_pass = [] { return true; };
+    options.issue = [this](const PathIssue& issue) { issues_.push_back(issue); };
     options.stopped = std::move(stopped);
     options.handled = [this](std::int64_t bytes) {
       handled_ += bytes;
@@ -105,6 +109,7 @@ class LongFile {
   }
 
   std::int64_t handled_ = 0, most_ = 0;
+  std::vector<PathIssue> issues_;
   const Bytes chunk_ = Bytes::copy_of(test::noise(1024, 1));
 };
 
@@ -148,6 +153,121 @@ TEST(OutWriter, BytesAreCountedOnceWhetherWrittenFoundOrReplaced) {
   ASSERT_TRUE(file.write(dir.str("out"), true, {}));
   EXPECT_EQ(file.handled_, static_cast<std::int64_t>(LongFile::kSize));
   EXPECT_EQ(file.most_, file.handled_);
+}
+
+TEST(OutWriter, WhatIsTheSameOfAnotherFileIsTakenFromIt) {
+  const TempDir dir;
+  LongFile file;
+  ASSERT_TRUE(file.write(dir.str("out"), false, {}));
+  const std::string whole = snapshot(dir.path() / "out").at("long");
+  for (const std::size_t at : {std::size_t{0}, std::size_t{1500 * 1024 + 7}, whole.size() - 1}) {
+    std::string other = whole;
+    other[at] ^= 1;
+    dir.write("out/long", other);
+    LongFile again;
+    ASSERT_TRUE(again.write(dir.str("out"), true, {}));
+    EXPECT_TRUE(again.issues_.empty());
+    EXPECT_EQ(snapshot(dir.path() / "out"), (std::map<std::string, std::string>{{"long", whole}})) << at;
+  }
+}
+
+TEST(OutWriter, AFileThatChangesWhileItIsComparedIsLeftAsItIs) {
+  const TempDir dir;
+  LongFile file;
+  ASSERT_TRUE(file.write(dir.str("out"), false, {}));
+  std::string other = snapshot(dir.path() / "out").at("long");
+  other[2400 * 1024] ^= 1;
+  dir.write("out/long", other);
+  // Somebody writes to a part that was found to be the same, before the place is reached where it is not.
+  other[100] ^= 1;
+  LongFile again;
+  bool written = false;
+  ASSERT_TRUE(again.write(dir.str("out"), true, [&] {
+    if (again.handled_ > 2000 * 1024 && !std::exchange(written, true)) dir.write("out/long", other);
+    return false;
+  }));
+  ASSERT_EQ(again.issues_.size(), 1U);
+  EXPECT_EQ(again.issues_[0].kind, PathIssue::Kind::changed) << again.issues_[0].reason;
+  EXPECT_EQ(snapshot(dir.path() / "out"), (std::map<std::string, std::string>{{"long", other}}));
+}
+
+/// A file of `chunks` times the same chunk of 1 KiB, by a list that is made as it is read.
+Result<OutWriter::Counts> write_repeated(const std::string& to, std::uint64_t chunks, OutWriter::Fetch fetch) {
+  const OpId id = op_id_of(as_bytes("the op"));
+  std::vector<std::uint8_t> head;
+  FileHead file;
+  file.name = "repeated";
+  file.size = chunks * 1024;
+  ManifestEncoder::begin(head);
+  ManifestEncoder::file(head, file, {});
+  std::vector<std::uint8_t> ids;
+  for (int i = 0; i < 1024; ++i) ids.insert(ids.end(), id.view().begin(), id.view().end());
+  RootOp root;
+  root.chunk_log2 = 10;
+  root.manifest_bytes = head.size() + chunks * 32 + 1;
+  root.folder = FolderSummary{1, 0, file.size, chunks};
+  std::uint64_t given = 0;
+  ManifestReader reader(
+      [&]() -> Result<Bytes> {
+        if (given == 0) return ++given, Bytes::copy_of(head);
+        if (given <= chunks / 1024) return ++given, Bytes::copy_of(ids);
+        return given++ == chunks / 1024 + 1 ? Bytes::copy_of(std::string(1, '\0')) : Bytes();
+      },
+      root);
+  OutWriter::Options options;
+  options.chunk_bytes = 1024;
+  options.skip = [](std::uint64_t) { return false; };
+  options.settled = [](std::uint64_t) {};
+  options.last_pass = [] { return false; };
+  OutWriter writer(OutWriter::open_root(to).value(), std::move(fetch), options);
+  if (auto done = writer.run(reader); !done) return done.error();
+  return writer.counts();
+}
+
+std::uint64_t most_memory_kib() {
+  rusage usage{};
+  EXPECT_EQ(::getrusage(RUSAGE_SELF, &usage), 0);
+  return static_cast<std::uint64_t>(usage.ru_maxrss);
+}
+
+TEST(ManifestHostile, ALongListTakesNoMemory) {
+  const TempDir dir;
+  const auto before = most_memory_kib();
+  // 4 M ids, 128 MiB of list. The op is not to be had: so nothing is written, and the list is read to its end.
+  const auto counts = write_repeated(
+      dir.str("out"), 4U << 20,
+      [](const std::vector<OpId>&) -> Result<std::vector<Bytes>> { return make_error(Errc::not_found, "the op"); });
+  ASSERT_TRUE(counts) << counts.error().to_string();
+  EXPECT_EQ(counts->postponed, 1U);
+  EXPECT_LT(most_memory_kib() - before, 32U << 10);
+}
+
+TEST(ManifestHostile, AFileThatTheDiskHasNoRoomForIsNotBegun) {
+  const TempDir dir;
+  const auto done = write_repeated(dir.str("out"), std::uint64_t{1} << 45, [](const std::vector<OpId>&) {
+    ADD_FAILURE() << "an op was asked for";
+    return std::vector<Bytes>();
+  });
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code, Errc::disk_full);
+  EXPECT_EQ(done.error().message.find("repeated: it has 32.0 PiB, and the disk has room for "), 0U)
+      << done.error().message;
+  EXPECT_TRUE(snapshot(dir.path() / "out").empty());
+}
+
+TEST(ManifestHostile, WhatAShareMayCostFollowsFromWhatIsHeld) {
+  constexpr std::uint64_t kMiB = 1U << 20, kGiB = std::uint64_t{1} << 30;
+  EXPECT_TRUE(kForFiles.covers(16 * kGiB, 0)) << "a file of zeros";
+  EXPECT_FALSE(kForFiles.covers(16 * kGiB + 1, 0));
+  EXPECT_TRUE(kForFiles.covers(1024 * kGiB, kGiB)) << "a sparse image of 1 TiB with 1 GiB in it";
+  EXPECT_FALSE(kForFiles.covers(141 * 1024 * kGiB, kMiB)) << "141 TiB of one op";
+  EXPECT_TRUE(kForList.covers(128 * kMiB, kGiB)) << "the list of that image";
+  EXPECT_FALSE(kForList.covers(16 * kGiB, kMiB));
+  EXPECT_TRUE(kForFiles.covers(UINT64_MAX, UINT64_MAX));
+  for (const auto held : {std::uint64_t{0}, kMiB, kGiB}) {
+    EXPECT_TRUE(kForFiles.covers(held, held) && kForList.covers(held, held))
+        << "no share without repetition is refused";
+  }
 }
 
 TEST(OutWriter, SymlinksInTheOutputFolderAreNotFollowed) {
