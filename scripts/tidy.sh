@@ -1,26 +1,39 @@
 #!/usr/bin/env bash
 # clang-tidy, warnings are errors. usage: scripts/tidy.sh BUILD_DIR [--recent | FILE...]
-# Without files: the whole tree, about 20 s of CPU a file. --recent is what CI runs: the sources that changed in the last
-# 20 commits (or whose header did), the newest 8 of them, and the twentieth of the tree whose turn it is.
+# Without files: sources and tests, about 20 s of CPU a file. --recent is what CI runs, some 15 files: those that changed in
+# the last 20 commits (or whose header did), the newest 7 sources and the newest test, and the part of the tree whose turn it
+# is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/deps.sh ci
 build=$1
 shift
-mapfile -t tree < <(git ls-files 'src/*.cpp' 'apps/*.cpp' 'examples/*.cpp')
-if [[ ${1:-} == --recent ]]; then
-  files=()
+mapfile -t sources < <(git ls-files 'src/*.cpp' 'apps/*.cpp' 'examples/*.cpp')
+mapfile -t tests < <(git ls-files 'tests/*.cpp' ':!tests/install')  # tests/install is built from outside
+tree=("${sources[@]}" "${tests[@]}")
+# recent MOST PART FILE…: the newest MOST of the files that changed lately, and of all of them every PARTth.
+recent() {
+  local most=$1 part=$2 since path source
+  shift 2
+  local found=()
   if since=$(git rev-parse --verify --quiet HEAD~20); then
     while read -r path; do
       source=${path%.*}.cpp
-      [[ -e $source && " ${tree[*]} " == *" $source "* && " ${files[*]} " != *" $source "* ]] && files+=("$source")
-    done < <(git log --name-only --format= "$since..HEAD" -- src apps examples)
-    files=("${files[@]:0:8}")
+      [[ " $* " == *" $source "* && " ${found[*]} " != *" $source "* ]] && found+=("$source")
+    done < <(git log --name-only --format= "$since..HEAD")
+    found=("${found[@]:0:most}")
   fi
-  turn=$(($(git rev-list --count HEAD) % 20))
-  for i in "${!tree[@]}"; do
-    ((i % 20 == turn)) && [[ " ${files[*]} " != *" ${tree[i]} "* ]] && files+=("${tree[i]}")
+  local all=("$@") turn=$(($(git rev-list --count HEAD) % part))
+  for i in "${!all[@]}"; do
+    ((i % part == turn)) && [[ " ${found[*]} " != *" ${all[i]} "* ]] && found+=("${all[i]}")
   done
+  files+=("${found[@]}")
+}
+
+if [[ ${1:-} == --recent ]]; then
+  files=()
+  recent 7 20 "${sources[@]}"
+  recent 1 120 "${tests[@]}"
 elif (($#)); then
   files=("$@")
 else

@@ -29,26 +29,27 @@ constexpr const char* kExitCodes =
 constexpr const char* kWhereExitCodes = "Exit codes: 0 is success; kitsune2 --help lists the others.";
 
 void add_common(CLI::App& app, Common& common) {
-  app.add_option("--log-level", common.log_level, "How much is logged to stderr")
+  app.add_option("--log-level", common.log_level, "Least severe level that is logged to stderr")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
-  app.add_option("--log-format", common.log_format, "Log format; json: one object per line, notes and errors included")
+  app.add_option("--log-format", common.log_format,
+                 "Log format; json writes one object per line, also for notes and errors")
       ->check(CLI::IsMember({"text", "json"}))
       ->capture_default_str();
-  app.add_flag("--json", common.json, "Print one JSON object a line to stdout instead of text");
-  app.add_flag("-q,--quiet", common.quiet, "No progress and no notes");
+  app.add_flag("--json", common.json, "Print JSON to stdout, one object per line, instead of text");
+  app.add_flag("-q,--quiet", common.quiet, "Show no progress and no notes");
   app.footer(kWhereExitCodes);
 }
 
 void add_node(CLI::App& app, Common& common, NodeArgs& node) {
-  app.add_option("--data", node.data, "Folder of this node: database, key; made if missing")
+  app.add_option("--data", node.data, "Folder for this node's database and key; created if missing")
       ->required()
       ->type_name("DIR");
-  app.add_option("--tls-ca", node.tls_ca, "Trust this certificate (PEM) for wss relays, besides the system's")
+  app.add_option("--tls-ca", node.tls_ca, "Certificate (PEM) to trust for wss relays, in addition to the system's")
       ->type_name("FILE");
-  app.add_option("--admin", node.admin, "Serve /metrics and /healthz here; keep it on loopback")
+  app.add_option("--admin", node.admin, "Serve /metrics and /healthz at this address; no authentication, use loopback")
       ->type_name("HOST:PORT");
-  app.add_option("--config", common.config_file, "Configuration, Kitsune2's JSON (see: kitsune2 config)")
+  app.add_option("--config", common.config_file, "Configuration file in Kitsune2's JSON (see kitsune2 config)")
       ->type_name("FILE");
 }
 
@@ -60,74 +61,76 @@ void add_optional(CLI::App& app, const std::string& name, std::optional<T>& valu
 void add_relay(CLI::App& root, Common& common, RelayArgs& args) {
   auto& app = *root.add_subcommand("relay", "Run a relay and bootstrap server");
   app.add_option("--listen", args.listen,
-                 "Address to listen at; may be repeated [127.0.0.1:0; with --production 0.0.0.0:443 and [::]:443]")
+                 "Address to listen on; may be repeated [127.0.0.1:0; with --production 0.0.0.0:443 and [::]:443]")
       ->type_name("HOST:PORT");
-  app.add_option("--tls-cert", args.tls_cert, "Certificate chain (PEM); read again every hour and on SIGHUP")
+  app.add_option("--tls-cert", args.tls_cert, "Certificate chain (PEM); reread every hour and on SIGHUP")
       ->type_name("FILE");
-  app.add_option("--tls-key", args.tls_key, "Its key (PEM)")->type_name("FILE");
-  app.add_option("--admin", args.admin, "Serve /metrics and /healthz here; keep it on loopback")
+  app.add_option("--tls-key", args.tls_key, "Private key of --tls-cert (PEM)")->type_name("FILE");
+  app.add_option("--admin", args.admin, "Serve /metrics and /healthz at this address; no authentication, use loopback")
       ->type_name("HOST:PORT");
-  app.add_flag("--production", args.production, "Public defaults: port 443, slower pruning");
-  add_optional(app, "--max-entries-per-space", args.max_entries_per_space, "Agent infos kept for a space [32]");
+  app.add_flag("--production", args.production, "Defaults for a public server: port 443, slower pruning");
+  add_optional(app, "--max-entries-per-space", args.max_entries_per_space, "Agent infos kept per space [32]");
   add_optional(app, "--prune-interval-ms", args.prune_interval_ms,
-               "How often expired infos are removed [10000; production 60000]");
-  app.add_flag("--no-sbd", args.no_sbd, "Bootstrap only, no relay");
+               "Interval for removing expired infos [10000; with --production 60000]");
+  app.add_flag("--no-sbd", args.no_sbd, "Run the bootstrap server only, no relay");
   app.add_option("--sbd-trusted-ip-header", args.trusted_ip_header,
-                 "HTTP header with the client's address, behind a proxy")
+                 "Behind a proxy: the HTTP header that has the client's address")
       ->type_name("NAME");
-  add_optional(app, "--sbd-limit-clients", args.limit_clients, "Relay connections in all [32768]");
-  app.add_flag("--sbd-disable-rate-limiting", args.disable_rate_limiting, "No rate limit for clients");
-  add_optional(app, "--sbd-limit-ip-kbps", args.limit_ip_kbps, "Kilobits a second for a client address [1000000]");
+  add_optional(app, "--sbd-limit-clients", args.limit_clients, "Maximum number of relay clients [32768]");
+  app.add_flag("--sbd-disable-rate-limiting", args.disable_rate_limiting, "Do not limit the rate of clients");
+  add_optional(app, "--sbd-limit-ip-kbps", args.limit_ip_kbps, "Kilobits per second for each client address [1000000]");
   add_optional(app, "--sbd-limit-ip-byte-burst", args.limit_ip_byte_burst,
-               "Bytes a client address may send at once [16777216]");
+               "Bytes that a client address may send at once [16777216]");
   add_optional(app, "--sbd-limit-idle-millis", args.limit_idle_millis,
-               "A client that says nothing for so long is closed [10000]");
-  add_optional(app, "--limit-ip-connections", args.limit_ip_connections, "TCP connections of one address [4096]");
-  add_optional(app, "--limit-connections", args.limit_connections, "TCP connections in all [34000]");
-  app.add_option("--config", common.config_file, "More of these options, as JSON; SIGHUP reads it again")
+               "Disconnect a client that has sent nothing for this long [10000]");
+  add_optional(app, "--limit-ip-connections", args.limit_ip_connections,
+               "Maximum number of TCP connections per address [4096]");
+  add_optional(app, "--limit-connections", args.limit_connections, "Maximum number of TCP connections [34000]");
+  app.add_option("--config", common.config_file, "JSON file with more of these options; reread on SIGHUP")
       ->type_name("FILE");
-  add_optional(app, "--worker-thread-count", args.worker_threads,
-               "Accepted for kitsune2-bootstrap-srv's sake; no effect");
+  add_optional(app, "--worker-thread-count", args.worker_threads, "No effect; accepted as by kitsune2-bootstrap-srv");
   add_optional(app, "--request-listen-duration-ms", args.request_listen_ms,
-               "Accepted for kitsune2-bootstrap-srv's sake; no effect");
+               "No effect; accepted as by kitsune2-bootstrap-srv");
   add_common(app, common);
 }
 
 void add_share(CLI::App& root, Common& common, ShareArgs& args) {
-  auto& app = *root.add_subcommand("share",
-                                   "Share files and folders: store them as ops, print a link, serve until interrupted");
+  auto& app = *root.add_subcommand(
+      "share", "Share files and folders: store them as ops, print a link and serve them until interrupted");
   app.add_option("PATH", args.paths,
-                 "What to share. One folder: its contents. Several, or a file: each under its own name")
+                 "What to share: the contents of one folder; or files and several folders, each under its own name")
       ->required();
   add_node(app, common, args.node);
   auto* relay = app.add_option("--relay", args.node.relay, "Relay and bootstrap server to use")->type_name("URL");
-  auto* listen = app.add_option("--listen", args.listen, "Run a relay inside this node, here")->type_name("HOST:PORT");
+  auto* listen =
+      app.add_option("--listen", args.listen, "Run a relay inside this node, at this address")->type_name("HOST:PORT");
   listen->excludes(relay);
   app.add_option("--tls-cert", args.tls_cert, "Certificate (PEM) for --listen")->needs(listen)->type_name("FILE");
-  app.add_option("--tls-key", args.tls_key, "Its key (PEM)")->needs(listen)->type_name("FILE");
-  app.add_option("--public", args.public_address, "Address by which others reach --listen, if it is another one")
+  app.add_option("--tls-key", args.tls_key, "Private key of --tls-cert (PEM)")->needs(listen)->type_name("FILE");
+  app.add_option("--public", args.public_address, "Address at which others reach --listen, if it differs")
       ->needs(listen)
       ->type_name("HOST:PORT");
   app.add_option("--space", args.space,
-                 "Name of the space to share in; nodes that share one help each other [one of its own]")
+                 "Name of the space to share in; sharers in one space serve a fetch together [one of its own]")
       ->type_name("NAME");
-  app.add_flag("--mtime", args.mtime, "Share modification times too (the link then depends on them)");
+  app.add_flag("--mtime", args.mtime, "Also share modification times (the link then depends on them)");
   app.add_flag("--strict", args.strict, "Share nothing if something cannot be read");
   add_common(app, common);
 }
 
 void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
-  auto& app = *root.add_subcommand("fetch", "Fetch what a link names and write it to a folder; resumes");
-  app.add_option("LINK", args.link, "kitsune2://HOST:PORT/SPACE/ROOT, as share prints it")->required();
+  auto& app = *root.add_subcommand(
+      "fetch", "Fetch the share that a link names and write it to a folder; resumes where it stopped");
+  app.add_option("LINK", args.link, "The link that share printed: kitsune2://HOST:PORT/SPACE/ROOT")->required();
   add_node(app, common, args.node);
-  app.add_option("--out", args.out, "Folder to write to; made if missing")->required()->type_name("DIR");
-  app.add_option("--relay", args.node.relay, "Use this relay instead of the link's")->type_name("URL");
-  app.add_flag("--overwrite", args.overwrite, "Replace files that are there and differ");
-  app.add_option("--timeout", args.timeout_s, "Give up after this long without receiving a byte; 0: never")
+  app.add_option("--out", args.out, "Folder to write to; created if missing")->required()->type_name("DIR");
+  app.add_option("--relay", args.node.relay, "Relay to use instead of the link's")->type_name("URL");
+  app.add_flag("--overwrite", args.overwrite, "Replace existing files that differ");
+  app.add_option("--timeout", args.timeout_s, "Give up after receiving nothing for this long; 0: never")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.0, 1e9))
       ->capture_default_str();
-  app.add_option("--missing-after", args.missing_after_s, "Give up on ops that no live source has had for so long")
+  app.add_option("--missing-after", args.missing_after_s, "Give up on ops that no live source has had for this long")
       ->type_name("SECONDS")
       ->check(CLI::Range(0.2, 1e9))
       ->capture_default_str();
@@ -241,7 +244,7 @@ std::vector<std::string> plain_words(const CLI::App& root, std::vector<std::stri
 }
 
 int run(int argc, char** argv) {
-  CLI::App root{"A Kitsune2 node: share and fetch folders over peer-to-peer ops, run a relay.", "kitsune2"};
+  CLI::App root{"A Kitsune2 node: share and fetch folders from peer to peer, or run a relay.", "kitsune2"};
   root.set_version_flag("--version", std::string("kitsune2 ") + version() + " (wire: kitsune2 0.2)");
   root.require_subcommand(1);
   root.footer(std::string("kitsune2 help COMMAND shows the options of a command.\n") + kExitCodes);
@@ -258,22 +261,22 @@ int run(int argc, char** argv) {
   add_share(root, common, share);
   add_fetch(root, common, fetch);
   auto& status_app =
-      *root.add_subcommand("status", "Show what a node holds, what is pending from whom, who is on back-off");
+      *root.add_subcommand("status", "Show what a node holds, what it still fetches from whom, who is on back-off");
   status_app.add_option("--data", status.data, "The node's folder; the node may be running")
       ->required()
       ->type_name("DIR");
   add_common(status_app, common);
-  auto& demo_app =
-      *root.add_subcommand("demo", "Show it: generated files, a relay, a sharer, a fetcher, every byte compared");
-  demo_app.add_option("--files", demo.files, "How many files")->check(CLI::Range(1, 100'000))->capture_default_str();
-  demo_app.add_option("--mib", demo.mib, "About how much in all, MiB")
+  auto& demo_app = *root.add_subcommand("demo", "Share and fetch generated files over a relay, and compare every byte");
+  demo_app.add_option("--files", demo.files, "Number of files")->check(CLI::Range(1, 100'000))->capture_default_str();
+  demo_app.add_option("--mib", demo.mib, "Approximate size of all files, in MiB")
       ->check(CLI::Range(1, 10'240))
       ->capture_default_str();
-  demo_app.add_flag("--keep", demo.keep, "Leave the temporary folder");
+  demo_app.add_flag("--keep", demo.keep, "Keep the temporary folder");
   add_common(demo_app, common);
-  auto& config_app = *root.add_subcommand("config", "Print the default configuration, its schema, or check a file");
+  auto& config_app =
+      *root.add_subcommand("config", "Print the default configuration or its schema, or check a configuration file");
   auto* schema = config_app.add_flag("--schema", config.schema, "Print the JSON schema");
-  config_app.add_option("--check", config.check, "Check this file")->type_name("FILE")->excludes(schema);
+  config_app.add_option("--check", config.check, "Configuration file to check")->type_name("FILE")->excludes(schema);
   add_common(config_app, common);
   auto& completion_app = *root.add_subcommand("completion", "Print a completion script for a shell");
   completion_app.add_option("SHELL", shell, "bash, zsh or fish")

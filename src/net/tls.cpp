@@ -166,7 +166,7 @@ Result<std::shared_ptr<TlsContext>> ClientTls::get(const TlsOptions& options) {
   auto made = TlsContext::client(options);
   if (made.has_error()) {
     if (!entry.context) return made.error();
-    log::warn("net", "the old trust stays: " + made.error().message);
+    log::warn("net", "keeping the old trusted certificates: " + made.error().message);
   } else {
     entry.context = *made;
   }

@@ -222,8 +222,8 @@ class DefaultTransport final : public Transport,
     const std::shared_ptr<ModuleMessageHandler> handler = module->second;
     Result<void> taken = handler->recv_module_msg(peer, space, std::move(message.data));
     if (taken.has_error() && refused_message_closes(dialect_) && refused_log_.open(runtime_.now())) {
-      log::debug("transport", std::string(message.module->text()) + " refuses a message of " + peer.to_string() +
-                                  ", its connection is closed: " + taken.error().to_string() + refused_log_.left_out());
+      log::debug("transport", std::string(message.module->text()) + " refused a message of " + peer.to_string() +
+                                  "; closing the connection: " + taken.error().to_string() + refused_log_.left_out());
     }
     return taken;
   }

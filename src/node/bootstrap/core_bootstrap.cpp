@@ -53,13 +53,13 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     assert_on_strand(runtime_, "Bootstrap::put");
     if (stopped_ || !info) return;
     if (info->info().space != space_) {
-      log::error(kArea, "an info of another space was not put");
+      log::error(kArea, "an agent info of another space is not sent to the server");
       return;
     }
     const AgentId& agent = info->info().agent;
     const bool fresh = waiting_.insert_or_assign(agent, info).second;
     if (fresh && waiting_.size() > kMaxWaitingInfos) {
-      log::warn(kArea, "too many own infos wait for the server; one is dropped");
+      log::warn(kArea, "too many agent infos of this node wait for the server; dropping one");
       waiting_.erase(agent);
       return;
     }
@@ -184,9 +184,10 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       // An answer concerns this info alone; without one the others need not try either.
       if (!answer) unreachable_ = true;
       if (put_log_.open(runtime_.now())) {
-        log::info(kArea, "the server did not take an info: " + (answer ? "status " + std::to_string(answer->status) +
-                                                                             ' ' + log::printable(answer->body, 120)
-                                                                       : answer.error().to_string()));
+        log::info(kArea,
+                  "the server did not accept an agent info: " +
+                      (answer ? "status " + std::to_string(answer->status) + ' ' + log::printable(answer->body, 120)
+                              : answer.error().to_string()));
       }
       if (stopped_) {
         unreachable_ = false;
@@ -258,7 +259,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   void poll_failed(const Error& why) {
     status_.failure = why;
     if (poll_log_.open(runtime_.now()))
-      log::info(kArea, "no infos from the server: " + log::printable(why.to_string()));
+      log::info(kArea, "no agent infos from the server: " + log::printable(why.to_string()));
   }
 
   void take(const std::string& body) {
@@ -273,7 +274,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       if (believed) {
         good.push_back(*entry);
       } else if (log::enabled(log::Level::debug)) {
-        log::debug(kArea, "an info of the server is ignored: " + log::printable(believed.error().to_string()));
+        log::debug(kArea, "ignoring an agent info of the server: " + log::printable(believed.error().to_string()));
       }
     }
     if (!good.empty()) peers_->insert(good);

@@ -109,8 +109,8 @@ Result<void> put_damaged_aside(const std::string& path, const Error& why) {
     return make_error(errno == ENOSPC ? Errc::disk_full : Errc::io, path + end + ": " + reason(errno));
   }
   ::unlink((path + "-shm").c_str());
-  log::warn("node", why.to_string() + "; it is put aside as " + name(1, "") +
-                        " and made anew: peers are found again by bootstrap");
+  log::warn("node", why.to_string() + "; it is renamed to " + name(1, "") +
+                        " and replaced by an empty one; bootstrap will find the peers again");
   return {};
 }
 

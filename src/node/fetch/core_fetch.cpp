@@ -57,7 +57,7 @@ void CoreFetch::resume() {
     if (!r && !stopped_) {
       // Not known is not none: until they are read, nobody is told that nothing is pending.
       if (resume_gate_.open(runtime_.now()))
-        log::warn(kArea, "the open requests of an earlier run cannot be read: " + r.error().to_string());
+        log::warn(kArea, "cannot read the open requests of an earlier run: " + r.error().to_string());
       const auto delay = std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
       runtime_.schedule_after(delay, lifetime_.guard([this] {
         if (!stopped_) resume();
@@ -241,7 +241,7 @@ void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
   if (filters_ > 0 || resuming_) replaced_meanwhile_.emplace_back(old_url, new_url);
   auto replaced = core_.replace_source(old_url, new_url, runtime_.now());
   if (replaced.refused > 0) {
-    log::warn(kArea, "too many open requests to " + new_url.to_string() + ": those to its old url stay there");
+    log::warn(kArea, "too many open requests to " + new_url.to_string() + "; those to its old url are not moved");
   }
   if (!replaced.known || replaced.refused > 0) return;
   std::erase_if(unsent_, [&](const Unsent& item) { return item.source == old_url; });
@@ -257,7 +257,7 @@ void CoreFetch::persist_replaced(std::vector<OpId> op_ids, const Url& old_url, c
   if (op_ids.empty()) return forget_old();
   persist(std::move(op_ids), new_url, [new_url, forget_old](const Result<void>& result) {
     if (result) return forget_old();
-    log::warn(kArea, "moving requests to " + new_url.to_string() + ": " + result.error().to_string());
+    log::warn(kArea, "cannot move requests to " + new_url.to_string() + ": " + result.error().to_string());
   });
 }
 
@@ -265,7 +265,8 @@ void CoreFetch::forget_pending(const Url& source) {
   if (!keep_pending_) return;
   ++store_calls_;
   store_->remove_pending_source(source, lifetime_.guard([this, source](const Result<void>& result) {
-    if (!result) log::warn(kArea, "forgetting requests to " + source.to_string() + ": " + result.error().to_string());
+    if (!result)
+      log::warn(kArea, "cannot remove the requests to " + source.to_string() + ": " + result.error().to_string());
     store_call_done();
   }));
 }
@@ -320,7 +321,8 @@ void CoreFetch::sent(Unsent request, const Result<void>& result) {
     return pump();
   }
   ++stats_.requests_failed;
-  if (send_gate_.open(now)) log::debug(kArea, "asking " + request.source.to_string() + ": " + result.error().message);
+  if (send_gate_.open(now))
+    log::debug(kArea, "cannot ask " + request.source.to_string() + ": " + result.error().message);
   const auto gone = core_.failed(request.request, now);
   pump();
   if (gone) given_up(*gone, "cannot be reached");
@@ -329,7 +331,8 @@ void CoreFetch::sent(Unsent request, const Result<void>& result) {
 void CoreFetch::given_up(const FetchGivenUp& gone, std::string_view why) {
   stats_.pairs_dropped_unresponsive += gone.pairs;
   log::info(kArea, gone.source.to_string() + " " + std::string(why) + "; dropping " + std::to_string(gone.pairs) +
-                       " requests to it, " + std::to_string(gone.orphaned.size()) + " of the ops have no other source");
+                       " requests to it; " + std::to_string(gone.orphaned.size()) +
+                       " of these ops have no other source");
   // Told first: a listener may have to write it down before the store forgets.
   tell(&FetchEvents::peer_given_up, gone.source, gone.orphaned);
   if (gone.pairs > 0) forget_pending(gone.source);
@@ -341,10 +344,9 @@ void CoreFetch::unserved(std::vector<FetchUnserved> dropped) {
   for (const FetchUnserved& item : dropped) {
     stats_.pairs_dropped_unserved += item.op_ids.size();
     if (unserved_gate_.open(runtime_.now())) {
-      log::info(kArea, item.source.to_string() + " never sent " + std::to_string(item.op_ids.size()) +
-                           " ops that it was asked for again and again, the first is " +
-                           item.op_ids.front().to_string() + "; it is not asked for them any more (" +
-                           std::to_string(unserved_gate_.suppressed()) + " like this before)");
+      log::info(kArea, item.source.to_string() + " was asked repeatedly for " + std::to_string(item.op_ids.size()) +
+                           " ops and never sent them; the first is " + item.op_ids.front().to_string() +
+                           ". It will not be asked for them again" + unserved_gate_.left_out());
     }
     forget_later(item.source, item.op_ids);
     tell(&FetchEvents::ops_unserved, item.source, item.op_ids, item.orphaned);
@@ -370,7 +372,8 @@ void CoreFetch::forget_now() {
     if (op_ids.empty()) continue;
     ++store_calls_;
     store_->remove_pending(std::move(op_ids), source, lifetime_.guard([this, url = source](const Result<void>& result) {
-      if (!result) log::warn(kArea, "forgetting requests to " + url.to_string() + ": " + result.error().to_string());
+      if (!result)
+        log::warn(kArea, "cannot remove the requests to " + url.to_string() + ": " + result.error().to_string());
       store_call_done();
     }));
   }
@@ -538,8 +541,7 @@ void CoreFetch::invalid(const Url& peer, std::uint64_t count, const Error& first
   stats_.ops_invalid += count;
   if (invalid_gate_.open(runtime_.now())) {
     log::debug(kArea, peer.to_string() + " sent " + std::to_string(count) +
-                          " invalid ops, the first: " + log::printable(first.to_string()) + " (" +
-                          std::to_string(invalid_gate_.suppressed()) + " like this before)");
+                          " invalid ops; the first: " + log::printable(first.to_string()) + invalid_gate_.left_out());
   }
   tell(&FetchEvents::ops_invalid, peer, count, first);
 }
@@ -601,7 +603,7 @@ void CoreFetch::answered(Arrived& message) {
         if (config_.accept_unsolicited) {
           writer_.add(peer, false, std::move(message.descriptions[i]), slices[i].compact());
         } else if (answer.verdicts[i] == FetchVerdict::unasked && unsolicited_gate_.open(now)) {
-          log::debug(kArea, peer.to_string() + " sent an op that is not asked for: " + message.ids[i].to_string());
+          log::debug(kArea, peer.to_string() + " sent an op that was not asked for: " + message.ids[i].to_string());
         }
         break;
     }
@@ -620,7 +622,7 @@ void CoreFetch::judged(const Url& peer, const FetchAnswer& answer) {
   if (!answer.put_aside) return;
   ++stats_.peers_put_aside;
   if (aside_gate_.open(runtime_.now())) {
-    log::info(kArea, peer.to_string() + " is put aside: it sends ops that are invalid or that it was not asked for");
+    log::info(kArea, peer.to_string() + " is put aside: it sent ops that are invalid or were not asked for");
   }
   // Not by an error: like this the peer is told why.
   transport_->disconnect(peer, {CloseCode::failure, "too many ops that are invalid or were not asked for"});
@@ -657,12 +659,12 @@ void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>
   if (!result) {
     ++stats_.store_failures;
     if (store_gate_.open(now)) {
-      log::warn(kArea, "storing " + std::to_string(count) + " ops: " + result.error().to_string() +
-                           "; they are asked for again");
+      log::warn(kArea, "cannot store " + std::to_string(count) + " ops: " + result.error().to_string() +
+                           "; they will be fetched again");
     }
     const auto orphaned = core_.store_failed(op_ids, now);
     if (!orphaned.empty()) {
-      log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source any more");
+      log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source left");
     }
     pump();
     if (!stopped_) tell(&FetchEvents::store_failed, result.error());

@@ -31,8 +31,7 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
     ++stats_.requests_refused;
     transport_->wasted(peer, cost);
     if (refused_gate_.open(runtime_.now())) {
-      log::debug("fetch", peer.to_string() + ": more requests than may wait (" +
-                              std::to_string(refused_gate_.suppressed()) + " like this before)");
+      log::debug("fetch", peer.to_string() + " has too many requests waiting; dropping one" + refused_gate_.left_out());
     }
     return;
   }
@@ -84,7 +83,7 @@ void FetchServer::on(const ServeCore::Read& read) {
 void FetchServer::read_ended(const ServeCore::Read& read, std::vector<OpId> asked, Result<std::vector<MetaOp>> result) {
   if (!result) {
     if (core_.read_failed(read.read) && failed_gate_.open(runtime_.now())) {
-      log::warn("fetch", "reading ops for " + read.peer.to_string() + ": " + result.error().to_string());
+      log::warn("fetch", "cannot read ops for " + read.peer.to_string() + ": " + result.error().to_string());
     }
     return;
   }
@@ -131,10 +130,10 @@ std::size_t FetchServer::fitting(const std::vector<MetaOp>& ops) const {
 void FetchServer::too_large(const Url& peer, const MetaOp& op) {
   ++stats_.ops_too_large;
   if (!too_large_gate_.open(runtime_.now())) return;
-  log::warn("fetch",
-            peer.to_string() + " asked for op " + op.op_id.to_string() + " of " + std::to_string(op.op_data.size()) +
-                " bytes, which is too large to be sent: a message has at most " + std::to_string(max_message_bytes_) +
-                " bytes (" + std::to_string(too_large_gate_.suppressed()) + " like this before)");
+  log::warn("fetch", peer.to_string() + " asked for op " + op.op_id.to_string() + " of " +
+                         std::to_string(op.op_data.size()) +
+                         " bytes, which is too large to send: a message has at most " +
+                         std::to_string(max_message_bytes_) + " bytes" + too_large_gate_.left_out());
 }
 
 void FetchServer::on(const ServeCore::Send& send) {
@@ -154,7 +153,7 @@ void FetchServer::sent(const ServeCore::Send& send, std::uint64_t ops, std::uint
     stats_.bytes_served += bytes;
     if (served_ && !stopped_) served_(send.peer, ops, bytes);
   } else if (!stopped_ && failed_gate_.open(runtime_.now())) {
-    log::debug("fetch", "answering " + send.peer.to_string() + ": " + result.error().to_string());
+    log::debug("fetch", "cannot answer " + send.peer.to_string() + ": " + result.error().to_string());
   }
   perform();
 }
@@ -176,8 +175,7 @@ void FetchServer::note_missing(const Url& peer, const std::vector<OpId>& asked, 
   stats_.ops_not_held += missing;
   if (log::enabled(log::Level::debug) && missing_gate_.open(runtime_.now())) {
     log::debug("fetch", peer.to_string() + " asked for " + std::to_string(missing) +
-                            " ops that are not held, the first is " + first->to_string() + " (" +
-                            std::to_string(missing_gate_.suppressed()) + " such requests before)");
+                            " ops that are not held; the first is " + first->to_string() + missing_gate_.left_out());
   }
 }
 

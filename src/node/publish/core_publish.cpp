@@ -175,7 +175,8 @@ void CorePublish::take_ops(const Url& peer, wire::IdList ids) {
       over(sender.waiting_bytes, bytes, kMaxWaitingBytesPerPeer) || over(waiting_bytes_, bytes, kMaxWaitingBytes)) {
     stats_.ops_refused += count;
     transport_->wasted(peer, bytes);
-    if (log_gate_.open(runtime_.now())) log::debug(kArea, "op ids of " + peer.to_string() + " dropped: too many wait");
+    if (log_gate_.open(runtime_.now()))
+      log::debug(kArea, "dropping op ids of " + peer.to_string() + ": too many are waiting");
     return;
   }
   sender.waiting_ids += count;
@@ -255,7 +256,7 @@ void CorePublish::piece_done(const Url& peer, std::uint64_t count, Time begun, c
     }
     if (std::exchange(sender.in_turn, false)) std::erase(turns_, peer);
     if (log_gate_.open(runtime_.now()))
-      log::debug(kArea, "op ids of " + peer.to_string() + " dropped: " + added.error().to_string());
+      log::debug(kArea, "dropping op ids of " + peer.to_string() + ": " + added.error().to_string());
   }
   drop_if_idle(it);
   rest_after(begun);
@@ -271,7 +272,7 @@ void CorePublish::take_agent(const Url& peer, const Bytes& json) {
   const auto refuse = [&](std::uint64_t& counter, const Error& why) {
     counter += 1;
     if (log_gate_.open(runtime_.now()))
-      log::debug(kArea, "agent info of " + peer.to_string() + " ignored: " + log::printable(why.to_string()));
+      log::debug(kArea, "ignoring an agent info of " + peer.to_string() + ": " + log::printable(why.to_string()));
   };
   auto info = AgentInfoSigned::decode(json.text(), verifier_);
   if (!info) return refuse(stats_.agents_invalid, info.error());

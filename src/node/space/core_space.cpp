@@ -209,11 +209,11 @@ void CoreSpace::local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> do
   assert_on_strand(runtime(), "Space::local_agent_join");
   if (agent && !warned_of_empty_arc_ && agent->tgt_storage_arc().empty()) {
     warned_of_empty_arc_ = true;
-    // Whoever knows a space's id can join it: logs, which are passed round, have its beginning only.
+    // Anyone who knows a space's id can join it, and logs are passed around: they have only the beginning of the id.
     log::warn(kArea, "agent " + agent->agent().to_string() + " joins space " + id().to_string().substr(0, 8) + "…" +
-                         " with an empty target arc: no ops will come to it by gossip; call "
-                         "set_tgt_storage_arc(DhtArc::full()) before it joins, or local_agent_join_with_arc if that is "
-                         "meant");
+                         " with an empty target arc: gossip will bring it no ops; call "
+                         "set_tgt_storage_arc(DhtArc::full()) before it joins, or local_agent_join_with_arc if this is "
+                         "intended");
   }
   join(std::move(agent), std::move(done));
 }
@@ -252,7 +252,7 @@ void CoreSpace::local_agent_leave(const AgentId& agent_id, std::function<void()>
   agent->on_changed({});
   auto info = sign(*agent, true);
   if (!info) {
-    log::warn(kArea, "signing a tombstone: " + info.error().to_string());
+    log::warn(kArea, "cannot sign a tombstone: " + info.error().to_string());
     return runtime().post(std::move(done));
   }
   context_.peer_store->insert({*info});
@@ -271,7 +271,7 @@ void CoreSpace::sign_soon(const AgentId& agent_id) {
     for (const auto& agent : self->context_.local_agent_store->get_all()) {
       if (agent->agent() != agent_id) continue;
       if (auto spread = self->sign_and_spread(agent); !spread)
-        log::warn(kArea, "signing an agent info: " + spread.error().to_string());
+        log::warn(kArea, "cannot sign an agent info: " + spread.error().to_string());
     }
   });
 }
@@ -302,7 +302,7 @@ Result<AgentInfoPtr> CoreSpace::sign(LocalAgent& agent, bool tombstone) {
 
 Result<void> CoreSpace::sign_and_spread(const std::shared_ptr<LocalAgent>& agent) {
   if (!current_url()) {
-    log::debug(kArea, "no url yet: the agent info waits");
+    log::debug(kArea, "no url yet; the agent info will be sent when there is one");
     return {};
   }
   auto info = sign(*agent, false);

@@ -291,7 +291,7 @@ void RelayLink::process(const std::shared_ptr<Peer>& peer, Connection::Outcome o
       peer_log_.open(shared_.runtime.now())) {
     log::debug(kArea, peer->url.to_string() + ": " +
                           (outcome.error       ? outcome.error->to_string()
-                           : outcome.restarted ? "begins anew"
+                           : outcome.restarted ? "the peer started over"
                                                : "handshake done") +
                           peer_log_.left_out());
   }
