@@ -73,7 +73,7 @@ def test(world):
     bad.heal()
     equal(fetcher.wait(), 0, "exit code of the fetch")
     # SQLite calls a file system that cannot read a page a damaged file.
-    contains(sharer.stderr(), "reading ops for", "what the sharer logged")
+    contains(sharer.stderr(), "cannot read ops for", "what the sharer logged")
     contains(sharer.stderr(), ".db: ", "what the sharer logged")
     same(world.path("from"), world.path("out2"))
 
