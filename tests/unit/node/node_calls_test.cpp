@@ -115,7 +115,8 @@ TEST(NodeCalls, AnAgentThatJoinsWithoutAnArcIsWarnedOfOnceUnlessItIsMeant) {
   ASSERT_TRUE(join());
   ASSERT_EQ(seen(), 1U);
   EXPECT_NE(warnings[0].find(agent->agent().to_string()), std::string::npos) << warnings[0];
-  EXPECT_NE(warnings[0].find("joins space " + kSpace.to_string() + " with an empty target arc"), std::string::npos)
+  EXPECT_NE(warnings[0].find("joins space " + kSpace.to_string().substr(0, 8) + "… with an empty target arc"),
+            std::string::npos)
       << warnings[0];
   node->stop();
 }
