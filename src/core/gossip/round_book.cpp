@@ -17,6 +17,7 @@ Duration part_of(Duration most, std::uint32_t random) {
 
 void RoundBook::set_pace(const Pace& pace, Time now, std::uint32_t random) {
   pace_ = pace;
+  file_all();
   regular_at_ = now + pace_.initiate_interval + part_of(pace_.initiate_jitter, random);
   if (!own_url_at_) return;
   catch_up_wait_ = std::min(catch_up_wait_, pace_.initial_initiate_interval);
@@ -30,11 +31,17 @@ void RoundBook::on_own_url(Time now) {
   next_catch_up_ = now + catch_up_wait_;
   // Who did not answer was perhaps not the one who was away.
   for (auto& [url, peer] : peers_) peer.unanswered = 0;
+  file_all();
+}
+
+void RoundBook::on_home(Url relay) {
+  home_ = std::move(relay);
+  file_all();
 }
 
 void RoundBook::on_attempt(const Url& url, Time now) {
-  Peer& peer = at(url, now);
-  peer.tried = now;
+  at(url, now).tried = now;
+  file(url);
 }
 
 void RoundBook::on_no_answer(const Url& url, Time now, bool waited) {
@@ -42,7 +49,8 @@ void RoundBook::on_no_answer(const Url& url, Time now, bool waited) {
   peer.unanswered += 1;
   // It may have come in just now: the wait begins here. D1. But not if it went out from an earlier own url.
   if (peer.tried && own_url_at_ && *peer.tried >= *own_url_at_) peer.tried = now;
-  if (peer.ours && !owed_.contains(url)) owe(url, now, now + kQuickest);
+  file(url);
+  if (peer.ours && owed_.find(url) == nullptr) owe(url, now, now + kQuickest);
   postpone(url, now);
   const Time next = waited ? now : now + kAfterFailure;
   if (peer.tried_for == Reason::regular) regular_at_ = std::min(regular_at_, next);
@@ -53,6 +61,7 @@ void RoundBook::on_busy(const Url& url, Time now) {
   Peer& peer = at(url, now);
   peer.tried = now;
   peer.unanswered = 0;
+  file(url);
   if (peer.ours) {
     owe(url, now, now + kAfterBusy);
   } else {
@@ -65,25 +74,27 @@ void RoundBook::on_met(const Url& url, Time now) {
   if (own_url_at_ && (!peer.met || *peer.met < *own_url_at_)) ++met_since_;
   peer.met = now;
   peer.unanswered = 0;
+  file(url);
 }
 
 void RoundBook::on_completed(const Url& url, Time begun) {
-  const auto it = owed_.find(url);
-  if (it == owed_.end()) return;
-  if (it->second.reason_at < begun) {
-    owed_.erase(it);
-  } else {
-    it->second.since = it->second.reason_at;
-  }
+  const auto* owed = owed_.find(url);
+  if (owed == nullptr) return;
+  if (owed->reason_at < begun) return owed_.erase(url);
+  owed_.put(url, {owed->reason_at, owed->reason_at, owed->due});
 }
 
 void RoundBook::on_broken(const Url& url, Time now) { owe(url, now, now + kQuickest); }
 
-void RoundBook::on_is_ours(const Url& url, Time now) { at(url, now).ours = true; }
+void RoundBook::on_is_ours(const Url& url, Time now) {
+  at(url, now).ours = true;
+  file(url);
+}
 
 void RoundBook::on_connected(const Url& url, Time now) {
   if (const auto peer = peers_.find(url); peer != peers_.end()) peer->second.unanswered = 0;
-  if (const auto it = owed_.find(url); it != owed_.end()) it->second.due = std::min(it->second.due, now);
+  file(url);
+  if (const auto* owed = owed_.find(url)) owed_.put(url, {owed->since, owed->reason_at, std::min(owed->due, now)});
 }
 
 void RoundBook::on_publish_lost(const Url& url, Time now) {
@@ -100,7 +111,11 @@ void RoundBook::on_moved(const Url& old_url, const Url& new_url, Time now) {
   }
   moved_.insert_or_assign(old_url, new_url);
   moved_.erase(new_url);
-  if (auto node = owed_.extract(old_url)) owe(new_url, node.mapped().reason_at, now + kQuickest);
+  const auto* owed = owed_.find(old_url);
+  if (owed == nullptr) return;
+  const Time reason_at = owed->reason_at;
+  owed_.erase(old_url);
+  owe(new_url, reason_at, now + kQuickest);
 }
 
 void RoundBook::on_has_more(const Url& url, Time now) { owe(url, now, now + kQuickest); }
@@ -117,25 +132,17 @@ RoundBook::Peer& RoundBook::at(const Url& url, Time now) {
 
 /// What is owed already stays so from then on: each new reason would make the next try an early one.
 void RoundBook::owe(const Url& url, Time now, Time due) {
-  if (owed_.size() >= kMostOwed && !owed_.contains(url)) {
-    owed_.erase(std::min_element(owed_.begin(), owed_.end(),
-                                 [](const auto& a, const auto& b) { return a.second.since < b.second.since; }));
-  }
-  const auto [it, is_new] = owed_.try_emplace(url, Owed{now, now, due});
-  if (is_new) return;
-  it->second.reason_at = now;
-  it->second.due = std::max(it->second.due, due);
+  if (const auto* owed = owed_.find(url)) return owed_.put(url, {owed->since, now, std::max(owed->due, due)});
+  if (owed_.size() >= kMostOwed) owed_.erase(*owed_.oldest());
+  owed_.put(url, {now, now, due});
 }
 
 void RoundBook::postpone(const Url& url, Time now) {
-  const auto it = owed_.find(url);
-  if (it == owed_.end()) return;
-  if (now - it->second.since > kOwedLasts) {
-    owed_.erase(it);
-    return;
-  }
+  const auto* owed = owed_.find(url);
+  if (owed == nullptr) return;
+  if (now - owed->since > kOwedLasts) return owed_.erase(url);
   const Duration most = std::max(kQuickest, pace_.initiate_interval);
-  it->second.due = now + std::clamp((now - it->second.since) / 4, kQuickest, most);
+  owed_.put(url, {owed->since, owed->reason_at, now + std::clamp((now - owed->since) / 4, kQuickest, most)});
 }
 
 void RoundBook::make_room() {
@@ -145,6 +152,7 @@ void RoundBook::make_room() {
   const auto middle = touched.begin() + static_cast<std::ptrdiff_t>(touched.size() / 2);
   std::nth_element(touched.begin(), middle, touched.end());
   std::erase_if(peers_, [limit = *middle](const auto& entry) { return entry.second.touched <= limit; });
+  file_all();
 }
 
 bool RoundBook::catching_up(Time now) const {
@@ -172,17 +180,52 @@ Time RoundBook::may_ask_at(const Url& url, bool owed) const {
   return *last + pace_.min_initiate_interval * (1U << doubled);
 }
 
+// -------------------------------------------------------------------- who may be asked
+
+void RoundBook::on_candidate(const Url& url, bool overlaps, std::optional<Timestamp> last_gossip) {
+  const auto* held = candidates_.find(url);
+  Candidates::Standing standing = held == nullptr ? Candidates::Standing() : *held;
+  standing.overlaps |= overlaps;
+  if (last_gossip) standing.last = last_gossip;
+  file(url, standing);
+}
+
+void RoundBook::on_gossip_noted(const Url& url, Timestamp at) {
+  if (is_candidate(url)) on_candidate(url, false, at);
+}
+
+/// By what is known of it now.
+void RoundBook::file(const Url& url, Candidates::Standing standing) {
+  const auto it = peers_.find(url);
+  standing.is_silent = it != peers_.end() && it->second.unanswered > 0;
+  standing.from = may_ask_at(url, false);
+  standing.is_stranger = standing.from == Time::min();
+  candidates_.file(url, standing);
+}
+
+void RoundBook::file(const Url& url) {
+  if (const auto* held = candidates_.find(url)) file(url, Candidates::Standing(*held));
+}
+
+void RoundBook::file_all() {
+  std::vector<Url> all;
+  all.reserve(candidates_.size());
+  candidates_.for_each([&](const Url& url, const Candidates::Standing&) { all.push_back(url); });
+  // In an order of their own, so that a run can be repeated.
+  std::sort(all.begin(), all.end());
+  for (const Url& url : all) file(url);
+}
+
 // -------------------------------------------------------------------- rounds that we start
 
 Time RoundBook::next_try(Time now) const {
   Time out = regular_at_;
   if (catching_up(now)) out = std::min(out, next_catch_up_);
-  for (const auto& [url, owed] : owed_) out = std::min(out, owed.due);
+  if (const auto due = owed_.next_due()) out = std::min(out, *due);
   return std::max({out, not_before_, now});
 }
 
-std::optional<Url> RoundBook::choose(std::span<const Candidate> candidates, Time now, std::uint32_t random,
-                                     std::uint32_t jitter) {
+std::optional<Url> RoundBook::choose(const Look& look, Time now, std::uint32_t random, std::uint32_t jitter) {
   const bool regular = now >= regular_at_;
   const bool catch_up = catching_up(now) && now >= next_catch_up_;
   if (regular) regular_at_ = now + pace_.initiate_interval + part_of(pace_.initiate_jitter, jitter);
@@ -191,72 +234,73 @@ std::optional<Url> RoundBook::choose(std::span<const Candidate> candidates, Time
         std::clamp(catch_up_wait_ * 6 / 5, Duration(1), std::max(Duration(1), pace_.initial_initiate_interval));
     next_catch_up_ = now + catch_up_wait_;
   }
-  const auto take = [&](const Candidate& chosen, Reason reason) {
-    at(chosen.url, now).tried_for = reason;
-    return chosen.url;
+  const auto take = [&](const Url& chosen, Reason reason) {
+    at(chosen, now).tried_for = reason;
+    return chosen;
   };
-  if (regular) {
-    if (const auto* chosen = choose_turn(candidates, false, now, random)) return take(*chosen, Reason::regular);
+  candidates_.advance(now);
+  if (regular && look) {
+    if (const auto chosen = choose_turn(look, false, now, random)) return take(*chosen, Reason::regular);
   }
-  if (catch_up) {
-    if (const auto* chosen = choose_turn(candidates, true, now, random)) return take(*chosen, Reason::catch_up);
+  if (catch_up && look) {
+    if (const auto chosen = choose_turn(look, true, now, random)) return take(*chosen, Reason::catch_up);
   }
-  if (const auto* chosen = choose_owed(candidates, now)) return take(*chosen, Reason::owed);
+  if (const auto chosen = choose_owed(look, now)) return take(*chosen, Reason::owed);
   return std::nullopt;
 }
 
-const RoundBook::Candidate* RoundBook::choose_owed(std::span<const Candidate> candidates, Time now) {
-  std::vector<Url> due;
-  for (const auto& [url, owed] : owed_) {
-    if (owed.due <= now) due.push_back(url);
-  }
-  if (due.empty()) return nullptr;
-  std::unordered_map<Url, const Candidate*> known;
-  for (const auto& candidate : candidates) known.emplace(candidate.url, &candidate);
-  const Candidate* out = nullptr;
-  for (const Url& url : due) {
-    const auto it = known.find(url);
-    // Perhaps its info comes again, or another url.
-    if (it == known.end()) {
-      postpone(url, now);
-      continue;
+std::optional<Url> RoundBook::choose_owed(const Look& look, Time now) {
+  while (const auto url = owed_.oldest_due(now)) {
+    const auto* standing = candidates_.find(*url);
+    if (!look || standing == nullptr) {
+      // Perhaps its info comes again, or another url.
+      postpone(*url, now);
+    } else if (const Time from = may_ask_at(*url, true); from > now) {
+      const auto* owed = owed_.find(*url);
+      owed_.put(*url, {owed->since, owed->reason_at, from});
+    } else if (look_at(look, *url, *standing, now)) {
+      return url;
+    } else {
+      postpone(*url, now);
     }
-    Owed& owed = owed_.at(url);
-    owed.due = std::max(owed.due, may_ask_at(url, true));
-    if (owed.due > now) continue;
-    if (out == nullptr || owed.since < owed_.at(out->url).since) out = it->second;
   }
-  return out;
+  return std::nullopt;
 }
 
-const RoundBook::Candidate* RoundBook::choose_turn(std::span<const Candidate> candidates, bool strangers_only, Time now,
-                                                   std::uint32_t random) {
-  const auto silent = [this](const Candidate& c) {
-    const auto it = peers_.find(c.url);
-    return it != peers_.end() && it->second.unanswered > 0;
-  };
-  const auto best = [&](bool of_silent, bool of_overlapping) -> const Candidate* {
-    std::vector<const Candidate*> fresh;
-    const Candidate* oldest = nullptr;
-    for (const auto& candidate : candidates) {
-      if (silent(candidate) != of_silent || candidate.overlaps != of_overlapping) continue;
-      const Time from = may_ask_at(candidate.url, false);
-      if (from > now || (strangers_only && from != Time::min())) continue;
-      if (!candidate.last_gossip) {
-        fresh.push_back(&candidate);
-      } else if (oldest == nullptr || *candidate.last_gossip < *oldest->last_gossip) {
-        oldest = &candidate;
+std::optional<Url> RoundBook::choose_turn(const Look& look, bool strangers_only, Time now, std::uint32_t random) {
+  const bool silent_first = !strangers_only && ++choices_ % kSilentOneIn == 0;
+  const auto best = [&]() -> const Url* {
+    for (const bool of_silent : {silent_first, !silent_first}) {
+      for (const bool of_overlapping : {true, false}) {
+        if (const Url* found = candidates_.pick(of_silent, of_overlapping, strangers_only, random)) return found;
       }
     }
-    return fresh.empty() ? oldest : fresh[random % fresh.size()];
+    return nullptr;
   };
-  const bool silent_first = !strangers_only && ++choices_ % kSilentOneIn == 0;
-  for (const bool of_silent : {silent_first, !silent_first}) {
-    for (const bool of_overlapping : {true, false}) {
-      if (const auto* found = best(of_silent, of_overlapping)) return found;
-    }
+  while (const Url* found = best()) {
+    const Url url = *found;
+    const auto standing = *candidates_.find(url);
+    // Whoever turns out to overlap, or not to, is filed anew and may not be the best one any more.
+    const bool is_usable = look_at(look, url, standing, now);
+    const auto* held = candidates_.find(url);
+    if (is_usable && held != nullptr && held->overlaps == standing.overlaps) return url;
   }
-  return nullptr;
+  return std::nullopt;
+}
+
+/// False: it is gone, or put off.
+bool RoundBook::look_at(const Look& look, const Url& url, Candidates::Standing standing, Time now) {
+  const Seen seen = look(url);
+  if (seen.is == Seen::gone) {
+    candidates_.erase(url);
+  } else if (seen.is == Seen::not_now) {
+    standing.from = std::max(standing.from, now + kLookAgain);
+    candidates_.file(url, standing);
+  } else if (seen.overlaps != standing.overlaps) {
+    standing.overlaps = seen.overlaps;
+    candidates_.file(url, standing);
+  }
+  return seen.is == Seen::usable;
 }
 
 // -------------------------------------------------------------------- rounds that others start

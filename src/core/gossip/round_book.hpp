@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
-#include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "core/gossip/candidates.hpp"
+#include "core/gossip/owed_rounds.hpp"
 #include "kitsune2/time.hpp"
 #include "kitsune2/url.hpp"
 
@@ -55,7 +57,8 @@ struct Pace {
 /// *Rationale*: rounds as often as once a second are for going on. Who has lost what it was told is a newcomer.
 ///
 /// Told the time; the clock is monotonic. At most `kMostPeers` peers are kept, and `kMostOwed` rounds; what was touched
-/// longest ago goes.
+/// longest ago goes. Who may be asked is kept in an index: a choice costs what has changed since the last one, and not
+/// what there is (Candidates, OwedRounds). But a new own url, another pace and another home file all of them anew.
 class RoundBook {
  public:
   static constexpr std::size_t kCatchUpRounds = 8;
@@ -70,6 +73,7 @@ class RoundBook {
   static constexpr std::size_t kMostPeers = 20'000;
   static constexpr std::size_t kMostOwed = 4'096;
   static constexpr Duration kAfterBusy = std::chrono::seconds(5);  ///< D4, of a peer of ours
+  static constexpr Duration kLookAgain = std::chrono::minutes(1);  ///< at a peer that cannot be asked now
 
   // ------------------------------------------------------------------ what happened
 
@@ -78,7 +82,7 @@ class RoundBook {
   /// The own url is known, is a new one, or is back. D3.
   void on_own_url(Time now);
   /// The relay of the own url. D1.
-  void on_home(Url relay) { home_ = std::move(relay); }
+  void on_home(Url relay);
   /// INITIATE is on its way to `peer`.
   void on_attempt(const Url& peer, Time now);
   /// It could not be sent, or nothing came of it. `waited`: for as long as a round may take.
@@ -102,17 +106,32 @@ class RoundBook {
 
   // ------------------------------------------------------------------ rounds that we start
 
-  struct Candidate {
-    Url url;
+  /// An agent is known at `peer`. `overlaps`: its storage arc and one of ours; whether any of those at `peer` does is
+  /// seen by `Look`. `last_gossip`: as noted, also in an earlier life, for the order only; nullopt: what was said
+  /// before holds.
+  void on_candidate(const Url& peer, bool overlaps, std::optional<Timestamp> last_gossip = {});
+  /// An attempt or a round was noted, by the wall clock: it is of a later turn.
+  void on_gossip_noted(const Url& peer, Timestamp at);
+  void forget_candidates() { candidates_.clear(); }
+  bool is_candidate(const Url& peer) const { return candidates_.find(peer) != nullptr; }
+  std::size_t candidates() const { return candidates_.size(); }
+  /// What the caller sees when it looks at a candidate.
+  struct Seen {
+    enum Is : std::uint8_t {
+      usable,
+      not_now,  ///< it is looked at again after `kLookAgain`, or when something happens with it
+      gone      ///< it is no candidate any more
+    };
+    Is is = usable;
     bool overlaps = false;
-    std::optional<Timestamp> last_gossip = {};  ///< as noted, also in an earlier life: for the order only
   };
+  using Look = std::function<Seen(const Url& peer)>;
   /// When to look next; never before `now`.
   Time next_try(Time now) const;
-  /// The peer to ask now, if there is one among `candidates`. To be called at the time that `next_try` gave, which it
-  /// moves on. `random`: one number for the choice, one for the jitter.
-  std::optional<Url> choose(std::span<const Candidate> candidates, Time now, std::uint32_t random,
-                            std::uint32_t jitter);
+  /// The candidate to ask now, if there is one. To be called at the time that `next_try` gave, which it moves on.
+  /// `look` is asked about those who are about to be chosen, and must not call the book; empty: nobody can be asked.
+  /// `random`: one number for the choice, one for the jitter.
+  std::optional<Url> choose(const Look& look, Time now, std::uint32_t random, std::uint32_t jitter);
   /// How long a round of ours keeps others from beginning. D7.
   Duration patience() const { return pace_.initial_initiate_interval / 5; }
   /// Nothing can begin until then: the latest round is too young.
@@ -132,14 +151,11 @@ class RoundBook {
   bool knows(const Url& peer) const { return peers_.contains(peer); }
   std::size_t size() const { return peers_.size(); }
   std::size_t owed() const { return owed_.size(); }
+  /// See Candidates::work.
+  std::uint64_t work() const { return candidates_.work(); }
 
  private:
   enum class Reason { none, regular, catch_up, owed };
-  struct Owed {
-    Time since;
-    Time reason_at;  ///< the latest reason
-    Time due;
-  };
   struct Peer {
     bool ours = false;
     std::optional<Time> met;    ///< the last round that took place
@@ -162,13 +178,17 @@ class RoundBook {
   bool met_lately(const Url& url, Time now) const;
   /// From when on it may be asked. D1, D5, D6.
   Time may_ask_at(const Url& peer, bool owed) const;
-  const Candidate* choose_owed(std::span<const Candidate> candidates, Time now);
-  const Candidate* choose_turn(std::span<const Candidate> candidates, bool strangers_only, Time now,
-                               std::uint32_t random);
+  void file(const Url& peer, Candidates::Standing standing);
+  void file(const Url& peer);
+  void file_all();
+  std::optional<Url> choose_owed(const Look& look, Time now);
+  std::optional<Url> choose_turn(const Look& look, bool strangers_only, Time now, std::uint32_t random);
+  bool look_at(const Look& look, const Url& peer, Candidates::Standing standing, Time now);
 
   Pace pace_;
   std::unordered_map<Url, Peer> peers_;
-  std::unordered_map<Url, Owed> owed_;
+  OwedRounds owed_;
+  Candidates candidates_;
   std::unordered_map<Url, Url> moved_;  ///< at most `kMostOwed`; from old urls to those after them
   std::optional<Url> home_;             ///< nullopt: not known
   std::optional<Time> own_url_at_;      ///< nullopt: no own url yet

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <unordered_set>
 #include <utility>
 
 #include "node/module_receiver.hpp"
@@ -25,6 +24,9 @@ constexpr std::size_t kMostWaitingForFetch = 64;
 /// Agent infos of one message that do not verify; the rest of it is not looked at. *Rationale*: honest nodes verify
 /// what they keep, so theirs are good, but for clocks that differ.
 constexpr std::size_t kMostBadInfos = 8;
+/// Candidates for a round, those who are gone included, until they are looked through: twice what the peer store holds
+/// at its default.
+constexpr std::size_t kCandidates = 20'000;
 /// Between two looks whether a round may begin, at least.
 constexpr Duration kLeastWait = std::chrono::milliseconds(10);
 
@@ -68,6 +70,9 @@ Result<void> K2Gossip::start() {
     self->book_.on_publish_lost(peer, self->runtime().now());
     self->schedule();
   });
+  peer_subscription_ = context_.peer_store->on_update([weak = weak_from_this()](const AgentInfoPtr& info) {
+    if (auto self = weak.lock()) self->peer_seen(*info);
+  });
   // Calls at once, which starts the timer.
   config_subscription_ = context_.config->on_update("k2Gossip", [weak = weak_from_this()](const Config&) {
     if (auto self = weak.lock()) self->pace_changed();
@@ -90,6 +95,7 @@ void K2Gossip::stop() {
   stopped_ = true;
   config_subscription_.reset();
   publish_subscription_.reset();
+  peer_subscription_.reset();
   runtime().cancel(timer_);
   timer_ = 0;
   rounds_.clear();
@@ -160,7 +166,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
     peer_error(peer, "initiate too soon");
   }
   if (answer != gossip::RoundBook::Answer::accept) return say_busy(peer, m.session_id, ours);
-  meta_.set_last_gossip(peer, runtime().wall_now());
+  note_gossip(peer);
   auto& round = rounds_.accept(peer, said, our_side(), SectorSet(m.arc_set.words), now);
   round.bookmark_holds = watch_bookmark(peer);
   round.their_agents = as_agents(m.participating_agents);
@@ -277,41 +283,85 @@ void K2Gossip::wake() {
       book_.put_off(now + patience);
     } else if (latest && now < *latest + patience) {
       book_.put_off(*latest + patience);
-    } else if (const auto peer = book_.choose(candidates(), now, random_u32(), random_u32())) {
+    } else if (const auto peer = choose(now)) {
       initiate(*peer);
     }
   }
   schedule();
 }
 
-/// Peers with whom a round may begin; none while nobody can answer us.
-std::vector<gossip::RoundBook::Candidate> K2Gossip::candidates() const {
-  const auto locals = context_.local_agent_store->get_all();
-  const auto own_url = context_.transport->url();
-  if (locals.empty() || !own_url) return {};
-  std::unordered_set<AgentId> local_ids;
-  for (const auto& agent : locals) local_ids.insert(agent->agent());
-
-  std::vector<gossip::RoundBook::Candidate> out;
-  std::unordered_set<Url> seen;
-  const auto add = [&](const std::vector<AgentInfoPtr>& infos, bool overlaps) {
-    for (const auto& info : infos) {
-      const auto& url = info->info().url;
-      if (local_ids.contains(info->info().agent) || !url || url == own_url || !seen.insert(*url).second) continue;
-      if (rounds_.has_any_with(*url) || context_.blocks->is_peer_blocked(*url)) continue;
-      out.push_back({*url, overlaps, meta_.last_gossip(*url)});
-    }
-  };
-  // Those who store what we want to store come first.
-  std::vector<DhtArc> asked;
-  for (const auto& agent : locals) {
-    const DhtArc arc = agent->tgt_storage_arc();
-    if (arc.empty() || std::find(asked.begin(), asked.end(), arc) != asked.end()) continue;
-    asked.push_back(arc);
-    add(context_.peer_store->get_by_overlapping_storage_arc(arc), true);
+std::optional<Url> K2Gossip::choose(Time now) {
+  own_arcs_are_known();
+  gossip::RoundBook::Look look;
+  // Otherwise nobody can answer us.
+  if (!context_.local_agent_store->get_all().empty() && context_.transport->url()) {
+    look = [this](const Url& peer) { return look_at(peer); };
   }
-  add(context_.peer_store->get_all(), false);
+  const std::uint32_t random = random_u32();
+  return book_.choose(look, now, random, random_u32());
+}
+
+// ---------------------------------------------------------------- whom
+
+K2Gossip::Seen K2Gossip::look_at(const Url& peer) const {
+  const auto locals = context_.local_agent_store->get_all();
+  Seen out{Seen::gone, false};
+  for (const auto& info : context_.peer_store->get_by_url(peer)) {
+    const auto is_it = [&](const auto& agent) { return agent->agent() == info->info().agent; };
+    if (std::any_of(locals.begin(), locals.end(), is_it)) continue;
+    out.is = Seen::usable;
+    out.overlaps |= overlaps_ours(info->info());
+  }
+  const bool is_busy = rounds_.has_any_with(peer) || peer == context_.transport->url();
+  if (out.is == Seen::usable && (is_busy || context_.blocks->is_peer_blocked(peer))) out.is = Seen::not_now;
   return out;
+}
+
+/// Those who store what we want to store come first.
+bool K2Gossip::overlaps_ours(const AgentInfo& info) const {
+  return std::any_of(own_arcs_.begin(), own_arcs_.end(),
+                     [&](const DhtArc& arc) { return arc.overlaps(info.storage_arc); });
+}
+
+void K2Gossip::peer_seen(const AgentInfoSigned& info) {
+  if (stopped_) return;
+  if (book_.candidates() >= most_candidates_) return know_all_peers();
+  know(info.info());
+}
+
+/// An agent is known at its url. What else is known there is looked at when its turn comes.
+void K2Gossip::know(const AgentInfo& info) {
+  if (!info.url || info.is_tombstone) return;
+  const auto locals = context_.local_agent_store->get_all();
+  if (std::any_of(locals.begin(), locals.end(), [&](const auto& agent) { return agent->agent() == info.agent; }))
+    return;
+  const auto last = book_.is_candidate(*info.url) ? std::nullopt : meta_.last_gossip(*info.url);
+  book_.on_candidate(*info.url, overlaps_ours(info), last);
+}
+
+void K2Gossip::own_arcs_are_known() {
+  std::vector<DhtArc> arcs;
+  for (const auto& agent : context_.local_agent_store->get_all()) {
+    const DhtArc arc = agent->tgt_storage_arc();
+    if (!arc.empty() && std::find(arcs.begin(), arcs.end(), arc) == arcs.end()) arcs.push_back(arc);
+  }
+  if (knows_peers_ && arcs == own_arcs_) return;
+  own_arcs_ = std::move(arcs);
+  know_all_peers();
+}
+
+/// Begins anew with those who are in the peer store: it does not tell of whom it forgets.
+void K2Gossip::know_all_peers() {
+  knows_peers_ = true;
+  book_.forget_candidates();
+  for (const auto& info : context_.peer_store->get_all()) know(info->info());
+  most_candidates_ = std::max(kCandidates, 2 * book_.candidates());
+}
+
+void K2Gossip::note_gossip(const Url& peer) {
+  const Timestamp now = runtime().wall_now();
+  meta_.set_last_gossip(peer, now);
+  book_.on_gossip_noted(peer, now);
 }
 
 void K2Gossip::initiate(const Url& peer) {
@@ -323,7 +373,7 @@ void K2Gossip::initiate(const Url& peer) {
       rounds_.start(peer, Bytes(std::move(id)), our_side(), {std::max<std::uint32_t>(random_u32(), 1), asked}, now);
   round.bookmark_holds = watch_bookmark(peer);
   // Also if it fails: the next choice is another peer.
-  meta_.set_last_gossip(peer, runtime().wall_now());
+  note_gossip(peer);
   book_.on_attempt(peer, now);
   stats_.initiated += 1;
 
@@ -391,7 +441,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipBusy& m) {
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   stats_.busy_received += 1;
   meta_.count(peer, GossipPeerMeta::kBusy);
-  meta_.set_last_gossip(peer, runtime().wall_now());
+  note_gossip(peer);
   if (is_ours(m.abilities)) book_.on_is_ours(peer, runtime().now());
   book_.on_busy(peer, runtime().now());
 }

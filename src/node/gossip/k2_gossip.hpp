@@ -101,7 +101,15 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void schedule();
   void wake();
   void initiate(const Url& peer);
-  std::vector<gossip::RoundBook::Candidate> candidates() const;
+  std::optional<Url> choose(Time now);
+  using Seen = gossip::RoundBook::Seen;
+  Seen look_at(const Url& peer) const;
+  bool overlaps_ours(const AgentInfo& info) const;
+  void peer_seen(const AgentInfoSigned& info);
+  void know(const AgentInfo& info);
+  void own_arcs_are_known();
+  void know_all_peers();
+  void note_gossip(const Url& peer);
   void pace_changed();
 
   // Pieces of messages
@@ -139,7 +147,10 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::vector<Url> waiting_for_fetch_;
   std::vector<std::pair<Url, std::weak_ptr<bool>>> bookmarks_in_use_;  ///< of rounds, and of ids on their way to fetch
   Runtime::TimerId timer_ = 0;
-  std::shared_ptr<void> config_subscription_, publish_subscription_;
+  std::shared_ptr<void> config_subscription_, publish_subscription_, peer_subscription_;
+  std::vector<DhtArc> own_arcs_;  ///< what our agents want to store, as the candidates were judged by it
+  bool knows_peers_ = false;      ///< those who were in the peer store when gossip began
+  std::size_t most_candidates_ = 0;
   gossip::Faults faults_;
   std::size_t message_bytes_ = 0;    ///< of the message that is being taken in
   bool is_at_its_end_with_ = false;  ///< the peer that sent it has made too many faults

@@ -1,0 +1,56 @@
+// Rounds that are owed to peers, by when they are due.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <utility>
+
+#include "core/gossip/candidates.hpp"
+#include "kitsune2/time.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2::gossip {
+
+/// One round for each peer. Complexity: O(log n) for each call.
+class OwedRounds {
+ public:
+  struct Owed {
+    Time since;
+    Time reason_at;  ///< the latest reason
+    Time due;
+  };
+
+  OwedRounds() = default;
+  OwedRounds(const OwedRounds&) = delete;
+  OwedRounds& operator=(const OwedRounds&) = delete;
+
+  /// nullptr: none is owed to `peer`.
+  const Owed* find(const Url& peer) const;
+  /// Adds one or replaces it.
+  void put(const Url& peer, const Owed& owed);
+  void erase(const Url& peer);
+  /// Who has been owed one for the longest, whether it is due or not.
+  std::optional<Url> oldest() const;
+  /// The same of those whose round is due.
+  std::optional<Url> oldest_due(Time now);
+  /// When the next one is due; nullopt: none is owed.
+  std::optional<Time> next_due() const;
+  std::size_t size() const { return entries_.size(); }
+
+ private:
+  struct Entry {
+    Owed owed;
+    bool is_due = false;  ///< it was found to be
+  };
+  using Set = std::set<std::pair<Time, const Url*>, ByTimeThenUrl>;
+  void take_out(const Url& peer, const Entry& entry);
+
+  std::unordered_map<Url, Entry> entries_;
+  Set by_since_;  ///< all
+  Set waiting_;   ///< by when they are due
+  Set due_;       ///< by `since`
+};
+
+}  // namespace kitsune2::gossip

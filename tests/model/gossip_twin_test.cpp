@@ -1,0 +1,51 @@
+// The book of rounds and the rounds of gossip against their naive twins, under random commands.
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "model/round_book_twin.hpp"
+#include "model/rounds_twin.hpp"
+
+namespace kitsune2::model {
+namespace {
+
+std::vector<std::uint8_t> random_commands(std::uint64_t seed, std::size_t size) {
+  std::mt19937_64 random(seed);
+  std::vector<std::uint8_t> out(size);
+  for (std::uint8_t& byte : out) byte = static_cast<std::uint8_t>(random() >> 32U);
+  return out;
+}
+
+TEST(GossipTwin, TheBookAgreesAfterEveryCommand) {
+  RoundBookCoverage coverage;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    const auto commands = random_commands(seed, 3'000);
+    ASSERT_NO_THROW(RoundBookTwinRun(commands, &coverage).run()) << "seed " << seed;
+  }
+  // Nothing that matters was left out.
+  EXPECT_GT(coverage.choices, 20'000U);
+  EXPECT_GT(coverage.chosen, 5'000U);
+  EXPECT_GT(coverage.of_strangers, 1'000U);
+  EXPECT_GT(coverage.gone, 1'000U);
+  EXPECT_GT(coverage.not_now, 1'000U);
+  EXPECT_GT(coverage.changed, 1'000U);
+  EXPECT_GT(coverage.owed, 100'000U);
+  EXPECT_GT(coverage.answers_busy, 10U);
+  EXPECT_GT(coverage.answers_too_soon, 100U);
+  EXPECT_GT(coverage.starts_over, 100U);
+}
+
+TEST(GossipTwin, TheRoundsAgreeAfterEveryCommand) {
+  std::vector<std::string> seen;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    const auto commands = random_commands(seed, 3'000);
+    ASSERT_NO_THROW(RoundsTwinRun(commands, &seen).run()) << "seed " << seed;
+  }
+  const std::set<std::string> words(seen.begin(), seen.end());
+  EXPECT_EQ(words, (std::set<std::string>{"answer ", "completed", "ended ", "fault", "fault, busy", "finish ",
+                                          "may accept", "may accept, tie", "nothing", "say busy", "was busy"}));
+}
+
+}  // namespace
+}  // namespace kitsune2::model
