@@ -15,10 +15,8 @@ constexpr std::string_view kArea = "gossip";
 constexpr std::size_t kSessionBytes = 12;
 /// Agents of one message that are looked at, declared, asked for or given.
 constexpr std::size_t kMaxAgents = 1024;
-/// Ids in one message: 8 MiB of 32-byte ids.
-constexpr std::size_t kMaxNewOps = 250'000;
 /// G2: with so much to be fetched, what else there is had better wait; and how often that is looked at.
-constexpr std::uint64_t kEnoughPending = kMaxNewOps / 2;
+constexpr std::uint64_t kEnoughPending = NewOpsReader::kMostIds / 2;
 constexpr Duration kLookAtPending = std::chrono::milliseconds(500);
 constexpr std::size_t kMostWaitingForFetch = 64;
 /// Agent infos of one message that do not verify; the rest of it is not looked at. *Rationale*: honest nodes verify
@@ -52,7 +50,9 @@ bool is_ours(std::uint32_t abilities) { return (abilities & wire::kQuickRounds) 
 }  // namespace
 
 K2Gossip::K2Gossip(const ModuleContext& context)
-    : context_(context), meta_(*context.runtime, context.peer_meta_store) {}
+    : context_(context),
+      meta_(*context.runtime, context.peer_meta_store),
+      reader_(std::make_shared<NewOpsReader>(*context.runtime, context.op_store)) {}
 
 K2Gossip::~K2Gossip() { runtime().cancel(timer_); }
 
@@ -99,6 +99,7 @@ void K2Gossip::stop() {
   runtime().cancel(timer_);
   timer_ = 0;
   rounds_.clear();
+  reader_->stop();
   meta_.flush();
 }
 
@@ -159,6 +160,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
     // Who lost the tie was about to have a round with us anyway.
     answer = verdict->tie_lost ? gossip::RoundBook::Answer::accept : book_.answer(peer, ours, now);
   }
+  if (reader_->is_full()) answer = gossip::RoundBook::Answer::busy;
   // A stock node counts the time from its last attempt, whatever became of it.
   if (!ours && answer != gossip::RoundBook::Answer::accept) book_.on_attempt(peer, now);
   if (answer == gossip::RoundBook::Answer::too_soon) {
@@ -173,10 +175,11 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   stats_.accepted += 1;
   const auto wish = wish_of(round, m.new_since, m.max_op_data_bytes, ours);
   book_.on_met(peer, now);
-  new_ops(wish, [weak = weak_from_this(), peer, session = round.session,
+  reader_->read(wish, is_at<gossip::Accepting>(round),
+                [weak = weak_from_this(), peer, session = round.session,
                  missing = unknown_agents(m.participating_agents)](NewOps named) {
-    if (auto self = weak.lock()) self->accept(peer, session, std::move(named), missing);
-  });
+                  if (auto self = weak.lock()) self->accept(peer, session, std::move(named), missing);
+                });
 }
 
 void K2Gossip::say_busy(const Url& peer, const Bytes& session, bool ours) {
@@ -253,6 +256,7 @@ void K2Gossip::schedule() {
   runtime().cancel(timer_);
   timer_ = 0;
   if (stopped_) return;
+  reader_->sweep();
   const Time now = runtime().now();
   if (rounds_.ours() == 0) book_.put_off(now);
   Time next = book_.next_try(now);
@@ -410,9 +414,10 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   answer.accept_response.provided_agents = infos_of(m.missing_agents);
   // With a snapshot the peer wanted to compare, and we have nothing to compare with.
   answer.cannot_compare = m.snapshot.has_value();
-  new_ops(wish, [weak = weak_from_this(), peer, answer = std::move(answer)](NewOps named) mutable {
-    if (auto self = weak.lock()) self->answer_accept(peer, std::move(answer), std::move(named));
-  });
+  reader_->read(wish, is_at<gossip::Answering>(round),
+                [weak = weak_from_this(), peer, answer = std::move(answer)](NewOps named) {
+                  if (auto self = weak.lock()) self->answer_accept(peer, answer, std::move(named));
+                });
 }
 
 void K2Gossip::answer_accept(const Url& peer, wire::GossipNoDiff answer, NewOps named) {
@@ -474,6 +479,7 @@ void K2Gossip::not_sent(const Url& peer, const Bytes& session) {
 }
 
 void K2Gossip::told(gossip::Round& round, const NewOps& named) {
+  if (named.failed) stats_.local_errors += 1;
   stats_.ops_named += named.ids.size();
   round.named_to = named.history_to;
   book_.on_told(round.peer, named.next, runtime().now());
@@ -483,7 +489,7 @@ void K2Gossip::ended_well(const gossip::Round& round, const SectorSet& common) {
   stats_.completed += 1;
   meta_.count(round.peer, GossipPeerMeta::kCompletedRounds);
   book_.on_completed(round.peer, round.begun);
-  if (round.named_to) newcomers_.named(round.their_agents, common, *round.named_to);
+  if (round.named_to) reader_->newcomers().named(round.their_agents, common, *round.named_to);
 }
 
 // ---------------------------------------------------------------- pieces
@@ -523,126 +529,28 @@ std::optional<gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const Se
 }
 
 /// To be called before the book hears of this round.
-K2Gossip::Wish K2Gossip::wish_of(const gossip::Round& round, Timestamp since, std::uint32_t most_bytes,
-                                 bool ours) const {
-  Wish out;
+NewOpsWish K2Gossip::wish_of(const gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const {
+  NewOpsWish out;
   if (const auto* accepting = round.in<gossip::Accepting>()) out.common = accepting->common;
   if (const auto* answering = round.in<gossip::Answering>()) out.common = answering->common;
   out.since = since;
-  out.limit = std::min(config().max_request_gossip_op_bytes, most_bytes);
+  out.most_bytes = config().max_request_gossip_op_bytes;
+  out.limit = std::min(out.most_bytes, most_bytes);
   out.agents = round.their_agents;
+  out.we_started = round.is_ours();
   out.ours = ours;
   out.starts_over = ours && book_.starts_over(round.peer, since, runtime().now());
   return out;
 }
 
-void K2Gossip::new_ops(const Wish& wish, std::function<void(NewOps)> done) {
-  NewOps none;
-  // Nothing is named, so the bookmark stays: otherwise what was not named now would never be.
-  none.next = wish.since;
-  const auto nothing = [&] { runtime().post([done = std::move(done), none] { done(none); }); };
-  if (wish.limit == 0 || wish.common.empty()) return nothing();
-  if (wish.starts_over) {
-    none.more = true;
-    const auto room = newcomers_.room(runtime().now(), config().max_request_gossip_op_bytes);
-    if (room.ids == 0 || room.bytes == 0) return nothing();
-    return query({wish.common, wish.since, std::min(wish.limit, room.bytes), room.ids},
-                 [weak = weak_from_this(), done = std::move(done)](NewOps named) {
-                   if (auto self = weak.lock()) self->newcomers_.spend(named.ids.size(), named.bytes);
-                   done(std::move(named));
-                 });
-  }
-  const auto place = wish.ours ? std::nullopt : newcomers_.place(wish.agents, wish.common);
-  if (place && *place < wish.since) return name_history(wish, *place, std::move(done));
-  query({wish.common, wish.since, wish.limit, kMaxNewOps}, [place, done = std::move(done)](NewOps named) {
-    if (place) named.history_to = std::max(*place, named.next);
-    done(std::move(named));
-  });
-}
-
-/// From `from` on as much as there is room for, and besides what was asked for.
-void K2Gossip::name_history(const Wish& wish, Timestamp from, std::function<void(NewOps)> done) {
-  const std::uint32_t most = config().max_request_gossip_op_bytes;
-  const auto room = newcomers_.room(runtime().now(), most);
-  const auto with_recent = [weak = weak_from_this(), wish, done = std::move(done)](NewOps old) {
+/// Whether the round still waits for what is to be named in it.
+template <class Stage>
+std::function<bool()> K2Gossip::is_at(const gossip::Round& round) {
+  return [weak = weak_from_this(), peer = round.peer, session = round.session] {
     auto self = weak.lock();
-    if (!self) return;
-    self->newcomers_.spend(old.ids.size(), old.bytes);
-    old.history_to = old.next;
-    // All of it, or so much that it includes what was asked for.
-    if (!old.more || old.next > wish.since) return done(std::move(old));
-    const auto left = static_cast<std::uint32_t>(wish.limit - std::min<std::uint64_t>(wish.limit, old.bytes));
-    const Query rest{wish.common, wish.since, left, kMaxNewOps - old.ids.size()};
-    self->query(rest, [old = std::move(old), done](NewOps recent) mutable {
-      recent.history_to = old.history_to;
-      recent.ids.insert(recent.ids.begin(), old.ids.begin(), old.ids.end());
-      done(std::move(recent));
-    });
+    const auto* found = !self || self->stopped_ ? nullptr : self->rounds_.find(peer, session);
+    return found != nullptr && found->in<Stage>() != nullptr;
   };
-  if (room.ids == 0 || room.bytes == 0) {
-    NewOps none;
-    none.next = from;
-    none.more = true;
-    return runtime().post([with_recent, none] { with_recent(none); });
-  }
-  const Query half{wish.common, from, std::min(wish.limit, room.bytes), room.ids};
-  query(half,
-        [weak = weak_from_this(), half, limit = wish.limit, is_full = room.bytes >= most / 2, with_recent](NewOps old) {
-          auto self = weak.lock();
-          if (!self) return;
-          // An op of more than half of what there can be: it may have all of it.
-          if (old.ids.empty() && old.more && is_full && limit > half.limit) {
-            auto whole = half;
-            whole.limit = limit;
-            return self->query(whole, with_recent);
-          }
-          with_recent(std::move(old));
-        });
-}
-
-void K2Gossip::query(const Query& asked, std::function<void(NewOps)> done, int tries) {
-  // A hostile set of sectors could mean 256 queries: one over the hull, and the rest is left out here.
-  context_.op_store->retrieve_op_ids_bounded(
-      asked.sectors.hull(), asked.since, asked.limit,
-      [weak = weak_from_this(), asked, tries, done = std::move(done)](const Result<OpIdsBounded>& found) mutable {
-        auto self = weak.lock();
-        if (!self || self->stopped_) return;
-        NewOps out;
-        out.next = asked.since;
-        out.more = true;
-        if (!found) {
-          self->stats_.local_errors += 1;
-          log::warn(kArea, "reading new ops: " + found.error().to_string());
-          return done(std::move(out));
-        }
-        const bool too_many = found->op_ids.size() > asked.most_ids;
-        if (too_many || (found->op_ids.empty() && found->cut && asked.too_much > 0)) {
-          // Many small ops: fewer bytes, so that they fit into a message. A large op before them may not fit any more
-          // then: between the two. Ops without bytes cannot be cut off so.
-          auto other = asked;
-          if (too_many) {
-            other.too_much = std::min<std::uint64_t>(asked.limit, found->bytes);
-          } else {
-            other.too_little = asked.limit;
-          }
-          std::uint64_t limit = (other.too_little + other.too_much) / 2;
-          if (too_many && other.too_little == 0) {
-            const auto scaled = static_cast<std::uint64_t>(asked.limit) * asked.most_ids / found->op_ids.size() / 2;
-            limit = std::min<std::uint64_t>(scaled, found->bytes / 2);
-          }
-          if (tries >= 30 || limit == 0 || limit <= other.too_little) return done(std::move(out));
-          other.limit = static_cast<std::uint32_t>(limit);
-          return self->query(other, std::move(done), tries + 1);
-        }
-        for (const OpId& id : found->op_ids) {
-          if (asked.sectors.contains(self->context_.op_store->policy().location(id.view())))
-            out.ids.push_back(id.bytes());
-        }
-        out.bytes = found->bytes;
-        out.next = found->next;
-        out.more = found->cut;
-        done(std::move(out));
-      });
 }
 
 std::shared_ptr<bool> K2Gossip::watch_bookmark(const Url& peer) {

@@ -12,20 +12,21 @@
 
 #include "core/dht/sector_set.hpp"
 #include "core/gossip/faults.hpp"
-#include "core/gossip/newcomers.hpp"
 #include "core/gossip/round.hpp"
 #include "core/gossip/round_book.hpp"
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
 #include "node/gossip/gossip_peer_meta.hpp"
+#include "node/gossip/new_ops_reader.hpp"
 #include "wire/gossip_messages.hpp"
 
 namespace kitsune2 {
 
 /// Rounds of one space with its peers. Rules: `gossip::Rounds` (R), `gossip::RoundBook` (D), `gossip::Bookmark` (K),
-/// `gossip::Newcomers` (N). Besides, G1: the bookmark of a peer is forgotten when some of what it named is dropped
-/// unfetched. G2: after a round that was cut the next one waits until less than half of what a round can name is
-/// pending; so a long history is named as fast as it is fetched, and the memory for what is named stays small.
+/// `gossip::Faults` (F); what is named in a round is read by `NewOpsReader` (Q, N). Besides, G1: the bookmark of a peer
+/// is forgotten when some of what it named is dropped unfetched. G2: after a round that was cut the next one waits
+/// until less than half of what a round can name is pending; so a long history is named as fast as it is fetched, and
+/// the memory for what is named stays small.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);
@@ -48,32 +49,6 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void on_online();
 
  private:
-  /// Ids for a peer.
-  struct NewOps {
-    std::vector<Bytes> ids;
-    std::uint64_t bytes = 0;                   ///< of their ops
-    Timestamp next;                            ///< where the next ones begin
-    bool more = false;                         ///< the limit left some out
-    std::optional<Timestamp> history_to = {};  ///< up to where a newcomer has been named all
-  };
-  struct Query {
-    SectorSet sectors;
-    Timestamp since;
-    std::uint32_t limit = 0;
-    std::uint64_t most_ids = 0;
-    /// Limits that were tried before: so much gives nothing, so much gives too many ids (0: none was tried).
-    std::uint64_t too_little = 0, too_much = 0;
-  };
-  /// What a peer asks for in a round.
-  struct Wish {
-    SectorSet common;
-    Timestamp since;
-    std::uint32_t limit = 0;
-    std::vector<AgentId> agents;
-    bool ours = false;         ///< of our kind: asks from the beginning by itself
-    bool starts_over = false;  ///< asks again, within the interval, for what it was named already
-  };
-
   void on(const Url& peer, const wire::GossipInitiate& m);
   void on(const Url& peer, const wire::GossipAccept& m);
   void on(const Url& peer, const wire::GossipNoDiff& m);
@@ -119,10 +94,9 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   using Bookmark = gossip::Bookmark;
   /// The peer's, if it holds for all of `common`; otherwise it is forgotten.
   std::optional<Bookmark> bookmark_for(const Url& peer, const SectorSet& common);
-  Wish wish_of(const gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const;
-  void new_ops(const Wish& wish, std::function<void(NewOps)> done);
-  void name_history(const Wish& wish, Timestamp from, std::function<void(NewOps)> done);
-  void query(const Query& asked, std::function<void(NewOps)> done, int tries = 0);
+  NewOpsWish wish_of(const gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const;
+  template <class Stage>
+  std::function<bool()> is_at(const gossip::Round& round);
   std::shared_ptr<bool> watch_bookmark(const Url& peer);
   void move_bookmark(const Url& peer, const gossip::Named& named, bool named_something);
   void take_ops(const Url& peer, const std::vector<Bytes>& ids, const gossip::Named& named, bool more,
@@ -142,7 +116,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   GossipPeerMeta meta_;
   gossip::Rounds rounds_;
   gossip::RoundBook book_;
-  gossip::Newcomers newcomers_;
+  std::shared_ptr<NewOpsReader> reader_;
   /// Peers that have more, until enough of what they named is fetched. G2.
   std::vector<Url> waiting_for_fetch_;
   std::vector<std::pair<Url, std::weak_ptr<bool>>> bookmarks_in_use_;  ///< of rounds, and of ids on their way to fetch

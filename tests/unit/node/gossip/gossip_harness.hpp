@@ -1,6 +1,7 @@
 // What the tests of gossip share.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,10 +42,12 @@ struct GossipNode : SimNode {
   std::optional<Bytes> note(const Url& peer, const char* key) { return space->peer_meta_store().get(peer, key); }
 };
 
-/// A node with an agent, and a peer that it may hear from.
+/// A node with an agent, and a peer that it may hear from. `set`: changes the node's section of the configuration
+/// before it starts.
 template <class Node = GossipNode>
 struct WithPeer {
-  WithPeer() {
+  explicit WithPeer(const std::function<void(K2GossipConfig&)>& set = {}) {
+    if (set) set(node.builder.config.k2_gossip);
     node.quiet();
     EXPECT_TRUE(node.join(make_agent(1)));
   }
@@ -67,6 +70,35 @@ inline wire::GossipNoDiff no_diff(const std::string& session = "session-0001") {
   wire::GossipNoDiff m;
   m.session_id = Bytes::copy_of(session);
   return m;
+}
+
+/// A whole round that `peer` starts, in which it names and asks for nothing; what it was told.
+inline std::optional<wire::GossipAccept> round_of(SimNode& node, Scripted& peer, const wire::GossipInitiate& m) {
+  peer.gossips.clear();
+  peer.gossip(node.url, m);
+  auto accept = peer.next_gossip<wire::GossipAccept>();
+  peer.gossip(node.url, no_diff(m.session_id.str()));
+  if (accept) {
+    EXPECT_TRUE(peer.next_gossip<wire::GossipTerminate>()) << "the round has its end";
+  }
+  return accept;
+}
+
+/// `peer` answers the round that the node began, and ends it.
+inline void answer_round(SimNode& node, Scripted& peer, const Bytes& session, Timestamp next = {}) {
+  wire::GossipAccept accept;
+  accept.session_id = session;
+  accept.arc_set = full_set();
+  accept.updated_new_since = next;
+  peer.gossip(node.url, accept);
+  ASSERT_TRUE(peer.next_gossip<wire::GossipNoDiff>());
+  peer.gossip(node.url, wire::GossipTerminate{session, Bytes::copy_of("No agents requested")});
+}
+
+/// Waits until the node starts a round with `peer`.
+inline std::optional<wire::GossipInitiate> await_initiate(Net& net, Scripted& peer, Duration within = 10s) {
+  net.world.run_until([&] { return !peer.gossips.empty(); }, within);
+  return peer.next_gossip<wire::GossipInitiate>();
 }
 
 inline std::vector<Bytes> as_bytes_list(const std::vector<OpId>& ids) {

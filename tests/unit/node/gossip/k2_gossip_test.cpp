@@ -70,30 +70,23 @@ TEST(K2Gossip, EndsARoundInWhichNoAgentsWereAskedFor) {
 
 // Reference: gossip::test::respect_size_limit_for_new_ops.
 TEST(K2Gossip, NewOpsRespectTheByteLimitAndTheBookmarkGoesOn) {
-  Net net;
-  GossipNode node(net, "node");
-  node.builder.config.k2_gossip.min_initiate_interval_ms = 0;
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
+  WithPeer<> both([](K2GossipConfig& c) { c.min_initiate_interval_ms = 0; });
+  auto& [net, node, peer] = both;
   std::vector<OpId> ids;
   for (std::uint64_t i = 0; i < 6; ++i) {
     const auto more = node.add_ops(i, 1, 100);
     ids.insert(ids.end(), more.begin(), more.end());
     net.world.run_for(1ms);  // stored at different times
   }
-  Scripted peer(net, "peer");
   auto m = initiate();
   m.max_op_data_bytes = 250;
   std::vector<Bytes> heard;
   for (int round = 0; round < 3; ++round) {
-    peer.gossip(node.url, m);
-    const auto accept = peer.next_gossip<wire::GossipAccept>();
+    const auto accept = round_of(node, peer, m);
     ASSERT_TRUE(accept);
     EXPECT_EQ(accept->new_ops.size(), 2U);
     heard.insert(heard.end(), accept->new_ops.begin(), accept->new_ops.end());
     m.new_since = accept->updated_new_since;
-    peer.gossip(node.url, no_diff());
-    ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>());
   }
   EXPECT_EQ(heard, as_bytes_list(ids));
   // Our own limit holds, too; and a limit of nothing does not move the bookmark.
@@ -107,12 +100,9 @@ TEST(K2Gossip, NewOpsRespectTheByteLimitAndTheBookmarkGoesOn) {
 }
 
 TEST(K2Gossip, OnlyOpsOfCommonSectorsAreNamed) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
+  WithPeer<> both;
+  auto& [net, node, peer] = both;
   const auto ids = node.add_ops(1, 200);
-  Scripted peer(net, "peer");
   auto m = initiate();
   m.arc_set = {};
   // A set with holes: every second sector.
@@ -171,10 +161,7 @@ TEST(K2Gossip, AnInitiateTooSoonIsToldBusy) {
   GossipNode node(net, "node");
   node.quiet();
   Scripted peer(net, "peer");
-  peer.gossip(node.url, initiate("one"));
-  ASSERT_TRUE(peer.next_gossip<wire::GossipAccept>());
-  peer.gossip(node.url, no_diff("one"));
-  ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>());
+  ASSERT_TRUE(round_of(node, peer, initiate("one")));
   net.world.run_for(5min - 1us);
   peer.gossip(node.url, initiate("two"));
   EXPECT_EQ(peer.next_gossip<wire::GossipBusy>()->session_id.text(), "two") << "it waits for an answer";
@@ -291,79 +278,6 @@ TEST(K2Gossip, ABadInfoAmongGoodOnesIsLeftOut) {
   EXPECT_EQ(node.stats().agents_learned, 1U);
 }
 
-TEST(K2Gossip, OfInfosNoMoreAreLookedAtThanWereAskedFor) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
-  auto first = initiate();
-  first.participating_agents = {make_agent(3)->agent().bytes()};
-  peer.gossip(node.url, first);
-  auto m = no_diff();
-  for (std::uint64_t i = 3; i < 20; ++i) {
-    m.accept_response.provided_agents.push_back(
-        Bytes::copy_of(AgentInfoBuilder{.url = peer.url}.sign(*make_agent(i))->encode()));
-  }
-  peer.gossip(node.url, m);
-  EXPECT_EQ(node.stats().agents_learned, 1U);
-  EXPECT_EQ(node.stats().agents_refused, 16U);
-  EXPECT_EQ(node.stats().peer_errors, 1U);
-}
-
-TEST(K2Gossip, AfterEightBadInfosTheRestOfAMessageIsNotLookedAt) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
-  auto first = initiate();
-  for (std::uint64_t i = 3; i < 103; ++i) first.participating_agents.push_back(make_agent(i)->agent().bytes());
-  peer.gossip(node.url, first);
-  auto m = no_diff();
-  m.accept_response.provided_agents.assign(8, Bytes::copy_of("{}"));
-  m.accept_response.provided_agents.push_back(
-      Bytes::copy_of(AgentInfoBuilder{.url = peer.url}.sign(*make_agent(3))->encode()));
-  peer.gossip(node.url, m);
-  EXPECT_EQ(node.stats().agents_learned, 0U);
-  EXPECT_EQ(node.stats().agents_refused, 9U);
-}
-
-/// What cost a commit of the database each.
-TEST(K2Gossip, AFloodOfMessagesOfNoRoundIsNotNotedAndCloses) {
-  Net net;
-  GossipNode node(net, "node");
-  const auto notes = make_memory_peer_meta_store(*node.runtime);
-  node.builder.peer_meta_store = [&](const ModuleContext&) { return notes; };
-  node.quiet();
-  Scripted peer(net, "peer"), other(net, "other");
-  other.gossip(node.url, initiate());
-  const wire::GossipTerminate stray{Bytes::copy_of("none"), Bytes::copy_of("x")};
-  for (int i = 0; i < 63; ++i) peer.gossip(node.url, stray);
-  EXPECT_EQ(peer.disconnects, 0);
-  peer.gossip(node.url, stray);
-  net.world.run_for(1s);
-  EXPECT_EQ(peer.disconnects, 1);
-  peer.gossip(node.url, stray);
-  net.world.run_for(1s);
-  EXPECT_EQ(peer.disconnects, 2) << "whoever comes back has used up what is borne";
-  EXPECT_FALSE(notes->get(peer.url, GossipPeerMeta::kBehaviorErrors)) << "nobody knows it";
-  EXPECT_EQ(other.disconnects, 0);
-  EXPECT_EQ(node.stats().peer_errors, 65U);
-}
-
-/// Stock nodes: one late message in each round of a month.
-TEST(K2Gossip, FaultsOfAnHonestPeerAreForgiven) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
-  for (int i = 0; i < 300; ++i) {
-    peer.gossip(node.url, wire::GossipTerminate{Bytes::copy_of("late"), Bytes::copy_of("x")});
-    net.world.run_for(100s);
-  }
-  EXPECT_EQ(node.stats().peer_errors, 300U);
-  EXPECT_EQ(peer.disconnects, 0);
-}
-
 TEST(K2Gossip, AnInitiateDuringARoundIsToldBusyUnlessItIsTheSameOne) {
   Net net;
   GossipNode node(net, "node");
@@ -444,17 +358,6 @@ void let_start(Net& net, GossipNode& node) {
   net.world.run_for(10ms);
   ASSERT_TRUE(node.kitsune->config().update(
       R"({"k2Gossip":{"initialInitiateIntervalMs":86400000,"initiateIntervalMs":86400000}})"));
-}
-
-/// `peer` answers the round that the node began, and ends it.
-void answer_round(GossipNode& node, Scripted& peer, const Bytes& session, Timestamp next = {}) {
-  wire::GossipAccept accept;
-  accept.session_id = session;
-  accept.arc_set = full_set();
-  accept.updated_new_since = next;
-  peer.gossip(node.url, accept);
-  ASSERT_TRUE(peer.next_gossip<wire::GossipNoDiff>());
-  peer.gossip(node.url, wire::GossipTerminate{session, Bytes::copy_of("No agents requested")});
 }
 
 TEST(K2Gossip, StartsTheShortFlow) {
@@ -640,16 +543,9 @@ TEST(K2Gossip, ARoundThatWeStartedMakesThePeersTooSoon) {
 }
 
 TEST(K2Gossip, AClockThatWasSetBackDoesNotStopGossip) {
-  Net net;
-  GossipNode node(net, "node");
-  node.builder.config.k2_gossip.initiate_interval_ms = 300'000;
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
-  Scripted peer(net, "peer");
-  peer.gossip(node.url, initiate("one"));
-  ASSERT_TRUE(peer.next_gossip<wire::GossipAccept>());
-  peer.gossip(node.url, no_diff("one"));
-  ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>());
+  WithPeer<> both([](K2GossipConfig& c) { c.initiate_interval_ms = 300'000; });
+  auto& [net, node, peer] = both;
+  ASSERT_TRUE(round_of(node, peer, initiate("one")));
   net.world.run_for(6min);
   net.world.set_wall_now(node.runtime->wall_now() - 5h);
   peer.gossip(node.url, initiate("two"));

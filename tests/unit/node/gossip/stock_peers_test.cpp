@@ -20,28 +20,14 @@ wire::GossipInitiate stock_initiate(SimNode& node, const std::string& session, s
   return m;
 }
 
-/// A whole round that `peer` starts; what it was named.
-std::optional<wire::GossipAccept> round_of(SimNode& node, Scripted& peer, const wire::GossipInitiate& m) {
-  peer.gossips.clear();
-  peer.gossip(node.url, m);
-  auto accept = peer.next_gossip<wire::GossipAccept>();
-  wire::GossipNoDiff end;
-  end.session_id = m.session_id;
-  peer.gossip(node.url, end);
-  return accept;
-}
-
 std::set<Bytes> as_set(const std::vector<Bytes>& ids) { return {ids.begin(), ids.end()}; }
 
 TEST(StockPeers, AreNamedWhatWasStoredLongBeforeTheFirstMeeting) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
+  WithPeer<> both;
+  auto& [net, node, peer] = both;
   const auto old = node.add_ops(1, 20);
   net.world.run_for(2h);
   const auto recent = node.add_ops(100, 5);
-  Scripted peer(net, "peer");
   const auto first = round_of(node, peer, stock_initiate(node, "one", 7));
   ASSERT_TRUE(first);
   auto all = as_bytes_list(old);
@@ -74,14 +60,10 @@ TEST(StockPeers, AFirstMeetingIsSeenByTheAgentsNotByTheUrl) {
 }
 
 TEST(StockPeers, AreNamedAllAgainWhenTheirArcGrows) {
-  Net net;
-  GossipNode node(net, "node");
-  node.builder.config.k2_gossip.min_initiate_interval_ms = 0;
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
+  WithPeer<> both([](K2GossipConfig& c) { c.min_initiate_interval_ms = 0; });
+  auto& [net, node, peer] = both;
   const auto old = node.add_ops(1, 100);
   net.world.run_for(2h);
-  Scripted peer(net, "peer");
   auto little = stock_initiate(node, "one", 7);
   little.arc_set = set_of(DhtArc(0, 0x3fffffff));
   const auto quarter = round_of(node, peer, little);
@@ -94,18 +76,14 @@ TEST(StockPeers, AreNamedAllAgainWhenTheirArcGrows) {
 }
 
 TEST(StockPeers, ALongHistoryIsNamedPieceByPieceAndWhatIsNewBesides) {
-  Net net;
-  GossipNode node(net, "node");
-  node.builder.config.k2_gossip.max_request_gossip_op_bytes = 2'000;
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
+  WithPeer<> both([](K2GossipConfig& c) { c.max_request_gossip_op_bytes = 2'000; });
+  auto& [net, node, peer] = both;
   std::set<Bytes> lacking;
   for (std::uint64_t i = 0; i < 50; ++i) {
     for (const auto& id : as_bytes_list(node.add_ops(i, 1, 100))) lacking.insert(id);
     net.world.run_for(1ms);
   }
   net.world.run_for(2h);
-  Scripted peer(net, "peer");
   Timestamp since = half_an_hour_ago(node);
   int rounds = 0;
   for (; !lacking.empty() && rounds < 20; ++rounds) {
@@ -145,14 +123,10 @@ TEST(StockPeers, NewcomersShareOneAllowance) {
 }
 
 TEST(StockPeers, AnOpOfMoreThanHalfTheAllowanceIsNamed) {
-  Net net;
-  GossipNode node(net, "node");
-  node.builder.config.k2_gossip.max_request_gossip_op_bytes = 1'000;
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
+  WithPeer<> both([](K2GossipConfig& c) { c.max_request_gossip_op_bytes = 1'000; });
+  auto& [net, node, peer] = both;
   node.add_ops(1, 1, 900);
   net.world.run_for(2h);
-  Scripted peer(net, "peer");
   EXPECT_EQ(round_of(node, peer, stock_initiate(node, "one", 7))->new_ops.size(), 1U);
 }
 
@@ -167,8 +141,7 @@ TEST(StockPeers, AreNamedTheHistoryInRoundsThatWeStartToo) {
   Scripted peer(net, "peer");
   node.knows(make_agent(7), peer.url);
   ASSERT_TRUE(node.join(make_agent(1)));
-  ASSERT_TRUE(net.world.run_until([&] { return !peer.gossips.empty(); }, 10s));
-  const auto m = peer.next_gossip<wire::GossipInitiate>();
+  const auto m = await_initiate(net, peer);
   ASSERT_TRUE(m);
   wire::GossipAccept accept;
   accept.session_id = m->session_id;
@@ -184,12 +157,8 @@ TEST(StockPeers, AreNamedTheHistoryInRoundsThatWeStartToo) {
 
 /// A stock node holds a second round within 5 minutes against us; whatever is owed, it is not asked.
 TEST(StockPeers, AreNeverAskedWithinTheirInterval) {
-  Net net;
-  GossipNode node(net, "node");
-  node.builder.config.k2_gossip = {};
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
-  Scripted peer(net, "peer");
+  WithPeer<> both([](K2GossipConfig& c) { c = {}; });
+  auto& [net, node, peer] = both;
   std::optional<Time> last;
   int rounds = 0;
   std::uint64_t op = 1;
@@ -213,14 +182,46 @@ TEST(StockPeers, AreNeverAskedWithinTheirInterval) {
       }
       last = now;
       ++rounds;
-      wire::GossipAccept accept;
-      accept.session_id = m->session_id;
-      accept.arc_set = full_set();
-      peer.gossip(node.url, accept);
-      peer.gossip(node.url, wire::GossipTerminate{m->session_id, Bytes::copy_of("No agents requested")});
+      answer_round(node, peer, m->session_id);
     }
   }
   EXPECT_GE(rounds, 8);
+}
+
+/// What bounds hostile peers must not touch an honest one that catches up.
+TEST(StockPeers, ThirtyRoundsOfCatchUpFitAllBounds) {
+  WithPeer<> both([](K2GossipConfig& c) { c.initiate_interval_ms = 86'400'000; });
+  auto& [net, node, peer] = both;
+  std::set<Bytes> named;
+  Timestamp since = half_an_hour_ago(node);
+  for (std::uint64_t i = 0; i < 30; ++i) {
+    node.add_ops(i * 1'000, 1'000, 100);
+    auto m = stock_initiate(node, "s" + std::to_string(i), 7);
+    m.new_since = since;
+    peer.gossip(node.url, m);
+    const auto accept = peer.next_gossip<wire::GossipAccept>();
+    ASSERT_TRUE(accept) << i;
+    since = accept->updated_new_since;
+    named.insert(accept->new_ops.begin(), accept->new_ops.end());
+    auto answer = no_diff(m.session_id.str());
+    answer.accept_response.new_ops =
+        as_bytes_list(testing::ids_of(testing::make_ops(*make_prefix_policy(), 1'000'000 + i * 1'000, 1'000)));
+    answer.accept_response.updated_new_since = node.runtime->wall_now();
+    if (!accept->missing_agents.empty()) {
+      AgentInfoBuilder info{.url = peer.url};
+      info.created_at = node.runtime->wall_now();
+      answer.accept_response.provided_agents = {Bytes::copy_of(info.sign(*make_agent(7))->encode())};
+    }
+    peer.gossip(node.url, answer);
+    ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>()) << i;
+    // One message that comes late, as from a round that timed out.
+    peer.gossip(node.url, wire::GossipTerminate{Bytes::copy_of("late"), Bytes::copy_of("x")});
+    net.world.run_for(5min);
+  }
+  EXPECT_EQ(named.size(), 30'000U);
+  EXPECT_EQ(node.stats().ops_learned, 30'000U);
+  EXPECT_EQ(node.stats().busy_sent + node.stats().too_soon, 0U);
+  EXPECT_EQ(node.stats().peer_errors, 30U);
 }
 
 // ---------------------------------------------------------------- ours
@@ -235,8 +236,7 @@ TEST(OurPeers, AreToldThatWeAre) {
   EXPECT_EQ(peer.next_gossip<wire::GossipAccept>()->abilities, wire::kQuickRounds);
   node.knows(make_agent(7), other.url);
   ASSERT_TRUE(node.join(make_agent(1)));
-  ASSERT_TRUE(net.world.run_until([&] { return !other.gossips.empty(); }, 10s));
-  EXPECT_EQ(other.next_gossip<wire::GossipInitiate>()->abilities, wire::kQuickRounds);
+  EXPECT_EQ(await_initiate(net, other)->abilities, wire::kQuickRounds);
 }
 
 TEST(OurPeers, OneThatSaysBusyIsAskedAgainWithinSeconds) {
@@ -248,8 +248,8 @@ TEST(OurPeers, OneThatSaysBusyIsAskedAgainWithinSeconds) {
     Scripted peer(net, "peer");
     node.knows(make_agent(7), peer.url);
     ASSERT_TRUE(node.join(make_agent(1)));
-    ASSERT_TRUE(net.world.run_until([&] { return !peer.gossips.empty(); }, 10s));
-    const auto m = peer.next_gossip<wire::GossipInitiate>();
+    const auto m = await_initiate(net, peer);
+    ASSERT_TRUE(m);
     peer.gossip(node.url, wire::GossipBusy{m->session_id, ours ? wire::kQuickRounds : 0});
     EXPECT_EQ(net.world.run_until([&] { return !peer.gossips.empty(); }, 10s), ours);
   }
@@ -290,16 +290,12 @@ TEST(StockPeers, OneThatWeToldBusyIsNotAskedWithinItsInterval) {
 }
 
 TEST(OurPeers, ALargeOpBeforeManySmallOnesDoesNotEndTheNaming) {
-  Net net;
-  GossipNode node(net, "node");
-  node.builder.config.k2_gossip = {};
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
+  WithPeer<> both([](K2GossipConfig& c) { c = {}; });
+  auto& [net, node, peer] = both;
   // As many small ops as make the limit of ids cut, behind an op that is larger than what is left of the bytes then.
   const auto large = node.add_ops(1, 1, 30U << 20);
   net.world.run_for(1ms);
   node.add_ops(2, 300'000, 32);
-  Scripted peer(net, "peer");
   auto m = initiate();
   m.abilities = wire::kQuickRounds;
   m.max_op_data_bytes = 100U << 20;
@@ -312,11 +308,8 @@ TEST(OurPeers, ALargeOpBeforeManySmallOnesDoesNotEndTheNaming) {
 }
 
 TEST(OurPeers, MayComeAgainAtOnceAndAreBusyAfterABurst) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
-  Scripted peer(net, "peer");
+  WithPeer<> both;
+  auto& [net, node, peer] = both;
   int accepted = 0;
   for (int i = 0; i < 12; ++i) {
     auto m = initiate("s" + std::to_string(i));
@@ -351,13 +344,9 @@ TEST(OurPeers, AreToldWhenTheLimitCutAndAskAgainAfterASecond) {
 }
 
 TEST(OurPeers, WhatIsAskedForOverAndOverComesFromTheAllowanceOfNewcomers) {
-  Net net;
-  GossipNode node(net, "node");
-  node.builder.config.k2_gossip.max_request_gossip_op_bytes = 10'000;
-  node.quiet();
-  ASSERT_TRUE(node.join(make_agent(1)));
+  WithPeer<> both([](K2GossipConfig& c) { c.max_request_gossip_op_bytes = 10'000; });
+  auto& [net, node, peer] = both;
   node.add_ops(1, 80, 100);
-  Scripted peer(net, "peer");
   std::size_t named = 0;
   for (int i = 0; i < 8; ++i) {
     auto m = initiate("s" + std::to_string(i));

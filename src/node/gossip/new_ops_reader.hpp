@@ -1,0 +1,107 @@
+// Reads from the op store what to name to a peer in a round.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <vector>
+
+#include "core/dht/sector_set.hpp"
+#include "core/gossip/newcomers.hpp"
+#include "core/gossip/read_queue.hpp"
+#include "kitsune2/op_store.hpp"
+#include "kitsune2/runtime.hpp"
+
+namespace kitsune2 {
+
+/// Ids for a peer.
+struct NewOps {
+  std::vector<Bytes> ids;
+  std::uint64_t bytes = 0;                   ///< of their ops
+  Timestamp next;                            ///< where the next ones begin
+  bool more = false;                         ///< the limit left some out
+  bool failed = false;                       ///< the store could not be read
+  std::optional<Timestamp> history_to = {};  ///< up to where a newcomer has been named all
+};
+
+/// What a peer asks for in a round.
+struct NewOpsWish {
+  SectorSet common;
+  Timestamp since;
+  std::uint32_t limit = 0;       ///< bytes of payload
+  std::uint32_t most_bytes = 0;  ///< what is allowed in a round, and to all newcomers within a minute
+  std::vector<AgentId> agents;
+  bool we_started = false;   ///< the round
+  bool ours = false;         ///< it is of our kind: asks from the beginning by itself
+  bool starts_over = false;  ///< it asks again, within the interval, for what it was named already
+};
+
+/// Rules: gossip::ReadQueue (Q), and gossip::Newcomers (N) for what was not asked for. A read that nobody waits for any
+/// more is stopped at the store. Strand only.
+class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
+ public:
+  /// Ids in one message: 8 MiB of 32-byte ids.
+  static constexpr std::size_t kMostIds = 250'000;
+  using Done = std::function<void(NewOps)>;
+
+  NewOpsReader(Runtime& runtime, std::shared_ptr<OpStore> store) : runtime_(runtime), store_(std::move(store)) {}
+  ~NewOpsReader() { runtime_.cancel(timer_); }
+  NewOpsReader(const NewOpsReader&) = delete;
+  NewOpsReader& operator=(const NewOpsReader&) = delete;
+
+  /// `done`, later, unless `is_wanted` says no by then: the round is over. It is called here, before the store is
+  /// asked and when it has answered.
+  void read(const NewOpsWish& wish, std::function<bool()> is_wanted, Done done);
+  /// Rounds may have ended: gives up what nobody waits for.
+  void sweep();
+  /// There is no room for another round of others.
+  bool is_full() const { return queue_.is_full(); }
+  gossip::Newcomers& newcomers() { return newcomers_; }
+  /// Gives up all.
+  void stop();
+
+ private:
+  /// For whom a read is.
+  struct Asker {
+    gossip::ReadQueue::For whom;
+    std::function<bool()> is_wanted;
+  };
+  using AskerPtr = std::shared_ptr<const Asker>;
+  struct Query {
+    SectorSet sectors;
+    Timestamp since;
+    std::uint64_t limit = 0;
+    std::size_t most_ids = 0;
+  };
+  struct Read {
+    Query query;
+    AskerPtr asker;
+    Done done;
+    std::stop_source stop = {};
+  };
+
+  void name_again(const AskerPtr& asker, const NewOpsWish& wish, Done done);
+  void name_history(const AskerPtr& asker, const NewOpsWish& wish, Timestamp from, Done done);
+  void name_recent_too(const AskerPtr& asker, const NewOpsWish& wish, NewOps old, const Done& done);
+  /// Nothing is named, so the bookmark stays: otherwise what was not named now would never be.
+  void name_nothing(Timestamp next, bool more, Done done);
+
+  void query(const AskerPtr& asker, const Query& query, Done done);
+  void go_on();
+  void begin(gossip::ReadQueue::Id id);
+  void answered(gossip::ReadQueue::Id id, const Result<OpIdsBounded>& found);
+  NewOps named(const Query& asked, const Result<OpIdsBounded>& found) const;
+
+  Runtime& runtime_;
+  std::shared_ptr<OpStore> store_;
+  gossip::ReadQueue queue_;
+  gossip::Newcomers newcomers_;
+  std::map<gossip::ReadQueue::Id, Read> reads_;
+  Runtime::TimerId timer_ = 0;
+  bool stopped_ = false;
+};
+
+}  // namespace kitsune2
