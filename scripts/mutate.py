@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Shows that the simulator finds bugs: applies each patch of tests/sim/mutations to a copy of the tree, builds the
 simulator there and runs it until it fails. A patch that does not apply or build, and a mutant that survives, fail.
+A patch whose second line is "seen by: TARGET FILTER" breaks a rule that a twin watches and the simulator does not
+reach: it is caught when that test program fails with that gtest filter.
 
 usage: mutate.py [--seeds N] [NAME...]     results: stdout, as a table for docs/simulation.md
 """
@@ -41,12 +43,12 @@ def refresh_tree():
         shutil.copy(source, target)
 
 
-def build():
+def build(target="sim"):
     if not (BUILD / "build.ninja").exists():
         done = run(["cmake", "--preset", "mutants", "-B", BUILD], cwd=TREE)
         if done.returncode != 0:
             return done
-    return run(["cmake", "--build", BUILD, "-j", os.cpu_count(), "--target", "sim"])
+    return run(["cmake", "--build", BUILD, "-j", os.cpu_count(), "--target", target])
 
 
 def first_failure(program, first, seeds, limit):
@@ -69,6 +71,24 @@ def first_failure(program, first, seeds, limit):
         lines = what.group(0).strip().split("\n") if what else [""]
         return int(seed.group(1)), lines[-1].strip()
     return int(seed.group(1)), assertion.group(0).strip() if assertion else "abort"
+
+
+def seen_by(patch):
+    """(target, filter) of a patch that a test program catches, or None."""
+    lines = patch.read_text().split("\n")
+    found = re.fullmatch(r"seen by: (\S+) (\S+)", lines[1].strip()) if len(lines) > 1 else None
+    return found.groups() if found else None
+
+
+def failed_test(target, pattern, limit):
+    """The first test that fails, or None; and how it was seen."""
+    done = run([BUILD / "tests" / target, f"--gtest_filter={pattern}"],
+               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1)))
+    if done.returncode == 0:
+        return None, "all tests pass"
+    failed = re.search(r"\[  FAILED  \] (\S+)", done.stdout)
+    assertion = re.search(r"broken invariant[^\n]*", done.stdout)
+    return target, failed.group(1) if failed else assertion.group(0) if assertion else "abort"
 
 
 def main():
@@ -99,14 +119,18 @@ def main():
             bad += 1
             refresh_tree()
             continue
-        done = build()
+        watcher = seen_by(patch)
+        done = build(watcher[0] if watcher else "sim")
         if done.returncode != 0:
             print(f"| {patch.stem} | {about} | **does not build** | |", flush=True)
             sys.stderr.write(done.stdout[-2000:])
             bad += 1
         else:
-            seed, how = first_failure(BUILD / "tests/sim", 1, options.seeds, options.limit)
-            if seed is not None and first_failure(clean, seed, 1, options.limit)[0] is not None:
+            if watcher:
+                seed, how = failed_test(*watcher, options.limit)
+            else:
+                seed, how = first_failure(BUILD / "tests/sim", 1, options.seeds, options.limit)
+            if not watcher and seed is not None and first_failure(clean, seed, 1, options.limit)[0] is not None:
                 sys.exit(f"mutate: seed {seed} fails without any mutation")
             how = how.replace("|", "/").split("\n")[-1][:110]
             print(f"| {patch.stem} | {about} | {'**survives**' if seed is None else seed} | {how} |", flush=True)

@@ -30,10 +30,11 @@ struct RelayServerOptions {
   std::string tls_key;
 
   // --- bootstrap
-  std::uint32_t max_entries_per_space = 32;  ///< when full, the one in the middle goes
+  /// When full, the address that has most of them loses one.
+  std::uint32_t max_entries_per_space = 32;
   std::uint32_t prune_interval_ms = 10'000;
-  std::uint32_t max_spaces = 10'000;                ///< ours: more are refused with 503
-  std::uint64_t max_bootstrap_bytes = 64ULL << 20;  ///< ours: of all infos held; more are refused with 503
+  std::uint32_t max_spaces = 10'000;                ///< ours: when full, the address that has most of them loses one
+  std::uint64_t max_bootstrap_bytes = 64ULL << 20;  ///< ours: of all infos held; the same
 
   // --- sbd
   bool no_sbd = false;            ///< bootstrap only
@@ -51,6 +52,12 @@ struct RelayServerOptions {
   std::uint32_t limit_connections = 34'000;   ///< TCP connections in all
   /// Bytes that wait for one receiver. Over it, whoever sends to that receiver is not read from.
   std::uint32_t limit_send_queue_bytes = 1U << 20;
+  /// Bytes that wait for all receivers together: with less than half of it free, each has an eighth of what is. Nothing
+  /// left: who has taken nothing for longest is closed.
+  std::uint64_t limit_all_queue_bytes = 128ULL << 20;
+  /// The share of the server's time that HTTP requests and new connections may have; what is over it waits. A relay
+  /// inside a node has 20.
+  std::uint32_t limit_http_percent = 50;
   /// A receiver that keeps senders waiting and takes less than `slow_receiver_bytes` in this time is closed. So this is
   /// also the longest time that one slow receiver can hold up a sender's traffic to others.
   std::uint32_t slow_receiver_millis = 2'000;
@@ -73,11 +80,14 @@ struct RelayServerStats {
   std::uint64_t forward_bytes = 0;    ///< their bytes, header included
   std::uint64_t dropped_unknown = 0;  ///< messages to a key that is not here
   std::uint64_t sender_waits = 0;     ///< times a sender was not read from because its receiver's queue was full
+  std::uint64_t queued_bytes = 0;     ///< gauge: what waits for all receivers
   std::uint64_t http_requests = 0;
+  std::uint64_t http_waits = 0;      ///< requests that waited for their turn
   std::uint64_t bootstrap_puts = 0;  ///< accepted
   std::uint64_t bootstrap_gets = 0;
   std::uint64_t bootstrap_spaces = 0;   ///< gauge
   std::uint64_t bootstrap_entries = 0;  ///< gauge
+  std::uint64_t bootstrap_evicted = 0;  ///< spaces that made room for others
   std::uint64_t log_left_out = 0;       ///< lines that the log did not get because there were too many of a kind
   /// (reason, count), every reason present: "bad_signature", "rate_limited", "slow_receiver", "limit_ip", …
   std::vector<std::pair<std::string, std::uint64_t>> rejects;

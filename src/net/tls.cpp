@@ -95,6 +95,10 @@ BIO_METHOD* wire_method() {
   return method;
 }
 
+/// An honest peer changes its keys after gigabytes.
+constexpr std::uint64_t kFreeKeyUpdates = 16;
+constexpr std::uint64_t kBytesForAKeyUpdate = 1U << 20;
+
 bool is_ip_literal(const std::string& host) {
   std::uint8_t raw[16];
   return inet_pton(AF_INET, host.c_str(), raw) == 1 || inet_pton(AF_INET6, host.c_str(), raw) == 1;
@@ -181,6 +185,20 @@ struct TlsEngine::Impl {
   std::string at;
   bool client = false;
   bool established = false;
+  std::uint64_t received = 0;
+  std::uint64_t key_updates = 0;
+
+  /// Every change of keys costs work, and may ask for one in return.
+  bool too_many_key_updates() const { return key_updates > kFreeKeyUpdates + received / kBytesForAKeyUpdate; }
+
+  static void on_handshake_message(int sent, int /*version*/, int type, const void* bytes, std::size_t size,
+                                   SSL* /*ssl*/, void* self) {
+    if (sent != 0 || type != SSL3_RT_HANDSHAKE || size == 0) return;
+    if (*static_cast<const std::uint8_t*>(bytes) != SSL3_MT_KEY_UPDATE) return;
+    auto& impl = *static_cast<Impl*>(self);
+    impl.key_updates += 1;
+    if (impl.too_many_key_updates()) impl.wire.in.consume(impl.wire.in.size());  // OpenSSL reads no further
+  }
 
   explicit Impl(std::shared_ptr<TlsContext> c) : context(std::move(c)) {
     ssl = SSL_new(context->impl_->ctx.get());
@@ -189,6 +207,8 @@ struct TlsEngine::Impl {
     K2_ASSERT(bio != nullptr);
     BIO_set_data(bio, &wire);
     SSL_set_bio(ssl, bio, bio);
+    SSL_set_msg_callback(ssl, on_handshake_message);
+    SSL_set_msg_callback_arg(ssl, this);
   }
   ~Impl() { SSL_free(ssl); }
 
@@ -252,6 +272,8 @@ Result<std::size_t> TlsEngine::read(std::uint8_t* out, std::size_t size) {
   ERR_clear_error();
   std::size_t n = 0;
   const int rc = SSL_read_ex(impl_->ssl, out, size, &n);
+  impl_->received += n;
+  if (impl_->too_many_key_updates()) return make_error(Errc::peer_fault, "TLS: too many key updates");
   if (rc == 1) return n;
   const int code = SSL_get_error(impl_->ssl, rc);
   if (code == SSL_ERROR_WANT_READ || code == SSL_ERROR_WANT_WRITE) return std::size_t{0};

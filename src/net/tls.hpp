@@ -74,6 +74,8 @@ class TlsEngine {
   /// message says what is wrong with the certificate if that is it. Alerts for the peer are in `output()` then.
   Result<void> handshake();
   /// Decrypts up to `size` bytes. 0: more ciphertext is needed. Errc::disconnected: the peer closed its side.
+  /// Errc::peer_fault: it changed its keys more than 16 times, and once for each MiB that it sent. *Rationale*: each
+  /// change costs work here and may ask for one in return, and the peer pays 27 bytes for it.
   Result<std::size_t> read(std::uint8_t* out, std::size_t size);
   /// Encrypts all of `plain` into `output()`.
   Result<void> write(ByteView plain);

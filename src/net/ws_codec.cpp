@@ -78,6 +78,8 @@ struct WsDecoder::Head {
   std::uint32_t key = 0;
   std::uint64_t length = 0;
   std::size_t size = 0;  // of the header itself
+
+  bool is_control() const { return opcode >= 8; }
 };
 
 std::optional<WsDecoder::Fault> WsDecoder::control(std::uint8_t opcode, const std::uint8_t* data, std::size_t size,
@@ -113,11 +115,70 @@ WsDecoder::Next WsDecoder::deliver_gathered(Sink& sink) {
   return next;
 }
 
+WsDecoder::Read WsDecoder::read_head(const std::uint8_t* at, std::size_t have, Head& head,
+                                     std::optional<Fault>& fault) const {
+  const auto broken = [&](const char* text) {
+    fault = Fault{1002, text};
+    return Read::kFault;
+  };
+  if (have < 2) return Read::kMore;
+  head.final = (at[0] & 0x80U) != 0;
+  head.opcode = at[0] & 0x0fU;
+  const bool masked = (at[1] & 0x80U) != 0;
+  const std::uint8_t first = at[1] & 0x7fU;
+  if ((at[0] & 0x70U) != 0) return broken("reserved bits in a frame");
+  if (masked != (role_ == WsRole::kServer)) {
+    return broken(masked ? "a masked frame from a server" : "an unmasked frame from a client");
+  }
+  if (head.is_control() && (!head.final || first > 125)) return broken("a control frame that is too long");
+  if (head.opcode > kWsPong || (head.opcode > kWsBinary && !head.is_control())) {
+    return broken("an unknown kind of frame");
+  }
+  const std::size_t extra = first < 126 ? 0U : first == 126 ? 2U : 8U;
+  head.size = 2 + extra + (masked ? 4U : 0U);
+  if (have < head.size) return Read::kMore;
+  head.length = extra == 0 ? first : load_be(at + 2, extra);
+  if ((extra == 2 && head.length < 126) || (extra == 8 && head.length <= 0xffff)) {
+    return broken("a frame length that is not in its shortest form");
+  }
+  if (masked) std::memcpy(&head.key, at + 2 + extra, 4);
+  return Read::kFrame;
+}
+
+std::optional<WsDecoder::Fault> WsDecoder::misplaced(const Head& head) const {
+  if ((head.opcode == kWsContinuation) != in_message_) {
+    return Fault{1002, in_message_ ? "a new message inside a fragmented one" : "a fragment without a beginning"};
+  }
+  if (head.length > max_ || gathered_.size() > max_ - head.length) return Fault{1009, "a message that is too large"};
+  return std::nullopt;
+}
+
+std::size_t WsDecoder::gather(const std::uint8_t* at, std::size_t have) {
+  const std::size_t n = std::min(frame_left_, have);
+  if (n == 0) return 0;
+  const std::size_t old = gathered_.size();
+  gathered_.resize(old + n);
+  ws_mask(gathered_.data() + old, at, n, frame_key_, frame_phase_);
+  frame_phase_ += n;
+  frame_left_ -= n;
+  if (frame_left_ == 0 && frame_final_) complete_ = true;
+  return n;
+}
+
+void WsDecoder::begin_gathering(const Head& head) {
+  in_message_ = !head.final;
+  frame_left_ = head.length;
+  frame_key_ = head.key;
+  frame_phase_ = 0;
+  frame_final_ = head.final;
+  if (frame_left_ == 0 && frame_final_) complete_ = true;
+}
+
 WsDecoder::Outcome WsDecoder::decode(const Incoming& in, Sink& sink) {
   Outcome out;
-  const auto fail = [&](std::uint16_t code, const char* text) {
+  const auto fail = [&](const Fault& fault) {
     stopped_ = true;
-    out.fault = Fault{code, text};
+    out.fault = fault;
     return out;
   };
   while (true) {
@@ -126,84 +187,48 @@ WsDecoder::Outcome WsDecoder::decode(const Incoming& in, Sink& sink) {
       return out;
     }
     if (complete_) {
-      switch (deliver_gathered(sink)) {
-        case Next::kHold:
-          out.held = true;
-          return out;
-        case Next::kStop:
-          stopped_ = true;
-          continue;
-        case Next::kGo:
-          break;
-      }
+      const Next next = deliver_gathered(sink);
+      out.held = next == Next::kHold;
+      if (out.held) return out;
+      stopped_ = next == Next::kStop;
+      if (stopped_) continue;
     }
     std::uint8_t* at = in.data + out.used;
     const std::size_t have = in.size - out.used;
     if (frame_left_ > 0) {
-      const std::size_t n = std::min(frame_left_, have);
+      const std::size_t n = gather(at, have);
       if (n == 0) return out;
-      const std::size_t old = gathered_.size();
-      gathered_.resize(old + n);
-      ws_mask(gathered_.data() + old, at, n, frame_key_, frame_phase_);
-      frame_phase_ += n;
-      frame_left_ -= n;
       out.used += n;
-      if (frame_left_ == 0 && frame_final_) complete_ = true;
       continue;
     }
-    if (have < 2) return out;
     Head head;
-    head.final = (at[0] & 0x80U) != 0;
-    head.opcode = at[0] & 0x0fU;
-    const bool masked = (at[1] & 0x80U) != 0;
-    const std::uint8_t first = at[1] & 0x7fU;
-    if ((at[0] & 0x70U) != 0) return fail(1002, "reserved bits in a frame");
-    if (masked != (role_ == WsRole::kServer)) {
-      return fail(1002, masked ? "a masked frame from a server" : "an unmasked frame from a client");
-    }
-    const bool is_control = head.opcode >= 8;
-    if (is_control && (!head.final || first > 125)) return fail(1002, "a control frame that is too long");
-    if (head.opcode > kWsPong || (head.opcode > kWsBinary && !is_control))
-      return fail(1002, "an unknown kind of frame");
-    const std::size_t extra = first < 126 ? 0U : first == 126 ? 2U : 8U;
-    head.size = 2 + extra + (masked ? 4U : 0U);
-    if (have < head.size) return out;
-    head.length = extra == 0 ? first : load_be(at + 2, extra);
-    if ((extra == 2 && head.length < 126) || (extra == 8 && head.length <= 0xffff)) {
-      return fail(1002, "a frame length that is not in its shortest form");
-    }
-    if (masked) std::memcpy(&head.key, at + 2 + extra, 4);
-    if (is_control) {
-      if (have < head.size + head.length) return out;
-      if (const auto fault = control(head.opcode, at + head.size, head.length, head.key, sink)) {
-        return fail(fault->code, fault->text);
-      }
-      out.used += head.size + head.length;
+    const Read read = read_head(at, have, head, out.fault);
+    if (read == Read::kMore) return out;
+    if (read == Read::kFault) return fail(*out.fault);
+    const std::size_t size = head.size + head.length;
+    if (head.is_control()) {
+      if (have < size) return out;
+      stopped_ = !sink.on_ws_frame(head.length);
+      if (stopped_) continue;
+      if (const auto fault = control(head.opcode, at + head.size, head.length, head.key, sink)) return fail(*fault);
+      out.used += size;
       continue;
     }
-    if ((head.opcode == kWsContinuation) != in_message_) {
-      return fail(1002, in_message_ ? "a new message inside a fragmented one" : "a fragment without a beginning");
-    }
-    if (head.length > max_ || gathered_.size() > max_ - head.length) return fail(1009, "a message that is too large");
+    if (const auto fault = misplaced(head)) return fail(*fault);
     if (head.final && !in_message_ && head.length <= kDirectBytes) {
-      if (have < head.size + head.length) return out;
+      if (have < size) return out;
       WsPayload message{at + head.size, head.length, head.key, in.owner};
       const Next next = sink.on_ws_message(message);
-      if (next == Next::kHold) {
-        out.held = true;
-        return out;
-      }
-      out.used += head.size + head.length;
-      if (next == Next::kStop) stopped_ = true;
+      out.held = next == Next::kHold;
+      if (out.held) return out;
+      out.used += size;
+      stopped_ = next == Next::kStop;
       continue;
     }
+    if (in_message_ || !head.final) stopped_ = !sink.on_ws_frame(head.length);
+    if (stopped_) continue;
     out.used += head.size;
-    in_message_ = !head.final;
-    frame_left_ = head.length;
-    frame_key_ = head.key;
-    frame_phase_ = 0;
-    frame_final_ = head.final;
-    if (frame_left_ == 0 && frame_final_) complete_ = true;
+    begin_gathering(head);
   }
 }
 

@@ -49,6 +49,9 @@ class WsDecoder {
    public:
     virtual ~Sink() = default;
     virtual Next on_ws_message(WsPayload& message) = 0;
+    /// Before each frame that is no whole message: a control frame, or a fragment. `size`: of its payload. False: done
+    /// with this connection, as kStop.
+    virtual bool on_ws_frame(std::size_t /*size*/) { return true; }
     /// `payload`: at most 125 bytes.
     virtual void on_ws_ping(ByteView payload) = 0;
     virtual void on_ws_pong(ByteView /*payload*/) {}
@@ -74,6 +77,14 @@ class WsDecoder {
   /// Frames up to this are handed on from the read buffer; larger ones are gathered.
   static constexpr std::size_t kDirectBytes = 64U << 10;
 
+  enum class Read { kMore, kFault, kFrame };
+  /// The header of the frame that begins at `at`, of which `have` bytes are there.
+  Read read_head(const std::uint8_t* at, std::size_t have, Head& head, std::optional<Fault>& fault) const;
+  /// Whether a data frame may come now.
+  std::optional<Fault> misplaced(const Head& head) const;
+  /// Takes what has come of a frame whose payload is being gathered; how many bytes.
+  std::size_t gather(const std::uint8_t* at, std::size_t have);
+  void begin_gathering(const Head& head);
   std::optional<Fault> control(std::uint8_t opcode, const std::uint8_t* data, std::size_t size, std::uint32_t key,
                                Sink& sink);
   Next deliver_gathered(Sink& sink);

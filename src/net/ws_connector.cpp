@@ -89,6 +89,8 @@ class WsClient final : public WsConnection,
 
   std::size_t queued_bytes() const override { return conn_ ? conn_->queued() : 0; }
 
+  bool is_in_process() const override { return keys_ == nullptr; }
+
   void close() override {
     if (!conn_ || closing_) return;
     closing_ = true;

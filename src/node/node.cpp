@@ -33,6 +33,7 @@ constexpr auto kRelayPatience = std::chrono::milliseconds(400);
 /// public relay keeps its default.
 constexpr std::uint32_t kEmbeddedRelayKbps = 8'000'000;
 /// As long at that rate as a public relay's burst at its own: 134 ms, for a machine that pauses.
+constexpr std::uint32_t kEmbeddedHttpPercent = 20;  // most of its time is for the node's peers
 constexpr std::uint32_t kEmbeddedRelayBurst = 128U << 20;
 
 /// The application's handler, and a bell for whoever waits for the url.
@@ -172,6 +173,7 @@ struct Node::Impl {
       relay_options.listen = {options.listen};
       relay_options.limit_ip_kbps = kEmbeddedRelayKbps;
       relay_options.limit_ip_byte_burst = kEmbeddedRelayBurst;
+      relay_options.limit_http_percent = kEmbeddedHttpPercent;
       relay_options.tls_cert = options.tls_cert_file;
       relay_options.tls_key = options.tls_key_file;
       auto started = RelayServer::start(relay_options);

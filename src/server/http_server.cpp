@@ -2,6 +2,7 @@
 #include "server/http_server.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/rfc7230.hpp>
 #include <boost/beast/http/status.hpp>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/slots/slots.hpp"
 #include "kitsune2/ids.hpp"
 
 namespace kitsune2::server {
@@ -79,6 +81,10 @@ std::string_view to_string(HttpFault fault) {
       return "write_stall";
     case HttpFault::kWsFault:
       return "websocket_fault";
+    case HttpFault::kEvicted:
+      return "evicted_connection";
+    case HttpFault::kLimitRate:
+      return "limit_rate";
   }
   return "unknown";
 }
@@ -91,10 +97,32 @@ class HttpServer::Session final : public ConnEvents,
  public:
   Session(HttpServer& server, std::uint64_t id, std::shared_ptr<Conn> conn)
       : server_(&server), id_(id), ip_(conn->remote_ip()), remote_(conn->remote()), conn_(std::move(conn)) {
-    deadline_ = now() + server.limits_.header_time;
+    since_ = now();
+    deadline_ = since_ + server.limits_.header_time;
   }
 
   const net::IpAddress& ip() const { return ip_; }
+  slots::Slot slot() const {
+    const auto key = ip_.limit_key().bytes;
+    return {key, since_, useful_bytes_, key == slots::Address{}};  // the node of this process keeps its place
+  }
+
+  /// Its place is given to a newcomer.
+  void evict() {
+    fault(HttpFault::kEvicted, "its place is given to a newcomer");
+    evicted_ = true;
+    closing_ = true;
+    conn_->abort(make_error(Errc::overloaded, "its place is given to a newcomer"));
+  }
+
+  /// The turn of the request that waits has come.
+  void turn() {
+    if (!conn_ || closing_ || !std::exchange(waits_for_turn_, false)) return;
+    const auto keep = shared_from_this();
+    deadline_ = now() + server_->limits_.body_time;
+    upgrade_waits_ ? upgrade() : serve();
+    if (server_ != nullptr && conn_ && !closing_) conn_->resume();
+  }
 
   /// The server goes.
   void detach() {
@@ -135,7 +163,7 @@ class HttpServer::Session final : public ConnEvents,
     connected_ = true;  // not every kind of connection says so
     const auto keep = shared_from_this();
     std::size_t used = 0;
-    while (!decoder_ && !closing_ && used < in.size) {
+    while (!decoder_ && !closing_ && !waits_for_turn_ && used < in.size) {
       if (conn_->queued() > server_->limits_.queued_answer_bytes) {
         waits_for_output_ = true;
         conn_->pause();
@@ -147,6 +175,7 @@ class HttpServer::Session final : public ConnEvents,
       if (server_ == nullptr) return in.size;
     }
     if (closing_) return in.size;
+    if (waits_for_turn_) conn_->pause();
     if (!decoder_ || used == in.size) return used;
     const auto outcome = decoder_->decode({in.data + used, in.size - used, in.owner}, *this);
     if (server_ == nullptr || closing_) return in.size;
@@ -180,12 +209,17 @@ class HttpServer::Session final : public ConnEvents,
 
   // --- WsDecoder::Sink
   WsDecoder::Next on_ws_message(WsPayload& message) override {
+    useful_bytes_ += message.size;
     const auto next = events_ ? events_->on_ws_message(message) : WsDecoder::Next::kStop;
     return closing_ ? WsDecoder::Next::kStop : next;
   }
 
+  bool on_ws_frame(std::size_t size) override {
+    if (events_) events_->on_ws_frame(size + net::ws_header_size(WsRole::kClient, size));
+    return !closing_;
+  }
+
   void on_ws_ping(ByteView payload) override {
-    if (events_) events_->on_ws_ping(payload.size() + 6);
     // A flood of pings is not answered faster than the answers go out.
     if (closing_ || conn_->queued() > server_->limits_.queued_answer_bytes) return;
     net::ws_append_frame(conn_->out(), WsRole::kServer, net::kWsPong, payload, 0);
@@ -232,6 +266,8 @@ class HttpServer::Session final : public ConnEvents,
   }
 
  private:
+  friend class HttpServer;
+
   Time now() const { return server_->runtime_.now(); }
   void fault(HttpFault fault, std::string_view what) { server_->count(fault, remote_, what); }
 
@@ -239,6 +275,7 @@ class HttpServer::Session final : public ConnEvents,
     closing_ = true;
     deadline_.reset();
     parser_.reset();
+    if (std::exchange(waits_for_turn_, false)) server_->turns_.forget(id_);
     conn_->close(make_error(Errc::cancelled, std::string(why)));
   }
 
@@ -263,7 +300,7 @@ class HttpServer::Session final : public ConnEvents,
       return size;
     }
     if (parser_->is_header_done() && !std::exchange(head_done_, true)) on_head();
-    if (!parser_ || closing_) return used;
+    if (!parser_ || closing_ || waits_for_turn_) return used;
     if (parser_->is_done()) on_request();
     return used;
   }
@@ -290,9 +327,25 @@ class HttpServer::Session final : public ConnEvents,
     }
   }
 
-  void on_upgrade() {
-    const auto& message = parser_->get();
+  /// Whether the request may be answered now; if not, `turn` comes.
+  bool has_turn(bool is_upgrade) {
     ++server_->counters_.requests;
+    const auto cost = server_->handler_.cost(ParsedRequest(parser_->get(), ip_));
+    if (server_->turns_.take(id_, cost.address, cost.time, now())) return true;
+    ++server_->counters_.request_waits;
+    waits_for_turn_ = true;
+    upgrade_waits_ = is_upgrade;
+    deadline_.reset();
+    server_->arm_turns();
+    return false;
+  }
+
+  void on_upgrade() {
+    if (has_turn(true)) upgrade();
+  }
+
+  void upgrade() {
+    const auto& message = parser_->get();
     const std::string_view key = view(message[http::field::sec_websocket_key]);
     if (message.method() != http::verb::get || message.version() != 11 || !net::ws_key_is_valid(key) ||
         parser_->content_length().value_or(0) != 0 || parser_->chunked()) {
@@ -324,7 +377,10 @@ class HttpServer::Session final : public ConnEvents,
   }
 
   void on_request() {
-    ++server_->counters_.requests;
+    if (has_turn(false)) serve();
+  }
+
+  void serve() {
     const auto& message = parser_->get();
     const bool keep_alive = message.keep_alive();
     const bool head_only = message.method() == http::verb::head;
@@ -353,6 +409,12 @@ class HttpServer::Session final : public ConnEvents,
   bool head_done_ = false;
   bool closing_ = false;
   bool waits_for_output_ = false;
+  bool waits_for_turn_ = false;
+  bool upgrade_waits_ = false;
+  bool evicted_ = false;
+  std::uint64_t useful_bytes_ = 0;
+  Time since_{};
+  std::size_t place_ = 0;  // in the server's order_
   std::optional<Time> deadline_;
   std::unique_ptr<WsDecoder> decoder_;  // once upgraded
   std::shared_ptr<WsPeerEvents> events_;
@@ -363,23 +425,20 @@ std::size_t HttpServer::IpHash::operator()(const std::array<std::uint8_t, 16>& i
 }
 
 HttpServer::HttpServer(Runtime& runtime, const HttpLimits& limits, HttpHandler& handler)
-    : runtime_(runtime), limits_(limits), handler_(handler) {
+    : runtime_(runtime), limits_(limits), handler_(handler), turns_(limits.shares) {
   set_limits(limits);
   timer_ = runtime_.schedule_after(tick_, [this] { sweep(); });
 }
 
 HttpServer::~HttpServer() {
   runtime_.cancel(timer_);
+  runtime_.cancel(turns_timer_);
   for (auto& [id, session] : std::exchange(sessions_, {})) session->detach();
 }
 
 std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn) {
   if (draining_) return nullptr;
   ++counters_.accepted;
-  if (sessions_.size() >= limits_.connections) {
-    count(HttpFault::kLimitConnections, conn->remote(), std::to_string(sessions_.size()) + " are open");
-    return nullptr;
-  }
   const auto key = conn->remote_ip().limit_key().bytes;
   if (limits_.connections_per_ip > 0) {
     const auto it = per_ip_.find(key);
@@ -388,19 +447,78 @@ std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn
       return nullptr;
     }
   }
+  const bool is_own = key == slots::Address{};  // the node of this process
+  if (!is_own && limits_.connections_per_ip > 0 && !turns_.charge(key, limits_.connection_cost, runtime_.now())) {
+    count(HttpFault::kLimitRate, conn->remote(), "its address opens connections too fast");
+    return nullptr;
+  }
   if (!handler_.admit(conn->remote_ip())) {
     ++counters_.not_admitted;
+    return nullptr;
+  }
+  if (!is_own && sessions_.size() >= limits_.connections + evicting_ && !make_place(conn->remote_ip())) {
+    count(HttpFault::kLimitConnections, conn->remote(), std::to_string(sessions_.size()) + " are open");
     return nullptr;
   }
   ++per_ip_[key];
   const std::uint64_t id = next_id_++;
   auto session = std::make_shared<Session>(*this, id, conn);
   sessions_.emplace(id, session);
+  session->place_ = order_.size();
+  order_.push_back(session.get());
   counters_.connections.store(sessions_.size());
   return session;
 }
 
+/// R6. Not when a limit fell: that closes nobody. Whose place it was leaves it soon, and is not counted from now on.
+bool HttpServer::make_place(const net::IpAddress& newcomer) {
+  if (sessions_.size() > limits_.connections + evicting_) return false;
+  std::array<std::uint8_t, sizeof(std::uint64_t)> bytes{};
+  runtime_.random_bytes(bytes);
+  const auto random = std::bit_cast<std::uint64_t>(bytes);
+  std::vector<slots::Slot> sample;
+  std::vector<Session*> drawn;
+  const bool all = order_.size() <= slots::kSample;
+  for (std::size_t i = 0; i < std::min(order_.size(), slots::kSample); ++i) {
+    Session* session = order_[all ? i : slots::drawn(random, i) % order_.size()];
+    if (session->closing_ || std::find(drawn.begin(), drawn.end(), session) != drawn.end()) continue;
+    drawn.push_back(session);
+    sample.push_back(session->slot());
+  }
+  const auto chosen = slots::choose(sample, newcomer.limit_key().bytes, slots::drawn(random, slots::kSample));
+  if (!chosen) return false;
+  ++evicting_;
+  drawn[*chosen]->evict();
+  return true;
+}
+
+/// Answers the requests whose turn it is, and comes back for the others.
+void HttpServer::serve_waiting() {
+  turns_timer_ = 0;
+  turns_at_ = Time::max();
+  while (const auto id = turns_.next(runtime_.now())) {
+    const auto it = sessions_.find(*id);
+    K2_ASSERT(it != sessions_.end());
+    const auto session = it->second;
+    session->turn();
+  }
+  arm_turns();
+}
+
+void HttpServer::arm_turns() {
+  const auto next = turns_.next_deadline();
+  if (!next || *next >= turns_at_) return;
+  runtime_.cancel(turns_timer_);
+  turns_at_ = *next;
+  turns_timer_ = runtime_.schedule(std::max(*next, runtime_.now()), [this] { serve_waiting(); });
+}
+
 void HttpServer::ended(Session& session) {
+  turns_.forget(session.id());
+  evicting_ -= session.evicted_ ? 1U : 0U;
+  order_[session.place_] = order_.back();
+  order_[session.place_]->place_ = session.place_;
+  order_.pop_back();
   const auto it = per_ip_.find(session.ip().limit_key().bytes);
   if (it != per_ip_.end() && --it->second == 0) per_ip_.erase(it);
   sessions_.erase(session.id());
@@ -411,13 +529,14 @@ void HttpServer::ended(Session& session) {
 void HttpServer::count(HttpFault fault, const std::string& remote, std::string_view what) {
   Counter* const counters[] = {&counters_.limit_connections, &counters_.limit_ip,  &counters_.tls_failed,
                                &counters_.bad_request,       &counters_.timed_out, &counters_.stalled,
-                               &counters_.ws_fault};
+                               &counters_.ws_fault,          &counters_.evicted,   &counters_.limit_rate};
   ++*counters[static_cast<std::size_t>(fault)];
   handler_.on_fault(remote, fault, what);
 }
 
 void HttpServer::set_limits(const HttpLimits& limits) {
   limits_ = limits;
+  turns_.set_shares(limits.shares);
   const Duration shortest = std::min({limits.header_time, limits.body_time, limits.idle_time, limits.stall_time});
   tick_ = std::clamp<Duration>(shortest / 4, std::chrono::milliseconds(5), std::chrono::seconds(1));
 }

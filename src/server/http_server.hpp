@@ -9,11 +9,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kitsune2/runtime.hpp"
 #include "net/conn.hpp"
 #include "net/ws_codec.hpp"
 #include "server/counter.hpp"
+#include "server/request_turns.hpp"
 
 namespace kitsune2::server {
 
@@ -28,6 +30,8 @@ struct HttpLimits {
   Duration body_time = std::chrono::seconds(10);
   Duration idle_time = std::chrono::seconds(30);   ///< between requests
   Duration stall_time = std::chrono::seconds(30);  ///< output of which nothing is taken
+  RequestShares shares;                            ///< by default none: every request is answered at once
+  Duration connection_cost{};                      ///< what a connection costs of them
 };
 
 struct HttpCounters {
@@ -42,6 +46,9 @@ struct HttpCounters {
   Counter stalled;
   Counter ws_fault;  // broken frames, or a message over the limit
   Counter tls_failed;
+  Counter evicted;        // gave its place to a newcomer
+  Counter limit_rate;     // connections of an address that was over its share
+  Counter request_waits;  // requests that waited for their turn
 };
 
 /// Why a connection was refused or closed here. The names are those of the metrics.
@@ -53,6 +60,8 @@ enum class HttpFault : std::uint8_t {
   kTimedOut,          ///< TLS, head or body took too long
   kStalled,           ///< the client takes no output
   kWsFault,           ///< broken WebSocket frames, or a message over the limit
+  kEvicted,           ///< its place was given to a newcomer
+  kLimitRate,         ///< its address opens connections too fast
 };
 std::string_view to_string(HttpFault fault);
 
@@ -103,7 +112,8 @@ class WsPeerEvents {
   using Next = net::WsDecoder::Next;
   virtual ~WsPeerEvents() = default;
   virtual Next on_ws_message(net::WsPayload& message) = 0;
-  virtual void on_ws_ping(std::size_t size) = 0;
+  /// A frame that is no message (a control frame, or a fragment), of `size` bytes.
+  virtual void on_ws_frame(std::size_t size) = 0;
   virtual void on_ws_sent(std::size_t queued) = 0;
   /// `why`: for the log.
   virtual void on_ws_closed(std::string_view why) = 0;
@@ -115,6 +125,12 @@ class HttpHandler {
   virtual ~HttpHandler() = default;
   /// Whether a TCP connection from `ip` may stay.
   virtual bool admit(const net::IpAddress& ip) = 0;
+  /// What a request costs of the shares (HttpLimits::shares), and who pays.
+  struct Cost {
+    RequestTurns::Address address{};
+    Duration time{};
+  };
+  virtual Cost cost(const HttpServerRequest& request) { return {request.ip.limit_key().bytes, {}}; }
   virtual HttpReply on_request(const HttpServerRequest& request) = 0;
   /// A valid upgrade request. Returns who gets the messages (called back after the upgrade has been answered), or null
   /// and a refusal.
@@ -130,7 +146,9 @@ class HttpHandler {
 ///
 /// *Rules*. R1: every wait has a limit: for the head, the body, the next request, for output to be taken. R2: a request
 /// that does not parse is answered (400, 413, 431) and the connection closed. R3: pipelined requests are answered in
-/// order. R4: an idle connection has no buffers. Strand only. `handler` and `runtime` outlive it.
+/// order. R4: an idle connection has no buffers. R5: a request over its share waits for its turn (RequestTurns); its
+/// connection is not read meanwhile. R6: when all places are taken a newcomer gets another one's, by slots::choose.
+/// Strand only. `handler` and `runtime` outlive it.
 class HttpServer {
  public:
   HttpServer(Runtime& runtime, const HttpLimits& limits, HttpHandler& handler);
@@ -156,6 +174,9 @@ class HttpServer {
   };
 
   void sweep();
+  void serve_waiting();
+  void arm_turns();
+  bool make_place(const net::IpAddress& newcomer);
   void ended(Session& session);
   void drained();
   void count(HttpFault fault, const std::string& remote, std::string_view what);
@@ -167,6 +188,11 @@ class HttpServer {
   std::uint64_t next_id_ = 1;
   boost::unordered_flat_map<std::uint64_t, std::shared_ptr<Session>> sessions_;
   boost::unordered_flat_map<std::array<std::uint8_t, 16>, std::size_t, IpHash> per_ip_;
+  std::vector<Session*> order_;  ///< of sessions_, for drawing from
+  std::size_t evicting_ = 0;     ///< of sessions_, those whose places are given away
+  RequestTurns turns_;
+  Runtime::TimerId turns_timer_ = 0;
+  Time turns_at_ = Time::max();
   Duration tick_;
   Runtime::TimerId timer_ = 0;
   bool draining_ = false;

@@ -125,7 +125,7 @@ struct RelayServer::Impl {
 
   void end() {
     if (serving) last = snapshot();
-    last.connections = last.relay_clients = last.bootstrap_spaces = last.bootstrap_entries = 0;
+    last.connections = last.relay_clients = last.bootstrap_spaces = last.bootstrap_entries = last.queued_bytes = 0;
     serving.reset();
   }
   RelayServerStats snapshot() const;
@@ -188,11 +188,14 @@ RelayServerStats RelayServer::Impl::snapshot() const {
   out.dropped_unknown = relay.dropped_unknown.get();
   out.sender_waits = relay.sender_waits.get();
   out.log_left_out = serving->service().log_left_out().get();
+  out.queued_bytes = relay.queued_bytes.get();
   out.http_requests = http.requests.get();
+  out.http_waits = http.request_waits.get();
   out.bootstrap_puts = bootstrap.puts.get();
   out.bootstrap_gets = bootstrap.gets.get();
   out.bootstrap_spaces = bootstrap.spaces.get();
   out.bootstrap_entries = bootstrap.entries.get();
+  out.bootstrap_evicted = bootstrap.evicted.get();
   for (std::size_t i = 0; i < kRelayRejectCount; ++i) {
     out.rejects.emplace_back(to_string(static_cast<RelayReject>(i)), relay.rejects[i].get());
   }
@@ -203,6 +206,8 @@ RelayServerStats RelayServer::Impl::snapshot() const {
   out.rejects.emplace_back("request_timeout", http.timed_out.get());
   out.rejects.emplace_back("write_stall", http.stalled.get());
   out.rejects.emplace_back("websocket_fault", http.ws_fault.get());
+  out.rejects.emplace_back("evicted_connection", http.evicted.get());
+  out.rejects.emplace_back("limit_rate", http.limit_rate.get());
   out.rejects.emplace_back("bootstrap_refused", bootstrap.refused.get());
   return out;
 }
@@ -221,11 +226,14 @@ std::string RelayServer::metrics() const {
   figure("forward_bytes_total", "counter", "Bytes forwarded, headers included.", s.forward_bytes);
   figure("dropped_unknown_total", "counter", "Messages to a key that is not connected.", s.dropped_unknown);
   figure("sender_waits_total", "counter", "Times a sender was held for a full receiver.", s.sender_waits);
+  figure("queued_bytes", "gauge", "Bytes that wait for receivers.", s.queued_bytes);
+  figure("http_waits_total", "counter", "HTTP requests that waited for their turn.", s.http_waits);
   figure("http_requests_total", "counter", "HTTP requests, upgrades included.", s.http_requests);
   figure("bootstrap_puts_total", "counter", "Agent infos accepted.", s.bootstrap_puts);
   figure("bootstrap_gets_total", "counter", "Agent info lists given.", s.bootstrap_gets);
   figure("bootstrap_spaces", "gauge", "Spaces held.", s.bootstrap_spaces);
   figure("bootstrap_entries", "gauge", "Agent infos held.", s.bootstrap_entries);
+  figure("bootstrap_evicted_total", "counter", "Spaces that made room for others.", s.bootstrap_evicted);
   figure("log_lines_left_out_total", "counter", "Lines of log left out: too many of a kind.", s.log_left_out);
   for (const auto& [reason, count] : s.rejects) {
     out.add("kitsune2_relay_rejects_total", "counter", "Connections and requests refused or closed, by reason.",

@@ -22,6 +22,10 @@ Result<void> check_options(const RelayServerOptions& o) {
   if (o.limit_send_queue_bytes < 2 * sbd::kMaxMessageBytes) {
     return bad("limit_send_queue_bytes: must be at least " + std::to_string(2 * sbd::kMaxMessageBytes));
   }
+  if (o.limit_all_queue_bytes != 0 && o.limit_all_queue_bytes < 16ULL * o.limit_send_queue_bytes) {
+    return bad("limit_all_queue_bytes: must be at least 16 times limit_send_queue_bytes, or 0 for no limit");
+  }
+  if (o.limit_http_percent > 100) return bad("limit_http_percent: must be 0..100");
   const std::pair<const char*, std::uint32_t> times[] = {
       {"slow_receiver_millis", o.slow_receiver_millis}, {"http_header_millis", o.http_header_millis},
       {"http_body_millis", o.http_body_millis},         {"http_idle_millis", o.http_idle_millis},
@@ -45,6 +49,8 @@ std::vector<std::string> adopt_options(RelayServerOptions& options, const RelayS
   keep("no_sbd", &O::no_sbd);
   keep("trusted_ip_header", &O::trusted_ip_header);
   keep("limit_send_queue_bytes", &O::limit_send_queue_bytes);
+  keep("limit_all_queue_bytes", &O::limit_all_queue_bytes);
+  keep("limit_http_percent", &O::limit_http_percent);
   keep("slow_receiver_millis", &O::slow_receiver_millis);
   keep("slow_receiver_bytes", &O::slow_receiver_bytes);
   keep("http_header_millis", &O::http_header_millis);
@@ -72,6 +78,13 @@ namespace {
 
 Duration millis(std::uint32_t ms) { return std::chrono::milliseconds(ms); }
 
+// What requests cost of the loop's time on a machine of today, generously.
+constexpr Duration kConnectionCost = std::chrono::microseconds(20);
+constexpr Duration kTlsCost = std::chrono::microseconds(1000);     // the server's signature, with an RSA key
+constexpr Duration kRequestCost = std::chrono::microseconds(50);   // up to a list of 32 KiB
+constexpr Duration kPutCost = std::chrono::microseconds(150);      // JSON and a signature to check
+constexpr Duration kUpgradeCost = std::chrono::microseconds(150);  // with the signature that follows
+
 RelayLimits relay_limits(const RelayServerOptions& o) {
   RelayLimits out;
   out.clients = o.limit_clients;
@@ -80,6 +93,7 @@ RelayLimits relay_limits(const RelayServerOptions& o) {
   out.ip_byte_burst = o.limit_ip_byte_burst;
   out.idle_millis = o.limit_idle_millis;
   out.send_queue_bytes = o.limit_send_queue_bytes;
+  out.all_queue_bytes = o.limit_all_queue_bytes == 0 ? SIZE_MAX : static_cast<std::size_t>(o.limit_all_queue_bytes);
   out.slow_receiver_millis = o.slow_receiver_millis;
   out.slow_receiver_bytes = o.slow_receiver_bytes;
   return out;
@@ -94,6 +108,8 @@ HttpLimits http_limits(const RelayServerOptions& o) {
   out.body_time = millis(o.http_body_millis);
   out.idle_time = millis(o.http_idle_millis);
   out.stall_time = millis(o.write_stall_millis);
+  out.shares.all_percent = o.disable_rate_limiting ? 0 : o.limit_http_percent;
+  out.connection_cost = o.tls_cert.empty() ? kConnectionCost : kTlsCost;
   return out;
 }
 
@@ -137,7 +153,7 @@ class RelayService::Peer final : public WsPeerEvents {
  public:
   Peer(RelayService& service, std::uint64_t id) : service_(service), id_(id) {}
   Next on_ws_message(net::WsPayload& message) override { return service_.on_message(id_, message); }
-  void on_ws_ping(std::size_t size) override { service_.on_ping(id_, size); }
+  void on_ws_frame(std::size_t size) override { service_.on_frame(id_, size); }
   void on_ws_sent(std::size_t queued) override { service_.on_sent(id_, queued); }
   void on_ws_closed(std::string_view why) override { service_.on_gone(id_, why); }
 
@@ -228,7 +244,7 @@ std::string RelayService::explain(RelayReject reason) const {
       break;
     case RelayReject::kRateLimited:
       what = "its address sent more than " + with("limit_ip_kbps", options_.limit_ip_kbps) + " and " +
-             with("limit_ip_byte_burst", options_.limit_ip_byte_burst) + " allow";
+             with("limit_ip_byte_burst", options_.limit_ip_byte_burst) + " allow, or it too many pings or fragments";
       break;
     case RelayReject::kBadSignature:
       what = "it does not have the key that it gave";
@@ -258,6 +274,14 @@ std::string RelayService::explain(RelayReject reason) const {
     case RelayReject::kTakenOver:
       what = "another connection proved the same key";
       break;
+    case RelayReject::kEvicted:
+      what =
+          "its place was given to a newcomer, since " + with("limit_clients", options_.limit_clients) + " is reached";
+      break;
+    case RelayReject::kQueuesFull:
+      what = "it had taken nothing for longest when " + with("limit_all_queue_bytes", options_.limit_all_queue_bytes) +
+             " was reached";
+      break;
   }
   return std::string(to_string(reason)) + ": " + what;
 }
@@ -278,6 +302,13 @@ std::uint64_t RelayService::random() {
   std::array<std::uint8_t, sizeof(std::uint64_t)> bytes{};
   runtime_.random_bytes(bytes);
   return std::bit_cast<std::uint64_t>(bytes);
+}
+
+HttpHandler::Cost RelayService::cost(const HttpServerRequest& request) {
+  const bool upgrade = !request.header("upgrade").empty();
+  return {client_ip(request).limit_key().bytes, upgrade                   ? kUpgradeCost
+                                                : request.method == "PUT" ? kPutCost
+                                                                          : kRequestCost};
 }
 
 HttpReply RelayService::on_request(const HttpServerRequest& request) {
@@ -351,7 +382,7 @@ std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& 
   std::string name = "client " + to_base64url(key) + " of " + (told ? ip.to_string() : peer.remote());
   RelayCore::Nonce nonce;
   runtime_.random_bytes(nonce);
-  if (const auto refused = relay_.on_open(peer.id(), ip.limit_key().bytes, key, nonce, now)) {
+  if (const auto refused = relay_.on_open(peer.id(), ip.limit_key().bytes, key, nonce, now, random())) {
     refuse(name, *refused);
     refusal = json(*refused == RelayReject::kIllegalKey ? 400 : 503,
                    R"({"error":")" + std::string(to_string(*refused)) + R"("})");
@@ -372,11 +403,12 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
     case RelayCore::Verdict::kForward: {
       const auto it = peers_.find(routed.to);
       K2_ASSERT(it != peers_.end());
+      if (routed.first) carry_out();  // sends only: nobody goes
       // The one copy: it unmasks, and puts the sender's key where the receiver's was.
       std::uint8_t* out = it->second.peer->send_space(message.size);
       std::copy(routed.from_key->begin(), routed.from_key->end(), out);
       message.copy_to(out + sbd::kHeaderBytes, sbd::kHeaderBytes, message.size - sbd::kHeaderBytes);
-      return next;  // a forward makes no actions
+      return next;  // a forward makes no other actions
     }
     case RelayCore::Verdict::kHold:
       next = WsPeerEvents::Next::kHold;
@@ -396,7 +428,7 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
   return next;
 }
 
-void RelayService::on_ping(std::uint64_t from, std::size_t size) {
+void RelayService::on_frame(std::uint64_t from, std::size_t size) {
   relay_.on_other_bytes(from, size, runtime_.now());
   carry_out();
 }
@@ -439,7 +471,7 @@ void RelayService::carry_out() {
                  [&] { return it->second.name + " is closed" + lived(it->second) + explain(action.reason); });
         peers_.erase(it);
         const auto reason = to_string(action.reason);
-        if (action.reason == RelayReject::kSlowReceiver) {
+        if (action.reason == RelayReject::kSlowReceiver || action.reason == RelayReject::kQueuesFull) {
           peer.abort(reason);
         } else {
           peer.close(action.reason == RelayReject::kTooLarge ? 1009 : 1008, reason);

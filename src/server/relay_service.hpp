@@ -45,6 +45,7 @@ class RelayService final : public HttpHandler {
 
   // --- HttpHandler
   bool admit(const net::IpAddress& ip) override;
+  Cost cost(const HttpServerRequest& request) override;
   HttpReply on_request(const HttpServerRequest& request) override;
   std::shared_ptr<WsPeerEvents> on_upgrade(const HttpServerRequest& request, WsPeer& peer, HttpReply& refusal) override;
   void on_fault(const std::string& remote, HttpFault fault, std::string_view what) override;
@@ -60,7 +61,7 @@ class RelayService final : public HttpHandler {
   };
 
   WsPeerEvents::Next on_message(std::uint64_t from, net::WsPayload& message);
-  void on_ping(std::uint64_t from, std::size_t size);
+  void on_frame(std::uint64_t from, std::size_t size);
   void on_sent(std::uint64_t id, std::size_t queued);
   void on_gone(std::uint64_t id, std::string_view why);
   std::string explain(RelayReject reason) const;

@@ -32,6 +32,8 @@ class WsConnection {
   virtual std::size_t queued_bytes() const = 0;
   /// Starts closing; on_close follows. No-op when closed.
   virtual void close() = 0;
+  /// Whether the server is in this process: what it says of other connections is to be believed.
+  virtual bool is_in_process() const { return false; }
 };
 
 /// How a server is asked whether it is still there (net::PingWatch has the rules).

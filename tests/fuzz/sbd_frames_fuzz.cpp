@@ -39,6 +39,12 @@ void check_frame(const Bytes& message) {
     case sbd::FrameKind::auth_response:
       K2_ASSERT(frame->body.size() == sbd::kSignatureBytes);
       break;
+    case sbd::FrameKind::peer_group:
+      K2_ASSERT(sbd::encode_peer_group(frame->peer, frame->group) == message);
+      break;
+    case sbd::FrameKind::credit:
+      K2_ASSERT(sbd::encode_credit(frame->peer, frame->bytes) == message);
+      break;
     case sbd::FrameKind::ready:
     case sbd::FrameKind::keepalive:
     case sbd::FrameKind::unknown:

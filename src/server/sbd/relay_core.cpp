@@ -6,6 +6,8 @@
 #include <limits>
 #include <utility>
 
+#include "core/slots/slots.hpp"
+
 namespace kitsune2::server {
 
 namespace {
@@ -49,6 +51,10 @@ std::string_view to_string(RelayReject reason) {
       return "slow_receiver";
     case RelayReject::kTakenOver:
       return "taken_over";
+    case RelayReject::kEvicted:
+      return "evicted";
+    case RelayReject::kQueuesFull:
+      return "queues_full";
   }
   return "unknown";
 }
@@ -77,6 +83,23 @@ struct RelayCore::Client {
   Time slow_check{};            // while senders wait
   bool slow_armed = false;      // the heap has an entry for it
   std::size_t taken = 0;        // since the last check was set
+  std::size_t rank = 0;         // in order_
+  Time since{};
+  Time last_taken{};  // or when its queue began
+  std::uint64_t useful_bytes = 0;
+  std::uint64_t sent_bytes = 0;
+  std::uint64_t other_frames = 0;
+  ConnId group_told_to = 0;  // the node in this process that knows its address
+
+  /// What the node of this process has in its queue (R9), in the order of coming.
+  struct Fed {
+    std::uint64_t from = 0, to = 0;  // positions in the stream of all that was ever queued
+    std::size_t bytes = 0;           // as the node counts
+  };
+  ConnId fed_by = 0;
+  std::deque<Fed> fed;
+  std::size_t credit = 0;         // taken, and not told
+  std::uint64_t ever_queued = 0;  // the end of that stream
 };
 
 RelayCore::RelayCore(const RelayLimits& limits) {
@@ -86,6 +109,7 @@ RelayCore::RelayCore(const RelayLimits& limits) {
 
 void RelayCore::adopt(const RelayLimits& limits) {
   limits_ = limits;
+  limits_.all_queue_bytes = std::max(limits_.all_queue_bytes, limits_.send_queue_bytes);
   limits_.slow_receiver_bytes = std::clamp<std::size_t>(limits_.slow_receiver_bytes, 1, limits_.send_queue_bytes / 2);
   price_.limited = limits.rate_limiting;
   price_.byte_nanos = 8'000'000U / std::clamp<std::uint32_t>(limits.ip_kbps, 1, 8'000'000);
@@ -169,10 +193,13 @@ bool RelayCore::on_connect(const Ip& ip, Time now) {
 }
 
 std::optional<RelayReject> RelayCore::on_open(ConnId conn, const Ip& ip, const sbd::NodeId& key, const Nonce& nonce,
-                                              Time now) {
+                                              Time now, std::uint64_t random) {
   std::optional<RelayReject> refused;
-  if (!sbd::is_legal_node_id(key)) refused = RelayReject::kIllegalKey;
-  if (clients_.size() >= limits_.clients) refused = RelayReject::kLimitClients;
+  if (!sbd::is_legal_node_id(key)) {
+    refused = RelayReject::kIllegalKey;
+  } else if (clients_.size() >= limits_.clients && !make_place(ip, now, random)) {
+    refused = RelayReject::kLimitClients;
+  }
   if (refused) {
     ++counters_.rejects[static_cast<std::size_t>(*refused)];
     return refused;
@@ -185,7 +212,9 @@ std::optional<RelayReject> RelayCore::on_open(ConnId conn, const Ip& ip, const s
   client.key = key;
   client.nonce = nonce;
   client.idle = idle_;
-  client.last_heard = now;
+  client.last_heard = client.since = client.last_taken = now;
+  client.rank = order_.size();
+  order_.push_back(&client);
   client.address = &address(ip, now);
   client.place = client.address->clients.size();
   client.address->clients.push_back(&client);
@@ -220,22 +249,12 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
     std::copy_n(head.begin(), key.size(), key.begin());
     const auto route = routes_.find(key);
     if (route != routes_.end()) to = route->second;
-    if (to != nullptr && to->queued >= limits_.send_queue_bytes) {
-      if (to->waiting.empty()) {
-        to->taken = 0;
-        to->slow_check = now + std::chrono::milliseconds(limits_.slow_receiver_millis);
-        if (!std::exchange(to->slow_armed, true)) wake_at(to->slow_check, to->id, true);
-      }
-      if (!client.held) {
-        client.held = true;
-        to->waiting.push_back(conn);
-        ++counters_.sender_waits;
-      }
-      return {Verdict::kHold};
-    }
+    if (to != nullptr && hold(client, *to, now)) return {Verdict::kHold};
+    if (to != nullptr && !routes_.contains(key)) to = nullptr;  // it was closed
   }
 
   client.last_heard = now;
+  client.sent_bytes += size;
   if (!charge(*client.address, size, now)) return closed(RelayReject::kRateLimited);
   if (command) {
     if (as_text(head.subspan(28, 4)) != "ares") return {};  // `keep`, or a command of some later version
@@ -250,12 +269,132 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
   if (!client.ready) return closed(RelayReject::kEarlyForward);
   if (to == nullptr) {
     ++counters_.dropped_unknown;
+    if (client.address->ip == kThisProcess) {
+      sbd::NodeId key;
+      std::copy_n(head.begin(), key.size(), key.begin());
+      send(conn, sbd::encode_credit(key, static_cast<std::uint32_t>(size)));
+    }
     return {};
   }
-  to->queued += size + kFrameOverhead;
+  if (to->queued == 0) to->last_taken = now;
+  set_queued(*to, to->queued + size + kFrameOverhead);
+  to->ever_queued += size + kFrameOverhead;
+  to->useful_bytes += size;
+  client.useful_bytes += size;
   ++counters_.forwards;
   counters_.forward_bytes += size;
-  return {Verdict::kForward, to->id, &client.key};
+  Routed out{Verdict::kForward, to->id, &client.key};
+  if (client.address->ip == kThisProcess && to != &client) note_fed(*to, client, size);
+  if (to->address->ip == kThisProcess && client.group_told_to != to->id) {
+    tell_group(client, *to);
+    out.first = true;
+  }
+  return out;
+}
+
+/// R7.
+std::size_t RelayCore::queue_limit() const {
+  const std::size_t free = limits_.all_queue_bytes - std::min(limits_.all_queue_bytes, queued_);
+  return std::min(limits_.send_queue_bytes, free / 8);
+}
+
+/// Whether a message of `client` has to wait for `to`. `to` may be closed instead.
+bool RelayCore::hold(Client& client, Client& to, Time now) {
+  const bool is_node = client.address->ip == kThisProcess && &client != &to;
+  if (is_node && to.queued >= 2 * limits_.send_queue_bytes) {
+    reject(to, RelayReject::kSlowReceiver, now);
+    return false;
+  }
+  if (is_node || to.queued == 0) {
+    while (queued_ >= limits_.all_queue_bytes && close_longest_stalled(client, now)) {
+    }
+    return false;
+  }
+  if (to.queued < queue_limit()) return false;
+  if (to.waiting.empty()) {
+    to.taken = 0;
+    to.slow_check = now + std::chrono::milliseconds(limits_.slow_receiver_millis);
+    if (!std::exchange(to.slow_armed, true)) wake_at(to.slow_check, to.id, true);
+  }
+  if (!client.held) {
+    client.held = true;
+    to.waiting.push_back(client.id);
+    ++counters_.sender_waits;
+  }
+  return true;
+}
+
+bool RelayCore::close_longest_stalled(const Client& spared, Time now) {
+  Client* longest = nullptr;
+  for (Client* client : order_) {
+    if (client == &spared || client->queued == 0 || client->address->ip == kThisProcess) continue;
+    if (longest == nullptr || client->last_taken < longest->last_taken) longest = client;
+  }
+  if (longest == nullptr) return false;
+  reject(*longest, RelayReject::kQueuesFull, now);
+  return true;
+}
+
+/// R10. Not when a limit fell: that closes nobody (R6).
+bool RelayCore::make_place(const Ip& newcomer, Time now, std::uint64_t random) {
+  if (clients_.size() > limits_.clients) return false;
+  std::vector<slots::Slot> sample;
+  std::vector<Client*> drawn;
+  const bool all = order_.size() <= slots::kSample;
+  for (std::size_t i = 0; i < std::min(order_.size(), slots::kSample); ++i) {
+    Client* client = order_[all ? i : slots::drawn(random, i) % order_.size()];
+    if (std::find(drawn.begin(), drawn.end(), client) != drawn.end()) continue;
+    drawn.push_back(client);
+    const bool own = client->address->ip == kThisProcess;
+    sample.push_back({client->address->ip, client->since, client->useful_bytes, own});
+  }
+  const auto chosen = slots::choose(sample, newcomer, slots::drawn(random, slots::kSample));
+  if (!chosen) return false;
+  reject(*drawn[*chosen], RelayReject::kEvicted, now);
+  return true;
+}
+
+void RelayCore::set_queued(Client& client, std::size_t queued) {
+  queued_ = queued_ - client.queued + queued;
+  client.queued = queued;
+  counters_.queued_bytes.store(queued_);
+}
+
+/// R9.
+void RelayCore::tell_group(Client& from, const Client& to) {
+  from.group_told_to = to.id;
+  send(to.id, sbd::encode_peer_group(from.key, from.address->ip));
+}
+
+/// R9: `from` is the node of this process, and a message of it went into the queue of `to`.
+void RelayCore::note_fed(Client& to, Client& from, std::size_t size) {
+  constexpr std::size_t kPiece = 16U << 10;  // so that small messages do not need an entry each
+  if (to.fed_by != from.id) {
+    to.fed.clear();
+    to.credit = 0;
+    to.fed_by = from.id;
+  }
+  const std::uint64_t begin = to.ever_queued - size - kFrameOverhead;
+  if (!to.fed.empty() && to.ever_queued - to.fed.back().from <= kPiece) {
+    to.fed.back().to = to.ever_queued;
+    to.fed.back().bytes += size;
+  } else {
+    to.fed.push_back({begin, to.ever_queued, size});
+  }
+}
+
+/// Tells the node what has been taken of what it sent to `client`. `gone`: the rest is lost.
+void RelayCore::give_credit(Client& client, bool gone) {
+  const std::uint64_t taken_to = client.ever_queued - client.queued;
+  while (!client.fed.empty() && (gone || client.fed.front().to <= taken_to)) {
+    client.credit += client.fed.front().bytes;
+    client.fed.pop_front();
+  }
+  if (client.credit == 0 || (!client.fed.empty() && client.credit < kCreditStep)) return;
+  const std::size_t credit = std::exchange(client.credit, 0);
+  if (clients_.contains(client.fed_by)) {
+    send(client.fed_by, sbd::encode_credit(client.key, static_cast<std::uint32_t>(credit)));
+  }
 }
 
 void RelayCore::authenticate(Client& client, ByteView signature, Time now) {
@@ -274,16 +413,31 @@ void RelayCore::authenticate(Client& client, ByteView signature, Time now) {
 void RelayCore::on_other_bytes(ConnId conn, std::size_t size, Time now) {
   const auto it = clients_.find(conn);
   if (it == clients_.end()) return;
-  if (!charge(*it->second->address, size, now)) reject(*it->second, RelayReject::kRateLimited, now);
+  Client& client = *it->second;
+  if (client.address->ip == kThisProcess) return;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now - client.since).count();
+  const std::uint64_t allowed = kFreeFrames + client.sent_bytes / kBytesForAFrame +
+                                static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0));
+  const bool too_many = ++client.other_frames > allowed;
+  if (!charge(*client.address, size + kFrameCost, now) || too_many) reject(client, RelayReject::kRateLimited, now);
 }
 
 void RelayCore::on_queue(ConnId conn, std::size_t queued, Time now) {
   const auto it = clients_.find(conn);
   if (it == clients_.end()) return;
   Client& client = *it->second;
-  if (client.queued > queued) client.taken += client.queued - queued;
-  client.queued = queued;
-  if (!client.waiting.empty() && queued + limits_.slow_receiver_bytes <= limits_.send_queue_bytes) {
+  if (client.queued > queued) {
+    client.taken += client.queued - queued;
+    client.last_taken = now;
+  } else if (client.queued == 0) {
+    client.last_taken = now;
+  }
+  // What the core sends by itself, and answers to pings, are in the shell's queue only.
+  if (queued > client.queued) client.ever_queued += queued - client.queued;
+  set_queued(client, queued);
+  if (!client.fed.empty() || client.credit > 0) give_credit(client, false);
+  const std::size_t limit = queue_limit();
+  if (!client.waiting.empty() && (queued == 0 || queued + std::min(limits_.slow_receiver_bytes, limit / 2) <= limit)) {
     release_waiting(client, now);
   }
 }
@@ -314,6 +468,11 @@ void RelayCore::forget(Client& client, Time now) {
   if (limits_.rate_limiting) rate_changed(a, now);
   client.held = false;  // it may wait for itself
   release_waiting(client, now);
+  set_queued(client, 0);
+  if (!client.fed.empty() || client.credit > 0) give_credit(client, true);
+  order_[client.rank] = order_.back();
+  order_[client.rank]->rank = client.rank;
+  order_.pop_back();
   clients_.erase(client.id);
   counters_.clients.store(clients_.size());
 }
@@ -396,12 +555,19 @@ void RelayCore::check_invariants() const {
   for (const auto& [key, client] : routes_) {
     K2_ASSERT(client->ready && client->key == key && clients_.contains(client->id));
   }
-  std::size_t ready = 0;
+  std::size_t ready = 0, queued = 0;
   for (const auto& [id, client] : clients_) {
     ready += client->ready ? 1U : 0U;
-    K2_ASSERT(client->queued <= limits_.send_queue_bytes + sbd::kMaxMessageBytes + (64U << 10));
+    K2_ASSERT(client->queued <= 2 * limits_.send_queue_bytes + sbd::kMaxMessageBytes + (64U << 10));
+    queued += client->queued;
+    K2_ASSERT(order_[client->rank] == client.get());
+    std::uint64_t at = 0;
+    for (const auto& fed : client->fed) {
+      K2_ASSERT(fed.from >= at && fed.to > fed.from && fed.to <= client->ever_queued);
+      at = fed.to;
+    }
   }
-  K2_ASSERT(ready == routes_.size());
+  K2_ASSERT(ready == routes_.size() && order_.size() == clients_.size() && queued == queued_);
   K2_ASSERT(counters_.clients.get() == clients_.size());
 }
 

@@ -32,8 +32,10 @@ enum class RelayReject : std::uint8_t {
   kIdle,              ///< nothing came for limit_idle_millis
   kSlowReceiver,      ///< kept senders waiting and took too little
   kTakenOver,         ///< another connection proved the same key
+  kEvicted,           ///< its place was given to a newcomer
+  kQueuesFull,        ///< all queues together were full, and it had taken nothing for longest
 };
-inline constexpr std::size_t kRelayRejectCount = 12;
+inline constexpr std::size_t kRelayRejectCount = 14;
 std::string_view to_string(RelayReject reason);
 
 struct RelayLimits {
@@ -43,12 +45,14 @@ struct RelayLimits {
   std::uint64_t ip_byte_burst = 16U << 20;
   std::uint32_t idle_millis = 10'000;
   std::size_t send_queue_bytes = 1U << 20;
+  std::size_t all_queue_bytes = 128U << 20;  ///< of all clients together
   std::uint32_t slow_receiver_millis = 2'000;
   std::size_t slow_receiver_bytes = 64U << 10;  ///< at most half of send_queue_bytes
 };
 
 struct RelayCounters {
-  Counter clients;  // gauge
+  Counter clients;       // gauge
+  Counter queued_bytes;  // gauge: of all clients
   Counter handshakes;
   Counter forwards;
   Counter forward_bytes;
@@ -68,8 +72,18 @@ struct RelayCounters {
 /// stream cipher inside cannot lose any: while a receiver's queue is full, senders to it are held (their message is
 /// not taken). A receiver that keeps senders held and takes less than `slow_receiver_bytes` in
 /// `slow_receiver_millis` is closed; so no sender is held by one receiver for longer than that at a time. R5: an
-/// unknown destination drops the message in silence. R6: see `set_limits`. Everything is bounded by the number of
-/// clients.
+/// unknown destination drops the message in silence. R6: see `set_limits`. R7: all queues together hold at most
+/// `all_queue_bytes` (and one message). A queue is full when it holds `send_queue_bytes`, or an eighth of what all
+/// queues leave free; an empty one takes a message all the same. When nothing is left free, the client that has taken
+/// nothing for longest is closed. *Rationale*: one address may have thousands of clients that read nothing, and memory
+/// is not theirs; with a share of what is free there is always some for the others. R8: the node that runs this relay
+/// is never held: a receiver that has twice its queue full is closed instead. *Rationale*: all its peers stand behind
+/// that one connection. It keeps to what R9 tells it, so a queue gets so full only by who ignores all else. R9: it is
+/// told (`sbd::encode_peer_group`, `sbd::encode_credit`) which address a peer has, before that peer's first message,
+/// and how many bytes that it sent to a peer have been taken, or are lost. *Rationale*: only the relay knows, and no
+/// peer can feign it. These commands never leave the process. R10: when `clients` are connected, a newcomer gets the
+/// place of another one by the rules of slots::choose; useful are bytes forwarded for or to a client. Everything is
+/// bounded by the number of clients.
 ///
 /// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread. Calls: O(log clients), except
 /// for `on_open`/`on_close`, whose new rate is told to all clients of the address at most every 100 ms, and for new
@@ -81,6 +95,12 @@ class RelayCore {
   using Nonce = std::array<std::uint8_t, sbd::kNonceBytes>;
   /// The address of net::LocalDoor's connections. No socket has it.
   static constexpr Ip kThisProcess{};
+
+  static constexpr std::size_t kFrameCost = 4096;
+  static constexpr std::uint64_t kFreeFrames = 64;
+  static constexpr std::uint64_t kBytesForAFrame = 64U << 10;
+  /// The node is told of so many bytes at once, at least, while more are queued (R9).
+  static constexpr std::size_t kCreditStep = 64U << 10;
 
   /// `on_message` needs this much of a message's beginning, or the whole if it is shorter.
   static constexpr std::size_t kHeadBytes = sbd::kHeaderBytes + sbd::kSignatureBytes;
@@ -103,6 +123,7 @@ class RelayCore {
     ConnId to = 0;
     const sbd::NodeId* from_key = nullptr;  ///< valid until the next call
     bool joined = false;                    ///< with this message the client has proved its key
+    bool first = false;                     ///< take the actions before the message is sent
   };
 
   explicit RelayCore(const RelayLimits& limits);
@@ -112,11 +133,17 @@ class RelayCore {
 
   /// A TCP connection costs one byte. False: refuse it.
   bool on_connect(const Ip& ip, Time now);
-  /// A WebSocket was asked for. `nonce`: fresh randomness. A reason: refuse it (nothing is remembered).
-  std::optional<RelayReject> on_open(ConnId conn, const Ip& ip, const sbd::NodeId& key, const Nonce& nonce, Time now);
+  /// A WebSocket was asked for. `nonce`: fresh randomness, and `random` (R10). A reason: refuse it (nothing is
+  /// remembered).
+  std::optional<RelayReject> on_open(ConnId conn, const Ip& ip, const sbd::NodeId& key, const Nonce& nonce, Time now,
+                                     std::uint64_t random = 0);
   /// A message of `size` bytes that begins with `head`.
   Routed on_message(ConnId conn, ByteView head, std::size_t size, Time now);
-  /// Bytes that are no message (a WebSocket ping): they cost, but they are no sign of life.
+  /// A frame of `size` bytes that is no message (a WebSocket ping or pong, a fragment): it costs kFrameCost more than
+  /// its bytes, but it is no sign of life. A client has kFreeFrames of them, and one more for each second and for each
+  /// kBytesForAFrame that it sent; one too many closes it. *Rationale*: an empty one is as much work as a small
+  /// message, and a loop that reads thousands of them for each of many clients has no time for messages. Our client
+  /// sends a ping for each 256 KiB, or each 10 s.
   void on_other_bytes(ConnId conn, std::size_t size, Time now);
   /// The send queue of `conn` holds `queued` bytes now, after some were sent.
   void on_queue(ConnId conn, std::size_t queued, Time now);
@@ -174,6 +201,14 @@ class RelayCore {
   void reject(Client& client, RelayReject reason, Time now);
   void forget(Client& client, Time now);
   void release_waiting(Client& client, Time now);
+  bool make_place(const Ip& newcomer, Time now, std::uint64_t random);
+  std::size_t queue_limit() const;
+  bool hold(Client& client, Client& to, Time now);
+  bool close_longest_stalled(const Client& spared, Time now);
+  void set_queued(Client& client, std::size_t queued);
+  void tell_group(Client& from, const Client& to);
+  void note_fed(Client& to, Client& from, std::size_t size);
+  void give_credit(Client& client, bool gone);
   void wake_at(Time at, ConnId conn, bool slow_check);
   void check_slow(Client& client, Time now);
   void check_silence(Client& client, Time now);
@@ -184,6 +219,8 @@ class RelayCore {
   std::optional<Time> price_holds_from_;  // while the two may differ
   Duration idle_{};
   boost::unordered_flat_map<ConnId, std::unique_ptr<Client>> clients_;
+  std::vector<Client*> order_;  // of clients_, for drawing from
+  std::size_t queued_ = 0;      // of all clients
   boost::unordered_flat_map<sbd::NodeId, Client*, std::hash<sbd::NodeId>> routes_;
   boost::unordered_flat_map<Ip, std::unique_ptr<Address>, IpHash> addresses_;
   std::vector<Due> heap_;                          // min-heap; entries that mean nothing any more are skipped

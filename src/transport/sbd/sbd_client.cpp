@@ -47,6 +47,18 @@ Result<SbdClient::Action> SbdClient::on_message(ByteView message, Time now) {
       next_send_ns_ = std::max(next_send_ns_, nanos(now));
       action.kind = Action::Kind::ready;
       return action;
+    case sbd::FrameKind::peer_group:
+      if (!ready_) return action;
+      action.kind = Action::Kind::group;
+      action.peer = frame->peer;
+      action.group = frame->group;
+      return action;
+    case sbd::FrameKind::credit:
+      if (!ready_) return action;
+      action.kind = Action::Kind::credit;
+      action.peer = frame->peer;
+      action.credited = frame->bytes;
+      return action;
     case sbd::FrameKind::auth_response:
     case sbd::FrameKind::keepalive:
     case sbd::FrameKind::unknown:

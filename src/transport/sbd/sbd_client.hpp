@@ -39,10 +39,14 @@ class SbdClient {
       send,     ///< send `bytes` at once, then call `sent`
       ready,    ///< the handshake is over
       forward,  ///< `body` came from `peer`
+      group,    ///< `peer` has the address `group`. Believe it of the relay inside this process only
+      credit,   ///< `peer` has taken `credited` bytes, or they are lost. The same
     };
     Kind kind = Kind::none;
     Bytes bytes;
     NodeId peer{};
+    std::array<std::uint8_t, 16> group{};
+    std::uint32_t credited = 0;
     ByteView body;  ///< points into the message that was given to `on_message`
   };
 

@@ -20,6 +20,9 @@ constexpr std::string_view kAuthResponse = "ares";
 constexpr std::string_view kLimitIdle = "lidl";
 constexpr std::string_view kReady = "srdy";
 constexpr std::string_view kKeepalive = "keep";
+constexpr std::string_view kPeerGroup = "pgrp";
+constexpr std::string_view kCredit = "crdt";
+constexpr std::size_t kGroupBytes = 16;
 
 bool all_zero(ByteView bytes) {
   return std::all_of(bytes.begin(), bytes.end(), [](std::uint8_t b) { return b == 0; });
@@ -97,6 +100,14 @@ Result<Frame> parse_frame(ByteView message) {
     frame.kind = FrameKind::ready;
   } else if (name == kKeepalive) {
     frame.kind = FrameKind::keepalive;
+  } else if (name == kPeerGroup && frame.body.size() == kHeaderBytes + kGroupBytes) {
+    frame.kind = FrameKind::peer_group;
+    std::copy_n(frame.body.begin(), kHeaderBytes, frame.peer.begin());
+    std::copy_n(frame.body.begin() + kHeaderBytes, kGroupBytes, frame.group.begin());
+  } else if (name == kCredit && frame.body.size() == kHeaderBytes + 4) {
+    frame.kind = FrameKind::credit;
+    std::copy_n(frame.body.begin(), kHeaderBytes, frame.peer.begin());
+    frame.bytes = static_cast<std::uint32_t>(read_i32(frame.body.subspan(kHeaderBytes)));
   } else {
     frame.kind = FrameKind::unknown;
   }
@@ -113,6 +124,20 @@ Bytes encode_auth_response(const std::array<std::uint8_t, kSignatureBytes>& sign
 }
 Bytes encode_ready() { return command(kReady, ByteView{}); }
 Bytes encode_keepalive() { return command(kKeepalive, ByteView{}); }
+
+Bytes encode_peer_group(const NodeId& peer, const std::array<std::uint8_t, 16>& group) {
+  std::array<std::uint8_t, kHeaderBytes + kGroupBytes> body{};
+  std::copy(peer.begin(), peer.end(), body.begin());
+  std::copy(group.begin(), group.end(), body.begin() + kHeaderBytes);
+  return command(kPeerGroup, body);
+}
+
+Bytes encode_credit(const NodeId& peer, std::uint32_t bytes) {
+  std::array<std::uint8_t, kHeaderBytes + 4> body{};
+  std::copy(peer.begin(), peer.end(), body.begin());
+  for (std::size_t i = 0; i < 4; ++i) body[kHeaderBytes + i] = static_cast<std::uint8_t>(bytes >> (24 - 8 * i));
+  return command(kCredit, body);
+}
 
 Bytes encode_forward(const NodeId& peer, ByteView body) {
   std::vector<std::uint8_t> out(kHeaderBytes + body.size());

@@ -44,15 +44,19 @@ enum class FrameKind {
   limit_idle,        ///< lidl: milliseconds of silence after which the server closes
   ready,             ///< srdy
   keepalive,         ///< keep
+  peer_group,        ///< pgrp: the address of a peer; inside a process only
+  credit,            ///< crdt: bytes that a peer has taken; inside a process only
   unknown,           ///< a command of some later version: ignored by both sides
 };
 
 /// One parsed message. Borrows from the bytes it was parsed from.
 struct Frame {
   FrameKind kind = FrameKind::unknown;
-  NodeId peer{};           ///< forward only
-  std::int32_t value = 0;  ///< limit_byte_nanos and limit_idle only, as sent: may be zero or negative
-  ByteView body;           ///< forward: what to carry; auth_request: 32 bytes; auth_response: 64 bytes
+  NodeId peer{};                         ///< forward, peer_group, credit
+  std::int32_t value = 0;                ///< limit_byte_nanos and limit_idle only, as sent: may be zero or negative
+  std::array<std::uint8_t, 16> group{};  ///< peer_group only
+  std::uint32_t bytes = 0;               ///< credit only
+  ByteView body;                         ///< forward: what to carry; auth_request: 32 bytes; auth_response: 64 bytes
 };
 
 /// Parses one WebSocket message. Errc::malformed: fewer than 32 bytes, or a known command whose body has the wrong
@@ -65,6 +69,10 @@ Bytes encode_auth_request(const std::array<std::uint8_t, kNonceBytes>& nonce);
 Bytes encode_auth_response(const std::array<std::uint8_t, kSignatureBytes>& signature);
 Bytes encode_ready();
 Bytes encode_keepalive();
+/// Commands of ours, from a relay to the node that runs it, over the connection inside the process (RelayCore R9). They
+/// mean nothing on any other connection: a client must not believe them there.
+Bytes encode_peer_group(const NodeId& peer, const std::array<std::uint8_t, 16>& group);
+Bytes encode_credit(const NodeId& peer, std::uint32_t bytes);
 /// A forward with `peer` as its header (the destination on the way up, the sender on the way down). Copies `body`.
 Bytes encode_forward(const NodeId& peer, ByteView body);
 

@@ -34,13 +34,14 @@ Error fault(std::string what) { return make_error(Errc::peer_fault, "tx5: " + st
 }  // namespace
 
 Connection::Connection(const NodeId& peer, SessionKeys keys, const ConnectionConfig& config, const Entropy& entropy,
-                       Origin origin, Time now, Duration relay_round_trip)
+                       Origin origin, Time now, Duration relay_round_trip, SendCredit::Source credit)
     : e2e_(peer, std::move(keys)),
       config_(config),
       entropy_(entropy),
       peer_round_trip_(2 * std::min(relay_round_trip, kLongestRoundTrip)),
       phase_(Phase::silent),
       decoder_(config.message_size_max),
+      credit_(config.credit, credit),
       started_(now),
       attempt_at_(now),
       last_heard_(now),
@@ -89,7 +90,8 @@ Connection::Outcome Connection::restart(Time now) {
   Outcome out;
   out.restarted = true;
   control_.clear();
-  grant_queued_ = stream_request_queued_ = false;
+  grant_queued_ = stream_request_queued_ = stream_asked_ = false;
+  failing_since_.reset();
   std::erase_if(queue_, [](const Outgoing& o) { return o.preflight; });
   if (!queue_.empty()) {
     queue_.front().offset = queue_.front().piece = queue_.front().piece_offset = 0;
@@ -124,14 +126,12 @@ Connection::Outcome Connection::on_body(ByteView body, Time now) {
   }
   switch (opened.event) {
     case E2eSession::Event::plaintext:
+      failing_since_.reset();
+      if (opened.first && may_be_chunk && !may_begin(opened.plaintext)) return start_over(now);
       on_plaintext(opened.plaintext, now, out);
       break;
     case E2eSession::Event::undecryptable:
-      if (e2e_.decrypting() && !stream_request_queued_ && now >= next_stream_request_) {
-        next_stream_request_ = now + kStreamRequestInterval;
-        stream_request_queued_ = true;
-        control_.push_back(Control{});
-      }
+      on_undecryptable(now);
       break;
     case E2eSession::Event::new_stream:
       peer_streams_ += 1;
@@ -143,12 +143,40 @@ Connection::Outcome Connection::on_body(ByteView body, Time now) {
   return out;
 }
 
+/// Asks for a new stream. In the middle of a message only if nothing of it decrypts any more: a new stream would end it
+/// (R11), and a stranger's forgery must not.
+void Connection::on_undecryptable(Time now) {
+  if (!failing_since_) failing_since_ = now;
+  if (!e2e_.decrypting() || stream_request_queued_ || now < next_stream_request_) return;
+  if (decoder_.receiving_chunks() && now < *failing_since_ + kStreamRequestInterval) return;
+  next_stream_request_ = now + kStreamRequestInterval;
+  stream_request_queued_ = true;
+  control_.push_back(Control{});
+}
+
+/// R11. `first`: the first plaintext of a new stream, on a connection past its handshake.
+bool Connection::may_begin(const Bytes& first) const {
+  const std::string_view letters = first.text().substr(0, kLetters);
+  if (letters == kHandshakeRequest) return true;
+  const auto closing = encode_frame_header(FrameType::reserved0, 0);
+  if (letters == kFallback && std::ranges::equal(first.view().subspan(kLetters), closing)) return true;
+  return stream_asked_ && !decoder_.receiving_chunks();
+}
+
+Connection::Outcome Connection::start_over(Time now) {
+  attempts_ = 0;
+  started_ = now;
+  last_heard_ = now;
+  return restart(now);
+}
+
 void Connection::on_plaintext(const Bytes& plaintext, Time now, Outcome& out) {
   if (plaintext.size() < kLetters) {
     out.error = fault("a signal message of " + std::to_string(plaintext.size()) + " bytes");
     return;
   }
   last_heard_ = now;
+  stream_asked_ = false;
   if (phase_ == Phase::silent) begin_handshake(now);
   const std::string_view letters = plaintext.text().substr(0, kLetters);
   const ByteView rest = plaintext.view().subspan(kLetters);
@@ -172,11 +200,7 @@ void Connection::on_plaintext(const Bytes& plaintext, Time now, Outcome& out) {
 void Connection::on_handshake_request(ByteView nonce, Time now, Outcome& out) {
   const bool repeated = peer_nonce_ && std::ranges::equal(*peer_nonce_, nonce);
   if (repeated && (phase_ == Phase::open || (phase_ == Phase::opening && now < echoes_until_))) return;
-  if (phase_ != Phase::handshake) {
-    attempts_ = 0;
-    started_ = now;
-    out = restart(now);
-  }
+  if (phase_ != Phase::handshake) out = start_over(now);
   if (requests_seen_ >= kMaxHandshakeRequests) return;
   // A second hreq, a first one long after ours, or a second stream since ours began: the peer may have missed our
   // stream, or have thrown away what it read of it. Ours goes first: until it has our hres the peer is still in its
@@ -254,6 +278,7 @@ void Connection::on_decoded(FrameDecoder::Decoded decoded, Time now, Outcome& ou
         return;
       }
       queue_.front().state = Outgoing::State::chunks;
+      credit_.granted();
       return;
     case FrameDecoder::Event::progress:
       last_chunk_ = now;
@@ -279,9 +304,7 @@ void Connection::grant() {
 
 Connection::Outcome Connection::on_time(Time now) {
   Outcome out;
-  const auto unresponsive = [&out](std::string what) {
-    out.error = make_error(Errc::peer_unresponsive, std::move(what));
-  };
+  const auto unresponsive = [&out](const char* what) { out.error = make_error(Errc::peer_unresponsive, what); };
   switch (phase_) {
     case Phase::silent:
       if (now >= started_ + kSilentLimit) unresponsive("a stream without a message");
@@ -312,19 +335,27 @@ Connection::Outcome Connection::on_time(Time now) {
     return out;
   }
   if (phase_ == Phase::opening && now >= std::max(attempt_at_, last_heard_) + preflight_limit()) return restart(now);
-  if (!queue_.empty() && queue_.front().state == Outgoing::State::waiting && now >= waiting_since_ + silence_limit()) {
-    unresponsive("no permit for a message of " + std::to_string(queue_.front().message.size()) + " bytes");
-    return out;
-  }
-  if (decoder_.receiving_chunks() && now >= last_chunk_ + silence_limit()) {
-    unresponsive("a permit that is not used");
-    return out;
-  }
+  check_waits(now, out);
+  if (out.error) return out;
   if (now >= next_keepalive_) {
     if (control_.size() < kBusyControl) queue_signal(kKeepalive, {});
     next_keepalive_ = now + keepalive_interval_;
   }
   return out;
+}
+
+/// The waits of an open connection for what only the peer can give.
+void Connection::check_waits(Time now, Outcome& out) const {
+  const auto unresponsive = [&out](std::string what) {
+    out.error = make_error(Errc::peer_unresponsive, std::move(what));
+  };
+  if (!queue_.empty() && queue_.front().state == Outgoing::State::waiting && now >= waiting_since_ + silence_limit()) {
+    unresponsive("no permit for a message of " + std::to_string(queue_.front().message.size()) + " bytes");
+  } else if (decoder_.receiving_chunks() && now >= last_chunk_ + silence_limit()) {
+    unresponsive("a permit that is not used");
+  } else if (credit_wait_ && now >= *credit_wait_ + silence_limit()) {
+    unresponsive("it takes nothing of what is sent to it");
+  }
 }
 
 Time Connection::next_deadline() const {
@@ -342,6 +373,7 @@ Time Connection::next_deadline() const {
     next = std::min(next, waiting_since_ + silence_limit());
   }
   if (decoder_.receiving_chunks()) next = std::min(next, last_chunk_ + silence_limit());
+  if (credit_wait_) next = std::min(next, *credit_wait_ + silence_limit());
   return next;
 }
 
@@ -368,6 +400,26 @@ Result<void> Connection::enqueue(ByteChain message, Handler<>& done) {
   return {};
 }
 
+/// Notes since when a message cannot go for want of credit (R12).
+void Connection::wait_for_credit(Time now) {
+  if (queue_.empty() || credit_.may_send()) {
+    credit_wait_.reset();
+  } else if (!credit_wait_) {
+    credit_wait_ = now;
+  }
+}
+
+void Connection::credit_returned(std::uint64_t bytes, Time now) {
+  credit_.returned(bytes);
+  credit_wait_.reset();
+  wait_for_credit(now);
+}
+
+Connection::Pulled Connection::handed(Bytes frame) {
+  credit_.sent(frame.size());
+  return {std::move(frame), {}};
+}
+
 void Connection::dial(Time now) {
   if (phase_ != Phase::silent) return;
   started_ = now;
@@ -381,12 +433,14 @@ std::vector<Handler<>> Connection::take_handlers() {
   }
   queue_.clear();
   queue_bytes_ = 0;
+  credit_wait_.reset();
   return handlers;
 }
 
 bool Connection::has_data() const {
   // Control frames first: the version must be out before the preflight.
   if (!control_.empty() || queue_.empty() || queue_.front().state == Outgoing::State::waiting) return false;
+  if (!credit_.may_send()) return false;
   return phase_ == Phase::open || (phase_ == Phase::opening && queue_.front().preflight);
 }
 
@@ -402,16 +456,17 @@ Connection::Pulled Connection::pull_control(Time now) {
   Control& next = control_.front();
   if (next.size == 0) {
     stream_request_queued_ = false;
+    stream_asked_ = true;
     control_.pop_front();
-    return {e2e_.request_stream(), {}};
+    return handed(e2e_.request_stream());
   }
   if (next.fresh_stream) {
     next.fresh_stream = false;
     e2e_.drop_encrypt();
     if (phase_ == Phase::handshake) attempt_at_ = std::max(attempt_at_, now);
   }
-  if (!e2e_.encrypting()) return {start_stream(), {}};
-  Pulled out{e2e_.seal(ByteView(next.bytes).first(next.size), {}), {}};
+  if (!e2e_.encrypting()) return handed(start_stream());
+  Pulled out = handed(e2e_.seal(ByteView(next.bytes).first(next.size), {}));
   if (next.grant) {
     // Only now: a peer that sends chunks before it can have the grant could make us queue grants without end.
     decoder_.granted();
@@ -419,6 +474,7 @@ Connection::Pulled Connection::pull_control(Time now) {
     last_chunk_ = now;
   }
   control_.pop_front();
+  wait_for_credit(now);
   return out;
 }
 
@@ -443,25 +499,31 @@ Bytes Connection::seal(FrameType type, Outgoing& from, std::size_t size) {
 
 Connection::Pulled Connection::pull_data(Time now) {
   K2_ASSERT(has_data());
-  if (!e2e_.encrypting()) return {start_stream(), {}};
+  if (!e2e_.encrypting()) return handed(start_stream());
   Outgoing& next = queue_.front();
   const std::size_t size = next.message.size();
+  // An empty message cannot ask; nothing but a test sends one.
+  if (next.state == Outgoing::State::whole && size > 0 &&
+      credit_.must_ask(kOverhead + kLetters + kFrameHeaderBytes + size)) {
+    next.state = Outgoing::State::ask;
+  }
   Pulled out;
   bool complete = false;
   switch (next.state) {
     case Outgoing::State::whole:
-      out.frame = seal(FrameType::message, next, size);
+      out = handed(seal(FrameType::message, next, size));
       complete = true;
       break;
     case Outgoing::State::ask:
-      out.frame = e2e_.seal(fallback_head(FrameType::permit_request, size), {});
+      out = handed(e2e_.seal(fallback_head(FrameType::permit_request, size), {}));
+      credit_.asked();
       next.state = Outgoing::State::waiting;
       waiting_since_ = now;
       break;
     case Outgoing::State::waiting:
       break;
     case Outgoing::State::chunks: {
-      out.frame = seal(FrameType::chunk, next, std::min(size - next.offset, kMaxChunkBytes));
+      out = handed(seal(FrameType::chunk, next, std::min(size - next.offset, kMaxChunkBytes)));
       complete = next.offset == size;
       break;
     }
@@ -473,6 +535,7 @@ Connection::Pulled Connection::pull_data(Time now) {
     out.done = std::move(next.done);
     queue_.pop_front();
   }
+  wait_for_credit(now);
   return out;
 }
 

@@ -11,6 +11,7 @@
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/runtime.hpp"
+#include "transport/tx5/credit.hpp"
 #include "transport/tx5/e2e.hpp"
 #include "transport/tx5/framing.hpp"
 
@@ -25,6 +26,7 @@ struct ConnectionConfig {
   Duration timeout = std::chrono::seconds(60);
   std::uint64_t message_size_max = 64U << 20;
   std::uint64_t max_queue_bytes = 64U << 20;
+  CreditLimits credit;
 };
 
 /// The state machine of one tx5 connection that never leaves the relay.
@@ -60,6 +62,14 @@ struct ConnectionConfig {
 ///      So long is the first wait of R3, the wait for the preflight, and, with a second more, any silence; the opening
 ///      has twice as long and two seconds. *Rationale*: a handshake that begins anew makes the answer to the one before
 ///      it worthless; on a line that is slower than the retries it would do so for ever.
+///  R11 Past the handshake a new stream of the peer is for: a new handshake, closing, or a stream that was asked for
+///  and
+///      begins between two messages. Any other is not heard, and the connection starts over as in R4. A stream that was
+///      taken is never taken again (E2eSession R5). *Rationale*: on the stock wire a NewStream is not signed, so the
+///      relay can leave out what it likes before one; a message put together from two streams would look whole. Whole
+///      messages that are left out before a stream that was asked for cannot be noticed.
+///  R12 How much may be under way to the peer: SendCredit. A message that waits for credit for as long as a permit may
+///      be waited for closes the connection.
 /// Complexity: every call O(1) in what is queued. Thread rule: confined to the owner's strand. Pure but for `entropy`.
 class Connection {
  public:
@@ -108,7 +118,15 @@ class Connection {
   /// Origin::local queues `hreq` at once. `config` and `entropy` must outlive this object. `relay_round_trip`: as
   /// measured; zero if unknown.
   Connection(const NodeId& peer, SessionKeys keys, const ConnectionConfig& config, const Entropy& entropy,
-             Origin origin, Time now, Duration relay_round_trip = {});
+             Origin origin, Time now, Duration relay_round_trip = {},
+             SendCredit::Source credit = SendCredit::Source::permits);
+
+  /// What was taken of the peer's streams under the same keys; from an earlier connection, before any input.
+  void remember_streams(E2eSession::Memory memory) { e2e_.remember(std::move(memory)); }
+  const E2eSession::Memory& streams() const { return e2e_.memory(); }
+  /// The relay inside this process says that the peer has taken `bytes`, or that they are lost (R12).
+  void credit_returned(std::uint64_t bytes, Time now);
+  const SendCredit& credit() const { return credit_; }
 
   /// The body of a forward from the peer.
   Outcome on_body(ByteView body, Time now);
@@ -135,7 +153,10 @@ class Connection {
   /// Takes all messages that are not wholly sent off the queue.
   std::vector<Handler<>> take_handlers();
 
+  /// Whether a message waits to be sent, for whatever reason.
+  bool has_queued() const { return !queue_.empty(); }
   bool has_control() const { return !control_.empty(); }
+  /// Looks for credit, too: call it again after `credit_returned`.
   bool has_data() const;
   /// The next control frame (handshake, keepalive, grant …) or the next frame of the messages. Only if there is one.
   Pulled pull_control(Time now);
@@ -178,6 +199,12 @@ class Connection {
   void on_keepalive(Time now);
   void finish_handshake(Time now, Outcome& out);
   void prepare(Outgoing& outgoing);
+  void on_undecryptable(Time now);
+  bool may_begin(const Bytes& first) const;
+  Outcome start_over(Time now);
+  void check_waits(Time now, Outcome& out) const;
+  void wait_for_credit(Time now);
+  Pulled handed(Bytes frame);
   Bytes seal(FrameType type, Outgoing& from, std::size_t size);
   Duration retry_interval() const;
   Duration opening_limit() const;
@@ -197,6 +224,10 @@ class Connection {
   std::deque<Control> control_;
   bool grant_queued_ = false;
   bool stream_request_queued_ = false;
+  bool stream_asked_ = false;            ///< and not begun yet
+  std::optional<Time> failing_since_{};  ///< nothing has decrypted since
+  SendCredit credit_;
+  std::optional<Time> credit_wait_;  ///< a message waits for credit since then, or since some last came
   std::deque<Outgoing> queue_;
   std::size_t queue_bytes_ = 0;
 

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <vector>
 
+#include "kitsune2/ids.hpp"
+
 namespace kitsune2::tx5 {
 namespace {
 
@@ -68,25 +70,18 @@ E2eSession::Opened E2eSession::open(ByteView body, std::span<std::uint8_t> room)
   switch (body[0]) {
     case kNewStream: {
       if (rest.size() != kStreamHeaderBytes) return {Event::undecryptable, {}};
+      const std::uint64_t name = keyed_hash(rest);
+      if (std::find(memory_.begin(), memory_.end(), name) != memory_.end()) return {};
       StreamState::Header header;
       std::copy(rest.begin(), rest.end(), header.begin());
-      decrypt_.reset();
-      decrypt_.emplace(header, keys_.rx());
+      begun_ = std::make_unique<StreamState>(header, keys_.rx());
+      begun_name_ = name;
       return {Event::new_stream, {}};
     }
-    case kMessage: {
-      if (!decrypt_) return {Event::ignored, {}};
+    case kMessage:
+      if (!decrypt_ && !begun_) return {};
       if (rest.size() < kSealBytes) return {Event::undecryptable, {}};
-      const std::size_t size = rest.size() - kSealBytes;
-      if (size > 0 && size <= room.size()) {
-        if (!decrypt_->open(rest, room.data())) return {Event::undecryptable, {}};
-        return {Event::plaintext, {}, size};
-      }
-      auto storage = std::make_shared_for_overwrite<std::uint8_t[]>(size);
-      if (!decrypt_->open(rest, storage.get())) return {Event::undecryptable, {}};
-      const ByteView plaintext{storage.get(), size};
-      return {Event::plaintext, Bytes::share(std::move(storage), plaintext)};
-    }
+      return open_message(rest, room);
     case kRequestNewStream:
       if (!rest.empty()) return {Event::undecryptable, {}};
       encrypt_.reset();
@@ -94,6 +89,42 @@ E2eSession::Opened E2eSession::open(ByteView body, std::span<std::uint8_t> room)
     default:
       return {Event::undecryptable, {}};
   }
+}
+
+std::optional<Bytes> E2eSession::opened_by(StreamState& stream, ByteView sealed) {
+  const std::size_t size = sealed.size() - kSealBytes;
+  auto storage = std::make_shared_for_overwrite<std::uint8_t[]>(size);
+  if (!stream.open(sealed, storage.get())) return std::nullopt;
+  const ByteView plaintext{storage.get(), size};
+  return Bytes::share(std::move(storage), plaintext);
+}
+
+E2eSession::Opened E2eSession::open_message(ByteView sealed, std::span<std::uint8_t> room) {
+  Opened out;
+  out.event = Event::plaintext;
+  const std::size_t size = sealed.size() - kSealBytes;
+  if (decrypt_ && size > 0 && size <= room.size()) {
+    if (decrypt_->open(sealed, room.data())) {
+      out.placed = size;
+      return out;
+    }
+  } else if (decrypt_) {
+    if (auto plaintext = opened_by(*decrypt_, sealed)) {
+      out.plaintext = std::move(*plaintext);
+      return out;
+    }
+  }
+  if (begun_) {
+    if (auto plaintext = opened_by(*begun_, sealed)) {
+      decrypt_ = std::move(begun_);
+      memory_.push_back(begun_name_);
+      if (memory_.size() > kRemembered) memory_.pop_front();
+      out.plaintext = std::move(*plaintext);
+      out.first = true;
+      return out;
+    }
+  }
+  return {Event::undecryptable, {}};
 }
 
 Bytes E2eSession::start_stream(const StreamState::Header& header) {

@@ -3,6 +3,8 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -75,16 +77,20 @@ inline constexpr std::size_t kOverhead = sbd::kHeaderBytes + 1 + kSealBytes;
 /// The encryption state towards one peer.
 ///
 ///  R1  The first thing sent, and the first after `drop_encrypt` or a RequestNewStream, is a NewStream.
-///  R2  A NewStream replaces the decrypt state.
+///  R2  A NewStream begins to count with the first Message that decrypts under it; until then the stream before it goes
+///      on. *Rationale*: it is 24 bytes that nobody has signed, and must not cost the real peer its stream.
 ///  R3  A Message without a decrypt state is ignored, silently. *Rationale*: it belongs to a connection of the past.
 ///  R4  A Message that does not decrypt, an unknown type or a wrong length changes nothing here; the caller may ask for
 ///      a new stream. *Rationale*: on a stock relay the sender's key is not proven, so a stranger's forgery must not
 ///      cost the real peer its stream.
+///  R5  A stream is taken once: the NewStream of one that has carried a Message is ignored ever after, for the last
+///      kRemembered of them. *Rationale*: the keys are those of the pair of nodes, so whoever carries a stream could
+///      bring it again, or the beginning of one in the middle of another.
 /// Thread rule: confined to the owner's strand.
 class E2eSession {
  public:
   enum class Event {
-    ignored,             ///< R3
+    ignored,             ///< R3, R5
     plaintext,           ///< `plaintext` is set
     new_stream,          ///< the peer began a stream
     undecryptable,       ///< R4: ask for a new stream, at a limited rate
@@ -94,7 +100,11 @@ class E2eSession {
     Event event = Event::ignored;
     Bytes plaintext;
     std::size_t placed = 0;  ///< if not 0: the plaintext has as many bytes and lies in `room`, not in `plaintext`
+    bool first = false;      ///< this plaintext is the first of a new stream; it lies in `plaintext`
   };
+  /// Of the streams that were taken, what is remembered of each.
+  using Memory = std::deque<std::uint64_t>;
+  static constexpr std::size_t kRemembered = 256;
 
   E2eSession(const NodeId& peer, SessionKeys keys) : peer_(peer), keys_(std::move(keys)) {}
 
@@ -103,7 +113,7 @@ class E2eSession {
   Opened open(ByteView body, std::span<std::uint8_t> room = {});
 
   bool encrypting() const { return encrypt_.has_value(); }
-  bool decrypting() const { return decrypt_.has_value(); }
+  bool decrypting() const { return decrypt_ != nullptr; }
   /// A whole sbd message carrying NewStream. `header`: 24 random bytes.
   Bytes start_stream(const StreamState::Header& header);
   /// A whole sbd message carrying the parts, one after the other, encrypted: one allocation, no copy. Together they
@@ -114,11 +124,22 @@ class E2eSession {
   Bytes request_stream() const;
   void drop_encrypt() { encrypt_.reset(); }
 
+  /// The streams of the peer that were taken under the same keys, here or before.
+  const Memory& memory() const { return memory_; }
+  void remember(Memory memory) { memory_ = std::move(memory); }
+
  private:
+  Opened open_message(ByteView sealed, std::span<std::uint8_t> room);
+  /// Nothing: not of this stream.
+  static std::optional<Bytes> opened_by(StreamState& stream, ByteView sealed);
+
   NodeId peer_;
   SessionKeys keys_;
   std::optional<StreamState> encrypt_;
-  std::optional<StreamState> decrypt_;
+  std::unique_ptr<StreamState> decrypt_;
+  std::unique_ptr<StreamState> begun_;  ///< R2
+  std::uint64_t begun_name_ = 0;
+  Memory memory_;
 };
 
 }  // namespace kitsune2::tx5

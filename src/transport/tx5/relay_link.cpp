@@ -126,6 +126,12 @@ void RelayLink::on_message(const Bytes& message) {
     case SbdClient::Action::Kind::forward:
       on_forward(action->peer, action->body);
       break;
+    case SbdClient::Action::Kind::group:
+      if (socket_->is_in_process()) learn_address(action->peer, action->group);
+      break;
+    case SbdClient::Action::Kind::credit:
+      if (socket_->is_in_process()) on_credit(action->peer, action->credited);
+      break;
   }
   if (state_ != State::ready) return;
   pump();
@@ -134,6 +140,7 @@ void RelayLink::on_message(const Bytes& message) {
 
 void RelayLink::on_ready() {
   state_ = State::ready;
+  if (socket_->is_in_process()) shared_.addresses->begin(relay_);
   idle_since_ = shared_.runtime.now();
   reconnect_.connected(idle_since_);
   failure_.reset();
@@ -166,6 +173,9 @@ void RelayLink::lost(const Error& why) {
   data_ring_.clear();
   closing_.clear();
   strangers_.clear();
+  order_.clear();
+  streams_.clear();  // the keys are gone
+  streams_in_order_.clear();
   const Error error = make_error(Errc::disconnected, "the relay was lost: " + why.message);
   if (unsent_) shared_.complete(std::move(unsent_->done), error);
   unsent_.reset();
@@ -225,23 +235,106 @@ void RelayLink::end_early(const Error& why) {
 std::shared_ptr<Peer> RelayLink::add_peer(const NodeId& id, const Url& url, Connection::Origin origin) {
   std::optional<SessionKeys> keys = SessionKeys::derive(*key_, id);
   if (!keys) return nullptr;
-  auto peer = std::make_shared<Peer>(*this, id, url, std::move(*keys), shared_.connection, shared_.entropy, origin,
-                                     shared_.runtime.now(), client_->round_trip());
+  auto peer = std::make_shared<Peer>(
+      *this, id, url, std::move(*keys), shared_.connection, shared_.entropy, origin, shared_.runtime.now(),
+      client_->round_trip(), socket_->is_in_process() ? SendCredit::Source::relay : SendCredit::Source::permits);
   peer->opened_at = shared_.runtime.wall_now();
+  peer->address = address_of(id);
+  if (auto known = streams_.extract(id); !known.empty()) peer->connection.remember_streams(std::move(known.mapped()));
   peers_.emplace(id, peer);
+  peer->rank = order_.size();
+  order_.push_back(peer.get());
   shared_.peer_count += 1;
   return peer;
 }
 
-bool RelayLink::make_room_for_stranger() {
+/// R6.
+bool RelayLink::make_room_for_stranger(const NodeId& id) {
+  const auto newcomer = address_of(id);
   const auto full = [this] { return shared_.peer_count >= shared_.limits.max_peers; };
+  const std::size_t own_places = std::min(shared_.limits.max_strangers, shared_.limits.max_peers / 16);
+  if (full() && strangers_.size() < own_places && evict(newcomer, Tell::now)) return !full();
   while (!strangers_.empty() && (full() || strangers_.size() >= shared_.limits.max_strangers)) {
-    const auto oldest = peers_.find(strangers_.front());
-    K2_ASSERT(oldest != peers_.end());
-    const std::shared_ptr<Peer> peer = oldest->second;
+    const std::shared_ptr<Peer> peer = stranger_to_go(newcomer);
+    if (!peer) return false;
     close_peer(peer, make_error(Errc::overloaded, "too many peers connect at once"), {}, Tell::now);
   }
-  return !full();
+  return !full() || evict(newcomer, Tell::now);
+}
+
+/// The oldest, unless addresses are known. Null: the newcomer is to be refused.
+std::shared_ptr<Peer> RelayLink::stranger_to_go(const std::optional<slots::Address>& newcomer) {
+  std::vector<slots::Slot> sample;
+  std::vector<std::shared_ptr<Peer>> who;
+  bool known = false;
+  for (const NodeId& id : strangers_) {
+    if (sample.size() == slots::kSample) break;
+    who.push_back(peers_.at(id));
+    known = known || who.back()->address;
+    sample.push_back({who.back()->address, who.back()->since, 0, false});
+  }
+  if (!known) return who.front();
+  const auto chosen = slots::choose(sample, newcomer, random());
+  return chosen ? who[*chosen] : nullptr;
+}
+
+bool RelayLink::keeps_its_place(const Peer& peer) {
+  if (peer.stranger || peer.connection.has_data()) return true;
+  const bool opening = peer.connection.phase() != Connection::Phase::open;
+  return peer.dialled && (opening || peer.connection.has_queued() || peer.useful_bytes() > 0);
+}
+
+/// Gives the place of one of this link's peers away. False: all keep theirs.
+bool RelayLink::evict(const std::optional<slots::Address>& newcomer, Tell tell) {
+  const std::uint64_t drawn = std::uint64_t{random()} << 32 | random();
+  std::vector<slots::Slot> sample;
+  std::vector<Peer*> who;
+  const bool all = order_.size() <= slots::kSample;
+  for (std::size_t i = 0; i < std::min(order_.size(), slots::kSample); ++i) {
+    Peer* peer = order_[all ? i : slots::drawn(drawn, i) % order_.size()];
+    if (std::ranges::find(who, peer) != who.end()) continue;
+    who.push_back(peer);
+    const std::uint64_t useful = shared_.usefulness ? shared_.usefulness(peer->url) : peer->useful_bytes();
+    sample.push_back({peer->address, peer->since, useful, keeps_its_place(*peer)});
+  }
+  const auto chosen = slots::choose(sample, newcomer, slots::drawn(drawn, slots::kSample));
+  if (!chosen) return false;
+  close_peer(who[*chosen]->shared_from_this(), make_error(Errc::overloaded, "its place is given to a newcomer"), {},
+             tell);
+  return true;
+}
+
+void RelayLink::leave_order(Peer& peer) {
+  order_[peer.rank] = order_.back();
+  order_[peer.rank]->rank = peer.rank;
+  order_.pop_back();
+}
+
+std::optional<slots::Address> RelayLink::address_of(const NodeId& id) const {
+  return socket_->is_in_process() ? shared_.addresses->of(id) : std::nullopt;
+}
+
+void RelayLink::learn_address(const NodeId& id, const slots::Address& address) {
+  shared_.addresses->learn(id, address);
+  if (const auto found = peers_.find(id); found != peers_.end()) found->second->address = address;
+}
+
+/// For the next connection of the same pair of keys.
+void RelayLink::remember_streams(const Peer& peer) {
+  if (peer.connection.streams().empty()) return;
+  if (streams_.insert_or_assign(peer.id, peer.connection.streams()).second) streams_in_order_.push_back(peer.id);
+  // Some of the order may be of peers that are back: they are at the front once more when they go.
+  while (streams_in_order_.size() > shared_.limits.max_stream_memories) {
+    streams_.erase(streams_in_order_.front());
+    streams_in_order_.pop_front();
+  }
+}
+
+void RelayLink::on_credit(const NodeId& id, std::uint32_t bytes) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return;
+  found->second->connection.credit_returned(bytes, shared_.runtime.now());
+  touch(found->second);
 }
 
 void RelayLink::forget_stranger(Peer& peer) {
@@ -259,7 +352,7 @@ void RelayLink::on_forward(const NodeId& from, ByteView body) {
   } else {
     // Anything but a new stream could not be read anyway, and must not cost anything.
     if (role_ == Role::foreign || body.size() != 1 + kStreamHeaderBytes || body[0] != kNewStream) return;
-    if (!make_room_for_stranger()) return;
+    if (!make_room_for_stranger(from)) return;
     peer = add_peer(from, peer_url(from), Connection::Origin::peer);
     if (!peer) return;
     peer->stranger = strangers_.insert(strangers_.end(), from);
@@ -335,6 +428,8 @@ void RelayLink::close_peer(const std::shared_ptr<Peer>& peer, const Error& why, 
   if (peer->gone) return;
   peer->gone = true;
   peers_.erase(peer->id);
+  leave_order(*peer);
+  remember_streams(*peer);
   shared_.peer_count -= 1;
   if (peers_.empty()) idle_since_ = shared_.runtime.now();
   forget_stranger(*peer);
@@ -399,13 +494,14 @@ void RelayLink::send(const NodeId& id, const Url& url, ByteChain message, Handle
     peer = found->second;
     // A stream of it has come and no more: whoever began it may have given up.
     forget_stranger(*peer);
+    peer->dialled = true;
     peer->connection.dial(shared_.runtime.now());
   } else {
     if (id == key_->id()) {
       shared_.complete(std::move(done), make_error(Errc::invalid_argument, "the peer is this node"));
       return;
     }
-    if (shared_.peer_count >= shared_.limits.max_peers) {
+    if (shared_.peer_count >= shared_.limits.max_peers && !evict(std::nullopt, Tell::later)) {
       shared_.complete(std::move(done), make_error(Errc::overloaded, "connected to too many peers"));
       return;
     }
@@ -432,6 +528,7 @@ void RelayLink::disconnect(const NodeId& id, const std::string& reason, const By
 void RelayLink::wasted(const NodeId& id, std::uint64_t bytes) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) return;
+  found->second->wasted_bytes += bytes;
   shared_.wasted(*found->second, bytes);
 }
 

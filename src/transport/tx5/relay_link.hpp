@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -12,11 +13,13 @@
 #include <utility>
 #include <vector>
 
+#include "core/slots/slots.hpp"
 #include "kitsune2/transport.hpp"
 #include "log/log.hpp"
 #include "transport/sbd/reconnect.hpp"
 #include "transport/sbd/sbd_client.hpp"
 #include "transport/tx5/connection.hpp"
+#include "transport/tx5/peer_addresses.hpp"
 #include "transport/tx5/permits.hpp"
 #include "transport/ws.hpp"
 
@@ -34,6 +37,8 @@ struct LinkLimits {
   std::size_t max_socket_queue = 256 * 1024;
   /// Closing frames waiting to go out; more are not sent.
   std::size_t max_closing_frames = 4096;
+  /// Connections that are gone and whose streams are remembered (E2eSession R5), as long as the node key lasts.
+  std::size_t max_stream_memories = 4096;
   /// When a relay that was lost is tried again.
   sbd::ReconnectLimits reconnect;
   /// How a relay that hangs is noticed.
@@ -46,11 +51,14 @@ struct LinkLimits {
 /// One peer behind a link.
 struct Peer : std::enable_shared_from_this<Peer> {
   Peer(RelayLink& owner, const NodeId& node, Url where, SessionKeys keys, const ConnectionConfig& config,
-       const Entropy& entropy, Connection::Origin origin, Time now, Duration relay_round_trip)
+       const Entropy& entropy, Connection::Origin origin, Time now, Duration relay_round_trip,
+       SendCredit::Source credit)
       : link(owner),
         id(node),
         url(std::move(where)),
-        connection(node, std::move(keys), config, entropy, origin, now, relay_round_trip) {}
+        connection(node, std::move(keys), config, entropy, origin, now, relay_round_trip, credit),
+        since(now),
+        dialled(origin == Connection::Origin::local) {}
 
   RelayLink& link;
   NodeId id;
@@ -63,6 +71,17 @@ struct Peer : std::enable_shared_from_this<Peer> {
   std::optional<Time> armed;
   std::optional<std::list<NodeId>::iterator> stranger;
   Timestamp opened_at;
+  Time since;                             ///< when this object was made
+  bool dialled;                           ///< by us, once at least
+  std::uint64_t wasted_bytes = 0;         ///< that it sent and that were refused
+  std::optional<slots::Address> address;  ///< if the relay is inside this process
+  std::size_t rank = 0;                   ///< in the link's list for drawing from
+
+  /// What it brought that was of use.
+  std::uint64_t useful_bytes() const {
+    const std::uint64_t received = connection.stats().received_bytes + connection.permit_received();
+    return received - std::min(received, wasted_bytes);
+  }
 };
 
 /// What the links of one transport have in common.
@@ -77,6 +96,10 @@ struct LinkShared {
   std::string tls_ca_file;
   TransportEvents* events = nullptr;
   std::size_t peer_count = 0;
+  /// Of the peers at a relay inside this process.
+  std::shared_ptr<PeerAddresses> addresses = std::make_shared<PeerAddresses>();
+  /// How much use a peer was, for choosing whom to keep; empty: its bytes are all that is known.
+  std::function<std::uint64_t(const Url&)> usefulness;
 
   /// Runs `done` later, exactly once, even if everything here is gone by then.
   void complete(Handler<> done, Result<void> result);
@@ -128,7 +151,11 @@ class LinkOwner {
 ///  R3  Frames go out in turns: control frames of all peers first (but not for ever), then one frame of each peer that
 ///      has a message. *Rationale*: a large transfer or a slow peer delays the others by one frame, not by a message.
 ///  R4  A frame is encrypted when its turn comes, into the socket's buffer; nothing is encrypted ahead.
-///  R5  A frame is sent only when the pacing and the socket's queue allow it.
+///  R5  A frame is sent only when the pacing and the socket's queue allow it, and the credit of its peer (SendCredit).
+///  R6  When there are `max_peers`, a newcomer gets the place of another one by slots::choose. One that takes
+///      what we have for it keeps its place, and so does one that we called and that brought something. Strangers have
+///      a sixteenth of the places for themselves, so that a newcomer has the time to prove itself. *Rationale*: who
+///      comes first and says nothing must not keep all others out.
 /// Every call to TransportEvents comes from a task of the link's own. Thread rule: strand.
 class RelayLink {
  public:
@@ -182,8 +209,16 @@ class RelayLink {
   void lost(const Error& why);
   void end_early(const Error& why);
   std::shared_ptr<Peer> add_peer(const NodeId& id, const Url& url, Connection::Origin origin);
-  bool make_room_for_stranger();
+  bool make_room_for_stranger(const NodeId& id);
+  std::shared_ptr<Peer> stranger_to_go(const std::optional<slots::Address>& newcomer);
+  bool evict(const std::optional<slots::Address>& newcomer, Tell tell);
+  static bool keeps_its_place(const Peer& peer);
   void forget_stranger(Peer& peer);
+  void leave_order(Peer& peer);
+  std::optional<slots::Address> address_of(const NodeId& peer) const;
+  void learn_address(const NodeId& id, const slots::Address& address);
+  void remember_streams(const Peer& peer);
+  void on_credit(const NodeId& id, std::uint32_t bytes);
   void process(const std::shared_ptr<Peer>& peer, Connection::Outcome outcome);
   bool open_peer(const std::shared_ptr<Peer>& peer);
   void pump();
@@ -209,6 +244,9 @@ class RelayLink {
   std::optional<TransportFailure> failure_;
 
   std::map<NodeId, std::shared_ptr<Peer>> peers_;
+  std::vector<Peer*> order_;  ///< of peers_, for drawing from
+  std::map<NodeId, E2eSession::Memory> streams_;
+  std::deque<NodeId> streams_in_order_;
   std::list<NodeId> strangers_;
   std::set<std::pair<Time, NodeId>> deadlines_;
   std::deque<std::shared_ptr<Peer>> control_ring_;

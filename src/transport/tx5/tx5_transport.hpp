@@ -27,6 +27,11 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
                                                       const Tx5TransportConfig& config, const LinkLimits& limits,
                                                       const NetworkConfig& network = {});
 
+  /// Before `start`: where to note the addresses of peers at a relay inside this process, for others to look them up.
+  void note_addresses(std::shared_ptr<PeerAddresses> addresses) { shared_.addresses = std::move(addresses); }
+  /// Before `start`: how much use a peer was, for choosing whom to keep (RelayLink R6).
+  void judge_by(std::function<std::uint64_t(const Url&)> usefulness) { shared_.usefulness = std::move(usefulness); }
+
   void start(TransportEvents& events) override;
   std::optional<Url> url() const override;
   std::optional<TransportFailure> failure() const override;

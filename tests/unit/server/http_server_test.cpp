@@ -33,7 +33,11 @@ struct Echo final : HttpHandler {
       peer->send(m);
       return Next::kGo;
     }
-    void on_ws_ping(std::size_t size) override { owner.ping_bytes += size; }
+    void on_ws_frame(std::size_t size) override {
+      owner.ping_bytes += size;
+      owner.frames += 1;
+      if (owner.frames == owner.frames_allowed) peer->close(1008, "too many frames");
+    }
     void on_ws_sent(std::size_t) override {}
     void on_ws_closed(std::string_view) override {
       ++owner.ws_closed;
@@ -45,6 +49,8 @@ struct Echo final : HttpHandler {
   bool let_in = true;
   bool hold = false;
   std::size_t ping_bytes = 0;
+  std::size_t frames = 0, frames_allowed = 0;
+  Duration request_cost{};
   int ws_closed = 0;
   WsPeer* last_peer = nullptr;
   std::vector<std::string> faults;
@@ -54,6 +60,7 @@ struct Echo final : HttpHandler {
   }
 
   bool admit(const net::IpAddress&) override { return let_in; }
+  Cost cost(const HttpServerRequest& r) override { return {r.ip.limit_key().bytes, request_cost}; }
   HttpReply on_request(const HttpServerRequest& r) override {
     seen.push_back(std::string(r.method) + " " + std::string(r.path) + " " + std::string(r.body));
     HttpReply out;
@@ -315,9 +322,11 @@ TEST(HttpServer, ConnectionsAreLimitedInAllAndByAddress) {
   EXPECT_TRUE(accepted("2001:db8:0:1::2"));
   EXPECT_FALSE(accepted("2001:db8:0:1:ffff::3")) << "one /64";
   EXPECT_TRUE(accepted("2001:db8:0:2::1"));
-  EXPECT_FALSE(accepted("10.0.0.9")) << "five in all";
+  EXPECT_TRUE(accepted("10.0.0.9")) << "five in all: one of the larger crowd goes";
+  w.world.run_ready();
+  EXPECT_EQ(w.server->counters().connections.get(), 5U);
+  EXPECT_EQ(w.server->counters().evicted.get(), 1U);
   EXPECT_EQ(w.server->counters().limit_ip.get(), 2U);
-  EXPECT_EQ(w.server->counters().limit_connections.get(), 1U);
   open[0]->hang_up();
   w.world.run_ready();
   EXPECT_TRUE(accepted("10.0.0.1"));
@@ -475,6 +484,106 @@ TEST(HttpServer, ABrokenRequestIsToldWithItsReason) {
   w.say(slow, "GET /a HTTP/1.1\r\nHos");
   w.world.run_for(std::chrono::seconds(20));
   EXPECT_EQ(w.echo.faults.back(), "request_timeout: the request head takes too long");
+}
+
+TEST(HttpServer, EmptyFragmentsAndPongsAreCountedAndCanEndAConnection) {
+  World w;
+  w.echo.frames_allowed = 100;
+  auto c = w.connect();
+  w.say(c, "GET /x HTTP/1.1\r\n" + kUpgrade);
+  std::string flood = client_frame(net::kWsPing, "");
+  net::ByteBuffer fragment;
+  net::ws_append_frame(fragment, net::WsRole::kClient, net::kWsBinary, {}, 0);
+  std::string first(as_text({fragment.data(), fragment.size()}));
+  first[0] &= 0x7f;  // not the last one
+  std::string next = first;
+  next[0] = 0;
+  for (int i = 0; i < 10; ++i) flood += client_frame(net::kWsPong, "");
+  flood += first;
+  for (int i = 0; i < 1000; ++i) flood += next;
+  w.say(c, flood);
+  EXPECT_EQ(w.echo.frames, 100U) << "nothing is looked at after the close";
+  EXPECT_TRUE(c->closed);
+}
+
+HttpLimits shared() {
+  HttpLimits out;
+  out.shares = {.all_percent = 20, .address_percent = 10};
+  return out;
+}
+
+TEST(HttpServer, AFloodOfRequestsWaitsForItselfAndOthersAreAnswered) {
+  World w(shared());
+  w.echo.request_cost = milliseconds(1);
+  std::string flood;
+  for (int i = 0; i < 2000; ++i) flood += "GET /flood HTTP/1.1\r\nHost: x\r\n\r\n";
+  auto c = w.connect("10.0.0.2");
+  w.say(c, flood);
+  const std::size_t at_once = w.echo.seen.size();
+  EXPECT_LE(at_once, 251U) << "the burst of all";
+  EXPECT_TRUE(c->paused);
+  auto honest = w.connect("10.0.0.1");
+  w.say(honest, "GET /me HTTP/1.1\r\nHost: x\r\n\r\n");
+  w.world.run_until(w.world.now() + milliseconds(20));
+  EXPECT_EQ(status_of(honest->sent), 200);
+  w.world.run_until(w.world.now() + seconds(10) - milliseconds(20));
+  // 10 s of a tenth of the time, and the burst.
+  EXPECT_LE(w.echo.seen.size(), 1504U);
+  EXPECT_GE(w.echo.seen.size(), 1450U);
+  w.world.run_until(w.world.now() + seconds(10));
+  EXPECT_EQ(w.echo.seen.size(), 2001U) << "all are answered in the end";
+  EXPECT_FALSE(c->closed);
+}
+
+TEST(HttpServer, AnUpgradeThatWaitsIsMadeWhenItsTurnComes) {
+  World w(shared());
+  w.echo.request_cost = milliseconds(600);
+  auto c = w.connect();
+  w.say(c, "GET /first HTTP/1.1\r\nHost: x\r\n\r\n");
+  c->sent.clear();
+  w.say(c, "GET /x HTTP/1.1\r\n" + kUpgrade + client_frame(net::kWsBinary, "early"));
+  EXPECT_EQ(c->sent, "");
+  w.world.run_until(w.world.now() + seconds(10));
+  EXPECT_EQ(status_of(c->sent), 101);
+  EXPECT_TRUE(c->sent.ends_with(server_frame(net::kWsBinary, "early")));
+  // One that goes while it waits is forgotten.
+  auto d = w.connect("10.0.0.3");
+  w.say(d, "GET /first HTTP/1.1\r\nHost: x\r\n\r\n");
+  w.say(d, "GET /x HTTP/1.1\r\n" + kUpgrade);
+  d->hang_up();
+  w.world.run_until(w.world.now() + seconds(60));
+  EXPECT_EQ(w.server->counters().connections.get(), 1U);
+}
+
+TEST(HttpServer, ANewcomerGetsThePlaceOfOneOfTheCrowd) {
+  HttpLimits limits;
+  limits.connections = 100;
+  World w(limits);
+  auto early = w.connect("10.0.0.1");
+  std::vector<std::shared_ptr<FakeConn>> crowd;
+  for (int i = 0; i < 99; ++i) crowd.push_back(w.connect("10.9.0.2"));
+  std::vector<std::shared_ptr<FakeConn>> newcomers;
+  for (int i = 0; i < 30; ++i) {
+    newcomers.push_back(w.connect("10." + std::to_string(20 + i) + ".0.1"));
+    EXPECT_TRUE(newcomers.back()->events);
+    w.world.run_ready();
+  }
+  EXPECT_FALSE(w.connect("10.9.0.2")->events) << "the crowd does not replace itself";
+  EXPECT_FALSE(early->closed);
+  for (const auto& c : newcomers) EXPECT_FALSE(c->closed);
+  EXPECT_EQ(w.server->counters().evicted.get(), 30U);
+  EXPECT_EQ(w.server->counters().connections.get(), 100U);
+}
+
+TEST(HttpServer, ConnectionsOfOneAddressCostItsShare) {
+  HttpLimits limits = shared();
+  limits.connection_cost = milliseconds(1);
+  World w(limits);
+  int taken = 0;
+  for (int i = 0; i < 2000; ++i) taken += w.connect("10.0.0.2")->events ? 1 : 0;
+  EXPECT_LE(taken, 502);
+  EXPECT_TRUE(w.connect("10.0.0.1")->events);
+  EXPECT_GT(w.server->counters().limit_rate.get(), 1000U);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sodium.h>
 
+#include <cstring>
 #include <random>
 
 #include "unit/transport/hex.hpp"
@@ -117,6 +118,35 @@ TEST(E2e, StreamsAreIndependentByDirection) {
   }
 }
 
+TEST(E2e, AStreamCountsFromItsFirstMessageAndIsTakenOnce) {
+  const NodeKey ka = key_of(1), kb = key_of(2);
+  E2eSession a = session(ka, kb.id()), other = session(ka, kb.id()), b = session(kb, ka.id());
+  const Bytes begin = a.start_stream(header(1)), hello = a.seal({}, as_bytes("hello"));
+  EXPECT_EQ(b.open(body(begin)).event, Event::new_stream);
+  EXPECT_TRUE(b.open(body(hello)).first);
+  // Another one is begun: the first goes on until a message of the other comes.
+  EXPECT_EQ(b.open(body(other.start_stream(header(2)))).event, Event::new_stream);
+  const auto more = b.open(body(a.seal({}, as_bytes("more"))));
+  EXPECT_EQ(more.plaintext.text(), "more");
+  EXPECT_FALSE(more.first);
+  EXPECT_TRUE(b.open(body(other.seal({}, as_bytes("new")))).first);
+  EXPECT_EQ(b.open(body(a.seal({}, as_bytes("late")))).event, Event::undecryptable);
+  // Both are known now.
+  EXPECT_EQ(b.open(body(begin)).event, Event::ignored);
+  EXPECT_EQ(b.open(body(hello)).event, Event::undecryptable);
+  E2eSession later = session(kb, ka.id());
+  later.remember(b.memory());
+  EXPECT_EQ(later.open(body(begin)).event, Event::ignored);
+  for (std::size_t i = 0; i < 1000; ++i) {
+    StreamState::Header h{};
+    std::memcpy(h.data() + 4, &i, sizeof(i));
+    E2eSession again = session(ka, kb.id());
+    later.open(body(again.start_stream(h)));
+    later.open(body(again.seal({}, as_bytes("x"))));
+  }
+  EXPECT_EQ(later.memory().size(), E2eSession::kRemembered);
+}
+
 TEST(E2e, WhatIsGenuineIsReadIntoTheRoomThatIsThereForIt) {
   const NodeKey ka = key_of(1), kb = key_of(2);
   E2eSession a = session(ka, kb.id()), b = session(kb, ka.id());
@@ -127,6 +157,9 @@ TEST(E2e, WhatIsGenuineIsReadIntoTheRoomThatIsThereForIt) {
   EXPECT_EQ(as_text(room), "rrrrrr");
   E2eSession c = session(ka, kb.id());
   b.open(body(c.start_stream(header(2))));
+  const auto first = b.open(body(c.seal({}, as_bytes("first"))), room);
+  EXPECT_TRUE(first.first);
+  EXPECT_EQ(first.plaintext.text(), "first") << "not there: it may be of no stream that is wanted";
   const auto placed = b.open(body(c.seal(as_bytes("p"), as_bytes("lace"))), room);
   EXPECT_EQ(placed.event, Event::plaintext);
   EXPECT_EQ(placed.placed, 5U);

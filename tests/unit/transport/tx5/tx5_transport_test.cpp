@@ -634,9 +634,77 @@ TEST_F(Tx5Test, MaxPeersBoundsOthersDials) {
   ASSERT_TRUE(arrived(*a, b->url(), 1));
   ASSERT_TRUE(arrived(*a, c->url(), 1));
   d->send(a->url(), "3");
+  ASSERT_TRUE(arrived(*a, d->url(), 1)) << "it has the place of one of the others";
   world_.run_for(seconds(30));
   EXPECT_EQ(a->events.live.size(), 2U);
-  EXPECT_TRUE(a->events.messages_from(d->url()).empty());
+  EXPECT_EQ(a->events.violations, 0);
+}
+
+TEST_F(Tx5Test, ANewcomerGetsThePlaceOfASilentPeer) {
+  Tx5TransportConfig config;
+  config.max_peers = 64;
+  auto a = node(config);
+  const NodeId to = node_id_of(a->url());
+  // One that we called and that brought something, and one that brought much.
+  auto called = node(), useful = node();
+  a->send(called->url(), "do you have something?");
+  ASSERT_TRUE(arrived(*called, a->url(), 1));
+  called->send(a->url(), "yes");
+  useful->send(a->url(), filled(10'000));
+  ASSERT_TRUE(arrived(*a, called->url(), 1));
+  ASSERT_TRUE(arrived(*a, useful->url(), 1));
+  // The others have proven their keys and say nothing.
+  std::vector<std::unique_ptr<HandPeer>> silent;
+  for (std::uint8_t i = 0; i < 62; ++i) {
+    silent.push_back(std::make_unique<HandPeer>(world_, relay_, static_cast<std::uint8_t>(20 + i)));
+    silent.back()->obey();
+    silent.back()->say_hreq(to);
+    world_.run_for(milliseconds(20));
+  }
+  world_.run_for(seconds(1));
+  ASSERT_EQ(a->events.live.size(), 64U);
+  for (int i = 0; i < 20; ++i) {
+    auto newcomer = node();
+    newcomer->send(a->url(), "let me in");
+    ASSERT_TRUE(arrived(*a, newcomer->url(), 1, seconds(10))) << i;
+    for (HandPeer* hand : {silent[static_cast<std::size_t>(i)].get()}) hand->say(to, "keep");
+  }
+  EXPECT_TRUE(a->events.connected(called->url()));
+  EXPECT_TRUE(a->events.connected(useful->url()));
+  EXPECT_LE(a->events.live.size(), 64U);
+}
+
+/// Peers that ask and do not read: their relay would hold the node's line.
+TEST(Tx5Deaf, PeersThatDoNotReadDoNotHoldUpOthers) {
+  SimWorld world{7};
+  FakeRelay relay{world, "ws://relay:80"};
+  TestNode a(world, {&relay}), honest(world, {&relay});
+  ASSERT_TRUE(world.run_until([&] { return a.transport->url() && honest.transport->url(); }, seconds(60)));
+  std::map<NodeId, std::size_t> bytes;
+  relay.filter = [&](const NodeId&, const NodeId& to, ByteView body) {
+    bytes[to] += 32 + body.size();
+    return true;
+  };
+  std::vector<std::unique_ptr<HandPeer>> deaf;
+  for (std::uint8_t i = 0; i < 8; ++i) {
+    deaf.push_back(std::make_unique<HandPeer>(world, relay, static_cast<std::uint8_t>(20 + i)));
+    deaf.back()->obey();
+    deaf.back()->say_hreq(node_id_of(a.url()));
+  }
+  world.run_for(seconds(1));
+  for (int i = 0; i < 200; ++i) {
+    for (const auto& hand : deaf) a.send(hand->url(), filled(16'000));
+    a.send(honest.url(), filled(1000));
+    // They go on asking.
+    for (const auto& hand : deaf) hand->say(node_id_of(a.url()), "keep");
+  }
+  ASSERT_TRUE(world.run_until([&] { return honest.events.messages_from(a.url()).size() == 200; }, seconds(60)));
+  world.run_for(seconds(30));
+  const tx5::CreditLimits limits;
+  for (const auto& hand : deaf) {
+    EXPECT_GE(bytes[hand->id()], limits.first / 2);
+    EXPECT_LE(bytes[hand->id()], limits.first + 20'000);
+  }
 }
 
 TEST_F(Tx5Test, StrangersPushOutTheOldestStranger) {

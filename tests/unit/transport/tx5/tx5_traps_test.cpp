@@ -172,6 +172,12 @@ TEST_F(Tx5Traps, Trap7PacedBelowTheRelaysRate) {
   world_.run_for(seconds(1));
   HandPeer peer(world_, relay_, 9);
   connect(peer);
+  peer.hear = [&peer](const NodeId& from, const Bytes& said) {  // it grants what it is asked for
+    if (said.size() == 8 && said.text().starts_with("fmsg") && said[4] >> 5 == 5) {
+      peer.say_frame(from, tx5::FrameType::permit_grant, std::uint32_t{said[6]} << 8 | said[7]);
+    }
+    return false;
+  };
   std::uint64_t bytes = 0;
   relay_.filter = [&](const NodeId& from, const NodeId&, ByteView body) {
     if (from == id_) bytes += sbd::kHeaderBytes + body.size();

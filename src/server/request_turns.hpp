@@ -1,0 +1,85 @@
+// When a request of HTTP is answered: a share of the time for each address and for all. Pure: told the time.
+#pragma once
+
+#include <array>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "kitsune2/ids.hpp"
+#include "kitsune2/time.hpp"
+
+namespace kitsune2::server {
+
+/// Shares of the loop's time, in percent. The time that requests take is not measured but given as a cost.
+struct RequestShares {
+  std::uint32_t all_percent = 0;  ///< 0: no limit at all
+  std::uint32_t address_percent = 10;
+  Duration all_burst = std::chrono::milliseconds(250);      ///< so much work may be done at once
+  Duration address_burst = std::chrono::milliseconds(500);  ///< of one address
+};
+
+/// *Rules*. T1: all requests together have `all_percent` of the time, and those of one address `address_percent`; what
+/// was not used is saved up to a burst. *Rationale*: a request costs more than its bytes (a signature to check, a list
+/// to write), so a limit on bytes does not see it; the rest of the loop's time is for what else it does. T2: a request
+/// over its share waits; none is refused. Addresses take turns, and requests of one address go in the order of coming.
+/// *Rationale*: a flood waits for itself; who asks once waits for one request of each other address at most.
+/// Memory: an entry for each address that asked within its burst, and one for each request that waits. Calls: O(log n).
+/// Thread rule: one thread.
+class RequestTurns {
+ public:
+  using Address = std::array<std::uint8_t, 16>;
+  using Waiter = std::uint64_t;
+
+  explicit RequestTurns(const RequestShares& shares) : shares_(shares) {}
+
+  /// True: answer it now. False: it waits; `next` will name it. `waiter` must not wait already.
+  bool take(Waiter waiter, const Address& address, Duration cost, Time now);
+  /// What is done already, or must be done at once (a connection). False: the address is over its share by that, and it
+  /// was not charged.
+  bool charge(const Address& address, Duration cost, Time now);
+  /// Whose request is answered now. nullopt: nobody's, until `next_deadline`.
+  std::optional<Waiter> next(Time now);
+  /// The request is not wanted any more. No effect if it does not wait.
+  void forget(Waiter waiter);
+  std::optional<Time> next_deadline() const;
+  /// From now on.
+  void set_shares(const RequestShares& shares) { shares_ = shares; }
+
+  std::size_t waiting() const { return waiters_.size(); }
+  std::size_t addresses() const { return addresses_.size(); }
+  /// O(n); tests.
+  void check_invariants() const;
+
+ private:
+  struct AddressHash {
+    std::size_t operator()(const Address& address) const noexcept { return keyed_hash(address); }
+  };
+  struct Account {
+    Time full_until{};  ///< the work done reaches so far
+    std::deque<std::pair<Waiter, Duration>> waiting;
+    bool in_ring = false;
+    std::optional<Time> rests_until;
+  };
+
+  static void add(Time& full_until, Duration cost, std::uint32_t percent, Time now);
+  Time free_at(Time full_until, std::uint32_t percent, Duration burst) const;
+  Time all_free_at() const { return free_at(all_full_until_, shares_.all_percent, shares_.all_burst); }
+  Time free_at(const Account& account) const;
+  void pay(Account& account, Duration cost, Time now);
+  void stand(const Address& address, Account& account, Time now);
+  void prune(Time now);
+
+  RequestShares shares_;
+  Time all_full_until_{};
+  boost::unordered_flat_map<Address, Account, AddressHash> addresses_;
+  boost::unordered_flat_map<Waiter, Address> waiters_;
+  std::deque<Address> ring_;                    ///< whose first request may be answered
+  std::set<std::pair<Time, Address>> resting_;  ///< who wait for their share
+  Time prune_at_{};
+};
+
+}  // namespace kitsune2::server

@@ -1,0 +1,95 @@
+// A node with its relay inside, over real sockets: a peer that does not read holds up nobody.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <set>
+
+#include "kitsune2/relay_server.hpp"
+#include "net/ws_connector.hpp"
+#include "support/sockets.hpp"
+#include "transport/tx5/tx5_transport.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using test::Inbox;
+
+struct Events final : TransportEvents {
+  void new_listening_address(const Url& own_url) override { urls.push(own_url); }
+  void listening_address_lost() override { lost += 1; }
+  Result<Bytes> peer_connect(const Url&) override { return Bytes::copy_of("\x08\x01"); }
+  Result<void> recv_data(const Url&, Bytes message) override {
+    if (message.size() > 2) messages.push(message.size());
+    return {};
+  }
+  void recv_progress(const Url&, std::size_t) override {}
+  void peer_disconnect(const Url&, const std::optional<std::string>&) override {}
+
+  Inbox<Url> urls;
+  Inbox<std::size_t> messages;
+  std::atomic<int> lost{0};
+};
+
+struct Node {
+  Node(const RelayServer& relay, bool inside) {
+    Tx5TransportConfig config;
+    config.server_url = relay.relay_url();
+    config.signal_allow_plain_text = true;
+    loop.call([&] {
+      auto connector =
+          inside ? make_ws_connector(loop, relay.relay_url(), relay.local_door()) : make_ws_connector(loop);
+      transport = *make_tx5_transport(loop, std::move(connector), config, {});
+      transport->start(events);
+    });
+    url = *events.urls.next();
+  }
+  ~Node() {
+    loop.call([&] { transport.reset(); });
+  }
+  void send(const Url& to, std::size_t size, std::atomic<int>& done) {
+    loop.call([&] {
+      transport->send(to, Bytes(std::vector<std::uint8_t>(size)), [&done](Result<void> r) { done += r ? 1 : 0; });
+    });
+  }
+
+  Events events;
+  std::unique_ptr<TransportBackend> transport;
+  std::optional<Url> url;
+  test::Loop loop;
+};
+
+TEST(DeafPeer, DoesNotHoldUpTheOthersOfANodeWithItsRelayInside) {
+  RelayServerOptions options;
+  options.slow_receiver_millis = 60'000;  // so that the relay would hold the node, if it held it at all
+  const auto relay = *RelayServer::start(options);
+  Node node(*relay, true), deaf(*relay, false), honest(*relay, false);
+  std::atomic<int> to_deaf{0}, to_honest{0};
+  node.send(*deaf.url, 100, to_deaf);
+  node.send(*honest.url, 100, to_honest);
+  ASSERT_TRUE(deaf.events.messages.next());
+  ASSERT_TRUE(honest.events.messages.next());
+
+  // It reads nothing any more: its loop stands still.
+  std::promise<void> go_on;
+  std::promise<void> stands;
+  deaf.loop.post([&, wait = go_on.get_future().share()] {
+    stands.set_value();
+    wait.wait();
+  });
+  stands.get_future().wait();
+  constexpr int kMessages = 3'000;  // of 16,000 bytes: more than the system's buffers and the credit take
+  for (int i = 0; i < kMessages; ++i) node.send(*deaf.url, 16'000, to_deaf);
+  for (int i = 0; i < 100; ++i) node.send(*honest.url, 1'000, to_honest);
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(honest.events.messages.next()) << i;
+  EXPECT_LT(to_deaf, kMessages);
+  const auto stats = relay->stats();
+  EXPECT_EQ(stats.sender_waits, 0U);
+  EXPECT_LE(stats.queued_bytes, 2U << 20);
+  go_on.set_value();
+  for (int i = 0; i < kMessages; ++i) ASSERT_TRUE(deaf.events.messages.next()) << "nothing is lost";
+  EXPECT_EQ(node.events.lost, 0);
+}
+
+}  // namespace
+}  // namespace kitsune2
