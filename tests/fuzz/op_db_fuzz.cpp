@@ -96,6 +96,8 @@ void read_all(const Base& base, OpReader& reader) {
     for (const MetaOp& op : *ops) bytes += op.op_data.size();
     K2_ASSERT(ops->size() <= asked.size() && (ops->size() <= 1 || bytes <= 100));
   }
+  const auto damaged = reader.filter_out_intact_ops(asked);
+  if (told(damaged)) K2_ASSERT(damaged->size() <= asked.size());
   const auto lacks = reader.filter_out_existing_ops(asked);
   if (told(lacks)) K2_ASSERT(lacks->size() <= asked.size());
   const Timestamp last{INT64_MAX};
@@ -123,8 +125,8 @@ void read_all(const Base& base, OpReader& reader) {
   told(reader.stats());
 }
 
-void write_all(const Base& base) {
-  auto writer = OpWriter::open(base.db.path(), 0);
+void write_all(const Base& base, const std::vector<sqlite::Suspect>& suspects) {
+  auto writer = OpWriter::open(base.db.path(), 0, nullptr, kPolicy.get());
   if (!told(writer) || !told(writer->bind_to(kSpace, "sha256"))) return;
   const auto change = [&](auto work) {
     Result<void> ok = writer->begin();
@@ -133,6 +135,12 @@ void write_all(const Base& base) {
     if (!told(ok)) writer->roll_back();
     return ok.has_value();
   };
+  change([&]() -> Result<void> {
+    const auto examined = writer->examine(suspects, *kPolicy);
+    if (!told(examined)) return examined.error();
+    K2_ASSERT(examined->dropped.size() <= suspects.size());
+    return {};
+  });
   const Bytes fresh = op_of(7);
   ProcessedOps out;
   std::vector<OpRecord> records;
@@ -162,10 +170,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto state = sqlite::inspect_file(base.db.path());
   if (!told(state) || *state != sqlite::FileState::present) return 0;
   // Opening is most of the time, and the reader below opens the same file in the same way.
-  if (size % 4 == 0) told(read_sqlite_op_store_info(base.db.path()));
-  auto reader = OpReader::open(base.db.path(), false);
-  if (told(reader)) read_all(base, *reader);
-  write_all(base);
+  if (size % 4 == 0) told(check_sqlite_op_store(base.db.path(), *kPolicy));
+  auto reader = OpReader::open(base.db.path(), false, nullptr, kPolicy.get());
+  std::vector<sqlite::Suspect> suspects;
+  if (told(reader)) {
+    read_all(base, *reader);
+    suspects = reader->take_suspects();
+  }
+  write_all(base, suspects);
   if (reader) read_all(base, *reader);
   return 0;
 }

@@ -128,6 +128,7 @@ class StoreHistory {
 
   /// The process is gone, with the machine or without it.
   void crash() {
+    onlooker_.reset();
     if (!store_) return;
     if (disk_.has_power()) {
       pick(2) == 0 ? disk_.kill() : disk_.cut_power();
@@ -153,6 +154,7 @@ class StoreHistory {
 
   /// An orderly end: all that was called is done.
   void end() {
+    onlooker_.reset();
     const auto errors = disk_.counters().errors;
     store_.reset();
     const bool all_done = disk_.has_power() && disk_.counters().errors == errors && !bounded();
@@ -366,7 +368,12 @@ class StoreHistory {
   }
 
   void mischief() {
-    switch (pick(13)) {
+    switch (pick(16)) {
+      case 13:
+      case 14:
+        return look_on();
+      case 15:
+        return onlooker_.reset();
       case 0:
         disk_.faults.write_error = 1 + static_cast<std::uint32_t>(pick(40));
         return;
@@ -405,6 +412,16 @@ class StoreHistory {
         if (runtime_) runtime_->set_wall_skew(clock_off_);
         return;
     }
+  }
+
+  /// Another connection begins to read, as a backup does or `kitsune2 status`: what it sees may not be written over, so
+  /// a checkpoint meanwhile copies a part of the WAL only.
+  void look_on() {
+    onlooker_.reset();
+    if (!store_ || !disk_.has_power()) return;
+    auto opened = sqlite::Connection::open(kPath, sqlite::Connection::Mode::read, disk_.vfs());
+    if (!opened || !opened->run("BEGIN") || !opened->number("SELECT count(*) FROM op")) return;
+    onlooker_.emplace(std::move(*opened));
   }
 
   /// Asks the store for all it holds, when it can be read and nothing is under way.
@@ -494,6 +511,7 @@ class StoreHistory {
   Duration clock_off_{};
   std::unique_ptr<SimRuntime> runtime_;
   std::shared_ptr<OpStore> store_;
+  std::optional<sqlite::Connection> onlooker_;
 
   std::map<std::size_t, Known> held_;
   Pairs pairs_;

@@ -157,11 +157,26 @@ TEST_P(OpStoreSuite, the_first_bytes_of_an_id_stay) {
 }
 
 TEST_P(OpStoreSuite, described_ops_are_stored_as_described) {
+  /// Names what it knows; ids of any length, the empty one too.
+  class Known final : public OpPolicy {
+   public:
+    Result<OpDescription> describe(ByteView op) const override {
+      for (const auto& [description, bytes] : ops) {
+        if (as_text(bytes.view()) == as_text(op)) return description;
+      }
+      return make_error(Errc::malformed, "not known");
+    }
+    std::string_view name() const override { return "known"; }
+
+    std::vector<std::pair<OpDescription, Bytes>> ops;
+  };
   const OpId long_id = OpId::from_text(std::string(300, 'x'));
-  const auto out = w_.store_described(s(), {{{OpId::from_text("any id"), Timestamp{-3}}, Bytes::copy_of("any bytes")},
-                                            {{OpId(), Timestamp{4}}, Bytes()},
-                                            {{long_id, Timestamp{5}}, Bytes::copy_of("z")}})
-                       .value();
+  const auto policy = std::make_shared<Known>();
+  policy->ops = {{{OpId::from_text("any id"), Timestamp{-3}}, Bytes::copy_of("any bytes")},
+                 {{OpId(), Timestamp{4}}, Bytes()},
+                 {{long_id, Timestamp{5}}, Bytes::copy_of("z")}};
+  open(policy);
+  const auto out = w_.store_described(s(), policy->ops).value();
   EXPECT_EQ(out.newly_stored.size(), 3U);
   EXPECT_EQ(out.bytes_stored, 10U);
   EXPECT_EQ(out.rejected, 0U);

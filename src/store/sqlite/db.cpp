@@ -109,9 +109,11 @@ Result<std::int64_t> Connection::number(std::string_view sql) {
 Result<std::optional<std::size_t>> BlobReader::seek(std::int64_t row) {
   const int rc = blob_ != nullptr ? sqlite3_blob_reopen(blob_, row)
                                   : sqlite3_blob_open(connection_.handle(), "main", table_, column_, row, 0, &blob_);
+  if (rc == SQLITE_OK) return std::optional(static_cast<std::size_t>(sqlite3_blob_bytes(blob_)));
+  const Error failed = connection_.error(rc);
+  sqlite3_blob_close(std::exchange(blob_, nullptr));            // it cannot be moved any more
   if (rc == SQLITE_ERROR) return std::optional<std::size_t>();  // what it says of both
-  if (rc != SQLITE_OK) return connection_.error(rc);
-  return std::optional(static_cast<std::size_t>(sqlite3_blob_bytes(blob_)));
+  return failed;
 }
 
 Result<void> BlobReader::read(std::uint8_t* out) {
@@ -131,6 +133,7 @@ Error Connection::error(int code) const {
   message += db != nullptr && sqlite3_extended_errcode(db) == code ? sqlite3_errmsg(db) : sqlite3_errstr(code);
   const bool names_errno = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
   if (names_errno && system_errno != 0) message += std::string(" (") + std::strerror(system_errno) + ")";
+  if ((code & 0xff) == SQLITE_CORRUPT) message += "; the file is damaged: docs/operations.md says what can be done";
   return make_error(errc_of(code, system_errno), std::move(message));
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <boost/unordered/unordered_flat_map.hpp>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -38,6 +39,18 @@ class OpFinder {
   Statement statement_;
 };
 
+/// An entry, or what an index says of one, that is not as it should be.
+struct Suspect {
+  std::int64_t stored_at;
+  OpId op_id;  ///< as it was met
+};
+/// What became of entries that a reader found suspicious.
+struct Examined {
+  std::vector<OpRecord> dropped;
+  std::size_t mended = 0;  ///< entries
+  bool sizes_were_wrong = false;
+};
+
 /// The connection that writes. Used by one thread. Every change is inside `begin` … `commit`; `roll_back` undoes it
 /// all, in the file and in this object.
 class OpWriter {
@@ -55,8 +68,13 @@ class OpWriter {
   /// Adds what became of the op to `out`, and if it is new to `records`.
   Result<void> store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out,
                      std::vector<OpRecord>& records);
+  /// Looks at ops again, now that nothing changes meanwhile: one whose bytes do not have its id by `policy` is dropped,
+  /// an entry that says something else than the bytes is set right, and if there is nothing wrong but an index, the
+  /// indexes are made anew (once in the life of this object). Nothing for what is not there.
+  Result<Examined> examine(const std::vector<Suspect>& suspects, const OpPolicy& policy);
   Result<void> store_slice_hash(const DhtArc& arc, std::uint64_t slice_index, ByteView hash);
-  Result<void> add_pending(const std::vector<OpId>& op_ids, const Url& source);
+  /// Errc::overloaded: more than `most_bytes` would be kept; nothing is.
+  Result<void> add_pending(const std::vector<OpId>& op_ids, const Url& source, std::uint64_t most_bytes = UINT64_MAX);
   Result<void> remove_pending_source(const Url& source);
   /// Goes through all rows of `source`.
   Result<void> remove_pending(const std::vector<OpId>& op_ids, const Url& source);
@@ -64,6 +82,9 @@ class OpWriter {
   /// To be called after a commit: copies the WAL into the database when it has become long. Never fails: what could not
   /// be copied stays in the WAL, where it is just as durable.
   void tend_wal();
+  /// A checkpoint has failed, and what earlier ones wrote could not be declared void (see `distrust`): the database
+  /// must not be written until it can.
+  bool is_distrusted() const { return distrusted_; }
   /// Copies all of the WAL and cuts its file to nothing. No effect if it is empty. False: a reader, or the disk, was in
   /// the way.
   bool truncate_wal();
@@ -79,8 +100,11 @@ class OpWriter {
   struct State {
     store::StoredClock clock;
     OpStoreStats totals;
+    bool totals_changed = false;  ///< though their number of ops may be what it was
     std::uint64_t stored_since_compaction = 0;
     std::uint64_t pending_ids = 0;
+    std::uint64_t pending_bytes = 0;  ///< of all rows
+    std::int64_t last_pending_row = 0;
   };
 
   OpWriter();
@@ -90,12 +114,23 @@ class OpWriter {
     std::int64_t seq;
     std::vector<std::uint8_t> left;
     std::size_t dropped;
+    std::size_t bytes;  ///< as it was
   };
+  /// Which row has a request, by a hash of its op id; for one source. What is not in here may be in a row all the same.
+  using RequestRows = boost::unordered_flat_map<std::uint64_t, std::int64_t>;
   Result<std::int64_t> find_source(const Url& source);
   Result<std::int64_t> source_number(const Url& source);
   Result<void> put_back(const std::vector<PendingRow>& rows);
   /// Runs a statement that gives no row, and resets it.
   Result<void> finish(Statement& statement);
+  Result<bool> drop_or_mend(const Suspect& suspect, const OpPolicy& policy, Examined& out);
+  Result<bool> indexes_agree(std::int64_t stored_at, const OpRecord& entry);
+  void forget_requests();
+  bool is_in_another_row(std::int64_t source, std::uint64_t hash, std::int64_t row) const;
+  void forget_request(std::int64_t source, std::uint64_t hash);
+  void remember_request(std::int64_t source, std::uint64_t hash, std::int64_t row);
+  bool distrust();
+  bool declare_nothing_copied();
   void fit_cache();
   void note_compaction();
   bool checkpoint(int mode);
@@ -108,19 +143,26 @@ class OpWriter {
   Connection connection_;
   OpFinder finder_;
   Statement insert_op_, insert_data_, set_totals_, put_slice_hash_;
-  Statement find_source_, insert_source_, remove_source_, remove_unused_sources_;
+  Statement find_source_, insert_source_, bytes_of_source_, remove_source_, remove_unused_sources_;
   Statement insert_pending_, remove_pending_, list_pending_, list_pending_of_, update_pending_, remove_pending_row_;
+  Statement op_at_, data_at_, in_time_index_, remove_op_, remove_data_, set_entry_;
   Statement begin_, commit_;
   boost::unordered_flat_map<Url, std::int64_t, std::hash<Url>> sources_;  ///< those used lately
+  boost::unordered_flat_map<std::int64_t, RequestRows> requests_;         ///< by source
+  std::size_t requests_known_ = 0;                                        ///< in all of them
+  std::vector<std::pair<std::int64_t, std::uint64_t>> remembered_;        ///< in this transaction
+  bool indexes_made_anew_ = false;
+  bool distrusted_ = false;
   State now_;
   State before_;
   std::int64_t compacting_after_ = -1;  ///< the pending row compaction has come to; -1: nothing to do
 };
 
-/// Where an op's bytes are, and how many.
+/// Where an op's bytes are, how many, and when it was created, as an index says.
 struct Place {
   std::int64_t stored_at;
   std::uint64_t size;
+  Timestamp created_at;
 };
 
 /// A connection that reads. Used by one thread; sees every commit that came before the call.
@@ -133,7 +175,13 @@ class OpReader {
   /// Space and policy as recorded. Errc::corrupt when they are not.
   Result<SqliteOpStoreInfo> info();
 
+  /// Ops that a call has met since the last time and whose entries or bytes are not what they should be: they were left
+  /// out, or only their bytes are as they should be. For OpWriter::examine.
+  std::vector<Suspect> take_suspects() { return std::exchange(suspects_, {}); }
+
+  /// With a policy, bytes that do not have their id are left out.
   Result<std::vector<MetaOp>> retrieve_ops(const std::vector<OpId>& op_ids, std::uint64_t max_bytes);
+  Result<std::vector<OpId>> filter_out_intact_ops(const std::vector<OpId>& op_ids);
   Result<std::vector<OpId>> filter_out_existing_ops(std::vector<OpId> op_ids);
   Result<OpIdsInSlice> op_hashes_in_time_slice(const DhtArc& arc, Timestamp start, Timestamp end);
   Result<OpPage> list_ops(const OpListQuery& query);
@@ -150,8 +198,12 @@ class OpReader {
  private:
   OpReader() = default;
   Result<void> prepare(const OpPolicy* policy);
-  /// The bytes of `out`, which are at `places`.
-  Result<void> read_data(std::span<const Place> places, std::vector<MetaOp>& out);
+  /// The bytes of `out`, which are at `places`; what is damaged is taken out of it.
+  Result<void> read_data(std::span<const Place> places, std::uint64_t max_bytes, std::vector<MetaOp>& out);
+  Result<bool> read_alone(const Place& place, MetaOp& op);
+  bool is_intact(const Place& place, const MetaOp& op, ByteView bytes);
+  bool is_plausible(std::int64_t stored_at, std::uint32_t location, ByteView op_id, std::int64_t size);
+  void suspect(std::int64_t stored_at, ByteView op_id);
   template <class Row>
   Result<void> each_from(Timestamp start, Timestamp end, const std::optional<OpCursor>& after, std::size_t most,
                          Row row);
@@ -160,6 +212,8 @@ class OpReader {
   Result<std::uint64_t> ops_in(const DhtArc& arc);
 
   Connection connection_;
+  const OpPolicy* policy_ = nullptr;
+  std::vector<Suspect> suspects_;
   OpFinder finder_;
   Statement data_, data_from_, totals_, last_;
   Statement by_time_, by_place_, count_in_time_, from_cursor_;

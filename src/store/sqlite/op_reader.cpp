@@ -6,6 +6,7 @@
 #include <map>
 
 #include "core/buffer.hpp"
+#include "core/callback.hpp"
 #include "store/op_sums.hpp"
 #include "store/sqlite/op_db.hpp"
 #include "store/sqlite/op_schema.hpp"
@@ -58,7 +59,32 @@ Result<void> each_row(Connection& connection, const Use& use, Row row) {
   return {};
 }
 
+/// A statement whose rows are looked at one after the other, as long as they are the wanted ones.
+class Walk {
+ public:
+  Walk() = default;
+  ~Walk() { end(); }
+  Walk(const Walk&) = delete;
+  Walk& operator=(const Walk&) = delete;
+
+  bool is_on() const { return statement_ != nullptr; }
+  void begin(Statement& statement, std::int64_t from) {
+    end();
+    statement_ = &statement;
+    statement_->bind(1, from);
+  }
+  void end() {
+    if (statement_ != nullptr) std::exchange(statement_, nullptr)->reset();
+  }
+  Statement* operator->() const { return statement_; }
+
+ private:
+  Statement* statement_ = nullptr;
+};
+
 constexpr std::size_t kLargeOp = 64U << 10;
+/// Suspicious ops that one call remembers.
+constexpr std::size_t kMostSuspects = 4'096;
 
 /// Straight into the memory of the message. nullopt: there is no blob of this size.
 Result<std::optional<Bytes>> read_large(BlobReader& blobs, std::int64_t row, std::size_t size) {
@@ -87,7 +113,8 @@ class InOrder {
       const int rc = rows_.step();
       if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
       if (rc == SQLITE_ROW && std::ranges::equal(rows_.blob(2), op_id.view())) {
-        return std::optional(Place{rows_.int64(0), static_cast<std::uint64_t>(rows_.int64(3))});
+        return std::optional(
+            Place{rows_.int64(0), static_cast<std::uint64_t>(rows_.int64(3)), Timestamp{rows_.int64(4)}});
       }
       rows_.reset();
       walking_ = false;
@@ -96,7 +123,7 @@ class InOrder {
     const auto found = finder_.find(connection_, op_id.view());
     if (!found) return found.error();
     if (!*found) return std::optional<Place>();
-    const Place place{(*found)->stored_at, (*found)->size};
+    const Place place{(*found)->stored_at, (*found)->size, (*found)->created_at};
     walking_ = last_ < INT64_MAX - 1 && place.stored_at == last_ + 1;
     if (walking_) rows_.bind(1, place.stored_at + 1);
     last_ = place.stored_at;
@@ -124,6 +151,7 @@ Result<OpReader> OpReader::open(const std::string& path, bool read_only, const c
   if (!connection) return connection.error();
   OpReader out;
   out.connection_ = std::move(*connection);
+  out.policy_ = policy;
   if (auto ok = open_format(out.connection_, kOpStoreFormat, false); !ok) return ok.error();
   if (auto ok = out.connection_.run("PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY"); !ok) return ok.error();
   if (auto ok = out.prepare(policy); !ok) return ok.error();
@@ -140,9 +168,10 @@ Result<void> OpReader::prepare(const OpPolicy* policy) {
       {&totals_, "SELECT ops, bytes FROM totals"},
       {&last_, "SELECT max(stored_at) FROM op"},
       {&by_time_,
-       "SELECT created_at, loc, id, size FROM op INDEXED BY op_by_time WHERE created_at>=?1 AND created_at<?2"},
+       "SELECT created_at, loc, id, size, stored_at FROM op INDEXED BY op_by_time"
+       " WHERE created_at>=?1 AND created_at<?2"},
       {&by_place_,
-       "SELECT created_at, id, size FROM op INDEXED BY op_by_loc"
+       "SELECT created_at, loc, id, size, stored_at FROM op INDEXED BY op_by_loc"
        " WHERE loc BETWEEN ?1 AND ?2 AND created_at>=?3 AND created_at<?4"},
       {&count_in_time_,
        "SELECT count(*) FROM"
@@ -150,9 +179,9 @@ Result<void> OpReader::prepare(const OpPolicy* policy) {
       {&from_cursor_,
        "SELECT created_at, stored_at, loc, id, size FROM op INDEXED BY op_by_time"
        " WHERE (created_at, stored_at)>(?1,?2) AND created_at<?3 ORDER BY created_at, stored_at LIMIT ?4"},
-      {&by_stored_, "SELECT stored_at, loc, id, size FROM op WHERE stored_at>=?1 ORDER BY stored_at"},
+      {&by_stored_, "SELECT stored_at, loc, id, size, created_at FROM op WHERE stored_at>=?1 ORDER BY stored_at"},
       {&stored_by_place_,
-       "SELECT stored_at, id, size FROM op INDEXED BY op_by_loc WHERE loc BETWEEN ?1 AND ?2 AND stored_at>=?3"},
+       "SELECT stored_at, loc, id, size FROM op INDEXED BY op_by_loc WHERE loc BETWEEN ?1 AND ?2 AND stored_at>=?3"},
       {&count_since_, "SELECT count(*) FROM (SELECT 1 FROM op WHERE stored_at>=?1 LIMIT ?2)"},
       {&earliest_, "SELECT min(created_at) FROM op"},
       {&times_, "SELECT created_at, loc FROM op INDEXED BY op_by_time ORDER BY created_at"},
@@ -196,70 +225,159 @@ Result<SqliteOpStoreInfo> OpReader::info() {
 
 // --------------------------------------------------------------------- ops
 
+void OpReader::suspect(std::int64_t stored_at, ByteView op_id) {
+  // More than this in one call: the next ones find the rest.
+  if (suspects_.size() < kMostSuspects) suspects_.push_back({stored_at, OpId(op_id)});
+}
+
+bool OpReader::is_intact(const Place& place, const MetaOp& op, ByteView bytes) {
+  if (policy_ == nullptr) return bytes.size() == place.size;
+  const auto found = call_for_result("the op policy", [&] { return policy_->describe(bytes); });
+  const bool intact = found && found->op_id == op.op_id;
+  if (!intact || bytes.size() != place.size || found->created_at != place.created_at) {
+    suspect(place.stored_at, op.op_id.view());
+  }
+  return intact;
+}
+
+/// A place that is not the id's tells of a damaged entry, since any bit of the id changes it. Such an op is left out.
+bool OpReader::is_plausible(std::int64_t stored_at, std::uint32_t location, ByteView op_id, std::int64_t size) {
+  if (is_size(size) && location == finder_.location(op_id)) return true;
+  suspect(stored_at, op_id);
+  return false;
+}
+
 Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_ids, std::uint64_t max_bytes) {
   const Snapshot snapshot(connection_);
   if (!snapshot.started()) return snapshot.started().error();
   std::vector<MetaOp> out;
   std::vector<Place> places;  // of `out`
-  std::uint64_t bytes = 0;
   boost::unordered_flat_set<std::int64_t> given;
-  InOrder in_order(connection_, finder_, by_stored_);
-  for (const OpId& op_id : op_ids) {
-    const auto found = in_order.find(op_id);
-    if (!found) return found.error();
-    if (!*found || !given.insert((*found)->stored_at).second) continue;
-    const std::uint64_t size = (*found)->size;
-    if (!out.empty() && (bytes >= max_bytes || size > max_bytes - bytes)) break;
-    bytes += size;
-    out.push_back({op_id, {}});
-    places.push_back(**found);
+  // Where all of a piece is damaged the next one is given: nothing would mean that nothing is held.
+  for (std::size_t next = 0; out.empty() && next < op_ids.size();) {
+    std::uint64_t bytes = 0;
+    places.clear();
+    InOrder in_order(connection_, finder_, by_stored_);
+    for (; next < op_ids.size(); ++next) {
+      const OpId& op_id = op_ids[next];
+      const auto found = in_order.find(op_id);
+      if (!found) return found.error();
+      if (!*found || given.contains((*found)->stored_at)) continue;
+      // What cannot be a size says nothing of how much there is.
+      const std::uint64_t size = is_size(static_cast<std::int64_t>((*found)->size)) ? (*found)->size : 0;
+      if (!out.empty() && (bytes >= max_bytes || size > max_bytes - bytes)) break;
+      given.insert((*found)->stored_at);
+      bytes += size;
+      out.push_back({op_id, {}});
+      places.push_back(**found);
+    }
+    const auto read = read_data(places, max_bytes, out);
+    if (!read) return read.error();
   }
-  const auto read = read_data(places, out);
-  if (!read) return read.error();
   return out;
 }
 
-Result<void> OpReader::read_data(std::span<const Place> places, std::vector<MetaOp>& out) {
-  const auto not_there = [&](std::size_t i) {
-    return make_error(Errc::corrupt,
-                      connection_.path() + ": the data of op " + out[i].op_id.to_string() + " is not there");
-  };
+/// One op by itself, whatever its entry says of its size. False: it is damaged.
+Result<bool> OpReader::read_alone(const Place& place, MetaOp& op) {
+  const Use use(data_);
+  const int rc = use->bind(1, place.stored_at).step();
+  if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+  if (rc == SQLITE_DONE) {
+    suspect(place.stored_at, op.op_id.view());
+    return false;
+  }
+  if (!is_intact(place, op, use->blob(1))) return false;
+  op.op_data = Bytes::copy_of(use->blob(1));
+  return true;
+}
+
+Result<void> OpReader::read_data(std::span<const Place> places, std::uint64_t max_bytes, std::vector<MetaOp>& out) {
   std::size_t small_bytes = 0;
   for (const Place& place : places) small_bytes += place.size < kLargeOp ? place.size : 0;
   // The bytes of small ops share one buffer: they are sent together, most likely.
   const auto storage = make_buffer(small_bytes);
   const Bytes shared = Bytes::share(storage, {storage.get(), small_bytes});
   std::size_t offset = 0;
+  std::size_t kept = 0;
   BlobReader blobs(connection_, "op_data", "data");
-  std::optional<Use> rows;
+  Walk rows;
   const auto follows = [&](std::size_t i) {
     return i > 0 && i < places.size() && places[i - 1].size < kLargeOp && places[i].size < kLargeOp &&
            places[i - 1].stored_at < places[i].stored_at && places[i].stored_at - 1 == places[i - 1].stored_at;
   };
+  std::uint64_t bytes = 0;
+  /// False: entries said too little, and what follows would be too much.
+  const auto keep = [&](std::size_t i, bool intact) {
+    if (!intact) return true;
+    bytes += out[i].op_data.size();
+    if (kept > 0 && bytes > max_bytes) return false;
+    if (kept != i) out[kept] = std::move(out[i]);
+    ++kept;
+    return true;
+  };
   for (std::size_t i = 0; i < places.size(); ++i) {
-    const auto [stored_at, size] = places[i];
-    if (size >= kLargeOp) {
-      auto data = read_large(blobs, stored_at, size);
-      if (!data) return data.error();
-      if (!*data) return not_there(i);
-      out[i].op_data = std::move(**data);
+    const Place& place = places[i];
+    if (place.size >= kLargeOp) {
+      std::optional<Bytes> data;
+      if (is_size(static_cast<std::int64_t>(place.size))) {
+        auto large = read_large(blobs, place.stored_at, place.size);
+        if (!large) return large.error();
+        data = std::move(*large);
+      }
+      if (data) {
+        const bool intact = is_intact(place, out[i], data->view());
+        if (intact) out[i].op_data = std::move(*data);
+        if (!keep(i, intact)) break;
+        continue;
+      }
+      rows.end();
+      const auto alone = read_alone(place, out[i]);
+      if (!alone) return alone.error();
+      if (!keep(i, *alone)) break;
       continue;
     }
     // Ops that were stored together lie one after the other, and are asked for in that order, most likely.
-    if (!follows(i)) {
-      rows.emplace(follows(i + 1) ? data_from_ : data_);
-      (*rows)->bind(1, stored_at);
-    }
-    const int rc = (*rows)->step();
+    if (!rows.is_on() || !follows(i)) rows.begin(follows(i + 1) ? data_from_ : data_, place.stored_at);
+    const int rc = rows->step();
     if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
-    if (rc == SQLITE_DONE || (*rows)->int64(0) != stored_at) return not_there(i);
-    const ByteView data = (*rows)->blob(1);
-    if (data.size() != size) return not_there(i);
-    std::copy(data.begin(), data.end(), storage.get() + offset);
-    out[i].op_data = shared.slice(offset, size);
-    offset += size;
+    const bool is_there = rc == SQLITE_ROW && rows->int64(0) == place.stored_at;
+    const ByteView data = is_there ? rows->blob(1) : ByteView();
+    if (!is_there || data.size() != place.size) {
+      rows.end();
+      const auto alone = read_alone(place, out[i]);
+      if (!alone) return alone.error();
+      if (!keep(i, *alone)) break;
+      continue;
+    }
+    const bool intact = is_intact(place, out[i], data);
+    if (intact) {
+      std::copy(data.begin(), data.end(), storage.get() + offset);
+      out[i].op_data = shared.slice(offset, data.size());
+      offset += data.size();
+    }
+    if (!keep(i, intact)) break;
   }
+  out.resize(kept);
   return {};
+}
+
+Result<std::vector<OpId>> OpReader::filter_out_intact_ops(const std::vector<OpId>& op_ids) {
+  const Snapshot snapshot(connection_);
+  if (!snapshot.started()) return snapshot.started().error();
+  std::vector<OpId> out;
+  for (const OpId& op_id : op_ids) {
+    const auto found = finder_.find(connection_, op_id);
+    if (!found) return found.error();
+    bool intact = found->has_value();
+    if (intact) {
+      MetaOp op{op_id, {}};
+      const auto read = read_alone({(*found)->stored_at, (*found)->size, (*found)->created_at}, op);
+      if (!read) return read.error();
+      intact = *read;
+    }
+    if (!intact) out.push_back(op_id);
+  }
+  return out;
 }
 
 Result<std::vector<OpId>> OpReader::filter_out_existing_ops(std::vector<OpId> op_ids) {
@@ -304,19 +422,17 @@ Result<OpIdsInSlice> OpReader::op_hashes_in_time_slice(const DhtArc& arc, Timest
     by_time = use->int64(0) < limit;
   }
   std::vector<StoredOp> found;
-  bool intact = true;
-  const auto take = [&](std::int64_t created_at, ByteView op_id, std::int64_t size) {
-    intact = is_size(size);
-    found.push_back({Timestamp{created_at}, OpId(op_id)});
-    out.bytes += static_cast<std::uint64_t>(size);
-    return intact;
+  const auto take = [&](const Use& use) {
+    if (!is_plausible(use->int64(4), static_cast<std::uint32_t>(use->int64(1)), use->blob(2), use->int64(3))) return;
+    found.push_back({Timestamp{use->int64(0)}, OpId(use->blob(2))});
+    out.bytes += static_cast<std::uint64_t>(use->int64(3));
   };
   if (by_time) {
     const Use use(by_time_);
     use->bind(1, start.micros).bind(2, end.micros);
     auto ok = each_row(connection_, use, [&] {
-      if (!arc.contains(static_cast<std::uint32_t>(use->int64(1)))) return true;
-      return take(use->int64(0), use->blob(2), use->int64(3));
+      if (arc.contains(static_cast<std::uint32_t>(use->int64(1)))) take(use);
+      return true;
     });
     if (!ok) return ok.error();
   } else {
@@ -324,11 +440,13 @@ Result<OpIdsInSlice> OpReader::op_hashes_in_time_slice(const DhtArc& arc, Timest
     for (std::size_t i = 0; i < ranges.count; ++i) {
       const Use use(by_place_);
       use->bind(1, ranges.range[i].first).bind(2, ranges.range[i].second).bind(3, start.micros).bind(4, end.micros);
-      auto ok = each_row(connection_, use, [&] { return take(use->int64(0), use->blob(1), use->int64(2)); });
+      auto ok = each_row(connection_, use, [&] {
+        take(use);
+        return true;
+      });
       if (!ok) return ok.error();
     }
   }
-  if (!intact) return damaged("op");
   std::sort(found.begin(), found.end());
   // An arc like [5, 4] is everything; its two ranges do not overlap, so nothing is there twice.
   out.op_ids.reserve(found.size());
@@ -363,7 +481,7 @@ Result<OpPage> OpReader::list_ops(const OpListQuery& query) {
   auto ok = each_from(query.start, query.end, query.after, left,
                       [&](const OpCursor& at, std::uint32_t location, ByteView id, std::int64_t size) {
                         if (is_stopped(query.stop, --left)) return false;
-                        if (query.arc.contains(location) && is_size(size)) {
+                        if (query.arc.contains(location) && is_plausible(at.stored_at.micros, location, id, size)) {
                           out.ops.push_back({OpId(id), at.created_at, location, static_cast<std::uint64_t>(size)});
                         }
                         // A page that is full may be the last one: the next one says so.
@@ -386,8 +504,8 @@ Result<OpSumsPage> OpReader::sum_ops(const OpSumsQuery& query) {
     --left;
     if (query.stop.stop_requested()) return store::stopped();
     auto ok = each_from(sums.range().start, sums.range().end, query.after, left,
-                        [&](const OpCursor& at, std::uint32_t location, ByteView id, std::int64_t) {
-                          sums.add(location, id);
+                        [&](const OpCursor& at, std::uint32_t location, ByteView id, std::int64_t size) {
+                          if (is_plausible(at.stored_at.micros, location, id, size)) sums.add(location, id);
                           sums.passed(at);
                           return !is_stopped(query.stop, --left);
                         });
@@ -410,12 +528,9 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const OpIdsQuery& query) {
     out.next = store::StoredClock(Timestamp{use->int64(0)}).bookmark();
   }
   if (arc.empty()) return out;
-  bool intact = true;
   std::size_t looked_at = 0;
   /// False: does not fit any more.
   const auto take = [&](std::int64_t stored_at, OpId op_id, std::int64_t size) {
-    intact = is_size(size);
-    if (!intact) return false;
     if (out.bytes + static_cast<std::uint64_t>(size) > query.limit_bytes || out.op_ids.size() >= query.limit_ids) {
       out.next = Timestamp{stored_at};
       out.cut = true;
@@ -441,12 +556,12 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const OpIdsQuery& query) {
     use->bind(1, start.micros);
     auto ok = each_row(connection_, use, [&] {
       if (is_stopped(query.stop, ++looked_at)) return false;
-      if (!arc.contains(static_cast<std::uint32_t>(use->int64(1)))) return true;
+      const auto location = static_cast<std::uint32_t>(use->int64(1));
+      if (!arc.contains(location) || !is_plausible(use->int64(0), location, use->blob(2), use->int64(3))) return true;
       return take(use->int64(0), OpId(use->blob(2)), use->int64(3));
     });
     if (!ok) return ok.error();
     if (query.stop.stop_requested()) return store::stopped();
-    if (!intact) return damaged("op");
     return out;
   }
   struct Since {
@@ -460,7 +575,9 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const OpIdsQuery& query) {
     const Use use(stored_by_place_);
     use->bind(1, ranges.range[i].first).bind(2, ranges.range[i].second).bind(3, start.micros);
     auto ok = each_row(connection_, use, [&] {
-      found.push_back({use->int64(0), use->int64(2), OpId(use->blob(1))});
+      if (is_plausible(use->int64(0), static_cast<std::uint32_t>(use->int64(1)), use->blob(2), use->int64(3))) {
+        found.push_back({use->int64(0), use->int64(3), OpId(use->blob(2))});
+      }
       return !is_stopped(query.stop, ++looked_at);
     });
     if (!ok) return ok.error();
@@ -470,7 +587,6 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const OpIdsQuery& query) {
   for (Since& op : found) {
     if (!take(op.stored_at, std::move(op.op_id), op.size)) break;
   }
-  if (!intact) return damaged("op");
   return out;
 }
 
@@ -574,20 +690,19 @@ Result<std::vector<std::pair<Url, std::vector<OpId>>>> OpReader::pending() {
   std::map<std::string, std::vector<OpId>, std::less<>> by_url;
   {
     const Use use(pending_);
-    bool intact = true;
     auto ok = each_row(connection_, use, [&] {
       auto it = by_url.find(use->text(0));
       if (it == by_url.end()) it = by_url.try_emplace(std::string(use->text(0))).first;
-      intact = unpack_ids(use->blob(1), [&](ByteView id) { it->second.emplace_back(id); });
-      return intact;
+      // What comes behind damage cannot be read: its peers will name it again.
+      static_cast<void>(unpack_ids(use->blob(1), [&](ByteView id) { it->second.emplace_back(id); }));
+      return true;
     });
     if (!ok) return ok.error();
-    if (!intact) return damaged("pending");
   }
   std::vector<std::pair<Url, std::vector<OpId>>> out;
   for (auto& [text, op_ids] : by_url) {
     auto url = Url::parse(text);
-    if (!url) return damaged("source");
+    if (!url) continue;
     std::sort(op_ids.begin(), op_ids.end());
     op_ids.erase(std::unique(op_ids.begin(), op_ids.end()), op_ids.end());
     std::optional<Error> failed;
@@ -614,14 +729,13 @@ Result<PendingPage> OpReader::pending_page(std::uint64_t after, std::size_t limi
   std::map<std::string, std::vector<OpId>, std::less<>> by_url;
   std::size_t looked_at = 0;
   std::optional<Error> failed;
-  bool intact = true;
   const Use use(pending_from_);
   use->bind(1, static_cast<std::int64_t>(after));
   auto ok = each_row(connection_, use, [&] {
     if (looked_at >= std::max<std::size_t>(limit, 1)) return false;
     auto it = by_url.find(use->text(1));
     if (it == by_url.end()) it = by_url.try_emplace(std::string(use->text(1))).first;
-    intact = unpack_ids(use->blob(2), [&](ByteView id) {
+    const auto take = [&](ByteView id) {
       ++looked_at;
       if (failed) return;
       const auto found = finder_.find(connection_, id);
@@ -630,17 +744,17 @@ Result<PendingPage> OpReader::pending_page(std::uint64_t after, std::size_t limi
       } else if (!*found) {
         it->second.emplace_back(id);
       }
-    });
+    };
+    static_cast<void>(unpack_ids(use->blob(2), take));
     out.next = static_cast<std::uint64_t>(use->int64(0));
-    return intact && !failed;
+    return !failed;
   });
   if (!ok) return ok.error();
   if (failed) return *failed;
-  if (!intact) return damaged("pending");
   if (looked_at < std::max<std::size_t>(limit, 1)) out.next.reset();
   for (auto& [text, op_ids] : by_url) {
     auto url = Url::parse(text);
-    if (!url) return damaged("source");
+    if (!url) continue;
     std::sort(op_ids.begin(), op_ids.end());
     op_ids.erase(std::unique(op_ids.begin(), op_ids.end()), op_ids.end());
     if (!op_ids.empty()) out.requests.emplace_back(std::move(*url), std::move(op_ids));

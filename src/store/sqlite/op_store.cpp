@@ -1,5 +1,6 @@
 // The durable op store: OpWriter and OpReader on a thread each, with their queues and group commit.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <mutex>
@@ -15,12 +16,17 @@
 namespace kitsune2 {
 namespace {
 
+using sqlite::Examined;
 using sqlite::OpReader;
 using sqlite::OpWriter;
+using sqlite::Suspect;
 using sqlite::Worker;
 
 /// When nothing has been written for this long the WAL is emptied and the pending table tidied.
 constexpr auto kIdle = std::chrono::milliseconds(500);
+/// After as many repairs that failed no more are tried until the store is opened again: a peer that asks for an op that
+/// can neither be read nor dropped must not cause a transaction each time.
+constexpr std::uint64_t kMostFailedRepairs = 64;
 /// The longest wait until the WAL is tried again that could not be emptied. Each try doubles the wait.
 constexpr auto kMaxIdle = std::chrono::milliseconds(16'000);
 
@@ -37,6 +43,8 @@ class Call {
   /// May be run again if the transaction failed.
   virtual Result<void> run(Db& db) = 0;
   virtual void fail(const Error& error) = 0;
+  /// On the store's thread, once what it did is durable.
+  virtual void committed() {}
   /// Before `finish`: what listeners of the store are to hear of it.
   virtual void announce() {}
   virtual void finish() = 0;
@@ -67,6 +75,55 @@ class CallOf final : public Call<Db> {
   Work work_;
   Handler<T> done_;
   std::optional<Result<T>> result_;
+};
+
+/// The store's own call: has suspicious ops looked at again. Counted before listeners hear of it.
+class ExamineCall final : public Call<OpWriter> {
+ public:
+  ExamineCall(std::vector<Suspect> suspects, const OpPolicy& policy, const Subscribers<OpStoreEvents>& events,
+              std::atomic<std::uint64_t>& damaged, std::atomic<std::uint64_t>& mended,
+              std::atomic<std::uint64_t>& failures)
+      : Call<OpWriter>(suspects.size(), 0),
+        suspects_(std::move(suspects)),
+        policy_(policy),
+        events_(events),
+        damaged_(damaged),
+        mended_(mended),
+        failures_(failures) {}
+
+  Result<void> run(OpWriter& db) override {
+    found_ = {};
+    auto found = db.examine(suspects_, policy_);
+    if (!found) return found.error();
+    found_ = std::move(*found);
+    return {};
+  }
+  /// What is damaged is left out by readers as long as it is there, and found again.
+  void fail(const Error& /*error*/) override {
+    found_ = {};
+    ++failures_;
+  }
+  void committed() override {
+    damaged_ += found_.dropped.size();
+    mended_ += found_.mended;
+  }
+  void announce() override {
+    if (found_.dropped.empty()) return;
+    events_.tell([&](const OpStoreEvents& events) {
+      if (!events.ops_damaged) return;
+      call_application("OpStoreEvents::ops_damaged", [&] { events.ops_damaged(found_.dropped); });
+    });
+  }
+  void finish() override {}
+
+ private:
+  const std::vector<Suspect> suspects_;
+  const OpPolicy& policy_;
+  const Subscribers<OpStoreEvents>& events_;
+  std::atomic<std::uint64_t>& damaged_;
+  std::atomic<std::uint64_t>& mended_;
+  std::atomic<std::uint64_t>& failures_;
+  Examined found_;
 };
 
 /// A call that stores ops.
@@ -125,6 +182,11 @@ struct Queue {
     bytes += call->bytes();
     calls.push_back(std::move(call));
     return true;
+  }
+  /// Of the store's own.
+  void force(CallPtr<Db> call) {
+    const std::lock_guard lock(mutex);
+    if (!stopping) calls.push_back(std::move(call));
   }
   void stop() {
     const std::lock_guard lock(mutex);
@@ -244,6 +306,13 @@ class SqliteOpStore final : public OpStore {
         std::move(done));
   }
 
+  void filter_out_intact_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) override {
+    const std::uint64_t bytes = id_bytes(op_ids);
+    read<std::vector<OpId>>(
+        bytes, [op_ids = std::move(op_ids)](OpReader& db) { return db.filter_out_intact_ops(op_ids); },
+        std::move(done));
+  }
+
   void retrieve_op_hashes_in_time_slice(DhtArc arc, Timestamp start, Timestamp end,
                                         Handler<OpIdsInSlice> done) override {
     read<OpIdsInSlice>(
@@ -302,8 +371,8 @@ class SqliteOpStore final : public OpStore {
     const std::size_t ops = 1 + op_ids.size() / 64;
     write<void>(
         ops, bytes,
-        [op_ids = std::move(op_ids), source = std::move(source)](OpWriter& db) {
-          return db.add_pending(op_ids, source);
+        [op_ids = std::move(op_ids), source = std::move(source), most = options_.max_kept_request_bytes](OpWriter& db) {
+          return db.add_pending(op_ids, source, most);
         },
         std::move(done));
   }
@@ -336,7 +405,15 @@ class SqliteOpStore final : public OpStore {
 
   void stats(Handler<OpStoreStats> done) override {
     read<OpStoreStats>(
-        64, [](OpReader& db) { return db.stats(); }, std::move(done));
+        64,
+        [this](OpReader& db) -> Result<OpStoreStats> {
+          auto out = db.stats();
+          if (!out) return out;
+          out->damaged = damaged_;
+          out->mended = mended_;
+          return out;
+        },
+        std::move(done));
   }
 
   const OpPolicy& policy() const override { return *policy_; }
@@ -352,8 +429,8 @@ class SqliteOpStore final : public OpStore {
     if (read_worker_) read_worker_->wake();
     write_worker_.reset();
     read_worker_.reset();
-    writer_.reset();
     reader_.reset();
+    writer_.reset();  // the last one to close copies the WAL: it knows whether that may be done
     lock_.reset();
   }
 
@@ -483,6 +560,9 @@ class SqliteOpStore final : public OpStore {
       if (ok) ok = call->run(*writer_);
     }
     if (ok) ok = writer_->commit();
+    for (const auto& call : calls) {
+      if (ok) call->committed();
+    }
     if (ok) return true;
     writer_->roll_back();
     for (const auto& call : calls) call->fail(ok.error());
@@ -497,11 +577,20 @@ class SqliteOpStore final : public OpStore {
     reads_.calls.pop_front();
     lock.unlock();
     static_cast<void>(call->run(*reader_));
+    examine(reader_->take_suspects());
     lock.lock();
     reads_.bytes -= call->bytes();
     lock.unlock();
     tell<OpReader>({std::move(call)});
     return Worker::Wait::nothing;
+  }
+
+  /// Before the handler of the call that met them runs: what is stored in there takes their places.
+  void examine(std::vector<Suspect> suspects) {
+    if (suspects.empty() || !writer_ || failed_repairs_ >= kMostFailedRepairs) return;
+    writes_.force(
+        std::make_shared<ExamineCall>(std::move(suspects), *policy_, events_, damaged_, mended_, failed_repairs_));
+    write_worker_->wake();
   }
 
   Runtime& runtime_;
@@ -516,6 +605,8 @@ class SqliteOpStore final : public OpStore {
   const std::weak_ptr<void> alive_;
   Queue<OpWriter> writes_;
   Queue<OpReader> reads_;
+  std::atomic<std::uint64_t> damaged_ = 0, mended_ = 0;  ///< since it was opened
+  std::atomic<std::uint64_t> failed_repairs_ = 0;
   // Of the writer's turns:
   bool idle_work_ = true;  ///< there may be something to tidy when nothing is called for a while
   bool tidying_ = false;

@@ -3,6 +3,7 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "core/callback.hpp"
 #include "store/sqlite/op_db.hpp"
 #include "store/sqlite/op_schema.hpp"
 
@@ -28,6 +29,10 @@ constexpr std::uint64_t kLeastWalBytes = 32U << 20;
 
 /// Of pages that are kept in memory, from kManyOps on: every op hits another leaf of op_by_loc, and those of fewer fit
 /// into the cache that it begins with. Not at once: large ops would fill it with pages that nobody needs again.
+/// Requests that are known to be kept, about 24 bytes each. When there are more all are forgotten: what is asked for
+/// again then takes room twice until it is tidied up.
+constexpr std::size_t kMostRequestsKnown = 1U << 20U;
+
 constexpr const char* kLargeCache = "PRAGMA cache_size=-65536";
 constexpr std::uint64_t kManyOps = 65'536;
 
@@ -111,6 +116,15 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   const auto any_pending = c.number("SELECT EXISTS(SELECT 1 FROM pending)");
   if (!any_pending) return any_pending.error();
   if (*any_pending != 0) out.compacting_after_ = 0;  // how much of it is stored by now is not known
+  const auto pending_bytes = c.number("SELECT sum(length(ids)) FROM pending");
+  if (!pending_bytes) return pending_bytes.error();
+  out.now_.pending_bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(*pending_bytes, 0));
+  const auto last_row = c.number("SELECT max(seq) FROM pending");
+  if (!last_row) return last_row.error();
+  if (*last_row < 0 || *last_row > INT64_MAX / 2) {
+    return make_error(Errc::corrupt, path + ": damaged row in table pending");
+  }
+  out.now_.last_pending_row = *last_row;
   return out;
 }
 
@@ -127,12 +141,20 @@ Result<void> OpWriter::prepare(const OpPolicy* policy) {
       {&insert_source_, "INSERT INTO source(url) VALUES(?1)"},
       {&remove_source_, "DELETE FROM source WHERE number=?1"},
       {&remove_unused_sources_, "DELETE FROM source WHERE number NOT IN (SELECT source FROM pending)"},
-      {&insert_pending_, "INSERT INTO pending(source, ids) VALUES(?1,?2)"},
+      {&insert_pending_, "INSERT INTO pending(source, ids, seq) VALUES(?1,?2,?3)"},
+      {&bytes_of_source_, "SELECT sum(length(ids)) FROM pending INDEXED BY pending_by_source WHERE source=?1"},
       {&remove_pending_, "DELETE FROM pending WHERE source=?1"},
-      {&list_pending_, "SELECT seq, ids FROM pending WHERE seq>?1 ORDER BY seq"},
+      {&list_pending_, "SELECT seq, ids, source FROM pending WHERE seq>?1 ORDER BY seq"},
       {&list_pending_of_, "SELECT seq, ids FROM pending INDEXED BY pending_by_source WHERE source=?1 ORDER BY seq"},
       {&update_pending_, "UPDATE pending SET ids=?2 WHERE seq=?1"},
       {&remove_pending_row_, "DELETE FROM pending WHERE seq=?1"},
+      {&op_at_, "SELECT loc, id, created_at, size FROM op WHERE stored_at=?1"},
+      {&data_at_, "SELECT data FROM op_data WHERE stored_at=?1"},
+      {&in_time_index_,
+       "SELECT loc=?3 AND id=?4 AND size=?5 FROM op INDEXED BY op_by_time WHERE created_at=?1 AND stored_at=?2"},
+      {&remove_op_, "DELETE FROM op WHERE stored_at=?1"},
+      {&remove_data_, "DELETE FROM op_data WHERE stored_at=?1"},
+      {&set_entry_, "UPDATE op SET loc=?2, created_at=?3, size=?4 WHERE stored_at=?1"},
       {&begin_, "BEGIN IMMEDIATE"},
       {&commit_, "COMMIT"},
   };
@@ -179,6 +201,12 @@ Result<void> OpWriter::finish(Statement& statement) {
 
 Result<void> OpWriter::begin() {
   before_ = now_;
+  remembered_.clear();
+  if (distrusted_ && !distrust()) {
+    return make_error(Errc::io, connection_.path() +
+                                    ": nothing is written, since a sync of the database failed and what it has not "
+                                    "taken cannot be written again yet");
+  }
   return finish(begin_);
 }
 
@@ -188,7 +216,7 @@ void OpWriter::fit_cache() {
 }
 
 Result<void> OpWriter::commit() {
-  if (now_.totals.ops != before_.totals.ops) {
+  if (now_.totals.ops != before_.totals.ops || std::exchange(now_.totals_changed, false)) {
     set_totals_.bind(1, static_cast<std::int64_t>(now_.totals.ops))
         .bind(2, static_cast<std::int64_t>(now_.totals.bytes));
     if (auto ok = finish(set_totals_); !ok) return ok;
@@ -203,6 +231,106 @@ void OpWriter::roll_back() {
   connection_.roll_back();
   now_ = before_;
   sources_.clear();
+  for (const auto& [source, hash] : remembered_) forget_request(source, hash);
+  remembered_.clear();
+}
+
+// ------------------------------------------------------------------ damage
+
+Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const OpPolicy& policy) {
+  Examined out;
+  for (const Suspect& suspect : suspects) {
+    auto agree = drop_or_mend(suspect, policy, out);
+    const bool only_indexes = agree ? !*agree : agree.error().code == Errc::corrupt;
+    if (only_indexes && !std::exchange(indexes_made_anew_, true)) {
+      if (auto ok = connection_.run("REINDEX op_by_loc; REINDEX op_by_time"); !ok) return ok.error();
+      agree = drop_or_mend(suspect, policy, out);
+      ++out.mended;
+    }
+    if (!agree) return agree.error();
+  }
+  // What the wrong entries said was never counted.
+  if (out.sizes_were_wrong) {
+    const auto ops = connection_.number("SELECT count(*) FROM op");
+    if (!ops) return ops.error();
+    const auto bytes = connection_.number("SELECT sum(size) FROM op INDEXED BY op_by_time");
+    if (!bytes) return bytes.error();
+    now_.totals = {static_cast<std::uint64_t>(*ops), static_cast<std::uint64_t>(std::max<std::int64_t>(*bytes, 0))};
+    now_.totals_changed = true;
+  }
+  return out;
+}
+
+/// False: an index has something else than the table.
+Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& policy, Examined& out) {
+  const std::int64_t stored_at = suspect.stored_at;
+  OpRecord entry;
+  std::int64_t location = 0, size = 0;
+  {
+    const Use use(op_at_);
+    const int rc = use->bind(1, stored_at).step();
+    if (rc == SQLITE_DONE) {
+      const auto indexed = finder_.find(connection_, suspect.op_id.view());
+      if (!indexed) return indexed.error();
+      return !*indexed || (*indexed)->stored_at != stored_at;
+    }
+    if (rc != SQLITE_ROW) return connection_.error(rc);
+    location = use->int64(0);
+    entry.op_id = OpId(use->blob(1));
+    entry.created_at = Timestamp{use->int64(2)};
+    size = use->int64(3);
+  }
+  entry.location = static_cast<std::uint32_t>(location);
+  entry.size = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 0));
+  std::optional<OpDescription> found;
+  std::size_t bytes = 0;
+  {
+    const Use use(data_at_);
+    const int rc = use->bind(1, stored_at).step();
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+    if (rc == SQLITE_ROW) {
+      bytes = use->blob(0).size();
+      auto described = call_for_result("the op policy", [&] { return policy.describe(use->blob(0)); });
+      if (described) found = std::move(*described);
+    }
+  }
+  if (found && found->op_id == entry.op_id) {
+    const std::uint32_t place = finder_.location(entry.op_id.view());
+    if (location == std::int64_t{place} && size == static_cast<std::int64_t>(bytes) &&
+        found->created_at == entry.created_at) {
+      return indexes_agree(stored_at, entry);
+    }
+    set_entry_.bind(1, stored_at).bind(2, std::int64_t{place}).bind(3, found->created_at.micros);
+    set_entry_.bind(4, static_cast<std::int64_t>(bytes));
+    if (auto ok = finish(set_entry_); !ok) return ok.error();
+    out.sizes_were_wrong = out.sizes_were_wrong || size != static_cast<std::int64_t>(bytes);
+    ++out.mended;
+    return true;
+  }
+  remove_op_.bind(1, stored_at);
+  if (auto ok = finish(remove_op_); !ok) return ok.error();
+  remove_data_.bind(1, stored_at);
+  if (auto ok = finish(remove_data_); !ok) return ok.error();
+  now_.totals.ops -= std::min<std::uint64_t>(1, now_.totals.ops);
+  now_.totals.bytes -= std::min(entry.size, now_.totals.bytes);
+  now_.totals_changed = true;
+  out.sizes_were_wrong = out.sizes_were_wrong || size != static_cast<std::int64_t>(bytes);
+  out.dropped.push_back(std::move(entry));
+  return true;
+}
+
+Result<bool> OpWriter::indexes_agree(std::int64_t stored_at, const OpRecord& entry) {
+  const auto by_id = finder_.find(connection_, entry.op_id.view());
+  if (!by_id) return by_id.error();
+  if (!*by_id || (*by_id)->stored_at != stored_at || (*by_id)->size != entry.size ||
+      (*by_id)->created_at != entry.created_at) {
+    return false;
+  }
+  const Use use(in_time_index_);
+  use->bind(1, entry.created_at.micros).bind(2, stored_at).bind(3, std::int64_t{entry.location});
+  const int rc = use->bind(4, entry.op_id.view()).bind(5, static_cast<std::int64_t>(entry.size)).step();
+  if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+  return rc == SQLITE_ROW && use->int64(0) == 1;
 }
 
 Result<void> OpWriter::store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out,
@@ -263,23 +391,59 @@ Result<std::int64_t> OpWriter::source_number(const Url& source) {
   return number;
 }
 
-Result<void> OpWriter::add_pending(const std::vector<OpId>& op_ids, const Url& source) {
+void OpWriter::forget_requests() {
+  requests_.clear();
+  requests_known_ = 0;
+}
+
+/// The one that is known to have the request.
+bool OpWriter::is_in_another_row(std::int64_t source, std::uint64_t hash, std::int64_t row) const {
+  const auto known = requests_.find(source);
+  if (known == requests_.end()) return false;
+  const auto it = known->second.find(hash);
+  return it != known->second.end() && it->second != row;
+}
+
+void OpWriter::forget_request(std::int64_t source, std::uint64_t hash) {
+  if (const auto known = requests_.find(source); known != requests_.end()) requests_known_ -= known->second.erase(hash);
+}
+
+void OpWriter::remember_request(std::int64_t source, std::uint64_t hash, std::int64_t row) {
+  if (requests_known_ >= kMostRequestsKnown) forget_requests();
+  if (requests_[source].insert_or_assign(hash, row).second) ++requests_known_;
+  remembered_.emplace_back(source, hash);
+}
+
+Result<void> OpWriter::add_pending(const std::vector<OpId>& op_ids, const Url& source, std::uint64_t most_bytes) {
   if (op_ids.empty()) return {};
   const auto number = source_number(source);
   if (!number) return number.error();
   std::vector<std::uint8_t> row;
   std::size_t count = 0;
-  for (std::size_t i = 0; i < op_ids.size(); ++i) {
-    pack_id(op_ids[i], row);
-    ++count;
-    if (count < kIdsPerPendingRow && row.size() < kBytesPerPendingRow && i + 1 < op_ids.size()) continue;
-    insert_pending_.bind(1, *number).bind(2, ByteView(row));
+  const auto put = [&]() -> Result<void> {
+    if (now_.pending_bytes + row.size() > most_bytes) {
+      return make_error(Errc::overloaded, connection_.path() + ": " + std::to_string(now_.pending_bytes) +
+                                              " bytes of open requests are kept, the limit is " +
+                                              std::to_string(most_bytes));
+    }
+    insert_pending_.bind(1, *number).bind(2, ByteView(row)).bind(3, ++now_.last_pending_row);
     if (auto ok = finish(insert_pending_); !ok) return ok;
+    now_.pending_bytes += row.size();
+    now_.pending_ids += count;
     row.clear();
     count = 0;
+    return {};
+  };
+  for (const OpId& op_id : op_ids) {
+    const std::uint64_t hash = keyed_hash(op_id.view());
+    if (const auto known = requests_.find(*number); known != requests_.end() && known->second.contains(hash)) continue;
+    remember_request(*number, hash, now_.last_pending_row + 1);
+    pack_id(op_id, row);
+    ++count;
+    if (count < kIdsPerPendingRow && row.size() < kBytesPerPendingRow) continue;
+    if (auto ok = put(); !ok) return ok;
   }
-  now_.pending_ids += op_ids.size();
-  return {};
+  return count > 0 ? put() : Result<void>();
 }
 
 Result<void> OpWriter::remove_pending_source(const Url& source) {
@@ -287,6 +451,16 @@ Result<void> OpWriter::remove_pending_source(const Url& source) {
   if (!number) return number.error();
   if (*number == 0) return {};
   sources_.erase(source);
+  if (const auto it = requests_.find(*number); it != requests_.end()) {
+    requests_known_ -= it->second.size();
+    requests_.erase(it);
+  }
+  {
+    const Use use(bytes_of_source_);
+    if (const int rc = use->bind(1, *number).step(); rc != SQLITE_ROW) return connection_.error(rc);
+    const auto bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(use->int64(0), 0));
+    now_.pending_bytes -= std::min(bytes, now_.pending_bytes);
+  }
   remove_pending_.bind(1, *number);
   if (auto ok = finish(remove_pending_); !ok) return ok;
   remove_source_.bind(1, *number);
@@ -298,15 +472,18 @@ Result<void> OpWriter::remove_pending(const std::vector<OpId>& op_ids, const Url
   if (!number) return number.error();
   if (*number == 0 || op_ids.empty()) return {};
   std::unordered_set<std::string_view> gone;
-  for (const OpId& op_id : op_ids) gone.insert(as_text(op_id.view()));
+  for (const OpId& op_id : op_ids) {
+    gone.insert(as_text(op_id.view()));
+    forget_request(*number, keyed_hash(op_id.view()));
+  }
   std::vector<PendingRow> rows;
   Result<void> ok;
   {
     const Use use(list_pending_of_);
     use->bind(1, *number);
     int rc = 0;
-    while (ok && (rc = use->step()) == SQLITE_ROW) {
-      PendingRow row{use->int64(0), {}, 0};
+    while ((rc = use->step()) == SQLITE_ROW) {
+      PendingRow row{use->int64(0), {}, 0, use->blob(1).size()};
       const bool intact = unpack_ids(use->blob(1), [&](ByteView id) {
         if (gone.contains(as_text(id))) {
           ++row.dropped;
@@ -314,10 +491,10 @@ Result<void> OpWriter::remove_pending(const std::vector<OpId>& op_ids, const Url
           pack_id(id, row.left);
         }
       });
-      if (!intact) ok = make_error(Errc::corrupt, connection_.path() + ": damaged row in table pending");
+      if (!intact) ++row.dropped;
       if (row.dropped > 0) rows.push_back(std::move(row));
     }
-    if (ok && rc != SQLITE_DONE) ok = connection_.error(rc);
+    if (rc != SQLITE_DONE) ok = connection_.error(rc);
   }
   return ok ? put_back(rows) : ok;
 }
@@ -327,6 +504,7 @@ Result<void> OpWriter::put_back(const std::vector<PendingRow>& rows) {
   Result<void> ok;
   for (const PendingRow& row : rows) {
     if (!ok || row.dropped == 0) continue;
+    now_.pending_bytes -= std::min<std::uint64_t>(row.bytes - std::min(row.bytes, row.left.size()), now_.pending_bytes);
     if (row.left.empty()) {
       remove_pending_row_.bind(1, row.seq);
       ok = finish(remove_pending_row_);
@@ -361,20 +539,26 @@ Result<void> OpWriter::compact_pending() {
     use->bind(1, compacting_after_);
     int rc = 0;
     while (ok && looked_at < kCompactionStep && (rc = use->step()) == SQLITE_ROW) {
-      PendingRow row{use->int64(0), {}, 0};
+      PendingRow row{use->int64(0), {}, 0, use->blob(1).size()};
+      const std::int64_t source = use->int64(2);
       const bool intact = unpack_ids(use->blob(1), [&](ByteView id) {
         ++looked_at;
+        if (!ok) return;
         const auto held = finder_.find(connection_, id);
         if (!held) {
           ok = held.error();
         } else if (*held) {
           ++row.dropped;
+          forget_request(source, keyed_hash(id));
+        } else if (is_in_another_row(source, keyed_hash(id), row.seq)) {
+          ++row.dropped;
         } else {
           ++left;
           pack_id(id, row.left);
+          remember_request(source, keyed_hash(id), row.seq);
         }
       });
-      if (!intact) ok = make_error(Errc::corrupt, connection_.path() + ": damaged row in table pending");
+      if (!intact) ++row.dropped;  // what comes behind the damage cannot be read, now or later
       last = row.seq;
       rows.push_back(std::move(row));
     }
@@ -417,11 +601,51 @@ bool OpWriter::truncate_wal() {
 }
 
 bool OpWriter::checkpoint(int mode) {
+  if (distrusted_ && !distrust()) return false;
   // Other than a commit this can be put off: it does not wait long for a reader, while calls wait for it.
   sqlite3_busy_timeout(connection_.handle(), 200);
   const int rc = sqlite3_wal_checkpoint_v2(connection_.handle(), nullptr, mode, nullptr, nullptr);
   sqlite3_busy_timeout(connection_.handle(), kBusyTimeoutMs);
-  return rc == SQLITE_OK;
+  if (rc == SQLITE_OK) return true;
+  if ((rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED) distrust();
+  return false;
+}
+
+/// After a checkpoint that failed: has the next one copy all of the WAL again. False: that could not be said.
+///
+/// A checkpoint that a reader stops halfway does not sync the database, and SQLite counts its pages as copied all the
+/// same: the sync at the end of a later one is to take them. But a sync that fails takes what was waiting for it with
+/// it (the kernel calls the pages clean), and the next one says that all is well; then the WAL starts anew, and what it
+/// held is nowhere. So nothing that was copied counts any more. The number of copied frames is the field nBackfill of
+/// the wal-index, at a place that is a part of SQLite's file format (https://sqlite.org/walformat.html, 2.3.1); whoever
+/// holds the checkpoint lock may write it, and readers take the pages from the WAL from then on.
+bool OpWriter::distrust() {
+  distrusted_ = !declare_nothing_copied();
+  // Closing the last connection is a checkpoint too, which removes the WAL.
+  sqlite3_db_config(connection_.handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, distrusted_ ? 1 : 0, nullptr);
+  return !distrusted_;
+}
+
+bool OpWriter::declare_nothing_copied() {
+  constexpr int kCheckpointLock = 1;
+  constexpr int kRegionBytes = 32 * 1024;
+  constexpr std::size_t kBackfilled = 96;
+  sqlite3_file* file = nullptr;
+  if (sqlite3_file_control(connection_.handle(), "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK) return false;
+  if (file == nullptr || file->pMethods == nullptr || file->pMethods->iVersion < 2) return false;
+  if (file->pMethods->xShmLock(file, kCheckpointLock, 1, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) != SQLITE_OK) {
+    return false;
+  }
+  void volatile* region = nullptr;
+  const bool there = file->pMethods->xShmMap(file, 0, kRegionBytes, 0, &region) == SQLITE_OK && region != nullptr;
+  if (there) {
+    auto* const copied =
+        reinterpret_cast<std::uint32_t volatile*>(static_cast<std::uint8_t volatile*>(region) + kBackfilled);
+    *copied = 0;
+    file->pMethods->xShmBarrier(file);
+  }
+  file->pMethods->xShmLock(file, kCheckpointLock, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
+  return there;
 }
 
 }  // namespace kitsune2::sqlite

@@ -11,58 +11,13 @@
 #include <thread>
 
 #include "kitsune2/sqlite_store.hpp"
+#include "sqlite_store_fixture.hpp"
 #include "store/sqlite/op_db.hpp"
-#include "store_harness.hpp"
 
 namespace kitsune2::testing {
 namespace {
 
 namespace fs = std::filesystem;
-
-class SqliteOpStoreTest : public ::testing::Test {
- protected:
-  Result<std::shared_ptr<OpStore>> open(const SqliteOpStoreOptions& options = {}) {
-    return open_sqlite_op_store(w_.runtime(), make_prefix_policy(), test_space(), path_, options);
-  }
-  /// Opens it and puts `count` ops into it, then closes it.
-  void fill(std::uint64_t first, std::size_t count, std::size_t size = 64) {
-    const auto store = open().value();
-    const auto out = w_.process(*store, payloads_of(make_ops(store->policy(), first, count, size)));
-    ASSERT_TRUE(out);
-    ASSERT_EQ(out->newly_stored.size(), count);
-  }
-  void sql(const std::string& statement) {
-    sqlite3* db = nullptr;
-    ASSERT_EQ(sqlite3_open(path_.c_str(), &db), SQLITE_OK);
-    char* message = nullptr;
-    EXPECT_EQ(sqlite3_exec(db, statement.c_str(), nullptr, nullptr, &message), SQLITE_OK) << message;
-    sqlite3_free(message);
-    sqlite3_close(db);
-  }
-  static std::string read_file(const std::string& path) {
-    std::ifstream in(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
-  static void write_file(const std::string& path, std::string_view text) {
-    std::ofstream(path, std::ios::binary | std::ios::trunc)
-        .write(text.data(), static_cast<std::streamsize>(text.size()));
-  }
-  static mode_t mode_of(const std::string& path) {
-    struct stat info {};
-    EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
-    return info.st_mode & 0777;
-  }
-  template <class T>
-  static void expect_error(const Result<T>& out, Errc code, std::string_view part) {
-    ASSERT_FALSE(out);
-    EXPECT_EQ(out.error().code, code) << out.error().to_string();
-    EXPECT_NE(out.error().message.find(part), std::string::npos) << out.error().to_string();
-  }
-
-  StoreWorld w_;
-  TempDir dir_;
-  std::string path_ = dir_ / "space.db";
-};
 
 // -------------------------------------------------------------------- reopening
 
@@ -301,88 +256,6 @@ TEST_F(SqliteOpStoreTest, damage_that_shows_later_is_an_error_of_the_call) {
   const auto out = w_.retrieve(**store, ids_of(ops));
   expect_error(out, Errc::corrupt, path_);
   expect_error(w_.process(**store, payloads_of(make_ops((*store)->policy(), 5'000, 500))), Errc::corrupt, path_);
-}
-
-TEST_F(SqliteOpStoreTest, a_row_without_its_data_is_corrupt) {
-  fill(1, 3);
-  sql("DELETE FROM op_data WHERE rowid=(SELECT max(stored_at) FROM op)");
-  const auto store = open().value();
-  const auto ids = ids_of(make_ops(store->policy(), 1, 3));
-  expect_error(w_.retrieve(*store, ids), Errc::corrupt, path_);
-  EXPECT_EQ(w_.retrieve(*store, {ids[0], ids[1]})->size(), 2U);
-}
-
-// They are read where they lie, another way than small ones.
-TEST_F(SqliteOpStoreTest, large_ops_come_back_whole_and_damaged_ones_are_corrupt) {
-  fill(1, 3, 300'000);
-  const auto retrieve = [&](std::initializer_list<std::size_t> which) {
-    const auto store = open().value();
-    const auto ops = make_ops(store->policy(), 1, 3, 300'000);
-    std::vector<OpId> ids;
-    for (const std::size_t i : which) ids.push_back(ops[i].op_id);
-    auto out = w_.retrieve(*store, ids);
-    if (out) {
-      EXPECT_EQ(out->size(), ids.size());
-      for (std::size_t i = 0; i < out->size(); ++i) EXPECT_EQ((*out)[i].op_data, ops[which.begin()[i]].op_data);
-    }
-    return out;
-  };
-  EXPECT_TRUE(retrieve({0, 1, 2}));
-  for (const char* damage : {"data=x'00'", "data=17", "data=zeroblob(300001)"}) {
-    SCOPED_TRACE(damage);
-    sql("UPDATE op_data SET " + std::string(damage) + " WHERE stored_at=(SELECT max(stored_at) FROM op)");
-    expect_error(retrieve({0, 2}), Errc::corrupt, "is not there");
-    EXPECT_TRUE(retrieve({0, 1}));
-  }
-  sql("DELETE FROM op_data WHERE stored_at=(SELECT max(stored_at) FROM op)");
-  expect_error(retrieve({2}), Errc::corrupt, "is not there");
-  expect_error(retrieve({0, 2}), Errc::corrupt, "is not there");
-  EXPECT_TRUE(retrieve({1, 0}));
-}
-
-TEST_F(SqliteOpStoreTest, numbers_of_rows_that_cannot_be_are_corrupt) {
-  fill(1, 3);
-  const std::string before = read_file(path_);
-  const auto told = [&](const char* damage, const char* table, auto ask) {
-    SCOPED_TRACE(damage);
-    write_file(path_, before);
-    sql(damage);
-    const auto store = open();
-    ASSERT_TRUE(store) << store.error().to_string();
-    expect_error(ask(**store), Errc::corrupt, table);
-  };
-  const DhtArc arcs[] = {DhtArc::full(), DhtArc(0, 100)};
-  for (const DhtArc& arc : arcs) {
-    for (const char* size : {"UPDATE op SET loc=5, size=-1", "UPDATE op SET loc=5, size=1<<31"}) {
-      told(size, "table op", [&](OpStore& store) {
-        return w_.wait<OpIdsInSlice>(
-            [&](auto done) { store.retrieve_op_hashes_in_time_slice(arc, Timestamp{0}, Timestamp{INT64_MAX}, done); });
-      });
-      told(size, "table op", [&](OpStore& store) {
-        return w_.wait<OpIdsBounded>([&](auto done) { store.retrieve_op_ids_bounded(arc, Timestamp{0}, 1'000, done); });
-      });
-    }
-    told("INSERT INTO slice_hash SELECT 0, 4294967295, -1, 'x' UNION SELECT 0, 100, -1, 'x'", "table slice_hash",
-         [&](OpStore& store) { return w_.wait<std::uint64_t>([&](auto done) { store.slice_hash_count(arc, done); }); });
-  }
-  for (const char* totals : {"UPDATE totals SET ops=-1", "UPDATE totals SET bytes=-1"}) {
-    write_file(path_, before);
-    sql(totals);
-    expect_error(open(), Errc::corrupt, "table totals");
-  }
-}
-
-TEST_F(SqliteOpStoreTest, a_damaged_pending_row_is_corrupt_but_ops_still_work) {
-  {
-    const auto store = open().value();
-    ASSERT_TRUE(w_.add_pending(*store, {OpId::from_text("x")}, peer_url(1)));
-  }
-  for (const char* ids : {"x'05'", "x'ff'", "x'ff00000100'"}) {
-    sql(std::string("UPDATE pending SET ids=") + ids);
-    const auto store = open().value();
-    expect_error(w_.wait<StoreWorld::Pending>([&](auto done) { store->retrieve_pending(done); }), Errc::corrupt, path_);
-    EXPECT_TRUE(w_.process(*store, {make_op(1)}));
-  }
 }
 
 // ------------------------------------------------------------------------ the disk

@@ -1,0 +1,344 @@
+// Damage on the disk: what the durable store leaves out, drops and mends, what a check finds; what is kept of requests.
+#include <set>
+
+#include "sqlite_store_fixture.hpp"
+
+namespace kitsune2::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+// ------------------------------------------------------------------- damaged ops
+
+class SqliteDamageTest : public SqliteOpStoreTest {
+ protected:
+  void stop() {
+    token_.reset();
+    store_.reset();
+  }
+  /// Opens it; what is damaged is noted.
+  void start() {
+    stop();
+    damaged_.clear();
+    store_ = open_sqlite_op_store(w_.runtime(), make_sha256_policy(), test_space(), path_).value();
+    token_ = store_->subscribe({.ops_damaged = [this](const std::vector<OpRecord>& ops) {
+      for (const OpRecord& op : ops) damaged_.push_back(op.op_id);
+    }});
+  }
+  std::vector<MetaOp> fill_with(std::size_t count, std::size_t size) {
+    start();
+    auto ops = make_ops(store_->policy(), 1, count, size);
+    EXPECT_EQ(w_.process(*store_, payloads_of(ops))->newly_stored, ids_of(ops));
+    stop();
+    return ops;
+  }
+  /// The clause for one of the ops.
+  static std::string of(const MetaOp& op) {
+    return " WHERE stored_at=(SELECT stored_at FROM op WHERE id=x'" + to_hex(op.op_id.view()) + "')";
+  }
+  /// What the store has said when it has nothing more to do.
+  const std::vector<OpId>& told() {
+    EXPECT_TRUE(w_.put_slice_hash(*store_, DhtArc::full(), 1, "writes are done in order"));
+    return damaged_;
+  }
+  OpStoreStats counts() { return w_.stats(*store_).value(); }
+  SqliteCheckReport check() { return check_sqlite_op_store(path_, *make_sha256_policy()).value(); }
+
+  std::shared_ptr<OpStore> store_;
+  std::shared_ptr<void> token_;
+  std::vector<OpId> damaged_;
+};
+
+TEST_F(SqliteDamageTest, bytes_that_are_not_the_ids_are_left_out_dropped_and_told_of) {
+  for (const std::size_t size : {100U, 70'000U}) {
+    for (const char* damage : {"data=zeroblob(length(data))", "data=x'00'", "data=17", "data=zeroblob(80000)"}) {
+      SCOPED_TRACE(std::string(damage) + " " + std::to_string(size));
+      stop();
+      fs::remove(path_);
+      const auto ops = fill_with(5, size);
+      sql("UPDATE op_data SET " + std::string(damage) + of(ops[2]));
+      start();
+      EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), (std::vector<MetaOp>{ops[0], ops[1], ops[3], ops[4]}));
+      EXPECT_EQ(told(), (std::vector<OpId>{ops[2].op_id}));
+      EXPECT_EQ(w_.filter(*store_, ids_of(ops)).value(), (std::vector<OpId>{ops[2].op_id}));
+      EXPECT_EQ(counts().ops, 4U);
+      EXPECT_EQ(counts().bytes, 4 * size);
+      EXPECT_EQ(counts().damaged, 1U);
+      // It is taken like a new one.
+      EXPECT_EQ(w_.process(*store_, {ops[2].op_data})->newly_stored, (std::vector<OpId>{ops[2].op_id}));
+      EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops);
+      EXPECT_EQ(told().size(), 1U);
+      EXPECT_TRUE(check().is_intact());
+    }
+  }
+}
+
+TEST_F(SqliteDamageTest, an_op_without_data_and_data_without_an_op) {
+  const auto ops = fill_with(3, 64);
+  sql("DELETE FROM op_data" + of(ops[1]));
+  sql("INSERT INTO op_data VALUES(77, x'00')");
+  const auto report = check();
+  EXPECT_EQ(report.lost, 1U);
+  EXPECT_EQ(report.wrong_entries, 1U);
+  start();
+  EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), (std::vector<MetaOp>{ops[0], ops[2]}));
+  EXPECT_EQ(told(), (std::vector<OpId>{ops[1].op_id}));
+}
+
+TEST_F(SqliteDamageTest, a_request_for_damaged_ops_only_goes_on_to_the_next_ones) {
+  const auto ops = fill_with(4, 1'000);
+  sql("UPDATE op_data SET data=x'00'" + of(ops[0]));
+  sql("UPDATE op SET size=900000" + of(ops[1]));
+  sql("UPDATE op_data SET data=x'00'" + of(ops[1]));
+  start();
+  EXPECT_EQ(w_.retrieve(*store_, ids_of(ops), 1'000).value(), (std::vector<MetaOp>{ops[2]}))
+      << "nothing at all would mean that nothing is held";
+  EXPECT_EQ(told().size(), 2U);
+}
+
+TEST_F(SqliteDamageTest, an_entry_with_a_wrong_number_fails_nothing_and_is_mended) {
+  for (const char* damage : {"size=-1", "size=1<<31", "size=65", "size=70000", "created_at=7", "loc=loc+1", "loc=5"}) {
+    SCOPED_TRACE(damage);
+    stop();
+    fs::remove(path_);
+    const auto ops = fill_with(5, 64);
+    sql("UPDATE op SET " + std::string(damage) + of(ops[2]));
+    EXPECT_EQ(check().wrong_entries, 1U);
+    EXPECT_EQ(check().lost, 0U);
+    start();
+    // What is asked by place, time or time of storing leaves it out at most.
+    for (const DhtArc& arc : {DhtArc::full(), DhtArc(0, 1U << 31), DhtArc(5, 5)}) {
+      EXPECT_TRUE(w_.slice(*store_, arc, Timestamp{0}, Timestamp::max()));
+      EXPECT_TRUE(w_.bounded(*store_, arc, Timestamp{0}));
+      EXPECT_TRUE(w_.list(*store_, {.arc = arc}));
+    }
+    OpSumsQuery sums{.ranges = {{Timestamp{0}, Timestamp{10}}}};
+    sums.sectors.set();
+    EXPECT_TRUE(w_.sums(*store_, sums));
+    const auto out = w_.retrieve(*store_, ids_of(ops)).value();
+    told();
+    EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops) << "the bytes are right";
+    EXPECT_GE(out.size(), 4U);
+    EXPECT_TRUE(told().empty());
+    EXPECT_EQ(counts().mended, 1U);
+    EXPECT_EQ(counts().ops, 5U);
+    EXPECT_TRUE(check().is_intact());
+    EXPECT_EQ(w_.slice(*store_, DhtArc::full(), Timestamp{0}, Timestamp{1})->op_ids.size(), 5U);
+  }
+}
+
+TEST_F(SqliteDamageTest, another_id_in_an_entry_is_found_by_its_place) {
+  const auto ops = fill_with(3, 64);
+  sql("UPDATE op SET id=x'" + std::string(64, 'a') + "'" + of(ops[1]));
+  EXPECT_EQ(check().lost, 1U);
+  start();
+  EXPECT_EQ(w_.bounded(*store_, DhtArc::full(), Timestamp{0})->op_ids, (std::vector<OpId>{ops[0].op_id, ops[2].op_id}));
+  EXPECT_EQ(told().size(), 1U);
+  EXPECT_EQ(counts().ops, 2U);
+  EXPECT_EQ(w_.process(*store_, payloads_of(ops))->newly_stored, (std::vector<OpId>{ops[1].op_id}));
+}
+
+/// Bits of the file itself, where index and table do not agree any more.
+TEST_F(SqliteDamageTest, a_bit_in_an_index_is_mended_by_making_it_anew) {
+  const auto ops = fill_with(40, 64);
+  const std::string whole = read_file(path_);
+  const std::string id(as_text(ops[20].op_id.view()));
+  std::vector<std::size_t> places;
+  for (auto at = whole.find(id); at != std::string::npos; at = whole.find(id, at + 1)) places.push_back(at);
+  ASSERT_EQ(places.size(), 3U) << "the table and two indexes";
+  for (const std::size_t at : places) {
+    SCOPED_TRACE(at);
+    std::string file = whole;
+    file[at + 8] = static_cast<char>(file[at + 8] ^ 4);
+    stop();
+    write_file(path_, file);
+    EXPECT_FALSE(check().is_intact());
+    start();
+    // Whatever of it is met first.
+    EXPECT_TRUE(w_.slice(*store_, DhtArc::full(), Timestamp{0}, Timestamp{1}));
+    EXPECT_TRUE(w_.bounded(*store_, DhtArc::full(), Timestamp{0}));
+    EXPECT_TRUE(w_.slice(*store_, DhtArc(ops[20].op_id.loc(), ops[20].op_id.loc()), Timestamp{0}, Timestamp{1}));
+    told();
+    EXPECT_TRUE(w_.process(*store_, payloads_of(ops)));
+    EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops);
+    told();
+    const auto report = check();
+    EXPECT_TRUE(report.is_intact()) << report.lost << " " << report.wrong_entries << " " << report.totals_agree
+                                    << (report.faults.empty() ? "" : report.faults[0].what);
+  }
+}
+
+TEST_F(SqliteDamageTest, every_bit_of_an_op_is_looked_at) {
+  const auto ops = fill_with(3, 96);
+  const std::string whole = read_file(path_);
+  const auto at = whole.find(std::string(as_text(ops[1].op_data.view())));
+  ASSERT_NE(at, std::string::npos);
+  for (std::size_t bit = 0; bit < 96 * 8; bit += 61) {
+    std::string file = whole;
+    file[at + bit / 8] = static_cast<char>(file[at + bit / 8] ^ (1 << bit % 8));
+    stop();
+    write_file(path_, file);
+    EXPECT_EQ(check().lost, 1U);
+    start();
+    EXPECT_EQ(w_.filter_intact(*store_, ids_of(ops)).value(), (std::vector<OpId>{ops[1].op_id}));
+    // In the order of the calls: it is dropped before it is stored.
+    EXPECT_EQ(w_.process(*store_, payloads_of(ops))->newly_stored, (std::vector<OpId>{ops[1].op_id}));
+    EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops);
+    stop();
+    EXPECT_TRUE(check().is_intact());
+  }
+}
+
+TEST_F(SqliteDamageTest, a_store_that_is_only_read_leaves_damaged_ops_out_and_the_file_as_it_is) {
+  const auto ops = fill_with(3, 64);
+  sql("UPDATE op_data SET data=x'00'" + of(ops[1]));
+  const std::string before = read_file(path_);
+  SqliteOpStoreOptions options;
+  options.read_only = true;
+  const auto store = open_sqlite_op_store(w_.runtime(), make_sha256_policy(), test_space(), path_, options).value();
+  EXPECT_EQ(w_.retrieve(*store, ids_of(ops))->size(), 2U);
+  EXPECT_EQ(w_.stats(*store)->ops, 3U);
+  EXPECT_EQ(read_file(path_), before);
+}
+
+TEST_F(SqliteDamageTest, what_was_told_to_be_there_and_is_dropped_can_be_asked_for_again) {
+  const auto ops = fill_with(3, 64);
+  sql("UPDATE op_data SET data=x'00'" + of(ops[1]));
+  start();
+  EXPECT_TRUE(w_.add_pending(*store_, ids_of(ops), peer_url(1)));
+  EXPECT_TRUE(w_.pending(*store_).empty()) << "held";
+  EXPECT_EQ(w_.retrieve(*store_, ids_of(ops))->size(), 2U);
+  told();
+  EXPECT_EQ(w_.pending(*store_), (StoreWorld::Pending{{peer_url(1), {ops[1].op_id}}}));
+}
+
+// --------------------------------------------------------------------- the check
+
+TEST_F(SqliteDamageTest, check_of_an_intact_store_beside_its_node) {
+  const auto ops = fill_with(5'000, 100);
+  start();
+  std::vector<SqliteCheckProgress> heard;
+  const auto report = check_sqlite_op_store(path_, *make_sha256_policy(),
+                                            {.on_progress =
+                                                 [&](const auto& progress) {
+                                                   heard.push_back(progress);
+                                                   return true;
+                                                 }})
+                          .value();
+  EXPECT_TRUE(report.is_intact());
+  EXPECT_EQ(report.ops, 5'000U);
+  EXPECT_EQ(report.bytes, 500'000U);
+  ASSERT_FALSE(heard.empty());
+  EXPECT_EQ(heard.back().ops, 5'000U);
+  EXPECT_EQ(heard.back().total_ops, 5'000U);
+  EXPECT_EQ(heard.back().total_bytes, 500'000U);
+  EXPECT_TRUE(w_.process(*store_, {make_op(99'999)})) << "nobody was locked out";
+}
+
+TEST_F(SqliteDamageTest, check_names_what_is_wrong_and_can_be_stopped) {
+  const auto ops = fill_with(3'000, 100);
+  sql("UPDATE op_data SET data=zeroblob(100)" + of(ops[7]));
+  sql("UPDATE totals SET ops=ops+1");
+  const auto report = check();
+  EXPECT_EQ(report.lost, 1U);
+  EXPECT_FALSE(report.totals_agree);
+  ASSERT_EQ(report.faults.size(), 1U);
+  EXPECT_EQ(report.faults[0].op_id, ops[7].op_id);
+  EXPECT_TRUE(report.faults[0].is_lost);
+  EXPECT_NE(report.faults[0].what.find("another id"), std::string::npos);
+  expect_error(check_sqlite_op_store(path_, *make_sha256_policy(), {.on_progress = [](const auto&) { return false; }}),
+               Errc::cancelled, "stopped");
+  expect_error(check_sqlite_op_store(path_, *make_prefix_policy()), Errc::already_exists, "sha256");
+  expect_error(check_sqlite_op_store(path_ + "x", *make_sha256_policy()), Errc::not_found, path_);
+}
+
+TEST_F(SqliteDamageTest, check_says_how_far_it_came_when_a_page_is_damaged) {
+  fill_with(2'000, 1'000);
+  std::string file = read_file(path_);
+  for (std::size_t i = 40 * 16'384; i < file.size(); ++i) file[i] = static_cast<char>(i * 31);
+  write_file(path_, file);
+  const auto out = check_sqlite_op_store(path_, *make_sha256_policy());
+  ASSERT_FALSE(out);
+  EXPECT_EQ(out.error().code, Errc::corrupt) << out.error().to_string();
+  EXPECT_NE(out.error().message.find("operations.md"), std::string::npos) << out.error().to_string();
+}
+
+TEST_F(SqliteOpStoreTest, numbers_of_rows_that_cannot_be_are_corrupt) {
+  fill(1, 3);
+  const std::string before = read_file(path_);
+  for (const DhtArc& arc : {DhtArc::full(), DhtArc(0, 100)}) {
+    write_file(path_, before);
+    sql("INSERT INTO slice_hash SELECT 0, 4294967295, -1, 'x' UNION SELECT 0, 100, -1, 'x'");
+    const auto store = open().value();
+    expect_error(w_.slice_count(*store, arc), Errc::corrupt, "table slice_hash");
+  }
+  for (const char* totals : {"UPDATE totals SET ops=-1", "UPDATE totals SET bytes=-1"}) {
+    write_file(path_, before);
+    sql(totals);
+    expect_error(open(), Errc::corrupt, "table totals");
+  }
+}
+
+TEST_F(SqliteOpStoreTest, of_a_damaged_pending_row_is_given_what_can_be_read) {
+  {
+    const auto store = open().value();
+    ASSERT_TRUE(w_.add_pending(*store, {OpId::from_text("x")}, peer_url(1)));
+    ASSERT_TRUE(w_.add_pending(*store, {OpId::from_text("y")}, peer_url(2)));
+  }
+  const StoreWorld::Pending other{{peer_url(2), {OpId::from_text("y")}}};
+  const StoreWorld::Pending both{{peer_url(1), {OpId::from_text("z")}}, {peer_url(2), {OpId::from_text("y")}}};
+  for (const auto& [ids, left] : {std::pair("x'05'", other), std::pair("x'ff'", other),
+                                  std::pair("x'ff00000100'", other), std::pair("x'017a05'", both)}) {
+    sql(std::string("UPDATE pending SET ids=") + ids + " WHERE seq=1");
+    const auto store = open().value();
+    EXPECT_EQ(w_.pending(*store), left);
+    EXPECT_EQ(w_.pending_in_pages(*store, 1), left);
+    EXPECT_TRUE(w_.process(*store, {make_op(1)}));
+  }
+}
+
+// -------------------------------------------------------------- what is asked for
+
+TEST_F(SqliteOpStoreTest, what_is_asked_for_again_takes_no_more_room) {
+  const auto store = open().value();
+  std::vector<OpId> ids;
+  for (std::uint32_t i = 0; i < 3'000; ++i) ids.push_back(id_at(i));
+  EXPECT_TRUE(w_.add_pending(*store, ids, peer_url(1)));
+  const auto rows = [&] {
+    auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only);
+    return db->number("SELECT sum(length(ids)) FROM pending").value();
+  };
+  const auto once = rows();
+  EXPECT_EQ(once, 3'000 * 33);
+  for (int i = 0; i < 5; ++i) {
+    ids.push_back(id_at(10'000 + static_cast<std::uint32_t>(i)));
+    EXPECT_TRUE(w_.add_pending(*store, ids, peer_url(1)));
+  }
+  EXPECT_EQ(rows(), once + 5 * 33);
+  EXPECT_TRUE(w_.remove_pending(*store, {ids[0]}, peer_url(1)));
+  EXPECT_TRUE(w_.add_pending(*store, {ids[0]}, peer_url(1)));  // kept anew
+  EXPECT_TRUE(w_.remove_source(*store, peer_url(1)));
+  EXPECT_TRUE(w_.add_pending(*store, {ids[1]}, peer_url(1)));
+  EXPECT_EQ(w_.pending(*store), (StoreWorld::Pending{{peer_url(1), {ids[1]}}}));
+}
+
+TEST_F(SqliteOpStoreTest, what_is_kept_of_requests_has_a_bound_and_the_old_ones_stay) {
+  SqliteOpStoreOptions options;
+  options.max_kept_request_bytes = 100 * 33;
+  auto store = open(options).value();
+  std::vector<OpId> ids;
+  for (std::uint32_t i = 0; i < 100; ++i) ids.push_back(id_at(i));
+  EXPECT_TRUE(w_.add_pending(*store, ids, peer_url(1)));
+  expect_error(w_.add_pending(*store, {id_at(500)}, peer_url(2)), Errc::overloaded, "open requests");
+  EXPECT_TRUE(w_.add_pending(*store, ids, peer_url(1))) << "they are there";
+  EXPECT_EQ(w_.pending(*store), (StoreWorld::Pending{{peer_url(1), ids}}));
+  store.reset();
+  store = open(options).value();  // it counts what was kept before
+  expect_error(w_.add_pending(*store, {id_at(500)}, peer_url(2)), Errc::overloaded, "open requests");
+  EXPECT_TRUE(w_.remove_source(*store, peer_url(1)));
+  EXPECT_TRUE(w_.add_pending(*store, {id_at(500)}, peer_url(2)));
+  EXPECT_TRUE(w_.process(*store, {make_op(1)}));
+}
+
+}  // namespace
+}  // namespace kitsune2::testing

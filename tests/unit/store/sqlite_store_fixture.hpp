@@ -1,0 +1,57 @@
+// What the tests of the durable op store share.
+#pragma once
+
+#include <sys/stat.h>
+
+#include "kitsune2/sqlite_store.hpp"
+#include "store/sqlite/op_db.hpp"
+#include "store_harness.hpp"
+
+namespace kitsune2::testing {
+
+class SqliteOpStoreTest : public ::testing::Test {
+ protected:
+  Result<std::shared_ptr<OpStore>> open(const SqliteOpStoreOptions& options = {}) {
+    return open_sqlite_op_store(w_.runtime(), make_prefix_policy(), test_space(), path_, options);
+  }
+  /// Opens it and puts `count` ops into it, then closes it.
+  void fill(std::uint64_t first, std::size_t count, std::size_t size = 64) {
+    const auto store = open().value();
+    const auto out = w_.process(*store, payloads_of(make_ops(store->policy(), first, count, size)));
+    ASSERT_TRUE(out);
+    ASSERT_EQ(out->newly_stored.size(), count);
+  }
+  void sql(const std::string& statement) {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(path_.c_str(), &db), SQLITE_OK);
+    char* message = nullptr;
+    EXPECT_EQ(sqlite3_exec(db, statement.c_str(), nullptr, nullptr, &message), SQLITE_OK) << message;
+    sqlite3_free(message);
+    sqlite3_close(db);
+  }
+  static std::string read_file(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  static void write_file(const std::string& path, std::string_view text) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc)
+        .write(text.data(), static_cast<std::streamsize>(text.size()));
+  }
+  static mode_t mode_of(const std::string& path) {
+    struct stat info {};
+    EXPECT_EQ(::stat(path.c_str(), &info), 0) << path;
+    return info.st_mode & 0777;
+  }
+  template <class T>
+  static void expect_error(const Result<T>& out, Errc code, std::string_view part) {
+    ASSERT_FALSE(out);
+    EXPECT_EQ(out.error().code, code) << out.error().to_string();
+    EXPECT_NE(out.error().message.find(part), std::string::npos) << out.error().to_string();
+  }
+
+  StoreWorld w_;
+  TempDir dir_;
+  std::string path_ = dir_ / "space.db";
+};
+
+}  // namespace kitsune2::testing
