@@ -120,9 +120,10 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
     options->relay = *url;
   }
   if (files::overlap(args.out, args.node.data)) {
-    return out.error(make_error(Errc::invalid_argument,
-                                "--out " + args.out + " and --data " + args.node.data +
-                                    " overlap: a share could replace the node's own files; choose folders apart"));
+    return out.error(
+        make_error(Errc::invalid_argument,
+                   "--out " + args.out + " and --data " + args.node.data +
+                       " overlap, so that a share could replace the node's own files; choose separate folders"));
   }
   const auto start = Clock::now();
   auto running = RunningNode::start(std::move(*options), link->space, "fetch", signals);
@@ -179,7 +180,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
   });
   if (!report) {
     const int code = out.error(report.error().code == Errc::cancelled
-                                   ? make_error(Errc::cancelled, "interrupted; the same command goes on from here")
+                                   ? make_error(Errc::cancelled, "interrupted; run the same command again to resume")
                                    : report.error());
     node.stop();
     return code;

@@ -118,7 +118,7 @@ void tell_addresses(Output& out, const RelayServer& server, bool relay) {
   }
 }
 
-constexpr const char* kTlsTogether = "--tls-cert and --tls-key go together";
+constexpr const char* kTlsTogether = "--tls-cert and --tls-key must be given together";
 
 /// SIGHUP: the command line and the file of --config anew, certificates too.
 void reload(RelayServer& server, const std::function<Result<RelayArgs>()>& again, const RelayArgs& started) {

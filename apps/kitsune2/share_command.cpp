@@ -29,7 +29,7 @@ Result<files::Link> link_for(const std::string& relay, const SpaceId& space, con
 /// Where the relay is, by the command line: what is wrong is said before anything is read or opened.
 Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
   if (args.tls_cert.empty() != args.tls_key.empty()) {
-    return make_error(Errc::invalid_argument, "--tls-cert and --tls-key go together");
+    return make_error(Errc::invalid_argument, "--tls-cert and --tls-key must be given together");
   }
   if (!args.node.relay.empty()) {
     auto url = relay_url(args.node.relay);
@@ -49,11 +49,11 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
   if (!args.public_address.empty()) {
     auto others = files::parse_host_port(args.public_address);
     if (!others) return others.error().context("--public");
-    if (others->second == 0) return make_error(Errc::invalid_argument, "--public: port 0 is no place to call");
+    if (others->second == 0) return make_error(Errc::invalid_argument, "--public: nobody can connect to port 0");
     options.relay = (args.tls_cert.empty() ? "ws://" : "wss://") + args.public_address;
   } else if (address->first == "0.0.0.0" || address->first == "::") {
     return make_error(Errc::invalid_argument,
-                      "--listen at all addresses: say with --public HOST:PORT by which one others reach it");
+                      "--listen on all addresses needs --public HOST:PORT, the address at which others reach it");
   }
   return {};
 }

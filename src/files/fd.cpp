@@ -89,7 +89,7 @@ Result<void> DirCursor::up() {
   struct stat there {};
   if (::fstat(parent.get(), &there) != 0) return errno_error(errno, "stat ..");
   if (there.st_dev != above_.back().device || there.st_ino != above_.back().inode) {
-    return make_error(Errc::io, "a folder was moved while it was worked in");
+    return make_error(Errc::io, "a folder was moved while it was in use");
   }
   above_.pop_back();
   dir_ = std::move(parent);

@@ -145,7 +145,8 @@ Result<void> Engine::check(const WantsView& view) {
   if (writer_failed_) return make_error(Errc::cancelled, "the writer ended");
   if (view.store_error && view.store_error->code != Errc::overloaded) return view.store_error->context("the op store");
   if (options_.timeout && view.quiet >= *options_.timeout) {
-    if (view.live_sources > 0) return make_error(Errc::timed_out, "sources answer, but no data has come for too long");
+    if (view.live_sources > 0)
+      return make_error(Errc::timed_out, "sources answer, but no data has arrived for too long");
     const std::string what = view.sources == 0 ? "no source was found" : "no source answers";
     return make_error(Errc::timed_out, view.wait_hint.empty() ? what : what + ": " + view.wait_hint);
   }
@@ -386,7 +387,7 @@ Result<std::vector<Bytes>> Engine::ops_for_files(OutWriter& writer, const std::v
     }
     if (absent.empty()) break;
     if (stop_.stop_requested() || failed_) return stopped();
-    const auto first = make_error(Errc::not_found, "op " + absent.front().to_string() + " is held by no source");
+    const auto first = make_error(Errc::not_found, "op " + absent.front().to_string() + " is not held by any source");
     if (last_look) return first;
     auto missing = wait_on<std::vector<OpId>>(
         runtime_, [&](auto done) { done(Result<std::vector<OpId>>(wants_->missing_of(absent))); });

@@ -125,7 +125,7 @@ Bytes encode_list(unsigned level, std::uint8_t chunk_log2, std::uint64_t total, 
 
 Result<std::vector<OpId>> decode_list(ByteView bytes, unsigned level, std::uint8_t chunk_log2, std::uint64_t total) {
   if (bytes.size() < kListHeaderBytes || std::memcmp(bytes.data(), kListMagic.data(), 4) != 0) {
-    return malformed("list op: no list");
+    return malformed("list op: it is not a list");
   }
   if (bytes[4] != kListVersion || bytes[5] != level || bytes[6] != chunk_log2 || bytes[7] != 0 ||
       get_u64(bytes.data() + 8) != total) {
@@ -199,7 +199,7 @@ std::string_view target_fault(std::string_view target, std::size_t depth) {
     if (part != "..") {
       named = true;
     } else if (named) {
-      return "a link that goes up behind a name";
+      return "a link with .. after a name";
     } else if (++ups > depth) {
       return "a link that leads out of the folder";
     }

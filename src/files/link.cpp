@@ -54,7 +54,7 @@ Result<std::pair<std::string, std::uint16_t>> parse_host_port(std::string_view t
     if (port.find(':') != std::string_view::npos) return fault("an IPv6 address needs brackets, [HOST]:PORT");
     if (host.empty()) return fault("the host is missing");
     for (const char c : host) {
-      if (!is_host_char(c)) return fault("a character that no host has");
+      if (!is_host_char(c)) return fault("a character that is not allowed in a host name");
     }
   }
   if (host.size() > 253) return fault("the host is too long");
@@ -84,7 +84,7 @@ Result<Link> Link::parse(std::string_view text) {
   if (second == std::string_view::npos) return bad("the root is missing, expected HOST:PORT/SPACE/ROOT");
   auto address = parse_host_port(text.substr(0, first));
   if (!address) return address.error().context("link");
-  if (address->second == 0) return bad("port 0 is no place to call");
+  if (address->second == 0) return bad("nobody can connect to port 0");
   link.host = std::move(address->first);
   link.port = address->second;
   std::vector<std::uint8_t> raw;

@@ -123,7 +123,7 @@ Result<std::uint64_t> ManifestReader::varint() {
     if (shift == 63 && part > 1) return fault("a number over 64 bits");
     value |= part << shift;
     if ((*b & 0x80) == 0) {
-      if (*b == 0 && shift > 0) return fault("a number with needless bytes");
+      if (*b == 0 && shift > 0) return fault("a number with superfluous bytes");
       return value;
     }
   }
@@ -260,7 +260,7 @@ Result<std::optional<ManifestRecord>> ManifestReader::next() {
     for (const auto expected : kMagic) {
       auto b = byte();
       if (!b) return b.error();
-      if (*b != expected) return fault("this is no list of files");
+      if (*b != expected) return fault("this is not a list of files");
     }
     auto version = byte();
     if (!version) return version.error();

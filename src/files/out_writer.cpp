@@ -249,9 +249,9 @@ Result<void> OutWriter::link(const ManifestRecord& record, const std::string& pa
       return {};
     }
   }
-  if (S_ISDIR(info.st_mode)) return failed(PathIssue::Kind::exists, "a folder is in the place of a link");
+  if (S_ISDIR(info.st_mode)) return failed(PathIssue::Kind::exists, "there is a folder where a link should be");
   if (!options_.overwrite) {
-    return failed(PathIssue::Kind::exists, "something else is in the place of a link; --overwrite replaces it");
+    return failed(PathIssue::Kind::exists, "there is something else where a link should be; --overwrite replaces it");
   }
   const auto temp = temp_name(options_.salt, path);
   ::unlinkat(at_.fd(), temp.c_str(), 0);
@@ -294,8 +294,8 @@ Result<void> OutWriter::dir(ManifestRecord& record, ManifestReader& reader) {
     const bool other = ::fstatat(at_.fd(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(info.st_mode);
     if (other) {
       issue(PathIssue::Kind::exists, reader.path(),
-            S_ISLNK(info.st_mode) ? "a symbolic link is in the place of a folder; not followed"
-                                  : "something else is in the place of a folder");
+            S_ISLNK(info.st_mode) ? "there is a symbolic link where a folder should be; it is not followed"
+                                  : "there is something else where a folder should be");
     } else {
       issue(PathIssue::Kind::unwritable, reader.path(), down.error().message);
     }
@@ -480,7 +480,7 @@ Result<void> OutWriter::begin(Job& job, std::uint64_t pack_at) {
     return {};
   }
   if (S_ISDIR(job.info.st_mode)) {
-    fail(job, PathIssue::Kind::exists, "a folder is in the place of a file");
+    fail(job, PathIssue::Kind::exists, "there is a folder where a file should be");
     return {};
   }
   if (!S_ISREG(job.info.st_mode) || static_cast<std::uint64_t>(job.info.st_size) != head.size) return differs(job);
@@ -566,7 +566,7 @@ Result<void> OutWriter::copy_same(Job& job, std::uint64_t bytes) {
     handled(job.at);
   }
   if (copied == job.compared) return {};
-  fail(job, PathIssue::Kind::changed, "it was changed while it was compared; the next fetch looks again");
+  fail(job, PathIssue::Kind::changed, "it changed while it was compared; the next fetch will compare it again");
   return {};
 }
 

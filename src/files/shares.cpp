@@ -216,7 +216,7 @@ Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_d
     out.space = std::move(*space);
     return out;
   }
-  return make_error(Errc::io, "what is shared changes again and again while it is read");
+  return make_error(Errc::io, "the shared files keep changing while they are read");
 }
 
 }  // namespace kitsune2::files

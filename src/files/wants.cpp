@@ -84,7 +84,7 @@ void Wants::tick() {
   judge();
   look_at_wait();
   const bool now_live = live_count() > 0;
-  if (was_live_ && !now_live && is_wanted()) notice("no source answers any more");
+  if (was_live_ && !now_live && is_wanted()) notice("no source answers now");
   was_live_ = now_live;
   if (!now_live && runtime_.now() - polled_at_ >= kPollEvery) {
     polled_at_ = runtime_.now();

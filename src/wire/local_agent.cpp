@@ -221,7 +221,7 @@ Result<std::shared_ptr<Ed25519LocalAgent>> Ed25519LocalAgent::load_or_create(con
     const Result<bool> made = create_key_file(path, text.data(), kFileBytes);
     if (!made) return made.error();
   }
-  return make_error(Errc::internal, path + ": the key file came and went");
+  return make_error(Errc::internal, path + ": the key file appeared and disappeared again");
 }
 
 void Ed25519LocalAgent::set_cur_storage_arc(DhtArc arc) {

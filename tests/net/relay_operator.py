@@ -112,7 +112,7 @@ def test(world):
     wait_log(relay, "SIGHUP: nothing is changed: ", config, "listne: is not an option of relay")
     configure(listen=["127.0.0.1:0"], tls_cert="only")
     relay.proc.send_signal(signal.SIGHUP)
-    wait_log(relay, "SIGHUP: nothing is changed: --tls-cert and --tls-key go together")
+    wait_log(relay, "SIGHUP: nothing is changed: --tls-cert and --tls-key must be given together")
     equal([line for line in log_of(relay) if "SIGHUP" in line["message"] and "invalid_" in line["message"]], [], "code words for people")
     configure(listen=["127.0.0.1:1"], no_sbd=True)
     relay.proc.send_signal(signal.SIGHUP)

@@ -81,7 +81,7 @@ def test(world):
         (["share", "--data", world.path("s3"), "--relay", "http://x:1", world.path("from")], 2, "--relay"),
         (["share", "--data", world.path("from", "x"), "--relay", relay.url, world.path("from")], 1, world.path("from", "x")),
         (["fetch", sharer.link, "--data", world.path("f5"), "--out", world.path("from", "x")], 1, "Not a directory"),
-        (["relay", "--listen", "127.0.0.1:0", "--tls-cert", world.path("none")], 2, "--tls-cert and --tls-key go together"),
+        (["relay", "--listen", "127.0.0.1:0", "--tls-cert", world.path("none")], 2, "--tls-cert and --tls-key must be given together"),
         (["relay", "--listen", "127.0.0.1:0", "--tls-cert", world.path("none"), "--tls-key", world.path("none")], 1, world.path("none")),
         (["status", "--data", world.path("none")], 2, "no such folder"),
     ]:
