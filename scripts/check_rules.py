@@ -36,7 +36,7 @@ LIBRARIES = {
 
 # The library of each public header: the lowest one that may use it. It may include headers of the libraries below.
 HEADERS = {
-    "core": ["abi", "arc", "bytes", "config", "dialect", "error", "ids", "op_policy", "runtime", "time", "url", "version"],
+    "core": ["abi", "arc", "budget", "bytes", "config", "dialect", "error", "ids", "op_policy", "runtime", "time", "url", "version"],
     "log": ["log"],
     "wire": ["agent"],
     "store": ["op_store", "peer_store", "sqlite_store"],

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "kitsune2/budget.hpp"
 #include "kitsune2/config.hpp"
 #include "kitsune2/kitsune.hpp"
 
@@ -23,6 +24,7 @@ struct ModuleContext {
   const Verifier* verifier = nullptr;
   std::shared_ptr<Report> report;
   std::shared_ptr<BlockList> blocks;
+  std::shared_ptr<PeerBudget> budget;  ///< may be null in a context that was not made by a node: nothing is charged
   std::shared_ptr<Transport> transport;
   SpaceId space;
   std::shared_ptr<PeerStore> peer_store;
@@ -53,6 +55,9 @@ struct Builder {
   /// Once for the node.
   std::function<std::shared_ptr<Report>()> report;
   std::function<std::shared_ptr<BlockList>(Runtime&)> block_list;
+
+  /// What a relay inside the node knows of its peers' addresses; empty: nothing.
+  AddressGroupOf address_group = {};
 
   // Once for each space, in this order.
   ModuleFactory<PeerStore> peer_store;

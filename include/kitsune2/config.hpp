@@ -55,6 +55,20 @@ struct CorePublishConfig {
   std::uint32_t max_ids_per_message = 4096;  ///< a longer publish is split
 };
 
+/// Config section `peerBudget`. Ours: how much work one peer, one address and all newcomers together may cause, in
+/// milliseconds of one core a second, and how much at once. What turns out useful is given back. See `PeerBudget`.
+struct PeerBudgetConfig {
+  std::uint32_t peer_ms_per_second = 100;
+  std::uint32_t peer_burst_ms = 5'000;
+  std::uint32_t group_ms_per_second = 200;
+  std::uint32_t group_burst_ms = 20'000;
+  std::uint32_t newcomers_ms_per_second = 250;
+  std::uint32_t newcomers_burst_ms = 20'000;
+  /// How long who goes on over its budget is put aside; doubled each time, up to the longest.
+  std::uint32_t first_aside_ms = 60'000;
+  std::uint32_t longest_aside_ms = 3'600'000;
+};
+
 /// Config section `coreBootstrap` of 0.2.2.
 struct CoreBootstrapConfig {
   /// "http://host:port" or "https://…". The default is a placeholder that must be replaced, as in 0.2.2.
@@ -133,6 +147,7 @@ struct K2GossipConfig {
 struct Config {
   CoreFetchConfig core_fetch;
   CorePublishConfig core_publish;
+  PeerBudgetConfig peer_budget;
   CoreBootstrapConfig core_bootstrap;
   CoreSpaceConfig core_space;
   MemBootstrapConfig mem_bootstrap;

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "kitsune2/budget.hpp"
 #include "kitsune2/config.hpp"
 #include "kitsune2/ids.hpp"
 #include "kitsune2/op_store.hpp"
@@ -167,7 +168,9 @@ class Fetch {
 };
 
 /// Registers itself with `transport` for (space, "Fetch"). Resumes what `op_store` has pending if persist_pending.
+/// `budget` is charged for what peers offer and ask for; null: nothing is charged.
 Result<std::shared_ptr<Fetch>> make_core_fetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
-                                               std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport);
+                                               std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport,
+                                               std::shared_ptr<PeerBudget> budget = nullptr);
 
 }  // namespace kitsune2

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "kitsune2/budget.hpp"
 #include "kitsune2/config.hpp"
 #include "kitsune2/report.hpp"
 #include "kitsune2/runtime.hpp"
@@ -41,6 +42,8 @@ class Kitsune {
   /// Only after `register_handler`.
   virtual Transport& transport() = 0;
   virtual BlockList& blocks() = 0;
+  /// What peers have made this node do.
+  virtual PeerBudget& budget() = 0;
   virtual Report& report() = 0;
   virtual RuntimeConfig& config() = 0;
   /// Stops all spaces, then the transport; `done` when nothing is under way.

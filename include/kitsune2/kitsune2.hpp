@@ -6,6 +6,7 @@
 #include "kitsune2/arc.hpp"
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/bootstrap.hpp"
+#include "kitsune2/budget.hpp"
 #include "kitsune2/builder.hpp"
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/config.hpp"

@@ -13,16 +13,35 @@
 
 namespace kitsune2 {
 
+/// What makes a peer worth keeping when the peer store is full, as the node sees it.
+struct PeerUse {
+  bool is_own = false;           ///< an agent of this node
+  bool in_use = false;           ///< something is under way with it: ops are fetched from it, or it is connected
+  std::uint64_t usefulness = 0;  ///< how useful exchange with it was (PeerBudget::usefulness)
+  std::optional<std::string> address_group = {};  ///< where it comes from, if that is known
+};
+
 /// The agent infos of one space. Synchronous: it is small (bounded) and cached in memory, also by the SQLite one.
 ///
 /// *Rules*. P1: the newest created_at of an agent wins, a tombstone included. P2: expired infos and tombstones are
-/// never given out. P3: at most `max_agents` are kept; beyond it the one that expires first goes. Strand only. Rust:
-/// `PeerStore`.
+/// never given out. P3: at most `max_agents` are kept; who goes beyond that is decided as
+/// src/core/peers/peer_eviction.hpp says: never who is in use, and of the others those first that one bringer has
+/// brought in masses. P4: an info is kept for 20 minutes after it was signed, at most. *Reason*: honest nodes sign for
+/// 20 minutes, and who signs for 30 is not to be kept longer for that. Strand only. Rust: `PeerStore`.
 class PeerStore {
  public:
   virtual ~PeerStore() = default;
   /// Keeps what is new. Infos of another space, expired ones or older ones have no effect.
   virtual void insert(const std::vector<AgentInfoPtr>& infos) = 0;
+  /// The same for infos that `bringer` has brought: the url of a peer, or any other name for who is to share one quota.
+  /// Default: as `insert`.
+  virtual void insert_from(const std::vector<AgentInfoPtr>& infos, const std::string& bringer) {
+    static_cast<void>(bringer);
+    insert(infos);
+  }
+  /// Who is to be kept when the store is full (P3); asked inside of `insert`, which it must not call. Default: no
+  /// effect.
+  virtual void set_use(std::function<PeerUse(const AgentInfo&)> use) { static_cast<void>(use); }
   virtual void remove(const AgentId& agent) = 0;
   virtual AgentInfoPtr get(const AgentId& agent) = 0;  ///< null: not known
   virtual std::vector<AgentInfoPtr> get_all() = 0;

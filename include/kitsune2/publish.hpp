@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kitsune2/agent.hpp"
+#include "kitsune2/budget.hpp"
 #include "kitsune2/config.hpp"
 #include "kitsune2/fetch.hpp"
 #include "kitsune2/ids.hpp"
@@ -55,9 +56,11 @@ class Publish {
   virtual void stop() = 0;
 };
 /// Registers itself with `transport` for (space, "Publish"); a second one for the same space is a bug (abort).
+/// `budget` is charged for what peers send; null: nothing is charged.
 std::shared_ptr<Publish> make_core_publish(Runtime& runtime, const CorePublishConfig& config, const SpaceId& space,
                                            std::shared_ptr<Fetch> fetch, std::shared_ptr<PeerStore> peers,
                                            std::shared_ptr<Transport> transport,
-                                           const Verifier& verifier = ed25519_verifier());
+                                           const Verifier& verifier = ed25519_verifier(),
+                                           std::shared_ptr<PeerBudget> budget = nullptr);
 
 }  // namespace kitsune2

@@ -110,6 +110,16 @@ constexpr ReportCounter kReportCounters[] = {
      "Times this peer was given up.", &PeerReport::failures},
 };
 
+void add_budget(Exposition& out, const PeerBudgetStats& stats) {
+  out.add("kitsune2_budget_waits_total", "counter", "Work of peers over their budget that was left undone.", "",
+          stats.waits);
+  out.add("kitsune2_budget_put_aside_total", "counter", "Peers put aside: over their budget, and they went on.", "",
+          stats.put_aside);
+  out.add("kitsune2_budget_refused_total", "counter", "Connections of peers that are put aside.", "", stats.refused);
+  out.add("kitsune2_budget_known_peers", "gauge", "Peers known by useful exchange.", "", stats.known);
+  out.add("kitsune2_budget_aside", "gauge", "Urls, agents and addresses that are put aside.", "", stats.aside);
+}
+
 }  // namespace
 
 NodeMetrics::NodeMetrics(Runtime& runtime, std::weak_ptr<Kitsune> kitsune, std::string relay,
@@ -159,6 +169,7 @@ std::string NodeMetrics::render() const {
             received_bytes);
     out.add("kitsune2_transport_blocked_total", "counter", "Connections and messages that were refused.", "",
             transport.blocked_message_count);
+    add_budget(out, kitsune->budget().stats());
     const auto spaces = kitsune->list_spaces();
     out.add("kitsune2_spaces", "gauge", "Spaces.", "", spaces.size());
     for (const SpaceId& id : spaces) {

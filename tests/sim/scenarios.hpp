@@ -22,6 +22,9 @@ Ran run_relay_history(std::uint64_t seed, bool large);
 /// Whole nodes with publish, gossip and bootstrap, on the same.
 Ran run_node_history(std::uint64_t seed, bool large);
 
+/// One node that knows an honest peer, among strangers in masses.
+Ran run_eclipse_history(std::uint64_t seed);
+
 enum class Kind {
   fetch_small,
   fetch_large,
@@ -30,7 +33,8 @@ enum class Kind {
   relay_small,
   relay_large,
   node_small,
-  node_large
+  node_large,
+  eclipse
 };
 /// docs/simulation.md has the shares.
 Kind kind_of(std::uint64_t seed);

@@ -22,8 +22,9 @@
 namespace kitsune2::sim {
 namespace {
 
-constexpr std::array kKinds{Kind::fetch_small, Kind::fetch_large, Kind::store_small, Kind::store_large,
-                            Kind::relay_small, Kind::relay_large, Kind::node_small,  Kind::node_large};
+constexpr std::array kKinds{Kind::fetch_small, Kind::fetch_large, Kind::store_small,
+                            Kind::store_large, Kind::relay_small, Kind::relay_large,
+                            Kind::node_small,  Kind::node_large,  Kind::eclipse};
 std::uint64_t g_seed = 0;
 
 extern "C" void tell_seed(int signal) {
@@ -165,6 +166,8 @@ const char* to_string(Kind kind) {
       return "node_small";
     case Kind::node_large:
       return "node_large";
+    case Kind::eclipse:
+      return "eclipse";
   }
   return "?";
 }
@@ -173,6 +176,7 @@ Kind kind_of(std::uint64_t seed) {
   // The first 10,000 seeds are rich. What is to be run by the million is mostly small.
   const auto slot = (seed * 2'654'435'761U >> 7U) % 10'000;
   if (seed <= 10'000) {
+    if (slot < 300) return Kind::eclipse;
     if (slot < 5'200) return Kind::fetch_small;
     if (slot < 7'000) return Kind::store_small;
     if (slot < 8'400) return Kind::relay_small;
@@ -209,6 +213,8 @@ Ran run(std::uint64_t seed, Kind kind) {
     case Kind::node_small:
     case Kind::node_large:
       return run_node_history(seed, kind == Kind::node_large);
+    case Kind::eclipse:
+      return run_eclipse_history(seed);
   }
   return {};
 }

@@ -608,7 +608,7 @@ std::vector<OpId> FetchCore::store_failed(std::span<const OpId> op_ids, Time now
 
 // --- sources
 
-FetchAdded FetchCore::add(std::span<const OpId> op_ids, const Url& url, Time now) {
+FetchAdded FetchCore::add(std::span<const OpId> op_ids, const Url& url, Time now, std::vector<std::uint32_t>* fresh) {
   advance(now);
   FetchAdded out;
   if (op_ids.empty()) return out;
@@ -619,19 +619,20 @@ FetchAdded FetchCore::add(std::span<const OpId> op_ids, const Url& url, Time now
   const bool source_refused = from == kNoSlot && sources_.size() >= most_sources();
   if (op_ids.size() > room || source_refused) {
     // Near the bound: count first what is new.
-    boost::unordered_flat_set<OpId, std::hash<OpId>> fresh;
+    boost::unordered_flat_set<OpId, std::hash<OpId>> lacking;
     for (const OpId& op_id : op_ids) {
       const std::uint32_t op = find(op_id);
-      if (op == kNoSlot || from == kNoSlot || find_pair(op, from) == kNoSlot) fresh.insert(op_id);
+      if (op == kNoSlot || from == kNoSlot || find_pair(op, from) == kNoSlot) lacking.insert(op_id);
     }
-    if (fresh.size() > room || source_refused) {
-      out.known = op_ids.size() - fresh.size();
-      out.refused = fresh.size();
+    if (lacking.size() > room || source_refused) {
+      out.known = op_ids.size() - lacking.size();
+      out.refused = lacking.size();
       return out;
     }
   }
   if (from == kNoSlot) from = new_source(url);
-  for (const OpId& op_id : op_ids) {
+  for (std::size_t i = 0; i < op_ids.size(); ++i) {
+    const OpId& op_id = op_ids[i];
     const std::uint32_t hash = hash_of(op_id);
     std::uint32_t op = find({op_id.view(), hash});
     if (op == kNoSlot) {
@@ -643,6 +644,7 @@ FetchAdded FetchCore::add(std::span<const OpId> op_ids, const Url& url, Time now
     }
     new_pair(op, from);
     ++out.added;
+    if (fresh != nullptr) fresh->push_back(static_cast<std::uint32_t>(i));
   }
   rest(from);
   return out;

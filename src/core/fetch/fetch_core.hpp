@@ -206,8 +206,9 @@ class FetchCore {
   FetchCore(const FetchCore&) = delete;
   FetchCore& operator=(const FetchCore&) = delete;
 
-  /// Adds (op, source) pairs. R1.
-  FetchAdded add(std::span<const OpId> op_ids, const Url& source, Time now);
+  /// Adds (op, source) pairs. R1. `fresh`: gets the positions in `op_ids` of those that are new.
+  FetchAdded add(std::span<const OpId> op_ids, const Url& source, Time now,
+                 std::vector<std::uint32_t>* fresh = nullptr);
 
   /// The next message to send; nullopt if nothing can be asked now. It is under way until sent() or failed().
   std::optional<FetchRequest> next_request(Time now);

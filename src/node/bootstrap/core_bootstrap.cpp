@@ -277,7 +277,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
         log::debug(kArea, "ignoring an agent info of the server: " + log::printable(believed.error().to_string()));
       }
     }
-    if (!good.empty()) peers_->insert(good);
+    if (!good.empty()) peers_->insert_from(good, server_);
   }
 
   void check_stopped() {

@@ -13,11 +13,11 @@ Builder base_builder() {
   b.block_list = [](Runtime& runtime) { return make_memory_block_list(runtime); };
   b.local_agent_store = [](const ModuleContext&) { return make_memory_local_agent_store(); };
   b.fetch = [](const ModuleContext& c) {
-    return make_core_fetch(*c.runtime, c.config->current().core_fetch, c.space, c.op_store, c.transport);
+    return make_core_fetch(*c.runtime, c.config->current().core_fetch, c.space, c.op_store, c.transport, c.budget);
   };
   b.publish = [](const ModuleContext& c) {
     return make_core_publish(*c.runtime, c.config->current().core_publish, c.space, c.fetch, c.peer_store, c.transport,
-                             *c.verifier);
+                             *c.verifier, c.budget);
   };
   return b;
 }
@@ -33,8 +33,8 @@ void use_memory_stores(Builder& b, std::shared_ptr<const OpPolicy> policy) {
 
 const char* empty_slot(const Builder& builder) {
   // Names every member: a new one does not compile before it stands here and below.
-  const auto& [config, verifier, transport, report, block_list, peer_store, bootstrap, local_agent_store, op_store,
-               fetch, publish, peer_meta_store, gossip, checks] = builder;
+  const auto& [config, verifier, transport, report, block_list, address_group, peer_store, bootstrap, local_agent_store,
+               op_store, fetch, publish, peer_meta_store, gossip, checks] = builder;
   const std::pair<const char*, bool> slots[] = {
       {"verifier", verifier != nullptr},
       {"transport", !!transport},

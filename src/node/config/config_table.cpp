@@ -35,6 +35,12 @@ std::string check_fetch(const Config& c) {
   return {};
 }
 
+std::string check_budget(const Config& c) {
+  if (c.peer_budget.longest_aside_ms < c.peer_budget.first_aside_ms)
+    return "longestAsideMs: must not be below firstAsideMs";
+  return {};
+}
+
 std::string check_bootstrap(const Config& c) {
   if (c.core_bootstrap.backoff_max_ms < c.core_bootstrap.backoff_min_ms)
     return "backoffMaxMs: must not be below backoffMinMs";
@@ -318,11 +324,64 @@ const std::array kK2Gossip = {
         .at_run_time = true},
 };
 
+const std::array kPeerBudget = {
+    Key{.name = "peerMsPerSecond",
+        .slot = K2_SLOT(peer_budget.peer_ms_per_second),
+        .doc =
+            "Work that one peer may cause, in milliseconds of one core a second. What turns out useful is given back.",
+        .min = 1,
+        .max = 64'000,
+        .reference = false},
+    Key{.name = "peerBurstMs",
+        .slot = K2_SLOT(peer_budget.peer_burst_ms),
+        .doc = "The same at once; catching up with 1,000,000 ops takes 2,300 before anything is given back.",
+        .min = 1,
+        .max = kDayMs,
+        .reference = false},
+    Key{.name = "groupMsPerSecond",
+        .slot = K2_SLOT(peer_budget.group_ms_per_second),
+        .doc = "Work that the newcomers of one address may cause, where the relay is inside the node and sees it.",
+        .min = 1,
+        .max = 64'000,
+        .reference = false},
+    Key{.name = "groupBurstMs",
+        .slot = K2_SLOT(peer_budget.group_burst_ms),
+        .doc = "The same at once.",
+        .min = 1,
+        .max = kDayMs,
+        .reference = false},
+    Key{.name = "newcomersMsPerSecond",
+        .slot = K2_SLOT(peer_budget.newcomers_ms_per_second),
+        .doc = "Work that all newcomers together may cause whose address is not seen, as behind another relay.",
+        .min = 1,
+        .max = 64'000,
+        .reference = false},
+    Key{.name = "newcomersBurstMs",
+        .slot = K2_SLOT(peer_budget.newcomers_burst_ms),
+        .doc = "The same at once.",
+        .min = 1,
+        .max = kDayMs,
+        .reference = false},
+    Key{.name = "firstAsideMs",
+        .slot = K2_SLOT(peer_budget.first_aside_ms),
+        .doc = "How long a peer that goes on over its budget is put aside; doubled each time.",
+        .min = 1,
+        .max = kDayMs,
+        .reference = false},
+    Key{.name = "longestAsideMs",
+        .slot = K2_SLOT(peer_budget.longest_aside_ms),
+        .doc = "How long at most.",
+        .min = 1,
+        .max = kDayMs,
+        .reference = false},
+};
+
 #undef K2_SLOT
 
 const std::array kSections = {
     Section{"coreFetch", "Which ops to get from whom.", kCoreFetch, check_fetch},
     Section{"corePublish", "Telling peers about ops and agents.", kCorePublish},
+    Section{"peerBudget", "What a peer may make this node do.", kPeerBudget, check_budget},
     Section{"coreBootstrap", "Finding first peers through a bootstrap server.", kCoreBootstrap, check_bootstrap},
     Section{"coreSpace", "Keeping own agent infos fresh.", kCoreSpace},
     Section{"memBootstrap", "Finding peers inside one process, for tests.", kMemBootstrap},

@@ -1,3 +1,4 @@
+// The fetch module: carries out what the fetch core decides, over the transport and the op store.
 #include "node/fetch/core_fetch.hpp"
 
 #include <algorithm>
@@ -11,8 +12,6 @@ namespace kitsune2 {
 namespace {
 
 constexpr std::string_view kArea = "fetch";
-/// As WireLimits: what a peer would refuse is not asked for.
-constexpr std::size_t kMaxIdBytes = 1024;
 
 /// Failures that say nothing about the peer.
 bool is_ours(Errc code) { return code == Errc::disconnected || code == Errc::overloaded || code == Errc::cancelled; }
@@ -20,12 +19,14 @@ bool is_ours(Errc code) { return code == Errc::disconnected || code == Errc::ove
 }  // namespace
 
 CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
-                     std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport)
+                     std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport,
+                     std::shared_ptr<PeerBudget> budget)
     : runtime_(runtime),
       config_(config),
       space_(space),
       store_(std::move(op_store)),
       transport_(std::move(transport)),
+      budget_(budget ? std::move(budget) : make_no_peer_budget()),
       keep_pending_(config.persist_pending && store_->is_durable()),
       core_(config),
       writer_(runtime, store_,
@@ -33,7 +34,7 @@ CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const Spac
                 stats_.store_writes.add(took);
                 written(std::move(runs), result);
               }),
-      server_(runtime, config, space, store_, transport_, stats_,
+      server_(runtime, config, space, store_, transport_, budget_, stats_,
               [this](const Url& peer, std::uint64_t ops, std::uint64_t bytes) {
                 tell(&FetchEvents::ops_served, peer, ops, bytes);
               }) {
@@ -48,227 +49,6 @@ Result<void> CoreFetch::start() {
   if (!registered) return registered;
   if (keep_pending_) resume();
   return {};
-}
-
-void CoreFetch::resume() {
-  resuming_ = true;
-  ++store_calls_;
-  store_->retrieve_pending(lifetime_.guard([this](const Result<std::vector<std::pair<Url, std::vector<OpId>>>>& r) {
-    if (!r && !stopped_) {
-      // Not known is not none: until they are read, nobody is told that nothing is pending.
-      if (resume_gate_.open(runtime_.now()))
-        log::warn(kArea, "cannot read the open requests of an earlier run: " + r.error().to_string());
-      const auto delay = std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
-      runtime_.schedule_after(delay, lifetime_.guard([this] {
-        if (!stopped_) resume();
-      }));
-      return store_call_done();
-    }
-    resuming_ = false;
-    if (!stopped_) {
-      for (const auto& [kept_source, op_ids] : *r) {
-        const Url source = current(kept_source);
-        const auto added = core_.add(op_ids, source, runtime_.now());
-        if (added.refused == 0) continue;
-        log::warn(kArea, "too many open requests: " + std::to_string(added.refused) + " to " + source.to_string() +
-                             " stay in the store until the next start");
-      }
-    }
-    lookup_ended();
-    pump();
-    check_drained();
-    store_call_done();
-  }));
-}
-
-void CoreFetch::lookup_ended() {
-  if (filters_ > 0) return;
-  stored_meanwhile_.clear();
-  if (!resuming_) replaced_meanwhile_.clear();
-}
-
-/// Where a source is that was named before what happened meanwhile.
-Url CoreFetch::current(const Url& source) const {
-  Url out = source;
-  for (const auto& [old_url, new_url] : replaced_meanwhile_) {
-    if (out == old_url) out = new_url;
-  }
-  return out;
-}
-
-// ---------------------------------------------------------------- adding and removing
-
-void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
-  assert_on_strand(runtime_, "Fetch::request_ops");
-  const auto finish = [&](Result<void> result) {
-    runtime_.post([done = std::move(done), result = std::move(result)] { done(result); });
-  };
-  if (stopped_) return finish(make_error(Errc::cancelled, "fetch is stopped"));
-  if (!source.is_peer()) {
-    return finish(make_error(Errc::invalid_argument, "not the url of a peer: " + source.to_string()));
-  }
-  if (transport_->url() == source) {
-    return finish(make_error(Errc::invalid_argument, "ops are not fetched from this node itself"));
-  }
-  const auto bad = [](const OpId& id) { return id.empty() || id.size() > kMaxIdBytes; };
-  if (std::any_of(op_ids.begin(), op_ids.end(), bad)) {
-    return finish(make_error(Errc::invalid_argument, "op ids have 1 to 1024 bytes"));
-  }
-  // What is known needs nothing more, unless it may not be durable yet: the caller is told that it is.
-  if (core_.pending_pairs(source) > 0 && all_durable())
-    std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); });
-  if (op_ids.empty()) return finish({});
-  const std::uint64_t count = op_ids.size();
-  if (count > config_.max_pending_per_peer || core_.pending_pairs() + adding_ + count > config_.max_pending) {
-    return finish(make_error(Errc::overloaded, std::to_string(core_.pending_pairs()) + " requests are pending"));
-  }
-  adding_ += count;
-  auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done)});
-  // Where the bound might refuse the list, that is decided for all of it at once.
-  const bool fits = core_.pending_pairs(source) + adding_ <= config_.max_pending_per_peer && !resuming_;
-  adding->piece = fits ? std::size_t{config_.parallel_request_count} * config_.max_ids_per_request : count;
-  if (count > adding->piece) ++persisting_;  // it is not durable before its end
-  look_up(adding);
-}
-
-void CoreFetch::request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) {
-  assert_on_strand(runtime_, "Fetch::request_offered_ops");
-  Result<void> outcome;
-  if (!offer_wanted_ || offer_wanted_(peer)) {
-    if (has_room_for_offer(op_ids, peer)) return request_ops(std::move(op_ids), peer, std::move(done));
-    outcome = make_error(Errc::overloaded, "too many offered ops are pending");
-  }
-  runtime_.post([done = std::move(done), outcome = std::move(outcome)] { done(outcome); });
-}
-
-bool CoreFetch::has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) const {
-  const FetchLoad now = load(peer);
-  std::uint64_t offered = op_ids.size() * FetchLoad::kPairBytes;
-  for (const OpId& id : op_ids) offered += id.size() - std::min<std::size_t>(id.size(), 32);
-  if (now.bytes + offered > config_.max_offered_bytes) return false;
-  const std::uint64_t own = now.source_pairs * FetchLoad::kPairBytes;
-  const std::uint64_t others = now.bytes - std::min(own, now.bytes);
-  return own + offered <= (config_.max_offered_bytes - std::min(others, config_.max_offered_bytes)) / 4;
-}
-
-void CoreFetch::look_up(const std::shared_ptr<Adding>& adding) {
-  const std::size_t count = std::min(adding->piece, adding->op_ids.size() - adding->looked_up);
-  const auto first = std::make_move_iterator(adding->op_ids.begin() + static_cast<std::ptrdiff_t>(adding->looked_up));
-  std::vector<OpId> piece(first, first + static_cast<std::ptrdiff_t>(count));
-  adding->looked_up += count;
-  ++filters_;
-  ++store_calls_;
-  store_->filter_out_existing_ops(std::move(piece),
-                                  lifetime_.guard([this, adding, count](Result<std::vector<OpId>> result) {
-                                    adding_ -= count;
-                                    --filters_;
-                                    looked_up(adding, std::move(result));
-                                    check_drained();
-                                    store_call_done();
-                                  }));
-}
-
-void CoreFetch::looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result) {
-  auto& [op_ids, source, done, piece, looked_up, open, any_new] = *adding;
-  Result<void> ok;
-  if (stopped_) {
-    ok = make_error(Errc::cancelled, "fetch is stopped");
-  } else if (!result) {
-    ok = result.error().context("looking up ops");
-  } else {
-    source = current(source);
-    ok = add(*result, source, any_new);
-  }
-  if (ok) std::move(result->begin(), result->end(), op_ids.begin() + static_cast<std::ptrdiff_t>(open));
-  if (ok) open += result->size();
-  lookup_ended();
-  const std::size_t left = op_ids.size() - looked_up;
-  if (ok && left > 0) return look_up(adding);
-  if (op_ids.size() > piece) --persisting_;
-  adding_ -= left;
-  if (!ok) {
-    if (open > 0) persist_failed_ = true;
-    return done(ok);
-  }
-  op_ids.resize(open);
-  if (keep_pending_ && open > 0 && (any_new || !all_durable()))
-    return persist(std::move(op_ids), source, std::move(done));
-  done({});
-}
-
-/// What a look-up left over becomes pending: in the core first, then durably so. The store leaves out what it holds by
-/// then.
-Result<void> CoreFetch::add(std::vector<OpId>& op_ids, const Url& source, bool& any_new) {
-  if (!stored_meanwhile_.empty()) {
-    std::erase_if(op_ids, [&](const OpId& id) { return stored_meanwhile_.contains(id); });
-  }
-  const auto added = core_.add(op_ids, source, runtime_.now());
-  if (added.refused > 0) {
-    return make_error(Errc::overloaded, "too many requests to " + source.to_string() + " are pending");
-  }
-  any_new = any_new || added.added > 0;
-  pump_soon();
-  return {};
-}
-
-void CoreFetch::persist(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
-  ++store_calls_;
-  ++persisting_;
-  store_->add_pending(std::move(op_ids), source, lifetime_.guard([this, done](const Result<void>& result) {
-    --persisting_;
-    if (!result) persist_failed_ = true;
-    done(result ? result : Result<void>(result.error().context("the requests are open, but not durably")));
-    store_call_done();
-  }));
-}
-
-void CoreFetch::remove_source(const Url& source) {
-  assert_on_strand(runtime_, "Fetch::remove_source");
-  if (stopped_) return;
-  name_all_of(source);
-  std::erase_if(unsent_, [&](const Unsent& item) { return item.source == source; });
-  server_.forget(source);
-  const auto gone = core_.remove_source(source, runtime_.now());
-  if (gone && gone->pairs > 0) forget_pending(source);
-  pump();
-  post_drained_check();
-}
-
-void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
-  assert_on_strand(runtime_, "Fetch::replace_source");
-  if (stopped_ || old_url == new_url || !new_url.is_peer() || transport_->url() == new_url) return;
-  name_all_of(old_url);
-  if (filters_ > 0 || resuming_) replaced_meanwhile_.emplace_back(old_url, new_url);
-  auto replaced = core_.replace_source(old_url, new_url, runtime_.now());
-  if (replaced.refused > 0) {
-    log::warn(kArea, "too many open requests to " + new_url.to_string() + "; those to its old url are not moved");
-  }
-  if (!replaced.known || replaced.refused > 0) return;
-  std::erase_if(unsent_, [&](const Unsent& item) { return item.source == old_url; });
-  if (keep_pending_) persist_replaced(std::move(replaced.moved), old_url, new_url);
-  pump();
-}
-
-/// The new pairs first, then the old ones go: a crash in between leaves both, and one of them works.
-void CoreFetch::persist_replaced(std::vector<OpId> op_ids, const Url& old_url, const Url& new_url) {
-  const auto forget_old = [this, old_url] {
-    if (core_.pending_pairs(old_url) == 0) forget_pending(old_url);
-  };
-  if (op_ids.empty()) return forget_old();
-  persist(std::move(op_ids), new_url, [new_url, forget_old](const Result<void>& result) {
-    if (result) return forget_old();
-    log::warn(kArea, "cannot move requests to " + new_url.to_string() + ": " + result.error().to_string());
-  });
-}
-
-void CoreFetch::forget_pending(const Url& source) {
-  if (!keep_pending_) return;
-  ++store_calls_;
-  store_->remove_pending_source(source, lifetime_.guard([this, source](const Result<void>& result) {
-    if (!result)
-      log::warn(kArea, "cannot remove the requests to " + source.to_string() + ": " + result.error().to_string());
-    store_call_done();
-  }));
 }
 
 // ---------------------------------------------------------------- asking
@@ -675,6 +455,7 @@ void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>
       if (!run.asked) continue;
       stats_.ops_fetched += run.ops.size();
       stats_.bytes_fetched += run.bytes;
+      budget_->useful(run.peer, run.ops.size(), run.bytes, cost_of_offer(run.ops.size()));
     }
     pump();
     for (const auto& run : runs) {
@@ -745,7 +526,7 @@ void CoreFetch::post_drained_check() {
 }
 
 void CoreFetch::check_drained() {
-  if (core_.pending_ops() == 0) persist_failed_ = false;
+  if (core_.pending_ops() == 0) persists_.clear();
   if (stopped_ || on_drained_.empty() || !drained()) return;
   for (const auto& callback : std::exchange(on_drained_, {})) callback();
 }
@@ -790,12 +571,13 @@ void CoreFetch::check_invariants() const {
 }
 
 Result<std::shared_ptr<Fetch>> make_core_fetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
-                                               std::shared_ptr<OpStore> op_store,
-                                               std::shared_ptr<Transport> transport) {
+                                               std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport,
+                                               std::shared_ptr<PeerBudget> budget) {
   Config whole;
   whole.core_fetch = config;
   if (auto valid = whole.validate(); !valid) return valid.error();
-  auto fetch = std::make_shared<CoreFetch>(runtime, config, space, std::move(op_store), std::move(transport));
+  auto fetch =
+      std::make_shared<CoreFetch>(runtime, config, space, std::move(op_store), std::move(transport), std::move(budget));
   if (auto started = fetch->start(); !started) return started.error();
   return std::shared_ptr<Fetch>(std::move(fetch));
 }

@@ -18,6 +18,7 @@
 #include "log/log.hpp"
 #include "node/fetch/core_fetch_server.hpp"
 #include "node/fetch/core_fetch_writer.hpp"
+#include "node/fetch/persists.hpp"
 
 namespace kitsune2 {
 
@@ -30,6 +31,7 @@ namespace kitsune2 {
 /// writer, and only when they are durable does the core forget them. Naming is hashing: of a large message it is done
 /// piece by piece, with other work in between. *Rationale*: a peer whose next message needs a permit gets it meanwhile,
 /// so that it sends while this side hashes; and nobody else waits for a long message.
+/// Durable: a pair is written to the store once, when it becomes pending.
 /// Offers: what peers name by themselves is fetched only if the application wants it, and only as much as there is room
 /// for (`request_offered_ops`).
 /// Ops that a source never sends (R16 of the core), or that the store refuses, leave the op store's pending set
@@ -41,7 +43,7 @@ namespace kitsune2 {
 class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFetch> {
  public:
   CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space, std::shared_ptr<OpStore> op_store,
-            std::shared_ptr<Transport> transport);
+            std::shared_ptr<Transport> transport, std::shared_ptr<PeerBudget> budget);
   ~CoreFetch() override;
 
   /// Registers with the transport and loads what is pending.
@@ -94,13 +96,16 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   /// is asked for while the rest is looked up; ten thousand ids take the durable store some 10 ms. A piece is what the
   /// requests to one source take that may be under way.
   struct Adding {
-    std::vector<OpId> op_ids;  ///< the first `open` are pending, those from `looked_up` on are still to be looked up
+    /// Those from `looked_up` on are still to be looked up; the first `open` have become pending by this list and are
+    /// to be written to a durable store.
+    std::vector<OpId> op_ids;
     Url source;
     Handler<> done;
     std::size_t piece = 0;
     std::size_t looked_up = 0;
     std::size_t open = 0;
-    bool any_new = false;  ///< some were not pending before
+    bool any_known = false;  ///< some were pending before, and perhaps not durable yet
+    Persists::Serial persist = 0;
   };
 
   /// A response whose ops are being named.
@@ -154,10 +159,14 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   void resume();
   bool has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) const;
+  void request(std::vector<OpId> op_ids, const Url& source, Handler<> done);
   void look_up(const std::shared_ptr<Adding>& adding);
   void looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result);
-  Result<void> add(std::vector<OpId>& op_ids, const Url& source, bool& any_new);
-  void persist(std::vector<OpId> op_ids, const Url& source, Handler<> done);
+  Result<void> add(Adding& adding, std::vector<OpId>& op_ids);
+  void persist(const std::shared_ptr<Adding>& adding);
+  void added(const std::shared_ptr<Adding>& adding, const Result<void>& result);
+  /// What `ops` that a peer offers cost it; given back when they have come.
+  PeerWork cost_of_offer(std::uint64_t ops) const { return PeerWork().look_ups(ops).rows(keep_pending_ ? ops : 0); }
   void pump();
   /// After everything that is on its way in this turn. *Rationale*: told of the same ops by many sources at once, the
   /// first one would get all the requests.
@@ -178,8 +187,6 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void lookup_ended();
   void check_drained();
   void post_drained_check();
-  /// Whether every pending pair is in the store too (or need not be).
-  bool all_durable() const { return !keep_pending_ || (persisting_ == 0 && !persist_failed_); }
   bool drained() const { return core_.pending_ops() == 0 && adding_ == 0 && !resuming_; }
   void tell_missing(std::vector<FetchMissing> missing);
   void check_stopped();
@@ -193,6 +200,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   const SpaceId space_;
   const std::shared_ptr<OpStore> store_;
   const std::shared_ptr<Transport> transport_;
+  const std::shared_ptr<PeerBudget> budget_;
   const bool keep_pending_;  ///< in the store too: asked for by the config, and the store outlives the process
   FetchStats stats_;
   Subscribers<FetchEvents> listeners_;
@@ -211,8 +219,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   std::vector<std::pair<Url, Url>> replaced_meanwhile_;
   bool resuming_ = false;
   bool pump_posted_ = false;
-  std::size_t persisting_ = 0;
-  bool persist_failed_ = false;  ///< since nothing was pending
+  Persists persists_;  ///< of what is pending, what is being written to the store
 
   std::deque<Arrived> arrived_;  ///< in the order in which they came
   std::uint64_t arrived_weight_ = 0;

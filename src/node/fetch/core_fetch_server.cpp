@@ -7,12 +7,13 @@
 namespace kitsune2 {
 
 FetchServer::FetchServer(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
-                         std::shared_ptr<OpStore> store, std::shared_ptr<Transport> transport, FetchStats& stats,
-                         Served served)
+                         std::shared_ptr<OpStore> store, std::shared_ptr<Transport> transport,
+                         std::shared_ptr<PeerBudget> budget, FetchStats& stats, Served served)
     : runtime_(runtime),
       space_(space),
       store_(std::move(store)),
       transport_(std::move(transport)),
+      budget_(std::move(budget)),
       stats_(stats),
       served_(std::move(served)),
       max_message_bytes_(transport_->max_message_bytes()),
@@ -26,7 +27,9 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   const bool is_small = op_ids.message_bytes() <= kSmallMessageBytes;
   const std::uint64_t cost =
       is_small ? kSmallRequestBytes + op_ids.message_bytes() : kRequestBytes + op_ids.total_bytes() + 2 * op_ids.size();
-  const auto id = core_.request(peer, cost, runtime_.now());
+  const PeerWork work = PeerWork().messages(1).bytes(op_ids.message_bytes());
+  const bool may = budget_->charge(peer, work) == PeerStanding::good;
+  const auto id = may ? core_.request(peer, cost, runtime_.now()) : std::nullopt;
   if (!id) {
     ++stats_.requests_refused;
     transport_->wasted(peer, cost);
@@ -37,7 +40,7 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   }
   if (is_small) op_ids = op_ids.copied();
   auto first = op_ids.begin();
-  requests_.emplace(*id, Request{std::move(op_ids), first, {}});
+  requests_.emplace(*id, Request{std::move(op_ids), first, {}, work});
   perform();
 }
 
@@ -107,13 +110,15 @@ void FetchServer::read_ended(const ServeCore::Read& read, std::vector<OpId> aske
   outcome.is_exhausted = request != requests_.end() && request->second.next == std::default_sentinel;
   if (!core_.read_ended(read.read, outcome, runtime_.now())) return;
   note_missing(read.peer, asked, ops, looked_at);
+  PeerWork charged;
+  if (outcome.has_ops && request != requests_.end()) charged = std::exchange(request->second.charged, {});
   if (is_too_large) too_large(read.peer, ops.front());
   if (outcome.left_over) {
     request->second.left_over.assign(std::make_move_iterator(after), std::make_move_iterator(asked.end()));
   }
   if (outcome.has_ops) {
-    answers_.emplace(read.read,
-                     Answer{wire::encode_fetch_response(transport_->dialect(), ops), ops.size(), outcome.bytes});
+    answers_.emplace(
+        read.read, Answer{wire::encode_fetch_response(transport_->dialect(), ops), ops.size(), outcome.bytes, charged});
   }
 }
 
@@ -140,20 +145,22 @@ void FetchServer::on(const ServeCore::Send& send) {
   const auto it = answers_.find(send.read);
   Answer answer = std::move(it->second);
   answers_.erase(it);
-  transport_->send_module(send.peer, space_, kFetchModule, std::move(answer.message),
-                          lifetime_.guard([this, send, ops = answer.ops, bytes = answer.bytes](
-                                              const Result<void>& result) { sent(send, ops, bytes, result); }));
+  auto message = std::move(answer.message);
+  answer.message = {};
+  transport_->send_module(send.peer, space_, kFetchModule, std::move(message),
+                          lifetime_.guard([this, peer = send.peer, read = send.read, answer = std::move(answer)](
+                                              const Result<void>& result) { sent(peer, read, answer, result); }));
 }
 
-void FetchServer::sent(const ServeCore::Send& send, std::uint64_t ops, std::uint64_t bytes,
-                       const Result<void>& result) {
-  core_.sent(send.read, result.has_value(), runtime_.now());
+void FetchServer::sent(const Url& peer, ServeCore::ReadId read, const Answer& answer, const Result<void>& result) {
+  core_.sent(read, result.has_value(), runtime_.now());
   if (result) {
-    stats_.ops_served += ops;
-    stats_.bytes_served += bytes;
-    if (served_ && !stopped_) served_(send.peer, ops, bytes);
+    stats_.ops_served += answer.ops;
+    stats_.bytes_served += answer.bytes;
+    budget_->useful(peer, answer.ops, answer.bytes, answer.charged);
+    if (served_ && !stopped_) served_(peer, answer.ops, answer.bytes);
   } else if (!stopped_ && failed_gate_.open(runtime_.now())) {
-    log::debug("fetch", "cannot answer " + send.peer.to_string() + ": " + result.error().to_string());
+    log::debug("fetch", "cannot answer " + peer.to_string() + ": " + result.error().to_string());
   }
   perform();
 }
@@ -172,6 +179,7 @@ void FetchServer::note_missing(const Url& peer, const std::vector<OpId>& asked, 
   }
   if (first == nullptr) return;
   const auto missing = looked_at - next;
+  budget_->charge(peer, PeerWork().look_ups(missing));
   stats_.ops_not_held += missing;
   if (log::enabled(log::Level::debug) && missing_gate_.open(runtime_.now())) {
     log::debug("fetch", peer.to_string() + " asked for " + std::to_string(missing) +

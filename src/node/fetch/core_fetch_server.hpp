@@ -20,6 +20,10 @@ namespace kitsune2 {
 /// Carries out what ServeCore decides: keeps the ids of the requests, reads the store, encodes and sends. Strand only.
 /// The rules (S1 to S6) are ServeCore's. What is not held is counted and logged.
 ///
+/// *Budget*: a peer is charged for its messages and for looking up what is not held. What it asks for, is held and it
+/// takes costs it nothing: turns divide that already, and a budget on top of it would idle a node that has nobody else
+/// to serve.
+///
 /// S7: a response is never larger than a message of the transport. An op that does not fit into one by itself is left
 /// out, counted and logged. *Reason*: a store may hold such ops from before its limit, and the others of that request
 /// are not to suffer from it.
@@ -36,7 +40,8 @@ class FetchServer {
 
   /// `stats` outlives this; `served` is called when the transport took a response.
   FetchServer(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space, std::shared_ptr<OpStore> store,
-              std::shared_ptr<Transport> transport, FetchStats& stats, Served served);
+              std::shared_ptr<Transport> transport, std::shared_ptr<PeerBudget> budget, FetchStats& stats,
+              Served served);
   ~FetchServer() { runtime_.cancel(timer_); }
   FetchServer(const FetchServer&) = delete;
   FetchServer& operator=(const FetchServer&) = delete;
@@ -57,11 +62,13 @@ class FetchServer {
     wire::IdList ids;
     wire::IdList::iterator next;
     std::vector<OpId> left_over;  ///< of the last read: cut off by the byte limit
+    PeerWork charged;             ///< for its message; given back with the first ops that are taken
   };
   struct Answer {
     ByteChain message;
     std::uint64_t ops = 0;
     std::uint64_t bytes = 0;  ///< of payload
+    PeerWork charged;         ///< see Request
   };
 
   /// Carries out the core's actions, then sets the timer.
@@ -72,7 +79,7 @@ class FetchServer {
   void on(const ServeCore::Forget& forget) { requests_.erase(forget.request); }
   void on(const ServeCore::Disconnect& disconnect);
   void read_ended(const ServeCore::Read& read, std::vector<OpId> asked, Result<std::vector<MetaOp>> result);
-  void sent(const ServeCore::Send& send, std::uint64_t ops, std::uint64_t bytes, const Result<void>& result);
+  void sent(const Url& peer, ServeCore::ReadId read, const Answer& answer, const Result<void>& result);
   /// How many of `ops`, from the first on, one message holds.
   std::size_t fitting(const std::vector<MetaOp>& ops) const;
   void too_large(const Url& peer, const MetaOp& op);
@@ -83,6 +90,7 @@ class FetchServer {
   const SpaceId space_;
   const std::shared_ptr<OpStore> store_;
   const std::shared_ptr<Transport> transport_;
+  const std::shared_ptr<PeerBudget> budget_;
   FetchStats& stats_;
   const Served served_;
   const std::uint64_t max_message_bytes_;

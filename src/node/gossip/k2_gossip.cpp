@@ -618,7 +618,10 @@ void K2Gossip::take_agents(const Url& peer, const std::vector<Bytes>& infos, std
   stats_.agents_learned += good.size();
   if (good.size() < infos.size())
     peer_error(peer, "agent infos that were not asked for or are not to be believed", 1 + static_cast<double>(bad));
-  if (!good.empty()) context_.peer_store->insert(good);
+  if (!good.empty()) {
+    const std::string bringer = context_.budget ? bringer_of(*context_.budget, peer) : peer.to_string();
+    context_.peer_store->insert_from(good, bringer);
+  }
 }
 
 void K2Gossip::send(const Url& peer, const wire::GossipMessage& message,

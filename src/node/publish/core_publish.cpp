@@ -1,6 +1,5 @@
 // The publish module: tells peers of new ops and infos, and looks into what they tell.
 #include <algorithm>
-#include <unordered_map>
 #include <utility>
 
 #include "core/callback.hpp"
@@ -18,24 +17,8 @@ constexpr std::string_view kArea = "publish";
 
 /// Ids that may wait to be sent, in all publishes together.
 constexpr std::uint64_t kMaxQueuedIds = 8'000'000;
-/// Ids told by one peer (and by all) that may wait for the store's answer, and bytes of the messages that hold them. A
-/// single message always fits.
-constexpr std::uint64_t kMaxWaitingIdsPerPeer = 1U << 20;
-constexpr std::uint64_t kMaxWaitingIds = 8U << 20;
-constexpr std::uint64_t kMaxWaitingBytesPerPeer = 64U << 20;
-constexpr std::uint64_t kMaxWaitingBytes = 256U << 20;
-/// The store is asked about this many ids at once, and this many times at once; peers take turns. *Rationale*: a read
-/// for another peer waits behind one such look-up, not behind that of a million ids, and so does the strand.
-constexpr std::size_t kPieceIds = 4096;
-/// While peers are served it is one at a time, with a rest after each for as long as it took. *Rationale*: ids cost a
-/// peer nothing, and what is looked up and noted for them takes the same threads; who fetches keeps most of them.
-constexpr std::size_t kMaxPieces = 4;
-constexpr Duration kLongestRest = std::chrono::seconds(1);
 /// Counted for each message that waits, besides its ids.
 constexpr std::uint64_t kMessageBytes = 4096;
-/// Agent infos of one peer: this many at once, then this many a second. Verifying one takes about 0.1 ms of the strand.
-constexpr double kAgentBurst = 256;
-constexpr double kAgentsPerSecond = 16;
 
 /// Ids whose connection lived on for so long have arrived: twice what a tx5 connection that nothing comes from lives by
 /// default.
@@ -62,14 +45,16 @@ struct CorePublish::Job {
 
 CorePublish::CorePublish(Runtime& runtime, const CorePublishConfig& config, const SpaceId& space,
                          std::shared_ptr<Fetch> fetch, std::shared_ptr<PeerStore> peers,
-                         std::shared_ptr<Transport> transport, const Verifier& verifier)
+                         std::shared_ptr<Transport> transport, const Verifier& verifier,
+                         std::shared_ptr<PeerBudget> budget)
     : runtime_(runtime),
       config_(config),
       space_(space),
       fetch_(std::move(fetch)),
       peers_(std::move(peers)),
       transport_(std::move(transport)),
-      verifier_(verifier) {}
+      verifier_(verifier),
+      budget_(budget ? std::move(budget) : make_no_peer_budget()) {}
 
 Result<void> CorePublish::start() {
   return transport_->register_module_handler(space_, kPublishModule,
@@ -165,107 +150,80 @@ Result<void> CorePublish::on_message(const Url& peer, const Bytes& data) {
 void CorePublish::take_ops(const Url& peer, wire::IdList ids) {
   const std::uint64_t count = ids.size();
   stats_.ops_received += count;
-  if (count == 0) return;
   const std::uint64_t bytes = kMessageBytes + 2 * count + ids.total_bytes();
-  Sender& sender = senders_[peer];
-  const auto over = [](std::uint64_t waiting, std::uint64_t more, std::uint64_t bound) {
-    return waiting > 0 && waiting + more > bound;
-  };
-  if (over(sender.waiting_ids, count, kMaxWaitingIdsPerPeer) || over(waiting_ids_, count, kMaxWaitingIds) ||
-      over(sender.waiting_bytes, bytes, kMaxWaitingBytesPerPeer) || over(waiting_bytes_, bytes, kMaxWaitingBytes)) {
+  const auto standing = budget_->charge(peer, PeerWork().messages(1).bytes(bytes));
+  if (count == 0) return;
+  const auto offer = standing == PeerStanding::over ? std::nullopt : core_.offer(peer, count, bytes);
+  if (!offer) {
     stats_.ops_refused += count;
     transport_->wasted(peer, bytes);
     if (log_gate_.open(runtime_.now()))
       log::debug(kArea, "dropping op ids of " + peer.to_string() + ": too many are waiting");
     return;
   }
-  sender.waiting_ids += count;
-  sender.waiting_bytes += bytes;
-  waiting_ids_ += count;
-  waiting_bytes_ += bytes;
   const auto first = ids.begin();
-  sender.offers.push_back({std::move(ids), first, count, bytes});
-  if (!std::exchange(sender.in_turn, true)) turns_.push_back(peer);
+  offers_.emplace(*offer, Offer{std::move(ids), first});
   next_pieces();
 }
 
-bool CorePublish::may_look_up() {
-  if (stopped_ || turns_.empty() || rest_ != 0) return false;
-  return pieces_ < (fetch_->load(turns_.front()).serving ? 1 : kMaxPieces);
-}
-
 void CorePublish::next_pieces() {
-  while (may_look_up()) {
-    const Url peer = std::move(turns_.front());
-    turns_.pop_front();
-    Sender& sender = senders_.at(peer);
-    sender.in_turn = false;
-    Offer& offer = sender.offers.front();
-    std::vector<OpId> op_ids;
-    op_ids.reserve(std::min<std::uint64_t>(offer.left, kPieceIds));
-    for (; offer.left > 0 && op_ids.size() < kPieceIds; ++offer.next, --offer.left) op_ids.emplace_back(*offer.next);
-    if (offer.left == 0) end_offer(sender);
-    if (!sender.offers.empty()) {
-      sender.in_turn = true;
-      turns_.push_back(peer);
-    }
-    ++pieces_;
-    const std::uint64_t count = op_ids.size();
-    fetch_->request_offered_ops(
-        std::move(op_ids), peer,
-        [weak = weak_from_this(), peer, count, begun = runtime_.now()](const Result<void>& added) {
-          if (auto self = weak.lock()) self->piece_done(peer, count, begun, added);
-        });
-  }
-}
-
-/// The first offer's message is not needed any more.
-void CorePublish::end_offer(Sender& sender) {
-  const std::uint64_t bytes = sender.offers.front().bytes;
-  sender.waiting_bytes -= bytes;
-  waiting_bytes_ -= bytes;
-  sender.offers.pop_front();
-}
-
-void CorePublish::rest_after(Time begun) {
   const Time now = runtime_.now();
-  if (rest_ != 0 || stopped_ || now == begun || !fetch_->load({}).serving) return;
-  rest_ = runtime_.schedule(now + std::min(now - begun, kLongestRest), [weak = weak_from_this()] {
+  while (!stopped_) {
+    const auto peer = core_.next_peer(fetch_->load({}).serving, now);
+    if (!peer) break;
+    if (const auto until = budget_->waits_until(*peer)) {
+      core_.hold(*peer, *until);
+      continue;
+    }
+    look_up(core_.next_piece(now));
+  }
+  arm();
+}
+
+void CorePublish::look_up(const Offers::Piece& piece) {
+  const auto it = offers_.find(piece.offer);
+  Offer& offer = it->second;
+  std::vector<OpId> op_ids;
+  op_ids.reserve(piece.ids);
+  for (; op_ids.size() < piece.ids; ++offer.next) op_ids.emplace_back(*offer.next);
+  if (piece.is_last) offers_.erase(it);
+  fetch_->request_offered_ops(std::move(op_ids), piece.peer,
+                              [weak = weak_from_this(), piece](const Result<void>& added) {
+                                if (auto self = weak.lock()) self->piece_done(piece, added);
+                              });
+}
+
+void CorePublish::arm() {
+  const auto deadline = stopped_ ? std::nullopt : core_.next_deadline();
+  if (timer_ != 0 && deadline && timer_at_ <= *deadline) return;
+  runtime_.cancel(timer_);
+  timer_ = 0;
+  if (!deadline) return;
+  timer_at_ = *deadline;
+  timer_ = runtime_.schedule(timer_at_, [weak = weak_from_this()] {
     const auto self = weak.lock();
     if (!self) return;
-    self->rest_ = 0;
+    self->timer_ = 0;
     self->next_pieces();
   });
 }
 
-void CorePublish::piece_done(const Url& peer, std::uint64_t count, Time begun, const Result<void>& added) {
-  --pieces_;
-  waiting_ids_ -= count;
-  const auto it = senders_.find(peer);
-  it->second.waiting_ids -= count;
+void CorePublish::piece_done(const Offers::Piece& piece, const Result<void>& added) {
+  const auto dropped = core_.piece_done(piece, added.has_value(), fetch_->load({}).serving, runtime_.now());
+  for (const auto offer : dropped.offers) offers_.erase(offer);
   if (!added) {
-    stats_.ops_refused += count;
-    // No room for these: none for the rest of what this peer has told either.
-    Sender& sender = it->second;
-    transport_->wasted(peer, sender.waiting_bytes);
-    for (; !sender.offers.empty(); end_offer(sender)) {
-      const std::uint64_t left = sender.offers.front().left;
-      stats_.ops_refused += left;
-      sender.waiting_ids -= left;
-      waiting_ids_ -= left;
-    }
-    if (std::exchange(sender.in_turn, false)) std::erase(turns_, peer);
+    stats_.ops_refused += piece.ids + dropped.ids;
+    transport_->wasted(piece.peer, dropped.bytes);
     if (log_gate_.open(runtime_.now()))
-      log::debug(kArea, "dropping op ids of " + peer.to_string() + ": " + added.error().to_string());
+      log::debug(kArea, "dropping op ids of " + piece.peer.to_string() + ": " + added.error().to_string());
   }
-  drop_if_idle(it);
-  rest_after(begun);
   next_pieces();
 }
 
 void CorePublish::take_agent(const Url& peer, const Bytes& json) {
   stats_.agents_received += 1;
-  if (!may_send_agent(peer)) {
+  if (!core_.may_send_agent(peer, runtime_.now()) ||
+      budget_->charge(peer, PeerWork().messages(1).verifications(1)) != PeerStanding::good) {
     stats_.agents_rate_limited += 1;
     return;
   }
@@ -275,52 +233,35 @@ void CorePublish::take_agent(const Url& peer, const Bytes& json) {
       log::debug(kArea, "ignoring an agent info of " + peer.to_string() + ": " + log::printable(why.to_string()));
   };
   auto info = AgentInfoSigned::decode(json.text(), verifier_);
-  if (!info) return refuse(stats_.agents_invalid, info.error());
+  if (!info) {
+    budget_->charge(peer, PeerWork().nonsense(1));
+    return refuse(stats_.agents_invalid, info.error());
+  }
   if (auto believed = judge_agent_info((*info)->info(), space_, runtime_.wall_now()); !believed)
     return refuse(stats_.agents_refused, believed.error());
-  peers_->insert({*info});
-}
-
-bool CorePublish::may_send_agent(const Url& peer) {
-  const Time now = runtime_.now();
-  auto [it, fresh] = senders_.try_emplace(peer);
-  Sender& sender = it->second;
-  if (fresh || sender.bucket_at == Time::min()) {
-    sender.bucket = kAgentBurst;
-  } else {
-    const double seconds = std::chrono::duration<double>(now - sender.bucket_at).count();
-    sender.bucket = std::min(kAgentBurst, sender.bucket + seconds * kAgentsPerSecond);
-  }
-  sender.bucket_at = now;
-  if (sender.bucket < 1) return false;
-  sender.bucket -= 1;
-  return true;
+  peers_->insert_from({*info}, bringer_of(*budget_, peer));
 }
 
 void CorePublish::on_disconnect(const Url& peer) {
   if (const auto sent = sent_at_.extract(peer); sent && runtime_.now() - sent.mapped() <= kConfirmedAfter) {
     tell_unconfirmed(peer);
   }
-  const auto it = senders_.find(peer);
-  if (it == senders_.end()) return;
-  it->second.connected = false;
-  drop_if_idle(it);
-}
-
-void CorePublish::drop_if_idle(std::unordered_map<Url, Sender>::iterator it) {
-  if (!it->second.connected && it->second.waiting_ids == 0) senders_.erase(it);
+  core_.disconnected(peer);
 }
 
 void CorePublish::stop() {
   assert_on_strand(runtime_, "Publish::stop");
   stopped_ = true;
+  runtime_.cancel(timer_);
+  timer_ = 0;
 }
 
 std::shared_ptr<Publish> make_core_publish(Runtime& runtime, const CorePublishConfig& config, const SpaceId& space,
                                            std::shared_ptr<Fetch> fetch, std::shared_ptr<PeerStore> peers,
-                                           std::shared_ptr<Transport> transport, const Verifier& verifier) {
+                                           std::shared_ptr<Transport> transport, const Verifier& verifier,
+                                           std::shared_ptr<PeerBudget> budget) {
   auto publish = std::make_shared<CorePublish>(runtime, config, space, std::move(fetch), std::move(peers),
-                                               std::move(transport), verifier);
+                                               std::move(transport), verifier, std::move(budget));
   // A second module for one space is a mistake of the caller's code; its messages would go nowhere.
   const bool registered = publish->start().has_value();
   K2_ASSERT(registered);

@@ -1,16 +1,17 @@
 // Which agent infos of others are believed.
 #pragma once
 
-#include <string_view>
+#include <string>
 
 #include "kitsune2/agent.hpp"
+#include "kitsune2/budget.hpp"
 #include "kitsune2/error.hpp"
 
 namespace kitsune2 {
 
 /// How far a peer's clock may be ahead of ours, and how long an info may live. The bootstrap server of 0.2.2 has the
-/// same two limits. *Rationale*: the peer store is bounded and the info that expires first goes; an info that never
-/// expires would push out honest ones, and one from the future could not be replaced by its agent.
+/// same two limits. *Rationale*: an info that never expires would be kept for a peer that is long gone, and one from
+/// the future could not be replaced by its agent.
 inline constexpr Duration kMaxClockSkew = std::chrono::minutes(3);
 inline constexpr Duration kMaxInfoLifetime = std::chrono::minutes(30);
 /// How long our own live, as in 0.2.2.
@@ -25,6 +26,13 @@ inline Result<void> judge_agent_info(const AgentInfo& info, const SpaceId& space
   if (info.expires_at <= info.created_at || info.expires_at - info.created_at > kMaxInfoLifetime)
     return make_error(Errc::invalid_argument, "lives too long");
   return {};
+}
+
+/// Who shares a quota of the peer store (PeerStore::insert_from) for what `peer` brings: its address, if that is known.
+/// *Reason*: urls cost nothing.
+inline std::string bringer_of(const PeerBudget& budget, const Url& peer) {
+  auto group = budget.address_group(peer);
+  return group ? "address " + *group : peer.to_string();
 }
 
 }  // namespace kitsune2

@@ -6,6 +6,7 @@
 #include "core/callback.hpp"
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
+#include "node/budget/node_peer_budget.hpp"
 #include "node/space/core_space.hpp"
 
 namespace kitsune2 {
@@ -24,6 +25,16 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
 
   /// A block takes effect at once.
   void start() {
+    NodePeerBudget::Node node;
+    node.agents_at = [weak = weak_from_this()](const Url& peer) {
+      const auto self = weak.lock();
+      return self ? self->agents_at(peer) : std::vector<AgentId>();
+    };
+    node.disconnect = [weak = weak_from_this()](const Url& peer, const std::string& why) {
+      if (auto self = weak.lock()) self->send_away(peer, why);
+    };
+    node.address_group = builder_.address_group;
+    budget_ = std::make_shared<NodePeerBudget>(runtime_, builder_.config.peer_budget, std::move(node));
     BlockEvents events;
     events.peer_blocked = [weak = weak_from_this()](const Url& peer) {
       if (auto self = weak.lock()) self->drop_peer(peer);
@@ -72,6 +83,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
     return *transport_;
   }
   BlockList& blocks() override { return *blocks_; }
+  PeerBudget& budget() override { return *budget_; }
   Report& report() override { return *report_; }
   RuntimeConfig& config() override { return *config_; }
 
@@ -107,11 +119,13 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
     void peer_connect(const Url& peer) override {
       auto owner = owner_.lock();
       if (!owner) return;
+      if (!owner->stopping_) owner->budget_->on_connect(peer);
       call_application("KitsuneHandler::peer_connect", [&] { owner->handler_->peer_connect(peer); });
     }
     void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override {
       auto owner = owner_.lock();
       if (!owner) return;
+      if (!owner->stopping_) owner->budget_->on_disconnect(peer);
       call_application("KitsuneHandler::peer_disconnect", [&] { owner->handler_->peer_disconnect(peer, reason); });
     }
     Result<Bytes> preflight_gather_outgoing(const Url& peer) override {
@@ -149,6 +163,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
     context.verifier = builder_.verifier;
     context.report = report_;
     context.blocks = blocks_;
+    context.budget = budget_;
     context.transport = transport_;
     context.space = id;
     auto made = CoreSpace::create(builder_, std::move(context), *handler);
@@ -163,6 +178,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   bool allow(const Url& peer, const SpaceId* space, Direction direction) {
     if (blocks_->is_peer_blocked(peer)) return false;
     if (agents_blocked_ && all_agents_blocked(peer, space)) return false;
+    if (!(space != nullptr ? budget_->admits(peer) : budget_->admits_connection(peer))) return false;
     return call_application("KitsuneHandler::allow", [&] { return handler_->allow(peer, space, direction); });
   }
 
@@ -177,6 +193,21 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
       }
     }
     return known;
+  }
+
+  std::vector<AgentId> agents_at(const Url& peer) const {
+    std::vector<AgentId> out;
+    for (const auto& [id, space] : spaces_) {
+      for (const auto& info : space->peer_store().get_by_url(peer)) out.push_back(info->info().agent);
+    }
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    return out;
+  }
+
+  /// It is over its budget.
+  void send_away(const Url& peer, const std::string& why) {
+    if (!stopping_ && transport_) transport_->disconnect(peer, {CloseCode::failure, why});
   }
 
   void drop_peer(const Url& peer) {
@@ -224,6 +255,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   std::shared_ptr<RuntimeConfig> config_;
   std::shared_ptr<Report> report_;
   std::shared_ptr<BlockList> blocks_;
+  std::shared_ptr<NodePeerBudget> budget_;
   std::shared_ptr<void> block_subscription_;
   std::shared_ptr<KitsuneHandler> handler_;
   std::shared_ptr<Transport> transport_;

@@ -108,10 +108,31 @@ Result<void> CoreSpace::make_modules(const Builder& builder) {
   if (!(r = make("op_store", context_.op_store, builder.op_store))) return r;
   if (!(r = make("fetch", context_.fetch, builder.fetch))) return r;
   listen_to_fetch();
+  tell_use_of_peers();
   if (!(r = make("publish", context_.publish, builder.publish))) return r;
   if (!(r = make("peer_meta_store", context_.peer_meta_store, builder.peer_meta_store))) return r;
   if (!(r = make("gossip", gossip_, builder.gossip))) return r;
   return context_.transport->register_space_handler(id(), std::make_shared<MessageHandler>(weak_from_this()));
+}
+
+/// Whom the peer store keeps when it is full.
+void CoreSpace::tell_use_of_peers() {
+  context_.peer_store->set_use([locals = context_.local_agent_store, fetch = std::weak_ptr(context_.fetch),
+                                budget = context_.budget](const AgentInfo& info) {
+    PeerUse out;
+    for (const auto& agent : locals->get_all()) out.is_own = out.is_own || agent->agent() == info.agent;
+    if (!info.url) return out;
+    if (budget) {
+      out.usefulness = budget->usefulness(*info.url);
+      out.address_group = budget->address_group(*info.url);
+    }
+    if (const auto module = fetch.lock()) {
+      // Whoever is told of may be a source; one that has sent something is one.
+      const FetchLoad load = module->load(*info.url);
+      out.in_use = load.source_pairs > 0 && load.source_received_bytes > 0;
+    }
+    return out;
+  });
 }
 
 void CoreSpace::listen_to_fetch() {

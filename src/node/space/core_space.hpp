@@ -48,6 +48,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
 
   CoreSpace(ModuleContext context, std::shared_ptr<SpaceHandler> handler);
   void listen_to_fetch();
+  void tell_use_of_peers();
   Result<void> make_modules(const Builder& builder);
   void start();
   void join(std::shared_ptr<LocalAgent> agent, Handler<> done);

@@ -13,9 +13,13 @@ namespace {
 class MemoryPeerStore final : public PeerStore {
  public:
   MemoryPeerStore(Runtime& runtime, const SpaceId& space, std::size_t max_agents)
-      : runtime_(runtime), table_(space, max_agents) {}
+      : runtime_(runtime), table_(space, max_agents, store::random_of(runtime)) {}
 
-  void insert(const std::vector<AgentInfoPtr>& infos) override { updates_.tell(table_.insert(infos, now()).kept); }
+  void insert(const std::vector<AgentInfoPtr>& infos) override { insert_from(infos, {}); }
+  void insert_from(const std::vector<AgentInfoPtr>& infos, const std::string& bringer) override {
+    updates_.tell(table_.insert(infos, bringer, now()).kept);
+  }
+  void set_use(std::function<PeerUse(const AgentInfo&)> use) override { table_.set_use(std::move(use)); }
   void remove(const AgentId& agent) override {
     assert_on_strand(runtime_, "PeerStore::remove");
     table_.remove(agent);

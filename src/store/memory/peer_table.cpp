@@ -2,6 +2,9 @@
 #include "store/memory/peer_table.hpp"
 
 #include <algorithm>
+#include <string_view>
+
+#include "core/peers/peer_eviction.hpp"
 
 namespace kitsune2::store {
 namespace {
@@ -14,35 +17,79 @@ constexpr Duration kMaxAhead = std::chrono::minutes(3);
 
 // --------------------------------------------------------------- PeerTable
 
-PeerTable::PeerTable(SpaceId space, std::size_t max_agents) : space_(std::move(space)), max_agents_(max_agents) {}
+PeerTable::PeerTable(SpaceId space, std::size_t max_agents, Random random)
+    : space_(std::move(space)), max_agents_(max_agents), random_(std::move(random)) {}
 
-PeerTable::Changes PeerTable::insert(const std::vector<AgentInfoPtr>& infos, Timestamp now) {
+PeerTable::Changes PeerTable::insert(const std::vector<AgentInfoPtr>& infos, const std::string& bringer,
+                                     Timestamp now) {
   prune(now);
   Changes out;
   for (const AgentInfoPtr& info : infos) {
-    if (!info || info->is_expired(now) || info->info().space != space_) continue;
+    if (!info || info->is_expired(now) || kept_until(info->info()) <= now || info->info().space != space_) continue;
     const AgentInfo& fresh = info->info();
+    Entry entry{info, bringer, now};
     if (const auto held = agents_.find(fresh.agent); held != agents_.end()) {
-      const Timestamp held_at = held->second->info().created_at;
+      const Timestamp held_at = held->second.info->info().created_at;
       if (held_at >= fresh.created_at && held_at <= now + kMaxAhead) continue;
+      entry.since = held->second.since;
+      const bool comes_itself = fresh.url && fresh.url->str() == bringer;
+      if (!comes_itself) entry.bringer = held->second.bringer;
       erase(held);
     }
-    by_expiry_.emplace(fresh.expires_at, fresh.agent);
+    by_expiry_.emplace(kept_until(fresh), fresh.agent);
     if (fresh.url && !fresh.is_tombstone) by_url_.emplace(*fresh.url, fresh.agent);
-    agents_.emplace(fresh.agent, info);
+    agents_.emplace(fresh.agent, std::move(entry));
     out.kept.push_back(info);
   }
-  while (agents_.size() > max_agents_) {
-    const AgentId agent = by_expiry_.begin()->second;
-    erase(agents_.find(agent));
-    out.gone.push_back(agent);
-  }
+  // Some more than must go, so that not each of many that come makes all be looked at.
+  if (agents_.size() > max_agents_) evict(agents_.size() - max_agents_ + max_agents_ / 64, out.gone);
   // An info may have been replaced by a later one of the same call, or have had to go at once.
   std::erase_if(out.kept, [this](const AgentInfoPtr& info) {
     const auto it = agents_.find(info->info().agent);
-    return it == agents_.end() || it->second != info;
+    return it == agents_.end() || it->second.info != info;
   });
   return out;
+}
+
+void PeerTable::evict(std::size_t count, std::vector<AgentId>& gone) {
+  std::vector<PeerCandidate> candidates;
+  std::vector<ByAgent::iterator> entries;
+  candidates.reserve(agents_.size());
+  entries.reserve(agents_.size());
+  std::map<std::string_view, std::uint32_t> bringers;
+  std::map<std::string, std::uint32_t> groups;
+  // What was done at a url counts for the agent that has been known there longest: others may only claim to be there.
+  std::map<std::string_view, ByAgent::const_iterator> first_at;
+  for (auto it = agents_.cbegin(); it != agents_.cend(); ++it) {
+    const auto& url = it->second.info->info().url;
+    if (!url) continue;
+    const auto [first, is_new] = first_at.try_emplace(url->str(), it);
+    if (!is_new && it->second.since < first->second->second.since) first->second = it;
+  }
+  for (auto it = agents_.begin(); it != agents_.end(); ++it) {
+    const AgentInfo& info = it->second.info->info();
+    PeerCandidate candidate;
+    candidate.known_since = it->second.since.micros;
+    candidate.bringer =
+        bringers.try_emplace(it->second.bringer, static_cast<std::uint32_t>(bringers.size())).first->second;
+    if (use_) {
+      PeerUse use = use_(info);
+      const bool is_first = info.url && first_at.at(info.url->str())->first == it->first;
+      candidate.is_own = use.is_own;
+      candidate.in_use = use.in_use && is_first;
+      candidate.usefulness = is_first ? use.usefulness : 0;
+      if (use.address_group) {
+        candidate.group =
+            groups.try_emplace(std::move(*use.address_group), static_cast<std::uint32_t>(groups.size())).first->second;
+      }
+    }
+    candidates.push_back(candidate);
+    entries.push_back(it);
+  }
+  for (const std::size_t i : choose_peers_to_evict(candidates, count, random_)) {
+    gone.push_back(entries[i]->first);
+    erase(entries[i]);
+  }
 }
 
 bool PeerTable::remove(const AgentId& agent) {
@@ -53,8 +100,8 @@ bool PeerTable::remove(const AgentId& agent) {
 }
 
 void PeerTable::erase(ByAgent::iterator it) {
-  const AgentInfo& info = it->second->info();
-  by_expiry_.erase({info.expires_at, info.agent});
+  const AgentInfo& info = it->second.info->info();
+  by_expiry_.erase({kept_until(info), info.agent});
   if (info.url) by_url_.erase({*info.url, info.agent});
   agents_.erase(it);
 }
@@ -70,8 +117,9 @@ template <class Wanted>
 std::vector<AgentInfoPtr> PeerTable::select(Timestamp now, Wanted wanted) {
   prune(now);
   std::vector<AgentInfoPtr> out;
-  for (const auto& [agent, info] : agents_) {
-    if (!info->info().is_tombstone && wanted(info->info())) out.push_back(info);
+  for (const auto& [agent, entry] : agents_) {
+    const AgentInfo& info = entry.info->info();
+    if (!info.is_tombstone && wanted(info)) out.push_back(entry.info);
   }
   return out;
 }
@@ -79,7 +127,7 @@ std::vector<AgentInfoPtr> PeerTable::select(Timestamp now, Wanted wanted) {
 AgentInfoPtr PeerTable::get(const AgentId& agent, Timestamp now) {
   prune(now);
   const auto it = agents_.find(agent);
-  return it == agents_.end() || it->second->info().is_tombstone ? nullptr : it->second;
+  return it == agents_.end() || it->second.info->info().is_tombstone ? nullptr : it->second.info;
 }
 
 std::vector<AgentInfoPtr> PeerTable::get_all(Timestamp now) {
@@ -121,7 +169,7 @@ std::vector<AgentInfoPtr> PeerTable::get_by_url(const Url& url, Timestamp now) {
   prune(now);
   std::vector<AgentInfoPtr> out;
   for (auto it = by_url_.lower_bound({url, AgentId()}); it != by_url_.end() && it->first == url; ++it) {
-    out.push_back(agents_.at(it->second));
+    out.push_back(agents_.at(it->second).info);
   }
   return out;
 }
@@ -129,7 +177,7 @@ std::vector<AgentInfoPtr> PeerTable::get_by_url(const Url& url, Timestamp now) {
 std::vector<AgentInfoPtr> PeerTable::everything() const {
   std::vector<AgentInfoPtr> out;
   out.reserve(agents_.size());
-  for (const auto& [agent, info] : agents_) out.push_back(info);
+  for (const auto& [agent, entry] : agents_) out.push_back(entry.info);
   return out;
 }
 

@@ -1,9 +1,13 @@
 // The agent infos of one space in memory, with the rules of PeerStore; both peer stores are built on it.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -18,9 +22,12 @@ inline Timestamp wall_now_on_strand(const Runtime& runtime, const char* member) 
   return runtime.wall_now();
 }
 
-/// Rules P1-P3 of PeerStore. Tombstones are kept until they expire, so that an older info of the agent does not come
+/// Rules P1-P4 of PeerStore. Tombstones are kept until they expire, so that an older info of the agent does not come
 /// back, but never given out. Ordered by agent id, so that a run can be repeated.
-/// Complexity: insert, get, by_url O(log n); the arc queries O(n), near O(n + limit log limit).
+/// An agent's bringer is who brought the first info of it that is held, until it brings one itself. *Reason*: who tells
+/// of others first must not have them count as its own flood; and who comes in person is nobody's.
+/// Complexity: insert, get, by_url O(log n), O(n log n) when it is full, which makes room for some more at once; the
+/// arc queries O(n), near O(n + limit log limit).
 class PeerTable {
  public:
   /// What an insert did, for a store that writes through.
@@ -29,9 +36,18 @@ class PeerTable {
     std::vector<AgentId> gone;  ///< removed to make room
   };
 
-  PeerTable(SpaceId space, std::size_t max_agents);
+  /// `random(n)`: a number below n.
+  using Random = std::function<std::size_t(std::size_t n)>;
 
-  Changes insert(const std::vector<AgentInfoPtr>& infos, Timestamp now);
+  PeerTable(SpaceId space, std::size_t max_agents, Random random);
+
+  /// How long an info is kept (P4).
+  static constexpr Duration kMostKept = std::chrono::minutes(20);
+  static Timestamp kept_until(const AgentInfo& info) { return std::min(info.expires_at, info.created_at + kMostKept); }
+
+  void set_use(std::function<PeerUse(const AgentInfo&)> use) { use_ = std::move(use); }
+  /// `bringer`: see PeerStore::insert_from; empty: this node.
+  Changes insert(const std::vector<AgentInfoPtr>& infos, const std::string& bringer, Timestamp now);
   /// False: was not there.
   bool remove(const AgentId& agent);
   /// Drops what is expired.
@@ -47,17 +63,36 @@ class PeerTable {
   std::vector<AgentInfoPtr> everything() const;
 
  private:
-  using ByAgent = std::map<AgentId, AgentInfoPtr>;
+  struct Entry {
+    AgentInfoPtr info;
+    std::string bringer;
+    Timestamp since;  ///< when the first info of the agent was kept
+  };
+  using ByAgent = std::map<AgentId, Entry>;
   void erase(ByAgent::iterator it);
+  void evict(std::size_t count, std::vector<AgentId>& gone);
   template <class Wanted>
   std::vector<AgentInfoPtr> select(Timestamp now, Wanted wanted);
 
   SpaceId space_;
   std::size_t max_agents_;
+  Random random_;
+  std::function<PeerUse(const AgentInfo&)> use_;
   ByAgent agents_;
   std::set<std::pair<Timestamp, AgentId>> by_expiry_;
   std::set<std::pair<Url, AgentId>> by_url_;  ///< no tombstones
 };
+
+/// Chance for a table, from the runtime.
+inline PeerTable::Random random_of(Runtime& runtime) {
+  return [&runtime](std::size_t n) {
+    std::array<std::uint8_t, 8> bytes{};
+    runtime.random_bytes(bytes);
+    std::uint64_t out = 0;
+    for (const std::uint8_t byte : bytes) out = out << 8U | byte;
+    return static_cast<std::size_t>(out % n);
+  };
+}
 
 /// Those who want to hear of new infos.
 class PeerUpdates {

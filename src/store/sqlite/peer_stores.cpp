@@ -178,7 +178,7 @@ class PeerDb {
 class SqlitePeerStore final : public PeerStore {
  public:
   SqlitePeerStore(Runtime& runtime, const SpaceId& space, std::shared_ptr<PeerDb> db, std::size_t max_agents)
-      : runtime_(runtime), db_(std::move(db)), table_(space, max_agents) {}
+      : runtime_(runtime), db_(std::move(db)), table_(space, max_agents, store::random_of(runtime)) {}
 
   Result<void> load(const Verifier& verifier) {
     std::vector<AgentInfoPtr> infos;
@@ -187,12 +187,14 @@ class SqlitePeerStore final : public PeerStore {
       // expires.
       if (auto info = AgentInfoSigned::decode(row.text(0), verifier)) infos.push_back(std::move(*info));
     });
-    if (ok) table_.insert(infos, runtime_.wall_now());
+    if (ok) table_.insert(infos, {}, runtime_.wall_now());
     return ok;
   }
 
-  void insert(const std::vector<AgentInfoPtr>& infos) override {
-    const auto changes = table_.insert(infos, now());
+  void insert(const std::vector<AgentInfoPtr>& infos) override { insert_from(infos, {}); }
+  void set_use(std::function<PeerUse(const AgentInfo&)> use) override { table_.set_use(std::move(use)); }
+  void insert_from(const std::vector<AgentInfoPtr>& infos, const std::string& bringer) override {
+    const auto changes = table_.insert(infos, bringer, now());
     if (!changes.kept.empty() || !changes.gone.empty()) {
       write([&]() -> Result<void> {
         for (const AgentInfoPtr& info : changes.kept) {

@@ -161,17 +161,77 @@ TEST_P(PeerStores, infos_of_another_space_have_no_effect) {
   EXPECT_TRUE(peers_->get_all().empty());
 }
 
-TEST_P(PeerStores, a_full_store_lets_go_of_what_expires_first) {
+TEST_P(PeerStores, an_info_is_kept_for_20_minutes_at_most) {
+  const auto long_lived =
+      AgentInfoBuilder{
+          .space = space_, .created_at = w_.now(), .lifetime = std::chrono::minutes(30), .url = peer_url(1)}
+          .sign(*make_agent(1));
+  peers_->insert({long_lived});
+  pass(20 * 60 - 1);
+  EXPECT_EQ(peers_->get(id(1)), long_lived);
+  pass(1);
+  EXPECT_EQ(peers_->get(id(1)), nullptr);
+  peers_->insert({long_lived});
+  EXPECT_EQ(peers_->get(id(1)), nullptr) << "and does not come back";
+}
+
+TEST_P(PeerStores, a_full_store_keeps_its_bound) {
   open(3);
   std::vector<AgentInfoPtr> infos;
-  for (int i = 0; i < 5; ++i) infos.push_back(info(static_cast<std::uint64_t>(i), DhtArc::full(), (i * 3) % 5));
-  peers_->insert(infos);  // ages 0 3 1 4 2
-  EXPECT_EQ(sorted(peers_->get_all()), sorted({infos[1], infos[3], infos[4]}));
+  for (int i = 0; i < 5; ++i) infos.push_back(info(static_cast<std::uint64_t>(i)));
   int updates = 0;
   const auto subscription = peers_->on_update([&](const auto&) { ++updates; });
-  peers_->insert({infos[0]});  // would go at once
-  EXPECT_EQ(updates, 0);
+  peers_->insert(infos);
   EXPECT_EQ(peers_->get_all().size(), 3U);
+  EXPECT_EQ(updates, 3);
+}
+
+TEST_P(PeerStores, neither_own_agents_nor_peers_in_use_are_displaced_by_strangers) {
+  open(100);
+  peers_->set_use([&](const AgentInfo& info) {
+    PeerUse use;
+    use.is_own = info.agent == id(1);
+    use.in_use = info.url == peer_url(2);
+    return use;
+  });
+  peers_->insert({info(1), info(2)});
+  pass(1);
+  for (std::uint64_t i = 1000; i < 2000; ++i) {
+    // Half of them claim the url of the one in use.
+    const auto forged =
+        AgentInfoBuilder{.space = space_, .created_at = w_.now(), .url = peer_url(i % 2 == 0 ? 2 : static_cast<int>(i))}
+            .sign(*make_agent(i));
+    peers_->insert_from({forged}, "ws://h:1/bad");
+  }
+  EXPECT_LE(peers_->get_all().size(), 100U);
+  EXPECT_NE(peers_->get(id(1)), nullptr);
+  EXPECT_NE(peers_->get(id(2)), nullptr);
+}
+
+TEST_P(PeerStores, who_brings_masses_displaces_its_own) {
+  open(100);
+  for (std::uint64_t i = 1; i <= 30; ++i) {
+    peers_->insert_from({info(i)}, peer_url(static_cast<int>(i)).to_string());  // each comes itself
+  }
+  pass(60);
+  for (std::uint64_t i = 1000; i < 3000; ++i) peers_->insert_from({info(i)}, "ws://h:1/bad");
+  for (std::uint64_t i = 1; i <= 30; ++i) EXPECT_NE(peers_->get(id(i)), nullptr) << i;
+}
+
+TEST_P(PeerStores, useful_peers_outlast_a_thousand_bringers) {
+  open(100);
+  peers_->set_use([&](const AgentInfo& info) {
+    PeerUse use;
+    use.usefulness = info.agent == id(7) ? 1 : 0;
+    return use;
+  });
+  peers_->insert_from({info(5)}, "bootstrap");
+  pass(1);
+  for (std::uint64_t i = 1000; i < 1100; ++i) peers_->insert_from({info(i)}, peer_url(static_cast<int>(i)).to_string());
+  peers_->insert_from({info(7)}, peer_url(7).to_string());
+  for (std::uint64_t i = 2000; i < 3000; ++i) peers_->insert_from({info(i)}, peer_url(static_cast<int>(i)).to_string());
+  EXPECT_NE(peers_->get(id(7)), nullptr) << "it was of use, and came when the store was full already";
+  EXPECT_NE(peers_->get(id(5)), nullptr) << "it was there before all others";
 }
 
 TEST_P(PeerStores, overlapping_storage_arcs) {
@@ -409,9 +469,10 @@ TEST_P(SqlitePeerStoresTest, infos_that_were_changed_in_the_file_are_left_out) {
 TEST_P(SqlitePeerStoresTest, the_bound_holds_in_the_file_too) {
   open(2);
   peers_->insert({info(1), info(2, DhtArc::full(), 1), info(3, DhtArc::full(), 2)});
+  const auto kept = peers_->get_all();
   open();
   EXPECT_EQ(peers_->get_all().size(), 2U);
-  EXPECT_EQ(peers_->get(id(1)), nullptr);
+  for (const auto& one : kept) EXPECT_NE(peers_->get(one->info().agent), nullptr);
 }
 
 TEST_P(SqlitePeerStoresTest, another_space_a_second_opener_and_other_files_are_refused) {

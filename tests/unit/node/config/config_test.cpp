@@ -35,6 +35,7 @@ TEST(Config, DefaultsAreThoseOfTheReference) {
     "coreFetch": {"parallelRequestCount": 2, "reInsertOutgoingRequestDelayMs": 2000, "firstBackOffIntervalMs": 20000,
                   "lastBackOffIntervalMs": 600000, "numBackOffIntervals": 4},
     "corePublish": {},
+    "peerBudget": {},
     "coreBootstrap": {"serverUrl": "<https://your.bootstrap.url>", "backoffMinMs": 5000, "backoffMaxMs": 300000},
     "coreSpace": {"reSignFreqMs": 60000, "reSignExpireTimeMs": 300000},
     "memBootstrap": {"pollFreqMs": 5000},
@@ -167,6 +168,8 @@ TEST(Config, EveryKeyRoundTripsAtItsBounds) {
         if (key.name == "lastBackOffIntervalMs") json["coreFetch"]["firstBackOffIntervalMs"] = 1;
         if (key.name == "backoffMinMs") json["coreBootstrap"]["backoffMaxMs"] = 86'400'000;
         if (key.name == "backoffMaxMs") json["coreBootstrap"]["backoffMinMs"] = 1;
+        if (key.name == "firstAsideMs") json["peerBudget"]["longestAsideMs"] = 86'400'000;
+        if (key.name == "longestAsideMs") json["peerBudget"]["firstAsideMs"] = 1;
         if (key.name == "maxPending") json["coreFetch"]["maxPendingPerPeer"] = 1;
         if (key.name == "maxPendingPerPeer") json["coreFetch"]["maxPending"] = UINT32_MAX;
         return Config::parse(json.dump());

@@ -1,0 +1,110 @@
+// A budget for what a peer makes this node do: one account for all modules of all spaces.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kitsune2/abi.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/time.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2 {
+
+/// Work that a peer causes, priced in microseconds of one core. The prices are rounded up from measurements on the
+/// machine of docs/benchmarks.md.
+///
+///     budget->charge(peer, PeerWork().messages(1).verifications(infos.size()));
+class PeerWork {
+ public:
+  static constexpr std::int64_t kMessage = 5;         ///< parsed and handed to its module
+  static constexpr std::int64_t kLookUp = 1;          ///< of one id in the op store
+  static constexpr std::int64_t kVerification = 100;  ///< of one signature
+  static constexpr std::int64_t kRow = 1;             ///< written to a database in a common transaction
+  static constexpr std::int64_t kCommit = 300;        ///< a transaction of its own
+  static constexpr std::int64_t kKiB = 1;             ///< taken in, or read from disk
+  /// What no honest node sends: a message of a round that never was, an info whose signature is wrong. Dear, so that
+  /// who sends nothing else is sent away soon.
+  static constexpr std::int64_t kNonsense = 5'000;
+
+  constexpr PeerWork& messages(std::uint64_t n) { return add(n, kMessage); }
+  constexpr PeerWork& look_ups(std::uint64_t n) { return add(n, kLookUp); }
+  constexpr PeerWork& verifications(std::uint64_t n) { return add(n, kVerification); }
+  constexpr PeerWork& rows(std::uint64_t n) { return add(n, kRow); }
+  constexpr PeerWork& commits(std::uint64_t n) { return add(n, kCommit); }
+  constexpr PeerWork& bytes(std::uint64_t n) { return add(n / 1024, kKiB); }
+  constexpr PeerWork& nonsense(std::uint64_t n) { return add(n, kNonsense); }
+  /// Work that was measured, as a scan of the store.
+  constexpr PeerWork& time(Duration took) { return add(took.count() > 0 ? std::uint64_t(took.count()) : 0, 1); }
+
+  constexpr std::int64_t micros() const { return micros_; }
+
+ private:
+  /// An hour: more than any account can lack.
+  static constexpr std::int64_t kMost = 3'600'000'000;
+  constexpr PeerWork& add(std::uint64_t n, std::int64_t price) {
+    micros_ = n >= std::uint64_t(kMost) ? kMost : micros_ + static_cast<std::int64_t>(n) * price;
+    if (micros_ > kMost) micros_ = kMost;
+    return *this;
+  }
+  std::int64_t micros_ = 0;
+};
+
+/// Where a peer's connection to the relay comes from, as coarse as one party can easily have many of: an IPv4 address,
+/// the /56 of an IPv6 one. Any short text that is the same for the same group.
+using AddressGroup = std::string;
+/// What a relay that runs inside the node knows of `peer`; nullopt for a peer that is not at that relay. On the strand.
+using AddressGroupOf = std::function<std::optional<AddressGroup>(const Url& peer)>;
+
+/// What a peer may do now.
+enum class PeerStanding : std::uint8_t {
+  good,   ///< go on
+  waits,  ///< it is over its budget: what it asks for is left undone, or done later
+  over,   ///< far over it: its connection is being closed, and it is put aside for a time
+};
+
+/// Counters since start. Monotonic but for the last three.
+struct PeerBudgetStats {
+  std::uint64_t waits = 0;      ///< charges to a peer that was over its budget
+  std::uint64_t put_aside = 0;  ///< how often a peer was put aside
+  std::uint64_t refused = 0;    ///< connections of peers that are put aside
+  std::uint64_t accounts = 0;   ///< peers that are looked at now
+  std::uint64_t known = 0;      ///< peers known by useful exchange now
+  std::uint64_t aside = 0;      ///< urls, agents and address groups that are put aside now
+};
+
+/// The accounts of one node. One object for all of its spaces. The rules, with their reasons, are those of
+/// src/core/budget/peer_budget_core.hpp; the rates are the configuration's section `peerBudget`. Strand only.
+///
+/// A module charges what it is about to do for a peer, or has done, and leaves undone what a peer asks for that waits:
+///
+///     if (budget.charge(peer, PeerWork().messages(1).look_ups(ids)) != PeerStanding::good) return;
+///
+/// and gives back what turned out to be of use, so that honest work costs nothing in the end.
+class PeerBudget {
+ public:
+  virtual ~PeerBudget() = default;
+  /// Charges `work` to `peer`. When that makes it `over`, this object closes the connection and puts the peer aside.
+  virtual PeerStanding charge(const Url& peer, PeerWork work) = 0;
+  /// Useful exchange with `peer`: `ops` that it sent and this node wanted, or that it asked for and took, of `bytes`.
+  /// `work`, which it was charged for them before, is given back.
+  virtual void useful(const Url& peer, std::uint64_t ops, std::uint64_t bytes, PeerWork work) = 0;
+  /// Until when `peer` has to wait; nullopt: it need not.
+  virtual std::optional<Time> waits_until(const Url& peer) const = 0;
+  /// Whether there was useful exchange with `peer`.
+  virtual bool is_known(const Url& peer) const = 0;
+  /// How useful it was: grows with ops and bytes; for choosing whom to keep.
+  virtual std::uint64_t usefulness(const Url& peer) const = 0;
+  /// Where it comes from, if that is known.
+  virtual std::optional<AddressGroup> address_group(const Url& peer) const = 0;
+  virtual PeerBudgetStats stats() const = 0;
+};
+
+/// Nothing is charged and nobody waits; for tests, and for an application with rules of its own.
+std::shared_ptr<PeerBudget> make_no_peer_budget();
+
+}  // namespace kitsune2

@@ -1,0 +1,178 @@
+// What each peer has made this node do, and who waits for it, is closed and put aside.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/budget.hpp"
+#include "kitsune2/config.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/time.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2 {
+
+/// The accounts behind PeerBudget. Work is in microseconds of one core; an account holds up to its burst, and what is
+/// taken from it flows back at its rate.
+///
+/// *Rules*
+///  B1  Work is charged to the account of the peer's url. For a *newcomer* it is charged to a common account too: that
+///      of its address group if the group is known, else that of all newcomers together. An account can be overdrawn,
+///      down to the negative of its burst.
+///      Reason: urls and agents cost nothing to make, so what has no past must share. Addresses cost something, so they
+///      share apart.
+///  B2  A peer waits while its own account is overdrawn, a newcomer also while its common account is. A *known* peer
+///      never waits for what newcomers have used.
+///      Reason: behind a foreign relay no addresses are seen; without this a thousand fresh keys would have all of the
+///      node, or none of the known peers would be served while newcomers are held back.
+///  B3  A peer that waits and goes on is over when its own account reaches the negative of its burst; a newcomer also
+///      when the account of its address group does. Then the url, its agents and such a group (for newcomers of it)
+///      are put aside. The account of all newcomers, and one that is shared for want of room (B8), put nobody aside.
+///      Reason: who goes on after it was told to wait (by silence) does so on purpose; who asked for one thing that
+///      cost more than was thought did not. Nobody is sent away for what others have done, unless they come from one
+///      address.
+///  B4  Aside lasts `first_aside`, and twice as long each time that it happens again within `longest_aside` after the
+///      last end, up to `longest_aside`. What is put aside is remembered until then, connected or not.
+///      Reason: it must survive a reconnect, and one mistake must not be for ever.
+///  B5  A peer is aside if its url is, or if agents are known at its url and all of them are, or if its group is and it
+///      is a newcomer.
+///      Reason for "all": anybody can sign an info with another's url, and must not put it aside by that.
+///  B6  Useful exchange gives back what was charged for it, to the same accounts and never over their bursts, and makes
+///      known. At most `max_known` peers are known: the most useful ones; a new one must be more useful than the least
+///      useful of them, which is a newcomer again.
+///      Reason: honest catch-up costs nothing in the end, however long it is; and who has taken or given little does
+///      not push out who has taken or given much.
+///  B7  Who was known and has gone is remembered, the last `max_known` of them: by its agent if one alone is known at
+///      its url, else by its url. It is known again when it comes back.
+///      Reason for "alone": as in B5, an info with another's url must not earn what the other has.
+///  B8  At most `max_accounts` peers and as many groups have an account of their own that is not full; the others share
+///      one. An account that is full and of a newcomer is as none. At most `max_aside` entries are put aside; the one
+///      that ends first goes.
+///      Reason: memory is bounded whatever comes.
+///
+/// *What fits*. Catching up with 1,000,000 ops, 300 MB from one peer costs it 1 s of look-ups, 1 s of rows where the
+/// store is durable and 0.3 s of bytes before anything is given back, and nothing in the end: the burst of one peer is
+/// 5 s by default, that of the newcomers 20 s.
+/// 30 rounds of catch-up with a stock node, 10,000 ids each, are 0.3 s of look-ups and 30 x 0.05 s of scans. A round of
+/// gossip without news costs some milliseconds; an account gets back 100 ms each second.
+///
+/// Pure: told the time, calls nothing. `now` before the latest one counts as that one. Calls are O(1) expected, O(log
+/// max_known) where usefulness changes; where a table is full, O(its size) once a second.
+class PeerBudgetCore {
+ public:
+  struct Rate {
+    std::int64_t micros_per_second = 0;
+    std::int64_t burst_micros = 0;
+  };
+  struct Limits {
+    Rate peer, group, newcomers;
+    Duration first_aside = std::chrono::minutes(1);
+    Duration longest_aside = std::chrono::hours(1);
+    std::size_t max_accounts = 8192;
+    std::size_t max_known = 256;
+    std::size_t max_aside = 8192;
+  };
+  static Limits limits_of(const PeerBudgetConfig& config);
+  /// Sweeps of a full table are this far apart (B8).
+  static constexpr Duration kSweepEvery = std::chrono::seconds(1);
+
+  using Group = std::optional<AddressGroup>;
+  using Agents = std::span<const AgentId>;
+
+  explicit PeerBudgetCore(const Limits& limits)
+      : limits_(limits),
+        others_{full(limits.peer)},
+        other_groups_(full(limits.group)),
+        newcomers_(full(limits.newcomers)) {}
+
+  /// B1 to B3. `over` means: call `put_aside`, and close the connection.
+  PeerStanding charge(const Url& peer, const Group& group, std::int64_t micros, Time now);
+  /// B6. `value`: what the exchange is worth, in any unit.
+  void useful(const Url& peer, const Group& group, std::int64_t micros, std::uint64_t value, Time now);
+  std::optional<Time> waits_until(const Url& peer, const Group& group, Time now) const;
+
+  /// Puts aside what of them is over (B3, B4): the group only if its own account is. Their accounts start anew.
+  void put_aside(const Url& peer, Agents agents, const Group& group, Time now);
+  /// B5.
+  bool is_aside(const Url& peer, Agents agents, const Group& group, Time now) const;
+  /// Cheap: whether `is_aside` may say yes at all.
+  bool has_aside(Time now) const { return now < last_aside_end_; }
+
+  /// The peer's connection is open, or an agent has become known at its url. B7.
+  void came(const Url& peer, Agents agents);
+  /// Its connection is gone. B7.
+  void went(const Url& peer, Agents agents);
+
+  bool is_known(const Url& peer) const;
+  std::uint64_t usefulness(const Url& peer) const;
+  std::size_t accounts() const { return peers_.size() + groups_.size(); }
+  std::size_t known() const { return known_.size(); }
+  std::size_t aside(Time now) const;
+
+  /// For tests: asserts what must hold between calls.
+  void check_invariants() const;
+
+ private:
+  /// In millionths of a microsecond, so that what flows back is exact.
+  struct Account {
+    std::int64_t level = 0;
+    Time at = Time::min();
+  };
+  struct Peer {
+    Account account;
+    std::uint64_t value = 0;
+    bool is_known = false;
+  };
+  struct Aside {
+    Time until;
+    Duration length{};
+  };
+  using Known = std::set<std::pair<std::uint64_t, Url>>;
+
+  static constexpr std::int64_t kUnit = 1'000'000;
+  static Account full(const Rate& rate) { return {rate.burst_micros * kUnit, Time::min()}; }
+  static std::int64_t level_at(const Account& account, const Rate& rate, Time now);
+  static void change(Account& account, const Rate& rate, std::int64_t micros, Time now);
+  static PeerStanding charge(Account& account, const Rate& rate, std::int64_t micros, Time now);
+  static std::optional<Time> good_at(const Account& account, const Rate& rate, Time now);
+
+  /// The account of its own, a new one if there is room; else the one that is shared.
+  Peer& own(const Url& peer);
+  const Peer& own(const Url& peer) const;
+  Account& common(const Group& group);
+  const Account& common(const Group& group) const;
+  const Rate& common_rate(const Group& group) const { return group ? limits_.group : limits_.newcomers; }
+  void sweep();
+  void add_value(const Url& url, Peer& peer, std::uint64_t value);
+  void add_aside(const std::string& key);
+  void drop_aside(std::map<std::string, Aside>::iterator it);
+  bool is_held_aside(const std::string& key, Time now) const;
+  void advance(Time now) { now_ = std::max(now_, now); }
+
+  const Limits limits_;
+  Time now_ = Time::min();
+  std::unordered_map<Url, Peer> peers_;
+  std::map<AddressGroup, Account> groups_;
+  Peer others_;           ///< of peers that found no room (B8)
+  Account other_groups_;  ///< the same
+  Account newcomers_;
+  std::optional<Time> swept_at_;
+  Known known_;                                                          ///< by value; the first one goes first
+  std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> gone_;  ///< value, number
+  std::map<std::uint64_t, std::string> gone_order_;
+  std::uint64_t last_gone_ = 0;
+  std::map<std::string, Aside> aside_;
+  std::set<std::pair<Time, std::string>> aside_order_;  ///< by their ends
+  Time last_aside_end_ = Time::min();
+};
+
+}  // namespace kitsune2

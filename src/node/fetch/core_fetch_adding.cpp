@@ -1,0 +1,279 @@
+// The fetch module, what becomes pending: look-ups, bounds, and the record in the op store.
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "node/fetch/core_fetch.hpp"
+
+namespace kitsune2 {
+namespace {
+
+constexpr std::string_view kArea = "fetch";
+/// As WireLimits: what a peer would refuse is not asked for.
+constexpr std::size_t kMaxIdBytes = 1024;
+
+}  // namespace
+
+// ---------------------------------------------------------------- what an earlier run left open
+
+void CoreFetch::resume() {
+  resuming_ = true;
+  ++store_calls_;
+  store_->retrieve_pending(lifetime_.guard([this](const Result<std::vector<std::pair<Url, std::vector<OpId>>>>& r) {
+    if (!r && !stopped_) {
+      // Not known is not none: until they are read, nobody is told that nothing is pending.
+      if (resume_gate_.open(runtime_.now()))
+        log::warn(kArea, "cannot read the open requests of an earlier run: " + r.error().to_string());
+      const auto delay = std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
+      runtime_.schedule_after(delay, lifetime_.guard([this] {
+        if (!stopped_) resume();
+      }));
+      return store_call_done();
+    }
+    resuming_ = false;
+    if (!stopped_) {
+      for (const auto& [kept_source, op_ids] : *r) {
+        const Url source = current(kept_source);
+        const auto added = core_.add(op_ids, source, runtime_.now());
+        if (added.refused == 0) continue;
+        log::warn(kArea, "too many open requests: " + std::to_string(added.refused) + " to " + source.to_string() +
+                             " stay in the store until the next start");
+      }
+    }
+    lookup_ended();
+    pump();
+    check_drained();
+    store_call_done();
+  }));
+}
+
+void CoreFetch::lookup_ended() {
+  if (filters_ > 0) return;
+  stored_meanwhile_.clear();
+  if (!resuming_) replaced_meanwhile_.clear();
+}
+
+/// Where a source is that was named before what happened meanwhile.
+Url CoreFetch::current(const Url& source) const {
+  Url out = source;
+  for (const auto& [old_url, new_url] : replaced_meanwhile_) {
+    if (out == old_url) out = new_url;
+  }
+  return out;
+}
+
+// ---------------------------------------------------------------- adding
+
+void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
+  assert_on_strand(runtime_, "Fetch::request_ops");
+  request(std::move(op_ids), source, std::move(done));
+}
+
+void CoreFetch::request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) {
+  assert_on_strand(runtime_, "Fetch::request_offered_ops");
+  Result<void> outcome;
+  if (!offer_wanted_ || offer_wanted_(peer)) {
+    if (budget_->charge(peer, cost_of_offer(op_ids.size())) != PeerStanding::good) {
+      outcome = make_error(Errc::overloaded, "the peer is over its budget");
+    } else if (!has_room_for_offer(op_ids, peer)) {
+      outcome = make_error(Errc::overloaded, "too many offered ops are pending");
+    } else {
+      return request(std::move(op_ids), peer, std::move(done));
+    }
+  }
+  runtime_.post([done = std::move(done), outcome = std::move(outcome)] { done(outcome); });
+}
+
+bool CoreFetch::has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) const {
+  const FetchLoad now = load(peer);
+  std::uint64_t offered = op_ids.size() * FetchLoad::kPairBytes;
+  for (const OpId& id : op_ids) offered += id.size() - std::min<std::size_t>(id.size(), 32);
+  if (now.bytes + offered > config_.max_offered_bytes) return false;
+  const std::uint64_t own = now.source_pairs * FetchLoad::kPairBytes;
+  const std::uint64_t others = now.bytes - std::min(own, now.bytes);
+  return own + offered <= (config_.max_offered_bytes - std::min(others, config_.max_offered_bytes)) / 4;
+}
+
+void CoreFetch::request(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
+  const auto finish = [&](Result<void> result) {
+    runtime_.post([done = std::move(done), result = std::move(result)] { done(result); });
+  };
+  if (stopped_) return finish(make_error(Errc::cancelled, "fetch is stopped"));
+  if (!source.is_peer()) {
+    return finish(make_error(Errc::invalid_argument, "not the url of a peer: " + source.to_string()));
+  }
+  if (transport_->url() == source) {
+    return finish(make_error(Errc::invalid_argument, "ops are not fetched from this node itself"));
+  }
+  const auto bad = [](const OpId& id) { return id.empty() || id.size() > kMaxIdBytes; };
+  if (std::any_of(op_ids.begin(), op_ids.end(), bad)) {
+    return finish(make_error(Errc::invalid_argument, "op ids have 1 to 1024 bytes"));
+  }
+  // What is pending need not be looked up. But the caller is told that it is durable, so its writing is waited for.
+  bool any_known = false;
+  if (core_.pending_pairs(source) > 0 && !persists_.has_unwritten(source)) {
+    any_known = std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); }) > 0;
+  }
+  if (op_ids.empty()) {
+    if (any_known && persists_.is_open()) return persists_.wait(std::move(done));
+    return finish({});
+  }
+  const std::uint64_t count = op_ids.size();
+  if (count > config_.max_pending_per_peer || core_.pending_pairs() + adding_ + count > config_.max_pending) {
+    return finish(make_error(Errc::overloaded, std::to_string(core_.pending_pairs()) + " requests are pending"));
+  }
+  adding_ += count;
+  auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done)});
+  adding->any_known = any_known;
+  // Where the bound might refuse the list, that is decided for all of it at once.
+  const bool fits = core_.pending_pairs(source) + adding_ <= config_.max_pending_per_peer && !resuming_;
+  adding->piece = fits ? std::size_t{config_.parallel_request_count} * config_.max_ids_per_request : count;
+  if (keep_pending_) adding->persist = persists_.begin();
+  look_up(adding);
+}
+
+void CoreFetch::look_up(const std::shared_ptr<Adding>& adding) {
+  const std::size_t count = std::min(adding->piece, adding->op_ids.size() - adding->looked_up);
+  const auto first = std::make_move_iterator(adding->op_ids.begin() + static_cast<std::ptrdiff_t>(adding->looked_up));
+  std::vector<OpId> piece(first, first + static_cast<std::ptrdiff_t>(count));
+  adding->looked_up += count;
+  ++filters_;
+  ++store_calls_;
+  store_->filter_out_existing_ops(std::move(piece),
+                                  lifetime_.guard([this, adding, count](Result<std::vector<OpId>> result) {
+                                    adding_ -= count;
+                                    --filters_;
+                                    looked_up(adding, std::move(result));
+                                    check_drained();
+                                    store_call_done();
+                                  }));
+}
+
+void CoreFetch::looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result) {
+  Result<void> ok;
+  if (stopped_) {
+    ok = make_error(Errc::cancelled, "fetch is stopped");
+  } else if (!result) {
+    ok = result.error().context("looking up ops");
+  } else {
+    adding->source = current(adding->source);
+    ok = add(*adding, *result);
+  }
+  lookup_ended();
+  const std::size_t left = adding->op_ids.size() - adding->looked_up;
+  if (ok && left > 0) return look_up(adding);
+  adding_ -= left;
+  adding->op_ids.resize(adding->open);
+  if (ok && keep_pending_ && adding->open > 0) return persist(adding);
+  added(adding, ok);
+}
+
+/// What a look-up left over becomes pending in the core. Of a durable store the new ones are kept for `persist`.
+Result<void> CoreFetch::add(Adding& adding, std::vector<OpId>& op_ids) {
+  if (!stored_meanwhile_.empty()) {
+    std::erase_if(op_ids, [&](const OpId& id) { return stored_meanwhile_.contains(id); });
+  }
+  std::vector<std::uint32_t> fresh;
+  const auto added = core_.add(op_ids, adding.source, runtime_.now(), keep_pending_ ? &fresh : nullptr);
+  if (added.refused > 0) {
+    return make_error(Errc::overloaded, "too many requests to " + adding.source.to_string() + " are pending");
+  }
+  pump_soon();
+  if (!keep_pending_) return {};
+  auto next = fresh.begin();
+  for (std::size_t i = 0; i < op_ids.size(); ++i) {
+    const bool is_fresh = next != fresh.end() && *next == i;
+    if (is_fresh) ++next;
+    if (is_fresh || persists_.take_unwritten(op_ids[i], adding.source)) {
+      adding.op_ids[adding.open++] = std::move(op_ids[i]);
+    } else {
+      adding.any_known = true;
+    }
+  }
+  return {};
+}
+
+void CoreFetch::persist(const std::shared_ptr<Adding>& adding) {
+  ++store_calls_;
+  // A copy: should it fail, it is known what is lacking.
+  store_->add_pending(adding->op_ids, adding->source, lifetime_.guard([this, adding](const Result<void>& result) {
+    added(adding, result ? result : Result<void>(result.error().context("the requests are open, but not durably")));
+    store_call_done();
+  }));
+}
+
+/// The list has come to its end.
+void CoreFetch::added(const std::shared_ptr<Adding>& adding, const Result<void>& result) {
+  if (!result && keep_pending_ && adding->open > 0) persists_.failed(adding->source, adding->op_ids);
+  std::vector<Persists::Waiting> released;
+  if (adding->persist != 0) released = persists_.end(adding->persist, result.has_value());
+  if (result && adding->any_known && persists_.is_open()) {
+    persists_.wait(std::move(adding->done));
+  } else if (adding->done) {
+    adding->done(result);
+  }
+  for (const auto& waiting : released) {
+    waiting.done(waiting.has_failed ? Result<void>(make_error(Errc::internal, "requests could not be made durable"))
+                                    : Result<void>());
+  }
+}
+
+// ---------------------------------------------------------------- removing
+
+void CoreFetch::remove_source(const Url& source) {
+  assert_on_strand(runtime_, "Fetch::remove_source");
+  if (stopped_) return;
+  name_all_of(source);
+  std::erase_if(unsent_, [&](const Unsent& item) { return item.source == source; });
+  server_.forget(source);
+  const auto gone = core_.remove_source(source, runtime_.now());
+  if (gone && gone->pairs > 0) forget_pending(source);
+  pump();
+  post_drained_check();
+}
+
+void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
+  assert_on_strand(runtime_, "Fetch::replace_source");
+  if (stopped_ || old_url == new_url || !new_url.is_peer() || transport_->url() == new_url) return;
+  name_all_of(old_url);
+  if (filters_ > 0 || resuming_) replaced_meanwhile_.emplace_back(old_url, new_url);
+  auto replaced = core_.replace_source(old_url, new_url, runtime_.now());
+  if (replaced.refused > 0) {
+    log::warn(kArea, "too many open requests to " + new_url.to_string() + "; those to its old url are not moved");
+  }
+  if (!replaced.known || replaced.refused > 0) return;
+  std::erase_if(unsent_, [&](const Unsent& item) { return item.source == old_url; });
+  if (keep_pending_) persist_replaced(std::move(replaced.moved), old_url, new_url);
+  pump();
+}
+
+/// The new pairs first, then the old ones go: a crash in between leaves both, and one of them works.
+void CoreFetch::persist_replaced(std::vector<OpId> op_ids, const Url& old_url, const Url& new_url) {
+  const auto forget_old = [this, old_url] {
+    if (core_.pending_pairs(old_url) == 0) forget_pending(old_url);
+  };
+  if (op_ids.empty()) return forget_old();
+  auto adding = std::make_shared<Adding>();
+  adding->open = op_ids.size();
+  adding->op_ids = std::move(op_ids);
+  adding->source = new_url;
+  adding->persist = persists_.begin();
+  adding->done = [new_url, forget_old](const Result<void>& result) {
+    if (result) return forget_old();
+    log::warn(kArea, "cannot move requests to " + new_url.to_string() + ": " + result.error().to_string());
+  };
+  persist(adding);
+}
+
+void CoreFetch::forget_pending(const Url& source) {
+  persists_.forget(source);
+  if (!keep_pending_) return;
+  ++store_calls_;
+  store_->remove_pending_source(source, lifetime_.guard([this, source](const Result<void>& result) {
+    if (!result)
+      log::warn(kArea, "cannot remove the requests to " + source.to_string() + ": " + result.error().to_string());
+    store_call_done();
+  }));
+}
+
+}  // namespace kitsune2

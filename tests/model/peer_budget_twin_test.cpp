@@ -1,0 +1,30 @@
+// The budget of peers against its naive twin, under random commands.
+#include "model/peer_budget_twin.hpp"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace kitsune2::model {
+namespace {
+
+TEST(PeerBudgetTwin, AgreesAfterEveryCommand) {
+  PeerBudgetCoverage coverage;
+  for (std::uint64_t seed = 1; seed <= 150; ++seed) {
+    std::mt19937_64 random(seed);
+    std::vector<std::uint8_t> commands(3'000);
+    for (std::uint8_t& byte : commands) byte = static_cast<std::uint8_t>(random() >> 32U);
+    ASSERT_NO_THROW(PeerBudgetTwinRun(commands, &coverage).run()) << "seed " << seed;
+  }
+  // Nothing that matters was left out.
+  EXPECT_GT(coverage.good, 1'000U);
+  EXPECT_GT(coverage.waits, 1'000U);
+  EXPECT_GT(coverage.over, 1'000U);
+  EXPECT_GT(coverage.known, 1'000U);
+  EXPECT_GT(coverage.demoted, 100U);
+  EXPECT_GT(coverage.returned, 100U);
+  EXPECT_GT(coverage.aside, 1'000U);
+}
+
+}  // namespace
+}  // namespace kitsune2::model
