@@ -9,6 +9,7 @@
 #include "node/builder/platform.hpp"
 #include "node/builder/store_paths.hpp"
 #include "node/config/config_table.hpp"
+#include "transport/tx5/peer_addresses.hpp"
 #include "transport/tx5/tx5_transport.hpp"
 
 namespace kitsune2 {
@@ -64,8 +65,15 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
   Builder b = base_builder();
   b.config = config;
   b.checks = {check_relay, check_bootstrap};
-  b.transport = [connector = platform.ws_connector](Runtime& strand, const Config& c) {
-    return make_tx5_transport(strand, connector(), c.tx5_transport, c.network);
+  // What a relay inside the node tells of its peers.
+  const auto addresses = std::make_shared<tx5::PeerAddresses>();
+  b.address_group = [addresses](const Url& peer) { return addresses->group_of(peer); };
+  b.transport = [connector = platform.ws_connector, addresses](
+                    Runtime& strand, const Config& c) -> Result<std::unique_ptr<TransportBackend>> {
+    auto made = tx5::Tx5Transport::create(strand, connector(), c.tx5_transport, tx5::LinkLimits{}, c.network);
+    if (!made) return made.error();
+    (*made)->note_addresses(addresses);
+    return std::unique_ptr<TransportBackend>(std::move(*made));
   };
   // One client for all spaces, gone with the last of them.
   b.bootstrap = [make_client = platform.http_client,
