@@ -211,7 +211,8 @@ void PeerBudgetCore::add_aside(const std::string& key) {
   Duration length = limits_.first_aside;
   if (const auto it = aside_.find(key); it != aside_.end()) {
     if (now_ < it->second.until) return;
-    if (now_ - it->second.until < limits_.longest_aside) length = std::min(2 * it->second.length, limits_.longest_aside);
+    if (now_ - it->second.until < limits_.longest_aside)
+      length = std::min(2 * it->second.length, limits_.longest_aside);
     drop_aside(it);
   } else {
     while (!aside_.empty() && aside_.size() >= limits_.max_aside) drop_aside(aside_.find(aside_order_.begin()->second));
