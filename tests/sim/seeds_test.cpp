@@ -117,7 +117,7 @@ TEST(Sim, SeedsEndWell) {
                   static_cast<unsigned long long>(ran.trace));
     if (now - told < std::chrono::seconds(5)) continue;
     told = now;
-    std::printf("%llu of %llu seeds, %.0f a second\n", static_cast<unsigned long long>(seed - first + 1),
+    std::printf("%llu of %llu seeds, %.0f a second\n", static_cast<unsigned long long>(seed) - first + 1,
                 static_cast<unsigned long long>(count),
                 static_cast<double>(seed - first + 1) / std::chrono::duration<double>(now - start).count());
     std::fflush(stdout);
