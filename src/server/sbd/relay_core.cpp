@@ -390,7 +390,7 @@ void RelayCore::give_credit(Client& client, bool gone) {
     client.credit += client.fed.front().bytes;
     client.fed.pop_front();
   }
-  if (client.credit == 0 || (!client.fed.empty() && client.credit < kCreditStep)) return;
+  if (client.credit == 0 || (!gone && client.credit < kCreditStep)) return;
   const std::size_t credit = std::exchange(client.credit, 0);
   if (clients_.contains(client.fed_by)) {
     send(client.fed_by, sbd::encode_credit(client.key, static_cast<std::uint32_t>(credit)));
