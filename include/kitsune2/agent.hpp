@@ -1,4 +1,4 @@
-// Agents: who speaks in a space, and the signed cards by which they are known.
+// Agents: the members of a space, and the signed infos by which others know them.
 #pragma once
 
 #include <functional>
@@ -28,7 +28,7 @@ struct AgentInfo {
   friend bool operator==(const AgentInfo&, const AgentInfo&) = default;
 };
 
-/// Something that signs with an agent's key. Strand only. One that throws has failed, as with an error.
+/// Signs with an agent's key. Strand only. An exception counts as an error.
 class Signer {
  public:
   virtual ~Signer() = default;
@@ -36,7 +36,7 @@ class Signer {
   virtual Result<Bytes> sign(const AgentInfo& info, ByteView message) = 0;
 };
 
-/// Something that checks signatures. Thread-safe.
+/// Checks signatures. Thread-safe.
 class Verifier {
  public:
   virtual ~Verifier() = default;
@@ -49,16 +49,16 @@ const Verifier& ed25519_verifier();
 class AgentInfoSigned;
 using AgentInfoPtr = std::shared_ptr<const AgentInfoSigned>;
 
-/// An agent info with its signature over the exact inner JSON string, which is kept as it came.
-/// *Rule*: objects exist only verified or made by `sign`; so whoever holds one may trust its signature. Immutable.
+/// An agent info with its signature over the exact inner JSON string, which is kept as it was received.
+/// *Rule*: an object is either verified or made by `sign`, so its signature can always be trusted. Immutable.
 class AgentInfoSigned {
  public:
   /// Largest accepted JSON, in bytes. The bootstrap server takes 1024; gossip may carry more.
   static constexpr std::size_t kMaxJsonBytes = 16 * 1024;
 
   /// Parses and verifies the outer JSON object. Errc::malformed naming the field, Errc::bad_signature, Errc::too_large.
-  /// Time is not judged here: see `is_expired`. Stricter than any JSON parser where stock nodes are or where readers
-  /// could differ in what was signed: no key twice, no escapes in ids, times and signature.
+  /// The times are not checked here: see `is_expired`. Stricter than a JSON parser where stock nodes are, and where
+  /// readers could disagree on what was signed: no key twice, no escapes in ids, times and signature.
   static Result<AgentInfoPtr> decode(std::string_view json, const Verifier& verifier = ed25519_verifier());
   /// Parses a JSON list of the above, as a bootstrap server answers it. Errc::malformed if the text is no JSON list or
   /// has more than `max_entries`; else one result for each entry, so that one bad entry does not hide the others.
@@ -73,7 +73,7 @@ class AgentInfoSigned {
   /// The exact string that is signed.
   const std::string& inner() const { return inner_; }
   const Bytes& signature() const { return signature_; }
-  /// The outer JSON, as put to the bootstrap server and published. Byte-identical to what came in, where it came in.
+  /// The outer JSON, as sent to the bootstrap server and published. Of a received info, exactly the bytes received.
   const std::string& encode() const { return encoded_; }
   bool is_expired(Timestamp now) const { return info_.expires_at <= now; }
 
@@ -92,12 +92,12 @@ class LocalAgent : public Signer {
   /// What it claims to store now.
   virtual DhtArc cur_storage_arc() const = 0;
   virtual void set_cur_storage_arc(DhtArc arc) = 0;
-  /// What it would like to store; gossip moves `cur` towards it. An agent with an empty one takes part without storing:
-  /// gossip names no ops to it. See Space::local_agent_join.
+  /// What it wants to store; gossip moves `cur` towards it. An agent with an empty target arc takes part without
+  /// storing: gossip offers it no ops. See Space::local_agent_join.
   virtual DhtArc tgt_storage_arc() const = 0;
   virtual void set_tgt_storage_arc(DhtArc arc) = 0;
-  /// Calls back when the info must be signed anew, from inside set_cur_storage_arc and only if the arc is another one.
-  /// One callback; replaces an earlier one.
+  /// Calls back when the info must be signed again: from inside set_cur_storage_arc, if the arc has changed. There is
+  /// one callback; a new one replaces it.
   virtual void on_changed(std::function<void()> callback) = 0;
 };
 

@@ -7,10 +7,10 @@
 
 namespace kitsune2 {
 
-/// How asking for peers went.
+/// The state of the requests for peers.
 struct BootstrapStatus {
   bool has_answered = false;     ///< the server has answered at least once
-  std::optional<Error> failure;  ///< why the last question was not answered; an answer clears it
+  std::optional<Error> failure;  ///< why the last request was not answered; an answer clears it
   /// Why the server did not take an info of this node's own: nobody new finds this node then. Cleared when it takes
   /// one.
   std::optional<Error> put_failure = {};
@@ -20,9 +20,9 @@ struct BootstrapStatus {
 class Bootstrap {
  public:
   virtual ~Bootstrap() = default;
-  /// Makes `info` known, now and again until it works or a newer one replaces it. Never blocks.
+  /// Publishes `info`, and retries until this succeeds or a newer info replaces it. Never blocks.
   virtual void put(AgentInfoPtr info) = 0;
-  /// Asks for peers soon, whatever the back-off.
+  /// Asks for peers soon, without waiting for the back-off.
   virtual void poll_now() = 0;
   virtual BootstrapStatus status() const { return {}; }
   virtual void stop(std::function<void()> done) = 0;

@@ -43,10 +43,10 @@ struct CoreFetchConfig {
   /// taken, and of one peer not what would be more than a quarter of what the others leave. *Rationale*: offers cost a
   /// peer nothing. The application's own requests are bounded by max_pending only.
   std::uint64_t max_offered_bytes = 1U << 30;
-  /// Store ops that nobody asked for (kitsune2 0.2.2 does). Off: they are rejected and counted.
+  /// Store ops that were not asked for, as kitsune2 0.2.2 does. Off: they are rejected and counted.
   bool accept_unsolicited = false;
-  /// Keep open requests in the op store, so that a restart goes on with them. No effect with a store that is not
-  /// durable (`OpStore::is_durable`): there they would only take memory.
+  /// Keep open requests in the op store, so that they survive a restart. No effect with a store that is not durable
+  /// (`OpStore::is_durable`): there they would only take memory.
   bool persist_pending = true;
 };
 
@@ -140,10 +140,10 @@ struct K2GossipConfig {
 /// A node's whole configuration. A value; sections are plain structs.
 /// JSON: `{"coreFetch":{…},"coreBootstrap":{…},…}`, UTF-8, no comments. docs/configuration.md lists every key.
 ///
-/// *Rules*. C1: unknown sections are kept and handed back (applications add their own), but for names that are two
-/// letters or less from a known one. C2: an unknown key inside a known section, a key given twice, a wrong type or a
-/// value out of range is Errc::invalid_config naming the key ("coreFetch.parallelRequestCount: …") and, for an unknown
-/// one, the nearest that exists. *Rationale*: a misspelt key that is ignored is found months later.
+/// *Rules*. C1: unknown sections are kept and returned (applications add their own), unless their name is two letters
+/// or less from a known one. C2: an unknown key inside a known section, a key given twice, a wrong type or a value out
+/// of range is Errc::invalid_config naming the key ("coreFetch.parallelRequestCount: …") and, for an unknown one, the
+/// nearest that exists. *Rationale*: a misspelt key that is ignored is found months later.
 struct Config {
   CoreFetchConfig core_fetch;
   CorePublishConfig core_publish;

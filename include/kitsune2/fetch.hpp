@@ -20,7 +20,7 @@
 
 namespace kitsune2 {
 
-/// What is going on. Rust: `FetchStateSummary` (the first two members).
+/// The state of the fetch module. Rust: `FetchStateSummary` (the first two members).
 struct FetchStateSummary {
   std::unordered_map<OpId, std::vector<Url>> pending_requests;  ///< op -> sources not given up
   std::unordered_map<Url, Timestamp> peers_on_backoff;          ///< peer -> when its back-off ends
@@ -30,22 +30,22 @@ struct FetchStateSummary {
   std::uint64_t known_outstanding_bytes = 0;  ///< of ops whose size is known (observed average)
 };
 
-/// How much is pending; cheap to ask for.
+/// How much is pending. Cheap to compute.
 struct FetchLoad {
-  /// About what one pair of an op and a source takes, its record in the op store included. An id of more than 32 bytes
-  /// adds what is over.
+  /// Approximate size of one pair of an op and a source, including its record in the op store. An id of more than 32
+  /// bytes takes its excess in addition.
   static constexpr std::uint64_t kPairBytes = 128;
-  std::uint64_t pairs = 0;         ///< in all, with those that are being added
+  std::uint64_t pairs = 0;         ///< in total, including those that are being added
   std::uint64_t source_pairs = 0;  ///< of the source asked about
   std::uint64_t bytes = 0;         ///< estimate for all pairs
   bool serving = false;            ///< peers wait for answers of this node, or did within the last 100 ms
-  /// Payload that has come in answers and is not stored yet; of a message under way the part that is here.
+  /// Payload that has arrived in answers and is not stored yet, including the received part of unfinished messages.
   std::uint64_t arriving_bytes = 0;
   /// What the source asked about has sent over its open connection in answer to requests, as FetchStats::bytes_received
   /// counts it: while this grows, the source is alive, however long a message takes.
   std::uint64_t source_received_bytes = 0;
   /// Ops in its answers, since start, that were not asked for or do not parse. *Rationale*: a source whose store is
-  /// damaged sends ops that have another id than was asked for.
+  /// damaged sends ops with other ids than those that were asked for.
   std::uint64_t source_refused_ops = 0;
 };
 
@@ -70,7 +70,7 @@ struct LatencyHistogram {
 struct FetchStats {
   /// From sending a request to a peer that owed no answer to the first part of its answer.
   LatencyHistogram answers;
-  /// From handing fetched ops to the op store until it has said what became of them: a durable commit.
+  /// From passing fetched ops to the op store until it reports the result: a durable commit.
   LatencyHistogram store_writes;
   std::uint64_t ops_fetched = 0, bytes_fetched = 0;  ///< stored durably, asked for by us
   /// Payload in answers, before it is judged: also of a message that is not whole yet, or never will be.
@@ -80,7 +80,7 @@ struct FetchStats {
   std::uint64_t requests_received = 0, requests_refused = 0, ops_not_held = 0;
   std::uint64_t ops_unsolicited = 0;  ///< the peer was not asked for them
   std::uint64_t ops_invalid = 0;      ///< failed the policy, or the store refused them
-  std::uint64_t ops_duplicate = 0;    ///< came late or twice, as asked
+  std::uint64_t ops_duplicate = 0;    ///< were asked for, and arrived late or twice
   std::uint64_t store_failures = 0;
   std::uint64_t peers_put_aside = 0;             ///< how often: they sent too many invalid and unsolicited ops
   std::uint64_t pairs_dropped_unresponsive = 0;  ///< given up with their peer at the end of its back-off
@@ -89,22 +89,22 @@ struct FetchStats {
   std::uint64_t ops_too_large = 0;
 };
 
-/// Hears what the fetch module did, for progress, reports and gossip. All on the strand; all optional.
+/// Callbacks for what the fetch module does, for progress, reports and gossip. All run on the strand; all are optional.
 struct FetchEvents {
   /// Durable now, fetched from `peer`.
   std::function<void(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes)> ops_stored = {};
-  /// A peer answered a request and left these out: it does not hold them (as far as one can tell).
+  /// A peer answered a request and left these out, so it probably does not hold them.
   std::function<void(const Url& peer, const std::vector<OpId>& ops)> ops_missing = {};
-  /// The last back-off of `peer` has passed, be it for not being reached or for bad ops: all requests to it were
-  /// dropped. `orphaned`: ops that have no other source.
+  /// The last back-off of `peer` has passed, because it could not be reached or sent bad ops: all requests to it are
+  /// dropped. `orphaned`: the ops that have no other source.
   std::function<void(const Url& peer, const std::vector<OpId>& orphaned)> peer_given_up = {};
   /// Ops were handed to the transport for `peer`.
   std::function<void(const Url& peer, std::uint64_t ops, std::uint64_t bytes)> ops_served = {};
-  /// The store failed (disk full, …). The ops stay pending; the module tries again after the re-insert delay.
+  /// The store failed (disk full, …). The ops stay pending, and are fetched again after the re-insert delay.
   std::function<void(const Error& error)> store_failed = {};
-  /// `peer` can be reached and was asked for these ops again and again, for 5 minutes at least, but never sent them: it
-  /// does not hold them, or they are too large for it to send. It is not asked for them any more, until they are
-  /// requested again. `orphaned`: those of them that have no other source. They are no longer pending.
+  /// `peer` can be reached and was asked for these ops repeatedly, for at least 5 minutes, but never sent them: it does
+  /// not hold them, or they are too large for it to send. It is not asked for them again until they are requested
+  /// again. `orphaned`: those that have no other source. They are no longer pending.
   std::function<void(const Url& peer, const std::vector<OpId>& ops, const std::vector<OpId>& orphaned)> ops_unserved =
       {};
   /// `count` ops that `peer` sent failed the policy, or the store refused them. `first`: why the first one did.
@@ -124,16 +124,16 @@ class Fetch {
   /// nothing was added (of a list whose source is replaced meanwhile, perhaps its first part). Rust: `request_ops`.
   virtual void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) = 0;
 
-  /// The same for ops that `peer` offers by itself: what publish and gossip call. Whether they are wanted is asked of
-  /// the offer filter first. If not, it completes with success and nothing is added. *Rationale*: to the module that
-  /// asks, an offer that nobody wants is dealt with; the peer should not offer it again. Errc::overloaded also when
-  /// more than CoreFetchConfig::max_offered_bytes would be pending, or more of this peer than its share of that.
+  /// The same for ops that `peer` offers; called by publish and gossip. The offer filter decides whether they are
+  /// wanted. If they are not, the call succeeds and adds nothing. *Rationale*: for the caller, an offer that nobody
+  /// wants has been handled; the peer need not offer it again. Errc::overloaded also if more than
+  /// CoreFetchConfig::max_offered_bytes would be pending, or more of this peer than its share of that.
   virtual void request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) = 0;
-  /// Whether ops that a peer offers are wanted, asked with each offer. Empty: always. The space sets it to the
-  /// application's `SpaceHandler::accept_offered_ops`.
+  /// Sets the function that decides, for each offer, whether the ops are wanted. Empty: they always are. The space sets
+  /// it to the application's `SpaceHandler::accept_offered_ops`.
   virtual void set_offer_filter(std::function<bool(const Url& peer)> wanted) = 0;
 
-  /// A source is gone for good (blocked, or nobody uses the url any more): drops its requests.
+  /// Drops the requests to a source that is gone for good: it is blocked, or its url is no longer in use.
   virtual void remove_source(const Url& source) = 0;
 
   /// The peer at `old_url` is reached at `new_url` from now on: what is pending at the old one is asked for there at

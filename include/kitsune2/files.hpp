@@ -1,4 +1,4 @@
-// Folders as ops: links, sharing, fetching. What `kitsune2 share` and `kitsune2 fetch` are made of.
+// Folders as ops: links, sharing and fetching. `kitsune2 share` and `kitsune2 fetch` are built on this.
 #pragma once
 
 #include <chrono>

@@ -14,20 +14,20 @@
 
 namespace kitsune2 {
 
-/// The application's ear on the node. Rust: `KitsuneHandler`.
+/// The application's handler for the node as a whole. Rust: `KitsuneHandler`.
 class KitsuneHandler : public TransportHandler {
  public:
-  /// A space is being made: its handler, or an error to refuse. Peers cannot make spaces: messages for one that is not
-  /// here are dropped. An exception counts as an error (Errc::internal).
+  /// Called when a space is made: returns its handler, or an error to refuse it. Peers cannot make spaces; messages for
+  /// a space that this node is not in are dropped. An exception counts as an error (Errc::internal).
   virtual Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& space) = 0;
 };
 
 /// A node: spaces over one transport. Strand only. Rust: `Kitsune`.
 ///
-/// *Access*. A peer is neither heard nor answered if it is on `blocks()`, if all agents known at its url are, or if the
-/// handler's `allow` says no. Blocking closes its connections and drops what was to be fetched from it. *Rationale*:
-/// "all agents", because an agent info's url is only a claim: with "any", a blocked agent could name an honest peer's
-/// url and silence it. Infos of blocked agents are kept, or their urls would not be known.
+/// *Access*. Messages of a peer are neither read nor answered if the peer is on `blocks()`, if all agents known at its
+/// url are, or if the handler's `allow` returns false. Blocking a peer closes its connections and drops the requests to
+/// it. *Rationale* for "all agents": the url in an agent info is only a claim. With "any", a blocked agent could claim
+/// the url of an honest peer and so silence it. The infos of blocked agents are kept, because their urls must be known.
 class Kitsune {
  public:
   virtual ~Kitsune() = default;

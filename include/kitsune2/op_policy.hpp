@@ -1,4 +1,4 @@
-// The host's rules for ops: how they are named, and which of them are valid.
+// The host's rules for ops: their ids, and which of them are valid.
 #pragma once
 
 #include <cstddef>

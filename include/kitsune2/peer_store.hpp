@@ -43,7 +43,7 @@ class PeerStore {
   /// effect.
   virtual void set_use(std::function<PeerUse(const AgentInfo&)> use) { static_cast<void>(use); }
   virtual void remove(const AgentId& agent) = 0;
-  virtual AgentInfoPtr get(const AgentId& agent) = 0;  ///< null: not known
+  virtual AgentInfoPtr get(const AgentId& agent) = 0;  ///< null: it is not known
   virtual std::vector<AgentInfoPtr> get_all() = 0;
   /// Those whose storage arc overlaps `arc`.
   virtual std::vector<AgentInfoPtr> get_by_overlapping_storage_arc(const DhtArc& arc) = 0;
@@ -55,7 +55,7 @@ class PeerStore {
   /// Called after an insert for every info that was new or newer, tombstones too. Returns a subscription; dropping it
   /// ends the calls.
   virtual std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) = 0;
-  /// Closes the store's file, so that another store can open it: what is inserted later is kept in memory only. No-op
+  /// Closes the store's file, so that another store can open it. Infos inserted later are kept in memory only. No-op
   /// when it is closed. Default: no effect, for a store without a file.
   virtual void close() {}
 };
@@ -80,7 +80,7 @@ class PeerMetaStore {
   /// full of live entries. The durable one also: the errors of a write, and then nothing has changed.
   virtual Result<void> put(const Url& peer, const std::string& key, Bytes value, std::optional<Timestamp> expiry) = 0;
   virtual std::optional<Bytes> get(const Url& peer, const std::string& key) = 0;
-  /// The durable one syncs the disk for it: what was removed does not come back with a loss of power.
+  /// The durable store syncs the disk, so that a removed value does not come back after a loss of power.
   virtual void remove(const Url& peer, const std::string& key) = 0;
   /// As `put` and `remove`, for what a crash may undo. The change is seen at once; the durable store writes it within a
   /// minute, together with all others that wait, in one transaction. *Rationale*: what is noted about peers must not
@@ -111,14 +111,14 @@ Result<SqlitePeerStores> open_sqlite_peer_stores(Runtime& runtime, const SpaceId
                                                  const Verifier& verifier = ed25519_verifier(),
                                                  std::size_t max_agents = 10'000, std::size_t max_entries = 100'000);
 
-/// Hears of blocks. All on the strand; all optional.
+/// Callbacks for blocks. All run on the strand; all are optional.
 struct BlockEvents {
   std::function<void(const Url& peer)> peer_blocked = {};
   std::function<void(const AgentId& agent)> agent_blocked = {};
 };
 
-/// Peers and agents that are neither heard nor answered, until an optional time. Blocking again never shortens a block.
-/// Strand only.
+/// Peers and agents whose messages are neither read nor answered, until a time if one is given. Blocking again never
+/// shortens a block. Strand only.
 class BlockList {
  public:
   virtual ~BlockList() = default;

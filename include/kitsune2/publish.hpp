@@ -1,4 +1,4 @@
-// The publish module: tells peers about ops and agents, and takes what they tell.
+// The publish module: announces ops and agents to peers, and receives their announcements.
 #pragma once
 
 #include <cstdint>
@@ -24,30 +24,30 @@ struct PublishStats {
   std::uint64_t send_failures = 0;                  ///< messages
   std::uint64_t ops_received = 0, ops_refused = 0;  ///< ids; refused: over a bound of this module or of fetch
   std::uint64_t agents_received = 0;                ///< messages; the sum of the three below and of those stored
-  std::uint64_t agents_invalid = 0;                 ///< do not parse or verify
-  std::uint64_t agents_refused = 0;                 ///< of another space, expired, of the future, living too long
-  std::uint64_t agents_rate_limited = 0;            ///< not looked at: this peer sends too many
+  std::uint64_t agents_invalid = 0;                 ///< they do not parse or verify
+  std::uint64_t agents_refused = 0;                 ///< of another space, expired, of the future, valid for too long
+  std::uint64_t agents_rate_limited = 0;            ///< dropped unread, because the peer sent too many
 };
 
-/// Tells peers about ops and agents. Strand only. Rust: `Publish`.
+/// Announces ops and agents to peers. Strand only. Rust: `Publish`.
 ///
-/// *Rules*. P1: op ids that come in are given to fetch with the sender's url as source. P2: an agent info that comes in
-/// is stored if it verifies, is of this space and its times are believable; if not it is counted, and the connection
-/// stays. P3: bytes that do not decode close the connection. P4: one peer's flood costs only itself: ids that wait for
-/// the store and infos a second are bounded for each peer, more are dropped and counted.
+/// *Rules*. P1: published op ids are passed to fetch, with the sender's url as their source. P2: a published agent info
+/// is stored if it verifies, is of this space and has credible times; otherwise it is counted, and the connection stays
+/// open. P3: a message that does not decode closes the connection. P4: a flood from one peer affects no other peer: for
+/// each peer, waiting ids and infos per second are bounded; more are dropped and counted.
 class Publish {
  public:
   virtual ~Publish() = default;
-  /// Tells `target` that we hold `op_ids`; it fetches what it lacks. Split into messages of bounded size, sent one
-  /// after the other; the first failure ends it. No ids: success, nothing is sent. Errors: the transport's;
-  /// Errc::overloaded when too many ids wait to be sent already; Errc::cancelled after `stop`.
+  /// Announces to `target` that this node holds `op_ids`, in messages of bounded size, one after the other; the first
+  /// failure ends this. Without ids it succeeds and sends nothing. Errors: the transport's; Errc::overloaded if too
+  /// many ids are already waiting to be sent; Errc::cancelled after `stop`.
   virtual void publish_ops(std::vector<OpId> op_ids, const Url& target, Handler<> done) = 0;
   /// Sends one agent info. Errc::invalid_argument: null, or of another space.
   virtual void publish_agent(AgentInfoPtr info, const Url& target, Handler<> done) = 0;
-  /// Calls `callback` for a peer to which ids were published that may not have arrived: the transport failed to send
-  /// them, or the connection was lost within two minutes. *Rationale*: that a message was handed to the network is all
-  /// that a sender hears; a peer that was asleep or cut off has got none of it. Gossip begins a round with it then, so
-  /// nobody has to publish again. Returns a subscription; dropping it ends the calls. Null: never calls (the default).
+  /// Calls `callback` for a peer if ids published to it may not have arrived: the transport failed to send them, or the
+  /// connection was lost within two minutes. *Rationale*: a sender learns only that a message was handed to the
+  /// network; a peer that was asleep has not received it. Gossip then starts a round with it, so nobody has to publish
+  /// again. Returns a subscription; dropping it ends the calls. Null: it never calls (the default).
   virtual std::shared_ptr<void> on_unconfirmed(std::function<void(const Url& peer)> callback) {
     static_cast<void>(callback);
     return nullptr;

@@ -1,4 +1,4 @@
-// The relay and bootstrap server, to run alone (`kitsune2 relay`) or inside a node; and the admin endpoint.
+// The relay and bootstrap server, which runs on its own (`kitsune2 relay`) or inside a node; and the admin endpoint.
 #pragma once
 
 #include <chrono>
@@ -38,7 +38,7 @@ struct RelayServerOptions {
 
   // --- sbd
   bool no_sbd = false;            ///< bootstrap only
-  std::string trusted_ip_header;  ///< behind a proxy: the header that holds the client's address
+  std::string trusted_ip_header;  ///< behind a proxy: the header that has the client's address
   std::uint32_t limit_clients = 32'768;
   bool disable_rate_limiting = false;  ///< clients are told 1 ns/byte
   /// Kilobits a second for each client address. The reference's default is 1000; ours is a thousand times that.
@@ -78,7 +78,7 @@ struct RelayServerStats {
   std::uint64_t handshakes = 0;       ///< sbd handshakes finished
   std::uint64_t forwards = 0;         ///< messages forwarded
   std::uint64_t forward_bytes = 0;    ///< their bytes, header included
-  std::uint64_t dropped_unknown = 0;  ///< messages to a key that is not here
+  std::uint64_t dropped_unknown = 0;  ///< messages to a key that is not connected
   std::uint64_t sender_waits = 0;     ///< times a sender was not read from because its receiver's queue was full
   std::uint64_t queued_bytes = 0;     ///< gauge: what waits for all receivers
   std::uint64_t http_requests = 0;

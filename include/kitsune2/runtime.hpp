@@ -1,4 +1,4 @@
-// The world a node runs in: time, timers, randomness, a strand. Real or simulated.
+// What a node runs on: time, timers, randomness and a strand, real or simulated.
 #pragma once
 
 #include <cstdint>
@@ -32,9 +32,9 @@ using Handler = std::function<void(Result<T>)>;
 /// made on the strand, where it would wait for itself for ever: this ends the program with a message, too.
 ///
 /// *Exceptions*. A task, handler or callback must not throw. If one does, the program ends with a message that names
-/// the callback, or the task by its type, and the exception: there is nobody who could take it. Callbacks whose failure
-/// somebody can hear of are listed where they are declared (`OpPolicy`, `KitsuneHandler::create_space`, `Signer`, the
-/// factories of `Builder`): there an exception counts as an error.
+/// the callback, or the type of the task, and the exception, because nobody could handle it. A few callbacks can report
+/// an error to somebody (`OpPolicy`, `KitsuneHandler::create_space`, `Signer`, the factories of `Builder`); there an
+/// exception counts as an error.
 class Runtime {
  public:
   using TimerId = std::uint64_t;  ///< 0 is never a timer

@@ -22,21 +22,21 @@ class Space;
 class SpaceHandler {
  public:
   virtual ~SpaceHandler() = default;
-  /// The space is made, and nothing has happened in it yet: no message has come in, and no op, not even of those that
-  /// an earlier run left to be fetched. The place to subscribe to the events of its modules
-  /// (`space.fetch().subscribe(…)`): what does so here misses nothing. Called once, on the strand, before
-  /// `Kitsune::space` completes. `space` outlives this handler's other calls; do not stop it in here. No counterpart in
-  /// the reference.
+  /// The space has been made, and nothing has happened in it yet: no message and no op has arrived, not even of those
+  /// that an earlier run left to be fetched. This is the place to subscribe to the events of its modules
+  /// (`space.fetch().subscribe(…)`); a listener that subscribes here misses nothing. Called once, on the strand, before
+  /// `Kitsune::space` completes. `space` outlives all other calls of this handler. Do not stop the space in here. There
+  /// is no counterpart in the reference.
   virtual void on_space_created(Space& /*space*/) {}
   virtual void recv_notify(const Url& /*from*/, const SpaceId& /*space*/, Bytes /*data*/) {}
-  /// Whether ops that `peer` told of by itself, by publish or gossip, are fetched. Default: yes. No counterpart in the
-  /// reference. *Rationale*: an application that knows which ops it wants, and asks for them through `Space::fetch`,
+  /// Whether to fetch ops that `peer` offers, by publish or gossip. Default: yes. There is no counterpart in the
+  /// reference. *Rationale*: an application that knows which ops it wants, and requests them through `Space::fetch`,
   /// must not let strangers fill its disk.
   virtual bool accept_offered_ops(const Url& /*peer*/, const SpaceId& /*space*/) { return true; }
 };
 
-/// One network inside kitsune2. Strand only, but for `id` and the members that give a module: those may be called on
-/// any thread, what they give may not. Rust: `Space`.
+/// One network inside kitsune2. Strand only, except for `id` and the members that return a module: these may be called
+/// on any thread, the modules themselves may not. Rust: `Space`.
 class Space {
  public:
   virtual ~Space() = default;
@@ -49,7 +49,7 @@ class Space {
   virtual Gossip& gossip() = 0;
   virtual PeerMetaStore& peer_meta_store() = 0;
   virtual Bootstrap& bootstrap() = 0;
-  /// Own url in this space; nullopt while not reachable.
+  /// This node's url in this space; nullopt while it cannot be reached.
   virtual std::optional<Url> current_url() const = 0;
   /// Why there is none; see Transport::failure.
   virtual std::optional<TransportFailure> transport_failure() const { return std::nullopt; }
@@ -57,10 +57,10 @@ class Space {
   /// are left (checked every 60 s), on a new url and on a new arc. The agent's current storage arc becomes its target
   /// arc (why: docs/protocol-gossip.md). Takes the place of an agent with the same id. Errors: the signer's, and then
   /// the agent has not joined; Errc::cancelled after `stop`.
-  /// The target arc decides what comes here: nothing by gossip, if it is empty. Ed25519LocalAgent's is full by default;
-  /// the first agent that joins with an empty one is warned of in the log.
+  /// The target arc decides which ops gossip brings: none, if it is empty. That of an Ed25519LocalAgent is full by
+  /// default. When the first agent joins with an empty one, the log has a warning.
   virtual void local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> done) = 0;
-  /// Sets the agent's target arc and joins. An empty arc is meant: no warning.
+  /// Sets the agent's target arc and joins. An empty arc is taken as intended, so there is no warning.
   virtual void local_agent_join_with_arc(std::shared_ptr<LocalAgent> agent, DhtArc arc, Handler<> done) {
     if (agent) agent->set_tgt_storage_arc(arc);
     local_agent_join(std::move(agent), std::move(done));

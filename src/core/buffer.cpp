@@ -16,7 +16,7 @@
 namespace kitsune2 {
 namespace {
 
-/// A block that is used again would hide from the sanitizers that someone still reads it.
+/// Reusing a block would hide from the sanitizers that something still reads it.
 constexpr bool kReuses = !kSanitized;
 
 constexpr std::size_t kStep = 64U << 10;  ///< the size of a block is a multiple of it
@@ -26,7 +26,7 @@ struct Block {
   std::size_t size = 0;
 };
 
-/// Nothing if the system gives no more mappings: it counts them.
+/// An empty block if the system allows no more mappings; their number is limited.
 Block map(std::size_t size) {
   void* const data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return {};
@@ -37,14 +37,14 @@ void unmap(Block block) {
   if (block.size > 0) munmap(block.data, block.size);
 }
 
-/// Has the memory come now, all at once. Kernels before 5.14 do not know it: then it comes page by page.
+/// Maps all pages at once. Kernels before 5.14 cannot do this; there, each page is mapped when it is first touched.
 void populate(Block block) {
 #ifdef MADV_POPULATE_WRITE
   if (block.size > 0) static_cast<void>(madvise(block.data, block.size, MADV_POPULATE_WRITE));
 #endif
 }
 
-/// Whether huge pages pay, by what they took the last time. Any thread.
+/// Decides whether huge pages are worth it, by the time that the last one took. Any thread.
 class HugePages {
  public:
   bool worth_it() {

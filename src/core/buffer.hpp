@@ -9,23 +9,23 @@ namespace kitsune2 {
 
 /// `size` bytes that are not initialised; one allocation with the reference count for small ones. Any thread.
 ///
-/// From kPooledFrom on, blocks that are let go of are kept for the next ones, up to kMostIdle bytes in the process
-/// (none under a sanitizer); those that were put back longest ago go first. *Rationale*: the system gives new memory,
-/// page by page, and takes it back at the next free; with ops of a mebibyte that was a sixth of the processor's time of
-/// a node that stores (docs/decisions/0015).
+/// From kPooledFrom on, released blocks are kept for reuse, up to kMostIdle bytes in the process (none under a
+/// sanitizer); the blocks that were released longest ago are freed first. *Rationale*: otherwise the system provides
+/// new memory page by page and takes it back at the next free. With ops of one mebibyte that was a sixth of the CPU
+/// time of a node that stores (docs/decisions/0015).
 ///
-/// New blocks become resident at once, in one call of the system instead of a fault for each page. From kHugePage on a
-/// block begins at a huge page and is of huge pages, as long as these come fast. *Rationale*: a huge page costs a
-/// quarter of as many small ones; but in a virtual machine that hands free memory back to its host it costs ten times
-/// as much when the host has it no more, while small pages are taken from what is still there. So one is timed
-/// (docs/decisions/0006 and 0015).
+/// New blocks become resident at once, by one system call instead of a fault for each page. From kHugePage on, a block
+/// begins at a huge page and consists of huge pages, as long as these are provided quickly. *Rationale*: a huge page
+/// costs a quarter of the same memory in small pages. But in a virtual machine that returns free memory to its host, it
+/// costs ten times as much if the host must provide it again, while small pages come from what is left. So one huge
+/// page is timed (docs/decisions/0006 and 0015).
 std::shared_ptr<std::uint8_t[]> make_buffer(std::size_t size);
 
 inline constexpr std::size_t kPooledFrom = 128U << 10;
 inline constexpr std::size_t kMostIdle = 16U << 20;
 inline constexpr std::size_t kHugePage = 2U << 20;
 
-/// Bytes of blocks that wait to be used again.
+/// Bytes of the blocks that are kept for reuse.
 std::size_t idle_buffer_bytes();
 
 }  // namespace kitsune2

@@ -39,8 +39,8 @@ auto call_application(const char* where, F&& f) -> decltype(f()) {
   }
 }
 
-/// Calls code of the application that answers with a Result to somebody who can hear of the failure: an exception is
-/// the answer Errc::internal, "<where> threw <exception>".
+/// Calls code of the application that returns a Result, where the caller can handle the failure: an exception becomes
+/// Errc::internal, "<where> threw <exception>".
 template <class F>
 auto call_for_result(const char* where, F&& f) -> std::remove_cvref_t<decltype(f())> {
   try {

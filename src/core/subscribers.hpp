@@ -1,4 +1,4 @@
-// Those who want to hear of something, for as long as they keep their token.
+// A list of listeners; each is called as long as its token is kept.
 #pragma once
 
 #include <algorithm>
@@ -10,9 +10,9 @@ namespace kitsune2 {
 
 /// A list of listeners (a function, or a struct of functions). One thread at a time (the owner's strand).
 ///
-/// *Rules*. They hear in the order of subscribing. A listener whose token is dropped hears nothing more, not even of
-/// what is being told at that moment. Listeners may subscribe, drop tokens and destroy the list while they are told;
-/// who subscribes then hears of the next event. What a listener holds lives as long as its call.
+/// *Rules*. Listeners are called in the order of subscribing. A listener whose token is dropped is not called again,
+/// not even for the event that is being delivered. During a call, listeners may subscribe, drop tokens and destroy the
+/// list; a new listener is called from the next event on. Objects that a listener holds live until its call returns.
 template <class Listener>
 class Subscribers {
  public:

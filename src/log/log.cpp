@@ -31,7 +31,7 @@ namespace log {
 namespace {
 
 thread_local const Scope* t_scope = nullptr;
-/// A callback runs on this thread: what it makes the library say is dropped.
+/// A callback runs on this thread: lines that the library logs meanwhile are dropped.
 thread_local bool t_inside = false;
 
 class Inside {
@@ -76,7 +76,7 @@ std::size_t character(std::string_view text) {
   return 0;
 }
 
-/// Whether a terminal or a reader could take the character for something else than a letter.
+/// Whether a terminal or a reader could take the character for something other than a letter.
 bool harmful(std::string_view c) {
   const auto at = [&](std::size_t i) { return static_cast<std::uint8_t>(c[i]); };
   if (c.size() == 1) return at(0) < 0x20 || at(0) == 0x7f;

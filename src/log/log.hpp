@@ -1,4 +1,4 @@
-// How every part of the library logs. Above the core, below everything that has something to say.
+// How every part of the library logs. Above the core, below everything that logs.
 #pragma once
 
 #include <atomic>
@@ -35,7 +35,7 @@ class Logger {
   LogCallback callback_;  // guarded
 };
 
-/// While it lives, this thread writes to `logger`. Null: no change. Scopes of one thread nest.
+/// As long as it exists, this thread logs to `logger`. Null: no change. Scopes of one thread nest.
 class Scope {
  public:
   explicit Scope(std::shared_ptr<Logger> logger);
@@ -50,12 +50,12 @@ class Scope {
   const Scope* outer_;
 };
 
-/// What the innermost Scope of this thread has bound; null outside of all. What starts a thread hands it on.
+/// The logger of the innermost Scope of this thread; null outside of all. Code that starts a thread passes it on.
 std::shared_ptr<Logger> current();
 
-/// Whether a line of this level is written at all: ask before building a costly text. Any thread.
+/// Whether lines of this level are written at all: check this before building a costly text. Any thread.
 bool enabled(Level level);
-/// Writes a line to this thread's log. Never pass secrets; cut what peers sent with `printable`. Any thread.
+/// Writes a line to this thread's log. Never pass secrets; pass text from peers through `printable`. Any thread.
 void write(Level level, std::string_view area, std::string_view text);
 
 inline void debug(std::string_view area, std::string_view text) { write(Level::debug, area, text); }

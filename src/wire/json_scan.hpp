@@ -1,4 +1,4 @@
-// A strict pull scanner for JSON of peers.
+// A strict pull scanner for JSON that peers send.
 //
 // Why not nlohmann::json here: what a peer signs must mean the same to every reader. So duplicate keys, a byte order
 // mark or a NUL must be refused, and it matters whether a string was written with escapes (stock nodes refuse those in
@@ -11,7 +11,7 @@
 
 namespace kitsune2::wire {
 
-/// A string as it stands in the text, without its quotes. Checked: UTF-8, escapes, no control characters.
+/// A string as written in the text, without its quotes. It has been checked: UTF-8, escapes, no control characters.
 struct JsonString {
   std::string_view raw;
   bool escaped = false;  ///< has at least one backslash
@@ -24,14 +24,14 @@ struct JsonString {
 void append_json_string(std::string& out, std::string_view text);
 
 /// Walks a JSON text. Never throws on input, never allocates, recursion is bounded by kMaxDepth.
-/// Every reader returns false after an error, which is kept: `what` and `offset` tell.
+/// Every reader returns false after an error; `what` and `offset` describe the first one.
 class JsonScanner {
  public:
   static constexpr int kMaxDepth = 32;
 
   explicit JsonScanner(std::string_view text) : text_(text) {}
 
-  /// Calls `on_member(JsonString key)`, which must read exactly one value and return whether that went well.
+  /// Calls `on_member(JsonString key)`, which must read exactly one value and return whether it could.
   template <class F>
   bool object(F on_member) {
     if (!open('{')) return false;
@@ -45,7 +45,7 @@ class JsonScanner {
     --depth_;
     return ok();
   }
-  /// Calls `on_element()`, with the same duty.
+  /// Calls `on_element()`, which must do the same.
   template <class F>
   bool array(F on_element) {
     if (!open('[')) return false;
@@ -59,12 +59,12 @@ class JsonScanner {
     return ok();
   }
   bool string(JsonString& out);
-  /// A number as it stands in the text.
+  /// A number as written in the text.
   bool number(std::string_view& out);
   bool boolean(bool& out);
   /// Reads `null` if it is next. False, and no error, if something else is.
   bool null_if_next();
-  /// Reads any value. `out` (may be null): where it stands in the text.
+  /// Reads any value. `out` (may be null): its place in the text.
   bool skip_value(std::string_view* out = nullptr);
   /// True at the end of the text (after white space).
   bool at_end();

@@ -23,8 +23,8 @@ struct K2ProtoView {
   std::optional<Bytes> module;  ///< UTF-8
 };
 
-/// Errc::malformed, Errc::too_large (space over max_id_bytes, module over max_name_bytes). Whether space and module are
-/// there as the type demands is the router's question.
+/// Errc::malformed, Errc::too_large (space over max_id_bytes, module over max_name_bytes). The router checks whether
+/// space and module are present as the type requires.
 Result<K2ProtoView> decode_k2proto(const Bytes& message, const WireLimits& limits = {});
 
 // Encoders of whole messages. Each makes one allocation and copies each payload once.

@@ -13,7 +13,7 @@
 namespace kitsune2::wire {
 
 /// What a decoder takes from one message at most. Over a limit: Errc::too_large.
-/// *Rationale*: three bytes on the wire can be an element; whoever keeps elements spends more on it than the peer did.
+/// *Rationale*: an element can be three bytes on the wire, and costs much more to keep than to send.
 struct WireLimits {
   std::size_t max_items = 1U << 20;    ///< ids, ops, hashes and numbers, all lists of the message together
   std::size_t max_id_bytes = 1024;     ///< one id or hash

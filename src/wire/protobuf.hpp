@@ -32,12 +32,12 @@ enum class WireType : std::uint8_t { varint = 0, fixed64 = 1, bytes = 2, start_g
 
 /// Walks the fields of one message. Pure; never reads outside of its view; never throws.
 ///
-/// *Rules*. P1: refused are truncation, varints over 64 bits (tags and lengths: over 32), field number 0, wire types 3,
-/// 4 (groups), 6 and 7, and a field read as another wire type than it has. *Rationale*: none of them is in any message
-/// of kitsune2; a peer that sends one is broken or hostile. P2: fields that the caller does not read are skipped.
+/// *Rules*. P1: truncation, varints over 64 bits (tags and lengths: over 32), field number 0, wire types 3, 4 (groups),
+/// 6 and 7, and a field that is read as another wire type than it has are errors. *Rationale*: no message of kitsune2
+/// contains them, so a peer that sends one is broken or hostile. P2: fields that the caller does not read are skipped.
 /// P3: numbers of 32 bits are the low half of the varint, a bool is "not 0", as in every protobuf implementation.
-/// P4: after the first error `next` is false for good and `ok` tells.
-/// Use: `while (r.next()) switch (r.field()) {…}` and then `if (!r.ok())`. Cost: a few ns a field.
+/// P4: after the first error, `next` always returns false, and `ok` is false.
+/// Use: `while (r.next()) switch (r.field()) {…}` and then `if (!r.ok())`. Cost: a few nanoseconds per field.
 class ProtoReader {
  public:
   ProtoReader() = default;
@@ -174,7 +174,7 @@ constexpr std::size_t varint_size(std::uint64_t value) noexcept {
   }
   return n;
 }
-/// Bytes that a bytes field of `length` takes in all, tag and length included. `field` below 16.
+/// Size of a bytes field of `length` bytes, including tag and length. `field` is below 16.
 constexpr std::size_t bytes_field_size(std::size_t length) noexcept { return 1 + varint_size(length) + length; }
 
 /// The first pass of `build`: counts.
@@ -213,7 +213,7 @@ class ByteSink {
   std::uint8_t* out_;
 };
 
-/// For messages in pieces: what is shared stays where it is, everything else is written into pieces of its own.
+/// For messages in pieces: shared bytes stay where they are, everything else is written into pieces of its own.
 class ChainSink {
  public:
   static constexpr bool kCounts = false;

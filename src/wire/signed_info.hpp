@@ -1,4 +1,4 @@
-// A signed agent info as a bootstrap server sees it: it keeps and hands on what it cannot read in full.
+// A signed agent info as a bootstrap server sees it: it stores and returns infos that it cannot interpret completely.
 #pragma once
 
 #include <string_view>

@@ -1,4 +1,4 @@
-// Ops and agents for tests: numbered, so that a test can name them, and the same in each run.
+// Ops and agents for tests: numbered, so that a test can refer to them, and the same in each run.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ std::vector<Bytes> payloads_of(const std::vector<MetaOp>& ops);
 /// are full.
 std::shared_ptr<Ed25519LocalAgent> make_agent(std::uint64_t number);
 
-/// A signed info, set up by its members; what is left alone has a usable value.
+/// Makes a signed info from its members, which all have usable default values.
 ///
 ///     auto info = AgentInfoBuilder{.space = space, .url = url}.sign(*make_agent(1));
 struct AgentInfoBuilder {

@@ -1,4 +1,4 @@
-// Waiting for what happens: in virtual time and in real time.
+// Waiting for events, in virtual time and in real time.
 #pragma once
 
 #include <chrono>
@@ -11,7 +11,7 @@
 
 namespace kitsune2::testing {
 
-/// Takes the outcome of an asynchronous call. Copies share it. Counts calls: a second one is a bug (abort).
+/// Receives the outcome of an asynchronous call. Copies share it. A second call of the handler is a bug (abort).
 ///
 ///     Outcome<ProcessedOps> stored;
 ///     store->process_incoming_ops(ops, stored.handler());

@@ -14,8 +14,8 @@ namespace kitsune2::dht {
 /// another hash gives that one. All ids of a model have one length; combining hashes of different lengths is a bug.
 /// Source: the reference's kitsune2_dht, `hash.rs`.
 ///
-/// *Limit*. Whoever can author many ops can choose ids whose XOR is any value, so that two nodes seem to be in sync and
-/// are not. The wire of the reference allows nothing better; docs/security.md says so.
+/// *Limit*. An attacker who can create many ops can choose ids whose XOR is any value, so that two nodes appear to be
+/// in sync and are not. The wire protocol of the reference allows nothing better; docs/security.md says so.
 class CombinedHash {
  public:
   CombinedHash() = default;

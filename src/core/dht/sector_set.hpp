@@ -25,8 +25,8 @@ class SectorSet {
   SectorSet() = default;
   explicit SectorSet(const Words& words) : words_(words) {}
 
-  /// Adds the sectors that lie wholly inside `arc`. *Rationale*: whoever claims a sector answers for all of it; stock
-  /// nodes refuse arcs that do not end at a sector's border, so theirs are the same either way.
+  /// Adds the sectors that lie completely inside `arc`. *Rationale*: a node that claims a sector answers for all of it;
+  /// stock nodes refuse arcs that do not end at a sector's border, so theirs are the same either way.
   void add(const DhtArc& arc) {
     if (arc.empty()) return;
     for (std::uint32_t s = 0; s < kCount; ++s) {

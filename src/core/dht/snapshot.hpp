@@ -1,4 +1,4 @@
-// What two nodes tell each other of their ops, in four grades of detail, and how that is compared.
+// What two nodes send each other about their ops, in four levels of detail, and how it is compared.
 #pragma once
 
 #include <cstdint>

@@ -15,12 +15,12 @@
 
 namespace kitsune2 {
 
-/// A slot that is none.
+/// The absence of a slot.
 inline constexpr std::uint32_t kNoSlot = UINT32_MAX;
 
-/// Holds records that never move. Growing allocates one chunk: nothing is copied, so memory never doubles; a chunk
-/// whose last record goes is freed (one is kept, so that a lone record coming and going costs no allocation).
-/// emplace, erase, access: O(1). Overhead: 8 bytes a chunk of 2^kBits records. Not thread-safe.
+/// Holds records that never move. Growing allocates one chunk and copies nothing, so memory never doubles. A chunk is
+/// freed when its last record is erased; one empty chunk is kept for the next record. emplace, erase, access: O(1).
+/// Overhead: 8 bytes per chunk of 2^kBits records. Not thread-safe.
 template <class T, unsigned kBits = 10>
 class Slab {
  public:

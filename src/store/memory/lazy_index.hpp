@@ -1,4 +1,4 @@
-// A sorted index over records that are only ever appended; it is brought up to date when it is asked.
+// A sorted index over records that are only ever appended; it is updated when it is queried.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,8 @@ namespace kitsune2::store {
 
 /// Record numbers in the order `Less`, as a few sorted runs, each at least twice as long as the next.
 /// Appending a record costs nothing; `update` costs O(log n) amortised for each record appended since the last one.
-/// *Rationale*: ops arrive by the hundred thousand and are asked for by time or place once in a gossip round; a tree
-/// would cost an allocation and a walk for every op.
+/// *Rationale*: ops arrive by the hundred thousand, and are queried by time or location once in a gossip round; a tree
+/// would cost an allocation and a search for every op.
 template <class Less>
 class LazyIndex {
  public:
