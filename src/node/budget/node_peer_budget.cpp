@@ -36,7 +36,8 @@ PeerStanding NodePeerBudget::charge(const Url& peer, PeerWork work) {
   ++stats_.put_aside;
   core_.put_aside(peer, node_.agents_at(peer), group, now);
   if (aside_gate_.open(now)) {
-    log::info("budget", peer.to_string() + " is put aside: it asks for more work than its share, and goes on" +
+    log::info("budget", peer.to_string() +
+                            " is put aside: it causes more work than its budget allows, and does not stop" +
                             aside_gate_.left_out());
   }
   node_.disconnect(peer, "over its budget of work");

@@ -117,7 +117,7 @@ void NewOpsReader::answered(gossip::ReadQueue::Id id, const Result<OpIdsBounded>
 NewOps NewOpsReader::named(const Query& asked, const Result<OpIdsBounded>& found) const {
   NewOps out;
   if (!found) {
-    log::warn("gossip", "reading new ops: " + found.error().to_string());
+    log::warn("gossip", "cannot read new ops: " + found.error().to_string());
     out.next = asked.since;
     out.more = out.failed = true;
     return out;
