@@ -185,12 +185,19 @@ struct Node::Impl {
     relay = *url;
 
     Builder builder = default_builder(*runtime, config, {options.data_dir, std::move(options.policy)});
-    if (server) {
-      builder.transport = [r = runtime.get(), origin = relay.to_string(), door = server->local_door()](
-                              Runtime& strand, const Config& c) {
-        return make_tx5_transport(strand, make_ws_connector(*r, origin, door), c.tx5_transport, c.network);
-      };
-    }
+    // The relay inside tells where its peers come from, and a full node keeps the peers that were of use.
+    const auto addresses = std::make_shared<tx5::PeerAddresses>();
+    builder.address_group = [addresses](const Url& peer) { return addresses->group_of(peer); };
+    builder.transport = [this, origin = relay.to_string(), door = server ? server->local_door() : nullptr, addresses](
+                            Runtime& strand, const Config& c) -> Result<std::unique_ptr<TransportBackend>> {
+      auto made = tx5::Tx5Transport::create(strand, make_ws_connector(*runtime, origin, door), c.tx5_transport,
+                                            tx5::LinkLimits{}, c.network);
+      if (!made) return made.error();
+      (*made)->note_addresses(addresses);
+      (*made)->judge_by(
+          [this](const Url& peer) { return kitsune ? kitsune->budget().usefulness(peer) : std::uint64_t{0}; });
+      return std::unique_ptr<TransportBackend>(std::move(*made));
+    };
     if (relay.empty()) {
       builder.checks.clear();
       builder.transport = [](Runtime& r, const Config&) {

@@ -136,6 +136,9 @@ TEST_F(NodeTest, TwoNodesPublishAndFetchOverTheEmbeddedRelay) {
         "kitsune2_peer_ops_served_total" + both + "0\n", "kitsune2_peer_failures_total" + both + "0\n"}) {
     EXPECT_NE(metrics.find('\n' + line), std::string::npos) << line << metrics;
   }
+  // The relay inside has told its node where the peer comes from.
+  EXPECT_EQ(left->run([&] { return left->kitsune().budget().address_group(to); }), "7f000001");
+  EXPECT_EQ(right->run([&] { return right->kitsune().budget().address_group(from); }), std::nullopt);
   right->stop();
   // The tombstone has reached the one that stays.
   EXPECT_TRUE(poll_until([&] { return !knows(*left, *left_space, right_agent->agent()); }));

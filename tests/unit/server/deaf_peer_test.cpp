@@ -39,7 +39,9 @@ struct Node {
     loop.call([&] {
       auto connector =
           inside ? make_ws_connector(loop, relay.relay_url(), relay.local_door()) : make_ws_connector(loop);
-      transport = *make_tx5_transport(loop, std::move(connector), config, {});
+      auto made = *tx5::Tx5Transport::create(loop, std::move(connector), config, tx5::LinkLimits{});
+      made->note_addresses(addresses);
+      transport = std::move(made);
       transport->start(events);
     });
     url = *events.urls.next();
@@ -53,7 +55,15 @@ struct Node {
     });
   }
 
+  /// Where the relay inside says that `peer` comes from.
+  std::optional<std::string> group_of(const Url& peer) {
+    std::optional<std::string> out;
+    loop.call([&] { out = addresses->group_of(peer); });
+    return out;
+  }
+
   Events events;
+  std::shared_ptr<tx5::PeerAddresses> addresses = std::make_shared<tx5::PeerAddresses>();
   std::unique_ptr<TransportBackend> transport;
   std::optional<Url> url;
   test::Loop loop;
@@ -89,6 +99,19 @@ TEST(DeafPeer, DoesNotHoldUpTheOthersOfANodeWithItsRelayInside) {
   go_on.set_value();
   for (int i = 0; i < kMessages; ++i) ASSERT_TRUE(deaf.events.messages.next()) << "nothing is lost";
   EXPECT_EQ(node.events.lost, 0);
+}
+
+TEST(RelayInside, TheNodeKnowsWhereItsPeersComeFromAndNobodyElseDoes) {
+  const auto relay = *RelayServer::start(RelayServerOptions());
+  Node node(*relay, true), peer(*relay, false), other(*relay, false);
+  std::atomic<int> done{0};
+  peer.send(*node.url, 100, done);
+  ASSERT_TRUE(node.events.messages.next());
+  EXPECT_EQ(node.group_of(*peer.url), "7f000001");
+  EXPECT_EQ(node.group_of(*other.url), std::nullopt) << "it has not spoken yet";
+  other.send(*peer.url, 100, done);
+  ASSERT_TRUE(peer.events.messages.next());
+  EXPECT_EQ(peer.group_of(*other.url), std::nullopt);
 }
 
 }  // namespace
