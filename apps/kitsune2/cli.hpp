@@ -85,6 +85,12 @@ struct StatusArgs {
   std::string data;
 };
 
+struct CheckArgs {
+  std::string data;
+  double rate_mib = 0;  ///< a second; 0: no bound
+  bool repair = false;
+};
+
 struct ConfigArgs {
   bool schema = false;
   std::string check;
@@ -198,6 +204,7 @@ int run_relay(const Common& common, const RelayArgs& args, const std::function<R
 int run_share(const Common& common, const ShareArgs& args, Signals& signals);
 int run_fetch(const Common& common, const FetchArgs& args, Signals& signals);
 int run_status(const Common& common, const StatusArgs& args);
+int run_check(const Common& common, const CheckArgs& args);
 int run_config(const Common& common, const ConfigArgs& args);
 int run_demo(const Common& common, const DemoArgs& args, Signals& signals);
 

@@ -208,6 +208,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
                 .add("links_failed", report->links_failed)
                 .add("missing_ops", report->missing_ops)
                 .add("held_before_ops", report->held_before_ops)
+                .add("damaged_ops", report->damaged_ops)
                 .add("fetched_ops", report->fetched_ops)
                 .add("fetched_bytes", report->fetched_bytes)
                 .add("url", url)

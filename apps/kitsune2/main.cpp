@@ -253,6 +253,7 @@ int run(int argc, char** argv) {
   ShareArgs share;
   FetchArgs fetch;
   StatusArgs status;
+  CheckArgs check;
   ConfigArgs config;
   DemoArgs demo;
   std::string shell;
@@ -266,6 +267,16 @@ int run(int argc, char** argv) {
       ->required()
       ->type_name("DIR");
   add_common(status_app, common);
+  auto& check_app =
+      *root.add_subcommand("check", "Read all ops of a node and compare them with their ids; the node may be running");
+  check_app.add_option("--data", check.data, "Data folder of the node")->required()->type_name("DIR");
+  check_app.add_option("--rate", check.rate_mib, "Read at most this many MiB per second; 0: no limit")
+      ->type_name("MIB")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
+  check_app.add_flag("--repair", check.repair,
+                     "Drop damaged ops, so that they are shared or fetched again; the node must be stopped");
+  add_common(check_app, common);
   auto& demo_app = *root.add_subcommand("demo", "Share and fetch generated files over a relay, and compare every byte");
   demo_app.add_option("--files", demo.files, "Number of files")->check(CLI::Range(1, 100'000))->capture_default_str();
   demo_app.add_option("--mib", demo.mib, "Approximate size of all files, in MiB")
@@ -310,6 +321,7 @@ int run(int argc, char** argv) {
     return kOk;
   }
   if (root.got_subcommand("status")) return run_status(common, status);
+  if (root.got_subcommand("check")) return run_check(common, check);
   if (root.got_subcommand("relay")) {
     const auto again = [words] { return relay_args(words); };
     const auto args = again();

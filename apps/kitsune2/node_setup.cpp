@@ -21,6 +21,8 @@ nlohmann::json space_json(Node& node, Space& at, const Ed25519LocalAgent& agent)
   nlohmann::json space = {{"space", at.id().to_string()}, {"agent", agent.agent().to_string()}};
   space["ops"] = stats ? stats->ops : 0;
   space["bytes"] = stats ? stats->bytes : 0;
+  space["damaged_ops"] = stats ? stats->damaged : 0;
+  space["mended_entries"] = stats ? stats->mended : 0;
   node.run([&] {
     auto& fetch = at.fetch();
     const auto summary = fetch.state_summary();

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <ctime>
 #include <set>
@@ -170,6 +171,17 @@ class ShareDisplay {
     out_.event(event);
   }
 
+  /// What is held from an earlier run.
+  void checking(const SqliteCheckProgress& p) {
+    const std::string line = "comparing what is stored already: " + human_bytes(static_cast<double>(p.bytes)) + " of " +
+                             human_bytes(static_cast<double>(p.total_bytes));
+    out_.status(line);
+    if (Clock::now() - last_line_ < std::chrono::seconds(out_.json() ? 1 : 5)) return;
+    last_line_ = Clock::now();
+    if (!out_.terminal()) out_.note(line);
+    out_.event(JsonLine("progress").add("phase", "comparing").add("bytes", p.bytes).add("bytes_in_all", p.total_bytes));
+  }
+
  private:
   Output& out_;
   const bool each_link_;
@@ -179,7 +191,8 @@ class ShareDisplay {
 
 /// Stores what is shared and opens its space. `strict` kept it from being made: no space is opened.
 Result<files::ShareReport> store_share(RunningNode& node, const ShareArgs& args, const files::HeldShares& held,
-                                       const files::ShareOptions& options, const std::stop_token& stop) {
+                                       const files::ShareOptions& options, ShareDisplay& display,
+                                       const std::stop_token& stop) {
   if (!args.space.empty()) {
     if (auto opened = node.open(SpaceId::from_text(args.space)); !opened) return opened.error();
     return files::share_paths(node.node().runtime(), node.space()->op_store(), args.paths, options, stop);
@@ -187,9 +200,19 @@ Result<files::ShareReport> store_share(RunningNode& node, const ShareArgs& args,
   auto made = files::share_alone(node.node().runtime(), args.node.data, *node.key(), held.shares, args.paths,
                                  args.strict, options, stop);
   if (!made) return made.error();
-  if (!made->space.empty()) {
-    if (auto opened = node.open(made->space); !opened) return opened.error();
-  }
+  if (made->space.empty()) return made->report;
+  if (auto opened = node.open(made->space); !opened) return opened.error();
+  if (!made->held) return made->report;
+  auto damaged = files::damaged_in(args.node.data, made->space, [&](const SqliteCheckProgress& p) {
+    display.checking(p);
+    return !stop.stop_requested();
+  });
+  if (!damaged) return damaged.error();
+  if (*damaged == 0) return made->report;
+  auto repaired = files::repair_paths(node.node().runtime(), node.space()->op_store(), made->report.root, args.paths,
+                                      options, stop);
+  if (!repaired) return repaired.error();
+  made->report.new_ops = made->report.repaired_ops = *repaired;
   return made->report;
 }
 
@@ -202,6 +225,10 @@ void say_shared(Output& out, const files::ShareReport& report, const files::Link
     out.note(
         std::to_string(report.twice_ops) + " of the new ops (" + human_bytes(static_cast<double>(report.twice_bytes)) +
         ") are in earlier shares too: each share keeps its own copy, so that its link gives access to nothing else");
+  }
+  if (report.repaired_ops > 0) {
+    out.warn("kitsune2: " + counted(report.repaired_ops, "op") + " of the store " +
+             (report.repaired_ops == 1 ? "was" : "were") + " damaged, and stored anew from what is shared");
   }
   out.result(link.to_string());
   out.event(JsonLine("shared")
@@ -216,6 +243,7 @@ void say_shared(Output& out, const files::ShareReport& report, const files::Link
                 .add("ops", report.ops)
                 .add("new_ops", report.new_ops)
                 .add("new_bytes", report.new_bytes)
+                .add("repaired_ops", report.repaired_ops)
                 .add("twice_ops", report.twice_ops)
                 .add("twice_bytes", report.twice_bytes)
                 .add("skipped", report.skipped)
@@ -292,10 +320,71 @@ class ServingDisplay {
   std::uint64_t served_ = 0;
 };
 
+/// Hears of damaged ops of the spaces that are served, and replaces those of the new share from what is shared.
+class Repairer {
+ public:
+  Repairer(RunningNode& node, Output& out, const OpId& root, const std::vector<std::string>& paths,
+           const files::ShareOptions& options)
+      : node_(node), out_(out), root_(root), paths_(paths), options_(options) {
+    node_.node().run([&] {
+      for (const auto& space : node_.spaces()) {
+        OpStoreEvents events;
+        const bool own = space == node_.space();
+        events.ops_damaged = [counts = counts_, own](const std::vector<OpRecord>& ops) {
+          (own ? counts->own : counts->other) += ops.size();
+        };
+        subscriptions_.push_back(space->op_store().subscribe(std::move(events)));
+      }
+    });
+  }
+  ~Repairer() {
+    node_.node().run([&] { subscriptions_.clear(); });
+  }
+  Repairer(const Repairer&) = delete;
+  Repairer& operator=(const Repairer&) = delete;
+
+  void look(const std::stop_token& stop) {
+    const std::uint64_t own = counts_->own.exchange(0), other = counts_->other.exchange(0);
+    if (own + other == 0) return;
+    out_.warn("kitsune2: " + counted(own + other, "op") + " damaged on the disk, not served");
+    out_.event(JsonLine("damaged").add("ops", own + other));
+    if (other > 0) {
+      out_.warn("kitsune2: " + counted(other, "damaged op") +
+                " of earlier shares; sharing them again replaces what is damaged");
+    }
+    if (own == 0) return;
+    auto repaired =
+        files::repair_paths(node_.node().runtime(), node_.space()->op_store(), root_, paths_, options_, stop);
+    if (repaired) {
+      counts_->own = 0;  // found on the way, and replaced
+      out_.note(counted(*repaired, "op") + " stored anew from what is shared");
+      out_.event(JsonLine("repaired").add("ops", *repaired));
+    } else if (repaired.error().code != Errc::cancelled) {
+      out_.warn("kitsune2: damaged ops could not be replaced: " + files::printable(repaired.error().message));
+      out_.event(JsonLine("not_repaired").add("reason", repaired.error().message));
+    }
+  }
+
+ private:
+  struct Counts {
+    std::atomic<std::uint64_t> own{0}, other{0};
+  };
+  RunningNode& node_;
+  Output& out_;
+  const OpId root_;
+  const std::vector<std::string>& paths_;
+  const files::ShareOptions& options_;
+  const std::shared_ptr<Counts> counts_ = std::make_shared<Counts>();
+  std::vector<std::shared_ptr<void>> subscriptions_;
+};
+
 /// Until a signal comes.
-void serve(RunningNode& node, Output& out, Signals& signals) {
+void serve(RunningNode& node, Output& out, Repairer& repairer, Signals& signals) {
   ServingDisplay display(node, out);
-  while (!signals.wait(std::chrono::milliseconds(500))) display.look();
+  while (!signals.wait(std::chrono::milliseconds(500))) {
+    display.look();
+    repairer.look(signals.token());
+  }
 }
 
 }  // namespace
@@ -321,7 +410,7 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   share.issue = [&](const files::PathIssue& issue) { display.issue(issue); };
   share.progress = [&](const files::ShareProgress& p) { display.progress(p); };
   const auto start = Clock::now();
-  auto report = store_share(node, args, *held, share, signals.token());
+  auto report = store_share(node, args, *held, share, display, signals.token());
   share.elsewhere.clear();
   out.clear_status();
   if (!report) {
@@ -353,7 +442,10 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   }
 
   signals.end_late_with(report->failed > 0 ? kPathTrouble : kOk);
-  serve(node, out, signals);
+  {
+    Repairer repairer(node, out, report->root, args.paths, share);
+    serve(node, out, repairer, signals);
+  }
   out.clear_status();
   out.note("stopping");
   const bool trouble = report->failed > 0;

@@ -1,9 +1,8 @@
-#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "cli.hpp"
-#include "files/shares.hpp"
+#include "databases.hpp"
 #include "files/store_access.hpp"
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/files.hpp"
@@ -18,13 +17,6 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-/// Whether a file of this name may be the database of a space; see space_path.
-bool names_a_space(const std::string& file) {
-  if (!file.ends_with(".db") || file.ends_with(".peers.db") || file.starts_with(files::kUnfinished)) return false;
-  std::vector<std::uint8_t> raw;
-  return file.starts_with("h-") || file.starts_with("_-") || from_base64url(file.substr(0, file.size() - 3), raw);
-}
-
 /// A stopped node's databases, opened for reading only.
 Result<json> look_at(const std::string& data) {
   std::error_code error;
@@ -32,21 +24,17 @@ Result<json> look_at(const std::string& data) {
   json out = {{"running", false}, {"spaces", json::array()}};
   AsioRuntime runtime;
   runtime.start();
-  std::vector<fs::path> databases;
-  for (const auto& entry : fs::directory_iterator(data, error)) {
-    if (names_a_space(entry.path().filename().string())) databases.push_back(entry.path());
-  }
-  if (error) return make_error(Errc::io, data + ": " + error.message());
-  std::sort(databases.begin(), databases.end());
-  for (const auto& file : databases) {
+  auto databases = databases_of(data);
+  if (!databases) return databases.error();
+  for (const auto& file : *databases) {
     // Not by the file's name: of a long id it is a hash, and one that begins with a dash has something before it.
-    auto info = read_sqlite_op_store_info(file.string());
+    auto info = read_sqlite_op_store_info(file);
     if (!info && info.error().code == Errc::not_found) continue;  // removed meanwhile, or not made yet
     if (!info) return info.error();
     const SpaceId space = info->space;
     SqliteOpStoreOptions options;
     options.read_only = true;
-    auto store = open_sqlite_op_store(runtime, make_sha256_policy(), space, file.string(), options);
+    auto store = open_sqlite_op_store(runtime, make_sha256_policy(), space, file, options);
     if (!store) return store.error();
     auto stats = files::wait_on<OpStoreStats>(runtime, [&](auto done) { (*store)->stats(std::move(done)); });
     if (!stats) return stats.error();

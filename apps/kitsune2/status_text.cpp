@@ -75,6 +75,9 @@ std::string status_text(const json& status, const std::string& data) {
       line("  own url   ", text(space, "url", "not reachable"));
       line("  fetched   ", count_and_bytes(field(space, "fetched")));
       line("  served    ", count_and_bytes(field(space, "served")));
+      if (const auto damaged = number(space, "damaged_ops"); damaged > 0) {
+        line("  damaged   ", std::to_string(damaged) + " ops, found on the disk since the start and dropped");
+      }
       for (const json& peer : list(space, "peers")) {
         line("  peer      ", text(peer, "url") + " arc " + text(peer, "arc"));
       }

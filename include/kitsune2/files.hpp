@@ -121,6 +121,8 @@ struct ShareReport {
   std::uint64_t different_ops = 0;  ///< as `ops`, but a repeated one counts once
   std::uint64_t twice_ops = 0;      ///< those of `new_ops` that a store of `ShareOptions::elsewhere` holds too
   std::uint64_t twice_bytes = 0;
+  /// Those of `new_ops` that the store held, and that were found damaged on its disk.
+  std::uint64_t repaired_ops = 0;
   std::uint64_t skipped = 0;         ///< PathIssue::Kind::skipped
   std::uint64_t links_left_out = 0;  ///< those of `skipped` that are symbolic links
   std::uint64_t failed = 0;          ///< unreadable or changed
@@ -133,12 +135,22 @@ struct ShareReport {
 /// Symbolic links inside are never followed. One whose target stays in the folder that was named is kept as a link, one
 /// that leads out of it is reported and left out; a path that is itself a link is followed: the user named it. What
 /// cannot be read is reported and left out. Memory: a few batches of ops, the names of the folders on the way down, 8
-/// bytes for each op, and 32 bytes for each 256 KiB of the largest file. Blocks; any thread but the runtime's strand.
+/// bytes for each op, and 32 bytes for each 256 KiB of the largest file. What the store holds already is read and
+/// compared with its ids (OpStore::filter_out_intact_ops): what was damaged on the disk is stored anew. Blocks; any
+/// thread but the runtime's strand.
 /// Errors: Errc::invalid_argument (a path that does not exist, two paths of one name), Errc::cancelled, the store's.
 Result<ShareReport> share_paths(Runtime& runtime, OpStore& store, const std::vector<std::string>& paths,
                                 const ShareOptions& options, const std::stop_token& stop = {});
 
-/// The same without storing anything: tells the root that `share_paths` would give now. Reads every byte.
+/// Stores anew what `store` lacks of the share `root`, or holds damaged, if `paths` still make up that share; gives how
+/// many ops that were. Of `options` only `mtime` and `exclude` count. Reads every byte twice. Errors as share_paths;
+/// Errc::not_found: the paths have changed since they were shared.
+Result<std::uint64_t> repair_paths(Runtime& runtime, OpStore& store, const OpId& root,
+                                   const std::vector<std::string>& paths, const ShareOptions& options,
+                                   const std::stop_token& stop = {});
+
+/// The same as share_paths without storing anything: tells the root that `share_paths` would give now. Reads every
+/// byte.
 Result<ShareReport> name_paths(const std::vector<std::string>& paths, const ShareOptions& options,
                                const std::stop_token& stop = {});
 
@@ -225,6 +237,7 @@ struct FetchReport {
   std::uint64_t missing_ops = 0;
   std::uint64_t fetched_ops = 0, fetched_bytes = 0;
   std::uint64_t held_before_ops = 0;  ///< of folder.ops: in the store already, not asked for
+  std::uint64_t damaged_ops = 0;      ///< found damaged in the store, and asked for again
   bool complete() const { return files_failed == 0 && files_unknown == 0 && dirs_failed == 0 && links_failed == 0; }
 };
 
@@ -261,9 +274,10 @@ class FilesHandler : public KitsuneHandler {
 /// durable, not only the contents. F12: a share costs no more than its different ops justify: memory does not depend
 /// on what it says of itself, the list of files may have 64 MiB and 32 times the bytes of all ops that are held of the
 /// space, the files 16 GiB and 1,024 times these bytes (Errc::malformed); and what the disk has no room for is not
-/// begun (Errc::disk_full). Blocks; any thread but the strand. Errors: Errc::cancelled (stopped), Errc::timed_out,
-/// Errc::malformed (the share is nonsense), Errc::disk_full, Errc::corrupt, Errc::io. What concerns single files is in
-/// the report, not an error.
+/// begun (Errc::disk_full). F13: an op that is found damaged in the store is fetched again, like one that was never
+/// held. Blocks; any thread but the strand. Errors: Errc::cancelled (stopped), Errc::timed_out, Errc::malformed (the
+/// share is nonsense), Errc::disk_full, Errc::corrupt, Errc::io. What concerns single files is in the report, not an
+/// error.
 Result<FetchReport> fetch_files(Runtime& runtime, const std::shared_ptr<Space>& space,
                                 const std::shared_ptr<FilesHandler>& handler, const AgentId& self, const OpId& root,
                                 const FetchOptions& options, const std::stop_token& stop = {});

@@ -23,6 +23,8 @@ namespace {
 using std::chrono::milliseconds;
 constexpr std::size_t kFeedBatch = 1024;
 constexpr milliseconds kLook{200};  ///< longest sleep before looking around again
+/// How often ops are looked for once more that should be held and are not.
+constexpr unsigned kMostLooks = 1000;
 
 Error stopped() { return make_error(Errc::cancelled, "stopped"); }
 
@@ -78,6 +80,7 @@ class Engine {
   OutWriter::Options writer_options();
   Result<std::vector<Bytes>> ops_for_files(OutWriter& writer, const std::vector<OpId>& ids);
   Result<Bytes> held_share_op(const OpId& id);
+  Result<bool> is_given_up(const std::vector<OpId>& absent, bool last_look);
   bool gave_up() const { return fed_.load() || stop_.stop_requested() || failed_.load(); }
 
   void say(const PathIssue& issue) {
@@ -106,6 +109,7 @@ class Engine {
   std::atomic<std::uint64_t> held_bytes_{0};  ///< of the space, at the last look
   std::uint64_t list_bytes_ = 0;              ///< read by the feeder
   std::uint64_t file_bytes_ = 0;              ///< written in this pass
+  unsigned looked_again_ = 0;
   std::optional<Error> writer_error_;
   FetchReport report_;
   std::chrono::steady_clock::time_point last_progress_{};
@@ -117,8 +121,9 @@ void Engine::progress(const WantsView& view) {
   if (now - last_progress_ < options_.tick) return;
   last_progress_ = now;
   FetchProgress out;
-  out.phase = !have_root_ ? FetchProgress::Phase::finding
-                          : (fed_ ? FetchProgress::Phase::writing : FetchProgress::Phase::fetching);
+  out.phase = !have_root_
+                  ? FetchProgress::Phase::finding
+                  : (fed_ && view.pending == 0 ? FetchProgress::Phase::writing : FetchProgress::Phase::fetching);
   out.folder = root_.folder;
   out.ops_held = view.ops_held;
   out.bytes_held = view.bytes_held;
@@ -343,6 +348,9 @@ Result<void> Engine::feed() {
   while (!writer_done_) {
     const auto view = wants_->view();
     progress(view);
+    // Ops that turn out to be damaged are waited for as the others were.
+    if (fed && view.pending > 0) fed = check(view);
+    if (!fed && !failed_.exchange(true)) wants_->poke();
     wants_->wait(view.epoch, options_.tick);
   }
   writer.join();
@@ -353,6 +361,25 @@ Result<void> Engine::feed() {
 
 // --- the writer's thread
 
+/// Whether ops that are not held will not come. At the last look they were all here or given up: one that is neither
+/// was damaged, and is fetched again.
+Result<bool> Engine::is_given_up(const std::vector<OpId>& absent, bool last_look) {
+  struct Look {
+    bool missing = false, pending = false;
+  };
+  auto look = wait_on<Look>(runtime_, [&](auto done) {
+    done(Look{!wants_->missing_of(absent).empty(), wants_->is_pending(absent)});
+  });
+  if (!look) return look.error();
+  if (look->missing || look->pending || !last_look) return look->missing;
+  if (++looked_again_ > kMostLooks) return true;
+  std::vector<Want> wants;
+  for (const auto& id : absent) wants.push_back(Want{id, 0, false});
+  auto added = wait_on<void>(runtime_, [&](auto done) { wants_->add(wants, std::move(done)); });
+  if (!added) return added.error();
+  return false;
+}
+
 Result<Bytes> Engine::held_share_op(const OpId& id) {
   while (true) {
     if (stop_.stop_requested()) return stopped();
@@ -362,7 +389,11 @@ Result<Bytes> Engine::held_share_op(const OpId& id) {
     if (!held) return held.error();
     if (!held->empty()) return held->front().op_data;
     if (failed_) return stopped();
-    if (last_look) return make_error(Errc::not_found, "op " + id.to_string());
+    if (last_look) {
+      auto given_up = is_given_up({id}, true);
+      if (!given_up) return given_up.error();
+      if (*given_up) return make_error(Errc::not_found, "op " + id.to_string());
+    }
     wants_->wait(epoch, kLook);
   }
 }
@@ -387,12 +418,11 @@ Result<std::vector<Bytes>> Engine::ops_for_files(OutWriter& writer, const std::v
     }
     if (absent.empty()) break;
     if (stop_.stop_requested() || failed_) return stopped();
-    const auto first = make_error(Errc::not_found, "op " + absent.front().to_string() + " is not held by any source");
-    if (last_look) return first;
-    auto missing = wait_on<std::vector<OpId>>(
-        runtime_, [&](auto done) { done(Result<std::vector<OpId>>(wants_->missing_of(absent))); });
-    if (!missing) return missing.error();
-    if (!missing->empty()) return first;
+    auto given_up = is_given_up(absent, last_look);
+    if (!given_up) return given_up.error();
+    if (*given_up) {
+      return make_error(Errc::not_found, "op " + absent.front().to_string() + " is not held by any source");
+    }
     if (auto old = writer.finish_group_if_old(); !old) return old.error();
     wants_->wait(epoch, kLook);
   }
@@ -511,6 +541,7 @@ Result<FetchReport> Engine::run() {
   report_.fetched_ops = view.fetched_ops;
   report_.fetched_bytes = view.fetched_bytes;
   report_.held_before_ops = view.held_before;
+  report_.damaged_ops = view.damaged;
   if (done) tell_missing();
   static_cast<void>(wait_on<void>(runtime_, [wants = wants_](auto stopped) {
     wants->stop();

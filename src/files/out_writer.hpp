@@ -19,13 +19,13 @@ namespace kitsune2::files {
 /// followed and, but for files with `overwrite`, never replaced. O2: a file is written under a temporary name beside
 /// its place (kTempPrefix and a hash of root and path, so that a killed run's leftovers are found and replaced), synced
 /// with its group (`syncfs`: one flush for up to kGroupFiles files or kGroupBytes), then renamed. O3: an existing file
-/// of the same size is read and compared by hash; identical: kept. O4: bytes are checked against their op id before
-/// they are written. O5: when stopped, nothing is synced any more, and what has no name yet is removed. *Rationale*: a
-/// flush of a slow disk cannot be cut short, and the ops are in the store: all that is lost is the writing of one
-/// group. O6: an unfinished file never has more permissions than the finished one. O7: links and the modes of folders
-/// come in a walk of their own (`finish`) behind the last file, so no file is ever written through a link, and folders
-/// that their owner may not write in can be filled. O8: memory does not depend on the size of a file: its ids pass by.
-/// O9: a file that the disk has no room for is not begun.
+/// of the same size is read and compared by hash; identical: kept. O4: bytes have their ids: `fetch` has them from a
+/// store, which checks them as it reads them. O5: when stopped, nothing is synced any more, and what has no name yet is
+/// removed. *Rationale*: a flush of a slow disk cannot be cut short, and the ops are in the store: all that is lost is
+/// the writing of one group. O6: an unfinished file never has more permissions than the finished one. O7: links and the
+/// modes of folders come in a walk of their own (`finish`) behind the last file, so no file is ever written through a
+/// link, and folders that their owner may not write in can be filled. O8: memory does not depend on the size of a file:
+/// its ids pass by. O9: a file that the disk has no room for is not begun.
 class OutWriter {
  public:
   static constexpr std::size_t kGroupFiles = 2048;
@@ -120,7 +120,7 @@ class OutWriter {
   static void put_back(Job& job);
   void fail(Job& job, PathIssue::Kind kind, std::string reason);
   Result<Bytes> packed_bytes(std::uint64_t from, std::uint64_t size);
-  Result<std::vector<Bytes>> checked(const std::vector<OpId>& ids);
+  Result<std::vector<Bytes>> ops_of(const std::vector<OpId>& ids);
   void fail(std::uint64_t number, PathIssue::Kind kind, const std::string& path, std::string reason);
   void issue(PathIssue::Kind kind, const std::string& path, std::string reason);
   bool is_stopped() const { return options_.stopped && options_.stopped(); }

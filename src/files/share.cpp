@@ -521,7 +521,7 @@ Result<ShareReport> cut(const std::vector<std::string>& paths, const ShareOption
   auto all = look.run(paths);
   if (!all) return all;
   for (std::uint8_t version = look.needs_version_2() ? 2 : 1;; ++version) {
-    auto writer = make_writer();
+    const auto& writer = make_writer();
     Sharer sharer(&*writer, version, options, stop);
     sharer.expect(all->folder);
     auto report = sharer.run(paths);
@@ -529,6 +529,13 @@ Result<ShareReport> cut(const std::vector<std::string>& paths, const ShareOption
     if (!report && version == 1 && sharer.needs_version_2() && report.error().code == Errc::unsupported) continue;
     return report;
   }
+}
+
+/// Since the store was opened.
+Result<std::uint64_t> damaged_ops(Runtime& runtime, OpStore& store) {
+  auto stats = wait_on<OpStoreStats>(runtime, [&](auto done) { store.stats(std::move(done)); });
+  if (!stats) return stats.error();
+  return stats->damaged;
 }
 
 }  // namespace
@@ -539,12 +546,49 @@ Result<ShareReport> share_paths(Runtime& runtime, OpStore& store, const std::vec
   if (store.policy().name() != "sha256") {
     return make_error(Errc::unsupported, "sharing files needs a store with the sha256 policy");
   }
-  return cut(paths, options, stop, [&] { return std::make_unique<BatchWriter>(runtime, store, options.elsewhere); });
+  std::unique_ptr<BatchWriter> writer;
+  const auto damaged = damaged_ops(runtime, store);
+  if (!damaged) return damaged.error();
+  auto report = cut(
+      paths, options,
+      stop, [&]() -> const auto& { return writer = std::make_unique<BatchWriter>(runtime, store, options.elsewhere); });
+  if (!report) return report;
+  const auto now = damaged_ops(runtime, store);
+  if (!now) return now.error();
+  report->repaired_ops = *now - *damaged;
+  return report;
+}
+
+Result<std::uint64_t> repair_paths(Runtime& runtime, OpStore& store, const OpId& root,
+                                   const std::vector<std::string>& paths, const ShareOptions& options,
+                                   const std::stop_token& stop) {
+  assert_may_block(runtime, "repair_paths");
+  ShareOptions quiet;
+  quiet.mtime = options.mtime;
+  quiet.exclude = options.exclude;
+  std::unique_ptr<BatchWriter> writer;
+  auto named = cut(
+      paths, quiet,
+      stop, [&]() -> const auto& { return writer = std::make_unique<BatchWriter>(make_sha256_policy()); });
+  if (!named) return named.error();
+  if (named->root != root) return make_error(Errc::not_found, "what was shared has changed");
+  const auto ids = writer->seen();
+  auto repaired = cut(
+      paths, quiet, stop, [&]() -> const auto& {
+        writer = std::make_unique<BatchWriter>(runtime, store);
+        writer->store_only(ids);
+        return writer;
+      });
+  if (!repaired) return repaired.error();
+  return repaired->new_ops;
 }
 
 Result<ShareReport> name_paths(const std::vector<std::string>& paths, const ShareOptions& options,
                                const std::stop_token& stop) {
-  return cut(paths, options, stop, [] { return std::make_unique<BatchWriter>(make_sha256_policy()); });
+  std::unique_ptr<BatchWriter> writer;
+  return cut(
+      paths, options,
+      stop, [&]() -> const auto& { return writer = std::make_unique<BatchWriter>(make_sha256_policy()); });
 }
 
 Result<FolderSummary> scan_paths(const std::vector<std::string>& paths, const ShareOptions& options,

@@ -176,7 +176,7 @@ Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_d
   auto known = held_already(held, paths, options, stop);
   if (!known) return known.error();
   if (*known) {
-    ShareAloneReport out{std::move(**known), {}};
+    ShareAloneReport out{std::move(**known), {}, true};
     if (strict && out.report.failed > 0) return out;
     auto space = own_space(node, out.report.root);
     if (!space) return space.error();
@@ -193,7 +193,7 @@ Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_d
     auto stats = wait_on<OpStoreStats>(runtime, [&](auto done) { gathered.store().stats(std::move(done)); });
     gathered.close();
     if (!stats) return stats.error();
-    ShareAloneReport out{std::move(*report), {}};
+    ShareAloneReport out{std::move(*report), {}, false};
     if (strict && out.report.failed > 0) {
       remove_store(path);
       return out;
@@ -210,6 +210,7 @@ Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_d
     if (!moved) {
       // Held already, as its name says: what was gathered is a copy.
       out.report.new_ops = out.report.new_bytes = out.report.twice_ops = out.report.twice_bytes = 0;
+      out.held = true;
     }
     remove_unfinished(data_dir, path);
     remove_store(path);
@@ -217,6 +218,15 @@ Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_d
     return out;
   }
   return make_error(Errc::io, "the shared files keep changing while they are read");
+}
+
+Result<std::uint64_t> damaged_in(const std::string& data_dir, const SpaceId& space,
+                                 const std::function<bool(const SqliteCheckProgress&)>& progress) {
+  SqliteCheckOptions options;
+  options.on_progress = progress;
+  auto report = check_sqlite_op_store(op_store_path(data_dir, space), *make_sha256_policy(), options);
+  if (!report) return report.error();
+  return report->lost + report->wrong_entries;
 }
 
 }  // namespace kitsune2::files

@@ -1,11 +1,13 @@
 // The shares of one data folder: which are there, and how one more is made without mixing it with others.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kitsune2/files.hpp"
+#include "kitsune2/sqlite_store.hpp"
 
 namespace kitsune2::files {
 
@@ -35,6 +37,8 @@ Result<HeldShares> find_shares(const std::string& data_dir, Ed25519LocalAgent& n
 struct ShareAloneReport {
   ShareReport report;
   SpaceId space;  ///< empty where `strict` kept the share from being made
+  /// Its database was there already. What it holds has not been looked at: see `damaged_in`.
+  bool held = false;
 };
 
 /// Stores `paths` as a share in a space of its own: in the file that `Node::space` opens for that space.
@@ -50,5 +54,10 @@ struct ShareAloneReport {
 Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_dir, Ed25519LocalAgent& node,
                                      const std::vector<HeldShare>& held, const std::vector<std::string>& paths,
                                      bool strict, const ShareOptions& options, const std::stop_token& stop = {});
+
+/// How much of the op database of `space` in `data_dir` is damaged or has a wrong entry, found by reading all of it;
+/// also beside its owner. `progress` as SqliteCheckOptions::on_progress. Errors: as check_sqlite_op_store.
+Result<std::uint64_t> damaged_in(const std::string& data_dir, const SpaceId& space,
+                                 const std::function<bool(const SqliteCheckProgress&)>& progress);
 
 }  // namespace kitsune2::files

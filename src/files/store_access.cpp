@@ -99,10 +99,10 @@ std::uint64_t BatchWriter::twice_bytes() const {
   return shared_->twice_bytes;
 }
 
-std::uint64_t BatchWriter::different_ops() {
+const std::vector<std::uint64_t>& BatchWriter::seen() {
   std::sort(seen_.begin(), seen_.end());
   seen_.erase(std::unique(seen_.begin(), seen_.end()), seen_.end());
-  return seen_.size();
+  return seen_;
 }
 
 Result<OpId> BatchWriter::put(Bytes op) {
@@ -114,7 +114,7 @@ Result<OpId> BatchWriter::put(Bytes op) {
   std::uint64_t start = 0;
   std::memcpy(&start, id.view().data(), std::min(sizeof start, id.view().size()));
   seen_.push_back(start);
-  if (store_ == nullptr) return id;
+  if (store_ == nullptr || (only_ && !std::binary_search(only_->begin(), only_->end(), start))) return id;
   if (!in_batch_.insert(id).second) return id;
   batch_bytes_ += op.size();
   batch_.emplace_back(std::move(*described), std::move(op));
@@ -150,12 +150,12 @@ void BatchWriter::send() {
   batch_.clear();
   in_batch_.clear();
   batch_bytes_ = 0;
-  // What is held already is not sent to the writer: sharing a folder again costs reads only.
+  // What is held already, and is as it was stored, is not sent to the writer: sharing a folder again costs reads only.
   runtime_->post([&runtime = *runtime_, &store = *store_, elsewhere = elsewhere_, shared = shared_, batch] {
     std::vector<OpId> ids;
     ids.reserve(batch->ops.size());
     for (const auto& [description, bytes] : batch->ops) ids.push_back(description.op_id);
-    store.filter_out_existing_ops(
+    store.filter_out_intact_ops(
         std::move(ids), [&runtime, &store, elsewhere, shared, batch](Result<std::vector<OpId>> lacking) {
           if (!lacking) return batch->answer(lacking.error());
           const std::unordered_set<OpId> wanted(lacking->begin(), lacking->end());

@@ -55,7 +55,11 @@ class BatchWriter {
   std::uint64_t ops() const { return ops_; }
   /// As `ops`, but one that was put again counts once. Ids are told apart by 8 bytes: one of a pair that agrees in them
   /// is not counted.
-  std::uint64_t different_ops();
+  std::uint64_t different_ops() { return seen().size(); }
+  /// What ids were put: the first 8 bytes of each, sorted.
+  const std::vector<std::uint64_t>& seen();
+  /// From now on ops are stored only if the first 8 bytes of their ids are among these, which are sorted.
+  void store_only(std::vector<std::uint64_t> ids) { only_ = std::move(ids); }
   std::uint64_t new_ops() const;
   std::uint64_t new_bytes() const;
   std::uint64_t twice_ops() const;
@@ -72,6 +76,7 @@ class BatchWriter {
   const std::vector<std::shared_ptr<OpStore>> elsewhere_;
   std::shared_ptr<Shared> shared_;
   std::vector<std::uint64_t> seen_;  ///< the first 8 bytes of each id
+  std::optional<std::vector<std::uint64_t>> only_;
   std::vector<std::pair<OpDescription, Bytes>> batch_;
   std::unordered_set<OpId> in_batch_;
   std::uint64_t batch_bytes_ = 0;

@@ -41,6 +41,11 @@ void Wants::start() {
     if (auto self = weak.lock(); self && !self->stopped_) self->unserved(peer, ops);
   };
   fetch_subscription_ = space_->fetch().subscribe(std::move(events));
+  OpStoreEvents stored;
+  stored.ops_damaged = [weak](const std::vector<OpRecord>& ops) {
+    if (auto self = weak.lock(); self && !self->stopped_) self->damaged(ops);
+  };
+  store_subscription_ = space_->op_store().subscribe(std::move(stored));
   handler_->on_pong([weak](const Url& from) {
     auto self = weak.lock();
     if (!self || self->stopped_) return;
@@ -60,6 +65,7 @@ void Wants::stop() {
   subscription_.reset();
   handler_->on_pong({});
   fetch_subscription_.reset();
+  store_subscription_.reset();
   lifetime_.end();
   publish();
 }
@@ -370,6 +376,10 @@ void Wants::filtered(std::vector<Want> wants, const std::vector<OpId>& lacking) 
   }
   if (fresh.empty()) return;
   changed_at_ = runtime_.now();
+  ask_everybody(fresh);
+}
+
+void Wants::ask_everybody(const std::vector<OpId>& ids) {
   // Sources take turns at being asked first, so that each has work from the start.
   std::vector<Url> urls;
   for (const auto& [url, source] : sources_) urls.push_back(url);
@@ -377,7 +387,7 @@ void Wants::filtered(std::vector<Want> wants, const std::vector<OpId>& lacking) 
   if (!urls.empty()) {
     std::rotate(urls.begin(), urls.begin() + static_cast<std::ptrdiff_t>(turn_++ % urls.size()), urls.end());
   }
-  for (const auto& url : urls) ask(url, fresh);
+  for (const auto& url : urls) ask(url, ids);
 }
 
 void Wants::hold(const Item& item) {
@@ -499,6 +509,26 @@ void Wants::recheck() {
         }
         publish();
       }));
+}
+
+/// W9.
+void Wants::damaged(const std::vector<OpRecord>& ops) {
+  std::vector<OpId> fresh;
+  for (const auto& op : ops) {
+    if (missing_.count(op.op_id) != 0 || !pending_.try_emplace(op.op_id).second) continue;
+    fresh.push_back(op.op_id);
+    stored_meanwhile_.erase(op.op_id);
+    if (figures_.damaged++ < kToldDamaged)
+      notice("an op was damaged on the disk and is fetched again: " + op.op_id.to_string());
+  }
+  if (fresh.empty()) return;
+  changed_at_ = last_byte_ = runtime_.now();  // it is asked for from now on
+  ask_everybody(fresh);
+  publish();
+}
+
+bool Wants::is_pending(const std::vector<OpId>& ids) const {
+  return std::any_of(ids.begin(), ids.end(), [this](const OpId& id) { return pending_.count(id) != 0; });
 }
 
 std::vector<OpId> Wants::missing_of(const std::vector<OpId>& ids) const {

@@ -31,6 +31,7 @@ struct WantsView {
   std::size_t sources = 0, live_sources = 0;
   std::uint64_t ops_held = 0, bytes_held = 0, held_before = 0;
   std::uint64_t fetched_ops = 0, fetched_bytes = 0;
+  std::uint64_t damaged = 0;  ///< ops that were found damaged in the store
   std::uint64_t bytes_arriving = 0, received_bytes = 0;
   FetchWait wait = FetchWait::nothing;
   std::string wait_reason;
@@ -55,6 +56,7 @@ struct WantsView {
 /// anybody can claim to be a source, under any number of urls. So at most kMaxSources are kept, those first that have
 /// answered; of those that have not, kUnprovenAsked at a time are asked for ops, each for kUnprovenOps, and who says
 /// nothing for kLiveFor gives its turn to another. The first answer, to a ping too, makes a source like any other.
+/// W9: an op that is found damaged in the store is pending again; in the progress figures it stays held.
 /// Thread rule: strand only, but for `view` and `wait`.
 class Wants : public std::enable_shared_from_this<Wants> {
  public:
@@ -68,6 +70,7 @@ class Wants : public std::enable_shared_from_this<Wants> {
   static constexpr std::size_t kUnprovenOps = 64;
   /// Sources of which the user is told that they came and went.
   static constexpr std::uint32_t kToldSources = 256;
+  static constexpr std::uint64_t kToldDamaged = 20;
   /// Something that is missing for so long is not only late: the reason of waiting then says what may be wrong.
   static constexpr Duration kHintAfter = std::chrono::seconds(8);
 
@@ -89,6 +92,8 @@ class Wants : public std::enable_shared_from_this<Wants> {
   /// Those of `ids` that are missing now.
   std::vector<OpId> missing_of(const std::vector<OpId>& ids) const;
 
+  /// Whether one of `ids` is pending now.
+  bool is_pending(const std::vector<OpId>& ids) const;
   std::vector<OpId> all_missing() const;
 
   /// Any thread: wakes those who wait.
@@ -142,6 +147,8 @@ class Wants : public std::enable_shared_from_this<Wants> {
   std::size_t live_count() const;
   void stored(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes);
   void hold(const Item& item);
+  void damaged(const std::vector<OpRecord>& ops);
+  void ask_everybody(const std::vector<OpId>& ids);
   void lacking(const Url& peer, const std::vector<OpId>& ops);
   void unserved(const Url& peer, std::vector<OpId> ops);
   void filtered(std::vector<Want> wants, const std::vector<OpId>& lacking);
@@ -177,6 +184,7 @@ class Wants : public std::enable_shared_from_this<Wants> {
   bool stopped_ = false;
   std::shared_ptr<void> subscription_;
   std::shared_ptr<void> fetch_subscription_;
+  std::shared_ptr<void> store_subscription_;
   Lifetime lifetime_;
 
   mutable std::mutex mutex_;

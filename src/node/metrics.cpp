@@ -14,6 +14,8 @@ using server::quoted_label;
 namespace {
 
 constexpr Duration kRefresh = std::chrono::seconds(5);
+/// How long a node is not well after damage was found. *Rationale*: a disk that lost bits once is likely to lose more.
+constexpr Duration kShowsDamage = std::chrono::hours(1);
 
 struct FetchCounter {
   const char* name;
@@ -145,7 +147,10 @@ void NodeMetrics::ask_store(const SpaceId& id) {
   if (!space) return;
   space->op_store().stats([weak = weak_from_this(), id](const Result<OpStoreStats>& stats) {
     auto self = weak.lock();
-    if (self && stats) self->stores_[id] = *stats;
+    if (!self || !stats) return;
+    Store& store = self->stores_[id];
+    if (stats->damaged > store.stats.damaged) store.damaged_at = self->runtime_.now();
+    store.stats = *stats;
   });
 }
 
@@ -194,10 +199,14 @@ std::string NodeMetrics::render() const {
       const auto store = stores_.find(id);
       const bool known = store != stores_.end();
       const auto figure = [&](std::uint64_t OpStoreStats::*value) {
-        return known ? static_cast<double>(store->second.*value) : std::numeric_limits<double>::quiet_NaN();
+        return known ? static_cast<double>(store->second.stats.*value) : std::numeric_limits<double>::quiet_NaN();
       };
       out.add_real("kitsune2_store_ops", "gauge", "Ops held.", label, figure(&OpStoreStats::ops));
       out.add_real("kitsune2_store_bytes", "gauge", "Payload of the ops held.", label, figure(&OpStoreStats::bytes));
+      out.add_real("kitsune2_store_damaged_ops_total", "counter", "Ops found damaged on the disk, and dropped.", label,
+                   figure(&OpStoreStats::damaged));
+      out.add_real("kitsune2_store_mended_entries_total", "counter", "Entries of ops that were wrong and set right.",
+                   label, figure(&OpStoreStats::mended));
     }
     for (const auto& [id, report] : kitsune->report().snapshot()) {
       const std::string label = "space=" + quoted_label(id.to_string());
@@ -221,6 +230,10 @@ std::optional<std::string> NodeMetrics::problem() const {
     if (!space) continue;
     if (const auto failure = space->recent_store_failure())
       return "the op store of space " + id.to_string() + ": " + failure->to_string();
+    const auto store = stores_.find(id);
+    if (store != stores_.end() && store->second.damaged_at && runtime_.now() - *store->second.damaged_at < kShowsDamage)
+      return "the op store of space " + id.to_string() + ": ops were damaged on the disk and dropped, " +
+             std::to_string(store->second.stats.damaged) + " since the start";
   }
   return std::nullopt;
 }

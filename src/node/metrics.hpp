@@ -25,7 +25,8 @@ class NodeMetrics : public std::enable_shared_from_this<NodeMetrics> {
 
   /// Prometheus text exposition format, version 0.0.4.
   std::string render() const;
-  /// Nothing, or what is wrong: no connection to the relay, or a store that refused a write within the last minute.
+  /// Nothing, or what is wrong: no connection to the relay, a store that refused a write within the last minute or that
+  /// has found damage within the last hour.
   std::optional<std::string> problem() const;
 
  private:
@@ -35,7 +36,11 @@ class NodeMetrics : public std::enable_shared_from_this<NodeMetrics> {
   std::weak_ptr<Kitsune> kitsune_;
   const std::string relay_;
   std::function<std::string()> more_;
-  std::map<SpaceId, OpStoreStats> stores_;
+  struct Store {
+    OpStoreStats stats;
+    std::optional<Time> damaged_at;  ///< when damage was seen last
+  };
+  std::map<SpaceId, Store> stores_;
   Runtime::TimerId timer_ = 0;
 };
 

@@ -2,6 +2,8 @@
 #include "files/shares.hpp"
 
 #include <algorithm>
+#include <fstream>
+#include <iterator>
 #include <set>
 
 #include "kitsune2/sqlite_store.hpp"
@@ -317,6 +319,78 @@ TEST(OwnSpace, AgentsDoNotTellThatTwoSpacesAreOneNodes) {
   EXPECT_NE(in_one, node->agent());
   EXPECT_EQ(agent_for(node, default_space(node->agent())).value()->agent(), node->agent());
   EXPECT_NE(agent_for(Ed25519LocalAgent::generate(), one).value()->agent(), in_one);
+}
+
+/// Turns one bit of the database of a space, where these bytes are.
+void flip(const std::string& database, std::string_view bytes) {
+  std::fstream file(database, std::ios::in | std::ios::out | std::ios::binary);
+  const std::string all{std::istreambuf_iterator<char>(file), {}};
+  const auto at = all.find(bytes);
+  ASSERT_NE(at, std::string::npos);
+  file.clear();
+  file.seekp(static_cast<std::streamoff>(at));
+  file.put(static_cast<char>(all[at] ^ 1));
+}
+
+TEST_F(Shares, WhatWasDamagedIsRepairedFromTheFolder) {
+  for (int i = 0; i < 5; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 100, i));
+  const auto first = shared({from_.str()});
+  EXPECT_FALSE(first.held);
+  const std::string database = op_store_path(data(), first.space);
+  const auto ops = ops_of(first.space);
+  EXPECT_EQ(damaged_in(data(), first.space, {}).value(), 0U);
+  flip(database, std::string_view(from_.read("1")).substr(500, 64));
+  flip(database, std::string_view(from_.read("3")).substr(500, 64));
+  EXPECT_EQ(damaged_in(data(), first.space, {}).value(), 2U);
+
+  const auto again = shared({from_.str()});
+  EXPECT_TRUE(again.held);
+  EXPECT_EQ(again.report.root, first.report.root);
+  auto store = open(first.space);
+  EXPECT_EQ(repair_paths(runtime_, *store, first.report.root, {from_.str()}, {}).value(), 2U);
+  close(store);
+  EXPECT_EQ(damaged_in(data(), first.space, {}).value(), 0U);
+  EXPECT_EQ(ops_of(first.space), ops);
+}
+
+TEST_F(Shares, ADamagedRootIsRepairedToo) {
+  from_.write("one", noise(kPackFileBytes + 100, 1));
+  const auto first = shared({from_.str()});
+  flip(op_store_path(data(), first.space), "K2FR");
+  const auto again = shared({from_.str()});
+  EXPECT_TRUE(again.held) << "the share was not known, but its database was there";
+  EXPECT_EQ(again.space, first.space);
+  auto store = open(first.space);
+  EXPECT_EQ(repair_paths(runtime_, *store, first.report.root, {from_.str()}, {}).value(), 1U);
+  close(store);
+  EXPECT_EQ(damaged_in(data(), first.space, {}).value(), 0U);
+}
+
+TEST_F(Shares, NothingOfAChangedFolderComesIntoAShareByARepair) {
+  from_.write("one", noise(kPackFileBytes + 100, 1));
+  const auto first = shared({from_.str()});
+  const auto ops = ops_of(first.space);
+  from_.write("two", noise(kPackFileBytes + 100, 2));
+  auto store = open(first.space);
+  const auto repaired = repair_paths(runtime_, *store, first.report.root, {from_.str()}, {});
+  close(store);
+  ASSERT_FALSE(repaired);
+  EXPECT_EQ(repaired.error().code, Errc::not_found);
+  EXPECT_EQ(ops_of(first.space), ops);
+}
+
+TEST_F(Shares, SharingIntoANamedSpaceAgainRepairsIt) {
+  for (int i = 0; i < 3; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 100, i));
+  const SpaceId space = SpaceId::from_text("common");
+  for (int round = 0; round < 2; ++round) {
+    auto store = open(space);
+    const auto report = share_paths(runtime_, *store, {from_.str()}, {});
+    close(store);
+    ASSERT_TRUE(report) << report.error().to_string();
+    EXPECT_EQ(report->repaired_ops, round == 0 ? 0U : 1U);
+    if (round == 0) flip(op_store_path(data(), space), std::string_view(from_.read("2")).substr(500, 64));
+  }
+  EXPECT_EQ(damaged_in(data(), space, {}).value(), 0U);
 }
 
 }  // namespace
