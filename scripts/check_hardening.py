@@ -43,9 +43,10 @@ def faults(path, cet, source):
     if cet and data.count(b"\xf3\x0f\x1e\xfa") < 100:  # endbr64
         yield "has no marks for indirect branches"
     if source:
-        at = data.find(source.rstrip("/").encode() + b"/")
-        if at >= 0:
-            yield f"has a path of the build in it, at byte {at}: {data[at:at + 80].split(bytes(1))[0].decode(errors='replace')}"
+        # Not in the middle of a relative path: ccache makes some.
+        found = re.search(rb"(?<![\w./-])" + re.escape(source.rstrip("/").encode()) + rb"/[\w./-]*", data)
+        if found:
+            yield f"has a path of the build in it, at byte {found.start()}: {found[0].decode(errors='replace')}"
 
 
 def main():

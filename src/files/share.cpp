@@ -89,11 +89,20 @@ class Sharer {
   Result<void> top_level(const std::vector<std::string>& paths, Frame& frame, std::optional<DirCursor>& dir);
   Result<void> walk(Frame top, std::optional<DirCursor>& dir);
   Result<bool> step(std::vector<Frame>& frames, std::optional<DirCursor>& dir);
+  Result<void> enter(std::vector<Frame>& frames, std::optional<DirCursor>& dir, Fd fd, const struct stat& info);
   Result<bool> list(int fd, Frame& frame);
   Result<void> leave(std::vector<Frame>& frames, std::optional<DirCursor>& dir);
   Result<void> file(const Child& child, Fd fd, const struct stat& before);
   Result<bool> link(const Child& child, const DirCursor& dir, std::size_t depth);
-  /// nullopt: it changed. Errc::io of reading is reported inside `fault`.
+  /// What was read of a file: one that is packed in `small`, of others the ids of their chunks.
+  struct Contents {
+    std::vector<OpId> ids;
+    std::vector<std::uint8_t> small;
+    std::string fault;   ///< of reading
+    bool whole = false;  ///< false: it changed
+  };
+  Result<Contents> read(int fd, std::uint64_t size);
+  /// False: it changed. Errc::io of reading is reported inside `fault`.
   Result<bool> read_chunks(int fd, std::uint64_t size, std::vector<OpId>& ids, std::string& fault);
   Result<void> pack_file(FileHead head, ByteView bytes);
   Result<void> end_pack();
@@ -202,6 +211,26 @@ Result<bool> Sharer::read_chunks(int fd, std::uint64_t size, std::vector<OpId>& 
   return true;
 }
 
+Result<Sharer::Contents> Sharer::read(int fd, std::uint64_t size) {
+  Contents out;
+  if (size > kPackFileBytes) {
+    auto whole = read_chunks(fd, size, out.ids, out.fault);
+    file_bytes_ = 0;
+    if (!whole) return whole.error();
+    out.whole = *whole;
+    return out;
+  }
+  out.small.resize(static_cast<std::size_t>(size) + 1);  // one more: a file that grew is noticed
+  auto got = read_full(fd, out.small.data(), out.small.size());
+  if (!got) {
+    out.fault = got.error().message;
+    return out;
+  }
+  out.whole = *got == size;
+  out.small.resize(*got);
+  return out;
+}
+
 Result<void> Sharer::file(const Child& child, Fd fd, const struct stat& first) {
   struct stat before = first;
   ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -214,28 +243,10 @@ Result<void> Sharer::file(const Child& child, Fd fd, const struct stat& first) {
     if (options_.mtime) {
       head.mtime = FileTime{before.st_mtim.tv_sec, static_cast<std::uint32_t>(before.st_mtim.tv_nsec)};
     }
-    std::vector<OpId> ids;
-    std::vector<std::uint8_t> small;
-    std::string fault;
-    bool whole = true;
-    if (head.size <= kPackFileBytes) {
-      small.resize(static_cast<std::size_t>(head.size) + 1);  // one more: a file that grew is noticed
-      auto got = read_full(fd.get(), small.data(), small.size());
-      if (!got) {
-        fault = got.error().message;
-        whole = false;
-      } else {
-        whole = *got == head.size;
-        small.resize(std::min<std::size_t>(*got, small.size()));
-      }
-    } else {
-      auto read = read_chunks(fd.get(), head.size, ids, fault);
-      file_bytes_ = 0;
-      if (!read) return read.error();
-      whole = *read;
-    }
-    if (!fault.empty()) {
-      issue(PathIssue::Kind::unreadable, fault);
+    auto contents = read(fd.get(), head.size);
+    if (!contents) return contents.error();
+    if (!contents->fault.empty()) {
+      issue(PathIssue::Kind::unreadable, contents->fault);
       return {};
     }
     struct stat after {};
@@ -243,18 +254,18 @@ Result<void> Sharer::file(const Child& child, Fd fd, const struct stat& first) {
       issue(PathIssue::Kind::unreadable, errno_text(errno));
       return {};
     }
-    if (!whole || !same_moment(before, after)) {
+    if (!contents->whole || !same_moment(before, after)) {
       before = after;
       if (::lseek(fd.get(), 0, SEEK_SET) != 0) break;
       continue;
     }
     report_.folder.bytes += head.size;
     ++report_.folder.files;
-    report_.folder.ops += ids.size();
+    report_.folder.ops += contents->ids.size();
     progress(false);
-    if (head.size > 0 && ids.empty()) return pack_file(std::move(head), small);
+    if (head.size > 0 && contents->ids.empty()) return pack_file(std::move(head), contents->small);
     std::vector<std::uint8_t> out;
-    ManifestEncoder::file(out, head, ids, version_);
+    ManifestEncoder::file(out, head, contents->ids, version_);
     return record(out);
   }
   issue(PathIssue::Kind::changed, "changed while it was read, three times; left out");
@@ -436,16 +447,23 @@ Result<bool> Sharer::step(std::vector<Frame>& frames, std::optional<DirCursor>& 
     issue(PathIssue::Kind::changed, "became " + why_special(info.st_mode));
     return true;
   }
+  if (auto entered = enter(frames, dir, std::move(fd), info); !entered) return entered.error();
+  return true;
+}
+
+/// Goes into the folder `fd`, the child that was looked at last.
+Result<void> Sharer::enter(std::vector<Frame>& frames, std::optional<DirCursor>& dir, Fd fd, const struct stat& info) {
   if (std::find(excluded_.begin(), excluded_.end(), SameFile{info.st_dev, info.st_ino}) != excluded_.end()) {
     issue(PathIssue::Kind::skipped, "the node's own data directory");
-    return true;
+    return {};
   }
+  const Child& child = frames.back().children[frames.back().at - 1];
   Frame next;
   next.path_size = path_.size();
-  next.inside_size = frame.inside_size + child.name.size() + 1;
+  next.inside_size = frames.back().inside_size + child.name.size() + 1;
   auto listed = list(fd.get(), next);
   if (!listed) return listed.error();
-  if (!*listed) return true;
+  if (!*listed) return {};
   if (!can_say(mode_of(info) == kExecutableMode)) return too_plain();
   std::vector<std::uint8_t> out;
   if (version_ >= 2) {
@@ -453,15 +471,15 @@ Result<bool> Sharer::step(std::vector<Frame>& frames, std::optional<DirCursor>& 
   } else {
     ManifestEncoder::dir(out, child.name);
   }
-  if (auto written = record(out); !written) return written.error();
+  if (auto written = record(out); !written) return written;
   ++report_.folder.dirs;
   if (dir) {
-    if (auto entered = dir->enter(std::move(fd)); !entered) return entered.error();
+    if (auto entered = dir->enter(std::move(fd)); !entered) return entered;
   } else {
     dir.emplace(std::move(fd));
   }
   frames.push_back(std::move(next));
-  return true;
+  return {};
 }
 
 Result<void> Sharer::walk(Frame top, std::optional<DirCursor>& dir) {
