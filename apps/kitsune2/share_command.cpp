@@ -5,6 +5,7 @@
 #include <set>
 
 #include "files/shares.hpp"
+#include "node/builder/relay_transport.hpp"
 #include "node_setup.hpp"
 
 namespace kitsune2::cli {
@@ -39,7 +40,7 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
     return {};
   }
   if (args.listen.empty()) {
-    if (options.config.tx5_transport.server_url != Config::defaults().tx5_transport.server_url) return {};
+    if (names_relay(options.config)) return {};
     return make_error(Errc::invalid_argument, "share needs --relay URL or --listen HOST:PORT");
   }
   auto address = files::parse_host_port(args.listen);

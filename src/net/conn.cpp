@@ -467,7 +467,6 @@ class ListenerImpl final : public Listener, public std::enable_shared_from_this<
     accept_ = nullptr;
   }
 
-  std::uint64_t accept_errors() const override { return errors_; }
 
  private:
   void accepted(tcp::socket socket) {
@@ -481,7 +480,6 @@ class ListenerImpl final : public Listener, public std::enable_shared_from_this<
   }
 
   void refused(const error_code& ec) {
-    ++errors_;
     const bool exhausted = ec == asio::error::no_descriptors ||
                            ec == boost::system::errc::too_many_files_open_in_system ||
                            ec == boost::system::errc::no_buffer_space || ec == boost::system::errc::not_enough_memory;
@@ -502,7 +500,6 @@ class ListenerImpl final : public Listener, public std::enable_shared_from_this<
   Accept accept_;
   std::string address_;
   bool stopped_ = false;
-  std::uint64_t errors_ = 0;
   Time quiet_until_ = Time::min();
   Runtime::TimerId retry_ = 0;
 };

@@ -108,8 +108,6 @@ class Listener {
   /// Begins to accept.
   virtual void start() = 0;
   virtual void stop() = 0;
-  /// Failures to accept so far.
-  virtual std::uint64_t accept_errors() const = 0;
 };
 
 }  // namespace kitsune2::net

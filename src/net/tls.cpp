@@ -251,7 +251,6 @@ TlsEngine::TlsEngine(std::shared_ptr<TlsContext> context) : impl_(std::make_uniq
 TlsEngine::~TlsEngine() = default;
 
 void TlsEngine::feed(ByteView ciphertext) { impl_->wire.in.append(ciphertext); }
-std::size_t TlsEngine::pending_input() const { return impl_->wire.in.size(); }
 ByteBuffer& TlsEngine::output() { return impl_->wire.out; }
 bool TlsEngine::established() const { return impl_->established; }
 

@@ -64,8 +64,6 @@ class TlsEngine {
 
   /// Takes ciphertext from the socket. Copies.
   void feed(ByteView ciphertext);
-  /// Ciphertext that waits to be fed on; bounded by what was fed.
-  std::size_t pending_input() const;
   /// Ciphertext for the socket; the caller consumes it.
   ByteBuffer& output();
 

@@ -7,17 +7,17 @@
 #include <utility>
 
 #include "core/callback.hpp"
+#include "core/relay_url.hpp"
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/builder.hpp"
 #include "kitsune2/relay_server.hpp"
-#include "kitsune2/transport_tx5.hpp"
 #include "log/log.hpp"
 #include "net/tls.hpp"
 #include "net/ws_connector.hpp"
+#include "node/builder/relay_transport.hpp"
 #include "node/builder/store_paths.hpp"
 #include "node/config/config_table.hpp"
 #include "node/metrics.hpp"
-#include "transport/tx5/tx5_transport.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -107,25 +107,20 @@ std::string http_of(const Url& relay) {
 /// Puts the relay's urls into the configuration. The relay's canonical url, or an empty one for an offline node.
 Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, Config& config) {
   std::string relay = options.relay;
-  bool chosen_here = true;
   if (relay.empty() && server != nullptr) {
     relay = server->relay_url();
     if (config_table::is_placeholder(config.core_bootstrap.server_url))
       config.core_bootstrap.server_url = server->bootstrap_url();
   }
-  if (relay.empty()) {
-    chosen_here = false;
-    relay = config.tx5_transport.server_url;
-    if (config_table::is_placeholder(relay)) return Url();
-  }
-  auto url = tx5::canonical_relay_url(relay);
+  const bool chosen_here = !relay.empty();
+  if (!chosen_here && !names_relay(config)) return Url();
+  auto url = chosen_here ? canonical_relay_url(relay) : relay_of(config);
   if (!url) {
     if (!chosen_here) return url.error();
     return make_error(Errc::invalid_config,
                       "relay: must be like ws://host:port or wss://host:port, got \"" + relay + '"');
   }
-  config.tx5_transport.server_url = url->to_string();
-  if (chosen_here && !url->uses_tls()) config.tx5_transport.signal_allow_plain_text = true;
+  set_relay(config, *url, chosen_here);
   if (config_table::is_placeholder(config.core_bootstrap.server_url)) config.core_bootstrap.server_url = http_of(*url);
   return url;
 }
@@ -186,18 +181,12 @@ struct Node::Impl {
 
     Builder builder = default_builder(*runtime, config, {options.data_dir, std::move(options.policy)});
     // The relay inside tells where its peers come from, and a full node keeps the peers that were of use.
-    const auto addresses = std::make_shared<tx5::PeerAddresses>();
-    builder.address_group = [addresses](const Url& peer) { return addresses->group_of(peer); };
-    builder.transport = [this, origin = relay.to_string(), door = server ? server->local_door() : nullptr, addresses](
-                            Runtime& strand, const Config& c) -> Result<std::unique_ptr<TransportBackend>> {
-      auto made = tx5::Tx5Transport::create(strand, make_ws_connector(*runtime, origin, door), c.tx5_transport,
-                                            tx5::LinkLimits{}, c.network);
-      if (!made) return made.error();
-      (*made)->note_addresses(addresses);
-      (*made)->judge_by(
-          [this](const Url& peer) { return kitsune ? kitsune->budget().usefulness(peer) : std::uint64_t{0}; });
-      return std::unique_ptr<TransportBackend>(std::move(*made));
-    };
+    use_relay_transport(
+        builder,
+        [this, origin = relay.to_string(), door = server ? server->local_door() : nullptr] {
+          return make_ws_connector(*runtime, origin, door);
+        },
+        [this](const Url& peer) { return kitsune ? kitsune->budget().usefulness(peer) : std::uint64_t{0}; });
     if (relay.empty()) {
       builder.checks.clear();
       builder.transport = [](Runtime& r, const Config&) {

@@ -7,7 +7,6 @@
 #include "kitsune2/builder.hpp"
 #include "kitsune2/http.hpp"
 #include "log/log.hpp"
-#include "net/url_parts.hpp"
 #include "node/config/config_table.hpp"
 #include "node/space/agent_rules.hpp"
 
@@ -325,15 +324,11 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
 }  // namespace
 
 Result<std::shared_ptr<Bootstrap>> make_core_bootstrap(const ModuleContext& context, std::shared_ptr<HttpClient> http) {
-  const std::string& url = context.config->current().core_bootstrap.server_url;
-  if (config_table::is_placeholder(url)) return make_error(Errc::invalid_config, "coreBootstrap.serverUrl: is not set");
-  const auto parts = net::parse_url(url, "http", "https");
-  if (!parts)
-    return make_error(Errc::invalid_config,
-                      "coreBootstrap.serverUrl: must be like https://host:port, got \"" + url + '"');
+  const auto server = config_table::bootstrap_server(context.config->current().core_bootstrap);
+  if (!server) return server.error();
   // As in the reference, a path of the url is not used.
   auto bootstrap = std::make_shared<CoreBootstrap>(context, std::move(http),
-                                                   (parts->tls ? "https://" : "http://") + parts->authority);
+                                                   (server->tls ? "https://" : "http://") + server->authority);
   bootstrap->start();
   return std::shared_ptr<Bootstrap>(std::move(bootstrap));
 }

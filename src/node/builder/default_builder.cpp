@@ -3,14 +3,12 @@
 #include <utility>
 
 #include "kitsune2/asio_runtime.hpp"
-#include "kitsune2/transport_tx5.hpp"
 #include "net/ws_connector.hpp"
 #include "node/builder/base_builder.hpp"
 #include "node/builder/platform.hpp"
+#include "node/builder/relay_transport.hpp"
 #include "node/builder/store_paths.hpp"
 #include "node/config/config_table.hpp"
-#include "transport/tx5/peer_addresses.hpp"
-#include "transport/tx5/tx5_transport.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -47,15 +45,9 @@ class PeerFiles {
   std::map<SpaceId, std::shared_ptr<PeerMetaStore>> meta_;
 };
 
-Result<void> check_relay(const Config& config) {
-  auto relay = tx5::check_config(config.tx5_transport);
-  return relay ? Result<void>() : relay.error();
-}
-
 Result<void> check_bootstrap(const Config& config) {
-  if (config_table::is_placeholder(config.core_bootstrap.server_url))
-    return make_error(Errc::invalid_config, "coreBootstrap.serverUrl: is not set");
-  return {};
+  const auto server = config_table::bootstrap_server(config.core_bootstrap);
+  return server ? Result<void>() : server.error();
 }
 
 }  // namespace
@@ -65,16 +57,7 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
   Builder b = base_builder();
   b.config = config;
   b.checks = {check_relay, check_bootstrap};
-  // What a relay inside the node tells of its peers.
-  const auto addresses = std::make_shared<tx5::PeerAddresses>();
-  b.address_group = [addresses](const Url& peer) { return addresses->group_of(peer); };
-  b.transport = [connector = platform.ws_connector, addresses](
-                    Runtime& strand, const Config& c) -> Result<std::unique_ptr<TransportBackend>> {
-    auto made = tx5::Tx5Transport::create(strand, connector(), c.tx5_transport, tx5::LinkLimits{}, c.network);
-    if (!made) return made.error();
-    (*made)->note_addresses(addresses);
-    return std::unique_ptr<TransportBackend>(std::move(*made));
-  };
+  use_relay_transport(b, platform.ws_connector);
   // One client for all spaces, gone with the last of them.
   b.bootstrap = [make_client = platform.http_client,
                  client = std::make_shared<std::weak_ptr<HttpClient>>()](const ModuleContext& c) {

@@ -211,6 +211,19 @@ Result<void> check(const Section& section, const Key& key, Config& config) {
       key.slot(config));
 }
 
+Result<void> check(const Section& section, Config& config) {
+  for (const Key& key : section.keys) {
+    if (auto fine = check(section, key, config); !fine) return fine;
+  }
+  const std::string problem = section.check != nullptr ? section.check(config) : std::string();
+  if (!problem.empty()) return make_error(Errc::invalid_config, std::string(section.name) + '.' + problem);
+  return {};
+}
+
+const Section& section_named(std::string_view name) {
+  return *std::find_if(sections().begin(), sections().end(), [&](const Section& s) { return s.name == name; });
+}
+
 Json printed(const Slot& slot) {
   return std::visit(Overloaded{[](std::optional<std::uint32_t>* s) -> Json { return *s ? Json(**s) : Json(nullptr); },
                                [](JsonText s) {
@@ -289,17 +302,16 @@ Result<Config> Config::overlaid(std::string_view json) const {
   return out;
 }
 
+Result<void> config_table::validate(const CoreFetchConfig& config) {
+  Config whole;
+  whole.core_fetch = config;
+  return check(section_named("coreFetch"), whole);
+}
+
 Result<void> Config::validate() const {
   Config copy = *this;
   for (const Section& section : sections()) {
-    for (const Key& key : section.keys) {
-      auto fine = check(section, key, copy);
-      if (!fine) return fine;
-    }
-    if (section.check != nullptr) {
-      const std::string problem = section.check(*this);
-      if (!problem.empty()) return make_error(Errc::invalid_config, std::string(section.name) + '.' + problem);
-    }
+    if (auto fine = check(section, copy); !fine) return fine;
   }
   const std::string problem = check_object_text(application);
   if (!problem.empty()) return make_error(Errc::invalid_config, "application sections: " + problem);

@@ -5,8 +5,8 @@
 #include <array>
 #include <vector>
 
+#include "core/relay_url.hpp"
 #include "net/url_parts.hpp"
-#include "transport/tx5/tx5_transport.hpp"
 
 namespace kitsune2::config_table {
 namespace {
@@ -23,7 +23,7 @@ std::string check_bootstrap_url(const std::string& text) {
 
 std::string check_relay_url(const std::string& text) {
   if (is_placeholder(text)) return {};
-  if (tx5::canonical_relay_url(text).has_error()) return "must be like wss://host:port, got \"" + text + '"';
+  if (canonical_relay_url(text).has_error()) return "must be like wss://host:port, got \"" + text + '"';
   return {};
 }
 
@@ -411,6 +411,12 @@ std::span<const Section> sections() { return kSections; }
 
 bool is_placeholder(std::string_view url) {
   return url == "<https://your.bootstrap.url>" || url == "<wss://your.sbd.url>";
+}
+
+Result<net::UrlParts> bootstrap_server(const CoreBootstrapConfig& config) {
+  const std::string problem = is_placeholder(config.server_url) ? "is not set" : check_bootstrap_url(config.server_url);
+  if (!problem.empty()) return make_error(Errc::invalid_config, "coreBootstrap.serverUrl: " + problem);
+  return net::parse_url(config.server_url, "http", "https");
 }
 
 Nearest nearest(std::string_view name, std::span<const std::string_view> names) {

@@ -10,6 +10,7 @@
 #include <variant>
 
 #include "kitsune2/config.hpp"
+#include "net/url_parts.hpp"
 
 namespace kitsune2::config_table {
 
@@ -48,8 +49,13 @@ struct Section {
 
 std::span<const Section> sections();
 
+/// Checks one section, the others being right. Errc::invalid_config naming the key.
+Result<void> validate(const CoreFetchConfig& config);
+
 /// Whether a url of the configuration has not been set.
 bool is_placeholder(std::string_view url);
+/// The bootstrap server. Errc::invalid_config naming the key: it is not set, or no http(s) url.
+Result<net::UrlParts> bootstrap_server(const CoreBootstrapConfig& config);
 
 /// The name in `names` that is nearest to `name` by edits, and how many edits.
 struct Nearest {

@@ -6,6 +6,7 @@
 
 #include "core/callback.hpp"
 #include "kitsune2/config.hpp"
+#include "node/config/config_table.hpp"
 #include "node/module_receiver.hpp"
 
 namespace kitsune2 {
@@ -573,9 +574,7 @@ void CoreFetch::check_invariants() const {
 Result<std::shared_ptr<Fetch>> make_core_fetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
                                                std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport,
                                                std::shared_ptr<PeerBudget> budget) {
-  Config whole;
-  whole.core_fetch = config;
-  if (auto valid = whole.validate(); !valid) return valid.error();
+  if (auto valid = config_table::validate(config); !valid) return valid.error();
   auto fetch =
       std::make_shared<CoreFetch>(runtime, config, space, std::move(op_store), std::move(transport), std::move(budget));
   if (auto started = fetch->start(); !started) return started.error();

@@ -5,6 +5,8 @@
 #include <tuple>
 #include <utility>
 
+#include "core/relay_url.hpp"
+
 namespace kitsune2 {
 namespace tx5 {
 namespace {
@@ -15,30 +17,10 @@ Error bad_config(std::string_view key, const std::string& what) {
 
 }  // namespace
 
-Result<Url> canonical_relay_url(const std::string& text) {
-  std::string canonical = text;
-  while (canonical.ends_with('/')) canonical.pop_back();
-  const std::size_t host = canonical.find("://");
-  if (host != std::string::npos) {
-    const std::string_view authority = std::string_view(canonical).substr(host + 3);
-    const std::size_t colon = authority.rfind(':');
-    const std::size_t bracket = authority.rfind(']');
-    const bool has_port = colon != std::string_view::npos && (bracket == std::string_view::npos || colon > bracket);
-    if (!has_port && authority.find('/') == std::string_view::npos) {
-      canonical += canonical.starts_with("wss:") ? ":443" : ":80";
-    }
-  }
-  Result<Url> url = Url::parse(canonical);
-  if (url.has_error())
-    return bad_config("serverUrl", "must be a relay's url like wss://host:port, got \"" + text + "\"");
-  if (url->is_peer()) return bad_config("serverUrl", "must be a relay's url, without a path, got \"" + text + "\"");
-  return url;
-}
-
 Result<Url> check_config(const Tx5TransportConfig& config) {
   if (config.server_url == Tx5TransportConfig{}.server_url) return bad_config("serverUrl", "is not set");
   Result<Url> relay = canonical_relay_url(config.server_url);
-  if (relay.has_error()) return relay;
+  if (relay.has_error()) return bad_config("serverUrl", relay.error().message);
   if (!relay->uses_tls() && !config.signal_allow_plain_text) {
     return bad_config("serverUrl", "is not encrypted (ws://); use wss:// or set signalAllowPlainText to true");
   }

@@ -13,10 +13,6 @@
 
 namespace kitsune2::tx5 {
 
-/// The relay's url in canonical form, from what a user writes: a missing port is the scheme's, a slash at the end goes.
-/// Errc::invalid_config: not a relay's url.
-Result<Url> canonical_relay_url(const std::string& text);
-
 /// The relay's url of a configuration that this transport can use as it is. Errc::invalid_config naming the key.
 Result<Url> check_config(const Tx5TransportConfig& config);
 

@@ -141,7 +141,7 @@ TEST_F(Tx5Test, ConfigIsChecked) {
 
 TEST_F(Tx5Test, RelayUrlsAreMadeCanonical) {
   const auto canonical = [](const std::string& text) {
-    auto url = tx5::canonical_relay_url(text);
+    auto url = canonical_relay_url(text);
     return url.has_value() ? url->to_string() : "error";
   };
   EXPECT_EQ(canonical("wss://sbd.kitsu.ne"), "wss://sbd.kitsu.ne:443");
