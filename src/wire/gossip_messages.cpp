@@ -1,6 +1,10 @@
 // Reads and writes the messages of the module "k2gossip".
 #include "wire/gossip_messages.hpp"
 
+#include <algorithm>
+#include <array>
+#include <utility>
+
 #include "wire/k2proto.hpp"
 
 namespace kitsune2::wire {
@@ -11,10 +15,196 @@ namespace {
 constexpr std::uint32_t kAbilitiesField = 20'000;
 constexpr std::uint32_t kMoreOpsField = 20'001;
 
+// ---- the fields of each message, once, in the order of their numbers
+//
+// A visitor is shown each field with its number. One writes them all. The other takes the one that has come, and at the
+// end checks that those that must be there have come, and that lists that belong together have one length. `V::Ref`
+// makes a message constant for the one that writes.
+
+template <class V>
+void fields(V& v, typename V::template Ref<AcceptResponse> m) {
+  v.ids(1, m.missing_agents);
+  v.texts(2, m.provided_agents);
+  v.ids(3, m.new_ops);
+  v.time(4, m.updated_new_since);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<SnapshotMinimal> m) {
+  v.time(1, m.disc_boundary);
+  v.hash(2, m.disc_top_hash);
+  v.hashes(3, m.ring_top_hashes);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<SnapshotDiscSectors> m) {
+  v.time(1, m.disc_boundary);
+  v.numbers(2, m.disc_sectors);
+  v.hashes(3, m.disc_sector_hashes);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<DiscSliceHashes> m) {
+  v.numbers(1, m.slice_indices);
+  v.hashes(2, m.hashes);
+  v.same_length(m.slice_indices.size(), m.hashes.size(), "DiscSliceHashes");
+}
+template <class V>
+void fields(V& v, typename V::template Ref<SnapshotDiscSectorDetails> m) {
+  v.time(1, m.disc_boundary);
+  v.numbers(2, m.sector_indices);
+  v.messages(3, m.disc_slice_hashes);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<RingSectorHashes> m) {
+  v.numbers(1, m.sector_indices);
+  v.hashes(2, m.hashes);
+  v.same_length(m.sector_indices.size(), m.hashes.size(), "RingSectorHashes");
+}
+template <class V>
+void fields(V& v, typename V::template Ref<SnapshotRingSectorDetails> m) {
+  v.time(1, m.disc_boundary);
+  v.numbers(2, m.ring_indices);
+  v.messages(3, m.ring_sector_hashes);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipInitiate> m) {
+  v.session(1, m.session_id);
+  v.ids(10, m.participating_agents);
+  v.arc_set(11, m.arc_set);
+  v.number(12, m.tie_breaker);
+  v.time(20, m.new_since);
+  v.number(21, m.max_op_data_bytes);
+  v.op_count(22, m.dht_op_count);
+  v.number(kAbilitiesField, m.abilities);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipAccept> m) {
+  v.session(1, m.session_id);
+  v.ids(10, m.participating_agents);
+  v.arc_set(11, m.arc_set);
+  v.ids(12, m.missing_agents);
+  v.time(20, m.new_since);
+  v.number(21, m.max_op_data_bytes);
+  v.ids(22, m.new_ops);
+  v.time(23, m.updated_new_since);
+  v.op_count(24, m.dht_op_count);
+  v.optional_message(30, m.snapshot);
+  v.number(kAbilitiesField, m.abilities);
+  v.boolean(kMoreOpsField, m.more_ops);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipNoDiff> m) {
+  v.session(1, m.session_id);
+  v.message(2, m.accept_response, "accept_response");
+  v.boolean(10, m.cannot_compare);
+  v.boolean(kMoreOpsField, m.more_ops);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipDiscSectorsDiff> m) {
+  v.session(1, m.session_id);
+  v.message(2, m.accept_response, "accept_response");
+  v.message(10, m.snapshot, "snapshot");
+  v.same_length(m.snapshot.disc_sectors.size(), m.snapshot.disc_sector_hashes.size(), "SnapshotDiscSectorsMessage");
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipDiscSectorDetailsDiff> m) {
+  v.session(1, m.session_id);
+  v.texts(10, m.provided_agents);
+  v.message(20, m.snapshot, "snapshot");
+  v.same_length(m.snapshot.sector_indices.size(), m.snapshot.disc_slice_hashes.size(),
+                "SnapshotDiscSectorDetailsMessage");
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipDiscSectorDetailsDiffResponse> m) {
+  v.session(1, m.session_id);
+  v.ids(10, m.missing_ids);
+  v.message(20, m.snapshot, "snapshot");
+  v.same_length(m.snapshot.sector_indices.size(), m.snapshot.disc_slice_hashes.size(),
+                "SnapshotDiscSectorDetailsMessage");
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipRingSectorDetailsDiff> m) {
+  v.session(1, m.session_id);
+  v.message(10, m.accept_response, "accept_response");
+  v.message(20, m.snapshot, "snapshot");
+  v.same_length(m.snapshot.ring_indices.size(), m.snapshot.ring_sector_hashes.size(),
+                "SnapshotRingSectorDetailsMessage");
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipRingSectorDetailsDiffResponse> m) {
+  v.session(1, m.session_id);
+  v.ids(10, m.missing_ids);
+  v.message(20, m.snapshot, "snapshot");
+  v.same_length(m.snapshot.ring_indices.size(), m.snapshot.ring_sector_hashes.size(),
+                "SnapshotRingSectorDetailsMessage");
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipHashes> m) {
+  v.session(1, m.session_id);
+  v.ids(10, m.missing_ids);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipAgents> m) {
+  v.session(1, m.session_id);
+  v.texts(10, m.provided_agents);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipBusy> m) {
+  v.session(1, m.session_id);
+  v.number(kAbilitiesField, m.abilities);
+}
+template <class V>
+void fields(V& v, typename V::template Ref<GossipTerminate> m) {
+  v.session(1, m.session_id);
+  v.text(2, m.reason);
+}
+
+/// What the message is called in errors.
+template <class Message>
+constexpr const char* kName = "";
+template <>
+constexpr const char* kName<AcceptResponse> = "AcceptResponseMessage";
+template <>
+constexpr const char* kName<SnapshotMinimal> = "SnapshotMinimalMessage";
+template <>
+constexpr const char* kName<SnapshotDiscSectors> = "SnapshotDiscSectorsMessage";
+template <>
+constexpr const char* kName<DiscSliceHashes> = "DiscSliceHashes";
+template <>
+constexpr const char* kName<SnapshotDiscSectorDetails> = "SnapshotDiscSectorDetailsMessage";
+template <>
+constexpr const char* kName<RingSectorHashes> = "RingSectorHashes";
+template <>
+constexpr const char* kName<SnapshotRingSectorDetails> = "SnapshotRingSectorDetailsMessage";
+template <>
+constexpr const char* kName<GossipInitiate> = "K2GossipInitiateMessage";
+template <>
+constexpr const char* kName<GossipAccept> = "K2GossipAcceptMessage";
+template <>
+constexpr const char* kName<GossipNoDiff> = "K2GossipNoDiffMessage";
+template <>
+constexpr const char* kName<GossipDiscSectorsDiff> = "K2GossipDiscSectorsDiffMessage";
+template <>
+constexpr const char* kName<GossipDiscSectorDetailsDiff> = "K2GossipDiscSectorDetailsDiffMessage";
+template <>
+constexpr const char* kName<GossipDiscSectorDetailsDiffResponse> = "K2GossipDiscSectorDetailsDiffResponseMessage";
+template <>
+constexpr const char* kName<GossipRingSectorDetailsDiff> = "K2GossipRingSectorDetailsDiffMessage";
+template <>
+constexpr const char* kName<GossipRingSectorDetailsDiffResponse> = "K2GossipRingSectorDetailsDiffResponseMessage";
+template <>
+constexpr const char* kName<GossipHashes> = "K2GossipHashesMessage";
+template <>
+constexpr const char* kName<GossipAgents> = "K2GossipAgentsMessage";
+template <>
+constexpr const char* kName<GossipBusy> = "K2GossipBusyMessage";
+template <>
+constexpr const char* kName<GossipTerminate> = "K2GossipTerminateMessage";
+
+// ---- reading
+
 /// Decodes one gossip message: the budget of elements is shared by all of its lists.
 ///
-/// Each `read` merges one message into `out`, as protobuf has it: a message field that comes twice is the merge of
-/// both, a number or byte string is the last one.
+/// `read` merges one message into `out`, as protobuf has it: a message field that comes twice is the merge of both, a
+/// number or byte string is the last one.
 class Decoder {
  public:
   Decoder(Dialect dialect, const Bytes& message, const WireLimits& limits)
@@ -26,401 +216,114 @@ class Decoder {
     if (!error_) error_ = Error(code, std::move(text));
   }
 
-  void read(ByteView view, AcceptResponse& out) {
-    walk(view, "AcceptResponseMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          id_item(r, out.missing_agents);
-          break;
-        case 2:
-          text_item(r, out.provided_agents);
-          break;
-        case 3:
-          id_item(r, out.new_ops);
-          break;
-        case 4:
-          out.updated_new_since.micros = r.int64();
-          break;
-        default:
-          break;
-      }
+  template <class Message>
+  void read(ByteView view, Message& out) {
+    Field field{*this};
+    walk(view, kName<Message>, [&](ProtoReader& r) {
+      field.r = &r;
+      fields(field, out);
     });
-  }
-
-  void read(ByteView view, SnapshotMinimal& out) {
-    walk(view, "SnapshotMinimalMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.disc_boundary.micros = r.int64();
-          break;
-        case 2:
-          out.disc_top_hash = hash(r);
-          break;
-        case 3:
-          hash_item(r, out.ring_top_hashes);
-          break;
-        default:
-          break;
-      }
-    });
-  }
-
-  void read(ByteView view, SnapshotDiscSectors& out) {
-    walk(view, "SnapshotDiscSectorsMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.disc_boundary.micros = r.int64();
-          break;
-        case 2:
-          number_items(r, out.disc_sectors);
-          break;
-        case 3:
-          hash_item(r, out.disc_sector_hashes);
-          break;
-        default:
-          break;
-      }
-    });
-  }
-
-  void read(ByteView view, DiscSliceHashes& out) {
-    walk(view, "DiscSliceHashes", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          number_items(r, out.slice_indices);
-          break;
-        case 2:
-          hash_item(r, out.hashes);
-          break;
-        default:
-          break;
-      }
-    });
-    same_length(out.slice_indices.size(), out.hashes.size(), "DiscSliceHashes");
-  }
-
-  void read(ByteView view, SnapshotDiscSectorDetails& out) {
-    walk(view, "SnapshotDiscSectorDetailsMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.disc_boundary.micros = r.int64();
-          break;
-        case 2:
-          number_items(r, out.sector_indices);
-          break;
-        case 3:
-          message_item(r, out.disc_slice_hashes);
-          break;
-        default:
-          break;
-      }
-    });
-  }
-
-  void read(ByteView view, RingSectorHashes& out) {
-    walk(view, "RingSectorHashes", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          number_items(r, out.sector_indices);
-          break;
-        case 2:
-          hash_item(r, out.hashes);
-          break;
-        default:
-          break;
-      }
-    });
-    same_length(out.sector_indices.size(), out.hashes.size(), "RingSectorHashes");
-  }
-
-  void read(ByteView view, SnapshotRingSectorDetails& out) {
-    walk(view, "SnapshotRingSectorDetailsMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.disc_boundary.micros = r.int64();
-          break;
-        case 2:
-          number_items(r, out.ring_indices);
-          break;
-        case 3:
-          message_item(r, out.ring_sector_hashes);
-          break;
-        default:
-          break;
-      }
-    });
-  }
-
-  void read(ByteView view, GossipInitiate& out) {
-    std::optional<std::vector<std::uint32_t>> arc_set;
-    walk(view, "K2GossipInitiateMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 10:
-          id_item(r, out.participating_agents);
-          break;
-        case 11:
-          arc_words(r, arc_set);
-          break;
-        case 12:
-          out.tie_breaker = r.uint32();
-          break;
-        case 20:
-          out.new_since.micros = r.int64();
-          break;
-        case 21:
-          out.max_op_data_bytes = r.uint32();
-          break;
-        case 22:
-          op_count(r, out.dht_op_count);
-          break;
-        case kAbilitiesField:
-          out.abilities = r.uint32();
-          break;
-        default:
-          break;
-      }
-    });
-    require_arc_set(arc_set, out.arc_set);
-  }
-
-  void read(ByteView view, GossipAccept& out) {
-    std::optional<std::vector<std::uint32_t>> arc_set;
-    walk(view, "K2GossipAcceptMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 10:
-          id_item(r, out.participating_agents);
-          break;
-        case 11:
-          arc_words(r, arc_set);
-          break;
-        case 12:
-          id_item(r, out.missing_agents);
-          break;
-        case 20:
-          out.new_since.micros = r.int64();
-          break;
-        case 21:
-          out.max_op_data_bytes = r.uint32();
-          break;
-        case 22:
-          id_item(r, out.new_ops);
-          break;
-        case 23:
-          out.updated_new_since.micros = r.int64();
-          break;
-        case 24:
-          op_count(r, out.dht_op_count);
-          break;
-        case 30:
-          message(r, out.snapshot);
-          break;
-        case kAbilitiesField:
-          out.abilities = r.uint32();
-          break;
-        case kMoreOpsField:
-          out.more_ops = r.boolean();
-          break;
-        default:
-          break;
-      }
-    });
-    require_arc_set(arc_set, out.arc_set);
-  }
-
-  void read(ByteView view, GossipNoDiff& out) {
-    std::optional<AcceptResponse> response;
-    walk(view, "K2GossipNoDiffMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 2:
-          message(r, response);
-          break;
-        case 10:
-          out.cannot_compare = r.boolean();
-          break;
-        case kMoreOpsField:
-          out.more_ops = r.boolean();
-          break;
-        default:
-          break;
-      }
-    });
-    require(response, out.accept_response, "accept_response");
-  }
-
-  void read(ByteView view, GossipDiscSectorsDiff& out) {
-    std::optional<AcceptResponse> response;
-    std::optional<SnapshotDiscSectors> snapshot;
-    walk(view, "K2GossipDiscSectorsDiffMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 2:
-          message(r, response);
-          break;
-        case 10:
-          message(r, snapshot);
-          break;
-        default:
-          break;
-      }
-    });
-    require(response, out.accept_response, "accept_response");
-    require(snapshot, out.snapshot, "snapshot");
-    same_length(out.snapshot.disc_sectors.size(), out.snapshot.disc_sector_hashes.size(), "SnapshotDiscSectorsMessage");
-  }
-
-  void read(ByteView view, GossipDiscSectorDetailsDiff& out) {
-    std::optional<SnapshotDiscSectorDetails> snapshot;
-    walk(view, "K2GossipDiscSectorDetailsDiffMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 10:
-          text_item(r, out.provided_agents);
-          break;
-        case 20:
-          message(r, snapshot);
-          break;
-        default:
-          break;
-      }
-    });
-    require_details(snapshot, out.snapshot);
-  }
-
-  void read(ByteView view, GossipDiscSectorDetailsDiffResponse& out) {
-    std::optional<SnapshotDiscSectorDetails> snapshot;
-    walk(view, "K2GossipDiscSectorDetailsDiffResponseMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 10:
-          id_item(r, out.missing_ids);
-          break;
-        case 20:
-          message(r, snapshot);
-          break;
-        default:
-          break;
-      }
-    });
-    require_details(snapshot, out.snapshot);
-  }
-
-  void read(ByteView view, GossipRingSectorDetailsDiff& out) {
-    std::optional<AcceptResponse> response;
-    std::optional<SnapshotRingSectorDetails> snapshot;
-    walk(view, "K2GossipRingSectorDetailsDiffMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 10:
-          message(r, response);
-          break;
-        case 20:
-          message(r, snapshot);
-          break;
-        default:
-          break;
-      }
-    });
-    require(response, out.accept_response, "accept_response");
-    require_details(snapshot, out.snapshot);
-  }
-
-  void read(ByteView view, GossipRingSectorDetailsDiffResponse& out) {
-    std::optional<SnapshotRingSectorDetails> snapshot;
-    walk(view, "K2GossipRingSectorDetailsDiffResponseMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 10:
-          id_item(r, out.missing_ids);
-          break;
-        case 20:
-          message(r, snapshot);
-          break;
-        default:
-          break;
-      }
-    });
-    require_details(snapshot, out.snapshot);
-  }
-
-  void read(ByteView view, GossipHashes& out) {
-    walk(view, "K2GossipHashesMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 10:
-          id_item(r, out.missing_ids);
-          break;
-        default:
-          break;
-      }
-    });
-  }
-
-  void read(ByteView view, GossipAgents& out) {
-    walk(view, "K2GossipAgentsMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 10:
-          text_item(r, out.provided_agents);
-          break;
-        default:
-          break;
-      }
-    });
-  }
-
-  void read(ByteView view, GossipBusy& out) {
-    walk(view, "K2GossipBusyMessage", [&](ProtoReader& r) {
-      if (r.field() == 1) {
-        out.session_id = session(r);
-      } else if (r.field() == kAbilitiesField) {
-        out.abilities = r.uint32();
-      }
-    });
-  }
-
-  void read(ByteView view, GossipTerminate& out) {
-    walk(view, "K2GossipTerminateMessage", [&](ProtoReader& r) {
-      switch (r.field()) {
-        case 1:
-          out.session_id = session(r);
-          break;
-        case 2:
-          if (r.bytes().size() > limits_.max_text_bytes) {
-            r.fail("a text over the limit", Errc::too_large);
-          } else {
-            out.reason = slice_of(message_, as_bytes(r.text()));
-          }
-          break;
-        default:
-          break;
-      }
-    });
+    if (error_) return;
+    field.r = nullptr;
+    fields(field, out);
   }
 
  private:
+  /// Takes the field at which the reader stands, if it is the one that it is shown. Without a reader: checks.
+  struct Field {
+    template <class T>
+    using Ref = T&;
+
+    Decoder& d;
+    ProtoReader* r = nullptr;
+    std::uint32_t seen = 0;  ///< by the bit of their number: messages that have come
+    std::optional<std::vector<std::uint32_t>> arc_words = {};
+
+    bool is(std::uint32_t number) const { return r != nullptr && r->field() == number; }
+
+    void session(std::uint32_t n, Bytes& out) {
+      if (is(n)) out = slice_of(d.message_, d.bounded(*r, 0, d.limits_.max_id_bytes));
+    }
+    void hash(std::uint32_t n, Bytes& out) { session(n, out); }
+    void ids(std::uint32_t n, std::vector<Bytes>& out) {
+      if (is(n)) d.item(*r, out, 1, d.limits_.max_id_bytes);
+    }
+    void hashes(std::uint32_t n, std::vector<Bytes>& out) {
+      if (is(n)) d.item(*r, out, 0, d.limits_.max_id_bytes);
+    }
+    void texts(std::uint32_t n, std::vector<Bytes>& out) {
+      if (is(n)) d.item(*r, out, 0, d.limits_.max_text_bytes);
+    }
+    void text(std::uint32_t n, Bytes& out) {
+      if (!is(n)) return;
+      if (r->bytes().size() > d.limits_.max_text_bytes) {
+        r->fail("a text over the limit", Errc::too_large);
+      } else {
+        out = slice_of(d.message_, as_bytes(r->text()));
+      }
+    }
+    void time(std::uint32_t n, Timestamp& out) {
+      if (is(n)) out.micros = r->int64();
+    }
+    void number(std::uint32_t n, std::uint32_t& out) {
+      if (is(n)) out = r->uint32();
+    }
+    void boolean(std::uint32_t n, bool& out) {
+      if (is(n)) out = r->boolean();
+    }
+    void op_count(std::uint32_t n, std::optional<std::uint64_t>& out) {
+      if (is(n) && gossip_tells_op_count(d.dialect_)) out = r->varint();
+    }
+    template <class Number>
+    void numbers(std::uint32_t n, std::vector<Number>& out) {
+      if (is(n)) d.number_items(*r, out);
+    }
+    void arc_set(std::uint32_t n, ArcSetWords& out) {
+      if (r == nullptr) return check_arc_set(out);
+      if (!is(n)) return;
+      const ByteView view = r->bytes();
+      if (!r->ok()) return;
+      if (!arc_words) arc_words.emplace();
+      d.walk(view, "ArcSetMessage", [&](ProtoReader& inner) {
+        if (inner.field() == 1) d.number_items(inner, *arc_words);
+      });
+    }
+    void check_arc_set(ArcSetWords& out) const {
+      if (!arc_words) return d.fail("gossip: no arc_set");
+      if (arc_words->size() != out.words.size()) {
+        return d.fail("gossip: an arc_set of " + std::to_string(arc_words->size()) + " words, expected 16");
+      }
+      std::copy(arc_words->begin(), arc_words->end(), out.words.begin());
+    }
+    template <class T>
+    void message(std::uint32_t n, T& out, const char* name) {
+      if (r == nullptr && (seen >> n & 1U) == 0) d.fail(std::string("gossip: no ") + name);
+      if (!is(n)) return;
+      const ByteView view = r->bytes();
+      if (!r->ok()) return;
+      seen |= 1U << n;
+      d.read(view, out);
+    }
+    template <class T>
+    void optional_message(std::uint32_t n, std::optional<T>& out) {
+      if (!is(n)) return;
+      const ByteView view = r->bytes();
+      if (!r->ok()) return;
+      if (!out) out.emplace();
+      d.read(view, *out);
+    }
+    template <class T>
+    void messages(std::uint32_t n, std::vector<T>& out) {
+      if (!is(n)) return;
+      const ByteView view = r->bytes();
+      if (r->ok() && d.spend(*r)) d.read(view, out.emplace_back());
+    }
+    void same_length(std::size_t a, std::size_t b, const char* name) const {
+      if (r != nullptr || a == b) return;
+      d.fail(std::string(name) + ": " + std::to_string(a) + " indices but " + std::to_string(b) + " hashes");
+    }
+  };
+
   template <class F>
   void walk(ByteView view, const char* name, F on_field) {
     if (error_) return;
@@ -435,21 +338,16 @@ class Decoder {
     return true;
   }
   /// A byte string of `least` to `most` bytes.
-  ByteView bounded(ProtoReader& r, std::size_t least, std::size_t most) {
+  static ByteView bounded(ProtoReader& r, std::size_t least, std::size_t most) {
     const ByteView view = r.bytes();
     if (view.size() < least) r.fail("an id of 0 bytes");
     if (view.size() > most) r.fail("a byte string over the limit", Errc::too_large);
     return r.ok() ? view : ByteView{};
   }
-  Bytes session(ProtoReader& r) { return slice_of(message_, bounded(r, 0, limits_.max_id_bytes)); }
-  Bytes hash(ProtoReader& r) { return slice_of(message_, bounded(r, 0, limits_.max_id_bytes)); }
   void item(ProtoReader& r, std::vector<Bytes>& out, std::size_t least, std::size_t most) {
     const ByteView view = bounded(r, least, most);
     if (r.ok() && spend(r)) out.push_back(slice_of(message_, view));
   }
-  void id_item(ProtoReader& r, std::vector<Bytes>& out) { item(r, out, 1, limits_.max_id_bytes); }
-  void hash_item(ProtoReader& r, std::vector<Bytes>& out) { item(r, out, 0, limits_.max_id_bytes); }
-  void text_item(ProtoReader& r, std::vector<Bytes>& out) { item(r, out, 0, limits_.max_text_bytes); }
   template <class Number>
   void number_items(ProtoReader& r, std::vector<Number>& out) {
     r.numbers([&](std::uint64_t value) {
@@ -457,55 +355,6 @@ class Decoder {
       out.push_back(static_cast<Number>(value));
       return true;
     });
-  }
-  template <class T>
-  void message_item(ProtoReader& r, std::vector<T>& out) {
-    const ByteView view = r.bytes();
-    if (r.ok() && spend(r)) read(view, out.emplace_back());
-  }
-  template <class T>
-  void message(ProtoReader& r, std::optional<T>& out) {
-    const ByteView view = r.bytes();
-    if (!r.ok()) return;
-    if (!out) out.emplace();
-    read(view, *out);
-  }
-  void op_count(ProtoReader& r, std::optional<std::uint64_t>& out) const {
-    if (gossip_tells_op_count(dialect_)) out = r.varint();
-  }
-  void arc_words(ProtoReader& r, std::optional<std::vector<std::uint32_t>>& out) {
-    const ByteView view = r.bytes();
-    if (!r.ok()) return;
-    if (!out) out.emplace();
-    walk(view, "ArcSetMessage", [&](ProtoReader& inner) {
-      if (inner.field() == 1) number_items(inner, *out);
-    });
-  }
-
-  void require_arc_set(const std::optional<std::vector<std::uint32_t>>& in, ArcSetWords& out) {
-    if (error_) return;
-    if (!in) return fail("gossip: no arc_set");
-    if (in->size() != out.words.size()) {
-      return fail("gossip: an arc_set of " + std::to_string(in->size()) + " words, expected 16");
-    }
-    std::copy(in->begin(), in->end(), out.words.begin());
-  }
-  template <class T>
-  void require(std::optional<T>& in, T& out, const char* name) {
-    if (error_) return;
-    if (!in) return fail(std::string("gossip: no ") + name);
-    out = std::move(*in);
-  }
-  void require_details(std::optional<SnapshotDiscSectorDetails>& in, SnapshotDiscSectorDetails& out) {
-    require(in, out, "snapshot");
-    same_length(out.sector_indices.size(), out.disc_slice_hashes.size(), "SnapshotDiscSectorDetailsMessage");
-  }
-  void require_details(std::optional<SnapshotRingSectorDetails>& in, SnapshotRingSectorDetails& out) {
-    require(in, out, "snapshot");
-    same_length(out.ring_indices.size(), out.ring_sector_hashes.size(), "SnapshotRingSectorDetailsMessage");
-  }
-  void same_length(std::size_t a, std::size_t b, const char* name) {
-    if (a != b) fail(std::string(name) + ": " + std::to_string(a) + " indices but " + std::to_string(b) + " hashes");
   }
 
   const Dialect dialect_;
@@ -533,154 +382,57 @@ constexpr std::array<DecodeFunction, sizeof...(I)> decode_table(std::index_seque
 }
 constexpr auto kDecoders = decode_table(std::make_index_sequence<std::variant_size_v<GossipMessage>>{});
 
-// ---- encoding: one `put` per message, run once to measure and once to write
-
-/// There even if 0.
-template <class Sink>
-void put_optional(Sink& s, std::uint32_t field, const std::optional<std::uint64_t>& value) {
-  if (!value) return;
-  put_tag(s, field, WireType::varint);
-  s.varint(*value);
-}
-
-// Declared before put_nested, which must see every message that stands inside another one.
-template <class Sink>
-void put(Sink& s, const SnapshotDiscSectorDetails& m);
-template <class Sink>
-void put(Sink& s, const SnapshotRingSectorDetails& m);
+// ---- writing: run once to measure and once to write
 
 template <class Sink>
-void put(Sink& s, const ArcSetWords& m) {
-  put_packed(s, 1, m.words);
-}
-template <class Sink>
-void put(Sink& s, const AcceptResponse& m) {
-  put_items(s, 1, m.missing_agents);
-  put_items(s, 2, m.provided_agents);
-  put_items(s, 3, m.new_ops);
-  put_int64(s, 4, m.updated_new_since.micros);
-}
-template <class Sink>
-void put(Sink& s, const SnapshotMinimal& m) {
-  put_int64(s, 1, m.disc_boundary.micros);
-  put_bytes(s, 2, m.disc_top_hash);
-  put_items(s, 3, m.ring_top_hashes);
-}
-template <class Sink>
-void put(Sink& s, const SnapshotDiscSectors& m) {
-  put_int64(s, 1, m.disc_boundary.micros);
-  put_packed(s, 2, m.disc_sectors);
-  put_items(s, 3, m.disc_sector_hashes);
-}
-template <class Sink>
-void put(Sink& s, const DiscSliceHashes& m) {
-  put_packed(s, 1, m.slice_indices);
-  put_items(s, 2, m.hashes);
-}
-template <class Sink>
-void put(Sink& s, const RingSectorHashes& m) {
-  put_packed(s, 1, m.sector_indices);
-  put_items(s, 2, m.hashes);
-}
-template <class Sink, class Message>
-void put_nested(Sink& s, std::uint32_t field, const Message& m) {
-  put_message(s, field, [&](auto& inner) { put(inner, m); });
-}
-template <class Sink>
-void put(Sink& s, const SnapshotDiscSectorDetails& m) {
-  put_int64(s, 1, m.disc_boundary.micros);
-  put_packed(s, 2, m.sector_indices);
-  for (const DiscSliceHashes& hashes : m.disc_slice_hashes) put_nested(s, 3, hashes);
-}
-template <class Sink>
-void put(Sink& s, const SnapshotRingSectorDetails& m) {
-  put_int64(s, 1, m.disc_boundary.micros);
-  put_packed(s, 2, m.ring_indices);
-  for (const RingSectorHashes& hashes : m.ring_sector_hashes) put_nested(s, 3, hashes);
-}
-template <class Sink>
-void put(Sink& s, const GossipInitiate& m) {
-  put_bytes(s, 1, m.session_id);
-  put_items(s, 10, m.participating_agents);
-  put_nested(s, 11, m.arc_set);
-  put_number(s, 12, m.tie_breaker);
-  put_int64(s, 20, m.new_since.micros);
-  put_number(s, 21, m.max_op_data_bytes);
-  put_optional(s, 22, m.dht_op_count);
-  put_number(s, kAbilitiesField, m.abilities);
-}
-template <class Sink>
-void put(Sink& s, const GossipAccept& m) {
-  put_bytes(s, 1, m.session_id);
-  put_items(s, 10, m.participating_agents);
-  put_nested(s, 11, m.arc_set);
-  put_items(s, 12, m.missing_agents);
-  put_int64(s, 20, m.new_since.micros);
-  put_number(s, 21, m.max_op_data_bytes);
-  put_items(s, 22, m.new_ops);
-  put_int64(s, 23, m.updated_new_since.micros);
-  put_optional(s, 24, m.dht_op_count);
-  if (m.snapshot) put_nested(s, 30, *m.snapshot);
-  put_number(s, kAbilitiesField, m.abilities);
-  put_number(s, kMoreOpsField, m.more_ops ? 1 : 0);
-}
-template <class Sink>
-void put(Sink& s, const GossipNoDiff& m) {
-  put_bytes(s, 1, m.session_id);
-  put_nested(s, 2, m.accept_response);
-  put_number(s, 10, m.cannot_compare ? 1 : 0);
-  put_number(s, kMoreOpsField, m.more_ops ? 1 : 0);
-}
-template <class Sink>
-void put(Sink& s, const GossipDiscSectorsDiff& m) {
-  put_bytes(s, 1, m.session_id);
-  put_nested(s, 2, m.accept_response);
-  put_nested(s, 10, m.snapshot);
-}
-template <class Sink>
-void put(Sink& s, const GossipDiscSectorDetailsDiff& m) {
-  put_bytes(s, 1, m.session_id);
-  put_items(s, 10, m.provided_agents);
-  put_nested(s, 20, m.snapshot);
-}
-template <class Sink>
-void put(Sink& s, const GossipDiscSectorDetailsDiffResponse& m) {
-  put_bytes(s, 1, m.session_id);
-  put_items(s, 10, m.missing_ids);
-  put_nested(s, 20, m.snapshot);
-}
-template <class Sink>
-void put(Sink& s, const GossipRingSectorDetailsDiff& m) {
-  put_bytes(s, 1, m.session_id);
-  put_nested(s, 10, m.accept_response);
-  put_nested(s, 20, m.snapshot);
-}
-template <class Sink>
-void put(Sink& s, const GossipRingSectorDetailsDiffResponse& m) {
-  put_bytes(s, 1, m.session_id);
-  put_items(s, 10, m.missing_ids);
-  put_nested(s, 20, m.snapshot);
-}
-template <class Sink>
-void put(Sink& s, const GossipHashes& m) {
-  put_bytes(s, 1, m.session_id);
-  put_items(s, 10, m.missing_ids);
-}
-template <class Sink>
-void put(Sink& s, const GossipAgents& m) {
-  put_bytes(s, 1, m.session_id);
-  put_items(s, 10, m.provided_agents);
-}
-template <class Sink>
-void put(Sink& s, const GossipBusy& m) {
-  put_bytes(s, 1, m.session_id);
-  put_number(s, kAbilitiesField, m.abilities);
-}
-template <class Sink>
-void put(Sink& s, const GossipTerminate& m) {
-  put_bytes(s, 1, m.session_id);
-  put_bytes(s, 2, m.reason);
-}
+struct Writer {
+  template <class T>
+  using Ref = const T&;
+
+  Sink& s;
+
+  void session(std::uint32_t n, const Bytes& value) { put_bytes(s, n, value); }
+  void hash(std::uint32_t n, const Bytes& value) { put_bytes(s, n, value); }
+  void text(std::uint32_t n, const Bytes& value) { put_bytes(s, n, value); }
+  void ids(std::uint32_t n, const std::vector<Bytes>& values) { put_items(s, n, values); }
+  void hashes(std::uint32_t n, const std::vector<Bytes>& values) { put_items(s, n, values); }
+  void texts(std::uint32_t n, const std::vector<Bytes>& values) { put_items(s, n, values); }
+  void time(std::uint32_t n, Timestamp value) { put_int64(s, n, value.micros); }
+  void number(std::uint32_t n, std::uint32_t value) { put_number(s, n, value); }
+  void boolean(std::uint32_t n, bool value) { put_number(s, n, value ? 1 : 0); }
+  /// There even if 0.
+  void op_count(std::uint32_t n, const std::optional<std::uint64_t>& value) {
+    if (!value) return;
+    put_tag(s, n, WireType::varint);
+    s.varint(*value);
+  }
+  template <class Number>
+  void numbers(std::uint32_t n, const std::vector<Number>& values) {
+    put_packed(s, n, values);
+  }
+  void arc_set(std::uint32_t n, const ArcSetWords& value) {
+    put_message(s, n, [&](auto& inner) { put_packed(inner, 1, value.words); });
+  }
+  template <class T>
+  void message(std::uint32_t n, const T& value, const char* /*name*/) {
+    put_message(s, n, [&](auto& inner) { write(inner, value); });
+  }
+  template <class T>
+  void optional_message(std::uint32_t n, const std::optional<T>& value) {
+    if (value) message(n, *value, "");
+  }
+  template <class T>
+  void messages(std::uint32_t n, const std::vector<T>& values) {
+    for (const T& value : values) message(n, value, "");
+  }
+  void same_length(std::size_t, std::size_t, const char*) {}
+
+  template <class Inner, class T>
+  static void write(Inner& inner, const T& value) {
+    Writer<Inner> writer{inner};
+    fields(writer, value);
+  }
+};
 
 }  // namespace
 
@@ -695,7 +447,9 @@ Result<GossipMessage> decode_gossip(Dialect dialect, const Bytes& data, const Wi
 }
 
 Bytes encode_gossip(const GossipMessage& message) {
-  const auto body = [&](auto& sink) { std::visit([&](const auto& m) { put(sink, m); }, message); };
+  const auto body = [&](auto& sink) {
+    std::visit([&](const auto& m) { Writer<std::remove_reference_t<decltype(sink)>>::write(sink, m); }, message);
+  };
   SizeSink measure;
   body(measure);
   return build_typed(static_cast<std::int32_t>(type_of(message)), measure.size(), body);
