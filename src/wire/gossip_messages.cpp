@@ -222,10 +222,9 @@ class Decoder {
     walk(view, kName<Message>, [&](ProtoReader& r) {
       field.r = &r;
       fields(field, out);
+      field.r = nullptr;
     });
-    if (error_) return;
-    field.r = nullptr;
-    fields(field, out);
+    if (!error_) fields(field, out);
   }
 
  private:

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "core/relay_url.hpp"
 #include "fake_relay.hpp"
 
 namespace kitsune2::tests {
