@@ -467,7 +467,6 @@ class ListenerImpl final : public Listener, public std::enable_shared_from_this<
     accept_ = nullptr;
   }
 
-
  private:
   void accepted(tcp::socket socket) {
     error_code ec;
