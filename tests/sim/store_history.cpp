@@ -368,7 +368,9 @@ class StoreHistory {
   }
 
   void mischief() {
-    switch (pick(16)) {
+    switch (pick(17)) {
+      case 16:
+        return checkpoint_trouble();
       case 13:
       case 14:
         return look_on();
@@ -422,6 +424,27 @@ class StoreHistory {
     auto opened = sqlite::Connection::open(kPath, sqlite::Connection::Mode::read, disk_.vfs());
     if (!opened || !opened->run("BEGIN") || !opened->number("SELECT count(*) FROM op")) return;
     onlooker_.emplace(std::move(*opened));
+  }
+
+  /// A checkpoint is stopped halfway by an onlooker, the next ones meet a disk that cannot sync, and a later one a good
+  /// disk again. The times between let the store become idle, which is when it copies its WAL.
+  void checkpoint_trouble() {
+    disk_.keep_power();
+    disk_.faults = {};
+    look_on();
+    for (auto n = 1 + pick(4); n > 0; --n) call();
+    pass(std::chrono::microseconds(pick(2'000'000)));
+    if (pick(2) == 0) call();
+    onlooker_.reset();
+    disk_.faults.sync_error = 1 + static_cast<std::uint32_t>(pick(3));
+    pass(std::chrono::microseconds(pick(3'000'000)));
+    disk_.faults = {};
+    if (pick(2) == 0) call();
+    pass(std::chrono::microseconds(pick(6'000'000)));
+    if (pick(2) == 0 && ok()) {
+      crash();
+      start();
+    }
   }
 
   /// Asks the store for all it holds, when it can be read and nothing is under way.

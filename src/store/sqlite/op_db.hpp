@@ -12,6 +12,7 @@
 
 #include "kitsune2/sqlite_store.hpp"
 #include "store/sqlite/db.hpp"
+#include "store/sqlite/fingerprints.hpp"
 #include "store/sqlite/gather_vfs.hpp"
 #include "store/stored_clock.hpp"
 
@@ -65,9 +66,10 @@ class OpWriter {
   Result<void> commit();
   void roll_back();
 
-  /// Adds what became of the op to `out`, and if it is new to `records`.
+  /// Adds what became of the op to `out`, and if it is new to `records` and, from Fingerprints::kLeastBytes on, to
+  /// `prints`, which may be null.
   Result<void> store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out,
-                     std::vector<OpRecord>& records);
+                     std::vector<OpRecord>& records, std::vector<Fingerprints::Entry>* prints = nullptr);
   /// Looks at ops again, now that nothing changes meanwhile: one whose bytes do not have its id by `policy` is dropped,
   /// an entry that says something else than the bytes is set right, and if there is nothing wrong but an index, the
   /// indexes are made anew (once in the life of this object). Nothing for what is not there.
@@ -179,6 +181,9 @@ class OpReader {
   /// out, or only their bytes are as they should be. For OpWriter::examine.
   std::vector<Suspect> take_suspects() { return std::exchange(suspects_, {}); }
 
+  /// Ops that `prints` knows are not hashed again; those that are come to it. It stays longer; null: all are hashed.
+  void use(Fingerprints* prints) { prints_ = prints; }
+
   /// With a policy, bytes that do not have their id are left out.
   Result<std::vector<MetaOp>> retrieve_ops(const std::vector<OpId>& op_ids, std::uint64_t max_bytes);
   Result<std::vector<OpId>> filter_out_intact_ops(const std::vector<OpId>& op_ids);
@@ -214,6 +219,7 @@ class OpReader {
   Connection connection_;
   const OpPolicy* policy_ = nullptr;
   std::vector<Suspect> suspects_;
+  Fingerprints* prints_ = nullptr;
   OpFinder finder_;
   Statement data_, data_from_, totals_, last_;
   Statement by_time_, by_place_, count_in_time_, from_cursor_;

@@ -130,14 +130,15 @@ class ExamineCall final : public Call<OpWriter> {
 struct Stored {
   ProcessedOps outcome;
   std::vector<OpRecord> records;  ///< of what is new
+  std::vector<sqlite::Fingerprints::Entry> prints;
 };
 
 template <class Work>
 class StoringCall final : public Call<OpWriter> {
  public:
   StoringCall(std::size_t ops, std::uint64_t bytes, Work work, Handler<ProcessedOps> done,
-              const Subscribers<OpStoreEvents>& events)
-      : Call<OpWriter>(ops, bytes), work_(std::move(work)), done_(std::move(done)), events_(events) {}
+              const Subscribers<OpStoreEvents>& events, sqlite::Fingerprints& prints)
+      : Call<OpWriter>(ops, bytes), work_(std::move(work)), done_(std::move(done)), events_(events), prints_(prints) {}
 
   Result<void> run(OpWriter& db) override {
     result_.emplace(work_(db));
@@ -145,6 +146,9 @@ class StoringCall final : public Call<OpWriter> {
     return {};
   }
   void fail(const Error& error) override { result_.emplace(error); }
+  void committed() override {
+    if (*result_) prints_.put((*result_)->prints);
+  }
   void announce() override {
     if (!*result_ || (*result_)->records.empty()) return;
     events_.tell([&](const OpStoreEvents& events) {
@@ -161,6 +165,7 @@ class StoringCall final : public Call<OpWriter> {
   Work work_;
   Handler<ProcessedOps> done_;
   const Subscribers<OpStoreEvents>& events_;
+  sqlite::Fingerprints& prints_;
   std::optional<Result<Stored>> result_;
 };
 
@@ -222,6 +227,7 @@ class SqliteOpStore final : public OpStore {
         writer_(std::move(writer)),
         reader_(std::move(reader)),
         alive_(lifetime_.weak()) {
+    reader_->use(&prints_);
     if (writer_) write_worker_ = environment.make_worker([this](bool idle) { return write_turn(idle); });
     read_worker_ = environment.make_worker([this](bool) { return read_turn(); });
   }
@@ -247,7 +253,7 @@ class SqliteOpStore final : public OpStore {
         count, bytes,
         [this, ops = std::move(ops)](OpWriter& db) -> Result<Stored> {
           Stored result;
-          auto& [out, records] = result;
+          auto& [out, records, prints] = result;
           out.stored.reserve(ops.size());
           out.newly_stored.reserve(ops.size());
           records.reserve(ops.size());
@@ -256,7 +262,7 @@ class SqliteOpStore final : public OpStore {
             auto description = describe(ops[i]);
             if (!description) {
               out.reject(i, description.error());
-            } else if (auto ok = db.store(*description, ops[i], now, out, records); !ok) {
+            } else if (auto ok = db.store(*description, ops[i], now, out, records, &prints); !ok) {
               return ok.error();
             }
           }
@@ -273,7 +279,7 @@ class SqliteOpStore final : public OpStore {
         count, bytes,
         [this, ops = std::move(ops)](OpWriter& db) -> Result<Stored> {
           Stored result;
-          auto& [out, records] = result;
+          auto& [out, records, prints] = result;
           out.stored.reserve(ops.size());
           out.newly_stored.reserve(ops.size());
           records.reserve(ops.size());
@@ -282,7 +288,7 @@ class SqliteOpStore final : public OpStore {
             const auto& [description, op] = ops[i];
             if (auto fits = store::check_op_size(op.size(), options_.max_op_bytes); !fits) {
               out.reject(i, fits.error());
-            } else if (auto ok = db.store(description, op, now, out, records); !ok) {
+            } else if (auto ok = db.store(description, op, now, out, records, &prints); !ok) {
               return ok.error();
             }
           }
@@ -459,7 +465,7 @@ class SqliteOpStore final : public OpStore {
     if (!reader_) return refuse<ProcessedOps>(done, closed_error());
     if (!writer_) return refuse<ProcessedOps>(done, make_error(Errc::unsupported, path_ + ": opened for reading only"));
     push<OpWriter>(writes_, *write_worker_,
-                   std::make_shared<StoringCall<Work>>(ops, bytes, std::move(work), std::move(done), events_),
+                   std::make_shared<StoringCall<Work>>(ops, bytes, std::move(work), std::move(done), events_, prints_),
                    "the store's writer");
   }
   template <class T, class Work>
@@ -600,6 +606,7 @@ class SqliteOpStore final : public OpStore {
   std::optional<sqlite::FileLock> lock_;  ///< let go last
   std::optional<OpWriter> writer_;
   std::optional<OpReader> reader_;  ///< until it is closed
+  sqlite::Fingerprints prints_;
   Subscribers<OpStoreEvents> events_;
   Lifetime lifetime_;
   const std::weak_ptr<void> alive_;

@@ -334,7 +334,7 @@ Result<bool> OpWriter::indexes_agree(std::int64_t stored_at, const OpRecord& ent
 }
 
 Result<void> OpWriter::store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out,
-                             std::vector<OpRecord>& records) {
+                             std::vector<OpRecord>& records, std::vector<Fingerprints::Entry>* prints) {
   const ByteView id = description.op_id.view();
   const auto held = finder_.find(connection_, id);
   if (!held) return held.error();
@@ -355,6 +355,9 @@ Result<void> OpWriter::store(const OpDescription& description, ByteView op, Time
   out.stored.push_back({description.created_at, description.op_id});
   out.newly_stored.push_back(description.op_id);
   out.bytes_stored += op.size();
+  if (prints != nullptr && op.size() >= Fingerprints::kLeastBytes) {
+    prints->emplace_back(stored_at, fingerprint(id, description.created_at, op));
+  }
   records.push_back({description.op_id, description.created_at, location, op.size()});
   return {};
 }

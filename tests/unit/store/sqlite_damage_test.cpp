@@ -189,6 +189,40 @@ TEST_F(SqliteDamageTest, every_bit_of_an_op_is_looked_at) {
   }
 }
 
+/// The ops are known to be intact from storing, or from the first read: what happens later is found all the same.
+TEST_F(SqliteDamageTest, damage_that_comes_while_the_store_is_open_is_found) {
+  for (const std::size_t size : {100U, 600U, 300'000U}) {
+    SCOPED_TRACE(size);
+    stop();
+    fs::remove(path_);
+    start();
+    const auto ops = make_ops(store_->policy(), 1, 3, size);
+    ASSERT_TRUE(w_.process(*store_, payloads_of(ops)));
+    for (int i = 0; i < 2; ++i) EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops);
+    sql("UPDATE op_data SET data=zeroblob(length(data))" + of(ops[1]));
+    EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), (std::vector<MetaOp>{ops[0], ops[2]}));
+    EXPECT_EQ(told(), (std::vector<OpId>{ops[1].op_id}));
+  }
+}
+
+TEST(Fingerprint, every_bit_counts) {
+  const OpId id = id_at(5);
+  for (const std::size_t size : {0U, 1U, 7U, 8U, 9U, 63U, 64U, 65U, 127U, 600U}) {
+    std::vector<std::uint8_t> bytes(size, 0);
+    const auto print = [&] { return sqlite::fingerprint(id.view(), Timestamp{7}, bytes); };
+    std::set<std::uint64_t> seen{print()};
+    for (std::size_t bit = 0; bit < 8 * size; ++bit) {
+      bytes[bit / 8] = static_cast<std::uint8_t>(bytes[bit / 8] ^ (1U << bit % 8));
+      EXPECT_TRUE(seen.insert(print()).second) << size << " " << bit;
+      bytes[bit / 8] = 0;
+    }
+    EXPECT_TRUE(seen.insert(sqlite::fingerprint(id.view(), Timestamp{8}, bytes)).second);
+    EXPECT_TRUE(seen.insert(sqlite::fingerprint(id_at(6).view(), Timestamp{7}, bytes)).second);
+    bytes.push_back(0);
+    EXPECT_TRUE(seen.insert(print()).second) << "a length";
+  }
+}
+
 TEST_F(SqliteDamageTest, a_store_that_is_only_read_leaves_damaged_ops_out_and_the_file_as_it_is) {
   const auto ops = fill_with(3, 64);
   sql("UPDATE op_data SET data=x'00'" + of(ops[1]));
