@@ -116,7 +116,11 @@ class Eclipse {
           return victim_.held() >= next_op_ - 1;
         },
         2min);
-    EXPECT_TRUE(arrived) << "what the honest peer publishes does not come";
+    const auto& budget = victim_.kitsune->budget();
+    EXPECT_TRUE(arrived) << "what the honest peer publishes does not come; known: " << budget.is_known(honest_.url)
+                         << ", waits: " << budget.waits_until(honest_.url).has_value()
+                         << ", put aside: " << budget.stats().put_aside << ", held: " << victim_.held() << " of "
+                         << next_op_ - 1 << ", pending: " << victim_.space->fetch().pending_ops();
   }
 
   Scripted& attacker() {

@@ -192,7 +192,8 @@ void CoreSpace::follow_peers() {
 }
 
 /// A peer whose url has changed is asked at the new one, once nobody is known to be at the old one any more: a node may
-/// have several agents, and their infos come one by one.
+/// have several agents, and their infos come one by one. But not where somebody else is known to be: an info does not
+/// prove that its url is the agent's, and whoever offers what it does not have must not have others asked for it.
 void CoreSpace::peer_seen(const AgentInfoPtr& info) {
   const AgentInfo& agent = info->info();
   if (stopping_ || !agent.url) return;
@@ -205,8 +206,12 @@ void CoreSpace::peer_seen(const AgentInfoPtr& info) {
   }
   if (it->second == *agent.url) return;
   const Url old_url = std::exchange(it->second, *agent.url);
-  // An info is no proof of its url: who claims another's, and then a third one, takes nothing along.
+  // An info is no proof of its url: who claims another's, and then a third one, takes nothing along; and who claims
+  // another's does not have that one asked for what it has offered itself.
   if (!context_.peer_store->get_by_url(old_url).empty()) return;
+  for (const auto& other : context_.peer_store->get_by_url(*agent.url)) {
+    if (other->info().agent != agent.agent) return;
+  }
   context_.fetch->replace_source(old_url, *agent.url);
   gossip_->peer_moved(old_url, *agent.url);
 }
