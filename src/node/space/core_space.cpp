@@ -192,25 +192,27 @@ void CoreSpace::follow_peers() {
 }
 
 /// A peer whose url has changed is asked at the new one, once nobody is known to be at the old one any more: a node may
-/// have several agents, and their infos come one by one. But not where somebody else is known to be: an info does not
-/// prove that its url is the agent's, and whoever offers what it does not have must not have others asked for it.
+/// have several agents, and their infos come one by one. But not where somebody else is known to be that has not come
+/// from there, too: an info does not prove that its url is the agent's.
 void CoreSpace::peer_seen(const AgentInfoPtr& info) {
   const AgentInfo& agent = info->info();
   if (stopping_ || !agent.url) return;
-  const auto [it, is_new] = last_urls_.try_emplace(agent.agent, *agent.url);
+  const auto [it, is_new] = last_urls_.try_emplace(agent.agent, Whereabouts{*agent.url, {}});
   if (is_new) {
     if (last_urls_.size() < prune_urls_at_) return;
     std::erase_if(last_urls_, [this](const auto& entry) { return !context_.peer_store->get(entry.first); });
     prune_urls_at_ = std::max(kUrlsRemembered, 2 * last_urls_.size());
     return;
   }
-  if (it->second == *agent.url) return;
-  const Url old_url = std::exchange(it->second, *agent.url);
+  if (it->second.now == *agent.url) return;
+  const Url old_url = std::exchange(it->second.now, *agent.url);
+  it->second.before = old_url;
   // An info is no proof of its url: who claims another's, and then a third one, takes nothing along; and who claims
   // another's does not have that one asked for what it has offered itself.
   if (!context_.peer_store->get_by_url(old_url).empty()) return;
   for (const auto& other : context_.peer_store->get_by_url(*agent.url)) {
-    if (other->info().agent != agent.agent) return;
+    const auto found = last_urls_.find(other->info().agent);
+    if (found == last_urls_.end() || found->second.before != old_url) return;
   }
   context_.fetch->replace_source(old_url, *agent.url);
   gossip_->peer_moved(old_url, *agent.url);

@@ -67,6 +67,11 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   Runtime& runtime() const { return *context_.runtime; }
   const CoreSpaceConfig& config() const { return context_.config->current().core_space; }
 
+  /// Where an agent is, by its newest info, and where it was before.
+  struct Whereabouts {
+    Url now, before;
+  };
+
   ModuleContext context_;
   std::shared_ptr<SpaceHandler> handler_;
   std::shared_ptr<Gossip> gossip_;
@@ -78,7 +83,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   std::shared_ptr<void> peer_subscription_;
   std::shared_ptr<void> fetch_subscription_;
   /// The last url of each agent that was seen, expired ones too: who comes back elsewhere is to be known.
-  std::unordered_map<AgentId, Url> last_urls_;
+  std::unordered_map<AgentId, Whereabouts> last_urls_;
   std::size_t prune_urls_at_ = 0;
   std::optional<std::pair<Time, Error>> store_failure_;
   bool warned_of_empty_arc_ = false;

@@ -499,6 +499,21 @@ TEST(CoreSpace, AUrlThatAnotherAgentIsAtKeepsWhatIsPendingUntilThatOneMovesToo) 
   EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{after.url});
 }
 
+// Found by the simulator (eclipse): what the attacker had offered was asked of the honest peer, which did not have it.
+TEST(CoreSpace, WhoClaimsAnothersUrlDoesNotHaveThatOneAskedForWhatItOffered) {
+  Net net;
+  SimNode node(net, "a");
+  Scripted bad(net, "bad"), honest(net, "honest");
+  node.start();
+  const auto now = node.runtime->wall_now();
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now, .url = honest.url}.sign(*make_agent(1)),
+                                   AgentInfoBuilder{.created_at = now, .url = bad.url}.sign(*make_agent(2))});
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 0, 10));
+  ASSERT_TRUE(await<void>(net.world, [&](auto done) { node.space->fetch().request_ops(ids, bad.url, done); }));
+  node.space->peer_store().insert({AgentInfoBuilder{.created_at = now + 1s, .url = honest.url}.sign(*make_agent(2))});
+  EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{bad.url});
+}
+
 // The peer's info has expired before it comes back: its old url is still known.
 TEST(CoreSpace, APeerThatComesBackLaterIsFollowedToo) {
   Net net;
