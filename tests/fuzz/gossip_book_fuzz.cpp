@@ -1,7 +1,8 @@
-// Gossip's book of rounds and its rounds against their naive twins; the bytes are the commands.
+// Gossip's book of rounds, its rounds and its queue of reads against their naive twins; the bytes are the commands.
 #include <algorithm>
 
 #include "fuzz/fuzz.hpp"
+#include "model/read_queue_twin.hpp"
 #include "model/round_book_twin.hpp"
 #include "model/rounds_twin.hpp"
 
@@ -12,5 +13,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   // A difference throws: a crash here.
   model::RoundBookTwinRun(commands).run();
   model::RoundsTwinRun(commands).run();
+  model::ReadQueueTwinRun(commands).run();
   return 0;
 }

@@ -1,9 +1,10 @@
-// The book of rounds and the rounds of gossip against their naive twins, under random commands.
+// The book of rounds, the rounds and the queue of reads of gossip against their naive twins, under random commands.
 #include <gtest/gtest.h>
 
 #include <random>
 #include <set>
 
+#include "model/read_queue_twin.hpp"
 #include "model/round_book_twin.hpp"
 #include "model/rounds_twin.hpp"
 
@@ -44,7 +45,17 @@ TEST(GossipTwin, TheRoundsAgreeAfterEveryCommand) {
   }
   const std::set<std::string> words(seen.begin(), seen.end());
   EXPECT_EQ(words, (std::set<std::string>{"answer ", "completed", "ended ", "fault", "fault, busy", "finish ",
-                                          "may accept", "may accept, tie", "nothing", "say busy", "was busy"}));
+                                          "may accept", "may accept, instead", "may accept, tie",
+                                          "may accept, tie, instead", "nothing", "say busy", "was busy"}));
+}
+
+TEST(GossipTwin, TheQueueOfReadsAgreesAfterEveryCommand) {
+  std::uint64_t begun = 0;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    const auto commands = random_commands(seed, 3'000);
+    ASSERT_NO_THROW(ReadQueueTwinRun(commands, &begun).run()) << "seed " << seed;
+  }
+  EXPECT_GT(begun, 10'000U);
 }
 
 }  // namespace

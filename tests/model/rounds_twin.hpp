@@ -6,6 +6,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/gossip/round.hpp"
@@ -20,7 +21,9 @@ inline std::string name_of(const gossip::Action& action) {
     std::string operator()(const gossip::Nothing&) const { return "nothing"; }
     std::string operator()(const gossip::SayBusy&) const { return "say busy"; }
     std::string operator()(const gossip::WasBusy&) const { return "was busy"; }
-    std::string operator()(const gossip::MayAccept& a) const { return a.tie_lost ? "may accept, tie" : "may accept"; }
+    std::string operator()(const gossip::MayAccept& a) const {
+      return std::string("may accept") + (a.tie_lost ? ", tie" : "") + (a.needs_room ? ", instead" : "");
+    }
     std::string operator()(const gossip::AnswerAccept& a) const {
       return "answer " + std::to_string(a.asked_since.micros);
     }
@@ -43,6 +46,7 @@ class RoundsTwin {
     std::uint32_t tie = 0;
     Timestamp asked;
     Time begun;
+    bool is_known = false;
     bool ours() const { return stage == initiated || stage == answering; }
   };
 
@@ -50,9 +54,9 @@ class RoundsTwin {
     forget(peer, true);
     rounds_.push_back({peer, session, initiated, tie, asked, now});
   }
-  void accept(const Url& peer, const Bytes& session, Time now) {
+  void accept(const Url& peer, const Bytes& session, Time now, bool is_known) {
     forget(peer, false);
-    rounds_.push_back({peer, session, accepting, 0, {}, now});
+    rounds_.push_back({peer, session, accepting, 0, {}, now, is_known});
   }
   bool accepted_leaves(const Url& peer, const Bytes& session, Timestamp asked) {
     Round* round = find(peer, session, false);
@@ -62,7 +66,7 @@ class RoundsTwin {
     return true;
   }
 
-  std::string on_initiate(const Url& peer, const Bytes& session, std::uint32_t tie, std::size_t most) {
+  std::string on_initiate(const Url& peer, const Bytes& session, std::uint32_t tie, std::size_t most, bool is_known) {
     if (session.size() > 64) return "fault";
     bool tie_lost = false;
     if (const Round* ours = with(peer, true)) {
@@ -72,8 +76,16 @@ class RoundsTwin {
       tie_lost = true;
     }
     if (const Round* theirs = with(peer, false)) return theirs->session == session ? "fault" : "fault, busy";
-    if (most != 0 && count(false) >= most) return "say busy";
-    return tie_lost ? "may accept, tie" : "may accept";
+    const std::string accept = tie_lost ? "may accept, tie" : "may accept";
+    if (most == 0 || count(false) < most) return accept;
+    return is_known && oldest_of_newcomers() != nullptr ? accept + ", instead" : "say busy";
+  }
+  std::optional<Url> end_oldest_of_newcomers() {
+    const Round* oldest = oldest_of_newcomers();
+    if (oldest == nullptr) return std::nullopt;
+    const Url gone = oldest->peer;
+    forget(gone, false);
+    return gone;
   }
   std::string on_accept(const Url& peer, const Bytes& session, bool declared) {
     Round* round = find(peer, session, true);
@@ -159,6 +171,14 @@ class RoundsTwin {
     Round* round = with(peer, ours);
     return round != nullptr && round->session == session ? round : nullptr;
   }
+  const Round* oldest_of_newcomers() const {
+    const Round* out = nullptr;
+    for (const Round& r : rounds_) {
+      if (r.ours() || r.is_known) continue;
+      if (out == nullptr || std::pair(r.begun, r.peer) < std::pair(out->begun, out->peer)) out = &r;
+    }
+    return out;
+  }
   void forget(const Url& peer, bool ours) {
     std::erase_if(rounds_, [&](const Round& r) { return r.peer == peer && r.ours() == ours; });
   }
@@ -215,11 +235,17 @@ class RoundsTwinRun {
       case 2: {
         const std::size_t most = what % 3;
         const gossip::InitiateSaid said{session, tie};
-        const auto action = rounds_.on(peer, said, most);
-        same(action, twin_.on_initiate(peer, session, tie, most));
-        if (!std::holds_alternative<gossip::MayAccept>(action)) return;
-        rounds_.accept(peer, said, us(), full_, now_);
-        return twin_.accept(peer, session, now_);
+        const bool is_known = more % 4 == 0;
+        const auto action = rounds_.on(peer, said, most, is_known);
+        same(action, twin_.on_initiate(peer, session, tie, most, is_known));
+        const auto* verdict = std::get_if<gossip::MayAccept>(&action);
+        if (verdict == nullptr) return;
+        if (verdict->needs_room) {
+          const auto gone = rounds_.end_oldest_of_newcomers();
+          check(gone && twin_.end_oldest_of_newcomers() == gone->peer, "who gives way");
+        }
+        rounds_.accept(peer, said, us(), full_, now_).is_known = is_known;
+        return twin_.accept(peer, session, now_, is_known);
       }
       case 3:
         return check((rounds_.accepted(peer, session, Timestamp{more}) != nullptr) ==

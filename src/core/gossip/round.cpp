@@ -26,7 +26,7 @@ Round* Rounds::accepted(const Url& peer, const Bytes& session, Timestamp asked_s
 
 // -------------------------------------------------------------------- messages
 
-Action Rounds::on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted) {
+Action Rounds::on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted, bool is_known) {
   if (m.session.size() > kMostSessionBytes) return Fault{"a session id of more than 64 bytes"};
   MayAccept out;
   if (const auto it = ours_.find(peer); it != ours_.end()) {
@@ -38,7 +38,10 @@ Action Rounds::on(const Url& peer, const InitiateSaid& m, std::size_t most_accep
   }
   if (const auto it = theirs_.find(peer); it != theirs_.end())
     return Fault{"initiate during a round", it->second.session != m.session};
-  if (most_accepted != 0 && theirs_.size() >= most_accepted) return SayBusy{};
+  if (most_accepted != 0 && theirs_.size() >= most_accepted) {
+    if (!is_known || oldest_of_newcomers() == theirs_.end()) return SayBusy{};
+    out.needs_room = true;
+  }
   return out;
 }
 
@@ -157,6 +160,23 @@ std::vector<Round> Rounds::end_begun_before(Time limit) {
       return true;
     });
   }
+  return out;
+}
+
+Rounds::Table::iterator Rounds::oldest_of_newcomers() {
+  auto out = theirs_.end();
+  for (auto it = theirs_.begin(); it != theirs_.end(); ++it) {
+    if (it->second.is_known) continue;
+    if (out == theirs_.end() || it->second.begun < out->second.begun) out = it;
+  }
+  return out;
+}
+
+std::optional<Round> Rounds::end_oldest_of_newcomers() {
+  const auto it = oldest_of_newcomers();
+  if (it == theirs_.end()) return std::nullopt;
+  Round out = std::move(it->second);
+  theirs_.erase(it);
   return out;
 }
 

@@ -82,6 +82,7 @@ struct Round {
   Time begun;
   std::vector<AgentId> their_agents = {};  ///< that take part
   std::size_t infos_asked = 0;             ///< agents whose infos we asked for
+  bool is_known = false;                   ///< the peer, by useful exchange with it
   /// Up to where our ops have been named to them, once the round has ended well.
   std::optional<Timestamp> named_to = {};
   /// False: what the peer named before is not to be relied on any more, so its bookmark must not move on.
@@ -107,7 +108,8 @@ struct SayBusy {};
 struct WasBusy {};
 /// The round may begin: judge by the book whether it does, and call `accept`.
 struct MayAccept {
-  bool tie_lost = false;  ///< by a round of ours, which is given up
+  bool tie_lost = false;    ///< by a round of ours, which is given up
+  bool needs_room = false;  ///< all rounds are taken: `end_oldest_of_newcomers` first. R9
 };
 /// ACCEPT has come: the round takes place. Read what to name, then answer with NO_DIFF.
 struct AnswerAccept {
@@ -153,7 +155,8 @@ class Rounds {
   /// What is named is read; ACCEPT leaves. nullptr: the round is over.
   Round* accepted(const Url& peer, const Bytes& session, Timestamp asked_since);
 
-  Action on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted);
+  /// `is_known`: there was useful exchange with the peer. R9.
+  Action on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted, bool is_known = false);
   Action on(const Url& peer, const AcceptSaid& m);
   Action on(const Url& peer, const NoDiffSaid& m);
   Action on(const Url& peer, const AgentsSaid& m);
@@ -166,6 +169,8 @@ class Rounds {
   std::optional<Round> end(const Url& peer, const Bytes& session);
   std::vector<Round> end_all_with(const Url& peer);
   std::vector<Round> end_begun_before(Time limit);
+  /// Of those that others started. R9. Its peer is to be told by TERMINATE.
+  std::optional<Round> end_oldest_of_newcomers();
   void clear();
 
   bool has_any_with(const Url& peer) const { return ours_.contains(peer) || theirs_.contains(peer); }
@@ -178,6 +183,7 @@ class Rounds {
   using Table = std::map<Url, Round>;
   Round* of_ours(const Url& peer, const Bytes& session);
   Round* of_theirs(const Url& peer, const Bytes& session);
+  Table::iterator oldest_of_newcomers();
   static bool declared(const Round& round, const std::vector<Bytes>& agents);
 
   Table ours_, theirs_;

@@ -22,6 +22,8 @@ constexpr std::size_t kMostWaitingForFetch = 64;
 /// Agent infos of one message that do not verify; the rest of it is not looked at. *Rationale*: honest nodes verify
 /// what they keep, so theirs are good, but for clocks that differ.
 constexpr std::size_t kMostBadInfos = 8;
+/// What a read of the store is charged at most: it may have waited for others.
+constexpr Duration kMostReadCharged = std::chrono::milliseconds(50);
 /// Candidates for a round, those who are gone included, until they are looked through: twice what the peer store holds
 /// at its default.
 constexpr std::size_t kCandidates = 20'000;
@@ -148,7 +150,8 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   const bool ours = is_ours(m.abilities);
   if (ours) book_.on_is_ours(peer, now);
   const gossip::InitiateSaid said{m.session_id, m.tie_breaker};
-  const auto action = rounds_.on(peer, said, config().max_concurrent_accepted_rounds);
+  const bool is_known = context_.budget != nullptr && context_.budget->is_known(peer);
+  const auto action = rounds_.on(peer, said, config().max_concurrent_accepted_rounds, is_known);
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) {
     peer_error(peer, fault->what);
     if (fault->say_busy) say_busy(peer, m.session_id, ours);
@@ -156,11 +159,11 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   }
   if (std::holds_alternative<gossip::Nothing>(action)) return;
   auto answer = gossip::RoundBook::Answer::busy;
-  if (const auto* verdict = std::get_if<gossip::MayAccept>(&action)) {
+  const auto* verdict = std::get_if<gossip::MayAccept>(&action);
+  if (verdict != nullptr && !it_waits_ && !reader_->is_full()) {
     // Who lost the tie was about to have a round with us anyway.
     answer = verdict->tie_lost ? gossip::RoundBook::Answer::accept : book_.answer(peer, ours, now);
   }
-  if (reader_->is_full()) answer = gossip::RoundBook::Answer::busy;
   // A stock node counts the time from its last attempt, whatever became of it.
   if (!ours && answer != gossip::RoundBook::Answer::accept) book_.on_attempt(peer, now);
   if (answer == gossip::RoundBook::Answer::too_soon) {
@@ -168,8 +171,13 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
     peer_error(peer, "initiate too soon");
   }
   if (answer != gossip::RoundBook::Answer::accept) return say_busy(peer, m.session_id, ours);
+  if (verdict->needs_room) {
+    if (const auto gone = rounds_.end_oldest_of_newcomers())
+      send(gone->peer, wire::GossipTerminate{gone->session, Bytes::copy_of("busy")});
+  }
   note_gossip(peer);
   auto& round = rounds_.accept(peer, said, our_side(), SectorSet(m.arc_set.words), now);
+  round.is_known = is_known;
   round.bookmark_holds = watch_bookmark(peer);
   round.their_agents = as_agents(m.participating_agents);
   stats_.accepted += 1;
@@ -480,6 +488,7 @@ void K2Gossip::not_sent(const Url& peer, const Bytes& session) {
 
 void K2Gossip::told(gossip::Round& round, const NewOps& named) {
   if (named.failed) stats_.local_errors += 1;
+  charge(round.peer, PeerWork().look_ups(named.ids.size()).time(std::min(named.took, kMostReadCharged)));
   stats_.ops_named += named.ids.size();
   round.named_to = named.history_to;
   book_.on_told(round.peer, named.next, runtime().now());
@@ -605,6 +614,10 @@ void K2Gossip::has_more(const Url& peer) {
 void K2Gossip::take_agents(const Url& peer, const std::vector<Bytes>& infos, std::size_t asked) {
   std::vector<AgentInfoPtr> good;
   const std::size_t most = std::min({infos.size(), asked, kMaxAgents});
+  if (charge(peer, PeerWork().verifications(most)) != PeerStanding::good) {
+    stats_.agents_refused += infos.size();
+    return;
+  }
   std::size_t bad = 0;
   for (std::size_t i = 0; i < most && bad < kMostBadInfos; ++i) {
     auto info = AgentInfoSigned::decode(infos[i].text(), *context_.verifier);
@@ -637,8 +650,13 @@ void K2Gossip::peer_error(const Url& peer, const char* what, double weight) {
   // Not of everybody who comes by: notes are few, and addresses cost nothing.
   if (book_.knows(peer)) meta_.count(peer, GossipPeerMeta::kBehaviorErrors);
   context_.transport->wasted(peer, message_bytes_);
+  charge(peer, PeerWork().nonsense(1));
   if (faults_.add(peer, weight, runtime().now())) is_at_its_end_with_ = true;
   if (log_gate_.open(runtime().now())) log::debug(kArea, peer.to_string() + ": " + what);
+}
+
+PeerStanding K2Gossip::charge(const Url& peer, PeerWork work) {
+  return context_.budget ? context_.budget->charge(peer, work) : PeerStanding::good;
 }
 
 std::uint32_t K2Gossip::random_u32() {

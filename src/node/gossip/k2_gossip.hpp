@@ -107,6 +107,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void send(const Url& peer, const wire::GossipMessage& message, std::function<void(const Result<void>&)> done = {});
   /// Of a message that is being taken in. `weight`: see `gossip::Faults`.
   void peer_error(const Url& peer, const char* what, double weight = 1);
+  PeerStanding charge(const Url& peer, PeerWork work);
   std::uint32_t random_u32();
 
   const K2GossipConfig& config() const { return context_.config->current().k2_gossip; }
@@ -126,6 +127,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   bool knows_peers_ = false;      ///< those who were in the peer store when gossip began
   std::size_t most_candidates_ = 0;
   gossip::Faults faults_;
+  bool it_waits_ = false;            ///< the peer whose message is being taken in is over its budget
   std::size_t message_bytes_ = 0;    ///< of the message that is being taken in
   bool is_at_its_end_with_ = false;  ///< the peer that sent it has made too many faults
   GossipStats stats_;

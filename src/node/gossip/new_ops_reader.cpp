@@ -97,7 +97,8 @@ void NewOpsReader::go_on() {
 }
 
 void NewOpsReader::begin(gossip::ReadQueue::Id id) {
-  const Read& read = reads_.at(id);
+  Read& read = reads_.at(id);
+  read.begun = runtime_.now();
   // A hostile set of sectors could mean 256 queries: one over the hull, and the rest is left out here.
   store_->retrieve_op_ids_bounded(OpIdsQuery{read.query.sectors.hull(), read.query.since, read.query.limit,
                                              read.query.most_ids, read.stop.get_token()},
@@ -109,7 +110,9 @@ void NewOpsReader::begin(gossip::ReadQueue::Id id) {
 void NewOpsReader::answered(gossip::ReadQueue::Id id, const Result<OpIdsBounded>& found) {
   queue_.ended(id, runtime_.now());
   if (auto node = reads_.extract(id); node && !stopped_ && node.mapped().asker->is_wanted()) {
-    node.mapped().done(named(node.mapped().query, found));
+    NewOps out = named(node.mapped().query, found);
+    out.took = runtime_.now() - node.mapped().begun;
+    node.mapped().done(std::move(out));
   }
   go_on();
 }

@@ -24,6 +24,7 @@ struct NewOps {
   Timestamp next;                            ///< where the next ones begin
   bool more = false;                         ///< the limit left some out
   bool failed = false;                       ///< the store could not be read
+  Duration took{};                           ///< the last read for it, at the store
   std::optional<Timestamp> history_to = {};  ///< up to where a newcomer has been named all
 };
 
@@ -81,6 +82,7 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
     AskerPtr asker;
     Done done;
     std::stop_source stop = {};
+    Time begun = {};
   };
 
   void name_again(const AskerPtr& asker, const NewOpsWish& wish, Done done);

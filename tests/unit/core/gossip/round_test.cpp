@@ -102,6 +102,26 @@ TEST_F(RoundsTest, InitiateDuringARoundIsAFaultAndMoreThanAllowedAreBusy) {
   EXPECT_TRUE(std::holds_alternative<Fault>(rounds.on(url("c"), InitiateSaid{longest, 9}, 0)));
 }
 
+TEST_F(RoundsTest, ForAKnownPeerTheOldestRoundOfANewcomerGivesWay) {
+  for (const char* peer : {"b", "a"}) {
+    rounds.accept(url(peer), {session("x"), 1}, us, full(), now);
+    now += 1s;
+  }
+  rounds.accept(url("known"), {session("x"), 1}, us, full(), Time(1min)).is_known = true;
+  EXPECT_TRUE(std::holds_alternative<SayBusy>(rounds.on(url("stranger"), InitiateSaid{session("y"), 9}, 3)));
+  for (const char* newcomer : {"b", "a"}) {
+    const auto action = rounds.on(url("friend"), InitiateSaid{session("y"), 9}, 3, true);
+    ASSERT_TRUE(std::holds_alternative<MayAccept>(action));
+    EXPECT_TRUE(std::get<MayAccept>(action).needs_room);
+    EXPECT_EQ(rounds.theirs(), 3U) << "until it is taken";
+    EXPECT_EQ(rounds.end_oldest_of_newcomers()->peer, url(newcomer));
+    rounds.accept(url(newcomer) == url("b") ? url("friend1") : url("friend2"), {session("y"), 9}, us, full(), now)
+        .is_known = true;
+  }
+  EXPECT_TRUE(std::holds_alternative<SayBusy>(rounds.on(url("friend"), InitiateSaid{session("y"), 9}, 3, true)))
+      << "known peers do not push each other out";
+}
+
 TEST_F(RoundsTest, AgentsThatWereNotDeclaredEndTheRound) {
   start("a", "one");
   EXPECT_TRUE(is_fault("a", AcceptSaid{session("one"), full(), {agent("other").bytes()}}));

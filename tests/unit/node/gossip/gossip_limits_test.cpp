@@ -82,6 +82,27 @@ TEST(GossipLimits, FaultsOfAnHonestPeerAreForgiven) {
   EXPECT_EQ(peer.disconnects, 0);
 }
 
+// ---------------------------------------------------------------- the budget, and who comes first
+
+TEST(GossipLimits, TenStrangersDoNotHoldAllRoundsAgainstAKnownPeer) {
+  WithPeer<> both;
+  auto& [net, node, known] = both;
+  std::vector<std::unique_ptr<Scripted>> strangers;
+  for (int i = 0; i < 11; ++i) {
+    strangers.push_back(std::make_unique<Scripted>(net, "s" + std::to_string(i)));
+    strangers.back()->gossip(node.url, initiate());
+    net.world.run_for(1ms);
+  }
+  EXPECT_TRUE(strangers.back()->next_gossip<wire::GossipBusy>());
+  node.kitsune->budget().useful(known.url, 1'000, 1U << 20, {});
+  known.gossip(node.url, initiate());
+  EXPECT_TRUE(known.next_gossip<wire::GossipAccept>());
+  ASSERT_TRUE(strangers[0]->next_gossip<wire::GossipAccept>());
+  EXPECT_TRUE(strangers[0]->next_gossip<wire::GossipTerminate>()) << "the oldest gives way";
+  EXPECT_TRUE(strangers[1]->next_gossip<wire::GossipAccept>());
+  EXPECT_TRUE(strangers[1]->gossips.empty());
+}
+
 // ---------------------------------------------------------------- reads
 
 /// A node whose store takes its time to read.
