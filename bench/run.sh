@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds all sides and runs the comparisons. usage: bench/run.sh [quick]   (REPS=5, 3 if quick, FOLDER_MIB=1024, PARTS="a b c d folder" by default)
+# Builds all sides and runs the comparisons. usage: bench/run.sh [quick]   (REPS=5, 3 if quick, FOLDER_MIB=1024, PARTS="a b c d folder" by default; distance too)
+# Part distance: W1 to W3 and one op through a line that delays and throttles; K2_LIBTORRENT_PYTHON names a Python with libtorrent 2.1.1 to run beside them.
 # quick: the rows that need no foreign peer, in small. K2_PEERS_TARGET, K2_ANCHOR_TARGET: where the foreign peers are built.
 # Results: JSON lines in bench/results, which bench/plot.py makes the plot of docs/benchmarks.md from.
 set -euo pipefail
@@ -49,6 +50,11 @@ fi
 if [[ $parts == *" d "* ]]; then
   if [[ $mode == quick ]]; then $ours/scale 50 200; else $ours/scale; fi | tee "$out-scale.jsonl"
   $ours/relay_bench "$([[ $mode == quick ]] && echo 1 || echo 3)" | tee "$out-relay.txt"
+fi
+if [[ $parts == *" distance "* ]]; then
+  beside=()
+  [[ -z ${K2_LIBTORRENT_PYTHON:-} ]] || beside=(--libtorrent "$K2_LIBTORRENT_PYTHON")
+  python3 bench/distance.py --bin $ours "${beside[@]}" --reps "$reps" --out "$out-distance.jsonl"
 fi
 if [[ $parts == *" folder "* ]]; then
   mib=${FOLDER_MIB:-$([[ $mode == quick ]] && echo 64 || echo 1024)}

@@ -27,11 +27,18 @@ struct CoreFetchConfig {
   std::uint32_t num_back_off_intervals = 4;
 
   // --- ours; no counterpart in 0.2.2
+  /// Request messages that may be under way to one peer that is far away, and the bytes that they ask for: as many as
+  /// its round trip and its rate call for. A parallel_request_count other than its default is obeyed as it is.
+  std::uint32_t max_parallel_request_count = 1024;
+  std::uint64_t max_window_bytes = 32U << 20;
   /// Most op ids in a request message (never over 15 KiB of them: it needs no permit), and the payload it aims at.
   std::uint32_t max_ids_per_request = 512;
   std::uint32_t target_request_bytes = 4U << 20;
   /// Most payload bytes in one response message; a larger answer is sent as several.
   std::uint32_t max_response_bytes = 4U << 20;
+  /// The same for ops over 15 KiB to a peer so far away that waiting for the permit of such a message would take much
+  /// of the time. No more than max_response_bytes, if that is not at its default.
+  std::uint32_t max_far_response_bytes = 32U << 20;
   /// Requests (messages) from one peer that may wait for an answer; more are dropped and counted. The memory for them
   /// is bounded, too. Large, since a stock node asks for each op in a message of its own, for all of them at once, and
   /// from 0.3 on only once.

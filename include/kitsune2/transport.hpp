@@ -102,6 +102,8 @@ class TransportBackend {
   /// The largest message that `send` takes; a larger one is Errc::too_large. The same for the whole life of the
   /// backend. Default: that of the reference's family as it is configured by default.
   virtual std::uint64_t max_message_bytes() const { return kDefaultMaxMessageBytes; }
+  /// See Transport::round_trip. Default: not known.
+  virtual std::optional<Duration> round_trip(const Url& /*peer*/) const { return std::nullopt; }
   /// See Transport::wasted. Default: no effect.
   virtual void wasted(const Url& /*peer*/, std::uint64_t /*bytes*/) {}
   /// See Transport::on_server_answered. Default: no effect.
@@ -198,6 +200,8 @@ class Transport {
   virtual void disconnect(const Url& peer, const CloseReason& reason) = 0;
   /// The largest message that can be sent, with everything around its payload: see `largest_op_bytes`.
   virtual std::uint64_t max_message_bytes() const { return kDefaultMaxMessageBytes; }
+  /// How long a message to `peer` and its answer take on their way, as the connection has shown; nullopt: not known.
+  virtual std::optional<Duration> round_trip(const Url& /*peer*/) const { return std::nullopt; }
   /// So many bytes that `peer` sent were refused for being over a limit. A backend with flow control lets it pay: its
   /// next large message has to wait, for seconds at most. *Rationale*: to take in what is thrown away costs more than
   /// to send it, and the peers that are served pay for it. Default: no effect. No-op without a connection.

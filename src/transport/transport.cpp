@@ -83,6 +83,11 @@ class DefaultTransport final : public Transport,
 
   std::uint64_t max_message_bytes() const override { return backend_->max_message_bytes(); }
 
+  std::optional<Duration> round_trip(const Url& peer) const override {
+    assert_on_strand(runtime_, "Transport::round_trip");
+    return stopped_ ? std::nullopt : backend_->round_trip(peer);
+  }
+
   void wasted(const Url& peer, std::uint64_t bytes) override {
     assert_on_strand(runtime_, "Transport::wasted");
     if (!stopped_) backend_->wasted(peer, bytes);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/fetch/fetch_core.hpp"
+#include "model/window_twin.hpp"
 
 namespace kitsune2::model {
 
@@ -75,16 +76,22 @@ class FetchTwin {
               [&](const Op* a, const Op* b) { return pair_of(*a, best->url)->order < pair_of(*b, best->url)->order; });
 
     std::uint64_t limit = best->most_ids;
-    if (best->op_size > 0) {
-      limit = std::min(limit, std::max<std::uint64_t>(1, config_.target_request_bytes / best->op_size));
-    }
+    if (best->op_size > 0) limit = std::min(limit, std::max<std::uint64_t>(1, ids_by_size(*best)));
     if (doubtful(*best)) {
       limit = std::min<std::uint64_t>(limit, 16);
+    } else if (is_far(*best) && best->op_size > 0) {
+      Duration share_time(250'000);
+      if (best->op_size > 15'360) share_time = std::max(share_time, 4 * *best->window.round_trip());
+      const std::uint64_t in_time = best->window.rate() * static_cast<std::uint64_t>(share_time.count()) / 1'000'000;
+      if (queue.front()->pairs.size() > 1 && in_time > 0) {
+        limit = std::min(limit, std::max<std::uint64_t>(1, in_time / (best->op_size + 64)));
+      }
     } else {
       std::uint64_t able = 0;
       for (const Source& each : sources_) able += can_be_asked(each) && !doubtful(each) ? 1 : 0;
-      const std::uint64_t places = (config_.parallel_request_count - open_requests(best->url)) *
-                                   std::min<std::uint64_t>(queue.front()->pairs.size(), able);
+      const std::uint64_t open = open_requests(best->url);
+      const std::uint64_t free = open < config_.parallel_request_count ? config_.parallel_request_count - open : 1;
+      const std::uint64_t places = free * std::min<std::uint64_t>(queue.front()->pairs.size(), able);
       std::uint64_t share = queue.size() / places;
       if (share * places < queue.size()) ++share;
       limit = std::min(limit, std::max<std::uint64_t>(16, share));
@@ -126,6 +133,11 @@ class FetchTwin {
     request->hostage = now_ + 15 * delay();
     request->hostage_order = ++order_;
     arm(*request);
+    Source& from = *source(request->source);
+    const bool alone = std::none_of(requests_.begin(), requests_.end(), [&](const Request& other) {
+      return other.source == from.url && other.is_sent && other.id != id;
+    });
+    request->mark = from.window.sent(alone, asked_cost(from), config_.max_window_bytes, now_);
     if (!source(request->source)->put_aside) clear_back_off(*source(request->source));
     end_finished();
   }
@@ -173,7 +185,14 @@ class FetchTwin {
 
   void progress(const Url& url, std::uint64_t bytes, Time now) {
     advance(now);
-    if (bytes > 0 && source(url) != nullptr) source(url)->last_part = now_;
+    if (bytes > 0 && source(url) != nullptr) {
+      source(url)->last_part = now_;
+      for (const std::uint64_t id : request_ids_of(url)) {
+        if (!find_request(id)->is_sent) continue;
+        source(url)->window.heard(find_request(id)->mark, now_);
+        break;
+      }
+    }
     if (bytes > 0) sign_of_life(url);
   }
 
@@ -183,6 +202,8 @@ class FetchTwin {
     FetchAnswer out;
     std::vector<std::uint64_t> touched;
     std::vector<std::uint64_t> completed;
+    std::vector<WindowTwin::Mark> marks;  // of the requests of this source that got an op, as they got it
+    std::uint64_t answered = 0;
     bool pending = false;
     std::uint64_t wanted = 0;
     std::uint64_t unasked = 0;
@@ -213,6 +234,11 @@ class FetchTwin {
       if (asked_of_it) {
         Request& request = *find_request(op->request);
         ++request.answered;
+        ++answered;
+        if (request.is_sent && (touched.empty() || touched.back() != request.id)) {
+          source(url)->window.heard(request.mark, now_);
+          marks.push_back(request.mark);
+        }
         touched.push_back(request.id);
         if (ops_of(request).size() == 1) {
           completed.push_back(request.id);
@@ -239,6 +265,7 @@ class FetchTwin {
       const std::uint64_t size = std::max<std::uint64_t>(1, bytes / op_ids.size());
       from->op_size =
           from->op_size == 0 ? size : std::max<std::uint64_t>(1, from->op_size - from->op_size / 4 + size / 4);
+      if (!marks.empty()) from->window.delivered(marks.back(), answered * (size + 64), now_);
       if (!from->put_aside || (wanted > 0 && bad == 0)) clear_back_off(*from);
       std::sort(touched.begin(), touched.end());
       touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
@@ -252,6 +279,7 @@ class FetchTwin {
         Request& request = *find_request(id);
         if (id >= upto || !request.is_sent) continue;
         if (request.answered > 0) grow(request);
+        if (request.answered == 0) from->window.lost(config_.max_window_bytes, now_);
         close_as_missing(id, out.missing, out.unserved);
       }
       sign_of_life(url);
@@ -383,6 +411,7 @@ class FetchTwin {
           close_as_missing(id, out.missing, out.unserved);
           continue;
         }
+        from.window.lost(config_.max_window_bytes, now_);
         if (from.last_answer < request.sent_at) {
           from.unanswered = true;
           from.most_ids = std::max<std::uint64_t>(1, std::min<std::uint64_t>(from.most_ids, 32) / 2);
@@ -468,6 +497,7 @@ class FetchTwin {
   }
 
   std::uint64_t pending_pairs(const Url& url) const { return pairs_at(url); }
+  std::uint64_t under_way(const Url& url) const { return open_requests(url); }
 
   /// Whether the op is pending, with these sources in this order.
   bool has_with(const OpId& id, const std::vector<Url>& urls) const {
@@ -517,6 +547,7 @@ class FetchTwin {
     std::uint64_t answered = 0;
     bool is_sent = false;
     Time begun{}, sent_at{}, deadline{}, hostage{};
+    WindowTwin::Mark mark = 0;
     std::uint64_t deadline_order = 0, hostage_order = 0;
   };
   struct Source {
@@ -536,6 +567,7 @@ class FetchTwin {
     std::uint64_t score = 0;
     std::vector<OpId> late = {};  ///< asked and not answered, each as often as that
     std::uint64_t late_more = 0;
+    WindowTwin window = {};
   };
 
   static Duration ms(std::uint64_t n) { return Duration(static_cast<std::int64_t>(n) * 1000); }
@@ -640,9 +672,33 @@ class FetchTwin {
     return n;
   }
   bool doubtful(const Source& s) const { return s.unanswered || s.failures > 0; }
+  bool is_far(const Source& s) const { return config_.parallel_request_count == 2 && s.window.is_long(); }
+  std::uint64_t asked_cost(const Source& s) const {
+    std::uint64_t n = 0;
+    for (const Op& op : ops_) {
+      n += op.state == State::asked && find_request(op.request)->source == s.url ? 1 : 0;
+    }
+    return n * (s.op_size + 64);
+  }
+  bool has_place(const Source& s) const {
+    const std::uint64_t open = open_requests(s.url);
+    if (doubtful(s)) return open < 1;
+    if (open < config_.parallel_request_count) return true;
+    return is_far(s) && s.op_size > 0 && open < config_.max_parallel_request_count &&
+           asked_cost(s) < s.window.bytes(config_.max_window_bytes);
+  }
+  /// An answer of one frame of a far source; or half of the window, if that is more than the target.
+  std::uint64_t ids_by_size(const Source& s) const {
+    std::uint64_t target = config_.target_request_bytes;
+    if (is_far(s)) {
+      if (s.op_size <= 15'360) return 15'360 / (s.op_size + 8);
+      const std::uint64_t far = std::min<std::uint64_t>(32U << 20U, 8 * s.window.bytes(config_.max_window_bytes));
+      if (target == 4U << 20U) target = std::max(target, far);
+    }
+    return target / s.op_size;
+  }
   bool can_be_asked(const Source& s) const {
-    const std::uint64_t places = doubtful(s) ? 1 : config_.parallel_request_count;
-    if (s.backing_off || open_requests(s.url) >= places) return false;
+    if (s.backing_off || !has_place(s)) return false;
     for (const Op& op : ops_) {
       const Pair* pair = pair_of(op, s.url);
       if (pair != nullptr && pair->place == Place::ready) return true;

@@ -26,7 +26,7 @@ struct TwinCoverage {
   std::uint64_t commands = 0, requests = 0, full_requests = 0, overdue = 0, lost = 0, missing = 0, given_up = 0,
                 orphaned = 0, refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0, back_offs = 0,
                 many_sources = 0, replaced = 0, moved = 0, merged = 0, late = 0, unasked = 0, put_aside = 0,
-                put_aside_given_up = 0, unserved = 0, unserved_orphans = 0, late_after_all = 0;
+                put_aside_given_up = 0, further = 0, unserved = 0, unserved_orphans = 0, late_after_all = 0;
 };
 
 /// How thorough a run is. Thorough: for the random test. Quick: for the fuzzer, which finds more by a hundred small
@@ -77,6 +77,8 @@ class FetchTwinRun {
     if ((bounds & 4U) != 0) config.max_pending = 60;
     if ((bounds & 8U) != 0) config.max_pending_per_peer = 25;
     config.accept_unsolicited = (bounds & 64U) != 0;
+    if ((bounds & 128U) != 0) config.max_parallel_request_count = 5;
+    if ((bounds & 5U) == 5U) config.max_window_bytes = 40'000;
     const bool few = pace_ == TwinPace::quick;
     op_count_ = (bounds & 16U) != 0 ? 5 : (bounds & 32U) != 0 ? 20 : few && bounds % 4 != 0 ? 8 : 80;
     return config;
@@ -261,6 +263,7 @@ class FetchTwinRun {
     expect(a->id == b->id && a->source == b->source, "next_request: whom");
     expect(a->op_ids == b->op_ids, "next_request: what");
     ++coverage_.requests;
+    coverage_.further += twin_->under_way(a->source) > 3 ? 1 : 0;
     coverage_.full_requests += a->op_ids.size() >= 32 ? 1 : 0;
     seen_.push_back(std::move(*a));
     return true;
@@ -308,7 +311,7 @@ class FetchTwinRun {
     if (request == nullptr) return;
     const std::uint8_t mask = byte();
     const std::vector<OpId> ops = part_of(*request, mask);
-    do_response(request->source, ops, byte() % 12);
+    do_response(request->source, ops, byte() % 17);
   }
   static std::vector<OpId> part_of(const FetchRequest& request, std::uint8_t mask) {
     std::vector<OpId> ops;

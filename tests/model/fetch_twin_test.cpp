@@ -60,6 +60,7 @@ TEST(FetchTwin, AgreesAfterEveryCommand) {
   EXPECT_GT(coverage.unasked, 1000U);
   EXPECT_GT(coverage.put_aside, 1000U);
   EXPECT_GT(coverage.put_aside_given_up, 20U);
+  EXPECT_GT(coverage.further, 30U);
   EXPECT_GT(coverage.unserved, 100U);
   EXPECT_GT(coverage.unserved_orphans, 50U);
   EXPECT_GT(coverage.late_after_all, 10U);

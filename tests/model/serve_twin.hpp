@@ -34,6 +34,11 @@ class ServeTwin {
     return requests_seen_;
   }
 
+  void round_trip(const Url& peer, Duration trip) {
+    known(peer).trip = trip;
+    serve();
+  }
+
   bool read_ended(ServeCore::ReadId id, const ServeCore::ReadOutcome& outcome, Time now) {
     Message& message = *find(id);
     if (message.is_stale) {
@@ -45,6 +50,7 @@ class ServeTwin {
     request.has_left_over = outcome.left_over;
     if (!outcome.left_over && outcome.is_exhausted) end_request(message.peer);
     if (outcome.has_ops) {
+      known(message.peer).has_large_ops = outcome.bytes > outcome.ops * 7680;
       message.bytes = outcome.bytes;
       message.stage = Stage::ready;
       if (!has(message.peer, Stage::sending)) send(message, now);
@@ -76,7 +82,15 @@ class ServeTwin {
     if (!message.is_stale) {
       const Url& peer = message.peer;
       if (ok) {
-        set_taken(peer, std::min(taken(peer) + message.bytes, ServeCore::kProvenBytes));
+        Known& of_peer = known(peer);
+        of_peer.taken = std::min(of_peer.taken + message.bytes, ServeCore::kProvenBytes);
+        const Duration took = now - message.since;
+        if (of_peer.trip >= Duration(3'000) && message.bytes > 15'360) {
+          const Duration flow = took > of_peer.trip ? took - of_peer.trip : Duration(1);
+          const std::uint64_t sixteen = message.bytes * static_cast<std::uint64_t>(16 * of_peer.trip.count()) /
+                                        static_cast<std::uint64_t>(flow.count());
+          of_peer.far_bytes = std::min(std::min(sixteen, 16 * message.bytes), limits_.max_far_response_bytes);
+        }
         for (Message& other : messages_) {
           if (!other.is_stale && other.peer == peer && other.stage == Stage::ready) {
             send(other, now);
@@ -104,7 +118,7 @@ class ServeTwin {
   }
 
   void forget(const Url& peer) {
-    std::erase_if(taken_, [&](const auto& t) { return t.first == peer; });
+    std::erase_if(known_, [&](const auto& k) { return k.peer == peer; });
     while (first_request(peer) != nullptr) end_request(peer);
     for (std::size_t i = 0; i < messages_.size();) {
       Message& message = messages_[i];
@@ -166,7 +180,15 @@ class ServeTwin {
     std::size_t lane;
     std::uint64_t bytes;
     Stage stage;
+    Time since;
     bool is_stale;  ///< its peer is gone, or an earlier message to it has failed
+  };
+  struct Known {
+    Url peer;
+    std::uint64_t taken = 0;
+    Duration trip{0};
+    bool has_large_ops = false;
+    std::uint64_t far_bytes = 0;
   };
   struct Watch {
     ServeCore::ReadId id;
@@ -174,21 +196,25 @@ class ServeTwin {
     Time since;
   };
 
-  std::uint64_t taken(const Url& peer) const {
-    for (const auto& [url, bytes] : taken_) {
-      if (url == peer) return bytes;
+  Known& known(const Url& peer) {
+    for (Known& each : known_) {
+      if (each.peer == peer) return each;
     }
-    return 0;
+    return known_.emplace_back(Known{.peer = peer});
   }
-  void set_taken(const Url& peer, std::uint64_t bytes) {
-    std::erase_if(taken_, [&](const auto& t) { return t.first == peer; });
-    taken_.emplace_back(peer, bytes);
-  }
-  std::size_t lane_of(const Url& peer) const { return taken(peer) >= ServeCore::kProvenBytes ? 1 : 0; }
-  std::uint64_t most_bytes(const Url& peer) const {
-    if (lane_of(peer) == 1) return limits_.max_response_bytes;
-    const auto trusted = std::max(ServeCore::kFirstResponseBytes, ServeCore::kTrust * taken(peer));
-    return std::min({limits_.max_response_bytes, ServeCore::kProvenBytes, trusted});
+  std::size_t lane_of(const Url& peer) { return known(peer).taken >= ServeCore::kProvenBytes ? 1 : 0; }
+  std::uint64_t most_bytes(const Url& peer) {
+    const Known of_peer = known(peer);
+    const bool is_far = of_peer.trip >= Duration(3'000);
+    std::uint64_t most = limits_.max_response_bytes;
+    if (lane_of(peer) == 0) {
+      const auto trusted = std::max(ServeCore::kFirstResponseBytes, ServeCore::kTrust * of_peer.taken);
+      most = std::min({most, ServeCore::kProvenBytes, trusted});
+    } else if (is_far && of_peer.has_large_ops) {
+      most =
+          std::max(most, std::min<std::uint64_t>(of_peer.far_bytes, (32U << 20) / std::max<std::size_t>(1, peers())));
+    }
+    return is_far && !of_peer.has_large_ops ? std::min<std::uint64_t>(most, 15'360) : most;
   }
   std::uint64_t serving_bytes(std::size_t lane) const {
     std::uint64_t sum = 0;
@@ -225,7 +251,10 @@ class ServeTwin {
       if (std::find(turns.begin(), turns.end(), peer) != turns.end()) return;
     }
     const std::size_t lane = lane_of(peer);
-    if (lane == 0 && has(peer, Stage::sending)) return;
+    const bool takes_much = std::any_of(messages_.begin(), messages_.end(), [&](const auto& m) {
+      return !m.is_stale && m.peer == peer && m.stage == Stage::sending && m.bytes > limits_.max_response_bytes;
+    });
+    if (takes_much || (lane == 0 && has(peer, Stage::sending))) return;
     turns_[lane].push_back(peer);
   }
   std::size_t peers() const {
@@ -248,7 +277,7 @@ class ServeTwin {
         turns.erase(turns.begin());
         Request& request = *first_request(peer);
         const std::size_t ids = peers() > 1 ? ServeCore::kSharedIdsPerRead : ServeCore::kMaxIdsPerRead;
-        messages_.push_back({++reads_seen_, peer, lane, most, Stage::reading, false});
+        messages_.push_back({++reads_seen_, peer, lane, most, Stage::reading, {}, false});
         actions_.emplace_back(
             ServeCore::Read{reads_seen_, request.id, peer, std::exchange(request.has_left_over, false), ids, most});
         request.has_begun = true;
@@ -257,6 +286,7 @@ class ServeTwin {
   }
   void send(Message& message, Time now) {
     message.stage = Stage::sending;
+    message.since = now;
     if (message.lane == 0) watched_.push_back({message.id, message.peer, now});
     actions_.emplace_back(ServeCore::Send{message.id, message.peer});
   }
@@ -266,7 +296,7 @@ class ServeTwin {
   std::vector<Message> messages_;
   std::vector<Url> turns_[2];  ///< unproven, proven
   std::vector<Watch> watched_;
-  std::vector<std::pair<Url, std::uint64_t>> taken_;
+  std::vector<Known> known_;
   std::vector<ServeCore::Action> actions_;
   std::optional<Time> last_request_;
   std::uint64_t requests_seen_ = 0, reads_seen_ = 0;
@@ -275,7 +305,8 @@ class ServeTwin {
 /// What the runs have met, so that a test sees that nothing was left out.
 struct ServeCoverage {
   std::uint64_t commands = 0, requests = 0, refused = 0, reads = 0, left_over = 0, sends = 0, failed_sends = 0;
-  std::uint64_t discarded = 0, forgotten = 0, disconnected = 0, stale_reads = 0, proven = 0, waiting = 0;
+  std::uint64_t framed = 0, far = 0, discarded = 0, forgotten = 0, disconnected = 0, stale_reads = 0, proven = 0,
+                waiting = 0;
 };
 
 /// Feeds commands made from bytes to the core and to the twin. Throws std::logic_error when they differ.
@@ -310,7 +341,7 @@ class ServeTwinRun {
     if (what < 10 && !reads_.empty()) return end_read();
     if (what < 14 && !sends_.empty()) return end_send();
     if (what == 14) return pass_time();
-    if (what == 15 && byte() % 4 == 0) return leave();
+    if (what == 15) return byte() % 4 == 0 ? leave() : tell_trip();
   }
 
   void ask() {
@@ -320,6 +351,13 @@ class ServeTwinRun {
     const auto id = core_.request(peer, cost, now_);
     check(id == twin_.request(peer, cost, now_), "request");
     ++(id ? coverage_->requests : coverage_->refused);
+  }
+
+  void tell_trip() {
+    const Url& peer = urls_[byte() % urls_.size()];
+    const Duration trip{std::int64_t{1} << (byte() % 20)};
+    core_.round_trip(peer, trip);
+    twin_.round_trip(peer, trip);
   }
 
   void end_read() {
@@ -334,6 +372,7 @@ class ServeTwinRun {
     }
     ServeCore::ReadOutcome outcome;
     outcome.has_ops = how % 8 != 1;
+    outcome.ops = 1 + byte() % 64;
     if (outcome.has_ops) outcome.bytes = how % 8 == 2 ? 2 * read.max_bytes : read.max_bytes * byte() / 255;
     outcome.left_over = outcome.has_ops && (how & 16U) != 0;
     outcome.is_exhausted = (how & 32U) != 0;
@@ -380,6 +419,8 @@ class ServeTwinRun {
         reads_.push_back(*read);
         ++coverage_->reads;
         coverage_->left_over += read->left_over ? 1 : 0;
+        coverage_->framed += read->max_bytes == ServeCore::kFrameBytes ? 1 : 0;
+        coverage_->far += read->max_bytes > kLimits.max_response_bytes ? 1 : 0;
         coverage_->proven += read->max_bytes == kLimits.max_response_bytes ? 1 : 0;
       } else if (const auto* send = std::get_if<ServeCore::Send>(&action)) {
         sends_.push_back(send->read);
@@ -403,7 +444,7 @@ class ServeTwinRun {
                            std::to_string(coverage_->commands));
   }
 
-  static constexpr ServeCore::Limits kLimits{.max_requests_per_peer = 5, .max_response_bytes = 24U << 20};
+  static constexpr ServeCore::Limits kLimits{.max_requests_per_peer = 5, .max_response_bytes = 8U << 20};
   ByteView commands_;
   ServeCoverage own_coverage_;
   ServeCoverage* coverage_ = &own_coverage_;

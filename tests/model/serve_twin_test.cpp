@@ -27,6 +27,8 @@ TEST(ServeTwin, AgreesAfterEveryCommand) {
   EXPECT_GT(coverage.forgotten, 1'000U);
   EXPECT_GT(coverage.stale_reads, 100U);
   EXPECT_GT(coverage.proven, 1'000U);
+  EXPECT_GT(coverage.framed, 1'000U);
+  EXPECT_GT(coverage.far, 100U);
   EXPECT_GT(coverage.waiting, 100U);
   EXPECT_GT(coverage.disconnected, 10U);
 }

@@ -20,6 +20,7 @@ class History final : public Course {
     config_.last_back_off_interval_ms = 4'000;
     config_.num_back_off_intervals = 2 + static_cast<std::uint32_t>(pick(3));
     config_.parallel_request_count = 1 + static_cast<std::uint32_t>(pick(4));
+    config_.max_parallel_request_count = 3 + static_cast<std::uint32_t>(pick(8));
     config_.max_ids_per_request = std::vector<std::uint32_t>{1, 3, 16, 512}[pick(4)];
     config_.max_response_bytes = std::vector<std::uint32_t>{200, 2'000, 1U << 20}[pick(3)];
     config_.max_incoming_requests_per_peer = 1 + static_cast<std::uint32_t>(pick(8));

@@ -30,6 +30,7 @@ bool too_large(const Table& table) {
 FetchCore::FetchCore(const CoreFetchConfig& config)
     : config_(config),
       delay_(from_ms(config.re_insert_outgoing_request_delay_ms)),
+      follows_(config.parallel_request_count == CoreFetchConfig{}.parallel_request_count),
       back_off_policy_{from_ms(config.first_back_off_interval_ms), from_ms(config.last_back_off_interval_ms),
                        config.num_back_off_intervals},
       op_index_(0, OpHash{&ops_}, OpEqual{&ops_}),
@@ -277,6 +278,7 @@ void FetchCore::leave_request(std::uint32_t op) {
   --request.left;
   --asked_ops_;
   --sources_[request.source].asked_ops;
+  if (is_far(sources_[request.source])) refresh(request.source);
   end_if_done(slot);
 }
 
@@ -301,16 +303,46 @@ void FetchCore::end_request(std::uint32_t slot) {
 
 std::uint64_t FetchCore::request_limit(const Source& source) const {
   std::uint64_t limit = source.most_ids;
-  if (source.op_size > 0) {
-    limit = std::min(limit, std::max<std::uint64_t>(1, config_.target_request_bytes / source.op_size));
+  const bool far = is_far(source);
+  const bool small = far && source.op_size > 0 && source.op_size <= kFrameBytes;
+  if (small) {
+    limit = std::min(limit, std::max<std::uint64_t>(1, kFrameBytes / (source.op_size + kOpFrameBytes)));
+  } else if (source.op_size > 0) {
+    std::uint64_t target = config_.target_request_bytes;
+    if (far && target == CoreFetchConfig{}.target_request_bytes) {
+      target =
+          std::max(target, std::min(source.window.bytes(config_.max_window_bytes) * kLargeWindows, kLargeRequestBytes));
+    }
+    limit = std::min(limit, std::max<std::uint64_t>(1, target / source.op_size));
   }
   if (doubtful(source)) return std::min<std::uint64_t>(limit, kDoubtfulIds);
+  if (far && source.op_size > 0) {
+    Duration share_time = kShareTime;
+    if (!small) share_time = std::max(share_time, kShareTrips * source.window.round_trip().value());
+    const std::uint64_t in_time = source.window.rate() * static_cast<std::uint64_t>(share_time.count()) / 1'000'000;
+    const bool shared = ops_[pairs_[source.ready_list.head].op].sources > 1;
+    if (!shared || in_time == 0) return limit;
+    return std::min(limit, std::max<std::uint64_t>(1, in_time / asked_cost(source, 1)));
+  }
   // The free places that could take a part of this queue: of this source and, as far as the first op tells, of others.
   const std::uint64_t holders = ops_[pairs_[source.ready_list.head].op].sources;
-  const std::uint64_t places = (config_.parallel_request_count - source.requests_open) *
+  const std::uint64_t own = config_.parallel_request_count;
+  const std::uint64_t places = (own - std::min<std::uint64_t>(own - 1, source.requests_open)) *
                                std::min<std::uint64_t>(holders, std::max<std::size_t>(1, live_.size()));
   const std::uint64_t share = (source.ready + places - 1) / places;
   return std::min(limit, std::max<std::uint64_t>(share, kLeastShare));
+}
+
+std::uint64_t FetchCore::asked_cost(const Source& source, std::uint64_t ops) const {
+  return ops * (source.op_size + FetchWindow::kOpCost);
+}
+
+bool FetchCore::has_place(const Source& source) const {
+  if (doubtful(source)) return source.requests_open == 0;
+  if (source.requests_open < config_.parallel_request_count) return true;
+  if (!is_far(source) || source.op_size == 0 || source.requests_open >= config_.max_parallel_request_count)
+    return false;
+  return asked_cost(source, source.asked_ops) < source.window.bytes(config_.max_window_bytes);
 }
 
 std::optional<FetchRequest> FetchCore::next_request(Time now) {
@@ -364,6 +396,13 @@ void FetchCore::sent(std::uint64_t id, Time now) {
   request.hostage_deadline = now_ + delay_ * kHostageDelays;
   push(requests_, hostage_deadlines_, slot, &Request::by_hostage);
   arm(slot);
+  Source& source = sources_[request.source];
+  bool alone = true;
+  for (std::uint32_t at = source.requests.head; alone && at != kNoSlot; at = requests_[at].by_source.next) {
+    alone = at == slot || !requests_[at].is_sent;
+  }
+  request.mark = source.window.sent(alone, asked_cost(source, source.asked_ops), config_.max_window_bytes, now_);
+  refresh(request.source);
   if (!sources_[request.source].put_aside) clear_back_off(request.source);
   end_if_done(slot);
 }
@@ -454,8 +493,15 @@ void FetchCore::progress(const Url& url, std::uint64_t bytes, Time now) {
   advance(now);
   const std::uint32_t from = find_source(url);
   if (from == kNoSlot || bytes == 0) return;
-  sources_[from].last_part = now_;
+  Source& source = sources_[from];
+  source.last_part = now_;
+  for (std::uint32_t slot = source.requests.head; slot != kNoSlot; slot = requests_[slot].by_source.next) {
+    if (!requests_[slot].is_sent) continue;
+    source.window.heard(requests_[slot].mark, now_);  // messages come in order
+    break;
+  }
   sign_of_life(from);
+  refresh(from);
 }
 
 void FetchCore::sign_of_life(std::uint32_t from) {
@@ -485,7 +531,9 @@ FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, st
   bool any_pending = false;
   std::uint64_t wanted = 0;
   std::uint64_t unasked = 0;
-  std::uint64_t touched = 0;  // a request of this source that got an op of this message
+  std::uint64_t touched = 0;              // a request of this source that got an op of this message
+  std::optional<FetchWindow::Mark> mark;  // of that request
+  std::uint64_t answered = 0;             // ops that were asked of this source
   bool touched_several = false;
   std::uint64_t completed = 0;  // the latest one that is answered completely
 
@@ -522,8 +570,15 @@ FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, st
     Request& request = requests_[slot];
     if (request.source == from) {
       ++request.answered;
+      ++answered;
       touched_several = touched_several || (touched != 0 && touched != request.id);
-      touched = request.id;
+      if (touched != request.id) {
+        if (request.is_sent) {
+          sources_[from].window.heard(request.mark, now_);
+          mark = request.mark;
+        }
+        touched = request.id;
+      }
       if (request.left == 1) {
         completed = std::max(completed, request.id);
         grow(slot);
@@ -549,13 +604,18 @@ FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, st
     const std::uint64_t size = std::max<std::uint64_t>(1, bytes / op_ids.size());
     source.op_size = source.op_size == 0 ? size : (source.op_size - source.op_size / 4) + size / 4;
     source.op_size = std::max<std::uint64_t>(1, source.op_size);
+    if (mark) source.window.delivered(*mark, answered * (size + FetchWindow::kOpCost), now_);
     if (!source.put_aside || (wanted > 0 && bad == 0)) clear_back_off(from);
 
     const std::uint64_t answered_to = touched_several ? completed : touched;
     for (std::uint32_t slot = source.requests.head; slot != kNoSlot && requests_[slot].id < answered_to;) {
       const std::uint32_t next = requests_[slot].by_source.next;
       if (requests_[slot].is_sent) {
-        if (requests_[slot].answered > 0) grow(slot);
+        if (requests_[slot].answered > 0) {
+          grow(slot);
+        } else {
+          narrow(source);
+        }
         close_as_missing(slot, out.missing, out.unserved);
       }
       slot = next;
@@ -674,9 +734,8 @@ void FetchCore::leave_ring(Source& source, std::uint32_t slot) {
 void FetchCore::refresh(std::uint32_t slot) {
   Source& source = sources_[slot];
   const bool is_doubtful = doubtful(source);
-  const std::uint32_t places = is_doubtful ? 1 : config_.parallel_request_count;
   Ring ring = Ring::none;
-  if (source.ready > 0 && source.requests_open < places && !source.backing_off) {
+  if (source.ready > 0 && !source.backing_off && has_place(source)) {
     ring = is_doubtful ? Ring::doubtful : Ring::live;
   }
   if (ring == source.ring) return;
@@ -788,6 +847,7 @@ void FetchCore::give_up_waiting(std::uint32_t slot, FetchDue& out) {
   Source& source = sources_[from];
   ++out.overdue;
   if (request.answered > 0) return close_as_missing(slot, out.missing, out.unserved);
+  narrow(source);
   if (source.last_answer < request.sent_at) {
     source.unanswered = true;
     source.most_ids = std::max<std::uint32_t>(1, std::min(source.most_ids, 2 * kDoubtfulIds) / 2);

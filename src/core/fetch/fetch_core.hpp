@@ -15,6 +15,7 @@
 
 #include "core/fetch/back_off.hpp"
 #include "core/fetch/slab.hpp"
+#include "core/fetch/window.hpp"
 #include "kitsune2/config.hpp"
 #include "kitsune2/ids.hpp"
 #include "kitsune2/time.hpp"
@@ -113,9 +114,10 @@ struct FetchCounts {
 ///      Rationale: a bound that the caller sees; an op is never dropped silently.
 ///  R2  An op is in at most one request at a time, whatever the number of its sources; a request takes what became
 ///      ready first. Rationale: eight sources must not mean eight downloads.
-///  R3  Of the sources that have something ready, a free place among their parallel_request_count requests and no
-///      back-off, the one that was asked longest ago is next (a new one first, then by age). Doubtful ones only if
-///      there is no other. Rationale: a slow peer costs only itself, and sources share the work by what each can take.
+///  R3  Of the sources that have something ready, a free place among their parallel_request_count requests (R17: or
+///      more) and no back-off, the one that was asked longest ago is next (a new one first, then by age). Doubtful ones
+///      only if there is no other. Rationale: a slow peer costs only itself, and sources share the work by what each
+///      can take.
 ///  R4  A source is asked for 32 ids at first. The number grows fourfold with each request that it answers; with each
 ///      that stays without any answer it falls to 16, 8, … 1, and from then on it only doubles. It is bounded by
 ///      max_ids_per_request, by kRequestBytes of ids (438 of 32 bytes) and by target_request_bytes, going by the
@@ -174,6 +176,15 @@ struct FetchCounts {
 ///      minutes, the 32nd after 48: a peer that answers others but not this says something about the op, a mute one
 ///      does not, and may yet come back under another url (R14). A slow line loses nothing: what arrives in parts is no
 ///      silence, and a late answer is taken.
+///  R17 A source whose round trip is long (FetchWindow W6) has further places, up to max_parallel_request_count in all,
+///      while its requests ask for less than its window; unless parallel_request_count is not at its default. Such a
+///      source is asked for ops that are below kFrameBytes on average in requests whose answers have at most
+///      kFrameBytes, and for larger ones in requests of kLargeWindows windows (at most kLargeRequestBytes), if that is
+///      more than target_request_bytes, and that is at its default. Ops that others hold too are asked for in requests
+///      of at most what the source delivers in kShareTime (large ones: or in kShareTrips round trips, if they are
+///      longer); nothing is spread over its free places otherwise. A request that stays without any answer (R5, R8)
+///      narrows the window. Rationale: an answer of one frame needs no permit, which would cost a round trip each; a
+///      large one earns it. What a slow source was asked for last is what all others wait for in the end.
 ///
 /// Everything that R5-R9 and R16 let wait happens in poll(); next_deadline() says when. The driver calls poll(now),
 /// then next_request(now) until nullopt, after every event and at every deadline.
@@ -185,21 +196,27 @@ struct FetchCounts {
 /// Thread rule: one thread at a time (the owner's strand). Nothing is called back.
 class FetchCore {
  public:
-  static constexpr std::uint32_t kFirstRequestIds = 32;    ///< R4
-  static constexpr std::uint32_t kDoubtfulIds = 16;        ///< R4
-  static constexpr std::uint32_t kLeastShare = 16;         ///< R4
-  static constexpr std::uint32_t kRequestBytes = 15'360;   ///< R4; one id always fits
-  static constexpr std::uint32_t kIdFrameBytes = 3;        ///< R4: counted for each id, besides its own bytes
-  static constexpr std::uint32_t kHostageDelays = 15;      ///< R6
-  static constexpr std::uint32_t kMissLevels = 7;          ///< R8: 1, 2, 4, … 64 delays
-  static constexpr std::size_t kSourcesRemembered = 1024;  ///< R12, R15
-  static constexpr std::uint32_t kBadOps = 32;             ///< R15
-  static constexpr std::uint32_t kForgiveOps = 16;         ///< R15
-  static constexpr std::size_t kLateOps = 65'536;          ///< R15
-  static constexpr std::uint32_t kQuickAsks = 4;           ///< R16: silences that R5 and R13 treat as ever
-  static constexpr std::uint32_t kMostAsks = 12;           ///< R16: of a source that answers others
-  static constexpr std::uint32_t kMostAsksOfAMute = 32;    ///< R16
-  static constexpr std::size_t kDroppedOps = 4096;         ///< R16
+  static constexpr std::uint32_t kFirstRequestIds = 32;           ///< R4
+  static constexpr std::uint32_t kDoubtfulIds = 16;               ///< R4
+  static constexpr std::uint32_t kLeastShare = 16;                ///< R4
+  static constexpr std::uint32_t kRequestBytes = 15'360;          ///< R4; one id always fits
+  static constexpr std::uint32_t kIdFrameBytes = 3;               ///< R4: counted for each id, besides its own bytes
+  static constexpr std::uint64_t kFrameBytes = 15'360;            ///< R17: of ops in a message that needs no permit
+  static constexpr std::uint64_t kOpFrameBytes = 8;               ///< R17: counted for each op, besides its own bytes
+  static constexpr std::uint64_t kLargeRequestBytes = 32U << 20;  ///< R17
+  static constexpr std::uint64_t kLargeWindows = 8;               ///< R17
+  static constexpr Duration kShareTime = std::chrono::milliseconds(250);  ///< R17
+  static constexpr int kShareTrips = 4;                                   ///< R17
+  static constexpr std::uint32_t kHostageDelays = 15;                     ///< R6
+  static constexpr std::uint32_t kMissLevels = 7;                         ///< R8: 1, 2, 4, … 64 delays
+  static constexpr std::size_t kSourcesRemembered = 1024;                 ///< R12, R15
+  static constexpr std::uint32_t kBadOps = 32;                            ///< R15
+  static constexpr std::uint32_t kForgiveOps = 16;                        ///< R15
+  static constexpr std::size_t kLateOps = 65'536;                         ///< R15
+  static constexpr std::uint32_t kQuickAsks = 4;         ///< R16: silences that R5 and R13 treat as ever
+  static constexpr std::uint32_t kMostAsks = 12;         ///< R16: of a source that answers others
+  static constexpr std::uint32_t kMostAsksOfAMute = 32;  ///< R16
+  static constexpr std::size_t kDroppedOps = 4096;       ///< R16
 
   /// `config` has been validated.
   explicit FetchCore(const CoreFetchConfig& config);
@@ -325,6 +342,7 @@ class FetchCore {
     Time sent_at{};
     Time deadline = Time::min();  ///< R5, R7; in its list once set
     Time hostage_deadline{};      ///< R6; in its list once sent
+    FetchWindow::Mark mark;       ///< R17; once sent
     Links by_deadline, by_hostage, by_source;
     std::vector<std::uint32_t> ops;  ///< slots as asked; those whose op names another request have left
   };
@@ -344,6 +362,7 @@ class FetchCore {
     std::uint32_t requests_open = 0;
     std::uint32_t most_ids = 0;  ///< R4, without the other bounds
     bool has_shrunk = false;     ///< most_ids has fallen: it only doubles
+    FetchWindow window;          ///< R17
     bool unanswered = false;     ///< its latest overdue request stayed without any answer
     Time last_answer = Time::min();
     Time last_part = Time::min();  ///< of a message that was not whole yet
@@ -460,6 +479,11 @@ class FetchCore {
   void end_if_done(std::uint32_t request);
   void arm(std::uint32_t request);
   std::uint64_t request_limit(const Source& source) const;
+  /// R17: it has places beyond parallel_request_count.
+  bool is_far(const Source& source) const { return follows_ && source.window.is_long(); }
+  std::uint64_t asked_cost(const Source& source, std::uint64_t ops) const;
+  bool has_place(const Source& source) const;
+  void narrow(Source& source) { source.window.lost(config_.max_window_bytes, now_); }
   void grow(std::uint32_t request);
   std::vector<std::uint32_t> take_ops(std::uint32_t request);
   void release_all(std::uint32_t request);
@@ -508,6 +532,7 @@ class FetchCore {
 
   const CoreFetchConfig config_;
   const Duration delay_;
+  const bool follows_;  ///< R17: parallel_request_count is at its default
   const BackOffPolicy back_off_policy_;
   Time now_ = Time::min();
 

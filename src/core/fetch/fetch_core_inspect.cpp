@@ -182,12 +182,13 @@ void FetchCore::check_sources() const {
       last_id = requests_[at].id;
       asked += requests_[at].left;
     }
-    K2_ASSERT(open == source.requests_open && open <= config_.parallel_request_count);
+    const std::uint32_t most = config_.parallel_request_count;
+    K2_ASSERT(open == source.requests_open);
+    K2_ASSERT(open <= (follows_ ? std::max(most, config_.max_parallel_request_count) : most));
     K2_ASSERT(asked == source.asked_ops);
 
     const bool is_doubtful = doubtful(source);
-    const bool can_be_asked =
-        ready > 0 && !source.backing_off && open < (is_doubtful ? 1U : config_.parallel_request_count);
+    const bool can_be_asked = ready > 0 && !source.backing_off && has_place(source);
     const bool in_live = live_.contains({source.turn, source.age, slot});
     const bool in_doubtful = doubtful_.contains({source.turn, source.age, slot});
     K2_ASSERT(in_live == (can_be_asked && !is_doubtful));

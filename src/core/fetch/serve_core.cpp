@@ -34,24 +34,35 @@ std::optional<ServeCore::RequestId> ServeCore::request(const Url& peer, std::uin
 }
 
 ServeCore::Lane& ServeCore::lane_of(const Url& peer) {
-  const auto it = taken_.find(peer);
-  return it != taken_.end() && it->second >= kProvenBytes ? proven_ : unproven_;
+  const auto it = known_.find(peer);
+  return it != known_.end() && it->second.taken >= kProvenBytes ? proven_ : unproven_;
+}
+
+void ServeCore::round_trip(const Url& peer, Duration trip) {
+  if (is_stopped_) return;
+  known_[peer].trip = std::clamp(trip, Duration(0), kLongestTrip);
+  serve();
 }
 
 void ServeCore::take_turn(const Url& peer, Peer& entry) {
   if (entry.is_reading || entry.ready || entry.is_in_turn || entry.requests.empty()) return;
   Lane& lane = lane_of(peer);
-  if (entry.is_sending && &lane == &unproven_) return;  // S6: it has to take this one first
+  if (entry.is_sending && (&lane == &unproven_ || entry.is_sending_much)) return;  // S6, S8: it takes this one first
   entry.is_in_turn = true;
   lane.turns.push_back(peer);
 }
 
 /// Of payload in the next response.
 std::uint64_t ServeCore::most_bytes(const Url& peer) const {
-  const auto it = taken_.find(peer);
-  const std::uint64_t taken = it == taken_.end() ? 0 : it->second;
-  if (taken >= kProvenBytes) return limits_.max_response_bytes;
-  return std::min(limits_.max_response_bytes, std::clamp(kTrust * taken, kFirstResponseBytes, kProvenBytes));
+  const auto it = known_.find(peer);
+  const Known known = it == known_.end() ? Known{} : it->second;
+  const bool is_proven = known.taken >= kProvenBytes;
+  std::uint64_t most = limits_.max_response_bytes;
+  if (!is_proven) most = std::min(most, std::clamp(kTrust * known.taken, kFirstResponseBytes, kProvenBytes));
+  if (known.trip < kFarTrip) return most;
+  if (!known.has_large_ops) return std::min(most, kFrameBytes);
+  if (!is_proven) return most;
+  return std::max(most, std::min(known.far_bytes, kMaxServingBytes / (2 * std::max<std::size_t>(1, peers_.size()))));
 }
 
 /// For the peer whose turn it is.
@@ -118,6 +129,7 @@ bool ServeCore::read_ended(ReadId read, const ReadOutcome& outcome, Time now) {
     entry->has_left_over = outcome.left_over;
     if (!outcome.left_over && outcome.is_exhausted) end_request(*entry);
     if (outcome.has_ops) {
+      known_[reading->peer].has_large_ops = outcome.bytes > outcome.ops * (kFrameBytes / 2);
       reading->lane->serving_bytes += outcome.bytes;
       const Ready ready{read, outcome.bytes, reading->lane};
       if (entry->is_sending) {
@@ -134,9 +146,10 @@ bool ServeCore::read_ended(ReadId read, const ReadOutcome& outcome, Time now) {
 
 void ServeCore::begin_send(const Url& peer, Peer& entry, const Ready& ready, Time now) {
   entry.is_sending = true;
+  entry.is_sending_much = ready.bytes > limits_.max_response_bytes;
   auto watched = watched_.end();
   if (ready.lane == &unproven_) watched = watched_.insert(watched_.end(), Watched{peer, now});
-  sends_.emplace(ready.read, Sending{peer, entry.serial, ready.bytes, ready.lane, watched});
+  sends_.emplace(ready.read, Sending{peer, entry.serial, ready.bytes, now, ready.lane, watched});
   actions_.emplace_back(Send{ready.read, peer});
 }
 
@@ -152,8 +165,9 @@ void ServeCore::sent(ReadId read, bool ok, Time now) {
   if (Peer* entry = find(peer, sending.serial); entry != nullptr) {
     entry->is_sending = false;
     if (ok) {
-      auto& taken = taken_[peer];
-      taken = std::min(taken + sending.bytes, kProvenBytes);
+      Known& known = known_[peer];
+      known.taken = std::min(known.taken + sending.bytes, kProvenBytes);
+      adapt(known, sending, now);
       if (entry->ready) begin_send(peer, *entry, *std::exchange(entry->ready, std::nullopt), now);
     } else {
       // What was read meanwhile, or is being read, would come after a gap (S4).
@@ -164,6 +178,15 @@ void ServeCore::sent(ReadId read, bool ok, Time now) {
     go_on(peer, *entry);
   }
   serve();
+}
+
+/// S8.
+void ServeCore::adapt(Known& known, const Sending& sending, Time now) const {
+  if (known.trip < kFarTrip || sending.bytes <= kFrameBytes) return;
+  const auto trip = static_cast<std::uint64_t>(known.trip.count());
+  const auto flow = static_cast<std::uint64_t>(std::max(now - sending.since - known.trip, Duration(1)).count());
+  known.far_bytes =
+      std::min({kFarTrips * trip * sending.bytes / flow, kFarGrowth * sending.bytes, limits_.max_far_response_bytes});
 }
 
 void ServeCore::drop_ready(Peer& entry) {
@@ -198,7 +221,7 @@ void ServeCore::leave_turn(const Url& peer, Peer& entry) {
 }
 
 void ServeCore::forget(const Url& peer) {
-  taken_.erase(peer);
+  known_.erase(peer);
   if (const auto it = peers_.find(peer); it != peers_.end()) {
     Peer& entry = it->second;
     while (!entry.requests.empty()) end_request(entry);
@@ -216,7 +239,7 @@ void ServeCore::stop() {
   }
   queued_bytes_ = 0;
   peers_.clear();
-  taken_.clear();
+  known_.clear();
   proven_.turns.clear();
   unproven_.turns.clear();
   actions_.clear();

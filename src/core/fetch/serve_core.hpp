@@ -35,7 +35,14 @@ namespace kitsune2 {
 /// so far (the first one kFirstResponseBytes, none over kProvenBytes), and a peer that has not taken one within
 /// kPatience while others wait for room is disconnected. *Reason*: a response that needs the receiver's permit stays in
 /// memory until the permit comes; peers that ask for much and never permit it would otherwise take all the room. The
-/// first response needs no permit, so a newcomer never waits behind them.
+/// first response needs no permit, so a newcomer never waits behind them. S8: a peer is *far* while its round trip is
+/// kFarTrip or more, as far as that is known. While its ops are small (at most half of kFrameBytes on average, in the
+/// last response), a response to it has at most kFrameBytes. For larger ones, once it has shown that it listens, it has
+/// at most what takes sixteen round trips at the rate of the last response, if that is more than `max_response_bytes`;
+/// but not over kFarGrowth times that response, `max_far_response_bytes`, or half of kMaxServingBytes divided by the
+/// peers that are served; and none is read ahead while one over `max_response_bytes` is sent. *Reason*: a message over
+/// one frame waits a round trip for its permit, one at a time. Small ops need not; large ones must, and are to wait for
+/// a small part of the time.
 ///
 /// Pure: the same calls give the same actions. Every call may add actions; take them with `take_actions` after it, and
 /// carry them out in that order. Calls are O(log peers), but O(peers) where a
@@ -47,6 +54,10 @@ class ServeCore {
   static constexpr std::uint64_t kTrust = 4;
   static constexpr std::uint64_t kProvenBytes = 1U << 20;
   static constexpr Duration kPatience = std::chrono::seconds(10);
+  static constexpr std::uint64_t kFrameBytes = 15U << 10;
+  static constexpr Duration kFarTrip = std::chrono::milliseconds(3);
+  static constexpr Duration kLongestTrip = std::chrono::seconds(2);  ///< a longer round trip counts as this
+  static constexpr std::uint64_t kFarTrips = 16, kFarGrowth = 16;
   static constexpr std::uint64_t kMaxQueuedBytes = 8U << 20;
   static constexpr std::uint64_t kMaxAllQueuedBytes = 64U << 20;
   static constexpr std::size_t kMaxIdsPerRead = 4096;
@@ -59,6 +70,7 @@ class ServeCore {
   struct Limits {
     std::size_t max_requests_per_peer = 64;
     std::uint64_t max_response_bytes = 4U << 20;
+    std::uint64_t max_far_response_bytes = 32U << 20;  ///< no effect if it is less
   };
 
   using RequestId = std::uint64_t;  ///< 1, 2, 3, … in the order of coming
@@ -100,8 +112,9 @@ class ServeCore {
 
   /// What a read has brought.
   struct ReadOutcome {
-    bool has_ops = false;       ///< at least one op is held
-    std::uint64_t bytes = 0;    ///< of their payload
+    bool has_ops = false;     ///< at least one op is held
+    std::uint64_t bytes = 0;  ///< of their payload
+    std::uint64_t ops = 0;
     bool left_over = false;     ///< ids of this read have not been looked at, since `max_bytes` was reached
     bool is_exhausted = false;  ///< no id of the request remains but those left over
   };
@@ -110,6 +123,8 @@ class ServeCore {
 
   /// A peer asks for ops. `cost`: bytes that the request takes while it waits. nullopt: refused (S5).
   std::optional<RequestId> request(const Url& peer, std::uint64_t cost, Time now);
+  /// How far `peer` is, as its connection has shown (S8). To be told whenever it asks.
+  void round_trip(const Url& peer, Duration trip);
   /// The store has answered. Each read ends exactly once, in any order, even if nobody waits for it any more: the
   /// result is false then, and what it brought can be dropped.
   bool read_ended(ReadId read, const ReadOutcome& outcome, Time now);
@@ -151,15 +166,23 @@ class ServeCore {
     std::uint64_t bytes = 0;
     Lane* lane = nullptr;
   };
+  /// What the connection of a peer has shown.
+  struct Known {
+    std::uint64_t taken = 0;  ///< bytes, up to kProvenBytes
+    Duration trip{0};
+    bool has_large_ops = false;   ///< in its last response
+    std::uint64_t far_bytes = 0;  ///< S8: of large ops; 0: not known
+  };
   struct Peer {
     std::deque<Request> requests;
     std::uint64_t queued_bytes = 0;
     std::uint64_t serial = 0;  ///< tells this entry from an earlier one of the same url
     bool is_reading = false;
     bool is_sending = false;
-    bool is_in_turn = false;     ///< stands in its lane's turns
-    bool has_left_over = false;  ///< the last read was cut
-    std::optional<Ready> ready;  ///< read, and waits for the send before it
+    bool is_sending_much = false;  ///< more than max_response_bytes
+    bool is_in_turn = false;       ///< stands in its lane's turns
+    bool has_left_over = false;    ///< the last read was cut
+    std::optional<Ready> ready;    ///< read, and waits for the send before it
 
     bool is_idle() const { return requests.empty() && !is_reading && !is_sending && !ready; }
   };
@@ -178,6 +201,7 @@ class ServeCore {
     Url peer;
     std::uint64_t serial = 0;
     std::uint64_t bytes = 0;
+    Time since;
     Lane* lane = nullptr;
     std::list<Watched>::iterator watched;
   };
@@ -191,6 +215,7 @@ class ServeCore {
   void leave_turn(const Url& peer, Peer& entry);
   void serve();
   void begin_read(const Url& peer, Peer& entry, Lane& lane);
+  void adapt(Known& known, const Sending& sending, Time now) const;
   void begin_send(const Url& peer, Peer& entry, const Ready& ready, Time now);
   void end_request(Peer& entry);
   void drop_ready(Peer& entry);
@@ -200,7 +225,7 @@ class ServeCore {
   const Limits limits_;
   PeerMap peers_;
   Lane proven_, unproven_;
-  std::map<Url, std::uint64_t> taken_;  ///< bytes on this connection, up to kProvenBytes
+  std::map<Url, Known> known_;
   std::unordered_map<ReadId, Reading> reads_;
   std::unordered_map<ReadId, Sending> sends_;
   std::list<Watched> watched_;  ///< in the order of sending

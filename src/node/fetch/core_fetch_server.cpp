@@ -18,7 +18,10 @@ FetchServer::FetchServer(Runtime& runtime, const CoreFetchConfig& config, const 
       served_(std::move(served)),
       max_message_bytes_(transport_->max_message_bytes()),
       core_({config.max_incoming_requests_per_peer,
-             std::min<std::uint64_t>(config.max_response_bytes, max_message_bytes_)}) {}
+             std::min<std::uint64_t>(config.max_response_bytes, max_message_bytes_),
+             config.max_response_bytes == CoreFetchConfig{}.max_response_bytes
+                 ? std::min<std::uint64_t>(config.max_far_response_bytes, max_message_bytes_)
+                 : 0}) {}
 
 void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   if (stopped_) return;
@@ -27,12 +30,14 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   const bool is_small = op_ids.message_bytes() <= kSmallMessageBytes;
   const std::uint64_t cost =
       is_small ? kSmallRequestBytes + op_ids.message_bytes() : kRequestBytes + op_ids.total_bytes() + 2 * op_ids.size();
+  if (const auto trip = transport_->round_trip(peer)) core_.round_trip(peer, *trip);
   const PeerWork work = PeerWork().messages(1).bytes(op_ids.message_bytes());
   const bool may = budget_->charge(peer, work) == PeerStanding::good;
   const auto id = may ? core_.request(peer, cost, runtime_.now()) : std::nullopt;
   if (!id) {
     ++stats_.requests_refused;
     transport_->wasted(peer, cost);
+    perform();
     if (refused_gate_.open(runtime_.now())) {
       log::debug("fetch", peer.to_string() + " has too many requests waiting; dropping one" + refused_gate_.left_out());
     }
@@ -91,11 +96,14 @@ void FetchServer::read_ended(const ServeCore::Read& read, std::vector<OpId> aske
     return;
   }
   auto& ops = *result;
-  const std::size_t fit = fitting(ops);
+  std::size_t fit = read.max_bytes <= ServeCore::kFrameBytes ? fitting(ops, kFrameMessageBytes) : 0;
+  if (fit == 0)
+    fit = std::min(fitting(ops, max_message_bytes_), read.max_bytes <= ServeCore::kFrameBytes ? 1 : SIZE_MAX);
   const bool is_too_large = !ops.empty() && fit == 0;
   if (fit < ops.size()) ops.erase(ops.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(1, fit)), ops.end());
   ServeCore::ReadOutcome outcome;
   outcome.has_ops = fit > 0;
+  outcome.ops = fit;
   for (std::size_t i = 0; i < fit; ++i) outcome.bytes += ops[i].op_data.size();
   // What stands behind the last op that came was cut off by the byte limit or is not held: ask again to know.
   auto after = asked.end();
@@ -122,12 +130,12 @@ void FetchServer::read_ended(const ServeCore::Read& read, std::vector<OpId> aske
   }
 }
 
-std::size_t FetchServer::fitting(const std::vector<MetaOp>& ops) const {
+std::size_t FetchServer::fitting(const std::vector<MetaOp>& ops, std::uint64_t most) const {
   std::uint64_t bytes = wire::kFetchFrameBytes + space_.size();
   std::size_t count = 0;
   for (; count < ops.size(); ++count) {
     bytes += wire::fetch_op_wire_size(transport_->dialect(), ops[count].op_id.size(), ops[count].op_data.size());
-    if (bytes > max_message_bytes_) break;
+    if (bytes > most) break;
   }
   return count;
 }

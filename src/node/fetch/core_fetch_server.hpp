@@ -26,7 +26,7 @@ namespace kitsune2 {
 ///
 /// S7: a response is never larger than a message of the transport. An op that does not fit into one by itself is left
 /// out, counted and logged. *Reason*: a store may hold such ops from before its limit, and the others of that request
-/// are not to suffer from it.
+/// are not to suffer from it. A response that S8 keeps within a frame is cut so that the whole message fits into one.
 class FetchServer {
  public:
   /// What a waiting request costs besides its ids: it keeps the message, which may have fields that are not known.
@@ -35,6 +35,8 @@ class FetchServer {
   /// asks for each op in a message of its own, for thousands of ops at once, and from 0.3 on does not ask again.
   static constexpr std::uint64_t kSmallMessageBytes = 512;
   static constexpr std::uint64_t kSmallRequestBytes = 448;
+  /// A message of tx5 that needs no permit.
+  static constexpr std::uint64_t kFrameMessageBytes = 16'380;
 
   using Served = std::function<void(const Url& peer, std::uint64_t ops, std::uint64_t bytes)>;
 
@@ -80,8 +82,8 @@ class FetchServer {
   void on(const ServeCore::Disconnect& disconnect);
   void read_ended(const ServeCore::Read& read, std::vector<OpId> asked, Result<std::vector<MetaOp>> result);
   void sent(const Url& peer, ServeCore::ReadId read, const Answer& answer, const Result<void>& result);
-  /// How many of `ops`, from the first on, one message holds.
-  std::size_t fitting(const std::vector<MetaOp>& ops) const;
+  /// How many of `ops`, from the first on, a message of `most` bytes holds.
+  std::size_t fitting(const std::vector<MetaOp>& ops, std::uint64_t most) const;
   void too_large(const Url& peer, const MetaOp& op);
   void note_missing(const Url& peer, const std::vector<OpId>& asked, const std::vector<MetaOp>& held,
                     std::size_t looked_at);

@@ -103,6 +103,8 @@ Connection::Outcome Connection::restart(Time now) {
   answered_ = got_response_ = false;
   requests_seen_ = 0;
   keepalive_interval_ = config_.timeout / 2;
+  trip_.reset();
+  trip_at_.reset();
   begin_handshake(now);
   return out;
 }
@@ -219,6 +221,7 @@ void Connection::on_handshake_response(ByteView nonce, Time now, Outcome& out) {
   // A nonce that is not ours answers an attempt of the past.
   if (phase_ != Phase::handshake || !std::ranges::equal(nonce_, nonce)) return;
   got_response_ = true;
+  if (attempts_ == 1 && !trip_) trip_ = now - attempt_at_;
   if (answered_) finish_handshake(now, out);
 }
 
@@ -255,6 +258,12 @@ void Connection::on_keepalive(Time now) {
   if (shorter) next_keepalive_ = std::min(next_keepalive_, now + keepalive_interval_ / 2);
 }
 
+void Connection::note_permit_wait(Duration wait, Time now) {
+  if (trip_at_ && wait >= *trip_ && now - *trip_at_ <= kTripAge) return;
+  trip_ = wait;
+  trip_at_ = now;
+}
+
 void Connection::on_frame(const Bytes& frame, Time now, Outcome& out) {
   Result<FrameDecoder::Decoded> decoded = decoder_.decode(frame);
   if (decoded.has_error()) {
@@ -279,6 +288,7 @@ void Connection::on_decoded(FrameDecoder::Decoded decoded, Time now, Outcome& ou
       }
       queue_.front().state = Outgoing::State::chunks;
       credit_.granted();
+      note_permit_wait(now - waiting_since_, now);
       return;
     case FrameDecoder::Event::progress:
       last_chunk_ = now;

@@ -70,6 +70,9 @@ struct ConnectionConfig {
 ///      messages that are left out before a stream that was asked for cannot be noticed.
 ///  R12 How much may be under way to the peer: SendCredit. A message that waits for credit for as long as a permit may
 ///      be waited for closes the connection.
+///  R13 The round trip to the peer is the shortest wait for a permit; one that is older than kTripAge gives way to the
+///      next. Before the first permit it is what the handshake took, if that was not begun again. *Rationale*: nothing
+///      else of the protocol is answered at once. A peer that is short of room lets permits wait.
 /// Complexity: every call O(1) in what is queued. Thread rule: confined to the owner's strand. Pure but for `entropy`.
 class Connection {
  public:
@@ -93,6 +96,7 @@ class Connection {
   static constexpr Duration kStreamRequestInterval = std::chrono::seconds(1);
   /// More `hreq` than this are not answered in one handshake.
   static constexpr unsigned kMaxHandshakeRequests = 64;
+  static constexpr Duration kTripAge = std::chrono::seconds(10);  ///< R13
   /// What a queued message counts for beside its bytes, so that the queue's bound holds for empty messages too.
   static constexpr std::size_t kMessageOverhead = 128;
 
@@ -167,6 +171,8 @@ class Connection {
   std::vector<Bytes> closing_frames(const Bytes& message);
 
   Phase phase() const { return phase_; }
+  /// R13. nullopt: not known.
+  std::optional<Duration> round_trip() const { return trip_; }
   const Stats& stats() const { return stats_; }
 
  private:
@@ -197,6 +203,7 @@ class Connection {
   void on_frame(const Bytes& frame, Time now, Outcome& out);
   void on_decoded(FrameDecoder::Decoded decoded, Time now, Outcome& out);
   void on_keepalive(Time now);
+  void note_permit_wait(Duration wait, Time now);
   void finish_handshake(Time now, Outcome& out);
   void prepare(Outgoing& outgoing);
   void on_undecryptable(Time now);
@@ -250,6 +257,8 @@ class Connection {
   Time next_keepalive_{};
   Time last_peer_keepalive_{};
   Duration keepalive_interval_;
+  std::optional<Duration> trip_;  ///< R13
+  std::optional<Time> trip_at_;   ///< of a permit
   Stats stats_;
 };
 

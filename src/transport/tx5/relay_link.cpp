@@ -525,6 +525,11 @@ void RelayLink::disconnect(const NodeId& id, const std::string& reason, const By
   close_peer(peer, make_error(Errc::cancelled, reason), farewell, Tell::later);
 }
 
+std::optional<Duration> RelayLink::round_trip(const NodeId& id) const {
+  const auto found = peers_.find(id);
+  return found == peers_.end() ? std::nullopt : found->second->connection.round_trip();
+}
+
 void RelayLink::wasted(const NodeId& id, std::uint64_t bytes) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) return;

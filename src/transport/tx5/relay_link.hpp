@@ -172,6 +172,7 @@ class RelayLink {
   const std::optional<TransportFailure>& failure() const { return failure_; }
   void send(const NodeId& peer, const Url& url, ByteChain message, Handler<> done);
   void disconnect(const NodeId& peer, const std::string& reason, const Bytes& farewell);
+  std::optional<Duration> round_trip(const NodeId& peer) const;
   void wasted(const NodeId& peer, std::uint64_t bytes);
   /// A server of this node has answered: if the home relay is lost, it is tried again soon.
   void on_server_answered();

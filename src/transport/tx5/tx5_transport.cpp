@@ -121,6 +121,11 @@ void Tx5Transport::disconnect(const Url& peer, const CloseReason& reason, Bytes 
   if (const auto [link, id] = find(peer); link != nullptr) link->disconnect(id, reason.text, farewell);
 }
 
+std::optional<Duration> Tx5Transport::round_trip(const Url& peer) const {
+  const auto [link, id] = find(peer);
+  return link != nullptr ? link->round_trip(id) : std::nullopt;
+}
+
 void Tx5Transport::wasted(const Url& peer, std::uint64_t bytes) {
   if (const auto [link, id] = find(peer); link != nullptr) link->wasted(id, bytes);
 }

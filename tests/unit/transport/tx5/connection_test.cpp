@@ -157,6 +157,26 @@ TEST(Connection, NothingOvertakesAMessageThatWaitsForItsPermit) {
   EXPECT_EQ(pair.got_b, (std::vector<std::string>{"\x08\x01", filled(50'000), "small"}));
 }
 
+TEST(Connection, TheRoundTripIsTheShortestWaitForAPermit) {
+  Pair pair;
+  pair.run();
+  EXPECT_EQ(pair.a.connection->round_trip(), milliseconds(0)) << "of the handshake";
+  pair.grant = false;
+  const auto wait = [&pair](Duration time) {
+    pair.a.send(filled(50'000));
+    pair.run();
+    pair.now += time;
+    pair.b.connection->grant();
+    pair.run();
+    return pair.a.connection->round_trip();
+  };
+  EXPECT_EQ(wait(milliseconds(80)), milliseconds(80)) << "which says more than the handshake";
+  EXPECT_EQ(wait(milliseconds(50)), milliseconds(50));
+  EXPECT_EQ(wait(milliseconds(90)), milliseconds(50));
+  pair.now += Connection::kTripAge;
+  EXPECT_EQ(wait(milliseconds(70)), milliseconds(70)) << "the shortest is old";
+}
+
 TEST(Connection, LargePreflight) {
   Side a(1, 2, {}, Connection::Origin::local), b(2, 1, {}, Connection::Origin::local);
   const Bytes large(std::vector<std::uint8_t>(40'000, 9));

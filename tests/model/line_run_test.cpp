@@ -1,0 +1,133 @@
+// Fetching over simulated lines: what a window, a permit and the size of a message make of distance and rate. Each
+// bound is a fraction of what a single question and a stream of the same bytes would take.
+#include "model/line_run.hpp"
+
+#include <gtest/gtest.h>
+
+namespace kitsune2::model {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr double kMbit = 1.0 / 8;  ///< bytes a microsecond
+
+LineRun::Result run(Line line, std::size_t count, std::uint64_t size, const CoreFetchConfig& config = {}) {
+  LineRun::Result out = LineRun(config, {line}).run(count, size);
+  EXPECT_TRUE(out.complete);
+  return out;
+}
+
+double trips(const LineRun::Result& result, Duration trip) {
+  return static_cast<double>(result.took.count()) / static_cast<double>(trip.count());
+}
+
+/// What the line needs for the bytes, over what it took.
+double share(const LineRun::Result& result, const Line& line, std::size_t count, std::uint64_t size) {
+  const double least = static_cast<double>(count * size) / line.bytes_per_us + static_cast<double>(line.trip.count());
+  return least / static_cast<double>(result.took.count());
+}
+
+TEST(LineRun, AFewRoundTripsWhateverTheDistance) {
+  for (const int ms : {10, 50, 200}) {
+    const Line line{.trip = milliseconds(ms)};
+    const auto small = run(line, 10'000, 1024);
+    EXPECT_LT(trips(small, line.trip), 7) << ms;
+    EXPECT_EQ(small.permits, 0U);
+    EXPECT_LT(trips(run(line, 100'000, 80), line.trip), 7) << ms;
+    const auto large = run(line, 100, 1U << 20);
+    EXPECT_LT(trips(large, line.trip), 9) << ms;
+    EXPECT_LE(large.permits, 8U);
+  }
+}
+
+TEST(LineRun, APeerThatAnswersWithOneMessageProfitsToo) {
+  const Line line{.trip = milliseconds(50), .splits = false};
+  const auto result = run(line, 10'000, 1024);
+  EXPECT_LT(trips(result, line.trip), 8);
+  EXPECT_LE(result.permits, 2U) << "those of the first requests, before sizes are known";
+}
+
+TEST(LineRun, TheLineIsFull) {
+  for (const int ms : {10, 50, 200}) {
+    for (const double rate : {100 * kMbit, 500 * kMbit}) {
+      const Line line{.trip = milliseconds(ms), .bytes_per_us = rate};
+      const auto count = static_cast<std::size_t>(40.0 * 1000 * ms * rate / 4096);  // 40 round trips
+      const auto result = run(line, count, 4096);
+      EXPECT_GT(share(result, line, count, 4096), 0.85) << ms << " ms, " << rate / kMbit << " Mbit/s";
+      EXPECT_EQ(result.overdue, 0U);
+      // Twice what is on the line, four times while it is not known; at least what one begins with.
+      const double product = rate * 1000 * ms;
+      EXPECT_LT(static_cast<double>(result.most_asked), std::max(5 * product, 400'000.0));
+    }
+  }
+}
+
+TEST(LineRun, LargeOpsWaitLittleForPermits) {
+  for (const int ms : {10, 50, 200}) {
+    const Line line{.trip = milliseconds(ms), .bytes_per_us = 100 * kMbit};
+    EXPECT_GT(share(run(line, 100, 1U << 20), line, 100, 1U << 20), 0.85) << ms;
+  }
+}
+
+TEST(LineRun, ACountThatTheOperatorWroteIsObeyed) {
+  CoreFetchConfig config;
+  config.parallel_request_count = 3;
+  const Line line{.trip = milliseconds(50)};
+  const auto result = run(line, 10'000, 1024, config);
+  EXPECT_LE(result.most_asked, 3U * 512 * 1024);
+  EXPECT_GT(trips(result, line.trip), 7);
+}
+
+TEST(LineRun, TheWindowIsBoundedByItsKeys) {
+  CoreFetchConfig config;
+  config.max_window_bytes = 1U << 20;
+  const Line line{.trip = milliseconds(50)};
+  EXPECT_LE(run(line, 10'000, 1024, config).most_asked, (1U << 20) + 16'384);
+  config = {};
+  config.max_parallel_request_count = 8;
+  EXPECT_LE(run(line, 10'000, 1024, config).most_asked, 8U * 32 * 1024);
+}
+
+TEST(LineRun, NearSourcesAreAskedAsEver) {
+  const Line line{.trip = milliseconds(1)};
+  const auto result = run(line, 10'000, 1024);
+  EXPECT_LE(result.most_asked, 2U * 438 * 1024);
+  EXPECT_LT(result.requests, 40U);
+}
+
+TEST(LineRun, JitterAndLostConnections) {
+  const std::size_t count = 25'000;
+  const Line even{.trip = milliseconds(50), .bytes_per_us = 100 * kMbit};
+  Line line = even;
+  line.jitter = milliseconds(20);
+  EXPECT_GT(share(run(line, count, 1024), even, count, 1024), 0.8);
+  line.jitter = {};
+  line.lost_every = seconds(1);
+  EXPECT_GT(share(run(line, count, 1024), even, count, 1024), 0.8);
+  line.jitter = milliseconds(20);
+  EXPECT_GT(share(run(line, count, 1024), even, count, 1024), 0.4);
+  line.lost_every = milliseconds(300);
+  run(line, 5'000, 1024);
+}
+
+TEST(LineRun, UnequalSourcesGiveWhatTheyCan) {
+  const std::vector<Line> lines = {{.trip = milliseconds(10), .bytes_per_us = 200 * kMbit},
+                                   {.trip = milliseconds(50), .bytes_per_us = 100 * kMbit},
+                                   {.trip = milliseconds(200), .bytes_per_us = 20 * kMbit},
+                                   {.trip = milliseconds(30), .bytes_per_us = 5 * kMbit}};
+  double rate = 0;
+  for (const Line& line : lines) rate += line.bytes_per_us;
+  const std::size_t count = 200'000;
+  const auto result = LineRun({}, lines).run(count, 1024);
+  EXPECT_TRUE(result.complete);
+  const double fluid = static_cast<double>(count * 1024) / rate;
+  EXPECT_GT(fluid / static_cast<double>(result.took.count()), 0.9);
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const double fair = static_cast<double>(count * 1024) * lines[i].bytes_per_us / rate;
+    EXPECT_NEAR(static_cast<double>(result.served.at(i)) / fair, 1, 0.25) << i;
+  }
+}
+
+}  // namespace
+}  // namespace kitsune2::model

@@ -1,0 +1,95 @@
+// The window of a source, rule by rule.
+#include "core/fetch/window.hpp"
+
+#include <gtest/gtest.h>
+
+namespace kitsune2 {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class FetchWindowTest : public testing::Test {
+ protected:
+  static constexpr std::uint64_t kMost = 64U << 20;
+
+  /// A request that was sent alone and is answered with `bytes` after `trip`.
+  void round(std::uint64_t bytes, Duration trip) {
+    auto mark = window_.sent(true, window_.bytes(kMost), kMost, now_);
+    now_ += trip;
+    window_.delivered(mark, bytes, now_);
+  }
+
+  FetchWindow window_;
+  Time now_{seconds(1000)};
+};
+
+TEST_F(FetchWindowTest, NothingIsKnownAtFirst) {
+  EXPECT_FALSE(window_.is_long());
+  EXPECT_FALSE(window_.round_trip());
+  EXPECT_EQ(window_.rate(), 0U);
+  EXPECT_EQ(window_.bytes(kMost), FetchWindow::kFirstBytes);
+  EXPECT_EQ(window_.bytes(1000), 1000U);
+}
+
+TEST_F(FetchWindowTest, TheSmallestRoundTripCounts) {
+  round(1000, milliseconds(50));
+  EXPECT_TRUE(window_.is_long());
+  round(1000, milliseconds(80));
+  EXPECT_EQ(window_.round_trip(), milliseconds(50));
+  round(1000, milliseconds(2));
+  EXPECT_FALSE(window_.is_long());
+  // One that is old gives way, but only to one that did not wait behind others.
+  now_ += seconds(11);
+  auto mark = window_.sent(false, 0, kMost, now_);
+  now_ += milliseconds(70);
+  window_.heard(mark, now_);
+  EXPECT_EQ(window_.round_trip(), milliseconds(2));
+  round(1000, milliseconds(70));
+  EXPECT_EQ(window_.round_trip(), milliseconds(70));
+}
+
+TEST_F(FetchWindowTest, FourTimesTheProductAtFirstThenTwice) {
+  round(1'000'000, milliseconds(50));
+  EXPECT_EQ(window_.rate(), 20'000'000U);
+  EXPECT_EQ(window_.bytes(kMost), 4'000'000U);
+  for (int i = 0; i < FetchWindow::kStaleRounds; ++i) round(1'000'000, milliseconds(50));
+  EXPECT_EQ(window_.bytes(kMost), 2'000'000U);
+  now_ += FetchWindow::kTripAge + milliseconds(1);
+  round(1'000'000, milliseconds(50));
+  EXPECT_EQ(window_.bytes(kMost), 4'000'000U) << "after a long rest it begins anew";
+}
+
+TEST_F(FetchWindowTest, WhatIsNotAskedForSaysNothingOfTheLine) {
+  round(1'000'000, milliseconds(50));
+  for (int i = 0; i < 10; ++i) {
+    auto mark = window_.sent(true, 1000, kMost, now_);
+    now_ += milliseconds(50);
+    window_.delivered(mark, 1000, now_);
+  }
+  EXPECT_EQ(window_.bytes(kMost) % 4, 0U);
+  round(4'000'000, milliseconds(50));
+  EXPECT_EQ(window_.bytes(kMost), 16'000'000U) << "still four times";
+}
+
+TEST_F(FetchWindowTest, ARateThatFellIsForgotten) {
+  round(1'000'000, milliseconds(50));
+  for (int i = 0; i < 40; ++i) round(10'000, milliseconds(50));
+  EXPECT_EQ(window_.rate(), 200'000U);
+  EXPECT_EQ(window_.bytes(kMost), FetchWindow::kLeastBytes);
+}
+
+TEST_F(FetchWindowTest, ALossHalvesItOnceARoundTrip) {
+  round(1'000'000, milliseconds(50));
+  window_.lost(kMost, now_);
+  EXPECT_EQ(window_.bytes(kMost), 2'000'000U);
+  window_.lost(kMost, now_ + milliseconds(49));
+  EXPECT_EQ(window_.bytes(kMost), 2'000'000U);
+  window_.lost(kMost, now_ + milliseconds(50));
+  EXPECT_EQ(window_.bytes(kMost), 1'000'000U);
+  round(1'000'000, milliseconds(50));
+  EXPECT_EQ(window_.bytes(kMost), 1'250'000U) << "a quarter comes back each round";
+}
+
+}  // namespace
+}  // namespace kitsune2
