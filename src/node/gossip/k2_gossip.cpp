@@ -107,8 +107,11 @@ void K2Gossip::stop() {
 
 Result<void> K2Gossip::on_message(const Url& peer, const Bytes& data) {
   if (stopped_) return {};
+  const auto standing = charge(peer, PeerWork().messages(1).bytes(data.size()));
+  if (standing == PeerStanding::over) return {};
   auto message = wire::decode_gossip(context_.transport->dialect(), data);
   if (!message) return message.error();
+  it_waits_ = standing == PeerStanding::waits;
   message_bytes_ = data.size();
   is_at_its_end_with_ = false;
   std::visit([&](const auto& m) { on(peer, m); }, *message);

@@ -84,6 +84,22 @@ TEST(GossipLimits, FaultsOfAnHonestPeerAreForgiven) {
 
 // ---------------------------------------------------------------- the budget, and who comes first
 
+TEST(GossipLimits, WhileNewcomersAreOverTheirBudgetTheirInitiatesAreToldBusy) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.peer_budget.newcomers_burst_ms = 4;
+  node.builder.config.peer_budget.newcomers_ms_per_second = 1;
+  node.quiet();
+  Scripted stray(net, "stray"), honest(net, "honest");
+  stray.gossip(node.url, wire::GossipTerminate{Bytes::copy_of("none"), Bytes()});
+  honest.gossip(node.url, initiate("one"));
+  EXPECT_TRUE(honest.next_gossip<wire::GossipBusy>());
+  net.world.run_for(10s);
+  honest.gossip(node.url, initiate("two"));
+  EXPECT_TRUE(honest.next_gossip<wire::GossipAccept>());
+  EXPECT_EQ(stray.disconnects + honest.disconnects, 0);
+}
+
 TEST(GossipLimits, TenStrangersDoNotHoldAllRoundsAgainstAKnownPeer) {
   WithPeer<> both;
   auto& [net, node, known] = both;
