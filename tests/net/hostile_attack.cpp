@@ -1,0 +1,484 @@
+// The attackers of hostile.py that speak tx5: peers with right crypto and handshakes whose messages do harm.
+#include "hostile_attack.hpp"
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <optional>
+#include <span>
+#include <string>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kitsune2/kitsune2.hpp"
+#include "kitsune2/testing/builders.hpp"
+#include "kitsune2/transport_tx5.hpp"
+#include "net/ws_connector.hpp"
+#include "support/whole_messages.hpp"
+#include "transport/sbd/sbd_client.hpp"
+#include "transport/tx5/e2e.hpp"
+#include "transport/tx5/framing.hpp"
+#include "wire/fetch_messages.hpp"
+#include "wire/gossip_messages.hpp"
+#include "wire/k2proto.hpp"
+#include "wire/publish_messages.hpp"
+
+using namespace std::chrono_literals;
+
+namespace kitsune2::hostile {
+namespace {
+
+// ------------------------------------------------------------------------------------------------ attackers
+
+/// A peer whose transport keeps the rules; what it says is the attack's choice.
+class Sender final : public TransportEvents {
+ public:
+  Sender(AsioRuntime& runtime, std::shared_ptr<WsConnector> ws, const std::string& relay, Url victim, Tally& tally)
+      : runtime_(runtime), victim_(std::move(victim)), tally_(tally) {
+    Tx5TransportConfig config;
+    config.server_url = relay;
+    config.signal_allow_plain_text = true;
+    backend_ = need(make_tx5_transport(runtime, std::move(ws), config));
+    backend_->start(*this);
+  }
+  void new_listening_address(const Url&) override {
+    if (!online_ && on_online) on_online();
+    online_ = true;
+  }
+  void listening_address_lost() override {}
+  Result<Bytes> peer_connect(const Url&) override { return wire::encode_preflight({}); }
+  Result<void> recv_data(const Url&, Bytes message) override {
+    tally_.received += message.size();
+    if (on_message) on_message(message);
+    return {};
+  }
+  void recv_progress(const Url&, std::size_t) override {}
+  void peer_disconnect(const Url&, const std::optional<std::string>&) override { tally_.closed += 1; }
+
+  /// `then` when the message has left, or failed.
+  void send(Bytes message, std::function<void(bool)> then = {}) {
+    const std::size_t size = message.size();
+    backend_->send(victim_, std::move(message), [this, size, then = std::move(then)](const Result<void>& sent) {
+      (sent ? tally_.messages : tally_.failed) += 1;
+      if (sent) tally_.bytes += size;
+      if (then) then(sent.has_value());
+    });
+  }
+  /// Sends what `make` gives, one after the other.
+  void repeat(std::function<Bytes()> make) {
+    send(make(),
+         [this, make](bool sent) { runtime_.schedule_after(sent ? 0ms : 200ms, [this, make] { repeat(make); }); });
+  }
+  std::optional<Url> url() const { return backend_->url(); }
+
+  std::function<void()> on_online;
+  std::function<void(const Bytes&)> on_message;
+  /// It has done its harm, and another may take its place.
+  bool spent = false;
+  const std::uint64_t number = ++last_number;
+
+ private:
+  static inline std::uint64_t last_number = 0;
+  AsioRuntime& runtime_;
+  const Url victim_;
+  Tally& tally_;
+  bool online_ = false;
+  std::unique_ptr<TransportBackend> backend_;
+};
+
+/// A peer with right crypto and handshake that does what it likes with frames. Connects again when it is thrown out.
+class Raw {
+ public:
+  Raw(AsioRuntime& runtime, WsConnector& ws, std::string relay, const Url& victim, Tally& tally)
+      : runtime_(runtime),
+        ws_(ws),
+        relay_(std::move(relay)),
+        victim_(*sbd::node_id_from_path(*victim.peer_id())),
+        tally_(tally) {
+    tx5::crypto_ready();
+    connect();
+  }
+
+  void frame(tx5::FrameType type, std::uint32_t value, ByteView payload = {}) {
+    std::string text = "fmsg" + std::string(as_text(tx5::encode_frame_header(type, value)));
+    text += as_text(payload);
+    say(text);
+  }
+  /// A message of up to 16 KiB.
+  void message(const Bytes& bytes) {
+    frame(tx5::FrameType::message, static_cast<std::uint32_t>(bytes.size()), bytes);
+    tally_.messages += 1;
+    tally_.bytes += bytes.size();
+  }
+
+  /// Said once the connection is open.
+  std::function<void(Raw&)> on_open;
+  bool is_open() const { return open_; }
+
+ private:
+  void connect() {
+    tx5::NodeKey::Seed seed;
+    key_.reset();
+    while (!key_) {
+      runtime_.random_bytes(seed);
+      if (auto key = tx5::NodeKey::from_seed(seed)) key_.emplace(std::move(*key));
+    }
+    session_.reset();
+    client_.reset();
+    nonce_.clear();
+    got_hres_ = gave_hres_ = open_ = false;
+    WsOptions options;
+    options.max_message_bytes = sbd::kMaxMessageBytes;
+    WsHandlers handlers;
+    handlers.on_open = [this] { client_.emplace(*key_, runtime_.now()); };
+    handlers.on_message = [this](const Bytes& m) { on_relay(m); };
+    handlers.on_close = [this](const Error&) {
+      tally_.closed += 1;
+      runtime_.schedule_after(200ms, [this] { connect(); });
+    };
+    socket_ = ws_.connect(relay_ + "/" + sbd::to_path(key_->id()), options, handlers);
+    keep();
+  }
+  void keep() {
+    runtime_.schedule_after(3s, [this, key = key_->id()] {
+      if (key_->id() != key) return;
+      if (client_ && client_->ready()) {
+        socket_->send(sbd::encode_keepalive());
+        if (open_) say("keep");
+      }
+      keep();
+    });
+  }
+  void on_relay(const Bytes& m) {
+    const auto action = client_->on_message(m, runtime_.now());
+    if (!action) return socket_->close();
+    switch (action->kind) {
+      case tx5::SbdClient::Action::Kind::send:
+        socket_->send(action->bytes);
+        break;
+      case tx5::SbdClient::Action::Kind::ready: {
+        session_.emplace(victim_, std::move(*tx5::SessionKeys::derive(*key_, victim_)));
+        tx5::StreamState::Header header;
+        runtime_.random_bytes(header);
+        socket_->send(session_->start_stream(header));
+        nonce_.resize(32);
+        runtime_.random_bytes(nonce_);
+        say("hreq" + std::string(as_text(nonce_)));
+        break;
+      }
+      case tx5::SbdClient::Action::Kind::forward:
+        if (action->peer == victim_ && session_) on_body(action->body);
+        break;
+      case tx5::SbdClient::Action::Kind::none:
+        break;
+    }
+  }
+  void on_body(ByteView body) {
+    const auto opened = session_->open(body);
+    if (opened.event != tx5::E2eSession::Event::plaintext) return;
+    tally_.received += opened.plaintext.size();
+    const auto text = opened.plaintext.text();
+    if (text.starts_with("fmsg") && text.size() == 8 && text.substr(4) == std::string_view("\0\0\0\0", 4)) {
+      // The closing frame: begin anew, as another peer.
+      tally_.closed += 1;
+      return socket_->close();
+    }
+    if (open_) return;
+    if (text.starts_with("hreq")) {
+      say("hres" + std::string(text.substr(4)));
+      gave_hres_ = true;
+    } else if (text.starts_with("hres")) {
+      got_hres_ = true;
+    }
+    if (!gave_hres_ || !got_hres_) return;
+    open_ = true;
+    say("fmsg" + std::string(as_text(tx5::version_frame())));
+    const Bytes preflight = wire::encode_preflight({});
+    frame(tx5::FrameType::message, static_cast<std::uint32_t>(preflight.size()), preflight);
+    if (on_open) on_open(*this);
+  }
+  void say(const std::string& text) {
+    if (session_ && session_->encrypting()) socket_->send(session_->seal(as_bytes(text), {}));
+  }
+
+  AsioRuntime& runtime_;
+  WsConnector& ws_;
+  const std::string relay_;
+  const tx5::NodeId victim_;
+  Tally& tally_;
+  std::optional<tx5::NodeKey> key_;
+  std::optional<tx5::SbdClient> client_;
+  std::optional<tx5::E2eSession> session_;
+  std::shared_ptr<WsConnection> socket_;
+  std::vector<std::uint8_t> nonce_;
+  bool gave_hres_ = false, got_hres_ = false, open_ = false;
+};
+
+/// Ids that nobody has.
+class FreshIds {
+ public:
+  explicit FreshIds(std::uint64_t after = 0) : next_(after) {}
+  std::vector<OpId> take(std::size_t count) {
+    std::vector<OpId> out;
+    out.reserve(count);
+    std::array<std::uint8_t, 32> id{};
+    for (std::size_t i = 0; i < count; ++i) {
+      ++next_;
+      for (unsigned b = 0; b < 8; ++b) id[b] = static_cast<std::uint8_t>(next_ >> (8 * b));
+      out.emplace_back(ByteView(id));
+    }
+    return out;
+  }
+
+ private:
+  std::uint64_t next_;
+};
+
+/// A message of `module` whose only id has `size` bytes.
+Bytes one_id(const SpaceId& space, std::string_view module, std::size_t size) {
+  const OpId id(as_bytes(std::string(size, 'i')));
+  return wire::whole_module(space, module,
+                            module == kFetchModule ? wire::encode_fetch_request({&id, 1})
+                                                   : wire::encode_publish_ops(Dialect::v0_2, {&id, 1}));
+}
+
+/// Owns the attackers; begins on the strand.
+class Tx5Attack final : public Attack {
+ public:
+  Tx5Attack(AsioRuntime& runtime, Plan plan)
+      : runtime_(runtime),
+        plan_(std::move(plan)),
+        ws_(make_ws_connector(runtime)),
+        ids_(all_ids(plan_.ops, plan_.size)),
+        session_(Bytes::copy_of("session of nobody")) {}
+  void start() override {
+    if (plan_.kind == "permits" || plan_.kind == "no-permits" || plan_.kind == "deaf") return raw_peer();
+    sender();
+    if (plan_.kind == "initiate" || plan_.kind == "bad-infos") renew();
+  }
+  Tally tally() const override { return tally_; }
+  std::size_t peers() const override { return std::max(senders_.size(), raw_.size()); }
+
+ private:
+  /// One more peer, and the next one soon, so that a thousand do not come in one turn of the loop.
+  void sender() {
+    if (senders_.size() == plan_.peers) return;
+    senders_.push_back(new_sender());
+    runtime_.schedule_after(2ms, [this] { sender(); });
+  }
+  std::unique_ptr<Sender> new_sender() {
+    auto made = std::make_unique<Sender>(runtime_, ws_, plan_.relay, plan_.victim, tally_);
+    Sender& s = *made;
+    s.on_online = [this, &s] { begin(s); };
+    return made;
+  }
+  /// A new peer in place of one that has done its harm: urls are free.
+  void renew() {
+    runtime_.schedule_after(20ms, [this] {
+      std::size_t made = 0;
+      for (auto& each : senders_) {
+        if (!each->spent) continue;
+        each = new_sender();
+        if (++made == 16) break;
+      }
+      renew();
+    });
+  }
+  void raw_peer() {
+    if (raw_.size() == plan_.peers) {
+      if (plan_.kind == "deaf") ask_deaf();
+      return;
+    }
+    raw_.push_back(std::make_unique<Raw>(runtime_, *ws_, plan_.relay, plan_.victim, tally_));
+    raw_.back()->on_open = [this](Raw& raw) {
+      opened_ += 1;
+      if (plan_.kind == "deaf") return;
+      if (plan_.kind == "permits") {
+        raw.frame(tx5::FrameType::permit_request, 64U << 20);
+        tally_.messages += 1;
+      } else {
+        // As many ops as fit a request of one frame; the answers' permits never come.
+        const std::size_t count = std::min<std::size_t>(ids_.size(), 400);
+        raw.message(wire::whole_fetch_request(plan_.space, std::span(ids_).first(count)));
+      }
+    };
+    runtime_.schedule_after(2ms, [this] { raw_peer(); });
+  }
+  /// When all are open: nobody reads any more, and all ask, for answers that need no permit.
+  void ask_deaf() {
+    if (opened_ < raw_.size() && waited_++ < 500) {
+      runtime_.schedule_after(20ms, [this] { ask_deaf(); });
+      return;
+    }
+    stop_reading();
+    for (const auto& raw : raw_) {
+      if (!raw->is_open()) continue;
+      for (int i = 0; i < 4; ++i) {
+        const std::size_t first = next_++ * 11 % (ids_.size() - 11);
+        raw->message(wire::whole_fetch_request(plan_.space, std::span(ids_).subspan(first, 11)));
+      }
+    }
+    runtime_.schedule_after(20ms, [this] { ask_deaf(); });
+  }
+
+  /// A million ids a message, without end. Counted are those that left.
+  void publish(Sender& s) {
+    constexpr std::size_t kIds = 1'000'000;
+    s.send(wire::whole_publish_ops(plan_.space, fresh_.take(kIds)), [this, &s](bool sent) {
+      if (sent) tally_.ids += kIds;
+      runtime_.schedule_after(sent ? 0ms : 200ms, [this, &s] { publish(s); });
+    });
+  }
+  wire::GossipInitiate initiate() {
+    wire::GossipInitiate out;
+    out.session_id = Bytes::copy_of("session " + std::to_string(++next_));
+    for (std::uint32_t sector = 0; sector < 512; ++sector) out.arc_set.set(sector);
+    out.tie_breaker = static_cast<std::uint32_t>(next_);
+    out.max_op_data_bytes = 100U << 20;
+    return out;
+  }
+  /// An agent of our own in the victim's space, at a url that need not exist.
+  std::string info(std::chrono::seconds lifetime, bool right) {
+    const std::uint64_t n = ++next_;
+    std::shared_ptr<LocalAgent> agent = Ed25519LocalAgent::generate();
+    testing::AgentInfoBuilder builder;
+    builder.space = plan_.space;
+    builder.created_at = runtime_.wall_now();
+    builder.lifetime = lifetime;
+    sbd_name_[n % sbd_name_.size()] = kAlphabet[n / 7 % kAlphabet.size()];
+    builder.url = need(Url::parse(plan_.relay + "/" + sbd_name_));
+    std::string text = builder.sign(*agent)->encode();
+    if (!right) {
+      // The last character of the signature is padding's: one in the middle.
+      const std::size_t at = text.find("signature") + 40;
+      text[at] = text[at] == 'A' ? 'B' : 'A';
+    }
+    return text;
+  }
+  /// A round, and in it a thousand infos whose signatures are wrong.
+  void bad_infos(Sender& s) {
+    s.on_message = [this, &s](const Bytes& message) {
+      const auto outer = wire::decode_k2proto(message);
+      if (!outer || !outer->module || outer->module->text() != kGossipModule) return;
+      const auto inner = wire::decode_gossip(outer->data);
+      const auto* accept = inner ? std::get_if<wire::GossipAccept>(&*inner) : nullptr;
+      if (accept == nullptr) return;
+      wire::GossipNoDiff out;
+      out.session_id = accept->session_id;
+      if (wrong_.empty())
+        for (int i = 0; i < 1024; ++i) wrong_.push_back(Bytes::copy_of(info(20min, false)));
+      out.accept_response.provided_agents = wrong_;
+      s.send(wire::whole_gossip(plan_.space, out), [&s](bool) { s.spent = true; });
+    };
+    s.send(wire::whole_gossip(plan_.space, initiate()));
+    // Not accepted: another.
+    runtime_.schedule_after(2s, [this, seen = s.number] {
+      for (const auto& each : senders_)
+        if (each->number == seen) each->spent = true;
+    });
+  }
+
+  void begin(Sender& s) {
+    const std::string& kind = plan_.kind;
+    if (kind == "connections") {
+      s.send(wire::encode_notify(plan_.space, as_bytes("hello")));
+    } else if (kind == "requests") {
+      // Many at once, so that they wait in the victim.
+      for (int i = 0; i < 16; ++i) {
+        s.repeat([this] {
+          const std::size_t first = next_++ % std::max<std::size_t>(ids_.size() - 1, 1);
+          return wire::whole_fetch_request(plan_.space, std::span(ids_).subspan(first, 1));
+        });
+      }
+    } else if (kind == "amplify") {
+      for (int i = 0; i < 64; ++i) s.repeat([this] { return wire::whole_fetch_request(plan_.space, ids_); });
+    } else if (kind == "bad-ids") {
+      s.repeat([this] {
+        const bool fetch = next_++ % 2 == 0;
+        return one_id(plan_.space, fetch ? kFetchModule : kPublishModule, next_ / 2 % 2 == 0 ? 0 : 1U << 20);
+      });
+    } else if (kind == "publish") {
+      publish(s);
+    } else if (kind == "repeat") {
+      // The same ids again and again, and one new one each time.
+      s.repeat([this] {
+        auto ids = fresh_.take(1);
+        if (repeated_.empty()) repeated_ = FreshIds(1ULL << 40).take(4094);
+        ids.insert(ids.end(), repeated_.begin(), repeated_.end());
+        return wire::whole_publish_ops(plan_.space, ids);
+      });
+    } else if (kind == "unsolicited") {
+      s.repeat([this] {
+        std::vector<Bytes> ops;
+        for (int i = 0; i < 64; ++i) ops.push_back(testing::make_op(1'000'000'000 + next_++, 1024));
+        return wire::whole_fetch_response(plan_.space, std::span<const Bytes>(ops));
+      });
+    } else if (kind == "agents") {
+      // Each from an agent of its own, rightly signed for another space: the signature is looked at before that.
+      s.repeat([this] {
+        auto agent = testing::make_agent(1'000'000 + next_++ % 64);
+        testing::AgentInfoBuilder builder{.space = SpaceId::from_text("elsewhere"), .url = plan_.victim};
+        builder.created_at = runtime_.wall_now();
+        return wire::whole_publish_agent(plan_.space, builder.sign(*agent)->encode());
+      });
+    } else if (kind == "infos") {
+      // Believable ones, that live as long as may be.
+      s.repeat([this] { return wire::whole_publish_agent(plan_.space, info(29min, true)); });
+    } else if (kind == "padding") {
+      // A small request in a large message.
+      s.repeat([this] {
+        Bytes message = wire::whole_fetch_request(plan_.space, std::span(ids_).first(1));
+        std::string text = message.str();
+        const std::size_t size = 8U << 20;
+        text += std::string("\x7a") + std::string("\x80\x80\x80\x04", 4) + std::string(size, 'p');  // field 15
+        return Bytes::copy_of(text);
+      });
+    } else if (kind == "terminate") {
+      for (int i = 0; i < 16; ++i)
+        s.repeat([this] {
+          return wire::whole_gossip(plan_.space, wire::GossipTerminate{session_, Bytes::copy_of("because")});
+        });
+    } else if (kind == "initiate") {
+      const auto first = initiate();
+      s.send(wire::whole_gossip(plan_.space, first));
+      s.send(wire::whole_gossip(plan_.space, wire::GossipTerminate{first.session_id, Bytes::copy_of("because")}),
+             [&s](bool) { s.spent = true; });
+    } else if (kind == "bad-infos") {
+      bad_infos(s);
+    } else {
+      fail("no attack " + kind);
+    }
+  }
+
+  static constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+  AsioRuntime& runtime_;
+  const Plan plan_;
+  std::shared_ptr<WsConnector> ws_;
+  std::vector<OpId> ids_;
+  std::vector<OpId> repeated_;
+  std::vector<Bytes> wrong_;
+  const Bytes session_;
+  std::string sbd_name_ = "7Y3LhBcLxGZnfYDKYxBq4YaPHcVCOCw4xMQYYKMSmTk";
+  FreshIds fresh_;
+  std::uint64_t next_ = 0;
+  std::size_t opened_ = 0, waited_ = 0;
+  Tally tally_;
+  std::vector<std::unique_ptr<Sender>> senders_;
+  std::vector<std::unique_ptr<Raw>> raw_;
+};
+
+}  // namespace
+
+std::vector<OpId> all_ids(std::size_t count, std::size_t size) {
+  return testing::ids_of(testing::make_ops(*make_sha256_policy(), 0, count, size));
+}
+
+std::unique_ptr<Attack> make_tx5_attack(AsioRuntime& runtime, Plan plan) {
+  return std::make_unique<Tx5Attack>(runtime, std::move(plan));
+}
+
+}  // namespace kitsune2::hostile

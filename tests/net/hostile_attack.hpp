@@ -1,0 +1,77 @@
+// What the attackers of hostile.py have in common: hostile_attack.cpp (over tx5) and hostile_flood.cpp (bare sockets).
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/asio_runtime.hpp"
+#include "kitsune2/error.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2::hostile {
+
+[[noreturn]] inline void fail(const std::string& why) {
+  std::cerr << "hostile_peer: " << why << '\n';
+  std::_Exit(2);
+}
+
+template <class T>
+T need(Result<T> result) {
+  if (!result) fail(result.error().to_string());
+  return std::move(*result);
+}
+inline void need(const Result<void>& result) {
+  if (!result) fail(result.error().to_string());
+}
+
+inline double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The ids of the ops that a victim of so many has.
+std::vector<OpId> all_ids(std::size_t count, std::size_t size);
+
+struct Plan {
+  std::string kind, relay;
+  Url victim;
+  SpaceId space;
+  std::size_t ops = 0, size = 0, peers = 0;
+  /// Connections come from so many addresses, from 127.0.0.2 on, in turn.
+  std::size_t addresses = 1;
+};
+
+/// What an attacker did.
+struct Tally {
+  std::uint64_t messages = 0, bytes = 0, failed = 0, closed = 0, received = 0, ids = 0;
+};
+
+/// One kind of harm, until it is destroyed. All calls on the strand of its runtime.
+class Attack {
+ public:
+  virtual ~Attack() = default;
+  virtual void start() = 0;
+  virtual Tally tally() const = 0;
+  /// How many of `Plan::peers` there are by now.
+  virtual std::size_t peers() const = 0;
+};
+
+/// Peers with right crypto. Ends the program if it does not know `plan.kind`.
+std::unique_ptr<Attack> make_tx5_attack(AsioRuntime& runtime, Plan plan);
+/// Clients of the relay's port that need no key: HTTP requests and WebSocket frames. Null for kinds that it does not
+/// know.
+std::unique_ptr<Attack> make_flood(AsioRuntime& runtime, Plan plan);
+
+/// Connections of this program come from so many addresses, from 127.0.0.2 on, in turn.
+void come_from(std::size_t count);
+/// From now on nothing is read from the sockets of this program: the peers of kind "deaf".
+void stop_reading();
+
+}  // namespace kitsune2::hostile
