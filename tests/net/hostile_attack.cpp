@@ -245,6 +245,10 @@ Bytes one_id(const SpaceId& space, std::string_view module, std::size_t size) {
                                                    : wire::encode_publish_ops(Dialect::v0_2, {&id, 1}));
 }
 
+Bytes gossip_message(const SpaceId& space, const wire::GossipMessage& message) {
+  return wire::whole_module(space, kGossipModule, wire::encode_gossip(message));
+}
+
 /// Owns the attackers; begins on the strand.
 class Tx5Attack final : public Attack {
  public:
@@ -371,9 +375,9 @@ class Tx5Attack final : public Attack {
       if (wrong_.empty())
         for (int i = 0; i < 1024; ++i) wrong_.push_back(Bytes::copy_of(info(20min, false)));
       out.accept_response.provided_agents = wrong_;
-      s.send(wire::whole_gossip(plan_.space, out), [&s](bool) { s.spent = true; });
+      s.send(gossip_message(plan_.space, out), [&s](bool) { s.spent = true; });
     };
-    s.send(wire::whole_gossip(plan_.space, initiate()));
+    s.send(gossip_message(plan_.space, initiate()));
     // Not accepted: another.
     runtime_.schedule_after(2s, [this, seen = s.number] {
       for (const auto& each : senders_)
@@ -439,12 +443,12 @@ class Tx5Attack final : public Attack {
     } else if (kind == "terminate") {
       for (int i = 0; i < 16; ++i)
         s.repeat([this] {
-          return wire::whole_gossip(plan_.space, wire::GossipTerminate{session_, Bytes::copy_of("because")});
+          return gossip_message(plan_.space, wire::GossipTerminate{session_, Bytes::copy_of("because")});
         });
     } else if (kind == "initiate") {
       const auto first = initiate();
-      s.send(wire::whole_gossip(plan_.space, first));
-      s.send(wire::whole_gossip(plan_.space, wire::GossipTerminate{first.session_id, Bytes::copy_of("because")}),
+      s.send(gossip_message(plan_.space, first));
+      s.send(gossip_message(plan_.space, wire::GossipTerminate{first.session_id, Bytes::copy_of("because")}),
              [&s](bool) { s.spent = true; });
     } else if (kind == "bad-infos") {
       bad_infos(s);
