@@ -236,7 +236,8 @@ class Kind:
         self.relays, self.quick = relays, quick
 
 
-# Of the addresses the whole run tries one and 64. Behind a foreign relay the victim sees none.
+# Each has addresses of its own: what an attacker did is remembered of its address for longer than a row takes. Of the
+# addresses the whole run tries one and 64. Behind a foreign relay the victim sees none.
 ATTACKS = [
     Kind("1,000 connections at once" if FULL else "500 connections at once", "connections", MANY if FULL else 500),
     Kind(f"{SLOTS:,} silent peers, all slots", "connections", SLOTS, addresses=4),
@@ -392,7 +393,7 @@ def run(world, start, relay):
         def begin():
             seconds = LOUD + WARM + 60 + (PATIENCE if kind == "publish" else 0)
             attacker.append(start("attack", kind, info["relay"], info["url"], OPS, SIZE, count, seconds, addresses,
-                                  nice=NICE))
+                                  len(rows) + 1, nice=NICE))
             attacker[0].wait_line()
             end = time.monotonic() + WARM
             while time.monotonic() < end:

@@ -172,7 +172,7 @@ class Raw {
       case tx5::SbdClient::Action::Kind::forward:
         if (action->peer == victim_ && session_) on_body(action->body);
         break;
-      case tx5::SbdClient::Action::Kind::none:
+      default:  // of a relay's own to its node
         break;
     }
   }
@@ -367,7 +367,7 @@ class Tx5Attack final : public Attack {
     s.on_message = [this, &s](const Bytes& message) {
       const auto outer = wire::decode_k2proto(message);
       if (!outer || !outer->module || outer->module->text() != kGossipModule) return;
-      const auto inner = wire::decode_gossip(outer->data);
+      const auto inner = wire::decode_gossip(Dialect::v0_2, outer->data);
       const auto* accept = inner ? std::get_if<wire::GossipAccept>(&*inner) : nullptr;
       if (accept == nullptr) return;
       wire::GossipNoDiff out;

@@ -44,8 +44,8 @@ struct Plan {
   Url victim;
   SpaceId space;
   std::size_t ops = 0, size = 0, peers = 0;
-  /// Connections come from so many addresses, from 127.0.0.2 on, in turn.
-  std::size_t addresses = 1;
+  /// Connections come from so many addresses of the network 127.0.`network`.0, from .2 on, in turn.
+  std::size_t addresses = 1, network = 0;
 };
 
 /// What an attacker did.
@@ -69,8 +69,8 @@ std::unique_ptr<Attack> make_tx5_attack(AsioRuntime& runtime, Plan plan);
 /// know.
 std::unique_ptr<Attack> make_flood(AsioRuntime& runtime, Plan plan);
 
-/// Connections of this program come from so many addresses, from 127.0.0.2 on, in turn.
-void come_from(std::size_t count);
+/// Connections of this program come from so many addresses of 127.0.`network`.0, from .2 on, in turn.
+void come_from(std::size_t count, std::size_t network);
 /// From now on nothing is read from the sockets of this program: the peers of kind "deaf".
 void stop_reading();
 

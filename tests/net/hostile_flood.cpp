@@ -187,8 +187,9 @@ class Flood final : public Attack {
   Tally tally_;
 };
 
-/// Connections come from so many addresses from 127.0.0.2 on; 0: the system's choice.
+/// 0: the system's choice.
 std::atomic<std::uint32_t> addresses = 0;
+std::atomic<std::uint32_t> first_address = 0;
 std::atomic<std::uint32_t> next_address = 0;
 
 }  // namespace
@@ -199,7 +200,10 @@ std::unique_ptr<Attack> make_flood(AsioRuntime& runtime, Plan plan) {
 }
 
 void stop_reading() { deaf = true; }
-void come_from(std::size_t count) { addresses = static_cast<std::uint32_t>(count); }
+void come_from(std::size_t count, std::size_t network) {
+  first_address = 0x7f000002U + (static_cast<std::uint32_t>(network) << 8);
+  addresses = static_cast<std::uint32_t>(count);
+}
 
 }  // namespace kitsune2::hostile
 
@@ -211,7 +215,7 @@ int connect(int fd, const sockaddr* to, socklen_t size) {
   if (addresses != 0 && to->sa_family == AF_INET) {
     sockaddr_in from{};
     from.sin_family = AF_INET;
-    from.sin_addr.s_addr = htonl(0x7f000002U + next_address++ % addresses);
+    from.sin_addr.s_addr = htonl(first_address + next_address++ % addresses);
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): how the C library takes addresses
     if (::bind(fd, reinterpret_cast<const sockaddr*>(&from), sizeof from) != 0) return -1;
   }

@@ -66,7 +66,7 @@ def test(world):
                 if fetcher:
                     for url in fetcher[:1]:
                         attackers.append(subprocess.Popen(
-                            [PEER, "attack", "infos", relay.url, url, "1000", "1024", str(ATTACKERS), str(PATIENCE), "64", space],
+                            [PEER, "attack", "infos", relay.url, url, "1000", "1024", str(ATTACKERS), str(PATIENCE), "64", "1", space],
                             stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(5)))
             time.sleep(0.05)
         code = proc.wait()

@@ -1,8 +1,8 @@
 // The peers of hostile.py. usage: hostile_peer victim DIR OPS SIZE SMALL RELAY | honest RELAY URL OPS SIZE | neighbour
-// RELAY | info RELAY SPACE | attack KIND RELAY URL OPS SIZE PEERS SECONDS ADDRESSES [SPACE]. A victim is a whole node with
-// OPS ops of SIZE bytes and SMALL ops of 80, and with a relay inside if RELAY is "-". An honest peer fetches all of the
-// former again and again. A neighbour joins and stays. An attacker does one kind of harm, for so many seconds at most,
-// from so many addresses. Each line that is printed is a JSON object.
+// RELAY | info RELAY SPACE | attack KIND RELAY URL OPS SIZE PEERS SECONDS ADDRESSES NETWORK [SPACE]. A victim is a
+// whole node with OPS ops of SIZE bytes and SMALL ops of 80, and with a relay inside if RELAY is "-". An honest peer
+// fetches all of the former again and again. A neighbour joins and stays. An attacker does one kind of harm, for so
+// many seconds at most, from so many addresses. Each line that is printed is a JSON object.
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -156,7 +156,7 @@ std::string json(const Attack& attack, const std::string& kind, double seconds) 
 
 int attack(const Plan& plan, double seconds) {
   const auto start = std::chrono::steady_clock::now();
-  come_from(plan.addresses);
+  come_from(plan.addresses, plan.network);
   AsioRuntime runtime;
   auto attack = make_flood(runtime, plan);
   if (!attack) attack = make_tx5_attack(runtime, plan);
@@ -180,16 +180,17 @@ int main(int argc, char** argv) {
   if (args.size() == 2 && args[0] == "neighbour") return neighbour(args[1]);
   if (args.size() == 3 && args[0] == "info") return info(args[1], args[2]);
   if (args.size() == 5 && args[0] == "honest") return honest(args[1], args[2], number(3), number(4));
-  if ((args.size() == 9 || args.size() == 10) && args[0] == "attack") {
+  if ((args.size() == 10 || args.size() == 11) && args[0] == "attack") {
     // Addresses of their own: the relay divides what an address may send among its connections.
     return attack({.kind = args[1],
                    .relay = args[2],
                    .victim = need(Url::parse(args[3])),
-                   .space = args.size() == 10 ? SpaceId(bytes_of(args[9])) : kSpace,
+                   .space = args.size() == 11 ? SpaceId(bytes_of(args[10])) : kSpace,
                    .ops = number(4),
                    .size = number(5),
                    .peers = number(6),
-                   .addresses = number(8)},
+                   .addresses = number(8),
+                   .network = number(9)},
                   static_cast<double>(number(7)));
   }
   fail("usage: see hostile_peer.cpp");
