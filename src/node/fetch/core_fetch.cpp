@@ -48,7 +48,7 @@ Result<void> CoreFetch::start() {
   auto registered = transport_->register_module_handler(space_, kFetchModule,
                                                         std::make_shared<ModuleReceiver<CoreFetch>>(weak_from_this()));
   if (!registered) return registered;
-  if (keep_pending_) resume();
+  if (keep_pending_) resume(0);
   return {};
 }
 
@@ -262,12 +262,12 @@ void CoreFetch::response(const Url& peer, const wire::DataList& ops) {
   if (ops.empty()) return;
   const auto now = runtime_.now();
   if (const auto asked = asked_at_.extract(peer)) stats_.answers.add(now - asked.mapped());
+  if (resuming_ && !config_.accept_unsolicited && !core_.owes(peer)) {
+    // What an earlier run asked for is not all known yet: nobody is to blame, and it is asked for again.
+    stats_.ops_duplicate += ops.size();
+    return;
+  }
   if (core_.pending_ops() == 0 && !config_.accept_unsolicited && !core_.owes(peer)) {
-    if (resuming_) {
-      // What an earlier run asked for is not known yet: nobody is to blame, and it is asked for again.
-      stats_.ops_duplicate += ops.size();
-      return;
-    }
     stats_.ops_unsolicited += ops.size();  // nobody waits for anything: not worth a hash
     refuse_ops(peer, ops.size());
     return judged(peer, core_.response(peer, {}, ops.total_bytes(), now, ops.size()));
@@ -451,7 +451,7 @@ void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>
     if (!stopped_) tell(&FetchEvents::store_failed, result.error());
   } else {
     core_.stored(op_ids, now);
-    if (filters_ > 0) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
+    if (filters_ > 0 || resuming_) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
     for (const auto& run : runs) {
       if (!run.asked) continue;
       stats_.ops_fetched += run.ops.size();

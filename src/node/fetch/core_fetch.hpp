@@ -157,7 +157,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void refuse_ops(const Url& peer, std::uint64_t count);
   void invalid(const Url& peer, std::uint64_t count, const Error& first);
 
-  void resume();
+  /// Reads what an earlier run left open, in pieces; from the first one if `after` is 0.
+  void resume(std::uint64_t after);
   bool has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) const;
   void request(std::vector<OpId> op_ids, const Url& source, Handler<> done);
   void look_up(const std::shared_ptr<Adding>& adding);

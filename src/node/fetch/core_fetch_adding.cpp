@@ -11,46 +11,52 @@ namespace {
 constexpr std::string_view kArea = "fetch";
 /// As WireLimits: what a peer would refuse is not asked for.
 constexpr std::size_t kMaxIdBytes = 1024;
+/// Open requests of an earlier run that are read at once.
+constexpr std::size_t kResumePiece = 16'384;
 
 }  // namespace
 
 // ---------------------------------------------------------------- what an earlier run left open
 
-void CoreFetch::resume() {
+void CoreFetch::resume(std::uint64_t after) {
   resuming_ = true;
+  if (filters_ == 0) stored_meanwhile_.clear();  // the piece that is read now leaves it out
   ++store_calls_;
-  store_->retrieve_pending(lifetime_.guard([this](const Result<std::vector<std::pair<Url, std::vector<OpId>>>>& r) {
-    if (!r && !stopped_) {
+  store_->retrieve_pending_page(after, kResumePiece, lifetime_.guard([this, after](const Result<PendingPage>& page) {
+    if (!page && !stopped_) {
       // Not known is not none: until they are read, nobody is told that nothing is pending.
       if (resume_gate_.open(runtime_.now()))
-        log::warn(kArea, "cannot read the open requests of an earlier run: " + r.error().to_string());
+        log::warn(kArea, "cannot read the open requests of an earlier run: " + page.error().to_string());
       const auto delay = std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
-      runtime_.schedule_after(delay, lifetime_.guard([this] {
-        if (!stopped_) resume();
+      runtime_.schedule_after(delay, lifetime_.guard([this, after] {
+        if (!stopped_) resume(after);
       }));
       return store_call_done();
     }
     resuming_ = false;
     if (!stopped_) {
-      for (const auto& [kept_source, op_ids] : *r) {
+      for (const auto& [kept_source, kept_ids] : page->requests) {
         const Url source = current(kept_source);
+        auto op_ids = kept_ids;
+        std::erase_if(op_ids, [&](const OpId& id) { return stored_meanwhile_.contains(id); });
         const auto added = core_.add(op_ids, source, runtime_.now());
         if (added.refused == 0) continue;
         log::warn(kArea, "too many open requests: " + std::to_string(added.refused) + " to " + source.to_string() +
                              " stay in the store until the next start");
       }
+      if (page->next) resume(*page->next);
     }
     lookup_ended();
-    pump();
+    if (!resuming_) pump();
     check_drained();
     store_call_done();
   }));
 }
 
 void CoreFetch::lookup_ended() {
-  if (filters_ > 0) return;
+  if (filters_ > 0 || resuming_) return;
   stored_meanwhile_.clear();
-  if (!resuming_) replaced_meanwhile_.clear();
+  replaced_meanwhile_.clear();
 }
 
 /// Where a source is that was named before what happened meanwhile.
