@@ -377,6 +377,28 @@ TEST(CoreFetchRestart, DrainedWaitsForWhatIsResumed) {
   EXPECT_EQ(bob.fetch->pending_ops(), 3U);
 }
 
+TEST(CoreFetchRestart, ManyOpenRequestsAreReadInPiecesAndNoneIsLeftOut) {
+  // More than two pieces; of what an answer brings in between nothing is asked for again.
+  constexpr std::size_t kOps = 40'000;
+  Bench bench;
+  auto disk = bench.make_disk();
+  const auto peer = MemoryNetwork::url_of("peer");
+  const auto ops = bench.ops(0, kOps);
+  {
+    make_silent(bench, peer);
+    Node bob(bench, "bob", {}, disk);
+    ASSERT_TRUE(bob.request(ids_of(ops), peer));
+  }
+  Probe probe(bench, "peer");
+  Node bob(bench, "bob", {}, disk);
+  Drained drained(bob);
+  probe.answer(bob.url, {ops[0], ops[kOps - 1]});
+  bench.world.run_for(1min);
+  EXPECT_EQ(bob.fetch->stats().ops_unsolicited, 0U);
+  EXPECT_EQ(bob.fetch->pending_ops() + bob.held(ids_of(ops)), kOps);
+  EXPECT_EQ(drained.times, 0);
+}
+
 TEST(CoreFetchRestart, WhatCannotBeReadAtFirstIsReadLater) {
   Bench bench;
   Probe probe(bench, "peer");
