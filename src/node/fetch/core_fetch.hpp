@@ -104,7 +104,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::size_t piece = 0;
     std::size_t looked_up = 0;
     std::size_t open = 0;
-    bool any_known = false;  ///< some were pending before, and perhaps not durable yet
+    bool any_known = false;      ///< some were pending before, and perhaps not durable yet
+    std::uint64_t failures = 0;  ///< of writes, when it began
     Persists::Serial persist = 0;
   };
 

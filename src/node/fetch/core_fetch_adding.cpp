@@ -131,6 +131,7 @@ void CoreFetch::request(std::vector<OpId> op_ids, const Url& source, Handler<> d
   adding_ += count;
   auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done)});
   adding->any_known = any_known;
+  adding->failures = persists_.failures();
   // Where the bound might refuse the list, that is decided for all of it at once.
   const bool fits = core_.pending_pairs(source) + adding_ <= config_.max_pending_per_peer && !resuming_;
   adding->piece = fits ? std::size_t{config_.parallel_request_count} * config_.max_ids_per_request : count;
@@ -213,14 +214,17 @@ void CoreFetch::added(const std::shared_ptr<Adding>& adding, const Result<void>&
   if (!result && keep_pending_ && adding->open > 0) persists_.failed(adding->source, adding->op_ids);
   std::vector<Persists::Waiting> released;
   if (adding->persist != 0) released = persists_.end(adding->persist, result.has_value());
-  if (result && adding->any_known && persists_.is_open()) {
+  const auto not_durable = [] { return make_error(Errc::internal, "requests could not be made durable"); };
+  if (result && adding->any_known && adding->failures != persists_.failures()) {
+    // What it found pending was perhaps among what could not be written meanwhile.
+    if (adding->done) adding->done(not_durable());
+  } else if (result && adding->any_known && persists_.is_open()) {
     persists_.wait(std::move(adding->done));
   } else if (adding->done) {
     adding->done(result);
   }
   for (const auto& waiting : released) {
-    waiting.done(waiting.has_failed ? Result<void>(make_error(Errc::internal, "requests could not be made durable"))
-                                    : Result<void>());
+    waiting.done(waiting.has_failed ? Result<void>(not_durable()) : Result<void>());
   }
 }
 

@@ -36,6 +36,7 @@ class Persists {
     open_.erase(serial);
     std::vector<Waiting> out;
     if (!ok) {
+      ++failures_;
       for (Waiting& one : waiting_) one.has_failed = true;
     }
     while (!waiting_.empty() && (open_.empty() || waiting_.front().last < *open_.begin())) {
@@ -45,6 +46,9 @@ class Persists {
     return out;
   }
   bool is_open() const { return !open_.empty(); }
+  /// How many have failed so far. Who found something pending while this counted less does not know whether that was
+  /// written.
+  std::uint64_t failures() const { return failures_; }
   /// `done` is given back once all that are open now have ended.
   void wait(Handler<> done) { waiting_.push_back({last_, std::move(done), false}); }
 
@@ -66,6 +70,7 @@ class Persists {
  private:
   std::set<Serial> open_;
   Serial last_ = 0;
+  std::uint64_t failures_ = 0;
   std::deque<Waiting> waiting_;
   std::unordered_map<Url, std::unordered_set<OpId>> unwritten_;
 };

@@ -79,5 +79,25 @@ TEST(CoreFetchPersist, WhoWaitsForAWriteThatFailsHearsOfIt) {
   EXPECT_FALSE(bob.outcomes[1]);
 }
 
+TEST(CoreFetchPersist, WhoAsksForMoreThanWhatFailedMeanwhileHearsOfIt) {
+  // Found by the simulator: its own write was whole, what it had found pending was lost with a restart.
+  Bench bench;
+  Node bob(bench, "bob");
+  const auto peer = MemoryNetwork::url_of("peer");
+  make_silent(bench, peer);
+  bench.world.run_ready();
+  bob.store->fail_next_writes(1, make_error(Errc::disk_full, "no space"));
+  bob.store->delay_writes(1s);
+  bob.want(ids_of(bench.ops(0, 10)), peer);
+  bench.world.run_for(1ms);
+  bob.want(ids_of(bench.ops(0, 15)), peer);
+  bench.world.run_for(1min);
+  ASSERT_EQ(bob.outcomes.size(), 2U);
+  EXPECT_FALSE(bob.outcomes[0]);
+  EXPECT_FALSE(bob.outcomes[1]) << "ten of them are not durable";
+  EXPECT_TRUE(bob.request(ids_of(bench.ops(0, 15)), peer));
+  EXPECT_EQ(bob.ops_pending_on_disk(), 15U);
+}
+
 }  // namespace
 }  // namespace kitsune2::fetch_test
