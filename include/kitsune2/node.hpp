@@ -70,6 +70,8 @@ class Wait {
   void drop();
   /// True: the outcome is there. False: it was dropped. Throws what `start` has thrown.
   bool wait();
+  /// The same, and throws std::future_error when it was dropped.
+  void need();
 
  private:
   enum class State { waiting, writing, finished, dropped, threw };
@@ -163,7 +165,7 @@ class Node {
             ticket->outcome->finish();
           });
         });
-    if (!outcome->wait()) throw std::future_error(std::future_errc::broken_promise);
+    outcome->need();
     if constexpr (!std::is_void_v<R>) return static_cast<R>(std::move(*outcome->value));
   }
 

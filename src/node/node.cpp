@@ -320,6 +320,10 @@ bool detail::Wait::wait() {
   return state_ == State::finished;
 }
 
+void detail::Wait::need() {
+  if (!wait()) throw std::future_error(std::future_errc::broken_promise);
+}
+
 void Node::about_to_block(const char* member, const boost::source_location* where) const {
   assert_may_block(*impl_->runtime, member, where);
 }
