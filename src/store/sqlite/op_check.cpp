@@ -128,6 +128,9 @@ class Check {
     report_.bytes += data.size();
     if (!use->is_null(5)) ++with_data_;
     const auto found = call_for_result("the op policy", [&] { return policy_.describe(data); });
+    if (!use->is_null(5) && !found && !sqlite::is_damage(found.error())) {
+      return found.error().code == Errc::too_large ? Result<void>() : found.error();
+    }
     if (use->is_null(5)) {
       fault.is_lost = true;
       fault.what = "its data is not there";

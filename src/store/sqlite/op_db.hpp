@@ -45,6 +45,9 @@ struct Suspect {
   std::int64_t stored_at;
   OpId op_id;  ///< as it was met
 };
+/// Whether a policy's error says that the bytes are no op. One that threw, or whose limit is lower than it was, says
+/// nothing of them.
+inline bool is_damage(const Error& error) { return error.code != Errc::internal && error.code != Errc::too_large; }
 /// What became of entries that a reader found suspicious.
 struct Examined {
   std::vector<OpRecord> dropped;
@@ -70,9 +73,10 @@ class OpWriter {
   /// `prints`, which may be null.
   Result<void> store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out,
                      std::vector<OpRecord>& records, std::vector<Fingerprints::Entry>* prints = nullptr);
-  /// Looks at ops again, now that nothing changes meanwhile: one whose bytes do not have its id by `policy` is dropped,
-  /// an entry that says something else than the bytes is set right, and if there is nothing wrong but an index, the
-  /// indexes are made anew (once in the life of this object). Nothing for what is not there.
+  /// Looks at ops again, now that nothing changes meanwhile: one whose bytes do not have its id by `policy` is dropped
+  /// (one that the policy cannot judge stays, see `is_damage`), an entry that says something else than the bytes is set
+  /// right, and if there is nothing wrong but an index, the indexes are made anew (once in the life of this object).
+  /// Nothing for what is not there.
   Result<Examined> examine(const std::vector<Suspect>& suspects, const OpPolicy& policy);
   Result<void> store_slice_hash(const DhtArc& arc, std::uint64_t slice_index, ByteView hash);
   /// Errc::overloaded: more than `most_bytes` would be kept; nothing is.

@@ -239,6 +239,7 @@ bool OpReader::is_intact(const Place& place, const MetaOp& op, ByteView bytes) {
     if (prints_->get(place.stored_at) == print) return true;
   }
   const auto found = call_for_result("the op policy", [&] { return policy_->describe(bytes); });
+  if (!found && !is_damage(found.error())) return false;
   const bool intact = found && found->op_id == op.op_id;
   if (!intact || bytes.size() != place.size || found->created_at != place.created_at) {
     suspect(place.stored_at, op.op_id.view());

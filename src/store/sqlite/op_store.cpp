@@ -429,12 +429,13 @@ class SqliteOpStore final : public OpStore {
 
   /// Ends the threads, the writer's when all that was called for is written, and lets go of the files.
   void end() {
-    writes_.stop();
+    // The reader first: a read that finds damage calls for the writer.
     reads_.stop();
-    if (write_worker_) write_worker_->wake();
     if (read_worker_) read_worker_->wake();
-    write_worker_.reset();
     read_worker_.reset();
+    writes_.stop();
+    if (write_worker_) write_worker_->wake();
+    write_worker_.reset();
     reader_.reset();
     writer_.reset();  // the last one to close copies the WAL: it knows whether that may be done
     lock_.reset();

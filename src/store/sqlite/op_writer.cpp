@@ -291,7 +291,11 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
     if (rc == SQLITE_ROW) {
       bytes = use->blob(0).size();
       auto described = call_for_result("the op policy", [&] { return policy.describe(use->blob(0)); });
-      if (described) found = std::move(*described);
+      if (described) {
+        found = std::move(*described);
+      } else if (!is_damage(described.error())) {
+        return true;
+      }
     }
   }
   if (found && found->op_id == entry.op_id) {

@@ -1,4 +1,6 @@
 // Damage on the disk: what the durable store leaves out, drops and mends, what a check finds; what is kept of requests.
+#include <atomic>
+#include <new>
 #include <set>
 
 #include "sqlite_store_fixture.hpp"
@@ -244,6 +246,67 @@ TEST_F(SqliteDamageTest, what_was_told_to_be_there_and_is_dropped_can_be_asked_f
   EXPECT_EQ(w_.retrieve(*store_, ids_of(ops))->size(), 2U);
   told();
   EXPECT_EQ(w_.pending(*store_), (StoreWorld::Pending{{peer_url(1), {ops[1].op_id}}}));
+}
+
+TEST_F(SqliteDamageTest, a_store_is_closed_while_a_read_finds_damage) {
+  const auto ops = fill_with(20, 64);
+  for (int round = 0; round < 20; ++round) {
+    sql("UPDATE op_data SET data=x'00'" + of(ops[19]));
+    start();
+    for (const MetaOp& op : ops) store_->retrieve_ops({op.op_id, ops[19].op_id}, 1 << 20, [](const auto&) {});
+    store_->close();
+    start();
+    told();
+    EXPECT_TRUE(w_.process(*store_, payloads_of(ops)));
+    stop();
+  }
+}
+
+/// Of SHA-256, but it throws when it is told to.
+class ThrowingPolicy final : public OpPolicy {
+ public:
+  std::string_view name() const override { return sha256_->name(); }
+  Result<OpDescription> describe(ByteView op) const override {
+    if (throws) throw std::bad_alloc();
+    return sha256_->describe(op);
+  }
+  std::uint32_t location(ByteView op_id) const noexcept override { return sha256_->location(op_id); }
+
+  std::atomic<bool> throws = false;
+
+ private:
+  const std::shared_ptr<const OpPolicy> sha256_ = make_sha256_policy();
+};
+
+TEST_F(SqliteDamageTest, what_the_policy_cannot_judge_stays) {
+  const auto ops = fill_with(3, 100);
+  const auto throwing = std::make_shared<ThrowingPolicy>();
+  throwing->throws = true;
+  for (const std::shared_ptr<const OpPolicy>& policy :
+       {std::shared_ptr<const OpPolicy>(throwing), make_sha256_policy(50)}) {
+    {
+      const auto store = open_sqlite_op_store(w_.runtime(), policy, test_space(), path_).value();
+      EXPECT_TRUE(w_.retrieve(*store, ids_of(ops))->empty());
+      EXPECT_TRUE(w_.put_slice_hash(*store, DhtArc::full(), 1, "writes are done in order"));
+      EXPECT_EQ(w_.stats(*store)->ops, 3U);
+      EXPECT_EQ(w_.stats(*store)->damaged, 0U);
+    }
+    auto writer = sqlite::OpWriter::open(path_, 0).value();
+    ASSERT_TRUE(writer.begin());
+    std::vector<sqlite::Suspect> suspects;
+    auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only);
+    for (const MetaOp& op : ops) {
+      suspects.push_back({db->number(("SELECT stored_at FROM op" + of(op)).c_str()).value(), op.op_id});
+    }
+    const auto looked = writer.examine(suspects, *policy);
+    ASSERT_TRUE(looked);
+    EXPECT_TRUE(looked->dropped.empty());
+    ASSERT_TRUE(writer.commit());
+  }
+  expect_error(check_sqlite_op_store(path_, *throwing), Errc::internal, "threw");
+  EXPECT_TRUE(check_sqlite_op_store(path_, *make_sha256_policy(50))->is_intact());
+  start();
+  EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops);
 }
 
 // --------------------------------------------------------------------- the check
