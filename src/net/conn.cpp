@@ -523,7 +523,7 @@ std::string IpAddress::to_string() const {
 IpAddress IpAddress::limit_key() const {
   IpAddress out = *this;
   if (!is_v4()) std::fill(out.bytes.begin() + 8, out.bytes.end(), std::uint8_t{0});
-  return out;
+  return out == IpAddress{} ? *this : out;
 }
 
 std::shared_ptr<Conn> connect(AsioRuntime& runtime, ConnectTarget target, Duration timeout,

@@ -21,7 +21,7 @@ struct IpAddress {
   bool is_v4() const;
   std::string to_string() const;
   /// What limits are counted by: an IPv4 address, or the /64 of an IPv6 one. *Rationale*: one subscriber has a whole
-  /// /64.
+  /// /64. In ::/64 (::1) it is the address itself, because all zeros stand for this process.
   IpAddress limit_key() const;
   friend bool operator==(const IpAddress&, const IpAddress&) = default;
 };

@@ -408,7 +408,8 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
       std::uint8_t* out = it->second.peer->send_space(message.size);
       std::copy(routed.from_key->begin(), routed.from_key->end(), out);
       message.copy_to(out + sbd::kHeaderBytes, sbd::kHeaderBytes, message.size - sbd::kHeaderBytes);
-      return next;  // a forward makes no other actions
+      carry_out();  // others may have been closed to make room for it
+      return next;
     }
     case RelayCore::Verdict::kHold:
       next = WsPeerEvents::Next::kHold;

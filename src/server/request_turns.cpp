@@ -50,7 +50,11 @@ bool RequestTurns::charge(const Address& address, Duration cost, Time now) {
   prune(now);
   Account& account = addresses_[address];
   if (free_at(account) > now) return false;
-  pay(account, cost, now);
+  add(account.full_until, cost, shares_.address_percent, now);
+  Time all = all_full_until_;
+  add(all, cost, shares_.all_percent, now);
+  const Time edge = now + shares_.all_burst * 100 / shares_.all_percent;
+  all_full_until_ = std::max(all_full_until_, std::min(all, edge));
   return true;
 }
 
@@ -75,7 +79,7 @@ std::optional<RequestTurns::Waiter> RequestTurns::next(Time now) {
     account.rests_until.reset();
     stand(address, account, now);
   }
-  while (!ring_.empty() && (all_free_at() <= now || shares_.all_percent == 0)) {
+  while (!ring_.empty() && (shares_.all_percent == 0 || all_free_at() <= now)) {
     const Address address = ring_.front();
     ring_.pop_front();
     Account& account = addresses_.at(address);

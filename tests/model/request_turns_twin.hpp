@@ -42,7 +42,10 @@ class TurnsUnderTest {
       case 3:
         if (turns_.charge(address(who), cost, now_)) {
           K2_ASSERT(free(address(who)));
-          pay(address(who), cost);
+          until_[address(who)] = std::max(until_[address(who)], now_) + cost * 100 / shares_.address_percent;
+          const Time full = now_ + shares_.all_burst * 100 / shares_.all_percent;
+          const Time wanted = std::max(all_until_, now_) + cost * 100 / shares_.all_percent;
+          if (all_until_ < full) all_until_ = std::min(wanted, full);
         } else {
           K2_ASSERT(!free(address(who)));
         }

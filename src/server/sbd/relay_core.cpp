@@ -15,6 +15,7 @@ namespace {
 constexpr Duration kTellRatesAfter = std::chrono::milliseconds(100);
 constexpr Duration kOldPriceFor = std::chrono::seconds(10);
 constexpr Duration kPruneEvery = std::chrono::seconds(5);
+constexpr std::size_t kFedAndOthers = 4;   // times send_queue_bytes are in a queue at most
 constexpr std::size_t kFrameOverhead = 4;  // a server's WebSocket header for messages of 126 to 65535 bytes
 
 std::uint64_t nanos(Time t) { return static_cast<std::uint64_t>(t.time_since_epoch().count()) * 1000U; }
@@ -98,6 +99,7 @@ struct RelayCore::Client {
   };
   ConnId fed_by = 0;
   std::deque<Fed> fed;
+  std::size_t fed_bytes = 0;      // of `fed`
   std::size_t credit = 0;         // taken, and not told
   std::uint64_t ever_queued = 0;  // the end of that stream
 };
@@ -301,7 +303,9 @@ std::size_t RelayCore::queue_limit() const {
 /// Whether a message of `client` has to wait for `to`. `to` may be closed instead.
 bool RelayCore::hold(Client& client, Client& to, Time now) {
   const bool is_node = client.address->ip == kThisProcess && &client != &to;
-  if (is_node && to.queued >= 2 * limits_.send_queue_bytes) {
+  // The second is for a node that comes again while what it sent before still lies there.
+  if (is_node &&
+      (to.fed_bytes >= 2 * limits_.send_queue_bytes || to.queued >= kFedAndOthers * limits_.send_queue_bytes)) {
     reject(to, RelayReject::kSlowReceiver, now);
     return false;
   }
@@ -371,9 +375,11 @@ void RelayCore::note_fed(Client& to, Client& from, std::size_t size) {
   constexpr std::size_t kPiece = 16U << 10;  // so that small messages do not need an entry each
   if (to.fed_by != from.id) {
     to.fed.clear();
+    to.fed_bytes = 0;
     to.credit = 0;
     to.fed_by = from.id;
   }
+  to.fed_bytes += size;
   const std::uint64_t begin = to.ever_queued - size - kFrameOverhead;
   if (!to.fed.empty() && to.ever_queued - to.fed.back().from <= kPiece) {
     to.fed.back().to = to.ever_queued;
@@ -388,6 +394,7 @@ void RelayCore::give_credit(Client& client, bool gone) {
   const std::uint64_t taken_to = client.ever_queued - client.queued;
   while (!client.fed.empty() && (gone || client.fed.front().to <= taken_to)) {
     client.credit += client.fed.front().bytes;
+    client.fed_bytes -= client.fed.front().bytes;
     client.fed.pop_front();
   }
   if (client.credit == 0 || (!gone && client.credit < kCreditStep)) return;
@@ -558,14 +565,17 @@ void RelayCore::check_invariants() const {
   std::size_t ready = 0, queued = 0;
   for (const auto& [id, client] : clients_) {
     ready += client->ready ? 1U : 0U;
-    K2_ASSERT(client->queued <= 2 * limits_.send_queue_bytes + sbd::kMaxMessageBytes + (64U << 10));
+    K2_ASSERT(client->queued <= kFedAndOthers * limits_.send_queue_bytes + sbd::kMaxMessageBytes + (64U << 10));
     queued += client->queued;
     K2_ASSERT(order_[client->rank] == client.get());
     std::uint64_t at = 0;
+    std::size_t fed_bytes = 0;
     for (const auto& fed : client->fed) {
+      fed_bytes += fed.bytes;
       K2_ASSERT(fed.from >= at && fed.to > fed.from && fed.to <= client->ever_queued);
       at = fed.to;
     }
+    K2_ASSERT(fed_bytes == client->fed_bytes);
   }
   K2_ASSERT(ready == routes_.size() && order_.size() == clients_.size() && queued == queued_);
   K2_ASSERT(counters_.clients.get() == clients_.size());

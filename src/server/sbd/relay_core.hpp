@@ -77,8 +77,9 @@ struct RelayCounters {
 /// queues leave free; an empty one takes a message all the same. When nothing is left free, the client that has taken
 /// nothing for longest is closed. *Rationale*: one address may have thousands of clients that read nothing, and memory
 /// is not theirs; with a share of what is free there is always some for the others. R8: the node that runs this relay
-/// is never held: a receiver that has twice its queue full is closed instead. *Rationale*: all its peers stand behind
-/// that one connection. It keeps to what R9 tells it, so a queue gets so full only by who ignores all else. R9: it is
+/// is never held: a receiver that has two queues full of what the node sent is closed instead. *Rationale*: all its
+/// peers stand behind that one connection. It keeps to what R9 tells it, so a queue gets so full only by who ignores
+/// all else; what others sent to a slow receiver is not its fault. R9: it is
 /// told (`sbd::encode_peer_group`, `sbd::encode_credit`) which address a peer has, before that peer's first message,
 /// and how many bytes that it sent to a peer have been taken, or are lost. *Rationale*: only the relay knows, and no
 /// peer can feign it. These commands never leave the process. R10: when `clients` are connected, a newcomer gets the

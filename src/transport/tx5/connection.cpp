@@ -119,6 +119,7 @@ Connection::Outcome Connection::on_body(ByteView body, Time now) {
     if (opened.placed > kLetters && as_text(room.first(kLetters)) == kFallback) {
       if (auto chunk = decoder_.keep(opened.placed - kLetters)) {
         last_heard_ = now;
+        failing_since_.reset();
         on_decoded(std::move(*chunk), now, out);
         return out;
       }
@@ -129,7 +130,8 @@ Connection::Outcome Connection::on_body(ByteView body, Time now) {
   switch (opened.event) {
     case E2eSession::Event::plaintext:
       failing_since_.reset();
-      if (opened.first && may_be_chunk && !may_begin(opened.plaintext)) return start_over(now);
+      if (opened.first && may_be_chunk && !may_begin(opened.plaintext)) return start_over(now, 1);
+      if (opened.first) stream_asked_ = false;
       on_plaintext(opened.plaintext, now, out);
       break;
     case E2eSession::Event::undecryptable:
@@ -165,8 +167,10 @@ bool Connection::may_begin(const Bytes& first) const {
   return stream_asked_ && !decoder_.receiving_chunks();
 }
 
-Connection::Outcome Connection::start_over(Time now) {
-  attempts_ = 0;
+/// `attempts`: of the handshake so far. With one, a closing frame goes first: a peer that still has its connection
+/// hears no request.
+Connection::Outcome Connection::start_over(Time now, unsigned attempts) {
+  attempts_ = attempts;
   started_ = now;
   last_heard_ = now;
   return restart(now);
@@ -178,7 +182,6 @@ void Connection::on_plaintext(const Bytes& plaintext, Time now, Outcome& out) {
     return;
   }
   last_heard_ = now;
-  stream_asked_ = false;
   if (phase_ == Phase::silent) begin_handshake(now);
   const std::string_view letters = plaintext.text().substr(0, kLetters);
   const ByteView rest = plaintext.view().subspan(kLetters);

@@ -63,11 +63,11 @@ struct ConnectionConfig {
 ///      has twice as long and two seconds. *Rationale*: a handshake that begins anew makes the answer to the one before
 ///      it worthless; on a line that is slower than the retries it would do so for ever.
 ///  R11 Past the handshake a new stream of the peer is for: a new handshake, closing, or a stream that was asked for
-///  and
-///      begins between two messages. Any other is not heard, and the connection starts over as in R4. A stream that was
-///      taken is never taken again (E2eSession R5). *Rationale*: on the stock wire a NewStream is not signed, so the
-///      relay can leave out what it likes before one; a message put together from two streams would look whole. Whole
-///      messages that are left out before a stream that was asked for cannot be noticed.
+///      and begins between two messages. Any other is not heard, and the connection starts over as in R4, after a
+///      closing frame. A stream that was taken is never taken again (E2eSession R5). *Rationale*: on the stock wire a
+///      NewStream is not signed, so the relay can leave out what it likes before one; a message put together from two
+///      streams would look whole. Whole messages that are left out before a stream that was asked for cannot be
+///      noticed. A stock peer that still has its connection ignores a request, but not a closing frame.
 ///  R12 How much may be under way to the peer: SendCredit. A message that waits for credit for as long as a permit may
 ///      be waited for closes the connection.
 ///  R13 The round trip to the peer is the shortest wait for a permit; one that is older than kTripAge gives way to the
@@ -208,7 +208,7 @@ class Connection {
   void prepare(Outgoing& outgoing);
   void on_undecryptable(Time now);
   bool may_begin(const Bytes& first) const;
-  Outcome start_over(Time now);
+  Outcome start_over(Time now, unsigned attempts = 0);
   void check_waits(Time now, Outcome& out) const;
   void wait_for_credit(Time now);
   Pulled handed(Bytes frame);

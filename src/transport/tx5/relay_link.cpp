@@ -253,13 +253,13 @@ bool RelayLink::make_room_for_stranger(const NodeId& id) {
   const auto newcomer = address_of(id);
   const auto full = [this] { return shared_.peer_count >= shared_.limits.max_peers; };
   const std::size_t own_places = std::min(shared_.limits.max_strangers, shared_.limits.max_peers / 16);
-  if (full() && strangers_.size() < own_places && evict(newcomer, Tell::now)) return !full();
+  if (full() && strangers_.size() < own_places && evict(newcomer, Tell::later)) return !full();
   while (!strangers_.empty() && (full() || strangers_.size() >= shared_.limits.max_strangers)) {
     const std::shared_ptr<Peer> peer = stranger_to_go(newcomer);
     if (!peer) return false;
-    close_peer(peer, make_error(Errc::overloaded, "too many peers connect at once"), {}, Tell::now);
+    close_peer(peer, make_error(Errc::overloaded, "too many peers connect at once"), {}, Tell::later);
   }
-  return !full() || evict(newcomer, Tell::now);
+  return !full() || evict(newcomer, Tell::later);
 }
 
 /// The oldest, unless addresses are known. Null: the newcomer is to be refused.
@@ -353,6 +353,7 @@ void RelayLink::on_forward(const NodeId& from, ByteView body) {
     // Anything but a new stream could not be read anyway, and must not cost anything.
     if (role_ == Role::foreign || body.size() != 1 + kStreamHeaderBytes || body[0] != kNewStream) return;
     if (!make_room_for_stranger(from)) return;
+    if (state_ != State::ready || peers_.contains(from)) return;
     peer = add_peer(from, peer_url(from), Connection::Origin::peer);
     if (!peer) return;
     peer->stranger = strangers_.insert(strangers_.end(), from);
@@ -501,7 +502,7 @@ void RelayLink::send(const NodeId& id, const Url& url, ByteChain message, Handle
       shared_.complete(std::move(done), make_error(Errc::invalid_argument, "the peer is this node"));
       return;
     }
-    if (shared_.peer_count >= shared_.limits.max_peers && !evict(std::nullopt, Tell::later)) {
+    if (shared_.peer_count >= shared_.limits.max_peers && !owner_.make_room(*this)) {
       shared_.complete(std::move(done), make_error(Errc::overloaded, "connected to too many peers"));
       return;
     }

@@ -140,6 +140,9 @@ class LinkOwner {
   virtual void link_down(RelayLink& link) = 0;
   /// A foreign link has ended and may be destroyed, but not inside this call.
   virtual void link_finished(RelayLink& link) = 0;
+  /// Asked inside `RelayLink::send`: gives the place of one peer away, of `asking` or else of another link. False: all
+  /// keep theirs.
+  virtual bool make_room(RelayLink& asking) = 0;
 };
 
 /// One sbd connection and its peers.
@@ -176,6 +179,8 @@ class RelayLink {
   void wasted(const NodeId& peer, std::uint64_t bytes);
   /// A server of this node has answered: if the home relay is lost, it is tried again soon.
   void on_server_answered();
+  /// Gives the place of one of its peers away; the owner hears of it later. False: all keep theirs.
+  bool give_a_place() { return evict(std::nullopt, Tell::later); }
   void append_stats(std::vector<TransportConnectionStats>& out) const;
   /// Closes all peers and the connection. `done` later. The link must not be used any more.
   void stop(std::function<void()> done);

@@ -166,6 +166,13 @@ void Tx5Transport::link_down(RelayLink& link) {
   if (&link == home_.get()) shared_.events->listening_address_lost();
 }
 
+bool Tx5Transport::make_room(RelayLink& asking) {
+  if (asking.give_a_place()) return true;
+  if (home_.get() != &asking && home_->give_a_place()) return true;
+  return std::ranges::any_of(
+      foreign_, [&](const auto& entry) { return entry.second.get() != &asking && entry.second->give_a_place(); });
+}
+
 void Tx5Transport::link_finished(RelayLink& link) {
   // The link is in the middle of a call: it goes later. A new one may take its place at once.
   const auto found = foreign_.find(link.relay());

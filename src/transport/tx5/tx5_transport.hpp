@@ -46,6 +46,7 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
   void link_up(RelayLink& link) override;
   void link_down(RelayLink& link) override;
   void link_finished(RelayLink& link) override;
+  bool make_room(RelayLink& asking) override;
   /// The link for peers of `relay`, opened if it may be.
   Result<RelayLink*> link_for(const Url& relay);
   /// The link and the peer behind it; no link if it is not open.

@@ -535,6 +535,29 @@ TEST(HttpServer, AFloodOfRequestsWaitsForItselfAndOthersAreAnswered) {
   EXPECT_FALSE(c->closed);
 }
 
+TEST(HttpServer, AHundredConnectionsThatFloodDoNotHoldUpAnotherAddress) {
+  HttpLimits limits = shared();
+  limits.connection_cost = std::chrono::microseconds(20);
+  World w(limits);
+  w.echo.request_cost = std::chrono::microseconds(50);
+  std::string flood;
+  for (int i = 0; i < 200; ++i) flood += "GET /flood HTTP/1.1\r\nHost: x\r\n\r\n";
+  std::vector<std::shared_ptr<FakeConn>> crowd;
+  for (int i = 0; i < 100; ++i) w.say(crowd.emplace_back(w.connect("10.0.0.2")), flood);
+  // For longer than the flood's burst lasts.
+  for (int second = 0; second < 8; ++second) {
+    auto honest = w.connect("10.0.0.1"), upgrading = w.connect("10.0.0.1");
+    w.say(honest, "GET /me HTTP/1.1\r\nHost: x\r\n\r\n");
+    w.say(upgrading, "GET /x HTTP/1.1\r\n" + kUpgrade);
+    w.world.run_until(w.world.now() + milliseconds(5));
+    EXPECT_EQ(status_of(honest->sent), 200) << second;
+    EXPECT_EQ(status_of(upgrading->sent), 101) << second;
+    honest->hang_up();
+    upgrading->hang_up();
+    w.world.run_until(w.world.now() + milliseconds(995));
+  }
+}
+
 TEST(HttpServer, AnUpgradeThatWaitsIsMadeWhenItsTurnComes) {
   World w(shared());
   w.echo.request_cost = milliseconds(600);
@@ -573,6 +596,14 @@ TEST(HttpServer, ANewcomerGetsThePlaceOfOneOfTheCrowd) {
   for (const auto& c : newcomers) EXPECT_FALSE(c->closed);
   EXPECT_EQ(w.server->counters().evicted.get(), 30U);
   EXPECT_EQ(w.server->counters().connections.get(), 100U);
+}
+
+TEST(HttpServer, NoSocketHasTheAddressOfThisProcess) {
+  const auto key = [](const char* text) { return net::IpAddress::parse(text)->limit_key(); };
+  EXPECT_NE(key("::1"), net::IpAddress{});
+  EXPECT_NE(key("127.0.0.1"), net::IpAddress{});
+  EXPECT_EQ(key("2001:db8::1"), key("2001:db8::2"));
+  EXPECT_NE(key("2001:db8::1"), key("2001:db8:0:1::1"));
 }
 
 TEST(HttpServer, ConnectionsOfOneAddressCostItsShare) {

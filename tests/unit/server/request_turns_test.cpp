@@ -55,6 +55,31 @@ TEST(RequestTurns, WhoAsksOnceWaitsForOneRequestOfEachOther) {
   }
 }
 
+TEST(RequestTurns, WhoWaitsIsAnsweredAtOnceWhenTheLimitGoes) {
+  RequestTurns turns({.all_percent = 20, .address_percent = 10});
+  Time now{seconds(100)};
+  EXPECT_TRUE(turns.take(1, address(1), seconds(2), now));
+  EXPECT_FALSE(turns.take(2, address(2), milliseconds(1), now));
+  turns.set_shares({.all_percent = 0});
+  EXPECT_EQ(turns.next(now), 2U);
+  EXPECT_FALSE(turns.next(now));
+}
+
+TEST(RequestTurns, ConnectionsOfManyAddressesDoNotPutRequestsOff) {
+  RequestTurns turns({.all_percent = 20, .address_percent = 10});
+  Time now{seconds(100)};
+  for (std::uint8_t a = 1; a <= 200; ++a) {
+    for (int i = 0; i < 100; ++i) turns.charge(address(a), milliseconds(1), now);
+  }
+  EXPECT_TRUE(turns.take(1, address(201), milliseconds(1), now));
+  EXPECT_FALSE(turns.take(2, address(202), milliseconds(1), now));
+  for (int i = 0; i < 5; ++i) {
+    now += milliseconds(1);
+    for (std::uint8_t a = 1; a <= 200; ++a) turns.charge(address(a), milliseconds(1), now);
+  }
+  EXPECT_EQ(turns.next(now), 2U) << "1 ms of work at a fifth of the time";
+}
+
 TEST(RequestTurns, AddressesThatAreQuietAreForgotten) {
   RequestTurns turns({.all_percent = 20, .address_percent = 10});
   Time now{seconds(100)};

@@ -140,6 +140,22 @@ TEST(RelayCore, TheNodeIsNeverHeldAndAFullReceiverGoesInstead) {
   EXPECT_FALSE(w.closed.contains(c));
 }
 
+TEST(RelayCore, WhatOthersSendToAReceiverIsNotCountedToTheNode) {
+  RelayLimits limits;
+  limits.send_queue_bytes = 100'000;
+  World w(limits);
+  const auto n = node(w, kA);
+  const auto b = w.ready(kB);
+  const auto c = w.ready(kC);
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(w.forward(c, kB, 19'000).verdict, Verdict::kForward);
+  EXPECT_EQ(w.forward(c, kB, 19'000).verdict, Verdict::kHold);
+  for (int i = 0; i < 11; ++i) EXPECT_EQ(w.forward(n, kB, 19'000).verdict, Verdict::kForward) << i;
+  EXPECT_FALSE(w.closed.contains(b));
+  w.core.check_invariants();
+  EXPECT_EQ(w.forward(n, kB, 19'000).verdict, Verdict::kTaken);
+  EXPECT_EQ(w.closed[b], RelayReject::kSlowReceiver);
+}
+
 TEST(RelayCore, TheNodeLearnsWhatAPeerHasTakenAndWhatIsLost) {
   World w;
   const auto n = node(w, kA);

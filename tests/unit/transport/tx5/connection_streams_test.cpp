@@ -12,8 +12,21 @@ TEST_F(OpenConnection, AStreamThatWasNotAskedForIsNotHeardAndItBeginsAnew) {
   EXPECT_TRUE(out.restarted);
   EXPECT_EQ(pair_.a.connection->phase(), Connection::Phase::handshake);
   const auto pulled = pair_.a.pull_all(pair_.now);
-  ASSERT_EQ(pulled.size(), 2U);
-  EXPECT_EQ(pulled[1].substr(0, 4), "hreq");
+  ASSERT_EQ(pulled.size(), 4U);
+  EXPECT_EQ(pulled[1], frame(FrameType::reserved0, 0)) << "a peer that still has its connection hears no request";
+  EXPECT_EQ(pulled[3].substr(0, 4), "hreq");
+}
+
+TEST_F(OpenConnection, AStreamThatWasAskedForIsHeardThoughMoreOfTheOldOneComes) {
+  ask_for_stream();
+  new_stream(1);
+  EXPECT_EQ(say(frame(FrameType::message, 1, "v")).message->str(), "v");
+  ask_for_stream();
+  EXPECT_EQ(say(frame(FrameType::message, 1, "w")).message->str(), "w");
+  new_stream(2);
+  const auto out = say(frame(FrameType::message, 1, "x"));
+  ASSERT_TRUE(out.message);
+  EXPECT_EQ(out.message->str(), "x");
 }
 
 TEST_F(OpenConnection, AStreamThatWasAskedForIsHeardOnce) {
