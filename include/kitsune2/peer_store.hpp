@@ -56,7 +56,7 @@ class PeerStore {
   /// ends the calls.
   virtual std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) = 0;
   /// Closes the store's file, so that another store can open it. Infos inserted later are kept in memory only. No-op
-  /// when it is closed. Default: no effect, for a store without a file.
+  /// when it is closed. What waits is written first. Default: no effect, for a store without a file.
   virtual void close() {}
 };
 std::shared_ptr<PeerStore> make_memory_peer_store(Runtime& runtime, const SpaceId& space,
@@ -99,7 +99,8 @@ class PeerMetaStore {
 };
 std::shared_ptr<PeerMetaStore> make_memory_peer_meta_store(Runtime& runtime, std::size_t max_entries = 100'000);
 
-/// The durable variants share one SQLite file (0600) beside the op store; written through, read from memory.
+/// The durable variants share one SQLite file (0600) beside the op store; written through, read from memory. Infos
+/// that `insert_from` is given in the name of a bringer are written within a second, together, not by a commit each.
 /// Errors as `open_sqlite_op_store`.
 struct SqlitePeerStores {
   std::shared_ptr<PeerStore> peers;

@@ -25,6 +25,12 @@ FaultStore::~FaultStore() = default;
 
 std::shared_ptr<void> FaultStore::subscribe(OpStoreEvents events) { return events_->add(std::move(events)); }
 
+void FaultStore::tell_damaged(const std::vector<OpRecord>& ops) {
+  events_->tell([&](const OpStoreEvents& events) {
+    if (events.ops_damaged) events.ops_damaged(ops);
+  });
+}
+
 /// Takes an outcome of the inner store to this store's runtime.
 template <class T>
 Handler<T> FaultStore::back(Handler<T> done) {

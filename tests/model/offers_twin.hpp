@@ -16,15 +16,16 @@ namespace kitsune2::model {
 
 class OffersTwin {
  public:
-  std::optional<Offers::OfferId> offer(const Url& peer, std::uint64_t ids, std::uint64_t bytes) {
+  std::optional<Offers::OfferId> offer(const Url& peer, std::uint64_t ids, std::uint64_t bytes, bool is_known) {
     see(peer);
+    const std::uint64_t part = is_known ? 1 : 2;
     const auto fits = [](std::uint64_t waiting, std::uint64_t more, std::uint64_t bound) {
       return waiting == 0 || waiting + more <= bound;
     };
     if (!fits(waiting_ids(&peer), ids, Offers::kMaxWaitingIdsPerPeer)) return std::nullopt;
-    if (!fits(waiting_ids(nullptr), ids, Offers::kMaxWaitingIds)) return std::nullopt;
+    if (!fits(waiting_ids(nullptr), ids, Offers::kMaxWaitingIds / part)) return std::nullopt;
     if (!fits(waiting_bytes(&peer), bytes, Offers::kMaxWaitingBytesPerPeer)) return std::nullopt;
-    if (!fits(waiting_bytes(nullptr), bytes, Offers::kMaxWaitingBytes)) return std::nullopt;
+    if (!fits(waiting_bytes(nullptr), bytes, Offers::kMaxWaitingBytes / part)) return std::nullopt;
     messages_.push_back({++last_, peer, ids, bytes});
     queue_up(peer);
     return last_;
@@ -88,24 +89,15 @@ class OffersTwin {
     return out;
   }
 
-  bool may_send_agent(const Url& peer, Time now) {
-    Seen& seen = see(peer);
-    // What it may send, counted from its first one on.
-    std::int64_t may = 0;
-    std::optional<Time> last;
-    seen.agents.push_back({now, false});
-    for (auto& [at, taken] : seen.agents) {
-      if (!last) {
-        may = Offers::kAgentBurst * 1'000'000;
-      } else {
-        const std::int64_t back = (at - *last).count() * Offers::kAgentsPerSecond;
-        may = std::min(Offers::kAgentBurst * 1'000'000, may + back);
-      }
-      last = at;
-      if (&taken == &seen.agents.back().second) taken = may >= 1'000'000;
-      if (taken) may -= 1'000'000;
+  bool may_send_agent(const Url& peer, bool is_known, Time now) {
+    Taken& own = see(peer).agents;
+    if (!has_one(own, Offers::kAgentBurst, Offers::kAgentsPerSecond, now)) return false;
+    if (!is_known) {
+      if (!has_one(newcomers_, Offers::kNewcomersAgentBurst, Offers::kNewcomersAgentsPerSecond, now)) return false;
+      ++newcomers_.back().second;
     }
-    return seen.agents.back().second;
+    ++own.back().second;
+    return true;
   }
 
   void disconnected(const Url& peer) {
@@ -145,11 +137,24 @@ class OffersTwin {
     Url peer;
     Time until;
   };
+  /// When one was asked for, and how many were taken then.
+  using Taken = std::vector<std::pair<Time, int>>;
   struct Seen {
     Url peer;
     bool is_connected = true;
-    std::vector<std::pair<Time, bool>> agents;
+    Taken agents;
   };
+  /// Whether one is left, counted from the first one on.
+  static bool has_one(Taken& taken, std::int64_t burst, std::int64_t per_second, Time now) {
+    if (taken.empty() || taken.back().first != now) taken.emplace_back(now, 0);
+    std::int64_t left = burst * 1'000'000;
+    Time last = taken.front().first;
+    for (const auto& [at, count] : taken) {
+      left = std::min(burst * 1'000'000, left + (at - last).count() * per_second) - count * 1'000'000;
+      last = at;
+    }
+    return left >= 1'000'000;
+  }
 
   bool is_seen(const Url& peer) const {
     return std::any_of(seen_.begin(), seen_.end(), [&](const Seen& s) { return s.peer == peer; });
@@ -183,6 +188,7 @@ class OffersTwin {
   std::vector<Offers::Piece> under_way_;
   std::vector<Url> turns_;
   std::vector<Held> held_;
+  Taken newcomers_;
   std::vector<Seen> seen_;
   std::optional<Time> rest_;
   Offers::OfferId last_ = 0;
@@ -234,9 +240,11 @@ class OffersTwinRun {
         return end();
       case 5: {
         const Url& peer = url();
-        for (int left = byte() % 8 == 0 ? 300 : 3; left > 0; --left) {
-          const bool may = core_.may_send_agent(peer, now_);
-          check(may == twin_.may_send_agent(peer, now_), "may_send_agent");
+        const std::uint8_t how = byte();
+        const bool is_known = how / 8 % 4 == 0;
+        for (int left = how % 8 == 0 ? 300 : 3; left > 0; --left) {
+          const bool may = core_.may_send_agent(peer, is_known, now_);
+          check(may == twin_.may_send_agent(peer, is_known, now_), "may_send_agent");
           ++(may ? coverage_->agents : coverage_->too_many);
         }
         return;
@@ -266,9 +274,12 @@ class OffersTwinRun {
     static constexpr std::uint64_t kIds[] = {1, 4096, 10'000, 500'000, 1'200'000, 3'000'000};
     static constexpr std::uint64_t kBytes[] = {4097, 100'000, 30U << 20, 70U << 20};
     const Url& peer = url();
-    const std::uint64_t ids = kIds[byte() % 6], bytes = kBytes[byte() % 4];
-    const auto id = core_.offer(peer, ids, bytes);
-    check(id == twin_.offer(peer, ids, bytes), "offer");
+    const std::uint64_t ids = kIds[byte() % 6];
+    const std::uint8_t how = byte();
+    const std::uint64_t bytes = kBytes[how % 4];
+    const bool is_known = how % 8 < 4;
+    const auto id = core_.offer(peer, ids, bytes, is_known);
+    check(id == twin_.offer(peer, ids, bytes, is_known), "offer");
     ++(id ? coverage_->offers : coverage_->refused);
   }
 

@@ -77,7 +77,10 @@ class PeerBudgetTwin {
     std::size_t held = 0;
     for (const AgentId& agent : agents) held += is_held(name_of(agent), now) ? 1 : 0;
     if (held > 0 && held == agents.size()) return true;
-    return group && is_held("g" + *group, now) && !is_known(url);
+    if (!group || !is_held("g" + *group, now) || is_known(url)) return false;
+    return std::none_of(gone_.begin(), gone_.end(), [&](const auto& g) {
+      return g.first == "u" + url.to_string() || (agents.size() == 1 && g.first == name_of(agents.front()));
+    });
   }
 
   void came(const Url& url, const Agents& agents, Time now) {

@@ -44,6 +44,8 @@ class FaultStore final : public OpStore {
   /// Writes wait until `release`.
   void hold_writes() { holding_ = true; }
   void release();
+  /// Tells of these ops at once as if they had been found damaged. The other store keeps what it has.
+  void tell_damaged(const std::vector<OpRecord>& ops);
 
   std::uint64_t writes() const { return writes_; }
   std::uint64_t reads() const { return reads_; }

@@ -238,7 +238,9 @@ bool PeerBudgetCore::is_aside(const Url& peer, Agents agents, const Group& group
   if (is_held_aside(key_of(peer), now)) return true;
   const auto is_held = [&](const AgentId& agent) { return is_held_aside(key_of(agent), now); };
   if (!agents.empty() && std::all_of(agents.begin(), agents.end(), is_held)) return true;
-  return group && is_held_aside(key_of_group(*group), now) && !is_known(peer);
+  // Who was known and comes back is not known again before it is connected (B7).
+  return group && is_held_aside(key_of_group(*group), now) && !is_known(peer) &&
+         !gone_.contains(key_of_gone(peer, agents)) && !gone_.contains(key_of(peer));
 }
 
 std::size_t PeerBudgetCore::aside(Time now) const {

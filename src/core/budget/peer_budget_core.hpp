@@ -44,7 +44,7 @@ namespace kitsune2 {
 ///      last end, up to `longest_aside`. What is put aside is remembered until then, connected or not.
 ///      Reason: it must survive a reconnect, and one mistake must not be for ever.
 ///  B5  A peer is aside if its url is, or if agents are known at its url and all of them are, or if its group is and it
-///      is a newcomer.
+///      is a newcomer that was not known before it went (B7).
 ///      Reason for "all": anybody can sign an info with another's url, and must not put it aside by that.
 ///  B6  Useful exchange gives back what was charged for it, to the same accounts and never over their bursts, and makes
 ///      known. At most `max_known` peers are known: the most useful ones; a new one must be more useful than the least

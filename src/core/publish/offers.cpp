@@ -7,14 +7,20 @@
 
 namespace kitsune2 {
 
-std::optional<Offers::OfferId> Offers::offer(const Url& peer, std::uint64_t ids, std::uint64_t bytes) {
+namespace {
+constexpr std::int64_t kOne = 1'000'000;
+}
+
+std::optional<Offers::OfferId> Offers::offer(const Url& peer, std::uint64_t ids, std::uint64_t bytes, bool is_known) {
+  const std::uint64_t part = is_known ? 1 : 2;
   Sender& sender = senders_[peer];
   sender.is_connected = true;
   const auto over = [](std::uint64_t waiting, std::uint64_t more, std::uint64_t bound) {
     return waiting > 0 && waiting + more > bound;
   };
-  if (over(sender.waiting_ids, ids, kMaxWaitingIdsPerPeer) || over(waiting_ids_, ids, kMaxWaitingIds) ||
-      over(sender.waiting_bytes, bytes, kMaxWaitingBytesPerPeer) || over(waiting_bytes_, bytes, kMaxWaitingBytes)) {
+  if (over(sender.waiting_ids, ids, kMaxWaitingIdsPerPeer) || over(waiting_ids_, ids, kMaxWaitingIds / part) ||
+      over(sender.waiting_bytes, bytes, kMaxWaitingBytesPerPeer) ||
+      over(waiting_bytes_, bytes, kMaxWaitingBytes / part)) {
     return std::nullopt;
   }
   sender.waiting_ids += ids;
@@ -110,19 +116,25 @@ Offers::Dropped Offers::piece_done(const Piece& piece, bool ok, bool serving, Ti
   return out;
 }
 
-bool Offers::may_send_agent(const Url& peer, Time now) {
-  constexpr std::int64_t kOne = 1'000'000;
+bool Offers::Allowance::has_one(std::int64_t burst, std::int64_t per_second, Time now) {
+  if (!at) {
+    left = burst * kOne;
+  } else if (now > *at) {
+    left = std::min(burst * kOne, left + std::min<std::int64_t>((now - *at).count(), burst * kOne) * per_second);
+  }
+  at = at ? std::max(*at, now) : now;
+  return left >= kOne;
+}
+
+bool Offers::may_send_agent(const Url& peer, bool is_known, Time now) {
   Sender& sender = senders_[peer];
   sender.is_connected = true;
-  if (!sender.agents_at) {
-    sender.agents = kAgentBurst * kOne;
-  } else if (now > *sender.agents_at) {
-    const std::int64_t passed = std::min<std::int64_t>((now - *sender.agents_at).count(), kAgentBurst * kOne);
-    sender.agents = std::min(kAgentBurst * kOne, sender.agents + passed * kAgentsPerSecond);
+  if (!sender.agents.has_one(kAgentBurst, kAgentsPerSecond, now)) return false;
+  if (!is_known) {
+    if (!newcomers_agents_.has_one(kNewcomersAgentBurst, kNewcomersAgentsPerSecond, now)) return false;
+    newcomers_agents_.left -= kOne;
   }
-  sender.agents_at = sender.agents_at ? std::max(*sender.agents_at, now) : now;
-  if (sender.agents < kOne) return false;
-  sender.agents -= kOne;
+  sender.agents.left -= kOne;
   return true;
 }
 

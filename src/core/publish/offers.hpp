@@ -23,7 +23,8 @@ namespace kitsune2 {
 ///  O1  Of the ids that one peer tells of, at most kMaxWaitingIdsPerPeer wait for the store's answer, of all
 ///  kMaxWaitingIds,
 ///      and so for the bytes of their messages; a message that would go beyond is refused. A single one always fits.
-///      Reason: a message of a megabyte costs a peer nothing.
+///      Newcomers find room in the first half of the bounds of all only. Reason: a message of a megabyte costs a peer
+///      nothing, and urls are free: what is held of newcomers (O5) must not take the room of known peers.
 ///  O2  The store is asked about kPieceIds ids at once, kMaxPieces times at once; peers take turns, piece by piece,
 ///  each
 ///      in the order of its messages.
@@ -37,7 +38,10 @@ namespace kitsune2 {
 ///  O5  A peer that is held has no turn until the time that was said. What it has told waits.
 ///      Reason: who is over its budget waits; nothing honest is lost by that.
 ///  O6  Of agent infos, kAgentBurst of one peer are looked at at once, then kAgentsPerSecond a second.
-///      Reason: to verify one takes about 0.1 ms.
+///      Of all newcomers together it is kNewcomersAgentBurst, then kNewcomersAgentsPerSecond, from however many
+///      addresses they come. One that is not looked at counts for nothing.
+///      Reason: to verify one takes about 0.1 ms, and what is believed is written and displaces another. Infos that are
+///      not heard by publish come by gossip and bootstrap.
 ///  O7  A peer is forgotten when it is not connected and nothing of it waits. Its turn, and what it may still send by
 ///      O6, are kept while it is connected.
 ///
@@ -55,6 +59,8 @@ class Offers {
   /// In millionths, so that what comes back is exact.
   static constexpr std::int64_t kAgentBurst = 256;
   static constexpr std::int64_t kAgentsPerSecond = 16;
+  static constexpr std::int64_t kNewcomersAgentBurst = 1024;
+  static constexpr std::int64_t kNewcomersAgentsPerSecond = 64;
 
   using OfferId = std::uint64_t;  ///< 1, 2, 3, … in the order of coming
 
@@ -76,8 +82,9 @@ class Offers {
     friend bool operator==(const Dropped&, const Dropped&) = default;
   };
 
-  /// `peer` tells of `ids` ids, at least one, in a message that takes `bytes` while it waits. nullopt: refused.
-  std::optional<OfferId> offer(const Url& peer, std::uint64_t ids, std::uint64_t bytes);
+  /// `peer` tells of `ids` ids, at least one, in a message that takes `bytes` while it waits. `is_known`: it
+  /// is no newcomer. nullopt: refused.
+  std::optional<OfferId> offer(const Url& peer, std::uint64_t ids, std::uint64_t bytes, bool is_known);
   /// Whose turn it is; nullopt: nobody's, or the store has enough to do. `serving`: peers are served.
   std::optional<Url> next_peer(bool serving, Time now);
   /// Its piece, of the peer that `next_peer` has just named.
@@ -86,8 +93,8 @@ class Offers {
   void hold(const Url& peer, Time until);
   /// Each piece ends exactly once, in any order. `ok`: it is dealt with.
   Dropped piece_done(const Piece& piece, bool ok, bool serving, Time now);
-  /// O6. Counts as one of those that it may send.
-  bool may_send_agent(const Url& peer, Time now);
+  /// O6. If true it counts as one of those that it may send.
+  bool may_send_agent(const Url& peer, bool is_known, Time now);
   /// Its connection is gone.
   void disconnected(const Url& peer);
 
@@ -106,14 +113,19 @@ class Offers {
     std::uint64_t left = 0;
     std::uint64_t bytes = 0;
   };
+  /// What may be sent now, in millionths.
+  struct Allowance {
+    std::int64_t left = 0;
+    std::optional<Time> at;
+    bool has_one(std::int64_t burst, std::int64_t per_second, Time now);
+  };
   struct Sender {
     std::deque<Offer> offers;
     bool in_turn = false;
     std::optional<Time> held_until;
     std::uint64_t waiting_ids = 0;    ///< those that the store is asked about too
     std::uint64_t waiting_bytes = 0;  ///< of the messages in `offers`
-    std::int64_t agents = 0;          ///< that it may send now, in millionths
-    std::optional<Time> agents_at;
+    Allowance agents;
     bool is_connected = true;
   };
   using Senders = std::unordered_map<Url, Sender>;
@@ -128,6 +140,7 @@ class Offers {
   std::set<std::pair<Time, Url>> held_;  ///< senders that are held
   std::uint64_t waiting_ids_ = 0, waiting_bytes_ = 0;
   std::size_t pieces_ = 0;
+  Allowance newcomers_agents_;
   std::optional<Time> rest_until_;
   OfferId last_offer_ = 0;
 };

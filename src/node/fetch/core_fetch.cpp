@@ -259,7 +259,10 @@ Result<void> CoreFetch::on_message(const Url& peer, const Bytes& data) {
 }
 
 void CoreFetch::response(const Url& peer, const wire::DataList& ops) {
-  if (ops.empty()) return;
+  if (ops.empty()) {
+    budget_->charge(peer, PeerWork().messages(1));
+    return;
+  }
   const auto now = runtime_.now();
   if (const auto asked = asked_at_.extract(peer)) stats_.answers.add(now - asked.mapped());
   if (resuming_ && !config_.accept_unsolicited && !core_.owes(peer)) {
@@ -453,6 +456,9 @@ void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>
     core_.stored(op_ids, now);
     if (filters_ > 0 || resuming_) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
     for (const auto& run : runs) {
+      if (persists_.has_unwritten(run.peer)) {
+        for (const auto& op : run.ops) persists_.take_unwritten(op.op_id, run.peer);
+      }
       if (!run.asked) continue;
       stats_.ops_fetched += run.ops.size();
       stats_.bytes_fetched += run.bytes;

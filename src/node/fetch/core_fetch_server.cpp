@@ -26,7 +26,10 @@ FetchServer::FetchServer(Runtime& runtime, const CoreFetchConfig& config, const 
 void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   if (stopped_) return;
   ++stats_.requests_received;
-  if (op_ids.empty()) return;
+  if (op_ids.empty()) {
+    budget_->charge(peer, PeerWork().messages(1));
+    return;
+  }
   const bool is_small = op_ids.message_bytes() <= kSmallMessageBytes;
   const std::uint64_t cost =
       is_small ? kSmallRequestBytes + op_ids.message_bytes() : kRequestBytes + op_ids.total_bytes() + 2 * op_ids.size();

@@ -59,6 +59,9 @@ class GossipPeerMeta {
   void forget_bookmarks() {
     for (const auto& [peer, value] : store_->get_all_by_key(kNewOpsBookmark)) forget_bookmark(peer);
   }
+  void drop_bookmarks() {
+    for (const auto& [peer, value] : store_->get_all_by_key(kNewOpsBookmark)) drop_bookmark(peer);
+  }
   /// Adds one to a counter.
   void count(const Url& peer, const char* key) {
     const bool long_lived = key == kCompletedRounds || key == kTimeouts;

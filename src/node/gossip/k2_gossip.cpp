@@ -27,6 +27,8 @@ constexpr Duration kMostReadCharged = std::chrono::milliseconds(50);
 /// Candidates for a round, those who are gone included, until they are looked through: twice what the peer store holds
 /// at its default.
 constexpr std::size_t kCandidates = 20'000;
+/// G3: between two times that all is asked for again.
+constexpr Duration kRenameEvery = std::chrono::hours(1);
 /// Between two looks whether a round may begin, at least.
 constexpr Duration kLeastWait = std::chrono::milliseconds(10);
 
@@ -56,7 +58,10 @@ K2Gossip::K2Gossip(const ModuleContext& context)
       meta_(*context.runtime, context.peer_meta_store),
       reader_(std::make_shared<NewOpsReader>(*context.runtime, context.op_store)) {}
 
-K2Gossip::~K2Gossip() { runtime().cancel(timer_); }
+K2Gossip::~K2Gossip() {
+  runtime().cancel(timer_);
+  runtime().cancel(rename_timer_);
+}
 
 Result<void> K2Gossip::start() {
   auto registered = context_.transport->register_module_handler(
@@ -75,6 +80,9 @@ Result<void> K2Gossip::start() {
   peer_subscription_ = context_.peer_store->on_update([weak = weak_from_this()](const AgentInfoPtr& info) {
     if (auto self = weak.lock()) self->peer_seen(*info);
   });
+  op_subscription_ = context_.op_store->subscribe({.ops_damaged = [weak = weak_from_this()](const auto&) {
+    if (auto self = weak.lock()) self->name_all_again();
+  }});
   // Calls at once, which starts the timer.
   config_subscription_ = context_.config->on_update("k2Gossip", [weak = weak_from_this()](const Config&) {
     if (auto self = weak.lock()) self->pace_changed();
@@ -92,9 +100,31 @@ void K2Gossip::inform_requests_dropped(const Url& peer) {
   }
 }
 
+void K2Gossip::name_all_again() {
+  if (stopped_ || rename_timer_ != 0) return;
+  const Time now = runtime().now();
+  if (renamed_at_ && now < *renamed_at_ + kRenameEvery) {
+    rename_timer_ = runtime().schedule(*renamed_at_ + kRenameEvery, [weak = weak_from_this()] {
+      auto self = weak.lock();
+      if (!self) return;
+      self->rename_timer_ = 0;
+      self->name_all_again();
+    });
+    return;
+  }
+  renamed_at_ = now;
+  meta_.drop_bookmarks();
+  for (const auto& [url, holds] : bookmarks_in_use_) {
+    if (const auto flag = holds.lock()) *flag = false;
+  }
+}
+
 void K2Gossip::stop() {
   assert_on_strand(runtime(), "Gossip::stop");
   stopped_ = true;
+  op_subscription_.reset();
+  runtime().cancel(rename_timer_);
+  rename_timer_ = 0;
   config_subscription_.reset();
   publish_subscription_.reset();
   peer_subscription_.reset();

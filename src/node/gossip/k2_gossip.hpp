@@ -26,7 +26,8 @@ namespace kitsune2 {
 /// `gossip::Faults` (F); what is named in a round is read by `NewOpsReader` (Q, N). Besides, G1: the bookmark of a peer
 /// is forgotten when some of what it named is dropped unfetched. G2: after a round that was cut the next one waits
 /// until less than half of what a round can name is pending; so a long history is named as fast as it is fetched, and
-/// the memory for what is named stays small.
+/// the memory for what is named stays small. G3: when ops of the store were found damaged, all bookmarks are dropped,
+/// once an hour at most, so that these ops are named and fetched again.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);
@@ -86,6 +87,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void know_all_peers();
   void note_gossip(const Url& peer);
   void pace_changed();
+  void name_all_again();
 
   // Pieces of messages
   gossip::OurSide our_side() const;
@@ -122,7 +124,9 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::vector<Url> waiting_for_fetch_;
   std::vector<std::pair<Url, std::weak_ptr<bool>>> bookmarks_in_use_;  ///< of rounds, and of ids on their way to fetch
   Runtime::TimerId timer_ = 0;
-  std::shared_ptr<void> config_subscription_, publish_subscription_, peer_subscription_;
+  std::shared_ptr<void> config_subscription_, publish_subscription_, peer_subscription_, op_subscription_;
+  std::optional<Time> renamed_at_;  ///< G3
+  Runtime::TimerId rename_timer_ = 0;
   std::vector<DhtArc> own_arcs_;  ///< what our agents want to store, as the candidates were judged by it
   bool knows_peers_ = false;      ///< those who were in the peer store when gossip began
   std::size_t most_candidates_ = 0;

@@ -153,7 +153,8 @@ void CorePublish::take_ops(const Url& peer, wire::IdList ids) {
   const std::uint64_t bytes = kMessageBytes + 2 * count + ids.total_bytes();
   const auto standing = budget_->charge(peer, PeerWork().messages(1).bytes(bytes));
   if (count == 0) return;
-  const auto offer = standing == PeerStanding::over ? std::nullopt : core_.offer(peer, count, bytes);
+  const auto offer =
+      standing == PeerStanding::over ? std::nullopt : core_.offer(peer, count, bytes, budget_->is_known(peer));
   if (!offer) {
     stats_.ops_refused += count;
     transport_->wasted(peer, bytes);
@@ -222,8 +223,10 @@ void CorePublish::piece_done(const Offers::Piece& piece, const Result<void>& add
 
 void CorePublish::take_agent(const Url& peer, const Bytes& json) {
   stats_.agents_received += 1;
-  if (!core_.may_send_agent(peer, runtime_.now()) ||
-      budget_->charge(peer, PeerWork().messages(1).verifications(1)) != PeerStanding::good) {
+  const bool may = core_.may_send_agent(peer, budget_->is_known(peer), runtime_.now());
+  auto work = PeerWork().messages(1).bytes(json.size());
+  if (may) work.verifications(1);
+  if (budget_->charge(peer, work) != PeerStanding::good || !may) {
     stats_.agents_rate_limited += 1;
     return;
   }

@@ -59,6 +59,11 @@ class PeerTable {
   std::vector<AgentInfoPtr> get_near_location(std::uint32_t loc, std::size_t limit, Timestamp now);
   std::vector<AgentInfoPtr> get_by_url(const Url& url, Timestamp now);
 
+  /// The info that is held of `agent`, a tombstone too; null: none.
+  const AgentInfoPtr* find(const AgentId& agent) const {
+    const auto it = agents_.find(agent);
+    return it == agents_.end() ? nullptr : &it->second.info;
+  }
   /// Every info, tombstones too.
   std::vector<AgentInfoPtr> everything() const;
 

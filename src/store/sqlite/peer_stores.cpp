@@ -175,10 +175,16 @@ class PeerDb {
   Statement put_agent_, remove_agent_, expire_agents_, expire_notes_, put_note_, remove_note_;
 };
 
-class SqlitePeerStore final : public PeerStore {
+/// Infos that others brought are written so long after the first of them, in one transaction.
+constexpr Duration kInfosWait = std::chrono::seconds(1);
+/// With so many that wait they are written at once.
+constexpr std::size_t kMostWaitingInfos = 4096;
+
+class SqlitePeerStore final : public PeerStore, public std::enable_shared_from_this<SqlitePeerStore> {
  public:
   SqlitePeerStore(Runtime& runtime, const SpaceId& space, std::shared_ptr<PeerDb> db, std::size_t max_agents)
       : runtime_(runtime), db_(std::move(db)), table_(space, max_agents, store::random_of(runtime)) {}
+  ~SqlitePeerStore() override { runtime_.cancel(timer_); }
 
   Result<void> load(const Verifier& verifier) {
     std::vector<AgentInfoPtr> infos;
@@ -195,24 +201,24 @@ class SqlitePeerStore final : public PeerStore {
   void set_use(std::function<PeerUse(const AgentInfo&)> use) override { table_.set_use(std::move(use)); }
   void insert_from(const std::vector<AgentInfoPtr>& infos, const std::string& bringer) override {
     const auto changes = table_.insert(infos, bringer, now());
-    if (!changes.kept.empty() || !changes.gone.empty()) {
-      write([&]() -> Result<void> {
-        for (const AgentInfoPtr& info : changes.kept) {
-          if (auto ok = db_->put_agent(*info); !ok) return ok;
-        }
-        for (const AgentId& agent : changes.gone) {
-          if (auto ok = db_->remove_agent(agent); !ok) return ok;
-        }
-        return db_->remove_expired(now());
-      });
+    if (db_ && (!changes.kept.empty() || !changes.gone.empty())) {
+      for (const AgentInfoPtr& info : changes.kept) waiting_.insert(info->info().agent);
+      waiting_.insert(changes.gone.begin(), changes.gone.end());
+      if (bringer.empty() || waiting_.size() >= kMostWaitingInfos) {
+        write_waiting();
+      } else if (timer_ == 0) {
+        timer_ = runtime_.schedule_after(kInfosWait, [weak = weak_from_this()] {
+          if (auto self = weak.lock()) self->write_waiting();
+        });
+      }
     }
     updates_.tell(changes.kept);
   }
   void remove(const AgentId& agent) override {
     assert_on_strand(runtime_, "PeerStore::remove");
-    if (table_.remove(agent)) {
-      write([&] { return db_->remove_agent(agent); });
-    }
+    if (!table_.remove(agent) || !db_) return;
+    waiting_.insert(agent);
+    write_waiting();
   }
   AgentInfoPtr get(const AgentId& agent) override { return table_.get(agent, now()); }
   std::vector<AgentInfoPtr> get_all() override { return table_.get_all(now()); }
@@ -229,31 +235,44 @@ class SqlitePeerStore final : public PeerStore {
   }
   void close() override {
     assert_on_strand(runtime_, "PeerStore::close");
+    if (!waiting_.empty()) write_waiting();
     db_.reset();
   }
 
  private:
   Timestamp now() const { return store::wall_now_on_strand(runtime_, "a member of PeerStore"); }
 
-  /// The table in memory is what counts. If the file could not follow (a full disk), the next write brings all of it.
-  template <class Work>
-  void write(Work work) {
+  /// The table in memory is what counts: the file gets what it says of the agents that wait. If the file could not
+  /// follow (a full disk), the next write brings all of it.
+  void write_waiting() {
+    runtime_.cancel(timer_);
+    timer_ = 0;
     if (!db_) return;
     const auto ok = db_->transaction([&]() -> Result<void> {
-      if (!behind_) return work();
-      if (auto cleared = db_->clear_agents(); !cleared) return cleared;
-      for (const AgentInfoPtr& info : table_.everything()) {
-        if (auto put = db_->put_agent(*info); !put) return put;
+      if (behind_) {
+        if (auto cleared = db_->clear_agents(); !cleared) return cleared;
+        for (const AgentInfoPtr& info : table_.everything()) {
+          if (auto put = db_->put_agent(*info); !put) return put;
+        }
+        return {};
       }
-      return {};
+      for (const AgentId& agent : waiting_) {
+        const auto* info = table_.find(agent);
+        if (auto written = info != nullptr ? db_->put_agent(**info) : db_->remove_agent(agent); !written)
+          return written;
+      }
+      return db_->remove_expired(now());
     });
     behind_ = ok.has_error();
+    waiting_.clear();
   }
 
   Runtime& runtime_;
   std::shared_ptr<PeerDb> db_;
   store::PeerTable table_;
   store::PeerUpdates updates_;
+  std::set<AgentId> waiting_;  ///< whom the file does not have as the table does
+  Runtime::TimerId timer_ = 0;
   bool behind_ = false;
 };
 

@@ -379,6 +379,33 @@ class SqlitePeerStoresTest : public PeerStores {};
 INSTANTIATE_TEST_SUITE_P(File, SqlitePeerStoresTest, ::testing::Values(true),
                          [](const auto&) { return std::string("sqlite"); });
 
+TEST_P(SqlitePeerStoresTest, infos_of_others_are_written_together_within_a_second) {
+  open(3);
+  const auto held = [&] {
+    std::vector<AgentInfoPtr> out = peers_->get_all();
+    open(3);  // as after a crash
+    EXPECT_LE(peers_->get_all().size(), out.size());
+    return peers_->get_all().size();
+  };
+  peers_->insert_from({info(1)}, "a peer");
+  peers_->insert_from({info(2)}, "a peer");
+  EXPECT_EQ(held(), 0U) << "a crash within the second";
+  peers_->insert_from({info(1)}, "a peer");
+  peers_->insert_from({info(2)}, "a peer");
+  w_.world().run_for(std::chrono::seconds(1));
+  EXPECT_EQ(held(), 2U);
+  for (std::uint64_t i = 3; i < 20; ++i) peers_->insert_from({info(i)}, "a peer");
+  w_.world().run_for(std::chrono::seconds(1));
+  EXPECT_EQ(held(), 3U) << "who had to go is not in the file either";
+  for (std::uint64_t i = 1; i < 20; ++i) peers_->remove(id(i));
+  peers_->insert_from({info(1)}, "a peer");
+  peers_->insert({info(2)});
+  EXPECT_EQ(held(), 2U) << "an own one is written at once, with what waits";
+  peers_->insert_from({info(3)}, "a peer");
+  peers_->close();
+  EXPECT_EQ(held(), 3U);
+}
+
 TEST_P(SqlitePeerStoresTest, notes_that_may_wait_are_written_by_flush_and_close) {
   EXPECT_TRUE(meta_->put(peer_url(1), "k", Bytes::copy_of("v"), std::nullopt));
   const auto text_of = [&](int peer, const char* key) {

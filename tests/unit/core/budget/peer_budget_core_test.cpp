@@ -93,6 +93,19 @@ TEST_F(PeerBudgetRules, WhoIsKnownAtAnAddressThatIsAsideStays) {
   EXPECT_FALSE(budget_.is_aside(peer(0), nobody_, "10.0.0.1", at({})));
 }
 
+TEST_F(PeerBudgetRules, WhoWasKnownMayComeBackToAnAddressThatIsAside) {
+  const std::vector<AgentId> agents{agent(1)};
+  budget_.useful(peer(0), "10.0.0.1", 0, 1, at({}));
+  budget_.useful(peer(1), "10.0.0.1", 0, 1, at({}));
+  budget_.went(peer(0), nobody_);
+  budget_.went(peer(1), agents);
+  for (int i = 2; i < 100; ++i) budget_.charge(peer(i), "10.0.0.1", 1'000'000, at({}));
+  budget_.put_aside(peer(99), nobody_, "10.0.0.1", at({}));
+  EXPECT_TRUE(budget_.is_aside(peer(98), nobody_, "10.0.0.1", at({})));
+  EXPECT_FALSE(budget_.is_aside(peer(0), nobody_, "10.0.0.1", at({})));
+  EXPECT_FALSE(budget_.is_aside(peer(3), agents, "10.0.0.1", at({}))) << "under another url";
+}
+
 TEST_F(PeerBudgetRules, AsideSurvivesAReconnectAndGrows) {
   Time now = at({});
   const std::vector<AgentId> agents{agent(1)};

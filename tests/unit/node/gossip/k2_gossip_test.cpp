@@ -629,6 +629,28 @@ TEST(K2Gossip, WhatIsDroppedDuringARoundIsNamedAgainTheNextTime) {
   EXPECT_EQ(node.round(peer, "three", {}, Timestamp{79}), Timestamp{0}) << "the second round did not name the first op";
 }
 
+TEST(K2Gossip, OpsThatWereFoundDamagedAreNamedAgainOnceAnHour) {
+  Net net;
+  BookmarkNode node(net, "node");
+  std::shared_ptr<testing::FaultStore> store;
+  node.builder.op_store = [&](const ModuleContext& c) -> Result<std::shared_ptr<OpStore>> {
+    store = std::make_shared<testing::FaultStore>(*c.runtime, make_memory_op_store(*c.runtime, make_prefix_policy()));
+    return std::shared_ptr<OpStore>(store);
+  };
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  EXPECT_EQ(node.round(peer, "one", {}, Timestamp{77}), Timestamp{0});
+  EXPECT_EQ(node.round(peer, "two", {}, Timestamp{78}), Timestamp{77});
+  store->tell_damaged({OpRecord{}});
+  EXPECT_EQ(node.round(peer, "three", {}, Timestamp{79}), Timestamp{0});
+  store->tell_damaged({OpRecord{}});
+  EXPECT_EQ(node.round(peer, "four", {}, Timestamp{80}), Timestamp{79}) << "not twice in an hour";
+  net.world.run_for(1h);
+  EXPECT_EQ(node.round(peer, "five", {}, Timestamp{81}), Timestamp{0}) << "but it is not forgotten";
+  store.reset();
+}
+
 /// What the simulator found, at seed 583,653: ops that were stored before an agent came (back) were never named.
 TEST(K2Gossip, WhoComesToStoreMoreIsNamedTheOlderOpsToo) {
   Net net;

@@ -234,6 +234,35 @@ TEST(CorePublish, AFloodOfAgentInfosIsNotLookedAt) {
   EXPECT_EQ(b.space->publish().stats().agents_rate_limited, 1000U - 256U + 100U - 32U);
 }
 
+/// Addresses are cheap enough to have many of them.
+TEST(CorePublish, OfNewcomersTogetherSoManyInfosAreLookedAtWhereverTheyComeFrom) {
+  Net net;
+  SimNode b(net, "b");
+  b.builder.address_group = [](const Url& peer) { return std::optional<AddressGroup>(peer.to_string()); };
+  b.start();
+  std::deque<Scripted> peers;
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    peers.emplace_back(net, "fresh" + std::to_string(i));
+    const auto info = AgentInfoBuilder{.url = peers.back().url}.sign(*make_agent(i));
+    for (int k = 0; k < 200; ++k) peers.back().send(b.url, kPublishModule, wire::encode_publish_agent(info->encode()));
+  }
+  EXPECT_EQ(b.space->publish().stats().agents_rate_limited, 1600U - 1024U);
+}
+
+/// What is left undone must not be free: who goes on is sent away.
+TEST(CorePublish, InfosBeyondTheRateAreCharged) {
+  Net net;
+  SimNode b(net, "b");
+  b.builder.config.peer_budget.peer_burst_ms = 100;
+  b.builder.config.peer_budget.peer_ms_per_second = 1;
+  b.start();
+  Scripted peer(net, "flood");
+  const auto info = AgentInfoBuilder{.url = peer.url}.sign(*make_agent(1));
+  for (int i = 0; i < 100'000 && peer.disconnects == 0; ++i)
+    peer.send(b.url, kPublishModule, wire::encode_publish_agent(info->encode()));
+  EXPECT_EQ(peer.disconnects, 1);
+}
+
 TEST(CorePublish, AFloodOfOpIdsIsBoundedWhileTheStoreIsBusy) {
   Net net;
   SimNode b(net, "b");
