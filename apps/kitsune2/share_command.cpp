@@ -172,6 +172,8 @@ class ShareDisplay {
     out_.event(event);
   }
 
+  void warn(const std::string& text) { out_.warn(text); }
+
   /// What is held from an earlier run.
   void checking(const SqliteCheckProgress& p) {
     const std::string line = "comparing what is stored already: " + human_bytes(static_cast<double>(p.bytes)) + " of " +
@@ -208,6 +210,10 @@ Result<files::ShareReport> store_share(RunningNode& node, const ShareArgs& args,
     display.checking(p);
     return !stop.stop_requested();
   });
+  if (!damaged && damaged.error().code == Errc::corrupt) {
+    display.warn("kitsune2: " + files::printable(damaged.error().message) + "; what can be read is served");
+    return made->report;
+  }
   if (!damaged) return damaged.error();
   if (*damaged == 0) return made->report;
   auto repaired = files::repair_paths(node.node().runtime(), node.space()->op_store(), made->report.root, args.paths,

@@ -164,6 +164,7 @@ Result<Bytes> Engine::share_op(const OpId& id, const std::vector<OpId>& hints) {
   for (const auto& hint : hints) wants.push_back(Want{hint, 0, false});
   auto added = wait_on<void>(runtime_, [&](auto done) { wants_->add(wants, std::move(done)); });
   if (!added) return added.error();
+  unsigned looks = 0;
   while (true) {
     if (stop_.stop_requested()) return stopped();
     const auto view = wants_->view();
@@ -176,6 +177,10 @@ Result<Bytes> Engine::share_op(const OpId& id, const std::vector<OpId>& hints) {
       return held->front().op_data;
     }
     if (view.settled) return make_error(Errc::not_found, "op " + id.to_string());
+    // Neither asked for nor missing: the store has an entry of it that it can neither give out nor drop.
+    if (view.pending == 0 && view.missing == 0 && ++looks > kMostLooks) {
+      return make_error(Errc::corrupt, "op " + id.to_string() + " is damaged in the store, and cannot be replaced");
+    }
     if (auto go_on = check(view); !go_on) return go_on.error();
     wants_->wait(view.epoch, kLook);
   }
@@ -214,7 +219,8 @@ Result<void> Engine::look_at_room() {
     if (stop_.stop_requested()) return stopped();
     struct stat info {};
     if (::lstat(it->path().c_str(), &info) == 0 && S_ISREG(info.st_mode)) {
-      there += static_cast<std::uint64_t>(info.st_blocks) * 512;
+      // A file system that compresses, or keeps small files elsewhere, has fewer blocks than the file has bytes.
+      there += std::max(static_cast<std::uint64_t>(info.st_size), static_cast<std::uint64_t>(info.st_blocks) * 512);
     }
   }
   if (root_.folder.bytes <= *room + there) return {};

@@ -79,8 +79,11 @@ class OpWriter {
   /// Nothing for what is not there.
   Result<Examined> examine(const std::vector<Suspect>& suspects, const OpPolicy& policy);
   Result<void> store_slice_hash(const DhtArc& arc, std::uint64_t slice_index, ByteView hash);
-  /// Errc::overloaded: more than `most_bytes` would be kept; nothing is.
-  Result<void> add_pending(const std::vector<OpId>& op_ids, const Url& source, std::uint64_t most_bytes = UINT64_MAX);
+  Result<void> add_pending(const std::vector<OpId>& op_ids, const Url& source);
+  /// Whether `add_pending` of the same keeps no more than `most_bytes`, of all sources. Changes nothing.
+  Result<bool> has_room_for(const std::vector<OpId>& op_ids, const Url& source, std::uint64_t most_bytes);
+  /// Kept of open requests.
+  std::uint64_t pending_bytes() const { return now_.pending_bytes; }
   Result<void> remove_pending_source(const Url& source);
   /// Goes through all rows of `source`.
   Result<void> remove_pending(const std::vector<OpId>& op_ids, const Url& source);
@@ -111,6 +114,7 @@ class OpWriter {
     std::uint64_t pending_ids = 0;
     std::uint64_t pending_bytes = 0;  ///< of all rows
     std::int64_t last_pending_row = 0;
+    bool indexes_made_anew = false;
   };
 
   OpWriter();
@@ -157,7 +161,7 @@ class OpWriter {
   boost::unordered_flat_map<std::int64_t, RequestRows> requests_;         ///< by source
   std::size_t requests_known_ = 0;                                        ///< in all of them
   std::vector<std::pair<std::int64_t, std::uint64_t>> remembered_;        ///< in this transaction
-  bool indexes_made_anew_ = false;
+  bool indexes_stay_ = false;                                             ///< making them anew has failed
   bool distrusted_ = false;
   State now_;
   State before_;

@@ -77,6 +77,41 @@ class CallOf final : public Call<Db> {
   std::optional<Result<T>> result_;
 };
 
+/// Keeps what is requested. That there is no room for it is told to its caller only: nothing was written, so the calls
+/// that are committed with it need not be rolled back.
+class PendingCall final : public Call<OpWriter> {
+ public:
+  PendingCall(std::size_t ops, std::uint64_t bytes, std::vector<OpId> op_ids, Url source, const std::string& path,
+              std::uint64_t most_bytes, Handler<> done)
+      : Call<OpWriter>(ops, bytes),
+        op_ids_(std::move(op_ids)),
+        source_(std::move(source)),
+        path_(path),
+        most_bytes_(most_bytes),
+        done_(std::move(done)) {}
+
+  Result<void> run(OpWriter& db) override {
+    result_ = {};
+    const auto has_room = db.has_room_for(op_ids_, source_, most_bytes_);
+    if (!has_room) return result_ = has_room.error();
+    if (*has_room) return result_ = db.add_pending(op_ids_, source_);
+    result_ = make_error(Errc::overloaded, path_ + ": " + std::to_string(db.pending_bytes()) +
+                                               " bytes of open requests are kept, the limit is " +
+                                               std::to_string(most_bytes_));
+    return {};
+  }
+  void fail(const Error& error) override { result_ = error; }
+  void finish() override { done_(std::move(result_)); }
+
+ private:
+  const std::vector<OpId> op_ids_;
+  const Url source_;
+  const std::string& path_;
+  const std::uint64_t most_bytes_;
+  Handler<> done_;
+  Result<void> result_;
+};
+
 /// The store's own call: has suspicious ops looked at again. Counted before listeners hear of it.
 class ExamineCall final : public Call<OpWriter> {
  public:
@@ -375,12 +410,11 @@ class SqliteOpStore final : public OpStore {
     const std::uint64_t bytes = id_bytes(op_ids);
     // A thousand ids are one row: they count as little towards the size of a batch.
     const std::size_t ops = 1 + op_ids.size() / 64;
-    write<void>(
-        ops, bytes,
-        [op_ids = std::move(op_ids), source = std::move(source), most = options_.max_kept_request_bytes](OpWriter& db) {
-          return db.add_pending(op_ids, source, most);
-        },
-        std::move(done));
+    if (!may_write(done)) return;
+    push<OpWriter>(writes_, *write_worker_,
+                   std::make_shared<PendingCall>(ops, bytes, std::move(op_ids), std::move(source), path_,
+                                                 options_.max_kept_request_bytes, std::move(done)),
+                   "the store's writer");
   }
 
   void remove_pending_source(Url source, Handler<> done) override {
@@ -453,18 +487,23 @@ class SqliteOpStore final : public OpStore {
     });
   }
 
+  /// False: `done` is told why not.
+  template <class T>
+  bool may_write(Handler<T>& done) {
+    assert_on_strand(runtime_, "a member of OpStore");
+    if (reader_ && writer_) return true;
+    refuse<T>(done, reader_ ? make_error(Errc::unsupported, path_ + ": opened for reading only") : closed_error());
+    return false;
+  }
+
   template <class T, class Work>
   void write(std::size_t ops, std::uint64_t bytes, Work work, Handler<T> done) {
-    assert_on_strand(runtime_, "a member of OpStore");
-    if (!reader_) return refuse<T>(done, closed_error());
-    if (!writer_) return refuse<T>(done, make_error(Errc::unsupported, path_ + ": opened for reading only"));
+    if (!may_write(done)) return;
     enqueue<T>(writes_, *write_worker_, ops, bytes, std::move(work), std::move(done), "the store's writer");
   }
   template <class Work>
   void store(std::size_t ops, std::uint64_t bytes, Work work, Handler<ProcessedOps> done) {
-    assert_on_strand(runtime_, "a member of OpStore");
-    if (!reader_) return refuse<ProcessedOps>(done, closed_error());
-    if (!writer_) return refuse<ProcessedOps>(done, make_error(Errc::unsupported, path_ + ": opened for reading only"));
+    if (!may_write(done)) return;
     push<OpWriter>(writes_, *write_worker_,
                    std::make_shared<StoringCall<Work>>(ops, bytes, std::move(work), std::move(done), events_, prints_),
                    "the store's writer");
@@ -515,6 +554,10 @@ class SqliteOpStore final : public OpStore {
       lock.unlock();
       tell<OpWriter>(std::move(batch));
       writer_->tend_wal();
+      // A store that is never idle makes room all the same.
+      if (writer_->wants_compaction() && writer_->pending_bytes() > options_.max_kept_request_bytes / 2) {
+        static_cast<void>(writer_->compact_pending());
+      }
       idle_work_ = true;
       tidying_ = false;
       idle_ = kIdle;

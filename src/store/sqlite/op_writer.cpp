@@ -242,9 +242,11 @@ Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const O
   for (const Suspect& suspect : suspects) {
     auto agree = drop_or_mend(suspect, policy, out);
     const bool only_indexes = agree ? !*agree : agree.error().code == Errc::corrupt;
-    if (only_indexes && !std::exchange(indexes_made_anew_, true)) {
-      if (auto ok = connection_.run("REINDEX op_by_loc; REINDEX op_by_time"); !ok) return ok.error();
-      agree = drop_or_mend(suspect, policy, out);
+    if (only_indexes && !indexes_stay_ && !std::exchange(now_.indexes_made_anew, true)) {
+      auto ok = connection_.run("REINDEX op_by_loc; REINDEX op_by_time");
+      if (ok) agree = drop_or_mend(suspect, policy, out);
+      indexes_stay_ = !ok || !agree;  // though it is rolled back: each try costs as much as the store is large
+      if (!ok) return ok.error();
       ++out.mended;
     }
     if (!agree) return agree.error();
@@ -412,7 +414,10 @@ bool OpWriter::is_in_another_row(std::int64_t source, std::uint64_t hash, std::i
 }
 
 void OpWriter::forget_request(std::int64_t source, std::uint64_t hash) {
-  if (const auto known = requests_.find(source); known != requests_.end()) requests_known_ -= known->second.erase(hash);
+  const auto known = requests_.find(source);
+  if (known == requests_.end()) return;
+  requests_known_ -= known->second.erase(hash);
+  if (known->second.empty()) requests_.erase(known);
 }
 
 void OpWriter::remember_request(std::int64_t source, std::uint64_t hash, std::int64_t row) {
@@ -421,18 +426,34 @@ void OpWriter::remember_request(std::int64_t source, std::uint64_t hash, std::in
   remembered_.emplace_back(source, hash);
 }
 
-Result<void> OpWriter::add_pending(const std::vector<OpId>& op_ids, const Url& source, std::uint64_t most_bytes) {
+Result<bool> OpWriter::has_room_for(const std::vector<OpId>& op_ids, const Url& source, std::uint64_t most_bytes) {
+  std::int64_t number = 0;
+  if (const auto it = sources_.find(source); it != sources_.end()) {
+    number = it->second;
+  } else {
+    const auto found = find_source(source);
+    if (!found) return found.error();
+    number = *found;
+  }
+  const auto known = requests_.find(number);
+  std::vector<std::uint8_t> packed;
+  std::uint64_t bytes = 0;
+  for (const OpId& op_id : op_ids) {
+    if (known != requests_.end() && known->second.contains(keyed_hash(op_id.view()))) continue;
+    packed.clear();
+    pack_id(op_id, packed);
+    bytes += packed.size();
+  }
+  return bytes == 0 || now_.pending_bytes + bytes <= most_bytes;
+}
+
+Result<void> OpWriter::add_pending(const std::vector<OpId>& op_ids, const Url& source) {
   if (op_ids.empty()) return {};
   const auto number = source_number(source);
   if (!number) return number.error();
   std::vector<std::uint8_t> row;
   std::size_t count = 0;
   const auto put = [&]() -> Result<void> {
-    if (now_.pending_bytes + row.size() > most_bytes) {
-      return make_error(Errc::overloaded, connection_.path() + ": " + std::to_string(now_.pending_bytes) +
-                                              " bytes of open requests are kept, the limit is " +
-                                              std::to_string(most_bytes));
-    }
     insert_pending_.bind(1, *number).bind(2, ByteView(row)).bind(3, ++now_.last_pending_row);
     if (auto ok = finish(insert_pending_); !ok) return ok;
     now_.pending_bytes += row.size();

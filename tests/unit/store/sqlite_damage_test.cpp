@@ -170,6 +170,35 @@ TEST_F(SqliteDamageTest, a_bit_in_an_index_is_mended_by_making_it_anew) {
   }
 }
 
+TEST_F(SqliteDamageTest, indexes_are_made_anew_again_when_that_was_rolled_back) {
+  const auto ops = fill_with(40, 64);
+  const std::string whole = read_file(path_);
+  const std::string id(as_text(ops[20].op_id.view()));
+  const auto stored_at = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only)
+                             ->number(("SELECT stored_at FROM op" + of(ops[20])).c_str())
+                             .value();
+  for (auto at = whole.find(id); at != std::string::npos; at = whole.find(id, at + 1)) {
+    SCOPED_TRACE(at);
+    std::string file = whole;
+    file[at + 8] = static_cast<char>(file[at + 8] ^ 4);
+    stop();
+    write_file(path_, file);
+    auto writer = sqlite::OpWriter::open(path_, 0).value();
+    for (const bool is_kept : {false, true}) {
+      ASSERT_TRUE(writer.begin());
+      const auto looked = writer.examine({{stored_at, ops[20].op_id}}, *make_sha256_policy());
+      ASSERT_TRUE(looked) << looked.error().to_string();
+      EXPECT_GE(looked->dropped.size() + looked->mended, 1U);
+      if (is_kept) {
+        ASSERT_TRUE(writer.commit());
+      } else {
+        writer.roll_back();
+      }
+    }
+    EXPECT_TRUE(check().is_intact());
+  }
+}
+
 TEST_F(SqliteDamageTest, every_bit_of_an_op_is_looked_at) {
   const auto ops = fill_with(3, 96);
   const std::string whole = read_file(path_);
@@ -435,6 +464,26 @@ TEST_F(SqliteOpStoreTest, what_is_kept_of_requests_has_a_bound_and_the_old_ones_
   EXPECT_TRUE(w_.remove_source(*store, peer_url(1)));
   EXPECT_TRUE(w_.add_pending(*store, {id_at(500)}, peer_url(2)));
   EXPECT_TRUE(w_.process(*store, {make_op(1)}));
+  // All of a call or nothing; what is kept already counts once.
+  ids.push_back(id_at(100));
+  expect_error(w_.add_pending(*store, ids, peer_url(1)), Errc::overloaded, "open requests");
+  EXPECT_EQ(w_.pending(*store), (StoreWorld::Pending{{peer_url(2), {id_at(500)}}}));
+  ids.resize(99);
+  EXPECT_TRUE(w_.add_pending(*store, ids, peer_url(1)));
+  EXPECT_TRUE(w_.add_pending(*store, ids, peer_url(1)));
+}
+
+TEST_F(SqliteOpStoreTest, a_refusal_for_want_of_room_fails_no_other_call) {
+  SqliteOpStoreOptions options;
+  options.max_kept_request_bytes = 33;
+  const auto store = open(options).value();
+  std::vector<std::string> heard;
+  for (std::uint32_t i = 0; i < 5; ++i) {
+    store->add_pending({id_at(i)}, peer_url(1), [&](const auto& out) { heard.push_back(out ? "kept" : "refused"); });
+  }
+  EXPECT_TRUE(w_.process(*store, {make_op(1)}));
+  EXPECT_EQ(heard, (std::vector<std::string>{"kept", "refused", "refused", "refused", "refused"}));
+  EXPECT_EQ(w_.pending(*store), (StoreWorld::Pending{{peer_url(1), {id_at(0)}}}));
 }
 
 }  // namespace
