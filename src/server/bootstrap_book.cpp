@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
+#include <utility>
 
 #include "kitsune2/error.hpp"
 
@@ -76,8 +77,7 @@ BootstrapBook::Outcome BootstrapBook::put(const SpaceId& id, const Info& info, T
 
 /// B4 and B5: drops one space, never `spared`. False: there is none that may go.
 bool BootstrapBook::make_room(const SpaceId& spared, const Address& newcomer, std::uint64_t random) {
-  if (ranks_.empty()) return false;
-  const std::size_t most = ranks_.rbegin()->first.first;
+  const std::size_t most = ranks_.empty() ? 0 : ranks_.rbegin()->first.first;
   const std::size_t own = owned_by(newcomer);
   if (own > 0 && (own >= most || own >= limits_.max_spaces / 2)) {
     if (const auto id = victim(owned_.at(newcomer), spared, false, random)) {
@@ -97,7 +97,30 @@ bool BootstrapBook::make_room(const SpaceId& spared, const Address& newcomer, st
     ++it;
     if (it == ranks_.end()) it = ranks_.lower_bound({{most, 0}, {}});
   }
-  return false;
+  const auto id = shared_victim(spared, random);
+  if (id) drop(*id);
+  return id.has_value();
+}
+
+/// B5.
+std::optional<SpaceId> BootstrapBook::shared_victim(const SpaceId& spared, std::uint64_t random) const {
+  const SpaceId* best = nullptr;
+  std::pair<std::size_t, std::uint64_t> best_worth{};
+  const bool all = shared_.size() <= kDraws;
+  for (std::size_t i = 0; i < std::min(kDraws, shared_.size()); ++i) {
+    const SpaceId& id = shared_[all ? i : drawn(random, i) % shared_.size()];
+    if (id == spared) continue;
+    const Space& space = spaces_.at(id);
+    std::set<Address> from;
+    for (const Entry& entry : space.entries) from.insert(entry.from);
+    // The smaller, the sooner it goes.
+    const std::pair worth{from.size(), ~space.number};
+    if (best == nullptr || worth < best_worth) {
+      best = &id;
+      best_worth = worth;
+    }
+  }
+  return best == nullptr ? std::nullopt : std::optional(*best);
 }
 
 std::optional<SpaceId> BootstrapBook::victim(const std::vector<SpaceId>& of, const SpaceId& spared, bool only_unasked,
@@ -215,9 +238,12 @@ void BootstrapBook::settle(const SpaceId& id, Space& space, const std::optional<
                                  [&](const Entry& entry) { return entry.from == space.entries.front().from; })) {
     owner = space.entries.front().from;
   }
-  if (owner == space.owner) return;
+  if (owner == space.owner && (owner || space.is_shared)) return;
   disown(space);
-  if (owner) own(id, space, *owner);
+  if (owner) return own(id, space, *owner);
+  space.is_shared = true;
+  space.place = shared_.size();
+  shared_.push_back(id);
 }
 
 void BootstrapBook::own(const SpaceId& id, Space& space, const Address& owner) {
@@ -229,16 +255,22 @@ void BootstrapBook::own(const SpaceId& id, Space& space, const Address& owner) {
   ranks_.insert({{list.size(), keyed_hash(owner)}, owner});
 }
 
+void BootstrapBook::take_out(std::vector<SpaceId>& list, std::size_t place) {
+  if (place + 1 != list.size()) {
+    list[place] = list.back();
+    spaces_.at(list[place]).place = place;
+  }
+  list.pop_back();
+}
+
+/// It is nobody's, and not of several either.
 void BootstrapBook::disown(Space& space) {
+  if (std::exchange(space.is_shared, false)) take_out(shared_, space.place);
   if (!space.owner) return;
   const Address owner = *space.owner;
   auto& list = owned_.at(owner);
   ranks_.erase({{list.size(), keyed_hash(owner)}, owner});
-  if (space.place + 1 != list.size()) {
-    list[space.place] = list.back();
-    spaces_.at(list[space.place]).place = space.place;
-  }
-  list.pop_back();
+  take_out(list, space.place);
   space.owner.reset();
   if (list.empty()) {
     owned_.erase(owner);
@@ -261,7 +293,7 @@ std::size_t BootstrapBook::owned_by(const Address& address) const {
 }
 
 void BootstrapBook::check_invariants() const {
-  std::size_t bytes = 0, entries = 0, owned = 0;
+  std::size_t bytes = 0, entries = 0, owned = 0, shared = 0;
   for (const auto& [id, space] : spaces_) {
     K2_ASSERT(space.entries.size() <= limits_.max_entries_per_space);
     K2_ASSERT(space.graves.size() <= 4 * limits_.max_entries_per_space);
@@ -272,6 +304,9 @@ void BootstrapBook::check_invariants() const {
       from.insert(entry.from);
     }
     K2_ASSERT(from.empty() || space.owner.has_value() == (from.size() == 1));
+    K2_ASSERT(space.owner.has_value() != space.is_shared);
+    if (space.is_shared) K2_ASSERT(shared_.at(space.place) == id);
+    shared += space.is_shared ? 1 : 0;
     if (!space.owner) continue;
     owned += 1;
     K2_ASSERT(from.empty() || *from.begin() == *space.owner);
@@ -281,7 +316,7 @@ void BootstrapBook::check_invariants() const {
     owned -= list.size();
     K2_ASSERT(!list.empty() && ranks_.contains({{list.size(), keyed_hash(address)}, address}));
   }
-  K2_ASSERT(owned == 0 && ranks_.size() == owned_.size());
+  K2_ASSERT(owned == 0 && ranks_.size() == owned_.size() && shared == shared_.size());
   K2_ASSERT(spaces_.size() <= std::max<std::size_t>(limits_.max_spaces, 1));
   K2_ASSERT(bytes == bytes_ && entries == entries_ && bytes_ <= limits_.max_bytes);
 }

@@ -34,9 +34,10 @@ struct BootstrapLimits {
 /// `max_spaces` or `max_bytes` the address that has most such spaces loses one, whoever asks, and an address with half
 /// of `max_spaces` loses its own. Of kDraws drawn at random that one goes that no other address has asked for yet, and
 /// of those the youngest. *Rationale*: spaces are free to make, so one address could fill the server in a second and
-/// keep newcomers out; the price is its own spaces. B5: a space that infos of two addresses are in is never dropped for
-/// a newcomer, and neither is the only space of an address if another address has asked for it. When only such are left
-/// the newcomer is refused. *Rationale*: that is real overload, and who is in use stays.
+/// keep newcomers out; the price is its own spaces. B5: the only space of an address stays if another address has
+/// asked for it, and a space that infos of two addresses are in goes when no other may: of kDraws drawn at random the
+/// one of fewest addresses, and of those the youngest. When nothing may go the newcomer is refused. *Rationale*: what
+/// is in use stays; but two addresses must not fill the server with spaces that they share.
 ///
 /// Memory: `max_bytes` and about 200 bytes a space. Calls: O(log addresses), but O(entries) in a full space and
 /// O(spaces) for `prune` and `set_max_entries_per_space`. Thread rule: one thread.
@@ -105,7 +106,8 @@ class BootstrapBook {
     std::uint64_t number = 0;      // in the order of coming
     bool asked_for = false;        // by another address than the one that it belongs to
     std::optional<Address> owner;  // B4
-    std::size_t place = 0;         // in owned_[*owner]
+    bool is_shared = false;        // of several addresses: it is in shared_
+    std::size_t place = 0;         // in owned_[*owner] or shared_
   };
   struct AddressHash {
     std::size_t operator()(const Address& address) const noexcept { return keyed_hash(address); }
@@ -117,6 +119,7 @@ class BootstrapBook {
   bool make_room(const SpaceId& spared, const Address& newcomer, std::uint64_t random);
   std::optional<SpaceId> victim(const std::vector<SpaceId>& of, const SpaceId& spared, bool only_unasked,
                                 std::uint64_t random) const;
+  std::optional<SpaceId> shared_victim(const SpaceId& spared, std::uint64_t random) const;
   void drop(const SpaceId& space);
   void drop_entry(Space& space, std::size_t at);
   void crowd_out(Space& space, std::size_t most, const Address* newcomer);
@@ -125,12 +128,14 @@ class BootstrapBook {
   void settle(const SpaceId& id, Space& space, const std::optional<Address>& maker = std::nullopt);
   void disown(Space& space);
   void own(const SpaceId& id, Space& space, const Address& owner);
+  void take_out(std::vector<SpaceId>& list, std::size_t place);
   std::size_t owned_by(const Address& address) const;
 
   BootstrapLimits limits_;
   boost::unordered_flat_map<SpaceId, Space, std::hash<SpaceId>> spaces_;
   boost::unordered_flat_map<Address, std::vector<SpaceId>, AddressHash> owned_;
   std::set<std::pair<Rank, Address>> ranks_;  // of owned_
+  std::vector<SpaceId> shared_;               // of several addresses
   std::size_t bytes_ = 0;
   std::size_t entries_ = 0;
   std::uint64_t next_number_ = 1;

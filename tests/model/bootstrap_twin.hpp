@@ -113,8 +113,24 @@ class BootstrapUnderTest {
   /// Whether `id` may go for a newcomer of `from` in another space (B4, B5).
   bool may_go(const SpaceId& id, const SpaceId& spared, const Address& from) const {
     const Space& space = spaces_.at(id);
+    if (id == spared) return false;
     const auto whose = owner(space);
-    if (id == spared || !whose) return false;
+    if (whose) return owned_may_go(id, *whose, spared, from);
+    // Of several addresses: when no other may, the one of fewest, then the youngest. There are not more than kDraws.
+    const auto worth = [](const Space& s) {
+      std::set<Address> addresses;
+      for (const Entry& entry : s.entries) addresses.insert(entry.from);
+      return std::pair(addresses.size(), ~s.number);
+    };
+    return std::ranges::none_of(spaces_, [&](const auto& other) {
+      if (other.first == spared || other.first == id) return false;
+      const auto o = owner(other.second);
+      return o ? owned_may_go(other.first, *o, spared, from) : worth(other.second) < worth(space);
+    });
+  }
+  bool owned_may_go(const SpaceId& id, const Address& its, const SpaceId& spared, const Address& from) const {
+    const Space& space = spaces_.at(id);
+    const std::optional<Address> whose = its;
     std::size_t most = 0;
     for (const auto& [other, s] : spaces_) {
       if (const auto o = owner(s)) most = std::max(most, owned(*o));
