@@ -6,8 +6,6 @@
 
 #include "cli.hpp"
 #include "databases.hpp"
-#include "files/store_access.hpp"
-#include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/files.hpp"
 #include "kitsune2/sqlite_store.hpp"
 
@@ -77,21 +75,36 @@ void say_faults(Output& out, const std::string& space, const SqliteCheckReport& 
   if (all > kNamed) out.warn("kitsune2: … and " + std::to_string(all - kNamed) + " more");
 }
 
-/// Opens the store and has it look at what is wrong: it drops what is damaged, and sets entries right.
-Result<void> repair(const std::string& path, const SpaceId& space, const std::vector<SqliteStoreFault>& faults) {
-  AsioRuntime runtime;
-  runtime.start();
-  auto store = open_sqlite_op_store(runtime, make_sha256_policy(), space, path);
-  if (!store) return store.error();
-  std::vector<OpId> ids;
-  for (const auto& fault : faults) {
-    if (!fault.op_id.empty()) ids.push_back(fault.op_id);
+/// Repairs what `report` names, as long as that helps: a report names a part of many faults. Says what stays.
+Result<void> repair(Output& out, const std::string& path, const std::string& space, SqliteCheckReport report,
+                    const SqliteCheckOptions& options) {
+  const auto policy = make_sha256_policy();
+  SqliteRepairReport all;
+  for (;;) {
+    auto repaired = repair_sqlite_op_store(path, *policy, report.faults);
+    if (!repaired) return repaired.error();
+    all.dropped += repaired->dropped;
+    all.mended += repaired->mended;
+    const std::uint64_t before = report.lost + report.wrong_entries;
+    auto again = check_sqlite_op_store(path, *policy, options);
+    out.clear_status();
+    if (!again) return again.error();
+    report = std::move(*again);
+    if (report.is_intact() || report.lost + report.wrong_entries >= before) break;
   }
-  auto looked = files::wait_on<std::vector<OpId>>(
-      runtime, [&](auto done) { (*store)->filter_out_intact_ops(std::move(ids), std::move(done)); });
-  runtime.call([&] { store->reset(); });
-  runtime.stop();
-  if (!looked) return looked.error();
+  const std::uint64_t left = report.lost + report.wrong_entries;
+  out.note(counted(all.dropped, "damaged op") + " dropped, " + std::to_string(all.mended) + " corrected");
+  if (!report.is_intact()) {
+    out.warn("kitsune2: " + counted(left, "fault") + " could not be repaired" +
+             (report.totals_agree ? "" : ", and the totals are wrong"));
+    say_faults(out, space, report);
+  }
+  out.event(JsonLine("check_repair")
+                .add("space", space)
+                .add("dropped", all.dropped)
+                .add("mended", all.mended)
+                .add("left", left)
+                .add_bool("intact", report.is_intact()));
   return {};
 }
 
@@ -131,8 +144,8 @@ Result<bool> check_one(Output& out, const std::string& path, std::uint64_t bytes
                 .add_bool("intact", report->is_intact())
                 .add("seconds", seconds));
   if (!report->is_intact() && and_repair) {
-    if (auto repaired = repair(path, info->space, report->faults); !repaired) return repaired.error();
-    out.note("what is damaged is dropped");
+    if (auto repaired = repair(out, path, space, std::move(*report), options); !repaired) return repaired.error();
+    return false;
   }
   return report->is_intact();
 }

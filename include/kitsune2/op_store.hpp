@@ -204,8 +204,8 @@ class OpStore {
   /// stored, in the same transaction.
   virtual void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) = 0;
 
-  /// The same for bytes that the caller named already with this store's policy (the fetch module hashes once). A
-  /// description that is not the policy's is found when the op is read: it counts as damaged.
+  /// The same for bytes that the caller named already with this store's policy (the fetch module hashes once). One that
+  /// is not the policy's is found by a check, or when the op is read after the store was reopened: it is damage then.
   virtual void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) = 0;
 
   /// The held ones among `op_ids`, in the order asked; each at most once. Stops before the op that would pass

@@ -107,4 +107,15 @@ struct SqliteCheckReport {
 Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const OpPolicy& policy,
                                                 const SqliteCheckOptions& options = {});
 
+struct SqliteRepairReport {
+  std::uint64_t dropped = 0;  ///< ops whose bytes, or whose entry's id, were damaged
+  std::uint64_t mended = 0;   ///< entries that were corrected, and the indexes where they were made anew
+};
+/// Repairs what a check has found: drops damaged ops, corrects entries, indexes and totals, removes data without an
+/// entry. `faults` that are none any more do nothing; another check says whether all is repaired. The store must not be
+/// open. Blocks; any thread. Errors: as check_sqlite_op_store; Errc::already_exists: it is open; what the pieces before
+/// an error have repaired stays.
+Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const OpPolicy& policy,
+                                                  const std::vector<SqliteStoreFault>& faults);
+
 }  // namespace kitsune2

@@ -20,7 +20,14 @@ using Clock = std::chrono::steady_clock;
 /// A piece is read in one transaction; a longer one would keep the owner's WAL from starting anew.
 constexpr std::uint64_t kPieceBytes = 4U << 20;
 constexpr std::size_t kPieceOps = 2'000;
+/// Faults in one transaction of a repair.
+constexpr std::size_t kRepairedAtOnce = 1'024;
 constexpr auto kProgressEvery = std::chrono::milliseconds(100);
+
+Error other_policy(const std::string& path, const SqliteOpStoreInfo& info, const OpPolicy& policy) {
+  return make_error(Errc::already_exists,
+                    path + ": this store is of policy " + info.policy + ", not of " + std::string(policy.name()));
+}
 
 class Check {
  public:
@@ -243,14 +250,45 @@ Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const O
                                                 const SqliteCheckOptions& options) {
   const auto info = read_sqlite_op_store_info(path);
   if (!info) return info.error();
-  if (info->policy != policy.name()) {
-    return make_error(Errc::already_exists,
-                      path + ": this store is of policy " + info->policy + ", not of " + std::string(policy.name()));
-  }
+  if (info->policy != policy.name()) return other_policy(path, *info, policy);
   auto connection = Connection::open(path, Connection::Mode::read_only);
   if (!connection) return connection.error();
   if (auto ok = sqlite::open_format(*connection, sqlite::kOpStoreFormat, false); !ok) return ok.error();
   return Check(std::move(*connection), policy, options).run();
+}
+
+Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const OpPolicy& policy,
+                                                  const std::vector<SqliteStoreFault>& faults) {
+  const auto info = read_sqlite_op_store_info(path);
+  if (!info) return info.error();
+  if (info->policy != policy.name()) return other_policy(path, *info, policy);
+  const auto lock = sqlite::FileLock::take(path);
+  if (!lock) return lock.error();
+  auto writer = sqlite::OpWriter::open(path, 0, nullptr, &policy);
+  if (!writer) return writer.error();
+  SqliteRepairReport report;
+  std::size_t next = 0;
+  do {
+    std::vector<sqlite::Suspect> piece;
+    for (; next < faults.size() && piece.size() < kRepairedAtOnce; ++next) {
+      piece.push_back({faults[next].stored_at.micros, faults[next].op_id});
+    }
+    auto ok = writer->begin();
+    Result<sqlite::Examined> looked = sqlite::Examined();
+    if (ok) {
+      looked = writer->examine(piece, policy);
+      if (!looked) ok = looked.error();
+    }
+    if (ok && next == faults.size()) ok = writer->recount();
+    if (ok) ok = writer->commit();
+    if (!ok) {
+      writer->roll_back();
+      return ok.error();
+    }
+    report.dropped += looked->dropped.size();
+    report.mended += looked->mended;
+  } while (next < faults.size());
+  return report;
 }
 
 }  // namespace kitsune2

@@ -43,7 +43,7 @@ class OpFinder {
 /// An entry, or what an index says of one, that is not as it should be.
 struct Suspect {
   std::int64_t stored_at;
-  OpId op_id;  ///< as it was met
+  OpId op_id;  ///< as it was met; empty: of data without an entry
 };
 /// Whether a policy's error says that the bytes are no op. One that threw, or whose limit is lower than it was, says
 /// nothing of them.
@@ -76,8 +76,10 @@ class OpWriter {
   /// Looks at ops again, now that nothing changes meanwhile: one whose bytes do not have its id by `policy` is dropped
   /// (one that the policy cannot judge stays, see `is_damage`), an entry that says something else than the bytes is set
   /// right, and if there is nothing wrong but an index, the indexes are made anew (once in the life of this object).
-  /// Nothing for what is not there.
+  /// Data without an entry is removed. Nothing for what is not there.
   Result<Examined> examine(const std::vector<Suspect>& suspects, const OpPolicy& policy);
+  /// Sets the totals to what is there. Looks at all of the index by time.
+  Result<void> recount();
   Result<void> store_slice_hash(const DhtArc& arc, std::uint64_t slice_index, ByteView hash);
   Result<void> add_pending(const std::vector<OpId>& op_ids, const Url& source);
   /// Whether `add_pending` of the same keeps no more than `most_bytes`, of all sources. Changes nothing.
@@ -215,6 +217,7 @@ class OpReader {
   Result<void> read_data(std::span<const Place> places, std::uint64_t max_bytes, std::vector<MetaOp>& out);
   Result<bool> read_alone(const Place& place, MetaOp& op);
   bool is_intact(const Place& place, const MetaOp& op, ByteView bytes);
+  Result<void> compare_entry(const Place& place, ByteView op_id);
   bool is_plausible(std::int64_t stored_at, std::uint32_t location, ByteView op_id, std::int64_t size);
   void suspect(std::int64_t stored_at, ByteView op_id);
   template <class Row>

@@ -370,6 +370,19 @@ Result<void> OpReader::read_data(std::span<const Place> places, std::uint64_t ma
   return {};
 }
 
+/// What the table says, which other queries read: an index may have been right where the entry is not.
+Result<void> OpReader::compare_entry(const Place& place, ByteView op_id) {
+  const Use use(by_stored_);
+  const int rc = use->bind(1, place.stored_at).step();
+  if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+  const bool agrees =
+      rc == SQLITE_ROW && use->int64(0) == place.stored_at && use->int64(1) == std::int64_t{finder_.location(op_id)} &&
+      std::ranges::equal(use->blob(2), op_id) && use->int64(3) == static_cast<std::int64_t>(place.size) &&
+      use->int64(4) == place.created_at.micros;
+  if (!agrees) suspect(place.stored_at, op_id);
+  return {};
+}
+
 Result<std::vector<OpId>> OpReader::filter_out_intact_ops(const std::vector<OpId>& op_ids) {
   const Snapshot snapshot(connection_);
   if (!snapshot.started()) return snapshot.started().error();
@@ -383,6 +396,9 @@ Result<std::vector<OpId>> OpReader::filter_out_intact_ops(const std::vector<OpId
       const auto read = read_alone({(*found)->stored_at, (*found)->size, (*found)->created_at}, op);
       if (!read) return read.error();
       intact = *read;
+      if (auto ok = compare_entry({(*found)->stored_at, (*found)->size, (*found)->created_at}, op_id.view()); !ok) {
+        return ok.error();
+      }
     }
     if (!intact) out.push_back(op_id);
   }

@@ -253,14 +253,19 @@ Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const O
   }
   // What the wrong entries said was never counted.
   if (out.sizes_were_wrong) {
-    const auto ops = connection_.number("SELECT count(*) FROM op");
-    if (!ops) return ops.error();
-    const auto bytes = connection_.number("SELECT sum(size) FROM op INDEXED BY op_by_time");
-    if (!bytes) return bytes.error();
-    now_.totals = {static_cast<std::uint64_t>(*ops), static_cast<std::uint64_t>(std::max<std::int64_t>(*bytes, 0))};
-    now_.totals_changed = true;
+    if (auto ok = recount(); !ok) return ok.error();
   }
   return out;
+}
+
+Result<void> OpWriter::recount() {
+  const auto ops = connection_.number("SELECT count(*) FROM op");
+  if (!ops) return ops.error();
+  const auto bytes = connection_.number("SELECT sum(size) FROM op INDEXED BY op_by_time");
+  if (!bytes) return bytes.error();
+  now_.totals = {static_cast<std::uint64_t>(*ops), static_cast<std::uint64_t>(std::max<std::int64_t>(*bytes, 0))};
+  now_.totals_changed = true;
+  return {};
 }
 
 /// False: an index has something else than the table.
@@ -271,6 +276,11 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
   {
     const Use use(op_at_);
     const int rc = use->bind(1, stored_at).step();
+    if (rc == SQLITE_DONE && suspect.op_id.empty()) {
+      remove_data_.bind(1, stored_at);
+      if (auto ok = finish(remove_data_); !ok) return ok.error();
+      return true;
+    }
     if (rc == SQLITE_DONE) {
       const auto indexed = finder_.find(connection_, suspect.op_id.view());
       if (!indexed) return indexed.error();
@@ -321,6 +331,11 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
   now_.totals.bytes -= std::min(entry.size, now_.totals.bytes);
   now_.totals_changed = true;
   out.sizes_were_wrong = out.sizes_were_wrong || size != static_cast<std::int64_t>(bytes);
+  if (found && found->op_id == suspect.op_id) {
+    // The bytes are right, and it is the entry whose id is damaged.
+    entry.op_id = suspect.op_id;
+    entry.location = finder_.location(entry.op_id.view());
+  }
   out.dropped.push_back(std::move(entry));
   return true;
 }

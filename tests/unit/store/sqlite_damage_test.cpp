@@ -389,6 +389,44 @@ TEST_F(SqliteDamageTest, check_says_how_far_it_came_when_a_page_is_damaged) {
   EXPECT_NE(out.error().message.find("operations.md"), std::string::npos) << out.error().to_string();
 }
 
+TEST_F(SqliteDamageTest, whatever_a_check_finds_is_repaired) {
+  const auto ops = fill_with(40, 100);
+  std::string whole = read_file(path_);
+  const std::string id(as_text(ops[20].op_id.view()));
+  std::vector<std::string> files;
+  for (auto at = whole.find(id); at != std::string::npos; at = whole.find(id, at + 1)) {
+    files.push_back(whole);
+    files.back()[at + 8] = static_cast<char>(files.back()[at + 8] ^ 4);
+  }
+  ASSERT_EQ(files.size(), 3U) << "the table and two indexes";
+  stop();
+  fs::remove(path_);
+  fill_with(3'000, 100);
+  whole = read_file(path_);
+  for (const char* damage :
+       {"UPDATE op_data SET data=x'00' WHERE stored_at%2=0", "UPDATE op SET size=size+1", "UPDATE op SET loc=5",
+        "INSERT INTO op_data VALUES(77, x'00')", "UPDATE totals SET ops=ops+1, bytes=7"}) {
+    stop();
+    write_file(path_, whole);
+    sql(damage);
+    files.push_back(read_file(path_));
+  }
+  for (const std::string& file : files) {
+    write_file(path_, file);
+    const auto found = check();
+    EXPECT_FALSE(found.is_intact());
+    const auto repaired = repair_sqlite_op_store(path_, *make_sha256_policy(), found.faults);
+    ASSERT_TRUE(repaired) << repaired.error().to_string();
+    const auto left = check();
+    EXPECT_TRUE(left.is_intact()) << left.lost << " " << left.wrong_entries << " " << left.totals_agree
+                                  << (left.faults.empty() ? "" : left.faults[0].what);
+    EXPECT_EQ(left.ops, found.ops - repaired->dropped);
+  }
+  start();
+  expect_error(repair_sqlite_op_store(path_, *make_sha256_policy(), {}), Errc::already_exists, path_);
+  expect_error(repair_sqlite_op_store(path_, *make_prefix_policy(), {}), Errc::already_exists, "sha256");
+}
+
 TEST_F(SqliteOpStoreTest, numbers_of_rows_that_cannot_be_are_corrupt) {
   fill(1, 3);
   const std::string before = read_file(path_);
