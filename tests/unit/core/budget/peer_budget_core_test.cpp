@@ -17,7 +17,7 @@ class PeerBudgetRules : public ::testing::Test {
  protected:
   PeerBudgetCore::Limits limits_ = PeerBudgetCore::limits_of({});
   PeerBudgetCore budget_{limits_};
-  const std::vector<AgentId> nobody_;
+  const std::vector<AgentId> nobody_{};
 
   /// Charges a millisecond at a time, until the peer is no longer `from`. Returns how many it took.
   int drive(const Url& url, const PeerBudgetCore::Group& group, PeerStanding from, Time now) {
