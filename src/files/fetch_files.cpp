@@ -380,6 +380,7 @@ Result<bool> Engine::is_given_up(const std::vector<OpId>& absent, bool last_look
   if (look->missing || look->pending || !last_look) return look->missing;
   if (++looked_again_ > kMostLooks) return true;
   std::vector<Want> wants;
+  wants.reserve(absent.size());
   for (const auto& id : absent) wants.push_back(Want{id, 0, false});
   auto added = wait_on<void>(runtime_, [&](auto done) { wants_->add(wants, std::move(done)); });
   if (!added) return added.error();

@@ -85,6 +85,10 @@ std::optional<RequestTurns::Waiter> RequestTurns::next(Time now) {
     Account& account = addresses_.at(address);
     account.in_ring = false;
     if (account.waiting.empty()) continue;
+    if (shares_.all_percent > 0 && free_at(account) > now) {  // charged since it got into the ring
+      stand(address, account, now);
+      continue;
+    }
     const auto [waiter, cost] = account.waiting.front();
     account.waiting.pop_front();
     waiters_.erase(waiter);
