@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/slots/slots.hpp"
 #include "kitsune2/error.hpp"
 #include "server/bootstrap_book.hpp"
 
@@ -186,7 +187,7 @@ class BootstrapUnderTest {
     const bool is_new = !spaces_.contains(id);
     const std::size_t before = spaces_.size();
     const std::size_t own = owned(from);
-    const auto outcome = book_.put(id, info, now_, random_ = Book::drawn(random_, more));
+    const auto outcome = book_.put(id, info, now_, random_ = slots::drawn(random_, more));
     coverage_.puts += 1;
     if (is_new && info.is_tombstone) {
       K2_ASSERT(outcome == Book::Outcome::kTaken && !book_.has(id));

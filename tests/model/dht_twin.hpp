@@ -9,6 +9,7 @@
 
 #include "core/dht/dht_model.hpp"
 #include "kitsune2/bytes.hpp"
+#include "model/commands.hpp"
 
 namespace kitsune2::model {
 
@@ -69,7 +70,7 @@ class DhtTwinRun {
   }
 
   void run() {
-    while (!commands_.empty()) {
+    while (!commands_.is_empty()) {
       ++coverage_->commands;
       step();
     }
@@ -77,12 +78,7 @@ class DhtTwinRun {
   }
 
  private:
-  std::uint8_t byte() {
-    if (commands_.empty()) return 0;
-    const std::uint8_t out = commands_.front();
-    commands_ = commands_.subspan(1);
-    return out;
-  }
+  std::uint8_t byte() { return commands_.byte(); }
 
   void step() {
     const std::uint8_t what = byte() % 16;
@@ -236,7 +232,7 @@ class DhtTwinRun {
     if (!holds) throw std::logic_error(std::string(what) + ", after command " + std::to_string(coverage_->commands));
   }
 
-  ByteView commands_;
+  Commands commands_;
   DhtCoverage own_coverage_;
   DhtCoverage* coverage_ = &own_coverage_;
   Timestamp now_ = dht::unit_start(1'995'000) + Duration(1);

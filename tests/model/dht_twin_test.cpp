@@ -8,13 +8,6 @@
 namespace kitsune2::model {
 namespace {
 
-std::vector<std::uint8_t> random_commands(std::uint64_t seed, std::size_t size) {
-  std::mt19937_64 random(seed);
-  std::vector<std::uint8_t> out(size);
-  for (std::uint8_t& byte : out) byte = static_cast<std::uint8_t>(random() >> 32U);
-  return out;
-}
-
 TEST(DhtTwin, AgreesUnderRandomCommands) {
   DhtCoverage coverage;
   for (std::uint64_t seed = 1; seed <= 120; ++seed) {

@@ -4,17 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <random>
+
+#include "model/commands.hpp"
 
 namespace kitsune2::model {
 namespace {
-
-std::vector<std::uint8_t> random_commands(std::uint64_t seed, std::size_t size) {
-  std::mt19937_64 random(seed);
-  std::vector<std::uint8_t> out(size);
-  for (std::uint8_t& byte : out) byte = static_cast<std::uint8_t>(random() >> 32U);
-  return out;
-}
 
 /// More runs: K2_TWIN_SEEDS=100000; one run again: K2_TWIN_FIRST=<seed> K2_TWIN_SEEDS=1.
 std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {

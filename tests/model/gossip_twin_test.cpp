@@ -1,7 +1,6 @@
 // The book of rounds, the rounds and the queue of reads of gossip against their naive twins, under random commands.
 #include <gtest/gtest.h>
 
-#include <random>
 #include <set>
 
 #include "model/read_queue_twin.hpp"
@@ -10,13 +9,6 @@
 
 namespace kitsune2::model {
 namespace {
-
-std::vector<std::uint8_t> random_commands(std::uint64_t seed, std::size_t size) {
-  std::mt19937_64 random(seed);
-  std::vector<std::uint8_t> out(size);
-  for (std::uint8_t& byte : out) byte = static_cast<std::uint8_t>(random() >> 32U);
-  return out;
-}
 
 TEST(GossipTwin, TheBookAgreesAfterEveryCommand) {
   RoundBookCoverage coverage;

@@ -11,6 +11,7 @@
 
 #include "core/publish/offers.hpp"
 #include "kitsune2/bytes.hpp"
+#include "model/commands.hpp"
 
 namespace kitsune2::model {
 
@@ -209,7 +210,7 @@ class OffersTwinRun {
   }
 
   void run() {
-    while (!commands_.empty()) {
+    while (!commands_.is_empty()) {
       ++coverage_->commands;
       step();
       compare();
@@ -217,12 +218,7 @@ class OffersTwinRun {
   }
 
  private:
-  std::uint8_t byte() {
-    if (commands_.empty()) return 0;
-    const std::uint8_t out = commands_.front();
-    commands_ = commands_.subspan(1);
-    return out;
-  }
+  std::uint8_t byte() { return commands_.byte(); }
   static void check(bool ok, const char* what) {
     if (!ok) throw std::logic_error(std::string("offers and their twin differ: ") + what);
   }
@@ -317,7 +313,7 @@ class OffersTwinRun {
     check(core_.next_deadline() == twin_.next_deadline(), "next_deadline");
   }
 
-  ByteView commands_;
+  Commands commands_;
   OffersCoverage own_coverage_;
   OffersCoverage* coverage_ = &own_coverage_;
   std::vector<Url> urls_;

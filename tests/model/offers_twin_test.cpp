@@ -3,17 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
-
 namespace kitsune2::model {
 namespace {
 
 TEST(OffersTwin, AgreesAfterEveryCommand) {
   OffersCoverage coverage;
   for (std::uint64_t seed = 1; seed <= 100; ++seed) {
-    std::mt19937_64 random(seed);
-    std::vector<std::uint8_t> commands(1'500);
-    for (std::uint8_t& byte : commands) byte = static_cast<std::uint8_t>(random() >> 32U);
+    const auto commands = random_commands(seed, 1'500);
     ASSERT_NO_THROW(OffersTwinRun(commands, &coverage).run()) << "seed " << seed;
   }
   // Nothing that matters was left out.

@@ -11,6 +11,7 @@
 
 #include "core/budget/peer_budget_core.hpp"
 #include "kitsune2/bytes.hpp"
+#include "model/commands.hpp"
 
 namespace kitsune2::model {
 
@@ -279,7 +280,7 @@ class PeerBudgetTwinRun {
   }
 
   void run() {
-    while (!commands_.empty()) {
+    while (!commands_.is_empty()) {
       ++coverage_->commands;
       step();
       compare();
@@ -287,12 +288,7 @@ class PeerBudgetTwinRun {
   }
 
  private:
-  std::uint8_t byte() {
-    if (commands_.empty()) return 0;
-    const std::uint8_t out = commands_.front();
-    commands_ = commands_.subspan(1);
-    return out;
-  }
+  std::uint8_t byte() { return commands_.byte(); }
   static void check(bool ok, const char* what) {
     if (!ok) throw std::logic_error(std::string("the budget and its twin differ: ") + what);
   }
@@ -396,7 +392,7 @@ class PeerBudgetTwinRun {
     check(twin_.waits(peer, from, *until - Duration(1)) && !twin_.waits(peer, from, *until), "waits_until");
   }
 
-  ByteView commands_;
+  Commands commands_;
   PeerBudgetCoverage own_coverage_;
   PeerBudgetCoverage* coverage_ = &own_coverage_;
   std::vector<Url> urls_;

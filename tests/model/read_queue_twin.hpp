@@ -10,6 +10,7 @@
 
 #include "core/gossip/read_queue.hpp"
 #include "kitsune2/bytes.hpp"
+#include "model/commands.hpp"
 
 namespace kitsune2::model {
 
@@ -80,7 +81,7 @@ class ReadQueueTwinRun {
  public:
   explicit ReadQueueTwinRun(ByteView commands, std::uint64_t* begun = nullptr) : commands_(commands), begun_(begun) {}
   void run() {
-    while (!commands_.empty()) {
+    while (!commands_.is_empty()) {
       step();
       check(queue_.next(now_) == twin_.next(now_), "next");
       check(queue_.is_full() == twin_.is_full(), "is_full");
@@ -89,12 +90,7 @@ class ReadQueueTwinRun {
   }
 
  private:
-  std::uint8_t byte() {
-    if (commands_.empty()) return 0;
-    const std::uint8_t out = commands_.front();
-    commands_ = commands_.subspan(1);
-    return out;
-  }
+  std::uint8_t byte() { return commands_.byte(); }
   static void check(bool same, const char* what) {
     if (!same) throw std::logic_error(std::string("ReadQueue and its twin differ in ") + what);
   }
@@ -128,7 +124,7 @@ class ReadQueueTwinRun {
     }
   }
 
-  ByteView commands_;
+  Commands commands_;
   std::uint64_t* begun_;
   gossip::ReadQueue queue_;
   ReadQueueTwin twin_;

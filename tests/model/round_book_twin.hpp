@@ -12,6 +12,7 @@
 
 #include "core/gossip/round_book.hpp"
 #include "kitsune2/bytes.hpp"
+#include "model/commands.hpp"
 
 namespace kitsune2::model {
 
@@ -381,7 +382,7 @@ class RoundBookTwinRun {
   }
 
   void run() {
-    while (!commands_.empty()) {
+    while (!commands_.is_empty()) {
       ++coverage_->commands;
       step();
       compare();
@@ -399,12 +400,7 @@ class RoundBookTwinRun {
     std::optional<Time> contact = {};  ///< at this own url
   };
 
-  std::uint8_t byte() {
-    if (commands_.empty()) return 0;
-    const std::uint8_t out = commands_.front();
-    commands_ = commands_.subspan(1);
-    return out;
-  }
+  std::uint8_t byte() { return commands_.byte(); }
   template <class F>
   void both(F call) {
     call(book_);
@@ -579,7 +575,7 @@ class RoundBookTwinRun {
 
   static constexpr gossip::Pace kPace{std::chrono::seconds(120), std::chrono::seconds(10), std::chrono::seconds(300),
                                       std::chrono::seconds(5)};
-  ByteView commands_;
+  Commands commands_;
   RoundBookCoverage own_coverage_;
   RoundBookCoverage* coverage_ = &own_coverage_;
   gossip::RoundBook book_;

@@ -11,6 +11,7 @@
 
 #include "core/gossip/round.hpp"
 #include "kitsune2/bytes.hpp"
+#include "model/commands.hpp"
 
 namespace kitsune2::model {
 
@@ -195,7 +196,7 @@ class RoundsTwinRun {
     full_.add(DhtArc::full());
   }
   void run() {
-    while (!commands_.empty()) {
+    while (!commands_.is_empty()) {
       step();
       check(rounds_.ours() == twin_.count(true) && rounds_.theirs() == twin_.count(false), "the numbers");
       check(rounds_.oldest() == twin_.oldest(), "the oldest");
@@ -204,12 +205,7 @@ class RoundsTwinRun {
   }
 
  private:
-  std::uint8_t byte() {
-    if (commands_.empty()) return 0;
-    const std::uint8_t out = commands_.front();
-    commands_ = commands_.subspan(1);
-    return out;
-  }
+  std::uint8_t byte() { return commands_.byte(); }
   static void check(bool same, const char* what) {
     if (!same) throw std::logic_error(std::string("Rounds and their twin differ in ") + what);
   }
@@ -278,7 +274,7 @@ class RoundsTwinRun {
   }
   gossip::OurSide us() const { return {{AgentId(Bytes::copy_of("me"))}, full_}; }
 
-  ByteView commands_;
+  Commands commands_;
   std::vector<std::string>* seen_;
   gossip::Rounds rounds_;
   RoundsTwin twin_;

@@ -10,6 +10,7 @@
 
 #include "core/fetch/serve_core.hpp"
 #include "kitsune2/bytes.hpp"
+#include "model/commands.hpp"
 
 namespace kitsune2::model {
 
@@ -320,7 +321,7 @@ class ServeTwinRun {
   }
 
   void run() {
-    while (!commands_.empty()) {
+    while (!commands_.is_empty()) {
       ++coverage_->commands;
       step();
       compare();
@@ -328,12 +329,7 @@ class ServeTwinRun {
   }
 
  private:
-  std::uint8_t byte() {
-    if (commands_.empty()) return 0;
-    const std::uint8_t out = commands_.front();
-    commands_ = commands_.subspan(1);
-    return out;
-  }
+  std::uint8_t byte() { return commands_.byte(); }
 
   void step() {
     const std::uint8_t what = byte() % 16;
@@ -445,7 +441,7 @@ class ServeTwinRun {
   }
 
   static constexpr ServeCore::Limits kLimits{.max_requests_per_peer = 5, .max_response_bytes = 8U << 20};
-  ByteView commands_;
+  Commands commands_;
   ServeCoverage own_coverage_;
   ServeCoverage* coverage_ = &own_coverage_;
   ServeCore core_{kLimits};

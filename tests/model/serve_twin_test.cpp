@@ -3,17 +3,13 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
-
 namespace kitsune2::model {
 namespace {
 
 TEST(ServeTwin, AgreesAfterEveryCommand) {
   ServeCoverage coverage;
   for (std::uint64_t seed = 1; seed <= 150; ++seed) {
-    std::mt19937_64 random(seed);
-    std::vector<std::uint8_t> commands(3'000);
-    for (std::uint8_t& byte : commands) byte = static_cast<std::uint8_t>(random() >> 32U);
+    const auto commands = random_commands(seed, 3'000);
     ASSERT_NO_THROW(ServeTwinRun(commands, &coverage).run()) << "seed " << seed;
   }
   // Nothing that matters was left out.

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
+#include "model/commands.hpp"
 
 namespace kitsune2::model {
 namespace {
@@ -11,9 +11,7 @@ namespace {
 TEST(WindowTwin, AgreesAfterEveryCommand) {
   WindowCoverage coverage;
   for (std::uint64_t seed = 1; seed <= 300; ++seed) {
-    std::mt19937_64 random(seed);
-    std::vector<std::uint8_t> commands(600);
-    for (std::uint8_t& byte : commands) byte = static_cast<std::uint8_t>(random() >> 32U);
+    const auto commands = random_commands(seed, 600);
     ASSERT_NO_THROW(WindowTwinRun(commands, &coverage).run()) << "seed " << seed;
   }
   // Nothing that matters was left out.
