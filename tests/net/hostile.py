@@ -79,14 +79,6 @@ class Peer:
         self.proc.wait()
 
 
-def memory_mib(pid, field):
-    with open(f"/proc/{pid}/status") as file:
-        for line in file:
-            if line.startswith(field + ":"):
-                return int(line.split()[1]) / 1024
-    raise AssertionError(f"no {field}")
-
-
 def cpu_seconds(pid):
     """Of all its threads."""
     with open(f"/proc/{pid}/stat") as file:
@@ -101,17 +93,6 @@ def written_mib(pid):
             if line.startswith("write_bytes:"):
                 return int(line.split()[1]) / (1 << 20)
     raise AssertionError("no write_bytes")
-
-
-def folder_mib(path):
-    total = 0
-    for base, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(base, name)).st_blocks * 512
-            except FileNotFoundError:
-                pass
-    return total / (1 << 20)
 
 
 def forget_peak(pid):

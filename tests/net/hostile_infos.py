@@ -13,29 +13,11 @@ SLOWER = 2.0 if FULL else None
 MORE_RSS_MIB, MORE_DISK_MIB = 256, 96
 
 
-def peak_mib(pid):
-    with open(f"/proc/{pid}/status") as file:
-        for line in file:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    raise AssertionError("no VmHWM")
-
-
-def folder_mib(path):
-    total = 0
-    for base, _, names in os.walk(path):
-        for name in names:
-            try:
-                total += os.stat(os.path.join(base, name)).st_blocks * 512
-            except FileNotFoundError:
-                pass
-    return total / (1 << 20)
-
-
-def infos(relay, space):
+def urls(relay, space):
+    """Of the agents in a space, as anybody may ask the bootstrap server."""
     with urllib.request.urlopen(f"http://127.0.0.1:{relay.port}/bootstrap/{space}", timeout=30) as answer:
-        return [json.loads(json.loads(line)["agentInfo"]) if isinstance(line, str) else json.loads(line["agentInfo"])
-                for line in json.loads(answer.read())]
+        infos = [json.loads(entry["agentInfo"]) for entry in json.loads(answer.read())]
+    return [info["url"] for info in infos if info.get("url")]
 
 
 def test(world):
@@ -44,30 +26,26 @@ def test(world):
     relay = world.relay(slow=True)
     share = world.share(relay, "sharer", world.path("data"))
     space = share.report["space"]
-    share.wait_event("online")
+    sharer = share.wait_event("online")["url"]
     attackers = []
 
     def fetch(name, attacked):
         begin = time.monotonic()
         proc = world.fetch(share.link, data="data-" + name, out="out-" + name)
         peak = disk = 0
-        urls = []
         while proc.proc.poll() is None:
             check(time.monotonic() - begin < PATIENCE, f"{name} does not end: {proc.seen[-2:]}")
             try:
-                peak = max(peak, peak_mib(proc.proc.pid))
+                peak = max(peak, memory_mib(proc.proc.pid, "VmHWM"))
             except (AssertionError, FileNotFoundError, ProcessLookupError):
                 pass  # it has just ended
             disk = max(disk, folder_mib(world.path("data-" + name)))
             if attacked and not attackers:
-                # The fetcher is the one that is not the sharer: its url is public.
-                urls = [info["url"] for info in infos(relay, space) if info.get("url")]
-                fetcher = [url for url in urls if url != share.all_events("online")[-1]["url"]]
-                if fetcher:
-                    for url in fetcher[:1]:
-                        attackers.append(subprocess.Popen(
-                            [PEER, "attack", "infos", relay.url, url, "1000", "1024", str(ATTACKERS), str(PATIENCE), "64", "1", space],
-                            stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(5)))
+                # The fetcher is the one that is not the sharer.
+                for url in [url for url in urls(relay, space) if url != sharer][:1]:
+                    attackers.append(subprocess.Popen(
+                        [PEER, "attack", "infos", relay.url, url, "1000", "1024", str(ATTACKERS), str(PATIENCE), "64", "1", space],
+                        stdout=subprocess.DEVNULL, preexec_fn=lambda: os.nice(5)))
             time.sleep(0.05)
         code = proc.wait()
         done = proc.all_events("done")

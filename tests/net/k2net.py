@@ -217,6 +217,27 @@ def certificate(world, names="DNS:localhost"):
     return cert, key
 
 
+def memory_mib(pid, field):
+    """`field` of /proc/PID/status: VmRSS, VmHWM, …"""
+    with open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) / 1024
+    raise AssertionError(f"no {field}")
+
+
+def folder_mib(path):
+    """What all files in it take on the disk."""
+    total = 0
+    for base, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(base, name)).st_blocks * 512
+            except FileNotFoundError:
+                pass
+    return total / (1 << 20)
+
+
 def leftovers(out):
     return [os.path.join(base, name) for base, _, names in os.walk(out) for name in names if name.startswith(".k2part-")]
 
