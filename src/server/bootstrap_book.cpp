@@ -6,17 +6,10 @@
 #include <map>
 #include <utility>
 
+#include "core/slots/slots.hpp"
 #include "kitsune2/error.hpp"
 
 namespace kitsune2::server {
-
-std::uint64_t BootstrapBook::drawn(std::uint64_t random, std::size_t i) {
-  // splitmix64
-  std::uint64_t x = random + (i + 1) * 0x9e3779b97f4a7c15U;
-  x = (x ^ x >> 30U) * 0xbf58476d1ce4e5b9U;
-  x = (x ^ x >> 27U) * 0x94d049bb133111ebU;
-  return x ^ x >> 31U;
-}
 
 bool BootstrapBook::is_stale(const Space& space, const Info& info, Timestamp now) const {
   // What is from the future was put before this clock was set back: it keeps nothing out.
@@ -50,7 +43,7 @@ BootstrapBook::Outcome BootstrapBook::put(const SpaceId& id, const Info& info, T
   };
   const std::size_t freed = held_bytes();
   while (!info.is_tombstone && bytes_ - freed + cost > limits_.max_bytes) {
-    if (!make_room(id, info.from, drawn(random, bytes_))) return Outcome::kTooManyEntries;
+    if (!make_room(id, info.from, slots::drawn(random, bytes_))) return Outcome::kTooManyEntries;
     found = spaces_.find(id);  // others moved
   }
   if (found == spaces_.end()) {
@@ -86,7 +79,7 @@ bool BootstrapBook::make_room(const SpaceId& spared, const Address& newcomer, st
     }
   }
   // Of those that have as many, the next one after a number drawn, then all the others.
-  const auto first = ranks_.lower_bound({{most, drawn(random, kDraws)}, {}});
+  const auto first = ranks_.lower_bound({{most, slots::drawn(random, kDraws)}, {}});
   auto it = first == ranks_.end() ? ranks_.lower_bound({{most, 0}, {}}) : first;
   for (std::size_t tries = 0; tries < kDraws && tries < ranks_.size(); ++tries) {
     const std::size_t count = it->first.first;
@@ -108,7 +101,7 @@ std::optional<SpaceId> BootstrapBook::shared_victim(const SpaceId& spared, std::
   std::pair<std::size_t, std::uint64_t> best_worth{};
   const bool all = shared_.size() <= kDraws;
   for (std::size_t i = 0; i < std::min(kDraws, shared_.size()); ++i) {
-    const SpaceId& id = shared_[all ? i : drawn(random, i) % shared_.size()];
+    const SpaceId& id = shared_[all ? i : slots::drawn(random, i) % shared_.size()];
     if (id == spared) continue;
     const Space& space = spaces_.at(id);
     std::set<Address> from;
@@ -129,7 +122,7 @@ std::optional<SpaceId> BootstrapBook::victim(const std::vector<SpaceId>& of, con
   std::pair<bool, std::uint64_t> best_worth{};
   const bool all = of.size() <= kDraws;
   for (std::size_t i = 0; i < std::min(kDraws, of.size()); ++i) {
-    const SpaceId& id = of[all ? i : drawn(random, i) % of.size()];
+    const SpaceId& id = of[all ? i : slots::drawn(random, i) % of.size()];
     const Space& space = spaces_.at(id);
     if (id == spared || (only_unasked && space.asked_for)) continue;
     // The larger, the sooner it goes.

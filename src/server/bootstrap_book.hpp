@@ -85,9 +85,6 @@ class BootstrapBook {
   /// O(n); tests.
   void check_invariants() const;
 
-  /// The `i`th number drawn from `random`.
-  static std::uint64_t drawn(std::uint64_t random, std::size_t i);
-
  private:
   struct Entry {
     AgentId agent;

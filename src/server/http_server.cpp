@@ -2,7 +2,6 @@
 #include "server/http_server.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/rfc7230.hpp>
 #include <boost/beast/http/status.hpp>
@@ -10,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/random.hpp"
 #include "core/slots/slots.hpp"
 #include "kitsune2/ids.hpp"
 
@@ -473,22 +473,12 @@ std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn
 /// R6. Not when a limit fell: that closes nobody. Whose place it was leaves it soon, and is not counted from now on.
 bool HttpServer::make_place(const net::IpAddress& newcomer) {
   if (sessions_.size() > limits_.connections + evicting_) return false;
-  std::array<std::uint8_t, sizeof(std::uint64_t)> bytes{};
-  runtime_.random_bytes(bytes);
-  const auto random = std::bit_cast<std::uint64_t>(bytes);
-  std::vector<slots::Slot> sample;
-  std::vector<Session*> drawn;
-  const bool all = order_.size() <= slots::kSample;
-  for (std::size_t i = 0; i < std::min(order_.size(), slots::kSample); ++i) {
-    Session* session = order_[all ? i : slots::drawn(random, i) % order_.size()];
-    if (session->closing_ || std::find(drawn.begin(), drawn.end(), session) != drawn.end()) continue;
-    drawn.push_back(session);
-    sample.push_back(session->slot());
-  }
-  const auto chosen = slots::choose(sample, newcomer.limit_key().bytes, slots::drawn(random, slots::kSample));
-  if (!chosen) return false;
+  Session* chosen = slots::choose_from(
+      order_, newcomer.limit_key().bytes, random_u64(runtime_),
+      [](const Session& session) { return session.closing_ ? std::nullopt : std::optional(session.slot()); });
+  if (chosen == nullptr) return false;
   ++evicting_;
-  drawn[*chosen]->evict();
+  chosen->evict();
   return true;
 }
 

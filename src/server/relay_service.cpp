@@ -2,9 +2,9 @@
 #include "server/relay_service.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <utility>
 
+#include "core/random.hpp"
 namespace kitsune2::server {
 
 Result<void> check_options(const RelayServerOptions& o) {
@@ -298,12 +298,6 @@ net::IpAddress RelayService::client_ip(const HttpServerRequest& request) const {
   return told && told->bytes != RelayCore::kThisProcess ? *told : request.ip;
 }
 
-std::uint64_t RelayService::random() {
-  std::array<std::uint8_t, sizeof(std::uint64_t)> bytes{};
-  runtime_.random_bytes(bytes);
-  return std::bit_cast<std::uint64_t>(bytes);
-}
-
 HttpHandler::Cost RelayService::cost(const HttpServerRequest& request) {
   const bool upgrade = !request.header("upgrade").empty();
   return {client_ip(request).limit_key().bytes, upgrade                   ? kUpgradeCost
@@ -330,7 +324,7 @@ HttpReply RelayService::on_request(const HttpServerRequest& request) {
     if (rest.find('/') == std::string_view::npos) {
       if (request.method != "PUT") return method_not_allowed("PUT");
       auto answer = bootstrap_.put(space, rest, request.body, runtime_.wall_now(), client_ip(request).limit_key().bytes,
-                                   random());
+                                   random_u64(runtime_));
       const bool taken = answer.status == 200;
       log_.say(taken ? log::Level::debug : log::Level::info, taken ? "infos" : "bootstrap_refused", [&] {
         return request.ip.to_string() + ": the info of agent " + log::printable(rest, 100) + " in space " +
@@ -382,7 +376,7 @@ std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& 
   std::string name = "client " + to_base64url(key) + " of " + (told ? ip.to_string() : peer.remote());
   RelayCore::Nonce nonce;
   runtime_.random_bytes(nonce);
-  if (const auto refused = relay_.on_open(peer.id(), ip.limit_key().bytes, key, nonce, now, random())) {
+  if (const auto refused = relay_.on_open(peer.id(), ip.limit_key().bytes, key, nonce, now, random_u64(runtime_))) {
     refuse(name, *refused);
     refusal = json(*refused == RelayReject::kIllegalKey ? 400 : 503,
                    R"({"error":")" + std::string(to_string(*refused)) + R"("})");

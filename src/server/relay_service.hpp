@@ -71,7 +71,6 @@ class RelayService final : public HttpHandler {
   void prune_later();
   HttpReply authenticate(const HttpServerRequest& request);
   net::IpAddress client_ip(const HttpServerRequest& request) const;
-  std::uint64_t random();
 
   Runtime& runtime_;
   RelayServerOptions options_;

@@ -26,9 +26,9 @@ struct RequestShares {
 /// was not used is saved up to a burst. *Rationale*: a request costs more than its bytes (a signature to check, a list
 /// to write), so a limit on bytes does not see it; the rest of the loop's time is for what else it does. What cannot
 /// wait (`charge`) takes what is saved of the share of all and no more. *Rationale*: connections of many addresses must
-/// not put the requests off without end. T2: a request
-/// over its share waits; none is refused. Addresses take turns, and requests of one address go in the order of coming.
-/// *Rationale*: a flood waits for itself; who asks once waits for one request of each other address at most.
+/// not put the requests off without end. T2: a request over its share waits; none is refused. Addresses take turns, and
+/// requests of one address go in the order of coming. *Rationale*: a flood waits for itself; who asks once waits for
+/// one request of each other address at most.
 /// Memory: an entry for each address that asked within its burst, and one for each request that waits. Calls: O(log n).
 /// Thread rule: one thread.
 class RequestTurns {

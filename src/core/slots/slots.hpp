@@ -1,10 +1,12 @@
 // Who gives up its place when all places are taken. Pure: told the time and a random number.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "kitsune2/time.hpp"
 
@@ -47,5 +49,25 @@ std::optional<std::size_t> choose(std::span<const Slot> sample, const std::optio
 
 /// The `i`th of the numbers that `random` stands for: for drawing the sample.
 std::uint64_t drawn(std::uint64_t random, std::size_t i);
+
+/// Draws the sample of `places` and chooses one of them. `slot_of(place)`: its Slot; nullopt: it cannot be chosen.
+/// Null: the newcomer is refused.
+template <class Place, class SlotOf>
+Place* choose_from(const std::vector<Place*>& places, const std::optional<Address>& newcomer, std::uint64_t random,
+                   SlotOf slot_of) {
+  std::vector<Slot> sample;
+  std::vector<Place*> who;
+  const bool all = places.size() <= kSample;
+  for (std::size_t i = 0; i < std::min(places.size(), kSample); ++i) {
+    Place* place = places[all ? i : drawn(random, i) % places.size()];
+    if (std::find(who.begin(), who.end(), place) != who.end()) continue;
+    const std::optional<Slot> slot = slot_of(*place);
+    if (!slot) continue;
+    who.push_back(place);
+    sample.push_back(*slot);
+  }
+  const auto chosen = choose(sample, newcomer, drawn(random, kSample));
+  return chosen ? who[*chosen] : nullptr;
+}
 
 }  // namespace kitsune2::slots

@@ -176,18 +176,13 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
         waiting_.erase(it);
       }
     } else {
-      status_.put_failure =
-          answer ? make_error(Errc::overloaded, server_ + " refuses it with status " + std::to_string(answer->status) +
-                                                    ' ' + log::printable(answer->body, 120))
-                 : answer.error();
+      const std::string why = answer
+                                  ? "status " + std::to_string(answer->status) + ' ' + log::printable(answer->body, 120)
+                                  : answer.error().to_string();
+      status_.put_failure = answer ? make_error(Errc::overloaded, server_ + " refuses it with " + why) : answer.error();
       // An answer concerns this info alone; without one the others need not try either.
       if (!answer) unreachable_ = true;
-      if (put_log_.open(runtime_.now())) {
-        log::info(kArea,
-                  "the server did not accept an agent info: " +
-                      (answer ? "status " + std::to_string(answer->status) + ' ' + log::printable(answer->body, 120)
-                              : answer.error().to_string()));
-      }
+      if (put_log_.open(runtime_.now())) log::info(kArea, "the server did not accept an agent info: " + why);
       if (stopped_) {
         unreachable_ = false;
         if (current) waiting_.erase(it);

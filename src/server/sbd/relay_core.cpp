@@ -342,19 +342,12 @@ bool RelayCore::close_longest_stalled(const Client& spared, Time now) {
 /// R10. Not when a limit fell: that closes nobody (R6).
 bool RelayCore::make_place(const Ip& newcomer, Time now, std::uint64_t random) {
   if (clients_.size() > limits_.clients) return false;
-  std::vector<slots::Slot> sample;
-  std::vector<Client*> drawn;
-  const bool all = order_.size() <= slots::kSample;
-  for (std::size_t i = 0; i < std::min(order_.size(), slots::kSample); ++i) {
-    Client* client = order_[all ? i : slots::drawn(random, i) % order_.size()];
-    if (std::find(drawn.begin(), drawn.end(), client) != drawn.end()) continue;
-    drawn.push_back(client);
-    const bool own = client->address->ip == kThisProcess;
-    sample.push_back({client->address->ip, client->since, client->useful_bytes, own});
-  }
-  const auto chosen = slots::choose(sample, newcomer, slots::drawn(random, slots::kSample));
-  if (!chosen) return false;
-  reject(*drawn[*chosen], RelayReject::kEvicted, now);
+  Client* chosen = slots::choose_from(order_, newcomer, random, [](const Client& client) {
+    const bool own = client.address->ip == kThisProcess;
+    return std::optional(slots::Slot{client.address->ip, client.since, client.useful_bytes, own});
+  });
+  if (chosen == nullptr) return false;
+  reject(*chosen, RelayReject::kEvicted, now);
   return true;
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -11,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/random.hpp"
 #include "core/subscribers.hpp"
 #include "kitsune2/peer_store.hpp"
 
@@ -90,13 +90,7 @@ class PeerTable {
 
 /// Chance for a table, from the runtime.
 inline PeerTable::Random random_of(Runtime& runtime) {
-  return [&runtime](std::size_t n) {
-    std::array<std::uint8_t, 8> bytes{};
-    runtime.random_bytes(bytes);
-    std::uint64_t out = 0;
-    for (const std::uint8_t byte : bytes) out = out << 8U | byte;
-    return static_cast<std::size_t>(out % n);
-  };
+  return [&runtime](std::size_t n) { return static_cast<std::size_t>(random_u64(runtime) % n); };
 }
 
 /// Those who want to hear of new infos.

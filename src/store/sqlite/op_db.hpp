@@ -93,9 +93,6 @@ class OpWriter {
   /// To be called after a commit: copies the WAL into the database when it has become long. Never fails: what could not
   /// be copied stays in the WAL, where it is just as durable.
   void tend_wal();
-  /// A checkpoint has failed, and what earlier ones wrote could not be declared void (see `distrust`): the database
-  /// must not be written until it can.
-  bool is_distrusted() const { return distrusted_; }
   /// Copies all of the WAL and cuts its file to nothing. No effect if it is empty. False: a reader, or the disk, was in
   /// the way.
   bool truncate_wal();
@@ -164,6 +161,8 @@ class OpWriter {
   std::size_t requests_known_ = 0;                                        ///< in all of them
   std::vector<std::pair<std::int64_t, std::uint64_t>> remembered_;        ///< in this transaction
   bool indexes_stay_ = false;                                             ///< making them anew has failed
+  /// A checkpoint has failed, and what earlier ones wrote could not be declared void (see `distrust`): the database
+  /// must not be written until it can.
   bool distrusted_ = false;
   State now_;
   State before_;
@@ -237,7 +236,7 @@ class OpReader {
   Statement by_stored_, stored_by_place_, count_since_;
   Statement earliest_, times_, earliest_by_place_;
   Statement slice_count_, slice_, slices_;
-  Statement pending_, pending_from_, meta_;
+  Statement pending_from_, meta_;
 };
 
 }  // namespace kitsune2::sqlite

@@ -189,7 +189,6 @@ Result<void> OpReader::prepare(const OpPolicy* policy) {
       {&slice_count_, "SELECT max(slice) FROM slice_hash WHERE arc_start=?1 AND arc_end=?2"},
       {&slice_, "SELECT hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 AND slice=?3"},
       {&slices_, "SELECT slice, hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 ORDER BY slice"},
-      {&pending_, "SELECT source.url, pending.ids FROM pending JOIN source ON source.number=pending.source"},
       {&pending_from_,
        "SELECT pending.seq, source.url, pending.ids FROM pending JOIN source ON source.number=pending.source"
        " WHERE pending.seq>?1 ORDER BY pending.seq"},
@@ -392,13 +391,12 @@ Result<std::vector<OpId>> OpReader::filter_out_intact_ops(const std::vector<OpId
     if (!found) return found.error();
     bool intact = found->has_value();
     if (intact) {
+      const Place place{(*found)->stored_at, (*found)->size, (*found)->created_at};
       MetaOp op{op_id, {}};
-      const auto read = read_alone({(*found)->stored_at, (*found)->size, (*found)->created_at}, op);
+      const auto read = read_alone(place, op);
       if (!read) return read.error();
       intact = *read;
-      if (auto ok = compare_entry({(*found)->stored_at, (*found)->size, (*found)->created_at}, op_id.view()); !ok) {
-        return ok.error();
-      }
+      if (auto ok = compare_entry(place, op_id.view()); !ok) return ok.error();
     }
     if (!intact) out.push_back(op_id);
   }
@@ -710,40 +708,9 @@ Result<std::vector<std::pair<std::uint64_t, Bytes>>> OpReader::slice_hashes(cons
 // ----------------------------------------------------------------- pending
 
 Result<std::vector<std::pair<Url, std::vector<OpId>>>> OpReader::pending() {
-  const Snapshot snapshot(connection_);
-  if (!snapshot.started()) return snapshot.started().error();
-  std::map<std::string, std::vector<OpId>, std::less<>> by_url;
-  {
-    const Use use(pending_);
-    auto ok = each_row(connection_, use, [&] {
-      auto it = by_url.find(use->text(0));
-      if (it == by_url.end()) it = by_url.try_emplace(std::string(use->text(0))).first;
-      // What comes behind damage cannot be read: its peers will name it again.
-      static_cast<void>(unpack_ids(use->blob(1), [&](ByteView id) { it->second.emplace_back(id); }));
-      return true;
-    });
-    if (!ok) return ok.error();
-  }
-  std::vector<std::pair<Url, std::vector<OpId>>> out;
-  for (auto& [text, op_ids] : by_url) {
-    auto url = Url::parse(text);
-    if (!url) continue;
-    std::sort(op_ids.begin(), op_ids.end());
-    op_ids.erase(std::unique(op_ids.begin(), op_ids.end()), op_ids.end());
-    std::optional<Error> failed;
-    std::erase_if(op_ids, [&](const OpId& op_id) {
-      if (failed) return false;
-      const auto found = finder_.find(connection_, op_id);
-      if (!found) {
-        failed = found.error();
-        return false;
-      }
-      return found->has_value();
-    });
-    if (failed) return *failed;
-    if (!op_ids.empty()) out.emplace_back(std::move(*url), std::move(op_ids));
-  }
-  return out;
+  auto page = pending_page(0, SIZE_MAX);
+  if (!page) return page.error();
+  return std::move(page->requests);
 }
 
 Result<PendingPage> OpReader::pending_page(std::uint64_t after, std::size_t limit) {
@@ -770,6 +737,7 @@ Result<PendingPage> OpReader::pending_page(std::uint64_t after, std::size_t limi
         it->second.emplace_back(id);
       }
     };
+    // What comes behind damage cannot be read: its peers will name it again.
     static_cast<void>(unpack_ids(use->blob(2), take));
     out.next = static_cast<std::uint64_t>(use->int64(0));
     return !failed;

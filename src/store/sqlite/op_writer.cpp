@@ -27,12 +27,12 @@ constexpr std::size_t kCompactionStep = 8 * kIdsPerPendingRow;
 constexpr std::uint64_t kWalBytes = 128U << 20;
 constexpr std::uint64_t kLeastWalBytes = 32U << 20;
 
-/// Of pages that are kept in memory, from kManyOps on: every op hits another leaf of op_by_loc, and those of fewer fit
-/// into the cache that it begins with. Not at once: large ops would fill it with pages that nobody needs again.
 /// Requests that are known to be kept, about 24 bytes each. When there are more all are forgotten: what is asked for
 /// again then takes room twice until it is tidied up.
 constexpr std::size_t kMostRequestsKnown = 1U << 20U;
 
+/// Of pages that are kept in memory, from kManyOps on: every op hits another leaf of op_by_loc, and those of fewer fit
+/// into the cache that it begins with. Not at once: large ops would fill it with pages that nobody needs again.
 constexpr const char* kLargeCache = "PRAGMA cache_size=-65536";
 constexpr std::uint64_t kManyOps = 65'536;
 

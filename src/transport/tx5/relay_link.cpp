@@ -287,20 +287,12 @@ bool RelayLink::keeps_its_place(const Peer& peer) {
 /// Gives the place of one of this link's peers away. False: all keep theirs.
 bool RelayLink::evict(const std::optional<slots::Address>& newcomer, Tell tell) {
   const std::uint64_t drawn = std::uint64_t{random()} << 32 | random();
-  std::vector<slots::Slot> sample;
-  std::vector<Peer*> who;
-  const bool all = order_.size() <= slots::kSample;
-  for (std::size_t i = 0; i < std::min(order_.size(), slots::kSample); ++i) {
-    Peer* peer = order_[all ? i : slots::drawn(drawn, i) % order_.size()];
-    if (std::ranges::find(who, peer) != who.end()) continue;
-    who.push_back(peer);
-    const std::uint64_t useful = shared_.usefulness ? shared_.usefulness(peer->url) : peer->useful_bytes();
-    sample.push_back({peer->address, peer->since, useful, keeps_its_place(*peer)});
-  }
-  const auto chosen = slots::choose(sample, newcomer, slots::drawn(drawn, slots::kSample));
-  if (!chosen) return false;
-  close_peer(who[*chosen]->shared_from_this(), make_error(Errc::overloaded, "its place is given to a newcomer"), {},
-             tell);
+  Peer* chosen = slots::choose_from(order_, newcomer, drawn, [&](const Peer& peer) {
+    const std::uint64_t useful = shared_.usefulness ? shared_.usefulness(peer.url) : peer.useful_bytes();
+    return std::optional(slots::Slot{peer.address, peer.since, useful, keeps_its_place(peer)});
+  });
+  if (chosen == nullptr) return false;
+  close_peer(chosen->shared_from_this(), make_error(Errc::overloaded, "its place is given to a newcomer"), {}, tell);
   return true;
 }
 
