@@ -375,7 +375,7 @@ def run(world, start, relay):
             while time.monotonic() < end:
                 time.sleep(0.1)
             limit = time.monotonic() + PATIENCE
-            while kind == "publish" and last(attacker[0].lines)["ids"] < PUBLISHED:
+            while kind == "publish" and last(attacker[0].lines).get("ids", 0) < PUBLISHED:
                 check(time.monotonic() < limit, f"{name}: only {last(attacker[0].lines)}")
                 time.sleep(0.1)
 
@@ -387,7 +387,9 @@ def run(world, start, relay):
             end = time.monotonic() + WARM
             while time.monotonic() < end:
                 seen = last(attacker[0].lines)
-                if (seen.get("peers", 0) >= count or kind.startswith("ws-")) and seen["messages"] + seen["closed"] + seen["failed"] > 0:
+                # The attacker's first line only says that it has begun: it has no counters yet.
+                done = sum(seen.get(key, 0) for key in ("messages", "closed", "failed"))
+                if done > 0 and (seen.get("peers", 0) >= count or kind.startswith("ws-")):
                     break
                 time.sleep(0.1)
 
