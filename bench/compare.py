@@ -16,7 +16,7 @@ import subprocess
 import sys
 
 RUST = "store=raw tx=direct"
-# key, what it shows, arguments, arguments of the Rust side only (None: not run there), compared value, wanted
+# key, description, arguments, additional arguments of the Rust side (None: not run there), compared value, target
 ROWS = [
     ("a1000", "1,000 x 64 B", "bench=a n=1000 s=64", "", "ops_per_s", ">= 4x"),
     ("a10000", "10,000 x 64 B", "bench=a n=10000 s=64", "", "ops_per_s", ">= 25x"),
@@ -37,7 +37,7 @@ ROWS = [
     ("e1", "memory per pair, 1,000,000 pairs, 1 peer", "bench=e m=1000000 peers=1", None, "rss_bytes_per_pair", "<= 128 B"),
     ("e100", "memory per pair, 1,000,000 pairs, 100 peers", "bench=e m=1000000 peers=100", None, "rss_bytes_per_pair", "<= 128 B"),
 ]
-# What a row cannot go below on this machine, measured in turn with it.
+# Lower bounds for a row on this machine, measured in turn with it.
 LIMITS = {"a100m": ("  new memory for it and one copy, alone", "bench=f n=100 s=1048576")}
 
 

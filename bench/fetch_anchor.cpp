@@ -1,6 +1,6 @@
-// The fetch module measured as bench/peers/rust-fetch measures kitsune2_core's: the same scenarios, arguments and JSON
-// keys. One process, one run, one line. Both nodes are whole (router, fetch driver, store) over a direct transport and
-// the prefix policy; everything is at its defaults.
+// The fetch module, measured in the same way as bench/peers/rust-fetch measures kitsune2_core's: the same scenarios,
+// arguments and JSON keys. One process, one run, one line. Both nodes are complete (router, fetch driver, store), over
+// a direct transport and with the prefix policy; everything is at its defaults.
 //
 // usage: fetch_anchor bench=a|b|c|d|e|f n=1000 s=64 [m=… peers=… mode=fail|silent_ok latency_ms=… limit=… prc=…
 // runtimes=1|2]
@@ -86,9 +86,9 @@ std::vector<OpId> ids(std::uint64_t base, std::size_t n) {
 
 Url url_of(std::uint64_t n) { return Url::parse("ws://bench.invalid:80/n" + std::to_string(n)).value(); }
 
-// ---------------------------------------------------------------- a transport that only hands over
+// ---------------------------------------------------------------- a transport that only passes messages on
 struct Bad {
-  bool fails = false;  ///< else: takes requests and never answers
+  bool fails = false;  ///< otherwise it accepts requests and never answers
   std::chrono::milliseconds fail_after{1000};
 };
 
@@ -161,7 +161,7 @@ struct Options {
   }
 };
 
-/// Modules must be used on the strand; this waits for what runs there.
+/// Modules must be used on the strand; this waits for a call there.
 template <class F>
 void on(AsioRuntime& runtime, F f) {
   if (!runtime.call(f)) std::abort();
@@ -202,7 +202,7 @@ struct BenchNode {
     }
   }
 
-  /// Runs `start(done)` on the strand and blocks until done was called.
+  /// Runs `start(done)` on the strand and blocks until `done` was called.
   template <class F>
   void wait_for(F start) {
     std::mutex mutex;
@@ -229,7 +229,7 @@ struct BenchNode {
   }
 };
 
-/// Tells when `n` ops of interest are stored: counted in the fetch module's own event, on the strand.
+/// Reports when `n` ops have been stored: counted on the strand, in the fetch module's own event.
 struct Arrivals {
   std::mutex mutex;
   std::condition_variable changed;
@@ -338,7 +338,7 @@ void bench_a(const Options& o, World& w, Line& line) {
   m.finish(line, arrivals, n, o.num("limit", 120));
 }
 
-/// b: m pending pairs to a peer that takes requests and never answers, then n ops from a good peer.
+/// b: m pending pairs to a peer that accepts requests and never answers, then n ops from a good peer.
 void bench_b(const Options& o, World& w, Line& line) {
   const auto n = o.num("n", 500), s = o.num("s", 64), pending = o.num("m", 10'000);
   line.number("n", n);
@@ -439,8 +439,8 @@ void bench_e(const Options& o, World& w, Line& line) {
   line.number("cpu_s", cpu_seconds() - cpu0);
 }
 
-/// f: what no fetch of n ops of s bytes goes below: as much new memory, in blocks like those of messages, and one copy
-/// into it.
+/// f: a lower bound for any fetch of n ops of s bytes: as much new memory, in blocks like those of messages, and one
+/// copy into it.
 void bench_f(const Options& o, Line& line) {
   const auto n = o.num("n", 100), s = o.num("s", 1U << 20);
   constexpr std::size_t kBlock = 4U << 20;
@@ -488,5 +488,5 @@ int main(int argc, char** argv) {
     return std::cerr << "no such bench\n", 2;
   line.print();
   std::fflush(stdout);
-  ::_exit(0);  // as the Rust side: no teardown of a busy node
+  ::_exit(0);  // like the Rust side: no teardown of a busy node
 }

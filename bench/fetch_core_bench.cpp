@@ -1,4 +1,4 @@
-// What the fetch core costs per op and per pair, by how much is pending.
+// The cost of the fetch core per op and per pair, by how much is pending.
 #include <benchmark/benchmark.h>
 #include <malloc.h>
 #include <sys/wait.h>
@@ -18,7 +18,7 @@ constexpr Time kStart{Duration(1'000'000'000)};
 
 Url source(std::size_t i) { return Url::parse("ws://relay.example:443/source" + std::to_string(i)).value(); }
 
-/// Ids as hashes look: 32 bytes without a pattern.
+/// Ids that look like hashes: 32 bytes without a pattern.
 std::vector<OpId> make_ids(std::uint64_t first, std::size_t count) {
   std::vector<OpId> out;
   out.reserve(count);
@@ -34,7 +34,7 @@ std::vector<OpId> make_ids(std::uint64_t first, std::size_t count) {
   return out;
 }
 
-/// `pairs` pairs that nobody answers, spread over `sources` sources.
+/// Adds `pairs` pairs that nobody answers, spread over `sources` sources.
 void fill(FetchCore& core, std::size_t pairs, std::size_t sources) {
   constexpr std::size_t kBatch = 1000;
   for (std::size_t i = 0; i < pairs; i += kBatch) {
@@ -43,11 +43,11 @@ void fill(FetchCore& core, std::size_t pairs, std::size_t sources) {
   }
 }
 
-/// The whole life of 1,000 ops of a source that answers, while `range(0)` pairs of silent sources are pending.
+/// The life cycle of 1,000 ops of a source that answers, while `range(0)` pairs of silent sources are pending.
 void BM_FetchThousandOps(benchmark::State& state) {
   FetchCore core{CoreFetchConfig{}};
   fill(core, static_cast<std::size_t>(state.range(0)), 100);
-  // The silent ones have their requests under way, as in a running node.
+  // The silent sources have their requests under way, as in a running node.
   while (auto request = core.next_request(kStart)) core.sent(request->id, kStart);
   const Url good = source(1);
   const auto ids = make_ids(0, 1000);
@@ -71,7 +71,7 @@ double cpu_seconds() {
   return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
 }
 
-/// The same work in one go: `range(0)` ops of one source, all pending at once. CPU times of the four steps per op.
+/// The same work at once: `range(0)` ops of one source, all pending together. CPU times of the four steps per op.
 void BM_FetchAll(benchmark::State& state) {
   const auto count = static_cast<std::size_t>(state.range(0));
   const auto ids = make_ids(0, count);
@@ -105,7 +105,7 @@ void BM_FetchAll(benchmark::State& state) {
 }
 BENCHMARK(BM_FetchAll)->RangeMultiplier(10)->Range(1000, 1'000'000)->Unit(benchmark::kMillisecond);
 
-/// The same ops offered by `range(1)` sources: cost per op, whose pairs are all touched.
+/// The same ops offered by `range(1)` sources: the cost per op, all of whose pairs are touched.
 void BM_ManySources(benchmark::State& state) {
   const auto count = static_cast<std::size_t>(state.range(0));
   const auto sources = static_cast<std::size_t>(state.range(1));
@@ -126,7 +126,7 @@ void BM_ManySources(benchmark::State& state) {
 }
 BENCHMARK(BM_ManySources)->ArgsProduct({{1000, 10'000}, {1, 8, 100}})->Unit(benchmark::kMillisecond);
 
-/// Silent sources, over and over: every request overdue, every op queued again.
+/// Silent sources, repeatedly: every request is overdue and every op is queued again.
 void BM_Overdue(benchmark::State& state) {
   FetchCore core{CoreFetchConfig{}};
   fill(core, static_cast<std::size_t>(state.range(0)), 100);
@@ -145,7 +145,7 @@ void BM_Overdue(benchmark::State& state) {
 }
 BENCHMARK(BM_Overdue)->Arg(10'000)->Arg(1'000'000)->Unit(benchmark::kMicrosecond);
 
-/// A source with `range(0)` pairs goes.
+/// Removes a source with `range(0)` pairs.
 void BM_RemoveSource(benchmark::State& state) {
   const auto count = static_cast<std::size_t>(state.range(0));
   const auto ids = make_ids(0, count);
@@ -181,7 +181,7 @@ void BM_MemoryPerPair(benchmark::State& state) {
     if (pipe(pipe_ends.data()) != 0) return state.SkipWithError("no pipe");
     const pid_t child = fork();
     if (child == 0) {
-      malloc_trim(0);  // what earlier benchmarks left would hide a part
+      malloc_trim(0);  // leftovers of earlier benchmarks would hide a part
       const std::uint64_t before = resident_bytes();
       FetchCore core{CoreFetchConfig{}};
       constexpr std::size_t kBatch = 1000;
@@ -190,7 +190,7 @@ void BM_MemoryPerPair(benchmark::State& state) {
         for (std::size_t s = 0; s < each; ++s) core.add(ids, source((i / kBatch + s) % sources), kStart);
       }
       const double grown = static_cast<double>(resident_bytes() - before) / static_cast<double>(core.pending_pairs());
-      // What is left when all of it was fetched.
+      // What is left after everything was fetched.
       for (std::size_t i = 0; i * each < pairs; i += kBatch) core.stored(make_ids(i, kBatch), kStart);
       const double kept = static_cast<double>(resident_bytes() - before) / static_cast<double>(pairs);
       const std::array<double, 2> out{grown, core.pending_ops() == 0 ? kept : -1};

@@ -1,9 +1,9 @@
-// One op at a time: from its storing and publishing at one node to its storing at a peer, over the line that is named.
+// One op at a time: the latency from storing and publishing it at one node to storing it at a peer, over a given line.
 // Both nodes are in this process; the relay is in the publishing one. With DIR the stores are durable, in DIR.
 //
 // usage: latency COUNT SIZE [DIR]
-// Prints {"addr": …} of the publishing node, reads one line, the address of the line to it (HOST:PORT), and prints
-// {"ops", "p50_s", "p90_s", "p99_s", "commit_p50_s"}: the last is the time that the publishing node's own store takes.
+// Prints {"addr": …} of the publishing node, reads one line with the address of the line to it (HOST:PORT), and prints
+// {"ops", "p50_s", "p90_s", "p99_s", "commit_p50_s"}; the last is the time of the publishing node's own store.
 #include <algorithm>
 #include <future>
 #include <iostream>
@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
   const auto to = must(Node::start(std::move(far_options)));
   const auto to_space = must(to->space(id));
   const std::string at = must(to->wait_online(std::chrono::seconds(30))).to_string();
-  // Under its key at the publishing node's relay, which is the same one.
+  // The same relay, under its key at the publishing node.
   const Url target = must(Url::parse(own.substr(0, own.rfind('/')) + at.substr(at.rfind('/'))));
 
   std::mutex mutex;
@@ -92,7 +92,7 @@ int main(int argc, char** argv) {
     must(from->wait<void>(
         [&](auto done) { from_space->publish().publish_ops({stored.stored.at(0).op_id}, target, done); }));
     if (here.wait_for(std::chrono::seconds(30)) != std::future_status::ready) fail("an op did not come");
-    if (i == 0) continue;  // the connection was made for this one
+    if (i == 0) continue;  // it was only for making the connection
     total.push_back(seconds(here.get() - begin));
     commit.push_back(seconds(committed - begin));
   }

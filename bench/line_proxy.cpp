@@ -1,11 +1,12 @@
-// A line between two programs of this machine: TCP that arrives later, in a bounded stream, unevenly, or not for ever.
+// A slow line between two programs of this machine: TCP with delay,
+// limited rate, jitter or connections that are cut.
 // Prints {"addr": "127.0.0.1:PORT"}, forwards every connection there to TARGET, and ends when its input ends.
 //
 // usage: line_proxy TARGET_HOST:PORT [rtt=MS] [mbit=N] [jitter=MS] [drop=S]
-//   rtt     half of it is added each way
-//   mbit    the line's rate each way, shared by all connections; 20 ms of it may wait at the sending end
-//   jitter  up to so much more, drawn anew for each piece that was read; pieces do not overtake each other
-//   drop    all connections are cut after so many seconds, again and again
+//     rtt     half of it is added each way
+//     mbit    the rate of the line each way, shared by all connections; 20 ms of it may wait at the sending end
+//     jitter  additional delay up to this, drawn for each piece that was read; pieces do not overtake each other
+//     drop    all connections are cut after this many seconds, repeatedly
 #include <boost/asio.hpp>
 #include <cstdlib>
 #include <deque>
@@ -33,7 +34,7 @@ struct Line {
   std::mt19937_64 random{1};
 };
 
-/// One direction of all connections: when what is read now has wholly left the sending end.
+/// One direction of all connections: when what is read now will have left the sending end completely.
 struct Rate {
   Clock::time_point free_at = Clock::now();
 };
@@ -58,7 +59,7 @@ class Way : public std::enable_shared_from_this<Way> {
   };
 
   void read() {
-    // A full queue at the sending end holds the sender up, as a socket of a slow line does.
+    // A full queue at the sending end delays the sender, as a socket of a slow line does.
     const auto wait = rate_.free_at - Clock::now() - kSendQueue;
     if (line_.bytes_per_us > 0 && wait > Clock::duration::zero()) {
       reading_.expires_after(wait);
@@ -101,7 +102,7 @@ class Way : public std::enable_shared_from_this<Way> {
       });
       return;
     }
-    // All that is due goes out in one call.
+    // Everything due is sent in one call.
     std::vector<asio::const_buffer> due;
     for (const Piece& piece : queue_) {
       if (piece.due > now || due.size() == 16) break;
@@ -118,7 +119,7 @@ class Way : public std::enable_shared_from_this<Way> {
 
   void close() {
     is_ended_ = true;
-    if (!queue_.empty()) return;  // what is on the line arrives
+    if (!queue_.empty()) return;  // what is on the line still arrives
     boost::system::error_code ignored;
     to_->close(ignored);
     from_->close(ignored);

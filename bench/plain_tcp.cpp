@@ -1,5 +1,5 @@
-// The least that a transfer over a line takes: one question, and the same bytes read from a TCP connection. No names,
-// no hashes, no encryption. The connection is warm: one byte was asked for and read before the clock starts.
+// A lower bound for a transfer over a line: one request, and the same bytes read from a TCP connection, without ids,
+// hashes and encryption. The connection is warm: one byte was requested and read before the clock starts.
 //
 // usage: plain_tcp serve DATA SIZE | plain_tcp get ADDR DATA SIZE      as bench/peers/README.md says
 #include <boost/asio.hpp>

@@ -1,6 +1,7 @@
-// What the relay forwards, beside what a plain Beast WebSocket echo sends back, with the same clients; and what masking
-// costs. In both, one message comes in and one goes out: echo returns it to its sender, the relay gives it to another.
-// Servers run on a thread of their own; its CPU time is counted apart. Usage: relay_bench [seconds per row]
+// The rate at which the relay forwards, beside that of a plain Beast WebSocket echo with the same clients, and the cost
+// of masking. In both, one message comes in and one goes out: echo returns it to its sender, the relay passes it to
+// another client. Servers run on a thread of their own, whose CPU time is counted separately. Usage: relay_bench
+// [seconds per row]
 #include <pthread.h>
 #include <sodium.h>
 #include <time.h>
@@ -47,7 +48,7 @@ clockid_t clock_of(pthread_t thread) {
   return out;
 }
 
-/// A Beast echo server as its own examples write it: one async read, one async write, one thread.
+/// A Beast echo server like those in its examples: one async read, one async write, one thread.
 class BeastEcho {
  public:
   BeastEcho() : acceptor_(io_, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
@@ -98,10 +99,10 @@ class BeastEcho {
   std::thread thread_;
 };
 
-/// One pair: a sender that keeps its queue full, and a receiver that counts.
+/// A sender that keeps its queue full, and a receiver that counts.
 struct Pair {
   std::shared_ptr<WsConnection> sender;
-  std::shared_ptr<WsConnection> receiver;  // null: the sender gets its own back
+  std::shared_ptr<WsConnection> receiver;  // null: the sender receives its own messages
   std::array<std::uint8_t, 32> keys[2];
   std::array<std::uint8_t, 64> secrets[2];
   Bytes message;
@@ -192,7 +193,7 @@ class Load {
         p->pump();
       }
     });
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));  // let it run in
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));  // warm-up
     const std::uint64_t before = count_all();
     const double cpu = cpu_seconds(server_clock);
     const auto start = Clock::now();

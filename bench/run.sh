@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds all sides and runs the comparisons. usage: bench/run.sh [quick]   (REPS=5, 3 if quick, FOLDER_MIB=1024, PARTS="a b c d folder" by default; distance too)
 # Part distance: W1 to W3 and one op through a line that delays and throttles; K2_LIBTORRENT_PYTHON names a Python with libtorrent 2.1.1 to run beside them.
-# quick: the rows that need no foreign peer, in small. K2_PEERS_TARGET, K2_ANCHOR_TARGET: where the foreign peers are built.
-# Results: JSON lines in bench/results, which bench/plot.py makes the plot of docs/benchmarks.md from.
+# quick: the rows that need no foreign program, with small sizes. K2_PEERS_TARGET, K2_ANCHOR_TARGET: where the foreign
+# programs are built.
+# Results: JSON lines in bench/results, from which bench/plot.py makes the plot of docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-full}
@@ -25,7 +26,7 @@ if [[ $mode != quick ]]; then
   if [[ $parts == *" b "* ]]; then
     target=${K2_PEERS_TARGET:-$PWD/bench/peers/target}
     others=(--libtorrent bench/peers/libtorrent/peer_libtorrent.py)
-    # Their compilers are newer than Debian's: who has none of them gets the table without the row.
+    # They need newer compilers than Debian's: without one, the table is printed without that row.
     if CARGO_TARGET_DIR=$target cargo build --release --locked --manifest-path bench/peers/iroh-blobs/Cargo.toml; then
       others+=(--iroh "$target/release/peer-iroh-blobs")
     else

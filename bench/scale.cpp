@@ -1,8 +1,8 @@
 // Many nodes over one relay: 200 whole nodes in this process, on ten threads, in 10 groups of 20. The nodes of a group
-// hold the same 1,000 ops; every node fetches those of the next group, told that each of its 20 nodes has them.
+// hold the same 1,000 ops. Every node fetches those of the next group, and is told that all 20 of its nodes have them.
 // Everything is at its defaults (encryption, verification by SHA-256, memory stores); the relay is inside the first
-// node. Each node learns of its sources in an order of its own. First all connections are made and left idle, for their
-// memory; then all fetch at once.
+// node. Each node learns of its sources in a different order. First all connections are made and left idle, to measure
+// their memory; then all nodes fetch at the same time.
 //
 // usage: scale [nodes=200] [ops=1000] [bytes an op=1024]     prints one JSON line
 #include <malloc.h>
@@ -151,7 +151,7 @@ int main(int argc, char** argv) {
     must(wait_for<ProcessedOps>(*m.runtime, [&](auto done) { m.space->op_store().process_incoming_ops(held, done); }));
   }
 
-  // Every node to the nodes of the next group.
+  // Connects every node to the nodes of the next group.
   const std::size_t per_group = nodes / kGroups, connections = nodes * per_group;
   const auto sources = [&](std::size_t i, auto f) {
     std::vector<std::size_t> order(per_group);

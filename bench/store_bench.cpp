@@ -1,4 +1,4 @@
-// What the op stores take: durable ops a second by size and batch, queries, policies.
+// The throughput of the op stores: durable ops per second by size and batch, queries, policies.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace {
 
 using namespace kitsune2;
 
-/// A strand that the benchmark's own thread drains.
+/// A strand whose tasks run on the benchmark's own thread.
 class BenchRuntime final : public Runtime {
  public:
   Time now() const override { return {}; }
@@ -61,7 +61,7 @@ std::shared_ptr<OpStore> make_store(BenchRuntime& runtime, bool durable) {
   return open_sqlite_op_store(runtime, make_prefix_policy(), SpaceId::from_text("bench"), fresh_path()).value();
 }
 
-/// Ops as they come from the network: slices of one buffer, ids (the first 32 bytes) evenly spread.
+/// Ops as they arrive from the network: slices of one buffer, with evenly distributed ids (the first 32 bytes).
 std::vector<Bytes> make_batch(std::mt19937_64& random, std::size_t count, std::size_t size) {
   std::vector<std::uint8_t> buffer(count * size, 0x5a);
   for (std::size_t i = 0; i < count; ++i) {
@@ -77,7 +77,7 @@ std::vector<Bytes> make_batch(std::mt19937_64& random, std::size_t count, std::s
   return out;
 }
 
-/// Durable ops/s: `batch` ops a call, `waiting` calls under way, into a store that grows.
+/// Durable ops/s: `batch` ops per call, `waiting` calls under way, into a growing store.
 void store_ops(benchmark::State& state, bool durable) {
   const auto size = static_cast<std::size_t>(state.range(0));
   const auto batch = static_cast<std::size_t>(state.range(1));
@@ -122,11 +122,11 @@ BENCHMARK(sqlite_store)
     ->ArgsProduct({{80, 1024}, {1, 16, 256, 1024, 4096}, {2}})
     ->ArgsProduct({{65536}, {1, 16, 64, 256}, {2}})
     ->Args({1048576, 16, 2})
-    ->Args({80, 1, 256})  // single ops, as publish brings them: the group commit does the batching
+    ->Args({80, 1, 256})  // single ops, as publish brings them, which the group commit batches
     ->Args({1024, 1, 256})
     ->MinTime(2.0);
 
-/// Ids/s of which it is asked whether they are held, in a store of `range(0)` ops; half are.
+/// Ids/s in look-ups whether they are held, in a store of `range(0)` ops; half of them are.
 void filter(benchmark::State& state, bool durable) {
   BenchRuntime runtime;
   const auto store = make_store(runtime, durable);
@@ -158,7 +158,7 @@ void sqlite_filter(benchmark::State& state) { filter(state, true); }
 BENCHMARK(memory_filter)->Arg(100'000)->UseRealTime()->MeasureProcessCPUTime();
 BENCHMARK(sqlite_filter)->Arg(100'000)->UseRealTime()->MeasureProcessCPUTime();
 
-/// Ops/s given back from a store of 100,000, 256 at a time.
+/// Ops/s read from a store of 100,000, 256 at a time.
 void retrieve(benchmark::State& state, bool durable) {
   const auto size = static_cast<std::size_t>(state.range(0));
   const std::size_t count = std::max<std::size_t>(256, std::min<std::size_t>(100'000, (256U << 20) / size));
@@ -198,7 +198,7 @@ void retrievals(benchmark::internal::Benchmark* b) {
 BENCHMARK(memory_retrieve)->Apply(retrievals)->ArgsProduct({{80, 1024}, {0}});
 BENCHMARK(sqlite_retrieve)->Apply(retrievals)->ArgsProduct({{80, 1024, 65536, 1048576}, {0, 1}});
 
-/// Pending ids/s made durable, 10,000 a call.
+/// Pending ids/s made durable, 10,000 per call.
 void sqlite_add_pending(benchmark::State& state) {
   BenchRuntime runtime;
   const auto store = make_store(runtime, true);

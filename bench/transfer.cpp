@@ -1,13 +1,13 @@
-// Our side of the comparison with other programs: two processes, everything on and at its defaults (encryption, the
-// relay inside the serving node, ops named and verified by SHA-256). What goes in and out is said in
-// bench/peers/README.md. With DIR the stores are durable, in DIR; else in memory.
+// Our side of the comparison with other programs: two processes, with everything on and at its defaults (encryption,
+// the relay inside the serving node, ids computed and verified by SHA-256). bench/peers/README.md describes input and
+// output. With DIR the stores are durable, in DIR; otherwise in memory.
 //
 // usage: transfer serve DATA SIZE [DIR]
 //        transfer get ADDR DATA SIZE [DIR]
 //        transfer store BATCH DATA SIZE DIR     the durable store alone, handed BATCH ops a call
 //        transfer store-named BATCH DATA SIZE DIR     the same, handed ops whose ids are known
-// at=NS behind all that: get and store begin at this time of the steady clock. warm=1: get fetches one small op of
-// another space before it opens the space of the items and the clock starts, so that its connection stands.
+// at=NS at the end: get and store begin at this time of the steady clock. warm=1: get fetches one small op of another
+// space before it opens the items' space and starts the clock, so that the connection exists.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -46,10 +46,10 @@ void must(const Result<void>& result) {
 std::optional<Clock::time_point> begin_at;
 bool is_warm = false;
 
-/// The op that is fetched before the clock.
+/// The op that is fetched before the clock starts.
 Bytes warm_op() { return Bytes::copy_of(std::string_view("an op that is not among the items")); }
 
-/// Now, or at the time that was asked for.
+/// Now, or the requested time.
 Clock::time_point begin_time() {
   if (!begin_at) return Clock::now();
   if (Clock::now() >= *begin_at) fail("not ready in time to begin with the others");
@@ -59,7 +59,7 @@ Clock::time_point begin_time() {
 
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
-/// Calls `f` with the items of the file, one after the other.
+/// Calls `f` with each item of the file in turn.
 template <class F>
 std::size_t each_item(const std::string& path, std::size_t size, F f) {
   std::ifstream in(path, std::ios::binary);
@@ -78,7 +78,7 @@ std::size_t process(Node& node, Space& space, std::vector<Bytes> ops) {
       .stored.size();
 }
 
-/// Without an agent there is no gossip, which would bring the items under the server's own url, around a line that lies
+/// Without an agent there is no gossip, which would bring the items under the server's own url, bypassing the line
 /// between the two.
 std::shared_ptr<Space> open_space(Node& node, std::string_view name, bool with_agent = true) {
   auto space = must(node.space(SpaceId::from_text(name)));
@@ -93,7 +93,7 @@ void fetch(Node& node, Space& space, const std::vector<OpId>& ids, const Url& fr
   must(node.wait<void>([&](auto done) { space.fetch().notify_on_drained([done] { done(Result<void>()); }); }));
 }
 
-/// Waits until a durable op store has copied its WAL: that is work of writing, not of serving.
+/// Waits until a durable op store has copied its WAL, which is part of writing and not of serving.
 void settle(const std::string& dir) {
   const auto any_wal = [&] {
     const auto files = std::filesystem::recursive_directory_iterator(dir);
@@ -187,7 +187,7 @@ int get(const std::string& addr, const std::string& data, std::size_t size, cons
   return 0;
 }
 
-/// Some calls under way, so that the writer never waits for the caller; not all, which is more than it lets wait.
+/// Several calls are under way, so that the writer never waits for the caller; not all, which is more than it allows.
 int store(std::size_t batch, const std::string& data, std::size_t size, const std::string& dir, bool named) {
   const auto policy = make_sha256_policy();
   std::vector<std::vector<Bytes>> calls;

@@ -169,7 +169,8 @@ def main():
             data[work] = os.path.join(folder, work)
             chance = random.Random(7)
             with open(data[work], "wb") as file:
-                # Item by item: what this process has ever held counts as the peak of the processes that it starts.
+                # Item by item: the most that this process ever held would count as the peak of the processes that it
+                # starts.
                 for _ in range(items):
                     file.write(chance.randbytes(size))
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, {args.reps} runs each in turn, medians")

@@ -1,4 +1,4 @@
-// What the codec costs per id and per op: 1,000 ids of 32 bytes, 1,000 ops of 64 bytes, 100 ops of 1 MiB.
+// The cost of the codec per id and per op: 1,000 ids of 32 bytes, 1,000 ops of 64 bytes, 100 ops of 1 MiB.
 // libprotobuf would copy each payload at every level; the rows to compare with are "memcpy of the same bytes".
 #include <benchmark/benchmark.h>
 
@@ -33,7 +33,7 @@ std::vector<MetaOp> make_ops(std::size_t count, std::size_t size) {
   return out;
 }
 
-/// Time per id or op as a counter, so that rows of different counts can be compared.
+/// Time per id or op as a counter, so that rows with different counts can be compared.
 void per_item(benchmark::State& state, std::size_t items, std::size_t bytes) {
   state.SetItemsProcessed(static_cast<std::int64_t>(state.iterations() * items));
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * bytes));
@@ -111,7 +111,7 @@ void walk_response(benchmark::State& state) {
 }
 BENCHMARK(walk_response)->Args({1000, 64});
 
-/// What nobody can beat: copying the payloads of an encoded response once.
+/// The lower bound: copying the payloads of an encoded response once.
 void copy_payloads(benchmark::State& state) {
   const std::vector<MetaOp> ops =
       make_ops(static_cast<std::size_t>(state.range(0)), static_cast<std::size_t>(state.range(1)));

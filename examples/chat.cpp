@@ -1,6 +1,6 @@
-// A chat over notify: what you type goes to everybody in the space.
+// A chat over notify: what you type is sent to everybody in the space.
 // usage: chat WS_RELAY_URL ROOM NAME      e.g. chat ws://127.0.0.1:33333 kitchen alice
-// Works against any kitsune2 0.2 node: a notify is plain UTF-8 text here.
+// Works with any kitsune2 0.2 node: here a notify is plain UTF-8 text.
 #include <iostream>
 #include <kitsune2/kitsune2.hpp>
 #include <string>

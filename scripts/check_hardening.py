@@ -43,7 +43,7 @@ def faults(path, cet, source):
     if cet and data.count(b"\xf3\x0f\x1e\xfa") < 100:  # endbr64
         yield "has no marks for indirect branches"
     if source:
-        # Not in the middle of a relative path: ccache makes some.
+        # Not in the middle of a relative path, which ccache produces.
         found = re.search(rb"(?<![\w./-])" + re.escape(source.rstrip("/").encode()) + rb"/[\w./-]*", data)
         if found:
             yield f"has a path of the build in it, at byte {found.start()}: {found[0].decode(errors='replace')}"

@@ -19,8 +19,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# Each library and the libraries that it may include besides itself, from the bottom up. What a library reaches through
-# another one is named too, so that each line is the whole truth about its library.
+# Each library and the libraries that it may include besides itself, from the bottom up. Libraries reached through
+# another one are listed too, so that each line is complete.
 LIBRARIES = {
     "core": [],
     "log": ["core"],
@@ -50,11 +50,12 @@ HEADERS = {
 }
 EVERYTHING = "kitsune2"  # includes all of them but testing's, and is included by applications only
 
-# A port is an interface that a lower library declares and a higher one implements, or that a lower library must know to
-# be called: (who includes, which header). Each needs its reason.
+# A port is an interface that a lower library declares and a higher one implements, or that a lower library must know in
+# order to be called: (who includes, which header). Each needs a reason.
 PORTS = {}
 
-# What the library may print: why it ends the process (a broken invariant, a wrong call, no randomness); and what tests link.
+# Sources that may print: those that say why the process ends (a broken invariant, a misuse, no randomness), and the
+# test kit.
 PRINTERS = ("src/core/callback.cpp", "src/core/error.cpp", "src/net/asio_runtime.cpp", "src/testing/")
 PRINTS = re.compile(r"spdlog|std::(cout|cerr|clog)|printf\((stdout|stderr)|\b(puts|printf)\(|, std(out|err)\)")
 IMPURE = re.compile(r"boost/(asio|beast)|::now\(\)|random_device|std::(jthread|thread|mutex)"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages of the named groups (see cmake/packages.txt) that are missing.
+# Installs the missing Debian packages of the given groups (see cmake/packages.txt).
 # usage: scripts/deps.sh build [test ci bench interop]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -56,7 +56,7 @@ def first_failure(program, first, seeds, limit):
     environment = dict(os.environ, K2_SIM_SEEDS=str(seeds), K2_SIM_FIRST=str(first))
     for name in ("K2_SIM_SEED", "K2_SIM_KIND"):
         environment.pop(name, None)
-    # Of the processor's time: a loaded machine makes no mutant survive.
+    # Of processor time, so that no mutant survives because the machine is loaded.
     done = run([program, "--gtest_filter=Sim.SeedsEndWell"], env=environment,
                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1)))
     if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # clang-tidy, warnings are errors. usage: scripts/tidy.sh BUILD_DIR [--recent | FILE...]
-# Without files: sources and tests, about 20 s of CPU a file. --recent is what CI runs, some 15 files: those that changed in
-# the last 20 commits (or whose header did), the newest 7 sources and the newest test, and the part of the tree whose turn it
-# is.
+# Without files: all sources and tests, about 20 s of CPU per file. --recent is what CI runs, some 15 files: those that
+# changed (or whose header did) in the last 20 commits, limited to the newest 7 sources and the newest test, and in turn
+# a part of the rest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/deps.sh ci
@@ -11,7 +11,7 @@ shift
 mapfile -t sources < <(git ls-files 'src/*.cpp' 'apps/*.cpp' 'examples/*.cpp')
 mapfile -t tests < <(git ls-files 'tests/*.cpp' ':!tests/install')  # tests/install is built from outside
 tree=("${sources[@]}" "${tests[@]}")
-# recent MOST PART FILE…: the newest MOST of the files that changed lately, and of all of them every PARTth.
+# recent MOST PART FILE…: the newest MOST of the files that changed lately, and every PARTth of all files.
 recent() {
   local most=$1 part=$2 since path source
   shift 2
@@ -40,6 +40,6 @@ else
   files=("${tree[@]}")
 fi
 echo "clang-tidy: ${#files[@]} of ${#tree[@]} files"
-# gcc's own flags in compile_commands.json mean nothing to clang.
+# gcc's own flags in compile_commands.json are unknown to clang.
 printf '%s\n' "${files[@]}" |
   xargs -P "$(nproc)" -n 1 clang-tidy-14 -p "$build" --extra-arg=-Wno-unknown-warning-option --quiet --warnings-as-errors='*'

@@ -1,4 +1,4 @@
-// Reads every op of a data folder and checks it against its id; the node may be running.
+// `kitsune2 check`: reads every op of a data folder and checks it against its id. The node may be running.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -15,9 +15,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kNamed = 20;  ///< damaged ops that are named; JSON names all
+constexpr std::size_t kNamed = 20;  ///< the most damaged ops that are listed; JSON lists all
 
-/// What is said while one database is read.
+/// The output while one database is read.
 class CheckDisplay {
  public:
   CheckDisplay(Output& out, std::string space) : out_(out), space_(std::move(space)) {}
@@ -75,7 +75,7 @@ void say_faults(Output& out, const std::string& space, const SqliteCheckReport& 
   if (all > kNamed) out.warn("kitsune2: … and " + std::to_string(all - kNamed) + " more");
 }
 
-/// Repairs what `report` names, as long as that helps: a report names a part of many faults. Says what stays.
+/// Repairs what `report` lists, as long as that helps: a report lists only a part of many faults. Reports what remains.
 Result<void> repair(Output& out, const std::string& path, const std::string& space, SqliteCheckReport report,
                     const SqliteCheckOptions& options) {
   const auto policy = make_sha256_policy();
@@ -108,7 +108,7 @@ Result<void> repair(Output& out, const std::string& path, const std::string& spa
   return {};
 }
 
-/// One database. True: nothing is wrong with it.
+/// Checks one database. Returns true if nothing is wrong with it.
 Result<bool> check_one(Output& out, const std::string& path, std::uint64_t bytes_per_second, bool and_repair) {
   auto info = read_sqlite_op_store_info(path);
   if (!info) return info.error();
@@ -165,7 +165,7 @@ int run_check(const Common& common, const CheckArgs& args) {
   std::uint64_t damaged = 0;
   for (const auto& path : *databases) {
     auto intact = check_one(out, path, rate, args.repair);
-    if (!intact && intact.error().code == Errc::not_found) continue;  // removed meanwhile, or not made yet
+    if (!intact && intact.error().code == Errc::not_found) continue;  // removed meanwhile, or not created yet
     if (!intact && intact.error().code != Errc::corrupt) return out.error(intact.error());
     if (!intact) out.error(intact.error());
     if (!intact || !*intact) ++damaged;

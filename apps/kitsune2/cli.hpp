@@ -1,4 +1,4 @@
-// What the commands of the program share: options, exit codes, output, signals.
+// The common part of the program's commands: options, exit codes, output, signals.
 #pragma once
 
 #include <atomic>
@@ -22,22 +22,22 @@
 
 namespace kitsune2::cli {
 
-/// Documented in docs/cli.md and the man page: keep them.
+/// Documented in docs/cli.md and the man page: never change one.
 enum Exit : int {
   kOk = 0,
   kFailed = 1,       ///< anything without a code of its own
   kUsage = 2,        ///< command line, link, configuration file
-  kTimedOut = 3,     ///< no source, or nothing came, for as long as --timeout says
-  kIncomplete = 4,   ///< ops that no source has: files are missing
-  kPathTrouble = 5,  ///< some files could not be read, or not written
+  kTimedOut = 3,     ///< no source, or no data for as long as --timeout says
+  kIncomplete = 4,   ///< no source has some of the ops, so files are missing
+  kPathTrouble = 5,  ///< some files could not be read or written
   kDiskFull = 6,
-  kCorrupt = 7,  ///< a damaged database, a share that is nonsense
-  kInUse = 8,    ///< a port or a data directory that someone else has
+  kCorrupt = 7,  ///< a damaged database, an invalid share
+  kInUse = 8,    ///< a port or a data directory that another process uses
   kInterrupted = 130,
 };
 int exit_code(Errc code);
 
-/// Options that every command has.
+/// The options that every command has.
 struct Common {
   std::string log_level = "warn";
   std::string log_format = "text";
@@ -46,7 +46,7 @@ struct Common {
   bool quiet = false;
 };
 
-/// What `relay` can be told by --config too; see read_relay_config.
+/// Options of `relay`, which --config may set too; see read_relay_config.
 struct RelayArgs {
   std::vector<std::string> listen;
   std::string tls_cert, tls_key, admin;
@@ -59,7 +59,7 @@ struct RelayArgs {
   std::optional<std::uint32_t> limit_ip_connections, limit_connections;
 };
 
-/// Options of `share` and `fetch` alike.
+/// The options that `share` and `fetch` have in common.
 struct NodeArgs {
   std::string data;
   std::string relay, tls_ca, admin;
@@ -87,7 +87,7 @@ struct StatusArgs {
 
 struct CheckArgs {
   std::string data;
-  double rate_mib = 0;  ///< a second; 0: no bound
+  double rate_mib = 0;  ///< per second; 0: no limit
   bool repair = false;
 };
 
@@ -102,28 +102,28 @@ struct DemoArgs {
   bool keep = false;
 };
 
-/// Ends cleanly on the first SIGINT or SIGTERM, at once on the second. SIGHUP reloads; from a terminal that is gone it
-/// ends as SIGTERM does, unless the program was started with SIGHUP ignored (nohup). Made first thing in `main`: all
-/// threads inherit the blocked signals.
+/// Ends the command cleanly on the first SIGINT or SIGTERM, at once on the second. SIGHUP reloads; if its terminal is
+/// gone it ends like SIGTERM, unless the program was started with SIGHUP ignored (nohup). Made first in `main`, so that
+/// all threads inherit the blocked signals.
 class Signals {
  public:
-  /// For a clean end that something holds up which cannot be cut short: a disk that hangs, a look-up of a name.
+  /// For a clean end that is delayed by something that cannot be interrupted: a disk that hangs, resolving a name.
   static constexpr std::chrono::seconds kPatience{2};
 
   enum class First {
-    stops,      ///< the command looks at `token` and ends by itself
-    ends_here,  ///< the process ends, exit code kInterrupted: for commands that have nothing to put in order
+    stops,      ///< the command watches `token` and ends by itself
+    ends_here,  ///< the process ends with exit code kInterrupted, for commands that have nothing to clean up
   };
   explicit Signals(First first);
   std::stop_token token() const { return source_.get_token(); }
   bool came() const { return source_.stop_requested(); }
-  /// When the command has not ended kPatience after the signal, the process does, with this exit code. *Rationale*:
-  /// everything that is stored survives even SIGKILL. Not called: the command takes what time it needs.
+  /// If the command has not ended kPatience after the signal, the process ends with this exit code. *Rationale*:
+  /// everything stored survives even SIGKILL. If this is not called, the command may take any time.
   void end_late_with(int code) { late_code_ = code; }
-  /// Waits until a signal comes or `limit` passes; true: a signal came.
+  /// Waits for a signal, at most `limit`. Returns true if one came.
   bool wait(std::chrono::milliseconds limit);
-  /// What SIGHUP does from now on; null: nothing but a line of log. Called on the signals' thread, once for each
-  /// signal. When it returns, the earlier one is not running.
+  /// Sets what SIGHUP does from now on; null: only writes a log line. Called on the signals' thread, once for each
+  /// signal. When it returns, the previous one is not running.
   void on_hangup(std::function<void()> reload);
 
  private:
@@ -137,7 +137,7 @@ class Signals {
   std::condition_variable_any changed_;
 };
 
-/// One JSON object, built field by field, printed as one line.
+/// A JSON object that is built field by field and printed as one line.
 class JsonLine {
  public:
   explicit JsonLine(std::string_view event);
@@ -146,7 +146,7 @@ class JsonLine {
   JsonLine& add(std::string_view key, std::uint64_t value);
   JsonLine& add(std::string_view key, double value);
   JsonLine& add_bool(std::string_view key, bool value);
-  /// `json` as it is.
+  /// Adds `json` unchanged.
   JsonLine& add_raw(std::string_view key, std::string_view json);
   std::string str() const { return text_ + '}'; }
 
@@ -154,11 +154,11 @@ class JsonLine {
   std::string text_;
 };
 
-/// From here on the library's log goes to stderr, as --log-level and --log-format say.
+/// From now on the library's log goes to stderr, as --log-level and --log-format say.
 void start_log(const Common& common);
 
-/// Where everything is printed. stdout: results (plain, or JSON lines); stderr: the rest, which with --log-format json
-/// is lines of the log too. Any thread.
+/// All output of the program. stdout: results (plain, or JSON lines). stderr: everything else, which with --log-format
+/// json consists of log lines too. Any thread.
 class Output {
  public:
   explicit Output(const Common& common);
@@ -167,19 +167,19 @@ class Output {
   bool quiet() const { return quiet_; }
   bool terminal() const { return terminal_; }
 
-  /// A result: to stdout, plain mode only.
+  /// A result: to stdout, in plain mode only.
   void result(std::string_view line);
-  /// An event: to stdout, JSON mode only.
+  /// An event: to stdout, in JSON mode only.
   void event(const JsonLine& line);
-  /// For the user's eyes: to stderr, not in JSON or quiet mode.
+  /// A note for the user: to stderr, not in JSON or quiet mode.
   void note(std::string_view line);
-  /// To stderr, plain mode, also when quiet.
+  /// A warning: to stderr, in plain mode, even if quiet.
   void warn(std::string_view line);
-  /// "kitsune2: <message>" to stderr, in JSON mode an error event too, which has the code. Gives the exit code:
-  /// `code`, or that of the kind of error.
+  /// Prints "kitsune2: <message>" to stderr, and in JSON mode also an error event, which has the code. Returns the exit
+  /// code: `code`, or that of the kind of error.
   int error(const Error& error, std::optional<int> code = {});
-  /// Replaces the status line of a terminal. Nothing on others, in JSON or quiet mode. `lines` say the same at less and
-  /// less length; the first that fits is shown.
+  /// Replaces the status line of a terminal. No effect without one, or in JSON or quiet mode. `lines` say the same in
+  /// fewer and fewer words; the first that fits is shown.
   void status(const std::vector<std::string>& lines);
   void status(std::string line) { status(std::vector<std::string>{std::move(line)}); }
   void clear_status();
@@ -189,16 +189,16 @@ class Output {
   bool json_, quiet_, json_log_, terminal_;
 };
 
-/// Whether something that was printed to stdout did not arrive: a full disk, a closed pipe. Said on stderr the first
-/// time it is found. A command that has nothing else to give ends then; `main` makes exit code 1 of 0 in any case.
+/// Whether something printed to stdout was lost: a full disk, a closed pipe. The first time it is found, stderr says
+/// so. A command with nothing else to do ends then; `main` turns exit code 0 into 1 in any case.
 bool stdout_lost();
 
-/// The configuration file of --config, or the defaults.
+/// Loads the configuration file of --config, or returns the defaults.
 Result<Config> load_config(const Common& common);
-/// "host:port" or a ws/wss url as a ws/wss url.
+/// Turns "host:port" or a ws/wss url into a ws/wss url.
 Result<std::string> relay_url(const std::string& text);
 
-/// `again`: evaluates the command line and the file of --config anew.
+/// `again`: evaluates the command line and the file of --config again.
 int run_relay(const Common& common, const RelayArgs& args, const std::function<Result<RelayArgs>()>& again,
               Signals& signals);
 int run_share(const Common& common, const ShareArgs& args, Signals& signals);

@@ -1,3 +1,4 @@
+// The common part of the program's commands: signals, output, the log, the configuration file.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -44,7 +45,7 @@ int exit_code(Errc code) {
 
 namespace {
 
-/// Whether this process has a terminal that is still there.
+/// Whether this process has a terminal that still exists.
 bool has_terminal() {
   const int fd = ::open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC);
   if (fd < 0) return false;
@@ -52,8 +53,8 @@ bool has_terminal() {
   return true;
 }
 
-/// Whether a SIGHUP says that the terminal is gone: from the kernel, or from the shell that was started there. From
-/// anybody else it is an order to reload, whatever became of the terminal.
+/// Whether a SIGHUP means that the terminal is gone: from the kernel, or from the shell that was started in it. From
+/// any other process it is an order to reload, whatever became of the terminal.
 bool terminal_is_gone(const siginfo_t& info, bool had_terminal) {
   return had_terminal && !has_terminal() && (info.si_code == SI_KERNEL || info.si_pid == ::getsid(0));
 }
@@ -66,7 +67,7 @@ std::string json_log_line(LogLevel level, std::string_view text) {
   return log_text({level, "kitsune2", text, now}, LogFormat::json);
 }
 
-/// Past the screen's lock: whoever holds it may be what holds up the end.
+/// Bypasses the screen's lock: its holder may be what delays the end.
 void write_late() {
   constexpr std::string_view kLate = "could not shut down in time; exiting. Stored data is safe";
   const std::string line = g_json_log ? json_log_line(LogLevel::warn, kLate) : "kitsune2: " + std::string(kLate) + '\n';
@@ -77,19 +78,19 @@ void write_late() {
 
 Signals::Signals(First first) {
   ::signal(SIGPIPE, SIG_IGN);
-  // nohup: no terminal ends it. A blocked signal comes to sigwaitinfo all the same, as an order to reload.
+  // nohup: no terminal ends the process. A blocked signal reaches sigwaitinfo all the same, as an order to reload.
   struct sigaction before {};
   const bool nohup = ::sigaction(SIGHUP, nullptr, &before) == 0 && before.sa_handler == SIG_IGN;
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
-  if (first == First::stops) sigaddset(&set, SIGHUP);  // the others it ends at once
+  if (first == First::stops) sigaddset(&set, SIGHUP);  // the other signals end the process at once
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  // Lives as long as the process: there is nothing to join it for.
+  // Lives as long as the process, so nobody joins it.
   std::thread([this, set, first, had_terminal = !nohup && has_terminal()] {
     siginfo_t info{};
-    // The first that ends it; SIGHUP in between.
+    // Waits for the first signal that ends the process, handling SIGHUP before that.
     while (true) {
       const int number = ::sigwaitinfo(&set, &info);
       if (number == SIGHUP && !terminal_is_gone(info, had_terminal)) {
@@ -107,7 +108,7 @@ Signals::Signals(First first) {
     const timespec patience{kPatience.count(), 0};
     while (true) {
       const int number = ::sigtimedwait(&set, nullptr, &patience);
-      if (number == SIGHUP) continue;  // the terminal goes: the shell and the kernel both say so
+      if (number == SIGHUP) continue;  // the terminal is closing: the shell and the kernel both send one
       if (number > 0) ::_exit(kInterrupted);
       if (errno != EAGAIN || late_code_ < 0) continue;
       write_late();
@@ -150,12 +151,12 @@ JsonLine& JsonLine::add_bool(std::string_view key, bool value) { return add_raw(
 
 namespace {
 
-/// What is at the bottom of the terminal, and who writes there: the commands, the log, a library's threads.
+/// The bottom of the terminal, shared by all that write there: the commands, the log, a library's threads.
 struct Screen {
   std::mutex mutex;
   std::string status;  // guarded
 
-  /// A whole line, in one write. The status line makes room; the next one brings it back.
+  /// Prints a whole line in one write. The status line is removed for it; the next status brings it back.
   void line(std::string_view text) {
     const std::lock_guard lock(mutex);
     erase();
@@ -169,7 +170,7 @@ struct Screen {
 };
 
 Screen& screen() {
-  static Screen& one = *new Screen();  // never destroyed: the log may speak until the process ends
+  static Screen& one = *new Screen();  // never destroyed, because the log may write until the process ends
   return one;
 }
 
@@ -188,7 +189,7 @@ bool stdout_lost() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return lost;
   const int why = errno;
   if (!lost.exchange(true)) {
-    // Past the screen: its lock is held by whoever writes to stdout.
+    // Bypasses the screen, whose lock is held by whoever writes to stdout.
     const std::string what = std::string("standard output cannot be written: ") +
                              (why != 0 ? std::strerror(why) : "an earlier write failed");
     std::fputs((g_json_log ? json_log_line(LogLevel::error, what) : "kitsune2: " + what + '\n').c_str(), stderr);

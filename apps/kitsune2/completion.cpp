@@ -1,3 +1,4 @@
+// Writes shell completions from the command line's own description.
 #include "completion.hpp"
 
 #include <CLI/CLI.hpp>

@@ -1,4 +1,4 @@
-// Shell completions, made from the command line's own description.
+// Shell completions, generated from the command line's own description.
 #pragma once
 
 #include <string>

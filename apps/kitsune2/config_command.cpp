@@ -1,3 +1,4 @@
+// `kitsune2 config`: checks and prints the configuration.
 #include "cli.hpp"
 
 namespace kitsune2::cli {
@@ -14,7 +15,7 @@ int run_config(const Common& common, const ConfigArgs& args) {
       if (auto valid = config->validate(); !valid) config = valid.error().context(args.check);
     }
     if (!config) {
-      // A file that cannot be read is wrong use of this command as well.
+      // For this command an unreadable file is wrong usage as well.
       out.error(config.error());
       return kUsage;
     }

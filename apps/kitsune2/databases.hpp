@@ -8,7 +8,7 @@
 
 namespace kitsune2::cli {
 
-/// The op databases of the spaces in a data folder, sorted by name. A file that only looks like one is among them.
+/// Returns the op databases of the spaces in a data folder, sorted by name. Includes files that only look like one.
 /// Errc::io.
 Result<std::vector<std::string>> databases_of(const std::string& data);
 

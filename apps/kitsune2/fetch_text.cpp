@@ -1,3 +1,4 @@
+// The progress of a fetch as text.
 #include "fetch_text.hpp"
 
 #include <algorithm>
@@ -33,7 +34,7 @@ void RateMeter::sample(Time now, std::uint64_t total) {
   total_ = total;
   if (!begun_ && came == 0) return;
   if (!begun_ || !last_) {
-    // What came until now took an unknown time.
+    // What arrived before took an unknown time.
     begun_ = true;
     last_ = now;
     return;

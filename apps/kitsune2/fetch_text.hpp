@@ -1,4 +1,4 @@
-// What a fetch shows of its progress: speed, time left, one line.
+// The progress of a fetch as shown: speed, time left, one line.
 #pragma once
 
 #include <chrono>
@@ -11,22 +11,22 @@
 
 namespace kitsune2::cli {
 
-/// A speed that moves little: an exponentially weighted average over about kMemory, told the time.
+/// A speed that changes slowly: an exponentially weighted average over about kMemory. It is told the time.
 ///
-/// *Rules*. It begins with the first byte: what came before is waiting, not a slow line. There is none before
-/// kFirstLook has passed since then, or three bytes and a clock tick would be shown as gigabytes a second. What it has
-/// not seen does not count: a young average is one over its own age.
+/// *Rules*. It begins with the first byte: the time before is waiting, not a slow line. There is no rate until
+/// kFirstLook has passed since then, or three bytes and a clock tick would be shown as gigabytes per second. What it
+/// has not seen does not count: a young average covers only its own age.
 class RateMeter {
  public:
   using Time = std::chrono::steady_clock::time_point;
   static constexpr double kMemorySeconds = 10;
   static constexpr double kFirstLookSeconds = 1;
 
-  /// `total`: bytes so far; a smaller one than before begins anew.
+  /// `total`: the bytes so far; a smaller number than before starts again.
   void sample(Time now, std::uint64_t total);
-  /// Time in which nothing could come does not count.
+  /// Time in which nothing can arrive does not count.
   void pause() { last_.reset(); }
-  /// Bytes a second.
+  /// Bytes per second.
   std::optional<double> rate() const;
 
  private:
@@ -37,12 +37,12 @@ class RateMeter {
   double sum_ = 0, weight_ = 0;
 };
 
-/// The figures of one look at a fetch, and what follows from them.
+/// The figures of a fetch at one moment, and what follows from them.
 struct FetchFigures {
   files::FetchProgress progress;
-  bool waiting = false;                ///< no source answers, and one is wanted
-  std::optional<double> rate;          ///< of what comes, while writing of what is written; bytes a second
-  std::optional<double> seconds_left;  ///< of the phase
+  bool waiting = false;                ///< no source answers, although one is needed
+  std::optional<double> rate;          ///< of what arrives, or while writing of what is written; bytes per second
+  std::optional<double> seconds_left;  ///< until the end of the phase
 };
 
 /// Follows a fetch.
@@ -54,8 +54,8 @@ class FetchMeter {
   RateMeter coming_, writing_;
 };
 
-/// The line, in full first and then shorter and shorter; percent, speed and time left go last. `with_bar`: the first
-/// has a bar.
+/// The status line, in full and then in shorter and shorter forms; percentage, speed and time left are dropped last.
+/// `with_bar`: the first one has a bar.
 std::vector<std::string> fetch_lines(const FetchFigures& figures, bool with_bar);
 
 }  // namespace kitsune2::cli

@@ -1,3 +1,4 @@
+// Formats the lines of the program's log.
 #include "log_format.hpp"
 
 #include <nlohmann/json.hpp>

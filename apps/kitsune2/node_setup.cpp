@@ -1,3 +1,4 @@
+// The common part of `share` and `fetch`: a running node with its spaces and its status.
 #include "node_setup.hpp"
 
 #include <unistd.h>
@@ -15,7 +16,7 @@ namespace {
 constexpr std::chrono::milliseconds kLeavePatience{300};
 constexpr std::uint32_t kLastInfosPatienceMs = 300;
 
-/// What `status` says of one space.
+/// The part of `status` for one space.
 nlohmann::json space_json(Node& node, Space& at, const Ed25519LocalAgent& agent) {
   const auto stats = node.wait<OpStoreStats>([&](auto done) { at.op_store().stats(done); });
   nlohmann::json space = {{"space", at.id().to_string()}, {"agent", agent.agent().to_string()}};
@@ -69,7 +70,7 @@ Result<NodeOptions> node_options(const Common& common, const NodeArgs& args) {
   if (!config) return config.error();
   NodeOptions options;
   options.config = std::move(*config);
-  // Whoever presses Ctrl-C waits for the end. The library's own patience is for a service that is restarted.
+  // A user who presses Ctrl-C waits for the end. The library's own patience is for a service that is restarted.
   if (common.config_file.empty()) options.config.core_bootstrap.stop_patience_ms = kLastInfosPatienceMs;
   options.data_dir = args.data;
   options.tls_ca_file = args.tls_ca;
@@ -162,8 +163,8 @@ void RunningNode::stop() {
   socket_.reset();
   if (!node_) return;
   signals_->on_hangup(nullptr);
-  // Peers that can be reached hear of it in this time, in all spaces at once. Those that cannot are not waited for: the
-  // user is waiting.
+  // Reachable peers learn of it within this time, in all spaces at the same time. Others are not waited for, because
+  // the user is waiting.
   const auto left = std::make_shared<std::promise<void>>();
   auto leaving = left->get_future();
   node_->run([&] {
@@ -182,7 +183,7 @@ void RunningNode::stop() {
   node_->run([&] { handler_->attach(nullptr); });
   places_.clear();
   space_.reset();
-  node_->stop();  // leaves the spaces, where that has not been done
+  node_->stop();  // leaves the spaces, if that was not done yet
   node_.reset();
 }
 
@@ -198,7 +199,7 @@ std::string RunningNode::status_json() {
     const std::lock_guard lock(mutex_);
     places = places_;
   }
-  // The latest first, as a user looks for it.
+  // The latest one first, where a user looks for it.
   std::reverse(places.begin(), places.end());
   for (const auto& place : places) json["spaces"].push_back(space_json(*node_, *place.space, *place.agent));
   if (!places.empty()) {

@@ -1,4 +1,4 @@
-// What `share` and `fetch` have in common around a node.
+// The common part of `share` and `fetch`: the set-up of a node.
 #pragma once
 
 #include <memory>
@@ -18,24 +18,24 @@ class RunningNode {
  public:
   ~RunningNode();
   Node& node() { return *node_; }
-  /// The space opened last; null: none yet.
+  /// The space that was opened last; null if there is none yet.
   const std::shared_ptr<Space>& space() { return space_; }
   const std::shared_ptr<files::FilesHandler>& handler() { return handler_; }
-  /// Who speaks in the space opened last.
+  /// The agent in the space that was opened last.
   const std::shared_ptr<Ed25519LocalAgent>& agent() { return agent_; }
-  /// The data folder's key.
+  /// The key in the data folder.
   const std::shared_ptr<Ed25519LocalAgent>& key() { return key_; }
-  /// Opens one more space, with an agent of its own. No effect but on `space()` and `agent()` for one that is open.
+  /// Opens another space, with an agent of its own. For a space that is open, only changes `space()` and `agent()`.
   Result<void> open(const SpaceId& space);
   bool is_open(const SpaceId& space);
-  /// All that are open.
+  /// All open spaces.
   std::vector<std::shared_ptr<Space>> spaces();
-  /// Joins the space opened last: from now on others learn of this node. No effect if that was done.
+  /// Joins the space that was opened last: from now on others learn of this node. No effect if that was done.
   Result<void> join(DhtArc arc);
-  /// Leaves (others hear of it) and stops.
+  /// Leaves the spaces, which others learn, and stops.
   void stop();
 
-  /// `space`: empty for none yet. `role`: what `status` says. SIGHUP makes it read its certificates again.
+  /// `space`: empty for none yet. `role`: shown by `status`. On SIGHUP the node reads its certificates again.
   static Result<std::unique_ptr<RunningNode>> start(NodeOptions options, SpaceId space, const std::string& role,
                                                     Signals& signals);
 
@@ -56,12 +56,12 @@ class RunningNode {
   std::shared_ptr<Ed25519LocalAgent> agent_, key_;
   std::string role_;
   Signals* signals_ = nullptr;
-  std::mutex mutex_;  ///< of `places_`: the status socket has a thread
+  std::mutex mutex_;  ///< for `places_`, since the status socket has a thread of its own
   std::vector<Place> places_;
   std::unique_ptr<StatusSocket> socket_;
 };
 
-/// The options that both commands fill alike.
+/// The options that both commands set in the same way.
 Result<NodeOptions> node_options(const Common& common, const NodeArgs& args);
 
 }  // namespace kitsune2::cli

@@ -1,3 +1,4 @@
+// `kitsune2 relay`: runs the relay and bootstrap server.
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>
@@ -40,7 +41,7 @@ RelayServerOptions options_of(const RelayArgs& args) {
   return options;
 }
 
-/// The flag of an option of RelayServerOptions: an error names what was typed.
+/// The flag for an option of RelayServerOptions, so that an error names what was typed.
 std::string flag_of(const std::string& option) {
   static const std::map<std::string, std::string, std::less<>> flags = {
       {"listen", "--listen"},
@@ -70,7 +71,7 @@ Error with_flag(Error error) {
   return error;
 }
 
-/// What others may reach an address by: for a wildcard, the addresses of this machine.
+/// The addresses by which others may reach a bound address: for a wildcard, the addresses of this machine.
 std::vector<std::string> reached_at(const std::string& bound) {
   const bool v4 = bound.starts_with("0.0.0.0:");
   if (!v4 && !bound.starts_with("[::]:")) return {bound};
@@ -86,7 +87,7 @@ std::vector<std::string> reached_at(const std::string& bound) {
       if (::inet_ntop(AF_INET, &address->sin_addr, text, sizeof text) != nullptr) out.push_back(text + port);
     } else if (!v4 && one->ifa_addr->sa_family == AF_INET6) {
       const auto* address = reinterpret_cast<const sockaddr_in6*>(one->ifa_addr);
-      if (IN6_IS_ADDR_LINKLOCAL(&address->sin6_addr)) continue;  // needs the name of an interface with it
+      if (IN6_IS_ADDR_LINKLOCAL(&address->sin6_addr)) continue;  // it would need the name of an interface
       if (::inet_ntop(AF_INET6, &address->sin6_addr, text, sizeof text) != nullptr) {
         out.push_back('[' + std::string(text) + ']' + port);
       }
@@ -96,7 +97,7 @@ std::vector<std::string> reached_at(const std::string& bound) {
   return out;
 }
 
-/// For people: what is bound, and by which urls nodes reach it.
+/// For people: what is bound, and the urls by which nodes reach it.
 void tell_addresses(Output& out, const RelayServer& server, bool relay) {
   const auto urls_at = [&](const std::string& place) {
     std::string urls;
@@ -120,7 +121,7 @@ void tell_addresses(Output& out, const RelayServer& server, bool relay) {
 
 constexpr const char* kTlsTogether = "--tls-cert and --tls-key must be given together";
 
-/// SIGHUP: the command line and the file of --config anew, certificates too.
+/// SIGHUP: reads the command line, the file of --config and the certificates again.
 void reload(RelayServer& server, const std::function<Result<RelayArgs>()>& again, const RelayArgs& started) {
   const auto args = again();
   const auto refused = [](const std::string& why) { log::error("relay", "SIGHUP: nothing is changed: " + why); };
@@ -144,7 +145,7 @@ int run_relay(const Common& common, const RelayArgs& args, const std::function<R
   if (args.tls_cert.empty() != args.tls_key.empty()) {
     return out.error(make_error(Errc::invalid_argument, kTlsTogether));
   }
-  // The server keeps a loop of its own: a slow scrape of the metrics never holds up the relay.
+  // The server has a loop of its own, so that a slow scrape of the metrics never delays the relay.
   auto server = RelayServer::start(options_of(args));
   if (!server) return out.error(with_flag(server.error()));
   AsioRuntime runtime;
@@ -161,7 +162,7 @@ int run_relay(const Common& common, const RelayArgs& args, const std::function<R
     admin = std::move(*started);
     out.note("metrics at http://" + admin->address() + "/metrics");
   }
-  // The same lines as kitsune2-bootstrap-srv prints: scripts read them.
+  // The same lines as kitsune2-bootstrap-srv prints, because scripts read them.
   out.result("#kitsune2_bootstrap_srv#running#");
   for (const auto& address : (*server)->addresses()) out.result("#kitsune2_bootstrap_srv#listening#" + address + '#');
   if (out.json()) {

@@ -1,3 +1,4 @@
+// Reads the file of `relay --config`.
 #include "relay_config.hpp"
 
 #include <CLI/CLI.hpp>
@@ -29,7 +30,7 @@ Result<std::string> read(const std::string& path) {
   return out;
 }
 
-/// As it would stand on a command line.
+/// The value as it would be written on a command line.
 Result<std::vector<std::string>> words(const json& value) {
   std::vector<std::string> out;
   bool good = true;
@@ -76,7 +77,7 @@ Result<void> read_relay_config(CLI::App& relay, const std::string& path) {
     if (option == nullptr) return bad(key + (other ? ": cannot be set in a file" : ": is not an option of relay"));
     auto list = words(value);
     if (!list) return bad(key + ": " + list.error().message);
-    if (option->count() > 0) continue;  // the command line is stronger
+    if (option->count() > 0) continue;  // the command line takes precedence
     try {
       for (const std::string& word : *list) option->add_result(word);
       option->run_callback();

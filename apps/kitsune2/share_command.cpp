@@ -1,3 +1,4 @@
+// `kitsune2 share`: shares files and folders, and serves them until a signal comes.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -28,7 +29,7 @@ Result<files::Link> link_for(const std::string& relay, const SpaceId& space, con
   return link;
 }
 
-/// Where the relay is, by the command line: what is wrong is said before anything is read or opened.
+/// Sets the relay from the command line, so that errors are reported before anything is read or opened.
 Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
   if (args.tls_cert.empty() != args.tls_key.empty()) {
     return make_error(Errc::invalid_argument, "--tls-cert and --tls-key must be given together");
@@ -60,7 +61,8 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
   return {};
 }
 
-/// Earlier shares that are served beside the new one. *Rationale*: each takes two threads and about ten descriptors.
+/// The most earlier shares that are served beside the new one. *Rationale*: each takes two threads and about ten
+/// descriptors.
 constexpr std::size_t kMostEarlier = 32;
 
 std::string utc(Timestamp when) {
@@ -78,7 +80,7 @@ std::string count_of(const files::FolderSummary& folder) {
   return out + ", " + human_bytes(static_cast<double>(folder.bytes));
 }
 
-/// Makes the links that were given out earlier work again. Gives the spaces' op stores.
+/// Makes links of earlier runs work again. Returns the op stores of their spaces.
 std::vector<std::shared_ptr<OpStore>> serve_earlier(RunningNode& node, const files::HeldShares& held, Output& out) {
   std::vector<std::shared_ptr<OpStore>> stores;
   std::size_t left_out = 0;
@@ -132,7 +134,7 @@ std::vector<std::shared_ptr<OpStore>> serve_earlier(RunningNode& node, const fil
   return stores;
 }
 
-/// Turns what is met on the way into lines.
+/// Turns progress and problems into lines.
 class ShareDisplay {
  public:
   ShareDisplay(Output& out, bool each_link) : out_(out), each_link_(each_link) {}
@@ -174,7 +176,7 @@ class ShareDisplay {
 
   void warn(const std::string& text) { out_.warn(text); }
 
-  /// What is held from an earlier run.
+  /// The progress of checking a share of an earlier run.
   void checking(const SqliteCheckProgress& p) {
     const std::string line = "comparing what is stored already: " + human_bytes(static_cast<double>(p.bytes)) + " of " +
                              human_bytes(static_cast<double>(p.total_bytes));
@@ -192,7 +194,7 @@ class ShareDisplay {
   Clock::time_point last_line_ = start_;
 };
 
-/// Stores what is shared and opens its space. `strict` kept it from being made: no space is opened.
+/// Stores the share and opens its space. If `strict` prevented the share, no space is opened.
 Result<files::ShareReport> store_share(RunningNode& node, const ShareArgs& args, const files::HeldShares& held,
                                        const files::ShareOptions& options, ShareDisplay& display,
                                        const std::stop_token& stop) {
@@ -223,7 +225,7 @@ Result<files::ShareReport> store_share(RunningNode& node, const ShareArgs& args,
   return made->report;
 }
 
-/// The result: the link and what is behind it.
+/// Prints the result: the link and what it gives access to.
 void say_shared(Output& out, const files::ShareReport& report, const files::Link& link, const std::string& relay,
                 double seconds) {
   out.note("stored " + count_of(report.folder) + ", as " + std::to_string(report.ops) + " ops (" +
@@ -259,7 +261,7 @@ void say_shared(Output& out, const files::ShareReport& report, const files::Link
                 .add("seconds", seconds));
 }
 
-/// What a share that is served looks like from outside; says what changes.
+/// The state of a served share as others see it; prints changes.
 class ServingDisplay {
  public:
   ServingDisplay(RunningNode& node, Output& out) : node_(node), out_(out), spaces_(node.spaces()) {}
@@ -297,7 +299,7 @@ class ServingDisplay {
       said_offline_.clear();
     }
     url_ = url;
-    // At the start it takes a moment to connect: that is no news.
+    // Connecting takes a moment at the start, which is not worth a line.
     if (!url.empty() || (!failure && Clock::now() - since_ <= std::chrono::seconds(3))) return;
     const std::string why = failure ? files::printable(failure->error.message) : "no answer yet";
     if (why == said_offline_) return;
@@ -327,7 +329,7 @@ class ServingDisplay {
   std::uint64_t served_ = 0;
 };
 
-/// Hears of damaged ops of the spaces that are served, and replaces those of the new share from what is shared.
+/// Learns of damaged ops in the served spaces, and replaces those of the new share from the shared files.
 class Repairer {
  public:
   Repairer(RunningNode& node, Output& out, const OpId& root, const std::vector<std::string>& paths,
@@ -385,7 +387,7 @@ class Repairer {
   std::vector<std::shared_ptr<void>> subscriptions_;
 };
 
-/// Until a signal comes.
+/// Serves until a signal comes.
 void serve(RunningNode& node, Output& out, Repairer& repairer, Signals& signals) {
   ServingDisplay display(node, out);
   while (!signals.wait(std::chrono::milliseconds(500))) {

@@ -1,3 +1,4 @@
+// `kitsune2 status`: shows the state of a running node, or what is in its data folder.
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -17,7 +18,7 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-/// A stopped node's databases, opened for reading only.
+/// Reads a stopped node's databases, opened for reading only.
 Result<json> look_at(const std::string& data) {
   std::error_code error;
   if (!fs::is_directory(data, error)) return make_error(Errc::not_found, data + ": no such folder");
@@ -27,9 +28,9 @@ Result<json> look_at(const std::string& data) {
   auto databases = databases_of(data);
   if (!databases) return databases.error();
   for (const auto& file : *databases) {
-    // Not by the file's name: of a long id it is a hash, and one that begins with a dash has something before it.
+    // Not by the file's name, which is a hash of a long id, and has a prefix for an id that begins with a dash.
     auto info = read_sqlite_op_store_info(file);
-    if (!info && info.error().code == Errc::not_found) continue;  // removed meanwhile, or not made yet
+    if (!info && info.error().code == Errc::not_found) continue;  // removed meanwhile, or not created yet
     if (!info) return info.error();
     const SpaceId space = info->space;
     SqliteOpStoreOptions options;

@@ -1,3 +1,4 @@
+// The socket by which a running node answers `kitsune2 status`.
 #include "status_socket.hpp"
 
 #include <fcntl.h>
@@ -22,7 +23,7 @@ Error system_error(const std::string& what) {
   return make_error(errno == ENOENT ? Errc::not_found : Errc::io, what + ": " + std::generic_category().message(errno));
 }
 
-/// A socket address holds 108 bytes; a path through the open folder always fits.
+/// A socket address has room for 108 bytes; a path through the open folder always fits.
 sockaddr_un address_in(int dir_fd) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -30,7 +31,7 @@ sockaddr_un address_in(int dir_fd) {
   return address;
 }
 
-/// A connected socket, or -1 with errno.
+/// Returns a connected socket, or -1 and errno.
 int connect_in(int dir_fd) {
   const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;

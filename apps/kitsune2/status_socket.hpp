@@ -1,4 +1,4 @@
-// How a running node tells `kitsune2 status` what goes on: a Unix socket in its data directory, one JSON text an asker.
+// How a running node answers `kitsune2 status`: by a Unix socket in its data directory, with one JSON text per request.
 #pragma once
 
 #include <functional>
@@ -12,8 +12,8 @@ namespace kitsune2::cli {
 
 inline constexpr const char* kSocketName = "node.sock";
 
-/// Listens at DIR/node.sock (0600): only the node's own user can ask. Whoever connects gets the text and is closed;
-/// nothing is read from it. A leftover of a dead process is replaced, that of a living one is Errc::already_exists.
+/// Listens at DIR/node.sock (0600), so only the node's own user can ask. A client receives the text and is closed;
+/// nothing is read from it. A leftover of a dead process is replaced; that of a living one is Errc::already_exists.
 class StatusSocket {
  public:
   /// `text` is called on the socket's thread.
@@ -32,7 +32,7 @@ class StatusSocket {
   std::thread thread_;
 };
 
-/// Asks the node that runs on DIR. Errc::not_found: none does. Errc::timed_out, Errc::io.
+/// Asks the node that runs on DIR. Errors: Errc::not_found (none does), Errc::timed_out, Errc::io.
 Result<std::string> ask_status(const std::string& dir);
 
 }  // namespace kitsune2::cli

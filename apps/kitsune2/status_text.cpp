@@ -1,3 +1,4 @@
+// The output of `kitsune2 status` for people.
 #include "status_text.hpp"
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// What `kitsune2 status` shows of a node, from the JSON that the node's socket gives. Whoever owns the data directory
-// may have put something else there: any bytes are an answer or none, and nothing of it reaches a terminal unescaped.
+// The output of `kitsune2 status`, from the JSON of the node's socket. The owner of the data directory may have put
+// something else there: any bytes are accepted, as an answer or as none, and nothing reaches a terminal unescaped.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -9,10 +9,11 @@
 
 namespace kitsune2::cli {
 
-/// The answer of a running node; nothing if it is no JSON object. What is nested deeper than any answer is left out.
+/// Parses the answer of a running node; nullopt if it is not a JSON object. Leaves out what is nested deeper than any
+/// answer.
 std::optional<nlohmann::json> read_status(std::string_view text);
 
-/// For people. What is missing or of another type than it should be is shown as empty, or left out.
+/// The status for people. Missing values and those of a wrong type are shown as empty, or left out.
 std::string status_text(const nlohmann::json& status, const std::string& data);
 
 }  // namespace kitsune2::cli

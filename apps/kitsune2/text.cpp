@@ -1,3 +1,4 @@
+// Numbers and words in the forms that people read and type.
 #include "text.hpp"
 
 #include <algorithm>
@@ -48,7 +49,7 @@ std::string bar(double part, int width) {
 std::string fitting(const std::vector<std::string>& lines, std::size_t width) {
   if (lines.empty()) return {};
   const auto columns = [](std::string_view line) {
-    // Bytes that go on with a character take no column of their own.
+    // Continuation bytes of a character take no column.
     return static_cast<std::size_t>(
         std::count_if(line.begin(), line.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
   };

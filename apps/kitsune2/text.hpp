@@ -1,4 +1,4 @@
-// Numbers and words as people read and type them.
+// Numbers and words in the forms that people read and type.
 #pragma once
 
 #include <cstddef>
@@ -14,14 +14,14 @@ namespace kitsune2::cli {
 std::string human_bytes(double bytes);
 /// "1 file", "2 files".
 std::string counted(std::uint64_t count, std::string_view one);
-/// "1:05:09", "12 days"; "?" for what is no time.
+/// "1:05:09", "12 days"; "?" for something that is not a time.
 std::string human_time(double seconds);
-/// `width` characters of bar.
+/// A bar of `width` characters.
 std::string bar(double part, int width);
-/// The first of `lines`, which say the same at less and less length, that has no more than `width` columns; if none
-/// does, the beginning of the last.
+/// Returns the first of `lines` that has at most `width` columns; if none does, the beginning of the last. They say the
+/// same in fewer and fewer words.
 std::string fitting(const std::vector<std::string>& lines, std::size_t width);
-/// The one of `known` that `word` may be a slip of: one or two letters wrong, missing, too many, or two swapped.
+/// Returns the one of `known` that `word` may be a misspelling of: one or two letters wrong, missing, added or swapped.
 std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& known);
 
 }  // namespace kitsune2::cli

@@ -1,4 +1,4 @@
-// The symbols that a program must find, by which a library that was built otherwise does not link.
+// The symbols that a program must find to link. A library that was built in another way lacks them.
 #include "kitsune2/abi.hpp"
 
 const char KITSUNE2_ABI_CONTAINERS = 1;

@@ -1,4 +1,4 @@
-// Makes and frees the storage for the bytes of one message.
+// Allocates and frees the storage for the bytes of one message.
 #include "core/buffer.hpp"
 
 #include <sys/mman.h>
@@ -16,17 +16,17 @@
 namespace kitsune2 {
 namespace {
 
-/// Reusing a block would hide from the sanitizers that something still reads it.
+/// Reuse would hide from the sanitizers that something still reads a released block.
 constexpr bool kReuses = !kSanitized;
 
-constexpr std::size_t kStep = 64U << 10;  ///< the size of a block is a multiple of it
+constexpr std::size_t kStep = 64U << 10;  ///< block sizes are multiples of it
 
 struct Block {
   std::uint8_t* data = nullptr;
   std::size_t size = 0;
 };
 
-/// An empty block if the system allows no more mappings; their number is limited.
+/// Returns an empty block if the system allows no more mappings; their number is limited.
 Block map(std::size_t size) {
   void* const data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return {};
@@ -37,14 +37,14 @@ void unmap(Block block) {
   if (block.size > 0) munmap(block.data, block.size);
 }
 
-/// Maps all pages at once. Kernels before 5.14 cannot do this; there, each page is mapped when it is first touched.
+/// Maps all pages at once. Kernels before 5.14 cannot do this; there each page is mapped when it is first touched.
 void populate(Block block) {
 #ifdef MADV_POPULATE_WRITE
   if (block.size > 0) static_cast<void>(madvise(block.data, block.size, MADV_POPULATE_WRITE));
 #endif
 }
 
-/// Decides whether huge pages are worth it, by the time that the last one took. Any thread.
+/// Decides whether huge pages are worthwhile, by the time that the last one took. Any thread.
 class HugePages {
  public:
   bool worth_it() {
@@ -70,12 +70,12 @@ HugePages& huge_pages() {
   return only;
 }
 
-/// `block` begins at a huge page and has room for one.
+/// `block` must begin at a huge page and have room for one.
 void populate_huge(Block block) {
 #ifdef MADV_HUGEPAGE
   if (huge_pages().worth_it()) {
-    // The first one is the probe.
-    static_cast<void>(madvise(block.data, kHugePage, MADV_HUGEPAGE));  // a wish
+    // The first huge page is the probe.
+    static_cast<void>(madvise(block.data, kHugePage, MADV_HUGEPAGE));  // a hint; failure is harmless
     const auto before = std::chrono::steady_clock::now();
     populate({block.data, kHugePage});
     huge_pages().took(std::chrono::steady_clock::now() - before);
@@ -87,7 +87,7 @@ void populate_huge(Block block) {
   populate(block);
 }
 
-/// From kHugePage on it begins at a huge page. Nothing if there is no memory.
+/// Returns a new block, or an empty one if there is no memory. From kHugePage on it begins at a huge page.
 Block fresh_block(std::size_t size) {
   if (size < kHugePage) {
     const Block out = map(size);
@@ -106,7 +106,7 @@ Block fresh_block(std::size_t size) {
 
 class Pool {
  public:
-  /// The block that fits best, if no more than a quarter of it would be unused; else a new one, if there is one.
+  /// Returns the idle block that fits best, if at most a quarter of it would be unused, or else a new block.
   Block take(std::size_t size) {
     size = (size + kStep - 1) / kStep * kStep;
     {
@@ -132,7 +132,7 @@ class Pool {
     std::size_t count = 0;
     {
       const std::lock_guard lock(mutex_);
-      // Room for it: those go that nobody has wanted for longest.
+      // Make room by freeing the blocks that were released longest ago.
       while (!idle_.empty() && (idle_.size() == kMostBlocks || idle_bytes_ + block.size > kMostIdle)) {
         gone[count++] = idle_.front();
         idle_bytes_ -= idle_.front().size;
@@ -152,11 +152,11 @@ class Pool {
  private:
   static constexpr std::size_t kMostBlocks = kMostIdle / kPooledFrom;
   std::mutex mutex_;
-  boost::container::static_vector<Block, kMostBlocks> idle_;  ///< in order of putting back
+  boost::container::static_vector<Block, kMostBlocks> idle_;  ///< in the order of release
   std::size_t idle_bytes_ = 0;
 };
 
-/// Never destroyed: buffers are let go of until the process ends.
+/// Never destroyed, because buffers are released until the process ends.
 Pool& pool() {
   static Pool& only = *new Pool;
   return only;

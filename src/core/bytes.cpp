@@ -1,4 +1,4 @@
-// Byte strings, chains of them, and their texts in hex and base64url.
+// Byte strings, chains of them, and their hex and base64url texts.
 #include "kitsune2/bytes.hpp"
 
 #include <algorithm>
@@ -26,7 +26,7 @@ Bytes::Bytes(std::string storage) {
 
 Bytes Bytes::copy_of(ByteView view) {
   if (view.empty()) return {};
-  // One allocation for the count and the bytes.
+  // One allocation holds the count and the bytes.
   std::shared_ptr<std::uint8_t[]> owner = std::make_shared_for_overwrite<std::uint8_t[]>(view.size());
   std::memcpy(owner.get(), view.data(), view.size());
   const ByteView inside{owner.get(), view.size()};

@@ -1,4 +1,4 @@
-// Ends the process with a message, when the application's code threw or the library was misused.
+// Ends the process with a message when the application's code threw or the library was misused.
 #include "core/callback.hpp"
 
 #include <cxxabi.h>

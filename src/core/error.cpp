@@ -1,4 +1,4 @@
-// Names of the error codes, what each means for the caller, texts of errors, failed assertions.
+// The names of the error codes, their conditions, the texts of errors, and failed assertions.
 #include "kitsune2/error.hpp"
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-// Storage of ids, where they lie on the ring, and the keyed hash.
+// Storage of ids, their location on the ring, and the keyed hash.
 #include "kitsune2/ids.hpp"
 
 #include <atomic>
@@ -15,7 +15,7 @@ std::uint32_t dht_location(ByteView id) {
 namespace detail {
 
 namespace {
-/// What the in-place bytes hold for a long id.
+/// What the in-place bytes of a long id contain.
 struct HeapId {
   std::uint8_t* data;
   std::size_t size;
@@ -59,8 +59,8 @@ constexpr std::uint64_t spread(std::uint64_t x) {
   return x ^ (x >> 31U);
 }
 
-/// Every constant of the hash comes from the key: with public constants an attacker could choose bytes that make one
-/// factor of a product zero, whatever the seed.
+/// All constants of the hash come from the key: with public constants an attacker could choose bytes that make a factor
+/// of a product zero, whatever the seed.
 struct HashKey {
   std::atomic<std::uint64_t> word[4];
 
@@ -76,7 +76,7 @@ struct HashKey {
 
 HashKey& hash_key() {
   static const int anchor = 0;
-  // Until the shell sets a random seed: where the loader and the kernel put us.
+  // Until the shell sets a random seed, the key comes from the addresses that the loader and the kernel have chosen.
   static HashKey key(spread(reinterpret_cast<std::uintptr_t>(&anchor)) ^
                      reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)));
   return key;

@@ -1,4 +1,4 @@
-// Reads the address of a relay as people write it.
+// Parses the address of a relay in the forms that people write.
 #include "core/relay_url.hpp"
 
 #include <string>

@@ -13,8 +13,8 @@ struct Date {
   int day;
 };
 
-/// Proleptic Gregorian date of a day number counted from 1970-01-01. std::chrono's calendar stops at the year 32,767;
-/// a hostile timestamp reaches the year 294,247.
+/// The proleptic Gregorian date of a day number counted from 1970-01-01. std::chrono's calendar ends in the year
+/// 32,767; a hostile timestamp reaches the year 294,247.
 Date date_of_day(std::int64_t day) {
   // Count in eras of 400 years from 0000-03-01, so that the leap day is the last of its year.
   const std::int64_t shifted = day + 719'468;

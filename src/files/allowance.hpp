@@ -1,4 +1,4 @@
-// How much a share may be that names few ops many times.
+// A bound for shares that refer to few ops many times.
 #pragma once
 
 #include <cstdint>
@@ -6,10 +6,10 @@
 
 namespace kitsune2::files {
 
-/// What a list of files may cost: so many bytes, and so many times the bytes of all ops that this node holds of the
-/// space. *Rationale*: an op of some bytes can be named any number of times. Large files of zeros and sparse disk
-/// images do that and have to come; docs/file-format.md has the figures. What is held was fetched at the same cost by
-/// whoever sent it, or is the user's own.
+/// What a list of files may cost: a fixed number of bytes, plus a multiple of the bytes of all ops that this node holds
+/// of the space. *Rationale*: an op of a few bytes can be referred to any number of times. Large files of zeros and
+/// sparse disk images do so and must work; docs/file-format.md has the figures. The ops that are held were fetched at
+/// the same cost to their sender, or are the user's own.
 struct Allowance {
   std::uint64_t free_bytes;
   std::uint64_t times_held;

@@ -1,4 +1,4 @@
-// File descriptors: whole reads and writes, and a way down into folders and up again.
+// File descriptors: whole reads and writes, and steps down into folders and up again.
 #include "files/fd.hpp"
 
 #include <fcntl.h>
@@ -19,7 +19,7 @@ void Fd::reset() {
 
 std::string errno_text(int number) {
   char buffer[128] = {};
-  return strerror_r(number, buffer, sizeof buffer);  // GNU's variant: gives the text
+  return strerror_r(number, buffer, sizeof buffer);  // GNU's variant, which returns the text
 }
 
 Error errno_error(int number, std::string_view what) {

@@ -1,4 +1,4 @@
-// File descriptors and folders below a root that never lead out of it.
+// File descriptors, and folders below a root that cannot lead out of it.
 #pragma once
 
 #include <sys/stat.h>
@@ -39,34 +39,34 @@ class Fd {
   int fd_ = -1;
 };
 
-/// Errc::disk_full for ENOSPC and EDQUOT, Errc::not_found for ENOENT, Errc::already_exists for EEXIST, else Errc::io;
-/// "<what>: <system's text>".
+/// Returns Errc::disk_full for ENOSPC and EDQUOT, Errc::not_found for ENOENT, Errc::already_exists for EEXIST,
+/// otherwise Errc::io, with the message "<what>: <system's text>".
 Error errno_error(int number, std::string_view what);
 /// The system's text for an error number.
 std::string errno_text(int number);
 
-/// Bytes that this process may still write on the disk of a folder; nullopt: it does not say.
+/// The bytes that this process may still write on the disk of a folder; nullopt if the disk does not say.
 std::optional<std::uint64_t> free_bytes(int fd);
 /// For messages: "1.2 GiB".
 std::string amount_of(std::uint64_t bytes);
 
-/// Reads until `size` bytes are there or the file ends. Gives what was read; Errc::io.
+/// Reads until `size` bytes have arrived or the file ends, and returns the number of bytes read. Errc::io.
 Result<std::size_t> read_full(int fd, std::uint8_t* out, std::size_t size);
 Result<void> write_full(int fd, ByteView bytes);
 
-/// A position in a directory tree. Steps down by one name, never through a symbolic link, and back up to exactly where
-/// it came from. Holds one descriptor whatever the depth (so no limit of open files or of path lengths applies): up is
-/// "..", accepted only if it is the folder that was left, by device and inode.
+/// A position in a directory tree. Steps down by one name at a time, never through a symbolic link, and back up to
+/// exactly where it came from. Holds one descriptor whatever the depth, so no limit of open files or path lengths
+/// applies: a step up is "..", accepted only if it is the folder that was left, by device and inode.
 class DirCursor {
  public:
   explicit DirCursor(Fd root) : dir_(std::move(root)) {}
   int fd() const { return dir_.get(); }
   std::size_t depth() const { return above_.size(); }
-  /// Errc::io, Errc::not_found; the position is unchanged then.
+  /// Errc::io or Errc::not_found; the position is unchanged then.
   Result<void> down(const std::string& name);
-  /// As `down`, for a folder that the caller opened itself.
+  /// Like `down`, for a folder that the caller has opened.
   Result<void> enter(Fd child);
-  /// Errc::io when the tree was changed so that the way back is not the one we came. The cursor is unusable then.
+  /// Errc::io if the tree was changed so that the way back is another one. The cursor is unusable then.
   Result<void> up();
 
  private:

@@ -101,7 +101,7 @@ Result<RootOp> RootOp::decode(ByteView bytes) {
   if (root.manifest_bytes == 0 || !tree_levels(root.manifest_bytes, root.chunk_log2)) {
     return malformed("root op: manifest size out of range");
   }
-  // A record of the manifest has at least 3 bytes for a file, folder or link, 32 for an op.
+  // A record of the manifest has at least 3 bytes for a file, folder or link, and 32 for an op.
   if (root.folder.files > root.manifest_bytes || root.folder.dirs > root.manifest_bytes ||
       root.folder.links > root.manifest_bytes || root.folder.ops > root.manifest_bytes / kIdBytes ||
       root.folder.bytes > kMaxFileBytes || div_up(root.folder.bytes, root.chunk_bytes()) > root.folder.ops) {

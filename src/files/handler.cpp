@@ -1,4 +1,4 @@
-// The handler of a node that shares or fetches files: which spaces it serves, pings, and the spaces of its own.
+// The handler of a node that shares or fetches files: the spaces that it serves, its pings, and the ids of its spaces.
 #include <array>
 #include <cstring>
 #include <map>
@@ -46,19 +46,19 @@ class Handler final : public FilesHandler {
  private:
   using Pong = std::shared_ptr<std::function<void(const Url&)>>;
 
-  /// Hears and answers in one space: an answer never goes out in another one than the question came in.
+  /// Listens and answers in one space: an answer is never sent in another space than the question.
   struct Ear : SpaceHandler {
     explicit Ear(Pong callback) : pong(std::move(callback)) {}
     void recv_notify(const Url& from, const SpaceId&, Bytes data) override {
       if (is(data, kPing)) {
-        // One small answer for each question, never more: nothing to gain by asking a lot.
+        // One small answer for each question, so that nothing is gained by asking a lot.
         if (const auto at = space.lock())
           at->send_notify(from, Bytes::copy_of(ByteView(kPong)), [](const Result<void>&) {});
       } else if (is(data, kPong) && *pong) {
         (*pong)(from);
       }
     }
-    // A share is what its link says: nothing else is let in.
+    // A share is what its link says: no other ops are accepted.
     bool accept_offered_ops(const Url&, const SpaceId&) override { return false; }
     std::weak_ptr<Space> space;
     const Pong pong;
@@ -77,8 +77,8 @@ SpaceId default_space(const AgentId& sharer) { return SpaceId::from_text("files-
 
 namespace {
 
-/// A secret of the key and `about`: Ed25519 signatures are deterministic, and this one is never shown to anybody. No
-/// agent info begins like `what`.
+/// A secret derived from the key and `about`: Ed25519 signatures are deterministic, and this one is never shown to
+/// anybody. No agent info begins like `what`.
 Result<OpId> derived(Ed25519LocalAgent& node, std::string_view what, ByteView about) {
   std::vector<std::uint8_t> message(what.begin(), what.end());
   message.insert(message.end(), about.begin(), about.end());

@@ -1,4 +1,4 @@
-// Reads and writes links, and names what a fetch waits for and what is wrong with a path.
+// Reads and writes links, and puts into words what a fetch waits for and what is wrong with a path.
 #include <algorithm>
 #include <charconv>
 
@@ -20,7 +20,7 @@ bool is_ipv6_char(char c) {
   return (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || (c >= '0' && c <= '9') || c == ':' || c == '.';
 }
 
-/// What stands around a link in a text: none of it can begin or end one.
+/// Removes what often surrounds a link in a text; none of it can begin or end a link.
 std::string_view trimmed(std::string_view text) {
   constexpr std::string_view kBefore = " \t\r\n\"'`<([{";
   constexpr std::string_view kBehind = " \t\r\n\"'`>)]}.,;:!/";

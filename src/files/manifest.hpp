@@ -1,4 +1,4 @@
-// The manifest: what is in a share, as one stream of records. Byte tables: docs/file-format.md.
+// The manifest: the contents of a share as a stream of records. Byte tables: docs/file-format.md.
 #pragma once
 
 #include <cstdint>
@@ -11,24 +11,24 @@
 
 namespace kitsune2::files {
 
-/// Modification time, as the file system has it.
+/// A modification time, as the file system has it.
 struct FileTime {
   std::int64_t seconds = 0;
   std::uint32_t nanos = 0;  ///< < 10^9
   friend bool operator==(const FileTime&, const FileTime&) = default;
 };
 
-/// What a record says of a file; of a folder or link, name and mode.
+/// What a record says about a file; for a folder or link, name and mode.
 struct FileHead {
   std::string name;
   std::uint64_t size = 0;
-  std::uint16_t mode = kPlainMode;  ///< within kModeBits. Of version 1: kPlainMode or kExecutableMode
-  bool packed = false;              ///< its bytes are the next `size` ones of the open pack
+  std::uint16_t mode = kPlainMode;  ///< within kModeBits; in version 1 kPlainMode or kExecutableMode
+  bool packed = false;              ///< its bytes are the next `size` bytes of the open pack
   std::optional<FileTime> mtime;
   friend bool operator==(const FileHead&, const FileHead&) = default;
 };
 
-/// Appends records to a byte vector. The caller keeps to the grammar: names ascending in each folder, packs filled, one
+/// Appends records to a byte vector. The caller must obey the grammar: ascending names in each folder, full packs, one
 /// `version` throughout.
 struct ManifestEncoder {
   static void begin(std::vector<std::uint8_t>& out, std::uint8_t version = 1);
@@ -47,7 +47,7 @@ struct ManifestRecord {
   enum class Kind {
     dir,       ///< `file.name` opens a folder of mode `file.mode`
     link,      ///< `file.name` is a symbolic link to `target`
-    dir_end,   ///< the innermost folder is done; of the last one: the manifest is done (the next call gives nullopt)
+    dir_end,   ///< the innermost folder ends; after the last one the manifest ends (the next call returns nullopt)
     file,      ///< `file`; its `ids` follow if it is neither empty nor packed
     ids,       ///< the next ops of the file, at most kIdsPerRecord
     file_end,  ///< after each file
@@ -60,38 +60,38 @@ struct ManifestRecord {
   std::uint64_t size = 0;
 };
 
-/// Where manifest bytes come from: gives the next bytes, an empty view at the end.
+/// The source of the manifest's bytes: returns the next bytes, or an empty view at the end.
 using ManifestSource = std::function<Result<Bytes>()>;
 
-/// Reads a manifest step by step and refuses what the format forbids. Bytes are hostile.
+/// Reads a manifest step by step and rejects what the format forbids. The bytes may be hostile.
 ///
-/// *Rules* (each Errc::malformed, with the path): M1 names are as `name_fault` wants them, and paths have at most
-/// kMaxPathBytes. M2 names ascend strictly in each folder: so nothing is there twice, and no path is both file and
-/// folder; found with memory for one path only. M3 every packed file lies in one pack and packs have no rest. M4
-/// counts, sizes and op references are those of the root op, and no byte follows. M5 links keep `target_fault`'s rule,
-/// modes have no other bits than kModeBits. Memory: one path, one record. Not thread-safe.
+/// *Rules* (each gives Errc::malformed with the path). M1: names satisfy `name_fault`, and paths have at most
+/// kMaxPathBytes. M2: names ascend strictly in each folder, so nothing occurs twice and no path is both file and
+/// folder; checking this takes memory for one path. M3: every packed file lies in one pack, and packs have no rest. M4:
+/// counts, sizes and op references are those of the root op, and no byte follows. M5: links satisfy `target_fault`, and
+/// modes have no bits beyond kModeBits. Memory: one path, one record. Not thread-safe.
 class ManifestReader {
  public:
   static constexpr std::size_t kIdsPerRecord = 1024;
 
   ManifestReader(ManifestSource source, const RootOp& root);
 
-  /// The next record; nullopt after the last. After an error the reader is unusable.
+  /// Returns the next record; nullopt after the last. After an error the reader is unusable.
   Result<std::optional<ManifestRecord>> next();
-  /// Of the record last read: folders joined by '/', without the share itself. Empty at the top.
+  /// The path of the last record: folders joined by '/', without the share itself. Empty at the top.
   std::string path() const;
-  /// What was read so far.
+  /// The totals of the records read so far.
   const FolderSummary& seen() const { return seen_; }
 
  private:
   struct Folder {
     std::string name;
-    std::string last;  ///< the child read last
+    std::string last;  ///< the child that was read last
     bool any = false;
   };
 
   Error fault(std::string_view what) const;
-  Result<bool> fill(std::size_t bytes);  ///< false: the stream ends before
+  Result<bool> fill(std::size_t bytes);  ///< false: the stream ends earlier
   Result<std::uint8_t> byte();
   Result<std::uint64_t> varint();
   Result<std::string> child_name();
@@ -111,7 +111,7 @@ class ManifestReader {
   std::uint64_t pack_left_ = 0;
   std::string file_name_;
   std::vector<Folder> folders_;
-  std::size_t path_bytes_ = 0;  ///< of the open folders, a slash behind each
+  std::size_t path_bytes_ = 0;  ///< of the open folders, with a slash after each
   FolderSummary seen_;
 };
 

@@ -29,7 +29,7 @@ std::string temp_name(const std::string& salt, const std::string& path) {
 
 constexpr mode_t kAllBits = 07777;
 
-/// The process's umask, without changing it: other threads make files.
+/// Returns the process's umask without changing it, since other threads create files.
 mode_t process_umask() {
   mode_t mask = 077;
   std::ifstream status("/proc/self/status");
@@ -39,36 +39,37 @@ mode_t process_umask() {
   return mask & 0777;
 }
 
-/// Executable for whom it is readable.
+/// Executable by those who may read it.
 mode_t with_exec(mode_t mode, bool executable) {
   mode &= kAllBits;
   if (!executable) return mode & ~mode_t{S_IXUSR | S_IXGRP | S_IXOTH};
   return mode | (mode & (S_IRUSR | S_IRGRP | S_IROTH)) >> 2;
 }
 
-/// Of no weight if refused: the contents are there (file systems without permissions, files of someone else).
+/// A failure does not matter, because the contents are there (file systems without permissions, files of other users).
 void change_mode(int fd, mode_t from, mode_t to) {
   if (to != (from & kAllBits)) static_cast<void>(::fchmod(fd, to));
 }
 
-/// Gives the owner `bits` more at `name`, if it is a `kind` (S_IFREG, S_IFDIR) of this process's own; never through a
-/// link. Its mode before, if that was done.
+/// Gives the owner of `name` the additional `bits`, if it is a `kind` (S_IFREG, S_IFDIR) that this process owns; never
+/// through a link. Returns its mode before, if that was done.
 std::optional<mode_t> grant(int dir, const std::string& name, mode_t kind, mode_t bits) {
   const Fd at(::openat(dir, name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat info {};
   if (!at || ::fstat(at.get(), &info) != 0 || info.st_uid != ::geteuid()) return std::nullopt;
   if ((info.st_mode & S_IFMT) != kind) return std::nullopt;
   if ((info.st_mode & bits) == bits) return std::nullopt;
-  const auto path = "/proc/self/fd/" + std::to_string(at.get());  // a descriptor of this kind cannot be changed itself
+  const auto path =
+      "/proc/self/fd/" + std::to_string(at.get());  // the mode of such a descriptor (O_PATH) cannot be changed directly
   if (::chmod(path.c_str(), (info.st_mode & kAllBits) | bits) != 0) return std::nullopt;
   return info.st_mode & kAllBits;
 }
 
-/// Without replacing what is there. 0 or an error number.
+/// Renames without replacing an existing file. Returns 0 or an error number.
 int rename_new(int dir, const std::string& from, const std::string& to) {
   if (::renameat2(dir, from.c_str(), dir, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
   if (errno != EINVAL && errno != ENOSYS) return errno;
-  // A file system that cannot do it in one step: as a link, which never replaces either.
+  // A file system that cannot do it in one step: create a link, which never replaces anything either.
   if (::linkat(dir, from.c_str(), dir, to.c_str(), 0) == 0) return ::unlinkat(dir, from.c_str(), 0) == 0 ? 0 : errno;
   if (errno == EEXIST) return EEXIST;
   struct stat info {};
@@ -84,18 +85,18 @@ std::string folder_of(std::string_view path) {
   return std::string(path.substr(0, std::max<std::size_t>(slash, 1)));
 }
 
-/// Makes the names in a folder durable. 0, or an error number.
+/// Makes the names in a folder durable. Returns 0 or an error number.
 int sync_folder(const std::string& path) {
   const Fd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return errno == EACCES ? 0 : errno;  // it may be written in, not read: there is nothing to sync it by
-  return ::fsync(fd.get()) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: no such thing on this file system
+  if (!fd) return errno == EACCES ? 0 : errno;  // it can be written but not read: there is no descriptor to sync it by
+  return ::fsync(fd.get()) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: this file system cannot sync a folder
 }
 
 }  // namespace
 
 Result<Fd> OutWriter::open_root(const std::string& path) {
   if (path.empty()) return make_error(Errc::invalid_argument, "the output folder is missing");
-  // A part that may not be made can be there all the same; if it is not, that is what was wrong.
+  // A part that could not be created may exist all the same; if it does not, the refusal was the reason.
   std::optional<Error> refused;
   for (std::size_t at = 1; at <= path.size(); ++at) {
     if (at != path.size() && path[at] != '/') continue;
@@ -173,7 +174,7 @@ Result<void> OutWriter::run(ManifestReader& reader) {
 
 Result<void> OutWriter::finish(ManifestReader& reader) {
   std::vector<std::uint16_t> modes;  ///< of the open folders
-  std::size_t skipped = 0;           ///< > 0: inside a folder that is not there; that has been reported
+  std::size_t skipped = 0;           ///< > 0: inside a folder that does not exist, which has been reported
   while (true) {
     if (is_stopped()) return stopped();
     auto record = reader.next();
@@ -210,12 +211,12 @@ Result<void> OutWriter::sync() {
 }
 
 Result<void> OutWriter::leave_folder(std::uint16_t mode) {
-  // Up first: from a folder that may not be searched there is no way up.
+  // Step up first: from a folder that may not be searched there is no way up.
   const Fd folder(::fcntl(at_.fd(), F_DUPFD_CLOEXEC, 3));
   if (auto up = at_.up(); !up) return up;
   struct stat info {};
   if (!folder || ::fstat(folder.get(), &info) != 0) return {};
-  // What was there before only loses permissions; what was made here had what the umask left, and more for its owner.
+  // An existing folder only loses permissions; a new one has what the umask left, and more for its owner.
   const mode_t special = info.st_mode & (kAllBits & ~mode_t{kModeBits});
   change_mode(folder.get(), info.st_mode,
               special | (options_.overwrite ? mode & ~umask_ : info.st_mode & mode_t{mode}));
@@ -265,8 +266,8 @@ Result<void> OutWriter::link(const ManifestRecord& record, const std::string& pa
   return {};
 }
 
-/// A folder that its owner may not enter or change is opened for this fetch: an earlier one left it so, of this share
-/// or, with `overwrite`, of another version of it. In the end `leave_folder` gives it the mode that the share says.
+/// A folder that its owner may not enter or change is opened for this fetch: an earlier fetch left it so, of this share
+/// or (with `overwrite`) of another version. In the end `leave_folder` gives it the mode of the share.
 Result<void> OutWriter::step_down(const std::string& name, std::uint16_t mode) {
   if (options_.overwrite || (options_.modes && (mode & S_IRWXU) != S_IRWXU)) {
     static_cast<void>(grant(at_.fd(), name, S_IFDIR, S_IRWXU));
@@ -280,7 +281,7 @@ Result<void> OutWriter::dir(ManifestRecord& record, ManifestReader& reader) {
     return {};
   }
   const auto& name = record.file.name;
-  // Its owner may do everything in it until it is full.
+  // Its owner gets all permissions until it is filled.
   const bool made = ::mkdirat(at_.fd(), name.c_str(), mode_t{record.file.mode} | S_IRWXU) == 0;
   if (!made && errno != EEXIST) {
     if (errno == ENOSPC || errno == EDQUOT) return errno_error(errno, printable(reader.path()));
@@ -328,7 +329,7 @@ std::shared_ptr<Fd> OutWriter::shared_dir() {
 }
 
 Result<std::vector<Bytes>> OutWriter::ops_of(const std::vector<OpId>& ids) {
-  std::vector<OpId> wanted;  // each once, and not the last one again: runs of one op are common
+  std::vector<OpId> wanted;  // each once, and not the previous one again: runs of the same op are common
   for (const auto& id : ids) {
     if (id != last_id_ && std::find(wanted.begin(), wanted.end(), id) == wanted.end()) wanted.push_back(id);
   }
@@ -364,7 +365,7 @@ Result<Bytes> OutWriter::packed_bytes(std::uint64_t from, std::uint64_t size) {
   return pack_->bytes->slice(static_cast<std::size_t>(from), static_cast<std::size_t>(size));
 }
 
-/// An unfinished file: gone with this object unless it was handed on.
+/// An unfinished file. It is removed together with this object, unless it was handed on.
 struct OutWriter::TempFile {
   std::shared_ptr<Fd> dir;
   std::string name;
@@ -377,8 +378,8 @@ struct OutWriter::TempFile {
   }
 };
 
-/// One file: compared with what is at its place for as long as that is the same, otherwise written. Its ids pass by and
-/// are not kept: a list may repeat one op for many times more than memory holds.
+/// One file: compared with the existing one as long as they are the same, and written otherwise. Its ids are not kept:
+/// a list may repeat one op many more times than fits into memory.
 struct OutWriter::Job {
   enum class Stage { comparing, writing, over };
   FileHead head;
@@ -386,11 +387,11 @@ struct OutWriter::Job {
   std::uint64_t number = 0;
   Bytes packed;
   Stage stage = Stage::over;
-  std::uint64_t at = 0;  ///< so many bytes are the same, or written
+  std::uint64_t at = 0;  ///< bytes that are the same, or were written
   // comparing
   Fd there;
   struct stat info {};
-  std::optional<mode_t> before;  ///< its mode, if it was changed to read it
+  std::optional<mode_t> before;  ///< its mode, if it was changed in order to read it
   OpId compared;                 ///< over the ids of the chunks that are the same, in order
   // writing
   TempFile temp;
@@ -401,7 +402,7 @@ struct OutWriter::Job {
 };
 
 namespace {
-/// A hash over a sequence of ids, one at a time.
+/// The hash of a sequence of ids, added one at a time.
 OpId chained(const OpId& before, const OpId& id) {
   std::vector<std::uint8_t> both(before.view().begin(), before.view().end());
   both.insert(both.end(), id.view().begin(), id.view().end());
@@ -409,7 +410,7 @@ OpId chained(const OpId& before, const OpId& id) {
 }
 }  // namespace
 
-/// An op of the file is not to be had, now or for good.
+/// An op of the file is not available, now or for good.
 Result<void> OutWriter::missing(Job& job, const Error& error) {
   if (options_.last_pass()) {
     fail(job, PathIssue::Kind::missing, error.message);
@@ -458,7 +459,7 @@ Result<void> OutWriter::file(ManifestRecord& record, ManifestReader& reader) {
   return done;
 }
 
-/// Looks at what is at the file's place.
+/// Looks at what is in the file's place.
 Result<void> OutWriter::begin(Job& job, std::uint64_t pack_at) {
   const auto& head = job.head;
   if (head.packed) {
@@ -512,7 +513,7 @@ Result<void> OutWriter::take(Job& job, const std::vector<OpId>& ids) {
   return {};
 }
 
-/// Compares the next chunk, or the whole of a packed file. Where it is another one, what that means has been done.
+/// Compares the next chunk, or a packed file as a whole. If it differs, does what follows from that.
 Result<void> OutWriter::compare(Job& job, const OpId* id) {
   std::vector<std::uint8_t>& buffer = buffer_;
   buffer.resize(job.next_bytes(options_.chunk_bytes));
@@ -530,7 +531,7 @@ void OutWriter::put_back(Job& job) {
   if (job.before) change_mode(job.there.get(), job.info.st_mode, *std::exchange(job.before, std::nullopt));
 }
 
-/// Something else is at the file's place.
+/// Something else is in the file's place.
 Result<void> OutWriter::differs(Job& job) {
   put_back(job);
   if (!options_.overwrite) {
@@ -543,8 +544,8 @@ Result<void> OutWriter::differs(Job& job) {
   return copy_same(job, same);
 }
 
-/// The first `bytes` are the same in the file that is there: their ids have passed by, so they are taken from it, and
-/// looked at once more, for others may write to it.
+/// The first `bytes` are the same in the existing file. Their ids are gone already, so the bytes are copied from there
+/// and checked again, because others may write to that file.
 Result<void> OutWriter::copy_same(Job& job, std::uint64_t bytes) {
   if (bytes == 0) return {};
   if (::lseek(job.there.get(), 0, SEEK_SET) != 0) return refused(job, errno_error(errno, "seek"));
@@ -565,14 +566,15 @@ Result<void> OutWriter::copy_same(Job& job, std::uint64_t bytes) {
   return {};
 }
 
-/// The system refused something: that ends everything, or concerns this file alone.
+/// The system refused something. That ends the fetch, or concerns this file alone.
 Result<void> OutWriter::refused(Job& job, const Error& error) {
   if (ends_everything(error)) return error.context(printable(job.path));
   fail(job, PathIssue::Kind::unwritable, error.message);
   return {};
 }
 
-/// Whether the disk has room for a file of this size: a full one is found before it is full, for other programs' sake.
+/// Checks that the disk has room for a file of this
+/// size: other programs need some of the disk, too.
 Result<void> OutWriter::has_room(std::uint64_t bytes) const {
   if (bytes < kLooksForRoom) return {};
   const auto room = free_bytes(sync_.get());
@@ -587,7 +589,7 @@ Result<void> OutWriter::begin_writing(Job& job) {
   if (!dir) return refused(job, errno_error(errno, "open"));
   const std::string name = temp_name(options_.salt, job.path);
   constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-  // Its mode from the start, less the umask: writing goes on by this descriptor also where the mode forbids it.
+  // The file gets its mode at once, less the umask: this descriptor can write to it even where the mode forbids it.
   Fd fd(::openat(dir->get(), name.c_str(), kFlags, mode_t{head.mode}));
   if (!fd && errno == EEXIST) {
     ::unlinkat(dir->get(), name.c_str(), 0);
@@ -646,7 +648,7 @@ Result<void> OutWriter::end(Job& job) {
   return {};
 }
 
-/// It is there already.
+/// The file exists already.
 void OutWriter::keep_file(Job& job) {
   const auto& head = job.head;
   const bool executable = (head.mode & (S_IXUSR | S_IXGRP | S_IXOTH)) != 0;

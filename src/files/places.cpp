@@ -1,4 +1,4 @@
-// Whether one path lies in the folder of another: by device and inode, up to the root.
+// Whether one path lies inside the folder of another, by device and inode, up to the root.
 #include "files/places.hpp"
 
 #include <sys/stat.h>
@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A file or folder. Of one that does not exist there is only a name.
+/// A file or folder. One that does not exist has only a name.
 struct Place {
   dev_t device = 0;
   ino_t inode = 0;
@@ -30,7 +30,7 @@ std::vector<Place> places_of(const std::string& path) {
   const fs::path absolute = fs::absolute(path, error);
   fs::path at = fs::weakly_canonical(error ? fs::path(path) : absolute, error);
   if (error) at = absolute.lexically_normal();
-  if (!at.has_filename() && at != at.root_path()) at = at.parent_path();  // a slash at the end
+  if (!at.has_filename() && at != at.root_path()) at = at.parent_path();  // a trailing slash
   std::vector<Place> out;
   while (true) {
     struct stat info {};

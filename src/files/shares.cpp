@@ -1,4 +1,4 @@
-// Finds the shares of one data folder, and makes one more beside them.
+// Finds the shares in a data folder, and adds another one.
 #include "files/shares.hpp"
 
 #include <unistd.h>
@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Roots that are looked at in one database, for each version.
+/// The most roots that are looked at in one database, for each version.
 constexpr std::size_t kMostRoots = 64;
 
 void remove_store(const std::string& path) {
@@ -46,7 +46,7 @@ Result<void> look_into(const std::string& path, Ed25519LocalAgent& node, HeldSha
   return {};
 }
 
-/// Where the ops of these paths are gathered.
+/// The file in which the ops of these paths are gathered.
 std::string unfinished_path(const std::string& data_dir, const std::vector<std::string>& paths,
                             const ShareOptions& options) {
   std::vector<std::string> absolute;
@@ -74,7 +74,7 @@ void remove_unfinished(const std::string& data_dir, const std::string& but) {
   for (const auto& path : found) remove_store(path);
 }
 
-/// An op store of this side alone, made and let go on the strand.
+/// A private op store, opened and closed on the strand.
 class Gathered {
  public:
   Gathered(Runtime& runtime, std::string path) : runtime_(runtime), path_(std::move(path)) {}
@@ -86,7 +86,7 @@ class Gathered {
     auto opened = try_open();
     if (!opened && opened.error().code != Errc::disk_full && opened.error().code != Errc::io &&
         opened.error().code != Errc::cancelled) {
-      // Damaged, or left by a crash between its two last steps: nothing in it that is not in the source.
+      // It is damaged, or was left by a crash between its last two steps: everything in it is also in the source.
       remove_store(path_);
       opened = try_open();
     }
@@ -95,7 +95,7 @@ class Gathered {
     return {};
   }
   OpStore& store() { return *store_; }
-  /// All that was written is in the file then.
+  /// After this, everything written is in the file.
   void close() {
     if (!store_) return;
     static_cast<void>(wait_on<void>(runtime_, [last = std::move(store_)](auto done) mutable {
@@ -116,12 +116,12 @@ class Gathered {
   std::shared_ptr<OpStore> store_;
 };
 
-/// The same numbers, so perhaps the same share.
+/// Whether the totals are equal, so that it may be the same share.
 bool alike(const FolderSummary& held, const FolderSummary& seen) {
   return held.files == seen.files && held.dirs == seen.dirs && held.links == seen.links && held.bytes == seen.bytes;
 }
 
-/// The share that is held already, if it is one of `held`.
+/// Returns the share if it is one of `held`.
 Result<std::optional<ShareReport>> held_already(const std::vector<HeldShare>& held,
                                                 const std::vector<std::string>& paths, const ShareOptions& options,
                                                 const std::stop_token& stop) {
@@ -199,7 +199,7 @@ Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_d
       return out;
     }
     if (stats->ops != out.report.different_ops) {
-      // An earlier run was stopped, and the paths have changed since: some of what it stored is not of this share.
+      // An earlier run was stopped, and the paths have changed since: some of the ops it stored are not of this share.
       remove_store(path);
       continue;
     }
@@ -208,7 +208,7 @@ Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_d
     auto moved = move_sqlite_op_store(path, op_store_path(data_dir, *space), *space);
     if (!moved && moved.error().code != Errc::already_exists) return moved.error();
     if (!moved) {
-      // Held already, as its name says: what was gathered is a copy.
+      // The share is held already, as its id shows: what was gathered is a copy.
       out.report.new_ops = out.report.new_bytes = out.report.twice_ops = out.report.twice_bytes = 0;
       out.held = true;
     }

@@ -1,4 +1,4 @@
-// The shares of one data folder: which are there, and how one more is made without mixing it with others.
+// The shares in a data folder: finding them, and adding one without mixing it with others.
 #pragma once
 
 #include <functional>
@@ -11,52 +11,52 @@
 
 namespace kitsune2::files {
 
-/// How the name of a database begins in which a share is gathered.
+/// The prefix of the name of a database in which a share is gathered.
 inline constexpr std::string_view kUnfinished = "unfinished.";
 
-/// A share that a data folder holds, as its database says.
+/// A share in a data folder, as its database describes it.
 struct HeldShare {
   SpaceId space;
   OpId root;
   FolderSummary folder;
   Timestamp shared_at;  ///< when its last op was stored
-  bool own = false;     ///< in a space of its own; false: in the one space of old, with others
+  bool own = false;     ///< in a space of its own; false: in the one space of earlier versions, with others
 };
 
 struct HeldShares {
-  std::vector<HeldShare> shares;  ///< the latest first
-  std::vector<Error> unreadable;  ///< databases that might hold one
+  std::vector<HeldShare> shares;  ///< the latest one first
+  std::vector<Error> unreadable;  ///< databases that may hold a share
 };
 
-/// The shares of `node` in `data_dir`: those in spaces of their own, and those in the space that all shares of a node
-/// had in earlier versions. Spaces that were named by the user, or fetched, are not among them: nothing in the file
-/// tells whether the user wants them served. Reads the databases without opening them, also beside a running node.
-/// Errc::io: the folder cannot be read.
+/// Returns the shares of `node` in `data_dir`: those in spaces of their own, and those in the space that earlier
+/// versions used for all shares of a node. Omits spaces that the user named and spaces that were fetched: nothing in
+/// the file tells whether the user wants them served. Reads the databases without opening them, also while a node uses
+/// them. Errc::io: the folder cannot be read.
 Result<HeldShares> find_shares(const std::string& data_dir, Ed25519LocalAgent& node);
 
 struct ShareAloneReport {
   ShareReport report;
-  SpaceId space;  ///< empty where `strict` kept the share from being made
-  /// Its database was there already. What it holds has not been looked at: see `damaged_in`.
+  SpaceId space;  ///< empty if `strict` prevented the share
+  /// Its database existed already. Its contents have not been checked: see `damaged_in`.
   bool held = false;
 };
 
-/// Stores `paths` as a share in a space of its own: in the file that `Node::space` opens for that space.
+/// Stores `paths` as a share in a space of its own, in the file that `Node::space` opens for that space.
 ///
-/// *Rules*. A1: the database of the new space holds the ops of this share and no other, neither those of an earlier
-/// version nor of a run that was killed. A2: a share that is held already is not stored again: if one of `held` has as
-/// many files, folders, links and bytes, everything is read once to see whether it is the same. A3: a run that was
-/// stopped or killed is gone on with when the same paths are shared again; what it left for other paths is removed
-/// when a share succeeds.
+/// *Rules*. A1: the database of the new space holds the ops of this share and no others, neither of an earlier version
+/// nor of a run that was killed. A2: a share that is held already is not stored again: if one of `held` has the same
+/// number of files, folders, links and bytes, everything is read once to compare it. A3: a run that was stopped or
+/// killed is continued when the same paths are shared again; what it left for other paths is removed when a share
+/// succeeds.
 /// *How*: ops are gathered in "unfinished.<hash of the paths>.db"; when the root is known, and with it the space, the
-/// file gets its name. `strict`: nothing is made if something could not be read.
-/// Blocks; any thread but the strand. One call at a time for each folder. Errors: as share_paths.
+/// file gets its name. `strict`: nothing is made if something could not be read. Blocks; must not be called on the
+/// strand. One call at a time for each folder. Errors: as share_paths.
 Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_dir, Ed25519LocalAgent& node,
                                      const std::vector<HeldShare>& held, const std::vector<std::string>& paths,
                                      bool strict, const ShareOptions& options, const std::stop_token& stop = {});
 
-/// How much of the op database of `space` in `data_dir` is damaged or has a wrong entry, found by reading all of it;
-/// also beside its owner. `progress` as SqliteCheckOptions::on_progress. Errors: as check_sqlite_op_store.
+/// Returns how many ops in the database of `space` in `data_dir` are damaged or have a wrong entry. Reads all of it,
+/// also while a node uses it. `progress`: as SqliteCheckOptions::on_progress. Errors: as check_sqlite_op_store.
 Result<std::uint64_t> damaged_in(const std::string& data_dir, const SpaceId& space,
                                  const std::function<bool(const SqliteCheckProgress&)>& progress);
 

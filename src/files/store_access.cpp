@@ -19,8 +19,8 @@ struct BatchWriter::Shared {
 
 namespace {
 
-/// One batch on its way. Whatever happens to it, the writer hears of it: also when the store or the runtime drop their
-/// handlers.
+/// One batch that is under way. The writer learns of its end in any case, even if the store or the runtime drops the
+/// handler.
 struct Batch {
   std::shared_ptr<void> owner;
   std::function<void(Result<ProcessedOps>)> done;
@@ -35,7 +35,7 @@ struct Batch {
 };
 
 void store_batch(Runtime& runtime, OpStore& store, const std::shared_ptr<Batch>& batch) {
-  // The bytes are shared, so a copy is cheap; it is kept for the case that the store has no room in its queue.
+  // The copy is cheap, because the bytes are shared. It is kept in case the store's queue has no room.
   store.store_described_ops(batch->ops, [&runtime, &store, batch](Result<ProcessedOps> result) {
     if (!result && result.error().code == Errc::overloaded) {
       runtime.schedule_after(std::chrono::milliseconds(20),
@@ -48,7 +48,7 @@ void store_batch(Runtime& runtime, OpStore& store, const std::shared_ptr<Batch>&
 
 using Sizes = std::shared_ptr<const std::unordered_map<OpId, std::uint64_t>>;
 
-/// Calls `held` with the size of each of `ids` that one of `stores` holds, from number `at` on; then `done`.
+/// Calls `held` with the size of each of `ids` that one of `stores` (from number `at` on) holds; then `done`.
 void count_elsewhere(const std::vector<std::shared_ptr<OpStore>>& stores, std::size_t at, std::vector<OpId> ids,
                      const Sizes& sizes, std::function<void(std::uint64_t)> held, std::function<void()> done) {
   if (at == stores.size() || ids.empty()) return done();
@@ -56,7 +56,7 @@ void count_elsewhere(const std::vector<std::shared_ptr<OpStore>>& stores, std::s
   stores[at]->filter_out_existing_ops(
       std::move(ids), [stores, at, asked = std::move(asked), sizes, held = std::move(held),
                        done = std::move(done)](Result<std::vector<OpId>> lacking) mutable {
-        // An earlier store that cannot be read says nothing; it is no fault of this share.
+        // An earlier store that cannot be read is skipped; that is no error of this share.
         if (!lacking) return count_elsewhere(stores, at + 1, std::move(asked), sizes, std::move(held), std::move(done));
         const std::unordered_set<OpId> not_held(lacking->begin(), lacking->end());
         for (const auto& id : asked) {
@@ -150,7 +150,7 @@ void BatchWriter::send() {
   batch_.clear();
   in_batch_.clear();
   batch_bytes_ = 0;
-  // What is held already, and is as it was stored, is not sent to the writer: sharing a folder again costs reads only.
+  // Ops that are held and undamaged are not sent to the writer, so sharing a folder again costs reads only.
   runtime_->post([&runtime = *runtime_, &store = *store_, elsewhere = elsewhere_, shared = shared_, batch] {
     std::vector<OpId> ids;
     ids.reserve(batch->ops.size());
@@ -198,7 +198,7 @@ Result<std::vector<MetaOp>> retrieve_held(Runtime& runtime, OpStore& store, std:
         runtime, [&](auto done) { store.retrieve_ops(ids, kAnswerBytes, std::move(done)); });
     if (!part) return part.error();
     if (part->empty()) break;
-    // In the order asked: what comes before the last one and is not in the answer is not held.
+    // In the order requested: what comes before the last one and is not in the answer is not held.
     const OpId last = part->back().op_id;
     const auto at = std::find(ids.begin(), ids.end(), last);
     K2_ASSERT(at != ids.end());

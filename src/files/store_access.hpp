@@ -1,4 +1,4 @@
-// Stores of ops for code that runs on a thread of its own: blocking calls, batches, back-pressure.
+// Op stores for code with a thread of its own: blocking calls, batches, back-pressure.
 #pragma once
 
 #include <condition_variable>
@@ -16,8 +16,8 @@
 
 namespace kitsune2::files {
 
-/// Starts an asynchronous call on the strand and waits for its outcome. Errc::cancelled when the runtime or the callee
-/// went away without an answer.
+/// Starts an asynchronous call on the strand and waits for its outcome. Errc::cancelled if the runtime or the callee
+/// ended without an answer.
 template <class T, class F>
 Result<T> wait_on(Runtime& runtime, F start) {
   auto promise = std::make_shared<std::promise<Result<T>>>();
@@ -33,32 +33,32 @@ Result<T> wait_on(Runtime& runtime, F start) {
   }
 }
 
-/// Puts ops into a store in large batches. Blocks while too much is under way. One thread.
+/// Stores ops in large batches. Blocks while too much is under way. For one thread.
 class BatchWriter {
  public:
   static constexpr std::uint64_t kBatchBytes = 16U << 20;
   static constexpr std::size_t kBatchOps = 1024;
   static constexpr std::uint64_t kMaxUnderWay = 64U << 20;
 
-  /// `elsewhere`: stores whose ops are counted when they are stored here too. All outlive the writer.
+  /// `elsewhere`: stores to compare with; new ops that they hold too are counted. All must outlive the writer.
   BatchWriter(Runtime& runtime, OpStore& store, std::vector<std::shared_ptr<OpStore>> elsewhere = {});
-  /// Only names and counts: nothing is stored.
+  /// Computes ids and counts; stores nothing.
   explicit BatchWriter(std::shared_ptr<const OpPolicy> policy);
-  /// Waits for what is under way.
+  /// Waits for everything under way.
   ~BatchWriter();
 
-  /// Names `op` and stores it sooner or later. An error of an earlier batch comes back here.
+  /// Computes the id of `op` and stores it, now or later. Returns the error of an earlier batch, if there was one.
   Result<OpId> put(Bytes op);
-  /// Waits until all is durable.
+  /// Waits until everything is durable.
   Result<void> flush();
 
   std::uint64_t ops() const { return ops_; }
-  /// As `ops`, but one that was put again counts once. Ids are told apart by 8 bytes: one of a pair that agrees in them
-  /// is not counted.
+  /// Like `ops`, but an op that was put repeatedly counts once. Distinguishes ids by their first 8 bytes: of ids that
+  /// agree in them only one is counted.
   std::uint64_t different_ops() { return seen().size(); }
-  /// What ids were put: the first 8 bytes of each, sorted.
+  /// The ids that were put: the first 8 bytes of each, sorted.
   const std::vector<std::uint64_t>& seen();
-  /// From now on ops are stored only if the first 8 bytes of their ids are among these, which are sorted.
+  /// From now on stores ops only if the first 8 bytes of their ids are among `ids`, which must be sorted.
   void store_only(std::vector<std::uint64_t> ids) { only_ = std::move(ids); }
   std::uint64_t new_ops() const;
   std::uint64_t new_bytes() const;
@@ -83,7 +83,7 @@ class BatchWriter {
   std::uint64_t ops_ = 0;
 };
 
-/// The held ones among `ids`, keyed. Asks again until all that is held has come, in answers of bounded size.
+/// Returns the held ones among `ids`, with their ids. Asks again until all have arrived, in answers of bounded size.
 Result<std::vector<MetaOp>> retrieve_held(Runtime& runtime, OpStore& store, std::vector<OpId> ids);
 
 }  // namespace kitsune2::files

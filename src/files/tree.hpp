@@ -1,4 +1,4 @@
-// The manifest's bytes as ops: cut into chunks, their ids in list ops, up to one id. Writing and reading.
+// The manifest's bytes as ops: chunks, list ops with their ids, up to a single id. Writing and reading.
 #pragma once
 
 #include <array>
@@ -9,19 +9,20 @@
 
 namespace kitsune2::files {
 
-/// Takes an op to be stored and gives its id.
+/// Stores an op and returns its id.
 using PutOp = std::function<Result<OpId>(Bytes)>;
-/// The bytes of an op, waiting for it if need be. `hints`: ids that will be asked for next, nearest first.
+/// Returns the bytes of an op, waiting for it if necessary. `hints`: the ids that will be needed next, nearest first.
 using GetOp = std::function<Result<Bytes>(const OpId& id, const std::vector<OpId>& hints)>;
 
-/// Writes a stream of any length; memory: one chunk and at most kFanout ids a level. Ids that are handed up are those
-/// of full list ops, so the shape follows from the length alone.
+/// Writes a stream of any length. Memory: one chunk, and at most kFanout ids per level. A level passes up only the ids
+/// of full list ops, so the shape depends on the length alone.
 class TreeWriter {
  public:
   explicit TreeWriter(PutOp put, std::uint8_t chunk_log2 = kChunkLog2)
       : put_(std::move(put)), chunk_log2_(chunk_log2) {}
   Result<void> write(ByteView bytes);
-  /// The id of the only chunk or the top list op. Nothing may be written after it; at least one byte before.
+  /// Returns the id of the only chunk or the top list op. Must be
+  /// called once, after at least one byte was written.
   Result<OpId> finish();
   std::uint64_t bytes() const { return bytes_; }
   std::uint64_t ops() const { return ops_; }
@@ -39,18 +40,18 @@ class TreeWriter {
   std::uint64_t ops_ = 0;
 };
 
-/// Reads the chunks in order. Every list op must be exactly the one of its place, every chunk of the right size:
-/// Errc::malformed. Memory: one list op a level.
+/// Reads the chunks in order. Every list op must be exactly the one for its place, and every chunk of the right size;
+/// otherwise Errc::malformed. Memory: one list op per level.
 class TreeReader {
  public:
   TreeReader(GetOp get, const RootOp& root);
-  /// The next chunk; empty at the end.
+  /// Returns the next chunk; empty at the end.
   Result<Bytes> next();
 
  private:
   struct Open {
     unsigned level = 0;
-    std::uint64_t left = 0;  ///< manifest bytes under the children that were not taken yet
+    std::uint64_t left = 0;  ///< manifest bytes under the children that were not read yet
     std::vector<OpId> children;
     std::size_t at = 0;
   };

@@ -1,4 +1,4 @@
-// What a fetch of files wants, and from whom.
+// The ops that a fetch of files wants, and their sources.
 #include "files/wants.hpp"
 
 #include <algorithm>
@@ -77,7 +77,7 @@ void Wants::notice(const std::string& text) {
 bool Wants::live(const Source& source) const { return source.heard && runtime_.now() - *source.heard <= kLiveFor; }
 
 std::size_t Wants::live_count() const {
-  if (!space_->current_url()) return 0;  // off the network: nobody answers, whatever was heard before
+  if (!space_->current_url()) return 0;  // no url: nobody can answer, whatever was heard before
   return static_cast<std::size_t>(
       std::count_if(sources_.begin(), sources_.end(), [&](const auto& entry) { return live(entry.second); }));
 }
@@ -100,8 +100,8 @@ void Wants::tick() {
   timer_ = runtime_.schedule_after(options_.tick, lifetime_.guard([this] { tick(); }));
 }
 
-/// W5: bytes that came since the last look. Those of a source that sends damaged ops keep it alive, but they are no
-/// reason to hope for more: it may send them for ever.
+/// W5: counts the bytes since the last look. Those of a source that sends damaged ops keep the source alive, but give
+/// no reason to hope for more: it may send them for ever.
 void Wants::look_at_bytes() {
   const Fetch& fetch = space_->fetch();
   figures_.received_bytes = fetch.stats().bytes_received - received_before_;
@@ -159,7 +159,7 @@ void Wants::look_at_wait() {
   figures_.wait_reason = std::move(wait.second);
 }
 
-/// The url where an info offers ops (W4); null: it is not of another agent, or offers none.
+/// Returns the url at which an info offers ops (W4); null if it is this node's own, or offers none.
 const Url* Wants::offer_of(const AgentInfoSigned& info, const std::optional<Url>& own_url, Timestamp wall) {
   const AgentInfo& agent = info.info();
   if (agent.agent == self_ || !agent.url || agent.url == own_url || agent.is_tombstone || info.is_expired(wall)) {
@@ -196,7 +196,7 @@ void Wants::look_for_sources() {
   for (const auto& url : offered) {
     if (sources_.count(url) == 0) fresh.push_back(&url);
   }
-  // Where there is no room for all, each gets its turn.
+  // Where there is no room for all, the sources take turns.
   for (std::size_t i = 0; i < fresh.size(); ++i) {
     if (!add_source(*fresh[next_fresh_++ % fresh.size()])) break;
   }
@@ -204,11 +204,11 @@ void Wants::look_for_sources() {
   if (!sources_.empty()) forget_stale();
 }
 
-/// W8. False: there is no room.
+/// W8. Returns false if there is no room.
 bool Wants::add_source(const Url& url) {
   if (sources_.count(url) != 0) return true;
   if (sources_.size() >= kMaxSources) {
-    // Who has had its time and said nothing makes room.
+    // A source that had its time and stayed silent makes room.
     const auto silent = std::find_if(sources_.begin(), sources_.end(), [this](const auto& entry) {
       return !entry.second.proven && runtime_.now() - entry.second.found_at > kTryFor;
     });
@@ -238,7 +238,7 @@ void Wants::ask_first(const Url& url, Source& source) {
   ask_all(url);
 }
 
-/// Gives others their turn where some that were asked have not answered.
+/// Gives others their turn if some that were asked have not answered.
 void Wants::rotate_unproven() {
   std::vector<Url> waiting;
   std::size_t asked = 0;
@@ -264,7 +264,7 @@ void Wants::rotate_unproven() {
   }
 }
 
-/// Requests that an earlier run left open to urls that nobody has any more would only run into time-outs.
+/// Requests of an earlier run to urls that no agent has any more would only time out.
 void Wants::forget_stale() {
   if (std::exchange(stale_forgotten_, true)) return;
   std::unordered_set<Url> stale;
@@ -306,7 +306,7 @@ void Wants::ping() {
       doubtful ? std::clamp<Duration>(missing_after / 4, std::chrono::milliseconds(50), kPingEvery) : kPingEvery;
   for (auto& [url, source] : sources_) {
     if (source.pinging) continue;
-    // Whoever never answered is asked less and less often: there may be many that do not exist.
+    // A source that has never answered is asked less and less often: there may be many that do not exist.
     const Duration every = source.proven ? normal : normal * (1 << std::min(source.pings, 3U));
     if (source.pinged && now - *source.pinged < every) continue;
     if (!doubtful && source.heard && now - *source.heard < kPingEvery) continue;
@@ -324,7 +324,7 @@ void Wants::ping() {
 void Wants::heard(const Url& url) {
   const auto it = sources_.find(url);
   if (it == sources_.end()) return;
-  if (!live(it->second)) changed_at_ = runtime_.now();  // it gets its time to answer
+  if (!live(it->second)) changed_at_ = runtime_.now();  // it gets time to answer
   it->second.heard = runtime_.now();
   const bool is_new = !std::exchange(it->second.proven, true);
   if (std::exchange(it->second.dropped, false) || is_new) ask_all(url);
@@ -380,7 +380,7 @@ void Wants::filtered(std::vector<Want> wants, const std::vector<OpId>& lacking) 
 }
 
 void Wants::ask_everybody(const std::vector<OpId>& ids) {
-  // Sources take turns at being asked first, so that each has work from the start.
+  // Sources take turns at being first, so that each has work from the start.
   std::vector<Url> urls;
   for (const auto& [url, source] : sources_) urls.push_back(url);
   std::sort(urls.begin(), urls.end());
@@ -432,7 +432,7 @@ void Wants::lacking(const Url& peer, const std::vector<OpId>& ops) {
   publish();
 }
 
-/// The fetch module asks this source no more, but the share may still come to hold them there.
+/// The fetch module no longer asks this source for them, but the ops may still appear there.
 void Wants::unserved(const Url& peer, std::vector<OpId> ops) {
   if (sources_.count(peer) == 0) return;
   std::erase_if(ops, [this](const OpId& id) { return pending_.count(id) == 0 && missing_.count(id) == 0; });
@@ -481,7 +481,7 @@ void Wants::judge() {
   figures_.settled = quiet && pending_.empty();
 }
 
-/// The last look before ops are called missing: the store's own word on what it holds.
+/// The last check before ops are reported missing: the store itself says what it holds.
 void Wants::recheck() {
   if (std::exchange(rechecking_, true)) return;
   std::vector<OpId> ids;
@@ -522,7 +522,7 @@ void Wants::damaged(const std::vector<OpRecord>& ops) {
       notice("an op was damaged on the disk and is fetched again: " + op.op_id.to_string());
   }
   if (fresh.empty()) return;
-  changed_at_ = last_byte_ = runtime_.now();  // it is asked for from now on
+  changed_at_ = last_byte_ = runtime_.now();  // it is requested from now on
   ask_everybody(fresh);
   publish();
 }

@@ -1,4 +1,4 @@
-// Where log lines go: the thread's logger or the process's, and what makes a line safe to print.
+// Delivers log lines to the thread's logger or the process's, and makes them safe to print.
 #include "log/log.hpp"
 
 #include <algorithm>
@@ -31,7 +31,7 @@ namespace log {
 namespace {
 
 thread_local const Scope* t_scope = nullptr;
-/// A callback runs on this thread: lines that the library logs meanwhile are dropped.
+/// A callback is running on this thread: lines that the library logs meanwhile are dropped.
 thread_local bool t_inside = false;
 
 class Inside {
@@ -48,7 +48,7 @@ Logger& process_logger() {
   return logger;
 }
 
-/// This thread's.
+/// The log of this thread.
 Logger& target() { return t_scope == nullptr ? process_logger() : *t_scope->logger(); }
 
 Timestamp wall_now() {
@@ -56,7 +56,7 @@ Timestamp wall_now() {
   return {std::chrono::duration_cast<std::chrono::microseconds>(since).count()};
 }
 
-/// The length of the UTF-8 character at the beginning of `text`; 0: it begins with none.
+/// The length of the UTF-8 character at the beginning of `text`; 0 if there is no valid one.
 std::size_t character(std::string_view text) {
   const auto at = [&](std::size_t i) { return i < text.size() ? static_cast<std::uint8_t>(text[i]) : 0U; };
   const auto follows = [&](std::size_t i) { return (at(i) & 0xc0U) == 0x80U; };
@@ -76,7 +76,7 @@ std::size_t character(std::string_view text) {
   return 0;
 }
 
-/// Whether a terminal or a reader could take the character for something other than a letter.
+/// Whether a terminal or a reader could take the character for something else than a letter.
 bool harmful(std::string_view c) {
   const auto at = [&](std::size_t i) { return static_cast<std::uint8_t>(c[i]); };
   if (c.size() == 1) return at(0) < 0x20 || at(0) == 0x7f;
@@ -129,7 +129,7 @@ void Logger::write(Level level, std::string_view area, std::string_view text) {
     made = escaped(text.substr(0, kMaxTextBytes));
     if (made.size() > kMaxTextBytes || text.size() > kMaxTextBytes) {
       std::size_t end = std::min(made.size(), kMaxTextBytes - 3);
-      while (end > 0 && (static_cast<std::uint8_t>(made[end]) & 0xc0U) == 0x80U) --end;  // no half character
+      while (end > 0 && (static_cast<std::uint8_t>(made[end]) & 0xc0U) == 0x80U) --end;  // cut no character in half
       made.resize(end);
       made += "...";
     }

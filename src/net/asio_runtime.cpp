@@ -1,4 +1,4 @@
-// The real runtime over Asio: its thread, its timers, what other threads post to it.
+// The real runtime over Asio: its thread, its timers, and the tasks that other threads post.
 #include "kitsune2/asio_runtime.hpp"
 
 #include <sodium.h>
@@ -24,7 +24,7 @@ void AsioRuntime::Impl::flush_later(std::shared_ptr<net::LoopItem> what) {
     auto batch = std::move(dirty);
     dirty.clear();
     for (auto& item : batch) item->flush_now();
-    if (!dirty.empty()) return;  // a flush made new output: its own turn is on its way
+    if (!dirty.empty()) return;  // a flush made new output, whose own turn is posted already
     batch.clear();
     dirty = std::move(batch);  // keeps the storage
   });
@@ -43,7 +43,7 @@ void AsioRuntime::Impl::run(const char* what, const Task& task) {
   try {
     task();
   } catch (...) {
-    // Its type names the function that posted it.
+    // The type names the function that posted the task.
     const std::string where = std::string(what) + " on the strand, " + demangled(task.target_type().name()) + ',';
     callback_threw(where.c_str());
   }
@@ -57,7 +57,7 @@ void AsioRuntime::Impl::drain() {
   }
   for (auto& task : batch) {
     run("a task", task);
-    task = nullptr;  // its captures go before the next one runs, as if it had been called directly
+    task = nullptr;  // its captures are destroyed before the next task runs, as if it had been called directly
   }
   batch.clear();
   std::lock_guard lock(mutex);
@@ -74,8 +74,8 @@ void AsioRuntime::Impl::arm() {
     std::pop_heap(heap.begin(), heap.end(), std::greater<>());
     heap.pop_back();
   }
-  if (heap.empty() || heap.front().at >= armed_for) return;  // an alarm that rings early does no harm
-  // Hours ahead it looks again: the whole range of Time does not fit Asio's nanoseconds.
+  if (heap.empty() || heap.front().at >= armed_for) return;  // waking too early does no harm
+  // For times hours ahead, look again later: the whole range of Time does not fit Asio's nanoseconds.
   const Time start = now();
   armed_for = std::clamp(heap.front().at, start, start + std::chrono::hours(1));
   alarm.expires_after(armed_for - start);
@@ -112,7 +112,7 @@ void AsioRuntime::Impl::run_timers() {
 
 namespace {
 
-/// Before main, so before any hashed container and any second thread: see `set_hash_seed`.
+/// Runs before main, and so before any hashed container or second thread: see `set_hash_seed`.
 [[maybe_unused]] const bool hash_is_seeded = [] {
   if (sodium_init() < 0) {
     std::fputs("libsodium cannot start: no source of randomness\n", stderr);
@@ -149,7 +149,7 @@ void AsioRuntime::start() {
 void AsioRuntime::stop() {
   Impl& im = *impl_;
   if (on_strand()) misuse("AsioRuntime::stop was called on the strand, which it joins: call it on another thread");
-  const log::Scope scope(im.logger);  // what is destroyed here may have something to say
+  const log::Scope scope(im.logger);  // what is destroyed here may log
   std::vector<Task> dropped;
   {
     std::unique_lock lock(im.mutex);
@@ -199,7 +199,7 @@ bool AsioRuntime::call(const Task& task) {
     std::lock_guard lock(im.mutex);
     if (!im.running || im.stopped) return false;
   }
-  // `task` is only touched while this call waits: the posted task runs it before `done`, or never.
+  // `task` is used only while this call waits: the posted task runs it before `done`, or never.
   post([&im, turn, &task] {
     task();
     std::lock_guard lock(im.mutex);

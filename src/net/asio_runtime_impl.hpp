@@ -1,4 +1,4 @@
-// What src/net knows of the runtime: the loop, the read buffers that all connections share, the batched flush.
+// What src/net knows about the runtime: the loop, the read buffers shared by all connections, the batched flush.
 #pragma once
 
 #include <atomic>
@@ -19,28 +19,28 @@
 namespace kitsune2 {
 
 namespace net {
-/// An open connection, as the loop knows it.
+/// An open connection, as the loop sees it.
 class LoopItem {
  public:
   virtual ~LoopItem() = default;
-  /// Hands output to the operating system: the end of a turn in which `flush_later` was called.
+  /// Passes output to the operating system at the end of a turn in which `flush_later` was called.
   virtual void flush_now() = 0;
-  /// The loop has stopped: close, and let go of the owner without a call. *Rationale*: owner and connection hold each
-  /// other while it is open.
+  /// The loop has stopped: close, and release the owner without calling it. *Rationale*: owner and connection keep each
+  /// other alive while the connection is open.
   virtual void drop() = 0;
 };
 }  // namespace net
 
 struct AsioRuntime::Impl {
-  /// One read takes up to this much: many small messages, or a dozen large ones, for one system call.
+  /// One read takes up to this much: many small messages, or a dozen large ones, in one system call.
   static constexpr std::size_t kScratchBytes = 256U << 10;
   using Scratch = std::shared_ptr<std::uint8_t[]>;
 
-  /// A read buffer that nobody holds a slice of. All connections of the loop share it, so an idle connection has none.
+  /// A read buffer of which nobody holds a slice. All connections of the loop share it, so an idle one needs none.
   Scratch& plain_scratch() { return fresh(plain); }
   Scratch& cipher_scratch() { return fresh(cipher); }
 
-  /// Calls `flush_now` once the current turn's handlers have run: what they sent goes out together. Strand only.
+  /// Calls `flush_now` after the current turn's handlers, so that their output is sent together. Strand only.
   void flush_later(std::shared_ptr<net::LoopItem> what);
 
   /// The log of the strand; null: the process's.
@@ -50,7 +50,7 @@ struct AsioRuntime::Impl {
   std::mutex mutex;
   std::condition_variable changed;
   std::vector<Task> posted;   // guarded
-  bool wake_pending = false;  // guarded: a drain is on its way
+  bool wake_pending = false;  // guarded: a drain has been posted
   bool running = false;       // guarded
   bool stopped = false;       // guarded
   std::atomic<std::thread::id> strand{};
@@ -66,7 +66,7 @@ struct AsioRuntime::Impl {
     TimerId id;
     bool operator>(const Due& other) const { return at != other.at ? at > other.at : id > other.id; }
   };
-  std::vector<Due> heap;  // a min-heap; holds ids that were cancelled, too
+  std::vector<Due> heap;  // a min-heap, including cancelled ids
   boost::unordered_flat_map<TimerId, Task> timers;
   TimerId next_timer = 1;
   Time armed_for = Time::max();
@@ -83,7 +83,7 @@ struct AsioRuntime::Impl {
   Scratch cipher;
   std::vector<std::shared_ptr<net::LoopItem>> dirty;
 
-  // Last, so that it goes first: its handlers own connections, which look at the members above.
+  // The last member, destroyed first: its handlers own connections, which use the members above.
   boost::asio::io_context io{1};
   boost::asio::steady_timer alarm{io};
 };

@@ -1,4 +1,4 @@
-// A growing byte queue with raw space at its end: what sockets are written from.
+// A growing byte queue with raw space at its end, from which sockets write.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace kitsune2::net {
 
-/// Bytes appended at the end and taken from the front. New space is not zeroed. Amortised O(1) a byte; the storage is
-/// given back when the buffer runs empty and is larger than `kKeep`.
+/// A queue of bytes: appended at the end, taken from the front. New space is not zeroed. Amortised O(1) per byte. The
+/// storage is freed when the buffer runs empty and is larger than `kKeep`.
 class ByteBuffer {
  public:
   static constexpr std::size_t kKeep = 512U << 10;
@@ -20,14 +20,14 @@ class ByteBuffer {
   const std::uint8_t* data() const { return storage_.get() + begin_; }
   std::size_t capacity() const { return capacity_; }
 
-  /// `n` bytes of space at the end, counted at once. Valid until the next call.
+  /// Appends `n` bytes of space and returns them. Valid until the next call.
   std::uint8_t* extend(std::size_t n) {
     if (capacity_ - end_ < n) make_room(n);
     std::uint8_t* out = storage_.get() + end_;
     end_ += n;
     return out;
   }
-  /// Takes back the last `n` bytes of `extend`.
+  /// Removes the last `n` bytes of `extend`.
   void retract(std::size_t n) { end_ -= n; }
   void append(ByteView bytes) {
     if (!bytes.empty()) std::memcpy(extend(bytes.size()), bytes.data(), bytes.size());
@@ -38,7 +38,7 @@ class ByteBuffer {
     begin_ = end_ = 0;
     if (capacity_ > kKeep) release();
   }
-  /// Empties it and gives the storage back.
+  /// Empties the buffer and frees its storage.
   void release() {
     storage_.reset();
     begin_ = end_ = capacity_ = 0;

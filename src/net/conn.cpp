@@ -41,7 +41,7 @@ std::string join_host_port(const std::string& host, std::uint16_t port) {
   return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
-/// Asio's texts are fine except for the end of a stream.
+/// Asio's texts are good, except the one for the end of a stream.
 std::string reason(const error_code& ec) {
   if (ec == asio::error::eof) return "closed by the other side";
   return ec.message();
@@ -96,7 +96,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
       if (auto self = weak.lock()) self->finish(self->why_);
     });
     flush();
-    wait_readable();  // so that the other side's end is seen
+    wait_readable();  // to notice when the other side closes
   }
 
   void abort(Error why) override {
@@ -166,7 +166,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   void try_next(const error_code& last) {
     if (state_ == State::kClosed) return;
     if (next_endpoint_ == endpoints_.size()) {
-      next_endpoint_ += 1;  // what is still under way means nothing any more
+      next_endpoint_ += 1;  // pending work of the previous address has no effect any more
       return finish(make_error(Errc::peer_unresponsive,
                                "connect " + remote_ + ": " + (last ? last.message() : std::string("no address"))));
     }
@@ -211,7 +211,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
 
   void go_on_with_handshake() {
     const auto result = tls_->handshake();
-    do_write();  // also the alert of a failure
+    do_write();  // also the alert after a failure
     if (state_ != State::kHandshake) return;
     if (result.has_error()) return finish(result.error());
     if (tls_->established()) opened();
@@ -249,7 +249,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     deliver(scratch, kept + n);
   }
 
-  /// 0: nothing now, or the connection has ended.
+  /// Returns 0 if there is nothing now, or the connection has ended.
   std::size_t receive(std::uint8_t* into, std::size_t size) {
     error_code ec;
     const std::size_t n = socket_.read_some(asio::buffer(into, size), ec);
@@ -271,7 +271,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     finish(why);
   }
 
-  /// What lies here already, then what comes.
+  /// Handles what has arrived already, then waits for more.
   void work_off_input() {
     if (!leftover_.empty()) {
       const auto scratch = im_.plain_scratch();
@@ -374,7 +374,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     if (std::exchange(send_shut_, true)) return;
     if (tls_) {
       tls_->close();
-      do_write();  // a few bytes; if the socket is full now, its closing says the same
+      do_write();  // a few bytes; if the socket is full now, closing it says the same
       if (state_ != State::kClosing) return;
     }
     error_code ec;
@@ -395,7 +395,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     stalled_since_.reset();
   }
 
-  /// A value: it may be why_, or live in what goes now.
+  /// Takes a copy, because `why` may be why_, or part of what is destroyed here.
   void finish(Error why) {
     if (state_ == State::kClosed) return;
     const auto self = shared_from_this();
@@ -471,7 +471,7 @@ class ListenerImpl final : public Listener, public std::enable_shared_from_this<
   void accepted(tcp::socket socket) {
     error_code ec;
     const auto from = socket.remote_endpoint(ec);
-    if (ec) return;  // it has gone already
+    if (ec) return;  // it has closed already
     auto conn = std::make_shared<ConnImpl>(runtime_, std::move(socket), from);
     if (auto events = accept_(conn)) {
       conn->start_accepted(std::move(events), tls_);
@@ -482,7 +482,7 @@ class ListenerImpl final : public Listener, public std::enable_shared_from_this<
     const bool exhausted = ec == asio::error::no_descriptors ||
                            ec == boost::system::errc::too_many_files_open_in_system ||
                            ec == boost::system::errc::no_buffer_space || ec == boost::system::errc::not_enough_memory;
-    if (!exhausted) return start();  // one connection went while it waited
+    if (!exhausted) return start();  // a connection was closed meanwhile
     const Time now = runtime_.now();
     if (now >= quiet_until_) {
       log::warn("net", "listen " + address_ + ": cannot accept (" + ec.message() + "); trying again every 100 ms");

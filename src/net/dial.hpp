@@ -1,4 +1,4 @@
-// The clients of src/net over connections of any kind: real sockets, or what a test or a fuzzer plays.
+// The clients of src/net over any kind of connection: real sockets, or those of a test or a fuzzer.
 #pragma once
 
 #include <functional>
@@ -14,7 +14,7 @@ namespace kitsune2::net {
 using Dial =
     std::function<std::shared_ptr<Conn>(ConnectTarget target, Duration timeout, std::shared_ptr<ConnEvents> events)>;
 
-/// As the functions of the same name in kitsune2/http.hpp and net/ws_connector.hpp.
+/// Like the functions of the same name in kitsune2/http.hpp and net/ws_connector.hpp.
 std::unique_ptr<HttpClient> make_http_client(Runtime& runtime, Dial dial, TlsOptions tls = {});
 std::unique_ptr<WsConnector> make_ws_connector(Runtime& runtime, Dial dial);
 

@@ -1,4 +1,4 @@
-// HTTP requests of a node, each over a connection of its own.
+// HTTP requests of a node, each over its own connection.
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <unordered_set>
@@ -17,7 +17,7 @@ using namespace kitsune2::net;
 
 bool has_line_break(std::string_view text) { return text.find_first_of("\r\n") != std::string_view::npos; }
 
-/// One request on its way.
+/// A request that is under way.
 class Exchange final : public ConnEvents, public std::enable_shared_from_this<Exchange> {
  public:
   Exchange(Runtime& runtime, HttpRequest request, Handler<HttpResponse> done)
@@ -68,7 +68,7 @@ class Exchange final : public ConnEvents, public std::enable_shared_from_this<Ex
       conn_->abort(make_error(Errc::malformed, where_ + ": not an HTTP answer (" + ec.message() + ")"));
     } else if (parser_.is_done()) {
       if (parser_.get().result_int() / 100 == 1) {
-        conn_->abort(make_error(Errc::malformed, where_ + ": an answer that was not asked for"));
+        conn_->abort(make_error(Errc::malformed, where_ + ": an answer without a request"));
       } else {
         conn_->abort(make_error(Errc::disconnected, "done"));
       }

@@ -11,21 +11,21 @@
 
 namespace kitsune2::net {
 
-/// One end. Each is confined to its own runtime's strand; what both touch is in the Lanes.
+/// One end. Each is confined to the strand of its own runtime; what both use is in the lanes.
 class LocalConn final : public Conn, public LoopItem, public std::enable_shared_from_this<LocalConn> {
  public:
-  /// One direction.
+  /// One direction of a connection.
   struct Lane {
     std::mutex mutex;
     // All guarded:
-    ByteBuffer bytes;                 // handed over and not taken
-    bool ended = false;               // the sender adds nothing any more
-    bool receiver_awake = false;      // a task of the receiver is on its way
-    bool sender_awake = false;        // a task of the sender is on its way
+    ByteBuffer bytes;                 // sent, and not received yet
+    bool ended = false;               // the sender will add nothing more
+    bool receiver_awake = false;      // a task for the receiver is posted
+    bool sender_awake = false;        // a task for the sender is posted
     AsioRuntime* receiver = nullptr;  // null: that end is closed
     AsioRuntime* sender = nullptr;
     std::weak_ptr<LocalConn> to, from;
-    // Of `bytes`; read without the lock.
+    // The size of `bytes`, read without the lock.
     std::atomic<std::size_t> size{0};
   };
 
@@ -38,7 +38,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     im_.open.erase(this);
   }
 
-  /// Makes both ends; each learns of it by a task on its own strand.
+  /// Makes both ends; each learns of it in a task on its own strand.
   static std::shared_ptr<Conn> make(AsioRuntime& runtime, const std::shared_ptr<LocalDoor>& door,
                                     std::shared_ptr<ConnEvents> events) {
     auto up = std::make_shared<Lane>();
@@ -106,7 +106,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
  private:
   enum class State { kConnecting, kOpen, kClosed };
 
-  /// On the server's strand.
+  /// Runs on the server's strand.
   static void arrive(LocalDoor& door, const std::shared_ptr<Lane>& up, const std::shared_ptr<Lane>& down) {
     AsioRuntime* server = nullptr;
     {
@@ -133,8 +133,8 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     server->post([end] { end->opened(); });
   }
 
-  /// Posts a call to an end, if it is there and none is on its way. With the lane's lock, so that the end's runtime
-  /// cannot go meanwhile: closing takes the lock first.
+  /// Posts a call to an end, if the end exists and no call is posted yet. Holds the lane's lock, so that the end's
+  /// runtime cannot disappear meanwhile: closing takes the lock first.
   static void wake(AsioRuntime* runtime, const std::weak_ptr<LocalConn>& end, bool& awake, void (LocalConn::*call)()) {
     if (runtime == nullptr || awake) return;
     awake = true;
@@ -166,7 +166,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     wake(lane.receiver, lane.to, lane.receiver_awake, &LocalConn::receive);
   }
 
-  /// One read buffer's worth; more is the loop's next turn.
+  /// Receives one read buffer; more is left for the loop's next turn.
   void receive() {
     Lane& lane = *in_lane_;
     if (state_ == State::kConnecting) {  // refused
@@ -213,7 +213,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     finish(make_error(Errc::too_large, "more input than fits the read buffer"));
   }
 
-  /// The other end took some of our output.
+  /// The other end has received some of our output.
   void taken() {
     {
       const std::lock_guard lock(out_lane_->mutex);
@@ -226,7 +226,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     keep->on_sent(left);
   }
 
-  /// The other end will hear of it, and nobody touches this one's runtime any more.
+  /// The other end will learn of it, and nobody uses this end's runtime any more.
   void leave() {
     {
       const std::lock_guard lock(out_lane_->mutex);

@@ -1,4 +1,4 @@
-// A connection that does not leave the process: how a node reaches the relay that it runs itself.
+// A connection inside the process, by which a node reaches the relay that it runs itself.
 #pragma once
 
 #include <memory>
@@ -8,13 +8,13 @@
 
 namespace kitsune2::net {
 
-/// The way into a server of this process, beside its listeners. Any thread but for `shut`.
+/// The entrance to a server in this process, beside its listeners. Any thread, except `shut`.
 class LocalDoor {
  public:
-  /// `accept` is called on the strand of `server`, as a Listener's. `server` outlives the time until `shut`.
+  /// `accept` is called on the strand of `server`, like a Listener's. `server` must exist until `shut`.
   LocalDoor(AsioRuntime& server, Listener::Accept accept) : server_(&server), accept_(std::move(accept)) {}
 
-  /// On the server's strand: lets nobody in any more.
+  /// Refuses connections from now on. On the server's strand.
   void shut();
 
  private:
@@ -24,9 +24,9 @@ class LocalDoor {
   Listener::Accept accept_;
 };
 
-/// The same rules as for `connect` to a socket, but there is nothing to resolve, no TLS and no system call: bytes are
-/// copied from one end's buffer to the other's. The server sees the address `IpAddress{}`, which no socket has.
-/// *Bounds*: `queued()` counts what the other end has not taken yet, so the owners' bounds hold for it.
+/// The same rules as for `connect` to a socket, but without resolving, TLS and system calls: bytes are copied from one
+/// end's buffer to the other's. The server sees the address `IpAddress{}`, which no socket has. *Bounds*: `queued()`
+/// counts what the other end has not received yet, so the owners' bounds apply to it.
 std::shared_ptr<Conn> connect(AsioRuntime& runtime, const std::shared_ptr<LocalDoor>& door,
                               std::shared_ptr<ConnEvents> events);
 

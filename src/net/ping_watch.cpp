@@ -1,4 +1,4 @@
-// When a WebSocket connection's server is asked and when it is left; the header says how it decides.
+// When the server of a WebSocket connection is pinged, and when it is given up. The rules are in the header.
 #include "net/ping_watch.hpp"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Whether the server of a WebSocket connection still answers: when to ask it, and when to leave it. Pure: told the
-// time.
+// Whether the server of a WebSocket connection still answers: when to ping it, and when to give it up. Pure: it is told
+// the time.
 #pragma once
 
 #include <cstdint>
@@ -11,22 +11,21 @@
 
 namespace kitsune2::net {
 
-/// A server that hangs, or that cannot be reached any more though nobody says so, leaves a connection that is up and
-/// deaf: TCP takes what is sent, and tells nothing for many minutes. So the server is asked (a WebSocket ping, which
-/// every server has to answer), and left when it says nothing.
+/// A server that hangs, or that became unreachable without any sign, leaves a connection that is open but deaf: TCP
+/// accepts what is sent and reports nothing for many minutes. So the server is pinged (every WebSocket server must
+/// answer a ping), and the connection is closed if nothing arrives.
 ///
-///  W1  Any byte that comes is a sign of life. *Rationale*: a server may be slow to read, because it holds senders back
-///      or is under load; as long as it talks it is not deaf.
-///  W2  A ping goes out when nothing has come for `quiet`, or when kProofBytes have been sent since the last ping. One
-///      is under way at a time. *Rationale*: an answer proves that all that was sent before it has been read; the
-///      second rule keeps small what has not been proven.
-///  W3  The server is deaf when nothing has come for `answer` since the ping left this process, and for as much longer
-///      as the bytes before it need that are not proven to be read, at kSlowestRate, at most kLongestExtra.
-///      *Rationale*: the ping stands behind them in the buffers of both systems. A server that reads slowly, or a slow
-///      line, needs that time and is healthy.
-///  W4  A ping that waits in the own queue has not left: the wait begins anew each time the system takes some of it.
-///  W5  A check that comes later than kLate after it was due judges nothing; it asks again. *Rationale*: this process
-///      stood still (a machine that slept, a stopped process), and the answer may lie unread in the socket.
+///  W1  Any byte that arrives is a sign of life. *Rationale*: a server may be slow to read, because it holds senders
+///      back or is under load; as long as it sends, it is not deaf.
+///  W2  A ping is sent when nothing has arrived for `quiet`, or when kProofBytes have been sent since the last ping.
+///      One ping is under way at a time. *Rationale*: an answer proves that everything sent before was read; the second
+///      condition keeps the unproven part small.
+///  W3  The server is deaf when nothing has arrived for `answer` after the ping left this process, plus the time that
+///      the unproven bytes before it need at kSlowestRate, at most kLongestExtra. *Rationale*: the ping waits behind
+///      them in the buffers of both systems. A healthy server that reads slowly, or has a slow line, needs that time.
+///  W4  A ping in our own queue has not left: the wait starts again each time the system accepts some of the queue.
+///  W5  A check that comes more than kLate after it was due judges nothing, and pings again. *Rationale*: this process
+///      stood still (a machine that slept, a stopped process), and the answer may be in the socket.
 /// Thread rule: confined to the owner's strand.
 class PingWatch {
  public:
@@ -43,18 +42,18 @@ class PingWatch {
   /// `now`: when the connection was opened.
   PingWatch(const WsPings& pings, Time now) : pings_(pings), last_received_(now) {}
 
-  /// Something came.
+  /// Something has arrived.
   void received(Time now) { last_received_ = now; }
-  /// The answer to a ping came. Any other payload than the one of the ping under way proves nothing.
+  /// The answer to a ping has arrived. A payload other than that of the ping under way proves nothing.
   void answered(ByteView payload);
-  /// `bytes` were put into the queue. True: call `on_time` now, a ping is due (W2).
+  /// `bytes` were put into the queue. Returns true if a ping is due (W2): call `on_time` now.
   bool sent(std::size_t bytes);
-  /// The system took some of the queue; `queued` bytes are left.
+  /// The system has accepted some of the queue; `queued` bytes are left.
   void taken(std::size_t queued, Time now);
 
   Verdict on_time(Time now);
   Time next_deadline() const;
-  /// Eight bytes that are different for each ping.
+  /// Eight bytes that differ for each ping.
   Bytes payload() const;
 
  private:
@@ -67,8 +66,8 @@ class PingWatch {
 
   const WsPings pings_;
   Time last_received_;
-  std::uint64_t sent_ = 0;       ///< bytes ever put into the queue
-  std::uint64_t proven_ = 0;     ///< of them, read by the server for certain
+  std::uint64_t sent_ = 0;       ///< bytes that were ever put into the queue
+  std::uint64_t proven_ = 0;     ///< those of them that the server has certainly read
   std::uint64_t last_ping_ = 0;  ///< sent_ at the last ping
   std::uint64_t count_ = 0;
   std::optional<Ping> ping_;

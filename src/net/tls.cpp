@@ -26,16 +26,16 @@ struct CtxDeleter {
 };
 using CtxPtr = std::unique_ptr<SSL_CTX, CtxDeleter>;
 
-/// The newest entry of OpenSSL's error queue that says something, in words; empties the queue.
+/// The text of the newest meaningful entry in OpenSSL's error queue; empties the queue.
 std::string openssl_reason() {
   std::string out;
   while (const unsigned long code = ERR_get_error()) {
     if (ERR_GET_LIB(code) == ERR_LIB_SYS) {
       out = std::strerror(ERR_GET_REASON(code));
-      break;  // what follows only repeats that the system refused
+      break;  // the rest only repeats that the system refused
     }
     const char* text = ERR_reason_error_string(code);
-    // "PEM lib" only says that it was the PEM reader: what it found came before.
+    // "PEM lib" only says that it was the PEM reader; what it found came before.
     if (text != nullptr && (out.empty() || std::strcmp(text, "PEM lib") != 0)) out = text;
   }
   ERR_clear_error();
@@ -51,7 +51,7 @@ CtxPtr make_context(const SSL_METHOD* method) {
   return ctx;
 }
 
-/// Ciphertext on its way in and out. The BIO below works on these directly: no second copy inside OpenSSL.
+/// Incoming and outgoing ciphertext. The BIO below works on it directly, without a second copy inside OpenSSL.
 struct Wire {
   ByteBuffer in;
   ByteBuffer out;
@@ -121,7 +121,7 @@ Result<std::shared_ptr<TlsContext>> TlsContext::client(const TlsOptions& options
   if (ctx == nullptr) return make_error(Errc::internal, "TLS cannot start: " + openssl_reason());
   out->impl_->verify = options.verify;
   if (options.verify) {
-    SSL_CTX_set_default_verify_paths(ctx);  // a machine without system roots may still name a file
+    SSL_CTX_set_default_verify_paths(ctx);  // a machine without system roots may still have a CA file
     ERR_clear_error();
     if (!options.ca_file.empty() && SSL_CTX_load_verify_locations(ctx, options.ca_file.c_str(), nullptr) != 1) {
       return make_error(Errc::io, "CA file " + options.ca_file + ": " + openssl_reason());
@@ -140,7 +140,7 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const std::string& cert_f
   if (SSL_CTX_use_certificate_chain_file(ctx, cert_file.c_str()) != 1) {
     return make_error(Errc::io, "TLS certificate " + cert_file + ": " + openssl_reason());
   }
-  // No prompt for a passphrase: a server has nobody to ask.
+  // No prompt for a passphrase: nobody could answer it.
   SSL_CTX_set_default_passwd_cb(ctx, [](char*, int, int, void*) { return 0; });
   if (SSL_CTX_use_PrivateKey_file(ctx, key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
     if (ERR_GET_REASON(ERR_peek_last_error()) == X509_R_KEY_VALUES_MISMATCH) {
@@ -149,7 +149,7 @@ Result<std::shared_ptr<TlsContext>> TlsContext::server(const std::string& cert_f
     }
     return make_error(Errc::io, "TLS key " + key_file + ": " + openssl_reason());
   }
-  // Connections live long and clients are many: no session is kept and no ticket is made.
+  // Connections are long-lived and clients are many, so no sessions are kept and no tickets are made.
   SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
   SSL_CTX_set_num_tickets(ctx, 0);
@@ -188,7 +188,7 @@ struct TlsEngine::Impl {
   std::uint64_t received = 0;
   std::uint64_t key_updates = 0;
 
-  /// Every change of keys costs work, and may ask for one in return.
+  /// Whether the peer has changed its keys too often: each change costs work and may ask for one in return.
   bool too_many_key_updates() const { return key_updates > kFreeKeyUpdates + received / kBytesForAKeyUpdate; }
 
   static void on_handshake_message(int sent, int /*version*/, int type, const void* bytes, std::size_t size,
@@ -197,7 +197,7 @@ struct TlsEngine::Impl {
     if (*static_cast<const std::uint8_t*>(bytes) != SSL3_MT_KEY_UPDATE) return;
     auto& impl = *static_cast<Impl*>(self);
     impl.key_updates += 1;
-    if (impl.too_many_key_updates()) impl.wire.in.consume(impl.wire.in.size());  // OpenSSL reads no further
+    if (impl.too_many_key_updates()) impl.wire.in.consume(impl.wire.in.size());  // OpenSSL stops reading
   }
 
   explicit Impl(std::shared_ptr<TlsContext> c) : context(std::move(c)) {
@@ -220,7 +220,7 @@ struct TlsEngine::Impl {
       return make_error(Errc::peer_unresponsive,
                         "the certificate of " + at + " is refused: " + X509_verify_cert_error_string(verdict));
     }
-    // What comes does not look like TLS at all.
+    // What arrives does not look like TLS at all.
     const bool no_tls = client && !established && ERR_GET_REASON(ERR_peek_error()) == SSL_R_WRONG_VERSION_NUMBER;
     const std::string why = openssl_reason();
     return make_error(established ? Errc::disconnected : Errc::peer_unresponsive,
@@ -236,7 +236,7 @@ TlsEngine::TlsEngine(std::shared_ptr<TlsContext> context, const std::string& hos
   X509_VERIFY_PARAM* param = SSL_get0_param(impl_->ssl);
   X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
   if (is_ip_literal(host)) {
-    X509_VERIFY_PARAM_set1_ip_asc(param, host.c_str());  // no SNI: it has names only
+    X509_VERIFY_PARAM_set1_ip_asc(param, host.c_str());  // no SNI, which has names only
   } else {
     X509_VERIFY_PARAM_set1_host(param, host.c_str(), host.size());
     SSL_set_tlsext_host_name(impl_->ssl, host.c_str());
@@ -284,7 +284,7 @@ Result<void> TlsEngine::write(ByteView plain) {
   ERR_clear_error();
   std::size_t n = 0;
   const int rc = SSL_write_ex(impl_->ssl, plain.data(), plain.size(), &n);
-  if (rc == 1 && n == plain.size()) return {};  // no partial writes: the BIO takes everything
+  if (rc == 1 && n == plain.size()) return {};  // no partial writes, because the BIO accepts everything
   return impl_->failure(SSL_get_error(impl_->ssl, rc));
 }
 

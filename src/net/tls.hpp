@@ -1,4 +1,4 @@
-// TLS as a filter over bytes: no sockets. OpenSSL stays in tls.cpp.
+// TLS as a filter over bytes, without sockets. OpenSSL is used only in tls.cpp.
 #pragma once
 
 #include <array>
@@ -15,13 +15,13 @@
 
 namespace kitsune2::net {
 
-/// Certificates, keys and trust of one side. Immutable, shared by connections. TLS 1.2 or later, no compression, no
+/// Certificates, keys and trust of one side. Immutable, and shared by connections. TLS 1.2 or later, no compression, no
 /// renegotiation.
 class TlsContext {
  public:
-  /// Errc::io naming the CA file.
+  /// Errc::io names the CA file.
   static Result<std::shared_ptr<TlsContext>> client(const TlsOptions& options);
-  /// Errc::io naming the file that cannot be used, and why.
+  /// Errc::io names the file that cannot be used, and the reason.
   static Result<std::shared_ptr<TlsContext>> server(const std::string& cert_file, const std::string& key_file);
   ~TlsContext();
 
@@ -32,12 +32,12 @@ class TlsContext {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Client contexts, made once for each options. The CA file is looked at for each connection: when it is another one
-/// than before (by inode, size and time) it is read anew; if it cannot be read then, the old one stays and the log says
-/// so. Strand only.
+/// Client contexts, made once for each set of options. Checks the CA file for each connection: a file that has changed
+/// (by inode, size and time) is read again; if it cannot be read, the old context stays in use and a line is logged.
+/// Strand only.
 class ClientTls {
  public:
-  /// Errors as TlsContext::client.
+  /// Errors: those of TlsContext::client.
   Result<std::shared_ptr<TlsContext>> get(const TlsOptions& options);
 
  private:
@@ -50,10 +50,10 @@ class ClientTls {
   std::map<std::pair<std::string, bool>, Entry> entries_;
 };
 
-/// One TLS connection: ciphertext in, ciphertext out, plaintext in, plaintext out. Not thread-safe.
+/// One TLS connection: ciphertext and plaintext in both directions. Not thread-safe.
 class TlsEngine {
  public:
-  /// A client that expects a certificate for `host` (a name, or an IP literal without brackets) if the context
+  /// A client, which expects a certificate for `host` (a name, or an IP literal without brackets) if the context
   /// verifies. `at`: "host:port" for error messages.
   TlsEngine(std::shared_ptr<TlsContext> context, const std::string& host, std::string at);
   /// A server.
@@ -62,22 +62,23 @@ class TlsEngine {
   TlsEngine(const TlsEngine&) = delete;
   TlsEngine& operator=(const TlsEngine&) = delete;
 
-  /// Takes ciphertext from the socket. Copies.
+  /// Passes ciphertext from the socket. Copies it.
   void feed(ByteView ciphertext);
   /// Ciphertext for the socket; the caller consumes it.
   ByteBuffer& output();
 
   bool established() const;
-  /// Goes on with the handshake; call it first, and again after each `feed` until established. An error is final; its
-  /// message says what is wrong with the certificate if that is it. Alerts for the peer are in `output()` then.
+  /// Continues the handshake. Call it first, and again after each `feed` until established. An error is final; its
+  /// message says what is wrong with the certificate, if that is the reason. Alerts for the peer are then in
+  /// `output()`.
   Result<void> handshake();
-  /// Decrypts up to `size` bytes. 0: more ciphertext is needed. Errc::disconnected: the peer closed its side.
-  /// Errc::peer_fault: it changed its keys more than 16 times, and once for each MiB that it sent. *Rationale*: each
-  /// change costs work here and may ask for one in return, and the peer pays 27 bytes for it.
+  /// Decrypts up to `size` bytes. Returns 0 if more ciphertext is needed. Errc::disconnected: the peer closed its side.
+  /// Errc::peer_fault: it changed its keys more often than 16 times plus once for each MiB that it sent. *Rationale*: a
+  /// change costs the peer 27 bytes, but costs work here and may ask for one in return.
   Result<std::size_t> read(std::uint8_t* out, std::size_t size);
   /// Encrypts all of `plain` into `output()`.
   Result<void> write(ByteView plain);
-  /// Puts the closing alert into `output()`. No effect before the handshake is done.
+  /// Puts the closing alert into `output()`. No effect before the handshake is complete.
   void close();
 
  private:

@@ -1,4 +1,4 @@
-// Reads a ws, wss, http or https url.
+// Parses a ws, wss, http or https url.
 #include "net/url_parts.hpp"
 
 #include <algorithm>

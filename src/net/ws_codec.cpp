@@ -71,13 +71,13 @@ Bytes WsPayload::take() {
   return Bytes::share(owner, {data, size});
 }
 
-/// A frame's header.
+/// The header of a frame.
 struct WsDecoder::Head {
   bool final = false;
   std::uint8_t opcode = 0;
   std::uint32_t key = 0;
   std::uint64_t length = 0;
-  std::size_t size = 0;  // of the header itself
+  std::size_t size = 0;  // size of the header itself
 
   bool is_control() const { return opcode >= 8; }
 };

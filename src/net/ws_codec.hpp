@@ -1,4 +1,4 @@
-// WebSocket framing (RFC 6455) over bytes: no sockets, no copies that can be avoided.
+// WebSocket framing (RFC 6455) over bytes, without sockets and with as few copies as possible.
 #pragma once
 
 #include <array>
@@ -17,45 +17,45 @@ enum class WsRole { kClient, kServer };
 /// dst[i] = src[i] XOR key[(phase + i) mod 4]; the key's first byte is its lowest. `dst` may be `src`.
 void ws_mask(std::uint8_t* dst, const std::uint8_t* src, std::size_t size, std::uint32_t key, std::size_t phase = 0);
 
-/// A whole message, perhaps still masked: it is unmasked while it is copied to where it goes, in one pass.
+/// A whole message, perhaps still masked: it is unmasked while being copied to its destination, in one pass.
 struct WsPayload {
   std::uint8_t* data = nullptr;
   std::size_t size = 0;
   std::uint32_t key = 0;
-  /// Keeps `data` alive beyond the call; null: copy what is kept.
+  /// Keeps `data` alive beyond the call. Null: copy whatever you keep.
   std::shared_ptr<std::uint8_t[]> owner;
 
-  /// Copies the unmasked bytes [from, from + n). The range lies inside the message.
+  /// Copies the unmasked bytes [from, from + n). The range must be inside the message.
   void copy_to(std::uint8_t* dst, std::size_t from, std::size_t n) const;
-  /// The message as immutable bytes; unmasks in place. Shares the read buffer from 4 KiB on, else copies.
-  /// *Rationale*: a small slice that someone keeps would keep a whole read buffer.
+  /// Returns the message as immutable bytes; unmasks in place. Shares the read buffer from 4 KiB on, otherwise copies.
+  /// *Rationale*: a small slice that somebody keeps would keep a whole read buffer alive.
   Bytes take();
 };
 
-/// Takes frames apart. Bounded: one message is never larger than the limit, control frames are 125 bytes.
+/// Decodes frames. Bounded: a message is never larger than the limit, and control frames have up to 125 bytes.
 ///
-/// *Rules*. R1: frames of a client are masked, those of a server are not, else fault 1002. R2: reserved bits, unknown
-/// opcodes, lengths not in their shortest form, fragmented control frames: fault 1002. R3: a message over the limit:
-/// fault 1009, as soon as its length is known. R4: text messages are taken as bytes. After a fault nothing more is
-/// decoded.
+/// *Rules*. R1: frames of a client are masked, those of a server are not; otherwise fault 1002. R2: reserved bits,
+/// unknown opcodes, lengths not in their shortest form and fragmented control frames are fault 1002. R3: a message over
+/// the limit is fault 1009, as soon as its length is known. R4: text messages are treated as bytes. After a fault
+/// nothing more is decoded.
 class WsDecoder {
  public:
   enum class Next {
     kGo,
-    kHold,  ///< not now: the same message comes again with the next call
-    kStop,  ///< done with this connection: nothing more is delivered by this call
+    kHold,  ///< not now: pass the same message again in the next call
+    kStop,  ///< the connection is over: this call delivers nothing more
   };
   class Sink {
    public:
     virtual ~Sink() = default;
     virtual Next on_ws_message(WsPayload& message) = 0;
-    /// Before each frame that is no whole message: a control frame, or a fragment. `size`: of its payload. False: done
-    /// with this connection, as kStop.
+    /// Called before each frame that is not a whole message: a control frame or a fragment. `size`: of its payload.
+    /// False: the connection is over, as with kStop.
     virtual bool on_ws_frame(std::size_t /*size*/) { return true; }
     /// `payload`: at most 125 bytes.
     virtual void on_ws_ping(ByteView payload) = 0;
     virtual void on_ws_pong(ByteView /*payload*/) {}
-    /// `code` 1005: none was given.
+    /// `code` 1005: the peer gave none.
     virtual void on_ws_close(std::uint16_t code, std::string reason) = 0;
   };
   struct Fault {
@@ -63,7 +63,7 @@ class WsDecoder {
     const char* text;
   };
   struct Outcome {
-    std::size_t used = 0;  ///< bytes of the input that need not come again
+    std::size_t used = 0;  ///< bytes of the input that need not be passed again
     bool held = false;
     std::optional<Fault> fault;
   };
@@ -74,15 +74,15 @@ class WsDecoder {
 
  private:
   struct Head;
-  /// Frames up to this are handed on from the read buffer; larger ones are gathered.
+  /// Frames up to this size are delivered from the read buffer; larger ones are gathered.
   static constexpr std::size_t kDirectBytes = 64U << 10;
 
   enum class Read { kMore, kFault, kFrame };
-  /// The header of the frame that begins at `at`, of which `have` bytes are there.
+  /// Reads the header of the frame that begins at `at`; `have` bytes are available.
   Read read_head(const std::uint8_t* at, std::size_t have, Head& head, std::optional<Fault>& fault) const;
-  /// Whether a data frame may come now.
+  /// Whether a data frame is allowed now.
   std::optional<Fault> misplaced(const Head& head) const;
-  /// Takes what has come of a frame whose payload is being gathered; how many bytes.
+  /// Takes the available bytes of a frame whose payload is being gathered. Returns their number.
   std::size_t gather(const std::uint8_t* at, std::size_t have);
   void begin_gathering(const Head& head);
   std::optional<Fault> control(std::uint8_t opcode, const std::uint8_t* data, std::size_t size, std::uint32_t key,
@@ -92,8 +92,8 @@ class WsDecoder {
   WsRole role_;
   std::size_t max_;
   std::vector<std::uint8_t> gathered_;  // of a fragmented or very large message, unmasked
-  bool in_message_ = false;             // fragments so far in gathered_
-  bool complete_ = false;               // gathered_ is a whole message that was not taken yet
+  bool in_message_ = false;             // some fragments are in gathered_
+  bool complete_ = false;               // gathered_ is a whole message that was not accepted yet
   bool stopped_ = false;
   // A data frame whose payload is being gathered:
   std::size_t frame_left_ = 0;
@@ -102,16 +102,16 @@ class WsDecoder {
   bool frame_final_ = false;
 };
 
-/// Length of a frame's header for `size` payload bytes.
+/// The length of the header of a frame with `size` payload bytes.
 constexpr std::size_t ws_header_size(WsRole sender, std::size_t size) {
   return 2U + (size < 126 ? 0U : size <= 0xffff ? 2U : 8U) + (sender == WsRole::kClient ? 4U : 0U);
 }
 
-/// Appends the header of an unfragmented frame. `key` is used by clients only.
+/// Appends the header of an unfragmented frame. Only clients use `key`.
 void ws_append_header(ByteBuffer& out, WsRole sender, std::uint8_t opcode, std::size_t size, std::uint32_t key);
-/// Appends a whole frame; the payload is copied once, masked on the way for clients.
+/// Appends a whole frame. The payload is copied once, and masked on the way for clients.
 void ws_append_frame(ByteBuffer& out, WsRole sender, std::uint8_t opcode, ByteView payload, std::uint32_t key);
-/// Appends a close frame; `reason` is cut to what fits.
+/// Appends a close frame, with as much of `reason` as fits.
 void ws_append_close(ByteBuffer& out, WsRole sender, std::uint16_t code, std::string_view reason, std::uint32_t key);
 
 inline constexpr std::uint8_t kWsContinuation = 0;

@@ -22,7 +22,7 @@ using namespace kitsune2::net;
 
 constexpr std::uint32_t kMaxResponseHead = 8192;
 
-/// Mask keys that a peer cannot foresee, made by the hundred.
+/// Mask keys that a peer cannot predict, made in hundreds.
 class MaskKeys {
  public:
   explicit MaskKeys(Runtime& runtime) : runtime_(runtime) {}
@@ -55,7 +55,7 @@ class WsClient final : public WsConnection,
                        public WsDecoder::Sink,
                        public std::enable_shared_from_this<WsClient> {
  public:
-  /// `keys` null: nothing is masked (the key 0), for a connection that does not leave the process.
+  /// `keys` null: nothing is masked (the key is 0), for a connection inside the process.
   WsClient(Runtime& runtime, std::shared_ptr<MaskKeys> keys, const WsOptions& options, WsHandlers handlers)
       : runtime_(runtime),
         keys_(std::move(keys)),
@@ -154,7 +154,7 @@ class WsClient final : public WsConnection,
   }
 
   void on_ws_ping(ByteView payload) override {
-    // A flood of pings is not answered faster than the answers go out.
+    // The answers to a flood of pings are sent no faster than the socket takes them.
     if (closing_ || conn_->queued() >= options_.max_queue_bytes) return;
     append(kWsPong, payload);
   }
@@ -174,7 +174,7 @@ class WsClient final : public WsConnection,
  private:
   Error explained(Error why) const {
     if (why.code == Errc::disconnected && !why.message.starts_with(url_.host)) why = why.context(url_.authority);
-    // A server that expects TLS takes the request for nonsense and closes.
+    // A server that expects TLS takes the request for nonsense and closes the connection.
     if (why.code == Errc::disconnected && !was_open_ && !url_.tls) {
       why.message += " before it answered; does it expect wss:// there?";
     }
@@ -190,7 +190,7 @@ class WsClient final : public WsConnection,
     conn_->flush();
   }
 
-  /// Whether the server is still there.
+  /// Checks whether the server is still there.
   void look() {
     if (!open_ || closing_) return;
     switch (watch_->on_time(runtime_.now())) {
@@ -231,7 +231,7 @@ class WsClient final : public WsConnection,
     });
   }
 
-  /// Says goodbye with a close frame, then closes.
+  /// Sends a close frame, then closes.
   void end(std::uint16_t code, std::string_view reason, Error why) {
     closing_ = true;
     open_ = false;
@@ -284,7 +284,7 @@ class WsClient final : public WsConnection,
   std::string key_;
   std::shared_ptr<Conn> conn_;
   Runtime::TimerId timer_ = 0;
-  std::optional<PingWatch> watch_;  ///< from when it is open
+  std::optional<PingWatch> watch_;  ///< once the connection is open
   bool watch_ask_ = false;          ///< a ping is due
   Runtime::TimerId watch_timer_ = 0;
   Time watch_at_{};
@@ -296,7 +296,7 @@ class WsClient final : public WsConnection,
 
 class Connector final : public WsConnector {
  public:
-  /// Urls that begin with `origin` are for `local`, if there is one.
+  /// Urls that begin with `origin` are connected by `local`, if there is one.
   Connector(Runtime& runtime, Dial dial, std::string origin = {}, Dial local = {})
       : runtime_(runtime),
         keys_(std::make_shared<MaskKeys>(runtime)),
@@ -332,7 +332,7 @@ class Connector final : public WsConnector {
 
  private:
   static std::shared_ptr<WsConnection> handle(std::shared_ptr<WsClient> client) {
-    // The socket keeps the client alive while it is open; when the user lets go of it, it closes.
+    // The socket keeps the client alive while it is open; it closes when the user releases it.
     auto* raw = client.get();
     return {raw, [held = std::move(client)](WsConnection*) mutable {
               held->close();

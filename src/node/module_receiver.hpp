@@ -1,4 +1,4 @@
-// What the transport holds of a module.
+// The object by which the transport refers to a module.
 #pragma once
 
 #include <memory>
@@ -10,9 +10,9 @@
 
 namespace kitsune2 {
 
-/// Passes on what the transport tells a module, for as long as the module lives. Apart from the module, so that the
-/// transport does not keep it alive. `Module` has `on_message(peer, data)`, and of `on_online()`,
-/// `on_progress(peer, bytes)`, `on_connect(peer)` and `on_disconnect(peer)` those that it needs; all are public.
+/// Passes the transport's events to a module while the module lives. Separate from the module, so that the transport
+/// does not keep it alive. `Module` has `on_message(peer, data)`, and those it needs of `on_online()`,
+/// `on_progress(peer, bytes)`, `on_connect(peer)` and `on_disconnect(peer)`; all are public.
 template <class Module>
 class ModuleReceiver final : public ModuleMessageHandler {
  public:

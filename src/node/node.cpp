@@ -22,21 +22,22 @@
 namespace kitsune2 {
 namespace {
 
-/// Modules bound their own stops. This is for a store whose disk hangs.
+/// Modules bound their own stops; this is for a store whose disk hangs.
 constexpr auto kStopPatience = std::chrono::seconds(30);
 
-/// For clients of the relay inside that do not answer its good-bye: with the rest of a stop, less than a second.
+/// For clients of the embedded relay that do not answer its close: together with the rest of a stop, less than a
+/// second.
 constexpr auto kRelayPatience = std::chrono::milliseconds(400);
 
-/// For each client address, the most that the relay can tell its clients (1 ns a byte). *Rationale*: a relay inside a
-/// node serves this node's peers, often on the same machine or network, where 1 Gbit/s would be what limits them; a
-/// public relay keeps its default.
+/// The rate for each client address: the highest that the relay can tell its clients (1 ns per byte). *Rationale*: an
+/// embedded relay serves this node's peers, often on the same machine or network, where 1 Gbit/s would be their limit;
+/// a public relay keeps its default.
 constexpr std::uint32_t kEmbeddedRelayKbps = 8'000'000;
-/// As long at that rate as a public relay's burst at its own: 134 ms, for a machine that pauses.
+/// As much time at this rate as a public relay's burst at its own: 134 ms, for a machine that pauses.
 constexpr std::uint32_t kEmbeddedHttpPercent = 20;  // most of its time is for the node's peers
 constexpr std::uint32_t kEmbeddedRelayBurst = 128U << 20;
 
-/// The application's handler, and a bell for whoever waits for the url.
+/// The application's handler, and a bell for threads that wait for the url.
 class NodeHandler final : public KitsuneHandler {
  public:
   explicit NodeHandler(std::shared_ptr<KitsuneHandler> application) : application_(std::move(application)) {}
@@ -66,7 +67,7 @@ class NodeHandler final : public KitsuneHandler {
   }
 
   // --- any thread
-  /// Wakes those who wait.
+  /// Wakes the threads that wait.
   void ring() {
     const std::lock_guard lock(mutex_);
     ++rings_;
@@ -76,7 +77,7 @@ class NodeHandler final : public KitsuneHandler {
     const std::lock_guard lock(mutex_);
     return rings_;
   }
-  /// False: `until` has passed and it has not rung since `seen`.
+  /// Returns false if `until` has passed without a ring since `seen`.
   bool wait(std::uint64_t seen, std::chrono::steady_clock::time_point until) {
     std::unique_lock lock(mutex_);
     return changed_.wait_until(lock, until, [&] { return rings_ != seen; });
@@ -94,7 +95,7 @@ struct SpaceHolder {
   std::shared_ptr<AsioRuntime> runtime;
   std::shared_ptr<Space> space;
   ~SpaceHolder() {
-    // The last owner destroys it: on the strand, or here when that has ended.
+    // The last owner destroys them: on the strand, or here if the strand has ended.
     AsioRuntime& strand = *runtime;
     strand.post([last = std::move(space)] {});
   }
@@ -104,7 +105,8 @@ std::string http_of(const Url& relay) {
   return (relay.uses_tls() ? "https://" : "http://") + std::string(relay.addr());
 }
 
-/// Puts the relay's urls into the configuration. The relay's canonical url, or an empty one for an offline node.
+/// Puts the relay's urls into the configuration. Returns the relay's canonical url, or an empty one for an offline
+/// node.
 Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, Config& config) {
   std::string relay = options.relay;
   if (relay.empty() && server != nullptr) {
@@ -136,7 +138,7 @@ struct Node::Impl {
   RelayServerOptions relay_options;
   std::unique_ptr<AdminServer> admin;
   std::shared_ptr<NodeHandler> handler;
-  // Belong to the strand.
+  // These belong to the strand.
   std::shared_ptr<Kitsune> kitsune;
   std::shared_ptr<NodeMetrics> metrics;
 
@@ -155,7 +157,7 @@ struct Node::Impl {
     if (!options.tls_ca_file.empty()) config.network.tls_ca_file = options.tls_ca_file;
     if (auto valid = config.validate(); !valid) return valid;
     if (!config.network.tls_ca_file.empty()) {
-      // Else a wrong path would only be seen as a relay that never answers.
+      // Otherwise a wrong path would only show as a relay that never answers.
       auto trust = net::TlsContext::client({config.network.tls_ca_file, true});
       if (!trust) return trust.error();
     }
@@ -180,7 +182,7 @@ struct Node::Impl {
     relay = *url;
 
     Builder builder = default_builder(*runtime, config, {options.data_dir, std::move(options.policy)});
-    // The relay inside tells where its peers come from, and a full node keeps the peers that were of use.
+    // The embedded relay knows where its peers come from, and a full node keeps the peers that were useful.
     use_relay_transport(
         builder,
         [this, origin = relay.to_string(), door = server ? server->local_door() : nullptr] {
@@ -247,7 +249,7 @@ struct Node::Impl {
     }
     // On the strand, where they were used.
     runtime->call([&] {
-      // The application may hold its spaces for longer; the next node on this directory is not to wait for that.
+      // The application may hold its spaces longer; the next node on this directory must not wait for that.
       for (const auto& space : std::exchange(spaces, {})) {
         space->op_store().close();
         space->peer_store().close();
@@ -275,8 +277,8 @@ void detail::Wait::call(const std::function<void()>& start) {
     thrown = std::current_exception();
   }
   if (!thrown) return;
-  // Handed over outside the catch, so that the strand keeps no reference: the exception ends on the thread that
-  // catches it, and never while that thread still reads it.
+  // Rethrown outside the catch, so that the strand keeps no reference: the exception ends on the thread that catches
+  // it, and never while that thread still reads it.
   const std::lock_guard lock(mutex_);
   if (state_ != State::waiting) {
     try {

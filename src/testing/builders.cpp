@@ -25,7 +25,7 @@ void fill(std::span<std::uint8_t> out, std::uint64_t state) {
 std::vector<std::uint8_t> op_bytes(std::uint64_t number, std::size_t size) {
   std::vector<std::uint8_t> out(std::max<std::size_t>(size, 32));
   fill(out, number);
-  // The number itself stands in the id, so that no two are equal.
+  // The id contains the number itself, so that no two are equal.
   for (std::size_t k = 0; k < 8; ++k) out[k] = static_cast<std::uint8_t>(number >> (8 * k));
   return out;
 }

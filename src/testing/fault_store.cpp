@@ -1,4 +1,4 @@
-// An op store that is slow, fails or stops when told to.
+// An op store that is slow, fails or stops on demand.
 #include "kitsune2/testing/fault_store.hpp"
 
 #include <algorithm>

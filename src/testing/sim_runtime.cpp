@@ -25,7 +25,7 @@ std::uint64_t mix(std::uint64_t z) {
   return z ^ (z >> 31);
 }
 
-/// splitmix64: small, and its whole state is one number.
+/// splitmix64: small, with a state of a single number.
 struct Random {
   std::uint64_t state;
   std::uint64_t next() { return mix(state += 0x9E3779B97F4A7C15ULL); }
@@ -53,7 +53,7 @@ struct SimWorld::State {
   std::atomic<std::int64_t> now{0};
   std::atomic<std::int64_t> wall_offset{kWallStart};
   std::uint64_t next_sequence = 1;
-  /// Posted at the present instant, by sequence. Apart from the timers because most work is of this kind.
+  /// Posted at the present instant, in order. Separate from the timers, because most work is of this kind.
   std::deque<Ready> ready;
   std::map<Key, Entry> timers;
   std::unordered_map<std::uint64_t, std::int64_t> timer_times;  ///< timer id (its sequence) -> its time
@@ -99,7 +99,7 @@ struct SimWorld::State {
     for (auto& [node, task] : taken) ready.push_back({next_sequence++, {node, std::move(task)}});
   }
 
-  /// The task that is next by (time, sequence), if its time is at most `limit`.
+  /// Runs the next task by (time, sequence), if its time is at most `limit`.
   bool run_one(std::int64_t limit) {
     take_external();
     Entry entry;
@@ -132,7 +132,7 @@ struct SimWorld::State {
     add_trace(static_cast<std::uint64_t>(now.load()));
     add_trace((static_cast<std::uint64_t>(entry.node) << 48) ^ sequence);
     entry.task();
-    entry.task = nullptr;  // captures go before the invariants are looked at
+    entry.task = nullptr;  // captures are destroyed before the invariants are checked
     if (after_step) after_step();
     return true;
   }
@@ -140,7 +140,7 @@ struct SimWorld::State {
   void add_trace(std::uint64_t value) { hash = mix(hash * 0x9E3779B97F4A7C15ULL + value); }
 
   void drop(std::uint32_t node, bool all) {
-    std::vector<Task> doomed;  // their destructors may call us
+    std::vector<Task> doomed;  // their destructors may call this object
     {
       const std::lock_guard lock(mutex);
       if (all) over = true;
@@ -291,7 +291,7 @@ void SimRuntime::cancel(TimerId timer) {
   auto& world = *impl_->world;
   const auto it = world.timer_times.find(timer);
   if (it == world.timer_times.end()) return;
-  const auto node = world.timers.extract({it->second, timer});  // destroyed after the maps are in order
+  const auto node = world.timers.extract({it->second, timer});  // destroyed after the maps are consistent
   world.timer_times.erase(it);
 }
 

@@ -1,4 +1,4 @@
-// Waiting for what happens, in virtual time and in real time.
+// Waiting for events, in virtual time and in real time.
 #include "kitsune2/testing/waiters.hpp"
 
 #include <thread>

@@ -1,4 +1,4 @@
-// The transport above its backend: preflights, blocked peers, and which module gets a message.
+// The router above a transport's backend: preflights, blocked peers, and which module receives a message.
 #include "kitsune2/transport.hpp"
 
 #include <map>
@@ -10,7 +10,7 @@
 namespace kitsune2 {
 namespace {
 
-/// A peer's reason for leaving is cut to this.
+/// A peer's reason for leaving is cut to this length.
 constexpr std::size_t kMaxReasonBytes = 1024;
 
 class DefaultTransport final : public Transport,
@@ -112,7 +112,7 @@ class DefaultTransport final : public Transport,
     }
     stopped_ = true;
     backend_->stop([self = shared_from_this(), done = std::move(done)] {
-      // Spaces hold this transport, and this held them.
+      // Spaces hold this transport, and this object held them.
       self->spaces_.clear();
       done();
     });
@@ -178,7 +178,7 @@ class DefaultTransport final : public Transport,
     return false;
   }
 
-  /// Completes `done` if nothing may be sent.
+  /// Completes `done` with an error if the message must not be sent.
   bool refused(const Url& peer, const SpaceId& space, Handler<>& done) {
     Error why;
     if (stopped_) {
@@ -194,7 +194,7 @@ class DefaultTransport final : public Transport,
     return true;
   }
 
-  /// Anything but a preflight.
+  /// Handles all messages except the preflight.
   Result<void> take(const Url& peer, wire::K2ProtoView& message) {
     switch (message.type) {
       case wire::K2WireType::unspecified:
@@ -216,7 +216,7 @@ class DefaultTransport final : public Transport,
     if (!allowed(peer, &space, Direction::incoming)) return {};
     const auto found = spaces_.find(space);
     if (found == spaces_.end()) return {};
-    // The handler may unregister itself: hold it.
+    // The handler may unregister itself, so keep it alive.
     if (message.type == wire::K2WireType::notify) {
       const std::shared_ptr<SpaceMessageHandler> handler = found->second.handler;
       return handler ? handler->recv_space_notify(peer, space, std::move(message.data)) : Result<void>();
@@ -233,7 +233,7 @@ class DefaultTransport final : public Transport,
     return taken;
   }
 
-  // Copies, because a handler may register or unregister while it is told.
+  // Copies, because a handler may register or unregister during the call.
   std::vector<std::shared_ptr<SpaceMessageHandler>> space_handlers() const {
     std::vector<std::shared_ptr<SpaceMessageHandler>> out;
     for (const auto& [id, space] : spaces_) {
@@ -257,7 +257,7 @@ class DefaultTransport final : public Transport,
   log::Gate refused_log_;
   log::Gate closed_log_;
   bool stopped_ = false;
-  std::unique_ptr<TransportBackend> backend_;  // last: it goes first
+  std::unique_ptr<TransportBackend> backend_;  // last, so that it is destroyed first
 };
 
 }  // namespace

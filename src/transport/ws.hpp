@@ -1,4 +1,4 @@
-// WebSocket as the tx5 transport sees it. Implemented over Beast in src/net, over virtual time in kitsune2::testing.
+// WebSocket as the tx5 transport uses it. Implemented over sockets in src/net, and in virtual time for tests.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 
 namespace kitsune2 {
 
-/// What a WebSocket connection tells its owner: on the runtime's strand, never from inside a call to the connection.
+/// The events of a WebSocket connection. Called on the runtime's strand, never from within a call to the connection.
 struct WsHandlers {
   std::function<void()> on_open;
-  std::function<void(Bytes message)> on_message;  ///< one binary (or text) message, whole
-  /// The last call, exactly once: could not connect, the peer closed, it answers no ping (Errc::timed_out), an error,
-  /// or `close()` was called (Errc::cancelled).
+  std::function<void(Bytes message)> on_message;  ///< a whole binary (or text) message
+  /// The last call, exactly once: the connection failed, the peer closed it or answers no ping (Errc::timed_out), an
+  /// error occurred, or `close()` was called (Errc::cancelled).
   std::function<void(Error why)> on_close;
-  /// The send queue went below half of its bound after a `send` was refused.
+  /// After a refused `send`, the send queue has fallen below half of its bound.
   std::function<void()> on_writable;
 };
 
@@ -26,20 +26,21 @@ struct WsHandlers {
 class WsConnection {
  public:
   virtual ~WsConnection() = default;
-  /// Queues one binary message. False: not open, or the queue holds `max_queue_bytes` already; nothing was queued.
+  /// Queues a binary message. Returns false, queueing nothing, if not
+  /// open or `max_queue_bytes` are queued already.
   virtual bool send(Bytes message) = 0;
-  /// Bytes queued and not yet handed to the operating system.
+  /// Bytes that are queued and not yet passed to the operating system.
   virtual std::size_t queued_bytes() const = 0;
   /// Starts closing; on_close follows. No-op when closed.
   virtual void close() = 0;
-  /// Whether the server is in this process: what it says of other connections is to be believed.
+  /// Whether the server is in this process, so that what it says about other connections can be believed.
   virtual bool is_in_process() const { return false; }
 };
 
-/// How a server is asked whether it is still there (net::PingWatch has the rules).
+/// How to check that a server is still there (net::PingWatch has the rules).
 struct WsPings {
-  Duration quiet = std::chrono::seconds(10);   ///< a ping goes out when nothing has come for this long; zero: none
-  Duration answer = std::chrono::seconds(20);  ///< the connection is closed when nothing comes for this long after it
+  Duration quiet = std::chrono::seconds(10);   ///< a ping is sent when nothing has arrived for this long; zero: none
+  Duration answer = std::chrono::seconds(20);  ///< the connection is closed when nothing arrives for this long after it
 };
 
 struct WsOptions {
@@ -48,14 +49,14 @@ struct WsOptions {
   Duration handshake_timeout = std::chrono::seconds(30);
   WsPings pings;
   std::string tls_ca_file;  ///< PEM; empty: the system's
-  bool tls_verify = true;   ///< only ever turned off by an explicit user option
+  bool tls_verify = true;   ///< only an explicit user option may turn this off
 };
 
 /// Opens client connections.
 class WsConnector {
  public:
   virtual ~WsConnector() = default;
-  /// `url`: ws://host:port/path or wss://…; not necessarily a canonical kitsune2 url.
+  /// `url`: ws://host:port/path or wss://…; need not be a canonical kitsune2 url.
   virtual std::shared_ptr<WsConnection> connect(const std::string& url, const WsOptions& options,
                                                 WsHandlers handlers) = 0;
 };

@@ -10,7 +10,7 @@ namespace kitsune2::wire {
 
 namespace {
 
-/// Ops of as many bytes are pieces of their own: a frame of the transport usually lies inside of one.
+/// Ops of at least this size are pieces of their own: a frame of the transport is usually inside one piece.
 constexpr std::size_t kSharedFrom = 64U << 10;
 
 template <class Sink>
@@ -25,7 +25,7 @@ void put_data(Sink& sink, std::uint32_t field, const Bytes& data) {
   put_bytes(sink, field, data);
 }
 
-/// The list inside of a request or response: its size, and how to write it.
+/// The list in a request or response: its size, and how to write it.
 struct RequestBody {
   std::span<const OpId> op_ids;
 

@@ -17,9 +17,9 @@ constexpr std::uint32_t kMoreOpsField = 20'001;
 
 // ---- the fields of each message, once, in the order of their numbers
 //
-// A visitor is shown each field with its number. One writes them all. The other takes the one that has come, and at the
-// end checks that those that must be there have come, and that lists that belong together have one length. `V::Ref`
-// makes a message constant for the one that writes.
+// A visitor is shown each field with its number. The writing one writes all of them. The reading one takes the field
+// that has arrived; at the end it checks that all required fields have arrived, and that lists that belong together
+// have the same length. `V::Ref` makes a message const for the writing one.
 
 template <class V>
 void fields(V& v, typename V::template Ref<AcceptResponse> m) {
@@ -157,7 +157,7 @@ void fields(V& v, typename V::template Ref<GossipTerminate> m) {
   v.text(2, m.reason);
 }
 
-/// What the message is called in errors.
+/// The name of the message in errors.
 template <class Message>
 constexpr const char* kName = "";
 template <>
@@ -201,10 +201,10 @@ constexpr const char* kName<GossipTerminate> = "K2GossipTerminateMessage";
 
 // ---- reading
 
-/// Decodes one gossip message: the budget of elements is shared by all of its lists.
+/// Decodes one gossip message. All its lists share the budget of elements.
 ///
-/// `read` merges one message into `out`, as protobuf has it: a message field that comes twice is the merge of both, a
-/// number or byte string is the last one.
+/// `read` merges a message into `out`, as protobuf requires: a message field that occurs twice is the merge of both; of
+/// a number or byte string the last one counts.
 class Decoder {
  public:
   Decoder(Dialect dialect, const Bytes& message, const WireLimits& limits)
@@ -228,14 +228,14 @@ class Decoder {
   }
 
  private:
-  /// Takes the field at which the reader stands, if it is the one that it is shown. Without a reader: checks.
+  /// Takes the field at which the reader is, if it is the one being shown. Without a reader: checks.
   struct Field {
     template <class T>
     using Ref = T&;
 
     Decoder& d;
     ProtoReader* r = nullptr;
-    std::uint32_t seen = 0;  ///< by the bit of their number: messages that have come
+    std::uint32_t seen = 0;  ///< a bit for each number of a message field that has arrived
     std::optional<std::vector<std::uint32_t>> arc_words = {};
 
     bool is(std::uint32_t number) const { return r != nullptr && r->field() == number; }
@@ -399,7 +399,7 @@ struct Writer {
   void time(std::uint32_t n, Timestamp value) { put_int64(s, n, value.micros); }
   void number(std::uint32_t n, std::uint32_t value) { put_number(s, n, value); }
   void boolean(std::uint32_t n, bool value) { put_number(s, n, value ? 1 : 0); }
-  /// There even if 0.
+  /// Written even if 0.
   void op_count(std::uint32_t n, const std::optional<std::uint64_t>& value) {
     if (!value) return;
     put_tag(s, n, WireType::varint);

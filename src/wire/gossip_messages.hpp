@@ -16,7 +16,7 @@
 
 namespace kitsune2::wire {
 
-/// Types of K2GossipMessage. The alternatives of `GossipMessage` stand in the same order, from 1.
+/// The types of K2GossipMessage. The alternatives of `GossipMessage` are in the same order, starting at 1.
 enum class GossipMessageType : std::int32_t {
   initiate = 1,
   accept = 2,
@@ -46,8 +46,8 @@ struct ArcSetWords {
   friend bool operator==(const ArcSetWords&, const ArcSetWords&) = default;
 };
 
-/// Bits of `abilities`, which stock nodes skip. The sender takes rounds as often as there is a reason for one, tells by
-/// `more_ops` that a limit cut what it named, and asks from the beginning by itself.
+/// Bits of `abilities`, which stock nodes ignore. The sender accepts rounds whenever there is a reason for one, reports
+/// by `more_ops` that a limit cut what it announced, and starts from the beginning on its own.
 inline constexpr std::uint32_t kQuickRounds = 1;
 
 /// Rust: `AcceptResponseMessage`.
@@ -82,7 +82,8 @@ struct DiscSliceHashes {
 struct SnapshotDiscSectorDetails {
   Timestamp disc_boundary;
   std::vector<std::uint32_t> sector_indices;
-  std::vector<DiscSliceHashes> disc_slice_hashes;  ///< as many as sector_indices; empty ones stand for sectors not held
+  std::vector<DiscSliceHashes>
+      disc_slice_hashes;  ///< as many as sector_indices; empty ones stand for sectors that are not held
   friend bool operator==(const SnapshotDiscSectorDetails&, const SnapshotDiscSectorDetails&) = default;
 };
 
@@ -121,7 +122,7 @@ struct GossipAccept {
   std::vector<Bytes> new_ops;
   Timestamp updated_new_since;
   std::optional<std::uint64_t> dht_op_count;  ///< where the dialect has `gossip_tells_op_count`
-  std::optional<SnapshotMinimal> snapshot;    ///< absent when the common arc set is empty
+  std::optional<SnapshotMinimal> snapshot;    ///< absent if the common arc set is empty
   std::uint32_t abilities = 0;                ///< ours
   bool more_ops = false;                      ///< ours
   friend bool operator==(const GossipAccept&, const GossipAccept&) = default;
@@ -208,13 +209,13 @@ inline const Bytes& session_of(const GossipMessage& message) {
   return std::visit([](const auto& m) -> const Bytes& { return m.session_id; }, message);
 }
 
-/// `data` is K2Proto.data. Besides what a protobuf decoder refuses, Errc::malformed for: an unknown type; no session
-/// id; ids (agents, ops) of 0 bytes; a missing arc set, accept response or (in the DIFF messages) snapshot; an arc set
-/// that is not of 16 words; parallel lists of different lengths. Errc::too_large over `limits`: agent infos by
-/// max_text_bytes, ids and hashes by max_id_bytes.
+/// `data` is K2Proto.data. Errc::malformed: whatever a protobuf decoder refuses; an unknown type; no session id; ids
+/// (agents, ops) of 0 bytes; a missing arc set, accept response or (in the DIFF messages) snapshot; an arc set that
+/// does not have 16 words; parallel lists of different lengths. Errc::too_large: over `limits` (agent infos:
+/// max_text_bytes, ids and hashes: max_id_bytes).
 Result<GossipMessage> decode_gossip(Dialect dialect, const Bytes& data, const WireLimits& limits = {});
 
-/// A body for Transport::send_module. One allocation. The dialects differ in what is set in `message`.
+/// A body for Transport::send_module, in one allocation. The dialects differ in what is set in `message`.
 Bytes encode_gossip(const GossipMessage& message);
 
 }  // namespace kitsune2::wire

@@ -1,4 +1,4 @@
-// A strict pull scanner for JSON of peers.
+// A strict pull scanner for JSON from peers.
 #include "wire/json_scan.hpp"
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/// -1 for what is no hexadecimal digit.
+/// Returns -1 if `c` is not a hexadecimal digit.
 int hex_value(char c) {
   if (is_digit(c)) return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -77,7 +77,7 @@ std::string JsonString::unescaped() const {
       case 'u': {
         unsigned code = hex4_of(raw, i + 1);
         i += 4;
-        if (is_high_surrogate(code)) {  // its other half follows: the scanner has checked it
+        if (is_high_surrogate(code)) {  // the other half follows, as the scanner has checked
           code = 0x10000 + ((code - 0xD800) << 10) + (hex4_of(raw, i + 3) - 0xDC00);
           i += 6;
         }

@@ -1,8 +1,8 @@
 // A strict pull scanner for JSON that peers send.
 //
-// Why not nlohmann::json here: what a peer signs must mean the same to every reader. So duplicate keys, a byte order
-// mark or a NUL must be refused, and it matters whether a string was written with escapes (stock nodes refuse those in
-// ids, and one such agent info in a bootstrap answer makes them drop the whole answer). A DOM hides all of this.
+// Why not nlohmann::json: what a peer signs must mean the same to every reader. So duplicate keys, a byte order mark
+// and NUL must be refused, and it matters whether a string was written with escapes (stock nodes refuse them in ids,
+// and one such agent info in a bootstrap answer makes them drop the whole answer). A DOM hides all of this.
 #pragma once
 
 #include <cstddef>
@@ -11,27 +11,27 @@
 
 namespace kitsune2::wire {
 
-/// A string as written in the text, without its quotes. It has been checked: UTF-8, escapes, no control characters.
+/// A string as written in the text, without its quotes. UTF-8, escapes and control characters have been checked.
 struct JsonString {
   std::string_view raw;
   bool escaped = false;  ///< has at least one backslash
 
-  /// The characters it stands for.
+  /// The characters that it stands for.
   std::string unescaped() const;
 };
 
-/// Appends `text` as a JSON string with quotes, escaping what must be escaped and nothing else (as serde_json does).
+/// Appends `text` as a JSON string with quotes, escaping only what must be escaped (as serde_json does).
 void append_json_string(std::string& out, std::string_view text);
 
-/// Walks a JSON text. Never throws on input, never allocates, recursion is bounded by kMaxDepth.
-/// Every reader returns false after an error; `what` and `offset` describe the first one.
+/// Walks through a JSON text. Never throws on input, never allocates; kMaxDepth bounds the recursion. Every reader
+/// returns false after an error; `what` and `offset` describe the first one.
 class JsonScanner {
  public:
   static constexpr int kMaxDepth = 32;
 
   explicit JsonScanner(std::string_view text) : text_(text) {}
 
-  /// Calls `on_member(JsonString key)`, which must read exactly one value and return whether it could.
+  /// Calls `on_member(JsonString key)`, which must read exactly one value and return whether that succeeded.
   template <class F>
   bool object(F on_member) {
     if (!open('{')) return false;
@@ -45,7 +45,7 @@ class JsonScanner {
     --depth_;
     return ok();
   }
-  /// Calls `on_element()`, which must do the same.
+  /// Calls `on_element()`, with the same duty.
   template <class F>
   bool array(F on_element) {
     if (!open('[')) return false;
@@ -62,11 +62,11 @@ class JsonScanner {
   /// A number as written in the text.
   bool number(std::string_view& out);
   bool boolean(bool& out);
-  /// Reads `null` if it is next. False, and no error, if something else is.
+  /// Reads `null` if it is next. Otherwise returns false without an error.
   bool null_if_next();
-  /// Reads any value. `out` (may be null): its place in the text.
+  /// Reads any value. `out` (may be null) receives its part of the text.
   bool skip_value(std::string_view* out = nullptr);
-  /// True at the end of the text (after white space).
+  /// Whether the end of the text is reached (after white space).
   bool at_end();
 
   /// The next character that is not white space; 0 at the end.
@@ -74,7 +74,7 @@ class JsonScanner {
   bool ok() const { return error_ == nullptr; }
   const char* what() const { return error_ != nullptr ? error_ : "no error"; }
   std::size_t offset() const { return pos_; }
-  /// Keeps the first error. Returns false.
+  /// Keeps the first error. Always returns false.
   bool fail(const char* why) {
     if (error_ == nullptr) error_ = why;
     return false;

@@ -24,7 +24,7 @@ Bytes encode_plain(K2WireType type, ByteView data) {
   });
 }
 
-/// A body of less is copied: that costs less than pieces of their own for the few bytes of its frame.
+/// A smaller body is copied, which costs less than separate pieces for the few bytes of its frame.
 constexpr std::size_t kPiecesFrom = 4096;
 
 /// Writes a whole K2Proto whose data of exactly `size` bytes is written by `body(sink)`.

@@ -17,14 +17,14 @@ enum class K2WireType : std::int32_t { unspecified = 0, preflight = 1, notify = 
 
 /// A decoded K2Proto; its bytes are slices of the message.
 struct K2ProtoView {
-  K2WireType type = K2WireType::unspecified;  ///< numbers that are not defined read as unspecified, as in the reference
+  K2WireType type = K2WireType::unspecified;  ///< undefined numbers read as unspecified, as in the reference
   Bytes data;
-  std::optional<Bytes> space;   ///< absent and empty are different things
+  std::optional<Bytes> space;   ///< absent differs from empty
   std::optional<Bytes> module;  ///< UTF-8
 };
 
-/// Errc::malformed, Errc::too_large (space over max_id_bytes, module over max_name_bytes). The router checks whether
-/// space and module are present as the type requires.
+/// Errc::malformed; Errc::too_large (space over max_id_bytes, module over max_name_bytes). The router checks that space
+/// and module are present where the type requires them.
 Result<K2ProtoView> decode_k2proto(const Bytes& message, const WireLimits& limits = {});
 
 // Encoders of whole messages. Each makes one allocation and copies each payload once.
@@ -32,7 +32,7 @@ Result<K2ProtoView> decode_k2proto(const Bytes& message, const WireLimits& limit
 /// The first message of a connection. Empty data gives `08 01`.
 Bytes encode_preflight(ByteView data);
 Bytes encode_notify(const SpaceId& space, ByteView data);
-/// The pieces of `body` stay where they are; a small body is copied into one piece with its frame.
+/// The pieces of `body` stay where they are. A small body is copied into one piece together with its frame.
 ByteChain encode_module(const SpaceId& space, std::string_view module, const ByteChain& body);
 /// The last message before a connection is closed. `reason` is UTF-8.
 Bytes encode_disconnect(std::string_view reason);
@@ -48,7 +48,7 @@ Bytes build_typed(std::int32_t type, std::size_t data_size, const Body& body) {
   return build([&](auto& sink) { put_typed(sink, type, data_size, body); });
 }
 
-/// The same two fields, read: the last of each counts.
+/// The same two fields when read; the last of each counts.
 struct TypedMessage {
   std::int32_t type = 0;
   Bytes data;

@@ -1,4 +1,4 @@
-// Walks lists of byte strings inside a received message.
+// Walks through lists of byte strings inside a received message.
 #include "wire/lists.hpp"
 
 namespace kitsune2::wire {

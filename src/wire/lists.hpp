@@ -1,4 +1,4 @@
-// Lists of byte strings inside a received message: walked in place, nothing allocated.
+// Lists of byte strings inside a received message, walked in place without allocations.
 #pragma once
 
 #include <cstddef>
@@ -12,19 +12,19 @@
 
 namespace kitsune2::wire {
 
-/// What a decoder takes from one message at most. Over a limit: Errc::too_large.
-/// *Rationale*: an element can be three bytes on the wire, and costs much more to keep than to send.
+/// The most that a decoder accepts in one message. Beyond a limit: Errc::too_large. *Rationale*: an element can have
+/// three bytes on the wire, and costs much more to keep than to send.
 struct WireLimits {
-  std::size_t max_items = 1U << 20;    ///< ids, ops, hashes and numbers, all lists of the message together
+  std::size_t max_items = 1U << 20;    ///< ids, ops, hashes and numbers, in all lists of the message together
   std::size_t max_id_bytes = 1024;     ///< one id or hash
   std::size_t max_name_bytes = 256;    ///< a module name
   std::size_t max_text_bytes = 65536;  ///< an agent info or a reason
-  /// Fields that are not known, and earlier values of those that came again. *Rationale*: what is kept of a message
-  /// keeps all of it; bounds that count the content would not see 64 MiB beside one id.
+  /// Unknown fields, and earlier values of fields that occur repeatedly. *Rationale*: keeping a part of a message keeps
+  /// all of it; bounds that count the content would not see 64 MiB beside one id.
   std::size_t max_unknown_bytes = 4096;
 };
 
-/// Whether `size` bytes of a message hold `content` bytes in `parts` parts and not much else.
+/// Whether a message of `size` bytes has more than a little beside `content` bytes in `parts` parts.
 inline bool is_padded(std::size_t size, std::size_t content, std::size_t parts, std::size_t part_header,
                       const WireLimits& limits) {
   return size > content + parts * part_header + limits.max_unknown_bytes;
@@ -33,9 +33,9 @@ inline Error padded(std::string_view name) {
   return make_error(Errc::too_large, std::string(name) + ": more beside the content than it may have");
 }
 
-/// Repeated field 1 of a message that was checked before: the elements, in order. Holds the message.
-/// `field` of the constructor: 0 for elements that are byte strings; otherwise each element is a message, and its field
-/// of that number is meant (FetchResponse.ops). Immutable.
+/// Repeated field 1 of a message that was checked before: its elements in order. Holds the message. `field` in the
+/// constructor is 0 for elements that are byte strings; otherwise each element is a message, and its field of that
+/// number is meant (FetchResponse.ops). Immutable.
 class CheckedList {
  public:
   class iterator {
@@ -77,7 +77,7 @@ class CheckedList {
   };
 
   CheckedList() = default;
-  /// Only for decoders, which have checked `message` and counted `size` elements.
+  /// Only for decoders that have checked `message` and counted `size` elements.
   CheckedList(Bytes message, std::uint32_t field, std::size_t size, std::size_t total_bytes)
       : message_(std::move(message)), field_(field), size_(size), total_bytes_(total_bytes) {}
 
@@ -85,14 +85,14 @@ class CheckedList {
   bool empty() const noexcept { return size_ == 0; }
   /// Sum of the elements' sizes.
   std::size_t total_bytes() const noexcept { return total_bytes_; }
-  /// Of the message that this holds.
+  /// The size of the message that this holds.
   std::size_t message_bytes() const noexcept { return message_.size(); }
-  /// The same elements, in a copy of the message that holds no memory besides.
+  /// The same elements, in a copy of the message that keeps no other memory.
   CheckedList copied() const { return CheckedList(Bytes::copy_of(message_.view()), field_, size_, total_bytes_); }
   iterator begin() const { return iterator(message_.view(), field_); }
   std::default_sentinel_t end() const noexcept { return {}; }
 
-  /// All elements as slices: one allocation, no payload is copied. They keep the message alive.
+  /// All elements as slices, which keep the message alive: one allocation, and no payload is copied.
   std::vector<Bytes> slices() const {
     std::vector<Bytes> out;
     out.reserve(size_);
@@ -117,15 +117,15 @@ class CheckedList {
 
 /// Op ids: each 1 byte to WireLimits::max_id_bytes.
 using IdList = CheckedList;
-/// Payloads of ops, or what the host says about them; may be empty.
+/// The data of ops, or the host's metadata for them; may be empty.
 using DataList = CheckedList;
 
-/// What stands for one op in a list.
+/// The form of one op in a list.
 enum class OpForm {
   data,         ///< {1: data}
   id_and_data,  ///< {1: id, 2: data}
 };
-/// The ids, if they are there, and the data of the same ops.
+/// The ids, if they are in the message, and the data of the same ops.
 struct OpLists {
   IdList ids;
   DataList data;

@@ -1,4 +1,4 @@
-// Agents of this node: their keys, the key file, signing and verifying with ed25519.
+// Agents of this node: their keys, the key file, and signing and verifying with Ed25519.
 #include <fcntl.h>
 #include <sodium.h>
 #include <sys/stat.h>
@@ -19,7 +19,7 @@ constexpr std::size_t kSeedBytes = crypto_sign_SEEDBYTES;
 constexpr std::size_t kPublicBytes = crypto_sign_PUBLICKEYBYTES;
 constexpr std::size_t kSecretBytes = crypto_sign_SECRETKEYBYTES;
 
-/// Key file: one line, `k2-ed25519-v1 <seed> <public key>`, both base64url. The public key shows damage.
+/// The key file has one line, `k2-ed25519-v1 <seed> <public key>`, both in base64url. The public key reveals damage.
 constexpr std::string_view kFileMagic = "k2-ed25519-v1 ";
 constexpr std::size_t kKeyText = 43;  // 32 bytes as base64url
 constexpr std::size_t kFileBytes = kFileMagic.size() + kKeyText + 1 + kKeyText + 1;
@@ -29,7 +29,7 @@ void init_sodium() {
   K2_ASSERT(ready);
 }
 
-/// Bytes that are wiped when they go: seeds and what key files hold.
+/// Bytes that are wiped on destruction: seeds and the contents of key files.
 template <std::size_t N>
 struct Wiped : std::array<char, N> {
   Wiped() { this->fill(0); }
@@ -77,7 +77,7 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-/// Puts `text` at `path` (0600, durable). False: there is a file already, which is left as it is.
+/// Puts `text` at `path` (0600, durable). Returns false if there is a file already, which is left as it is.
 Result<bool> create_key_file(const std::string& path, const char* text, std::size_t size) {
   std::array<std::uint8_t, 8> random{};
   randombytes_buf(random.data(), random.size());
@@ -92,7 +92,7 @@ Result<bool> create_key_file(const std::string& path, const char* text, std::siz
   if (::fchmod(fd.get(), 0600) != 0) return give_up("cannot set the mode");
   if (!write_all(fd.get(), text, size)) return give_up("cannot write the key file");
   if (::fsync(fd.get()) != 0) return give_up("cannot sync the key file");
-  // A hard link never replaces a file: of two processes that start at once, one wins and the other reads its key.
+  // A hard link never replaces a file: of two processes that start together, one wins and the other reads its key.
   bool made = ::link(temporary.c_str(), path.c_str()) == 0;
   int link_error = made ? 0 : errno;
   if (!made && (link_error == EPERM || link_error == EOPNOTSUPP || link_error == ENOSYS)) {
@@ -125,7 +125,7 @@ const Verifier& ed25519_verifier() {
   return verifier;
 }
 
-/// The secret key, in pages of its own that are not swapped or dumped, and wiped when freed.
+/// The secret key, in pages of its own that are neither swapped nor dumped, and wiped when freed.
 struct Ed25519LocalAgent::Secret {
   Secret() : key(static_cast<std::uint8_t*>(sodium_malloc(kSecretBytes))) {
     if (key == nullptr) throw std::bad_alloc();

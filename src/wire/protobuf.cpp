@@ -1,4 +1,4 @@
-// Reads and writes protobuf's fields.
+// Reads and writes the fields of protobuf messages.
 #include "wire/protobuf.hpp"
 
 namespace kitsune2::wire {

@@ -30,20 +30,20 @@ inline Bytes slice_of(const Bytes& whole, ByteView part) {
 
 enum class WireType : std::uint8_t { varint = 0, fixed64 = 1, bytes = 2, start_group = 3, end_group = 4, fixed32 = 5 };
 
-/// Walks the fields of one message. Pure; never reads outside of its view; never throws.
+/// Walks through the fields of one message. Pure; never reads outside its view; never throws.
 ///
-/// *Rules*. P1: truncation, varints over 64 bits (tags and lengths: over 32), field number 0, wire types 3, 4 (groups),
-/// 6 and 7, and a field that is read as another wire type than it has are errors. *Rationale*: no message of kitsune2
-/// contains them, so a peer that sends one is broken or hostile. P2: fields that the caller does not read are skipped.
-/// P3: numbers of 32 bits are the low half of the varint, a bool is "not 0", as in every protobuf implementation.
-/// P4: after the first error, `next` always returns false, and `ok` is false.
-/// Use: `while (r.next()) switch (r.field()) {…}` and then `if (!r.ok())`. Cost: a few nanoseconds per field.
+/// *Rules*. P1: these are errors: truncation, varints over 64 bits (tags and lengths: over 32), field number 0, wire
+/// types 3, 4 (groups), 6 and 7, and reading a field as another wire type than it has. *Rationale*: no message of
+/// kitsune2 contains them, so a peer that sends one is broken or hostile. P2: fields that the caller does not read are
+/// skipped. P3: numbers of 32 bits are the low half of the varint, and a bool is "not 0", as in every protobuf
+/// implementation. P4: after the first error, `next` always returns false, and `ok` is false. Use: `while (r.next())
+/// switch (r.field()) {…}` and then `if (!r.ok())`. Cost: a few nanoseconds per field.
 class ProtoReader {
  public:
   ProtoReader() = default;
   explicit ProtoReader(ByteView message) noexcept : pos_(message.data()), end_(message.data() + message.size()) {}
 
-  /// Moves to the next field. False at the end of the message or after an error.
+  /// Moves to the next field. Returns false at the end of the message or after an error.
   bool next() noexcept {
     if (pos_ == end_ || error_ != nullptr) return false;
     std::uint32_t tag = 0;
@@ -71,7 +71,7 @@ class ProtoReader {
   std::uint32_t field() const noexcept { return field_; }
   WireType type() const noexcept { return type_; }
 
-  /// The value of a varint field; 0 and an error for any other.
+  /// The value of a varint field; 0 and an error for any other field.
   std::uint64_t varint() noexcept {
     if (type_ == WireType::varint) return number_;
     fail("wrong wire type");
@@ -82,20 +82,20 @@ class ProtoReader {
   std::int64_t int64() noexcept { return static_cast<std::int64_t>(varint()); }
   bool boolean() noexcept { return varint() != 0; }
 
-  /// The value of a bytes, string or message field, inside the message; empty and an error for any other.
+  /// The value of a bytes, string or message field, inside the message; empty and an error for any other field.
   ByteView bytes() noexcept {
     if (type_ == WireType::bytes) return view_;
     fail("wrong wire type");
     return {};
   }
-  /// The same for a string field: an error if it is not UTF-8.
+  /// The same for a string field, with an error if it is not UTF-8.
   std::string_view text() noexcept {
     const std::string_view out = as_text(bytes());
     if (!is_utf8(out)) fail("a string that is not UTF-8");
     return out;
   }
-  /// Gives each number of a repeated number field to `take_one`, packed or not. `take_one(uint64)` returns false to
-  /// stop with an error of its own (see `fail`).
+  /// Passes each number of a repeated number field, packed or not, to `take_one(uint64)`, which returns false to stop
+  /// with an error of its own (see `fail`).
   template <class F>
   void numbers(F take_one) {
     if (type_ == WireType::varint) {
@@ -114,9 +114,9 @@ class ProtoReader {
   }
 
   bool ok() const noexcept { return error_ == nullptr; }
-  /// What was wrong; nullptr if nothing. A literal.
+  /// What was wrong, as a literal; nullptr if nothing was.
   const char* what() const noexcept { return error_; }
-  /// Ends the walk with an error. `why` is a literal. The first error stays. Returns false.
+  /// Ends the walk with an error. `why` is a literal. The first error stays. Always returns false.
   bool fail(const char* why, Errc code = Errc::malformed) noexcept {
     if (error_ == nullptr) {
       error_ = why;
@@ -174,10 +174,10 @@ constexpr std::size_t varint_size(std::uint64_t value) noexcept {
   }
   return n;
 }
-/// Size of a bytes field of `length` bytes, including tag and length. `field` is below 16.
+/// The size of a bytes field of `length` bytes, including tag and length. `field` must be below 16.
 constexpr std::size_t bytes_field_size(std::size_t length) noexcept { return 1 + varint_size(length) + length; }
 
-/// The first pass of `build`: counts.
+/// The first pass of `build`: counts bytes.
 class SizeSink {
  public:
   static constexpr bool kCounts = true;
@@ -190,7 +190,7 @@ class SizeSink {
   std::size_t size_ = 0;
 };
 
-/// The second pass of `build`: writes into memory that the first one measured.
+/// The second pass of `build`: writes into memory that the first pass has measured.
 class ByteSink {
  public:
   static constexpr bool kCounts = false;
@@ -213,7 +213,7 @@ class ByteSink {
   std::uint8_t* out_;
 };
 
-/// For messages in pieces: shared bytes stay where they are, everything else is written into pieces of its own.
+/// For messages in pieces: shared bytes stay where they are; everything else is written into pieces of its own.
 class ChainSink {
  public:
   static constexpr bool kCounts = false;
@@ -244,7 +244,7 @@ template <class Sink>
 void put_tag(Sink& sink, std::uint32_t field, WireType type) {
   sink.varint((static_cast<std::uint64_t>(field) << 3) | static_cast<std::uint64_t>(type));
 }
-/// A number field; nothing for 0, which is the default.
+/// A number field; nothing is written for 0, the default.
 template <class Sink>
 void put_number(Sink& sink, std::uint32_t field, std::uint64_t value) {
   if (value == 0) return;
@@ -256,14 +256,14 @@ template <class Sink>
 void put_int64(Sink& sink, std::uint32_t field, std::int64_t value) {
   put_number(sink, field, static_cast<std::uint64_t>(value));
 }
-/// One bytes or string field that is there even if empty: repeated and optional fields.
+/// A bytes or string field that is written even if empty, for repeated and optional fields.
 template <class Sink>
 void put_item(Sink& sink, std::uint32_t field, ByteView value) {
   put_tag(sink, field, WireType::bytes);
   sink.varint(value.size());
   sink.raw(value);
 }
-/// A singular bytes or string field; nothing if empty, which is the default.
+/// A singular bytes or string field; nothing is written if it is empty, the default.
 template <class Sink>
 void put_bytes(Sink& sink, std::uint32_t field, ByteView value) {
   if (!value.empty()) put_item(sink, field, value);
@@ -272,7 +272,7 @@ template <class Sink, class List>
 void put_items(Sink& sink, std::uint32_t field, const List& values) {
   for (const auto& value : values) put_item(sink, field, value);
 }
-/// A field whose content of exactly `size` bytes is written by `body(sink)`.
+/// A field with a content of exactly `size` bytes, written by `body(sink)`.
 template <class Sink, class Body>
 void put_sized(Sink& sink, std::uint32_t field, std::size_t size, const Body& body) {
   put_tag(sink, field, WireType::bytes);
@@ -283,14 +283,14 @@ void put_sized(Sink& sink, std::uint32_t field, std::size_t size, const Body& bo
     body(sink);
   }
 }
-/// A message field written by `body(sink)`; there even if empty.
+/// A message field written by `body(sink)`, even if it is empty.
 template <class Sink, class Body>
 void put_message(Sink& sink, std::uint32_t field, const Body& body) {
   SizeSink inner;
   body(inner);
   put_sized(sink, field, inner.size(), body);
 }
-/// A packed repeated number field; nothing if the list is empty.
+/// A packed repeated number field; nothing is written for an empty list.
 template <class Sink, class List>
 void put_packed(Sink& sink, std::uint32_t field, const List& values) {
   if (std::empty(values)) return;
@@ -299,7 +299,7 @@ void put_packed(Sink& sink, std::uint32_t field, const List& values) {
   });
 }
 
-/// Runs `body(sink)` twice, to measure and to write. The storage is `make_buffer`'s.
+/// Runs `body(sink)` twice, to measure and to write. `make_buffer` allocates the storage.
 template <class Body>
 Bytes build(const Body& body) {
   SizeSink measure;

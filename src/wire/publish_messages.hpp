@@ -14,7 +14,7 @@ namespace kitsune2::wire {
 
 enum class PublishMessageType : std::int32_t { ops = 1, agent = 2 };
 
-/// A decoded K2PublishMessage: by `type` one of the two.
+/// A decoded K2PublishMessage: ops or an agent, by `type`.
 struct PublishMessage {
   PublishMessageType type = PublishMessageType::ops;
   IdList op_ids;      ///< ops
@@ -23,10 +23,10 @@ struct PublishMessage {
   Bytes agent_info;   ///< agent: the signed JSON, UTF-8, a slice of the message; not verified yet
 };
 
-/// `data` is K2Proto.data. Errc::malformed also for a type that is neither, as in the reference; Errc::too_large.
+/// `data` is K2Proto.data. As in the reference, a type that is neither is also Errc::malformed; Errc::too_large.
 Result<PublishMessage> decode_publish(Dialect dialect, const Bytes& data, const WireLimits& limits = {});
 
-// Bodies for Transport::send_module: one allocation, each payload copied once.
+// Bodies for Transport::send_module, in one allocation; each payload is copied once.
 /// Without metadata.
 Bytes encode_publish_ops(Dialect dialect, std::span<const OpId> op_ids);
 /// `signed_json`: AgentInfoSigned::encode(). The same in each dialect.

@@ -1,4 +1,4 @@
-// Agent infos: never crashes; what is accepted can be signed, encoded and read again with the same meaning.
+// Agent infos: decoding never crashes; an accepted info can be signed, encoded and read again with the same meaning.
 #include "fuzz/fuzz.hpp"
 #include "kitsune2/agent.hpp"
 #include "wire/json_scan.hpp"
@@ -7,7 +7,7 @@ using namespace kitsune2;  // NOLINT(google-build-using-namespace)
 
 namespace {
 
-/// The fuzzer cannot guess signatures, so every signature is right: the parsers are what is looked at.
+/// The fuzzer cannot guess signatures, so every signature is accepted: the target is the parsers.
 struct AnyVerifier : Verifier {
   bool verify(const AgentInfo& /*info*/, ByteView /*message*/, ByteView signature) const override {
     return signature.size() == 64;
@@ -50,7 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto list = AgentInfoSigned::decode_list(message.text(), 16, verifier);
   if (list) K2_ASSERT(list->size() <= 16);
 
-  // An unescaped string, written again, is read as the same string.
+  // An unescaped string, when written again, is read as the same string.
   wire::JsonScanner scanner(message.text());
   wire::JsonString text;
   if (scanner.string(text)) {

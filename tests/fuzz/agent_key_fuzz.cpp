@@ -1,4 +1,4 @@
-// Key files: never crashes, and only the file that the key would write is taken.
+// Key files: reading never crashes, and only a file as the key would write it is accepted.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::write_file(path, ByteView(data, size));
   const auto agent = Ed25519LocalAgent::load_or_create(path);
   if (!agent) {
-    // Always the same words: what is in a key file never gets into a message.
+    // Always the same words: the contents of a key file never appear in a message.
     K2_ASSERT(agent.error().code == Errc::corrupt && agent.error().message == path + ": not a key file of kitsune2");
     return 0;
   }

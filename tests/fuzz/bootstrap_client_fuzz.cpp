@@ -1,5 +1,5 @@
-// Answers of a bootstrap server, as the module takes them: never crashes, and nothing gets into the peer store that is
-// not to be believed. Signatures all pass, or nothing would be reached.
+// Answers of a bootstrap server, as the module handles them: never crashes, and nothing that is not credible reaches
+// the peer store. All signatures are accepted, or nothing would be reached.
 #include "fuzz/fuzz.hpp"
 #include "kitsune2/builder.hpp"
 #include "kitsune2/http.hpp"
@@ -39,7 +39,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const Anyone anyone;
   testing::SimWorld world(1);
   const auto runtime = world.make_runtime();
-  // Around the time that the answer speaks of, so that it is reached; odd: 2026, as it is.
+  // Around the time in the answer, so that its infos can be accepted; odd: 2026, unchanged.
   anyone.last = {};
   static_cast<void>(AgentInfoSigned::decode_list(input.text(), 1024, anyone));
   const Timestamp now = runtime->wall_now();

@@ -1,4 +1,4 @@
-// PUT bodies and paths to the bootstrap server, with signatures that all pass: checks and bounds hold.
+// PUT bodies and paths of the bootstrap server, with all signatures accepted: checks and bounds hold.
 #include <string>
 
 #include "fuzz/fuzz.hpp"
@@ -21,7 +21,7 @@ struct Anyone final : Verifier {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const Bytes input = fuzz::input(data, size);
   const Anyone anyone;
-  // First what the body says of itself, so that the path can be right; then puts around the time it names.
+  // First the values in the body, so that the path can be right; then puts around the time in it.
   const auto parsed = AgentInfoSigned::decode(input.text(), anyone);
   const std::string space =
       parsed.has_value() ? anyone.last.space.to_string() : std::string(input.text().substr(0, 40));

@@ -66,13 +66,14 @@ class Slice:
             build / "tests/fuzz" / f"fuzz_{target}",
             "-print_final_stats=1",
             "-report_slow_units=1200",
-            # Its bookkeeping of rare features is most of the time where there are many.
+            # Its bookkeeping of rare features takes most of the time where there are many.
             f"-entropic={int(0 < edges < 1500)}",
             f"-artifact_prefix={state}/{target}-",
             found,
             ROOT / "tests/fuzz/corpus" / target,
         ]
-        # Short stacks of allocations: most of a small execution is else their unwinding. Reproducing shows them whole.
+        # Short stacks of allocations, because unwinding would take most of a small execution. Reproducing shows them in
+        # full.
         options = "malloc_context_size=4:quarantine_size_mb=64:" + os.environ.get("ASAN_OPTIONS", "")
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(

@@ -1,5 +1,5 @@
-// Configuration text: never crashes; what is accepted is valid, prints as what is read again as the same, and a change
-// at run time is all or nothing.
+// Configuration text: parsing never crashes; what is accepted is valid and reads the same after printing; a change at
+// run time is all or nothing.
 #include "kitsune2/config.hpp"
 
 #include "fuzz/fuzz.hpp"
@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto config = Config::parse(text.text());
   if (!config) {
     K2_ASSERT(config.error().code == Errc::invalid_config && !config.error().message.empty());
-    // Fit for a terminal, whatever was in the text.
+    // Safe for a terminal, whatever the text contained.
     for (const char c : config.error().message) K2_ASSERT(static_cast<unsigned char>(c) >= 0x20);
     K2_ASSERT(config.error().message.size() < 2000);
   } else {

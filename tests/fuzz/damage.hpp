@@ -1,4 +1,5 @@
-// Damage to a valid file: a list of edits, each two bytes of place (little-endian), one of length, and so many bytes.
+// Damage to a valid file: a list of edits, each with two bytes of position (little-endian), one of length, and the
+// bytes.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +9,7 @@
 
 namespace kitsune2::fuzz {
 
-/// The edits' places are taken modulo the file's size; a length of 255 cuts the file off there.
+/// The positions are taken modulo the file's size; a length of 255 truncates the file there.
 inline std::vector<std::uint8_t> damaged(std::vector<std::uint8_t> file, ByteView edits) {
   while (edits.size() >= 3 && !file.empty()) {
     const std::size_t place = (edits[0] | std::size_t{edits[1]} << 8U) % file.size();

@@ -1,4 +1,4 @@
-// What targets of the clients share: a connection that the input plays, in virtual time.
+// The common part of targets for clients: a connection whose far end is played by the input, in virtual time.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@ struct Dialled {
   std::shared_ptr<test::FakeConn> conn;  ///< the last one that was dialled
   net::ConnectTarget target;             ///< its address
 
-  /// Whatever is dialled connects.
+  /// A dial that always connects.
   net::Dial dial() {
     return [this](net::ConnectTarget where, Duration, std::shared_ptr<net::ConnEvents> events) {
       target = std::move(where);
@@ -30,8 +30,8 @@ struct Dialled {
     };
   }
 
-  /// Commands of one byte, until the connection is closed. 0: the far end closes; 255: time passes; one that `own`
-  /// takes (it says so by true); else so many bytes come. `check` is called after each.
+  /// Runs commands of one byte, until the connection is closed. 0: the far end closes. 255: time passes. One that `own`
+  /// handles (it returns true). Otherwise that many bytes arrive. Calls `check` after each.
   template <class Own, class Check>
   void play(ByteView commands, Own own, Check check) {
     for (std::size_t at = 0; at < commands.size() && !conn->closed;) {

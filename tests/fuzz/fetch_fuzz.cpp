@@ -1,4 +1,4 @@
-// Fetch messages: never crashes; limits hold; what is accepted survives being written and read again.
+// Fetch messages: decoding never crashes; limits hold; what is accepted is the same after being written and read again.
 #include "wire/fetch_messages.hpp"
 
 #include "fuzz/fuzz.hpp"

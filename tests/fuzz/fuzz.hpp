@@ -1,4 +1,4 @@
-// What fuzz targets share. A target defines LLVMFuzzerTestOneInput; a broken promise aborts, in every build.
+// The common part of fuzz targets. A target defines LLVMFuzzerTestOneInput; a failed check aborts, in every build.
 #pragma once
 
 #include <cstddef>
@@ -11,10 +11,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
 namespace kitsune2::fuzz {
 
-/// The input in an allocation of its own, of exactly its size, so that a sanitizer sees reads beyond it.
+/// The input in an allocation of exactly its size, so that a sanitizer sees reads beyond it.
 inline Bytes input(const std::uint8_t* data, std::size_t size) { return Bytes::copy_of(ByteView(data, size)); }
 
-/// Whether `part` lies in `whole` (an empty one lies anywhere).
+/// Whether `part` is inside `whole` (an empty one is inside anything).
 inline bool inside(const Bytes& whole, ByteView part) {
   return part.empty() || (part.data() >= whole.data() && part.data() + part.size() <= whole.data() + whole.size());
 }

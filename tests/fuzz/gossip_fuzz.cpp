@@ -1,4 +1,4 @@
-// Gossip messages: never crashes; what is accepted is the same after being written and read again.
+// Gossip messages: decoding never crashes; what is accepted is the same after being written and read again.
 #include "wire/gossip_messages.hpp"
 
 #include "fuzz/fuzz.hpp"

@@ -1,5 +1,5 @@
-// Answers to the HTTP client, in pieces and in virtual time: never crashes, is told exactly once, and no more is kept
-// than was allowed. Input: bit 0 of the first byte: GET or PUT; then the commands of Dialled::play.
+// Answers to the HTTP client, in pieces and in virtual time: it never crashes, reports exactly once, and keeps no more
+// than allowed. Input: bit 0 of the first byte: GET or PUT; then the commands of Dialled::play.
 #include "fuzz/dialled.hpp"
 
 using namespace kitsune2;  // NOLINT(google-build-using-namespace)

@@ -1,5 +1,5 @@
-// The relay service over three connections, in virtual time: the input says which connection gets which bytes (as they
-// are, or as a masked WebSocket frame), when output is taken, when time passes. Never crashes, bounds hold.
+// The relay service over three connections, in virtual time. The input says which connection gets which bytes (as they
+// are, or as a masked WebSocket frame), when output is read, and when time passes. Never crashes; bounds hold.
 #include <array>
 #include <memory>
 

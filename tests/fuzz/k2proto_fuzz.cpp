@@ -1,4 +1,5 @@
-// K2Proto: never crashes; what is accepted is inside the message and survives being written and read again.
+// K2Proto: decoding never crashes; what is accepted is inside the message and the same after being written and read
+// again.
 #include "wire/k2proto.hpp"
 
 #include "fuzz/fuzz.hpp"

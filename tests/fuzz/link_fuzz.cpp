@@ -1,4 +1,4 @@
-// Links of `kitsune2 share`: never crashes; what is accepted prints as the same text.
+// Links of `kitsune2 share`: parsing never crashes; what is accepted prints as the same text.
 #include "fuzz/fuzz.hpp"
 #include "kitsune2/files.hpp"
 

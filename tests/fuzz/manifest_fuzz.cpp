@@ -1,6 +1,6 @@
-// A share's root, list and manifest from hostile bytes: never crashes, never runs away, and what is accepted keeps the
-// rules of docs/file-format.md. The input: a root op of 80 bytes, or of 88 if its version is 2 (it is also read with
-// counts and sizes that are made to fit), then the manifest.
+// A share's root, list and manifest from hostile bytes: never crashes, never runs on without end, and what is accepted
+// obeys the rules of docs/file-format.md. Input: a root op of 80 bytes, or of 88 for version 2 (it is also read with
+// counts and sizes made to fit), then the manifest.
 #include <string>
 
 #include "files/manifest.hpp"
@@ -11,7 +11,7 @@ using namespace kitsune2::files;  // NOLINT(google-build-using-namespace)
 
 namespace {
 
-/// A link that stays inside: written apart from the rule in src/files, as a walk down a path.
+/// A link that stays inside: checked independently of the rule in src/files, as a walk along a path.
 void check_target(const std::string& target, std::size_t depth) {
   K2_ASSERT(!target.empty() && target.size() <= kMaxTargetBytes && target[0] != '/');
   bool named = false;
@@ -46,7 +46,7 @@ void read_manifest(const RootOp& root, const Bytes& manifest) {
   std::uint64_t bytes = 0, files = 0, dirs = 0, ops = 0, links = 0;
   while (true) {
     const auto record = reader.next();
-    // A record takes at least one byte of input, and a file one step more.
+    // A record takes at least one byte of input, and a file one more step.
     K2_ASSERT(++steps <= 3 * manifest.size() + 10);
     if (!record) return;
     if (!*record) {

@@ -1,6 +1,6 @@
-// A whole space (fetch, publish, gossip, peer store) against a peer that says the input, in virtual time: never
-// crashes, what it keeps is bounded, ops that nobody asked for are not stored, and honest work goes on afterwards.
-// Input: commands of one byte; those that send take one of length and so many bytes.
+// A whole space (fetch, publish, gossip, peer store) against a peer whose messages are the input, in virtual time: it
+// never crashes, its memory is bounded, it does not store ops that nobody requested, and honest work continues
+// afterwards. Input: commands of one byte; those that send have a byte of length and that many bytes.
 #include <string>
 
 #include "fuzz/fuzz.hpp"
@@ -26,7 +26,7 @@ struct App final : KitsuneHandler {
   }
 };
 
-/// The far end: raw messages out, nothing looked at.
+/// The far end: sends raw messages and ignores what it receives.
 struct Peer final : TransportEvents {
   void new_listening_address(const Url& /*own_url*/) override {}
   void listening_address_lost() override {}
@@ -99,7 +99,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         send(wire::whole_module(kSpace, kGossipModule, bytes()));
         break;
       case 5: {
-        // What we want, and what we have: the peer may answer with either, or with lies.
+        // What we request, and what we hold: the peer may answer with either, or with lies.
         ++wanted;
         space->fetch().request_ops({testing::make_ops(*make_prefix_policy(), 100 + wanted, 1)[0].op_id}, peer_url,
                                    [](const Result<void>&) {});
@@ -126,7 +126,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto held = await<OpStoreStats>(world, [&](auto done) { space->op_store().stats(done); }).value();
   K2_ASSERT(held.ops >= 3 && space->fetch().pending_ops() <= 64);
   K2_ASSERT(space->peer_store().get_all().size() <= 1 + steps);
-  // It still serves.
+  // The node still serves.
   const std::size_t before = peer.heard;
   send(wire::whole_fetch_request(kSpace, testing::ids_of(ops)));
   world.run_for(std::chrono::seconds(10));

@@ -1,6 +1,6 @@
-// An op store's database with damage: opening it and every query on it end with an answer or an error, never a crash,
-// and answers keep their bounds. Input: see SmallDb::damage; of rows: three numbers of 8 bytes (times and a size), then
-// bytes for ids, texts and payloads.
+// A damaged database of an op store: opening it and every query on it end with an answer or an error, never a crash,
+// and answers keep their bounds. Input: see SmallDb::damage; rows have three numbers of 8 bytes (times and a size),
+// then bytes for ids, texts and payloads.
 #include <string>
 
 #include "fuzz/fuzz.hpp"
@@ -58,7 +58,7 @@ std::int64_t number(ByteView bytes, std::size_t at) {
   return static_cast<std::int64_t>(out);
 }
 
-/// A valid file whose rows say what the input says.
+/// A valid file whose rows come from the input.
 void put_rows(sqlite::Connection& c, ByteView input) {
   const ByteView rest = input.subspan(std::min<std::size_t>(24, input.size()));
   const auto put = [&](const char* sql, auto bind) {
@@ -160,7 +160,7 @@ void write_all(const Base& base, const std::vector<sqlite::Suspect>& suspects) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  // One thread, so SQLite needs no mutexes and no statistics of memory; they are a tenth of the time.
+  // One thread, so SQLite needs no mutexes and no memory statistics, which take a tenth of the time.
   static const bool is_quick = sqlite3_config(SQLITE_CONFIG_SINGLETHREAD) == SQLITE_OK &&
                                sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0) == SQLITE_OK;
   K2_ASSERT(is_quick);
@@ -169,7 +169,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   base.db.damage(fuzz::input(data, size), put_rows);
   const auto state = sqlite::inspect_file(base.db.path());
   if (!told(state) || *state != sqlite::FileState::present) return 0;
-  // Opening is most of the time, and the reader below opens the same file in the same way.
+  // Opening takes most of the time, and the reader below opens the same file in the same way.
   if (size % 4 == 0) told(check_sqlite_op_store(base.db.path(), *kPolicy));
   auto reader = OpReader::open(base.db.path(), false, nullptr, kPolicy.get());
   std::vector<sqlite::Suspect> suspects;

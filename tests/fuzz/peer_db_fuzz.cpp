@@ -1,6 +1,6 @@
-// The peer stores' database with damage: opening ends with stores or an error, what is loaded keeps the rules, and the
-// stores work on. Input: see SmallDb::damage; of rows: one byte that says where the rest is cut into a note's url, its
-// key, its value and an agent's JSON.
+// A damaged database of the peer stores: opening it ends with stores or an error, what is loaded obeys the rules, and
+// the stores keep working. Input: see SmallDb::damage; rows have one byte that says where the rest is cut into a note's
+// url, its key, its value and an agent's JSON.
 #include <array>
 #include <string>
 

@@ -1,4 +1,4 @@
-// Who goes from a full peer store: the real choice against the naive one; the bytes are the table.
+// Which infos a full peer store drops: the real choice against the naive one; the bytes are the table.
 #include "fuzz/fuzz.hpp"
 #include "model/peer_eviction_twin.hpp"
 

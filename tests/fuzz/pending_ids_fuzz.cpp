@@ -1,4 +1,4 @@
-// Rows of the pending table: never crashes; what is read whole can be written as a row that reads the same.
+// Rows of the pending table: reading never crashes; a row that is read completely can be written and reads the same.
 #include "fuzz/fuzz.hpp"
 #include "store/sqlite/op_schema.hpp"
 

@@ -1,4 +1,4 @@
-// Op policies: any bytes are an op or an error; the same bytes give the same name.
+// Op policies: any bytes are an op or an error; the same bytes give the same id.
 #include "fuzz/fuzz.hpp"
 #include "kitsune2/op_store.hpp"
 

@@ -1,4 +1,5 @@
-// Publish messages: never crashes; limits hold; what is accepted survives being written and read again.
+// Publish messages: decoding never crashes; limits hold; what is accepted is the same after being written and read
+// again.
 #include "wire/publish_messages.hpp"
 
 #include "fuzz/fuzz.hpp"

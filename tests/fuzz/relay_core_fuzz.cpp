@@ -1,5 +1,5 @@
-// The relay's core against random commands: invariants after each one, no action for a connection that was closed, a
-// held sender is always released or closed.
+// The relay's core under random commands: invariants hold after each one, closed connections get no actions, and a held
+// sender is always released or closed.
 #include <map>
 #include <set>
 #include <vector>
@@ -81,7 +81,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         p.core.on_other_bytes(conn, y * 10U, p.now);
         break;
       case 5: {
-        // A command, with whatever follows in the input.
+        // A command with the following bytes of the input.
         std::vector<std::uint8_t> m(32 + y);
         m[28] = "ksla"[x % 4];
         m[29] = "erbr"[x % 4];
@@ -104,7 +104,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     p.take();
   }
-  // Left alone, everybody is closed in the end.
+  // Without further input, every connection is closed in the end.
   for (int polls = 0; p.core.next_deadline(); ++polls) {
     K2_ASSERT(polls < 1000);
     p.now = std::max(p.now, *p.core.next_deadline());

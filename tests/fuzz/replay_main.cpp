@@ -1,4 +1,4 @@
-// Runs a fuzz target once for every file named, and for every file in the folders named. No libFuzzer needed.
+// Runs a fuzz target once for each given file, and for each file in the given folders, without libFuzzer.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 void run(const fs::path& file) {
   std::ifstream in(file, std::ios::binary);
   const std::vector<char> content{std::istreambuf_iterator<char>(in), {}};
-  // Said first: if the target aborts, this is the input.
+  // Printed first: if the target aborts, this is the input.
   std::printf("%s (%zu bytes)\n", file.c_str(), content.size());
   std::fflush(stdout);
   LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(content.data()), content.size());

@@ -1,5 +1,5 @@
-// sbd messages: never crashes; what is accepted is inside the message and survives being written and read again.
-// The client's state machine takes the same bytes, cut into messages.
+// sbd messages: parsing never crashes; what is accepted is inside the message and the same after being written and read
+// again. The client's state machine receives the same bytes, cut into messages.
 #include "transport/sbd/sbd_frames.hpp"
 
 #include <algorithm>
@@ -61,7 +61,7 @@ void check_client(const Bytes& script) {
   }();
   Time now{};
   tx5::SbdClient client(key, now);
-  // Each message: one byte of length (the rest of the 32 is zeros in front when it is a command), one of time.
+  // Each message: one byte of length (for a command, the rest of the 32 are zeros in front), one of time.
   for (std::size_t at = 0; at + 2 <= script.size();) {
     const std::size_t length = script[at];
     now += std::chrono::milliseconds(script[at + 1]);

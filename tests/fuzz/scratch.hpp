@@ -1,4 +1,4 @@
-// A folder in memory (if there is /dev/shm) for targets whose input is a file. Gone when the process ends as it should.
+// A folder in memory (if /dev/shm exists) for targets whose input is a file. Removed when the process ends normally.
 #pragma once
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// A small valid database that each execution of a target damages: by edits of its file, or by rows that say the input.
+// A small valid database that each execution of a target damages, by edits of its file or by rows from the input.
 #pragma once
 
 #include <filesystem>
@@ -18,7 +18,7 @@ class SmallDb {
 
   const std::string& path() const { return path_; }
 
-  /// What is at the path is the valid file from now on. Its pages become small, so that an edit of a random place hits
+  /// Makes the file at the path the valid file. Its pages become small, so that an edit at a random position hits
   /// something.
   void keep() {
     auto c = open();
@@ -29,7 +29,7 @@ class SmallDb {
     K2_ASSERT(file_.size() < 65'536);
   }
 
-  /// Puts the valid file back and damages it. The input: one byte of kind; even: edits (damage.hpp); odd: what
+  /// Restores the valid file and damages it. Input: one byte of kind; even: edits (damage.hpp); odd: what
   /// `put_rows(connection, input)` makes of it.
   template <class PutRows>
   void damage(const Bytes& input, PutRows put_rows) const {

@@ -1,4 +1,4 @@
-// What a node's status socket says: any bytes are an answer or none, and what is printed is fit for a terminal.
+// The answer of a node's status socket: any bytes are an answer or none, and what is printed is safe for a terminal.
 #include "status_text.hpp"
 
 #include "fuzz/fuzz.hpp"

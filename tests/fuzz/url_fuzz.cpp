@@ -1,4 +1,4 @@
-// Urls: never crashes; what is accepted is canonical, and its parts make it up.
+// Urls: parsing never crashes; what is accepted is canonical and is made up of its parts.
 #include "kitsune2/url.hpp"
 
 #include "fuzz/fuzz.hpp"

@@ -1,6 +1,6 @@
-// A WebSocket client against a server that says the input: never crashes, closes once, keeps no more than a message.
-// Input: bit 0 of the first byte: whether the upgrade is answered rightly first; then the commands of Dialled::play,
-// and 254: we send.
+// A WebSocket client against a server whose bytes are the input: it never crashes, closes once, and keeps no more than
+// one message. Input: bit 0 of the first byte: whether the upgrade is first answered correctly; then the commands of
+// Dialled::play, and 254: the client sends.
 #include "fuzz/dialled.hpp"
 #include "net/ws_codec.hpp"
 

@@ -1,4 +1,4 @@
-// The WebSocket decoder: the same messages however the input is cut; never more than the limit; never crashes.
+// The WebSocket decoder: the same messages however the input is cut, never more than the limit, and no crash.
 #include <string>
 #include <vector>
 

@@ -1,5 +1,5 @@
-// A C++ node driven by lines on stdin, the twin of interop/rust/src/bin/rust-peer.rs: same arguments, commands and
-// events, so that a test can put either kind in any place.
+// A C++ node that is driven by lines on stdin, the counterpart of interop/rust/src/bin/rust-peer.rs with the same
+// arguments, commands and events, so that a test can put either kind in any place.
 #include <openssl/sha.h>
 #include <poll.h>
 #include <unistd.h>
@@ -146,7 +146,7 @@ struct Peer {
       if (!url) return url.error().to_string();
       std::vector<OpId> ids;
       while (in >> id) ids.emplace_back(ByteView(from_hex(id)));
-      // Our module coalesces by itself: both commands go through it.
+      // Our module batches on its own, so both commands use it.
       auto r = node->wait<void>([&](auto h) { spaces[0]->fetch().request_ops(ids, *url, std::move(h)); });
       return r ? std::string{} : r.error().to_string();
     }
@@ -206,7 +206,7 @@ int main(int argc, char** argv) {
       {"--space", "interop"}, {"--spaces", "1"}, {"--timeout-s", "60"}, {"--gossip-ms", "0"}};
   for (int i = 1; i + 1 < argc; i += 2) args[argv[i]] = argv[i + 1];
   g_name = args["--name"];
-  // stdout is for events. K2_LOG=debug says more.
+  // stdout is for events. K2_LOG=debug logs more.
   const char* level = std::getenv("K2_LOG");
   set_process_log({[](const LogLine& line) {
                      std::cerr << line.time.to_string() + ' ' + std::string(to_string(line.level)) + ' ' +
@@ -251,7 +251,7 @@ int main(int argc, char** argv) {
   peer.own.resize(ids.size());
   peer.peer_counts.assign(ids.size(), SIZE_MAX);
   peer.have.assign(ids.size(), 0);
-  auto online = peer.node->wait_online(10min);  // how long is enough, the test says
+  auto online = peer.node->wait_online(10min);  // the test decides how long is enough
   if (!online) return std::cerr << online.error().to_string() << '\n', 1;
   say("URL " + online->to_string());
 

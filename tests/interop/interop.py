@@ -170,7 +170,7 @@ def relay_restarts(world, a, b):
         peer.send("ops 100 64 2000 z")
         peer.wait(r" OK ops 100", 30)
     world.meet(left, right)
-    # New urls spread by bootstrap and agent publish; publishing again is what an application does.
+    # New urls spread by bootstrap and by publishing agents; publishing again is what an application does.
     end = world.clock.now() + 120
     while True:
         for peer in (left, right):
@@ -197,8 +197,8 @@ def three_nodes_16_spaces(world, *kinds):
     world.meet(*peers)
     for peer in peers:
         peer.send("publish")
-    # A stock node that dials a peer in the moment in which that one dials it drops both connections and what it was about
-    # to publish ("already connected" in its log), so stock nodes publish once more. Ours must not need that.
+    # A stock node that dials a peer at the same moment as the peer dials it drops both connections and what it was
+    # about to publish ("already connected" in its log), so stock nodes publish once more. Ours must not need that.
     for peer, kind in zip(peers, kinds):
         if kind == "rust":
             peer.wait(r" OK publish", 60)
@@ -252,7 +252,7 @@ def cpp_asks_rust_for_many_and_for_lacking_ids(world):
     rust.send("ops 100 64 500 x")
     rust.wait(r" OK ops", 20)
     rust.wait(r" HAVE 0 100 ", 10)
-    # The stock ops' ids are the heads of their payloads, which the test can compute.
+    # The ids of the stock ops are the beginnings of their payloads, which the test can compute.
     ids = [hashlib.sha256(f"b/x/0/{k}".encode()).hexdigest() for k in range(100)]
     unknown = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(5)]
     cpp.send(f"fetch {rust.url} {' '.join(unknown + ids)}")
@@ -303,7 +303,7 @@ def five_megabytes_within_the_stock_rate_limit(world, sender_kind, receiver_kind
     sender, receiver = pair(world, "rust", sender_kind, receiver_kind, limits=True)
     marks = sender.mark(), receiver.mark()
     size = 250_000
-    # One after the other: a stock node gives a send 60 s, queueing included, and this much takes 80 s.
+    # One after the other: a stock node gives a send 60 s, including queueing, and this much takes 80 s.
     for i in range(20):
         since = receiver.mark()
         sender.send(f"notify {size}")
@@ -398,7 +398,7 @@ def example_chat_with_a_rust_node(world):
     def heard():
         if rust.count(rf" NOTIFY 0 {len(said)} {hashlib.sha256(said).hexdigest()}$") > 0:
             return True
-        # The chat learns of the Rust node by bootstrap or by its publish: people say it again.
+        # The chat learns of the Rust node by bootstrap or by its publish, so the line is repeated until it arrives.
         chat.send("good morning")
         return False
 

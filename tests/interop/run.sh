@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the stock Rust peers (once; K2_RUST_TARGET keeps them elsewhere) and runs the interop tests.
 # usage: tests/interop/run.sh [--all] BUILD_DIR [NAME_PART…]
-# --all: against each version that README names as proven, and sbd's compliance suite; otherwise 0.2.2 only.
+# --all: against each version that README lists as proven, and sbd's compliance suite; otherwise 0.2.2 only.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 versions=0.2.2
@@ -17,7 +17,7 @@ for version in $versions; do
   folder=interop/rust/$version
   [[ -d $folder ]] || folder=interop/rust
   cargo build --locked --config interop/rust/profile.toml --manifest-path "$folder/Cargo.toml"
-  # The versions share what they are built from; the programs of each have a folder of their own.
+  # The versions share their dependencies; the programs of each version have a folder of their own.
   mkdir -p "$CARGO_TARGET_DIR/$version"
   for program in rust-peer rust-relay sbd-tester; do
     [[ $program == sbd-tester && $version != 0.3.2 ]] || cp -f "$CARGO_TARGET_DIR/debug/$program" "$CARGO_TARGET_DIR/$version/"

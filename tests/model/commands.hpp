@@ -1,4 +1,4 @@
-// What the runs of the twins read: commands made from bytes.
+// The source of commands for the runs of the twins: bytes.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace kitsune2::model {
 
-/// Commands are read a byte at a time; when they are used up, each further byte is 0.
+/// Commands are read byte by byte; after the end, each further byte is 0.
 class Commands {
  public:
   explicit Commands(ByteView bytes) : bytes_(bytes) {}
@@ -26,7 +26,7 @@ class Commands {
   ByteView bytes_;
 };
 
-/// The same for the same seed.
+/// The same bytes for the same seed.
 inline std::vector<std::uint8_t> random_commands(std::uint64_t seed, std::size_t size) {
   std::mt19937_64 random(seed);
   std::vector<std::uint8_t> out(size);

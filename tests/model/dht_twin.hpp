@@ -1,5 +1,5 @@
-// The DHT model, written naively: a list of ops from which everything is computed anew. And the run that feeds the same
-// commands to two pairs of models and twins, and compares the two sides with each other.
+// The DHT model written naively: a list of ops, from which everything is computed anew. Also the run that feeds the
+// same commands to two pairs of models and twins, and compares the two sides with each other.
 #pragma once
 
 #include <algorithm>
@@ -61,8 +61,8 @@ struct DhtCoverage {
   std::uint64_t refused = 0;
 };
 
-/// Throws std::logic_error when a model and its twin differ, or when two models that follow the comparison to its end
-/// leave out an op that only one of them holds.
+/// Throws std::logic_error when a model and its twin differ, or when two models, at the end of a comparison, leave out
+/// an op that only one of them holds.
 class DhtTwinRun {
  public:
   explicit DhtTwinRun(ByteView commands, DhtCoverage* coverage = nullptr) : commands_(commands) {
@@ -94,7 +94,7 @@ class DhtTwinRun {
     static constexpr std::uint32_t kSectors[] = {0, 1, 255, 511};
     DhtTwin::Op op;
     op.location = (kSectors[byte() % 4] << 23U) + (byte() % 2) * ((1U << 23U) - 1);
-    // Around the borders of slices, units and the present, and somewhere in between.
+    // Around the borders of slices, units and the present, and elsewhere in between.
     const std::int64_t unit = dht::unit_of(now_);
     const std::uint8_t how = byte();
     std::int64_t at = 0;
@@ -210,7 +210,7 @@ class DhtTwinRun {
     }
     ++(is_disc ? coverage_->disc : coverage_->ring);
     if (models_[0].layout() != models_[1].layout()) return;
-    // Each side lists every op that the other one lacks in what was compared.
+    // Each side lists every op that the other one lacks within what was compared.
     for (int side = 0; side < 2; ++side) {
       for (const auto& op : twins_[side].ops()) {
         const auto& others = twins_[1 - side].ops();

@@ -14,7 +14,7 @@ TEST(DhtTwin, AgreesUnderRandomCommands) {
     const auto commands = random_commands(seed, 700);
     ASSERT_NO_THROW(DhtTwinRun(commands, &coverage).run()) << "seed " << seed;
   }
-  // Nothing that matters was left out.
+  // Every important case has occurred.
   EXPECT_GT(coverage.adds, 10'000U);
   EXPECT_GT(coverage.removes, 500U);
   EXPECT_GT(coverage.updates, 500U);
@@ -40,7 +40,7 @@ TEST(DhtModel, TheOrderOfStoringDoesNotMatter) {
   dht::DhtModel first(now);
   for (const auto& op : ops) ASSERT_TRUE(first.add(op.location, op.created_at, op.id));
   std::shuffle(ops.begin(), ops.end(), random);
-  // The second one has lived through a day in which the ops came one by one.
+  // The second model lived through a day in which the ops arrived one by one.
   dht::DhtModel second(now - 96 * dht::kUnit);
   for (std::size_t i = 0; i < ops.size(); ++i) {
     ASSERT_TRUE(second.add(ops[i].location, ops[i].created_at, ops[i].id));
@@ -119,7 +119,7 @@ TEST(DhtModel, SnapshotsOfALiarAreAPeersFault) {
   EXPECT_TRUE(fault(dht::DiscSectorDetailsSnapshot{boundary, {{1, {{1, odd}}}}}));
   EXPECT_TRUE(fault(dht::DiscSectorDetailsSnapshot{boundary, {{0, {{UINT64_MAX, odd}}}}}));
   EXPECT_TRUE(fault(dht::RingSectorDetailsSnapshot{boundary, {{0, {{511, odd}}}}}));
-  // A ring that we do not have is no fault: the peer may be a unit ahead.
+  // A ring that we do not have is not a fault: the peer may be a unit ahead.
   const auto next = model.handle(dht::RingSectorDetailsSnapshot{boundary, {{99, {{0, odd}}}}}, std::nullopt, common);
   EXPECT_EQ(next.value(), dht::NextAction(dht::CannotCompare{}));
 }

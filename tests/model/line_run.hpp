@@ -1,5 +1,5 @@
-// One node that fetches over simulated lines: FetchCore, ServeCore for each source, and between them delay, rate,
-// jitter, the permits of tx5 and connections that are lost. The time is simulated; nothing else is.
+// A node that fetches over simulated lines: FetchCore, a ServeCore for each source, and between them delay, rate,
+// jitter, the permits of tx5, and lost connections. Only time is simulated.
 #pragma once
 
 #include <algorithm>
@@ -17,11 +17,11 @@
 namespace kitsune2::model {
 
 struct Line {
-  Duration trip{};          ///< there and back
+  Duration trip{};          ///< the round trip
   double bytes_per_us = 0;  ///< from the source to the fetching node; 0: no limit
-  Duration jitter{};        ///< up to so much more, for each message; messages do not overtake each other
-  Duration lost_every{};    ///< the connection is lost, again and again; zero: never
-  bool splits = true;       ///< false: a peer that answers each request with one message, as a stock node
+  Duration jitter{};        ///< additional delay up to this, for each message; messages do not overtake each other
+  Duration lost_every{};    ///< how often the connection is lost; zero: never
+  bool splits = true;       ///< false: the peer answers each request with one message, like a stock node
 };
 
 class LineRun {
@@ -29,13 +29,13 @@ class LineRun {
   static constexpr std::uint64_t kFrame = 16'380;
   static constexpr std::uint64_t kOpHead = 6;  ///< of the encoding, for each op
   static constexpr Duration kSendQueue = std::chrono::milliseconds(20);
-  /// Until a message has been read, named and handed on; and until a response has been read and encoded.
+  /// The time to read a message, compute its ids and pass it on, and that to read and encode a response.
   static constexpr Duration kWork{20};
 
   struct Result {
     Duration took{};
     std::uint64_t requests = 0, messages = 0, permits = 0, overdue = 0;
-    std::uint64_t most_asked = 0;                 ///< bytes that were asked for at once
+    std::uint64_t most_asked = 0;                 ///< the most bytes requested at a time
     std::map<std::size_t, std::uint64_t> served;  ///< bytes, by source
     bool complete = false;
   };
@@ -52,7 +52,7 @@ class LineRun {
     }
   }
 
-  /// All of `count` ops of `size` bytes from all of the sources.
+  /// Fetches all of `count` ops of `size` bytes from all sources.
   Result run(std::size_t count, std::uint64_t size, Duration most = std::chrono::minutes(10)) {
     size_ = size;
     std::vector<OpId> ids;
@@ -172,7 +172,7 @@ class LineRun {
     ++out_.messages;
     if (bytes <= kFrame) return chunks(peer, id, bytes);
     ++out_.permits;
-    // The permit is asked for behind what is on the line already.
+    // The permit is requested behind what is on the line already.
     const Time asked = std::max(peer.line_free, now_);
     at(asked + half(peer) + half(peer), [this, &peer, id, bytes, connection = peer.connection] {
       if (connection == peer.connection) chunks(peer, id, bytes);

@@ -1,4 +1,4 @@
-// The receiving side of publish, written naively: every sum is counted anew, every list is searched. And the run that
+// The receiving side of publish written naively: every sum is recomputed, every list is searched. Also the run that
 // feeds the same commands to it and to Offers.
 #pragma once
 
@@ -138,14 +138,14 @@ class OffersTwin {
     Url peer;
     Time until;
   };
-  /// When one was asked for, and how many were taken then.
+  /// The times of the requests, and how many were granted at each.
   using Taken = std::vector<std::pair<Time, int>>;
   struct Seen {
     Url peer;
     bool is_connected = true;
     Taken agents;
   };
-  /// Whether one is left, counted from the first one on.
+  /// Whether one is left, counting from the first one.
   static bool has_one(Taken& taken, std::int64_t burst, std::int64_t per_second, Time now) {
     if (taken.empty() || taken.back().first != now) taken.emplace_back(now, 0);
     std::int64_t left = burst * 1'000'000;
@@ -185,7 +185,7 @@ class OffersTwin {
     turns_.push_back(peer);
   }
 
-  std::vector<Message> messages_;  ///< in the order of coming
+  std::vector<Message> messages_;  ///< in the order of arrival
   std::vector<Offers::Piece> under_way_;
   std::vector<Url> turns_;
   std::vector<Held> held_;
@@ -195,7 +195,7 @@ class OffersTwin {
   Offers::OfferId last_ = 0;
 };
 
-/// What the runs have met, so that a test sees that nothing was left out.
+/// The cases that runs have met, so that a test can see that none is missing.
 struct OffersCoverage {
   std::uint64_t commands = 0, offers = 0, refused = 0, pieces = 0, dropped = 0, held = 0, agents = 0, too_many = 0;
   std::uint64_t gone = 0, rests = 0;

@@ -12,7 +12,7 @@ TEST(OffersTwin, AgreesAfterEveryCommand) {
     const auto commands = random_commands(seed, 1'500);
     ASSERT_NO_THROW(OffersTwinRun(commands, &coverage).run()) << "seed " << seed;
   }
-  // Nothing that matters was left out.
+  // Every important case has occurred.
   EXPECT_GT(coverage.offers, 1'000U);
   EXPECT_GT(coverage.refused, 1'000U);
   EXPECT_GT(coverage.pieces, 1'000U);

@@ -1,4 +1,4 @@
-// Who goes from a full peer store, written naively; and the run that compares it with the real choice.
+// Which infos a full peer store drops, written naively; and the run that compares it with the real choice.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace kitsune2::model {
 
-/// How many of `all` are before `i` by `before` and have `belongs`.
+/// How many of `all` precede `i` in the order `before` and satisfy `belongs`.
 template <class Belongs, class Before>
 std::size_t rank(std::span<const PeerCandidate> all, std::size_t i, Belongs belongs, Before before) {
   std::size_t out = 0;
@@ -78,8 +78,8 @@ inline std::vector<std::size_t> twin_evictions(std::span<const PeerCandidate> al
   return out;
 }
 
-/// Makes candidates from bytes and compares both choices. Throws std::logic_error when they differ, or break what E1
-/// promises.
+/// Makes candidates from bytes and compares both choices. Throws
+/// std::logic_error if they differ, or violate E1.
 inline void run_peer_eviction(ByteView commands) {
   const auto byte = [&]() -> std::uint8_t {
     if (commands.empty()) return 0;

@@ -1,4 +1,4 @@
-// Who goes from a full peer store: the real choice against the naive one.
+// Which infos a full peer store drops: the real choice against the naive one.
 #include "model/peer_eviction_twin.hpp"
 
 #include <gtest/gtest.h>

@@ -86,7 +86,7 @@ def test(world):
     say(f"sharing {len(ops)} ops, {sum(map(len, ops.values()))} bytes, each as the only file of a folder")
     sharer = None
     for number, data in enumerate(ops.values()):
-        # One file that is packed alone, or has one chunk: the op is its bytes.
+        # A single file that is packed, or has one chunk: the op consists of its bytes.
         os.mkdir(world.path(f"from{number}"))
         with open(world.path(f"from{number}", "op"), "wb") as file:
             file.write(data)

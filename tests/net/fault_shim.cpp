@@ -1,4 +1,4 @@
-// Faults of the machine for a real process, by LD_PRELOAD: I/O errors of chosen files and a wall clock that jumps.
+// Faults of the machine for a real process, by LD_PRELOAD: I/O errors of chosen files, and a wall clock that jumps.
 //
 // K2_FAULT_CONTROL names a file of seven little-endian int64 that the test changes while the program runs (faults.py):
 //   0 clock offset, microseconds, added to CLOCK_REALTIME     1 which calls fail: 1 write, 2 sync, 4 read, 8 open
@@ -50,7 +50,7 @@ bool chosen(const char* path) {
   return part != nullptr && std::strstr(path, part) != nullptr;
 }
 
-/// Whether this call is to fail; errno is set then.
+/// Whether this call must fail; then errno is set.
 bool fails(int kind, const char* path) {
   Control* c = control();
   if (c == nullptr || (c->mask & kind) == 0 || !chosen(path)) return false;

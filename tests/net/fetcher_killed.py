@@ -12,7 +12,7 @@ def test(world):
     in_store = 0
     while kills < 10:
         fetcher = world.fetch(sharer.link)
-        # A tenth more each time; a fetcher that is faster than our look at it may be nearly done: killed all the same.
+        # A tenth more each time. A fetcher that is faster than our check may be nearly done; it is killed all the same.
         goal = (kills + 1) / 11
         fetcher.wait_event("progress", lambda e: e["ops"] > 0 and (e["ops_held"] >= goal * e["ops"] or e["phase"] == "writing"))
         fetcher.kill()

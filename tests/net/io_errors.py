@@ -72,7 +72,7 @@ def test(world):
     check(fetcher.proc.poll() is None, f"the fetch ended: {fetcher.seen[-2:]}")
     bad.heal()
     equal(fetcher.wait(), 0, "exit code of the fetch")
-    # SQLite calls a file system that cannot read a page a damaged file.
+    # For SQLite, a file system that cannot read a page means a damaged file.
     contains(sharer.stderr(), "cannot read ops for", "what the sharer logged")
     contains(sharer.stderr(), ".db: ", "what the sharer logged")
     same(world.path("from"), world.path("out2"))

@@ -16,13 +16,13 @@ import sqlite3
 
 from k2net import *
 
-# Longer than a round takes, so that nothing is asked for twice because this machine is busy; small requests and answers, so
-# that a kill finds some ops stored and some not; the rest shortens waiting.
+# Longer than a round takes, so that nothing is requested twice because this machine is busy; small requests and
+# answers, so that a kill finds some ops stored and others not; the other keys shorten the waiting.
 ASK_AGAIN_MS = 8000
 CONFIG = {"coreFetch": {"reInsertOutgoingRequestDelayMs": ASK_AGAIN_MS, "firstBackOffIntervalMs": 1000, "maxIdsPerRequest": 4,
                         "maxResponseBytes": 300_000},
           "coreBootstrap": {"backoffMinMs": 500, "backoffMaxMs": 2000}}
-# 4 MB/s, so that there is a time to be killed in.
+# 4 MB/s, so that there is time for a kill.
 SLOW = ["--sbd-limit-ip-kbps", "32000", "--sbd-limit-ip-byte-burst", "262144"]
 
 
@@ -32,7 +32,7 @@ def database(folder):
 
 
 def store_ids(path):
-    # Closed at once: as long as another process has it open, SQLite does not recover the WAL when the node starts again.
+    # Closed at once: while another process has it open, SQLite does not recover the WAL when the node starts again.
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         return {bytes(row[0]) for row in db.execute("SELECT id FROM op")}
 
@@ -205,8 +205,8 @@ class Round:
         equal((diff.returncode, diff.stdout), (0, ""), "diff -r")
         equal(leftovers(self.out), [], "unfinished files")
         equal(look_after_kill(self.world.path("fetcher"), self.world.path("scratch")), self.shared, "ops of both stores")
-        # With sharer and relay up all the time, what was served is what was asked for. The sharer tells the fetcher's lives
-        # apart by their urls; one that lacked nothing may have ended before it had one.
+        # With sharer and relay up all the time, what was served is what was requested. The sharer distinguishes the
+        # fetcher's lives by their urls; a life that lacked nothing may have ended before it had a url.
         exact = not self.disturbed and took * 1000 < ASK_AGAIN_MS
         if exact:
             check(done["url"] or not missing, f"fetched {missing} ops without a url")
@@ -271,7 +271,7 @@ def main_rounds():
                 say(f"{rounds} rounds, {failed} failed, kills {total}")
     say(f"{rounds} rounds, {failed} failed; killed {sum(total.values())} times {total}; {ops} ops shared; "
         f"what the sharer was asked for was counted in {exact} rounds, in {part} of them with a part of the ops held at the start")
-    # Rounds in which nothing was killed or counted show nothing. Seed 1 has rounds in which only the fetcher is killed.
+    # Rounds without kills and counts show nothing. Seed 1 has rounds in which only the fetcher is killed.
     return 0 if failed == 0 and sum(total.values()) > 0 and (exact > 0 or args.rounds < 10) else 1
 
 

@@ -42,7 +42,7 @@ def test(world):
             db.execute("UPDATE totals SET ops=ops-1, bytes=bytes-?", (rows[0][1],))
     os.mkdir(world.path("nothing"))
     link = sharer.link
-    # It serves what it has: an empty folder is shared this time, the old ops are still there.
+    # It serves what it has: this time an empty folder is shared, and the old ops are still there.
     holed = world.share(relay, "sharer", world.path("nothing"), options=["--space", "common"])
 
     fetcher = world.fetch(link, options=["--missing-after", "4"])
@@ -72,7 +72,8 @@ def test(world):
     fetcher.wait_event("progress", lambda e: e["phase"] == "fetching" and e["live_sources"] == 1)
     whole = world.start("share", "--data", world.path("whole"), "--relay", relay.url, "--space", "common",
                         world.path("nothing"))
-    # The copy has the first sharer's key: its newer info would replace it. A key of its own makes it another agent.
+    # The copy has the first sharer's key, so its newer info would replace the other. With a key of its own it is
+    # another agent.
     whole.kill()
     os.remove(world.path("whole", "agent.key"))
     whole = world.share(relay, "whole", world.path("nothing"), options=["--space", "common"])

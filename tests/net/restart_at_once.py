@@ -20,7 +20,7 @@ def test(world):
 
     sharer = share()
     link = sharer.wait_event("shared")["link"]
-    # A peer that dies: who leaves tells it, and waits for a while.
+    # A peer that dies: a node that leaves tells it, and waits for a while.
     fetcher = world.fetch(link)
     equal(fetcher.wait(), 0, "exit code of the fetcher")
     ghost = world.start("share", "--data", world.path("ghost"), "--relay", f"ws://127.0.0.1:{port}", world.path("from"))
@@ -40,7 +40,7 @@ def test(world):
     sharer = share()
     equal(sharer.wait_event("shared")["link"], link, "link")
     sharer.wait_event("online")
-    # One that does not stop keeps its folder.
+    # A node that does not stop keeps its folder.
     other = share()
     equal(other.wait(), 8, "exit code of a second one")
     contains(other.stderr(), "in use by process", "stderr of the second one")

@@ -21,7 +21,7 @@ def test(world):
     equal(fetcher.wait(), 0, "exit code of the fetcher")
     done = fetcher.all_events("done")[0]
     same(world.path("from"), world.path("out"))
-    # Nothing twice: what came is each op once (and the share's own ops).
+    # Nothing twice: each op arrived once (with the share's own ops).
     check(done["fetched_bytes"] <= sharer.report["new_bytes"], f"fetched more than there is: {done}")
 
 

@@ -137,7 +137,7 @@ def test(world):
         for said in demo.stderr if line else ():
             if said.startswith(line):
                 break
-        # It removes its folder, which takes as long as the disk takes.
+        # It removes its folder, which takes as long as the disk needs.
         ends(demo, number, 130, f"demo, after {line or 'its first file'}", bound=60)
         contains(demo.stderr.read(), "interrupted")
         equal(os.listdir(temp), [], "left by the demo")

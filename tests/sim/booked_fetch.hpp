@@ -1,4 +1,4 @@
-// A fetch module whose books are kept: what it says goes to a Ledger, whoever in the node calls it.
+// A fetch module whose calls and events are recorded in a Ledger, whoever in the node makes them.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ namespace kitsune2::sim {
 
 class BookedFetch final : public Fetch {
  public:
-  /// `ledger` outlives all calls.
+  /// `ledger` must outlive all calls.
   BookedFetch(std::shared_ptr<Fetch> inner, std::shared_ptr<WatchedTransport> transport, Ledger& ledger)
       : inner_(std::move(inner)), transport_(std::move(transport)), ledger_(ledger) {
     FetchEvents events;
@@ -59,7 +59,7 @@ class BookedFetch final : public Fetch {
   void stop(std::function<void()> done) override { inner_->stop(std::move(done)); }
 
  private:
-  /// Notes what has become pending when the call succeeds.
+  /// Records what has become pending when the call succeeds.
   Handler<> book(const std::vector<OpId>& ids, const Url& source, Handler<> done) {
     return [inner = std::weak_ptr(inner_), &ledger = ledger_, ids, source,
             done = std::move(done)](const Result<void>& result) {

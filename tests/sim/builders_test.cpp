@@ -1,4 +1,4 @@
-// Ops and agents for tests are the same in each run and what they claim to be.
+// Ops and agents for tests are the same in every run and are what they claim to be.
 #include "kitsune2/testing/builders.hpp"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// The ledger of a node's promises, and the course of a history: trouble, then calm.
 #include "sim/course.hpp"
 
 #include <gtest/gtest.h>
@@ -7,7 +8,7 @@
 namespace kitsune2::sim {
 namespace {
 
-/// The ops of which `source` was a source.
+/// Removes and returns the ops of which `source` was a source.
 std::vector<OpId> take_back(std::map<OpId, std::set<Url>>& pairs, const Url& source) {
   std::vector<OpId> out;
   for (auto it = pairs.begin(); it != pairs.end();) {
@@ -79,7 +80,7 @@ void Ledger::moved(const Url& old_url, const Url& new_url) {
 }
 
 void Ledger::asked(const FetchStateSummary& now, const std::vector<OpId>& ids, const Url& source) {
-  // What the module says to be pending now must be so until the op is durable or the source is given up.
+  // What the module reports as pending now must stay so until the op is durable or the source is given up.
   for (const auto& id : ids) {
     const auto it = now.pending_requests.find(id);
     if (it == now.pending_requests.end()) {

@@ -1,4 +1,4 @@
-// A node that strangers in masses try to cut off from an honest peer that it knows.
+// A node that many strangers try to cut off from an honest peer that it knows.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -26,7 +26,7 @@ using node_test::Scripted;
 using node_test::SimNode;
 using testing::await;
 
-/// A thousand real signatures a seed would be most of its time, and are not what this is about.
+/// Verifying a thousand real signatures would take most of a seed's time, and is not the subject here.
 class Believes final : public Verifier {
  public:
   bool verify(const AgentInfo&, ByteView, ByteView) const override { return true; }
@@ -38,17 +38,17 @@ class Forger final : public Signer {
   Result<Bytes> sign(const AgentInfo&, ByteView) override { return Bytes::copy_of(std::string(64, 'x')); }
 };
 
-/// Where the attacker is seen to come from.
+/// The addresses from which the attacker is seen to come.
 enum class Seen { one_address, many_addresses, nowhere };
 
-/// The victim `b` knows `honest`, by useful exchange or because it was there first. Then the attacker does what it can:
-/// infos of fresh agents with urls of its own, of nobody and of the honest peer; ids that nobody has, requests for
-/// them, bytes that mean nothing; and it comes back under new urls. Never may the victim lose the honest peer's info or
-/// its own; and in the end what the honest peer publishes is at the victim soon.
+/// The victim `b` knows `honest`, by useful exchange or because `honest` was there first. Then the attacker does what
+/// it can: infos of fresh agents with its own urls, with urls of nobody and with that of the honest peer; ids that
+/// nobody holds, requests for them, meaningless bytes; and it returns under new urls. The victim must never lose the
+/// honest peer's info or its own, and in the end what the honest peer publishes must reach the victim soon.
 class Eclipse {
  public:
   explicit Eclipse(std::uint64_t seed) : net_(seed), seen_(static_cast<Seen>(pick(3))) {
-    // A thousand keys are many or few for the store; both are to be seen.
+    // A thousand keys are many or few for the store; both should occur.
     keys_left_ = seed % 50 == 0 ? 1'000 : 60 + pick(200);
     const std::size_t most = 40 + pick(keys_left_ / 2);
     victim_.builder.verifier = &kBelieves;
@@ -57,7 +57,7 @@ class Eclipse {
     };
     victim_.builder.address_group = [this](const Url& url) { return group_of(url); };
     if (pick(2) == 0) {
-      // So little that the attacker meets every limit.
+      // So small that the attacker meets every limit.
       auto& budget = victim_.builder.config.peer_budget;
       budget.peer_ms_per_second = 1 + static_cast<std::uint32_t>(pick(20));
       budget.peer_burst_ms = 20 + static_cast<std::uint32_t>(pick(100));
@@ -103,7 +103,7 @@ class Eclipse {
     victim_.space->peer_store().insert_from({info}, honest_.url.to_string());
   }
 
-  /// The honest peer publishes some ops, and they are at the victim soon.
+  /// The honest peer publishes some ops, which must reach the victim soon.
   void exchange() {
     const auto ids = honest_.add_ops(next_op_, 1 + pick(20));
     next_op_ += ids.size();
@@ -184,7 +184,7 @@ class Eclipse {
     EXPECT_NE(victim_.space->peer_store().get(testing::make_agent(1)->agent()), nullptr) << "an own agent is forgotten";
   }
 
-  /// The rules that are at work here, against their naive forms.
+  /// The rules at work here, against their naive forms.
   void run_twins() {
     std::vector<std::uint8_t> commands(200);
     const auto renew = [&] {

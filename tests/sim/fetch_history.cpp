@@ -51,7 +51,7 @@ class History final : public Course {
 
  private:
   static constexpr std::size_t kMostPairs = 200;  ///< more than there are ops
-  /// Silence: 64 delays of at most 2 s. Back-off: less. Both a few times over.
+  /// Silence: 64 delays of at most 2 s. Back-off: less. Both several times.
   static constexpr Duration kMostRecovery = std::chrono::minutes(10);
 
   struct Place : Ledger {
@@ -61,13 +61,13 @@ class History final : public Course {
     std::unique_ptr<Node> node;  ///< null: down
     std::shared_ptr<void> booking;
     Time up_again{};
-    std::uint64_t asked_before_crash = 0;  ///< ops in requests of those that crashed, at most
+    std::uint64_t asked_before_crash = 0;  ///< ops in requests of crashed nodes, at most
   };
 
   static MemoryNetworkOptions options() {
     MemoryNetworkOptions out;
     out.loss_timeout = std::chrono::seconds(3);
-    out.max_queue_bytes = 2'000;  // so that sends are refused now and then
+    out.max_queue_bytes = 2'000;  // so that sends are sometimes refused
     return out;
   }
   SimWorld& world() override { return world_; }
@@ -89,7 +89,7 @@ class History final : public Course {
       if (kind == "nobody") continue;
       auto& probe = probes_.emplace_back(std::make_unique<Probe>(bench_, kind));
       if (kind == "liar") {
-        // Wrong bytes, ops that nobody asked for, and the end of the connection.
+        // Wrong bytes, ops that nobody requested, and closing the connection.
         probe->on_request = [this, &peer = *probe](const Probe::Request& request) {
           if (pick(10) == 0) return peer.disconnect(request.from);
           std::vector<MetaOp> lies;
@@ -100,7 +100,7 @@ class History final : public Course {
           peer.answer(request.from, lies);
         };
       } else if (kind == "lazy") {
-        // Holds everything and answers now and then, in part, late.
+        // Holds everything and answers sometimes, in part, late.
         probe->on_request = [this, &peer = *probe](const Probe::Request& request) {
           std::vector<MetaOp> some;
           for (const auto& id : request.ids) {
@@ -128,7 +128,7 @@ class History final : public Course {
                                   const std::vector<OpId>&) { place.unserved(peer, ops); }});
     place.restarted();
     if (pick(2) == 0) place.watch_drained(*place.node->fetch);
-    // What a crash left on disk, told or not.
+    // What a crash left on disk, reported or not.
     const auto lacking =
         await<std::vector<OpId>>(world_, [&](auto done) { place.disk->filter_out_existing_ops(ids_of(ops_), done); });
     place.looked_up(ids_of(ops_), *lacking);
@@ -161,7 +161,7 @@ class History final : public Course {
     });
   }
 
-  /// Twice three quarters of what may be pending from one peer.
+  /// One and a half times what may be pending from one peer.
   void flood(Place& place) {
     const auto url = MemoryNetwork::url_of("flood");
     const auto ids = [](std::uint64_t first) {
@@ -264,7 +264,7 @@ class History final : public Course {
     world_.run_for(std::chrono::seconds(10));  // all are online again
   }
 
-  /// As gossip would: each place is told, for each op, who had it from the beginning.
+  /// Like gossip: each place is told, for each op, who had it from the beginning.
   void each_minute() override {
     for (auto& place : places_) {
       for (const auto& other : places_) {
@@ -311,8 +311,8 @@ class History final : public Course {
         EXPECT_EQ(source, MemoryNetwork::url_of("flood")) << place->name << " has stored ops pending";
       }
       if (std::find(bad_.begin(), bad_.end(), MemoryNetwork::url_of("liar")) == bad_.end()) {
-        // A node under the url of one that crashed may hear answers that were meant for that one, late, when it is not
-        // pending any more: at most what had been asked. (In tx5 a start has a new url.)
+        // A node under the url of a crashed one may receive answers meant for that one, late, when they are no longer
+        // pending: at most what had been requested. (In tx5 a start has a new url.)
         EXPECT_LE(place->node->fetch->stats().ops_unsolicited, place->asked_before_crash)
             << place->name << " blames honest peers";
       }

@@ -1,6 +1,6 @@
-// Whole nodes, put together as the program does it: Kitsune, space, publish, gossip, bootstrap, fetch, SQLite stores
-// for ops and peers, tx5; behind one relay and bootstrap server. Hosts author ops and publish them, or leave it to
-// gossip.
+// Whole nodes, assembled as in the program: Kitsune, space, publish, gossip, bootstrap,
+// fetch, SQLite stores for ops and peers, tx5; behind one relay and bootstrap server. Hosts
+// create ops and publish them, or leave that to gossip.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -32,7 +32,7 @@ using testing::ids_of;
 using testing::SimRuntime;
 using testing::SimWorld;
 
-/// The application: it wants whatever peers offer.
+/// The application, which wants whatever peers offer.
 struct App final : KitsuneHandler {
   Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId&) override {
     return std::make_shared<SpaceHandler>();
@@ -71,12 +71,12 @@ class NodeHistory final : public Course {
 
  private:
   static constexpr Duration kMostRecovery = 20min;
-  /// With back-offs of bootstrap, relay and connection; gossip's turn would come after five minutes.
+  /// Includes the back-offs of bootstrap, relay and connection; gossip's turn would come after five minutes.
   static constexpr Duration kMostWait = 90s;
   static constexpr std::size_t kMostOpBytes = 100'000;
   static constexpr std::size_t kMostNodes = 8;
 
-  /// What goes with a crash.
+  /// What a crash destroys.
   struct Living {
     std::unique_ptr<SimRuntime> runtime;
     std::shared_ptr<Kitsune> kitsune;
@@ -135,10 +135,10 @@ class NodeHistory final : public Course {
     gossip.initiate_interval_ms = 10'000 + static_cast<std::uint32_t>(pick(30'000));
     gossip.initiate_jitter_ms = 2'000;
     gossip.min_initiate_interval_ms = gossip.initiate_interval_ms;
-    // Sometimes a round names a few ops only.
+    // Sometimes a round announces only a few ops.
     if (pick(3) == 0) gossip.max_gossip_op_bytes = 40'000 + static_cast<std::uint32_t>(pick(60'000));
     if (pick(4) == 0) gossip.max_concurrent_accepted_rounds = 1;
-    // Half of them at the pace of the defaults: what is to happen within seconds must not wait for a turn.
+    // Half of them at the default pace: what should happen within seconds must not wait for a turn.
     if (default_pace_) {
       const K2GossipConfig defaults;
       gossip.initiate_interval_ms = defaults.initiate_interval_ms;
@@ -166,7 +166,7 @@ class NodeHistory final : public Course {
     place.disk->make_file(op_store_path(".", kSimSpace));
     place.disk->make_file(peer_store_path(".", kSimSpace));
     place.clock_off = small_skew();
-    // The first two store everything; of the others some store a part, in whole sectors as gossip names it.
+    // The first two store everything; some of the others store a part, in whole sectors as gossip describes arcs.
     for (auto agents = pick(5) == 0 ? 2U : 1U; agents > 0; --agents) {
       auto arc = DhtArc::full();
       if (number >= 2 && pick(2) == 0) {
@@ -228,7 +228,7 @@ class NodeHistory final : public Course {
     }
     place.restarted();
     if (pick(2) == 0) place.watch_drained(place.live->space->fetch());
-    // What a crash left on disk, told or not. The store answers in its own time; so does fetch, which reads on.
+    // What a crash left on disk, reported or not. The store answers in its own time, and so does fetch, which reads on.
     place.live->space->op_store().filter_out_existing_ops(ids_of(ops_),
                                                           [this, &place](const Result<std::vector<OpId>>& lacking) {
                                                             if (lacking) place.looked_up(ids_of(ops_), *lacking);
@@ -259,7 +259,7 @@ class NodeHistory final : public Course {
     place.up_again = world_.now() + std::chrono::milliseconds(pick(20'000));
   }
 
-  /// All was said and written. The strand runs on for a moment, in which connections close.
+  /// Everything was said and written. The strand runs on for a moment, in which connections close.
   void end(Place& place) {
     if (place.live->kitsune) {
       place.live->transport.reset();
@@ -308,7 +308,8 @@ class NodeHistory final : public Course {
 
   // ---------------------------------------------------------------------- wants
 
-  /// The host of `place` makes an op, and tells of it as it should: those who store it, or some of them, or nobody.
+  /// The host of `place` creates an op and announces it as it should: to those that store it, or some of them, or
+  /// nobody.
   void author(Place& place) {
     const auto op = ops_[pick(ops_.size())];
     place.live->space->op_store().process_incoming_ops(
@@ -338,7 +339,7 @@ class NodeHistory final : public Course {
     if (place == nullptr) return;
     for (auto n = pick(3); n > 0; --n) author(*place);
     if (bad_.empty() || pick(3) != 0) return;
-    // A bad peer is heard of, by its agent's info or by what it says that it has.
+    // A bad peer becomes known by its agent's info, or by announcing ops.
     const auto which = pick(bad_.size());
     const auto url = bad_[which]->url();
     const auto own = place->live->space->current_url();
@@ -443,7 +444,7 @@ class NodeHistory final : public Course {
       for (const auto& url : std::exchange(place.blocked, {})) blocks.unblock_peer(url);
       return;
     }
-    // Best somebody from whom something is to be fetched.
+    // Preferably a peer from which something is to be fetched.
     const auto pending = place.live->space->fetch().state_summary().pending_requests;
     const auto* other = anyone();
     auto url = other == &place ? std::nullopt : other->live->space->current_url();
@@ -494,7 +495,7 @@ class NodeHistory final : public Course {
 
   void each_minute() override {}
 
-  /// What somebody who stores it holds, everybody has who is to store it; and all know where the others are.
+  /// What one of the nodes that store an op holds, all of them hold; and all know where the others are.
   bool all_done() override {
     const auto all = up();
     for (const auto& op : ops_) {
@@ -529,7 +530,7 @@ class NodeHistory final : public Course {
       place->check_nothing_forgotten(place->live->space->fetch().state_summary());
     }
   }
-  /// Whether fetch has read what was pending: the store answers in order, so a call of ours that is answered says so.
+  /// Whether fetch has read what was pending: the store answers in order, so the answer to our call shows it.
   bool resumed(Place& place) {
     auto done = await<OpStoreStats>(
         world_, [&](auto handler) { place.live->space->op_store().stats(handler); }, 1min);
@@ -549,7 +550,8 @@ class NodeHistory final : public Course {
     }
   }
 
-  /// When all is calm: who was away for a moment, or whom a publish did not reach, has what it missed within seconds.
+  /// When all is calm: a node that was away for a moment, or that a publish did not reach, gets what it missed within
+  /// seconds.
   void check_no_wait() {
     if (!default_pace_ || !bad_.empty()) return;
     std::vector<Place*> full;
@@ -559,7 +561,7 @@ class NodeHistory final : public Course {
     }
     if (full.size() < 2) return;
     auto &giver = *full[0], &taker = *full[1];
-    // Where a round names little, they are more than one round names.
+    // Where a round announces few ops, there are more of them than one round announces.
     const auto limit = config_.k2_gossip.max_gossip_op_bytes;
     const std::size_t op_bytes = limit < kMostOpBytes ? limit / 3 : 64;
     const auto arrives = [&](std::uint64_t first) {
@@ -587,7 +589,7 @@ class NodeHistory final : public Course {
     start(taker);
     ASSERT_TRUE(taker.live);
     EXPECT_TRUE(arrives(100'000)) << "who was away waits for gossip's turn\n" << describe();
-    // A publish to the url that it had: it has caught up at its new one already, so nothing else makes up for it.
+    // A publish to its previous url: it has caught up at its new one already, so nothing else makes up for it.
     const auto old_url = taker.live->space->current_url();
     const auto rounds = taker.live->space->gossip().stats().completed;
     net_.cut(taker.host);

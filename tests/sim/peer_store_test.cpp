@@ -1,4 +1,4 @@
-// The SQLite peer stores when the power goes.
+// The SQLite peer stores when the power fails.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -63,7 +63,7 @@ TEST(SimPeerStores, ANoteThatWasRemovedDoesNotComeBackWithALossOfPower) {
   EXPECT_GT(lost, 0U) << "else this disk loses nothing and the test shows nothing";
 }
 
-/// Any number of messages of peers, one transaction a minute.
+/// Any number of messages of peers cost one transaction per minute.
 TEST(SimPeerStores, NotesThatMayWaitAreWrittenTogetherWithinAMinute) {
   PeerStoresOnABadDisk node(1);
   const auto writes = [&] { return node.disk().counters().writes; };

@@ -49,7 +49,7 @@ class RelayHistory final : public Course {
     tx5_.timeout_s = 8 + static_cast<std::uint32_t>(pick(12));
     tx5_.message_size_max = 2U << 20;
     if (pick(3) == 0) tx5_.max_queue_bytes_per_peer = 30'000 + pick(100'000);
-    // So little room for large messages that some have to wait for others. One may always be granted.
+    // So little room for large messages that some must wait for others. One can always be granted.
     limits_.permits.max_granted_bytes = tx5_.message_size_max;
     relay_.options.limit_idle_millis = 5'000;
     if (pick(4) == 0) relay_.options.limit_send_queue_bytes = 60'000;
@@ -100,7 +100,7 @@ class RelayHistory final : public Course {
   static constexpr std::size_t kMostOpBytes = 100'000;
   inline static const std::string kPath = "space.db";
 
-  /// What goes with a crash.
+  /// What a crash destroys.
   struct Living {
     std::unique_ptr<SimRuntime> runtime;
     std::shared_ptr<OpStore> store;
@@ -172,7 +172,7 @@ class RelayHistory final : public Course {
                                   const std::vector<OpId>&) { place.unserved(peer, ops); }});
     place.restarted();
     if (pick(2) == 0) place.watch_drained(*live.fetch);
-    // What a crash left on disk, told or not. The store answers in its own time; so does fetch, which reads on.
+    // What a crash left on disk, reported or not. The store answers in its own time, and so does fetch, which reads on.
     live.store->filter_out_existing_ops(ids_of(ops_), [this, &place](const Result<std::vector<OpId>>& lacking) {
       if (lacking) place.looked_up(ids_of(ops_), *lacking);
     });
@@ -298,8 +298,8 @@ class RelayHistory final : public Course {
       place->disk->faults = {};
       if (!place->live) start(*place);
     }
-    // All are at the relay again: a connection that is dead is given up, and the relay is tried again after 8 s at
-    // most.
+    // All are at the relay again: a dead connection is given up, and
+    // the relay is tried again after at most 8 s.
     const auto online = [this] {
       return std::all_of(places_.begin(), places_.end(),
                          [](const auto& place) { return place->live && place->live->transport->url().has_value(); });
@@ -308,7 +308,7 @@ class RelayHistory final : public Course {
     EXPECT_TRUE(world_.run_until(online, 1min)) << "somebody does not come back to the relay";
   }
 
-  /// As gossip would: each place is told, for each op, who had it from the beginning, and where that one is now.
+  /// Like gossip: each place is told, for each op, who had it from the beginning, and where that node is now.
   void each_minute() override {
     for (auto& place : places_) {
       for (const auto& other : places_) {
@@ -342,7 +342,7 @@ class RelayHistory final : public Course {
       if (place->live && resumed(*place)) place->check_nothing_forgotten(place->live->fetch->state_summary());
     }
   }
-  /// Whether fetch has read what was pending: the store answers in order, so a call of ours that is answered says so.
+  /// Whether fetch has read what was pending: the store answers in order, so the answer to our call shows it.
   bool resumed(Place& place) {
     auto done = await<OpStoreStats>(
         world_, [&](auto handler) { place.live->store->stats(handler); }, 1min);

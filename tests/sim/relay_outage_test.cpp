@@ -1,4 +1,4 @@
-// A relay that hangs is left, one that is slow is not, and after an outage everybody is back soon: the shipped
+// A relay that hangs is given up, a slow one is not, and after an outage all nodes are back soon: the shipped
 // transport, WebSocket client and relay in virtual time.
 #include <gtest/gtest.h>
 
@@ -20,7 +20,7 @@ using namespace std::chrono_literals;
 using testing::SimRuntime;
 using testing::SimWorld;
 
-/// A tx5 transport on a machine of its own, and what it tells.
+/// A tx5 transport on a machine of its own, and what it reports.
 class Node final : public TransportEvents {
  public:
   Node(SimWorld& world, SimNet& net, const std::string& name)
@@ -134,7 +134,7 @@ TEST(RelayOutage, ARelayThatGoesDeafUnderLoadIsLeftWithinTwoMinutes) {
   EXPECT_LE(o.world.now() - hangs, 120s);
 }
 
-// Nothing is said for an hour but keepalives, which the relay does not answer.
+// For an hour nothing is sent but keepalives, which the relay does not answer.
 TEST(RelayOutage, AHealthyRelayThatHasNothingToSayIsNotLeft) {
   Outage o(5);
   o.world.run_for(1h);
@@ -143,14 +143,14 @@ TEST(RelayOutage, AHealthyRelayThatHasNothingToSayIsNotLeft) {
 
 TEST(RelayOutage, AHealthyRelayOverSlowLinesIsNotLeft) {
   for (const std::uint64_t speed : {4'000U, 16'000U, 100'000U}) {
-    // Such receivers are closed by default; their operator raises the limit (docs/protocol-relay.md).
+    // Such receivers are closed by default, unless their operator raises the limit (docs/protocol-relay.md).
     RelayServerOptions options;
     options.slow_receiver_millis = 3'600'000;
     Outage o(7, 2, options);
     for (const auto& node : o.nodes) o.net.set_link(node->host, {1s, speed});
     o.net.set_window(std::max<std::size_t>(64U << 10, speed * 8));
     const Url to = o.nodes[1]->url();
-    // Half an hour of work for the line, given out so that the queue to the peer never runs dry.
+    // Half an hour of work for the line, in portions such that the queue to the peer never runs dry.
     std::size_t given = 0;
     for (int minute = 0; minute < 30; ++minute) {
       for (; given < speed * 60U * (minute + 1); given += 12'000) o.nodes[0]->send(to, 12'000);
@@ -161,7 +161,7 @@ TEST(RelayOutage, AHealthyRelayOverSlowLinesIsNotLeft) {
   }
 }
 
-// A relay that holds back what it reads of a sender, because the receivers are slow: the sender's pings wait behind it.
+// A relay that stops reading from a sender because the receivers are slow: the sender's pings wait behind its data.
 TEST(RelayOutage, ARelayThatHoldsItsSendersBackIsNotLeft) {
   for (std::uint64_t seed = 1; seed <= 2; ++seed) {
     RelayServerOptions options;
@@ -170,7 +170,7 @@ TEST(RelayOutage, ARelayThatHoldsItsSendersBackIsNotLeft) {
     o.net.set_window(1U << 20);
     std::vector<Url> to;
     for (std::size_t i = 1; i < o.nodes.size(); ++i) {
-      // Above the 32 KiB/s at which the relay closes a receiver, below what is sent to it.
+      // Above the 32 KiB/s below which the relay closes a receiver, and below what is sent to it.
       o.net.set_link(o.nodes[i]->host, {20ms, 60'000});
       to.push_back(o.nodes[i]->url());
     }

@@ -1,3 +1,4 @@
+// Peers behind the relay that speak the protocol and misbehave.
 #include "sim/relay_peers.hpp"
 
 #include <gtest/gtest.h>
@@ -91,15 +92,15 @@ void BadPeer::requested(const Url& from, const std::vector<OpId>& ids) {
       }
       for (std::size_t i = 0; i < ids.size() && i < 8; ++i)
         lies.push_back(testing::make_op(1'000'000 + pick(1'000), 40));
-      if (pick(4) == 0) lies.push_back(ops_[pick(ops_.size())].op_data);  // true, and perhaps not asked for
+      if (pick(4) == 0) lies.push_back(ops_[pick(ops_.size())].op_data);  // true, and perhaps not requested
       return answer(from, lies);
     case BadKind::endless:
       return go_on(from, 60);
     case BadKind::oversized:
       if (pick(2) == 0) {
-        lies.push_back(testing::make_op(3'000'000, 150'000));  // no op by the policy
+        lies.push_back(testing::make_op(3'000'000, 150'000));  // not an op by the policy
       } else {
-        lies.assign(3, testing::make_op(3'000'000, 1'000'000));  // no message by the transport
+        lies.assign(3, testing::make_op(3'000'000, 1'000'000));  // not a message by the transport
       }
       return answer(from, lies);
   }

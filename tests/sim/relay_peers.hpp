@@ -1,4 +1,4 @@
-// Peers behind the relay that speak the protocol and do what they should not.
+// Peers behind the relay that speak the protocol and misbehave.
 #pragma once
 
 #include <memory>
@@ -14,12 +14,12 @@ namespace kitsune2::sim {
 inline const SpaceId kSimSpace = SpaceId::from_text("sim-space");
 
 enum class BadKind {
-  silent,     ///< takes requests and never answers
+  silent,     ///< accepts requests and never answers
   slow,       ///< holds everything, answers late and in part
-  liar,       ///< wrong bytes, ops that nobody asked for, nonsense, hanging up
-  endless,    ///< an answer that does not end, of ops that nobody wants
+  liar,       ///< wrong bytes, ops that nobody requested, nonsense, closed connections
+  endless,    ///< an answer without end, of ops that nobody wants
   oversized,  ///< ops and messages over every limit
-  flapping,   ///< honest, but its connections are cut all the time
+  flapping,   ///< honest, but its connections are cut repeatedly
 };
 
 class BadPeer {

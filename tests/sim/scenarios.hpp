@@ -1,4 +1,4 @@
-// The kinds of histories. A seed is one whole history; what it is of, and how long, follows from the seed.
+// The kinds of histories. A seed is one whole history; its kind and length follow from the seed.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,7 @@
 
 namespace kitsune2::sim {
 
-/// What came of a history. Failures are GoogleTest's.
+/// The outcome of a history. Failures are GoogleTest's.
 struct Ran {
   std::uint64_t trace = 0;  ///< SimWorld::trace_hash
   std::uint64_t steps = 0;  ///< tasks run
@@ -19,10 +19,10 @@ Ran run_store_history(std::uint64_t seed, bool large);
 /// Nodes with SQLite stores over tx5, the relay and simulated sockets.
 Ran run_relay_history(std::uint64_t seed, bool large);
 
-/// Whole nodes with publish, gossip and bootstrap, on the same.
+/// Whole nodes with publish, gossip and bootstrap, over the same.
 Ran run_node_history(std::uint64_t seed, bool large);
 
-/// One node that knows an honest peer, among strangers in masses.
+/// One node that knows an honest peer, among many strangers.
 Ran run_eclipse_history(std::uint64_t seed);
 
 enum class Kind {
@@ -36,13 +36,13 @@ enum class Kind {
   node_large,
   eclipse
 };
-/// docs/simulation.md has the shares.
+/// docs/simulation.md has the shares of the kinds.
 Kind kind_of(std::uint64_t seed);
 const char* to_string(Kind kind);
 Ran run(std::uint64_t seed);
 Ran run(std::uint64_t seed, Kind kind);
 
-/// Text for a failure: how to run this seed again.
+/// The text for a failure: how to run this seed again.
 std::string replay(std::uint64_t seed);
 
 }  // namespace kitsune2::sim

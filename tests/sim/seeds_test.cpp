@@ -35,7 +35,7 @@ extern "C" void tell_seed(int signal) {
   if (n > 0) static_cast<void>(!::write(2, text, static_cast<std::size_t>(n)));
 }
 
-/// The seed if a seed ends the program.
+/// Prints the seed if it ends the program.
 class SeedOnCrash {
  public:
   SeedOnCrash() {
@@ -63,7 +63,7 @@ Kind chosen_kind(std::uint64_t seed) {
   return kind_of(seed);
 }
 
-/// Prints the log while it lives, if K2_SIM_LOG says a level. The clock of a line is the system's; what nodes say is in
+/// Prints the log while it exists, if K2_SIM_LOG names a level. The time of a line is the system's; the lines are in
 /// the order of the simulation.
 class LogOnRequest {
  public:
@@ -173,7 +173,7 @@ const char* to_string(Kind kind) {
 }
 
 Kind kind_of(std::uint64_t seed) {
-  // The first 10,000 seeds are rich. What is to be run by the million is mostly small.
+  // The first 10,000 seeds are rich. What is run by the million is mostly small.
   const auto slot = (seed * 2'654'435'761U >> 7U) % 10'000;
   if (seed <= 10'000) {
     if (slot < 300) return Kind::eclipse;

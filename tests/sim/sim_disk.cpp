@@ -1,3 +1,4 @@
+// A disk in memory as a SQLite VFS: what is written, synced, lost and damaged.
 #include "sim/sim_disk.hpp"
 
 #include <algorithm>
@@ -57,7 +58,7 @@ SimDisk::SimDisk(std::uint64_t seed) : random_state_(seed) {
     for (int i = 0; i < size; ++i) out[i] = static_cast<char>(of(vfs).random(256));
     return size;
   };
-  vfs_.xSleep = [](sqlite3_vfs*, int micros) { return micros; };  // nobody else can come to the disk meanwhile
+  vfs_.xSleep = [](sqlite3_vfs*, int micros) { return micros; };  // nobody else can use the disk meanwhile
   vfs_.xCurrentTime = [](sqlite3_vfs*, double* out) {
     *out = 2'461'041.5;
     return SQLITE_OK;
@@ -68,7 +69,7 @@ SimDisk::SimDisk(std::uint64_t seed) : random_state_(seed) {
     return SQLITE_OK;
   };
   K2_ASSERT(sqlite3_vfs_register(&vfs_, 0) == SQLITE_OK);
-  // SQLite's own random numbers (the WAL's salt) are the process's: begin them anew.
+  // SQLite's own random numbers (the WAL's salt) belong to the process: restart them.
   sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, static_cast<int>(mix(seed) | 1U), nullptr);
 }
 
@@ -142,7 +143,7 @@ void SimDisk::keep_some(std::vector<std::uint8_t>& to, const Write& write) {
   bool lost = false;
   for (std::int64_t at = 0; at < size;) {
     const std::int64_t end = std::min(size, at + kSector - (write.offset + at) % kSector);
-    lost = fate == 2 ? lost || random(8) == 0 : random(2) == 0;  // a prefix, or any
+    lost = fate == 2 ? lost || random(8) == 0 : random(2) == 0;  // a prefix, or any of them
     if (lost) {
       ++counters_.sectors_lost;
     } else {
@@ -263,7 +264,7 @@ int SimDisk::sync(Inode& inode) {
   }
   for (const auto& write : inode.unsynced) apply(inode.durable, write);
   inode.unsynced.clear();
-  // SQLite syncs the folder with the first sync of a file that it made.
+  // SQLite syncs the folder with the first sync of a file that it created.
   if (!std::exchange(inode.name_durable, true)) removed_.clear();
   return SQLITE_OK;
 }
@@ -356,7 +357,7 @@ const sqlite3_io_methods* SimDisk::methods() {
     };
     m.xFileControl = [](sqlite3_file*, int, void*) { return SQLITE_NOTFOUND; };
     m.xSectorSize = [](sqlite3_file*) { return static_cast<int>(kSector); };
-    // As SQLite takes real disks to be: a write never harms bytes beside it.
+    // SQLite's assumption about real disks: a write never harms bytes beside it.
     m.xDeviceCharacteristics = [](sqlite3_file*) { return SQLITE_IOCAP_POWERSAFE_OVERWRITE; };
     m.xShmMap = [](sqlite3_file* file, int index, int size, int extend, void volatile** out) {
       auto& shm = (*File::of(file).inode)->shm;

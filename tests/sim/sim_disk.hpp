@@ -1,4 +1,5 @@
-// A disk in memory under the real SQLite: errors, full, latency, and power that goes between any two operations.
+// A disk in memory below the real SQLite: errors, a full disk, latency, and power that fails between any two
+// operations.
 #pragma once
 
 #include <sqlite3.h>
@@ -18,20 +19,20 @@ namespace kitsune2::sim {
 
 /// The files of one node, as a SQLite VFS.
 ///
-/// *Model*. D1: what was written is seen by later reads at once and is durable once its file was synced. D2: when the
-/// power goes, each unsynced write is kept, lost, or kept in part: sectors of 512 bytes, a prefix of them or any. So
-/// are truncations, and files that were made or removed without a sync of their folder. D3: a sync that fails may lose
-/// for good what it should have written, while reads still see it (as page caches do). After that only a loss of power
-/// ends the process. *Rationale*: the next process would build on what is not there, and no program can know. D4:
-/// without power every operation fails and nothing changes. D5: shared memory and locks are those of one process and go
-/// with it. All choices come from the seed. One thread.
+/// *Model*. D1: what was written is visible to later reads at once, and durable once its file was synced. D2: when the
+/// power fails, each unsynced write is kept, lost, or kept in part: a prefix or any subset of its sectors of 512 bytes.
+/// The same holds for truncations, and for files created or removed without a sync of their folder. D3: a failing sync
+/// may lose for good what it should have written, while reads still see it (as with page caches). After that, only a
+/// power failure ends the process. *Rationale*: the next process would build on what is not there, and no program can
+/// know. D4: without power every operation fails and nothing changes. D5: shared memory and locks belong to one process
+/// and end with it. All choices come from the seed. One thread.
 class SimDisk {
  public:
   struct Faults {
-    // One operation in so many fails; 0: none.
+    // One in this many operations fails; 0: none.
     std::uint32_t write_error = 0, sync_error = 0, read_error = 0;
-    bool full = false;   ///< no file grows
-    Duration latency{};  ///< of a turn of a store's thread; half to one and a half of it
+    bool full = false;   ///< no file can grow
+    Duration latency{};  ///< of a turn of a store's thread; varies from half of it to one and a half
   };
   struct Counters {
     std::uint64_t writes = 0, syncs = 0, errors = 0, power_cuts = 0, sectors_lost = 0, writes_torn = 0;
@@ -42,28 +43,28 @@ class SimDisk {
   SimDisk(const SimDisk&) = delete;
   SimDisk& operator=(const SimDisk&) = delete;
 
-  /// An empty file, durable. No effect if it is there.
+  /// Creates an empty, durable file. No effect if it exists.
   void make_file(const std::string& path);
   const char* vfs() const { return name_.c_str(); }
 
   Faults faults;
-  /// The power goes before the write, sync, truncation or removal that comes after `operations` more.
+  /// Cuts the power before the write, sync, truncation or removal that follows `operations` others.
   void cut_power_after(std::uint64_t operations) { power_left_ = operations; }
   void keep_power() { power_left_.reset(); }
   bool has_power() const { return power_; }
   void cut_power();
-  /// The process dies, the machine does not: nothing written is lost.
+  /// Ends the process but not the machine: nothing written is lost.
   void kill();
-  /// D3 has happened since the power came.
+  /// Whether D3 has happened since the power came.
   bool lost_writes() const { return lost_; }
-  /// What was left of the files is there again. All that had them open must be gone.
+  /// Makes what is left of the files available again. All that had them open must be destroyed.
   void power_on();
 
   /// A random number below `below`, from the disk's own seed.
   std::uint64_t random(std::uint64_t below);
   Duration draw_latency();
   const Counters& counters() const { return counters_; }
-  /// Over all files as they are now.
+  /// A hash over the present contents of all files.
   std::uint64_t content_hash() const;
 
  private:
@@ -77,7 +78,7 @@ class SimDisk {
     std::vector<std::uint8_t> durable;
     std::vector<Write> unsynced;
     bool name_durable = false;
-    // Locks of the file and of its shared memory, by handle.
+    // The locks of the file and of its shared memory, by handle.
     std::map<const void*, int> locks;
     std::vector<std::unique_ptr<std::uint8_t[]>> shm;
     std::map<const void*, std::pair<std::uint32_t, std::uint32_t>> shm_locks;  ///< shared, exclusive
@@ -105,7 +106,7 @@ class SimDisk {
   std::string name_;
   sqlite3_vfs vfs_{};
   std::map<std::string, std::shared_ptr<Inode>> files_;
-  /// Removed, but their folder is not synced: they may come back.
+  /// Removed, but the folder is not synced: they may come back.
   std::map<std::string, std::shared_ptr<Inode>> removed_;
   bool power_ = true;
   bool killed_ = false;
@@ -115,8 +116,8 @@ class SimDisk {
   Counters counters_;
 };
 
-/// The environment of a store on `disk` whose threads' turns are tasks of `runtime`: same seed, same run.
-/// A store that goes while the runtime has crashed does nothing more. Both outlive the stores.
+/// The environment of a store on `disk` whose threads' turns are tasks of `runtime`: same seed, same run. A store that
+/// is destroyed after the runtime has crashed does nothing more. Both must outlive the stores.
 sqlite::Environment sim_environment(SimDisk& disk, testing::SimRuntime& runtime);
 
 }  // namespace kitsune2::sim

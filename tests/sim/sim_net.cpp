@@ -1,3 +1,4 @@
+// TCP in virtual time: connections, their ends, and the machines and links between them.
 #include "sim/sim_net.hpp"
 
 #include <algorithm>
@@ -64,7 +65,7 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
 
   template <class F>
   void post(F f) {
-    if (state_ == State::closed) return;  // its runtime may be gone
+    if (state_ == State::closed) return;  // its runtime may not exist any more
     runtime_.post([self = shared_from_this(), f = std::move(f)]() mutable {
       if (self->state_ != State::closed) f();
     });
@@ -84,10 +85,10 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
     if (state_ != State::open && state_ != State::closing) return;
     bool progress = false;
     while (!out_.empty() && under_way_ < net_.window_) {
-      // As TCP does: no crumbs because a little room came free, or nothing but crumbs would be under way in the end.
+      // Like TCP: no tiny segments for a little free room, or in the end only tiny ones would be under way.
       const std::size_t room = net_.window_ - under_way_;
       if (room < std::min({out_.size(), net_.window_ / 4, std::size_t{1'448}})) break;
-      // Mostly large pieces, sometimes a few bytes, so that no frame comes as it was sent.
+      // Mostly large pieces, sometimes a few bytes, so that no frame arrives as it was sent.
       const std::size_t most = net_.random(4) == 0 ? 1 + net_.random(40) : 1 + net_.random(4'000);
       const std::size_t n = std::min({out_.size(), most, room});
       transmit({out_.data(), out_.data() + n}, Mark::none);
@@ -125,7 +126,7 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
     net_.runtime_->schedule(at, [self = shared_from_this()] { self->pump(); });
   }
 
-  /// On the net's strand: what has arrived at the other side.
+  /// Runs on the net's strand: what has arrived at the other side.
   void pump() {
     const Time now = net_.world_.now();
     while (!pieces_.empty() && pieces_.front().at <= now) {
@@ -163,7 +164,7 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
     if (!pieces_.empty()) pump_at(pieces_.front().at);
   }
 
-  /// N7: the other side's system takes it, its process does not.
+  /// N7: the other side's system accepts it, its process does not.
   void swallow(std::size_t bytes) {
     waits_since_.reset();
     const Duration back = net_.hosts_[host_].link.latency + net_.hosts_[remote_host_].link.latency;
@@ -174,7 +175,7 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
     });
   }
 
-  /// N3: what waits here is not waited for without end.
+  /// N3: the wait for what is queued here has an end.
   void give_up_later() {
     if (waits_since_) return;
     waits_since_ = net_.world_.now();
@@ -197,7 +198,7 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
 
   void arrived(Piece piece) {
     if (piece.mark == Mark::reset) return reset_by_peer();
-    // The buffer of the system is this side's; the strand reads it when it can.
+    // The system's buffer belongs to this side; the strand reads it when it can.
     system_.insert(system_.end(), piece.bytes.begin(), piece.bytes.end());
     end_arrived_ |= piece.mark == Mark::end;
     if (state_ == State::connecting) return;  // `opened` reads
@@ -255,7 +256,7 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
 
   // ----------------------------------------------------------------- the end
 
-  /// `tell`: the other side hears of it (it has not closed by itself).
+  /// `tell`: the other side learns of it (it has not closed by itself).
   void shut(bool tell) {
     state_ = State::closed;
     runtime_.cancel(std::exchange(linger_, 0));
@@ -296,7 +297,7 @@ class SimConn final : public Conn, public std::enable_shared_from_this<SimConn> 
   ByteBuffer out_;
   bool flush_posted_ = false, end_sent_ = false, silent_ = false, deaf_ = false;
   std::size_t under_way_ = 0;
-  std::deque<Piece> pieces_;  ///< on their way from here
+  std::deque<Piece> pieces_;  ///< under way from here
   Time last_at_{};
   std::optional<Time> waits_since_, stalled_since_;
 
@@ -338,7 +339,7 @@ std::vector<std::shared_ptr<SimConn>> SimNet::conns_of(Host host) const {
 
 void SimNet::down(Host host, bool reset) {
   for (const auto& conn : conns_of(host)) {
-    // The process has no say any more; its machine may send what it took from it, then resets.
+    // The process is gone, but its machine may send what it had accepted from it; then it resets.
     conn->state_ = SimConn::State::closed;
     conns_.erase(conn->id_);
     if (reset) {
@@ -356,7 +357,7 @@ void SimNet::down(Host host, bool reset) {
 void SimNet::listen(Host host, Accept accept) { hosts_[host].accept = std::move(accept); }
 
 Time SimNet::arrival(Host from, Host to, std::size_t size) {
-  // A link without a limit has no queue: what comes late from a slow machine holds up nobody else there.
+  // A link without a limit has no queue: late data of a slow machine delays nobody else there.
   const auto pass = [size](const Link& link, Time& free, Time at) {
     if (link.bytes_per_second == 0) return at;
     free = std::max(free, at) + Duration(static_cast<std::int64_t>((size + 40) * 1'000'000 / link.bytes_per_second));
@@ -434,7 +435,7 @@ void SimNet::cut(Host host) {
     const auto other = conn->peer_.lock();
     if (!other) continue;
     for (const auto& end : {conn, other}) {
-      // Some pieces still come, and a part of one more.
+      // Some pieces still arrive, and a part of another one.
       if (!end->pieces_.empty()) {
         end->pieces_.resize(1 + random(end->pieces_.size()));
         auto& last = end->pieces_.back();

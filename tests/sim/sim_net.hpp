@@ -19,15 +19,16 @@ namespace kitsune2::sim {
 
 class SimConn;
 
-/// A few machines, each on an access link of its own, and the connections between them.
+/// Several machines, each on an access link of its own, and the connections between them.
 ///
 /// *Model*. N1: a connection carries bytes in order, in pieces of any size, at the speed of the slower access link and
-/// with the latency of both; connections do not wait for each other but for the links they share. N2: at most `window`
-/// bytes are under way; a reader that pauses stops the writer. N3: what meets a blocked link is sent again later; after
-/// kGiveUp without progress the end that waits is told (Errc::io), the other one never. N4: a machine that is cut off
-/// resets its connections in the middle of what is under way. N5: bytes to a machine that died without a word are
-/// unanswered until it is up again; then they are met by a reset. N6: an attempt to connect is repeated after 1, 3 and
-/// 7 s and fails after net::kTcpConnectLimit. N7: a connection that was deafened takes what is sent to it and carries
+/// with the latency of both; connections wait for each other only on links they share. N2: at most `window` bytes are
+/// under way; a reader that pauses stops the writer. N3: what meets a blocked link is sent again later. After kGiveUp
+/// without progress the waiting end is told (Errc::io), the other end never. N4: a machine that is cut off resets its
+/// connections in the middle of what is under way. N5: bytes to a machine that died silently stay unanswered until it
+/// is up again; then a reset answers them. N6: an attempt to connect is repeated after 1, 3 and 7 s and fails after
+/// net::kTcpConnectLimit. N7: a deafened connection accepts what is sent to it and carries nothing further; nobody is
+/// told. All choices come from the world's seed.
 /// none of it any further; nobody is told. All choices come from the world's seed.
 class SimNet {
  public:
@@ -49,24 +50,24 @@ class SimNet {
   SimNet(const SimNet&) = delete;
   SimNet& operator=(const SimNet&) = delete;
 
-  /// A machine without a process.
+  /// Adds a machine without a process.
   Host add_host(const std::string& name);
   /// Its process runs on `runtime`, until `down`.
   void up(Host host, testing::SimRuntime& runtime);
-  /// The process is gone (crash its runtime first). `reset`: its machine lives and says so.
+  /// Its process is gone (crash its runtime first). `reset`: the machine lives and resets its connections.
   void down(Host host, bool reset);
-  /// For the process of `host`, to "ws://<name>:1".
+  /// Dials for the process of `host`, to "ws://<name>:1".
   net::Dial dial(Host host);
   void listen(Host host, Accept accept);
 
   void set_link(Host host, const Link& link) { hosts_[host].link = link; }
-  /// Nothing comes or goes.
+  /// Nothing arrives at or leaves the machine.
   void block(Host host, bool blocked) { hosts_[host].blocked = blocked; }
   /// Resets all its connections somewhere inside what is under way.
   void cut(Host host);
   /// Its connections carry nothing any more, and nobody is told.
   void silence(Host host);
-  /// Its connections stay up and carry nothing: as those of a process that hangs.
+  /// Its connections stay open and carry nothing, like those of a process that hangs.
   void deafen(Host host);
   void set_window(std::size_t bytes) { window_ = bytes; }
 
@@ -95,7 +96,7 @@ class SimNet {
   testing::SimWorld& world_;
   std::unique_ptr<testing::SimRuntime> runtime_;
   std::vector<Machine> hosts_;
-  std::map<std::uint64_t, std::shared_ptr<SimConn>> conns_;  ///< open ones
+  std::map<std::uint64_t, std::shared_ptr<SimConn>> conns_;  ///< the open ones
   std::uint64_t next_conn_ = 1;
   std::size_t window_ = 64U << 10;
   Counters counters_;

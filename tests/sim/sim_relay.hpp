@@ -1,4 +1,4 @@
-// The relay and bootstrap server of a history: a host that goes down and comes up again.
+// The relay and bootstrap server of a history, on a host that goes down and comes up again.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@ namespace kitsune2::sim {
 
 class SimRelay {
  public:
-  /// Down until `start`. `options` may be changed before.
+  /// Down until `start`. `options` may be changed before that.
   SimRelay(testing::SimWorld& world, SimNet& net) : world_(world), net_(net), host_(net.add_host("relay")) {}
   ~SimRelay() {
     if (up()) crash(false);
@@ -20,7 +20,7 @@ class SimRelay {
 
   SimNet::Host host() const { return host_; }
   bool up() const { return service_ != nullptr; }
-  /// It is down, and has been for as long as it was to be.
+  /// Whether it is down and its time of being down is over.
   bool due() const { return !up() && world_.now() >= up_again_; }
 
   void start() {
@@ -29,7 +29,7 @@ class SimRelay {
     service_ = std::make_unique<server::RelayService>(*runtime_, options);
     net_.listen(host_, [this](const std::shared_ptr<net::Conn>& conn) { return service_->accept(conn); });
   }
-  /// `reset`: its connections are told.
+  /// `reset`: its connections learn of it.
   void crash(bool reset) {
     runtime_->crash();
     net_.down(host_, reset);

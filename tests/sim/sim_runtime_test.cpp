@@ -1,4 +1,4 @@
-// The world in virtual time keeps its rules.
+// The world in virtual time obeys its rules.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -75,7 +75,7 @@ TEST(SimWorld, ACrashedNodeDoesNothingMore) {
   node->schedule_after(1s, [&, held] { ++ran; });
   other->post([&] { node->crash(); });
   other->schedule_after(2s, [&] { ran += 100; });
-  // The task of the node is older than the crash and runs.
+  // The node's task is older than the crash, and runs.
   world.run_ready();
   EXPECT_EQ(ran, 1);
   EXPECT_EQ(held.use_count(), 1) << "what its tasks held is gone";

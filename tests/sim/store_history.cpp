@@ -1,4 +1,4 @@
-// The SQLite op store on a bad disk: what it said to be stored is stored, whatever happens to power, process and disk.
+// The SQLite op store on a bad disk: what it reported as stored is stored, whatever happens to power, process and disk.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -28,7 +28,7 @@ const std::string kPath = "space.db";
 constexpr Duration kLong = std::chrono::minutes(5);
 constexpr std::size_t kMostBytes = 21'000;
 
-/// What is known of an op or of a pending pair.
+/// What is known about an op or a pending pair.
 enum class Known { no, yes, maybe };
 
 class StoreHistory {
@@ -59,7 +59,7 @@ class StoreHistory {
     for (auto rounds = (large_ ? 30 : 4) + pick(large_ ? 60 : 12); rounds > 0 && ok(); --rounds) {
       for (auto n = 1 + pick(4); n > 0; --n) call();
       if (pick(3) == 0) mischief();
-      // Sometimes long enough for the work of idle times: compaction, and the WAL into the database.
+      // Sometimes long enough for idle work: compaction, and copying the WAL into the database.
       pass(std::chrono::microseconds(pick(pick(4) == 0 ? 2'000'000 : 20'000)));
       if (pick(4) == 0) compare();
     }
@@ -74,13 +74,13 @@ class StoreHistory {
   }
 
  private:
-  /// One call that changes something, under way or failed.
+  /// A call that changes something, under way or failed.
   struct Change {
     std::vector<std::size_t> ops;                          ///< to be held
     std::vector<std::pair<std::size_t, std::size_t>> add;  ///< pairs (op, source)
     std::optional<std::size_t> remove;                     ///< source
   };
-  /// Somebody who asks for what was stored since the last time, as gossip does, over all lives of the store.
+  /// A reader that asks for what was stored since its last call, as gossip does, over all lives of the store.
   struct Follower {
     DhtArc arc;
     std::uint32_t limit = 0;
@@ -93,12 +93,12 @@ class StoreHistory {
   std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world_.random(below)); }
   static bool ok() { return !::testing::Test::HasFailure(); }
 
-  /// Whether calls may fail on a good disk too.
+  /// Whether calls may fail even on a good disk.
   bool bounded() const { return options_.max_database_bytes > 0 || options_.max_pending_write_bytes < 1'000'000; }
 
   // ------------------------------------------------------------ life and death
 
-  /// Opens the store; what the machine died of is repeated until it lives.
+  /// Opens the store; repeats what the machine died of until it lives.
   void start() {
     while (ok()) {
       runtime_ = world_.make_runtime();
@@ -126,7 +126,7 @@ class StoreHistory {
     world_.trace(disk_.content_hash());
   }
 
-  /// The process is gone, with the machine or without it.
+  /// The process is gone, with or without the machine.
   void crash() {
     onlooker_.reset();
     if (!store_) return;
@@ -142,7 +142,7 @@ class StoreHistory {
     no_more_answers();
   }
 
-  /// Of the life that has ended.
+  /// No answers of the life that has ended arrive any more.
   void no_more_answers() {
     for (const auto& change : failed_) forget(change);
     under_way_.clear();
@@ -152,7 +152,7 @@ class StoreHistory {
     if (pick(3) == 0) clock_off_ = draw_clock();
   }
 
-  /// An orderly end: all that was called is done.
+  /// An orderly end: everything that was called is done.
   void end() {
     onlooker_.reset();
     const auto errors = disk_.counters().errors;
@@ -233,7 +233,7 @@ class StoreHistory {
       const auto it = under_way_.find(number);
       ASSERT_NE(it, under_way_.end()) << "answered twice";
       if (result.has_error() && result.error().code == Errc::overloaded) {
-        under_way_.erase(it);  // before its turn, and never tried
+        under_way_.erase(it);  // it was removed before its turn, without an attempt
         return;
       }
       EXPECT_EQ(it, under_way_.begin()) << "writes are answered in the order of their calls";
@@ -298,7 +298,7 @@ class StoreHistory {
       }
       case 6: {
         const auto ops = some_ops(6);
-        // Held when it was asked for: given, whole, unless the disk cannot be read.
+        // Held when it was requested: returned completely, unless the disk cannot be read.
         std::set<std::size_t> sure;
         for (const auto op : ops) {
           if (held_[op] == Known::yes) sure.insert(op);
@@ -355,7 +355,8 @@ class StoreHistory {
     EXPECT_LE(bytes, limit);
     EXPECT_GE(answer.next, follower.next) << "a bookmark goes back";
     follower.next = answer.next;
-    if (answer.op_ids.empty()) follower.limit = std::min<std::uint32_t>(4 * limit, 1'000'000);  // it may be in its way
+    if (answer.op_ids.empty())
+      follower.limit = std::min<std::uint32_t>(4 * limit, 1'000'000);  // the limit may be in its way
   }
   Duration draw_clock() {
     return pick(3) == 0 ? Duration{} : std::chrono::seconds(pick(20'000)) - std::chrono::seconds(10'000);
@@ -402,7 +403,7 @@ class StoreHistory {
       case 9:
       case 10:
         crash();
-        if (pick(3) == 0) disk_.cut_power_after(pick(60));  // and again while it starts
+        if (pick(3) == 0) disk_.cut_power_after(pick(60));  // and again during the start
         start();
         return;
       case 11:
@@ -416,8 +417,8 @@ class StoreHistory {
     }
   }
 
-  /// Another connection begins to read, as a backup does or `kitsune2 status`: what it sees may not be written over, so
-  /// a checkpoint meanwhile copies a part of the WAL only.
+  /// Another connection starts reading, like a backup or `kitsune2 status`: what it sees must not be overwritten, so a
+  /// checkpoint meanwhile copies only a part of the WAL.
   void look_on() {
     onlooker_.reset();
     if (!store_ || !disk_.has_power()) return;
@@ -447,7 +448,7 @@ class StoreHistory {
     }
   }
 
-  /// Asks the store for all it holds, when it can be read and nothing is under way.
+  /// Asks the store for everything it holds, when it can be read and nothing is under way.
   void compare() {
     if (!ok()) return;
     disk_.faults = {};
@@ -496,13 +497,13 @@ class StoreHistory {
       EXPECT_NE(held_[pair.first], Known::yes) << "op " << pair.first << " is held and pending";
     }
     for (auto it = pairs_.begin(); it != pairs_.end();) {
-      // A pair whose op is held is gone, or goes with the next tidying.
+      // A pair whose op is held is gone, or will be removed by the next clean-up.
       it->second = Known::yes;
       it = found.contains(it->first) ? std::next(it) : pairs_.erase(it);
     }
     for (auto& follower : followers_) compare(follower);
   }
-  /// Whoever asks from its bookmark on, until nothing is left, has heard of every op that is held.
+  /// A reader that continues from its bookmark until nothing is left has seen every op that is held.
   void compare(Follower& follower) {
     constexpr std::uint32_t kAll = 1U << 30U;
     const auto rest =
@@ -529,7 +530,7 @@ class StoreHistory {
   SqliteOpStoreOptions options_;
   std::vector<MetaOp> ops_;
   std::vector<Url> sources_;
-  std::map<OpId, std::size_t> numbers_;  ///< in ops_
+  std::map<OpId, std::size_t> numbers_;  ///< positions in ops_
   std::vector<Follower> followers_;
   Duration clock_off_{};
   std::unique_ptr<SimRuntime> runtime_;
@@ -539,7 +540,7 @@ class StoreHistory {
   std::map<std::size_t, Known> held_;
   Pairs pairs_;
   std::map<std::uint64_t, Change> under_way_;
-  std::vector<Change> failed_;  ///< since the last commit that surely wrote
+  std::vector<Change> failed_;  ///< since the last commit that certainly wrote
   std::size_t reads_ = 0;       ///< under way
   std::uint64_t last_call_ = 0;
 };

@@ -1,4 +1,4 @@
-// A transport that looks at the requests that pass: the fetch module's own books are not asked.
+// A transport that observes the requests that pass, independently of the fetch module's own records.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -14,8 +14,8 @@
 
 namespace kitsune2::sim {
 
-/// Fails the test when an op is asked of a peer again although the first request may still be answered: not yet
-/// `delay` old, not failed, its connection not lost, nothing come from the peer since, the peer not given up.
+/// Fails the test if an op is requested again from a peer although the first request may still be answered: less than
+/// `delay` old, not failed, its connection not lost, nothing received from the peer since, the peer not given up.
 class WatchedTransport final : public Transport, public std::enable_shared_from_this<WatchedTransport> {
  public:
   WatchedTransport(Runtime& runtime, std::shared_ptr<Transport> inner, Duration delay)

@@ -18,9 +18,10 @@ COLUMNS = ["t", "who", "life", "rss_kib", "fds", "threads", "cpu_s", "db", "wal"
            "sqlite", "fetched", "served", "duplicate", "overdue", "store_failures", "given_up", "rounds", "round_timeouts", "peers",
            "online", "acked"]
 MIB = 1 << 20
-# Bounds. SQLite's page caches fill as the database grows, and malloc keeps what the largest burst needed: a node with an
-# empty disk fetches everything at once. So flat is judged on the heap in use without the caches; RSS has a ceiling, and is to
-# be flat where the writer's cache was full by the middle.
+# Bounds. SQLite's page caches fill as the database grows, and malloc keeps what the
+# largest burst needed: a node with an empty disk fetches everything at once. So flatness
+# is judged on the heap in use without the caches. RSS has a ceiling, and must be flat
+# where the writer's cache was full by the middle.
 HEAP_GROWTH = 1 * MIB  # over the second half
 FULL_CACHE = 64 * MIB  # the writer's (docs/store-format.md); the reader's 16 MiB fill only with what is read
 RSS_GROWTH = 4 * MIB  # over the second half

@@ -1,9 +1,9 @@
-// A node for the soak: one space on disk, full arc, told by lines on stdin what to do, answers with one JSON line each.
+// A node for the soak: one space on disk, full arc. Lines on stdin are its orders; it answers each with a JSON line.
 // usage: soak_node DATA_DIR WS_RELAY_URL SPACE [CONFIG_FILE]
-//   publish COUNT SEED   stores COUNT ops (100 B to 4 KiB, from SEED), says their ids once they are durable, tells all
-//                        known peers; what they miss is gossip's to find
-//   stats                what it holds, waits for, and how much memory it uses
-// End of input or SIGTERM: leaves the space and stops.
+//     publish COUNT SEED   stores COUNT ops (100 B to 4 KiB, from SEED), prints their ids once they are durable, and
+//                          tells all known peers; gossip finds what they miss
+//     stats                what it holds, what it waits for, and how much memory it uses
+// At the end of input, or on SIGTERM, it leaves the space and stops.
 #include <malloc.h>
 #include <poll.h>
 #include <sqlite3.h>
@@ -82,7 +82,8 @@ class SoakNode {
           << ",\"round_timeouts\":" << gossip.timeouts << ",\"peers\":" << space_->peer_store().get_all().size()
           << ",\"online\":" << (space_->current_url() ? "true" : "false");
     });
-    // What is in use shows a leak to the byte; what malloc keeps free is apart, and SQLite's page caches (bounded) too.
+    // What is in use shows a leak to the byte; what malloc keeps free is separate, and so are SQLite's (bounded) page
+    // caches.
     const struct mallinfo2 heap = mallinfo2();
     out << ",\"heap\":" << heap.uordblks + heap.hblkhd << ",\"free\":" << heap.fordblks
         << ",\"sqlite\":" << sqlite3_memory_used() << '}';
@@ -90,7 +91,7 @@ class SoakNode {
   }
 
  private:
-  /// The envelope of the SHA-256 policy (docs/store-format.md) with the time of now, then random bytes.
+  /// The envelope of the SHA-256 policy (docs/store-format.md) with the current time, then random bytes.
   Bytes make_op(std::mt19937_64& random) {
     std::uniform_real_distribution<double> exponent(0, 1);
     const auto size = static_cast<std::size_t>(100 * std::pow(40.96, exponent(random)));
@@ -106,7 +107,7 @@ class SoakNode {
   std::shared_ptr<Ed25519LocalAgent> agent_;
 };
 
-/// Whole lines of stdin until it ends or a signal comes.
+/// Handles whole lines of stdin until it ends or a signal comes.
 void serve(SoakNode& node, int signals) {
   std::string buffer;
   for (;;) {
@@ -141,7 +142,7 @@ int main(int argc, char** argv) {
     std::cerr << "usage: soak_node DATA_DIR WS_RELAY_URL SPACE [CONFIG_FILE]\n";
     return 2;
   }
-  // Before there is a second thread, so that all inherit it.
+  // Before there is a second thread, so that all threads inherit it.
   sigset_t stop;
   sigemptyset(&stop);
   sigaddset(&stop, SIGTERM);

@@ -32,7 +32,7 @@ K2 = os.path.abspath(os.environ.get("K2", os.path.join(ROOT, "build/release/apps
 NODE = os.path.abspath(os.environ.get("K2_SOAK_NODE", os.path.join(ROOT, "build/release/tests/soak/soak_node")))
 STAYERS = 2  # these never restart: what leaks shows in them
 TICK_HZ = os.sysconf("SC_CLK_TCK")
-# More rounds than by default in the time there is; publish alone does not reach who is away.
+# More rounds than by default in the available time, because publish alone does not reach nodes that are away.
 GOSSIP = {"initialInitiateIntervalMs": 2000, "initiateIntervalMs": 20000, "initiateJitterMs": 5000, "minInitiateIntervalMs": 30000}
 
 
@@ -147,7 +147,8 @@ class Node:
         self.proc = None
         how, what = "kill" if kill else "term", self.soak.rng.random()
         if what < 0.15:
-            # An empty disk must not take the only copy of an op with it: not the network's fault.
+            # A node whose disk is emptied must not take the only copy of an op with it: that would not be the network's
+            # fault.
             others = set().union(*(n.ids() for n in self.soak.nodes if n is not self))
             if self.ids() <= others:
                 shutil.rmtree(self.dir)

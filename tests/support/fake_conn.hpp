@@ -1,4 +1,4 @@
-// A connection that a test or a fuzzer plays, on any runtime.
+// A connection whose far end is played by a test or a fuzzer, on any runtime.
 #pragma once
 
 #include <memory>
@@ -21,7 +21,7 @@ class FakeConn final : public net::Conn {
   bool takes_output = true;
   bool paused = false;
   bool closed = false;
-  std::string pending;  // input that was not used up
+  std::string pending;  // input that was not used
 
   void receive(std::string_view data) {
     if (closed || !events) return;
@@ -43,7 +43,7 @@ class FakeConn final : public net::Conn {
     stalled_.reset();
     drain();
   }
-  /// The other side goes.
+  /// The other side closes.
   void hang_up() { abort(make_error(Errc::disconnected, "gone")); }
 
   net::ByteBuffer& out() override { return out_; }

@@ -1,4 +1,4 @@
-// A fetch module that does nothing, to be derived from.
+// A fetch module that does nothing, as a base class.
 #pragma once
 
 #include <memory>

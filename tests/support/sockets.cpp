@@ -1,3 +1,4 @@
+// Plain sockets and threads for tests of the network code.
 #include "support/sockets.hpp"
 
 #include <arpa/inet.h>

@@ -15,7 +15,7 @@ Result<void> check_common(std::uint32_t sector, const SectorSet& common) {
   return peer_fault("its snapshot names sector " + std::to_string(sector) + ", which is not common to both sides");
 }
 
-/// The keys of both maps at which they differ, in order.
+/// Returns the keys at which the two maps differ, in order.
 template <class Map>
 std::set<typename Map::key_type> differences(const Map& a, const Map& b) {
   std::set<typename Map::key_type> out;
@@ -29,7 +29,7 @@ std::set<typename Map::key_type> differences(const Map& a, const Map& b) {
   return out;
 }
 
-/// Either the ids alone, when this side has shown its snapshot before, or the snapshot with them.
+/// Returns the ids alone if this side has sent its snapshot before, or else the snapshot with the ids.
 template <class S>
 NextAction with_ids(const S& ours, bool is_shown, std::vector<SliceRef> slices) {
   if (is_shown) return SendIds{std::move(slices)};
@@ -289,7 +289,7 @@ void DhtModel::check_invariants() const {
     ops += cell.ops;
   }
   K2_ASSERT(rings == rings_);
-  K2_ASSERT(ops <= ops_);  // those of before 1970 are in no slice
+  K2_ASSERT(ops <= ops_);  // ops from before 1970 are in no slice
 }
 
 }  // namespace kitsune2::dht

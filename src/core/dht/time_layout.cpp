@@ -22,13 +22,14 @@ TimeLayout TimeLayout::at(Timestamp now) {
   const std::int64_t slices = settled.micros <= 0 ? 0 : unit_of(settled) / kUnitsPerSlice;
   out.boundary_unit_ = slices * kUnitsPerSlice;
 
-  // How much of the time after the boundary no ring covers yet. It is compared strictly: a ring is there only once its
-  // end lies in the past.
+  // How much of the time after the boundary no ring covers yet. The comparison is strict: a ring exists only once its
+  // end is in the past.
   Duration rest = std::max(now, Timestamp{}) - out.disc_boundary();
   std::int64_t unit = out.boundary_unit_;
   for (unsigned log2_units = 9; log2_units-- > 0;) {
     const std::int64_t units = std::int64_t{1} << log2_units;
-    const std::int64_t with_all_shorter = (2 * units - 1) + units;  // one of each length up to this one, and this again
+    const std::int64_t with_all_shorter =
+        (2 * units - 1) + units;  // one of each length up to this one, and this one again
     const int count = rest > with_all_shorter * kUnit ? 2 : rest > units * kUnit ? 1 : 0;
     for (int i = 0; i < count; ++i) {
       out.rings_.push_back({unit, log2_units});

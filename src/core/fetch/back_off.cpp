@@ -1,4 +1,4 @@
-// When an unresponsive peer is tried again; the header says how it decides.
+// When an unresponsive peer is tried again. The rules are in the header.
 #include "core/fetch/back_off.hpp"
 
 namespace kitsune2 {
@@ -11,7 +11,7 @@ Duration BackOffPolicy::interval(std::uint32_t index) const {
 }
 
 BackOff::Verdict BackOff::failed(const BackOffPolicy& policy, Time begun, Time now) {
-  // Nothing is begun during an interval, so what was begun before its end was begun before its start.
+  // Nothing begins during an interval, so a request that began before its end began before its start.
   if (failures_ > 0 && begun < until_) return Verdict::ignored;
   if (failures_ >= policy.count) return Verdict::give_up;
   until_ = now + policy.interval(failures_);

@@ -1,4 +1,4 @@
-// Who goes from a full peer store; the rules are in the header.
+// Chooses the infos that a full peer store drops. The rules are in the header.
 #include "core/peers/peer_eviction.hpp"
 
 #include <algorithm>
@@ -12,7 +12,7 @@ namespace {
 
 using Indexes = std::vector<std::size_t>;
 
-/// The first `count` of `of` by `before`, which is a strict order.
+/// The first `count` of `of` in the order `before`, which is strict.
 template <class Before>
 Indexes first_of(Indexes of, std::size_t count, Before before) {
   count = std::min(count, of.size());
@@ -21,7 +21,7 @@ Indexes first_of(Indexes of, std::size_t count, Before before) {
   return of;
 }
 
-/// E2: which are protected.
+/// E2: marks the protected ones.
 std::vector<bool> protected_ones(std::span<const PeerCandidate> all, const Indexes& strangers) {
   std::vector<bool> out(all.size());
   const auto protect = [&](const Indexes& some) {
@@ -69,7 +69,7 @@ std::vector<std::size_t> choose_peers_to_evict(std::span<const PeerCandidate> ca
       of_bringer[candidates[i].bringer].push_back(i);
     }
   }
-  // E3. Most first, among equals the lower number.
+  // E3. The largest first; among equals the lower number.
   std::set<std::pair<std::ptrdiff_t, std::uint32_t>> most;
   for (const auto& [bringer, its] : of_bringer) most.emplace(-static_cast<std::ptrdiff_t>(its.size()), bringer);
   while (out.size() < count && !most.empty()) {

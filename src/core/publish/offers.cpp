@@ -1,4 +1,4 @@
-// The receiving side of publish; the rules are in the header.
+// The receiving side of publish. The rules are in the header.
 #include "core/publish/offers.hpp"
 
 #include <algorithm>
@@ -84,7 +84,7 @@ void Offers::hold(const Url& peer, Time until) {
   if (std::exchange(sender.in_turn, false)) std::erase(turns_, peer);
 }
 
-/// The first offer's message is not needed any more.
+/// The message of the first offer is no longer needed.
 void Offers::end_offer(Sender& sender) {
   const std::uint64_t bytes = sender.offers.front().bytes;
   sender.waiting_bytes -= bytes;

@@ -1,4 +1,4 @@
-// Bootstrap without a server: between nodes of one process, and none at all.
+// Bootstrap without a server: between the nodes of a process, or none at all.
 #include <utility>
 
 #include "kitsune2/builder.hpp"
@@ -82,7 +82,7 @@ class NoopBootstrap final : public Bootstrap {
 std::shared_ptr<Bootstrap> make_mem_bootstrap_over(const ModuleContext& context,
                                                    const std::shared_ptr<MemoryNetwork>& network) {
   auto bootstrap = std::make_shared<MemBootstrap>(context, network->board());
-  bootstrap->start();  // polls at once: a subscription calls back when it is made
+  bootstrap->start();  // polls at once, because a subscription calls back when it is made
   return bootstrap;
 }
 

@@ -1,4 +1,4 @@
-// The budget of one node: PeerBudgetCore, told the time, the agents and the addresses.
+// The budget of one node: PeerBudgetCore with the time, the agents and the address groups.
 #pragma once
 
 #include <functional>
@@ -17,9 +17,9 @@ namespace kitsune2 {
 /// See PeerBudget. Strand only.
 class NodePeerBudget final : public PeerBudget {
  public:
-  /// What this object needs of the node. All are called inside of its members.
+  /// What this object needs from the node. Called only within its members.
   struct Node {
-    std::function<std::vector<AgentId>(const Url& peer)> agents_at;  ///< of any space
+    std::function<std::vector<AgentId>(const Url& peer)> agents_at;  ///< in any space
     std::function<void(const Url& peer, const std::string& why)> disconnect;
     AddressGroupOf address_group;  ///< may be empty
   };
@@ -34,9 +34,9 @@ class NodePeerBudget final : public PeerBudget {
   std::optional<AddressGroup> address_group(const Url& peer) const override;
   PeerBudgetStats stats() const override;
 
-  /// Whether a message from or to `peer` may pass: its url is not put aside. Cheap.
+  /// Whether a message from or to `peer` may pass, because its url is not put aside. Cheap.
   bool admits(const Url& peer) const;
-  /// Whether a connection with it may be opened: neither its url, its agents nor its address are put aside.
+  /// Whether a connection with `peer` may be opened: neither its url nor its agents nor its address are put aside.
   bool admits_connection(const Url& peer);
 
   // --- from the transport

@@ -1,4 +1,4 @@
-// What the builders of this library have in common.
+// The common part of this library's builders.
 #include "node/builder/base_builder.hpp"
 
 #include <string>
@@ -32,7 +32,7 @@ void use_memory_stores(Builder& b, std::shared_ptr<const OpPolicy> policy) {
 }
 
 const char* empty_slot(const Builder& builder) {
-  // Names every member: a new one does not compile before it stands here and below.
+  // Names every member, so that a new one does not compile until it is added here and below.
   const auto& [config, verifier, transport, report, block_list, address_group, peer_store, bootstrap, local_agent_store,
                op_store, fetch, publish, peer_meta_store, gossip, checks] = builder;
   const std::pair<const char*, bool> slots[] = {

@@ -13,7 +13,7 @@
 namespace kitsune2 {
 namespace {
 
-/// The two peer stores share a file: the first factory opens it, the second one takes its part.
+/// The two peer stores share a file: the first factory opens it, the second one takes the other store.
 class PeerFiles {
  public:
   PeerFiles(const sqlite::Environment& disk, std::string dir) : disk_(disk), dir_(std::move(dir)) {}
@@ -23,7 +23,8 @@ class PeerFiles {
     const auto path = peer_store_path(dir_, c.space);
     auto opened = sqlite::open_peer_stores(disk_, *c.runtime, c.space, path, *c.verifier);
     if (!opened && opened.error().code == Errc::corrupt && disk_.vfs == nullptr) {
-      // Nothing in it is lost for good: bootstrap and gossip find peers again. An op store is never treated so.
+      // Nothing in it is lost for good: bootstrap and gossip find the peers again. An op store is never treated like
+      // this.
       if (auto aside = put_damaged_aside(path, opened.error()); !aside) return aside.error();
       opened = sqlite::open_peer_stores(disk_, *c.runtime, c.space, path, *c.verifier);
     }
@@ -58,7 +59,7 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
   b.config = config;
   b.checks = {check_relay, check_bootstrap};
   use_relay_transport(b, platform.ws_connector);
-  // One client for all spaces, gone with the last of them.
+  // One client for all spaces, destroyed with the last of them.
   b.bootstrap = [make_client = platform.http_client,
                  client = std::make_shared<std::weak_ptr<HttpClient>>()](const ModuleContext& c) {
     auto http = client->lock();

@@ -1,4 +1,4 @@
-// A transport that reaches nobody.
+// A transport that reaches no peer.
 #include <utility>
 
 #include "kitsune2/builder.hpp"

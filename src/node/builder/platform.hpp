@@ -1,4 +1,4 @@
-// What a real node stands on, so that the simulator puts together the same node on something else.
+// The network and disk below a real node, so that the simulator can assemble the same node on other ones.
 #pragma once
 
 #include <functional>
@@ -18,7 +18,7 @@ struct Platform {
   sqlite::Environment disk;
 };
 
-/// default_builder on any platform.
+/// The default_builder for any platform.
 Builder builder_on(const Platform& platform, const Config& config, const StoreOptions& stores);
 
 }  // namespace kitsune2

@@ -1,4 +1,4 @@
-// The transport over the relay that a configuration names.
+// The transport over the relay in a configuration.
 #include "node/builder/relay_transport.hpp"
 
 #include <utility>
@@ -10,7 +10,7 @@
 
 namespace kitsune2 {
 
-// The only transport that is built is tx5; the configuration refuses other dialects.
+// tx5 is the only transport that is built; the configuration refuses other dialects.
 
 bool names_relay(const Config& config) { return !config_table::is_placeholder(config.tx5_transport.server_url); }
 
@@ -32,7 +32,7 @@ Result<void> check_relay(const Config& config) {
 
 void use_relay_transport(Builder& builder, std::function<std::shared_ptr<WsConnector>()> connector,
                          std::function<std::uint64_t(const Url&)> usefulness) {
-  // What a relay inside the node tells of its peers.
+  // What a relay inside the node knows about its peers' addresses.
   const auto addresses = std::make_shared<tx5::PeerAddresses>();
   builder.address_group = [addresses](const Url& peer) { return addresses->group_of(peer); };
   builder.transport = [connector = std::move(connector), usefulness = std::move(usefulness), addresses](

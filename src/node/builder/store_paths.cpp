@@ -1,4 +1,4 @@
-// A node's folder: names, modes, lock, and files that are damaged.
+// A node's folder: names, modes, the lock, and damaged files.
 #include "node/builder/store_paths.hpp"
 
 #include <fcntl.h>
@@ -25,16 +25,16 @@ constexpr std::size_t kMaxNameChars = 100;
 
 std::string reason(int error) { return std::strerror(error); }
 
-/// How long a node that stops is waited for: a little longer than its stop may take.
+/// How long to wait for a node that is stopping: a little longer than its stop may take.
 constexpr auto kPatienceWithEnd = std::chrono::seconds(40);
-/// How long one is waited for that does not seem to stop.
+/// How long to wait for one that does not seem to stop.
 constexpr auto kPatience = std::chrono::milliseconds(500);
 constexpr auto kLockPoll = std::chrono::milliseconds(5);
 constexpr std::string_view kStopping = "stopping";
 
-/// What the holder of the lock wrote into it.
+/// What the holder of the lock has written into it.
 struct Holder {
-  std::string pid;  ///< digits, or nothing
+  std::string pid;  ///< digits, or empty
   bool stopping = false;
 };
 
@@ -46,7 +46,7 @@ Holder holder_of(int fd) {
   return {std::string(text.substr(0, digits)), text.find(kStopping) != std::string_view::npos};
 }
 
-/// Takes the lock. 0, or errno.
+/// Takes the lock. Returns 0 or errno.
 int lock_patiently(int fd) {
   const auto start = std::chrono::steady_clock::now();
   while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -63,8 +63,8 @@ bool write_note(int fd, const std::string& text) {
   return ::ftruncate(fd, 0) == 0 && ::pwrite(fd, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
 }
 
-/// Makes `folder` and what is missing above it. Each name is durable then: a folder whose name is lost in a crash takes
-/// with it all that was stored there. 0, or errno.
+/// Creates `folder` and its missing parents, and makes each name durable: if the name of a folder is lost in a crash,
+/// so is everything stored in it. Returns 0 or errno.
 int make_folder(const std::filesystem::path& folder, mode_t mode) {
   struct stat info {};
   const auto parent = folder.parent_path();
@@ -73,8 +73,9 @@ int make_folder(const std::filesystem::path& folder, mode_t mode) {
   }
   if (::mkdir(folder.c_str(), mode) != 0) return errno == EEXIST ? 0 : errno;
   const int fd = ::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return errno == EACCES ? 0 : errno;  // a folder that may be written in, not read: nothing to sync it by
-  const int why = ::fsync(fd) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: no such thing on this file system
+  if (fd < 0)
+    return errno == EACCES ? 0 : errno;  // it can be written but not read: there is no descriptor to sync it by
+  const int why = ::fsync(fd) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: this file system cannot sync a folder
   ::close(fd);
   return why;
 }
@@ -89,7 +90,7 @@ std::string space_path(const std::string& dir, const SpaceId& space) {
     crypto_generichash(hash.data(), hash.size(), id.data(), id.size(), nullptr, 0);
     name = "h-" + to_hex(hash);
   }
-  // No name of ours begins with a dash (an id may).
+  // None of our names begins with a dash (an id may).
   if (name.starts_with('-')) name.insert(name.begin(), '_');
   return dir + '/' + name;
 }
@@ -103,7 +104,7 @@ Result<void> put_damaged_aside(const std::string& path, const Error& why) {
       static_cast<void>(::rename(name(number - 1, end).c_str(), name(number, end).c_str()));
     }
   }
-  // The WAL first: without it the database is what it was, but a WAL without its database would be taken for damage.
+  // The WAL first: without it the database is as it was, but a WAL without its database would be taken for damage.
   for (const char* end : {"-wal", ""}) {
     if (::rename((path + end).c_str(), name(1, end).c_str()) == 0 || errno == ENOENT) continue;
     return make_error(errno == ENOSPC ? Errc::disk_full : Errc::io, path + end + ": " + reason(errno));
@@ -120,7 +121,7 @@ Result<std::unique_ptr<DataDir>> DataDir::open(const std::string& path) {
   if (error) return make_error(Errc::io, path + ": " + error.message());
   if (!std::filesystem::is_directory(absolute, error)) {
     if (const int why = make_folder(absolute, 0700); why != 0)
-      return make_error(why == ENOSPC ? Errc::disk_full : Errc::io, path + ": cannot be made: " + reason(why));
+      return make_error(why == ENOSPC ? Errc::disk_full : Errc::io, path + ": cannot be created: " + reason(why));
     if (!std::filesystem::is_directory(absolute, error)) return make_error(Errc::io, path + ": is not a directory");
   } else {
     struct stat info {};
@@ -138,13 +139,13 @@ Result<std::unique_ptr<DataDir>> DataDir::open(const std::string& path) {
     return make_error(Errc::already_exists,
                       path + ": in use by " + (holder.pid.empty() ? "another process" : "process " + holder.pid));
   }
-  // Only for those who wait: a full disk must not keep a node from starting to read.
+  // Only for those that wait: a full disk must not keep a node from starting to read.
   if (!write_note(fd, std::to_string(::getpid()) + '\n')) log::warn("node", lock + ": " + reason(errno));
   return std::unique_ptr<DataDir>(new DataDir(path, fd));
 }
 
 void DataDir::announce_end() {
-  // Who waits and cannot read this (a full disk) waits for less long: nothing else depends on it.
+  // A process that waits and cannot read this (the disk is full) waits less long; nothing else depends on it.
   static_cast<void>(write_note(lock_fd_, std::to_string(::getpid()) + ' ' + std::string(kStopping) + '\n'));
 }
 

@@ -1,4 +1,4 @@
-// Reads, checks and prints configurations, their schema and their documentation, from the table of keys.
+// Reads, checks and prints configurations, their schema and their documentation, using the table of keys.
 #include "kitsune2/config.hpp"
 
 #include <algorithm>
@@ -30,7 +30,7 @@ std::string path_of(const Section& section, const Key& key) {
   return std::string(section.name) + '.' + std::string(key.name);
 }
 
-/// Text of a user, fit for an error message.
+/// A user's text in a form fit for an error message.
 std::string shown(std::string_view text) {
   std::string out(text.substr(0, 80));
   for (char& c : out) {
@@ -39,7 +39,7 @@ std::string shown(std::string_view text) {
   return text.size() > 80 ? out + "…" : out;
 }
 
-/// Finds what a JSON library would swallow: a key given twice, nesting without end; and where a text is broken.
+/// Finds what a JSON library would accept silently (a duplicate key, unlimited nesting), and where a text is broken.
 class StrictCheck final : public nlohmann::json_sax<Json> {
  public:
   std::string problem;
@@ -68,7 +68,7 @@ class StrictCheck final : public nlohmann::json_sax<Json> {
     return false;
   }
   bool parse_error(std::size_t position, const std::string&, const nlohmann::json::exception& e) override {
-    // "[json.exception.parse_error.101] parse error at line 1, column 2: …": the part that a user needs.
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: …": keep the part that a user needs.
     std::string text = e.what();
     const auto at = text.find("parse error");
     if (at != std::string::npos) text = text.substr(at);
@@ -174,7 +174,7 @@ Result<void> take(const Json& value, const Section& section, const Key& key, Con
                     key.slot(config));
 }
 
-/// Whether an object text of the configuration is one, and as strict as the rest.
+/// Checks that a key's value is the text of a JSON object, as strictly as the rest.
 std::string check_object_text(const std::string& text) {
   auto parsed = parse_strictly(text);
   return parsed ? std::string{} : parsed.error().message;
@@ -263,7 +263,7 @@ Result<Config> Config::overlaid(std::string_view json) const {
   Json own = Json::parse(out.application, nullptr, false);
   if (!own.is_object()) own = Json::object();
 
-  // Old names of keys that were given, with the path of the key that each stands for.
+  // Old names of keys that were given, with the path of the key that replaces each.
   std::vector<std::pair<std::string, std::string_view>> old_names;
   std::set<std::string> given;
   for (const auto& [name, value] : parsed->items()) {
@@ -423,7 +423,7 @@ struct RuntimeConfig::Subscriptions {
 };
 
 namespace {
-/// Ends a subscription; may outlive the configuration. A template because Subscriptions is private.
+/// Ends a subscription; may outlive the configuration. A template, because Subscriptions is private.
 template <class Subscriptions>
 class SubscriptionToken {
  public:

@@ -1,4 +1,4 @@
-// Every configuration key, once.
+// The table of all configuration keys.
 #include "node/config/config_table.hpp"
 
 #include <algorithm>
@@ -444,7 +444,7 @@ Result<net::UrlParts> bootstrap_server(const CoreBootstrapConfig& config) {
 
 Nearest nearest(std::string_view name, std::span<const std::string_view> names) {
   Nearest best{{}, SIZE_MAX};
-  // A name of a megabyte is near to nothing, and not worth the table.
+  // A name of a megabyte is close to nothing, and not worth the table.
   name = name.substr(0, 128);
   for (const std::string_view candidate : names) {
     const std::size_t count = edits(name, candidate);

@@ -1,5 +1,5 @@
-// Every configuration key, once: parsing, checking, printing, the schema and the documentation are driven by this
-// table.
+// The table of all configuration keys. It drives parsing, checking, printing, the schema and the documentation, so that
+// each key is written once.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct JsonText {
   std::string* text;
 };
 
-/// Where a key's value is.
+/// Where the value of a key is.
 using Slot = std::variant<bool*, std::uint32_t*, std::uint64_t*, std::optional<std::uint32_t>*, std::string*, JsonText,
                           Dialect*>;
 
@@ -27,15 +27,15 @@ struct Key {
   std::string_view name;
   Slot (*slot)(Config&);
   std::string_view doc;
-  /// Bounds of a number. Unused for other types.
+  /// The bounds of a number. Unused for other types.
   std::uint64_t min = 0;
   std::uint64_t max = 0;
   bool reference = true;     ///< exists in kitsune2 0.2.2
-  bool at_run_time = false;  ///< may change while the node runs
-  /// What is wrong with a text; empty: nothing.
+  bool at_run_time = false;  ///< whether it may change while the node runs
+  /// Says what is wrong with a text; empty if nothing is.
   std::string (*check)(const std::string&) = nullptr;
-  /// The path of the key that has taken this one's place: this one is still read, but not together with that one, and
-  /// never printed. Empty: it is no old name.
+  /// The path of the key that has replaced this one: the old name is still read, but not together with the new one, and
+  /// never printed. Empty: this is not an old name.
   std::string_view now = {};
 };
 
@@ -43,21 +43,21 @@ struct Section {
   std::string_view name;
   std::string_view doc;
   std::span<const Key> keys;
-  /// What is wrong between keys that are right alone ("key: what"); empty: nothing.
+  /// Says what is wrong between keys that are valid individually ("key: what"); empty if nothing is.
   std::string (*check)(const Config&) = nullptr;
 };
 
 std::span<const Section> sections();
 
-/// Checks one section, the others being right. Errc::invalid_config naming the key.
+/// Checks one section, with defaults in all others. Errc::invalid_config names the key.
 Result<void> validate(const CoreFetchConfig& config);
 
-/// Whether a url of the configuration has not been set.
+/// Whether a url of the configuration is still the placeholder.
 bool is_placeholder(std::string_view url);
-/// The bootstrap server. Errc::invalid_config naming the key: it is not set, or no http(s) url.
+/// The bootstrap server. Errc::invalid_config, naming the key: it is not set, or is not an http(s) url.
 Result<net::UrlParts> bootstrap_server(const CoreBootstrapConfig& config);
 
-/// The name in `names` that is nearest to `name` by edits, and how many edits.
+/// The name in `names` that is nearest to `name` by edits, and the number of edits.
 struct Nearest {
   std::string_view name;
   std::size_t edits = 0;

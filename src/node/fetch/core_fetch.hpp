@@ -1,4 +1,4 @@
-// The driver of the fetch core: transport and store on one side, the pure state machine on the other.
+// The driver of the fetch core: connects the pure state machine with the transport and the op store.
 #pragma once
 
 #include <cstdint>
@@ -22,38 +22,38 @@
 
 namespace kitsune2 {
 
-/// Does what `Fetch` promises: FetchCore decides, this object carries out.
+/// Implements `Fetch`: FetchCore decides, and this object carries out.
 ///
-/// Requests: what the core hands out is encoded in one pass and sent; the outcome goes back to the core. A send that
-/// failed for reasons of this side (no relay, a full queue) is not the peer's fault: it is tried again after the
-/// re-insert delay, without back-off. While the store is behind, nothing more is asked for.
-/// Responses: each op is named once by the host's policy; the core says which of them are wanted; these go to the
-/// writer, and only when they are durable does the core forget them. Naming is hashing: of a large message it is done
-/// piece by piece, with other work in between. *Rationale*: a peer whose next message needs a permit gets it meanwhile,
-/// so that it sends while this side hashes; and nobody else waits for a long message.
+/// Requests: each request of the core is encoded in one pass and sent; the core is told the outcome. A send that failed
+/// for a local reason (no relay, a full queue) is not the peer's fault: it is tried again after the re-insert delay,
+/// without back-off. While the store is behind, nothing more is requested.
+/// Responses: the host's policy computes the id of each op once. The core says which are wanted; these go to the
+/// writer, and the core forgets them only when they are durable. The ids of a large message are computed in pieces,
+/// with other work in between. *Rationale*: a peer whose next message needs a permit gets it meanwhile and sends while
+/// this side hashes, and nobody else waits for a long message.
 /// Durable: a pair is written to the store once, when it becomes pending.
-/// Offers: what peers name by themselves is fetched only if the application wants it, and only as much as there is room
-/// for (`request_offered_ops`).
+/// Offers: ops that peers announce are fetched only if the application wants them and there is room
+/// (`request_offered_ops`).
 /// Ops that a source never sends (R16 of the core), or that the store refuses, leave the op store's pending set
-/// together, kForgetAfter after the first of them. *Rationale*: the store goes through all that is pending at the
-/// source; a peer that sends nothing must not have it do so every few seconds. A restart before that asks for them
-/// again, which does no harm. Time: one timer, for the earliest deadline of the core, of the sends to be tried again
-/// and of what is forgotten. Callbacks (`FetchEvents`, drained) are made last, when this object's state is whole: they
-/// may call it.
+/// together, kForgetAfter after the first of them. *Rationale*: the store goes through everything pending at the
+/// source; a peer that sends nothing must not cause that every few seconds. After an earlier restart they are requested
+/// again, which does no harm.
+/// Time: one timer, for the earliest deadline of the core, of sends to be repeated, and of ops to be forgotten.
+/// Callbacks (`FetchEvents`, drained) are called last, when this object's state is consistent; they may call it.
 class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFetch> {
  public:
   CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space, std::shared_ptr<OpStore> op_store,
             std::shared_ptr<Transport> transport, std::shared_ptr<PeerBudget> budget);
   ~CoreFetch() override;
 
-  /// Registers with the transport and loads what is pending.
+  /// Registers with the transport and loads the pending ops.
   Result<void> start();
 
   // --- from the transport
   Result<void> on_message(const Url& peer, const Bytes& data);
   void on_progress(const Url& peer, std::size_t bytes);
   void on_disconnect(const Url& peer);
-  /// This node can be reached again: what did not leave meanwhile leaves.
+  /// This node is reachable again: sends what could not be sent meanwhile.
   void on_online();
 
   void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) override;
@@ -85,58 +85,58 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void check_invariants() const;
 
  private:
-  /// A request that could not leave for reasons of this side.
+  /// A request that could not be sent for a local reason.
   struct Unsent {
     std::uint64_t request = 0;
     Url source;
     std::vector<OpId> op_ids;
   };
 
-  /// A list of `request_ops` that is looked up in the store, piece by piece. *Rationale*: what is known to be lacking
-  /// is asked for while the rest is looked up; ten thousand ids take the durable store some 10 ms. A piece is what the
-  /// requests to one source take that may be under way.
+  /// A list of `request_ops` that is being looked up in the store in pieces. *Rationale*: ops that are known to be
+  /// missing are requested while the rest is looked up; ten thousand ids take the durable store about 10 ms. A piece is
+  /// as large as the requests that may be under way to one source.
   struct Adding {
-    /// Those from `looked_up` on are still to be looked up; the first `open` have become pending by this list and are
-    /// to be written to a durable store.
+    /// Those from `looked_up` on must still be looked up. The first `open` have become pending by this list and must be
+    /// written to a durable store.
     std::vector<OpId> op_ids;
     Url source;
     Handler<> done;
     std::size_t piece = 0;
     std::size_t looked_up = 0;
     std::size_t open = 0;
-    bool any_known = false;      ///< some were pending before, and perhaps not durable yet
-    std::uint64_t failures = 0;  ///< of writes, when it began
+    bool any_known = false;      ///< some were pending before, and may not be durable yet
+    std::uint64_t failures = 0;  ///< of writes, when it was begun
     Persists::Serial persist = 0;
   };
 
-  /// A response whose ops are being named.
+  /// A response whose ids are being computed.
   struct Arrived {
     Url peer;
-    std::vector<Bytes> slices;  ///< the first `valid` of them have passed the policy, those from `next` on have not yet
+    std::vector<Bytes> slices;  ///< the first `valid` have passed the policy; those from `next` on were not checked yet
     std::uint64_t bytes = 0;
-    std::uint64_t weight = 0;  ///< of what is to be named: bytes, and kNamingBytes for each op
+    std::uint64_t weight = 0;  ///< of what is left: bytes, and kNamingBytes for each op
     std::size_t next = 0;
     std::size_t valid = 0;
     std::uint64_t invalid = 0;
-    std::optional<Error> first_invalid;  ///< why the first of these is
+    std::optional<Error> first_invalid;  ///< the reason for the first of these
     std::vector<OpDescription> descriptions;
     std::vector<OpId> ids;
   };
-  /// Weight that is named in one go; about half a millisecond.
+  /// The weight that is handled in one go; about half a millisecond.
   static constexpr std::uint64_t kNamedAtOnce = 1U << 20;
   static constexpr std::uint64_t kNamingBytes = 256;
-  /// Beyond this what arrives is named before anything else is read.
+  /// Beyond this, what has arrived is handled before anything else is read.
   static constexpr std::uint64_t kMostArrived = 16U << 20;
 
-  /// What has come from a source over its open connection.
+  /// What has arrived from a source over its open connection.
   struct Incoming {
-    std::uint64_t partial = 0;   ///< bytes of the message that is not whole yet
-    std::uint64_t received = 0;  ///< payload, `partial` included
+    std::uint64_t partial = 0;   ///< bytes of the incomplete message
+    std::uint64_t received = 0;  ///< payload, including `partial`
   };
 
   static constexpr std::size_t kMostBlamed = 256;
 
-  /// Calls that event of each listener that has it.
+  /// Calls this event of each listener that has it.
   template <class F, class... Args>
   void tell(F FetchEvents::*event, const Args&... args) const {
     listeners_.tell([&](const FetchEvents& events) {
@@ -152,13 +152,13 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void name_all_of(const Url& peer);
   void answered(Arrived& message);
   void judged(const Url& peer, const FetchAnswer& answer);
-  /// What it sends may be answers to requests of ours.
+  /// Whether what `peer` sends may be answers to our requests.
   bool is_source(const Url& peer) const { return core_.pending_pairs(peer) > 0 || core_.owes(peer); }
   void came(Incoming& incoming, std::uint64_t bytes);
   void refuse_ops(const Url& peer, std::uint64_t count);
   void invalid(const Url& peer, std::uint64_t count, const Error& first);
 
-  /// Reads what an earlier run left open, in pieces; from the first one if `after` is 0.
+  /// Reads the requests that an earlier run left open, in pieces, starting at `after` (0: the first).
   void resume(std::uint64_t after);
   bool has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) const;
   void request(std::vector<OpId> op_ids, const Url& source, Handler<> done);
@@ -167,11 +167,11 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   Result<void> add(Adding& adding, std::vector<OpId>& op_ids);
   void persist(const std::shared_ptr<Adding>& adding);
   void added(const std::shared_ptr<Adding>& adding, const Result<void>& result);
-  /// What `ops` that a peer offers cost it; given back when they have come.
+  /// What `ops` offered ops cost a peer; given back when they have arrived.
   PeerWork cost_of_offer(std::uint64_t ops) const { return PeerWork().look_ups(ops).rows(keep_pending_ ? ops : 0); }
   void pump();
-  /// After everything that is on its way in this turn. *Rationale*: told of the same ops by many sources at once, the
-  /// first one would get all the requests.
+  /// Runs after everything that is posted for this turn. *Rationale*: otherwise, when many sources announce the same
+  /// ops at the same time, the first one would get all the requests.
   void pump_soon();
   void send(FetchRequest request);
   void sent(Unsent request, const Result<void>& result);
@@ -203,39 +203,39 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   const std::shared_ptr<OpStore> store_;
   const std::shared_ptr<Transport> transport_;
   const std::shared_ptr<PeerBudget> budget_;
-  const bool keep_pending_;  ///< in the store too: asked for by the config, and the store outlives the process
+  const bool keep_pending_;  ///< in the store too: the config says so, and the store is durable
   FetchStats stats_;
   Subscribers<FetchEvents> listeners_;
   std::function<bool(const Url& peer)> offer_wanted_;
   FetchCore core_;
-  /// When each peer with a connection that owes an answer was asked.
+  /// When each peer that owes an answer, and is connected, was asked.
   std::unordered_map<Url, Time> asked_at_;
   FetchWriter writer_;
   FetchServer server_;
 
-  std::uint64_t adding_ = 0;  ///< ids that are looked up in the store before they become pending
+  std::uint64_t adding_ = 0;  ///< ids being looked up in the store before they become pending
   std::size_t filters_ = 0;
-  /// What became durable while `filters_` lookups were under way: it must not become pending by them.
+  /// Ops that became durable during the `filters_` lookups: they must not become pending by them.
   std::unordered_set<OpId> stored_meanwhile_;
-  /// The same for urls: what was replaced meanwhile, in order.
+  /// The same for urls: those replaced meanwhile, in order.
   std::vector<std::pair<Url, Url>> replaced_meanwhile_;
   bool resuming_ = false;
   bool pump_posted_ = false;
-  Persists persists_;  ///< of what is pending, what is being written to the store
+  Persists persists_;  ///< the pending pairs that are being written to the store
 
-  std::deque<Arrived> arrived_;  ///< in the order in which they came
+  std::deque<Arrived> arrived_;  ///< in the order of arrival
   std::uint64_t arrived_weight_ = 0;
   std::unordered_map<Url, Incoming> incoming_;  ///< connected peers that are sources, or were
   std::uint64_t partial_bytes_ = 0;             ///< of all of them
-  /// Ops that sources sent and that were not asked for or do not parse; of the first kMostBlamed sources, also when
-  /// their connection has gone.
+  /// The number of ops that sources sent without being asked for them, or that do not parse; for the first kMostBlamed
+  /// sources, even after their connection closed.
   std::unordered_map<Url, std::uint64_t> refused_ops_;
   bool naming_posted_ = false;
 
   std::vector<Unsent> unsent_;
   Time send_again_at_{};
   static constexpr Duration kForgetAfter = std::chrono::minutes(1);
-  std::map<Url, std::vector<OpId>> to_forget_;  ///< dropped here, and still pending in the store
+  std::map<Url, std::vector<OpId>> to_forget_;  ///< dropped here, but still pending in the store
   Time forget_at_{};
   Runtime::TimerId timer_ = 0;
   Time timer_at_{};

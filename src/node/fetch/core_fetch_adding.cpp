@@ -1,4 +1,4 @@
-// The fetch module, what becomes pending: look-ups, bounds, and the record in the op store.
+// The part of the fetch module that makes ops pending: look-ups, bounds, and the record in the op store.
 #include <algorithm>
 #include <iterator>
 #include <utility>
@@ -9,9 +9,9 @@ namespace kitsune2 {
 namespace {
 
 constexpr std::string_view kArea = "fetch";
-/// As WireLimits: what a peer would refuse is not asked for.
+/// As in WireLimits: an id that a peer would refuse is not requested.
 constexpr std::size_t kMaxIdBytes = 1024;
-/// Open requests of an earlier run that are read at once.
+/// The number of open requests of an earlier run that are read at a time.
 constexpr std::size_t kResumePiece = 16'384;
 
 }  // namespace
@@ -20,11 +20,11 @@ constexpr std::size_t kResumePiece = 16'384;
 
 void CoreFetch::resume(std::uint64_t after) {
   resuming_ = true;
-  if (filters_ == 0) stored_meanwhile_.clear();  // the piece that is read now leaves it out
+  if (filters_ == 0) stored_meanwhile_.clear();  // the piece that is being read leaves it out
   ++store_calls_;
   store_->retrieve_pending_page(after, kResumePiece, lifetime_.guard([this, after](const Result<PendingPage>& page) {
     if (!page && !stopped_) {
-      // Not known is not none: until they are read, nobody is told that nothing is pending.
+      // Unknown is not none: until they are read, nobody is told that nothing is pending.
       if (resume_gate_.open(runtime_.now()))
         log::warn(kArea, "cannot read the open requests of an earlier run: " + page.error().to_string());
       const auto delay = std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms);
@@ -59,7 +59,7 @@ void CoreFetch::lookup_ended() {
   replaced_meanwhile_.clear();
 }
 
-/// Where a source is that was named before what happened meanwhile.
+/// The current url of a source, after what happened meanwhile.
 Url CoreFetch::current(const Url& source) const {
   Url out = source;
   for (const auto& [old_url, new_url] : replaced_meanwhile_) {
@@ -115,7 +115,7 @@ void CoreFetch::request(std::vector<OpId> op_ids, const Url& source, Handler<> d
   if (std::any_of(op_ids.begin(), op_ids.end(), bad)) {
     return finish(make_error(Errc::invalid_argument, "op ids have 1 to 1024 bytes"));
   }
-  // What is pending need not be looked up. But the caller is told that it is durable, so its writing is waited for.
+  // Pending ops need not be looked up. But the caller is promised durability, so it waits for their writes.
   bool any_known = false;
   if (core_.pending_pairs(source) > 0 && !persists_.has_unwritten(source)) {
     any_known = std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); }) > 0;
@@ -132,7 +132,7 @@ void CoreFetch::request(std::vector<OpId> op_ids, const Url& source, Handler<> d
   auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done)});
   adding->any_known = any_known;
   adding->failures = persists_.failures();
-  // Where the bound might refuse the list, that is decided for all of it at once.
+  // Where the bound might refuse the list, that is decided for the whole list at once.
   const bool fits = core_.pending_pairs(source) + adding_ <= config_.max_pending_per_peer && !resuming_;
   adding->piece = fits ? std::size_t{config_.parallel_request_count} * config_.max_ids_per_request : count;
   if (keep_pending_) adding->persist = persists_.begin();
@@ -175,7 +175,7 @@ void CoreFetch::looked_up(const std::shared_ptr<Adding>& adding, Result<std::vec
   added(adding, ok);
 }
 
-/// What a look-up left over becomes pending in the core. Of a durable store the new ones are kept for `persist`.
+/// Makes ops pending in the core that a look-up found missing. For a durable store, keeps the new ones for `persist`.
 Result<void> CoreFetch::add(Adding& adding, std::vector<OpId>& op_ids) {
   if (!stored_meanwhile_.empty()) {
     std::erase_if(op_ids, [&](const OpId& id) { return stored_meanwhile_.contains(id); });
@@ -202,21 +202,21 @@ Result<void> CoreFetch::add(Adding& adding, std::vector<OpId>& op_ids) {
 
 void CoreFetch::persist(const std::shared_ptr<Adding>& adding) {
   ++store_calls_;
-  // A copy: should it fail, it is known what is lacking.
+  // A copy, so that it is known what is missing if the write fails.
   store_->add_pending(adding->op_ids, adding->source, lifetime_.guard([this, adding](const Result<void>& result) {
     added(adding, result ? result : Result<void>(result.error().context("the requests are open, but not durably")));
     store_call_done();
   }));
 }
 
-/// The list has come to its end.
+/// The list has been handled completely.
 void CoreFetch::added(const std::shared_ptr<Adding>& adding, const Result<void>& result) {
   if (!result && keep_pending_ && adding->open > 0) persists_.failed(adding->source, adding->op_ids);
   std::vector<Persists::Waiting> released;
   if (adding->persist != 0) released = persists_.end(adding->persist, result.has_value());
   const auto not_durable = [] { return make_error(Errc::internal, "requests could not be made durable"); };
   if (result && adding->any_known && adding->failures != persists_.failures()) {
-    // What it found pending was perhaps among what could not be written meanwhile.
+    // What it found pending may be among what could not be written meanwhile.
     if (adding->done) adding->done(not_durable());
   } else if (result && adding->any_known && persists_.is_open()) {
     persists_.wait(std::move(adding->done));
@@ -257,7 +257,7 @@ void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
   pump();
 }
 
-/// The new pairs first, then the old ones go: a crash in between leaves both, and one of them works.
+/// Writes the new pairs first, then removes the old ones: a crash in between leaves both, and one of them works.
 void CoreFetch::persist_replaced(std::vector<OpId> op_ids, const Url& old_url, const Url& new_url) {
   const auto forget_old = [this, old_url] {
     if (core_.pending_pairs(old_url) == 0) forget_pending(old_url);

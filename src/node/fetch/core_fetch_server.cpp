@@ -53,7 +53,7 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
 }
 
 void FetchServer::perform() {
-  if (std::exchange(performing_, true)) return;  // an action has led here; what it added comes after the others
+  if (std::exchange(performing_, true)) return;  // called by an action: what it added follows the others
   for (auto actions = core_.take_actions(); !actions.empty(); actions = core_.take_actions()) {
     for (const auto& action : actions) std::visit([this](const auto& a) { on(a); }, action);
   }
@@ -108,7 +108,7 @@ void FetchServer::read_ended(const ServeCore::Read& read, std::vector<OpId> aske
   outcome.has_ops = fit > 0;
   outcome.ops = fit;
   for (std::size_t i = 0; i < fit; ++i) outcome.bytes += ops[i].op_data.size();
-  // What stands behind the last op that came was cut off by the byte limit or is not held: ask again to know.
+  // Ids after the last op that arrived were cut off by the byte limit or are not held: ask again to find out.
   auto after = asked.end();
   if (!ops.empty()) {
     const auto last =
@@ -178,7 +178,7 @@ void FetchServer::sent(const Url& peer, ServeCore::ReadId read, const Answer& an
 
 void FetchServer::note_missing(const Url& peer, const std::vector<OpId>& asked, const std::vector<MetaOp>& held,
                                std::size_t looked_at) {
-  // Held ops come in the order asked, each once: what does not line up is not held (or was asked for twice).
+  // Held ops arrive in the order requested, each once: an id that does not line up is not held (or is a repetition).
   std::size_t next = 0;
   const OpId* first = nullptr;
   for (std::size_t i = 0; i < looked_at; ++i) {

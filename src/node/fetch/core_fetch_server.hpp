@@ -17,30 +17,30 @@
 
 namespace kitsune2 {
 
-/// Carries out what ServeCore decides: keeps the ids of the requests, reads the store, encodes and sends. Strand only.
-/// The rules (S1 to S6) are ServeCore's. What is not held is counted and logged.
+/// Carries out what ServeCore decides: keeps the ids of the requests, reads the store, encodes and sends. Counts and
+/// logs ids that are not held. The rules (S1 to S6) are ServeCore's. Strand only.
 ///
-/// *Budget*: a peer is charged for its messages and for looking up what is not held. What it asks for, is held and it
-/// takes costs it nothing: turns divide that already, and a budget on top of it would idle a node that has nobody else
-/// to serve.
+/// *Budget*: a peer is charged for its messages and for look-ups of ops that are not held. What it requests, is held
+/// and it receives is free: the turns divide that already, and a budget would idle a node that has nobody else to
+/// serve.
 ///
-/// S7: a response is never larger than a message of the transport. An op that does not fit into one by itself is left
-/// out, counted and logged. *Reason*: a store may hold such ops from before its limit, and the others of that request
-/// are not to suffer from it. A response that S8 keeps within a frame is cut so that the whole message fits into one.
+/// S7: a response is never larger than a message of the transport. An op that does not fit into a message is left out,
+/// counted and logged. *Reason*: a store may hold such ops from before its limit, and the other ops of that request
+/// should not suffer. A response that S8 limits to a frame is cut so that the whole message fits into one.
 class FetchServer {
  public:
-  /// What a waiting request costs besides its ids: it keeps the message, which may have fields that are not known.
+  /// The cost of a waiting request besides its ids: its message is kept, which may have unknown fields.
   static constexpr std::uint64_t kRequestBytes = 4096;
-  /// A message up to kSmallMessageBytes is copied, and costs kSmallRequestBytes besides its own. *Reason*: a stock node
-  /// asks for each op in a message of its own, for thousands of ops at once, and from 0.3 on does not ask again.
+  /// A message up to kSmallMessageBytes is copied, and costs kSmallRequestBytes in addition. *Reason*: a stock node
+  /// requests each op in a separate message, thousands at a time, and from 0.3 on does not ask again.
   static constexpr std::uint64_t kSmallMessageBytes = 512;
   static constexpr std::uint64_t kSmallRequestBytes = 448;
-  /// A message of tx5 that needs no permit.
+  /// The largest tx5 message that needs no permit.
   static constexpr std::uint64_t kFrameMessageBytes = 16'380;
 
   using Served = std::function<void(const Url& peer, std::uint64_t ops, std::uint64_t bytes)>;
 
-  /// `stats` outlives this; `served` is called when the transport took a response.
+  /// `stats` must outlive this object; `served` is called when the transport has accepted a response.
   FetchServer(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space, std::shared_ptr<OpStore> store,
               std::shared_ptr<Transport> transport, std::shared_ptr<PeerBudget> budget, FetchStats& stats,
               Served served);
@@ -49,27 +49,27 @@ class FetchServer {
   FetchServer& operator=(const FetchServer&) = delete;
 
   void request(const Url& peer, wire::IdList op_ids);
-  /// The peer's connection is gone: its requests are dropped.
+  /// The peer's connection is closed, so its requests are dropped.
   void forget(const Url& peer);
   /// Drops everything.
   void stop();
   std::size_t reads_under_way() const { return core_.reads_under_way(); }
-  /// Peers wait for answers, or a moment ago did.
+  /// Whether peers wait for answers, or did a moment ago.
   bool busy() const { return core_.is_busy(runtime_.now()); }
-  /// Called whenever a read ends and none is left.
+  /// Sets the function that is called whenever a read ends and none is left.
   void on_idle(std::function<void()> callback) { idle_ = std::move(callback); }
 
  private:
   struct Request {
     wire::IdList ids;
     wire::IdList::iterator next;
-    std::vector<OpId> left_over;  ///< of the last read: cut off by the byte limit
-    PeerWork charged;             ///< for its message; given back with the first ops that are taken
+    std::vector<OpId> left_over;  ///< those of the last read that the byte limit cut off
+    PeerWork charged;             ///< for its message; given back with the first ops that are received
   };
   struct Answer {
     ByteChain message;
     std::uint64_t ops = 0;
-    std::uint64_t bytes = 0;  ///< of payload
+    std::uint64_t bytes = 0;  ///< bytes of payload
     PeerWork charged;         ///< see Request
   };
 
@@ -82,7 +82,7 @@ class FetchServer {
   void on(const ServeCore::Disconnect& disconnect);
   void read_ended(const ServeCore::Read& read, std::vector<OpId> asked, Result<std::vector<MetaOp>> result);
   void sent(const Url& peer, ServeCore::ReadId read, const Answer& answer, const Result<void>& result);
-  /// How many of `ops`, from the first on, a message of `most` bytes holds.
+  /// How many of `ops`, from the first on, fit into a message of `most` bytes.
   std::size_t fitting(const std::vector<MetaOp>& ops, std::uint64_t most) const;
   void too_large(const Url& peer, const MetaOp& op);
   void note_missing(const Url& peer, const std::vector<OpId>& asked, const std::vector<MetaOp>& held,

@@ -1,4 +1,4 @@
-// Writes what was fetched into the op store, in few large calls.
+// Writes fetched ops into the op store, in few large calls.
 #include "node/fetch/core_fetch_writer.hpp"
 
 namespace kitsune2 {
@@ -27,7 +27,7 @@ void FetchWriter::flush() {
     auto batch = std::move(waiting_.front());
     waiting_.pop_front();
     ++under_way_;
-    // Through a shared pointer: Handler is copied about, the runs are not.
+    // Through a shared pointer, because a Handler is copied and the runs should not be.
     auto runs = std::make_shared<std::vector<FetchedRun>>(std::move(batch.runs));
     store_->store_described_ops(
         std::move(batch.ops),

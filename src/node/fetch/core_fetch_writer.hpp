@@ -1,4 +1,4 @@
-// Writes what was fetched into the op store, in few large calls.
+// Writes fetched ops into the op store, in few large calls.
 #pragma once
 
 #include <cstdint>
@@ -13,19 +13,19 @@
 
 namespace kitsune2 {
 
-/// Ops that came from one peer, in order.
+/// Ops that one peer sent, in order.
 struct FetchedRun {
   Url peer;
-  bool asked = true;  ///< false: nobody asked for them
+  bool asked = true;  ///< false: they were not requested
   std::vector<StoredOp> ops;
   std::uint64_t bytes = 0;
 };
 
 /// Collects ops and hands them to the store. Strand only.
 ///
-/// *Rules*. W1: at most `kMaxWrites` calls are under way; what comes meanwhile goes into the next call. *Rationale*: a
-/// durable store pays per commit, not per op. W2: a call has at most `kMaxOps` ops and `kMaxBytes` payload bytes (one
-/// larger op goes alone). W3: `behind()` asks the owner not to request more; beyond `kMostBytes` `add` refuses.
+/// *Rules*. W1: at most `kMaxWrites` calls are under way; ops that arrive meanwhile go into the next call. *Rationale*:
+/// a durable store pays per commit, not per op. W2: a call has at most `kMaxOps` ops and `kMaxBytes` payload bytes (a
+/// larger op goes alone). W3: `behind()` asks the owner to request nothing more; beyond `kMostBytes`, `add` refuses.
 class FetchWriter {
  public:
   static constexpr std::size_t kMaxWrites = 2;
@@ -34,20 +34,20 @@ class FetchWriter {
   static constexpr std::uint64_t kBehindBytes = 64U << 20;
   static constexpr std::uint64_t kMostBytes = 256U << 20;
 
-  /// What became of one call: all of `runs` or, on an error, nothing of them.
-  /// `took`: from the call of the store to its answer.
+  /// The outcome of one call: for all of `runs` or, on an error, for none of them. `took`: from the call of the store
+  /// to its answer.
   using Done = std::function<void(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result, Duration took)>;
 
-  /// `done` is called on the strand, never from inside a call.
+  /// `done` is called on the strand, never from within a call.
   FetchWriter(Runtime& runtime, std::shared_ptr<OpStore> store, Done done)
       : runtime_(runtime), store_(std::move(store)), done_(std::move(done)) {}
 
-  /// False: no room, the op was not taken.
+  /// Returns false if there was no room; the op was not taken.
   bool add(const Url& peer, bool asked, OpDescription description, Bytes op);
-  /// Starts what can be started. To be called after some `add`s.
+  /// Starts the calls that can be started. To be called after some `add`s.
   void flush();
   bool behind() const { return bytes_ >= kBehindBytes; }
-  /// Payload bytes that are not written yet.
+  /// Payload bytes that were not written yet.
   std::uint64_t bytes() const { return bytes_; }
   std::size_t writes_under_way() const { return under_way_; }
   bool idle() const { return under_way_ == 0 && waiting_.empty(); }

@@ -1,4 +1,4 @@
-// Which requests are being written to the op store, and who waits until they are.
+// The requests that are being written to the op store, and the callers that wait for them.
 #pragma once
 
 #include <cstdint>
@@ -15,23 +15,23 @@
 
 namespace kitsune2 {
 
-/// Each pair of an op and a source is written once, when it becomes pending. Who asks for one that is pending already
-/// waits for the writes that were under way then; what could not be written is written when it is asked for again.
+/// Each pair of an op and a source is written once, when it becomes pending. A call for a pair that is pending already
+/// waits for the writes under way; a pair that could not be written is written at the next call for it.
 class Persists {
  public:
   using Serial = std::uint64_t;
 
-  /// A list is on its way to the store: what is looked up of it is pending, and not durable before `end`.
+  /// A list is being written to the store: pairs that are looked up in it are pending, but not durable before `end`.
   Serial begin() {
     open_.insert(++last_);
     return last_;
   }
   struct Waiting {
-    Serial last = 0;  ///< of those that it waits for
+    Serial last = 0;  ///< the last write that it waits for
     Handler<> done;
-    bool has_failed = false;  ///< one that ended meanwhile
+    bool has_failed = false;  ///< one of those writes has failed
   };
-  /// Returns who need not wait any more.
+  /// Returns the callers that need not wait any more.
   std::vector<Waiting> end(Serial serial, bool ok) {
     open_.erase(serial);
     std::vector<Waiting> out;
@@ -46,18 +46,18 @@ class Persists {
     return out;
   }
   bool is_open() const { return !open_.empty(); }
-  /// How many have failed so far. Who found something pending while this counted less does not know whether that was
-  /// written.
+  /// The number of failures so far. A call that found a pair pending when this number was smaller does not know whether
+  /// that pair was written.
   std::uint64_t failures() const { return failures_; }
-  /// `done` is given back once all that are open now have ended.
+  /// `done` is returned by `end` once all writes that are open now have ended.
   void wait(Handler<> done) { waiting_.push_back({last_, std::move(done), false}); }
 
   void failed(const Url& source, const std::vector<OpId>& op_ids) {
     unwritten_[source].insert(op_ids.begin(), op_ids.end());
   }
-  /// Whether anything of `source` could not be written.
+  /// Whether a pair of `source` could not be written.
   bool has_unwritten(const Url& source) const { return unwritten_.contains(source); }
-  /// Whether `op_id` is one of them; it is not any more then.
+  /// Whether `op_id` is one of them, which this ends.
   bool take_unwritten(const OpId& op_id, const Url& source) {
     const auto it = unwritten_.find(source);
     if (it == unwritten_.end() || it->second.erase(op_id) == 0) return false;

@@ -1,4 +1,4 @@
-// The publish module: tells peers of new ops and infos, and looks into what they tell.
+// The publish module: announces new ops and infos to peers, and handles their announcements.
 #include <algorithm>
 #include <utility>
 
@@ -15,17 +15,17 @@ namespace {
 
 constexpr std::string_view kArea = "publish";
 
-/// Ids that may wait to be sent, in all publishes together.
+/// The most ids that may wait to be sent, in all publishes together.
 constexpr std::uint64_t kMaxQueuedIds = 8'000'000;
-/// Counted for each message that waits, besides its ids.
+/// The cost of each waiting message besides its ids.
 constexpr std::uint64_t kMessageBytes = 4096;
 
-/// Ids whose connection lived on for so long have arrived: twice what a tx5 connection that nothing comes from lives by
-/// default.
+/// Ids have arrived if their connection lasted this long afterwards: twice the time that a silent tx5 connection lives
+/// by default.
 constexpr Duration kConfirmedAfter = std::chrono::minutes(2);
 constexpr std::size_t kMaxSentAt = 65'536;
 
-/// Delivers an outcome later, as a handler's contract wants it.
+/// Delivers an outcome later, as the contract of a handler requires.
 void complete(Runtime& runtime, Handler<> done, Result<void> outcome) {
   if (!done) return;
   runtime.post([done = std::move(done), outcome = std::move(outcome)] {
@@ -35,7 +35,7 @@ void complete(Runtime& runtime, Handler<> done, Result<void> outcome) {
 
 }  // namespace
 
-/// One publish_ops call on its way.
+/// A publish_ops call that is under way.
 struct CorePublish::Job {
   std::vector<OpId> op_ids;
   std::size_t sent = 0;
@@ -78,7 +78,7 @@ void CorePublish::publish_ops(std::vector<OpId> op_ids, const Url& target, Handl
 void CorePublish::send_next(const std::shared_ptr<Job>& job) {
   const std::size_t count = std::min<std::size_t>(config_.max_ids_per_message, job->op_ids.size() - job->sent);
   const std::span<const OpId> part(job->op_ids.data() + job->sent, count);
-  // The job goes on without this object if need be: its handler is called in any case.
+  // The job continues without this object if necessary: its handler is called in any case.
   auto message = wire::encode_publish_ops(transport_->dialect(), part);
   transport_->send_module(job->target, space_, kPublishModule, std::move(message),
                           [weak = weak_from_this(), job, count](const Result<void>& sent) {
@@ -103,7 +103,7 @@ void CorePublish::sent_to(const Url& target) {
   sent_at_[target] = now;
   if (sent_at_.size() <= kMaxSentAt) return;
   std::erase_if(sent_at_, [&](const auto& entry) { return now - entry.second > kConfirmedAfter; });
-  // So many at once: whoever is left out is told by gossip in its turn.
+  // There are so many that gossip reaches those left out in its turn.
   if (sent_at_.size() > kMaxSentAt) sent_at_.clear();
 }
 
@@ -126,7 +126,7 @@ void CorePublish::publish_agent(AgentInfoPtr info, const Url& target, Handler<> 
   assert_on_strand(runtime_, "Publish::publish_agent");
   if (stopped_) return complete(runtime_, std::move(done), make_error(Errc::cancelled, "publish is stopped"));
   if (!info || info->info().space != space_)
-    return complete(runtime_, std::move(done), make_error(Errc::invalid_argument, "no agent info of this space"));
+    return complete(runtime_, std::move(done), make_error(Errc::invalid_argument, "not an agent info of this space"));
   transport_->send_module(target, space_, kPublishModule, wire::encode_publish_agent(info->encode()),
                           [weak = weak_from_this(), done = std::move(done)](const Result<void>& sent) {
                             if (auto self = weak.lock())
@@ -265,7 +265,7 @@ std::shared_ptr<Publish> make_core_publish(Runtime& runtime, const CorePublishCo
                                            std::shared_ptr<PeerBudget> budget) {
   auto publish = std::make_shared<CorePublish>(runtime, config, space, std::move(fetch), std::move(peers),
                                                std::move(transport), verifier, std::move(budget));
-  // A second module for one space is a mistake of the caller's code; its messages would go nowhere.
+  // A second module for a space is a bug of the caller; its messages would go nowhere.
   const bool registered = publish->start().has_value();
   K2_ASSERT(registered);
   return publish;

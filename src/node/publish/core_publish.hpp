@@ -14,8 +14,8 @@
 
 namespace kitsune2 {
 
-/// Does what `Publish` promises. Offers decides whose ids are looked up next; this object keeps the ids, asks fetch,
-/// and sends.
+/// Implements `Publish`. Offers decides whose ids are looked up next;
+/// this object keeps the ids, asks fetch, and sends.
 class CorePublish final : public Publish, public std::enable_shared_from_this<CorePublish> {
  public:
   CorePublish(Runtime& runtime, const CorePublishConfig& config, const SpaceId& space, std::shared_ptr<Fetch> fetch,
@@ -39,7 +39,7 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
 
  private:
   struct Job;
-  /// Ids that a peer told us of, on their way to the fetch module in pieces.
+  /// Ids that a peer has announced, being passed to the fetch module in pieces.
   struct Offer {
     wire::IdList ids;
     wire::IdList::iterator next;
@@ -52,7 +52,7 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   void next_pieces();
   void look_up(const Offers::Piece& piece);
   void piece_done(const Offers::Piece& piece, const Result<void>& added);
-  /// Sets the timer for what the core waits for.
+  /// Sets the timer for what the core is waiting for.
   void arm();
   void take_agent(const Url& peer, const Bytes& json);
 
@@ -69,7 +69,7 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   std::uint64_t queued_ids_ = 0;
   Runtime::TimerId timer_ = 0;
   Time timer_at_{};
-  /// When ids were last sent to a peer, for as long as it is connected.
+  /// When ids were last sent to a peer, while it is connected.
   std::unordered_map<Url, Time> sent_at_;
   using Callback = std::function<void(const Url& peer)>;
   std::vector<std::weak_ptr<Callback>> on_unconfirmed_;

@@ -23,7 +23,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
         report_(builder.report()),
         blocks_(builder.block_list(runtime)) {}
 
-  /// A block takes effect at once.
+  /// Makes a block take effect at once.
   void start() {
     NodePeerBudget::Node node;
     node.agents_at = [weak = weak_from_this()](const Url& peer) {
@@ -95,7 +95,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
     stopping_ = true;
     open_ = spaces_.size() + 1;
     auto self = shared_from_this();
-    // A copy: spaces leave the map as they end.
+    // A copy, because spaces leave the map as they end.
     for (const auto& [id, space] : std::map(spaces_)) {
       space->stop([self, id = id] {
         self->spaces_.erase(id);
@@ -106,7 +106,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   }
 
  private:
-  /// What the transport holds.
+  /// The handler that the transport refers to.
   class Translator final : public TransportHandler {
    public:
     explicit Translator(std::weak_ptr<CoreKitsune> owner) : owner_(std::move(owner)) {}
@@ -182,7 +182,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
     return call_application("KitsuneHandler::allow", [&] { return handler_->allow(peer, space, direction); });
   }
 
-  /// Whether agents are known at `peer`, in `space` or in any one, and every one of them is blocked.
+  /// Whether agents are known at `peer`, in `space` or in any space, and all of them are blocked.
   bool all_agents_blocked(const Url& peer, const SpaceId* space) {
     bool known = false;
     for (const auto& [id, s] : spaces_) {
@@ -205,7 +205,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
     return out;
   }
 
-  /// It is over its budget.
+  /// Closes the connection of a peer that is over its budget.
   void send_away(const Url& peer, const std::string& why) {
     if (!stopping_ && transport_) transport_->disconnect(peer, {CloseCode::failure, why});
   }
@@ -260,7 +260,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   std::shared_ptr<KitsuneHandler> handler_;
   std::shared_ptr<Transport> transport_;
   std::map<SpaceId, std::shared_ptr<CoreSpace>> spaces_;
-  /// No agent was ever blocked: messages need not be looked up.
+  /// No agent was ever blocked, so messages need not be looked up.
   bool agents_blocked_ = false;
   bool stopping_ = false;
   bool stopped_ = false;

@@ -1,4 +1,4 @@
-// Counts by space and peer what was fetched and served and what failed.
+// Counts by space and peer what was fetched, what was served and what failed.
 #include <list>
 #include <unordered_map>
 #include <utility>

@@ -24,7 +24,7 @@ Duration ms(std::uint32_t count) { return std::chrono::milliseconds(count); }
 
 }  // namespace
 
-/// What the transport holds for this space.
+/// The handler that the transport refers to for this space.
 class CoreSpace::MessageHandler final : public SpaceMessageHandler {
  public:
   explicit MessageHandler(std::weak_ptr<CoreSpace> space) : space_(std::move(space)) {}
@@ -43,7 +43,7 @@ class CoreSpace::MessageHandler final : public SpaceMessageHandler {
   std::weak_ptr<CoreSpace> space_;
 };
 
-/// Runs `done` once: when as many have ended as have begun, or when the time is up.
+/// A latch: runs `done` once, when as many have ended as have begun, or when the time is up.
 class CoreSpace::Counter : public std::enable_shared_from_this<CoreSpace::Counter> {
  public:
   Counter(Runtime& runtime, std::function<void()> done) : runtime_(runtime), done_(std::move(done)) {}
@@ -84,7 +84,7 @@ Result<std::shared_ptr<CoreSpace>> CoreSpace::create(const Builder& builder, Mod
   std::shared_ptr<CoreSpace> space(new CoreSpace(std::move(context), std::move(handler)));
   auto made = space->make_modules(builder);
   if (!made) {
-    // Whatever has registered itself must not stay.
+    // A module that has registered itself must not stay registered.
     space->context_.transport->unregister_space(space->id());
     return made.error();
   }
@@ -98,7 +98,7 @@ Result<void> CoreSpace::make_modules(const Builder& builder) {
     auto made = call_for_result(where.c_str(), [&] { return factory(context_); });
     if (!made) return made.error();
     slot = std::move(*made);
-    if (!slot) return make_error(Errc::internal, where + " gave nothing");
+    if (!slot) return make_error(Errc::internal, where + " returned nothing");
     return {};
   };
   Result<void> r;
@@ -115,7 +115,7 @@ Result<void> CoreSpace::make_modules(const Builder& builder) {
   return context_.transport->register_space_handler(id(), std::make_shared<MessageHandler>(weak_from_this()));
 }
 
-/// Whom the peer store keeps when it is full.
+/// Says whom the peer store keeps when it is full.
 void CoreSpace::tell_use_of_peers() {
   context_.peer_store->set_use([locals = context_.local_agent_store, fetch = std::weak_ptr(context_.fetch),
                                 budget = context_.budget](const AgentInfo& info) {
@@ -127,7 +127,7 @@ void CoreSpace::tell_use_of_peers() {
       out.address_group = budget->address_group(*info.url);
     }
     if (const auto module = fetch.lock()) {
-      // Whoever is told of may be a source; one that has sent something is one.
+      // A peer that announces ops may be a source; one that has sent something is a source.
       const FetchLoad load = module->load(*info.url);
       out.in_use = load.source_pairs > 0 && load.source_received_bytes > 0;
     }
@@ -163,8 +163,8 @@ void CoreSpace::listen_to_fetch() {
   fetch_subscription_ = context_.fetch->subscribe(std::move(own));
 }
 
-/// Fetch has given up an op that `peer` named and nobody else is known to hold: gossip lets it name its ops again. Not
-/// at once, since it may never be able to send that one, and names all of them.
+/// Fetch has given up an op that `peer` announced and nobody else is known to hold: gossip asks it to announce its ops
+/// again. Not at once, since it may never be able to send that op, and announces all of them.
 void CoreSpace::name_again_later(const Url& peer) {
   if (unserved_by_.size() >= kMostUnservedBy || !unserved_by_.insert(peer).second) return;
   runtime().schedule_after(kNameAgainAfter, [weak = weak_from_this(), peer] {
@@ -176,7 +176,7 @@ void CoreSpace::name_again_later(const Url& peer) {
 }
 
 void CoreSpace::start() {
-  // Calls at once, which starts the timer.
+  // Calls back at once, which starts the timer.
   subscription_ = context_.config->on_update("coreSpace", [weak = weak_from_this()](const Config&) {
     if (auto self = weak.lock()) self->schedule_check();
   });
@@ -191,9 +191,9 @@ void CoreSpace::follow_peers() {
   });
 }
 
-/// A peer whose url has changed is asked at the new one, once nobody is known to be at the old one any more: a node may
-/// have several agents, and their infos come one by one. But not where somebody else is known to be that has not come
-/// from there, too: an info does not prove that its url is the agent's.
+/// A peer whose url has changed is asked at the new one, once nobody is known at the old one any more: a node may have
+/// several agents, and their infos arrive one by one. But not if another agent is known there that has not moved too:
+/// an info does not prove that its url is the agent's.
 void CoreSpace::peer_seen(const AgentInfoPtr& info) {
   const AgentInfo& agent = info->info();
   if (stopping_ || !agent.url) return;
@@ -207,8 +207,8 @@ void CoreSpace::peer_seen(const AgentInfoPtr& info) {
   if (it->second.now == *agent.url) return;
   const Url old_url = std::exchange(it->second.now, *agent.url);
   it->second.before = old_url;
-  // An info is no proof of its url: who claims another's, and then a third one, takes nothing along; and who claims
-  // another's does not have that one asked for what it has offered itself.
+  // An info does not prove its url. An agent that claims another's url and then a third one takes nothing along; and by
+  // claiming another's url it does not make that node be asked for what it has offered itself.
   if (!context_.peer_store->get_by_url(old_url).empty()) return;
   for (const auto& other : context_.peer_store->get_by_url(*agent.url)) {
     const auto found = last_urls_.find(other->info().agent);
@@ -237,7 +237,7 @@ void CoreSpace::local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> do
   assert_on_strand(runtime(), "Space::local_agent_join");
   if (agent && !warned_of_empty_arc_ && agent->tgt_storage_arc().empty()) {
     warned_of_empty_arc_ = true;
-    // Anyone who knows a space's id can join it, and logs are passed around: they have only the beginning of the id.
+    // Anyone who knows a space's id can join it, and logs are passed around, so they show only the beginning of the id.
     log::warn(kArea, "agent " + agent->agent().to_string() + " joins space " + id().to_string().substr(0, 8) + "…" +
                          " with an empty target arc: gossip will bring it no ops; call "
                          "set_tgt_storage_arc(DhtArc::full()) before it joins, or local_agent_join_with_arc if this is "
@@ -255,8 +255,8 @@ void CoreSpace::join(std::shared_ptr<LocalAgent> agent, Handler<> done) {
   } else {
     const AgentId agent_id = agent->agent();
     agent->on_changed({});
-    // A stock node starts with nothing and moves to the target once a comparison has found no difference. We do not
-    // compare: without this claim nobody would publish to us or look for us first.
+    // A stock node starts with nothing and moves to the target once a comparison has found no difference. This node
+    // does not compare; without this claim nobody would publish to it or look for it first.
     agent->set_cur_storage_arc(agent->tgt_storage_arc());
     context_.local_agent_store->add(agent);
     outcome = sign_and_spread(agent);
@@ -309,8 +309,8 @@ Result<AgentInfoPtr> CoreSpace::sign(LocalAgent& agent, bool tombstone) {
   info.agent = agent.agent();
   info.space = id();
   info.created_at = runtime().wall_now();
-  // The newest created_at wins everywhere: two infos of one instant, or a clock that was set back a little, must not
-  // make the later one lose. A clock that was set back by more is believed. The store knows what an earlier run signed.
+  // The newest created_at wins everywhere: two infos of one instant, or a clock set back a little, must not make the
+  // later info lose. A clock set back by more is believed. The store knows what an earlier run signed.
   std::optional<Timestamp> last;
   if (const auto it = signed_at_.find(info.agent); it != signed_at_.end()) last = it->second;
   if (const auto held = context_.peer_store->get(info.agent))
@@ -387,7 +387,7 @@ void CoreSpace::check_infos() {
   const Timestamp cutoff = now + ms(config().re_sign_expire_time_ms);
   for (const auto& agent : context_.local_agent_store->get_all()) {
     const auto info = context_.peer_store->get(agent->agent());
-    // From the future: the clock was set back. Nobody believes that info, however long it lives.
+    // From the future: the clock was set back. Nobody accepts that info, however long it is valid.
     if (!info || info->info().expires_at <= cutoff || info->info().created_at > now + kMaxClockSkew)
       sign_soon(agent->agent());
   }
@@ -428,7 +428,7 @@ void CoreSpace::stop(std::function<void()> done) {
   peer_subscription_.reset();
   gossip_->stop();
 
-  // Each step begins when the one before is over; this object lives until the last.
+  // Each step begins when the one before has ended; this object lives until the last.
   auto self = shared_from_this();
   const auto left = std::make_shared<Counter>(runtime(), [self] {
     self->context_.publish->stop();

@@ -16,7 +16,7 @@ namespace kitsune2 {
 
 class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSpace> {
  public:
-  /// Makes all modules by `builder`'s factories, in its order. `context`: filled up to and including `space`.
+  /// Makes all modules with `builder`'s factories, in its order. `context` must be filled up to and including `space`.
   static Result<std::shared_ptr<CoreSpace>> create(const Builder& builder, ModuleContext context,
                                                    std::shared_ptr<SpaceHandler> handler);
   ~CoreSpace() override;
@@ -39,7 +39,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   std::optional<Error> recent_store_failure() const override;
   void stop(std::function<void()> done) override;
 
-  /// The peer at `url` is blocked now: forget what was to be fetched from it.
+  /// The peer at `url` is blocked now: drops what was to be fetched from it.
   void source_blocked(const Url& url);
 
  private:
@@ -67,7 +67,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   Runtime& runtime() const { return *context_.runtime; }
   const CoreSpaceConfig& config() const { return context_.config->current().core_space; }
 
-  /// Where an agent is, by its newest info, and where it was before.
+  /// Where an agent is according to its newest info, and where it was before.
   struct Whereabouts {
     Url now, before;
   };
@@ -75,14 +75,14 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   ModuleContext context_;
   std::shared_ptr<SpaceHandler> handler_;
   std::shared_ptr<Gossip> gossip_;
-  std::set<Url> unserved_by_;               ///< peers that are to name their ops again, later
+  std::set<Url> unserved_by_;               ///< peers that will be asked to announce their ops again
   std::map<AgentId, Timestamp> signed_at_;  ///< created_at of the last info of each local agent
-  std::map<AgentId, bool> to_sign_;         ///< agents whose signing has been posted
+  std::map<AgentId, bool> to_sign_;         ///< agents for which signing is posted
   Runtime::TimerId check_timer_ = 0;
   std::shared_ptr<void> subscription_;
   std::shared_ptr<void> peer_subscription_;
   std::shared_ptr<void> fetch_subscription_;
-  /// The last url of each agent that was seen, expired ones too: who comes back elsewhere is to be known.
+  /// The last known url of each agent, also of expired infos, to recognise an agent that returns elsewhere.
   std::unordered_map<AgentId, Whereabouts> last_urls_;
   std::size_t prune_urls_at_ = 0;
   std::optional<std::pair<Time, Error>> store_failure_;

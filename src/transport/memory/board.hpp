@@ -1,4 +1,4 @@
-// What the in-process bootstrap of one network knows.
+// The memory of a network's in-process bootstrap.
 #pragma once
 
 #include <algorithm>

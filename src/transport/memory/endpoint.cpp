@@ -71,7 +71,7 @@ void Endpoint::send(const Url& peer, Bytes message, Handler<> done) {
 void Endpoint::open(const Url& peer) {
   give_notices();
   auto* connection = find(peer, 0);
-  if (connection == nullptr || stopped_) return;  // the peer was quicker, or it was closed
+  if (connection == nullptr || stopped_) return;  // the peer was faster, or the connection was closed
   connection->stats.peer = peer;
   connection->stats.opened_at = runtime_.wall_now();
   connection->id = hub_->connection(own_, peer);
@@ -285,7 +285,7 @@ void Endpoint::wait_for_inbox(const Url& from, Inbox& inbox) {
 
 void Endpoint::read_inbox(const Url& from) {
   for (;;) {
-    const auto it = inboxes_.find(from);  // again each time: the callbacks below may stop us
+    const auto it = inboxes_.find(from);  // looked up each time, because the callbacks below may stop this object
     if (it == inboxes_.end()) return;
     auto& inbox = it->second;
     inbox.timer = 0;
@@ -343,7 +343,7 @@ void Endpoint::handle(const Url& from, Frame& frame) {
 
 void Endpoint::preflight_came(const Url& from, Frame& frame) {
   const auto it = connections_.find(from);
-  if (it != connections_.end() && it->second.id > frame.connection) return;  // of a connection that is over
+  if (it != connections_.end() && it->second.id > frame.connection) return;  // of a connection that has ended
   if (it != connections_.end() && it->second.id == frame.connection && it->second.open) return;
   if (it != connections_.end() && it->second.id != 0 && it->second.id < frame.connection) {
     close(from, "the peer opened a new connection", unresponsive(from, "replaced by a new connection"), false);
@@ -355,7 +355,7 @@ void Endpoint::preflight_came(const Url& from, Frame& frame) {
 void Endpoint::accept(const Url& from, Frame& frame) {
   auto& connection = connections_[from];
   const auto id = frame.connection;
-  const bool incoming = connection.id == 0;  // else this side has sent its preflight
+  const bool incoming = connection.id == 0;  // otherwise this side has sent its preflight
   if (incoming) {
     connection.id = id;
     connection.stats.peer = from;

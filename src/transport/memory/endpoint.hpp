@@ -11,10 +11,10 @@
 
 namespace kitsune2::memory {
 
-/// Does what MemoryBackend promises. Strand only.
+/// Implements MemoryBackend. Strand only.
 ///
-/// A connection is `connecting` until the peer's preflight has come in; what is sent meanwhile waits. Incoming frames
-/// of one peer pass through an inbox that keeps their order whatever the delays.
+/// A connection is `connecting` until the peer's preflight has arrived; messages sent meanwhile wait. Incoming frames
+/// of a peer pass through an inbox that keeps their order whatever the delays.
 class Endpoint : public std::enable_shared_from_this<Endpoint> {
  public:
   Endpoint(Runtime& runtime, std::shared_ptr<MemoryNetwork::Hub> hub, std::string name);
@@ -30,7 +30,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
 
   // --- from the hub, on the strand
   void arrived(const Url& from, Frame frame);
-  /// A message of this connection vanished: drop the connection after the loss timeout.
+  /// A message of this connection vanished: drops the connection after the loss timeout.
   void lost(const Url& peer, std::uint64_t connection);
   void cut(const Url& peer, std::uint64_t connection);
   void change_url(const Url& next, Duration gap);
@@ -48,7 +48,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   struct Connection {
     std::uint64_t id = 0;    ///< 0: not begun
     bool announced = false;  ///< peer_connect succeeded, so peer_disconnect is owed
-    bool open = false;       ///< the peer's preflight has come in
+    bool open = false;       ///< the peer's preflight has arrived
     std::deque<Waiting> waiting;
     std::deque<Sending> sending;  ///< on a link with a bandwidth
     std::uint64_t queued_bytes = 0;
@@ -88,7 +88,7 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   void accept(const Url& from, Frame& frame);
   void preflight_came(const Url& from, Frame& frame);
   void read_inbox(const Url& from);
-  /// When the next part of a message in transit has come; nullopt: not before all of it.
+  /// When the next part of a message in transit arrives; nullopt: only as a whole.
   static std::optional<Time> next_progress(const Arrival& head);
   void wait_for_inbox(const Url& from, Inbox& inbox);
   void give_notices();

@@ -1,4 +1,4 @@
-// The hub of the memory network: takes messages from one end to the other, over links that may be bad.
+// The hub of the memory network: carries messages between endpoints, over links that may be bad.
 #include "transport/memory/hub.hpp"
 
 #include "transport/memory/board.hpp"
@@ -79,7 +79,7 @@ bool MemoryNetwork::Hub::broken(const Url& a, const Url& b, std::uint64_t connec
 Fate MemoryNetwork::Hub::transmit(const Url& from, const Url& to, Frame frame) {
   const std::lock_guard lock(mutex_);
   if (broken(from, to, frame.connection)) {
-    // What follows a lost message must not arrive: messages come in order or not at all.
+    // What follows a lost message must not arrive: messages arrive in order or not at all.
     cut_.insert(frame.connection);
     ++stats_.lost;
     return Fate::lost;

@@ -1,4 +1,4 @@
-// The hub of the memory network: who is where, which links are bad.
+// The hub of the memory network: where each node is, and which links are bad.
 #pragma once
 
 #include <atomic>
@@ -18,23 +18,23 @@ namespace memory {
 
 class Endpoint;
 
-/// What travels between two endpoints. `connection` is given out by the hub, counting up: both ends of a connection
-/// know it by the same number, and of two numbers the larger one is the newer connection.
+/// What travels between two endpoints. The hub numbers the connections, counting up: both ends know a connection by the
+/// same number, and of two numbers the larger one is the newer connection.
 struct Frame {
   enum class Kind : std::uint8_t { preflight, message, close, reset };
   Kind kind = Kind::message;
   std::uint64_t connection = 0;
   Bytes data;
   std::string reason;
-  Duration wire_time{};  ///< how long its bytes take
-  Duration delay{};      ///< from now to its arrival, wire time included
+  Duration wire_time{};  ///< how long the transfer of its bytes takes
+  Duration delay{};      ///< from now to its arrival, including wire_time
 };
 
 enum class Fate { delivered, lost, nobody };
 
 }  // namespace memory
 
-/// Shared by all endpoints. Thread-safe; calls no one but `Runtime::post`.
+/// Shared by all endpoints. Thread-safe; calls nothing but `Runtime::post`.
 class MemoryNetwork::Hub : public std::enable_shared_from_this<Hub> {
  public:
   explicit Hub(const MemoryNetworkOptions& options) : options_(options) {}
@@ -44,20 +44,20 @@ class MemoryNetwork::Hub : public std::enable_shared_from_this<Hub> {
   std::string free_name();
   void claim(const std::string& name);
   void release(const std::string& name);
-  /// A name like that of `url` that nobody has.
+  /// Returns a name like that of `url` that is not in use.
   Url renamed(const Url& url);
 
   void enter(const Url& url, const std::shared_ptr<memory::Endpoint>& endpoint, Runtime& runtime);
-  /// Forgets the url and the connections of it.
+  /// Forgets the url and its connections.
   void leave(const Url& url);
 
   MemoryLink link(const Url& from, const Url& to) const;
-  /// The connection between the two; a new number if there is none.
+  /// The number of the connection between the two; a new one if there is none.
   std::uint64_t connection(const Url& a, const Url& b);
   void end_connection(const Url& a, const Url& b, std::uint64_t connection);
 
   memory::Fate transmit(const Url& from, const Url& to, memory::Frame frame);
-  /// Whether a frame that comes in now gets through; if not, its sender finds out later.
+  /// Whether a frame that arrives now gets through; if not, its sender finds out later.
   bool passes(const Url& from, const Url& to, const memory::Frame& frame);
   void count(const Url& from, const Url& to, const memory::Frame& frame);
 
@@ -80,7 +80,7 @@ class MemoryNetwork::Hub : public std::enable_shared_from_this<Hub> {
   std::map<std::pair<Url, Url>, std::uint64_t> connections_;  ///< smaller url first
 
   static std::pair<Url, Url> pair_of(const Url& a, const Url& b) { return a < b ? std::pair(a, b) : std::pair(b, a); }
-  /// Runs `f(endpoint)` on the node's strand. The mutex is held by the caller.
+  /// Runs `f(endpoint)` on the node's strand. The caller holds the mutex.
   template <class F>
   void tell(const Url& url, F f) {
     const auto it = nodes_.find(url);

@@ -1,4 +1,4 @@
-// When to connect to a relay again; the header says how it decides.
+// When to connect to a relay again. The rules are in the header.
 #include "transport/sbd/reconnect.hpp"
 
 #include <algorithm>

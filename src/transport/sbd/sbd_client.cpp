@@ -1,4 +1,4 @@
-// The client's side of an sbd connection: handshake, keepalives, the pace that the relay told.
+// The client side of an sbd connection: handshake, keepalives, and the pace that the relay demands.
 #include "transport/sbd/sbd_client.hpp"
 
 #include <algorithm>
@@ -18,7 +18,7 @@ Result<SbdClient::Action> SbdClient::on_message(ByteView message, Time now) {
   Action action;
   switch (frame->kind) {
     case sbd::FrameKind::forward:
-      // A relay that forwards to us before it accepted us is odd, but harmless: nothing can be answered yet.
+      // A relay that forwards before it has accepted us is odd, but harmless: nothing can be answered yet.
       if (!ready_) return action;
       action.kind = Action::Kind::forward;
       action.peer = frame->peer;
@@ -71,7 +71,7 @@ void SbdClient::sent(std::size_t bytes, Time now) {
   last_sent_ = now;
   next_send_ns_ = std::max(next_send_ns_, nanos(now));
   if (!limited()) return;
-  // At most 20,000 B x 2^31 ns x 1.1 = 4.8e13 ns a message. The cap keeps a server's nonsense from adding up.
+  // At most 20,000 B x 2^31 ns x 1.1 = 4.8e13 ns per message. The cap keeps a server's nonsense from adding up.
   const std::int64_t cost = static_cast<std::int64_t>(bytes) * byte_nanos_;
   next_send_ns_ = std::min(next_send_ns_ + cost + cost / 10, nanos(now + kMaxPacingLead));
 }

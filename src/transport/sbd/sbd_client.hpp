@@ -1,4 +1,4 @@
-// The client's side of one sbd relay connection, as a state machine. Source: wire 0.2.2 (a).
+// The client side of an sbd relay connection, as a state machine. Source: wire 0.2.2 (a).
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace kitsune2::tx5 {
 
-/// What an sbd client does with what the server sends, and when it may send. Bytes and time in, actions out: no socket.
+/// How an sbd client reacts to the server's messages, and when it may send. Bytes and time in, actions out; no socket.
 ///
 ///  R1  `areq` is answered with the signature of its nonce. The order of `lbrt` and `areq` is not relied on.
 ///      *Rationale*: the server sends them from two tasks.
@@ -28,9 +28,9 @@ class SbdClient {
  public:
   static constexpr Duration kPacingSlack = std::chrono::milliseconds(1);
   static constexpr Duration kHandshakeLimit = std::chrono::seconds(10);
-  /// The pacing never demands a longer wait than this, whatever the server's `lbrt` says.
+  /// The pacing never demands a longer wait, whatever the server's `lbrt` says.
   static constexpr Duration kMaxPacingLead = std::chrono::hours(1);
-  /// Keepalives never come closer than this, whatever the server's `lidl` says.
+  /// Keepalives are never more frequent, whatever the server's `lidl` says.
   static constexpr Duration kMinKeepalive = std::chrono::milliseconds(50);
 
   struct Action {
@@ -39,29 +39,30 @@ class SbdClient {
       send,     ///< send `bytes` at once, then call `sent`
       ready,    ///< the handshake is over
       forward,  ///< `body` came from `peer`
-      group,    ///< `peer` has the address `group`. Believe it of the relay inside this process only
-      credit,   ///< `peer` has taken `credited` bytes, or they are lost. The same
+      group,    ///< `peer` has the address `group`; to be believed only of the relay inside this process
+      credit,   ///< `peer` has received `credited` bytes, or they are lost; the same
     };
     Kind kind = Kind::none;
     Bytes bytes;
     NodeId peer{};
     std::array<std::uint8_t, 16> group{};
     std::uint32_t credited = 0;
-    ByteView body;  ///< points into the message that was given to `on_message`
+    ByteView body;  ///< points into the message passed to `on_message`
   };
 
   /// `key` must outlive this object. `now`: when the WebSocket opened.
   SbdClient(const NodeKey& key, Time now) : key_(key), opened_(now), last_sent_(now) {}
 
-  /// One WebSocket message from the server. An error: close the connection. Errc::peer_fault: it broke the protocol.
+  /// Handles a message of the server. On an error, close the
+  /// connection. Errc::peer_fault: a protocol violation.
   Result<Action> on_message(ByteView message, Time now);
-  /// A message of `bytes` bytes was handed to the socket.
+  /// A message of `bytes` bytes was passed to the socket.
   void sent(std::size_t bytes, Time now);
 
   bool ready() const { return ready_; }
   /// Whether the pacing allows a message now.
   bool may_send(Time now) const { return ready_ && (!limited() || now + kPacingSlack >= next_send()); }
-  /// When the pacing allows the next message. In the past, or now, if it does already.
+  /// When the pacing allows the next message; now or in the past if it does already.
   Time next_send() const;
   /// The keepalive to send, if one is due.
   std::optional<Bytes> keepalive(Time now) const;
@@ -69,9 +70,9 @@ class SbdClient {
   bool handshake_overdue(Time now) const { return !ready_ && now >= opened_ + kHandshakeLimit; }
   /// When to call `keepalive` or `handshake_overdue` again.
   Time next_deadline() const;
-  /// From `ares` to `srdy`: a round trip to the relay, and what it needed to check the signature. Zero before that.
+  /// From `ares` to `srdy`: a round trip to the relay, plus its check of the signature. Zero before that.
   Duration round_trip() const { return round_trip_; }
-  /// Nanoseconds a byte costs, as the server said it last.
+  /// The nanoseconds per byte, as the server said last.
   std::int32_t byte_nanos() const { return byte_nanos_; }
 
  private:
@@ -87,7 +88,7 @@ class SbdClient {
   bool ready_ = false;
   std::int32_t byte_nanos_ = sbd::kDefaultByteNanos;
   std::int32_t idle_millis_ = sbd::kDefaultIdleMillis;
-  std::int64_t next_send_ns_ = 0;  ///< on the Time axis, but in nanoseconds; the sum of all costs so far
+  std::int64_t next_send_ns_ = 0;  ///< on the Time axis, but in nanoseconds; includes all costs so far
 };
 
 }  // namespace kitsune2::tx5

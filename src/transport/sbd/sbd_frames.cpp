@@ -1,4 +1,4 @@
-// Reads and writes the sbd relay's messages, and signs and checks its nonce.
+// Reads and writes the messages of an sbd relay, and signs and checks its nonce.
 #include "transport/sbd/sbd_frames.hpp"
 
 #include <sodium.h>

@@ -8,7 +8,7 @@
 
 using namespace kitsune2;
 
-// kitsune2.hpp includes all of it, complete types too.
+// kitsune2.hpp includes everything, with complete types.
 static_assert(sizeof(AsioRuntime) > 0 && sizeof(MemoryNetwork) > 0 && sizeof(HttpRequest) > 0);
 
 int main() {

@@ -1,4 +1,4 @@
-// An application's own op store against what OpStore promises, with the suite that is installed.
+// An application's own op store against OpStore's contract, with the installed suite.
 #include <kitsune2/kitsune2.hpp>
 #include <kitsune2/testing/op_store_suite.hpp>
 

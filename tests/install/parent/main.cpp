@@ -1,3 +1,4 @@
+// A program that builds the library as a part of its own project.
 #include <cstdio>
 #include <kitsune2/version.hpp>
 

@@ -1,3 +1,4 @@
+// Storage for the bytes of messages: sizes, reuse, alignment.
 #include "core/buffer.hpp"
 
 #include <gtest/gtest.h>

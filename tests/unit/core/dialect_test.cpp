@@ -1,4 +1,4 @@
-// What differs between the dialects, and their names.
+// The differences between the dialects, and their names.
 #include "kitsune2/dialect.hpp"
 
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ TEST(Dialect, OnlyTheFirstIsBuilt) {
   EXPECT_FALSE(is_built(Dialect::v0_5));
 }
 
-// 0.4 is the messages of 0.2 (but for the count in gossip) over the transport of 0.5.
+// 0.4 has the messages of 0.2 (except for the count in gossip) over the transport of 0.5.
 TEST(Dialect, FormsAndRulesAreApart) {
   struct Row {
     const char* name;

@@ -44,7 +44,7 @@ TEST_F(SubscribersTest, AListenerMayDropItselfAndWhatItHoldsLivesAsLongAsItsCall
   const auto held = std::make_shared<std::string>("held");
   a = list.add([this, &a, held](const std::string&) {
     a.reset();
-    list.add(note("x"));  // sweeps what has ended
+    list.add(note("x"));  // removes the entries that have ended
     heard += *held;
   });
   tell("1");

@@ -1,4 +1,4 @@
-// The engine over real modules: nodes of one process on a memory network.
+// The engine of a fetch over real modules: nodes of one process on a memory network.
 #include <array>
 #include <atomic>
 #include <set>
@@ -89,7 +89,7 @@ class TestNode {
   bool stopped_ = false;
 };
 
-/// A store whose bytes are damaged: these bytes go by the id of others.
+/// A store with damaged bytes: these bytes are stored under the ids of others.
 class DamagedPolicy : public OpPolicy {
  public:
   DamagedPolicy(Bytes damaged, OpId id) : damaged_(std::move(damaged)), id_(std::move(id)) {}
@@ -112,7 +112,7 @@ class FetchFiles : public ::testing::Test {
     return std::make_unique<TestNode>(network_, ::testing::UnitTest::GetInstance()->current_test_info()->name(),
                                       "n" + std::to_string(++nodes_), std::move(policy));
   }
-  /// All ops of sharing `from`, by id.
+  /// All ops of a share of `from`, by id.
   std::map<OpId, Bytes> ops_of(const std::string& from, OpId& root) {
     test::RunningStore scratch;
     auto report = share_paths(scratch.runtime, *scratch.store, {from}, {});
@@ -262,7 +262,7 @@ TEST_F(FetchFiles, MissingOpsHoldUpOnlyTheirFiles) {
 }
 
 TEST_F(FetchFiles, AllOpsOfTheFilesMissing) {
-  // The source holds none of what is asked for and so never answers: the pings tell that it is there.
+  // The source holds none of the requested ops and so never answers: the pings show that it is there.
   fill();
   OpId root;
   auto ops = ops_of(from_.str(), root);
@@ -337,7 +337,7 @@ TEST_F(FetchFiles, StopsWhenAsked) {
 }
 
 TEST_F(FetchFiles, AStopWhileAllOpsAreHeldEndsTheWriting) {
-  // 8 GiB of zeros, one op: written in full it would take long.
+  // 8 GiB of zeros from one op: writing all of it would take long.
   constexpr std::uint64_t kChunks = 32'768;
   constexpr std::uint64_t kSize = kChunks * kChunkBytes;
   test::OpMap share;
@@ -401,7 +401,7 @@ TEST_F(FetchFiles, ATimeoutNamesTheReasonAndAsksWhetherTheLinkIsRight) {
 }
 
 TEST_F(FetchFiles, ASlowSourceIsAliveAndItsBytesCountAsProgress) {
-  // The op takes seven seconds, and the answers to pings wait behind it. Only its bytes can tell that somebody is
+  // The op takes seven seconds, and the answers to pings wait behind it. Only its bytes can show that the source is
   // there.
   constexpr std::size_t kSize = 1U << 20;
   test::OpMap share;
@@ -495,7 +495,7 @@ TEST_F(FetchFiles, SourceThatComesLate) {
 }
 
 TEST_F(FetchFiles, SmallWindowsBoundWhatIsPending) {
-  for (int i = 0; i < 60; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 1000, i));  // an op each
+  for (int i = 0; i < 60; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 1000, i));  // one op each
   OpId root;
   const auto ops = ops_of(from_.str(), root);
   auto source = sharer(ops);
@@ -553,10 +553,10 @@ TEST_F(FetchFiles, HostileSharesAreRefused) {
     Encoder::file(m, file, {});
   };
   EXPECT_EQ(run(long_pack, FolderSummary{1, 0, 5, 1}), "malformed: file: a pack has a wrong size");
-  // A name that climbs out, written by hand.
+  // A name that leads out of the folder, written by hand.
   const auto climbs = [&](auto& m, auto&) { m.insert(m.end(), {1, 2, '.', '.', 2, 4, 'e', 'v', 'i', 'l', 0, 0, 0}); };
   EXPECT_EQ(run(climbs, FolderSummary{1, 1, 0, 0}), "malformed: list of files, at byte 9, in \"\": the name . or ..");
-  // Counts that promise more than comes.
+  // Counts that promise more than follows.
   EXPECT_EQ(
       run([&](auto&, auto&) {}, FolderSummary{3, 0, 0, 0}),
       "malformed: list of files, at byte 6, in \"\": fewer files, folders, links, bytes or ops than the root op says");
@@ -600,7 +600,7 @@ TEST_F(FetchFiles, LinksAndModesArriveAsTheyWere) {
   EXPECT_EQ((std::array{report->folder.links, report->links_written, report->links_kept, report->links_failed}),
             (std::array<std::uint64_t, 4>{4, 4, 0, 0}));
   look();
-  // Once more: everything is there, folders that may not be written in included.
+  // Once more: everything exists, including folders that may not be written in.
   ASSERT_EQ(::chmod(out_.str("out/locked/inside").c_str(), 0700), 0);
   fs::remove(out_.path() / "out/locked/inside/tool");
   ASSERT_EQ(::chmod(out_.str("out/locked/inside").c_str(), 0500), 0);
@@ -627,7 +627,7 @@ TEST_F(FetchFiles, NothingIsTakenInThatWasNotAskedFor) {
   auto stranger = sharer({});
   const Bytes junk = Bytes::copy_of(noise(1000, 99));
   stranger->store({{op_id_of(junk), junk}});
-  // The stranger publishes its op to both, again and again, while the share is fetched.
+  // The stranger publishes its op to both, repeatedly, while the share is fetched.
   std::atomic<bool> done{false};
   std::uint64_t published = 0;
   std::thread offers([&] {
@@ -687,7 +687,7 @@ TEST_F(FetchFiles, AShareThatIsLargerThanTheDiskIsRefusedBeforeItIsFetched) {
 }
 
 TEST_F(FetchFiles, AListThatRepeatsItsPartsIsRefused) {
-  // 128 MiB of list from 300 KB of ops: a file of 4 GiB.
+  // A list of 128 MiB from 300 KB of ops: a file of 4 GiB.
   test::OpMap share;
   const auto put = share.put();
   constexpr std::uint64_t kLists = 32, kUnder = 4096 * 1024, kTotal = kLists * kUnder, kIds = (kTotal - 32) / 32;
@@ -695,7 +695,7 @@ TEST_F(FetchFiles, AListThatRepeatsItsPartsIsRefused) {
   std::vector<std::uint8_t> head;
   FileHead file;
   file.size = kIds * 1024;
-  file.name = std::string(32 - 1 - 5 - 3 - 5, 'n');  // what makes it 32 bytes with the end: the size takes 5
+  file.name = std::string(32 - 1 - 5 - 3 - 5, 'n');  // which makes it 32 bytes with the end: the size takes 5
   ManifestEncoder::begin(head);
   ManifestEncoder::file(head, file, {});
   ASSERT_EQ(head.size(), 31U);
@@ -746,7 +746,7 @@ TEST_F(FetchFiles, TheOutputFolderAndTheDataFolderNeverOverlap) {
 }
 
 TEST_F(FetchFiles, ForgedSourcesAreAskedForLittle) {
-  // Anybody can sign infos of new agents at urls where nobody is. The honest source comes after them all.
+  // Anybody can sign infos of new agents at urls where nobody is. The honest source comes after all of them.
   for (int i = 0; i < 400; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 1, i));
   OpId root;
   const auto ops = ops_of(from_.str(), root);
@@ -790,7 +790,7 @@ TEST_F(FetchFiles, SourcesShareTheLoad) {
   auto fetcher = node();
   fetcher->join(DhtArc::none());
   auto opts = options();
-  opts.window_ops = 16;  // many rounds, so that both have their turns
+  opts.window_ops = 16;  // many rounds, so that both get their turns
   auto report = fetcher->fetch(root, opts);
   ASSERT_TRUE(report) << report.error().to_string();
   EXPECT_EQ(report->fetched_ops, ops.size());

@@ -1,4 +1,4 @@
-// What a fetch shows: a speed and a time left that move little, a line that fits.
+// The progress of a fetch: a speed and a time left that change slowly, and a line that fits.
 #include "fetch_text.hpp"
 
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@ using files::FetchProgress;
 using files::FetchWait;
 using namespace std::chrono_literals;
 
-/// Time, told by the test.
+/// The time, set by the test.
 struct Clock {
   RateMeter::Time now{};
   RateMeter::Time after(double seconds) {
@@ -107,7 +107,7 @@ TEST(RateMeter, ATimeThatStandsStillLosesNothing) {
 }
 
 TEST(FetchMeter, TheTimeLeftOfAConstantLineRunsDownEvenly) {
-  // The bytes come in answers of 4 MiB, which are held only when they are whole; the line is 2 MB/s.
+  // The bytes arrive in answers of 4 MiB, which count as held only when they are complete; the line has 2 MB/s.
   Clock clock;
   FetchMeter meter;
   std::optional<double> last;

@@ -1,4 +1,4 @@
-// A temporary folder, manifests built by hand, a store on a real runtime.
+// For tests of files: a temporary folder, manifests built by hand, a store on a real runtime.
 #pragma once
 
 #include <fcntl.h>
@@ -49,7 +49,7 @@ class TempDir {
   fs::path path_;
 };
 
-/// Bytes that look random and are the same each time.
+/// Bytes that look random and are the same every time.
 inline std::string noise(std::size_t size, std::uint64_t seed) {
   std::string out(size, '\0');
   std::uint64_t x = seed * 0x9e3779b97f4a7c15ULL + 1;

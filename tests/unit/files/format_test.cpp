@@ -1,3 +1,4 @@
+// The ops of a share: root and list ops, names and targets of links.
 #include "files/format.hpp"
 
 #include "unit/files/files_harness.hpp"
@@ -77,7 +78,7 @@ TEST(LinkTarget, OnlyOnesThatStayInside) {
   EXPECT_EQ(target_fault("..", 0), "a link that leads out of the folder");
   EXPECT_EQ(target_fault("../../a", 1), "a link that leads out of the folder");
   EXPECT_EQ(target_fault("./..", 0), "a link that leads out of the folder");
-  // By the text alone "a" and ".." come to nothing; where "a" is a link they do not.
+  // By the text alone "a" and ".." cancel out; where "a" is a link they do not.
   EXPECT_EQ(target_fault("a/..", 5), "a link with .. after a name");
   EXPECT_EQ(target_fault("../a/../b", 5), "a link with .. after a name");
   EXPECT_EQ(target_fault(std::string_view("a\0b", 3), 0), "a link whose target has a zero byte");
@@ -101,7 +102,7 @@ TEST(RootOp, RefusesWhatIsNotARoot) {
   EXPECT_EQ(with(4, 0).error().code, Errc::unsupported);
   EXPECT_EQ(with(4, 3).error().code, Errc::unsupported);
   EXPECT_NE(with(4, 3).error().message.find("too old"), std::string::npos);
-  EXPECT_EQ(with(4, 2).error().code, Errc::malformed);  // a version 2 that is too short
+  EXPECT_EQ(with(4, 2).error().code, Errc::malformed);  // version 2, but too short
   EXPECT_FALSE(with(5, kMinChunkLog2 - 1));
   EXPECT_FALSE(with(5, kMaxChunkLog2 + 1));
   EXPECT_FALSE(with(5, 255));
@@ -136,7 +137,7 @@ TEST_P(TreeOfSize, ReadsBackWhatWasWritten) {
   const std::string text = noise(static_cast<std::size_t>(size), size);
   OpMap ops;
   TreeWriter writer(ops.put(), 10);
-  // In pieces that do not fit the chunks.
+  // In pieces that do not match the chunks.
   for (std::size_t at = 0; at < text.size(); at += 3000) {
     ASSERT_TRUE(writer.write(as_bytes(std::string_view(text).substr(at, 3000))));
   }
@@ -158,7 +159,7 @@ TEST_P(TreeOfSize, ReadsBackWhatWasWritten) {
   EXPECT_EQ(back.size(), text.size());
   EXPECT_TRUE(back == text);
 
-  // Another length than the root's is noticed, whichever way.
+  // A length other than the root's is noticed in every case.
   for (const std::uint64_t wrong : {size + 1, size - 1, size * 4096}) {
     if (wrong == 0) continue;
     root.manifest_bytes = wrong;

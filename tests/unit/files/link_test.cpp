@@ -1,3 +1,4 @@
+// Links, addresses, and what is printed of paths.
 #include <gtest/gtest.h>
 
 #include "kitsune2/files.hpp"
@@ -108,7 +109,7 @@ TEST(Printable, LeavesTextAndEscapesControl) {
   EXPECT_EQ(printable("plain/Grüße 日本"), "plain/Grüße 日本");
   EXPECT_EQ(printable("a\nb\x1b[2J"), "a\\x0ab\\x1b[2J");
   EXPECT_EQ(printable("\xff\xfe"), "\\xff\\xfe");
-  // Marks that turn the direction of writing make "gpj.exe" of "exe.jpg": all of them, and no neighbour.
+  // Marks that change the direction of writing show "exe.jpg" as "gpj.exe": all of them are escaped, and no neighbours.
   for (const char* mark : {"\u061c", "\u200e", "\u200f", "\u202a", "\u202b", "\u202c", "\u202d", "\u202e", "\u2066",
                            "\u2067", "\u2068", "\u2069"}) {
     const std::string shown = printable(std::string("a") + mark + "b");
@@ -118,7 +119,7 @@ TEST(Printable, LeavesTextAndEscapesControl) {
   EXPECT_EQ(printable("\u061b\u061d\u200d\u2010\u2065\u206a"), "\u061b\u061d\u200d\u2010\u2065\u206a");
   EXPECT_EQ(printable("\xc2\x9b"
                       "1m"),
-            "\\xc2\\x9b1m");  // U+009B is a terminal's escape too
+            "\\xc2\\x9b1m");  // U+009B also starts an escape sequence of a terminal
   EXPECT_EQ(printable(std::string_view("\0", 1)), "\\x00");
 }
 

@@ -1,3 +1,4 @@
+// The form of the program's log lines, as text and as JSON.
 #include "log_format.hpp"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// The manifest: what is written is read, and what the format forbids is refused.
 #include "files/manifest.hpp"
 
 #include <random>
@@ -20,7 +21,7 @@ FileHead head(std::string name, std::uint64_t size, bool packed = false) {
   return out;
 }
 
-/// Reads a manifest to its end: one line a record. The error, if one came, is the last line.
+/// Reads a manifest to its end, one line per record. An error is the last line.
 std::vector<std::string> read(const Raw& raw, const RootOp& root, std::size_t piece = 7) {
   std::size_t at = 0;
   ManifestReader reader(
@@ -152,7 +153,7 @@ TEST(Manifest, MoreIdsThanOneRecordHolds) {
             (std::vector<std::string>{"file big 2560000", "ids 1024", "ids 1024", "ids 452", "file end", "end"}));
 }
 
-/// A manifest made of `body`, which names things against the rules.
+/// A manifest made of `body`, with names that break the rules.
 std::string fault_of(const std::function<void(Raw&)>& body, FolderSummary folder = {9, 9, 9000, 9}) {
   Raw raw;
   Encoder::begin(raw);
@@ -302,7 +303,7 @@ TEST(Manifest, VersionTwoHasModesAndLinks) {
   EXPECT_NE(read(raw, root).back().find("more links"), std::string::npos);
   root.folder.links = 3;
   EXPECT_NE(read(raw, root).back().find("fewer files, folders, links"), std::string::npos);
-  root.version = 1;  // a root and a list of two versions
+  root.version = 1;  // a root and a list of different versions
   EXPECT_NE(read(raw, root).back().find("not of version 1"), std::string::npos);
 }
 
@@ -330,7 +331,7 @@ TEST(ManifestHostile, LinksThatLeadOut) {
 }
 
 TEST(ManifestHostile, ALinkAndSomethingBehindIt) {
-  // No name is there twice, so nothing can be written through a link of the same share.
+  // No name occurs twice, so nothing can be written through a link of the same share.
   EXPECT_NE(fault_of_2([](Raw& raw) {
               Encoder::link(raw, "x", "y");
               Encoder::dir2(raw, "x", 0755);
@@ -345,7 +346,7 @@ TEST(ManifestHostile, ALinkAndSomethingBehindIt) {
 }
 
 TEST(ManifestHostile, ModesBeyondTheNineBits) {
-  for (const std::uint8_t high : {0x02, 0x04, 0x08, 0x10, 0x80}) {  // sticky, setgid, setuid, and what is none
+  for (const std::uint8_t high : {0x02, 0x04, 0x08, 0x10, 0x80}) {  // sticky, setgid, setuid, and undefined ones
     EXPECT_NE(fault_of_2([&](Raw& raw) {
                 raw.insert(raw.end(), {2, 1, 'a', 0, 0xed, high, 0});
               }).find("permission"),
@@ -355,7 +356,7 @@ TEST(ManifestHostile, ModesBeyondTheNineBits) {
               }).find("permission"),
               std::string::npos);
   }
-  // The executable flag is version 1's alone, links are version 2's.
+  // The executable flag exists only in version 1, links only in version 2.
   EXPECT_NE(fault_of_2([](Raw& raw) {
               raw.insert(raw.end(), {2, 1, 'a', 1, 0xed, 1, 0});
             }).find("unknown flags"),
@@ -391,7 +392,7 @@ TEST(ManifestHostile, MutatedBytesNeverBreakTheReader) {
     refused += !lines.empty() && lines.back().starts_with("error") ? 1 : 0;
   }
   EXPECT_GT(refused, 5'000U);
-  EXPECT_LT(refused, 20'000U);  // op ids are any bytes
+  EXPECT_LT(refused, 20'000U);  // any bytes can be op ids
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What a hostile share, or someone who can write in the output folder, may try: links in the way.
+// What a hostile share, or somebody who can write in the output folder, may try: links in the way.
 #include "files/out_writer.hpp"
 
 #include <sys/resource.h>
@@ -65,10 +65,10 @@ Written write_out(const std::string& to, bool overwrite) {
   return out;
 }
 
-/// One file of many chunks that are all the same op, and what became of it.
+/// One file of many chunks that are all the same op, and its outcome.
 class LongFile {
  public:
-  static constexpr std::uint64_t kChunks = 2500;  // more than one record of the list has
+  static constexpr std::uint64_t kChunks = 2500;  // more than fit into one record of the list
   static constexpr std::uint64_t kSize = kChunks * 1024;
 
   Result<void> write(const std::string& to, bool overwrite, std::function<bool()> stopped) {
@@ -145,7 +145,7 @@ TEST(OutWriter, BytesAreCountedOnceWhetherWrittenFoundOrReplaced) {
     EXPECT_EQ(file.handled_, static_cast<std::int64_t>(LongFile::kSize));
     EXPECT_EQ(file.most_, file.handled_);
   }
-  // The same size, and other bytes in the middle: compared up to there, then written from the start.
+  // The same size, but other bytes in the middle: compared up to there, then written from the start.
   std::string other = snapshot(dir.path() / "out").at("long");
   other[LongFile::kSize / 2] ^= 1;
   dir.write("out/long", other);
@@ -178,7 +178,7 @@ TEST(OutWriter, AFileThatChangesWhileItIsComparedIsLeftAsItIs) {
   std::string other = snapshot(dir.path() / "out").at("long");
   other[2400 * 1024] ^= 1;
   dir.write("out/long", other);
-  // Somebody writes to a part that was found to be the same, before the place is reached where it is not.
+  // Somebody writes to a part that was found to be the same, before the place of the difference is reached.
   other[100] ^= 1;
   LongFile again;
   bool written = false;
@@ -191,7 +191,7 @@ TEST(OutWriter, AFileThatChangesWhileItIsComparedIsLeftAsItIs) {
   EXPECT_EQ(snapshot(dir.path() / "out"), (std::map<std::string, std::string>{{"long", other}}));
 }
 
-/// A file of `chunks` times the same chunk of 1 KiB, by a list that is made as it is read.
+/// A file that repeats one chunk of 1 KiB `chunks` times, with a list that is made while it is read.
 Result<OutWriter::Counts> write_repeated(const std::string& to, std::uint64_t chunks, OutWriter::Fetch fetch) {
   const OpId id = op_id_of(as_bytes("the op"));
   std::vector<std::uint8_t> head;
@@ -245,7 +245,7 @@ constexpr bool kSanitized = false;
 TEST(ManifestHostile, ALongListTakesNoMemory) {
   const TempDir dir;
   const auto before = most_memory_kib();
-  // 4 M ids, 128 MiB of list. The op is not to be had: so nothing is written, and the list is read to its end.
+  // 4 M ids, 128 MiB of list. The op is not available, so nothing is written, and the list is read to its end.
   const auto counts = write_repeated(
       dir.str("out"), 4U << 20,
       [](const std::vector<OpId>&) -> Result<std::vector<Bytes>> { return make_error(Errc::not_found, "the op"); });
@@ -299,7 +299,7 @@ TEST(OutWriter, SymlinksInTheOutputFolderAreNotFollowed) {
   EXPECT_EQ(kept.counts.dirs_failed, 1U);
   EXPECT_EQ(kept.issues.size(), 2U);
   EXPECT_EQ(snapshot(dir.path()), before);
-  // With overwrite the link to a file is replaced, itself; the one in place of a folder stays in the way.
+  // With overwrite, a link in place of a file is replaced itself; one in place of a folder stays in the way.
   const auto over = write_out(dir.str("out"), true);
   EXPECT_EQ(over.counts.written, 1U);
   auto after = before;
@@ -312,7 +312,7 @@ TEST(OutWriter, APlantedLinkUnderATemporaryNameIsReplacedAndNotWrittenThrough) {
   const TempDir dir;
   dir.write("outside/file", "precious");
   fs::create_directory(dir.path() / "out");
-  // The names can be computed by who knows the share.
+  // Whoever knows the share can compute the names.
   for (const std::string path : {"a", "d/in d"}) {
     const OpId hash = op_id_of(as_bytes("salt/" + path));
     const std::string name = std::string(kTempPrefix) + to_hex(hash.view().subspan(0, 8));
@@ -383,7 +383,7 @@ mode_t mode_of(const std::string& path) {
 }
 
 TEST(OutWriter, NoChainOfLinksOfAShareLeadsOut) {
-  // What a reader lets through, at its worst: links to folders nearer to the top, links through them, loops.
+  // The worst that a reader lets through: links to folders nearer to the top, links through them, loops.
   const TempDir dir;
   dir.write("secret", "outside");
   const auto made = write_out_2(dir.str("out"), false, counts(1, 3, 8), [](auto& m) {
@@ -391,7 +391,7 @@ TEST(OutWriter, NoChainOfLinksOfAShareLeadsOut) {
     ManifestEncoder::dir2(m, "b", 0755);
     ManifestEncoder::dir2(m, "c", 0755);
     ManifestEncoder::link(m, "back", "../b/c");
-    ManifestEncoder::link(m, "top", "../../..");  // to the share itself, no further
+    ManifestEncoder::link(m, "top", "../../..");  // to the share itself, and no further
     ManifestEncoder::dir_end(m);
     ManifestEncoder::link(m, "deep", "c/top/a/b/c/top/secret");
     ManifestEncoder::dir_end(m);
@@ -489,7 +489,7 @@ TEST(OutWriter, AnEmptyFolderThatCannotBeMadeCounts) {
   EXPECT_EQ(mode_of(dir.str("out/d")), mode) << "what is in the way is left as it is";
 }
 
-/// An earlier version of the share said that its owner may not write there. Root may; the mode at the end is looked at.
+/// An earlier version of the share said that its owner may not write there. Root may, so the final mode is checked.
 TEST(OutWriter, AReadOnlyFolderIsUpdatedWithOverwrite) {
   const TempDir dir;
   dir.write("out/d/old", "");

@@ -1,4 +1,4 @@
-// Folders that overlap: by other spellings, through symbolic links, and where one of them is not there yet.
+// Folders that overlap: by other spellings, through symbolic links, and if one of them does not exist yet.
 #include "files/places.hpp"
 
 #include "files_harness.hpp"

@@ -1,3 +1,4 @@
+// Sharing folders: packs, links, odd files, and sharing again.
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -120,7 +121,7 @@ TEST(Share, SmallFilesShareOps) {
   // 2 MB in packs of 128 KiB to 256 KiB.
   EXPECT_LE(shared.report->folder.ops, 16U);
   EXPECT_GE(shared.report->folder.ops, 8U);
-  // One file changes: its pack and few behind it are new, not all.
+  // One file changes: its pack and a few after it are new, but not all.
   dir.write("d0/f500", noise(2000, 77'777));
   auto again = share(store, {dir.str()});
   EXPECT_LE(again.report->new_ops, 8U);
@@ -176,7 +177,7 @@ TEST(Share, LinksThatStayInsideAreKept) {
   EXPECT_EQ((std::pair{shared.report->links_left_out, shared.report->skipped}),
             (std::pair<std::uint64_t, std::uint64_t>{3, 3}));
   for (const auto& issue : shared.issues) EXPECT_TRUE(issue.link) << issue.path;
-  // Of several paths each is a world of its own: what lies beside the one need not lie beside the other.
+  // Of several paths, each is separate: what is beside one need not be beside the other.
   dir.write("other/file", "y");
   fs::create_symlink("../from/d", dir.path() / "other/neighbour");
   auto both = share(store, {dir.str("from/d"), dir.str("other")});
@@ -225,7 +226,7 @@ TEST(Share, WithoutLinksAndOddModesALinkOfTheFirstVersionIsTheSameStill) {
     ASSERT_EQ(::chmod(dir.str(name).c_str(), static_cast<mode_t>(mode)), 0);
   }
   RunningStore store;
-  // As the program of commit 2a90e15 printed it.
+  // As printed by the program of commit 2a90e15.
   EXPECT_EQ(share(store, {dir.str()}).report->root.to_string(), "ICar7d3iAirDs0PjSxHDFS1vbT57Z7cUIMta0aw05c4");
 }
 
@@ -238,7 +239,8 @@ TEST(Share, ProgressCountsInsideAFileAndKnowsHowMuchThereIs) {
   std::vector<ShareProgress> seen;
   options.progress = [&](const ShareProgress& p) {
     seen.push_back(p);
-    std::this_thread::sleep_for(std::chrono::milliseconds(101));  // so that the next chunk is told of too
+    std::this_thread::sleep_for(
+        std::chrono::milliseconds(101));  // so that the progress of the next chunk is reported too
   };
   std::stop_source stop;
   auto report = share_paths(store.runtime, *store.store, {dir.str()}, options, stop.get_token());
@@ -253,7 +255,7 @@ TEST(Share, ProgressCountsInsideAFileAndKnowsHowMuchThereIs) {
 }
 
 TEST(Share, FileThatIsNotWhatItSaysIsReported) {
-  // Files of /proc claim to be empty and are not: the same as a file that grows while it is read.
+  // Files of /proc claim to be empty and are not, like a file that grows while it is read.
   RunningStore store;
   TempDir dir;
   dir.write("good", "x");
@@ -267,7 +269,7 @@ TEST(Share, FileThatIsNotWhatItSaysIsReported) {
 }
 
 TEST(Share, UnreadableIsReportedWithTheSystemsReason) {
-  // Opening another process's memory map through a dead thread fails for root too.
+  // Opening another process's memory map through a dead thread fails even for root.
   RunningStore store;
   TempDir dir;
   dir.write("good", "x");

@@ -1,4 +1,4 @@
-// Each share in a space of its own: what its database holds, what is stored again, what is found at a start.
+// Each share in a space of its own: the contents of its database, what is stored again, what is found at a start.
 #include "files/shares.hpp"
 
 #include <algorithm>
@@ -54,7 +54,7 @@ class Shares : public ::testing::Test {
     close(store);
     return {ids->op_ids.begin(), ids->op_ids.end()};
   }
-  /// More than a batch for the store, and behind it something that is told of.
+  /// More than one batch for the store, followed by something that is reported.
   void make_many() {
     for (int i = 0; i < 100; ++i) from_.write(std::to_string(i), noise(kChunkBytes, i));
     ASSERT_EQ(::mkfifo(from_.str("95 is behind most").c_str(), 0600), 0);
@@ -263,7 +263,7 @@ TEST_F(Shares, OfTheOneSpaceOfOldAreFound) {
     EXPECT_FALSE(share.own);
     EXPECT_EQ(share.space, default_space(node_->agent()));
   }
-  // Shared again they move to spaces of their own.
+  // When shared again, they move to spaces of their own.
   const auto again = shared({from_.str("a")});
   EXPECT_EQ(again.report.root, one.root);
   EXPECT_NE(again.space, default_space(node_->agent()));
@@ -321,7 +321,7 @@ TEST(OwnSpace, AgentsDoNotTellThatTwoSpacesAreOneNodes) {
   EXPECT_NE(agent_for(Ed25519LocalAgent::generate(), one).value()->agent(), in_one);
 }
 
-/// Turns one bit of the database of a space, where these bytes are.
+/// Flips one bit in the database of a space, inside these bytes.
 void flip(const std::string& database, std::string_view bytes) {
   std::fstream file(database, std::ios::in | std::ios::out | std::ios::binary);
   const std::string all{std::istreambuf_iterator<char>(file), {}};

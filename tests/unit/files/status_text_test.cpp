@@ -1,4 +1,4 @@
-// What `kitsune2 status` makes of the answer on a node's socket.
+// What `kitsune2 status` prints for the answer of a node's socket.
 #include "status_text.hpp"
 
 #include <gtest/gtest.h>

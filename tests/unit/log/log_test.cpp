@@ -1,3 +1,4 @@
+// The log: which log a line goes to, levels, callbacks, and what is escaped.
 #include "log/log.hpp"
 
 #include <gtest/gtest.h>
@@ -102,7 +103,7 @@ TEST_F(LogTest, WhatPeersSaidCannotForgeALineOrSteerATerminal) {
   EXPECT_EQ(log::escaped("\xe2\x80\xae"
                          "abc\xe2\x80\xa8\xe2\x81\xa6"),
             "\\xe2\\x80\\xaeabc\\xe2\\x80\\xa8\\xe2\\x81\\xa6");
-  // No UTF-8: a lone byte, an overlong form, a surrogate, too large, cut off.
+  // Invalid UTF-8: a lone byte, an overlong form, a surrogate, too large, cut off.
   EXPECT_EQ(log::escaped("\xff|\xc0\x80|\xed\xa0\x80|\xf5\x80\x80\x80|\xe2\x82"),
             "\\xff|\\xc0\\x80|\\xed\\xa0\\x80|\\xf5\\x80\\x80\\x80|\\xe2\\x82");
   EXPECT_EQ(log::printable("\x1b"

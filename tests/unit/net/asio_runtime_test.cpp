@@ -1,3 +1,4 @@
+// The real runtime: order, timers, threads, and stopping.
 #include "kitsune2/asio_runtime.hpp"
 
 #include <gtest/gtest.h>
@@ -102,7 +103,7 @@ TEST(AsioRuntime, ATimerAtTheEndOfTimeDoesNoHarm) {
 TEST(AsioRuntime, ATimerThatSchedulesAPastTimerDoesNotStarveTheLoop) {
   std::atomic<bool> stop{false};
   std::atomic<int> rounds{0};
-  std::function<void()> again;  // outlives the loop, which calls it
+  std::function<void()> again;  // outlives the loop that calls it
   Loop loop;
   again = [&] {
     ++rounds;
@@ -176,7 +177,7 @@ TEST(AsioRuntime, StopDestroysWhatWaitsAndDropsWhatComes) {
     EXPECT_EQ(token.use_count(), 1);
     EXPECT_FALSE(loop.call([] {}));
     loop.stop();
-    loop.start();  // no effect: it has been stopped
+    loop.start();  // no effect, because it was stopped
     EXPECT_FALSE(loop.call([] {}));
   }
 }

@@ -1,3 +1,4 @@
+// The HTTP client against a server of fixed answers, and with TLS.
 #include "kitsune2/http.hpp"
 
 #include <gtest/gtest.h>
@@ -18,7 +19,7 @@ namespace {
 using test::Inbox;
 using test::Loop;
 
-/// Accepts connections one after another; answers each with fixed bytes once its request head is in.
+/// Accepts connections one after another, and answers each with fixed bytes once its request head has arrived.
 class CannedServer {
  public:
   explicit CannedServer(std::string answer, bool close_after = true)
@@ -214,7 +215,7 @@ TEST(HttpClient, DestroyingItCancelsWhatIsUnderWay) {
 TEST(Tls, VerificationIsOnByDefault) {
   EXPECT_TRUE(TlsOptions{}.verify);
   EXPECT_TRUE(WsOptions{}.tls_verify);
-  // A certificate of nobody that is known: refused without any option.
+  // A certificate that is not trusted: refused without any option.
   const test::Certificates unknown;
   RelayServerOptions options;
   options.tls_cert = unknown.cert;

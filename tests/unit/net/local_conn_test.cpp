@@ -1,4 +1,4 @@
-// Connections that do not leave the process, between two loops.
+// Connections inside the process, between two loops.
 #include "net/local_conn.hpp"
 
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@ namespace {
 using test::Inbox;
 using test::Loop;
 
-/// Keeps what comes; may echo it.
+/// Keeps what arrives; may echo it.
 struct End final : ConnEvents {
   std::shared_ptr<Conn> conn;
   bool echo = false;
@@ -41,7 +41,7 @@ struct End final : ConnEvents {
   }
 };
 
-/// A server that lets in and a client that has connected.
+/// A server that accepts connections, and a client that has connected.
 struct Pair {
   Loop server_loop, client_loop;
   std::shared_ptr<End> server = std::make_shared<End>(), client = std::make_shared<End>();
@@ -58,7 +58,7 @@ struct Pair {
     server_loop.call([&] { door->shut(); });
     client_loop.stop();
     server_loop.stop();
-    // What holds each other while it is open.
+    // The two keep each other alive while the connection is open.
     client->conn.reset();
     server->conn.reset();
   }

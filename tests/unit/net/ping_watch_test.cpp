@@ -1,4 +1,4 @@
-// When a server is asked whether it is there, and when it is left.
+// When a server is pinged, and when it is given up.
 #include "net/ping_watch.hpp"
 
 #include <gtest/gtest.h>
@@ -16,7 +16,7 @@ const WsPings kPings{.quiet = seconds(10), .answer = seconds(20)};
 /// A watch and what happens to it.
 class PingWatchTest : public ::testing::Test {
  protected:
-  /// The first deadline at which there is something to do, and what. The time is that of the deadline.
+  /// The first deadline at which there is something to do, and what that is. The time becomes that of the deadline.
   Verdict next() {
     while (true) {
       EXPECT_GE(watch_.next_deadline(), now_);
@@ -34,7 +34,7 @@ class PingWatchTest : public ::testing::Test {
     queued_ -= bytes;
     watch_.taken(queued_, now_);
   }
-  /// Everything goes out at once.
+  /// Everything is sent at once.
   void send(std::size_t bytes) {
     queue(bytes);
     take(queued_);
@@ -101,7 +101,7 @@ TEST_F(PingWatchTest, OnlyTheAnswerToThisPingProvesAnything) {
   EXPECT_EQ(watch_.next_deadline(), now_ + seconds(20)) << "that one was answered before";
 }
 
-// A server that holds back what it reads (its receivers are slow, or it limits rates) must not look deaf.
+// A server that stops reading (its receivers are slow, or it limits rates) must not look deaf.
 TEST_F(PingWatchTest, WhatStandsBeforeThePingIsWaitedForToo) {
   send(PingWatch::kProofBytes - 1);
   send(100'000);  // now a ping is due at once
@@ -159,7 +159,7 @@ TEST_F(PingWatchTest, AQueueThatDoesNotMoveIsDeafToo) {
   EXPECT_LE(now_, kStart + seconds(10 + 20 + 13));
 }
 
-// The machine slept, or this process was stopped: the answer may lie in the socket, unread.
+// The machine slept, or this process was stopped: the answer may be in the socket, unread.
 TEST_F(PingWatchTest, ACheckThatComesTooLateAsksAgainInsteadOfLeaving) {
   ASSERT_EQ(next(), Verdict::ping);
   take(14);

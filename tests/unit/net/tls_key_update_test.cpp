@@ -1,4 +1,4 @@
-// Changes of keys within a TLS connection are counted and limited.
+// Key updates within a TLS connection are counted and limited.
 #include <gtest/gtest.h>
 #include <openssl/bio.h>
 #include <openssl/ssl.h>
@@ -12,7 +12,7 @@
 namespace kitsune2::net {
 namespace {
 
-/// A client of OpenSSL's own, and our engine as its server.
+/// A client of OpenSSL, and our engine as its server.
 struct Pair {
   Pair() {
     SSL_CTX* ctx = SSL_CTX_new(TLS_client_method());
@@ -48,7 +48,7 @@ struct Pair {
     for (int i = 0; i < times; ++i) {
       ASSERT_EQ(SSL_key_update(client, SSL_KEY_UPDATE_REQUESTED), 1);
       ASSERT_EQ(SSL_do_handshake(client), 1);
-      // The answers are read, or OpenSSL would not ask again.
+      // The answers are read, because otherwise OpenSSL would not ask again.
       char none = 0;
       SSL_read(client, &none, 1);
     }

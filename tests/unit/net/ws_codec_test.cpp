@@ -1,3 +1,4 @@
+// WebSocket frames: vectors of the RFC, every way to cut them, and faults.
 #include "net/ws_codec.hpp"
 
 #include <gtest/gtest.h>
@@ -11,7 +12,7 @@ namespace {
 
 using Next = WsDecoder::Next;
 
-/// Notes what a decoder says.
+/// Records the output of a decoder.
 struct Log final : WsDecoder::Sink {
   std::vector<std::string> messages;
   std::vector<std::string> pings;

@@ -1,3 +1,4 @@
+// The WebSocket client against an independent server.
 #include "net/ws_connector.hpp"
 
 #include <gtest/gtest.h>
@@ -28,7 +29,7 @@ namespace beast = boost::beast;
 namespace websocket = beast::websocket;
 using tcp = asio::ip::tcp;
 
-/// An independent WebSocket server: Beast, blocking, one connection; then it is told what to do.
+/// An independent WebSocket server: Beast, blocking, one connection; then it does what it is told.
 class BeastServer {
  public:
   using Plain = websocket::stream<tcp::socket>;
@@ -67,7 +68,7 @@ class BeastServer {
           serve_plain_(stream);
         }
       } catch (const std::exception&) {
-        // the client went, as the test wants
+        // the client closed, as the test wants
       }
     });
   }
@@ -92,7 +93,7 @@ void echo(Stream& stream) {
   }
 }
 
-/// What a client hears, in order: "open", "msg <size>", "writable", "close <code> <text>".
+/// What a client receives, in order: "open", "msg <size>", "writable", "close <code> <text>".
 struct Client {
   Inbox<Bytes> messages;
   Inbox<std::string> opened;
@@ -215,7 +216,7 @@ TEST(WsConnector, APlainServerOnAWssUrlIsAClearError) {
 }
 
 TEST(WsConnector, AServerThatClosesBeforeItAnswersMayExpectTls) {
-  // What a TLS server does with a plain request: it takes it for nonsense and closes.
+  // What a TLS server does with a plain request: takes it for nonsense and closes.
   asio::io_context io;
   tcp::acceptor acceptor(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
   std::jthread thread([&] {
@@ -256,7 +257,7 @@ TEST(WsConnector, ErrorsNameThePlace) {
 }
 
 TEST(WsConnector, ASilentServerTimesOut) {
-  // Connects, but the other side says nothing to the upgrade.
+  // Connects, but the other side does not answer the upgrade.
   asio::io_context io;
   tcp::acceptor silent(io, tcp::endpoint(asio::ip::address_v4::loopback(), 0));
   const std::string at = "127.0.0.1:" + std::to_string(silent.local_endpoint().port());
@@ -271,14 +272,14 @@ TEST(WsConnector, ASilentServerTimesOut) {
   }
 }
 
-// A host whose first packets get lost: a later attempt finds it sooner than this one would (net::kTcpConnectLimit).
+// A host whose first packets are lost: a later attempt finds it sooner than this one would (net::kTcpConnectLimit).
 TEST(WsConnector, AHostThatDoesNotAnswerIsLeftAfterEightSecondsNotThirty) {
   asio::io_context io;
   tcp::acceptor full(io);
   full.open(tcp::v4());
   full.bind(tcp::endpoint(asio::ip::address_v4::loopback(), 0));
   full.listen(0);
-  // Nobody accepts: once the queue of the system is full, it answers nobody.
+  // Nobody accepts: once the system's queue is full, it answers nobody.
   std::vector<tcp::socket> waiting;
   for (int i = 0; i < 4; ++i) {
     waiting.emplace_back(io, tcp::v4()).async_connect(full.local_endpoint(), [](const beast::error_code&) {});
@@ -349,7 +350,7 @@ TEST(WsConnector, AServerThatAnswersPingsIsKeptThoughItSaysNothingElse) {
     s.control_callback([&](websocket::frame_type kind, beast::string_view payload) {
       if (kind == websocket::frame_type::ping) pings.push(std::string(payload));
     });
-    echo(s);  // reads, and answers pings by itself
+    echo(s);  // reads, and answers pings on its own
   });
   Client c;
   WsOptions options;
@@ -369,7 +370,7 @@ TEST(WsConnector, AServerThatAnswersPingsIsKeptThoughItSaysNothingElse) {
 
 TEST(WsConnector, AServerThatIsUpAndDeafIsLeft) {
   Inbox<int> end_of_test;
-  BeastServer server([&](auto&) { end_of_test.next(); });  // accepted; it never reads nor writes
+  BeastServer server([&](auto&) { end_of_test.next(); });  // accepted; it neither reads nor writes
   Client c;
   WsOptions options;
   options.pings = {.quiet = std::chrono::milliseconds(20), .answer = std::chrono::milliseconds(200)};

@@ -1,5 +1,5 @@
-// Real nodes over sockets, with SQLite stores for ops and peers, at the default pace of gossip: who was away has what
-// it missed within seconds. Before, the time of the last round, kept on disk, put it off by 3 to 6 minutes.
+// Real nodes over sockets, with SQLite stores for ops and peers, at the default pace of gossip: a node that was away
+// gets what it missed within seconds. Before, the time of the last round, kept on disk, delayed that by 3 to 6 minutes.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -64,12 +64,12 @@ class RealCatchUp : public ::testing::Test {
   std::filesystem::path dir_;
 };
 
-/// At the pace of before nothing came within two minutes of a restart.
+/// At the earlier pace nothing arrived within two minutes of a restart.
 TEST_F(RealCatchUp, ANodeThatRestartsHasWhatItMissed) {
   auto relay = Node::start({.listen = "127.0.0.1:0"});
   ASSERT_TRUE(relay);
   const auto addr = (*relay)->relay_url();
-  // What is stored before they meet comes with their first round; nobody publishes.
+  // What is stored before they meet arrives with their first round; nobody publishes.
   auto a = start("a", addr);
   store(a, 1, 20);
   auto b = start("b", addr);

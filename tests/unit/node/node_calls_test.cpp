@@ -1,4 +1,4 @@
-// Calls of a node that are made wrongly or at the wrong time: after its end, on the strand, off the strand, and code of
+// Calls of a node that are made wrongly or at the wrong time: after its end, on the strand, off the strand; and code of
 // the application that throws.
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -29,7 +29,7 @@ std::unique_ptr<Node> offline_node(const std::string& data_dir = {}) {
   return std::move(*node);
 }
 
-/// A folder of its own, gone with it.
+/// A folder that is removed with the object.
 struct Folder {
   Folder()
       : path(std::filesystem::temp_directory_path() /
@@ -152,14 +152,14 @@ TEST(NodeRestart, ANodeStartsAgainAtOnceWhileTheApplicationHoldsTheOldSpace) {
   auto space = again->space(kSpace);
   ASSERT_TRUE(space) << space.error().to_string();
   EXPECT_EQ(held(*again, **space), 1U);
-  // What is left of the old one answers nothing and harms nobody.
+  // What is left of the old node answers nothing and harms nobody.
   std::atomic<int> answers{0};
   old_space->op_store().stats([&](const Result<OpStoreStats>&) { ++answers; });
   old_space->op_store().process_incoming_ops({make_op(2)}, [&](const Result<ProcessedOps>&) { ++answers; });
   old_space->peer_store().insert({});
   EXPECT_EQ(held(*again, **space), 1U);
   EXPECT_EQ(answers, 0);
-  // And the old one may go at any time.
+  // And the old node may be destroyed at any time.
   node.reset();
   old_space.reset();
   EXPECT_EQ(held(*again, **space), 1U);
@@ -169,7 +169,7 @@ TEST(NodeRestart, AStartWaitsForANodeThatStops) {
   const Folder folder;
   auto node = offline_node(folder.path);
   auto space = node->space(kSpace).value();
-  // Keeps the strand busy, so that the stop takes a while.
+  // Keeps the strand busy, so that the stop takes some time.
   std::promise<void> go_on;
   node->runtime().post([&] { go_on.get_future().wait(); });
   std::thread stopper([&] { node->stop(); });
@@ -280,7 +280,7 @@ class CallsDeathTest : public ::testing::Test {
   CallsDeathTest() { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
 };
 
-/// Runs `f` on the strand. It is to end the program; if it does not, this returns after a minute.
+/// Runs `f` on the strand. `f` should end the program; if it does not, this returns after a minute.
 template <class F>
 void on_strand(Node& node, F f) {
   node.runtime().post(f);

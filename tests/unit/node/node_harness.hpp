@@ -35,7 +35,7 @@ struct Notify {
   Bytes data;
 };
 
-/// The application of a node: records everything.
+/// The application of a node, which records everything.
 struct App : KitsuneHandler {
   struct Ear : SpaceHandler {
     explicit Ear(App& a) : app(a) {}
@@ -137,7 +137,7 @@ struct SimNode {
   std::shared_ptr<Space> space;
 };
 
-/// A peer that says exactly what the test says, and keeps what it hears.
+/// A peer that sends exactly what the test says, and keeps what it receives.
 struct Scripted {
   Scripted(Net& n, const std::string& name)
       : net(n), url(MemoryNetwork::url_of(name)), runtime(n.world.make_runtime()) {
@@ -154,7 +154,7 @@ struct Scripted {
     net.world.run_ready();
   }
   void gossip(const Url& to, const wire::GossipMessage& m) { send(to, kGossipModule, wire::encode_gossip(m)); }
-  /// The next gossip message that came, if it is one of type T.
+  /// The next gossip message that has arrived, if it is of type T.
   template <class T>
   std::optional<T> next_gossip() {
     if (gossips.empty() || !std::holds_alternative<T>(gossips.front())) return std::nullopt;
@@ -198,7 +198,7 @@ struct Scripted {
   int disconnects = 0;
 };
 
-/// An HTTP server for bootstrap: answers after `latency`; like the reference's, but with a switch.
+/// An HTTP server for bootstrap that answers after `latency`: like the reference's, but with a switch.
 struct FakeServer {
   explicit FakeServer(SimWorld& w) : world(w) {}
   struct Client : HttpClient {

@@ -28,7 +28,7 @@ using testing::poll_until;
 
 const SpaceId kSpace = SpaceId::from_text("node-test");
 
-/// A folder of its own for each test, gone with it.
+/// A folder for each test, removed with the object.
 class NodeTest : public ::testing::Test {
  protected:
   NodeTest() {
@@ -43,7 +43,7 @@ class NodeTest : public ::testing::Test {
   std::filesystem::path dir_;
 };
 
-/// Polls fast, so that the test does not wait for the defaults' intervals.
+/// Polls quickly, so that the test need not wait for the default intervals.
 Config quick() {
   Config config;
   config.core_bootstrap.backoff_min_ms = 50;
@@ -136,11 +136,11 @@ TEST_F(NodeTest, TwoNodesPublishAndFetchOverTheEmbeddedRelay) {
         "kitsune2_peer_ops_served_total" + both + "0\n", "kitsune2_peer_failures_total" + both + "0\n"}) {
     EXPECT_NE(metrics.find('\n' + line), std::string::npos) << line << metrics;
   }
-  // The relay inside has told its node where the peer comes from.
+  // The embedded relay has told its node where the peer comes from.
   EXPECT_EQ(left->run([&] { return left->kitsune().budget().address_group(to); }), "7f000001");
   EXPECT_EQ(right->run([&] { return right->kitsune().budget().address_group(from); }), std::nullopt);
   right->stop();
-  // The tombstone has reached the one that stays.
+  // The tombstone has reached the peer that stays.
   EXPECT_TRUE(poll_until([&] { return !knows(*left, *left_space, right_agent->agent()); }));
 }
 
@@ -156,7 +156,7 @@ TEST_F(NodeTest, ARestartKeepsOpsAndTheAgent) {
       space->op_store().process_incoming_ops({make_op(1), make_op(2)}, done);
     });
     ASSERT_TRUE(stored) << stored.error().to_string();
-    // The space is dropped after its node here.
+    // Here the space is dropped after its node.
     node->stop();
   }
   struct stat info {};
@@ -243,7 +243,7 @@ TEST_F(NodeTest, StopWorksFromAnyStateAndTwice) {
   auto node = start({.config = quick(), .data_dir = path("data"), .listen = "127.0.0.1:0", .admin = "127.0.0.1:0"});
   ASSERT_TRUE(node);
   auto space = join(*node, node->agent().value());
-  // Somebody waits for what never comes.
+  // A thread waits for what never arrives.
   std::thread waiter([&] {
     const auto never = node->wait<void>([&](auto) {});
     EXPECT_EQ(never.error().code, Errc::cancelled);
@@ -255,7 +255,7 @@ TEST_F(NodeTest, StopWorksFromAnyStateAndTwice) {
   EXPECT_EQ(node->wait_online(1s).error().code, Errc::cancelled);
   // The directory is free again.
   EXPECT_TRUE(start({.data_dir = path("data")}));
-  // And the space goes after its node.
+  // And the space is dropped after its node.
   node.reset();
 }
 
@@ -318,11 +318,11 @@ void expect_absent(const std::string& text, ByteView secret, const char* what) {
   }
 }
 
-/// Lines of one log, from whatever thread.
+/// The lines of one log, from any thread.
 struct KeptLog {
   std::mutex mutex;
   std::string lines;
-  /// Shared by all that it makes, so that a test sees when the callback is gone.
+  /// Shared by everything it makes, so that a test sees when the callback is destroyed.
   std::shared_ptr<int> alive = std::make_shared<int>();
 
   LogOptions options() {
@@ -338,7 +338,7 @@ struct KeptLog {
   }
 };
 
-/// "ws://127.0.0.1:port" where nobody listens.
+/// "ws://127.0.0.1:port" at which nobody listens.
 std::string dead_relay() {
   auto server = RelayServer::start(RelayServerOptions{});
   EXPECT_TRUE(server);
@@ -406,7 +406,7 @@ TEST_F(NodeTest, SecretsAreNeverLogged) {
     int status = 0;
     said += http_get("http://" + left->admin_addr() + "/metrics", status);
     said += left->run([&] { return left->kitsune().config().current().to_json(); });
-    // A key file with damage: what is wrong is said, not what is in it.
+    // A damaged key file: the error says what is wrong, not what is in the file.
     std::ifstream in(path("left") + "/agent.key");
     const std::string line{std::istreambuf_iterator<char>(in), {}};
     ASSERT_TRUE(from_base64url(line.substr(line.find(' ') + 1, 43), seed));

@@ -19,7 +19,7 @@ class MemorySuite final : public TransportSuiteNetwork {
   static MemoryNetworkOptions options() {
     MemoryNetworkOptions out;
     out.link.latency = std::chrono::milliseconds(5);
-    out.link.bytes_per_second = 10'000'000;  // or nothing would ever wait
+    out.link.bytes_per_second = 10'000'000;  // otherwise nothing would ever wait
     out.max_message_bytes = 2U << 20;
     out.max_queue_bytes = 4U << 20;
     return out;

@@ -42,7 +42,7 @@ class FakeBackend final : public TransportBackend {
   TransportEvents* events = nullptr;
   std::optional<Url> own;
   std::vector<std::pair<Url, Bytes>> sent;
-  std::vector<std::vector<Bytes>> pieces;  ///< of each that was sent
+  std::vector<std::vector<Bytes>> pieces;  ///< of each message that was sent
   std::vector<std::tuple<Url, CloseReason, Bytes>> disconnected;
   bool stopped = false;
 };
@@ -305,10 +305,10 @@ TEST_F(TransportTest, TheRulesOfLaterDialects) {
     EXPECT_TRUE(raw->events->recv_data(peer_, wire::whole_module(space_, "Fetch", as_bytes("x"))).has_value());
     EXPECT_EQ(module->log, Log{"msg 78"});
     EXPECT_TRUE(raw->events->recv_data(peer_, wire::encode_disconnect("bye")).has_value());
-    // But for a preflight.
+    // Except for a preflight.
     host_->refuse_in = true;
     EXPECT_TRUE(raw->events->recv_data(peer_, hex("080112026869")).has_error());
-    // The reason is the transport's to tell: no last message.
+    // The transport itself tells the reason, so there is no last message.
     transport->disconnect(peer_, {CloseCode::failure, "why"});
     ASSERT_EQ(raw->disconnected.size(), 1U);
     EXPECT_EQ(std::get<1>(raw->disconnected[0]).text, "why");

@@ -31,7 +31,7 @@ std::string outcome(const Result<AgentInfoPtr>& result) { return result ? "ok" :
 
 class AgentInfoJson : public testing::Test {
  protected:
-  /// What becomes of an inner JSON with a good signature.
+  /// The result for an inner JSON with a valid signature.
   std::string judge(std::string_view inner) { return outcome(AgentInfoSigned::decode(signed_json(*agent_, inner))); }
   /// An inner JSON of all members, `key` replaced (or left out, for an empty value).
   std::string inner(const std::string& key = "", const std::string& value = "") const {
@@ -72,7 +72,7 @@ TEST_F(AgentInfoJson, CapturedInfoDecodes) {
   EXPECT_TRUE((*info)->is_expired({1795426819933318}));
 }
 
-/// ed25519 has one signature for a key and a message, so we write what the stock node wrote, byte for byte.
+/// Ed25519 has one signature for a key and a message, so we write what the stock node wrote, byte for byte.
 TEST_F(AgentInfoJson, SignsTheCapturedInfo) {
   EXPECT_EQ(agent_->agent().to_string(), vectors::kAgentId);
   const Result<AgentInfoPtr> captured = AgentInfoSigned::decode(vectors::kSignedAgentInfo);
@@ -102,7 +102,7 @@ TEST_F(AgentInfoJson, TombstoneInTheReferencesForm) {
   EXPECT_EQ((*read)->info(), info);
 }
 
-/// The signature covers the inner string as it came: order, spaces and unknown keys are the sender's.
+/// The signature covers the inner string as it arrived: order, spaces and unknown keys are the sender's.
 TEST_F(AgentInfoJson, InnerStringIsKept) {
   const std::string odd =
       " { \"storageArc\" : [ 4 , 3 ] , \"future\":{\"x\":[1,{}]}, \"isTombstone\":true,\"expiresAt\":\"+2\","
@@ -306,7 +306,7 @@ TEST_F(AgentInfoJson, ListKeepsEachEntryAndItsBytes) {
   EXPECT_EQ(many.error().code, Errc::malformed);
 }
 
-/// A signer that misbehaves is an error, not a broken info.
+/// A misbehaving signer is an error, not a broken info.
 TEST_F(AgentInfoJson, SignerErrors) {
   struct Broken : Signer {
     Result<Bytes> sign(const AgentInfo&, ByteView) override { return result; }
@@ -322,7 +322,7 @@ TEST_F(AgentInfoJson, SignerErrors) {
   EXPECT_EQ(outcome(AgentInfoSigned::sign(broken, info)), "io: signing the agent info: no token");
 }
 
-/// Another verifier may know other keys: agent ids are not bound to ed25519 by the decoder.
+/// Another verifier may know other keys: the decoder does not bind agent ids to Ed25519.
 TEST_F(AgentInfoJson, OtherVerifiers) {
   struct Any : Verifier {
     bool verify(const AgentInfo&, ByteView, ByteView) const override { return true; }

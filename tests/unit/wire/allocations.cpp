@@ -1,3 +1,4 @@
+// Counts the allocations of the test program.
 #include "allocations.hpp"
 
 #include <cstdlib>

@@ -1,4 +1,4 @@
-// Counts what the test program allocates, for the promise of one allocation per message.
+// Counts the allocations of the test program, to check that there is one per message.
 #pragma once
 
 #include <cstddef>

@@ -27,7 +27,7 @@ K2ProtoView content(const std::string& frame) {
   return out ? *out : K2ProtoView{};
 }
 
-/// The body of a module's message, written anew from what it decodes to.
+/// The body of a module's message, encoded again from its decoded form.
 Bytes again(Dialect dialect, const K2ProtoView& message) {
   const std::string_view module = message.module->text();
   if (module == kFetchModule) {
@@ -53,7 +53,7 @@ Bytes again(Dialect dialect, const K2ProtoView& message) {
   return m ? encode_gossip(*m) : Bytes();
 }
 
-/// `kind`: "<module>/<type>". Counts what was looked at.
+/// `kind`: "<module>/<type>". Counts what was checked.
 void check_frame(Dialect dialect, const std::string& kind, const std::string& frame, std::map<std::string, int>& seen) {
   if (kind.find('/') == std::string::npos || kind == "Publish/OPS") return;  // the latter is checked below
   const K2ProtoView message = content(frame);
@@ -91,7 +91,7 @@ TEST(Dialects, AnOpOf05HasItsId) {
   ASSERT_EQ(now->ops.size(), 1U);
   EXPECT_EQ(as_text(*now->op_ids.begin()), "op created by rust node A, 01234");
   EXPECT_TRUE(as_text(*now->ops.begin()).starts_with(R"({"created_at":)"));
-  // The older dialect takes the id for the op: nothing tells it.
+  // The older dialect takes the id for the op: nothing in the message tells them apart.
   const Result<FetchMessage> before = decode_fetch(Dialect::v0_2, message.data);
   ASSERT_TRUE(before);
   EXPECT_EQ(as_text(*before->ops.begin()), "op created by rust node A, 01234");

@@ -104,8 +104,8 @@ TEST(JsonScanner, WrittenStringsReadBack) {
   EXPECT_EQ(controls, "\"\\u0001\\u001f\x7f/\"");
 }
 
-/// nlohmann::json as the twin. Differences that are meant: it takes a byte order mark, a NUL as the end, any depth; it
-/// refuses numbers that no double holds.
+/// nlohmann::json as the twin. Intended differences: it accepts a byte order mark, a NUL as the end, and any depth; it
+/// refuses numbers that no double can hold.
 TEST(JsonScanner, AgreesWithNlohmann) {
   test::Random random(21);
   const std::string bases[] = {std::string(vectors::kSignedAgentInfo),
@@ -120,7 +120,7 @@ TEST(JsonScanner, AgreesWithNlohmann) {
     const bool theirs = nlohmann::json::accept(text);
     accepted += ours ? 1 : 0;
     if (ours && !theirs) {
-      // Only a number too large for a double may be why.
+      // The only possible reason is a number too large for a double.
       EXPECT_NE(text.find_first_of("eE"), std::string::npos) << text;
     } else {
       EXPECT_EQ(ours, theirs) << text;

@@ -55,7 +55,7 @@ Bytes with_padding(const Bytes& message, std::size_t size) {
   });
 }
 
-// Found by reading: bounds count ids and ops, and what is kept of a message keeps all of it.
+// Found by reading: bounds count ids and ops, but keeping a part of a message keeps all of it.
 TEST(WireLimits, PaddingBesideTheContentIsRefused) {
   const SpaceId space = SpaceId::from_text("space");
   const std::vector<Bytes> ops{Bytes::copy_of("op")};
@@ -150,7 +150,7 @@ TEST(WireLimits, AgentInfoText) {
             "malformed: PublishAgent: field 1: a string that is not UTF-8");
 }
 
-/// Fields that come twice: the last one counts, for numbers and byte strings; unknown ones are skipped.
+/// Fields that occur twice: the last one counts, for numbers and byte strings; unknown ones are skipped.
 TEST(WireLimits, LastOneWinsAndUnknownIsSkipped) {
   const Result<K2ProtoView> view =
       decode_k2proto(from_hex("0801"

@@ -51,7 +51,7 @@ TEST(LocalAgent, GeneratedKeysDifferAndVerify) {
 
 TEST(LocalAgent, TellsOfANewCurrentArcOnly) {
   const auto agent = Ed25519LocalAgent::generate();
-  agent->set_cur_storage_arc(DhtArc::full());  // nobody listens: fine
+  agent->set_cur_storage_arc(DhtArc::full());  // nobody listens, which is allowed
   int first = 0;
   int second = 0;
   agent->on_changed([&] { ++first; });
@@ -168,7 +168,7 @@ TEST_F(KeyFile, WhatIsNoFile) {
   EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(path_)), "io") << "and a pipe does not block";
 }
 
-/// Programs that start at once end up with one key.
+/// Programs that start together end up with one key.
 TEST_F(KeyFile, ManyStartAtOnce) {
   for (int round = 0; round < 20; ++round) {
     fs::remove(path_);

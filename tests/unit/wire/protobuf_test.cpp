@@ -1,4 +1,4 @@
-// The codec below all messages: what it reads, what it refuses, what it allocates.
+// The codec below all messages: what it reads, what it refuses, and what it allocates.
 #include "wire/protobuf.hpp"
 
 #include <gtest/gtest.h>
@@ -162,7 +162,7 @@ TEST(ProtoWriter, DefaultsAreLeftOutAndItemsAreNot) {
   EXPECT_EQ(to_hex(build([](auto& s) { put_int64(s, 16, -1); })), "8001ffffffffffffffffff01");
 }
 
-/// The lane of the fetch module: one allocation for a message, whatever is in it, and none to look at it.
+/// For the fetch module: one allocation per message, whatever is in it, and none to look at it.
 TEST(ProtoWriter, OneAllocationPerMessage) {
   const SpaceId space = SpaceId::from_text("space");
   std::vector<OpId> ids;

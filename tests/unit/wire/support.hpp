@@ -1,4 +1,4 @@
-// Helpers of the wire tests: hexadecimal, random bytes, mutations.
+// For tests of the wire: hexadecimal, random bytes, mutations.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ inline Bytes from_b64(std::string_view text) {
   return from_base64url(text, out) ? Bytes(std::move(out)) : Bytes{};
 }
 
-/// Seeded, the same on every machine.
+/// Seeded, so that it is the same on every machine.
 class Random {
  public:
   explicit Random(std::uint64_t seed) : engine_(seed) {}

@@ -1,3 +1,4 @@
+// The twin of our codec: libprotobuf, and the rules that ours adds.
 #include "twin.hpp"
 
 #include <map>
@@ -28,7 +29,7 @@ bool is_id_list(const std::string& name) {
   return names.contains(name);
 }
 
-/// Index lists, by the list of hashes that goes with each.
+/// The lists of indexes, by the list of hashes that belongs to each.
 const std::map<std::string, std::string>& parallel_lists() {
   static const std::map<std::string, std::string> lists{
       {"kitsune2.gossip.SnapshotDiscSectorsMessage.disc_sectors", "disc_sector_hashes"},
@@ -124,7 +125,7 @@ bool has_valid_content(const pb::Message& message) {
 void fill(pb::Message& message, Random& random) {
   const pb::Reflection& reflection = *message.GetReflection();
   const pb::Descriptor& type = *message.GetDescriptor();
-  std::map<std::string, int> counts;  // of lists that go with an earlier one
+  std::map<std::string, int> counts;  // of lists that belong to an earlier one
   for (int i = 0; i < type.field_count(); ++i) {
     const pb::FieldDescriptor* const field = type.field(i);
     int count = 1;

@@ -1,4 +1,4 @@
-// The twin of our codec: libprotobuf's generated classes, plus the rules that ours adds, written a second time.
+// The twin of our codec: libprotobuf's generated classes, plus the rules that our codec adds, written a second time.
 #pragma once
 
 #include <google/protobuf/descriptor.h>
@@ -19,8 +19,8 @@ namespace kitsune2::wire::test {
 
 namespace pb = google::protobuf;
 
-/// What our reader refuses and libprotobuf lets pass (docs/protocol-wire.md, "Stricter than protobuf"): numbers over 64
-/// bits, tags and lengths over 32, groups, known fields with a wrong wire type. Walks by the message's description.
+/// What our reader refuses and libprotobuf accepts (docs/protocol-wire.md, "Stricter than protobuf"): numbers over 64
+/// bits, tags and lengths over 32, groups, and known fields with a wrong wire type. Uses the message's description.
 bool strictly_formed(std::string_view bytes, const pb::Descriptor& type);
 
 /// The rules on content: ids not empty, required parts, parallel lists, 16 words. By field names.
@@ -32,7 +32,7 @@ void fill(pb::Message& message, Random& random);
 /// A fresh inner message of a gossip type, 1 to 12.
 std::unique_ptr<pb::Message> new_gossip(int type);
 
-/// Our struct as the twin's class.
+/// Our struct as an object of the twin's class.
 std::unique_ptr<pb::Message> to_twin(const GossipMessage& message);
 
 }  // namespace kitsune2::wire::test

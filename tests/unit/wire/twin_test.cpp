@@ -17,13 +17,13 @@ namespace {
 using google::protobuf::util::MessageDifferencer;
 using test::Random;
 
-/// libprotobuf reports each broken string on stderr; here they are the point.
+/// libprotobuf reports each broken string on stderr; here they are intended.
 const auto kSilence = google::protobuf::SetLogHandler(nullptr);
 
 constexpr int kRandomMessages = 2000;
 constexpr int kMutations = 150'000;
 
-/// A message as it goes to our decoders.
+/// A message as it is passed to our decoders.
 Bytes ours(const std::string& bytes) { return Bytes::copy_of(bytes); }
 
 template <class Twin>
@@ -256,7 +256,7 @@ TEST(TwinVectors, AgreeOnTheCapturedBytesAndOnAllTheirPrefixes) {
   }
 }
 
-/// A message field that comes twice is the merge of both: lists follow each other, of numbers the later one counts.
+/// A message field that occurs twice is the merge of both: lists are concatenated; of numbers the later one counts.
 TEST(TwinMerge, MessageFieldsThatComeTwice) {
   Random random(15);
   const auto typed = [](int type, const std::string& inner) {
@@ -276,7 +276,7 @@ TEST(TwinMerge, MessageFieldsThatComeTwice) {
       EXPECT_EQ(accepted, type > 2) << type << ": 32 words are no arc set, everything else merges";
     }
   }
-  // An arc set in two halves is whole.
+  // An arc set in two halves is complete.
   kitsune2::gossip::K2GossipInitiateMessage head;
   kitsune2::gossip::K2GossipInitiateMessage tail;
   head.set_session_id("s");

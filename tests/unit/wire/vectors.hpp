@@ -8,7 +8,7 @@ namespace kitsune2::wire::vectors {
 
 /// "k2-interop-space"
 inline constexpr std::string_view kSpaceId = "6b322d696e7465726f702d7370616365";
-/// A whole K2Proto, as all of these.
+/// A whole K2Proto, like all of these.
 inline constexpr std::string_view kPreflight = "0801";
 inline constexpr std::string_view kNotify = "0802120e68656c6c6f2066726f6d20632b2b1a106b322d696e7465726f702d7370616365";
 inline constexpr std::string_view kPublishOps =
@@ -36,7 +36,7 @@ inline constexpr std::string_view kFetchResponse =
     "362c3136302c3232312c34302c3135332c34362c34362c34362c34362c34362c34362c34362c34362c34362c34362c34362c"
     "34362c34362c34362c34362c34362c34362c34362c34362c34362c34362c34362c34362c34362c34362c34362c34362c3436"
     "2c34362c34362c34362c34365d7d1a106b322d696e7465726f702d737061636522054665746368";
-/// A K2GossipMessage (K2Proto.data of module k2gossip), as all that follow.
+/// A K2GossipMessage (K2Proto.data of module k2gossip), like all that follow.
 inline constexpr std::string_view kGossipInitiate =
     "0801129a010a0c58cb23bb2887c009641fb96752204088c976b4dd6183a8c504e6a8560721f4be83e42bb243c0046c6dac20"
     "e688c75a520a50ffffffff0fffffffff0fffffffff0fffffffff0fffffffff0fffffffff0fffffffff0fffffffff0fffffff"

@@ -1,4 +1,4 @@
-// The DHT model against what the real kitsune2_dht computed for the same ops (tests/vectors/dht.json).
+// The DHT model against the results of the real kitsune2_dht for the same ops (tests/vectors/dht.json).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -94,7 +94,7 @@ void expect_layout(const json& expected) {
   EXPECT_EQ(found, expected);
 }
 
-/// One side of a case: a model, and the ops that it holds.
+/// One side of a case: a model and the ops that it holds.
 struct Side {
   DhtModel model;
   std::vector<TestOp> ops;
@@ -133,7 +133,7 @@ struct Side {
   }
 };
 
-/// Everything that the model shows over the full circle, in the shape of the vectors.
+/// Everything that the model shows over the full circle, in the form of the vectors.
 json whole(const DhtModel& model) {
   SectorSet all;
   all.add(DhtArc::full());

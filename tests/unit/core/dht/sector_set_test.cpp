@@ -1,3 +1,4 @@
+// Sets of sectors: arcs to sectors and back, and their texts.
 #include "core/dht/sector_set.hpp"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// The back-off of a peer: its intervals, and what counts as a failure.
 #include "core/fetch/back_off.hpp"
 
 #include <gtest/gtest.h>
@@ -22,7 +23,7 @@ TEST(BackOffPolicy, DoublesUpToTheLast) {
   EXPECT_EQ(defaults.interval(5), seconds(600));
   EXPECT_EQ(defaults.interval(63), seconds(600));
   EXPECT_EQ(policy(30, 30, 2).interval(1), seconds(30));
-  // As in the reference: only what was doubled is cut.
+  // As in the reference, only doubled intervals are cut.
   EXPECT_EQ(policy(50, 30, 2).interval(0), seconds(50));
   EXPECT_EQ(policy(50, 30, 2).interval(1), seconds(30));
 }

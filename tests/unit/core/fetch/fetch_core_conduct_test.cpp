@@ -181,7 +181,7 @@ TEST_F(FetchCoreConduct, GoodOpsClearIt) {
   ASSERT_EQ(more.size(), 2U) << "not doubtful any more";
   ASSERT_EQ(more[0].op_ids.size(), 4 * FetchCore::kForgiveOps);
   EXPECT_FALSE(respond(source(1), more[0].op_ids).put_aside);
-  // Five points are worked off.
+  // Five points are taken back.
   EXPECT_FALSE(respond(source(1), {}, 4).put_aside);
   EXPECT_TRUE(respond(source(1), {}, 1).put_aside);
 }
@@ -222,14 +222,14 @@ TEST_F(FetchCoreConduct, WhereUnsolicitedOpsAreTakenTheyAreNotBad) {
   EXPECT_TRUE(respond(source(1), {}, FetchCore::kBadOps).put_aside) << "invalid ones are";
 }
 
-// The honest ways in which an op comes that is not needed any more.
+// The honest ways in which an op arrives that is no longer needed.
 
 TEST_F(FetchCoreConduct, AnAnswerAfterItIsOverdueAndStoredIsNotBad) {
   core().add(ops(0, 64), source(1), now_);
   core().add(ops(0, 64), source(2), now_);
   const auto first = ask_all();  // 16 ids each, four times
   ASSERT_EQ(first.size(), 4U);
-  pass(kDelay);  // both are overdue, each goes to the other
+  pass(kDelay);  // both are overdue, so each goes to the other
   std::size_t late = 0;
   for (const auto& request : ask_all()) {
     core().response(request.source, request.op_ids, 64, now_);
@@ -275,7 +275,7 @@ TEST_F(FetchCoreConduct, ASecondCopyWhileTheFirstIsBeingStoredIsNotBadIfItWasAsk
 TEST_F(FetchCoreConduct, AnAnswerAfterTheOpCameOtherwiseIsNotBad) {
   core().add(ops(0, 32), source(1), now_);
   ask_all();
-  core().stored(ops(0, 32), now_);  // by the application, say
+  core().stored(ops(0, 32), now_);  // by the application, for example
   EXPECT_EQ(core().pending_ops(), 0U);
   EXPECT_TRUE(core().owes(source(1)));
   EXPECT_EQ(respond(source(1), ops(0, 32)).verdicts, std::vector<FetchVerdict>(32, FetchVerdict::not_pending));
@@ -305,7 +305,7 @@ TEST_F(FetchCoreConduct, OfThoseThatWentOwingTheOnesThatWentFirstAreForgotten) {
     core().remove_source(source(i), now_);
   };
   for (std::size_t i = 0; i < kKnown; ++i) goes_owing(i);
-  goes_owing(0);  // has come back meanwhile: now it is the last
+  goes_owing(0);  // it has returned meanwhile, so now it is the last
   for (std::size_t i = 0; i < kKnown; ++i) ASSERT_TRUE(core().owes(source(i))) << i;
   for (std::size_t i = kKnown; i < kKnown + 10; ++i) goes_owing(i);
   EXPECT_TRUE(core().owes(source(0)));

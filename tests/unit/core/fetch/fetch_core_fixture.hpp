@@ -1,4 +1,4 @@
-// What the tests of the fetch core share: names for ops and sources, and the core at a time of the test's own.
+// The common part of tests of the fetch core: names for ops and sources, and the core at a time set by the test.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -28,12 +28,12 @@ class CoreFixture : public ::testing::Test {
   void TearDown() override {
     if (core_) core().check_invariants();
   }
-  /// Made at the first call, with `config_` as it is then.
+  /// Made at the first call, with the `config_` of that moment.
   FetchCore& core() {
     if (!core_) core_ = std::make_unique<FetchCore>(config_);
     return *core_;
   }
-  /// All that can be asked now, sent at once.
+  /// Everything that can be requested now, sent at once.
   std::vector<FetchRequest> ask_all() {
     std::vector<FetchRequest> out;
     core().poll(now_);

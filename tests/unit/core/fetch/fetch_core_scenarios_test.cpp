@@ -1,5 +1,5 @@
-// The sentences of the seed and the rules of the fetch core as short stories. Each has sources and ops of its own;
-// many run on one core at once, started at random times, so that any influence of one on another shows.
+// The rules of the fetch core as short stories. Each has sources and ops of its own; many run on one core at the same
+// time, started at random times, so that any influence of one on another shows.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -14,12 +14,12 @@ constexpr Duration kTick{1};
 constexpr Duration kDelay{2'000'000};
 constexpr Duration kFirstBackOff{20'000'000};
 
-/// One core, its time, and what it said, by source.
+/// One core, its time, and its output by source.
 class World {
  public:
   FetchCore core{CoreFetchConfig{}};
   Time now{};
-  std::map<Url, std::vector<FetchRequest>> requests;  ///< not yet looked at
+  std::map<Url, std::vector<FetchRequest>> requests;  ///< not checked yet
   std::map<Url, std::vector<OpId>> missing;
 
   void note(const std::vector<FetchMissing>& said) {
@@ -54,10 +54,10 @@ class Scenario {
     for (int i = 0; i < count; ++i) out.push_back(op(i));
     return out;
   }
-  /// `what` happens `when` after the start. In order of writing at the same time.
+  /// `what` happens `when` after the start; at equal times in the order of writing.
   void at(Duration when, std::function<void()> what) { steps_.emplace(start_ + when, std::move(what)); }
 
-  /// The one request to `from` since the last look.
+  /// The only request to `from` since the last check.
   FetchRequest asked(const Url& from) {
     auto list = std::exchange(world_.requests[from], {});
     EXPECT_EQ(list.size(), 1U) << "story " << number_;
@@ -87,7 +87,7 @@ class Scenario {
   std::multimap<Time, std::function<void()>> steps_;
 };
 
-/// Asked for, not answered: asked for again after the delay, as long as it is wanted.
+/// Requested and not answered: requested again after the delay, as long as it is wanted.
 class ReInserted : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -103,7 +103,7 @@ class ReInserted : public Scenario {
   }
 };
 
-/// Received before it was asked for: nothing is sent.
+/// Received before it was requested: nothing is sent.
 class NoLongerWanted : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -116,7 +116,7 @@ class NoLongerWanted : public Scenario {
   }
 };
 
-/// One source is asked, the next only when the first is overdue, and the first only a delay after that.
+/// One source is asked; the next only when the first is overdue, and the first again only a delay after that.
 class NextSource : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -141,7 +141,7 @@ class NextSource : public Scenario {
   }
 };
 
-/// The next source cannot be reached: the first one has its delay all the same.
+/// The next source cannot be reached: the first one has its full delay all the same.
 class NextSourceFails : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -156,7 +156,7 @@ class NextSourceFails : public Scenario {
   }
 };
 
-/// Received from one source: the request to the other is not needed any more, its place is free.
+/// Received from one source: the request to the other is no longer needed, and its place is free.
 class OtherRequestsCancelled : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -171,7 +171,7 @@ class OtherRequestsCancelled : public Scenario {
   }
 };
 
-/// Unresponsive: on the back-off list, nothing is sent, then again; other sources are not held up.
+/// Unresponsive: on the back-off list nothing is sent, then it is tried again; other sources are not delayed.
 class BackingOff : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -189,7 +189,7 @@ class BackingOff : public Scenario {
     at(kFirstBackOff, [this] { core().sent(asked_for(source(0), {op(1), op(2), op(3)}), now()); });
     at(kFirstBackOff, [this] { answer(source(0), {op(1), op(2), op(3)}); });
     at(kFirstBackOff, [this] { store({op(1), op(2), op(3)}); });
-    // The success cleared the list: the next failure begins with the first interval.
+    // The success cleared the list: the next failure starts with the first interval.
     at(2 * kFirstBackOff, [this] { add({op(9)}, source(0)); });
     at(2 * kFirstBackOff, [this] { core().failed(asked_for(source(0), {op(9)}), now()); });
     at(3 * kFirstBackOff - kTick, [this] { not_asked(source(0)); });
@@ -197,7 +197,7 @@ class BackingOff : public Scenario {
   }
 };
 
-/// The last interval has passed and it fails again: this and all other requests to that peer go.
+/// It fails again after the last interval: this and all other requests to that peer are dropped.
 class GivenUp : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -224,7 +224,7 @@ class GivenUp : public Scenario {
   }
 };
 
-/// Persisting fails: the op is not removed, and asked for again after the delay.
+/// Storing fails: the op is not removed, and is requested again after the delay.
 class PersistingFails : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -241,7 +241,7 @@ class PersistingFails : public Scenario {
   }
 };
 
-/// A part of an answer: the rest is missing there; asked there again after 1, 2, 4, … delays.
+/// A part of an answer: the rest is missing there, and is requested there again after 1, 2, 4, … delays.
 class Lacking : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -269,7 +269,7 @@ class Lacking : public Scenario {
   }
 };
 
-/// Peers answer in order: an answer to the later request says that the earlier one has got all that it will get.
+/// Peers answer in order: an answer to a later request means that the earlier one has got all that it will get.
 class AnsweredInOrder : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -290,14 +290,14 @@ class AnsweredInOrder : public Scenario {
   }
 };
 
-/// A source that lacks the same op again and again goes, with the pair that waits.
+/// A source that repeatedly lacks the same op is dropped, with the waiting pair.
 class LackingAndGone : public Scenario {
   using Scenario::Scenario;
   void write() override {
     at(Duration(0), [this] { add({op(0), op(1), op(2), op(3), op(4)}, source(0)); });
     Duration when{0};
     for (int i = 1; i <= 4; ++i) {
-      // The wait doubles: after 1, 2 and 4 delays it is asked again; one op is answered each time.
+      // The wait doubles: it is asked again after 1, 2 and 4 delays; one op is answered each time.
       at(when - kTick, [this] { not_asked(source(0)); });
       at(when, [this, i] {
         const FetchRequest request = asked(source(0));
@@ -340,7 +340,7 @@ class SlowButAlive : public Scenario {
   }
 };
 
-/// But not for ever, if there is another source.
+/// But not for ever if there is another source.
 class Hostage : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -358,7 +358,7 @@ class Hostage : public Scenario {
   }
 };
 
-/// A message that waits for its connection does not hold ops that others have.
+/// A message that waits for its connection does not hold ops that other sources have.
 class StillConnecting : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -386,7 +386,7 @@ class StillConnecting : public Scenario {
   std::uint64_t id_ = 0;
 };
 
-/// A source that goes: its requests too; what others have is asked of them at once.
+/// A removed source takes its requests along; what others have is requested from them at once.
 class SourceRemoved : public Scenario {
   using Scenario::Scenario;
   void write() override {
@@ -430,7 +430,7 @@ void run(int copies, Duration spread, std::uint64_t seed) {
          PersistingFails, Lacking, LackingAndGone, AnsweredInOrder, SlowButAlive, Hostage, StillConnecting,
          SourceRemoved>(stories, world, random, spread);
   }
-  // All steps by time; stories at the same time in random order, the steps of each in its own.
+  // All steps by time; stories at the same time in random order, the steps of each in its own order.
   std::map<Time, std::map<std::pair<std::uint64_t, std::size_t>, std::vector<std::function<void()>>>> steps;
   for (std::size_t i = 0; i < stories.size(); ++i) {
     stories[i]->write();

@@ -1,4 +1,4 @@
-// A source that never sends what it is asked for (R16).
+// A source that never sends what is requested from it (R16).
 #include <algorithm>
 
 #include "unit/core/fetch/fetch_core_fixture.hpp"
@@ -10,7 +10,7 @@ using namespace fetch_core_test;
 
 class FetchCoreSilence : public CoreFixture {
  protected:
-  /// Asks for all that can be asked whenever something is due, until a pair is dropped or a day has passed.
+  /// Requests everything possible whenever something is due, until a pair is dropped or a day has passed.
   /// `after_asking` is what the sources do.
   std::optional<FetchUnserved> until_dropped(const std::function<void(const FetchRequest&)>& after_asking = {}) {
     const Time end = now_ + std::chrono::hours(24);
@@ -42,7 +42,7 @@ class FetchCoreSilence : public CoreFixture {
     return out;
   }
 
-  std::vector<std::int64_t> asked_;  ///< when op 0 was asked for, in seconds
+  std::vector<std::int64_t> asked_;  ///< when op 0 was requested, in seconds
   std::vector<FetchUnserved> dropped_;
 };
 
@@ -105,7 +105,7 @@ TEST_F(FetchCoreSilence, RequestedAgainItIsAskedForAgain) {
 TEST_F(FetchCoreSilence, WithAnotherSourceOnlyThePairGoes) {
   core().add({{op(0)}}, source(1), now_);
   core().add({{op(0)}}, source(2), now_);
-  // Source 2 shows that it lives, and nothing more.
+  // Source 2 shows signs of life, and nothing else.
   const auto dropped = until_dropped([&](const FetchRequest& request) {
     if (request.source == source(1)) return;
     now_ += std::chrono::seconds(1);

@@ -1,4 +1,4 @@
-// Bounds, sizes of requests, choice of sources, and what the fetch core tells of itself.
+// Bounds, sizes of requests, the choice of sources, and the fetch core's reports about itself.
 #include <map>
 #include <set>
 
@@ -13,7 +13,7 @@ constexpr Duration kTick{1};
 
 class FetchCoreTest : public CoreFixture {
  protected:
-  /// Answers everything until nothing is pending; the sizes of the requests to `from`.
+  /// Answers everything until nothing is pending. Returns the sizes of the requests to `from`.
   std::vector<std::size_t> fetch_all(const Url& from, std::uint64_t op_size) {
     std::vector<std::size_t> sizes;
     while (true) {
@@ -71,7 +71,7 @@ TEST_F(FetchCoreTest, BeyondTheBoundNothingIsAdded) {
   EXPECT_EQ(over.added, 0U);
   EXPECT_EQ(over.known, 1U);
   EXPECT_EQ(over.refused, 1U);
-  // Exactly full is allowed, also with known and repeated ids in the list.
+  // Exactly full is allowed, even with known and repeated ids in the list.
   std::vector<OpId> list = ops(0, 4);
   list.push_back(op(0));
   const FetchAdded exact = core().add(list, source(1), now_);
@@ -112,7 +112,7 @@ TEST_F(FetchCoreTest, SourcesTakeTurns) {
   std::vector<Url> order;
   for (const auto& request : ask_all()) order.push_back(request.source);
   EXPECT_EQ(order, (std::vector<Url>{source(0), source(1), source(2), source(0), source(1), source(2)}));
-  // One that comes later is not behind those that were asked already.
+  // A source that is added later does not queue behind those that were asked already.
   core().add(ops(900, 1), source(9), now_);
   EXPECT_EQ(ask_all().at(0).source, source(9));
 }
@@ -132,7 +132,7 @@ TEST_F(FetchCoreTest, RequestsGrowWithAnswers) {
 TEST_F(FetchCoreTest, AfterASilenceTheyGrowSlowly) {
   core().add(ops(0, 5000), source(0), now_);
   ask_all();
-  now_ += kDelay;  // both of 32 ids stay without an answer: 16, 8
+  now_ += kDelay;  // both requests of 32 ids get no answer: 16, 8
   const auto requests = ask_all();
   ASSERT_EQ(requests.size(), 1U);
   EXPECT_EQ(requests[0].op_ids.size(), 8U);
@@ -188,9 +188,9 @@ TEST_F(FetchCoreTest, ASilentSourceGetsOneSmallRequestAtATime) {
     now_ = core().next_deadline().value();
     for (const auto& request : ask_all()) sizes.push_back(request.op_ids.size());
   }
-  // Down to 16 and 8 by the first two, then with each silence.
+  // Down to 16 and 8 by the first two, then further with each silence.
   EXPECT_EQ(sizes, (std::vector<std::size_t>{8, 4, 2, 1, 1, 1, 1}));
-  // An answer, and it has its full window again.
+  // After an answer it has its full window again.
   core().response(source(0), {{op(112)}}, 100, now_);
   EXPECT_EQ(ask_all().size(), 1U);
 }
@@ -209,7 +209,7 @@ TEST_F(FetchCoreTest, SourcesThatDeliverComeBeforeDoubtfulOnes) {
 
 TEST_F(FetchCoreTest, ASlowPeerCostsOnlyItself) {
   for (std::size_t s = 0; s < 5; ++s) core().add(ops(10'000 * (s + 1), 2000), source(s), now_);
-  ask_all();  // five silent sources have their windows full
+  ask_all();  // the windows of five silent sources are full
   core().add(ops(0, 100), source(9), now_);
   const auto sizes = fetch_all(source(9), 64);
   std::size_t sum = 0;
@@ -287,10 +287,10 @@ TEST_F(FetchCoreTest, AMessageForTwoRequestsEndsEarlierOnesOnlyIfOneIsComplete) 
   config_.max_ids_per_request = 2;
   core().add(ops(0, 6), source(0), now_);
   ASSERT_EQ(ask_all().size(), 3U);
-  // Parts of the second and the third: perhaps not in order, so it says nothing of the first.
+  // Parts of the second and the third: perhaps not in order, so they say nothing about the first.
   EXPECT_TRUE(core().response(source(0), {{op(2), op(4)}}, 20, now_).missing.empty());
   EXPECT_EQ(core().counts().requests, 3U);
-  // The second is complete now, and so the first has got all that it will get.
+  // The second is complete now, so the first has got all that it will get.
   const FetchAnswer answer = core().response(source(0), {{op(3)}}, 10, now_);
   ASSERT_EQ(answer.missing.size(), 1U);
   EXPECT_EQ(answer.missing[0].source, source(0));
@@ -342,7 +342,7 @@ TEST_F(FetchCoreTest, TimeDoesNotGoBack) {
   EXPECT_EQ(core().poll(deadline - kTick).overdue, 0U);
   EXPECT_EQ(core().poll(deadline).overdue, 1U);
   EXPECT_EQ(core().poll(now_).overdue, 0U);
-  // Asked again "earlier": the deadline counts from the latest time that was seen.
+  // Asked again with an earlier time: the deadline counts from the latest time seen.
   const auto request = core().next_request(now_);
   ASSERT_TRUE(request);
   core().sent(request->id, now_ - kDelay);
@@ -430,7 +430,7 @@ TEST_F(FetchCoreTest, IdleSourcesAreRememberedUpToABound) {
   }
   EXPECT_EQ(core().counts().sources, FetchCore::kSourcesRemembered);
   core().check_invariants();
-  // The oldest is forgotten: it begins with 32 ids again. A later one is not.
+  // The oldest source is forgotten and starts with 32 ids again; a later one is not.
   core().add(ops(0, 100), source(0), now_);
   EXPECT_EQ(core().next_request(now_)->op_ids.size(), 32U);
 }
@@ -470,7 +470,7 @@ TEST_F(FetchCoreTest, IdsOfAnySize) {
   EXPECT_EQ(core().pending_ops(), 0U);
 }
 
-// A request that is larger than one frame of the transport would need the receiver's permit, and wait for it.
+// A request larger than one frame of the transport would need the receiver's permit, and wait for it.
 TEST_F(FetchCoreTest, RequestsAreBoundedInBytes) {
   const auto id_of = [](std::size_t i, std::size_t size) {
     std::string text = std::to_string(i);

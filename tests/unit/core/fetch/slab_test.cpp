@@ -1,3 +1,4 @@
+// The slab: growing, freeing chunks, and reusing slots.
 #include "core/fetch/slab.hpp"
 
 #include <gtest/gtest.h>
@@ -20,7 +21,7 @@ TEST(Slab, SlotsAreStableAndReused) {
   std::map<std::uint32_t, std::uint64_t> expected;
   std::mt19937 random(7);
   for (std::uint64_t i = 0; i < 20'000; ++i) {
-    // Grows to about a hundred records, falls to none, again and again.
+    // Grows to about a hundred records and shrinks to none, repeatedly.
     const bool grow = i / 200 % 2 == 0;
     if (expected.empty() || random() % 4 < (grow ? 3U : 1U)) {
       const std::uint32_t slot = slab.emplace(token, i);
@@ -54,7 +55,7 @@ TEST(Slab, SlotsAreStableAndReused) {
 }
 
 TEST(Slab, SlotsStayDenseUnderChurn) {
-  // First in, first out, ten records at a time: the slots must not wander off.
+  // First in, first out, ten records at a time: the slots must not grow without end.
   Slab<std::uint64_t, 4> slab;
   std::vector<std::uint32_t> queue;
   std::uint32_t highest = 0;

@@ -1,3 +1,4 @@
+// The bootstrap modules: through a server, and in memory.
 #include <gtest/gtest.h>
 
 #include "unit/node/node_harness.hpp"
@@ -42,7 +43,7 @@ std::vector<Time> at(std::initializer_list<Duration> times) {
   return out;
 }
 
-/// A transport that only counts what it is told of servers.
+/// A transport that only counts the reports about servers.
 class CountingBackend final : public TransportBackend {
  public:
   explicit CountingBackend(int& answers) : answers_(answers) {}
@@ -96,7 +97,7 @@ TEST(CoreBootstrap, PutsAndPollsGoOnUntilTheServerWorks) {
   EXPECT_EQ(server.times(HttpMethod::kPut).size(), puts) << "what was taken is not put again";
 }
 
-// A node that lost its relay hears by it that the line is up again, long before its own back-off ends.
+// A node that lost its relay learns from an answer that the network works again, long before its own back-off ends.
 TEST(CoreBootstrap, EveryAnswerOfTheServerIsTheTransportsSignThatTheLineIsUp) {
   Net net;
   FakeServer server(net.world);
@@ -336,7 +337,7 @@ TEST(CoreBootstrap, StopGivesALastTombstoneItsChanceAndNotMore) {
   server.unreachable = true;
   Client failing(net, server);
   failing.boot->put(info(net, a, 2));
-  net.world.run_for(1s);  // it is backing off now
+  net.world.run_for(1s);  // it is on back-off now
   EXPECT_EQ(failing.stop(), 0s);
   const auto requests = server.requests.size();
   failing.boot->put(info(net, a, 3));
@@ -376,7 +377,7 @@ TEST(MemBootstrap, NodesOfOneTestIdFindEachOther) {
 }
 
 TEST(MemBootstrap, NodesOfTwoNetworksOfOneProcessDoNotMeet) {
-  // One world, so that both networks' times pass together.
+  // One world, so that the times of both networks advance together.
   SimWorld world;
   const auto one = MemoryNetwork::create(), other = MemoryNetwork::create();
   struct Plain {

@@ -1,4 +1,4 @@
-// A node whose file of peers is damaged: the file is put aside and made anew, the op store never.
+// A node with a damaged file of peers: the file is renamed and replaced; an op store never is.
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 #include <unistd.h>
@@ -25,7 +25,7 @@ class DamagedPeers : public ::testing::Test {
     dir_ = fs::temp_directory_path() / ("k2-peers-" + std::to_string(::getpid()) + '-' + info->name());
     fs::remove_all(dir_);
     fs::create_directories(dir_);
-    // Notes on peers and infos enough for some pages.
+    // Enough notes on peers and infos for some pages.
     with_space([](Node& node, Space& space) {
       auto agent = testing::make_agent(1);
       ASSERT_TRUE(node.wait<void>([&](auto done) { space.local_agent_join(agent, done); }));
@@ -57,7 +57,7 @@ class DamagedPeers : public ::testing::Test {
     sqlite3_exec(db, "PRAGMA wal_checkpoint(TRUNCATE)", nullptr, nullptr, nullptr);
     sqlite3_close(db);
   }
-  /// Writes nonsense over the pages of a table or index.
+  /// Overwrites the pages of a table or index.
   void damage(const std::string& object) {
     std::vector<std::uint64_t> pages;
     std::uint64_t page_bytes = 0;

@@ -1,3 +1,4 @@
+// The configuration: parsing, checking, printing, and changes at run time.
 #include "kitsune2/config.hpp"
 
 #include <gtest/gtest.h>
@@ -24,7 +25,7 @@ std::string error_of(std::string_view json) {
   return config.error().message;
 }
 
-/// The project's root.
+/// The root folder of the project.
 std::filesystem::path source_dir() { return K2_SOURCE_DIR; }
 
 bool starts(const std::string& text, std::string_view with) { return text.starts_with(with); }
@@ -130,7 +131,7 @@ TEST(Config, AnOldNameOfAKeyBesideTheNewOneIsAnError) {
       "old one out";
   EXPECT_EQ(error_of(R"({"network":{"tlsCaFile":"/a"},"tx5Transport":{"tlsCaFile":"/b"}})"), both);
   EXPECT_EQ(error_of(R"({"tx5Transport":{"tlsCaFile":"/a"},"network":{"tlsCaFile":"/a"}})"), both) << "the same value";
-  // One after the other is no contradiction: what is said last holds.
+  // One after the other is no contradiction: the last one counts.
   const auto first = Config::parse(R"({"network":{"tlsCaFile":"/a"}})");
   EXPECT_EQ(first->overlaid(R"({"tx5Transport":{"tlsCaFile":"/b"}})")->network.tls_ca_file, "/b");
 }
@@ -161,7 +162,7 @@ TEST(Config, EveryKeyRoundTripsAtItsBounds) {
       Config probe;
       const auto slot = key.slot(probe);
       const auto with = [&](const std::string& value) {
-        // Both of a pair of bounds, so that the check between keys does not hide the range's.
+        // Both of a pair of bounds, so that the check between keys does not hide that of the range.
         Json json;
         json[std::string(section.name)][std::string(key.name)] = Json::parse(value);
         if (key.name.starts_with("firstBackOff")) json["coreFetch"]["lastBackOffIntervalMs"] = 86'400'000;
@@ -289,7 +290,7 @@ TEST(RuntimeConfig, WhatCannotChangeIsRefusedAndNothingIsApplied) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().message, "tx5Transport.timeoutS: cannot change while the node runs");
   EXPECT_EQ(config.current().k2_gossip.initiate_interval_ms, 120'000U);
-  // The same value is no change.
+  // The same value is not a change.
   EXPECT_TRUE(config.update(R"({"tx5Transport":{"timeoutS":60}})"));
   EXPECT_FALSE(config.update(R"({"k2Gossip":{"roundTimeoutMs":0}})"));
   EXPECT_EQ(config.on_update("tx5Transport.timeoutS", [](const Config&) {}), nullptr);

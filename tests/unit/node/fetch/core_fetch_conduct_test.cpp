@@ -1,4 +1,4 @@
-// A peer that moves to another url, and peers that send ops which are invalid or were not asked for.
+// A peer that moves to another url, and peers that send ops which are invalid or were not requested.
 #include "core_fetch_harness.hpp"
 
 namespace kitsune2 {
@@ -136,7 +136,7 @@ TEST(CoreFetchReplace, ByItselfOrByThisNodeNothingHappens) {
   bob.check();
 }
 
-/// Answers each request with as many ops that were not asked for.
+/// Answers each request with as many ops that were not requested.
 void answer_with_others(Probe& probe, std::size_t& next) {
   probe.on_request = [&](const Probe::Request& request) {
     std::vector<MetaOp> others;
@@ -221,7 +221,7 @@ TEST(CoreFetchConduct, AnHonestPeerThatIsSlowAndAskedTwiceIsNeverPutAside) {
   const auto ops = bench.ops(0, 300);
   slow.serve(ops);
   slower.serve(ops);
-  // Every answer is overdue when it comes, so each op is asked of both, again and again.
+  // Every answer is overdue when it arrives, so each op is requested from both, repeatedly.
   bench.network->set_links_to(bob.url, {.latency = 2500ms});
   bob.want(ids_of(ops), slow.url);
   bob.want(ids_of(ops), slower.url);

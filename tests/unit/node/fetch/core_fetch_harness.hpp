@@ -40,7 +40,7 @@ struct Bench {
 
   SimWorld world;
   std::shared_ptr<MemoryNetwork> network;
-  std::unique_ptr<SimRuntime> disk_runtime;  ///< what stores live on: nodes crash, disks do not
+  std::unique_ptr<SimRuntime> disk_runtime;  ///< for the stores: nodes crash, disks do not
   std::shared_ptr<const OpPolicy> policy = make_prefix_policy();
 
   std::shared_ptr<OpStore> make_disk() { return make_memory_op_store(*disk_runtime, policy); }
@@ -49,9 +49,9 @@ struct Bench {
   }
 };
 
-/// A node: transport, store, fetch. `disk` survives it.
+/// A node with transport, store and fetch. `disk` survives it.
 struct Node {
-  /// `unreadable`: what reads of its store fail with from the beginning.
+  /// `unreadable`: the error of all reads of its store, from the beginning.
   Node(Bench& bench, const std::string& name, const CoreFetchConfig& config = {}, std::shared_ptr<OpStore> on = nullptr,
        std::optional<Error> unreadable = std::nullopt)
       : bench_(bench),
@@ -94,7 +94,7 @@ struct Node {
              }});
   }
   ~Node() {
-    runtime->crash();  // no handler of what goes now is called
+    runtime->crash();  // no handler of what is destroyed now is called
     fetch.reset();
     transport.reset();
     store.reset();
@@ -108,7 +108,7 @@ struct Node {
     ASSERT_TRUE(result.has_value());
     ASSERT_EQ(result->stored.size(), ops.size());
   }
-  /// Starts a request; its outcome is not waited for.
+  /// Starts a request without waiting for its outcome.
   void want(const std::vector<OpId>& ids, const Url& source) {
     ++wanted;
     fetch->request_ops(ids, source, [this](const Result<void>& r) { outcomes.push_back(r); });
@@ -188,7 +188,7 @@ class Probe : public ModuleMessageHandler {
         bench_(bench),
         runtime_(bench.world.make_runtime()),
         transport_(make_transport(*runtime_, bench.network->make_backend(*runtime_, name), nullptr)) {
-    // Not owned by the transport: this object holds it.
+    // The transport does not own it; this object does.
     const auto borrowed = std::shared_ptr<ModuleMessageHandler>(std::shared_ptr<void>(), this);
     EXPECT_TRUE(transport_->register_module_handler(kSpace, kFetchModule, borrowed).has_value());
   }
@@ -221,7 +221,7 @@ class Probe : public ModuleMessageHandler {
   }
   void disconnect(const Url& peer) { transport_->disconnect(peer, {.text = "test"}); }
   Transport& transport() { return *transport_; }
-  /// Answers what it is asked for, from `ops`.
+  /// Answers requests from `ops`.
   void serve(const std::vector<MetaOp>& ops) {
     for (const auto& op : ops) held_.emplace(op.op_id, op);
     on_request = [this](const Request& request) {
@@ -260,7 +260,7 @@ class Probe : public ModuleMessageHandler {
 inline void make_failing(Bench& bench, const Url& peer, Duration after = {}) {
   bench.network->set_links_to(peer, {.fail_sends = true, .fail_after = after});
 }
-/// A peer that takes requests and never answers.
+/// A peer that accepts requests and never answers.
 inline void make_silent(Bench& bench, const Url& peer) { bench.network->set_links_to(peer, {.swallow = true}); }
 
 }  // namespace kitsune2::fetch_test

@@ -80,7 +80,7 @@ TEST(CoreFetchPersist, WhoWaitsForAWriteThatFailsHearsOfIt) {
 }
 
 TEST(CoreFetchPersist, WhoAsksForMoreThanWhatFailedMeanwhileHearsOfIt) {
-  // Found by the simulator: its own write was whole, what it had found pending was lost with a restart.
+  // Found by the simulator: its own write was complete, but what it had found pending was lost in a restart.
   Bench bench;
   Node bob(bench, "bob");
   const auto peer = MemoryNetwork::url_of("peer");

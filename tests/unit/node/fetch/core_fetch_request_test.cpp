@@ -1,4 +1,4 @@
-// Outgoing requests: the seed's flow, sentence by sentence, and what we do better.
+// Outgoing requests: the reference's flow, sentence by sentence, and our improvements.
 #include <numeric>
 
 #include "core_fetch_harness.hpp"
@@ -28,7 +28,7 @@ TEST(CoreFetch, OpsAreFetchedFromAPeerThatHoldsThem) {
   bob.check();
 }
 
-// Else each would need the receiver's permit, and wait behind those who ask for permits and do not use them.
+// Otherwise each would need the receiver's permit, and wait behind those who request permits and do not use them.
 TEST(CoreFetch, AnswersAndWritesAreTimed) {
   Bench bench;
   Node alice(bench, "alice"), bob(bench, "bob");
@@ -195,7 +195,7 @@ TEST(CoreFetch, UnresponsivePeerIsOnTheBackOffListAndNotAsked) {
   EXPECT_EQ(summary.peers_on_backoff.begin()->first, peer.url);
   EXPECT_EQ(summary.peers_on_backoff.begin()->second, wall + (20s - 1ms));
   EXPECT_EQ(bob.fetch->stats().requests_failed, 1U);
-  // More for the same peer is not sent either.
+  // Nothing more for the same peer is sent either.
   bob.want(ids_of(bench.ops(10, 3)), peer.url);
   bench.world.run_until(at(20s - 1us));
   EXPECT_EQ(bob.fetch->stats().requests_failed, 1U);
@@ -227,7 +227,7 @@ TEST(CoreFetch, BackOffDoublesAndAtItsMaximumAllRequestsToThePeerAreDropped) {
   EXPECT_EQ(bob.fetch->pending_ops(), 100U);
   bench.world.run_until(at(300s));
   bench.world.on_step({});
-  // The requests of the first moment fail together: they count once.
+  // The requests of the first moment fail together, and count once.
   std::erase(failures, at(0s));
   EXPECT_EQ(failures, (std::vector<Time>{at(20s), at(60s), at(140s), at(300s)}));
   ASSERT_EQ(bob.given_up.size(), 1U);
@@ -285,7 +285,7 @@ TEST(CoreFetch, ParallelCountHasAnEffect) {
     EXPECT_TRUE(bob.drain());
     return bench.world.now().time_since_epoch();
   };
-  // 100 messages of 32 ids, 100 ms for the way there and back, besides 100 ms of preflights.
+  // 100 messages of 32 ids, with a round trip of 100 ms, and 100 ms of preflights.
   EXPECT_EQ(took(1, 1024), 100ms + 100 * 100ms);
   EXPECT_EQ(took(2, 2), 100ms + 50 * 100ms);
   EXPECT_EQ(took(8, 1024), 100ms + 13 * 100ms);
@@ -384,7 +384,7 @@ TEST(CoreFetch, AFloodOfIdsIsRefusedAsAWholeAtTheBound) {
   ASSERT_FALSE(over_all);
   EXPECT_EQ(over_all.error().code, Errc::overloaded);
   EXPECT_EQ(bob.fetch->pending_ops(), 100'000U);
-  // What is known already is no new request.
+  // Known ops are no new request.
   EXPECT_TRUE(bob.request(ids_of(bench.ops(0, 50'000, 32)), one.url));
   EXPECT_EQ(bob.ops_pending_on_disk(), 100'000U) << "what was refused is not kept";
 }
@@ -441,7 +441,7 @@ TEST(CoreFetch, TheFirstOfALongListAreAskedForWhileTheRestIsLookedUp) {
   bob.check();
 }
 
-/// A node that looks up 3,000 ops of a silent peer, a second for each piece.
+/// A node that looks up 3,000 ops of a silent peer, with a second for each piece.
 struct LongLookUp {
   LongLookUp() {
     make_silent(bench, peer);
@@ -547,7 +547,7 @@ TEST(CoreFetch, BeingOfflineIsNotThePeersFault) {
 }
 
 TEST(CoreFetch, WhatIsResumedBeforeThereIsAUrlIsAskedAsSoonAsThereIsOne) {
-  // Found by tests/net/kill_rounds.py: each resumed fetch began with a re-insert delay in which nothing was asked.
+  // Found by tests/net/kill_rounds.py: each resumed fetch started with a re-insert delay without requests.
   Bench bench;
   Node alice(bench, "alice");
   const auto disk = bench.make_disk();
@@ -571,7 +571,7 @@ TEST(CoreFetch, WhatIsResumedBeforeThereIsAUrlIsAskedAsSoonAsThereIsOne) {
 }
 
 TEST(CoreFetch, WhatHasLeftAnUnsentRequestIsNotSentWithIt) {
-  // Found by the simulator (relay_small, seed 73): the op was asked of the same peer twice at once.
+  // Found by the simulator (relay_small, seed 73): the op was requested twice from the same peer at the same time.
   Bench bench;
   CoreFetchConfig config;
   config.parallel_request_count = 2;
@@ -623,7 +623,7 @@ TEST(CoreFetch, APeerThatAnswersIsAskedAnewAtOnceWhenItsConnectionBreaks) {
   ASSERT_TRUE(bench.world.run_until([&] { return bob.stored_from[alice.url] > 100; }, 1h));
   bench.network->cut(alice.url, bob.url, true);
   ASSERT_TRUE(bob.drain());
-  // 63 messages, two at once, 20 ms each; preflights twice; a message of each window asked again.
+  // 63 messages, two at a time, 20 ms each; preflights twice; a message of each window repeated.
   EXPECT_LE(bench.world.now(), at(2s + 100ms));
   EXPECT_EQ(bob.held(ids_of(ops)), 1000U);
 }
@@ -674,7 +674,7 @@ TEST(CoreFetch, BytesOfAnAnswerThatIsNotWholeYetAreSeen) {
   EXPECT_EQ(bob.fetch->load(MemoryNetwork::url_of("somebody")).source_received_bytes, 0U);
   ASSERT_TRUE(bob.drain());
   EXPECT_EQ(load().arriving_bytes, 0U) << "it is stored";
-  // The message has a few bytes around the op.
+  // The message has some bytes around the op.
   EXPECT_GE(bob.fetch->stats().bytes_received, 1'000'000U);
   EXPECT_LE(bob.fetch->stats().bytes_received, 1'000'500U);
 }

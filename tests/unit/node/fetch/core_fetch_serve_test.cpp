@@ -1,4 +1,4 @@
-// Incoming requests: what this node answers.
+// Incoming requests: the answers of this node.
 #include <algorithm>
 
 #include "core_fetch_harness.hpp"
@@ -229,7 +229,8 @@ TEST(CoreFetchServe, PeersTakeTurns) {
   EXPECT_EQ(greedy.responses.size(), 20U);
 }
 
-// Alone it gets large responses; beside another peer one that asks for all at once gets no more than one that does not.
+// Alone, it gets large responses; beside another peer, one that requests everything at once gets no more than one that
+// does not.
 TEST(CoreFetchServe, WhoAsksForMuchAtOnceGetsNoMore) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 20'000'000;
@@ -252,7 +253,7 @@ TEST(CoreFetchServe, WhoAsksForMuchAtOnceGetsNoMore) {
   greedy.responses.clear();
   modest.responses.clear();
   for (int i = 0; i < 10; ++i) greedy.ask(alice.url, ids);
-  // One that asks for little at a time, twice ahead.
+  // One that requests little at a time, two requests ahead.
   for (std::size_t i = 0; i < 20; ++i) modest.ask(alice.url, {ids.begin(), ids.begin() + 400});
   ASSERT_TRUE(bench.world.run_until([&] { return modest.responses.size() >= 20; }, 60s));
   EXPECT_LE(largest(greedy), 600U << 10);
@@ -261,7 +262,7 @@ TEST(CoreFetchServe, WhoAsksForMuchAtOnceGetsNoMore) {
   EXPECT_LE(to_greedy, 2U * 20 * 400 * 1024);
 }
 
-// As a stock node of 0.3.2 does, and it does not ask again.
+// Like a stock node of 0.3.2, which does not ask again.
 TEST(CoreFetchServe, APeerThatAsksForEachOpAloneAndOnceGetsThemAll) {
   Bench bench;
   Node alice(bench, "alice");
@@ -295,7 +296,7 @@ TEST(CoreFetchServe, AFloodOfRequestsIsBoundedAndCounted) {
   EXPECT_EQ(flood.responses.size(), 10U);
 }
 
-// 300 peers that ask for large ops and take nothing hold all the room that there is for peers that are not known to
+// 300 peers that request large ops and receive nothing hold all the room for peers that have not shown that they
 // listen.
 TEST(CoreFetchServe, PeersThatAskAndDoNotListenHoldUpNobodyForLong) {
   Bench bench;
@@ -371,7 +372,7 @@ TEST(CoreFetchServe, QueuedRequestsAreBoundedInBytes) {
   EXPECT_EQ(alice.fetch->stats().requests_received, 10U);
 }
 
-/// Counts what a module calls waste.
+/// Counts what a module reports as wasted.
 class WasteCounter final : public TransportBackend {
  public:
   WasteCounter(std::unique_ptr<TransportBackend> inner, std::map<Url, std::uint64_t>& waste)
@@ -429,7 +430,7 @@ TEST(CoreFetchServe, AResponseThatCannotBeSentEndsItsRequestOnly) {
   EXPECT_EQ(alice.fetch->stats().ops_served, 0U);
   bench.network->clear_links();
   peer.ask(alice.url,
-           {ops[1].op_id});  // on the connection that alice has dropped: lost, and asking again is its matter
+           {ops[1].op_id});  // on the connection that alice has dropped: lost, and asking again is bob's task
   bench.world.run_for(1min);
   peer.ask(alice.url, {ops[1].op_id});
   bench.world.run_for(1min);

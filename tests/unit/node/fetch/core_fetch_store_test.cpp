@@ -1,4 +1,4 @@
-// Incoming responses: persisted first, then forgotten; unsolicited ones; drained; restart; stop.
+// Incoming responses: persisted first, then forgotten; unsolicited ops; drained; restarts; stopping.
 #include "core_fetch_harness.hpp"
 
 namespace kitsune2 {
@@ -180,10 +180,10 @@ TEST(CoreFetchStore, AnOpStoredDuringTheLookUpDoesNotBecomePending) {
   const auto ops = bench.ops(0, 3);
   ASSERT_TRUE(bob.request(ids_of(ops), one.url));
   bob.store->delay_writes(0s);
-  bob.want(ids_of(ops), two.url);  // its look-up sees nothing held …
+  bob.want(ids_of(ops), two.url);  // its look-up finds nothing held …
   bob.store->delay_reads(1s);
   bob.want(ids_of(ops), two.url);
-  one.answer(bob.url, ops);  // … and then it is
+  one.answer(bob.url, ops);  // … and then it is held
   bench.world.run_for(1h);
   EXPECT_EQ(bob.fetch->pending_ops(), 0U);
   EXPECT_EQ(bob.ops_pending_on_disk(), 0U);
@@ -341,7 +341,7 @@ TEST(CoreFetchRestart, ResumesAndAsksForNothingThatItHolds) {
 
 namespace {
 
-/// What a node that was told of three ops of a silent peer leaves behind.
+/// What a node leaves behind that was told of three ops of a silent peer.
 std::shared_ptr<OpStore> disk_with_open_requests(Bench& bench) {
   auto disk = bench.make_disk();
   const auto peer = MemoryNetwork::url_of("peer");
@@ -358,7 +358,7 @@ TEST(CoreFetchRestart, NobodyIsBlamedForWhatAnEarlierRunAskedFor) {
   Probe peer(bench, "peer");
   const auto disk = disk_with_open_requests(bench);
   Node bob(bench, "bob", {}, disk, make_error(Errc::io, "not yet"));
-  peer.answer(bob.url, bench.ops(0, 3));  // the earlier run asked for them; what is pending is not known yet
+  peer.answer(bob.url, bench.ops(0, 3));  // the earlier run requested them; what is pending is not known yet
   bench.world.run_for(1s);
   EXPECT_EQ(bob.fetch->stats().ops_unsolicited, 0U);
   bob.store->fail_reads(std::nullopt);
@@ -378,7 +378,7 @@ TEST(CoreFetchRestart, DrainedWaitsForWhatIsResumed) {
 }
 
 TEST(CoreFetchRestart, ManyOpenRequestsAreReadInPiecesAndNoneIsLeftOut) {
-  // More than two pieces; of what an answer brings in between nothing is asked for again.
+  // More than two pieces; what an answer brings in between is not requested again.
   constexpr std::size_t kOps = 40'000;
   Bench bench;
   auto disk = bench.make_disk();
@@ -465,7 +465,7 @@ TEST(CoreFetchRestart, RequestsThatCannotBeKeptAreTheCallersErrorAndOpenAllTheSa
 
 // ---------------------------------------------------------------- long messages
 
-/// Names as make_prefix_policy does, and counts.
+/// Computes ids like make_prefix_policy, and counts.
 class CountingPolicy final : public OpPolicy {
  public:
   std::string_view name() const override { return policy_->name(); }
@@ -537,7 +537,7 @@ TEST(CoreFetchLongMessages, TheirOrderAndTheirSumAreKept) {
   Bench bench;
   Node bob(bench, "bob");
   Probe alice(bench, "alice");
-  const auto ops = bench.ops(0, 24, 1U << 20);  // more than may wait to be named
+  const auto ops = bench.ops(0, 24, 1U << 20);  // more than may wait for their ids
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
   bench.world.run_for(1s);
   std::vector<OpId> order;
@@ -549,7 +549,7 @@ TEST(CoreFetchLongMessages, TheirOrderAndTheirSumAreKept) {
   for (std::size_t i = 0; i < 24; i += 6) {
     alice.answer(bob.url,
                  {ops.begin() + static_cast<std::ptrdiff_t>(i), ops.begin() + static_cast<std::ptrdiff_t>(i + 5)});
-    alice.answer(bob.url, {ops[i + 5]});  // a short one, behind a long one
+    alice.answer(bob.url, {ops[i + 5]});  // a short one after a long one
   }
   ASSERT_TRUE(bob.drain(10s));
   EXPECT_EQ(order, ids_of(ops));

@@ -1,4 +1,4 @@
-// The same objects on real threads: one runtime a node, messages handed over by the memory network.
+// The same objects on real threads: one runtime per node, with messages passed by the memory network.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -91,7 +91,7 @@ TEST(CoreFetchThreads, ANodeThatGoesAwayInTheMiddleIsSurvived) {
   const auto policy = make_sha256_policy();
   for (std::uint64_t round = 0; round < 3; ++round) {
     ThreadedNode alice(*network, "alice");
-    // More each time: those of the last round may all have come before alice was gone.
+    // More each time: those of the last round may all have arrived before alice was gone.
     const auto ops = make_ops(*policy, 0, (round + 1) * 20'000);
     alice.hold(ops);
     std::atomic<bool> some_came{false};

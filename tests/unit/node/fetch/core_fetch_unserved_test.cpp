@@ -1,4 +1,4 @@
-// What a peer is asked for and cannot or does not send; what it sends and nobody can use.
+// What a peer is asked for and cannot or does not send, and what it sends and nobody can use.
 #include "unit/node/fetch/core_fetch_harness.hpp"
 
 namespace kitsune2::fetch_test {

@@ -1,3 +1,4 @@
+// The publish module: sending, receiving, turns and bounds.
 #include <gtest/gtest.h>
 
 #include "kitsune2/publish.hpp"
@@ -139,7 +140,7 @@ TEST(CorePublish, ReplayedInfosAreHarmless) {
   EXPECT_FALSE(b.info_of(agent));
   for (const auto& info : {old, moved}) tell(info);
   EXPECT_FALSE(b.info_of(agent)) << "nor is an agent that left brought back";
-  // Past its end nothing of it is taken at all.
+  // Beyond its bound nothing of it is accepted at all.
   net.world.run_for(40min);
   tell(moved);
   EXPECT_FALSE(b.info_of(agent));
@@ -234,7 +235,7 @@ TEST(CorePublish, AFloodOfAgentInfosIsNotLookedAt) {
   EXPECT_EQ(b.space->publish().stats().agents_rate_limited, 1000U - 256U + 100U - 32U);
 }
 
-/// Addresses are cheap enough to have many of them.
+/// Addresses are cheap enough to have many.
 TEST(CorePublish, OfNewcomersTogetherSoManyInfosAreLookedAtWhereverTheyComeFrom) {
   Net net;
   SimNode b(net, "b");
@@ -249,7 +250,7 @@ TEST(CorePublish, OfNewcomersTogetherSoManyInfosAreLookedAtWhereverTheyComeFrom)
   EXPECT_EQ(b.space->publish().stats().agents_rate_limited, 1600U - 1024U);
 }
 
-/// What is left undone must not be free: who goes on is sent away.
+/// What is left undone must not be free: a peer that goes on is put aside.
 TEST(CorePublish, InfosBeyondTheRateAreCharged) {
   Net net;
   SimNode b(net, "b");
@@ -298,7 +299,7 @@ TEST(CorePublish, AFloodOfOpIdsIsBoundedWhileTheStoreIsBusy) {
   EXPECT_TRUE(b.stop());
 }
 
-// A million ids of one peer are looked up piece by piece: those of another one do not wait for all of them.
+// A million ids of one peer are looked up in pieces: those of another one do not wait for all of them.
 TEST(CorePublish, PeersThatTellOfOpsTakeTurns) {
   Net net;
   SimNode b(net, "b");
@@ -335,7 +336,7 @@ TEST(CorePublish, PeersThatTellOfOpsTakeTurns) {
   EXPECT_EQ(b.space->publish().stats().ops_refused, 0U);
 }
 
-// Ids cost who tells them nothing. While peers are served, those that fetch keep most of the node.
+// Announcing ids costs nothing. While peers are being served, they keep most of the node.
 TEST(CorePublish, WhilePeersAreServedTheLookUpOfIdsRests) {
   const auto pieces_in = [](bool serving, Duration time) {
     Net net;
@@ -402,7 +403,7 @@ TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
   };
   Scripted one(net, "one"), two(net, "two"), three(net, "three");
   tell(one, 0, 100'000, 32);
-  // A quarter of 40,000; what was looked up at once comes on top.
+  // A quarter of 40,000; what was looked up at once comes in addition.
   EXPECT_EQ(b.space->fetch().pending_ops(), 4U * 4096U);
   tell(two, 200'000, 4096, 32);
   EXPECT_EQ(b.space->fetch().pending_ops(), 5U * 4096U) << "another peer has a share of its own";
@@ -415,7 +416,7 @@ TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
   EXPECT_EQ(b.space->fetch().pending_ops(), 5U * 4096U + 50'000U);
 }
 
-/// That a message was handed to the network is all that its sender hears: what was lost was nowhere remembered.
+/// A sender learns only that a message was passed to the network: what was lost was recorded nowhere.
 TEST(CorePublish, APeerThatMayNotHaveGotTheIdsIsTold) {
   Net net;
   SimNode a(net, "a");

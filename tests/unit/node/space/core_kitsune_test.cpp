@@ -1,3 +1,4 @@
+// The spaces of a node: making them, blocking peers, stopping, reports.
 #include <gtest/gtest.h>
 
 #include "kitsune2/kitsune.hpp"
@@ -111,7 +112,7 @@ TEST(CoreKitsune, ABlockedAgentsNodeIsNeitherHeardNorAnsweredUnlessAnotherAgentI
   static_cast<void>(notify(net, a, b.url));
   EXPECT_EQ(b.app->notifies.size(), 1U);
   EXPECT_EQ(notify(net, b, a.url).error().code, Errc::blocked);
-  // A blocked agent could claim anybody's url: an unblocked one there counts more.
+  // A blocked agent could claim anybody's url: an unblocked agent there counts more.
   b.space->peer_store().insert({AgentInfoBuilder{.url = a.url}.sign(*good)});
   ASSERT_TRUE(notify(net, a, b.url));
   EXPECT_EQ(b.app->notifies.size(), 2U);
@@ -161,7 +162,7 @@ TEST(CoreKitsune, StopsFromAnyState) {
     EXPECT_TRUE(node.kitsune->list_spaces().empty());
   }
   {
-    // Destroyed without stopping, with work on its way.
+    // Destroyed without stopping, with work under way.
     SimNode node(net, "c");
     node.start();
     node.space->send_notify(MemoryNetwork::url_of("d"), Bytes::copy_of("x"), {});
@@ -214,7 +215,7 @@ TEST(CoreReport, KeepsTheMostRecentlyActivePeersAndAllTotals) {
   report->fetched(kSpace, url("a"), 1, 10);
   report->served(kSpace, url("b"), 2, 20);
   report->failed(kSpace, url("a"));
-  report->fetched(kSpace, url("c"), 3, 30);  // b goes
+  report->fetched(kSpace, url("c"), 3, 30);  // b is dropped
   const auto all = report->snapshot();
   ASSERT_EQ(all.size(), 1U);
   const auto& space = all[0].second;

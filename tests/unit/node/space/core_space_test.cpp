@@ -1,3 +1,4 @@
+// One space: agents that join and leave, signing, moving peers, stopping.
 #include "kitsune2/space.hpp"
 
 #include <gtest/gtest.h>
@@ -34,7 +35,7 @@ TEST(CoreSpace, LocalAgentsJoinAndLeave) {
   EXPECT_TRUE(tombstone.storage_arc.empty());
   node.leave(bob->agent());  // has left already
   EXPECT_EQ(node.bootstrap->puts.size(), 3U);
-  // It may come back, even at the same instant.
+  // It may return, even at the same instant.
   ASSERT_TRUE(node.join(bob));
   EXPECT_TRUE(node.info_of(bob));
 }
@@ -89,7 +90,7 @@ TEST(CoreSpace, ReSignsFiveMinutesBeforeExpiryAtTheNextCheck) {
   ASSERT_EQ(node.bootstrap->puts.size(), 2U);
   EXPECT_EQ(node.bootstrap->puts[1].first, made + 17min);
   EXPECT_EQ(node.info_of(agent), node.bootstrap->puts[1].second);
-  // And so on, for ever.
+  // And so on.
   net.world.run_for(24h);
   EXPECT_TRUE(node.info_of(agent));
   EXPECT_EQ(node.bootstrap->puts.size(), 2U + 24 * 4);
@@ -151,7 +152,7 @@ TEST(CoreSpace, ANewArcSignsOnceForSeveralChanges) {
   net.world.run_ready();
   ASSERT_EQ(node.bootstrap->puts.size(), 2U);
   EXPECT_EQ(node.info_of(agent)->info().storage_arc, DhtArc(3, 4));
-  // At the same instant, and yet newer.
+  // At the same instant, and still newer.
   EXPECT_GT(node.bootstrap->puts[1].second->info().created_at, first);
   node.leave(agent->agent());
   agent->set_cur_storage_arc(DhtArc::full());
@@ -233,14 +234,14 @@ TEST(CoreSpace, AnInfoFromTheFutureIsSignedAnewWhenTheClockIsSetBack) {
   node.start();
   auto agent = make_agent(1);
   node.runtime->set_wall_skew(24h);
-  ASSERT_TRUE(node.join(agent));  // nobody whose clock is right believes this one, for a day
+  ASSERT_TRUE(node.join(agent));  // for a day, nobody whose clock is right believes this one
   node.runtime->set_wall_skew(0s);
   net.world.run_for(60s);
   ASSERT_EQ(node.bootstrap->puts.size(), 2U);
   const auto right = node.bootstrap->puts[1].second;
   EXPECT_EQ(right->info().created_at, node.runtime->wall_now());
   EXPECT_EQ(node.info_of(agent), right);
-  // From here as ever: the next when five minutes are left.
+  // From here on as usual: the next one when five minutes are left.
   net.world.run_for(14min);
   EXPECT_EQ(node.bootstrap->puts.size(), 2U);
   net.world.run_for(1min);
@@ -322,7 +323,7 @@ TEST(CoreSpace, StopDoesNotWaitForPeersThatDoNotAnswer) {
   EXPECT_LE(net.world.now() - from, 2s);
 }
 
-// Requests of an earlier run go on by themselves: what subscribes only once the space is handed out may come too late.
+// Requests of an earlier run continue on their own: subscribing only once the space is returned may be too late.
 TEST(CoreSpace, AHandlerSubscribesBeforeOpsOfAnEarlierRunCanArrive) {
   Net net;
   SimNode a(net, "a"), b(net, "b");
@@ -364,7 +365,7 @@ TEST(CoreSpace, AHandlerSubscribesBeforeOpsOfAnEarlierRunCanArrive) {
   EXPECT_TRUE(b.stop());
 }
 
-// Whatever module a peer uses to offer ops: the application is asked whether it wants them.
+// Whatever module a peer uses to offer ops, the application is asked whether it wants them.
 TEST(CoreSpace, WhatPeersOfferByPublishAndByGossipIsAskedOfTheHandler) {
   struct Chooser : SpaceHandler {
     bool accept_offered_ops(const Url&, const SpaceId&) override {
@@ -454,7 +455,7 @@ TEST(CoreSpace, AStoreThatRefusesIsRememberedForAMinute) {
   EXPECT_EQ(b.held(), 1U);
 }
 
-/// The op ids that `peer` was asked for.
+/// The op ids that were requested from `peer`.
 std::size_t ids_asked(const Scripted& peer) {
   std::size_t count = 0;
   for (const Bytes& data : peer.fetch_messages) count += wire::decode_fetch(Dialect::v0_2, data).value().op_ids.size();
@@ -499,7 +500,8 @@ TEST(CoreSpace, AUrlThatAnotherAgentIsAtKeepsWhatIsPendingUntilThatOneMovesToo) 
   EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{after.url});
 }
 
-// Found by the simulator (eclipse): what the attacker had offered was asked of the honest peer, which did not have it.
+// Found by the simulator (eclipse): what the attacker had offered was requested from the honest peer, which did not
+// have it.
 TEST(CoreSpace, WhoClaimsAnothersUrlDoesNotHaveThatOneAskedForWhatItOffered) {
   Net net;
   SimNode node(net, "a");
@@ -514,7 +516,7 @@ TEST(CoreSpace, WhoClaimsAnothersUrlDoesNotHaveThatOneAskedForWhatItOffered) {
   EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{bad.url});
 }
 
-// The peer's info has expired before it comes back: its old url is still known.
+// The peer's info has expired before it returns: its old url is still known.
 TEST(CoreSpace, APeerThatComesBackLaterIsFollowedToo) {
   Net net;
   SimNode node(net, "a");

@@ -16,7 +16,7 @@ using testing::SimWorld;
 
 Time at(Duration since_start) { return Time(since_start); }
 
-/// A node that writes down what it hears.
+/// A node that records its events.
 struct Peer : TransportEvents {
   Peer(SimWorld& world, MemoryNetwork& network, const std::string& name)
       : world_(world), runtime(world.make_runtime()), backend(network.make_backend(*runtime, name)) {

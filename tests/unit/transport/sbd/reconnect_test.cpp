@@ -1,3 +1,4 @@
+// The back-off of a node that has lost its relay.
 #include "transport/sbd/reconnect.hpp"
 
 #include <gtest/gtest.h>
@@ -61,8 +62,8 @@ TEST(Reconnect, ASignNeverMakesAWaitLonger) {
   EXPECT_EQ(back_off.sign(kStart, kLeast), std::nullopt) << "it is connected";
 }
 
-/// When each of `nodes` that lost their relay at kStart, all in the same instant, tries for the first time at or after
-/// kStart + `outage`; `sign_at`: when each hears a sign, in milliseconds after the return.
+/// When each of `nodes` that lost their relay at kStart, all at the same instant, tries for the first time at or after
+/// kStart + `outage`. `sign_at`: when each gets a sign of life, in milliseconds after the return.
 std::vector<Duration> returns(std::size_t nodes, Duration outage, bool with_sign) {
   std::mt19937 random(7);
   std::vector<Duration> out;
@@ -72,7 +73,7 @@ std::vector<Duration> returns(std::size_t nodes, Duration outage, bool with_sign
     const Time back = kStart + outage;
     while (at < back) at = back_off.lost(at, static_cast<std::uint32_t>(random()));
     if (with_sign) {
-      // All hear it in the same instant, which is the worst.
+      // All get it at the same instant, which is the worst case.
       if (const auto soon = back_off.sign(back, static_cast<std::uint32_t>(random()))) at = *soon;
     }
     out.push_back(at - back);

@@ -1,3 +1,4 @@
+// The client of an sbd relay: handshake, pacing, keepalives.
 #include "transport/sbd/sbd_client.hpp"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// An sbd relay and its sockets in virtual time.
 #include "fake_relay.hpp"
 
 #include <algorithm>
