@@ -2,8 +2,8 @@
 """Runs the fetch scenarios on our side and, if given, on kitsune2_core 0.2.2, in turn (ABAB), and prints medians and ratios.
 
 usage: compare.py --cpp FETCH_ANCHOR [--rust ANCHOR_FETCH] [--reps 5] [--out results.jsonl] [--rows a1000,…] [--prefix "nice -n -20"] [--rust-prefix …]
-Every run is one process; its JSON line goes to --out with the machine's load beside it. --prefix stands before each command (--rust-prefix before the
-reference's, if it is to be another): on a busy machine the work may be given a higher priority.
+Every run is one process, whose JSON line goes to --out together with the machine's load. --prefix is put before each command (--rust-prefix before the
+reference's, if it differs), for example to give the runs a higher priority on a busy machine.
 """
 
 import argparse

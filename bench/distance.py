@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""W1 to W3 and one op at a time through a line that delays and throttles (bench/line_proxy): ours, libtorrent and plain TCP in turn.
+"""W1 to W3, and one op at a time, through a line that delays and throttles (bench/line_proxy): ours, libtorrent and plain TCP in turn.
 
 usage: distance.py --bin build/bench/bench [--ours NAME=TRANSFER]... [--libtorrent PYTHON] [--trips 10,50,200] [--mbit 0,100,500] [--works w1,w2,w3,op]
                    [--reps 3] [--jitter MS] [--out results.jsonl] [--only ours,tcp,libtorrent]
@@ -45,7 +45,7 @@ def through_line(command, data, size, proxy, line, extra=()):
 
 
 def latency(program, proxy, line, count, size):
-    """One op at a time, from its storing at one node to its storing at the other."""
+    """One op at a time: the time from storing it at one node to storing it at the other."""
     with subprocess.Popen([program, str(count), str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nodes:
         try:
             host = json.loads(nodes.stdout.readline())["addr"].split("://")[-1].split("/")[0]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Bars from the JSON lines of transfers.py: speed and CPU time of every side, by work, medians.
+"""Draws bars from the JSON lines of transfers.py: the medians of speed and CPU time of every side, by work.
 
 usage: plot.py results.jsonl… > docs/benchmarks.svg
 """

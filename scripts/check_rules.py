@@ -6,7 +6,7 @@ usage: check_rules.py [--headers] [--graph]
 * Direction: a library includes only what LIBRARIES lets it include. A public header belongs to a library too.
 * The graph in docs/architecture.md is the one that is drawn from LIBRARIES. `--graph` prints it.
 * Purity: src/core knows no clock, thread, socket or randomness; Asio and Beast are in src/net and src/server only.
-* The library prints nothing: what it has to say goes to the host by the log (include/kitsune2/log.hpp).
+* The library prints nothing: its messages go to the host by the log (include/kitsune2/log.hpp).
 * No source file has more than 1,000 lines.
 * kitsune2.hpp includes every public header.
 * With `--headers`: every public header compiles alone, and includes the check of abi.hpp.

@@ -28,7 +28,7 @@ def run(args, **more):
 
 
 def refresh_tree():
-    """The files of this checkout as they are, without touching those that are the same (so that little is rebuilt)."""
+    """Copies the files of this checkout, except those that are unchanged, so that little is rebuilt."""
     files = run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT).stdout.split("\n")
     wanted = {name for name in files if name and (ROOT / name).is_file() and not name.startswith("interop/")}
     for path in TREE.rglob("*") if TREE.exists() else []:

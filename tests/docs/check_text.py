@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Checks of the documents that need no build, for a commit: usage: check_text.py [SOURCE_DIR]
+"""Checks of the documents that need no build, for each commit. usage: check_text.py [SOURCE_DIR]
 
 * Relative links lead to files and headings that exist (links.py).
 * The C++ block of README.md is examples/readme.cpp, and each block that docs/guide.md quotes is what its source says.
-* Commands are there: targets of make, presets, options of the program, environment variables, and paths of the tree.
+* Commands exist: targets of make, presets, options of the program, environment variables, and paths of the tree.
 """
 
 import glob

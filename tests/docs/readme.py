@@ -50,7 +50,7 @@ def processes_of(group):
 
 
 def paste(lines, build):
-    """Runs the block as it stands, as somebody who has just run `make run`: in that folder, with a home without anything."""
+    """Runs the block as it is, like a user who has just run `make run`: in that folder, with an empty home."""
     with tempfile.TemporaryDirectory(prefix="k2-readme-") as folder:
         home, tree = os.path.join(folder, "home"), os.path.join(folder, "tree")
         os.mkdir(home)
@@ -81,7 +81,7 @@ def paste(lines, build):
 
 
 def shape(lines):
-    """The kinds of lines of the demo's output, in their order: what stands before a colon, without figures."""
+    """The kinds of lines in the demo's output, in order: the text before a colon, without figures."""
     kinds = [re.sub(r"\[[#.]*\].*", "progress", line.strip()) for line in lines]
     kinds = [re.sub(r"\d+(\.\d+)?", "N", kind) if kind.startswith("identical") else kind.split(":")[0] for kind in kinds]
     return [kind for i, kind in enumerate(kinds) if kind and kind != kinds[i - 1]]

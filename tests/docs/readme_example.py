@@ -27,7 +27,7 @@ class Run:
         self.lines.put(None)
 
     def wait(self, start):
-        """The next line that begins like this."""
+        """Returns the next line that begins like this."""
         end = time.monotonic() + PATIENCE
         while True:
             try:

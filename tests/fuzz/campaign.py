@@ -4,8 +4,8 @@
 usage: tests/fuzz/campaign.py BUILD_DIR STATE_DIR [--until HH:MM] [--processes N] [--slice CPU_SECONDS] [TARGET...]
        tests/fuzz/campaign.py STATE_DIR --table       what was run so far, as the table of docs/fuzzing.md
 
-BUILD_DIR is what tests/fuzz/run.sh builds. STATE_DIR keeps found/TARGET (the corpus that grows), a log a target and
-runs.jsonl (a line a slice), so that a later call goes on where this one stopped; SIGTERM and SIGINT end it in order.
+BUILD_DIR is what tests/fuzz/run.sh builds. STATE_DIR keeps found/TARGET (the corpus that grows), a log per target and
+runs.jsonl (a line per slice), so that a later call continues where this one stopped; SIGTERM and SIGINT end it cleanly.
 A finding is a file STATE_DIR/TARGET-crash-... (or -leak-, -timeout-, -oom-); its target rests until the file is gone.
 """
 import argparse

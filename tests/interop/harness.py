@@ -1,8 +1,8 @@
-"""Processes that talk in lines, and a runner: what tests/interop builds on.
+"""Processes that communicate by lines, and a runner: the basis of tests/interop.
 
 Every bound here is a bound of work, not of time: seconds in which a process of the test was ready to run and had to wait
-for a processor count for little (Clock), and where many things are to come, each one that comes renews the patience. So a
-test on a loaded machine takes longer and says the same; one that waits for something that will not come still ends.
+for a processor count for little (Clock), and where many things are expected, each one that arrives renews the patience. So a
+test on a loaded machine takes longer with the same result; one that waits for something that never arrives still ends.
 """
 
 import concurrent.futures
@@ -97,7 +97,7 @@ class Proc:
         self.process.stdin.flush()
 
     def mark(self):
-        """A place in the output; wait(…, since=mark) looks only behind it."""
+        """A position in the output; wait(…, since=mark) looks only behind it."""
         with self.changed:
             return len(self.lines)
 
@@ -158,7 +158,7 @@ class Proc:
 
 
 class World:
-    """The processes and folders of one test; all gone at its end."""
+    """The processes and folders of one test, all removed at its end."""
 
     def __init__(self, build, rust):
         self.build, self.rust = build, rust
@@ -193,7 +193,7 @@ class World:
         return relay, addr
 
     def until(self, condition, patience, otherwise, every=0.2):
-        """Asks again and again until `condition()` holds."""
+        """Calls `condition()` repeatedly until it holds."""
         end = self.clock.now() + patience
         while not condition():
             check(self.clock.now() < end, otherwise)
@@ -237,13 +237,13 @@ class World:
 
 
 def digest_of(peer, space, count, patience, since=0):
-    """Waits until `peer` holds `count` ops in `space`, for as long as more come; the digest over their ids."""
+    """Waits until `peer` holds `count` ops in `space`, as long as more arrive. Returns the digest over their ids."""
     return peer.wait(rf" HAVE {space} {count} (\w+)$", patience, since, f"{count} ops in space {space}",
                      progress=rf" HAVE {space} \d+ ").group(1)
 
 
 def run_one(name, test, build, rust):
-    """Whether it passed; prints a line, after a failure more."""
+    """Runs one test and returns whether it passed. Prints a line, and more after a failure."""
     world = World(build, rust)
     start = time.monotonic()
     try:

@@ -48,11 +48,11 @@ def pair(world, relay, a, b, limits=False, **options):
 
 
 def exchange(world, left, right, count, smallest, largest, patience):
-    """Each stores `count` ops and publishes them; both must end with all of them. `patience`: for how long nothing may come.
+    """Each stores `count` ops and publishes them; both must end with all of them. `patience`: how long nothing may arrive.
 
     A stock node drops what it was about to publish when it loses the connection: then all publish again, as applications
     do. When a send takes longer than its timeoutS it drops that too: then the stock nodes publish again. With one of our
-    nodes this must have an end soon, and our nodes must not need it among themselves."""
+    nodes this must end soon, and our nodes must not need it among themselves."""
     peers = (left, right)
     stock = [peer for peer in peers if peer.label.startswith("rust-")]
     for peer in peers:
@@ -105,7 +105,7 @@ def notify_1_byte_to_1_megabyte(world, relay, nodes):
 
 @test((60,), (5,), (2,))
 def rust_timeouts(world, timeout_s):
-    """The Rust side's timeoutS drags nothing down: connected and kept over several of its short idle limits."""
+    """The Rust side's short timeoutS does no harm: nodes connect, and stay connected over several of its idle limits."""
     _, addr = world.relay("cpp")
     rust = world.peer("rust", "a", addr, timeout_s=timeout_s)
     cpp = world.peer("cpp", "b", addr, timeout_s=timeout_s)
@@ -121,7 +121,7 @@ def rust_timeouts(world, timeout_s):
 
 @test(("rust",), ("cpp",))
 def node_restarts(world, kind):
-    """A node of `kind` is killed in the middle of being asked and comes back: everything arrives."""
+    """A node of `kind` is killed while it is being asked, and returns: everything arrives."""
     _, addr = world.relay("cpp")
     other_kind = "cpp" if kind == "rust" else "rust"
     stays = world.peer(other_kind, "stays", addr, timeout_s=5)
@@ -152,7 +152,7 @@ def node_restarts(world, kind):
 
 @test(("cpp", "rust"), ("rust", "cpp"), ("cpp", "cpp"))
 def relay_restarts(world, a, b):
-    """The relay is killed and started again on its port: the nodes come back by themselves, all ops arrive."""
+    """The relay is killed and started again on its port: the nodes return on their own, and all ops arrive."""
     port = free_port()
     relay, addr = world.relay("cpp", port=port)
     left = world.peer(a, "a", addr, timeout_s=5)
@@ -224,7 +224,7 @@ def rust_asks_cpp_for_100_ids_at_once(world):
 
 @test()
 def rust_asks_cpp_for_ids_it_lacks(world):
-    """Half of the ids unknown: the held ones come, the connection stays. None held: no answer, the connection stays."""
+    """Half of the ids are unknown: the held ops arrive and the connection stays. None held: no answer, and the connection stays."""
     rust, cpp = pair(world, "cpp", "rust", "cpp")
     cpp.send("ops 10 64 500 x")
     cpp.wait(r" OK ops", 20)
@@ -247,7 +247,7 @@ def rust_asks_cpp_for_ids_it_lacks(world):
 
 @test()
 def cpp_asks_rust_for_many_and_for_lacking_ids(world):
-    """One coalesced request is answered by one stock response; ids that Rust lacks stay pending and hurt nobody."""
+    """One coalesced request is answered by one stock response; ids that Rust lacks stay pending and do no harm."""
     cpp, rust = pair(world, "rust", "cpp", "rust")
     rust.send("ops 100 64 500 x")
     rust.wait(r" OK ops", 20)
@@ -265,7 +265,7 @@ def cpp_asks_rust_for_many_and_for_lacking_ids(world):
 
 @test()
 def cpp_asks_rust_for_none_it_holds(world):
-    """No answer comes: the ids stay pending, and the connection stays and carries everything else both ways."""
+    """No answer arrives: the ids stay pending, and the connection stays and carries everything else both ways."""
     cpp, rust = pair(world, "rust", "cpp", "rust")
     unknown = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(10)]
     cpp.send(f"fetch {rust.url} {' '.join(unknown)}")
@@ -288,7 +288,7 @@ def cpp_asks_rust_for_none_it_holds(world):
 
 @test(("rust",), ("cpp",), waits=True)
 def a_relay_that_has_nothing_to_say_is_not_left(world, relay):
-    """A node alone at a relay hears nothing but the answers to its pings, and stays."""
+    """A node alone at a relay receives only the answers to its pings, and stays connected."""
     process, addr = world.relay(relay)
     alone = world.peer("cpp", "a", addr)
     mark = alone.mark()
@@ -299,7 +299,7 @@ def a_relay_that_has_nothing_to_say_is_not_left(world, relay):
 
 @test(("cpp", "rust"), ("rust", "cpp"), waits=True)
 def five_megabytes_within_the_stock_rate_limit(world, sender_kind, receiver_kind):
-    """The stock relay's limit (1 Mbit/s for all of one IP) is kept to: 5 MB pass and nobody is thrown out."""
+    """The stock relay's limit (1 Mbit/s for all of one IP) is respected: 5 MB pass and nobody is disconnected."""
     sender, receiver = pair(world, "rust", sender_kind, receiver_kind, limits=True)
     marks = sender.mark(), receiver.mark()
     size = 250_000
@@ -332,7 +332,7 @@ def gossip_initiate_is_answered(world, relay):
 
 
 def as_if_stored_earlier(data, hours):
-    """What the stopped node in folder `data` holds was stored `hours` earlier."""
+    """Makes it look as if the ops of the stopped node in folder `data` had been stored `hours` earlier."""
     (path,) = [p for p in pathlib.Path(data).glob("*.db") if not p.name.endswith(".peers.db")]
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         for table in ("op", "op_data"):
@@ -342,8 +342,8 @@ def as_if_stored_earlier(data, hours):
 
 @test()
 def a_stock_newcomer_gets_what_is_older_than_half_an_hour(world):
-    """A stock node asks whom it meets for the last 30 minutes, and compares for the rest, which we do not: it is named to
-    it unasked. Nobody publishes."""
+    """A stock node asks those it meets for the last 30 minutes, and compares to find the rest. We do not compare, so we
+    announce the rest unasked. Nobody publishes."""
     _, addr = world.relay("cpp")
     data = f"{world.dir}/old"
     first = world.peer("cpp", "old", addr, data=data)
@@ -359,7 +359,7 @@ def a_stock_newcomer_gets_what_is_older_than_half_an_hour(world):
 
 
 def listed(addr, space):
-    """How many agents the bootstrap server gives out for a space."""
+    """The number of agents that the bootstrap server returns for a space."""
     name = base64.urlsafe_b64encode(space.encode()).decode().rstrip("=")
     with urllib.request.urlopen(f"http://{addr}/bootstrap/{name}", timeout=60) as answer:
         return len(json.load(answer))
@@ -367,7 +367,7 @@ def listed(addr, space):
 
 @test(("cpp", "rust"), ("rust", "cpp"), ("cpp", "cpp"))
 def leaving_spreads_a_tombstone(world, leaver_kind, stayer_kind):
-    """The bootstrap server forgets who left. A C++ node tells its peers too; a stock Rust node does not."""
+    """The bootstrap server forgets agents that left. A C++ node tells its peers too; a stock Rust node does not."""
     _, addr = world.relay("cpp")
     leaver = world.peer(leaver_kind, "a", addr)
     stayer = world.peer(stayer_kind, "b", addr)
@@ -388,7 +388,7 @@ def examples_of(world):
 
 @test()
 def example_chat_with_a_rust_node(world):
-    """What is typed into the chat example reaches a stock node as a notify, and the other way round."""
+    """A line typed into the chat example reaches a stock node as a notify, and vice versa."""
     _, addr = world.relay("cpp")
     rust = world.peer("rust", "a", addr, space="kitchen")
     chat = world.start("chat", [f"{examples_of(world)}/chat", f"ws://{addr}", "kitchen", "alice"])
@@ -410,8 +410,8 @@ def example_chat_with_a_rust_node(world):
 
 @test()
 def example_embed_with_a_rust_node(world):
-    """The 30-line node fetches what a stock node publishes. Its ops are named by SHA-256, the stock test ops are not: only the
-    stock node's view of it as a peer and our count of what is refused are common ground, so it fetches from a C++ twin."""
+    """The 30-line node fetches what a stock node publishes. Its op ids are SHA-256, those of the stock test ops are not. Only the
+    stock node's view of it as a peer and our count of refused ops can be compared, so it fetches from a C++ twin."""
     _, addr = world.relay("cpp")
     rust = world.peer("rust", "a", addr, space="example")
     first = world.start("embed", [f"{examples_of(world)}/embed", f"ws://{addr}", "example", "600", "first op", "second op"])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starts relays for sbd's compliance suite, one after the other: usage: sbd_server.py RELAY_COMMAND…
+"""Starts relays for sbd's compliance suite, one after the other. usage: sbd_server.py RELAY_COMMAND…
 
 The command's relay listens on a free port and says so in a JSON line ({"event": "listening", "addresses": […]}).
 """

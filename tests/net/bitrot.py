@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Damage on the disk below a node: nothing damaged is served or written, what is intact arrives, and both sides heal."""
+"""Damage on the disk below a node: nothing damaged is served or written, what is intact arrives, and both sides repair themselves."""
 import base64
 import hashlib
 import sqlite3

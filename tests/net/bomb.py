@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Shares of nine ops that name one of them again and again: refused with little memory and nothing left behind."""
+"""Shares of nine ops that refer to one of them many times: refused with little memory, and nothing is left behind."""
 import base64
 import hashlib
 import struct
@@ -24,7 +24,7 @@ class Ops:
 
 
 def bomb(lists):
-    """(ops, root): a file whose list has `lists` list ops of 4096 chunks, which are all alike but the first and the last."""
+    """(ops, root): a file whose list has `lists` list ops of 4096 chunks, all alike except the first and the last."""
     ops = Ops()
     data = ops.put(b"\x5a" * CHUNK)
     total = lists * FANOUT * CHUNK
@@ -55,7 +55,7 @@ def bomb(lists):
 
 
 def run(world, link, name):
-    """(exit code, stderr, MiB of memory at most)."""
+    """Returns (exit code, stderr, peak memory in MiB)."""
     errors = open(world.path(name + ".err"), "w+")
     proc = subprocess.Popen([K2, "fetch", link, "--data", world.path(name), "--out", world.path(name + ".out"), "--timeout", "60"],
                             stdout=subprocess.DEVNULL, stderr=errors)

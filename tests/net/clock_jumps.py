@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Wall clocks that jump by a day, forward and back, on the way of a fetch and between: it goes on by itself."""
+"""Wall clocks that jump by a day, forward and back, during a fetch and between fetches: everything continues on its own."""
 from faults import *
 
 DAY = 86_400

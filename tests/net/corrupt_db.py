@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A damaged database: said so with the file's name, exit code 7, the file is left as it is."""
+"""A damaged database: the error names the file, the exit code is 7, and the file is left as it is."""
 import hashlib
 
 from k2net import *

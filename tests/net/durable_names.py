@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The order of system calls: what is said to be done is durable by name too. Needs strace."""
+"""The order of system calls: what is reported as done has a durable name, too. Needs strace."""
 import re
 
 from k2net import *
@@ -24,7 +24,7 @@ def calls(world, name, *args):
 
 
 def position(found, what, where):
-    """Of the last such call."""
+    """The position of the last such call."""
     at = [i for i, (call, line) in enumerate(found) if call in what and where in line]
     check(at, f"no {what} of {where}")
     return at[-1]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is in the output folder already: identical files stay, different ones are left alone without --overwrite, and
+"""Files that exist in the output folder: identical files stay, different ones are left alone without --overwrite, and
 symbolic links never lead a fetch out of its folder."""
 from k2net import *
 

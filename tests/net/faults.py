@@ -58,12 +58,12 @@ def config_file(world, config):
 
 
 def under_way(fetcher, ops=1):
-    """Waits until some data ops have come."""
+    """Waits until some data ops have arrived."""
     fetcher.wait_event("progress", lambda e: e["ops_held"] >= ops)
 
 
 def limit_fds(proc, soft):
-    """Lowers or raises the soft limit of open files of a running process; the old one."""
+    """Changes the soft limit of open files of a running process; returns the old one."""
     old, hard = resource.prlimit(proc.proc.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(proc.proc.pid, resource.RLIMIT_NOFILE, (min(soft, hard), hard))
     return old
@@ -80,7 +80,7 @@ def cpu_seconds(proc):
 
 
 def check_store(path):
-    """integrity_check of a stopped node's op database; its number of ops."""
+    """Runs integrity_check on a stopped node's op database; returns its number of ops."""
     import contextlib
     import sqlite3
     name = [n for n in os.listdir(path) if n.endswith(".db") and ".peers" not in n][0]

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Out of file descriptors: the relay and the nodes keep what they have, say what they lack, do not spin, and recover."""
+"""Out of file descriptors: the relay and the nodes keep what they have, report what they lack, do not spin, and recover."""
 from faults import *
 
 
 def flood(port, count):
-    """That many TCP connections that say nothing."""
+    """Opens that many silent TCP connections."""
     out = []
     for _ in range(count):
         one = socket.socket()

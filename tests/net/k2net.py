@@ -1,7 +1,7 @@
 """Helpers of the scripts here: processes of the program, generated folders, exact checks. Python 3 standard library only.
 
-K2 names the program (default: build/release/apps/kitsune2/kitsune2). K2_NET_SIZE: "small" (default; seconds) or "full"
-(1 GiB in 20,000 files). Each script prints what it does and ends with 0, 1, or 77 where the machine cannot show it.
+K2 is the path of the program (default: build/release/apps/kitsune2/kitsune2). K2_NET_SIZE: "small" (default; seconds) or "full"
+(1 GiB in 20,000 files). Each script prints what it does and exits with 0, 1, or 77 if the machine cannot run the test.
 """
 import filecmp
 import json
@@ -27,7 +27,7 @@ START = time.monotonic()
 
 
 class Skip(Exception):
-    """This machine cannot show it."""
+    """This machine cannot run the test."""
 
 
 def say(text):
@@ -68,7 +68,7 @@ class Proc:
         self.events.put(None)
 
     def wait_event(self, name, where=lambda event: True, seconds=int(os.environ.get("K2_WAIT", PATIENCE))):
-        """The next event `name` that fits; fails when the program ends before."""
+        """Returns the next event `name` that fits; fails if the program ends first."""
         end = time.monotonic() + seconds
         while True:
             try:
@@ -94,7 +94,7 @@ class Proc:
         return self._ended(None)
 
     def _ended(self, seconds):
-        """Its exit code, when all that it said has been read."""
+        """Its exit code, once all its output has been read."""
         code = self.proc.wait(seconds)
         self.reader.join(60)
         return code
@@ -111,7 +111,7 @@ class Proc:
 
 
 class World:
-    """The folder and the processes of one test. All gone at its end."""
+    """The folder and the processes of one test, all removed at its end."""
 
     def __init__(self):
         check(os.access(K2, os.X_OK), f"no program at {K2}; build it or set K2")
@@ -127,7 +127,7 @@ class World:
         return proc
 
     def run(self, *args, code=0, **popen):
-        """Runs to the end; checks the exit code; gives (stdout, stderr)."""
+        """Runs to the end and checks the exit code. Returns (stdout, stderr)."""
         done = subprocess.run([K2, *args], capture_output=True, text=True, timeout=PATIENCE, **popen)
         equal(done.returncode, code, f"exit code of {list(args)} ({done.stderr.strip()})")
         return done.stdout, done.stderr
@@ -150,7 +150,7 @@ class World:
         return self.start("fetch", link, "--data", self.path(data), "--out", self.path(out), *options, **popen)
 
     def fetch_all(self, link, *args, **kwargs):
-        """Fetches to the end: gives the "done" event of a complete fetch."""
+        """Fetches to the end. Returns the "done" event of a complete fetch."""
         proc = self.fetch(link, *args, **kwargs)
         code = proc.wait()
         done = proc.all_events("done")
@@ -168,7 +168,7 @@ class World:
 
 
 def folder(root, files=FILES, size=BYTES, seed=1):
-    """Files of mixed sizes (a few have most of the bytes) in nested folders, names of several scripts, empty ones too."""
+    """Creates files of mixed sizes (a few have most of the bytes) in nested folders, with names in several scripts, some empty."""
     say(f"making {files} files, {size >> 20} MiB, in {root}")
     rng = random.Random(seed)
     shares = [min(rng.paretovariate(0.9), 3000.0) for _ in range(files)]
@@ -195,7 +195,7 @@ def folder(root, files=FILES, size=BYTES, seed=1):
 
 
 def same(one, two):
-    """diff -r, and the executable bits."""
+    """Compares by diff -r, and the executable bits."""
     say("comparing every byte (diff -r)")
     done = subprocess.run(["diff", "-r", "--no-dereference", one, two], capture_output=True, text=True)
     equal((done.returncode, done.stdout), (0, ""), "diff -r")
@@ -207,7 +207,7 @@ def same(one, two):
 
 
 def certificate(world, names="DNS:localhost"):
-    """Files with a new certificate for `names` and its key."""
+    """Creates files with a new certificate for `names` and its key."""
     if not shutil.which("openssl"):
         raise Skip("no openssl to make a certificate")
     cert, key = world.path("cert.pem"), world.path("key.pem")
@@ -227,7 +227,7 @@ def memory_mib(pid, field):
 
 
 def folder_mib(path):
-    """What all files in it take on the disk."""
+    """The space that all files in it take on the disk."""
     total = 0
     for base, _, names in os.walk(path):
         for name in names:

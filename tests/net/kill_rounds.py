@@ -38,7 +38,7 @@ def store_ids(path):
 
 
 def look_after_kill(folder, scratch):
-    """Ids on disk; from a copy, so that the program itself is the first to recover the original."""
+    """Returns the ids on disk, from a copy, so that the program itself is the first to recover the original."""
     shutil.rmtree(scratch, ignore_errors=True)
     os.makedirs(scratch)
     path = database(folder) if os.path.isdir(folder) else None
@@ -61,7 +61,7 @@ def look_after_kill(folder, scratch):
 
 
 def whole_files(source, out):
-    """A file that has its name is whole. How many there are."""
+    """Checks that each file with its final name is complete. Returns their number."""
     count = 0
     for base, _, names in os.walk(out):
         for name in names:
@@ -73,7 +73,7 @@ def whole_files(source, out):
 
 
 def ask_node(data):
-    """What a running node says of its space; None if it does not run (yet)."""
+    """What a running node says about its space; None if it does not run (yet)."""
     try:
         with socket.socket(socket.AF_UNIX) as ask:
             ask.settimeout(20)
@@ -218,7 +218,7 @@ class Round:
 
 
 def run_round(seed, number):
-    """(number, seconds, figures, what went wrong)."""
+    """Returns (number, seconds, figures, what went wrong)."""
     world = World()
     kept, start = False, time.monotonic()
     try:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What cannot be written to stdout is said, and the exit code is 1: a share whose link is lost ends, it serves for nobody."""
+"""Lost output on stdout is reported, and the exit code is 1; a share whose link was lost ends, because nobody has the link."""
 from k2net import *
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Permissions and links arrive as they were: never wider than the source, less the umask, no setuid; links that stay inside
-are links, the others one line; folders that may not be written in are filled; again, with --overwrite and after a kill. As
-an ordinary user: root may write everywhere."""
+are links, the others are reported in one line; folders that may not be written in are filled, also again, with --overwrite
+and after a kill. Runs as an ordinary user, because root may write everywhere."""
 import stat
 
 from k2net import *
@@ -16,7 +16,7 @@ def as_user(umask=0o022):
 
 
 def tree(root):
-    """What is where: path -> (kind and mode, contents or target)."""
+    """The contents of a folder: path -> (kind and mode, contents or target)."""
     out = {}
     for base, dirs, files in os.walk(root):
         for name in dirs + files:

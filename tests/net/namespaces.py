@@ -1,7 +1,7 @@
 """Network namespaces joined by a bad link: packets cross this process, which delays, reorders and loses them.
 
-Each namespace has one address, on a TUN device whose other end is here. The kernel's own TCP is on both sides, so loss is
-loss of packets. (tc netem does the same in the kernel, where it has it.) Addresses: 10.77.0.1, 10.77.0.2, …
+Each namespace has one address, on a TUN device whose other end is here. Both sides use the kernel's own TCP, so loss means
+lost packets. (tc netem does the same, in kernels that have it.) Addresses: 10.77.0.1, 10.77.0.2, …
 """
 import fcntl
 import heapq
@@ -42,7 +42,7 @@ class BadLink:
         return f"{self.prefix}-{name}"
 
     def inside(self, name):
-        """What to put before a command so that it runs there."""
+        """The prefix that makes a command run there."""
         return ["ip", "netns", "exec", self.namespace(name)]
 
     def _make(self, name):
@@ -59,7 +59,7 @@ class BadLink:
         self.by_address[socket.inet_aton(self.address[name])] = fd
 
     def set(self, delay_ms=0.0, jitter_ms=0.0, loss=0.0):
-        """One way, each packet. `loss` 1: nothing passes, and nobody is told."""
+        """Sets one direction, for each packet. `loss` 1: nothing passes, silently."""
         self.delay_s, self.jitter_s, self.loss = delay_ms / 1000, jitter_ms / 1000, loss
 
     def _carry(self):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A bootstrap server that is full or refuses: share says so at the default log level, and says when it is over."""
+"""A bootstrap server that is full or refuses: share reports it at the default log level, and also when it is over."""
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from k2net import *

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What an operator of a relay meets: a log that can be parsed, addresses that can be used, SIGHUP, SIGTERM, a closed terminal."""
+"""What the operator of a relay sees: a log that can be parsed, addresses that can be used, SIGHUP, SIGTERM, a closed terminal."""
 import base64
 import pty
 import re
@@ -10,7 +10,7 @@ LINE = {"time", "level", "area", "message"}
 
 
 def log_of(proc):
-    """Every whole line on stderr, each a JSON object of the documented fields."""
+    """All complete lines on stderr, each a JSON object with the documented fields."""
     lines = [json.loads(line) for line in proc.stderr().splitlines(keepends=True) if line.endswith("\n")]
     for line in lines:
         equal(set(line), LINE, f"fields of {line}")
@@ -19,7 +19,7 @@ def log_of(proc):
 
 
 def wait_log(proc, *parts):
-    """The first line that has all the parts."""
+    """Waits for the first line that contains all the parts."""
     end = time.monotonic() + PATIENCE
     while True:
         for line in log_of(proc):
@@ -44,7 +44,7 @@ def name_served(address):
 
 
 def web_socket(address):
-    """A WebSocket connection that says nothing. The status of the answer, and the socket."""
+    """Opens a silent WebSocket connection. Returns the status of the answer, and the socket."""
     host, port = address.rsplit(":", 1)
     conn = socket.create_connection((host, int(port)), 60)
     key = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")

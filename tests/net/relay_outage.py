@@ -8,7 +8,7 @@ NOTICED = 31  # ten seconds of quiet, twenty for the answer to a ping
 
 
 def returns(nodes, seconds):
-    """How long after now each node is online again; all within `seconds`."""
+    """Returns after how long each node is online again; all must be within `seconds`."""
     start = time.monotonic()
     out = []
     for node in nodes:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The relay is killed on the way and started again at the same port: both nodes come back to it and the fetch goes on."""
+"""The relay is killed during a fetch and restarted at the same port: both nodes reconnect and the fetch continues."""
 from k2net import *
 
 

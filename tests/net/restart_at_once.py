@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A sharer that was told to stop is started again at once, on the same data and port, before and after its end."""
+"""A sharer that was told to stop is restarted at once, with the same data and port, before and after it has ended."""
 from k2net import *
 
 

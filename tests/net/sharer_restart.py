@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The sharer is killed on the way and comes back at another url: the fetch says that it waits, and goes on by itself."""
+"""The sharer is killed during a fetch and returns at another url: the fetch says that it waits, and continues on its own."""
 from k2net import *
 
 

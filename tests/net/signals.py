@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""One SIGINT or SIGTERM ends every command in every phase, with the documented exit code; the same command goes on from there.
+"""One SIGINT or SIGTERM ends every command in every phase, with the documented exit code; the same command resumes from there.
 
-What is stopped would take a minute, an hour or for ever. BOUND is generous, so that it says something about the program and
-not about the machine: nothing here is near it.
+Without a signal the commands would take a minute, an hour or for ever. BOUND is generous, so that it tests the program and
+not the machine: nothing here comes near it.
 """
 import glob
 
@@ -32,7 +32,7 @@ def sparse(path, size):
 
 
 def name_server_that_hangs(world):
-    """A look-up of a name cannot be cut short: the clean end is not waited for then."""
+    """Resolving a name cannot be interrupted, so the program does not wait for a clean end then."""
     if os.geteuid() != 0 or not shutil.which("unshare"):
         return say("a name server that hangs: needs root and unshare, left out")
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

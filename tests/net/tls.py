@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A relay with TLS inside the sharer: the link says so, the certificate is checked."""
+"""A relay with TLS inside the sharer: the link says so, and the certificate is checked."""
 from k2net import *
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Says by rule whether a soak passed, and draws it: judge.py DIR reads DIR/samples.csv and DIR/result.json.
+"""Decides by rules whether a soak passed, and draws its charts: judge.py DIR reads DIR/samples.csv and DIR/result.json.
 
-Flat is judged over the second half, on the nodes that never restart and on the lives of the relay. The database grows with
-what is published, so there it is the bytes an op takes that must stay.
+Growth is judged over the second half, on the nodes that never restart and on the lives of the relay. The database grows with
+what is published, so there the bytes per op must stay constant.
 """
 import contextlib
 import csv
@@ -56,7 +56,7 @@ def read(folder):
 
 
 def growth(rows, value):
-    """What the least-squares line through `value` gains from the first of `rows` to the last."""
+    """The rise of the least-squares line through `value` from the first of `rows` to the last."""
     points = [(row["t"], value(row)) for row in rows]
     n = len(points)
     mean_t, mean_v = sum(t for t, _ in points) / n, sum(v for _, v in points) / n

@@ -2,7 +2,7 @@
 """A small network for hours: nodes leave and come back (SIGTERM, SIGKILL, new keys, empty disks), the relay restarts.
 
 usage: soak.py [--hours 2] [--nodes 5] [--seed 1] [--drain SECONDS] [--prefill OPS] --out DIR
-Every node publishes ops all the time. At the end all come back, and every op that a node said to have stored must be at
+Every node publishes ops all the time. At the end all come back, and every op that a node reported as stored must be at
 all of them. Memory, fds, threads, CPU and database sizes go to DIR/samples.csv each 10 s; judge.py decides by rule and
 draws DIR/soak.svg. Exit code 0: passed.
 K2 and K2_SOAK_NODE name the programs (default: build/release).
@@ -37,7 +37,7 @@ GOSSIP = {"initialInitiateIntervalMs": 2000, "initiateIntervalMs": 20000, "initi
 
 
 class Proc:
-    """A child that talks JSON lines."""
+    """A child process that communicates by JSON lines."""
 
     def __init__(self, args, log):
         self.proc = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -60,7 +60,7 @@ class Proc:
             pass  # it has ended; who waits for the answer hears so
 
     def hear(self, name, seconds):
-        """The next event `name`; None if the process ends or says nothing for so long."""
+        """Returns the next event `name`; None if the process ends or is silent for this long."""
         end = time.monotonic() + seconds
         while True:
             try:
@@ -133,7 +133,7 @@ class Node:
             return {bytes(row[0]) for row in db.execute("SELECT id FROM op")}
 
     def leave(self):
-        """Ends it; what it does next is decided when it is down."""
+        """Ends the node; what it does next is decided when it is down."""
         kill = self.soak.rng.random() < 0.5
         if kill and self.soak.rng.random() < 0.5:  # in the middle of a write
             self.proc.say(f"publish {self.soak.args.batch} {self.soak.rng.getrandbits(63)}")
@@ -206,7 +206,7 @@ class Soak:
         self.note(f"relay {'killed' if kill else 'stopped'}")
 
     def sample(self):
-        """A line for each process that lives."""
+        """Writes a line for each living process."""
         living = [n for n in self.nodes if n.proc]
         for node in living:
             node.proc.say("stats")
@@ -258,7 +258,7 @@ class Soak:
         return self.drain()
 
     def drain(self):
-        """All come back, nobody publishes: how long until all have all. None: it never came to be."""
+        """All nodes return and nobody publishes. Returns how long it takes until all have everything; None if that never happens."""
         if not self.relay:
             self.start_relay()
         for node in self.nodes:

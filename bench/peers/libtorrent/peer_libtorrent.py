@@ -2,7 +2,7 @@
 """libtorrent (BitTorrent v1, no encryption) between two processes on loopback. Items are pieces, each verified by its SHA-1; files in /dev/shm.
 
 usage: peer_libtorrent.py serve DATA SIZE | peer_libtorrent.py get ADDR DATA SIZE
-What goes in and out is said in bench/peers/README.md.
+bench/peers/README.md describes input and output.
 """
 
 import filecmp
