@@ -18,6 +18,9 @@ constexpr std::size_t kMaxAgents = 1024;
 /// G2: with so much to be fetched, what else there is had better wait; and how often that is looked at.
 constexpr std::uint64_t kEnoughPending = NewOpsReader::kMostIds / 2;
 constexpr Duration kLookAtPending = std::chrono::milliseconds(500);
+/// G4: as many pending ops keep fetch busy for a while; and how often that is looked at.
+constexpr std::uint64_t kBusyFetching = 1'000;
+constexpr Duration kLookAtBusy = std::chrono::milliseconds(100);
 constexpr std::size_t kMostWaitingForFetch = 64;
 /// Agent infos of one message that do not verify; the rest of it is not looked at. *Rationale*: honest nodes verify
 /// what they keep, so theirs are good, but for clocks that differ.
@@ -193,7 +196,8 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   if (std::holds_alternative<gossip::Nothing>(action)) return;
   auto answer = gossip::RoundBook::Answer::busy;
   const auto* verdict = std::get_if<gossip::MayAccept>(&action);
-  if (verdict != nullptr && !it_waits_ && !reader_->is_full()) {
+  const bool has_room = !it_waits_ && !reader_->is_full() && !(ours && fetch_is_busy(now));
+  if (verdict != nullptr && has_room) {
     // Who lost the tie was about to have a round with us anyway.
     answer = verdict->tie_lost ? gossip::RoundBook::Answer::accept : book_.answer(peer, ours, now);
   }
@@ -300,7 +304,7 @@ void K2Gossip::schedule() {
   reader_->sweep();
   const Time now = runtime().now();
   if (rounds_.ours() == 0) book_.put_off(now);
-  Time next = book_.next_try(now);
+  Time next = std::max(book_.next_try(now), look_again_);
   if (const auto oldest = rounds_.oldest()) next = std::min(next, *oldest + ms(config().round_timeout_ms));
   if (!waiting_for_fetch_.empty()) next = std::min(next, now + kLookAtPending);
   timer_ = runtime().schedule(next, [weak = weak_from_this()] {
@@ -321,18 +325,29 @@ void K2Gossip::wake() {
   if (!waiting_for_fetch_.empty() && context_.fetch->pending_ops() < kEnoughPending) {
     for (const Url& peer : std::exchange(waiting_for_fetch_, {})) book_.on_has_more(peer, now);
   }
-  if (book_.next_try(now) <= now) {
+  if (book_.next_try(now) <= now && look_again_ <= now) {
     const Duration patience = std::max(book_.patience(), kLeastWait);
     const auto latest = rounds_.latest_of_ours();
     if (rounds_.ours() >= gossip::RoundBook::kMostAtOnce) {
       book_.put_off(now + patience);
     } else if (latest && now < *latest + patience) {
       book_.put_off(*latest + patience);
+    } else if (fetch_is_busy(now)) {
+      look_again_ = now + kLookAtBusy;
     } else if (const auto peer = choose(now)) {
       initiate(*peer);
     }
   }
   schedule();
+}
+
+bool K2Gossip::fetch_is_busy(Time now) {
+  if (context_.fetch->pending_ops() < kBusyFetching) {
+    busy_since_.reset();
+    return false;
+  }
+  if (!busy_since_) busy_since_ = now;
+  return now < *busy_since_ + ms(config().initial_initiate_interval_ms);
 }
 
 std::optional<Url> K2Gossip::choose(Time now) {

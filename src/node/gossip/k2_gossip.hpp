@@ -27,7 +27,10 @@ namespace kitsune2 {
 /// is forgotten when some of what it named is dropped unfetched. G2: after a round that was cut the next one waits
 /// until less than half of what a round can name is pending; so a long history is named as fast as it is fetched, and
 /// the memory for what is named stays small. G3: when ops of the store were found damaged, all bookmarks are dropped,
-/// once an hour at most, so that these ops are named and fetched again.
+/// once an hour at most, so that these ops are named and fetched again. G4: while fetch has a thousand ops to get or
+/// more, a round of ours waits, and peers of our kind are told BUSY, for at most `initial_initiate_interval`.
+/// *Rationale*: what a round would name comes no sooner for it, and naming takes time and bytes from the fetch. There
+/// is a bound, since a peer that publishes without end must not keep the node from gossip.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);
@@ -77,6 +80,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void schedule();
   void wake();
   void initiate(const Url& peer);
+  /// Fetch has so much to do that a round of ours would only be in its way. G4
+  bool fetch_is_busy(Time now);
   std::optional<Url> choose(Time now);
   using Seen = gossip::RoundBook::Seen;
   Seen look_at(const Url& peer) const;
@@ -122,6 +127,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::shared_ptr<NewOpsReader> reader_;
   /// Peers that have more, until enough of what they named is fetched. G2.
   std::vector<Url> waiting_for_fetch_;
+  std::optional<Time> busy_since_;  ///< since when fetch has been busy without a break. G4
+  Time look_again_{};               ///< whether it still is
   std::vector<std::pair<Url, std::weak_ptr<bool>>> bookmarks_in_use_;  ///< of rounds, and of ids on their way to fetch
   Runtime::TimerId timer_ = 0;
   std::shared_ptr<void> config_subscription_, publish_subscription_, peer_subscription_, op_subscription_;

@@ -271,6 +271,45 @@ TEST(OurPeers, AreToldBusyByOneOfTheirKind) {
   EXPECT_EQ(stock.next_gossip<wire::GossipBusy>()->abilities, 0U);
 }
 
+/// A node with the usual waits whose fetch waits for so many ops of a peer that says nothing.
+struct Fetching {
+  explicit Fetching(std::size_t ops) {
+    node.builder.config.k2_gossip = {};
+    node.quiet();
+    const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 5'000, ops));
+    node.space->fetch().request_ops(ids, silent.url, [](const Result<void>& result) { EXPECT_TRUE(result); });
+  }
+  Net net;
+  GossipNode node{net, "node"};
+  Scripted silent{net, "silent"}, peer{net, "peer"};
+};
+
+// G4: rounds that we start.
+TEST(OurPeers, AreNotAskedWhileFetchHasMuchToDoButAreAfterAWhile) {
+  for (const std::size_t ops : {999U, 1'000U}) {
+    Fetching all(ops);
+    all.node.knows(make_agent(7), all.peer.url);
+    ASSERT_TRUE(all.node.join(make_agent(1)));
+    EXPECT_EQ(await_initiate(all.net, all.peer, 4s).has_value(), ops < 1'000);
+    EXPECT_EQ(await_initiate(all.net, all.peer, 2s).has_value(), ops == 1'000);
+  }
+}
+
+// G4: rounds that others start. A stock node would hold it against us.
+TEST(OurPeers, AreToldBusyWhileFetchHasMuchToDo) {
+  Fetching all(1'000);
+  Scripted stock(all.net, "stock");
+  auto m = initiate();
+  m.abilities = wire::kQuickRounds;
+  all.peer.gossip(all.node.url, m);
+  EXPECT_TRUE(all.peer.next_gossip<wire::GossipBusy>());
+  stock.gossip(all.node.url, initiate());
+  EXPECT_TRUE(stock.next_gossip<wire::GossipAccept>());
+  all.net.world.run_for(6s);
+  all.peer.gossip(all.node.url, m);
+  EXPECT_TRUE(all.peer.next_gossip<wire::GossipAccept>()) << "it is busy for too long to be waited for";
+}
+
 TEST(StockPeers, OneThatWeToldBusyIsNotAskedWithinItsInterval) {
   Net net;
   GossipNode node(net, "node");
