@@ -1,4 +1,4 @@
-// The infos that a bootstrap server keeps, and who goes when it is full; the rules are in the header.
+// The infos that a bootstrap server keeps, and what is dropped when it is full. The rules are in the header.
 #include "server/bootstrap_book.hpp"
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 namespace kitsune2::server {
 
 bool BootstrapBook::is_stale(const Space& space, const Info& info, Timestamp now) const {
-  // What is from the future was put before this clock was set back: it keeps nothing out.
+  // An info from the future was put before this clock was set back: it keeps nothing out.
   const auto newer = [&](const auto& held) {
     return held.agent == info.agent && held.created_at >= info.created_at && held.created_at <= now + kClockSkew;
   };
@@ -68,7 +68,7 @@ BootstrapBook::Outcome BootstrapBook::put(const SpaceId& id, const Info& info, T
   return Outcome::kTaken;
 }
 
-/// B4 and B5: drops one space, never `spared`. False: there is none that may go.
+/// B4 and B5: drops one space, never `spared`. Returns false if none may be dropped.
 bool BootstrapBook::make_room(const SpaceId& spared, const Address& newcomer, std::uint64_t random) {
   const std::size_t most = ranks_.empty() ? 0 : ranks_.rbegin()->first.first;
   const std::size_t own = owned_by(newcomer);
@@ -78,7 +78,7 @@ bool BootstrapBook::make_room(const SpaceId& spared, const Address& newcomer, st
       return true;
     }
   }
-  // Of those that have as many, the next one after a number drawn, then all the others.
+  // Of those that have as many, the next one after a random number, then all the others.
   const auto first = ranks_.lower_bound({{most, slots::drawn(random, kDraws)}, {}});
   auto it = first == ranks_.end() ? ranks_.lower_bound({{most, 0}, {}}) : first;
   for (std::size_t tries = 0; tries < kDraws && tries < ranks_.size(); ++tries) {
@@ -106,7 +106,7 @@ std::optional<SpaceId> BootstrapBook::shared_victim(const SpaceId& spared, std::
     const Space& space = spaces_.at(id);
     std::set<Address> from;
     for (const Entry& entry : space.entries) from.insert(entry.from);
-    // The smaller, the sooner it goes.
+    // The smaller this is, the sooner it is dropped.
     const std::pair worth{from.size(), ~space.number};
     if (best == nullptr || worth < best_worth) {
       best = &id;
@@ -125,7 +125,7 @@ std::optional<SpaceId> BootstrapBook::victim(const std::vector<SpaceId>& of, con
     const SpaceId& id = of[all ? i : slots::drawn(random, i) % of.size()];
     const Space& space = spaces_.at(id);
     if (id == spared || (only_unasked && space.asked_for)) continue;
-    // The larger, the sooner it goes.
+    // The larger this is, the sooner it is dropped.
     const std::pair worth{!space.asked_for, space.number};
     if (best == nullptr || worth > best_worth) {
       best = &id;
@@ -150,7 +150,7 @@ void BootstrapBook::drop_entry(Space& space, std::size_t at) {
   space.entries.erase(space.entries.begin() + static_cast<std::ptrdiff_t>(at));
 }
 
-/// B3: until at most `most` are left. `newcomer` will have one more than it has now.
+/// B3: until at most `most` are left. `newcomer` will have one more than now.
 void BootstrapBook::crowd_out(Space& space, std::size_t most, const Address* newcomer) {
   while (space.entries.size() > most) {
     std::map<Address, std::size_t> counts;
@@ -204,7 +204,7 @@ void BootstrapBook::prune_space(Space& space, Timestamp now) {
     --entries_;
     return true;
   });
-  // What is older than a tombstone is refused by its created_at from here on.
+  // From here on, what is older than a tombstone is refused because of its created_at.
   std::erase_if(space.graves, [&](const Grave& grave) { return grave.created_at + kClockSkew < now; });
 }
 
@@ -222,11 +222,11 @@ void BootstrapBook::prune(Timestamp now) {
   }
 }
 
-/// Its entries have changed: whose is it (B4)? `maker` has just put something into it.
+/// The entries have changed: finds the owner (B4). `maker` has just put something into the space.
 void BootstrapBook::settle(const SpaceId& id, Space& space, const std::optional<Address>& maker) {
   std::optional<Address> owner;
   if (space.entries.empty()) {
-    owner = space.owner ? space.owner : maker;  // tombstones only
+    owner = space.owner ? space.owner : maker;  // only tombstones are in it
   } else if (std::ranges::all_of(space.entries,
                                  [&](const Entry& entry) { return entry.from == space.entries.front().from; })) {
     owner = space.entries.front().from;
@@ -256,7 +256,7 @@ void BootstrapBook::take_out(std::vector<SpaceId>& list, std::size_t place) {
   list.pop_back();
 }
 
-/// It is nobody's, and not of several either.
+/// The space belongs to nobody, nor to several addresses.
 void BootstrapBook::disown(Space& space) {
   if (std::exchange(space.is_shared, false)) take_out(shared_, space.place);
   if (!space.owner) return;

@@ -1,4 +1,4 @@
-// The bootstrap server's checks of an info, and its answers; the rules are in the header.
+// The bootstrap server's checks of an info, and its answers. The rules are in the header.
 #include "server/bootstrap_core.hpp"
 
 #include <nlohmann/json.hpp>
@@ -20,7 +20,7 @@ std::string error_json(std::string_view text) {
   return out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-/// Makes all the cheap checks before the expensive one.
+/// Makes all cheap checks before the expensive one.
 class PathVerifier final : public Verifier {
  public:
   PathVerifier(const Verifier& inner, const SpaceId& space, const AgentId& agent, Timestamp now)

@@ -1,4 +1,4 @@
-// The bootstrap server's store and checks: no sockets, no clock.
+// The bootstrap server's checks and answers, without sockets and clock.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct BootstrapCounters {
   Counter refused;  // answered with an error
   Counter spaces;   // gauge
   Counter entries;  // gauge
-  Counter evicted;  // spaces that made room for others
+  Counter evicted;  // spaces dropped to make room for others
 };
 
 /// An answer, always of type application/json.
@@ -31,10 +31,10 @@ struct BootstrapAnswer {
 /// Agent infos by space, for a few minutes each. Source: wire 0.2.2 (f); docs/protocol-relay.md.
 ///
 /// *Rules*. R1: an info is kept only if agent and space are those of the path, created_at is within 3 minutes of now,
-/// it has not expired, it lives at most 30 minutes, and its signature is right (checked last: it costs most). The url
-/// is not looked at. *Rationale*: agents of later dialects have urls of other schemes and paths, as the reference's
-/// server takes them; whoever reads the list judges them. R2: what is kept, and who goes when it is full:
-/// BootstrapBook. Thread rule: one thread.
+/// it has not expired, it is valid for at most 30 minutes, and its signature is right (checked last, because it costs
+/// most). The url is not checked. *Rationale*: agents of later dialects have urls with other schemes and paths, which
+/// the reference's server accepts; the reader of the list judges them. R2: BootstrapBook decides what is kept, and what
+/// is dropped when it is full. Thread rule: one thread.
 class BootstrapCore {
  public:
   static constexpr std::size_t kMaxBodyBytes = 1024;
@@ -42,16 +42,16 @@ class BootstrapCore {
   explicit BootstrapCore(const BootstrapLimits& limits, const Verifier& verifier = ed25519_verifier())
       : book_(limits), verifier_(verifier) {}
 
-  /// `space`, `agent`: path segments, base64url. `from`: who puts it. `random`: for what goes when it is full.
-  /// 200 "{}"; 400: they are no base64url; 413: the body is too long; 500 {"error":"…"}: a check failed;
-  /// 503 {"error":"…"}: full of what others use, and which limit it is.
+  /// `space`, `agent`: path segments in base64url. `from`: the sender's address. `random`: for choosing what to drop.
+  /// 200 "{}"; 400: not base64url; 413: the body is too long; 500 {"error":"…"}: a check failed; 503 {"error":"…"}:
+  /// full of what others use, naming the limit.
   BootstrapAnswer put(std::string_view space, std::string_view agent, std::string_view body, Timestamp now,
                       const BootstrapBook::Address& from = {}, std::uint64_t random = 0);
   /// 200: a JSON array of the bodies as they were put, oldest first, without expired ones; 400. `reader`: who asks.
   BootstrapAnswer get(std::string_view space, Timestamp now, const BootstrapBook::Address& reader = {});
-  /// From now on. What is over it in a space goes as when a newcomer finds the space full.
+  /// Applies from now on. A space with more drops entries as when a newcomer finds it full.
   void set_max_entries_per_space(std::size_t entries);
-  /// Drops what has expired.
+  /// Drops expired infos.
   void prune(Timestamp now);
 
   const BootstrapCounters& counters() const { return counters_; }

@@ -1,4 +1,4 @@
-// A figure that one thread counts and others read.
+// A counter that one thread writes and others read.
 #pragma once
 
 #include <atomic>

@@ -1,4 +1,4 @@
-// Writes Prometheus' text format, and the figures of the process, from /proc.
+// Writes Prometheus' text format, and the figures of the process from /proc.
 #include "server/exposition.hpp"
 
 #include <dirent.h>
@@ -16,7 +16,7 @@
 namespace kitsune2::server {
 namespace {
 
-/// The fields of /proc/self/stat from the third on: the second is a name in parentheses that may have anything in it.
+/// The fields of /proc/self/stat from the third on. The second is a name in parentheses that may contain anything.
 std::vector<std::string> stat_fields() {
   std::ifstream file("/proc/self/stat");
   std::string text{std::istreambuf_iterator<char>(file), {}};
@@ -28,7 +28,7 @@ std::vector<std::string> stat_fields() {
   return out;
 }
 
-/// Seconds since 1970 at which the machine started.
+/// When the machine started, in seconds since 1970.
 std::optional<double> boot_time() {
   std::ifstream file("/proc/stat");
   for (std::string line; std::getline(file, line);) {
@@ -45,7 +45,7 @@ std::optional<std::uint64_t> open_descriptors() {
     if (entry->d_name[0] != '.') ++out;
   }
   ::closedir(dir);
-  return out > 0 ? out - 1 : 0;  // one is the folder itself
+  return out > 0 ? out - 1 : 0;  // one is for the folder itself
 }
 
 double cpu_seconds(const rusage& usage) {
@@ -81,7 +81,7 @@ void Exposition::add_real(const char* name, const char* type, const char* help, 
 
 void Exposition::add_histogram(const char* name, const char* help, const std::string& labels,
                                std::span<const double> bounds, std::span<const std::uint64_t> counts, double sum) {
-  // Each range holds what the shorter ones hold as well. All lines belong to the family of the plain name.
+  // Each range includes the shorter ones. All lines belong to the family of the plain name.
   const auto line = [&](const char* suffix, const std::string& label, const std::string& value) {
     const std::string both = labels.empty() || label.empty() ? labels + label : labels + ',' + label;
     families_[index_.at(name)] +=

@@ -1,4 +1,4 @@
-// Figures as Prometheus reads them: text exposition format, version 0.0.4.
+// Figures in the form that Prometheus reads: text exposition format, version 0.0.4.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@
 
 namespace kitsune2::server {
 
-/// Collects samples so that each metric's lines stand together, as the format demands.
+/// Collects samples so that the lines of each metric are together, as the format requires.
 class Exposition {
  public:
   /// `type`: "counter", "gauge". `labels`: `space="…",peer="…"` or empty.
   void add(const char* name, const char* type, const char* help, const std::string& labels, std::uint64_t value);
-  /// Seconds, and values that are not known (NaN).
+  /// For seconds, and for values that are not known (NaN).
   void add_real(const char* name, const char* type, const char* help, const std::string& labels, double value);
   /// A histogram of durations: `counts` of the ranges up to each of `bounds` and of the one above them, and their sum
   /// in seconds.
@@ -30,11 +30,11 @@ class Exposition {
   std::vector<std::string> families_;
 };
 
-/// A label's value in quotes. Urls are what peers say they are.
+/// The value of a label in quotes. Urls contain whatever peers say.
 std::string quoted_label(const std::string& text);
 
-/// `kitsune2_build_info` and `process_…` (CPU, memory, descriptors, start) as Prometheus' own client libraries name
-/// them. What the system does not tell is left out. Any thread.
+/// `kitsune2_build_info` and `process_…` (CPU, memory, descriptors, start), with the names of Prometheus' own client
+/// libraries. Leaves out what the system does not tell. Any thread.
 std::string process_metrics();
 
 }  // namespace kitsune2::server

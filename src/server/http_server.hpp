@@ -1,4 +1,4 @@
-// HTTP/1.1 and the WebSocket upgrade on accepted connections, with a bound on everything. No sockets of its own.
+// HTTP/1.1 and the WebSocket upgrade on accepted connections, with bounds on everything. Has no sockets of its own.
 #pragma once
 
 #include <array>
@@ -21,17 +21,17 @@ namespace kitsune2::server {
 
 struct HttpLimits {
   std::size_t connections = 34'000;
-  std::size_t connections_per_ip = 4096;  ///< 0: none (behind a proxy all come from one address)
+  std::size_t connections_per_ip = 4096;  ///< 0: no limit (behind a proxy all come from one address)
   std::uint32_t header_bytes = 8192;
   std::size_t body_bytes = 1024;
   std::size_t ws_message_bytes = 20'000;
   std::size_t queued_answer_bytes = 256U << 10;     ///< a pipelining client that does not read is not read from
-  Duration header_time = std::chrono::seconds(10);  ///< TLS handshake and request head
+  Duration header_time = std::chrono::seconds(10);  ///< for the TLS handshake and the head of the request
   Duration body_time = std::chrono::seconds(10);
   Duration idle_time = std::chrono::seconds(30);   ///< between requests
-  Duration stall_time = std::chrono::seconds(30);  ///< output of which nothing is taken
-  RequestShares shares;                            ///< by default none: every request is answered at once
-  Duration connection_cost{};                      ///< what a connection costs of them
+  Duration stall_time = std::chrono::seconds(30);  ///< for output that the client does not take at all
+  RequestShares shares;                            ///< by default no limits: every request is answered at once
+  Duration connection_cost{};                      ///< the cost of a connection, charged to the shares
 };
 
 struct HttpCounters {
@@ -47,31 +47,31 @@ struct HttpCounters {
   Counter ws_fault;  // broken frames, or a message over the limit
   Counter tls_failed;
   Counter evicted;        // gave its place to a newcomer
-  Counter limit_rate;     // connections of an address that was over its share
+  Counter limit_rate;     // connections from an address that was over its share
   Counter request_waits;  // requests that waited for their turn
 };
 
-/// Why a connection was refused or closed here. The names are those of the metrics.
+/// The reason why a connection was refused or closed here. The names are those of the metrics.
 enum class HttpFault : std::uint8_t {
-  kLimitConnections,  ///< too many connections in all
-  kLimitIp,           ///< too many of one address
+  kLimitConnections,  ///< too many connections in total
+  kLimitIp,           ///< too many from one address
   kTls,               ///< the TLS handshake failed
   kBadRequest,        ///< it did not parse, or broke a limit
   kTimedOut,          ///< TLS, head or body took too long
   kStalled,           ///< the client takes no output
   kWsFault,           ///< broken WebSocket frames, or a message over the limit
   kEvicted,           ///< its place was given to a newcomer
-  kLimitRate,         ///< its address opens connections too fast
+  kLimitRate,         ///< its address opens connections too quickly
 };
 std::string_view to_string(HttpFault fault);
 
-/// A request, whole. Borrowed for the call.
+/// A whole request. Borrowed for the call.
 struct HttpServerRequest {
   std::string_view method;
   std::string_view path;  ///< without the query
   std::string_view body;
   const net::IpAddress& ip;
-  /// The value of a header; empty if there is none. Any case.
+  /// The value of a header; empty if there is none. Ignores case.
   virtual std::string_view header(std::string_view name) const = 0;
 
  protected:
@@ -87,23 +87,23 @@ struct HttpReply {
   std::string allow;  ///< with 405
 };
 
-/// A WebSocket connection as the handler of its messages sees it. Strand only; gone after on_ws_closed.
+/// A WebSocket connection as seen by the handler of its messages. Strand only; destroyed after on_ws_closed.
 class WsPeer {
  public:
   virtual ~WsPeer() = default;
   virtual std::uint64_t id() const = 0;
-  /// "host:port" of the other end of the socket: of the proxy, if there is one.
+  /// "host:port" of the socket's other end, which may be a proxy.
   virtual const std::string& remote() const = 0;
-  /// Queues one binary message.
+  /// Queues a binary message.
   virtual void send(ByteView message) = 0;
-  /// Queues one binary message of `size` bytes; the caller fills the space that it gets, before anything else.
+  /// Queues a binary message of `size` bytes. The caller must fill the returned space before it does anything else.
   virtual std::uint8_t* send_space(std::size_t size) = 0;
   virtual std::size_t queued() const = 0;
   /// After `kHold`: offers the held message again, later.
   virtual void resume() = 0;
-  /// Says goodbye with a close frame; on_ws_closed follows.
+  /// Sends a close frame; on_ws_closed follows.
   virtual void close(std::uint16_t code, std::string_view reason) = 0;
-  /// Closes now, whatever is queued; on_ws_closed follows.
+  /// Closes at once, whatever is queued; on_ws_closed follows.
   virtual void abort(std::string_view reason) = 0;
 };
 
@@ -112,28 +112,28 @@ class WsPeerEvents {
   using Next = net::WsDecoder::Next;
   virtual ~WsPeerEvents() = default;
   virtual Next on_ws_message(net::WsPayload& message) = 0;
-  /// A frame that is no message (a control frame, or a fragment), of `size` bytes.
+  /// A frame of `size` bytes that is not a message: a control frame or a fragment.
   virtual void on_ws_frame(std::size_t size) = 0;
   virtual void on_ws_sent(std::size_t queued) = 0;
   /// `why`: for the log.
   virtual void on_ws_closed(std::string_view why) = 0;
 };
 
-/// What is served. Strand only.
+/// The handler of requests. Strand only.
 class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
   /// Whether a TCP connection from `ip` may stay.
   virtual bool admit(const net::IpAddress& ip) = 0;
-  /// What a request costs of the shares (HttpLimits::shares), and who pays.
+  /// The cost of a request, charged to the shares (HttpLimits::shares), and who pays.
   struct Cost {
     RequestTurns::Address address{};
     Duration time{};
   };
   virtual Cost cost(const HttpServerRequest& request) { return {request.ip.limit_key().bytes, {}}; }
   virtual HttpReply on_request(const HttpServerRequest& request) = 0;
-  /// A valid upgrade request. Returns who gets the messages (called back after the upgrade has been answered), or null
-  /// and a refusal.
+  /// A valid upgrade request. Returns the receiver of the messages (which is called after the upgrade was answered), or
+  /// null and a refusal.
   virtual std::shared_ptr<WsPeerEvents> on_upgrade(const HttpServerRequest& request, WsPeer& peer,
                                                    HttpReply& refusal) = 0;
   /// For the log. `remote`: "host:port"; `what`: what exactly was wrong.
@@ -142,28 +142,28 @@ class HttpHandler {
   }
 };
 
-/// The sessions of one server, whatever the number of its listeners.
+/// The sessions of a server, whatever the number of its listeners.
 ///
-/// *Rules*. R1: every wait has a limit: for the head, the body, the next request, for output to be taken. R2: a request
-/// that does not parse is answered (400, 413, 431) and the connection closed. R3: pipelined requests are answered in
-/// order. R4: an idle connection has no buffers. R5: a request over its share waits for its turn (RequestTurns); its
-/// connection is not read meanwhile. R6: when all places are taken a newcomer gets another one's, by slots::choose.
-/// Strand only. `handler` and `runtime` outlive it.
+/// *Rules*. R1: every wait has a limit: for the head, the body, the next request, and for output to be taken. R2: a
+/// request that does not parse is answered (400, 413, 431) and the connection closed. R3: pipelined requests are
+/// answered in order. R4: an idle connection has no buffers. R5: a request over its share waits for its turn
+/// (RequestTurns); its connection is not read meanwhile. R6: when all places are taken, slots::choose gives one of them
+/// to the newcomer. Strand only. `handler` and `runtime` must outlive it.
 class HttpServer {
  public:
   HttpServer(Runtime& runtime, const HttpLimits& limits, HttpHandler& handler);
-  /// Closes all; their last callbacks come later, when the server is gone already, and do nothing.
+  /// Closes all connections. Their last callbacks come after the server is destroyed, and do nothing.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  /// What a Listener calls. Null: refused.
+  /// Called by a Listener. Null: refused.
   std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn);
-  /// For what comes from now on; nobody is closed because a limit fell.
+  /// For connections from now on. A lower limit closes no connection.
   void set_limits(const HttpLimits& limits);
-  /// Says good-bye to all and accepts nobody any more: WebSockets are closed with 1001, a request under way is answered
-  /// with 503, idle connections end. `done` is called once, when the last one has gone. Who does not answer the
-  /// good-bye is closed after the connection's linger of 2 s, or by the destructor.
+  /// Closes all connections cleanly and accepts no more: WebSockets are closed with 1001, a request under way is
+  /// answered with 503, idle connections end. Calls `done` once, when the last one is closed. A client that does not
+  /// answer the close is dropped after the connection's linger of 2 s, or by the destructor.
   void drain(std::function<void()> done);
   const HttpCounters& counters() const { return counters_; }
 
@@ -188,8 +188,8 @@ class HttpServer {
   std::uint64_t next_id_ = 1;
   boost::unordered_flat_map<std::uint64_t, std::shared_ptr<Session>> sessions_;
   boost::unordered_flat_map<std::array<std::uint8_t, 16>, std::size_t, IpHash> per_ip_;
-  std::vector<Session*> order_;  ///< of sessions_, for drawing from
-  std::size_t evicting_ = 0;     ///< of sessions_, those whose places are given away
+  std::vector<Session*> order_;  ///< of sessions_, to draw from
+  std::size_t evicting_ = 0;     ///< of sessions_, those whose places are being given away
   RequestTurns turns_;
   Runtime::TimerId turns_timer_ = 0;
   Time turns_at_ = Time::max();

@@ -1,4 +1,4 @@
-// What the relay tells its operator: who came, who went, who was refused and why. Bounded, however many come.
+// The relay's log for its operator: clients that came, left or were refused, and why. Bounded, however many come.
 #pragma once
 
 #include <map>
@@ -11,10 +11,10 @@
 
 namespace kitsune2::server {
 
-/// Lines by kind, each kind with a gate of its own: a flood of one does not hide the others.
+/// Lines by kind, each kind with its own gate, so that a flood of one kind does not hide the others.
 ///
-/// *Rules*. R1: of each kind `kBurst` lines pass in a second. R2: the next line that passes tells how many were left
-/// out; where none follows, `flush` does. R3: a text is only made for a line that passes. Strand only.
+/// *Rules*. R1: `kBurst` lines of each kind pass per second. R2: the next line that passes says how many were left out;
+/// if none follows, `flush` does. R3: the text is made only for a line that passes. Strand only.
 class RelayLog {
  public:
   static constexpr std::uint32_t kBurst = 20;
@@ -33,14 +33,14 @@ class RelayLog {
     }
     log::write(level, "relay", text() + lines.gate.left_out());
   }
-  /// For what an operator must act upon: one line a minute, at `warn`.
+  /// For what an operator must act on: one line per minute, at `warn`.
   template <class F>
   void urge(std::string_view kind, F text) {
     if (!log::enabled(log::Level::warn)) return;
     log::Gate& gate = urgent_.try_emplace(kind, std::chrono::minutes(1)).first->second;
     if (gate.open(runtime_.now())) log::write(log::Level::warn, "relay", text());
   }
-  /// Tells of lines that were left out and that no later line has told of. To be called every few seconds.
+  /// Reports lines that were left out if no later line has reported them. To be called every few seconds.
   void flush() {
     for (auto& [kind, lines] : lines_) {
       if (const auto count = lines.gate.take_count(); count > 0) {
@@ -50,7 +50,7 @@ class RelayLog {
       }
     }
   }
-  /// Lines left out so far.
+  /// The number of lines left out so far.
   const Counter& left_out() const { return left_out_; }
 
  private:

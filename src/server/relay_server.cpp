@@ -20,7 +20,7 @@ namespace {
 
 constexpr Duration kReloadTls = std::chrono::hours(1);
 
-/// The service and its sockets: what lives on the strand.
+/// The service and its sockets, which belong to the strand.
 class Serving {
  public:
   Serving(AsioRuntime& runtime, const RelayServerOptions& options)
@@ -104,7 +104,7 @@ class Serving {
   Runtime::TimerId tls_timer_ = 0;
 };
 
-/// A wildcard address cannot be connected to: the loopback one reaches the same server.
+/// Nobody can connect to a wildcard address; the loopback one reaches the same server.
 std::string reachable(const std::string& address) {
   if (address.starts_with("0.0.0.0:")) return "127.0.0.1:" + address.substr(8);
   if (address.starts_with("[::]:")) return "[::1]:" + address.substr(5);
@@ -134,7 +134,7 @@ struct RelayServer::Impl {
 RelayServer::RelayServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 RelayServer::~RelayServer() {
   stop(std::chrono::milliseconds(0));
-  // Counters may be read until here; connections that end later do not know the service any more.
+  // Counters may be read until here; connections that end later do not use the service any more.
   auto& im = *impl_;
   if (im.own_runtime) im.own_runtime->stop();
 }
@@ -262,7 +262,7 @@ void RelayServer::stop(std::chrono::milliseconds patience) {
     if (began) all_gone.wait_for(patience);
   }
   const bool ran = im.runtime->call([&] { im.end(); });
-  if (!ran) im.end();  // the runtime has stopped: nothing else touches it
+  if (!ran) im.end();  // the runtime has stopped, so nothing else uses it
 }
 
 struct AdminServer::Impl final : public HttpHandler {

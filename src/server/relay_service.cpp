@@ -1,4 +1,4 @@
-// Routes requests and messages to the relay's and the bootstrap server's cores, carries out what they want, logs it.
+// Routes requests and messages to the cores of the relay and the bootstrap server, carries out their actions, and logs.
 #include "server/relay_service.hpp"
 
 #include <algorithm>
@@ -78,7 +78,7 @@ namespace {
 
 Duration millis(std::uint32_t ms) { return std::chrono::milliseconds(ms); }
 
-// What requests cost of the loop's time on a machine of today, generously.
+// The cost of requests in time of the loop on a present-day machine, generously estimated.
 constexpr Duration kConnectionCost = std::chrono::microseconds(20);
 constexpr Duration kTlsCost = std::chrono::microseconds(1000);     // the server's signature, with an RSA key
 constexpr Duration kRequestCost = std::chrono::microseconds(50);   // up to a list of 32 KiB
@@ -141,14 +141,14 @@ HttpReply method_not_allowed(std::string allow) {
   return out;
 }
 
-/// Enough of a space's id to tell spaces apart. Who knows it all can join, so the log does not have it.
+/// Enough of a space's id to distinguish spaces. Whoever knows all of it can join, so the log does not have it.
 std::string shortened(std::string_view space) { return log::printable(space.substr(0, 8)) + "…"; }
 
 HttpReply of(BootstrapAnswer answer) { return json(answer.status, std::move(answer.body)); }
 
 }  // namespace
 
-/// One relay client's messages.
+/// The messages of one relay client.
 class RelayService::Peer final : public WsPeerEvents {
  public:
   Peer(RelayService& service, std::uint64_t id) : service_(service), id_(id) {}
@@ -195,7 +195,8 @@ std::vector<std::string> RelayService::reload(const RelayServerOptions& wanted) 
 
 void RelayService::drain(std::function<void()> done) {
   const Time now = runtime_.now();
-  for (const auto& [id, client] : std::exchange(peers_, {})) relay_.on_close(id, now);  // nothing goes to them any more
+  for (const auto& [id, client] : std::exchange(peers_, {}))
+    relay_.on_close(id, now);  // nothing is sent to them any more
   carry_out();
   http_->drain(std::move(done));
 }
@@ -206,7 +207,7 @@ std::shared_ptr<net::ConnEvents> RelayService::accept(const std::shared_ptr<net:
 }
 
 bool RelayService::admit(const net::IpAddress& ip) {
-  if (!options_.trusted_ip_header.empty()) return true;  // that is the proxy; see on_upgrade
+  if (!options_.trusted_ip_header.empty()) return true;  // this is the proxy; see on_upgrade
   if (relay_.on_connect(ip.limit_key().bytes, runtime_.now())) return true;
   refuse("a connection of " + ip.to_string(), RelayReject::kRateLimited);
   return false;
@@ -231,7 +232,7 @@ void RelayService::refuse(const std::string& who, RelayReject reason) {
   }
 }
 
-/// The reason as the metrics name it, then what it means and which limit it was.
+/// The reason by the name in the metrics, then its meaning and the limit.
 std::string RelayService::explain(RelayReject reason) const {
   const auto with = [](const char* name, auto value) { return std::string(name) + ' ' + std::to_string(value); };
   std::string what;
@@ -291,7 +292,7 @@ std::string RelayService::lived(const Client& client) const {
   return " after " + std::to_string(ms / 1000) + '.' + std::to_string(ms % 1000 / 100) + " s: ";
 }
 
-/// Behind a proxy: the address that it tells.
+/// Behind a proxy: the address that the proxy tells.
 net::IpAddress RelayService::client_ip(const HttpServerRequest& request) const {
   if (options_.trusted_ip_header.empty()) return request.ip;
   const auto told = net::IpAddress::parse(request.header(options_.trusted_ip_header));
@@ -343,7 +344,7 @@ HttpReply RelayService::on_request(const HttpServerRequest& request) {
   return json(404, R"({"error":"not found"})");
 }
 
-/// As the reference without an authentication hook: whoever asks gets a token, and none is needed.
+/// Like the reference without an authentication hook: everyone who asks gets a token, and none is required.
 HttpReply RelayService::authenticate(const HttpServerRequest& request) {
   if (request.method != "PUT") return method_not_allowed("PUT");
   std::array<std::uint8_t, 32> token;
@@ -397,8 +398,8 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
     case RelayCore::Verdict::kForward: {
       const auto it = peers_.find(routed.to);
       K2_ASSERT(it != peers_.end());
-      if (routed.first) carry_out();  // sends only: nobody goes
-      // The one copy: it unmasks, and puts the sender's key where the receiver's was.
+      if (routed.first) carry_out();  // only sends: nobody is closed
+      // The only copy: it unmasks, and replaces the receiver's key by the sender's.
       std::uint8_t* out = it->second.peer->send_space(message.size);
       std::copy(routed.from_key->begin(), routed.from_key->end(), out);
       message.copy_to(out + sbd::kHeaderBytes, sbd::kHeaderBytes, message.size - sbd::kHeaderBytes);
@@ -446,7 +447,7 @@ void RelayService::on_gone(std::uint64_t id, std::string_view why) {
   carry_out();
 }
 
-/// Does what the core wants, and sets the alarm for its next deadline.
+/// Carries out the core's actions, and sets the alarm for its next deadline.
 void RelayService::carry_out() {
   actions_.clear();
   relay_.take_actions(actions_);

@@ -15,27 +15,27 @@
 
 namespace kitsune2::server {
 
-/// Errc::invalid_argument naming the option.
+/// Errc::invalid_argument names the option.
 Result<void> check_options(const RelayServerOptions& options);
-/// Takes over from `wanted` what may change while the server runs. The names of what differs and may not.
+/// Takes over from `wanted` what may change while the server runs. Returns the names of other options that differ.
 std::vector<std::string> adopt_options(RelayServerOptions& options, const RelayServerOptions& wanted);
 
-/// What a relay server does with the connections it is given: over real sockets (RelayServer) or over simulated ones.
-/// The routes are those of docs/protocol-relay.md. `options` are valid (`check_options`). Strand only; `runtime`
-/// outlives it.
+/// What a relay server does with the connections that it is given, over real sockets (RelayServer) or simulated ones.
+/// docs/protocol-relay.md has the routes. `options` must be valid (`check_options`). Strand only; `runtime` must
+/// outlive it.
 class RelayService final : public HttpHandler {
  public:
   RelayService(Runtime& runtime, const RelayServerOptions& options);
   ~RelayService() override;
 
-  /// What a Listener calls. Null: refused.
+  /// Called by a Listener. Null: refused.
   std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn);
-  /// New limits, valid ones. The names of options that keep their value until a restart.
+  /// Applies new, valid limits. Returns the names of options that keep their value until a restart.
   std::vector<std::string> reload(const RelayServerOptions& options);
-  /// Says good-bye to all; `done` when the last one has gone. See HttpServer::drain.
+  /// Closes all connections cleanly; calls `done` when the last one is closed. See HttpServer::drain.
   void drain(std::function<void()> done);
 
-  // Counters may be read by other threads.
+  // Other threads may read the counters.
   const RelayCounters& relay_counters() const { return relay_.counters(); }
   const BootstrapCounters& bootstrap_counters() const { return bootstrap_.counters(); }
   const HttpCounters& http_counters() const { return http_->counters(); }
@@ -52,7 +52,7 @@ class RelayService final : public HttpHandler {
 
  private:
   class Peer;
-  /// A connected client, and what the log says of it.
+  /// A connected client, and what the log says about it.
   struct Client {
     WsPeer* peer = nullptr;
     std::string name;  ///< "client <key> of <address>"

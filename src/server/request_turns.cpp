@@ -1,4 +1,4 @@
-// Shares of the loop's time for requests; the rules are in the header.
+// Shares of the loop's time for requests. The rules are in the header.
 #include "server/request_turns.hpp"
 
 #include <algorithm>
@@ -12,7 +12,7 @@ constexpr Duration kPruneEvery = std::chrono::seconds(5);
 
 }  // namespace
 
-/// Work of `cost` at a share of `percent` fills the time for so long.
+/// Work of `cost` with a share of `percent` fills the time for this long.
 void RequestTurns::add(Time& full_until, Duration cost, std::uint32_t percent, Time now) {
   full_until = std::max(full_until, now) + cost * 100 / percent;
 }
@@ -58,7 +58,7 @@ bool RequestTurns::charge(const Address& address, Duration cost, Time now) {
   return true;
 }
 
-/// Puts an address with waiters into the ring, or to rest.
+/// Puts an address with waiters into the ring, or lets it rest.
 void RequestTurns::stand(const Address& address, Account& account, Time now) {
   if (account.in_ring || account.rests_until || account.waiting.empty()) return;
   const Time free = free_at(account);
@@ -85,7 +85,7 @@ std::optional<RequestTurns::Waiter> RequestTurns::next(Time now) {
     Account& account = addresses_.at(address);
     account.in_ring = false;
     if (account.waiting.empty()) continue;
-    if (shares_.all_percent > 0 && free_at(account) > now) {  // charged since it got into the ring
+    if (shares_.all_percent > 0 && free_at(account) > now) {  // it was charged after it got into the ring
       stand(address, account, now);
       continue;
     }

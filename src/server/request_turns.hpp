@@ -1,4 +1,4 @@
-// When a request of HTTP is answered: a share of the time for each address and for all. Pure: told the time.
+// When an HTTP request is answered: shares of the time for each address and for all. Pure: it is told the time.
 #pragma once
 
 #include <array>
@@ -14,23 +14,23 @@
 
 namespace kitsune2::server {
 
-/// Shares of the loop's time, in percent. The time that requests take is not measured but given as a cost.
+/// Shares of the loop's time, in percent. The time of requests is not measured but given as a cost.
 struct RequestShares {
   std::uint32_t all_percent = 0;  ///< 0: no limit at all
   std::uint32_t address_percent = 10;
-  Duration all_burst = std::chrono::milliseconds(250);      ///< so much work may be done at once
-  Duration address_burst = std::chrono::milliseconds(500);  ///< of one address
+  Duration all_burst = std::chrono::milliseconds(250);      ///< how much work may be done at once
+  Duration address_burst = std::chrono::milliseconds(500);  ///< the same for one address
 };
 
-/// *Rules*. T1: all requests together have `all_percent` of the time, and those of one address `address_percent`; what
-/// was not used is saved up to a burst. *Rationale*: a request costs more than its bytes (a signature to check, a list
-/// to write), so a limit on bytes does not see it; the rest of the loop's time is for what else it does. What cannot
-/// wait (`charge`) takes what is saved of the share of all and no more. *Rationale*: connections of many addresses must
-/// not put the requests off without end. T2: a request over its share waits; none is refused. Addresses take turns, and
-/// requests of one address go in the order of coming. *Rationale*: a flood waits for itself; who asks once waits for
-/// one request of each other address at most.
-/// Memory: an entry for each address that asked within its burst, and one for each request that waits. Calls: O(log n).
-/// Thread rule: one thread.
+/// *Rules*. T1: all requests together have `all_percent` of the time, and those of one address
+/// `address_percent`; unused time is saved up to a burst. *Rationale*: a request costs more than its bytes (a
+/// signature to check, a list to write), so a limit on bytes does not see it; the rest of the loop's time is for
+/// other work. Work that cannot wait (`charge`) takes what is saved of the share of all, and no more.
+/// *Rationale*: connections from many addresses must not delay the requests without end. T2: a request over its
+/// share waits; none is refused. Addresses take turns, and the requests of one address are answered in order.
+/// *Rationale*: a flood delays only itself; an address that asks once waits for at most one request of each
+/// other address. Memory: an entry for each address that asked within its burst, and one for each waiting
+/// request. Calls: O(log n). Thread rule: one thread.
 class RequestTurns {
  public:
   using Address = std::array<std::uint8_t, 16>;
@@ -38,17 +38,17 @@ class RequestTurns {
 
   explicit RequestTurns(const RequestShares& shares) : shares_(shares) {}
 
-  /// True: answer it now. False: it waits; `next` will name it. `waiter` must not wait already.
+  /// True: answer the request now. False: it waits, and `next` will return it. `waiter` must not be waiting already.
   bool take(Waiter waiter, const Address& address, Duration cost, Time now);
-  /// What is done already, or must be done at once (a connection). False: the address is over its share by that, and it
-  /// was not charged.
+  /// For what is done already, or must be done at once (a connection). Returns false if the address would exceed its
+  /// share; then it was not charged.
   bool charge(const Address& address, Duration cost, Time now);
-  /// Whose request is answered now. nullopt: nobody's, until `next_deadline`.
+  /// Returns the request to answer now; nullopt: none until `next_deadline`.
   std::optional<Waiter> next(Time now);
-  /// The request is not wanted any more. No effect if it does not wait.
+  /// The request is no longer wanted. No effect if it does not wait.
   void forget(Waiter waiter);
   std::optional<Time> next_deadline() const;
-  /// From now on.
+  /// Applies from now on.
   void set_shares(const RequestShares& shares) { shares_ = shares; }
 
   std::size_t waiting() const { return waiters_.size(); }
@@ -61,7 +61,7 @@ class RequestTurns {
     std::size_t operator()(const Address& address) const noexcept { return keyed_hash(address); }
   };
   struct Account {
-    Time full_until{};  ///< the work done reaches so far
+    Time full_until{};  ///< the work done reaches up to here
     std::deque<std::pair<Waiter, Duration>> waiting;
     bool in_ring = false;
     std::optional<Time> rests_until;
@@ -79,8 +79,8 @@ class RequestTurns {
   Time all_full_until_{};
   boost::unordered_flat_map<Address, Account, AddressHash> addresses_;
   boost::unordered_flat_map<Waiter, Address> waiters_;
-  std::deque<Address> ring_;                    ///< whose first request may be answered
-  std::set<std::pair<Time, Address>> resting_;  ///< who wait for their share
+  std::deque<Address> ring_;                    ///< those whose first request may be answered
+  std::set<std::pair<Time, Address>> resting_;  ///< those that wait for their share
   Time prune_at_{};
 };
 

@@ -1,4 +1,4 @@
-// The limit of an op's size, as both stores apply it.
+// The limit on the size of an op, as both stores apply it.
 #pragma once
 
 #include <cstdint>

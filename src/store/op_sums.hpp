@@ -1,4 +1,4 @@
-// How stores sum up the ids of their ops by sector and range of time.
+// How stores sum the ids of their ops by sector and range of time.
 #pragma once
 
 #include <algorithm>
@@ -10,11 +10,11 @@
 
 namespace kitsune2::store {
 
-/// What a query gets that was stopped.
+/// The error of a stopped query.
 inline Error stopped() { return make_error(Errc::cancelled, "the query was stopped"); }
 
-/// One `OpStore::sum_ops`. The store calls `next_range`, then `add` and `passed` for the ops of `range()` that come
-/// after the query's cursor, in the order of OpCursor; `page` when it has looked at enough, or there is no range left.
+/// The work of one `OpStore::sum_ops`. The store calls `next_range`, then `add` and `passed` for the ops of `range()`
+/// after the query's cursor, in the order of OpCursor, and `page` when it has looked at enough or no range is left.
 class OpSums {
  public:
   explicit OpSums(const OpSumsQuery& query) : query_(query), at_(query.after), cells_(query.sectors.size()) {}
@@ -29,7 +29,7 @@ class OpSums {
     return {};
   }
 
-  /// Goes on to a range that is not done; the one before is. False: there is none left.
+  /// Moves on to a range that is not done; the previous one is. Returns false if none is left.
   bool next_range() {
     if (started_) leave();
     for (; next_ < query_.ranges.size(); ++next_) {
@@ -85,7 +85,7 @@ class OpSums {
 
   const OpSumsQuery& query_;
   std::optional<OpCursor> at_;
-  std::size_t next_ = 0;  ///< the range at work, once it is started
+  std::size_t next_ = 0;  ///< the current range, once it is started
   bool started_ = false;
   std::vector<Cell> cells_;             ///< of that range, by sector
   std::vector<std::uint32_t> touched_;  ///< sectors of `cells_` that hold an op

@@ -1,4 +1,4 @@
-// Which ops are to be fetched from whom: the memory store's pending table.
+// Which ops are to be fetched from which sources: the memory store's pending table.
 #pragma once
 
 #include <algorithm>
@@ -12,14 +12,14 @@
 
 namespace kitsune2::store {
 
-/// A set of (op, source) pairs. Sources are numbered; an op has one in place, more go to a list beside the table.
-/// add, remove_op: O(1) and the number of the op's sources. remove_source: O(n) of the table, and nothing if the source
-/// has no pair. *Rationale*: ops go one by one, a source goes once in many minutes.
+/// A set of (op, source) pairs. Sources are numbered; one source of an op is in place, others are in a list beside the
+/// table. add, remove_op: O(1) and the number of the op's sources. remove_source: O(n) of the table, and nothing if the
+/// source has no pair. *Rationale*: ops are removed one by one, a source once in many minutes.
 class PendingSources {
  public:
   bool empty() const { return ops_.empty(); }
 
-  /// No effect if the pair is there.
+  /// No effect if the pair exists already.
   void add(const OpId& op_id, const Url& source) {
     const auto [name, is_new] = numbers_.try_emplace(source, next_number_);
     if (is_new) {
@@ -50,7 +50,7 @@ class PendingSources {
     }
   }
 
-  /// No effect if the pair is not there.
+  /// No effect if the pair does not exist.
   void remove(const OpId& op_id, const Url& source) {
     const auto name = numbers_.find(source);
     const auto it = ops_.find(op_id);

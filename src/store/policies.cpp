@@ -60,7 +60,7 @@ class Sha256Policy final : public OpPolicy {
     if (auto fits = check_size(op, max_op_bytes_); !fits) return fits.error();
     const auto created_at = envelope_time(op);
     if (!created_at) return created_at.error();
-    // Looking the digest up and making a context costs several times the hash of a small op: both are kept.
+    // Finding the digest and making a context costs several times the hash of a small op, so both are kept.
     thread_local const std::unique_ptr<EVP_MD_CTX, FreeContext> context(EVP_MD_CTX_new());
     IdBytes hash;
     unsigned size = 0;
@@ -80,7 +80,7 @@ class Sha256Policy final : public OpPolicy {
 
 // --------------------------------------------------------------- memory-op
 
-/// Reads just the JSON of a memory op. A general parser would build a tree of one node for each payload byte.
+/// Reads only the JSON of a memory op. A general parser would build a tree with a node for each payload byte.
 class MemoryOpReader {
  public:
   explicit MemoryOpReader(ByteView text) : at_(text.data()), end_(text.data() + text.size()) {}

@@ -1,4 +1,4 @@
-// The accounts of what peers make this node do; the rules are in the header.
+// The accounts of the work that peers cause. The rules are in the header.
 #include "core/budget/peer_budget_core.hpp"
 
 #include <limits>
@@ -12,7 +12,7 @@ std::string key_of(const Url& peer) { return "u" + peer.to_string(); }
 std::string key_of(const AgentId& agent) { return "a" + std::string(as_text(agent.view())); }
 std::string key_of_group(const AddressGroup& group) { return "g" + group; }
 
-/// Under which name one is remembered who has gone (B7).
+/// The key under which a peer that is gone is remembered (B7).
 std::string key_of_gone(const Url& peer, std::span<const AgentId> agents) {
   return agents.size() == 1 ? key_of(agents.front()) : key_of(peer);
 }
@@ -43,7 +43,7 @@ std::int64_t PeerBudgetCore::level_at(const Account& account, const Rate& rate, 
   return passed > lacking / rate.micros_per_second ? most : account.level + passed * rate.micros_per_second;
 }
 
-/// `micros`: what flows back, or with a minus what is taken.
+/// `micros`: what flows back or, if negative, what is charged.
 void PeerBudgetCore::change(Account& account, const Rate& rate, std::int64_t micros, Time now) {
   const std::int64_t most = rate.burst_micros * kUnit;
   account.level = std::clamp(level_at(account, rate, now) + micros * kUnit, -most, most);
@@ -119,13 +119,13 @@ void PeerBudgetCore::useful(const Url& peer, const Group& group, std::int64_t mi
   const bool was_known = entry.is_known;
   change(entry.account, limits_.peer, micros, now_);
   if (&entry != &others_) add_value(peer, entry, value);
-  // Last: it may sweep.
+  // Last, because it may sweep.
   if (!was_known) change(common(group), common_rate(group), micros, now_);
 }
 
 std::optional<Time> PeerBudgetCore::waits_until(const Url& peer, const Group& group, Time now) const {
   now = std::max(now, now_);
-  // One that has no account has a full one, if there is room.
+  // A peer without an account has a full one, if there is room.
   const bool has_own = peers_.contains(peer) || peers_.size() >= limits_.max_accounts;
   const Peer& entry = own(peer);
   auto out = has_own ? good_at(entry.account, limits_.peer, now) : std::nullopt;
@@ -238,7 +238,7 @@ bool PeerBudgetCore::is_aside(const Url& peer, Agents agents, const Group& group
   if (is_held_aside(key_of(peer), now)) return true;
   const auto is_held = [&](const AgentId& agent) { return is_held_aside(key_of(agent), now); };
   if (!agents.empty() && std::all_of(agents.begin(), agents.end(), is_held)) return true;
-  // Who was known and comes back is not known again before it is connected (B7).
+  // A peer that was known and returns is not known again before it is connected (B7).
   return group && is_held_aside(key_of_group(*group), now) && !is_known(peer) &&
          !gone_.contains(key_of_gone(peer, agents)) && !gone_.contains(key_of(peer));
 }

@@ -8,7 +8,7 @@ namespace kitsune2::gossip {
 std::optional<Bookmark> moved(const std::optional<Bookmark>& known, const Named& named, bool named_something,
                               Timestamp now, Duration skew) {
   const auto of_the_future = [&](Timestamp at) { return at > now + skew; };
-  // What was stored between the bookmark and where the asking began was not named.
+  // What was stored between the bookmark and where the request began was not announced.
   if (named.since > since(known)) return std::nullopt;
   const auto to = [&](Timestamp at) { return Bookmark{at, known && at <= known->at ? known->sectors : named.common}; };
   const bool was_of_the_future = known && of_the_future(known->at);

@@ -1,4 +1,4 @@
-// The index of those who may be asked for a round.
+// The index of peers with which a round may begin.
 #include "core/gossip/candidates.hpp"
 
 #include <algorithm>
@@ -98,7 +98,7 @@ void Candidates::take_out(const Url& peer, Entry& entry) {
   } else if (Pile& pile = pile_of(standing); standing.last) {
     pile.met.erase({*standing.last, &peer});
   } else {
-    // The last one takes its place.
+    // The last one takes the free place.
     pile.fresh[entry.place] = pile.fresh.back();
     entries_.at(*pile.fresh.back()).place = entry.place;
     pile.fresh.pop_back();

@@ -1,4 +1,4 @@
-// Faults of gossip's peers: counted, forgiven after a while, and enough at some point.
+// Counts and forgives the faults of gossip's peers.
 #include "core/gossip/faults.hpp"
 
 #include <algorithm>

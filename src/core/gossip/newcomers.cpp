@@ -1,4 +1,4 @@
-// Places of newcomers, and the allowance that they share.
+// How far newcomers have been told of our history, and the allowance that they share.
 #include "core/gossip/newcomers.hpp"
 
 #include <algorithm>
@@ -21,7 +21,7 @@ void Newcomers::named(const std::vector<AgentId>& agents, const SectorSet& commo
     Place& place = places_[agents[i]];
     place.touched = ++touches_;
     if (common.is_within(place.sectors)) {
-      // Fewer sectors may be common than before: what was named of the others stays named up to the old place only.
+      // Fewer sectors may be common than before: ops of the others were announced up to the old place only.
       if (to > place.to) place = {to, common, place.touched};
     } else {
       place = {to, common, place.touched};

@@ -1,4 +1,4 @@
-// Rounds that are owed: found by peer, by age and by when they are due.
+// Rounds owed to peers: found by peer, by age and by the time when they are due.
 #include "core/gossip/owed_rounds.hpp"
 
 #include <algorithm>
@@ -52,7 +52,7 @@ std::optional<Url> OwedRounds::oldest_due(Time now) {
 }
 
 std::optional<Time> OwedRounds::next_due() const {
-  // What was found to be due was so at some time before.
+  // What was found due has been due for some time.
   if (!due_.empty()) return Time::min();
   if (waiting_.empty()) return std::nullopt;
   return waiting_.begin()->first;

@@ -1,4 +1,4 @@
-// Slots for reads of the op store: who waits, who is being served, and the rest after it.
+// The slots for reads of the op store: which reads wait, which are under way, and the rest after them.
 #include "core/gossip/read_queue.hpp"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Whom to gossip with and when: what is kept of each peer, and the choice.
+// With which peer to gossip, and when: what is kept about each peer, and the choice.
 #include "core/gossip/round_book.hpp"
 
 #include <algorithm>
@@ -6,7 +6,7 @@
 namespace kitsune2::gossip {
 namespace {
 
-/// A share of `most` that `random` chooses.
+/// The part of `most` that `random` selects.
 Duration part_of(Duration most, std::uint32_t random) {
   return Duration(static_cast<Duration::rep>(static_cast<double>(most.count()) * (random / 4294967296.0)));
 }
@@ -29,7 +29,7 @@ void RoundBook::on_own_url(Time now) {
   met_since_ = 0;
   catch_up_wait_ = std::min(kFirstTry, pace_.initial_initiate_interval);
   next_catch_up_ = now + catch_up_wait_;
-  // Who did not answer was perhaps not the one who was away.
+  // The peer that did not answer may not have been the one that was away.
   for (auto& [url, peer] : peers_) peer.unanswered = 0;
   file_all();
 }
@@ -47,7 +47,7 @@ void RoundBook::on_attempt(const Url& url, Time now) {
 void RoundBook::on_no_answer(const Url& url, Time now, bool waited) {
   Peer& peer = at(url, now);
   peer.unanswered += 1;
-  // It may have come in just now: the wait begins here. D1. But not if it went out from an earlier own url.
+  // It may have arrived just now, so the wait starts here. D1. But not if it was sent from an earlier own url.
   if (peer.tried && own_url_at_ && *peer.tried >= *own_url_at_) peer.tried = now;
   file(url);
   if (peer.ours && owed_.find(url) == nullptr) owe(url, now, now + kQuickest);
@@ -104,7 +104,7 @@ void RoundBook::on_publish_lost(const Url& url, Time now) {
 
 void RoundBook::on_moved(const Url& old_url, const Url& new_url, Time now) {
   if (old_url == new_url) return;
-  // It is found out within minutes that a publish was lost; what is forgotten here comes in its turn.
+  // The loss of a publish is noticed within minutes; what is forgotten here is asked in its turn.
   if (moved_.size() >= kMostOwed) moved_.clear();
   for (auto& [from, to] : moved_) {
     if (to == old_url) to = new_url;
@@ -130,7 +130,7 @@ RoundBook::Peer& RoundBook::at(const Url& url, Time now) {
   return peer;
 }
 
-/// What is owed already stays so from then on: each new reason would make the next try an early one.
+/// What is owed already stays owed since then; otherwise each new reason would make the next attempt an early one.
 void RoundBook::owe(const Url& url, Time now, Time due) {
   if (const auto* owed = owed_.find(url)) return owed_.put(url, {owed->since, now, std::max(owed->due, due)});
   if (owed_.size() >= kMostOwed) owed_.erase(*owed_.oldest());
@@ -194,7 +194,7 @@ void RoundBook::on_gossip_noted(const Url& url, Timestamp at) {
   if (is_candidate(url)) on_candidate(url, false, at);
 }
 
-/// By what is known of it now.
+/// Files it by what is known about it now.
 void RoundBook::file(const Url& url, Candidates::Standing standing) {
   const auto it = peers_.find(url);
   standing.is_silent = it != peers_.end() && it->second.unanswered > 0;
@@ -211,7 +211,7 @@ void RoundBook::file_all() {
   std::vector<Url> all;
   all.reserve(candidates_.size());
   candidates_.for_each([&](const Url& url, const Candidates::Standing&) { all.push_back(url); });
-  // In an order of their own, so that a run can be repeated.
+  // In a defined order, so that a run can be repeated.
   std::sort(all.begin(), all.end());
   for (const Url& url : all) file(url);
 }
@@ -253,7 +253,7 @@ std::optional<Url> RoundBook::choose_owed(const Look& look, Time now) {
   while (const auto url = owed_.oldest_due(now)) {
     const auto* standing = candidates_.find(*url);
     if (!look || standing == nullptr) {
-      // Perhaps its info comes again, or another url.
+      // Its info may arrive again, or another url.
       postpone(*url, now);
     } else if (const Time from = may_ask_at(*url, true); from > now) {
       const auto* owed = owed_.find(*url);
@@ -280,7 +280,7 @@ std::optional<Url> RoundBook::choose_turn(const Look& look, bool strangers_only,
   while (const Url* found = best()) {
     const Url url = *found;
     const auto standing = *candidates_.find(url);
-    // Whoever turns out to overlap, or not to, is filed anew and may not be the best one any more.
+    // A peer that turns out to overlap, or not to, is filed again and may not be the best one any more.
     const bool is_usable = look_at(look, url, standing, now);
     const auto* held = candidates_.find(url);
     if (is_usable && held != nullptr && held->overlaps == standing.overlaps) return url;
@@ -288,7 +288,7 @@ std::optional<Url> RoundBook::choose_turn(const Look& look, bool strangers_only,
   return std::nullopt;
 }
 
-/// False: it is gone, or put off.
+/// Returns false if it is gone or put off.
 bool RoundBook::look_at(const Look& look, const Url& url, Candidates::Standing standing, Time now) {
   const Seen seen = look(url);
   if (seen.is == Seen::gone) {

@@ -1,4 +1,4 @@
-// Who gives up its place; the header says how it is chosen.
+// Which place is given away. The rules are in the header.
 #include "core/slots/slots.hpp"
 
 #include <algorithm>
@@ -28,7 +28,7 @@ void protect(std::span<const Slot> sample, std::vector<bool>& stays, std::size_t
   for (const std::size_t i : chosen) stays[i] = true;
 }
 
-/// How many of the sample are of the group and of the address of `slot`.
+/// How many of the sample have the group, and how many the address, of `slot`.
 std::pair<std::size_t, std::size_t> crowd(std::span<const Slot> sample, const Slot& slot) {
   if (!slot.address) return {1, 1};
   std::size_t group = 0, address = 0;

@@ -1,4 +1,4 @@
-// What gossip remembers of each peer, in the PeerMetaStore.
+// What gossip remembers about each peer, in the PeerMetaStore.
 #pragma once
 
 #include <charconv>
@@ -13,10 +13,11 @@
 
 namespace kitsune2 {
 
-/// Typed access. Keys, texts (decimal numbers) and lifetimes are those of the reference, but for
-/// `kBookmarkSectors`, which is ours. Failures to write are swallowed: these are notes, and without them a round only
-/// happens earlier or asks for more. For the same reason they reach the disk within a minute only, together; but what
-/// is forgotten because requests were dropped is forgotten on disk at once. A note of the future does not count: our
+/// Typed access. Keys, texts (decimal numbers) and lifetimes are the reference's, except `kBookmarkSectors`, which is
+/// ours. Failed writes are ignored: without these notes, a round only happens earlier or asks for more. For the same
+/// reason they are written within a minute, together; but what is forgotten because requests were dropped is forgotten
+/// on disk at once. A note from the future does not count: our clock was set back, and peers must not wait until that
+/// time comes again.
 /// clock was set back, and peers must not wait until it is there again.
 class GossipPeerMeta {
  public:
@@ -33,13 +34,13 @@ class GossipPeerMeta {
   GossipPeerMeta(Runtime& runtime, std::shared_ptr<PeerMetaStore> store)
       : runtime_(runtime), store_(std::move(store)) {}
 
-  /// The last attempt, whoever made it: whose turn it is. No reason to wait, see gossip::RoundBook, D2.
+  /// The last attempt by either side, which decides whose turn it is. No reason to wait: see gossip::RoundBook, D2.
   std::optional<Timestamp> last_gossip(const Url& peer) const { return past(peer, kLastTimestamp); }
   void set_last_gossip(const Url& peer, Timestamp at) {
     put(peer, kLastTimestamp, at.micros, std::chrono::minutes(10));
   }
   using Bookmark = gossip::Bookmark;
-  /// nullopt also if the sectors are not known.
+  /// Also nullopt if the sectors are not known.
   std::optional<Bookmark> bookmark(const Url& peer) const {
     const auto at = time(peer, kNewOpsBookmark);
     const auto text = store_->get(peer, kBookmarkSectors);
@@ -52,9 +53,9 @@ class GossipPeerMeta {
     put(peer, kBookmarkSectors, bookmark.sectors.to_string(), lifetime);
     put(peer, kNewOpsBookmark, bookmark.at.micros, lifetime);
   }
-  /// For good, also if the machine crashes now: what it stands for is not to be relied on.
+  /// Durably, even if the machine crashes now: the bookmark cannot be relied on any more.
   void forget_bookmark(const Url& peer) { store_->remove(peer, kNewOpsBookmark); }
-  /// It is of no use any more, and would do no harm.
+  /// The bookmark is of no use any more, but would do no harm.
   void drop_bookmark(const Url& peer) { store_->remove_soon(peer, kNewOpsBookmark); }
   void forget_bookmarks() {
     for (const auto& [peer, value] : store_->get_all_by_key(kNewOpsBookmark)) forget_bookmark(peer);
@@ -67,7 +68,7 @@ class GossipPeerMeta {
     const bool long_lived = key == kCompletedRounds || key == kTimeouts;
     put(peer, key, number(peer, key).value_or(0) + 1, std::chrono::hours(long_lived ? 24 : 1));
   }
-  /// Writes to disk what has not been written yet.
+  /// Writes what was not written to disk yet.
   void flush() { store_->flush(); }
 
  private:

@@ -7,14 +7,14 @@
 
 namespace kitsune2::store {
 
-/// Finds record numbers by the hash of their id. Open addressing, 8 bytes a slot: the upper half is a part of the hash,
-/// so that a wrong slot is skipped, and the table grown, without a look at a record (a cache miss each).
-/// Nothing is ever removed. At most 2^32 - 2 records.
+/// Finds record numbers by the hash of their id. Open addressing, 8 bytes per slot: the upper half is a part of the
+/// hash, so that a wrong slot is skipped, and the table grown, without looking at a record (a cache miss each). Nothing
+/// is ever removed. At most 2^32 - 2 records.
 class IdTable {
  public:
   static constexpr std::uint32_t kMaxRecords = UINT32_MAX - 1;
 
-  /// The record with this hash for which `is_same(record)` holds.
+  /// Returns the record with this hash for which `is_same(record)` holds.
   template <class IsSame>
   std::optional<std::uint32_t> find(std::uint64_t hash, IsSame is_same) const {
     if (slots_.empty()) return std::nullopt;

@@ -1,4 +1,4 @@
-// A sorted index over records that are only ever appended; it is updated when it is queried.
+// A sorted index over records that are only appended. It is updated when it is queried.
 #pragma once
 
 #include <algorithm>
@@ -11,16 +11,16 @@
 
 namespace kitsune2::store {
 
-/// Record numbers in the order `Less`, as a few sorted runs, each at least twice as long as the next.
-/// Appending a record costs nothing; `update` costs O(log n) amortised for each record appended since the last one.
-/// *Rationale*: ops arrive by the hundred thousand, and are queried by time or location once in a gossip round; a tree
-/// would cost an allocation and a search for every op.
+/// Record numbers in the order `Less`, as a few sorted runs, each at least twice as long as the next. Appending a
+/// record costs nothing; `update` costs amortised O(log n) per record appended since the last one. *Rationale*: ops
+/// arrive by the hundred thousand, but are queried by time or location once per gossip round; a tree would cost an
+/// allocation and a search for every op.
 template <class Less>
 class LazyIndex {
  public:
   explicit LazyIndex(Less less) : less_(std::move(less)) {}
 
-  /// Takes in the records up to `count`.
+  /// Includes the records up to `count`.
   void update(std::uint32_t count) {
     if (indexed_ == count) return;
     std::vector<std::uint32_t> run(count - indexed_);
@@ -36,7 +36,7 @@ class LazyIndex {
     runs_.push_back(std::move(run));
   }
 
-  /// Those records of each run that are not `before` and not `after` the range; both must agree with `Less`.
+  /// The records of each run that are not `before` and not `after` the range; both must agree with `Less`.
   template <class Before, class After>
   std::vector<std::span<const std::uint32_t>> range(Before before, After after) const {
     std::vector<std::span<const std::uint32_t>> out;

@@ -21,7 +21,7 @@ namespace {
 using store::IdTable;
 using store::LazyIndex;
 
-/// One op. Records are appended in the order of storing, so their number orders them by `stored_at` too.
+/// One op. Records are appended in the order of storing, so their numbers order them by `stored_at` too.
 struct Record {
   OpId op_id;
   Timestamp created_at;
@@ -51,9 +51,9 @@ class Records {
   std::uint32_t size_ = 0;
 };
 
-/// The payload bytes. An op that came as a slice of a message would keep the whole message alive: so ops below
-/// `kShareFrom` are copied, one after the other, into blocks of 1 MiB (no allocation an op); larger ones are kept as
-/// they came, where a copy would cost more than the rest of the message is likely to weigh.
+/// The payload bytes. An op that is a slice of a message would keep the whole message alive. So ops below `kShareFrom`
+/// are copied, one after the other, into blocks of 1 MiB (without an allocation per op); larger ones are kept as they
+/// are, where a copy would cost more than the rest of the message is likely to weigh.
 class Payloads {
  public:
   static constexpr std::size_t kShareFrom = 64U << 10;
@@ -104,7 +104,7 @@ struct ByTime {
   }
 };
 
-/// As time slices are given.
+/// The order of time slices.
 struct ByTimeAndId {
   const Records* records;
   bool operator()(std::uint32_t a, std::uint32_t b) const {
@@ -301,7 +301,7 @@ class MemoryOpStore final : public OpStore {
   bool is_durable() const override { return false; }
 
  private:
-  /// Tells of what is new in `out`, then has the handler run.
+  /// Reports what is new in `out`, then has the handler run.
   void stored(Handler<ProcessedOps> done, ProcessedOps out) {
     if (!out.newly_stored.empty()) {
       std::vector<OpRecord> records;
@@ -321,7 +321,7 @@ class MemoryOpStore final : public OpStore {
 
   static OpRecord record_of(const Record& record) { return {record.op_id, record.created_at, record.loc, record.size}; }
 
-  /// The records created in [start, end) that come after the cursor, in the order of OpCursor, `kMostLookedAt` at most.
+  /// The records created in [start, end) after the cursor, in the order of OpCursor, at most `kMostLookedAt`.
   std::vector<std::uint32_t> created_in(Timestamp start, Timestamp end, const std::optional<OpCursor>& after,
                                         std::size_t most) {
     by_time_.update(records_.size());
@@ -350,7 +350,7 @@ class MemoryOpStore final : public OpStore {
       const Record& record = records_[i];
       const OpCursor at{record.created_at, record.stored_at};
       if (query.arc.contains(record.loc)) out.ops.push_back(record_of(record));
-      // A page that is full may be the last one: the next one says so.
+      // A full page may be the last one: the next one says so.
       if (out.ops.size() == query.limit || (i == found.back() && found.size() == kMostLookedAt)) {
         out.next = at;
         break;
@@ -456,8 +456,8 @@ class MemoryOpStore final : public OpStore {
     const auto offer = [&](std::uint32_t i) {
       if (!out || records_[i].created_at < *out) out = records_[i].created_at;
     };
-    // By time up to the first hit (about one step for each arc of this size on the ring), or all of the arc: what is
-    // likely less. Evenly spread ops: by time costs ring/span, by place count*span/ring.
+    // By time up to the first hit (about one step for each arc of this size on the ring), or all of the arc, whichever
+    // is probably shorter. With evenly spread ops: by time costs ring/span, by location count*span/ring.
     const double share = (static_cast<double>(arc.span()) + 1) / 4294967296.0;
     if (share * share * records_.size() >= 1) {
       by_time_.update(records_.size());

@@ -1,4 +1,4 @@
-// Opens SQLite files with their modes and lock, runs statements, turns SQLite's errors into ours.
+// Opens SQLite files with their modes and lock, runs statements, and translates SQLite's errors.
 #include "store/sqlite/db.hpp"
 
 #include <fcntl.h>
@@ -53,14 +53,15 @@ Result<Connection> Connection::open(const std::string& path, Mode mode, const ch
     out.db_.reset(db);
     if (rc != SQLITE_OK) return rc;
     sqlite3_busy_timeout(db, kBusyTimeoutMs);
-    // The file is input like any other: its schema may not call functions with side effects, nor be written as a table.
+    // The file is input like any other: its schema must not call functions with side effects, nor be written as a
+    // table.
     sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
     sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
     return sqlite3_exec(db, "SELECT 1 FROM sqlite_schema LIMIT 1", nullptr, nullptr, nullptr);
   };
   int rc = open_as(path, mode == Mode::read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
   if (mode == Mode::read_only && rc != SQLITE_OK && (rc & 0xff) != SQLITE_CORRUPT && (rc & 0xff) != SQLITE_NOTADB) {
-    // On a read-only medium SQLite cannot make the -shm file. Without a WAL the file alone is the whole truth.
+    // On a read-only medium SQLite cannot create the -shm file. Without a WAL the file alone is complete.
     std::error_code ec;
     const auto wal_size = std::filesystem::file_size(path + "-wal", ec);
     if (ec || wal_size == 0) {
@@ -111,8 +112,8 @@ Result<std::optional<std::size_t>> BlobReader::seek(std::int64_t row) {
                                   : sqlite3_blob_open(connection_.handle(), "main", table_, column_, row, 0, &blob_);
   if (rc == SQLITE_OK) return std::optional(static_cast<std::size_t>(sqlite3_blob_bytes(blob_)));
   const Error failed = connection_.error(rc);
-  sqlite3_blob_close(std::exchange(blob_, nullptr));            // it cannot be moved any more
-  if (rc == SQLITE_ERROR) return std::optional<std::size_t>();  // what it says of both
+  sqlite3_blob_close(std::exchange(blob_, nullptr));            // it can no longer be moved
+  if (rc == SQLITE_ERROR) return std::optional<std::size_t>();  // SQLite reports both in this way
   return failed;
 }
 
@@ -154,7 +155,7 @@ Result<FileLock> FileLock::take(const std::string& database_path) {
                       database_path + ": in use by process " + (owner.empty() ? std::string("(unknown)") : owner));
   }
   const std::string pid = std::to_string(::getpid()) + "\n";
-  // For people only: a lock without the number (a full disk) is a lock all the same.
+  // For people only: a lock without the number (the disk is full) is a lock all the same.
   if (::ftruncate(fd, 0) == 0) static_cast<void>(!::pwrite(fd, pid.data(), pid.size(), 0));
   return lock;
 }
@@ -173,7 +174,7 @@ Result<FileState> inspect_file(const std::string& path) {
   } else if (!S_ISREG(info.st_mode)) {
     return make_error(Errc::io, path + ": not a regular file");
   }
-  // Less than the smallest page; SQLite would take a file of one byte for a new database.
+  // Smaller than the smallest page; SQLite would take a file of one byte for a new database.
   if (info.st_size > 0 && info.st_size < 512) return make_error(Errc::corrupt, path + ": file is not a database");
   if (info.st_size > 0) return FileState::present;
   struct stat wal {};
@@ -203,7 +204,7 @@ Result<void> create_file(const std::string& path) {
 
 namespace {
 
-using Objects = std::map<std::string, std::string>;  // name -> the statement that made it
+using Objects = std::map<std::string, std::string>;  // name -> the statement that created it
 
 Result<Objects> objects_of(Connection& connection) {
   auto statement =
@@ -218,7 +219,7 @@ Result<Objects> objects_of(Connection& connection) {
   return out;
 }
 
-/// What the schema looks like when it is made: SQLite keeps its statements as text, so a scratch database tells.
+/// The schema as SQLite keeps it, in the text of its statements: a scratch database shows it.
 Result<Objects> expected_objects(const Format& format) {
   auto scratch = Connection::open(":memory:", Connection::Mode::write);
   if (!scratch) return scratch.error();
@@ -237,7 +238,7 @@ Result<void> open_format(Connection& connection, const Format& format, bool may_
   if (!objects) return objects.error();
 
   if (*application_id == 0 && *version == 0 && objects->empty()) {
-    // New, or a crash came before the first commit.
+    // It is new, or a crash came before the first commit.
     if (!may_create) return make_error(Errc::not_found, connection.path() + ": the database is empty");
     const std::string sql = "BEGIN IMMEDIATE;" + std::string(format.schema) +
                             "PRAGMA application_id=" + std::to_string(format.application_id) +

@@ -1,4 +1,4 @@
-// A thin layer over SQLite: connections, prepared statements, errors as ours, the files' modes and lock.
+// A thin layer over SQLite: connections, prepared statements, our errors, and the files' modes and lock.
 #pragma once
 
 #include <sqlite3.h>
@@ -82,7 +82,7 @@ inline constexpr int kBusyTimeoutMs = 5'000;
 class Connection {
  public:
   enum class Mode {
-    write,      ///< the file exists
+    write,      ///< the file must exist
     read,       ///< the same rights to the -shm file, but no statement may write
     read_only,  ///< never changes a file; for use beside the owner
   };
@@ -92,14 +92,14 @@ class Connection {
 
   Result<void> run(const char* sql);
   Result<Statement> prepare(std::string_view sql);
-  /// Prepares and runs a query for one number; 0 if there is no row.
+  /// Prepares and runs a query for one number. Returns 0 if there is no row.
   Result<std::int64_t> number(std::string_view sql);
 
   bool in_transaction() const { return sqlite3_get_autocommit(db_.get()) == 0; }
-  /// Ends a transaction that failed; no effect outside one.
+  /// Ends a transaction that failed. No effect outside a transaction.
   void roll_back();
 
-  /// The last failure as one of ours, naming the file.
+  /// The last failure as one of our errors, naming the file.
   Error error(int code) const;
   const std::string& path() const { return path_; }
   sqlite3* handle() const { return db_.get(); }
@@ -112,20 +112,21 @@ class Connection {
   std::string path_;
 };
 
-/// Values of one column that are read where they lie, without a copy inside SQLite. For values of many pages: going
-/// from row to row costs as much as a small statement. Not beyond the transaction in which the first one was opened.
+/// Reads values of one column where they are, without a copy inside SQLite. For values of many pages: moving from row
+/// to row costs as much as a small statement. Must not be used after the transaction in which the first value was
+/// opened.
 class BlobReader {
  public:
-  /// `column` of `table` holds blobs; the names live as long as this.
+  /// `column` of `table` must hold blobs. The names must outlive this object.
   BlobReader(Connection& connection, const char* table, const char* column)
       : connection_(connection), table_(table), column_(column) {}
   ~BlobReader() { sqlite3_blob_close(blob_); }
   BlobReader(const BlobReader&) = delete;
   BlobReader& operator=(const BlobReader&) = delete;
 
-  /// The size of the value in `row`; nullopt: there is none, or it is no blob.
+  /// Returns the size of the value in `row`; nullopt: there is none, or it is not a blob.
   Result<std::optional<std::size_t>> seek(std::int64_t row);
-  /// All of it; `out` is as large as `seek` said.
+  /// Reads the whole value; `out` must be as large as `seek` returned.
   Result<void> read(std::uint8_t* out);
 
  private:
@@ -135,9 +136,9 @@ class BlobReader {
   sqlite3_blob* blob_ = nullptr;
 };
 
-/// An exclusive lock on a database, held as long as the object lives: `<path>-lock`, locked with flock (so it ends with
-/// the process, however that ends), holding the owner's process id as text. The file is never removed: another
-/// process may be about to lock it.
+/// An exclusive lock on a database, held while the object exists: `<path>-lock`, locked with flock (so it ends with the
+/// process in any case), containing the owner's process id as text. The file is never removed, because another process
+/// may be about to lock it.
 class FileLock {
  public:
   /// Errc::already_exists "… in use by process N"; Errc::io.
@@ -154,26 +155,26 @@ class FileLock {
   int fd_;
 };
 
-/// What the file is, before SQLite sees it.
+/// The state of the file before SQLite sees it.
 enum class FileState { missing, empty, present };
 
-/// Errc::corrupt: too short to be a database; or empty, but with a WAL that is not: SQLite would delete the WAL.
+/// Errc::corrupt: too short for a database; or empty while its WAL is not: SQLite would delete the WAL.
 Result<FileState> inspect_file(const std::string& path);
 /// Creates an empty file, 0600 whatever the umask; SQLite gives its -wal and -shm the same mode. Makes the name
 /// durable.
 Result<void> create_file(const std::string& path);
 
-/// How a database file says what it is.
+/// How a database file identifies itself.
 struct Format {
   std::int32_t application_id;
   std::int32_t version;  ///< user_version
   const char* what;      ///< "op store"
-  const char* schema;    ///< the statements that make it, run in one transaction
+  const char* schema;    ///< the statements that create it, run in one transaction
 };
 
-/// Creates the schema in a database that is new, or checks that an existing one is of `format`, with exactly its tables
-/// and indexes (nothing else, no trigger, no view: a prepared file cannot make us run its SQL).
-/// Errc::corrupt: another kind of file. Errc::unsupported: a newer version. Errc::not_found: new, and not `may_create`.
+/// Creates the schema in a new database, or checks that an existing one is of `format` and has exactly its tables and
+/// indexes (no trigger, no view: a prepared file cannot make us run its SQL). Errc::corrupt: another kind of file.
+/// Errc::unsupported: a newer version. Errc::not_found: it is new and not `may_create`.
 Result<void> open_format(Connection& connection, const Format& format, bool may_create);
 
 }  // namespace kitsune2::sqlite

@@ -1,4 +1,4 @@
-// What a SQLite store stands on when it is no simulation: real threads, the real file system.
+// The threads and the file system of SQLite stores outside the simulation.
 #include "store/sqlite/environment.hpp"
 
 #include <condition_variable>
@@ -44,7 +44,7 @@ class ThreadWorker final : public Worker {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool woken_ = false;
-  std::thread thread_;  // last: it uses the others
+  std::thread thread_;  // last, because it uses the others
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A file system for SQLite that gathers small writes into few large ones; the rules are in the header.
+// A file system for SQLite that combines small writes into a few large ones. The rules are in the header.
 #include "store/sqlite/gather_vfs.hpp"
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::size_t kGatherBytes = GatherVfs::kGatherBytes;
 
-/// A WAL. SQLite gives the memory: this, and the parent's file behind it.
+/// A WAL. SQLite allocates the memory: this object, and the parent's file behind it.
 struct GatherFile {
   sqlite3_file base{};
   sqlite3_file* real = nullptr;
@@ -43,7 +43,7 @@ struct GatherFile {
   }
 };
 
-/// Flushes, then has the parent do the same.
+/// Flushes, then calls the parent's method.
 template <auto Method, class... Args>
 int after_flush(sqlite3_file* file, Args... args) {
   GatherFile& f = GatherFile::of(file);
@@ -65,7 +65,7 @@ int close_file(sqlite3_file* file) {
   return flushed != SQLITE_OK ? flushed : closed;
 }
 
-/// Shared memory and mapped pages are a database's, never a WAL's: version 1 has all that a WAL needs.
+/// Shared memory and mapped pages are used for databases and never for WALs, so version 1 has all that a WAL needs.
 const sqlite3_io_methods* wal_methods() {
   using Methods = sqlite3_io_methods;
   static const Methods all = [] {

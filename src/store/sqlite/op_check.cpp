@@ -1,4 +1,4 @@
-// The check of a whole op store: every op read in short pieces and compared with what the policy says of its bytes.
+// The check of a whole op store: reads every op in short pieces and compares it with what the policy says.
 #include <algorithm>
 #include <chrono>
 #include <thread>
@@ -17,10 +17,10 @@ using sqlite::Statement;
 using sqlite::Use;
 using Clock = std::chrono::steady_clock;
 
-/// A piece is read in one transaction; a longer one would keep the owner's WAL from starting anew.
+/// A piece is read in one transaction; a longer one would keep the owner's WAL from restarting.
 constexpr std::uint64_t kPieceBytes = 4U << 20;
 constexpr std::size_t kPieceOps = 2'000;
-/// Faults in one transaction of a repair.
+/// The faults repaired in one transaction.
 constexpr std::size_t kRepairedAtOnce = 1'024;
 constexpr auto kProgressEvery = std::chrono::milliseconds(100);
 
@@ -107,7 +107,7 @@ class Check {
     return ok;
   }
 
-  /// Data without an entry is no op; it only takes room.
+  /// Data without an entry is not an op; it only takes room.
   Result<void> find_orphans(std::int64_t begin, std::int64_t end) {
     {
       const Use use(count_data_);
@@ -160,7 +160,7 @@ class Check {
     return {};
   }
 
-  /// What is wrong; empty: nothing.
+  /// Returns what is wrong; empty if nothing is.
   Result<std::string> look_into_indexes(const SqliteStoreFault& op, Timestamp created_at) {
     const auto indexed = finder_.find(connection_, op.op_id.view());
     if (!indexed) return indexed.error();
@@ -213,7 +213,7 @@ class Check {
     return make_error(Errc::cancelled, "the check was stopped");
   }
 
-  /// Keeps to the rate, and tells how far it is.
+  /// Keeps to the rate, and reports progress.
   Result<void> pause() {
     for (;;) {
       const auto now = Clock::now();

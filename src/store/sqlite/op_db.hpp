@@ -1,4 +1,4 @@
-// The op store's database file: its schema and every statement on it, without threads. docs/store-format.md.
+// The op store's database file: its schema and all statements on it, without threads. docs/store-format.md.
 #pragma once
 
 #include <boost/unordered/unordered_flat_map.hpp>
@@ -18,7 +18,7 @@
 
 namespace kitsune2::sqlite {
 
-/// Looks an op up by its id. The location is a function of the id, so one index serves ids and places.
+/// Looks up an op by its id. The location is a function of the id, so one index serves ids and locations.
 class OpFinder {
  public:
   struct Found {
@@ -27,7 +27,7 @@ class OpFinder {
     std::uint64_t size;
   };
 
-  /// `policy` says where ids lie; null: where the reference has them. It stays longer.
+  /// `policy` tells the location of ids; null: as in the reference. It must outlive this object.
   static Result<OpFinder> make(Connection& connection, const OpPolicy* policy);
   /// nullopt: not held.
   Result<std::optional<Found>> find(Connection& connection, ByteView op_id);
@@ -40,51 +40,51 @@ class OpFinder {
   Statement statement_;
 };
 
-/// An entry, or what an index says of one, that is not as it should be.
+/// An entry, or what an index says about one, that is wrong.
 struct Suspect {
   std::int64_t stored_at;
-  OpId op_id;  ///< as it was met; empty: of data without an entry
+  OpId op_id;  ///< as it was found; empty for data without an entry
 };
-/// Whether a policy's error says that the bytes are no op. One that threw, or whose limit is lower than it was, says
-/// nothing of them.
+/// Whether a policy's error says that the bytes are not an op. One that threw, or whose limit is lower than it was,
+/// says nothing about them.
 inline bool is_damage(const Error& error) { return error.code != Errc::internal && error.code != Errc::too_large; }
-/// What became of entries that a reader found suspicious.
+/// The outcome for entries that a reader found suspicious.
 struct Examined {
   std::vector<OpRecord> dropped;
   std::size_t mended = 0;  ///< entries
   bool sizes_were_wrong = false;
 };
 
-/// The connection that writes. Used by one thread. Every change is inside `begin` … `commit`; `roll_back` undoes it
-/// all, in the file and in this object.
+/// The connection that writes, for one thread. Every change is between `begin` and `commit`; `roll_back` undoes all of
+/// it, in the file and in this object.
 class OpWriter {
  public:
   static Result<OpWriter> open(const std::string& path, std::uint64_t max_database_bytes, const char* vfs = nullptr,
                                const OpPolicy* policy = nullptr);
 
-  /// Records what the store is for, or checks it. Errc::already_exists naming both when it is for something else.
+  /// Records what the store is for, or checks it. Errc::already_exists names both if it is for something else.
   Result<void> bind_to(const SpaceId& space, std::string_view policy);
 
   Result<void> begin();
   Result<void> commit();
   void roll_back();
 
-  /// Adds what became of the op to `out`, and if it is new to `records` and, from Fingerprints::kLeastBytes on, to
-  /// `prints`, which may be null.
+  /// Adds the outcome for the op to `out`, and if it is new also to `records` and, from Fingerprints::kLeastBytes on,
+  /// to `prints`, which may be null.
   Result<void> store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out,
                      std::vector<OpRecord>& records, std::vector<Fingerprints::Entry>* prints = nullptr);
-  /// Looks at ops again, now that nothing changes meanwhile: one whose bytes do not have its id by `policy` is dropped
-  /// (one that the policy cannot judge stays, see `is_damage`), an entry that says something else than the bytes is set
-  /// right, and if there is nothing wrong but an index, the indexes are made anew (once in the life of this object).
-  /// Data without an entry is removed. Nothing for what is not there.
+  /// Checks ops again, while nothing else changes. An op whose bytes do not have its id by `policy` is dropped (one
+  /// that the policy cannot judge stays, see `is_damage`); an entry that differs from the bytes is corrected; if only
+  /// an index is wrong, the indexes are rebuilt (once in the life of this object). Data without an entry is removed. No
+  /// effect for what does not exist.
   Result<Examined> examine(const std::vector<Suspect>& suspects, const OpPolicy& policy);
-  /// Sets the totals to what is there. Looks at all of the index by time.
+  /// Sets the totals to what is there. Reads the whole index by time.
   Result<void> recount();
   Result<void> store_slice_hash(const DhtArc& arc, std::uint64_t slice_index, ByteView hash);
   Result<void> add_pending(const std::vector<OpId>& op_ids, const Url& source);
-  /// Whether `add_pending` of the same keeps no more than `most_bytes`, of all sources. Changes nothing.
+  /// Whether an `add_pending` of these would keep at most `most_bytes`, over all sources. Changes nothing.
   Result<bool> has_room_for(const std::vector<OpId>& op_ids, const Url& source, std::uint64_t most_bytes);
-  /// Kept of open requests.
+  /// The bytes of the open requests that are kept.
   std::uint64_t pending_bytes() const { return now_.pending_bytes; }
   Result<void> remove_pending_source(const Url& source);
   /// Goes through all rows of `source`.
@@ -93,14 +93,14 @@ class OpWriter {
   /// To be called after a commit: copies the WAL into the database when it has become long. Never fails: what could not
   /// be copied stays in the WAL, where it is just as durable.
   void tend_wal();
-  /// Copies all of the WAL and cuts its file to nothing. No effect if it is empty. False: a reader, or the disk, was in
-  /// the way.
+  /// Copies all of the WAL and truncates its file. No effect if it is empty. Returns false if a reader, or the disk,
+  /// prevented it.
   bool truncate_wal();
   bool wal_is_empty() const { return *wal_frames_ == 0; }
 
-  /// Whether the pending table holds much that is stored by now.
+  /// Whether the pending table has many entries that are stored by now.
   bool wants_compaction() const { return compacting_after_ >= 0; }
-  /// Goes through a part of the pending table (a transaction of its own) and drops what is stored by now.
+  /// Goes through a part of the pending table (in a transaction of its own) and removes what is stored by now.
   Result<void> compact_pending();
 
  private:
@@ -108,7 +108,7 @@ class OpWriter {
   struct State {
     store::StoredClock clock;
     OpStoreStats totals;
-    bool totals_changed = false;  ///< though their number of ops may be what it was
+    bool totals_changed = false;  ///< though their number of ops may be the same
     std::uint64_t stored_since_compaction = 0;
     std::uint64_t pending_ids = 0;
     std::uint64_t pending_bytes = 0;  ///< of all rows
@@ -118,19 +118,20 @@ class OpWriter {
 
   OpWriter();
   Result<void> prepare(const OpPolicy* policy);
-  /// A row of the pending table, without what is dropped of it.
+  /// A row of the pending table, without the ids that are dropped from it.
   struct PendingRow {
     std::int64_t seq;
     std::vector<std::uint8_t> left;
     std::size_t dropped;
-    std::size_t bytes;  ///< as it was
+    std::size_t bytes;  ///< before the drop
   };
-  /// Which row has a request, by a hash of its op id; for one source. What is not in here may be in a row all the same.
+  /// The row of a request, by a hash of its op id; for one source. A request that is not in here may be in a row all
+  /// the same.
   using RequestRows = boost::unordered_flat_map<std::uint64_t, std::int64_t>;
   Result<std::int64_t> find_source(const Url& source);
   Result<std::int64_t> source_number(const Url& source);
   Result<void> put_back(const std::vector<PendingRow>& rows);
-  /// Runs a statement that gives no row, and resets it.
+  /// Runs a statement that returns no row, and resets it.
   Result<void> finish(Statement& statement);
   Result<bool> drop_or_mend(const Suspect& suspect, const OpPolicy& policy, Examined& out);
   Result<bool> indexes_agree(std::int64_t stored_at, const OpRecord& entry);
@@ -144,11 +145,11 @@ class OpWriter {
   void note_compaction();
   bool checkpoint(int mode);
 
-  std::unique_ptr<int> wal_frames_;  ///< in the WAL after the last commit; SQLite's hook writes it
-  int most_frames_ = 0;              ///< the WAL is copied into the database when it has as many
+  std::unique_ptr<int> wal_frames_;  ///< in the WAL after the last commit; written by SQLite's hook
+  int most_frames_ = 0;              ///< the WAL is copied into the database when it has this many
   int tend_wal_at_ = 0;
   bool large_cache_ = false;
-  std::unique_ptr<GatherVfs> vfs_;  ///< goes after the connection
+  std::unique_ptr<GatherVfs> vfs_;  ///< destroyed after the connection
   Connection connection_;
   OpFinder finder_;
   Statement insert_op_, insert_data_, set_totals_, put_slice_hash_;
@@ -160,37 +161,38 @@ class OpWriter {
   boost::unordered_flat_map<std::int64_t, RequestRows> requests_;         ///< by source
   std::size_t requests_known_ = 0;                                        ///< in all of them
   std::vector<std::pair<std::int64_t, std::uint64_t>> remembered_;        ///< in this transaction
-  bool indexes_stay_ = false;                                             ///< making them anew has failed
+  bool indexes_stay_ = false;                                             ///< rebuilding them has failed
   /// A checkpoint has failed, and what earlier ones wrote could not be declared void (see `distrust`): the database
-  /// must not be written until it can.
+  /// must not be written until it can be.
   bool distrusted_ = false;
   State now_;
   State before_;
-  std::int64_t compacting_after_ = -1;  ///< the pending row compaction has come to; -1: nothing to do
+  std::int64_t compacting_after_ = -1;  ///< the pending row that compaction has reached; -1: nothing to do
 };
 
-/// Where an op's bytes are, how many, and when it was created, as an index says.
+/// Where the bytes of an op are, how many there are, and when it was created, according to an index.
 struct Place {
   std::int64_t stored_at;
   std::uint64_t size;
   Timestamp created_at;
 };
 
-/// A connection that reads. Used by one thread; sees every commit that came before the call.
+/// A connection that reads, for one thread. Sees every commit made before the call.
 class OpReader {
  public:
   /// `read_only`: beside the process that owns the store.
   static Result<OpReader> open(const std::string& path, bool read_only, const char* vfs = nullptr,
                                const OpPolicy* policy = nullptr);
 
-  /// Space and policy as recorded. Errc::corrupt when they are not.
+  /// Space and policy as recorded. Errc::corrupt if they are not.
   Result<SqliteOpStoreInfo> info();
 
-  /// Ops that a call has met since the last time and whose entries or bytes are not what they should be: they were left
-  /// out, or only their bytes are as they should be. For OpWriter::examine.
+  /// Ops that calls have met since the last time and whose entries or bytes are wrong: they were left out, or only
+  /// their bytes are right. For OpWriter::examine.
   std::vector<Suspect> take_suspects() { return std::exchange(suspects_, {}); }
 
-  /// Ops that `prints` knows are not hashed again; those that are come to it. It stays longer; null: all are hashed.
+  /// Ops that `prints` knows are not hashed again; hashed ones are added to it. It must outlive this object; null: all
+  /// are hashed.
   void use(Fingerprints* prints) { prints_ = prints; }
 
   /// With a policy, bytes that do not have their id are left out.
@@ -212,7 +214,7 @@ class OpReader {
  private:
   OpReader() = default;
   Result<void> prepare(const OpPolicy* policy);
-  /// The bytes of `out`, which are at `places`; what is damaged is taken out of it.
+  /// Reads the bytes of `out`, which are at `places`, and removes damaged ops from it.
   Result<void> read_data(std::span<const Place> places, std::uint64_t max_bytes, std::vector<MetaOp>& out);
   Result<bool> read_alone(const Place& place, MetaOp& op);
   bool is_intact(const Place& place, const MetaOp& op, ByteView bytes);
@@ -223,7 +225,7 @@ class OpReader {
   Result<void> each_from(Timestamp start, Timestamp end, const std::optional<OpCursor>& after, std::size_t most,
                          Row row);
   Error damaged(const char* table) const;
-  /// Estimated ops in `arc`, if ids are spread evenly.
+  /// The estimated number of ops in `arc`, if ids are evenly spread.
   Result<std::uint64_t> ops_in(const DhtArc& arc);
 
   Connection connection_;

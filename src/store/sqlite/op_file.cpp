@@ -1,4 +1,4 @@
-// What is done with an op store's file as a whole, while no store has it open: moving it, looking into it.
+// Operations on an op store's file as a whole, while no store has it open: moving it, looking into it.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,7 +21,7 @@ Error file_error(const std::string& path) {
   return make_error(full ? Errc::disk_full : Errc::io, path + ": " + std::strerror(errno));
 }
 
-/// The space in the file becomes `space`, and all that is in the WAL goes into the database file.
+/// Sets the space in the file to `space`, and copies all of the WAL into the database file.
 Result<void> rebind(const std::string& path, const SpaceId& space) {
   auto connection = Connection::open(path, Connection::Mode::write);
   if (!connection) return connection.error();
@@ -54,7 +54,7 @@ Result<void> move_sqlite_op_store(const std::string& from, const std::string& to
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) != 0) {
     if (errno == EEXIST) return make_error(Errc::already_exists, to + ": there is a store already");
     if (errno != EINVAL && errno != ENOSYS) return file_error(to);
-    // A file system that cannot do it in one step. Both names are this process's alone, by their locks.
+    // The file system cannot do it in one step. Both names belong to this process alone, by their locks.
     if (::access(to.c_str(), F_OK) == 0) return make_error(Errc::already_exists, to + ": there is a store already");
     if (::rename(from.c_str(), to.c_str()) != 0) return file_error(to);
   }

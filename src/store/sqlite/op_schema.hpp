@@ -1,4 +1,4 @@
-// The op store's schema and how its pending rows are packed. docs/store-format.md is the same in words.
+// The op store's schema, and how its pending rows are packed. docs/store-format.md describes both.
 #pragma once
 
 #include <vector>
@@ -40,7 +40,7 @@ inline void pack_id(ByteView id, std::vector<std::uint8_t>& out) {
   out.insert(out.end(), id.begin(), id.end());
 }
 
-/// Calls `take(ByteView)` for each id. False: the bytes are damaged.
+/// Calls `take(ByteView)` for each id. Returns false if the bytes are damaged.
 template <class Take>
 bool unpack_ids(ByteView bytes, Take take) {
   while (!bytes.empty()) {

@@ -1,4 +1,4 @@
-// The durable op store: OpWriter and OpReader on a thread each, with their queues and group commit.
+// The durable op store: OpWriter and OpReader with a thread each, their queues, and group commit.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -22,16 +22,16 @@ using sqlite::OpWriter;
 using sqlite::Suspect;
 using sqlite::Worker;
 
-/// When nothing has been written for this long the WAL is emptied and the pending table tidied.
+/// After this time without a write, the WAL is emptied and the pending table compacted.
 constexpr auto kIdle = std::chrono::milliseconds(500);
-/// After as many repairs that failed no more are tried until the store is opened again: a peer that asks for an op that
+/// After this many failed repairs no more are tried until the store is opened again: a peer that asks for an op that
 /// can neither be read nor dropped must not cause a transaction each time.
 constexpr std::uint64_t kMostFailedRepairs = 64;
-/// The longest wait until the WAL is tried again that could not be emptied. Each try doubles the wait.
+/// The longest wait before the WAL, if it could not be emptied, is tried again. Each attempt doubles the wait.
 constexpr auto kMaxIdle = std::chrono::milliseconds(16'000);
 
-/// A call on its way: run on a store thread, told to its handler on the strand. Destroyed on the strand too: handlers
-/// hold what belongs there.
+/// A call that is under way: run on a store thread, reported to its handler on the strand. Also destroyed on the
+/// strand, because handlers hold what belongs there.
 template <class Db>
 class Call {
  public:
@@ -43,9 +43,9 @@ class Call {
   /// May be run again if the transaction failed.
   virtual Result<void> run(Db& db) = 0;
   virtual void fail(const Error& error) = 0;
-  /// On the store's thread, once what it did is durable.
+  /// Called on the store's thread, once its work is durable.
   virtual void committed() {}
-  /// Before `finish`: what listeners of the store are to hear of it.
+  /// Called before `finish`: what the store's listeners should learn of it.
   virtual void announce() {}
   virtual void finish() = 0;
 
@@ -77,8 +77,8 @@ class CallOf final : public Call<Db> {
   std::optional<Result<T>> result_;
 };
 
-/// Keeps what is requested. That there is no room for it is told to its caller only: nothing was written, so the calls
-/// that are committed with it need not be rolled back.
+/// Keeps requests. Only the caller learns that there is no room for them: nothing was written, so the calls that are
+/// committed together with it need not be rolled back.
 class PendingCall final : public Call<OpWriter> {
  public:
   PendingCall(std::size_t ops, std::uint64_t bytes, std::vector<OpId> op_ids, Url source, const std::string& path,
@@ -112,7 +112,7 @@ class PendingCall final : public Call<OpWriter> {
   Result<void> result_;
 };
 
-/// The store's own call: has suspicious ops looked at again. Counted before listeners hear of it.
+/// The store's own call, which has suspicious ops checked again. They are counted before listeners learn of them.
 class ExamineCall final : public Call<OpWriter> {
  public:
   ExamineCall(std::vector<Suspect> suspects, const OpPolicy& policy, const Subscribers<OpStoreEvents>& events,
@@ -133,7 +133,7 @@ class ExamineCall final : public Call<OpWriter> {
     found_ = std::move(*found);
     return {};
   }
-  /// What is damaged is left out by readers as long as it is there, and found again.
+  /// Readers leave out what is damaged as long as it is there, and find it again.
   void fail(const Error& /*error*/) override {
     found_ = {};
     ++failures_;
@@ -207,7 +207,7 @@ class StoringCall final : public Call<OpWriter> {
 template <class Db>
 using CallPtr = std::shared_ptr<Call<Db>>;
 
-/// Calls that wait for a thread.
+/// The calls that wait for a thread.
 template <class Db>
 struct Queue {
   std::mutex mutex;
@@ -215,7 +215,7 @@ struct Queue {
   std::uint64_t bytes = 0;  ///< of calls that wait or are being run
   bool stopping = false;
 
-  /// False: too much waits already. A single large call is taken when nothing waits, or it could never be.
+  /// Returns false if too much is waiting. A single large call is accepted when nothing waits, or it could never run.
   bool push(CallPtr<Db> call, std::uint64_t max_bytes) {
     const std::lock_guard lock(mutex);
     if (bytes > 0 && (bytes >= max_bytes || call->bytes() > max_bytes - bytes)) return false;
@@ -223,7 +223,7 @@ struct Queue {
     calls.push_back(std::move(call));
     return true;
   }
-  /// Of the store's own.
+  /// For the store's own calls.
   void force(CallPtr<Db> call) {
     const std::lock_guard lock(mutex);
     if (!stopping) calls.push_back(std::move(call));
@@ -232,7 +232,7 @@ struct Queue {
     const std::lock_guard lock(mutex);
     stopping = true;
   }
-  /// What still waits, as failed.
+  /// Returns the calls that still wait, as failed.
   std::vector<CallPtr<Db>> refuse_all(const Error& error) {
     const std::lock_guard lock(mutex);
     std::vector<CallPtr<Db>> out(calls.begin(), calls.end());
@@ -408,7 +408,7 @@ class SqliteOpStore final : public OpStore {
 
   void add_pending(std::vector<OpId> op_ids, Url source, Handler<> done) override {
     const std::uint64_t bytes = id_bytes(op_ids);
-    // A thousand ids are one row: they count as little towards the size of a batch.
+    // A thousand ids are one row, so they count little towards the size of a batch.
     const std::size_t ops = 1 + op_ids.size() / 64;
     if (!may_write(done)) return;
     push<OpWriter>(writes_, *write_worker_,
@@ -461,9 +461,9 @@ class SqliteOpStore final : public OpStore {
  private:
   Error closed_error() const { return make_error(Errc::cancelled, path_ + ": the store is closed"); }
 
-  /// Ends the threads, the writer's when all that was called for is written, and lets go of the files.
+  /// Ends the threads (the writer's when everything called for is written) and closes the files.
   void end() {
-    // The reader first: a read that finds damage calls for the writer.
+    // The reader first, because a read that finds damage calls the writer.
     reads_.stop();
     if (read_worker_) read_worker_->wake();
     read_worker_.reset();
@@ -471,7 +471,7 @@ class SqliteOpStore final : public OpStore {
     if (write_worker_) write_worker_->wake();
     write_worker_.reset();
     reader_.reset();
-    writer_.reset();  // the last one to close copies the WAL: it knows whether that may be done
+    writer_.reset();  // the last one to close copies the WAL: it knows whether that is allowed
     lock_.reset();
   }
 
@@ -487,7 +487,7 @@ class SqliteOpStore final : public OpStore {
     });
   }
 
-  /// False: `done` is told why not.
+  /// Returns false after it has reported to `done` why.
   template <class T>
   bool may_write(Handler<T>& done) {
     assert_on_strand(runtime_, "a member of OpStore");
@@ -531,7 +531,7 @@ class SqliteOpStore final : public OpStore {
   void tell(std::vector<CallPtr<Db>> calls) {
     runtime_.post([alive = alive_, calls = std::move(calls)] {
       for (const auto& call : calls) {
-        if (alive.expired()) return;  // anew each time: a listener or a handler may drop the store
+        if (alive.expired()) return;  // checked each time: a listener or a handler may drop the store
         call->announce();
         if (alive.expired()) return;
         call_application("a handler given to the op store", [&] { call->finish(); });
@@ -554,7 +554,7 @@ class SqliteOpStore final : public OpStore {
       lock.unlock();
       tell<OpWriter>(std::move(batch));
       writer_->tend_wal();
-      // A store that is never idle makes room all the same.
+      // A store that is never idle must make room all the same.
       if (writer_->wants_compaction() && writer_->pending_bytes() > options_.max_kept_request_bytes / 2) {
         static_cast<void>(writer_->compact_pending());
       }
@@ -579,7 +579,7 @@ class SqliteOpStore final : public OpStore {
     return {Worker::Wait::wake_or_idle, idle_};
   }
 
-  /// All that waits, up to the bounds of a batch; at least one call.
+  /// Takes everything that waits, up to the bounds of a batch; at least one call.
   std::vector<CallPtr<OpWriter>> take_batch() {
     std::vector<CallPtr<OpWriter>> out;
     std::size_t ops = 0;
@@ -598,7 +598,7 @@ class SqliteOpStore final : public OpStore {
     return out;
   }
 
-  /// One transaction for all; if that fails, one for each, so that a bad call does not take the others with it.
+  /// One transaction for all calls; if it fails, one for each, so that a bad call does not affect the others.
   void commit_group(const std::vector<CallPtr<OpWriter>>& batch) {
     if (commit(batch) || batch.size() == 1) return;
     for (const auto& call : batch) static_cast<void>(commit({&call, 1}));
@@ -635,7 +635,7 @@ class SqliteOpStore final : public OpStore {
     return Worker::Wait::nothing;
   }
 
-  /// Before the handler of the call that met them runs: what is stored in there takes their places.
+  /// Runs before the handler of the call that met them: what is stored in there replaces them.
   void examine(std::vector<Suspect> suspects) {
     if (suspects.empty() || !writer_ || failed_repairs_ >= kMostFailedRepairs) return;
     writes_.force(
@@ -647,7 +647,7 @@ class SqliteOpStore final : public OpStore {
   const std::shared_ptr<const OpPolicy> policy_;
   const std::string path_;
   const SqliteOpStoreOptions options_;
-  std::optional<sqlite::FileLock> lock_;  ///< let go last
+  std::optional<sqlite::FileLock> lock_;  ///< released last
   std::optional<OpWriter> writer_;
   std::optional<OpReader> reader_;  ///< until it is closed
   sqlite::Fingerprints prints_;
@@ -658,8 +658,8 @@ class SqliteOpStore final : public OpStore {
   Queue<OpReader> reads_;
   std::atomic<std::uint64_t> damaged_ = 0, mended_ = 0;  ///< since it was opened
   std::atomic<std::uint64_t> failed_repairs_ = 0;
-  // Of the writer's turns:
-  bool idle_work_ = true;  ///< there may be something to tidy when nothing is called for a while
+  // For the writer's turns:
+  bool idle_work_ = true;  ///< there may be something to clean up when no calls come for a while
   bool tidying_ = false;
   std::chrono::milliseconds idle_ = kIdle;
   std::unique_ptr<Worker> write_worker_;

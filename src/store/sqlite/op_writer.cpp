@@ -1,4 +1,4 @@
-// The writing side of the durable op store: what goes into one commit, and into the file.
+// The writing side of the durable op store: the contents of a commit, and how they are written.
 #include <algorithm>
 #include <string_view>
 #include <unordered_set>
@@ -18,21 +18,21 @@ constexpr const char* kPragmas =
     "PRAGMA secure_delete=OFF;"
     "PRAGMA temp_store=MEMORY;";
 
-/// Ids looked at in one step of compaction, about 10 ms.
+/// The ids looked at in one step of compaction, about 10 ms.
 constexpr std::size_t kCompactionStep = 8 * kIdsPerPendingRow;
 
-/// The WAL is copied into the database when it has this many bytes: the longer it is, the more often a page of an index
-/// was changed in it and is copied once, and the less often is a fetch held up by it (decisions/0016). In a small
-/// database an eighth of its limit, but no less than kLeastWalBytes.
+/// The WAL is copied into the database when it has this many bytes. The longer it is, the more changes of an index page
+/// are copied together, and the less often a fetch is delayed by it (decisions/0016). In a small database it is an
+/// eighth of its limit, but at least kLeastWalBytes.
 constexpr std::uint64_t kWalBytes = 128U << 20;
 constexpr std::uint64_t kLeastWalBytes = 32U << 20;
 
-/// Requests that are known to be kept, about 24 bytes each. When there are more all are forgotten: what is asked for
-/// again then takes room twice until it is tidied up.
+/// Requests that are known to be kept, about 24 bytes each. When there are more, all are forgotten: what is requested
+/// again then takes room twice, until it is compacted.
 constexpr std::size_t kMostRequestsKnown = 1U << 20U;
 
-/// Of pages that are kept in memory, from kManyOps on: every op hits another leaf of op_by_loc, and those of fewer fit
-/// into the cache that it begins with. Not at once: large ops would fill it with pages that nobody needs again.
+/// The cache from kManyOps on: every op hits another leaf of op_by_loc, and the leaves of fewer ops fit into the
+/// initial cache. Not from the start, because large ops would fill it with pages that nobody needs again.
 constexpr const char* kLargeCache = "PRAGMA cache_size=-65536";
 constexpr std::uint64_t kManyOps = 65'536;
 
@@ -79,7 +79,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   if (!connection) return connection.error();
   out.connection_ = std::move(*connection);
   Connection& c = out.connection_;
-  // The page size counts only for a file that is new; the format is checked before anything is changed.
+  // The page size matters only for a new file; the format is checked before anything is changed.
   if (auto ok = c.run("PRAGMA page_size=16384"); !ok) return ok.error();
   if (auto ok = open_format(c, kOpStoreFormat, true); !ok) return ok.error();
   if (auto ok = c.run("PRAGMA journal_mode=WAL"); !ok) return ok.error();
@@ -90,7 +90,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   const auto wal_bytes =
       max_database_bytes > 0 ? std::clamp(max_database_bytes / 8, kLeastWalBytes, kWalBytes) : kWalBytes;
   out.tend_wal_at_ = out.most_frames_ = static_cast<int>(wal_bytes / std::max<std::uint64_t>(page_bytes, 512));
-  // What it has grown to beside a slow reader is given back.
+  // The space to which it has grown beside a slow reader is freed.
   const auto keep = "PRAGMA journal_size_limit=" + std::to_string(wal_bytes);
   if (auto ok = c.run(keep.c_str()); !ok) return ok.error();
   if (max_database_bytes > 0) {
@@ -115,7 +115,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   out.fit_cache();
   const auto any_pending = c.number("SELECT EXISTS(SELECT 1 FROM pending)");
   if (!any_pending) return any_pending.error();
-  if (*any_pending != 0) out.compacting_after_ = 0;  // how much of it is stored by now is not known
+  if (*any_pending != 0) out.compacting_after_ = 0;  // unknown how much of it is stored by now
   const auto pending_bytes = c.number("SELECT sum(length(ids)) FROM pending");
   if (!pending_bytes) return pending_bytes.error();
   out.now_.pending_bytes = static_cast<std::uint64_t>(std::max<std::int64_t>(*pending_bytes, 0));
@@ -245,7 +245,7 @@ Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const O
     if (only_indexes && !indexes_stay_ && !std::exchange(now_.indexes_made_anew, true)) {
       auto ok = connection_.run("REINDEX op_by_loc; REINDEX op_by_time");
       if (ok) agree = drop_or_mend(suspect, policy, out);
-      indexes_stay_ = !ok || !agree;  // though it is rolled back: each try costs as much as the store is large
+      indexes_stay_ = !ok || !agree;  // even though it is rolled back: each attempt costs as much as the store is large
       if (!ok) return ok.error();
       ++out.mended;
     }
@@ -268,7 +268,7 @@ Result<void> OpWriter::recount() {
   return {};
 }
 
-/// False: an index has something else than the table.
+/// Returns false if an index differs from the table.
 Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& policy, Examined& out) {
   const std::int64_t stored_at = suspect.stored_at;
   OpRecord entry;
@@ -332,7 +332,7 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
   now_.totals_changed = true;
   out.sizes_were_wrong = out.sizes_were_wrong || size != static_cast<std::int64_t>(bytes);
   if (found && found->op_id == suspect.op_id) {
-    // The bytes are right, and it is the entry whose id is damaged.
+    // The bytes are right; the id in the entry is damaged.
     entry.op_id = suspect.op_id;
     entry.location = finder_.location(entry.op_id.view());
   }
@@ -391,7 +391,7 @@ Result<void> OpWriter::store_slice_hash(const DhtArc& arc, std::uint64_t slice_i
 
 // ----------------------------------------------------------------- pending
 
-/// 0: there is none.
+/// Returns 0 if there is none.
 Result<std::int64_t> OpWriter::find_source(const Url& source) {
   const Use use(find_source_);
   const int rc = use->bind_text(1, source.str()).step();
@@ -420,7 +420,7 @@ void OpWriter::forget_requests() {
   requests_known_ = 0;
 }
 
-/// The one that is known to have the request.
+/// Whether another row is known to have the request.
 bool OpWriter::is_in_another_row(std::int64_t source, std::uint64_t hash, std::int64_t row) const {
   const auto known = requests_.find(source);
   if (known == requests_.end()) return false;
@@ -560,7 +560,8 @@ Result<void> OpWriter::put_back(const std::vector<PendingRow>& rows) {
 }
 
 void OpWriter::note_compaction() {
-  // A pass costs a lookup for each pending id, so at least a quarter as many ops must have been stored since the last.
+  // A pass costs a look-up for each pending id, so at least a quarter as many ops must have been stored since the last
+  // one.
   if (compacting_after_ < 0 && now_.pending_ids > 0 && now_.stored_since_compaction * 4 >= now_.pending_ids) {
     compacting_after_ = 0;
   }
@@ -575,7 +576,7 @@ Result<void> OpWriter::compact_pending() {
   std::vector<PendingRow> rows;
   std::size_t looked_at = 0;
   std::size_t left = 0;
-  std::int64_t last = -1;  // the row this step has come to; -1: past the end
+  std::int64_t last = -1;  // the row that this step has reached; -1: past the end
   Result<void> ok = begin();
   if (ok) {
     const Use use(list_pending_);
@@ -601,7 +602,7 @@ Result<void> OpWriter::compact_pending() {
           remember_request(source, keyed_hash(id), row.seq);
         }
       });
-      if (!intact) ++row.dropped;  // what comes behind the damage cannot be read, now or later
+      if (!intact) ++row.dropped;  // what follows the damage cannot be read, now or later
       last = row.seq;
       rows.push_back(std::move(row));
     }
@@ -617,7 +618,7 @@ Result<void> OpWriter::compact_pending() {
   if (ok) ok = finish(commit_);
   if (!ok) {
     roll_back();
-    last = -1;  // the next ops stored bring it up again
+    last = -1;  // the next stored ops start it again
   }
   compacting_after_ = last;
   return ok;
@@ -627,10 +628,10 @@ Result<void> OpWriter::compact_pending() {
 
 void OpWriter::tend_wal() {
   const int frames = *wal_frames_;
-  if (frames < tend_wal_at_ - most_frames_) tend_wal_at_ = most_frames_;  // it has started anew
+  if (frames < tend_wal_at_ - most_frames_) tend_wal_at_ = most_frames_;  // the WAL has restarted
   if (frames < tend_wal_at_) return;
-  // A reader may keep the WAL from starting anew. Trying again with every commit would cost a sync each; so the next
-  // try comes as many frames later, and when it has grown to twice its size the readers are waited for.
+  // A reader may keep the WAL from restarting. Trying again with every commit would cost a sync each time. So the next
+  // attempt comes after as many frames again, and when the WAL has grown to twice its size, this waits for the readers.
   tend_wal_at_ = frames + most_frames_;
   checkpoint(frames >= 2 * most_frames_ ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
 }
@@ -645,7 +646,7 @@ bool OpWriter::truncate_wal() {
 
 bool OpWriter::checkpoint(int mode) {
   if (distrusted_ && !distrust()) return false;
-  // Other than a commit this can be put off: it does not wait long for a reader, while calls wait for it.
+  // Unlike a commit this can be postponed: it does not wait long for a reader while calls wait for it.
   sqlite3_busy_timeout(connection_.handle(), 200);
   const int rc = sqlite3_wal_checkpoint_v2(connection_.handle(), nullptr, mode, nullptr, nullptr);
   sqlite3_busy_timeout(connection_.handle(), kBusyTimeoutMs);
@@ -654,17 +655,17 @@ bool OpWriter::checkpoint(int mode) {
   return false;
 }
 
-/// After a checkpoint that failed: has the next one copy all of the WAL again. False: that could not be said.
+/// After a failed checkpoint: makes the next one copy all of the WAL again. Returns false if that was not possible.
 ///
-/// A checkpoint that a reader stops halfway does not sync the database, and SQLite counts its pages as copied all the
-/// same: the sync at the end of a later one is to take them. But a sync that fails takes what was waiting for it with
-/// it (the kernel calls the pages clean), and the next one says that all is well; then the WAL starts anew, and what it
-/// held is nowhere. So nothing that was copied counts any more. The number of copied frames is the field nBackfill of
-/// the wal-index, at a place that is a part of SQLite's file format (https://sqlite.org/walformat.html, 2.3.1); whoever
-/// holds the checkpoint lock may write it, and readers take the pages from the WAL from then on.
+/// A checkpoint that a reader stops halfway does not sync the database, but SQLite counts its pages as copied: the sync
+/// at the end of a later checkpoint is meant to include them. But a failing sync loses what was waiting for it (the
+/// kernel marks the pages as clean), and the next one reports success; then the WAL restarts, and what it held is lost.
+/// So nothing that was copied may count any more. The number of copied frames is the field nBackfill of the wal-index,
+/// at a position that is a part of SQLite's file format (https://sqlite.org/walformat.html, 2.3.1). The holder of the
+/// checkpoint lock may write it, and from then on readers take the pages from the WAL.
 bool OpWriter::distrust() {
   distrusted_ = !declare_nothing_copied();
-  // Closing the last connection is a checkpoint too, which removes the WAL.
+  // Closing the last connection is a checkpoint too, and removes the WAL.
   sqlite3_db_config(connection_.handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, distrusted_ ? 1 : 0, nullptr);
   return !distrusted_;
 }

@@ -1,4 +1,4 @@
-// Ed25519 by libsodium, and the one use of BLAKE3 that the relay protocol has.
+// Ed25519 by libsodium, and the single use of BLAKE3 in the relay protocol.
 #include "transport/iroh/endpoint_key.hpp"
 
 #include <sodium.h>
@@ -20,7 +20,7 @@ constexpr Words kStart = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                           0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
 constexpr std::array<std::size_t, 16> kPermutation = {2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8};
 
-// A message of one block is the first and the last of its only chunk, and the root.
+// A message of one block is the first and the last block of its only chunk, and the root.
 constexpr std::uint32_t kWhole = 1U | 2U | 8U;
 constexpr std::uint32_t kDeriveKeyContext = 32;
 constexpr std::uint32_t kDeriveKeyMaterial = 64;
@@ -44,7 +44,7 @@ Words hash_block(const Words& key, ByteView message, std::uint32_t mode) {
   Block v{};
   for (std::size_t i = 0; i < 8; ++i) v[i] = key[i];
   for (std::size_t i = 0; i < 4; ++i) v[8 + i] = kStart[i];
-  v[14] = static_cast<std::uint32_t>(message.size());  // 12 and 13, the block's number, are 0
+  v[14] = static_cast<std::uint32_t>(message.size());  // words 12 and 13, the number of the block, are 0
   v[15] = kWhole | mode;
   for (int round = 0; round < 7; ++round) {
     for (std::size_t i = 0; i < 4; ++i) mix(v, i, 4 + i, 8 + i, 12 + i, m[2 * i], m[2 * i + 1]);

@@ -1,4 +1,4 @@
-// The key by which an iroh endpoint is known: to its relay, and to its peers.
+// The key that identifies an iroh endpoint to its relay and to its peers.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@ namespace kitsune2::iroh {
 
 using Signature = std::array<std::uint8_t, 64>;
 
-/// An Ed25519 key. It is the endpoint's own, not an agent's. Wiped when it goes.
+/// An Ed25519 key. It belongs to the endpoint, not to an agent. Wiped on destruction.
 class EndpointKey {
  public:
   using Seed = std::array<std::uint8_t, 32>;

@@ -86,7 +86,7 @@ bool FrameReader::gather(std::size_t count) {
 
 Result<std::optional<Frame>> FrameReader::next() {
   if (error_) return *error_;
-  // A header that is cut is put together; what follows a whole one in the chunk stays there.
+  // A header that is cut is put together; if it is whole, what follows it stays in the chunk.
   const bool in_chunk = partial_.empty() && chunk_.size() >= kFrameHeaderBytes;
   if (!in_chunk && !gather(kFrameHeaderBytes)) return std::optional<Frame>();
   const Result<Header> header = check(in_chunk ? chunk_.view() : ByteView(partial_));

@@ -11,11 +11,11 @@
 
 namespace kitsune2::iroh {
 
-/// Before each message stand its kind and its length (four bytes, the high ones first).
+/// Each message is preceded by its kind and its length (four bytes, big-endian).
 inline constexpr std::size_t kFrameHeaderBytes = 5;
 
 enum class FrameKind : std::uint8_t {
-  preflight = 0,  ///< the first of each side on a connection: the sender's url, then K2Proto
+  preflight = 0,  ///< the first frame of each side on a connection: the sender's url, then K2Proto
   data = 1,       ///< K2Proto
 };
 
@@ -24,7 +24,7 @@ struct Frame {
   Bytes body;  ///< what follows the header
 };
 
-/// The body of a preflight. A claim: whether the url is the sender's is to be checked against the connection's key.
+/// The body of a preflight. The url is a claim: check it against the connection's key.
 struct Preflight {
   Bytes url;  ///< UTF-8
   Bytes k2proto;
@@ -32,27 +32,27 @@ struct Preflight {
 /// Errc::malformed.
 Result<Preflight> decode_preflight(const Bytes& body);
 
-// Whole frames. The length must fit in four bytes (abort).
+// Whole frames. The length must fit into four bytes (abort).
 Bytes encode_preflight(std::string_view own_url, ByteView k2proto);
 /// The pieces of `k2proto` stay where they are.
 ByteChain encode_data(const ByteChain& k2proto);
 
-/// Cuts the bytes of one stream into frames. Memory: what has come of the frame that is not whole yet, never what its
+/// Cuts the bytes of a stream into frames. Memory: the part of the incomplete frame that has arrived, never what its
 /// header announces.
 class FrameReader {
  public:
-  /// `first`: the stream is the first of its connection, so that a preflight must come before anything else. On any
-  /// other stream there is none. `max_frame_bytes` counts the header.
+  /// `first`: the stream is the first of its connection, so that a preflight must come before anything else. Other
+  /// streams have none. `max_frame_bytes` includes the header.
   FrameReader(bool first, std::uint64_t max_frame_bytes) : first_(first), max_frame_bytes_(max_frame_bytes) {}
 
-  /// The next bytes of the stream, kept as they are (a frame that lies inside of them is a slice). To be called when
-  /// `next` has given nullopt. No effect after an error.
+  /// Adds the next bytes of the stream, which are kept as they are (a frame inside them is a slice). To be called when
+  /// `next` has returned nullopt. No effect after an error.
   void feed(Bytes chunk);
-  /// The next whole frame; nullopt: more bytes are needed. Errors, after which the stream is to be given up (the
-  /// connection stays): Errc::malformed (an unknown kind, a preflight where none may be, or none where one must be),
-  /// Errc::too_large.
+  /// Returns the next whole frame; nullopt: more bytes are needed. Errors, after which the stream must be given up (the
+  /// connection stays): Errc::malformed (an unknown kind, a preflight where none is allowed, or none where it is
+  /// required), Errc::too_large.
   Result<std::optional<Frame>> next();
-  /// Bytes of the frame that is not whole.
+  /// The bytes of the incomplete frame.
   std::size_t waiting() const { return partial_.size() + chunk_.size(); }
 
  private:
@@ -61,7 +61,8 @@ class FrameReader {
     std::size_t body_bytes = 0;
   };
   Result<Header> check(ByteView bytes) const;
-  /// Moves up to `count` bytes of the chunk behind the partial frame, until that has `count`. Whether it has them.
+  /// Moves up to `count` bytes of the chunk to the end of the partial frame, until it has `count`. Returns whether it
+  /// has.
   bool gather(std::size_t count);
 
   bool first_;

@@ -1,4 +1,4 @@
-// The client's side of a connection to an iroh relay: handshake, pings, what it is told.
+// The client side of a connection to an iroh relay: handshake, pings, and the relay's reports.
 #include "transport/iroh/relay_client.hpp"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The client's side of one connection to an iroh relay, as a state machine.
+// The client side of a connection to an iroh relay, as a state machine.
 #pragma once
 
 #include <optional>
@@ -12,18 +12,18 @@
 
 namespace kitsune2::iroh {
 
-/// What a client does with what the relay sends. Bytes and time in, actions out: no socket.
+/// How a client reacts to the relay's frames. Bytes and time in, actions out; no socket.
 ///
-///  R1  The relay's first frame is its challenge, which is answered with our key and a signature. Then it confirms or
-///      denies. Anything else before that is its fault. This must end within kHandshakeLimit.
-///  R2  A ping of the relay is answered at once. *Rationale*: it waits for three round trips at most, half a second if
-///      they are short, and then closes.
-///  R3  Our first ping is due when the handshake is over, every other one when nothing has come for kPingInterval. One
-///      is under way at a time; its pong counts by its payload.
-///  R4  A pong is overdue after kMostPongWait while no round trip is known, then after three times the last one, within
-///      kLeastPongWait and kMostPongWait. The connection is then to be left.
-///  R5  The first pong makes the connection established: when that is lost, it is tried again at once, and after a wait
-///      otherwise.
+///  R1  The relay's first frame is its challenge, which is answered with our key and a signature. Then the relay
+///      confirms or denies. Anything else before that is its fault. This must be done within kHandshakeLimit.
+///  R2  A ping of the relay is answered at once. *Rationale*: the relay waits for three round trips at most (half a
+///      second if they are short), and then closes.
+///  R3  Our first ping is due when the handshake is done, every other one when nothing has arrived for kPingInterval.
+///      One is under way at a time; its pong is recognised by its payload.
+///  R4  A pong is overdue after kMostPongWait while no round trip is known, then after three times the last one, but
+///      not less than kLeastPongWait and not more than kMostPongWait. Then the connection must be closed.
+///  R5  The first pong makes the connection established. If an established connection is lost, it is tried again at
+///      once, otherwise after a wait.
 /// Pure. Thread rule: confined to the owner's strand.
 class RelayClient {
  public:
@@ -32,27 +32,27 @@ class RelayClient {
   static constexpr Duration kLeastPongWait = std::chrono::milliseconds(500);
   static constexpr Duration kMostPongWait = std::chrono::seconds(5);
 
-  /// What came of a message. Each member by itself.
+  /// The outcome of a message. Each member is independent.
   struct Outcome {
-    std::optional<Bytes> send;           ///< to be sent before anything else
-    bool ready = false;                  ///< the handshake is over: datagrams may be sent
+    std::optional<Bytes> send;           ///< must be sent before anything else
+    bool ready = false;                  ///< the handshake is done: datagrams may be sent
     std::optional<Datagrams> datagrams;  ///< from a peer
     std::optional<EndpointId> gone;      ///< a peer that we sent to has left this relay
     std::optional<Restarting> restarting;
     std::string notice;  ///< what the relay says about this connection, for the log; empty: nothing
   };
 
-  /// `key` must outlive this object. `version`: what the relay chose. `now`: when the WebSocket opened.
+  /// `key` must outlive this object. `version`: the relay's choice. `now`: when the WebSocket opened.
   RelayClient(const EndpointKey& key, RelayVersion version, Time now) : key_(key), version_(version), opened_(now) {}
 
-  /// One binary message. An error: close the connection. Errc::peer_fault: the relay broke the protocol, Errc::blocked:
-  /// it denies us, with its reason.
+  /// Handles one binary message. On an error, close the connection. Errc::peer_fault: the relay broke the protocol;
+  /// Errc::blocked: it denies us, with its reason.
   Result<Outcome> on_message(const Bytes& message, Time now);
   /// The ping to send, if one is due. `payload`: random.
   std::optional<Bytes> ping(const PingPayload& payload, Time now);
-  /// Why the connection is to be left; nullopt: it is not.
+  /// Why the connection must be closed; nullopt: it need not be.
   std::optional<Error> overdue(Time now) const;
-  /// When to ask `ping` or `overdue` again.
+  /// When to call `ping` or `overdue` again.
   Time next_deadline() const;
 
   bool ready() const { return state_ == State::ready; }

@@ -34,7 +34,7 @@ constexpr VersionName kVersions[] = {{"iroh-relay-v2", RelayVersion::v2}, {"iroh
 
 Error malformed(const std::string& what) { return make_error(Errc::malformed, "relay frame: " + what); }
 
-/// A frame's body, read from the front. A read that needs more than there is takes nothing and is remembered.
+/// The body of a frame, read from the front. A read beyond the end takes nothing and is remembered.
 class Body {
  public:
   explicit Body(ByteView bytes) : rest_(bytes) {}
@@ -49,7 +49,7 @@ class Body {
     std::copy(bytes.begin(), bytes.end(), out.begin());
     return out;
   }
-  /// A length as postcard writes it: seven bits a byte, the low ones first.
+  /// A length in the form of postcard: seven bits per byte, the low ones first.
   std::size_t length() {
     std::size_t out = 0;
     for (unsigned shift = 0; shift < 28; shift += 7) {
@@ -75,7 +75,7 @@ class Body {
     return out;
   }
   ByteView take_rest() { return take(rest_.size()); }
-  /// Whether all reads were inside, and nothing is left.
+  /// Whether all reads were inside, and nothing is left over.
   bool ended_well() const { return ok_ && rest_.empty(); }
 
  private:
@@ -91,7 +91,7 @@ class Body {
 ClientAuth read_auth(Body& body) {
   ClientAuth out;
   out.key = body.array<32>();
-  // A byte vector in postcard. Any other length leaves bytes over, or has too few.
+  // A byte vector in postcard. Any other length has bytes left over, or too few.
   if (body.length() != out.signature.size()) body.take(SIZE_MAX);
   out.signature = body.array<64>();
   return out;
@@ -107,7 +107,7 @@ Datagrams read_datagrams(Body& body, const Bytes& message, bool batch) {
   return out;
 }
 
-/// A QUIC varint: the two high bits of the first byte say how many bytes it has.
+/// A QUIC varint: the two high bits of the first byte tell the number of bytes.
 std::uint64_t read_type(Body& body) {
   const std::uint8_t first = body.byte();
   std::uint64_t out = first & 0x3fU;
@@ -152,7 +152,7 @@ std::optional<RelayFrame> read_relay_frame(RelayVersion version, std::uint64_t t
     case kStatus: {
       if (version != RelayVersion::v2) return std::nullopt;
       const Status out{body.byte()};
-      body.take_rest();  // later versions may say more
+      body.take_rest();  // later versions may add more
       return out;
     }
     default:

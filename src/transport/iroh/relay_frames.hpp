@@ -1,4 +1,4 @@
-// Frames of the iroh relay protocol, versions 1 and 2: what passes between a client and its relay, one frame in each
+// Frames of the iroh relay protocol, versions 1 and 2: the messages between a client and its relay, one frame in each
 // binary WebSocket message.
 #pragma once
 
@@ -15,18 +15,18 @@
 
 namespace kitsune2::iroh {
 
-/// The versions differ in the frame by which a relay tells of trouble: Health in 1, Status in 2.
+/// The versions differ in the frame by which a relay reports trouble: Health in 1, Status in 2.
 enum class RelayVersion { v1, v2 };
 
-/// What a client offers in Sec-WebSocket-Protocol: the newest first.
+/// The versions that a client offers in Sec-WebSocket-Protocol, the newest first.
 inline constexpr std::string_view kOfferedVersions = "iroh-relay-v2, iroh-relay-v1";
 /// The name of a version in that header.
 std::string_view to_string(RelayVersion version);
-/// Server: the newest version in the values of the header (each a list with commas). nullopt: none that is known, which
-/// means version 1 with no echo. A client that gets no echo speaks version 1, too.
+/// For a server: the newest version in the values of the header (each a list with commas). nullopt: none is known,
+/// which means version 1 without an echo. A client that gets no echo speaks version 1, too.
 std::optional<RelayVersion> newest_version(const std::vector<std::string>& offered);
 
-/// Ed25519 public key: who a client of the relay is.
+/// The Ed25519 public key that identifies a client of the relay.
 using EndpointId = std::array<std::uint8_t, 32>;
 using PingPayload = std::array<std::uint8_t, 8>;
 
@@ -52,12 +52,12 @@ struct ServerDeniesAuth {
 
 // --- afterwards
 
-/// One QUIC packet, or several of one size: to `peer` on the way to the relay, from it on the way back.
+/// One QUIC packet, or several of the same size: for `peer` on the way to the relay, from it on the way back.
 struct Datagrams {
   EndpointId peer{};
   std::uint8_t ecn = 0;  ///< two bits
-  /// 0: the content is one datagram, in a frame of its own type. Otherwise a batch, cut at this size; the last datagram
-  /// may be shorter, and a size above the content's means one datagram.
+  /// 0: the content is one datagram, in a frame of its own type. Otherwise it is a batch, cut at this size; the last
+  /// datagram may be shorter, and a size above that of the content means one datagram.
   std::uint16_t segment_size = 0;
   /// A server drops a frame without content instead of passing it on.
   Bytes content;
@@ -66,12 +66,12 @@ struct Datagrams {
   /// The datagrams, as slices.
   std::vector<Bytes> split() const;
 };
-/// A client that we sent to has left the relay.
+/// A client to which we sent something has left the relay.
 struct EndpointGone {
   EndpointId id{};
   friend bool operator==(const EndpointGone&, const EndpointGone&) = default;
 };
-/// To be answered by a Pong with the same payload, before anything else.
+/// Must be answered by a Pong with the same payload, before anything else.
 struct Ping {
   PingPayload payload{};
   friend bool operator==(const Ping&, const Ping&) = default;
@@ -80,7 +80,7 @@ struct Pong {
   PingPayload payload{};
   friend bool operator==(const Pong&, const Pong&) = default;
 };
-/// Version 1: what is wrong with this connection, for people. Empty: nothing any more.
+/// Version 1: what is wrong with this connection, for people. Empty: the problem is over.
 struct Health {
   std::string problem;  ///< UTF-8
   friend bool operator==(const Health&, const Health&) = default;
@@ -94,32 +94,32 @@ struct Restarting {
 /// Version 2.
 struct Status {
   static constexpr std::uint8_t kHealthy = 0;
-  static constexpr std::uint8_t kSameIdElsewhere = 1;  ///< another connection of this id hears what comes for it
+  static constexpr std::uint8_t kSameIdElsewhere = 1;  ///< another connection with this id receives what is sent to it
   static constexpr std::uint8_t kRateLimited = 2;
-  std::uint8_t code = 0;  ///< others are to be ignored
+  std::uint8_t code = 0;  ///< others must be ignored
   friend bool operator==(const Status&, const Status&) = default;
 };
 
 using RelayFrame = std::variant<ServerChallenge, ClientAuth, ServerConfirmsAuth, ServerDeniesAuth, Datagrams,
                                 EndpointGone, Ping, Pong, Health, Restarting, Status>;
 
-/// Who wrote a frame. Each side has frames of its own; only pings go both ways.
+/// The side that wrote a frame. Each side has frames of its own; only pings go both ways.
 enum class Sender { client, relay };
 
-/// The longest frame, without its type: longer ones are refused.
+/// The longest frame without its type; longer ones are refused.
 inline constexpr std::size_t kMaxRelayBody = 65'536;
 /// The most that a frame of datagrams carries. A byte less than fits: the reference takes a body of kMaxRelayBody bytes
-/// and cannot write it again, so its relay drops the connection of whoever it was for.
+/// and cannot write it again, so its relay drops the receiver's connection.
 inline constexpr std::size_t kMaxDatagramBytes = kMaxRelayBody - 33 - 1;
 inline constexpr std::size_t kMaxBatchBytes = kMaxRelayBody - 35 - 1;
 
-/// One binary message. Errc::malformed: a type that is not known, that this version does not have or that is not this
-/// sender's, or a body of the wrong size; Errc::too_large. Either ends the connection. Contents are slices of
-/// `message`.
+/// Decodes one binary message. Errc::malformed: a type that is unknown, does not exist in
+/// this version or is not the sender's, or a body of a wrong size; Errc::too_large. Either
+/// ends the connection. Contents are slices of `message`.
 Result<RelayFrame> decode_relay_frame(RelayVersion version, Sender sender, const Bytes& message);
 
-/// `sender` chooses between the two types of datagrams. The caller keeps to kMaxDatagramBytes, kMaxBatchBytes and its
-/// version; content of 0 bytes is no frame (both abort).
+/// `sender` selects between the two types of datagrams. The caller must respect kMaxDatagramBytes, kMaxBatchBytes and
+/// its version; content of 0 bytes is not a frame (both abort).
 Bytes encode_relay_frame(Sender sender, const RelayFrame& frame);
 
 }  // namespace kitsune2::iroh

@@ -1,4 +1,4 @@
-// Encrypts and decrypts what one node sends another over a relay.
+// Encrypts and decrypts what nodes send each other over a relay.
 #include "transport/tx5/e2e.hpp"
 
 #include <sodium.h>

@@ -1,4 +1,4 @@
-// End-to-end encryption between two nodes of one relay: what is inside a forward's body. Source: wire 0.2.2 (b).
+// End-to-end encryption between two nodes of a relay: the contents of a forward's body. Source: wire 0.2.2 (b).
 #pragma once
 
 #include <array>
@@ -17,17 +17,17 @@ namespace kitsune2::tx5 {
 
 using sbd::NodeId;
 
-/// Prepares libsodium. Call once before anything else here; more calls do nothing. False: the library is unusable.
+/// Prepares libsodium. Call it before anything else here; more calls have no effect. False: the library is unusable.
 bool crypto_ready();
 
-/// The key pair of one sbd connection: ed25519 for the relay, curve25519 (the same key, converted) for the peers.
-/// *Rule*: a fresh one for every connection. *Rationale*: a relay connection is named by its key, and a peer that still
-/// holds a dead connection to a key cannot be reached under it again. Secrets are wiped at the end. Not copyable.
+/// The key pair of one sbd connection: Ed25519 for the relay, Curve25519 (the same key, converted) for the peers.
+/// *Rule*: every connection has a fresh one. *Rationale*: a relay connection is identified by its key, and a peer that
+/// still holds a dead connection to a key cannot be reached under it again. Secrets are wiped at the end. Not copyable.
 class NodeKey {
  public:
   using Seed = std::array<std::uint8_t, 32>;
 
-  /// nullopt: this seed gives a key that reads as a command (2^-224). The seed is the caller's to wipe.
+  /// nullopt: this seed gives a key that reads as a command (2^-224). The caller must wipe the seed.
   static std::optional<NodeKey> from_seed(const Seed& seed);
 
   NodeKey(NodeKey&& other) noexcept;
@@ -47,8 +47,9 @@ class NodeKey {
   std::array<std::uint8_t, 32> curve_secret_{};
 };
 
-/// The two directions' keys between my node key and a peer's: libsodium kx, the role chosen by the order of the *curve*
-/// keys (not of the node keys, whose order differs). The same pair of node keys always gives the same session keys.
+/// The keys of both directions between my node key and a peer's: libsodium kx, with the role chosen by the order of the
+/// *curve* keys (not of the node keys, whose order differs). The same pair of node keys always gives the same session
+/// keys.
 class SessionKeys {
  public:
   /// nullopt: the peer's key is not a valid curve point (or is my own).
@@ -69,23 +70,23 @@ class SessionKeys {
 inline constexpr std::uint8_t kNewStream = 0x10;
 inline constexpr std::uint8_t kMessage = 0x11;
 inline constexpr std::uint8_t kRequestNewStream = 0x12;
-/// Largest plaintext that fits one sbd message.
+/// The largest plaintext that fits into one sbd message.
 inline constexpr std::size_t kMaxPlaintext = sbd::kMaxMessageBytes - sbd::kHeaderBytes - 1 - kSealBytes;
-/// How much larger an sbd message is than the plaintext in it.
+/// How much larger an sbd message is than its plaintext.
 inline constexpr std::size_t kOverhead = sbd::kHeaderBytes + 1 + kSealBytes;
 
 /// The encryption state towards one peer.
 ///
 ///  R1  The first thing sent, and the first after `drop_encrypt` or a RequestNewStream, is a NewStream.
-///  R2  A NewStream begins to count with the first Message that decrypts under it; until then the stream before it goes
-///      on. *Rationale*: it is 24 bytes that nobody has signed, and must not cost the real peer its stream.
-///  R3  A Message without a decrypt state is ignored, silently. *Rationale*: it belongs to a connection of the past.
-///  R4  A Message that does not decrypt, an unknown type or a wrong length changes nothing here; the caller may ask for
+///  R2  A NewStream takes effect with the first Message that decrypts under it; until then the previous stream goes on.
+///      *Rationale*: it consists of 24 bytes that nobody has signed, and must not cost the real peer its stream.
+///  R3  A Message without a decrypt state is silently ignored. *Rationale*: it belongs to an earlier connection.
+///  R4  A Message that does not decrypt, an unknown type or a wrong length changes nothing here; the caller may request
 ///      a new stream. *Rationale*: on a stock relay the sender's key is not proven, so a stranger's forgery must not
 ///      cost the real peer its stream.
-///  R5  A stream is taken once: the NewStream of one that has carried a Message is ignored ever after, for the last
-///      kRemembered of them. *Rationale*: the keys are those of the pair of nodes, so whoever carries a stream could
-///      bring it again, or the beginning of one in the middle of another.
+///  R5  A stream is accepted once: the NewStream of one that has carried a Message is ignored ever after, for the last
+///      kRemembered of them. *Rationale*: the keys belong to the pair of nodes, so whoever carries a stream could
+///      repeat it, or the beginning of one in the middle of another.
 /// Thread rule: confined to the owner's strand.
 class E2eSession {
  public:
@@ -94,43 +95,43 @@ class E2eSession {
     plaintext,           ///< `plaintext` is set
     new_stream,          ///< the peer began a stream
     undecryptable,       ///< R4: ask for a new stream, at a limited rate
-    new_stream_request,  ///< the peer wants a new stream from us; done at the next seal
+    new_stream_request,  ///< the peer wants a new stream from us; it starts at the next seal
   };
   struct Opened {
     Event event = Event::ignored;
     Bytes plaintext;
-    std::size_t placed = 0;  ///< if not 0: the plaintext has as many bytes and lies in `room`, not in `plaintext`
-    bool first = false;      ///< this plaintext is the first of a new stream; it lies in `plaintext`
+    std::size_t placed = 0;  ///< if not 0: the plaintext has this many bytes and is in `room`, not in `plaintext`
+    bool first = false;      ///< this plaintext is the first of a new stream; it is in `plaintext`
   };
-  /// Of the streams that were taken, what is remembered of each.
+  /// What is remembered of each stream that was accepted.
   using Memory = std::deque<std::uint64_t>;
   static constexpr std::size_t kRemembered = 256;
 
   E2eSession(const NodeId& peer, SessionKeys keys) : peer_(peer), keys_(std::move(keys)) {}
 
-  /// The body of a forward from this peer, without the 32-byte header. A plaintext that fits goes into `room`, which is
-  /// written only if it is genuine.
+  /// Opens the body of a forward from this peer, without the 32-byte header. A plaintext that fits is put into `room`,
+  /// which is written only if it is genuine.
   Opened open(ByteView body, std::span<std::uint8_t> room = {});
 
   bool encrypting() const { return encrypt_.has_value(); }
   bool decrypting() const { return decrypt_ != nullptr; }
-  /// A whole sbd message carrying NewStream. `header`: 24 random bytes.
+  /// A whole sbd message with NewStream. `header`: 24 random bytes.
   Bytes start_stream(const StreamState::Header& header);
-  /// A whole sbd message carrying the parts, one after the other, encrypted: one allocation, no copy. Together they
-  /// hold at most kMaxPlaintext bytes; `encrypting()` must be true.
+  /// A whole sbd message with the parts in sequence, encrypted: one allocation, no copy. Together they must have at
+  /// most kMaxPlaintext bytes; `encrypting()` must be true.
   Bytes seal(std::span<const ByteView> parts);
   Bytes seal(ByteView head, ByteView payload) { return seal(std::array{head, payload}); }
-  /// A whole sbd message carrying RequestNewStream.
+  /// A whole sbd message with RequestNewStream.
   Bytes request_stream() const;
   void drop_encrypt() { encrypt_.reset(); }
 
-  /// The streams of the peer that were taken under the same keys, here or before.
+  /// The peer's streams that were accepted under the same keys, here or earlier.
   const Memory& memory() const { return memory_; }
   void remember(Memory memory) { memory_ = std::move(memory); }
 
  private:
   Opened open_message(ByteView sealed, std::span<std::uint8_t> room);
-  /// Nothing: not of this stream.
+  /// nullopt: not of this stream.
   static std::optional<Bytes> opened_by(StreamState& stream, ByteView sealed);
 
   NodeId peer_;

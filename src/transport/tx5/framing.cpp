@@ -11,7 +11,7 @@
 namespace kitsune2::tx5 {
 namespace {
 
-/// First allocation for a chunked message, if it is to be so large; it doubles from there. *Rationale*: what a peer
+/// The first allocation for a chunked message, if it is to be so large; it doubles from there. *Rationale*: what a peer
 /// only promises to send costs no more than this. A response of 4 MiB of ops, the most that a node sends by default, is
 /// a little larger and fits.
 constexpr std::uint32_t kFirstBuffer = (4U << 20) + (64U << 10);
@@ -73,7 +73,7 @@ Result<FrameDecoder::Decoded> FrameDecoder::decode_alive(const Bytes& frame) {
     case FrameType::permit_request:
       if (state_ != State::idle) return fault("a permit request at the wrong time");
       if (payload != 0) return fault("a permit request with a body");
-      // No chunk may be empty, so nothing could ever complete a message of no bytes.
+      // No chunk may be empty, so nothing could ever complete an empty message.
       if (value == 0) return fault("a permit request for nothing");
       if (value > message_size_max_) {
         return make_error(Errc::too_large, "tx5 framing: a message of " + std::to_string(value) + " bytes, at most " +

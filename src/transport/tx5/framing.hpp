@@ -14,9 +14,9 @@ namespace kitsune2::tx5 {
 
 inline constexpr std::size_t kFrameHeaderBytes = 4;
 inline constexpr std::size_t kMaxFrameBytes = 16'384;
-/// Largest message in one frame, and the size of a chunk.
+/// The largest message in one frame, and the size of a chunk.
 inline constexpr std::size_t kMaxChunkBytes = kMaxFrameBytes - kFrameHeaderBytes;
-/// Largest message the header can name (29 bits).
+/// The largest message that the header can express (29 bits).
 inline constexpr std::uint32_t kMaxFrameValue = 0x1fff'ffff;
 
 enum class FrameType : std::uint8_t {
@@ -32,9 +32,9 @@ enum class FrameType : std::uint8_t {
 
 using FrameHeader = std::array<std::uint8_t, kFrameHeaderBytes>;
 
-/// `value` at most kMaxFrameValue.
+/// `value` must be at most kMaxFrameValue.
 FrameHeader encode_frame_header(FrameType type, std::uint32_t value);
-/// The version frame: "\x42tx5". First each way, exactly once.
+/// The version frame: "\x42tx5". The first frame in each direction, exactly once.
 FrameHeader version_frame();
 
 /// Decodes the frames of one connection, in order.
@@ -43,34 +43,34 @@ FrameHeader version_frame();
 ///  R3  Chunks come only after the grant, and add up to exactly the permitted length.
 ///  R4  The buffer grows as chunks come. *Rationale*: a request alone must not make us allocate.
 ///  R5  The first error is the last: the connection is dead.
-/// Memory: at most twice what has come in, and never over what was permitted.
+/// Memory: at most twice what has arrived, and never more than was permitted.
 class FrameDecoder {
  public:
   enum class Event {
     nothing,         ///< the version frame
     message,         ///< `message` is whole
-    progress,        ///< `value` bytes of a message that is not whole yet
-    permit_request,  ///< the peer asks for `value` bytes: grant with `granted` when there is room
-    permit_grant,    ///< the peer grants `value` bytes to us: whether that was asked for is the caller's to judge
+    progress,        ///< `value` bytes of an incomplete message
+    permit_request,  ///< the peer asks for `value` bytes: grant by `granted` when there is room
+    permit_grant,    ///< the peer grants us `value` bytes: the caller judges whether that was asked for
   };
   struct Decoded {
     Event event = Event::nothing;
     Bytes message;
     std::uint32_t value = 0;
-    bool chunked = false;  ///< `message` came in chunks: its permit is used up
+    bool chunked = false;  ///< `message` arrived in chunks, so its permit is used up
   };
 
   explicit FrameDecoder(std::uint64_t message_size_max) : message_size_max_(message_size_max) {}
 
-  /// `frame` is an fmsg body. A whole message is handed up as a slice of it. Errc::peer_fault: against the rules.
+  /// `frame` is the body of an fmsg. A whole message is returned as a slice of it. Errc::peer_fault: against the rules.
   /// Errc::too_large: a message over the limit. Errc::disconnected: the closing frame (type 0, alone).
   Result<Decoded> decode(const Bytes& frame);
-  /// Room for what a frame is read into, with `ahead` other bytes before it, so that the payload of a chunk comes to
-  /// lie where it belongs and need not be copied. Empty: none is expected now, or there is no room for a chunk of any
-  /// size. Ends with `keep` or `take_back`, before any other call; the room is written by the caller until then.
+  /// Room to read a frame into, after `ahead` other bytes, so that the payload of a chunk is placed where it belongs
+  /// and need not be copied. Empty: no chunk is expected now, or there is no room for a chunk of any size. The loan
+  /// ends with `keep` or `take_back`, before any other call; until then the caller may write the room.
   std::span<std::uint8_t> lend(std::size_t ahead);
-  /// A frame of `size` bytes lies in the room that was lent. If it is a chunk that may come, that is what `decode`
-  /// would say of it. nullopt: anything else, and the loan goes on; copy the frame, then `take_back`, then `decode`.
+  /// A frame of `size` bytes is in the lent room. If it is an allowed chunk, returns what `decode` would return.
+  /// nullopt: it is anything else, and the loan continues; copy the frame, then call `take_back`, then `decode`.
   std::optional<Decoded> keep(std::size_t size);
   void take_back();
   /// The grant for the pending request is being sent. No-op without a pending request.
@@ -94,9 +94,9 @@ class FrameDecoder {
   std::uint32_t received_ = 0;
   std::shared_ptr<std::uint8_t[]> incoming_;  ///< room_ bytes, the first received_ of them written
   std::uint32_t room_ = 0;
-  /// Of a loan: what lies in `incoming_` where the bytes before the payload go.
+  /// For a loan: the bytes of `incoming_` at the place of the bytes before the payload.
   std::array<std::uint8_t, 16> saved_{};
-  std::size_t lent_ahead_ = 0;  ///< of the payload; 0: nothing is lent
+  std::size_t lent_ahead_ = 0;  ///< before the payload; 0: nothing is lent
 };
 
 }  // namespace kitsune2::tx5

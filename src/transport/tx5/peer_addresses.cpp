@@ -1,4 +1,4 @@
-// Where peers connect from; the header says what for.
+// The addresses from which peers connect. The header says what they are for.
 #include "transport/tx5/peer_addresses.hpp"
 
 #include "kitsune2/ids.hpp"

@@ -1,4 +1,4 @@
-// Where the peers of a relay inside this process connect from, as that relay tells it.
+// The addresses from which the peers of a relay inside this process connect, as that relay reports them.
 #pragma once
 
 #include <cstddef>
@@ -13,18 +13,18 @@
 
 namespace kitsune2::tx5 {
 
-/// What the node's link has learnt. Shared with whoever counts by address. Bounded: of more than `most` peers the first
-/// are forgotten. Strand only.
+/// What the node's link has learnt, shared with those that count by address. Bounded: beyond `most` peers the first
+/// ones are forgotten. Strand only.
 class PeerAddresses {
  public:
   explicit PeerAddresses(std::size_t most = 16'384) : most_(most) {}
 
-  /// A new connection to `relay`: nothing is known of its peers yet.
+  /// A new connection to `relay`: nothing is known about its peers yet.
   void begin(const Url& relay);
   void learn(const sbd::NodeId& peer, const slots::Address& address);
   std::optional<slots::Address> of(const sbd::NodeId& peer) const;
-  /// A short text that is the same for all peers that one party can easily have many of: for an IPv4 address, or for
-  /// the /56 of an IPv6 one. nullopt: not known, or at another relay.
+  /// A short text that is equal for all peers of one address group: an IPv4 address, or the /56 of an IPv6 address.
+  /// nullopt: unknown, or at another relay.
   std::optional<std::string> group_of(const Url& peer) const;
 
  private:

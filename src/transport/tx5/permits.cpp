@@ -1,4 +1,4 @@
-// Who may send a large message, and when; the header says how it decides.
+// Who may send a large message, and when. The rules are in the header.
 #include "transport/tx5/permits.hpp"
 
 #include <algorithm>
@@ -48,7 +48,7 @@ std::optional<PermitBank::Holder> PermitBank::next() const {
   }
   if (first_queue_.empty()) return std::nullopt;
   const std::uint32_t bytes = accounts_.at(first_queue_.front()).bytes;
-  // The rules for a large one hold for all that are larger too: if the smallest finds no room, none does.
+  // The rules for a large request also hold for all larger ones: if the smallest finds no room, none does.
   bool has_room = fits(granted_, bytes, limits_.max_granted_bytes);
   for (std::size_t i = 0; i < first_sums(bytes); ++i) {
     has_room = has_room && fits(first_granted_[i], bytes, limits_.max_granted_bytes / 8 * (4 - i));
@@ -125,7 +125,7 @@ std::optional<Time> PermitBank::next_deadline() const {
 }
 
 std::optional<PermitBank::Holder> PermitBank::stalled(Time now, const std::function<Progress(Holder)>& progress) const {
-  // The end of one may be all that the others wait for.
+  // The end of one permit may be all that the others wait for.
   if (!is_waited_for() || next()) return std::nullopt;
   for (const Holder holder : granted_order_) {
     const Account& account = accounts_.at(holder);

@@ -239,8 +239,7 @@ TEST(Share, ProgressCountsInsideAFileAndKnowsHowMuchThereIs) {
   std::vector<ShareProgress> seen;
   options.progress = [&](const ShareProgress& p) {
     seen.push_back(p);
-    std::this_thread::sleep_for(
-        std::chrono::milliseconds(101));  // so that the progress of the next chunk is reported too
+    std::this_thread::sleep_for(std::chrono::milliseconds(101));  // so that the next chunk is reported too
   };
   std::stop_source stop;
   auto report = share_paths(store.runtime, *store.store, {dir.str()}, options, stop.get_token());
