@@ -4,10 +4,10 @@ JOBS ?= $(shell nproc)
 SEEDS ?= 2000
 CMAKE_FLAGS ?=
 CTEST = ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
-# Scripts whose minutes are waiting: `make test` has them, the sanitizers' runs do not, so that CI ends in time.
+# Scripts that mostly wait: `make test` runs them, the runs with sanitizers do not, so that CI ends in time.
 WAITING = net\.(relay_outage|signals|waiting)$$
-# Every way to configure is a preset of CMakePresets.json. A new folder gets no tests from `make build`; one that has them
-# keeps them, since they would grow old in it unnoticed.
+# Every way to configure is a preset of CMakePresets.json. `make build` adds no tests to a new folder, but keeps them in
+# one that has them, where they would otherwise become outdated unnoticed.
 configure = cmake --preset $(1) -B $(or $(2),$(BUILD)) $(CMAKE_FLAGS) >/dev/null
 PLAIN = $(if $(wildcard $(BUILD)/CMakeCache.txt),release,lean)
 
@@ -58,8 +58,8 @@ interop-all: build-tests ## The same against 0.1.16, 0.2.2, 0.2.17 and 0.3.2, an
 	@scripts/deps.sh interop
 	@tests/interop/run.sh --all $(BUILD)
 
-# The build is that of `make fuzz`, so that the libraries are compiled once; clang, since libFuzzer is clang's. Without
-# the programs that replay the corpora: the fuzz targets begin with them.
+# The build is that of `make fuzz`, so that the libraries are compiled once; with clang, which libFuzzer needs. It has no
+# programs that replay the corpora, because the fuzz targets start with the corpora.
 .PHONY: asan
 asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/deps.sh build test ci
@@ -68,7 +68,7 @@ asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@ctest --test-dir build/sanitized --output-on-failure -j $(JOBS) -LE 'long|install|docs' -E '$(WAITING)'
 
 .PHONY: tsan
-# Without the scripts about the machine (disk, clock, links, …): the same threads, and their minutes are mostly waiting.
+# Without the scripts about the machine (disk, clock, links, …): they have the same threads and mostly wait.
 tsan: ## The tests with threads, and the program's, under ThreadSanitizer
 	@scripts/deps.sh build test
 	@$(call configure,tsan,build/tsan)

@@ -14,7 +14,7 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kitsune2Config.cmake ${CMAKE_CURRENT_B
               cmake/dependencies.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/kitsune2)
 
-# The prefix is told relative to the file: `cmake --install --prefix` may differ from the configured one.
+# The prefix is relative to the file, because `cmake --install --prefix` may differ from the configured one.
 file(RELATIVE_PATH K2_PC_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 foreach(pc kitsune2 kitsune2_testing)
   configure_file(cmake/${pc}.pc.in ${CMAKE_CURRENT_BINARY_DIR}/${pc}.pc @ONLY)

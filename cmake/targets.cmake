@@ -1,5 +1,5 @@
 # k2_library(NAME [DEPENDS other…]): the static library k2_NAME from src/NAME, exported as kitsune2::NAME.
-# Only what is named in DEPENDS may be included: the graph has one direction (docs/architecture.md).
+# It may include only the libraries in DEPENDS: dependencies have one direction (docs/architecture.md).
 function(k2_library name)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${name}/*.cpp")
@@ -33,7 +33,7 @@ function(k2_test name dir label)
   target_link_libraries(${name} PRIVATE ${ARGN} GTest::gtest GTest::gtest_main)
   k2_warnings(${name})
   if(label MATCHES "unit|net")
-    # Of a test nobody waits for the running, but for the compiling: under a sanitizer it takes a third of the time.
+    # People wait for tests to compile, not to run: under a sanitizer this takes a third of the time.
     if(K2_SANITIZE)
       target_compile_options(${name} PRIVATE -O0)
     else()

@@ -7,15 +7,15 @@ namespace guide {
 
 // guide: module
 /// Asks peers how many ops they hold, and answers their questions. A question is an empty message, an answer is the
-/// number in 8 bytes, big-endian. Strand only, as all modules.
+/// number in 8 bytes, big-endian. Strand only, like all modules.
 class CountModule final : public ModuleMessageHandler, public std::enable_shared_from_this<CountModule> {
  public:
   static constexpr const char* kName = "guide-count";
 
-  /// `transport` holds the module, and so outlives it.
+  /// `transport` holds the module and therefore outlives it.
   CountModule(Transport& transport, std::shared_ptr<OpStore> store) : transport_(transport), store_(std::move(store)) {}
 
-  /// `done` gets the peer's number. One question at a time for each peer.
+  /// `done` receives the peer's number. One question at a time for each peer.
   void ask(const Url& peer, const SpaceId& space, Handler<std::uint64_t> done) {
     waiting_[peer] = std::move(done);
     transport_.send_module(peer, space, kName, Bytes(), [self = weak_from_this(), peer](Result<void> sent) {

@@ -48,7 +48,7 @@ TEST(Guide, APolicyDescribesAndRefuses) {
 TEST(Guide, AnOpThatThePolicyRefusesIsNotStoredByAPeer) {
   SimWorld world(1);
   auto network = MemoryNetwork::create();
-  // Mallory's node takes any bytes for an op; Bob's asks for notes.
+  // Mallory's node accepts any bytes as an op; Bob's requires notes.
   SimNode mallory(world, default_test_builder(network, "mallory"));
   SimNode bob(world, default_test_builder(network, "bob", std::make_shared<NotePolicy>()));
   std::string why;
@@ -68,7 +68,7 @@ TEST(Guide, AnOpThatThePolicyRefusesIsNotStoredByAPeer) {
 // guide: end
 
 // guide: access
-/// Hears members only, and takes what the editor offers and nothing else.
+/// Listens to members only, and accepts only ops that the editor offers.
 struct Club : KitsuneHandler, std::enable_shared_from_this<Club> {
   struct Room : SpaceHandler {
     explicit Room(Url of_editor) : editor(std::move(of_editor)) {}

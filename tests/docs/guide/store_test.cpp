@@ -8,7 +8,7 @@
 namespace guide {
 
 // guide: store
-/// Another store with room for so many bytes. What finds no room fails as it would on a full disk.
+/// Wraps another store and limits its bytes. A call without room fails as it would on a full disk.
 class QuotaStore final : public OpStore {
  public:
   QuotaStore(Runtime& runtime, std::shared_ptr<OpStore> inner, std::uint64_t room)
@@ -27,7 +27,7 @@ class QuotaStore final : public OpStore {
     inner_->store_described_ops(std::move(ops), settle(bytes, std::move(done)));
   }
 
-  // The rest is the other store's.
+  // The rest is passed to the other store.
   void close() override { inner_->close(); }
   bool is_durable() const override { return inner_->is_durable(); }
   const OpPolicy& policy() const override { return inner_->policy(); }
@@ -85,7 +85,7 @@ class QuotaStore final : public OpStore {
   void stats(Handler<OpStoreStats> done) override { inner_->stats(std::move(done)); }
 
  private:
-  /// False: there is no room, and `done` will say so. Later, since a handler never runs inside the call.
+  /// Returns false if there is no room. Then `done` is told so, later, because a handler never runs inside the call.
   bool take(std::uint64_t bytes, const Handler<ProcessedOps>& done) {
     if (bytes > room_) {
       runtime_.post([done] { done(make_error(Errc::disk_full, "the quota is used up")); });
@@ -94,7 +94,7 @@ class QuotaStore final : public OpStore {
     room_ -= bytes;
     return true;
   }
-  /// Gives back what the ops did not take: they were held, or rejected, or the store failed.
+  /// Gives back the bytes that the ops did not use: they were held, or rejected, or the store failed.
   Handler<ProcessedOps> settle(std::uint64_t bytes, Handler<ProcessedOps> done) {
     return lifetime_.guard([this, bytes, done = std::move(done)](Result<ProcessedOps> result) {
       room_ += bytes - (result ? result->bytes_stored : 0);

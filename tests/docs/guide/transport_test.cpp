@@ -9,7 +9,7 @@ namespace guide {
 
 // guide: transport
 class Courier;
-/// Where the nodes of one process meet: who is reached at which url. All of one thread, as in a SimWorld.
+/// Where the nodes of one process meet: which node is at which url. All run on one thread, as in a SimWorld.
 struct Exchange {
   std::map<Url, Courier*> nodes;
   int count = 0;
@@ -80,7 +80,7 @@ class Courier final : public TransportBackend {
     Handler<> done;
   };
   struct Link {
-    bool is_open = false;  ///< the peer's preflight has come
+    bool is_open = false;  ///< the peer's preflight has arrived
     std::vector<Item> waiting = {};
     std::uint64_t queued = 0;
     TransportConnectionStats stats = {};
@@ -90,14 +90,14 @@ class Courier final : public TransportBackend {
   void later(F task) {
     runtime_.post(lifetime_.guard(std::move(task)));
   }
-  /// Runs `task` at the peer, on its strand, if it is there.
+  /// Runs `task` at the peer, on its strand, if it exists.
   template <class F>
   void tell(const Url& peer, F task) {
     const auto it = exchange_->nodes.find(peer);
     if (it != exchange_->nodes.end()) it->second->later([node = it->second, task = std::move(task)] { task(*node); });
   }
 
-  /// Asks for our preflight and sends it. The connection counts from here on.
+  /// Gets our preflight and sends it. From here on the connection exists.
   Result<void> open(const Url& peer) {
     auto preflight = events_->peer_connect(peer);
     if (!preflight) return preflight.error();
@@ -120,7 +120,7 @@ class Courier final : public TransportBackend {
       it = links_.find(peer);
     }
     it->second.is_open = true;
-    on_data(peer, preflight);  // B2: the peer's preflight is the first that is heard
+    on_data(peer, preflight);  // B2: the peer's preflight is the first message that is delivered
     if (links_.contains(peer)) flush(peer, links_[peer]);
   }
   void on_data(const Url& peer, const Bytes& data) {
@@ -145,7 +145,7 @@ class Courier final : public TransportBackend {
       });
     }
   }
-  /// Tells the owner once, and whoever waits.
+  /// Tells the owner, once, and completes the sends that wait.
   void close(const Url& of, const Error& why, bool say_bye = true) {
     const Url peer = of;  // it may be a key of links_
     auto link = links_.extract(peer);
