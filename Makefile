@@ -3,7 +3,9 @@ BUILD ?= build/release
 JOBS ?= $(shell nproc)
 SEEDS ?= 2000
 CMAKE_FLAGS ?=
-CTEST = ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+# One more than there are cores: the scripts of tests/net wait most of their time.
+TEST_JOBS ?= $(shell expr $$(nproc) + 1)
+CTEST = ctest --test-dir $(BUILD) --output-on-failure -j $(TEST_JOBS)
 # Scripts that mostly wait: `make test` runs them, the runs with sanitizers do not, so that CI ends in time.
 WAITING = net\.(relay_outage|signals|waiting)$$
 # Every way to configure is a preset of CMakePresets.json. `make build` adds no tests to a new folder, but keeps them in
@@ -65,7 +67,7 @@ asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/deps.sh build test ci
 	@$(call configure,sanitized,build/sanitized)
 	@cmake --build build/sanitized -j $(JOBS)
-	@ctest --test-dir build/sanitized --output-on-failure -j $(JOBS) -LE 'long|install|docs' -E '$(WAITING)'
+	@ctest --test-dir build/sanitized --output-on-failure -j $(TEST_JOBS) -LE 'long|install|docs' -E '$(WAITING)'
 
 .PHONY: tsan
 # Without the scripts about the machine (disk, clock, links, …): they have the same threads and mostly wait.
@@ -73,7 +75,7 @@ tsan: ## The tests with threads, and the program's, under ThreadSanitizer
 	@scripts/deps.sh build test
 	@$(call configure,tsan,build/tsan)
 	@cmake --build build/tsan -j $(JOBS) --target unit_log unit_store unit_net unit_server unit_node unit_files kitsune2_cli
-	@ctest --test-dir build/tsan --output-on-failure -j $(JOBS) -L 'unit|net' \
+	@ctest --test-dir build/tsan --output-on-failure -j $(TEST_JOBS) -L 'unit|net' \
 	  -E 'NOT_BUILT|net\.(bad_link|clock_jumps|fd_limits|io_errors|full_disk|read_only_disk|kill_rounds|unreadable|existing_files|wrong_use)$$|$(WAITING)'
 
 .PHONY: fuzz
