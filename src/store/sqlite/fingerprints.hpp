@@ -2,54 +2,19 @@
 #pragma once
 
 #include <boost/unordered/unordered_flat_map.hpp>
-#include <cstring>
 #include <mutex>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "kitsune2/op_policy.hpp"
+#include "store/byte_sum.hpp"
 
 namespace kitsune2::sqlite {
 
-/// A sum of an op's bytes, id and time, some ten times as fast as SHA-256. It finds what disks do to bytes, not what an
-/// attacker does; nobody but this process keeps it.
+/// A sum of an op's bytes, id and time. Nobody but this process keeps it.
 inline std::uint64_t fingerprint(ByteView op_id, Timestamp created_at, ByteView bytes) {
-  constexpr std::uint64_t kOdd[] = {0x9e37'79b9'7f4a'7c15U, 0xbf58'476d'1ce4'e5b9U, 0x94d0'49bb'1331'11ebU,
-                                    0xd6e8'feb8'6659'fd93U};
-  const auto mixed = [](std::uint64_t a, std::uint64_t b) {
-    __extension__ using Wide = unsigned __int128;
-    const Wide product = static_cast<Wide>(a) * b;
-    return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64U);
-  };
-  const auto word = [](const std::uint8_t* from, std::size_t size) {
-    std::uint64_t out = 0;
-    std::memcpy(&out, from, size);
-    return out;
-  };
-  // Four sums side by side, so that a multiplication need not wait for the one before.
-  std::uint64_t sums[4];
-  for (std::size_t i = 0; i < 4; ++i) sums[i] = kOdd[i] ^ static_cast<std::uint64_t>(created_at.micros);
-  const auto add = [&](ByteView data) {
-    const std::uint8_t* p = data.data();
-    std::size_t left = data.size();
-    for (; left >= 64; left -= 64, p += 64) {
-      for (std::size_t i = 0; i < 4; ++i) {
-        sums[i] = mixed(word(p + 16 * i, 8) ^ sums[i], word(p + 16 * i + 8, 8) ^ kOdd[i]) + sums[i];
-      }
-    }
-    for (std::size_t i = 0; left > 0; i = (i + 1) % 4) {
-      const std::size_t size = std::min<std::size_t>(left, 8);
-      sums[i] = mixed(word(p, size) ^ sums[i], kOdd[i]) + (left << i);
-      left -= size;
-      p += size;
-    }
-  };
-  add(op_id);
-  add(bytes);
-  std::uint64_t out = bytes.size();
-  for (const std::uint64_t sum : sums) out = mixed(out ^ kOdd[0], sum ^ kOdd[1]) + sum;
-  return out;
+  return store::ByteSum(static_cast<std::uint64_t>(created_at.micros)).add(op_id).add(bytes).value();
 }
 
 /// The fingerprints of ops that had their ids, by time of storing: written by both threads of a store. *Rationale*: an

@@ -1,0 +1,113 @@
+// An index of ops by id, place and time whose cost does not grow with what it holds. Pure: told what is stored, it says
+// what is to be written.
+#pragma once
+
+#include <boost/unordered/unordered_flat_set.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "store/runs/manifest.hpp"
+#include "store/runs/merge.hpp"
+#include "store/runs/newest.hpp"
+
+namespace kitsune2::runs {
+
+/// Goes through the entries of several cursors in order.
+class MergedCursor final : public Cursor {
+ public:
+  MergedCursor(Order order, std::vector<std::unique_ptr<Cursor>> inputs);
+  bool at_end() const override { return best_ == nullptr; }
+  const Entry& entry() const override { return best_->entry(); }
+  void next() override;
+  const std::optional<Error>& error() const override { return error_; }
+
+ private:
+  void choose();
+  Order order_;
+  std::vector<std::unique_ptr<Cursor>> inputs_;
+  Cursor* best_ = nullptr;
+  std::optional<Error> error_;
+};
+
+/// The index: the newest ops in memory, the others in runs.
+///
+/// *Rules*. I1: `add` comes in the order of storing. What is added is found at once. I2: when there are `newest` of
+/// them they are put aside and become two runs, one by place and one by time; eight runs of one size become one. All of
+/// it happens in `step`, a little for each op that was added, so no call does much at once. I3: the owner writes an
+/// op's row, the blocks and the manifest in one transaction, between `begin` and `committed`. If that fails it calls
+/// `load` with what is durable, and adds again the ops that are not covered. I4: slots that a merge has freed are
+/// written over only after the manifest that no longer names them is durable. I5: a dropped op is never found again;
+/// merges leave it out. I6: opening needs the manifest, fences and filters, and the rows of what is not covered: two
+/// times `newest` at most.
+class RunIndex {
+ public:
+  /// `file` stays longer.
+  explicit RunIndex(BlockFile& file, const MergeRules& rules = {});
+
+  /// Starts with the runs of `manifest`; nothing newer is known. Runs that are open are not read again.
+  Result<void> load(const Manifest& manifest);
+  /// For a reader that goes on: takes the runs of a later manifest and keeps of the newest what it does not cover.
+  Result<void> follow(const Manifest& manifest);
+
+  void begin();
+  void add(const Entry& entry);
+  /// The op of the row `stored_at` is no longer held.
+  void drop(std::int64_t stored_at) { dropped_.insert(stored_at); }
+  /// Forgets what was added since `begin`. Not after a `step`: then `load`.
+  void forget_added();
+  /// Merges a little: for each op added since the last time, what merging costs on average and some more. True: the
+  /// manifest has changed and is to be written in this transaction.
+  Result<bool> step();
+  /// The same without new ops, for an idle store: about `entries` of work.
+  Result<bool> step_idle(std::size_t entries);
+  bool has_work() const { return !jobs_.empty(); }
+  void committed();
+
+  Result<std::optional<Entry>> find(std::uint32_t location, ByteView id);
+  /// All entries that are not before `from`. Dropped ones are among them: `is_held` tells. Not beyond the next change.
+  std::unique_ptr<Cursor> scan(Order order, const Entry& from);
+  bool is_held(std::int64_t stored_at) const { return !dropped_.contains(stored_at); }
+
+  const Manifest& manifest() const { return manifest_; }
+  std::size_t newest() const { return newest_->size() + (aside_ ? aside_->size() : 0); }
+  std::size_t runs() const { return runs_.size(); }
+  /// Work a step does for each op, in entries. Each op is written about three times in each order.
+  static constexpr std::size_t kWorkAnOp = 12;
+
+ private:
+  /// Runs of both orders from what was put aside, or one run from several.
+  struct Job {
+    Order order = Order::by_place;
+    std::uint64_t entries = 0;          ///< of the inputs
+    std::vector<std::uint64_t> inputs;  ///< numbers of runs; empty: from what was put aside
+    std::unique_ptr<MergeJob> merge;
+    bool complete = false;
+  };
+
+  std::uint64_t hash_of(ByteView id) const { return filter_hash(manifest_.salt, id); }
+  void put_aside();
+  void start_merges(Order order);
+  Job make_job(Order order, std::vector<std::unique_ptr<Cursor>> inputs, std::uint64_t entries);
+  Result<void> work(std::size_t& budget);
+  void settle();
+  void replace(Job& job);
+
+  BlockFile& file_;
+  const MergeRules rules_;
+  Manifest manifest_;
+  SlotMap slots_;
+  std::vector<std::shared_ptr<const Run>> runs_;
+  std::shared_ptr<Newest> newest_;
+  std::shared_ptr<Newest> aside_;
+  std::size_t newest_before_ = 0;  ///< entries at `begin`
+  std::vector<Job> jobs_;
+  std::vector<Extent> freed_;  ///< when this transaction is committed
+  std::size_t credit_ = 0;
+  bool dirty_ = false;  ///< the manifest is not what was last given to be written
+  boost::unordered_flat_set<std::int64_t> dropped_;
+  std::vector<std::unique_ptr<RunCursor>> finders_;  ///< by place, the largest run first
+};
+
+}  // namespace kitsune2::runs
