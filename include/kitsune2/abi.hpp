@@ -1,7 +1,7 @@
-// A program that cannot work with the library as it was built does not compile or does not link. Without this it would
-// link and then crash, since std::string and the containers would have another layout on either side.
+// Lets a program that cannot work with the library as it was built fail to compile or to link. Otherwise it would link
+// and crash, because std::string and the containers would have different layouts on the two sides.
 //
-// * Older language: an error of the compiler that says so, and nothing after it.
+// * An older language: a compiler error that says so, and nothing after it.
 // * `-D_GLIBCXX_DEBUG`, `-D_GLIBCXX_USE_CXX11_ABI=0` on one side only: an undefined symbol whose name says which flag.
 //
 // Every public header includes this one. It costs two pointers in the program's constant data and no code.
@@ -31,7 +31,7 @@ extern "C" const char KITSUNE2_ABI_STRINGS;
 
 namespace kitsune2::detail {
 
-// The names differ from one way to the other, so that the linker cannot take one file's for another's.
+// The names differ from build to build, so that the linker cannot take one file's definition for another's.
 #define KITSUNE2_ABI_CHECK_(symbol) inline const char* const check_##symbol = &::symbol
 #define KITSUNE2_ABI_CHECK(symbol) KITSUNE2_ABI_CHECK_(symbol)
 [[gnu::used, gnu::retain]] KITSUNE2_ABI_CHECK(KITSUNE2_ABI_CONTAINERS);

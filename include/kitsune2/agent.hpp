@@ -16,7 +16,7 @@
 
 namespace kitsune2 {
 
-/// What an agent says of itself. Source: wire 0.2.2 (f).
+/// What an agent says about itself. Source: wire 0.2.2 (f).
 struct AgentInfo {
   AgentId agent;
   SpaceId space;
@@ -32,7 +32,7 @@ struct AgentInfo {
 class Signer {
  public:
   virtual ~Signer() = default;
-  /// 64-byte ed25519 signature over `message`.
+  /// Returns the 64-byte Ed25519 signature of `message`.
   virtual Result<Bytes> sign(const AgentInfo& info, ByteView message) = 0;
 };
 
@@ -43,17 +43,17 @@ class Verifier {
   virtual bool verify(const AgentInfo& info, ByteView message, ByteView signature) const = 0;
 };
 
-/// The default verifier: ed25519, key = the agent id (32 bytes).
+/// The default verifier: Ed25519; the key is the agent id (32 bytes).
 const Verifier& ed25519_verifier();
 
 class AgentInfoSigned;
 using AgentInfoPtr = std::shared_ptr<const AgentInfoSigned>;
 
-/// An agent info with its signature over the exact inner JSON string, which is kept as it was received.
-/// *Rule*: an object is either verified or made by `sign`, so its signature can always be trusted. Immutable.
+/// An agent info with its signature. The signed JSON string is kept exactly as it was received. Immutable. *Rule*:
+/// every object has been verified or was made by `sign`, so its signature can always be trusted.
 class AgentInfoSigned {
  public:
-  /// Largest accepted JSON, in bytes. The bootstrap server takes 1024; gossip may carry more.
+  /// The largest accepted JSON, in bytes. The bootstrap server accepts 1024; gossip may carry more.
   static constexpr std::size_t kMaxJsonBytes = 16 * 1024;
 
   /// Parses and verifies the outer JSON object. Errc::malformed naming the field, Errc::bad_signature, Errc::too_large.
@@ -65,15 +65,15 @@ class AgentInfoSigned {
   static Result<std::vector<Result<AgentInfoPtr>>> decode_list(std::string_view json, std::size_t max_entries = 1024,
                                                                const Verifier& verifier = ed25519_verifier());
   /// Encodes `info` in the reference's key order and signs it. An empty url counts as none. Errors: the signer's;
-  /// Errc::invalid_argument for an agent or space of 0 or over 1024 bytes or a signature that is not of 64 bytes.
+  /// Errc::invalid_argument for an agent or space id of 0 or over 1024 bytes, or a signature that is not 64 bytes long.
   static Result<AgentInfoPtr> sign(Signer& signer, const AgentInfo& info);
 
   const AgentInfo& info() const { return info_; }
   const AgentInfo* operator->() const { return &info_; }
-  /// The exact string that is signed.
+  /// The exact string that was signed.
   const std::string& inner() const { return inner_; }
   const Bytes& signature() const { return signature_; }
-  /// The outer JSON, as sent to the bootstrap server and published. Of a received info, exactly the bytes received.
+  /// The outer JSON, as sent to the bootstrap server and published. For a received info: exactly the bytes received.
   const std::string& encode() const { return encoded_; }
   bool is_expired(Timestamp now) const { return info_.expires_at <= now; }
 
@@ -89,30 +89,30 @@ class AgentInfoSigned {
 class LocalAgent : public Signer {
  public:
   virtual const AgentId& agent() const = 0;
-  /// What it claims to store now.
+  /// The arc that the agent claims to hold now.
   virtual DhtArc cur_storage_arc() const = 0;
   virtual void set_cur_storage_arc(DhtArc arc) = 0;
-  /// What it wants to store; gossip moves `cur` towards it. An agent with an empty target arc takes part without
-  /// storing: gossip offers it no ops. See Space::local_agent_join.
+  /// The arc that the agent wants to hold; gossip moves the storage arc towards it. An agent with an empty target arc
+  /// takes part without storing: gossip offers it no ops. See Space::local_agent_join.
   virtual DhtArc tgt_storage_arc() const = 0;
   virtual void set_tgt_storage_arc(DhtArc arc) = 0;
-  /// Calls back when the info must be signed again: from inside set_cur_storage_arc, if the arc has changed. There is
-  /// one callback; a new one replaces it.
+  /// Sets the function that is called when the info must be signed again. It is called from within set_cur_storage_arc
+  /// if the arc has changed. There is one callback; a new one replaces it.
   virtual void on_changed(std::function<void()> callback) = 0;
 };
 
-/// An agent with an ed25519 key in memory. The key is wiped on destruction and never printed. Its target arc is full
-/// until it is set; its current one is empty until it joins. (In the reference both are empty until the host sets
-/// them.)
+/// An agent with an Ed25519 key in memory. The key is wiped on destruction and never printed. The target arc is full
+/// until it is set; the storage arc is empty until the agent joins. (In the reference both are empty until the host
+/// sets them.)
 class Ed25519LocalAgent : public LocalAgent {
  public:
   /// A fresh random key.
   static std::shared_ptr<Ed25519LocalAgent> generate();
-  /// `seed`: exactly 32 bytes, else Errc::invalid_argument.
+  /// `seed` must be exactly 32 bytes long; otherwise Errc::invalid_argument.
   static Result<std::shared_ptr<Ed25519LocalAgent>> from_seed(ByteView seed);
-  /// Reads the key file, or makes one (0600, written atomically and synced, never replacing another file). Errc::io or
-  /// Errc::disk_full naming the path, also for a symbolic link; Errc::invalid_argument when others may read or write
-  /// the file; Errc::corrupt when it is no key.
+  /// Reads the key file, or creates it (mode 0600, written atomically and synced; never replaces another file). Errors:
+  /// Errc::io or Errc::disk_full, naming the path, also for a symbolic link; Errc::invalid_argument if others may read
+  /// or write the file; Errc::corrupt if it does not hold a key.
   static Result<std::shared_ptr<Ed25519LocalAgent>> load_or_create(const std::string& path);
 
   ~Ed25519LocalAgent() override;

@@ -9,8 +9,8 @@
 
 namespace kitsune2 {
 
-/// A range of locations that an agent stores: empty, or inclusive `[start, end]`, wrapping where start > end.
-/// Same arithmetic as the reference's `DhtArc`. Source: wire 0.2.2 (f).
+/// A range of locations that an agent stores: empty, or inclusive `[start, end]`, which wraps if start > end. The
+/// arithmetic is that of the reference's `DhtArc`. Source: wire 0.2.2 (f).
 class DhtArc {
  public:
   constexpr DhtArc() = default;  ///< empty
@@ -24,12 +24,12 @@ class DhtArc {
   constexpr std::uint32_t start() const { return start_; }  ///< meaningless when empty
   constexpr std::uint32_t end() const { return end_; }      ///< meaningless when empty
 
-  /// Steps from `loc` to the nearest point of the arc; 0 inside; UINT32_MAX for the empty arc.
+  /// Steps from `loc` to the nearest point of the arc: 0 if it is inside, UINT32_MAX for the empty arc.
   std::uint32_t dist(std::uint32_t loc) const;
   bool contains(std::uint32_t loc) const { return !empty_ && dist(loc) == 0; }
   /// Whether the arcs share a location. False if either is empty.
   bool overlaps(const DhtArc& other) const;
-  /// end - start around the ring (a full arc: UINT32_MAX; empty: 0).
+  /// end - start around the ring. UINT32_MAX for a full arc, 0 for an empty one.
   std::uint32_t span() const;
   /// "empty" or "[start, end]".
   std::string to_string() const;

@@ -8,34 +8,34 @@
 
 namespace kitsune2 {
 
-/// A Runtime over one io_context thread. The strand is that thread. A program that links it has its keyed hash
+/// A Runtime over one io_context thread, which is the strand. A program that links it gets its keyed hash
 /// (`set_hash_seed`) seeded from the system's randomness before main.
 ///
-/// *Rules*. R1: tasks run in the order of posting, whoever posted them; timers that are due run in the order of
-/// (time, scheduling). R2: posting is cheap (one uncontended lock; the loop is woken once for a batch, not once a
-/// task). R3: I/O is not starved by posted tasks: a task that posts again runs after the sockets have had a turn.
-/// R4: after `stop()` nothing runs any more; what was posted or scheduled is destroyed by the thread that stops, and
-/// later calls of `post` and `schedule` drop their task. *Lifetime*: it outlives every object that was made with it
-/// (connections, servers, clients). A task that throws ends the program with a message that names its type and the
-/// exception.
+/// *Rules*. R1: tasks run in the order in which they were posted, by any thread; due timers run in the order of
+/// (time, scheduling). R2: posting is cheap: one uncontended lock, and one wake-up of the loop per batch, not per
+/// task. R3: posted tasks do not starve I/O: a task that is posted by another task runs after the sockets had a turn.
+/// R4: nothing runs after `stop()`; the thread that calls it destroys what was posted or scheduled, and later calls
+/// of `post` and `schedule` drop their task. *Lifetime*: the runtime must outlive every object made with it
+/// (connections, servers, clients). A task that throws ends the program with a message that names the task's type and
+/// the exception.
 class AsioRuntime : public Runtime {
  public:
-  /// `log`: who gets the lines that are written on the strand. Without a callback: the log of the runtime on whose
-  /// strand it is made, or the process's (`set_process_log`).
+  /// `log` receives the lines that are written on the strand. Without a callback they go to the log of the runtime on
+  /// whose strand this one is made, or else to the process's log (`set_process_log`).
   explicit AsioRuntime(LogOptions log = {});
   /// Stops.
   ~AsioRuntime() override;
   AsioRuntime(const AsioRuntime&) = delete;
   AsioRuntime& operator=(const AsioRuntime&) = delete;
 
-  /// Starts the thread. No effect when it runs or has been stopped.
+  /// Starts the thread. No effect if it is running or has been stopped.
   void start();
-  /// Ends the thread and joins it. Any thread but the strand; no effect the second time.
+  /// Ends the thread and joins it. Must not be called on the strand. No effect the second time.
   void stop();
   bool on_strand() const override;
   bool allows_caller() const override;
-  /// Runs `task` on the strand and waits for it; on the strand it simply runs. False: the runtime is not running, or
-  /// was stopped before the task had its turn; the task did not run.
+  /// Runs `task` on the strand and waits for it; on the strand, runs it directly. Returns false if the task did not
+  /// run, because the runtime was not running or was stopped before the task's turn.
   bool call(const Task& task);
 
   Time now() const override;
@@ -46,7 +46,7 @@ class AsioRuntime : public Runtime {
   void random_bytes(std::span<std::uint8_t> out) override;
 
   struct Impl;
-  /// For src/net only: the loop itself.
+  /// The loop itself; for src/net only.
   Impl& impl() { return *impl_; }
 
  private:

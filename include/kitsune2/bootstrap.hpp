@@ -11,12 +11,12 @@ namespace kitsune2 {
 struct BootstrapStatus {
   bool has_answered = false;     ///< the server has answered at least once
   std::optional<Error> failure;  ///< why the last request was not answered; an answer clears it
-  /// Why the server did not take an info of this node's own: nobody new finds this node then. Cleared when it takes
-  /// one.
+  /// Why the server did not accept an info of this node. Until it does, no new node finds this one. Cleared when the
+  /// server accepts an info.
   std::optional<Error> put_failure = {};
 };
 
-/// Finds first peers. Strand only. Rust: `Bootstrap`.
+/// Finds the first peers of a space. Strand only. Rust: `Bootstrap`.
 class Bootstrap {
  public:
   virtual ~Bootstrap() = default;

@@ -1,4 +1,4 @@
-// A budget for what a peer makes this node do: one account for all modules of all spaces.
+// A budget for the work that a peer causes: one account for all modules of all spaces.
 #pragma once
 
 #include <cstdint>
@@ -26,9 +26,9 @@ class PeerWork {
   static constexpr std::int64_t kVerification = 100;  ///< of one signature
   static constexpr std::int64_t kRow = 1;             ///< written to a database in a common transaction
   static constexpr std::int64_t kCommit = 300;        ///< a transaction of its own
-  static constexpr std::int64_t kKiB = 1;             ///< taken in, or read from disk
-  /// What no honest node sends: a message of a round that never was, an info whose signature is wrong. Dear, so that
-  /// who sends nothing else is sent away soon.
+  static constexpr std::int64_t kKiB = 1;             ///< per KiB received, or read from disk
+  /// Something that no honest node sends: a message of a round that does not exist, an info with a wrong signature.
+  /// Expensive, so that a peer that sends nothing else is put aside soon.
   static constexpr std::int64_t kNonsense = 5'000;
 
   constexpr PeerWork& messages(std::uint64_t n) { return add(n, kMessage); }
@@ -38,13 +38,13 @@ class PeerWork {
   constexpr PeerWork& commits(std::uint64_t n) { return add(n, kCommit); }
   constexpr PeerWork& bytes(std::uint64_t n) { return add(n / 1024, kKiB); }
   constexpr PeerWork& nonsense(std::uint64_t n) { return add(n, kNonsense); }
-  /// Work that was measured, as a scan of the store.
+  /// Work that was measured, such as a scan of the store.
   constexpr PeerWork& time(Duration took) { return add(took.count() > 0 ? std::uint64_t(took.count()) : 0, 1); }
 
   constexpr std::int64_t micros() const { return micros_; }
 
  private:
-  /// An hour: more than any account can lack.
+  /// An hour: more than any account can be short of.
   static constexpr std::int64_t kMost = 3'600'000'000;
   constexpr PeerWork& add(std::uint64_t n, std::int64_t price) {
     micros_ = n >= std::uint64_t(kMost) ? kMost : micros_ + static_cast<std::int64_t>(n) * price;
@@ -55,56 +55,56 @@ class PeerWork {
 };
 
 /// Where a peer's connection to the relay comes from, as coarse as one party can easily have many of: an IPv4 address,
-/// the /56 of an IPv6 one. Any short text that is the same for the same group.
+/// or the /56 of an IPv6 address. Any short text that is the same for all of one group.
 using AddressGroup = std::string;
-/// What a relay that runs inside the node knows of `peer`; nullopt for a peer that is not at that relay. On the strand.
+/// What a relay inside the node knows about `peer`; nullopt for a peer that is not at that relay. Called on the strand.
 using AddressGroupOf = std::function<std::optional<AddressGroup>(const Url& peer)>;
 
 /// What a peer may do now.
 enum class PeerStanding : std::uint8_t {
-  good,   ///< go on
-  waits,  ///< it is over its budget: what it asks for is left undone, or done later
-  over,   ///< far over it: its connection is being closed, and it is put aside for a time
+  good,   ///< its work is done
+  waits,  ///< over its budget: its requests are dropped or done later
+  over,   ///< far over its budget: its connection is being closed, and it is put aside for a time
 };
 
 /// Counters since start. Monotonic but for the last three.
 struct PeerBudgetStats {
   std::uint64_t waits = 0;      ///< charges to a peer that was over its budget
   std::uint64_t put_aside = 0;  ///< how often a peer was put aside
-  std::uint64_t refused = 0;    ///< connections of peers that are put aside
-  std::uint64_t accounts = 0;   ///< peers that are looked at now
+  std::uint64_t refused = 0;    ///< connections refused because the peer is put aside
+  std::uint64_t accounts = 0;   ///< peers with an account now
   std::uint64_t known = 0;      ///< peers known by useful exchange now
-  std::uint64_t aside = 0;      ///< urls, agents and address groups that are put aside now
+  std::uint64_t aside = 0;      ///< urls, agents and address groups put aside now
 };
 
-/// The accounts of one node. One object for all of its spaces. The rules, with their reasons, are those of
-/// src/core/budget/peer_budget_core.hpp; the rates are the configuration's section `peerBudget`. Strand only.
+/// The accounts of one node: one object for all its spaces. src/core/budget/peer_budget_core.hpp has the rules and
+/// their reasons, the configuration's section `peerBudget` the rates. Strand only.
 ///
-/// A module charges what it is about to do for a peer, or has done, and leaves undone what a peer asks for that waits:
+/// A module charges the work that it does for a peer, and leaves requests of a peer that must wait undone:
 ///
 ///     if (budget.charge(peer, PeerWork().messages(1).look_ups(ids)) != PeerStanding::good) return;
 ///
-/// and gives back what turned out to be of use, so that honest work costs nothing in the end.
+/// It gives back the charge for what turned out to be useful, so that honest work costs nothing in the end.
 class PeerBudget {
  public:
   virtual ~PeerBudget() = default;
-  /// Charges `work` to `peer`. When that makes it `over`, this object closes the connection and puts the peer aside.
+  /// Charges `work` to `peer`. If the peer is `over` then, this object closes its connection and puts it aside.
   virtual PeerStanding charge(const Url& peer, PeerWork work) = 0;
-  /// Useful exchange with `peer`: `ops` that it sent and this node wanted, or that it asked for and took, of `bytes`.
-  /// `work`, which it was charged for them before, is given back.
+  /// Reports a useful exchange with `peer`: `ops`, of `bytes` in total, that it sent and this node wanted, or that it
+  /// requested and received. Gives back `work`, which was charged for them before.
   virtual void useful(const Url& peer, std::uint64_t ops, std::uint64_t bytes, PeerWork work) = 0;
-  /// Until when `peer` has to wait; nullopt: it need not.
+  /// When `peer` no longer has to wait; nullopt: it does not have to.
   virtual std::optional<Time> waits_until(const Url& peer) const = 0;
-  /// Whether there was useful exchange with `peer`.
+  /// Whether there has been useful exchange with `peer`.
   virtual bool is_known(const Url& peer) const = 0;
-  /// How useful it was: grows with ops and bytes; for choosing whom to keep.
+  /// How useful `peer` has been. Grows with ops and bytes; used to choose which peers to keep.
   virtual std::uint64_t usefulness(const Url& peer) const = 0;
-  /// Where it comes from, if that is known.
+  /// The peer's address group, if it is known.
   virtual std::optional<AddressGroup> address_group(const Url& peer) const = 0;
   virtual PeerBudgetStats stats() const = 0;
 };
 
-/// Nothing is charged and nobody waits; for tests, and for an application with rules of its own.
+/// A budget that charges nothing and never makes a peer wait; for tests, and for applications with rules of their own.
 std::shared_ptr<PeerBudget> make_no_peer_budget();
 
 }  // namespace kitsune2

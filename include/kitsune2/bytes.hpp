@@ -16,7 +16,7 @@
 
 namespace kitsune2 {
 
-/// Borrowed bytes. Valid only as long as what it points into.
+/// Borrowed bytes, valid only as long as what they point into.
 using ByteView = std::span<const std::uint8_t>;
 
 /// Views text as bytes. `text` must outlive the result.
@@ -29,17 +29,17 @@ inline std::string_view as_text(ByteView bytes) { return {reinterpret_cast<const
 
 /// An immutable byte string that shares its storage.
 ///
-/// Copying is a reference count, slicing is free: a message that came from the network is
-/// handed to the codec, the store and the application without its bytes being copied.
-/// *Rule*: a slice keeps the whole buffer alive. What is kept for long (ids, a cache) takes a copy with `compact()`.
-/// Thread rule: values are independent; distinct `Bytes` over one buffer may be used from distinct threads.
+/// Copying costs a reference count, and slicing costs nothing: a message from the network reaches the codec, the store
+/// and the application without a copy. *Rule*: a slice keeps the whole buffer alive. Whatever is kept for long (ids, a
+/// cache) should be copied with `compact()`.
+/// Thread rule: values are independent; several threads may use different `Bytes` over the same buffer.
 class Bytes {
  public:
   Bytes() = default;
 
-  /// Takes over `storage`; no copy of its bytes.
+  /// Takes over `storage` without copying its bytes.
   explicit Bytes(std::vector<std::uint8_t> storage);
-  /// Takes over `storage`; no copy of its bytes.
+  /// Takes over `storage` without copying its bytes.
   explicit Bytes(std::string storage);
 
   /// A private copy of `view`.
@@ -67,7 +67,7 @@ class Bytes {
   std::string_view text() const noexcept { return as_text(view()); }
   std::string str() const { return std::string(text()); }
 
-  /// The bytes `[offset, offset + length)`, sharing the storage. Both are cut to what is there.
+  /// The bytes `[offset, offset + length)`, sharing the storage. Both bounds are clipped to the size.
   Bytes slice(std::size_t offset, std::size_t length = SIZE_MAX) const;
 
   /// A copy that does not keep a larger buffer alive.
@@ -84,19 +84,19 @@ class Bytes {
   std::size_t size_ = 0;
 };
 
-/// Bytes in several pieces, one after the other: a message whose large parts are sent from where they lie.
+/// A sequence of pieces that form one message; large parts are sent from where they lie.
 /// Thread rule: as for Bytes.
 class ByteChain {
  public:
   ByteChain() = default;
   ByteChain(Bytes whole) { append(std::move(whole)); }  // NOLINT(google-explicit-constructor)
 
-  /// No effect for empty bytes.
+  /// No effect if `piece` is empty.
   void append(Bytes piece);
   std::size_t size() const noexcept { return size_; }
   bool empty() const noexcept { return size_ == 0; }
   std::span<const Bytes> pieces() const noexcept { return pieces_; }
-  /// All of it in one: a single piece as it is, several are copied.
+  /// All pieces as one. A single piece is returned as it is; several are copied.
   Bytes joined() const;
 
  private:
@@ -108,8 +108,8 @@ class ByteChain {
 std::string to_hex(ByteView bytes);
 /// URL-safe base64 without padding, as in URLs, agent infos and bootstrap paths.
 std::string to_base64url(ByteView bytes);
-/// The bytes of URL-safe base64 without padding. False: a foreign character, padding, an impossible length or
-/// trailing bits that are not zero; `out` is then unspecified.
+/// Decodes URL-safe base64 without padding. Returns false for a foreign character, padding, an impossible length or
+/// non-zero trailing bits; `out` is then unspecified.
 bool from_base64url(std::string_view text, std::vector<std::uint8_t>& out);
 
 }  // namespace kitsune2

@@ -1,4 +1,4 @@
-// Expected failures: one code enum, one error type, one result type.
+// Expected failures: one enum of codes, one error type, one result type.
 #pragma once
 
 #include <boost/system/result.hpp>
@@ -10,26 +10,26 @@
 
 namespace kitsune2 {
 
-/// What went wrong. Stable names: they appear in logs, in `--json` output and in metrics.
+/// What went wrong. The names are stable: they appear in logs, in `--json` output and in metrics.
 enum class Errc {
   invalid_argument,   ///< a caller or a user gave a value that has no meaning here
   invalid_config,     ///< a configuration key is unknown, of the wrong type or out of range
-  malformed,          ///< bytes of a peer or a file do not parse
-  too_large,          ///< over a stated limit
+  malformed,          ///< bytes from a peer or a file do not parse
+  too_large,          ///< over a documented limit
   bad_signature,      ///< a signature does not verify
-  expired,            ///< a signed info is past its time
-  not_found,          ///< what was asked for is not here
-  already_exists,     ///< an exclusive thing is taken (a file, a lock, a handler)
+  expired,            ///< a signed info has expired
+  not_found,          ///< the thing requested is not here
+  already_exists,     ///< something exclusive is taken (a file, a lock, a handler)
   peer_unresponsive,  ///< a peer could not be reached or did not answer in time
   peer_fault,         ///< a peer broke the protocol
   disconnected,       ///< the connection or the relay went away
   timed_out,          ///< a deadline passed
-  overloaded,         ///< a bound is reached; try again later
+  overloaded,         ///< a bound has been reached; try again later
   blocked,            ///< access is refused by the block list or the access hook
-  io,                 ///< the operating system refused (file, socket); the message says what
+  io,                 ///< the operating system refused (file, socket); the message has its reason
   disk_full,          ///< no space left for a durable write
   corrupt,            ///< stored data fails its check
-  unsupported,        ///< valid, but not something this version does
+  unsupported,        ///< valid, but this version does not support it
   cancelled,          ///< stopped on request
   internal,           ///< none of the above; a bug report is welcome
 };
@@ -37,16 +37,16 @@ enum class Errc {
 /// The stable name of a code, e.g. "peer_unresponsive".
 std::string_view to_string(Errc code);
 
-/// Who is to blame, so that a caller decides on ban, retry or stop without a list of codes.
+/// Who is at fault. A caller decides on it whether to ban, retry or stop, without a list of codes.
 enum class Condition {
-  peer,       ///< the other side: do not trust, perhaps block
-  transient,  ///< time may heal it: retry
+  peer,       ///< the other side: do not trust it, perhaps block it
+  transient,  ///< may pass with time: retry
   local,      ///< this machine or this program's configuration: stop and tell the user
 };
 Condition condition_of(Errc code);
 
-/// An error with the words a user needs: what was wrong and where ("coreFetch.parallelRequestCount: must be 1..255, got
-/// 0").
+/// An error with a message that tells a user what was wrong and where ("coreFetch.parallelRequestCount: must be 1..255,
+/// got 0").
 struct Error {
   Errc code = Errc::internal;
   std::string message;
@@ -62,7 +62,7 @@ struct Error {
   friend bool operator==(const Error&, const Error&) = default;
 };
 
-/// Called by `Result::value()` on an error. Throws std::runtime_error; only start-up code and tests rely on it.
+/// Called by `Result::value()` on an error. Throws std::runtime_error; only start-up code and tests rely on that.
 [[noreturn]] void throw_exception_from_error(const Error& error, const boost::source_location& where);
 
 template <class T = void>
@@ -70,7 +70,7 @@ using Result = boost::system::result<T, Error>;
 
 inline Error make_error(Errc code, std::string message) { return Error{code, std::move(message)}; }
 
-/// A broken invariant of our own. Never for peer or user input. Prints and aborts, in every build.
+/// Reports a broken invariant of this library: prints it and aborts, in every build. Never for peer or user input.
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
 #define K2_ASSERT(expr) ((expr) ? static_cast<void>(0) : ::kitsune2::assertion_failed(#expr, __FILE__, __LINE__))
 

@@ -1,4 +1,4 @@
-// The fetch module: knows which ops to get from which peers, asks, answers, stores.
+// The fetch module: knows which ops to get from which peers, requests and stores them, and answers requests.
 #pragma once
 
 #include <array>
@@ -27,7 +27,7 @@ struct FetchStateSummary {
   std::uint64_t pending_ops = 0;
   std::uint64_t pending_pairs = 0;
   std::uint64_t outstanding_requests = 0;     ///< messages under way
-  std::uint64_t known_outstanding_bytes = 0;  ///< of ops whose size is known (observed average)
+  std::uint64_t known_outstanding_bytes = 0;  ///< of ops whose size is known (the observed average)
 };
 
 /// How much is pending. Cheap to compute.
@@ -73,61 +73,61 @@ struct FetchStats {
   /// From passing fetched ops to the op store until it reports the result: a durable commit.
   LatencyHistogram store_writes;
   std::uint64_t ops_fetched = 0, bytes_fetched = 0;  ///< stored durably, asked for by us
-  /// Payload in answers, before it is judged: also of a message that is not whole yet, or never will be.
+  /// Payload in answers, before it is judged, including that of messages that are not whole yet, or never will be.
   std::uint64_t bytes_received = 0;
   std::uint64_t ops_served = 0, bytes_served = 0;  ///< handed to the transport for a peer
   std::uint64_t requests_sent = 0, requests_failed = 0, requests_overdue = 0;
   std::uint64_t requests_received = 0, requests_refused = 0, ops_not_held = 0;
   std::uint64_t ops_unsolicited = 0;  ///< the peer was not asked for them
   std::uint64_t ops_invalid = 0;      ///< failed the policy, or the store refused them
-  std::uint64_t ops_duplicate = 0;    ///< were asked for, and arrived late or twice
+  std::uint64_t ops_duplicate = 0;    ///< arrived late or twice
   std::uint64_t store_failures = 0;
-  std::uint64_t peers_put_aside = 0;             ///< how often: they sent too many invalid and unsolicited ops
+  std::uint64_t peers_put_aside = 0;             ///< how often, for too many invalid and unsolicited ops
   std::uint64_t pairs_dropped_unresponsive = 0;  ///< given up with their peer at the end of its back-off
   std::uint64_t pairs_dropped_unserved = 0;      ///< given up: the peer can be reached and never sent the op
-  /// Peers asked for these, and they are held, but one message of the transport cannot carry them.
+  /// Requested by peers and held, but too large for one message of the transport.
   std::uint64_t ops_too_large = 0;
 };
 
 /// Callbacks for what the fetch module does, for progress, reports and gossip. All run on the strand; all are optional.
 struct FetchEvents {
-  /// Durable now, fetched from `peer`.
+  /// `ops` were fetched from `peer` and are durable now.
   std::function<void(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes)> ops_stored = {};
-  /// A peer answered a request and left these out, so it probably does not hold them.
+  /// `peer` answered a request without these ops, so it probably does not hold them.
   std::function<void(const Url& peer, const std::vector<OpId>& ops)> ops_missing = {};
-  /// The last back-off of `peer` has passed, because it could not be reached or sent bad ops: all requests to it are
+  /// The last back-off of `peer` has passed, because it could not be reached or sent bad ops. All requests to it are
   /// dropped. `orphaned`: the ops that have no other source.
   std::function<void(const Url& peer, const std::vector<OpId>& orphaned)> peer_given_up = {};
   /// Ops were handed to the transport for `peer`.
   std::function<void(const Url& peer, std::uint64_t ops, std::uint64_t bytes)> ops_served = {};
-  /// The store failed (disk full, …). The ops stay pending, and are fetched again after the re-insert delay.
+  /// The store failed (disk full, …). The ops stay pending and are fetched again after the re-insert delay.
   std::function<void(const Error& error)> store_failed = {};
-  /// `peer` can be reached and was asked for these ops repeatedly, for at least 5 minutes, but never sent them: it does
-  /// not hold them, or they are too large for it to send. It is not asked for them again until they are requested
-  /// again. `orphaned`: those that have no other source. They are no longer pending.
+  /// `peer` could be reached and was asked for these ops repeatedly, for at least 5 minutes, but never sent them: it
+  /// does not hold them, or they are too large for it to send. It is not asked again until they are requested again.
+  /// `orphaned`: the ops that have no other source; they are no longer pending.
   std::function<void(const Url& peer, const std::vector<OpId>& ops, const std::vector<OpId>& orphaned)> ops_unserved =
       {};
-  /// `count` ops that `peer` sent failed the policy, or the store refused them. `first`: why the first one did.
+  /// `count` ops of `peer` failed the policy or were refused by the store. `first`: the reason for the first one.
   std::function<void(const Url& peer, std::uint64_t count, const Error& first)> ops_invalid = {};
 };
 
-/// CoreFetch of one space. Strand only. The flow is the seed's; see docs/protocol-fetch.md and
-/// src/core/fetch/fetch_core.hpp.
+/// The fetch module of one space. Strand only. docs/protocol-fetch.md and src/core/fetch/fetch_core.hpp describe how it
+/// works.
 class Fetch {
  public:
   virtual ~Fetch() = default;
 
-  /// `add_ops`: fetch `op_ids` from `source`, leaving out what the store holds. The same op may be added with many
-  /// sources. Completes once the ids are pending (and, with persist_pending, durably so). A long list is looked up in
-  /// the store piece by piece: the first of it may be fetched before it completes, and an error of the store leaves
-  /// open what was looked up before; repeat the call. Errc::overloaded: over max_pending or max_pending_per_peer,
-  /// nothing was added (of a list whose source is replaced meanwhile, perhaps its first part). Rust: `request_ops`.
+  /// Fetches `op_ids` from `source`, except those that the store holds. An op may be added with many sources. Completes
+  /// once the ids are pending (and durably so, with persist_pending). A long list is looked up in pieces: its first ops
+  /// may be fetched before the call completes, and after an error of the store the pieces looked up before stay
+  /// pending; repeat the call. Errc::overloaded: over max_pending or max_pending_per_peer; nothing was added (except,
+  /// if the source is replaced meanwhile, perhaps the first part of the list). Rust: `request_ops`.
   virtual void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) = 0;
 
   /// The same for ops that `peer` offers; called by publish and gossip. The offer filter decides whether they are
-  /// wanted. If they are not, the call succeeds and adds nothing. *Rationale*: for the caller, an offer that nobody
-  /// wants has been handled; the peer need not offer it again. Errc::overloaded also if more than
-  /// CoreFetchConfig::max_offered_bytes would be pending, or more of this peer than its share of that.
+  /// wanted. If not, the call succeeds and adds nothing. *Rationale*: for the caller an unwanted offer has been
+  /// handled; the peer need not offer it again. Errc::overloaded also if more than CoreFetchConfig::max_offered_bytes
+  /// would be pending, or more than this peer's share of it.
   virtual void request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) = 0;
   /// Sets the function that decides, for each offer, whether the ops are wanted. Empty: they always are. The space sets
   /// it to the application's `SpaceHandler::accept_offered_ops`.
@@ -136,10 +136,10 @@ class Fetch {
   /// Drops the requests to a source that is gone for good: it is blocked, or its url is no longer in use.
   virtual void remove_source(const Url& source) = 0;
 
-  /// The peer at `old_url` is reached at `new_url` from now on: what is pending at the old one is asked for there at
-  /// once, and the store is told. No-op if nothing is pending at `old_url`, if `new_url` is no peer's or this node's
-  /// own, or if the two together are over max_pending_per_peer there (then the old one stays until it is given up). The
-  /// node calls it when a newer info of an agent has another url and no other agent is at the old one.
+  /// The peer at `old_url` is at `new_url` from now on: requests its pending ops there at once, and tells the store.
+  /// No-op if nothing is pending at `old_url`, if `new_url` is not a peer's or is this node's own, or if both together
+  /// exceed max_pending_per_peer (then `old_url` stays until it is given up). The node calls this when a newer info of
+  /// an agent has another url and no other agent is at the old one.
   virtual void replace_source(const Url& old_url, const Url& new_url) = 0;
 
   virtual FetchStateSummary state_summary() const = 0;
@@ -147,28 +147,28 @@ class Fetch {
   virtual std::uint64_t pending_ops() const = 0;  ///< cheap
   virtual FetchLoad load(const Url& /*source*/) const { return {}; }
 
-  /// Calls `callback` once, when nothing is pending: soon if that is so now, otherwise as soon as it is. Never missed.
+  /// Calls `callback` once, as soon as nothing is pending; soon after this call if that is so now. Never missed.
   virtual void notify_on_drained(std::function<void()> callback) = 0;
 
-  /// `events` hears of everything from now on, until the returned token is dropped: not of a single event more, not
-  /// even of one that others are being told of. Listeners hear in the order of subscribing, after the module's own
-  /// state is whole; they may call the module, subscribe, and drop tokens. To miss nothing, subscribe in
-  /// `SpaceHandler::on_space_created`: nothing that was fetched can come before it, not even by requests that an
-  /// earlier run left open. A token may outlive the module.
+  /// Calls `events` for everything from now on, until the returned token is dropped, and for nothing after that, not
+  /// even for an event that is being delivered. Listeners are called in the order of subscribing, once the module's own
+  /// state is consistent; they may call the module, subscribe, and drop tokens. To miss nothing, subscribe in
+  /// `SpaceHandler::on_space_created`: nothing is fetched before it, even for requests of an earlier run. A token may
+  /// outlive the module.
   virtual std::shared_ptr<void> subscribe(FetchEvents events) = 0;
 
-  /// The way before there were several listeners: a second call replaces the first.
+  /// The earlier interface, with one listener: a second call replaces the first.
   [[deprecated("use subscribe")]] void set_events(FetchEvents events) { set_events_ = subscribe(std::move(events)); }
 
-  /// Stops asking and answering; `done` when nothing of this module is under way. Later calls get Errc::cancelled.
+  /// Stops requesting and answering. Calls `done` when nothing is under way. Later calls get Errc::cancelled.
   virtual void stop(std::function<void()> done) = 0;
 
  private:
   std::shared_ptr<void> set_events_;
 };
 
-/// Registers itself with `transport` for (space, "Fetch"). Resumes what `op_store` has pending if persist_pending.
-/// `budget` is charged for what peers offer and ask for; null: nothing is charged.
+/// Registers itself with `transport` for (space, "Fetch"). With persist_pending, resumes the requests in `op_store`.
+/// `budget` is charged for what peers offer and request; null: nothing is charged.
 Result<std::shared_ptr<Fetch>> make_core_fetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
                                                std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport,
                                                std::shared_ptr<PeerBudget> budget = nullptr);

@@ -1,4 +1,4 @@
-// Ids: opaque bytes with a type each, so that an op id is never taken for an agent id.
+// Ids: opaque bytes, with a type for each kind, so that an op id cannot be mistaken for an agent id.
 #pragma once
 
 #include <array>
@@ -12,13 +12,13 @@
 
 namespace kitsune2 {
 
-/// The location of an id on the DHT's ring of 2^32 points: successive 4-byte groups, read as little-endian (the last
-/// one may be short), XORed. Source: wire 0.2.2 (f). "hello" -> 1819043079.
+/// The location of an id on the DHT's ring of 2^32 points: the XOR of its 4-byte groups, each read as little-endian
+/// (the last may be shorter). Source: wire 0.2.2 (f). "hello" gives 1819043079.
 std::uint32_t dht_location(ByteView id);
 
 namespace detail {
-/// Storage of an id: up to 39 bytes in place (Holochain's longest hash), longer ones on the heap, copied deeply.
-/// 40 bytes in all: the fetch core keeps millions of them.
+/// Storage of an id: up to 39 bytes in place (Holochain's longest hash), longer ones on the heap with deep copies. 40
+/// bytes in total, because the fetch core keeps millions of them.
 class IdStorage {
  public:
   static constexpr std::size_t kInline = 39;
@@ -48,7 +48,7 @@ class IdStorage {
 };
 }  // namespace detail
 
-/// An id: any number of bytes, meaning given by the application or the protocol. Compares as bytes.
+/// An id: any number of bytes, whose meaning the application or the protocol defines. Compares as bytes.
 /// Rust counterpart: `Id` and its newtypes `OpId`, `SpaceId`, `AgentId`.
 template <class Tag>
 class Id {
@@ -63,9 +63,9 @@ class Id {
   bool empty() const noexcept { return size() == 0; }
   Bytes bytes() const { return Bytes::copy_of(view()); }
 
-  /// Where this id sits on the DHT ring.
+  /// The location of this id on the DHT ring.
   std::uint32_t loc() const { return dht_location(view()); }
-  /// URL-safe base64 without padding: the form in logs, URLs and JSON.
+  /// URL-safe base64 without padding, as used in logs, URLs and JSON.
   std::string to_string() const { return to_base64url(view()); }
 
   friend bool operator==(const Id& a, const Id& b) noexcept { return as_text(a.view()) == as_text(b.view()); }
@@ -77,23 +77,23 @@ class Id {
   detail::IdStorage storage_;
 };
 
-/// Names one op: a hash of its bytes by the host's policy. All of one space have the same length.
+/// Identifies an op: a hash of its bytes by the host's policy. All op ids of a space have the same length.
 using OpId = Id<struct OpIdTag>;
-/// Names one space (a network of its own inside kitsune2). Raw bytes on the wire.
+/// Identifies a space (a network of its own inside kitsune2). Raw bytes on the wire.
 using SpaceId = Id<struct SpaceIdTag>;
-/// Names one agent: its ed25519 public key, 32 bytes.
+/// Identifies an agent: its Ed25519 public key, 32 bytes.
 using AgentId = Id<struct AgentIdTag>;
 
-/// A 64-bit hash of bytes that an attacker cannot steer without the process's key (hash-flooding).
+/// A 64-bit hash that an attacker cannot steer without knowing the process's key (protects from hash flooding).
 std::uint64_t keyed_hash(ByteView bytes) noexcept;
 
-/// Sets the key of `keyed_hash` for the whole process. A program calls it once with a random number at its start,
-/// before it has a hashed container and before it has a second thread: a later call would make ids in such containers
-/// unfindable. Without it the key comes from the (randomised) address space: good against accidents, weak against an
-/// attacker. *Rationale*: the core takes no entropy itself; a simulation sets a fixed seed to repeat a run exactly.
+/// Sets the key of `keyed_hash` for the whole process. Call it once, with a random number, at the start of the program,
+/// before there is a hashed container or a second thread: a later call would make ids in such containers impossible to
+/// find. Otherwise the key comes from the (randomised) address space: enough against accidents, weak against attackers.
+/// *Rationale*: the core takes no entropy itself, and a simulation sets a fixed seed to repeat a run exactly.
 void set_hash_seed(std::uint64_t seed) noexcept;
 
-/// Names of the modules on the wire; case matters.
+/// The names of the modules on the wire; case matters.
 inline constexpr const char* kFetchModule = "Fetch";
 inline constexpr const char* kPublishModule = "Publish";
 inline constexpr const char* kGossipModule = "k2gossip";

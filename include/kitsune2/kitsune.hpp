@@ -1,4 +1,4 @@
-// A node: its spaces over one transport, and the handler through which an application hears of it.
+// A node: its spaces over one transport, and the handler by which the application learns of events.
 #pragma once
 
 #include <functional>
@@ -31,22 +31,22 @@ class KitsuneHandler : public TransportHandler {
 class Kitsune {
  public:
   virtual ~Kitsune() = default;
-  /// Makes the transport; to be called once before `space`. Errc::already_exists the second time; the transport
-  /// factory's errors.
+  /// Makes the transport. Must be called once, before `space`. Errors: Errc::already_exists the second time; those of
+  /// the transport factory.
   virtual Result<void> register_handler(std::shared_ptr<KitsuneHandler> handler) = 0;
   virtual std::vector<SpaceId> list_spaces() const = 0;
-  /// The space, made on first use. Errors: Errc::invalid_argument (no handler yet, an id of 0 or over 1024 bytes), the
-  /// handler's, the factories'; nothing is kept then.
+  /// Completes with the space, which is made on first use. Errors: Errc::invalid_argument (no handler yet; an id of 0
+  /// or over 1024 bytes), the handler's, the factories'. After an error nothing is kept.
   virtual void space(const SpaceId& space, Handler<std::shared_ptr<Space>> done) = 0;
   virtual std::shared_ptr<Space> space_if_exists(const SpaceId& space) const = 0;
-  /// Only after `register_handler`.
+  /// Must not be called before `register_handler`.
   virtual Transport& transport() = 0;
   virtual BlockList& blocks() = 0;
-  /// What peers have made this node do.
+  /// The accounts of the work that peers have caused.
   virtual PeerBudget& budget() = 0;
   virtual Report& report() = 0;
   virtual RuntimeConfig& config() = 0;
-  /// Stops all spaces, then the transport; `done` when nothing is under way.
+  /// Stops all spaces, then the transport. Calls `done` when nothing is under way.
   virtual void stop(std::function<void()> done) = 0;
 };
 

@@ -1,4 +1,4 @@
-// Every public header but those of kitsune2/testing, which an application's tests include one by one.
+// All public headers except those of kitsune2/testing, which an application's tests include individually.
 #pragma once
 
 #include "kitsune2/abi.hpp"

@@ -20,54 +20,54 @@ struct MetaOp {
   friend bool operator==(const MetaOp&, const MetaOp&) = default;
 };
 
-/// An op as the DHT model sees it. Rust: `StoredOp`. Ordered by (created_at, op_id).
+/// An op as the DHT model sees it, ordered by (created_at, op_id). Rust: `StoredOp`.
 struct StoredOp {
   Timestamp created_at;
   OpId op_id;
   friend auto operator<=>(const StoredOp&, const StoredOp&) = default;
 };
 
-/// What a transport takes as one message unless it is configured otherwise: the default of
+/// The largest message that a transport accepts unless configured otherwise: the default of
 /// `tx5Transport.messageSizeMax`.
 inline constexpr std::uint64_t kDefaultMaxMessageBytes = 64U << 20;
-/// The largest op that one message of `message_bytes` carries. An op is never split, so a larger one could be stored
-/// and never be sent. What is left free holds the frames around it and the longest space id (1,024 bytes).
+/// The largest op that fits into a message of `message_bytes`. An op is never split, so a larger one could be stored
+/// but never sent. The difference leaves room for the frames and the longest space id (1,024 bytes).
 constexpr std::uint64_t largest_op_bytes(std::uint64_t message_bytes) {
   constexpr std::uint64_t kAround = 2048;
   return message_bytes > kAround ? message_bytes - kAround : 0;
 }
 inline constexpr std::uint64_t kDefaultMaxOpBytes = largest_op_bytes(kDefaultMaxMessageBytes);
 
-/// What the host derives from an op's bytes.
+/// What the host derives from the bytes of an op.
 struct OpDescription {
   OpId op_id;
   Timestamp created_at;
 };
 
-/// The host's rules for ops: computes the id and the creation time from the bytes, says whether they are valid, and
-/// where an id lies on the ring. Pure and thread-safe: called on the strand and on store threads. A `describe` that
-/// throws refuses the op (Errc::internal, with the exception's words). The same bytes give the same answer on every
-/// node, and later too: stores check with it what they read from the disk, and drop what no longer has its id.
+/// The host's rules for ops: computes id and creation time from the bytes, says whether they are valid, and where an id
+/// is on the ring. Pure and thread-safe: called on the strand and on store threads. If `describe` throws, the op is
+/// refused (Errc::internal with the exception's message). The same bytes must always give the same answer, on every
+/// node: stores use it to check what they read from the disk, and drop ops that no longer have their id.
 class OpPolicy {
  public:
   virtual ~OpPolicy() = default;
-  /// Errc::malformed or Errc::too_large for bytes that are no op here.
+  /// Errc::malformed or Errc::too_large for bytes that are not a valid op.
   virtual Result<OpDescription> describe(ByteView op_data) const = 0;
-  /// The place of an op on the ring, computed from its id alone, since stores look ids up by their places. Default: the
-  /// reference's, which is the XOR of the id's groups of four bytes.
+  /// The location of an op on the ring, computed from its id alone, because stores look up ids by location. Default:
+  /// the reference's, the XOR of the id's groups of four bytes.
   virtual std::uint32_t location(ByteView op_id) const noexcept { return dht_location(op_id); }
-  /// Stable name, kept in the database so that a store is not opened with another policy: "sha256", "memory-op". It
-  /// stands for all of the policy: one that has other ids, times or places needs another name.
+  /// A stable name, kept in the database so that a store is not opened with another policy: "sha256", "memory-op". It
+  /// identifies the whole policy: one with other ids, times or locations needs another name.
   virtual std::string_view name() const = 0;
 };
 
-/// id = SHA-256 of the bytes; created_at = 1970 unless the bytes start with a `k2op` envelope (see
-/// docs/store-format.md).
+/// id: SHA-256 of the bytes. created_at: 1970, unless the bytes start with a `k2op` envelope
+/// (docs/store-format.md).
 std::shared_ptr<const OpPolicy> make_sha256_policy(std::size_t max_op_bytes = kDefaultMaxOpBytes);
-/// The stock test op of kitsune2_core: bytes = JSON {"created_at":<µs>,"op_data":[<u8>…]}, id = first 32 bytes of
-/// op_data, zero-padded. At most kDefaultMaxOpBytes. For talking to nodes that use kitsune2_core's memory op store.
+/// The stock test op of kitsune2_core. Bytes: JSON {"created_at":<µs>,"op_data":[<u8>…]}. id: the first 32 bytes of
+/// op_data, zero-padded. At most kDefaultMaxOpBytes. For use with nodes that have kitsune2_core's memory op store.
 std::shared_ptr<const OpPolicy> make_memory_op_policy();
-/// id = the first 32 bytes of the op (zero-padded), created_at = 1970, no check. For tests and benchmarks only.
+/// id: the first 32 bytes of the op, zero-padded. created_at: 1970. No checks. For tests and benchmarks only.
 std::shared_ptr<const OpPolicy> make_prefix_policy();
 
 }  // namespace kitsune2

@@ -21,12 +21,12 @@ namespace kitsune2 {
 /// Counters since start. Monotonic.
 struct PublishStats {
   std::uint64_t ops_sent = 0, agents_sent = 0;      ///< ids and infos handed to the transport
-  std::uint64_t send_failures = 0;                  ///< messages
+  std::uint64_t send_failures = 0;                  ///< failed messages
   std::uint64_t ops_received = 0, ops_refused = 0;  ///< ids; refused: over a bound of this module or of fetch
-  std::uint64_t agents_received = 0;                ///< messages; the sum of the three below and of those stored
-  std::uint64_t agents_invalid = 0;                 ///< they do not parse or verify
-  std::uint64_t agents_refused = 0;                 ///< of another space, expired, of the future, valid for too long
-  std::uint64_t agents_rate_limited = 0;            ///< dropped unread, because the peer sent too many
+  std::uint64_t agents_received = 0;                ///< messages: the sum of the three below and of those stored
+  std::uint64_t agents_invalid = 0;                 ///< did not parse or verify
+  std::uint64_t agents_refused = 0;       ///< of another space, expired, dated in the future, or valid for too long
+  std::uint64_t agents_rate_limited = 0;  ///< dropped unread, because the peer sent too many
 };
 
 /// Announces ops and agents to peers. Strand only. Rust: `Publish`.
@@ -38,16 +38,16 @@ struct PublishStats {
 class Publish {
  public:
   virtual ~Publish() = default;
-  /// Announces to `target` that this node holds `op_ids`, in messages of bounded size, one after the other; the first
-  /// failure ends this. Without ids it succeeds and sends nothing. Errors: the transport's; Errc::overloaded if too
-  /// many ids are already waiting to be sent; Errc::cancelled after `stop`.
+  /// Announces to `target` that this node holds `op_ids`, in messages of bounded size, one after the other. The first
+  /// failure ends the call. Without ids it succeeds and sends nothing. Errors: the transport's; Errc::overloaded if too
+  /// many ids are waiting to be sent; Errc::cancelled after `stop`.
   virtual void publish_ops(std::vector<OpId> op_ids, const Url& target, Handler<> done) = 0;
-  /// Sends one agent info. Errc::invalid_argument: null, or of another space.
+  /// Sends an agent info to `target`. Errc::invalid_argument: it is null, or of another space.
   virtual void publish_agent(AgentInfoPtr info, const Url& target, Handler<> done) = 0;
-  /// Calls `callback` for a peer if ids published to it may not have arrived: the transport failed to send them, or the
-  /// connection was lost within two minutes. *Rationale*: a sender learns only that a message was handed to the
-  /// network; a peer that was asleep has not received it. Gossip then starts a round with it, so nobody has to publish
-  /// again. Returns a subscription; dropping it ends the calls. Null: it never calls (the default).
+  /// Sets a function that is called for a peer if ids published to it may not have arrived: the transport failed to
+  /// send them, or the connection was lost within two minutes. *Rationale*: a sender learns only that a message was
+  /// handed to the network; a peer that was asleep has not received it. Gossip then starts a round with that peer, so
+  /// nobody has to publish again. Returns a subscription; dropping it ends the calls. Null: never calls (the default).
   virtual std::shared_ptr<void> on_unconfirmed(std::function<void(const Url& peer)> callback) {
     static_cast<void>(callback);
     return nullptr;

@@ -19,10 +19,10 @@ struct PeerReport {
 
 struct SpaceReport {
   PeerReport total;
-  std::map<Url, PeerReport> peers;  ///< bounded: the least recently active go, their figures stay in `total`
+  std::map<Url, PeerReport> peers;  ///< bounded: the least recently active are dropped; `total` keeps their figures
 };
 
-/// Strand only. Rust: `Report`.
+/// Receives the figures of the modules. Strand only. Rust: `Report`.
 class Report {
  public:
   virtual ~Report() = default;

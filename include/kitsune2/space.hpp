@@ -1,4 +1,4 @@
-// One network inside kitsune2: its modules, its local agents, and the handler through which an application hears of it.
+// One network inside kitsune2: its modules, its local agents, and the handler by which the application hears of events.
 #pragma once
 
 #include <functional>
@@ -22,21 +22,21 @@ class Space;
 class SpaceHandler {
  public:
   virtual ~SpaceHandler() = default;
-  /// The space has been made, and nothing has happened in it yet: no message and no op has arrived, not even of those
-  /// that an earlier run left to be fetched. This is the place to subscribe to the events of its modules
-  /// (`space.fetch().subscribe(…)`); a listener that subscribes here misses nothing. Called once, on the strand, before
-  /// `Kitsune::space` completes. `space` outlives all other calls of this handler. Do not stop the space in here. There
-  /// is no counterpart in the reference.
+  /// Called once, on the strand, when the space has been made and before `Kitsune::space` completes.
+  /// Nothing has happened in the space yet: no message and no op has arrived, not even of those that an
+  /// earlier run left to be fetched. Subscribe here to the events of its modules
+  /// (`space.fetch().subscribe(…)`) to miss nothing. `space` outlives all other calls of this handler. Must
+  /// not stop the space. The reference has no counterpart.
   virtual void on_space_created(Space& /*space*/) {}
   virtual void recv_notify(const Url& /*from*/, const SpaceId& /*space*/, Bytes /*data*/) {}
-  /// Whether to fetch ops that `peer` offers, by publish or gossip. Default: yes. There is no counterpart in the
-  /// reference. *Rationale*: an application that knows which ops it wants, and requests them through `Space::fetch`,
-  /// must not let strangers fill its disk.
+  /// Whether to fetch ops that `peer` offers, by publish or gossip. Default: yes. *Rationale*: an application that
+  /// knows which ops it wants, and requests them through `Space::fetch`, must not let strangers fill its disk. The
+  /// reference has no counterpart.
   virtual bool accept_offered_ops(const Url& /*peer*/, const SpaceId& /*space*/) { return true; }
 };
 
-/// One network inside kitsune2. Strand only, except for `id` and the members that return a module: these may be called
-/// on any thread, the modules themselves may not. Rust: `Space`.
+/// One network inside kitsune2. Strand only, except `id` and the members that return a module, which may be called on
+/// any thread (the modules themselves may not). Rust: `Space`.
 class Space {
  public:
   virtual ~Space() = default;
@@ -51,31 +51,31 @@ class Space {
   virtual Bootstrap& bootstrap() = 0;
   /// This node's url in this space; nullopt while it cannot be reached.
   virtual std::optional<Url> current_url() const = 0;
-  /// Why there is none; see Transport::failure.
+  /// The reason why there is no url; see Transport::failure.
   virtual std::optional<TransportFailure> transport_failure() const { return std::nullopt; }
-  /// Signs and spreads the agent's info now (if there is a url), and keeps it fresh: re-signed when less than 5 minutes
-  /// are left (checked every 60 s), on a new url and on a new arc. The agent's current storage arc becomes its target
-  /// arc (why: docs/protocol-gossip.md). Takes the place of an agent with the same id. Errors: the signer's, and then
-  /// the agent has not joined; Errc::cancelled after `stop`.
-  /// The target arc decides which ops gossip brings: none, if it is empty. That of an Ed25519LocalAgent is full by
-  /// default. When the first agent joins with an empty one, the log has a warning.
+  /// Signs and spreads the agent's info now (if there is a url), and keeps it fresh: signs again when less than 5
+  /// minutes are left (checked every 60 s), on a new url and on a new arc. Sets the agent's storage arc to its target
+  /// arc (docs/protocol-gossip.md says why). Replaces an agent with the same id. Errors: the signer's, and then the
+  /// agent has not joined; Errc::cancelled after `stop`. The target arc decides which ops gossip brings: none, if it is
+  /// empty. For an Ed25519LocalAgent it is full by default. If the first agent joins with an empty one, a warning is
+  /// logged.
   virtual void local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> done) = 0;
-  /// Sets the agent's target arc and joins. An empty arc is taken as intended, so there is no warning.
+  /// Sets the agent's target arc and joins. An empty arc is taken as intended, without a warning.
   virtual void local_agent_join_with_arc(std::shared_ptr<LocalAgent> agent, DhtArc arc, Handler<> done) {
     if (agent) agent->set_tgt_storage_arc(arc);
     local_agent_join(std::move(agent), std::move(done));
   }
-  /// Forgets the agent and spreads a tombstone: to the bootstrap server and to all known peers. `done`: when the peers'
-  /// messages have left, or after two seconds. No-op for an agent that has not joined.
+  /// Forgets the agent and sends a tombstone to the bootstrap server and all known peers. Calls `done` when the
+  /// messages to the peers have left, or after two seconds. No-op for an agent that has not joined.
   virtual void local_agent_leave(const AgentId& agent, std::function<void()> done) = 0;
   virtual void send_notify(const Url& to, Bytes data, Handler<> done) = 0;
-  /// The way before the op store told its listeners itself (`OpStore::subscribe`).
+  /// The earlier interface, before op stores reported new ops themselves (`OpStore::subscribe`).
   [[deprecated("not needed: the op store tells of what is stored")]] void inform_ops_stored(
       const std::vector<StoredOp>& /*ops*/) {}
-  /// The last refusal of the op store that fetch met, if it was within the last minute: the disk is full, or worse.
+  /// The last error of the op store that fetch met within the last minute, such as a full disk.
   virtual std::optional<Error> recent_store_failure() const { return std::nullopt; }
-  /// Leaves with all local agents, then stops gossip, publish, bootstrap and fetch. The stores stay usable as long as
-  /// the object lives, or until they are closed (`Node::stop` closes them).
+  /// Leaves with all local agents, then stops gossip, publish, bootstrap and fetch. The stores remain usable while the
+  /// object exists, or until they are closed (`Node::stop` closes them).
   virtual void stop(std::function<void()> done) = 0;
 };
 

@@ -1,4 +1,4 @@
-// The version of the library. It stands here only: the build reads it from this file.
+// The version of the library. It is defined only here: the build reads it from this file.
 #pragma once
 
 #include "kitsune2/abi.hpp"
@@ -12,8 +12,8 @@
 
 namespace kitsune2 {
 
-/// The version of the library that is linked, e.g. "0.1.0". The macros are those of the headers; both are equal unless
-/// an application was compiled against one version and linked with another, which is not supported before 1.0.
+/// The version of the linked library, e.g. "0.1.0". The macros are the version of the headers. Both are equal unless an
+/// application was compiled against one version and linked with another, which is not supported before 1.0.
 const char* version() noexcept;
 
 }  // namespace kitsune2

@@ -7,7 +7,7 @@
 
 namespace kitsune2 {
 
-/// `size` bytes that are not initialised; one allocation with the reference count for small ones. Any thread.
+/// Returns `size` uninitialised bytes; small ones share one allocation with the reference count. Any thread.
 ///
 /// From kPooledFrom on, released blocks are kept for reuse, up to kMostIdle bytes in the process (none under a
 /// sanitizer); the blocks that were released longest ago are freed first. *Rationale*: otherwise the system provides
@@ -25,7 +25,7 @@ inline constexpr std::size_t kPooledFrom = 128U << 10;
 inline constexpr std::size_t kMostIdle = 16U << 20;
 inline constexpr std::size_t kHugePage = 2U << 20;
 
-/// Bytes of the blocks that are kept for reuse.
+/// The bytes of all blocks that are kept for reuse.
 std::size_t idle_buffer_bytes();
 
 }  // namespace kitsune2

@@ -1,4 +1,4 @@
-// Numbers of a runtime's randomness.
+// Random numbers from a runtime.
 #pragma once
 
 #include <array>

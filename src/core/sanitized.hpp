@@ -1,4 +1,4 @@
-// Whether this is a build under a sanitizer: g++ and clang say it in different ways.
+// Whether this build runs under a sanitizer, which g++ and clang tell in different ways.
 #pragma once
 
 namespace kitsune2 {

@@ -1,4 +1,4 @@
-// A list of listeners; each is called as long as its token is kept.
+// A list of listeners. Each is called as long as its token exists.
 #pragma once
 
 #include <algorithm>
@@ -23,11 +23,11 @@ class Subscribers {
     return token;
   }
 
-  /// Calls `call(listener)` for each.
+  /// Calls `call(listener)` for each listener.
   template <class F>
   void tell(F call) const {
     if (entries_.empty()) return;
-    const auto entries = entries_;  // of this moment, and it keeps the listeners alive
+    const auto entries = entries_;  // a snapshot, which also keeps the listeners alive
     for (const Entry& entry : entries) {
       if (!entry.token.expired()) call(*entry.listener);
     }

@@ -24,9 +24,9 @@ class Logger {
 
   bool enabled(Level level) const { return level >= level_.load(std::memory_order_relaxed); }
   void write(Level level, std::string_view area, std::string_view text);
-  /// Replaces callback and level. When it returns the earlier callback is not running and has been destroyed.
+  /// Replaces callback and level. When it returns, the previous callback is not running and has been destroyed.
   void set(LogOptions options);
-  /// Ends the log: what is written from now on is dropped. As `set({})`.
+  /// Ends the log, like `set({})`: later lines are dropped.
   void close() { set({}); }
 
  private:
@@ -35,14 +35,14 @@ class Logger {
   LogCallback callback_;  // guarded
 };
 
-/// As long as it exists, this thread logs to `logger`. Null: no change. Scopes of one thread nest.
+/// While it exists, this thread logs to `logger`. Null: no change. The scopes of a thread nest.
 class Scope {
  public:
   explicit Scope(std::shared_ptr<Logger> logger);
   ~Scope();
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
-  /// Not null while it is the thread's.
+  /// Not null while this thread logs to it.
   const std::shared_ptr<Logger>& logger() const { return logger_; }
 
  private:
@@ -50,10 +50,10 @@ class Scope {
   const Scope* outer_;
 };
 
-/// The logger of the innermost Scope of this thread; null outside of all. Code that starts a thread passes it on.
+/// The logger of this thread's innermost Scope; null outside of all. Code that starts a thread passes it on.
 std::shared_ptr<Logger> current();
 
-/// Whether lines of this level are written at all: check this before building a costly text. Any thread.
+/// Whether lines of this level are written at all; check it before building a costly text. Any thread.
 bool enabled(Level level);
 /// Writes a line to this thread's log. Never pass secrets; pass text from peers through `printable`. Any thread.
 void write(Level level, std::string_view area, std::string_view text);
@@ -63,10 +63,10 @@ inline void info(std::string_view area, std::string_view text) { write(Level::in
 inline void warn(std::string_view area, std::string_view text) { write(Level::warn, area, text); }
 inline void error(std::string_view area, std::string_view text) { write(Level::error, area, text); }
 
-/// The longest text of a line; the rest is cut.
+/// The longest text of a line; the rest is cut off.
 inline constexpr std::size_t kMaxTextBytes = 4096;
-/// `text` as one line of valid UTF-8: control characters, bytes that are no UTF-8 and marks that turn the direction of
-/// writing become \xNN. Every line goes through it.
+/// `text` as one line of valid UTF-8: control characters, invalid UTF-8 and marks that change the direction of writing
+/// become \xNN. Every line passes through it.
 std::string escaped(std::string_view text);
 /// The first `max` bytes of a peer's text, escaped.
 inline std::string printable(std::string_view text, std::size_t max = 256) { return escaped(text.substr(0, max)); }
@@ -76,7 +76,7 @@ class Gate {
  public:
   explicit Gate(Duration interval = std::chrono::seconds(1), std::uint32_t burst = 1)
       : interval_(interval), burst_(burst) {}
-  /// True: write now; `suppressed()` lines like it were left out before.
+  /// Returns true if a line may be written now; `suppressed()` lines like it were left out before.
   bool open(Time now) {
     if (now >= next_) {
       next_ = now + interval_;
@@ -91,9 +91,9 @@ class Gate {
     return true;
   }
   std::uint64_t suppressed() const { return suppressed_; }
-  /// For the end of the line that `open` let pass: "", or " (12 more like it left out)".
+  /// The end of a line that `open` let pass: "", or " (12 more like it left out)".
   std::string left_out() const;
-  /// How many were left out since the last line that passed; they count as told from here on.
+  /// The number of lines left out since the last one that passed. They count as reported from now on.
   std::uint64_t take_count() {
     const std::uint64_t out = count_;
     count_ = 0;

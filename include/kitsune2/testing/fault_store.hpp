@@ -17,39 +17,39 @@ class Subscribers;
 
 namespace kitsune2::testing {
 
-/// Passes calls on to another store, with faults.
+/// Passes calls on to another store and adds faults.
 ///
-/// Also makes a *disk* out of a memory store: let the memory store live on a runtime of its own and give each start of
-/// the node a new FaultStore over it. When the node crashes, what was written stays and what was on its way is lost.
+/// Can also make a *disk* out of a memory store: let the memory store live on a runtime of its own, and give each start
+/// of the node a new FaultStore over it. When the node crashes, what was written stays, and what was under way is lost.
 ///
-/// *Rules*. F1: writes begin in the order of the calls, each after `write_delay`; a write that fails changes nothing.
-/// F2: handlers run on this store's runtime, none after its end. F3: faults hold for calls made from now on; held calls
-/// begin on `release`. F4: events of the other store come on this store's runtime, none of before its start, and each
-/// before the handlers that run after it there. Writes are: process_incoming_ops, store_described_ops, add_pending,
-/// remove_pending_source, remove_pending, store_slice_hash; the others are reads. Strand only.
+/// *Rules*. F1: writes begin in the order of the calls, each after `write_delay`; a failing write changes nothing. F2:
+/// handlers run on this store's runtime, none after its end. F3: faults apply to calls made from now on; held calls
+/// begin at `release`. F4: events of the other store are delivered on this store's runtime, none from before its start,
+/// and each before the handlers that run after it there. The writes are process_incoming_ops, store_described_ops,
+/// add_pending, remove_pending_source, remove_pending and store_slice_hash; all others are reads. Strand only.
 class FaultStore final : public OpStore {
  public:
   FaultStore(Runtime& runtime, std::shared_ptr<OpStore> inner);
   ~FaultStore() override;
 
-  void fail_writes(std::optional<Error> error) { write_error_ = std::move(error); }  ///< nullopt: no more
+  void fail_writes(std::optional<Error> error) { write_error_ = std::move(error); }  ///< nullopt: stops failing
   void fail_reads(std::optional<Error> error) { read_error_ = std::move(error); }
-  /// Fails the next `count` writes, whatever `fail_writes` says.
+  /// Lets the next `count` writes fail, whatever `fail_writes` says.
   void fail_next_writes(std::size_t count, Error error) {
     failing_writes_ = count;
     next_error_ = std::move(error);
   }
   void delay_writes(Duration delay) { write_delay_ = delay; }
   void delay_reads(Duration delay) { read_delay_ = delay; }
-  /// Writes wait until `release`.
+  /// Makes writes wait until `release`.
   void hold_writes() { holding_ = true; }
   void release();
-  /// Tells of these ops at once as if they had been found damaged. The other store keeps what it has.
+  /// Reports these ops as damaged at once. The other store keeps its contents.
   void tell_damaged(const std::vector<OpRecord>& ops);
 
   std::uint64_t writes() const { return writes_; }
   std::uint64_t reads() const { return reads_; }
-  /// Ops in each call of process_incoming_ops and store_described_ops so far.
+  /// The number of ops in each call of process_incoming_ops and store_described_ops so far.
   const std::vector<std::size_t>& batches() const { return batches_; }
 
   void close() override { inner_->close(); }

@@ -1,6 +1,6 @@
-// The tests of what OpStore promises, for any implementation of it. Needs GoogleTest.
+// The tests of OpStore's contract, for any implementation of it. Needs GoogleTest.
 //
-// Include it in one source file of a test program that links kitsune2::testing, and say there what is to be tested:
+// Include it in one source file of a test program that links kitsune2::testing, and say there which store to test:
 //
 //     #include <kitsune2/testing/op_store_suite.hpp>
 //     namespace kitsune2::testing {
@@ -36,14 +36,14 @@
 
 namespace kitsune2::testing {
 
-/// An implementation that is put to the test.
+/// An implementation to be tested.
 struct OpStoreKind {
   std::string name;             ///< letters, digits, '_': a part of the tests' names
-  bool durable = false;         ///< what `is_durable` is to say; a durable store is opened again and must hold its ops
-  bool removes_pending = true;  ///< false: `remove_pending` is left at its default, which has no effect
-  /// Opens the store in `folder`, which exists, is empty the first time, and goes with the test. A store that needs no
-  /// folder is new each time. Runs on the thread of the test, which is also the strand of `runtime`; the store may have
-  /// threads of its own.
+  bool durable = false;         ///< what `is_durable` must return; a durable store is reopened and must hold its ops
+  bool removes_pending = true;  ///< false: `remove_pending` has its default, which has no effect
+  /// Opens the store in `folder`, which exists, is empty the first time, and is removed after the test. A store that
+  /// needs no folder is new each time. Runs on the test's thread, which is also the strand of `runtime`; the store may
+  /// have threads of its own.
   std::function<std::shared_ptr<OpStore>(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
                                          const std::string& folder)>
       open;
@@ -51,7 +51,7 @@ struct OpStoreKind {
   friend std::ostream& operator<<(std::ostream& out, const OpStoreKind& kind) { return out << kind.name; }
 };
 
-/// Names the tests of a kind.
+/// The name of a kind in the names of tests.
 inline std::string op_store_kind_name(const ::testing::TestParamInfo<OpStoreKind>& info) { return info.param.name; }
 
 class OpStoreSuite : public ::testing::TestWithParam<OpStoreKind> {
@@ -157,7 +157,7 @@ TEST_P(OpStoreSuite, the_first_bytes_of_an_id_stay) {
 }
 
 TEST_P(OpStoreSuite, described_ops_are_stored_as_described) {
-  /// Names what it knows; ids of any length, the empty one too.
+  /// Identifies known ops; ids may have any length, and may be empty.
   class Known final : public OpPolicy {
    public:
     Result<OpDescription> describe(ByteView op) const override {
@@ -206,7 +206,7 @@ TEST_P(OpStoreSuite, ops_do_not_depend_on_the_buffer_they_came_in) {
   auto owner = std::make_shared<std::vector<std::uint8_t>>(message);
   const Bytes buffer = Bytes::share(owner, *owner);
   const auto out = put({buffer.slice(0, 64), buffer.slice(100'000, 100'000), buffer.slice(200'000, 1'000)});
-  // Bytes that are shared are immutable; what was copied does not even look at them again.
+  // Shared bytes are immutable; with copied bytes the store does not even look at them again.
   const auto back = w_.retrieve(s(), out.newly_stored).value();
   EXPECT_EQ(back[0].op_data, buffer.slice(0, 64));
   EXPECT_EQ(back[1].op_data, buffer.slice(100'000, 100'000));
@@ -317,7 +317,7 @@ TEST_P(OpStoreSuite, narrow_arcs_and_short_slices_among_many_ops) {
   std::vector<Bytes> ops;
   for (std::uint32_t i = 0; i < 2'000; ++i) ops.push_back(op_at(i * 2'147'483U, 1'000 + i % 50, i));
   put(ops);
-  // By place: few in the arc, many in the time.
+  // By location: few in the arc, many in the time.
   const DhtArc narrow(10 * 2'147'483U, 12 * 2'147'483U);
   EXPECT_EQ(w_.slice(s(), narrow, Timestamp{0}, Timestamp{5'000})->op_ids,
             (OpIds{id_at(10 * 2'147'483U, 10), id_at(11 * 2'147'483U, 11), id_at(12 * 2'147'483U, 12)}));

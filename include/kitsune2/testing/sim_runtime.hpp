@@ -15,15 +15,15 @@ class SimRuntime;
 
 /// A world in virtual time. All nodes of a simulation (or the one node of a unit test) run in it, one task at a time.
 ///
-/// *Rules*. W1: tasks run by (time, order of posting), over all nodes. W2: time stands still while work is ready and
-/// then jumps to the next deadline; it never passes one. W3: the same seed and the same calls give the same run:
-/// `trace_hash()` is the proof. (Containers keyed by ids iterate by the process's hash key: call `set_hash_seed` first
-/// thing in `main` to repeat a run in another process.) W4: work that posts itself for ever at one instant
-/// ends in an abort with a message, after ten million tasks. W5: only the thread that made the world may use it, but
-/// for `post`, `wall_now` and `random_bytes` of its runtimes.
+/// *Rules*. W1: tasks run in the order of (time, posting), over all nodes. W2: time stands still while work is ready,
+/// and then jumps to the next deadline; it never passes one. W3: the same seed and the same calls give the same run;
+/// `trace_hash()` proves it. (The order of containers keyed by ids depends on the process's hash key: to repeat a run
+/// in another process, call `set_hash_seed` first in `main`.) W4: work that posts itself for ever at one instant aborts
+/// with a message after ten million tasks. W5: only the thread that made the world may use it, except for `post`,
+/// `wall_now` and `random_bytes` of its runtimes.
 ///
-/// A store with threads of its own (SQLite) posts from them: what they do takes real time and no virtual time.
-/// `wait_for` is made for that: it sleeps until something was posted.
+/// A store with threads of its own (SQLite) posts from them; their work takes real time and no virtual time. For that,
+/// `wait_for` sleeps until something was posted.
 ///
 ///     SimWorld world(1);
 ///     auto runtime = world.make_runtime();
@@ -32,48 +32,48 @@ class SimRuntime;
 class SimWorld {
  public:
   explicit SimWorld(std::uint64_t seed = 1);
-  /// Drops all tasks. Runtimes may outlive it; they do nothing then.
+  /// Drops all tasks. Runtimes may outlive the world; they do nothing then.
   ~SimWorld();
   SimWorld(const SimWorld&) = delete;
   SimWorld& operator=(const SimWorld&) = delete;
 
-  /// A node's view: its strand, its timers, its random numbers.
+  /// Makes a node's runtime, with its strand, timers and random numbers.
   std::unique_ptr<SimRuntime> make_runtime();
 
-  /// Starts at zero.
+  /// Virtual time; starts at zero.
   Time now() const;
-  /// The wall clock of all nodes is at this now; it runs with virtual time. Starts at 2026-01-01.
+  /// Sets the wall clock of all nodes, which then runs with virtual time. It starts at 2026-01-01.
   void set_wall_now(Timestamp now);
 
-  /// Runs the next task, jumping to its time. False: there is none.
+  /// Runs the next task, jumping to its time. Returns false if there is none.
   bool step();
-  /// Runs what is due now. No time passes. Returns the number of tasks. Work that posts itself for ever never ends
-  /// this: more than ten million tasks at one instant abort with a message.
+  /// Runs what is due now; no time passes. Returns the number of tasks. More than ten million tasks at one instant
+  /// (work that posts itself for ever) abort with a message.
   std::size_t run_ready();
-  /// Runs everything due up to and at `t`; afterwards it is `t`. No effect on time when `t` has passed.
+  /// Runs everything due up to and including `t`; afterwards the time is `t`, unless it was later already.
   void run_until(Time t);
   void run_for(Duration d) { run_until(now() + d); }
-  /// Runs until `done()` is true, asked before the first task and after each one. False: not so within `limit` of
-  /// virtual time, or nothing is left that could change it.
+  /// Runs until `done()` is true; it is called before the first task and after each one. Returns false if that does not
+  /// happen within `limit` of virtual time, or if nothing is left that could change it.
   bool run_until(const std::function<bool()>& done, Duration limit);
-  /// Runs until nothing is ready or scheduled. False: still busy after `limit` of virtual time.
+  /// Runs until nothing is ready or scheduled. Returns false if still busy after `limit` of virtual time.
   bool run_until_idle(Duration limit = std::chrono::hours(24));
-  /// Jumps to the next deadline and runs all that is due there. False: nothing is scheduled.
+  /// Jumps to the next deadline and runs everything due then. Returns false if nothing is scheduled.
   bool step_to_next_deadline();
-  /// For work on real threads: runs what is ready and sleeps for posts until `done()`. No virtual time passes.
-  /// False: not so within `limit` of real time.
+  /// For work on real threads: runs what is ready, and sleeps until something is posted, until `done()`. No virtual
+  /// time passes. Returns false after `limit` of real time.
   bool wait_for(const std::function<bool()>& done, std::chrono::milliseconds limit = std::chrono::seconds(60));
 
-  /// Called after each task, e.g. to check invariants. Empty: none.
+  /// Sets a function that is called after each task, e.g. to check invariants. Empty: none.
   void on_step(std::function<void()> callback);
-  /// Hash over (time, node, task number) of each task that ran and over all `trace` values.
+  /// A hash over (time, node, task number) of each task that ran, and over all `trace` values.
   std::uint64_t trace_hash() const;
-  /// Mixes a value into the trace: what was decided, what arrived.
+  /// Mixes a value into the trace, such as a decision or an arrival.
   void trace(std::uint64_t value);
   void trace(ByteView value);
   std::uint64_t tasks_run() const;
 
-  /// A number in [0, below) from the world's seed, for the scenario's own choices. 0 for `below` 0.
+  /// A number in [0, below) from the world's seed, for the scenario's own choices. 0 if `below` is 0.
   std::uint64_t random(std::uint64_t below);
   std::uint64_t seed() const;
 
@@ -83,21 +83,21 @@ class SimWorld {
   std::shared_ptr<State> state_;
 };
 
-/// One node's Runtime in a SimWorld. Make it with SimWorld::make_runtime.
+/// One node's Runtime in a SimWorld, made by SimWorld::make_runtime.
 class SimRuntime final : public Runtime {
  public:
-  /// Crashes.
+  /// Crashes the node.
   ~SimRuntime() override;
   SimRuntime(const SimRuntime&) = delete;
   SimRuntime& operator=(const SimRuntime&) = delete;
 
-  /// Destroys all tasks and timers of this node; what is posted or scheduled later is destroyed at once. As if the
+  /// Destroys all tasks and timers of this node, and later ones as soon as they are posted or scheduled, as if the
   /// process had died: no handler is called. No effect the second time.
   void crash();
   bool crashed() const;
-  /// This node's wall clock is off by `skew`. Zero at first.
+  /// Sets how far this node's wall clock is off. Zero at first.
   void set_wall_skew(Duration skew);
-  /// 0, 1, 2, … in the order of making.
+  /// 0, 1, 2, … in the order in which the runtimes were made.
   std::uint32_t index() const;
 
   Time now() const override;

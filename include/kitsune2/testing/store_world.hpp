@@ -1,5 +1,5 @@
-// What tests of an op store need: a world, a folder, calls that wait for their handler, ops with a place and a time.
-// Needs GoogleTest.
+// What tests of an op store need: a world, a folder, calls that wait for their handler, and ops with a given location
+// and time. Needs GoogleTest.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@
 
 namespace kitsune2::testing {
 
-/// A folder that goes with the object.
+/// A folder that is removed together with the object.
 class TempDir {
  public:
   TempDir() {
@@ -43,7 +43,7 @@ class TempDir {
   std::filesystem::path path_;
 };
 
-/// A world with one runtime, and calls on a store that wait for their outcome.
+/// A world with one runtime, and store calls that wait for their outcome.
 class StoreWorld {
  public:
   StoreWorld() : runtime_(world_.make_runtime()) {}
@@ -136,7 +136,7 @@ class StoreWorld {
     return wait<void>([&](auto done) { s.remove_pending_source(source, std::move(done)); });
   }
   using Pending = std::vector<std::pair<Url, std::vector<OpId>>>;
-  /// In an order that can be compared.
+  /// All pending requests, sorted so that they can be compared.
   Pending pending(OpStore& s) {
     auto out = wait<Pending>([&](auto done) { s.retrieve_pending(std::move(done)); });
     EXPECT_TRUE(out);
@@ -145,7 +145,7 @@ class StoreWorld {
     std::sort(out->begin(), out->end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     return *out;
   }
-  /// The same, read in pages of `limit`; pairs that come twice are there once.
+  /// The same, read in pages of `limit`, with each pair once.
   Pending pending_in_pages(OpStore& s, std::size_t limit) {
     std::map<Url, std::vector<OpId>> all;
     for (std::uint64_t after = 0;;) {

@@ -1,7 +1,7 @@
-// The tests of what TransportBackend promises, for any implementation of it. Needs GoogleTest.
+// The tests of TransportBackend's contract, for any implementation of it. Needs GoogleTest.
 //
 // Include it in one source file of a test program that links kitsune2::testing, derive a TransportSuiteNetwork that
-// makes nodes of your transport, and say there what is to be tested:
+// makes nodes of your transport, and say there which transport to test:
 //
 //     #include <kitsune2/testing/transport_suite.hpp>
 //     namespace kitsune2::testing {
@@ -32,14 +32,14 @@
 
 namespace kitsune2::testing {
 
-/// Where the nodes of one test meet.
+/// The network in which the nodes of one test meet.
 class TransportSuiteNetwork {
  public:
   virtual ~TransportSuiteNetwork() = default;
-  /// A new node that can reach the others, not started yet. `runtime` outlives it. Its `max_message_bytes` should be no
-  /// more than a few MiB: the suite sends a message of that size.
+  /// Makes a node that can reach the others and is not started yet. `runtime` outlives it. Its `max_message_bytes`
+  /// should be at most a few MiB, because the suite sends a message of that size.
   virtual std::unique_ptr<TransportBackend> make_backend(SimRuntime& runtime) = 0;
-  /// A peer's url at which nobody is.
+  /// The url of a peer that does not exist.
   virtual Url nobody() = 0;
   /// B4: how many bytes may wait for one peer.
   virtual std::uint64_t max_queue_bytes() = 0;
@@ -48,11 +48,11 @@ class TransportSuiteNetwork {
   virtual bool run_until(SimWorld& world, const std::function<bool()>& done) {
     return world.run_until(done, std::chrono::minutes(10));
   }
-  /// Runs what is on its way and nothing waits for. Default: a minute of virtual time.
+  /// Runs what is under way without anybody waiting for it. Default: a minute of virtual time.
   virtual void settle(SimWorld& world) { world.run_for(std::chrono::minutes(1)); }
 };
 
-/// An implementation that is put to the test.
+/// An implementation to be tested.
 struct TransportKind {
   std::string name;  ///< letters, digits, '_': a part of the tests' names
   std::function<std::unique_ptr<TransportSuiteNetwork>(SimWorld& world)> make;
@@ -60,11 +60,11 @@ struct TransportKind {
   friend std::ostream& operator<<(std::ostream& out, const TransportKind& kind) { return out << kind.name; }
 };
 
-/// Names the tests of a kind.
+/// The name of a kind in the names of tests.
 inline std::string transport_kind_name(const ::testing::TestParamInfo<TransportKind>& info) { return info.param.name; }
 
-/// A node that writes down what its backend tells it, and fails the test when that is against the contract of
-/// TransportEvents.
+/// A node that records what its backend reports, and fails the test if
+/// that violates the contract of TransportEvents.
 class TransportSuiteNode final : public TransportEvents {
  public:
   TransportSuiteNode(SimWorld& world, TransportSuiteNetwork& network)
@@ -130,7 +130,7 @@ class TransportSuiteNode final : public TransportEvents {
       stopped = true;
     });
   }
-  /// Of the current connection, or of the last one; the preflight is not counted.
+  /// Bytes of the current connection, or of the last one, without the preflight.
   std::vector<std::string> messages_from(const Url& peer) const {
     const auto it = from.find(peer);
     if (it == from.end() || it->second.empty()) return {};
@@ -150,7 +150,7 @@ class TransportSuiteNode final : public TransportEvents {
   bool stopped = false;
 
  private:
-  /// The backend is being called.
+  /// Whether the backend is being called.
   struct Call {
     explicit Call(TransportSuiteNode& called) : node(called) { node.in_call_ = true; }
     ~Call() { node.in_call_ = false; }

@@ -11,7 +11,7 @@
 
 namespace kitsune2::testing {
 
-/// Receives the outcome of an asynchronous call. Copies share it. A second call of the handler is a bug (abort).
+/// Receives the outcome of an asynchronous call. Copies share it. Calling the handler twice is a bug (abort).
 ///
 ///     Outcome<ProcessedOps> stored;
 ///     store->process_incoming_ops(ops, stored.handler());
@@ -30,15 +30,15 @@ class Outcome {
   std::function<bool()> has_come() const {
     return [state = state_] { return state->has_value(); };
   }
-  /// Only when ready.
+  /// Must not be called before `ready()`.
   const Result<T>& result() const { return state_->value(); }
 
  private:
   std::shared_ptr<std::optional<Result<T>>> state_ = std::make_shared<std::optional<Result<T>>>();
 };
 
-/// Makes a call and runs the world until its outcome is there: `await<ProcessedOps>(world, [&](auto done) {
-/// store->process_incoming_ops(ops, done); })`. Virtual time may pass, at most `limit`; then Errc::timed_out.
+/// Makes a call and runs the world until its outcome arrives: `await<ProcessedOps>(world, [&](auto done) {
+/// store->process_incoming_ops(ops, done); })`. Virtual time may pass, up to `limit`; after that Errc::timed_out.
 template <class T, class F>
 Result<T> await(SimWorld& world, F start, Duration limit = std::chrono::hours(1)) {
   Outcome<T> outcome;
@@ -47,7 +47,7 @@ Result<T> await(SimWorld& world, F start, Duration limit = std::chrono::hours(1)
   return outcome.result();
 }
 
-/// The same for a call that real threads work on (a SQLite store): no virtual time passes.
+/// The same for a call that real threads work on (a SQLite store). No virtual time passes.
 template <class T, class F>
 Result<T> await_real(SimWorld& world, F start, std::chrono::milliseconds limit = std::chrono::seconds(60)) {
   Outcome<T> outcome;
@@ -56,8 +56,8 @@ Result<T> await_real(SimWorld& world, F start, std::chrono::milliseconds limit =
   return outcome.result();
 }
 
-/// For nodes on real threads: asks `done` every few milliseconds. False: not so within `limit`. Any thread but a
-/// strand.
+/// For nodes on real threads: calls `done` every few milliseconds. Returns false if it is not true within `limit`. Must
+/// not be called on a strand.
 bool poll_until(const std::function<bool()>& done, std::chrono::milliseconds limit = std::chrono::seconds(30));
 
 }  // namespace kitsune2::testing

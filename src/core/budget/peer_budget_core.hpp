@@ -1,4 +1,4 @@
-// What each peer has made this node do, and who waits for it, is closed and put aside.
+// The work that each peer has caused, and which peers must wait, are closed and put aside.
 #pragma once
 
 #include <algorithm>
@@ -21,51 +21,52 @@
 
 namespace kitsune2 {
 
-/// The accounts behind PeerBudget. Work is in microseconds of one core; an account holds up to its burst, and what is
+/// The accounts behind PeerBudget. Work is in microseconds of one core. An account holds up to its burst, and what is
 /// taken from it flows back at its rate.
 ///
 /// *Rules*
-///  B1  Work is charged to the account of the peer's url. For a *newcomer* it is charged to a common account too: that
+///  B1  Work is charged to the account of the peer's url. For a *newcomer* it is also charged to a common account: that
 ///      of its address group if the group is known, else that of all newcomers together. An account can be overdrawn,
 ///      down to the negative of its burst.
-///      Reason: urls and agents cost nothing to make, so what has no past must share. Addresses cost something, so they
-///      share apart.
+///      Reason: urls and agents cost nothing to make, so peers without a past must share. Addresses cost something, so
+///      each group has a share of its own.
 ///  B2  A peer waits while its own account is overdrawn, a newcomer also while its common account is. A *known* peer
-///      never waits for what newcomers have used.
-///      Reason: behind a foreign relay no addresses are seen; without this a thousand fresh keys would have all of the
-///      node, or none of the known peers would be served while newcomers are held back.
-///  B3  A peer that waits and goes on is over when its own account reaches the negative of its burst; a newcomer also
-///      when the account of its address group does. Then the url, its agents and such a group (for newcomers of it)
-///      are put aside. The account of all newcomers, and one that is shared for want of room (B8), put nobody aside.
-///      Reason: who goes on after it was told to wait (by silence) does so on purpose; who asked for one thing that
-///      cost more than was thought did not. Nobody is sent away for what others have done, unless they come from one
-///      address.
-///  B4  Aside lasts `first_aside`, and twice as long each time that it happens again within `longest_aside` after the
-///      last end, up to `longest_aside`. What is put aside is remembered until then, connected or not.
-///      Reason: it must survive a reconnect, and one mistake must not be for ever.
+///      never waits because of what newcomers have used.
+///      Reason: behind a foreign relay no addresses are visible. Without this rule a thousand fresh keys would use up
+///      the whole node, or known peers would not be served while newcomers are held back.
+///  B3  A peer that must wait and goes on is over when its own account reaches the negative of its burst; a newcomer
+///      also when the account of its address group does. Then the url, its agents and, for its newcomers, such a group
+///      are put aside. The account of all newcomers, and one that is shared for lack of room (B8), put nobody aside.
+///      Reason: a peer that goes on after it was told to wait (by silence) does so on purpose; one that asked for a
+///      single thing that cost more than expected did not. Nobody is put aside for the work of others, unless they come
+///      from one address.
+///  B4  Being put aside lasts `first_aside`, and twice as long each time that it happens again within `longest_aside`
+///      after the last end, up to `longest_aside`. It is remembered until then, connected or not.
+///      Reason: it must survive a reconnect, and one mistake must not count for ever.
 ///  B5  A peer is aside if its url is, or if agents are known at its url and all of them are, or if its group is and it
-///      is a newcomer that was not known before it went (B7).
-///      Reason for "all": anybody can sign an info with another's url, and must not put it aside by that.
-///  B6  Useful exchange gives back what was charged for it, to the same accounts and never over their bursts, and makes
-///      known. At most `max_known` peers are known: the most useful ones; a new one must be more useful than the least
-///      useful of them, which is a newcomer again.
-///      Reason: honest catch-up costs nothing in the end, however long it is; and who has taken or given little does
-///      not push out who has taken or given much.
-///  B7  Who was known and has gone is remembered, the last `max_known` of them: by its agent if one alone is known at
-///      its url, else by its url. It is known again when it comes back.
-///      Reason for "alone": as in B5, an info with another's url must not earn what the other has.
+///      is a newcomer that was not known before it left (B7).
+///      Reason for "all": anybody can sign an info with another's url, and must not be able to put that peer aside.
+///  B6  Useful exchange gives back what was charged for it, to the same accounts and never beyond their bursts, and
+///      makes the peer known. At most `max_known` peers are known, the most useful ones: a new one must be more useful
+///      than the least useful of them, which becomes a newcomer again.
+///      Reason: honest catch-up costs nothing in the end, however long it is; and a peer that has taken or given little
+///      does not displace one that has taken or given much.
+///  B7  The last `max_known` known peers that left are remembered: by the agent if only one is known at the url, else
+///      by the url. Such a peer is known again when it returns.
+///      Reason for "only one": as in B5, an info with another's url must not earn what that peer has earned.
 ///  B8  At most `max_accounts` peers and as many groups have an account of their own that is not full; the others share
-///      one. An account that is full and of a newcomer is as none. At most `max_aside` entries are put aside; the one
-///      that ends first goes.
-///      Reason: memory is bounded whatever comes.
+///      one. A full account of a newcomer is the same as none. At most `max_aside` entries are put aside; when there
+///      are more, the one that ends first is dropped.
+///      Reason: memory is bounded in any case.
 ///
-/// *What fits*. Catching up with 1,000,000 ops, 300 MB from one peer costs it 1 s of look-ups, 1 s of rows where the
-/// store is durable and 0.3 s of bytes before anything is given back, and nothing in the end: the burst of one peer is
-/// 5 s by default, that of the newcomers 20 s.
-/// 30 rounds of catch-up with a stock node, 10,000 ids each, are 0.3 s of look-ups and 30 x 0.05 s of scans. A round of
-/// gossip without news costs some milliseconds; an account gets back 100 ms each second.
+/// *What fits*. Catching up with 1,000,000 ops, 300 MB, from one peer costs that peer 1 s of look-ups, 1 s of rows if
+/// the store is durable, and 0.3 s of bytes before anything is given back, and nothing in the end. The default burst of
+/// one peer is 5 s, that of the newcomers 20 s. 30 rounds of catch-up with a stock node, 10,000 ids each, cost 0.3 s of
+/// look-ups and 30 x 0.05 s of scans. A round of gossip without news costs some milliseconds; an account gets back 100
+/// ms each second.
 ///
-/// Pure: told the time, calls nothing. `now` before the latest one counts as that one. Calls are O(1) expected, O(log
+/// Pure: it is told the time and calls nothing. A `now` before the latest one counts as that one. Calls are O(1)
+/// expected, and O(log max_known) where usefulness changes; where a table is full, O(its size) once a second.
 /// max_known) where usefulness changes; where a table is full, O(its size) once a second.
 class PeerBudgetCore {
  public:
@@ -82,7 +83,7 @@ class PeerBudgetCore {
     std::size_t max_aside = 8192;
   };
   static Limits limits_of(const PeerBudgetConfig& config);
-  /// Sweeps of a full table are this far apart (B8).
+  /// The time between sweeps of a full table (B8).
   static constexpr Duration kSweepEvery = std::chrono::seconds(1);
 
   using Group = std::optional<AddressGroup>;
@@ -94,22 +95,22 @@ class PeerBudgetCore {
         other_groups_(full(limits.group)),
         newcomers_(full(limits.newcomers)) {}
 
-  /// B1 to B3. `over` means: call `put_aside`, and close the connection.
+  /// B1 to B3. `over` means: call `put_aside` and close the connection.
   PeerStanding charge(const Url& peer, const Group& group, std::int64_t micros, Time now);
-  /// B6. `value`: what the exchange is worth, in any unit.
+  /// B6. `value`: the worth of the exchange, in any unit.
   void useful(const Url& peer, const Group& group, std::int64_t micros, std::uint64_t value, Time now);
   std::optional<Time> waits_until(const Url& peer, const Group& group, Time now) const;
 
-  /// Puts aside what of them is over (B3, B4): the group only if its own account is. Their accounts start anew.
+  /// Puts aside whatever of them is over (B3, B4); the group only if its own account is. Their accounts start again.
   void put_aside(const Url& peer, Agents agents, const Group& group, Time now);
   /// B5.
   bool is_aside(const Url& peer, Agents agents, const Group& group, Time now) const;
-  /// Cheap: whether `is_aside` may say yes at all.
+  /// Cheap: whether `is_aside` can return true at all.
   bool has_aside(Time now) const { return now < last_aside_end_; }
 
   /// The peer's connection is open, or an agent has become known at its url. B7.
   void came(const Url& peer, Agents agents);
-  /// Its connection is gone. B7.
+  /// The peer's connection is closed. B7.
   void went(const Url& peer, Agents agents);
 
   bool is_known(const Url& peer) const;
@@ -145,7 +146,7 @@ class PeerBudgetCore {
   static PeerStanding charge(Account& account, const Rate& rate, std::int64_t micros, Time now);
   static std::optional<Time> good_at(const Account& account, const Rate& rate, Time now);
 
-  /// The account of its own, a new one if there is room; else the one that is shared.
+  /// The peer's own account, a new one if there is room, or else the shared one.
   Peer& own(const Url& peer);
   const Peer& own(const Url& peer) const;
   Account& common(const Group& group);
@@ -162,11 +163,11 @@ class PeerBudgetCore {
   Time now_ = Time::min();
   std::unordered_map<Url, Peer> peers_;
   std::map<AddressGroup, Account> groups_;
-  Peer others_;           ///< of peers that found no room (B8)
+  Peer others_;           ///< of peers without an account of their own (B8)
   Account other_groups_;  ///< the same
   Account newcomers_;
   std::optional<Time> swept_at_;
-  Known known_;                                                          ///< by value; the first one goes first
+  Known known_;                                                          ///< by value; the first one is dropped first
   std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> gone_;  ///< value, number
   std::map<std::uint64_t, std::string> gone_order_;
   std::uint64_t last_gone_ = 0;

@@ -10,9 +10,9 @@
 
 namespace kitsune2::dht {
 
-/// The XOR of op ids. The hash of no op has no bytes, unlike a XOR that happens to be all zeros; combining it with
-/// another hash gives that one. All ids of a model have one length; combining hashes of different lengths is a bug.
-/// Source: the reference's kitsune2_dht, `hash.rs`.
+/// The XOR of op ids. The hash of no ops has no bytes, unlike a XOR that happens to be all zeros; combined with another
+/// hash it gives that one. All ids of a model have one length; combining hashes of different lengths is a bug. Source:
+/// the reference's kitsune2_dht, `hash.rs`.
 ///
 /// *Limit*. An attacker who can create many ops can choose ids whose XOR is any value, so that two nodes appear to be
 /// in sync and are not. The wire protocol of the reference allows nothing better; docs/security.md says so.
@@ -41,7 +41,7 @@ class CombinedHash {
   }
 
  private:
-  // Holochain's ids have 36 bytes, those of other hosts 32.
+  // Holochain's ids have 36 bytes, those of other hosts have 32.
   boost::container::small_vector<std::uint8_t, 36> bytes_;
 };
 

@@ -27,27 +27,27 @@ namespace kitsune2::dht {
 /// about 100 bytes for each (sector, unit) of the last 128 to 256 hours and each (sector, full slice) before it that
 /// hold an op: at most 512 × 1,023 of the first kind. M5: all ids have one length; the first one decides.
 ///
-/// Pure: told the time, and told of ops. `handle` says which ids to list; the caller reads them from its store.
-/// Equal to kitsune2_dht 0.2.2 and 0.5.3 (tests/unit/core/dht/dht_vectors_test.cpp), except that a list of ids may be
-/// cut anywhere by the caller.
+/// Pure: it is told the time and the ops. `handle` says which ids to list; the caller reads them from its store. Equal
+/// to kitsune2_dht 0.2.2 and 0.5.3 (tests/unit/core/dht/dht_vectors_test.cpp), except that the caller may cut a list of
+/// ids anywhere.
 class DhtModel {
  public:
   explicit DhtModel(Timestamp now) : layout_(TimeLayout::at(now)), rings_(layout_.rings().size()) {}
 
   const TimeLayout& layout() const { return layout_; }
-  /// When `update` has something to do.
+  /// The time at which `update` has work to do.
   Timestamp next_update() const { return layout_.next_update(); }
   /// Moves on to the layout of `now`. No-op before `next_update`: a clock that is set back changes nothing until it has
   /// caught up, as in the reference.
   void update(Timestamp now);
 
-  /// An op was stored. Errc::invalid_argument: its id is empty or has another length than those before it.
+  /// Records that an op was stored. Errc::invalid_argument: its id is empty or of another length than the earlier ones.
   Result<void> add(std::uint32_t location, Timestamp created_at, ByteView id);
-  /// An op is gone that was added before. Errc::not_found: its cell holds none.
+  /// Records that an op is gone that was added before. Errc::not_found: its cell holds no op.
   Result<void> remove(std::uint32_t location, Timestamp created_at, ByteView id);
   std::uint64_t op_count() const { return ops_; }
 
-  /// Hash and number of ops of one cell, as a store keeps them.
+  /// Hash and number of the ops of one cell, as a store keeps them.
   struct Cell {
     CombinedHash hash;
     std::uint64_t ops = 0;
@@ -58,20 +58,20 @@ class DhtModel {
     }
     friend bool operator==(const Cell&, const Cell&) = default;
   };
-  /// Takes over a cell that a store kept for a unit, or for a full slice. False: nothing was taken over, since the full
-  /// slice ends after this layout's disc boundary (the clock was set back since); its ops must be added one by one.
+  /// Takes over a cell that a store kept for a unit or a full slice. Returns false if it took over nothing, because the
+  /// full slice ends after this layout's disc boundary (the clock was set back); its ops must then be added one by one.
   /// Errc::corrupt: no such sector or unit, no op, or a hash of another length than the others.
   Result<void> load_unit(std::uint32_t sector, std::int64_t unit, const Cell& cell);
   Result<bool> load_slice(std::uint32_t sector, std::uint64_t slice, const Cell& cell);
 
   MinimalSnapshot minimal(const SectorSet& common) const;
 
-  /// What to answer to a peer's snapshot. `mine`: the snapshot of the same kind that this side sent before in this
-  /// round, if it did: then this is the last step. Errc::peer_fault: it names a sector that is not common or a slice
-  /// that is not in the disc.
+  /// Returns what to answer to a peer's snapshot. `mine` is the snapshot of the same kind that this side has sent in
+  /// this round, if any; then this is the last step. Errc::peer_fault: the snapshot names a sector that is not common
+  /// or a slice that is not in the disc.
   Result<NextAction> handle(const Snapshot& theirs, const std::optional<Snapshot>& mine, const SectorSet& common) const;
 
-  /// For tests: recomputes what is derived. Aborts when it is wrong. O(cells).
+  /// For tests: recomputes what is derived, and aborts if it is wrong. O(cells).
   void check_invariants() const;
 
  private:
@@ -101,10 +101,10 @@ class DhtModel {
                              const SectorSet& common) const;
 
   TimeLayout layout_;
-  std::size_t id_size_ = 0;  ///< 0: no op yet
+  std::size_t id_size_ = 0;  ///< 0: there is no op yet
   std::uint64_t ops_ = 0;
   std::array<Disc, kSectors> disc_;
-  boost::unordered_flat_map<std::uint64_t, Cell> units_;  ///< by unit_key; from the disc boundary on
+  boost::unordered_flat_map<std::uint64_t, Cell> units_;  ///< by unit_key, from the disc boundary on
   std::vector<SectorCells> rings_;                        ///< derived from units_, for each ring of the layout
 };
 

@@ -30,7 +30,7 @@ class SectorSet {
   void add(const DhtArc& arc) {
     if (arc.empty()) return;
     for (std::uint32_t s = 0; s < kCount; ++s) {
-      // As steps from the arc's start: a sector that the start cuts has its first location behind its last.
+      // Counted from the arc's start: a sector that the start cuts has its first location behind its last.
       const std::uint32_t first = (s << kBits) - arc.start(), last = (s << kBits) + ((1U << kBits) - 1) - arc.start();
       if (first <= last && last <= arc.span()) set(s);
     }
@@ -44,7 +44,7 @@ class SectorSet {
 
   bool is_within(const SectorSet& other) const { return common(other) == *this; }
 
-  /// Hexadecimal, eight digits a word.
+  /// Hexadecimal, eight digits per word.
   std::string to_string() const {
     static constexpr char kDigits[] = "0123456789abcdef";
     std::string out;
@@ -53,7 +53,7 @@ class SectorSet {
     }
     return out;
   }
-  /// What to_string makes; nullopt for anything else.
+  /// Parses what to_string returns; nullopt for anything else.
   static std::optional<SectorSet> parse(std::string_view text) {
     SectorSet out;
     if (text.size() != 8 * out.words_.size()) return std::nullopt;
@@ -65,7 +65,7 @@ class SectorSet {
     return out;
   }
 
-  /// False for a sector that does not exist.
+  /// Returns false for a sector that does not exist.
   bool test(std::uint32_t sector) const {
     return sector < kCount && ((words_[sector / 32] >> (sector % 32)) & 1U) != 0;
   }
@@ -80,7 +80,7 @@ class SectorSet {
   const Words& words() const { return words_; }
   friend bool operator==(const SectorSet&, const SectorSet&) = default;
 
-  /// One arc that covers the set: the set itself if it is one run of sectors (around the end, too), else the full one.
+  /// One arc that covers the set: the set itself if it is one run of sectors (also across zero), else the full arc.
   DhtArc hull() const {
     if (empty()) return DhtArc::none();
     if (count() == kCount) return DhtArc::full();

@@ -1,4 +1,4 @@
-// What two nodes send each other about their ops, in four levels of detail, and how it is compared.
+// What two nodes tell each other about their ops, in four levels of detail, and what follows from a comparison.
 #pragma once
 
 #include <cstdint>
@@ -11,17 +11,17 @@
 
 namespace kitsune2::dht {
 
-// All snapshots cover the sectors that both nodes have in common, and only those. A sector or slice that holds no op is
-// left out. Source: the reference's kitsune2_dht, `dht/snapshot.rs`.
+// All snapshots cover exactly the sectors that both nodes have in common. A sector or slice without an op is left out.
+// Source: the reference's kitsune2_dht, `dht/snapshot.rs`.
 
-/// The first one of a round.
+/// The first snapshot of a round.
 struct MinimalSnapshot {
   Timestamp disc_boundary;
   CombinedHash disc_top_hash;                 ///< over all common sectors and full slices
   std::vector<CombinedHash> ring_top_hashes;  ///< for each ring, over the common sectors
   friend bool operator==(const MinimalSnapshot&, const MinimalSnapshot&) = default;
 };
-/// After a difference in the disc: each sector, over all of its full slices.
+/// Sent after a difference in the disc: each sector, over all its full slices.
 struct DiscSectorsSnapshot {
   Timestamp disc_boundary;
   std::map<std::uint32_t, CombinedHash> sectors;
@@ -43,35 +43,35 @@ struct RingSectorDetailsSnapshot {
 using Snapshot =
     std::variant<MinimalSnapshot, DiscSectorsSnapshot, DiscSectorDetailsSnapshot, RingSectorDetailsSnapshot>;
 
-/// Ops of one sector, created in [start, end).
+/// The ops of one sector that were created in [start, end).
 struct SliceRef {
   std::uint32_t sector = 0;
   Timestamp start, end;
   friend bool operator==(const SliceRef&, const SliceRef&) = default;
 };
 
-// What follows from comparing a peer's snapshot with one's own state.
+// What follows from comparing a peer's snapshot with this node's state.
 
 /// Nothing differs.
 struct Identical {
   friend bool operator==(const Identical&, const Identical&) = default;
 };
-/// The two divide time differently, since their clocks are apart or one has just moved on to the next unit.
+/// The two nodes divide time differently: their clocks are apart, or one of them has just moved on to the next unit.
 struct CannotCompare {
   friend bool operator==(const CannotCompare&, const CannotCompare&) = default;
 };
-/// Send this, and compare what comes back.
+/// Send this snapshot, and compare the answer.
 struct SendSnapshot {
   Snapshot snapshot;
   friend bool operator==(const SendSnapshot&, const SendSnapshot&) = default;
 };
-/// Send this together with the ids in `slices`, as far as the budget of the round allows.
+/// Send this snapshot together with the ids in `slices`, as far as the budget of the round allows.
 struct SendSnapshotAndIds {
   Snapshot snapshot;
   std::vector<SliceRef> slices;
   friend bool operator==(const SendSnapshotAndIds&, const SendSnapshotAndIds&) = default;
 };
-/// Send the ids in `slices`: the last step of a comparison.
+/// Send the ids in `slices`. This is the last step of a comparison.
 struct SendIds {
   std::vector<SliceRef> slices;
   friend bool operator==(const SendIds&, const SendIds&) = default;

@@ -16,7 +16,7 @@ inline constexpr std::int64_t kUnitsPerSlice = 512;
 /// Rings cover at least this much of the recent past.
 inline constexpr std::int64_t kMinRecentUnits = kUnitsPerSlice - 1;
 
-/// The unit in which `t` lies, counted from 1970; negative before it.
+/// The unit that contains `t`, counted from 1970; negative before it.
 std::int64_t unit_of(Timestamp t);
 /// The first instant of a unit. Saturates.
 Timestamp unit_start(std::int64_t unit);
@@ -43,7 +43,7 @@ struct Ring {
 /// to change one unit after the end of the last ring.
 class TimeLayout {
  public:
-  /// A time before 1970 gives the layout of 1970: no slice, no ring.
+  /// A time before 1970 gives the layout of 1970, without slices and rings.
   static TimeLayout at(Timestamp now);
 
   std::uint64_t full_slices() const { return static_cast<std::uint64_t>(boundary_unit_ / kUnitsPerSlice); }
@@ -54,7 +54,7 @@ class TimeLayout {
   /// The end of the last ring.
   std::int64_t end_unit() const { return rings_.empty() ? boundary_unit_ : rings_.back().end_unit(); }
   Timestamp next_update() const { return unit_start(end_unit() + 1); }
-  /// The index of the ring that holds `unit`; nullopt for a unit in the disc or after the last ring.
+  /// The index of the ring that contains `unit`; nullopt for a unit in the disc or after the last ring.
   std::optional<std::size_t> ring_of(std::int64_t unit) const;
 
   friend bool operator==(const TimeLayout&, const TimeLayout&) = default;

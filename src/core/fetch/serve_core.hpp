@@ -1,4 +1,4 @@
-// Which peer's fetch request is answered next, and with how much: the state machine of the serving side of fetch.
+// The state machine of the serving side of fetch: which peer's request is answered next, and with how much.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +17,8 @@
 
 namespace kitsune2 {
 
-/// Shares one node's answers among the peers that ask for ops. It knows requests by number, size and progress only: the
-/// caller keeps the ids and the ops, reads the store, and sends.
+/// Shares a node's answers among the peers that request ops. It knows only the number, size and progress of requests:
+/// the caller keeps the ids and the ops, reads the store, and sends.
 ///
 /// *Rules*. S1: the requests of one peer are answered in the order in which they came, with one read and one send at a
 /// time; peers take turns, message by message. S2: what is held is sent; nothing is sent if nothing is held. S3: a
@@ -56,13 +56,13 @@ class ServeCore {
   static constexpr Duration kPatience = std::chrono::seconds(10);
   static constexpr std::uint64_t kFrameBytes = 15U << 10;
   static constexpr Duration kFarTrip = std::chrono::milliseconds(3);
-  static constexpr Duration kLongestTrip = std::chrono::seconds(2);  ///< a longer round trip counts as this
+  static constexpr Duration kLongestTrip = std::chrono::seconds(2);  ///< a longer round trip counts as this one
   static constexpr std::uint64_t kFarTrips = 16, kFarGrowth = 16;
   static constexpr std::uint64_t kMaxQueuedBytes = 8U << 20;
   static constexpr std::uint64_t kMaxAllQueuedBytes = 64U << 20;
   static constexpr std::size_t kMaxIdsPerRead = 4096;
   static constexpr std::size_t kSharedIdsPerRead = 512;
-  /// Reads under way at once. Each may bring one op that is larger than what was counted for it.
+  /// The most reads under way at a time. Each may return one op that is larger than what was reserved for it.
   static constexpr std::size_t kMaxReads = 16;
   /// See `is_busy`.
   static constexpr Duration kBusyFor = std::chrono::milliseconds(100);
@@ -70,14 +70,14 @@ class ServeCore {
   struct Limits {
     std::size_t max_requests_per_peer = 64;
     std::uint64_t max_response_bytes = 4U << 20;
-    std::uint64_t max_far_response_bytes = 32U << 20;  ///< no effect if it is less
+    std::uint64_t max_far_response_bytes = 32U << 20;  ///< no effect if it is smaller
   };
 
-  using RequestId = std::uint64_t;  ///< 1, 2, 3, … in the order of coming
-  using ReadId = std::uint64_t;     ///< 1, 2, 3, … in the order of beginning; also names the response that it brings
+  using RequestId = std::uint64_t;  ///< 1, 2, 3, … in the order of arrival
+  using ReadId = std::uint64_t;     ///< 1, 2, 3, … in the order of starting; also names the response that it produces
 
-  /// Look up ids of `request` in the store, and report with `read_ended` or `read_failed`: those that the last read of
-  /// this request left over, or else the next ones of the request, `max_ids` at most.
+  /// Look up ids of `request` in the store, and report by `read_ended` or `read_failed`. They are the ids that the last
+  /// read of this request left over, or else the next ones of the request, `max_ids` at most.
   struct Read {
     ReadId read = 0;
     RequestId request = 0;
@@ -87,67 +87,67 @@ class ServeCore {
     std::uint64_t max_bytes = 0;
     friend bool operator==(const Read&, const Read&) = default;
   };
-  /// Send what `read` brought, and report with `sent`.
+  /// Send what `read` returned, and report by `sent`.
   struct Send {
     ReadId read = 0;
     Url peer;
     friend bool operator==(const Send&, const Send&) = default;
   };
-  /// What `read` brought is not wanted any more.
+  /// What `read` returned is no longer wanted.
   struct Discard {
     ReadId read = 0;
     friend bool operator==(const Discard&, const Discard&) = default;
   };
-  /// The request is answered, or dropped: no further `Read` names it.
+  /// The request is answered or dropped. No later `Read` names it.
   struct Forget {
     RequestId request = 0;
     friend bool operator==(const Forget&, const Forget&) = default;
   };
-  /// The peer does not take what it asked for (S6).
+  /// Close the connection of a peer that does not take what it requested (S6).
   struct Disconnect {
     Url peer;
     friend bool operator==(const Disconnect&, const Disconnect&) = default;
   };
   using Action = std::variant<Read, Send, Discard, Forget, Disconnect>;
 
-  /// What a read has brought.
+  /// The result of a read.
   struct ReadOutcome {
-    bool has_ops = false;     ///< at least one op is held
+    bool has_ops = false;     ///< whether at least one op is held
     std::uint64_t bytes = 0;  ///< of their payload
     std::uint64_t ops = 0;
-    bool left_over = false;     ///< ids of this read have not been looked at, since `max_bytes` was reached
-    bool is_exhausted = false;  ///< no id of the request remains but those left over
+    bool left_over = false;     ///< `max_bytes` was reached before all ids of this read were looked up
+    bool is_exhausted = false;  ///< no id of the request remains except those left over
   };
 
   explicit ServeCore(const Limits& limits) : limits_(limits) {}
 
-  /// A peer asks for ops. `cost`: bytes that the request takes while it waits. nullopt: refused (S5).
+  /// A peer requests ops. `cost` is the memory of the request while it waits, in bytes. nullopt: refused (S5).
   std::optional<RequestId> request(const Url& peer, std::uint64_t cost, Time now);
-  /// How far `peer` is, as its connection has shown (S8). To be told whenever it asks.
+  /// How far `peer` is, as measured on its connection (S8). Must be called before each of its requests.
   void round_trip(const Url& peer, Duration trip);
-  /// The store has answered. Each read ends exactly once, in any order, even if nobody waits for it any more: the
-  /// result is false then, and what it brought can be dropped.
+  /// The store has answered. Each read ends exactly once, in any order, even if nobody waits for it any more: then the
+  /// result is false, and what the read returned can be dropped.
   bool read_ended(ReadId read, const ReadOutcome& outcome, Time now);
-  /// The store has failed: the request ends. The same rules.
+  /// The store has failed, so the request ends. Otherwise as read_ended.
   bool read_failed(ReadId read);
-  /// The transport took the response (`ok`), or could not send it. Each `Send` ends exactly once.
+  /// The transport has accepted the response (`ok`), or could not send it. Each `Send` ends exactly once.
   void sent(ReadId read, bool ok, Time now);
-  /// The connection of `peer` is gone: its requests are dropped, and it has to show anew that it listens.
+  /// The connection of `peer` is closed: its requests are dropped, and it must show again that it listens.
   void forget(const Url& peer);
-  /// Drops everything, without actions. Reads and sends under way may still be reported.
+  /// Drops everything, without actions. Reads and sends under way may still be reported afterwards.
   void stop();
 
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
-  /// When `on_deadline` is to be called; nullopt: no time limit is running.
+  /// When `on_deadline` must be called; nullopt: no time limit is running.
   std::optional<Time> next_deadline() const;
-  /// Disconnects who let kPatience pass (S6). No-op before the deadline.
+  /// Disconnects the peers for which kPatience has passed (S6). No-op before the deadline.
   void on_deadline(Time now);
 
   std::size_t reads_under_way() const { return reads_.size(); }
-  /// Peers wait for answers, or did within the last kBusyFor.
+  /// Whether peers wait for answers, or did within the last kBusyFor.
   bool is_busy(Time now) const { return !peers_.empty() || now < busy_until_; }
 
-  /// For tests: recomputes every sum. Aborts when one is wrong. O(n).
+  /// For tests: recomputes every sum, and aborts if one is wrong. O(n).
   void check_invariants() const;
 
  private:
@@ -166,23 +166,23 @@ class ServeCore {
     std::uint64_t bytes = 0;
     Lane* lane = nullptr;
   };
-  /// What the connection of a peer has shown.
+  /// What a peer has shown on its connection.
   struct Known {
     std::uint64_t taken = 0;  ///< bytes, up to kProvenBytes
     Duration trip{0};
     bool has_large_ops = false;   ///< in its last response
-    std::uint64_t far_bytes = 0;  ///< S8: of large ops; 0: not known
+    std::uint64_t far_bytes = 0;  ///< S8: for large ops; 0: not known
   };
   struct Peer {
     std::deque<Request> requests;
     std::uint64_t queued_bytes = 0;
-    std::uint64_t serial = 0;  ///< tells this entry from an earlier one of the same url
+    std::uint64_t serial = 0;  ///< distinguishes this entry from an earlier one of the same url
     bool is_reading = false;
     bool is_sending = false;
     bool is_sending_much = false;  ///< more than max_response_bytes
-    bool is_in_turn = false;       ///< stands in its lane's turns
-    bool has_left_over = false;    ///< the last read was cut
-    std::optional<Ready> ready;    ///< read, and waits for the send before it
+    bool is_in_turn = false;       ///< it is in its lane's turns
+    bool has_left_over = false;    ///< the last read was cut short
+    std::optional<Ready> ready;    ///< read, and waiting for the send before it
 
     bool is_idle() const { return requests.empty() && !is_reading && !is_sending && !ready; }
   };
@@ -192,7 +192,7 @@ class ServeCore {
     std::uint64_t max_bytes = 0;
     Lane* lane = nullptr;
   };
-  /// A response of the unproven lane on its way.
+  /// A response of the unproven lane that is under way.
   struct Watched {
     Url peer;
     Time since;

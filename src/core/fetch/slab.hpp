@@ -19,8 +19,8 @@ namespace kitsune2 {
 inline constexpr std::uint32_t kNoSlot = UINT32_MAX;
 
 /// Holds records that never move. Growing allocates one chunk and copies nothing, so memory never doubles. A chunk is
-/// freed when its last record is erased; one empty chunk is kept for the next record. emplace, erase, access: O(1).
-/// Overhead: 8 bytes per chunk of 2^kBits records. Not thread-safe.
+/// freed when its last record is erased; one empty chunk is kept for the next record. emplace, erase and access are
+/// O(1). Overhead: 8 bytes per chunk of 2^kBits records. Not thread-safe.
 template <class T, unsigned kBits = 10>
 class Slab {
  public:
@@ -156,15 +156,15 @@ class Slab {
       chunks_.emplace_back();
       listed_.push_back(false);
     }
-    // Not zeroed: a page is paid for when its records come.
+    // Not zeroed, so that a page is touched only when its records are.
     chunks_[number] = std::unique_ptr<Chunk>(new Chunk);
     list(number);
     return number;
   }
 
   std::vector<std::unique_ptr<Chunk>> chunks_;
-  std::vector<std::uint32_t> with_room_;  ///< chunks that may have room: all that have, perhaps some that have not
-  std::vector<bool> listed_;              ///< is in with_room_, by chunk number
+  std::vector<std::uint32_t> with_room_;  ///< chunks that may have room: all that do, and perhaps some that do not
+  std::vector<bool> listed_;              ///< whether a chunk is in with_room_, by its number
   std::vector<std::uint32_t> absent_;     ///< freed chunk numbers
   std::uint32_t spare_ = kNoSlot;         ///< the one empty chunk that is kept
   std::size_t size_ = 0;

@@ -1,4 +1,4 @@
-// Who may be asked for a round: an index by what the choice goes by.
+// The peers with which a round may begin, indexed by the criteria of the choice.
 #pragma once
 
 #include <array>
@@ -15,7 +15,7 @@
 
 namespace kitsune2::gossip {
 
-/// Orders what hangs at urls by a time, then by the url itself, so that a run can be repeated.
+/// Orders items at urls by a time, then by the url, so that a run can be repeated.
 struct ByTimeThenUrl {
   template <class T>
   bool operator()(const std::pair<T, const Url*>& a, const std::pair<T, const Url*>& b) const {
@@ -23,16 +23,16 @@ struct ByTimeThenUrl {
   }
 };
 
-/// The peers that a round may begin with, filed by what rule D6 of RoundBook goes by. A choice looks at whom it takes
-/// and at those whose time has come since the last one, however many there are. Complexity: O(log n) for each call.
+/// The peers with which a round may begin, filed by the criteria of rule D6 of RoundBook. A choice looks at the peer it
+/// takes and at those whose time has come since the last one, however many there are. O(log n) for each call.
 class Candidates {
  public:
   struct Standing {
-    bool overlaps = false;               ///< its storage arc and one of ours
+    bool overlaps = false;               ///< its storage arc overlaps one of ours
     bool is_silent = false;              ///< it did not answer the last time
-    bool is_stranger = false;            ///< we had nothing to do with it at this own url
-    std::optional<Timestamp> last = {};  ///< the last gossip with it, also in an earlier life
-    Time from = Time::min();             ///< it may be asked from then on
+    bool is_stranger = false;            ///< there was no contact with it at this own url
+    std::optional<Timestamp> last = {};  ///< the last gossip with it, even in an earlier life
+    Time from = Time::min();             ///< when it may be asked again
     friend bool operator==(const Standing&, const Standing&) = default;
   };
 
@@ -40,11 +40,11 @@ class Candidates {
   Candidates(const Candidates&) = delete;
   Candidates& operator=(const Candidates&) = delete;
 
-  /// Adds `peer`, or files it anew.
+  /// Adds `peer`, or files it again.
   void file(const Url& peer, const Standing& standing);
   void erase(const Url& peer);
   void clear();
-  /// nullptr: it is not here.
+  /// nullptr if it is not in the index.
   const Standing* find(const Url& peer) const;
   template <class F>
   void for_each(F call) const {
@@ -52,19 +52,19 @@ class Candidates {
   }
   std::size_t size() const { return entries_.size(); }
 
-  /// Those who may be asked from `now` on, or earlier, are found by `pick` from here on.
+  /// From here on, `pick` finds the peers that may be asked at `now` or earlier.
   void advance(Time now);
-  /// Of those who may be asked: one whom there was no gossip with, by `random`, or else the one whose last gossip is
-  /// the longest ago. nullptr: none.
+  /// Of the peers that may be asked: one without any gossip so far, chosen by `random`, or else the one whose last
+  /// gossip is the longest ago. nullptr if there is none.
   const Url* pick(bool silent, bool overlaps, bool strangers_only, std::uint32_t random) const;
 
-  /// Steps that were taken until now, for tests of what a choice costs.
+  /// The number of steps taken so far, for tests of the cost of a choice.
   std::uint64_t work() const { return work_; }
 
  private:
-  /// Those who may be asked now, of one kind.
+  /// The peers of one kind that may be asked now.
   struct Pile {
-    std::vector<const Url*> fresh;  ///< no gossip yet
+    std::vector<const Url*> fresh;  ///< no gossip with them yet
     std::set<std::pair<Timestamp, const Url*>, ByTimeThenUrl> met;
   };
   struct Entry {

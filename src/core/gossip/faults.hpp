@@ -1,4 +1,4 @@
-// Who says what fits no round, and for how long that is borne.
+// How long a peer may send messages that fit no round.
 #pragma once
 
 #include <cstddef>
@@ -9,20 +9,20 @@
 
 namespace kitsune2::gossip {
 
-/// Counts the faults of peers and says when a connection is to be closed for them.
+/// Counts the faults of peers and decides when to close a connection because of them.
 ///
-/// *Rules*. F1: a peer whose faults come to `kMost` is closed. One is forgiven in `kForgivenIn`. F2: faults outlive the
-/// connection: whoever comes back is closed at the next one, until enough are forgiven. F3: at most `kMostPeers` are
-/// kept; then the half with the fewest faults is forgotten. *Rationale*: F1, an honest peer is at fault when a message
-/// of its comes after the round has timed out, or its clock and ours disagree on when a round is too soon: a few in an
-/// hour. A message that is thrown away costs its sender nothing and us some microseconds.
+/// *Rules*. F1: a peer whose faults reach `kMost` is closed. One fault is forgiven per `kForgivenIn`. F2: faults
+/// outlive the connection: a peer that returns is closed again at the next fault, until enough are forgiven. F3: at
+/// most `kMostPeers` are kept; then the half with the fewest faults is forgotten. *Rationale*: F1, an honest peer is at
+/// fault when its message arrives after the round has timed out, or when its clock and ours disagree on whether a round
+/// is too soon: a few times per hour. A message that is dropped costs its sender nothing and us some microseconds.
 class Faults {
  public:
   static constexpr double kMost = 64;
   static constexpr Duration kForgivenIn = std::chrono::seconds(10);
   static constexpr std::size_t kMostPeers = 4'096;
 
-  /// `weight`: 1 for a message that fits no round. True: close the connection. F1.
+  /// `weight`: 1 for a message that fits no round. Returns true if the connection must be closed. F1.
   bool add(const Url& peer, double weight, Time now);
   std::size_t size() const { return peers_.size(); }
 

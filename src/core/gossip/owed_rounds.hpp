@@ -1,4 +1,4 @@
-// Rounds that are owed to peers, by when they are due.
+// Rounds owed to peers, by the time when they are due.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +13,7 @@
 
 namespace kitsune2::gossip {
 
-/// One round for each peer. Complexity: O(log n) for each call.
+/// At most one round for each peer. O(log n) for each call.
 class OwedRounds {
  public:
   struct Owed {
@@ -26,16 +26,16 @@ class OwedRounds {
   OwedRounds(const OwedRounds&) = delete;
   OwedRounds& operator=(const OwedRounds&) = delete;
 
-  /// nullptr: none is owed to `peer`.
+  /// nullptr if none is owed to `peer`.
   const Owed* find(const Url& peer) const;
-  /// Adds one or replaces it.
+  /// Adds a round or replaces it.
   void put(const Url& peer, const Owed& owed);
   void erase(const Url& peer);
-  /// Who has been owed one for the longest, whether it is due or not.
+  /// The peer that has been owed a round for the longest, whether it is due or not.
   std::optional<Url> oldest() const;
-  /// The same of those whose round is due.
+  /// The same among those whose round is due.
   std::optional<Url> oldest_due(Time now);
-  /// When the next one is due; nullopt: none is owed.
+  /// When the next round is due; nullopt: none is owed.
   std::optional<Time> next_due() const;
   std::size_t size() const { return entries_.size(); }
 

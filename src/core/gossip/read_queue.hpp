@@ -1,4 +1,4 @@
-// Which reads of the op store for rounds of gossip may begin, and when.
+// When reads of the op store for rounds of gossip may begin, and which.
 #pragma once
 
 #include <array>
@@ -12,15 +12,16 @@
 
 namespace kitsune2::gossip {
 
-/// The slots for reads of what to name in a round, over all peers.
+/// The slots for reads of what to announce in a round, over all peers.
 ///
-/// *Rules*. Q1: one read for rounds that others started is at the store, and one for rounds that we started. Q2: a read
-/// holds its slot until the store has answered, whatever has become of its round; whoever asked for it can be gone, or
-/// have ended the round, and the store is still busy with it. Q3: what has not begun goes with its round. Q4: after a
-/// read for others the next one rests for as long as that took, at most `kLongestRest`. Q5: when `kMostWaiting` wait
-/// for others, there is no room for another round. *Rationale*: a read may walk over all ops, on the thread that serves
-/// fetch too; a round costs its starter one message, and urls cost nothing. Q4 leaves the store to others for half of
-/// the time, however many ask. Those of our own rounds come as often as we begin rounds, and do not wait for others.
+/// *Rules*. Q1: one read for rounds that others started is at the store, and one for ours.
+/// Q2: a read holds its slot until the store has answered, whatever became of its round: the peer may be gone or have
+/// ended the round, but the store is still busy. Q3: a read that has not begun is dropped with its round. Q4: after a
+/// read for others, the next one rests for as long as that took, at most `kLongestRest`. Q5: when `kMostWaiting` reads
+/// wait for others, there is no room for another round. *Rationale*: a read may walk over all ops, on the thread that
+/// also serves fetch; a round costs its starter one message, and urls cost nothing. Q4 leaves half of the store's time
+/// to others, however many ask. Reads of our own rounds come only as often as we begin rounds, and do not wait for
+/// others.
 ///
 /// Told the time.
 class ReadQueue {
@@ -31,14 +32,14 @@ class ReadQueue {
   static constexpr std::size_t kMostWaiting = 64;
 
   Id add(For whom);
-  /// One that may begin, which holds its slot from now on; nullopt: none may.
+  /// Returns the next read that may begin, which holds its slot from now on; nullopt: none may.
   std::optional<Id> begin(Time now);
   /// The store has answered.
   void ended(Id id, Time now);
-  /// Its round is over. True: it is at the store, and should be stopped there; `ended` follows all the same. False: it
-  /// had not begun, and is forgotten.
+  /// Its round is over. True: the read is at the store and should be stopped there; `ended` follows all the same.
+  /// False: it had not begun, and is forgotten.
   bool drop(Id id);
-  /// When `begin` has something that it has not now; nullopt: only after `ended` or `add`.
+  /// When `begin` may return something; nullopt: only after `ended` or `add`.
   std::optional<Time> next(Time now) const;
 
   bool is_full() const { return waiting(For::theirs) >= kMostWaiting; }  ///< Q5

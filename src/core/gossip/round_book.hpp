@@ -1,4 +1,4 @@
-// Whom to gossip with, and when.
+// With which peer to gossip, and when.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Who gives up its place when all places are taken. Pure: told the time and a random number.
+// Which place is given away when all are taken. Pure: it is told the time and a random number.
 #pragma once
 
 #include <algorithm>
@@ -16,42 +16,42 @@ namespace kitsune2::slots {
 using Address = std::array<std::uint8_t, 16>;
 
 bool is_v4(const Address& address);
-/// What one operator is likely to have many of: the /16 of an IPv4 address, the /32 of an IPv6 one.
+/// What one operator is likely to have many of: the /16 of an IPv4 address, the /32 of an IPv6 address.
 Address group_of(const Address& address);
 
-/// Who has a place.
+/// The holder of a place.
 struct Slot {
-  std::optional<Address> address;  ///< nullopt: not known (behind another relay)
-  Time since{};                    ///< when it came
-  std::uint64_t useful_bytes = 0;  ///< what it brought or took that was of use
-  bool keep = false;               ///< our own, or one that we called
+  std::optional<Address> address;  ///< nullopt: unknown (behind another relay)
+  Time since{};                    ///< when it arrived
+  std::uint64_t useful_bytes = 0;  ///< the useful bytes that it sent or received
+  bool keep = false;               ///< it is our own, or one that we called
 };
 
-/// Places are drawn from a sample, so that the choice costs the same however many there are.
+/// The size of the sample, so that the choice costs the same however many places there are.
 inline constexpr std::size_t kSample = 64;
 
-/// Chooses whose place a newcomer gets, as Bitcoin Core does for its inbound connections: whoever is hard to imitate
-/// stays, and of the rest somebody goes at random.
+/// Chooses whose place a newcomer gets, as Bitcoin Core does for its inbound connections: holders that are hard to
+/// imitate stay, and one of the rest is chosen at random.
 ///
-///  E1  One with `keep` never goes.
-///  E2  Of the others an eighth stays for the most useful bytes, and as many for the longest stay; of one address at
-///      most a quarter of each, but one. *Rationale*: an attacker has to serve us well, and for long, from many
-///      addresses, to have those places.
-///  E3  Of the rest, those go whose group has most places, and of these those whose address has most. Unknown
-///      addresses count one each. *Rationale*: addresses cost more than keys, and networks more than addresses. Who
-///      comes alone from somewhere does not go while others come in crowds.
+///  E1  A holder with `keep` is never chosen.
+///  E2  Of the others, an eighth is protected for the most useful bytes, and as many for the longest stay; of one
+///      address at most a quarter of each, but at least one. *Rationale*: to have those places, an attacker must serve
+///      us well, for a long time, from many addresses.
+///  E3  Of the rest, those are chosen whose group has the most places, and among these those whose address has the
+///      most. Unknown addresses count as one each. *Rationale*: addresses cost more than keys, and networks more than
+///      addresses. A lone peer is not chosen while others come in crowds.
 ///  E4  A newcomer whose own address would have to give up a place is refused. *Rationale*: a crowd that replaces
 ///      itself costs work and changes nothing.
-/// `sample`: some of those who have a place, drawn at random (all, if they are few). The result is an index into it;
-/// nullopt: the newcomer is refused. Complexity: O(n²) in the sample.
+/// `sample`: some of the holders, drawn at random (or all, if they are few). Returns an index into it; nullopt: the
+/// newcomer is refused. Complexity: O(n²) in the sample.
 std::optional<std::size_t> choose(std::span<const Slot> sample, const std::optional<Address>& newcomer,
                                   std::uint64_t random);
 
-/// The `i`th of the numbers that `random` stands for: for drawing the sample.
+/// Number `i` of the sequence that `random` stands for; for drawing the sample.
 std::uint64_t drawn(std::uint64_t random, std::size_t i);
 
-/// Draws the sample of `places` and chooses one of them. `slot_of(place)`: its Slot; nullopt: it cannot be chosen.
-/// Null: the newcomer is refused.
+/// Draws a sample of `places` and chooses one of them. `slot_of(place)` returns its Slot; nullopt: it cannot be chosen.
+/// Returns null if the newcomer is refused.
 template <class Place, class SlotOf>
 Place* choose_from(const std::vector<Place*>& places, const std::optional<Address>& newcomer, std::uint64_t random,
                    SlotOf slot_of) {
