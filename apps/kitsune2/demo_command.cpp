@@ -1,5 +1,5 @@
-// The main job on generated files: relay, sharer and fetcher as three processes of this program, compared byte for
-// byte.
+// `kitsune2 demo`: shares and fetches generated files with a relay, a sharer and a fetcher as three processes of this
+// program, and compares the result byte by byte.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -28,7 +28,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
-/// A child of this program whose JSON lines are read.
+/// A child process of this program whose JSON lines are read.
 class Child {
  public:
   Child(std::string name, const std::vector<std::string>& args) : name_(std::move(name)) {
@@ -44,7 +44,7 @@ class Child {
     const pid_t parent = ::getpid();
     pid_ = ::fork();
     if (pid_ == 0) {
-      ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // never left behind
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // the child must never be left behind
       if (::getppid() != parent) ::_exit(127);
       ::dup2(pipes[1], 1);
       sigset_t none;
@@ -69,7 +69,7 @@ class Child {
   const std::string& name() const { return name_; }
   pid_t pid() const { return pid_; }
 
-  /// The next event; nullopt: none within `limit`. At the end of its output `ended` is true.
+  /// Returns the next event; nullopt if there is none within `limit`. At the end of the output `ended` is true.
   std::optional<json> next(std::chrono::milliseconds limit) {
     while (true) {
       if (const auto line = buffer_.find('\n'); line != std::string::npos) {
@@ -89,7 +89,7 @@ class Child {
   }
   bool ended() const { return ended_; }
 
-  /// Asks it to end and gives its exit code.
+  /// Asks the child to end, and returns its exit code.
   int stop(int signal_number) {
     if (pid_ <= 0) return -1;
     if (signal_number != 0) ::kill(pid_, signal_number);
@@ -108,7 +108,7 @@ class Child {
   std::string buffer_;
 };
 
-/// Many small files, some large ones, folders in folders, names of several scripts, an empty file and an empty folder,
+/// Many small files, some large ones, nested folders, names in several scripts, an empty file and an empty folder,
 /// links, private and executable files.
 std::uint64_t generate(const fs::path& root, const DemoArgs& args, const std::stop_token& stop) {
   std::mt19937_64 random(20260722);  // the same files every time
@@ -210,7 +210,7 @@ Compared compare(const fs::path& from, const fs::path& to, Output& out, const st
       }
     }
     if (fs::exists(there) && there.permissions() != entry.symlink_status().permissions()) {
-      differs(relative, "different permissions");  // one process's umask made both
+      differs(relative, "different permissions");  // both were created with the same umask
     }
   }
   for (const auto& entry : fs::recursive_directory_iterator(to)) {
@@ -246,7 +246,7 @@ class Demo {
   }
 
  private:
-  /// The event named `name`; errors and warnings on the way are shown. nullopt: the child ended, or a signal came.
+  /// Waits for the event `name`; shows errors and warnings on the way. nullopt: the child ended, or a signal came.
   std::optional<json> wait_for(Child& child, const std::string& name,
                                const std::function<void(const json&)>& other = {}) {
     while (!signals_.token().stop_requested()) {

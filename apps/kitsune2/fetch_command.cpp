@@ -1,3 +1,4 @@
+// `kitsune2 fetch`: fetches a share and writes it to a folder.
 #include <optional>
 #include <tuple>
 
@@ -42,7 +43,7 @@ class Display {
     }
     const auto every = out_.json() ? std::chrono::milliseconds(200) : std::chrono::milliseconds(5000);
     if (!is_news_ && now - last_line_ < every) return;
-    // In a log a wait that is over at once is no news.
+    // In a log, a wait that ends at once is not worth a line.
     if (!out_.json() && figures.waiting && now - state_since_ < kWorthALine) return;
     is_news_ = false;
     last_line_ = now;
@@ -87,7 +88,7 @@ class Display {
   Clock::time_point state_since_{}, last_line_{};
 };
 
-/// Why a fetch is incomplete.
+/// Says why a fetch is incomplete.
 std::string what_lacks(const files::FetchReport& report) {
   std::string out;
   const auto add = [&](const std::string& what) { out += (out.empty() ? "" : ", ") + what; };

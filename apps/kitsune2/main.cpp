@@ -154,7 +154,7 @@ Result<RelayArgs> relay_args(const std::vector<std::string>& words) {
   return args;
 }
 
-/// What the command line says of the output, where it could not be read as a whole.
+/// What the command line says about output, when it could not be parsed as a whole.
 Common output_of(const std::vector<std::string>& words) {
   Common out;
   for (std::size_t i = 0; i < words.size(); ++i) {
@@ -178,7 +178,7 @@ std::string with_guess(const std::string& what, const std::optional<std::string>
   return guess ? what + "; did you mean " + *guess + '?' : what;
 }
 
-/// The first of `words` that is an option and none of `app`'s.
+/// Returns the first of `words` that is an option, but none of `app`'s.
 std::optional<std::string> unknown_option(const CLI::App& app, const std::vector<std::string>& words) {
   std::map<std::string, const CLI::Option*> known;
   std::vector<std::string> names;
@@ -196,21 +196,21 @@ std::optional<std::string> unknown_option(const CLI::App& app, const std::vector
     } else if (name.starts_with("--")) {
       return with_guess("unknown option " + name, nearest(name, names));
     } else if (name.size() > 1 && name.front() == '-') {
-      const auto letter = [&](char c) { return known.count({'-', c}) != 0; };  // they may stand together
+      const auto letter = [&](char c) { return known.count({'-', c}) != 0; };  // short options may be combined
       if (!std::all_of(name.begin() + 1, name.end(), letter)) return "unknown option " + name;
     }
   }
   return std::nullopt;
 }
 
-/// What the command line got wrong, in the one line that every error has.
+/// Says what is wrong with the command line, in one line like every error.
 int wrong_use(const CLI::App& root, const CLI::ParseError& error, const std::vector<std::string>& words) {
   const auto commands = root.get_subcommands();
   std::string what = error.what();
   if (!commands.empty()) {
     const CLI::App& command = *commands.front();
     const auto begin = std::find(words.begin(), words.end(), command.get_name());
-    // CLI11 looks first for what is missing, which may only be misspelt, and names what is left over backwards.
+    // CLI11 first reports what is missing, which may only be misspelt, and lists what is left over in reverse.
     if (auto unknown = unknown_option(command, {begin == words.end() ? begin : begin + 1, words.end()})) {
       what = *unknown;
     } else if (const auto rest = command.remaining(); !rest.empty()) {
@@ -230,7 +230,7 @@ int wrong_use(const CLI::App& root, const CLI::ParseError& error, const std::vec
   return Output(output_of(words)).error(make_error(Errc::invalid_argument, what));
 }
 
-/// `help`, `help COMMAND` and `version` as the options that say the same. A COMMAND that is none stays: an error.
+/// Replaces `help`, `help COMMAND` and `version` by the equivalent options. An unknown COMMAND stays, and is an error.
 std::vector<std::string> plain_words(const CLI::App& root, std::vector<std::string> words) {
   if (words.empty() || (words.front() != "help" && words.front() != "version")) return words;
   if (words.front() == "version") return {"--version"};
@@ -297,21 +297,21 @@ int run(int argc, char** argv) {
 
   const std::vector<std::string> words = plain_words(root, {argv + std::min(argc, 1), argv + argc});
   if (words.empty()) {
-    // Not a result: whoever runs it without a command wants to know what there is.
+    // Not a result: a user who gives no command wants to know which exist.
     std::fputs(root.help().c_str(), stderr);
     return kUsage;
   }
   try {
     root.parse(std::vector<std::string>(words.rbegin(), words.rend()));
   } catch (const CLI::ParseError& error) {
-    // --help and --version come here too.
+    // --help and --version arrive here too.
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return root.exit(error);
     return wrong_use(root, error, words);
   }
 
   start_log(common);
 
-  // Its thread lives as long as the process: never destroyed.
+  // Its thread lives as long as the process, so it is never destroyed.
   const bool has_to_tidy = root.got_subcommand("relay") || root.got_subcommand("share") ||
                            root.got_subcommand("fetch") || root.got_subcommand("demo");
   static Signals& signals = *new Signals(has_to_tidy ? Signals::First::stops : Signals::First::ends_here);
@@ -333,8 +333,8 @@ int run(int argc, char** argv) {
   return run_demo(common, demo, signals);
 }
 
-/// Without memory a thread can do nothing but end: with a line and an exit code, not with a core dump. What is stored
-/// stays.
+/// Without memory a thread can do nothing but end: with a line and an exit code, not with a core dump. Everything
+/// stored remains.
 [[noreturn]] void end_of_memory() {
   constexpr std::string_view kLine = "kitsune2: not enough memory. Stored data is safe\n";
   static_cast<void>(::write(2, kLine.data(), kLine.size()) > 0);
@@ -349,7 +349,7 @@ std::terminate_handler g_terminate = nullptr;
       std::rethrow_exception(thrown);
     } catch (const std::bad_alloc&) {
       end_of_memory();
-    } catch (...) {  // the handler before says what it is
+    } catch (...) {  // the previous handler says what it is
     }
   }
   g_terminate();
@@ -367,7 +367,7 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     kitsune2::cli::end_of_memory();
   } catch (const std::exception& error) {
-    // Start-up only: no descriptor for the event loop, no thread, no memory.
+    // Failures at start-up only: no descriptor for the event loop, no thread, no memory.
     using namespace kitsune2;
     const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
     return cli::Output(cli::output_of(words)).error(make_error(Errc::io, error.what()));

@@ -19,11 +19,11 @@ namespace kitsune2::files {
 namespace {
 
 constexpr int kReadFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-/// A pack ends early at a name whose hash has these bits zero, once it has kMinPackBytes: after a change of one file
-/// the packs behind it soon are the same again, and sharing again stores little.
+/// A pack ends early at a name whose hash has these bits zero, once it has kMinPackBytes. So soon after a changed file
+/// the packs are the same as before, and sharing again stores little.
 constexpr std::uint64_t kMinPackBytes = kChunkBytes / 2;
 constexpr std::uint64_t kPackCutMask = 15;
-/// Records wait in memory until their pack is full; over this the pack is ended as it is.
+/// Records wait in memory until their pack is full; beyond this number the pack ends early.
 constexpr std::size_t kMaxWaitingRecords = 1U << 20;
 
 std::uint64_t name_hash(std::string_view name) {
@@ -45,7 +45,7 @@ std::string why_special(mode_t mode) {
   return "neither a file nor a folder";
 }
 
-/// What is wrong with a path that the user named; by errno.
+/// The error for a path that the user named, from errno.
 Error path_error(const std::string& path) {
   Error error = errno_error(errno, printable(path));
   if (error.code == Errc::not_found) error.code = Errc::invalid_argument;
@@ -59,31 +59,31 @@ bool same_moment(const struct stat& a, const struct stat& b) {
 
 std::uint16_t mode_of(const struct stat& info) { return static_cast<std::uint16_t>(info.st_mode & kModeBits); }
 
-/// One walk through what is shared.
+/// One walk through the paths that are shared.
 class Sharer {
  public:
-  /// `ops`: null for a look at the names only. `version`: of the list of files; 1 ends with `needs_version_2` where
-  /// that version cannot say all.
+  /// `ops`: null to look at the names only. `version`: that of the list of files; with 1 the walk ends with
+  /// `needs_version_2` if that version cannot express everything.
   Sharer(BatchWriter* ops, std::uint8_t version, const ShareOptions& options, const std::stop_token& stop)
       : options_(options), stop_(stop), ops_(ops), version_(version), tree_([this](Bytes op) {
           return ops_->put(std::move(op));
         }) {}
 
   Result<ShareReport> run(const std::vector<std::string>& paths);
-  /// Something was met that a list of version 1 cannot say.
+  /// Whether the walk met something that a list of version 1 cannot express.
   bool needs_version_2() const { return needs_version_2_; }
   void expect(const FolderSummary& all) { all_ = all; }
 
  private:
   struct Child {
     std::string name;
-    std::string path;  ///< only at the top, where children are not in one folder
+    std::string path;  ///< only at the top, where the children are not in one folder
   };
   struct Frame {
     std::vector<Child> children;
     std::size_t at = 0;
-    std::size_t path_size = 0;    ///< length of path_ of this folder
-    std::size_t inside_size = 0;  ///< of its path in the share, with a slash behind
+    std::size_t path_size = 0;    ///< length of the part of path_ for this folder
+    std::size_t inside_size = 0;  ///< length of its path in the share, with a trailing slash
   };
 
   Result<void> top_level(const std::vector<std::string>& paths, Frame& frame, std::optional<DirCursor>& dir);
@@ -94,20 +94,20 @@ class Sharer {
   Result<void> leave(std::vector<Frame>& frames, std::optional<DirCursor>& dir);
   Result<void> file(const Child& child, Fd fd, const struct stat& before);
   Result<bool> link(const Child& child, const DirCursor& dir, std::size_t depth);
-  /// What was read of a file: one that is packed in `small`, of others the ids of their chunks.
+  /// What was read of a file: the bytes of a packed file in `small`, the ids of the chunks of others.
   struct Contents {
     std::vector<OpId> ids;
     std::vector<std::uint8_t> small;
-    std::string fault;   ///< of reading
+    std::string fault;   ///< an error of reading
     bool whole = false;  ///< false: it changed
   };
   Result<Contents> read(int fd, std::uint64_t size);
-  /// False: it changed. Errc::io of reading is reported inside `fault`.
+  /// Returns false if the file changed. An Errc::io of reading is reported inside `fault`.
   Result<bool> read_chunks(int fd, std::uint64_t size, std::vector<OpId>& ids, std::string& fault);
   Result<void> pack_file(FileHead head, ByteView bytes);
   Result<void> end_pack();
   Result<void> record(const std::vector<std::uint8_t>& bytes);
-  /// False: the list has to be of version 2, and is not.
+  /// Returns false if the list would have to be of version 2 and is not.
   bool can_say(bool plain) {
     needs_version_2_ = needs_version_2_ || !plain;
     return plain || version_ >= 2 || scanning();
@@ -121,19 +121,19 @@ class Sharer {
   BatchWriter* const ops_;
   const std::uint8_t version_;
   bool needs_version_2_ = false;
-  bool several_ = false;  ///< paths; none of them may hold links to the others
+  bool several_ = false;  ///< several paths; none may have links to the others
   TreeWriter tree_;
   ShareReport report_;
   FolderSummary all_;
-  std::uint64_t file_bytes_ = 0;  ///< read of the file at hand
+  std::uint64_t file_bytes_ = 0;  ///< bytes read of the current file
   std::vector<SameFile> excluded_;
   std::string path_;
   std::vector<std::uint8_t> pack_;
-  std::vector<std::uint8_t> waiting_;  ///< records behind the record of the open pack
+  std::vector<std::uint8_t> waiting_;  ///< records that follow the record of the open pack
   std::chrono::steady_clock::time_point last_progress_{};
 };
 
-/// How a walk ends that has to be repeated with version 2.
+/// The error of a walk that must be repeated with version 2.
 Error too_plain() { return make_error(Errc::unsupported, "this takes a list of files of version 2"); }
 
 void Sharer::issue(PathIssue::Kind kind, std::string reason, bool link) {
@@ -200,7 +200,7 @@ Result<bool> Sharer::read_chunks(int fd, std::uint64_t size, std::vector<OpId>& 
       fault = got.error().message;
       return false;
     }
-    if (*got != chunk.size()) return false;  // shorter than it was
+    if (*got != chunk.size()) return false;  // shorter than before
     done += chunk.size();
     file_bytes_ = done;
     auto id = ops_->put(Bytes(std::move(chunk)));
@@ -220,7 +220,7 @@ Result<Sharer::Contents> Sharer::read(int fd, std::uint64_t size) {
     out.whole = *whole;
     return out;
   }
-  out.small.resize(static_cast<std::size_t>(size) + 1);  // one more: a file that grew is noticed
+  out.small.resize(static_cast<std::size_t>(size) + 1);  // one more byte, to notice a file that grew
   auto got = read_full(fd, out.small.data(), out.small.size());
   if (!got) {
     out.fault = got.error().message;
@@ -272,7 +272,7 @@ Result<void> Sharer::file(const Child& child, Fd fd, const struct stat& first) {
   return {};
 }
 
-/// Keeps a link that leads nowhere but into what is shared.
+/// Keeps a link that leads only to places inside the share.
 Result<bool> Sharer::link(const Child& child, const DirCursor& dir, std::size_t depth) {
   std::string target(kMaxTargetBytes + 1, '\0');
   const auto size = ::readlinkat(dir.fd(), child.name.c_str(), target.data(), target.size());
@@ -352,7 +352,7 @@ Result<void> Sharer::top_level(const std::vector<std::string>& paths, Frame& fra
     name = name.substr(name.rfind('/') + 1);
     std::string own(name);
     if (own.empty() || own == "." || own == "..") {
-      // "." among several: the folder's real name.
+      // "." among several paths: use the folder's real name.
       char* real = ::realpath(path.c_str(), nullptr);
       if (real == nullptr) return path_error(path);
       own = std::string(std::string_view(real).substr(std::string_view(real).rfind('/') + 1));
@@ -389,7 +389,7 @@ Result<void> Sharer::leave(std::vector<Frame>& frames, std::optional<DirCursor>&
   return {};
 }
 
-/// One child of the innermost folder, or the way out of it. False: the walk is over.
+/// Handles one child of the innermost folder, or leaves the folder. Returns false when the walk is over.
 Result<bool> Sharer::step(std::vector<Frame>& frames, std::optional<DirCursor>& dir) {
   Frame& frame = frames.back();
   path_.resize(frame.path_size);
@@ -515,7 +515,7 @@ Result<ShareReport> Sharer::run(const std::vector<std::string>& paths) {
   if (!tree) return tree.error();
   root.manifest_bytes = tree_.bytes();
   root.top = *tree;
-  // The last op of a share: a store that holds it holds all of them.
+  // This is the last op of a share: a store that holds it holds all of them.
   if (auto flushed = ops_->flush(); !flushed) return flushed.error();
   auto id = ops_->put(root.encode());
   if (!id) return id.error();
@@ -531,7 +531,7 @@ Result<ShareReport> Sharer::run(const std::vector<std::string>& paths) {
   return report_;
 }
 
-/// A look at the names, then the walk in the oldest version that can say what was seen.
+/// A look at all names, then the walk, in the oldest version that can express what was seen.
 template <class MakeWriter>
 Result<ShareReport> cut(const std::vector<std::string>& paths, const ShareOptions& options, const std::stop_token& stop,
                         MakeWriter make_writer) {
@@ -543,13 +543,13 @@ Result<ShareReport> cut(const std::vector<std::string>& paths, const ShareOption
     Sharer sharer(&*writer, version, options, stop);
     sharer.expect(all->folder);
     auto report = sharer.run(paths);
-    // Something changed since the look.
+    // Something changed after the look.
     if (!report && version == 1 && sharer.needs_version_2() && report.error().code == Errc::unsupported) continue;
     return report;
   }
 }
 
-/// Since the store was opened.
+/// The number of ops found damaged since the store was opened.
 Result<std::uint64_t> damaged_ops(Runtime& runtime, OpStore& store) {
   auto stats = wait_on<OpStoreStats>(runtime, [&](auto done) { store.stats(std::move(done)); });
   if (!stats) return stats.error();

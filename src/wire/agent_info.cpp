@@ -15,7 +15,7 @@ using wire::JsonString;
 constexpr std::size_t kSignatureBytes = 64;
 constexpr std::size_t kMaxIdBytes = 1024;
 
-/// Decimal digits with an optional sign, as the reference's parser takes them.
+/// Parses decimal digits with an optional sign, as the reference's parser does.
 bool parse_int64(std::string_view text, std::int64_t& out) {
   if (text.starts_with('+')) {
     text.remove_prefix(1);
@@ -44,7 +44,7 @@ class Members {
     seen = true;
     return true;
   }
-  /// A string without escapes: stock nodes refuse escapes where they are not needed.
+  /// A string without escapes: stock nodes refuse unnecessary escapes.
   bool plain_string(std::string_view& out) {
     JsonString text;
     if (!scanner_.string(text)) return false;

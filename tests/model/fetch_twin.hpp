@@ -1,7 +1,7 @@
-// A second fetch core that is slow and plain; fetch_twin_run.hpp compares the two.
+// A second fetch core that is slow and simple; fetch_twin_run.hpp compares the two.
 //
-// FetchTwin keeps everything in vectors and searches them: no index, no list, no order that is kept up. What it says
-// follows from the rules in src/core/fetch/fetch_core.hpp one by one.
+// FetchTwin keeps everything in vectors and searches them, without indexes, lists and maintained orders. Its behaviour
+// follows directly from the rules in src/core/fetch/fetch_core.hpp.
 #pragma once
 
 #include <algorithm>
@@ -202,7 +202,7 @@ class FetchTwin {
     FetchAnswer out;
     std::vector<std::uint64_t> touched;
     std::vector<std::uint64_t> completed;
-    std::vector<WindowTwin::Mark> marks;  // of the requests of this source that got an op, as they got it
+    std::vector<WindowTwin::Mark> marks;  // of the requests of this source that got an op, in that order
     std::uint64_t answered = 0;
     bool pending = false;
     std::uint64_t wanted = 0;
@@ -528,7 +528,7 @@ class FetchTwin {
   struct Pair {
     Url source;
     Place place = Place::idle;
-    std::uint64_t order = 0;  ///< of coming to this place
+    std::uint64_t order = 0;  ///< the order of arrival at this place
     Time due{};
     int level = 0;
     int silences = 0;
@@ -565,7 +565,7 @@ class FetchTwin {
     bool backing_off = false;
     bool put_aside = false;
     std::uint64_t score = 0;
-    std::vector<OpId> late = {};  ///< asked and not answered, each as often as that
+    std::vector<OpId> late = {};  ///< requested and unanswered, each as often as it was requested
     std::uint64_t late_more = 0;
     WindowTwin window = {};
   };
@@ -687,7 +687,7 @@ class FetchTwin {
     return is_far(s) && s.op_size > 0 && open < config_.max_parallel_request_count &&
            asked_cost(s) < s.window.bytes(config_.max_window_bytes);
   }
-  /// An answer of one frame of a far source; or half of the window, if that is more than the target.
+  /// The ids of an answer of one frame of a distant source; or of half the window, if that is more than the target.
   std::uint64_t ids_by_size(const Source& s) const {
     std::uint64_t target = config_.target_request_bytes;
     if (is_far(s)) {
@@ -731,7 +731,7 @@ class FetchTwin {
     const std::uint64_t next = (from.has_shrunk ? 2 : 4) * request.size;
     from.most_ids = std::max(from.most_ids, std::min<std::uint64_t>(next, config_.max_ids_per_request));
   }
-  /// What is still of this request, in the order asked.
+  /// The remaining ops of this request, in the order requested.
   std::vector<Op*> ops_of(const Request& request) {
     std::vector<Op*> out;
     for (const OpId& id : request.asked) {
@@ -762,7 +762,7 @@ class FetchTwin {
   bool is_silent(const Request& request) const {
     return request.answered == 0 && source(request.source)->last_part < request.sent_at - 15 * delay();
   }
-  /// The twelfth, or the 32nd of a source that answers nothing, ends the pair; the op goes with its last one.
+  /// The twelfth silence, or the 32nd of a source that answers nothing, ends the pair; the op goes with its last pair.
   bool note_silence(const OpId& id, const Url& url, std::vector<FetchUnserved>& out) {
     Op& op = *find(id);
     const int most = source(url)->last_answer >= now_ - 128 * delay() ? 12 : 32;
@@ -844,8 +844,8 @@ class FetchTwin {
   std::vector<Op> ops_;
   std::vector<Request> requests_;
   std::vector<Source> sources_;
-  std::vector<std::pair<Url, std::uint64_t>> departed_;  ///< what sources that went left unanswered
-  std::vector<OpId> dropped_;                            ///< ops that went with their last pair, for silence
+  std::vector<std::pair<Url, std::uint64_t>> departed_;  ///< what removed sources had left unanswered
+  std::vector<OpId> dropped_;                            ///< ops that went with their last pair, because of silence
   std::uint64_t order_ = 0;
   std::uint64_t ages_ = 0;
   std::uint64_t request_ids_ = 0;

@@ -1,5 +1,5 @@
-// Runs the fetch core and its naive twin through the same commands and compares them. FetchTwinRun reads the commands
-// from bytes, so that a random test and a fuzzer share it.
+// Runs the fetch core and its naive twin with the same commands and compares them. FetchTwinRun reads the commands from
+// bytes, so that a random test and a fuzzer can share it.
 #pragma once
 
 #include <algorithm>
@@ -16,12 +16,12 @@
 
 namespace kitsune2::model {
 
-/// The two disagree. The text says where.
+/// The core and the twin disagree; the text says where.
 struct Divergence : std::logic_error {
   using std::logic_error::logic_error;
 };
 
-/// How often the commands of a run reached what matters: a test asserts that nothing stays at zero.
+/// How often a run has reached the important cases: a test asserts that none of them stays at zero.
 struct TwinCoverage {
   std::uint64_t commands = 0, requests = 0, full_requests = 0, overdue = 0, lost = 0, missing = 0, given_up = 0,
                 orphaned = 0, refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0, back_offs = 0,
@@ -29,15 +29,15 @@ struct TwinCoverage {
                 put_aside_given_up = 0, further = 0, unserved = 0, unserved_orphans = 0, late_after_all = 0;
 };
 
-/// How thorough a run is. Thorough: for the random test. Quick: for the fuzzer, which finds more by a hundred small
-/// runs than by a large one.
+/// How thorough a run is: thorough for the random test; quick for the fuzzer, which finds more with a hundred small
+/// runs than with a large one.
 enum class TwinPace {
   thorough,  ///< the whole state is compared after each command; up to 80 ops, and long silences
   quick,     ///< the state is compared after every 16th command and at the end; mostly 8 ops
 };
 
-/// Reads commands from `bytes` until they end, runs them on both and compares every output, and the whole visible state
-/// as often as the pace says. Throws Divergence; a broken invariant aborts.
+/// Reads commands from `bytes` until they end, runs them on both, and compares every output and, as often as the pace
+/// says, the whole visible state. Throws Divergence; a broken invariant aborts.
 class FetchTwinRun {
  public:
   explicit FetchTwinRun(std::span<const std::uint8_t> bytes, TwinCoverage* coverage = nullptr,
@@ -99,7 +99,7 @@ class FetchTwinRun {
     static const std::vector<OpId> ids = [] {
       std::vector<OpId> out;
       for (std::size_t n = 0; n < kMostOps; ++n) {
-        // Of different lengths: some on the heap.
+        // Of different lengths, so that some are on the heap.
         std::string text(n % 7 == 0 ? 50 : 32, static_cast<char>('a' + n % 26));
         text[0] = static_cast<char>(n);
         out.push_back(OpId::from_text(text));
@@ -108,7 +108,7 @@ class FetchTwinRun {
     }();
     return ids[i % op_count_];
   }
-  /// A run of ops with a step, now and then one twice.
+  /// A sequence of ops with a step, sometimes with a repetition.
   std::vector<OpId> some_ops() {
     const std::uint8_t first = byte();
     const std::uint8_t shape = byte();
@@ -186,12 +186,12 @@ class FetchTwinRun {
           do_poll();
           now_ = before;
         } else if (choice < 160) {
-          now_ += Duration(std::int64_t{1} << (choice % 28));  // and nobody looks what is due
+          now_ += Duration(std::int64_t{1} << (choice % 28));  // and nobody checks what is due
         }
         return;
       }
       case 19: {
-        // Sources that lack the same ops again and again.
+        // Sources that lack the same ops repeatedly.
         const std::uint8_t mask = byte();
         for (int i = byte() % 12; i > 0; --i) {
           const std::size_t before = seen_.size();
@@ -206,7 +206,7 @@ class FetchTwinRun {
         return;
       }
       case 20: {
-        // Signs of life, but nothing else, for up to 31 times half a second or half a millisecond.
+        // Only signs of life, for up to 31 times half a second or half a millisecond.
         const Url& from = url(byte());
         const Duration step = core_->next_deadline().value_or(now_) - now_;
         pump();
@@ -228,7 +228,7 @@ class FetchTwinRun {
         return choice < 64 ? do_replace_source() : choice < 192 ? do_silence() : pump();
       }
       case 23: {
-        // Rubbish: ops that fail the policy, beside some that are what they are.
+        // Ops that fail the policy, beside some valid ones.
         const Url& from = url(byte());
         const std::uint8_t count = byte();
         return do_response(from, count % 2 == 0 ? std::vector<OpId>{} : some_ops(), 9, count % 40);
@@ -238,7 +238,7 @@ class FetchTwinRun {
     }
   }
 
-  /// What a driver does after each event.
+  /// The calls of a driver after each event.
   void pump() {
     do_poll();
     while (do_next_request()) do_sent(seen_.back().id);
@@ -278,12 +278,12 @@ class FetchTwinRun {
     compare_given_up(a, b, "failed");
     coverage_.back_offs += core_->backing_off().empty() ? 0 : 1;
   }
-  /// Nothing is heard for a long time, or some of the sources answer in part, or connections break again and again;
-  /// then, perhaps, an answer to what may have been dropped.
+  /// A long silence, or sources that answer only in part, or connections that break repeatedly; then perhaps an answer
+  /// to what may have been dropped.
   void do_silence() {
     const std::uint8_t shape = byte();
     const std::uint8_t mask = byte() % 128;
-    // 32 rounds are as many silences as any rule counts.
+    // 32 rounds are the most silences that any rule counts.
     const int longest = pace_ == TwinPace::quick ? 3 : 8;
     for (int i = 16 * (shape % longest); i > 0; --i) {
       const std::size_t before = seen_.size();
@@ -305,7 +305,7 @@ class FetchTwinRun {
     compare_unserved(a.unserved, b.unserved, "connection_lost");
     coverage_.lost += a.ended;
   }
-  /// A peer answers a request: all of it, or the part that a mask tells.
+  /// A peer answers a request: all of it, or the part that a mask selects.
   void do_answer() {
     const FetchRequest* request = some_request();
     if (request == nullptr) return;

@@ -1,5 +1,5 @@
-// Fetching over simulated lines: what a window, a permit and the size of a message make of distance and rate. Each
-// bound is a fraction of what a single question and a stream of the same bytes would take.
+// Fetching over simulated lines: how windows, permits and the size of messages cope with distance and rate. Each bound
+// is a fraction of the time of a single request and a stream of the same bytes.
 #include "model/line_run.hpp"
 
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ double trips(const LineRun::Result& result, Duration trip) {
   return static_cast<double>(result.took.count()) / static_cast<double>(trip.count());
 }
 
-/// What the line needs for the bytes, over what it took.
+/// The time that the line needs for the bytes, divided by the time it took.
 double share(const LineRun::Result& result, const Line& line, std::size_t count, std::uint64_t size) {
   const double least = static_cast<double>(count * size) / line.bytes_per_us + static_cast<double>(line.trip.count());
   return least / static_cast<double>(result.took.count());

@@ -1,4 +1,4 @@
-// The serving side of fetch, written naively: every sum is counted anew, every list is searched. And the run that feeds
+// The serving side of fetch written naively: every sum is recomputed, every list is searched. Also the run that feeds
 // the same commands to it and to ServeCore.
 #pragma once
 
@@ -174,7 +174,7 @@ class ServeTwin {
     bool has_begun;
     bool has_left_over;
   };
-  /// A response from its read to the end of its send. `bytes`: what it may become, later what it is.
+  /// A response, from its read to the end of its send. `bytes`: first its limit, later its size.
   struct Message {
     ServeCore::ReadId id;
     Url peer;
@@ -182,7 +182,7 @@ class ServeTwin {
     std::uint64_t bytes;
     Stage stage;
     Time since;
-    bool is_stale;  ///< its peer is gone, or an earlier message to it has failed
+    bool is_stale;  ///< its peer is gone, or an earlier message to that peer has failed
   };
   struct Known {
     Url peer;
@@ -293,7 +293,7 @@ class ServeTwin {
   }
 
   const ServeCore::Limits limits_;
-  std::vector<Request> requests_;  ///< of all peers, in the order of coming
+  std::vector<Request> requests_;  ///< of all peers, in the order of arrival
   std::vector<Message> messages_;
   std::vector<Url> turns_[2];  ///< unproven, proven
   std::vector<Watch> watched_;
@@ -303,7 +303,7 @@ class ServeTwin {
   std::uint64_t requests_seen_ = 0, reads_seen_ = 0;
 };
 
-/// What the runs have met, so that a test sees that nothing was left out.
+/// The cases that runs have met, so that a test can see that none is missing.
 struct ServeCoverage {
   std::uint64_t commands = 0, requests = 0, refused = 0, reads = 0, left_over = 0, sends = 0, failed_sends = 0;
   std::uint64_t framed = 0, far = 0, discarded = 0, forgotten = 0, disconnected = 0, stale_reads = 0, proven = 0,
@@ -315,7 +315,7 @@ class ServeTwinRun {
  public:
   explicit ServeTwinRun(ByteView commands, ServeCoverage* coverage = nullptr) : commands_(commands) {
     if (coverage != nullptr) coverage_ = coverage;
-    // Few peers prove soon that they listen; many compete for the room.
+    // Few peers soon show that they listen; many compete for the room.
     const int peers = byte() % 2 == 0 ? 24 : 3;
     for (int i = 0; i < peers; ++i) urls_.push_back(Url::parse("ws://h:1/peer" + std::to_string(i)).value());
   }

@@ -1,4 +1,4 @@
-// Which op is asked of which source, and when; the rules are in the header.
+// Decides which op is requested from which source, and when. The rules are in the header.
 #include "core/fetch/fetch_core.hpp"
 
 #include <algorithm>
@@ -19,7 +19,7 @@ void rebuild(Table& table, std::size_t count, const Records& records, Wanted wan
   });
 }
 
-/// Mostly empty: the memory is worth more.
+/// Whether a table is mostly empty, so that its memory should be freed.
 template <class Table>
 bool too_large(const Table& table) {
   return table.bucket_count() > 4096 && table.size() < table.bucket_count() / 16;
@@ -324,7 +324,7 @@ std::uint64_t FetchCore::request_limit(const Source& source) const {
     if (!shared || in_time == 0) return limit;
     return std::min(limit, std::max<std::uint64_t>(1, in_time / asked_cost(source, 1)));
   }
-  // The free places that could take a part of this queue: of this source and, as far as the first op tells, of others.
+  // The free places that could take a part of this queue: those of this source and, judging by the first op, of others.
   const std::uint64_t holders = ops_[pairs_[source.ready_list.head].op].sources;
   const std::uint64_t own = config_.parallel_request_count;
   const std::uint64_t places = (own - std::min<std::uint64_t>(own - 1, source.requests_open)) *
@@ -432,12 +432,12 @@ void FetchCore::release_all(std::uint32_t slot) {
   end_request(slot);
 }
 
-/// Takes what is left of a request out of it. The request stays, empty.
+/// Removes and returns the remaining ops of a request. The request itself stays, empty.
 std::vector<std::uint32_t> FetchCore::take_ops(std::uint32_t slot) {
   Request& request = requests_[slot];
   std::vector<std::uint32_t> ops;
   ops.swap(request.ops);
-  // A slot that was freed and used again cannot name this request: requests take ops only when they are made.
+  // A slot that was freed and reused cannot name this request, because requests take ops only when they are made.
   std::erase_if(ops, [&](std::uint32_t op) { return !ops_.holds(op) || ops_[op].request != slot; });
   K2_ASSERT(ops.size() == request.left);
   for (const std::uint32_t op : ops) {
@@ -678,7 +678,7 @@ FetchAdded FetchCore::add(std::span<const OpId> op_ids, const Url& url, Time now
                                       config_.max_pending_per_peer - std::min(config_.max_pending_per_peer, held));
   const bool source_refused = from == kNoSlot && sources_.size() >= most_sources();
   if (op_ids.size() > room || source_refused) {
-    // Near the bound: count first what is new.
+    // Near the bound: first count what is new.
     boost::unordered_flat_set<OpId, std::hash<OpId>> lacking;
     for (const OpId& op_id : op_ids) {
       const std::uint32_t op = find(op_id);
@@ -840,7 +840,7 @@ void FetchCore::clear() {
 
 // --- time
 
-/// R5: a request that was sent is overdue.
+/// R5: a sent request is overdue.
 void FetchCore::give_up_waiting(std::uint32_t slot, FetchDue& out) {
   Request& request = requests_[slot];
   const std::uint32_t from = request.source;

@@ -1,4 +1,4 @@
-// Which op is asked of which source, when, and when again: the state machine of the fetch module.
+// The state machine of the fetch module: which op is requested from which source, when, and when again.
 #pragma once
 
 #include <array>
@@ -25,47 +25,47 @@ namespace kitsune2 {
 
 /// One request message to be sent.
 struct FetchRequest {
-  std::uint64_t id = 0;  ///< 1, 2, 3, … in order of asking; never used twice
+  std::uint64_t id = 0;  ///< 1, 2, 3, … in the order of requests; never reused
   Url source;
   std::vector<OpId> op_ids;
 };
 
-/// A source answered, and left these out.
+/// A source answered without these ops.
 struct FetchMissing {
   Url source;
   std::vector<OpId> op_ids;
 };
 
-/// A source was given up, its pairs are dropped.
+/// A source was given up; its pairs are dropped.
 struct FetchGivenUp {
   Url source;
   std::vector<OpId> orphaned;  ///< ops that had no other source; no longer pending
   std::uint64_t pairs = 0;     ///< how many pairs were dropped
 };
 
-/// A source that can be reached did not send these ops, however often it was asked; their pairs are dropped. R16.
+/// A source that can be reached never sent these ops, however often it was asked. Their pairs are dropped. R16.
 struct FetchUnserved {
   Url source;
   std::vector<OpId> op_ids;
   std::vector<OpId> orphaned;  ///< those of them that had no other source; no longer pending
 };
 
-/// What became of one op of a response.
+/// The verdict on one op of a response.
 enum class FetchVerdict : std::uint8_t {
   wanted,       ///< pending: hand it to the store, then call stored() or store_failed()
-  duplicate,    ///< pending, and a copy of it is on the way to the store
-  not_pending,  ///< its source was asked for it, and it is not needed any more: an answer that comes late, or twice
+  duplicate,    ///< pending, and a copy of it is on its way to the store
+  not_pending,  ///< its source was asked for it, but it is no longer needed: the answer is late, or a repetition
   unasked,      ///< not pending, and its source was not asked for it (or has answered already)
 };
 
 struct FetchAdded {
   std::uint64_t added = 0;    ///< new pairs
-  std::uint64_t known = 0;    ///< pairs that were there (or twice in the list)
-  std::uint64_t refused = 0;  ///< new pairs that found no room; then `added` is 0
+  std::uint64_t known = 0;    ///< pairs that existed already, or occur twice in the list
+  std::uint64_t refused = 0;  ///< new pairs for which there was no room; then `added` is 0
 };
 
 struct FetchAnswer {
-  std::vector<FetchVerdict> verdicts;  ///< one for each op of the response, in its order
+  std::vector<FetchVerdict> verdicts;  ///< one for each op of the response, in the same order
   std::vector<FetchMissing> missing;
   std::vector<FetchUnserved> unserved;
   bool put_aside = false;                ///< R15: its connection is to be closed
@@ -74,7 +74,7 @@ struct FetchAnswer {
 
 struct FetchReplaced {
   std::vector<OpId> moved;    ///< ops whose pair is at the new source now and was not before
-  std::uint64_t refused = 0;  ///< pairs that found no room there; then nothing has changed
+  std::uint64_t refused = 0;  ///< pairs for which the new source had no room; then nothing has changed
   bool known = false;         ///< the old source was known
 };
 
@@ -86,28 +86,28 @@ struct FetchLost {
 struct FetchDue {
   std::vector<FetchMissing> missing;
   std::vector<FetchUnserved> unserved;
-  std::uint64_t overdue = 0;  ///< requests that were given up waiting for
+  std::uint64_t overdue = 0;  ///< requests that were given up
 };
 
 struct FetchCounts {
   std::uint64_t ops = 0;          ///< pending in any state
   std::uint64_t pairs = 0;        ///< (op, source)
-  std::uint64_t asked_ops = 0;    ///< in a request under way
+  std::uint64_t asked_ops = 0;    ///< in a request that is under way
   std::uint64_t storing_ops = 0;  ///< received, not yet stored
   std::uint64_t requests = 0;     ///< under way
   std::uint64_t known_bytes = 0;  ///< of asked ops, by the average op size seen from their source
-  std::uint64_t sources = 0;      ///< known, with or without pairs
+  std::uint64_t sources = 0;      ///< known sources, with or without pairs
   std::uint64_t sources_backing_off = 0;
   friend bool operator==(const FetchCounts&, const FetchCounts&) = default;
 };
 
-/// Knows which ops are to be fetched from which sources and decides what to ask next. Pure: no I/O, no clock; the same
-/// calls give the same answers.
+/// Knows which ops are to be fetched from which sources, and decides what to request next. Pure: no I/O and no clock;
+/// the same calls give the same answers.
 ///
-/// Words. A *pair* is (op, source url). An op is *queued* (may be asked for), *asked* (in one request under way) or
+/// Words. A *pair* is (op, source url). An op is *queued* (may be requested), *asked* (in one request under way) or
 /// *storing* (received, not yet durable). A pair is *ready* in its source's queue, *waiting* until a time, or *idle*
-/// (its op is not queued). A source is *backing off* while an interval of its back-off runs, *doubtful* when the last
-/// that was seen of it is a failure to send or a request without any answer.
+/// (its op is not queued). A source is *backing off* while an interval of its back-off runs, and *doubtful* if its
+/// latest event was a failure to send or a request that got no answer.
 ///
 /// Rules
 ///  R1  A pair is kept once. `add` beyond max_pending or max_pending_per_peer adds nothing and says so.
@@ -218,83 +218,83 @@ class FetchCore {
   static constexpr std::uint32_t kMostAsksOfAMute = 32;  ///< R16
   static constexpr std::size_t kDroppedOps = 4096;       ///< R16
 
-  /// `config` has been validated.
+  /// `config` must be valid.
   explicit FetchCore(const CoreFetchConfig& config);
   FetchCore(const FetchCore&) = delete;
   FetchCore& operator=(const FetchCore&) = delete;
 
-  /// Adds (op, source) pairs. R1. `fresh`: gets the positions in `op_ids` of those that are new.
+  /// Adds (op, source) pairs. R1. `fresh` receives the positions in `op_ids` of the new ones.
   FetchAdded add(std::span<const OpId> op_ids, const Url& source, Time now,
                  std::vector<std::uint32_t>* fresh = nullptr);
 
-  /// The next message to send; nullopt if nothing can be asked now. It is under way until sent() or failed().
+  /// The next message to send, or nullopt if there is none now. It is under way until sent() or failed().
   std::optional<FetchRequest> next_request(Time now);
 
-  /// The transport took the message. No effect on a request that is sent or gone.
+  /// The transport has accepted the message. No effect on a request that was sent or is gone.
   void sent(std::uint64_t request, Time now);
   /// The message was not delivered, or its connection was lost. No effect on a request that is gone. R9.
   std::optional<FetchGivenUp> failed(std::uint64_t request, Time now);
 
-  /// The connection of `source` is gone. No effect for an unknown source. R13, R16.
+  /// The connection to `source` is closed. No effect for an unknown source. R13, R16.
   FetchLost connection_lost(const Url& source, Time now);
 
-  /// `bytes` of a message of `source` came in, not yet all of it: a sign of life. No effect for 0 bytes or an unknown
+  /// `bytes` of an incomplete message of `source` have arrived: a sign of life. No effect for 0 bytes or an unknown
   /// source.
   void progress(const Url& source, std::uint64_t bytes, Time now);
-  /// A message with the ops `op_ids`, `bytes` in all, came from `source` (asked or not), and `invalid` more that failed
-  /// the policy. R5, R8, R15.
+  /// A message with the ops `op_ids`, of `bytes` in total, has arrived from `source` (requested or not), with `invalid`
+  /// more ops that failed the policy. R5, R8, R15.
   FetchAnswer response(const Url& source, std::span<const OpId> op_ids, std::uint64_t bytes, Time now,
                        std::uint64_t invalid = 0);
   /// Whether `source` may still send ops that are not pending without being at fault. R15.
   bool owes(const Url& source) const;
 
-  /// The ops are durable (however they came). Returns how many of them were pending. R10.
+  /// The ops are durable, from whatever source. Returns how many of them were pending. R10.
   std::uint64_t stored(std::span<const OpId> op_ids, Time now);
-  /// The store refused. Ops that are not storing are left as they are. Returns those that have no source any more and
-  /// are no longer pending. R10.
+  /// The store failed. Ops that are not storing stay as they are. Returns those that have no source any more and are no
+  /// longer pending. R10.
   std::vector<OpId> store_failed(std::span<const OpId> op_ids, Time now);
 
-  /// Forgets a source with its pairs, requests and back-off. nullopt if it is not known.
+  /// Forgets a source with its pairs, requests and back-off. Returns nullopt if it is not known.
   std::optional<FetchGivenUp> remove_source(const Url& source, Time now);
-  /// The peer at `old_source` is at `new_source` now. Nothing happens if they are the same or the old one is not known.
-  /// R14.
+  /// The peer at `old_source` is at `new_source` now. No effect if
+  /// they are equal or the old one is not known. R14.
   FetchReplaced replace_source(const Url& old_source, const Url& new_source, Time now);
   /// Forgets everything.
   void clear();
 
-  /// Does what is due at `now`.
+  /// Does everything that is due at `now`.
   FetchDue poll(Time now);
-  /// When poll() has something to do; after a poll(now) later than now. nullopt: nothing waits for time.
+  /// The time at which poll() has work to do: after poll(now), later than now. nullopt: nothing waits for time.
   std::optional<Time> next_deadline() const;
 
-  /// Pending, in any state.
+  /// Whether the op is pending, in any state.
   bool is_pending(const OpId& op_id) const { return find(op_id) != kNoSlot; }
-  /// Pending, and no copy of it is on the way to the store.
+  /// Whether the op is pending and no copy of it is on its way to the store.
   bool is_wanted(const OpId& op_id) const;
   bool has(const OpId& op_id, const Url& source) const;
-  /// What is still asked for by request `id`: not answered, and not handed to another source meanwhile (R7).
+  /// The ops that request `id` still waits for: not answered, and not handed to another source meanwhile (R7).
   std::vector<OpId> asked_by(std::uint64_t id) const;
   std::uint64_t pending_ops() const { return ops_.size(); }
   std::uint64_t pending_pairs() const { return pairs_.size(); }
   std::uint64_t pending_pairs(const Url& source) const;
   std::uint64_t storing_ops() const { return storing_ops_; }
-  /// Bytes of the ids of all pending ops.
+  /// The bytes of the ids of all pending ops.
   std::uint64_t id_bytes() const { return id_bytes_; }
   /// O(sources).
   FetchCounts counts() const;
 
-  /// Each pending op with its sources, in no particular order. `f` must not call this object.
+  /// Calls `f` for each pending op with its sources, in no particular order. `f` must not call this object.
   void for_each_op(const std::function<void(const OpId&, const std::vector<Url>&)>& f) const;
-  /// Sources that are backing off, and until when.
+  /// The sources that are backing off, and until when.
   std::vector<std::pair<Url, Time>> backing_off() const;
 
-  /// Asserts everything that must hold between calls. O(n log n): tests and simulations.
+  /// Asserts everything that must hold between calls. O(n log n); for tests and simulations.
   void check_invariants() const;
 
  private:
   static constexpr unsigned kSourceBits = 22;
   enum class State : std::uint32_t { queued, asked, storing };
-  /// Where a pair is; from kWaiting on: waiting in that level's list.
+  /// The place of a pair. From kWaiting on: waiting in the list of that level.
   static constexpr std::uint32_t kIdle = 0;
   static constexpr std::uint32_t kReady = 1;
   static constexpr std::uint32_t kWaiting = 2;
@@ -302,7 +302,7 @@ class FetchCore {
 
   struct Op {
     OpId id;
-    std::uint32_t first_pair = kNoSlot;  ///< of a ring, in order of adding
+    std::uint32_t first_pair = kNoSlot;  ///< of a ring, in the order of adding
     std::uint32_t request = kNoSlot;     ///< slot, if asked
     std::uint32_t hash = 0;
     State state : 2 = State::queued;
@@ -318,11 +318,11 @@ class FetchCore {
     std::uint32_t silences : 6 = 0;  ///< R16, below kMostAsksOfAMute
     std::uint32_t op_next = kNoSlot, op_prev = kNoSlot;
     std::uint32_t next = kNoSlot, prev = kNoSlot;  ///< in the list of its place
-    Time due{};                                    ///< if waiting
+    Time due{};                                    ///< if it is waiting
   };
   static_assert(sizeof(Pair) == 32);
 
-  /// A list through records of a slab.
+  /// A list through the records of a slab.
   struct List {
     std::uint32_t head = kNoSlot, tail = kNoSlot;
     bool empty() const { return head == kNoSlot; }
@@ -334,17 +334,17 @@ class FetchCore {
   struct Request {
     std::uint64_t id = 0;
     std::uint32_t source = kNoSlot;
-    std::uint32_t size = 0;      ///< ids that were asked
-    std::uint32_t left = 0;      ///< ops that are still of this request
-    std::uint32_t answered = 0;  ///< ops that came from its source
+    std::uint32_t size = 0;      ///< ids that were requested
+    std::uint32_t left = 0;      ///< ops that still belong to this request
+    std::uint32_t answered = 0;  ///< ops that arrived from its source
     bool is_sent = false;
     Time begun{};
     Time sent_at{};
-    Time deadline = Time::min();  ///< R5, R7; in its list once set
-    Time hostage_deadline{};      ///< R6; in its list once sent
+    Time deadline = Time::min();  ///< R5, R7; in the list of deadlines once set
+    Time hostage_deadline{};      ///< R6; in the list of hostage deadlines once sent
     FetchWindow::Mark mark;       ///< R17; once sent
     Links by_deadline, by_hostage, by_source;
-    std::vector<std::uint32_t> ops;  ///< slots as asked; those whose op names another request have left
+    std::vector<std::uint32_t> ops;  ///< slots in the order of the request; an op that names another request has left
   };
 
   enum class Ring : std::uint8_t { none, live, doubtful };
@@ -358,31 +358,31 @@ class FetchCore {
     std::uint64_t op_size = 0;  ///< average; 0: not known
     List ready_list, idle_list;
     std::array<List, kMissLevels> waiting_lists;
-    List requests;  ///< in order of asking
+    List requests;  ///< in the order of requests
     std::uint32_t requests_open = 0;
-    std::uint32_t most_ids = 0;  ///< R4, without the other bounds
-    bool has_shrunk = false;     ///< most_ids has fallen: it only doubles
+    std::uint32_t most_ids = 0;  ///< R4, before the other bounds
+    bool has_shrunk = false;     ///< most_ids has fallen, so it only doubles
     FetchWindow window;          ///< R17
-    bool unanswered = false;     ///< its latest overdue request stayed without any answer
+    bool unanswered = false;     ///< its latest overdue request got no answer at all
     Time last_answer = Time::min();
-    Time last_part = Time::min();  ///< of a message that was not whole yet
+    Time last_part = Time::min();  ///< when a part of an incomplete message last arrived
     BackOff back_off;
-    bool backing_off = false;                                      ///< is in back_offs_
-    bool put_aside = false;                                        ///< its back-off is for bad ops
+    bool backing_off = false;                                      ///< it is in back_offs_
+    bool put_aside = false;                                        ///< it backs off for bad ops
     std::uint32_t bad_score = 0;                                   ///< R15, in 1/kForgiveOps points
-    boost::unordered_flat_map<std::uint32_t, std::uint32_t> late;  ///< asked and unanswered: hash -> how often
-    std::uint64_t late_more = 0;                                   ///< the same, beyond what is remembered
+    boost::unordered_flat_map<std::uint32_t, std::uint32_t> late;  ///< requested and unanswered: hash -> how often
+    std::uint64_t late_more = 0;                                   ///< the same for what exceeds kLateOps
     std::uint64_t late_all = 0;                                    ///< both
-    bool is_spare = false;                                         ///< is in spare_sources_
+    bool is_spare = false;                                         ///< it is in spare_sources_
     Ring ring = Ring::none;
     Links spare;
   };
 
   // Keys of ordered sets.
-  /// What a source that went left unanswered.
+  /// What a source that is gone had left unanswered.
   struct Departed {
     std::uint64_t late;
-    std::uint64_t number;  ///< in order of going
+    std::uint64_t number;  ///< in the order of removal
   };
   struct Turn {
     std::uint64_t turn, age;
@@ -403,7 +403,7 @@ class FetchCore {
     auto operator<=>(const WaitEnd&) const = default;
   };
 
-  // The index of ops holds slots only; ids are compared in the records.
+  // The index of ops holds only slots; ids are compared in the records.
   struct OpKey {
     ByteView id;
     std::uint32_t hash;
@@ -463,23 +463,23 @@ class FetchCore {
   void fit_pair_index();
   void fit_indexes();
   void new_pair(std::uint32_t op, std::uint32_t source);
-  void erase_op(std::uint32_t op);  ///< with its pairs
+  void erase_op(std::uint32_t op);  ///< together with its pairs
   void erase_pair(std::uint32_t pair);
   void leave_list(std::uint32_t pair);
   void enter_list(std::uint32_t pair, List& list, std::uint32_t place);
   void put_idle(std::uint32_t pair);
   void put_ready(std::uint32_t pair);
   void put_waiting(std::uint32_t pair, std::uint32_t level);
-  void queue_op(std::uint32_t op);                 ///< asked or storing -> queued; idle pairs become ready
+  void queue_op(std::uint32_t op);                 ///< from asked or storing to queued; idle pairs become ready
   void unqueue_op(std::uint32_t op, State state);  ///< ready pairs become idle
 
   // --- requests
-  void leave_request(std::uint32_t op);  ///< of an asked op
+  void leave_request(std::uint32_t op);  ///< for an op that is asked
   void end_request(std::uint32_t request);
   void end_if_done(std::uint32_t request);
   void arm(std::uint32_t request);
   std::uint64_t request_limit(const Source& source) const;
-  /// R17: it has places beyond parallel_request_count.
+  /// R17: the source has places beyond parallel_request_count.
   bool is_far(const Source& source) const { return follows_ && source.window.is_long(); }
   std::uint64_t asked_cost(const Source& source, std::uint64_t ops) const;
   bool has_place(const Source& source) const;
@@ -494,8 +494,8 @@ class FetchCore {
 
   // --- sources
   std::uint32_t new_source(const Url& url);
-  void refresh(std::uint32_t source);  ///< its place among those that can be asked
-  void rest(std::uint32_t source);     ///< R12, once it may have nothing left
+  void refresh(std::uint32_t source);  ///< updates its place among those that can be asked
+  void rest(std::uint32_t source);     ///< R12; called when it may have nothing left
   void erase_source(std::uint32_t source);
   void clear_back_off(std::uint32_t source);
   void sign_of_life(std::uint32_t source);
@@ -505,7 +505,7 @@ class FetchCore {
 
   // --- silence (R16)
   bool is_silent(std::uint32_t request) const;
-  /// Notes a silence about an op that is in no request any more. True: the pair is dropped.
+  /// Notes a silence about an op that is no longer in a request. Returns true if the pair is dropped.
   bool note_silence(std::uint32_t pair, std::vector<FetchUnserved>& out);
   void wait_after_silence(std::uint32_t pair, std::uint32_t quick);
   void remember_dropped(const OpId& op_id);
@@ -515,7 +515,7 @@ class FetchCore {
   void add_late(std::uint32_t source, std::uint32_t hash);
   bool take_late(std::uint32_t source, std::uint32_t hash);
   void forget_late(Source& source);
-  /// A message had so many wanted and bad ops.
+  /// Judges a message with this many wanted and bad ops.
   void judge(std::uint32_t source, std::uint64_t wanted, std::uint64_t bad, FetchAnswer& out);
 
   void check_ops() const;
@@ -547,7 +547,7 @@ class FetchCore {
 
   std::set<Turn> live_, doubtful_;  ///< sources that can be asked now
   std::set<BackOffEnd> back_offs_;
-  std::set<WaitEnd> waits_;  ///< the first of each waiting list
+  std::set<WaitEnd> waits_;  ///< the first pair of each waiting list
   List deadlines_;           ///< requests by deadline
   List hostage_deadlines_;   ///< sent requests by hostage_deadline
   List spare_sources_;       ///< R12, oldest first

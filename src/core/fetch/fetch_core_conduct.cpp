@@ -1,5 +1,5 @@
-// What the fetch core knows of a peer beyond its requests: that it has moved, that it says nothing, that it sends
-// rubbish.
+// What the fetch core knows about a peer's conduct: that it has moved, that it stays silent about ops, that it sends
+// bad ones.
 #include <algorithm>
 
 #include "core/fetch/fetch_core.hpp"
@@ -21,14 +21,14 @@ FetchReplaced FetchCore::replace_source(const Url& old_url, const Url& new_url, 
     return out;
   }
   while (!sources_[from].requests.empty()) release_all(sources_[from].requests.head);
-  to = find_source(new_url);  // R12 may have forgotten it meanwhile
+  to = find_source(new_url);  // R12 may have dropped it meanwhile
   if (sources_[from].pairs > 0) {
     if (to == kNoSlot) {
       to = new_source(new_url);
       sources_[to].op_size = sources_[from].op_size;
       sources_[to].most_ids = std::max(sources_[to].most_ids, sources_[from].most_ids);
     }
-    // Which url a late answer comes from depends on the peer.
+    // Only the peer knows from which url a late answer will come.
     sources_[to].late_more += sources_[from].late_all;
     sources_[to].late_all += sources_[from].late_all;
     sources_[to].bad_score = std::max(sources_[to].bad_score, sources_[from].bad_score);
@@ -143,7 +143,7 @@ void FetchCore::add_late(std::uint32_t from, std::uint32_t hash) {
 }
 
 bool FetchCore::take_late(std::uint32_t from, std::uint32_t hash) {
-  // A source that R12 forgot while its answer was read is not known well enough to be blamed.
+  // A source that R12 dropped while its answer was read is not known well enough to be blamed.
   if (from == kNoSlot || !sources_.holds(from)) return from != kNoSlot;
   Source& source = sources_[from];
   if (source.late_all == 0) return false;
@@ -179,7 +179,7 @@ void FetchCore::judge(std::uint32_t from, std::uint64_t wanted, std::uint64_t ba
   source.bad_score = static_cast<std::uint32_t>(std::min<std::uint64_t>(score, kFull));
   if (bad == 0 || source.bad_score < kFull) return;
   out.put_aside = true;
-  if (source.pairs == 0 && source.requests_open == 0) return;  // there is nothing to wait with
+  if (source.pairs == 0 && source.requests_open == 0) return;  // it has nothing to wait with
   if (!source.back_off.running(now_)) {
     if (source.backing_off) back_offs_.erase({source.back_off.until(), source.age, from});
     source.backing_off = false;

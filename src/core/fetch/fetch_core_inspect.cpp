@@ -1,4 +1,4 @@
-// What the fetch core shows of itself, and its check of itself.
+// Inspection of the fetch core, and its check of its own invariants.
 #include <algorithm>
 
 #include "core/fetch/fetch_core.hpp"

@@ -52,7 +52,7 @@ void ServeCore::take_turn(const Url& peer, Peer& entry) {
   lane.turns.push_back(peer);
 }
 
-/// Of payload in the next response.
+/// The most payload bytes of the next response.
 std::uint64_t ServeCore::most_bytes(const Url& peer) const {
   const auto it = known_.find(peer);
   const Known known = it == known_.end() ? Known{} : it->second;
@@ -65,7 +65,7 @@ std::uint64_t ServeCore::most_bytes(const Url& peer) const {
   return std::max(most, std::min(known.far_bytes, kMaxServingBytes / (2 * std::max<std::size_t>(1, peers_.size()))));
 }
 
-/// For the peer whose turn it is.
+/// Whether there is room for the peer whose turn it is.
 bool ServeCore::has_room(const Lane& lane) const {
   if (reads_.size() >= kMaxReads) return false;
   return lane.serving_bytes == 0 || lane.serving_bytes + most_bytes(lane.turns.front()) <= kMaxServingBytes;
@@ -170,7 +170,7 @@ void ServeCore::sent(ReadId read, bool ok, Time now) {
       adapt(known, sending, now);
       if (entry->ready) begin_send(peer, *entry, *std::exchange(entry->ready, std::nullopt), now);
     } else {
-      // What was read meanwhile, or is being read, would come after a gap (S4).
+      // What was read meanwhile, or is being read, would arrive after a gap (S4).
       drop_ready(*entry);
       if (std::exchange(entry->is_reading, false)) entry->serial = next_serial_++;
       if (!entry->requests.empty() && entry->requests.front().has_begun) end_request(*entry);
@@ -196,7 +196,7 @@ void ServeCore::drop_ready(Peer& entry) {
   entry.ready.reset();
 }
 
-/// The first request: all of it is read, or nothing more of it is wanted.
+/// The first request has been read completely, or is not wanted any more.
 void ServeCore::end_request(Peer& entry) {
   const Request& request = entry.requests.front();
   entry.queued_bytes -= request.cost;
@@ -253,7 +253,7 @@ std::optional<Time> ServeCore::next_deadline() const {
 void ServeCore::on_deadline(Time now) {
   if (unproven_.turns.empty()) return;
   while (!watched_.empty() && now - watched_.front().since >= kPatience) {
-    // It leaves the list when its send has failed, which makes the room.
+    // It leaves the list when its send has failed, which frees the room.
     watched_.front().since = now;
     actions_.emplace_back(Disconnect{watched_.front().peer});
     watched_.splice(watched_.end(), watched_, watched_.begin());
@@ -281,7 +281,7 @@ void ServeCore::check_invariants() const {
   K2_ASSERT(is_stopped_ || queued == queued_bytes_);
   for (const Lane* lane : {&proven_, &unproven_}) {
     K2_ASSERT(serving[lane] == lane->serving_bytes);
-    K2_ASSERT(lane->turns.empty() || !has_room(*lane));  // nobody waits for room that is there
+    K2_ASSERT(lane->turns.empty() || !has_room(*lane));  // nobody waits while there is room
   }
 }
 

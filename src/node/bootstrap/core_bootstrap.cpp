@@ -1,4 +1,4 @@
-// Puts own infos to the bootstrap servers and asks them for others, again and again.
+// The bootstrap module: sends own infos to the server and requests those of others, again and again.
 #include <algorithm>
 #include <deque>
 #include <map>
@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kArea = "bootstrap";
 constexpr std::size_t kMaxWaitingInfos = 1024;
-/// Infos taken from one answer. Stock servers give 32.
+/// The most infos that are used of one answer. Stock servers send 32.
 constexpr std::size_t kMaxInfosInAnswer = 1024;
 constexpr Duration kRequestTimeout = std::chrono::seconds(30);
 
@@ -35,7 +35,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
         space_url_(server_ + "/bootstrap/" + space_.to_string()) {}
 
   void start() {
-    // New bounds shorten waits that are under way.
+    // New bounds shorten pauses that are under way.
     subscription_ = config_->on_update("coreBootstrap", [weak = weak_from_this()](const Config&) {
       if (auto self = weak.lock()) self->bounds_changed();
     });
@@ -62,7 +62,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       waiting_.erase(agent);
       return;
     }
-    // It has not been tried yet: it does not wait for the back-off of others, nor of what it replaces.
+    // It was not tried yet, so it waits neither for the back-off of others nor for that of the info it replaces.
     std::erase(queue_, agent);
     std::erase(retry_, agent);
     queue_.push_front(agent);
@@ -91,7 +91,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       subscription_.reset();
       runtime_.cancel(poll_timer_);
       poll_timer_ = 0;
-      // Only first tries are waited for; what failed before has little hope.
+      // Waits only for first attempts; those that failed before have little chance.
       for (const AgentId& agent : retry_) waiting_.erase(agent);
       if (unreachable_) waiting_.clear();
       unreachable_ = false;
@@ -108,7 +108,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
  private:
   const CoreBootstrapConfig& config() const { return config_->current().core_bootstrap; }
 
-  /// The wait after `last`: the shortest one, then doubled up to the longest one.
+  /// The pause after `last`: the shortest one first, then doubling up to the longest one.
   Duration grown(Duration last) const {
     if (last == Duration::zero()) return ms(config().backoff_min_ms);
     return std::min(last * 2, ms(config().backoff_max_ms));
@@ -157,7 +157,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     });
   }
 
-  /// Whatever it says: the line is up.
+  /// Whatever the answer says, it shows that the network works.
   void tell_transport(const Result<HttpResponse>& answer) {
     if (!answer) return;
     if (const auto transport = transport_.lock()) transport->on_server_answered();
@@ -296,10 +296,10 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   const std::string space_url_;
   std::shared_ptr<void> subscription_;
 
-  std::map<AgentId, AgentInfoPtr> waiting_;  ///< the newest info of each agent that the server does not have
-  std::deque<AgentId> queue_;                ///< of these: to be tried, in this order
-  std::deque<AgentId> retry_;                ///< the others: to be tried again after the back-off
-  bool unreachable_ = false;                 ///< nothing is tried before the back-off is over
+  std::map<AgentId, AgentInfoPtr> waiting_;  ///< the newest info of each agent that the server does not have yet
+  std::deque<AgentId> queue_;                ///< those of them to be tried, in this order
+  std::deque<AgentId> retry_;                ///< the others, to be tried again after the back-off
+  bool unreachable_ = false;                 ///< nothing is tried until the back-off is over
   AgentInfoPtr putting_;
   Duration put_wait_{};
   Runtime::TimerId put_timer_ = 0;
@@ -321,7 +321,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
 Result<std::shared_ptr<Bootstrap>> make_core_bootstrap(const ModuleContext& context, std::shared_ptr<HttpClient> http) {
   const auto server = config_table::bootstrap_server(context.config->current().core_bootstrap);
   if (!server) return server.error();
-  // As in the reference, a path of the url is not used.
+  // As in the reference, the path of the url is not used.
   auto bootstrap = std::make_shared<CoreBootstrap>(context, std::move(http),
                                                    (server->tls ? "https://" : "http://") + server->authority);
   bootstrap->start();

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::string_view kArea = "fetch";
 
-/// Failures that say nothing about the peer.
+/// Whether a failure says nothing about the peer.
 bool is_ours(Errc code) { return code == Errc::disconnected || code == Errc::overloaded || code == Errc::cancelled; }
 
 }  // namespace
@@ -114,13 +114,13 @@ void CoreFetch::given_up(const FetchGivenUp& gone, std::string_view why) {
   log::info(kArea, gone.source.to_string() + " " + std::string(why) + "; dropping " + std::to_string(gone.pairs) +
                        " requests to it; " + std::to_string(gone.orphaned.size()) +
                        " of these ops have no other source");
-  // Told first: a listener may have to write it down before the store forgets.
+  // Listeners first: one may have to write it down before the store forgets.
   tell(&FetchEvents::peer_given_up, gone.source, gone.orphaned);
   if (gone.pairs > 0) forget_pending(gone.source);
   check_drained();
 }
 
-/// Ops that a source can be asked for and never sends.
+/// Handles ops that a source can be asked for but never sends.
 void CoreFetch::unserved(std::vector<FetchUnserved> dropped) {
   for (const FetchUnserved& item : dropped) {
     stats_.pairs_dropped_unserved += item.op_ids.size();
@@ -137,7 +137,7 @@ void CoreFetch::unserved(std::vector<FetchUnserved> dropped) {
   check_drained();
 }
 
-/// These are not pending any more and not stored either.
+/// These are no longer pending, and were not stored.
 void CoreFetch::forget_later(const Url& source, const std::vector<OpId>& op_ids) {
   if (!keep_pending_) return;
   if (to_forget_.empty()) forget_at_ = runtime_.now() + kForgetAfter;
@@ -163,7 +163,8 @@ void CoreFetch::forget_now() {
 void CoreFetch::send_again() {
   auto items = std::exchange(unsent_, {});
   for (auto& item : items) {
-    // What has left the request meanwhile may be asked of another source, or of this one by a later request.
+    // Ops that have left the request meanwhile may be requested from another source, or from this one by a later
+    // request.
     item.op_ids = core_.asked_by(item.request);
     if (item.op_ids.empty()) {
       core_.sent(item.request, runtime_.now());  // nothing is left of it
@@ -179,7 +180,7 @@ void CoreFetch::arm() {
   if (!unsent_.empty()) consider(send_again_at_);
   if (!to_forget_.empty()) consider(forget_at_);
   if (timer_ != 0) {
-    // A timer that is too early only looks and arms again; most events move deadlines away.
+    // A timer that fires too early only looks and is set again; most events move deadlines away.
     if (next && timer_at_ <= *next) return;
     runtime_.cancel(timer_);
     timer_ = 0;
@@ -213,7 +214,7 @@ void CoreFetch::came(Incoming& incoming, std::uint64_t bytes) {
 }
 
 void CoreFetch::refuse_ops(const Url& peer, std::uint64_t count) {
-  if (!incoming_.contains(peer)) return;  // not a source of ours
+  if (!incoming_.contains(peer)) return;  // not one of our sources
   if (refused_ops_.size() < kMostBlamed || refused_ops_.contains(peer)) refused_ops_[peer] += count;
 }
 
@@ -266,12 +267,12 @@ void CoreFetch::response(const Url& peer, const wire::DataList& ops) {
   const auto now = runtime_.now();
   if (const auto asked = asked_at_.extract(peer)) stats_.answers.add(now - asked.mapped());
   if (resuming_ && !config_.accept_unsolicited && !core_.owes(peer)) {
-    // What an earlier run asked for is not all known yet: nobody is to blame, and it is asked for again.
+    // Not all requests of an earlier run have been read yet: nobody is to blame, and the ops are requested again.
     stats_.ops_duplicate += ops.size();
     return;
   }
   if (core_.pending_ops() == 0 && !config_.accept_unsolicited && !core_.owes(peer)) {
-    stats_.ops_unsolicited += ops.size();  // nobody waits for anything: not worth a hash
+    stats_.ops_unsolicited += ops.size();  // nobody waits for anything, so they are not worth hashing
     refuse_ops(peer, ops.size());
     return judged(peer, core_.response(peer, {}, ops.total_bytes(), now, ops.size()));
   }
@@ -320,7 +321,7 @@ void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
   if (!message.first_invalid) message.first_invalid = std::move(first);
 }
 
-/// Ops of `peer` that are not to be had.
+/// Records ops of `peer` that are invalid.
 void CoreFetch::invalid(const Url& peer, std::uint64_t count, const Error& first) {
   stats_.ops_invalid += count;
   if (invalid_gate_.open(runtime_.now())) {
@@ -330,7 +331,7 @@ void CoreFetch::invalid(const Url& peer, std::uint64_t count, const Error& first
   tell(&FetchEvents::ops_invalid, peer, count, first);
 }
 
-/// Some ops of the message that came first; when it has no more, on with it.
+/// Computes ids for a part of the first message's ops; when that message is done, continues with it.
 void CoreFetch::name_first(std::uint64_t most) {
   name_ops(arrived_.front(), most);
   if (arrived_.front().next < arrived_.front().slices.size()) return;
@@ -353,7 +354,7 @@ bool CoreFetch::is_naming(const Url& peer) const {
   return std::any_of(arrived_.begin(), arrived_.end(), [&](const Arrived& m) { return m.peer == peer; });
 }
 
-/// What a peer sent counts before what happens to it next.
+/// What a peer has sent is handled before what happens to the peer next.
 void CoreFetch::name_all_of(const Url& peer) {
   while (is_naming(peer)) name_first(UINT64_MAX);
 }
@@ -363,7 +364,7 @@ void CoreFetch::answered(Arrived& message) {
   const Url& peer = message.peer;
   auto& slices = message.slices;
   auto answer = core_.response(peer, message.ids, message.bytes, now, slices.size() - message.valid);
-  // An op keeps its whole message in memory until it is stored: not worth it for a few wanted ones among much else.
+  // An op keeps its whole message in memory until it is stored, which is not worth it for a few wanted ones among many.
   std::uint64_t wanted_bytes = 0;
   for (std::size_t i = 0; i < message.valid; ++i) {
     if (answer.verdicts[i] == FetchVerdict::wanted) wanted_bytes += slices[i].size();
@@ -374,7 +375,7 @@ void CoreFetch::answered(Arrived& message) {
       case FetchVerdict::wanted:
         if (is_sparse) slices[i] = slices[i].compact();
         if (!writer_.add(peer, true, std::move(message.descriptions[i]), std::move(slices[i]))) {
-          core_.store_failed({&message.ids[i], 1}, now);  // no room: it will be asked for again
+          core_.store_failed({&message.ids[i], 1}, now);  // no room: it will be requested again
         }
         break;
       case FetchVerdict::duplicate:
@@ -408,7 +409,7 @@ void CoreFetch::judged(const Url& peer, const FetchAnswer& answer) {
   if (aside_gate_.open(runtime_.now())) {
     log::info(kArea, peer.to_string() + " is put aside: it sent ops that are invalid or were not asked for");
   }
-  // Not by an error: like this the peer is told why.
+  // Not by an error: in this way the peer is told why.
   transport_->disconnect(peer, {CloseCode::failure, "too many ops that are invalid or were not asked for"});
   if (answer.given_up) given_up(*answer.given_up, "sends bad ops");
 }
@@ -554,7 +555,8 @@ void CoreFetch::stop(std::function<void()> done) {
 }
 
 void CoreFetch::check_stopped() {
-  // Sends are not waited for: their handlers have no effect any more. Writes are: what has come is to be kept.
+  // Sends need not be waited for, because their handlers have no effect any more. Writes must be, to keep what has
+  // arrived.
   if (!stopped_ || on_stopped_.empty()) return;
   if (store_calls_ > 0 || !writer_.idle() || server_.reads_under_way() > 0) return;
   for (const auto& callback : std::exchange(on_stopped_, {})) callback();
@@ -563,8 +565,8 @@ void CoreFetch::check_stopped() {
 void CoreFetch::check_invariants() const {
   core_.check_invariants();
   const auto counts = core_.counts();
-  // Everything that is pending waits for time, for an answer, for the store or for room in the writer: never for
-  // nothing.
+  // Everything that is pending waits for something: for
+  // time, an answer, the store, or room in the writer.
   if (counts.ops > 0 && !stopped_) {
     K2_ASSERT(counts.requests > 0 || counts.storing_ops > 0 || core_.next_deadline() || writer_.behind() ||
               pump_posted_);
