@@ -4,6 +4,9 @@
 #include <sys/resource.h>
 
 #include <cstdint>
+#include <fstream>
+#include <string>
+#include <string_view>
 
 namespace kitsune2::bench {
 
@@ -18,5 +21,18 @@ inline Usage usage() {
   const auto seconds = [](timeval t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6; };
   return {seconds(raw.ru_utime) + seconds(raw.ru_stime), static_cast<std::uint64_t>(raw.ru_maxrss) * 1024};
 }
+
+/// A figure of /proc/self/status by its name, such as "Threads:" or "RssAnon:" (KiB); 0 if there is none.
+inline std::uint64_t status_figure(std::string_view name) {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word) {
+    std::uint64_t value = 0;
+    if (word == name && status >> value) return value;
+    status.clear();
+  }
+  return 0;
+}
+inline std::uint64_t anonymous_bytes() { return status_figure("RssAnon:") * 1024; }
 
 }  // namespace kitsune2::bench

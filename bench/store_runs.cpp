@@ -11,16 +11,14 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 #include <random>
 
+#include "bench_runtime.hpp"
 #include "kitsune2/sqlite_store.hpp"
 #include "process.hpp"
 #include "store/runs/run_index.hpp"
@@ -65,16 +63,6 @@ std::uint64_t written_bytes() {
   }
   return 0;
 }
-std::uint64_t anonymous_bytes() {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word) {
-    std::uint64_t kib = 0;
-    if (word == "RssAnon:" && status >> kib) return kib * 1024;
-  }
-  return 0;
-}
-
 /// Op `number`, always the same bytes: an envelope with its time, then pseudo-random bytes.
 Bytes op_of(std::uint64_t number, bool rising) {
   std::vector<std::uint8_t> bytes(kOpBytes);
@@ -120,40 +108,6 @@ class Raw final : public Engine {
   const int fd_;
 };
 
-class BenchRuntime final : public Runtime {
- public:
-  Time now() const override { return {}; }
-  Timestamp wall_now() const override {
-    return {std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch())
-                .count()};
-  }
-  void post(Task task) override {
-    {
-      const std::lock_guard lock(mutex_);
-      tasks_.push_back(std::move(task));
-    }
-    changed_.notify_one();
-  }
-  TimerId schedule(Time /*at*/, Task /*task*/) override { std::abort(); }
-  void cancel(TimerId /*timer*/) override {}
-  void random_bytes(std::span<std::uint8_t> out) override { std::fill(out.begin(), out.end(), 0); }
-  void run_until(const bool& done) {
-    while (!done) {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return !tasks_.empty(); });
-      Task task = std::move(tasks_.front());
-      tasks_.pop_front();
-      lock.unlock();
-      task();
-    }
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Task> tasks_;
-};
-
 class Shipped final : public Engine {
  public:
   Shipped()
@@ -190,7 +144,7 @@ class Shipped final : public Engine {
   }
 
  private:
-  BenchRuntime runtime_;
+  bench::BenchRuntime runtime_;
   std::shared_ptr<OpStore> store_;
 };
 
@@ -462,7 +416,7 @@ int main(int argc, char** argv) {
                 static_cast<unsigned long long>(stored), n / wall_ms * 1000, bare_ms / wall_ms, cpu / n * 1e6,
                 static_cast<double>(now_written - written) / (n * kOpBytes), commits.back(), longest_bare,
                 commits[commits.size() * 99 / 100], best_read, best_slice,
-                static_cast<double>(anonymous_bytes()) / 1048576, engine->about().c_str());
+                static_cast<double>(bench::anonymous_bytes()) / 1048576, engine->about().c_str());
     std::fflush(stdout);
     cpu = wall_ms = longest_bare = bare_ms = 0;
     commits.clear();

@@ -34,11 +34,11 @@ struct SqliteOpStoreOptions {
   bool read_only = false;
 };
 
-/// The durable store: one SQLite database file, WAL, synchronous=FULL, a writer thread with group commit and a reader
-/// thread. Creates the file (0600) and its schema. A file holds one space: opening it with another `space` or policy is
-/// Errc::already_exists, naming both. Used by a second process: Errc::already_exists ("in use by …"). Errors:
-/// Errc::corrupt (with the advice of docs/operations.md), Errc::io, Errc::unsupported (newer schema), Errc::not_found
-/// (read_only, and there is no store). The destructor waits until everything written is committed.
+/// The durable store: one SQLite database file, WAL, synchronous=FULL, group commit, on a few threads that all stores
+/// of the process share. Creates the file (0600) and its schema. A file holds one space: opening it with another
+/// `space` or policy is Errc::already_exists, naming both. Used by a second process: Errc::already_exists ("in use by
+/// …"). Errors: Errc::corrupt (with the advice of docs/operations.md), Errc::io, Errc::unsupported (newer schema),
+/// Errc::not_found (read_only, and there is no store). The destructor waits until everything written is committed.
 Result<std::shared_ptr<OpStore>> open_sqlite_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
                                                       const SpaceId& space, const std::string& path,
                                                       const SqliteOpStoreOptions& options = {});

@@ -442,7 +442,7 @@ class SimWorker final : public sqlite::Worker {
 }  // namespace
 
 sqlite::Environment sim_environment(SimDisk& disk, testing::SimRuntime& runtime) {
-  return {[&disk, &runtime](sqlite::Worker::Turn turn) {
+  return {[&disk, &runtime](sqlite::Duty /*duty*/, sqlite::Worker::Turn turn) {
             return std::make_unique<SimWorker>(disk, runtime, std::move(turn));
           },
           disk.vfs()};

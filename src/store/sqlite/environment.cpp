@@ -1,57 +1,40 @@
 // The threads and the file system of SQLite stores outside the simulation.
 #include "store/sqlite/environment.hpp"
 
-#include <condition_variable>
+#include <unistd.h>
+
 #include <mutex>
-#include <thread>
 #include <utility>
+
+#include "store/sqlite/shared_threads.hpp"
 
 namespace kitsune2::sqlite {
 namespace {
 
-class ThreadWorker final : public Worker {
- public:
-  explicit ThreadWorker(Turn turn) : turn_(std::move(turn)), thread_([this] { run(); }) {}
-  ~ThreadWorker() override { thread_.join(); }
-
-  void wake() override {
-    {
-      const std::lock_guard lock(mutex_);
-      woken_ = true;
-    }
-    changed_.notify_one();
-  }
-
- private:
-  void run() {
-    bool idle = false;
-    for (;;) {
-      const Pause pause = turn_(std::exchange(idle, false));
-      if (pause.wait == Wait::end) return;
-      if (pause.wait == Wait::nothing) continue;
-      std::unique_lock lock(mutex_);
-      const auto is_woken = [this] { return woken_; };
-      if (pause.wait == Wait::wake) {
-        changed_.wait(lock, is_woken);
-      } else {
-        idle = !changed_.wait_for(lock, pause.idle, is_woken);
-      }
-      woken_ = false;
-    }
-  }
-
-  const Turn turn_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool woken_ = false;
-  std::thread thread_;  // last, because it uses the others
+struct Shared {
+  std::weak_ptr<SharedThreads> threads;
+  pid_t process = 0;  ///< a child that was forked has none of its parent's threads
 };
+
+/// Those of the process. They end with the last store.
+std::shared_ptr<SharedThreads> threads_for(Duty duty) {
+  static std::mutex mutex;
+  static Shared shared[2];
+  const std::lock_guard lock(mutex);
+  Shared& known = shared[duty == Duty::write ? 0 : 1];
+  if (known.process == ::getpid()) {
+    if (auto threads = known.threads.lock()) return threads;
+  }
+  auto threads = std::make_shared<SharedThreads>(kThreadsADuty);
+  known = {threads, ::getpid()};
+  return threads;
+}
 
 }  // namespace
 
 const Environment& real_environment() {
   static const Environment environment{
-      [](Worker::Turn turn) { return std::make_unique<ThreadWorker>(std::move(turn)); }, nullptr};
+      [](Duty duty, Worker::Turn turn) { return threads_for(duty)->make_worker(std::move(turn)); }, nullptr};
   return environment;
 }
 

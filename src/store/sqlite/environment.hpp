@@ -11,7 +11,8 @@
 
 namespace kitsune2::sqlite {
 
-/// A thread of a store. The store supplies the work of one turn; the worker decides when the turn comes.
+/// What looks like a thread to a store. The store supplies the work of one turn; the worker decides when the turn
+/// comes.
 class Worker {
  public:
   /// What the next turn waits for.
@@ -35,14 +36,20 @@ class Worker {
   virtual void wake() = 0;
 };
 
+/// What a worker is for.
+enum class Duty { write, read };
+
 struct Environment {
-  std::function<std::unique_ptr<Worker>(Worker::Turn)> make_worker;
+  std::function<std::unique_ptr<Worker>(Duty, Worker::Turn)> make_worker;
   /// The SQLite VFS. Null: the system's files, which are locked by us, and created if missing. Otherwise the file must
   /// exist (it may be empty), and nobody else may use it.
   const char* vfs = nullptr;
 };
 
-/// Threads and files of the system.
+/// Threads and files of the system. All stores of the process share kThreadsADuty threads for each duty, which are
+/// started as they are needed. *Rationale*: a process with a thousand spaces, of which most wait, needs a few. Two
+/// duties: a read must not wait behind the flushes of other stores.
+inline constexpr std::size_t kThreadsADuty = 8;
 const Environment& real_environment();
 
 /// open_sqlite_op_store in another environment.

@@ -263,8 +263,9 @@ class SqliteOpStore final : public OpStore {
         reader_(std::move(reader)),
         alive_(lifetime_.weak()) {
     reader_->use(&prints_);
-    if (writer_) write_worker_ = environment.make_worker([this](bool idle) { return write_turn(idle); });
-    read_worker_ = environment.make_worker([this](bool) { return read_turn(); });
+    if (writer_)
+      write_worker_ = environment.make_worker(sqlite::Duty::write, [this](bool idle) { return write_turn(idle); });
+    read_worker_ = environment.make_worker(sqlite::Duty::read, [this](bool) { return read_turn(); });
   }
 
   ~SqliteOpStore() override { end(); }

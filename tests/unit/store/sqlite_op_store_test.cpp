@@ -12,12 +12,40 @@
 
 #include "kitsune2/sqlite_store.hpp"
 #include "sqlite_store_fixture.hpp"
+#include "store/sqlite/environment.hpp"
 #include "store/sqlite/op_db.hpp"
 
 namespace kitsune2::testing {
 namespace {
 
 namespace fs = std::filesystem;
+
+// ---------------------------------------------------------------------- threads
+
+TEST_F(SqliteOpStoreTest, many_stores_share_a_few_threads) {
+  const auto threads = [] {
+    return static_cast<std::size_t>(std::distance(fs::directory_iterator("/proc/self/task"), fs::directory_iterator()));
+  };
+  const std::size_t before = threads();
+  std::vector<std::shared_ptr<OpStore>> stores;
+  std::size_t waiting = 0;
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    const std::string path = path_ + std::to_string(i);
+    stores.push_back(open_sqlite_op_store(w_.runtime(), make_prefix_policy(), test_space(), path).value());
+    ++waiting;
+    stores.back()->process_incoming_ops(payloads_of(make_ops(stores.back()->policy(), i, 5, 64)),
+                                        [&](const Result<ProcessedOps>& out) {
+                                          EXPECT_TRUE(out && out->newly_stored.size() == 5);
+                                          --waiting;
+                                        });
+  }
+  EXPECT_LE(threads(), before + 2 * sqlite::kThreadsADuty);
+  for (const auto& store : stores) EXPECT_EQ(w_.stats(*store)->ops, 5U);
+  EXPECT_EQ(waiting, 0U);
+  // A sanitizer's own thread may have come meanwhile.
+  stores.clear();
+  EXPECT_LE(threads(), before + 1);
+}
 
 // -------------------------------------------------------------------- reopening
 
