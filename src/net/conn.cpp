@@ -21,6 +21,7 @@ using tcp = asio::ip::tcp;
 
 namespace {
 
+constexpr std::size_t kSmallAppetite = 16U << 10;
 constexpr std::size_t kCipherTarget = 256U << 10;  // encrypt this much ahead of the socket
 
 IpAddress from_asio(const asio::ip::address& address) {
@@ -243,7 +244,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     }
     const auto scratch = im_.plain_scratch();
     const std::size_t kept = leftover_.size();
-    const std::size_t n = receive(scratch.get() + kept, AsioRuntime::Impl::kScratchBytes - kept);
+    const std::size_t n = receive(scratch.get() + kept, std::min(appetite_, AsioRuntime::Impl::kScratchBytes - kept));
     if (n == 0) return;
     leftover_.copy_to(scratch.get());
     deliver(scratch, kept + n);
@@ -313,6 +314,8 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     const std::size_t used = keep->on_data({scratch.get(), size, scratch});
     if (state_ != State::kOpen) return;
     leftover_.keep(scratch.get(), used, size);
+    const bool was_paused = paused_ || resume_queued_;
+    appetite_ = was_paused ? kSmallAppetite : std::min(2 * appetite_, AsioRuntime::Impl::kScratchBytes);
     if (leftover_.size() < AsioRuntime::Impl::kScratchBytes || paused_) return;
     finish(make_error(Errc::too_large, "more input than fits the read buffer"));
   }
@@ -429,6 +432,8 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   bool send_shut_ = false;
   ByteBuffer out_;
   Leftover leftover_;
+  /// What is read at once: little from one whose owner takes little at a time, since the rest is copied each time.
+  std::size_t appetite_ = AsioRuntime::Impl::kScratchBytes;
   std::optional<Time> stalled_since_;
   Runtime::TimerId linger_timer_ = 0;   // connecting: the time limit; closing: the linger
   Runtime::TimerId attempt_timer_ = 0;  // connecting: the limit of one address

@@ -25,6 +25,9 @@ using net::WsRole;
 
 namespace {
 
+/// Messages of one client in one turn of the loop: a read buffer holds thousands of small ones, and the others' wait.
+constexpr std::size_t kMessagesInTurn = 32;
+
 using Parser = http::request_parser<http::string_body>;
 
 std::string_view view(boost::beast::string_view text) { return {text.data(), text.size()}; }
@@ -177,6 +180,7 @@ class HttpServer::Session final : public ConnEvents,
     if (closing_) return in.size;
     if (waits_for_turn_) conn_->pause();
     if (!decoder_ || used == in.size) return used;
+    messages_in_turn_ = 0;
     const auto outcome = decoder_->decode({in.data + used, in.size - used, in.owner}, *this);
     if (server_ == nullptr || closing_) return in.size;
     if (outcome.fault) {
@@ -185,6 +189,7 @@ class HttpServer::Session final : public ConnEvents,
       return in.size;
     }
     if (outcome.held) conn_->pause();
+    if (messages_in_turn_ > kMessagesInTurn) conn_->resume();  // in the loop's next turn
     return used + outcome.used;
   }
 
@@ -209,6 +214,7 @@ class HttpServer::Session final : public ConnEvents,
 
   // --- WsDecoder::Sink
   WsDecoder::Next on_ws_message(WsPayload& message) override {
+    if (++messages_in_turn_ > kMessagesInTurn) return WsDecoder::Next::kHold;
     useful_bytes_ += message.size;
     const auto next = events_ ? events_->on_ws_message(message) : WsDecoder::Next::kStop;
     return closing_ ? WsDecoder::Next::kStop : next;
@@ -413,6 +419,7 @@ class HttpServer::Session final : public ConnEvents,
   bool upgrade_waits_ = false;
   bool evicted_ = false;
   std::uint64_t useful_bytes_ = 0;
+  std::size_t messages_in_turn_ = 0;
   Time since_{};
   std::size_t place_ = 0;  // in the server's order_
   std::optional<Time> deadline_;

@@ -267,22 +267,24 @@ class ServeTwin {
     std::sort(urls.begin(), urls.end());
     return static_cast<std::size_t>(std::unique(urls.begin(), urls.end()) - urls.begin());
   }
+  bool may_read(std::size_t lane) {
+    if (turns_[lane].empty() || reads_under_way() >= ServeCore::kMaxReads) return false;
+    const std::uint64_t under_way = serving_bytes(lane);
+    return under_way == 0 || under_way + most_bytes(turns_[lane].front()) <= ServeCore::kMaxServingBytes;
+  }
   void serve() {
-    for (const std::size_t lane : {1U, 0U}) {
-      auto& turns = turns_[lane];
-      while (!turns.empty() && reads_under_way() < ServeCore::kMaxReads) {
-        const Url peer = turns.front();
-        const std::uint64_t most = most_bytes(peer);
-        const std::uint64_t under_way = serving_bytes(lane);
-        if (under_way > 0 && under_way + most > ServeCore::kMaxServingBytes) break;
-        turns.erase(turns.begin());
-        Request& request = *first_request(peer);
-        const std::size_t ids = peers() > 1 ? ServeCore::kSharedIdsPerRead : ServeCore::kMaxIdsPerRead;
-        messages_.push_back({++reads_seen_, peer, lane, most, Stage::reading, {}, false});
-        actions_.emplace_back(
-            ServeCore::Read{reads_seen_, request.id, peer, std::exchange(request.has_left_over, false), ids, most});
-        request.has_begun = true;
-      }
+    while (may_read(0) || may_read(1)) {
+      const std::size_t lane = may_read(next_lane_) ? next_lane_ : 1 - next_lane_;
+      next_lane_ = 1 - lane;
+      const Url peer = turns_[lane].front();
+      turns_[lane].erase(turns_[lane].begin());
+      Request& request = *first_request(peer);
+      const std::size_t ids = peers() > 1 ? ServeCore::kSharedIdsPerRead : ServeCore::kMaxIdsPerRead;
+      const std::uint64_t most = most_bytes(peer);
+      messages_.push_back({++reads_seen_, peer, lane, most, Stage::reading, {}, false});
+      actions_.emplace_back(
+          ServeCore::Read{reads_seen_, request.id, peer, std::exchange(request.has_left_over, false), ids, most});
+      request.has_begun = true;
     }
   }
   void send(Message& message, Time now) {
@@ -296,6 +298,7 @@ class ServeTwin {
   std::vector<Request> requests_;  ///< of all peers, in the order of arrival
   std::vector<Message> messages_;
   std::vector<Url> turns_[2];  ///< unproven, proven
+  std::size_t next_lane_ = 1;
   std::vector<Watch> watched_;
   std::vector<Known> known_;
   std::vector<ServeCore::Action> actions_;

@@ -73,14 +73,15 @@ bool ServeCore::has_room(const Lane& lane) const {
 
 void ServeCore::serve() {
   // The room is taken for a whole response before its read, since its size is not known earlier.
-  for (Lane* lane : {&proven_, &unproven_}) {
-    while (!lane->turns.empty() && has_room(*lane)) {
-      const Url peer = std::move(lane->turns.front());
-      lane->turns.pop_front();
-      Peer& entry = peers_.at(peer);
-      entry.is_in_turn = false;
-      begin_read(peer, entry, *lane);
-    }
+  const auto may = [this](const Lane& lane) { return !lane.turns.empty() && has_room(lane); };
+  while (may(*next_lane_) || may(other_lane())) {
+    Lane& lane = may(*next_lane_) ? *next_lane_ : other_lane();
+    next_lane_ = &lane == &proven_ ? &unproven_ : &proven_;
+    const Url peer = std::move(lane.turns.front());
+    lane.turns.pop_front();
+    Peer& entry = peers_.at(peer);
+    entry.is_in_turn = false;
+    begin_read(peer, entry, lane);
   }
 }
 

@@ -42,7 +42,9 @@ namespace kitsune2 {
 /// but not over kFarGrowth times that response, `max_far_response_bytes`, or half of kMaxServingBytes divided by the
 /// peers that are served; and none is read ahead while one over `max_response_bytes` is sent. *Reason*: a message over
 /// one frame waits a round trip for its permit, one at a time. Small ops need not; large ones must, and are to wait for
-/// a small part of the time.
+/// a small part of the time. S9: while peers that have shown that they listen and others wait, reads go to the two
+/// kinds in turn. *Reason*: as many peers as there are reads would have all of them otherwise, and no newcomer could
+/// ever show that it listens.
 ///
 /// Pure: the same calls give the same actions. Every call may add actions; take them with `take_actions` after it, and
 /// carry them out in that order. Calls are O(log peers), but O(peers) where a
@@ -209,6 +211,7 @@ class ServeCore {
 
   Peer* find(const Url& peer, std::uint64_t serial);
   Lane& lane_of(const Url& peer);
+  Lane& other_lane() { return next_lane_ == &proven_ ? unproven_ : proven_; }
   std::uint64_t most_bytes(const Url& peer) const;
   bool has_room(const Lane& lane) const;
   void take_turn(const Url& peer, Peer& entry);
@@ -225,6 +228,7 @@ class ServeCore {
   const Limits limits_;
   PeerMap peers_;
   Lane proven_, unproven_;
+  Lane* next_lane_ = &proven_;  ///< S9
   std::map<Url, Known> known_;
   std::unordered_map<ReadId, Reading> reads_;
   std::unordered_map<ReadId, Sending> sends_;

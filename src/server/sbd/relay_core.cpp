@@ -76,8 +76,10 @@ struct RelayCore::Client {
   std::size_t place = 0;  // in address->clients
   Nonce nonce{};
   bool ready = false;
-  bool held = false;  // waits for a receiver
-  Duration idle{};    // as it was told
+  bool held = false;         // waits for a receiver
+  bool in_turn = false;      // waits for its turn
+  std::uint64_t earned = 0;  // bytes that its next small frames may lack (R11)
+  Duration idle{};           // as it was told
   Time last_heard{};
   std::size_t queued = 0;
   std::vector<ConnId> waiting;  // senders held because of this client, in order
@@ -219,6 +221,7 @@ std::optional<RelayReject> RelayCore::on_open(ConnId conn, const Ip& ip, const s
   order_.push_back(&client);
   client.address = &address(ip, now);
   client.place = client.address->clients.size();
+  own_clients_ += ip == kThisProcess ? 1 : 0;
   client.address->clients.push_back(&client);
   counters_.clients.store(clients_.size());
   const std::int32_t rate = byte_nanos(*client.address);
@@ -243,6 +246,7 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
   };
   if (size > sbd::kMaxMessageBytes) return closed(RelayReject::kTooLarge);
   if (size < sbd::kHeaderBytes || head.size() < std::min(size, kHeadBytes)) return closed(RelayReject::kMalformed);
+  if (waits_for_turn(client, size, now)) return {Verdict::kHold};
 
   const bool command = is_command(head);
   Client* to = nullptr;
@@ -286,12 +290,50 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
   ++counters_.forwards;
   counters_.forward_bytes += size;
   Routed out{Verdict::kForward, to->id, &client.key};
-  if (client.address->ip == kThisProcess && to != &client) note_fed(*to, client, size);
+  if (client.address->ip == kThisProcess && to != &client) {
+    note_fed(*to, client, size);
+    earn(*to, 2 * size);
+  }
   if (to->address->ip == kThisProcess && client.group_told_to != to->id) {
     tell_group(client, *to);
     out.first = true;
   }
   return out;
+}
+
+/// R11. True: not now.
+bool RelayCore::waits_for_turn(Client& client, std::size_t size, Time now) {
+  if (own_clients_ == 0 || !client.ready || !limits_.rate_limiting || client.address->ip == kThisProcess) return false;
+  if (size >= kLargeFrame) {
+    earn(client, size);
+    return false;
+  }
+  const std::uint64_t lacks = kLargeFrame - size;
+  if (client.earned < lacks) {
+    if (!client.in_turn && turns_.take(client.id, client.address->ip, kTurnFrames * kFrameTime, now)) {
+      client.earned += kTurnFrames * kLargeFrame;
+    } else {
+      counters_.sender_waits += client.in_turn ? 0 : 1;
+      client.in_turn = true;
+      return true;
+    }
+  }
+  client.earned -= lacks;
+  return false;
+}
+
+void RelayCore::earn(Client& client, std::uint64_t bytes) {
+  client.earned = std::max(client.earned, std::min(client.earned + bytes, kMostEarned));
+}
+
+void RelayCore::give_turns(Time now) {
+  while (const auto waiter = turns_.next(now)) {
+    Client& client = *clients_.at(*waiter);
+    client.in_turn = false;
+    client.earned += kTurnFrames * kLargeFrame;
+    client.last_heard = now;  // it was not read from
+    if (!client.held) actions_.push_back({Action::Kind::kResume, client.id, {}});
+  }
 }
 
 /// R7.
@@ -467,6 +509,8 @@ void RelayCore::forget(Client& client, Time now) {
   a.clients.pop_back();
   if (limits_.rate_limiting) rate_changed(a, now);
   client.held = false;  // it may wait for itself
+  turns_.forget(client.id);
+  own_clients_ -= a.ip == kThisProcess ? 1 : 0;
   release_waiting(client, now);
   set_queued(client, 0);
   if (!client.fed.empty() || client.credit > 0) give_credit(client, true);
@@ -505,13 +549,14 @@ void RelayCore::check_slow(Client& client, Time now) {
 }
 
 void RelayCore::check_silence(Client& client, Time now) {
-  const Time silent_until = (client.held ? now : client.last_heard) + client.idle;
+  const Time silent_until = (client.held || client.in_turn ? now : client.last_heard) + client.idle;
   if (silent_until > now) return wake_at(silent_until, client.id, false);
   reject(client, client.ready ? RelayReject::kIdle : RelayReject::kHandshakeTimeout, now);
 }
 
 void RelayCore::poll(Time now) {
   tell_rates(now);
+  give_turns(now);
   while (!heap_.empty() && heap_.front().at <= now) {
     const Due due = heap_.front();
     std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
@@ -534,6 +579,7 @@ std::optional<Time> RelayCore::next_deadline() const {
   const auto earlier = [&](Time t) { out = out ? std::min(*out, t) : t; };
   if (!heap_.empty()) earlier(heap_.front().at);
   if (!rates_to_tell_.empty()) earlier(rates_to_tell_.front().first);
+  if (const auto turn = turns_.next_deadline()) earlier(*turn);
   return out;
 }
 
@@ -555,8 +601,11 @@ void RelayCore::check_invariants() const {
   for (const auto& [key, client] : routes_) {
     K2_ASSERT(client->ready && client->key == key && clients_.contains(client->id));
   }
-  std::size_t ready = 0, queued = 0;
+  std::size_t ready = 0, queued = 0, in_turn = 0, own = 0;
   for (const auto& [id, client] : clients_) {
+    in_turn += client->in_turn ? 1U : 0U;
+    own += client->address->ip == kThisProcess ? 1U : 0U;
+    K2_ASSERT(client->earned <= kMostEarned + kTurnFrames * kLargeFrame);
     ready += client->ready ? 1U : 0U;
     K2_ASSERT(client->queued <= kFedAndOthers * limits_.send_queue_bytes + sbd::kMaxMessageBytes + (64U << 10));
     queued += client->queued;
@@ -572,6 +621,8 @@ void RelayCore::check_invariants() const {
   }
   K2_ASSERT(ready == routes_.size() && order_.size() == clients_.size() && queued == queued_);
   K2_ASSERT(counters_.clients.get() == clients_.size());
+  K2_ASSERT(in_turn == turns_.waiting() && own == own_clients_);
+  turns_.check_invariants();
 }
 
 }  // namespace kitsune2::server

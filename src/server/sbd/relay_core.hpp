@@ -14,6 +14,7 @@
 #include "kitsune2/ids.hpp"
 #include "kitsune2/time.hpp"
 #include "server/counter.hpp"
+#include "server/request_turns.hpp"
 #include "transport/sbd/sbd_frames.hpp"
 
 namespace kitsune2::server {
@@ -83,8 +84,14 @@ struct RelayCounters {
 /// told (`sbd::encode_peer_group`, `sbd::encode_credit`) which address a peer has, before that peer's first message,
 /// and how many bytes that it sent to a peer have been taken, or are lost. *Rationale*: only the relay knows, and no
 /// peer can feign it. These commands never leave the process. R10: when `clients` are connected, a newcomer gets the
-/// place of another one by the rules of slots::choose; useful are bytes forwarded for or to a client. Everything is
-/// bounded by the number of clients.
+/// place of another one by the rules of slots::choose; useful are bytes forwarded for or to a client. R11: in the
+/// process of a node, small frames of clients have kFramesPercent of the time together and kAddressFramesPercent for
+/// each address, in turns (RequestTurns); until its turn a client is not read from. A frame of kLargeFrame costs
+/// nothing, and a smaller one what it lacks; large ones, and what the node sends to a client, earn it frames,
+/// kMostEarned at most. *Rationale*: a frame costs the node more than its bytes say, so a flood of requests for one op
+/// each would have the node's time before any module can judge it; whoever exchanges much by few frames is not held up
+/// by it. There are no turns in a relay alone: there a frame costs what its bytes cost, and many clients are its
+/// purpose. Everything is bounded by the number of clients.
 ///
 /// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread. Calls: O(log clients), except
 /// for `on_open`/`on_close`, whose new rate is told to all clients of the address at most every 100 ms, and for new
@@ -103,6 +110,13 @@ class RelayCore {
   /// The node is told of so many bytes at once, at least (R9). *Rationale*: its credit is eight times that, so what it
   /// is not told of never stops it; and a small message does not cost it another one.
   static constexpr std::size_t kCreditStep = 128U << 10;
+
+  /// R11.
+  static constexpr std::uint32_t kFramesPercent = 40, kAddressFramesPercent = 25;
+  static constexpr Duration kFrameTime = std::chrono::microseconds(30);  ///< of a small one, until it is answered
+  static constexpr std::size_t kTurnFrames = 8;                          ///< so that a turn is worth its wake-up
+  static constexpr std::size_t kLargeFrame = 16U << 10;
+  static constexpr std::uint64_t kMostEarned = 256 * kLargeFrame;
 
   /// `on_message` needs this much of a message's beginning, or the whole if it is shorter.
   static constexpr std::size_t kHeadBytes = sbd::kHeaderBytes + sbd::kSignatureBytes;
@@ -206,6 +220,9 @@ class RelayCore {
   bool make_place(const Ip& newcomer, Time now, std::uint64_t random);
   std::size_t queue_limit() const;
   bool hold(Client& client, Client& to, Time now);
+  bool waits_for_turn(Client& client, std::size_t size, Time now);
+  static void earn(Client& client, std::uint64_t bytes);
+  void give_turns(Time now);
   bool close_longest_stalled(const Client& spared, Time now);
   void set_queued(Client& client, std::size_t queued);
   void tell_group(Client& from, const Client& to);
@@ -228,6 +245,8 @@ class RelayCore {
   std::vector<Due> heap_;                          // min-heap; entries that mean nothing any more are skipped
   std::deque<std::pair<Time, Ip>> rates_to_tell_;  // in order of time
   std::optional<Time> prune_at_;
+  RequestTurns turns_{{.all_percent = kFramesPercent, .address_percent = kAddressFramesPercent}};
+  std::size_t own_clients_ = 0;  // of this process
   std::vector<Action> actions_;
   RelayCounters counters_;
 };

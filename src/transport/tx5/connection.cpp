@@ -510,6 +510,12 @@ Bytes Connection::seal(FrameType type, Outgoing& from, std::size_t size) {
   return e2e_.seal(parts);
 }
 
+std::size_t Connection::next_data_bytes() const {
+  const Outgoing& next = queue_.front();
+  if (next.state == Outgoing::State::chunks) return std::min(next.message.size() - next.offset, kMaxChunkBytes);
+  return next.state == Outgoing::State::whole ? next.message.size() : 0;
+}
+
 Connection::Pulled Connection::pull_data(Time now) {
   K2_ASSERT(has_data());
   if (!e2e_.encrypting()) return handed(start_stream());

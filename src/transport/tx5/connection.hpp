@@ -162,6 +162,8 @@ class Connection {
   bool has_control() const { return !control_.empty(); }
   /// Looks for credit, too: call it again after `credit_returned`.
   bool has_data() const;
+  /// Of a message, in the frame that `pull_data` would give. With `has_data`.
+  std::size_t next_data_bytes() const;
   /// The next control frame (handshake, keepalive, grant …) or the next frame of the messages. Only if there is one.
   Pulled pull_control(Time now);
   Pulled pull_data(Time now);

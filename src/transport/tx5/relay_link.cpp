@@ -14,6 +14,8 @@ constexpr std::string_view kArea = "tx5";
 
 /// Control frames in a row while messages wait.
 constexpr unsigned kControlStreak = 8;
+/// See R3; a frame of no more is a small one.
+constexpr std::size_t kSmallBytes = 4096;
 /// A stop waits this long for the last frames to leave, asking this often.
 constexpr Duration kLingerLimit = std::chrono::seconds(1);
 constexpr Duration kLingerStep = std::chrono::milliseconds(10);
@@ -170,7 +172,8 @@ void RelayLink::lost(const Error& why) {
   timer_ = 0;
   deadlines_.clear();
   control_ring_.clear();
-  data_ring_.clear();
+  large_ring_.clear();
+  small_ring_.clear();
   closing_.clear();
   strangers_.clear();
   order_.clear();
@@ -457,7 +460,7 @@ void RelayLink::touch(const std::shared_ptr<Peer>& peer) {
   }
   if (!peer->in_data && peer->connection.has_data()) {
     peer->in_data = true;
-    data_ring_.push_back(peer);
+    (peer->connection.next_data_bytes() > kSmallBytes ? large_ring_ : small_ring_).push_back(peer);
   }
   const Time next = peer->connection.next_deadline();
   if (!peer->armed || next < *peer->armed) {
@@ -561,7 +564,8 @@ void RelayLink::stop(std::function<void()> done) {
   unsent_.reset();
   closing_.clear();
   control_ring_.clear();
-  data_ring_.clear();
+  large_ring_.clear();
+  small_ring_.clear();
   end_early(stopped);
   shared_.runtime.cancel(timer_);
   timer_ = 0;
@@ -609,15 +613,17 @@ std::optional<Connection::Pulled> RelayLink::next_frame() {
     return out;
   }
   const Time now = shared_.runtime.now();
-  while (!control_ring_.empty() || !data_ring_.empty()) {
-    const bool control = !control_ring_.empty() && (control_streak_ < kControlStreak || data_ring_.empty());
-    std::deque<std::shared_ptr<Peer>>& ring = control ? control_ring_ : data_ring_;
+  while (!control_ring_.empty() || has_data()) {
+    const bool control = !control_ring_.empty() && (control_streak_ < kControlStreak || !has_data());
+    const bool small = large_ring_.empty() || (!small_ring_.empty() && small_bytes_ < kSmallBytes);
+    std::deque<std::shared_ptr<Peer>>& ring = control ? control_ring_ : small ? small_ring_ : large_ring_;
     const std::shared_ptr<Peer> peer = std::move(ring.front());
     ring.pop_front();
     (control ? peer->in_control : peer->in_data) = false;
     if (peer->gone || !(control ? peer->connection.has_control() : peer->connection.has_data())) continue;
     control_streak_ = control ? control_streak_ + 1 : 0;
     Connection::Pulled out = control ? peer->connection.pull_control(now) : peer->connection.pull_data(now);
+    if (!control) small_bytes_ = small ? std::min(small_bytes_ + out.frame.size(), kSmallBytes) : 0;
     touch(peer);
     return out;
   }

@@ -152,7 +152,10 @@ class LinkOwner {
 ///  ends when it
 ///      fails or was idle. It takes no peers that it did not call (as the reference).
 ///  R3  Frames go out in turns: control frames of all peers first (but not for ever), then one frame of each peer that
-///      has a message. *Rationale*: a large transfer or a slow peer delays the others by one frame, not by a message.
+///      has a message. While large and small frames wait, small ones have kSmallBytes for each large one. *Rationale*:
+///      a large transfer or a slow peer delays the others by one frame, not by a message; and many peers that ask for
+///      one small op at a time have a part of a line with a limit, and leave the rest to who takes much by few
+///      messages.
 ///  R4  A frame is encrypted when its turn comes, into the socket's buffer; nothing is encrypted ahead.
 ///  R5  A frame is sent only when the pacing and the socket's queue allow it, and the credit of its peer (SendCredit).
 ///  R6  When there are `max_peers`, a newcomer gets the place of another one by slots::choose. One that takes
@@ -230,7 +233,8 @@ class RelayLink {
   void pump();
   std::optional<Connection::Pulled> next_frame();
   bool hand_over(Bytes frame, Handler<> done);
-  bool has_output() const { return !closing_.empty() || !control_ring_.empty() || !data_ring_.empty(); }
+  bool has_data() const { return !large_ring_.empty() || !small_ring_.empty(); }
+  bool has_output() const { return !closing_.empty() || !control_ring_.empty() || has_data(); }
   void end_linger();
   void on_timer();
   void arm_timer();
@@ -256,10 +260,11 @@ class RelayLink {
   std::list<NodeId> strangers_;
   std::set<std::pair<Time, NodeId>> deadlines_;
   std::deque<std::shared_ptr<Peer>> control_ring_;
-  std::deque<std::shared_ptr<Peer>> data_ring_;
+  std::deque<std::shared_ptr<Peer>> large_ring_, small_ring_;
   std::deque<Bytes> closing_;
   std::optional<Unsent> unsent_;
   unsigned control_streak_ = 0;
+  std::size_t small_bytes_ = 0;  ///< since the last large frame
   std::deque<Early> early_;
   std::size_t early_bytes_ = 0;
   Time idle_since_{};

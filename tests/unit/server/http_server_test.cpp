@@ -506,6 +506,17 @@ TEST(HttpServer, EmptyFragmentsAndPongsAreCountedAndCanEndAConnection) {
   EXPECT_TRUE(c->closed);
 }
 
+TEST(HttpServer, AClientOfManySmallMessagesGivesTheOthersTheirTurn) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "GET /x HTTP/1.1\r\n" + kUpgrade);
+  std::string flood;
+  for (int i = 0; i < 3000; ++i) flood += client_frame(net::kWsBinary, "small");
+  const std::size_t used = c->events->on_data({reinterpret_cast<std::uint8_t*>(flood.data()), flood.size(), nullptr});
+  EXPECT_EQ(used, 32 * flood.size() / 3000);
+  EXPECT_FALSE(c->paused) << "the rest comes with the loop's next turn";
+}
+
 HttpLimits shared() {
   HttpLimits out;
   out.shares = {.all_percent = 20, .address_percent = 10};
