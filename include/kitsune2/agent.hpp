@@ -58,12 +58,15 @@ class AgentInfoSigned {
 
   /// Parses and verifies the outer JSON object. Errc::malformed naming the field, Errc::bad_signature, Errc::too_large.
   /// The times are not checked here: see `is_expired`. Stricter than a JSON parser where stock nodes are, and where
-  /// readers could disagree on what was signed: no key twice, no escapes in ids, times and signature.
-  static Result<AgentInfoPtr> decode(std::string_view json, const Verifier& verifier = ed25519_verifier());
+  /// readers could disagree on what was signed: no key twice, no escapes in ids, times and signature. `form`: what the
+  /// agent's url may be, which its dialect says.
+  static Result<AgentInfoPtr> decode(std::string_view json, const Verifier& verifier = ed25519_verifier(),
+                                     const UrlForm& form = url_form(Dialect::v0_2));
   /// Parses a JSON list of the above, as a bootstrap server answers it. Errc::malformed if the text is no JSON list or
   /// has more than `max_entries`; else one result for each entry, so that one bad entry does not hide the others.
   static Result<std::vector<Result<AgentInfoPtr>>> decode_list(std::string_view json, std::size_t max_entries = 1024,
-                                                               const Verifier& verifier = ed25519_verifier());
+                                                               const Verifier& verifier = ed25519_verifier(),
+                                                               const UrlForm& form = url_form(Dialect::v0_2));
   /// Encodes `info` in the reference's key order and signs it. An empty url counts as none. Errors: the signer's;
   /// Errc::invalid_argument for an agent or space id of 0 or over 1024 bytes, or a signature that is not 64 bytes long.
   static Result<AgentInfoPtr> sign(Signer& signer, const AgentInfo& info);

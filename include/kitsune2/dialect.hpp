@@ -56,6 +56,18 @@ constexpr bool gossip_tells_op_count(Dialect dialect) noexcept { return dialect 
 
 /// Whether the transport is QUIC through an iroh relay. Otherwise it is tx5 through an sbd relay.
 constexpr bool uses_iroh(Dialect dialect) noexcept { return dialect != Dialect::v0_2; }
+/// What a url may be beyond `ws://` or `wss://`, host, port and peer id: see Url.
+struct UrlForm {
+  bool http = false;        ///< also `http://` and `https://`
+  bool relay_path = false;  ///< the relay may have a path of its own, which comes before the peer's id
+  friend bool operator==(const UrlForm&, const UrlForm&) = default;
+};
+/// For stores, which keep the urls of any dialect. Who takes a url from a peer or a user asks `url_form`.
+inline constexpr UrlForm kAnyUrlForm{.http = true, .relay_path = true};
+/// The urls of this dialect's peers and relays.
+constexpr UrlForm url_form(Dialect dialect) noexcept {
+  return {.http = uses_iroh(dialect), .relay_path = uses_iroh(dialect)};
+}
 /// A peer is heard, and spoken to, in a space only while one of the space's agents is known at its url.
 constexpr bool known_peers_only(Dialect dialect) noexcept { return dialect != Dialect::v0_2; }
 /// Whether a close has a code that tells the peer whether it is a failure or on purpose. (In 0.4 every close counts as

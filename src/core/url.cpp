@@ -1,4 +1,4 @@
-// Reads peer urls, which have to be in kitsune2 0.2.2's canonical form.
+// Reads urls of peers and relays, which have to be in the reference's canonical form.
 #include "kitsune2/url.hpp"
 
 #include <algorithm>
@@ -188,14 +188,22 @@ bool is_canonical_segment(std::string_view segment) {
   return !plain.empty() && plain != "." && plain != "..";
 }
 
-bool is_canonical(std::string_view text) {
+bool is_scheme(std::string_view scheme, const UrlForm& form) {
+  return scheme == "ws" || scheme == "wss" || (form.http && (scheme == "http" || scheme == "https"));
+}
+
+/// What follows the first slash.
+bool is_canonical_path(std::string_view path, const UrlForm& form) {
+  if (!form.relay_path) return is_canonical_segment(path);
+  return std::ranges::all_of(split(path, '/'), is_canonical_segment);
+}
+
+bool is_canonical(std::string_view text, const UrlForm& form) {
   const std::size_t separator = text.find(kSeparator);
-  if (separator == std::string_view::npos) return false;
-  const std::string_view scheme = text.substr(0, separator);
-  if (scheme != "ws" && scheme != "wss") return false;
+  if (separator == std::string_view::npos || !is_scheme(text.substr(0, separator), form)) return false;
   std::string_view rest = text.substr(separator + kSeparator.size());
   const std::size_t slash = rest.find('/');
-  if (slash != std::string_view::npos && !is_canonical_segment(rest.substr(slash + 1))) return false;
+  if (slash != std::string_view::npos && !is_canonical_path(rest.substr(slash + 1), form)) return false;
   rest = rest.substr(0, slash);
   const std::size_t colon = rest.rfind(':');
   if (colon == std::string_view::npos) return false;
@@ -203,7 +211,7 @@ bool is_canonical(std::string_view text) {
 }
 
 /// What the writer of a refused url probably meant; empty if that is not clear.
-std::string guess_canonical(std::string_view text) {
+std::string guess_canonical(std::string_view text, const UrlForm& form) {
   const auto lower = [](std::string_view part) {
     std::string out(part);
     for (char& c : out) {
@@ -214,7 +222,7 @@ std::string guess_canonical(std::string_view text) {
   const std::size_t separator = text.find(kSeparator);
   if (separator == std::string_view::npos) return {};
   const std::string scheme = lower(text.substr(0, separator));
-  if (scheme != "ws" && scheme != "wss") return {};
+  if (!is_scheme(scheme, form)) return {};
   std::string_view rest = text.substr(separator + kSeparator.size());
   rest = rest.substr(0, rest.find_first_of("?#"));
   std::string_view path;
@@ -228,10 +236,10 @@ std::string guess_canonical(std::string_view text) {
   const std::size_t colon = rest.rfind(':');
   const std::size_t bracket = rest.rfind(']');
   if (colon == std::string_view::npos || (bracket != std::string_view::npos && colon < bracket)) {
-    out += scheme == "wss" ? ":443" : ":80";
+    out += scheme == "wss" || scheme == "https" ? ":443" : ":80";
   }
   out += path;
-  return is_canonical(out) ? out : std::string();
+  return is_canonical(out, form) ? out : std::string();
 }
 
 /// Text from a peer or a user, fit for a message.
@@ -244,16 +252,23 @@ std::string quoted(std::string_view text) {
 
 }  // namespace
 
-Result<Url> Url::parse(std::string_view text) {
-  if (!is_canonical(text)) {
-    std::string message = "not a canonical peer url, ws://host:port[/id] or wss://host:port[/id]: " + quoted(text);
-    if (const std::string expected = guess_canonical(text); !expected.empty()) message += "; expected " + expected;
+Result<Url> Url::parse(std::string_view text, const UrlForm& form) {
+  if (!is_canonical(text, form)) {
+    const std::string path = form.relay_path ? "[/path][/id]" : "[/id]";
+    const auto like = [&](const char* scheme) { return scheme + std::string("://host:port") + path; };
+    std::string message = "not a canonical peer url, ";
+    if (form.http) message += like("http") + ", " + like("https") + ", ";
+    message += like("ws") + " or " + like("wss") + ": " + quoted(text);
+    const std::string expected = guess_canonical(text, form);
+    if (!expected.empty()) message += "; expected " + expected;
     return make_error(Errc::malformed, std::move(message));
   }
   Url out;
   out.text_ = Bytes::copy_of(text);
   return out;
 }
+
+std::string_view Url::scheme() const noexcept { return str().substr(0, str().find(':')); }
 
 std::string_view Url::addr() const noexcept {
   std::string_view text = str();
@@ -282,15 +297,17 @@ std::optional<std::string_view> Url::peer_id() const noexcept {
   if (address.empty()) return std::nullopt;
   const std::string_view text = str();
   const auto after = static_cast<std::size_t>(address.data() - text.data()) + address.size();
-  if (after >= text.size()) return std::nullopt;
-  return text.substr(after + 1);
+  if (after >= text.size() || text.ends_with('/')) return std::nullopt;
+  return text.substr(text.rfind('/') + 1);
 }
 
 Url Url::relay() const {
-  Url out;
   if (!is_peer()) return *this;
   const std::string_view address = addr();
-  out.text_ = text_.slice(0, static_cast<std::size_t>(address.data() - str().data()) + address.size());
+  const std::size_t address_end = static_cast<std::size_t>(address.data() - str().data()) + address.size();
+  const std::size_t last = str().rfind('/');
+  Url out;
+  out.text_ = text_.slice(0, last == address_end ? last : last + 1);
   return out;
 }
 

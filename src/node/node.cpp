@@ -116,7 +116,7 @@ Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, C
   }
   const bool chosen_here = !relay.empty();
   if (!chosen_here && !names_relay(config)) return Url();
-  auto url = chosen_here ? canonical_relay_url(relay) : relay_of(config);
+  auto url = chosen_here ? canonical_relay_url(relay, url_form(config.network.dialect)) : relay_of(config);
   if (!url) {
     if (!chosen_here) return url.error();
     return make_error(Errc::invalid_config,

@@ -85,18 +85,15 @@ class Members {
   const char* name_ = "";
 };
 
-/// What is made of the url.
-enum class UrlRule {
-  kCanonical,  ///< parsed; must be one of this dialect
-  kAnyString,  ///< left alone
-};
+/// What a url must be; null: any string, which is left alone.
+using UrlRule = const UrlForm*;
 
 bool read_url(JsonScanner& scanner, UrlRule rule, std::optional<Url>& out) {
   if (scanner.null_if_next()) return true;
   JsonString text;
   if (!scanner.string(text)) return false;
-  if (rule == UrlRule::kAnyString) return true;
-  Result<Url> url = Url::parse(text.escaped ? text.unescaped() : std::string(text.raw));
+  if (rule == nullptr) return true;
+  Result<Url> url = Url::parse(text.escaped ? text.unescaped() : std::string(text.raw), *rule);
   if (!url) return scanner.fail("not a canonical url");
   out = std::move(*url);
   return true;
@@ -246,13 +243,13 @@ Result<Parts> parse_and_verify(std::string_view json, const Verifier& verifier, 
 }  // namespace
 
 Result<AgentInfo> wire::check_signed_info(std::string_view json, const Verifier& verifier) {
-  auto parts = parse_and_verify(json, verifier, UrlRule::kAnyString);
+  auto parts = parse_and_verify(json, verifier, nullptr);
   if (!parts) return parts.error();
   return std::move(parts->info);
 }
 
-Result<AgentInfoPtr> AgentInfoSigned::decode(std::string_view json, const Verifier& verifier) {
-  auto parts = parse_and_verify(json, verifier, UrlRule::kCanonical);
+Result<AgentInfoPtr> AgentInfoSigned::decode(std::string_view json, const Verifier& verifier, const UrlForm& form) {
+  auto parts = parse_and_verify(json, verifier, &form);
   if (!parts) return parts.error();
   std::shared_ptr<AgentInfoSigned> out(new AgentInfoSigned());
   out->info_ = std::move(parts->info);
@@ -263,7 +260,7 @@ Result<AgentInfoPtr> AgentInfoSigned::decode(std::string_view json, const Verifi
 }
 
 Result<std::vector<Result<AgentInfoPtr>>> AgentInfoSigned::decode_list(std::string_view json, std::size_t max_entries,
-                                                                       const Verifier& verifier) {
+                                                                       const Verifier& verifier, const UrlForm& form) {
   JsonScanner scanner(json);
   std::vector<std::string_view> elements;
   const bool good = scanner.array([&] {
@@ -277,7 +274,7 @@ Result<std::vector<Result<AgentInfoPtr>>> AgentInfoSigned::decode_list(std::stri
   }
   std::vector<Result<AgentInfoPtr>> out;
   out.reserve(elements.size());
-  for (const std::string_view element : elements) out.push_back(decode(element, verifier));
+  for (const std::string_view element : elements) out.push_back(decode(element, verifier, form));
   return out;
 }
 

@@ -235,7 +235,7 @@ void CorePublish::take_agent(const Url& peer, const Bytes& json) {
     if (log_gate_.open(runtime_.now()))
       log::debug(kArea, "ignoring an agent info of " + peer.to_string() + ": " + log::printable(why.to_string()));
   };
-  auto info = AgentInfoSigned::decode(json.text(), verifier_);
+  auto info = AgentInfoSigned::decode(json.text(), verifier_, url_form(transport_->dialect()));
   if (!info) {
     budget_->charge(peer, PeerWork().nonsense(1));
     return refuse(stats_.agents_invalid, info.error());

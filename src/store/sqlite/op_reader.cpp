@@ -746,7 +746,7 @@ Result<PendingPage> OpReader::pending_page(std::uint64_t after, std::size_t limi
   if (failed) return *failed;
   if (looked_at < std::max<std::size_t>(limit, 1)) out.next.reset();
   for (auto& [text, op_ids] : by_url) {
-    auto url = Url::parse(text);
+    auto url = Url::parse(text, kAnyUrlForm);
     if (!url) continue;
     std::sort(op_ids.begin(), op_ids.end());
     op_ids.erase(std::unique(op_ids.begin(), op_ids.end()), op_ids.end());

@@ -191,7 +191,7 @@ class SqlitePeerStore final : public PeerStore, public std::enable_shared_from_t
     auto ok = db_->each("SELECT json FROM agent", [&](const Statement& row) {
       // A row that was changed behind our back does not verify: it is left out, and goes when it is replaced or
       // expires.
-      if (auto info = AgentInfoSigned::decode(row.text(0), verifier)) infos.push_back(std::move(*info));
+      if (auto info = AgentInfoSigned::decode(row.text(0), verifier, kAnyUrlForm)) infos.push_back(std::move(*info));
     });
     if (ok) table_.insert(infos, {}, runtime_.wall_now());
     return ok;
@@ -287,7 +287,7 @@ class SqlitePeerMetaStore final : public PeerMetaStore, public std::enable_share
 
   Result<void> load() {
     return db_->each("SELECT key, url, value, expires_at FROM note", [&](const Statement& row) {
-      const auto url = Url::parse(row.text(1));
+      const auto url = Url::parse(row.text(1), kAnyUrlForm);
       const std::string key(row.text(0));
       const Bytes value = Bytes::copy_of(row.blob(2));
       if (!url || !notes_.check_put(*url, key, value, runtime_.wall_now())) return;

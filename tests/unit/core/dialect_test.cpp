@@ -34,6 +34,8 @@ TEST(Dialect, FormsAndRulesAreApart) {
       {"publish_carries_metadata", [](Dialect d) { return publish_carries_metadata(d); }, false, false, true},
       {"gossip_tells_op_count", [](Dialect d) { return gossip_tells_op_count(d); }, false, true, true},
       {"uses_iroh", [](Dialect d) { return uses_iroh(d); }, false, true, true},
+      {"url_form(...).http", [](Dialect d) { return url_form(d).http; }, false, true, true},
+      {"url_form(...).relay_path", [](Dialect d) { return url_form(d).relay_path; }, false, true, true},
       {"known_peers_only", [](Dialect d) { return known_peers_only(d); }, false, true, true},
       {"close_has_code", [](Dialect d) { return close_has_code(d); }, false, false, true},
       {"close_has_text", [](Dialect d) { return close_has_text(d); }, false, true, true},

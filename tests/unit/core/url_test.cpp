@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "core/relay_url.hpp"
+
 namespace kitsune2 {
 namespace {
 
@@ -198,6 +200,69 @@ TEST(Url, Parts) {
   EXPECT_EQ(url.relay().str(), "wss://[fe80::1]:4443");
   EXPECT_EQ(url.relay().relay(), url.relay());
   EXPECT_EQ(Url::parse("ws://a.b:0/x").value().port(), 0);
+}
+
+// Urls that kitsune2 0.5.3 has over iroh: http schemes, and a relay with a path.
+TEST(Url, TheFormOfALaterDialect) {
+  const UrlForm form = url_form(Dialect::v0_5);
+  const std::string id = "787d4a62cdd6199d8359dfe3703d021e7c1835096f940840c700e1b0f77d62dd";
+  struct Row {
+    std::string relay;  // as Url::relay gives it
+    std::string peer;
+    bool tls;
+  };
+  const Row rows[] = {
+      {"http://127.0.0.1:18787/relay/", "http://127.0.0.1:18787/relay/" + id, false},
+      {"https://a.b:443/x/y/", "https://a.b:443/x/y/" + id, true},
+      {"https://a.b:443", "https://a.b:443/" + id, true},
+      {"wss://a.b:443/relay/", "wss://a.b:443/relay/" + id, true},
+  };
+  for (const Row& row : rows) {
+    const auto url = Url::parse(row.peer, form);
+    ASSERT_TRUE(url.has_value()) << row.peer;
+    EXPECT_EQ(url->peer_id(), id);
+    EXPECT_EQ(url->uses_tls(), row.tls) << row.peer;
+    EXPECT_EQ(url->relay().str(), row.relay);
+    EXPECT_FALSE(url->relay().is_peer()) << row.relay;
+    EXPECT_EQ(url->relay().relay(), url->relay());
+    EXPECT_EQ(canonical_relay_url(row.relay, form).value(), url->relay());
+  }
+  for (const char* text : {"http://a:80/", "http://a:80/x/", "http://a:80//x", "http://a:80/x//y", "http://a:80/../x",
+                           "http://a/x", "ftp://a:80/x", "http://a:80/x?y", "HTTP://a:80/x"}) {
+    EXPECT_TRUE(Url::parse(text, form).has_error()) << text;
+  }
+  EXPECT_EQ(Url::parse("https://A/relay/x/", form).error().message.find("; expected"), std::string::npos);
+  EXPECT_TRUE(Url::parse("HTTPS://A/relay/x", form).error().message.ends_with("; expected https://a:443/relay/x"));
+}
+
+TEST(Url, ARelayAsPeopleWriteIt) {
+  struct Row {
+    const char* text;
+    const char* in_0_2;  // empty: refused
+    const char* in_0_5;
+  };
+  const Row rows[] = {
+      {"wss://a.b", "wss://a.b:443", "wss://a.b:443"},
+      {"ws://a.b//", "ws://a.b:80", "ws://a.b:80"},
+      {"ws://[::1]", "ws://[::1]:80", "ws://[::1]:80"},
+      {"ws://a.b:99/relay", "", "ws://a.b:99/relay/"},
+      {"ws://a.b/relay", "", "ws://a.b:80/relay/"},
+      {"https://a.b/relay/", "", "https://a.b:443/relay/"},
+      {"http://[::1]/x/y", "", "http://[::1]:80/x/y/"},
+      {"https://a.b", "", "https://a.b:443"},
+      {"https://", "", ""},
+      {"a.b:80", "", ""},
+      {"https://a.b/relay?x", "", ""},
+  };
+  const auto shown = [](const Result<Url>& url) {
+    if (url) return url->to_string();
+    EXPECT_EQ(url.error().code, Errc::invalid_config);
+    return std::string();
+  };
+  for (const Row& row : rows) {
+    EXPECT_EQ(shown(canonical_relay_url(row.text)), row.in_0_2) << row.text;
+    EXPECT_EQ(shown(canonical_relay_url(row.text, url_form(Dialect::v0_5))), row.in_0_5) << row.text;
+  }
 }
 
 TEST(Url, TheEmptyUrlAddressesNothing) {
