@@ -111,6 +111,8 @@ struct NetworkConfig {
 struct KeyRange {
   std::uint64_t least = 0, most = 0;
   constexpr bool contains(std::uint64_t value) const { return least <= value && value <= most; }
+  /// What is wrong with `value`; empty: nothing.
+  std::string fault(std::uint64_t value) const;
 };
 
 /// Config section `tx5Transport` of 0.2.2. The keys for WebRTC are accepted and kept without effect: relay only.

@@ -26,7 +26,7 @@ void set_relay(Config& config, const Url& relay, bool plain_text) {
 }
 
 Result<void> check_relay(const Config& config) {
-  auto relay = tx5::check_config(config.tx5_transport);
+  auto relay = tx5::relay_of(config.tx5_transport);
   return relay ? Result<void>() : relay.error();
 }
 

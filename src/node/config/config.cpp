@@ -183,8 +183,8 @@ std::string check_object_text(const std::string& text) {
 Result<void> check(const Section& section, const Key& key, Config& config) {
   const std::string path = path_of(section, key);
   const auto in_range = [&](std::uint64_t number) -> Result<void> {
-    if (number >= key.min && number <= key.max) return {};
-    return bad(path, "must be a whole number in " + range_text(key) + ", got " + std::to_string(number));
+    const std::string fault = KeyRange{key.min, key.max}.fault(number);
+    return fault.empty() ? Result<void>() : bad(path, fault);
   };
   return std::visit(
       Overloaded{[&](bool*) -> Result<void> { return {}; }, [&](std::uint32_t* slot) { return in_range(*slot); },

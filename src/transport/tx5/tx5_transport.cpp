@@ -15,15 +15,8 @@ Error bad_config(std::string_view key, const std::string& what) {
   return make_error(Errc::invalid_config, "tx5Transport." + std::string(key) + ": " + what);
 }
 
-}  // namespace
-
-Result<Url> check_config(const Tx5TransportConfig& config) {
-  if (config.server_url == Tx5TransportConfig{}.server_url) return bad_config("serverUrl", "is not set");
-  Result<Url> relay = canonical_relay_url(config.server_url);
-  if (relay.has_error()) return bad_config("serverUrl", relay.error().message);
-  if (!relay->uses_tls() && !config.signal_allow_plain_text) {
-    return bad_config("serverUrl", "is not encrypted (ws://); use wss:// or set signalAllowPlainText to true");
-  }
+/// What is wrong with a number that no node's configuration has judged.
+Result<void> check_numbers(const Tx5TransportConfig& config) {
   const std::tuple<const char*, std::uint64_t, KeyRange> numbers[] = {
       {"timeoutS", config.timeout_s, Tx5TransportConfig::kTimeoutS},
       {"messageSizeMax", config.message_size_max, Tx5TransportConfig::kMessageSizeMax},
@@ -31,9 +24,19 @@ Result<Url> check_config(const Tx5TransportConfig& config) {
       {"maxPeers", config.max_peers, Tx5TransportConfig::kMaxPeers},
   };
   for (const auto& [key, value, range] : numbers) {
-    if (range.contains(value)) continue;
-    return bad_config(key, "must be a whole number in " + std::to_string(range.least) + ".." +
-                               std::to_string(range.most) + ", got " + std::to_string(value));
+    if (const std::string fault = range.fault(value); !fault.empty()) return bad_config(key, fault);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Url> relay_of(const Tx5TransportConfig& config) {
+  if (config.server_url == Tx5TransportConfig{}.server_url) return bad_config("serverUrl", "is not set");
+  Result<Url> relay = canonical_relay_url(config.server_url);
+  if (relay.has_error()) return bad_config("serverUrl", relay.error().message);
+  if (!relay->uses_tls() && !config.signal_allow_plain_text) {
+    return bad_config("serverUrl", "is not encrypted (ws://); use wss:// or set signalAllowPlainText to true");
   }
   return relay;
 }
@@ -42,7 +45,8 @@ Result<std::unique_ptr<Tx5Transport>> Tx5Transport::create(Runtime& runtime, std
                                                            const Tx5TransportConfig& config, const LinkLimits& limits,
                                                            const NetworkConfig& network) {
   if (!crypto_ready()) return make_error(Errc::internal, "libsodium could not be initialised");
-  Result<Url> relay = check_config(config);
+  K2_ASSERT(check_numbers(config).has_value());
+  Result<Url> relay = relay_of(config);
   if (relay.has_error()) return relay.error();
 
   std::unique_ptr<Tx5Transport> transport(
@@ -187,6 +191,7 @@ void Tx5Transport::link_finished(RelayLink& link) {
 Result<std::unique_ptr<TransportBackend>> make_tx5_transport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                              const Tx5TransportConfig& config,
                                                              const NetworkConfig& network) {
+  if (auto fine = tx5::check_numbers(config); !fine) return fine.error();
   Result<std::unique_ptr<tx5::Tx5Transport>> transport =
       tx5::Tx5Transport::create(runtime, std::move(connector), config, tx5::LinkLimits{}, network);
   if (transport.has_error()) return transport.error();

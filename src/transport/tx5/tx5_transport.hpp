@@ -13,10 +13,12 @@
 
 namespace kitsune2::tx5 {
 
-/// The relay's url of a configuration that this transport can use as it is. Errc::invalid_config naming the key.
-Result<Url> check_config(const Tx5TransportConfig& config);
+/// The relay that a configuration names. Errc::invalid_config naming the key: there is none, or it has no TLS and must
+/// have it.
+Result<Url> relay_of(const Tx5TransportConfig& config);
 
-/// See make_tx5_transport. `limits` are there for tests; the defaults are what is shipped.
+/// See make_tx5_transport. `limits` are there for tests; the defaults are what is shipped. The numbers of `config` are
+/// in their ranges (abort): a node has checked its whole configuration, make_tx5_transport checks this section.
 class Tx5Transport final : public TransportBackend, private LinkOwner {
  public:
   static Result<std::unique_ptr<Tx5Transport>> create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
