@@ -69,6 +69,8 @@ class LocalAgentStore {
   virtual void add(std::shared_ptr<LocalAgent> agent) = 0;
   virtual std::shared_ptr<LocalAgent> remove(const AgentId& agent) = 0;  ///< null if it was not there
   virtual std::vector<std::shared_ptr<LocalAgent>> get_all() = 0;
+  /// Whether it is one of this node's. Asked for each agent of a full peer store. Default: looks through all.
+  virtual bool contains(const AgentId& agent);
 };
 std::shared_ptr<LocalAgentStore> make_memory_local_agent_store();
 

@@ -56,7 +56,21 @@ std::optional<Time> NodePeerBudget::waits_until(const Url& peer) const {
 }
 
 std::optional<AddressGroup> NodePeerBudget::address_group(const Url& peer) const {
-  return node_.address_group ? node_.address_group(peer) : std::nullopt;
+  if (!node_.address_group) return std::nullopt;
+  const auto connected = groups_.find(peer);
+  if (connected == groups_.end()) return node_.address_group(peer);
+  if (!connected->second) connected->second = node_.address_group(peer);
+  return connected->second;
+}
+
+void NodePeerBudget::on_connect(const Url& peer) {
+  groups_.try_emplace(peer);
+  core_.came(peer, node_.agents_at(peer));
+}
+
+void NodePeerBudget::on_disconnect(const Url& peer) {
+  groups_.erase(peer);
+  core_.went(peer, node_.agents_at(peer));
 }
 
 PeerBudgetStats NodePeerBudget::stats() const {

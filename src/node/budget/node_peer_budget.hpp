@@ -1,6 +1,7 @@
 // The budget of one node: PeerBudgetCore with the time, the agents and the address groups.
 #pragma once
 
+#include <boost/unordered/unordered_flat_map.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -40,14 +41,16 @@ class NodePeerBudget final : public PeerBudget {
   bool admits_connection(const Url& peer);
 
   // --- from the transport
-  void on_connect(const Url& peer) { core_.came(peer, node_.agents_at(peer)); }
-  void on_disconnect(const Url& peer) { core_.went(peer, node_.agents_at(peer)); }
+  void on_connect(const Url& peer);
+  void on_disconnect(const Url& peer);
 
  private:
   Runtime& runtime_;
   const Node node_;
   PeerBudgetCore core_;
   PeerBudgetStats stats_;
+  /// The address group of each peer that is connected, once it is known: it is needed for each message.
+  mutable boost::unordered_flat_map<Url, std::optional<AddressGroup>, std::hash<Url>> groups_;
   log::Gate aside_gate_;
 };
 

@@ -1,4 +1,5 @@
 // The peer stores that keep everything in memory, the local agents and the block list.
+#include <algorithm>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <map>
 #include <utility>
@@ -91,6 +92,7 @@ class MemoryLocalAgentStore final : public LocalAgentStore {
     for (const auto& [id, agent] : agents_) out.push_back(agent);
     return out;
   }
+  bool contains(const AgentId& agent) override { return agents_.contains(agent); }
 
  private:
   std::map<AgentId, std::shared_ptr<LocalAgent>> agents_;
@@ -165,6 +167,11 @@ class MemoryBlockList final : public BlockList {
 };
 
 }  // namespace
+
+bool LocalAgentStore::contains(const AgentId& agent) {
+  const auto all = get_all();
+  return std::ranges::any_of(all, [&](const auto& local) { return local->agent() == agent; });
+}
 
 std::shared_ptr<PeerStore> make_memory_peer_store(Runtime& runtime, const SpaceId& space, std::size_t max_agents) {
   return std::make_shared<MemoryPeerStore>(runtime, space, max_agents);

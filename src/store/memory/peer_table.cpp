@@ -190,16 +190,19 @@ Result<void> PeerNotes::check_put(const Url& peer, const std::string& key, const
   if (value.size() > kMaxValueBytes) return make_error(Errc::too_large, "peer note: value over 1 MiB");
   if (const auto of_key = by_key_.find(key); of_key != by_key_.end() && of_key->second.contains(peer)) return {};
   if (entries_ < max_entries_) return {};
-  for (auto of_key = by_key_.begin(); of_key != by_key_.end();) {
-    entries_ -= std::erase_if(of_key->second, [&](const auto& entry) { return !entry.second.is_live(now); });
-    of_key = of_key->second.empty() ? by_key_.erase(of_key) : std::next(of_key);
+  while (!by_expiry_.empty() && std::get<Timestamp>(*by_expiry_.begin()) <= now) {
+    const auto [expiry, expired_key, expired_peer] = *by_expiry_.begin();
+    remove(expired_peer, expired_key);
   }
   if (entries_ < max_entries_) return {};
   return make_error(Errc::overloaded, "peer notes: " + std::to_string(max_entries_) + " entries are held");
 }
 
 void PeerNotes::put(const Url& peer, const std::string& key, Note note) {
-  if (by_key_[key].insert_or_assign(peer, std::move(note)).second) ++entries_;
+  remove(peer, key);
+  if (note.expiry) by_expiry_.emplace(*note.expiry, key, peer);
+  by_key_[key].emplace(peer, std::move(note));
+  ++entries_;
 }
 
 std::optional<Bytes> PeerNotes::get(const Url& peer, const std::string& key, Timestamp now) const {
@@ -217,7 +220,11 @@ const PeerNotes::Note* PeerNotes::find(const Url& peer, const std::string& key) 
 
 bool PeerNotes::remove(const Url& peer, const std::string& key) {
   const auto of_key = by_key_.find(key);
-  if (of_key == by_key_.end() || of_key->second.erase(peer) == 0) return false;
+  if (of_key == by_key_.end()) return false;
+  const auto note = of_key->second.find(peer);
+  if (note == of_key->second.end()) return false;
+  if (note->second.expiry) by_expiry_.erase({*note->second.expiry, key, peer});
+  of_key->second.erase(note);
   --entries_;
   if (of_key->second.empty()) by_key_.erase(of_key);
   return true;

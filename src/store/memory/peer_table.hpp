@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -109,7 +110,8 @@ class PeerUpdates {
   Subscribers<Callback> subscribers_;
 };
 
-/// Key-value notes with expiry; both peer meta stores are built on it.
+/// Key-value notes with expiry; both peer meta stores are built on it. Each call O(log n), but for get_all_by_key; what
+/// has expired is dropped when its room is needed, each note once.
 class PeerNotes {
  public:
   struct Note {
@@ -136,6 +138,7 @@ class PeerNotes {
   std::size_t max_entries_;
   std::size_t entries_ = 0;
   std::map<std::string, std::map<Url, Note>> by_key_;
+  std::set<std::tuple<Timestamp, std::string, Url>> by_expiry_;  ///< those that expire
 };
 
 }  // namespace kitsune2::store

@@ -365,6 +365,30 @@ TEST_P(PeerStores, notes_are_bounded) {
   EXPECT_TRUE(meta_->put(peer_url(6), "k", Bytes(), std::nullopt));
 }
 
+// Room is made by the expiry that a note has now, not by one that it had.
+TEST_P(PeerStores, a_full_store_of_notes_drops_what_has_expired_and_nothing_else) {
+  open(10, 3);
+  const auto after = [&](int seconds) { return w_.now() + Duration{seconds * kSecond}; };
+  EXPECT_TRUE(meta_->put(peer_url(1), "k", Bytes::copy_of("a"), after(1)));
+  EXPECT_TRUE(meta_->put(peer_url(1), "k", Bytes::copy_of("b"), after(10)));
+  EXPECT_TRUE(meta_->put(peer_url(2), "k", Bytes::copy_of("c"), after(1)));
+  EXPECT_TRUE(meta_->put(peer_url(2), "k", Bytes::copy_of("d"), std::nullopt));
+  EXPECT_TRUE(meta_->put(peer_url(3), "k", Bytes::copy_of("e"), after(1)));
+  meta_->remove(peer_url(3), "k");
+  EXPECT_TRUE(meta_->put(peer_url(3), "k", Bytes::copy_of("f"), after(2)));
+  pass(1);
+  EXPECT_EQ(meta_->put(peer_url(4), "k", Bytes(), std::nullopt).error().code, Errc::overloaded);
+  EXPECT_EQ(meta_->get_all_by_key("k").size(), 3U);
+  pass(1);
+  EXPECT_TRUE(meta_->put(peer_url(4), "k", Bytes::copy_of("g"), std::nullopt)) << "one has expired";
+  EXPECT_EQ(meta_->get(peer_url(1), "k"), Bytes::copy_of("b"));
+  EXPECT_EQ(meta_->get(peer_url(2), "k"), Bytes::copy_of("d"));
+  EXPECT_EQ(meta_->get(peer_url(3), "k"), std::nullopt);
+  pass(10);
+  EXPECT_TRUE(meta_->put(peer_url(5), "k", Bytes(), std::nullopt)) << "one more has";
+  EXPECT_EQ(meta_->put(peer_url(6), "k", Bytes(), std::nullopt).error().code, Errc::overloaded);
+}
+
 TEST_P(PeerStores, notes_that_may_wait_are_seen_at_once) {
   EXPECT_TRUE(meta_->put_soon(peer_url(1), "k", Bytes::copy_of("v"), std::nullopt));
   EXPECT_EQ(meta_->get(peer_url(1), "k"), Bytes::copy_of("v"));
@@ -545,7 +569,12 @@ TEST(LocalAgentStoreTest, adds_replaces_removes) {
   const auto again = make_agent(1);
   store->add(again);
   EXPECT_EQ(store->get_all().size(), 2U);
+  EXPECT_TRUE(store->contains(a->agent()));
+  EXPECT_FALSE(store->contains(make_agent(3)->agent()));
+  EXPECT_TRUE(store->LocalAgentStore::contains(a->agent())) << "as a store of an application's own has it";
+  EXPECT_FALSE(store->LocalAgentStore::contains(make_agent(3)->agent()));
   EXPECT_EQ(store->remove(a->agent()), again);
+  EXPECT_FALSE(store->contains(a->agent()));
   EXPECT_EQ(store->remove(a->agent()), nullptr);
   EXPECT_EQ(store->get_all(), (std::vector<std::shared_ptr<LocalAgent>>{b}));
 }

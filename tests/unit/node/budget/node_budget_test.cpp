@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "kitsune2/budget.hpp"
+#include "node/budget/node_peer_budget.hpp"
 #include "unit/node/node_harness.hpp"
 
 namespace kitsune2::node_test {
@@ -70,6 +71,35 @@ TEST(NodeBudget, ItsAgentIsNotHeardUnderAnotherUrlEither) {
   EXPECT_EQ(w.b.space->publish().stats().ops_received, received);
   other.send(w.b.url, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, made_up(1, 10)));
   EXPECT_EQ(w.b.space->publish().stats().ops_received, received + 10);
+}
+
+TEST(NodeBudget, OfAPeerThatIsConnectedTheAddressIsAskedUntilItIsKnown) {
+  Frugal w;
+  int asked = 0;
+  std::optional<AddressGroup> told;
+  const Url peer = MemoryNetwork::url_of("peer");
+  NodePeerBudget budget(*w.b.runtime, PeerBudgetConfig(),
+                        {.agents_at = [](const Url&) { return std::vector<AgentId>(); },
+                         .disconnect = [](const Url&, const std::string&) {},
+                         .address_group =
+                             [&](const Url&) {
+                               ++asked;
+                               return told;
+                             }});
+  w.b.runtime->post([&] {
+    for (int i = 0; i < 2; ++i) EXPECT_FALSE(budget.address_group(peer));
+    budget.on_connect(peer);
+    for (int i = 0; i < 2; ++i) EXPECT_FALSE(budget.address_group(peer)) << "the relay has not told it yet";
+    told = "10.0.0.1";
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(budget.address_group(peer), told);
+    EXPECT_EQ(asked, 5);
+    budget.on_disconnect(peer);
+    told = "10.0.0.2";
+    for (int i = 0; i < 2; ++i) EXPECT_EQ(budget.address_group(peer), told);
+    EXPECT_EQ(asked, 7);
+  });
+  w.net.world.run_for(1ms);
+  EXPECT_EQ(asked, 7);
 }
 
 TEST(NodeBudget, NewcomersOfOneAddressAreHeldUpAndWhoWasUsefulIsNot) {
