@@ -12,25 +12,15 @@
 #include <vector>
 
 #include "kitsune2/kitsune2.hpp"
+#include "process.hpp"
 
 using namespace kitsune2;
 using Clock = std::chrono::steady_clock;
 
 namespace {
 
-[[noreturn]] void fail(const std::string& what) {
-  std::cerr << "latency: " << what << '\n';
-  std::exit(1);
-}
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) fail(result.error().to_string());
-  return std::move(*result);
-}
-void must(const Result<void>& result) {
-  if (!result) fail(result.error().to_string());
-}
+using bench::fail;
+using bench::must;
 
 double seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
 

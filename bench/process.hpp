@@ -1,12 +1,18 @@
-// What a benchmark tells of its own process.
+// What a benchmark tells of its own process, and how it ends when something does not work.
 #pragma once
 
 #include <sys/resource.h>
 
+#include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <fstream>
+#include <iostream>
 #include <string>
 #include <string_view>
+#include <utility>
+
+#include "kitsune2/error.hpp"
 
 namespace kitsune2::bench {
 
@@ -34,5 +40,19 @@ inline std::uint64_t status_figure(std::string_view name) {
   return 0;
 }
 inline std::uint64_t anonymous_bytes() { return status_figure("RssAnon:") * 1024; }
+
+[[noreturn]] inline void fail(const std::string& what) {
+  std::cerr << program_invocation_short_name << ": " << what << '\n';
+  std::exit(1);
+}
+
+template <class T>
+T must(Result<T> result) {
+  if (!result) fail(result.error().to_string());
+  return std::move(*result);
+}
+inline void must(const Result<void>& result) {
+  if (!result) fail(result.error().to_string());
+}
 
 }  // namespace kitsune2::bench

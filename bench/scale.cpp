@@ -34,16 +34,8 @@ constexpr std::size_t kGroups = 10;
 constexpr std::size_t kThreads = 10;
 constexpr auto kPatience = std::chrono::seconds(100);
 
-[[noreturn]] void fail(const std::string& what) {
-  std::cerr << "scale: " << what << '\n';
-  std::exit(1);
-}
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) fail(result.error().to_string());
-  return std::move(*result);
-}
+using bench::fail;
+using bench::must;
 
 std::uint64_t rss_bytes() {
   ::malloc_trim(0);

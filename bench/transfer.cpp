@@ -29,19 +29,8 @@ namespace {
 constexpr std::size_t kCallBytes = 8U << 20;
 constexpr std::size_t kCallsUnderWay = 3;
 
-[[noreturn]] void fail(const std::string& what) {
-  std::cerr << "transfer: " << what << '\n';
-  std::exit(1);
-}
-
-template <class T>
-T must(Result<T> result) {
-  if (!result) fail(result.error().to_string());
-  return std::move(*result);
-}
-void must(const Result<void>& result) {
-  if (!result) fail(result.error().to_string());
-}
+using bench::fail;
+using bench::must;
 
 std::optional<Clock::time_point> begin_at;
 bool is_warm = false;

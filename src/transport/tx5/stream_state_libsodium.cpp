@@ -3,7 +3,6 @@
 #include <sodium.h>
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 
 #include "transport/tx5/stream_state.hpp"
@@ -18,16 +17,6 @@ SodiumState* as_sodium(std::array<std::uint8_t, 52>& state) {
 }
 
 }  // namespace
-
-// Both ends derive the same state from header and key, so init_pull serves the sender too. init_push would make a
-// random header; here it comes from the caller, so that all randomness is the Runtime's and a simulation repeats.
-StreamState::StreamState(const Header& header, const std::array<std::uint8_t, 32>& key) {
-  static_assert(sizeof(SodiumState) == sizeof(state_));
-  SodiumState state;
-  crypto_secretstream_xchacha20poly1305_init_pull(&state, header.data(), key.data());
-  std::memcpy(state_.data(), &state, sizeof state);
-  sodium_memzero(&state, sizeof state);
-}
 
 StreamState::~StreamState() { sodium_memzero(state_.data(), state_.size()); }
 

@@ -113,16 +113,6 @@ void advance(SodiumState& state, const std::uint8_t* tag, std::uint8_t message_t
 
 }  // namespace
 
-// libsodium derives the state of both ends alike from header and key; only the header's origin differs (init_push makes
-// a random one). Taking the header from the caller keeps all randomness in the Runtime, so that a simulation repeats.
-StreamState::StreamState(const Header& header, const std::array<std::uint8_t, 32>& key) {
-  static_assert(sizeof(SodiumState) == sizeof(state_));
-  SodiumState state;
-  crypto_secretstream_xchacha20poly1305_init_pull(&state, header.data(), key.data());
-  std::memcpy(state_.data(), &state, sizeof state);
-  sodium_memzero(&state, sizeof state);
-}
-
 StreamState::~StreamState() {
   sodium_memzero(state_.data(), state_.size());
   if (living != nullptr) living->forget();

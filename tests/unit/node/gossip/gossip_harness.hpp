@@ -42,18 +42,24 @@ struct GossipNode : SimNode {
   std::optional<Bytes> note(const Url& peer, const char* key) { return space->peer_meta_store().get(peer, key); }
 };
 
-/// A node with an agent, and a peer that it may hear from. `set`: changes the node's section of the configuration
-/// before it starts.
+/// A node without agents, and a peer. `set`: changes the node's section of the configuration before it starts.
 template <class Node = GossipNode>
-struct WithPeer {
-  explicit WithPeer(const std::function<void(K2GossipConfig&)>& set = {}) {
+struct WithStranger {
+  explicit WithStranger(const std::function<void(K2GossipConfig&)>& set = {}) {
     if (set) set(node.builder.config.k2_gossip);
     node.quiet();
-    EXPECT_TRUE(node.join(make_agent(1)));
   }
   Net net;
   Node node{net, "node"};
   Scripted peer{net, "peer"};
+};
+
+/// A node with an agent, and a peer that it may hear from.
+template <class Node = GossipNode>
+struct WithPeer : WithStranger<Node> {
+  explicit WithPeer(const std::function<void(K2GossipConfig&)>& set = {}) : WithStranger<Node>(set) {
+    EXPECT_TRUE(this->node.join(make_agent(1)));
+  }
 };
 
 inline wire::GossipInitiate initiate(const std::string& session = "session-0001") {

@@ -10,10 +10,8 @@ namespace {
 // ---------------------------------------------------------------- messages and infos
 
 TEST(GossipLimits, OfInfosNoMoreAreLookedAtThanWereAskedFor) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
   auto first = initiate();
   first.participating_agents = {make_agent(3)->agent().bytes()};
   peer.gossip(node.url, first);
@@ -29,10 +27,8 @@ TEST(GossipLimits, OfInfosNoMoreAreLookedAtThanWereAskedFor) {
 }
 
 TEST(GossipLimits, AfterEightBadInfosTheRestOfAMessageIsNotLookedAt) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
   auto first = initiate();
   for (std::uint64_t i = 3; i < 103; ++i) first.participating_agents.push_back(make_agent(i)->agent().bytes());
   peer.gossip(node.url, first);
@@ -70,10 +66,8 @@ TEST(GossipLimits, AFloodOfMessagesOfNoRoundIsNotNotedAndCloses) {
 
 /// Stock nodes: one late message in each round of a month.
 TEST(GossipLimits, FaultsOfAnHonestPeerAreForgiven) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
   for (int i = 0; i < 300; ++i) {
     peer.gossip(node.url, wire::GossipTerminate{Bytes::copy_of("late"), Bytes::copy_of("x")});
     net.world.run_for(100s);
