@@ -55,10 +55,8 @@ TEST(K2Gossip, AnswersTheShortFlow) {
 }
 
 TEST(K2Gossip, EndsARoundInWhichNoAgentsWereAskedFor) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
   peer.gossip(node.url, initiate());
   ASSERT_TRUE(peer.next_gossip<wire::GossipAccept>());
   peer.gossip(node.url, no_diff());
@@ -157,10 +155,8 @@ TEST(K2Gossip, ZeroMeansNoLimitOfRounds) {
 
 // Reference: respond::initiate::test::initiate_twice_from_same_peer.
 TEST(K2Gossip, AnInitiateTooSoonIsToldBusy) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
   ASSERT_TRUE(round_of(node, peer, initiate("one")));
   net.world.run_for(5min - 1us);
   peer.gossip(node.url, initiate("two"));
@@ -258,10 +254,8 @@ TEST(K2Gossip, AgentsThatWereNotDeclaredMayNotBeAskedFor) {
 }
 
 TEST(K2Gossip, ABadInfoAmongGoodOnesIsLeftOut) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
   auto good = make_agent(3), eternal = make_agent(4);
   AgentInfoBuilder forever{.url = peer.url};
   forever.lifetime = std::chrono::hours(1000);
@@ -279,10 +273,8 @@ TEST(K2Gossip, ABadInfoAmongGoodOnesIsLeftOut) {
 }
 
 TEST(K2Gossip, AnInitiateDuringARoundIsToldBusyUnlessItIsTheSameOne) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
   peer.gossip(node.url, initiate("one"));
   ASSERT_TRUE(peer.next_gossip<wire::GossipAccept>());
   peer.gossip(node.url, initiate("one"));
@@ -294,10 +286,8 @@ TEST(K2Gossip, AnInitiateDuringARoundIsToldBusyUnlessItIsTheSameOne) {
 }
 
 TEST(K2Gossip, TheComparisonIsDeclined) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
   peer.gossip(node.url, initiate());
   ASSERT_TRUE(peer.next_gossip<wire::GossipAccept>());
   wire::GossipDiscSectorsDiff diff;
@@ -307,10 +297,8 @@ TEST(K2Gossip, TheComparisonIsDeclined) {
 }
 
 TEST(K2Gossip, NonsenseClosesTheConnection) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
   peer.send(node.url, kGossipModule, Bytes::copy_of("\xff\xff\xff"));
   net.world.run_for(1s);
   EXPECT_EQ(peer.disconnects, 1);
@@ -416,10 +404,8 @@ TEST(K2Gossip, StartsTheShortFlow) {
 
 // Reference: initiate::test::skip_when_no_local_agents, skip_peer_with_missing_url.
 TEST(K2Gossip, NobodyToGossipWith) {
-  Net net;
-  GossipNode node(net, "node");
-  node.quiet();
-  Scripted peer(net, "peer");
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
   node.knows(make_agent(2), peer.url);
   let_start(net, node);
   EXPECT_TRUE(peer.gossips.empty()) << "no local agent";
@@ -627,6 +613,35 @@ TEST(K2Gossip, WhatIsDroppedDuringARoundIsNamedAgainTheNextTime) {
   peer.gossip(node.url, answer);
   ASSERT_TRUE(peer.next_gossip<wire::GossipTerminate>());
   EXPECT_EQ(node.round(peer, "three", {}, Timestamp{79}), Timestamp{0}) << "the second round did not name the first op";
+}
+
+/// Else what was named would be lost with a crash, or by a disk that is full.
+TEST(K2Gossip, TheBookmarkMovesWhenWhatWasNamedIsPending) {
+  Net net;
+  BookmarkNode node(net, "node");
+  std::shared_ptr<testing::FaultStore> store;
+  node.builder.op_store = [&](const ModuleContext& c) -> Result<std::shared_ptr<OpStore>> {
+    store = std::make_shared<testing::FaultStore>(*c.runtime, make_memory_op_store(*c.runtime, make_prefix_policy()));
+    return std::shared_ptr<OpStore>(store);
+  };
+  node.quiet();
+  ASSERT_TRUE(node.join(make_agent(1)));
+  Scripted peer(net, "peer");
+  const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1, 3));
+  store->hold_writes();
+  EXPECT_EQ(node.round(peer, "one", {ids[0]}, Timestamp{77}), Timestamp{0});
+  net.world.run_for(1s);
+  EXPECT_EQ(node.note(peer.url, GossipPeerMeta::kNewOpsBookmark), std::nullopt) << "it is not on the disk yet";
+  store->release();
+  net.world.run_for(1s);
+  EXPECT_EQ(node.note(peer.url, GossipPeerMeta::kNewOpsBookmark)->text(), "77");
+  store->fail_next_writes(1, make_error(Errc::disk_full, "test"));
+  EXPECT_EQ(node.round(peer, "two", {ids[1]}, Timestamp{78}), Timestamp{77});
+  net.world.run_for(1s);
+  EXPECT_EQ(node.round(peer, "three", {ids[1], ids[2]}, Timestamp{79}), Timestamp{77}) << "one could not be kept";
+  net.world.run_for(1s);
+  EXPECT_EQ(node.note(peer.url, GossipPeerMeta::kNewOpsBookmark)->text(), "79");
+  store.reset();
 }
 
 TEST(K2Gossip, OpsThatWereFoundDamagedAreNamedAgainOnceAnHour) {
