@@ -269,16 +269,56 @@ class Demo {
   }
   int interrupted() { return out_.error(make_error(Errc::cancelled, "interrupted")); }
 
+  /// `shown`: the quarter that was told last, where the output is no terminal.
+  void show_progress(const json& event, int& shown) {
+    if (event.value("event", "") != "progress") return;
+    const double all = std::max(1.0, event.value("bytes", 0.0));
+    const double part = event.value("bytes", 0.0) == 0 ? 0 : event.value("bytes_held", 0.0) / all;
+    std::string line = "         " + bar(part, 40) + ' ' + std::to_string(static_cast<int>(part * 100)) + "%  " +
+                       std::to_string(event.value("ops_held", std::uint64_t{0})) + '/' +
+                       std::to_string(event.value("ops", std::uint64_t{0})) + " ops";
+    // Not known in the first second.
+    if (const double rate = event.value("bytes_per_second", 0.0); rate >= 1) line += "  " + human_bytes(rate) + "/s";
+    if (out_.terminal()) {
+      out_.status(line);
+    } else if (static_cast<int>(part * 4) != shown) {
+      shown = static_cast<int>(part * 4);
+      out_.note(line);
+    }
+  }
+
+  /// `bytes`: of what was shared.
+  void show_result(const json& done, const Compared& compared, std::uint64_t bytes, bool right) {
+    const double seconds = std::max(0.001, done.value("seconds", 0.0));
+    const auto ops = done.value("fetched_ops", std::uint64_t{0});
+    char rates[96];
+    std::snprintf(rates, sizeof rates, "%.1f s, %.0f ops/s, %.1f MiB/s", seconds, static_cast<double>(ops) / seconds,
+                  static_cast<double>(bytes) / 1048576.0 / seconds);
+    out_.note("compare: every byte, in " + lap());
+    out_.result(std::string(right ? "identical: " : "NOT identical: ") + std::to_string(compared.files) + " files, " +
+                std::to_string(ops) + " ops, " + human_bytes(static_cast<double>(compared.bytes)) + ", " + rates);
+    out_.event(JsonLine("demo")
+                   .add_bool("identical", right)
+                   .add("files", compared.files)
+                   .add("ops", ops)
+                   .add("bytes", compared.bytes)
+                   .add("differences", compared.differences)
+                   .add("seconds", seconds)
+                   .add("ops_per_second", static_cast<double>(ops) / seconds));
+  }
+
+  /// The time since the last call.
+  std::string lap() {
+    const double seconds = std::chrono::duration<double>(Clock::now() - mark_).count();
+    mark_ = Clock::now();
+    char buffer[32];
+    std::snprintf(buffer, sizeof buffer, "%.1f s", seconds);
+    return buffer;
+  }
+
   int run_in(const fs::path& dir) {
     const auto text = [](const fs::path& path) { return path.string(); };
-    auto mark = Clock::now();
-    const auto lap = [&] {
-      const double seconds = std::chrono::duration<double>(Clock::now() - mark).count();
-      mark = Clock::now();
-      char buffer[32];
-      std::snprintf(buffer, sizeof buffer, "%.1f s", seconds);
-      return std::string(buffer);
-    };
+    static_cast<void>(lap());
     const std::uint64_t bytes = generate(dir / "from", args_, signals_.token());
     if (signals_.came()) return interrupted();
     out_.note("files:   " + std::to_string(args_.files + 1) + " generated, " + human_bytes(static_cast<double>(bytes)) +
@@ -303,48 +343,18 @@ class Demo {
                             "50", "--log-level", "error"});
     out_.note("fetcher: process " + std::to_string(fetcher.pid()));
     int shown = -1;
-    auto done = wait_for(fetcher, "done", [&](const json& event) {
-      if (event.value("event", "") != "progress") return;
-      const double all = std::max(1.0, event.value("bytes", 0.0));
-      const double part = event.value("bytes", 0.0) == 0 ? 0 : event.value("bytes_held", 0.0) / all;
-      std::string line = "         " + bar(part, 40) + ' ' + std::to_string(static_cast<int>(part * 100)) + "%  " +
-                         std::to_string(event.value("ops_held", std::uint64_t{0})) + '/' +
-                         std::to_string(event.value("ops", std::uint64_t{0})) + " ops";
-      // Not known in the first second.
-      if (const double rate = event.value("bytes_per_second", 0.0); rate >= 1) line += "  " + human_bytes(rate) + "/s";
-      if (out_.terminal()) {
-        out_.status(line);
-      } else if (static_cast<int>(part * 4) != shown) {
-        shown = static_cast<int>(part * 4);
-        out_.note(line);
-      }
-    });
+    auto done = wait_for(fetcher, "done", [&](const json& event) { show_progress(event, shown); });
     out_.clear_status();
     const int fetch_code = fetcher.stop(done ? 0 : SIGTERM);
     if (!done || fetch_code != 0) return fail("the fetch failed, exit code " + std::to_string(fetch_code));
-    const std::string fetch_time = lap();
+    static_cast<void>(lap());
     const int share_code = sharer.stop(SIGTERM), relay_code = relay.stop(SIGTERM);
 
     const Compared compared = compare(dir / "from", dir / "to", out_, signals_.token());
     if (signals_.came()) return interrupted();
-    const double seconds = std::max(0.001, done->value("seconds", 0.0));
-    const auto ops = done->value("fetched_ops", std::uint64_t{0});
     const bool right = compared.differences == 0 && compared.files == args_.files + 1 && compared.bytes == bytes &&
                        share_code == 0 && relay_code == 0;
-    char rates[96];
-    std::snprintf(rates, sizeof rates, "%.1f s, %.0f ops/s, %.1f MiB/s", seconds, static_cast<double>(ops) / seconds,
-                  static_cast<double>(bytes) / 1048576.0 / seconds);
-    out_.note("compare: every byte, in " + lap());
-    out_.result(std::string(right ? "identical: " : "NOT identical: ") + std::to_string(compared.files) + " files, " +
-                std::to_string(ops) + " ops, " + human_bytes(static_cast<double>(compared.bytes)) + ", " + rates);
-    out_.event(JsonLine("demo")
-                   .add_bool("identical", right)
-                   .add("files", compared.files)
-                   .add("ops", ops)
-                   .add("bytes", compared.bytes)
-                   .add("differences", compared.differences)
-                   .add("seconds", seconds)
-                   .add("ops_per_second", static_cast<double>(ops) / seconds));
+    show_result(*done, compared, bytes, right);
     if (share_code != 0 || relay_code != 0) {
       out_.warn("a process did not end well: sharer " + std::to_string(share_code) + ", relay " +
                 std::to_string(relay_code));
@@ -355,6 +365,7 @@ class Demo {
   Output out_;
   const DemoArgs& args_;
   Signals& signals_;
+  Clock::time_point mark_ = Clock::now();
 };
 
 }  // namespace

@@ -12,6 +12,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using files::FetchProgress;
+/// Ops that no source has are named up to so many, and counted beyond.
+constexpr std::uint64_t kMostMissingSaid = 20;
 
 std::string_view phase_name(FetchProgress::Phase phase) {
   switch (phase) {
@@ -105,42 +107,15 @@ std::string what_lacks(const files::FetchReport& report) {
   return out;
 }
 
-}  // namespace
-
-int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
-  Output out(common);
-  signals.end_late_with(kInterrupted);
-  auto link = files::Link::parse(args.link);
-  if (!link) return out.error(link.error());
-  auto options = node_options(common, args.node);
-  if (!options) return out.error(options.error());
-  options->relay = link->relay_url();
-  if (!args.node.relay.empty()) {
-    auto url = relay_url(args.node.relay);
-    if (!url) return out.error(url.error());
-    options->relay = *url;
-  }
-  if (files::overlap(args.out, args.node.data)) {
-    return out.error(
-        make_error(Errc::invalid_argument,
-                   "--out " + args.out + " and --data " + args.node.data +
-                       " overlap, so that a share could replace the node's own files; choose separate folders"));
-  }
-  const auto start = Clock::now();
-  auto running = RunningNode::start(std::move(*options), link->space, "fetch", signals);
-  if (!running) return out.error(running.error());
-  RunningNode& node = **running;
-  if (auto joined = node.join(DhtArc::none()); !joined) return out.error(joined.error());
-
-  Display display(out);
-  std::uint64_t missing_said = 0;
+/// What a fetch is to do, and whom it tells of what it meets. `missing`: counts the ops that no source has.
+files::FetchOptions options_of(const FetchArgs& args, Output& out, Display& display, std::uint64_t& missing) {
   files::FetchOptions fetch;
   fetch.out_dir = args.out;
   fetch.exclude = {args.node.data};
   fetch.overwrite = args.overwrite;
   if (args.timeout_s > 0) fetch.timeout = std::chrono::milliseconds(static_cast<std::int64_t>(args.timeout_s * 1000));
   fetch.missing_after = std::chrono::milliseconds(static_cast<std::int64_t>(args.missing_after_s * 1000));
-  fetch.found = [&](const files::FolderSummary& folder, std::optional<std::uint64_t> room) {
+  fetch.found = [&out](const files::FolderSummary& folder, std::optional<std::uint64_t> room) {
     std::string line = "the share has " + counted(folder.files, "file") + " in " + counted(folder.dirs, "folder") +
                        ", " + human_bytes(static_cast<double>(folder.bytes));
     if (room) line += "; the disk has room for " + human_bytes(static_cast<double>(*room));
@@ -154,28 +129,110 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
     if (room) event.add("room_bytes", *room);
     out.event(event);
   };
-  fetch.issue = [&](const files::PathIssue& issue) {
+  fetch.issue = [&out](const files::PathIssue& issue) {
     out.warn("kitsune2: " + std::string(to_string(issue.kind)) + ": " + files::printable(issue.path) + ": " +
              issue.reason);
     out.event(JsonLine("issue").add("kind", to_string(issue.kind)).add("path", issue.path).add("reason", issue.reason));
   };
-  fetch.progress = [&](const FetchProgress& progress) { display.show(progress); };
-  fetch.missing_op = [&](const OpId& id) {
-    if (++missing_said <= 20) out.warn("kitsune2: no source has op " + id.to_string());
+  fetch.progress = [&display](const FetchProgress& progress) { display.show(progress); };
+  fetch.missing_op = [&out, &missing](const OpId& id) {
+    if (++missing <= kMostMissingSaid) out.warn("kitsune2: no source has op " + id.to_string());
     out.event(JsonLine("missing_op").add("op", id.to_string()));
   };
-  fetch.notice = [&](const std::string& text) {
+  fetch.notice = [&out](const std::string& text) {
     out.note(text);
     out.event(JsonLine("notice").add("text", text));
   };
-  fetch.bad_source = [&](const Url& source) {
+  fetch.bad_source = [&out](const Url& source) {
     out.warn("kitsune2: source " + source.to_string() + " sends damaged or unrequested data, which is ignored");
     out.event(JsonLine("bad_source").add("source", source.to_string()));
   };
+  return fetch;
+}
+
+int exit_code_of(const files::FetchReport& report) {
+  if (report.complete()) return kOk;
+  return report.missing_ops > 0 || report.files_unknown > 0 ? kIncomplete : kPathTrouble;
+}
+
+/// The last words of a fetch that went to its end. `url`: the node's, by which sharers count what they served this run.
+void say_done(Output& out, const files::FetchReport& report, const std::string& to, const std::string& url,
+              double seconds) {
+  JsonLine event("done");
+  event.add_bool("complete", report.complete())
+      .add("files", report.folder.files)
+      .add("dirs", report.folder.dirs)
+      .add("bytes", report.folder.bytes)
+      .add("ops", report.folder.ops)
+      .add("files_written", report.files_written)
+      .add("files_kept", report.files_kept)
+      .add("files_failed", report.files_failed)
+      .add("files_unknown", report.files_unknown)
+      .add("dirs_failed", report.dirs_failed)
+      .add("links", report.folder.links)
+      .add("links_written", report.links_written)
+      .add("links_kept", report.links_kept)
+      .add("links_failed", report.links_failed)
+      .add("missing_ops", report.missing_ops)
+      .add("held_before_ops", report.held_before_ops)
+      .add("damaged_ops", report.damaged_ops)
+      .add("fetched_ops", report.fetched_ops)
+      .add("fetched_bytes", report.fetched_bytes)
+      .add("url", url)
+      .add("seconds", seconds)
+      .add("exit", static_cast<std::uint64_t>(exit_code_of(report)));
+  out.event(event);
+  if (!report.complete()) {
+    out.warn("kitsune2: incomplete: " + what_lacks(report));
+    return;
+  }
+  if (out.quiet()) return;
+  out.result("complete: " + counted(report.folder.files, "file") + ", " +
+             human_bytes(static_cast<double>(report.folder.bytes)) + " in " + to + " (" +
+             std::to_string(report.files_written) + " written, " + std::to_string(report.files_kept) +
+             " were there); " + std::to_string(report.fetched_ops) + " ops, " +
+             human_bytes(static_cast<double>(report.fetched_bytes)) + " fetched in " + human_time(seconds));
+}
+
+/// The node's options with the relay of the link, unless another one is asked for.
+Result<NodeOptions> node_options_of(const Common& common, const FetchArgs& args, const files::Link& link) {
+  auto options = node_options(common, args.node);
+  if (!options) return options;
+  options->relay = link.relay_url();
+  if (!args.node.relay.empty()) {
+    auto url = relay_url(args.node.relay);
+    if (!url) return url.error();
+    options->relay = *url;
+  }
+  if (files::overlap(args.out, args.node.data)) {
+    return make_error(Errc::invalid_argument,
+                      "--out " + args.out + " and --data " + args.node.data +
+                          " overlap, so that a share could replace the node's own files; choose separate folders");
+  }
+  return options;
+}
+
+}  // namespace
+
+int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
+  Output out(common);
+  signals.end_late_with(kInterrupted);
+  auto link = files::Link::parse(args.link);
+  if (!link) return out.error(link.error());
+  auto options = node_options_of(common, args, *link);
+  if (!options) return out.error(options.error());
+  const auto start = Clock::now();
+  auto running = RunningNode::start(std::move(*options), link->space, "fetch", signals);
+  if (!running) return out.error(running.error());
+  RunningNode& node = **running;
+  if (auto joined = node.join(DhtArc::none()); !joined) return out.error(joined.error());
+
+  Display display(out);
+  std::uint64_t missing = 0;
   auto report = files::fetch_files(node.node().runtime(), node.space(), node.handler(), node.agent()->agent(),
-                                   link->root, fetch, signals.token());
+                                   link->root, options_of(args, out, display, missing), signals.token());
   out.clear_status();
-  std::string url;  // by which sharers count what they served this run
+  std::string url;
   node.node().run([&] {
     if (const auto at = node.space()->current_url()) url = at->to_string();
   });
@@ -186,45 +243,11 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
     node.stop();
     return code;
   }
-  if (missing_said > 20) out.warn("kitsune2: … and " + std::to_string(missing_said - 20) + " more ops");
-  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  int code = kOk;
-  if (!report->complete()) {
-    code = report->missing_ops > 0 || report->files_unknown > 0 ? kIncomplete : kPathTrouble;
+  if (missing > kMostMissingSaid) {
+    out.warn("kitsune2: … and " + std::to_string(missing - kMostMissingSaid) + " more ops");
   }
-  out.event(JsonLine("done")
-                .add_bool("complete", report->complete())
-                .add("files", report->folder.files)
-                .add("dirs", report->folder.dirs)
-                .add("bytes", report->folder.bytes)
-                .add("ops", report->folder.ops)
-                .add("files_written", report->files_written)
-                .add("files_kept", report->files_kept)
-                .add("files_failed", report->files_failed)
-                .add("files_unknown", report->files_unknown)
-                .add("dirs_failed", report->dirs_failed)
-                .add("links", report->folder.links)
-                .add("links_written", report->links_written)
-                .add("links_kept", report->links_kept)
-                .add("links_failed", report->links_failed)
-                .add("missing_ops", report->missing_ops)
-                .add("held_before_ops", report->held_before_ops)
-                .add("damaged_ops", report->damaged_ops)
-                .add("fetched_ops", report->fetched_ops)
-                .add("fetched_bytes", report->fetched_bytes)
-                .add("url", url)
-                .add("seconds", seconds)
-                .add("exit", static_cast<std::uint64_t>(code)));
-  if (report->complete()) {
-    std::string line = "complete: " + counted(report->folder.files, "file") + ", " +
-                       human_bytes(static_cast<double>(report->folder.bytes)) + " in " + args.out + " (" +
-                       std::to_string(report->files_written) + " written, " + std::to_string(report->files_kept) +
-                       " were there); " + std::to_string(report->fetched_ops) + " ops, " +
-                       human_bytes(static_cast<double>(report->fetched_bytes)) + " fetched in " + human_time(seconds);
-    if (!out.quiet()) out.result(line);
-  } else {
-    out.warn("kitsune2: incomplete: " + what_lacks(*report));
-  }
+  say_done(out, *report, args.out, url, std::chrono::duration<double>(Clock::now() - start).count());
+  const int code = exit_code_of(*report);
   signals.end_late_with(code);
   node.stop();
   return code;

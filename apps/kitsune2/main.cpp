@@ -137,6 +137,50 @@ void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
   add_common(app, common);
 }
 
+void add_status(CLI::App& root, Common& common, StatusArgs& args) {
+  auto& app =
+      *root.add_subcommand("status", "Show what a node holds, what it still fetches from whom, who is on back-off");
+  app.add_option("--data", args.data, "The node's folder; the node may be running")->required()->type_name("DIR");
+  add_common(app, common);
+}
+
+void add_check(CLI::App& root, Common& common, CheckArgs& args) {
+  auto& app =
+      *root.add_subcommand("check", "Read all ops of a node and compare them with their ids; the node may be running");
+  app.add_option("--data", args.data, "Data folder of the node")->required()->type_name("DIR");
+  app.add_option("--rate", args.rate_mib, "Read at most this many MiB per second; 0: no limit")
+      ->type_name("MIB")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
+  app.add_flag("--repair", args.repair,
+               "Drop damaged ops, so that they are shared or fetched again; the node must be stopped");
+  add_common(app, common);
+}
+
+void add_demo(CLI::App& root, Common& common, DemoArgs& args) {
+  auto& app = *root.add_subcommand("demo", "Share and fetch generated files over a relay, and compare every byte");
+  app.add_option("--files", args.files, "Number of files")->check(CLI::Range(1, 100'000))->capture_default_str();
+  app.add_option("--mib", args.mib, "Approximate size of all files, in MiB")
+      ->check(CLI::Range(1, 10'240))
+      ->capture_default_str();
+  app.add_flag("--keep", args.keep, "Keep the temporary folder");
+  add_common(app, common);
+}
+
+void add_config(CLI::App& root, Common& common, ConfigArgs& args) {
+  auto& app =
+      *root.add_subcommand("config", "Print the default configuration or its schema, or check a configuration file");
+  auto* schema = app.add_flag("--schema", args.schema, "Print the JSON schema");
+  app.add_option("--check", args.check, "Configuration file to check")->type_name("FILE")->excludes(schema);
+  add_common(app, common);
+}
+
+void add_completion(CLI::App& root, Common& common, std::string& shell) {
+  auto& app = *root.add_subcommand("completion", "Print a completion script for a shell");
+  app.add_option("SHELL", shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  add_common(app, common);
+}
+
 /// What the command line and the file of --config say now. The command line is known to be right.
 Result<RelayArgs> relay_args(const std::vector<std::string>& words) {
   CLI::App root;
@@ -261,39 +305,11 @@ int run(int argc, char** argv) {
   add_relay(root, common, relay);
   add_share(root, common, share);
   add_fetch(root, common, fetch);
-  auto& status_app =
-      *root.add_subcommand("status", "Show what a node holds, what it still fetches from whom, who is on back-off");
-  status_app.add_option("--data", status.data, "The node's folder; the node may be running")
-      ->required()
-      ->type_name("DIR");
-  add_common(status_app, common);
-  auto& check_app =
-      *root.add_subcommand("check", "Read all ops of a node and compare them with their ids; the node may be running");
-  check_app.add_option("--data", check.data, "Data folder of the node")->required()->type_name("DIR");
-  check_app.add_option("--rate", check.rate_mib, "Read at most this many MiB per second; 0: no limit")
-      ->type_name("MIB")
-      ->check(CLI::Range(0.0, 1e6))
-      ->capture_default_str();
-  check_app.add_flag("--repair", check.repair,
-                     "Drop damaged ops, so that they are shared or fetched again; the node must be stopped");
-  add_common(check_app, common);
-  auto& demo_app = *root.add_subcommand("demo", "Share and fetch generated files over a relay, and compare every byte");
-  demo_app.add_option("--files", demo.files, "Number of files")->check(CLI::Range(1, 100'000))->capture_default_str();
-  demo_app.add_option("--mib", demo.mib, "Approximate size of all files, in MiB")
-      ->check(CLI::Range(1, 10'240))
-      ->capture_default_str();
-  demo_app.add_flag("--keep", demo.keep, "Keep the temporary folder");
-  add_common(demo_app, common);
-  auto& config_app =
-      *root.add_subcommand("config", "Print the default configuration or its schema, or check a configuration file");
-  auto* schema = config_app.add_flag("--schema", config.schema, "Print the JSON schema");
-  config_app.add_option("--check", config.check, "Configuration file to check")->type_name("FILE")->excludes(schema);
-  add_common(config_app, common);
-  auto& completion_app = *root.add_subcommand("completion", "Print a completion script for a shell");
-  completion_app.add_option("SHELL", shell, "bash, zsh or fish")
-      ->required()
-      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
-  add_common(completion_app, common);
+  add_status(root, common, status);
+  add_check(root, common, check);
+  add_demo(root, common, demo);
+  add_config(root, common, config);
+  add_completion(root, common, shell);
 
   const std::vector<std::string> words = plain_words(root, {argv + std::min(argc, 1), argv + argc});
   if (words.empty()) {

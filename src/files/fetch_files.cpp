@@ -76,6 +76,8 @@ class Engine {
 
   void write();
   Result<void> write_passes();
+  Result<bool> write_pass();
+  OutWriter::Options pass_options(bool last);
   Result<void> finish();
   OutWriter::Options writer_options();
   Result<std::vector<Bytes>> ops_for_files(OutWriter& writer, const std::vector<OpId>& ids);
@@ -109,6 +111,7 @@ class Engine {
   std::atomic<std::uint64_t> held_bytes_{0};  ///< of the space, at the last look
   std::uint64_t list_bytes_ = 0;              ///< read by the feeder
   std::uint64_t file_bytes_ = 0;              ///< written in this pass
+  std::vector<bool> settled_;                 ///< by the number of the file: written, kept or failed
   unsigned looked_again_ = 0;
   std::optional<Error> writer_error_;
   FetchReport report_;
@@ -450,43 +453,51 @@ OutWriter::Options Engine::writer_options() {
   return out;
 }
 
+OutWriter::Options Engine::pass_options(bool last) {
+  OutWriter::Options out = writer_options();
+  out.skip = [this](std::uint64_t file) { return file < settled_.size() && settled_[file]; };
+  out.settled = [this](std::uint64_t file) {
+    if (file >= settled_.size()) settled_.resize(static_cast<std::size_t>(file) + 1);
+    settled_[file] = true;
+    ++files_done_;
+  };
+  out.last_pass = [last] { return last; };
+  out.afford = [this](std::uint64_t bytes) { return afford_files(bytes); };
+  out.handled = [this](std::int64_t bytes) { bytes_written_ += bytes; };
+  return out;
+}
+
+/// Goes through the list of files once. True: nothing is left for another pass.
+Result<bool> Engine::write_pass() {
+  const bool last = fed_;  // decided once for the pass: what is missing then is missing
+  auto root = OutWriter::open_root(options_.out_dir);
+  if (!root) return root.error().context("--out");
+  file_bytes_ = 0;
+  std::optional<OutWriter> writer;
+  writer.emplace(
+      std::move(*root), [&](const std::vector<OpId>& ids) { return ops_for_files(*writer, ids); }, pass_options(last));
+  TreeReader tree([this](const OpId& id, const std::vector<OpId>&) { return held_share_op(id); }, root_);
+  ManifestReader reader(list_for_writer(tree), root_);
+  auto done = writer->run(reader);
+  const bool cut = !done && done.error().code == Errc::not_found;
+  if (!done && done.error().code != Errc::disk_full && !stop_.stop_requested()) {
+    // What is whole gets its name.
+    if (auto group = writer->finish_group(); !group && cut) done = group;
+  }
+  report_.files_written += writer->counts().written;
+  report_.files_kept += writer->counts().kept;
+  report_.files_failed += writer->counts().failed;
+  report_.dirs_failed = writer->counts().dirs_failed;  // each pass finds them again
+  if (!done && !cut) return done.error();
+  report_.files_unknown = root_.folder.files - reader.seen().files;
+  return last || (writer->counts().postponed == 0 && !cut);
+}
+
 Result<void> Engine::write_passes() {
-  std::vector<bool> settled;
-  std::uint64_t files_failed_so_far = 0;
-  for (int pass = 0;; ++pass) {
-    const bool last = fed_;  // decided once for the pass: what is missing then is missing
-    auto root = OutWriter::open_root(options_.out_dir);
-    if (!root) return root.error().context("--out");
-    OutWriter::Options out = writer_options();
-    out.skip = [&](std::uint64_t file) { return file < settled.size() && settled[file]; };
-    out.settled = [&](std::uint64_t file) {
-      if (file >= settled.size()) settled.resize(static_cast<std::size_t>(file) + 1);
-      settled[file] = true;
-      ++files_done_;
-    };
-    out.last_pass = [&] { return last; };
-    out.afford = [this](std::uint64_t bytes) { return afford_files(bytes); };
-    file_bytes_ = 0;
-    out.handled = [this](std::int64_t bytes) { bytes_written_ += bytes; };
-    std::optional<OutWriter> writer;
-    writer.emplace(
-        std::move(*root), [&](const std::vector<OpId>& ids) { return ops_for_files(*writer, ids); }, std::move(out));
-    TreeReader tree([this](const OpId& id, const std::vector<OpId>&) { return held_share_op(id); }, root_);
-    ManifestReader reader(list_for_writer(tree), root_);
-    auto done = writer->run(reader);
-    const bool cut = !done && done.error().code == Errc::not_found;
-    if (!done && done.error().code != Errc::disk_full && !stop_.stop_requested()) {
-      // What is whole gets its name.
-      if (auto group = writer->finish_group(); !group && cut) done = group;
-    }
-    report_.files_written += writer->counts().written;
-    report_.files_kept += writer->counts().kept;
-    files_failed_so_far += writer->counts().failed;
-    report_.files_failed = files_failed_so_far;
-    report_.dirs_failed = writer->counts().dirs_failed;  // each pass finds them again
-    if (!done && !cut) return done;
-    report_.files_unknown = root_.folder.files - reader.seen().files;
-    if (last || (writer->counts().postponed == 0 && !cut)) return finish();
+  while (true) {
+    const auto complete = write_pass();
+    if (!complete) return complete.error();
+    if (*complete) return finish();
     while (true) {
       const auto epoch = wants_->view().epoch;
       if (gave_up()) break;

@@ -254,70 +254,89 @@ Result<std::optional<ManifestRecord>> ManifestReader::read_pack() {
   return std::optional(std::move(record));
 }
 
-Result<std::optional<ManifestRecord>> ManifestReader::next() {
-  ManifestRecord record;
-  if (!begun_) {
-    for (const auto expected : kMagic) {
-      auto b = byte();
-      if (!b) return b.error();
-      if (*b != expected) return fault("this is not a list of files");
-    }
-    auto version = byte();
-    if (!version) return version.error();
-    if (*version != root_.version) return fault("the list is not of version " + std::to_string(root_.version));
-    begun_ = true;
-    folders_.emplace_back();
+/// What comes before the first record.
+Result<void> ManifestReader::begin() {
+  for (const auto expected : kMagic) {
+    auto b = byte();
+    if (!b) return b.error();
+    if (*b != expected) return fault("this is not a list of files");
   }
-  if (done_) return std::optional<ManifestRecord>();
-  if (in_file_) {
-    if (ids_left_ == 0) {
-      in_file_ = false;
-      record.kind = ManifestRecord::Kind::file_end;
-      return std::optional(std::move(record));
-    }
-    record.kind = ManifestRecord::Kind::ids;
-    const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(ids_left_, kIdsPerRecord));
-    for (std::size_t i = 0; i < count; ++i) {
-      auto op = id();
-      if (!op) return op.error();
-      record.ids.push_back(*op);
-    }
-    ids_left_ -= count;
+  auto version = byte();
+  if (!version) return version.error();
+  if (*version != root_.version) return fault("the list is not of version " + std::to_string(root_.version));
+  begun_ = true;
+  folders_.emplace_back();
+  return {};
+}
+
+/// The next ids of the file that is open, or its end.
+Result<std::optional<ManifestRecord>> ManifestReader::read_ids() {
+  ManifestRecord record;
+  if (ids_left_ == 0) {
+    in_file_ = false;
+    record.kind = ManifestRecord::Kind::file_end;
     return std::optional(std::move(record));
   }
+  record.kind = ManifestRecord::Kind::ids;
+  const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(ids_left_, kIdsPerRecord));
+  for (std::size_t i = 0; i < count; ++i) {
+    auto op = id();
+    if (!op) return op.error();
+    record.ids.push_back(*op);
+  }
+  ids_left_ -= count;
+  return std::optional(std::move(record));
+}
+
+Result<std::optional<ManifestRecord>> ManifestReader::read_dir() {
+  auto name = child_name();
+  if (!name) return name.error();
+  if (++seen_.dirs > root_.folder.dirs) return fault("more folders than the root op says");
+  ManifestRecord record;
+  record.kind = ManifestRecord::Kind::dir;
+  record.file.name = *name;
+  record.file.mode = kExecutableMode;
+  if (root_.version >= 2) {
+    auto bits = mode();
+    if (!bits) return bits.error();
+    record.file.mode = *bits;
+  }
+  path_bytes_ += name->size() + 1;
+  folders_.push_back(Folder{std::move(*name), {}, false});
+  return std::optional(std::move(record));
+}
+
+/// The end of a folder. That of the share itself is the end of the list.
+Result<std::optional<ManifestRecord>> ManifestReader::end_dir() {
+  if (!folders_.back().name.empty()) path_bytes_ -= folders_.back().name.size() + 1;
+  folders_.pop_back();
+  if (folders_.empty()) {
+    done_ = true;
+    if (pack_left_ != 0) return fault("the last pack is not used up");
+    if (seen_ != root_.folder) return fault("fewer files, folders, links, bytes or ops than the root op says");
+    auto more = fill(1);
+    if (!more) return more.error();
+    if (*more) return fault("bytes after the end");
+  }
+  ManifestRecord record;
+  record.kind = ManifestRecord::Kind::dir_end;
+  return std::optional(std::move(record));
+}
+
+Result<std::optional<ManifestRecord>> ManifestReader::next() {
+  if (!begun_) {
+    if (auto begun = begin(); !begun) return begun.error();
+  }
+  if (done_) return std::optional<ManifestRecord>();
+  if (in_file_) return read_ids();
   file_name_.clear();
   auto kind = byte();
   if (!kind) return kind.error();
   switch (*kind) {
     case kDirEnd:
-      record.kind = ManifestRecord::Kind::dir_end;
-      if (!folders_.back().name.empty()) path_bytes_ -= folders_.back().name.size() + 1;
-      folders_.pop_back();
-      if (folders_.empty()) {
-        done_ = true;
-        if (pack_left_ != 0) return fault("the last pack is not used up");
-        if (seen_ != root_.folder) return fault("fewer files, folders, links, bytes or ops than the root op says");
-        auto more = fill(1);
-        if (!more) return more.error();
-        if (*more) return fault("bytes after the end");
-      }
-      return std::optional(std::move(record));
-    case kDir: {
-      auto name = child_name();
-      if (!name) return name.error();
-      if (++seen_.dirs > root_.folder.dirs) return fault("more folders than the root op says");
-      record.kind = ManifestRecord::Kind::dir;
-      record.file.name = *name;
-      record.file.mode = kExecutableMode;
-      if (root_.version >= 2) {
-        auto bits = mode();
-        if (!bits) return bits.error();
-        record.file.mode = *bits;
-      }
-      path_bytes_ += name->size() + 1;
-      folders_.push_back(Folder{std::move(*name), {}, false});
-      return std::optional(std::move(record));
-    }
+      return end_dir();
+    case kDir:
+      return read_dir();
     case kFile:
       return read_file();
     case kPack:

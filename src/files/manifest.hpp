@@ -97,6 +97,10 @@ class ManifestReader {
   Result<std::string> child_name();
   Result<std::uint16_t> mode();
   Result<OpId> id();
+  Result<void> begin();
+  Result<std::optional<ManifestRecord>> read_ids();
+  Result<std::optional<ManifestRecord>> read_dir();
+  Result<std::optional<ManifestRecord>> end_dir();
   Result<std::optional<ManifestRecord>> read_file();
   Result<std::optional<ManifestRecord>> read_pack();
   Result<std::optional<ManifestRecord>> read_link();

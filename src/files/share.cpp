@@ -89,6 +89,7 @@ class Sharer {
   Result<void> top_level(const std::vector<std::string>& paths, Frame& frame, std::optional<DirCursor>& dir);
   Result<void> walk(Frame top, std::optional<DirCursor>& dir);
   Result<bool> step(std::vector<Frame>& frames, std::optional<DirCursor>& dir);
+  void count(const struct stat& info);
   Result<void> enter(std::vector<Frame>& frames, std::optional<DirCursor>& dir, Fd fd, const struct stat& info);
   Result<bool> list(int fd, Frame& frame);
   Result<void> leave(std::vector<Frame>& frames, std::optional<DirCursor>& dir);
@@ -427,10 +428,7 @@ Result<bool> Sharer::step(std::vector<Frame>& frames, std::optional<DirCursor>& 
   }
   if (scanning() && S_ISREG(info.st_mode)) {
     const int at = at_top ? AT_FDCWD : dir->fd();
-    if (::faccessat(at, at_top ? child.path.c_str() : child.name.c_str(), R_OK, 0) != 0) return true;
-    static_cast<void>(can_say(mode_of(info) == kPlainMode || mode_of(info) == kExecutableMode));
-    ++report_.folder.files;
-    report_.folder.bytes += static_cast<std::uint64_t>(info.st_size);
+    if (::faccessat(at, at_top ? child.path.c_str() : child.name.c_str(), R_OK, 0) == 0) count(info);
     return true;
   }
   Fd fd(at_top ? ::open(child.path.c_str(), kReadFlags & ~O_NOFOLLOW)
@@ -449,6 +447,13 @@ Result<bool> Sharer::step(std::vector<Frame>& frames, std::optional<DirCursor>& 
   }
   if (auto entered = enter(frames, dir, std::move(fd), info); !entered) return entered.error();
   return true;
+}
+
+/// A file that can be read, on the walk that only counts.
+void Sharer::count(const struct stat& info) {
+  static_cast<void>(can_say(mode_of(info) == kPlainMode || mode_of(info) == kExecutableMode));
+  ++report_.folder.files;
+  report_.folder.bytes += static_cast<std::uint64_t>(info.st_size);
 }
 
 /// Goes into the folder `fd`, the child that was looked at last.

@@ -122,6 +122,66 @@ void add_budget(Exposition& out, const PeerBudgetStats& stats) {
   out.add("kitsune2_budget_aside", "gauge", "Urls, agents and addresses that are put aside.", "", stats.aside);
 }
 
+void add_transport(Exposition& out, const TransportStats& transport) {
+  out.add("kitsune2_up", "gauge", "Whether the node has a url.", "", transport.peer_urls.empty() ? 0 : 1);
+  out.add("kitsune2_transport_connections", "gauge", "Open connections.", "", transport.connections.size());
+  std::uint64_t sent = 0, received = 0, sent_bytes = 0, received_bytes = 0;
+  for (const auto& c : transport.connections) {
+    sent += c.send_message_count, received += c.recv_message_count;
+    sent_bytes += c.send_bytes, received_bytes += c.recv_bytes;
+  }
+  out.add("kitsune2_transport_open_sent_messages", "gauge", "Messages sent over the open connections.", "", sent);
+  out.add("kitsune2_transport_open_sent_bytes", "gauge", "Bytes sent over the open connections.", "", sent_bytes);
+  out.add("kitsune2_transport_open_received_messages", "gauge", "Messages received over the open connections.", "",
+          received);
+  out.add("kitsune2_transport_open_received_bytes", "gauge", "Bytes received over the open connections.", "",
+          received_bytes);
+  out.add("kitsune2_transport_blocked_total", "counter", "Connections and messages that were refused.", "",
+          transport.blocked_message_count);
+}
+
+/// Of one space, but for its store.
+void add_space(Exposition& out, Space& space, const std::string& label) {
+  const FetchStats fetch = space.fetch().stats();
+  for (const auto& c : kFetchCounters) out.add(c.name, "counter", c.help, label, fetch.*c.value);
+  const auto latency = [&](const char* name, const char* help, const LatencyHistogram& of) {
+    out.add_histogram(name, help, label, LatencyHistogram::kBounds, of.counts, of.sum_seconds);
+  };
+  latency("kitsune2_fetch_answer_seconds", "From a request to the first part of its answer.", fetch.answers);
+  latency("kitsune2_fetch_store_write_seconds", "Writes of fetched ops into the op store.", fetch.store_writes);
+  out.add("kitsune2_fetch_pending_ops", "gauge", "Ops to be fetched.", label, space.fetch().pending_ops());
+  const PublishStats publish = space.publish().stats();
+  for (const auto& c : kPublishCounters) out.add(c.name, "counter", c.help, label, publish.*c.value);
+  const GossipStats gossip = space.gossip().stats();
+  for (const auto& c : kGossipCounters) out.add(c.name, "counter", c.help, label, gossip.*c.value);
+  out.add("kitsune2_peers", "gauge", "Agents known.", label, space.peer_store().get_all().size());
+  out.add("kitsune2_local_agents", "gauge", "Own agents.", label, space.local_agent_store().get_all().size());
+}
+
+/// `store`: null while it has not answered: its figures are not a number then, and not absent.
+void add_store(Exposition& out, const OpStoreStats* store, const std::string& label) {
+  const auto figure = [&](std::uint64_t OpStoreStats::*value) {
+    return store != nullptr ? static_cast<double>(store->*value) : std::numeric_limits<double>::quiet_NaN();
+  };
+  out.add_real("kitsune2_store_ops", "gauge", "Ops held.", label, figure(&OpStoreStats::ops));
+  out.add_real("kitsune2_store_bytes", "gauge", "Payload of the ops held.", label, figure(&OpStoreStats::bytes));
+  out.add_real("kitsune2_store_damaged_ops_total", "counter", "Ops found damaged on the disk, and dropped.", label,
+               figure(&OpStoreStats::damaged));
+  out.add_real("kitsune2_store_mended_entries_total", "counter", "Entries of ops that were wrong and set right.", label,
+               figure(&OpStoreStats::mended));
+}
+
+void add_reports(Exposition& out, const Report& reports) {
+  for (const auto& [id, report] : reports.snapshot()) {
+    const std::string label = "space=" + quoted_label(id.to_string());
+    for (const auto& c : kReportCounters) out.add(c.space_name, "counter", c.space_help, label, report.total.*c.value);
+    for (const auto& [url, peer] : report.peers) {
+      const std::string both = label + ",peer=" + quoted_label(url.to_string());
+      for (const auto& c : kReportCounters) out.add(c.peer_name, "counter", c.peer_help, both, peer.*c.value);
+    }
+  }
+}
+
 }  // namespace
 
 NodeMetrics::NodeMetrics(Runtime& runtime, std::weak_ptr<Kitsune> kitsune, std::string relay,
@@ -156,24 +216,8 @@ void NodeMetrics::ask_store(const SpaceId& id) {
 
 std::string NodeMetrics::render() const {
   Exposition out;
-  const auto kitsune = kitsune_.lock();
-  if (kitsune) {
-    const TransportStats transport = kitsune->transport().stats();
-    out.add("kitsune2_up", "gauge", "Whether the node has a url.", "", transport.peer_urls.empty() ? 0 : 1);
-    out.add("kitsune2_transport_connections", "gauge", "Open connections.", "", transport.connections.size());
-    std::uint64_t sent = 0, received = 0, sent_bytes = 0, received_bytes = 0;
-    for (const auto& c : transport.connections) {
-      sent += c.send_message_count, received += c.recv_message_count;
-      sent_bytes += c.send_bytes, received_bytes += c.recv_bytes;
-    }
-    out.add("kitsune2_transport_open_sent_messages", "gauge", "Messages sent over the open connections.", "", sent);
-    out.add("kitsune2_transport_open_sent_bytes", "gauge", "Bytes sent over the open connections.", "", sent_bytes);
-    out.add("kitsune2_transport_open_received_messages", "gauge", "Messages received over the open connections.", "",
-            received);
-    out.add("kitsune2_transport_open_received_bytes", "gauge", "Bytes received over the open connections.", "",
-            received_bytes);
-    out.add("kitsune2_transport_blocked_total", "counter", "Connections and messages that were refused.", "",
-            transport.blocked_message_count);
+  if (const auto kitsune = kitsune_.lock()) {
+    add_transport(out, kitsune->transport().stats());
     add_budget(out, kitsune->budget().stats());
     const auto spaces = kitsune->list_spaces();
     out.add("kitsune2_spaces", "gauge", "Spaces.", "", spaces.size());
@@ -181,42 +225,11 @@ std::string NodeMetrics::render() const {
       const auto space = kitsune->space_if_exists(id);
       if (!space) continue;
       const std::string label = "space=" + quoted_label(id.to_string());
-      const FetchStats fetch = space->fetch().stats();
-      for (const auto& c : kFetchCounters) out.add(c.name, "counter", c.help, label, fetch.*c.value);
-      const auto latency = [&](const char* name, const char* help, const LatencyHistogram& of) {
-        out.add_histogram(name, help, label, LatencyHistogram::kBounds, of.counts, of.sum_seconds);
-      };
-      latency("kitsune2_fetch_answer_seconds", "From a request to the first part of its answer.", fetch.answers);
-      latency("kitsune2_fetch_store_write_seconds", "Writes of fetched ops into the op store.", fetch.store_writes);
-      out.add("kitsune2_fetch_pending_ops", "gauge", "Ops to be fetched.", label, space->fetch().pending_ops());
-      const PublishStats publish = space->publish().stats();
-      for (const auto& c : kPublishCounters) out.add(c.name, "counter", c.help, label, publish.*c.value);
-      const GossipStats gossip = space->gossip().stats();
-      for (const auto& c : kGossipCounters) out.add(c.name, "counter", c.help, label, gossip.*c.value);
-      out.add("kitsune2_peers", "gauge", "Agents known.", label, space->peer_store().get_all().size());
-      out.add("kitsune2_local_agents", "gauge", "Own agents.", label, space->local_agent_store().get_all().size());
-      // A store that has not answered yet has no figures: not a number, and not nothing.
       const auto store = stores_.find(id);
-      const bool known = store != stores_.end();
-      const auto figure = [&](std::uint64_t OpStoreStats::*value) {
-        return known ? static_cast<double>(store->second.stats.*value) : std::numeric_limits<double>::quiet_NaN();
-      };
-      out.add_real("kitsune2_store_ops", "gauge", "Ops held.", label, figure(&OpStoreStats::ops));
-      out.add_real("kitsune2_store_bytes", "gauge", "Payload of the ops held.", label, figure(&OpStoreStats::bytes));
-      out.add_real("kitsune2_store_damaged_ops_total", "counter", "Ops found damaged on the disk, and dropped.", label,
-                   figure(&OpStoreStats::damaged));
-      out.add_real("kitsune2_store_mended_entries_total", "counter", "Entries of ops that were wrong and set right.",
-                   label, figure(&OpStoreStats::mended));
+      add_space(out, *space, label);
+      add_store(out, store == stores_.end() ? nullptr : &store->second.stats, label);
     }
-    for (const auto& [id, report] : kitsune->report().snapshot()) {
-      const std::string label = "space=" + quoted_label(id.to_string());
-      for (const auto& c : kReportCounters)
-        out.add(c.space_name, "counter", c.space_help, label, report.total.*c.value);
-      for (const auto& [url, peer] : report.peers) {
-        const std::string both = label + ",peer=" + quoted_label(url.to_string());
-        for (const auto& c : kReportCounters) out.add(c.peer_name, "counter", c.peer_help, both, peer.*c.value);
-      }
-    }
+    add_reports(out, kitsune->report());
   }
   return out.str() + (more_ ? more_() : std::string()) + server::process_metrics();
 }

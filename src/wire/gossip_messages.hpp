@@ -205,9 +205,6 @@ using GossipMessage =
 inline GossipMessageType type_of(const GossipMessage& message) {
   return static_cast<GossipMessageType>(message.index() + 1);
 }
-inline const Bytes& session_of(const GossipMessage& message) {
-  return std::visit([](const auto& m) -> const Bytes& { return m.session_id; }, message);
-}
 
 /// `data` is K2Proto.data. Errc::malformed: whatever a protobuf decoder refuses; an unknown type; no session id; ids
 /// (agents, ops) of 0 bytes; a missing arc set, accept response or (in the DIFF messages) snapshot; an arc set that

@@ -163,63 +163,71 @@ Result<std::shared_ptr<Ed25519LocalAgent>> Ed25519LocalAgent::from_seed(ByteView
   return agent;
 }
 
+namespace {
+
+Result<std::shared_ptr<Ed25519LocalAgent>> read_key_file(const Fd& fd, const std::string& path) {
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) return io_error(path, "cannot read the key file", errno);
+  if (!S_ISREG(status.st_mode)) return make_error(Errc::io, path + ": not a regular file");
+  if ((status.st_mode & 077U) != 0) {
+    return make_error(Errc::invalid_argument, path + ": other users may read or write this key; set its mode to 0600");
+  }
+  Wiped<kFileBytes + 1> text;
+  std::size_t size = 0;
+  while (size < text.size()) {
+    const ssize_t n = ::read(fd.get(), text.data() + size, text.size() - size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return io_error(path, "cannot read the key file", errno);
+    if (n == 0) break;
+    size += static_cast<std::size_t>(n);
+  }
+  const Error corrupt(Errc::corrupt, path + ": not a key file of kitsune2");
+  const std::string_view line(text.data(), size);
+  if (size != kFileBytes || !line.starts_with(kFileMagic) || line[kFileMagic.size() + kKeyText] != ' ' ||
+      line.back() != '\n') {
+    return corrupt;
+  }
+  Wiped<kSeedBytes> seed;
+  std::size_t seed_size = 0;
+  if (sodium_base642bin(reinterpret_cast<unsigned char*>(seed.data()), seed.size(), line.data() + kFileMagic.size(),
+                        kKeyText, nullptr, &seed_size, nullptr, sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
+      seed_size != kSeedBytes) {
+    return corrupt;
+  }
+  Result<std::shared_ptr<Ed25519LocalAgent>> agent = Ed25519LocalAgent::from_seed(as_bytes({seed.data(), seed.size()}));
+  if (!agent) return agent;
+  if ((*agent)->agent().to_string() != line.substr(kFileMagic.size() + kKeyText + 1, kKeyText)) return corrupt;
+  return agent;
+}
+
+/// False: there is a file by now.
+Result<bool> make_key_file(const std::string& path) {
+  Wiped<kSeedBytes> seed;
+  randombytes_buf(seed.data(), seed.size());
+  Result<std::shared_ptr<Ed25519LocalAgent>> fresh = Ed25519LocalAgent::from_seed(as_bytes({seed.data(), seed.size()}));
+  if (!fresh) return fresh.error();
+  Wiped<kFileBytes + 1> text;
+  std::memcpy(text.data(), kFileMagic.data(), kFileMagic.size());
+  char* out = text.data() + kFileMagic.size();
+  sodium_bin2base64(out, kKeyText + 1, reinterpret_cast<const unsigned char*>(seed.data()), seed.size(),
+                    sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+  out[kKeyText] = ' ';
+  const std::string id = (*fresh)->agent().to_string();
+  std::memcpy(out + kKeyText + 1, id.data(), kKeyText);
+  out[2 * kKeyText + 1] = '\n';
+  return create_key_file(path, text.data(), kFileBytes);
+}
+
+}  // namespace
+
 Result<std::shared_ptr<Ed25519LocalAgent>> Ed25519LocalAgent::load_or_create(const std::string& path) {
   init_sodium();
   // The second turn reads the file that the first one, or another process, has made.
   for (int turn = 0; turn < 2; ++turn) {
     const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    if (fd) {
-      struct stat status {};
-      if (::fstat(fd.get(), &status) != 0) return io_error(path, "cannot read the key file", errno);
-      if (!S_ISREG(status.st_mode)) return make_error(Errc::io, path + ": not a regular file");
-      if ((status.st_mode & 077U) != 0) {
-        return make_error(Errc::invalid_argument,
-                          path + ": other users may read or write this key; set its mode to 0600");
-      }
-      Wiped<kFileBytes + 1> text;
-      std::size_t size = 0;
-      while (size < text.size()) {
-        const ssize_t n = ::read(fd.get(), text.data() + size, text.size() - size);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return io_error(path, "cannot read the key file", errno);
-        if (n == 0) break;
-        size += static_cast<std::size_t>(n);
-      }
-      const Error corrupt(Errc::corrupt, path + ": not a key file of kitsune2");
-      const std::string_view line(text.data(), size);
-      if (size != kFileBytes || !line.starts_with(kFileMagic) || line[kFileMagic.size() + kKeyText] != ' ' ||
-          line.back() != '\n') {
-        return corrupt;
-      }
-      Wiped<kSeedBytes> seed;
-      std::size_t seed_size = 0;
-      if (sodium_base642bin(reinterpret_cast<unsigned char*>(seed.data()), seed.size(), line.data() + kFileMagic.size(),
-                            kKeyText, nullptr, &seed_size, nullptr, sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
-          seed_size != kSeedBytes) {
-        return corrupt;
-      }
-      Result<std::shared_ptr<Ed25519LocalAgent>> agent = from_seed(as_bytes({seed.data(), seed.size()}));
-      if (!agent) return agent;
-      if ((*agent)->agent().to_string() != line.substr(kFileMagic.size() + kKeyText + 1, kKeyText)) return corrupt;
-      return agent;
-    }
+    if (fd) return read_key_file(fd, path);
     if (errno != ENOENT || turn == 1) return io_error(path, "cannot open the key file", errno);
-
-    Wiped<kSeedBytes> seed;
-    randombytes_buf(seed.data(), seed.size());
-    Result<std::shared_ptr<Ed25519LocalAgent>> fresh = from_seed(as_bytes({seed.data(), seed.size()}));
-    if (!fresh) return fresh;
-    Wiped<kFileBytes + 1> text;
-    std::memcpy(text.data(), kFileMagic.data(), kFileMagic.size());
-    char* out = text.data() + kFileMagic.size();
-    sodium_bin2base64(out, kKeyText + 1, reinterpret_cast<const unsigned char*>(seed.data()), seed.size(),
-                      sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-    out[kKeyText] = ' ';
-    const std::string id = (*fresh)->agent().to_string();
-    std::memcpy(out + kKeyText + 1, id.data(), kKeyText);
-    out[2 * kKeyText + 1] = '\n';
-    const Result<bool> made = create_key_file(path, text.data(), kFileBytes);
-    if (!made) return made.error();
+    if (const auto made = make_key_file(path); !made) return made.error();
   }
   return make_error(Errc::internal, path + ": the key file appeared and disappeared again");
 }

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 
+#include "core/milliseconds.hpp"
+
 namespace kitsune2 {
 
 namespace {
-
-Duration from_ms(std::uint64_t ms) { return Duration(static_cast<std::int64_t>(ms) * 1000); }
 
 /// Builds an index of records anew with room for `count`. *Rationale*: the table's own rehash would visit the records
 /// in the table's order, a cache miss each; this goes through them as they lie, and frees the old table first.
@@ -487,145 +487,7 @@ void FetchCore::close_as_missing(std::uint32_t slot, std::vector<FetchMissing>& 
   end_request(slot);
 }
 
-// --- answers
-
-void FetchCore::progress(const Url& url, std::uint64_t bytes, Time now) {
-  advance(now);
-  const std::uint32_t from = find_source(url);
-  if (from == kNoSlot || bytes == 0) return;
-  Source& source = sources_[from];
-  source.last_part = now_;
-  for (std::uint32_t slot = source.requests.head; slot != kNoSlot; slot = requests_[slot].by_source.next) {
-    if (!requests_[slot].is_sent) continue;
-    source.window.heard(requests_[slot].mark, now_);  // messages come in order
-    break;
-  }
-  sign_of_life(from);
-  refresh(from);
-}
-
-void FetchCore::sign_of_life(std::uint32_t from) {
-  for (std::uint32_t slot = sources_[from].requests.head; slot != kNoSlot; slot = requests_[slot].by_source.next) {
-    if (requests_[slot].is_sent) arm(slot);
-  }
-}
-
-/// R4: a request of this source was answered, as far as it will be.
-void FetchCore::grow(std::uint32_t slot) {
-  const Request& request = requests_[slot];
-  Source& source = sources_[request.source];
-  const std::uint32_t factor = source.has_shrunk ? 2 : 4;
-  source.most_ids = std::max(source.most_ids, std::min(factor * request.size, config_.max_ids_per_request));
-}
-
-FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, std::uint64_t bytes, Time now,
-                                std::uint64_t invalid) {
-  advance(now);
-  FetchAnswer out;
-  out.verdicts.reserve(op_ids.size());
-  std::uint32_t from = find_source(url);
-  if (from == kNoSlot && departed_.contains(url)) {
-    from = new_source(url);  // for what it still owes
-    rest(from);
-  }
-  bool any_pending = false;
-  std::uint64_t wanted = 0;
-  std::uint64_t unasked = 0;
-  std::uint64_t touched = 0;              // a request of this source that got an op of this message
-  std::optional<FetchWindow::Mark> mark;  // of that request
-  std::uint64_t answered = 0;             // ops that were asked of this source
-  bool touched_several = false;
-  std::uint64_t completed = 0;  // the latest one that is answered completely
-
-  for (const OpId& op_id : op_ids) {
-    const std::uint32_t hash = hash_of(op_id);
-    const std::uint32_t op = find({op_id.view(), hash});
-    if (op == kNoSlot || ops_[op].state == State::storing) {
-      const bool asked = take_late(from, hash);
-      if (op == kNoSlot && asked && forget_dropped(op_id)) {
-        ops_[new_op(op_id, hash)].state = State::storing;
-        ++storing_ops_;
-        ++wanted;
-        any_pending = true;
-        out.verdicts.push_back(FetchVerdict::wanted);
-        continue;
-      }
-      unasked += asked ? 0 : 1;
-      any_pending = any_pending || op != kNoSlot;
-      out.verdicts.push_back(op != kNoSlot ? FetchVerdict::duplicate
-                             : asked       ? FetchVerdict::not_pending
-                                           : FetchVerdict::unasked);
-      continue;
-    }
-    any_pending = true;
-    ++wanted;
-    out.verdicts.push_back(FetchVerdict::wanted);
-    const std::uint32_t slot = ops_[op].request;
-    unqueue_op(op, State::storing);
-    ++storing_ops_;
-    if (slot == kNoSlot) {
-      take_late(from, hash);
-      continue;
-    }
-    Request& request = requests_[slot];
-    if (request.source == from) {
-      ++request.answered;
-      ++answered;
-      touched_several = touched_several || (touched != 0 && touched != request.id);
-      if (touched != request.id) {
-        if (request.is_sent) {
-          sources_[from].window.heard(request.mark, now_);
-          mark = request.mark;
-        }
-        touched = request.id;
-      }
-      if (request.left == 1) {
-        completed = std::max(completed, request.id);
-        grow(slot);
-      }
-    } else {
-      take_late(from, hash);
-      add_late(request.source, hash);
-    }
-    leave_request(op);
-  }
-  const std::uint64_t bad = invalid + (config_.accept_unsolicited ? 0 : unasked);
-  from = find_source(url);  // R12 may have forgotten one that had nothing to answer
-  if (from == kNoSlot && bad > 0 && sources_.size() < most_sources()) {
-    from = new_source(url);
-    rest(from);
-  }
-  if (from == kNoSlot) return out;
-
-  if (any_pending) {
-    Source& source = sources_[from];
-    source.unanswered = false;
-    source.last_answer = now_;
-    const std::uint64_t size = std::max<std::uint64_t>(1, bytes / op_ids.size());
-    source.op_size = source.op_size == 0 ? size : (source.op_size - source.op_size / 4) + size / 4;
-    source.op_size = std::max<std::uint64_t>(1, source.op_size);
-    if (mark) source.window.delivered(*mark, answered * (size + FetchWindow::kOpCost), now_);
-    if (!source.put_aside || (wanted > 0 && bad == 0)) clear_back_off(from);
-
-    const std::uint64_t answered_to = touched_several ? completed : touched;
-    for (std::uint32_t slot = source.requests.head; slot != kNoSlot && requests_[slot].id < answered_to;) {
-      const std::uint32_t next = requests_[slot].by_source.next;
-      if (requests_[slot].is_sent) {
-        if (requests_[slot].answered > 0) {
-          grow(slot);
-        } else {
-          narrow(source);
-        }
-        close_as_missing(slot, out.missing, out.unserved);
-      }
-      slot = next;
-    }
-    sign_of_life(from);
-    refresh(from);
-  }
-  judge(from, wanted, bad, out);
-  return out;
-}
+// --- the store's answers
 
 std::uint64_t FetchCore::stored(std::span<const OpId> op_ids, Time now) {
   advance(now);

@@ -492,6 +492,25 @@ class FetchCore {
   void close_as_missing(std::uint32_t request, std::vector<FetchMissing>& out, std::vector<FetchUnserved>& unserved);
   bool doubtful(const Source& source) const { return source.unanswered || source.back_off.any(); }
 
+  // --- answers
+  /// What the ops of a message from one source have shown so far.
+  struct Arrival {
+    bool any_pending = false;
+    std::uint64_t wanted = 0;
+    std::uint64_t unasked = 0;
+    std::uint64_t answered = 0;             ///< ops that were asked of this source
+    std::uint64_t touched = 0;              ///< a request of this source that got an op of this message
+    bool touched_several = false;           ///< more than one did
+    std::optional<FetchWindow::Mark> mark;  ///< of the touched request
+    std::uint64_t completed = 0;            ///< the latest one that is answered completely
+  };
+  FetchVerdict take_op(std::uint32_t source, const OpId& op_id, Arrival& arrival);
+  FetchVerdict take_unexpected(std::uint32_t source, const OpId& op_id, std::uint32_t hash, bool is_storing,
+                               Arrival& arrival);
+  void answer_request(std::uint32_t request, Arrival& arrival);
+  void note_answer(Source& source, Arrival& arrival, std::uint64_t size);
+  void close_before(std::uint32_t source, std::uint64_t request_id, FetchAnswer& out);
+
   // --- sources
   std::uint32_t new_source(const Url& url);
   void refresh(std::uint32_t source);  ///< updates its place among those that can be asked

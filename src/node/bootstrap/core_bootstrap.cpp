@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "core/milliseconds.hpp"
 #include "kitsune2/builder.hpp"
 #include "kitsune2/http.hpp"
 #include "log/log.hpp"
@@ -19,8 +20,6 @@ constexpr std::size_t kMaxWaitingInfos = 1024;
 constexpr std::size_t kMaxInfosInAnswer = 1024;
 constexpr Duration kRequestTimeout = std::chrono::seconds(30);
 
-Duration ms(std::uint32_t count) { return std::chrono::milliseconds(count); }
-
 class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_this<CoreBootstrap> {
  public:
   CoreBootstrap(const ModuleContext& context, std::shared_ptr<HttpClient> http, std::string server)
@@ -30,6 +29,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
         space_(context.space),
         peers_(context.peer_store),
         transport_(context.transport),
+        url_form_(context.transport ? url_form(context.transport->dialect()) : UrlForm{}),
         http_(std::move(http)),
         server_(std::move(server)),
         space_url_(server_ + "/bootstrap/" + space_.to_string()) {}
@@ -98,7 +98,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       retry_.clear();
       runtime_.cancel(put_timer_);
       put_timer_ = 0;
-      stop_timer_ = runtime_.schedule_after(ms(config().stop_patience_ms), [weak = weak_from_this()] {
+      stop_timer_ = runtime_.schedule_after(from_ms(config().stop_patience_ms), [weak = weak_from_this()] {
         if (auto self = weak.lock()) self->waiting_.clear(), self->putting_.reset(), self->check_stopped();
       });
     }
@@ -110,13 +110,13 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
 
   /// The pause after `last`: the shortest one first, then doubling up to the longest one.
   Duration grown(Duration last) const {
-    if (last == Duration::zero()) return ms(config().backoff_min_ms);
-    return std::min(last * 2, ms(config().backoff_max_ms));
+    if (last == Duration::zero()) return from_ms(config().backoff_min_ms);
+    return std::min(last * 2, from_ms(config().backoff_max_ms));
   }
 
   void bounds_changed() {
-    if (poll_timer_ != 0 && poll_wait_ > ms(config().backoff_max_ms)) poll_soon();
-    if (put_timer_ != 0 && put_wait_ > ms(config().backoff_max_ms)) retry_now();
+    if (poll_timer_ != 0 && poll_wait_ > from_ms(config().backoff_max_ms)) poll_soon();
+    if (put_timer_ != 0 && put_wait_ > from_ms(config().backoff_max_ms)) retry_now();
   }
 
   // ---------------------------------------------------------------- put
@@ -169,40 +169,42 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     putting_.reset();
     const auto it = waiting_.find(info->info().agent);
     const bool current = it != waiting_.end() && it->second == info;
-    if (answer && answer->status == 200) {
+    const bool taken = answer && answer->status == 200;
+    if (taken) {
       put_wait_ = Duration::zero();
       status_.put_failure.reset();
-      if (current) {
-        waiting_.erase(it);
-      }
     } else {
-      const std::string why = answer
-                                  ? "status " + std::to_string(answer->status) + ' ' + log::printable(answer->body, 120)
-                                  : answer.error().to_string();
-      status_.put_failure = answer ? make_error(Errc::overloaded, server_ + " refuses it with " + why) : answer.error();
+      note_put_failure(answer);
+    }
+    if (current && (taken || stopped_)) {
+      waiting_.erase(it);
+    } else if (current) {
       // An answer concerns this info alone; without one the others need not try either.
       if (!answer) unreachable_ = true;
-      if (put_log_.open(runtime_.now())) log::info(kArea, "the server did not accept an agent info: " + why);
-      if (stopped_) {
-        unreachable_ = false;
-        if (current) waiting_.erase(it);
-      } else if (!current) {
-        unreachable_ = false;  // the one that replaced it is in the queue, untried
-      } else {
-        retry_.push_back(info->info().agent);
-      }
-      if (!stopped_ && current && put_timer_ == 0) {
-        put_wait_ = grown(put_wait_);
-        put_timer_ = runtime_.schedule_after(put_wait_, [weak = weak_from_this()] {
-          if (auto self = weak.lock()) {
-            self->put_timer_ = 0;
-            self->retry_now();
-          }
-        });
-      }
+      retry_.push_back(info->info().agent);
+      retry_later();
     }
     put_next();
     if (stopped_) check_stopped();
+  }
+
+  void note_put_failure(const Result<HttpResponse>& answer) {
+    const std::string why = answer
+                                ? "status " + std::to_string(answer->status) + ' ' + log::printable(answer->body, 120)
+                                : answer.error().to_string();
+    status_.put_failure = answer ? make_error(Errc::overloaded, server_ + " refuses it with " + why) : answer.error();
+    if (put_log_.open(runtime_.now())) log::info(kArea, "the server did not accept an agent info: " + why);
+  }
+
+  void retry_later() {
+    if (put_timer_ != 0) return;
+    put_wait_ = grown(put_wait_);
+    put_timer_ = runtime_.schedule_after(put_wait_, [weak = weak_from_this()] {
+      if (auto self = weak.lock()) {
+        self->put_timer_ = 0;
+        self->retry_now();
+      }
+    });
   }
 
   // ---------------------------------------------------------------- poll
@@ -257,7 +259,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   }
 
   void take(const std::string& body) {
-    auto list = AgentInfoSigned::decode_list(body, kMaxInfosInAnswer, verifier_);
+    auto list = AgentInfoSigned::decode_list(body, kMaxInfosInAnswer, verifier_, url_form_);
     if (!list) return poll_failed(list.error().context(server_));
     status_.has_answered = true;
     status_.failure.reset();
@@ -291,6 +293,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   const SpaceId space_;
   std::shared_ptr<PeerStore> peers_;
   const std::weak_ptr<Transport> transport_;
+  const UrlForm url_form_;
   std::shared_ptr<HttpClient> http_;
   const std::string server_;
   const std::string space_url_;

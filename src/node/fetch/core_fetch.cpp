@@ -17,6 +17,17 @@ constexpr std::string_view kArea = "fetch";
 /// Whether a failure says nothing about the peer.
 bool is_ours(Errc code) { return code == Errc::disconnected || code == Errc::overloaded || code == Errc::cancelled; }
 
+std::vector<OpId> ids_of(const std::vector<FetchedRun>& runs) {
+  std::size_t count = 0;
+  for (const auto& run : runs) count += run.ops.size();
+  std::vector<OpId> out;
+  out.reserve(count);
+  for (const auto& run : runs) {
+    for (const auto& op : run.ops) out.push_back(op.op_id);
+  }
+  return out;
+}
+
 }  // namespace
 
 CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
@@ -33,7 +44,7 @@ CoreFetch::CoreFetch(Runtime& runtime, const CoreFetchConfig& config, const Spac
       writer_(runtime, store_,
               [this](std::vector<FetchedRun> runs, const Result<ProcessedOps>& result, Duration took) {
                 stats_.store_writes.add(took);
-                written(std::move(runs), result);
+                on_written(std::move(runs), result);
               }),
       server_(runtime, config, space, store_, transport_, budget_, stats_,
               [this](const Url& peer, std::uint64_t ops, std::uint64_t bytes) {
@@ -414,67 +425,73 @@ void CoreFetch::judged(const Url& peer, const FetchAnswer& answer) {
   if (answer.given_up) given_up(*answer.given_up, "sends bad ops");
 }
 
-void CoreFetch::written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result) {
-  const auto now = runtime_.now();
-  std::vector<OpId> op_ids;
-  std::size_t count = 0;
-  for (const auto& run : runs) count += run.ops.size();
-  op_ids.reserve(count);
-  std::vector<std::pair<Url, std::uint64_t>> refused_of;
-  if (result && result->rejected > 0) {
-    // The store has its own opinion: only what it names is stored.
-    std::unordered_set<OpId> held;
-    for (const auto& op : result->stored) held.insert(op.op_id);
-    for (auto& run : runs) {
-      std::vector<OpId> refused;
-      std::erase_if(run.ops, [&](const StoredOp& op) {
-        if (held.contains(op.op_id)) return false;
-        refused.push_back(op.op_id);
-        return true;
-      });
-      if (refused.empty()) continue;
-      core_.stored(refused, now);  // it would refuse them the next time too
-      forget_later(run.peer, refused);
-      refused_of.emplace_back(run.peer, refused.size());
-    }
+/// The store has its own opinion: only what it names is stored. What it refused leaves `runs`.
+std::vector<CoreFetch::Refused> CoreFetch::take_refused(std::vector<FetchedRun>& runs, const ProcessedOps& result) {
+  std::vector<Refused> out;
+  if (result.rejected == 0) return out;
+  std::unordered_set<OpId> held;
+  for (const auto& op : result.stored) held.insert(op.op_id);
+  for (auto& run : runs) {
+    std::vector<OpId> refused;
+    std::erase_if(run.ops, [&](const StoredOp& op) {
+      if (held.contains(op.op_id)) return false;
+      refused.push_back(op.op_id);
+      return true;
+    });
+    if (refused.empty()) continue;
+    core_.stored(refused, runtime_.now());  // it would refuse them the next time too
+    forget_later(run.peer, refused);
+    out.emplace_back(run.peer, refused.size());
   }
-  for (const auto& run : runs) {
-    for (const auto& op : run.ops) op_ids.push_back(op.op_id);
-  }
-  if (!result) {
-    ++stats_.store_failures;
-    if (store_gate_.open(now)) {
-      log::warn(kArea, "cannot store " + std::to_string(count) + " ops: " + result.error().to_string() +
-                           "; they will be fetched again");
-    }
-    const auto orphaned = core_.store_failed(op_ids, now);
-    if (!orphaned.empty()) {
-      log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source left");
-    }
-    pump();
-    if (!stopped_) tell(&FetchEvents::store_failed, result.error());
+  return out;
+}
+
+void CoreFetch::on_written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result) {
+  if (result) {
+    on_stored(std::move(runs), *result);
   } else {
-    core_.stored(op_ids, now);
-    if (filters_ > 0 || resuming_) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
-    for (const auto& run : runs) {
-      if (persists_.has_unwritten(run.peer)) {
-        for (const auto& op : run.ops) persists_.take_unwritten(op.op_id, run.peer);
-      }
-      if (!run.asked) continue;
-      stats_.ops_fetched += run.ops.size();
-      stats_.bytes_fetched += run.bytes;
-      budget_->useful(run.peer, run.ops.size(), run.bytes, cost_of_offer(run.ops.size()));
-    }
-    pump();
-    for (const auto& run : runs) {
-      if (!stopped_ && !run.ops.empty()) tell(&FetchEvents::ops_stored, run.peer, run.ops, run.bytes);
-    }
-    const Error why = result->rejections.empty() ? make_error(Errc::invalid_argument, "the store refused the op")
-                                                 : result->rejections.front().reason;
-    for (const auto& [peer, refused] : refused_of) invalid(peer, refused, why);
+    on_store_failed(runs, result.error());
   }
   check_drained();
   check_stopped();
+}
+
+void CoreFetch::on_store_failed(const std::vector<FetchedRun>& runs, const Error& why) {
+  const std::vector<OpId> op_ids = ids_of(runs);
+  ++stats_.store_failures;
+  if (store_gate_.open(runtime_.now())) {
+    log::warn(kArea, "cannot store " + std::to_string(op_ids.size()) + " ops: " + why.to_string() +
+                         "; they will be fetched again");
+  }
+  const auto orphaned = core_.store_failed(op_ids, runtime_.now());
+  if (!orphaned.empty()) {
+    log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source left");
+  }
+  pump();
+  if (!stopped_) tell(&FetchEvents::store_failed, why);
+}
+
+void CoreFetch::on_stored(std::vector<FetchedRun> runs, const ProcessedOps& result) {
+  const std::vector<Refused> refused = take_refused(runs, result);
+  const std::vector<OpId> op_ids = ids_of(runs);
+  core_.stored(op_ids, runtime_.now());
+  if (filters_ > 0 || resuming_) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
+  for (const auto& run : runs) {
+    if (persists_.has_unwritten(run.peer)) {
+      for (const auto& op : run.ops) persists_.take_unwritten(op.op_id, run.peer);
+    }
+    if (!run.asked) continue;
+    stats_.ops_fetched += run.ops.size();
+    stats_.bytes_fetched += run.bytes;
+    budget_->useful(run.peer, run.ops.size(), run.bytes, cost_of_offer(run.ops.size()));
+  }
+  pump();
+  for (const auto& run : runs) {
+    if (!stopped_ && !run.ops.empty()) tell(&FetchEvents::ops_stored, run.peer, run.ops, run.bytes);
+  }
+  const Error why = result.rejections.empty() ? make_error(Errc::invalid_argument, "the store refused the op")
+                                              : result.rejections.front().reason;
+  for (const auto& [peer, count] : refused) invalid(peer, count, why);
 }
 
 void CoreFetch::tell_missing(std::vector<FetchMissing> missing) {

@@ -178,7 +178,12 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void send_again();
   void arm();
   void wake();
-  void written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result);
+  /// A peer, and how many of its ops the store refused.
+  using Refused = std::pair<Url, std::uint64_t>;
+  void on_written(std::vector<FetchedRun> runs, const Result<ProcessedOps>& result);
+  void on_stored(std::vector<FetchedRun> runs, const ProcessedOps& result);
+  void on_store_failed(const std::vector<FetchedRun>& runs, const Error& why);
+  std::vector<Refused> take_refused(std::vector<FetchedRun>& runs, const ProcessedOps& result);
   void forget_pending(const Url& source);
   void given_up(const FetchGivenUp& gone, std::string_view why);
   void unserved(std::vector<FetchUnserved> dropped);

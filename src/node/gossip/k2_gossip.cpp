@@ -5,6 +5,7 @@
 #include <array>
 #include <utility>
 
+#include "core/milliseconds.hpp"
 #include "node/module_receiver.hpp"
 #include "node/space/agent_rules.hpp"
 
@@ -34,8 +35,6 @@ constexpr std::size_t kCandidates = 20'000;
 constexpr Duration kRenameEvery = std::chrono::hours(1);
 /// Between two looks whether a round may begin, at least.
 constexpr Duration kLeastWait = std::chrono::milliseconds(10);
-
-Duration ms(std::uint32_t count) { return std::chrono::milliseconds(count); }
 
 std::vector<Bytes> as_bytes_list(const std::vector<AgentId>& agents) {
   std::vector<Bytes> out;
@@ -291,8 +290,8 @@ void K2Gossip::cannot_compare(const Url& peer, const Bytes& session) {
 
 void K2Gossip::pace_changed() {
   if (stopped_) return;
-  book_.set_pace({ms(config().initiate_interval_ms), ms(config().initiate_jitter_ms),
-                  ms(config().min_initiate_interval_ms), ms(config().initial_initiate_interval_ms)},
+  book_.set_pace({from_ms(config().initiate_interval_ms), from_ms(config().initiate_jitter_ms),
+                  from_ms(config().min_initiate_interval_ms), from_ms(config().initial_initiate_interval_ms)},
                  runtime().now(), random_u32());
   schedule();
 }
@@ -305,7 +304,7 @@ void K2Gossip::schedule() {
   const Time now = runtime().now();
   if (rounds_.ours() == 0) book_.put_off(now);
   Time next = std::max(book_.next_try(now), look_again_);
-  if (const auto oldest = rounds_.oldest()) next = std::min(next, *oldest + ms(config().round_timeout_ms));
+  if (const auto oldest = rounds_.oldest()) next = std::min(next, *oldest + from_ms(config().round_timeout_ms));
   if (!waiting_for_fetch_.empty()) next = std::min(next, now + kLookAtPending);
   timer_ = runtime().schedule(next, [weak = weak_from_this()] {
     if (auto self = weak.lock()) {
@@ -317,7 +316,7 @@ void K2Gossip::schedule() {
 
 void K2Gossip::wake() {
   const Time now = runtime().now();
-  for (const auto& round : rounds_.end_begun_before(now - ms(config().round_timeout_ms))) {
+  for (const auto& round : rounds_.end_begun_before(now - from_ms(config().round_timeout_ms))) {
     stats_.timeouts += 1;
     meta_.count(round.peer, GossipPeerMeta::kTimeouts);
     over(round, true);
@@ -347,7 +346,7 @@ bool K2Gossip::fetch_is_busy(Time now) {
     return false;
   }
   if (!busy_since_) busy_since_ = now;
-  return now < *busy_since_ + ms(config().initial_initiate_interval_ms);
+  return now < *busy_since_ + from_ms(config().initial_initiate_interval_ms);
 }
 
 std::optional<Url> K2Gossip::choose(Time now) {
@@ -667,8 +666,9 @@ void K2Gossip::take_agents(const Url& peer, const std::vector<Bytes>& infos, std
     return;
   }
   std::size_t bad = 0;
+  const UrlForm form = url_form(context_.transport->dialect());
   for (std::size_t i = 0; i < most && bad < kMostBadInfos; ++i) {
-    auto info = AgentInfoSigned::decode(infos[i].text(), *context_.verifier);
+    auto info = AgentInfoSigned::decode(infos[i].text(), *context_.verifier, form);
     if (info && judge_agent_info((*info)->info(), context_.space, runtime().wall_now())) {
       good.push_back(std::move(*info));
     } else {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/callback.hpp"
+#include "core/milliseconds.hpp"
 #include "node/space/agent_rules.hpp"
 
 namespace kitsune2 {
@@ -19,8 +20,6 @@ constexpr Duration kStoreFailureIsRecent = std::chrono::minutes(1);
 constexpr Duration kNameAgainAfter = std::chrono::hours(1);
 constexpr std::size_t kMostUnservedBy = 1024;    ///< peers that wait for it; others are asked again after a restart
 constexpr std::size_t kUrlsRemembered = 20'000;  ///< twice what the peer store holds at its default
-
-Duration ms(std::uint32_t count) { return std::chrono::milliseconds(count); }
 
 }  // namespace
 
@@ -120,7 +119,7 @@ void CoreSpace::tell_use_of_peers() {
   context_.peer_store->set_use([locals = context_.local_agent_store, fetch = std::weak_ptr(context_.fetch),
                                 budget = context_.budget](const AgentInfo& info) {
     PeerUse out;
-    for (const auto& agent : locals->get_all()) out.is_own = out.is_own || agent->agent() == info.agent;
+    out.is_own = locals->contains(info.agent);
     if (!info.url) return out;
     if (budget) {
       out.usefulness = budget->usefulness(*info.url);
@@ -374,7 +373,7 @@ void CoreSpace::new_url() {
 void CoreSpace::schedule_check() {
   runtime().cancel(check_timer_);
   if (stopping_) return;
-  check_timer_ = runtime().schedule_after(ms(config().re_sign_freq_ms), [weak = weak_from_this()] {
+  check_timer_ = runtime().schedule_after(from_ms(config().re_sign_freq_ms), [weak = weak_from_this()] {
     if (auto self = weak.lock()) {
       self->check_infos();
       self->schedule_check();
@@ -384,7 +383,7 @@ void CoreSpace::schedule_check() {
 
 void CoreSpace::check_infos() {
   const Timestamp now = runtime().wall_now();
-  const Timestamp cutoff = now + ms(config().re_sign_expire_time_ms);
+  const Timestamp cutoff = now + from_ms(config().re_sign_expire_time_ms);
   for (const auto& agent : context_.local_agent_store->get_all()) {
     const auto info = context_.peer_store->get(agent->agent());
     // From the future: the clock was set back. Nobody accepts that info, however long it is valid.
