@@ -1,5 +1,5 @@
 # What the libraries need, all from Debian bookworm's packages (see cmake/packages.txt).
-# The installed package file loads this too: keep it free of project variables.
+# The installed package file loads this too: of project variables it uses K2_IROH only, which that file sets.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 find_package(Boost 1.81 REQUIRED)
@@ -10,4 +10,9 @@ if(NOT TARGET sodium::sodium)
   pkg_check_modules(K2_SODIUM REQUIRED IMPORTED_TARGET libsodium>=1.0.18)
   add_library(sodium::sodium INTERFACE IMPORTED GLOBAL)
   set_property(TARGET sodium::sodium PROPERTY INTERFACE_LINK_LIBRARIES PkgConfig::K2_SODIUM)
+endif()
+if(K2_IROH AND NOT TARGET ngtcp2::ngtcp2)
+  pkg_check_modules(K2_NGTCP2 REQUIRED IMPORTED_TARGET libngtcp2>=0.12 libngtcp2_crypto_gnutls gnutls>=3.7)
+  add_library(ngtcp2::ngtcp2 INTERFACE IMPORTED GLOBAL)
+  set_property(TARGET ngtcp2::ngtcp2 PROPERTY INTERFACE_LINK_LIBRARIES PkgConfig::K2_NGTCP2)
 endif()

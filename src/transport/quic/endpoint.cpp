@@ -1,0 +1,192 @@
+// The QUIC connections of one endpoint: finding them by name, turns, bounds.
+#include "transport/quic/endpoint.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace kitsune2::quic {
+
+Result<Endpoint::Id> Endpoint::dial(const Key& peer, Time now) {
+  if (entries_.size() >= limits_.max_connections) return make_error(Errc::overloaded, "too many connections");
+  Result<std::unique_ptr<Connection>> made = Connection::dial(own_, config_, random_, peer, now);
+  if (!made) return made.error();
+  return add(std::move(*made), peer, false);
+}
+
+Endpoint::Id Endpoint::add(std::unique_ptr<Connection> connection, const Key& peer, bool incoming) {
+  const Id id = ++last_;
+  Entry& entry = entries_[id];
+  entry.connection = std::move(connection);
+  entry.peer = peer;
+  if (incoming) {
+    entry.shaking = true;
+    handshakes_.insert(id);
+    ++handshakes_of_[peer];
+  }
+  update(id, entry, false);
+  return id;
+}
+
+void Endpoint::accept(const Key& from, ByteView datagram, Time now) {
+  if (entries_.size() >= limits_.max_connections) return;
+  const auto of_peer = handshakes_of_.find(from);
+  if (of_peer != handshakes_of_.end() && of_peer->second >= limits_.max_handshakes_per_peer) return;
+  if (handshakes_.size() >= limits_.max_handshakes) {
+    const Id oldest = *handshakes_.begin();
+    Entry& entry = entries_.at(oldest);
+    entry.connection->close(0, "too many handshakes", now);
+    update(oldest, entry, true);
+  }
+  Result<std::unique_ptr<Connection>> made = Connection::accept(own_, config_, random_, from, datagram, now);
+  if (!made) return;
+  const Id id = add(std::move(*made), from, true);
+  Entry& entry = entries_.at(id);
+  entry.connection->receive(datagram, now);
+  update(id, entry, true);
+}
+
+void Endpoint::receive(const Key& from, ByteView datagram, Time now) {
+  const std::optional<Addressed> addressed = addressed_to(datagram);
+  if (!addressed) return;
+  const auto found = names_.find(addressed->name);
+  if (found == names_.end()) {
+    if (addressed->opening) accept(from, datagram, now);
+    return;
+  }
+  const Id id = found->second;
+  Entry& entry = entries_.at(id);
+  if (entry.peer != from) return;
+  entry.connection->receive(datagram, now);
+  update(id, entry, true);
+}
+
+void Endpoint::update(Id id, Entry& entry, bool changed) {
+  for (const Connection::NameChange& change : entry.connection->take_name_changes()) {
+    if (change.added) {
+      // A name that another connection has is not taken from it.
+      if (names_.emplace(change.name, id).second) entry.names.push_back(change.name);
+    } else if (std::erase(entry.names, change.name) != 0) {
+      names_.erase(change.name);
+    }
+  }
+  if (entry.shaking && (entry.connection->opened() || entry.connection->closed())) end_handshake(id, entry);
+  if (!entry.in_turn) {
+    entry.in_turn = true;
+    turns_.push_back(id);
+  }
+  if (changed && !entry.changed && !entry.released) {
+    entry.changed = true;
+    changed_.push_back(id);
+  }
+  set_deadline(id, entry, entry.connection->next_deadline());
+}
+
+void Endpoint::end_handshake(Id id, Entry& entry) {
+  entry.shaking = false;
+  handshakes_.erase(id);
+  const auto of_peer = handshakes_of_.find(entry.peer);
+  if (--of_peer->second == 0) handshakes_of_.erase(of_peer);
+}
+
+void Endpoint::set_deadline(Id id, Entry& entry, Time at) {
+  if (at == entry.deadline) return;
+  deadlines_.erase({entry.deadline, id});
+  entry.deadline = at;
+  if (at != Time::max()) deadlines_.emplace(at, id);
+}
+
+std::optional<Endpoint::Output> Endpoint::produce(Time now) {
+  while (!turns_.empty()) {
+    const Id id = turns_.front();
+    turns_.pop_front();
+    const auto found = entries_.find(id);
+    if (found == entries_.end()) continue;
+    Entry& entry = found->second;
+    entry.in_turn = false;
+    const bool was_over = entry.connection->closed().has_value();
+    std::optional<Batch> batch = entry.connection->produce(now);
+    if (!batch) {
+      // Nothing more until the connection is touched again; what was sent may be news for the owner.
+      const bool ended = !was_over && entry.connection->closed().has_value();
+      entry.in_turn = true;  // so that it does not get another turn
+      update(id, entry, ended || entry.connection->has_sent());
+      entry.in_turn = false;
+      continue;
+    }
+    update(id, entry, entry.connection->has_sent());
+    return Output{entry.peer, std::move(*batch)};
+  }
+  return std::nullopt;
+}
+
+Time Endpoint::next_deadline() const { return deadlines_.empty() ? Time::max() : deadlines_.begin()->first; }
+
+void Endpoint::on_deadline(Time now) {
+  // Each due connection once: one whose deadline stays in the past must not keep us here.
+  std::vector<Id> due;
+  for (const auto& [at, id] : deadlines_) {
+    if (at > now) break;
+    due.push_back(id);
+  }
+  for (const Id id : due) {
+    Entry& entry = entries_.at(id);
+    entry.connection->on_deadline(now);
+    if (entry.released && entry.connection->finished(now)) {
+      erase(id);
+    } else {
+      update(id, entry, true);
+    }
+  }
+}
+
+std::optional<Endpoint::Id> Endpoint::next_changed() {
+  while (!changed_.empty()) {
+    const Id id = changed_.front();
+    changed_.pop_front();
+    const auto found = entries_.find(id);
+    if (found == entries_.end()) continue;
+    found->second.changed = false;
+    if (!found->second.released) return id;
+  }
+  return std::nullopt;
+}
+
+Connection* Endpoint::find(Id id) {
+  const auto found = entries_.find(id);
+  return found == entries_.end() || found->second.released ? nullptr : found->second.connection.get();
+}
+
+const Key& Endpoint::peer_of(Id id) const {
+  const auto found = entries_.find(id);
+  K2_ASSERT(found != entries_.end());
+  return found->second.peer;
+}
+
+void Endpoint::touched(Id id) {
+  const auto found = entries_.find(id);
+  if (found != entries_.end()) update(id, found->second, false);
+}
+
+void Endpoint::release(Id id, Time now) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end()) return;
+  Entry& entry = found->second;
+  entry.connection->close(0, "", now);
+  entry.released = true;
+  if (entry.connection->finished(now)) {
+    erase(id);
+    return;
+  }
+  update(id, entry, false);
+}
+
+void Endpoint::erase(Id id) {
+  const auto found = entries_.find(id);
+  Entry& entry = found->second;
+  if (entry.shaking) end_handshake(id, entry);
+  deadlines_.erase({entry.deadline, id});
+  for (const ConnectionName& name : entry.names) names_.erase(name);
+  entries_.erase(found);
+}
+
+}  // namespace kitsune2::quic

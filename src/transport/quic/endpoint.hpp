@@ -1,0 +1,104 @@
+// The QUIC connections of one endpoint: which datagram is for which, and whose turn it is to send.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "transport/quic/connection.hpp"
+
+namespace kitsune2::quic {
+
+struct EndpointLimits {
+  std::size_t max_connections = 4096;  ///< all, those that end included
+  /// Incoming ones whose handshake is not over. One more ends the oldest of them.
+  std::size_t max_handshakes = 256;
+  /// Incoming ones of one peer whose handshake is not over. One more is not taken.
+  std::size_t max_handshakes_per_peer = 4;
+};
+
+/// All connections of one endpoint, to peers whose datagrams come from a relay that says whose they are.
+///
+///  P1  A datagram belongs to the connection that it names, if that is one with the peer from whom it comes. One that
+///      opens a handshake makes a connection. Any other is dropped.
+///  P2  Who dials must prove the key under which the relay knows it.
+///  P3  Connections send in turns, a batch each: one that has much to send, or whose peer is slow, holds up nobody.
+///  P4  A connection that has ended stays until `release` was called and it is finished: a late repetition of its first
+///      datagram must not open another one.
+///  P5  When there are max_connections, nobody gets in and nobody is dialled (Errc::overloaded).
+/// Pure. Thread rule: confined to the owner's strand.
+class Endpoint {
+ public:
+  using Id = std::uint64_t;  ///< of a connection; never used twice, never 0
+
+  Endpoint(std::shared_ptr<const Identity> own, Config config, Random random, const EndpointLimits& limits = {})
+      : own_(std::move(own)), config_(std::move(config)), random_(std::move(random)), limits_(limits) {}
+
+  const Key& key() const { return own_->key(); }
+
+  Result<Id> dial(const Key& peer, Time now);
+  /// One datagram. Nonsense is dropped without a word.
+  void receive(const Key& from, ByteView datagram, Time now);
+
+  struct Output {
+    Key to{};
+    Batch batch;
+  };
+  /// What is to be sent next; nullopt: nothing now. To be called again until then.
+  std::optional<Output> produce(Time now);
+  Time next_deadline() const;
+  void on_deadline(Time now);
+
+  /// A connection of which the owner has to look at what is new: `opened`, `read`, `take_sent`, `closed`. A new one may
+  /// be an incoming one. nullopt: none.
+  std::optional<Id> next_changed();
+  /// nullptr: there is none (any more). After what is done with it call `touched`.
+  Connection* find(Id id);
+  /// The peer of the connection: whom it is to reach, or from whom it came. The connection exists (abort).
+  const Key& peer_of(Id id) const;
+  /// The owner has sent, read or closed: there may be something to produce.
+  void touched(Id id);
+  /// The owner has no more use for it. It is closed if it is not (code 0).
+  void release(Id id, Time now);
+
+  std::size_t size() const { return entries_.size(); }
+
+ private:
+  struct Entry {
+    std::unique_ptr<Connection> connection;
+    Key peer{};
+    bool released = false;
+    bool in_turn = false;
+    bool changed = false;
+    bool shaking = false;  ///< incoming, in the handshake
+    Time deadline = Time::max();
+    std::vector<ConnectionName> names;
+  };
+
+  Id add(std::unique_ptr<Connection> connection, const Key& peer, bool incoming);
+  void accept(const Key& from, ByteView datagram, Time now);
+  /// Takes in what a call to the connection has changed.
+  void update(Id id, Entry& entry, bool changed);
+  void set_deadline(Id id, Entry& entry, Time at);
+  void end_handshake(Id id, Entry& entry);
+  void erase(Id id);
+
+  const std::shared_ptr<const Identity> own_;
+  const Config config_;
+  const Random random_;
+  const EndpointLimits limits_;
+  Id last_ = 0;
+  std::map<Id, Entry> entries_;
+  std::map<ConnectionName, Id> names_;
+  std::deque<Id> turns_;
+  std::deque<Id> changed_;
+  std::set<std::pair<Time, Id>> deadlines_;
+  std::set<Id> handshakes_;  ///< the oldest first
+  std::map<Key, std::size_t> handshakes_of_;
+};
+
+}  // namespace kitsune2::quic

@@ -1,0 +1,247 @@
+// The connections of QUIC endpoints behind one relay: names, turns, bounds.
+#include "transport/quic/endpoint.hpp"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "unit/transport/quic/sim_network.hpp"
+
+namespace kitsune2::quic {
+namespace {
+
+using namespace std::chrono_literals;
+using tests::identity;
+using tests::pattern;
+using tests::random_of;
+
+std::vector<Bytes> split(const Batch& batch) {
+  std::vector<Bytes> out;
+  for (std::size_t at = 0; at < batch.content.size(); at += batch.segment_bytes)
+    out.push_back(batch.content.slice(at, std::min(batch.segment_bytes, batch.content.size() - at)));
+  return out;
+}
+
+/// Endpoints that reach each other by key, 5 ms apart.
+class Relay {
+ public:
+  Endpoint& add(std::uint8_t number, const EndpointLimits& limits = {}, const Config& config = {}) {
+    auto made = std::make_unique<Endpoint>(identity(number), config, random_of(number), limits);
+    Endpoint& out = *made;
+    endpoints_.emplace(out.key(), std::move(made));
+    return out;
+  }
+  template <class Done>
+  bool run(Duration limit, Done done) {
+    const Time until = now + limit;
+    while (true) {
+      for (auto& [key, endpoint] : endpoints_) {
+        while (auto out = endpoint->produce(now)) {
+          for (const Bytes& datagram : split(out->batch)) under_way_.emplace(now + 5ms, Sent{key, out->to, datagram});
+        }
+      }
+      if (done()) return true;
+      Time next = until;
+      if (!under_way_.empty()) next = std::min(next, under_way_.begin()->first);
+      for (auto& [key, endpoint] : endpoints_) next = std::min(next, std::max(now, endpoint->next_deadline()));
+      if (next >= until) {
+        now = until;
+        return done();
+      }
+      now = next;
+      while (!under_way_.empty() && under_way_.begin()->first <= now) {
+        const Sent one = under_way_.begin()->second;
+        under_way_.erase(under_way_.begin());
+        if (const auto to = endpoints_.find(one.to); to != endpoints_.end())
+          to->second->receive(one.from, one.datagram, now);
+      }
+      for (auto& [key, endpoint] : endpoints_) {
+        if (endpoint->next_deadline() <= now) endpoint->on_deadline(now);
+      }
+    }
+  }
+  void run(Duration limit) {
+    run(limit, [] { return false; });
+  }
+
+  struct Sent {
+    Key from, to;
+    Bytes datagram;
+  };
+  std::multimap<Time, Sent> under_way_;
+  std::map<Key, std::unique_ptr<Endpoint>> endpoints_;
+  Time now{1s};
+};
+
+/// The ids that are new or changed.
+std::vector<Endpoint::Id> changed(Endpoint& endpoint) {
+  std::vector<Endpoint::Id> out;
+  while (const auto id = endpoint.next_changed()) out.push_back(*id);
+  return out;
+}
+
+TEST(QuicEndpoint, DialsAndIsDialled) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2);
+  const auto at_a = a.dial(b.key(), relay.now).value();
+  ASSERT_TRUE(a.find(at_a)->send(Bytes::copy_of("hello")));
+  a.touched(at_a);
+  ASSERT_TRUE(relay.run(5s, [&] { return b.size() == 1 && b.find(1)->opened(); }));
+  EXPECT_EQ(changed(b), std::vector<Endpoint::Id>{1});
+  EXPECT_EQ(b.peer_of(1), a.key());
+  EXPECT_EQ(b.find(1)->peer(), a.key());
+  relay.run(1s);
+  const auto part = b.find(1)->read();
+  ASSERT_TRUE(part);
+  EXPECT_EQ(as_text(part->data), "hello");
+}
+
+TEST(QuicEndpoint, ADatagramOfAnotherPeerIsDropped) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2);
+  const auto id = a.dial(b.key(), relay.now).value();
+  auto first = a.produce(relay.now);
+  ASSERT_TRUE(first);
+  // Who brings somebody else's first datagram gets a connection on which that one cannot prove its key.
+  b.receive(identity(3)->key(), first->batch.content, relay.now);
+  EXPECT_EQ(b.size(), 1U);
+  b.receive(a.key(), first->batch.content, relay.now);
+  EXPECT_EQ(b.size(), 1U) << "the name is taken";
+  relay.run(70s);
+  EXPECT_TRUE(a.find(id)->closed());
+  EXPECT_FALSE(a.find(id)->opened());
+}
+
+TEST(QuicEndpoint, WhoDialsMustHaveTheKeyThatTheRelayKnows) {
+  Relay relay;
+  Endpoint& b = relay.add(2);
+  Endpoint other(identity(4), {}, random_of(4));
+  const auto id = other.dial(b.key(), relay.now).value();
+  const Key claimed = identity(3)->key();
+  for (int i = 0; i < 1000; ++i) {
+    while (auto out = other.produce(relay.now)) {
+      for (const Bytes& datagram : split(out->batch)) b.receive(claimed, datagram, relay.now);
+    }
+    while (auto out = b.produce(relay.now)) {
+      EXPECT_EQ(out->to, claimed);
+      for (const Bytes& datagram : split(out->batch)) other.receive(b.key(), datagram, relay.now);
+    }
+    relay.now += 1ms;
+    other.on_deadline(relay.now);
+    b.on_deadline(relay.now);
+  }
+  ASSERT_TRUE(b.find(1) != nullptr && b.find(1)->closed());
+  EXPECT_FALSE(b.find(1)->opened());
+  EXPECT_TRUE(other.find(id)->closed());
+}
+
+TEST(QuicEndpoint, ALateRepetitionOfTheFirstDatagramOpensNothing) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2);
+  const auto id = a.dial(b.key(), relay.now).value();
+  const auto first = a.produce(relay.now);
+  b.receive(a.key(), first->batch.content, relay.now);
+  ASSERT_TRUE(relay.run(5s, [&] { return a.find(id)->opened() && b.find(1)->opened(); }));
+  b.release(1, relay.now);
+  b.receive(a.key(), first->batch.content, relay.now);
+  EXPECT_EQ(b.size(), 1U);
+  relay.run(10s);
+  EXPECT_EQ(b.size(), 0U) << "released and finished";
+  EXPECT_EQ(b.find(1), nullptr);
+  ASSERT_TRUE(a.find(id)->closed());
+  EXPECT_EQ(a.find(id)->closed()->code, 0U);
+}
+
+TEST(QuicEndpoint, HandshakesThatGoNowhereAreBounded) {
+  Relay relay;
+  EndpointLimits limits;
+  limits.max_handshakes = 10;
+  limits.max_handshakes_per_peer = 2;
+  Endpoint& b = relay.add(2, limits);
+  for (std::uint8_t i = 10; i < 40; ++i) {
+    Endpoint stranger(identity(i), {}, random_of(i));
+    for (int k = 0; k < 3; ++k) ASSERT_TRUE(stranger.dial(b.key(), relay.now));
+    while (auto out = stranger.produce(relay.now)) b.receive(stranger.key(), out->batch.content, relay.now);
+  }
+  std::size_t open = 0;
+  for (const auto id : changed(b)) {
+    if (!b.find(id)->closed()) ++open;
+  }
+  EXPECT_EQ(open, 10U);
+  EXPECT_EQ(b.size(), 60U) << "two of each; those that were ended are finished soon";
+  Endpoint& a = relay.add(1);
+  const auto id = a.dial(b.key(), relay.now).value();
+  EXPECT_TRUE(relay.run(5s, [&] { return a.find(id)->opened(); })) << "an honest newcomer gets in";
+  for (Endpoint::Id each = 1; each <= 60; ++each) b.release(each, relay.now);
+  relay.run(70s);
+  EXPECT_EQ(b.size(), 1U);
+}
+
+TEST(QuicEndpoint, AFullEndpointTakesAndDialsNobody) {
+  Relay relay;
+  EndpointLimits limits;
+  limits.max_connections = 1;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2, limits);
+  Endpoint& c = relay.add(3);
+  ASSERT_TRUE(a.dial(b.key(), relay.now));
+  relay.run(1s);
+  ASSERT_TRUE(c.dial(b.key(), relay.now));
+  relay.run(1s);
+  EXPECT_EQ(b.size(), 1U);
+  EXPECT_EQ(b.dial(c.key(), relay.now).error().code, Errc::overloaded);
+}
+
+TEST(QuicEndpoint, APeerThatDoesNotReadHoldsUpNobody) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& slow = relay.add(2);
+  Endpoint& quick = relay.add(3);
+  const auto to_slow = a.dial(slow.key(), relay.now).value();
+  const auto to_quick = a.dial(quick.key(), relay.now).value();
+  const Bytes large = pattern(20'000'000);
+  ASSERT_TRUE(a.find(to_slow)->send(large));
+  ASSERT_TRUE(a.find(to_quick)->send(large));
+  a.touched(to_slow);
+  a.touched(to_quick);
+  std::size_t got = 0;
+  ASSERT_TRUE(relay.run(60s, [&] {
+    for (const auto id : changed(quick)) {
+      while (const auto part = quick.find(id)->read()) {
+        EXPECT_TRUE(std::equal(part->data.begin(), part->data.end(), large.begin() + static_cast<std::ptrdiff_t>(got)));
+        got += part->data.size();
+      }
+      quick.touched(id);
+    }
+    return got == large.size();
+  })) << got;
+  EXPECT_LT(relay.now, Time(20s));
+  EXPECT_GE(a.find(to_slow)->queued_bytes(), large.size() - (5U << 20));
+}
+
+TEST(QuicEndpoint, TwoThatSendMuchTakeTurns) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2);
+  Endpoint& c = relay.add(3);
+  const auto to_b = a.dial(b.key(), relay.now).value();
+  const auto to_c = a.dial(c.key(), relay.now).value();
+  ASSERT_TRUE(relay.run(5s, [&] { return a.find(to_b)->opened() && a.find(to_c)->opened(); }));
+  relay.run(1s);
+  for (const auto id : {to_b, to_c}) {
+    ASSERT_TRUE(a.find(id)->send(pattern(100'000)));
+    a.touched(id);
+  }
+  std::vector<Key> order;
+  while (auto out = a.produce(relay.now)) {
+    if (out->batch.content.size() > 1000) order.push_back(out->to);
+  }
+  ASSERT_GE(order.size(), 2U);
+  EXPECT_NE(order[0], order[1]);
+}
+
+}  // namespace
+}  // namespace kitsune2::quic
