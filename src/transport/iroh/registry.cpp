@@ -1,0 +1,94 @@
+// The slot of each peer: simultaneous opens, preflights and their deadline.
+#include "transport/iroh/registry.hpp"
+
+#include "kitsune2/error.hpp"
+
+namespace kitsune2::iroh {
+namespace {
+
+// As the reference says it.
+constexpr std::string_view kSupersededText = "superseded by preferred connection";
+constexpr std::string_view kLateText = "timed out waiting for preflight (src: deadline has elapsed)";
+
+}  // namespace
+
+void Registry::forget(Id id) {
+  const auto found = connections_.find(id);
+  waiting_.erase({found->second.until, id});
+  const auto slot = slots_.find(found->second.peer);
+  if (slot != slots_.end() && slot->second == id) slots_.erase(slot);
+  connections_.erase(found);
+}
+
+void Registry::close(Id id, std::uint64_t code, std::string_view reason, Outcome& out) {
+  forget(id);
+  out.close.push_back({id, code, reason});
+}
+
+bool Registry::claim(Id id, Connection& connection, Outcome& out) {
+  const auto slot = slots_.find(connection.peer);
+  if (slot != slots_.end()) {
+    if (is_preferred(connections_.at(slot->second)) && !is_preferred(connection)) {
+      close(id, close_code::kSuperseded, kSupersededText, out);
+      return false;
+    }
+    close(slot->second, close_code::kSuperseded, kSupersededText, out);
+  }
+  slots_[connection.peer] = id;
+  return true;
+}
+
+Registry::Outcome Registry::opened(Id id, const EndpointId& peer, bool dialled, Time now) {
+  const auto [entry, is_new] = connections_.emplace(id, Connection{peer, dialled, false, now + kPreflightLimit});
+  K2_ASSERT(is_new);
+  waiting_.emplace(entry->second.until, id);
+  Outcome out;
+  if (dialled && claim(id, entry->second, out)) out.send_preflight = id;
+  return out;
+}
+
+Registry::Outcome Registry::preflight(Id id, Time now) {
+  Outcome out;
+  const auto found = connections_.find(id);
+  if (found == connections_.end() || found->second.greeted) return out;
+  Connection& connection = found->second;
+  if (now >= connection.until) {
+    close(id, close_code::kFailure, kLateText, out);
+    return out;
+  }
+  if (!connection.dialled) {
+    if (!claim(id, connection, out)) return out;
+    out.send_preflight = id;
+  }
+  connection.greeted = true;
+  waiting_.erase({connection.until, id});
+  out.active = id;
+  return out;
+}
+
+bool Registry::ended(Id id) {
+  const auto found = connections_.find(id);
+  if (found == connections_.end()) return false;
+  const bool held = holder(found->second.peer) == id;
+  forget(id);
+  return held;
+}
+
+Registry::Outcome Registry::on_deadline(Time now) {
+  Outcome out;
+  while (!waiting_.empty() && waiting_.begin()->first <= now)
+    close(waiting_.begin()->second, close_code::kFailure, kLateText, out);
+  return out;
+}
+
+std::optional<Registry::Id> Registry::holder(const EndpointId& peer) const {
+  const auto slot = slots_.find(peer);
+  return slot == slots_.end() ? std::nullopt : std::optional<Id>(slot->second);
+}
+
+bool Registry::is_active(Id id) const {
+  const auto found = connections_.find(id);
+  return found != connections_.end() && found->second.greeted;
+}
+
+}  // namespace kitsune2::iroh
