@@ -2,9 +2,9 @@
 """W1 to W3, and one op at a time, through a line that delays and throttles (bench/line_proxy): ours, libtorrent and plain TCP in turn.
 
 usage: distance.py --bin build/bench/bench [--ours NAME=TRANSFER]... [--libtorrent PYTHON] [--trips 10,50,200] [--mbit 0,100,500] [--works w1,w2,w3,op]
-                   [--reps 3] [--jitter MS] [--out results.jsonl] [--only ours,tcp,libtorrent]
+                   [--store-dir DIR] [--reps 3] [--jitter MS] [--out results.jsonl] [--only ours,tcp,libtorrent]
 Connections are warm: ours and plain TCP fetch one small item before the clock; of libtorrent what one item takes is taken off, but for one round trip. Where
-the line is limited, items are added until the run is 20 round trips long. Every run is a JSON line in --out.
+the line is limited, items are added until the run is 20 round trips long. Work opd is op with durable stores below --store-dir, on a disk. Every run is a JSON line in --out.
 """
 
 import argparse
@@ -44,9 +44,9 @@ def through_line(command, data, size, proxy, line, extra=()):
             server.kill()
 
 
-def latency(program, proxy, line, count, size):
-    """One op at a time: the time from storing it at one node to storing it at the other."""
-    with subprocess.Popen([program, str(count), str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nodes:
+def latency(program, proxy, line, count, size, *folder):
+    """One op at a time, from its storing at one node to its storing at the other."""
+    with subprocess.Popen([program, str(count), str(size), *folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nodes:
         try:
             host = json.loads(nodes.stdout.readline())["addr"].split("://")[-1].split("/")[0]
             with subprocess.Popen([proxy, host, *line], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as between:
@@ -68,6 +68,7 @@ def main():
     parser.add_argument("--mbit", default="0,100,500")
     parser.add_argument("--works", default="w1,w2,w3,op")
     parser.add_argument("--only", default="ours,tcp,libtorrent")
+    parser.add_argument("--store-dir", default=".")
     parser.add_argument("--reps", type=int, default=3)
     parser.add_argument("--jitter", type=float, default=0)
     parser.add_argument("--out")
@@ -91,11 +92,15 @@ def main():
             for mbit in [float(m) for m in args.mbit.split(",")]:
                 line = [f"rtt={trip}", *([f"mbit={mbit}"] if mbit else []), *([f"jitter={args.jitter}"] if args.jitter else [])]
                 for work in args.works.split(","):
-                    if work == "op":
+                    if work in ("op", "opd"):
                         if mbit == 0:
-                            got = latency(f"{args.bin}/latency", f"{args.bin}/line_proxy", line, 20, 150) | {"trip_ms": trip, "work": work}
-                            label = f"one op of 150 B, {trip:g} ms"
-                            print(f"{label:32}{got['p50_s']:>16.4f} = {got['p50_s'] * 1000 / trip:.2f} round trips, p90 {got['p90_s']:.4f}", flush=True)
+                            with tempfile.TemporaryDirectory(dir=args.store_dir) as stores:
+                                got = latency(f"{args.bin}/latency", f"{args.bin}/line_proxy", line, 20, 150, *([stores] if work == "opd" else []))
+                            got |= {"trip_ms": trip, "work": work}
+                            trips = (got["p50_s"] - got["commit_p50_s"] - got["far_commit_p50_s"]) * 1000 / trip
+                            label = f"one op of 150 B, {trip:g} ms" + (", durable" if work == "opd" else "")
+                            print(f"{label:40}{got['p50_s']:.4f} = {trips:.2f} round trips and both commits ({got['commit_p50_s']:.4f}, {got['far_commit_p50_s']:.4f}), "
+                                  f"p90 {got['p90_s']:.4f}", flush=True)
                             if out:
                                 print(json.dumps(got), file=out, flush=True)
                         continue

@@ -2,8 +2,9 @@
 // Both nodes are in this process; the relay is in the publishing one. With DIR the stores are durable, in DIR.
 //
 // usage: latency COUNT SIZE [DIR]
-// Prints {"addr": …} of the publishing node, reads one line with the address of the line to it (HOST:PORT), and prints
-// {"ops", "p50_s", "p90_s", "p99_s", "commit_p50_s"}; the last is the time of the publishing node's own store.
+// Prints {"addr": …} of the publishing node, reads one line, the address of the line to it (HOST:PORT), and prints
+// {"ops", "p50_s", "p90_s", "p99_s", "commit_p50_s", "far_commit_p50_s"}: the last two are the times that the stores of
+// the two nodes take, the far one's for an op of another space that is handed to it after each that was published.
 #include <algorithm>
 #include <future>
 #include <iostream>
@@ -63,7 +64,8 @@ int main(int argc, char** argv) {
     return to_space->fetch().subscribe(std::move(events));
   });
 
-  std::vector<double> total, commit;
+  const auto other_space = must(to->space(SpaceId::from_text("other")));
+  std::vector<double> total, commit, far_commit;
   for (std::size_t i = 0; i <= count; ++i) {
     std::future<Clock::time_point> here;
     {
@@ -85,13 +87,21 @@ int main(int argc, char** argv) {
     if (i == 0) continue;  // it was only for making the connection
     total.push_back(seconds(here.get() - begin));
     commit.push_back(seconds(committed - begin));
+    const auto far_begin = Clock::now();
+    must(to->wait<ProcessedOps>([&](auto done) {
+      std::vector<Bytes> ops{Bytes::copy_of(std::string_view(text))};
+      other_space->op_store().process_incoming_ops(std::move(ops), done);
+    }));
+    far_commit.push_back(seconds(Clock::now() - far_begin));
   }
   std::sort(total.begin(), total.end());
   std::sort(commit.begin(), commit.end());
+  std::sort(far_commit.begin(), far_commit.end());
   const auto at_share = [&](double share) {
     return total[static_cast<std::size_t>(share * static_cast<double>(count - 1))];
   };
   std::cout << R"({"ops":)" << count << R"(,"p50_s":)" << at_share(0.5) << R"(,"p90_s":)" << at_share(0.9)
-            << R"(,"p99_s":)" << at_share(0.99) << R"(,"commit_p50_s":)" << commit[count / 2] << "}" << std::endl;
+            << R"(,"p99_s":)" << at_share(0.99) << R"(,"commit_p50_s":)" << commit[count / 2]
+            << R"(,"far_commit_p50_s":)" << far_commit[count / 2] << "}" << std::endl;
   return 0;
 }

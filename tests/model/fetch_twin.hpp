@@ -65,7 +65,7 @@ class FetchTwin {
       const auto rank = [this](const Source& s) { return std::tuple(doubtful(s), s.turn, s.age); };
       if (best == nullptr || rank(each) < rank(*best)) best = &each;
     }
-    if (best == nullptr) return std::nullopt;
+    if (best == nullptr) return take_over();
     // The queue of that source, first come first.
     std::vector<Op*> queue;
     for (Op& op : ops_) {
@@ -80,12 +80,7 @@ class FetchTwin {
     if (doubtful(*best)) {
       limit = std::min<std::uint64_t>(limit, 16);
     } else if (is_far(*best) && best->op_size > 0) {
-      Duration share_time(250'000);
-      if (best->op_size > 15'360) share_time = std::max(share_time, 4 * *best->window.round_trip());
-      const std::uint64_t in_time = best->window.rate() * static_cast<std::uint64_t>(share_time.count()) / 1'000'000;
-      if (queue.front()->pairs.size() > 1 && in_time > 0) {
-        limit = std::min(limit, std::max<std::uint64_t>(1, in_time / (best->op_size + 64)));
-      }
+      if (queue.front()->pairs.size() > 1) limit = std::min(limit, ids_by_time(*best));
     } else {
       std::uint64_t able = 0;
       for (const Source& each : sources_) able += can_be_asked(each) && !doubtful(each) ? 1 : 0;
@@ -263,6 +258,7 @@ class FetchTwin {
       from->unanswered = false;
       from->last_answer = now_;
       const std::uint64_t size = std::max<std::uint64_t>(1, bytes / op_ids.size());
+      from->last_ops = op_ids.size();
       from->op_size =
           from->op_size == 0 ? size : std::max<std::uint64_t>(1, from->op_size - from->op_size / 4 + size / 4);
       if (!marks.empty()) from->window.delivered(marks.back(), answered * (size + 64), now_);
@@ -369,6 +365,7 @@ class FetchTwin {
         continue;
       }
       op->state = State::queued;
+      op->taken_over = false;
       for (Pair& pair : op->pairs) {
         pair.silences = 0;
         if (pair.place == Place::idle) wait(pair, 0);
@@ -498,6 +495,7 @@ class FetchTwin {
 
   std::uint64_t pending_pairs(const Url& url) const { return pairs_at(url); }
   std::uint64_t under_way(const Url& url) const { return open_requests(url); }
+  std::uint64_t take_overs() const { return take_overs_; }
 
   /// Whether the op is pending, with these sources in this order.
   bool has_with(const OpId& id, const std::vector<Url>& urls) const {
@@ -537,6 +535,7 @@ class FetchTwin {
     OpId id;
     State state = State::queued;
     std::uint64_t request = 0;
+    bool taken_over = false;
     std::vector<Pair> pairs;
   };
   struct Request {
@@ -555,6 +554,7 @@ class FetchTwin {
     std::uint64_t age = 0;
     std::uint64_t turn = 0;
     std::uint64_t op_size = 0;
+    std::uint64_t last_ops = 1;
     std::uint64_t most_ids = 0;
     bool has_shrunk = false;
     bool unanswered = false;
@@ -673,19 +673,20 @@ class FetchTwin {
   }
   bool doubtful(const Source& s) const { return s.unanswered || s.failures > 0; }
   bool is_far(const Source& s) const { return config_.parallel_request_count == 2 && s.window.is_long(); }
-  std::uint64_t asked_cost(const Source& s) const {
+  std::uint64_t asked_ops(const Source& s) const {
     std::uint64_t n = 0;
     for (const Op& op : ops_) {
       n += op.state == State::asked && find_request(op.request)->source == s.url ? 1 : 0;
     }
-    return n * (s.op_size + 64);
+    return n;
   }
+  std::uint64_t asked_cost(const Source& s) const { return asked_ops(s) * (s.op_size + 64); }
   bool has_place(const Source& s) const {
     const std::uint64_t open = open_requests(s.url);
     if (doubtful(s)) return open < 1;
     if (open < config_.parallel_request_count) return true;
     return is_far(s) && s.op_size > 0 && open < config_.max_parallel_request_count &&
-           asked_cost(s) < s.window.bytes(config_.max_window_bytes);
+           asked_cost(s) < s.window.bytes(config_.max_window_bytes, sources_.size() == 1);
   }
   /// The ids of an answer of one frame of a distant source; or of half the window, if that is more than the target.
   std::uint64_t ids_by_size(const Source& s) const {
@@ -697,6 +698,17 @@ class FetchTwin {
     }
     return target / s.op_size;
   }
+  /// What a quarter of a second brings; of large ops half of one or eight round trips, in whole answers if it is more.
+  std::uint64_t ids_by_time(const Source& s) const {
+    std::uint64_t time = 250'000;
+    const bool large = s.op_size > 15'360;
+    if (large) time = std::max<std::uint64_t>(500'000, 8 * static_cast<std::uint64_t>(s.window.round_trip()->count()));
+    std::uint64_t bytes = s.window.rate() * time / 1'000'000;
+    if (large && bytes > config_.target_request_bytes) {
+      bytes = bytes / config_.target_request_bytes * config_.target_request_bytes;
+    }
+    return bytes == 0 ? UINT64_MAX : std::max<std::uint64_t>(1, bytes / (s.op_size + 64));
+  }
   bool can_be_asked(const Source& s) const {
     if (s.backing_off || !has_place(s)) return false;
     for (const Op& op : ops_) {
@@ -704,6 +716,95 @@ class FetchTwin {
       if (pair != nullptr && pair->place == Place::ready) return true;
     }
     return false;
+  }
+
+  /// Microseconds until all has come that open requests ask of it, and what one op takes; 0: not known.
+  std::pair<std::uint64_t, std::uint64_t> backlog(const Source& s) const {
+    std::vector<const Request*> sent;
+    for (const Request& each : requests_) {
+      if (each.source == s.url && each.is_sent) sent.push_back(&each);
+    }
+    if (sent.empty()) return {};
+    std::uint64_t an_op = static_cast<std::uint64_t>((now_ - sent.front()->sent_at).count());
+    const bool known = s.op_size > 0 && s.window.rate() > 0;
+    if (an_op < 500'000) return {};
+    if (known) an_op = (s.op_size + 64) * 1'000'000 / s.window.rate();
+    std::uint64_t ops = 0;
+    for (const Request* each : sent) ops += each->size - each->answered;
+    if (known) ops = std::min(ops, asked_ops(s) + s.last_ops - 1);
+    return {ops * an_op, an_op};
+  }
+
+  /// Nothing is ready: what the source that is furthest behind was asked for last is asked of one that is free.
+  std::optional<FetchRequest> take_over() {
+    std::vector<Source*> free, behind;
+    for (Source& each : sources_) {
+      if (!each.backing_off && !doubtful(each) && has_place(each) && each.op_size > 0 && each.window.rate() > 0 &&
+          pairs_at(each.url) > 0) {
+        free.push_back(&each);
+      }
+      if (asked_ops(each) > 0) behind.push_back(&each);
+    }
+    std::sort(free.begin(), free.end(),
+              [](const Source* a, const Source* b) { return std::pair(a->turn, a->age) < std::pair(b->turn, b->age); });
+    std::stable_sort(behind.begin(), behind.end(),
+                     [&](const Source* a, const Source* b) { return backlog(*a).first > backlog(*b).first; });
+    for (Source* to : free) {
+      if (!to->late.empty() || to->late_more > 0) continue;
+      const std::uint64_t an_op = std::max<std::uint64_t>(1, (to->op_size + 64) * 1'000'000 / to->window.rate());
+      const auto trip = static_cast<std::uint64_t>(to->window.round_trip().value_or(Duration(0)).count());
+      const std::uint64_t until = trip + asked_cost(*to) * 1'000'000 / to->window.rate();
+      if (until > 500'000 + 2 * trip) continue;
+      for (Source* from : behind) {
+        const auto [time, each] = backlog(*from);
+        if (from == to || time <= 500'000 || time < 500'000 + 2 * (until + an_op)) continue;
+        std::uint64_t most = std::max<std::uint64_t>(1, (time - until) / (each + an_op));
+        most = std::min(most, to->most_ids);
+        most = std::min(most, std::max<std::uint64_t>(1, ids_by_size(*to)));
+        most = std::min(most, ids_by_time(*to));
+        const std::vector<Op*> ops = last_asked(*from, *to, most);
+        if (ops.empty()) continue;
+        Request request;
+        request.id = ++request_ids_;
+        request.source = to->url;
+        request.begun = now_;
+        request.size = ops.size();
+        FetchRequest out{request.id, to->url, {}};
+        for (Op* op : ops) {
+          from->late.push_back(op->id);
+          op->request = request.id;
+          op->taken_over = true;
+          out.op_ids.push_back(op->id);
+        }
+        request.asked = out.op_ids;
+        to->turn = request.id;
+        arm(request);
+        requests_.push_back(request);
+        end_finished();
+        ++take_overs_;
+        return out;
+      }
+    }
+    return std::nullopt;
+  }
+
+  std::vector<Op*> last_asked(const Source& from, const Source& to, std::uint64_t most) {
+    std::vector<Op*> all, out;
+    for (auto request = requests_.rbegin(); request != requests_.rend(); ++request) {
+      if (request->source != from.url || !request->is_sent) continue;
+      std::vector<Op*> ops = ops_of(*request);
+      all.insert(all.end(), ops.rbegin(), ops.rend());
+    }
+    if (all.size() > 512) all.resize(512);
+    std::uint64_t bytes = 0;
+    for (Op* op : all) {
+      const Pair* pair = pair_of(*op, to.url);
+      if (op->taken_over || pair == nullptr || pair->place != Place::idle) continue;
+      bytes += op->id.size() + 3;
+      if (out.size() == most || (bytes > 15'360 && !out.empty())) break;
+      out.push_back(op);
+    }
+    return out;
   }
 
   void enter(Pair& pair, Place place) {
@@ -718,6 +819,7 @@ class FetchTwin {
   void queue(Op& op) {
     op.state = State::queued;
     op.request = 0;
+    op.taken_over = false;
     for (Pair& pair : op.pairs) {
       if (pair.place == Place::idle) enter(pair, Place::ready);
     }
@@ -849,6 +951,7 @@ class FetchTwin {
   std::uint64_t order_ = 0;
   std::uint64_t ages_ = 0;
   std::uint64_t request_ids_ = 0;
+  std::uint64_t take_overs_ = 0;
 };
 
 }  // namespace kitsune2::model

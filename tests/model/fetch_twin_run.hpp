@@ -26,7 +26,8 @@ struct TwinCoverage {
   std::uint64_t commands = 0, requests = 0, full_requests = 0, overdue = 0, lost = 0, missing = 0, given_up = 0,
                 orphaned = 0, refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0, back_offs = 0,
                 many_sources = 0, replaced = 0, moved = 0, merged = 0, late = 0, unasked = 0, put_aside = 0,
-                put_aside_given_up = 0, further = 0, unserved = 0, unserved_orphans = 0, late_after_all = 0;
+                put_aside_given_up = 0, further = 0, unserved = 0, unserved_orphans = 0, late_after_all = 0,
+                take_overs = 0;
 };
 
 /// How thorough a run is: thorough for the random test; quick for the fuzzer, which finds more with a hundred small
@@ -257,7 +258,9 @@ class FetchTwinRun {
   }
   bool do_next_request() {
     auto a = core_->next_request(now_);
+    const std::uint64_t take_overs = twin_->take_overs();
     const auto b = twin_->next_request(now_);
+    coverage_.take_overs += twin_->take_overs() - take_overs;
     expect(a.has_value() == b.has_value(), "next_request: one of them has none");
     if (!a) return false;
     expect(a->id == b->id && a->source == b->source, "next_request: whom");

@@ -137,7 +137,9 @@ class LineRun {
   void perform(Peer& peer) {
     for (const auto& action : peer.serve->take_actions()) {
       if (const auto* read = std::get_if<ServeCore::Read>(&action)) {
-        at(now_ + kWork, [this, &peer, read = *read] { end_read(peer, read); });
+        at(now_ + kWork, [this, &peer, read = *read, connection = peer.connection] {
+          if (connection == peer.connection) end_read(peer, read);
+        });
       } else if (const auto* send = std::get_if<ServeCore::Send>(&action)) {
         begin_send(peer, send->read);
       }

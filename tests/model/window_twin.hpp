@@ -18,14 +18,14 @@ class WindowTwin {
 
   Mark sent(bool alone, std::uint64_t asked, std::uint64_t most, Time now) {
     const bool long_ago = requests_.empty() || now > requests_.back().sent_at + std::chrono::seconds(10);
-    if (long_ago) beginnings_.push_back(rounds_.size()), cuts_.clear();
+    if (long_ago) beginnings_.push_back(rounds_.size()), cuts_.clear(), trains_before_ = arrivals_.size();
     Request request;
     request.sent_at = now;
     request.alone = alone;
     if (request.alone) marks_.push_back(now);
     request.delivered_at = marks_.back();
     request.delivered = delivered();
-    request.full = 2 * asked + 1 >= bytes(most);
+    request.full = 2 * asked + 1 >= bytes(most, false);
     requests_.push_back(request);
     return requests_.size() - 1;
   }
@@ -40,6 +40,7 @@ class WindowTwin {
   void delivered(Mark mark, std::uint64_t bytes, Time now) {
     heard(mark, now);
     const Request& request = requests_[mark];
+    arrivals_.push_back({now, bytes, now - marks_.back() > round_trip().value() / 4});
     deliveries_.push_back({now, bytes});
     marks_.push_back(now);
     const Duration trip = round_trip().value();
@@ -62,11 +63,13 @@ class WindowTwin {
     beginnings_.clear();
   }
 
-  std::uint64_t bytes(std::uint64_t most) const {
+  std::uint64_t bytes(std::uint64_t most, bool only = true) const {
     const bool first = is_first();
     const auto trip = static_cast<std::uint64_t>(round_trip().value_or(Duration(0)).count());
-    std::uint64_t out = rate() * trip / 1'000'000 * (first ? 4 : 2);
-    out = std::max<std::uint64_t>(out, (first ? 256 : 30) * 1024);
+    const std::uint64_t product = rate() * trip / 1'000'000;
+    std::uint64_t out = std::max<std::uint64_t>(product * (first ? 4 : 2), (first ? 256 : 30) * 1024);
+    const std::uint64_t queue = train_rate() * std::max<std::uint64_t>(100'000, 2 * trip) / 1'000'000;
+    if (first && only) out = std::max(out, std::min(queue, 64 * product));
     for (const Cut& cut : cuts_) out = std::min(out, cut.cap);
     return std::min(out, most);
   }
@@ -112,6 +115,11 @@ class WindowTwin {
     Time at;
     std::uint64_t bytes;
   };
+  struct Arrival {
+    Time at;
+    std::uint64_t bytes;
+    bool begins_train;
+  };
   struct Rate {
     Time at;
     std::uint64_t rate;
@@ -129,6 +137,23 @@ class WindowTwin {
     std::uint64_t sum = 0;
     for (const Delivery& each : deliveries_) sum += each.bytes;
     return sum;
+  }
+
+  /// Of the latest train that says something: any that is faster than the one before, or one that brought enough.
+  std::uint64_t train_rate() const {
+    std::uint64_t out = 0;
+    for (std::size_t i = trains_before_; i < arrivals_.size(); ++i) {
+      std::size_t first = i;
+      while (first > 0 && !arrivals_[first].begins_train) --first;
+      if (first == i) continue;
+      std::uint64_t bytes = 0;
+      for (std::size_t k = first + 1; k <= i; ++k) bytes += arrivals_[k].bytes;
+      const Duration took = std::max(arrivals_[i].at - arrivals_[first].at, Duration(1'000));
+      const std::uint64_t rate =
+          std::min(bytes * 1'000'000 / static_cast<std::uint64_t>(took.count()), std::uint64_t{1} << 38U);
+      if (rate > out || bytes >= 65'536) out = rate;
+    }
+    return out;
   }
 
   /// Three full rounds without a quarter more end the beginning.
@@ -151,6 +176,8 @@ class WindowTwin {
   std::vector<Request> requests_;
   std::vector<Trip> trips_;
   std::vector<Delivery> deliveries_;
+  std::vector<Arrival> arrivals_;
+  std::size_t trains_before_ = 0;  ///< arrivals before this beginning
   std::vector<Rate> rates_;
   std::vector<Round> rounds_;
   std::vector<std::size_t> beginnings_{0};  ///< rounds that were over by then

@@ -89,6 +89,7 @@ class WindowTwinRun {
 
   void compare() {
     check(core_.bytes(most_) == twin_.bytes(most_), "bytes");
+    check(core_.bytes(most_, false) == twin_.bytes(most_, false), "bytes of one among others");
     check(core_.rate() == twin_.rate(), "rate");
     check(core_.round_trip() == twin_.round_trip(), "round_trip");
     check(core_.is_long() == twin_.is_long(), "is_long");

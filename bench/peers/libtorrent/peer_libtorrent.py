@@ -107,9 +107,12 @@ def get(addr, data, size):
         wait(handle, lambda status: status.is_seeding)
         wall = time.monotonic() - start
         after, rss = usage()
-        handle.flush_cache()
-        if not filecmp.cmp(data, folder + "/data", shallow=False):
-            sys.exit("the data differ")
+        handle.flush_cache()  # comes back before the file has it all
+        written_by = time.monotonic() + 5
+        while not (os.path.exists(folder + "/data") and filecmp.cmp(data, folder + "/data", shallow=False)):
+            if time.monotonic() > written_by:
+                sys.exit("the data differ")
+            time.sleep(0.05)
         items = info.num_pieces()
         print(json.dumps({"items": items, "bytes": items * size, "wall_s": wall, "cpu_s": after - before, "peak_rss_bytes": rss}))
     finally:

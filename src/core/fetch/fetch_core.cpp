@@ -155,6 +155,7 @@ void FetchCore::new_pair(std::uint32_t op_slot, std::uint32_t source) {
     put_ready(slot);
   } else {
     put_idle(slot);
+    refresh(source);
   }
 }
 
@@ -243,6 +244,7 @@ void FetchCore::put_waiting(std::uint32_t slot, std::uint32_t level) {
 void FetchCore::queue_op(std::uint32_t slot) {
   Op& op = ops_[slot];
   op.state = State::queued;
+  op.hurried = 0;
   for_each_pair_of(op, [this](std::uint32_t pair) {
     if (pairs_[pair].place != kIdle) return;
     leave_list(pair);
@@ -301,11 +303,11 @@ void FetchCore::end_request(std::uint32_t slot) {
   rest(from);
 }
 
-std::uint64_t FetchCore::request_limit(const Source& source) const {
+/// R4, R17: by the number of ids and the size of the answer.
+std::uint64_t FetchCore::size_limit(const Source& source) const {
   std::uint64_t limit = source.most_ids;
   const bool far = is_far(source);
-  const bool small = far && source.op_size > 0 && source.op_size <= kFrameBytes;
-  if (small) {
+  if (far && source.op_size > 0 && source.op_size <= kFrameBytes) {
     limit = std::min(limit, std::max<std::uint64_t>(1, kFrameBytes / (source.op_size + kOpFrameBytes)));
   } else if (source.op_size > 0) {
     std::uint64_t target = config_.target_request_bytes;
@@ -315,14 +317,28 @@ std::uint64_t FetchCore::request_limit(const Source& source) const {
     }
     limit = std::min(limit, std::max<std::uint64_t>(1, target / source.op_size));
   }
+  return limit;
+}
+
+/// R17: by what a source with known ops delivers in the time for which ops that others hold too are asked of it.
+std::uint64_t FetchCore::time_limit(const Source& source) const {
+  const std::uint64_t rate = source.window.rate();
+  if (rate == 0) return UINT64_MAX;
+  Duration time = kShareTime;
+  const bool large = source.op_size > kFrameBytes;
+  if (large) time = std::max(kLargeShareTime, kShareTrips * source.window.round_trip().value());
+  std::uint64_t bytes = rate * static_cast<std::uint64_t>(time.count()) / 1'000'000;
+  // A rest that is a message of its own costs a permit.
+  if (large && bytes > config_.target_request_bytes) bytes -= bytes % config_.target_request_bytes;
+  return bytes == 0 ? UINT64_MAX : std::max<std::uint64_t>(1, bytes / asked_cost(source, 1));
+}
+
+std::uint64_t FetchCore::request_limit(const Source& source) const {
+  const std::uint64_t limit = size_limit(source);
   if (doubtful(source)) return std::min<std::uint64_t>(limit, kDoubtfulIds);
-  if (far && source.op_size > 0) {
-    Duration share_time = kShareTime;
-    if (!small) share_time = std::max(share_time, kShareTrips * source.window.round_trip().value());
-    const std::uint64_t in_time = source.window.rate() * static_cast<std::uint64_t>(share_time.count()) / 1'000'000;
+  if (is_far(source) && source.op_size > 0) {
     const bool shared = ops_[pairs_[source.ready_list.head].op].sources > 1;
-    if (!shared || in_time == 0) return limit;
-    return std::min(limit, std::max<std::uint64_t>(1, in_time / asked_cost(source, 1)));
+    return shared ? std::min(limit, time_limit(source)) : limit;
   }
   // The free places that could take a part of this queue: those of this source and, judging by the first op, of others.
   const std::uint64_t holders = ops_[pairs_[source.ready_list.head].op].sources;
@@ -342,46 +358,57 @@ bool FetchCore::has_place(const Source& source) const {
   if (source.requests_open < config_.parallel_request_count) return true;
   if (!is_far(source) || source.op_size == 0 || source.requests_open >= config_.max_parallel_request_count)
     return false;
-  return asked_cost(source, source.asked_ops) < source.window.bytes(config_.max_window_bytes);
+  return asked_cost(source, source.asked_ops) < source.window.bytes(config_.max_window_bytes, sources_.size() == 1);
 }
 
 std::optional<FetchRequest> FetchCore::next_request(Time now) {
   advance(now);
   const std::set<Turn>& ring = live_.empty() ? doubtful_ : live_;
-  if (ring.empty()) return std::nullopt;
+  if (ring.empty()) return take_over();
   const std::uint32_t from = ring.begin()->source;
   Source& source = sources_[from];
   const std::uint64_t limit = std::min(request_limit(source), source.ready);
 
+  const std::uint32_t slot = open_request(from);
+  FetchRequest out{requests_[slot].id, source.url, {}};
+  out.op_ids.reserve(limit);
+  requests_[slot].ops.reserve(limit);
+  for (std::uint64_t bytes = 0; out.op_ids.size() < limit;) {
+    const std::uint32_t op = pairs_[source.ready_list.head].op;
+    bytes += ops_[op].id.size() + kIdFrameBytes;
+    if (bytes > kRequestBytes && !out.op_ids.empty()) break;
+    unqueue_op(op, State::asked);
+    put_in(slot, op, out);
+  }
+  leave_ring(source, from);
+  source.turn = out.id;
+  refresh(from);
+  return out;
+}
+
+std::uint32_t FetchCore::open_request(std::uint32_t from) {
   const std::uint32_t slot = requests_.emplace();
   Request& request = requests_[slot];
   request.id = ++last_request_;
   request.source = from;
   request.begun = now_;
   request_index_.emplace(request.id, slot);
-  push(requests_, source.requests, slot, &Request::by_source);
-  ++source.requests_open;
+  push(requests_, sources_[from].requests, slot, &Request::by_source);
+  ++sources_[from].requests_open;
   arm(slot);
+  return slot;
+}
 
-  FetchRequest out{request.id, source.url, {}};
-  out.op_ids.reserve(limit);
-  request.ops.reserve(limit);
-  for (std::uint64_t bytes = 0; request.ops.size() < limit;) {
-    const std::uint32_t op = pairs_[source.ready_list.head].op;
-    bytes += ops_[op].id.size() + kIdFrameBytes;
-    if (bytes > kRequestBytes && !request.ops.empty()) break;
-    unqueue_op(op, State::asked);
-    ops_[op].request = slot;
-    request.ops.push_back(op);
-    out.op_ids.push_back(ops_[op].id);
-  }
-  request.size = request.left = static_cast<std::uint32_t>(request.ops.size());
-  asked_ops_ += request.size;
-  source.asked_ops += request.size;
-  leave_ring(source, from);
-  source.turn = request.id;
-  refresh(from);
-  return out;
+/// Of an op that is in state asked and in no request.
+void FetchCore::put_in(std::uint32_t slot, std::uint32_t op, FetchRequest& out) {
+  Request& request = requests_[slot];
+  ops_[op].request = slot;
+  request.ops.push_back(op);
+  ++request.size;
+  ++request.left;
+  ++asked_ops_;
+  ++sources_[request.source].asked_ops;
+  out.op_ids.push_back(ops_[op].id);
 }
 
 void FetchCore::sent(std::uint64_t id, Time now) {
@@ -518,6 +545,7 @@ std::vector<OpId> FetchCore::store_failed(std::span<const OpId> op_ids, Time now
     }
     --storing_ops_;
     ops_[slot].state = State::queued;
+    ops_[slot].hurried = 0;
     for_each_pair_of(ops_[slot], [this](std::uint32_t pair) {
       pairs_[pair].silences = 0;
       if (pairs_[pair].place != kIdle) return;
@@ -584,12 +612,13 @@ std::uint32_t FetchCore::new_source(const Url& url) {
     departed_order_.erase(it->second.number);
     departed_.erase(it);
   }
+  if (sources_.size() == 2) refresh_all();  // W7
   return slot;
 }
 
 void FetchCore::leave_ring(Source& source, std::uint32_t slot) {
   if (source.ring == Ring::none) return;
-  (source.ring == Ring::live ? live_ : doubtful_).erase({source.turn, source.age, slot});
+  ring_of(source.ring).erase({source.turn, source.age, slot});
   source.ring = Ring::none;
 }
 
@@ -597,13 +626,17 @@ void FetchCore::refresh(std::uint32_t slot) {
   Source& source = sources_[slot];
   const bool is_doubtful = doubtful(source);
   Ring ring = Ring::none;
-  if (source.ready > 0 && !source.backing_off && has_place(source)) {
-    ring = is_doubtful ? Ring::doubtful : Ring::live;
+  if (source.pairs > 0 && !source.backing_off && has_place(source)) {
+    if (source.ready > 0) {
+      ring = is_doubtful ? Ring::doubtful : Ring::live;
+    } else if (!is_doubtful && source.op_size > 0 && source.window.rate() > 0) {
+      ring = Ring::free;
+    }
   }
   if (ring == source.ring) return;
   leave_ring(source, slot);
   source.ring = ring;
-  if (ring != Ring::none) (ring == Ring::live ? live_ : doubtful_).insert({source.turn, source.age, slot});
+  if (ring != Ring::none) ring_of(ring).insert({source.turn, source.age, slot});
 }
 
 void FetchCore::rest(std::uint32_t slot) {
@@ -632,6 +665,11 @@ void FetchCore::erase_source(std::uint32_t slot) {
   forget_late(source);
   source_index_.erase(source.url);
   sources_.erase(slot);
+  if (sources_.size() == 1) refresh_all();  // W7
+}
+
+void FetchCore::refresh_all() {
+  sources_.for_each([this](std::uint32_t slot, const Source&) { refresh(slot); });
 }
 
 void FetchCore::clear_back_off(std::uint32_t slot) {
@@ -688,6 +726,7 @@ void FetchCore::clear() {
   sources_.clear();
   live_.clear();
   doubtful_.clear();
+  free_.clear();
   back_offs_.clear();
   waits_.clear();
   deadlines_ = hostage_deadlines_ = spare_sources_ = {};

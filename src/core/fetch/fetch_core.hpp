@@ -181,10 +181,22 @@ struct FetchCounts {
 ///      source is asked for ops that are below kFrameBytes on average in requests whose answers have at most
 ///      kFrameBytes, and for larger ones in requests of kLargeWindows windows (at most kLargeRequestBytes), if that is
 ///      more than target_request_bytes, and that is at its default. Ops that others hold too are asked for in requests
-///      of at most what the source delivers in kShareTime (large ones: or in kShareTrips round trips, if they are
-///      longer); nothing is spread over its free places otherwise. A request that stays without any answer (R5, R8)
+///      of at most what the source delivers in kShareTime (large ones: in kLargeShareTime or kShareTrips round trips,
+///      whichever is longer, and in whole multiples of target_request_bytes); nothing is spread over its free places
+///      otherwise. A request that stays without any answer (R5, R8)
 ///      narrows the window. Rationale: an answer of one frame needs no permit, which would cost a round trip each; a
 ///      large one earns it. What a slow source was asked for last is what all others wait for in the end.
+///  R18 When nothing is ready anywhere, a source takes over ops that another one, which holds them too, has not sent
+///      yet, if that one is *behind*: the first of its open requests was sent kHurryTime ago, and all of them take it
+///      kHurryTime longer than twice the time until the first of the ops would come from here. The time is by the rates
+///      that both have shown; of a source that has sent nothing, each op takes as long as it has been silent. Only a
+///      source with a free place takes over, that will have all it was asked for in kHurryTime and two round trips, and
+///      owes nothing (R15). The one that is furthest behind gives first, from the last op that was asked of it on; so
+///      many that both would end at the same time, within the bounds of one request. The last kHurryScan ops of a
+///      source are looked at, and an op is taken over once until it is queued again. What its first source sends after
+///      all is late (R15). Rationale: what a slow source was asked for before its rate or the size of its ops was known
+///      is not to hold up the end. It comes twice, since nothing takes a request back; so this is not done to save
+///      little time.
 ///
 /// Everything that R5-R9 and R16 let wait happens in poll(); next_deadline() says when. The driver calls poll(now),
 /// then next_request(now) until nullopt, after every event and at every deadline.
@@ -205,14 +217,17 @@ class FetchCore {
   static constexpr std::uint64_t kOpFrameBytes = 8;               ///< R17: counted for each op, besides its own bytes
   static constexpr std::uint64_t kLargeRequestBytes = 32U << 20;  ///< R17
   static constexpr std::uint64_t kLargeWindows = 8;               ///< R17
-  static constexpr Duration kShareTime = std::chrono::milliseconds(250);  ///< R17
-  static constexpr int kShareTrips = 4;                                   ///< R17
-  static constexpr std::uint32_t kHostageDelays = 15;                     ///< R6
-  static constexpr std::uint32_t kMissLevels = 7;                         ///< R8: 1, 2, 4, … 64 delays
-  static constexpr std::size_t kSourcesRemembered = 1024;                 ///< R12, R15
-  static constexpr std::uint32_t kBadOps = 32;                            ///< R15
-  static constexpr std::uint32_t kForgiveOps = 16;                        ///< R15
-  static constexpr std::size_t kLateOps = 65'536;                         ///< R15
+  static constexpr Duration kShareTime = std::chrono::milliseconds(250);       ///< R17
+  static constexpr Duration kLargeShareTime = std::chrono::milliseconds(500);  ///< R17
+  static constexpr int kShareTrips = 8;                                        ///< R17
+  static constexpr Duration kHurryTime = std::chrono::milliseconds(500);       ///< R18
+  static constexpr std::size_t kHurryScan = 512;                               ///< R18
+  static constexpr std::uint32_t kHostageDelays = 15;                          ///< R6
+  static constexpr std::uint32_t kMissLevels = 7;                              ///< R8: 1, 2, 4, … 64 delays
+  static constexpr std::size_t kSourcesRemembered = 1024;                      ///< R12, R15
+  static constexpr std::uint32_t kBadOps = 32;                                 ///< R15
+  static constexpr std::uint32_t kForgiveOps = 16;                             ///< R15
+  static constexpr std::size_t kLateOps = 65'536;                              ///< R15
   static constexpr std::uint32_t kQuickAsks = 4;         ///< R16: silences that R5 and R13 treat as ever
   static constexpr std::uint32_t kMostAsks = 12;         ///< R16: of a source that answers others
   static constexpr std::uint32_t kMostAsksOfAMute = 32;  ///< R16
@@ -307,7 +322,8 @@ class FetchCore {
     std::uint32_t hash = 0;
     State state : 2 = State::queued;
     std::uint32_t indexed : 1 = 0;  ///< its pairs are in pair_index_
-    std::uint32_t sources : 29 = 0;
+    std::uint32_t hurried : 1 = 0;  ///< R18: taken over since it was queued
+    std::uint32_t sources : 28 = 0;
   };
   static_assert(sizeof(Op) == 56);
 
@@ -347,7 +363,7 @@ class FetchCore {
     std::vector<std::uint32_t> ops;  ///< slots in the order of the request; an op that names another request has left
   };
 
-  enum class Ring : std::uint8_t { none, live, doubtful };
+  enum class Ring : std::uint8_t { none, live, doubtful, free };
   struct Source {
     Url url;
     std::uint64_t age = 0;   ///< serial number
@@ -355,7 +371,8 @@ class FetchCore {
     std::uint64_t pairs = 0;
     std::uint64_t ready = 0;
     std::uint64_t asked_ops = 0;
-    std::uint64_t op_size = 0;  ///< average; 0: not known
+    std::uint64_t op_size = 0;   ///< average; 0: not known
+    std::uint64_t last_ops = 1;  ///< in its last message (R18)
     List ready_list, idle_list;
     std::array<List, kMissLevels> waiting_lists;
     List requests;  ///< in the order of requests
@@ -478,6 +495,10 @@ class FetchCore {
   void end_request(std::uint32_t request);
   void end_if_done(std::uint32_t request);
   void arm(std::uint32_t request);
+  std::uint32_t open_request(std::uint32_t source);
+  void put_in(std::uint32_t request, std::uint32_t op, FetchRequest& out);
+  std::uint64_t size_limit(const Source& source) const;
+  std::uint64_t time_limit(const Source& source) const;
   std::uint64_t request_limit(const Source& source) const;
   /// R17: the source has places beyond parallel_request_count.
   bool is_far(const Source& source) const { return follows_ && source.window.is_long(); }
@@ -514,13 +535,24 @@ class FetchCore {
   // --- sources
   std::uint32_t new_source(const Url& url);
   void refresh(std::uint32_t source);  ///< updates its place among those that can be asked
-  void rest(std::uint32_t source);     ///< R12; called when it may have nothing left
+  void refresh_all();
+  void rest(std::uint32_t source);  ///< R12; called when it may have nothing left
   void erase_source(std::uint32_t source);
   void clear_back_off(std::uint32_t source);
   void sign_of_life(std::uint32_t source);
   FetchGivenUp drop_source(std::uint32_t source);
   void leave_ring(Source& source, std::uint32_t slot);
   void move_pair(std::uint32_t pair, std::uint32_t to, FetchReplaced& out);
+
+  // --- sources that are behind (R18)
+  std::optional<FetchRequest> take_over();
+  /// In microseconds. 0: nothing says that the source is behind.
+  struct Backlog {
+    std::uint64_t all = 0, an_op = 0;
+  };
+  Backlog backlog(const Source& source) const;
+  std::vector<std::uint32_t> last_asked(const Source& source, std::uint32_t also_at, std::uint64_t most) const;
+  std::set<Turn>& ring_of(Ring ring) { return ring == Ring::live ? live_ : ring == Ring::free ? free_ : doubtful_; }
 
   // --- silence (R16)
   bool is_silent(std::uint32_t request) const;
@@ -565,6 +597,7 @@ class FetchCore {
   boost::unordered_flat_map<Url, std::uint32_t, std::hash<Url>> source_index_;
 
   std::set<Turn> live_, doubtful_;  ///< sources that can be asked now
+  std::set<Turn> free_;             ///< that could be, if something were ready (R18)
   std::set<BackOffEnd> back_offs_;
   std::set<WaitEnd> waits_;  ///< the first pair of each waiting list
   List deadlines_;           ///< requests by deadline

@@ -147,6 +147,7 @@ FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, st
 
   if (arrival.any_pending) {
     Source& source = sources_[from];
+    source.last_ops = op_ids.size();
     note_answer(source, arrival, std::max<std::uint64_t>(1, bytes / op_ids.size()));
     if (!source.put_aside || (arrival.wanted > 0 && bad == 0)) clear_back_off(from);
     close_before(from, arrival.touched_several ? arrival.completed : arrival.touched, out);

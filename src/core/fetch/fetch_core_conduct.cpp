@@ -60,6 +60,7 @@ void FetchCore::move_pair(std::uint32_t slot, std::uint32_t to, FetchReplaced& o
     put_ready(slot);
   } else {
     put_idle(slot);
+    refresh(to);
   }
   out.moved.push_back(op.id);
 }

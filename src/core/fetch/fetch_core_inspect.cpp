@@ -133,7 +133,7 @@ void FetchCore::check_departed() const {
 
 void FetchCore::check_sources() const {
   std::size_t spare = 0;
-  std::size_t live = 0;
+  std::size_t live = 0, unasked = 0;
   std::size_t not_live = 0;
   std::size_t backing_off = 0;
   std::size_t waits = 0;
@@ -194,6 +194,11 @@ void FetchCore::check_sources() const {
     K2_ASSERT(in_live == (can_be_asked && !is_doubtful));
     K2_ASSERT(in_doubtful == (can_be_asked && is_doubtful));
     K2_ASSERT((source.ring == Ring::live) == in_live && (source.ring == Ring::doubtful) == in_doubtful);
+    const bool in_free = free_.contains({source.turn, source.age, slot});
+    K2_ASSERT(in_free == (ready == 0 && pairs > 0 && !source.backing_off && has_place(source) && !is_doubtful &&
+                          source.op_size > 0 && source.window.rate() > 0));
+    K2_ASSERT((source.ring == Ring::free) == in_free);
+    unasked += in_free ? 1 : 0;
     live += in_live ? 1 : 0;
     not_live += in_doubtful ? 1 : 0;
 
@@ -203,6 +208,7 @@ void FetchCore::check_sources() const {
   K2_ASSERT(source_index_.size() == sources_.size());
   K2_ASSERT(live == live_.size());
   K2_ASSERT(not_live == doubtful_.size());
+  K2_ASSERT(unasked == free_.size());
   K2_ASSERT(backing_off == back_offs_.size());
   K2_ASSERT(waits == waits_.size());
   std::size_t listed = 0;

@@ -10,6 +10,7 @@ FetchWindow::Mark FetchWindow::sent(bool alone, std::uint64_t asked, std::uint64
     is_first_ = true;
     stale_rounds_ = 0;
     rate_to_beat_ = 0;
+    train_rate_ = 0;
     cap_.reset();
   }
   // Time in which nothing was asked for is not part of a rate.
@@ -18,7 +19,7 @@ FetchWindow::Mark FetchWindow::sent(bool alone, std::uint64_t asked, std::uint64
   mark.sent_at = now;
   mark.delivered_at = delivered_at_;
   mark.delivered = delivered_;
-  mark.full = asked >= bytes(most_bytes) / 2;
+  mark.full = asked >= bytes(most_bytes, false) / 2;
   return mark;
 }
 
@@ -33,6 +34,7 @@ void FetchWindow::heard(Mark& mark, Time now) {
 
 void FetchWindow::delivered(Mark& mark, std::uint64_t bytes, Time now) {
   heard(mark, now);
+  note_train(bytes, now);
   delivered_ += bytes;
   delivered_at_ = now;
   const auto took = static_cast<std::uint64_t>(std::max({now - mark.delivered_at, *trip_, Duration(1)}).count());
@@ -62,6 +64,19 @@ void FetchWindow::note_rate(std::uint64_t rate, Time now) {
   rate_ = std::max(rate_, rate);
 }
 
+/// W7. To be called before `delivered_at_` is set anew.
+void FetchWindow::note_train(std::uint64_t bytes, Time now) {
+  if (now - delivered_at_ > *trip_ / 4) {
+    train_began_ = now;
+    train_bytes_ = 0;
+    return;
+  }
+  train_bytes_ += bytes;
+  const auto took = static_cast<std::uint64_t>(std::max(now - train_began_, kLeastTrain).count());
+  const std::uint64_t rate = std::min(train_bytes_ * 1'000'000 / took, kMostRate);
+  if (train_bytes_ >= kTrainBytes || rate > train_rate_) train_rate_ = rate;
+}
+
 void FetchWindow::lost(std::uint64_t most_bytes, Time now) {
   if (cut_at_ != Time::min() && now - cut_at_ < trip_.value_or(Duration(0))) return;
   cap_ = std::max(kLeastCap, bytes(most_bytes) / 2);
@@ -69,11 +84,16 @@ void FetchWindow::lost(std::uint64_t most_bytes, Time now) {
   is_first_ = false;
 }
 
-std::uint64_t FetchWindow::bytes(std::uint64_t most_bytes) const {
+std::uint64_t FetchWindow::bytes(std::uint64_t most_bytes, bool is_only_source) const {
   const auto trip = static_cast<std::uint64_t>(trip_.value_or(Duration(0)).count());
-  const std::uint64_t product = rate() * trip / 1'000'000 * (is_first_ ? 4 : 2);
-  const std::uint64_t least = is_first_ ? kFirstBytes : kLeastBytes;
-  const std::uint64_t window = std::max(least, product);
+  const std::uint64_t product = rate() * trip / 1'000'000;
+  std::uint64_t window = std::max(kLeastBytes, 2 * product);
+  if (is_first_) {
+    const std::uint64_t time = std::max(2 * trip, static_cast<std::uint64_t>(kFirstQueue.count()));
+    const std::uint64_t train_rate = is_only_source ? train_rate_ : 0;
+    const std::uint64_t by_train = std::min(train_rate * time / 1'000'000, kTrainGrowth * product);
+    window = std::max({kFirstBytes, 4 * product, by_train});
+  }
   return std::min({window, cap_.value_or(window), most_bytes});
 }
 

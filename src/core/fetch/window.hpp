@@ -21,11 +21,12 @@ namespace kitsune2 {
 ///      time, or over the round trip if that is longer. The highest of this period and the last one counts; a period is
 ///      eight round trips, kLeastPeriod at least. *Rationale*: as BBR. Answers come in bursts, and most samples see
 ///      only a part of one.
-///  W3  The window is twice the product of both, at most `most_bytes`; at first four times. "At first" ends when the
-///      rate has grown by less than a quarter in three rounds in which the window was at least half used, and begins
-///      anew when nothing was sent for kTripAge. A round ends with the first answer to a request that was sent after it
-///      began. *Rationale*: four times for as long as the line takes it means a few round trips until it is full; later
-///      twice keeps it full while answers come in bursts, and lets the window double when the line gets faster.
+///  W3  The window is twice the product of both, at most `most_bytes`; at first four times, or more by W7. "At first"
+///      ends when the rate has grown by less than a quarter in three rounds in which the window was at least half used,
+///      and begins anew when nothing was sent for kTripAge. A round ends with the first answer to a request that was
+///      sent after it began. *Rationale*: four times for as long as the line takes it means a few round trips until it
+///      is full; later twice keeps it full while answers come in bursts, and lets the window double when the line gets
+///      faster.
 ///  W4  The window is not below kLeastBytes, and at first not below kFirstBytes, but for W5. *Rationale*: two
 ///      answers of one frame keep a source going of which nothing is known.
 ///  W5  A request that stays without an answer halves the window, down to kLeastCap, once a round trip; each round
@@ -33,8 +34,16 @@ namespace kitsune2 {
 ///      can take.
 ///  W6  The round trip is *long* from kLongTrip on. Below that the window is not used. *Rationale*: over a loopback or
 ///      a good local network two large requests keep both sides busy, and fewer messages cost less.
+///  W7  Answers that come one after the other, none of them more than a quarter of a round trip after the last, are a
+///      *train*. Its rate is what came after its first answer over the time since, kLeastTrain at least; one that has
+///      not brought kTrainBytes counts only if it is faster than the train before. At first the window is what comes at
+///      that rate in two round trips, or in kFirstQueue if that is longer; but no more than kTrainGrowth times the
+///      product of W3, and only if the source is the only one. *Rationale*: the answers to the first request say how
+///      far the peer is, and how close together they come says how fast its line is, before a window has filled it. The
+///      bound is for answers that something on the way has held and let go at once. Of several sources the first one
+///      that answers is not to take all of the work.
 ///
-/// Integers only: the same calls give the same window on every machine. Every call is O(1). The object has some 150 B.
+/// Integers only: the same calls give the same window on every machine. Every call is O(1). The object has some 180 B.
 class FetchWindow {
  public:
   static constexpr std::uint64_t kOpCost = 64;
@@ -47,6 +56,10 @@ class FetchWindow {
   static constexpr Duration kTripAge = std::chrono::seconds(10);
   static constexpr Duration kLeastPeriod = std::chrono::milliseconds(200);
   static constexpr int kStaleRounds = 3;
+  static constexpr Duration kLeastTrain = std::chrono::milliseconds(1);    ///< W7
+  static constexpr std::uint64_t kTrainBytes = 64U << 10;                  ///< W7
+  static constexpr Duration kFirstQueue = std::chrono::milliseconds(100);  ///< W7
+  static constexpr std::uint64_t kTrainGrowth = 64;                        ///< W7
 
   /// What is noted of a request when it is sent.
   struct Mark {
@@ -67,8 +80,8 @@ class FetchWindow {
   /// A request ended without any answer. W5.
   void lost(std::uint64_t most_bytes, Time now);
 
-  /// W3 to W5.
-  std::uint64_t bytes(std::uint64_t most_bytes) const;
+  /// W3 to W5; W7 if `is_only_source`.
+  std::uint64_t bytes(std::uint64_t most_bytes, bool is_only_source = true) const;
   /// W6.
   bool is_long() const { return trip_ && *trip_ >= kLongTrip; }
   std::optional<Duration> round_trip() const { return trip_; }
@@ -77,6 +90,7 @@ class FetchWindow {
 
  private:
   void note_rate(std::uint64_t rate, Time now);
+  void note_train(std::uint64_t bytes, Time now);
 
   std::optional<Duration> trip_;
   Time trip_at_{};
@@ -91,6 +105,10 @@ class FetchWindow {
   int stale_rounds_ = 0;
   std::uint64_t rate_to_beat_ = 0;
   std::uint64_t round_ends_ = 0;  ///< with an answer to a request sent when so much was delivered
+
+  Time train_began_{};
+  std::uint64_t train_bytes_ = 0;  ///< after the first answer of it
+  std::uint64_t train_rate_ = 0;   ///< W7; 0: not known
 
   std::optional<std::uint64_t> cap_;  ///< W5
   Time cut_at_ = Time::min();

@@ -91,5 +91,34 @@ TEST_F(FetchWindowTest, ALossHalvesItOnceARoundTrip) {
   EXPECT_EQ(window_.bytes(kMost), 1'250'000U) << "a quarter comes back each round";
 }
 
+TEST_F(FetchWindowTest, AnswersCloseTogetherSayHowFastTheLineIs) {
+  // Five answers of 15 KB, 1.2 ms apart: 12.5 MB/s. A round trip of them is what one question alone would not show.
+  auto mark = window_.sent(true, 75'000, kMost, now_);
+  now_ += milliseconds(50);
+  window_.delivered(mark, 15'000, now_);
+  EXPECT_EQ(window_.bytes(kMost), FetchWindow::kFirstBytes);
+  for (int i = 0; i < 4; ++i) {
+    now_ += std::chrono::microseconds(1200);
+    window_.delivered(mark, 15'000, now_);
+  }
+  EXPECT_EQ(window_.bytes(kMost), 1'250'000U) << "what comes in 100 ms";
+  // A train that has not brought much does not make it less.
+  now_ += milliseconds(50);
+  window_.delivered(mark, 1'000, now_);
+  now_ += milliseconds(5);
+  window_.delivered(mark, 1'000, now_);
+  EXPECT_EQ(window_.bytes(kMost), 1'250'000U);
+}
+
+TEST_F(FetchWindowTest, ATrainThatWasHeldOnTheWayIsNotBelievedWithoutABound) {
+  auto mark = window_.sent(true, 2000, kMost, now_);
+  now_ += milliseconds(50);
+  for (int i = 0; i < 100; ++i) window_.delivered(mark, 1'000, now_);
+  EXPECT_EQ(window_.rate(), 2'000'000U);
+  EXPECT_EQ(window_.bytes(kMost), 64 * 100'000U) << "and not the 9.9 MB of 99 MB/s in 100 ms";
+  for (int i = 0; i <= FetchWindow::kStaleRounds; ++i) round(100'000, milliseconds(50));
+  EXPECT_EQ(window_.bytes(kMost), 200'000U) << "it counts at first only";
+}
+
 }  // namespace
 }  // namespace kitsune2
