@@ -101,7 +101,10 @@ struct Peer {
     if (word == "ops") {
       std::size_t n = 0, min = 0, max = 0;
       std::string tag;
-      if (!(in >> n >> min >> max >> tag)) return "usage: ops COUNT MIN MAX TAG";
+      if (!(in >> n >> min >> max >> tag)) return "usage: ops COUNT MIN MAX TAG [AGE]";
+      std::int64_t age = 0;
+      in >> age;
+      const Timestamp created = node->runtime().wall_now() - std::chrono::seconds(age);
       for (std::size_t i = 0; i < spaces.size(); ++i) {
         std::vector<Bytes> ops;
         for (std::size_t k = 0; k < n; ++k) {
@@ -109,7 +112,7 @@ struct Peer {
           const auto head = sha256(as_bytes(label));
           std::vector<std::uint8_t> payload(head.begin(), head.end());
           payload.resize(std::max<std::size_t>(min + (max - min) * k / n, 32), '.');
-          ops.push_back(memory_op(node->runtime().wall_now(), payload));
+          ops.push_back(memory_op(created, payload));
         }
         auto done = node->wait<ProcessedOps>(
             [&](auto h) { spaces[i]->op_store().process_incoming_ops(std::move(ops), std::move(h)); });
@@ -164,6 +167,9 @@ struct Peer {
           " missing " + std::to_string(fetch.ops_not_held) + " fetched " + std::to_string(fetch.ops_fetched) +
           " asked " + std::to_string(fetch.requests_sent) + " pending " +
           std::to_string(node->run([&] { return spaces[0]->fetch().pending_ops(); })));
+      const auto gossip = node->run([&] { return spaces[0]->gossip().stats(); });
+      say("GOSSIP completed " + std::to_string(gossip.completed) + " timeouts " + std::to_string(gossip.timeouts) +
+          " errors " + std::to_string(gossip.peer_errors));
       return {};
     }
     if (word == "leave") {

@@ -331,6 +331,36 @@ def gossip_initiate_is_answered(world, relay):
     check(rust.count(r" DISCONNECTED ") == 0 and cpp.count(r" DISCONNECTED ") == 0, "a connection was closed")
 
 
+def arcs_listed(addr, space):
+    """The storage arcs of the agents that the bootstrap server gives out for a space."""
+    name = base64.urlsafe_b64encode(space.encode()).decode().rstrip("=")
+    with urllib.request.urlopen(f"http://{addr}/bootstrap/{name}", timeout=60) as answer:
+        return [json.loads(agent["agentInfo"])["storageArc"] for agent in json.load(answer)]
+
+
+@test(("cpp",), ("rust",))
+def a_stock_node_among_ours_finds_what_it_lacks_and_itself_in_sync(world, relay):
+    """Ops of minutes to three years come to be on one side each, and the two compare in both roles: the disc for those of
+    months, the rings for those of hours. When nothing differs, the stock node claims to store everything."""
+    process, addr = world.relay(relay)
+    rust, cpp = (world.peer(kind, kind, addr, gossip_ms=1000) for kind in ("rust", "cpp"))
+    held = 0
+    for hours in (1, 50, 2_000, 26_000):
+        for peer in (rust, cpp):
+            peer.send(f"ops 100 64 1000 x{hours} {hours * 3600}")
+            peer.wait(r" OK ops", 20)
+            held += 100
+        sums = {digest_of(peer, 0, held, 90) for peer in (rust, cpp)}
+        check(len(sums) == 1, "different ops")
+    world.until(lambda: arcs_listed(addr, "interop") == 2 * [[0, 2**32 - 1]], 90, "the stock node's arc is not full")
+    since = cpp.mark()
+    cpp.send("stats")
+    gossip = cpp.wait(r" GOSSIP completed (\d+) timeouts (\d+) errors (\d+)$", 20, since)
+    check(int(gossip[1]) >= 4, "hardly any round was completed")
+    check(gossip[2] == gossip[3] == "0", f"rounds that broke off: {gossip[0]}")
+    check(rust.count(r" DISCONNECTED ") == 0 and cpp.count(r" DISCONNECTED ") == 0, "a connection was closed")
+
+
 def as_if_stored_earlier(data, hours):
     """Makes it look as if the ops of the stopped node in folder `data` had been stored `hours` earlier."""
     (path,) = [p for p in pathlib.Path(data).glob("*.db") if not p.name.endswith(".peers.db")]
@@ -342,8 +372,8 @@ def as_if_stored_earlier(data, hours):
 
 @test()
 def a_stock_newcomer_gets_what_is_older_than_half_an_hour(world):
-    """A stock node asks those it meets for the last 30 minutes, and compares to find the rest. We do not compare, so we
-    announce the rest unasked. Nobody publishes."""
+    """A stock node asks those it meets for the last 30 minutes, and compares to find the rest. We announce the rest
+    unasked. Nobody publishes."""
     _, addr = world.relay("cpp")
     data = f"{world.dir}/old"
     first = world.peer("cpp", "old", addr, data=data)

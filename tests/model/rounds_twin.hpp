@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -28,18 +29,24 @@ inline std::string name_of(const gossip::Action& action) {
     std::string operator()(const gossip::AnswerAccept& a) const {
       return "answer " + std::to_string(a.asked_since.micros);
     }
-    std::string operator()(const gossip::Finish& a) const { return "finish " + std::to_string(a.asked_since.micros); }
-    std::string operator()(const gossip::Completed&) const { return "completed"; }
-    std::string operator()(const gossip::Ended& a) const {
-      return "ended " + std::to_string(a.rounds.size()) + (a.by_peer ? " by it" : "") + (a.decline ? " decline" : "");
+    std::string operator()(const gossip::Finish& a) const {
+      return (a.is_compared ? "compared " : "finish ") + std::to_string(a.asked_since.micros);
     }
+    std::string operator()(const gossip::ShowDisc& a) const { return "show " + std::to_string(a.asked_since.micros); }
+    std::string operator()(const gossip::NameIds& a) const {
+      return std::holds_alternative<std::monostate>(a.snapshot) ? "name, last" : "name";
+    }
+    std::string operator()(const gossip::Completed& a) const { return a.decline ? "completed, decline" : "completed"; }
+    std::string operator()(const gossip::Ended&) const { return "ended by it"; }
   };
   return std::visit(Name(), action);
 }
 
 class RoundsTwin {
  public:
-  enum Stage { initiated, answering, accepting, accepted };
+  enum Stage { initiated, answering, disc, rings, accepting, accepted, shown, awaiting, last };
+  /// What a snapshot leads to: it differs, it is the same or of another time, or it is not to be taken.
+  enum Snapshot { differs, nothing, bad };
   struct Round {
     Url peer;
     Bytes session;
@@ -48,12 +55,13 @@ class RoundsTwin {
     Timestamp asked;
     Time begun;
     bool is_known = false;
-    bool ours() const { return stage == initiated || stage == answering; }
+    bool is_ours = false;
+    bool ours() const { return is_ours; }
   };
 
   void start(const Url& peer, const Bytes& session, std::uint32_t tie, Timestamp asked, Time now) {
     forget(peer, true);
-    rounds_.push_back({peer, session, initiated, tie, asked, now});
+    rounds_.push_back({peer, session, initiated, tie, asked, now, false, true});
   }
   void accept(const Url& peer, const Bytes& session, Time now, bool is_known) {
     forget(peer, false);
@@ -88,11 +96,11 @@ class RoundsTwin {
     forget(gone, false);
     return gone;
   }
-  std::string on_accept(const Url& peer, const Bytes& session, bool declared) {
+  std::string on_accept(const Url& peer, const Bytes& session, bool declared, Stage next) {
     Round* round = find(peer, session, true);
     if (round == nullptr || round->stage != initiated) return "fault";
     if (!declared) return forget(peer, true), "fault";
-    round->stage = answering;
+    round->stage = next;
     return "answer " + std::to_string(round->asked.micros);
   }
   std::string on_no_diff(const Url& peer, const Bytes& session, bool declared) {
@@ -104,8 +112,35 @@ class RoundsTwin {
   }
   std::string on_agents(const Url& peer, const Bytes& session) {
     const Round* round = find(peer, session, true);
-    if (round == nullptr || round->stage != answering) return "fault";
+    const bool fits = round != nullptr && (round->stage == answering || round->stage == disc || round->stage == rings);
+    if (!fits) return "fault";
     return forget(peer, true), "completed";
+  }
+  /// DISC_SECTORS_DIFF or RING_SECTOR_DETAILS_DIFF.
+  std::string on_first_snapshot(const Url& peer, const Bytes& session, bool declared, Snapshot said, bool of_disc) {
+    Round* round = find(peer, session, false);
+    if (round == nullptr || round->stage != accepted) return "fault";
+    const std::string asked = std::to_string(round->asked.micros);
+    if (!declared || said == bad) return forget(peer, false), "fault";
+    if (said == nothing) return forget(peer, false), "compared " + asked;
+    round->stage = of_disc ? shown : awaiting;
+    return of_disc ? "show " + asked : "name";
+  }
+  /// What answers a snapshot of ours in a round of that side, at that stage.
+  std::string on_snapshot(const Url& peer, const Bytes& session, bool ours, Stage at, Snapshot said) {
+    Round* round = find(peer, session, ours);
+    if (round == nullptr || round->stage != at) return "fault";
+    if (said == bad) return forget(peer, ours), "fault";
+    if (said == nothing) return forget(peer, ours), "completed, decline";
+    round->stage = at == disc ? awaiting : last;
+    return at == disc ? "name" : "name, last";
+  }
+  std::string on_hashes(const Url& peer, const Bytes& session) {
+    for (const bool ours : {true, false}) {
+      const Round* round = find(peer, session, ours);
+      if (round != nullptr && round->stage == awaiting) return forget(peer, ours), "completed";
+    }
+    return "fault";
   }
   std::string on_busy(const Url& peer, const Bytes& session) {
     const Round* round = find(peer, session, true);
@@ -113,21 +148,13 @@ class RoundsTwin {
     return forget(peer, true), "was busy";
   }
   std::string on_terminate(const Url& peer, const Bytes& session) {
-    if (const Round* round = find(peer, session, true)) {
-      const bool normal = round->stage == answering;
-      return forget(peer, true), normal ? "completed" : "ended 1 by it";
-    }
-    if (find(peer, session, false) == nullptr) return "fault";
-    return forget(peer, false), "ended 1 by it";
-  }
-  std::string on_compare(const Url& peer, const Bytes& session) {
-    std::size_t ended = 0;
     for (const bool ours : {true, false}) {
-      if (find(peer, session, ours) == nullptr) continue;
-      forget(peer, ours);
-      ++ended;
+      const Round* round = find(peer, session, ours);
+      if (round == nullptr) continue;
+      const bool early = round->stage == initiated || round->stage == accepting || round->stage == accepted;
+      return forget(peer, ours), early ? "ended by it" : "completed";
     }
-    return ended == 0 ? "fault" : "ended " + std::to_string(ended) + " decline";
+    return "fault";
   }
 
   bool end(const Url& peer, const Bytes& session) {
@@ -193,7 +220,12 @@ class RoundsTwinRun {
   /// `seen`: the words that came of messages, to see that nothing was left out.
   explicit RoundsTwinRun(ByteView commands, std::vector<std::string>* seen = nullptr)
       : commands_(commands), seen_(seen) {
-    full_.add(DhtArc::full());
+    // But for the last sector, which is never common.
+    full_.add(DhtArc(0, UINT32_MAX - (1U << SectorSet::kBits)));
+    for (const Timestamp at : {old(), recent()}) {
+      const std::array<std::uint8_t, 4> id{1, 2, 3, 4};
+      if (!model_.add(0, at, ByteView(id))) throw std::logic_error("the model takes no op");
+    }
   }
   void run() {
     while (!commands_.is_empty()) {
@@ -223,7 +255,7 @@ class RoundsTwinRun {
     const std::uint32_t tie = more / 16 % 4;
     const bool declared = more / 64 != 3;
     const std::vector<Bytes> asked = {Bytes::copy_of(declared ? "me" : "other")};
-    switch (what % 14) {
+    switch (what % 20) {
       case 0:
         rounds_.start(peer, session, us(), {tie, Timestamp{more}}, now_);
         return twin_.start(peer, session, tie, Timestamp{more}, now_);
@@ -248,8 +280,7 @@ class RoundsTwinRun {
                          twin_.accepted_leaves(peer, session, Timestamp{more}),
                      "accepted");
       case 4:
-        return same(rounds_.on(peer, gossip::AcceptSaid{session, full_, asked}),
-                    twin_.on_accept(peer, session, declared));
+        return accept_came(peer, session, asked, declared, more / 8 % 4);
       case 5:
         return same(rounds_.on(peer, gossip::NoDiffSaid{session, asked}), twin_.on_no_diff(peer, session, declared));
       case 6:
@@ -259,7 +290,7 @@ class RoundsTwinRun {
       case 8:
         return same(rounds_.on(peer, gossip::TerminateSaid{session}), twin_.on_terminate(peer, session));
       case 9:
-        return same(rounds_.on(peer, gossip::CompareSaid{session}), twin_.on_compare(peer, session));
+        return same(rounds_.on(peer, gossip::HashesSaid{session}), twin_.on_hashes(peer, session));
       case 10:
         return check(rounds_.end(peer, session).has_value() == twin_.end(peer, session), "end");
       case 11:
@@ -268,16 +299,77 @@ class RoundsTwinRun {
         const Time limit = now_ - std::chrono::seconds(more % 16);
         return check(rounds_.end_begun_before(limit).size() == twin_.end_begun_before(limit), "end_begun_before");
       }
+      case 13:
+        return same(rounds_.on(peer, gossip::DiscSectorsSaid{session, asked, disc_sectors(more)}, model(more), more),
+                    twin_.on_first_snapshot(peer, session, declared, kind(more), true));
+      case 14:
+        return same(rounds_.on(peer, gossip::RingDetailsSaid{session, asked, rings(more)}, model(more)),
+                    twin_.on_first_snapshot(peer, session, declared, kind(more), false));
+      case 15:
+        return same(rounds_.on(peer, gossip::DiscDetailsSaid{session, disc_details(more)}, model(more)),
+                    twin_.on_snapshot(peer, session, true, RoundsTwin::disc, kind(more)));
+      case 16:
+        return same(rounds_.on(peer, gossip::DiscDetailsResponseSaid{session, disc_details(more)}, model(more)),
+                    twin_.on_snapshot(peer, session, false, RoundsTwin::shown, kind(more)));
+      case 17:
+        return same(rounds_.on(peer, gossip::RingDetailsResponseSaid{session, rings(more)}, model(more)),
+                    twin_.on_snapshot(peer, session, true, RoundsTwin::rings, kind(more)));
       default:
         now_ += std::chrono::milliseconds(more * 8);
     }
   }
+
+  void accept_came(const Url& peer, const Bytes& session, const std::vector<Bytes>& asked, bool declared, int which) {
+    gossip::AcceptSaid said{session, full_, asked, {}};
+    if (which > 0) said.snapshot = model_.minimal(full_);
+    if (which == 1) said.snapshot->disc_top_hash = {};
+    if (which == 2) {
+      for (auto& hash : said.snapshot->ring_top_hashes) hash = {};
+    }
+    const auto next = which == 1 ? RoundsTwin::disc : which == 2 ? RoundsTwin::rings : RoundsTwin::answering;
+    const auto action = rounds_.on(peer, said, &model_);
+    if (const auto* answer = std::get_if<gossip::AnswerAccept>(&action))
+      check(answer->in_sync == (which == 3 ? full_ : SectorSet()), "what is in sync");
+    same(action, twin_.on_accept(peer, session, declared, next));
+  }
+
+  // Snapshots by one byte. Its two lowest bits choose the peer, so the next ones say what it is of.
+  static RoundsTwin::Snapshot kind(std::uint8_t more) {
+    const int which = more / 4 % 5;
+    return which < 3 ? RoundsTwin::differs : which == 3 ? RoundsTwin::nothing : RoundsTwin::bad;
+  }
+  const dht::DhtModel* model(std::uint8_t more) const {
+    // Without a model nothing is compared, and nothing is bad.
+    return kind(more) == RoundsTwin::nothing && more % 2 == 0 ? nullptr : &model_;
+  }
+  Timestamp boundary(std::uint8_t more) const {
+    const bool apart = kind(more) == RoundsTwin::nothing;
+    return model_.layout().disc_boundary() + (apart ? dht::kUnit : Duration{0});
+  }
+  std::uint32_t sector(std::uint8_t more) const { return kind(more) == RoundsTwin::bad ? 511 : 0; }
+  dht::CombinedHash hash() const { return dht::CombinedHash(Bytes::copy_of("hash").view()); }
+  dht::DiscSectorsSnapshot disc_sectors(std::uint8_t more) const { return {boundary(more), {{sector(more), hash()}}}; }
+  dht::DiscSectorDetailsSnapshot disc_details(std::uint8_t more) const {
+    return {boundary(more), {{sector(more), {{1, hash()}}}}};
+  }
+  dht::RingSectorDetailsSnapshot rings(std::uint8_t more) const {
+    // All of them, as after ACCEPT with nothing in any ring.
+    dht::RingSectorDetailsSnapshot out{boundary(more), {}};
+    const auto top = model_.minimal(full_).ring_top_hashes;
+    for (std::uint32_t i = 0; i < top.size(); ++i) {
+      if (!top[i].empty()) out.rings[i] = {{sector(more), hash()}};
+    }
+    return out;
+  }
+  Timestamp old() const { return Timestamp::from_seconds(1'600'000'000); }
+  Timestamp recent() const { return Timestamp::from_seconds(1'700'000'000) - std::chrono::hours(3); }
   gossip::OurSide us() const { return {{AgentId(Bytes::copy_of("me"))}, full_}; }
 
   Commands commands_;
   std::vector<std::string>* seen_;
   gossip::Rounds rounds_;
   RoundsTwin twin_;
+  dht::DhtModel model_{Timestamp::from_seconds(1'700'000'000)};
   SectorSet full_;
   Time now_ = Time(std::chrono::hours(1));
 };

@@ -33,7 +33,7 @@ struct Named {
 };
 
 /// Where to begin asking. Without a bookmark: 1970. *Rationale*: a stock node asks for the last 30 minutes then,
-/// because its comparison finds the rest; we do not compare.
+/// because its comparison finds the rest, in two rounds or more. This is one.
 inline Timestamp since(const std::optional<Bookmark>& bookmark) { return bookmark ? bookmark->at : Timestamp{0}; }
 
 /// The bookmark after a round; nullopt: it stays as it is. `known` holds for `named.common`, or is nullopt.

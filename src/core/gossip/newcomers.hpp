@@ -15,8 +15,8 @@ namespace kitsune2::gossip {
 /// How far our ops have been named to agents that do not ask for old ones, and how much of that there is room for.
 ///
 /// A stock node that meets us asks for what we stored in the last 30 minutes, and expects its comparison of the DHT to
-/// find the rest. We do not compare. So we name the rest unasked: from our first op on, a piece in each round, beside
-/// what was asked for.
+/// find the rest, in several rounds that are 5 minutes apart. We name the rest unasked: from our first op on, a piece
+/// in each round, beside what was asked for.
 ///
 /// *Rules*. N1: who is new is seen by the agents that take part in the round, not by the url; a peer is as far as the
 /// least far of them. N2: what was named counts for the sectors that were common then; when more are common it begins

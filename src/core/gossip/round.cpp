@@ -6,21 +6,51 @@
 #include <utility>
 
 namespace kitsune2::gossip {
+namespace {
+
+/// Leaves out sectors that do not fit. R10.
+void cut(dht::DiscSectorDetailsSnapshot& snapshot, std::uint32_t turn) {
+  std::size_t hashes = 0;
+  for (const auto& [sector, slices] : snapshot.sectors) hashes += slices.size();
+  if (hashes <= Rounds::kMostHashes) return;
+  auto all = std::exchange(snapshot.sectors, {});
+  const auto first = all.lower_bound(turn % SectorSet::kCount);
+  hashes = 0;
+  const auto keep = [&](auto from, auto to) {
+    for (auto it = from; it != to; ++it) {
+      hashes += it->second.size();
+      if (hashes > Rounds::kMostHashes && !snapshot.sectors.empty()) return;
+      snapshot.sectors.emplace(it->first, std::move(it->second));
+    }
+  };
+  keep(first, all.end());
+  if (hashes <= Rounds::kMostHashes) keep(all.begin(), first);
+}
+
+/// Where rings differ in no sector, both sides hold the same: the rest of the model was found equal before.
+SectorSet all_but(const SectorSet& common, const std::vector<dht::SliceRef>& slices) {
+  SectorSet::Words words = common.words();
+  for (const dht::SliceRef& slice : slices) words[slice.sector / 32] &= ~(1U << (slice.sector % 32));
+  return SectorSet(words);
+}
+
+constexpr Fault kBadSnapshot{"a snapshot of what is not common, or not in the disc"};
+
+}  // namespace
 
 Round& Rounds::start(const Url& peer, Bytes session, OurSide ours, Initiated stage, Time now) {
-  return ours_[peer] = Round{peer, std::move(session), std::move(ours), stage, now};
+  return ours_[peer] = Round{peer, std::move(session), std::move(ours), true, stage, now};
 }
 
 Round& Rounds::accept(const Url& peer, const InitiateSaid& m, OurSide ours, const SectorSet& theirs, Time now) {
   const SectorSet common = ours.sectors.common(theirs);
-  return theirs_[peer] = Round{peer, m.session.compact(), std::move(ours), Accepting{common}, now};
+  return theirs_[peer] = Round{peer, m.session.compact(), std::move(ours), false, Accepting{}, now, common};
 }
 
 Round* Rounds::accepted(const Url& peer, const Bytes& session, Timestamp asked_since) {
   Round* round = of_theirs(peer, session);
-  const Accepting* stage = round == nullptr ? nullptr : round->in<Accepting>();
-  if (stage == nullptr) return nullptr;
-  round->stage = Accepted{stage->common, asked_since};
+  if (round == nullptr || round->in<Accepting>() == nullptr) return nullptr;
+  round->stage = Accepted{asked_since};
   return round;
 }
 
@@ -45,7 +75,7 @@ Action Rounds::on(const Url& peer, const InitiateSaid& m, std::size_t most_accep
   return out;
 }
 
-Action Rounds::on(const Url& peer, const AcceptSaid& m) {
+Action Rounds::on(const Url& peer, const AcceptSaid& m, const dht::DhtModel* model) {
   Round* round = of_ours(peer, m.session);
   const Initiated* stage = round == nullptr ? nullptr : round->in<Initiated>();
   if (stage == nullptr) return Fault{"unsolicited ACCEPT"};
@@ -53,8 +83,27 @@ Action Rounds::on(const Url& peer, const AcceptSaid& m) {
     ours_.erase(peer);
     return Fault{"asks for agents that we did not declare"};
   }
-  AnswerAccept out{stage->asked_since, round->ours.sectors.common(m.sectors)};
-  round->stage = Answering{out.common};
+  round->common = round->ours.sectors.common(m.sectors);
+  AnswerAccept out{stage->asked_since, round->common, AnswerAccept::NoDiff{m.snapshot.has_value()}};
+  round->stage = Answering{};
+  if (!m.snapshot || model == nullptr || round->common.empty()) return out;
+  const auto next = model->handle(*m.snapshot, std::nullopt, round->common);
+  if (!next || std::holds_alternative<dht::CannotCompare>(*next)) return out;
+  if (std::holds_alternative<dht::Identical>(*next)) {
+    out.answer = AnswerAccept::NoDiff{};
+    out.in_sync = round->common;
+    return out;
+  }
+  const auto* send = std::get_if<dht::SendSnapshot>(&*next);
+  K2_ASSERT(send != nullptr);
+  if (const auto* disc = std::get_if<dht::DiscSectorsSnapshot>(&send->snapshot)) {
+    round->stage = ComparingDisc{};
+    out.answer = *disc;
+  } else {
+    const auto& rings = std::get<dht::RingSectorDetailsSnapshot>(send->snapshot);
+    round->stage = ComparingRings{rings};
+    out.answer = rings;
+  }
   return out;
 }
 
@@ -66,18 +115,118 @@ Action Rounds::on(const Url& peer, const NoDiffSaid& m) {
     theirs_.erase(peer);
     return Fault{"asks for agents that we did not declare"};
   }
-  const Accepted was = *stage;
-  Finish out{std::move(*round), was.asked_since, was.common};
-  theirs_.erase(peer);
-  return out;
+  const Timestamp asked = stage->asked_since;
+  return Finish{take(*round), asked};
+}
+
+Action Rounds::on(const Url& peer, const DiscSectorsSaid& m, const dht::DhtModel* model, std::uint32_t turn) {
+  Round* round = of_theirs(peer, m.session);
+  const Accepted* stage = round == nullptr ? nullptr : round->in<Accepted>();
+  if (stage == nullptr) return Fault{"unsolicited DISC_SECTORS_DIFF"};
+  if (!declared(*round, m.missing_agents)) {
+    theirs_.erase(peer);
+    return Fault{"asks for agents that we did not declare"};
+  }
+  const Timestamp asked = stage->asked_since;
+  if (model == nullptr) return Finish{take(*round), asked, true};
+  auto next = model->handle(m.snapshot, std::nullopt, round->common);
+  if (!next) {
+    theirs_.erase(peer);
+    return kBadSnapshot;
+  }
+  auto* send = std::get_if<dht::SendSnapshot>(&*next);
+  if (send == nullptr) return Finish{take(*round), asked, true};
+  auto& details = std::get<dht::DiscSectorDetailsSnapshot>(send->snapshot);
+  cut(details, turn);
+  round->stage = ShownDisc{details};
+  return ShowDisc{asked, std::move(details)};
+}
+
+Action Rounds::on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel* model) {
+  Round* round = of_ours(peer, m.session);
+  if (round == nullptr || round->in<ComparingDisc>() == nullptr) return Fault{"unsolicited DISC_SECTOR_DETAILS_DIFF"};
+  if (model == nullptr) return Completed{take(*round), true};
+  auto next = model->handle(m.snapshot, std::nullopt, round->common);
+  if (!next) {
+    ours_.erase(peer);
+    return kBadSnapshot;
+  }
+  auto* send = std::get_if<dht::SendSnapshotAndIds>(&*next);
+  if (send == nullptr) return Completed{take(*round), true};
+  round->stage = AwaitingHashes{};
+  return NameIds{std::get<dht::DiscSectorDetailsSnapshot>(std::move(send->snapshot)), std::move(send->slices)};
+}
+
+Action Rounds::on(const Url& peer, const DiscDetailsResponseSaid& m, const dht::DhtModel* model) {
+  Round* round = of_theirs(peer, m.session);
+  ShownDisc* stage = round == nullptr ? nullptr : std::get_if<ShownDisc>(&round->stage);
+  if (stage == nullptr) return Fault{"unsolicited DISC_SECTOR_DETAILS_DIFF_RESPONSE"};
+  if (model == nullptr) return Completed{take(*round), true};
+  auto next = model->handle(m.snapshot, std::move(stage->shown), round->common);
+  if (!next) {
+    theirs_.erase(peer);
+    return kBadSnapshot;
+  }
+  auto* send = std::get_if<dht::SendIds>(&*next);
+  if (send == nullptr) return Completed{take(*round), true};
+  round->stage = LastWord{};
+  return NameIds{std::monostate(), std::move(send->slices)};
+}
+
+Action Rounds::on(const Url& peer, const RingDetailsSaid& m, const dht::DhtModel* model) {
+  Round* round = of_theirs(peer, m.session);
+  const Accepted* stage = round == nullptr ? nullptr : round->in<Accepted>();
+  if (stage == nullptr) return Fault{"unsolicited RING_SECTOR_DETAILS_DIFF"};
+  if (!declared(*round, m.missing_agents)) {
+    theirs_.erase(peer);
+    return Fault{"asks for agents that we did not declare"};
+  }
+  const Timestamp asked = stage->asked_since;
+  if (model == nullptr) return Finish{take(*round), asked, true};
+  auto next = model->handle(m.snapshot, std::nullopt, round->common);
+  if (!next) {
+    theirs_.erase(peer);
+    return kBadSnapshot;
+  }
+  auto* send = std::get_if<dht::SendSnapshotAndIds>(&*next);
+  if (send == nullptr) return Finish{take(*round), asked, true};
+  round->stage = AwaitingHashes{};
+  const SectorSet in_sync = all_but(round->common, send->slices);
+  return NameIds{std::get<dht::RingSectorDetailsSnapshot>(std::move(send->snapshot)), std::move(send->slices), asked,
+                 in_sync};
+}
+
+Action Rounds::on(const Url& peer, const RingDetailsResponseSaid& m, const dht::DhtModel* model) {
+  Round* round = of_ours(peer, m.session);
+  ComparingRings* stage = round == nullptr ? nullptr : std::get_if<ComparingRings>(&round->stage);
+  if (stage == nullptr) return Fault{"unsolicited RING_SECTOR_DETAILS_DIFF_RESPONSE"};
+  if (model == nullptr) return Completed{take(*round), true};
+  auto next = model->handle(m.snapshot, std::move(stage->shown), round->common);
+  if (!next) {
+    ours_.erase(peer);
+    return kBadSnapshot;
+  }
+  auto* send = std::get_if<dht::SendIds>(&*next);
+  if (send == nullptr) return Completed{take(*round), true};
+  round->stage = LastWord{};
+  const SectorSet in_sync = all_but(round->common, send->slices);
+  return NameIds{std::monostate(), std::move(send->slices), std::nullopt, in_sync};
+}
+
+Action Rounds::on(const Url& peer, const HashesSaid& m) {
+  for (Round* round : {of_ours(peer, m.session), of_theirs(peer, m.session)}) {
+    if (round != nullptr && round->in<AwaitingHashes>() != nullptr) return Completed{take(*round)};
+  }
+  return Fault{"unsolicited HASHES"};
 }
 
 Action Rounds::on(const Url& peer, const AgentsSaid& m) {
   Round* round = of_ours(peer, m.session);
-  if (round == nullptr || round->in<Answering>() == nullptr) return Fault{"unsolicited AGENTS"};
-  Completed out{std::move(*round)};
-  ours_.erase(peer);
-  return out;
+  // A stock node says it also when it finds nothing to compare.
+  const bool fits = round != nullptr && (round->in<Answering>() != nullptr || round->in<ComparingDisc>() != nullptr ||
+                                         round->in<ComparingRings>() != nullptr);
+  if (!fits) return Fault{"unsolicited AGENTS"};
+  return Completed{take(*round)};
 }
 
 Action Rounds::on(const Url& peer, const BusySaid& m) {
@@ -88,34 +237,12 @@ Action Rounds::on(const Url& peer, const BusySaid& m) {
 }
 
 Action Rounds::on(const Url& peer, const TerminateSaid& m) {
-  if (Round* round = of_ours(peer, m.session)) {
-    // At this stage it is the normal end of a round.
-    const bool normal = round->in<Answering>() != nullptr;
-    Round was = std::move(*round);
-    ours_.erase(peer);
-    if (normal) return Completed{std::move(was)};
-    return Ended{{std::move(was)}, true, false};
-  }
-  if (Round* round = of_theirs(peer, m.session)) {
-    Round was = std::move(*round);
-    theirs_.erase(peer);
-    return Ended{{std::move(was)}, true, false};
-  }
-  return Fault{"unsolicited TERMINATE"};
-}
-
-Action Rounds::on(const Url& peer, const CompareSaid& m) {
-  Ended out{{}, false, true};
-  if (Round* round = of_ours(peer, m.session)) {
-    out.rounds.push_back(std::move(*round));
-    ours_.erase(peer);
-  }
-  if (Round* round = of_theirs(peer, m.session)) {
-    out.rounds.push_back(std::move(*round));
-    theirs_.erase(peer);
-  }
-  if (out.rounds.empty()) return Fault{"a message of no round"};
-  return out;
+  Round* round = find(peer, m.session);
+  if (round == nullptr) return Fault{"unsolicited TERMINATE"};
+  const bool early =
+      round->in<Initiated>() != nullptr || round->in<Accepting>() != nullptr || round->in<Accepted>() != nullptr;
+  if (early) return Ended{take(*round)};
+  return Completed{take(*round)};
 }
 
 // -------------------------------------------------------------------- the table
@@ -135,12 +262,16 @@ Round* Rounds::find(const Url& peer, const Bytes& session) {
   return ours != nullptr ? ours : of_theirs(peer, session);
 }
 
+Round Rounds::take(Round& round) {
+  Round out = std::move(round);
+  (out.is_ours ? ours_ : theirs_).erase(out.peer);
+  return out;
+}
+
 std::optional<Round> Rounds::end(const Url& peer, const Bytes& session) {
   Round* round = find(peer, session);
   if (round == nullptr) return std::nullopt;
-  Round out = std::move(*round);
-  (out.is_ours() ? ours_ : theirs_).erase(peer);
-  return out;
+  return take(*round);
 }
 
 std::vector<Round> Rounds::end_all_with(const Url& peer) {

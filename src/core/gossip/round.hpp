@@ -1,6 +1,7 @@
-// Rounds of gossip: who says what next. The short flow of docs/protocol-gossip.md.
+// Rounds of gossip: who says what next. The flow of docs/protocol-gossip.md.
 #pragma once
 
+#include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -8,7 +9,9 @@
 #include <variant>
 #include <vector>
 
+#include "core/dht/dht_model.hpp"
 #include "core/dht/sector_set.hpp"
+#include "core/dht/snapshot.hpp"
 #include "core/gossip/bookmark.hpp"
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/ids.hpp"
@@ -27,10 +30,36 @@ struct AcceptSaid {
   Bytes session;
   SectorSet sectors;
   std::vector<Bytes> missing_agents;
+  std::optional<dht::MinimalSnapshot> snapshot = {};
 };
 struct NoDiffSaid {
   Bytes session;
   std::vector<Bytes> missing_agents;
+};
+struct DiscSectorsSaid {
+  Bytes session;
+  std::vector<Bytes> missing_agents;
+  dht::DiscSectorsSnapshot snapshot = {};
+};
+struct DiscDetailsSaid {
+  Bytes session;
+  dht::DiscSectorDetailsSnapshot snapshot = {};
+};
+struct DiscDetailsResponseSaid {
+  Bytes session;
+  dht::DiscSectorDetailsSnapshot snapshot = {};
+};
+struct RingDetailsSaid {
+  Bytes session;
+  std::vector<Bytes> missing_agents;
+  dht::RingSectorDetailsSnapshot snapshot = {};
+};
+struct RingDetailsResponseSaid {
+  Bytes session;
+  dht::RingSectorDetailsSnapshot snapshot = {};
+};
+struct HashesSaid {
+  Bytes session;
 };
 struct AgentsSaid {
   Bytes session;
@@ -39,10 +68,6 @@ struct BusySaid {
   Bytes session;
 };
 struct TerminateSaid {
-  Bytes session;
-};
-/// Any message of the comparison of the DHT.
-struct CompareSaid {
   Bytes session;
 };
 
@@ -54,35 +79,61 @@ struct OurSide {
   SectorSet sectors;
 };
 
+// Stages of a round that we started.
+
 /// We have sent INITIATE.
 struct Initiated {
   std::uint32_t tie_breaker = 0;
   Timestamp asked_since;
 };
 /// It has sent ACCEPT; we read what to name in our NO_DIFF, or have sent it.
-struct Answering {
-  SectorSet common;
+struct Answering {};
+/// The same, with DISC_SECTORS_DIFF instead.
+struct ComparingDisc {};
+/// The same, with RING_SECTOR_DETAILS_DIFF instead.
+struct ComparingRings {
+  dht::RingSectorDetailsSnapshot shown;
 };
+
+// Stages of a round that the peer started.
+
 /// It has sent INITIATE; we read what to name in our ACCEPT.
-struct Accepting {
-  SectorSet common;
-};
+struct Accepting {};
 /// We have sent ACCEPT.
 struct Accepted {
-  SectorSet common;
   Timestamp asked_since;
 };
-using Stage = std::variant<Initiated, Answering, Accepting, Accepted>;
+/// We have sent DISC_SECTOR_DETAILS_DIFF.
+struct ShownDisc {
+  dht::DiscSectorDetailsSnapshot shown;
+};
+
+// Stages of both.
+
+/// We read the ids to name in a DETAILS_DIFF_RESPONSE, or have sent it. HASHES comes.
+struct AwaitingHashes {};
+/// We read the ids to name in HASHES, with which the round ends.
+struct LastWord {};
+
+using Stage = std::variant<Initiated, Answering, ComparingDisc, ComparingRings, Accepting, Accepted, ShownDisc,
+                           AwaitingHashes, LastWord>;
 
 struct Round {
   Url peer;
   Bytes session;
   OurSide ours;
+  bool is_ours = false;  ///< we started it
   Stage stage;
   Time begun;
-  std::vector<AgentId> their_agents = {};  ///< that take part
-  std::size_t infos_asked = 0;             ///< agents whose infos we asked for
-  bool is_known = false;                   ///< the peer, by useful exchange with it
+  SectorSet common = {};                                ///< from ACCEPT on
+  std::vector<AgentId> their_agents = {};               ///< that take part
+  std::size_t infos_asked = 0;                          ///< agents whose infos we asked for
+  bool is_known = false;                                ///< the peer, by useful exchange with it
+  std::uint64_t ids_left = 0;                           ///< that may be named to it in this round
+  std::uint64_t bytes_left = 0;                         ///< the same, in payload of their ops
+  std::uint64_t most_bytes = 0;                         ///< what it was at first
+  boost::unordered_flat_set<std::uint64_t> marks = {};  ///< of ids that one side has named to the other
+  bool was_named = false;                               ///< the comparison brought ids
   /// Up to where our ops have been named to them, once the round has ended well.
   std::optional<Timestamp> named_to = {};
   /// False: what the peer named before is not to be relied on any more, so its bookmark must not move on.
@@ -91,7 +142,6 @@ struct Round {
   const T* in() const {
     return std::get_if<T>(&stage);
   }
-  bool is_ours() const { return in<Initiated>() != nullptr || in<Answering>() != nullptr; }
 };
 
 // -------------------------------------------------------------------- what is to be done
@@ -111,28 +161,48 @@ struct MayAccept {
   bool tie_lost = false;    ///< by a round of ours, which is given up
   bool needs_room = false;  ///< all rounds are taken: `end_oldest_of_newcomers` first. R9
 };
-/// ACCEPT has come: the round takes place. Read what to name, then answer with NO_DIFF.
+/// ACCEPT has come: the round takes place. Read what is new to the peer, then answer with one of these.
 struct AnswerAccept {
+  struct NoDiff {
+    bool cannot_compare = false;
+  };
   Timestamp asked_since;
   SectorSet common;
+  std::variant<NoDiff, dht::DiscSectorsSnapshot, dht::RingSectorDetailsSnapshot> answer;
+  SectorSet in_sync = {};  ///< both sides hold the same there
 };
-/// NO_DIFF has come: the round has ended well. Give what it asks for, or say TERMINATE.
+/// NO_DIFF has come, or a snapshot in which nothing differs or that cannot be compared: the round has ended well. Give
+/// what it asks for, or say TERMINATE.
 struct Finish {
   Round round;
   Timestamp asked_since;
-  SectorSet common;
+  bool is_compared = false;  ///< the peer waits for more of the comparison: AGENTS would be a fault for stock nodes
 };
-/// Our round has ended well.
+/// DISC_SECTORS_DIFF has come. Answer with DISC_SECTOR_DETAILS_DIFF.
+struct ShowDisc {
+  Timestamp asked_since;
+  dht::DiscSectorDetailsSnapshot snapshot;
+};
+/// Name the ids in `slices`, as far as the budget allows: with the snapshot in a DETAILS_DIFF_RESPONSE, or in HASHES,
+/// with which the round ends (`ended_by_hashes`).
+struct NameIds {
+  std::variant<std::monostate, dht::DiscSectorDetailsSnapshot, dht::RingSectorDetailsSnapshot> snapshot;
+  std::vector<dht::SliceRef> slices;
+  std::optional<Timestamp> asked_since = {};  ///< it was RING_SECTOR_DETAILS_DIFF
+  SectorSet in_sync = {};                     ///< as in AnswerAccept
+};
+/// Our round has ended well, or one of the peer by its HASHES. `decline`: nothing is left to compare; the peer is to be
+/// told by TERMINATE.
 struct Completed {
   Round round;
-};
-/// A round is over that did not get to its end. `decline`: the peer is to be told by TERMINATE.
-struct Ended {
-  std::vector<Round> rounds;
-  bool by_peer = false;
   bool decline = false;
 };
-using Action = std::variant<Fault, Nothing, SayBusy, WasBusy, MayAccept, AnswerAccept, Finish, Completed, Ended>;
+/// A round is over that did not get to its end. The peer has said so.
+struct Ended {
+  Round round;
+};
+using Action = std::variant<Fault, Nothing, SayBusy, WasBusy, MayAccept, AnswerAccept, Finish, ShowDisc, NameIds,
+                            Completed, Ended>;
 
 /// The rounds under way.
 ///
@@ -141,13 +211,19 @@ using Action = std::variant<Fault, Nothing, SayBusy, WasBusy, MayAccept, AnswerA
 /// tie-breaker counts: its owner ignores the other INITIATE, the other gives up its own and answers. R4: a round that
 /// has not ended after the limit, or whose connection is gone, is over. R5: a message that fits no round is counted
 /// against the peer (`Faults`) and has no effect. A round is known by its peer and its session together. R6: agents
-/// that we did not declare may not be asked for: the round is over. R7: the messages of the comparison end a round; we
-/// do not compare. R8: an INITIATE that is not served is told BUSY, unless it repeats the session of the round under
-/// way. *Rationale*: R8, its sender waits for `roundTimeoutMs` otherwise, and in the reference it has one round at a
-/// time. A stock node takes BUSY as an attempt and comes back in its interval.
+/// that we did not declare may not be asked for, and a snapshot names nothing outside of the common sectors and the
+/// disc: the round is over. R7: what is compared, and with what result, is the DHT model's (`dht::DhtModel::handle`).
+/// While there is none, the comparison is declined. R8: an INITIATE that is not served is told BUSY, unless it repeats
+/// the session of the round under way. *Rationale*: R8, its sender waits for `roundTimeoutMs` otherwise, and in the
+/// reference it has one round at a time. A stock node takes BUSY as an attempt and comes back in its interval. R9: when
+/// all rounds of others are taken, a peer that is known by useful exchange takes the place of the newcomer whose round
+/// is the oldest. R10: a snapshot of the disc has at most `kMostHashes` hashes; sectors that do not fit are left to
+/// other rounds, and `turn` says which are first. *Rationale*: R10, a message has a limit, and a disc has 512 sectors
+/// of any number of slices. R11: TERMINATE after the answer to ACCEPT is a normal end.
 class Rounds {
  public:
   static constexpr std::size_t kMostSessionBytes = 64;
+  static constexpr std::size_t kMostHashes = 131'072;
 
   Round& start(const Url& peer, Bytes session, OurSide ours, Initiated stage, Time now);
   /// After MayAccept. `theirs`: the sectors that it said.
@@ -157,12 +233,18 @@ class Rounds {
 
   /// `is_known`: there was useful exchange with the peer. R9.
   Action on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted, bool is_known = false);
-  Action on(const Url& peer, const AcceptSaid& m);
   Action on(const Url& peer, const NoDiffSaid& m);
+  Action on(const Url& peer, const HashesSaid& m);
   Action on(const Url& peer, const AgentsSaid& m);
   Action on(const Url& peer, const BusySaid& m);
   Action on(const Url& peer, const TerminateSaid& m);
-  Action on(const Url& peer, const CompareSaid& m);
+  // `model`: nullptr while there is none. R7.
+  Action on(const Url& peer, const AcceptSaid& m, const dht::DhtModel* model);
+  Action on(const Url& peer, const DiscSectorsSaid& m, const dht::DhtModel* model, std::uint32_t turn);
+  Action on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel* model);
+  Action on(const Url& peer, const DiscDetailsResponseSaid& m, const dht::DhtModel* model);
+  Action on(const Url& peer, const RingDetailsSaid& m, const dht::DhtModel* model);
+  Action on(const Url& peer, const RingDetailsResponseSaid& m, const dht::DhtModel* model);
 
   Round* find(const Url& peer, const Bytes& session);
   /// The round with this session is over; nullopt if it was already.
@@ -183,6 +265,7 @@ class Rounds {
   using Table = std::map<Url, Round>;
   Round* of_ours(const Url& peer, const Bytes& session);
   Round* of_theirs(const Url& peer, const Bytes& session);
+  Round take(Round& round);
   Table::iterator oldest_of_newcomers();
   static bool declared(const Round& round, const std::vector<Bytes>& agents);
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/milliseconds.hpp"
+#include "node/gossip/snapshots.hpp"
 #include "node/module_receiver.hpp"
 #include "node/space/agent_rules.hpp"
 
@@ -58,7 +59,8 @@ bool is_ours(std::uint32_t abilities) { return (abilities & wire::kQuickRounds) 
 K2Gossip::K2Gossip(const ModuleContext& context)
     : context_(context),
       meta_(*context.runtime, context.peer_meta_store),
-      reader_(std::make_shared<NewOpsReader>(*context.runtime, context.op_store)) {}
+      reader_(std::make_shared<NewOpsReader>(*context.runtime, context.op_store)),
+      dht_(std::make_shared<DhtKeeper>(*context.runtime, context.op_store)) {}
 
 K2Gossip::~K2Gossip() {
   runtime().cancel(timer_);
@@ -85,6 +87,7 @@ Result<void> K2Gossip::start() {
   op_subscription_ = context_.op_store->subscribe({.ops_damaged = [weak = weak_from_this()](const auto&) {
     if (auto self = weak.lock()) self->name_all_again();
   }});
+  dht_->start();
   // Calls at once, which starts the timer.
   config_subscription_ = context_.config->on_update("k2Gossip", [weak = weak_from_this()](const Config&) {
     if (auto self = weak.lock()) self->pace_changed();
@@ -134,6 +137,7 @@ void K2Gossip::stop() {
   timer_ = 0;
   rounds_.clear();
   reader_->stop();
+  dht_->stop();
   meta_.flush();
 }
 
@@ -219,7 +223,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   stats_.accepted += 1;
   const auto wish = wish_of(round, m.new_since, m.max_op_data_bytes, ours);
   book_.on_met(peer, now);
-  reader_->read(wish, is_at<gossip::Accepting>(round),
+  reader_->read(wish, is_still_there(round),
                 [weak = weak_from_this(), peer, session = round.session,
                  missing = unknown_agents(m.participating_agents)](NewOps named) {
                   if (auto self = weak.lock()) self->accept(peer, session, std::move(named), missing);
@@ -235,9 +239,8 @@ void K2Gossip::say_busy(const Url& peer, const Bytes& session, bool ours) {
 
 void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::vector<Bytes> missing) {
   auto* round = stopped_ ? nullptr : rounds_.find(peer, session);
-  const auto* stage = round == nullptr ? nullptr : round->in<gossip::Accepting>();
-  if (stage == nullptr) return;
-  const Timestamp asked = gossip::since(bookmark_for(peer, stage->common));
+  if (round == nullptr || round->in<gossip::Accepting>() == nullptr) return;
+  const Timestamp asked = gossip::since(bookmark_for(peer, round->common));
   round = rounds_.accepted(peer, session, asked);
   wire::GossipAccept m;
   m.session_id = session;
@@ -252,6 +255,8 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
   told(*round, named);
   m.new_ops = std::move(named.ids);
   m.updated_new_since = named.next;
+  const auto* model = round->common.empty() ? nullptr : dht_->model();
+  if (model != nullptr && !m.more_ops && may_compare(peer, false)) m.snapshot = to_wire(model->minimal(round->common));
   send(peer, m, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
     auto self = weak.lock();
     if (!self || self->stopped_) return;
@@ -262,28 +267,26 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipNoDiff& m) {
-  const auto& answer = m.accept_response;
-  auto action = rounds_.on(peer, gossip::NoDiffSaid{m.session_id, answer.missing_agents});
+  auto action = rounds_.on(peer, gossip::NoDiffSaid{m.session_id, m.accept_response.missing_agents});
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
-  auto& finish = std::get<gossip::Finish>(action);
-  take_agents(peer, answer.provided_agents, finish.round.infos_asked);
-  take_ops(peer, answer.new_ops, {finish.asked_since, answer.updated_new_since, finish.common}, m.more_ops,
-           finish.round.bookmark_holds);
-  // The initiator waits for one of these two; without it its only slot stays blocked until the round times out.
-  auto infos = infos_of(answer.missing_agents);
-  if (infos.empty()) {
-    send(peer, wire::GossipTerminate{finish.round.session, Bytes::copy_of("No agents requested")});
-  } else {
-    stats_.agents_given += infos.size();
-    send(peer, wire::GossipAgents{finish.round.session, std::move(infos)});
-  }
-  ended_well(finish.round, finish.common);
+  finish(peer, std::get<gossip::Finish>(action), m.accept_response, m.more_ops);
 }
 
-void K2Gossip::cannot_compare(const Url& peer, const Bytes& session) {
-  const auto action = rounds_.on(peer, gossip::CompareSaid{session});
-  if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
-  send(peer, wire::GossipTerminate{session, Bytes::copy_of("DHT comparison is not supported")});
+void K2Gossip::finish(const Url& peer, gossip::Finish& finish, const wire::AcceptResponse& answer, bool more) {
+  auto& round = finish.round;
+  take_agents(peer, answer.provided_agents, round.infos_asked);
+  take_ops(peer, answer.new_ops, {finish.asked_since, answer.updated_new_since, round.common}, more,
+           round.bookmark_holds);
+  // The initiator waits for one of these two; without it its only slot stays blocked until the round times out.
+  auto infos = finish.is_compared ? std::vector<Bytes>() : infos_of(answer.missing_agents);
+  if (infos.empty()) {
+    const char* why = finish.is_compared ? "Nothing to compare" : "No agents requested";
+    send(peer, wire::GossipTerminate{round.session, Bytes::copy_of(why)});
+  } else {
+    stats_.agents_given += infos.size();
+    send(peer, wire::GossipAgents{round.session, std::move(infos)});
+  }
+  ended_well(round);
 }
 
 // ---------------------------------------------------------------- rounds that we start
@@ -305,7 +308,7 @@ void K2Gossip::schedule() {
   if (rounds_.ours() == 0) book_.put_off(now);
   Time next = std::max(book_.next_try(now), look_again_);
   if (const auto oldest = rounds_.oldest()) next = std::min(next, *oldest + from_ms(config().round_timeout_ms));
-  if (!waiting_for_fetch_.empty()) next = std::min(next, now + kLookAtPending);
+  if (!waiting_for_fetch_.empty() || !named_ids_.empty()) next = std::min(next, now + kLookAtPending);
   timer_ = runtime().schedule(next, [weak = weak_from_this()] {
     if (auto self = weak.lock()) {
       self->timer_ = 0;
@@ -324,6 +327,7 @@ void K2Gossip::wake() {
   if (!waiting_for_fetch_.empty() && context_.fetch->pending_ops() < kEnoughPending) {
     for (const Url& peer : std::exchange(waiting_for_fetch_, {})) book_.on_has_more(peer, now);
   }
+  look_at_ids();
   if (book_.next_try(now) <= now && look_again_ <= now) {
     const Duration patience = std::max(book_.patience(), kLeastWait);
     const auto latest = rounds_.latest_of_ours();
@@ -450,7 +454,13 @@ void K2Gossip::initiate(const Url& peer) {
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
-  const auto action = rounds_.on(peer, gossip::AcceptSaid{m.session_id, SectorSet(m.arc_set.words), m.missing_agents});
+  gossip::AcceptSaid said{m.session_id, SectorSet(m.arc_set.words), m.missing_agents, {}};
+  if (m.snapshot) said.snapshot = from_wire(*m.snapshot);
+  const auto* begun = rounds_.find(peer, m.session_id);
+  const auto* stage = begun == nullptr ? nullptr : begun->in<gossip::Initiated>();
+  const bool was_named_all = stage != nullptr && stage->asked_since == gossip::since({}) && !m.new_ops.empty();
+  const bool compare = m.snapshot && !m.more_ops && stage != nullptr && may_compare(peer, was_named_all);
+  const auto action = rounds_.on(peer, said, compare ? dht_->model() : nullptr);
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   const auto& go_on = std::get<gossip::AnswerAccept>(action);
   const Time now = runtime().now();
@@ -461,29 +471,41 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   const auto wish = wish_of(round, m.new_since, m.max_op_data_bytes, ours);
   book_.on_met(peer, now);
   take_ops(peer, m.new_ops, {go_on.asked_since, m.updated_new_since, go_on.common}, m.more_ops, round.bookmark_holds);
+  mark(round, m.new_ops);
 
-  wire::GossipNoDiff answer;
-  answer.session_id = round.session;
-  answer.accept_response.missing_agents = unknown_agents(m.participating_agents);
-  round.infos_asked = answer.accept_response.missing_agents.size();
-  answer.accept_response.provided_agents = infos_of(m.missing_agents);
-  // With a snapshot the peer wanted to compare, and we have nothing to compare with.
-  answer.cannot_compare = m.snapshot.has_value();
-  reader_->read(wish, is_at<gossip::Answering>(round),
-                [weak = weak_from_this(), peer, answer = std::move(answer)](NewOps named) {
-                  if (auto self = weak.lock()) self->answer_accept(peer, answer, std::move(named));
+  wire::AcceptResponse response;
+  response.missing_agents = unknown_agents(m.participating_agents);
+  round.infos_asked = response.missing_agents.size();
+  response.provided_agents = infos_of(m.missing_agents);
+  reader_->read(wish, is_still_there(round),
+                [weak = weak_from_this(), peer, session = round.session, response = std::move(response),
+                 answer = go_on.answer](NewOps named) {
+                  if (auto self = weak.lock()) self->answer_accept(peer, session, response, answer, std::move(named));
                 });
 }
 
-void K2Gossip::answer_accept(const Url& peer, wire::GossipNoDiff answer, NewOps named) {
-  auto* round = stopped_ ? nullptr : rounds_.find(peer, answer.session_id);
-  if (round == nullptr || round->in<gossip::Answering>() == nullptr) return;
+void K2Gossip::answer_accept(const Url& peer, const Bytes& session, wire::AcceptResponse response, const Answer& answer,
+                             NewOps named) {
+  auto* round = stopped_ ? nullptr : rounds_.find(peer, session);
+  if (round == nullptr) return;
   told(*round, named);
-  answer.more_ops = named.more;
-  answer.accept_response.new_ops = std::move(named.ids);
-  answer.accept_response.updated_new_since = named.next;
-  stats_.agents_given += answer.accept_response.provided_agents.size();
-  send(peer, answer, [weak = weak_from_this(), peer, session = answer.session_id](const Result<void>& sent) {
+  response.new_ops = std::move(named.ids);
+  response.updated_new_since = named.next;
+  stats_.agents_given += response.provided_agents.size();
+  wire::GossipMessage message;
+  if (named.more && !std::holds_alternative<gossip::AnswerAccept::NoDiff>(answer)) {
+    // It lacks what we did not name yet. G6
+    round->stage = gossip::Answering{};
+    message = wire::GossipNoDiff{session, std::move(response), true, true};
+  } else if (const auto* disc = std::get_if<dht::DiscSectorsSnapshot>(&answer)) {
+    message = wire::GossipDiscSectorsDiff{session, std::move(response), to_wire(*disc)};
+  } else if (const auto* rings = std::get_if<dht::RingSectorDetailsSnapshot>(&answer)) {
+    message = wire::GossipRingSectorDetailsDiff{session, std::move(response), to_wire(*rings)};
+  } else {
+    const bool cannot_compare = std::get<gossip::AnswerAccept::NoDiff>(answer).cannot_compare;
+    message = wire::GossipNoDiff{session, std::move(response), cannot_compare, named.more};
+  }
+  send(peer, message, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
     if (auto self = weak.lock(); self && !sent) self->not_sent(peer, session);
   });
 }
@@ -493,7 +515,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipAgents& m) {
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   const auto& round = std::get<gossip::Completed>(action).round;
   take_agents(peer, m.provided_agents, round.infos_asked);
-  ended_well(round, round.in<gossip::Answering>()->common);
+  ended_well(round);
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipBusy& m) {
@@ -510,9 +532,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipTerminate& m) {
   const auto action = rounds_.on(peer, gossip::TerminateSaid{m.session_id});
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   meta_.count(peer, GossipPeerMeta::kTerminated);
-  if (const auto* completed = std::get_if<gossip::Completed>(&action)) {
-    ended_well(completed->round, completed->round.in<gossip::Answering>()->common);
-  }
+  if (const auto* completed = std::get_if<gossip::Completed>(&action)) ended_well(completed->round);
 }
 
 // ---------------------------------------------------------------- rounds
@@ -537,15 +557,26 @@ void K2Gossip::told(gossip::Round& round, const NewOps& named) {
   if (named.failed) stats_.local_errors += 1;
   charge(round.peer, PeerWork().look_ups(named.ids.size()).time(std::min(named.took, kMostReadCharged)));
   stats_.ops_named += named.ids.size();
+  round.bytes_left = round.most_bytes - std::min(round.most_bytes, named.bytes);
+  round.ids_left = NewOpsReader::kMostIds - std::min(NewOpsReader::kMostIds, named.ids.size());
+  mark(round, named.ids);
   round.named_to = named.history_to;
   book_.on_told(round.peer, named.next, runtime().now());
 }
 
-void K2Gossip::ended_well(const gossip::Round& round, const SectorSet& common) {
+void K2Gossip::mark(gossip::Round& round, const std::vector<Bytes>& ids) {
+  for (const Bytes& id : ids) {
+    if (round.marks.size() == NewOpsReader::kMostIds) return;
+    round.marks.insert(NewOpsReader::mark_of(id));
+  }
+}
+
+void K2Gossip::ended_well(const gossip::Round& round) {
   stats_.completed += 1;
   meta_.count(round.peer, GossipPeerMeta::kCompletedRounds);
   book_.on_completed(round.peer, round.begun);
-  if (round.named_to) reader_->newcomers().named(round.their_agents, common, *round.named_to);
+  if (round.named_to) reader_->newcomers().named(round.their_agents, round.common, *round.named_to);
+  if (round.was_named) wait_for_ids(round.peer);
 }
 
 // ---------------------------------------------------------------- pieces
@@ -585,27 +616,26 @@ std::optional<gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const Se
 }
 
 /// To be called before the book hears of this round.
-NewOpsWish K2Gossip::wish_of(const gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const {
+NewOpsWish K2Gossip::wish_of(gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const {
   NewOpsWish out;
-  if (const auto* accepting = round.in<gossip::Accepting>()) out.common = accepting->common;
-  if (const auto* answering = round.in<gossip::Answering>()) out.common = answering->common;
+  out.common = round.common;
   out.since = since;
   out.most_bytes = config().max_request_gossip_op_bytes;
   out.limit = std::min(out.most_bytes, most_bytes);
+  round.most_bytes = round.bytes_left = out.limit;
   out.agents = round.their_agents;
-  out.we_started = round.is_ours();
+  out.we_started = round.is_ours;
   out.ours = ours;
   out.starts_over = ours && book_.starts_over(round.peer, since, runtime().now());
   return out;
 }
 
 /// Whether the round still waits for what is to be named in it.
-template <class Stage>
-std::function<bool()> K2Gossip::is_at(const gossip::Round& round) {
-  return [weak = weak_from_this(), peer = round.peer, session = round.session] {
+std::function<bool()> K2Gossip::is_still_there(const gossip::Round& round) {
+  return [weak = weak_from_this(), peer = round.peer, session = round.session, stage = round.stage.index()] {
     auto self = weak.lock();
     const auto* found = !self || self->stopped_ ? nullptr : self->rounds_.find(peer, session);
-    return found != nullptr && found->in<Stage>() != nullptr;
+    return found != nullptr && found->stage.index() == stage;
   };
 }
 

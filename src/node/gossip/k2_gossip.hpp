@@ -1,4 +1,4 @@
-// Gossip, the short flow: docs/protocol-gossip.md. What is decided stands in src/core/gossip; here are timers, store
+// Gossip: docs/protocol-gossip.md. What is decided stands in src/core/gossip; here are timers, store
 // calls and messages.
 #pragma once
 
@@ -7,7 +7,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "core/dht/sector_set.hpp"
@@ -16,6 +18,7 @@
 #include "core/gossip/round_book.hpp"
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
+#include "node/gossip/dht_keeper.hpp"
 #include "node/gossip/gossip_peer_meta.hpp"
 #include "node/gossip/new_ops_reader.hpp"
 #include "wire/gossip_messages.hpp"
@@ -30,7 +33,12 @@ namespace kitsune2 {
 /// once an hour at most, so that these ops are named and fetched again. G4: while fetch has a thousand ops to get or
 /// more, a round of ours waits, and peers of our kind are told BUSY, for at most `initial_initiate_interval`.
 /// *Rationale*: what a round would name comes no sooner for it, and naming takes time and bytes from the fetch. There
-/// is a bound, since a peer that publishes without end must not keep the node from gossip.
+/// is a bound, since a peer that publishes without end must not keep the node from gossip. G5: after a comparison in
+/// which a peer named ops the next round with it follows as soon as most of what was pending then is fetched, if any of
+/// it was new. G6: while much is pending, a comparison with one peer does not follow another within
+/// `min_initiate_interval`, and none follows the naming of all that a peer holds, or of a part of it that a limit cut.
+/// *Rationale*: G5, after a difference in the disc the rings have not been looked at, and a list may have been cut. G6,
+/// what is on its way would be found lacking, and be named once more.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);
@@ -59,22 +67,41 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void on(const Url& peer, const wire::GossipAgents& m);
   void on(const Url& peer, const wire::GossipBusy& m);
   void on(const Url& peer, const wire::GossipTerminate& m);
-  /// All messages of the DHT comparison, which we never start.
-  template <class Other>
-  void on(const Url& peer, const Other& m) {
-    cannot_compare(peer, m.session_id);
-  }
-  void cannot_compare(const Url& peer, const Bytes& session);
+  void on(const Url& peer, const wire::GossipDiscSectorsDiff& m);
+  void on(const Url& peer, const wire::GossipDiscSectorDetailsDiff& m);
+  void on(const Url& peer, const wire::GossipDiscSectorDetailsDiffResponse& m);
+  void on(const Url& peer, const wire::GossipRingSectorDetailsDiff& m);
+  void on(const Url& peer, const wire::GossipRingSectorDetailsDiffResponse& m);
+  void on(const Url& peer, const wire::GossipHashes& m);
 
   void say_busy(const Url& peer, const Bytes& session, bool ours);
   void accept(const Url& peer, const Bytes& session, NewOps named, std::vector<Bytes> missing);
-  void answer_accept(const Url& peer, wire::GossipNoDiff answer, NewOps named);
+  using Answer = decltype(gossip::AnswerAccept::answer);
+  void answer_accept(const Url& peer, const Bytes& session, wire::AcceptResponse response, const Answer& answer,
+                     NewOps named);
+  void finish(const Url& peer, gossip::Finish& finish, const wire::AcceptResponse& answer, bool more);
+
+  // The comparison
+  /// False: what a snapshot says is not to be taken.
+  template <class Snapshot>
+  bool take_snapshot(const Url& peer, const Result<Snapshot>& snapshot, std::size_t hashes);
+  bool may_compare(const Url& peer, bool was_named_all);
+  void take_ids(const Url& peer, gossip::Round& round, const std::vector<Bytes>& ids);
+  void name_ids(const Url& peer, gossip::Round& round, gossip::NameIds what);
+  void ids_are_read(const Url& peer, const Bytes& session, const decltype(gossip::NameIds::snapshot)& snapshot,
+                    NewOps named);
+  /// A message of the comparison has come, perhaps with `ids`.
+  void go_on(const Url& peer, const Bytes& session, gossip::Action& action, const std::vector<Bytes>* ids);
+  void wait_for_ids(const Url& peer);
+  void look_at_ids();
 
   // Rounds
   void over(const gossip::Round& round, bool waited);
   void not_sent(const Url& peer, const Bytes& session);
   void told(gossip::Round& round, const NewOps& named);
-  void ended_well(const gossip::Round& round, const SectorSet& common);
+  void ended_well(const gossip::Round& round);
+  /// Ids that one side has named to the other in the round.
+  static void mark(gossip::Round& round, const std::vector<Bytes>& ids);
 
   // Starting rounds
   void schedule();
@@ -101,9 +128,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   using Bookmark = gossip::Bookmark;
   /// The peer's, if it holds for all of `common`; otherwise it is forgotten.
   std::optional<Bookmark> bookmark_for(const Url& peer, const SectorSet& common);
-  NewOpsWish wish_of(const gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const;
-  template <class Stage>
-  std::function<bool()> is_at(const gossip::Round& round);
+  NewOpsWish wish_of(gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const;
+  std::function<bool()> is_still_there(const gossip::Round& round);
   std::shared_ptr<bool> watch_bookmark(const Url& peer);
   void move_bookmark(const Url& peer, const gossip::Named& named, bool named_something);
   void take_ops(const Url& peer, const std::vector<Bytes>& ids, const gossip::Named& named, bool more,
@@ -125,6 +151,15 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   gossip::Rounds rounds_;
   gossip::RoundBook book_;
   std::shared_ptr<NewOpsReader> reader_;
+  std::shared_ptr<DhtKeeper> dht_;
+  std::unordered_map<Url, Time> compared_at_;  ///< G6
+  /// Peers that named ids in a comparison, until most of them are fetched. G5.
+  struct NamedIds {
+    Url peer;
+    std::uint64_t pending = 0, ops = 0;  ///< then
+    Time since = {};
+  };
+  std::vector<NamedIds> named_ids_;
   /// Peers that have more, until enough of what they named is fetched. G2.
   std::vector<Url> waiting_for_fetch_;
   std::optional<Time> busy_since_;  ///< since when fetch has been busy without a break. G4

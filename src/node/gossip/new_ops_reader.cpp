@@ -71,16 +71,113 @@ void NewOpsReader::name_recent_too(const AskerPtr& asker, const NewOpsWish& wish
                    kMostIds - std::min(kMostIds, old.ids.size())};
   query(asker, rest, [old = std::move(old), done](NewOps recent) {
     recent.history_to = old.history_to;
+    recent.bytes += old.bytes;
     recent.ids.insert(recent.ids.begin(), old.ids.begin(), old.ids.end());
     done(std::move(recent));
   });
 }
 
+// ---------------------------------------------------------------- slices
+
+void NewOpsReader::list(SliceWish wish, std::uint32_t random, std::function<bool()> is_wanted, Done done) {
+  using For = gossip::ReadQueue::For;
+  auto listing = std::make_shared<Listing>();
+  listing->pieces = places_.order(wish.peer, wish.slices, random);
+  listing->asker =
+      std::make_shared<const Asker>(Asker{wish.we_started ? For::ours : For::theirs, std::move(is_wanted)});
+  listing->wish = std::move(wish);
+  listing->done = std::move(done);
+  listing->begun = runtime_.now();
+  if (!listing->pieces.empty() && listing->wish.most_ids > 0 && listing->wish.limit > 0) return go_on_listing(listing);
+  listing->out.more = !listing->pieces.empty();
+  runtime_.post([listing] { listing->done(std::move(listing->out)); });
+}
+
+OpListQuery NewOpsReader::Listing::query(std::size_t limit) const {
+  const auto& at = pieces[piece];
+  OpListQuery q;
+  q.arc = at.sectors.hull();
+  q.start = at.start;
+  q.end = at.end;
+  if (at.after) q.after = OpCursor{at.after->created_at, at.after->stored_at};
+  q.limit = limit;
+  return q;
+}
+
+void NewOpsReader::go_on_listing(const ListingPtr& listing) {
+  if (listing->piece == listing->pieces.size()) return end_listing(listing, std::nullopt);
+  const std::uint64_t ids_left = listing->wish.most_ids - listing->out.ids.size();
+  if (ids_left == 0 || listing->pages == kMostPages) return end_listing(listing, listing->here());
+  ++listing->pages;
+  auto query = listing->query(static_cast<std::size_t>(std::min<std::uint64_t>(ids_left, kPage)));
+  query_page(listing->asker, std::move(query), [weak = weak_from_this(), listing](const Result<OpPage>& page) {
+    if (auto self = weak.lock()) self->listed(listing, page);
+  });
+}
+
+void NewOpsReader::listed(const ListingPtr& listing, const Result<OpPage>& page) {
+  NewOps& out = listing->out;
+  if (!page) {
+    log::warn("gossip", "cannot read the ids of a slice: " + page.error().to_string());
+    out.failed = true;
+    return end_listing(listing, listing->here());
+  }
+  auto& piece = listing->pieces[listing->piece];
+  const SliceWish& wish = listing->wish;
+  for (std::size_t i = 0; i < page->ops.size(); ++i) {
+    const OpRecord& op = page->ops[i];
+    if (!piece.sectors.contains(op.location) || op.size > wish.most_bytes) continue;
+    const std::uint64_t mark = mark_of(op.op_id.bytes());
+    if (wish.but.contains(mark)) continue;
+    if (out.bytes + op.size > wish.limit) return cut_after(listing, i);
+    out.bytes += op.size;
+    out.ids.push_back(op.op_id.bytes());
+    listing->wish.but.insert(mark);
+  }
+  if (page->next) {
+    piece.after = gossip::ListingCursor{page->next->created_at, page->next->stored_at};
+  } else {
+    ++listing->piece;
+  }
+  go_on_listing(listing);
+}
+
+/// So many ops of the page that was read last were looked at: where that is, is asked of the store.
+void NewOpsReader::cut_after(const ListingPtr& listing, std::size_t taken) {
+  if (taken == 0) return end_listing(listing, listing->here());
+  query_page(listing->asker, listing->query(taken), [weak = weak_from_this(), listing](const Result<OpPage>& page) {
+    auto self = weak.lock();
+    if (!self) return;
+    const bool found = page && page->next;
+    self->end_listing(listing,
+                      found ? gossip::ListingCursor{page->next->created_at, page->next->stored_at} : listing->here());
+  });
+}
+
+void NewOpsReader::end_listing(const ListingPtr& listing, std::optional<gossip::ListingCursor> cut_at) {
+  if (cut_at) {
+    places_.cut(listing->wish.peer, *cut_at);
+  } else {
+    places_.finished(listing->wish.peer);
+  }
+  listing->out.more = cut_at.has_value();
+  listing->out.took = runtime_.now() - listing->begun;
+  listing->done(std::move(listing->out));
+}
+
 // ---------------------------------------------------------------- the store
 
 void NewOpsReader::query(const AskerPtr& asker, const Query& query, Done done) {
+  add(asker, IdsRead{query, std::move(done)});
+}
+
+void NewOpsReader::query_page(const AskerPtr& asker, OpListQuery query, PageDone done) {
+  add(asker, PageRead{std::move(query), std::move(done)});
+}
+
+void NewOpsReader::add(const AskerPtr& asker, std::variant<IdsRead, PageRead> what) {
   if (stopped_) return;
-  reads_.emplace(queue_.add(asker->whom), Read{query, asker, std::move(done)});
+  reads_.emplace(queue_.add(asker->whom), Read{std::move(what), asker});
   go_on();
 }
 
@@ -99,22 +196,38 @@ void NewOpsReader::go_on() {
 void NewOpsReader::begin(gossip::ReadQueue::Id id) {
   Read& read = reads_.at(id);
   read.begun = runtime_.now();
+  if (auto* page = std::get_if<PageRead>(&read.what)) {
+    OpListQuery query = page->query;
+    query.stop = read.stop.get_token();
+    return store_->list_ops(std::move(query), [weak = weak_from_this(), id](const Result<OpPage>& found) {
+      auto self = weak.lock();
+      if (!self) return;
+      if (auto ended = self->ended(id)) std::get<PageRead>(ended->what).done(found);
+      self->go_on();
+    });
+  }
+  const Query& query = std::get<IdsRead>(read.what).query;
   // A hostile set of sectors could mean 256 queries: one over the hull, and the rest is left out here.
-  store_->retrieve_op_ids_bounded(OpIdsQuery{read.query.sectors.hull(), read.query.since, read.query.limit,
-                                             read.query.most_ids, read.stop.get_token()},
-                                  [weak = weak_from_this(), id](const Result<OpIdsBounded>& found) {
-                                    if (auto self = weak.lock()) self->answered(id, found);
-                                  });
+  store_->retrieve_op_ids_bounded(
+      OpIdsQuery{query.sectors.hull(), query.since, query.limit, query.most_ids, read.stop.get_token()},
+      [weak = weak_from_this(), id](const Result<OpIdsBounded>& found) {
+        auto self = weak.lock();
+        if (!self) return;
+        if (auto ended = self->ended(id)) {
+          const auto& ids = std::get<IdsRead>(ended->what);
+          NewOps out = self->named(ids.query, found);
+          out.took = self->runtime_.now() - ended->begun;
+          ids.done(std::move(out));
+        }
+        self->go_on();
+      });
 }
 
-void NewOpsReader::answered(gossip::ReadQueue::Id id, const Result<OpIdsBounded>& found) {
+std::optional<NewOpsReader::Read> NewOpsReader::ended(gossip::ReadQueue::Id id) {
   queue_.ended(id, runtime_.now());
-  if (auto node = reads_.extract(id); node && !stopped_ && node.mapped().asker->is_wanted()) {
-    NewOps out = named(node.mapped().query, found);
-    out.took = runtime_.now() - node.mapped().begun;
-    node.mapped().done(std::move(out));
-  }
-  go_on();
+  auto node = reads_.extract(id);
+  if (!node || stopped_ || !node.mapped().asker->is_wanted()) return std::nullopt;
+  return std::move(node.mapped());
 }
 
 NewOps NewOpsReader::named(const Query& asked, const Result<OpIdsBounded>& found) const {

@@ -254,8 +254,8 @@ void CoreSpace::join(std::shared_ptr<LocalAgent> agent, Handler<> done) {
   } else {
     const AgentId agent_id = agent->agent();
     agent->on_changed({});
-    // A stock node starts with nothing and moves to the target once a comparison has found no difference. This node
-    // does not compare; without this claim nobody would publish to it or look for it first.
+    // A stock node starts with nothing and moves to the target once a comparison has found no difference. Without
+    // this claim nobody would publish to this node or look for it first until then.
     agent->set_cur_storage_arc(agent->tgt_storage_arc());
     context_.local_agent_store->add(agent);
     outcome = sign_and_spread(agent);

@@ -104,15 +104,16 @@ impl Node {
             w.get(i).ok_or("missing number")?.parse().map_err(|e| format!("{e}"))
         };
         match w.first().copied().unwrap_or("") {
-            // ops COUNT MIN MAX TAG: stores ops with sizes from MIN to MAX in every space
+            // ops COUNT MIN MAX TAG [AGE]: stores ops with sizes from MIN to MAX in every space, created AGE seconds ago
             "ops" => {
                 let (n, min, max, tag) = (num(1)?, num(2)?, num(3)?, w.get(4).ok_or("tag")?);
+                let age = Duration::from_secs(if w.len() > 5 { num(5)? as u64 } else { 0 });
                 for i in 0..self.spaces.len() {
                     let ops: Vec<MemoryOp> = (0..n)
                         .map(|k| {
                             let mut d = sha2::Sha256::digest(format!("{}/{tag}/{i}/{k}", self.name)).to_vec();
                             d.resize((min + (max - min) * k / n.max(1)).max(32), b'.');
-                            MemoryOp::new(Timestamp::now(), d)
+                            MemoryOp::new((Timestamp::now() - age).unwrap(), d)
                         })
                         .collect();
                     let stored: Vec<StoredOp> = ops.iter().cloned().map(Into::into).collect();

@@ -32,7 +32,7 @@ TEST(K2Gossip, AnswersTheShortFlow) {
   EXPECT_EQ(accept->new_ops, as_bytes_list(ids));
   EXPECT_EQ(accept->new_since, Timestamp{0}) << "no bookmark: from the beginning";
   EXPECT_EQ(accept->max_op_data_bytes, 100U << 20);
-  EXPECT_FALSE(accept->snapshot);
+  EXPECT_TRUE(accept->snapshot) << "to compare by";
   EXPECT_GT(accept->updated_new_since, Timestamp{0});
 
   auto answer = no_diff();
@@ -285,7 +285,7 @@ TEST(K2Gossip, AnInitiateDuringARoundIsToldBusyUnlessItIsTheSameOne) {
   EXPECT_TRUE(peer.next_gossip<wire::GossipTerminate>());
 }
 
-TEST(K2Gossip, TheComparisonIsDeclined) {
+TEST(K2Gossip, WithNothingInCommonTheComparisonEnds) {
   WithStranger<> both;
   auto& [net, node, peer] = both;
   peer.gossip(node.url, initiate());

@@ -376,6 +376,7 @@ TEST(OurPeers, AreToldWhenTheLimitCutAndAskAgainAfterASecond) {
   ASSERT_TRUE(giver.join(make_agent(1)));
   ASSERT_TRUE(taker.join(make_agent(2)));
   ASSERT_TRUE(net.world.run_until([&] { return taker.held() == 100; }, 6s));
+  net.world.run_for(100ms);
   const auto rounds = taker.stats().completed;
   EXPECT_GE(rounds, 4U) << "3,000 of 10,000 bytes in each";
   net.world.run_for(100s);

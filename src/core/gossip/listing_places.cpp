@@ -1,0 +1,55 @@
+// The order of listing ids to peers. Rules: P of gossip::ListingPlaces.
+#include "core/gossip/listing_places.hpp"
+
+#include <algorithm>
+#include <map>
+
+namespace kitsune2::gossip {
+
+std::vector<ListingPiece> ListingPlaces::order(const Url& peer, const std::vector<dht::SliceRef>& slices,
+                                               std::uint32_t random) {
+  std::map<std::pair<Timestamp, Timestamp>, SectorSet> spans;
+  for (const dht::SliceRef& slice : slices) spans[{slice.start, slice.end}].set(slice.sector);
+  std::vector<ListingPiece> out;
+  out.reserve(spans.size() + 1);
+  for (const auto& [time, sectors] : spans) out.push_back({time.first, time.second, sectors});
+  if (out.empty()) return out;
+
+  const auto place = places_.find(peer);
+  if (place == places_.end()) {
+    std::rotate(out.begin(), out.begin() + random % static_cast<std::uint32_t>(out.size()), out.end());
+    return out;
+  }
+  by_touch_.splice(by_touch_.begin(), by_touch_, place->second);
+  const ListingCursor at = place->second->second;
+  const auto first =
+      std::find_if(out.begin(), out.end(), [&](const ListingPiece& piece) { return piece.end > at.created_at; });
+  std::rotate(out.begin(), first, out.end());
+  ListingPiece& front = out.front();
+  if (front.start <= at.created_at && at.created_at < front.end) {
+    // What lies before the cursor comes last. Some of the same microsecond may come twice.
+    ListingPiece rest = front;
+    rest.end = at.created_at + Duration{1};
+    front.after = at;
+    out.push_back(rest);
+  }
+  return out;
+}
+
+void ListingPlaces::cut(const Url& peer, const ListingCursor& at) {
+  finished(peer);
+  by_touch_.emplace_front(peer, at);
+  places_[peer] = by_touch_.begin();
+  if (places_.size() <= kMostPeers) return;
+  places_.erase(by_touch_.back().first);
+  by_touch_.pop_back();
+}
+
+void ListingPlaces::finished(const Url& peer) {
+  const auto it = places_.find(peer);
+  if (it == places_.end()) return;
+  by_touch_.erase(it->second);
+  places_.erase(it);
+}
+
+}  // namespace kitsune2::gossip

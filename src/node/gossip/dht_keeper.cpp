@@ -1,0 +1,139 @@
+// Keeps a DHT model equal to an op store: reads it at the start, then listens. Rules: H of DhtKeeper.
+#include "node/gossip/dht_keeper.hpp"
+
+#include <utility>
+
+#include "log/log.hpp"
+
+namespace kitsune2 {
+namespace {
+
+std::uint64_t mark_of(const OpRecord& op) { return keyed_hash(op.op_id.view()); }
+
+}  // namespace
+
+void DhtKeeper::start() {
+  subscription_ = store_->subscribe({
+      .ops_stored =
+          [weak = weak_from_this()](const std::vector<OpRecord>& ops) {
+            if (auto self = weak.lock()) self->stored(ops);
+          },
+      .ops_damaged =
+          [weak = weak_from_this()](const std::vector<OpRecord>&) {
+            if (auto self = weak.lock()) self->read_later();
+          },
+  });
+  read_anew();
+}
+
+void DhtKeeper::stop() {
+  stopped_ = true;
+  stop_.request_stop();
+  subscription_.reset();
+  runtime_.cancel(timer_);
+  timer_ = 0;
+  model_.reset();
+}
+
+const dht::DhtModel* DhtKeeper::model() {
+  if (!is_read_ || stopped_) return nullptr;
+  const Timestamp now = runtime_.wall_now();
+  if (now + kClockSetBack < dht::unit_start(model_->layout().end_unit())) {
+    read_later();
+    return nullptr;
+  }
+  if (!marks_.empty() && runtime_.now() >= read_at_ + kRememberedFor) forget_pages();
+  model_->update(now);
+  return &*model_;
+}
+
+void DhtKeeper::read_later() {
+  if (stopped_ || timer_ != 0) return;
+  stop_.request_stop();
+  ++run_;
+  is_read_ = is_page_under_way_ = false;
+  model_.reset();
+  timer_ = runtime_.schedule_after(kReadAgainAfter, [weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (!self || self->stopped_) return;
+    self->timer_ = 0;
+    self->read_anew();
+  });
+}
+
+void DhtKeeper::read_anew() {
+  stop_ = {};
+  ++run_;
+  is_read_ = false;
+  after_.reset();
+  told_.clear();
+  forget_pages();
+  refused_ = 0;
+  model_.emplace(runtime_.wall_now());
+  read_page();
+}
+
+void DhtKeeper::read_page() {
+  OpListQuery query;
+  query.after = after_;
+  query.limit = kPage;
+  query.stop = stop_.get_token();
+  is_page_under_way_ = true;
+  store_->list_ops(std::move(query), [weak = weak_from_this(), run = run_](const Result<OpPage>& page) {
+    auto self = weak.lock();
+    if (self && !self->stopped_ && run == self->run_) self->on_page(page);
+  });
+}
+
+void DhtKeeper::on_page(const Result<OpPage>& page) {
+  is_page_under_way_ = false;
+  if (!page) {
+    log::warn("gossip", "cannot read the ops for comparing them with peers: " + page.error().to_string());
+    return read_later();
+  }
+  for (const OpRecord& op : page->ops) add(op);
+  remember(page->ops);
+  for (const OpRecord& op : std::exchange(told_, {})) {
+    const bool comes_later = page->next && op.created_at >= page->next->created_at;
+    if (!comes_later && !marks_.contains(mark_of(op))) add(op);
+  }
+  after_ = page->next;
+  is_read_ = !page->next;
+  read_at_ = runtime_.now();
+  if (!is_read_) read_page();
+}
+
+void DhtKeeper::remember(const std::vector<OpRecord>& page) {
+  auto& marks = pages_.emplace_back();
+  marks.reserve(page.size());
+  for (const OpRecord& op : page) marks.push_back(mark_of(op));
+  marks_.insert(marks.begin(), marks.end());
+  if (pages_.size() <= kPagesRemembered) return;
+  for (const std::uint64_t mark : pages_.front()) marks_.erase(mark);
+  pages_.pop_front();
+}
+
+void DhtKeeper::forget_pages() {
+  pages_ = {};
+  marks_ = {};
+}
+
+void DhtKeeper::stored(const std::vector<OpRecord>& ops) {
+  if (stopped_ || !model_) return;
+  if (is_read_) {
+    if (!marks_.empty() && runtime_.now() >= read_at_ + kRememberedFor) forget_pages();
+    for (const OpRecord& op : ops) {
+      if (!marks_.contains(mark_of(op))) add(op);
+    }
+  } else if (is_page_under_way_) {
+    told_.insert(told_.end(), ops.begin(), ops.end());
+  }
+}
+
+void DhtKeeper::add(const OpRecord& op) {
+  const auto added = model_->add(op.location, op.created_at, op.op_id.view());
+  if (added) return;
+  if (refused_++ == 0) log::warn("gossip", "an op that is in no comparison with peers: " + added.error().to_string());
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,199 @@
+// Gossip compares what two nodes hold: against a scripted peer message by message, and between whole nodes.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "kitsune2/testing/fault_store.hpp"
+#include "node/gossip/dht_keeper.hpp"
+#include "node/gossip/snapshots.hpp"
+#include "unit/node/gossip/gossip_harness.hpp"
+
+namespace kitsune2::node_test {
+namespace {
+
+/// As one who has been told all that is new.
+wire::GossipInitiate up_to_date(SimNode& node, const std::string& session = "session-0001") {
+  auto m = initiate(session);
+  m.new_since = node.runtime->wall_now() + 1s;
+  return m;
+}
+
+TEST(Compare, TheAcceptorShowsWhatItHoldsAndNamesWhatDiffers) {
+  WithPeer<> both;
+  auto& [net, node, peer] = both;
+  const auto ids = node.add_ops(1, 3);  // of 1970: in the disc
+  net.world.run_for(1h);
+  peer.gossip(node.url, up_to_date(node));
+  const auto accept = peer.next_gossip<wire::GossipAccept>();
+  ASSERT_TRUE(accept);
+  EXPECT_TRUE(accept->new_ops.empty());
+  ASSERT_TRUE(accept->snapshot);
+  dht::CombinedHash all;
+  for (const OpId& id : ids) all.combine(id.view());
+  EXPECT_EQ(as_text(accept->snapshot->disc_top_hash.view()), as_text(all.view()));
+
+  wire::GossipDiscSectorsDiff diff;
+  diff.session_id = accept->session_id;
+  diff.snapshot.disc_boundary = accept->snapshot->disc_boundary;
+  peer.gossip(node.url, diff);
+  const auto details = peer.next_gossip<wire::GossipDiscSectorDetailsDiff>();
+  ASSERT_TRUE(details);
+  std::size_t slices = 0;
+  for (const auto& sector : details->snapshot.disc_slice_hashes) slices += sector.slice_indices.size();
+  EXPECT_EQ(slices, details->snapshot.sector_indices.size());
+
+  wire::GossipDiscSectorDetailsDiffResponse response;
+  response.session_id = accept->session_id;
+  response.snapshot.disc_boundary = accept->snapshot->disc_boundary;
+  response.snapshot.sector_indices = details->snapshot.sector_indices;
+  response.snapshot.disc_slice_hashes.resize(response.snapshot.sector_indices.size());
+  const auto lacking = testing::ids_of(testing::make_ops(*make_prefix_policy(), 50, 1));
+  response.missing_ids = {lacking[0].bytes(), ids[1].bytes()};
+  peer.gossip(node.url, response);
+  net.world.run_for(10ms);
+  const auto hashes = peer.next_gossip<wire::GossipHashes>();
+  ASSERT_TRUE(hashes);
+  EXPECT_EQ(std::set<Bytes>(hashes->missing_ids.begin(), hashes->missing_ids.end()),
+            (std::set<Bytes>{ids[0].bytes(), ids[2].bytes()}))
+      << "what it has just named itself is left out";
+  const auto pending = node.space->fetch().state_summary().pending_requests;
+  EXPECT_TRUE(pending.contains(lacking[0]));
+  EXPECT_EQ(pending.size(), 1U) << "what is held is not asked for";
+  EXPECT_EQ(node.stats().completed, 1U);
+  EXPECT_EQ(node.stats().peer_errors, 0U);
+}
+
+TEST(Compare, WhatIsNotCommonAndWhatIsTwiceEndsNothingButCounts) {
+  WithPeer<> both([](K2GossipConfig& c) { c.min_initiate_interval_ms = 0; });
+  auto& [net, node, peer] = both;
+  node.add_ops(1, 3);
+  auto m = up_to_date(node);
+  m.arc_set = set_of(DhtArc(0, (1U << 23) - 1));
+  const Bytes hash = Bytes::copy_of(std::string(32, 'h'));
+  std::uint64_t errors = 0;
+  for (const auto& sectors : std::vector<std::vector<std::uint32_t>>{{7}, {512}, {0, 0}}) {
+    peer.gossip(node.url, m);
+    const auto accept = peer.next_gossip<wire::GossipAccept>();
+    ASSERT_TRUE(accept);
+    wire::GossipDiscSectorsDiff diff;
+    diff.session_id = accept->session_id;
+    diff.snapshot.disc_boundary = accept->snapshot->disc_boundary;
+    diff.snapshot.disc_sectors = sectors;
+    diff.snapshot.disc_sector_hashes.assign(sectors.size(), hash);
+    peer.gossip(node.url, diff);
+    EXPECT_TRUE(peer.gossips.empty());
+    EXPECT_EQ(node.stats().peer_errors, ++errors);
+    net.world.run_for(20s);
+    m.session_id = Bytes::copy_of("session-" + std::to_string(errors));
+  }
+}
+
+/// As if it had been named all long ago, and lost it.
+void has_heard_all(GossipNode& node, GossipNode& of) {
+  SectorSet full;
+  full.add(DhtArc::full());
+  GossipPeerMeta(*node.runtime, std::shared_ptr<PeerMetaStore>(std::shared_ptr<void>(), &node.space->peer_meta_store()))
+      .set_bookmark(of.url, {node.runtime->wall_now(), full});
+}
+
+struct TwoNodes {
+  explicit TwoNodes(const std::function<void(K2GossipConfig&)>& set = {}) {
+    for (auto* node : {&a, &b}) {
+      node->builder.config.k2_gossip = {};
+      if (set) set(node->builder.config.k2_gossip);
+      node->start();
+    }
+  }
+  void meet() {
+    for (auto* node : {&a, &b}) has_heard_all(*node, node == &a ? b : a);
+    EXPECT_TRUE(a.join(alice));
+    EXPECT_TRUE(b.join(bob));
+    a.knows(bob, b.url);
+    b.knows(alice, a.url);
+  }
+  Net net;
+  GossipNode a{net, "a"}, b{net, "b"};
+  std::shared_ptr<LocalAgent> alice = make_agent(1), bob = make_agent(2);
+};
+
+TEST(Compare, TwoNodesFindWhatNobodyNamesAsNew) {
+  TwoNodes two;
+  auto& [net, a, b, alice, bob] = two;
+  a.add_ops(1, 500);
+  b.add_ops(400, 300);
+  net.world.run_for(1h);
+  two.meet();
+  EXPECT_TRUE(net.world.run_until([&] { return a.held() == 699 && b.held() == 699; }, 1min));
+  EXPECT_EQ(a.stats().peer_errors + b.stats().peer_errors, 0U);
+  // In sync, a round names nothing.
+  net.world.run_for(5min);
+  const auto named = a.stats().ops_named + b.stats().ops_named, completed = a.stats().completed;
+  net.world.run_for(30min);
+  EXPECT_GT(a.stats().completed, completed);
+  EXPECT_EQ(a.stats().ops_named + b.stats().ops_named, named);
+}
+
+TEST(Compare, ASliceOfMoreThanARoundMayNameComesInPartsWithoutWaitingForItsTurn) {
+  TwoNodes two([](K2GossipConfig& c) { c.max_gossip_op_bytes = 5'000; });
+  auto& [net, a, b, alice, bob] = two;
+  a.add_ops(1, 400, 100);  // eight rounds, however they are divided over sectors
+  net.world.run_for(1h);
+  two.meet();
+  EXPECT_TRUE(net.world.run_until([&] { return b.held() == 400; }, 2min)) << b.held();
+  EXPECT_LE(a.stats().ops_named, 800U);
+}
+
+// ---------------------------------------------------------------- the model and the store
+
+/// Reads begin late, so that what is stored meanwhile is in the page that is under way.
+TEST(DhtKeeper, AgreesWithTheStoreWhateverIsStoredWhileItReads) {
+  SimWorld world(3);
+  auto runtime = world.make_runtime();
+  auto store = std::make_shared<testing::FaultStore>(*runtime, make_memory_op_store(*runtime, make_prefix_policy()));
+  store->delay_reads(1ms);
+  const auto put = [&](std::uint64_t first, std::size_t count) {
+    store->process_incoming_ops(testing::payloads_of(testing::make_ops(*make_prefix_policy(), first, count)),
+                                [](const Result<ProcessedOps>&) {});
+  };
+  put(0, 3 * DhtKeeper::kPage);
+  world.run_ready();
+  auto keeper = std::make_shared<DhtKeeper>(*runtime, store);
+  keeper->start();
+  EXPECT_EQ(keeper->model(), nullptr) << "not read yet";
+  std::uint64_t next = 1'000'000;
+  while (keeper->model() == nullptr) {
+    put(next, 3);
+    next += 3;
+    world.run_for(300us);
+  }
+  EXPECT_GT(next, 1'000'010U) << "while it read";
+  put(next, 5);
+  world.run_ready();
+  auto fresh = std::make_shared<DhtKeeper>(*runtime, store);
+  fresh->start();
+  world.run_for(1s);
+  SectorSet full;
+  full.add(DhtArc::full());
+  ASSERT_NE(fresh->model(), nullptr);
+  EXPECT_EQ(keeper->model()->op_count(), fresh->model()->op_count());
+  EXPECT_EQ(keeper->model()->op_count(), 3 * DhtKeeper::kPage + (next - 1'000'000) + 5);
+  EXPECT_EQ(keeper->model()->minimal(full), fresh->model()->minimal(full));
+  keeper->model()->check_invariants();
+  // An op that is damaged is held no longer: all is read anew.
+  store->tell_damaged({OpRecord{}});
+  EXPECT_EQ(keeper->model(), nullptr);
+  world.run_for(DhtKeeper::kReadAgainAfter + 1s);
+  EXPECT_EQ(keeper->model()->minimal(full), fresh->model()->minimal(full));
+
+  // The clock is set back: all is read anew, for the layout of now.
+  runtime->set_wall_skew(-48h);
+  EXPECT_EQ(keeper->model(), nullptr);
+  world.run_for(DhtKeeper::kReadAgainAfter + 1s);
+  ASSERT_NE(keeper->model(), nullptr);
+  EXPECT_EQ(keeper->model()->op_count(), fresh->refused() + 3 * DhtKeeper::kPage + (next - 1'000'000) + 5);
+  keeper->stop();
+  fresh->stop();
+}
+
+}  // namespace
+}  // namespace kitsune2::node_test
