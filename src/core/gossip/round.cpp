@@ -142,7 +142,7 @@ Action Rounds::on(const Url& peer, const DiscSectorsSaid& m, const dht::DhtModel
   return ShowDisc{asked, std::move(details)};
 }
 
-Action Rounds::on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel* model) {
+Action Rounds::on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel* model, std::uint32_t turn) {
   Round* round = of_ours(peer, m.session);
   if (round == nullptr || round->in<ComparingDisc>() == nullptr) return Fault{"unsolicited DISC_SECTOR_DETAILS_DIFF"};
   if (model == nullptr) return Completed{take(*round), true};
@@ -154,7 +154,9 @@ Action Rounds::on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel
   auto* send = std::get_if<dht::SendSnapshotAndIds>(&*next);
   if (send == nullptr) return Completed{take(*round), true};
   round->stage = AwaitingHashes{};
-  return NameIds{std::get<dht::DiscSectorDetailsSnapshot>(std::move(send->snapshot)), std::move(send->slices)};
+  auto& details = std::get<dht::DiscSectorDetailsSnapshot>(send->snapshot);
+  cut(details, turn);
+  return NameIds{std::move(details), std::move(send->slices)};
 }
 
 Action Rounds::on(const Url& peer, const DiscDetailsResponseSaid& m, const dht::DhtModel* model) {

@@ -133,7 +133,6 @@ struct Round {
   std::uint64_t bytes_left = 0;                         ///< the same, in payload of their ops
   std::uint64_t most_bytes = 0;                         ///< what it was at first
   boost::unordered_flat_set<std::uint64_t> marks = {};  ///< of ids that one side has named to the other
-  bool was_named = false;                               ///< the comparison brought ids
   /// Up to where our ops have been named to them, once the round has ended well.
   std::optional<Timestamp> named_to = {};
   /// False: what the peer named before is not to be relied on any more, so its bookmark must not move on.
@@ -241,7 +240,7 @@ class Rounds {
   // `model`: nullptr while there is none. R7.
   Action on(const Url& peer, const AcceptSaid& m, const dht::DhtModel* model);
   Action on(const Url& peer, const DiscSectorsSaid& m, const dht::DhtModel* model, std::uint32_t turn);
-  Action on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel* model);
+  Action on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel* model, std::uint32_t turn = 0);
   Action on(const Url& peer, const DiscDetailsResponseSaid& m, const dht::DhtModel* model);
   Action on(const Url& peer, const RingDetailsSaid& m, const dht::DhtModel* model);
   Action on(const Url& peer, const RingDetailsResponseSaid& m, const dht::DhtModel* model);

@@ -256,7 +256,11 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
   m.new_ops = std::move(named.ids);
   m.updated_new_since = named.next;
   const auto* model = round->common.empty() ? nullptr : dht_->model();
-  if (model != nullptr && !m.more_ops && may_compare(peer, false)) m.snapshot = to_wire(model->minimal(round->common));
+  // More to name, of which nothing was: the allowance for newcomers is used up, which must not keep this one from
+  // comparing.
+  const bool is_being_named = m.more_ops && !m.new_ops.empty();
+  if (model != nullptr && !is_being_named && may_compare(peer, false))
+    m.snapshot = to_wire(model->minimal(round->common));
   send(peer, m, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
     auto self = weak.lock();
     if (!self || self->stopped_) return;
@@ -308,7 +312,11 @@ void K2Gossip::schedule() {
   if (rounds_.ours() == 0) book_.put_off(now);
   Time next = std::max(book_.next_try(now), look_again_);
   if (const auto oldest = rounds_.oldest()) next = std::min(next, *oldest + from_ms(config().round_timeout_ms));
-  if (!waiting_for_fetch_.empty() || !named_ids_.empty()) next = std::min(next, now + kLookAtPending);
+  if (!waiting_for_fetch_.empty() || !named_ids_.empty()) {
+    // Once it is set it stays: messages, each of which calls this, must not put it off.
+    if (!look_at_pending_) look_at_pending_ = now + kLookAtPending;
+    next = std::min(next, *look_at_pending_);
+  }
   timer_ = runtime().schedule(next, [weak = weak_from_this()] {
     if (auto self = weak.lock()) {
       self->timer_ = 0;
@@ -319,6 +327,7 @@ void K2Gossip::schedule() {
 
 void K2Gossip::wake() {
   const Time now = runtime().now();
+  if (look_at_pending_ && *look_at_pending_ <= now) look_at_pending_.reset();
   for (const auto& round : rounds_.end_begun_before(now - from_ms(config().round_timeout_ms))) {
     stats_.timeouts += 1;
     meta_.count(round.peer, GossipPeerMeta::kTimeouts);
@@ -576,7 +585,6 @@ void K2Gossip::ended_well(const gossip::Round& round) {
   meta_.count(round.peer, GossipPeerMeta::kCompletedRounds);
   book_.on_completed(round.peer, round.begun);
   if (round.named_to) reader_->newcomers().named(round.their_agents, round.common, *round.named_to);
-  if (round.was_named) wait_for_ids(round.peer);
 }
 
 // ---------------------------------------------------------------- pieces

@@ -92,7 +92,10 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
                     NewOps named);
   /// A message of the comparison has come, perhaps with `ids`.
   void go_on(const Url& peer, const Bytes& session, gossip::Action& action, const std::vector<Bytes>* ids);
-  void wait_for_ids(const Url& peer);
+  /// A snapshot of so many hashes was made for it.
+  void charge_shown(const Url& peer, std::size_t hashes);
+  /// It has named so many ids, when the model had `ops_before`. G5
+  void wait_for_ids(const Url& peer, std::uint64_t ids, std::uint64_t ops_before);
   void look_at_ids();
 
   // Rounds
@@ -162,8 +165,9 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::vector<NamedIds> named_ids_;
   /// Peers that have more, until enough of what they named is fetched. G2.
   std::vector<Url> waiting_for_fetch_;
-  std::optional<Time> busy_since_;  ///< since when fetch has been busy without a break. G4
-  Time look_again_{};               ///< whether it still is
+  std::optional<Time> busy_since_;       ///< since when fetch has been busy without a break. G4
+  Time look_again_{};                    ///< whether it still is
+  std::optional<Time> look_at_pending_;  ///< when G2 and G5 are looked at next
   std::vector<std::pair<Url, std::weak_ptr<bool>>> bookmarks_in_use_;  ///< of rounds, and of ids on their way to fetch
   Runtime::TimerId timer_ = 0;
   std::shared_ptr<void> config_subscription_, publish_subscription_, peer_subscription_, op_subscription_;

@@ -18,6 +18,14 @@ constexpr Duration kWaitedForIds = std::chrono::minutes(2);
 constexpr Duration kMostListingCharged = std::chrono::milliseconds(50);
 /// Hashes of a snapshot that are compared in a microsecond.
 constexpr std::size_t kHashesInALookUp = 4;
+/// What a hash takes in a message.
+constexpr std::size_t kBytesOfAHash = 40;
+
+std::size_t count_hashes(const dht::DiscSectorDetailsSnapshot& snapshot) {
+  std::size_t out = 0;
+  for (const auto& [sector, slices] : snapshot.sectors) out += slices.size();
+  return out;
+}
 
 }  // namespace
 
@@ -26,6 +34,10 @@ bool K2Gossip::take_snapshot(const Url& peer, const Result<Snapshot>& snapshot, 
   charge(peer, PeerWork().look_ups(hashes / kHashesInALookUp));
   if (!snapshot) peer_error(peer, "a snapshot that is none");
   return snapshot.has_value();
+}
+
+void K2Gossip::charge_shown(const Url& peer, std::size_t hashes) {
+  charge(peer, PeerWork().look_ups(hashes / kHashesInALookUp).bytes(hashes * kBytesOfAHash));
 }
 
 bool K2Gossip::may_compare(const Url& peer, bool was_named_all) {
@@ -62,6 +74,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipDiscSectorsDiff& m) {
   mark(round, answer.new_ops);
   auto infos = infos_of(answer.missing_agents);
   stats_.agents_given += infos.size();
+  charge_shown(peer, count_hashes(show->snapshot));
   send(peer, wire::GossipDiscSectorDetailsDiff{m.session_id, std::move(infos), to_wire(show->snapshot)},
        [weak = weak_from_this(), peer, session = m.session_id.compact()](const Result<void>& sent) {
          if (auto self = weak.lock(); self && !sent) self->not_sent(peer, session);
@@ -107,7 +120,8 @@ void K2Gossip::on(const Url& peer, const wire::GossipDiscSectorDetailsDiff& m) {
   if (!take_snapshot(peer, snapshot, hashes)) return;
   const auto* round = rounds_.find(peer, m.session_id);
   const std::size_t asked = round == nullptr ? 0 : round->infos_asked;
-  auto action = rounds_.on(peer, gossip::DiscDetailsSaid{m.session_id, std::move(*snapshot)}, dht_->model());
+  auto action =
+      rounds_.on(peer, gossip::DiscDetailsSaid{m.session_id, std::move(*snapshot)}, dht_->model(), random_u32());
   if (!std::holds_alternative<gossip::Fault>(action)) take_agents(peer, m.provided_agents, asked);
   go_on(peer, m.session_id, action, nullptr);
 }
@@ -143,18 +157,24 @@ void K2Gossip::on(const Url& peer, const wire::GossipHashes& m) {
 /// Of a comparison. No bookmark is moved by them.
 void K2Gossip::take_ids(const Url& peer, gossip::Round& round, const std::vector<Bytes>& ids) {
   if (ids.empty()) return;
-  round.was_named = true;
   mark(round, ids);
   stats_.ops_learned += ids.size();
   std::vector<OpId> op_ids;
   op_ids.reserve(ids.size());
   for (const Bytes& id : ids) op_ids.emplace_back(id);
-  context_.fetch->request_offered_ops(std::move(op_ids), peer, [weak = weak_from_this(), peer](const Result<void>& r) {
-    auto self = weak.lock();
-    if (!self || self->stopped_ || r) return;
-    self->stats_.local_errors += 1;
-    self->meta_.count(peer, GossipPeerMeta::kLocalErrors);
-  });
+  const auto* model = dht_->model();
+  const std::uint64_t count = ids.size(), ops = model == nullptr ? 0 : model->op_count();
+  context_.fetch->request_offered_ops(std::move(op_ids), peer,
+                                      [weak = weak_from_this(), peer, count, ops](const Result<void>& r) {
+                                        auto self = weak.lock();
+                                        if (!self || self->stopped_) return;
+                                        if (r) {
+                                          self->wait_for_ids(peer, count, ops);
+                                          return self->schedule();
+                                        }
+                                        self->stats_.local_errors += 1;
+                                        self->meta_.count(peer, GossipPeerMeta::kLocalErrors);
+                                      });
 }
 
 void K2Gossip::name_ids(const Url& peer, gossip::Round& round, gossip::NameIds what) {
@@ -177,6 +197,7 @@ void K2Gossip::ids_are_read(const Url& peer, const Bytes& session, const decltyp
   mark(*round, named.ids);
   wire::GossipMessage message;
   if (const auto* disc = std::get_if<dht::DiscSectorDetailsSnapshot>(&snapshot)) {
+    charge_shown(peer, count_hashes(*disc));
     message = wire::GossipDiscSectorDetailsDiffResponse{session, std::move(named.ids), to_wire(*disc)};
   } else if (const auto* rings = std::get_if<dht::RingSectorDetailsSnapshot>(&snapshot)) {
     message = wire::GossipRingSectorDetailsDiffResponse{session, std::move(named.ids), to_wire(*rings)};
@@ -190,10 +211,9 @@ void K2Gossip::ids_are_read(const Url& peer, const Bytes& session, const decltyp
   });
 }
 
-void K2Gossip::wait_for_ids(const Url& peer) {
-  const auto* model = dht_->model();
-  if (model == nullptr) return;
-  const NamedIds entry{peer, context_.fetch->pending_ops(), model->op_count(), runtime().now()};
+void K2Gossip::wait_for_ids(const Url& peer, std::uint64_t ids, std::uint64_t ops_before) {
+  const std::uint64_t pending = std::max(context_.fetch->pending_ops(), ids);
+  const NamedIds entry{peer, pending, ops_before, runtime().now()};
   const auto it = std::find_if(named_ids_.begin(), named_ids_.end(), [&](const NamedIds& e) { return e.peer == peer; });
   if (it != named_ids_.end()) {
     *it = entry;

@@ -107,7 +107,8 @@ OpListQuery NewOpsReader::Listing::query(std::size_t limit) const {
 void NewOpsReader::go_on_listing(const ListingPtr& listing) {
   if (listing->piece == listing->pieces.size()) return end_listing(listing, std::nullopt);
   const std::uint64_t ids_left = listing->wish.most_ids - listing->out.ids.size();
-  if (ids_left == 0 || listing->pages == kMostPages) return end_listing(listing, listing->here());
+  const bool took_long = listing->pages > 0 && runtime_.now() - listing->begun >= kLongestListing;
+  if (ids_left == 0 || listing->pages == kMostPages || took_long) return end_listing(listing, listing->here());
   ++listing->pages;
   auto query = listing->query(static_cast<std::size_t>(std::min<std::uint64_t>(ids_left, kPage)));
   query_page(listing->asker, std::move(query), [weak = weak_from_this(), listing](const Result<OpPage>& page) {

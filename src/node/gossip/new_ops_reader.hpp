@@ -64,6 +64,8 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   static constexpr std::size_t kMostIds = 250'000;
   /// A listing of slices is cut after so many pages: each looks at OpStore::kMostLookedAt ops at most.
   static constexpr std::size_t kMostPages = 64;
+  /// A listing that has taken so long ends after a page: its round has a limit, and what was read must count.
+  static constexpr Duration kLongestListing = std::chrono::seconds(3);
   static constexpr std::size_t kPage = 4'096;
   using Done = std::function<void(NewOps)>;
 
