@@ -219,8 +219,11 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   }
 
   // --- input
+  /// What has arrived already is to be handled before more is read: its end would come before it.
+  bool holds_input() const { return paused_ || resume_queued_; }
+
   void wait_readable() {
-    if (reading_ || eof_ || state_ == State::kClosed || (paused_ && state_ == State::kOpen)) return;
+    if (reading_ || eof_ || state_ == State::kClosed || (holds_input() && state_ == State::kOpen)) return;
     reading_ = true;
     socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](const error_code& ec) {
       self->reading_ = false;
@@ -233,7 +236,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
 
   void on_readable() {
     if (state_ == State::kClosing) return discard_input();
-    if (state_ == State::kOpen && paused_) return;
+    if (state_ == State::kOpen && holds_input()) return;
     if (tls_) {
       const auto scratch = im_.cipher_scratch();
       const std::size_t n = receive(scratch.get(), AsioRuntime::Impl::kScratchBytes);
@@ -285,7 +288,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   }
 
   void decrypt_and_deliver() {
-    while (state_ == State::kOpen && !paused_) {
+    while (state_ == State::kOpen && !holds_input()) {
       const auto scratch = im_.plain_scratch();
       const std::size_t kept = leftover_.size();
       std::size_t have = kept;
@@ -303,7 +306,8 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
         leftover_.copy_to(scratch.get());
         deliver(scratch, have);
       }
-      if (ended && state_ == State::kOpen) return input_ended(*ended, ended->message == "closed by the other side");
+      if (ended && state_ == State::kOpen && !holds_input())
+        return input_ended(*ended, ended->message == "closed by the other side");
       if (have < AsioRuntime::Impl::kScratchBytes) return;
     }
   }

@@ -70,8 +70,13 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
 
   void resume() override {
     if (!std::exchange(paused_, false) || state_ != State::kOpen) return;
+    // What has arrived already is to be handled before more is taken: its end would come before it.
+    resume_queued_ = true;
     runtime_.post([weak = weak_from_this()] {
-      if (const auto self = weak.lock()) self->receive();
+      const auto self = weak.lock();
+      if (!self) return;
+      self->resume_queued_ = false;
+      self->receive();
     });
   }
 
@@ -185,7 +190,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     {
       const std::lock_guard lock(lane.mutex);
       lane.receiver_awake = false;
-      if (paused_) return;
+      if (paused_ || resume_queued_) return;
       n = std::min(lane.bytes.size(), AsioRuntime::Impl::kScratchBytes - kept);
       if (n > 0) {
         std::memcpy(scratch.get() + kept, lane.bytes.data(), n);
@@ -198,7 +203,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     }
     leftover_.copy_to(scratch.get());
     if (kept + n > 0) deliver(scratch, kept + n);
-    if (ended && state_ == State::kOpen && !paused_) {
+    if (ended && state_ == State::kOpen && !paused_ && !resume_queued_) {
       finish(make_error(Errc::disconnected, "closed by the other side"));
     }
   }
@@ -266,6 +271,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   std::shared_ptr<ConnEvents> events_;
   State state_ = State::kConnecting;
   bool paused_ = false;
+  bool resume_queued_ = false;
   bool flush_queued_ = false;
   const IpAddress ip_{};
   const std::string remote_ = "this process";

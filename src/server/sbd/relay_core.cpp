@@ -246,7 +246,6 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
   };
   if (size > sbd::kMaxMessageBytes) return closed(RelayReject::kTooLarge);
   if (size < sbd::kHeaderBytes || head.size() < std::min(size, kHeadBytes)) return closed(RelayReject::kMalformed);
-  if (waits_for_turn(client, size, now)) return {Verdict::kHold};
 
   const bool command = is_command(head);
   Client* to = nullptr;
@@ -258,6 +257,8 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
     if (to != nullptr && hold(client, *to, now)) return {Verdict::kHold};
     if (to != nullptr && !routes_.contains(key)) to = nullptr;  // it was closed
   }
+  // Last, since a message that is held for another reason comes again, and would pay again.
+  if (waits_for_turn(client, size, now)) return {Verdict::kHold};
 
   client.last_heard = now;
   client.sent_bytes += size;

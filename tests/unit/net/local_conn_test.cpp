@@ -18,6 +18,7 @@ using test::Loop;
 struct End final : ConnEvents {
   std::shared_ptr<Conn> conn;
   bool echo = false;
+  bool slow = false;  ///< takes ten bytes in each turn of the loop
   std::string received;
   Inbox<std::size_t> amounts;  ///< size of `received` after each delivery
   Inbox<bool> connected;
@@ -26,6 +27,12 @@ struct End final : ConnEvents {
 
   void on_connected() override { connected.push(true); }
   std::size_t on_data(const Incoming& in) override {
+    if (slow && in.size > 10) {
+      received.append(reinterpret_cast<const char*>(in.data), 10);
+      conn->pause();
+      conn->resume();
+      return 10;
+    }
     received.append(reinterpret_cast<const char*>(in.data), in.size);
     if (echo) {
       conn->out().append({in.data, in.size});
@@ -143,6 +150,20 @@ TEST(LocalConn, AClosedEndsBytesArriveBeforeItsEnd) {
   const auto there = p.server->closed.next();
   ASSERT_TRUE(there.has_value());
   EXPECT_EQ(there->code, Errc::disconnected);
+  p.server_loop.call([&] { EXPECT_TRUE(p.server->received == data); });
+}
+
+TEST(LocalConn, WhatASlowReaderHasNotTakenYetComesBeforeTheEnd) {
+  Pair p;
+  p.server->slow = true;
+  p.connect();
+  ASSERT_TRUE(p.client->connected.next());
+  const std::string data = pattern(5'000);
+  p.client_loop.call([&] {
+    p.client->conn->out().append(as_bytes(data));
+    p.client->conn->close(make_error(Errc::cancelled, "enough"), std::chrono::seconds(1));
+  });
+  ASSERT_TRUE(p.server->closed.next().has_value());
   p.server_loop.call([&] { EXPECT_TRUE(p.server->received == data); });
 }
 

@@ -1,0 +1,105 @@
+// Connections between two loops, over TCP and over TLS.
+#include "net/conn.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "net/tls.hpp"
+#include "support/sockets.hpp"
+
+namespace kitsune2::net {
+namespace {
+
+using test::Inbox;
+using test::Loop;
+
+/// Takes ten bytes in each turn of the loop.
+struct SlowReader final : ConnEvents {
+  std::shared_ptr<Conn> conn;
+  std::string received;
+  Inbox<Error> closed;
+
+  void on_connected() override {}
+  std::size_t on_data(const Incoming& in) override {
+    const std::size_t n = std::min<std::size_t>(in.size, 10);
+    received.append(reinterpret_cast<const char*>(in.data), n);
+    if (n < in.size) {
+      conn->pause();
+      conn->resume();
+    }
+    return n;
+  }
+  void on_sent(std::size_t) override {}
+  void on_closed(const Error& why) override {
+    conn.reset();
+    closed.push(why);
+  }
+};
+
+/// Sends all at once, and closes.
+struct Sender final : ConnEvents {
+  explicit Sender(std::string all) : data(std::move(all)) {}
+  const std::string data;
+  std::shared_ptr<Conn> conn;
+  Inbox<Error> closed;
+
+  void on_connected() override {
+    conn->out().append(as_bytes(data));
+    conn->close(make_error(Errc::cancelled, "said"));
+  }
+  std::size_t on_data(const Incoming& in) override { return in.size; }
+  void on_sent(std::size_t) override {}
+  void on_closed(const Error& why) override {
+    conn.reset();
+    closed.push(why);
+  }
+};
+
+/// How much arrives of what was sent before the close.
+std::string arrives(const std::string& data, const std::shared_ptr<TlsContext>& server_tls,
+                    const std::shared_ptr<TlsContext>& client_tls) {
+  Loop server_loop, client_loop;
+  const auto reader = std::make_shared<SlowReader>();
+  const auto sender = std::make_shared<Sender>(data);
+  const auto listener = Listener::listen(server_loop, "127.0.0.1:0", server_tls, [&](const auto& conn) {
+                          reader->conn = conn;
+                          return reader;
+                        }).value();
+  server_loop.call([&] { listener->start(); });
+  const auto at = split_host_port(listener->address()).value();
+  client_loop.call([&] {
+    sender->conn = connect(client_loop, {at.first, at.second, client_tls}, std::chrono::seconds(30), sender);
+  });
+  EXPECT_TRUE(sender->closed.next().has_value());
+  EXPECT_TRUE(reader->closed.next().has_value());
+  std::string out;
+  server_loop.call([&] {
+    listener->stop();
+    out = reader->received;
+  });
+  return out;
+}
+
+std::string pattern(std::size_t size) {
+  std::string out(size, '\0');
+  std::uint32_t z = 1;
+  for (char& c : out) c = static_cast<char>((z = z * 1664525 + 1013904223) >> 24);
+  return out;
+}
+
+TEST(Conn, WhatASlowReaderHasNotTakenYetComesBeforeTheEnd) {
+  const std::string data = pattern(5'000);
+  EXPECT_EQ(arrives(data, nullptr, nullptr), data);
+}
+
+TEST(Conn, WhatASlowReaderHasNotTakenYetComesBeforeTheEndOfTls) {
+  const test::Certificates certificates;
+  const auto server = TlsContext::server(certificates.cert, certificates.key).value();
+  const auto client = TlsContext::client({.ca_file = certificates.ca}).value();
+  const std::string data = pattern(5'000);
+  EXPECT_EQ(arrives(data, server, client), data);
+}
+
+}  // namespace
+}  // namespace kitsune2::net
