@@ -1,6 +1,7 @@
 // Turns of workers on shared threads: who is due, and who waits for a time.
 #include "store/sqlite/shared_threads.hpp"
 
+#include <system_error>
 #include <utility>
 
 namespace kitsune2::sqlite {
@@ -51,8 +52,24 @@ std::unique_ptr<Worker> SharedThreads::make_worker(Worker::Turn turn) {
   auto job = std::make_shared<Job>(std::move(turn));
   auto out = std::make_unique<SharedWorker>(shared_from_this(), job);
   const std::lock_guard lock(mutex_);
-  make_due(job, false);
+  try {
+    make_due(job, false);
+  } catch (...) {
+    // There is not a single thread: its destructor must not wait for a turn.
+    std::erase(ready_, job);
+    job->state = Job::State::ended;
+    throw;
+  }
   return out;
+}
+
+/// Under the mutex. If there are threads already, they do without another one.
+void SharedThreads::start_thread() {
+  try {
+    threads_.emplace_back([this] { run(); });
+  } catch (const std::system_error&) {
+    if (threads_.empty()) throw;
+  }
 }
 
 /// Under the mutex.
@@ -62,7 +79,7 @@ void SharedThreads::make_due(const std::shared_ptr<Job>& job, bool idle) {
   job->state = Job::State::due;
   job->idle = idle;
   ready_.push_back(job);
-  if (ready_.size() > waiting_ && threads_.size() < most_) threads_.emplace_back([this] { run(); });
+  if (ready_.size() > waiting_ && threads_.size() < most_) start_thread();
   due_.notify_one();
 }
 
@@ -104,6 +121,8 @@ void SharedThreads::run() {
     if (!ready_.empty()) {
       const auto job = std::move(ready_.front());
       ready_.pop_front();
+      // This thread may have been the only one that waited for the next timer.
+      if (waiting_ > 0 && !timers_.empty()) due_.notify_one();
       job->state = Job::State::runs;
       const bool idle = std::exchange(job->idle, false);
       lock.unlock();
@@ -117,7 +136,8 @@ void SharedThreads::run() {
     if (timers_.empty()) {
       due_.wait(lock);
     } else {
-      due_.wait_until(lock, timers_.begin()->first);
+      const auto next = timers_.begin()->first;  // a copy: the entry may go meanwhile
+      due_.wait_until(lock, next);
     }
     --waiting_;
   }

@@ -38,6 +38,7 @@ class SharedThreads : public std::enable_shared_from_this<SharedThreads> {
   class SharedWorker;
 
   void run();
+  void start_thread();
   void make_due(const std::shared_ptr<Job>& job, bool idle);
   void wake(const std::shared_ptr<Job>& job);
   void finish_turn(const std::shared_ptr<Job>& job, Worker::Pause pause);

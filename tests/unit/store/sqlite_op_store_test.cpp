@@ -40,6 +40,7 @@ TEST_F(SqliteOpStoreTest, many_stores_share_a_few_threads) {
                                         });
   }
   EXPECT_LE(threads(), before + 2 * sqlite::kThreadsADuty);
+  EXPECT_TRUE(w_.world().wait_for([&] { return waiting == 0; }));
   for (const auto& store : stores) EXPECT_EQ(w_.stats(*store)->ops, 5U);
   EXPECT_EQ(waiting, 0U);
   // A sanitizer's own thread may have come meanwhile.
