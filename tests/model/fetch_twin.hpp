@@ -386,6 +386,7 @@ class FetchTwin {
     sources_.clear();
     departed_.clear();
     dropped_.clear();
+    hurry_again_ = Time::min();
   }
 
   FetchDue poll(Time now) {
@@ -725,6 +726,8 @@ class FetchTwin {
       if (each.source == s.url && each.is_sent) sent.push_back(&each);
     }
     if (sent.empty()) return {};
+    const Time first = sent.front()->sent_at;
+    if (s.last_answer <= first && s.last_part <= first) return {};
     std::uint64_t an_op = static_cast<std::uint64_t>((now_ - sent.front()->sent_at).count());
     const bool known = s.op_size > 0 && s.window.rate() > 0;
     if (an_op < 500'000) return {};
@@ -745,6 +748,8 @@ class FetchTwin {
       }
       if (asked_ops(each) > 0) behind.push_back(&each);
     }
+    if (free.empty() || behind.empty() || sources_.size() < 2 || now_ < hurry_again_) return std::nullopt;
+    std::size_t looks = 4096;
     std::sort(free.begin(), free.end(),
               [](const Source* a, const Source* b) { return std::pair(a->turn, a->age) < std::pair(b->turn, b->age); });
     std::stable_sort(behind.begin(), behind.end(),
@@ -762,7 +767,7 @@ class FetchTwin {
         most = std::min(most, to->most_ids);
         most = std::min(most, std::max<std::uint64_t>(1, ids_by_size(*to)));
         most = std::min(most, ids_by_time(*to));
-        const std::vector<Op*> ops = last_asked(*from, *to, most);
+        const std::vector<Op*> ops = last_asked(*from, *to, most, looks);
         if (ops.empty()) continue;
         Request request;
         request.id = ++request_ids_;
@@ -785,17 +790,19 @@ class FetchTwin {
         return out;
       }
     }
+    hurry_again_ = now_ + Duration(4 * (sources_.size() + 4096 - looks));
     return std::nullopt;
   }
 
-  std::vector<Op*> last_asked(const Source& from, const Source& to, std::uint64_t most) {
+  std::vector<Op*> last_asked(const Source& from, const Source& to, std::uint64_t most, std::size_t& looks) {
     std::vector<Op*> all, out;
     for (auto request = requests_.rbegin(); request != requests_.rend(); ++request) {
       if (request->source != from.url || !request->is_sent) continue;
       std::vector<Op*> ops = ops_of(*request);
       all.insert(all.end(), ops.rbegin(), ops.rend());
     }
-    if (all.size() > 512) all.resize(512);
+    all.resize(std::min({all.size(), std::size_t{512}, looks}));
+    looks -= all.size();  // if nothing is found
     std::uint64_t bytes = 0;
     for (Op* op : all) {
       const Pair* pair = pair_of(*op, to.url);
@@ -948,6 +955,7 @@ class FetchTwin {
   std::vector<Source> sources_;
   std::vector<std::pair<Url, std::uint64_t>> departed_;  ///< what removed sources had left unanswered
   std::vector<OpId> dropped_;                            ///< ops that went with their last pair, because of silence
+  Time hurry_again_ = Time::min();                       ///< no take-over is looked for before
   std::uint64_t order_ = 0;
   std::uint64_t ages_ = 0;
   std::uint64_t request_ids_ = 0;

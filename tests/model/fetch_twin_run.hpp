@@ -188,6 +188,8 @@ class FetchTwinRun {
           now_ = before;
         } else if (choice < 160) {
           now_ += Duration(std::int64_t{1} << (choice % 28));  // and nobody checks what is due
+        } else if (choice < 164) {
+          do_behind();
         }
         return;
       }
@@ -250,7 +252,9 @@ class FetchTwinRun {
 
   void do_add() {
     const Url& from = url(byte());
-    const std::vector<OpId> ops = some_ops();
+    add_ops(some_ops(), from);
+  }
+  void add_ops(const std::vector<OpId>& ops, const Url& from) {
     const FetchAdded a = core_->add(ops, from, now_);
     const FetchAdded b = twin_->add(ops, from, now_);
     expect(a.added == b.added && a.known == b.known && a.refused == b.refused, "add");
@@ -322,6 +326,43 @@ class FetchTwinRun {
       if (mask >= 128 || (mask >> (i % 7) & 1U) != 0) ops.push_back(request.op_ids[i]);
     }
     return ops;
+  }
+  /// A new beginning: the same ops at a few sources, which all answer but one; that one gives signs of life, sends an
+  /// op now and then, or nothing at all.
+  void do_behind() {
+    core_->clear();
+    twin_->clear();
+    const std::uint8_t shape = byte();
+    const std::size_t sources = 2 + shape % 3;
+    std::vector<OpId> ops;
+    for (std::size_t i = 0; i < op_count_; ++i) ops.push_back(op(i));
+    for (std::size_t i = 0; i < sources; ++i) add_ops(ops, url(i));
+    std::size_t first = seen_.size();
+    std::vector<OpId> slow;  // what the first source was asked for
+    pump();
+    for (int i = byte() % 32; i > 0; --i) {
+      now_ += Duration(std::int64_t{1'000} << (byte() % 10));
+      const std::uint8_t life = byte();
+      if (life % 4 < 2 && shape < 192) {
+        core_->progress(url(0), 1, now_);
+        twin_->progress(url(0), 1, now_);
+      }
+      if (life < 64 && shape < 192 && !slow.empty()) {
+        do_response(url(0), {slow.front()}, 9 + life % 9);
+        slow.erase(slow.begin());
+      }
+      for (; life >= 32 && first < seen_.size(); ++first) {
+        const auto& [id, from, asked] = seen_[first];
+        if (from == url(0)) {
+          slow.insert(slow.end(), asked.begin(), asked.end());
+        } else {
+          do_response(from, asked, 9 + life % 9);
+        }
+      }
+      do_stored(twin_->storing());
+      pump();
+      compare();
+    }
   }
   void do_response(const Url& from, const std::vector<OpId>& ops, unsigned size_bits, std::uint64_t invalid = 0) {
     const std::uint64_t bytes = ops.size() * (std::uint64_t{1} << size_bits);

@@ -737,6 +737,7 @@ void FetchCore::clear() {
   dropped_.clear();
   dropped_order_.clear();
   storing_ops_ = asked_ops_ = 0;
+  hurry_again_ = Time::min();
 }
 
 // --- time

@@ -187,22 +187,25 @@ struct FetchCounts {
 ///      narrows the window. Rationale: an answer of one frame needs no permit, which would cost a round trip each; a
 ///      large one earns it. What a slow source was asked for last is what all others wait for in the end.
 ///  R18 When nothing is ready anywhere, a source takes over ops that another one, which holds them too, has not sent
-///      yet, if that one is *behind*: the first of its open requests was sent kHurryTime ago, and all of them take it
-///      kHurryTime longer than twice the time until the first of the ops would come from here. The time is by the rates
-///      that both have shown; of a source that has sent nothing, each op takes as long as it has been silent. Only a
-///      source with a free place takes over, that will have all it was asked for in kHurryTime and two round trips, and
-///      owes nothing (R15). The one that is furthest behind gives first, from the last op that was asked of it on; so
-///      many that both would end at the same time, within the bounds of one request. The last kHurryScan ops of a
-///      source are looked at, and an op is taken over once until it is queued again. What its first source sends after
-///      all is late (R15). Rationale: what a slow source was asked for before its rate or the size of its ops was known
-///      is not to hold up the end. It comes twice, since nothing takes a request back; so this is not done to save
-///      little time.
+///      yet, if that one is *behind*: the first of its open requests was sent kHurryTime ago, a sign of life came
+///      since, and all of them take it kHurryTime longer than twice the time until the first of the ops would come from
+///      here. The time is by the rates that both have shown; of a source that has sent no op, each op takes as long as
+///      that request. Only a source with a free place takes over, that will have all it was asked for in kHurryTime and
+///      two round trips, and owes nothing (R15). The one that is furthest behind gives first, from the last op that was
+///      asked of it on; so many that both would end at the same time, within the bounds of one request. The last
+///      kHurryScan ops of a source are looked at, kHurryLooks ops at once; when none is found, nothing is looked at for
+///      kHurryRest for each op and source that was; and an op is taken over once until it is queued again. What its
+///      first source sends after all is late (R15). Rationale: what a slow source was asked for before its rate or the
+///      size of its ops was known is not to hold up the end. It comes twice, since nothing takes a request back; so
+///      this is not done to save little time. A source without a sign of life is left to R5: without its requests
+///      nothing would ever tell that it is gone.
 ///
 /// Everything that R5-R9 and R16 let wait happens in poll(); next_deadline() says when. The driver calls poll(now),
 /// then next_request(now) until nullopt, after every event and at every deadline.
 ///
 /// Complexity, n = pairs: add, stored, response, is_wanted, has: O(1) expected per op and per pair touched;
-/// next_request O(ids * sources of each + log sources); source removal O(its pairs); next_deadline O(1); nothing scans.
+/// next_request O(ids * sources of each + log sources); source removal O(its pairs); next_deadline O(1); nothing scans,
+/// but for R18 (sources and their requests, and kHurryLooks ops).
 /// Memory: about 100 bytes for an op (ids up to 39 bytes in place) with one source, 32 for each further source; it goes
 /// back to the allocator chunk by chunk as work drains.
 /// Thread rule: one thread at a time (the owner's strand). Nothing is called back.
@@ -222,6 +225,8 @@ class FetchCore {
   static constexpr int kShareTrips = 8;                                        ///< R17
   static constexpr Duration kHurryTime = std::chrono::milliseconds(500);       ///< R18
   static constexpr std::size_t kHurryScan = 512;                               ///< R18
+  static constexpr std::size_t kHurryLooks = 4096;                             ///< R18
+  static constexpr Duration kHurryRest = std::chrono::microseconds(4);         ///< R18
   static constexpr std::uint32_t kHostageDelays = 15;                          ///< R6
   static constexpr std::uint32_t kMissLevels = 7;                              ///< R8: 1, 2, 4, … 64 delays
   static constexpr std::size_t kSourcesRemembered = 1024;                      ///< R12, R15
@@ -551,7 +556,8 @@ class FetchCore {
     std::uint64_t all = 0, an_op = 0;
   };
   Backlog backlog(const Source& source) const;
-  std::vector<std::uint32_t> last_asked(const Source& source, std::uint32_t also_at, std::uint64_t most) const;
+  std::vector<std::uint32_t> last_asked(const Source& source, std::uint32_t also_at, std::uint64_t most,
+                                        std::size_t& looks) const;
   std::set<Turn>& ring_of(Ring ring) { return ring == Ring::live ? live_ : ring == Ring::free ? free_ : doubtful_; }
 
   // --- silence (R16)
@@ -598,6 +604,7 @@ class FetchCore {
 
   std::set<Turn> live_, doubtful_;  ///< sources that can be asked now
   std::set<Turn> free_;             ///< that could be, if something were ready (R18)
+  Time hurry_again_ = Time::min();  ///< R18: nothing is looked at before
   std::set<BackOffEnd> back_offs_;
   std::set<WaitEnd> waits_;  ///< the first pair of each waiting list
   List deadlines_;           ///< requests by deadline

@@ -6,7 +6,12 @@
 namespace kitsune2 {
 
 std::optional<FetchRequest> FetchCore::take_over() {
-  if (asked_ops_ == 0 || free_.empty() || sources_.size() < 2) return std::nullopt;
+  if (asked_ops_ == 0 || free_.empty() || sources_.size() < 2 || now_ < hurry_again_) return std::nullopt;
+  std::size_t looks = kHurryLooks;
+  const auto nothing_found = [&] {
+    hurry_again_ = now_ + kHurryRest * static_cast<std::int64_t>(sources_.size() + kHurryLooks - looks);
+    return std::nullopt;
+  };
   constexpr auto kHurry = static_cast<std::uint64_t>(kHurryTime.count());
   struct Behind {
     Backlog backlog;
@@ -18,7 +23,7 @@ std::optional<FetchRequest> FetchCore::take_over() {
     const Backlog time = backlog(source);
     if (time.all > kHurry) behind.push_back({time, source.age, slot});
   });
-  if (behind.empty()) return std::nullopt;
+  if (behind.empty()) return nothing_found();
   std::sort(behind.begin(), behind.end(), [](const Behind& a, const Behind& b) {
     return a.backlog.all != b.backlog.all ? a.backlog.all > b.backlog.all : a.age < b.age;
   });
@@ -35,7 +40,7 @@ std::optional<FetchRequest> FetchCore::take_over() {
       if (each.backlog.all < kHurry + 2 * (until + an_op)) break;
       const std::uint64_t even = (each.backlog.all - until) / (each.backlog.an_op + an_op);
       const std::uint64_t most = std::min({even, size_limit(to), time_limit(to)});
-      const auto ops = last_asked(sources_[each.source], turn.source, std::max<std::uint64_t>(1, most));
+      const auto ops = last_asked(sources_[each.source], turn.source, std::max<std::uint64_t>(1, most), looks);
       if (ops.empty()) continue;
 
       const std::uint32_t taker = turn.source;
@@ -53,7 +58,7 @@ std::optional<FetchRequest> FetchCore::take_over() {
       return out;
     }
   }
-  return std::nullopt;
+  return nothing_found();
 }
 
 /// How long the source will take for all of what it was asked for in the requests that it has not lost.
@@ -64,6 +69,8 @@ FetchCore::Backlog FetchCore::backlog(const Source& source) const {
   for (std::uint32_t slot = source.requests.head; slot != kNoSlot; slot = requests_[slot].by_source.next) {
     const Request& request = requests_[slot];
     if (!request.is_sent) continue;
+    // Of a source that has gone quiet the deadline is to tell (R5).
+    if (!sent_at && std::max(source.last_answer, source.last_part) <= request.sent_at) return {};
     if (!sent_at) sent_at = request.sent_at;
     ops += request.size - request.answered;
   }
@@ -77,9 +84,9 @@ FetchCore::Backlog FetchCore::backlog(const Source& source) const {
   return {ops * an_op, an_op};
 }
 
-/// What was asked of `source` last and can be asked of `also_at`, the last first.
-std::vector<std::uint32_t> FetchCore::last_asked(const Source& source, std::uint32_t also_at,
-                                                 std::uint64_t most) const {
+/// What was asked of `source` last and can be asked of `also_at`, the last first. `looks`: how many may be looked at.
+std::vector<std::uint32_t> FetchCore::last_asked(const Source& source, std::uint32_t also_at, std::uint64_t most,
+                                                 std::size_t& looks) const {
   std::vector<std::uint32_t> out;
   std::size_t looked_at = 0;
   std::uint64_t bytes = 0;
@@ -88,7 +95,8 @@ std::vector<std::uint32_t> FetchCore::last_asked(const Source& source, std::uint
     if (!request.is_sent) continue;
     for (auto op = request.ops.rbegin(); op != request.ops.rend(); ++op) {
       if (!ops_.holds(*op) || ops_[*op].request != slot) continue;
-      if (++looked_at > kHurryScan || out.size() == most) return out;
+      if (looks == 0 || ++looked_at > kHurryScan || out.size() == most) return out;
+      --looks;
       if (ops_[*op].hurried != 0) continue;
       const std::uint32_t pair = find_pair(*op, also_at);
       if (pair == kNoSlot || pairs_[pair].place != kIdle) continue;

@@ -67,13 +67,55 @@ TEST_F(BehindTest, AFreeSourceTakesOverTheLastOps) {
   EXPECT_FALSE(late.put_aside || twice.put_aside);
 }
 
-TEST_F(BehindTest, ASourceThatSendsNothingIsBehindAfterAWhile) {
+TEST_F(BehindTest, ASourceThatHasSentNoOpIsBehindAfterAWhile) {
   quick_answers();
   while (taken_over() > 0) quick_answers();
   EXPECT_GT(core().pending_ops(), 0U);
+  core().progress(source(1), 1, now_);
   now_ += FetchCore::kHurryTime;
   while (taken_over() > 0) quick_answers();
   EXPECT_EQ(core().pending_ops(), 0U);
+}
+
+TEST_F(BehindTest, ASourceWithoutASignOfLifeIsFoundOut) {
+  quick_answers();
+  while (taken_over() > 0) quick_answers();
+  now_ += FetchCore::kHurryTime;
+  EXPECT_EQ(taken_over(), 0U) << "or nothing would tell that the other is gone";
+  now_ = kStart + kDelay;
+  while (taken_over() > 0) quick_answers();
+  EXPECT_EQ(core().pending_ops(), 0U);
+  // What comes next is asked only of the one that answers, and at once.
+  for (std::size_t i = 1; i <= 4; ++i) {
+    core().add(ops(100 * i, 16), source(0), now_);
+    core().add(ops(100 * i, 16), source(1), now_);
+    EXPECT_EQ(taken_over(), 16U);
+    quick_answers();
+    EXPECT_EQ(core().pending_ops(), 0U);
+  }
+}
+
+TEST_F(BehindTest, ASourceThatHasAnsweredAndIsGoneIsFoundOut) {
+  quick_answers();
+  while (taken_over() > 0) quick_answers();
+  for (const auto& request : slow_) answer(request, kMib);
+  ASSERT_EQ(core().pending_ops(), 0U);
+  now_ += std::chrono::seconds(1);
+  core().add(ops(100, 48), source(0), now_);
+  core().add(ops(100, 48), source(1), now_);
+  const auto asked = ask_all();
+  for (const auto& request : asked) {
+    if (request.source == source(0)) quick_.push_back(request);
+  }
+  ASSERT_GT(asked.size(), quick_.size());
+  quick_answers();
+  while (taken_over() > 0) quick_answers();
+  now_ += kDelay;
+  while (taken_over() > 0) quick_answers();
+  EXPECT_EQ(core().pending_ops(), 0U);
+  core().add(ops(200, 16), source(0), now_);
+  core().add(ops(200, 16), source(1), now_);
+  EXPECT_EQ(taken_over(), 16U);
 }
 
 TEST_F(BehindTest, NothingIsTakenOverTwice) {
@@ -98,6 +140,10 @@ TEST_F(BehindTest, NothingIsTakenOverTwice) {
     if (core().is_pending(id)) all.push_back(id);
   }
   core().add(all, source(2), now_);
+  now_ += std::chrono::milliseconds(10);
+  core().progress(source(0), 1, now_);
+  core().progress(source(1), 1, now_);
+  now_ += FetchCore::kHurryTime;
   for (auto requests = ask_all(); !requests.empty(); requests = ask_all()) {
     now_ += std::chrono::milliseconds(10);
     for (const auto& request : requests) {
