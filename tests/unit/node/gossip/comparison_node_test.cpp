@@ -123,7 +123,7 @@ TEST(Compare, TwoNodesFindWhatNobodyNamesAsNew) {
   b.add_ops(400, 300);
   net.world.run_for(1h);
   two.meet();
-  EXPECT_TRUE(net.world.run_until([&] { return a.held() == 699 && b.held() == 699; }, 1min));
+  EXPECT_TRUE(net.world.run_until([&] { return two.a.held() == 699 && two.b.held() == 699; }, 1min));
   EXPECT_EQ(a.stats().peer_errors + b.stats().peer_errors, 0U);
   // In sync, a round names nothing.
   net.world.run_for(5min);
@@ -139,7 +139,7 @@ TEST(Compare, ASliceOfMoreThanARoundMayNameComesInPartsWithoutWaitingForItsTurn)
   a.add_ops(1, 400, 100);  // eight rounds, however they are divided over sectors
   net.world.run_for(1h);
   two.meet();
-  EXPECT_TRUE(net.world.run_until([&] { return b.held() == 400; }, 2min)) << b.held();
+  EXPECT_TRUE(net.world.run_until([&] { return two.b.held() == 400; }, 2min)) << b.held();
   EXPECT_LE(a.stats().ops_named, 800U);
 }
 

@@ -49,8 +49,6 @@ struct TurnsWorld : World {
 
 constexpr std::uint64_t kAddressFrames =
     RelayCore::kAddressFramesPercent * 10'000U / static_cast<std::uint64_t>(RelayCore::kFrameTime.count());
-constexpr std::uint64_t kAllFrames =
-    RelayCore::kFramesPercent * 10'000U / static_cast<std::uint64_t>(RelayCore::kFrameTime.count());
 
 TEST(RelayTurns, AFloodOfOneAddressHasItsShareOfTheTimeAndNobodyIsClosed) {
   TurnsWorld w;
