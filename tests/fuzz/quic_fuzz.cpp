@@ -1,6 +1,6 @@
 // Two QUIC endpoints and a network that the input commands: it loses, repeats, reorders, damages and invents datagrams,
-// lets time pass, sends, reads, gives up and closes. Nothing crashes; what is read is what was sent, in order, up to
-// where a stream was given up; each message is reported once; nothing due stays due; the keys are the right ones.
+// lets time pass, sends, reads, gives up and closes. Nothing crashes; each message is reported once; nothing due stays
+// due; what is kept is bounded; the keys are the right ones. That what is read is what was sent is for the unit tests.
 #include <algorithm>
 #include <deque>
 #include <memory>
