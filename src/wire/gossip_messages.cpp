@@ -238,50 +238,53 @@ class Decoder {
     std::uint32_t seen = 0;  ///< a bit for each number of a message field that has arrived
     std::optional<std::vector<std::uint32_t>> arc_words = {};
 
-    bool is(std::uint32_t number) const { return r != nullptr && r->field() == number; }
+    /// The reader, if it is at this field.
+    ProtoReader* at(std::uint32_t number) const { return r != nullptr && r->field() == number ? r : nullptr; }
 
     void session(std::uint32_t n, Bytes& out) {
-      if (is(n)) out = slice_of(d.message_, d.bounded(*r, 0, d.limits_.max_id_bytes));
+      if (ProtoReader* reader = at(n)) out = slice_of(d.message_, d.bounded(*reader, 0, d.limits_.max_id_bytes));
     }
     void hash(std::uint32_t n, Bytes& out) { session(n, out); }
     void ids(std::uint32_t n, std::vector<Bytes>& out) {
-      if (is(n)) d.item(*r, out, 1, d.limits_.max_id_bytes);
+      if (ProtoReader* reader = at(n)) d.item(*reader, out, 1, d.limits_.max_id_bytes);
     }
     void hashes(std::uint32_t n, std::vector<Bytes>& out) {
-      if (is(n)) d.item(*r, out, 0, d.limits_.max_id_bytes);
+      if (ProtoReader* reader = at(n)) d.item(*reader, out, 0, d.limits_.max_id_bytes);
     }
     void texts(std::uint32_t n, std::vector<Bytes>& out) {
-      if (is(n)) d.item(*r, out, 0, d.limits_.max_text_bytes);
+      if (ProtoReader* reader = at(n)) d.item(*reader, out, 0, d.limits_.max_text_bytes);
     }
     void text(std::uint32_t n, Bytes& out) {
-      if (!is(n)) return;
-      if (r->bytes().size() > d.limits_.max_text_bytes) {
-        r->fail("a text over the limit", Errc::too_large);
+      ProtoReader* reader = at(n);
+      if (reader == nullptr) return;
+      if (reader->bytes().size() > d.limits_.max_text_bytes) {
+        reader->fail("a text over the limit", Errc::too_large);
       } else {
-        out = slice_of(d.message_, as_bytes(r->text()));
+        out = slice_of(d.message_, as_bytes(reader->text()));
       }
     }
     void time(std::uint32_t n, Timestamp& out) {
-      if (is(n)) out.micros = r->int64();
+      if (ProtoReader* reader = at(n)) out.micros = reader->int64();
     }
     void number(std::uint32_t n, std::uint32_t& out) {
-      if (is(n)) out = r->uint32();
+      if (ProtoReader* reader = at(n)) out = reader->uint32();
     }
     void boolean(std::uint32_t n, bool& out) {
-      if (is(n)) out = r->boolean();
+      if (ProtoReader* reader = at(n)) out = reader->boolean();
     }
     void op_count(std::uint32_t n, std::optional<std::uint64_t>& out) {
-      if (is(n) && gossip_tells_op_count(d.dialect_)) out = r->varint();
+      if (ProtoReader* reader = at(n); reader != nullptr && gossip_tells_op_count(d.dialect_)) out = reader->varint();
     }
     template <class Number>
     void numbers(std::uint32_t n, std::vector<Number>& out) {
-      if (is(n)) d.number_items(*r, out);
+      if (ProtoReader* reader = at(n)) d.number_items(*reader, out);
     }
     void arc_set(std::uint32_t n, ArcSetWords& out) {
       if (r == nullptr) return check_arc_set(out);
-      if (!is(n)) return;
-      const ByteView view = r->bytes();
-      if (!r->ok()) return;
+      ProtoReader* reader = at(n);
+      if (reader == nullptr) return;
+      const ByteView view = reader->bytes();
+      if (!reader->ok()) return;
       if (!arc_words) arc_words.emplace();
       d.walk(view, "ArcSetMessage", [&](ProtoReader& inner) {
         if (inner.field() == 1) d.number_items(inner, *arc_words);
@@ -297,25 +300,28 @@ class Decoder {
     template <class T>
     void message(std::uint32_t n, T& out, const char* name) {
       if (r == nullptr && (seen >> n & 1U) == 0) d.fail(std::string("gossip: no ") + name);
-      if (!is(n)) return;
-      const ByteView view = r->bytes();
-      if (!r->ok()) return;
+      ProtoReader* reader = at(n);
+      if (reader == nullptr) return;
+      const ByteView view = reader->bytes();
+      if (!reader->ok()) return;
       seen |= 1U << n;
       d.read(view, out);
     }
     template <class T>
     void optional_message(std::uint32_t n, std::optional<T>& out) {
-      if (!is(n)) return;
-      const ByteView view = r->bytes();
-      if (!r->ok()) return;
+      ProtoReader* reader = at(n);
+      if (reader == nullptr) return;
+      const ByteView view = reader->bytes();
+      if (!reader->ok()) return;
       if (!out) out.emplace();
       d.read(view, *out);
     }
     template <class T>
     void messages(std::uint32_t n, std::vector<T>& out) {
-      if (!is(n)) return;
-      const ByteView view = r->bytes();
-      if (r->ok() && d.spend(*r)) d.read(view, out.emplace_back());
+      ProtoReader* reader = at(n);
+      if (reader == nullptr) return;
+      const ByteView view = reader->bytes();
+      if (reader->ok() && d.spend(*reader)) d.read(view, out.emplace_back());
     }
     void same_length(std::size_t a, std::size_t b, const char* name) const {
       if (r != nullptr || a == b) return;
