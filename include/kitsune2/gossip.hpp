@@ -17,7 +17,7 @@ struct GossipStats {
   std::uint64_t agents_refused = 0;                    ///< infos that did not verify, or whose times are not credible
 };
 
-/// Gossip of one space. Strand only. Implements the short flow, without the DHT model: docs/protocol-gossip.md.
+/// Gossip of one space. Strand only. Names what is new and compares the rest: docs/protocol-gossip.md.
 class Gossip {
  public:
   virtual ~Gossip() = default;

@@ -17,7 +17,7 @@ std::string demangled(const char* name) {
 
 std::string describe_exception() {
   const std::type_info* type = abi::__cxa_current_exception_type();
-  const std::string name = type != nullptr ? demangled(type->name()) : "an exception";
+  std::string name = type != nullptr ? demangled(type->name()) : "an exception";
   try {
     throw;
   } catch (const std::exception& e) {

@@ -250,15 +250,14 @@ std::optional<Url> RoundBook::choose(const Look& look, Time now, std::uint32_t r
 }
 
 std::optional<Url> RoundBook::choose_owed(const Look& look, Time now) {
-  while (const auto url = owed_.oldest_due(now)) {
-    const auto* standing = candidates_.find(*url);
-    if (!look || standing == nullptr) {
-      // Its info may arrive again, or another url.
-      postpone(*url, now);
-    } else if (const Time from = may_ask_at(*url, true); from > now) {
+  while (auto url = owed_.oldest_due(now)) {
+    // Not a candidate now: its info may arrive again, or another url.
+    const auto* standing = look ? candidates_.find(*url) : nullptr;
+    const Time from = standing != nullptr ? may_ask_at(*url, true) : now;
+    if (from > now) {
       const auto* owed = owed_.find(*url);
       owed_.put(*url, {owed->since, owed->reason_at, from});
-    } else if (look_at(look, *url, *standing, now)) {
+    } else if (standing != nullptr && look_at(look, *url, *standing, now)) {
       return url;
     } else {
       postpone(*url, now);
