@@ -34,6 +34,7 @@ SectorSet all_but(const SectorSet& common, const std::vector<dht::SliceRef>& sli
   return SectorSet(words);
 }
 
+constexpr Fault kUndeclared{"asks for agents that we did not declare"};
 constexpr Fault kBadSnapshot{"a snapshot of what is not common, or not in the disc"};
 
 }  // namespace
@@ -81,7 +82,7 @@ Action Rounds::on(const Url& peer, const AcceptSaid& m, const dht::DhtModel* mod
   if (stage == nullptr) return Fault{"unsolicited ACCEPT"};
   if (!declared(*round, m.missing_agents)) {
     ours_.erase(peer);
-    return Fault{"asks for agents that we did not declare"};
+    return kUndeclared;
   }
   round->common = round->ours.sectors.common(m.sectors);
   AnswerAccept out{stage->asked_since, round->common, AnswerAccept::NoDiff{m.snapshot.has_value()}};
@@ -108,26 +109,16 @@ Action Rounds::on(const Url& peer, const AcceptSaid& m, const dht::DhtModel* mod
 }
 
 Action Rounds::on(const Url& peer, const NoDiffSaid& m) {
-  Round* round = of_theirs(peer, m.session);
-  const Accepted* stage = round == nullptr ? nullptr : round->in<Accepted>();
-  if (stage == nullptr) return Fault{"unsolicited NO_DIFF"};
-  if (!declared(*round, m.missing_agents)) {
-    theirs_.erase(peer);
-    return Fault{"asks for agents that we did not declare"};
-  }
-  const Timestamp asked = stage->asked_since;
+  const auto [round, fault] = answered(peer, m.session, m.missing_agents, "unsolicited NO_DIFF");
+  if (round == nullptr) return fault;
+  const Timestamp asked = round->in<Accepted>()->asked_since;
   return Finish{take(*round), asked};
 }
 
 Action Rounds::on(const Url& peer, const DiscSectorsSaid& m, const dht::DhtModel* model, std::uint32_t turn) {
-  Round* round = of_theirs(peer, m.session);
-  const Accepted* stage = round == nullptr ? nullptr : round->in<Accepted>();
-  if (stage == nullptr) return Fault{"unsolicited DISC_SECTORS_DIFF"};
-  if (!declared(*round, m.missing_agents)) {
-    theirs_.erase(peer);
-    return Fault{"asks for agents that we did not declare"};
-  }
-  const Timestamp asked = stage->asked_since;
+  const auto [round, fault] = answered(peer, m.session, m.missing_agents, "unsolicited DISC_SECTORS_DIFF");
+  if (round == nullptr) return fault;
+  const Timestamp asked = round->in<Accepted>()->asked_since;
   if (model == nullptr) return Finish{take(*round), asked, true};
   auto next = model->handle(m.snapshot, std::nullopt, round->common);
   if (!next) {
@@ -176,14 +167,9 @@ Action Rounds::on(const Url& peer, const DiscDetailsResponseSaid& m, const dht::
 }
 
 Action Rounds::on(const Url& peer, const RingDetailsSaid& m, const dht::DhtModel* model) {
-  Round* round = of_theirs(peer, m.session);
-  const Accepted* stage = round == nullptr ? nullptr : round->in<Accepted>();
-  if (stage == nullptr) return Fault{"unsolicited RING_SECTOR_DETAILS_DIFF"};
-  if (!declared(*round, m.missing_agents)) {
-    theirs_.erase(peer);
-    return Fault{"asks for agents that we did not declare"};
-  }
-  const Timestamp asked = stage->asked_since;
+  const auto [round, fault] = answered(peer, m.session, m.missing_agents, "unsolicited RING_SECTOR_DETAILS_DIFF");
+  if (round == nullptr) return fault;
+  const Timestamp asked = round->in<Accepted>()->asked_since;
   if (model == nullptr) return Finish{take(*round), asked, true};
   auto next = model->handle(m.snapshot, std::nullopt, round->common);
   if (!next) {
@@ -330,6 +316,15 @@ std::optional<Time> Rounds::oldest() const {
     for (const auto& [peer, round] : *table) out = out ? std::min(*out, round.begun) : round.begun;
   }
   return out;
+}
+
+Rounds::Answered Rounds::answered(const Url& peer, const Bytes& session, const std::vector<Bytes>& missing_agents,
+                                  const char* unsolicited) {
+  Round* round = of_theirs(peer, session);
+  if (round == nullptr || round->in<Accepted>() == nullptr) return {nullptr, Fault{unsolicited}};
+  if (declared(*round, missing_agents)) return {round, Fault{nullptr}};
+  theirs_.erase(peer);
+  return {nullptr, kUndeclared};
 }
 
 bool Rounds::declared(const Round& round, const std::vector<Bytes>& agents) {

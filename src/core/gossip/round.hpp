@@ -267,6 +267,14 @@ class Rounds {
   Round take(Round& round);
   Table::iterator oldest_of_newcomers();
   static bool declared(const Round& round, const std::vector<Bytes>& agents);
+  /// What the initiator's answer to our ACCEPT belongs to, or why it belongs to nothing.
+  struct Answered {
+    Round* round;  ///< null: `fault` holds
+    Fault fault;
+  };
+  /// A round whose answer asks for what was not declared is over.
+  Answered answered(const Url& peer, const Bytes& session, const std::vector<Bytes>& missing_agents,
+                    const char* unsolicited);
 
   Table ours_, theirs_;
 };
