@@ -17,7 +17,8 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/kitsune2Config.cmake ${CMAKE_CURRENT_B
 # The prefix is relative to the file, because `cmake --install --prefix` may differ from the configured one.
 file(RELATIVE_PATH K2_PC_PREFIX "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 if(K2_IROH)
-  # Not as required packages: --static would also ask for the libraries inside GnuTLS, whose -dev packages are not needed.
+  # Not as required packages: --static would also ask for the libraries inside GnuTLS, and their -dev packages are
+  # not needed.
   set(K2_PC_IROH_LIBS " -lngtcp2_crypto_gnutls -lngtcp2 -lgnutls")
 endif()
 foreach(pc kitsune2 kitsune2_testing)
