@@ -48,15 +48,15 @@ void BM_FetchThousandOps(benchmark::State& state) {
   FetchCore core{CoreFetchConfig{}};
   fill(core, static_cast<std::size_t>(state.range(0)), 100);
   // The silent sources have their requests under way, as in a running node.
-  while (auto request = core.next_request(kStart)) core.sent(request->id, kStart);
+  while (auto request = core.next_request(kStart)) core.on_sent(request->id, kStart);
   const Url good = source(1);
   const auto ids = make_ids(0, 1000);
   for (auto _ : state) {
     core.add(ids, good, kStart);
     while (auto request = core.next_request(kStart)) {
-      core.sent(request->id, kStart);
-      benchmark::DoNotOptimize(core.response(good, request->op_ids, 64 * request->op_ids.size(), kStart));
-      core.stored(request->op_ids, kStart);
+      core.on_sent(request->id, kStart);
+      benchmark::DoNotOptimize(core.on_response(good, request->op_ids, 64 * request->op_ids.size(), kStart));
+      core.on_stored(request->op_ids, kStart);
     }
     if (core.pending_pairs() != static_cast<std::uint64_t>(state.range(0))) state.SkipWithError("ops are left");
   }
@@ -88,11 +88,11 @@ void BM_FetchAll(benchmark::State& state) {
     core.add(ids, good, kStart);
     lap(0);
     while (auto request = core.next_request(kStart)) {
-      core.sent(request->id, kStart);
+      core.on_sent(request->id, kStart);
       lap(1);
-      benchmark::DoNotOptimize(core.response(good, request->op_ids, 64 * request->op_ids.size(), kStart));
+      benchmark::DoNotOptimize(core.on_response(good, request->op_ids, 64 * request->op_ids.size(), kStart));
       lap(2);
-      core.stored(request->op_ids, kStart);
+      core.on_stored(request->op_ids, kStart);
       lap(3);
     }
     if (core.pending_ops() != 0) state.SkipWithError("ops are left");
@@ -114,9 +114,9 @@ void BM_ManySources(benchmark::State& state) {
     FetchCore core{CoreFetchConfig{}};
     for (std::size_t i = 0; i < sources; ++i) core.add(ids, source(i), kStart);
     while (auto request = core.next_request(kStart)) {
-      core.sent(request->id, kStart);
-      benchmark::DoNotOptimize(core.response(request->source, request->op_ids, 64 * request->op_ids.size(), kStart));
-      core.stored(request->op_ids, kStart);
+      core.on_sent(request->id, kStart);
+      benchmark::DoNotOptimize(core.on_response(request->source, request->op_ids, 64 * request->op_ids.size(), kStart));
+      core.on_stored(request->op_ids, kStart);
     }
     if (core.pending_ops() != 0) state.SkipWithError("ops are left");
   }
@@ -135,7 +135,7 @@ void BM_Overdue(benchmark::State& state) {
   for (auto _ : state) {
     core.poll(now);
     while (auto request = core.next_request(now)) {
-      core.sent(request->id, now);
+      core.on_sent(request->id, now);
       ++requests;
     }
     now = core.next_deadline().value();
@@ -191,7 +191,7 @@ void BM_MemoryPerPair(benchmark::State& state) {
       }
       const double grown = static_cast<double>(resident_bytes() - before) / static_cast<double>(core.pending_pairs());
       // What is left after everything was fetched.
-      for (std::size_t i = 0; i * each < pairs; i += kBatch) core.stored(make_ids(i, kBatch), kStart);
+      for (std::size_t i = 0; i * each < pairs; i += kBatch) core.on_stored(make_ids(i, kBatch), kStart);
       const double kept = static_cast<double>(resident_bytes() - before) / static_cast<double>(pairs);
       const std::array<double, 2> out{grown, core.pending_ops() == 0 ? kept : -1};
       const bool written = write(pipe_ends[1], out.data(), sizeof out) == sizeof out;

@@ -127,7 +127,7 @@ class Signals {
   void on_hangup(std::function<void()> reload);
 
  private:
-  void hung_up();
+  void call_reload();
 
   std::stop_source source_;
   std::atomic<int> late_code_{-1};

@@ -94,7 +94,7 @@ Signals::Signals(First first) {
     while (true) {
       const int number = ::sigwaitinfo(&set, &info);
       if (number == SIGHUP && !terminal_is_gone(info, had_terminal)) {
-        hung_up();
+        call_reload();
       } else if (number > 0) {
         break;
       }
@@ -117,7 +117,7 @@ Signals::Signals(First first) {
   }).detach();
 }
 
-void Signals::hung_up() {
+void Signals::call_reload() {
   const std::lock_guard lock(reload_mutex_);
   if (reload_) return reload_();
   log::info("kitsune2", "SIGHUP: there is nothing to reload");

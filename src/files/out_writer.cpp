@@ -132,7 +132,7 @@ void OutWriter::issue(PathIssue::Kind kind, const std::string& path, std::string
   if (options_.issue) options_.issue(PathIssue{kind, path, std::move(reason)});
 }
 
-void OutWriter::handled(std::uint64_t bytes) {
+void OutWriter::report_handled(std::uint64_t bytes) {
   const auto change = static_cast<std::int64_t>(bytes) - static_cast<std::int64_t>(handled_);
   handled_ = bytes;
   if (change != 0 && options_.handled) options_.handled(change);
@@ -411,13 +411,13 @@ OpId chained(const OpId& before, const OpId& id) {
 }  // namespace
 
 /// An op of the file is not available, now or for good.
-Result<void> OutWriter::missing(Job& job, const Error& error) {
+Result<void> OutWriter::on_missing(Job& job, const Error& error) {
   if (options_.last_pass()) {
     fail(job, PathIssue::Kind::missing, error.message);
   } else {
     job.stage = Job::Stage::over;
     ++counts_.postponed;
-    handled(0);
+    report_handled(0);
   }
   return {};
 }
@@ -450,12 +450,12 @@ Result<void> OutWriter::file(ManifestRecord& record, ManifestReader& reader) {
   if (skip_depth_ > 0) {
     ++counts_.failed;
     options_.settled(job.number);
-    handled(job.head.size);
+    report_handled(job.head.size);
     return {};
   }
   const std::uint64_t size = job.head.size;
   auto done = end(job);
-  if (done && counts_.postponed == postponed) handled(size);  // written, kept, or failed for good
+  if (done && counts_.postponed == postponed) report_handled(size);  // written, kept, or failed for good
   return done;
 }
 
@@ -465,7 +465,7 @@ Result<void> OutWriter::begin(Job& job, std::uint64_t pack_at) {
   if (head.packed) {
     auto bytes = packed_bytes(pack_at, head.size);
     if (!bytes) {
-      if (bytes.error().code == Errc::not_found) return missing(job, bytes.error());
+      if (bytes.error().code == Errc::not_found) return on_missing(job, bytes.error());
       return bytes.error().context(printable(job.path));
     }
     job.packed = std::move(*bytes);
@@ -479,7 +479,8 @@ Result<void> OutWriter::begin(Job& job, std::uint64_t pack_at) {
     fail(job, PathIssue::Kind::exists, "there is a folder where a file should be");
     return {};
   }
-  if (!S_ISREG(job.info.st_mode) || static_cast<std::uint64_t>(job.info.st_size) != head.size) return differs(job);
+  if (!S_ISREG(job.info.st_mode) || static_cast<std::uint64_t>(job.info.st_size) != head.size)
+    return on_difference(job);
   constexpr int kFlags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   job.there = Fd(::openat(at_.fd(), head.name.c_str(), kFlags));
   if (!job.there && errno == EACCES && options_.modes && (head.mode & S_IRUSR) == 0) {
@@ -487,7 +488,7 @@ Result<void> OutWriter::begin(Job& job, std::uint64_t pack_at) {
     job.before = grant(at_.fd(), head.name, S_IFREG, S_IRUSR);
     job.there = Fd(::openat(at_.fd(), head.name.c_str(), kFlags));
   }
-  if (!job.there || ::fstat(job.there.get(), &job.info) != 0 || !S_ISREG(job.info.st_mode)) return differs(job);
+  if (!job.there || ::fstat(job.there.get(), &job.info) != 0 || !S_ISREG(job.info.st_mode)) return on_difference(job);
   job.stage = Job::Stage::comparing;
   if (head.packed) return compare(job, nullptr);
   return {};
@@ -518,12 +519,12 @@ Result<void> OutWriter::compare(Job& job, const OpId* id) {
   std::vector<std::uint8_t>& buffer = buffer_;
   buffer.resize(job.next_bytes(options_.chunk_bytes));
   auto got = read_full(job.there.get(), buffer.data(), buffer.size());
-  if (!got || *got != buffer.size()) return differs(job);
+  if (!got || *got != buffer.size()) return on_difference(job);
   const bool same = id == nullptr ? as_text(buffer) == job.packed.text() : op_id_of(buffer) == *id;
-  if (!same) return differs(job);
+  if (!same) return on_difference(job);
   if (id != nullptr) job.compared = chained(job.compared, *id);
   job.at += buffer.size();
-  handled(job.at);
+  report_handled(job.at);
   return {};
 }
 
@@ -532,14 +533,14 @@ void OutWriter::put_back(Job& job) {
 }
 
 /// Something else is in the file's place.
-Result<void> OutWriter::differs(Job& job) {
+Result<void> OutWriter::on_difference(Job& job) {
   put_back(job);
   if (!options_.overwrite) {
     fail(job, PathIssue::Kind::exists, "another file is there; --overwrite replaces it");
     return {};
   }
   const std::uint64_t same = std::exchange(job.at, 0);
-  handled(0);
+  report_handled(0);
   if (auto begun = begin_writing(job); !begun || job.stage == Job::Stage::over) return begun;
   return copy_same(job, same);
 }
@@ -548,18 +549,18 @@ Result<void> OutWriter::differs(Job& job) {
 /// and checked again, because others may write to that file.
 Result<void> OutWriter::copy_same(Job& job, std::uint64_t bytes) {
   if (bytes == 0) return {};
-  if (::lseek(job.there.get(), 0, SEEK_SET) != 0) return refused(job, errno_error(errno, "seek"));
+  if (::lseek(job.there.get(), 0, SEEK_SET) != 0) return on_refused(job, errno_error(errno, "seek"));
   OpId copied;
   while (job.at < bytes) {
     if (is_stopped()) return stopped();
     buffer_.resize(job.next_bytes(options_.chunk_bytes));
     auto got = read_full(job.there.get(), buffer_.data(), buffer_.size());
-    if (!got) return refused(job, got.error());
+    if (!got) return on_refused(job, got.error());
     if (*got != buffer_.size()) break;
     copied = chained(copied, op_id_of(buffer_));
-    if (auto written = write_full(job.temp.fd.get(), buffer_); !written) return refused(job, written.error());
+    if (auto written = write_full(job.temp.fd.get(), buffer_); !written) return on_refused(job, written.error());
     job.at += buffer_.size();
-    handled(job.at);
+    report_handled(job.at);
   }
   if (copied == job.compared) return {};
   fail(job, PathIssue::Kind::changed, "it changed while it was compared; the next fetch will compare it again");
@@ -567,7 +568,7 @@ Result<void> OutWriter::copy_same(Job& job, std::uint64_t bytes) {
 }
 
 /// The system refused something. That ends the fetch, or concerns this file alone.
-Result<void> OutWriter::refused(Job& job, const Error& error) {
+Result<void> OutWriter::on_refused(Job& job, const Error& error) {
   if (ends_everything(error)) return error.context(printable(job.path));
   fail(job, PathIssue::Kind::unwritable, error.message);
   return {};
@@ -586,7 +587,7 @@ Result<void> OutWriter::begin_writing(Job& job) {
   const auto& head = job.head;
   if (auto room = has_room(head.size); !room) return room.error().context(printable(job.path));
   auto dir = shared_dir();
-  if (!dir) return refused(job, errno_error(errno, "open"));
+  if (!dir) return on_refused(job, errno_error(errno, "open"));
   const std::string name = temp_name(options_.salt, job.path);
   constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
   // The file gets its mode at once, less the umask: this descriptor can write to it even where the mode forbids it.
@@ -595,14 +596,14 @@ Result<void> OutWriter::begin_writing(Job& job) {
     ::unlinkat(dir->get(), name.c_str(), 0);
     fd = Fd(::openat(dir->get(), name.c_str(), kFlags, mode_t{head.mode}));
   }
-  if (!fd) return refused(job, errno_error(errno, "create"));
+  if (!fd) return on_refused(job, errno_error(errno, "create"));
   job.temp.dir = std::move(dir);
   job.temp.name = name;
   job.temp.fd = std::move(fd);
   job.stage = Job::Stage::writing;
   if (!head.packed) return {};
   if (auto may = afford(head.size); !may) return may.error().context(printable(job.path));
-  if (auto written = write_full(job.temp.fd.get(), job.packed); !written) return refused(job, written.error());
+  if (auto written = write_full(job.temp.fd.get(), job.packed); !written) return on_refused(job, written.error());
   job.at = head.size;
   return {};
 }
@@ -612,17 +613,17 @@ Result<void> OutWriter::write_ops(Job& job, const std::vector<OpId>& ids) {
   if (auto may = afford(bytes); !may) return may.error().context(printable(job.path));
   auto ops = ops_of(ids);
   if (!ops) {
-    if (ops.error().code == Errc::not_found) return missing(job, ops.error());
+    if (ops.error().code == Errc::not_found) return on_missing(job, ops.error());
     return ops.error().context(printable(job.path));
   }
   for (const auto& op : *ops) {
     if (op.size() != job.next_bytes(options_.chunk_bytes)) {
       return make_error(Errc::malformed, printable(job.path) + ": a chunk has a wrong size");
     }
-    if (auto written = write_full(job.temp.fd.get(), op); !written) return refused(job, written.error());
+    if (auto written = write_full(job.temp.fd.get(), op); !written) return on_refused(job, written.error());
     job.at += op.size();
   }
-  handled(job.at);
+  report_handled(job.at);
   return {};
 }
 

@@ -110,12 +110,12 @@ class OutWriter {
   Result<void> take(Job& job, const std::vector<OpId>& ids);
   Result<void> end(Job& job);
   Result<void> compare(Job& job, const OpId* id);
-  Result<void> differs(Job& job);
+  Result<void> on_difference(Job& job);
   Result<void> copy_same(Job& job, std::uint64_t bytes);
   Result<void> begin_writing(Job& job);
   Result<void> write_ops(Job& job, const std::vector<OpId>& ids);
-  Result<void> refused(Job& job, const Error& error);
-  Result<void> missing(Job& job, const Error& error);
+  Result<void> on_refused(Job& job, const Error& error);
+  Result<void> on_missing(Job& job, const Error& error);
   Result<void> has_room(std::uint64_t bytes) const;
   void keep_file(Job& job);
   static void put_back(Job& job);
@@ -127,7 +127,7 @@ class OutWriter {
   bool is_stopped() const { return options_.stopped && options_.stopped(); }
   Result<void> afford(std::uint64_t bytes) const { return options_.afford ? options_.afford(bytes) : Result<void>(); }
   /// Reports that this many bytes of the current file are done.
-  void handled(std::uint64_t bytes);
+  void report_handled(std::uint64_t bytes);
   std::shared_ptr<Fd> shared_dir();
 
   DirCursor at_;

@@ -21,10 +21,10 @@ void Wants::start() {
   FetchEvents events;
   const std::weak_ptr<Wants> weak = weak_from_this();
   events.ops_stored = [weak](const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes) {
-    if (auto self = weak.lock()) self->stored(peer, ops, bytes);
+    if (auto self = weak.lock()) self->on_stored(peer, ops, bytes);
   };
   events.ops_missing = [weak](const Url& peer, const std::vector<OpId>& ops) {
-    if (auto self = weak.lock()) self->lacking(peer, ops);
+    if (auto self = weak.lock()) self->on_lacking(peer, ops);
   };
   events.peer_given_up = [weak](const Url& peer, const std::vector<OpId>&) {
     auto self = weak.lock();
@@ -38,19 +38,19 @@ void Wants::start() {
     self->publish();
   };
   events.ops_unserved = [weak](const Url& peer, const std::vector<OpId>& ops, const std::vector<OpId>&) {
-    if (auto self = weak.lock(); self && !self->stopped_) self->unserved(peer, ops);
+    if (auto self = weak.lock(); self && !self->stopped_) self->on_unserved(peer, ops);
   };
   fetch_subscription_ = space_->fetch().subscribe(std::move(events));
   OpStoreEvents stored;
   stored.ops_damaged = [weak](const std::vector<OpRecord>& ops) {
-    if (auto self = weak.lock(); self && !self->stopped_) self->damaged(ops);
+    if (auto self = weak.lock(); self && !self->stopped_) self->on_damaged(ops);
   };
   store_subscription_ = space_->op_store().subscribe(std::move(stored));
   handler_->on_pong([weak](const Url& from) {
     auto self = weak.lock();
     if (!self || self->stopped_) return;
     if (const auto it = self->sources_.find(from); it != self->sources_.end()) ++it->second.pongs;
-    self->heard(from);
+    self->on_heard(from);
   });
   subscription_ = space_->peer_store().on_update([weak](const AgentInfoPtr& info) {
     if (auto self = weak.lock(); self && !self->stopped_) self->on_info(*info);
@@ -74,12 +74,12 @@ void Wants::notice(const std::string& text) {
   if (options_.notice) options_.notice(text);
 }
 
-bool Wants::live(const Source& source) const { return source.heard && runtime_.now() - *source.heard <= kLiveFor; }
+bool Wants::is_live(const Source& source) const { return source.heard && runtime_.now() - *source.heard <= kLiveFor; }
 
 std::size_t Wants::live_count() const {
   if (!space_->current_url()) return 0;  // no url: nobody can answer, whatever was heard before
   return static_cast<std::size_t>(
-      std::count_if(sources_.begin(), sources_.end(), [&](const auto& entry) { return live(entry.second); }));
+      std::count_if(sources_.begin(), sources_.end(), [&](const auto& entry) { return is_live(entry.second); }));
 }
 
 void Wants::tick() {
@@ -117,7 +117,7 @@ void Wants::look_at_bytes() {
     source.received = load.source_received_bytes;
     if (is_bad && !std::exchange(source.said_bad, true) && options_.bad_source) options_.bad_source(url);
   }
-  for (const auto& url : heard_of) heard(url);
+  for (const auto& url : heard_of) on_heard(url);
 }
 
 /// W6.
@@ -321,10 +321,10 @@ void Wants::ping() {
   }
 }
 
-void Wants::heard(const Url& url) {
+void Wants::on_heard(const Url& url) {
   const auto it = sources_.find(url);
   if (it == sources_.end()) return;
-  if (!live(it->second)) changed_at_ = runtime_.now();  // it gets time to answer
+  if (!is_live(it->second)) changed_at_ = runtime_.now();  // it gets time to answer
   it->second.heard = runtime_.now();
   const bool is_new = !std::exchange(it->second.proven, true);
   if (std::exchange(it->second.dropped, false) || is_new) ask_all(url);
@@ -342,7 +342,7 @@ void Wants::add(std::vector<Want> wants, Handler<> done) {
   space_->op_store().filter_out_existing_ops(
       std::move(ids), lifetime_.guard([this, shared, done = std::move(done)](Result<std::vector<OpId>> lacking) {
         --filters_;
-        if (lacking) filtered(std::move(*shared), *lacking);
+        if (lacking) on_filtered(std::move(*shared), *lacking);
         if (filters_ == 0) stored_meanwhile_.clear();
         publish();
         if (lacking) {
@@ -353,7 +353,7 @@ void Wants::add(std::vector<Want> wants, Handler<> done) {
       }));
 }
 
-void Wants::filtered(std::vector<Want> wants, const std::vector<OpId>& lacking) {
+void Wants::on_filtered(std::vector<Want> wants, const std::vector<OpId>& lacking) {
   const std::unordered_set<OpId> not_held(lacking.begin(), lacking.end());
   std::vector<OpId> fresh;
   for (const auto& want : wants) {
@@ -395,7 +395,7 @@ void Wants::hold(const Item& item) {
   figures_.bytes_held += item.refs * item.bytes;
 }
 
-void Wants::stored(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes) {
+void Wants::on_stored(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes) {
   if (stopped_) return;
   for (const auto& op : ops) {
     if (filters_ > 0) stored_meanwhile_.insert(op.op_id);
@@ -411,11 +411,11 @@ void Wants::stored(const Url& peer, const std::vector<StoredOp>& ops, std::uint6
   figures_.fetched_bytes += bytes;
   last_byte_ = runtime_.now();
   for (auto& [url, source] : sources_) source.pongs = 0;
-  heard(peer);
+  on_heard(peer);
   publish();
 }
 
-void Wants::lacking(const Url& peer, const std::vector<OpId>& ops) {
+void Wants::on_lacking(const Url& peer, const std::vector<OpId>& ops) {
   if (stopped_) return;
   const auto source = sources_.find(peer);
   if (source == sources_.end()) return;
@@ -427,13 +427,13 @@ void Wants::lacking(const Url& peer, const std::vector<OpId>& ops) {
     if (std::find(lacking.begin(), lacking.end(), serial) == lacking.end()) lacking.push_back(serial);
     suspects_.insert(id);
   }
-  heard(peer);
+  on_heard(peer);
   judge();
   publish();
 }
 
 /// The fetch module no longer asks this source for them, but the ops may still appear there.
-void Wants::unserved(const Url& peer, std::vector<OpId> ops) {
+void Wants::on_unserved(const Url& peer, std::vector<OpId> ops) {
   if (sources_.count(peer) == 0) return;
   std::erase_if(ops, [this](const OpId& id) { return pending_.count(id) == 0 && missing_.count(id) == 0; });
   ask(peer, std::move(ops));
@@ -444,7 +444,7 @@ bool Wants::quiet_and_answering() const {
   if (runtime_.now() - std::max(last_byte_, changed_at_) < Duration(options_.missing_after)) return false;
   const auto back_off = space_->fetch().state_summary().peers_on_backoff;
   for (const auto& [url, source] : sources_) {
-    if (!live(source)) continue;
+    if (!is_live(source)) continue;
     if (source.pongs < 2 || source.dropped || back_off.count(url) != 0) return false;
   }
   return true;
@@ -454,7 +454,7 @@ void Wants::judge() {
   if (!suspects_.empty()) {
     std::vector<std::uint32_t> living;
     for (const auto& [url, source] : sources_) {
-      if (live(source)) living.push_back(source.serial);
+      if (is_live(source)) living.push_back(source.serial);
     }
     for (auto it = suspects_.begin(); it != suspects_.end() && !living.empty();) {
       const auto item = pending_.find(*it);
@@ -512,7 +512,7 @@ void Wants::recheck() {
 }
 
 /// W9.
-void Wants::damaged(const std::vector<OpRecord>& ops) {
+void Wants::on_damaged(const std::vector<OpRecord>& ops) {
   std::vector<OpId> fresh;
   for (const auto& op : ops) {
     if (missing_.count(op.op_id) != 0 || !pending_.try_emplace(op.op_id).second) continue;

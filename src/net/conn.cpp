@@ -215,7 +215,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     do_write();  // also the alert after a failure
     if (state_ != State::kHandshake) return;
     if (result.has_error()) return finish(result.error());
-    if (tls_->established()) opened();
+    if (tls_->is_established()) opened();
   }
 
   // --- input
@@ -337,7 +337,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   void do_write() {
     bool progress = false;
     while (true) {
-      if (tls_ && tls_->established()) {
+      if (tls_ && tls_->is_established()) {
         while (!out_.empty() && tls_->output().size() < kCipherTarget) {
           const std::size_t n = std::min<std::size_t>(out_.size(), 64U << 10);
           const auto result = tls_->write({out_.data(), n});

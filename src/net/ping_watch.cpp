@@ -6,18 +6,18 @@
 
 namespace kitsune2::net {
 
-void PingWatch::answered(ByteView payload) {
+void PingWatch::on_pong(ByteView payload) {
   if (!ping_ || !std::ranges::equal(payload, this->payload().view())) return;
   proven_ = ping_->position;
   ping_.reset();
 }
 
-bool PingWatch::sent(std::size_t bytes) {
+bool PingWatch::on_sent(std::size_t bytes) {
   sent_ += bytes;
   return pings_.quiet > Duration::zero() && !ping_ && sent_ - last_ping_ >= kProofBytes;
 }
 
-void PingWatch::taken(std::size_t queued, Time now) {
+void PingWatch::on_taken(std::size_t queued, Time now) {
   if (!ping_ || !ping_->in_queue) return;
   ping_->left_at = now;
   ping_->in_queue = sent_ - std::min<std::uint64_t>(queued, sent_) <= ping_->position;

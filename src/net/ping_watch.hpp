@@ -43,13 +43,13 @@ class PingWatch {
   PingWatch(const WsPings& pings, Time now) : pings_(pings), last_received_(now) {}
 
   /// Something has arrived.
-  void received(Time now) { last_received_ = now; }
+  void on_received(Time now) { last_received_ = now; }
   /// The answer to a ping has arrived. A payload other than that of the ping under way proves nothing.
-  void answered(ByteView payload);
+  void on_pong(ByteView payload);
   /// `bytes` were put into the queue. Returns true if a ping is due (W2): call `on_time` now.
-  bool sent(std::size_t bytes);
+  bool on_sent(std::size_t bytes);
   /// The system has accepted some of the queue; `queued` bytes are left.
-  void taken(std::size_t queued, Time now);
+  void on_taken(std::size_t queued, Time now);
 
   Verdict on_time(Time now);
   Time next_deadline() const;

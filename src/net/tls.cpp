@@ -252,7 +252,7 @@ TlsEngine::~TlsEngine() = default;
 
 void TlsEngine::feed(ByteView ciphertext) { impl_->wire.in.append(ciphertext); }
 ByteBuffer& TlsEngine::output() { return impl_->wire.out; }
-bool TlsEngine::established() const { return impl_->established; }
+bool TlsEngine::is_established() const { return impl_->established; }
 
 Result<void> TlsEngine::handshake() {
   if (impl_->established) return {};

@@ -67,7 +67,7 @@ class TlsEngine {
   /// Ciphertext for the socket; the caller consumes it.
   ByteBuffer& output();
 
-  bool established() const;
+  bool is_established() const;
   /// Continues the handshake. Call it first, and again after each `feed` until established. An error is final; its
   /// message says what is wrong with the certificate, if that is the reason. Alerts for the peer are then in
   /// `output()`.

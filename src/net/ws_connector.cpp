@@ -121,7 +121,7 @@ class WsClient final : public WsConnection,
       if (!upgraded()) return in.size;
     }
     if (closing_) return in.size;
-    watch_->received(runtime_.now());
+    watch_->on_received(runtime_.now());
     const auto outcome = decoder_.decode({in.data + used, in.size - used, in.owner}, *this);
     if (outcome.fault && !closing_) {
       const Errc code = outcome.fault->code == 1009 ? Errc::too_large : Errc::peer_fault;
@@ -131,7 +131,7 @@ class WsClient final : public WsConnection,
   }
 
   void on_sent(std::size_t queued) override {
-    if (watch_) watch_->taken(queued, runtime_.now());
+    if (watch_) watch_->on_taken(queued, runtime_.now());
     if (!refused_ || !open_ || queued >= options_.max_queue_bytes / 2) return;
     refused_ = false;
     if (handlers_.on_writable) handlers_.on_writable();
@@ -160,7 +160,7 @@ class WsClient final : public WsConnection,
   }
 
   void on_ws_pong(ByteView payload) override {
-    watch_->answered(payload);
+    watch_->on_pong(payload);
     watch_later();
   }
 
@@ -186,7 +186,7 @@ class WsClient final : public WsConnection,
   void append(std::uint8_t opcode, ByteView payload) {
     const std::size_t before = conn_->queued();
     ws_append_frame(conn_->out(), WsRole::kClient, opcode, payload, mask_key());
-    watch_ask_ = watch_->sent(conn_->queued() - before);
+    watch_ask_ = watch_->on_sent(conn_->queued() - before);
     conn_->flush();
   }
 

@@ -209,7 +209,7 @@ class HttpServer::Session final : public ConnEvents,
       events->on_ws_closed(farewell_.empty() ? why.message : farewell_);
     }
     conn_.reset();
-    if (server_ != nullptr) std::exchange(server_, nullptr)->ended(*this);
+    if (server_ != nullptr) std::exchange(server_, nullptr)->on_ended(*this);
   }
 
   // --- WsDecoder::Sink
@@ -510,7 +510,7 @@ void HttpServer::arm_turns() {
   turns_timer_ = runtime_.schedule(std::max(*next, runtime_.now()), [this] { serve_waiting(); });
 }
 
-void HttpServer::ended(Session& session) {
+void HttpServer::on_ended(Session& session) {
   turns_.forget(session.id());
   evicting_ -= session.evicted_ ? 1U : 0U;
   order_[session.place_] = order_.back();
@@ -520,7 +520,7 @@ void HttpServer::ended(Session& session) {
   if (it != per_ip_.end() && --it->second == 0) per_ip_.erase(it);
   sessions_.erase(session.id());
   counters_.connections.store(sessions_.size());
-  if (draining_) drained();
+  if (draining_) on_drained();
 }
 
 void HttpServer::count(HttpFault fault, const std::string& remote, std::string_view what) {
@@ -542,10 +542,10 @@ void HttpServer::drain(std::function<void()> done) {
   draining_ = true;
   drained_ = std::move(done);
   for (auto& [id, session] : sessions_) session->bid_farewell();  // ends come later: the map does not change here
-  drained();
+  on_drained();
 }
 
-void HttpServer::drained() {
+void HttpServer::on_drained() {
   if (!sessions_.empty()) return;
   if (const auto done = std::exchange(drained_, nullptr)) done();
 }

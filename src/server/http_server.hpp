@@ -177,8 +177,8 @@ class HttpServer {
   void serve_waiting();
   void arm_turns();
   bool make_place(const net::IpAddress& newcomer);
-  void ended(Session& session);
-  void drained();
+  void on_ended(Session& session);
+  void on_drained();
   void count(HttpFault fault, const std::string& remote, std::string_view what);
 
   Runtime& runtime_;

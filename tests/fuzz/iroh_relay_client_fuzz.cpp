@@ -29,13 +29,13 @@ bool at_deadline(iroh::RelayClient& client, Time& now, std::uint8_t payload) {
 }
 
 bool on_message(iroh::RelayClient& client, const Bytes& message, Time now) {
-  const bool was_ready = client.ready();
+  const bool was_ready = client.is_ready();
   const auto outcome = client.on_message(message, now);
   if (!outcome) {
     K2_ASSERT(outcome.error().code == Errc::peer_fault || outcome.error().code == Errc::blocked);
     return false;
   }
-  K2_ASSERT(outcome->ready == (client.ready() && !was_ready));
+  K2_ASSERT(outcome->ready == (client.is_ready() && !was_ready));
   if (was_ready && !message.empty() && message[0] == 9) K2_ASSERT(outcome->send && outcome->send->size() == 9);
   if (outcome->datagrams) K2_ASSERT(was_ready && fuzz::inside(message, outcome->datagrams->content));
   return true;

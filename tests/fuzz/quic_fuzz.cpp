@@ -87,7 +87,7 @@ class World {
       while (const auto id = here.endpoint.next_changed()) {
         quic::Connection& connection = *here.endpoint.find(*id);
         for (const auto& sent : connection.take_sent()) K2_ASSERT(here.outstanding.erase({*id, sent.ticket}) == 1);
-        if (connection.opened()) K2_ASSERT(connection.peer() == other_key(at));
+        if (connection.is_open()) K2_ASSERT(connection.peer() == other_key(at));
         K2_ASSERT(connection.library_bytes() <= small().max_library_bytes);
         if (connection.closed()) {
           K2_ASSERT(connection.queued_bytes() == 0);

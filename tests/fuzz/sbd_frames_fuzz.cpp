@@ -69,15 +69,15 @@ void check_client(const Bytes& script) {
     at += 2 + length;
     std::vector<std::uint8_t> message(28, 0);
     message.insert(message.end(), rest.begin(), rest.end());
-    const bool was_ready = client.ready();
+    const bool was_ready = client.is_ready();
     const auto action = client.on_message(message, now);
     if (!action) return;
-    K2_ASSERT(client.ready() || !was_ready);
-    if (action->kind == tx5::SbdClient::Action::Kind::send) client.sent(action->bytes.size(), now);
-    if (client.may_send(now)) client.sent(length, now);
+    K2_ASSERT(client.is_ready() || !was_ready);
+    if (action->kind == tx5::SbdClient::Action::Kind::send) client.on_sent(action->bytes.size(), now);
+    if (client.may_send(now)) client.on_sent(length, now);
     K2_ASSERT(client.next_send() <= now + tx5::SbdClient::kMaxPacingLead);
-    if (client.keepalive(now)) client.sent(32, now);
-    K2_ASSERT(!client.ready() || client.next_deadline() > now);
+    if (client.keepalive(now)) client.on_sent(32, now);
+    K2_ASSERT(!client.is_ready() || client.next_deadline() > now);
   }
 }
 

@@ -80,7 +80,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (out.permit_wanted) K2_ASSERT(connection.permit_bytes() > 0);
   };
   const auto say = [&](const std::string& text) {
-    if (!voice.encrypting()) connection.on_body(voice.start_stream({}).view().subspan(sbd::kHeaderBytes), now);
+    if (!voice.is_encrypting()) connection.on_body(voice.start_stream({}).view().subspan(sbd::kHeaderBytes), now);
     if (text.size() <= tx5::kMaxPlaintext) {
       apply(connection.on_body(voice.seal(as_bytes(text), {}).view().subspan(sbd::kHeaderBytes), now));
     }

@@ -50,8 +50,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (decoded->event == FrameDecoder::Event::permit_request)
       K2_ASSERT(decoded->value > 0 && decoded->value <= kLimit);
     if ((word & 0x8000) == 0) continue;
-    decoder.granted();
-    in_place.granted();
+    decoder.on_granted();
+    in_place.on_granted();
   }
   return 0;
 }

@@ -26,7 +26,7 @@ class CreditUnderTest {
         if (waiting_ || !credit_.may_send()) break;
         if (credit_.must_ask(bytes)) {
           send(71);
-          credit_.asked();
+          credit_.on_asked();
           waiting_ = frames_.size();
           granting_ = bytes;
         } else {
@@ -38,13 +38,13 @@ class CreditUnderTest {
         // The peer reads what the request stands behind, and grants.
         if (!waiting_) break;
         read(*waiting_);
-        credit_.granted();
+        credit_.on_granted();
         waiting_.reset();
         send(granting_);  // the chunk
         break;
       case 2:
         // The relay inside tells what was taken; from any other it is not believed.
-        credit_.returned(amount);
+        credit_.on_returned(amount);
         if (source_ == tx5::SendCredit::Source::relay) told_ = std::min<std::uint64_t>(told_ + amount, sent());
         break;
       case 3:
@@ -62,7 +62,7 @@ class CreditUnderTest {
     bool read;
   };
   void send(std::uint64_t bytes) {
-    credit_.sent(bytes);
+    credit_.on_sent(bytes);
     frames_.push_back({bytes, false});
   }
   void read(std::size_t count) {

@@ -119,7 +119,7 @@ class FetchTwin {
     return out;
   }
 
-  void sent(std::uint64_t id, Time now) {
+  void on_sent(std::uint64_t id, Time now) {
     advance(now);
     Request* request = find_request(id);
     if (request == nullptr || request->is_sent) return;
@@ -132,12 +132,12 @@ class FetchTwin {
     const bool alone = std::none_of(requests_.begin(), requests_.end(), [&](const Request& other) {
       return other.source == from.url && other.is_sent && other.id != id;
     });
-    request->mark = from.window.sent(alone, asked_cost(from), config_.max_window_bytes, now_);
+    request->mark = from.window.on_sent(alone, asked_cost(from), config_.max_window_bytes, now_);
     if (!source(request->source)->put_aside) clear_back_off(*source(request->source));
     end_finished();
   }
 
-  std::optional<FetchGivenUp> failed(std::uint64_t id, Time now) {
+  std::optional<FetchGivenUp> on_send_failed(std::uint64_t id, Time now) {
     advance(now);
     Request* request = find_request(id);
     if (request == nullptr) return std::nullopt;
@@ -150,7 +150,7 @@ class FetchTwin {
     return std::nullopt;
   }
 
-  FetchLost connection_lost(const Url& url, Time now) {
+  FetchLost on_disconnect(const Url& url, Time now) {
     advance(now);
     FetchLost out;
     for (const std::uint64_t id : request_ids_of(url)) {
@@ -178,21 +178,21 @@ class FetchTwin {
     return out;
   }
 
-  void progress(const Url& url, std::uint64_t bytes, Time now) {
+  void on_progress(const Url& url, std::uint64_t bytes, Time now) {
     advance(now);
     if (bytes > 0 && source(url) != nullptr) {
       source(url)->last_part = now_;
       for (const std::uint64_t id : request_ids_of(url)) {
         if (!find_request(id)->is_sent) continue;
-        source(url)->window.heard(find_request(id)->mark, now_);
+        source(url)->window.on_heard(find_request(id)->mark, now_);
         break;
       }
     }
     if (bytes > 0) sign_of_life(url);
   }
 
-  FetchAnswer response(const Url& url, const std::vector<OpId>& op_ids, std::uint64_t bytes, Time now,
-                       std::uint64_t invalid) {
+  FetchAnswer on_response(const Url& url, const std::vector<OpId>& op_ids, std::uint64_t bytes, Time now,
+                          std::uint64_t invalid) {
     advance(now);
     FetchAnswer out;
     std::vector<std::uint64_t> touched;
@@ -231,7 +231,7 @@ class FetchTwin {
         ++request.answered;
         ++answered;
         if (request.is_sent && (touched.empty() || touched.back() != request.id)) {
-          source(url)->window.heard(request.mark, now_);
+          source(url)->window.on_heard(request.mark, now_);
           marks.push_back(request.mark);
         }
         touched.push_back(request.id);
@@ -261,7 +261,7 @@ class FetchTwin {
       from->last_ops = op_ids.size();
       from->op_size =
           from->op_size == 0 ? size : std::max<std::uint64_t>(1, from->op_size - from->op_size / 4 + size / 4);
-      if (!marks.empty()) from->window.delivered(marks.back(), answered * (size + 64), now_);
+      if (!marks.empty()) from->window.on_delivered(marks.back(), answered * (size + 64), now_);
       if (!from->put_aside || (wanted > 0 && bad == 0)) clear_back_off(*from);
       std::sort(touched.begin(), touched.end());
       touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
@@ -275,7 +275,7 @@ class FetchTwin {
         Request& request = *find_request(id);
         if (id >= upto || !request.is_sent) continue;
         if (request.answered > 0) grow(request);
-        if (request.answered == 0) from->window.lost(config_.max_window_bytes, now_);
+        if (request.answered == 0) from->window.on_lost(config_.max_window_bytes, now_);
         close_as_missing(id, out.missing, out.unserved);
       }
       sign_of_life(url);
@@ -338,7 +338,7 @@ class FetchTwin {
     return out;
   }
 
-  std::uint64_t stored(const std::vector<OpId>& op_ids, Time now) {
+  std::uint64_t on_stored(const std::vector<OpId>& op_ids, Time now) {
     advance(now);
     std::uint64_t count = 0;
     for (const OpId& id : op_ids) {
@@ -353,7 +353,7 @@ class FetchTwin {
     return count;
   }
 
-  std::vector<OpId> store_failed(const std::vector<OpId>& op_ids, Time now) {
+  std::vector<OpId> on_store_failed(const std::vector<OpId>& op_ids, Time now) {
     advance(now);
     std::vector<OpId> orphaned;
     for (const OpId& id : op_ids) {
@@ -409,7 +409,7 @@ class FetchTwin {
           close_as_missing(id, out.missing, out.unserved);
           continue;
         }
-        from.window.lost(config_.max_window_bytes, now_);
+        from.window.on_lost(config_.max_window_bytes, now_);
         if (from.last_answer < request.sent_at) {
           from.unanswered = true;
           from.most_ids = std::max<std::uint64_t>(1, std::min<std::uint64_t>(from.most_ids, 32) / 2);

@@ -160,8 +160,8 @@ class FetchTwinRun {
       case 13: {
         const Url& from = url(byte());
         const std::uint8_t bytes = byte();
-        core_->progress(from, bytes, now_);
-        twin_->progress(from, bytes, now_);
+        core_->on_progress(from, bytes, now_);
+        twin_->on_progress(from, bytes, now_);
         return;
       }
       case 14:
@@ -215,8 +215,8 @@ class FetchTwinRun {
         pump();
         for (int i = byte() % 32; i > 0; --i) {
           now_ += std::clamp(step / 2, Duration(500), Duration(1'000'000));
-          core_->progress(from, 1, now_);
-          twin_->progress(from, 1, now_);
+          core_->on_progress(from, 1, now_);
+          twin_->on_progress(from, 1, now_);
           do_poll();
         }
         return;
@@ -276,12 +276,12 @@ class FetchTwinRun {
     return true;
   }
   void do_sent(std::uint64_t id) {
-    core_->sent(id, now_);
-    twin_->sent(id, now_);
+    core_->on_sent(id, now_);
+    twin_->on_sent(id, now_);
   }
   void do_failed(std::uint64_t id) {
-    const auto a = core_->failed(id, now_);
-    const auto b = twin_->failed(id, now_);
+    const auto a = core_->on_send_failed(id, now_);
+    const auto b = twin_->on_send_failed(id, now_);
     compare_given_up(a, b, "failed");
     coverage_.back_offs += core_->backing_off().empty() ? 0 : 1;
   }
@@ -306,8 +306,8 @@ class FetchTwinRun {
     if ((shape & 0x40U) != 0) do_answer();
   }
   void do_connection_lost(const Url& from) {
-    const FetchLost a = core_->connection_lost(from, now_);
-    const FetchLost b = twin_->connection_lost(from, now_);
+    const FetchLost a = core_->on_disconnect(from, now_);
+    const FetchLost b = twin_->on_disconnect(from, now_);
     expect(a.ended == b.ended, "connection_lost");
     compare_unserved(a.unserved, b.unserved, "connection_lost");
     coverage_.lost += a.ended;
@@ -344,8 +344,8 @@ class FetchTwinRun {
       now_ += Duration(std::int64_t{1'000} << (byte() % 10));
       const std::uint8_t life = byte();
       if (life % 4 < 2 && shape < 192) {
-        core_->progress(url(0), 1, now_);
-        twin_->progress(url(0), 1, now_);
+        core_->on_progress(url(0), 1, now_);
+        twin_->on_progress(url(0), 1, now_);
       }
       if (life < 64 && shape < 192 && !slow.empty()) {
         do_response(url(0), {slow.front()}, 9 + life % 9);
@@ -367,8 +367,8 @@ class FetchTwinRun {
   void do_response(const Url& from, const std::vector<OpId>& ops, unsigned size_bits, std::uint64_t invalid = 0) {
     const std::uint64_t bytes = ops.size() * (std::uint64_t{1} << size_bits);
     const std::uint64_t known = core_->pending_ops();
-    const FetchAnswer a = core_->response(from, ops, bytes, now_, invalid);
-    const FetchAnswer b = twin_->response(from, ops, bytes, now_, invalid);
+    const FetchAnswer a = core_->on_response(from, ops, bytes, now_, invalid);
+    const FetchAnswer b = twin_->on_response(from, ops, bytes, now_, invalid);
     expect(a.verdicts == b.verdicts, "response: verdicts");
     compare_missing(a.missing, b.missing, "response");
     compare_unserved(a.unserved, b.unserved, "response");
@@ -385,15 +385,15 @@ class FetchTwinRun {
     }
   }
   void do_stored(const std::vector<OpId>& ops) {
-    const std::uint64_t a = core_->stored(ops, now_);
-    expect(a == twin_->stored(ops, now_), "stored");
+    const std::uint64_t a = core_->on_stored(ops, now_);
+    expect(a == twin_->on_stored(ops, now_), "stored");
     coverage_.stored += a;
   }
   void do_store_failed() {
     std::vector<OpId> ops = twin_->storing();
     if ((byte() & 1U) != 0) ops.push_back(op(byte()));
     coverage_.store_failures += ops.size();
-    expect(core_->store_failed(ops, now_) == twin_->store_failed(ops, now_), "store_failed");
+    expect(core_->on_store_failed(ops, now_) == twin_->on_store_failed(ops, now_), "store_failed");
   }
   void do_remove_source() {
     const Url& from = url(byte());

@@ -60,13 +60,13 @@ struct Node {
       ListingCursor here = piece.after.value_or(ListingCursor{piece.start, Timestamp::min()});
       for (auto it = ops.upper_bound(Op{here, 0, UINT32_MAX}); it != ops.end() && it->at.created_at < piece.end; ++it) {
         if (piece.sectors.contains(it->location) && listed.insert(it->name).second) {
-          if (out.size() == most) return places.cut(peer, here), out;
+          if (out.size() == most) return places.on_cut(peer, here), out;
           out.push_back(*it);
         }
         here = it->at;
       }
     }
-    places.finished(peer);
+    places.on_finished(peer);
     return out;
   }
 };

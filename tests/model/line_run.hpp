@@ -114,7 +114,7 @@ class LineRun {
       ++out_.requests;
       const auto it = std::find_if(peers_.begin(), peers_.end(), [&](auto& p) { return p->url == request->source; });
       Peer& peer = **it;
-      fetch_.sent(request->id, now_);
+      fetch_.on_sent(request->id, now_);
       peer.request_arrives = std::max(peer.request_arrives, now_ + half(peer));
       at(peer.request_arrives, [this, &peer, ids = request->op_ids, connection = peer.connection] {
         if (connection == peer.connection) ask(peer, ids);
@@ -128,8 +128,8 @@ class LineRun {
   }
 
   void ask(Peer& peer, const std::vector<OpId>& ids) {
-    if (peer.line.splits) peer.serve->round_trip(peer.url, peer.line.trip);
-    const auto id = peer.serve->request(peer.url, 4096 + 34 * ids.size(), now_);
+    if (peer.line.splits) peer.serve->note_round_trip(peer.url, peer.line.trip);
+    const auto id = peer.serve->on_request(peer.url, 4096 + 34 * ids.size(), now_);
     if (id) peer.asked[*id] = {ids};
     perform(peer);
   }
@@ -165,7 +165,7 @@ class LineRun {
     outcome.ops = ids.size();
     outcome.bytes = size_ * ids.size();
     if (outcome.has_ops) peer.answers[read.read] = ids;
-    peer.serve->read_ended(read.read, outcome, now_);
+    peer.serve->on_read_ended(read.read, outcome, now_);
     perform(peer);
   }
 
@@ -192,20 +192,20 @@ class LineRun {
     const auto connection = peer.connection;
     for (std::uint64_t came = kFrame; came < bytes; came += 16 * kFrame) {
       at(std::max(peer.arrives, begun + takes(came) + way), [this, &peer, connection] {
-        if (connection == peer.connection) fetch_.progress(peer.url, kFrame, now_);
+        if (connection == peer.connection) fetch_.on_progress(peer.url, kFrame, now_);
       });
     }
     peer.arrives = std::max(peer.arrives, peer.line_free + way) + kWork;
     at(peer.arrives, [this, &peer, connection, ids = peer.answers[id], index = index_of(peer)] {
       if (connection != peer.connection) return;
-      fetch_.response(peer.url, ids, size_ * ids.size(), now_);
-      fetch_.stored(ids, now_);
+      fetch_.on_response(peer.url, ids, size_ * ids.size(), now_);
+      fetch_.on_stored(ids, now_);
       out_.served[index] += size_ * ids.size();
     });
     at(std::max(now_, peer.line_free - kSendQueue), [this, &peer, id, connection] {
       peer.answers.erase(id);
       if (connection != peer.connection) return;
-      peer.serve->sent(id, true, now_);
+      peer.serve->on_sent(id, true, now_);
       perform(peer);
     });
   }
@@ -218,7 +218,7 @@ class LineRun {
       peer.asked.clear();
       peer.answers.clear();
       peer.line_free = peer.arrives = peer.request_arrives = now_;
-      fetch_.connection_lost(peer.url, now_);
+      fetch_.on_disconnect(peer.url, now_);
       lose_later(peer);
     });
   }

@@ -72,7 +72,7 @@ class OffersTwin {
     std::erase(turns_, peer);
   }
 
-  Offers::Dropped piece_done(const Offers::Piece& piece, bool ok, bool serving, Time now) {
+  Offers::Dropped on_piece_done(const Offers::Piece& piece, bool ok, bool serving, Time now) {
     under_way_.erase(std::find(under_way_.begin(), under_way_.end(), piece));
     Offers::Dropped out;
     if (!ok) {
@@ -101,7 +101,7 @@ class OffersTwin {
     return true;
   }
 
-  void disconnected(const Url& peer) {
+  void on_disconnect(const Url& peer) {
     for (Seen& seen : seen_) {
       if (seen.peer == peer) seen.is_connected = false;
     }
@@ -253,8 +253,8 @@ class OffersTwinRun {
       default: {
         const Url& peer = url();
         if (byte() % 3 == 0) {
-          core_.disconnected(peer);
-          twin_.disconnected(peer);
+          core_.on_disconnect(peer);
+          twin_.on_disconnect(peer);
           ++coverage_->gone;
           return;
         }
@@ -299,8 +299,8 @@ class OffersTwinRun {
     under_way_.erase(at);
     const std::uint8_t how = byte();
     const bool ok = how % 8 != 0, serving = how % 2 == 0;
-    const auto dropped = core_.piece_done(piece, ok, serving, now_);
-    check(dropped == twin_.piece_done(piece, ok, serving, now_), "piece_done");
+    const auto dropped = core_.on_piece_done(piece, ok, serving, now_);
+    check(dropped == twin_.on_piece_done(piece, ok, serving, now_), "piece_done");
     coverage_->dropped += dropped.offers.size();
     coverage_->rests += serving && now_ > piece.begun ? 1 : 0;
   }

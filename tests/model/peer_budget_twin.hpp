@@ -84,7 +84,7 @@ class PeerBudgetTwin {
     });
   }
 
-  void came(const Url& url, const Agents& agents, Time now) {
+  void on_connect(const Url& url, const Agents& agents, Time now) {
     std::vector<std::string> names;
     if (agents.size() == 1) names.push_back(name_of(agents.front()));
     names.push_back("u" + url.to_string());
@@ -99,7 +99,7 @@ class PeerBudgetTwin {
     }
   }
 
-  void went(const Url& url, const Agents& agents) {
+  void on_disconnect(const Url& url, const Agents& agents) {
     const auto peer = std::find_if(peers_.begin(), peers_.end(), [&](const Peer& p) { return p.url == url; });
     if (peer == peers_.end() || !peer->is_known) return;
     peer->is_known = false;
@@ -334,16 +334,16 @@ class PeerBudgetTwinRun {
         const Url peer = url();
         const auto agents = some_agents();
         const bool was_known = core_.is_known(peer);
-        core_.came(peer, agents);
-        twin_.came(peer, agents, now_);
+        core_.on_connect(peer, agents);
+        twin_.on_connect(peer, agents, now_);
         coverage_->returned += !was_known && core_.is_known(peer) ? 1 : 0;
         return;
       }
       case 10: {
         const Url peer = url();
         const auto agents = some_agents();
-        core_.went(peer, agents);
-        return twin_.went(peer, agents);
+        core_.on_disconnect(peer, agents);
+        return twin_.on_disconnect(peer, agents);
       }
       case 11: {
         const Url peer = url();

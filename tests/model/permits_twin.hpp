@@ -43,7 +43,7 @@ class PermitTwin {
     return holder;
   }
 
-  void used(Holder holder) {
+  void on_used(Holder holder) {
     release(holder);
     users_.insert(holder);
   }
@@ -192,8 +192,8 @@ class PermitsUnderTest {
       case 2:
         // A peer tells of an end only of what it was granted.
         if (!twin_.holds(holder)) break;
-        bank_.used(holder);
-        twin_.used(holder);
+        bank_.on_used(holder);
+        twin_.on_used(holder);
         break;
       case 3:
         bank_.release(holder);

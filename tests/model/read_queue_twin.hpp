@@ -32,7 +32,7 @@ class ReadQueueTwin {
     }
     return std::nullopt;
   }
-  void ended(Id id, Time now) {
+  void on_ended(Id id, Time now) {
     for (const Read& read : reads_) {
       if (read.id != id || !read.begun || read.whom == For::ours) continue;
       last_end_ = now;
@@ -115,8 +115,8 @@ class ReadQueueTwinRun {
       }
       case 4:
       case 5:
-        queue_.ended(more % 4 == 0 ? id : latest_, now_);
-        return twin_.ended(more % 4 == 0 ? id : latest_, now_);
+        queue_.on_ended(more % 4 == 0 ? id : latest_, now_);
+        return twin_.on_ended(more % 4 == 0 ? id : latest_, now_);
       case 6:
         return check(queue_.drop(id) == twin_.drop(id), "drop");
       default:

@@ -18,7 +18,7 @@ class ServeTwin {
  public:
   explicit ServeTwin(const ServeCore::Limits& limits) : limits_(limits) {}
 
-  std::optional<ServeCore::RequestId> request(const Url& url, std::uint64_t cost, Time now) {
+  std::optional<ServeCore::RequestId> on_request(const Url& url, std::uint64_t cost, Time now) {
     last_request_ = now;
     std::uint64_t own = 0, all = 0;
     std::size_t count = 0;
@@ -35,12 +35,12 @@ class ServeTwin {
     return requests_seen_;
   }
 
-  void round_trip(const Url& peer, Duration trip) {
+  void note_round_trip(const Url& peer, Duration trip) {
     known(peer).trip = trip;
     serve();
   }
 
-  bool read_ended(ServeCore::ReadId id, const ServeCore::ReadOutcome& outcome, Time now) {
+  bool on_read_ended(ServeCore::ReadId id, const ServeCore::ReadOutcome& outcome, Time now) {
     Message& message = *find(id);
     if (message.is_stale) {
       erase(id);
@@ -65,7 +65,7 @@ class ServeTwin {
     return true;
   }
 
-  bool read_failed(ServeCore::ReadId id) {
+  bool on_read_failed(ServeCore::ReadId id) {
     const Message message = *find(id);
     erase(id);
     if (!message.is_stale) {
@@ -76,7 +76,7 @@ class ServeTwin {
     return !message.is_stale;
   }
 
-  void sent(ServeCore::ReadId id, bool ok, Time now) {
+  void on_sent(ServeCore::ReadId id, bool ok, Time now) {
     const Message message = *find(id);
     erase(id);
     std::erase_if(watched_, [&](const auto& w) { return w.id == id; });
@@ -347,16 +347,16 @@ class ServeTwinRun {
     const Url& peer = urls_[byte() % urls_.size()];
     static constexpr std::uint64_t kCosts[] = {4096, 20'000, 1U << 20, 3U << 20};
     const std::uint64_t cost = kCosts[byte() % 4];
-    const auto id = core_.request(peer, cost, now_);
-    check(id == twin_.request(peer, cost, now_), "request");
+    const auto id = core_.on_request(peer, cost, now_);
+    check(id == twin_.on_request(peer, cost, now_), "request");
     ++(id ? coverage_->requests : coverage_->refused);
   }
 
   void tell_trip() {
     const Url& peer = urls_[byte() % urls_.size()];
     const Duration trip{std::int64_t{1} << (byte() % 20)};
-    core_.round_trip(peer, trip);
-    twin_.round_trip(peer, trip);
+    core_.note_round_trip(peer, trip);
+    twin_.note_round_trip(peer, trip);
   }
 
   void end_read() {
@@ -365,8 +365,8 @@ class ServeTwinRun {
     reads_.erase(reads_.begin() + static_cast<std::ptrdiff_t>(at));
     const std::uint8_t how = byte();
     if (how % 8 == 0) {
-      const bool is_wanted = core_.read_failed(read.read);
-      check(is_wanted == twin_.read_failed(read.read), "read_failed");
+      const bool is_wanted = core_.on_read_failed(read.read);
+      check(is_wanted == twin_.on_read_failed(read.read), "read_failed");
       return;
     }
     ServeCore::ReadOutcome outcome;
@@ -375,8 +375,8 @@ class ServeTwinRun {
     if (outcome.has_ops) outcome.bytes = how % 8 == 2 ? 2 * read.max_bytes : read.max_bytes * byte() / 255;
     outcome.left_over = outcome.has_ops && (how & 16U) != 0;
     outcome.is_exhausted = (how & 32U) != 0;
-    const bool is_wanted = core_.read_ended(read.read, outcome, now_);
-    check(is_wanted == twin_.read_ended(read.read, outcome, now_), "read_ended");
+    const bool is_wanted = core_.on_read_ended(read.read, outcome, now_);
+    check(is_wanted == twin_.on_read_ended(read.read, outcome, now_), "read_ended");
     coverage_->stale_reads += is_wanted ? 0 : 1;
   }
 
@@ -386,8 +386,8 @@ class ServeTwinRun {
     sends_.erase(sends_.begin() + static_cast<std::ptrdiff_t>(at));
     const bool ok = byte() % 8 != 0;
     coverage_->failed_sends += ok ? 0 : 1;
-    core_.sent(id, ok, now_);
-    twin_.sent(id, ok, now_);
+    core_.on_sent(id, ok, now_);
+    twin_.on_sent(id, ok, now_);
   }
 
   void pass_time() {

@@ -16,7 +16,7 @@ class WindowTwin {
   /// A request, by its place among all that were sent.
   using Mark = std::size_t;
 
-  Mark sent(bool alone, std::uint64_t asked, std::uint64_t most, Time now) {
+  Mark on_sent(bool alone, std::uint64_t asked, std::uint64_t most, Time now) {
     const bool long_ago = requests_.empty() || now > requests_.back().sent_at + std::chrono::seconds(10);
     if (long_ago) beginnings_.push_back(rounds_.size()), cuts_.clear(), trains_before_ = arrivals_.size();
     Request request;
@@ -30,15 +30,15 @@ class WindowTwin {
     return requests_.size() - 1;
   }
 
-  void heard(Mark mark, Time now) {
+  void on_heard(Mark mark, Time now) {
     Request& request = requests_[mark];
     if (request.heard) return;
     request.heard = true;
     trips_.push_back({now, std::clamp(now - request.sent_at, Duration(0), Duration(2'000'000)), request.alone});
   }
 
-  void delivered(Mark mark, std::uint64_t bytes, Time now) {
-    heard(mark, now);
+  void on_delivered(Mark mark, std::uint64_t bytes, Time now) {
+    on_heard(mark, now);
     const Request& request = requests_[mark];
     arrivals_.push_back({now, bytes, now - marks_.back() > round_trip().value() / 4});
     deliveries_.push_back({now, bytes});
@@ -55,7 +55,7 @@ class WindowTwin {
     }
   }
 
-  void lost(std::uint64_t most, Time now) {
+  void on_lost(std::uint64_t most, Time now) {
     if (cut_at_ && now < *cut_at_ + round_trip().value_or(Duration(0))) return;
     const std::uint64_t half = bytes(most) / 2;
     cuts_ = {{std::max<std::uint64_t>(1024, half)}};

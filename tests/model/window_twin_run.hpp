@@ -55,13 +55,13 @@ class WindowTwinRun {
         Pair& pair = under_way_[which];
         now_ += Duration((command & 8U) != 0 ? 0 : std::int64_t{1} << (byte() % 20));
         if ((command & 16U) != 0) {
-          core_.heard(pair.core, now_);
-          twin_.heard(pair.twin, now_);
+          core_.on_heard(pair.core, now_);
+          twin_.on_heard(pair.twin, now_);
           return;
         }
         const std::uint64_t bytes = std::min<std::uint64_t>(pair.bytes, (command & 32U) != 0 ? pair.bytes : byte());
-        core_.delivered(pair.core, bytes, now_);
-        twin_.delivered(pair.twin, bytes, now_);
+        core_.on_delivered(pair.core, bytes, now_);
+        twin_.on_delivered(pair.twin, bytes, now_);
         pair.bytes -= bytes;
         if (pair.bytes == 0) under_way_.erase(under_way_.begin() + static_cast<std::ptrdiff_t>(which));
         return;
@@ -71,8 +71,8 @@ class WindowTwinRun {
         return;
       default:
         if (under_way_.empty() || byte() % 4 != 0) return;
-        core_.lost(most_, now_);
-        twin_.lost(most_, now_);
+        core_.on_lost(most_, now_);
+        twin_.on_lost(most_, now_);
         under_way_.erase(under_way_.begin());
         ++coverage_.lost;
     }
@@ -84,7 +84,7 @@ class WindowTwinRun {
     const std::uint64_t own = std::uint64_t{1} << (byte() % 24);
     const bool alone = under_way_.empty();
     under_way_.push_back(
-        {core_.sent(alone, others + own, most_, now_), twin_.sent(alone, others + own, most_, now_), own});
+        {core_.on_sent(alone, others + own, most_, now_), twin_.on_sent(alone, others + own, most_, now_), own});
   }
 
   void compare() {

@@ -201,7 +201,7 @@ class Raw {
     if (on_open) on_open(*this);
   }
   void say(const std::string& text) {
-    if (session_ && session_->encrypting()) socket_->send(session_->seal(as_bytes(text), {}));
+    if (session_ && session_->is_encrypting()) socket_->send(session_->seal(as_bytes(text), {}));
   }
 
   AsioRuntime& runtime_;

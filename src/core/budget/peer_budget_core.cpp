@@ -152,7 +152,7 @@ void PeerBudgetCore::add_value(const Url& url, Peer& peer, std::uint64_t value) 
   known_.emplace(peer.value, url);
 }
 
-void PeerBudgetCore::came(const Url& peer, Agents agents) {
+void PeerBudgetCore::on_connect(const Url& peer, Agents agents) {
   for (const std::string& key : {key_of_gone(peer, agents), key_of(peer)}) {
     const auto gone = gone_.find(key);
     if (gone == gone_.end()) continue;
@@ -165,7 +165,7 @@ void PeerBudgetCore::came(const Url& peer, Agents agents) {
   }
 }
 
-void PeerBudgetCore::went(const Url& peer, Agents agents) {
+void PeerBudgetCore::on_disconnect(const Url& peer, Agents agents) {
   const auto it = peers_.find(peer);
   if (it == peers_.end() || !it->second.is_known) return;
   Peer& entry = it->second;

@@ -109,9 +109,9 @@ class PeerBudgetCore {
   bool has_aside(Time now) const { return now < last_aside_end_; }
 
   /// The peer's connection is open, or an agent has become known at its url. B7.
-  void came(const Url& peer, Agents agents);
+  void on_connect(const Url& peer, Agents agents);
   /// The peer's connection is closed. B7.
-  void went(const Url& peer, Agents agents);
+  void on_disconnect(const Url& peer, Agents agents);
 
   bool is_known(const Url& peer) const;
   std::uint64_t usefulness(const Url& peer) const;

@@ -10,7 +10,7 @@ Duration BackOffPolicy::interval(std::uint32_t index) const {
   return out < last ? out : last;
 }
 
-BackOff::Verdict BackOff::failed(const BackOffPolicy& policy, Time begun, Time now) {
+BackOff::Verdict BackOff::on_failed(const BackOffPolicy& policy, Time begun, Time now) {
   // Nothing begins during an interval, so a request that began before its end began before its start.
   if (failures_ > 0 && begun < until_) return Verdict::ignored;
   if (failures_ >= policy.count) return Verdict::give_up;

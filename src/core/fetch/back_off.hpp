@@ -28,14 +28,14 @@ class BackOff {
   enum class Verdict { ignored, backed_off, give_up };
 
   /// Records at `now` that a request begun at `begun` failed. `give_up` changes nothing: the caller drops the peer.
-  Verdict failed(const BackOffPolicy& policy, Time begun, Time now);
+  Verdict on_failed(const BackOffPolicy& policy, Time begun, Time now);
   /// Records a success. No effect if there was no failure.
   void clear() { *this = BackOff(); }
 
   /// Whether the last event was a failure (an interval runs or has passed).
   bool any() const { return failures_ > 0; }
   /// Whether an interval runs. Its end is exclusive.
-  bool running(Time now) const { return failures_ > 0 && now < until_; }
+  bool is_running(Time now) const { return failures_ > 0 && now < until_; }
   /// The end of the current or the latest interval. Meaningful only if any().
   Time until() const { return until_; }
   std::uint32_t failures() const { return failures_; }

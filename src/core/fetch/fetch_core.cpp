@@ -335,7 +335,7 @@ std::uint64_t FetchCore::time_limit(const Source& source) const {
 
 std::uint64_t FetchCore::request_limit(const Source& source) const {
   const std::uint64_t limit = size_limit(source);
-  if (doubtful(source)) return std::min<std::uint64_t>(limit, kDoubtfulIds);
+  if (is_doubtful(source)) return std::min<std::uint64_t>(limit, kDoubtfulIds);
   if (is_far(source) && source.op_size > 0) {
     const bool shared = ops_[pairs_[source.ready_list.head].op].sources > 1;
     return shared ? std::min(limit, time_limit(source)) : limit;
@@ -354,7 +354,7 @@ std::uint64_t FetchCore::asked_cost(const Source& source, std::uint64_t ops) con
 }
 
 bool FetchCore::has_place(const Source& source) const {
-  if (doubtful(source)) return source.requests_open == 0;
+  if (is_doubtful(source)) return source.requests_open == 0;
   if (source.requests_open < config_.parallel_request_count) return true;
   if (!is_far(source) || source.op_size == 0 || source.requests_open >= config_.max_parallel_request_count)
     return false;
@@ -411,7 +411,7 @@ void FetchCore::put_in(std::uint32_t slot, std::uint32_t op, FetchRequest& out) 
   out.op_ids.push_back(ops_[op].id);
 }
 
-void FetchCore::sent(std::uint64_t id, Time now) {
+void FetchCore::on_sent(std::uint64_t id, Time now) {
   advance(now);
   const auto it = request_index_.find(id);
   if (it == request_index_.end()) return;
@@ -428,13 +428,13 @@ void FetchCore::sent(std::uint64_t id, Time now) {
   for (std::uint32_t at = source.requests.head; alone && at != kNoSlot; at = requests_[at].by_source.next) {
     alone = at == slot || !requests_[at].is_sent;
   }
-  request.mark = source.window.sent(alone, asked_cost(source, source.asked_ops), config_.max_window_bytes, now_);
+  request.mark = source.window.on_sent(alone, asked_cost(source, source.asked_ops), config_.max_window_bytes, now_);
   refresh(request.source);
   if (!sources_[request.source].put_aside) clear_back_off(request.source);
   end_if_done(slot);
 }
 
-std::optional<FetchGivenUp> FetchCore::failed(std::uint64_t id, Time now) {
+std::optional<FetchGivenUp> FetchCore::on_send_failed(std::uint64_t id, Time now) {
   advance(now);
   const auto it = request_index_.find(id);
   if (it == request_index_.end()) return std::nullopt;
@@ -442,7 +442,7 @@ std::optional<FetchGivenUp> FetchCore::failed(std::uint64_t id, Time now) {
   const Time begun = requests_[slot].begun;
   const std::uint32_t from = requests_[slot].source;
   Source& source = sources_[from];
-  const BackOff::Verdict verdict = source.back_off.failed(back_off_policy_, begun, now_);
+  const BackOff::Verdict verdict = source.back_off.on_failed(back_off_policy_, begun, now_);
   if (verdict == BackOff::Verdict::give_up) return drop_source(from);
   if (verdict == BackOff::Verdict::backed_off) {
     source.backing_off = true;
@@ -516,7 +516,7 @@ void FetchCore::close_as_missing(std::uint32_t slot, std::vector<FetchMissing>& 
 
 // --- the store's answers
 
-std::uint64_t FetchCore::stored(std::span<const OpId> op_ids, Time now) {
+std::uint64_t FetchCore::on_stored(std::span<const OpId> op_ids, Time now) {
   advance(now);
   std::uint64_t count = 0;
   for (const OpId& op_id : op_ids) {
@@ -532,7 +532,7 @@ std::uint64_t FetchCore::stored(std::span<const OpId> op_ids, Time now) {
   return count;
 }
 
-std::vector<OpId> FetchCore::store_failed(std::span<const OpId> op_ids, Time now) {
+std::vector<OpId> FetchCore::on_store_failed(std::span<const OpId> op_ids, Time now) {
   advance(now);
   std::vector<OpId> orphaned;
   for (const OpId& op_id : op_ids) {
@@ -624,12 +624,12 @@ void FetchCore::leave_ring(Source& source, std::uint32_t slot) {
 
 void FetchCore::refresh(std::uint32_t slot) {
   Source& source = sources_[slot];
-  const bool is_doubtful = doubtful(source);
+  const bool in_doubt = is_doubtful(source);
   Ring ring = Ring::none;
   if (source.pairs > 0 && !source.backing_off && has_place(source)) {
     if (source.ready > 0) {
-      ring = is_doubtful ? Ring::doubtful : Ring::live;
-    } else if (!is_doubtful && source.op_size > 0 && source.window.rate() > 0) {
+      ring = in_doubt ? Ring::doubtful : Ring::live;
+    } else if (!in_doubt && source.op_size > 0 && source.window.rate() > 0) {
       ring = Ring::free;
     }
   }
@@ -770,7 +770,7 @@ void FetchCore::give_up_waiting(std::uint32_t slot, FetchDue& out) {
   end_request(slot);
 }
 
-FetchLost FetchCore::connection_lost(const Url& url, Time now) {
+FetchLost FetchCore::on_disconnect(const Url& url, Time now) {
   advance(now);
   FetchLost out;
   const std::uint32_t from = find_source(url);

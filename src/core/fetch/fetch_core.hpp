@@ -52,7 +52,7 @@ struct FetchUnserved {
 
 /// The verdict on one op of a response.
 enum class FetchVerdict : std::uint8_t {
-  wanted,       ///< pending: hand it to the store, then call stored() or store_failed()
+  wanted,       ///< pending: hand it to the store, then call on_stored() or on_store_failed()
   duplicate,    ///< pending, and a copy of it is on its way to the store
   not_pending,  ///< its source was asked for it, but it is no longer needed: the answer is late, or a repetition
   unasked,      ///< not pending, and its source was not asked for it (or has answered already)
@@ -133,20 +133,22 @@ struct FetchCounts {
 ///      op answered the source is doubtful.
 ///      Rationale: a trickling peer must not hold an op hostage.
 ///  R7  A request that waits to be sent is looked at every delay: its ops that have another source leave it and the
-///      source is doubtful. The place stays taken until sent() or failed(). Rationale: connecting can take a minute.
+///      source is doubtful. The place stays taken until on_sent() or on_send_failed(). Rationale: connecting can take a
+///      minute.
 ///  R8  Ops that a request leaves unanswered are missing at the source when the request was answered in part and is
 ///      overdue, or when a later request was answered completely or a message held ops of one later request only.
 ///      They are queued at other sources at once, and here after delay, 2, 4, … 64 delays, growing with each silence
 ///      (R16).
 ///      Rationale: peers answer in order, and do not answer at all for what they lack (0.2.2).
-///  R9  failed(): back-off as in BackOff; the ops are queued again, at this source when its back-off ends. A failure
-///      after the last interval drops the source with all its pairs. sent() clears the back-off, so does an answer.
-///  R10 An op leaves only by stored(), or when its last source is given up or removed; not while it is storing.
-///      store_failed() makes all its pairs wait for the delay. Rationale: persisted first, then forgotten.
+///  R9  on_send_failed(): back-off as in BackOff; the ops are queued again, at this source when its back-off ends. A
+///      failure after the last interval drops the source with all its pairs. on_sent() clears the back-off, and so does
+///      an answer.
+///  R10 An op leaves only by on_stored(), or when its last source is given up or removed; not while it is storing.
+///      on_store_failed() makes all its pairs wait for the delay. Rationale: persisted first, then forgotten.
 ///  R11 Time does not go back: a `now` before the latest one counts as that one.
 ///  R12 A source without pairs and requests, not backing off, is remembered (size, doubt, failures) until 1,024 later
 ///      ones are in that state. Rationale: bounded, and small batches do not start from nothing.
-///  R13 connection_lost() ends the requests that were sent. Their ops are queued at other sources at once; here at once
+///  R13 on_disconnect() ends the requests that were sent. Their ops are queued at other sources at once; here at once
 ///      if the source has answered something since the request was sent, else after the delay and it is doubtful.
 ///      Rationale: no answer can come any more; a peer that hangs up on each request is not asked in a tight loop.
 ///  R14 replace_source(): the pairs of a url that is out of use go to another at once, those that waited too, in the
@@ -159,11 +161,11 @@ struct FetchCounts {
 ///      as it sends it (unless accept_unsolicited). Each costs the source one point, up to kBadOps; kForgiveOps wanted
 ///      ops take one back. With the one that makes kBadOps, and each further one, the source is put aside: its
 ///      connection is to be closed, its requests end, and if it has pairs it backs off as in R9, up to being given up;
-///      that back-off is not cleared by sent(), only by an answer with a wanted op and no bad one. What was asked and
-///      left unanswered is remembered for this, by a 32-bit hash and for kLateOps ops at once, beyond that as a mere
-///      number, and across a removal or replacement of the source as a number for the last kSourcesRemembered of them.
-///      Rationale: an answer that comes late, or twice because it was asked for twice, is no fault; a peer that sends
-///      nothing but rubbish costs at most kBadOps ops and one message an interval.
+///      that back-off is not cleared by on_sent(), only by an answer with a wanted op and no bad one. What was asked
+///      and left unanswered is remembered for this, by a 32-bit hash and for kLateOps ops at once, beyond that as a
+///      mere number, and across a removal or replacement of the source as a number for the last kSourcesRemembered of
+///      them. Rationale: an answer that comes late, or twice because it was asked for twice, is no fault; a peer that
+///      sends nothing but rubbish costs at most kBadOps ops and one message an interval.
 ///  R16 A source is *silent* about an op when a request for it was sent and ended without it: as missing (R8), or as
 ///      overdue or lost with its connection (R5, R13) while no part of a message came in, since 15 delays before it was
 ///      sent. From the fifth time on the pair waits after R5 and R13 too: 1, 2, 4, … 64 delays, growing with each time.
@@ -247,32 +249,32 @@ class FetchCore {
   FetchAdded add(std::span<const OpId> op_ids, const Url& source, Time now,
                  std::vector<std::uint32_t>* fresh = nullptr);
 
-  /// The next message to send, or nullopt if there is none now. It is under way until sent() or failed().
+  /// The next message to send, or nullopt if there is none now. It is under way until on_sent() or on_send_failed().
   std::optional<FetchRequest> next_request(Time now);
 
   /// The transport has accepted the message. No effect on a request that was sent or is gone.
-  void sent(std::uint64_t request, Time now);
+  void on_sent(std::uint64_t request, Time now);
   /// The message was not delivered, or its connection was lost. No effect on a request that is gone. R9.
-  std::optional<FetchGivenUp> failed(std::uint64_t request, Time now);
+  std::optional<FetchGivenUp> on_send_failed(std::uint64_t request, Time now);
 
   /// The connection to `source` is closed. No effect for an unknown source. R13, R16.
-  FetchLost connection_lost(const Url& source, Time now);
+  FetchLost on_disconnect(const Url& source, Time now);
 
   /// `bytes` of an incomplete message of `source` have arrived: a sign of life. No effect for 0 bytes or an unknown
   /// source.
-  void progress(const Url& source, std::uint64_t bytes, Time now);
+  void on_progress(const Url& source, std::uint64_t bytes, Time now);
   /// A message with the ops `op_ids`, of `bytes` in total, has arrived from `source` (requested or not), with `invalid`
   /// more ops that failed the policy. R5, R8, R15.
-  FetchAnswer response(const Url& source, std::span<const OpId> op_ids, std::uint64_t bytes, Time now,
-                       std::uint64_t invalid = 0);
+  FetchAnswer on_response(const Url& source, std::span<const OpId> op_ids, std::uint64_t bytes, Time now,
+                          std::uint64_t invalid = 0);
   /// Whether `source` may still send ops that are not pending without being at fault. R15.
   bool owes(const Url& source) const;
 
   /// The ops are durable, from whatever source. Returns how many of them were pending. R10.
-  std::uint64_t stored(std::span<const OpId> op_ids, Time now);
+  std::uint64_t on_stored(std::span<const OpId> op_ids, Time now);
   /// The store failed. Ops that are not storing stay as they are. Returns those that have no source any more and are no
   /// longer pending. R10.
-  std::vector<OpId> store_failed(std::span<const OpId> op_ids, Time now);
+  std::vector<OpId> on_store_failed(std::span<const OpId> op_ids, Time now);
 
   /// Forgets a source with its pairs, requests and back-off. Returns nullopt if it is not known.
   std::optional<FetchGivenUp> remove_source(const Url& source, Time now);
@@ -509,14 +511,14 @@ class FetchCore {
   bool is_far(const Source& source) const { return follows_ && source.window.is_long(); }
   std::uint64_t asked_cost(const Source& source, std::uint64_t ops) const;
   bool has_place(const Source& source) const;
-  void narrow(Source& source) { source.window.lost(config_.max_window_bytes, now_); }
+  void narrow(Source& source) { source.window.on_lost(config_.max_window_bytes, now_); }
   void grow(std::uint32_t request);
   std::vector<std::uint32_t> take_ops(std::uint32_t request);
   void release_all(std::uint32_t request);
   void release_shared(std::uint32_t request);
   void give_up_waiting(std::uint32_t request, FetchDue& out);
   void close_as_missing(std::uint32_t request, std::vector<FetchMissing>& out, std::vector<FetchUnserved>& unserved);
-  bool doubtful(const Source& source) const { return source.unanswered || source.back_off.any(); }
+  bool is_doubtful(const Source& source) const { return source.unanswered || source.back_off.any(); }
 
   // --- answers
   /// What the ops of a message from one source have shown so far.

@@ -5,7 +5,7 @@
 
 namespace kitsune2 {
 
-void FetchCore::progress(const Url& url, std::uint64_t bytes, Time now) {
+void FetchCore::on_progress(const Url& url, std::uint64_t bytes, Time now) {
   advance(now);
   const std::uint32_t from = find_source(url);
   if (from == kNoSlot || bytes == 0) return;
@@ -13,7 +13,7 @@ void FetchCore::progress(const Url& url, std::uint64_t bytes, Time now) {
   source.last_part = now_;
   for (std::uint32_t slot = source.requests.head; slot != kNoSlot; slot = requests_[slot].by_source.next) {
     if (!requests_[slot].is_sent) continue;
-    source.window.heard(requests_[slot].mark, now_);  // messages come in order
+    source.window.on_heard(requests_[slot].mark, now_);  // messages come in order
     break;
   }
   sign_of_life(from);
@@ -86,7 +86,7 @@ void FetchCore::answer_request(std::uint32_t slot, Arrival& arrival) {
     arrival.touched_several = arrival.touched_several || arrival.touched != 0;
     arrival.touched = request.id;
     if (request.is_sent) {
-      sources_[request.source].window.heard(request.mark, now_);
+      sources_[request.source].window.on_heard(request.mark, now_);
       arrival.mark = request.mark;
     }
   }
@@ -103,7 +103,7 @@ void FetchCore::note_answer(Source& source, Arrival& arrival, std::uint64_t size
   source.op_size = source.op_size == 0 ? size : (source.op_size - source.op_size / 4) + size / 4;
   source.op_size = std::max<std::uint64_t>(1, source.op_size);
   if (arrival.mark) {
-    source.window.delivered(*arrival.mark, arrival.answered * (size + FetchWindow::kOpCost), now_);
+    source.window.on_delivered(*arrival.mark, arrival.answered * (size + FetchWindow::kOpCost), now_);
   }
 }
 
@@ -124,8 +124,8 @@ void FetchCore::close_before(std::uint32_t from, std::uint64_t end, FetchAnswer&
   }
 }
 
-FetchAnswer FetchCore::response(const Url& url, std::span<const OpId> op_ids, std::uint64_t bytes, Time now,
-                                std::uint64_t invalid) {
+FetchAnswer FetchCore::on_response(const Url& url, std::span<const OpId> op_ids, std::uint64_t bytes, Time now,
+                                   std::uint64_t invalid) {
   advance(now);
   FetchAnswer out;
   out.verdicts.reserve(op_ids.size());

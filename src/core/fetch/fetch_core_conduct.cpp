@@ -181,10 +181,10 @@ void FetchCore::judge(std::uint32_t from, std::uint64_t wanted, std::uint64_t ba
   if (bad == 0 || source.bad_score < kFull) return;
   out.put_aside = true;
   if (source.pairs == 0 && source.requests_open == 0) return;  // it has nothing to wait with
-  if (!source.back_off.running(now_)) {
+  if (!source.back_off.is_running(now_)) {
     if (source.backing_off) back_offs_.erase({source.back_off.until(), source.age, from});
     source.backing_off = false;
-    if (source.back_off.failed(back_off_policy_, now_, now_) == BackOff::Verdict::give_up) {
+    if (source.back_off.on_failed(back_off_policy_, now_, now_) == BackOff::Verdict::give_up) {
       out.given_up = drop_source(from);
       return;
     }

@@ -187,15 +187,15 @@ void FetchCore::check_sources() const {
     K2_ASSERT(open <= (follows_ ? std::max(most, config_.max_parallel_request_count) : most));
     K2_ASSERT(asked == source.asked_ops);
 
-    const bool is_doubtful = doubtful(source);
+    const bool in_doubt = is_doubtful(source);
     const bool can_be_asked = ready > 0 && !source.backing_off && has_place(source);
     const bool in_live = live_.contains({source.turn, source.age, slot});
     const bool in_doubtful = doubtful_.contains({source.turn, source.age, slot});
-    K2_ASSERT(in_live == (can_be_asked && !is_doubtful));
-    K2_ASSERT(in_doubtful == (can_be_asked && is_doubtful));
+    K2_ASSERT(in_live == (can_be_asked && !in_doubt));
+    K2_ASSERT(in_doubtful == (can_be_asked && in_doubt));
     K2_ASSERT((source.ring == Ring::live) == in_live && (source.ring == Ring::doubtful) == in_doubtful);
     const bool in_free = free_.contains({source.turn, source.age, slot});
-    K2_ASSERT(in_free == (ready == 0 && pairs > 0 && !source.backing_off && has_place(source) && !is_doubtful &&
+    K2_ASSERT(in_free == (ready == 0 && pairs > 0 && !source.backing_off && has_place(source) && !in_doubt &&
                           source.op_size > 0 && source.window.rate() > 0));
     K2_ASSERT((source.ring == Ring::free) == in_free);
     unasked += in_free ? 1 : 0;

@@ -13,7 +13,7 @@ ServeCore::Peer* ServeCore::find(const Url& peer, std::uint64_t serial) {
   return it != peers_.end() && it->second.serial == serial ? &it->second : nullptr;
 }
 
-std::optional<ServeCore::RequestId> ServeCore::request(const Url& peer, std::uint64_t cost, Time now) {
+std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::uint64_t cost, Time now) {
   if (is_stopped_) return std::nullopt;
   busy_until_ = now + kBusyFor;
   auto& entry = peers_[peer];
@@ -38,7 +38,7 @@ ServeCore::Lane& ServeCore::lane_of(const Url& peer) {
   return it != known_.end() && it->second.taken >= kProvenBytes ? proven_ : unproven_;
 }
 
-void ServeCore::round_trip(const Url& peer, Duration trip) {
+void ServeCore::note_round_trip(const Url& peer, Duration trip) {
   if (is_stopped_) return;
   known_[peer].trip = std::clamp(trip, Duration(0), kLongestTrip);
   serve();
@@ -108,7 +108,7 @@ std::optional<ServeCore::Reading> ServeCore::take_read(ReadId read) {
   return out;
 }
 
-bool ServeCore::read_failed(ReadId read) {
+bool ServeCore::on_read_failed(ReadId read) {
   const auto reading = take_read(read);
   if (!reading) return false;
   Peer* entry = find(reading->peer, reading->serial);
@@ -121,7 +121,7 @@ bool ServeCore::read_failed(ReadId read) {
   return entry != nullptr;
 }
 
-bool ServeCore::read_ended(ReadId read, const ReadOutcome& outcome, Time now) {
+bool ServeCore::on_read_ended(ReadId read, const ReadOutcome& outcome, Time now) {
   const auto reading = take_read(read);
   if (!reading) return false;
   Peer* entry = find(reading->peer, reading->serial);
@@ -154,7 +154,7 @@ void ServeCore::begin_send(const Url& peer, Peer& entry, const Ready& ready, Tim
   actions_.emplace_back(Send{ready.read, peer});
 }
 
-void ServeCore::sent(ReadId read, bool ok, Time now) {
+void ServeCore::on_sent(ReadId read, bool ok, Time now) {
   const auto it = sends_.find(read);
   K2_ASSERT(it != sends_.end());
   const Sending sending = std::move(it->second);

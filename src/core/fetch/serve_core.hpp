@@ -78,8 +78,8 @@ class ServeCore {
   using RequestId = std::uint64_t;  ///< 1, 2, 3, … in the order of arrival
   using ReadId = std::uint64_t;     ///< 1, 2, 3, … in the order of starting; also names the response that it produces
 
-  /// Look up ids of `request` in the store, and report by `read_ended` or `read_failed`. They are the ids that the last
-  /// read of this request left over, or else the next ones of the request, `max_ids` at most.
+  /// Look up ids of `request` in the store, and report by `on_read_ended` or `on_read_failed`. They are the ids that the
+  /// last read of this request left over, or else the next ones of the request, `max_ids` at most.
   struct Read {
     ReadId read = 0;
     RequestId request = 0;
@@ -124,16 +124,16 @@ class ServeCore {
   explicit ServeCore(const Limits& limits) : limits_(limits) {}
 
   /// A peer requests ops. `cost` is the memory of the request while it waits, in bytes. nullopt: refused (S5).
-  std::optional<RequestId> request(const Url& peer, std::uint64_t cost, Time now);
+  std::optional<RequestId> on_request(const Url& peer, std::uint64_t cost, Time now);
   /// How far `peer` is, as measured on its connection (S8). Must be called before each of its requests.
-  void round_trip(const Url& peer, Duration trip);
+  void note_round_trip(const Url& peer, Duration trip);
   /// The store has answered. Each read ends exactly once, in any order, even if nobody waits for it any more: then the
   /// result is false, and what the read returned can be dropped.
-  bool read_ended(ReadId read, const ReadOutcome& outcome, Time now);
-  /// The store has failed, so the request ends. Otherwise as read_ended.
-  bool read_failed(ReadId read);
+  bool on_read_ended(ReadId read, const ReadOutcome& outcome, Time now);
+  /// The store has failed, so the request ends. Otherwise as on_read_ended.
+  bool on_read_failed(ReadId read);
   /// The transport has accepted the response (`ok`), or could not send it. Each `Send` ends exactly once.
-  void sent(ReadId read, bool ok, Time now);
+  void on_sent(ReadId read, bool ok, Time now);
   /// The connection of `peer` is closed: its requests are dropped, and it must show again that it listens.
   void forget(const Url& peer);
   /// Drops everything, without actions. Reads and sends under way may still be reported afterwards.

@@ -3,7 +3,7 @@
 
 namespace kitsune2 {
 
-FetchWindow::Mark FetchWindow::sent(bool alone, std::uint64_t asked, std::uint64_t most_bytes, Time now) {
+FetchWindow::Mark FetchWindow::on_sent(bool alone, std::uint64_t asked, std::uint64_t most_bytes, Time now) {
   Mark mark;
   mark.alone = alone;
   if (last_sent_ == Time::min() || now - last_sent_ > kTripAge) {
@@ -23,7 +23,7 @@ FetchWindow::Mark FetchWindow::sent(bool alone, std::uint64_t asked, std::uint64
   return mark;
 }
 
-void FetchWindow::heard(Mark& mark, Time now) {
+void FetchWindow::on_heard(Mark& mark, Time now) {
   if (mark.heard) return;
   mark.heard = true;
   const Duration trip = std::min(std::max(now - mark.sent_at, Duration(0)), kLongestTrip);
@@ -32,8 +32,8 @@ void FetchWindow::heard(Mark& mark, Time now) {
   trip_at_ = now;
 }
 
-void FetchWindow::delivered(Mark& mark, std::uint64_t bytes, Time now) {
-  heard(mark, now);
+void FetchWindow::on_delivered(Mark& mark, std::uint64_t bytes, Time now) {
+  on_heard(mark, now);
   note_train(bytes, now);
   delivered_ += bytes;
   delivered_at_ = now;
@@ -77,7 +77,7 @@ void FetchWindow::note_train(std::uint64_t bytes, Time now) {
   if (train_bytes_ >= kTrainBytes || rate > train_rate_) train_rate_ = rate;
 }
 
-void FetchWindow::lost(std::uint64_t most_bytes, Time now) {
+void FetchWindow::on_lost(std::uint64_t most_bytes, Time now) {
   if (cut_at_ != Time::min() && now - cut_at_ < trip_.value_or(Duration(0))) return;
   cap_ = std::max(kLeastCap, bytes(most_bytes) / 2);
   cut_at_ = now;

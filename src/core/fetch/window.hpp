@@ -72,13 +72,13 @@ class FetchWindow {
   };
 
   /// A request was sent. `alone`: no other one is under way; `asked`: bytes that are asked for now, by it and others.
-  Mark sent(bool alone, std::uint64_t asked, std::uint64_t most_bytes, Time now);
+  Mark on_sent(bool alone, std::uint64_t asked, std::uint64_t most_bytes, Time now);
   /// The first sign of an answer to it. No effect the second time. W1.
-  void heard(Mark& mark, Time now);
+  void on_heard(Mark& mark, Time now);
   /// `bytes` came in answer to it (and to requests before it).
-  void delivered(Mark& mark, std::uint64_t bytes, Time now);
+  void on_delivered(Mark& mark, std::uint64_t bytes, Time now);
   /// A request ended without any answer. W5.
-  void lost(std::uint64_t most_bytes, Time now);
+  void on_lost(std::uint64_t most_bytes, Time now);
 
   /// W3 to W5; W7 if `is_only_source`.
   std::uint64_t bytes(std::uint64_t most_bytes, bool is_only_source = true) const;

@@ -36,8 +36,8 @@ std::vector<ListingPiece> ListingPlaces::order(const Url& peer, const std::vecto
   return out;
 }
 
-void ListingPlaces::cut(const Url& peer, const ListingCursor& at) {
-  finished(peer);
+void ListingPlaces::on_cut(const Url& peer, const ListingCursor& at) {
+  on_finished(peer);
   by_touch_.emplace_front(peer, at);
   places_[peer] = by_touch_.begin();
   if (places_.size() <= kMostPeers) return;
@@ -45,7 +45,7 @@ void ListingPlaces::cut(const Url& peer, const ListingCursor& at) {
   by_touch_.pop_back();
 }
 
-void ListingPlaces::finished(const Url& peer) {
+void ListingPlaces::on_finished(const Url& peer) {
   const auto it = places_.find(peer);
   if (it == places_.end()) return;
   by_touch_.erase(it->second);

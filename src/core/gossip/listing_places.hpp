@@ -46,9 +46,9 @@ class ListingPlaces {
 
   std::vector<ListingPiece> order(const Url& peer, const std::vector<dht::SliceRef>& slices, std::uint32_t random);
   /// The listing for `peer` was cut: what comes after `at` was not listed.
-  void cut(const Url& peer, const ListingCursor& at);
+  void on_cut(const Url& peer, const ListingCursor& at);
   /// All was listed.
-  void finished(const Url& peer);
+  void on_finished(const Url& peer);
   std::size_t size() const { return places_.size(); }
 
  private:

@@ -16,7 +16,7 @@ std::optional<Timestamp> Newcomers::place(const std::vector<AgentId>& agents, co
   return out;
 }
 
-void Newcomers::named(const std::vector<AgentId>& agents, const SectorSet& common, Timestamp to) {
+void Newcomers::on_named(const std::vector<AgentId>& agents, const SectorSet& common, Timestamp to) {
   for (std::size_t i = 0; i < agents.size() && i < kMostAgents; ++i) {
     Place& place = places_[agents[i]];
     place.touched = ++touches_;

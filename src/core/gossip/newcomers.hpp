@@ -38,7 +38,7 @@ class Newcomers {
   /// are none. 1970 for a newcomer.
   std::optional<Timestamp> place(const std::vector<AgentId>& agents, const SectorSet& common) const;
   /// `agents` have been named what lies in `common` and was stored before `to`.
-  void named(const std::vector<AgentId>& agents, const SectorSet& common, Timestamp to);
+  void on_named(const std::vector<AgentId>& agents, const SectorSet& common, Timestamp to);
 
   struct Room {
     std::uint64_t ids = 0;

@@ -27,7 +27,7 @@ std::optional<ReadQueue::Id> ReadQueue::begin(Time now) {
   return std::nullopt;
 }
 
-void ReadQueue::ended(Id id, Time now) {
+void ReadQueue::on_ended(Id id, Time now) {
   const auto it = under_way_.find(id);
   if (it == under_way_.end()) return;
   if (it->second.whom == For::theirs) {

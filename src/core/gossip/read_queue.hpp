@@ -35,7 +35,7 @@ class ReadQueue {
   /// Returns the next read that may begin, which holds its slot from now on; nullopt: none may.
   std::optional<Id> begin(Time now);
   /// The store has answered.
-  void ended(Id id, Time now);
+  void on_ended(Id id, Time now);
   /// Its round is over. True: the read is at the store and should be stopped there; `ended` follows all the same.
   /// False: it had not begun, and is forgotten.
   bool drop(Id id);

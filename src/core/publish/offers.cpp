@@ -92,7 +92,7 @@ void Offers::end_offer(Sender& sender) {
   sender.offers.pop_front();
 }
 
-Offers::Dropped Offers::piece_done(const Piece& piece, bool ok, bool serving, Time now) {
+Offers::Dropped Offers::on_piece_done(const Piece& piece, bool ok, bool serving, Time now) {
   const auto it = senders_.find(piece.peer);
   K2_ASSERT(it != senders_.end() && pieces_ > 0);
   Sender& sender = it->second;
@@ -138,7 +138,7 @@ bool Offers::may_send_agent(const Url& peer, bool is_known, Time now) {
   return true;
 }
 
-void Offers::disconnected(const Url& peer) {
+void Offers::on_disconnect(const Url& peer) {
   const auto it = senders_.find(peer);
   if (it == senders_.end()) return;
   it->second.is_connected = false;

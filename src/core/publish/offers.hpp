@@ -62,7 +62,7 @@ class Offers {
 
   using OfferId = std::uint64_t;  ///< 1, 2, 3, … in the order of arrival
 
-  /// Ask the store for the next `ids` ids of `offer`, and report by `piece_done`. `is_last`: it is the offer's last
+  /// Ask the store for the next `ids` ids of `offer`, and report by `on_piece_done`. `is_last`: it is the offer's last
   /// piece.
   struct Piece {
     Url peer;
@@ -90,11 +90,11 @@ class Offers {
   /// O5.
   void hold(const Url& peer, Time until);
   /// Each piece ends exactly once, in any order. `ok`: it has been dealt with.
-  Dropped piece_done(const Piece& piece, bool ok, bool serving, Time now);
+  Dropped on_piece_done(const Piece& piece, bool ok, bool serving, Time now);
   /// O6. If true, the info counts towards the allowance.
   bool may_send_agent(const Url& peer, bool is_known, Time now);
   /// The peer's connection is closed.
-  void disconnected(const Url& peer);
+  void on_disconnect(const Url& peer);
 
   /// When `next_peer` may return something without another event; nullopt: no time limit is running.
   std::optional<Time> next_deadline() const;

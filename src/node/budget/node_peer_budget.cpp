@@ -65,12 +65,12 @@ std::optional<AddressGroup> NodePeerBudget::address_group(const Url& peer) const
 
 void NodePeerBudget::on_connect(const Url& peer) {
   groups_.try_emplace(peer);
-  core_.came(peer, node_.agents_at(peer));
+  core_.on_connect(peer, node_.agents_at(peer));
 }
 
 void NodePeerBudget::on_disconnect(const Url& peer) {
   groups_.erase(peer);
-  core_.went(peer, node_.agents_at(peer));
+  core_.on_disconnect(peer, node_.agents_at(peer));
 }
 
 PeerBudgetStats NodePeerBudget::stats() const {

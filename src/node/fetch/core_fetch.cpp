@@ -70,14 +70,14 @@ void CoreFetch::pump() {
   const auto now = runtime_.now();
   auto due = core_.poll(now);
   stats_.requests_overdue += due.overdue;
-  while (!writer_.behind()) {
+  while (!writer_.is_behind()) {
     auto request = core_.next_request(now);
     if (!request) break;
     send(std::move(*request));
   }
   arm();
   tell_missing(std::move(due.missing));
-  unserved(std::move(due.unserved));
+  on_unserved(std::move(due.unserved));
 }
 
 void CoreFetch::pump_soon() {
@@ -91,18 +91,19 @@ void CoreFetch::pump_soon() {
 void CoreFetch::send(FetchRequest request) {
   auto message = wire::encode_fetch_request(request.op_ids);
   const Url source = request.source;
-  transport_->send_module(source, space_, kFetchModule, std::move(message),
-                          lifetime_.guard([this, item = Unsent{request.id, source, std::move(request.op_ids)}](
-                                              const Result<void>& result) mutable { sent(std::move(item), result); }));
+  transport_->send_module(
+      source, space_, kFetchModule, std::move(message),
+      lifetime_.guard([this, item = Unsent{request.id, source, std::move(request.op_ids)}](
+                          const Result<void>& result) mutable { on_sent(std::move(item), result); }));
 }
 
-void CoreFetch::sent(Unsent request, const Result<void>& result) {
+void CoreFetch::on_sent(Unsent request, const Result<void>& result) {
   if (stopped_) return;
   const auto now = runtime_.now();
   if (result) {
     ++stats_.requests_sent;
     asked_at_.try_emplace(request.source, now);
-    core_.sent(request.request, now);
+    core_.on_sent(request.request, now);
     return pump();
   }
   if (is_ours(result.error().code)) {
@@ -115,12 +116,12 @@ void CoreFetch::sent(Unsent request, const Result<void>& result) {
   ++stats_.requests_failed;
   if (send_gate_.open(now))
     log::debug(kArea, "cannot ask " + request.source.to_string() + ": " + result.error().message);
-  const auto gone = core_.failed(request.request, now);
+  const auto gone = core_.on_send_failed(request.request, now);
   pump();
-  if (gone) given_up(*gone, "cannot be reached");
+  if (gone) on_given_up(*gone, "cannot be reached");
 }
 
-void CoreFetch::given_up(const FetchGivenUp& gone, std::string_view why) {
+void CoreFetch::on_given_up(const FetchGivenUp& gone, std::string_view why) {
   stats_.pairs_dropped_unresponsive += gone.pairs;
   log::info(kArea, gone.source.to_string() + " " + std::string(why) + "; dropping " + std::to_string(gone.pairs) +
                        " requests to it; " + std::to_string(gone.orphaned.size()) +
@@ -132,7 +133,7 @@ void CoreFetch::given_up(const FetchGivenUp& gone, std::string_view why) {
 }
 
 /// Handles ops that a source can be asked for but never sends.
-void CoreFetch::unserved(std::vector<FetchUnserved> dropped) {
+void CoreFetch::on_unserved(std::vector<FetchUnserved> dropped) {
   for (const FetchUnserved& item : dropped) {
     stats_.pairs_dropped_unserved += item.op_ids.size();
     if (unserved_gate_.open(runtime_.now())) {
@@ -166,7 +167,7 @@ void CoreFetch::forget_now() {
     store_->remove_pending(std::move(op_ids), source, lifetime_.guard([this, url = source](const Result<void>& result) {
       if (!result)
         log::warn(kArea, "cannot remove the requests to " + url.to_string() + ": " + result.error().to_string());
-      store_call_done();
+      on_store_call_done();
     }));
   }
 }
@@ -178,7 +179,7 @@ void CoreFetch::send_again() {
     // request.
     item.op_ids = core_.asked_by(item.request);
     if (item.op_ids.empty()) {
-      core_.sent(item.request, runtime_.now());  // nothing is left of it
+      core_.on_sent(item.request, runtime_.now());  // nothing is left of it
     } else {
       send({item.request, item.source, std::move(item.op_ids)});
     }
@@ -211,15 +212,15 @@ void CoreFetch::wake() {
 
 void CoreFetch::on_progress(const Url& peer, std::size_t bytes) {
   if (stopped_) return;
-  core_.progress(peer, bytes, runtime_.now());
+  core_.on_progress(peer, bytes, runtime_.now());
   if (!is_source(peer)) return;
   Incoming& incoming = incoming_[peer];
   incoming.partial += bytes;
   partial_bytes_ += bytes;
-  came(incoming, bytes);
+  count_received(incoming, bytes);
 }
 
-void CoreFetch::came(Incoming& incoming, std::uint64_t bytes) {
+void CoreFetch::count_received(Incoming& incoming, std::uint64_t bytes) {
   incoming.received += bytes;
   stats_.bytes_received += bytes;
 }
@@ -244,9 +245,9 @@ void CoreFetch::on_disconnect(const Url& peer) {
   }
   asked_at_.erase(peer);
   server_.forget(peer);
-  auto lost = core_.connection_lost(peer, runtime_.now());
+  auto lost = core_.on_disconnect(peer, runtime_.now());
   if (lost.ended > 0) pump();
-  unserved(std::move(lost.unserved));
+  on_unserved(std::move(lost.unserved));
 }
 
 // ---------------------------------------------------------------- receiving
@@ -260,17 +261,17 @@ Result<void> CoreFetch::on_message(const Url& peer, const Bytes& data) {
     const std::uint64_t partial = std::exchange(entry->second.partial, 0);
     partial_bytes_ -= partial;
     const std::uint64_t payload = message->type == wire::FetchMessageType::response ? message->ops.total_bytes() : 0;
-    came(entry->second, payload - std::min(payload, partial));
+    count_received(entry->second, payload - std::min(payload, partial));
   }
   if (message->type == wire::FetchMessageType::response) {
-    response(peer, message->ops);
+    on_response(peer, message->ops);
   } else {
-    server_.request(peer, std::move(message->op_ids));
+    server_.on_request(peer, std::move(message->op_ids));
   }
   return {};
 }
 
-void CoreFetch::response(const Url& peer, const wire::DataList& ops) {
+void CoreFetch::on_response(const Url& peer, const wire::DataList& ops) {
   if (ops.empty()) {
     budget_->charge(peer, PeerWork().messages(1));
     return;
@@ -285,7 +286,7 @@ void CoreFetch::response(const Url& peer, const wire::DataList& ops) {
   if (core_.pending_ops() == 0 && !config_.accept_unsolicited && !core_.owes(peer)) {
     stats_.ops_unsolicited += ops.size();  // nobody waits for anything, so they are not worth hashing
     refuse_ops(peer, ops.size());
-    return judged(peer, core_.response(peer, {}, ops.total_bytes(), now, ops.size()));
+    return on_judged(peer, core_.on_response(peer, {}, ops.total_bytes(), now, ops.size()));
   }
   const std::uint64_t weight = ops.total_bytes() + ops.size() * kNamingBytes;
   Arrived message;
@@ -299,7 +300,7 @@ void CoreFetch::response(const Url& peer, const wire::DataList& ops) {
   message.ids.clear();
   if (weight <= kNamedAtOnce && !is_naming(peer)) {
     name_ops(message, UINT64_MAX);
-    return answered(message);
+    return on_answered(message);
   }
   arrived_weight_ += weight;
   arrived_.push_back(std::move(message));
@@ -333,7 +334,7 @@ void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
 }
 
 /// Records ops of `peer` that are invalid.
-void CoreFetch::invalid(const Url& peer, std::uint64_t count, const Error& first) {
+void CoreFetch::on_invalid(const Url& peer, std::uint64_t count, const Error& first) {
   stats_.ops_invalid += count;
   if (invalid_gate_.open(runtime_.now())) {
     log::debug(kArea, peer.to_string() + " sent " + std::to_string(count) +
@@ -349,7 +350,7 @@ void CoreFetch::name_first(std::uint64_t most) {
   auto message = std::move(arrived_.front());
   arrived_.pop_front();
   arrived_weight_ -= message.weight;
-  answered(message);
+  on_answered(message);
 }
 
 void CoreFetch::name_soon() {
@@ -370,11 +371,11 @@ void CoreFetch::name_all_of(const Url& peer) {
   while (is_naming(peer)) name_first(UINT64_MAX);
 }
 
-void CoreFetch::answered(Arrived& message) {
+void CoreFetch::on_answered(Arrived& message) {
   const auto now = runtime_.now();
   const Url& peer = message.peer;
   auto& slices = message.slices;
-  auto answer = core_.response(peer, message.ids, message.bytes, now, slices.size() - message.valid);
+  auto answer = core_.on_response(peer, message.ids, message.bytes, now, slices.size() - message.valid);
   // An op keeps its whole message in memory until it is stored, which is not worth it for a few wanted ones among many.
   std::uint64_t wanted_bytes = 0;
   for (std::size_t i = 0; i < message.valid; ++i) {
@@ -386,7 +387,7 @@ void CoreFetch::answered(Arrived& message) {
       case FetchVerdict::wanted:
         if (is_sparse) slices[i] = slices[i].compact();
         if (!writer_.add(peer, true, std::move(message.descriptions[i]), std::move(slices[i]))) {
-          core_.store_failed({&message.ids[i], 1}, now);  // no room: it will be requested again
+          core_.on_store_failed({&message.ids[i], 1}, now);  // no room: it will be requested again
         }
         break;
       case FetchVerdict::duplicate:
@@ -409,12 +410,12 @@ void CoreFetch::answered(Arrived& message) {
   writer_.flush();
   pump();
   tell_missing(std::move(answer.missing));
-  unserved(std::move(answer.unserved));
-  if (message.first_invalid) invalid(peer, message.invalid, *message.first_invalid);
-  judged(peer, answer);
+  on_unserved(std::move(answer.unserved));
+  if (message.first_invalid) on_invalid(peer, message.invalid, *message.first_invalid);
+  on_judged(peer, answer);
 }
 
-void CoreFetch::judged(const Url& peer, const FetchAnswer& answer) {
+void CoreFetch::on_judged(const Url& peer, const FetchAnswer& answer) {
   if (!answer.put_aside) return;
   ++stats_.peers_put_aside;
   if (aside_gate_.open(runtime_.now())) {
@@ -422,7 +423,7 @@ void CoreFetch::judged(const Url& peer, const FetchAnswer& answer) {
   }
   // Not by an error: in this way the peer is told why.
   transport_->disconnect(peer, {CloseCode::failure, "too many ops that are invalid or were not asked for"});
-  if (answer.given_up) given_up(*answer.given_up, "sends bad ops");
+  if (answer.given_up) on_given_up(*answer.given_up, "sends bad ops");
 }
 
 /// The store has its own opinion: only what it names is stored. What it refused leaves `runs`.
@@ -439,7 +440,7 @@ std::vector<CoreFetch::Refused> CoreFetch::take_refused(std::vector<FetchedRun>&
       return true;
     });
     if (refused.empty()) continue;
-    core_.stored(refused, runtime_.now());  // it would refuse them the next time too
+    core_.on_stored(refused, runtime_.now());  // it would refuse them the next time too
     forget_later(run.peer, refused);
     out.emplace_back(run.peer, refused.size());
   }
@@ -463,7 +464,7 @@ void CoreFetch::on_store_failed(const std::vector<FetchedRun>& runs, const Error
     log::warn(kArea, "cannot store " + std::to_string(op_ids.size()) + " ops: " + why.to_string() +
                          "; they will be fetched again");
   }
-  const auto orphaned = core_.store_failed(op_ids, runtime_.now());
+  const auto orphaned = core_.on_store_failed(op_ids, runtime_.now());
   if (!orphaned.empty()) {
     log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source left");
   }
@@ -474,7 +475,7 @@ void CoreFetch::on_store_failed(const std::vector<FetchedRun>& runs, const Error
 void CoreFetch::on_stored(std::vector<FetchedRun> runs, const ProcessedOps& result) {
   const std::vector<Refused> refused = take_refused(runs, result);
   const std::vector<OpId> op_ids = ids_of(runs);
-  core_.stored(op_ids, runtime_.now());
+  core_.on_stored(op_ids, runtime_.now());
   if (filters_ > 0 || resuming_) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
   for (const auto& run : runs) {
     if (persists_.has_unwritten(run.peer)) {
@@ -491,7 +492,7 @@ void CoreFetch::on_stored(std::vector<FetchedRun> runs, const ProcessedOps& resu
   }
   const Error why = result.rejections.empty() ? make_error(Errc::invalid_argument, "the store refused the op")
                                               : result.rejections.front().reason;
-  for (const auto& [peer, count] : refused) invalid(peer, count, why);
+  for (const auto& [peer, count] : refused) on_invalid(peer, count, why);
 }
 
 void CoreFetch::tell_missing(std::vector<FetchMissing> missing) {
@@ -525,7 +526,7 @@ FetchLoad CoreFetch::load(const Url& source) const {
   out.source_pairs = core_.pending_pairs(source);
   const std::uint64_t usual_id_bytes = 32 * core_.pending_ops();
   out.bytes = out.pairs * FetchLoad::kPairBytes + core_.id_bytes() - std::min(core_.id_bytes(), usual_id_bytes);
-  out.serving = server_.busy();
+  out.serving = server_.is_busy();
   out.arriving_bytes = partial_bytes_ + writer_.bytes();
   for (const auto& message : arrived_) out.arriving_bytes += message.bytes;
   if (const auto it = incoming_.find(source); it != incoming_.end()) {
@@ -539,7 +540,7 @@ void CoreFetch::notify_on_drained(std::function<void()> callback) {
   assert_on_strand(runtime_, "Fetch::notify_on_drained");
   if (stopped_) return;
   on_drained_.push_back(std::move(callback));
-  if (drained()) post_drained_check();
+  if (is_drained()) post_drained_check();
 }
 
 void CoreFetch::post_drained_check() {
@@ -552,7 +553,7 @@ void CoreFetch::post_drained_check() {
 
 void CoreFetch::check_drained() {
   if (core_.pending_ops() == 0) persists_.clear();
-  if (stopped_ || on_drained_.empty() || !drained()) return;
+  if (stopped_ || on_drained_.empty() || !is_drained()) return;
   for (const auto& callback : std::exchange(on_drained_, {})) callback();
 }
 
@@ -575,7 +576,7 @@ void CoreFetch::check_stopped() {
   // Sends need not be waited for, because their handlers have no effect any more. Writes must be, to keep what has
   // arrived.
   if (!stopped_ || on_stopped_.empty()) return;
-  if (store_calls_ > 0 || !writer_.idle() || server_.reads_under_way() > 0) return;
+  if (store_calls_ > 0 || !writer_.is_idle() || server_.reads_under_way() > 0) return;
   for (const auto& callback : std::exchange(on_stopped_, {})) callback();
 }
 
@@ -585,15 +586,15 @@ void CoreFetch::check_invariants() const {
   // Everything that is pending waits for something: for
   // time, an answer, the store, or room in the writer.
   if (counts.ops > 0 && !stopped_) {
-    K2_ASSERT(counts.requests > 0 || counts.storing_ops > 0 || core_.next_deadline() || writer_.behind() ||
+    K2_ASSERT(counts.requests > 0 || counts.storing_ops > 0 || core_.next_deadline() || writer_.is_behind() ||
               pump_posted_);
     K2_ASSERT(pump_posted_ || !core_.next_deadline() || (timer_ != 0 && timer_at_ <= *core_.next_deadline()));
     K2_ASSERT(unsent_.empty() || (timer_ != 0 && timer_at_ <= send_again_at_));
   }
   K2_ASSERT(to_forget_.empty() || stopped_ || (timer_ != 0 && timer_at_ <= forget_at_));
-  K2_ASSERT(counts.storing_ops == 0 || !writer_.idle());
-  K2_ASSERT(writer_.idle() || writer_.writes_under_way() > 0);
-  K2_ASSERT(on_drained_.empty() || !drained() || drained_check_posted_ || stopped_);
+  K2_ASSERT(counts.storing_ops == 0 || !writer_.is_idle());
+  K2_ASSERT(writer_.is_idle() || writer_.writes_under_way() > 0);
+  K2_ASSERT(on_drained_.empty() || !is_drained() || drained_check_posted_ || stopped_);
 }
 
 Result<std::shared_ptr<Fetch>> make_core_fetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,

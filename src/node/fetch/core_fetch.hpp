@@ -144,29 +144,29 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     });
   }
 
-  void response(const Url& peer, const wire::DataList& ops);
+  void on_response(const Url& peer, const wire::DataList& ops);
   void name_ops(Arrived& message, std::uint64_t most);
   void name_first(std::uint64_t most);
   void name_soon();
   bool is_naming(const Url& peer) const;
   void name_all_of(const Url& peer);
-  void answered(Arrived& message);
-  void judged(const Url& peer, const FetchAnswer& answer);
+  void on_answered(Arrived& message);
+  void on_judged(const Url& peer, const FetchAnswer& answer);
   /// Whether what `peer` sends may be answers to our requests.
   bool is_source(const Url& peer) const { return core_.pending_pairs(peer) > 0 || core_.owes(peer); }
-  void came(Incoming& incoming, std::uint64_t bytes);
+  void count_received(Incoming& incoming, std::uint64_t bytes);
   void refuse_ops(const Url& peer, std::uint64_t count);
-  void invalid(const Url& peer, std::uint64_t count, const Error& first);
+  void on_invalid(const Url& peer, std::uint64_t count, const Error& first);
 
   /// Reads the requests that an earlier run left open, in pieces, starting at `after` (0: the first).
   void resume(std::uint64_t after);
   bool has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) const;
   void request(std::vector<OpId> op_ids, const Url& source, Handler<> done);
   void look_up(const std::shared_ptr<Adding>& adding);
-  void looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result);
+  void on_looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result);
   Result<void> add(Adding& adding, std::vector<OpId>& op_ids);
   void persist(const std::shared_ptr<Adding>& adding);
-  void added(const std::shared_ptr<Adding>& adding, const Result<void>& result);
+  void on_added(const std::shared_ptr<Adding>& adding, const Result<void>& result);
   /// What `ops` offered ops cost a peer; given back when they have arrived.
   PeerWork cost_of_offer(std::uint64_t ops) const { return PeerWork().look_ups(ops).rows(keep_pending_ ? ops : 0); }
   void pump();
@@ -174,7 +174,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   /// ops at the same time, the first one would get all the requests.
   void pump_soon();
   void send(FetchRequest request);
-  void sent(Unsent request, const Result<void>& result);
+  void on_sent(Unsent request, const Result<void>& result);
   void send_again();
   void arm();
   void wake();
@@ -185,19 +185,19 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void on_store_failed(const std::vector<FetchedRun>& runs, const Error& why);
   std::vector<Refused> take_refused(std::vector<FetchedRun>& runs, const ProcessedOps& result);
   void forget_pending(const Url& source);
-  void given_up(const FetchGivenUp& gone, std::string_view why);
-  void unserved(std::vector<FetchUnserved> dropped);
+  void on_given_up(const FetchGivenUp& gone, std::string_view why);
+  void on_unserved(std::vector<FetchUnserved> dropped);
   void forget_later(const Url& source, const std::vector<OpId>& op_ids);
   void forget_now();
   void persist_replaced(std::vector<OpId> op_ids, const Url& old_url, const Url& new_url);
   Url current(const Url& source) const;
-  void lookup_ended();
+  void on_lookup_ended();
   void check_drained();
   void post_drained_check();
-  bool drained() const { return core_.pending_ops() == 0 && adding_ == 0 && !resuming_; }
+  bool is_drained() const { return core_.pending_ops() == 0 && adding_ == 0 && !resuming_; }
   void tell_missing(std::vector<FetchMissing> missing);
   void check_stopped();
-  void store_call_done() {
+  void on_store_call_done() {
     --store_calls_;
     check_stopped();
   }

@@ -31,7 +31,7 @@ void CoreFetch::resume(std::uint64_t after) {
       runtime_.schedule_after(delay, lifetime_.guard([this, after] {
         if (!stopped_) resume(after);
       }));
-      return store_call_done();
+      return on_store_call_done();
     }
     resuming_ = false;
     if (!stopped_) {
@@ -46,14 +46,14 @@ void CoreFetch::resume(std::uint64_t after) {
       }
       if (page->next) resume(*page->next);
     }
-    lookup_ended();
+    on_lookup_ended();
     if (!resuming_) pump();
     check_drained();
-    store_call_done();
+    on_store_call_done();
   }));
 }
 
-void CoreFetch::lookup_ended() {
+void CoreFetch::on_lookup_ended() {
   if (filters_ > 0 || resuming_) return;
   stored_meanwhile_.clear();
   replaced_meanwhile_.clear();
@@ -150,13 +150,13 @@ void CoreFetch::look_up(const std::shared_ptr<Adding>& adding) {
                                   lifetime_.guard([this, adding, count](Result<std::vector<OpId>> result) {
                                     adding_ -= count;
                                     --filters_;
-                                    looked_up(adding, std::move(result));
+                                    on_looked_up(adding, std::move(result));
                                     check_drained();
-                                    store_call_done();
+                                    on_store_call_done();
                                   }));
 }
 
-void CoreFetch::looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result) {
+void CoreFetch::on_looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result) {
   Result<void> ok;
   if (stopped_) {
     ok = make_error(Errc::cancelled, "fetch is stopped");
@@ -166,13 +166,13 @@ void CoreFetch::looked_up(const std::shared_ptr<Adding>& adding, Result<std::vec
     adding->source = current(adding->source);
     ok = add(*adding, *result);
   }
-  lookup_ended();
+  on_lookup_ended();
   const std::size_t left = adding->op_ids.size() - adding->looked_up;
   if (ok && left > 0) return look_up(adding);
   adding_ -= left;
   adding->op_ids.resize(adding->open);
   if (ok && keep_pending_ && adding->open > 0) return persist(adding);
-  added(adding, ok);
+  on_added(adding, ok);
 }
 
 /// Makes ops pending in the core that a look-up found missing. For a durable store, keeps the new ones for `persist`.
@@ -204,13 +204,13 @@ void CoreFetch::persist(const std::shared_ptr<Adding>& adding) {
   ++store_calls_;
   // A copy, so that it is known what is missing if the write fails.
   store_->add_pending(adding->op_ids, adding->source, lifetime_.guard([this, adding](const Result<void>& result) {
-    added(adding, result ? result : Result<void>(result.error().context("the requests are open, but not durably")));
-    store_call_done();
+    on_added(adding, result ? result : Result<void>(result.error().context("the requests are open, but not durably")));
+    on_store_call_done();
   }));
 }
 
 /// The list has been handled completely.
-void CoreFetch::added(const std::shared_ptr<Adding>& adding, const Result<void>& result) {
+void CoreFetch::on_added(const std::shared_ptr<Adding>& adding, const Result<void>& result) {
   if (!result && keep_pending_ && adding->open > 0) persists_.failed(adding->source, adding->op_ids);
   std::vector<Persists::Waiting> released;
   if (adding->persist != 0) released = persists_.end(adding->persist, result.has_value());
@@ -282,7 +282,7 @@ void CoreFetch::forget_pending(const Url& source) {
   store_->remove_pending_source(source, lifetime_.guard([this, source](const Result<void>& result) {
     if (!result)
       log::warn(kArea, "cannot remove the requests to " + source.to_string() + ": " + result.error().to_string());
-    store_call_done();
+    on_store_call_done();
   }));
 }
 

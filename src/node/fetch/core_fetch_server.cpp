@@ -23,7 +23,7 @@ FetchServer::FetchServer(Runtime& runtime, const CoreFetchConfig& config, const 
                  ? std::min<std::uint64_t>(config.max_far_response_bytes, max_message_bytes_)
                  : 0}) {}
 
-void FetchServer::request(const Url& peer, wire::IdList op_ids) {
+void FetchServer::on_request(const Url& peer, wire::IdList op_ids) {
   if (stopped_) return;
   ++stats_.requests_received;
   if (op_ids.empty()) {
@@ -33,10 +33,10 @@ void FetchServer::request(const Url& peer, wire::IdList op_ids) {
   const bool is_small = op_ids.message_bytes() <= kSmallMessageBytes;
   const std::uint64_t cost =
       is_small ? kSmallRequestBytes + op_ids.message_bytes() : kRequestBytes + op_ids.total_bytes() + 2 * op_ids.size();
-  if (const auto trip = transport_->round_trip(peer)) core_.round_trip(peer, *trip);
+  if (const auto trip = transport_->round_trip(peer)) core_.note_round_trip(peer, *trip);
   const PeerWork work = PeerWork().messages(1).bytes(op_ids.message_bytes());
   const bool may = budget_->charge(peer, work) == PeerStanding::good;
-  const auto id = may ? core_.request(peer, cost, runtime_.now()) : std::nullopt;
+  const auto id = may ? core_.on_request(peer, cost, runtime_.now()) : std::nullopt;
   if (!id) {
     ++stats_.requests_refused;
     transport_->wasted(peer, cost);
@@ -85,15 +85,16 @@ void FetchServer::on(const ServeCore::Read& read) {
   auto asked = std::make_shared<std::vector<OpId>>(ids);
   store_->retrieve_ops(std::move(ids), read.max_bytes,
                        lifetime_.guard([this, read, asked](Result<std::vector<MetaOp>> result) {
-                         read_ended(read, std::move(*asked), std::move(result));
+                         on_read_ended(read, std::move(*asked), std::move(result));
                          perform();
                          if (core_.reads_under_way() == 0 && idle_) idle_();
                        }));
 }
 
-void FetchServer::read_ended(const ServeCore::Read& read, std::vector<OpId> asked, Result<std::vector<MetaOp>> result) {
+void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> asked,
+                                Result<std::vector<MetaOp>> result) {
   if (!result) {
-    if (core_.read_failed(read.read) && failed_gate_.open(runtime_.now())) {
+    if (core_.on_read_failed(read.read) && failed_gate_.open(runtime_.now())) {
       log::warn("fetch", "cannot read ops for " + read.peer.to_string() + ": " + result.error().to_string());
     }
     return;
@@ -119,11 +120,11 @@ void FetchServer::read_ended(const ServeCore::Read& read, std::vector<OpId> aske
   outcome.left_over = looked_at > 0 && after != asked.end();
   const auto request = requests_.find(read.request);
   outcome.is_exhausted = request != requests_.end() && request->second.next == std::default_sentinel;
-  if (!core_.read_ended(read.read, outcome, runtime_.now())) return;
+  if (!core_.on_read_ended(read.read, outcome, runtime_.now())) return;
   note_missing(read.peer, asked, ops, looked_at);
   PeerWork charged;
   if (outcome.has_ops && request != requests_.end()) charged = std::exchange(request->second.charged, {});
-  if (is_too_large) too_large(read.peer, ops.front());
+  if (is_too_large) on_too_large(read.peer, ops.front());
   if (outcome.left_over) {
     request->second.left_over.assign(std::make_move_iterator(after), std::make_move_iterator(asked.end()));
   }
@@ -143,7 +144,7 @@ std::size_t FetchServer::fitting(const std::vector<MetaOp>& ops, std::uint64_t m
   return count;
 }
 
-void FetchServer::too_large(const Url& peer, const MetaOp& op) {
+void FetchServer::on_too_large(const Url& peer, const MetaOp& op) {
   ++stats_.ops_too_large;
   if (!too_large_gate_.open(runtime_.now())) return;
   log::warn("fetch", peer.to_string() + " asked for op " + op.op_id.to_string() + " of " +
@@ -160,11 +161,11 @@ void FetchServer::on(const ServeCore::Send& send) {
   answer.message = {};
   transport_->send_module(send.peer, space_, kFetchModule, std::move(message),
                           lifetime_.guard([this, peer = send.peer, read = send.read, answer = std::move(answer)](
-                                              const Result<void>& result) { sent(peer, read, answer, result); }));
+                                              const Result<void>& result) { on_sent(peer, read, answer, result); }));
 }
 
-void FetchServer::sent(const Url& peer, ServeCore::ReadId read, const Answer& answer, const Result<void>& result) {
-  core_.sent(read, result.has_value(), runtime_.now());
+void FetchServer::on_sent(const Url& peer, ServeCore::ReadId read, const Answer& answer, const Result<void>& result) {
+  core_.on_sent(read, result.has_value(), runtime_.now());
   if (result) {
     stats_.ops_served += answer.ops;
     stats_.bytes_served += answer.bytes;

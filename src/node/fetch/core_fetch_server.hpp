@@ -48,14 +48,14 @@ class FetchServer {
   FetchServer(const FetchServer&) = delete;
   FetchServer& operator=(const FetchServer&) = delete;
 
-  void request(const Url& peer, wire::IdList op_ids);
+  void on_request(const Url& peer, wire::IdList op_ids);
   /// The peer's connection is closed, so its requests are dropped.
   void forget(const Url& peer);
   /// Drops everything.
   void stop();
   std::size_t reads_under_way() const { return core_.reads_under_way(); }
   /// Whether peers wait for answers, or did a moment ago.
-  bool busy() const { return core_.is_busy(runtime_.now()); }
+  bool is_busy() const { return core_.is_busy(runtime_.now()); }
   /// Sets the function that is called whenever a read ends and none is left.
   void on_idle(std::function<void()> callback) { idle_ = std::move(callback); }
 
@@ -80,11 +80,11 @@ class FetchServer {
   void on(const ServeCore::Discard& discard) { answers_.erase(discard.read); }
   void on(const ServeCore::Forget& forget) { requests_.erase(forget.request); }
   void on(const ServeCore::Disconnect& disconnect);
-  void read_ended(const ServeCore::Read& read, std::vector<OpId> asked, Result<std::vector<MetaOp>> result);
-  void sent(const Url& peer, ServeCore::ReadId read, const Answer& answer, const Result<void>& result);
+  void on_read_ended(const ServeCore::Read& read, std::vector<OpId> asked, Result<std::vector<MetaOp>> result);
+  void on_sent(const Url& peer, ServeCore::ReadId read, const Answer& answer, const Result<void>& result);
   /// How many of `ops`, from the first on, fit into a message of `most` bytes.
   std::size_t fitting(const std::vector<MetaOp>& ops, std::uint64_t most) const;
-  void too_large(const Url& peer, const MetaOp& op);
+  void on_too_large(const Url& peer, const MetaOp& op);
   void note_missing(const Url& peer, const std::vector<OpId>& asked, const std::vector<MetaOp>& held,
                     std::size_t looked_at);
 

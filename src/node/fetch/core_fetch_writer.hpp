@@ -25,7 +25,7 @@ struct FetchedRun {
 ///
 /// *Rules*. W1: at most `kMaxWrites` calls are under way; ops that arrive meanwhile go into the next call. *Rationale*:
 /// a durable store pays per commit, not per op. W2: a call has at most `kMaxOps` ops and `kMaxBytes` payload bytes (a
-/// larger op goes alone). W3: `behind()` asks the owner to request nothing more; beyond `kMostBytes`, `add` refuses.
+/// larger op goes alone). W3: `is_behind()` asks the owner to request nothing more; beyond `kMostBytes`, `add` refuses.
 class FetchWriter {
  public:
   static constexpr std::size_t kMaxWrites = 2;
@@ -46,11 +46,11 @@ class FetchWriter {
   bool add(const Url& peer, bool asked, OpDescription description, Bytes op);
   /// Starts the calls that can be started. To be called after some `add`s.
   void flush();
-  bool behind() const { return bytes_ >= kBehindBytes; }
+  bool is_behind() const { return bytes_ >= kBehindBytes; }
   /// Payload bytes that were not written yet.
   std::uint64_t bytes() const { return bytes_; }
   std::size_t writes_under_way() const { return under_way_; }
-  bool idle() const { return under_way_ == 0 && waiting_.empty(); }
+  bool is_idle() const { return under_way_ == 0 && waiting_.empty(); }
 
  private:
   struct Batch {

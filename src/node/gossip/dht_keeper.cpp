@@ -16,7 +16,7 @@ void DhtKeeper::start() {
   subscription_ = store_->subscribe({
       .ops_stored =
           [weak = weak_from_this()](const std::vector<OpRecord>& ops) {
-            if (auto self = weak.lock()) self->stored(ops);
+            if (auto self = weak.lock()) self->on_stored(ops);
           },
       .ops_damaged =
           [weak = weak_from_this()](const std::vector<OpRecord>&) {
@@ -118,7 +118,7 @@ void DhtKeeper::forget_pages() {
   marks_ = {};
 }
 
-void DhtKeeper::stored(const std::vector<OpRecord>& ops) {
+void DhtKeeper::on_stored(const std::vector<OpRecord>& ops) {
   if (stopped_ || !model_) return;
   if (is_read_) {
     if (!marks_.empty() && runtime_.now() >= read_at_ + kRememberedFor) forget_pages();

@@ -55,7 +55,7 @@ class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
   void add(const OpRecord& op);
   void remember(const std::vector<OpRecord>& page);
   void forget_pages();
-  void stored(const std::vector<OpRecord>& ops);
+  void on_stored(const std::vector<OpRecord>& ops);
 
   Runtime& runtime_;
   std::shared_ptr<OpStore> store_;

@@ -82,7 +82,7 @@ Result<void> K2Gossip::start() {
     self->schedule();
   });
   peer_subscription_ = context_.peer_store->on_update([weak = weak_from_this()](const AgentInfoPtr& info) {
-    if (auto self = weak.lock()) self->peer_seen(*info);
+    if (auto self = weak.lock()) self->on_peer_seen(*info);
   });
   op_subscription_ = context_.op_store->subscribe({.ops_damaged = [weak = weak_from_this()](const auto&) {
     if (auto self = weak.lock()) self->name_all_again();
@@ -90,7 +90,7 @@ Result<void> K2Gossip::start() {
   dht_->start();
   // Calls at once, which starts the timer.
   config_subscription_ = context_.config->on_update("k2Gossip", [weak = weak_from_this()](const Config&) {
-    if (auto self = weak.lock()) self->pace_changed();
+    if (auto self = weak.lock()) self->on_pace_changed();
   });
   if (context_.transport->url()) on_online();
   return {};
@@ -178,7 +178,7 @@ void K2Gossip::on_connect(const Url& peer) {
 
 void K2Gossip::on_disconnect(const Url& peer) {
   if (stopped_) return;
-  for (const auto& round : rounds_.end_all_with(peer)) over(round, false);
+  for (const auto& round : rounds_.end_all_with(peer)) on_round_over(round, false);
   schedule();
 }
 
@@ -199,7 +199,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   if (std::holds_alternative<gossip::Nothing>(action)) return;
   auto answer = gossip::RoundBook::Answer::busy;
   const auto* verdict = std::get_if<gossip::MayAccept>(&action);
-  const bool has_room = !it_waits_ && !reader_->is_full() && !(ours && fetch_is_busy(now));
+  const bool has_room = !it_waits_ && !reader_->is_full() && !(ours && is_fetch_busy(now));
   if (verdict != nullptr && has_room) {
     // Who lost the tie was about to have a round with us anyway.
     answer = verdict->tie_lost ? gossip::RoundBook::Answer::accept : book_.answer(peer, ours, now);
@@ -252,7 +252,7 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
   m.max_op_data_bytes = config().max_gossip_op_bytes;
   m.abilities = wire::kQuickRounds;
   m.more_ops = named.more;
-  told(*round, named);
+  on_told(*round, named);
   m.new_ops = std::move(named.ids);
   m.updated_new_since = named.next;
   const auto* model = round->common.empty() ? nullptr : dht_->model();
@@ -264,7 +264,7 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
   send(peer, m, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
     auto self = weak.lock();
     if (!self || self->stopped_) return;
-    if (!sent) return self->not_sent(peer, session);
+    if (!sent) return self->on_send_failed(peer, session);
     // It may have waited for a connection: the peer counts from when it comes.
     self->book_.on_attempt(peer, self->runtime().now());
   });
@@ -290,12 +290,12 @@ void K2Gossip::finish(const Url& peer, gossip::Finish& finish, const wire::Accep
     stats_.agents_given += infos.size();
     send(peer, wire::GossipAgents{round.session, std::move(infos)});
   }
-  ended_well(round);
+  on_ended_well(round);
 }
 
 // ---------------------------------------------------------------- rounds that we start
 
-void K2Gossip::pace_changed() {
+void K2Gossip::on_pace_changed() {
   if (stopped_) return;
   book_.set_pace({from_ms(config().initiate_interval_ms), from_ms(config().initiate_jitter_ms),
                   from_ms(config().min_initiate_interval_ms), from_ms(config().initial_initiate_interval_ms)},
@@ -331,7 +331,7 @@ void K2Gossip::wake() {
   for (const auto& round : rounds_.end_begun_before(now - from_ms(config().round_timeout_ms))) {
     stats_.timeouts += 1;
     meta_.count(round.peer, GossipPeerMeta::kTimeouts);
-    over(round, true);
+    on_round_over(round, true);
   }
   if (!waiting_for_fetch_.empty() && context_.fetch->pending_ops() < kEnoughPending) {
     for (const Url& peer : std::exchange(waiting_for_fetch_, {})) book_.on_has_more(peer, now);
@@ -344,7 +344,7 @@ void K2Gossip::wake() {
       book_.put_off(now + patience);
     } else if (latest && now < *latest + patience) {
       book_.put_off(*latest + patience);
-    } else if (fetch_is_busy(now)) {
+    } else if (is_fetch_busy(now)) {
       look_again_ = now + kLookAtBusy;
     } else if (const auto peer = choose(now)) {
       initiate(*peer);
@@ -353,7 +353,7 @@ void K2Gossip::wake() {
   schedule();
 }
 
-bool K2Gossip::fetch_is_busy(Time now) {
+bool K2Gossip::is_fetch_busy(Time now) {
   if (context_.fetch->pending_ops() < kBusyFetching) {
     busy_since_.reset();
     return false;
@@ -363,7 +363,7 @@ bool K2Gossip::fetch_is_busy(Time now) {
 }
 
 std::optional<Url> K2Gossip::choose(Time now) {
-  own_arcs_are_known();
+  on_own_arcs_known();
   gossip::RoundBook::Look look;
   // Otherwise nobody can answer us.
   if (!context_.local_agent_store->get_all().empty() && context_.transport->url()) {
@@ -395,7 +395,7 @@ bool K2Gossip::overlaps_ours(const AgentInfo& info) const {
                      [&](const DhtArc& arc) { return arc.overlaps(info.storage_arc); });
 }
 
-void K2Gossip::peer_seen(const AgentInfoSigned& info) {
+void K2Gossip::on_peer_seen(const AgentInfoSigned& info) {
   if (stopped_) return;
   if (book_.candidates() >= most_candidates_) return know_all_peers();
   know(info.info());
@@ -411,7 +411,7 @@ void K2Gossip::know(const AgentInfo& info) {
   book_.on_candidate(*info.url, overlaps_ours(info), last);
 }
 
-void K2Gossip::own_arcs_are_known() {
+void K2Gossip::on_own_arcs_known() {
   std::vector<DhtArc> arcs;
   for (const auto& agent : context_.local_agent_store->get_all()) {
     const DhtArc arc = agent->tgt_storage_arc();
@@ -458,7 +458,7 @@ void K2Gossip::initiate(const Url& peer) {
   m.max_op_data_bytes = config().max_gossip_op_bytes;
   m.abilities = wire::kQuickRounds;
   send(peer, m, [weak = weak_from_this(), peer, session = round.session](const Result<void>& sent) {
-    if (auto self = weak.lock(); self && !sent) self->not_sent(peer, session);
+    if (auto self = weak.lock(); self && !sent) self->on_send_failed(peer, session);
   });
 }
 
@@ -497,7 +497,7 @@ void K2Gossip::answer_accept(const Url& peer, const Bytes& session, wire::Accept
                              NewOps named) {
   auto* round = stopped_ ? nullptr : rounds_.find(peer, session);
   if (round == nullptr) return;
-  told(*round, named);
+  on_told(*round, named);
   response.new_ops = std::move(named.ids);
   response.updated_new_since = named.next;
   stats_.agents_given += response.provided_agents.size();
@@ -515,7 +515,7 @@ void K2Gossip::answer_accept(const Url& peer, const Bytes& session, wire::Accept
     message = wire::GossipNoDiff{session, std::move(response), cannot_compare, named.more};
   }
   send(peer, message, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
-    if (auto self = weak.lock(); self && !sent) self->not_sent(peer, session);
+    if (auto self = weak.lock(); self && !sent) self->on_send_failed(peer, session);
   });
 }
 
@@ -524,7 +524,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipAgents& m) {
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   const auto& round = std::get<gossip::Completed>(action).round;
   take_agents(peer, m.provided_agents, round.infos_asked);
-  ended_well(round);
+  on_ended_well(round);
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipBusy& m) {
@@ -541,13 +541,13 @@ void K2Gossip::on(const Url& peer, const wire::GossipTerminate& m) {
   const auto action = rounds_.on(peer, gossip::TerminateSaid{m.session_id});
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   meta_.count(peer, GossipPeerMeta::kTerminated);
-  if (const auto* completed = std::get_if<gossip::Completed>(&action)) ended_well(completed->round);
+  if (const auto* completed = std::get_if<gossip::Completed>(&action)) on_ended_well(completed->round);
 }
 
 // ---------------------------------------------------------------- rounds
 
 /// The round broke off.
-void K2Gossip::over(const gossip::Round& round, bool waited) {
+void K2Gossip::on_round_over(const gossip::Round& round, bool waited) {
   const Time now = runtime().now();
   if (round.in<gossip::Initiated>() != nullptr) {
     book_.on_no_answer(round.peer, now, waited);
@@ -556,13 +556,13 @@ void K2Gossip::over(const gossip::Round& round, bool waited) {
   }
 }
 
-void K2Gossip::not_sent(const Url& peer, const Bytes& session) {
+void K2Gossip::on_send_failed(const Url& peer, const Bytes& session) {
   if (stopped_) return;
-  if (const auto round = rounds_.end(peer, session)) over(*round, false);
+  if (const auto round = rounds_.end(peer, session)) on_round_over(*round, false);
   schedule();
 }
 
-void K2Gossip::told(gossip::Round& round, const NewOps& named) {
+void K2Gossip::on_told(gossip::Round& round, const NewOps& named) {
   if (named.failed) stats_.local_errors += 1;
   charge(round.peer, PeerWork().look_ups(named.ids.size()).time(std::min(named.took, kMostReadCharged)));
   stats_.ops_named += named.ids.size();
@@ -580,11 +580,11 @@ void K2Gossip::mark(gossip::Round& round, const std::vector<Bytes>& ids) {
   }
 }
 
-void K2Gossip::ended_well(const gossip::Round& round) {
+void K2Gossip::on_ended_well(const gossip::Round& round) {
   stats_.completed += 1;
   meta_.count(round.peer, GossipPeerMeta::kCompletedRounds);
   book_.on_completed(round.peer, round.begun);
-  if (round.named_to) reader_->newcomers().named(round.their_agents, round.common, *round.named_to);
+  if (round.named_to) reader_->newcomers().on_named(round.their_agents, round.common, *round.named_to);
 }
 
 // ---------------------------------------------------------------- pieces
@@ -665,7 +665,7 @@ void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, const go
   if (ids.empty()) {
     if (*holds) move_bookmark(peer, named, false);
     // All that fitted was outside of the common sectors.
-    if (more && named.next > named.since) has_more(peer);
+    if (more && named.next > named.since) on_has_more(peer);
     return;
   }
   stats_.ops_learned += ids.size();
@@ -678,7 +678,7 @@ void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, const go
                                         if (!self || self->stopped_) return;
                                         if (r) {
                                           if (*holds) self->move_bookmark(peer, named, true);
-                                          if (more) self->has_more(peer);
+                                          if (more) self->on_has_more(peer);
                                           return;
                                         }
                                         self->stats_.local_errors += 1;
@@ -686,7 +686,7 @@ void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, const go
                                       });
 }
 
-void K2Gossip::has_more(const Url& peer) {
+void K2Gossip::on_has_more(const Url& peer) {
   if (context_.fetch->pending_ops() < kEnoughPending) {
     book_.on_has_more(peer, runtime().now());
   } else if (waiting_for_fetch_.size() < kMostWaitingForFetch &&

@@ -88,8 +88,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   bool may_compare(const Url& peer, bool was_named_all);
   void take_ids(const Url& peer, gossip::Round& round, const std::vector<Bytes>& ids);
   void name_ids(const Url& peer, gossip::Round& round, gossip::NameIds what);
-  void ids_are_read(const Url& peer, const Bytes& session, const decltype(gossip::NameIds::snapshot)& snapshot,
-                    NewOps named);
+  void on_ids_read(const Url& peer, const Bytes& session, const decltype(gossip::NameIds::snapshot)& snapshot,
+                   NewOps named);
   /// A message of the comparison has come, perhaps with `ids`.
   void go_on(const Url& peer, const Bytes& session, gossip::Action& action, const std::vector<Bytes>* ids);
   /// A snapshot of so many hashes was made for it.
@@ -99,10 +99,10 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void look_at_ids();
 
   // Rounds
-  void over(const gossip::Round& round, bool waited);
-  void not_sent(const Url& peer, const Bytes& session);
-  void told(gossip::Round& round, const NewOps& named);
-  void ended_well(const gossip::Round& round);
+  void on_round_over(const gossip::Round& round, bool waited);
+  void on_send_failed(const Url& peer, const Bytes& session);
+  void on_told(gossip::Round& round, const NewOps& named);
+  void on_ended_well(const gossip::Round& round);
   /// Ids that one side has named to the other in the round.
   static void mark(gossip::Round& round, const std::vector<Bytes>& ids);
 
@@ -111,17 +111,17 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void wake();
   void initiate(const Url& peer);
   /// Fetch has so much to do that a round of ours would only be in its way. G4
-  bool fetch_is_busy(Time now);
+  bool is_fetch_busy(Time now);
   std::optional<Url> choose(Time now);
   using Seen = gossip::RoundBook::Seen;
   Seen look_at(const Url& peer) const;
   bool overlaps_ours(const AgentInfo& info) const;
-  void peer_seen(const AgentInfoSigned& info);
+  void on_peer_seen(const AgentInfoSigned& info);
   void know(const AgentInfo& info);
-  void own_arcs_are_known();
+  void on_own_arcs_known();
   void know_all_peers();
   void note_gossip(const Url& peer);
-  void pace_changed();
+  void on_pace_changed();
   void name_all_again();
 
   // Pieces of messages
@@ -137,7 +137,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void move_bookmark(const Url& peer, const gossip::Named& named, bool named_something);
   void take_ops(const Url& peer, const std::vector<Bytes>& ids, const gossip::Named& named, bool more,
                 const std::shared_ptr<bool>& holds);
-  void has_more(const Url& peer);
+  void on_has_more(const Url& peer);
   /// `asked`: so many were asked for, and no more are looked at.
   void take_agents(const Url& peer, const std::vector<Bytes>& infos, std::size_t asked);
   void send(const Url& peer, const wire::GossipMessage& message, std::function<void(const Result<void>&)> done = {});

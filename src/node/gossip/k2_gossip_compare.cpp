@@ -77,7 +77,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipDiscSectorsDiff& m) {
   charge_shown(peer, count_hashes(show->snapshot));
   send(peer, wire::GossipDiscSectorDetailsDiff{m.session_id, std::move(infos), to_wire(show->snapshot)},
        [weak = weak_from_this(), peer, session = m.session_id.compact()](const Result<void>& sent) {
-         if (auto self = weak.lock(); self && !sent) self->not_sent(peer, session);
+         if (auto self = weak.lock(); self && !sent) self->on_send_failed(peer, session);
        });
 }
 
@@ -142,7 +142,7 @@ void K2Gossip::go_on(const Url& peer, const Bytes& session, gossip::Action& acti
   if (auto* completed = std::get_if<gossip::Completed>(&action)) {
     if (ids != nullptr) take_ids(peer, completed->round, *ids);
     if (completed->decline) send(peer, wire::GossipTerminate{session, Bytes::copy_of("Nothing to compare")});
-    return ended_well(completed->round);
+    return on_ended_well(completed->round);
   }
   auto& round = *rounds_.find(peer, session);
   if (ids != nullptr) take_ids(peer, round, *ids);
@@ -183,12 +183,12 @@ void K2Gossip::name_ids(const Url& peer, gossip::Round& round, gossip::NameIds w
   reader_->list(
       std::move(wish), random_u32(), is_still_there(round),
       [weak = weak_from_this(), peer, session = round.session, snapshot = std::move(what.snapshot)](NewOps named) {
-        if (auto self = weak.lock()) self->ids_are_read(peer, session, snapshot, std::move(named));
+        if (auto self = weak.lock()) self->on_ids_read(peer, session, snapshot, std::move(named));
       });
 }
 
-void K2Gossip::ids_are_read(const Url& peer, const Bytes& session, const decltype(gossip::NameIds::snapshot)& snapshot,
-                            NewOps named) {
+void K2Gossip::on_ids_read(const Url& peer, const Bytes& session, const decltype(gossip::NameIds::snapshot)& snapshot,
+                           NewOps named) {
   auto* round = stopped_ ? nullptr : rounds_.find(peer, session);
   if (round == nullptr) return;
   if (named.failed) stats_.local_errors += 1;
@@ -203,11 +203,11 @@ void K2Gossip::ids_are_read(const Url& peer, const Bytes& session, const decltyp
     message = wire::GossipRingSectorDetailsDiffResponse{session, std::move(named.ids), to_wire(*rings)};
   } else {
     send(peer, wire::GossipHashes{session, std::move(named.ids)});
-    if (const auto ended = rounds_.end(peer, session)) ended_well(*ended);
+    if (const auto ended = rounds_.end(peer, session)) on_ended_well(*ended);
     return schedule();
   }
   send(peer, message, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
-    if (auto self = weak.lock(); self && !sent) self->not_sent(peer, session);
+    if (auto self = weak.lock(); self && !sent) self->on_send_failed(peer, session);
   });
 }
 

@@ -112,11 +112,11 @@ void NewOpsReader::go_on_listing(const ListingPtr& listing) {
   ++listing->pages;
   auto query = listing->query(static_cast<std::size_t>(std::min<std::uint64_t>(ids_left, kPage)));
   query_page(listing->asker, std::move(query), [weak = weak_from_this(), listing](const Result<OpPage>& page) {
-    if (auto self = weak.lock()) self->listed(listing, page);
+    if (auto self = weak.lock()) self->on_listed(listing, page);
   });
 }
 
-void NewOpsReader::listed(const ListingPtr& listing, const Result<OpPage>& page) {
+void NewOpsReader::on_listed(const ListingPtr& listing, const Result<OpPage>& page) {
   NewOps& out = listing->out;
   if (!page) {
     log::warn("gossip", "cannot read the ids of a slice: " + page.error().to_string());
@@ -157,9 +157,9 @@ void NewOpsReader::cut_after(const ListingPtr& listing, std::size_t taken) {
 
 void NewOpsReader::end_listing(const ListingPtr& listing, std::optional<gossip::ListingCursor> cut_at) {
   if (cut_at) {
-    places_.cut(listing->wish.peer, *cut_at);
+    places_.on_cut(listing->wish.peer, *cut_at);
   } else {
-    places_.finished(listing->wish.peer);
+    places_.on_finished(listing->wish.peer);
   }
   listing->out.more = cut_at.has_value();
   listing->out.took = runtime_.now() - listing->begun;
@@ -203,7 +203,7 @@ void NewOpsReader::begin(gossip::ReadQueue::Id id) {
     return store_->list_ops(std::move(query), [weak = weak_from_this(), id](const Result<OpPage>& found) {
       auto self = weak.lock();
       if (!self) return;
-      if (auto ended = self->ended(id)) std::get<PageRead>(ended->what).done(found);
+      if (auto ended = self->on_read_ended(id)) std::get<PageRead>(ended->what).done(found);
       self->go_on();
     });
   }
@@ -214,7 +214,7 @@ void NewOpsReader::begin(gossip::ReadQueue::Id id) {
       [weak = weak_from_this(), id](const Result<OpIdsBounded>& found) {
         auto self = weak.lock();
         if (!self) return;
-        if (auto ended = self->ended(id)) {
+        if (auto ended = self->on_read_ended(id)) {
           const auto& ids = std::get<IdsRead>(ended->what);
           NewOps out = self->named(ids.query, found);
           out.took = self->runtime_.now() - ended->begun;
@@ -224,8 +224,8 @@ void NewOpsReader::begin(gossip::ReadQueue::Id id) {
       });
 }
 
-std::optional<NewOpsReader::Read> NewOpsReader::ended(gossip::ReadQueue::Id id) {
-  queue_.ended(id, runtime_.now());
+std::optional<NewOpsReader::Read> NewOpsReader::on_read_ended(gossip::ReadQueue::Id id) {
+  queue_.on_ended(id, runtime_.now());
   auto node = reads_.extract(id);
   if (!node || stopped_ || !node.mapped().asker->is_wanted()) return std::nullopt;
   return std::move(node.mapped());

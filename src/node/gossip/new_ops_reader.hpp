@@ -140,7 +140,7 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   void name_nothing(Timestamp next, bool more, Done done);
 
   void go_on_listing(const ListingPtr& listing);
-  void listed(const ListingPtr& listing, const Result<OpPage>& page);
+  void on_listed(const ListingPtr& listing, const Result<OpPage>& page);
   void cut_after(const ListingPtr& listing, std::size_t taken);
   void end_listing(const ListingPtr& listing, std::optional<gossip::ListingCursor> cut_at);
 
@@ -150,7 +150,7 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   void go_on();
   void begin(gossip::ReadQueue::Id id);
   /// Takes the read out; nullopt: nobody waits for it any more.
-  std::optional<Read> ended(gossip::ReadQueue::Id id);
+  std::optional<Read> on_read_ended(gossip::ReadQueue::Id id);
   NewOps named(const Query& asked, const Result<OpIdsBounded>& found) const;
 
   Runtime& runtime_;

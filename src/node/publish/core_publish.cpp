@@ -88,7 +88,7 @@ void CorePublish::send_next(const std::shared_ptr<Job>& job) {
                             if (sent && gone && job->sent + count < job->op_ids.size())
                               outcome = make_error(Errc::cancelled, "publish is stopped");
                             if (self) (sent ? self->stats_.ops_sent : self->stats_.send_failures) += sent ? count : 1;
-                            if (self && sent) self->sent_to(job->target);
+                            if (self && sent) self->on_sent(job->target);
                             if (self && !sent && sent.error().code != Errc::blocked)
                               self->tell_unconfirmed(job->target);
                             job->sent += count;
@@ -98,7 +98,7 @@ void CorePublish::send_next(const std::shared_ptr<Job>& job) {
                           });
 }
 
-void CorePublish::sent_to(const Url& target) {
+void CorePublish::on_sent(const Url& target) {
   const Time now = runtime_.now();
   sent_at_[target] = now;
   if (sent_at_.size() <= kMaxSentAt) return;
@@ -190,7 +190,7 @@ void CorePublish::look_up(const Offers::Piece& piece) {
   if (piece.is_last) offers_.erase(it);
   fetch_->request_offered_ops(std::move(op_ids), piece.peer,
                               [weak = weak_from_this(), piece](const Result<void>& added) {
-                                if (auto self = weak.lock()) self->piece_done(piece, added);
+                                if (auto self = weak.lock()) self->on_piece_done(piece, added);
                               });
 }
 
@@ -209,8 +209,8 @@ void CorePublish::arm() {
   });
 }
 
-void CorePublish::piece_done(const Offers::Piece& piece, const Result<void>& added) {
-  const auto dropped = core_.piece_done(piece, added.has_value(), fetch_->load({}).serving, runtime_.now());
+void CorePublish::on_piece_done(const Offers::Piece& piece, const Result<void>& added) {
+  const auto dropped = core_.on_piece_done(piece, added.has_value(), fetch_->load({}).serving, runtime_.now());
   for (const auto offer : dropped.offers) offers_.erase(offer);
   if (!added) {
     stats_.ops_refused += piece.ids + dropped.ids;
@@ -249,7 +249,7 @@ void CorePublish::on_disconnect(const Url& peer) {
   if (const auto sent = sent_at_.extract(peer); sent && runtime_.now() - sent.mapped() <= kConfirmedAfter) {
     tell_unconfirmed(peer);
   }
-  core_.disconnected(peer);
+  core_.on_disconnect(peer);
 }
 
 void CorePublish::stop() {

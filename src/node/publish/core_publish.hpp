@@ -46,12 +46,12 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   };
 
   void send_next(const std::shared_ptr<Job>& job);
-  void sent_to(const Url& target);
+  void on_sent(const Url& target);
   void tell_unconfirmed(const Url& target);
   void take_ops(const Url& peer, wire::IdList ids);
   void next_pieces();
   void look_up(const Offers::Piece& piece);
-  void piece_done(const Offers::Piece& piece, const Result<void>& added);
+  void on_piece_done(const Offers::Piece& piece, const Result<void>& added);
   /// Sets the timer for what the core is waiting for.
   void arm();
   void take_agent(const Url& peer, const Bytes& json);

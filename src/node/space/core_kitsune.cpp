@@ -212,7 +212,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
 
   void drop_peer(const Url& peer) {
     if (stopping_ || !transport_) return;
-    for (const auto& [id, space] : spaces_) space->source_blocked(peer);
+    for (const auto& [id, space] : spaces_) space->on_source_blocked(peer);
     transport_->disconnect(peer, {});
   }
 
@@ -223,7 +223,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
       const auto info = space->peer_store().get(agent);
       if (!info || !info->info().url) continue;
       const Url url = *info->info().url;
-      if (all_agents_blocked(url, &id)) space->source_blocked(url);
+      if (all_agents_blocked(url, &id)) space->on_source_blocked(url);
       if (all_agents_blocked(url, nullptr)) transport_->disconnect(url, {});
     }
   }

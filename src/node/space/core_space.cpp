@@ -28,7 +28,7 @@ class CoreSpace::MessageHandler final : public SpaceMessageHandler {
  public:
   explicit MessageHandler(std::weak_ptr<CoreSpace> space) : space_(std::move(space)) {}
   void new_listening_address(const Url&) override {
-    if (auto space = space_.lock()) space->new_url();
+    if (auto space = space_.lock()) space->on_new_url();
   }
   Result<void> recv_space_notify(const Url& peer, const SpaceId& id, Bytes data) override {
     auto space = space_.lock();
@@ -184,16 +184,16 @@ void CoreSpace::start() {
 
 void CoreSpace::follow_peers() {
   prune_urls_at_ = kUrlsRemembered;
-  for (const auto& info : context_.peer_store->get_all()) peer_seen(info);
+  for (const auto& info : context_.peer_store->get_all()) on_peer_seen(info);
   peer_subscription_ = context_.peer_store->on_update([weak = weak_from_this()](const AgentInfoPtr& info) {
-    if (auto self = weak.lock()) self->peer_seen(info);
+    if (auto self = weak.lock()) self->on_peer_seen(info);
   });
 }
 
 /// A peer whose url has changed is asked at the new one, once nobody is known at the old one any more: a node may have
 /// several agents, and their infos arrive one by one. But not if another agent is known there that has not moved too:
 /// an info does not prove that its url is the agent's.
-void CoreSpace::peer_seen(const AgentInfoPtr& info) {
+void CoreSpace::on_peer_seen(const AgentInfoPtr& info) {
   const AgentInfo& agent = info->info();
   if (stopping_ || !agent.url) return;
   const auto [it, is_new] = last_urls_.try_emplace(agent.agent, Whereabouts{*agent.url, {}});
@@ -363,7 +363,7 @@ void CoreSpace::broadcast(const AgentInfoPtr& info, std::function<void()> done) 
   runtime().post([counter] { counter->end(); });
 }
 
-void CoreSpace::new_url() {
+void CoreSpace::on_new_url() {
   if (stopping_) return;
   for (const auto& agent : context_.local_agent_store->get_all()) sign_soon(agent->agent());
   // The relay was lost or is new: others may have moved too.
@@ -409,7 +409,7 @@ std::optional<Error> CoreSpace::recent_store_failure() const {
   return store_failure_->second;
 }
 
-void CoreSpace::source_blocked(const Url& url) {
+void CoreSpace::on_source_blocked(const Url& url) {
   if (stopping_) return;
   gossip_->inform_requests_dropped(url);
   context_.fetch->remove_source(url);

@@ -40,7 +40,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   void stop(std::function<void()> done) override;
 
   /// The peer at `url` is blocked now: drops what was to be fetched from it.
-  void source_blocked(const Url& url);
+  void on_source_blocked(const Url& url);
 
  private:
   class MessageHandler;
@@ -52,10 +52,10 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   Result<void> make_modules(const Builder& builder);
   void start();
   void join(std::shared_ptr<LocalAgent> agent, Handler<> done);
-  void new_url();
+  void on_new_url();
   void follow_peers();
   void name_again_later(const Url& peer);
-  void peer_seen(const AgentInfoPtr& info);
+  void on_peer_seen(const AgentInfoPtr& info);
   void schedule_check();
   void check_infos();
   void sign_soon(const AgentId& agent);

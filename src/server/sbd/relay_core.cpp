@@ -128,7 +128,7 @@ void RelayCore::set_limits(const RelayLimits& limits, Time now) {
   if (laxer(before, price_) != price_) price_holds_from_ = now + kOldPriceFor;
   for (const auto& [ip, a] : addresses_) {
     a->busy_until = nanos(now);
-    rate_changed(*a, now);
+    on_rate_changed(*a, now);
   }
 }
 
@@ -169,7 +169,7 @@ std::int32_t RelayCore::byte_nanos(const Address& address) const {
   return static_cast<std::int32_t>(std::min<std::uint64_t>(all, std::numeric_limits<std::int32_t>::max()));
 }
 
-void RelayCore::rate_changed(Address& address, Time now) {
+void RelayCore::on_rate_changed(Address& address, Time now) {
   if (address.to_tell || address.clients.empty()) return;
   address.to_tell = true;
   rates_to_tell_.emplace_back(now + kTellRatesAfter, address.ip);
@@ -229,7 +229,7 @@ std::optional<RelayReject> RelayCore::on_open(ConnId conn, const Ip& ip, const s
   if (client.address->clients.size() == 1) {
     client.address->told = rate;
   } else if (limits_.rate_limiting) {
-    rate_changed(*client.address, now);
+    on_rate_changed(*client.address, now);
   }
   send(conn, sbd::encode_auth_request(nonce));
   wake_at(now + idle_, conn, false);
@@ -508,7 +508,7 @@ void RelayCore::forget(Client& client, Time now) {
   a.clients[client.place] = a.clients.back();
   a.clients[client.place]->place = client.place;
   a.clients.pop_back();
-  if (limits_.rate_limiting) rate_changed(a, now);
+  if (limits_.rate_limiting) on_rate_changed(a, now);
   client.held = false;  // it may wait for itself
   turns_.forget(client.id);
   own_clients_ -= a.ip == kThisProcess ? 1 : 0;

@@ -210,7 +210,7 @@ class RelayCore {
   Address& address(const Ip& ip, Time now);
   bool charge(Address& address, std::size_t bytes, Time now);
   std::int32_t byte_nanos(const Address& address) const;
-  void rate_changed(Address& address, Time now);
+  void on_rate_changed(Address& address, Time now);
   void tell_rates(Time now);
   void authenticate(Client& client, ByteView signature, Time now);
   void send(ConnId conn, Bytes message);

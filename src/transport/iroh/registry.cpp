@@ -38,7 +38,7 @@ bool Registry::claim(Id id, Connection& connection, Outcome& out) {
   return true;
 }
 
-Registry::Outcome Registry::opened(Id id, const EndpointId& peer, bool dialled, Time now) {
+Registry::Outcome Registry::on_opened(Id id, const EndpointId& peer, bool dialled, Time now) {
   const auto [entry, is_new] = connections_.emplace(id, Connection{peer, dialled, false, now + kPreflightLimit});
   K2_ASSERT(is_new);
   waiting_.emplace(entry->second.until, id);
@@ -47,7 +47,7 @@ Registry::Outcome Registry::opened(Id id, const EndpointId& peer, bool dialled, 
   return out;
 }
 
-Registry::Outcome Registry::preflight(Id id, Time now) {
+Registry::Outcome Registry::on_preflight(Id id, Time now) {
   Outcome out;
   const auto found = connections_.find(id);
   if (found == connections_.end() || found->second.greeted) return out;
@@ -66,7 +66,7 @@ Registry::Outcome Registry::preflight(Id id, Time now) {
   return out;
 }
 
-bool Registry::ended(Id id) {
+bool Registry::on_ended(Id id) {
   const auto found = connections_.find(id);
   if (found == connections_.end()) return false;
   const bool held = holder(found->second.peer) == id;

@@ -59,11 +59,11 @@ class Registry {
   };
 
   /// A handshake is over. The id must be new (abort).
-  Outcome opened(Id id, const EndpointId& peer, bool dialled, Time now);
+  Outcome on_opened(Id id, const EndpointId& peer, bool dialled, Time now);
   /// The peer's preflight was found good. A second one is without effect (its stream is given up elsewhere).
-  Outcome preflight(Id id, Time now);
+  Outcome on_preflight(Id id, Time now);
   /// The connection has ended, whoever ended it. Whether it held the slot of its peer: whether the peer is gone.
-  bool ended(Id id);
+  bool on_ended(Id id);
   /// Closes what has waited for too long.
   Outcome on_deadline(Time now);
   /// Time::max(): never.

@@ -55,8 +55,8 @@ class RelayClient {
   /// When to call `ping` or `overdue` again.
   Time next_deadline() const;
 
-  bool ready() const { return state_ == State::ready; }
-  bool established() const { return round_trip_.has_value(); }
+  bool is_ready() const { return state_ == State::ready; }
+  bool is_established() const { return round_trip_.has_value(); }
   std::optional<Duration> round_trip() const { return round_trip_; }
 
  private:

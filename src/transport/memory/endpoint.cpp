@@ -121,7 +121,7 @@ void Endpoint::transmit(const Url& peer, Connection& connection, Bytes message, 
     connection.busy_until = now + queueing + wire_time;
     connection.queued_bytes += size;
     connection.sending.push_back({connection.busy_until, size, std::move(done)});
-    if (connection.timer == 0) sent_some(peer, connection.id);
+    if (connection.timer == 0) on_sent_some(peer, connection.id);
   } else {
     runtime_.post([done = std::move(done)] { done(Result<void>()); });
   }
@@ -129,7 +129,7 @@ void Endpoint::transmit(const Url& peer, Connection& connection, Bytes message, 
   put_on_wire(peer, connection, Frame::Kind::message, std::move(message), link.latency + queueing, wire_time);
 }
 
-void Endpoint::sent_some(const Url& peer, std::uint64_t id) {
+void Endpoint::on_sent_some(const Url& peer, std::uint64_t id) {
   auto* connection = find(peer, id);
   if (connection == nullptr) return;
   connection->timer = 0;
@@ -141,7 +141,7 @@ void Endpoint::sent_some(const Url& peer, std::uint64_t id) {
   }
   if (connection->sending.empty()) return;
   connection->timer = runtime_.schedule(connection->sending.front().until,
-                                        guarded([peer, id](Endpoint& self) { self.sent_some(peer, id); }));
+                                        guarded([peer, id](Endpoint& self) { self.on_sent_some(peer, id); }));
 }
 
 // ---------------------------------------------------------------- closing
@@ -227,11 +227,11 @@ TransportStats Endpoint::stats() const {
   return out;
 }
 
-void Endpoint::lost(const Url& peer, std::uint64_t id) {
+void Endpoint::on_lost(const Url& peer, std::uint64_t id) {
   if (find(peer, id) != nullptr) close_later(peer, id, hub_->options_.loss_timeout, "the connection was lost");
 }
 
-void Endpoint::cut(const Url& peer, std::uint64_t id) {
+void Endpoint::on_cut(const Url& peer, std::uint64_t id) {
   if (find(peer, id) != nullptr) close(peer, "the connection was cut", unresponsive(peer, "cut"), false);
 }
 
@@ -258,7 +258,7 @@ void Endpoint::change_url(const Url& next, Duration gap) {
 
 // ---------------------------------------------------------------- receiving
 
-void Endpoint::arrived(const Url& from, Frame frame) {
+void Endpoint::on_frame(const Url& from, Frame frame) {
   if (stopped_ || !online_) return;
   const auto it = inboxes_.find(from);
   if (it == inboxes_.end() && frame.delay == Duration::zero()) return handle(from, frame);
@@ -319,7 +319,7 @@ void Endpoint::handle(const Url& from, Frame& frame) {
   switch (frame.kind) {
     case Frame::Kind::preflight:
       hub_->count(from, own_, frame);
-      return preflight_came(from, frame);
+      return on_preflight(from, frame);
     case Frame::Kind::message: {
       if (connection == nullptr || !connection->open) {
         hub_->transmit(own_, from, Frame{Frame::Kind::reset, frame.connection, {}, "reset by the peer", {}, {}});
@@ -341,7 +341,7 @@ void Endpoint::handle(const Url& from, Frame& frame) {
   }
 }
 
-void Endpoint::preflight_came(const Url& from, Frame& frame) {
+void Endpoint::on_preflight(const Url& from, Frame& frame) {
   const auto it = connections_.find(from);
   if (it != connections_.end() && it->second.id > frame.connection) return;  // of a connection that has ended
   if (it != connections_.end() && it->second.id == frame.connection && it->second.open) return;

@@ -29,10 +29,10 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   void stop(std::function<void()> done);
 
   // --- from the hub, on the strand
-  void arrived(const Url& from, Frame frame);
+  void on_frame(const Url& from, Frame frame);
   /// A message of this connection vanished: drops the connection after the loss timeout.
-  void lost(const Url& peer, std::uint64_t connection);
-  void cut(const Url& peer, std::uint64_t connection);
+  void on_lost(const Url& peer, std::uint64_t connection);
+  void on_cut(const Url& peer, std::uint64_t connection);
   void change_url(const Url& next, Duration gap);
 
  private:
@@ -81,12 +81,12 @@ class Endpoint : public std::enable_shared_from_this<Endpoint> {
   void transmit(const Url& peer, Connection& connection, Bytes message, Handler<> done);
   Fate put_on_wire(const Url& peer, Connection& connection, Frame::Kind kind, Bytes data, Duration delay,
                    Duration wire_time);
-  void sent_some(const Url& peer, std::uint64_t connection);
+  void on_sent_some(const Url& peer, std::uint64_t connection);
   void close_later(const Url& peer, std::uint64_t connection, Duration delay, const std::string& reason);
   void close(const Url& peer, const std::optional<std::string>& reason, const Error& for_waiting, bool tell_peer);
   void handle(const Url& from, Frame& frame);
   void accept(const Url& from, Frame& frame);
-  void preflight_came(const Url& from, Frame& frame);
+  void on_preflight(const Url& from, Frame& frame);
   void read_inbox(const Url& from);
   /// When the next part of a message in transit arrives; nullopt: only as a whole.
   static std::optional<Time> next_progress(const Arrival& head);

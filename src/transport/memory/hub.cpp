@@ -85,7 +85,7 @@ Fate MemoryNetwork::Hub::transmit(const Url& from, const Url& to, Frame frame) {
     return Fate::lost;
   }
   if (!nodes_.contains(to)) return Fate::nobody;
-  tell(to, [from, frame = std::move(frame)](Endpoint& endpoint) mutable { endpoint.arrived(from, std::move(frame)); });
+  tell(to, [from, frame = std::move(frame)](Endpoint& endpoint) mutable { endpoint.on_frame(from, std::move(frame)); });
   return Fate::delivered;
 }
 
@@ -94,7 +94,7 @@ bool MemoryNetwork::Hub::passes(const Url& from, const Url& to, const Frame& fra
   if (!broken(from, to, frame.connection)) return true;
   cut_.insert(frame.connection);
   ++stats_.lost;
-  tell(from, [to, id = frame.connection](Endpoint& endpoint) { endpoint.lost(to, id); });
+  tell(from, [to, id = frame.connection](Endpoint& endpoint) { endpoint.on_lost(to, id); });
   return false;
 }
 
@@ -202,8 +202,8 @@ void MemoryNetwork::cut(const Url& a, const Url& b, bool notice) {
   const auto connection = it->second;
   hub_->cut_.insert(connection);
   if (!notice) return;
-  hub_->tell(a, [b, connection](Endpoint& endpoint) { endpoint.cut(b, connection); });
-  hub_->tell(b, [a, connection](Endpoint& endpoint) { endpoint.cut(a, connection); });
+  hub_->tell(a, [b, connection](Endpoint& endpoint) { endpoint.on_cut(b, connection); });
+  hub_->tell(b, [a, connection](Endpoint& endpoint) { endpoint.on_cut(a, connection); });
 }
 
 Url MemoryNetwork::change_url(const Url& old, Duration gap) {

@@ -701,11 +701,11 @@ void Connection::on_deadline(Time now) {
   if (const int code = ngtcp2_conn_handle_expiry(me.conn, to_ngtcp2(now)); code != 0) me.end_by_library(code, now);
 }
 
-bool Connection::opened() const { return impl_->opened; }
-bool Connection::dialled() const { return impl_->dialled; }
+bool Connection::is_open() const { return impl_->opened; }
+bool Connection::is_dialled() const { return impl_->dialled; }
 const std::optional<Key>& Connection::peer() const { return impl_->peer; }
 const std::optional<Closed>& Connection::closed() const { return impl_->closed; }
-bool Connection::finished(Time now) const { return impl_->over() && now >= impl_->finish_at; }
+bool Connection::is_finished(Time now) const { return impl_->over() && now >= impl_->finish_at; }
 std::size_t Connection::library_bytes() const { return impl_->memory.used; }
 
 std::optional<Duration> Connection::round_trip() const {

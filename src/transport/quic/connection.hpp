@@ -116,13 +116,13 @@ class Connection {
   void on_deadline(Time now);
 
   // --- state
-  bool opened() const;  ///< the handshake is over, with the right key
-  bool dialled() const;
+  bool is_open() const;  ///< the handshake is over, with the right key
+  bool is_dialled() const;
   /// The peer's key, once it is proven.
   const std::optional<Key>& peer() const;
   const std::optional<Closed>& closed() const;
   /// The end has been told to the peer for long enough: the connection may go.
-  bool finished(Time now) const;
+  bool is_finished(Time now) const;
   std::optional<Duration> round_trip() const;
   /// What the library has allocated.
   std::size_t library_bytes() const;

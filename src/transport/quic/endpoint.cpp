@@ -69,7 +69,7 @@ void Endpoint::update(Id id, Entry& entry, bool changed) {
       names_.erase(change.name);
     }
   }
-  if (entry.shaking && (entry.connection->opened() || entry.connection->closed())) end_handshake(id, entry);
+  if (entry.shaking && (entry.connection->is_open() || entry.connection->closed())) end_handshake(id, entry);
   if (!entry.in_turn) {
     entry.in_turn = true;
     turns_.push_back(id);
@@ -131,7 +131,7 @@ void Endpoint::on_deadline(Time now) {
   for (const Id id : due) {
     Entry& entry = entries_.at(id);
     entry.connection->on_deadline(now);
-    if (entry.released && entry.connection->finished(now)) {
+    if (entry.released && entry.connection->is_finished(now)) {
       erase(id);
     } else {
       update(id, entry, true);
@@ -173,7 +173,7 @@ void Endpoint::release(Id id, Time now) {
   Entry& entry = found->second;
   entry.connection->close(0, "", now);
   entry.released = true;
-  if (entry.connection->finished(now)) {
+  if (entry.connection->is_finished(now)) {
     erase(id);
     return;
   }

@@ -14,12 +14,12 @@ Duration part(Duration whole, std::uint32_t random) {
 
 }  // namespace
 
-void Reconnect::connected(Time now) {
+void Reconnect::on_connected(Time now) {
   connected_at_ = now;
   next_try_.reset();
 }
 
-Time Reconnect::lost(Time now, std::uint32_t random) {
+Time Reconnect::on_lost(Time now, std::uint32_t random) {
   if (connected_at_ && now - *connected_at_ >= limits_.stable_after) backoff_ = limits_.first;
   connected_at_.reset();
   const Duration half = backoff_ / 2;
@@ -28,7 +28,7 @@ Time Reconnect::lost(Time now, std::uint32_t random) {
   return *next_try_;
 }
 
-std::optional<Time> Reconnect::sign(Time now, std::uint32_t random) {
+std::optional<Time> Reconnect::on_sign_of_life(Time now, std::uint32_t random) {
   const Time soon = now + part(limits_.sign_spread, random);
   if (!next_try_ || *next_try_ <= soon || now < next_sign_) return std::nullopt;
   next_sign_ = now + limits_.longest;

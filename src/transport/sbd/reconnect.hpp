@@ -34,12 +34,12 @@ class Reconnect {
   explicit Reconnect(const ReconnectLimits& limits) : limits_(limits), backoff_(limits.first) {}
 
   /// The relay has accepted this node.
-  void connected(Time now);
+  void on_connected(Time now);
   /// The connection was lost or not made. Returns when to try
   /// again. `random`: any number, drawn for this call.
-  Time lost(Time now, std::uint32_t random);
+  Time on_lost(Time now, std::uint32_t random);
   /// A sign of life. Returns the time of the next attempt if it is sooner now; nullopt: nothing changes.
-  std::optional<Time> sign(Time now, std::uint32_t random);
+  std::optional<Time> on_sign_of_life(Time now, std::uint32_t random);
 
  private:
   const ReconnectLimits& limits_;

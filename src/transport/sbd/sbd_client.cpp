@@ -67,10 +67,10 @@ Result<SbdClient::Action> SbdClient::on_message(ByteView message, Time now) {
   return action;
 }
 
-void SbdClient::sent(std::size_t bytes, Time now) {
+void SbdClient::on_sent(std::size_t bytes, Time now) {
   last_sent_ = now;
   next_send_ns_ = std::max(next_send_ns_, nanos(now));
-  if (!limited()) return;
+  if (!is_limited()) return;
   // At most 20,000 B x 2^31 ns x 1.1 = 4.8e13 ns per message. The cap keeps a server's nonsense from adding up.
   const std::int64_t cost = static_cast<std::int64_t>(bytes) * byte_nanos_;
   next_send_ns_ = std::min(next_send_ns_ + cost + cost / 10, nanos(now + kMaxPacingLead));

@@ -57,18 +57,18 @@ class SbdClient {
   /// connection. Errc::peer_fault: a protocol violation.
   Result<Action> on_message(ByteView message, Time now);
   /// A message of `bytes` bytes was passed to the socket.
-  void sent(std::size_t bytes, Time now);
+  void on_sent(std::size_t bytes, Time now);
 
-  bool ready() const { return ready_; }
+  bool is_ready() const { return ready_; }
   /// Whether the pacing allows a message now.
-  bool may_send(Time now) const { return ready_ && (!limited() || now + kPacingSlack >= next_send()); }
+  bool may_send(Time now) const { return ready_ && (!is_limited() || now + kPacingSlack >= next_send()); }
   /// When the pacing allows the next message; now or in the past if it does already.
   Time next_send() const;
   /// The keepalive to send, if one is due.
   std::optional<Bytes> keepalive(Time now) const;
   /// Whether the handshake has taken too long.
-  bool handshake_overdue(Time now) const { return !ready_ && now >= opened_ + kHandshakeLimit; }
-  /// When to call `keepalive` or `handshake_overdue` again.
+  bool is_handshake_overdue(Time now) const { return !ready_ && now >= opened_ + kHandshakeLimit; }
+  /// When to call `keepalive` or `is_handshake_overdue` again.
   Time next_deadline() const;
   /// From `ares` to `srdy`: a round trip to the relay, plus its check of the signature. Zero before that.
   Duration round_trip() const { return round_trip_; }
@@ -76,7 +76,7 @@ class SbdClient {
   std::int32_t byte_nanos() const { return byte_nanos_; }
 
  private:
-  bool limited() const { return byte_nanos_ > sbd::kUnlimitedByteNanos; }
+  bool is_limited() const { return byte_nanos_ > sbd::kUnlimitedByteNanos; }
   Duration keepalive_interval() const;
 
   const NodeKey& key_;

@@ -151,8 +151,8 @@ Connection::Outcome Connection::on_body(ByteView body, Time now) {
 /// (R11), and a stranger's forgery must not.
 void Connection::on_undecryptable(Time now) {
   if (!failing_since_) failing_since_ = now;
-  if (!e2e_.decrypting() || stream_request_queued_ || now < next_stream_request_) return;
-  if (decoder_.receiving_chunks() && now < *failing_since_ + kStreamRequestInterval) return;
+  if (!e2e_.is_decrypting() || stream_request_queued_ || now < next_stream_request_) return;
+  if (decoder_.is_receiving_chunks() && now < *failing_since_ + kStreamRequestInterval) return;
   next_stream_request_ = now + kStreamRequestInterval;
   stream_request_queued_ = true;
   control_.push_back(Control{});
@@ -164,7 +164,7 @@ bool Connection::may_begin(const Bytes& first) const {
   if (letters == kHandshakeRequest) return true;
   const auto closing = encode_frame_header(FrameType::reserved0, 0);
   if (letters == kFallback && std::ranges::equal(first.view().subspan(kLetters), closing)) return true;
-  return stream_asked_ && !decoder_.receiving_chunks();
+  return stream_asked_ && !decoder_.is_receiving_chunks();
 }
 
 /// `attempts`: of the handshake so far. With one, a closing frame goes first: a peer that still has its connection
@@ -290,7 +290,7 @@ void Connection::on_decoded(FrameDecoder::Decoded decoded, Time now, Outcome& ou
         return;
       }
       queue_.front().state = Outgoing::State::chunks;
-      credit_.granted();
+      credit_.on_granted();
       note_permit_wait(now - waiting_since_, now);
       return;
     case FrameDecoder::Event::progress:
@@ -309,7 +309,7 @@ void Connection::on_decoded(FrameDecoder::Decoded decoded, Time now, Outcome& ou
 }
 
 void Connection::grant() {
-  if (!decoder_.awaiting_permit() || grant_queued_) return;
+  if (!decoder_.is_awaiting_permit() || grant_queued_) return;
   queue_signal(kFallback, encode_frame_header(FrameType::permit_grant, decoder_.permitted()));
   control_.back().grant = true;
   grant_queued_ = true;
@@ -364,7 +364,7 @@ void Connection::check_waits(Time now, Outcome& out) const {
   };
   if (!queue_.empty() && queue_.front().state == Outgoing::State::waiting && now >= waiting_since_ + silence_limit()) {
     unresponsive("no permit for a message of " + std::to_string(queue_.front().message.size()) + " bytes");
-  } else if (decoder_.receiving_chunks() && now >= last_chunk_ + silence_limit()) {
+  } else if (decoder_.is_receiving_chunks() && now >= last_chunk_ + silence_limit()) {
     unresponsive("a permit that is not used");
   } else if (credit_wait_ && now >= *credit_wait_ + silence_limit()) {
     unresponsive("it takes nothing of what is sent to it");
@@ -385,7 +385,7 @@ Time Connection::next_deadline() const {
   if (!queue_.empty() && queue_.front().state == Outgoing::State::waiting) {
     next = std::min(next, waiting_since_ + silence_limit());
   }
-  if (decoder_.receiving_chunks()) next = std::min(next, last_chunk_ + silence_limit());
+  if (decoder_.is_receiving_chunks()) next = std::min(next, last_chunk_ + silence_limit());
   if (credit_wait_) next = std::min(next, *credit_wait_ + silence_limit());
   return next;
 }
@@ -422,14 +422,14 @@ void Connection::wait_for_credit(Time now) {
   }
 }
 
-void Connection::credit_returned(std::uint64_t bytes, Time now) {
-  credit_.returned(bytes);
+void Connection::on_credit_returned(std::uint64_t bytes, Time now) {
+  credit_.on_returned(bytes);
   credit_wait_.reset();
   wait_for_credit(now);
 }
 
 Connection::Pulled Connection::handed(Bytes frame) {
-  credit_.sent(frame.size());
+  credit_.on_sent(frame.size());
   return {std::move(frame), {}};
 }
 
@@ -478,11 +478,11 @@ Connection::Pulled Connection::pull_control(Time now) {
     e2e_.drop_encrypt();
     if (phase_ == Phase::handshake) attempt_at_ = std::max(attempt_at_, now);
   }
-  if (!e2e_.encrypting()) return handed(start_stream());
+  if (!e2e_.is_encrypting()) return handed(start_stream());
   Pulled out = handed(e2e_.seal(ByteView(next.bytes).first(next.size), {}));
   if (next.grant) {
     // Only now: a peer that sends chunks before it can have the grant could make us queue grants without end.
-    decoder_.granted();
+    decoder_.on_granted();
     grant_queued_ = false;
     last_chunk_ = now;
   }
@@ -518,7 +518,7 @@ std::size_t Connection::next_data_bytes() const {
 
 Connection::Pulled Connection::pull_data(Time now) {
   K2_ASSERT(has_data());
-  if (!e2e_.encrypting()) return handed(start_stream());
+  if (!e2e_.is_encrypting()) return handed(start_stream());
   Outgoing& next = queue_.front();
   const std::size_t size = next.message.size();
   // An empty message cannot ask; nothing but a test sends one.
@@ -535,7 +535,7 @@ Connection::Pulled Connection::pull_data(Time now) {
       break;
     case Outgoing::State::ask:
       out = handed(e2e_.seal(fallback_head(FrameType::permit_request, size), {}));
-      credit_.asked();
+      credit_.on_asked();
       next.state = Outgoing::State::waiting;
       waiting_since_ = now;
       break;
@@ -561,7 +561,7 @@ Connection::Pulled Connection::pull_data(Time now) {
 std::vector<Bytes> Connection::closing_frames(const Bytes& message) {
   std::vector<Bytes> frames;
   if (phase_ != Phase::opening && phase_ != Phase::open) return frames;
-  if (!e2e_.encrypting()) frames.push_back(start_stream());
+  if (!e2e_.is_encrypting()) frames.push_back(start_stream());
   const bool between_messages =
       queue_.empty() || queue_.front().state == Outgoing::State::whole || queue_.front().state == Outgoing::State::ask;
   if (phase_ == Phase::open && between_messages && !message.empty() && message.size() <= kMaxChunkBytes) {

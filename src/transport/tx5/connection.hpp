@@ -129,7 +129,7 @@ class Connection {
   void remember_streams(E2eSession::Memory memory) { e2e_.remember(std::move(memory)); }
   const E2eSession::Memory& streams() const { return e2e_.memory(); }
   /// The relay inside this process says that the peer has taken `bytes`, or that they are lost (R12).
-  void credit_returned(std::uint64_t bytes, Time now);
+  void on_credit_returned(std::uint64_t bytes, Time now);
   const SendCredit& credit() const { return credit_; }
 
   /// The body of a forward from the peer.
@@ -160,7 +160,7 @@ class Connection {
   /// Whether a message waits to be sent, for whatever reason.
   bool has_queued() const { return !queue_.empty(); }
   bool has_control() const { return !control_.empty(); }
-  /// Looks for credit, too: call it again after `credit_returned`.
+  /// Looks for credit, too: call it again after `on_credit_returned`.
   bool has_data() const;
   /// Of a message, in the frame that `pull_data` would give. With `has_data`.
   std::size_t next_data_bytes() const;

@@ -44,16 +44,16 @@ class SendCredit {
   SendCredit(const CreditLimits& limits, Source source) : limits_(limits), source_(source) {}
 
   /// `bytes` were passed to the relay.
-  void sent(std::uint64_t bytes) { sent_ += bytes; }
+  void on_sent(std::uint64_t bytes) { sent_ += bytes; }
   /// What was sent last requests a permit.
-  void asked() { asked_at_ = sent_; }
+  void on_asked() { asked_at_ = sent_; }
   /// That permit was granted.
-  void granted() {
+  void on_granted() {
     if (asked_at_ && source_ == Source::permits) taken_ = std::max(taken_, *asked_at_);
     asked_at_.reset();
   }
   /// The relay inside this process reports that `bytes` more were received, or are lost. No effect for another source.
-  void returned(std::uint64_t bytes) {
+  void on_returned(std::uint64_t bytes) {
     if (source_ == Source::relay) taken_ = std::min(taken_ + bytes, sent_);
   }
 

@@ -113,12 +113,12 @@ class E2eSession {
   /// which is written only if it is genuine.
   Opened open(ByteView body, std::span<std::uint8_t> room = {});
 
-  bool encrypting() const { return encrypt_.has_value(); }
-  bool decrypting() const { return decrypt_ != nullptr; }
+  bool is_encrypting() const { return encrypt_.has_value(); }
+  bool is_decrypting() const { return decrypt_ != nullptr; }
   /// A whole sbd message with NewStream. `header`: 24 random bytes.
   Bytes start_stream(const StreamState::Header& header);
   /// A whole sbd message with the parts in sequence, encrypted: one allocation, no copy. Together they must have at
-  /// most kMaxPlaintext bytes; `encrypting()` must be true.
+  /// most kMaxPlaintext bytes; `is_encrypting()` must be true.
   Bytes seal(std::span<const ByteView> parts);
   Bytes seal(ByteView head, ByteView payload) { return seal(std::array{head, payload}); }
   /// A whole sbd message with RequestNewStream.

@@ -157,7 +157,7 @@ FrameDecoder::Decoded FrameDecoder::advance(std::uint32_t size) {
   return out;
 }
 
-void FrameDecoder::granted() {
+void FrameDecoder::on_granted() {
   if (state_ == State::awaiting_permit) state_ = State::chunks;
 }
 

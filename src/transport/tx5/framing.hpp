@@ -74,10 +74,10 @@ class FrameDecoder {
   std::optional<Decoded> keep(std::size_t size);
   void take_back();
   /// The grant for the pending request is being sent. No-op without a pending request.
-  void granted();
+  void on_granted();
 
-  bool awaiting_permit() const { return state_ == State::awaiting_permit; }
-  bool receiving_chunks() const { return state_ == State::chunks; }
+  bool is_awaiting_permit() const { return state_ == State::awaiting_permit; }
+  bool is_receiving_chunks() const { return state_ == State::chunks; }
   std::uint32_t permitted() const { return want_; }
   std::uint32_t received() const { return received_; }
 

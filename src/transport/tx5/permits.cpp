@@ -90,7 +90,7 @@ void PermitBank::release(Holder holder) {
   if (account.holds) give_back(account);
 }
 
-void PermitBank::used(Holder holder) {
+void PermitBank::on_used(Holder holder) {
   release(holder);
   accounts_[holder].is_user = true;
 }

@@ -69,7 +69,7 @@ class PermitBank {
   /// returns nullopt, after every call that may have made room.
   std::optional<Holder> next_grant(Time now);
   /// The permit of `holder` was used to its end. Without a permit, `holder` only counts as a user from now on.
-  void used(Holder holder);
+  void on_used(Holder holder);
   /// Takes back what `holder` holds and forgets what it asked for. Remembers what it wasted and whether it has used a
   /// permit. No effect on an unknown holder.
   void release(Holder holder);

@@ -87,7 +87,7 @@ void RelayLink::connect() {
     if (current()) on_message(message);
   });
   handlers.on_close = lifetime_.guard([this, current](Error why) {
-    if (current()) lost(why);
+    if (current()) on_lost(why);
   });
   handlers.on_writable = lifetime_.guard([this, current] {
     if (!current()) return;
@@ -109,7 +109,7 @@ void RelayLink::on_message(const Bytes& message) {
   const Time now = shared_.runtime.now();
   Result<SbdClient::Action> action = client_->on_message(message, now);
   if (action.has_error()) {
-    lost(action.error());
+    on_lost(action.error());
     return;
   }
   switch (action->kind) {
@@ -117,10 +117,10 @@ void RelayLink::on_message(const Bytes& message) {
       break;
     case SbdClient::Action::Kind::send:
       if (!socket_->send(action->bytes)) {
-        lost(make_error(Errc::io, "the relay's socket takes no data"));
+        on_lost(make_error(Errc::io, "the relay's socket takes no data"));
         return;
       }
-      client_->sent(action->bytes.size(), now);
+      client_->on_sent(action->bytes.size(), now);
       break;
     case SbdClient::Action::Kind::ready:
       on_ready();
@@ -144,17 +144,17 @@ void RelayLink::on_ready() {
   state_ = State::ready;
   if (socket_->is_in_process()) shared_.addresses->begin(relay_);
   idle_since_ = shared_.runtime.now();
-  reconnect_.connected(idle_since_);
+  reconnect_.on_connected(idle_since_);
   failure_.reset();
   log::debug(kArea, "connected to relay " + relay_.to_string());
-  owner_.link_up(*this);
+  owner_.on_link_up(*this);
   std::deque<Early> early;
   early.swap(early_);
   early_bytes_ = 0;
   for (Early& e : early) send(e.peer, e.url, std::move(e.message), std::move(e.done));
 }
 
-void RelayLink::lost(const Error& why) {
+void RelayLink::on_lost(const Error& why) {
   const bool was_ready = state_ == State::ready;
   if (state_ == State::offline || state_ == State::stopped) return;
   const Time now = shared_.runtime.now();
@@ -195,15 +195,15 @@ void RelayLink::lost(const Error& why) {
   end_early(unresponsive("the peer's relay could not be reached: " + why.message));
 
   if (role_ == Role::home) {
-    connect_at(reconnect_.lost(now, random()));
+    connect_at(reconnect_.on_lost(now, random()));
   }
   // The owner's turn comes last: it may call back into here.
   for (auto& [id, peer] : peers) {
     if (std::exchange(peer->announced, false)) shared_.events->peer_disconnect(peer->url, error.message);
   }
   shared_.grant_waiting();
-  if (was_ready) owner_.link_down(*this);
-  if (role_ == Role::foreign) owner_.link_finished(*this);
+  if (was_ready) owner_.on_link_down(*this);
+  if (role_ == Role::foreign) owner_.on_link_finished(*this);
 }
 
 std::uint32_t RelayLink::random() {
@@ -223,7 +223,7 @@ void RelayLink::connect_at(Time when) {
 
 void RelayLink::on_server_answered() {
   if (state_ != State::offline || role_ != Role::home || timer_ == 0) return;
-  if (const auto soon = reconnect_.sign(shared_.runtime.now(), random())) connect_at(*soon);
+  if (const auto soon = reconnect_.on_sign_of_life(shared_.runtime.now(), random())) connect_at(*soon);
 }
 
 void RelayLink::end_early(const Error& why) {
@@ -328,7 +328,7 @@ void RelayLink::remember_streams(const Peer& peer) {
 void RelayLink::on_credit(const NodeId& id, std::uint32_t bytes) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) return;
-  found->second->connection.credit_returned(bytes, shared_.runtime.now());
+  found->second->connection.on_credit_returned(bytes, shared_.runtime.now());
   touch(found->second);
 }
 
@@ -402,7 +402,7 @@ void RelayLink::process(const std::shared_ptr<Peer>& peer, Connection::Outcome o
     shared_.grant_waiting();
   }
   if (outcome.permit_done) {
-    shared_.permit_used(*peer);
+    shared_.on_permit_used(*peer);
     shared_.grant_waiting();
   }
   if (outcome.progress > 0) {
@@ -635,7 +635,7 @@ bool RelayLink::hand_over(Bytes frame, Handler<> done) {
     unsent_.emplace(Unsent{std::move(frame), std::move(done)});
     return false;
   }
-  client_->sent(frame.size(), shared_.runtime.now());
+  client_->on_sent(frame.size(), shared_.runtime.now());
   if (done) shared_.complete(std::move(done), {});
   return true;
 }
@@ -656,8 +656,8 @@ void RelayLink::pump() {
 void RelayLink::on_timer() {
   timer_ = 0;
   const Time now = shared_.runtime.now();
-  if (client_ && client_->handshake_overdue(now)) {
-    lost(make_error(Errc::timed_out, "the relay did not accept us in time"));
+  if (client_ && client_->is_handshake_overdue(now)) {
+    on_lost(make_error(Errc::timed_out, "the relay did not accept us in time"));
     return;
   }
   if (state_ != State::ready) {
@@ -667,7 +667,7 @@ void RelayLink::on_timer() {
   if (std::optional<Bytes> keepalive = client_->keepalive(now)) {
     // A refusal means that the socket is full of other data: no need for a keepalive.
     static_cast<void>(socket_->send(*keepalive));
-    client_->sent(keepalive->size(), now);
+    client_->on_sent(keepalive->size(), now);
   }
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
     const NodeId id = deadlines_.begin()->second;
@@ -682,7 +682,7 @@ void RelayLink::on_timer() {
   if (shared_.permits_waited_for()) shared_.evict_stalled();
   if (role_ == Role::foreign && peers_.empty() && closing_.empty() &&
       now >= idle_since_ + shared_.limits.foreign_idle) {
-    lost(make_error(Errc::cancelled, "not used"));
+    on_lost(make_error(Errc::cancelled, "not used"));
     return;
   }
   pump();
@@ -725,7 +725,7 @@ void LinkShared::want_permit(Peer& peer) {
   arm_permits();
 }
 
-void LinkShared::permit_used(Peer& peer) { permits.used(holder_of(peer)); }
+void LinkShared::on_permit_used(Peer& peer) { permits.on_used(holder_of(peer)); }
 
 void LinkShared::wasted(Peer& peer, std::uint64_t bytes) {
   permits.wasted(holder_of(peer), bytes, runtime.now());

@@ -109,7 +109,7 @@ struct LinkShared {
   /// `peer` has sent a request for a permit.
   void want_permit(Peer& peer);
   /// `peer` has used its permit to its end.
-  void permit_used(Peer& peer);
+  void on_permit_used(Peer& peer);
   void wasted(Peer& peer, std::uint64_t bytes);
   /// Grants what may be granted now.
   void grant_waiting();
@@ -136,10 +136,10 @@ struct LinkShared {
 class LinkOwner {
  public:
   virtual ~LinkOwner() = default;
-  virtual void link_up(RelayLink& link) = 0;
-  virtual void link_down(RelayLink& link) = 0;
+  virtual void on_link_up(RelayLink& link) = 0;
+  virtual void on_link_down(RelayLink& link) = 0;
   /// A foreign link has ended and may be destroyed, but not inside this call.
-  virtual void link_finished(RelayLink& link) = 0;
+  virtual void on_link_finished(RelayLink& link) = 0;
   /// Asked inside `RelayLink::send`: gives the place of one peer away, of `asking` or else of another link. False: all
   /// keep theirs.
   virtual bool make_room(RelayLink& asking) = 0;
@@ -215,7 +215,7 @@ class RelayLink {
   void on_message(const Bytes& message);
   void on_forward(const NodeId& from, ByteView body);
   void on_ready();
-  void lost(const Error& why);
+  void on_lost(const Error& why);
   void end_early(const Error& why);
   std::shared_ptr<Peer> add_peer(const NodeId& id, const Url& url, Connection::Origin origin);
   bool make_room_for_stranger(const NodeId& id);

@@ -161,12 +161,12 @@ void Tx5Transport::stop(std::function<void()> done) {
   home_->stop(one_done);
 }
 
-void Tx5Transport::link_up(RelayLink& link) {
+void Tx5Transport::on_link_up(RelayLink& link) {
   if (&link != home_.get()) return;
   if (const std::optional<Url> own = link.url()) shared_.events->new_listening_address(*own);
 }
 
-void Tx5Transport::link_down(RelayLink& link) {
+void Tx5Transport::on_link_down(RelayLink& link) {
   if (&link == home_.get()) shared_.events->listening_address_lost();
 }
 
@@ -177,7 +177,7 @@ bool Tx5Transport::make_room(RelayLink& asking) {
       foreign_, [&](const auto& entry) { return entry.second.get() != &asking && entry.second->give_a_place(); });
 }
 
-void Tx5Transport::link_finished(RelayLink& link) {
+void Tx5Transport::on_link_finished(RelayLink& link) {
   // The link is in the middle of a call: it goes later. A new one may take its place at once.
   const auto found = foreign_.find(link.relay());
   if (found == foreign_.end() || found->second.get() != &link) return;

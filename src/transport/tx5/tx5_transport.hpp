@@ -45,9 +45,9 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
  private:
   Tx5Transport(Runtime& runtime, std::shared_ptr<WsConnector> connector, Url relay, bool allow_plain_text);
   LinkOwner& owner() { return *this; }
-  void link_up(RelayLink& link) override;
-  void link_down(RelayLink& link) override;
-  void link_finished(RelayLink& link) override;
+  void on_link_up(RelayLink& link) override;
+  void on_link_down(RelayLink& link) override;
+  void on_link_finished(RelayLink& link) override;
   bool make_room(RelayLink& asking) override;
   /// The link for peers of `relay`, opened if it may be.
   Result<RelayLink*> link_for(const Url& relay);

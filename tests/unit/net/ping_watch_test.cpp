@@ -28,11 +28,11 @@ class PingWatchTest : public ::testing::Test {
   }
   void queue(std::size_t bytes) {
     queued_ += bytes;
-    watch_.sent(bytes);
+    watch_.on_sent(bytes);
   }
   void take(std::size_t bytes) {
     queued_ -= bytes;
-    watch_.taken(queued_, now_);
+    watch_.on_taken(queued_, now_);
   }
   /// Everything is sent at once.
   void send(std::size_t bytes) {
@@ -71,7 +71,7 @@ TEST_F(PingWatchTest, AnyByteIsASignOfLife) {
   for (int i = 0; i < 10; ++i) {
     now_ += seconds(19);
     EXPECT_EQ(watch_.on_time(now_), Verdict::wait);
-    watch_.received(now_);
+    watch_.on_received(now_);
   }
   ASSERT_EQ(next(), Verdict::deaf) << "the ping is still not answered";
   EXPECT_EQ(now_, kStart + seconds(10 + 190 + 20));
@@ -82,8 +82,8 @@ TEST_F(PingWatchTest, AnAnswerIsFollowedByTheNextPingOnlyAfterTheQuiet) {
     ASSERT_EQ(next(), Verdict::ping);
     take(14);
     now_ += seconds(2);
-    watch_.received(now_);
-    watch_.answered(watch_.payload());
+    watch_.on_received(now_);
+    watch_.on_pong(watch_.payload());
     EXPECT_EQ(watch_.next_deadline(), now_ + seconds(10));
   }
 }
@@ -91,13 +91,13 @@ TEST_F(PingWatchTest, AnAnswerIsFollowedByTheNextPingOnlyAfterTheQuiet) {
 TEST_F(PingWatchTest, OnlyTheAnswerToThisPingProvesAnything) {
   ASSERT_EQ(next(), Verdict::ping);
   const Bytes first = watch_.payload();
-  watch_.answered(Bytes::copy_of("else"));
+  watch_.on_pong(Bytes::copy_of("else"));
   EXPECT_EQ(watch_.next_deadline(), now_ + seconds(20)) << "still under way";
-  watch_.answered(first);
-  watch_.received(now_);
+  watch_.on_pong(first);
+  watch_.on_received(now_);
   ASSERT_EQ(next(), Verdict::ping);
   EXPECT_NE(watch_.payload(), first);
-  watch_.answered(first);
+  watch_.on_pong(first);
   EXPECT_EQ(watch_.next_deadline(), now_ + seconds(20)) << "that one was answered before";
 }
 
@@ -119,8 +119,8 @@ TEST_F(PingWatchTest, WhatWasProvenToBeReadIsNotWaitedForAgain) {
   ASSERT_EQ(watch_.on_time(now_), Verdict::ping);
   send(14);
   now_ += seconds(1);
-  watch_.received(now_);
-  watch_.answered(watch_.payload());
+  watch_.on_received(now_);
+  watch_.on_pong(watch_.payload());
   ASSERT_EQ(next(), Verdict::ping);
   take(14);
   const Time asked = now_;
@@ -175,7 +175,7 @@ TEST_F(PingWatchTest, ACheckThatComesTooLateAsksAgainInsteadOfLeaving) {
 
 TEST(PingWatch, CanBeTurnedOff) {
   PingWatch watch({.quiet = {}, .answer = seconds(20)}, kStart);
-  EXPECT_FALSE(watch.sent(1U << 30));
+  EXPECT_FALSE(watch.on_sent(1U << 30));
   EXPECT_EQ(watch.next_deadline(), Time::max());
   EXPECT_EQ(watch.on_time(kStart + std::chrono::hours(1)), Verdict::wait);
 }

@@ -22,13 +22,13 @@ struct Pair {
     SSL_CTX_free(ctx);
     SSL_set_bio(client, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
     SSL_set_connect_state(client);
-    for (int i = 0; i < 10 && !(server.established() && SSL_is_init_finished(client) == 1); ++i) {
+    for (int i = 0; i < 10 && !(server.is_established() && SSL_is_init_finished(client) == 1); ++i) {
       SSL_do_handshake(client);
       to_server();
       EXPECT_TRUE(server.handshake().has_value());
       to_client();
     }
-    EXPECT_TRUE(server.established());
+    EXPECT_TRUE(server.is_established());
   }
   ~Pair() { SSL_free(client); }
 

@@ -97,8 +97,8 @@ TEST_F(PeerBudgetRules, WhoWasKnownMayComeBackToAnAddressThatIsAside) {
   const std::vector<AgentId> agents{agent(1)};
   budget_.useful(peer(0), "10.0.0.1", 0, 1, at({}));
   budget_.useful(peer(1), "10.0.0.1", 0, 1, at({}));
-  budget_.went(peer(0), nobody_);
-  budget_.went(peer(1), agents);
+  budget_.on_disconnect(peer(0), nobody_);
+  budget_.on_disconnect(peer(1), agents);
   for (int i = 2; i < 100; ++i) budget_.charge(peer(i), "10.0.0.1", 1'000'000, at({}));
   budget_.put_aside(peer(99), nobody_, "10.0.0.1", at({}));
   EXPECT_TRUE(budget_.is_aside(peer(98), nobody_, "10.0.0.1", at({})));
@@ -111,7 +111,7 @@ TEST_F(PeerBudgetRules, AsideSurvivesAReconnectAndGrows) {
   const std::vector<AgentId> agents{agent(1)};
   for (const Duration length : {seconds(60), seconds(120), seconds(240)}) {
     budget_.put_aside(peer(1), agents, std::nullopt, now);
-    budget_.went(peer(1), agents);
+    budget_.on_disconnect(peer(1), agents);
     EXPECT_TRUE(budget_.is_aside(peer(2), agents, std::nullopt, now + length - Duration(1))) << "under another url";
     EXPECT_TRUE(budget_.is_aside(peer(1), nobody_, std::nullopt, now + length - Duration(1)));
     EXPECT_FALSE(budget_.is_aside(peer(2), agents, std::nullopt, now + length));
@@ -146,13 +146,13 @@ TEST_F(PeerBudgetRules, TheMostUsefulStayKnown) {
 
 TEST_F(PeerBudgetRules, WhoComesBackIsKnownByItsAgent) {
   budget_.useful(peer(1), std::nullopt, 0, 10, at({}));
-  budget_.went(peer(1), std::vector<AgentId>{agent(1)});
+  budget_.on_disconnect(peer(1), std::vector<AgentId>{agent(1)});
   EXPECT_FALSE(budget_.is_known(peer(1)));
-  budget_.came(peer(2), std::vector<AgentId>{agent(2)});
+  budget_.on_connect(peer(2), std::vector<AgentId>{agent(2)});
   EXPECT_FALSE(budget_.is_known(peer(2)));
-  budget_.came(peer(3), std::vector<AgentId>{agent(1)});
+  budget_.on_connect(peer(3), std::vector<AgentId>{agent(1)});
   EXPECT_TRUE(budget_.is_known(peer(3)));
-  budget_.came(peer(4), std::vector<AgentId>{agent(1)});
+  budget_.on_connect(peer(4), std::vector<AgentId>{agent(1)});
   EXPECT_FALSE(budget_.is_known(peer(4))) << "once";
 }
 

@@ -31,21 +31,21 @@ TEST(BackOffPolicy, DoublesUpToTheLast) {
 TEST(BackOff, RunsUntilItsEnd) {
   BackOff back_off;
   EXPECT_FALSE(back_off.any());
-  EXPECT_FALSE(back_off.running(kStart));
-  EXPECT_EQ(back_off.failed(policy(20, 600, 4), kStart, kStart), Verdict::backed_off);
+  EXPECT_FALSE(back_off.is_running(kStart));
+  EXPECT_EQ(back_off.on_failed(policy(20, 600, 4), kStart, kStart), Verdict::backed_off);
   EXPECT_TRUE(back_off.any());
   EXPECT_EQ(back_off.until(), kStart + seconds(20));
-  EXPECT_TRUE(back_off.running(kStart));
-  EXPECT_TRUE(back_off.running(kStart + seconds(20) - Duration(1)));
-  EXPECT_FALSE(back_off.running(kStart + seconds(20)));
+  EXPECT_TRUE(back_off.is_running(kStart));
+  EXPECT_TRUE(back_off.is_running(kStart + seconds(20) - Duration(1)));
+  EXPECT_FALSE(back_off.is_running(kStart + seconds(20)));
 }
 
 TEST(BackOff, FailuresOfWhatWasBegunBeforeDoNotCount) {
   BackOff back_off;
   const BackOffPolicy p = policy(20, 600, 4);
-  back_off.failed(p, kStart, kStart);
-  EXPECT_EQ(back_off.failed(p, kStart, kStart + seconds(1)), Verdict::ignored);
-  EXPECT_EQ(back_off.failed(p, kStart, kStart + seconds(500)), Verdict::ignored);
+  back_off.on_failed(p, kStart, kStart);
+  EXPECT_EQ(back_off.on_failed(p, kStart, kStart + seconds(1)), Verdict::ignored);
+  EXPECT_EQ(back_off.on_failed(p, kStart, kStart + seconds(500)), Verdict::ignored);
   EXPECT_EQ(back_off.until(), kStart + seconds(20));
   EXPECT_EQ(back_off.failures(), 1U);
 }
@@ -55,23 +55,23 @@ TEST(BackOff, GivesUpAfterTheLastInterval) {
   const BackOffPolicy p = policy(20, 600, 3);
   Time now = kStart;
   for (int i = 0; i < 3; ++i) {
-    EXPECT_EQ(back_off.failed(p, now, now), Verdict::backed_off);
+    EXPECT_EQ(back_off.on_failed(p, now, now), Verdict::backed_off);
     now = back_off.until();
   }
   EXPECT_EQ(now, kStart + seconds(20 + 40 + 80));
-  EXPECT_EQ(back_off.failed(p, now - Duration(1), now), Verdict::ignored);
-  EXPECT_EQ(back_off.failed(p, now, now), Verdict::give_up);
+  EXPECT_EQ(back_off.on_failed(p, now - Duration(1), now), Verdict::ignored);
+  EXPECT_EQ(back_off.on_failed(p, now, now), Verdict::give_up);
   EXPECT_EQ(back_off.failures(), 3U);
 }
 
 TEST(BackOff, ASuccessStartsFromTheBeginning) {
   BackOff back_off;
   const BackOffPolicy p = policy(20, 600, 2);
-  back_off.failed(p, kStart, kStart);
+  back_off.on_failed(p, kStart, kStart);
   back_off.clear();
   EXPECT_FALSE(back_off.any());
-  EXPECT_FALSE(back_off.running(kStart));
-  EXPECT_EQ(back_off.failed(p, kStart, kStart), Verdict::backed_off);
+  EXPECT_FALSE(back_off.is_running(kStart));
+  EXPECT_EQ(back_off.on_failed(p, kStart, kStart), Verdict::backed_off);
   EXPECT_EQ(back_off.until(), kStart + seconds(20));
 }
 

@@ -29,7 +29,7 @@ TEST_F(FetchCoreConduct, PairsMoveToTheNewUrlAndAreAskedForThereAtOnce) {
 
 TEST_F(FetchCoreConduct, WhatWaitedAtTheOldUrlDoesNotWaitAtTheNewOne) {
   core().add(ops(0, 3), source(1), now_);
-  core().failed(core().next_request(now_)->id, now_);
+  core().on_send_failed(core().next_request(now_)->id, now_);
   ASSERT_EQ(core().backing_off().size(), 1U);
   EXPECT_TRUE(ask_all().empty());
   core().replace_source(source(1), source(2), now_);
@@ -66,7 +66,7 @@ TEST_F(FetchCoreConduct, WhatIsBeingStoredMovesWithoutBeingAskedForAgain) {
   const auto requests = ask_all();
   ASSERT_EQ(requests.size(), 1U);
   EXPECT_EQ(requests[0].op_ids, std::vector<OpId>{op(1)});
-  EXPECT_TRUE(core().store_failed({{op(0)}}, now_).empty()) << "it has a source";
+  EXPECT_TRUE(core().on_store_failed({{op(0)}}, now_).empty()) << "it has a source";
   pass(kDelay);
   EXPECT_TRUE(core().has(op(0), source(2)));
 }
@@ -75,8 +75,8 @@ TEST_F(FetchCoreConduct, ARequestOfTheOldUrlThatIsBeingSentEndsWithoutAWord) {
   core().add(ops(0, 2), source(1), now_);
   const auto request = core().next_request(now_);
   core().replace_source(source(1), source(2), now_);
-  EXPECT_FALSE(core().failed(request->id, now_));
-  core().sent(request->id, now_);
+  EXPECT_FALSE(core().on_send_failed(request->id, now_));
+  core().on_sent(request->id, now_);
   EXPECT_EQ(ask_all().size(), 1U);
 }
 
@@ -94,8 +94,8 @@ TEST_F(FetchCoreConduct, TheNewUrlStartsWithWhatIsKnownOfThePeer) {
   core().add(ops(0, 1000), source(1), now_);
   for (int i = 0; i < 4; ++i) {
     for (const auto& request : ask_all()) {
-      core().response(source(1), request.op_ids, 1000 * request.op_ids.size(), now_);
-      core().stored(request.op_ids, now_);
+      core().on_response(source(1), request.op_ids, 1000 * request.op_ids.size(), now_);
+      core().on_stored(request.op_ids, now_);
     }
   }
   core().add(ops(10'000, 2000), source(1), now_);
@@ -192,7 +192,7 @@ TEST_F(FetchCoreConduct, AFewBadOpsAmongManyGoodOnesAreBorneForEver) {
   while (core().pending_ops() > 0) {
     for (const auto& request : ask_all()) {
       ASSERT_FALSE(respond(source(1), request.op_ids, request.op_ids.size() / 20).put_aside);
-      core().stored(request.op_ids, now_);
+      core().on_stored(request.op_ids, now_);
       good += request.op_ids.size();
     }
   }
@@ -232,8 +232,8 @@ TEST_F(FetchCoreConduct, AnAnswerAfterItIsOverdueAndStoredIsNotBad) {
   pass(kDelay);  // both are overdue, so each goes to the other
   std::size_t late = 0;
   for (const auto& request : ask_all()) {
-    core().response(request.source, request.op_ids, 64, now_);
-    core().stored(request.op_ids, now_);
+    core().on_response(request.source, request.op_ids, 64, now_);
+    core().on_stored(request.op_ids, now_);
   }
   for (const auto& request : first) {
     const FetchAnswer answer = respond(request.source, request.op_ids);
@@ -254,7 +254,7 @@ TEST_F(FetchCoreConduct, TwoAnswersToTwoAsksAreNotBadAThirdIs) {
   ASSERT_EQ(again.size(), 1U);
   const auto& ids = again[0].op_ids;
   EXPECT_EQ(respond(source(1), ids).verdicts, std::vector<FetchVerdict>(ids.size(), FetchVerdict::wanted));
-  core().stored(ids, now_);
+  core().on_stored(ids, now_);
   EXPECT_EQ(respond(source(1), ids).verdicts, std::vector<FetchVerdict>(ids.size(), FetchVerdict::not_pending));
   EXPECT_EQ(respond(source(1), ids).verdicts, std::vector<FetchVerdict>(ids.size(), FetchVerdict::unasked));
 }
@@ -275,7 +275,7 @@ TEST_F(FetchCoreConduct, ASecondCopyWhileTheFirstIsBeingStoredIsNotBadIfItWasAsk
 TEST_F(FetchCoreConduct, AnAnswerAfterTheOpCameOtherwiseIsNotBad) {
   core().add(ops(0, 32), source(1), now_);
   ask_all();
-  core().stored(ops(0, 32), now_);  // by the application, for example
+  core().on_stored(ops(0, 32), now_);  // by the application, for example
   EXPECT_EQ(core().pending_ops(), 0U);
   EXPECT_TRUE(core().owes(source(1)));
   EXPECT_EQ(respond(source(1), ops(0, 32)).verdicts, std::vector<FetchVerdict>(32, FetchVerdict::not_pending));
@@ -289,7 +289,7 @@ TEST_F(FetchCoreConduct, AnAnswerAfterTheSourceWasRemovedOrReplacedIsNotBad) {
   ASSERT_EQ(ask_all().size(), 4U);
   core().remove_source(source(1), now_);
   core().replace_source(source(2), source(3), now_);
-  core().stored(ops(100, 32), now_);
+  core().on_stored(ops(100, 32), now_);
   EXPECT_EQ(respond(source(1), ops(0, 32)).verdicts, std::vector<FetchVerdict>(32, FetchVerdict::not_pending));
   EXPECT_EQ(respond(source(3), ops(100, 32)).verdicts, std::vector<FetchVerdict>(32, FetchVerdict::not_pending))
       << "the peer knows our url and answers from its new one";
@@ -316,13 +316,13 @@ TEST_F(FetchCoreConduct, OfThoseThatWentOwingTheOnesThatWentFirstAreForgotten) {
 TEST_F(FetchCoreConduct, WhatIsOwedBeyondTheMemoryOfHashesIsCountedOnly) {
   core().add(ops(0, FetchCore::kLateOps + 1000), source(1), now_);
   while (const auto request = core().next_request(now_)) {
-    core().sent(request->id, now_);
-    core().stored(request->op_ids, now_);
+    core().on_sent(request->id, now_);
+    core().on_stored(request->op_ids, now_);
   }
   ASSERT_EQ(core().pending_ops(), 0U);
   for (std::size_t i = 0; i < FetchCore::kLateOps + 1000; i += 1000) {
     const auto count = std::min<std::size_t>(1000, FetchCore::kLateOps + 1000 - i);
-    ASSERT_EQ(core().response(source(1), ops(i, count), 1, now_).verdicts,
+    ASSERT_EQ(core().on_response(source(1), ops(i, count), 1, now_).verdicts,
               std::vector<FetchVerdict>(count, FetchVerdict::not_pending));
   }
   EXPECT_FALSE(core().owes(source(1)));

@@ -38,18 +38,18 @@ class CoreFixture : public ::testing::Test {
     std::vector<FetchRequest> out;
     core().poll(now_);
     while (auto request = core().next_request(now_)) {
-      core().sent(request->id, now_);
+      core().on_sent(request->id, now_);
       out.push_back(std::move(*request));
     }
     core().check_invariants();
     return out;
   }
   void answer(const FetchRequest& request, std::uint64_t op_size = 100) {
-    core().response(request.source, request.op_ids, op_size * request.op_ids.size(), now_);
-    core().stored(request.op_ids, now_);
+    core().on_response(request.source, request.op_ids, op_size * request.op_ids.size(), now_);
+    core().on_stored(request.op_ids, now_);
   }
   FetchAnswer respond(const Url& from, const std::vector<OpId>& ids, std::uint64_t invalid = 0) {
-    FetchAnswer out = core().response(from, ids, 100 * ids.size(), now_, invalid);
+    FetchAnswer out = core().on_response(from, ids, 100 * ids.size(), now_, invalid);
     core().check_invariants();
     return out;
   }

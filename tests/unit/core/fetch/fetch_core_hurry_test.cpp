@@ -54,8 +54,8 @@ TEST_F(BehindTest, AFreeSourceTakesOverTheLastOps) {
   }
   EXPECT_EQ(taken_over(), 0U) << "nothing says yet that the other is behind";
   now_ += std::chrono::seconds(1);
-  core().response(source(1), {slow_[0].op_ids.data(), 1}, kMib, now_);
-  core().stored({slow_[0].op_ids.data(), 1}, now_);
+  core().on_response(source(1), {slow_[0].op_ids.data(), 1}, kMib, now_);
+  core().on_stored({slow_[0].op_ids.data(), 1}, now_);
   ASSERT_GT(taken_over(), 0U);
   EXPECT_EQ(quick_[0].op_ids[0], slow_.back().op_ids.back()) << "from the last one on";
   // The slow source sends it after all: that is no fault, and no op twice.
@@ -71,7 +71,7 @@ TEST_F(BehindTest, ASourceThatHasSentNoOpIsBehindAfterAWhile) {
   quick_answers();
   while (taken_over() > 0) quick_answers();
   EXPECT_GT(core().pending_ops(), 0U);
-  core().progress(source(1), 1, now_);
+  core().on_progress(source(1), 1, now_);
   now_ += FetchCore::kHurryTime;
   while (taken_over() > 0) quick_answers();
   EXPECT_EQ(core().pending_ops(), 0U);
@@ -122,8 +122,8 @@ TEST_F(BehindTest, NothingIsTakenOverTwice) {
   // What comes of both takes ten seconds; then the first is done, and the second has not finished an op.
   now_ += std::chrono::milliseconds(10);
   for (int second = 0; second < 10; ++second) {
-    core().progress(source(0), 1, now_);
-    core().progress(source(1), 1, now_);
+    core().on_progress(source(0), 1, now_);
+    core().on_progress(source(1), 1, now_);
     EXPECT_TRUE(ask_all().empty());
     now_ += std::chrono::seconds(1);
   }
@@ -141,8 +141,8 @@ TEST_F(BehindTest, NothingIsTakenOverTwice) {
   }
   core().add(all, source(2), now_);
   now_ += std::chrono::milliseconds(10);
-  core().progress(source(0), 1, now_);
-  core().progress(source(1), 1, now_);
+  core().on_progress(source(0), 1, now_);
+  core().on_progress(source(1), 1, now_);
   now_ += FetchCore::kHurryTime;
   for (auto requests = ask_all(); !requests.empty(); requests = ask_all()) {
     now_ += std::chrono::milliseconds(10);

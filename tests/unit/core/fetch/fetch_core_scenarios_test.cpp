@@ -70,7 +70,7 @@ class Scenario {
   }
   void not_asked(const Url& from) { EXPECT_TRUE(world_.requests[from].empty()) << "story " << number_; }
   void answer(const Url& from, const std::vector<OpId>& ids) {
-    world_.note(core().response(from, ids, 100 * ids.size(), now()).missing);
+    world_.note(core().on_response(from, ids, 100 * ids.size(), now()).missing);
   }
   void missing_are(const Url& from, const std::vector<OpId>& expected) {
     EXPECT_EQ(std::exchange(world_.missing[from], {}), expected) << "story " << number_;
@@ -78,7 +78,9 @@ class Scenario {
   void add(const std::vector<OpId>& ids, const Url& from) {
     EXPECT_EQ(core().add(ids, from, now()).added, ids.size()) << "story " << number_;
   }
-  void store(const std::vector<OpId>& ids) { EXPECT_EQ(core().stored(ids, now()), ids.size()) << "story " << number_; }
+  void store(const std::vector<OpId>& ids) {
+    EXPECT_EQ(core().on_stored(ids, now()), ids.size()) << "story " << number_;
+  }
 
  private:
   World& world_;
@@ -92,9 +94,9 @@ class ReInserted : public Scenario {
   using Scenario::Scenario;
   void write() override {
     at(Duration(0), [this] { add(ops(1), source(0)); });
-    at(Duration(0), [this] { core().sent(asked_for(source(0), ops(1)), now()); });
+    at(Duration(0), [this] { core().on_sent(asked_for(source(0), ops(1)), now()); });
     at(kDelay - kTick, [this] { not_asked(source(0)); });
-    at(kDelay, [this] { core().sent(asked_for(source(0), ops(1)), now()); });
+    at(kDelay, [this] { core().on_sent(asked_for(source(0), ops(1)), now()); });
     at(2 * kDelay - kTick, [this] { not_asked(source(0)); });
     at(2 * kDelay - kTick, [this] { answer(source(0), ops(1)); });
     at(2 * kDelay, [this] { EXPECT_TRUE(core().is_pending(op(0)) && !core().is_wanted(op(0))); });
@@ -125,13 +127,13 @@ class NextSource : public Scenario {
       add(ops(5), source(1));
     });
     at(Duration(0), [this] {
-      core().sent(asked_for(source(0), ops(5)), now());
+      core().on_sent(asked_for(source(0), ops(5)), now());
       not_asked(source(1));
     });
     at(kDelay - kTick, [this] { not_asked(source(1)); });
-    at(kDelay, [this] { core().sent(asked_for(source(1), ops(5)), now()); });
+    at(kDelay, [this] { core().on_sent(asked_for(source(1), ops(5)), now()); });
     at(2 * kDelay - kTick, [this] { not_asked(source(0)); });
-    at(2 * kDelay, [this] { core().sent(asked_for(source(0), ops(5)), now()); });
+    at(2 * kDelay, [this] { core().on_sent(asked_for(source(0), ops(5)), now()); });
     at(2 * kDelay, [this] { answer(source(1), ops(5)); });
     at(2 * kDelay, [this] { store(ops(5)); });
     at(10 * kDelay, [this] {
@@ -149,8 +151,8 @@ class NextSourceFails : public Scenario {
       add(ops(1), source(0));
       add(ops(1), source(1));
     });
-    at(Duration(0), [this] { core().sent(asked_for(source(0), ops(1)), now()); });
-    at(kDelay, [this] { core().failed(asked_for(source(1), ops(1)), now()); });
+    at(Duration(0), [this] { core().on_sent(asked_for(source(0), ops(1)), now()); });
+    at(kDelay, [this] { core().on_send_failed(asked_for(source(1), ops(1)), now()); });
     at(2 * kDelay - kTick, [this] { not_asked(source(0)); });
     at(2 * kDelay, [this] { asked_for(source(0), ops(1)); });
   }
@@ -161,7 +163,7 @@ class OtherRequestsCancelled : public Scenario {
   using Scenario::Scenario;
   void write() override {
     at(Duration(0), [this] { add(ops(2), source(0)); });
-    at(Duration(0), [this] { core().sent(asked_for(source(0), ops(2)), now()); });
+    at(Duration(0), [this] { core().on_sent(asked_for(source(0), ops(2)), now()); });
     at(kTick, [this] {
       answer(source(1), ops(2));
       EXPECT_FALSE(core().is_wanted(op(0)));
@@ -177,7 +179,7 @@ class BackingOff : public Scenario {
   void write() override {
     at(Duration(0), [this] { add(ops(4), source(0)); });
     at(Duration(0), [this] {
-      EXPECT_FALSE(core().failed(asked_for(source(0), ops(4)), now()));
+      EXPECT_FALSE(core().on_send_failed(asked_for(source(0), ops(4)), now()));
       add({op(0)}, source(1));
     });
     at(Duration(0), [this] {
@@ -186,12 +188,12 @@ class BackingOff : public Scenario {
       store({op(0)});
     });
     at(kFirstBackOff - kTick, [this] { not_asked(source(0)); });
-    at(kFirstBackOff, [this] { core().sent(asked_for(source(0), {op(1), op(2), op(3)}), now()); });
+    at(kFirstBackOff, [this] { core().on_sent(asked_for(source(0), {op(1), op(2), op(3)}), now()); });
     at(kFirstBackOff, [this] { answer(source(0), {op(1), op(2), op(3)}); });
     at(kFirstBackOff, [this] { store({op(1), op(2), op(3)}); });
     // The success cleared the list: the next failure starts with the first interval.
     at(2 * kFirstBackOff, [this] { add({op(9)}, source(0)); });
-    at(2 * kFirstBackOff, [this] { core().failed(asked_for(source(0), {op(9)}), now()); });
+    at(2 * kFirstBackOff, [this] { core().on_send_failed(asked_for(source(0), {op(9)}), now()); });
     at(3 * kFirstBackOff - kTick, [this] { not_asked(source(0)); });
     at(3 * kFirstBackOff, [this] { asked_for(source(0), {op(9)}); });
   }
@@ -207,12 +209,12 @@ class GivenUp : public Scenario {
     });
     Duration when{0};
     for (int i = 0; i < 4; ++i) {
-      at(when, [this] { EXPECT_FALSE(core().failed(asked(source(0)).id, now())); });
+      at(when, [this] { EXPECT_FALSE(core().on_send_failed(asked(source(0)).id, now())); });
       when += kFirstBackOff * (1 << i);
       at(when - kTick, [this] { not_asked(source(0)); });
     }
     at(when, [this] {
-      const auto given_up = core().failed(asked(source(0)).id, now());
+      const auto given_up = core().on_send_failed(asked(source(0)).id, now());
       ASSERT_TRUE(given_up);
       EXPECT_EQ(given_up->source, source(0));
       EXPECT_EQ(given_up->pairs, 6U);
@@ -229,10 +231,10 @@ class PersistingFails : public Scenario {
   using Scenario::Scenario;
   void write() override {
     at(Duration(0), [this] { add(ops(2), source(0)); });
-    at(Duration(0), [this] { core().sent(asked_for(source(0), ops(2)), now()); });
+    at(Duration(0), [this] { core().on_sent(asked_for(source(0), ops(2)), now()); });
     at(kTick, [this] { answer(source(0), ops(2)); });
     at(kDelay, [this] {
-      EXPECT_TRUE(core().store_failed({{op(0)}}, now()).empty());
+      EXPECT_TRUE(core().on_store_failed({{op(0)}}, now()).empty());
       store({op(1)});
       EXPECT_TRUE(core().is_wanted(op(0)));
     });
@@ -246,7 +248,7 @@ class Lacking : public Scenario {
   using Scenario::Scenario;
   void write() override {
     at(Duration(0), [this] { add(ops(4), source(0)); });
-    at(Duration(0), [this] { core().sent(asked_for(source(0), ops(4)), now()); });
+    at(Duration(0), [this] { core().on_sent(asked_for(source(0), ops(4)), now()); });
     at(kTick, [this] {
       answer(source(0), {op(1), op(3)});
       store({op(1), op(3)});
@@ -255,14 +257,14 @@ class Lacking : public Scenario {
     at(kDelay + kTick, [this] { missing_are(source(0), {op(0), op(2)}); });
     at(2 * kDelay, [this] { not_asked(source(0)); });
     at(2 * kDelay + kTick, [this] {
-      core().sent(asked_for(source(0), {op(0), op(2)}), now());
+      core().on_sent(asked_for(source(0), {op(0), op(2)}), now());
       answer(source(0), {op(2)});
       store({op(2)});
     });
     at(3 * kDelay + kTick, [this] { missing_are(source(0), {op(0)}); });
     at(5 * kDelay, [this] { not_asked(source(0)); });
     at(5 * kDelay, [this] { add({op(0)}, source(1)); });
-    at(5 * kDelay, [this] { core().sent(asked_for(source(1), {op(0)}), now()); });
+    at(5 * kDelay, [this] { core().on_sent(asked_for(source(1), {op(0)}), now()); });
     at(5 * kDelay, [this] { answer(source(1), {op(0)}); });
     at(5 * kDelay, [this] { store({op(0)}); });
     at(20 * kDelay, [this] { not_asked(source(0)); });
@@ -274,9 +276,9 @@ class AnsweredInOrder : public Scenario {
   using Scenario::Scenario;
   void write() override {
     at(Duration(0), [this] { add({op(0), op(1)}, source(0)); });
-    at(Duration(0), [this] { core().sent(asked_for(source(0), {op(0), op(1)}), now()); });
+    at(Duration(0), [this] { core().on_sent(asked_for(source(0), {op(0), op(1)}), now()); });
     at(kTick, [this] { add({op(2), op(3)}, source(0)); });
-    at(kTick, [this] { core().sent(asked_for(source(0), {op(2), op(3)}), now()); });
+    at(kTick, [this] { core().on_sent(asked_for(source(0), {op(2), op(3)}), now()); });
     at(2 * kTick, [this] {
       answer(source(0), {op(2)});
       missing_are(source(0), {op(0), op(1)});
@@ -285,7 +287,7 @@ class AnsweredInOrder : public Scenario {
     at(2 * kTick + kDelay - kTick, [this] { not_asked(source(0)); });
     at(2 * kTick + kDelay, [this] {
       missing_are(source(0), {op(3)});
-      core().sent(asked_for(source(0), {op(0), op(1)}), now());
+      core().on_sent(asked_for(source(0), {op(0), op(1)}), now());
     });
   }
 };
@@ -302,7 +304,7 @@ class LackingAndGone : public Scenario {
       at(when, [this, i] {
         const FetchRequest request = asked(source(0));
         EXPECT_EQ(request.op_ids.size(), static_cast<std::size_t>(6 - i));
-        core().sent(request.id, now());
+        core().on_sent(request.id, now());
         answer(source(0), {op(i)});
         store({op(i)});
       });
@@ -328,11 +330,11 @@ class SlowButAlive : public Scenario {
   using Scenario::Scenario;
   void write() override {
     at(Duration(0), [this] { add(ops(1), source(0)); });
-    at(Duration(0), [this] { core().sent(asked_for(source(0), ops(1)), now()); });
+    at(Duration(0), [this] { core().on_sent(asked_for(source(0), ops(1)), now()); });
     for (int i = 1; i <= 40; ++i) {
       at(i * (kDelay - kTick), [this] {
         not_asked(source(0));
-        core().progress(source(0), 1, now());
+        core().on_progress(source(0), 1, now());
       });
     }
     at(40 * (kDelay - kTick) + kDelay - kTick, [this] { not_asked(source(0)); });
@@ -348,8 +350,8 @@ class Hostage : public Scenario {
       add(ops(1), source(0));
       add(ops(1), source(1));
     });
-    at(Duration(0), [this] { core().sent(asked_for(source(0), ops(1)), now()); });
-    for (int i = 1; i <= 30; ++i) at(i * (kDelay / 2), [this] { core().progress(source(0), 1, now()); });
+    at(Duration(0), [this] { core().on_sent(asked_for(source(0), ops(1)), now()); });
+    for (int i = 1; i <= 30; ++i) at(i * (kDelay / 2), [this] { core().on_progress(source(0), 1, now()); });
     at(15 * kDelay - kTick, [this] { not_asked(source(1)); });
     at(15 * kDelay, [this] {
       asked_for(source(1), ops(1));
@@ -372,13 +374,13 @@ class StillConnecting : public Scenario {
     });
     at(kDelay - kTick, [this] { not_asked(source(1)); });
     at(kDelay, [this] {
-      core().sent(asked_for(source(1), {op(0)}), now());
+      core().on_sent(asked_for(source(1), {op(0)}), now());
       answer(source(1), {op(0)});
       store({op(0)});
     });
     at(29 * kDelay, [this] {
       not_asked(source(0));
-      core().sent(id_, now());
+      core().on_sent(id_, now());
     });
     at(30 * kDelay - kTick, [this] { not_asked(source(0)); });
     at(30 * kDelay, [this] { asked_for(source(0), {op(1)}); });
@@ -394,7 +396,7 @@ class SourceRemoved : public Scenario {
       add({op(0), op(1), op(2)}, source(0));
       add({op(1)}, source(1));
     });
-    at(Duration(0), [this] { core().sent(asked_for(source(0), {op(0), op(1), op(2)}), now()); });
+    at(Duration(0), [this] { core().on_sent(asked_for(source(0), {op(0), op(1), op(2)}), now()); });
     at(kTick, [this] {
       answer(source(0), {op(2)});
       const auto gone = core().remove_source(source(0), now());
@@ -405,7 +407,7 @@ class SourceRemoved : public Scenario {
     });
     at(kTick, [this] { asked_for(source(1), {op(1)}); });
     at(2 * kTick, [this] {
-      EXPECT_EQ(core().store_failed({{op(2)}}, now()), std::vector<OpId>{op(2)});
+      EXPECT_EQ(core().on_store_failed({{op(2)}}, now()), std::vector<OpId>{op(2)});
       EXPECT_FALSE(core().is_pending(op(2)));
     });
   }

@@ -65,7 +65,7 @@ TEST_F(FetchCoreSilence, ASingleByteThatArrivesIsNoSilence) {
   core().add({{op(0)}}, source(1), now_);
   EXPECT_FALSE(until_dropped([&](const FetchRequest& request) {
     now_ += std::chrono::seconds(1);
-    core().progress(request.source, 1, now_);
+    core().on_progress(request.source, 1, now_);
   }));
   EXPECT_TRUE(core().is_wanted(op(0)));
   EXPECT_GT(asked_.size(), 10'000U) << "every three seconds";
@@ -79,7 +79,7 @@ TEST_F(FetchCoreSilence, AnAnswerThatComesAfterAllIsTaken) {
   EXPECT_EQ(respond(source(2), ops(0, 1)).verdicts.front(), FetchVerdict::unasked) << "not from anybody";
   EXPECT_EQ(respond(source(1), ops(0, 1)).verdicts.front(), FetchVerdict::wanted);
   EXPECT_EQ(respond(source(1), ops(0, 1)).verdicts.front(), FetchVerdict::duplicate) << "on its way to the store";
-  EXPECT_EQ(core().stored(ops(0, 1), now_), 1U);
+  EXPECT_EQ(core().on_stored(ops(0, 1), now_), 1U);
   EXPECT_EQ(respond(source(1), ops(0, 1)).verdicts.front(), FetchVerdict::not_pending) << "once";
   EXPECT_EQ(core().pending_ops(), 0U);
 }
@@ -88,7 +88,7 @@ TEST_F(FetchCoreSilence, AStoreThatRefusesALateAnswerLeavesNothingPending) {
   core().add({{op(0)}}, source(1), now_);
   ASSERT_TRUE(until_dropped());
   respond(source(1), ops(0, 1));
-  EXPECT_EQ(core().store_failed(ops(0, 1), now_), ops(0, 1));
+  EXPECT_EQ(core().on_store_failed(ops(0, 1), now_), ops(0, 1));
   EXPECT_EQ(core().pending_ops(), 0U);
 }
 
@@ -109,7 +109,7 @@ TEST_F(FetchCoreSilence, WithAnotherSourceOnlyThePairGoes) {
   const auto dropped = until_dropped([&](const FetchRequest& request) {
     if (request.source == source(1)) return;
     now_ += std::chrono::seconds(1);
-    core().progress(source(2), 1, now_);
+    core().on_progress(source(2), 1, now_);
   });
   ASSERT_TRUE(dropped);
   EXPECT_EQ(dropped->source, source(1));
@@ -132,8 +132,8 @@ TEST_F(FetchCoreSilence, AnOpThatAPeerLeavesOutOfItsAnswersIsDroppedToo) {
       ++next;
       return;
     }
-    for (auto& item : core().response(source(1), others, 100, now_).unserved) dropped_.push_back(std::move(item));
-    core().stored(others, now_);
+    for (auto& item : core().on_response(source(1), others, 100, now_).unserved) dropped_.push_back(std::move(item));
+    core().on_stored(others, now_);
   });
   ASSERT_TRUE(dropped);
   EXPECT_EQ(dropped->op_ids, ops(0, 1));
@@ -145,7 +145,7 @@ TEST_F(FetchCoreSilence, APeerThatHangsUpOnEachRequestIsNotAskedForEver) {
   core().add({{op(0)}}, source(1), now_);
   const auto dropped = until_dropped([&](const FetchRequest& request) {
     now_ += std::chrono::milliseconds(10);
-    FetchLost lost = core().connection_lost(request.source, now_);
+    FetchLost lost = core().on_disconnect(request.source, now_);
     EXPECT_EQ(lost.ended, 1U);
     for (auto& item : lost.unserved) dropped_.push_back(std::move(item));
   });
@@ -159,8 +159,8 @@ TEST_F(FetchCoreSilence, WhatTheStoreRefusedBeginsAnew) {
   std::size_t asked = 0;
   const auto dropped = until_dropped([&](const FetchRequest& request) {
     if (++asked != 31) return;
-    core().response(request.source, request.op_ids, 100, now_);
-    core().store_failed(request.op_ids, now_);
+    core().on_response(request.source, request.op_ids, 100, now_);
+    core().on_store_failed(request.op_ids, now_);
   });
   ASSERT_TRUE(dropped);
   EXPECT_GE(asked, 31U + 32U);

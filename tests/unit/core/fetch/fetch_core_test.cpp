@@ -33,17 +33,18 @@ TEST_F(FetchCoreTest, NothingToDo) {
   EXPECT_EQ(core().pending_ops(), 0U);
   EXPECT_FALSE(core().is_pending(op(1)));
   EXPECT_FALSE(core().has(op(1), source(1)));
-  EXPECT_EQ(core().stored(ops(0, 3), now_), 0U);
-  EXPECT_TRUE(core().store_failed(ops(0, 3), now_).empty());
+  EXPECT_EQ(core().on_stored(ops(0, 3), now_), 0U);
+  EXPECT_TRUE(core().on_store_failed(ops(0, 3), now_).empty());
   EXPECT_FALSE(core().remove_source(source(1), now_));
-  EXPECT_FALSE(core().failed(1, now_));
-  core().sent(1, now_);
-  core().progress(source(1), 1, now_);
+  EXPECT_FALSE(core().on_send_failed(1, now_));
+  core().on_sent(1, now_);
+  core().on_progress(source(1), 1, now_);
   EXPECT_FALSE(core().replace_source(source(1), source(2), now_).known);
   EXPECT_FALSE(core().owes(source(1)));
   EXPECT_EQ(core().add({}, source(1), now_).added, 0U);
   EXPECT_EQ(core().counts(), FetchCounts());
-  EXPECT_EQ(core().response(source(1), ops(0, 1), 5, now_).verdicts, std::vector<FetchVerdict>{FetchVerdict::unasked});
+  EXPECT_EQ(core().on_response(source(1), ops(0, 1), 5, now_).verdicts,
+            std::vector<FetchVerdict>{FetchVerdict::unasked});
   EXPECT_EQ(core().counts().sources, 1U) << "it is remembered for this";
 }
 
@@ -80,7 +81,7 @@ TEST_F(FetchCoreTest, BeyondTheBoundNothingIsAdded) {
   EXPECT_EQ(core().add(ops(0, 6), source(0), now_).known, 6U);
   EXPECT_EQ(core().add(ops(9, 1), source(2), now_).refused, 1U);
   EXPECT_EQ(core().counts().sources, 2U);
-  core().stored(ops(0, 1), now_);
+  core().on_stored(ops(0, 1), now_);
   EXPECT_EQ(core().add(ops(9, 1), source(2), now_).added, 1U);
 }
 
@@ -191,7 +192,7 @@ TEST_F(FetchCoreTest, ASilentSourceGetsOneSmallRequestAtATime) {
   // Down to 16 and 8 by the first two, then further with each silence.
   EXPECT_EQ(sizes, (std::vector<std::size_t>{8, 4, 2, 1, 1, 1, 1}));
   // After an answer it has its full window again.
-  core().response(source(0), {{op(112)}}, 100, now_);
+  core().on_response(source(0), {{op(112)}}, 100, now_);
   EXPECT_EQ(ask_all().size(), 1U);
 }
 
@@ -226,7 +227,7 @@ TEST_F(FetchCoreTest, SeveralFailuresAtOnceAreOne) {
   std::vector<std::uint64_t> ids;
   while (auto request = core().next_request(now_)) ids.push_back(request->id);
   ASSERT_EQ(ids.size(), 4U);
-  for (const std::uint64_t id : ids) EXPECT_FALSE(core().failed(id, now_));
+  for (const std::uint64_t id : ids) EXPECT_FALSE(core().on_send_failed(id, now_));
   ASSERT_EQ(core().backing_off().size(), 1U);
   EXPECT_EQ(core().backing_off()[0].first, source(0));
   EXPECT_EQ(core().backing_off()[0].second, now_ + Duration(20'000'000));
@@ -237,14 +238,14 @@ TEST_F(FetchCoreTest, SeveralFailuresAtOnceAreOne) {
 
 TEST_F(FetchCoreTest, AfterAFailureThePeerIsTriedWithOneMessage) {
   core().add(ops(0, 100), source(0), now_);
-  core().failed(core().next_request(now_)->id, now_);
+  core().on_send_failed(core().next_request(now_)->id, now_);
   now_ += Duration(20'000'000);
   core().poll(now_);
   const auto probe = core().next_request(now_);
   ASSERT_TRUE(probe);
   EXPECT_EQ(probe->op_ids.size(), 16U);
   EXPECT_FALSE(core().next_request(now_));
-  core().sent(probe->id, now_);
+  core().on_sent(probe->id, now_);
   EXPECT_TRUE(core().next_request(now_));
 }
 
@@ -254,8 +255,8 @@ TEST_F(FetchCoreTest, AnAnswerEndsABackOff) {
   core().add(ops(0, 3), source(0), now_);
   const auto first = core().next_request(now_);
   const auto second = core().next_request(now_);
-  core().sent(first->id, now_);
-  core().failed(second->id, now_);
+  core().on_sent(first->id, now_);
+  core().on_send_failed(second->id, now_);
   EXPECT_FALSE(core().next_request(now_));
   answer(*first);
   EXPECT_TRUE(core().backing_off().empty());
@@ -264,9 +265,9 @@ TEST_F(FetchCoreTest, AnAnswerEndsABackOff) {
 
 TEST_F(FetchCoreTest, AnswersThatNobodyAskedForChangeNothing) {
   core().add(ops(0, 4), source(0), now_);
-  core().failed(core().next_request(now_)->id, now_);
+  core().on_send_failed(core().next_request(now_)->id, now_);
   const FetchCounts before = core().counts();
-  const FetchAnswer answer = core().response(source(0), ops(50, 3), 300, now_);
+  const FetchAnswer answer = core().on_response(source(0), ops(50, 3), 300, now_);
   EXPECT_EQ(answer.verdicts, std::vector<FetchVerdict>(3, FetchVerdict::unasked));
   EXPECT_EQ(core().counts(), before);
   EXPECT_EQ(core().backing_off().size(), 1U);
@@ -274,11 +275,11 @@ TEST_F(FetchCoreTest, AnswersThatNobodyAskedForChangeNothing) {
 
 TEST_F(FetchCoreTest, VerdictsOfOneResponse) {
   core().add(ops(0, 3), source(0), now_);
-  const FetchAnswer answer = core().response(source(7), {{op(0), op(9), op(0), op(2)}}, 400, now_);
+  const FetchAnswer answer = core().on_response(source(7), {{op(0), op(9), op(0), op(2)}}, 400, now_);
   EXPECT_EQ(answer.verdicts, (std::vector<FetchVerdict>{FetchVerdict::wanted, FetchVerdict::unasked,
                                                         FetchVerdict::duplicate, FetchVerdict::wanted}));
   EXPECT_EQ(core().storing_ops(), 2U);
-  EXPECT_EQ(core().stored({{op(0), op(0), op(2)}}, now_), 2U);
+  EXPECT_EQ(core().on_stored({{op(0), op(0), op(2)}}, now_), 2U);
   EXPECT_EQ(core().pending_ops(), 1U);
 }
 
@@ -288,10 +289,10 @@ TEST_F(FetchCoreTest, AMessageForTwoRequestsEndsEarlierOnesOnlyIfOneIsComplete) 
   core().add(ops(0, 6), source(0), now_);
   ASSERT_EQ(ask_all().size(), 3U);
   // Parts of the second and the third: perhaps not in order, so they say nothing about the first.
-  EXPECT_TRUE(core().response(source(0), {{op(2), op(4)}}, 20, now_).missing.empty());
+  EXPECT_TRUE(core().on_response(source(0), {{op(2), op(4)}}, 20, now_).missing.empty());
   EXPECT_EQ(core().counts().requests, 3U);
   // The second is complete now, so the first has got all that it will get.
-  const FetchAnswer answer = core().response(source(0), {{op(3)}}, 10, now_);
+  const FetchAnswer answer = core().on_response(source(0), {{op(3)}}, 10, now_);
   ASSERT_EQ(answer.missing.size(), 1U);
   EXPECT_EQ(answer.missing[0].source, source(0));
   EXPECT_EQ(answer.missing[0].op_ids, ops(0, 2));
@@ -303,7 +304,7 @@ TEST_F(FetchCoreTest, OneMessageThatCompletesALaterRequestEndsEarlierOnes) {
   config_.max_ids_per_request = 2;
   core().add(ops(0, 6), source(0), now_);
   ASSERT_EQ(ask_all().size(), 3U);
-  const FetchAnswer answer = core().response(source(0), {{op(1), op(4), op(5)}}, 30, now_);
+  const FetchAnswer answer = core().on_response(source(0), {{op(1), op(4), op(5)}}, 30, now_);
   ASSERT_EQ(answer.missing.size(), 2U);
   EXPECT_EQ(answer.missing[0].op_ids, ops(0, 1));
   EXPECT_EQ(answer.missing[1].op_ids, ops(2, 2));
@@ -315,9 +316,9 @@ TEST_F(FetchCoreTest, StoredByOtherMeansFreesThePlace) {
   config_.max_ids_per_request = 2;
   core().add(ops(0, 4), source(0), now_);
   EXPECT_EQ(ask_all().size(), 1U);
-  EXPECT_EQ(core().stored(ops(0, 1), now_), 1U);
+  EXPECT_EQ(core().on_stored(ops(0, 1), now_), 1U);
   EXPECT_TRUE(ask_all().empty());
-  EXPECT_EQ(core().stored(ops(1, 1), now_), 1U);
+  EXPECT_EQ(core().on_stored(ops(1, 1), now_), 1U);
   const auto next = ask_all();
   ASSERT_EQ(next.size(), 1U);
   EXPECT_EQ(next[0].op_ids, ops(2, 2));
@@ -329,7 +330,7 @@ TEST_F(FetchCoreTest, LateAnswersCount) {
   now_ += 10 * kDelay;
   const auto again = ask_all();
   ASSERT_EQ(again.size(), 1U);
-  EXPECT_EQ(core().response(source(0), ops(0, 2), 100, now_).verdicts,
+  EXPECT_EQ(core().on_response(source(0), ops(0, 2), 100, now_).verdicts,
             std::vector<FetchVerdict>(2, FetchVerdict::wanted));
   EXPECT_EQ(core().counts().requests, 0U);
 }
@@ -345,7 +346,7 @@ TEST_F(FetchCoreTest, TimeDoesNotGoBack) {
   // Asked again with an earlier time: the deadline counts from the latest time seen.
   const auto request = core().next_request(now_);
   ASSERT_TRUE(request);
-  core().sent(request->id, now_ - kDelay);
+  core().on_sent(request->id, now_ - kDelay);
   EXPECT_EQ(core().next_deadline(), deadline + kDelay);
 }
 
@@ -358,9 +359,9 @@ TEST_F(FetchCoreTest, AfterPollNothingIsDue) {
       now_ = *deadline;
     }
     while (auto request = core().next_request(now_)) {
-      if (request->id % 3 != 0) core().sent(request->id, now_);
-      if (request->id % 7 == 0) core().failed(request->id, now_);
-      if (request->id % 5 == 0) core().response(request->source, {{request->op_ids[0]}}, 10, now_);
+      if (request->id % 3 != 0) core().on_sent(request->id, now_);
+      if (request->id % 7 == 0) core().on_send_failed(request->id, now_);
+      if (request->id % 5 == 0) core().on_response(request->source, {{request->op_ids[0]}}, 10, now_);
     }
     core().check_invariants();
   }
@@ -389,7 +390,7 @@ TEST_F(FetchCoreTest, GrowsAndDrains) {
   while (true) {
     const auto request = core().next_request(now_);
     if (!request) break;
-    core().sent(request->id, now_);
+    core().on_sent(request->id, now_);
     answer(*request);
   }
   EXPECT_EQ(core().pending_ops(), 0U);
@@ -403,7 +404,7 @@ TEST_F(FetchCoreTest, WhatItTells) {
   core().add(ops(5, 1), source(2), now_);
   const auto requests = ask_all();
   ASSERT_EQ(requests.size(), 2U);
-  core().response(source(0), {{op(0)}}, 1000, now_);
+  core().on_response(source(0), {{op(0)}}, 1000, now_);
   const FetchCounts counts = core().counts();
   EXPECT_EQ(counts.ops, 4U);
   EXPECT_EQ(counts.pairs, 5U);
@@ -426,7 +427,7 @@ TEST_F(FetchCoreTest, IdleSourcesAreRememberedUpToABound) {
   for (std::size_t s = 1; s <= FetchCore::kSourcesRemembered; ++s) {
     EXPECT_EQ(core().counts().sources, s);
     core().add(ops(s, 1), source(s), now_);
-    core().stored(ops(s, 1), now_);
+    core().on_stored(ops(s, 1), now_);
   }
   EXPECT_EQ(core().counts().sources, FetchCore::kSourcesRemembered);
   core().check_invariants();
@@ -445,15 +446,15 @@ TEST_F(FetchCoreTest, ARememberedSourceKeepsWhatIsKnownOfIt) {
 TEST_F(FetchCoreTest, ClearForgetsEverything) {
   for (std::size_t s = 0; s < 20; ++s) core().add(ops(0, 100), source(s), now_);
   const auto requests = ask_all();
-  core().failed(requests[0].id, now_);
-  core().response(requests[1].source, {{requests[1].op_ids[0]}}, 10, now_);
+  core().on_send_failed(requests[0].id, now_);
+  core().on_response(requests[1].source, {{requests[1].op_ids[0]}}, 10, now_);
   core().clear();
   core().check_invariants();
   EXPECT_EQ(core().counts(), FetchCounts());
   EXPECT_FALSE(core().next_deadline());
-  core().sent(requests[2].id, now_);
-  core().failed(requests[2].id, now_);
-  EXPECT_EQ(core().stored(ops(0, 100), now_), 0U);
+  core().on_sent(requests[2].id, now_);
+  core().on_send_failed(requests[2].id, now_);
+  EXPECT_EQ(core().on_stored(ops(0, 100), now_), 0U);
   core().add(ops(0, 1), source(0), now_);
   EXPECT_GT(core().next_request(now_)->id, requests.back().id) << "ids are never used twice";
 }

@@ -15,9 +15,9 @@ class FetchWindowTest : public testing::Test {
 
   /// A request that was sent alone and is answered with `bytes` after `trip`.
   void round(std::uint64_t bytes, Duration trip) {
-    auto mark = window_.sent(true, window_.bytes(kMost), kMost, now_);
+    auto mark = window_.on_sent(true, window_.bytes(kMost), kMost, now_);
     now_ += trip;
-    window_.delivered(mark, bytes, now_);
+    window_.on_delivered(mark, bytes, now_);
   }
 
   FetchWindow window_;
@@ -41,9 +41,9 @@ TEST_F(FetchWindowTest, TheSmallestRoundTripCounts) {
   EXPECT_FALSE(window_.is_long());
   // One that is old gives way, but only to one that did not wait behind others.
   now_ += seconds(11);
-  auto mark = window_.sent(false, 0, kMost, now_);
+  auto mark = window_.on_sent(false, 0, kMost, now_);
   now_ += milliseconds(70);
-  window_.heard(mark, now_);
+  window_.on_heard(mark, now_);
   EXPECT_EQ(window_.round_trip(), milliseconds(2));
   round(1000, milliseconds(70));
   EXPECT_EQ(window_.round_trip(), milliseconds(70));
@@ -63,9 +63,9 @@ TEST_F(FetchWindowTest, FourTimesTheProductAtFirstThenTwice) {
 TEST_F(FetchWindowTest, WhatIsNotAskedForSaysNothingOfTheLine) {
   round(1'000'000, milliseconds(50));
   for (int i = 0; i < 10; ++i) {
-    auto mark = window_.sent(true, 1000, kMost, now_);
+    auto mark = window_.on_sent(true, 1000, kMost, now_);
     now_ += milliseconds(50);
-    window_.delivered(mark, 1000, now_);
+    window_.on_delivered(mark, 1000, now_);
   }
   EXPECT_EQ(window_.bytes(kMost) % 4, 0U);
   round(4'000'000, milliseconds(50));
@@ -81,11 +81,11 @@ TEST_F(FetchWindowTest, ARateThatFellIsForgotten) {
 
 TEST_F(FetchWindowTest, ALossHalvesItOnceARoundTrip) {
   round(1'000'000, milliseconds(50));
-  window_.lost(kMost, now_);
+  window_.on_lost(kMost, now_);
   EXPECT_EQ(window_.bytes(kMost), 2'000'000U);
-  window_.lost(kMost, now_ + milliseconds(49));
+  window_.on_lost(kMost, now_ + milliseconds(49));
   EXPECT_EQ(window_.bytes(kMost), 2'000'000U);
-  window_.lost(kMost, now_ + milliseconds(50));
+  window_.on_lost(kMost, now_ + milliseconds(50));
   EXPECT_EQ(window_.bytes(kMost), 1'000'000U);
   round(1'000'000, milliseconds(50));
   EXPECT_EQ(window_.bytes(kMost), 1'250'000U) << "a quarter comes back each round";
@@ -93,27 +93,27 @@ TEST_F(FetchWindowTest, ALossHalvesItOnceARoundTrip) {
 
 TEST_F(FetchWindowTest, AnswersCloseTogetherSayHowFastTheLineIs) {
   // Five answers of 15 KB, 1.2 ms apart: 12.5 MB/s. A round trip of them is what one question alone would not show.
-  auto mark = window_.sent(true, 75'000, kMost, now_);
+  auto mark = window_.on_sent(true, 75'000, kMost, now_);
   now_ += milliseconds(50);
-  window_.delivered(mark, 15'000, now_);
+  window_.on_delivered(mark, 15'000, now_);
   EXPECT_EQ(window_.bytes(kMost), FetchWindow::kFirstBytes);
   for (int i = 0; i < 4; ++i) {
     now_ += std::chrono::microseconds(1200);
-    window_.delivered(mark, 15'000, now_);
+    window_.on_delivered(mark, 15'000, now_);
   }
   EXPECT_EQ(window_.bytes(kMost), 1'250'000U) << "what comes in 100 ms";
   // A train that has not brought much does not make it less.
   now_ += milliseconds(50);
-  window_.delivered(mark, 1'000, now_);
+  window_.on_delivered(mark, 1'000, now_);
   now_ += milliseconds(5);
-  window_.delivered(mark, 1'000, now_);
+  window_.on_delivered(mark, 1'000, now_);
   EXPECT_EQ(window_.bytes(kMost), 1'250'000U);
 }
 
 TEST_F(FetchWindowTest, ATrainThatWasHeldOnTheWayIsNotBelievedWithoutABound) {
-  auto mark = window_.sent(true, 2000, kMost, now_);
+  auto mark = window_.on_sent(true, 2000, kMost, now_);
   now_ += milliseconds(50);
-  for (int i = 0; i < 100; ++i) window_.delivered(mark, 1'000, now_);
+  for (int i = 0; i < 100; ++i) window_.on_delivered(mark, 1'000, now_);
   EXPECT_EQ(window_.rate(), 2'000'000U);
   EXPECT_EQ(window_.bytes(kMost), 64 * 100'000U) << "and not the 9.9 MB of 99 MB/s in 100 ms";
   for (int i = 0; i <= FetchWindow::kStaleRounds; ++i) round(100'000, milliseconds(50));

@@ -19,7 +19,7 @@ TEST(ServeCoreRules, AsManyProvenPeersAsThereAreReadsDoNotStarveANewcomer) {
   const auto take_actions = [&] {
     for (const auto& action : core.take_actions()) {
       if (const auto* read = std::get_if<ServeCore::Read>(&action)) under_way.push_back(*read);
-      if (const auto* send = std::get_if<ServeCore::Send>(&action)) core.sent(send->read, true, now);
+      if (const auto* send = std::get_if<ServeCore::Send>(&action)) core.on_sent(send->read, true, now);
     }
   };
   std::uint64_t newcomers_reads = 0;
@@ -29,15 +29,15 @@ TEST(ServeCoreRules, AsManyProvenPeersAsThereAreReadsDoNotStarveANewcomer) {
     const ServeCore::Read read = under_way.front();
     under_way.pop_front();
     newcomers_reads += read.peer == peer(99) ? 1 : 0;
-    core.read_ended(read.read, {.has_ops = true, .bytes = bytes, .ops = 1, .is_exhausted = true}, now);
+    core.on_read_ended(read.read, {.has_ops = true, .bytes = bytes, .ops = 1, .is_exhausted = true}, now);
     take_actions();
-    core.request(read.peer, 100, now);
+    core.on_request(read.peer, 100, now);
   };
   for (std::size_t n = 0; n < ServeCore::kMaxReads; ++n) {
-    for (int i = 0; i < 2; ++i) core.request(peer(static_cast<int>(n)), 100, now);
+    for (int i = 0; i < 2; ++i) core.on_request(peer(static_cast<int>(n)), 100, now);
   }
   for (int i = 0; i < 1000; ++i) step(1U << 20);  // all of these have shown that they listen
-  core.request(peer(99), 100, now);
+  core.on_request(peer(99), 100, now);
   for (int i = 0; i < 400; ++i) step(1024);
   EXPECT_GE(newcomers_reads, 10U);
   core.check_invariants();

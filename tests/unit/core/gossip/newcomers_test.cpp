@@ -22,8 +22,8 @@ TEST(Newcomers, APeerIsAsFarAsTheLeastFarOfItsAgents) {
   Newcomers n;
   EXPECT_FALSE(n.place({}, kFull)) << "nobody takes part";
   EXPECT_EQ(n.place({agent(1)}, kFull), Timestamp{0});
-  n.named({agent(1)}, kFull, Timestamp{70});
-  n.named({agent(2)}, kFull, Timestamp{90});
+  n.on_named({agent(1)}, kFull, Timestamp{70});
+  n.on_named({agent(2)}, kFull, Timestamp{90});
   EXPECT_EQ(n.place({agent(1)}, kFull), Timestamp{70});
   EXPECT_EQ(n.place({agent(1), agent(2)}, kFull), Timestamp{70});
   EXPECT_EQ(n.place({agent(2), agent(3)}, kFull), Timestamp{0});
@@ -31,13 +31,13 @@ TEST(Newcomers, APeerIsAsFarAsTheLeastFarOfItsAgents) {
 
 TEST(Newcomers, WhenMoreIsCommonItBeginsAnew) {
   Newcomers n;
-  n.named({agent(1)}, kHalf, Timestamp{70});
+  n.on_named({agent(1)}, kHalf, Timestamp{70});
   EXPECT_EQ(n.place({agent(1)}, kHalf), Timestamp{70});
   EXPECT_EQ(n.place({agent(1)}, kFull), Timestamp{0});
-  n.named({agent(1)}, kFull, Timestamp{30});
+  n.on_named({agent(1)}, kFull, Timestamp{30});
   EXPECT_EQ(n.place({agent(1)}, kFull), Timestamp{30});
   EXPECT_EQ(n.place({agent(1)}, kHalf), Timestamp{30});
-  n.named({agent(1)}, kHalf, Timestamp{20});
+  n.on_named({agent(1)}, kHalf, Timestamp{20});
   EXPECT_EQ(n.place({agent(1)}, kFull), Timestamp{30}) << "never back";
 }
 
@@ -57,7 +57,7 @@ TEST(Newcomers, AllShareOneAllowanceThatFillsUpWithinAMinute) {
 
 TEST(Newcomers, PlacesAreBoundedAndTheLatestAreKept) {
   Newcomers n;
-  for (int i = 0; i < 25'000; ++i) n.named({agent(i)}, kFull, Timestamp{i + 1});
+  for (int i = 0; i < 25'000; ++i) n.on_named({agent(i)}, kFull, Timestamp{i + 1});
   EXPECT_EQ(n.place({agent(0)}, kFull), Timestamp{0}) << "forgotten";
   EXPECT_EQ(n.place({agent(24'999)}, kFull), Timestamp{25'000});
   EXPECT_EQ(n.place({agent(24'000)}, kFull), Timestamp{24'001});

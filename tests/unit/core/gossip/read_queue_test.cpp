@@ -19,7 +19,7 @@ TEST(ReadQueue, OneReadForOthersAndOneForOursAtATime) {
   EXPECT_EQ(queue.begin(now), first);
   EXPECT_EQ(queue.begin(now), std::nullopt);
   EXPECT_EQ(queue.next(now), std::nullopt);
-  queue.ended(first, now);
+  queue.on_ended(first, now);
   EXPECT_EQ(queue.begin(now), second) << "in the order of coming";
 }
 
@@ -33,7 +33,7 @@ TEST(ReadQueue, AReadHoldsItsSlotUntilTheStoreHasAnswered) {
   for (int i = 0; i < 100; ++i) queue.add(For::theirs);
   EXPECT_EQ(queue.begin(now + 1h), std::nullopt);
   EXPECT_TRUE(queue.is_full());
-  queue.ended(first, now);
+  queue.on_ended(first, now);
   EXPECT_TRUE(queue.begin(now));
 }
 
@@ -51,7 +51,7 @@ TEST(ReadQueue, AfterAReadForOthersTheNextOneRestsForAsLongAsItTook) {
   const auto first = queue.add(For::theirs), second = queue.add(For::theirs), third = queue.add(For::theirs);
   ASSERT_EQ(queue.begin(now), first);
   now += 300ms;
-  queue.ended(first, now);
+  queue.on_ended(first, now);
   EXPECT_EQ(queue.begin(now), std::nullopt);
   EXPECT_EQ(queue.next(now), now + 300ms);
   EXPECT_EQ(queue.begin(now + 299ms), std::nullopt);
@@ -60,7 +60,7 @@ TEST(ReadQueue, AfterAReadForOthersTheNextOneRestsForAsLongAsItTook) {
   now += 300ms;
   ASSERT_EQ(queue.begin(now), second);
   now += 20s;
-  queue.ended(second, now);
+  queue.on_ended(second, now);
   EXPECT_EQ(queue.next(now), now + ReadQueue::kLongestRest);
   EXPECT_EQ(queue.begin(now + ReadQueue::kLongestRest), third);
 }
@@ -71,7 +71,7 @@ TEST(ReadQueue, AReadThatTookNoTimeNeedsNoRest) {
   for (int i = 0; i < 100; ++i) {
     const auto id = queue.add(For::theirs);
     EXPECT_EQ(queue.begin(now), id);
-    queue.ended(id, now);
+    queue.on_ended(id, now);
   }
 }
 

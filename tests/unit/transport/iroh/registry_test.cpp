@@ -24,12 +24,12 @@ const Time kStart{100s};
 
 TEST(IrohRegistry, TheDiallerGreetsFirstAndIsActiveWhenItIsAnswered) {
   Registry registry(id_of(1));
-  const auto opened = registry.opened(7, id_of(2), true, kStart);
+  const auto opened = registry.on_opened(7, id_of(2), true, kStart);
   EXPECT_EQ(opened.send_preflight, 7U);
   EXPECT_FALSE(opened.active);
   EXPECT_FALSE(registry.is_active(7));
   EXPECT_EQ(registry.holder(id_of(2)), 7U);
-  const auto answered = registry.preflight(7, kStart + 1s);
+  const auto answered = registry.on_preflight(7, kStart + 1s);
   EXPECT_FALSE(answered.send_preflight);
   EXPECT_EQ(answered.active, 7U);
   EXPECT_TRUE(registry.is_active(7));
@@ -38,21 +38,21 @@ TEST(IrohRegistry, TheDiallerGreetsFirstAndIsActiveWhenItIsAnswered) {
 
 TEST(IrohRegistry, TheAcceptorAnswersAPreflightAndHasNoSlotBefore) {
   Registry registry(id_of(1));
-  EXPECT_FALSE(registry.opened(7, id_of(2), false, kStart).send_preflight);
+  EXPECT_FALSE(registry.on_opened(7, id_of(2), false, kStart).send_preflight);
   EXPECT_FALSE(registry.holder(id_of(2)));
-  const auto greeted = registry.preflight(7, kStart + 1s);
+  const auto greeted = registry.on_preflight(7, kStart + 1s);
   EXPECT_EQ(greeted.send_preflight, 7U);
   EXPECT_EQ(greeted.active, 7U);
   EXPECT_EQ(registry.holder(id_of(2)), 7U);
-  const auto again = registry.preflight(7, kStart + 2s);
+  const auto again = registry.on_preflight(7, kStart + 2s);
   EXPECT_FALSE(again.send_preflight || again.active);
 }
 
 TEST(IrohRegistry, AConnectionOfTheLargerIdIsNotDisplacedByOneOfTheSmaller) {
   Registry registry(id_of(9));
-  registry.opened(1, id_of(2), true, kStart);
-  EXPECT_TRUE(registry.opened(2, id_of(2), false, kStart).close.empty()) << "it has not asked for the slot yet";
-  const auto refused = registry.preflight(2, kStart);
+  registry.on_opened(1, id_of(2), true, kStart);
+  EXPECT_TRUE(registry.on_opened(2, id_of(2), false, kStart).close.empty()) << "it has not asked for the slot yet";
+  const auto refused = registry.on_preflight(2, kStart);
   EXPECT_EQ(refused.close, (std::vector<Registry::Close>{{2, 2, kSuperseded}}));
   EXPECT_FALSE(refused.send_preflight || refused.active);
   EXPECT_EQ(registry.holder(id_of(2)), 1U);
@@ -60,42 +60,42 @@ TEST(IrohRegistry, AConnectionOfTheLargerIdIsNotDisplacedByOneOfTheSmaller) {
 
 TEST(IrohRegistry, AConnectionOfTheSmallerIdIsDisplaced) {
   Registry registry(id_of(1));
-  registry.opened(1, id_of(2), true, kStart);
-  registry.opened(2, id_of(2), false, kStart);
-  const auto taken = registry.preflight(2, kStart);
+  registry.on_opened(1, id_of(2), true, kStart);
+  registry.on_opened(2, id_of(2), false, kStart);
+  const auto taken = registry.on_preflight(2, kStart);
   EXPECT_EQ(taken.close, (std::vector<Registry::Close>{{1, 2, kSuperseded}}));
   EXPECT_EQ(taken.active, 2U);
-  EXPECT_FALSE(registry.ended(1)) << "it did not hold the slot any more: the peer is not gone";
-  EXPECT_TRUE(registry.ended(2));
+  EXPECT_FALSE(registry.on_ended(1)) << "it did not hold the slot any more: the peer is not gone";
+  EXPECT_TRUE(registry.on_ended(2));
 }
 
 TEST(IrohRegistry, OfTwoInOneDirectionTheNewerCounts) {
   for (const std::uint8_t own : {1, 9}) {
     Registry registry(id_of(own));
-    registry.opened(1, id_of(2), false, kStart);
-    registry.preflight(1, kStart);
-    registry.opened(2, id_of(2), false, kStart);
-    EXPECT_EQ(registry.preflight(2, kStart).close, (std::vector<Registry::Close>{{1, 2, kSuperseded}}));
+    registry.on_opened(1, id_of(2), false, kStart);
+    registry.on_preflight(1, kStart);
+    registry.on_opened(2, id_of(2), false, kStart);
+    EXPECT_EQ(registry.on_preflight(2, kStart).close, (std::vector<Registry::Close>{{1, 2, kSuperseded}}));
     EXPECT_EQ(registry.holder(id_of(2)), 2U);
   }
 }
 
 TEST(IrohRegistry, ALatePreflightEndsTheConnection) {
   Registry registry(id_of(1));
-  registry.opened(1, id_of(2), true, kStart);
-  registry.opened(2, id_of(3), false, kStart + 1s);
+  registry.on_opened(1, id_of(2), true, kStart);
+  registry.on_opened(2, id_of(3), false, kStart + 1s);
   EXPECT_EQ(registry.next_deadline(), kStart + 10s);
   EXPECT_TRUE(registry.on_deadline(kStart + 10s - 1us).close.empty());
   EXPECT_EQ(registry.on_deadline(kStart + 10s).close, (std::vector<Registry::Close>{{1, 0, kLate}}));
   EXPECT_FALSE(registry.holder(id_of(2)));
-  EXPECT_EQ(registry.preflight(2, kStart + 11s).close, (std::vector<Registry::Close>{{2, 0, kLate}}));
+  EXPECT_EQ(registry.on_preflight(2, kStart + 11s).close, (std::vector<Registry::Close>{{2, 0, kLate}}));
   EXPECT_EQ(registry.size(), 0U);
 }
 
 TEST(IrohRegistry, WhatIsNotKnownIsWithoutEffect) {
   Registry registry(id_of(1));
-  EXPECT_FALSE(registry.ended(5));
-  EXPECT_FALSE(registry.preflight(5, kStart).active);
+  EXPECT_FALSE(registry.on_ended(5));
+  EXPECT_FALSE(registry.on_preflight(5, kStart).active);
   EXPECT_FALSE(registry.is_active(5));
 }
 
@@ -114,7 +114,7 @@ class TwoSides {
         --left[side];
         const Registry::Id id = ++last_;
         dialled_by_[id] = side;
-        carry_out(side, sides_[side].opened(id, id_of(ids_[1 - side]), true, kStart), id);
+        carry_out(side, sides_[side].on_opened(id, id_of(ids_[1 - side]), true, kStart), id);
         continue;
       }
       step(side);
@@ -149,11 +149,11 @@ class TwoSides {
     const Registry::Id id = where.second;
     if (gone_.contains(where)) return;
     if (what == News::open) {
-      carry_out(side, sides_[side].opened(id, id_of(ids_[1 - side]), false, kStart), 0);
+      carry_out(side, sides_[side].on_opened(id, id_of(ids_[1 - side]), false, kStart), 0);
     } else if (what == News::preflight) {
-      carry_out(side, sides_[side].preflight(id, kStart), 0);
+      carry_out(side, sides_[side].on_preflight(id, kStart), 0);
     } else {
-      sides_[side].ended(id);
+      sides_[side].on_ended(id);
       gone_.insert(where);
     }
   }

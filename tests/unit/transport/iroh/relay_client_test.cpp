@@ -62,7 +62,7 @@ class IrohRelayClient : public ::testing::Test {
 
 // A real relay (kitsune2-bootstrap-srv 0.5.3) sent this challenge and took this answer.
 TEST_F(IrohRelayClient, TheCapturedHandshake) {
-  EXPECT_FALSE(client_.ready());
+  EXPECT_FALSE(client_.is_ready());
   const auto answer = client_.on_message(hex("00a61cb8a866696314808b52523acbd580"), now_);
   ASSERT_TRUE(answer && answer->send);
   EXPECT_EQ(
@@ -71,8 +71,8 @@ TEST_F(IrohRelayClient, TheCapturedHandshake) {
       "fbeb973b1b8a389b03afde1fd8f661003e683516def6b775b4e1f13105804a147ea8b23182adb505d6c3780f");
   const auto verdict = client_.on_message(hex("02"), now_);
   ASSERT_TRUE(verdict);
-  EXPECT_TRUE(verdict->ready && client_.ready());
-  EXPECT_FALSE(client_.established());
+  EXPECT_TRUE(verdict->ready && client_.is_ready());
+  EXPECT_FALSE(client_.is_established());
 }
 
 TEST_F(IrohRelayClient, ARelayMayRefuse) {
@@ -109,7 +109,7 @@ TEST_F(IrohRelayClient, OurPingsComeAtOnceAndAfterSilence) {
   finish_handshake();
   EXPECT_EQ(client_.next_deadline(), now_);
   EXPECT_TRUE(ping(1, 30ms));
-  EXPECT_TRUE(client_.established());
+  EXPECT_TRUE(client_.is_established());
   EXPECT_EQ(client_.round_trip(), 30ms);
   EXPECT_EQ(client_.next_deadline(), now_ + 15s);
   now_ += 10s;
@@ -134,7 +134,7 @@ TEST_F(IrohRelayClient, APongHasItsTime) {
   };
   EXPECT_EQ(wait_with(1), 5s) << "no round trip is known";
   ASSERT_TRUE(client_.on_message(from_relay(Pong{}), now_)) << "of another ping: no effect";
-  EXPECT_FALSE(client_.established());
+  EXPECT_FALSE(client_.is_established());
   EXPECT_FALSE(client_.overdue(now_ + 5s - 1us));
   EXPECT_EQ(client_.overdue(now_ + 5s)->code, Errc::timed_out);
   const auto pong = [&](Duration round_trip) {

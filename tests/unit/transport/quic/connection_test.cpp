@@ -39,8 +39,8 @@ TEST(QuicConnection, BothSidesProveTheirKeys) {
   ASSERT_TRUE(pair.open());
   EXPECT_EQ(pair.client().peer(), identity(2)->key());
   EXPECT_EQ(pair.server().peer(), identity(1)->key());
-  EXPECT_TRUE(pair.client().dialled());
-  EXPECT_FALSE(pair.server().dialled());
+  EXPECT_TRUE(pair.client().is_dialled());
+  EXPECT_FALSE(pair.server().is_dialled());
   pair.run(1s);
   ASSERT_TRUE(pair.client().round_trip());
   EXPECT_GE(*pair.client().round_trip(), 20ms);
@@ -53,11 +53,11 @@ TEST(QuicConnection, AWrongKeyOfWhoIsDialledIsRefused) {
   ASSERT_TRUE(pair.client().closed());
   EXPECT_EQ(pair.client().closed()->by, Closed::By::us);
   EXPECT_EQ(pair.client().closed()->error.code, Errc::peer_fault);
-  EXPECT_FALSE(pair.client().opened());
+  EXPECT_FALSE(pair.client().is_open());
   EXPECT_FALSE(pair.client().peer());
   ASSERT_TRUE(pair.server().closed());
   EXPECT_EQ(pair.server().closed()->by, Closed::By::peer);
-  EXPECT_FALSE(pair.server().opened());
+  EXPECT_FALSE(pair.server().is_open());
 }
 
 TEST(QuicConnection, AWrongKeyOfWhoDialsIsRefused) {
@@ -65,7 +65,7 @@ TEST(QuicConnection, AWrongKeyOfWhoDialsIsRefused) {
   pair.run(5s);
   ASSERT_TRUE(pair.server().closed());
   EXPECT_EQ(pair.server().closed()->error.code, Errc::peer_fault);
-  EXPECT_FALSE(pair.server().opened());
+  EXPECT_FALSE(pair.server().is_open());
   ASSERT_TRUE(pair.client().closed());
 }
 
@@ -217,7 +217,7 @@ TEST(QuicConnection, NobodyThereEndsTheHandshake) {
   ASSERT_TRUE(pair.run(100s, [&] { return pair.client().closed().has_value(); }));
   EXPECT_EQ(pair.client().closed()->error.code, Errc::timed_out);
   EXPECT_EQ(pair.now_.time_since_epoch(), 65s);
-  EXPECT_TRUE(pair.client().finished(pair.now_));
+  EXPECT_TRUE(pair.client().is_finished(pair.now_));
 }
 
 TEST(QuicConnection, CodeAndReasonOfACloseArrive) {
@@ -232,7 +232,7 @@ TEST(QuicConnection, CodeAndReasonOfACloseArrive) {
   EXPECT_EQ(pair.server().closed()->reason, "superseded by preferred connection");
   EXPECT_EQ(pair.client().closed()->by, Closed::By::us);
   pair.run(10s);
-  EXPECT_TRUE(pair.client().finished(pair.now_) && pair.server().finished(pair.now_));
+  EXPECT_TRUE(pair.client().is_finished(pair.now_) && pair.server().is_finished(pair.now_));
 }
 
 TEST(QuicConnection, ACloseThatIsLostIsToldAgain) {

@@ -87,7 +87,7 @@ TEST(QuicEndpoint, DialsAndIsDialled) {
   const auto at_a = a.dial(b.key(), relay.now).value();
   ASSERT_TRUE(a.find(at_a)->send(Bytes::copy_of("hello")));
   a.touched(at_a);
-  ASSERT_TRUE(relay.run(5s, [&] { return b.size() == 1 && b.find(1)->opened(); }));
+  ASSERT_TRUE(relay.run(5s, [&] { return b.size() == 1 && b.find(1)->is_open(); }));
   EXPECT_EQ(changed(b), std::vector<Endpoint::Id>{1});
   EXPECT_EQ(b.peer_of(1), a.key());
   EXPECT_EQ(b.find(1)->peer(), a.key());
@@ -111,7 +111,7 @@ TEST(QuicEndpoint, ADatagramOfAnotherPeerIsDropped) {
   EXPECT_EQ(b.size(), 1U) << "the name is taken";
   relay.run(70s);
   EXPECT_TRUE(a.find(id)->closed());
-  EXPECT_FALSE(a.find(id)->opened());
+  EXPECT_FALSE(a.find(id)->is_open());
 }
 
 TEST(QuicEndpoint, WhoDialsMustHaveTheKeyThatTheRelayKnows) {
@@ -133,7 +133,7 @@ TEST(QuicEndpoint, WhoDialsMustHaveTheKeyThatTheRelayKnows) {
     b.on_deadline(relay.now);
   }
   ASSERT_TRUE(b.find(1) != nullptr && b.find(1)->closed());
-  EXPECT_FALSE(b.find(1)->opened());
+  EXPECT_FALSE(b.find(1)->is_open());
   EXPECT_TRUE(other.find(id)->closed());
 }
 
@@ -144,7 +144,7 @@ TEST(QuicEndpoint, ALateRepetitionOfTheFirstDatagramOpensNothing) {
   const auto id = a.dial(b.key(), relay.now).value();
   const auto first = a.produce(relay.now);
   b.receive(a.key(), first->batch.content, relay.now);
-  ASSERT_TRUE(relay.run(5s, [&] { return a.find(id)->opened() && b.find(1)->opened(); }));
+  ASSERT_TRUE(relay.run(5s, [&] { return a.find(id)->is_open() && b.find(1)->is_open(); }));
   b.release(1, relay.now);
   b.receive(a.key(), first->batch.content, relay.now);
   EXPECT_EQ(b.size(), 1U);
@@ -174,7 +174,7 @@ TEST(QuicEndpoint, HandshakesThatGoNowhereAreBounded) {
   EXPECT_EQ(b.size(), 60U) << "two of each; those that were ended are finished soon";
   Endpoint& a = relay.add(1);
   const auto id = a.dial(b.key(), relay.now).value();
-  EXPECT_TRUE(relay.run(5s, [&] { return a.find(id)->opened(); })) << "an honest newcomer gets in";
+  EXPECT_TRUE(relay.run(5s, [&] { return a.find(id)->is_open(); })) << "an honest newcomer gets in";
   for (Endpoint::Id each = 1; each <= 60; ++each) b.release(each, relay.now);
   relay.run(70s);
   EXPECT_EQ(b.size(), 1U);
@@ -229,7 +229,7 @@ TEST(QuicEndpoint, TwoThatSendMuchTakeTurns) {
   Endpoint& c = relay.add(3);
   const auto to_b = a.dial(b.key(), relay.now).value();
   const auto to_c = a.dial(c.key(), relay.now).value();
-  ASSERT_TRUE(relay.run(5s, [&] { return a.find(to_b)->opened() && a.find(to_c)->opened(); }));
+  ASSERT_TRUE(relay.run(5s, [&] { return a.find(to_b)->is_open() && a.find(to_c)->is_open(); }));
   relay.run(1s);
   for (const auto id : {to_b, to_c}) {
     ASSERT_TRUE(a.find(id)->send(pattern(100'000)));

@@ -70,7 +70,7 @@ class Pair {
       Time next = until;
       if (!under_way_.empty()) next = std::min(next, under_way_.begin()->first);
       for (const auto& end : ends_) {
-        if (end && !end->finished(now_)) next = std::min(next, std::max(now_, end->next_deadline()));
+        if (end && !end->is_finished(now_)) next = std::min(next, std::max(now_, end->next_deadline()));
       }
       if (next >= until) {
         now_ = until;
@@ -87,7 +87,7 @@ class Pair {
     run(limit, [] { return false; });
   }
   bool open() {
-    return run(std::chrono::seconds(60), [this] { return client().opened() && has_server() && server().opened(); });
+    return run(std::chrono::seconds(60), [this] { return client().is_open() && has_server() && server().is_open(); });
   }
   /// Reads all that has come to `to` at the first stream.
   void read_all(Connection& from, std::vector<std::uint8_t>& into) {

@@ -21,8 +21,8 @@ TEST(Reconnect, WaitsDoubleToEightSecondsAndNoFurther) {
   Reconnect shortest(kLimits), longest(kLimits);
   Duration whole = milliseconds(250);
   for (int i = 0; i < 20; ++i) {
-    EXPECT_EQ(shortest.lost(kStart, kLeast) - kStart, whole / 2) << i;
-    const Duration most = longest.lost(kStart, kMost) - kStart;
+    EXPECT_EQ(shortest.on_lost(kStart, kLeast) - kStart, whole / 2) << i;
+    const Duration most = longest.on_lost(kStart, kMost) - kStart;
     EXPECT_LE(most, whole) << i;
     EXPECT_GT(most, whole - milliseconds(1)) << i;
     whole = std::min<Duration>(whole * 2, seconds(8));
@@ -31,35 +31,36 @@ TEST(Reconnect, WaitsDoubleToEightSecondsAndNoFurther) {
 
 TEST(Reconnect, OnlyAConnectionThatLastedStartsTheWaitsAnew) {
   Reconnect back_off(kLimits);
-  for (int i = 0; i < 10; ++i) back_off.lost(kStart, kMost);
-  back_off.connected(kStart);
-  EXPECT_GE(back_off.lost(kStart + kLimits.stable_after - milliseconds(1), kLeast) - kStart, seconds(4));
-  back_off.connected(kStart);
+  for (int i = 0; i < 10; ++i) back_off.on_lost(kStart, kMost);
+  back_off.on_connected(kStart);
+  EXPECT_GE(back_off.on_lost(kStart + kLimits.stable_after - milliseconds(1), kLeast) - kStart, seconds(4));
+  back_off.on_connected(kStart);
   const Time later = kStart + kLimits.stable_after;
-  EXPECT_LE(back_off.lost(later, kMost) - later, kLimits.first);
+  EXPECT_LE(back_off.on_lost(later, kMost) - later, kLimits.first);
 }
 
 TEST(Reconnect, ASignCutsAWaitOnceInAWhile) {
   Reconnect back_off(kLimits);
-  EXPECT_EQ(back_off.sign(kStart, kMost), std::nullopt) << "nothing is lost";
-  for (int i = 0; i < 10; ++i) back_off.lost(kStart, kMost);
-  const auto soon = back_off.sign(kStart, kMost);
+  EXPECT_EQ(back_off.on_sign_of_life(kStart, kMost), std::nullopt) << "nothing is lost";
+  for (int i = 0; i < 10; ++i) back_off.on_lost(kStart, kMost);
+  const auto soon = back_off.on_sign_of_life(kStart, kMost);
   ASSERT_TRUE(soon);
   EXPECT_LE(*soon - kStart, kLimits.sign_spread);
-  EXPECT_EQ(back_off.sign(kStart, kLeast), std::nullopt);
-  EXPECT_GE(back_off.lost(kStart, kLeast) - kStart, seconds(4)) << "the doubling went on";
-  EXPECT_EQ(back_off.sign(kStart, kLeast), std::nullopt) << "a server that answers all the time makes nobody hurry";
+  EXPECT_EQ(back_off.on_sign_of_life(kStart, kLeast), std::nullopt);
+  EXPECT_GE(back_off.on_lost(kStart, kLeast) - kStart, seconds(4)) << "the doubling went on";
+  EXPECT_EQ(back_off.on_sign_of_life(kStart, kLeast), std::nullopt)
+      << "a server that answers all the time makes nobody hurry";
   const Time later = kStart + kLimits.longest;
-  EXPECT_GE(back_off.lost(later, kLeast) - later, seconds(4));
-  EXPECT_TRUE(back_off.sign(later, kLeast));
+  EXPECT_GE(back_off.on_lost(later, kLeast) - later, seconds(4));
+  EXPECT_TRUE(back_off.on_sign_of_life(later, kLeast));
 }
 
 TEST(Reconnect, ASignNeverMakesAWaitLonger) {
   Reconnect back_off(kLimits);
-  back_off.lost(kStart, kLeast);  // 125 ms
-  EXPECT_EQ(back_off.sign(kStart, kMost), std::nullopt);
-  back_off.connected(kStart);
-  EXPECT_EQ(back_off.sign(kStart, kLeast), std::nullopt) << "it is connected";
+  back_off.on_lost(kStart, kLeast);  // 125 ms
+  EXPECT_EQ(back_off.on_sign_of_life(kStart, kMost), std::nullopt);
+  back_off.on_connected(kStart);
+  EXPECT_EQ(back_off.on_sign_of_life(kStart, kLeast), std::nullopt) << "it is connected";
 }
 
 /// When each of `nodes` that lost their relay at kStart, all at the same instant, tries for the first time at or after
@@ -69,12 +70,12 @@ std::vector<Duration> returns(std::size_t nodes, Duration outage, bool with_sign
   std::vector<Duration> out;
   for (std::size_t i = 0; i < nodes; ++i) {
     Reconnect back_off(kLimits);
-    Time at = back_off.lost(kStart, static_cast<std::uint32_t>(random()));
+    Time at = back_off.on_lost(kStart, static_cast<std::uint32_t>(random()));
     const Time back = kStart + outage;
-    while (at < back) at = back_off.lost(at, static_cast<std::uint32_t>(random()));
+    while (at < back) at = back_off.on_lost(at, static_cast<std::uint32_t>(random()));
     if (with_sign) {
       // All get it at the same instant, which is the worst case.
-      if (const auto soon = back_off.sign(back, static_cast<std::uint32_t>(random()))) at = *soon;
+      if (const auto soon = back_off.on_sign_of_life(back, static_cast<std::uint32_t>(random()))) at = *soon;
     }
     out.push_back(at - back);
   }

@@ -43,14 +43,14 @@ class SbdClientTest : public ::testing::Test {
 };
 
 TEST_F(SbdClientTest, HandshakeInTheUsualOrder) {
-  EXPECT_FALSE(client_->ready());
+  EXPECT_FALSE(client_->is_ready());
   EXPECT_FALSE(client_->may_send(kStart));
   ASSERT_EQ(client_->on_message(sbd::encode_limit_byte_nanos(8000), kStart)->kind, Kind::none);
   const auto answer = client_->on_message(areq(), kStart);
   ASSERT_TRUE(answer.has_value());
   ASSERT_EQ(answer->kind, Kind::send);
   EXPECT_TRUE(sbd::verify_nonce(key_->id(), nonce_, sbd::parse_frame(answer->bytes)->body));
-  EXPECT_FALSE(client_->ready());
+  EXPECT_FALSE(client_->is_ready());
   ASSERT_EQ(client_->on_message(sbd::encode_limit_idle(10'000), kStart)->kind, Kind::none);
   ASSERT_EQ(client_->on_message(sbd::encode_ready(), kStart)->kind, Kind::ready);
   EXPECT_TRUE(client_->may_send(kStart));
@@ -107,7 +107,7 @@ TEST_F(SbdClientTest, KeepaliveAtHalfOfTheIdleLimit) {
   ASSERT_TRUE(client_->keepalive(kStart + seconds(5)));
   EXPECT_EQ(to_hex(*client_->keepalive(kStart + seconds(5))),
             "000000000000000000000000000000000000000000000000000000006b656570");
-  client_->sent(32, kStart + seconds(3));
+  client_->on_sent(32, kStart + seconds(3));
   EXPECT_FALSE(client_->keepalive(kStart + seconds(8) - microseconds(1)));
   EXPECT_TRUE(client_->keepalive(kStart + seconds(8)));
 }
@@ -119,7 +119,7 @@ TEST_F(SbdClientTest, SillyIdleLimitsDoNotSpin) {
 
 TEST_F(SbdClientTest, PacingIsLengthTimesLbrtTimes1Point1) {
   shake(8000);
-  client_->sent(10'000, kStart);
+  client_->on_sent(10'000, kStart);
   const Time due = kStart + milliseconds(88);
   EXPECT_EQ(client_->next_send(), due);
   EXPECT_FALSE(client_->may_send(due - SbdClient::kPacingSlack - microseconds(1)));
@@ -129,15 +129,15 @@ TEST_F(SbdClientTest, PacingIsLengthTimesLbrtTimes1Point1) {
 
 TEST_F(SbdClientTest, IdleTimeIsNotSavedUp) {
   shake(8000);
-  client_->sent(1'000, kStart);
-  client_->sent(1'000, kStart + seconds(50));
+  client_->on_sent(1'000, kStart);
+  client_->on_sent(1'000, kStart + seconds(50));
   EXPECT_EQ(client_->next_send(), kStart + seconds(50) + microseconds(8'800));
 }
 
 TEST_F(SbdClientTest, RateMayChangeAtAnyTime) {
   shake(8000);
   ASSERT_TRUE(client_->on_message(sbd::encode_limit_byte_nanos(16'000), kStart).has_value());
-  client_->sent(1'000, kStart);
+  client_->on_sent(1'000, kStart);
   EXPECT_EQ(client_->next_send(), kStart + microseconds(17'600));
   ASSERT_TRUE(client_->on_message(sbd::encode_limit_byte_nanos(1), kStart).has_value());
   EXPECT_TRUE(client_->may_send(kStart)) << "1 is: no limit";
@@ -149,16 +149,16 @@ TEST_F(SbdClientTest, NonsenseRatesAreHarmless) {
     EXPECT_EQ(client_->byte_nanos(), 1);
   }
   shake(INT32_MAX);
-  for (int i = 0; i < 1000; ++i) client_->sent(20'000, kStart);
+  for (int i = 0; i < 1000; ++i) client_->on_sent(20'000, kStart);
   EXPECT_EQ(client_->next_send(), kStart + SbdClient::kMaxPacingLead);
 }
 
 TEST_F(SbdClientTest, HandshakeHasALimit) {
   EXPECT_EQ(client_->next_deadline(), kStart + SbdClient::kHandshakeLimit);
-  EXPECT_FALSE(client_->handshake_overdue(kStart + SbdClient::kHandshakeLimit - microseconds(1)));
-  EXPECT_TRUE(client_->handshake_overdue(kStart + SbdClient::kHandshakeLimit));
+  EXPECT_FALSE(client_->is_handshake_overdue(kStart + SbdClient::kHandshakeLimit - microseconds(1)));
+  EXPECT_TRUE(client_->is_handshake_overdue(kStart + SbdClient::kHandshakeLimit));
   shake();
-  EXPECT_FALSE(client_->handshake_overdue(kStart + seconds(1000)));
+  EXPECT_FALSE(client_->is_handshake_overdue(kStart + seconds(1000)));
 }
 
 }  // namespace

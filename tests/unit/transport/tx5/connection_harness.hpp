@@ -157,7 +157,7 @@ class OpenConnection : public ::testing::Test {
   }
   /// So that a new stream of the voice is one that was asked for.
   void ask_for_stream() {
-    if (voice_->encrypting()) pair_.now += Connection::kStreamRequestInterval;  // not the first time
+    if (voice_->is_encrypting()) pair_.now += Connection::kStreamRequestInterval;  // not the first time
     std::vector<std::uint8_t> forged(60, 1);
     forged[0] = kMessage;
     pair_.a.connection->on_body(forged, pair_.now);

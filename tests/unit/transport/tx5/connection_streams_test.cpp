@@ -243,14 +243,14 @@ TEST(ConnectionCredit, TheRelayInsideTellsWhatWasTaken) {
   b.send("I read all of it");
   run();
   EXPECT_FALSE(a.connection->has_data());
-  a.connection->credit_returned(30'000, kStart);
+  a.connection->on_credit_returned(30'000, kStart);
   EXPECT_TRUE(a.connection->has_data());
   run();
   EXPECT_GT(got, 60U);
-  a.connection->credit_returned(1'000'000, kStart);
+  a.connection->on_credit_returned(1'000'000, kStart);
   run();
   EXPECT_LE(a.connection->credit().under_way(), 40'000U + 1100U);
-  a.connection->credit_returned(1'000'000, kStart);
+  a.connection->on_credit_returned(1'000'000, kStart);
   run();
   EXPECT_EQ(got, 101U);
 }

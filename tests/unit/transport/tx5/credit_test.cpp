@@ -14,43 +14,43 @@ using Source = SendCredit::Source;
 
 TEST(SendCredit, TheRelayInsideBringsItBackAndNothingElse) {
   SendCredit credit({.in_process = 1000}, Source::relay);
-  credit.sent(999);
+  credit.on_sent(999);
   EXPECT_TRUE(credit.may_send());
   EXPECT_FALSE(credit.must_ask(1'000'000));
-  credit.sent(1);
+  credit.on_sent(1);
   EXPECT_FALSE(credit.may_send());
-  credit.asked();
-  credit.granted();
+  credit.on_asked();
+  credit.on_granted();
   EXPECT_FALSE(credit.may_send()) << "a grant says nothing of the socket";
-  credit.returned(1);
+  credit.on_returned(1);
   EXPECT_TRUE(credit.may_send());
-  credit.returned(1'000'000);
+  credit.on_returned(1'000'000);
   EXPECT_EQ(credit.under_way(), 0U) << "never more than was sent";
 }
 
 TEST(SendCredit, AGrantShowsThatAllBeforeItsRequestWasRead) {
   SendCredit credit({.first = 1000, .most = 10'000}, Source::permits);
-  credit.returned(1'000'000);
-  credit.sent(900);
+  credit.on_returned(1'000'000);
+  credit.on_sent(900);
   EXPECT_FALSE(credit.must_ask(100));
   EXPECT_TRUE(credit.must_ask(101));
-  credit.sent(70);
-  credit.asked();
-  credit.sent(500);  // control frames that came after it
+  credit.on_sent(70);
+  credit.on_asked();
+  credit.on_sent(500);  // control frames that came after it
   EXPECT_EQ(credit.under_way(), 1470U);
-  credit.granted();
+  credit.on_granted();
   EXPECT_EQ(credit.under_way(), 500U);
   EXPECT_EQ(credit.window(), 1000U + 2 * 970);
-  credit.granted();
+  credit.on_granted();
   EXPECT_EQ(credit.under_way(), 500U) << "a second grant answers nothing";
 }
 
 TEST(SendCredit, TheWindowHasABound) {
   SendCredit credit({.first = 1000, .most = 10'000}, Source::permits);
   for (int i = 0; i < 100; ++i) {
-    credit.sent(5000);
-    credit.asked();
-    credit.granted();
+    credit.on_sent(5000);
+    credit.on_asked();
+    credit.on_granted();
   }
   EXPECT_EQ(credit.window(), 10'000U);
 }

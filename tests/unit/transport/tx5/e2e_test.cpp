@@ -194,7 +194,7 @@ TEST(E2e, MessageWithoutDecryptStateIsIgnored) {
   a.start_stream(header(1));
   const Bytes old = a.seal({}, as_bytes("old"));
   EXPECT_EQ(b.open(body(old)).event, Event::ignored);
-  EXPECT_FALSE(b.decrypting());
+  EXPECT_FALSE(b.is_decrypting());
   EXPECT_EQ(b.open(body(a.start_stream(header(2)))).event, Event::new_stream);
   EXPECT_EQ(b.open(body(old)).event, Event::undecryptable);
   EXPECT_EQ(b.open(body(a.seal({}, as_bytes("new")))).plaintext.text(), "new");
@@ -207,7 +207,7 @@ TEST(E2e, RequestNewStreamDropsTheEncryptState) {
   const Bytes request = b.request_stream();
   EXPECT_EQ(to_hex(request), to_hex(ka.id()) + "12");
   EXPECT_EQ(a.open(body(request)).event, Event::new_stream_request);
-  EXPECT_FALSE(a.encrypting());
+  EXPECT_FALSE(a.is_encrypting());
 }
 
 // The stock decoder computes length - 17 unchecked and aborts; ours must not.
@@ -235,7 +235,7 @@ TEST(E2e, WrongLengthsAndTypesChangeNothing) {
     EXPECT_EQ(b.open(message).event, Event::undecryptable) << n;
   }
   EXPECT_EQ(b.open(hex("1200")).event, Event::undecryptable);
-  EXPECT_TRUE(b.encrypting());
+  EXPECT_TRUE(b.is_encrypting());
   for (const char* type : {"00", "0f", "13", "ff"}) EXPECT_EQ(b.open(hex(type)).event, Event::undecryptable);
   EXPECT_EQ(b.open(body(a.seal({}, as_bytes("fine")))).plaintext.text(), "fine");
 }

@@ -339,7 +339,7 @@ void HandPeer::new_stream(const NodeId& to) {
 }
 
 void HandPeer::say(const NodeId& to, const Bytes& plaintext) {
-  if (!session(to).encrypting()) new_stream(to);
+  if (!session(to).is_encrypting()) new_stream(to);
   const Bytes frame = session(to).seal(plaintext, {});
   relay_.forward(id(), to, frame.view().subspan(sbd::kHeaderBytes));
 }

@@ -38,7 +38,7 @@ FrameDecoder ready() {
 FrameDecoder permitted(std::uint32_t size) {
   FrameDecoder decoder = ready();
   EXPECT_TRUE(decoder.decode(frame(FrameType::permit_request, size)).has_value());
-  decoder.granted();
+  decoder.on_granted();
   return decoder;
 }
 
@@ -62,9 +62,9 @@ TEST(Framing, CapturedSequenceDecodes) {
   const auto request = decoder.decode(hex("a0004e38"));
   ASSERT_EQ(request->event, Event::permit_request);
   EXPECT_EQ(request->value, 20024U);
-  EXPECT_TRUE(decoder.awaiting_permit());
-  decoder.granted();
-  EXPECT_TRUE(decoder.receiving_chunks());
+  EXPECT_TRUE(decoder.is_awaiting_permit());
+  decoder.on_granted();
+  EXPECT_TRUE(decoder.is_receiving_chunks());
   std::string text(20024, 'x');
   text.replace(0, 10, std::string("\x08\x02\x12\xa0\x9c\x01\x78\x78\x78\x78", 10));
   const auto first = decoder.decode(frame(FrameType::chunk, 16380, text.substr(0, 16380)));
@@ -74,7 +74,7 @@ TEST(Framing, CapturedSequenceDecodes) {
   ASSERT_EQ(last->event, Event::message);
   EXPECT_TRUE(last->chunked);
   EXPECT_EQ(last->message.text(), text);
-  EXPECT_FALSE(decoder.receiving_chunks());
+  EXPECT_FALSE(decoder.is_receiving_chunks());
 }
 
 TEST(Framing, VersionFirstAndOnce) {
@@ -150,7 +150,7 @@ TEST(Framing, PermitRequestLimits) {
   EXPECT_EQ(error_of(zero, frame(FrameType::permit_request, 0)), Errc::peer_fault);
   FrameDecoder small = ready();  // odd, but a stock node takes it
   EXPECT_EQ(small.decode(frame(FrameType::permit_request, 1))->event, Event::permit_request);
-  small.granted();
+  small.on_granted();
   EXPECT_EQ(small.decode(frame(FrameType::chunk, 1, "z"))->message.text(), "z");
 }
 
@@ -189,15 +189,15 @@ TEST(Framing, TheFirstErrorIsTheLast) {
   FrameDecoder decoder = ready();
   EXPECT_EQ(error_of(decoder, hex("e0000000")), Errc::peer_fault);
   EXPECT_EQ(error_of(decoder, frame(FrameType::message, 1, "x")), Errc::peer_fault);
-  decoder.granted();
-  EXPECT_FALSE(decoder.receiving_chunks());
+  decoder.on_granted();
+  EXPECT_FALSE(decoder.is_receiving_chunks());
 }
 
 TEST(Framing, PermitAloneAllocatesNothing) {
   FrameDecoder decoder(kMaxFrameValue);
   ASSERT_TRUE(decoder.decode(version()).has_value());
   ASSERT_TRUE(decoder.decode(frame(FrameType::permit_request, kMaxFrameValue)).has_value());
-  decoder.granted();
+  decoder.on_granted();
   EXPECT_EQ(decoder.received(), 0U);
   EXPECT_EQ(decoder.permitted(), kMaxFrameValue);
   ASSERT_EQ(decoder.decode(frame(FrameType::chunk, 1, "x"))->event, Event::progress);
@@ -246,7 +246,7 @@ TEST(Framing, InPlaceAndNotIsTheSame) {
     for (auto* decoder : {&one, &other}) static_cast<void>(decoder->decode(version()));
     std::uint32_t left = 0;
     for (int i = 0; i < 40; ++i) {
-      const bool chunks = one.receiving_chunks() && random() % 8 != 0;
+      const bool chunks = one.is_receiving_chunks() && random() % 8 != 0;
       std::string payload(chunks ? 1 + random() % std::min(left, 300U) : random() % 20,
                           static_cast<char>('a' + i % 26));
       auto type = chunks ? FrameType::chunk : static_cast<FrameType>(3 + random() % 4);
@@ -268,8 +268,8 @@ TEST(Framing, InPlaceAndNotIsTheSame) {
       if (type == FrameType::chunk) left -= value;
       messages += a->chunked && a->event == Event::message ? 1U : 0U;
       if (a->event == Event::permit_request) {
-        one.granted();
-        other.granted();
+        one.on_granted();
+        other.on_granted();
       }
     }
   }
@@ -288,7 +288,7 @@ TEST(Framing, RandomFramesNeverCrash) {
       const std::uint32_t value =
           random() % 3 == 0 ? random() & kMaxFrameValue : static_cast<std::uint32_t>(payload.size());
       const auto r = decoder.decode(frame(type, value, payload));
-      if (r.has_value() && r->event == Event::permit_request && random() % 2 == 0) decoder.granted();
+      if (r.has_value() && r->event == Event::permit_request && random() % 2 == 0) decoder.on_granted();
       ASSERT_LE(decoder.received(), 12U * 20U);
     }
   }

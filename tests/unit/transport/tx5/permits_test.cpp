@@ -27,7 +27,7 @@ class PermitBankTest : public ::testing::Test {
   void make_user(Holder holder) {
     bank_.ask(holder, 1, kStart);
     ASSERT_EQ(grants(), std::vector<Holder>{holder});
-    bank_.used(holder);
+    bank_.on_used(holder);
   }
   /// Nothing has come of any permit since its grant.
   std::optional<Holder> stalled(Time now) const {
@@ -47,9 +47,9 @@ TEST_F(PermitBankTest, UsersComeFirstAndInTheOrderOfAsking) {
   bank_.ask(1, 200'000, kStart);
   bank_.ask(2, 10, kStart);
   EXPECT_EQ(grants(), std::vector<Holder>{}) << "no room";
-  bank_.used(9);
+  bank_.on_used(9);
   EXPECT_EQ(grants(), std::vector<Holder>{3}) << "a large request is not overtaken";
-  bank_.used(3);
+  bank_.on_used(3);
   EXPECT_EQ(grants(), (std::vector<Holder>{1, 2, 7}));
 }
 
@@ -85,7 +85,7 @@ TEST_F(PermitBankTest, OneAloneIsGrantedWhateverItsSize) {
   bank_.ask(1, 3'000'000, kStart);
   bank_.ask(2, 3'000'000, kStart);
   EXPECT_EQ(grants(), std::vector<Holder>{1});
-  bank_.used(1);
+  bank_.on_used(1);
   EXPECT_EQ(grants(), std::vector<Holder>{2});
 }
 
