@@ -272,7 +272,7 @@ int main(int argc, char** argv) {
         RelayServerOptions options;
         options.disable_rate_limiting = true;
         auto server = RelayServer::start(runtime, options);
-        if (server.has_error()) {
+        if (!server) {
           std::fprintf(stderr, "%s\n", server.error().to_string().c_str());
           return 1;
         }

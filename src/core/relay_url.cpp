@@ -32,7 +32,7 @@ Result<Url> canonical_relay_url(std::string_view text, const UrlForm& form) {
     return make_error(Errc::invalid_config,
                       std::string("must be a relay's url") + what + ", got \"" + std::string(text) + '"');
   };
-  if (url.has_error()) return bad(" like wss://host:port");
+  if (!url) return bad(" like wss://host:port");
   if (!url->is_peer()) return url;
   if (!form.relay_path) return bad(", without a path");
   // It is the relay of any peer on it.

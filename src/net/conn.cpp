@@ -67,7 +67,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   ByteBuffer& out() override { return out_; }
 
   void flush() override {
-    if (flush_queued_ || state_ == State::kClosed || state_ == State::kConnecting) return;
+    if (flush_queued_ || state_ == State::closed || state_ == State::connecting) return;
     flush_queued_ = true;
     im_.flush_later(shared_from_this());
   }
@@ -79,18 +79,18 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   void resume() override {
     if (!paused_) return;
     paused_ = false;
-    if (resume_queued_ || state_ != State::kOpen) return;
+    if (resume_queued_ || state_ != State::open) return;
     resume_queued_ = true;
     asio::post(im_.io, [self = shared_from_this()] {
       self->resume_queued_ = false;
-      if (self->state_ == State::kOpen && !self->paused_) self->work_off_input();
+      if (self->state_ == State::open && !self->paused_) self->work_off_input();
     });
   }
 
   void close(Error why, Duration linger) override {
-    if (state_ == State::kClosed || state_ == State::kClosing) return;
-    if (state_ != State::kOpen) return abort(std::move(why));
-    state_ = State::kClosing;
+    if (state_ == State::closed || state_ == State::closing) return;
+    if (state_ != State::open) return abort(std::move(why));
+    state_ = State::closing;
     why_ = std::move(why);
     leftover_.clear();
     linger_timer_ = runtime_.schedule_after(linger, [weak = weak_from_this()] {
@@ -101,7 +101,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   }
 
   void abort(Error why) override {
-    if (state_ == State::kClosed) return;
+    if (state_ == State::closed) return;
     shut();
     asio::post(im_.io, [self = shared_from_this(), why = std::move(why)] { self->report_closed(why); });
   }
@@ -113,12 +113,12 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   // --- LoopItem
   void flush_now() override {
     flush_queued_ = false;
-    if (state_ != State::kClosed && !write_waiting_) do_write();
+    if (state_ != State::closed && !write_waiting_) do_write();
   }
 
   void drop() override {
     const auto self = shared_from_this();
-    if (state_ != State::kClosed) shut();
+    if (state_ != State::closed) shut();
     events_.reset();
   }
 
@@ -128,9 +128,9 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     target_ = std::move(target);
     linger_timer_ = runtime_.schedule_after(timeout, [weak = weak_from_this(), timeout] {
       auto self = weak.lock();
-      if (!self || self->state_ == State::kClosed) return;
+      if (!self || self->state_ == State::closed) return;
       const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count();
-      self->finish(make_error(Errc::timed_out, (self->state_ == State::kConnecting ? "connect " : "TLS with ") +
+      self->finish(make_error(Errc::timed_out, (self->state_ == State::connecting ? "connect " : "TLS with ") +
                                                    self->remote_ + ": no answer in " + std::to_string(ms) + " ms"));
     });
     error_code not_ip;
@@ -143,7 +143,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     resolver_.async_resolve(
         target_.host, std::to_string(target_.port),
         [self = shared_from_this()](const error_code& ec, const tcp::resolver::results_type& found) {
-          if (self->state_ == State::kClosed) return;
+          if (self->state_ == State::closed) return;
           if (ec) {
             return self->finish(
                 make_error(Errc::peer_unresponsive, "resolve " + self->target_.host + ": " + ec.message()));
@@ -157,15 +157,15 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     events_ = std::move(events);
     if (tls) tls_ = std::make_unique<TlsEngine>(std::move(tls));
     asio::post(im_.io, [self = shared_from_this()] {
-      if (self->state_ == State::kConnecting) self->established_tcp();
+      if (self->state_ == State::connecting) self->established_tcp();
     });
   }
 
  private:
-  enum class State { kConnecting, kHandshake, kOpen, kClosing, kClosed };
+  enum class State { connecting, handshake, open, closing, closed };
 
   void try_next(const error_code& last) {
-    if (state_ == State::kClosed) return;
+    if (state_ == State::closed) return;
     if (next_endpoint_ == endpoints_.size()) {
       next_endpoint_ += 1;  // pending work of the previous address has no effect any more
       return finish(make_error(Errc::peer_unresponsive,
@@ -179,7 +179,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
       if (auto self = weak.lock()) self->try_next(asio::error::timed_out);
     });
     socket_.async_connect(to, [self = shared_from_this(), to, attempt = next_endpoint_](const error_code& ec) {
-      if (self->state_ == State::kClosed || attempt != self->next_endpoint_) return;
+      if (self->state_ == State::closed || attempt != self->next_endpoint_) return;
       self->runtime_.cancel(std::exchange(self->attempt_timer_, 0));
       if (ec) return self->try_next(ec);
       self->ip_ = from_asio(to.address());
@@ -196,25 +196,25 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     socket_.non_blocking(true, ec);
     if (ec) return finish(make_error(Errc::io, remote_ + ": " + ec.message()));
     if (!tls_) return opened();
-    state_ = State::kHandshake;
+    state_ = State::handshake;
     go_on_with_handshake();
     wait_readable();
   }
 
   void opened() {
-    state_ = State::kOpen;
+    state_ = State::open;
     runtime_.cancel(std::exchange(linger_timer_, 0));
     endpoints_.clear();
     const auto keep = events_;
     keep->on_connected();
-    if (state_ == State::kOpen && !paused_) work_off_input();
+    if (state_ == State::open && !paused_) work_off_input();
   }
 
   void go_on_with_handshake() {
     const auto result = tls_->handshake();
     do_write();  // also the alert after a failure
-    if (state_ != State::kHandshake) return;
-    if (result.has_error()) return finish(result.error());
+    if (state_ != State::handshake) return;
+    if (!result) return finish(result.error());
     if (tls_->is_established()) opened();
   }
 
@@ -223,11 +223,11 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   bool holds_input() const { return paused_ || resume_queued_; }
 
   void wait_readable() {
-    if (reading_ || eof_ || state_ == State::kClosed || (holds_input() && state_ == State::kOpen)) return;
+    if (reading_ || eof_ || state_ == State::closed || (holds_input() && state_ == State::open)) return;
     reading_ = true;
     socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](const error_code& ec) {
       self->reading_ = false;
-      if (self->state_ == State::kClosed) return;
+      if (self->state_ == State::closed) return;
       if (ec) return self->finish(make_error(Errc::io, ec.message()));
       self->on_readable();
       self->wait_readable();
@@ -235,14 +235,14 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   }
 
   void on_readable() {
-    if (state_ == State::kClosing) return discard_input();
-    if (state_ == State::kOpen && holds_input()) return;
+    if (state_ == State::closing) return discard_input();
+    if (state_ == State::open && holds_input()) return;
     if (tls_) {
       const auto scratch = im_.cipher_scratch();
       const std::size_t n = receive(scratch.get(), AsioRuntime::Impl::kScratchBytes);
       if (n == 0) return;
       tls_->feed({scratch.get(), n});
-      if (state_ == State::kHandshake) return go_on_with_handshake();
+      if (state_ == State::handshake) return go_on_with_handshake();
       return decrypt_and_deliver();
     }
     const auto scratch = im_.plain_scratch();
@@ -264,14 +264,14 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   }
 
   Error lost(const error_code& ec) const {
-    if (state_ == State::kOpen) return make_error(Errc::disconnected, reason(ec));
+    if (state_ == State::open) return make_error(Errc::disconnected, reason(ec));
     const std::string hint = target_.tls ? "; does the server speak TLS there?" : "";
     return make_error(Errc::peer_unresponsive, "TLS with " + remote_ + ": " + reason(ec) + hint);
   }
 
   void input_ended(Error why, bool orderly) {
     eof_ = true;
-    if (orderly && state_ == State::kOpen && queued() > 0) return close(std::move(why), std::chrono::seconds(2));
+    if (orderly && state_ == State::open && queued() > 0) return close(std::move(why), std::chrono::seconds(2));
     finish(why);
   }
 
@@ -283,19 +283,19 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
       leftover_.copy_to(scratch.get());
       deliver(scratch, kept);
     }
-    if (tls_ && state_ == State::kOpen && !paused_) decrypt_and_deliver();
+    if (tls_ && state_ == State::open && !paused_) decrypt_and_deliver();
     wait_readable();
   }
 
   void decrypt_and_deliver() {
-    while (state_ == State::kOpen && !holds_input()) {
+    while (state_ == State::open && !holds_input()) {
       const auto scratch = im_.plain_scratch();
       const std::size_t kept = leftover_.size();
       std::size_t have = kept;
       std::optional<Error> ended;
       while (have < AsioRuntime::Impl::kScratchBytes) {
         const auto n = tls_->read(scratch.get() + have, AsioRuntime::Impl::kScratchBytes - have);
-        if (n.has_error()) {
+        if (!n) {
           ended = n.error();
           break;
         }
@@ -306,7 +306,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
         leftover_.copy_to(scratch.get());
         deliver(scratch, have);
       }
-      if (ended && state_ == State::kOpen && !holds_input())
+      if (ended && state_ == State::open && !holds_input())
         return input_ended(*ended, ended->message == "closed by the other side");
       if (have < AsioRuntime::Impl::kScratchBytes) return;
     }
@@ -316,7 +316,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     leftover_.clear();
     const auto keep = events_;
     const std::size_t used = keep->on_data({scratch.get(), size, scratch});
-    if (state_ != State::kOpen) return;
+    if (state_ != State::open) return;
     leftover_.keep(scratch.get(), used, size);
     const bool was_paused = paused_ || resume_queued_;
     appetite_ = was_paused ? kSmallAppetite : std::min(2 * appetite_, AsioRuntime::Impl::kScratchBytes);
@@ -341,7 +341,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
         while (!out_.empty() && tls_->output().size() < kCipherTarget) {
           const std::size_t n = std::min<std::size_t>(out_.size(), 64U << 10);
           const auto result = tls_->write({out_.data(), n});
-          if (result.has_error()) return finish(result.error());
+          if (!result) return finish(result.error());
           out_.consume(n);
         }
       }
@@ -355,13 +355,13 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
         break;
       }
       if (ec == asio::error::interrupted) continue;
-      if (ec) return finish(state_ == State::kClosing ? why_ : lost(ec));
+      if (ec) return finish(state_ == State::closing ? why_ : lost(ec));
       source.consume(n);
       progress = true;
     }
     if (queued() == 0) stalled_since_.reset();
-    if (state_ == State::kClosing && queued() == 0) return shutdown_send();
-    if (progress && state_ == State::kOpen) {
+    if (state_ == State::closing && queued() == 0) return shutdown_send();
+    if (progress && state_ == State::open) {
       const auto keep = events_;
       keep->on_sent(queued());
     }
@@ -371,7 +371,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     write_waiting_ = true;
     socket_.async_wait(tcp::socket::wait_write, [self = shared_from_this()](const error_code& ec) {
       self->write_waiting_ = false;
-      if (self->state_ == State::kClosed) return;
+      if (self->state_ == State::closed) return;
       if (ec) return self->finish(make_error(Errc::io, ec.message()));
       self->do_write();
     });
@@ -382,7 +382,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     if (tls_) {
       tls_->close();
       do_write();  // a few bytes; if the socket is full now, closing it says the same
-      if (state_ != State::kClosing) return;
+      if (state_ != State::closing) return;
     }
     error_code ec;
     socket_.shutdown(tcp::socket::shutdown_send, ec);
@@ -391,7 +391,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
 
   // --- the end
   void shut() {
-    state_ = State::kClosed;
+    state_ = State::closed;
     runtime_.cancel(std::exchange(linger_timer_, 0));
     runtime_.cancel(std::exchange(attempt_timer_, 0));
     resolver_.cancel();
@@ -404,7 +404,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
 
   /// Takes a copy, because `why` may be why_, or part of what is destroyed here.
   void finish(Error why) {
-    if (state_ == State::kClosed) return;
+    if (state_ == State::closed) return;
     const auto self = shared_from_this();
     shut();
     report_closed(why);
@@ -426,7 +426,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   IpAddress ip_;
   std::string remote_;
   Error why_;
-  State state_ = State::kConnecting;
+  State state_ = State::connecting;
   bool paused_ = false;
   bool reading_ = false;
   bool resume_queued_ = false;
@@ -566,7 +566,7 @@ Result<std::pair<std::string, std::uint16_t>> split_host_port(std::string_view t
 Result<std::shared_ptr<Listener>> Listener::listen(AsioRuntime& runtime, const std::string& address,
                                                    std::shared_ptr<TlsContext> tls, Accept accept) {
   const auto parts = split_host_port(address);
-  if (parts.has_error()) return parts.error().context("listen");
+  if (!parts) return parts.error().context("listen");
   auto& io = runtime.impl().io;
   const auto failed = [&](const error_code& ec) {
     const bool taken = ec == asio::error::address_in_use;

@@ -129,7 +129,7 @@ class Client final : public HttpClient {
       runtime_.post([done = std::move(done), why = std::move(why)] { done(why); });
     };
     const auto url = parse_url(request.url, "http", "https");
-    if (url.has_error()) return refuse(url.error());
+    if (!url) return refuse(url.error());
     for (const auto& [name, value] : request.headers) {
       if (name.empty() || has_line_break(name) || has_line_break(value)) {
         return refuse(make_error(Errc::invalid_argument, "an HTTP header with a line break or without a name"));
@@ -138,7 +138,7 @@ class Client final : public HttpClient {
     std::shared_ptr<TlsContext> tls;
     if (url->tls) {
       const auto made = client_tls_.get(tls_options_);
-      if (made.has_error()) return refuse(made.error());
+      if (!made) return refuse(made.error());
       tls = *made;
     }
     auto exchange = std::make_shared<Exchange>(runtime_, std::move(request), std::move(done));

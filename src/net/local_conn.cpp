@@ -60,7 +60,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   ByteBuffer& out() override { return out_; }
 
   void flush() override {
-    if (flush_queued_ || state_ != State::kOpen) return;
+    if (flush_queued_ || state_ != State::open) return;
     flush_queued_ = true;
     im_.flush_later(shared_from_this());
   }
@@ -69,7 +69,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   void pause() override { paused_ = true; }
 
   void resume() override {
-    if (!std::exchange(paused_, false) || state_ != State::kOpen) return;
+    if (!std::exchange(paused_, false) || state_ != State::open) return;
     // What has arrived already is to be handled before more is taken: its end would come before it.
     resume_queued_ = true;
     runtime_.post([weak = weak_from_this()] {
@@ -81,13 +81,13 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   }
 
   void close(Error why, Duration /*linger*/) override {
-    if (state_ == State::kClosed) return;
-    if (state_ == State::kOpen) hand_over();
+    if (state_ == State::closed) return;
+    if (state_ == State::open) hand_over();
     abort(std::move(why));
   }
 
   void abort(Error why) override {
-    if (state_ == State::kClosed) return;
+    if (state_ == State::closed) return;
     shut();
     runtime_.post([self = shared_from_this(), why = std::move(why)] { self->report_closed(why); });
   }
@@ -99,17 +99,17 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   // --- LoopItem
   void flush_now() override {
     flush_queued_ = false;
-    if (state_ == State::kOpen) hand_over();
+    if (state_ == State::open) hand_over();
   }
 
   void drop() override {
     const auto self = shared_from_this();
-    if (state_ != State::kClosed) shut();
+    if (state_ != State::closed) shut();
     events_.reset();
   }
 
  private:
-  enum class State { kConnecting, kOpen, kClosed };
+  enum class State { connecting, open, closed };
 
   /// Runs on the server's strand.
   static void arrive(LocalDoor& door, const std::shared_ptr<Lane>& up, const std::shared_ptr<Lane>& down) {
@@ -149,8 +149,8 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   }
 
   void opened() {
-    if (state_ != State::kConnecting) return;
-    state_ = State::kOpen;
+    if (state_ != State::connecting) return;
+    state_ = State::open;
     const auto keep = events_;
     keep->on_connected();
     receive();
@@ -174,15 +174,15 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   /// Receives one read buffer; more is left for the loop's next turn.
   void receive() {
     Lane& lane = *in_lane_;
-    if (state_ == State::kConnecting) {  // refused
+    if (state_ == State::connecting) {  // refused
       const std::lock_guard lock(lane.mutex);
       lane.receiver_awake = false;
       if (!lane.ended) return;
     }
-    if (state_ == State::kConnecting) {
+    if (state_ == State::connecting) {
       return finish(make_error(Errc::peer_unresponsive, "refused by the server in this process"));
     }
-    if (state_ != State::kOpen) return;
+    if (state_ != State::open) return;
     const auto scratch = im_.plain_scratch();
     const std::size_t kept = leftover_.size();
     std::size_t n = 0;
@@ -203,7 +203,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     }
     leftover_.copy_to(scratch.get());
     if (kept + n > 0) deliver(scratch, kept + n);
-    if (ended && state_ == State::kOpen && !paused_ && !resume_queued_) {
+    if (ended && state_ == State::open && !paused_ && !resume_queued_) {
       finish(make_error(Errc::disconnected, "closed by the other side"));
     }
   }
@@ -212,7 +212,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
     leftover_.clear();
     const auto keep = events_;
     const std::size_t used = keep->on_data({scratch.get(), size, scratch});
-    if (state_ != State::kOpen) return;
+    if (state_ != State::open) return;
     leftover_.keep(scratch.get(), used, size);
     if (leftover_.size() < AsioRuntime::Impl::kScratchBytes || paused_) return;
     finish(make_error(Errc::too_large, "more input than fits the read buffer"));
@@ -224,7 +224,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
       const std::lock_guard lock(out_lane_->mutex);
       out_lane_->sender_awake = false;
     }
-    if (state_ != State::kOpen) return;
+    if (state_ != State::open) return;
     const std::size_t left = queued();
     stalled_since_ = left == 0 ? std::nullopt : std::optional(im_.now());
     const auto keep = events_;
@@ -247,7 +247,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   }
 
   void shut() {
-    state_ = State::kClosed;
+    state_ = State::closed;
     leave();
     out_.release();
     leftover_.release();
@@ -255,7 +255,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   }
 
   void finish(const Error& why) {
-    if (state_ == State::kClosed) return;
+    if (state_ == State::closed) return;
     const auto self = shared_from_this();
     shut();
     report_closed(why);
@@ -269,7 +269,7 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
   AsioRuntime::Impl& im_;
   const std::shared_ptr<Lane> out_lane_, in_lane_;
   std::shared_ptr<ConnEvents> events_;
-  State state_ = State::kConnecting;
+  State state_ = State::connecting;
   bool paused_ = false;
   bool resume_queued_ = false;
   bool flush_queued_ = false;

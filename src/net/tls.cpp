@@ -168,7 +168,7 @@ Result<std::shared_ptr<TlsContext>> ClientTls::get(const TlsOptions& options) {
   const Stamp stamp = stamp_of(options.ca_file);
   if (entry.context && stamp == entry.stamp) return entry.context;
   auto made = TlsContext::client(options);
-  if (made.has_error()) {
+  if (!made) {
     if (!entry.context) return made.error();
     log::warn("net", "keeping the old trusted certificates: " + made.error().message);
   } else {

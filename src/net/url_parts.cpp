@@ -33,7 +33,7 @@ Result<UrlParts> parse_url(std::string_view url, std::string_view plain, std::st
   out.authority = authority;
   const bool has_port = authority.back() != ']' && authority.rfind(':') != std::string_view::npos;
   const auto parts = split_host_port(has_port ? out.authority : out.authority + (out.tls ? ":443" : ":80"));
-  if (parts.has_error()) return bad("the host or port is not valid");
+  if (!parts) return bad("the host or port is not valid");
   if (parts->second == 0) return bad("port 0");
   out.host = parts->first;
   out.port = parts->second;

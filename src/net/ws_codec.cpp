@@ -108,7 +108,7 @@ WsDecoder::Next WsDecoder::deliver_gathered(Sink& sink) {
   message.data = gathered_.data();
   message.size = gathered_.size();
   const Next next = sink.on_ws_message(message);
-  if (next == Next::kHold) return next;
+  if (next == Next::hold) return next;
   complete_ = false;
   gathered_.clear();
   if (gathered_.capacity() > kDirectBytes) std::vector<std::uint8_t>().swap(gathered_);
@@ -119,15 +119,15 @@ WsDecoder::Read WsDecoder::read_head(const std::uint8_t* at, std::size_t have, H
                                      std::optional<Fault>& fault) const {
   const auto broken = [&](const char* text) {
     fault = Fault{1002, text};
-    return Read::kFault;
+    return Read::fault;
   };
-  if (have < 2) return Read::kMore;
+  if (have < 2) return Read::more;
   head.final = (at[0] & 0x80U) != 0;
   head.opcode = at[0] & 0x0fU;
   const bool masked = (at[1] & 0x80U) != 0;
   const std::uint8_t first = at[1] & 0x7fU;
   if ((at[0] & 0x70U) != 0) return broken("reserved bits in a frame");
-  if (masked != (role_ == WsRole::kServer)) {
+  if (masked != (role_ == WsRole::server)) {
     return broken(masked ? "a masked frame from a server" : "an unmasked frame from a client");
   }
   if (head.is_control() && (!head.final || first > 125)) return broken("a control frame that is too long");
@@ -136,13 +136,13 @@ WsDecoder::Read WsDecoder::read_head(const std::uint8_t* at, std::size_t have, H
   }
   const std::size_t extra = first < 126 ? 0U : first == 126 ? 2U : 8U;
   head.size = 2 + extra + (masked ? 4U : 0U);
-  if (have < head.size) return Read::kMore;
+  if (have < head.size) return Read::more;
   head.length = extra == 0 ? first : load_be(at + 2, extra);
   if ((extra == 2 && head.length < 126) || (extra == 8 && head.length <= 0xffff)) {
     return broken("a frame length that is not in its shortest form");
   }
   if (masked) std::memcpy(&head.key, at + 2 + extra, 4);
-  return Read::kFrame;
+  return Read::frame;
 }
 
 std::optional<WsDecoder::Fault> WsDecoder::misplaced(const Head& head) const {
@@ -188,9 +188,9 @@ WsDecoder::Outcome WsDecoder::decode(const Incoming& in, Sink& sink) {
     }
     if (complete_) {
       const Next next = deliver_gathered(sink);
-      out.held = next == Next::kHold;
+      out.held = next == Next::hold;
       if (out.held) return out;
-      stopped_ = next == Next::kStop;
+      stopped_ = next == Next::stop;
       if (stopped_) continue;
     }
     std::uint8_t* at = in.data + out.used;
@@ -203,8 +203,8 @@ WsDecoder::Outcome WsDecoder::decode(const Incoming& in, Sink& sink) {
     }
     Head head;
     const Read read = read_head(at, have, head, out.fault);
-    if (read == Read::kMore) return out;
-    if (read == Read::kFault) return fail(*out.fault);
+    if (read == Read::more) return out;
+    if (read == Read::fault) return fail(*out.fault);
     const std::size_t size = head.size + head.length;
     if (head.is_control()) {
       if (have < size) return out;
@@ -219,10 +219,10 @@ WsDecoder::Outcome WsDecoder::decode(const Incoming& in, Sink& sink) {
       if (have < size) return out;
       WsPayload message{at + head.size, head.length, head.key, in.owner};
       const Next next = sink.on_ws_message(message);
-      out.held = next == Next::kHold;
+      out.held = next == Next::hold;
       if (out.held) return out;
       out.used += size;
-      stopped_ = next == Next::kStop;
+      stopped_ = next == Next::stop;
       continue;
     }
     if (in_message_ || !head.final) stopped_ = !sink.on_ws_frame(head.length);
@@ -234,7 +234,7 @@ WsDecoder::Outcome WsDecoder::decode(const Incoming& in, Sink& sink) {
 
 void ws_append_header(ByteBuffer& out, WsRole sender, std::uint8_t opcode, std::size_t size, std::uint32_t key) {
   std::uint8_t* p = out.extend(ws_header_size(sender, size));
-  const std::uint8_t mask_bit = sender == WsRole::kClient ? 0x80 : 0;
+  const std::uint8_t mask_bit = sender == WsRole::client ? 0x80 : 0;
   *p++ = static_cast<std::uint8_t>(0x80U | opcode);
   if (size < 126) {
     *p++ = static_cast<std::uint8_t>(mask_bit | size);
@@ -243,13 +243,13 @@ void ws_append_header(ByteBuffer& out, WsRole sender, std::uint8_t opcode, std::
     *p++ = static_cast<std::uint8_t>(mask_bit | (bytes == 2 ? 126U : 127U));
     for (unsigned i = bytes; i-- > 0;) *p++ = static_cast<std::uint8_t>(std::uint64_t{size} >> (8U * i));
   }
-  if (sender == WsRole::kClient) std::memcpy(p, &key, 4);
+  if (sender == WsRole::client) std::memcpy(p, &key, 4);
 }
 
 void ws_append_frame(ByteBuffer& out, WsRole sender, std::uint8_t opcode, ByteView payload, std::uint32_t key) {
   ws_append_header(out, sender, opcode, payload.size(), key);
   if (payload.empty()) return;
-  ws_mask(out.extend(payload.size()), payload.data(), payload.size(), sender == WsRole::kClient ? key : 0);
+  ws_mask(out.extend(payload.size()), payload.data(), payload.size(), sender == WsRole::client ? key : 0);
 }
 
 void ws_append_close(ByteBuffer& out, WsRole sender, std::uint16_t code, std::string_view reason, std::uint32_t key) {

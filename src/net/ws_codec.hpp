@@ -12,7 +12,7 @@
 
 namespace kitsune2::net {
 
-enum class WsRole { kClient, kServer };
+enum class WsRole { client, server };
 
 /// dst[i] = src[i] XOR key[(phase + i) mod 4]; the key's first byte is its lowest. `dst` may be `src`.
 void ws_mask(std::uint8_t* dst, const std::uint8_t* src, std::size_t size, std::uint32_t key, std::size_t phase = 0);
@@ -41,16 +41,16 @@ struct WsPayload {
 class WsDecoder {
  public:
   enum class Next {
-    kGo,
-    kHold,  ///< not now: pass the same message again in the next call
-    kStop,  ///< the connection is over: this call delivers nothing more
+    go,
+    hold,  ///< not now: pass the same message again in the next call
+    stop,  ///< the connection is over: this call delivers nothing more
   };
   class Sink {
    public:
     virtual ~Sink() = default;
     virtual Next on_ws_message(WsPayload& message) = 0;
     /// Called before each frame that is not a whole message: a control frame or a fragment. `size`: of its payload.
-    /// False: the connection is over, as with kStop.
+    /// False: the connection is over, as with `stop`.
     virtual bool on_ws_frame(std::size_t /*size*/) { return true; }
     /// `payload`: at most 125 bytes.
     virtual void on_ws_ping(ByteView payload) = 0;
@@ -77,7 +77,7 @@ class WsDecoder {
   /// Frames up to this size are delivered from the read buffer; larger ones are gathered.
   static constexpr std::size_t kDirectBytes = 64U << 10;
 
-  enum class Read { kMore, kFault, kFrame };
+  enum class Read { more, fault, frame };
   /// Reads the header of the frame that begins at `at`; `have` bytes are available.
   Read read_head(const std::uint8_t* at, std::size_t have, Head& head, std::optional<Fault>& fault) const;
   /// Whether a data frame is allowed now.
@@ -104,7 +104,7 @@ class WsDecoder {
 
 /// The length of the header of a frame with `size` payload bytes.
 constexpr std::size_t ws_header_size(WsRole sender, std::size_t size) {
-  return 2U + (size < 126 ? 0U : size <= 0xffff ? 2U : 8U) + (sender == WsRole::kClient ? 4U : 0U);
+  return 2U + (size < 126 ? 0U : size <= 0xffff ? 2U : 8U) + (sender == WsRole::client ? 4U : 0U);
 }
 
 /// Appends the header of an unfragmented frame. Only clients use `key`.

@@ -61,7 +61,7 @@ class WsClient final : public WsConnection,
         keys_(std::move(keys)),
         options_(options),
         handlers_(std::move(handlers)),
-        decoder_(WsRole::kClient, options.max_message_bytes) {
+        decoder_(WsRole::client, options.max_message_bytes) {
     parser_.header_limit(kMaxResponseHead);
     parser_.skip(true);
   }
@@ -150,7 +150,7 @@ class WsClient final : public WsConnection,
   // --- WsDecoder::Sink
   WsDecoder::Next on_ws_message(WsPayload& message) override {
     if (handlers_.on_message) handlers_.on_message(message.take());
-    return closing_ ? WsDecoder::Next::kStop : WsDecoder::Next::kGo;
+    return closing_ ? WsDecoder::Next::stop : WsDecoder::Next::go;
   }
 
   void on_ws_ping(ByteView payload) override {
@@ -185,7 +185,7 @@ class WsClient final : public WsConnection,
 
   void append(std::uint8_t opcode, ByteView payload) {
     const std::size_t before = conn_->queued();
-    ws_append_frame(conn_->out(), WsRole::kClient, opcode, payload, mask_key());
+    ws_append_frame(conn_->out(), WsRole::client, opcode, payload, mask_key());
     watch_ask_ = watch_->on_sent(conn_->queued() - before);
     conn_->flush();
   }
@@ -235,7 +235,7 @@ class WsClient final : public WsConnection,
   void end(std::uint16_t code, std::string_view reason, Error why) {
     closing_ = true;
     open_ = false;
-    ws_append_close(conn_->out(), WsRole::kClient, code, reason, mask_key());
+    ws_append_close(conn_->out(), WsRole::client, code, reason, mask_key());
     conn_->close(std::move(why));
   }
 
@@ -309,7 +309,7 @@ class Connector final : public WsConnector {
     const bool is_local = dial_local_ && url.starts_with(local_);
     auto client = std::make_shared<WsClient>(runtime_, is_local ? nullptr : keys_, options, std::move(handlers));
     const auto parts = parse_url(url, "ws", "wss");
-    if (parts.has_error()) {
+    if (!parts) {
       client->fail_later(parts.error());
       return client;
     }
@@ -320,7 +320,7 @@ class Connector final : public WsConnector {
     std::shared_ptr<TlsContext> tls;
     if (parts->tls) {
       const auto made = client_tls_.get({options.tls_ca_file, options.tls_verify});
-      if (made.has_error()) {
+      if (!made) {
         client->fail_later(made.error());
         return client;
       }

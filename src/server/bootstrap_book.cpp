@@ -23,15 +23,15 @@ BootstrapBook::Outcome BootstrapBook::put(const SpaceId& id, const Info& info, T
   const std::size_t cost = info.body.size() + kEntryOverhead;
   auto found = spaces_.find(id);
   if (found == spaces_.end()) {
-    if (info.is_tombstone) return Outcome::kTaken;  // nothing to remove
+    if (info.is_tombstone) return Outcome::taken;  // nothing to remove
     const bool full = spaces_.size() >= limits_.max_spaces;
     const bool hoards = owned_by(info.from) >= std::max<std::size_t>(limits_.max_spaces / 2, 1);
-    if ((full || hoards) && !make_room(id, info.from, random)) return Outcome::kTooManySpaces;
+    if ((full || hoards) && !make_room(id, info.from, random)) return Outcome::too_many_spaces;
   } else {
     prune_space(found->second, now);
     if (is_stale(found->second, info, now)) {
       settle(id, found->second);
-      return Outcome::kTaken;
+      return Outcome::taken;
     }
     settle(id, found->second);
   }
@@ -43,7 +43,7 @@ BootstrapBook::Outcome BootstrapBook::put(const SpaceId& id, const Info& info, T
   };
   const std::size_t freed = held_bytes();
   while (!info.is_tombstone && bytes_ - freed + cost > limits_.max_bytes) {
-    if (!make_room(id, info.from, slots::drawn(random, bytes_))) return Outcome::kTooManyEntries;
+    if (!make_room(id, info.from, slots::drawn(random, bytes_))) return Outcome::too_many_entries;
     found = spaces_.find(id);  // others moved
   }
   if (found == spaces_.end()) {
@@ -65,7 +65,7 @@ BootstrapBook::Outcome BootstrapBook::put(const SpaceId& id, const Info& info, T
     ++entries_;
   }
   settle(id, space, info.from);
-  return Outcome::kTaken;
+  return Outcome::taken;
 }
 
 /// B4 and B5: drops one space, never `spared`. Returns false if none may be dropped.

@@ -58,9 +58,9 @@ class BootstrapBook {
     Address from{};
   };
   enum class Outcome {
-    kTaken,           ///< or nothing changed (B1)
-    kTooManySpaces,   ///< B5
-    kTooManyEntries,  ///< B5, for `max_bytes`
+    taken,             ///< or nothing changed (B1)
+    too_many_spaces,   ///< B5
+    too_many_entries,  ///< B5, for `max_bytes`
   };
 
   explicit BootstrapBook(const BootstrapLimits& limits) : limits_(limits) {}

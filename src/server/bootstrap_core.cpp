@@ -72,7 +72,7 @@ BootstrapAnswer BootstrapCore::put(std::string_view space, std::string_view agen
   if (!space_id || !agent_id) return refuse(400, "the path is not base64url");
   const PathVerifier verifier(verifier_, *space_id, *agent_id, now);
   const auto decoded = wire::check_signed_info(body, verifier);
-  if (decoded.has_error()) {
+  if (!decoded) {
     if (!verifier.refusal.empty()) return refuse(500, verifier.refusal);
     if (decoded.error().code == Errc::bad_signature) return refuse(500, "InvalidSignature");
     return refuse(500, decoded.error().message);
@@ -82,14 +82,14 @@ BootstrapAnswer BootstrapCore::put(std::string_view space, std::string_view agen
   const auto outcome = book_.put(*space_id, info, now, random);
   count();
   switch (outcome) {
-    case BootstrapBook::Outcome::kTooManySpaces:
+    case BootstrapBook::Outcome::too_many_spaces:
       return refuse(503, "too many spaces: this server holds " + std::to_string(book_.limits().max_spaces) +
                              ", which others use; try again later, or use another bootstrap server");
-    case BootstrapBook::Outcome::kTooManyEntries:
+    case BootstrapBook::Outcome::too_many_entries:
       return refuse(503,
                     "too many entries: this server holds " + std::to_string(book_.limits().max_bytes) +
                         " bytes of agent infos, which others use; try again later, or use another bootstrap server");
-    case BootstrapBook::Outcome::kTaken:
+    case BootstrapBook::Outcome::taken:
       break;
   }
   ++counters_.puts;

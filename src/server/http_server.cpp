@@ -70,23 +70,23 @@ std::string http_response_head(int status, std::string_view content_type, std::s
 
 std::string_view to_string(HttpFault fault) {
   switch (fault) {
-    case HttpFault::kLimitConnections:
+    case HttpFault::limit_connections:
       return "limit_connections";
-    case HttpFault::kLimitIp:
+    case HttpFault::limit_ip:
       return "limit_ip";
-    case HttpFault::kTls:
+    case HttpFault::tls:
       return "tls_failed";
-    case HttpFault::kBadRequest:
+    case HttpFault::bad_request:
       return "bad_request";
-    case HttpFault::kTimedOut:
+    case HttpFault::timed_out:
       return "request_timeout";
-    case HttpFault::kStalled:
+    case HttpFault::stalled:
       return "write_stall";
-    case HttpFault::kWsFault:
+    case HttpFault::ws_fault:
       return "websocket_fault";
-    case HttpFault::kEvicted:
+    case HttpFault::evicted:
       return "evicted_connection";
-    case HttpFault::kLimitRate:
+    case HttpFault::limit_rate:
       return "limit_rate";
   }
   return "unknown";
@@ -112,7 +112,7 @@ class HttpServer::Session final : public ConnEvents,
 
   /// Its place is given to a newcomer.
   void evict() {
-    fault(HttpFault::kEvicted, "its place is given to a newcomer");
+    fault(HttpFault::evicted, "its place is given to a newcomer");
     evicted_ = true;
     closing_ = true;
     conn_->abort(make_error(Errc::overloaded, "its place is given to a newcomer"));
@@ -145,16 +145,16 @@ class HttpServer::Session final : public ConnEvents,
     if (!conn_ || closing_) return;
     const auto stalled = conn_->stalled_since();
     if (stalled && at - *stalled >= server_->limits_.stall_time) {
-      fault(HttpFault::kStalled, "it read none of the " + std::to_string(conn_->queued()) + " bytes queued for it");
+      fault(HttpFault::stalled, "it read none of the " + std::to_string(conn_->queued()) + " bytes queued for it");
       return conn_->abort(make_error(Errc::timed_out, "takes no output"));
     }
     if (!deadline_ || at < *deadline_) return;
     if (!connected_) {
-      fault(HttpFault::kTimedOut, "the TLS handshake takes too long");
+      fault(HttpFault::timed_out, "the TLS handshake takes too long");
       return end("no TLS handshake");
     }
     if (!parser_) return end("idle");
-    fault(HttpFault::kTimedOut, head_done_ ? "the body takes too long" : "the request head takes too long");
+    fault(HttpFault::timed_out, head_done_ ? "the body takes too long" : "the request head takes too long");
     answer(plain(408, "the request took too long"), false, false);
   }
 
@@ -184,7 +184,7 @@ class HttpServer::Session final : public ConnEvents,
     const auto outcome = decoder_->decode({in.data + used, in.size - used, in.owner}, *this);
     if (server_ == nullptr || closing_) return in.size;
     if (outcome.fault) {
-      fault(HttpFault::kWsFault, outcome.fault->text);
+      fault(HttpFault::ws_fault, outcome.fault->text);
       close(outcome.fault->code, outcome.fault->text);
       return in.size;
     }
@@ -204,7 +204,7 @@ class HttpServer::Session final : public ConnEvents,
   void on_closed(const Error& why) override {
     closing_ = true;
     const auto keep = shared_from_this();
-    if (!connected_ && server_ != nullptr && why.code == Errc::peer_unresponsive) fault(HttpFault::kTls, why.message);
+    if (!connected_ && server_ != nullptr && why.code == Errc::peer_unresponsive) fault(HttpFault::tls, why.message);
     if (const auto events = std::exchange(events_, nullptr)) {
       events->on_ws_closed(farewell_.empty() ? why.message : farewell_);
     }
@@ -214,21 +214,21 @@ class HttpServer::Session final : public ConnEvents,
 
   // --- WsDecoder::Sink
   WsDecoder::Next on_ws_message(WsPayload& message) override {
-    if (++messages_in_turn_ > kMessagesInTurn) return WsDecoder::Next::kHold;
+    if (++messages_in_turn_ > kMessagesInTurn) return WsDecoder::Next::hold;
     useful_bytes_ += message.size;
-    const auto next = events_ ? events_->on_ws_message(message) : WsDecoder::Next::kStop;
-    return closing_ ? WsDecoder::Next::kStop : next;
+    const auto next = events_ ? events_->on_ws_message(message) : WsDecoder::Next::stop;
+    return closing_ ? WsDecoder::Next::stop : next;
   }
 
   bool on_ws_frame(std::size_t size) override {
-    if (events_) events_->on_ws_frame(size + net::ws_header_size(WsRole::kClient, size));
+    if (events_) events_->on_ws_frame(size + net::ws_header_size(WsRole::client, size));
     return !closing_;
   }
 
   void on_ws_ping(ByteView payload) override {
     // A flood of pings is not answered faster than the answers go out.
     if (closing_ || conn_->queued() > server_->limits_.queued_answer_bytes) return;
-    net::ws_append_frame(conn_->out(), WsRole::kServer, net::kWsPong, payload, 0);
+    net::ws_append_frame(conn_->out(), WsRole::server, net::kWsPong, payload, 0);
     conn_->flush();
   }
 
@@ -248,7 +248,7 @@ class HttpServer::Session final : public ConnEvents,
   }
 
   std::uint8_t* send_space(std::size_t size) override {
-    net::ws_append_header(conn_->out(), WsRole::kServer, net::kWsBinary, size, 0);
+    net::ws_append_header(conn_->out(), WsRole::server, net::kWsBinary, size, 0);
     std::uint8_t* out = conn_->out().extend(size);
     conn_->flush();
     return out;
@@ -262,7 +262,7 @@ class HttpServer::Session final : public ConnEvents,
 
   void close(std::uint16_t code, std::string_view reason) override {
     if (closing_ || !conn_) return;
-    net::ws_append_close(conn_->out(), WsRole::kServer, code, reason, 0);
+    net::ws_append_close(conn_->out(), WsRole::server, code, reason, 0);
     end(reason);
   }
 
@@ -312,7 +312,7 @@ class HttpServer::Session final : public ConnEvents,
   }
 
   void bad_request(const boost::system::error_code& ec) {
-    fault(HttpFault::kBadRequest, ec == http::error::body_limit     ? "the body is too long"
+    fault(HttpFault::bad_request, ec == http::error::body_limit     ? "the body is too long"
                                   : ec == http::error::header_limit ? "the request head is too large"
                                                                     : ec.message());
     if (ec == http::error::body_limit) return answer(plain(413, "length limit exceeded"), false, false);
@@ -355,7 +355,7 @@ class HttpServer::Session final : public ConnEvents,
     const std::string_view key = view(message[http::field::sec_websocket_key]);
     if (message.method() != http::verb::get || message.version() != 11 || !net::ws_key_is_valid(key) ||
         parser_->content_length().value_or(0) != 0 || parser_->chunked()) {
-      fault(HttpFault::kBadRequest, "not a valid WebSocket upgrade");
+      fault(HttpFault::bad_request, "not a valid WebSocket upgrade");
       return answer(plain(400, "not a valid WebSocket upgrade"), false, false);
     }
     if (message[http::field::sec_websocket_version] != "13") {
@@ -375,7 +375,7 @@ class HttpServer::Session final : public ConnEvents,
       out.retract(out.size() - before + head.size());
       return answer(refusal, false, false);
     }
-    decoder_ = std::make_unique<WsDecoder>(WsRole::kServer, server_->limits_.ws_message_bytes);
+    decoder_ = std::make_unique<WsDecoder>(WsRole::server, server_->limits_.ws_message_bytes);
     events_ = std::move(events);
     deadline_.reset();
     parser_.reset();
@@ -450,13 +450,13 @@ std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn
   if (limits_.connections_per_ip > 0) {
     const auto it = per_ip_.find(key);
     if (it != per_ip_.end() && it->second >= limits_.connections_per_ip) {
-      count(HttpFault::kLimitIp, conn->remote(), std::to_string(it->second) + " of its address are open");
+      count(HttpFault::limit_ip, conn->remote(), std::to_string(it->second) + " of its address are open");
       return nullptr;
     }
   }
   const bool is_own = key == slots::Address{};  // the node of this process
   if (!is_own && limits_.connections_per_ip > 0 && !turns_.charge(key, limits_.connection_cost, runtime_.now())) {
-    count(HttpFault::kLimitRate, conn->remote(), "its address opens connections too fast");
+    count(HttpFault::limit_rate, conn->remote(), "its address opens connections too fast");
     return nullptr;
   }
   if (!handler_.admit(conn->remote_ip())) {
@@ -464,7 +464,7 @@ std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn
     return nullptr;
   }
   if (!is_own && sessions_.size() >= limits_.connections + evicting_ && !make_place(conn->remote_ip())) {
-    count(HttpFault::kLimitConnections, conn->remote(), std::to_string(sessions_.size()) + " are open");
+    count(HttpFault::limit_connections, conn->remote(), std::to_string(sessions_.size()) + " are open");
     return nullptr;
   }
   ++per_ip_[key];

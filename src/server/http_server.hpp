@@ -53,15 +53,15 @@ struct HttpCounters {
 
 /// The reason why a connection was refused or closed here. The names are those of the metrics.
 enum class HttpFault : std::uint8_t {
-  kLimitConnections,  ///< too many connections in total
-  kLimitIp,           ///< too many from one address
-  kTls,               ///< the TLS handshake failed
-  kBadRequest,        ///< it did not parse, or broke a limit
-  kTimedOut,          ///< TLS, head or body took too long
-  kStalled,           ///< the client takes no output
-  kWsFault,           ///< broken WebSocket frames, or a message over the limit
-  kEvicted,           ///< its place was given to a newcomer
-  kLimitRate,         ///< its address opens connections too quickly
+  limit_connections,  ///< too many connections in total
+  limit_ip,           ///< too many from one address
+  tls,                ///< the TLS handshake failed
+  bad_request,        ///< it did not parse, or broke a limit
+  timed_out,          ///< TLS, head or body took too long
+  stalled,            ///< the client takes no output
+  ws_fault,           ///< broken WebSocket frames, or a message over the limit
+  evicted,            ///< its place was given to a newcomer
+  limit_rate,         ///< its address opens connections too quickly
 };
 std::string_view to_string(HttpFault fault);
 
@@ -99,7 +99,7 @@ class WsPeer {
   /// Queues a binary message of `size` bytes. The caller must fill the returned space before it does anything else.
   virtual std::uint8_t* send_space(std::size_t size) = 0;
   virtual std::size_t queued() const = 0;
-  /// After `kHold`: offers the held message again, later.
+  /// After `hold`: offers the held message again, later.
   virtual void resume() = 0;
   /// Sends a close frame; on_ws_closed follows.
   virtual void close(std::uint16_t code, std::string_view reason) = 0;

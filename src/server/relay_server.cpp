@@ -40,14 +40,14 @@ class Serving {
     std::shared_ptr<net::TlsContext> tls;
     if (!options_.tls_cert.empty()) {
       auto made = net::TlsContext::server(options_.tls_cert, options_.tls_key);
-      if (made.has_error()) return made.error();
+      if (!made) return made.error();
       tls = *made;
       read_tls_later();
     }
     for (const auto& address : options_.listen) {
       auto listener = net::Listener::listen(
           runtime_, address, tls, [this](const std::shared_ptr<net::Conn>& conn) { return service_->accept(conn); });
-      if (listener.has_error()) return listener.error();
+      if (!listener) return listener.error();
       listeners_.push_back(*listener);
     }
     for (const auto& listener : listeners_) listener->start();
@@ -55,12 +55,12 @@ class Serving {
   }
 
   Result<std::vector<std::string>> reload(const RelayServerOptions& wanted) {
-    if (const auto valid = check_options(wanted); valid.has_error()) return valid.error();
+    if (const auto valid = check_options(wanted); !valid) return valid.error();
     RelayServerOptions options = options_;
     auto kept = adopt_options(options, wanted);
     if (!options.tls_cert.empty()) {
       auto made = net::TlsContext::server(options.tls_cert, options.tls_key);
-      if (made.has_error()) return made.error();
+      if (!made) return made.error();
       for (const auto& listener : listeners_) listener->set_tls(*made);
       log::info("relay", "new connections get the certificate of " + options.tls_cert + " as it is now");
     }
@@ -87,7 +87,7 @@ class Serving {
  private:
   void read_tls_later() {
     tls_timer_ = runtime_.schedule_after(kReloadTls, [this] {
-      if (auto made = net::TlsContext::server(options_.tls_cert, options_.tls_key); made.has_error()) {
+      if (auto made = net::TlsContext::server(options_.tls_cert, options_.tls_key); !made) {
         log::error("relay", "keeping the old certificate: " + made.error().message);
       } else {
         for (const auto& listener : listeners_) listener->set_tls(*made);
@@ -140,7 +140,7 @@ RelayServer::~RelayServer() {
 }
 
 Result<std::unique_ptr<RelayServer>> RelayServer::start(AsioRuntime& runtime, const RelayServerOptions& options) {
-  if (const auto valid = check_options(options); valid.has_error()) return valid.error();
+  if (const auto valid = check_options(options); !valid) return valid.error();
   auto impl = std::make_unique<Impl>();
   impl->runtime = &runtime;
   impl->tls = !options.tls_cert.empty();
@@ -150,10 +150,10 @@ Result<std::unique_ptr<RelayServer>> RelayServer::start(AsioRuntime& runtime, co
     opened = impl->serving->open();
     impl->addresses = impl->serving->addresses();
     impl->door = impl->serving->door();
-    if (opened.has_error()) impl->serving.reset();
+    if (!opened) impl->serving.reset();
   });
   if (!ran) return make_error(Errc::invalid_argument, "the runtime is not running");
-  if (opened.has_error()) return opened.error();
+  if (!opened) return opened.error();
   return std::unique_ptr<RelayServer>(new RelayServer(std::move(impl)));
 }
 
@@ -320,7 +320,7 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(AsioRuntime& runtime, co
     auto listener = net::Listener::listen(
         runtime, where, nullptr,
         [im = impl.get()](const std::shared_ptr<net::Conn>& conn) { return im->http->accept(conn); });
-    if (listener.has_error()) {
+    if (!listener) {
       opened = listener.error().context("admin");
       impl->http.reset();
       return;
@@ -330,7 +330,7 @@ Result<std::unique_ptr<AdminServer>> AdminServer::start(AsioRuntime& runtime, co
     impl->listener->start();
   });
   if (!ran) return make_error(Errc::invalid_argument, "the runtime is not running");
-  if (opened.has_error()) return opened.error();
+  if (!opened) return opened.error();
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(impl)));
 }
 

@@ -209,14 +209,14 @@ std::shared_ptr<net::ConnEvents> RelayService::accept(const std::shared_ptr<net:
 bool RelayService::admit(const net::IpAddress& ip) {
   if (!options_.trusted_ip_header.empty()) return true;  // this is the proxy; see on_upgrade
   if (relay_.on_connect(ip.limit_key().bytes, runtime_.now())) return true;
-  refuse("a connection of " + ip.to_string(), RelayReject::kRateLimited);
+  refuse("a connection of " + ip.to_string(), RelayReject::rate_limited);
   return false;
 }
 
 void RelayService::on_fault(const std::string& remote, HttpFault fault, std::string_view what) {
   log_.say(log::Level::info, to_string(fault),
            [&] { return remote + ": " + std::string(to_string(fault)) + ": " + log::printable(what); });
-  if (fault == HttpFault::kLimitConnections) {
+  if (fault == HttpFault::limit_connections) {
     log_.urge("limit_connections", [&] {
       return "limit_connections " + std::to_string(options_.limit_connections) + " is reached: connections are refused";
     });
@@ -225,7 +225,7 @@ void RelayService::on_fault(const std::string& remote, HttpFault fault, std::str
 
 void RelayService::refuse(const std::string& who, RelayReject reason) {
   log_.say(log::Level::info, to_string(reason), [&] { return who + " is refused: " + explain(reason); });
-  if (reason == RelayReject::kLimitClients) {
+  if (reason == RelayReject::limit_clients) {
     log_.urge("limit_clients", [&] {
       return "limit_clients " + std::to_string(options_.limit_clients) + " is reached: new clients are refused";
     });
@@ -237,49 +237,49 @@ std::string RelayService::explain(RelayReject reason) const {
   const auto with = [](const char* name, auto value) { return std::string(name) + ' ' + std::to_string(value); };
   std::string what;
   switch (reason) {
-    case RelayReject::kIllegalKey:
+    case RelayReject::illegal_key:
       what = "its key would read as a command";
       break;
-    case RelayReject::kLimitClients:
+    case RelayReject::limit_clients:
       what = std::to_string(relay_.client_count()) + " are connected";
       break;
-    case RelayReject::kRateLimited:
+    case RelayReject::rate_limited:
       what = "its address sent more than " + with("limit_ip_kbps", options_.limit_ip_kbps) + " and " +
              with("limit_ip_byte_burst", options_.limit_ip_byte_burst) + " allow, or it too many pings or fragments";
       break;
-    case RelayReject::kBadSignature:
+    case RelayReject::bad_signature:
       what = "it does not have the key that it gave";
       break;
-    case RelayReject::kHandshakeTimeout:
+    case RelayReject::handshake_timeout:
       what = "it did not prove its key within " + with("limit_idle_millis", options_.limit_idle_millis);
       break;
-    case RelayReject::kEarlyForward:
+    case RelayReject::early_forward:
       what = "it sent a message before it had proved its key";
       break;
-    case RelayReject::kLateResponse:
+    case RelayReject::late_response:
       what = "it proved its key twice";
       break;
-    case RelayReject::kMalformed:
+    case RelayReject::malformed:
       what = "a message of the wrong length";
       break;
-    case RelayReject::kTooLarge:
+    case RelayReject::too_large:
       what = "a message over " + std::to_string(sbd::kMaxMessageBytes) + " bytes";
       break;
-    case RelayReject::kIdle:
+    case RelayReject::idle:
       what = "nothing came for " + with("limit_idle_millis", options_.limit_idle_millis);
       break;
-    case RelayReject::kSlowReceiver:
+    case RelayReject::slow_receiver:
       what = "it kept senders waiting and took less than " + with("slow_receiver_bytes", options_.slow_receiver_bytes) +
              " in " + with("slow_receiver_millis", options_.slow_receiver_millis);
       break;
-    case RelayReject::kTakenOver:
+    case RelayReject::taken_over:
       what = "another connection proved the same key";
       break;
-    case RelayReject::kEvicted:
+    case RelayReject::evicted:
       what =
           "its place was given to a newcomer, since " + with("limit_clients", options_.limit_clients) + " is reached";
       break;
-    case RelayReject::kQueuesFull:
+    case RelayReject::queues_full:
       what = "it had taken nothing for longest when " + with("limit_all_queue_bytes", options_.limit_all_queue_bytes) +
              " was reached";
       break;
@@ -368,7 +368,7 @@ std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& 
   const Time now = runtime_.now();
   if (!options_.trusted_ip_header.empty()) {
     if (!relay_.on_connect(ip.limit_key().bytes, now)) {
-      refuse("a client of " + ip.to_string(), RelayReject::kRateLimited);
+      refuse("a client of " + ip.to_string(), RelayReject::rate_limited);
       refusal = json(429, R"({"error":"rate_limited"})");
       return nullptr;
     }
@@ -379,7 +379,7 @@ std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& 
   runtime_.random_bytes(nonce);
   if (const auto refused = relay_.on_open(peer.id(), ip.limit_key().bytes, key, nonce, now, random_u64(runtime_))) {
     refuse(name, *refused);
-    refusal = json(*refused == RelayReject::kIllegalKey ? 400 : 503,
+    refusal = json(*refused == RelayReject::illegal_key ? 400 : 503,
                    R"({"error":")" + std::string(to_string(*refused)) + R"("})");
     return nullptr;
   }
@@ -393,9 +393,9 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
   const std::size_t n = std::min(message.size, head.size());
   message.copy_to(head.data(), 0, n);
   const auto routed = relay_.on_message(from, {head.data(), n}, message.size, runtime_.now());
-  auto next = WsPeerEvents::Next::kGo;
+  auto next = WsPeerEvents::Next::go;
   switch (routed.verdict) {
-    case RelayCore::Verdict::kForward: {
+    case RelayCore::Verdict::forward: {
       const auto it = peers_.find(routed.to);
       K2_ASSERT(it != peers_.end());
       if (routed.first) carry_out();  // only sends: nobody is closed
@@ -406,13 +406,13 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
       carry_out();  // others may have been closed to make room for it
       return next;
     }
-    case RelayCore::Verdict::kHold:
-      next = WsPeerEvents::Next::kHold;
+    case RelayCore::Verdict::hold:
+      next = WsPeerEvents::Next::hold;
       break;
-    case RelayCore::Verdict::kClosed:
-      next = WsPeerEvents::Next::kStop;
+    case RelayCore::Verdict::closed:
+      next = WsPeerEvents::Next::stop;
       break;
-    case RelayCore::Verdict::kTaken:
+    case RelayCore::Verdict::taken:
       break;
   }
   if (routed.joined) {
@@ -456,21 +456,21 @@ void RelayService::carry_out() {
     if (it == peers_.end()) continue;
     WsPeer& peer = *it->second.peer;
     switch (action.kind) {
-      case RelayCore::Action::Kind::kSend:
+      case RelayCore::Action::Kind::send:
         peer.send(action.message);
         break;
-      case RelayCore::Action::Kind::kResume:
+      case RelayCore::Action::Kind::resume:
         peer.resume();
         break;
-      case RelayCore::Action::Kind::kClose: {
+      case RelayCore::Action::Kind::close: {
         log_.say(log::Level::info, to_string(action.reason),
                  [&] { return it->second.name + " is closed" + lived(it->second) + explain(action.reason); });
         peers_.erase(it);
         const auto reason = to_string(action.reason);
-        if (action.reason == RelayReject::kSlowReceiver || action.reason == RelayReject::kQueuesFull) {
+        if (action.reason == RelayReject::slow_receiver || action.reason == RelayReject::queues_full) {
           peer.abort(reason);
         } else {
-          peer.close(action.reason == RelayReject::kTooLarge ? 1009 : 1008, reason);
+          peer.close(action.reason == RelayReject::too_large ? 1009 : 1008, reason);
         }
         break;
       }

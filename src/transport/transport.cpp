@@ -132,7 +132,7 @@ class DefaultTransport final : public Transport,
     Bytes preflight;
     if (handler_) {
       Result<Bytes> gathered = handler_->preflight_gather_outgoing(peer);
-      if (gathered.has_error()) return gathered.error();
+      if (!gathered) return gathered.error();
       preflight = std::move(*gathered);
     }
     for (const auto& module : module_handlers()) module->peer_connect(peer);
@@ -226,7 +226,7 @@ class DefaultTransport final : public Transport,
     if (module == found->second.modules.end()) return {};
     const std::shared_ptr<ModuleMessageHandler> handler = module->second;
     Result<void> taken = handler->recv_module_msg(peer, space, std::move(message.data));
-    if (taken.has_error() && refused_message_closes(dialect_) && refused_log_.open(runtime_.now())) {
+    if (!taken && refused_message_closes(dialect_) && refused_log_.open(runtime_.now())) {
       log::debug("transport", std::string(message.module->text()) + " refused a message of " + peer.to_string() +
                                   "; closing the connection: " + taken.error().to_string() + refused_log_.left_out());
     }

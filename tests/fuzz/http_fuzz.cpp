@@ -42,7 +42,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case 3: {
         at += 1 + n;
         net::ByteBuffer frame;
-        net::ws_append_frame(frame, net::WsRole::kClient, net::kWsBinary, bytes, 0x5a17c3e9);
+        net::ws_append_frame(frame, net::WsRole::client, net::kWsBinary, bytes, 0x5a17c3e9);
         conn->receive(as_text({frame.data(), frame.size()}));
         break;
       }

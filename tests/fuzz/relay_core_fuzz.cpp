@@ -34,11 +34,11 @@ struct Play {
     core.take_actions(actions);
     for (const auto& action : actions) {
       K2_ASSERT(open.contains(action.conn));
-      if (action.kind == RelayCore::Action::Kind::kClose) {
+      if (action.kind == RelayCore::Action::Kind::close) {
         open.erase(action.conn);
         held.erase(action.conn);
       }
-      if (action.kind == RelayCore::Action::Kind::kResume) K2_ASSERT(held.erase(action.conn) == 1);
+      if (action.kind == RelayCore::Action::Kind::resume) K2_ASSERT(held.erase(action.conn) == 1);
     }
     core.check_invariants();
     K2_ASSERT(core.client_count() == open.size());
@@ -97,8 +97,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         const std::size_t bytes = y * 80U;
         const auto head = ByteView(m).subspan(0, std::min(bytes, m.size()));
         const auto routed = p.core.on_message(conn, head, bytes, p.now);
-        if (routed.verdict == RelayCore::Verdict::kHold) p.held.insert(conn);
-        if (routed.verdict == RelayCore::Verdict::kForward) K2_ASSERT(p.open.contains(routed.to));
+        if (routed.verdict == RelayCore::Verdict::hold) p.held.insert(conn);
+        if (routed.verdict == RelayCore::Verdict::forward) K2_ASSERT(p.open.contains(routed.to));
         break;
       }
     }

@@ -18,11 +18,11 @@ struct Log final : net::WsDecoder::Sink {
 
   net::WsDecoder::Next on_ws_message(net::WsPayload& message) override {
     K2_ASSERT(message.size <= kLimit);
-    if (hold_every > 0 && ++asked % hold_every != 0) return net::WsDecoder::Next::kHold;
+    if (hold_every > 0 && ++asked % hold_every != 0) return net::WsDecoder::Next::hold;
     std::string text(message.size, '\0');
     message.copy_to(reinterpret_cast<std::uint8_t*>(text.data()), 0, message.size);
     seen.push_back("m" + text);
-    return net::WsDecoder::Next::kGo;
+    return net::WsDecoder::Next::go;
   }
   void on_ws_ping(ByteView payload) override {
     K2_ASSERT(payload.size() <= 125);
@@ -61,7 +61,7 @@ Log run(net::WsRole role, ByteView input, std::size_t step, int hold_every) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
-  const auto role = data[0] % 2 == 0 ? net::WsRole::kServer : net::WsRole::kClient;
+  const auto role = data[0] % 2 == 0 ? net::WsRole::server : net::WsRole::client;
   const ByteView input(data + 1, size - 1);
   const Log whole = run(role, input, std::max<std::size_t>(input.size(), 1), 0);
   K2_ASSERT(run(role, input, 1 + data[0] / 8, 0).seen == whole.seen);

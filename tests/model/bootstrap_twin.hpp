@@ -190,7 +190,7 @@ class BootstrapUnderTest {
     const auto outcome = book_.put(id, info, now_, random_ = slots::drawn(random_, more));
     coverage_.puts += 1;
     if (is_new && info.is_tombstone) {
-      K2_ASSERT(outcome == Book::Outcome::kTaken && !book_.has(id));
+      K2_ASSERT(outcome == Book::Outcome::taken && !book_.has(id));
       return;
     }
     if (!is_new) {
@@ -201,16 +201,16 @@ class BootstrapUnderTest {
       const auto grave = space.graves.find(info.agent);
       if (kept || (grave != space.graves.end() && grave->second >= info.created_at)) {
         coverage_.stale += 1;
-        K2_ASSERT(outcome == Book::Outcome::kTaken);
+        K2_ASSERT(outcome == Book::Outcome::taken);
         return;
       }
     }
     drop_what_went(id, from);
-    if (outcome != Book::Outcome::kTaken) {
+    if (outcome != Book::Outcome::taken) {
       coverage_.refused += 1;
       for (const auto& [other, space] : spaces_) K2_ASSERT(!may_go(other, id, from));
       const bool full = is_new && (before >= book_.limits().max_spaces || own >= book_.limits().max_spaces / 2);
-      K2_ASSERT(outcome != Book::Outcome::kTooManySpaces || full);
+      K2_ASSERT(outcome != Book::Outcome::too_many_spaces || full);
       return;
     }
     take(id, info, body.size() + Book::kEntryOverhead);

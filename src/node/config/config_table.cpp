@@ -17,13 +17,13 @@ constexpr std::uint64_t kTiB = 1ULL << 40;
 
 std::string check_bootstrap_url(const std::string& text) {
   if (is_placeholder(text)) return {};
-  if (net::parse_url(text, "http", "https").has_error()) return "must be like https://host:port, got \"" + text + '"';
+  if (!net::parse_url(text, "http", "https")) return "must be like https://host:port, got \"" + text + '"';
   return {};
 }
 
 std::string check_relay_url(const std::string& text) {
   if (is_placeholder(text)) return {};
-  if (canonical_relay_url(text).has_error()) return "must be like wss://host:port, got \"" + text + '"';
+  if (!canonical_relay_url(text)) return "must be like wss://host:port, got \"" + text + '"';
   return {};
 }
 

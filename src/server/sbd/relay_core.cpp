@@ -28,33 +28,33 @@ bool is_command(ByteView head) {
 
 std::string_view to_string(RelayReject reason) {
   switch (reason) {
-    case RelayReject::kIllegalKey:
+    case RelayReject::illegal_key:
       return "illegal_key";
-    case RelayReject::kLimitClients:
+    case RelayReject::limit_clients:
       return "limit_clients";
-    case RelayReject::kRateLimited:
+    case RelayReject::rate_limited:
       return "rate_limited";
-    case RelayReject::kBadSignature:
+    case RelayReject::bad_signature:
       return "bad_signature";
-    case RelayReject::kHandshakeTimeout:
+    case RelayReject::handshake_timeout:
       return "handshake_timeout";
-    case RelayReject::kEarlyForward:
+    case RelayReject::early_forward:
       return "early_forward";
-    case RelayReject::kLateResponse:
+    case RelayReject::late_response:
       return "late_response";
-    case RelayReject::kMalformed:
+    case RelayReject::malformed:
       return "malformed";
-    case RelayReject::kTooLarge:
+    case RelayReject::too_large:
       return "too_large";
-    case RelayReject::kIdle:
+    case RelayReject::idle:
       return "idle";
-    case RelayReject::kSlowReceiver:
+    case RelayReject::slow_receiver:
       return "slow_receiver";
-    case RelayReject::kTakenOver:
+    case RelayReject::taken_over:
       return "taken_over";
-    case RelayReject::kEvicted:
+    case RelayReject::evicted:
       return "evicted";
-    case RelayReject::kQueuesFull:
+    case RelayReject::queues_full:
       return "queues_full";
   }
   return "unknown";
@@ -192,7 +192,7 @@ void RelayCore::tell_rates(Time now) {
 
 bool RelayCore::on_connect(const Ip& ip, Time now) {
   if (charge(address(ip, now), 1, now)) return true;
-  ++counters_.rejects[static_cast<std::size_t>(RelayReject::kRateLimited)];
+  ++counters_.rejects[static_cast<std::size_t>(RelayReject::rate_limited)];
   return false;
 }
 
@@ -200,9 +200,9 @@ std::optional<RelayReject> RelayCore::on_open(ConnId conn, const Ip& ip, const s
                                               Time now, std::uint64_t random) {
   std::optional<RelayReject> refused;
   if (!sbd::is_legal_node_id(key)) {
-    refused = RelayReject::kIllegalKey;
+    refused = RelayReject::illegal_key;
   } else if (clients_.size() >= limits_.clients && !make_place(ip, now, random)) {
-    refused = RelayReject::kLimitClients;
+    refused = RelayReject::limit_clients;
   }
   if (refused) {
     ++counters_.rejects[static_cast<std::size_t>(*refused)];
@@ -238,14 +238,14 @@ std::optional<RelayReject> RelayCore::on_open(ConnId conn, const Ip& ip, const s
 
 RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t size, Time now) {
   const auto it = clients_.find(conn);
-  if (it == clients_.end()) return {Verdict::kClosed};
+  if (it == clients_.end()) return {Verdict::closed};
   Client& client = *it->second;
   const auto closed = [&](RelayReject reason) {
     reject(client, reason, now);
-    return Routed{Verdict::kClosed};
+    return Routed{Verdict::closed};
   };
-  if (size > sbd::kMaxMessageBytes) return closed(RelayReject::kTooLarge);
-  if (size < sbd::kHeaderBytes || head.size() < std::min(size, kHeadBytes)) return closed(RelayReject::kMalformed);
+  if (size > sbd::kMaxMessageBytes) return closed(RelayReject::too_large);
+  if (size < sbd::kHeaderBytes || head.size() < std::min(size, kHeadBytes)) return closed(RelayReject::malformed);
 
   const bool command = is_command(head);
   Client* to = nullptr;
@@ -254,26 +254,26 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
     std::copy_n(head.begin(), key.size(), key.begin());
     const auto route = routes_.find(key);
     if (route != routes_.end()) to = route->second;
-    if (to != nullptr && hold(client, *to, now)) return {Verdict::kHold};
+    if (to != nullptr && hold(client, *to, now)) return {Verdict::hold};
     if (to != nullptr && !routes_.contains(key)) to = nullptr;  // it was closed
   }
   // Last, since a message that is held for another reason comes again, and would pay again.
-  if (waits_for_turn(client, size, now)) return {Verdict::kHold};
+  if (waits_for_turn(client, size, now)) return {Verdict::hold};
 
   client.last_heard = now;
   client.sent_bytes += size;
-  if (!charge(*client.address, size, now)) return closed(RelayReject::kRateLimited);
+  if (!charge(*client.address, size, now)) return closed(RelayReject::rate_limited);
   if (command) {
     if (as_text(head.subspan(28, 4)) != "ares") return {};  // `keep`, or a command of some later version
-    if (client.ready) return closed(RelayReject::kLateResponse);
-    if (size != kHeadBytes) return closed(RelayReject::kMalformed);
+    if (client.ready) return closed(RelayReject::late_response);
+    if (size != kHeadBytes) return closed(RelayReject::malformed);
     authenticate(client, head.subspan(sbd::kHeaderBytes, sbd::kSignatureBytes), now);
-    if (!clients_.contains(conn)) return {Verdict::kClosed};
+    if (!clients_.contains(conn)) return {Verdict::closed};
     Routed out;
     out.joined = true;
     return out;
   }
-  if (!client.ready) return closed(RelayReject::kEarlyForward);
+  if (!client.ready) return closed(RelayReject::early_forward);
   if (to == nullptr) {
     ++counters_.dropped_unknown;
     if (client.address->ip == kThisProcess) {
@@ -290,7 +290,7 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
   client.useful_bytes += size;
   ++counters_.forwards;
   counters_.forward_bytes += size;
-  Routed out{Verdict::kForward, to->id, &client.key};
+  Routed out{Verdict::forward, to->id, &client.key};
   if (client.address->ip == kThisProcess && to != &client) {
     note_fed(*to, client, size);
     earn(*to, 2 * size);
@@ -333,7 +333,7 @@ void RelayCore::give_turns(Time now) {
     client.in_turn = false;
     client.earned += kTurnFrames * kLargeFrame;
     client.last_heard = now;  // it was not read from
-    if (!client.held) actions_.push_back({Action::Kind::kResume, client.id, {}});
+    if (!client.held) actions_.push_back({Action::Kind::resume, client.id, {}});
   }
 }
 
@@ -349,7 +349,7 @@ bool RelayCore::hold(Client& client, Client& to, Time now) {
   // The second is for a node that comes again while what it sent before still lies there.
   if (is_node &&
       (to.fed_bytes >= 2 * limits_.send_queue_bytes || to.queued >= kFedAndOthers * limits_.send_queue_bytes)) {
-    reject(to, RelayReject::kSlowReceiver, now);
+    reject(to, RelayReject::slow_receiver, now);
     return false;
   }
   if (is_node || to.queued == 0) {
@@ -378,7 +378,7 @@ bool RelayCore::close_longest_stalled(const Client& spared, Time now) {
     if (longest == nullptr || client->last_taken < longest->last_taken) longest = client;
   }
   if (longest == nullptr) return false;
-  reject(*longest, RelayReject::kQueuesFull, now);
+  reject(*longest, RelayReject::queues_full, now);
   return true;
 }
 
@@ -390,7 +390,7 @@ bool RelayCore::make_place(const Ip& newcomer, Time now, std::uint64_t random) {
     return std::optional(slots::Slot{client.address->ip, client.since, client.useful_bytes, own});
   });
   if (chosen == nullptr) return false;
-  reject(*chosen, RelayReject::kEvicted, now);
+  reject(*chosen, RelayReject::evicted, now);
   return true;
 }
 
@@ -441,9 +441,9 @@ void RelayCore::give_credit(Client& client, bool gone) {
 }
 
 void RelayCore::authenticate(Client& client, ByteView signature, Time now) {
-  if (!sbd::verify_nonce(client.key, client.nonce, signature)) return reject(client, RelayReject::kBadSignature, now);
+  if (!sbd::verify_nonce(client.key, client.nonce, signature)) return reject(client, RelayReject::bad_signature, now);
   if (const auto before = routes_.find(client.key); before != routes_.end()) {
-    reject(*before->second, RelayReject::kTakenOver, now);
+    reject(*before->second, RelayReject::taken_over, now);
   }
   client.ready = true;
   routes_[client.key] = &client;
@@ -462,7 +462,7 @@ void RelayCore::on_other_bytes(ConnId conn, std::size_t size, Time now) {
   const std::uint64_t allowed = kFreeFrames + client.sent_bytes / kBytesForAFrame +
                                 static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0));
   const bool too_many = ++client.other_frames > allowed;
-  if (!charge(*client.address, size + kFrameCost, now) || too_many) reject(client, RelayReject::kRateLimited, now);
+  if (!charge(*client.address, size + kFrameCost, now) || too_many) reject(client, RelayReject::rate_limited, now);
 }
 
 void RelayCore::on_queue(ConnId conn, std::size_t queued, Time now) {
@@ -491,7 +491,7 @@ void RelayCore::release_waiting(Client& client, Time now) {
     if (it == clients_.end() || !it->second->held) continue;
     it->second->held = false;
     it->second->last_heard = now;  // it was not read from: its silence was ours
-    actions_.push_back({Action::Kind::kResume, sender, {}});
+    actions_.push_back({Action::Kind::resume, sender, {}});
   }
 }
 
@@ -524,13 +524,11 @@ void RelayCore::forget(Client& client, Time now) {
 
 void RelayCore::reject(Client& client, RelayReject reason, Time now) {
   ++counters_.rejects[static_cast<std::size_t>(reason)];
-  actions_.push_back({Action::Kind::kClose, client.id, {}, reason});
+  actions_.push_back({Action::Kind::close, client.id, {}, reason});
   forget(client, now);
 }
 
-void RelayCore::send(ConnId conn, Bytes message) {
-  actions_.push_back({Action::Kind::kSend, conn, std::move(message)});
-}
+void RelayCore::send(ConnId conn, Bytes message) { actions_.push_back({Action::Kind::send, conn, std::move(message)}); }
 
 void RelayCore::wake_at(Time at, ConnId conn, bool slow_check) {
   heap_.push_back({at, conn, slow_check});
@@ -541,7 +539,7 @@ void RelayCore::check_slow(Client& client, Time now) {
   client.slow_armed = false;
   if (client.waiting.empty()) return;
   if (client.slow_check <= now) {
-    if (client.taken < limits_.slow_receiver_bytes) return reject(client, RelayReject::kSlowReceiver, now);
+    if (client.taken < limits_.slow_receiver_bytes) return reject(client, RelayReject::slow_receiver, now);
     client.taken = 0;
     client.slow_check = now + std::chrono::milliseconds(limits_.slow_receiver_millis);
   }
@@ -552,7 +550,7 @@ void RelayCore::check_slow(Client& client, Time now) {
 void RelayCore::check_silence(Client& client, Time now) {
   const Time silent_until = (client.held || client.in_turn ? now : client.last_heard) + client.idle;
   if (silent_until > now) return wake_at(silent_until, client.id, false);
-  reject(client, client.ready ? RelayReject::kIdle : RelayReject::kHandshakeTimeout, now);
+  reject(client, client.ready ? RelayReject::idle : RelayReject::handshake_timeout, now);
 }
 
 void RelayCore::poll(Time now) {

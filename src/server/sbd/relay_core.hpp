@@ -21,20 +21,20 @@ namespace kitsune2::server {
 
 /// Why a connection was refused or closed by the relay. The names are those of the metrics.
 enum class RelayReject : std::uint8_t {
-  kIllegalKey,        ///< the node key would read as a command
-  kLimitClients,      ///< too many relay clients in all
-  kRateLimited,       ///< over the address's burst
-  kBadSignature,      ///< the key in the url is not the client's
-  kHandshakeTimeout,  ///< no `ares` in limit_idle_millis
-  kEarlyForward,      ///< a forward before the handshake was finished
-  kLateResponse,      ///< `ares` after the handshake
-  kMalformed,         ///< fewer than 32 bytes, or an `ares` of the wrong length
-  kTooLarge,          ///< over 20000 bytes
-  kIdle,              ///< nothing came for limit_idle_millis
-  kSlowReceiver,      ///< kept senders waiting and took too little
-  kTakenOver,         ///< another connection proved the same key
-  kEvicted,           ///< its place was given to a newcomer
-  kQueuesFull,        ///< all queues together were full, and it had taken nothing for longest
+  illegal_key,        ///< the node key would read as a command
+  limit_clients,      ///< too many relay clients in all
+  rate_limited,       ///< over the address's burst
+  bad_signature,      ///< the key in the url is not the client's
+  handshake_timeout,  ///< no `ares` in limit_idle_millis
+  early_forward,      ///< a forward before the handshake was finished
+  late_response,      ///< `ares` after the handshake
+  malformed,          ///< fewer than 32 bytes, or an `ares` of the wrong length
+  too_large,          ///< over 20000 bytes
+  idle,               ///< nothing came for limit_idle_millis
+  slow_receiver,      ///< kept senders waiting and took too little
+  taken_over,         ///< another connection proved the same key
+  evicted,            ///< its place was given to a newcomer
+  queues_full,        ///< all queues together were full, and it had taken nothing for longest
 };
 inline constexpr std::size_t kRelayRejectCount = 14;
 std::string_view to_string(RelayReject reason);
@@ -122,20 +122,20 @@ class RelayCore {
   static constexpr std::size_t kHeadBytes = sbd::kHeaderBytes + sbd::kSignatureBytes;
 
   struct Action {
-    enum class Kind { kSend, kClose, kResume } kind;
+    enum class Kind { send, close, resume } kind;
     ConnId conn;
-    Bytes message;                            ///< kSend
-    RelayReject reason = RelayReject::kIdle;  ///< kClose: the core has forgotten the connection already
+    Bytes message;                           ///< kSend
+    RelayReject reason = RelayReject::idle;  ///< kClose: the core has forgotten the connection already
   };
 
   enum class Verdict {
-    kTaken,    ///< nothing to do (a command, or dropped)
-    kForward,  ///< send it to `to`, with `from_key` in place of the header
-    kHold,     ///< not now; kResume follows (unless the connection is closed)
-    kClosed,   ///< the connection is closed or unknown
+    taken,    ///< nothing to do (a command, or dropped)
+    forward,  ///< send it to `to`, with `from_key` in place of the header
+    hold,     ///< not now; `resume` follows (unless the connection is closed)
+    closed,   ///< the connection is closed or unknown
   };
   struct Routed {
-    Verdict verdict = Verdict::kTaken;
+    Verdict verdict = Verdict::taken;
     ConnId to = 0;
     const sbd::NodeId* from_key = nullptr;  ///< valid until the next call
     bool joined = false;                    ///< with this message the client has proved its key

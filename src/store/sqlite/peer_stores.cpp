@@ -263,7 +263,7 @@ class SqlitePeerStore final : public PeerStore, public std::enable_shared_from_t
       }
       return db_->remove_expired(now());
     });
-    behind_ = ok.has_error();
+    behind_ = !ok;
     waiting_.clear();
   }
 

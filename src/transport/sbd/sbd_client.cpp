@@ -14,7 +14,7 @@ std::int64_t nanos(Time t) {
 
 Result<SbdClient::Action> SbdClient::on_message(ByteView message, Time now) {
   const Result<sbd::Frame> frame = sbd::parse_frame(message);
-  if (frame.has_error()) return make_error(Errc::peer_fault, "relay: " + frame.error().message);
+  if (!frame) return make_error(Errc::peer_fault, "relay: " + frame.error().message);
   Action action;
   switch (frame->kind) {
     case sbd::FrameKind::forward:

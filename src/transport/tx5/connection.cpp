@@ -269,7 +269,7 @@ void Connection::note_permit_wait(Duration wait, Time now) {
 
 void Connection::on_frame(const Bytes& frame, Time now, Outcome& out) {
   Result<FrameDecoder::Decoded> decoded = decoder_.decode(frame);
-  if (decoded.has_error()) {
+  if (!decoded) {
     out.error = decoded.error();
     return;
   }

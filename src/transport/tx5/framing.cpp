@@ -37,7 +37,7 @@ FrameHeader version_frame() { return {0x42, 't', 'x', '5'}; }
 Result<FrameDecoder::Decoded> FrameDecoder::decode(const Bytes& frame) {
   if (state_ == State::dead) return fault("a frame after an error");
   Result<Decoded> decoded = decode_alive(frame);
-  if (decoded.has_error()) {
+  if (!decoded) {
     state_ = State::dead;
     incoming_ = nullptr;
     received_ = room_ = 0;

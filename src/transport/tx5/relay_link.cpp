@@ -108,7 +108,7 @@ void RelayLink::on_message(const Bytes& message) {
   if (state_ != State::authenticating && state_ != State::ready) return;
   const Time now = shared_.runtime.now();
   Result<SbdClient::Action> action = client_->on_message(message, now);
-  if (action.has_error()) {
+  if (!action) {
     on_lost(action.error());
     return;
   }
@@ -359,7 +359,7 @@ void RelayLink::on_forward(const NodeId& from, ByteView body) {
 bool RelayLink::open_peer(const std::shared_ptr<Peer>& peer) {
   forget_stranger(*peer);
   Result<Bytes> preflight = shared_.events->peer_connect(peer->url);
-  if (preflight.has_error()) {
+  if (!preflight) {
     if (!peer->gone) close_peer(peer, preflight.error(), {}, Tell::now);
     return false;
   }
@@ -368,7 +368,7 @@ bool RelayLink::open_peer(const std::shared_ptr<Peer>& peer) {
     return false;
   }
   peer->announced = true;
-  if (auto opened = peer->connection.open_with(std::move(*preflight), shared_.runtime.now()); opened.has_error()) {
+  if (auto opened = peer->connection.open_with(std::move(*preflight), shared_.runtime.now()); !opened) {
     close_peer(peer, opened.error(), {}, Tell::now);
     return false;
   }
@@ -412,7 +412,7 @@ void RelayLink::process(const std::shared_ptr<Peer>& peer, Connection::Outcome o
   if (outcome.message) {
     const Result<void> taken = shared_.events->recv_data(peer->url, std::move(*outcome.message));
     if (peer->gone) return;
-    if (taken.has_error()) {
+    if (!taken) {
       close_peer(peer, taken.error(), {}, Tell::now);
       return;
     }
@@ -507,7 +507,7 @@ void RelayLink::send(const NodeId& id, const Url& url, ByteChain message, Handle
       return;
     }
   }
-  if (auto queued = peer->connection.enqueue(std::move(message), done); queued.has_error()) {
+  if (auto queued = peer->connection.enqueue(std::move(message), done); !queued) {
     shared_.complete(std::move(done), queued.error());
   }
   touch(peer);

@@ -34,7 +34,7 @@ Result<void> check_numbers(const Tx5TransportConfig& config) {
 Result<Url> relay_of(const Tx5TransportConfig& config) {
   if (config.server_url == Tx5TransportConfig{}.server_url) return bad_config("serverUrl", "is not set");
   Result<Url> relay = canonical_relay_url(config.server_url);
-  if (relay.has_error()) return bad_config("serverUrl", relay.error().message);
+  if (!relay) return bad_config("serverUrl", relay.error().message);
   if (!relay->uses_tls() && !config.signal_allow_plain_text) {
     return bad_config("serverUrl", "is not encrypted (ws://); use wss:// or set signalAllowPlainText to true");
   }
@@ -47,7 +47,7 @@ Result<std::unique_ptr<Tx5Transport>> Tx5Transport::create(Runtime& runtime, std
   if (!crypto_ready()) return make_error(Errc::internal, "libsodium could not be initialised");
   K2_ASSERT(check_numbers(config).has_value());
   Result<Url> relay = relay_of(config);
-  if (relay.has_error()) return relay.error();
+  if (!relay) return relay.error();
 
   std::unique_ptr<Tx5Transport> transport(
       new Tx5Transport(runtime, std::move(connector), *relay, config.signal_allow_plain_text));
@@ -104,7 +104,7 @@ void Tx5Transport::send(const Url& peer, ByteChain message, Handler<> done) {
     return;
   }
   Result<RelayLink*> link = link_for(peer.relay());
-  if (link.has_error()) {
+  if (!link) {
     shared_.complete(std::move(done), link.error());
     return;
   }
@@ -194,7 +194,7 @@ Result<std::unique_ptr<TransportBackend>> make_tx5_transport(Runtime& runtime, s
   if (auto fine = tx5::check_numbers(config); !fine) return fine.error();
   Result<std::unique_ptr<tx5::Tx5Transport>> transport =
       tx5::Tx5Transport::create(runtime, std::move(connector), config, tx5::LinkLimits{}, network);
-  if (transport.has_error()) return transport.error();
+  if (!transport) return transport.error();
   return std::unique_ptr<TransportBackend>(std::move(*transport));
 }
 

@@ -17,10 +17,10 @@ struct Log final : WsDecoder::Sink {
   std::vector<std::string> messages;
   std::vector<std::string> pings;
   std::optional<std::pair<std::uint16_t, std::string>> closed;
-  Next answer = Next::kGo;
+  Next answer = Next::go;
 
   Next on_ws_message(WsPayload& message) override {
-    if (answer == Next::kHold) return answer;
+    if (answer == Next::hold) return answer;
     std::string text(message.size, '\0');
     message.copy_to(reinterpret_cast<std::uint8_t*>(text.data()), 0, message.size);
     messages.push_back(std::move(text));
@@ -43,7 +43,7 @@ std::string frame(WsRole sender, std::uint8_t opcode, std::string_view payload, 
 
 /// A client's frame with any first byte.
 std::string raw(std::uint8_t first, std::string_view payload) {
-  std::string out = frame(WsRole::kClient, kWsBinary, payload);
+  std::string out = frame(WsRole::client, kWsBinary, payload);
   out[0] = static_cast<char>(first);
   return out;
 }
@@ -82,8 +82,8 @@ TEST(WsMask, WorksInPlaceAndKeyZeroCopies) {
 
 TEST(WsCodec, RfcExamples) {
   // RFC 6455, 5.7: "Hello" unmasked and masked, and a ping.
-  EXPECT_EQ(frame(WsRole::kServer, kWsText, "Hello"), std::string("\x81\x05Hello"));
-  EXPECT_EQ(frame(WsRole::kClient, kWsText, "Hello", 0x3d21fa37),
+  EXPECT_EQ(frame(WsRole::server, kWsText, "Hello"), std::string("\x81\x05Hello"));
+  EXPECT_EQ(frame(WsRole::client, kWsText, "Hello", 0x3d21fa37),
             std::string("\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"));
   EXPECT_EQ(ws_accept_value("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 }
@@ -96,9 +96,9 @@ TEST(WsCodec, KeysOfTheRightFormOnly) {
 }
 
 TEST(WsDecoder, AllLengthFormsBothWays) {
-  for (const WsRole sender : {WsRole::kClient, WsRole::kServer}) {
+  for (const WsRole sender : {WsRole::client, WsRole::server}) {
     for (const std::size_t size : {0U, 1U, 125U, 126U, 127U, 19'999U, 65'535U, 65'536U, 300'000U}) {
-      WsDecoder decoder(sender == WsRole::kClient ? WsRole::kServer : WsRole::kClient, 1U << 20);
+      WsDecoder decoder(sender == WsRole::client ? WsRole::server : WsRole::client, 1U << 20);
       Log log;
       const std::string payload(size, 'p');
       const auto bytes = frame(sender, kWsBinary, payload);
@@ -112,15 +112,14 @@ TEST(WsDecoder, AllLengthFormsBothWays) {
 }
 
 TEST(WsDecoder, CutAnywhereGivesTheSameMessages) {
-  const std::string all = frame(WsRole::kClient, kWsBinary, "one") + raw(0x01, "tw") +
-                          frame(WsRole::kClient, kWsPing, "p") + raw(0x80, "o") +
-                          frame(WsRole::kClient, kWsText, std::string(70'000, 'x')) +
-                          frame(WsRole::kClient, kWsBinary, "") +
-                          frame(WsRole::kClient, kWsClose,
-                                "\x03\xe8"
-                                "bye");
+  const std::string all =
+      frame(WsRole::client, kWsBinary, "one") + raw(0x01, "tw") + frame(WsRole::client, kWsPing, "p") + raw(0x80, "o") +
+      frame(WsRole::client, kWsText, std::string(70'000, 'x')) + frame(WsRole::client, kWsBinary, "") +
+      frame(WsRole::client, kWsClose,
+            "\x03\xe8"
+            "bye");
   for (const std::size_t step : {1U, 2U, 3U, 5U, 7U, 64U, 1000U, 65'536U}) {
-    WsDecoder decoder(WsRole::kServer, 100'000);
+    WsDecoder decoder(WsRole::server, 100'000);
     Log log;
     std::string pending;
     for (std::size_t at = 0; at < all.size(); at += step) {
@@ -142,19 +141,19 @@ TEST(WsDecoder, CutAnywhereGivesTheSameMessages) {
 }
 
 TEST(WsDecoder, AHeldMessageComesAgain) {
-  for (const auto& bytes : {frame(WsRole::kClient, kWsBinary, "direct"), raw(0x02, "di") + raw(0x80, "rect"),
-                            frame(WsRole::kClient, kWsBinary, std::string(70'000, 'd'))}) {
-    WsDecoder decoder(WsRole::kServer, 100'000);
+  for (const auto& bytes : {frame(WsRole::client, kWsBinary, "direct"), raw(0x02, "di") + raw(0x80, "rect"),
+                            frame(WsRole::client, kWsBinary, std::string(70'000, 'd'))}) {
+    WsDecoder decoder(WsRole::server, 100'000);
     Log log;
-    log.answer = Next::kHold;
-    std::string pending = bytes + frame(WsRole::kClient, kWsBinary, "after");
+    log.answer = Next::hold;
+    std::string pending = bytes + frame(WsRole::client, kWsBinary, "after");
     for (int i = 0; i < 3; ++i) {
       const auto outcome = feed(decoder, pending, log);
       EXPECT_TRUE(outcome.held);
       pending.erase(0, outcome.used);
       EXPECT_TRUE(log.messages.empty());
     }
-    log.answer = Next::kGo;
+    log.answer = Next::go;
     const auto outcome = feed(decoder, pending, log);
     EXPECT_FALSE(outcome.held);
     EXPECT_EQ(outcome.used, pending.size());
@@ -165,10 +164,10 @@ TEST(WsDecoder, AHeldMessageComesAgain) {
 }
 
 TEST(WsDecoder, StopDeliversNothingMore) {
-  WsDecoder decoder(WsRole::kServer, 1000);
+  WsDecoder decoder(WsRole::server, 1000);
   Log log;
-  log.answer = Next::kStop;
-  const std::string bytes = frame(WsRole::kClient, kWsBinary, "a") + frame(WsRole::kClient, kWsBinary, "b");
+  log.answer = Next::stop;
+  const std::string bytes = frame(WsRole::client, kWsBinary, "a") + frame(WsRole::client, kWsBinary, "b");
   EXPECT_EQ(feed(decoder, bytes, log).used, bytes.size());
   EXPECT_EQ(feed(decoder, bytes, log).used, bytes.size());
   EXPECT_EQ(log.messages.size(), 1U);
@@ -181,7 +180,7 @@ struct Bad {
 };
 
 TEST(WsDecoder, BrokenFramesAreFaults) {
-  std::string unmasked = frame(WsRole::kServer, kWsBinary, "x");
+  std::string unmasked = frame(WsRole::server, kWsBinary, "x");
   const std::vector<Bad> all = {
       {"unmasked from a client", unmasked, 1002},
       {"reserved bit", raw(0xc2, "x"), 1002},
@@ -199,33 +198,33 @@ TEST(WsDecoder, BrokenFramesAreFaults) {
       {"close of one byte", raw(0x88, "x"), 1002},
   };
   for (const auto& bad : all) {
-    WsDecoder decoder(WsRole::kServer, 1000);
+    WsDecoder decoder(WsRole::server, 1000);
     Log log;
     const auto outcome = feed(decoder, bad.bytes, log);
     ASSERT_TRUE(outcome.fault) << bad.name;
     EXPECT_EQ(outcome.fault->code, bad.code) << bad.name;
     EXPECT_TRUE(log.messages.empty()) << bad.name;
-    feed(decoder, frame(WsRole::kClient, kWsBinary, "later"), log);
+    feed(decoder, frame(WsRole::client, kWsBinary, "later"), log);
     EXPECT_TRUE(log.messages.empty()) << "nothing is decoded after a fault: " << bad.name;
   }
-  WsDecoder client(WsRole::kClient, 1000);
+  WsDecoder client(WsRole::client, 1000);
   Log log;
-  EXPECT_TRUE(feed(client, frame(WsRole::kClient, kWsBinary, "x"), log).fault) << "masked from a server";
+  EXPECT_TRUE(feed(client, frame(WsRole::client, kWsBinary, "x"), log).fault) << "masked from a server";
 }
 
 TEST(WsDecoder, ExactlyTheLimitPasses) {
-  WsDecoder decoder(WsRole::kServer, 1000);
+  WsDecoder decoder(WsRole::server, 1000);
   Log log;
-  feed(decoder, frame(WsRole::kClient, kWsBinary, std::string(1000, 'x')), log);
+  feed(decoder, frame(WsRole::client, kWsBinary, std::string(1000, 'x')), log);
   feed(decoder, raw(0x02, std::string(600, 'x')) + raw(0x80, std::string(400, 'x')), log);
   EXPECT_EQ(log.messages.size(), 2U);
 }
 
 TEST(WsDecoder, CloseReasonsAreMadePrintable) {
-  WsDecoder decoder(WsRole::kServer, 1000);
+  WsDecoder decoder(WsRole::server, 1000);
   Log log;
   feed(decoder,
-       frame(WsRole::kClient, kWsClose,
+       frame(WsRole::client, kWsClose,
              std::string("\x03\xf0"
                          "a\nb\x1b",
                          6)),

@@ -47,10 +47,10 @@ SpaceId numbered(int i) { return SpaceId::from_text("space " + std::to_string(i)
 
 TEST(BootstrapBook, OneAddressThatFillsItDoesNotKeepOthersOut) {
   World w({.max_spaces = 1000});
-  ASSERT_EQ(w.put(kSpace, "before", 1), Outcome::kTaken);
+  ASSERT_EQ(w.put(kSpace, "before", 1), Outcome::taken);
   for (int i = 0; i < 3000; ++i) w.put(numbered(i), "flood", 2);
   for (std::uint32_t i = 0; i < 400; ++i) {
-    EXPECT_EQ(w.put(SpaceId::from_text("honest " + std::to_string(i)), "honest", 100 + i), Outcome::kTaken);
+    EXPECT_EQ(w.put(SpaceId::from_text("honest " + std::to_string(i)), "honest", 100 + i), Outcome::taken);
     w.put(numbered(10'000 + static_cast<int>(i)), "flood", 2);
   }
   for (std::uint32_t i = 0; i < 400; ++i) {
@@ -64,7 +64,7 @@ TEST(BootstrapBook, SixtyFourAddressesThatFillItLeaveThoseThatHaveOneSpace) {
   World w({.max_spaces = 1000});
   for (int i = 0; i < 5000; ++i) w.put(numbered(i), "flood", 2 + static_cast<std::uint32_t>(i % 64));
   for (std::uint32_t i = 0; i < 500; ++i) {
-    EXPECT_EQ(w.put(SpaceId::from_text("honest " + std::to_string(i)), "honest", 100 + i), Outcome::kTaken);
+    EXPECT_EQ(w.put(SpaceId::from_text("honest " + std::to_string(i)), "honest", 100 + i), Outcome::taken);
     w.put(numbered(10'000 + static_cast<int>(i)), "flood", 2 + i % 64);
   }
   for (std::uint32_t i = 0; i < 500; ++i) {
@@ -81,9 +81,9 @@ TEST(BootstrapBook, SpacesThatOthersAskForAndOldOnesGoLast) {
   w.put(numbered(4), "b", 2);
   w.book.list(numbered(2), kNow, address(9));
   w.book.list(numbered(3), kNow, address(2));  // its own
-  EXPECT_EQ(w.put(numbered(5), "a", 1), Outcome::kTaken);
+  EXPECT_EQ(w.put(numbered(5), "a", 1), Outcome::taken);
   EXPECT_FALSE(w.book.has(numbered(1))) << "older than 2, but nobody asked for it";
-  EXPECT_EQ(w.put(numbered(6), "b", 2), Outcome::kTaken);
+  EXPECT_EQ(w.put(numbered(6), "b", 2), Outcome::taken);
   EXPECT_TRUE(w.book.has(numbered(3)));
   EXPECT_FALSE(w.book.has(numbered(4))) << "the youngest that nobody asked for";
 }
@@ -93,10 +93,10 @@ TEST(BootstrapBook, SpacesOfSeveralAddressesGoLast) {
   w.put(numbered(1), "a", 1);
   w.put(numbered(1), "b", 2);
   w.put(numbered(2), "a", 1);
-  EXPECT_EQ(w.put(numbered(3), "c", 3), Outcome::kTaken);
+  EXPECT_EQ(w.put(numbered(3), "c", 3), Outcome::taken);
   EXPECT_TRUE(w.book.has(numbered(1)));
   w.put(numbered(3), "d", 4);
-  EXPECT_EQ(w.put(numbered(4), "e", 5), Outcome::kTaken);
+  EXPECT_EQ(w.put(numbered(4), "e", 5), Outcome::taken);
   EXPECT_TRUE(w.book.has(numbered(1))) << "the younger one goes";
   w.book.check_invariants();
 }
@@ -109,7 +109,7 @@ TEST(BootstrapBook, TwoAddressesThatFillItWithSpacesTheyShareKeepNobodyOut) {
     w.put(numbered(i), "b", 2);
   }
   for (std::uint32_t i = 0; i < 60; ++i) {
-    EXPECT_EQ(w.put(SpaceId::from_text("honest " + std::to_string(i)), "c", 100 + i), Outcome::kTaken) << i;
+    EXPECT_EQ(w.put(SpaceId::from_text("honest " + std::to_string(i)), "c", 100 + i), Outcome::taken) << i;
     w.book.list(SpaceId::from_text("honest " + std::to_string(i)), kNow, address(99));
   }
   for (std::uint32_t i = 0; i < 60; ++i)
@@ -124,8 +124,8 @@ TEST(BootstrapBook, TheOnlySpaceOfAnAddressStaysIfOthersAskedForIt) {
   w.put(numbered(2), "b", 2);
   w.book.list(numbered(1), kNow, address(9));
   w.book.list(numbered(2), kNow, address(9));
-  EXPECT_EQ(w.put(numbered(3), "c", 3), Outcome::kTooManySpaces);
-  EXPECT_EQ(w.put(numbered(3), "b", 2), Outcome::kTaken) << "it replaces its own";
+  EXPECT_EQ(w.put(numbered(3), "c", 3), Outcome::too_many_spaces);
+  EXPECT_EQ(w.put(numbered(3), "b", 2), Outcome::taken) << "it replaces its own";
   EXPECT_TRUE(w.book.has(numbered(1)));
 }
 
@@ -148,7 +148,7 @@ TEST(BootstrapBook, BytesThatOneAddressFillsAreGivenToOthers) {
   for (int i = 0; i < 200; ++i) w.put(numbered(i), "flood", 2);
   EXPECT_EQ(w.book.entries(), 50U);
   for (std::uint32_t i = 0; i < 40; ++i) {
-    EXPECT_EQ(w.put(SpaceId::from_text("honest " + std::to_string(i)), "honest", 100 + i), Outcome::kTaken);
+    EXPECT_EQ(w.put(SpaceId::from_text("honest " + std::to_string(i)), "honest", 100 + i), Outcome::taken);
   }
   w.book.check_invariants();
 }

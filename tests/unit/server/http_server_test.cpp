@@ -24,14 +24,14 @@ struct Echo final : HttpHandler {
     WsPeer* peer;
     Peer(Echo& o, WsPeer& p) : owner(o), peer(&p) {}
     Next on_ws_message(net::WsPayload& message) override {
-      if (owner.hold) return Next::kHold;
+      if (owner.hold) return Next::hold;
       const Bytes m = message.take();
       if (m == Bytes::copy_of("close me")) {
         peer->close(1008, "as you wish");
-        return Next::kStop;
+        return Next::stop;
       }
       peer->send(m);
-      return Next::kGo;
+      return Next::go;
     }
     void on_ws_frame(std::size_t size) override {
       owner.ping_bytes += size;
@@ -106,13 +106,13 @@ const std::string kUpgrade =
 
 std::string client_frame(std::uint8_t opcode, std::string_view payload) {
   net::ByteBuffer out;
-  net::ws_append_frame(out, net::WsRole::kClient, opcode, as_bytes(payload), 0x01020304);
+  net::ws_append_frame(out, net::WsRole::client, opcode, as_bytes(payload), 0x01020304);
   return std::string(as_text({out.data(), out.size()}));
 }
 
 std::string server_frame(std::uint8_t opcode, std::string_view payload) {
   net::ByteBuffer out;
-  net::ws_append_frame(out, net::WsRole::kServer, opcode, as_bytes(payload), 0);
+  net::ws_append_frame(out, net::WsRole::server, opcode, as_bytes(payload), 0);
   return std::string(as_text({out.data(), out.size()}));
 }
 
@@ -493,7 +493,7 @@ TEST(HttpServer, EmptyFragmentsAndPongsAreCountedAndCanEndAConnection) {
   w.say(c, "GET /x HTTP/1.1\r\n" + kUpgrade);
   std::string flood = client_frame(net::kWsPing, "");
   net::ByteBuffer fragment;
-  net::ws_append_frame(fragment, net::WsRole::kClient, net::kWsBinary, {}, 0);
+  net::ws_append_frame(fragment, net::WsRole::client, net::kWsBinary, {}, 0);
   std::string first(as_text({fragment.data(), fragment.size()}));
   first[0] &= 0x7f;  // not the last one
   std::string next = first;

@@ -23,7 +23,7 @@ TEST(RelayCore, HandshakeFramesAreThoseOfTheWirePage) {
                          "d1b34d874e0b85cbe83c845ae01995589a173b2e4e9ab9210b8ac007a3986fcf7a5c2c05f9de09b60cb845"
                          "c76dbbb7f353d97303"))
           .verdict,
-      Verdict::kTaken);
+      Verdict::taken);
   ASSERT_EQ(w.sent[7].size(), 4U);
   EXPECT_EQ(to_hex(w.sent[7][2]), "000000000000000000000000000000000000000000000000000000006c69646c00002710");
   EXPECT_EQ(to_hex(w.sent[7][3]), "0000000000000000000000000000000000000000000000000000000073726479");
@@ -35,7 +35,7 @@ TEST(RelayCore, ForwardGoesToTheKeyInTheHeaderWithTheSendersKey) {
   const auto a = w.ready(kA);
   const auto b = w.ready(kB);
   const auto routed = w.forward(a, kB, 100);
-  EXPECT_EQ(routed.verdict, Verdict::kForward);
+  EXPECT_EQ(routed.verdict, Verdict::forward);
   EXPECT_EQ(routed.to, b);
   ASSERT_NE(routed.from_key, nullptr);
   EXPECT_EQ(*routed.from_key, kA.id);
@@ -47,7 +47,7 @@ TEST(RelayCore, AForwardOfTheHeaderAloneAndToOneselfIsAllowed) {
   World w;
   const auto a = w.ready(kA);
   const auto routed = w.forward(a, kA, 0);
-  EXPECT_EQ(routed.verdict, Verdict::kForward);
+  EXPECT_EQ(routed.verdict, Verdict::forward);
   EXPECT_EQ(routed.to, a);
 }
 
@@ -55,7 +55,7 @@ TEST(RelayCore, UnknownDestinationIsDroppedInSilence) {
   World w;
   const auto a = w.ready(kA);
   const std::size_t told = w.sent[a].size();
-  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::kTaken);
+  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::taken);
   EXPECT_EQ(w.core.counters().dropped_unknown.get(), 1U);
   EXPECT_EQ(w.sent[a].size(), told);
   EXPECT_TRUE(w.closed.empty());
@@ -65,16 +65,16 @@ TEST(RelayCore, ADestinationThatIsNotReadyIsUnknown) {
   World w;
   const auto a = w.ready(kA);
   w.open(kB);
-  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::kTaken);
+  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::taken);
   EXPECT_EQ(w.core.counters().dropped_unknown.get(), 1U);
 }
 
 TEST(RelayCore, BadSignatureCloses) {
   World w;
   const auto a = w.open(kA);
-  EXPECT_EQ(w.answer(a, kB).verdict, Verdict::kClosed);
-  EXPECT_EQ(w.closed[a], RelayReject::kBadSignature);
-  EXPECT_EQ(w.forward(a, kA).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.answer(a, kB).verdict, Verdict::closed);
+  EXPECT_EQ(w.closed[a], RelayReject::bad_signature);
+  EXPECT_EQ(w.forward(a, kA).verdict, Verdict::closed);
   EXPECT_EQ(w.core.client_count(), 0U);
 }
 
@@ -84,8 +84,8 @@ TEST(RelayCore, ASignatureOfAnOlderNonceCloses) {
   const auto frame = *sbd::parse_frame(w.sent[first][1]);
   const Bytes response = sbd::encode_auth_response(sbd::sign_nonce(frame.body, kA.secret));
   const auto second = w.open(kA);
-  EXPECT_EQ(w.message(second, response).verdict, Verdict::kClosed);
-  EXPECT_EQ(w.closed[second], RelayReject::kBadSignature);
+  EXPECT_EQ(w.message(second, response).verdict, Verdict::closed);
+  EXPECT_EQ(w.closed[second], RelayReject::bad_signature);
 }
 
 TEST(RelayCore, AKeyThatReadsAsACommandIsRefused) {
@@ -93,7 +93,7 @@ TEST(RelayCore, AKeyThatReadsAsACommandIsRefused) {
   KeyPair key;
   key.id = {};
   key.id[31] = 9;
-  EXPECT_EQ(w.core.on_open(1, ip(1), key.id, {}, w.now), RelayReject::kIllegalKey);
+  EXPECT_EQ(w.core.on_open(1, ip(1), key.id, {}, w.now), RelayReject::illegal_key);
   EXPECT_EQ(w.core.client_count(), 0U);
   key.id[27] = 1;
   EXPECT_EQ(w.core.on_open(2, ip(1), key.id, {}, w.now), std::nullopt);
@@ -103,16 +103,16 @@ TEST(RelayCore, AForwardBeforeReadyIsDroppedAndCloses) {
   World w;
   w.ready(kB);
   const auto a = w.open(kA);
-  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::kClosed);
-  EXPECT_EQ(w.closed[a], RelayReject::kEarlyForward);
+  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::closed);
+  EXPECT_EQ(w.closed[a], RelayReject::early_forward);
   EXPECT_EQ(w.core.counters().forwards.get(), 0U);
 }
 
 TEST(RelayCore, AresAfterTheHandshakeCloses) {
   World w;
   const auto a = w.ready(kA);
-  EXPECT_EQ(w.answer(a, kA).verdict, Verdict::kClosed);
-  EXPECT_EQ(w.closed[a], RelayReject::kLateResponse);
+  EXPECT_EQ(w.answer(a, kA).verdict, Verdict::closed);
+  EXPECT_EQ(w.closed[a], RelayReject::late_response);
 }
 
 TEST(RelayCore, AnAresOfTheWrongLengthCloses) {
@@ -121,21 +121,21 @@ TEST(RelayCore, AnAresOfTheWrongLengthCloses) {
     const auto a = w.open(kA);
     std::vector<std::uint8_t> m(static_cast<std::size_t>(96 + more));
     std::copy_n("ares", 4, m.begin() + 28);
-    EXPECT_EQ(w.message(a, m).verdict, Verdict::kClosed);
-    EXPECT_EQ(w.closed[a], RelayReject::kMalformed);
+    EXPECT_EQ(w.message(a, m).verdict, Verdict::closed);
+    EXPECT_EQ(w.closed[a], RelayReject::malformed);
   }
 }
 
 TEST(RelayCore, TooShortAndTooLongMessagesClose) {
   World w;
   const auto a = w.ready(kA);
-  EXPECT_EQ(w.message(a, std::vector<std::uint8_t>(31, 1)).verdict, Verdict::kClosed);
-  EXPECT_EQ(w.closed[a], RelayReject::kMalformed);
+  EXPECT_EQ(w.message(a, std::vector<std::uint8_t>(31, 1)).verdict, Verdict::closed);
+  EXPECT_EQ(w.closed[a], RelayReject::malformed);
   const auto b = w.ready(kB);
   w.ready(kC);
-  EXPECT_EQ(w.forward(b, kC, 20'000 - 32).verdict, Verdict::kForward) << "exactly the limit";
-  EXPECT_EQ(w.forward(b, kC, 20'001 - 32).verdict, Verdict::kClosed);
-  EXPECT_EQ(w.closed[b], RelayReject::kTooLarge);
+  EXPECT_EQ(w.forward(b, kC, 20'000 - 32).verdict, Verdict::forward) << "exactly the limit";
+  EXPECT_EQ(w.forward(b, kC, 20'001 - 32).verdict, Verdict::closed);
+  EXPECT_EQ(w.closed[b], RelayReject::too_large);
 }
 
 TEST(RelayCore, UnknownCommandsAndServerCommandsAreIgnored) {
@@ -146,7 +146,7 @@ TEST(RelayCore, UnknownCommandsAndServerCommandsAreIgnored) {
       for (const std::size_t size : {32U, 36U, 500U}) {
         std::vector<std::uint8_t> m(size);
         std::copy_n(name, 4, m.begin() + 28);
-        EXPECT_EQ(w.message(a, m).verdict, Verdict::kTaken) << name;
+        EXPECT_EQ(w.message(a, m).verdict, Verdict::taken) << name;
       }
     }
     EXPECT_FALSE(w.closed.contains(a));
@@ -160,7 +160,7 @@ TEST(RelayCore, HandshakeMustFinishWithinTheIdleLimit) {
   w.poll_at(start + seconds(10) - microseconds(1));
   EXPECT_FALSE(w.closed.contains(a));
   w.poll_at(start + seconds(10));
-  EXPECT_EQ(w.closed[a], RelayReject::kHandshakeTimeout);
+  EXPECT_EQ(w.closed[a], RelayReject::handshake_timeout);
 }
 
 TEST(RelayCore, AnIdleClientIsClosedAndKeepOrAForwardKeepsIt) {
@@ -175,12 +175,12 @@ TEST(RelayCore, AnIdleClientIsClosedAndKeepOrAForwardKeepsIt) {
   EXPECT_TRUE(w.closed.empty());
   w.pass(microseconds(1));
   EXPECT_EQ(w.closed.size(), 1U);
-  EXPECT_EQ(w.closed[c], RelayReject::kIdle);
+  EXPECT_EQ(w.closed[c], RelayReject::idle);
   w.pass(seconds(9) - microseconds(1));
   EXPECT_EQ(w.closed.size(), 1U);
   w.pass(microseconds(1));
-  EXPECT_EQ(w.closed[a], RelayReject::kIdle);
-  EXPECT_EQ(w.closed[b], RelayReject::kIdle);
+  EXPECT_EQ(w.closed[a], RelayReject::idle);
+  EXPECT_EQ(w.closed[b], RelayReject::idle);
 }
 
 TEST(RelayCore, PingsAreNoSignOfLifeButTheyCost) {
@@ -192,11 +192,11 @@ TEST(RelayCore, PingsAreNoSignOfLifeButTheyCost) {
     w.take();
   }
   w.pass(seconds(1));
-  EXPECT_EQ(w.closed[a], RelayReject::kIdle);
+  EXPECT_EQ(w.closed[a], RelayReject::idle);
   const auto b = w.ready(kB);
   w.core.on_other_bytes(b, 262'145, w.now);
   w.take();
-  EXPECT_EQ(w.closed[b], RelayReject::kRateLimited);
+  EXPECT_EQ(w.closed[b], RelayReject::rate_limited);
 }
 
 TEST(RelayCore, TheBurstIsExactAndGoingOverItCloses) {
@@ -207,12 +207,12 @@ TEST(RelayCore, TheBurstIsExactAndGoingOverItCloses) {
   w.message(a, sbd::encode_keepalive());
   std::size_t used = 32;
   while (used + 20'000 <= 262'144) {
-    ASSERT_EQ(w.forward(a, kB, 20'000 - 32).verdict, Verdict::kForward);
+    ASSERT_EQ(w.forward(a, kB, 20'000 - 32).verdict, Verdict::forward);
     used += 20'000;
   }
-  ASSERT_EQ(w.forward(a, kB, 262'144 - used - 32).verdict, Verdict::kForward);
-  EXPECT_EQ(w.forward(a, kB, 0).verdict, Verdict::kClosed);
-  EXPECT_EQ(w.closed[a], RelayReject::kRateLimited);
+  ASSERT_EQ(w.forward(a, kB, 262'144 - used - 32).verdict, Verdict::forward);
+  EXPECT_EQ(w.forward(a, kB, 0).verdict, Verdict::closed);
+  EXPECT_EQ(w.closed[a], RelayReject::rate_limited);
 }
 
 TEST(RelayCore, TheBucketLeaksAtTheRate) {
@@ -222,7 +222,7 @@ TEST(RelayCore, TheBucketLeaksAtTheRate) {
   // 1000 bytes every 8 ms is exactly 1000 kbit/s: for ever.
   for (int i = 0; i < 5000; ++i) {
     w.pass(milliseconds(8));
-    ASSERT_EQ(w.forward(a, kB, 968).verdict, Verdict::kForward);
+    ASSERT_EQ(w.forward(a, kB, 968).verdict, Verdict::forward);
     w.core.on_queue(2, 0, w.now);
     w.message(2, sbd::encode_keepalive());
     w.pass(microseconds(256));  // what the keepalive costs
@@ -235,10 +235,10 @@ TEST(RelayCore, AnAddressSharesOneBucketAndOthersHaveTheirOwn) {
   const auto a = w.ready(kA, 1);
   const auto b = w.ready(kB, 1);
   const auto c = w.ready(kC, 2);
-  for (int i = 0; i < 13; ++i) ASSERT_NE(w.forward(a, kC, 19'968).verdict, Verdict::kClosed);
-  EXPECT_EQ(w.forward(b, kC, 2'000).verdict, Verdict::kClosed) << "the neighbour used it up";
-  EXPECT_EQ(w.closed[b], RelayReject::kRateLimited);
-  EXPECT_EQ(w.forward(c, kA, 19'968).verdict, Verdict::kForward);
+  for (int i = 0; i < 13; ++i) ASSERT_NE(w.forward(a, kC, 19'968).verdict, Verdict::closed);
+  EXPECT_EQ(w.forward(b, kC, 2'000).verdict, Verdict::closed) << "the neighbour used it up";
+  EXPECT_EQ(w.closed[b], RelayReject::rate_limited);
+  EXPECT_EQ(w.forward(c, kA, 19'968).verdict, Verdict::forward);
 }
 
 TEST(RelayCore, RateLimitingOffSaysOneAndNeverCloses) {
@@ -249,7 +249,7 @@ TEST(RelayCore, RateLimitingOffSaysOneAndNeverCloses) {
   const auto a = w.ready(kA);
   w.ready(kB);
   EXPECT_EQ(w.rates(a), std::vector<std::int32_t>{1});
-  for (int i = 0; i < 2000; ++i) ASSERT_EQ(w.forward(a, kB, 19'968).verdict, Verdict::kForward);
+  for (int i = 0; i < 2000; ++i) ASSERT_EQ(w.forward(a, kB, 19'968).verdict, Verdict::forward);
   w.pass(seconds(1));
   EXPECT_EQ(w.rates(a), std::vector<std::int32_t>{1});
 }
@@ -271,11 +271,11 @@ TEST(RelayCore, TheNodeThatRunsTheRelayIsNotLimitedAndOthersAre) {
   const auto other = w.ready(kB);
   EXPECT_EQ(w.rates(own), std::vector<std::int32_t>{1});
   EXPECT_EQ(w.rates(other), std::vector<std::int32_t>{8000});
-  for (int i = 0; i < 2000; ++i) ASSERT_EQ(w.forward(own, kB, 19'968).verdict, Verdict::kForward);
-  Verdict last = Verdict::kForward;
-  for (int i = 0; i < 100 && last == Verdict::kForward; ++i) last = w.forward(other, kA, 19'968).verdict;
-  EXPECT_EQ(last, Verdict::kClosed);
-  EXPECT_EQ(w.closed.at(other), RelayReject::kRateLimited);
+  for (int i = 0; i < 2000; ++i) ASSERT_EQ(w.forward(own, kB, 19'968).verdict, Verdict::forward);
+  Verdict last = Verdict::forward;
+  for (int i = 0; i < 100 && last == Verdict::forward; ++i) last = w.forward(other, kA, 19'968).verdict;
+  EXPECT_EQ(last, Verdict::closed);
+  EXPECT_EQ(w.closed.at(other), RelayReject::rate_limited);
   EXPECT_FALSE(w.closed.contains(own));
 }
 
@@ -342,7 +342,7 @@ TEST(RelayCore, TooManyClientsAreRefused) {
   World w(limits);
   const auto a = w.open(kA);
   w.open(kB);
-  EXPECT_EQ(w.core.on_open(99, ip(1), kC.id, {}, w.now), RelayReject::kLimitClients);
+  EXPECT_EQ(w.core.on_open(99, ip(1), kC.id, {}, w.now), RelayReject::limit_clients);
   w.core.on_close(a, w.now);
   EXPECT_EQ(w.core.on_open(99, ip(1), kC.id, {}, w.now), std::nullopt);
 }
@@ -354,7 +354,7 @@ TEST(RelayCore, ANewConnectionWithTheSameKeyTakesOverOnceItHasProvenIt) {
   const auto second = w.open(kA);
   EXPECT_EQ(w.forward(sender, kA).to, first) << "asking is not proving";
   w.answer(second, kA);
-  EXPECT_EQ(w.closed[first], RelayReject::kTakenOver);
+  EXPECT_EQ(w.closed[first], RelayReject::taken_over);
   EXPECT_EQ(w.forward(sender, kA).to, second);
   w.core.on_close(first, w.now);  // the shell's late report
   w.take();
@@ -367,7 +367,7 @@ TEST(RelayCore, AnImpostorDoesNotDisturbTheRealClient) {
   const auto real = w.ready(kA);
   const auto impostor = w.open(kA, 2);
   w.answer(impostor, kC);
-  EXPECT_EQ(w.closed[impostor], RelayReject::kBadSignature);
+  EXPECT_EQ(w.closed[impostor], RelayReject::bad_signature);
   EXPECT_EQ(w.forward(sender, kA).to, real);
 }
 
@@ -382,7 +382,7 @@ RelayLimits small_queue() {
 /// Sends until the receiver's queue is full.
 void fill(World& w, RelayCore::ConnId from, const KeyPair& to) {
   for (int i = 0; i < 1000; ++i) {
-    if (w.forward(from, to, 9'964).verdict == Verdict::kHold) return;
+    if (w.forward(from, to, 9'964).verdict == Verdict::hold) return;
   }
   FAIL() << "never held";
 }
@@ -395,8 +395,8 @@ TEST(RelayCore, AFullReceiverHoldsItsSendersAndNobodyElse) {
   fill(w, a, kB);
   EXPECT_EQ(w.core.counters().forwards.get(), 10U);
   EXPECT_EQ(w.core.counters().sender_waits.get(), 1U);
-  EXPECT_EQ(w.forward(c, kA).verdict, Verdict::kForward);
-  EXPECT_EQ(w.forward(c, kB).verdict, Verdict::kHold);
+  EXPECT_EQ(w.forward(c, kA).verdict, Verdict::forward);
+  EXPECT_EQ(w.forward(c, kB).verdict, Verdict::hold);
   EXPECT_TRUE(w.resumed.empty());
   w.core.on_queue(2, 60'001, w.now);
   w.take();
@@ -404,7 +404,7 @@ TEST(RelayCore, AFullReceiverHoldsItsSendersAndNobodyElse) {
   w.core.on_queue(2, 60'000, w.now);
   w.take();
   EXPECT_EQ(w.resumed, (std::vector<RelayCore::ConnId>{a, c})) << "in the order of waiting";
-  EXPECT_EQ(w.forward(a, kB, 9'964).verdict, Verdict::kForward);
+  EXPECT_EQ(w.forward(a, kB, 9'964).verdict, Verdict::forward);
 }
 
 TEST(RelayCore, AHeldMessageCostsOnce) {
@@ -415,10 +415,10 @@ TEST(RelayCore, AHeldMessageCostsOnce) {
   const auto a = w.ready(kA, 1);
   w.ready(kB, 2);
   fill(w, a, kB);
-  for (int i = 0; i < 100; ++i) ASSERT_EQ(w.forward(a, kB, 9'964).verdict, Verdict::kHold);
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(w.forward(a, kB, 9'964).verdict, Verdict::hold);
   w.core.on_queue(2, 0, w.now);
   w.take();
-  EXPECT_EQ(w.forward(a, kB, 9'964).verdict, Verdict::kForward);
+  EXPECT_EQ(w.forward(a, kB, 9'964).verdict, Verdict::forward);
 }
 
 TEST(RelayCore, AReceiverThatTakesNothingIsClosedAndItsSendersGoOn) {
@@ -430,9 +430,9 @@ TEST(RelayCore, AReceiverThatTakesNothingIsClosedAndItsSendersGoOn) {
   w.poll_at(held + seconds(2) - microseconds(1));
   EXPECT_TRUE(w.closed.empty());
   w.poll_at(held + seconds(2));
-  EXPECT_EQ(w.closed[b], RelayReject::kSlowReceiver);
+  EXPECT_EQ(w.closed[b], RelayReject::slow_receiver);
   EXPECT_EQ(w.resumed, std::vector<RelayCore::ConnId>{a});
-  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::kTaken) << "unknown now";
+  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::taken) << "unknown now";
 }
 
 TEST(RelayCore, ASlowButSteadyReceiverIsKeptAndHoldsForABoundedTime) {
@@ -446,8 +446,8 @@ TEST(RelayCore, ASlowButSteadyReceiverIsKeptAndHoldsForABoundedTime) {
   for (int i = 0; i < 3000; ++i) {
     while (!waiting) {
       const auto routed = w.forward(a, kB, 9'964);
-      ASSERT_NE(routed.verdict, Verdict::kClosed);
-      if (routed.verdict == Verdict::kHold) {
+      ASSERT_NE(routed.verdict, Verdict::closed);
+      if (routed.verdict == Verdict::hold) {
         waiting = true;
         held = w.now;
       } else {
@@ -486,7 +486,7 @@ TEST(RelayCore, AHeldSenderIsNotIdle) {
   w.message(b, sbd::encode_keepalive());
   EXPECT_TRUE(w.closed.empty()) << "its silence starts anew";
   w.pass(seconds(15));
-  EXPECT_EQ(w.closed[a], RelayReject::kIdle);
+  EXPECT_EQ(w.closed[a], RelayReject::idle);
 }
 
 TEST(RelayCore, WhenTheReceiverGoesItsSendersGoOn) {
@@ -515,7 +515,7 @@ TEST(RelayCore, UnknownConnectionsAreNoOps) {
   w.core.on_close(5, w.now);
   w.core.on_queue(5, 1, w.now);
   w.core.on_other_bytes(5, 1, w.now);
-  EXPECT_EQ(w.forward(5, kA).verdict, Verdict::kClosed);
+  EXPECT_EQ(w.forward(5, kA).verdict, Verdict::closed);
   EXPECT_TRUE(w.sent.empty());
 }
 
@@ -583,7 +583,7 @@ TEST(RelayCore, ALimitThatFallsClosesNobodyAndHoldsForWhoComes) {
   limits.clients = 1;
   w.core.set_limits(limits, w.now);
   w.take();
-  EXPECT_EQ(w.core.on_open(99, ip(3), kC.id, w.nonce(), w.now), RelayReject::kLimitClients);
+  EXPECT_EQ(w.core.on_open(99, ip(3), kC.id, w.nonce(), w.now), RelayReject::limit_clients);
   EXPECT_EQ(w.forward(a, kB).to, b);
   EXPECT_TRUE(w.closed.empty());
   w.core.on_close(a, w.now);
@@ -597,11 +597,11 @@ TEST(RelayCore, ANewRateIsToldToAllAndTheBacklogOfTheOldOneIsForgiven) {
   ASSERT_EQ(w.rates(a), std::vector<std::int32_t>{8000});
   // A backlog of nearly the old burst: 2 s by the old rate.
   for (std::size_t sent = 0; sent + 20'000 < sbd::kBurstBytes; sent += 20'000) {
-    EXPECT_EQ(w.forward(a, kB, 20'000 - sbd::kHeaderBytes).verdict, Verdict::kTaken);
+    EXPECT_EQ(w.forward(a, kB, 20'000 - sbd::kHeaderBytes).verdict, Verdict::taken);
   }
   w.core.set_limits(RelayLimits{}, w.now);  // by this rate 2 s are far more than its burst
   w.take();
-  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::kTaken);
+  EXPECT_EQ(w.forward(a, kB).verdict, Verdict::taken);
   w.pass(milliseconds(100));
   EXPECT_EQ(w.rates(a), (std::vector<std::int32_t>{8000, 8}));
   EXPECT_EQ(w.rates(w.open(kB, 2)), std::vector<std::int32_t>{8});
@@ -627,12 +627,12 @@ TEST(RelayCore, ALowerRateIsNotHeldAgainstWhoKeptTheOldOne) {
   // At the pace of the old rate until the new one is told, and as long again: it was under way.
   for (int i = 0; i < 1250; ++i) {
     w.pass(microseconds(160));
-    ASSERT_EQ(w.forward(a, nobody, body).verdict, Verdict::kTaken) << i;
+    ASSERT_EQ(w.forward(a, nobody, body).verdict, Verdict::taken) << i;
   }
   EXPECT_EQ(w.rates(a), (std::vector<std::int32_t>{8, 8000}));
   // Who goes over the old rate too is closed at once.
   for (int i = 0; i < 1000; ++i) w.forward(flood, nobody, body);
-  EXPECT_EQ(w.closed, (std::map<RelayCore::ConnId, RelayReject>{{flood, RelayReject::kRateLimited}}));
+  EXPECT_EQ(w.closed, (std::map<RelayCore::ConnId, RelayReject>{{flood, RelayReject::rate_limited}}));
   // The same limits once more do not put it off.
   w.pass(seconds(5));
   w.core.set_limits(reference_limits(), w.now);
@@ -640,15 +640,15 @@ TEST(RelayCore, ALowerRateIsNotHeldAgainstWhoKeptTheOldOne) {
   const auto burst_of_deaf = [&] {
     for (int i = 0; i < 14; ++i) w.forward(deaf, nobody, body);
   };
-  EXPECT_EQ(w.forward(a, nobody, body).verdict, Verdict::kTaken);
+  EXPECT_EQ(w.forward(a, nobody, body).verdict, Verdict::taken);
   burst_of_deaf();
   EXPECT_FALSE(w.closed.contains(deaf));
   w.poll_at(lowered + seconds(10));
   burst_of_deaf();
-  EXPECT_EQ(w.closed[deaf], RelayReject::kRateLimited);
+  EXPECT_EQ(w.closed[deaf], RelayReject::rate_limited);
   for (int i = 0; i < 100; ++i) {
     w.pass(milliseconds(160));
-    ASSERT_EQ(w.forward(a, nobody, body).verdict, Verdict::kTaken) << i;
+    ASSERT_EQ(w.forward(a, nobody, body).verdict, Verdict::taken) << i;
   }
 }
 
@@ -669,7 +669,7 @@ TEST(RelayCore, ALimitOnTheRateThatThereWasNotIsChargedAfterTenSeconds) {
   EXPECT_TRUE(w.closed.empty());
   w.pass(milliseconds(1));
   burst();
-  EXPECT_EQ(w.closed[a], RelayReject::kRateLimited);
+  EXPECT_EQ(w.closed[a], RelayReject::rate_limited);
 }
 
 TEST(RelayCore, ANewIdleTimeIsForClientsThatComeFromThenOn) {
@@ -680,9 +680,9 @@ TEST(RelayCore, ANewIdleTimeIsForClientsThatComeFromThenOn) {
   w.core.set_limits(limits, w.now);
   const auto b = w.ready(kB);
   w.pass(milliseconds(2000));
-  EXPECT_EQ(w.closed, (std::map<RelayCore::ConnId, RelayReject>{{b, RelayReject::kIdle}}));
+  EXPECT_EQ(w.closed, (std::map<RelayCore::ConnId, RelayReject>{{b, RelayReject::idle}}));
   w.pass(milliseconds(8000));
-  EXPECT_EQ(w.closed[a], RelayReject::kIdle);
+  EXPECT_EQ(w.closed[a], RelayReject::idle);
 }
 
 TEST(RelayCore, TheMessageThatProvesTheKeyIsTheOneThatJoins) {

@@ -14,7 +14,7 @@ TEST(RelayCore, AnEmptyFrameCostsMoreThanItsBytes) {
     w.take();
     ++frames;
   }
-  EXPECT_EQ(w.closed[a], RelayReject::kRateLimited);
+  EXPECT_EQ(w.closed[a], RelayReject::rate_limited);
   EXPECT_LE(frames, 64) << "262144 bytes of burst, 4096 for each";
 }
 
@@ -37,7 +37,7 @@ TEST(RelayCore, FramesThatAreNoMessagesAreCountedForEachClient) {
   frames(3);
   EXPECT_TRUE(w.closed.empty());
   frames(1);
-  EXPECT_EQ(w.closed[a], RelayReject::kRateLimited);
+  EXPECT_EQ(w.closed[a], RelayReject::rate_limited);
 }
 
 /// One sender for each receiver, so that nobody holds another one.
@@ -65,8 +65,8 @@ TEST(RelayCore, AllQueuesTogetherAreBoundedAndSomeIsLeftForEachNewOne) {
   for (int round = 0; round < 60; ++round) {
     for (std::size_t i = 0; i < deaf.conns.size(); ++i) {
       const auto routed = w.forward(a, deaf.receivers[i], 19'000);
-      if (routed.verdict == Verdict::kForward) queued[i] += 19'036;
-      if (routed.verdict == Verdict::kHold) {
+      if (routed.verdict == Verdict::forward) queued[i] += 19'036;
+      if (routed.verdict == Verdict::hold) {
         // Another sender's turn; this one would wait.
         w.core.on_close(a, w.now);
         break;
@@ -77,7 +77,7 @@ TEST(RelayCore, AllQueuesTogetherAreBoundedAndSomeIsLeftForEachNewOne) {
   for (const std::size_t q : queued) all += q;
   EXPECT_LE(all, limits.all_queue_bytes + 20'000);
   EXPECT_EQ(w.core.counters().queued_bytes.get(), all);
-  EXPECT_EQ(w.forward(b, kB, 19'000).verdict, Verdict::kForward) << "an empty queue takes one";
+  EXPECT_EQ(w.forward(b, kB, 19'000).verdict, Verdict::forward) << "an empty queue takes one";
 }
 
 TEST(RelayCore, WhenNothingIsFreeWhoHasTakenNothingForLongestGoes) {
@@ -91,14 +91,14 @@ TEST(RelayCore, WhenNothingIsFreeWhoHasTakenNothingForLongestGoes) {
   std::size_t most = 0;
   for (const KeyPair& key : deaf.receivers) {
     w.pass(milliseconds(10));
-    EXPECT_EQ(w.forward(a, key, 19'900).verdict, Verdict::kForward);
+    EXPECT_EQ(w.forward(a, key, 19'900).verdict, Verdict::forward);
     most = std::max<std::size_t>(most, w.core.counters().queued_bytes.get());
   }
   EXPECT_LE(most, limits.all_queue_bytes + 20'000);
   ASSERT_FALSE(w.closed.empty());
   const std::size_t closed = w.closed.size();
   EXPECT_EQ(closed, 7U);
-  for (std::size_t i = 0; i < closed; ++i) EXPECT_EQ(w.closed[deaf.conns[i]], RelayReject::kQueuesFull) << i;
+  for (std::size_t i = 0; i < closed; ++i) EXPECT_EQ(w.closed[deaf.conns[i]], RelayReject::queues_full) << i;
 }
 
 /// The node that runs the relay.
@@ -132,11 +132,11 @@ TEST(RelayCore, TheNodeIsNeverHeldAndAFullReceiverGoesInstead) {
   const auto n = node(w, kA);
   const auto b = w.ready(kB);
   const auto c = w.ready(kC);
-  for (int i = 0; i < 11; ++i) EXPECT_EQ(w.forward(n, kB, 19'000).verdict, Verdict::kForward);
+  for (int i = 0; i < 11; ++i) EXPECT_EQ(w.forward(n, kB, 19'000).verdict, Verdict::forward);
   EXPECT_TRUE(w.closed.empty());
-  EXPECT_EQ(w.forward(n, kB, 19'000).verdict, Verdict::kTaken) << "dropped with its receiver";
-  EXPECT_EQ(w.closed[b], RelayReject::kSlowReceiver);
-  EXPECT_EQ(w.forward(n, kC, 19'000).verdict, Verdict::kForward);
+  EXPECT_EQ(w.forward(n, kB, 19'000).verdict, Verdict::taken) << "dropped with its receiver";
+  EXPECT_EQ(w.closed[b], RelayReject::slow_receiver);
+  EXPECT_EQ(w.forward(n, kC, 19'000).verdict, Verdict::forward);
   EXPECT_FALSE(w.closed.contains(c));
 }
 
@@ -147,13 +147,13 @@ TEST(RelayCore, WhatOthersSendToAReceiverIsNotCountedToTheNode) {
   const auto n = node(w, kA);
   const auto b = w.ready(kB);
   const auto c = w.ready(kC);
-  for (int i = 0; i < 6; ++i) EXPECT_EQ(w.forward(c, kB, 19'000).verdict, Verdict::kForward);
-  EXPECT_EQ(w.forward(c, kB, 19'000).verdict, Verdict::kHold);
-  for (int i = 0; i < 11; ++i) EXPECT_EQ(w.forward(n, kB, 19'000).verdict, Verdict::kForward) << i;
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(w.forward(c, kB, 19'000).verdict, Verdict::forward);
+  EXPECT_EQ(w.forward(c, kB, 19'000).verdict, Verdict::hold);
+  for (int i = 0; i < 11; ++i) EXPECT_EQ(w.forward(n, kB, 19'000).verdict, Verdict::forward) << i;
   EXPECT_FALSE(w.closed.contains(b));
   w.core.check_invariants();
-  EXPECT_EQ(w.forward(n, kB, 19'000).verdict, Verdict::kTaken);
-  EXPECT_EQ(w.closed[b], RelayReject::kSlowReceiver);
+  EXPECT_EQ(w.forward(n, kB, 19'000).verdict, Verdict::taken);
+  EXPECT_EQ(w.closed[b], RelayReject::slow_receiver);
 }
 
 TEST(RelayCore, TheNodeLearnsWhatAPeerHasTakenAndWhatIsLost) {
@@ -208,11 +208,11 @@ TEST(RelayCore, ANewcomerGetsThePlaceOfOneOfTheCrowd) {
   const auto honest = w.ready(kA, 1);
   std::vector<KeyPair> keys;
   for (std::uint8_t i = 0; i < 49; ++i) w.open(KeyPair::seeded(static_cast<std::uint8_t>(100 + i)), 9);
-  EXPECT_EQ(w.core.on_open(w.next, ip(9), kC.id, w.nonce(), w.now, 1), RelayReject::kLimitClients);
+  EXPECT_EQ(w.core.on_open(w.next, ip(9), kC.id, w.nonce(), w.now, 1), RelayReject::limit_clients);
   for (std::uint8_t i = 0; i < 20; ++i) w.open(KeyPair::seeded(static_cast<std::uint8_t>(10 + i)), 20);
   EXPECT_EQ(w.closed.size(), 20U);
   EXPECT_FALSE(w.closed.contains(honest));
-  for (const auto& [conn, reason] : w.closed) EXPECT_EQ(reason, RelayReject::kEvicted);
+  for (const auto& [conn, reason] : w.closed) EXPECT_EQ(reason, RelayReject::evicted);
   EXPECT_EQ(w.core.client_count(), 50U);
 }
 

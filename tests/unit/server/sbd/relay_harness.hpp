@@ -63,13 +63,13 @@ struct World {
     for (auto& action : actions) {
       EXPECT_FALSE(closed.contains(action.conn)) << "an action after the close";
       switch (action.kind) {
-        case Action::Kind::kSend:
+        case Action::Kind::send:
           sent[action.conn].push_back(action.message);
           break;
-        case Action::Kind::kClose:
+        case Action::Kind::close:
           closed[action.conn] = action.reason;
           break;
-        case Action::Kind::kResume:
+        case Action::Kind::resume:
           resumed.push_back(action.conn);
           break;
       }
@@ -111,7 +111,7 @@ struct World {
 
   RelayCore::ConnId ready(const KeyPair& key, std::uint8_t address = 1) {
     const auto id = open(key, address);
-    EXPECT_EQ(answer(id, key).verdict, Verdict::kTaken);
+    EXPECT_EQ(answer(id, key).verdict, Verdict::taken);
     return id;
   }
 

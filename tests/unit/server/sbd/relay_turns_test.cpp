@@ -23,7 +23,7 @@ struct TurnsWorld : World {
     while (!resumed.empty()) {
       for (const auto id : std::exchange(resumed, {})) {
         if (std::ranges::count(floods, id) == 0) continue;
-        while (forward(id, kA).verdict == Verdict::kForward) {
+        while (forward(id, kA).verdict == Verdict::forward) {
           frames[id] += 1;
           core.on_queue(node, 0, now);
         }
@@ -69,7 +69,7 @@ TEST(RelayTurns, WhoComesAloneWaitsForOneTurnOfEachOtherAddress) {
   w.run(seconds(3));
   const auto honest = w.ready(kB, 200);
   const Time asked = w.now;
-  ASSERT_EQ(w.forward(honest, kA).verdict, Verdict::kHold);
+  ASSERT_EQ(w.forward(honest, kA).verdict, Verdict::hold);
   bool is_heard = false;
   while (!is_heard) {
     w.poll_at(std::max(w.now, *w.core.next_deadline()));
@@ -78,7 +78,7 @@ TEST(RelayTurns, WhoComesAloneWaitsForOneTurnOfEachOtherAddress) {
     w.work_off();
     ASSERT_LT(w.now - asked, seconds(1));
   }
-  EXPECT_EQ(w.forward(honest, kA).verdict, Verdict::kForward);
+  EXPECT_EQ(w.forward(honest, kA).verdict, Verdict::forward);
   const auto turn = RelayCore::kTurnFrames * RelayCore::kFrameTime * 100 / RelayCore::kFramesPercent;
   EXPECT_LE(w.now - asked, 66 * turn);
 }
@@ -89,18 +89,18 @@ TEST(RelayTurns, WhoExchangesMuchByFewFramesIsNotHeldUpByAFlood) {
   const auto honest = w.ready(kB, 200);
   w.run(seconds(3));
   for (int i = 0; i < 8; ++i) {  // until its first turn is used up
-    if (w.forward(honest, kA).verdict == Verdict::kForward) continue;
+    if (w.forward(honest, kA).verdict == Verdict::forward) continue;
     w.run(milliseconds(100));
-    ASSERT_EQ(w.forward(honest, kA).verdict, Verdict::kForward);
+    ASSERT_EQ(w.forward(honest, kA).verdict, Verdict::forward);
   }
   // A request, and answers of 448 KiB: 28 frames.
   for (int round = 0; round < 1000; ++round) {
     for (int i = 0; i < 28; ++i) {
-      ASSERT_EQ(w.forward(w.node, kB, 16'400).verdict, Verdict::kForward);
+      ASSERT_EQ(w.forward(w.node, kB, 16'400).verdict, Verdict::forward);
       w.core.on_queue(honest, 0, w.now);
     }
-    ASSERT_EQ(w.forward(honest, kA, 14'000).verdict, Verdict::kForward) << round;
-    ASSERT_EQ(w.forward(honest, kA).verdict, Verdict::kForward) << round << ": the grant of a permit";
+    ASSERT_EQ(w.forward(honest, kA, 14'000).verdict, Verdict::forward) << round;
+    ASSERT_EQ(w.forward(honest, kA).verdict, Verdict::forward) << round << ": the grant of a permit";
     w.core.on_queue(w.node, 0, w.now);
     w.resumed.clear();
   }
@@ -110,7 +110,7 @@ TEST(RelayTurns, LargeFramesNeedNoTurn) {
   TurnsWorld w;
   const auto sender = w.ready(kB, 200);
   for (int i = 0; i < 500; ++i) {
-    ASSERT_EQ(w.forward(sender, kA, 16'400).verdict, Verdict::kForward) << i;
+    ASSERT_EQ(w.forward(sender, kA, 16'400).verdict, Verdict::forward) << i;
     w.core.on_queue(w.node, 0, w.now);
     w.pass(milliseconds(1));
   }
@@ -122,7 +122,7 @@ TEST(RelayTurns, ARelayWithoutANodeHasNone) {
   const auto b = w.ready(kB);
   for (int i = 0; i < 100'000; ++i) {
     ASSERT_EQ(w.core.on_message(a, sbd::encode_forward(kB.id, std::vector<std::uint8_t>(10)), 42, w.now).verdict,
-              Verdict::kForward);
+              Verdict::forward);
     w.core.on_queue(b, 0, w.now);
   }
 }
@@ -137,7 +137,7 @@ TEST(RelayTurns, WhoWaitsForItsTurnMayGo) {
   }
   w.run(seconds(1));
   const auto honest = w.ready(kB, 200);
-  EXPECT_EQ(w.forward(honest, kA).verdict, Verdict::kForward);
+  EXPECT_EQ(w.forward(honest, kA).verdict, Verdict::forward);
 }
 
 }  // namespace
