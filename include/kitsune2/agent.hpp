@@ -16,7 +16,7 @@
 
 namespace kitsune2 {
 
-/// What an agent says about itself. Source: wire 0.2.2 (f).
+/// What an agent says about itself. Rust: `AgentInfo`. See docs/protocol-wire.md, "Signed agent infos".
 struct AgentInfo {
   AgentId agent;
   SpaceId space;

@@ -10,7 +10,7 @@
 namespace kitsune2 {
 
 /// A range of locations that an agent stores: empty, or inclusive `[start, end]`, which wraps if start > end. The
-/// arithmetic is that of the reference's `DhtArc`. Source: wire 0.2.2 (f).
+/// arithmetic is that of `DhtArc` in kitsune2_api 0.2.2. See docs/protocol-wire.md, "Locations".
 class DhtArc {
  public:
   constexpr DhtArc() = default;  ///< empty

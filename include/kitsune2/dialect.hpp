@@ -12,8 +12,8 @@ namespace kitsune2 {
 /// say to which generation they belong, so a peer's cannot be detected. A process that needs two runs two nodes.
 ///
 /// Ask the functions below for the differences; never compare values. The forms of messages and the rules of the
-/// transport are separate, because 0.4 has the messages of 0.2 and the transport of 0.5. Sources: the crates of
-/// kitsune2 0.2.2, 0.4.1 and 0.5.3.
+/// transport are separate, because 0.4 has the messages of 0.2 and the transport of 0.5. The differences were read from
+/// the crates of kitsune2 0.2.2, 0.4.1 and 0.5.3; docs/protocol-wire.md lists them under "Later dialects".
 enum class Dialect {
   v0_2,  ///< kitsune2 0.2 over tx5
   v0_4,  ///< kitsune2 0.4 over iroh. Not built yet

@@ -1,4 +1,4 @@
-// The fetch module: knows which ops to get from which peers, requests and stores them, and answers requests.
+// The fetch module: requests ops from the peers that hold them, stores what arrives, and answers others' requests.
 #pragma once
 
 #include <array>
@@ -89,7 +89,7 @@ struct FetchStats {
   std::uint64_t ops_too_large = 0;
 };
 
-/// Callbacks for what the fetch module does, for progress, reports and gossip. All run on the strand; all are optional.
+/// What the fetch module tells its listeners (`Fetch::subscribe`). All run on the strand; all are optional.
 struct FetchEvents {
   /// `ops` were fetched from `peer` and are durable now.
   std::function<void(const Url& peer, const std::vector<StoredOp>& ops, std::uint64_t bytes)> ops_stored = {};
@@ -147,17 +147,20 @@ class Fetch {
   virtual std::uint64_t pending_ops() const = 0;  ///< cheap
   virtual FetchLoad load(const Url& /*source*/) const { return {}; }
 
-  /// Calls `callback` once, as soon as nothing is pending; soon after this call if that is so now. Never missed.
+  /// Calls `callback` once, as soon as nothing is pending. If nothing is pending now, that is soon after this call.
   virtual void notify_on_drained(std::function<void()> callback) = 0;
 
-  /// Calls `events` for everything from now on, until the returned token is dropped, and for nothing after that, not
-  /// even for an event that is being delivered. Listeners are called in the order of subscribing, once the module's own
-  /// state is consistent; they may call the module, subscribe, and drop tokens. To miss nothing, subscribe in
-  /// `SpaceHandler::on_space_created`: nothing is fetched before it, even for requests of an earlier run. A token may
-  /// outlive the module.
+  /// Adds a listener. It hears every event from now on until the returned token is destroyed, and none after that, even
+  /// if one is being delivered at that moment. The token may outlive the module.
+  ///
+  /// Listeners are called in the order in which they subscribed, when the module's own state is consistent again. So a
+  /// listener may call the module, subscribe others, and destroy tokens, its own included.
+  ///
+  /// To miss nothing, subscribe in `SpaceHandler::on_space_created`. Nothing is fetched before that call, not even for
+  /// requests that an earlier run left open.
   virtual std::shared_ptr<void> subscribe(FetchEvents events) = 0;
 
-  /// The earlier interface, with one listener: a second call replaces the first.
+  /// The interface before `subscribe`, for one listener: each call replaces the listener of the call before.
   [[deprecated("use subscribe")]] void set_events(FetchEvents events) { set_events_ = subscribe(std::move(events)); }
 
   /// Stops requesting and answering. Calls `done` when nothing is under way. Later calls get Errc::cancelled.
@@ -167,8 +170,9 @@ class Fetch {
   std::shared_ptr<void> set_events_;
 };
 
-/// Registers itself with `transport` for (space, "Fetch"). With persist_pending, resumes the requests in `op_store`.
-/// `budget` is charged for what peers offer and request; null: nothing is charged.
+/// Makes the fetch module of `space` and registers it with `transport` under the name "Fetch". If persist_pending is
+/// set, it resumes the requests that `op_store` has kept. `budget` is charged for what peers offer and request; null
+/// means that nothing is charged. Rust: `CoreFetch`.
 Result<std::shared_ptr<Fetch>> make_core_fetch(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
                                                std::shared_ptr<OpStore> op_store, std::shared_ptr<Transport> transport,
                                                std::shared_ptr<PeerBudget> budget = nullptr);

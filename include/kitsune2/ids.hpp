@@ -12,8 +12,8 @@
 
 namespace kitsune2 {
 
-/// The location of an id on the DHT's ring of 2^32 points: the XOR of its 4-byte groups, each read as little-endian
-/// (the last may be shorter). Source: wire 0.2.2 (f). "hello" gives 1819043079.
+/// The location of an id on the DHT's ring of 2^32 points: the XOR of its groups of four bytes, each read as
+/// little-endian; the last group may be shorter. "hello" gives 1819043079. See docs/protocol-wire.md, "Locations".
 std::uint32_t dht_location(ByteView id);
 
 namespace detail {

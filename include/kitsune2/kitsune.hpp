@@ -1,4 +1,4 @@
-// A node: its spaces over one transport, and the handler by which the application learns of events.
+// The kernel of a node: many spaces over one transport, and the handler that an application registers with it.
 #pragma once
 
 #include <functional>
@@ -14,39 +14,49 @@
 
 namespace kitsune2 {
 
-/// The application's handler for the node as a whole. Rust: `KitsuneHandler`.
+/// What an application implements for the node as a whole; `SpaceHandler` is the counterpart for one space. The members
+/// of the base class, all optional, are the hooks for preflights, access and connections. Rust: `KitsuneHandler`.
 class KitsuneHandler : public TransportHandler {
  public:
-  /// Called when a space is made: returns its handler, or an error to refuse it. Peers cannot make spaces; messages for
-  /// a space that this node is not in are dropped. An exception counts as an error (Errc::internal).
+  /// Called by `Kitsune::space` before it makes a space. Returns the handler of that space, or an error to refuse it.
+  /// Only the application makes spaces: a message from a peer for a space that this node is not in is dropped, and asks
+  /// nobody. An exception counts as an error (Errc::internal).
   virtual Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& space) = 0;
 };
 
-/// A node: spaces over one transport. Strand only. Rust: `Kitsune`.
+/// A node: any number of spaces that share one transport. `Builder::build` makes one. Most applications use `Node`,
+/// which owns a Kitsune together with its thread. Strand only. Rust: `Kitsune`.
 ///
-/// *Access*. Messages of a peer are neither read nor answered if the peer is on `blocks()`, if all agents known at its
-/// url are, or if the handler's `allow` returns false. Blocking a peer closes its connections and drops the requests to
-/// it. *Rationale* for "all agents": the url in an agent info is only a claim. With "any", a blocked agent could claim
-/// the url of an honest peer and so silence it. The infos of blocked agents are kept, because their urls must be known.
+/// *Access*. Three things can silence a peer: it is on `blocks()`; every agent known at its url is on `blocks()`; or
+/// the handler's `allow` returns false. What a silenced peer sends is not read, and it gets no answer. Blocking a peer
+/// also closes its connections and drops the requests to it. *Rationale* for "every agent": the url in an agent info is
+/// only a claim. If one blocked agent were enough, it could claim the url of an honest peer and so silence that peer.
+/// The infos of blocked agents are kept, because the rule needs their urls.
 class Kitsune {
  public:
   virtual ~Kitsune() = default;
-  /// Makes the transport. Must be called once, before `space`. Errors: Errc::already_exists the second time; those of
-  /// the transport factory.
+  /// Sets the handler and makes the transport. Call it once, before `space` and `transport`. Errors:
+  /// Errc::already_exists for a second call; otherwise those of the builder's transport factory.
   virtual Result<void> register_handler(std::shared_ptr<KitsuneHandler> handler) = 0;
+  /// The spaces that have been made, in no particular order.
   virtual std::vector<SpaceId> list_spaces() const = 0;
-  /// Completes with the space, which is made on first use. Errors: Errc::invalid_argument (no handler yet; an id of 0
-  /// or over 1024 bytes), the handler's, the factories'. After an error nothing is kept.
+  /// Completes with the space of that id, and makes it if this is the first call. Errors: Errc::invalid_argument if no
+  /// handler is registered, or if the id is empty or longer than 1,024 bytes; whatever the handler or a factory of the
+  /// builder returns. After an error nothing is kept, and the call may be repeated.
   virtual void space(const SpaceId& space, Handler<std::shared_ptr<Space>> done) = 0;
+  /// The space if it has been made; null otherwise.
   virtual std::shared_ptr<Space> space_if_exists(const SpaceId& space) const = 0;
-  /// Must not be called before `register_handler`.
+  /// The transport that all spaces share. Must not be called before `register_handler` has succeeded.
   virtual Transport& transport() = 0;
+  /// The peers and agents that this node has nothing to do with; see *Access* above.
   virtual BlockList& blocks() = 0;
-  /// The accounts of the work that peers have caused.
+  /// How much work each peer has caused, and who is refused because of it.
   virtual PeerBudget& budget() = 0;
+  /// Counters of the modules, by space and peer.
   virtual Report& report() = 0;
+  /// The part of the configuration that may change while the node runs.
   virtual RuntimeConfig& config() = 0;
-  /// Stops all spaces, then the transport. Calls `done` when nothing is under way.
+  /// Stops all spaces, then the transport. Calls `done` once nothing is under way any more.
   virtual void stop(std::function<void()> done) = 0;
 };
 

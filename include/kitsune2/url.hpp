@@ -16,16 +16,16 @@ namespace kitsune2 {
 
 /// The address of a peer or of a relay: `wss://host:port/<peer id>`.
 ///
-/// Only the canonical spelling is accepted, the same table as the reference: the scheme in lower case, a host, an
-/// explicit port even for 80 and 443, no empty path segment, no trailing slash, no query, fragment or user. Without a
-/// path it addresses a relay. With one it addresses a peer: the last segment is its id. *Rationale*: urls are compared
-/// as strings all over the protocol. The one known difference: an "xn--" label is accepted if it decodes, without
-/// IDNA's tables of permitted characters.
+/// Only the canonical spelling is accepted, as by `Url` of kitsune2_api: the scheme in lower case, a host, an explicit
+/// port even for 80 and 443, no empty path segment, no trailing slash, no query, fragment or user. Without a path it
+/// addresses a relay. With one it addresses a peer, whose id is the last segment. *Rationale*: urls are compared as
+/// strings all over the protocol. One difference from the reference is known: an "xn--" label is accepted if it
+/// decodes, because IDNA's tables of permitted characters are not consulted.
 ///
 /// Which schemes there are, and whether a relay may have a path, is the transport's business: its dialect's `UrlForm`.
 /// In 0.2 a url is `ws://…` or `wss://…` with at most one path segment; in the later ones it may be
 /// `https://host:port/relay/<peer id>`. What an id looks like is known to the transport alone.
-/// Immutable; copies are cheap (shared). Sources: wire 0.2.2 (f), kitsune2 0.5.3.
+/// Immutable; copies are cheap (shared). See docs/protocol-wire.md, "Urls".
 class Url {
  public:
   Url() = default;  ///< the empty url: addresses nothing

@@ -28,7 +28,8 @@ struct BootstrapAnswer {
   std::string body;
 };
 
-/// Agent infos by space, for a few minutes each. Source: wire 0.2.2 (f); docs/protocol-relay.md.
+/// Agent infos by space, for a few minutes each. See docs/protocol-relay.md,
+/// "Bootstrap"; the counterpart in Rust is the crate kitsune2_bootstrap_srv 0.2.2.
 ///
 /// *Rules*. R1: an info is kept only if agent and space are those of the path, created_at is within 3 minutes of now,
 /// it has not expired, it is valid for at most 30 minutes, and its signature is right (checked last, because it costs

@@ -13,7 +13,7 @@
 
 namespace kitsune2 {
 
-/// A set of sectors of 2^23 locations each. Source: wire 0.2.2 (e), "DHT model".
+/// A set of sectors of 2^23 locations each. Rust: `ArcSet` of kitsune2_dht.
 class SectorSet {
  public:
   static constexpr std::uint32_t kCount = 512;

@@ -12,7 +12,7 @@
 namespace kitsune2::dht {
 
 // All snapshots cover exactly the sectors that both nodes have in common. A sector or slice without an op is left out.
-// Source: the reference's kitsune2_dht, `dht/snapshot.rs`.
+// Rust: `DhtSnapshot` in `dht/snapshot.rs` of kitsune2_dht 0.2.2.
 
 /// The first snapshot of a round.
 struct MinimalSnapshot {

@@ -32,7 +32,7 @@ struct Ring {
 };
 
 /// The division of time at one instant. A function of that instant alone, so that two nodes whose clocks agree to a
-/// unit have the same one. Immutable. Source: the reference's kitsune2_dht, `time.rs`.
+/// unit have the same one. Immutable. Rust: `time.rs` of kitsune2_dht 0.2.2.
 ///
 ///     1970                                disc boundary                              now
 ///      |--- slice 0 ---| … |--- slice n-1 ---|- ring 0 -|- ring 1 -|-- … --|-|-|- (rest, in no ring)

@@ -128,7 +128,7 @@ struct FetchCounts {
 ///  R5  A request is overdue when re_insert_outgoing_request_delay has passed since it was sent and since the last sign
 ///      of life from its source. Then its place is free and its ops are queued again: at the other sources at once, at
 ///      this one after the delay; at once if it is the only one. Without any answer the source becomes doubtful.
-///      Rationale: the seed's re-insertion; next source only when the first is overdue.
+///      Rationale: the reference puts an op back after this delay as well; another source is asked only then.
 ///  R6  Every 15 delays the ops of a request that have another source leave it, signs of life or not, and if it has no
 ///      op answered the source is doubtful.
 ///      Rationale: a trickling peer must not hold an op hostage.
@@ -139,7 +139,7 @@ struct FetchCounts {
 ///      overdue, or when a later request was answered completely or a message held ops of one later request only.
 ///      They are queued at other sources at once, and here after delay, 2, 4, … 64 delays, growing with each silence
 ///      (R16).
-///      Rationale: peers answer in order, and do not answer at all for what they lack (0.2.2).
+///      Rationale: peers answer in order, and stock nodes say nothing of what they lack.
 ///  R9  on_send_failed(): back-off as in BackOff; the ops are queued again, at this source when its back-off ends. A
 ///      failure after the last interval drops the source with all its pairs. on_sent() clears the back-off, and so does
 ///      an answer.

@@ -62,7 +62,8 @@ struct RelayCounters {
   std::array<Counter, kRelayRejectCount> rejects;
 };
 
-/// Who is connected, who may speak, and where a message goes. Source: wire 0.2.2 (a); docs/protocol-relay.md.
+/// Who is connected, who may speak, and where a message goes. See docs/protocol-relay.md,
+/// "sbd"; the counterpart in Rust is the crate sbd-server 0.1.0.
 ///
 /// *Rules*. R1: a client is routed to, and may forward, only after it has signed the nonce; a bad signature closes.
 /// *Rationale*: the reference leaves such a connection open and lets it speak with a key that is not its own. R2: a

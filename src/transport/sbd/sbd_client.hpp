@@ -1,4 +1,4 @@
-// The client side of an sbd relay connection, as a state machine. Source: wire 0.2.2 (a).
+// The client side of an sbd relay connection, as a state machine. See docs/protocol-tx5.md, 1.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The messages of an sbd relay, shared by our client and our relay server. Source: wire 0.2.2 (a).
+// The messages of an sbd relay, shared by our client and our relay server. See docs/protocol-tx5.md, 1.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// One peer over the relay: handshake, fallback framing, keepalives, the queue. Source: wire 0.2.2 (b), (c), traps of 9.
+// One peer over the relay: handshake, framing, keepalives, the queue of messages. See docs/protocol-tx5.md, 3 and 4.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// End-to-end encryption between two nodes of a relay: the contents of a forward's body. Source: wire 0.2.2 (b).
+// End-to-end encryption between two nodes of a relay: the body of a forwarded message. See docs/protocol-tx5.md, 2.
 #pragma once
 
 #include <array>

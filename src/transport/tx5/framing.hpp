@@ -1,4 +1,4 @@
-// tx5 framing: whole messages inside "fmsg" bodies, large ones in permitted chunks. Source: wire 0.2.2 (c).
+// tx5 framing: whole messages inside "fmsg" bodies, large ones in permitted chunks. See protocol-tx5.md, 4.
 #pragma once
 
 #include <array>

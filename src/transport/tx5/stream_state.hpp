@@ -1,4 +1,4 @@
-// One direction's encryption between two nodes. Source: wire 0.2.2 (b).
+// One direction's encryption between two nodes. See docs/protocol-tx5.md, 2.
 #pragma once
 
 #include <array>

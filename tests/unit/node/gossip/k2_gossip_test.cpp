@@ -11,7 +11,7 @@ namespace {
 
 // ---------------------------------------------------------------- answering
 
-// Reference: respond::initiate::test::creates_accepted_state; the flow of wire 0.2.2 (e).
+// Reference: respond::initiate::test::creates_accepted_state; the flow of docs/protocol-gossip.md.
 TEST(K2Gossip, AnswersTheShortFlow) {
   Net net;
   GossipNode node(net, "node");

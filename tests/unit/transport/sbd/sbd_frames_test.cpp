@@ -1,4 +1,5 @@
-// Golden vectors: wire 0.2.2 (a), captured from a stock relay, node key seed 32 x 0x01.
+// sbd messages. The golden ones were captured at a stock relay (sbd-server 0.1.0), from a node whose key has the seed
+// 32 x 0x01.
 #include "transport/sbd/sbd_frames.hpp"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// The connection's state machine without a network. Golden plaintexts: wire 0.2.2 (c).
+// The connection's state machine without a network. The golden plaintexts were captured between stock nodes.
 #include "connection_harness.hpp"
 
 namespace kitsune2::tx5 {

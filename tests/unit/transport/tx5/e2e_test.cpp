@@ -1,4 +1,5 @@
-// Golden vectors: wire 0.2.2 (b), captured from a stock Rust node; C++ node key seed 32 x 0x01.
+// The encryption between two nodes. The golden messages were captured from a stock node; our node's key has the seed
+// 32 x 0x01.
 #include "transport/tx5/e2e.hpp"
 
 #include <gtest/gtest.h>

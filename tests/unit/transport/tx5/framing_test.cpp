@@ -1,4 +1,4 @@
-// Golden vectors: wire 0.2.2 (c), captured between stock nodes (without the letters "fmsg").
+// tx5 framing. The golden frames were captured between stock nodes; the letters "fmsg" are left out.
 #include "transport/tx5/framing.hpp"
 
 #include <gtest/gtest.h>
