@@ -1,4 +1,5 @@
-// The symbols that a program must find to link. A library that was built in another way lacks them.
+// Defines the two symbols that kitsune2/abi.hpp declares. Their names depend on the flags with which this file is
+// compiled, so a program that was compiled with other flags asks the linker for symbols that do not exist.
 #include "kitsune2/abi.hpp"
 
 const char KITSUNE2_ABI_CONTAINERS = 1;

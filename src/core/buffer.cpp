@@ -1,4 +1,5 @@
-// Allocates and frees the storage for the bytes of one message.
+// The allocator for the bytes of messages: small ones on the heap, large ones in mapped blocks that are reused.
+// Decisions 0006 and 0015 have the figures.
 #include "core/buffer.hpp"
 
 #include <sys/mman.h>
@@ -16,17 +17,21 @@
 namespace kitsune2 {
 namespace {
 
-/// Reuse would hide from the sanitizers that something still reads a released block.
+/// Under a sanitizer every block is unmapped when it is released. If it were reused, nothing would be reported when a
+/// released block is read.
 constexpr bool kReuses = !kSanitized;
 
-constexpr std::size_t kStep = 64U << 10;  ///< block sizes are multiples of it
+/// Sizes of blocks are multiples of this, so that a released block suits many later requests.
+constexpr std::size_t kStep = 64U << 10;
 
+/// Memory that was mapped for one buffer, or nothing (size 0).
 struct Block {
   std::uint8_t* data = nullptr;
   std::size_t size = 0;
 };
 
-/// Returns an empty block if the system allows no more mappings; their number is limited.
+/// Maps `size` bytes. Returns an empty block if the system refuses, for example because it limits the number of
+/// mappings of a process.
 Block map(std::size_t size) {
   void* const data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return {};
@@ -37,22 +42,27 @@ void unmap(Block block) {
   if (block.size > 0) munmap(block.data, block.size);
 }
 
-/// Maps all pages at once. Kernels before 5.14 cannot do this; there each page is mapped when it is first touched.
+/// Makes all pages resident with one system call. Linux before 5.14 does not know the call; there each page is made
+/// resident by a fault when it is first touched.
 void populate(Block block) {
 #ifdef MADV_POPULATE_WRITE
   if (block.size > 0) static_cast<void>(madvise(block.data, block.size, MADV_POPULATE_WRITE));
 #endif
 }
 
-/// Decides whether huge pages are worthwhile, by the time that the last one took. Any thread.
+/// Decides whether the next block should consist of huge pages. Some machines provide a huge page in microseconds; in a
+/// virtual machine whose host must first find the memory it can take milliseconds. So one huge page is timed now and
+/// then: if it was slow, the next 64 blocks consist of small pages, and each further slow one doubles that number, up
+/// to 4,096. Any thread.
 class HugePages {
  public:
-  bool worth_it() {
+  bool is_worth_it() {
     if (small_left_.load(std::memory_order_relaxed) <= 0) return true;
     small_left_.fetch_sub(1, std::memory_order_relaxed);
     return false;
   }
-  void took(std::chrono::steady_clock::duration one) {
+  /// One huge page has become resident in this time.
+  void on_populated(std::chrono::steady_clock::duration one) {
     if (one <= kSlow) return pause_.store(kFirstPause, std::memory_order_relaxed);
     const int pause = pause_.load(std::memory_order_relaxed);
     small_left_.store(pause, std::memory_order_relaxed);
@@ -61,8 +71,9 @@ class HugePages {
 
  private:
   static constexpr std::chrono::milliseconds kSlow{2};
-  static constexpr int kFirstPause = 64, kMostPause = 4096;  ///< blocks
-  std::atomic<int> small_left_{0}, pause_{kFirstPause};
+  static constexpr int kFirstPause = 64, kMostPause = 4096;
+  std::atomic<int> small_left_{0};       ///< blocks that will consist of small pages
+  std::atomic<int> pause_{kFirstPause};  ///< how many there will be after the next slow page
 };
 
 HugePages& huge_pages() {
@@ -70,24 +81,26 @@ HugePages& huge_pages() {
   return only;
 }
 
-/// `block` must begin at a huge page and have room for one.
+/// Makes a block resident, in huge pages if they are worthwhile. The block must begin on a boundary of a huge page and
+/// be at least one huge page long.
 void populate_huge(Block block) {
 #ifdef MADV_HUGEPAGE
-  if (huge_pages().worth_it()) {
-    // The first huge page is the probe.
-    static_cast<void>(madvise(block.data, kHugePage, MADV_HUGEPAGE));  // a hint; failure is harmless
+  if (huge_pages().is_worth_it()) {
+    // The first huge page is timed; it decides about the rest of the block.
+    static_cast<void>(madvise(block.data, kHugePage, MADV_HUGEPAGE));  // only a hint
     const auto before = std::chrono::steady_clock::now();
     populate({block.data, kHugePage});
-    huge_pages().took(std::chrono::steady_clock::now() - before);
+    huge_pages().on_populated(std::chrono::steady_clock::now() - before);
     block = {block.data + kHugePage, block.size - kHugePage};
-    if (huge_pages().worth_it())
+    if (huge_pages().is_worth_it())
       static_cast<void>(madvise(block.data, block.size / kHugePage * kHugePage, MADV_HUGEPAGE));
   }
 #endif
   populate(block);
 }
 
-/// Returns a new block, or an empty one if there is no memory. From kHugePage on it begins at a huge page.
+/// Maps a new block and makes it resident. Returns an empty block if there is no memory. A block of kHugePage or more
+/// begins on a boundary of a huge page.
 Block fresh_block(std::size_t size) {
   if (size < kHugePage) {
     const Block out = map(size);
@@ -104,9 +117,11 @@ Block fresh_block(std::size_t size) {
   return out;
 }
 
+/// The blocks that were released and wait to be used again. Any thread.
 class Pool {
  public:
-  /// Returns the idle block that fits best, if at most a quarter of it would be unused, or else a new block.
+  /// Takes the smallest idle block that is large enough, unless more than a quarter of it would stay unused. Maps a new
+  /// block if there is none.
   Block take(std::size_t size) {
     size = (size + kStep - 1) / kStep * kStep;
     {
@@ -126,13 +141,14 @@ class Pool {
     return fresh_block(size);
   }
 
+  /// Keeps a released block for reuse. To stay within kMostIdle, the blocks that were released longest ago are
+  /// unmapped.
   void put_back(Block block) {
     if (!kReuses || block.size > kMostIdle) return unmap(block);
     std::array<Block, kMostBlocks> gone{};
     std::size_t count = 0;
     {
       const std::lock_guard lock(mutex_);
-      // Make room by freeing the blocks that were released longest ago.
       while (!idle_.empty() && (idle_.size() == kMostBlocks || idle_bytes_ + block.size > kMostIdle)) {
         gone[count++] = idle_.front();
         idle_bytes_ -= idle_.front().size;
@@ -141,7 +157,7 @@ class Pool {
       idle_.push_back(block);
       idle_bytes_ += block.size;
     }
-    for (std::size_t i = 0; i < count; ++i) unmap(gone[i]);
+    for (std::size_t i = 0; i < count; ++i) unmap(gone[i]);  // a system call, so not under the lock
   }
 
   std::size_t idle_bytes() {
@@ -156,7 +172,7 @@ class Pool {
   std::size_t idle_bytes_ = 0;
 };
 
-/// Never destroyed, because buffers are released until the process ends.
+/// The pool of the process. It is never destroyed, because static objects may release buffers until the very end.
 Pool& pool() {
   static Pool& only = *new Pool;
   return only;

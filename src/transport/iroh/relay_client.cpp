@@ -15,7 +15,7 @@ std::string notice_of(const Status& status) {
       return "the connection is healthy again";
     case Status::kSameIdElsewhere:
       return "another endpoint with the same id is connected; it hears what comes for this one";
-    case Status::rate_limited:
+    case Status::kRateLimited:
       return "this endpoint sends more than it may";
     default:
       return {};

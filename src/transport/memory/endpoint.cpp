@@ -7,7 +7,7 @@
 namespace kitsune2::memory {
 namespace {
 
-/// A message in transit reports its progress in steps of this many bytes, at most sixteen times.
+/// The progress of a message that is arriving is reported in steps of this many bytes, but at most sixteen times.
 constexpr std::size_t kProgressStep = 64U << 10;
 
 std::size_t progress_step(std::size_t size) { return std::max(kProgressStep, size / 16); }
@@ -343,7 +343,8 @@ void Endpoint::handle(const Url& from, Frame& frame) {
 
 void Endpoint::on_preflight(const Url& from, Frame& frame) {
   const auto it = connections_.find(from);
-  if (it != connections_.end() && it->second.id > frame.connection) return;  // of a connection that has ended
+  if (it != connections_.end() && it->second.id > frame.connection)
+    return;  // it belongs to a connection that has ended
   if (it != connections_.end() && it->second.id == frame.connection && it->second.open) return;
   if (it != connections_.end() && it->second.id != 0 && it->second.id < frame.connection) {
     close(from, "the peer opened a new connection", unresponsive(from, "replaced by a new connection"), false);

@@ -1,4 +1,4 @@
-// The hub of the memory network: carries messages between endpoints, over links that may be bad.
+// The hub of the memory network, the class MemoryNetwork on top of it, and the backend that a node gets.
 #include "transport/memory/hub.hpp"
 
 #include "transport/memory/board.hpp"
@@ -79,7 +79,7 @@ bool MemoryNetwork::Hub::broken(const Url& a, const Url& b, std::uint64_t connec
 Fate MemoryNetwork::Hub::transmit(const Url& from, const Url& to, Frame frame) {
   const std::lock_guard lock(mutex_);
   if (broken(from, to, frame.connection)) {
-    // What follows a lost message must not arrive: messages arrive in order or not at all.
+    // A connection loses its end, never its middle: once a message is lost, nothing after it may arrive.
     cut_.insert(frame.connection);
     ++stats_.lost;
     return Fate::lost;
@@ -105,10 +105,11 @@ void MemoryNetwork::Hub::count(const Url& from, const Url& to, const Frame& fram
   if (frame.kind == Frame::Kind::message) bytes_[{from, to}] += frame.data.size();
 }
 
-// ---------------------------------------------------------------- the public face
+// ---------------------------------------------------------------- MemoryNetwork
 
 namespace {
 
+/// What `MemoryNetwork::make_backend` returns: an endpoint, which callbacks may keep alive for longer than its node.
 class MemoryBackend final : public TransportBackend {
  public:
   MemoryBackend(Runtime& runtime, std::shared_ptr<MemoryNetwork::Hub> hub, std::string name)

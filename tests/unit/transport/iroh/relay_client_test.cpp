@@ -159,7 +159,7 @@ TEST_F(IrohRelayClient, WhatTheRelayTells) {
   EXPECT_EQ(hear(EndpointGone{key_.id()}).gone, key_.id());
   EXPECT_EQ(hear(Restarting{1, 2}).restarting, (Restarting{1, 2}));
   EXPECT_FALSE(hear(Status{Status::kSameIdElsewhere}).notice.empty());
-  EXPECT_FALSE(hear(Status{Status::rate_limited}).notice.empty());
+  EXPECT_FALSE(hear(Status{Status::kRateLimited}).notice.empty());
   EXPECT_FALSE(hear(Status{Status::kHealthy}).notice.empty());
   EXPECT_TRUE(hear(Status{77}).notice.empty()) << "unknown";
   EXPECT_EQ(client_.on_message(hex("0b6869"), now_).error().code, Errc::peer_fault) << "Health is of version 1";
