@@ -60,8 +60,8 @@ interop-all: build-tests ## The same against 0.1.16, 0.2.2, 0.2.17 and 0.3.2, an
 	@scripts/deps.sh interop
 	@tests/interop/run.sh --all $(BUILD)
 
-# The build is that of `make fuzz`, so that the libraries are compiled once; with clang, which libFuzzer needs. It has no
-# programs that replay the corpora, because the fuzz targets start with the corpora.
+# The build is that of `make fuzz`, so that the libraries are compiled once; with clang, which libFuzzer needs. It has
+# no programs that replay the corpora, because the fuzz targets start with the corpora.
 .PHONY: asan
 asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/deps.sh build test ci

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Runs the fetch scenarios on our side and, if given, on kitsune2_core 0.2.2, in turn (ABAB), and prints medians and ratios.
+"""Runs the fetch scenarios on our side and, if given, on kitsune2_core 0.2.2, in turn (ABAB). Prints medians, ratios.
 
-usage: compare.py --cpp FETCH_ANCHOR [--rust ANCHOR_FETCH] [--reps 5] [--out results.jsonl] [--rows a1000,…] [--prefix "nice -n -20"] [--rust-prefix …]
-Every run is one process, whose JSON line goes to --out together with the machine's load. --prefix is put before each command (--rust-prefix before the
-reference's, if it differs), for example to give the runs a higher priority on a busy machine.
+usage: compare.py --cpp FETCH_ANCHOR [--rust ANCHOR_FETCH] [--reps 5] [--out results.jsonl] [--rows a1000,…]
+                  [--prefix "nice -n -20"] [--rust-prefix …]
+
+Every run is one process, whose JSON line goes to --out together with the machine's load. --prefix is put before each
+command (--rust-prefix before the reference's, if it differs), for example to give the runs a higher priority on a busy
+machine.
 """
 
 import argparse

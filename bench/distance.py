@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""W1 to W3, and one op at a time, through a line that delays and throttles (bench/line_proxy): ours, libtorrent and plain TCP in turn.
+"""W1 to W3, and one op at a time, through a line that delays and throttles (bench/line_proxy): ours, libtorrent and
+plain TCP in turn.
 
-usage: distance.py --bin build/bench/bench [--ours NAME=TRANSFER]... [--libtorrent PYTHON] [--trips 10,50,200] [--mbit 0,100,500] [--works w1,w2,w3,op]
+usage: distance.py --bin build/bench/bench [--ours NAME=TRANSFER]... [--libtorrent PYTHON] [--trips 10,50,200]
+                   [--mbit 0,100,500] [--works w1,w2,w3,op]
                    [--store-dir DIR] [--reps 3] [--jitter MS] [--out results.jsonl] [--only ours,tcp,libtorrent]
-Connections are warm: ours and plain TCP fetch one small item before the clock; of libtorrent what one item takes is taken off, but for one round trip. Where
-the line is limited, items are added until the run is 20 round trips long. Work opd is op with durable stores below --store-dir, on a disk. Every run is a JSON line in --out.
+Connections are warm: ours and plain TCP fetch one small item before the clock; of libtorrent what one item takes is
+taken off, but for one round trip. Where the line is limited, items are added until the run is 20 round trips long. Work
+opd is op with durable stores below --store-dir, on a disk. Every run is a JSON line in --out.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""`kitsune2 fetch` of a folder beside `cp -r`, `sync` and `sha256sum` of the same folder, and beside the durable store alone with the same bytes in ops of 256 KiB.
+"""`kitsune2 fetch` of a folder beside `cp -r`, `sync` and `sha256sum` of the same folder, and beside the durable store
+alone with the same bytes in ops of 256 KiB.
 
 usage: folder.py --program KITSUNE2 --ours TRANSFER --dir DIR [--mib 1024] [--reps 3] [--out results.jsonl]
 The runs take turns. DIR is on the disk to be measured and needs six times the folder's size.

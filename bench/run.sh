@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Builds all sides and runs the comparisons. usage: bench/run.sh [quick]   (REPS=5, 3 if quick, FOLDER_MIB=1024, PARTS="a b c d folder" by default; distance too)
-# Part distance: W1 to W3 and one op through a line that delays and throttles; K2_LIBTORRENT_PYTHON names a Python with libtorrent 2.1.1 to run beside them.
-# quick: the rows that need no foreign program, with small sizes. K2_PEERS_TARGET, K2_ANCHOR_TARGET: where the foreign
-# programs are built.
+# Builds all sides and runs the comparisons. usage: bench/run.sh [quick]
+#
+# quick: the rows that need no foreign program, with small sizes. Otherwise these variables count:
+#   PARTS="a b c d folder"  what to run; also "distance": W1 to W3 and one op through a line that delays and throttles
+#   REPS=5 (3 if quick), FOLDER_MIB=1024
+#   K2_LIBTORRENT_PYTHON    a Python with libtorrent 2.1.1, to run beside ours over that line
+#   K2_PEERS_TARGET, K2_ANCHOR_TARGET  where the foreign programs are built
 # Results: JSON lines in bench/results, from which bench/plot.py makes the plot of docs/benchmarks.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."

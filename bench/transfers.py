@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Two processes on loopback: our program and those of bench/peers in turn (ABAB); with --store-dir also our durable store beside the store alone.
+"""Two processes on loopback: our program and those of bench/peers in turn (ABAB); with --store-dir also our durable
+store beside the store alone.
 
-usage: transfers.py --ours TRANSFER [--iroh P] [--bitswap P] [--libtorrent P] [--reps 5] [--works w1,w2,w3] [--store-dir DIR] [--out results.jsonl]
-A side is a program as described in bench/peers/README.md. Every run gives a JSON line in --out, with the machine's load; a run that fails or takes over two
-minutes gives a line with "failed" and does not count.
+usage: transfers.py --ours TRANSFER [--iroh P] [--bitswap P] [--libtorrent P] [--reps 5] [--works w1,w2,w3]
+                    [--store-dir DIR] [--out results.jsonl]
+
+A side is a program as described in bench/peers/README.md. Every run gives a JSON line in --out, with the machine's
+load; a run that fails or takes over two minutes gives a line with "failed" and does not count.
 """
 
 import argparse
@@ -59,8 +62,9 @@ def alone(command, batch, data, size, folder):
 
 
 def together(command, batch, data, size, folder):
-    """The transfer into memory and the storing of the same ops, whose ids are known, started at the same moment: neither waits for the other. The time of both
-    together is a lower bound for a durable fetch on this machine, however well its parts overlap."""
+    """The transfer into memory and the storing of the same ops, whose ids are known, started at the same moment:
+    neither waits for the other. The time of both together is a lower bound for a durable fetch on this machine, however
+    well its parts overlap."""
     with subprocess.Popen([*command, "serve", data, str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         try:
             address = json.loads(server.stdout.readline())["addr"]

@@ -1,6 +1,6 @@
-# Installs the documents and examples. Run by `cmake --install`, with K2_SOURCE, K2_WORK, K2_DOCDIR and K2_INCLUDEDIR set.
-# The documents link to files of the source tree, of which not all are installed: a link to a public header leads to the
-# installed header; a link to anything else that is not installed (src/, tests/, …) becomes plain text.
+# Installs the documents and examples. Run by `cmake --install`, with K2_SOURCE, K2_WORK, K2_DOCDIR and K2_INCLUDEDIR
+# set. The documents link to files of the source tree, of which not all are installed: a link to a public header leads
+# to the installed header; a link to anything else that is not installed (src/, tests/, …) becomes plain text.
 file(GLOB_RECURSE documents RELATIVE ${K2_SOURCE} ${K2_SOURCE}/docs/*.md)
 list(APPEND documents README.md CHANGELOG.md)
 file(REMOVE_RECURSE ${K2_WORK})

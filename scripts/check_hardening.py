@@ -7,8 +7,8 @@ usage: check_hardening.py [--cet] [--source DIR] FILE...
 * stack protector and fortified functions are used (-fstack-protector-strong, -D_FORTIFY_SOURCE=2);
 * with --cet: functions begin with marks for indirect branches (-fcf-protection). Whether the whole file is marked for
   the loader depends on the C library's start files, which Debian 12 does not mark;
-* with --source: no path of that folder is in the file (-ffile-prefix-map), so that it does not tell where it was built and
-  is the same built elsewhere.
+* with --source: no path of that folder is in the file (-ffile-prefix-map), so that it does not tell where it was built
+  and is the same built elsewhere.
 
 Needs readelf (binutils).
 """

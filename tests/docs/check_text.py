@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""Checks of the documents that need no build, for each commit. usage: check_text.py [SOURCE_DIR]
+"""Checks of the documents and of the text in sources that need no build, for each commit.
+
+usage: check_text.py [SOURCE_DIR]
 
 * Relative links lead to files and headings that exist (links.py).
 * The C++ block of README.md is examples/readme.cpp, and each block that docs/guide.md quotes is what its source says.
 * Commands exist: targets of make, presets, options of the program, environment variables, and paths of the tree.
+* Prose has at most 120 columns: documents (tables and blocks of code aside), comments, and docstrings of scripts.
+* Every patch of tests/sim/mutations applies to the sources as they are.
 """
 
+import ast
 import glob
 import json
 import os
@@ -15,6 +20,7 @@ import sys
 
 from links import broken_links
 
+MAX_COLUMNS = 120
 # Folders whose files a document may name in a code span.
 TREE = ("apps", "bench", "cmake", "docs", "examples", "include", "interop", "proto", "scripts", "src", "tests", ".ci")
 
@@ -118,13 +124,53 @@ def expand_braces(path):
     return [found.group(1) + part + found.group(3) for part in found.group(2).split(",")] if found else [path]
 
 
+def docstring_lines(text):
+    """The numbers of the lines of all docstrings of a Python source."""
+    lines = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            lines |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return lines
+
+
+def prose_of(path, text):
+    """Yields (number, line) for the lines of a file that are prose."""
+    docstrings = docstring_lines(text) if path.endswith(".py") else set()
+    comment = r"\s*//|.*///<" if path.endswith((".cpp", ".hpp", ".rs", ".go", ".proto")) else r"\s*#"
+    is_code = False  # inside a block of a document
+    for number, line in enumerate(text.splitlines(), 1):
+        if path.endswith(".md"):
+            is_code ^= line.lstrip().startswith("```")
+            if not is_code and not line.lstrip().startswith("|"):
+                yield number, line
+        elif number in docstrings or re.match(comment, line):
+            yield number, line
+
+
+def check_columns(source):
+    listed = subprocess.run(["git", "-C", source, "ls-files", "*.md", "*.cpp", "*.hpp", "*.proto", "*.rs", "*.go", "*.py", "*.sh",
+                             "*.cmake", "*CMakeLists.txt", "Makefile", ".ci/*"], capture_output=True, text=True)
+    return [f"{path}:{number}: prose of more than {MAX_COLUMNS} columns" for path in listed.stdout.split()
+            if os.path.exists(os.path.join(source, path))
+            for number, line in prose_of(path, read(source, path)) if len(line) > MAX_COLUMNS]
+
+
+def check_mutations(source):
+    problems = []
+    for path in sorted(glob.glob(os.path.join(source, "tests/sim/mutations/*.patch"))):
+        done = subprocess.run(["patch", "-p1", "--dry-run", "-F0", "-s", "-i", path], cwd=source, capture_output=True)
+        if done.returncode != 0:
+            problems.append(f"{os.path.relpath(path, source)}: does not apply")
+    return problems
+
+
 def check(source):
     return (check_quotes(source) + broken_links(source, skip=("build", "target", ".git", ".cache"))
-            + check_commands(source))
+            + check_commands(source) + check_columns(source) + check_mutations(source))
 
 
 if __name__ == "__main__":
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     found_problems = check(sys.argv[1] if len(sys.argv) > 1 else here)
-    print("\n".join(found_problems) or "documents: links, quotes and commands are true")
+    print("\n".join(found_problems) or "texts: links, quotes and commands are true, prose fits, mutations apply")
     sys.exit(1 if found_problems else 0)

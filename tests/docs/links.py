@@ -17,8 +17,8 @@ def anchors_of(path):
 
 
 def broken_links(root, skip=()):
-    """Returns each link of a document below `root` that leads nowhere. `skip`: prefixes of the names of folders to leave
-    out."""
+    """Returns each link of a document below `root` that leads nowhere. `skip`: prefixes of the names of folders to
+    leave out."""
     broken, seen = [], 0
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(tuple(skip))]

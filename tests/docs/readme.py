@@ -2,8 +2,8 @@
 """Follows README.md word for word: each of its blocks is run. usage: readme.py SOURCE_DIR BUILD_DIR
 
 * ```sh with `make TARGET`: each must be a target that CI runs.
-* any other ```sh: pasted into a shell that stops at the first failure, in an empty home, in a folder that has the build as
-  build/release. It must succeed and leave no process behind.
+* any other ```sh: pasted into a shell that stops at the first failure, in an empty home, in a folder that has the build
+  as build/release. It must succeed and leave no process behind.
 * a block that begins with `$ make run` is what the demo prints, but for its figures.
 * ```cpp is examples/readme.cpp, which is run as readme_example.py says.
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs README's example as README says, twice, until each of the two nodes holds the other's op: readme_example.py PROGRAM."""
+"""Runs README's example as README says, twice, until each node holds the other's op: readme_example.py PROGRAM."""
 
 import os
 import queue

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds every libFuzzer target (clang, ASan and UBSan) and runs each for some seconds, starting from its corpus, as many at
-# a time as there are processors.
+# Builds every libFuzzer target (clang, ASan and UBSan) and runs each for some seconds, starting from its corpus, as
+# many at a time as there are processors.
 # usage: tests/fuzz/run.sh BUILD_DIR SECONDS [TARGET…]; a finding is left in BUILD_DIR, is shown, and fails the run.
 set -uo pipefail
 cd "$(dirname "$0")/../.."

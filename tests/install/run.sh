@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What an application meets: installs the build tree to a temporary prefix and uses it from outside, by CMake, by pkg-config
-# and as a subdirectory. usage: tests/install/run.sh BUILD_DIR
-# Each check prints a line; those that only wait for a compiler run side by side.
+# What an application meets: installs the build tree to a temporary prefix and uses it from outside, by CMake, by
+# pkg-config and as a subdirectory. Each check prints a line; those that only wait for a compiler run side by side.
+# usage: tests/install/run.sh BUILD_DIR
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 source=$(cd "$here/../.." && pwd)
@@ -74,7 +74,8 @@ other_layouts_and_languages_are_refused_by_name() {
   refused -std=c++17 -- "kitsune2 needs C++20: compile with -std=c++20"
 }
 
-# The program's dependencies are not asked for, only what the parent needs is built, and only what is the parent's is installed.
+# The program's dependencies are not asked for, only what the parent needs is built, and only what is the parent's is
+# installed.
 subdirectory_of_another_project() {
   configure -S "$here/parent" -B "$work/parent" --no-warn-unused-cli -DKITSUNE2_SOURCE="$source" -DCMAKE_DISABLE_FIND_PACKAGE_CLI11=ON
   cmake --build "$work/parent" --target parent >/dev/null

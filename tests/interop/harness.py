@@ -1,8 +1,9 @@
 """Processes that communicate by lines, and a runner: the basis of tests/interop.
 
-Every bound here is a bound of work, not of time: seconds in which a process of the test was ready to run and had to wait
-for a processor count for little (Clock), and where many things are expected, each one that arrives renews the patience. So a
-test on a loaded machine takes longer with the same result; one that waits for something that never arrives still ends.
+Every bound here is a bound of work, not of time: seconds in which a process of the test was ready to run and had to
+wait for a processor count for little (Clock), and where many things are expected, each one that arrives renews the
+patience. So a test on a loaded machine takes longer with the same result; one that waits for something that never
+arrives still ends.
 """
 
 import concurrent.futures
@@ -48,8 +49,8 @@ def delays(pid):
 
 
 class Clock:
-    """Seconds that the processes of a test have had. What the thread that waited longest for a processor waited is taken
-    off; a tenth of the time counts in any case, so that a process that spins for ever ends too."""
+    """Seconds that the processes of a test have had. What the thread that waited longest for a processor waited is
+    taken off; a tenth of the time counts in any case, so that a process that spins for ever ends too."""
 
     def __init__(self):
         self.pids = [os.getpid()]
@@ -102,8 +103,8 @@ class Proc:
             return len(self.lines)
 
     def wait(self, pattern, patience, since=0, what=None, progress=None):
-        """The first match of `pattern` in a line at or after `since`. `patience`: seconds of the test's clock, anew from
-        each line that matches `progress`."""
+        """The first match of `pattern` in a line at or after `since`. `patience`: seconds of the test's clock, anew
+        from each line that matches `progress`."""
         end = self.clock.now() + patience
         regex, progress = re.compile(pattern), progress and re.compile(progress)
         at = since
@@ -200,9 +201,10 @@ class World:
             time.sleep(every)
 
     def meet(self, *peers):
-        """Connects each peer with the others, one after the other. From 0.2.17 on, a stock node that dials a peer in the moment
-        in which that one dials it calls the peer's url unresponsive: until its agent info expires, it neither publishes to it
-        nor fetches from it. So the tests let such nodes meet before all publish at once; older ones have to stand it."""
+        """Connects each peer with the others, one after the other. From 0.2.17 on, a stock node that dials a peer in
+        the moment in which that one dials it calls the peer's url unresponsive: until its agent info expires, it
+        neither publishes to it nor fetches from it. So the tests let such nodes meet before all publish at once; older
+        ones have to stand it."""
         if not any(peer.label.startswith("rust-") for peer in peers) or self.stock < (0, 2, 17):
             return
         for size, teller in enumerate(peers, 1):  # a size each, so that a late repeat of one does not count for another

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The bounds of the interop tests are bounds of work: they wait for a process that other programs keep from running, but not
-for one that does nothing. Usage: harness_test.py"""
+"""The bounds of the interop tests are bounds of work: they wait for a process that other programs keep from running,
+but not for one that does nothing. Usage: harness_test.py"""
 
 import os
 import sys

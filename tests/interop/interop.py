@@ -24,8 +24,8 @@ TESTS = []
 
 
 def test(*params, waits=False):
-    """Registers a function once for each tuple of parameters, with the parameters in its name. `waits`: it needs minutes
-    and hardly any processor."""
+    """Registers a function once for each tuple of parameters, with the parameters in its name. `waits`: it needs
+    minutes and hardly any processor."""
     def register(function):
         for args in params or [()]:
             suffix = "".join(f" {a}" for a in args)
@@ -48,11 +48,12 @@ def pair(world, relay, a, b, limits=False, **options):
 
 
 def exchange(world, left, right, count, smallest, largest, patience):
-    """Each stores `count` ops and publishes them; both must end with all of them. `patience`: how long nothing may arrive.
+    """Each stores `count` ops and publishes them; both must end with all of them. `patience`: how long nothing may
+    arrive.
 
-    A stock node drops what it was about to publish when it loses the connection: then all publish again, as applications
-    do. When a send takes longer than its timeoutS it drops that too: then the stock nodes publish again. With one of our
-    nodes this must end soon, and our nodes must not need it among themselves."""
+    A stock node drops what it was about to publish when it loses the connection: then all publish again, as
+    applications do. When a send takes longer than its timeoutS it drops that too: then the stock nodes publish again.
+    With one of our nodes this must end soon, and our nodes must not need it among themselves."""
     peers = (left, right)
     stock = [peer for peer in peers if peer.label.startswith("rust-")]
     for peer in peers:
@@ -105,7 +106,8 @@ def notify_1_byte_to_1_megabyte(world, relay, nodes):
 
 @test((60,), (5,), (2,))
 def rust_timeouts(world, timeout_s):
-    """The Rust side's short timeoutS does no harm: nodes connect, and stay connected over several of its idle limits."""
+    """The Rust side's short timeoutS does no harm: nodes connect, and stay connected over several of its idle
+    limits."""
     _, addr = world.relay("cpp")
     rust = world.peer("rust", "a", addr, timeout_s=timeout_s)
     cpp = world.peer("cpp", "b", addr, timeout_s=timeout_s)
@@ -224,7 +226,8 @@ def rust_asks_cpp_for_100_ids_at_once(world):
 
 @test()
 def rust_asks_cpp_for_ids_it_lacks(world):
-    """Half of the ids are unknown: the held ops arrive and the connection stays. None held: no answer, and the connection stays."""
+    """Half of the ids are unknown: the held ops arrive and the connection stays. None held: no answer, and the
+    connection stays."""
     rust, cpp = pair(world, "cpp", "rust", "cpp")
     cpp.send("ops 10 64 500 x")
     cpp.wait(r" OK ops", 20)
@@ -340,8 +343,8 @@ def arcs_listed(addr, space):
 
 @test(("cpp",), ("rust",))
 def a_stock_node_among_ours_finds_what_it_lacks_and_itself_in_sync(world, relay):
-    """Ops of minutes to three years come to be on one side each, and the two compare in both roles: the disc for those of
-    months, the rings for those of hours. When nothing differs, the stock node claims to store everything."""
+    """Ops of minutes to three years come to be on one side each, and the two compare in both roles: the disc for those
+    of months, the rings for those of hours. When nothing differs, the stock node claims to store everything."""
     process, addr = world.relay(relay)
     rust, cpp = (world.peer(kind, kind, addr, gossip_ms=1000) for kind in ("rust", "cpp"))
     held = 0
@@ -440,8 +443,9 @@ def example_chat_with_a_rust_node(world):
 
 @test()
 def example_embed_with_a_rust_node(world):
-    """The 30-line node fetches what a stock node publishes. Its op ids are SHA-256, those of the stock test ops are not. Only the
-    stock node's view of it as a peer and our count of refused ops can be compared, so it fetches from a C++ twin."""
+    """The 30-line node fetches what a stock node publishes. Its op ids are SHA-256, those of the stock test ops are
+    not. Only the stock node's view of it as a peer and our count of refused ops can be compared, so it fetches from a
+    C++ twin."""
     _, addr = world.relay("cpp")
     rust = world.peer("rust", "a", addr, space="example")
     first = world.start("embed", [f"{examples_of(world)}/embed", f"ws://{addr}", "example", "600", "first op", "second op"])

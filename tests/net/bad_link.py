@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Delay, reordering, loss and blackouts between namespaces: every fetch ends, nothing is lost, and a link that works again is used."""
+"""Delay, reordering, loss and blackouts between namespaces: every fetch ends, nothing is lost, and a link that works
+again is used."""
 from faults import *
 from namespaces import BadLink
 

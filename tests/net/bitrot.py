@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Damage on the disk below a node: nothing damaged is served or written, what is intact arrives, and both sides repair themselves."""
+"""Damage on the disk below a node: nothing damaged is served or written, the rest arrives, both sides mend."""
 import base64
 import hashlib
 import sqlite3
@@ -28,8 +28,8 @@ def text_of(op):
 
 
 def flip(database, *needles):
-    """Turns one bit of each place in the database where one of these bytes are: some are cut by the end of a page, and what was
-    written last is in the WAL, too, while a node runs."""
+    """Turns one bit of each place in the database where one of these bytes are: some are cut by the end of a page, and
+    what was written last is in the WAL, too, while a node runs."""
     for needle in needles:
         found = False
         for part in [database, database + "-wal"]:

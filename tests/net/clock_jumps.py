@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Wall clocks that jump by a day, forward and back, during a fetch and between fetches: everything continues on its own."""
+"""Wall clocks that jump by a day, forward and back, during fetches and between them: everything goes on by itself."""
 from faults import *
 
 DAY = 86_400

@@ -1,4 +1,4 @@
-"""Faults of the machine for one process: I/O errors, the clock, file descriptors. With fault_shim.cpp (K2_FAULT_SHIM)."""
+"""Faults of the machine for one process: I/O errors, the clock, descriptors. With fault_shim.cpp (K2_FAULT_SHIM)."""
 import mmap
 import resource
 import struct

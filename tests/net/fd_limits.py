@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Out of file descriptors: the relay and the nodes keep what they have, report what they lack, do not spin, and recover."""
+"""Out of file descriptors: relay and nodes keep what they have, report what they lack, do not spin, and recover."""
 from faults import *
 
 

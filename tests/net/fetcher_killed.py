@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The fetcher is killed with SIGKILL ten times during a fetch. It resumes each time, and requests nothing that it holds."""
+"""The fetcher is killed ten times during a fetch (SIGKILL). It resumes each time, and requests nothing it holds."""
 from k2net import *
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A folder of many files goes from one process to another through a relay in a third, and arrives unchanged (diff -r)."""
+"""A folder of many files goes from process to process through a relay in a third, and arrives unchanged (diff -r)."""
 from k2net import *
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A full disk under the database, and under the output folder: a clear error, and nothing is lost once there is room again."""
+"""A full disk under the database, and under the output folder: a clear error; once there is room, nothing is lost."""
 from k2net import *
 
 TMPFS = {"small": 8 << 20}

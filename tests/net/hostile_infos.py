@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A fetch whose peers are drowned in believable agent infos: it ends, and its memory and disk stay what they would be."""
+"""A fetch whose peers are drowned in believable agent infos: it ends, without more memory or disk."""
 import urllib.request
 
 from k2net import *

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The disk fails (EIO): each error names its file, nothing is lost or counted too early, and with a good disk the work continues."""
+"""The disk fails (EIO): each error names its file, nothing is lost or counted too early, and work resumes later."""
 import errno
 
 from faults import *

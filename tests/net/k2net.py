@@ -1,7 +1,8 @@
-"""Helpers of the scripts here: processes of the program, generated folders, exact checks. Python 3 standard library only.
+"""Helpers of the scripts here: processes of the program, generated folders, exact checks. Standard library only.
 
-K2 is the path of the program (default: build/release/apps/kitsune2/kitsune2). K2_NET_SIZE: "small" (default; seconds) or "full"
-(1 GiB in 20,000 files). Each script prints what it does and exits with 0, 1, or 77 if the machine cannot run the test.
+K2 is the path of the program (default: build/release/apps/kitsune2/kitsune2). K2_NET_SIZE: "small" (default; seconds)
+or "full" (1 GiB in 20,000 files). Each script prints what it does and exits with 0, 1, or 77 if the machine cannot run
+the test.
 """
 import filecmp
 import json
@@ -168,7 +169,8 @@ class World:
 
 
 def folder(root, files=FILES, size=BYTES, seed=1):
-    """Creates files of mixed sizes (a few have most of the bytes) in nested folders, with names in several scripts, some empty."""
+    """Creates files of mixed sizes (a few have most of the bytes) in nested folders, with names in several scripts,
+    some empty."""
     say(f"making {files} files, {size >> 20} MiB, in {root}")
     rng = random.Random(seed)
     shares = [min(rng.paretovariate(0.9), 3000.0) for _ in range(files)]

@@ -3,10 +3,10 @@
 
 usage: kill_rounds.py [--rounds 10] [--seed 1] [--first 0] [--jobs 1] [--report FILE]
 A round: a folder is shared and fetched; up to four times one of the three is killed at a random time and started again.
-Checked after each kill, on a copy of what is on disk: the database is whole; it has every op that the process had said to
-be stored, and every op that another process could see before; each file that has its name is whole. Checked at the end: the
-folder is identical, both stores hold the same ops, the last run fetched exactly what the store lacked, and the sharer was
-asked for no op more. A failing round prints how to run it alone.
+Checked after each kill, on a copy of what is on disk: the database is whole; it has every op that the process had said
+to be stored, and every op that another process could see before; each file that has its name is whole. Checked at the
+end: the folder is identical, both stores hold the same ops, the last run fetched exactly what the store lacked, and the
+sharer was asked for no op more. A failing round prints how to run it alone.
 """
 import argparse
 import concurrent.futures

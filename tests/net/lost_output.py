@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Lost output on stdout is reported, and the exit code is 1; a share whose link was lost ends, because nobody has the link."""
+"""Lost output on stdout is reported, and the exit code is 1; a share ends whose link nobody could read."""
 from k2net import *
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A sharer that lacks some ops: the fetch lists them and the files, and writes all other files. A second sharer completes it."""
+"""A sharer that lacks some ops: the fetch lists them and their files, and writes the others. Another completes it."""
 import sqlite3
 
 from k2net import *

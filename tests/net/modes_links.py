@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Permissions and links arrive as they were: never wider than the source, less the umask, no setuid; links that stay inside
-are links, the others are reported in one line; folders that may not be written in are filled, also again, with --overwrite
-and after a kill. Runs as an ordinary user, because root may write everywhere."""
+"""Permissions and links arrive as they were: never wider than the source, less the umask, no setuid; links that stay
+inside are links, the others are reported in one line; folders that may not be written in are filled, also again, with
+--overwrite and after a kill. Runs as an ordinary user, because root may write everywhere."""
 import stat
 
 from k2net import *

@@ -1,7 +1,7 @@
 """Network namespaces joined by a bad link: packets cross this process, which delays, reorders and loses them.
 
-Each namespace has one address, on a TUN device whose other end is here. Both sides use the kernel's own TCP, so loss means
-lost packets. (tc netem does the same, in kernels that have it.) Addresses: 10.77.0.1, 10.77.0.2, …
+Each namespace has one address, on a TUN device whose other end is here. Both sides use the kernel's own TCP, so loss
+means lost packets. (tc netem does the same, in kernels that have it.) Addresses: 10.77.0.1, 10.77.0.2, …
 """
 import fcntl
 import heapq

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""One link gives access to one share: with the link to one share of a data folder nobody gets anything of another, neither ops
-nor the way to them. Earlier shares are still served beside the new one, including those in the space that all shares once had."""
+"""One link gives access to one share: with the link to one share of a data folder nobody gets anything of another,
+neither ops nor the way to them. Earlier shares are still served beside the new one, including those in the space that
+all shares once had."""
 import base64
 
 from k2net import *
@@ -13,7 +14,8 @@ def text_of(space):
 
 
 def stranger(world, relay, space, enough, seconds=120):
-    """A plain node that joins a space and fetches every op it learns of. Returns what it holds once that is `enough`, and later."""
+    """A plain node that joins a space and fetches every op it learns of. Returns what it holds once that is `enough`,
+    and later."""
     proc = subprocess.Popen([EMBED, relay.url, text_of(space), str(seconds)], stdout=subprocess.PIPE, text=True)
     try:
         after = 0

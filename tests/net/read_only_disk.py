@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A read-only disk, from the start (a mount) or later (EROFS): the error names the path; once writable again, work continues."""
+"""A read-only disk, from the start (a mount) or later (EROFS): the error names the path; work resumes later."""
 import errno
 
 from faults import *

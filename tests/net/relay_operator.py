@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the operator of a relay sees: a log that can be parsed, addresses that can be used, SIGHUP, SIGTERM, a closed terminal."""
+"""What the operator of a relay sees: a log to parse, addresses to use, SIGHUP, SIGTERM, a closed terminal."""
 import base64
 import pty
 import re

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The relay is away for a minute: killed, then hung (SIGSTOP). Three nodes notice, and all are back within ten seconds of
-its return."""
+"""The relay is away for a minute: killed, then hung (SIGSTOP). Three nodes notice, and all are back within ten seconds
+of its return."""
 from k2net import *
 
 AWAY, BACK = 60, 10

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The sharer is killed during a fetch and returns at another url: the fetch says that it waits, and continues on its own."""
+"""The sharer is killed during a fetch and returns at another url: the fetch says so, waits, and goes on by itself."""
 from k2net import *
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""One SIGINT or SIGTERM ends every command in every phase, with the documented exit code; the same command resumes from there.
+"""One SIGINT or SIGTERM ends every command in every phase, with the documented exit code; run again, it resumes.
 
-Without a signal the commands would take a minute, an hour or for ever. BOUND is generous, so that it tests the program and
-not the machine: nothing here comes near it.
+Without a signal the commands would take a minute, an hour or for ever. BOUND is generous, so that it tests the program
+and not the machine: nothing here comes near it.
 """
 import glob
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Three sharers of the same folder in one space share the load; one is killed during the fetch; every op arrives once."""
+"""Three sharers of the same folder in one space share the load; one is killed meanwhile; every op arrives once."""
 from k2net import *
 
 

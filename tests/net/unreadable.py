@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Files and folders that cannot be read are listed with the system's reason and left out; the rest is shared; --strict
-shares nothing. Files that cannot be written are listed too. Runs as an ordinary user, because root may read everything."""
+shares nothing. Files that cannot be written are listed too. Runs as an ordinary user, because root may read
+everything."""
 from k2net import *
 
 

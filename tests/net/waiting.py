@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The reports of fetch and share while they wait: for which relay and why, for a space, for a source. A slow line is not waiting."""
+"""The reports of fetch and share while they wait: for a relay (and why), a space, a source; not for a slow line."""
 import http.server
 
 from faults import *

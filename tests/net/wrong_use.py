@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Bad links, bad options, a port in use, a data folder in use: one clear line, the documented exit code, and nothing is created."""
+"""Bad links, bad options, a port in use, a data folder in use: one clear line, the right exit code, nothing created."""
 from k2net import *
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Decides by rules whether a soak passed, and draws its charts: judge.py DIR reads DIR/samples.csv and DIR/result.json.
 
-Growth is judged over the second half, on the nodes that never restart and on the lives of the relay. The database grows with
-what is published, so there the bytes per op must stay constant.
+Growth is judged over the second half, on the nodes that never restart and on the lives of the relay. The database grows
+with what is published, so there the bytes per op must stay constant.
 """
 import contextlib
 import csv

@@ -258,7 +258,8 @@ class Soak:
         return self.drain()
 
     def drain(self):
-        """All nodes return and nobody publishes. Returns how long it takes until all have everything; None if that never happens."""
+        """All nodes return and nobody publishes. Returns how long it takes until all have everything; None if that
+        never happens."""
         if not self.relay:
             self.start_relay()
         for node in self.nodes:

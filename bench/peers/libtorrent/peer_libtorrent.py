@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""libtorrent (BitTorrent v1, no encryption) between two processes on loopback. Items are pieces, each verified by its SHA-1; files in /dev/shm.
+"""libtorrent (BitTorrent v1, no encryption) between two processes on loopback. Items are pieces, each verified by its
+SHA-1; files in /dev/shm.
 
 usage: peer_libtorrent.py serve DATA SIZE | peer_libtorrent.py get ADDR DATA SIZE
 bench/peers/README.md describes input and output.

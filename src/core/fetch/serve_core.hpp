@@ -78,8 +78,8 @@ class ServeCore {
   using RequestId = std::uint64_t;  ///< 1, 2, 3, … in the order of arrival
   using ReadId = std::uint64_t;     ///< 1, 2, 3, … in the order of starting; also names the response that it produces
 
-  /// Look up ids of `request` in the store, and report by `on_read_ended` or `on_read_failed`. They are the ids that the
-  /// last read of this request left over, or else the next ones of the request, `max_ids` at most.
+  /// Look up ids of `request` in the store, and report by `on_read_ended` or `on_read_failed`. They are the ids that
+  /// the last read of this request left over, or else the next ones of the request, `max_ids` at most.
   struct Read {
     ReadId read = 0;
     RequestId request = 0;

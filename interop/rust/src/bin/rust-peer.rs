@@ -104,7 +104,8 @@ impl Node {
             w.get(i).ok_or("missing number")?.parse().map_err(|e| format!("{e}"))
         };
         match w.first().copied().unwrap_or("") {
-            // ops COUNT MIN MAX TAG [AGE]: stores ops with sizes from MIN to MAX in every space, created AGE seconds ago
+            // ops COUNT MIN MAX TAG [AGE]: stores ops with sizes from MIN to MAX in every space, created AGE seconds
+            // ago
             "ops" => {
                 let (n, min, max, tag) = (num(1)?, num(2)?, num(3)?, w.get(4).ok_or("tag")?);
                 let age = Duration::from_secs(if w.len() > 5 { num(5)? as u64 } else { 0 });
