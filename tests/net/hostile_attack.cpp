@@ -145,7 +145,7 @@ class Raw {
   void keep() {
     runtime_.schedule_after(3s, [this, key = key_->id()] {
       if (key_->id() != key) return;
-      if (client_ && client_->ready()) {
+      if (client_ && client_->is_ready()) {
         socket_->send(sbd::encode_keepalive());
         if (open_) say("keep");
       }
