@@ -1,4 +1,4 @@
-// Where a peer's new ops go on.
+// Up to where a peer has named its ops to us, so that we need not ask for them again.
 #pragma once
 
 #include <optional>
@@ -8,15 +8,20 @@
 
 namespace kitsune2::gossip {
 
-/// The time, by the peer's clock, at which its next ops begin, and the sectors whose ops it has named up to there.
+/// A peer has named us all ops of `sectors` that it stored before `at`, by its own clock. The next round asks it for
+/// what comes after.
 ///
-/// *Rules*. K1: a bookmark moves on only when what was named is pending or held (the caller sees to it). K2: it holds
-/// for the sectors that were common when it moved; when more are common it is worth nothing, and everything is named
-/// once more. K3: it never goes back, except from the future. *Rationale*: K2, a peer names what lies in the common
-/// sectors and nothing else, so whoever comes to store more, or meets a peer that does, lacks the older ops. K3, a peer
-/// whose clock was ahead may have stored ops then, and all of them are to be named; but its clock may also have been
-/// set back, and a bookmark of the future would hide what it stores until that time comes. So such a bookmark is
-/// followed as long as it leads to ops, and after that begins shortly before the present again.
+/// *Rules*.
+///  K1  A bookmark moves on only when the ops that were named are pending or held. The caller sees to that.
+///  K2  It holds for the sectors that were common when it moved. If more sectors are common, it is worthless, and the
+///  peer
+///      names everything once more. Rationale: a peer names only what lies in the common sectors. So a node that begins
+///      to store more, or meets a peer that does, lacks the older ops of the other sectors.
+///  K3  It never moves back, except from the future. Rationale: a peer whose clock was ahead may have stored ops at
+///  that
+///      time, and all of them are to be named. But its clock may also have been set back; then a bookmark in the future
+///      would hide all that the peer stores until that time comes. So such a bookmark is followed as long as it leads
+///      to ops. When it does not any more, it is set to shortly before the present.
 struct Bookmark {
   Timestamp at;
   SectorSet sectors;
@@ -25,19 +30,19 @@ struct Bookmark {
   friend bool operator==(const Bookmark&, const Bookmark&) = default;
 };
 
-/// What was asked for in a round, and what the peer said of its answer.
+/// What a peer has named in a round: all ops of `common` that it stored from `since` on and before `next`.
 struct Named {
-  Timestamp since;  ///< what the peer named is complete from here on …
-  Timestamp next;   ///< … to here
+  Timestamp since;
+  Timestamp next;
   SectorSet common;
 };
 
-/// Where to begin asking. Without a bookmark: 1970. *Rationale*: a stock node asks for the last 30 minutes then,
-/// because its comparison finds the rest, in two rounds or more. This is one.
+/// From when on to ask a peer for its ops. Without a bookmark that is 1970. *Rationale*: a stock node asks for the last
+/// 30 minutes in this case, and leaves the rest to its comparison, which takes two rounds or more. This way it is one.
 inline Timestamp since(const std::optional<Bookmark>& bookmark) { return bookmark ? bookmark->at : Timestamp{0}; }
 
-/// The bookmark after a round; nullopt: it stays as it is. `known` holds for `named.common`, or is nullopt.
-/// `skew`: by how much clocks of honest peers may differ.
+/// The bookmark after a round, or nullopt if it stays as it is. `known`: the bookmark before it, if that holds for
+/// `named.common`. `skew`: the most by which the clocks of honest peers differ.
 std::optional<Bookmark> moved(const std::optional<Bookmark>& known, const Named& named, bool named_something,
                               Timestamp now, Duration skew);
 

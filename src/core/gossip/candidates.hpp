@@ -23,15 +23,16 @@ struct ByTimeThenUrl {
   }
 };
 
-/// The peers with which a round may begin, filed by the criteria of rule D6 of RoundBook. A choice looks at the peer it
-/// takes and at those whose time has come since the last one, however many there are. O(log n) for each call.
+/// The peers with which a round may begin, filed by the criteria of rule D6 of RoundBook. However many there are, a
+/// choice looks only at the peer that it takes, and at those whose time has come since the last choice. O(log n) for
+/// each call.
 class Candidates {
  public:
   struct Standing {
     bool overlaps = false;               ///< its storage arc overlaps one of ours
-    bool is_silent = false;              ///< it did not answer the last time
-    bool is_stranger = false;            ///< there was no contact with it at this own url
-    std::optional<Timestamp> last = {};  ///< the last gossip with it, even in an earlier life
+    bool is_silent = false;              ///< it did not answer our last attempt
+    bool is_stranger = false;            ///< it has had no contact with us under our present url
+    std::optional<Timestamp> last = {};  ///< the last gossip with it, perhaps before a restart
     Time from = Time::min();             ///< when it may be asked again
     friend bool operator==(const Standing&, const Standing&) = default;
   };
@@ -52,10 +53,10 @@ class Candidates {
   }
   std::size_t size() const { return entries_.size(); }
 
-  /// From here on, `pick` finds the peers that may be asked at `now` or earlier.
+  /// Sets the time. `pick` finds the peers that may be asked at `now` or earlier.
   void advance(Time now);
-  /// Of the peers that may be asked: one without any gossip so far, chosen by `random`, or else the one whose last
-  /// gossip is the longest ago. nullptr if there is none.
+  /// One of the peers that may be asked: any without gossip so far, by `random`; if there is none, the one whose last
+  /// gossip is longest ago. nullptr if no peer may be asked.
   const Url* pick(bool silent, bool overlaps, bool strangers_only, std::uint32_t random) const;
 
   /// The number of steps taken so far, for tests of the cost of a choice.

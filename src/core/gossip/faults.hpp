@@ -1,4 +1,4 @@
-// How long a peer may send messages that fit no round.
+// When a peer has sent so many messages that fit no round that its connection is closed.
 #pragma once
 
 #include <cstddef>
@@ -9,13 +9,15 @@
 
 namespace kitsune2::gossip {
 
-/// Counts the faults of peers and decides when to close a connection because of them.
+/// Counts the messages of each peer that fit no round, its *faults*, and says when to close its connection.
 ///
-/// *Rules*. F1: a peer whose faults reach `kMost` is closed. One fault is forgiven per `kForgivenIn`. F2: faults
-/// outlive the connection: a peer that returns is closed again at the next fault, until enough are forgiven. F3: at
-/// most `kMostPeers` are kept; then the half with the fewest faults is forgotten. *Rationale*: F1, an honest peer is at
-/// fault when its message arrives after the round has timed out, or when its clock and ours disagree on whether a round
-/// is too soon: a few times per hour. A message that is dropped costs its sender nothing and us some microseconds.
+/// *Rules*.
+///  F1  A peer that reaches `kMost` faults is closed. One fault is forgiven in each `kForgivenIn`. Rationale: an honest
+///      peer is at fault a few times an hour, when its message arrives after the round has timed out, or when its clock
+///      and ours disagree on whether a round comes too soon. A message that is dropped costs its sender nothing, and us
+///      some microseconds.
+///  F2  Faults outlive the connection. A peer that returns is closed again at its next fault, until enough are
+///  forgiven. F3  At most `kMostPeers` are kept. Beyond that, the half with the fewest faults is forgotten.
 class Faults {
  public:
   static constexpr double kMost = 64;

@@ -1,4 +1,4 @@
-// In which order the ids of slices are listed to a peer.
+// The order in which the ids of slices are listed to a peer, over as many rounds as that takes.
 #pragma once
 
 #include <compare>
@@ -17,14 +17,14 @@
 
 namespace kitsune2::gossip {
 
-/// A place in a store's order of ops: that of creation, and of storing where that is the same.
+/// A place in the order of a store's ops: by time of creation, and by time of storing among equals.
 struct ListingCursor {
   Timestamp created_at;
   Timestamp stored_at;
   friend auto operator<=>(const ListingCursor&, const ListingCursor&) = default;
 };
 
-/// Ops of these sectors that were created in [start, end), from a cursor on.
+/// The ops of some sectors that were created in [start, end); only those after the cursor, if there is one.
 struct ListingPiece {
   Timestamp start, end;
   SectorSet sectors;
@@ -32,28 +32,32 @@ struct ListingPiece {
   friend bool operator==(const ListingPiece&, const ListingPiece&) = default;
 };
 
-/// Where the listing of ids to each peer was cut, so that the next one goes on there.
+/// Remembers for each peer where the listing of ids to it was cut off, so that the next listing continues there.
 ///
-/// *Rules*. P1: slices of the same time are listed together, in order of time of creation. P2: a listing begins where
-/// the last one for that peer was cut, and comes to what lies before in the end; if none was cut, with any slice, by
-/// `random`. P3: of at most `kMostPeers` peers the place is kept, in memory; the one that was touched longest ago goes.
-/// *Rationale*: P1, the store finds ops by time; slices of many sectors cost one walk. P2, the two sides find the same
-/// slices different until all of what is lacking has been fetched. What was named is perhaps on its way, so it comes
-/// last; and what nobody can serve must not hide the rest. So a slice of any size gets over in pieces.
+/// *Rules*.
+///  P1  Slices of the same time are listed together, in order of creation. Rationale: the store finds ops by time, so
+///  the
+///      slices of many sectors cost one walk.
+///  P2  A listing begins where the last one for that peer was cut off, and returns to what lies before that at its end.
+///      If none was cut off, it begins with any slice, by `random`. Rationale: the two sides find the same slices
+///      different until everything has been fetched. What was named is perhaps on its way, so it comes last. And ops
+///      that nobody can serve must not hide the others. In this way a slice of any size is listed, piece by piece.
+///  P3  The places of at most `kMostPeers` peers are kept, in memory; the one touched longest ago is dropped.
 class ListingPlaces {
  public:
   static constexpr std::size_t kMostPeers = 4'096;
 
+  /// What to list to `peer`, in this order, so that all of `slices` is named.
   std::vector<ListingPiece> order(const Url& peer, const std::vector<dht::SliceRef>& slices, std::uint32_t random);
-  /// The listing for `peer` was cut: what comes after `at` was not listed.
+  /// The listing for `peer` was cut off: what comes after `at` was not listed.
   void on_cut(const Url& peer, const ListingCursor& at);
-  /// All was listed.
+  /// The listing for `peer` was not cut off.
   void on_finished(const Url& peer);
   std::size_t size() const { return places_.size(); }
 
  private:
   using Order = std::list<std::pair<Url, ListingCursor>>;
-  Order by_touch_;  ///< the latest first
+  Order by_touch_;  ///< the most recent first
   std::unordered_map<Url, Order::iterator> places_;
 };
 

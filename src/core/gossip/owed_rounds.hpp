@@ -13,12 +13,12 @@
 
 namespace kitsune2::gossip {
 
-/// At most one round for each peer. O(log n) for each call.
+/// The rounds that are owed (rule D4 of RoundBook), at most one to each peer. O(log n) for each call.
 class OwedRounds {
  public:
   struct Owed {
     Time since;
-    Time reason_at;  ///< the latest reason
+    Time reason_at;  ///< when the latest reason for it came up
     Time due;
   };
 
@@ -26,23 +26,23 @@ class OwedRounds {
   OwedRounds(const OwedRounds&) = delete;
   OwedRounds& operator=(const OwedRounds&) = delete;
 
-  /// nullptr if none is owed to `peer`.
+  /// The round that is owed to `peer`; nullptr if there is none.
   const Owed* find(const Url& peer) const;
   /// Adds a round or replaces it.
   void put(const Url& peer, const Owed& owed);
   void erase(const Url& peer);
   /// The peer that has been owed a round for the longest, whether it is due or not.
   std::optional<Url> oldest() const;
-  /// The same among those whose round is due.
+  /// The same, among the peers whose round is due.
   std::optional<Url> oldest_due(Time now);
-  /// When the next round is due; nullopt: none is owed.
+  /// When the next round becomes due; nullopt if none is owed.
   std::optional<Time> next_due() const;
   std::size_t size() const { return entries_.size(); }
 
  private:
   struct Entry {
     Owed owed;
-    bool is_due = false;  ///< it was found to be
+    bool is_due = false;  ///< `oldest_due` has found it to be
   };
   using Set = std::set<std::pair<Time, const Url*>, ByTimeThenUrl>;
   void take_out(const Url& peer, const Entry& entry);

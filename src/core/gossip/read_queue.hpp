@@ -1,4 +1,4 @@
-// When reads of the op store for rounds of gossip may begin, and which.
+// Which read of the op store for a round of gossip begins next, and when.
 #pragma once
 
 #include <array>
@@ -12,34 +12,36 @@
 
 namespace kitsune2::gossip {
 
-/// The slots for reads of what to announce in a round, over all peers.
+/// Limits the reads of the op store by which rounds find out what to name, over all peers. Told the time.
 ///
-/// *Rules*. Q1: one read for rounds that others started is at the store, and one for ours.
-/// Q2: a read holds its slot until the store has answered, whatever became of its round: the peer may be gone or have
-/// ended the round, but the store is still busy. Q3: a read that has not begun is dropped with its round. Q4: after a
-/// read for others, the next one rests for as long as that took, at most `kLongestRest`. Q5: when `kMostWaiting` reads
-/// wait for others, there is no room for another round. *Rationale*: a read may walk over all ops, on the thread that
-/// also serves fetch; a round costs its starter one message, and urls cost nothing. Q4 leaves half of the store's time
-/// to others, however many ask. Reads of our own rounds come only as often as we begin rounds, and do not wait for
-/// others.
-///
-/// Told the time.
+/// *Rules*.
+///  Q1  At most two reads are at the store: one for rounds that others started, and one for rounds of ours.
+///  Q2  A read counts until the store has answered, whatever has become of its round. Rationale: the peer may be gone
+///  or
+///      may have ended the round, but the store is still busy.
+///  Q3  A read that has not begun is dropped together with its round.
+///  Q4  After a read for others, the next one waits for as long as that one took, at most `kLongestRest`. Rationale: a
+///      read may walk over all ops, on the thread that also serves fetch. A round costs the peer that starts it one
+///      message, and urls cost nothing. So half of the store's time is kept for other work, however many peers ask.
+///  Q5  While `kMostWaiting` reads for others wait, no further round of others is accepted.
+/// Reads for our own rounds are as rare as those rounds, and do not wait for others.
 class ReadQueue {
  public:
   using Id = std::uint64_t;
-  enum class For : std::uint8_t { ours, theirs };  ///< rounds that we started, that others started
+  /// Who started the round for which the read is.
+  enum class For : std::uint8_t { ours, theirs };
   static constexpr Duration kLongestRest = std::chrono::seconds(1);
   static constexpr std::size_t kMostWaiting = 64;
 
   Id add(For whom);
-  /// Returns the next read that may begin, which holds its slot from now on; nullopt: none may.
+  /// Returns the read that begins now, or nullopt if none may. It counts as being at the store from now on.
   std::optional<Id> begin(Time now);
-  /// The store has answered.
+  /// The store has answered the read.
   void on_ended(Id id, Time now);
-  /// Its round is over. True: the read is at the store and should be stopped there; `ended` follows all the same.
-  /// False: it had not begun, and is forgotten.
+  /// The round of the read is over. Returns true if the read is at the store, where it should be stopped; `on_ended`
+  /// must be called for it all the same. Otherwise the read is forgotten.
   bool drop(Id id);
-  /// When `begin` may return something; nullopt: only after `ended` or `add`.
+  /// When to call `begin` next; nullopt: after the next `on_ended` or `add`.
   std::optional<Time> next(Time now) const;
 
   bool is_full() const { return waiting(For::theirs) >= kMostWaiting; }  ///< Q5

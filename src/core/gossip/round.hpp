@@ -1,4 +1,5 @@
-// Rounds of gossip: who says what next. The flow of docs/protocol-gossip.md.
+// Rounds of gossip as state machines: what each message of a peer does to its round, and what is to be done then.
+// docs/protocol-gossip.md draws the messages of a round.
 #pragma once
 
 #include <boost/unordered/unordered_flat_set.hpp>
@@ -20,7 +21,7 @@
 namespace kitsune2::gossip {
 
 // -------------------------------------------------------------------- what a peer says
-// The messages as far as rounds go by them. Lists are as they came.
+// The parts of the messages that matter to rounds. Lists are as they arrived and have not been checked.
 
 struct InitiateSaid {
   Bytes session;
@@ -73,7 +74,7 @@ struct TerminateSaid {
 
 // -------------------------------------------------------------------- rounds
 
-/// What we bring into a round.
+/// Which agents of ours take part in a round, and the sectors that they want to store.
 struct OurSide {
   std::vector<AgentId> agents;
   SectorSet sectors;
@@ -86,18 +87,18 @@ struct Initiated {
   std::uint32_t tie_breaker = 0;
   Timestamp asked_since;
 };
-/// It has sent ACCEPT; we read what to name in our NO_DIFF, or have sent it.
+/// The peer has sent ACCEPT. We are reading what to name in our NO_DIFF, or have sent it.
 struct Answering {};
-/// The same, with DISC_SECTORS_DIFF instead.
+/// As Answering, with DISC_SECTORS_DIFF in place of NO_DIFF.
 struct ComparingDisc {};
-/// The same, with RING_SECTOR_DETAILS_DIFF instead.
+/// As Answering, with RING_SECTOR_DETAILS_DIFF in place of NO_DIFF.
 struct ComparingRings {
   dht::RingSectorDetailsSnapshot shown;
 };
 
 // Stages of a round that the peer started.
 
-/// It has sent INITIATE; we read what to name in our ACCEPT.
+/// The peer has sent INITIATE. We are reading what to name in our ACCEPT.
 struct Accepting {};
 /// We have sent ACCEPT.
 struct Accepted {
@@ -108,11 +109,11 @@ struct ShownDisc {
   dht::DiscSectorDetailsSnapshot shown;
 };
 
-// Stages of both.
+// Stages of either.
 
-/// We read the ids to name in a DETAILS_DIFF_RESPONSE, or have sent it. HASHES comes.
+/// We are reading the ids to name in a DETAILS_DIFF_RESPONSE, or have sent it. The peer's HASHES is to follow.
 struct AwaitingHashes {};
-/// We read the ids to name in HASHES, with which the round ends.
+/// We are reading the ids to name in HASHES, with which the round ends.
 struct LastWord {};
 
 using Stage = std::variant<Initiated, Answering, ComparingDisc, ComparingRings, Accepting, Accepted, ShownDisc,
@@ -122,20 +123,20 @@ struct Round {
   Url peer;
   Bytes session;
   OurSide ours;
-  bool is_ours = false;  ///< we started it
+  bool is_ours = false;  ///< we have started it
   Stage stage;
   Time begun;
-  SectorSet common = {};                                ///< from ACCEPT on
-  std::vector<AgentId> their_agents = {};               ///< that take part
-  std::size_t infos_asked = 0;                          ///< agents whose infos we asked for
-  bool is_known = false;                                ///< the peer, by useful exchange with it
-  std::uint64_t ids_left = 0;                           ///< that may be named to it in this round
-  std::uint64_t bytes_left = 0;                         ///< the same, in payload of their ops
-  std::uint64_t most_bytes = 0;                         ///< what it was at first
-  boost::unordered_flat_set<std::uint64_t> marks = {};  ///< of ids that one side has named to the other
-  /// Up to where our ops have been named to them, once the round has ended well.
+  SectorSet common = {};                                ///< the sectors of both sides; set with ACCEPT
+  std::vector<AgentId> their_agents = {};               ///< the peer's agents that take part
+  std::size_t infos_asked = 0;                          ///< of how many agents we asked for the infos
+  bool is_known = false;                                ///< there was useful exchange with the peer
+  std::uint64_t ids_left = 0;                           ///< how many ids may still be named to the peer
+  std::uint64_t bytes_left = 0;                         ///< how many bytes the ops of these ids may have
+  std::uint64_t most_bytes = 0;                         ///< what `bytes_left` was at first
+  boost::unordered_flat_set<std::uint64_t> marks = {};  ///< hashes of the ids that one side has named to the other
+  /// If the round ends well, the peer's agents have been named what we stored before this time (Newcomers).
   std::optional<Timestamp> named_to = {};
-  /// False: what the peer named before is not to be relied on any more, so its bookmark must not move on.
+  /// Becomes false if what the peer has named can no longer be relied on; then its bookmark must not move.
   std::shared_ptr<bool> bookmark_holds = {};
   template <class T>
   const T* in() const {
@@ -145,22 +146,24 @@ struct Round {
 
 // -------------------------------------------------------------------- what is to be done
 
-/// The message fits no round, or what it asks for is not its to ask. It has no effect; the peer is counted.
+/// The message fits no round, or asks for something that it may not ask for. It has no effect, but counts as a fault of
+/// the peer.
 struct Fault {
   const char* what;
-  bool say_busy = false;  ///< it waits for an answer. R8
+  bool say_busy = false;  ///< answer BUSY, because the peer waits for an answer. R8
 };
 /// Nothing is to be done.
 struct Nothing {};
+/// Answer BUSY.
 struct SayBusy {};
-/// It has too many rounds; ours is over.
+/// The peer has too many rounds under way; our round is over.
 struct WasBusy {};
-/// The round may begin: judge by the book whether it does, and call `accept`.
+/// The peer's round may begin. Ask RoundBook whether it does; if so, call `accept`.
 struct MayAccept {
-  bool tie_lost = false;    ///< by a round of ours, which is given up
-  bool needs_room = false;  ///< all rounds are taken: `end_oldest_of_newcomers` first. R9
+  bool tie_lost = false;    ///< both sides started at once; our round is given up. R3
+  bool needs_room = false;  ///< all rounds of others are taken: call `end_oldest_of_newcomers` first. R9
 };
-/// ACCEPT has come: the round takes place. Read what is new to the peer, then answer with one of these.
+/// ACCEPT has arrived, so the round takes place. Read what is new to the peer, and answer with `answer`.
 struct AnswerAccept {
   struct NoDiff {
     bool cannot_compare = false;
@@ -168,35 +171,35 @@ struct AnswerAccept {
   Timestamp asked_since;
   SectorSet common;
   std::variant<NoDiff, dht::DiscSectorsSnapshot, dht::RingSectorDetailsSnapshot> answer;
-  SectorSet in_sync = {};  ///< both sides hold the same there
+  SectorSet in_sync = {};  ///< sectors in which both sides hold the same
 };
-/// NO_DIFF has come, or a snapshot in which nothing differs or that cannot be compared: the round has ended well. Give
-/// what it asks for, or say TERMINATE.
+/// The round has ended well: NO_DIFF has arrived, or a snapshot that cannot be compared or in which nothing differs.
+/// Send the agent infos that the peer asks for; if it asks for none, send TERMINATE.
 struct Finish {
   Round round;
   Timestamp asked_since;
-  bool is_compared = false;  ///< the peer waits for more of the comparison: AGENTS would be a fault for stock nodes
+  bool is_compared = false;  ///< the peer expects more of the comparison; a stock node would take AGENTS for a fault
 };
-/// DISC_SECTORS_DIFF has come. Answer with DISC_SECTOR_DETAILS_DIFF.
+/// DISC_SECTORS_DIFF has arrived. Answer with DISC_SECTOR_DETAILS_DIFF.
 struct ShowDisc {
   Timestamp asked_since;
   dht::DiscSectorDetailsSnapshot snapshot;
 };
-/// Name the ids in `slices`, as far as the budget allows: with the snapshot in a DETAILS_DIFF_RESPONSE, or in HASHES,
-/// with which the round ends (`ended_by_hashes`).
+/// Name the ids in `slices`, as many as the round's budget allows. With a snapshot, they go into a
+/// DETAILS_DIFF_RESPONSE beside it; without one, into HASHES, with which the round ends.
 struct NameIds {
   std::variant<std::monostate, dht::DiscSectorDetailsSnapshot, dht::RingSectorDetailsSnapshot> snapshot;
   std::vector<dht::SliceRef> slices;
-  std::optional<Timestamp> asked_since = {};  ///< it was RING_SECTOR_DETAILS_DIFF
+  std::optional<Timestamp> asked_since = {};  ///< set if the message was RING_SECTOR_DETAILS_DIFF
   SectorSet in_sync = {};                     ///< as in AnswerAccept
 };
-/// Our round has ended well, or one of the peer by its HASHES. `decline`: nothing is left to compare; the peer is to be
-/// told by TERMINATE.
+/// A round has ended well: one of ours, or one of the peer's with its HASHES. `decline`: send TERMINATE, because
+/// nothing is left to compare.
 struct Completed {
   Round round;
   bool decline = false;
 };
-/// A round is over that did not get to its end. The peer has said so.
+/// The peer has ended a round early.
 struct Ended {
   Round round;
 };
@@ -205,29 +208,39 @@ using Action = std::variant<Fault, Nothing, SayBusy, WasBusy, MayAccept, AnswerA
 
 /// The rounds under way.
 ///
-/// *Rules*. R1: one round with a peer that we started, and one that it started; not both in the same direction twice.
-/// R2: at most `most_accepted` that others started; more are told BUSY. R3: if both start at once, the larger
-/// tie-breaker counts: its owner ignores the other INITIATE, the other gives up its own and answers. R4: a round that
-/// has not ended after the limit, or whose connection is gone, is over. R5: a message that fits no round is counted
-/// against the peer (`Faults`) and has no effect. A round is known by its peer and its session together. R6: agents
-/// that we did not declare may not be asked for, and a snapshot names nothing outside of the common sectors and the
-/// disc: the round is over. R7: what is compared, and with what result, is the DHT model's (`dht::DhtModel::handle`).
-/// While there is none, the comparison is declined. R8: an INITIATE that is not served is told BUSY, unless it repeats
-/// the session of the round under way. *Rationale*: R8, its sender waits for `roundTimeoutMs` otherwise, and in the
-/// reference it has one round at a time. A stock node takes BUSY as an attempt and comes back in its interval. R9: when
-/// all rounds of others are taken, a peer that is known by useful exchange takes the place of the newcomer whose round
-/// is the oldest. R10: a snapshot of the disc has at most `kMostHashes` hashes; sectors that do not fit are left to
-/// other rounds, and `turn` says which are first. *Rationale*: R10, a message has a limit, and a disc has 512 sectors
-/// of any number of slices. R11: TERMINATE after the answer to ACCEPT is a normal end.
+/// *Rules*.
+///  R1  With each peer there is at most one round that we started, and one that it started.
+///  R2  At most `most_accepted` rounds of others are under way; further ones are answered with BUSY.
+///  R3  If both sides start at once, the larger tie-breaker wins. Its owner ignores the other INITIATE; the other side
+///      gives its round up and answers.
+///  R4  A round is over when it has not ended within the time limit, or its connection is gone.
+///  R5  A message belongs to the round with its session *and* its peer. One that fits no round has no effect, but
+///  counts
+///      against the peer (`Faults`).
+///  R6  A round is over if the peer asks for agents that we did not declare, or if its snapshot names something outside
+///      the common sectors or the disc.
+///  R7  The DHT model decides what is compared, and with what result (`dht::DhtModel::handle`). While there is no
+///  model,
+///      the comparison is declined.
+///  R8  An INITIATE that is not served is answered with BUSY, unless it repeats the session of the round under way.
+///      Rationale: otherwise its sender waits for `roundTimeoutMs`, and in the reference it has one round at a time. A
+///      stock node counts BUSY as an attempt, and comes back after its interval.
+///  R9  When all rounds of others are taken, a peer with which there was useful exchange takes the place of the
+///  newcomer
+///      whose round is the oldest.
+///  R10 A snapshot of the disc has at most `kMostHashes` hashes. The sectors that do not fit are left to other rounds;
+///      `turn` decides which come first. Rationale: a message has a limit, and each of the 512 sectors of a disc may
+///      have any number of slices.
+///  R11 TERMINATE after the answer to ACCEPT is a normal end.
 class Rounds {
  public:
   static constexpr std::size_t kMostSessionBytes = 64;
   static constexpr std::size_t kMostHashes = 131'072;
 
   Round& start(const Url& peer, Bytes session, OurSide ours, Initiated stage, Time now);
-  /// After MayAccept. `theirs`: the sectors that it said.
+  /// Begins the peer's round; to be called after MayAccept. `theirs`: the sectors that its INITIATE named.
   Round& accept(const Url& peer, const InitiateSaid& m, OurSide ours, const SectorSet& theirs, Time now);
-  /// What is named is read; ACCEPT leaves. nullptr: the round is over.
+  /// What to name has been read, so ACCEPT is sent now. nullptr if the round is over by now.
   Round* accepted(const Url& peer, const Bytes& session, Timestamp asked_since);
 
   /// `is_known`: there was useful exchange with the peer. R9.
@@ -237,7 +250,7 @@ class Rounds {
   Action on(const Url& peer, const AgentsSaid& m);
   Action on(const Url& peer, const BusySaid& m);
   Action on(const Url& peer, const TerminateSaid& m);
-  // `model`: nullptr while there is none. R7.
+  // `model` may be nullptr. R7.
   Action on(const Url& peer, const AcceptSaid& m, const dht::DhtModel* model);
   Action on(const Url& peer, const DiscSectorsSaid& m, const dht::DhtModel* model, std::uint32_t turn);
   Action on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel* model, std::uint32_t turn = 0);
@@ -246,11 +259,11 @@ class Rounds {
   Action on(const Url& peer, const RingDetailsResponseSaid& m, const dht::DhtModel* model);
 
   Round* find(const Url& peer, const Bytes& session);
-  /// The round with this session is over; nullopt if it was already.
+  /// Ends the round with this session and returns it; nullopt if there is none.
   std::optional<Round> end(const Url& peer, const Bytes& session);
   std::vector<Round> end_all_with(const Url& peer);
   std::vector<Round> end_begun_before(Time limit);
-  /// Of those that others started. R9. Its peer is to be told by TERMINATE.
+  /// Ends the oldest round that a newcomer has started. Its peer is to be told by TERMINATE. R9.
   std::optional<Round> end_oldest_of_newcomers();
   void clear();
 
@@ -267,12 +280,12 @@ class Rounds {
   Round take(Round& round);
   Table::iterator oldest_of_newcomers();
   static bool declared(const Round& round, const std::vector<Bytes>& agents);
-  /// What the initiator's answer to our ACCEPT belongs to, or why it belongs to nothing.
+  /// The round to which the initiator's answer to our ACCEPT belongs, or the reason why it belongs to none.
   struct Answered {
     Round* round;  ///< null: `fault` holds
     Fault fault;
   };
-  /// A round whose answer asks for what was not declared is over.
+  /// Ends the round if `missing_agents` has agents that we did not declare. R6.
   Answered answered(const Url& peer, const Bytes& session, const std::vector<Bytes>& missing_agents,
                     const char* unsolicited);
 

@@ -17,48 +17,60 @@ namespace kitsune2::gossip {
 
 /// The waits, from the config section `k2Gossip`.
 struct Pace {
-  Duration initiate_interval{};          ///< between rounds that we start
-  Duration initiate_jitter{};            ///< added to it, at random
-  Duration min_initiate_interval{};      ///< until the next round with a peer
-  Duration initial_initiate_interval{};  ///< most between two tries while catching up
+  Duration initiate_interval{};          ///< between two regular rounds that we start
+  Duration initiate_jitter{};            ///< up to this much is added to it, at random
+  Duration min_initiate_interval{};      ///< between two rounds with the same stock node
+  Duration initial_initiate_interval{};  ///< the longest wait between two attempts during a catch-up
 };
 
-/// Knows of each peer when a round with it took place and whether one is owed; chooses the next and says when.
+/// Decides with which peer the next round of gossip begins, and when; and how to answer a peer that begins one. It
+/// remembers of each peer when a round with it took place, and whether one is owed to it.
 ///
-/// A peer is *ours* if its INITIATE or ACCEPT said so: it takes rounds as often as they have a reason. Of others, stock
-/// nodes, we know that they take one in `min_initiate_interval` and hold a second one against us.
+/// A peer is called *ours* if its INITIATE or ACCEPT shows that it runs this implementation. Such a peer takes part in
+/// a round whenever there is a reason for one. All others are stock nodes: they accept one round in
+/// `min_initiate_interval`, and count a second one against us.
 ///
 /// *Rules*.
-/// D1: with a peer that is not ours, no round begins within `min_initiate_interval` of our last attempt or of the last
-/// round that took place, by whomever. It remembers us by our url: with a new own url we are strangers. But
-/// a peer on another relay than ours knows us by our link to that relay, which outlives the loss of our own.
-/// D2: nothing of this outlives the process. *Rationale*: a start brings a new own url, and nobody who lacks ops should
-/// wait because of what another life of the node did.
-/// D3: a start, a new own url and a relay that is back begin a catch-up: peers that were not met since are asked one
-/// after the other, without the interval in between, until `kCatchUpRounds` rounds took place or `kCatchUpLasts` has
-/// passed; but it lasts at least until one took place. Tries follow each other after 10 ms, then 1.2 times as long, up
-/// to `initial_initiate_interval`. *Rationale*: one peer that was online meanwhile knows it all; several, since any of
-/// them may have been away itself. More would be a storm when a large network comes back.
-/// D4: a round with one peer is *owed* if what we published may not have arrived there, the last round was cut by a
-/// limit, or one broke off. It is due soon, and tried again, while it fails, after a quarter of the time that it has
-/// been owed: at least `kQuickest`, at most `initiate_interval`. A peer that moves to another url takes it along. It is
-/// forgotten after `kOwedLasts`. Rounds in their turn go before it. *Rationale*: after an outage of any length the wait
-/// is in proportion to it. And what peers can cause must not keep the others from their turn. D5: with a peer of ours,
-/// rounds that we start are at least `kQuickest` apart. Of those that it starts, a burst of `kBurst` is answered, then
-/// one in `kQuickest`; more are told BUSY. So no two nodes keep each other busy. D6: whose turn it is: overlapping
-/// storage arcs first, then never-met peers at random, then the one that has waited longest. But peers that did not
-/// answer the last time come after all others, whatever their arcs; each time they are left alone twice as long, up to
-/// eight times `min_initiate_interval`; and one in `kSilentOneIn` choices begins with them. *Rationale*: a dead node's
-/// info says a full arc for up to 20 minutes, and one with a changed relay for ever. The last one, so that in a large
-/// network somebody who was unreachable for a while is not left out for good. D7: while a round of ours is not over,
-/// another one begins only when the latest is older than a fifth of `initial_initiate_interval` (1 s), and at most
-/// `kMostAtOnce` are under way. *Rationale*: a peer that is gone costs a moment and not the limit of a round. D8: what
-/// a peer asks for over again, within `min_initiate_interval`, is named out of the allowance for newcomers.
-/// *Rationale*: rounds as often as once a second are for going on. Who has lost what it was told is a newcomer.
+///  D1  With a stock node no round begins within `min_initiate_interval` of our last attempt, or of the last round with
+///      it, whichever side began that. Stock nodes know us by our url, so with a new own url we are strangers to all of
+///      them. The exception are peers on another relay than ours: they know us by our link to their relay, which
+///      outlives the loss of our own.
+///  D2  Nothing of this is kept beyond the process. Rationale: a start brings a new own url, and a node that lacks ops
+///      must not wait because of what it did before it was restarted.
+///  D3  A catch-up begins at the start, with a new own url, and when the relay is back. During a catch-up the peers not
+///      met since then are asked one after the other, without the usual interval. It ends after `kCatchUpRounds`
+///      rounds, or after `kCatchUpLasts` if at least one round has taken place by then. The first attempt comes after
+///      10 ms; each wait is 1.2 times the one before, up to `initial_initiate_interval`. Rationale: one peer that was
+///      online in the meantime knows all that we missed; several are asked because each of them may have been away
+///      itself; more would be a storm when a large network comes back.
+///  D4  A round is *owed* to a peer if something that we published may not have arrived there, or if the last round
+///  with
+///      it broke off or was cut short by a limit. It is due at once. While it fails it is tried again after a quarter
+///      of the time for which it has been owed, at least `kQuickest` and at most `initiate_interval`. If the peer moves
+///      to another url, so does the debt. It is forgotten after `kOwedLasts`. Regular rounds go first. Rationale: the
+///      wait is in proportion to the outage, however long that was; and peers can cause owed rounds, which must not
+///      keep other peers from their turn.
+///  D5  Rounds that we start with a peer of ours are at least `kQuickest` apart. Of the rounds that it starts, a burst
+///  of
+///      `kBurst` is accepted, after that one in `kQuickest`; the others are answered with BUSY. Rationale: no two nodes
+///      can keep each other busy.
+///  D6  Peers whose storage arc overlaps ours come first; among equals, those never met, in random order; then the one
+///      whose last round is longest ago. A peer that did not answer the last time comes after all others, whatever its
+///      arc, and is left alone twice as long with each failure, up to eight times `min_initiate_interval`. One in
+///      `kSilentOneIn` choices begins with such peers. Rationale: the agent info of a dead node claims a full arc for
+///      up to 20 minutes, and that of a node with another relay claims it for ever. The last sentence is for large
+///      networks: a peer that was out of reach for a while must get a turn some day.
+///  D7  While a round of ours is under way, another one begins only if the latest is older than a fifth of
+///      `initial_initiate_interval` (1 s by default), and at most `kMostAtOnce` are under way. Rationale: a peer that
+///      is gone delays the others for a moment, and not for the whole time limit of a round.
+///  D8  If a peer of ours asks within `min_initiate_interval` for what it was told already, the answer is charged to
+///  the
+///      allowance of newcomers. Rationale: rounds once a second are for going on where the last one stopped. A peer
+///      that has lost what it was told is a newcomer.
 ///
-/// Told the time; the clock is monotonic. At most `kMostPeers` peers are kept, and `kMostOwed` rounds; what was touched
-/// longest ago goes. Who may be asked is kept in an index: a choice costs what has changed since the last one, and not
-/// what there is (Candidates, OwedRounds). But a new own url, another pace and another home file all of them anew.
+/// Told the time, by a monotonic clock. At most `kMostPeers` peers and `kMostOwed` owed rounds are kept; those touched
+/// longest ago are dropped. Candidates and OwedRounds are indexes, so the cost of a choice depends on what has changed
+/// since the last one and not on the number of peers. Only a new own url, another pace or another relay re-files all.
 class RoundBook {
  public:
   static constexpr std::size_t kCatchUpRounds = 8;
@@ -66,51 +78,54 @@ class RoundBook {
   static constexpr Duration kFirstTry = std::chrono::milliseconds(10);
   static constexpr Duration kQuickest = std::chrono::seconds(1);
   static constexpr Duration kOwedLasts = std::chrono::hours(1);
-  static constexpr Duration kAfterFailure = std::chrono::milliseconds(100);  ///< to the next peer
+  static constexpr Duration kAfterFailure = std::chrono::milliseconds(100);  ///< until the next peer is asked
   static constexpr double kBurst = 8;
   static constexpr std::uint32_t kSilentOneIn = 4;
   static constexpr std::size_t kMostAtOnce = 3;
   static constexpr std::size_t kMostPeers = 20'000;
   static constexpr std::size_t kMostOwed = 4'096;
-  static constexpr Duration kAfterBusy = std::chrono::seconds(5);  ///< D4, of a peer of ours
-  static constexpr Duration kLookAgain = std::chrono::minutes(1);  ///< at a peer that cannot be asked now
+  static constexpr Duration kAfterBusy = std::chrono::seconds(5);  ///< until a peer of ours is asked again. D4
+  static constexpr Duration kLookAgain = std::chrono::minutes(1);  ///< at a candidate that could not be asked
 
   // ------------------------------------------------------------------ what happened
 
-  /// Begins a new interval. `random`: for the jitter.
+  /// Sets the waits and begins a new interval. `random` gives the jitter.
   void set_pace(const Pace& pace, Time now, std::uint32_t random);
-  /// The own url is known, is a new one, or is back. D3.
+  /// This node has got a url: its first, a new one, or the earlier one again. D3.
   void on_own_url(Time now);
-  /// The relay of the own url. D1.
+  /// `relay` is the relay of our own url. D1.
   void on_home(Url relay);
   /// INITIATE is on its way to `peer`.
   void on_attempt(const Url& peer, Time now);
-  /// It could not be sent, or nothing came of it. `waited`: for as long as a round may take.
+  /// INITIATE could not be sent, or was not answered. `waited`: the whole time limit of a round has passed.
   void on_no_answer(const Url& peer, Time now, bool waited);
+  /// The peer has answered INITIATE with BUSY.
   void on_busy(const Url& peer, Time now);
-  /// A round takes place: it has accepted ours, or we accept its.
+  /// A round takes place: the peer has accepted ours, or we accept one that it has begun.
   void on_met(const Url& peer, Time now);
-  /// A round that began at `begun` has ended well: what was owed before is paid.
+  /// A round that began at `begun` has ended well. It pays what was owed to the peer before that time.
   void on_completed(const Url& peer, Time begun);
   /// A round that took place has broken off.
   void on_broken(const Url& peer, Time now);
+  /// The peer has shown that it runs this implementation.
   void on_is_ours(const Url& peer, Time now);
-  /// It is there: a connection with it was opened.
+  /// A connection with the peer was opened, so it can be reached.
   void on_connected(const Url& peer, Time now);
-  /// What we published to it may not have arrived. It may be known at another url by now.
+  /// Something that we published to `peer` may not have arrived. If the peer has moved since, the round is owed to it
+  /// at its new url. D4.
   void on_publish_lost(const Url& peer, Time now);
-  /// Who was at `old_url` is at `new_url` now: what is owed to it is owed there, also what is found out later.
+  /// The peer at `old_url` is at `new_url` now. What is owed to it is owed there, also if we learn of it later.
   void on_moved(const Url& old_url, const Url& new_url, Time now);
-  /// It has named what fitted into a round, and there is more.
+  /// The peer has named as much as fits into one round, and has more to name. D4.
   void on_has_more(const Url& peer, Time now);
 
   // ------------------------------------------------------------------ rounds that we start
 
-  /// An agent is known at `peer`. `overlaps`: its storage arc and one of ours; whether any of those at `peer` does is
-  /// seen by `Look`. `last_gossip`: as noted, also in an earlier life, for the order only; nullopt: what was said
-  /// before holds.
+  /// An agent at `peer` has become known, or its info has changed. `overlaps`: its storage arc overlaps one of ours.
+  /// (If several agents are at `peer`, `Look` finds out whether the arc of any of them does.) `last_gossip`: the noted
+  /// time of the last round, perhaps from before a restart; it only counts for the order. nullopt leaves it as it was.
   void on_candidate(const Url& peer, bool overlaps, std::optional<Timestamp> last_gossip = {});
-  /// An attempt or a round was noted, by the wall clock: it is of a later turn.
+  /// The wall-clock time of an attempt or a round was noted. From now on the peer comes later in the order.
   void on_gossip_noted(const Url& peer, Timestamp at);
   void forget_candidates() { candidates_.clear(); }
   bool is_candidate(const Url& peer) const { return candidates_.find(peer) != nullptr; }
@@ -119,35 +134,36 @@ class RoundBook {
   struct Seen {
     enum Is : std::uint8_t {
       usable,
-      not_now,  ///< it is looked at again after `kLookAgain`, or when something happens with it
-      gone      ///< it is no candidate any more
+      not_now,  ///< the book asks again after `kLookAgain`, or when something happens with the peer
+      gone      ///< the peer is no candidate any more
     };
     Is is = usable;
     bool overlaps = false;
   };
   using Look = std::function<Seen(const Url& peer)>;
-  /// When to look next; never before `now`.
+  /// When to call `choose` next; never before `now`.
   Time next_try(Time now) const;
-  /// The candidate to ask now, if there is one. To be called at the time that `next_try` gave, which it moves on.
-  /// `look` is asked about those who are about to be chosen, and must not call the book; empty: nobody can be asked.
-  /// `random`: one number for the choice, one for the jitter.
+  /// Returns the peer with which to begin a round now, or nullopt. Call it at the time that `next_try` has given; it
+  /// sets the next one. `look` is asked about each peer that is about to be chosen and must not call the book; if it is
+  /// empty, nobody can be asked. `random` and `jitter` are two random numbers.
   std::optional<Url> choose(const Look& look, Time now, std::uint32_t random, std::uint32_t jitter);
-  /// How long a round of ours keeps others from beginning. D7.
+  /// How old the latest round of ours must be before another one begins. D7.
   Duration patience() const { return pace_.initial_initiate_interval / 5; }
-  /// Nothing can begin until then: the latest round is too young.
+  /// No round begins before `until`, because the latest one is too young. D7.
   void put_off(Time until) { not_before_ = until; }
 
   // ------------------------------------------------------------------ rounds that others start
 
   enum class Answer { accept, too_soon, busy };
-  /// How to answer an INITIATE of `peer`, which says that it is ours or not. Counts for D5.
+  /// How to answer an INITIATE of `peer`. `ours`: the message shows that the peer runs this implementation. Each call
+  /// counts for D5.
   Answer answer(const Url& peer, bool ours, Time now);
-  /// `peer` was named what we stored before `next`.
+  /// We have told `peer` of all that we stored before `next`.
   void on_told(const Url& peer, Timestamp next, Time now);
-  /// Whether it asks for what it was told already, and that within `min_initiate_interval`. D8.
+  /// Whether `peer`, by asking from `since` on, asks again for what it was told within `min_initiate_interval`. D8.
   bool starts_over(const Url& peer, Timestamp since, Time now) const;
 
-  /// Whether it has taken part in a round, or an attempt at one.
+  /// Whether there was a round with the peer, or an attempt at one.
   bool knows(const Url& peer) const { return peers_.contains(peer); }
   std::size_t size() const { return peers_.size(); }
   std::size_t owed() const { return owed_.size(); }
@@ -158,12 +174,12 @@ class RoundBook {
   enum class Reason { none, regular, catch_up, owed };
   struct Peer {
     bool ours = false;
-    std::optional<Time> met;    ///< the last round that took place
-    std::optional<Time> tried;  ///< our last attempt, or when it was given up
+    std::optional<Time> met;    ///< when the last round took place
+    std::optional<Time> tried;  ///< when our last attempt was made, or given up
     Reason tried_for = Reason::none;
-    std::uint32_t unanswered = 0;  ///< attempts, since it was last heard of
-    double tokens = kBurst;        ///< rounds that it may start. D5
-    std::optional<Timestamp> told;
+    std::uint32_t unanswered = 0;   ///< how many attempts, since the peer was last heard of
+    double tokens = kBurst;         ///< how many rounds it may start now. D5
+    std::optional<Timestamp> told;  ///< it was told of all that we stored before this. D8
     Time touched = Time::min();
   };
 
@@ -172,11 +188,11 @@ class RoundBook {
   void postpone(const Url& peer, Time now);
   void make_room();
   bool catching_up(Time now) const;
-  /// The last time that we had to do with each other at this own url; nullopt: never.
+  /// When the peer last had a round or an attempt with us under our present url; nullopt: never.
   std::optional<Time> contact(const Url& url, const Peer& peer) const;
-  /// Whether a round with it took place within `min_initiate_interval`, at this own url.
+  /// Whether a round with the peer took place within `min_initiate_interval`, under our present url.
   bool met_lately(const Url& url, Time now) const;
-  /// From when on it may be asked. D1, D5, D6.
+  /// The earliest time at which the peer may be asked. D1, D5, D6.
   Time may_ask_at(const Url& peer, bool owed) const;
   void file(const Url& peer, Candidates::Standing standing);
   void file(const Url& peer);
@@ -189,10 +205,10 @@ class RoundBook {
   std::unordered_map<Url, Peer> peers_;
   OwedRounds owed_;
   Candidates candidates_;
-  std::unordered_map<Url, Url> moved_;  ///< at most `kMostOwed`; from old urls to those after them
-  std::optional<Url> home_;             ///< nullopt: not known
-  std::optional<Time> own_url_at_;      ///< nullopt: no own url yet
-  std::size_t met_since_ = 0;           ///< peers, for the first time since then
+  std::unordered_map<Url, Url> moved_;  ///< from an old url to the next one; at most `kMostOwed`
+  std::optional<Url> home_;             ///< our relay; nullopt: not known
+  std::optional<Time> own_url_at_;      ///< when we got our present url; nullopt: we have none yet
+  std::size_t met_since_ = 0;           ///< how many peers have had a round with us since then
   Duration catch_up_wait_{};
   Time next_catch_up_ = Time::max();
   Time regular_at_ = Time::max();
