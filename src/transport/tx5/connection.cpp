@@ -16,9 +16,9 @@ constexpr std::string_view kHandshakeResponse = "hres";
 constexpr std::string_view kFallback = "fmsg";
 constexpr std::string_view kKeepalive = "keep";
 
-/// What a frame may take beside the line: turns, pacing, a busy relay.
+/// How much longer a frame may take than the line does: turns, pacing, a busy relay.
 constexpr Duration kQueues = std::chrono::seconds(1);
-/// Keepalives are not queued on top of this much.
+/// No keepalive is queued while this much is queued already.
 constexpr std::size_t kBusyControl = 8;
 
 std::array<std::uint8_t, kLetters + kFrameHeaderBytes> fallback_head(FrameType type, std::size_t value) {
@@ -111,7 +111,7 @@ Connection::Outcome Connection::restart(Time now) {
 
 Connection::Outcome Connection::on_body(ByteView body, Time now) {
   Outcome out;
-  // Before the handshake is over no chunk counts.
+  // Before the end of the handshake chunks do not count.
   const bool may_be_chunk = phase_ == Phase::open || phase_ == Phase::opening;
   const auto room = may_be_chunk ? decoder_.lend(kLetters) : std::span<std::uint8_t>();
   E2eSession::Opened opened = e2e_.open(body, room);
@@ -147,8 +147,8 @@ Connection::Outcome Connection::on_body(ByteView body, Time now) {
   return out;
 }
 
-/// Asks for a new stream. In the middle of a message only if nothing of it decrypts any more: a new stream would end it
-/// (R11), and a stranger's forgery must not.
+/// Asks for a new stream. In the middle of a message it does so only if nothing has decrypted for a while: a new stream
+/// would end the message (R11), and the forgery of a stranger must not be able to cause that.
 void Connection::on_undecryptable(Time now) {
   if (!failing_since_) failing_since_ = now;
   if (!e2e_.is_decrypting() || stream_request_queued_ || now < next_stream_request_) return;
@@ -167,8 +167,8 @@ bool Connection::may_begin(const Bytes& first) const {
   return stream_asked_ && !decoder_.is_receiving_chunks();
 }
 
-/// `attempts`: of the handshake so far. With one, a closing frame goes first: a peer that still has its connection
-/// hears no request.
+/// `attempts`: how many handshakes were begun so far. If there was one, the closing frame goes first, because a peer
+/// that still has its connection ignores requests.
 Connection::Outcome Connection::start_over(Time now, unsigned attempts) {
   attempts_ = attempts;
   started_ = now;
@@ -186,7 +186,7 @@ void Connection::on_plaintext(const Bytes& plaintext, Time now, Outcome& out) {
   const std::string_view letters = plaintext.text().substr(0, kLetters);
   const ByteView rest = plaintext.view().subspan(kLetters);
   if (letters == kFallback) {
-    // Before the handshake is over this is of a connection of the past.
+    // Before the end of the handshake it belongs to an earlier connection.
     if (phase_ != Phase::handshake) on_frame(plaintext.slice(kLetters), now, out);
   } else if (letters == kHandshakeRequest || letters == kHandshakeResponse) {
     if (rest.size() != kNonceBytes) {
@@ -199,7 +199,7 @@ void Connection::on_plaintext(const Bytes& plaintext, Time now, Outcome& out) {
   } else if (letters == kKeepalive) {
     on_keepalive(now);
   }
-  // offr, answ, icem: WebRTC is not for us. Anything else: of a later version.
+  // offr, answ and icem are for WebRTC, which we do not speak; anything else is from a later version.
 }
 
 void Connection::on_handshake_request(ByteView nonce, Time now, Outcome& out) {
@@ -207,9 +207,9 @@ void Connection::on_handshake_request(ByteView nonce, Time now, Outcome& out) {
   if (repeated && (phase_ == Phase::open || (phase_ == Phase::opening && now < echoes_until_))) return;
   if (phase_ != Phase::handshake) out = start_over(now);
   if (requests_seen_ >= kMaxHandshakeRequests) return;
-  // A second hreq, a first one long after ours, or a second stream since ours began: the peer may have missed our
-  // stream, or have thrown away what it read of it. Ours goes first: until it has our hres the peer is still in its
-  // handshake, where one hreq more does no harm.
+  // After a second hreq, a first one long after ours, or a second stream since ours began, the peer may have missed our
+  // stream or discarded what it read of it. So our hreq is repeated, and before the hres: until the peer has our hres
+  // it is in its handshake, where one more hreq does no harm.
   if (requests_seen_ > 0 || now - attempt_at_ >= in_flight() || peer_streams_ > 1) queue_request(true);
   requests_seen_ += 1;
   peer_nonce_.emplace();
@@ -221,7 +221,7 @@ void Connection::on_handshake_request(ByteView nonce, Time now, Outcome& out) {
 }
 
 void Connection::on_handshake_response(ByteView nonce, Time now, Outcome& out) {
-  // A nonce that is not ours answers an attempt of the past.
+  // Another nonce than ours answers an earlier attempt.
   if (phase_ != Phase::handshake || !std::ranges::equal(nonce_, nonce)) return;
   got_response_ = true;
   if (attempts_ == 1 && !trip_) trip_ = now - attempt_at_;
@@ -253,8 +253,8 @@ Result<void> Connection::open_with(Bytes preflight, Time now) {
 void Connection::on_keepalive(Time now) {
   const Duration gap = std::max<Duration>(now - last_peer_keepalive_, kMinKeepalive);
   last_peer_keepalive_ = now;
-  // Two thirds: delays of the network are not taken for another interval, so two nodes of ours do not talk each other
-  // into ever shorter ones.
+  // Two thirds, so that a delay in the network is not taken for a shorter interval. Otherwise two nodes of ours would
+  // lead each other to ever shorter ones.
   const bool shorter = gap < keepalive_interval_ * 2 / 3;
   if (!shorter && gap <= keepalive_interval_ * 3 / 2) return;
   keepalive_interval_ = std::min<Duration>(gap, config_.timeout / 2);
@@ -337,7 +337,7 @@ Connection::Outcome Connection::on_time(Time now) {
       break;
   }
   if (phase_ == Phase::handshake) {
-    // What is still queued has not had its chance yet.
+    // What is still queued has not been sent, so the peer could not answer it.
     if (now >= std::max(attempt_at_, last_heard_) + retry_interval()) {
       if (control_.empty()) {
         begin_handshake(now);
@@ -357,7 +357,7 @@ Connection::Outcome Connection::on_time(Time now) {
   return out;
 }
 
-/// The waits of an open connection for what only the peer can give.
+/// The time limits of an open connection for what only the peer can end.
 void Connection::check_waits(Time now, Outcome& out) const {
   const auto unresponsive = [&out](std::string what) {
     out.error = make_error(Errc::peer_unresponsive, std::move(what));
@@ -413,7 +413,7 @@ Result<void> Connection::enqueue(ByteChain message, Handler<>& done) {
   return {};
 }
 
-/// Notes since when a message cannot go for want of credit (R12).
+/// Notes since when a message cannot be sent for want of credit (R12).
 void Connection::wait_for_credit(Time now) {
   if (queue_.empty() || credit_.may_send()) {
     credit_wait_.reset();
@@ -481,7 +481,7 @@ Connection::Pulled Connection::pull_control(Time now) {
   if (!e2e_.is_encrypting()) return handed(start_stream());
   Pulled out = handed(e2e_.seal(ByteView(next.bytes).first(next.size), {}));
   if (next.grant) {
-    // Only now: a peer that sends chunks before it can have the grant could make us queue grants without end.
+    // Not before the grant is sent: a peer that sends chunks earlier could make us queue grants without end.
     decoder_.on_granted();
     grant_queued_ = false;
     last_chunk_ = now;
@@ -521,7 +521,7 @@ Connection::Pulled Connection::pull_data(Time now) {
   if (!e2e_.is_encrypting()) return handed(start_stream());
   Outgoing& next = queue_.front();
   const std::size_t size = next.message.size();
-  // An empty message cannot ask; nothing but a test sends one.
+  // An empty message cannot ask for a permit; only tests send one.
   if (next.state == Outgoing::State::whole && size > 0 &&
       credit_.must_ask(kOverhead + kLetters + kFrameHeaderBytes + size)) {
     next.state = Outgoing::State::ask;

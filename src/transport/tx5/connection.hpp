@@ -21,93 +21,107 @@ namespace kitsune2::tx5 {
 using Entropy = std::function<void(std::span<std::uint8_t>)>;
 
 struct ConnectionConfig {
-  /// Limit of the opening, of silence, of a wait for a permit or a chunk; but see rule R10 of Connection. Twice the
-  /// keepalive interval.
+  /// How long the opening, silence, and a wait for a permit or a chunk may last (but see rule R10 of Connection). Half
+  /// of it is the interval of keepalives.
   Duration timeout = std::chrono::seconds(60);
   std::uint64_t message_size_max = 64U << 20;
   std::uint64_t max_queue_bytes = 64U << 20;
   CreditLimits credit;
 };
 
-/// The state machine of one tx5 connection that never leaves the relay.
+/// One tx5 connection that stays on the relay, as a state machine.
 ///
-///  R1  Handshake: each side sends `hreq` with a fresh nonce and answers the peer's with `hres`. It is over when our
-///      `hres` is queued and the peer's has come. All else that comes before is thrown away, so nothing else is sent.
-///  R2  Then, at once: the version frame and the preflight, as "fmsg". *Rationale*: a stock node gives up WebRTC for us
-///      on the first fmsg; `offr`, `answ` and `icem` are ignored. Our queue waits until the peer's preflight has come.
-///  R3  While nothing is heard from a peer that is being opened, the handshake is begun again on a fresh stream, after
-///      kFirstRetry, twice that, and so on. From the second attempt on the closing frame goes first. *Rationale*: a
-///      relay drops frames to a key that is not there yet without a word; and a stock node that still holds a dead
-///      connection to us ignores `hreq`, and would for ever, each one renewing its idle timer. It obeys the closing
-///      frame.
-///      When the peer's `hreq` comes and the peer has begun two streams since ours began, ours is sent again, before
-///      the `hres`. *Rationale*: a stock node that dials in the moment in which it is called drops both connections and
-///      their keys, and begins a third; it waits for an `hreq` that it has thrown away.
-///  R4  An `hreq` with a new nonce on a connection past its handshake: the peer has begun anew. The connection starts
-///      over (`Outcome::restarted`); what was queued and not wholly sent stays queued. The same nonce again: while the
-///      peer's preflight is not in, the same (the peer has thrown away what we sent); later, ignored. Ignored also for
-///      twice as long after the handshake as it took. *Rationale*: an `hreq` of ours that was repeated because the
-///      answer was slow is answered with one more of the peer's, which comes late. Starting over for those never ends
-///      where many nodes connect over a busy relay: each start makes more of them.
-///  R5  A message over one chunk asks for a permit, waits for it, and nothing of types 3, 4, 5 goes in between. Grants
-///      for the other direction go at any time. Without a grant within `timeout` the connection is closed.
-///  R6  `keep` every timeout/2, or as often as the peer sends it, if that is more often. *Rationale*: the interval is
-///      half of the sender's own time limit, and that one drops us by its own.
-///  R7  Closing sends one frame of the reserved type 0. *Rationale*: the protocol has no close, but every error in the
-///      framing ends a connection, also in stock nodes; without it they would hold a dead connection (R3).
-///  R8  Nothing but bytes that decrypt renews a timer or changes the state, except for NewStream and RequestNewStream.
-///  R9  Whatever the peer sends, the control frames waiting to go out are bounded by a constant.
-///  R10 No wait ends before an answer can have come, however short `timeout` is. An answer has two round trips to the
-///      relay (its line and the peer's; the peer's is taken to be like ours) and a second, at least kLeastAnswerTime.
-///      So long is the first wait of R3, the wait for the preflight, and, with a second more, any silence; the opening
-///      has twice as long and two seconds. *Rationale*: a handshake that begins anew makes the answer to the one before
-///      it worthless; on a line that is slower than the retries it would do so for ever.
-///  R11 Past the handshake a new stream of the peer is for: a new handshake, closing, or a stream that was asked for
-///      and begins between two messages. Any other is not heard, and the connection starts over as in R4, after a
-///      closing frame. A stream that was taken is never taken again (E2eSession R5). *Rationale*: on the stock wire a
-///      NewStream is not signed, so the relay can leave out what it likes before one; a message put together from two
-///      streams would look whole. Whole messages that are left out before a stream that was asked for cannot be
-///      noticed. A stock peer that still has its connection ignores a request, but not a closing frame.
-///  R12 How much may be under way to the peer: SendCredit. A message that waits for credit for as long as a permit may
-///      be waited for closes the connection.
-///  R13 The round trip to the peer is the shortest wait for a permit; one that is older than kTripAge gives way to the
-///      next. Before the first permit it is what the handshake took, if that was not begun again. *Rationale*: nothing
-///      else of the protocol is answered at once. A peer that is short of room lets permits wait.
-/// Complexity: every call O(1) in what is queued. Thread rule: confined to the owner's strand. Pure but for `entropy`.
+///  R1  Handshake: each side sends `hreq` with a fresh nonce, and answers the other's with `hres`. For us it is over
+///  when
+///      our `hres` is queued and the peer's has arrived. Each side discards everything else that arrives before the end
+///      of its handshake, so nothing else is sent before that.
+///  R2  The handshake is followed at once by the version frame and the preflight, as "fmsg". Other messages wait until
+///  the
+///      peer's preflight has arrived. Rationale: the first fmsg makes a stock node give up WebRTC for this connection;
+///      its `offr`, `answ` and `icem` are ignored.
+///  R3  While nothing is heard from a peer that is being opened, the handshake is begun again on a fresh stream: after
+///      kFirstRetry, after twice that, and so on. From the second attempt on, the closing frame is sent first.
+///      Rationale: a relay silently drops frames to a key that is not connected yet. And a stock node that still holds
+///      a dead connection to us ignores `hreq`, for ever, because each one renews its idle timer; but it obeys the
+///      closing frame. If an `hreq` arrives after the peer has begun two streams since ours began, our own `hreq` is
+///      sent again before the `hres`. Rationale: a stock node that dials us while we dial it drops both connections
+///      with their keys and begins a third; it then waits for an `hreq` that it has discarded.
+///  R4  An `hreq` with a new nonce after the handshake means that the peer has begun anew. So the connection starts
+///  over
+///      (`Outcome::restarted`), and messages that were not wholly sent stay queued. The same nonce again means that
+///      until the peer's preflight has arrived, because the peer has discarded what we sent; after that it is ignored.
+///      For twice as long as the handshake took, every `hreq` is ignored. Rationale: if an answer was slow, our `hreq`
+///      was repeated, and the peer answers the second one with one more of its own, which arrives late. Where many
+///      nodes connect through a busy relay, starting over for those would never end, because each start makes more of
+///      them.
+///  R5  A message larger than one chunk needs a permit: the sender asks, waits for the grant, and sends no frame of
+///  types
+///      3, 4 and 5 in between. Grants for the other direction may be sent at any time. If no grant arrives within
+///      `timeout`, the connection is closed.
+///  R6  `keep` is sent every timeout/2, or as often as the peer sends it if that is more often. Rationale: a node's
+///      interval is half of its own time limit, and by that limit it would drop us.
+///  R7  A connection is closed by one frame of the reserved type 0. Rationale: the protocol has no message for it, but
+///  any
+///      error in the framing ends a connection, in stock nodes too. Without it they would hold a dead connection (R3).
+///  R8  Only bytes that decrypt renew a timer or change the state, except for NewStream and RequestNewStream.
+///  R9  Whatever the peer sends, a constant bounds the control frames that wait to be sent.
+///  R10 No wait ends before an answer can have arrived, however short `timeout` is. An answer is allowed two round
+///  trips
+///      to the relay and a second, at least kLeastAnswerTime; two, because the peer's way to the relay is taken to be
+///      as long as ours. This is the first wait of R3 and the wait for the preflight. Silence is allowed a second more,
+///      and the whole opening twice as long and two seconds more. Rationale: a handshake that begins anew makes the
+///      answer to the one before it worthless. On a line slower than the retries, that would never end.
+///  R11 After the handshake, a new stream of the peer serves one of three purposes: a new handshake, the closing frame,
+///  or
+///      the stream that we asked for, which begins between two messages. Any other is not read; the closing frame is
+///      sent and the connection starts over as in R4. No stream is accepted twice (E2eSession R5). Rationale: in 0.2 a
+///      NewStream is not signed, so a relay can leave out what it likes before one, and a message assembled from two
+///      streams would look whole. That whole messages are missing before a stream that we asked for cannot be noticed.
+///      The closing frame is needed because a stock peer that still has its connection ignores a request for a new one.
+///  R12 SendCredit bounds how much may be on the way to the peer. A message that waits for credit for as long as it
+///  might
+///      wait for a permit closes the connection.
+///  R13 The round trip to the peer is the shortest wait for a permit. A value older than kTripAge is replaced by the
+///  next
+///      one. Before the first permit it is what the handshake took, unless that was begun again. Rationale: nothing
+///      else in the protocol is answered at once, and a peer that is short of room lets permits wait.
+/// Complexity: every call is O(1) in what is queued. Thread rule: confined to the owner's strand. Pure, but for
+/// `entropy`.
 class Connection {
  public:
   enum class Phase {
     silent,     ///< the peer began a stream; nothing of it has decrypted yet
     handshake,  ///< `hreq` queued or sent
-    opening,    ///< handshake over; the peer's preflight has not come
+    opening,    ///< the handshake is over; the peer's preflight has not arrived
     open,
   };
   enum class Origin { local, peer };
 
   static constexpr Duration kFirstRetry = std::chrono::seconds(5);
-  /// R10. A peer's line may be far slower than ours: this serves round trips of 2 s between two nodes.
+  /// R10. The peer's line may be far slower than ours. This value suffices for a round trip of 2 s between two nodes.
   static constexpr Duration kLeastAnswerTime = std::chrono::seconds(3);
-  /// A longer round trip to the relay is not believed. *Rationale*: a relay that was busy when we came says little.
+  /// A longer round trip to the relay counts as this. *Rationale*: it was measured when we connected, and says little
+  /// if the relay was busy then.
   static constexpr Duration kLongestRoundTrip = std::chrono::seconds(2);
-  /// A stream that carries nothing readable is forgotten after this.
+  /// A connection whose peer has begun a stream of which nothing decrypts is forgotten after this time.
   static constexpr Duration kSilentLimit = std::chrono::seconds(10);
   static constexpr Duration kMinKeepalive = std::chrono::milliseconds(500);
-  /// RequestNewStream goes out at most this often.
+  /// RequestNewStream is sent at most once in this time.
   static constexpr Duration kStreamRequestInterval = std::chrono::seconds(1);
-  /// More `hreq` than this are not answered in one handshake.
+  /// At most this many `hreq` are answered in one handshake.
   static constexpr unsigned kMaxHandshakeRequests = 64;
   static constexpr Duration kTripAge = std::chrono::seconds(10);  ///< R13
-  /// What a queued message counts for beside its bytes, so that the queue's bound holds for empty messages too.
+  /// Added to the bytes of each queued message when they are counted, so that empty messages are bounded as well.
   static constexpr std::size_t kMessageOverhead = 128;
 
-  /// What an input led to. Look at `error` first, then at the others in this order.
+  /// What is to be done after an input. Look at `error` first, and at the others in this order.
   struct Outcome {
     std::optional<Error> error;    ///< close the connection
-    bool restarted = false;        ///< R4: the connection that was is gone, this one has begun
-    bool handshake_done = false;   ///< call `open_with`, or close
-    bool permit_wanted = false;    ///< call `grant` when `permit_bytes()` can be had
-    bool permit_done = false;      ///< the permit is used up
-    std::size_t progress = 0;      ///< bytes of a message that is not whole yet
+    bool restarted = false;        ///< R4: the old connection has ended and a new one has begun
+    bool handshake_done = false;   ///< call `open_with`, or close the connection
+    bool permit_wanted = false;    ///< call `grant` when there is room for `permit_bytes()`
+    bool permit_done = false;      ///< the permitted message is complete
+    std::size_t progress = 0;      ///< how many bytes arrived of a message that is not complete yet
     std::optional<Bytes> message;  ///< a whole message; the first is the peer's preflight
   };
   /// One sbd message to send.
@@ -119,57 +133,60 @@ class Connection {
     std::uint64_t sent_messages = 0, sent_bytes = 0, received_messages = 0, received_bytes = 0;
   };
 
-  /// Origin::local queues `hreq` at once. `config` and `entropy` must outlive this object. `relay_round_trip`: as
-  /// measured; zero if unknown.
+  /// With Origin::local, `hreq` is queued at once. `config` and `entropy` must outlive this object. `relay_round_trip`
+  /// is the measured one, or zero if it is unknown.
   Connection(const NodeId& peer, SessionKeys keys, const ConnectionConfig& config, const Entropy& entropy,
              Origin origin, Time now, Duration relay_round_trip = {},
              SendCredit::Source credit = SendCredit::Source::permits);
 
-  /// What was taken of the peer's streams under the same keys; from an earlier connection, before any input.
+  /// Takes over what an earlier connection under the same keys knows about the peer's streams. Call it before any
+  /// input.
   void remember_streams(E2eSession::Memory memory) { e2e_.remember(std::move(memory)); }
   const E2eSession::Memory& streams() const { return e2e_.memory(); }
   /// The relay inside this process says that the peer has taken `bytes`, or that they are lost (R12).
   void on_credit_returned(std::uint64_t bytes, Time now);
   const SendCredit& credit() const { return credit_; }
 
-  /// The body of a forward from the peer.
+  /// A forwarded message from the peer has arrived, with this body.
   Outcome on_body(ByteView body, Time now);
-  /// Does what is due: keepalives, retries, limits.
+  /// Does what is due by now: keepalives, retries, time limits.
   Outcome on_time(Time now);
   Time next_deadline() const;
 
-  /// After `handshake_done`: sends the version and this as the first message.
-  /// Errc::too_large: over the limits of any message.
+  /// To be called after `handshake_done`: sends the version and, as the first message, the preflight. Errc::too_large
+  /// if it is larger than any message may be.
   Result<void> open_with(Bytes preflight, Time now);
-  /// Queues the grant that the peer waits for; chunks are accepted once it has been pulled. No-op if it does not wait.
+  /// Queues the grant for which the peer waits; chunks are accepted once the grant has been pulled. No effect if the
+  /// peer waits for none.
   void grant();
-  /// Bytes the peer asks for, or was granted.
+  /// How many bytes the peer asks for, or was granted.
   std::uint32_t permit_bytes() const { return decoder_.permitted(); }
-  /// Bytes of the permitted message that have come.
+  /// How many bytes of the permitted message have arrived.
   std::uint32_t permit_received() const { return decoder_.received(); }
-  /// When the last chunk of a permitted message came, or the grant was made.
+  /// When the last chunk of a permitted message arrived; before the first one, when the grant was made.
   Time last_chunk() const { return last_chunk_; }
 
-  /// Begins the handshake with a peer of which only a stream has come. No-op in any other phase.
+  /// Begins the handshake with a peer that has begun a stream and nothing else. No effect in any other phase.
   void dial(Time now);
-  /// Queues a message. Errc::too_large, Errc::overloaded: `done` is left alone, nothing was queued.
+  /// Queues a message. After Errc::too_large or Errc::overloaded nothing was queued and `done` was not moved from.
   Result<void> enqueue(ByteChain message, Handler<>& done);
-  /// Takes all messages that are not wholly sent off the queue.
+  /// Empties the queue, and returns the handlers of all messages that were not wholly sent.
   std::vector<Handler<>> take_handlers();
 
-  /// Whether a message waits to be sent, for whatever reason.
+  /// Whether a message waits, even if it cannot be sent now.
   bool has_queued() const { return !queue_.empty(); }
   bool has_control() const { return !control_.empty(); }
-  /// Looks for credit, too: call it again after `on_credit_returned`.
+  /// Whether a frame of a message can be sent now. The answer depends on credit, so ask again after
+  /// `on_credit_returned`.
   bool has_data() const;
-  /// Of a message, in the frame that `pull_data` would give. With `has_data`.
+  /// The size of the frame that `pull_data` would return. Only while `has_data`.
   std::size_t next_data_bytes() const;
-  /// The next control frame (handshake, keepalive, grant …) or the next frame of the messages. Only if there is one.
+  /// The next control frame (handshake, keepalive, grant …), or the next frame of a message. Only if there is one.
   Pulled pull_control(Time now);
   Pulled pull_data(Time now);
 
-  /// The frames to send before this connection is forgotten: `message` if it may go now, then the closing frame.
-  /// Nothing while the handshake is not over.
+  /// The frames to send before this connection is dropped: `message`, if it can be sent now, and the closing frame.
+  /// None before the end of the handshake.
   std::vector<Bytes> closing_frames(const Bytes& message);
 
   Phase phase() const { return phase_; }
@@ -182,14 +199,14 @@ class Connection {
   struct Control {
     std::array<std::uint8_t, 36> bytes{};
     std::uint8_t size = 0;      ///< 0: RequestNewStream, which is not encrypted
-    bool fresh_stream = false;  ///< begin a new stream with it
+    bool fresh_stream = false;  ///< a new stream is begun before it
     bool grant = false;
   };
   struct Outgoing {
     ByteChain message;
     Handler<> done;
     std::size_t offset = 0;
-    std::size_t piece = 0, piece_offset = 0;  ///< the same place in the chain
+    std::size_t piece = 0, piece_offset = 0;  ///< the same position, in the chain
     enum class State { whole, ask, waiting, chunks } state = State::whole;
     bool preflight = false;
   };
@@ -219,24 +236,24 @@ class Connection {
   Duration opening_limit() const;
   Duration preflight_limit() const;
   Duration silence_limit() const;
-  /// An own `hreq` younger than this is on its way to the peer, not lost.
+  /// An `hreq` of ours that is younger than this may still be on its way.
   Duration in_flight() const;
   Duration answer_time() const;
 
   E2eSession e2e_;
   const ConnectionConfig& config_;
   const Entropy& entropy_;
-  const Duration peer_round_trip_;  ///< as expected (R10)
+  const Duration peer_round_trip_;  ///< as assumed before anything was measured (R10)
   Phase phase_;
   FrameDecoder decoder_;
 
   std::deque<Control> control_;
   bool grant_queued_ = false;
   bool stream_request_queued_ = false;
-  bool stream_asked_ = false;            ///< and not begun yet
-  std::optional<Time> failing_since_{};  ///< nothing has decrypted since
+  bool stream_asked_ = false;            ///< we have asked for a new stream, and it has not begun
+  std::optional<Time> failing_since_{};  ///< since when nothing has decrypted
   SendCredit credit_;
-  std::optional<Time> credit_wait_;  ///< a message waits for credit since then, or since some last came
+  std::optional<Time> credit_wait_;  ///< since when a message waits for credit, or when some last came back
   std::deque<Outgoing> queue_;
   std::size_t queue_bytes_ = 0;
 
@@ -245,7 +262,7 @@ class Connection {
   bool answered_ = false;
   bool got_response_ = false;
   unsigned requests_seen_ = 0;
-  unsigned peer_streams_ = 0;  ///< that began since our stream did
+  unsigned peer_streams_ = 0;  ///< how many streams the peer has begun since ours began (R3)
   unsigned attempts_ = 0;
 
   Time started_;
@@ -260,7 +277,7 @@ class Connection {
   Time last_peer_keepalive_{};
   Duration keepalive_interval_;
   std::optional<Duration> trip_;  ///< R13
-  std::optional<Time> trip_at_;   ///< of a permit
+  std::optional<Time> trip_at_;   ///< when a permit last gave it
   Stats stats_;
 };
 

@@ -12,9 +12,9 @@ namespace {
 
 constexpr std::string_view kArea = "tx5";
 
-/// Control frames in a row while messages wait.
+/// How many control frames are sent in a row while messages wait.
 constexpr unsigned kControlStreak = 8;
-/// See R3; a frame of no more is a small one.
+/// R3. A frame of at most so many bytes is small.
 constexpr std::size_t kSmallBytes = 4096;
 /// A stop waits this long for the last frames to leave, asking this often.
 constexpr Duration kLingerLimit = std::chrono::seconds(1);
@@ -177,7 +177,7 @@ void RelayLink::on_lost(const Error& why) {
   closing_.clear();
   strangers_.clear();
   order_.clear();
-  streams_.clear();  // the keys are gone
+  streams_.clear();  // they belonged to the node key, which is wiped
   streams_in_order_.clear();
   const Error error = make_error(Errc::disconnected, "the relay was lost: " + why.message);
   if (unsent_) shared_.complete(std::move(unsent_->done), error);
@@ -265,7 +265,7 @@ bool RelayLink::make_room_for_stranger(const NodeId& id) {
   return !full() || evict(newcomer, Tell::later);
 }
 
-/// The oldest, unless addresses are known. Null: the newcomer is to be refused.
+/// The stranger that leaves: the oldest one, unless addresses are known. Null: the newcomer is refused.
 std::shared_ptr<Peer> RelayLink::stranger_to_go(const std::optional<slots::Address>& newcomer) {
   std::vector<slots::Slot> sample;
   std::vector<std::shared_ptr<Peer>> who;
@@ -314,11 +314,11 @@ void RelayLink::learn_address(const NodeId& id, const slots::Address& address) {
   if (const auto found = peers_.find(id); found != peers_.end()) found->second->address = address;
 }
 
-/// For the next connection of the same pair of keys.
+/// Remembers what is known of the peer's streams, for its next connection under the same keys.
 void RelayLink::remember_streams(const Peer& peer) {
   if (peer.connection.streams().empty()) return;
   if (streams_.insert_or_assign(peer.id, peer.connection.streams()).second) streams_in_order_.push_back(peer.id);
-  // Some of the order may be of peers that are back: they are at the front once more when they go.
+  // The order may name peers that have returned; they come to the front once more when they leave.
   while (streams_in_order_.size() > shared_.limits.max_stream_memories) {
     streams_.erase(streams_in_order_.front());
     streams_in_order_.pop_front();
@@ -345,7 +345,7 @@ void RelayLink::on_forward(const NodeId& from, ByteView body) {
   if (found != peers_.end()) {
     peer = found->second;
   } else {
-    // Anything but a new stream could not be read anyway, and must not cost anything.
+    // From an unknown peer only a new stream can be read. Anything else must cost nothing.
     if (role_ == Role::foreign || body.size() != 1 + kStreamHeaderBytes || body[0] != kNewStream) return;
     if (!make_room_for_stranger(from)) return;
     if (state_ != State::ready || peers_.contains(from)) return;
@@ -488,7 +488,7 @@ void RelayLink::send(const NodeId& id, const Url& url, ByteChain message, Handle
   std::shared_ptr<Peer> peer;
   if (found != peers_.end()) {
     peer = found->second;
-    // A stream of it has come and no more: whoever began it may have given up.
+    // The peer has begun a stream and sent no more; it may have given up.
     forget_stranger(*peer);
     peer->dialled = true;
     peer->connection.dial(shared_.runtime.now());
@@ -554,7 +554,8 @@ void RelayLink::stop(std::function<void()> done) {
   const Error stopped = make_error(Errc::cancelled, "the transport stopped");
   for (const auto& peer : peers) close_peer(peer, stopped, {}, Tell::later);
   if (state_ == State::ready) {
-    // The last frames: a few dozen bytes for each peer, without regard to the pacing. What the socket refuses is lost.
+    // The closing frames are sent without pacing: a few dozen bytes for each peer. Those that the socket refuses are
+    // lost.
     if (unsent_) static_cast<void>(socket_->send(unsent_->frame));
     for (const Bytes& frame : closing_) {
       if (!socket_->send(frame)) break;
@@ -764,7 +765,7 @@ void LinkShared::evict_stalled() {
   }
 }
 
-/// Wakes the requests that have to wait for what their peers wasted.
+/// Wakes requests for permits that have to wait because of what their peers have wasted.
 void LinkShared::arm_permits() {
   const std::optional<Time> next = permits.next_deadline();
   if (!next || (permit_timer != 0 && permit_alarm <= *next)) return;

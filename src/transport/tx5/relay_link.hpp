@@ -29,21 +29,22 @@ class RelayLink;
 
 struct LinkLimits {
   std::size_t max_peers = 4096;
-  /// Peers that connect to us and have not proven themselves: more push out the oldest.
+  /// How many peers that connected to us may be unproven. One more pushes out the oldest.
   std::size_t max_strangers = 256;
-  /// Incoming large messages of all peers of the transport.
+  /// The bounds for incoming large messages, of all peers of the transport.
   PermitLimits permits;
-  /// Bytes in the WebSocket's queue: little, so that a message of another peer does not wait behind much.
+  /// How many bytes may be in the WebSocket's queue. Few, so that a message of another peer does not wait behind much.
   std::size_t max_socket_queue = 256 * 1024;
-  /// Closing frames waiting to go out; more are not sent.
+  /// How many closing frames may wait to be sent; the others are dropped.
   std::size_t max_closing_frames = 4096;
-  /// Connections that are gone and whose streams are remembered (E2eSession R5), as long as the node key lasts.
+  /// Of how many connections that have ended the streams are remembered (E2eSession R5), while the node key is the
+  /// same.
   std::size_t max_stream_memories = 4096;
   /// When a relay that was lost is tried again.
   sbd::ReconnectLimits reconnect;
   /// How a relay that hangs is noticed.
   WsPings pings;
-  /// A connection to another relay is closed when it had no peer for this long.
+  /// A connection to another relay is closed after this time without a peer.
   Duration foreign_idle = std::chrono::seconds(60);
   std::size_t max_foreign_relays = 8;
 };
@@ -64,20 +65,20 @@ struct Peer : std::enable_shared_from_this<Peer> {
   NodeId id;
   Url url;
   Connection connection;
-  bool announced = false;  ///< peer_connect succeeded, peer_disconnect is owed
+  bool announced = false;  ///< `peer_connect` has succeeded, so `peer_disconnect` must follow
   bool gone = false;
-  bool in_control = false, in_data = false;  ///< stands in the ring
+  bool in_control = false, in_data = false;  ///< waits in that ring for its turn
   PermitBank::Holder holder = 0;             ///< its number in the bank; 0: it has none
   std::optional<Time> armed;
   std::optional<std::list<NodeId>::iterator> stranger;
   Timestamp opened_at;
   Time since;                             ///< when this object was made
-  bool dialled;                           ///< by us, once at least
-  std::uint64_t wasted_bytes = 0;         ///< that it sent and that were refused
-  std::optional<slots::Address> address;  ///< if the relay is inside this process
-  std::size_t rank = 0;                   ///< in the link's list for drawing from
+  bool dialled;                           ///< by us, at least once
+  std::uint64_t wasted_bytes = 0;         ///< bytes that it sent and that were refused
+  std::optional<slots::Address> address;  ///< known if the relay is inside this process
+  std::size_t rank = 0;                   ///< its index in RelayLink::order_
 
-  /// What it brought that was of use.
+  /// How many bytes it has sent that were not refused.
   std::uint64_t useful_bytes() const {
     const std::uint64_t received = connection.stats().received_bytes + connection.permit_received();
     return received - std::min(received, wasted_bytes);
@@ -96,28 +97,28 @@ struct LinkShared {
   std::string tls_ca_file;
   TransportEvents* events = nullptr;
   std::size_t peer_count = 0;
-  /// Of the peers at a relay inside this process.
+  /// The addresses of the peers at a relay inside this process.
   std::shared_ptr<PeerAddresses> addresses = std::make_shared<PeerAddresses>();
-  /// How much use a peer was, for choosing whom to keep; empty: its bytes are all that is known.
+  /// How useful a peer was, by which R6 of RelayLink decides who keeps its place. Empty: only its bytes count.
   std::function<std::uint64_t(const Url&)> usefulness;
 
   /// Runs `done` later, exactly once, even if everything here is gone by then.
   void complete(Handler<> done, Result<void> result);
 
-  // The permits of all links' peers: PermitBank decides, these carry it out.
+  // Permits, for the peers of all links. PermitBank decides; these members carry it out.
   bool permits_waited_for() const { return permits.is_waited_for(); }
   /// `peer` has sent a request for a permit.
   void want_permit(Peer& peer);
-  /// `peer` has used its permit to its end.
+  /// The message for which `peer` had its permit is complete.
   void on_permit_used(Peer& peer);
   void wasted(Peer& peer, std::uint64_t bytes);
-  /// Grants what may be granted now.
+  /// Grants the permits that may be granted now.
   void grant_waiting();
-  /// Closes connections that sit on a permit others wait for.
+  /// Closes connections that hold a permit without using it while others wait.
   void evict_stalled();
   /// Gives back what `peer` holds and forgets what it asked for. Call `grant_waiting` when it is safe to.
   void release_permit(Peer& peer);
-  /// The same, and nothing of `peer` is remembered: its connection is gone.
+  /// The same for a connection that has ended: nothing of `peer` is remembered.
   void forget_permits(Peer& peer);
 
  private:
@@ -145,23 +146,23 @@ class LinkOwner {
   virtual bool make_room(RelayLink& asking) = 0;
 };
 
-/// One sbd connection and its peers.
+/// One connection to a relay, and the connections to the peers behind it.
 ///
-///  R1  Every connection to the relay has a fresh node key; the old one is wiped.
-///  R2  Role::home reconnects for ever, when sbd::Reconnect says. Role::foreign connects for what is sent, once, and
-///  ends when it
-///      fails or was idle. It takes no peers that it did not call (as the reference).
-///  R3  Frames go out in turns: control frames of all peers first (but not for ever), then one frame of each peer that
-///      has a message. While large and small frames wait, small ones have kSmallBytes for each large one. *Rationale*:
-///      a large transfer or a slow peer delays the others by one frame, not by a message; and many peers that ask for
-///      one small op at a time have a part of a line with a limit, and leave the rest to who takes much by few
-///      messages.
+///  R1  Each connection to the relay has a fresh node key; the old one is wiped.
+///  R2  Role::home reconnects for ever, when sbd::Reconnect says so. Role::foreign connects once, in order to send
+///      something, and ends when that fails or when it was idle. It accepts no peers that it did not dial, as in the
+///      reference.
+///  R3  Frames are sent in turns: first the control frames of all peers (but not for ever), then one frame of each peer
+///      that has a message. While large and small frames wait, small ones get kSmallBytes for each large one.
+///      Rationale: a large transfer or a slow peer delays the others by one frame and not by a message. And many peers
+///      that request one small op at a time get a share of a limited line, and leave the rest to those that transfer
+///      much in few messages.
 ///  R4  A frame is encrypted when its turn comes, into the socket's buffer; nothing is encrypted ahead.
-///  R5  A frame is sent only when the pacing and the socket's queue allow it, and the credit of its peer (SendCredit).
-///  R6  When there are `max_peers`, a newcomer gets the place of another one by slots::choose. One that takes
-///      what we have for it keeps its place, and so does one that we called and that brought something. Strangers have
-///      a sixteenth of the places for themselves, so that a newcomer has the time to prove itself. *Rationale*: who
-///      comes first and says nothing must not keep all others out.
+///  R5  A frame is sent only if the pacing, the socket's queue and the credit of its peer (SendCredit) allow it.
+///  R6  When there are `max_peers`, a newcomer gets the place of another peer, by slots::choose. A peer keeps its place
+///      if it accepts what we have for it, or if we dialled it and it has sent something of use. A sixteenth of the
+///      places is for strangers, so that a newcomer has time to prove itself. Rationale: peers that come first and say
+///      nothing must not keep all others out.
 /// Every call to TransportEvents comes from a task of the link's own. Thread rule: strand.
 class RelayLink {
  public:
@@ -174,15 +175,15 @@ class RelayLink {
   const Url& relay() const { return relay_; }
   /// Own url on this relay; nullopt while not connected.
   std::optional<Url> url() const;
-  /// What the tries to connect have met since there was a url; nullopt while there is one.
+  /// How the attempts to connect have failed since there was a url; nullopt while there is one.
   const std::optional<TransportFailure>& failure() const { return failure_; }
   void send(const NodeId& peer, const Url& url, ByteChain message, Handler<> done);
   void disconnect(const NodeId& peer, const std::string& reason, const Bytes& farewell);
   std::optional<Duration> round_trip(const NodeId& peer) const;
   void wasted(const NodeId& peer, std::uint64_t bytes);
-  /// A server of this node has answered: if the home relay is lost, it is tried again soon.
+  /// Another server of this node has answered. If the home relay is lost, it is tried again soon.
   void on_server_answered();
-  /// Gives the place of one of its peers away; the owner hears of it later. False: all keep theirs.
+  /// Gives up one of its peers to make room; the owner hears of it later. False: every peer keeps its place.
   bool give_a_place() { return evict(std::nullopt, Tell::later); }
   void append_stats(std::vector<TransportConnectionStats>& out) const;
   /// Closes all peers and the connection. `done` later. The link must not be used any more.
@@ -254,7 +255,7 @@ class RelayLink {
   std::optional<TransportFailure> failure_;
 
   std::map<NodeId, std::shared_ptr<Peer>> peers_;
-  std::vector<Peer*> order_;  ///< of peers_, for drawing from
+  std::vector<Peer*> order_;  ///< the peers in an order from which one can be drawn at random
   std::map<NodeId, E2eSession::Memory> streams_;
   std::deque<NodeId> streams_in_order_;
   std::list<NodeId> strangers_;
@@ -264,7 +265,7 @@ class RelayLink {
   std::deque<Bytes> closing_;
   std::optional<Unsent> unsent_;
   unsigned control_streak_ = 0;
-  std::size_t small_bytes_ = 0;  ///< since the last large frame
+  std::size_t small_bytes_ = 0;  ///< bytes of small frames sent since the last large one
   std::deque<Early> early_;
   std::size_t early_bytes_ = 0;
   Time idle_since_{};
