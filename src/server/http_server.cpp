@@ -25,7 +25,8 @@ using net::WsRole;
 
 namespace {
 
-/// Messages of one client in one turn of the loop: a read buffer holds thousands of small ones, and the others' wait.
+/// How many messages of one client are handled in one turn of the loop. A read buffer may hold thousands of small ones,
+/// and other clients wait meanwhile.
 constexpr std::size_t kMessagesInTurn = 32;
 
 using Parser = http::request_parser<http::string_body>;
@@ -110,7 +111,7 @@ class HttpServer::Session final : public ConnEvents,
     return {key, since_, useful_bytes_, key == slots::Address{}};  // the node of this process keeps its place
   }
 
-  /// Its place is given to a newcomer.
+  /// Closes it, because its place is given to a newcomer.
   void evict() {
     fault(HttpFault::evicted, "its place is given to a newcomer");
     evicted_ = true;
@@ -118,7 +119,7 @@ class HttpServer::Session final : public ConnEvents,
     conn_->abort(make_error(Errc::overloaded, "its place is given to a newcomer"));
   }
 
-  /// The turn of the request that waits has come.
+  /// Answers the request that waits: its turn has come.
   void turn() {
     if (!conn_ || closing_ || !std::exchange(waits_for_turn_, false)) return;
     const auto keep = shared_from_this();
@@ -127,7 +128,7 @@ class HttpServer::Session final : public ConnEvents,
     if (server_ != nullptr && conn_ && !closing_) conn_->resume();
   }
 
-  /// The server goes.
+  /// The server is being destroyed.
   void detach() {
     server_ = nullptr;
     if (conn_) conn_->abort(make_error(Errc::cancelled, "the server stops"));
@@ -163,7 +164,7 @@ class HttpServer::Session final : public ConnEvents,
 
   std::size_t on_data(const Incoming& in) override {
     if (server_ == nullptr || closing_) return in.size;
-    connected_ = true;  // not every kind of connection says so
+    connected_ = true;  // not every kind of connection calls on_connected
     const auto keep = shared_from_this();
     std::size_t used = 0;
     while (!decoder_ && !closing_ && !waits_for_turn_ && used < in.size) {
@@ -226,7 +227,7 @@ class HttpServer::Session final : public ConnEvents,
   }
 
   void on_ws_ping(ByteView payload) override {
-    // A flood of pings is not answered faster than the answers go out.
+    // Pings are answered only as fast as the client takes the answers.
     if (closing_ || conn_->queued() > server_->limits_.queued_answer_bytes) return;
     net::ws_append_frame(conn_->out(), WsRole::server, net::kWsPong, payload, 0);
     conn_->flush();
@@ -285,10 +286,10 @@ class HttpServer::Session final : public ConnEvents,
     conn_->close(make_error(Errc::cancelled, std::string(why)));
   }
 
-  /// Takes up to one request. 0: more input is needed.
+  /// Reads at most one request, and returns how many bytes it used. 0: more input is needed.
   std::size_t take_http(const std::uint8_t* data, std::size_t size) {
     if (!parser_) {
-      // Some clients end a body with an empty line more than there should be.
+      // Some clients send one empty line too many after a body.
       std::size_t skip = 0;
       while (skip < size && (data[skip] == '\r' || data[skip] == '\n')) ++skip;
       if (skip > 0) return skip;
@@ -333,7 +334,7 @@ class HttpServer::Session final : public ConnEvents,
     }
   }
 
-  /// Whether the request may be answered now; if not, `turn` comes.
+  /// Whether the request may be answered now. If not, `turn` is called when it may.
   bool has_turn(bool is_upgrade) {
     ++server_->counters_.requests;
     const auto cost = server_->handler_.cost(ParsedRequest(parser_->get(), ip_));
@@ -365,7 +366,7 @@ class HttpServer::Session final : public ConnEvents,
     const std::string head =
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
         net::ws_accept_value(key) + "\r\n\r\n";
-    // The answer goes ahead of whatever the handler sends at once.
+    // The answer must be sent before anything that the handler sends at once.
     net::ByteBuffer& out = conn_->out();
     out.append(as_bytes(head));
     const std::size_t before = out.size();
@@ -477,7 +478,8 @@ std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn
   return session;
 }
 
-/// R6. Not when a limit fell: that closes nobody. Whose place it was leaves it soon, and is not counted from now on.
+/// R6. It makes no room for a limit that has become lower. The session whose place is given away closes soon, and is
+/// not counted from now on.
 bool HttpServer::make_place(const net::IpAddress& newcomer) {
   if (sessions_.size() > limits_.connections + evicting_) return false;
   Session* chosen = slots::choose_from(
@@ -489,7 +491,7 @@ bool HttpServer::make_place(const net::IpAddress& newcomer) {
   return true;
 }
 
-/// Answers the requests whose turn it is, and comes back for the others.
+/// Answers the requests whose turn it is, and sets the timer for the others.
 void HttpServer::serve_waiting() {
   turns_timer_ = 0;
   turns_at_ = Time::max();

@@ -1,4 +1,4 @@
-// HTTP/1.1 and the WebSocket upgrade on accepted connections, with bounds on everything. Has no sockets of its own.
+// HTTP/1.1 and WebSockets on connections that a listener has accepted, with a bound on everything.
 #pragma once
 
 #include <array>
@@ -21,17 +21,17 @@ namespace kitsune2::server {
 
 struct HttpLimits {
   std::size_t connections = 34'000;
-  std::size_t connections_per_ip = 4096;  ///< 0: no limit (behind a proxy all come from one address)
+  std::size_t connections_per_ip = 4096;  ///< 0: no limit, for a relay behind a proxy, where all come from one address
   std::uint32_t header_bytes = 8192;
   std::size_t body_bytes = 1024;
   std::size_t ws_message_bytes = 20'000;
-  std::size_t queued_answer_bytes = 256U << 10;     ///< a pipelining client that does not read is not read from
-  Duration header_time = std::chrono::seconds(10);  ///< for the TLS handshake and the head of the request
+  std::size_t queued_answer_bytes = 256U << 10;  ///< with more unread answers, a client that pipelines is not read from
+  Duration header_time = std::chrono::seconds(10);  ///< for the TLS handshake, and for the head of a request
   Duration body_time = std::chrono::seconds(10);
   Duration idle_time = std::chrono::seconds(30);   ///< between requests
-  Duration stall_time = std::chrono::seconds(30);  ///< for output that the client does not take at all
-  RequestShares shares;                            ///< by default no limits: every request is answered at once
-  Duration connection_cost{};                      ///< the cost of a connection, charged to the shares
+  Duration stall_time = std::chrono::seconds(30);  ///< while the client takes no output at all
+  RequestShares shares;        ///< by default there are no limits and every request is answered at once
+  Duration connection_cost{};  ///< the cost of a connection, charged to the shares
 };
 
 struct HttpCounters {
@@ -92,18 +92,18 @@ class WsPeer {
  public:
   virtual ~WsPeer() = default;
   virtual std::uint64_t id() const = 0;
-  /// "host:port" of the socket's other end, which may be a proxy.
+  /// The "host:port" at the other end of the socket, which may be a proxy's.
   virtual const std::string& remote() const = 0;
   /// Queues a binary message.
   virtual void send(ByteView message) = 0;
   /// Queues a binary message of `size` bytes. The caller must fill the returned space before it does anything else.
   virtual std::uint8_t* send_space(std::size_t size) = 0;
   virtual std::size_t queued() const = 0;
-  /// After `hold`: offers the held message again, later.
+  /// Offers the message again that `on_ws_message` held, but not inside this call.
   virtual void resume() = 0;
-  /// Sends a close frame; on_ws_closed follows.
+  /// Sends a close frame. `on_ws_closed` follows.
   virtual void close(std::uint16_t code, std::string_view reason) = 0;
-  /// Closes at once, whatever is queued; on_ws_closed follows.
+  /// Closes at once, whatever is queued. `on_ws_closed` follows.
   virtual void abort(std::string_view reason) = 0;
 };
 
@@ -112,7 +112,7 @@ class WsPeerEvents {
   using Next = net::WsDecoder::Next;
   virtual ~WsPeerEvents() = default;
   virtual Next on_ws_message(net::WsPayload& message) = 0;
-  /// A frame of `size` bytes that is not a message: a control frame or a fragment.
+  /// A frame of `size` bytes has arrived that is no message: a control frame or a fragment.
   virtual void on_ws_frame(std::size_t size) = 0;
   virtual void on_ws_sent(std::size_t queued) = 0;
   /// `why`: for the log.
@@ -132,34 +132,37 @@ class HttpHandler {
   };
   virtual Cost cost(const HttpServerRequest& request) { return {request.ip.limit_key().bytes, {}}; }
   virtual HttpReply on_request(const HttpServerRequest& request) = 0;
-  /// A valid upgrade request. Returns the receiver of the messages (which is called after the upgrade was answered), or
-  /// null and a refusal.
+  /// Answers a valid request for a WebSocket: with the receiver of its messages, which is called once the upgrade was
+  /// answered, or with null and a refusal.
   virtual std::shared_ptr<WsPeerEvents> on_upgrade(const HttpServerRequest& request, WsPeer& peer,
                                                    HttpReply& refusal) = 0;
-  /// For the log. `remote`: "host:port"; `what`: what exactly was wrong.
+  /// A connection was refused or closed; for the log. `remote`: "host:port". `what`: the exact reason.
   virtual void on_fault(const std::string& remote, HttpFault fault, std::string_view what) {
     static_cast<void>(remote), static_cast<void>(fault), static_cast<void>(what);
   }
 };
 
-/// The sessions of a server, whatever the number of its listeners.
+/// The sessions of a server; connections may come from several listeners.
 ///
-/// *Rules*. R1: every wait has a limit: for the head, the body, the next request, and for output to be taken. R2: a
-/// request that does not parse is answered (400, 413, 431) and the connection closed. R3: pipelined requests are
-/// answered in order. R4: an idle connection has no buffers. R5: a request over its share waits for its turn
-/// (RequestTurns); its connection is not read meanwhile. R6: when all places are taken, slots::choose gives one of them
-/// to the newcomer. Strand only. `handler` and `runtime` must outlive it.
+/// *Rules*.
+///  R1  Every wait has a limit: for the head, for the body, for the next request, and for the client to take output.
+///  R2  A request that does not parse is answered with 400, 413 or 431, and the connection is closed.
+///  R3  Pipelined requests are answered in order.
+///  R4  An idle connection has no buffers.
+///  R5  A request that exceeds its share waits for its turn (RequestTurns). Meanwhile its connection is not read.
+///  R6  When all places are taken, a newcomer gets the place of another connection, by slots::choose.
+/// Strand only. `handler` and `runtime` must outlive it.
 class HttpServer {
  public:
   HttpServer(Runtime& runtime, const HttpLimits& limits, HttpHandler& handler);
-  /// Closes all connections. Their last callbacks come after the server is destroyed, and do nothing.
+  /// Closes all connections. Their last callbacks run after the server is destroyed, and do nothing.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  /// Called by a Listener. Null: refused.
+  /// Called by a Listener for a connection that it has accepted. Null refuses it.
   std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn);
-  /// For connections from now on. A lower limit closes no connection.
+  /// The limits for connections from now on. A limit that becomes lower closes no connection.
   void set_limits(const HttpLimits& limits);
   /// Closes all connections cleanly and accepts no more: WebSockets are closed with 1001, a request under way is
   /// answered with 503, idle connections end. Calls `done` once, when the last one is closed. A client that does not
@@ -188,8 +191,8 @@ class HttpServer {
   std::uint64_t next_id_ = 1;
   boost::unordered_flat_map<std::uint64_t, std::shared_ptr<Session>> sessions_;
   boost::unordered_flat_map<std::array<std::uint8_t, 16>, std::size_t, IpHash> per_ip_;
-  std::vector<Session*> order_;  ///< of sessions_, to draw from
-  std::size_t evicting_ = 0;     ///< of sessions_, those whose places are being given away
+  std::vector<Session*> order_;  ///< the sessions, in an order from which one can be drawn at random
+  std::size_t evicting_ = 0;     ///< how many sessions are closing because their place was given away
   RequestTurns turns_;
   Runtime::TimerId turns_timer_ = 0;
   Time turns_at_ = Time::max();

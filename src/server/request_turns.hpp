@@ -22,15 +22,21 @@ struct RequestShares {
   Duration address_burst = std::chrono::milliseconds(500);  ///< the same for one address
 };
 
-/// *Rules*. T1: all requests together have `all_percent` of the time, and those of one address
-/// `address_percent`; unused time is saved up to a burst. *Rationale*: a request costs more than its bytes (a
-/// signature to check, a list to write), so a limit on bytes does not see it; the rest of the loop's time is for
-/// other work. Work that cannot wait (`charge`) takes what is saved of the share of all, and no more.
-/// *Rationale*: connections from many addresses must not delay the requests without end. T2: a request over its
-/// share waits; none is refused. Addresses take turns, and the requests of one address are answered in order.
-/// *Rationale*: a flood delays only itself; an address that asks once waits for at most one request of each
-/// other address. Memory: an entry for each address that asked within its burst, and one for each waiting
-/// request. Calls: O(log n). Thread rule: one thread.
+/// Decides when a request is answered, by shares of the time.
+///
+/// *Rules*.
+///  T1  All requests together get `all_percent` of the time, and those of one address `address_percent`; unused time is
+///      saved, up to a burst. Rationale: a request costs more than its bytes (a signature is checked, a list is
+///      written), so a limit on bytes does not notice it; and the rest of the loop's time is for other work. Work that
+///      cannot wait
+///      (`charge`) takes what is saved of the share of all, and no more. Rationale: connections from many addresses
+///      must not delay the requests for ever.
+///  T2  A request that exceeds its share waits; none is refused. Addresses take turns, and the requests of one address
+///  are
+///      answered in order. Rationale: a flood delays only itself. An address that asks once waits for at most one
+///      request of each other address.
+/// Memory: an entry for each address that asked within its burst, and one for each waiting request. Calls: O(log n).
+/// Thread rule: one thread.
 class RequestTurns {
  public:
   using Address = std::array<std::uint8_t, 16>;
@@ -40,20 +46,20 @@ class RequestTurns {
 
   /// True: answer the request now. False: it waits, and `next` will return it. `waiter` must not be waiting already.
   bool take(Waiter waiter, const Address& address, Duration cost, Time now);
-  /// For what is done already, or must be done at once (a connection). Returns false if the address would exceed its
-  /// share; then it was not charged.
+  /// Charges work that is done already or must be done at once, such as a connection. Returns false if the address
+  /// would exceed its share; then nothing was charged.
   bool charge(const Address& address, Duration cost, Time now);
-  /// Returns the request to answer now; nullopt: none until `next_deadline`.
+  /// Returns the request to answer now, or nullopt if there is none before `next_deadline`.
   std::optional<Waiter> next(Time now);
   /// The request is no longer wanted. No effect if it does not wait.
   void forget(Waiter waiter);
   std::optional<Time> next_deadline() const;
-  /// Applies from now on.
+  /// Changes the shares from now on.
   void set_shares(const RequestShares& shares) { shares_ = shares; }
 
   std::size_t waiting() const { return waiters_.size(); }
   std::size_t addresses() const { return addresses_.size(); }
-  /// O(n); tests.
+  /// O(n), for tests.
   void check_invariants() const;
 
  private:

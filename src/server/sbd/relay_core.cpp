@@ -15,7 +15,7 @@ namespace {
 constexpr Duration kTellRatesAfter = std::chrono::milliseconds(100);
 constexpr Duration kOldPriceFor = std::chrono::seconds(10);
 constexpr Duration kPruneEvery = std::chrono::seconds(5);
-constexpr std::size_t kFedAndOthers = 4;   // times send_queue_bytes are in a queue at most
+constexpr std::size_t kFedAndOthers = 4;   // a queue holds at most this many times send_queue_bytes
 constexpr std::size_t kFrameOverhead = 4;  // a server's WebSocket header for messages of 126 to 65535 bytes
 
 std::uint64_t nanos(Time t) { return static_cast<std::uint64_t>(t.time_since_epoch().count()) * 1000U; }
@@ -60,12 +60,12 @@ std::string_view to_string(RelayReject reason) {
   return "unknown";
 }
 
-/// One client address: its bucket and its clients.
+/// The bucket of one client address, and its clients.
 struct RelayCore::Address {
   Ip ip{};
   std::uint64_t busy_until = 0;  // ns; the bucket's backlog is what lies after now
   std::vector<Client*> clients;
-  std::int32_t told = 0;  // the rate that all but the newest clients know
+  std::int32_t told = 0;  // the rate that its clients were told, except the newest
   bool to_tell = false;
 };
 
@@ -76,33 +76,33 @@ struct RelayCore::Client {
   std::size_t place = 0;  // in address->clients
   Nonce nonce{};
   bool ready = false;
-  bool held = false;         // waits for a receiver
-  bool in_turn = false;      // waits for its turn
-  std::uint64_t earned = 0;  // bytes that its next small frames may lack (R11)
-  Duration idle{};           // as it was told
+  bool held = false;         // its message waits for a receiver
+  bool in_turn = false;      // its message waits for its turn (R11)
+  std::uint64_t earned = 0;  // how many bytes its next small frames may lack for free (R11)
+  Duration idle{};           // the limit of silence that it was told
   Time last_heard{};
   std::size_t queued = 0;
   std::vector<ConnId> waiting;  // senders held because of this client, in order
   Time slow_check{};            // while senders wait
   bool slow_armed = false;      // the heap has an entry for it
-  std::size_t taken = 0;        // since the last check was set
-  std::size_t rank = 0;         // in order_
+  std::size_t taken = 0;        // bytes taken since the last check
+  std::size_t rank = 0;         // its index in order_
   Time since{};
-  Time last_taken{};  // or when its queue began
+  Time last_taken{};  // when it last took something, or its queue was empty
   std::uint64_t useful_bytes = 0;
   std::uint64_t sent_bytes = 0;
   std::uint64_t other_frames = 0;
-  ConnId group_told_to = 0;  // the node in this process that knows its address
+  ConnId group_told_to = 0;  // the connection of this process's node that was told its address
 
-  /// What the node of this process has in its queue (R9), in the order of coming.
+  /// What this process's node has in the client's queue (R9), in order.
   struct Fed {
-    std::uint64_t from = 0, to = 0;  // positions in the stream of all that was ever queued
-    std::size_t bytes = 0;           // as the node counts
+    std::uint64_t from = 0, to = 0;  // positions in the stream of everything that was ever queued
+    std::size_t bytes = 0;           // as the node counts them
   };
   ConnId fed_by = 0;
   std::deque<Fed> fed;
   std::size_t fed_bytes = 0;      // of `fed`
-  std::size_t credit = 0;         // taken, and not told
+  std::size_t credit = 0;         // taken by the client; the node has not been told
   std::uint64_t ever_queued = 0;  // the end of that stream
 };
 
@@ -132,7 +132,7 @@ void RelayCore::set_limits(const RelayLimits& limits, Time now) {
   }
 }
 
-/// Who keeps to one of the two keeps to this. Of two without a limit on the rate, `b`.
+/// A price that nobody exceeds who keeps to either of the two. If neither limits the rate, `b`.
 RelayCore::Price RelayCore::laxer(const Price& a, const Price& b) {
   if (!b.limited) return b;
   if (!a.limited) return a;
@@ -257,14 +257,14 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
     if (to != nullptr && hold(client, *to, now)) return {Verdict::hold};
     if (to != nullptr && !routes_.contains(key)) to = nullptr;  // it was closed
   }
-  // Last, since a message that is held for another reason comes again, and would pay again.
+  // This comes last: a message that is held for another reason arrives here again and would pay twice.
   if (waits_for_turn(client, size, now)) return {Verdict::hold};
 
   client.last_heard = now;
   client.sent_bytes += size;
   if (!charge(*client.address, size, now)) return closed(RelayReject::rate_limited);
   if (command) {
-    if (as_text(head.subspan(28, 4)) != "ares") return {};  // `keep`, or a command of some later version
+    if (as_text(head.subspan(28, 4)) != "ares") return {};  // `keep`, or a command of a later version
     if (client.ready) return closed(RelayReject::late_response);
     if (size != kHeadBytes) return closed(RelayReject::malformed);
     authenticate(client, head.subspan(sbd::kHeaderBytes, sbd::kSignatureBytes), now);
@@ -302,7 +302,7 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
   return out;
 }
 
-/// R11. True: not now.
+/// R11. Whether the message has to wait.
 bool RelayCore::waits_for_turn(Client& client, std::size_t size, Time now) {
   if (own_clients_ == 0 || !client.ready || !limits_.rate_limiting || client.address->ip == kThisProcess) return false;
   if (size >= kLargeFrame) {
@@ -332,7 +332,7 @@ void RelayCore::give_turns(Time now) {
     Client& client = *clients_.at(*waiter);
     client.in_turn = false;
     client.earned += kTurnFrames * kLargeFrame;
-    client.last_heard = now;  // it was not read from
+    client.last_heard = now;  // it was not read from, so its silence does not count
     if (!client.held) actions_.push_back({Action::Kind::resume, client.id, {}});
   }
 }
@@ -343,10 +343,10 @@ std::size_t RelayCore::queue_limit() const {
   return std::min(limits_.send_queue_bytes, free / 8);
 }
 
-/// Whether a message of `client` has to wait for `to`. `to` may be closed instead.
+/// Whether a message of `client` has to wait because the queue of `to` is full. It may also close `to`.
 bool RelayCore::hold(Client& client, Client& to, Time now) {
   const bool is_node = client.address->ip == kThisProcess && &client != &to;
-  // The second is for a node that comes again while what it sent before still lies there.
+  // The second condition is for a node that reconnects while the queue still holds what it sent before.
   if (is_node &&
       (to.fed_bytes >= 2 * limits_.send_queue_bytes || to.queued >= kFedAndOthers * limits_.send_queue_bytes)) {
     reject(to, RelayReject::slow_receiver, now);
@@ -382,7 +382,7 @@ bool RelayCore::close_longest_stalled(const Client& spared, Time now) {
   return true;
 }
 
-/// R10. Not when a limit fell: that closes nobody (R6).
+/// R10. It makes no room for a limit that has become lower (R6).
 bool RelayCore::make_place(const Ip& newcomer, Time now, std::uint64_t random) {
   if (clients_.size() > limits_.clients) return false;
   Client* chosen = slots::choose_from(order_, newcomer, random, [](const Client& client) {
@@ -406,9 +406,9 @@ void RelayCore::tell_group(Client& from, const Client& to) {
   send(to.id, sbd::encode_peer_group(from.key, from.address->ip));
 }
 
-/// R9: `from` is the node of this process, and a message of it went into the queue of `to`.
+/// R9. `from` is this process's node, and a message of it was added to the queue of `to`.
 void RelayCore::note_fed(Client& to, Client& from, std::size_t size) {
-  constexpr std::size_t kPiece = 16U << 10;  // so that small messages do not need an entry each
+  constexpr std::size_t kPiece = 16U << 10;  // small messages share an entry
   if (to.fed_by != from.id) {
     to.fed.clear();
     to.fed_bytes = 0;
@@ -425,7 +425,7 @@ void RelayCore::note_fed(Client& to, Client& from, std::size_t size) {
   }
 }
 
-/// Tells the node what has been taken of what it sent to `client`. `gone`: the rest is lost.
+/// Tells the node how much `client` has taken of what it sent. `gone`: the rest counts as well, because it is lost.
 void RelayCore::give_credit(Client& client, bool gone) {
   const std::uint64_t taken_to = client.ever_queued - client.queued;
   while (!client.fed.empty() && (gone || client.fed.front().to <= taken_to)) {
@@ -475,7 +475,7 @@ void RelayCore::on_queue(ConnId conn, std::size_t queued, Time now) {
   } else if (client.queued == 0) {
     client.last_taken = now;
   }
-  // What the core sends by itself, and answers to pings, are in the shell's queue only.
+  // What the core itself sends, and answers to pings, is only in the shell's queue.
   if (queued > client.queued) client.ever_queued += queued - client.queued;
   set_queued(client, queued);
   if (!client.fed.empty() || client.credit > 0) give_credit(client, false);
@@ -490,7 +490,7 @@ void RelayCore::release_waiting(Client& client, Time now) {
     const auto it = clients_.find(sender);
     if (it == clients_.end() || !it->second->held) continue;
     it->second->held = false;
-    it->second->last_heard = now;  // it was not read from: its silence was ours
+    it->second->last_heard = now;  // it was not read from, so its silence does not count
     actions_.push_back({Action::Kind::resume, sender, {}});
   }
 }
@@ -509,7 +509,7 @@ void RelayCore::forget(Client& client, Time now) {
   a.clients[client.place]->place = client.place;
   a.clients.pop_back();
   if (limits_.rate_limiting) on_rate_changed(a, now);
-  client.held = false;  // it may wait for itself
+  client.held = false;  // a client may wait for itself
   turns_.forget(client.id);
   own_clients_ -= a.ip == kThisProcess ? 1 : 0;
   release_waiting(client, now);

@@ -1,4 +1,4 @@
-// The sbd relay's decisions: no sockets, no clock, no randomness.
+// What the sbd relay decides, as a state machine without sockets, clock and randomness.
 #pragma once
 
 #include <array>
@@ -21,7 +21,7 @@ namespace kitsune2::server {
 
 /// Why a connection was refused or closed by the relay. The names are those of the metrics.
 enum class RelayReject : std::uint8_t {
-  illegal_key,        ///< the node key would read as a command
+  illegal_key,        ///< the node key looks like the header of a command
   limit_clients,      ///< too many relay clients in all
   rate_limited,       ///< over the address's burst
   bad_signature,      ///< the key in the url is not the client's
@@ -62,41 +62,53 @@ struct RelayCounters {
   std::array<Counter, kRelayRejectCount> rejects;
 };
 
-/// Who is connected, who may speak, and where a message goes. See docs/protocol-relay.md,
+/// Knows the clients of the relay, and decides who may send and where each message goes. See docs/protocol-relay.md,
 /// "sbd"; the counterpart in Rust is the crate sbd-server 0.1.0.
 ///
-/// *Rules*. R1: a client is routed to, and may forward, only after it has signed the nonce; a bad signature closes.
-/// *Rationale*: the reference leaves such a connection open and lets it speak with a key that is not its own. R2: a
-/// second client that proves the same key takes over; the first is closed. *Rationale*: only proof moves a route; the
-/// reference moves it at once, so that anyone could cut off anyone. R3: one leaky bucket for each address; a message
-/// that goes over the burst closes its connection. There is none for `kThisProcess`, the node that runs this relay:
-/// it would only throttle itself. R4: no message is lost on the way to a receiver, because the
-/// stream cipher inside cannot lose any: while a receiver's queue is full, senders to it are held (their message is
-/// not taken). A receiver that keeps senders held and takes less than `slow_receiver_bytes` in
-/// `slow_receiver_millis` is closed; so no sender is held by one receiver for longer than that at a time. R5: an
-/// unknown destination drops the message in silence. R6: see `set_limits`. R7: all queues together hold at most
-/// `all_queue_bytes` (and one message). A queue is full when it holds `send_queue_bytes`, or an eighth of what all
-/// queues leave free; an empty one takes a message all the same. When nothing is left free, the client that has taken
-/// nothing for longest is closed. *Rationale*: one address may have thousands of clients that read nothing, and memory
-/// is not theirs; with a share of what is free there is always some for the others. R8: the node that runs this relay
-/// is never held: a receiver that has two queues full of what the node sent is closed instead. *Rationale*: all its
-/// peers stand behind that one connection. It keeps to what R9 tells it, so a queue gets so full only by who ignores
-/// all else; what others sent to a slow receiver is not its fault. R9: it is
-/// told (`sbd::encode_peer_group`, `sbd::encode_credit`) which address a peer has, before that peer's first message,
-/// and how many bytes that it sent to a peer have been taken, or are lost. *Rationale*: only the relay knows, and no
-/// peer can feign it. These commands never leave the process. R10: when `clients` are connected, a newcomer gets the
-/// place of another one by the rules of slots::choose; useful are bytes forwarded for or to a client. R11: in the
-/// process of a node, small frames of clients have kFramesPercent of the time together and kAddressFramesPercent for
-/// each address, in turns (RequestTurns); until its turn a client is not read from. A frame of kLargeFrame costs
-/// nothing, and a smaller one what it lacks; large ones, and what the node sends to a client, earn it frames,
-/// kMostEarned at most. *Rationale*: a frame costs the node more than its bytes say, so a flood of requests for one op
-/// each would have the node's time before any module can judge it; whoever exchanges much by few frames is not held up
-/// by it. There are no turns in a relay alone: there a frame costs what its bytes cost, and many clients are its
-/// purpose. Everything is bounded by the number of clients.
+/// *Rules*.
+///  R1  A client receives messages, and may forward them, only after it has signed the nonce. A bad signature closes
+///  its
+///      connection. Rationale: the reference leaves such a connection open, and it may send under a key that is not its
+///      own.
+///  R2  A second client that proves the same key takes over, and the first is closed. Rationale: only a proof moves a
+///      route. The reference moves it before the proof, so that anyone could cut anyone off.
+///  R3  Each address has a leaky bucket. A message that exceeds the burst closes its connection. `kThisProcess`, the
+///  node
+///      that runs this relay, has none, because it would only throttle itself.
+///  R4  No message to a connected client is lost, because the stream cipher inside does not survive a loss. While a
+///      receiver's queue is full, those who send to it are held: their message is not taken, and they are not read
+///      from. A receiver that keeps senders held and takes less than `slow_receiver_bytes` in `slow_receiver_millis` is
+///      closed, so that no receiver holds a sender for longer than that at a time.
+///  R5  A message to an unknown key is dropped without a word.
+///  R6  See `set_limits`.
+///  R7  All queues together hold at most `all_queue_bytes` and one message. A queue is full when it holds
+///      `send_queue_bytes`, or an eighth of what all queues leave free; an empty queue takes one message in any case.
+///      When nothing is left free, the client is closed that has taken nothing for the longest time. Rationale: one
+///      address may have thousands of clients that read nothing. Since a queue gets a share of what is free, something
+///      is always left for the others.
+///  R8  The node that runs this relay is never held. A receiver that has two queues full of what the node sent to it is
+///      closed instead. Rationale: all peers of the node stand behind its one connection. The node keeps to the credit
+///      of R9, so only a receiver that ignores everything gets that full; and what others have sent to a slow receiver
+///      is not the node's fault.
+///  R9  That node is told which address a peer has, before that peer's first message (`sbd::encode_peer_group`), and
+///  how
+///      many of the bytes that it sent to a peer have been taken, or are lost (`sbd::encode_credit`). Rationale: only
+///      the relay knows this, and no peer can fake it. These commands never leave the process.
+///  R10 When `clients` are connected, a newcomer gets the place of another client, by slots::choose. The bytes
+///  forwarded
+///      from or to a client count as its use.
+///  R11 In the process of a node, all small frames of clients together get kFramesPercent of the time, and those of one
+///      address kAddressFramesPercent, in turns (RequestTurns). A client is not read from until its turn comes. A frame
+///      of kLargeFrame bytes costs nothing, and a smaller one what it lacks of that. Large frames, and what the node
+///      sends to a client, earn the client further frames, at most kMostEarned. Rationale: a frame costs the node more
+///      than its bytes say. So a flood of requests for one op each would take the node's time before any module can
+///      judge it; clients that exchange much in few frames are not delayed. A relay without a node has no turns: there
+///      a frame costs what its bytes cost, and many clients are what it is for.
+/// Memory and time are bounded by the number of clients.
 ///
-/// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread. Calls: O(log clients), except
-/// for `on_open`/`on_close`, whose new rate is told to all clients of the address at most every 100 ms, and for new
-/// limits.
+/// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread. Calls are O(log clients),
+/// except for `set_limits`, and for `on_open` and `on_close`: the new rate is told to all clients of the address, at
+/// most every 100 ms.
 class RelayCore {
  public:
   using ConnId = std::uint64_t;
@@ -108,8 +120,8 @@ class RelayCore {
   static constexpr std::size_t kFrameCost = 4096;
   static constexpr std::uint64_t kFreeFrames = 64;
   static constexpr std::uint64_t kBytesForAFrame = 64U << 10;
-  /// The node is told of so many bytes at once, at least (R9). *Rationale*: its credit is eight times that, so what it
-  /// is not told of never stops it; and a small message does not cost it another one.
+  /// The node is told of at least so many bytes at once (R9). *Rationale*: its credit is eight times as much, so the
+  /// rest never stops it; and a small message does not cost a second one.
   static constexpr std::size_t kCreditStep = 128U << 10;
 
   /// R11.
@@ -125,22 +137,22 @@ class RelayCore {
   struct Action {
     enum class Kind { send, close, resume } kind;
     ConnId conn;
-    Bytes message;                           ///< kSend
-    RelayReject reason = RelayReject::idle;  ///< kClose: the core has forgotten the connection already
+    Bytes message;                           ///< of `send`
+    RelayReject reason = RelayReject::idle;  ///< of `close`; the core has forgotten the connection already
   };
 
   enum class Verdict {
-    taken,    ///< nothing to do (a command, or dropped)
+    taken,    ///< there is nothing to do: it was a command, or is dropped
     forward,  ///< send it to `to`, with `from_key` in place of the header
-    hold,     ///< not now; `resume` follows (unless the connection is closed)
+    hold,     ///< keep it; the action `resume` follows, unless the connection is closed first
     closed,   ///< the connection is closed or unknown
   };
   struct Routed {
     Verdict verdict = Verdict::taken;
     ConnId to = 0;
     const sbd::NodeId* from_key = nullptr;  ///< valid until the next call
-    bool joined = false;                    ///< with this message the client has proved its key
-    bool first = false;                     ///< take the actions before the message is sent
+    bool joined = false;                    ///< by this message the client has proved its key
+    bool first = false;                     ///< carry out the actions before the message is sent
   };
 
   explicit RelayCore(const RelayLimits& limits);
@@ -148,19 +160,19 @@ class RelayCore {
   RelayCore(const RelayCore&) = delete;
   RelayCore& operator=(const RelayCore&) = delete;
 
-  /// A TCP connection costs one byte. False: refuse it.
+  /// A TCP connection was opened; it costs one byte of the bucket. False: refuse it.
   bool on_connect(const Ip& ip, Time now);
-  /// A WebSocket was asked for. `nonce`: fresh randomness, and `random` (R10). A reason: refuse it (nothing is
-  /// remembered).
+  /// A client asks for a WebSocket. `nonce` and `random` (R10) are fresh random bytes. If a reason is returned, refuse
+  /// the client; nothing is remembered of it.
   std::optional<RelayReject> on_open(ConnId conn, const Ip& ip, const sbd::NodeId& key, const Nonce& nonce, Time now,
                                      std::uint64_t random = 0);
   /// A message of `size` bytes that begins with `head`.
   Routed on_message(ConnId conn, ByteView head, std::size_t size, Time now);
-  /// A frame of `size` bytes that is no message (a WebSocket ping or pong, a fragment): it costs kFrameCost more than
-  /// its bytes, but it is no sign of life. A client has kFreeFrames of them, and one more for each second and for each
-  /// kBytesForAFrame that it sent; one too many closes it. *Rationale*: an empty one is as much work as a small
-  /// message, and a loop that reads thousands of them for each of many clients has no time for messages. Our client
-  /// sends a ping for each 256 KiB, or each 10 s.
+  /// A frame of `size` bytes that is no message: a WebSocket ping or pong, or a fragment. It costs kFrameCost more than
+  /// its bytes, and is no sign of life. A client may send kFreeFrames of them, and one more for each second and for
+  /// each kBytesForAFrame that it has sent; one too many closes it. *Rationale*: an empty frame is as much work as a
+  /// small message, and a loop that reads thousands of them for each of many clients has no time for messages. Our own
+  /// client sends a ping for each 256 KiB, or every 10 s.
   void on_other_bytes(ConnId conn, std::size_t size, Time now);
   /// The send queue of `conn` holds `queued` bytes now, after some were sent.
   void on_queue(ConnId conn, std::size_t queued, Time now);
@@ -168,13 +180,13 @@ class RelayCore {
   void on_close(ConnId conn, Time now);
   void poll(Time now);
   std::optional<Time> next_deadline() const;
-  /// Limits that change while it runs. R6: nobody is closed because a limit fell. A new rate is told to all clients
-  /// within 100 ms, and every bucket begins anew, because its backlog was measured by the old rate. A rate or a burst
-  /// that fell, or a limit on the rate that there was not, is charged from 10 s on, and then every bucket begins anew
-  /// once more; until then the old one is. *Rationale*: what an honest client sent by the old rate is still under way,
-  /// and what it sends until the new one reaches it; and who ignores the new rate has no more than before in that time.
-  /// `idle_millis` is for clients that come from now on, because each knows only the one it was told; the others hold
-  /// at once.
+  /// Changes the limits while the relay runs. R6: no client is closed because a limit became lower. A new rate is told
+  /// to all clients within 100 ms, and every bucket is emptied, because its backlog was measured by the old rate. If
+  /// the rate or the burst became lower, or the rate was not limited before, the new one is charged only 10 s later,
+  /// when every bucket is emptied once more. *Rationale*: what an honest client has sent at the old rate is still on
+  /// its way, and so is what it sends until it learns of the new one. A client that ignores the new rate gains nothing
+  /// but those 10 s. A new `idle_millis` applies to clients that connect from now on, because a client knows only the
+  /// one that it was told. All other limits apply at once.
   void set_limits(const RelayLimits& limits, Time now);
   /// Moves the actions to the end of `out`.
   void take_actions(std::vector<Action>& out);
@@ -182,7 +194,7 @@ class RelayCore {
   const RelayCounters& counters() const { return counters_; }
   std::size_t client_count() const { return clients_.size(); }
   std::size_t address_count() const { return addresses_.size(); }
-  /// O(n); tests.
+  /// O(n), for tests.
   void check_invariants() const;
 
  private:
@@ -194,7 +206,7 @@ class RelayCore {
   struct Due {
     Time at;
     ConnId conn;
-    bool slow_check;  // else: silence. At most one entry of each kind for a client.
+    bool slow_check;  // otherwise a check of silence; a client has at most one entry of each kind
     bool operator>(const Due& other) const { return at > other.at; }
   };
 
@@ -234,20 +246,20 @@ class RelayCore {
   void check_silence(Client& client, Time now);
 
   RelayLimits limits_;
-  Price price_;                           // as it is told
+  Price price_;                           // what clients are told
   Price charged_;                         // not stricter than price_
-  std::optional<Time> price_holds_from_;  // while the two may differ
+  std::optional<Time> price_holds_from_;  // set while the two may differ
   Duration idle_{};
   boost::unordered_flat_map<ConnId, std::unique_ptr<Client>> clients_;
-  std::vector<Client*> order_;  // of clients_, for drawing from
+  std::vector<Client*> order_;  // the clients, in an order from which one can be drawn at random
   std::size_t queued_ = 0;      // of all clients
   boost::unordered_flat_map<sbd::NodeId, Client*, std::hash<sbd::NodeId>> routes_;
   boost::unordered_flat_map<Ip, std::unique_ptr<Address>, IpHash> addresses_;
-  std::vector<Due> heap_;                          // min-heap; entries that mean nothing any more are skipped
+  std::vector<Due> heap_;                          // a min-heap; entries that have become meaningless are skipped
   std::deque<std::pair<Time, Ip>> rates_to_tell_;  // in order of time
   std::optional<Time> prune_at_;
   RequestTurns turns_{{.all_percent = kFramesPercent, .address_percent = kAddressFramesPercent}};
-  std::size_t own_clients_ = 0;  // of this process
+  std::size_t own_clients_ = 0;  // those of kThisProcess
   std::vector<Action> actions_;
   RelayCounters counters_;
 };
