@@ -8,25 +8,25 @@ from k2net import *
 
 PEER = os.environ.get("K2_HOSTILE_PEER", os.path.join(ROOT, "build/release/tests/net/hostile_peer"))
 OPS, SIZE = 20_000, 1024
-SMALL = 300_000 if FULL else 50_000  # ops of 80 B besides: what gossip has to list
+SMALL = 300_000 if FULL else 50_000  # further ops of 80 B, for gossip to list
 QUIET, LOUD = (6, 20) if FULL else (1.5, 3)  # seconds without and with an attack
-WARM = 60  # seconds until an attack has all its peers and has done something, at most
-# What is judged is how the victim divides its time, not that attackers take the machine from it and from the honest
-# peer: where there are two cores the victim has one, all others share the rest, and attackers are nice.
+WARM = 60  # at most so many seconds until all peers of an attack are there and it has done something
+# The test judges how the victim divides its time, and not that attackers take the machine from it and from the honest
+# peer. So if there are two cores, the victim has one for itself, and attackers have a low priority (nice).
 CORES = sorted(os.sched_getaffinity(0))
 VICTIM_CORES, OTHER_CORES = (CORES[:1], CORES[1:]) if len(CORES) > 1 else (CORES, CORES)
 NICE = 5
 CEILING_MIB = 2560 if FULL else 1280
-# What an attack may add to the data folder (128 MiB of it are the WAL, which is kept), and what the victim may write to
-# the disk a second while it lasts: what an earlier row left in the WAL included.
+# How many MiB an attack may add to the data folder (the WAL, which stays, may have 128 of them), and how many the
+# victim may write to the disk in a second meanwhile, including what an earlier row has left in the WAL.
 DISK_MIB, WRITTEN_MIB = 192, 48
-# Honest work that must go on, as a part of what it is without the attack, and what it must be within ten seconds after
-# it. Speed is the machine's matter: the quick run, which may have one core for everybody, only demands that it goes on,
-# and that a peer that lost its connection comes back by itself: its back-off may take longer than a row.
+# The share of honest work that must go on during an attack, and the share that must be reached within ten seconds
+# after it. The quick run may have one core for everybody, so it only demands that some work goes on, and that a peer
+# which has lost its connection comes back by itself; its back-off may last longer than a row.
 LEAST, LEAST_AFTER = (0.5, 0.9) if FULL else (0.0, 0.0)
 RECOVERY = 10
 COMES_BACK = 120
-PUBLISHED = 100_000_000 if FULL else 0  # ids that have left, at least
+PUBLISHED = 100_000_000 if FULL else 0  # at least so many ids must have been sent
 # Words of the attacks to run, for work on one of them.
 ONLY = os.environ.get("K2_HOSTILE_ONLY", "")
 
@@ -43,7 +43,7 @@ def last(lines):
 
 
 class Peer:
-    """A hostile_peer process; its last line is kept."""
+    """A process of hostile_peer. Its lines are kept."""
 
     def __init__(self, *args, cores=OTHER_CORES, nice=0):
         self.args = args
@@ -81,14 +81,14 @@ class Peer:
 
 
 def cpu_seconds(pid):
-    """Of all its threads."""
+    """Seconds of CPU that all its threads have used."""
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def written_mib(pid):
-    """What it has caused to be written to the disk so far."""
+    """How many MiB it has caused to be written to the disk so far."""
     with open(f"/proc/{pid}/io") as file:
         for line in file:
             if line.startswith("write_bytes:"):
@@ -119,7 +119,7 @@ def metrics(admin):
 
 
 def refusals(before, after):
-    """What was counted as refused between two looks."""
+    """The counters of refusals that have grown between two reads of the metrics."""
     words = ("refused", "rejects", "unsolicited", "invalid", "rate_limited", "duplicate", "not_held")
     out = {}
     for name, value in after.items():
@@ -132,7 +132,7 @@ def refusals(before, after):
 
 
 def can_announce(relay, space):
-    """While the attack lasts: an honest newcomer's info of a space of its own is taken, and given to who asks."""
+    """During the attack the bootstrap server still takes an honest newcomer's info and returns it."""
     place = relay.split("//")[1]
     path, body = subprocess.run([PEER, "info", relay, space], capture_output=True, text=True, check=True).stdout.splitlines()
     for method, where, text in [("PUT", path, body), ("GET", path.rsplit("/", 1)[0], None)]:
@@ -146,7 +146,7 @@ def can_announce(relay, space):
 
 
 class SlowClients:
-    """Connections that send a byte of `head` now and then, and never its end. From an address of their own."""
+    """Connections that send a byte of `head` now and then and never finish it. They have an address of their own."""
 
     def __init__(self, relay, count, head, upgrade=None):
         host, port = relay.split("//")[1].rsplit(":", 1)
@@ -183,7 +183,7 @@ class SlowClients:
 
     @staticmethod
     def _answers(conn):
-        """Takes what has come. False: it was closed."""
+        """Reads what has arrived. False: the connection was closed."""
         try:
             while conn.recv(4096):
                 pass

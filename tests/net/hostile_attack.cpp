@@ -1,4 +1,4 @@
-// The attackers of hostile.py that speak tx5: peers with right crypto and handshakes whose messages do harm.
+// The attackers of hostile.py that speak tx5: their cryptography and handshakes are right, their messages do harm.
 #include "hostile_attack.hpp"
 
 #include <array>
@@ -33,7 +33,7 @@ namespace {
 
 // ------------------------------------------------------------------------------------------------ attackers
 
-/// A peer whose transport keeps the rules; what it says is the attack's choice.
+/// A peer that keeps the rules of the transport. The attack chooses its messages.
 class Sender final : public TransportEvents {
  public:
   Sender(AsioRuntime& runtime, std::shared_ptr<WsConnector> ws, const std::string& relay, Url victim, Tally& tally)
@@ -58,7 +58,7 @@ class Sender final : public TransportEvents {
   void recv_progress(const Url&, std::size_t) override {}
   void peer_disconnect(const Url&, const std::optional<std::string>&) override { tally_.closed += 1; }
 
-  /// `then` when the message has left, or failed.
+  /// Calls `then` when the message has left, or could not be sent.
   void send(Bytes message, std::function<void(bool)> then = {}) {
     const std::size_t size = message.size();
     backend_->send(victim_, std::move(message), [this, size, then = std::move(then)](const Result<void>& sent) {
@@ -67,7 +67,7 @@ class Sender final : public TransportEvents {
       if (then) then(sent.has_value());
     });
   }
-  /// Sends what `make` gives, one after the other.
+  /// Sends the messages that `make` returns, one after the other, for ever.
   void repeat(std::function<Bytes()> make) {
     send(make(),
          [this, make](bool sent) { runtime_.schedule_after(sent ? 0ms : 200ms, [this, make] { repeat(make); }); });
@@ -76,7 +76,7 @@ class Sender final : public TransportEvents {
 
   std::function<void()> on_online;
   std::function<void(const Bytes&)> on_message;
-  /// It has done its harm, and another may take its place.
+  /// Whether it has done its harm, so that another one may take its place.
   bool spent = false;
   const std::uint64_t number = ++last_number;
 
@@ -89,7 +89,8 @@ class Sender final : public TransportEvents {
   std::unique_ptr<TransportBackend> backend_;
 };
 
-/// A peer with right crypto and handshake that does what it likes with frames. Connects again when it is thrown out.
+/// A peer whose cryptography and handshake are right, but which breaks the rules of framing. It reconnects when it is
+/// disconnected.
 class Raw {
  public:
   Raw(AsioRuntime& runtime, WsConnector& ws, std::string relay, const Url& victim, Tally& tally)
@@ -107,14 +108,14 @@ class Raw {
     text += as_text(payload);
     say(text);
   }
-  /// A message of up to 16 KiB.
+  /// Sends a message of at most 16 KiB.
   void message(const Bytes& bytes) {
     frame(tx5::FrameType::message, static_cast<std::uint32_t>(bytes.size()), bytes);
     tally_.messages += 1;
     tally_.bytes += bytes.size();
   }
 
-  /// Said once the connection is open.
+  /// What to send once the connection is open.
   std::function<void(Raw&)> on_open;
   bool is_open() const { return open_; }
 
@@ -172,7 +173,7 @@ class Raw {
       case tx5::SbdClient::Action::Kind::forward:
         if (action->peer == victim_ && session_) on_body(action->body);
         break;
-      default:  // of a relay's own to its node
+      default:  // commands of a relay to the node of its own process
         break;
     }
   }
@@ -182,7 +183,7 @@ class Raw {
     tally_.received += opened.plaintext.size();
     const auto text = opened.plaintext.text();
     if (text.starts_with("fmsg") && text.size() == 8 && text.substr(4) == std::string_view("\0\0\0\0", 4)) {
-      // The closing frame: begin anew, as another peer.
+      // The closing frame: begin again, as another peer.
       tally_.closed += 1;
       return socket_->close();
     }
@@ -217,7 +218,7 @@ class Raw {
   bool gave_hres_ = false, got_hres_ = false, open_ = false;
 };
 
-/// Ids that nobody has.
+/// Ids of ops that nobody has.
 class FreshIds {
  public:
   explicit FreshIds(std::uint64_t after = 0) : next_(after) {}
@@ -249,7 +250,7 @@ Bytes gossip_message(const SpaceId& space, const wire::GossipMessage& message) {
   return wire::whole_module(space, kGossipModule, wire::encode_gossip(message));
 }
 
-/// Owns the attackers; begins on the strand.
+/// Owns the attackers. It begins on the strand.
 class Tx5Attack final : public Attack {
  public:
   Tx5Attack(AsioRuntime& runtime, Plan plan)
@@ -267,7 +268,7 @@ class Tx5Attack final : public Attack {
   std::size_t peers() const override { return std::max(senders_.size(), raw_.size()); }
 
  private:
-  /// One more peer, and the next one soon, so that a thousand do not come in one turn of the loop.
+  /// Adds one peer, and the next one soon after, so that a thousand are not added in one turn of the loop.
   void sender() {
     if (senders_.size() == plan_.peers) return;
     senders_.push_back(new_sender());
@@ -279,7 +280,7 @@ class Tx5Attack final : public Attack {
     s.on_online = [this, &s] { begin(s); };
     return made;
   }
-  /// A new peer in place of one that has done its harm: urls are free.
+  /// Replaces a peer that has done its harm by a new one; a new url costs nothing.
   void renew() {
     runtime_.schedule_after(20ms, [this] {
       std::size_t made = 0;
@@ -304,14 +305,14 @@ class Tx5Attack final : public Attack {
         raw.frame(tx5::FrameType::permit_request, 64U << 20);
         tally_.messages += 1;
       } else {
-        // As many ops as fit a request of one frame; the answers' permits never come.
+        // Requests as many ops as one frame can name, and never grants the permits for the answers.
         const std::size_t count = std::min<std::size_t>(ids_.size(), 400);
         raw.message(wire::whole_fetch_request(plan_.space, std::span(ids_).first(count)));
       }
     };
     runtime_.schedule_after(2ms, [this] { raw_peer(); });
   }
-  /// When all are open: nobody reads any more, and all ask, for answers that need no permit.
+  /// Once all are connected, none of them reads any more, and all request ops whose answers need no permit.
   void ask_deaf() {
     if (opened_ < raw_.size() && waited_++ < 500) {
       runtime_.schedule_after(20ms, [this] { ask_deaf(); });
@@ -328,7 +329,7 @@ class Tx5Attack final : public Attack {
     runtime_.schedule_after(20ms, [this] { ask_deaf(); });
   }
 
-  /// A million ids a message, without end. Counted are those that left.
+  /// Publishes a million ids in each message, for ever. Those that have left are counted.
   void publish(Sender& s) {
     constexpr std::size_t kIds = 1'000'000;
     s.send(wire::whole_publish_ops(plan_.space, fresh_.take(kIds)), [this, &s](bool sent) {
@@ -344,7 +345,7 @@ class Tx5Attack final : public Attack {
     out.max_op_data_bytes = 100U << 20;
     return out;
   }
-  /// An agent of our own in the victim's space, at a url that need not exist.
+  /// Makes an agent in the victim's space, at a url that need not exist.
   std::string info(std::chrono::seconds lifetime, bool right) {
     const std::uint64_t n = ++next_;
     std::shared_ptr<LocalAgent> agent = Ed25519LocalAgent::generate();
@@ -356,13 +357,13 @@ class Tx5Attack final : public Attack {
     builder.url = need(Url::parse(plan_.relay + "/" + sbd_name_));
     std::string text = builder.sign(*agent)->encode();
     if (!right) {
-      // The last character of the signature is padding's: one in the middle.
+      // A character in the middle, because the last one of the signature holds only padding.
       const std::size_t at = text.find("signature") + 40;
       text[at] = text[at] == 'A' ? 'B' : 'A';
     }
     return text;
   }
-  /// A round, and in it a thousand infos whose signatures are wrong.
+  /// Begins a round of gossip, and sends a thousand infos with wrong signatures in it.
   void bad_infos(Sender& s) {
     s.on_message = [this, &s](const Bytes& message) {
       const auto outer = wire::decode_k2proto(message);
@@ -378,7 +379,7 @@ class Tx5Attack final : public Attack {
       s.send(gossip_message(plan_.space, out), [&s](bool) { s.spent = true; });
     };
     s.send(gossip_message(plan_.space, initiate()));
-    // Not accepted: another.
+    // The round was not accepted: try another one.
     runtime_.schedule_after(2s, [this, seen = s.number] {
       for (const auto& each : senders_)
         if (each->number == seen) each->spent = true;
@@ -390,7 +391,7 @@ class Tx5Attack final : public Attack {
     if (kind == "connections") {
       s.send(wire::encode_notify(plan_.space, as_bytes("hello")));
     } else if (kind == "requests") {
-      // Many at once, so that they wait in the victim.
+      // Many at once, so that they have to wait at the victim.
       for (int i = 0; i < 16; ++i) {
         s.repeat([this] {
           const std::size_t first = next_++ % std::max<std::size_t>(ids_.size() - 1, 1);
@@ -407,7 +408,7 @@ class Tx5Attack final : public Attack {
     } else if (kind == "publish") {
       publish(s);
     } else if (kind == "repeat") {
-      // The same ids again and again, and one new one each time.
+      // The same ids again and again, with one new id each time.
       s.repeat([this] {
         auto ids = fresh_.take(1);
         if (repeated_.empty()) repeated_ = FreshIds(1ULL << 40).take(4094);
@@ -421,7 +422,7 @@ class Tx5Attack final : public Attack {
         return wire::whole_fetch_response(plan_.space, std::span<const Bytes>(ops));
       });
     } else if (kind == "agents") {
-      // Each from an agent of its own, rightly signed for another space: the signature is looked at before that.
+      // Each from another agent, with a right signature but for another space: the signature is checked before that.
       s.repeat([this] {
         auto agent = testing::make_agent(1'000'000 + next_++ % 64);
         testing::AgentInfoBuilder builder{.space = SpaceId::from_text("elsewhere"), .url = plan_.victim};
@@ -429,10 +430,10 @@ class Tx5Attack final : public Attack {
         return wire::whole_publish_agent(plan_.space, builder.sign(*agent)->encode());
       });
     } else if (kind == "infos") {
-      // Believable ones, that live as long as may be.
+      // Believable infos, valid for as long as is allowed.
       s.repeat([this] { return wire::whole_publish_agent(plan_.space, info(29min, true)); });
     } else if (kind == "padding") {
-      // A small request in a large message.
+      // A small request, padded to a large message.
       s.repeat([this] {
         Bytes message = wire::whole_fetch_request(plan_.space, std::span(ids_).first(1));
         std::string text = message.str();

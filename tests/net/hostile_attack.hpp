@@ -36,7 +36,7 @@ inline double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// The ids of the ops that a victim of so many has.
+/// The ids of the ops of a victim that has so many.
 std::vector<OpId> all_ids(std::size_t count, std::size_t size);
 
 struct Plan {
@@ -44,34 +44,34 @@ struct Plan {
   Url victim;
   SpaceId space;
   std::size_t ops = 0, size = 0, peers = 0;
-  /// Connections come from so many addresses of the network 127.0.`network`.0, from .2 on, in turn.
+  /// How many addresses the connections come from, in turn: 127.0.`network`.2, .3 and so on.
   std::size_t addresses = 1, network = 0;
 };
 
-/// What an attacker did.
+/// What an attacker has done so far.
 struct Tally {
   std::uint64_t messages = 0, bytes = 0, failed = 0, closed = 0, received = 0, ids = 0;
 };
 
-/// One kind of harm, until it is destroyed. All calls on the strand of its runtime.
+/// Does one kind of harm until it is destroyed. All calls are made on the strand of its runtime.
 class Attack {
  public:
   virtual ~Attack() = default;
   virtual void start() = 0;
   virtual Tally tally() const = 0;
-  /// How many of `Plan::peers` there are by now.
+  /// How many of `Plan::peers` are connected by now.
   virtual std::size_t peers() const = 0;
 };
 
-/// Peers with right crypto. Ends the program if it does not know `plan.kind`.
+/// Attackers that speak tx5 correctly. Ends the program if it does not know `plan.kind`.
 std::unique_ptr<Attack> make_tx5_attack(AsioRuntime& runtime, Plan plan);
 /// Clients of the relay's port that need no key: HTTP requests and WebSocket frames. Null for kinds that it does not
 /// know.
 std::unique_ptr<Attack> make_flood(AsioRuntime& runtime, Plan plan);
 
-/// Connections of this program come from so many addresses of 127.0.`network`.0, from .2 on, in turn.
+/// From now on the connections of this program come from so many addresses, in turn: 127.0.`network`.2 and so on.
 void come_from(std::size_t count, std::size_t network);
-/// From now on nothing is read from the sockets of this program: the peers of kind "deaf".
+/// From now on this program reads nothing from its sockets, as the attackers of kind "deaf" want it.
 void stop_reading();
 
 }  // namespace kitsune2::hostile

@@ -1,6 +1,6 @@
-// The attackers of hostile.py that need no key: HTTP requests and WebSocket frames over bare sockets, as fast as they
-// go. Also the C library's calls that all attackers of this program go through: where they come from, and whether they
-// read.
+// The attackers of hostile.py that need no key: they send HTTP requests and WebSocket frames over plain sockets as fast
+// as they can. This file also replaces two functions of the C library, through which all attackers of the program go.
+// So it decides from which address they connect, and whether they read.
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -28,7 +28,7 @@ std::atomic<bool> deaf = false;
 std::string frames(std::uint8_t first, std::size_t count) {
   std::string out;
   for (std::size_t i = 0; i < count; ++i) {
-    // Masked by zeros, empty; a message of fragments never ends.
+    // Empty, with a mask of zeros. The message of fragments never ends.
     const char head = static_cast<char>(first == 0x02 && i > 0 ? 0x00 : first);
     out += std::string{head, '\x80', 0, 0, 0, 0};
   }
@@ -63,8 +63,8 @@ class Flood final : public Attack {
  private:
   struct Client {
     int fd = -1;
-    std::string left;    ///< of what is being sent
-    std::size_t at = 0;  ///< in `bodies_`
+    std::string left;    ///< the rest of what is being sent
+    std::size_t at = 0;  ///< the index in `bodies_`
     std::chrono::steady_clock::time_point again{};
   };
 
@@ -85,7 +85,7 @@ class Flood final : public Attack {
       body[at] = body[at] == 'A' ? 'B' : 'A';
       bodies_.push_back(put(plan_.space, *info, body));
     } else if (plan_.kind == "fill-bootstrap") {
-      // One key, more spaces than a server keeps.
+      // One agent, in more spaces than a server keeps.
       builder.lifetime = 29min;
       for (int i = 0; i < 12'000; ++i) {
         builder.space = SpaceId::from_text("space " + std::to_string(i));
@@ -114,7 +114,7 @@ class Flood final : public Attack {
     c.fd = -1;
     c.again = std::chrono::steady_clock::now() + 50ms;
   }
-  /// What there is to read is read and forgotten. False: it was closed.
+  /// Reads and drops what has arrived. False: the connection was closed.
   bool drain(Client& c, Tally& done) {
     char room[65536];
     while (true) {
@@ -130,7 +130,7 @@ class Flood final : public Attack {
     for (int turn = 0; turn < 8; ++turn) {
       if (c.left.empty()) {
         c.left = bodies_[c.at % bodies_.size()];
-        // Of several each client sends the next; a message of fragments goes on where it began.
+        // If there are several bodies, the clients send them in turn. A message of fragments continues where it was.
         c.at = ws_ && bodies_.size() == 2 ? 1 : next_++;
         done.messages += ws_ ? 256 : 1;
       }
@@ -187,7 +187,7 @@ class Flood final : public Attack {
   Tally tally_;
 };
 
-/// 0: the system's choice.
+/// How many addresses the sockets connect from, in turn; 0 leaves the choice to the system.
 std::atomic<std::uint32_t> addresses = 0;
 std::atomic<std::uint32_t> first_address = 0;
 std::atomic<std::uint32_t> next_address = 0;
@@ -207,7 +207,7 @@ void come_from(std::size_t count, std::size_t network) {
 
 }  // namespace kitsune2::hostile
 
-// In place of the C library's, for this program.
+// These replace the functions of the C library in this program.
 extern "C" {
 
 int connect(int fd, const sockaddr* to, socklen_t size) {

@@ -1,8 +1,9 @@
-// The peers of hostile.py. usage: hostile_peer victim DIR OPS SIZE SMALL RELAY | honest RELAY URL OPS SIZE | neighbour
-// RELAY | info RELAY SPACE | attack KIND RELAY URL OPS SIZE PEERS SECONDS ADDRESSES NETWORK [SPACE]. A victim is a
-// whole node with OPS ops of SIZE bytes and SMALL ops of 80, and with a relay inside if RELAY is "-". An honest peer
-// fetches all of the former again and again. A neighbour joins and stays. An attacker does one kind of harm, for so
-// many seconds at most, from so many addresses. Each line that is printed is a JSON object.
+// The processes of hostile.py. Each line that they print is a JSON object. usage: hostile_peer …
+//   victim DIR OPS SIZE SMALL RELAY  a whole node with OPS ops of SIZE bytes and SMALL ops of 80; RELAY "-": its own
+//   relay honest RELAY URL OPS SIZE        fetches the OPS ops from the victim at URL, again and again neighbour RELAY
+//   joins and stays info RELAY SPACE                 prints the info of a new agent attack KIND RELAY URL OPS SIZE
+//   PEERS SECONDS ADDRESSES NETWORK [SPACE]
+//                                    does one kind of harm for at most SECONDS, from ADDRESSES addresses
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -26,7 +27,7 @@ const SpaceId kSpace = SpaceId::from_text("hostile");
 
 // ------------------------------------------------------------------------------------------------ victim and honest
 
-/// What base64url text stands for.
+/// Decodes base64url.
 std::vector<std::uint8_t> bytes_of(const std::string& text) {
   std::vector<std::uint8_t> bytes;
   if (!from_base64url(text, bytes)) fail("no base64url: " + text);
@@ -61,12 +62,12 @@ int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_
     }
   };
   store(0, ops, size);
-  // What gossip would have to name.
+  // The small ops, which gossip would have to name.
   store(10'000'000, small, 80);
   const Url url = need(node->wait_online(60s));
   std::cout << R"({"relay":")" << (relay == "-" ? node->relay_url() : relay) << R"(","url":")" << url.to_string()
             << R"(","admin":")" << node->admin_addr() << "\"}" << std::endl;
-  // "want": asks for ops that nobody has, from the url that follows, so that answers to it are not out of the blue.
+  // "want URL": requests ops that nobody has from the peer at URL, so that what it sends may be an answer.
   std::string word;
   while (std::cin >> word) {
     if (word == "knows") {
@@ -92,7 +93,7 @@ int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_
   return 0;
 }
 
-/// A node with an agent that has joined and stays: the acquaintance that nobody may take from the victim.
+/// A node with an agent that joins and stays. During an attack the victim must not forget it.
 int neighbour(const std::string& relay) {
   NodeOptions options = quiet_options();
   options.relay = relay;
@@ -105,7 +106,7 @@ int neighbour(const std::string& relay) {
   while (true) std::this_thread::sleep_for(1s);  // until it is killed
 }
 
-/// Prints an info of a new agent in `space`, as it is put to a bootstrap server.
+/// Prints the info of a new agent in `space`, in the form in which it is put to a bootstrap server.
 int info(const std::string& relay, const std::string& space) {
   const auto agent = Ed25519LocalAgent::generate();
   testing::AgentInfoBuilder builder;
@@ -167,7 +168,7 @@ int attack(const Plan& plan, double seconds) {
     std::this_thread::sleep_for(200ms);
     runtime.call([&] { std::cout << json(*attack, plan.kind, seconds_since(start)) << std::endl; });
   }
-  // The process's end closes all.
+  // The end of the process closes the connections.
   std::_Exit(0);
 }
 
@@ -181,7 +182,7 @@ int main(int argc, char** argv) {
   if (args.size() == 3 && args[0] == "info") return info(args[1], args[2]);
   if (args.size() == 5 && args[0] == "honest") return honest(args[1], args[2], number(3), number(4));
   if ((args.size() == 10 || args.size() == 11) && args[0] == "attack") {
-    // Addresses of their own: the relay divides what an address may send among its connections.
+    // From several addresses, because the relay divides what one address may send among its connections.
     return attack({.kind = args[1],
                    .relay = args[2],
                    .victim = need(Url::parse(args[3])),
