@@ -1,5 +1,5 @@
-// The naive twin of BootstrapBook: lists, searched anew for every question. Where the book draws at random the twin
-// knows who might have gone, and takes over who did.
+// The naive twin of BootstrapBook: lists that are searched for every question. Where the book draws at random, the twin
+// only knows which spaces might have been dropped, and follows the book's choice.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 namespace kitsune2::model {
 
-/// The book and its twin, told the same.
+/// Gives the same commands to the book and to its twin.
 class BootstrapUnderTest {
  public:
   using Book = server::BootstrapBook;
@@ -28,7 +28,7 @@ class BootstrapUnderTest {
 
   explicit BootstrapUnderTest(const server::BootstrapLimits& limits) : book_(limits) {}
 
-  /// One step made of four numbers. All numbers are valid.
+  /// Takes one step. Any four numbers make a valid one.
   void step(std::uint8_t command, std::uint8_t where, std::uint8_t who, std::uint8_t more) {
     switch (command % 8) {
       case 0:
@@ -89,7 +89,7 @@ class BootstrapUnderTest {
     return out;
   }
   void settle(Space& space) const {
-    // Whose a space was when its last entry went stays its owner; see BootstrapBook::settle.
+    // A space without entries keeps its last owner; see BootstrapBook::settle.
     if (!space.entries.empty()) space.maker = owner(space);
   }
 
@@ -111,13 +111,14 @@ class BootstrapUnderTest {
     if (const auto whose = owner(it->second); whose && *whose != reader) it->second.asked_for = true;
   }
 
-  /// Whether `id` may go for a newcomer of `from` in another space (B4, B5).
+  /// Whether `id` may be dropped for a newcomer from `from` in another space (B4, B5).
   bool may_go(const SpaceId& id, const SpaceId& spared, const Address& from) const {
     const Space& space = spaces_.at(id);
     if (id == spared) return false;
     const auto whose = owner(space);
     if (whose) return owned_may_go(id, *whose, spared, from);
-    // Of several addresses: when no other may, the one of fewest, then the youngest. There are not more than kDraws.
+    // If the spaces belong to several addresses and no other may be dropped: one of the address with the fewest, the
+    // youngest first. There are never more than kDraws.
     const auto worth = [](const Space& s) {
       std::set<Address> addresses;
       for (const Entry& entry : s.entries) addresses.insert(entry.from);
@@ -140,7 +141,7 @@ class BootstrapUnderTest {
     const std::size_t theirs = owned(*whose);
     const bool newcomer_pays = own > 0 && (own >= most || own >= book_.limits().max_spaces / 2);
     if (newcomer_pays && *whose != from) {
-      // Only if the newcomer has nothing else.
+      // Only if the newcomer has no other space.
       for (const auto& [other, s] : spaces_) {
         if (other != spared && owner(s) == from) return false;
       }
@@ -149,7 +150,7 @@ class BootstrapUnderTest {
       if (theirs != most) return false;
       if (most == 1 && space.asked_for) return false;
     }
-    // Of all the spaces of its address it is the one that is worth least: none has more than kDraws here.
+    // Of all spaces of its address, the one that is worth least; no address has more than kDraws here.
     for (const auto& [other, s] : spaces_) {
       if (other == spared || other == id || owner(s) != whose) continue;
       if (most == 1 && !newcomer_pays && s.asked_for) continue;
@@ -157,9 +158,9 @@ class BootstrapUnderTest {
     }
     return true;
   }
-  /// The space that the book has dropped, and this has not.
+  /// The space that the book has dropped and the twin still has.
   void drop_what_went(const SpaceId& spared, const Address& from) {
-    // More than one may have gone, in an order that is not seen: one that may go now went now.
+    // The book may have dropped several, in an order that cannot be seen. So any that may be dropped now was first.
     for (bool again = true; again;) {
       again = false;
       for (const auto& [id, space] : spaces_) {

@@ -17,12 +17,12 @@ class CreditUnderTest {
   CreditUnderTest(const tx5::CreditLimits& limits, tx5::SendCredit::Source source)
       : limits_(limits), source_(source), credit_(limits, source) {}
 
-  /// What a connection does, with a frame or an answer of `amount` bytes.
+  /// Does what a connection does, with a frame or an answer of `amount` bytes.
   void step(std::uint8_t command, std::uint16_t amount) {
     const std::uint64_t bytes = 60 + amount % 16'400;
     switch (command % 4) {
       case 0:
-        // A message of its own, or the request for its permit if it has to ask; nothing else while one is out.
+        // Sends a message, or the request for a permit if it has to ask. It sends nothing else while a request is open.
         if (waiting_ || !credit_.may_send()) break;
         if (credit_.must_ask(bytes)) {
           send(71);
@@ -35,7 +35,7 @@ class CreditUnderTest {
         }
         break;
       case 1:
-        // The peer reads what the request stands behind, and grants.
+        // The peer reads everything before the request, and grants it.
         if (!waiting_) break;
         read(*waiting_);
         credit_.on_granted();
@@ -43,7 +43,7 @@ class CreditUnderTest {
         send(granting_);  // the chunk
         break;
       case 2:
-        // The relay inside tells what was taken; from any other it is not believed.
+        // The relay of this process says how much was taken; no other relay is believed.
         credit_.on_returned(amount);
         if (source_ == tx5::SendCredit::Source::relay) told_ = std::min<std::uint64_t>(told_ + amount, sent());
         break;
@@ -88,7 +88,7 @@ class CreditUnderTest {
   const tx5::SendCredit::Source source_;
   tx5::SendCredit credit_;
   std::vector<Frame> frames_;
-  std::optional<std::size_t> waiting_;  ///< frames that stand before the permit's grant
+  std::optional<std::size_t> waiting_;  ///< how many frames the peer reads before it grants the open request
   std::uint64_t granting_ = 0;
   std::uint64_t told_ = 0;
   int control_ = 0;

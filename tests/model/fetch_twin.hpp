@@ -66,7 +66,7 @@ class FetchTwin {
       if (best == nullptr || rank(each) < rank(*best)) best = &each;
     }
     if (best == nullptr) return take_over();
-    // The queue of that source, first come first.
+    // The queue of that source, in the order of arrival.
     std::vector<Op*> queue;
     for (Op& op : ops_) {
       const Pair* pair = pair_of(op, best->url);
@@ -280,7 +280,7 @@ class FetchTwin {
       }
       sign_of_life(url);
     }
-    // 16 to the point.
+    // In sixteenths of a point: a wanted op takes one of them back.
     from->score -= std::min(from->score, wanted);
     from->score = std::min<std::uint64_t>(32 * 16, from->score + bad * 16);
     if (bad > 0 && from->score == 32 * 16) put_aside(url, out);
@@ -699,7 +699,8 @@ class FetchTwin {
     }
     return target / s.op_size;
   }
-  /// What a quarter of a second brings; of large ops half of one or eight round trips, in whole answers if it is more.
+  /// How many ops arrive in a quarter of a second. Of large ops: in half a second or in eight round trips, whichever is
+  /// longer; in whole answers if that is more than one.
   std::uint64_t ids_by_time(const Source& s) const {
     std::uint64_t time = 250'000;
     const bool large = s.op_size > 15'360;
@@ -738,7 +739,8 @@ class FetchTwin {
     return {ops * an_op, an_op};
   }
 
-  /// Nothing is ready: what the source that is furthest behind was asked for last is asked of one that is free.
+  /// When nothing is ready, the ops last requested from the source that is furthest behind are requested from a free
+  /// one.
   std::optional<FetchRequest> take_over() {
     std::vector<Source*> free, behind;
     for (Source& each : sources_) {
@@ -871,7 +873,8 @@ class FetchTwin {
   bool is_silent(const Request& request) const {
     return request.answered == 0 && source(request.source)->last_part < request.sent_at - 15 * delay();
   }
-  /// The twelfth silence, or the 32nd of a source that answers nothing, ends the pair; the op goes with its last pair.
+  /// A pair ends with its twelfth silence, or with the 32nd if the source answers nothing. The op ends with its last
+  /// pair.
   bool note_silence(const OpId& id, const Url& url, std::vector<FetchUnserved>& out) {
     Op& op = *find(id);
     const int most = source(url)->last_answer >= now_ - 128 * delay() ? 12 : 32;
@@ -954,8 +957,8 @@ class FetchTwin {
   std::vector<Request> requests_;
   std::vector<Source> sources_;
   std::vector<std::pair<Url, std::uint64_t>> departed_;  ///< what removed sources had left unanswered
-  std::vector<OpId> dropped_;                            ///< ops that went with their last pair, because of silence
-  Time hurry_again_ = Time::min();                       ///< no take-over is looked for before
+  std::vector<OpId> dropped_;                            ///< ops that ended with their last pair, because of silence
+  Time hurry_again_ = Time::min();                       ///< when to look for the next take-over
   std::uint64_t order_ = 0;
   std::uint64_t ages_ = 0;
   std::uint64_t request_ids_ = 0;

@@ -1,5 +1,5 @@
-// Two nodes with any two sets of ops gossip until they find themselves in sync: then both hold the union, as far as
-// both store it. With the shipped rounds, model and order of listing; the store is a sorted list.
+// Two nodes with arbitrary sets of ops gossip until they find nothing different; then both hold the union, as far as
+// both store it. Rounds, model and order of listing are the real ones; the store is a sorted list.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -22,7 +22,7 @@ struct Op {
   ListingCursor at;
   std::uint32_t location = 0;
   std::uint32_t name = 0;
-  /// Small numbers would do too badly: the XOR of 1 and 2 is that of 3 alone.
+  /// Ids are long and random. With small numbers sums would agree by accident: the XOR of 1 and 2 is 3.
   Bytes id() const {
     std::mt19937_64 bits(name);
     std::string out;
@@ -82,12 +82,12 @@ struct Exchange {
 
   void take(Node& node, const std::vector<Op>& named) {
     ids += named.size();
-    // A fetch may fail: what was named is stored but for every tenth.
+    // A fetch may fail: one in ten of the ops that were named is not stored.
     for (const Op& op : named) {
       if (draw(10) != 0) node.store(op.name, op.location, op.at.created_at);
     }
   }
-  /// A round. True: nothing was found different.
+  /// Makes one round. True: it found no difference.
   bool round(Node& from, Node& to) {
     from.model.update(from.clock);
     to.model.update(to.clock);
@@ -164,7 +164,7 @@ TEST(GossipExchange, EndsWithTheUnionOnBothSides) {
       const std::uint32_t start = run.draw(512) << SectorSet::kBits;
       arc.add(run.draw(2) == 0 ? DhtArc::full() : DhtArc(start, start + (300U << SectorSet::kBits) - 1));
     }
-    // Clocks differ by some seconds: the layout is the same, but near the border of a unit.
+    // Clocks differ by some seconds, so the layout is the same except near the border of a unit.
     Node a(Url::parse("ws://r:1/a").value(), now, arcs[0]), b(Url::parse("ws://r:1/b").value(), now, arcs[1]);
     // From a few seconds to ten years old; some all at once; in a few sectors or in all.
     const std::uint32_t count = 1 + run.draw(400), spread = run.draw(2) == 0 ? 4 : 512;
@@ -180,7 +180,7 @@ TEST(GossipExchange, EndsWithTheUnionOnBothSides) {
     const std::size_t longest = std::max(a.ops.size(), b.ops.size());
     run.most = run.draw(2) == 0 ? 1'000 : 1 + run.draw(50);
     in_parts += run.most < longest ? 1 : 0;
-    // What fetch loses comes up to three times more often; a round for the disc and one for the rings besides.
+    // What fetch loses is named again, up to three times; the disc and the rings need a round each besides.
     const std::size_t bound = 30 + 6 * (longest / run.most + 1);
     std::size_t rounds = 0;
     bool in_sync = false;

@@ -201,7 +201,7 @@ struct OffersCoverage {
   std::uint64_t gone = 0, rests = 0;
 };
 
-/// Feeds commands made from bytes to the core and to the twin. Throws std::logic_error when they differ.
+/// Reads commands from bytes and gives them to the core and to the twin. Throws std::logic_error when they differ.
 class OffersTwinRun {
  public:
   explicit OffersTwinRun(ByteView commands, OffersCoverage* coverage = nullptr) : commands_(commands) {

@@ -1,5 +1,5 @@
-// The budget of peers, written naively: every account is counted anew from all that ever happened to it, every list is
-// searched. And the run that feeds the same commands to it and to PeerBudgetCore.
+// The budget of peers, written naively: each account is computed from everything that ever happened to it, and each
+// list is searched. Also the run that gives the same commands to the twin and to PeerBudgetCore.
 #pragma once
 
 #include <algorithm>
@@ -250,12 +250,12 @@ class PeerBudgetTwin {
   std::vector<Aside> aside_;
 };
 
-/// What the runs have met, so that a test sees that nothing was left out.
+/// How often the runs have reached each important case, so that a test can see that none was left out.
 struct PeerBudgetCoverage {
   std::uint64_t commands = 0, good = 0, waits = 0, over = 0, known = 0, demoted = 0, returned = 0, aside = 0;
 };
 
-/// Feeds commands made from bytes to the core and to the twin. Throws std::logic_error when they differ.
+/// Reads commands from bytes and gives them to the core and to the twin. Throws std::logic_error when they differ.
 class PeerBudgetTwinRun {
  public:
   explicit PeerBudgetTwinRun(ByteView commands, PeerBudgetCoverage* coverage = nullptr) : commands_(commands) {
@@ -351,7 +351,7 @@ class PeerBudgetTwinRun {
       }
       default:
         now_ += Duration(kPassed[byte() % 8]);
-        // The core learns of the time by its next call.
+        // The core learns the time with the next call.
         core_.charge(urls_.front(), std::nullopt, 0, now_);
         twin_.charge(urls_.front(), std::nullopt, 0, now_);
     }

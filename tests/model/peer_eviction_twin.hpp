@@ -1,4 +1,4 @@
-// Which infos a full peer store drops, written naively; and the run that compares it with the real choice.
+// Which infos a full peer store drops, written naively. Also the run that compares this with the real choice.
 #pragma once
 
 #include <algorithm>
@@ -78,8 +78,7 @@ inline std::vector<std::size_t> twin_evictions(std::span<const PeerCandidate> al
   return out;
 }
 
-/// Makes candidates from bytes and compares both choices. Throws
-/// std::logic_error if they differ, or violate E1.
+/// Makes candidates from bytes and compares both choices. Throws std::logic_error if they differ, or violate E1.
 inline void run_peer_eviction(ByteView commands) {
   const auto byte = [&]() -> std::uint8_t {
     if (commands.empty()) return 0;

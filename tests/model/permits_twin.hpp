@@ -1,4 +1,4 @@
-// The naive twin of PermitBank: plain lists, every sum made anew. What it says is what the rules P1 to P6 say.
+// The naive twin of PermitBank: plain lists, and sums that are recomputed each time. It follows the rules P1 to P6.
 #pragma once
 
 #include <algorithm>
@@ -161,14 +161,14 @@ class PermitTwin {
   }
 
   const tx5::PermitLimits limits_;
-  std::vector<Request> waiting_;  ///< in the order of asking, or of having paid
-  std::vector<Request> granted_;  ///< in the order of granting
+  std::vector<Request> waiting_;  ///< in the order in which they asked, or had paid
+  std::vector<Request> granted_;  ///< in the order in which they were granted
   std::vector<Request> owing_;
   std::set<Holder> users_;
   std::map<Holder, Time> owes_until_;
 };
 
-/// The bank and its twin, told the same; they must say the same.
+/// Gives the same commands to the bank and to its twin; their answers must be the same.
 class PermitsUnderTest {
  public:
   using Holder = PermitTwin::Holder;
@@ -176,7 +176,7 @@ class PermitsUnderTest {
 
   explicit PermitsUnderTest(const tx5::PermitLimits& limits) : limits_(limits), bank_(limits_), twin_(limits_) {}
 
-  /// One step made of three numbers. All numbers are valid.
+  /// Takes one step. Any three numbers make a valid one.
   void step(std::uint8_t command, std::uint8_t who, std::uint16_t amount) {
     const Holder holder = who % kHolders;
     switch (command % 8) {
@@ -190,7 +190,7 @@ class PermitsUnderTest {
         break;
       }
       case 2:
-        // A peer tells of an end only of what it was granted.
+        // Only a granted permit can be used.
         if (!twin_.holds(holder)) break;
         bank_.on_used(holder);
         twin_.on_used(holder);
@@ -223,7 +223,7 @@ class PermitsUnderTest {
   bool is_waited_for() const { return bank_.is_waited_for(); }
 
  private:
-  /// What a link does after every event: time, grants, then the permits that are to be taken away.
+  /// Does what a link does after every event: it tells the time, grants, and takes permits away.
   void settle() {
     K2_ASSERT(bank_.next_deadline() == twin_.next_deadline());
     bank_.on_time(now_);

@@ -1,5 +1,5 @@
-// The queue of reads for rounds of gossip, written naively: one list in the order of coming, searched each time. And
-// the run that feeds the same commands to it and to ReadQueue.
+// The queue of reads for rounds of gossip, written naively: one list in the order of arrival, searched each time. Also
+// the run that gives the same commands to the twin and to ReadQueue.
 #pragma once
 
 #include <algorithm>
@@ -76,7 +76,7 @@ class ReadQueueTwin {
   Id last_ = 0;
 };
 
-/// Feeds commands made from bytes to the queue and to the twin. Throws std::logic_error when they differ.
+/// Reads commands from bytes and gives them to the queue and to the twin. Throws std::logic_error when they differ.
 class ReadQueueTwinRun {
  public:
   explicit ReadQueueTwinRun(ByteView commands, std::uint64_t* begun = nullptr) : commands_(commands), begun_(begun) {}
@@ -97,7 +97,7 @@ class ReadQueueTwinRun {
   void step() {
     using For = gossip::ReadQueue::For;
     const std::uint8_t what = byte() % 8, more = byte();
-    // Any that was given out, long ago too.
+    // Any id that was ever given out.
     const gossip::ReadQueue::Id id = last_ == 0 ? 0 : last_ - more % std::min<std::uint64_t>(last_, 70);
     switch (what) {
       case 0:
@@ -128,7 +128,7 @@ class ReadQueueTwinRun {
   std::uint64_t* begun_;
   gossip::ReadQueue queue_;
   ReadQueueTwin twin_;
-  gossip::ReadQueue::Id last_ = 0, latest_ = 0;  ///< that was given out, that began
+  gossip::ReadQueue::Id last_ = 0, latest_ = 0;  ///< the last id given out, and the last that began
   Time now_ = Time(std::chrono::hours(1));
 };
 

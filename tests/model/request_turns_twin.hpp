@@ -1,4 +1,4 @@
-// The naive twin of RequestTurns: it keeps every request that was ever answered, and says who may be answered next.
+// The naive twin of RequestTurns: it keeps every request that was ever answered, and says which may be answered next.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@ class TurnsUnderTest {
 
   explicit TurnsUnderTest(const server::RequestShares& shares) : shares_(shares), turns_(shares) {}
 
-  /// One step made of three numbers. All numbers are valid.
+  /// Takes one step. Any three numbers make a valid one.
   void step(std::uint8_t command, std::uint8_t who, std::uint8_t amount) {
     const Duration cost = std::chrono::milliseconds(1 + amount % 32);
     switch (command % 6) {
@@ -29,7 +29,7 @@ class TurnsUnderTest {
         const Turns::Waiter waiter = next_waiter_++;
         const bool may = waiting_.empty() && all_free() && free(address(who));
         const bool now = turns_.take(waiter, address(who), cost, now_);
-        // Somebody who waits may only wait because nobody asked since.
+        // A request may wait only because `next` was not called since its time came.
         K2_ASSERT(!now || (all_free() && free(address(who)) && of(address(who)).empty()));
         K2_ASSERT(now || !may);
         if (now) {
@@ -65,7 +65,7 @@ class TurnsUnderTest {
     turns_.check_invariants();
     K2_ASSERT(turns_.waiting() == waiting_.size());
   }
-  /// Everybody who waits is answered in the end.
+  /// Checks that every waiting request is answered in the end.
   void end() {
     for (int i = 0; !waiting_.empty(); ++i) {
       K2_ASSERT(i < 100'000 && turns_.next_deadline());
@@ -81,7 +81,7 @@ class TurnsUnderTest {
     Turns::Waiter waiter;
     Turns::Address address;
     Duration cost;
-    std::size_t since;  ///< how many had been answered when it came
+    std::size_t since;  ///< how many had been answered when it arrived
   };
 
   static Turns::Address address(std::uint8_t number) {
@@ -96,7 +96,7 @@ class TurnsUnderTest {
     }
     return out;
   }
-  /// T1: the backlog of work, at its share, is at most the burst.
+  /// T1: at its share, the work that is not paid yet never exceeds the burst.
   bool all_free() const { return all_until_ - now_ <= shares_.all_burst * 100 / shares_.all_percent; }
   bool free(const Turns::Address& address) const {
     const auto it = until_.find(address);
@@ -111,8 +111,8 @@ class TurnsUnderTest {
       const auto it = std::ranges::find_if(waiting_, [&](const Request& r) { return r.waiter == *waiter; });
       K2_ASSERT(it != waiting_.end() && all_free() && free(it->address));
       K2_ASSERT(of(it->address).front()->waiter == *waiter);
-      // T2: between two turns of one address every other that waits and may have one gets one; one more may come from
-      // its rest later.
+      // T2: between two turns of one address, each other address gets a turn if it waits and may have one. One more may
+      // become able to, later.
       ++served_;
       ++turns_of_[it->address];
       pay(it->address, it->cost);
@@ -125,7 +125,7 @@ class TurnsUnderTest {
 
   const server::RequestShares shares_;
   Turns turns_;
-  std::vector<Request> waiting_;  ///< in the order of coming
+  std::vector<Request> waiting_;  ///< in the order of arrival
   std::map<Turns::Address, Time> until_;
   std::map<Turns::Address, std::size_t> turns_of_;
   Time all_until_{};

@@ -1,5 +1,5 @@
-// Whom to gossip with, written naively: every list is searched, everything is computed anew. And the run that feeds the
-// same commands to it and to RoundBook.
+// With which peer to gossip, written naively: each list is searched, and everything is computed each time. Also the run
+// that gives the same commands to the twin and to RoundBook.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 namespace kitsune2::model {
 
-/// The rules of RoundBook without its bounds on what is kept.
+/// The rules of RoundBook, without its bounds on memory.
 class RoundBookTwin {
  public:
   using Seen = gossip::RoundBook::Seen;
@@ -131,8 +131,8 @@ class RoundBookTwin {
     return std::max(out, now);
   }
 
-  /// `looks`: whom the book has looked at, in that order. Where chance decides the twin takes the next one of them, if
-  /// it is one of those that chance may give.
+  /// `looks`: the peers that the book has looked at, in order. Where chance decides, the twin takes the next one of
+  /// them, provided that chance may have chosen it.
   std::optional<Url> choose(const Look& look, Time now, std::uint32_t jitter_random, std::deque<Url> looks) {
     looks_ = std::move(looks);
     const bool regular = now >= regular_at_;
@@ -264,7 +264,7 @@ class RoundBookTwin {
            now - *peer->met < pace_.min_initiate_interval;
   }
 
-  /// Those of whom one is to be chosen next.
+  /// The peers of which one is to be chosen next.
   std::vector<Url> best(bool silent_first, bool strangers_only, Time now) {
     for (const bool silent : {silent_first, !silent_first}) {
       for (const bool overlaps : {true, false}) {
@@ -294,7 +294,7 @@ class RoundBookTwin {
     looks_.pop_front();
     return out;
   }
-  /// As what it is seen; false: it was put off, or is gone.
+  /// Takes in what `Look` says of the peer. False: it was put off, or is gone.
   bool see(const Look& look, const Url& url, Time now) {
     const Seen seen = look(url);
     Candidate& candidate = *find_candidate(url);
@@ -359,14 +359,14 @@ class RoundBookTwin {
   std::deque<Url> looks_;
 };
 
-/// What the runs have met, so that a test sees that nothing was left out.
+/// How often the runs have reached each important case, so that a test can see that none was left out.
 struct RoundBookCoverage {
   std::uint64_t commands = 0, choices = 0, chosen = 0, of_strangers = 0, gone = 0, not_now = 0, changed = 0;
   std::uint64_t owed = 0, answers_busy = 0, answers_too_soon = 0, starts_over = 0;
 };
 
-/// Feeds commands made from bytes to the book and to the twin. Throws std::logic_error when they differ, or when a
-/// peer is asked earlier than it takes it.
+/// Reads commands from bytes and gives them to the book and to the twin. Throws std::logic_error when they differ, or
+/// when a peer is asked earlier than it takes it.
 class RoundBookTwinRun {
  public:
   explicit RoundBookTwinRun(ByteView commands, RoundBookCoverage* coverage = nullptr) : commands_(commands) {
@@ -397,7 +397,7 @@ class RoundBookTwinRun {
     bool is_known = false;
     bool overlaps = false;
     bool is_blocked = false;
-    std::optional<Time> contact = {};  ///< at this own url
+    std::optional<Time> contact = {};  ///< under our present url
   };
 
   std::uint8_t byte() { return commands_.byte(); }
@@ -483,7 +483,7 @@ class RoundBookTwinRun {
       both([&](auto& b) { b.on_home(Url::parse(more % 8 == 0 ? "ws://r:1" : "ws://other:1").value()); });
     }
     both([&](auto& b) { b.on_own_url(now_); });
-    // Those on other relays remember us, which is left to the twin.
+    // Peers on other relays still know us; the twin looks after those.
     for (Peer& peer : peers_) peer.contact.reset();
   }
   void answer(Peer& peer, std::uint8_t more) {
@@ -562,7 +562,7 @@ class RoundBookTwinRun {
     coverage_->owed += book_.owed() > 0 ? 1 : 0;
   }
 
-  /// Left alone there are the turns, and nothing in between.
+  /// Checks that without further events there are regular rounds and nothing in between.
   void come_to_rest() {
     now_ += std::chrono::hours(3);
     std::size_t tries = 0;

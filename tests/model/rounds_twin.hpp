@@ -1,5 +1,5 @@
-// Rounds of gossip, written naively: one list of all that are under way. And the run that feeds the same commands to it
-// and to Rounds.
+// Rounds of gossip, written naively: one list of all rounds under way. Also the run that gives the same commands to the
+// twin and to Rounds.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 
 namespace kitsune2::model {
 
-/// What comes of a message, as a word.
+/// The result of a message, as a word.
 inline std::string name_of(const gossip::Action& action) {
   struct Name {
     std::string operator()(const gossip::Fault& f) const { return f.say_busy ? "fault, busy" : "fault"; }
@@ -45,7 +45,7 @@ inline std::string name_of(const gossip::Action& action) {
 class RoundsTwin {
  public:
   enum Stage { initiated, answering, disc, rings, accepting, accepted, shown, awaiting, last };
-  /// What a snapshot leads to: it differs, it is the same or of another time, or it is not to be taken.
+  /// What a snapshot leads to: something differs, or nothing, or the times differ, or it is refused.
   enum Snapshot { differs, nothing, bad };
   struct Round {
     Url peer;
@@ -126,7 +126,7 @@ class RoundsTwin {
     round->stage = of_disc ? shown : awaiting;
     return of_disc ? "show " + asked : "name";
   }
-  /// What answers a snapshot of ours in a round of that side, at that stage.
+  /// The message that answers a snapshot of ours, in a round of that side and at that stage.
   std::string on_snapshot(const Url& peer, const Bytes& session, bool ours, Stage at, Snapshot said) {
     Round* round = find(peer, session, ours);
     if (round == nullptr || round->stage != at) return "fault";
@@ -214,13 +214,13 @@ class RoundsTwin {
   std::vector<Round> rounds_;
 };
 
-/// Feeds commands made from bytes to the rounds and to the twin. Throws std::logic_error when they differ.
+/// Reads commands from bytes and gives them to the rounds and to the twin. Throws std::logic_error when they differ.
 class RoundsTwinRun {
  public:
-  /// `seen`: the words that came of messages, to see that nothing was left out.
+  /// `seen`: the results that occurred, so that a test can see that none was left out.
   explicit RoundsTwinRun(ByteView commands, std::vector<std::string>* seen = nullptr)
       : commands_(commands), seen_(seen) {
-    // But for the last sector, which is never common.
+    // All but the last sector, which is never common.
     full_.add(DhtArc(0, UINT32_MAX - (1U << SectorSet::kBits)));
     for (const Timestamp at : {old(), recent()}) {
       const std::array<std::uint8_t, 4> id{1, 2, 3, 4};
@@ -333,13 +333,13 @@ class RoundsTwinRun {
     same(action, twin_.on_accept(peer, session, declared, next));
   }
 
-  // Snapshots by one byte. Its two lowest bits choose the peer, so the next ones say what it is of.
+  // A snapshot is made of one byte. Its two lowest bits choose the peer, so the next ones say what it contains.
   static RoundsTwin::Snapshot kind(std::uint8_t more) {
     const int which = more / 4 % 5;
     return which < 3 ? RoundsTwin::differs : which == 3 ? RoundsTwin::nothing : RoundsTwin::bad;
   }
   const dht::DhtModel* model(std::uint8_t more) const {
-    // Without a model nothing is compared, and nothing is bad.
+    // Without a model nothing is compared, so nothing is refused.
     return kind(more) == RoundsTwin::nothing && more % 2 == 0 ? nullptr : &model_;
   }
   Timestamp boundary(std::uint8_t more) const {
@@ -353,7 +353,7 @@ class RoundsTwinRun {
     return {boundary(more), {{sector(more), {{1, hash()}}}}};
   }
   dht::RingSectorDetailsSnapshot rings(std::uint8_t more) const {
-    // All of them, as after ACCEPT with nothing in any ring.
+    // All sectors, as after ACCEPT with nothing in any ring.
     dht::RingSectorDetailsSnapshot out{boundary(more), {}};
     const auto top = model_.minimal(full_).ring_top_hashes;
     for (std::uint32_t i = 0; i < top.size(); ++i) {

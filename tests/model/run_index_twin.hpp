@@ -16,8 +16,8 @@
 
 namespace kitsune2::model {
 
-/// Slots in memory. *Model*: what is written is read at once. `sync` makes it durable. When the power goes each write
-/// since then is kept, lost or torn.
+/// Slots in memory. What is written can be read at once; `sync` makes it durable. When the power is lost, each write
+/// since the last `sync` is kept, lost or torn.
 class SlotDisk final : public runs::BlockFile {
  public:
   Result<void> read(std::uint64_t slot, std::span<std::uint8_t> out) override {
@@ -49,7 +49,7 @@ class SlotDisk final : public runs::BlockFile {
     }
     sync();
   }
-  /// A transaction that was rolled back.
+  /// Undoes a transaction that was rolled back.
   void roll_back() {
     now_ = durable_;
     unsynced_.clear();
@@ -69,10 +69,11 @@ struct RunIndexCoverage {
               replaced = 0, most_runs = 0, followed = 0;
 };
 
-/// A divergence throws std::logic_error.
+/// Throws std::logic_error if the index and the twin differ.
 class RunIndexUnderTest {
  public:
-  /// `transactions`: a loss of power rolls back; else the disk tears what was not synced.
+  /// `transactions`: a loss of power rolls everything back that was not committed. Otherwise it tears what was not
+  /// synced.
   RunIndexUnderTest(const runs::MergeRules& rules, bool transactions)
       : rules_(rules), transactions_(transactions), reader_(disk_, rules) {
     manifest_.salt = 77;
@@ -128,7 +129,7 @@ class RunIndexUnderTest {
     }
   }
 
-  /// Ids of a small world, so that they meet again, of several lengths.
+  /// An id out of a few, so that ids repeat, of several lengths.
   static std::string id_of(std::uint32_t n) {
     std::string out = "id" + std::to_string(n * 2654435761U % 4'000);
     if (n % 7 == 0) out.resize(32, 'x');
@@ -145,7 +146,7 @@ class RunIndexUnderTest {
     held_[row.id] = rows_.size();
     rows_.push_back(std::move(row));
   }
-  /// What was not committed is gone.
+  /// Forgets what was not committed.
   void cut_rows() {
     for (; rows_.size() > durable_rows_; rows_.pop_back()) held_.erase(rows_.back().id);
   }
@@ -241,7 +242,7 @@ class RunIndexUnderTest {
     if (how % 4 == 0) compare_all();
   }
 
-  /// After a failure or a crash: from what is durable.
+  /// Opens the index again after a failure or a crash, from what is durable.
   void start() {
     need(index_->load(manifest_).has_value(), "runs that a manifest names can be opened");
     for (const Row& row : rows_) {
@@ -292,7 +293,7 @@ class RunIndexUnderTest {
     need(cursor->at_end() && !cursor->error(), "a scan gives more");
   }
 
-  /// A reader that takes up what is durable, as another connection does.
+  /// A reader that sees what is durable, as another connection does.
   void follow() {
     need(reader_.follow(manifest_).has_value(), "a reader can follow");
     ++coverage.followed;

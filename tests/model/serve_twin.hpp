@@ -313,12 +313,12 @@ struct ServeCoverage {
                 waiting = 0;
 };
 
-/// Feeds commands made from bytes to the core and to the twin. Throws std::logic_error when they differ.
+/// Reads commands from bytes and gives them to the core and to the twin. Throws std::logic_error when they differ.
 class ServeTwinRun {
  public:
   explicit ServeTwinRun(ByteView commands, ServeCoverage* coverage = nullptr) : commands_(commands) {
     if (coverage != nullptr) coverage_ = coverage;
-    // Few peers soon show that they listen; many compete for the room.
+    // A few peers soon prove themselves; many compete for the room.
     const int peers = byte() % 2 == 0 ? 24 : 3;
     for (int i = 0; i < peers; ++i) urls_.push_back(Url::parse("ws://h:1/peer" + std::to_string(i)).value());
   }

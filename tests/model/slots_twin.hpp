@@ -13,7 +13,7 @@
 
 namespace kitsune2::model {
 
-/// Whom the rules let go. Empty: the newcomer is refused.
+/// The occupants that the rules allow to be dropped. Empty: the newcomer is refused.
 inline std::vector<std::size_t> may_go(std::span<const slots::Slot> sample,
                                        const std::optional<slots::Address>& newcomer) {
   std::vector<std::size_t> rest;
@@ -55,7 +55,7 @@ inline std::vector<std::size_t> may_go(std::span<const slots::Slot> sample,
   return rest;
 }
 
-/// Makes a sample of `bytes` and compares.
+/// Makes a sample from `bytes`, and compares both choices.
 inline void compare_slots(std::span<const std::uint8_t> bytes) {
   if (bytes.size() < 2) return;
   const auto address = [](std::uint8_t b) {

@@ -1,5 +1,5 @@
-// The window of a source written naively: everything that ever happened is kept, and each answer is worked out from all
-// of it. What it says follows from the rules in src/core/fetch/window.hpp.
+// The window of a source, written naively: it keeps everything that ever happened, and computes each answer from all of
+// it by the rules in src/core/fetch/window.hpp.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace kitsune2::model {
 
 class WindowTwin {
  public:
-  /// A request, by its place among all that were sent.
+  /// A request, by its index among all that were sent.
   using Mark = std::size_t;
 
   Mark on_sent(bool alone, std::uint64_t asked, std::uint64_t most, Time now) {
@@ -139,7 +139,7 @@ class WindowTwin {
     return sum;
   }
 
-  /// Of the latest train that says something: any that is faster than the one before, or one that brought enough.
+  /// The rate of the latest train that counts: one that is faster than the train before, or that has brought enough.
   std::uint64_t train_rate() const {
     std::uint64_t out = 0;
     for (std::size_t i = trains_before_; i < arrivals_.size(); ++i) {
@@ -156,7 +156,7 @@ class WindowTwin {
     return out;
   }
 
-  /// Three full rounds without a quarter more end the beginning.
+  /// Three rounds with a used window, and without a rate that is a quarter higher, end the beginning.
   bool is_first() const {
     if (beginnings_.empty()) return false;
     std::uint64_t best = 0;

@@ -50,7 +50,7 @@ class WindowTwinRun {
       case 4:
       case 5: {
         if (under_way_.empty()) return send();
-        // In order, mostly; now and then only a part of it.
+        // Mostly in order; now and then only a part.
         const std::size_t which = command < 200 ? 0 : byte() % under_way_.size();
         Pair& pair = under_way_[which];
         now_ += Duration((command & 8U) != 0 ? 0 : std::int64_t{1} << (byte() % 20));

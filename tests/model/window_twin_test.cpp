@@ -14,7 +14,7 @@ TEST(WindowTwin, AgreesAfterEveryCommand) {
     const auto commands = random_commands(seed, 600);
     ASSERT_NO_THROW(WindowTwinRun(commands, &coverage).run()) << "seed " << seed;
   }
-  // Nothing that matters was left out.
+  // Every important case has occurred.
   EXPECT_GT(coverage.longs, 1'000U);
   EXPECT_GT(coverage.shorts, 1'000U);
   EXPECT_GT(coverage.widest, 8U << 20);
