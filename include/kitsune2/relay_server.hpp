@@ -93,10 +93,10 @@ struct RelayServerStats {
   std::vector<std::pair<std::string, std::uint64_t>> rejects;
 };
 
-/// A running relay and bootstrap server: `GET /health`, `GET /bootstrap/<space>`, `PUT
-/// /bootstrap/<space>/<agent>`, `GET /<node key>` (WebSocket). Protocol:
-/// docs/protocol-relay.md. Thread rule: any thread, but only one at a time, and not from inside
-/// a callback or destructor of another object of its runtime.
+/// A running relay and bootstrap server. It answers `GET /health`, `GET /bootstrap/<space>`, `PUT
+/// /bootstrap/<space>/<agent>`, and `GET /<node key>` with a WebSocket; docs/protocol-relay.md describes the protocol.
+/// Thread rule: any thread, but only one at a time, and not from inside a callback or destructor of another object of
+/// its runtime.
 class RelayServer {
  public:
   /// Listens on `runtime`'s loop. The runtime must have been started and must outlive the server. Errors:

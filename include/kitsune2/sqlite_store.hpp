@@ -34,11 +34,17 @@ struct SqliteOpStoreOptions {
   bool read_only = false;
 };
 
-/// The durable store: one SQLite database file, WAL, synchronous=FULL, group commit, on a few threads that all stores
-/// of the process share. Creates the file (0600) and its schema. A file holds one space: opening it with another
-/// `space` or policy is Errc::already_exists, naming both. Used by a second process: Errc::already_exists ("in use by
-/// …"). Errors: Errc::corrupt (with the advice of docs/operations.md), Errc::io, Errc::unsupported (newer schema),
-/// Errc::not_found (read_only, and there is no store). The destructor waits until everything written is committed.
+/// Opens a durable store, and creates its file (mode 0600) and schema if there is none. The store is one SQLite
+/// database, in WAL mode with synchronous=FULL and group commit. All stores of the process share a few threads. The
+/// destructor waits until everything that was written is committed.
+///
+/// A file holds the ops of one space and one policy. Errors:
+///  * Errc::already_exists: the file belongs to another space or policy (both are named), or another process has it
+///  open.
+///  * Errc::corrupt: the file is damaged; the message repeats the advice of docs/operations.md.
+///  * Errc::unsupported: a newer version of this library has written it.
+///  * Errc::not_found: with `read_only`, there is no store.
+///  * Errc::io: the system has refused something.
 Result<std::shared_ptr<OpStore>> open_sqlite_op_store(Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
                                                       const SpaceId& space, const std::string& path,
                                                       const SqliteOpStoreOptions& options = {});
@@ -48,14 +54,16 @@ struct SqliteOpStoreInfo {
   SpaceId space;
   std::string policy;
 };
-/// Reads it without opening the store, also while another process uses it. Errors: Errc::not_found, Errc::corrupt,
-/// Errc::unsupported, Errc::io.
+/// Reads the space and policy of a store without opening it; another process may be using it. Errors: Errc::not_found,
+/// Errc::corrupt, Errc::unsupported, Errc::io.
 Result<SqliteOpStoreInfo> read_sqlite_op_store_info(const std::string& path);
 
-/// Turns the store in the file `from` into the store of `space` in the file `to`, which must not exist
-/// (Errc::already_exists). For a space whose id is known only when its ops are. No store may have `from` open
-/// (Errc::already_exists, "in use by …"). After a failure or a crash `from` is still there, perhaps bound to `space`
-/// already. The contents are durable under the new name. Blocks; any thread. Errors: as open_sqlite_op_store.
+/// Makes the store in the file `from` the store of `space`, and renames the file to `to`. This is for a space whose id
+/// depends on its ops, so that it is known only when they are stored. When the call returns, the store is durable under
+/// its new name. After an error or a crash `from` still exists, perhaps bound to `space` already.
+///
+/// The file `to` must not exist, and no store may have `from` open; both are Errc::already_exists. Otherwise the errors
+/// are those of open_sqlite_op_store. Blocks; any thread.
 Result<void> move_sqlite_op_store(const std::string& from, const std::string& to, const SpaceId& space);
 
 /// An op as it is in a store.
@@ -64,25 +72,25 @@ struct SqliteStoredOp {
   Bytes op_data;
   Timestamp stored_at;
 };
-/// Returns the ops of exactly `size` bytes, those stored last first, at most `limit`. For finding ops of a known form
-/// in a file, also while another process uses it. May look at every row, but not at the bytes of other ops. Blocks; any
-/// thread. Errors: as read_sqlite_op_store_info.
+/// Returns the ops of exactly `size` bytes, at most `limit` of them, the most recently stored first. It finds ops of a
+/// known form in a file, even one that another process is using. It may look at each row, but does not read the bytes
+/// of other ops. Blocks; any thread. Errors: those of read_sqlite_op_store_info.
 Result<std::vector<SqliteStoredOp>> read_sqlite_ops_of_size(const std::string& path, std::uint64_t size,
                                                             std::size_t limit);
 
 /// A fault in a store.
 struct SqliteStoreFault {
-  OpId op_id;           ///< as its entry says; empty: there is no entry
-  Timestamp stored_at;  ///< the key of its entry
+  OpId op_id;           ///< as the op's entry gives it; empty if there is no entry
+  Timestamp stored_at;  ///< the key of the entry
   std::uint64_t size = 0;
-  bool is_lost =
-      false;  ///< its bytes do not have its id; otherwise only its entry is wrong, and the op can be given out
-  std::string what;
+  /// The op is lost, because its bytes do not have its id. False: only its entry is wrong, and the op can be served.
+  bool is_lost = false;
+  std::string what;  ///< the fault in words
 };
 /// The progress of a check.
 struct SqliteCheckProgress {
-  std::uint64_t ops = 0, bytes = 0;              ///< looked at
-  std::uint64_t total_ops = 0, total_bytes = 0;  ///< in the store when the check began
+  std::uint64_t ops = 0, bytes = 0;              ///< checked so far
+  std::uint64_t total_ops = 0, total_bytes = 0;  ///< what the store held when the check began
   std::uint64_t faults = 0;
 };
 struct SqliteCheckOptions {
@@ -92,18 +100,21 @@ struct SqliteCheckOptions {
 };
 struct SqliteCheckReport {
   static constexpr std::size_t kMostFaults = 10'000;
-  std::uint64_t ops = 0, bytes = 0;           ///< looked at
-  std::uint64_t lost = 0, wrong_entries = 0;  ///< ops with damaged bytes; ops with a wrong entry
+  std::uint64_t ops = 0, bytes = 0;           ///< what was checked
+  std::uint64_t lost = 0, wrong_entries = 0;  ///< how many ops have damaged bytes, and how many a wrong entry
   bool totals_agree = true;                   ///< the store's totals of ops and bytes are right
   std::vector<SqliteStoreFault> faults;       ///< the first kMostFaults
   bool is_intact() const { return lost == 0 && wrong_entries == 0 && totals_agree; }
 };
-/// Reads every op of the store in the file `path` and checks it by `policy`: bytes, id, size, times, location, indexes
-/// and totals. Changes nothing. May run while another process uses the store, which it does not delay: it reads in
-/// short pieces, and may or may not see what is stored or dropped meanwhile. The running store repairs such damage: it
-/// drops a damaged op when it is asked for it (`OpStore::filter_out_intact_ops`). Blocks; any thread. Errors: as
-/// read_sqlite_op_store_info; Errc::already_exists: another policy; Errc::corrupt: a page is damaged; the message says
-/// how far the check came.
+/// Reads every op of the store in the file `path`, and checks its bytes, id, size, times and location by `policy`; then
+/// the indexes and the totals. It changes nothing.
+///
+/// Another process may be using the store. It is not delayed, because the check reads in short pieces; so ops that are
+/// stored or dropped meanwhile may or may not be seen. (A running store repairs damage by itself when it comes upon it:
+/// see `OpStore::filter_out_intact_ops`.)
+///
+/// Blocks; any thread. Errors: those of read_sqlite_op_store_info; Errc::already_exists if the store has another
+/// policy; Errc::corrupt if a page cannot be read, with a message that says how far the check came.
 Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const OpPolicy& policy,
                                                 const SqliteCheckOptions& options = {});
 
@@ -111,10 +122,11 @@ struct SqliteRepairReport {
   std::uint64_t dropped = 0;  ///< ops whose bytes, or whose entry's id, were damaged
   std::uint64_t mended = 0;   ///< entries that were corrected, and indexes that were rebuilt
 };
-/// Repairs the faults that a check found: drops damaged ops, corrects entries, indexes and totals, removes data without
-/// an entry. Ignores `faults` that no longer exist; another check shows whether everything is repaired. The store must
-/// not be open. Blocks; any thread. Errors: as check_sqlite_op_store; Errc::already_exists: it is open. Repairs made
-/// before an error stay.
+/// Repairs the faults that a check has found: it drops damaged ops, corrects entries, indexes and totals, and removes
+/// data without an entry. Faults that no longer exist are ignored. Another check shows whether everything is repaired.
+///
+/// The store must not be open (Errc::already_exists). Otherwise the errors are those of check_sqlite_op_store; what was
+/// repaired before an error stays repaired. Blocks; any thread.
 Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const OpPolicy& policy,
                                                   const std::vector<SqliteStoreFault>& faults);
 

@@ -203,7 +203,7 @@ TEST_F(FetchFiles, WholeFolderAndOnceMore) {
   EXPECT_EQ(again->held_before_ops, again->folder.ops);
 }
 
-TEST_F(FetchFiles, WhatIsHeldIsNotFetchedAgain) {
+TEST_F(FetchFiles, HeldOpsAreNotFetchedAgain) {
   fill();
   OpId root;
   const auto ops = ops_of(from_.str(), root);
@@ -239,7 +239,7 @@ TEST_F(FetchFiles, SourcesThatHaveHalfEach) {
   EXPECT_TRUE(missing_.empty());
 }
 
-TEST_F(FetchFiles, MissingOpsHoldUpOnlyTheirFiles) {
+TEST_F(FetchFiles, MissingOpsDelayOnlyTheirFiles) {
   fill();
   OpId root;
   auto ops = ops_of(from_.str(), root);
@@ -360,7 +360,7 @@ TEST_F(FetchFiles, AStopWhileAllOpsAreHeldEndsTheWriting) {
   EXPECT_TRUE(snapshot(out_.path() / "out").empty()) << "what is unfinished is removed";
 }
 
-TEST_F(FetchFiles, TheReasonOfWaitingIsTold) {
+TEST_F(FetchFiles, TheReasonOfWaitingIsReported) {
   fill();
   OpId root;
   const auto ops = ops_of(from_.str(), root);
@@ -431,7 +431,7 @@ TEST_F(FetchFiles, ASlowSourceIsAliveAndItsBytesCountAsProgress) {
   EXPECT_GT(partly, 10U);
 }
 
-TEST_F(FetchFiles, ASourceThatSendsDamagedDataIsNamedAndNotWaitedForForEver) {
+TEST_F(FetchFiles, ASourceOfDamagedDataIsReportedAndNotWaitedForForEver) {
   fill();
   OpId root;
   auto ops = ops_of(from_.str(), root);
@@ -458,7 +458,7 @@ TEST_F(FetchFiles, ASourceThatSendsDamagedDataIsNamedAndNotWaitedForForEver) {
   EXPECT_EQ(named, std::vector<Url>{*source_url}) << "once";
 }
 
-TEST_F(FetchFiles, WhatNeedsNoSourceDoesNotRunIntoATimeout) {
+TEST_F(FetchFiles, AFetchThatNeedsNoSourceDoesNotTimeOut) {
   fill();
   OpId root;
   const auto ops = ops_of(from_.str(), root);
@@ -494,7 +494,7 @@ TEST_F(FetchFiles, SourceThatComesLate) {
   EXPECT_EQ(snapshot(out_.path() / "out"), snapshot(from_.path()));
 }
 
-TEST_F(FetchFiles, SmallWindowsBoundWhatIsPending) {
+TEST_F(FetchFiles, SmallWindowsBoundPendingOps) {
   for (int i = 0; i < 60; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 1000, i));  // one op each
   OpId root;
   const auto ops = ops_of(from_.str(), root);

@@ -98,7 +98,7 @@ TEST(RateMeter, APauseDoesNotCount) {
   EXPECT_NEAR(*meter.rate(), before, 1);
 }
 
-TEST(RateMeter, ATimeThatStandsStillLosesNothing) {
+TEST(RateMeter, NothingIsLostWhileTheClockStandsStill) {
   Clock clock;
   RateMeter meter;
   std::uint64_t total = 0;

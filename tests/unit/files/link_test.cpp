@@ -37,7 +37,7 @@ TEST(Link, PartsAreTaken) {
   EXPECT_EQ(Link::parse("kitsune2://h:1/ZmlsZXM/" + kRoot)->relay_url(), "ws://h:1");
 }
 
-TEST(Link, WhatStandsAroundItInATextIsLeftOut) {
+TEST(Link, SurroundingTextIsLeftOut) {
   for (const std::string& link :
        {"kitsune2://relay.example.org:443/ZmlsZXM/" + kRoot, "kitsune2://[::1]:1/ZmlsZXM/" + kRoot + "?tls=1"}) {
     for (const auto& [before, behind] : std::vector<std::pair<std::string, std::string>>{{"", " "},

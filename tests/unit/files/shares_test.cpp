@@ -119,7 +119,7 @@ TEST_F(Shares, TheSameContentIsTheSameLinkAndNoSecondCopy) {
   EXPECT_NE(shared({from_.str("one")}).space, first.space);
 }
 
-TEST_F(Shares, WhatIsHeldIsNotWrittenAgainToFindThatOut) {
+TEST_F(Shares, HeldOpsAreNotWrittenAgain) {
   from_.write("file", noise(300'000, 1));
   shared({from_.str()});
   // An unfinished database would be made in the data folder, which cannot be written to now.
@@ -137,7 +137,7 @@ TEST_F(Shares, WhatIsHeldIsNotWrittenAgainToFindThatOut) {
   ::chmod(data().c_str(), 0700);
 }
 
-TEST_F(Shares, AStoppedRunIsGoneOnWith) {
+TEST_F(Shares, AStoppedRunIsContinued) {
   make_many();
   std::stop_source stop;
   ShareOptions options;
@@ -152,7 +152,7 @@ TEST_F(Shares, AStoppedRunIsGoneOnWith) {
   EXPECT_EQ(databases(), 1U);
 }
 
-TEST_F(Shares, WhatAStoppedRunSawOfAnOlderVersionIsNotInTheNewOne) {
+TEST_F(Shares, AContinuedRunSharesNothingOfAnOlderVersion) {
   make_many();
   std::stop_source stop;
   ShareOptions options;
@@ -205,7 +205,7 @@ TEST_F(Shares, StrictMakesNothing) {
   EXPECT_EQ(databases(), 0U);
 }
 
-TEST_F(Shares, WhatIsStoredTwiceIsCounted) {
+TEST_F(Shares, OpsThatAreStoredTwiceAreCounted) {
   from_.write("a/same", noise(300'000, 1));
   from_.write("b/same", noise(300'000, 1));
   from_.write("b/more", noise(300'000, 2));
@@ -307,7 +307,7 @@ TEST(OwnSpace, IsDerivedFromKeyAndRoot) {
   EXPECT_NE(own_space(*Ed25519LocalAgent::generate(), root).value(), space);
 }
 
-TEST(OwnSpace, AgentsDoNotTellThatTwoSpacesAreOneNodes) {
+TEST(OwnSpace, AgentsDoNotRevealThatTwoSpacesBelongToOneNode) {
   const std::vector<std::uint8_t> seed(32, 7);
   const auto node = Ed25519LocalAgent::from_seed(ByteView(seed)).value();
   const auto again = Ed25519LocalAgent::from_seed(ByteView(seed)).value();
@@ -332,7 +332,7 @@ void flip(const std::string& database, std::string_view bytes) {
   file.put(static_cast<char>(all[at] ^ 1));
 }
 
-TEST_F(Shares, WhatWasDamagedIsRepairedFromTheFolder) {
+TEST_F(Shares, DamagedOpsAreRepairedFromTheFolder) {
   for (int i = 0; i < 5; ++i) from_.write(std::to_string(i), noise(kPackFileBytes + 100, i));
   const auto first = shared({from_.str()});
   EXPECT_FALSE(first.held);
@@ -366,7 +366,7 @@ TEST_F(Shares, ADamagedRootIsRepairedToo) {
   EXPECT_EQ(damaged_in(data(), first.space, {}).value(), 0U);
 }
 
-TEST_F(Shares, NothingOfAChangedFolderComesIntoAShareByARepair) {
+TEST_F(Shares, ARepairSharesNothingOfAChangedFolder) {
   from_.write("one", noise(kPackFileBytes + 100, 1));
   const auto first = shared({from_.str()});
   const auto ops = ops_of(first.space);

@@ -8,7 +8,7 @@ namespace {
 
 std::string shown(std::string_view answer) { return status_text(read_status(answer).value(), "/d"); }
 
-TEST(StatusText, ShowsWhatANodeTells) {
+TEST(StatusText, ShowsTheStatusOfANode) {
   EXPECT_EQ(shown(R"({"running":true,"role":"share","pid":7,"relay":"ws://r:1","spaces":[{"space":"ZmlsZXM","ops":3,
       "bytes":2048,"url":"ws://r:1/me","fetched":{"ops":1,"bytes":1},"served":{"ops":2,"bytes":0},
       "peers":[{"url":"ws://r:1/you","arc":"full"}],"pending":[{"source":"ws://r:1/you","ops":9}],
@@ -43,7 +43,7 @@ TEST(StatusText, NothingReachesTheTerminalUnescaped) {
   EXPECT_NE(text.find("(\\x1b[2J, process 0), relay \\xc2\\x9b1m\nspace \\x07 \n"), std::string::npos) << text;
 }
 
-TEST(StatusText, WhatIsNoObjectIsNoAnswer) {
+TEST(StatusText, AnAnswerThatIsNoObjectIsAnError) {
   for (const char* answer : {"", "{", "[]", "7", "{} {}", "{\"a\":\"\xff\"}"})
     EXPECT_FALSE(read_status(answer)) << answer;
 }

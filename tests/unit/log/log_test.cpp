@@ -65,7 +65,7 @@ TEST_F(LogTest, ALineHasLevelAreaTextAndTheSystemsTime) {
   EXPECT_NEAR(static_cast<double>(lines.all[0].time.micros), static_cast<double>(now), 60e6);
 }
 
-TEST_F(LogTest, WhatIsBelowTheLevelDoesNotCome) {
+TEST_F(LogTest, LinesBelowTheLevelAreDropped) {
   set_process_log(lines.options(LogLevel::warn));
   EXPECT_FALSE(log::enabled(LogLevel::info));
   EXPECT_TRUE(log::enabled(LogLevel::warn));
@@ -92,7 +92,7 @@ TEST_F(LogTest, NamesOfLevels) {
   EXPECT_EQ(log_level_from(""), std::nullopt);
 }
 
-TEST_F(LogTest, WhatPeersSaidCannotForgeALineOrSteerATerminal) {
+TEST_F(LogTest, TextOfPeersCannotForgeALineOrControlATerminal) {
   EXPECT_EQ(log::escaped("caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"), "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80");
   EXPECT_EQ(log::escaped("a\nb\r\tc\x1b[31m\x7f"), "a\\x0ab\\x0d\\x09c\\x1b[31m\\x7f");
   EXPECT_EQ(log::escaped(std::string_view("\0x", 2)), "\\x00x");
@@ -145,7 +145,7 @@ TEST_F(LogTest, ACallbackThatThrowsLosesItsLineOnly) {
   EXPECT_EQ(calls, 2);
 }
 
-TEST_F(LogTest, WhatACallbackMakesTheLibraryLogIsDropped) {
+TEST_F(LogTest, LinesLoggedInsideTheCallbackAreDropped) {
   int calls = 0;
   set_process_log({[&](const LogLine&) {
     ++calls;
@@ -202,7 +202,7 @@ TEST_F(LogTest, AThreadWritesToTheInnermostScopeAndToTheProcessOutsideOfAll) {
   EXPECT_EQ(lines.all[1].text, "process");
 }
 
-TEST_F(LogTest, WhoTurnsALogOffWaitsForTheCallAndTheCallbackIsGone) {
+TEST_F(LogTest, TurningTheLogOffWaitsForACallAndDestroysTheCallback) {
   std::atomic<bool> entered{false}, left{false};
   auto held = std::make_shared<int>(1);
   const std::weak_ptr<int> watch = held;
@@ -220,7 +220,7 @@ TEST_F(LogTest, WhoTurnsALogOffWaitsForTheCallAndTheCallbackIsGone) {
   writer.join();
 }
 
-TEST(LogGate, LetsABurstPassInEachIntervalAndTellsWhatWasLeftOut) {
+TEST(LogGate, PassesABurstInEachIntervalAndSaysHowMuchWasLeftOut) {
   Gate gate(seconds(1), 3);
   const Time start{seconds(100)};
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(gate.open(start)) << i;

@@ -163,7 +163,7 @@ TEST(AsioRuntime, ManyCancelledTimersAreSwept) {
   EXPECT_EQ(ran, 0);
 }
 
-TEST(AsioRuntime, StopDestroysWhatWaitsAndDropsWhatComes) {
+TEST(AsioRuntime, StopDestroysWaitingTasksAndDropsLaterOnes) {
   auto token = std::make_shared<int>(1);
   {
     AsioRuntime loop;

@@ -88,12 +88,12 @@ std::string pattern(std::size_t size) {
   return out;
 }
 
-TEST(Conn, WhatASlowReaderHasNotTakenYetComesBeforeTheEnd) {
+TEST(Conn, ASlowReaderGetsEverythingBeforeTheEnd) {
   const std::string data = pattern(5'000);
   EXPECT_EQ(arrives(data, nullptr, nullptr), data);
 }
 
-TEST(Conn, WhatASlowReaderHasNotTakenYetComesBeforeTheEndOfTls) {
+TEST(Conn, ASlowReaderGetsEverythingBeforeTheEndOfTls) {
   const test::Certificates certificates;
   const auto server = TlsContext::server(certificates.cert, certificates.key).value();
   const auto client = TlsContext::client({.ca_file = certificates.ca}).value();

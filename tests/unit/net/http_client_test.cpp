@@ -178,7 +178,7 @@ TEST(HttpClient, ASilentServerTimesOut) {
   EXPECT_EQ(a.ask(request).error().code, Errc::timed_out);
 }
 
-TEST(HttpClient, NobodyListensSaysWhere) {
+TEST(HttpClient, ARefusedConnectionSaysWhere) {
   Asked a;
   const auto refused = a.get("http://127.0.0.1:9/");
   EXPECT_EQ(refused.error().code, Errc::peer_unresponsive);

@@ -110,7 +110,7 @@ TEST(LocalConn, BytesGoBothWaysWholeAndInOrder) {
   p.client_loop.call([&] { EXPECT_EQ(p.client->conn->remote_ip(), IpAddress{}); });
 }
 
-TEST(LocalConn, WhatTheOtherEndHasNotTakenIsQueuedAndAPauseTakesNothing) {
+TEST(LocalConn, UntakenBytesAreQueuedAndAPausedEndTakesNothing) {
   Pair p;
   p.pause_first = true;
   p.connect();
@@ -153,7 +153,7 @@ TEST(LocalConn, AClosedEndsBytesArriveBeforeItsEnd) {
   p.server_loop.call([&] { EXPECT_TRUE(p.server->received == data); });
 }
 
-TEST(LocalConn, WhatASlowReaderHasNotTakenYetComesBeforeTheEnd) {
+TEST(LocalConn, ASlowReaderGetsEverythingBeforeTheEnd) {
   Pair p;
   p.server->slow = true;
   p.connect();
@@ -167,7 +167,7 @@ TEST(LocalConn, WhatASlowReaderHasNotTakenYetComesBeforeTheEnd) {
   p.server_loop.call([&] { EXPECT_TRUE(p.server->received == data); });
 }
 
-TEST(LocalConn, ARefusedClientIsTold) {
+TEST(LocalConn, ARefusedClientLearnsOfIt) {
   Pair p;
   p.refuse = true;
   p.connect();
@@ -185,7 +185,7 @@ TEST(LocalConn, AShutDoorLetsNobodyIn) {
   EXPECT_EQ(why->code, Errc::peer_unresponsive);
 }
 
-TEST(LocalConn, WhenTheServersLoopStopsTheClientIsTold) {
+TEST(LocalConn, WhenTheServersLoopStopsTheClientIsClosed) {
   Pair p;
   p.connect();
   ASSERT_TRUE(p.server->connected.next());

@@ -53,7 +53,7 @@ TEST_F(PingWatchTest, AServerThatSaysNothingIsAskedAfterTenSecondsAndLeftAfterTh
   EXPECT_EQ(now_, kStart + seconds(30));
 }
 
-TEST_F(PingWatchTest, KeepalivesThatLeaveDoNotHideThatNothingComes) {
+TEST_F(PingWatchTest, SentKeepalivesDoNotHideThatNothingArrives) {
   ASSERT_EQ(next(), Verdict::ping);
   take(14);
   for (int i = 0; i < 3; ++i) {
@@ -102,7 +102,7 @@ TEST_F(PingWatchTest, OnlyTheAnswerToThisPingProvesAnything) {
 }
 
 // A server that stops reading (its receivers are slow, or it limits rates) must not look deaf.
-TEST_F(PingWatchTest, WhatStandsBeforeThePingIsWaitedForToo) {
+TEST_F(PingWatchTest, BytesQueuedBeforeThePingLengthenTheWait) {
   send(PingWatch::kProofBytes - 1);
   send(100'000);  // now a ping is due at once
   ASSERT_EQ(watch_.on_time(now_), Verdict::ping);
@@ -114,7 +114,7 @@ TEST_F(PingWatchTest, WhatStandsBeforeThePingIsWaitedForToo) {
   EXPECT_LT(now_, healthy + seconds(21));
 }
 
-TEST_F(PingWatchTest, WhatWasProvenToBeReadIsNotWaitedForAgain) {
+TEST_F(PingWatchTest, BytesKnownToBeReadDoNotLengthenTheWait) {
   send(PingWatch::kProofBytes);
   ASSERT_EQ(watch_.on_time(now_), Verdict::ping);
   send(14);
@@ -160,7 +160,7 @@ TEST_F(PingWatchTest, AQueueThatDoesNotMoveIsDeafToo) {
 }
 
 // The machine slept, or this process was stopped: the answer may be in the socket, unread.
-TEST_F(PingWatchTest, ACheckThatComesTooLateAsksAgainInsteadOfLeaving) {
+TEST_F(PingWatchTest, ALateCheckPingsAgainInsteadOfDisconnecting) {
   ASSERT_EQ(next(), Verdict::ping);
   take(14);
   const Bytes before = watch_.payload();

@@ -385,7 +385,7 @@ TEST(WsConnector, AServerThatIsUpAndDeafIsLeft) {
   end_of_test.push(1);
 }
 
-TEST(WsConnector, AFullQueueRefusesAndTellsWhenThereIsRoom) {
+TEST(WsConnector, AFullQueueRefusesAndReportsWhenThereIsRoom) {
   Inbox<int> go;
   BeastServer server([&](auto& s) {
     go.next();

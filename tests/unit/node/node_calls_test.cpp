@@ -48,13 +48,13 @@ TEST(NodeCalls, RunAfterStopThrowsAndDoesNotHang) {
   EXPECT_EQ(node->wait<void>([](auto done) { done(Result<void>()); }).error().message, "the node is stopped");
 }
 
-TEST(NodeCalls, WhatRunThrowsComesToTheCaller) {
+TEST(NodeCalls, AnExceptionInRunReachesTheCaller) {
   auto node = offline_node();
   EXPECT_THROW(node->run([]() -> int { throw std::out_of_range("far"); }), std::out_of_range);
   EXPECT_EQ(node->run([] { return 2; }), 2) << "the strand goes on";
 }
 
-TEST(NodeCalls, WhatTheStarterOfAWaitThrowsComesToTheCaller) {
+TEST(NodeCalls, AnExceptionInTheStartOfAWaitReachesTheCaller) {
   auto node = offline_node();
   try {
     static_cast<void>(node->wait<void>([](auto) { throw std::runtime_error("not started"); }));
@@ -77,7 +77,7 @@ TEST(NodeCalls, AnOutcomeAfterTheStarterHasThrownIsNoSecondOne) {
   node->run([&] { kept = nullptr; });
 }
 
-TEST(NodeCalls, ADroppedHandlerIsToldApartFromAStoppedNode) {
+TEST(NodeCalls, ADroppedHandlerAndAStoppedNodeAreDifferentErrors) {
   auto node = offline_node();
   const auto dropped = node->wait<void>([](auto) {});
   EXPECT_EQ(dropped.error().code, Errc::cancelled);

@@ -184,7 +184,7 @@ TEST_F(NodeTest, AnOfflineNodeSaysSo) {
   EXPECT_EQ(sent.error().code, Errc::disconnected);
 }
 
-TEST_F(NodeTest, ErrorsNameWhatWasWrong) {
+TEST_F(NodeTest, ErrorsSayWhatWasWrong) {
   const auto error = [](NodeOptions options) {
     auto node = Node::start(std::move(options));
     return node ? Error(Errc::internal, "started") : node.error();
@@ -276,7 +276,7 @@ TEST_F(NodeTest, AdminServesMetricsAndHealth) {
   EXPECT_NE(metrics.find("kitsune2_relay_"), std::string::npos);
 }
 
-TEST_F(NodeTest, HealthTellsThatTheRelayIsGone) {
+TEST_F(NodeTest, HealthSaysThatTheRelayIsGone) {
   std::string gone;
   {
     auto other = start({.listen = "127.0.0.1:0"});

@@ -101,7 +101,7 @@ TEST(BootstrapBook, SpacesOfSeveralAddressesGoLast) {
   w.book.check_invariants();
 }
 
-TEST(BootstrapBook, TwoAddressesThatFillItWithSpacesTheyShareKeepNobodyOut) {
+TEST(BootstrapBook, TwoAddressesThatShareSpacesKeepNobodyOut) {
   World w({.max_spaces = 100});
   for (std::uint32_t i = 0; i < 3; ++i) w.put(kSpace, "early " + std::to_string(i), 10 + i);
   for (int i = 0; i < 300; ++i) {

@@ -63,7 +63,7 @@ std::vector<std::string> agents(BootstrapCore& core, Timestamp now = kNow, const
 
 std::string error_of(const BootstrapAnswer& answer) { return nlohmann::json::parse(answer.body)["error"]; }
 
-TEST(BootstrapCore, WhatIsPutComesBackByteForByte) {
+TEST(BootstrapCore, AnInfoIsReturnedByteForByte) {
   BootstrapCore core({});
   const Put put;
   const auto answer = put.into(core);
@@ -284,7 +284,7 @@ TEST(BootstrapCore, ATombstoneRemovesAndAReplayDoesNotBringBack) {
   EXPECT_EQ(agents(core).size(), 1U) << "newer than the tombstone";
 }
 
-TEST(BootstrapCore, WhatWasPutBeforeTheClockWasSetBackKeepsNothingOut) {
+TEST(BootstrapCore, InfosFromBeforeTheClockWasSetBackKeepNothingOut) {
   BootstrapCore core({});
   const Timestamp wrong = kNow + std::chrono::hours(24);
   Put early, grave;
@@ -315,7 +315,7 @@ TEST(BootstrapCore, ATombstoneOfAnUnknownAgentMakesNoSpace) {
   EXPECT_EQ(core.counters().spaces.get(), 0U);
 }
 
-TEST(BootstrapCore, WhenFullTheMiddleOneGoes) {
+TEST(BootstrapCore, WhenFullTheMiddleOneIsDropped) {
   BootstrapCore core({});
   std::vector<std::string> expected;
   for (std::uint32_t i = 1; i <= 32; ++i) {

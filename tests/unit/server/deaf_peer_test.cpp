@@ -69,7 +69,7 @@ struct Node {
   test::Loop loop;
 };
 
-TEST(DeafPeer, DoesNotHoldUpTheOthersOfANodeWithItsRelayInside) {
+TEST(DeafPeer, DoesNotDelayOtherPeersOfANodeWithItsOwnRelay) {
   RelayServerOptions options;
   options.slow_receiver_millis = 60'000;  // so that the relay would hold the node, if it held it at all
   const auto relay = *RelayServer::start(options);
@@ -101,7 +101,7 @@ TEST(DeafPeer, DoesNotHoldUpTheOthersOfANodeWithItsRelayInside) {
   EXPECT_EQ(node.events.lost, 0);
 }
 
-TEST(RelayInside, TheNodeKnowsWhereItsPeersComeFromAndNobodyElseDoes) {
+TEST(RelayInside, OnlyTheNodeKnowsTheAddressesOfItsPeers) {
   const auto relay = *RelayServer::start(RelayServerOptions());
   Node node(*relay, true), peer(*relay, false), other(*relay, false);
   std::atomic<int> done{0};

@@ -218,7 +218,7 @@ TEST(HttpServer, AHeadThatIsTooLargeIs431) {
   EXPECT_LT(endless->pending.size(), 9000U);
 }
 
-TEST(HttpServer, ABodyThatIsTooLongIs413BeforeItComes) {
+TEST(HttpServer, ABodyThatIsTooLongIs413BeforeItArrives) {
   World w;
   auto exact = w.connect();
   w.say(exact, "PUT /a HTTP/1.1\r\nContent-Length: 1024\r\n\r\n" + std::string(1024, 'x'));
@@ -293,7 +293,7 @@ TEST(HttpServer, AnIdleKeptConnectionIsClosedQuietly) {
   EXPECT_TRUE(c->sent.empty());
 }
 
-TEST(HttpServer, WhoTakesNoOutputIsClosed) {
+TEST(HttpServer, AClientThatTakesNoOutputIsClosed) {
   World w;
   auto c = w.connect();
   c->takes_output = false;
@@ -432,7 +432,7 @@ TEST(HttpServer, TheHandlerMayCloseInsideAMessage) {
   EXPECT_EQ(w.echo.ws_closed, 1);
 }
 
-TEST(HttpServer, DestroyingItClosesAllAndTellsTheHandlersOnce) {
+TEST(HttpServer, DestroyingItClosesAllAndCallsEachHandlerOnce) {
   World w;
   auto plain = w.connect();
   auto ws = w.connect();
@@ -471,7 +471,7 @@ TEST(HttpServer, AStopSaysGoodByeToEachInItsOwnWay) {
   EXPECT_EQ(done, 2) << "there is nobody";
 }
 
-TEST(HttpServer, ABrokenRequestIsToldWithItsReason) {
+TEST(HttpServer, ABrokenRequestIsReportedWithItsReason) {
   World w;
   auto c = w.connect();
   w.say(c, "nonsense\r\n\r\n");
@@ -506,7 +506,7 @@ TEST(HttpServer, EmptyFragmentsAndPongsAreCountedAndCanEndAConnection) {
   EXPECT_TRUE(c->closed);
 }
 
-TEST(HttpServer, AClientOfManySmallMessagesGivesTheOthersTheirTurn) {
+TEST(HttpServer, AClientWithManySmallMessagesLetsOthersHaveTheirTurn) {
   World w;
   auto c = w.connect();
   w.say(c, "GET /x HTTP/1.1\r\n" + kUpgrade);
@@ -546,7 +546,7 @@ TEST(HttpServer, AFloodOfRequestsWaitsForItselfAndOthersAreAnswered) {
   EXPECT_FALSE(c->closed);
 }
 
-TEST(HttpServer, AHundredConnectionsThatFloodDoNotHoldUpAnotherAddress) {
+TEST(HttpServer, AHundredFloodingConnectionsDoNotDelayAnotherAddress) {
   HttpLimits limits = shared();
   limits.connection_cost = std::chrono::microseconds(20);
   World w(limits);

@@ -197,7 +197,7 @@ TEST(RelayServer, BootstrapThroughTheHttpClient) {
   loop.call([&] { client.reset(); });
 }
 
-TEST(RelayServer, TwoClientsTalkBothWaysAndTheSenderIsNamed) {
+TEST(RelayServer, TwoClientsTalkBothWaysAndSeeTheSendersKey) {
   const auto server = serve();
   Sbd a;
   Sbd b;
@@ -570,7 +570,7 @@ TEST(RelayServer, ConnectionsOfOneAddressAreLimited) {
   EXPECT_EQ(rejects(*server, "limit_ip"), 1U);
 }
 
-TEST(RelayServer, TooManyClientsAreToldSo) {
+TEST(RelayServer, TooManyClientsAreRefusedWithAReason) {
   RelayServerOptions options;
   options.limit_clients = 1;
   const auto server = serve(options);
@@ -614,7 +614,7 @@ struct KeptLines {
 
 std::string name_of(const Sbd& client) { return "client " + sbd::to_path(client.id) + " of 127.0.0.1:"; }
 
-TEST(RelayServer, TheLogTellsWhoCameWhoWentAndWhoWasRefusedAndWhy) {
+TEST(RelayServer, TheLogSaysWhichClientsConnectedLeftOrWereRefusedAndWhy) {
   KeptLines log;
   RelayServerOptions options;
   options.log = log.options();
@@ -658,7 +658,7 @@ TEST(RelayServer, TheLogTellsWhoCameWhoWentAndWhoWasRefusedAndWhy) {
   EXPECT_TRUE(log.has("info 127.0.0.1:", ": limit_ip: 4 of its address are open")) << log.all();
 }
 
-TEST(RelayServer, AFailedTlsHandshakeIsToldAndCounted) {
+TEST(RelayServer, AFailedTlsHandshakeIsReportedAndCounted) {
   const test::Certificates certs;
   KeptLines log;
   RelayServerOptions options;
@@ -768,7 +768,7 @@ TEST(RelayServer, AReloadTakesUpCertificateAndLimitsAndNamesWhatNeedsARestart) {
   EXPECT_TRUE(trusted_by(second)) << "the old certificate stays";
 }
 
-TEST(RelayServer, AReloadedLimitHoldsForWhoComes) {
+TEST(RelayServer, AReloadedLimitAppliesToNewClients) {
   RelayServerOptions options;
   const auto server = serve(options);
   Sbd a, b;
@@ -809,7 +809,7 @@ TEST(RelayServer, AThousandConnectionsAtOnce) {
   EXPECT_TRUE(eventually([&] { return server->stats().connections == 0; }));
 }
 
-TEST(RelayServer, OutOfFileDescriptorsItWaitsAndGoesOn) {
+TEST(RelayServer, OutOfFileDescriptorsItWaitsAndContinues) {
   if (kSanitized) GTEST_SKIP() << "the sanitizers' own checks need file descriptors";
   const auto server = serve();
   Sbd before;
@@ -906,7 +906,7 @@ TEST(RelayServer, ARuntimeCanBeSharedAndStatsOutliveTheStop) {
   EXPECT_EQ(RelayServer::start(stopped, {}).error().code, Errc::invalid_argument);
 }
 
-TEST(AdminServer, MetricsTellOfBuildAndProcessAndEachFamilyStandsTogether) {
+TEST(AdminServer, MetricsDescribeBuildAndProcessAndKeepEachFamilyTogether) {
   const auto server = serve();
   Loop loop;
   auto admin = AdminServer::start(loop, "0", [&] { return server->metrics() + AdminServer::process_metrics(); });

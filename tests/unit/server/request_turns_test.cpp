@@ -37,7 +37,7 @@ TEST(RequestTurns, OneAddressHasItsShareAndNoMore) {
   EXPECT_NEAR(static_cast<double>(answered), 500 + 1000, 3) << "the burst of an address, and a tenth of 10 s";
 }
 
-TEST(RequestTurns, WhoAsksOnceWaitsForOneRequestOfEachOther) {
+TEST(RequestTurns, ASingleRequestWaitsForOneOfEachOtherAddress) {
   RequestTurns turns({.all_percent = 20, .address_percent = 20, .address_burst = seconds(10)});
   Time now{seconds(100)};
   std::uint64_t waiter = 0;
@@ -55,7 +55,7 @@ TEST(RequestTurns, WhoAsksOnceWaitsForOneRequestOfEachOther) {
   }
 }
 
-TEST(RequestTurns, WhoWaitsIsAnsweredAtOnceWhenTheLimitGoes) {
+TEST(RequestTurns, WaitingRequestsAreAnsweredAtOnceWhenTheLimitIsRemoved) {
   RequestTurns turns({.all_percent = 20, .address_percent = 10});
   Time now{seconds(100)};
   EXPECT_TRUE(turns.take(1, address(1), seconds(2), now));
@@ -65,7 +65,7 @@ TEST(RequestTurns, WhoWaitsIsAnsweredAtOnceWhenTheLimitGoes) {
   EXPECT_FALSE(turns.next(now));
 }
 
-TEST(RequestTurns, ConnectionsOfManyAddressesDoNotPutRequestsOff) {
+TEST(RequestTurns, ConnectionsOfManyAddressesDoNotDelayRequestsForEver) {
   RequestTurns turns({.all_percent = 20, .address_percent = 10});
   Time now{seconds(100)};
   for (std::uint8_t a = 1; a <= 200; ++a) {

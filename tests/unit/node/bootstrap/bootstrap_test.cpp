@@ -236,7 +236,7 @@ TEST(CoreBootstrap, AnInfoThatExpiresIsNotPutAnyMore) {
   EXPECT_EQ(server.times(HttpMethod::kPut).size(), puts);
 }
 
-TEST(CoreBootstrap, ARefusedInfoDoesNotHoldUpOthers) {
+TEST(CoreBootstrap, ARefusedInfoDoesNotDelayOthers) {
   Net net;
   FakeServer server(net.world);
   auto bad = make_agent(1), good = make_agent(2);

@@ -96,7 +96,7 @@ TEST_F(DamagedPeers, AnIntactFileIsKept) {
   EXPECT_EQ(put_aside(), 0U);
 }
 
-TEST_F(DamagedPeers, AFileThatIsNoDatabaseIsPutAsideAndMadeAnew) {
+TEST_F(DamagedPeers, AFileThatIsNoDatabaseIsRenamedAndCreatedAgain) {
   std::ofstream(peers()) << std::string(10'000, 'j');
   const auto started = with_space([](Node&, Space& space) { EXPECT_NE(&space, nullptr); });
   EXPECT_TRUE(started) << started.error().to_string();

@@ -11,7 +11,7 @@ Pending pending_of(Node& node) {
   return await<Pending>(node.bench_.world, [&](auto done) { node.disk->retrieve_pending(done); }).value();
 }
 
-TEST(CoreFetchReplace, WhatIsPendingIsAskedForAtTheNewUrlAtOnce) {
+TEST(CoreFetchReplace, PendingOpsAreRequestedAtTheNewUrlAtOnce) {
   Bench bench;
   Node bob(bench, "bob");
   Probe moved(bench, "moved");
@@ -30,7 +30,7 @@ TEST(CoreFetchReplace, WhatIsPendingIsAskedForAtTheNewUrlAtOnce) {
   bob.check();
 }
 
-TEST(CoreFetchReplace, TheStoreIsTold) {
+TEST(CoreFetchReplace, TheStoreTakesTheNewUrl) {
   Bench bench;
   auto disk = bench.make_disk();
   Probe moved(bench, "moved");
@@ -102,7 +102,7 @@ TEST(CoreFetchReplace, ALongListThatIsBeingLookedUpGoesToTheNewUrlToo) {
   EXPECT_EQ(bob.ops_pending_on_disk(), 3000U);
 }
 
-TEST(CoreFetchReplace, WhatIsResumedGoesToTheNewUrlToo) {
+TEST(CoreFetchReplace, ResumedRequestsGoToTheNewUrlToo) {
   Bench bench;
   auto disk = bench.make_disk();
   Probe moved(bench, "moved");
@@ -145,7 +145,7 @@ void answer_with_others(Probe& probe, std::size_t& next) {
   };
 }
 
-TEST(CoreFetchConduct, APeerThatAnswersWithOtherOpsIsPutAsideAndToldWhy) {
+TEST(CoreFetchConduct, APeerThatAnswersWithOtherOpsIsPutAsideAndLearnsWhy) {
   Bench bench;
   bench.policy = make_sha256_policy();
   Node alice(bench, "alice"), bob(bench, "bob");
@@ -185,7 +185,7 @@ TEST(CoreFetchConduct, ItIsGivenUpInTheEnd) {
   EXPECT_EQ(bob.fetch->stats().peers_put_aside, 5U);
 }
 
-TEST(CoreFetchConduct, APeerThatAnswersWithWhatIsNoOpIsPutAside) {
+TEST(CoreFetchConduct, APeerThatAnswersWithMalformedOpsIsPutAside) {
   Bench bench;
   bench.policy = make_memory_op_policy();
   Node bob(bench, "bob");

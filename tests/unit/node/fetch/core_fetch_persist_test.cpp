@@ -4,7 +4,7 @@
 namespace kitsune2::fetch_test {
 namespace {
 
-TEST(CoreFetchPersist, WhatIsPendingIsWrittenOnceHoweverOftenItIsAskedFor) {
+TEST(CoreFetchPersist, PendingOpsAreWrittenOnceHoweverOftenTheyAreRequested) {
   Bench bench;
   Node bob(bench, "bob");
   const auto peer = MemoryNetwork::url_of("peer");
@@ -45,7 +45,7 @@ TEST(CoreFetchPersist, OfAListThatIsKnownInPartOnlyTheNewIsWritten) {
   EXPECT_EQ(bob.ops_pending_on_disk(), 15U);
 }
 
-TEST(CoreFetchPersist, WhatCouldNotBeWrittenIsWrittenWhenItIsAskedForAgain) {
+TEST(CoreFetchPersist, AFailedWriteIsRepeatedWithTheNextRequest) {
   Bench bench;
   Node bob(bench, "bob");
   const auto peer = MemoryNetwork::url_of("peer");
@@ -61,7 +61,7 @@ TEST(CoreFetchPersist, WhatCouldNotBeWrittenIsWrittenWhenItIsAskedForAgain) {
   EXPECT_EQ(bob.store->writes(), before);
 }
 
-TEST(CoreFetchPersist, WhoWaitsForAWriteThatFailsHearsOfIt) {
+TEST(CoreFetchPersist, CallersThatWaitForAWriteLearnThatItFailed) {
   Bench bench;
   Node bob(bench, "bob");
   const auto peer = MemoryNetwork::url_of("peer");
@@ -79,7 +79,7 @@ TEST(CoreFetchPersist, WhoWaitsForAWriteThatFailsHearsOfIt) {
   EXPECT_FALSE(bob.outcomes[1]);
 }
 
-TEST(CoreFetchPersist, WhoAsksForMoreThanWhatFailedMeanwhileHearsOfIt) {
+TEST(CoreFetchPersist, ACallerLearnsThatAWriteOfItsOpsFailedMeanwhile) {
   // Found by the simulator: its own write was complete, but what it had found pending was lost in a restart.
   Bench bench;
   Node bob(bench, "bob");

@@ -110,7 +110,7 @@ TEST(CoreFetch, RequestsGoOutInTheOrderOfAdding) {
   EXPECT_EQ(asked, ids_of(ops));
 }
 
-TEST(CoreFetch, ToldByManySourcesAtOnceTheFirstOneDoesNotGetAllTheRequests) {
+TEST(CoreFetch, AnnouncedByManySourcesAtOnceTheFirstOneDoesNotGetAllTheRequests) {
   Bench bench;
   Node bob(bench, "bob");
   const auto ops = bench.ops(0, 1000);
@@ -255,7 +255,7 @@ TEST(CoreFetch, LastIntervalIsTheLongest) {
   EXPECT_EQ(bob.fetch->stats().requests_failed, 5U);
 }
 
-TEST(CoreFetch, APeerThatComesBackIsAskedAtTheEndOfItsInterval) {
+TEST(CoreFetch, APeerThatReturnsIsAskedAtTheEndOfItsInterval) {
   Bench bench;
   Node bob(bench, "bob"), alice(bench, "alice");
   const auto ops = bench.ops(0, 50);
@@ -293,7 +293,7 @@ TEST(CoreFetch, ParallelCountHasAnEffect) {
   EXPECT_LE(took(2, 1024), 100ms + 5 * 100ms);
 }
 
-TEST(CoreFetch, FailingAndSilentPeersHoldNobodyUp) {
+TEST(CoreFetch, FailingAndSilentPeersDelayNoOthers) {
   const auto took = [](int bad, bool failing) {
     MemoryNetworkOptions options;
     options.link.latency = 10ms;
@@ -472,7 +472,7 @@ TEST(CoreFetch, AFailedLookUpInALongListIsTheCallersErrorAndCanBeRepeated) {
   EXPECT_EQ(w.bob.ops_pending_on_disk(), 3000U);
 }
 
-TEST(CoreFetch, WhatIsAskedForTwiceAtOnceIsDurableForBoth) {
+TEST(CoreFetch, OpsRequestedTwiceAtOnceAreDurableForBothCallers) {
   LongLookUp w;
   w.bench.world.run_for(1500ms);  // its first piece is pending, and not in the store
   const auto writes = w.bob.store->writes();
@@ -546,7 +546,7 @@ TEST(CoreFetch, BeingOfflineIsNotThePeersFault) {
   EXPECT_EQ(alice.fetch->stats().ops_served, 100U);
 }
 
-TEST(CoreFetch, WhatIsResumedBeforeThereIsAUrlIsAskedAsSoonAsThereIsOne) {
+TEST(CoreFetch, OpsResumedBeforeThereIsAUrlAreRequestedOnceThereIsOne) {
   // Found by tests/net/kill_rounds.py: each resumed fetch started with a re-insert delay without requests.
   Bench bench;
   Node alice(bench, "alice");
@@ -570,7 +570,7 @@ TEST(CoreFetch, WhatIsResumedBeforeThereIsAUrlIsAskedAsSoonAsThereIsOne) {
   EXPECT_EQ(alice.fetch->stats().ops_served, 100U);
 }
 
-TEST(CoreFetch, WhatHasLeftAnUnsentRequestIsNotSentWithIt) {
+TEST(CoreFetch, AnOpThatLeftAnUnsentRequestIsNotSentWithIt) {
   // Found by the simulator (relay_small, seed 73): the op was requested twice from the same peer at the same time.
   Bench bench;
   CoreFetchConfig config;
@@ -591,7 +591,7 @@ TEST(CoreFetch, WhatHasLeftAnUnsentRequestIsNotSentWithIt) {
   for (std::size_t i = 1; i < times.size(); ++i) EXPECT_GE(times[i] - times[i - 1], 2s) << i;
 }
 
-TEST(CoreFetch, WhatAPeerWasAskedBeforeItsConnectionBrokeIsAskedOfOthersAtOnce) {
+TEST(CoreFetch, RequestsOfABrokenConnectionGoToOthersAtOnce) {
   Bench bench;
   Node bob(bench, "bob");
   Probe one(bench, "one"), two(bench, "two");
@@ -610,7 +610,7 @@ TEST(CoreFetch, WhatAPeerWasAskedBeforeItsConnectionBrokeIsAskedOfOthersAtOnce) 
   EXPECT_TRUE(bob.fetch->state_summary().peers_on_backoff.empty());
 }
 
-TEST(CoreFetch, APeerThatAnswersIsAskedAnewAtOnceWhenItsConnectionBreaks) {
+TEST(CoreFetch, APeerThatAnswersIsAskedAgainAtOnceWhenItsConnectionBreaks) {
   MemoryNetworkOptions options;
   options.link.latency = 10ms;
   Bench bench(1, options);
@@ -697,7 +697,7 @@ TEST(CoreFetch, HalfAnAnswerThatIsLostIsNoLongerArriving) {
   EXPECT_GT(bob.fetch->stats().bytes_received, 1'300'000U) << "what was lost came too";
 }
 
-TEST(CoreFetch, BytesThatNobodyAskedForAreNotArriving) {
+TEST(CoreFetch, UnrequestedBytesDoNotCountAsArriving) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 100'000;
   Bench bench(1, options);

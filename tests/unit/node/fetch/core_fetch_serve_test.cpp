@@ -43,7 +43,7 @@ TEST(CoreFetchServe, RequestsAreAnsweredInTheOrderOfComing) {
   EXPECT_EQ(came, testing::payloads_of(ops));
 }
 
-TEST(CoreFetchServe, WhatIsHeldIsSentAndWhatIsNotIsCounted) {
+TEST(CoreFetchServe, HeldOpsAreSentAndOthersCounted) {
   Bench bench;
   Node alice(bench, "alice");
   Probe peer(bench, "peer");
@@ -194,7 +194,7 @@ TEST(CoreFetchServe, NoMoreThanOneResponseIsReadAhead) {
   EXPECT_LE(line.alice.store->reads() - line.reads_before, line.peer.responses.size() + 2);
 }
 
-TEST(CoreFetchServe, WhatIsReadAheadGoesWithTheConnection) {
+TEST(CoreFetchServe, OpsReadAheadAreDroppedWithTheConnection) {
   SlowLine line(0ms);
   line.bench.world.run_for(2500ms);
   const auto came = line.peer.responses.size();
@@ -231,7 +231,7 @@ TEST(CoreFetchServe, PeersTakeTurns) {
 
 // Alone, it gets large responses; beside another peer, one that requests everything at once gets no more than one that
 // does not.
-TEST(CoreFetchServe, WhoAsksForMuchAtOnceGetsNoMore) {
+TEST(CoreFetchServe, APeerThatRequestsMuchAtOnceGetsNoMore) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 20'000'000;
   Bench bench(1, options);
@@ -298,7 +298,7 @@ TEST(CoreFetchServe, AFloodOfRequestsIsBoundedAndCounted) {
 
 // 300 peers that request large ops and receive nothing hold all the room for peers that have not shown that they
 // listen.
-TEST(CoreFetchServe, PeersThatAskAndDoNotListenHoldUpNobodyForLong) {
+TEST(CoreFetchServe, PeersThatRequestAndDoNotReadDelayNobodyForLong) {
   Bench bench;
   Node alice(bench, "alice");
   const auto ops = bench.ops(0, 8, 256U << 10);
@@ -395,7 +395,7 @@ class WasteCounter final : public TransportBackend {
   std::map<Url, std::uint64_t>& waste_;
 };
 
-TEST(CoreFetchServe, WhatIsRefusedIsTheSendersWaste) {
+TEST(CoreFetchServe, ARefusedRequestCountsAsWastedBytesOfItsSender) {
   Bench bench;
   std::map<Url, std::uint64_t> waste;
   const auto runtime = bench.world.make_runtime();
@@ -454,7 +454,7 @@ TEST(CoreFetchServe, AFailedReadEndsItsRequestOnly) {
   EXPECT_EQ(peer.responses.size(), 1U);
 }
 
-TEST(CoreFetchServe, WhatAPeerAskedForIsDroppedWhenItsConnectionGoes) {
+TEST(CoreFetchServe, RequestsAreDroppedWithTheConnection) {
   Bench bench;
   Node alice(bench, "alice");
   Probe peer(bench, "peer");
@@ -497,7 +497,7 @@ TEST(CoreFetchServe, TwoNodesServeEachOtherAtOnce) {
   EXPECT_EQ(bob.held(ids_of(a)), 2000U);
 }
 
-TEST(CoreFetchServe, IdsThatCameTwiceAreServed) {
+TEST(CoreFetchServe, DuplicateIdsAreServed) {
   Bench bench;
   Node alice(bench, "alice");
   Probe peer(bench, "peer");

@@ -47,7 +47,7 @@ TEST(CoreFetchStore, IfPersistingFailsTheOpIsKeptAndFetchedAgainAfterTheDelay) {
   EXPECT_EQ(bob.held(ids_of(ops)), 10U);
 }
 
-TEST(CoreFetchStore, WhatComesWhileAWriteIsUnderWayGoesIntoTheNextWrite) {
+TEST(CoreFetchStore, OpsThatArriveDuringAWriteGoIntoTheNextWrite) {
   Bench bench;
   CoreFetchConfig config;
   config.max_ids_per_request = 16;
@@ -108,7 +108,7 @@ TEST(CoreFetchStore, OpsThatNobodyAskedForAreStoredWhereTheHostAllowsIt) {
   EXPECT_EQ(bob.fetch->stats().ops_unsolicited, 5U);
 }
 
-TEST(CoreFetchStore, ALiarDoesNotGetItsBytesStoredAndTheOpComesFromAnother) {
+TEST(CoreFetchStore, WrongBytesAreNotStoredAndTheOpIsFetchedFromAnother) {
   Bench bench;
   bench.policy = make_sha256_policy();
   Node alice(bench, "alice"), bob(bench, "bob");
@@ -201,7 +201,7 @@ struct Drained {
   int times = 0;
 };
 
-TEST(CoreFetchDrained, IsToldSoonIfNothingIsPending) {
+TEST(CoreFetchDrained, IsReportedSoonIfNothingIsPending) {
   Bench bench;
   Node bob(bench, "bob");
   Drained drained(bob);
@@ -212,7 +212,7 @@ TEST(CoreFetchDrained, IsToldSoonIfNothingIsPending) {
   EXPECT_EQ(drained.times, 1) << "once";
 }
 
-TEST(CoreFetchDrained, IsToldOnceWhenTheLastOpIsDurable) {
+TEST(CoreFetchDrained, IsReportedOnceWhenTheLastOpIsDurable) {
   Bench bench;
   Node alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 500);
@@ -230,7 +230,7 @@ TEST(CoreFetchDrained, IsToldOnceWhenTheLastOpIsDurable) {
   EXPECT_EQ(bob.held(ids_of(ops)), 500U);
 }
 
-TEST(CoreFetchDrained, IsToldWhenTheLastRequestsAreGivenUp) {
+TEST(CoreFetchDrained, IsReportedWhenTheLastRequestsAreGivenUp) {
   Bench bench;
   Node bob(bench, "bob");
   const auto dead = MemoryNetwork::url_of("dead");
@@ -243,7 +243,7 @@ TEST(CoreFetchDrained, IsToldWhenTheLastRequestsAreGivenUp) {
   EXPECT_EQ(drained.times, 1);
 }
 
-TEST(CoreFetchDrained, IsToldWhenTheLastSourceIsRemoved) {
+TEST(CoreFetchDrained, IsReportedWhenTheLastSourceIsRemoved) {
   Bench bench;
   Node bob(bench, "bob");
   Probe peer(bench, "peer");
@@ -257,7 +257,7 @@ TEST(CoreFetchDrained, IsToldWhenTheLastSourceIsRemoved) {
   EXPECT_EQ(drained.times, 1);
 }
 
-TEST(CoreFetchDrained, IsToldWhenAllThatWasAddedIsHeldAlready) {
+TEST(CoreFetchDrained, IsReportedWhenAllAddedOpsAreHeldAlready) {
   Bench bench;
   Node bob(bench, "bob");
   const auto ops = bench.ops(0, 3);
@@ -306,7 +306,7 @@ TEST(CoreFetchDrained, EventsMayCallTheModule) {
 
 // ---------------------------------------------------------------- restart and stop
 
-TEST(CoreFetchRestart, ResumesAndAsksForNothingThatItHolds) {
+TEST(CoreFetchRestart, ResumesAndRequestsNothingThatIsHeld) {
   Bench bench;
   auto disk = bench.make_disk();
   Probe peer(bench, "peer");
@@ -353,7 +353,7 @@ std::shared_ptr<OpStore> disk_with_open_requests(Bench& bench) {
 
 }  // namespace
 
-TEST(CoreFetchRestart, NobodyIsBlamedForWhatAnEarlierRunAskedFor) {
+TEST(CoreFetchRestart, AnswersToRequestsOfAnEarlierRunAreNoFault) {
   Bench bench;
   Probe peer(bench, "peer");
   const auto disk = disk_with_open_requests(bench);
@@ -366,7 +366,7 @@ TEST(CoreFetchRestart, NobodyIsBlamedForWhatAnEarlierRunAskedFor) {
   EXPECT_EQ(bob.fetch->pending_ops(), 3U) << "it is asked for again";
 }
 
-TEST(CoreFetchRestart, DrainedWaitsForWhatIsResumed) {
+TEST(CoreFetchRestart, DrainedWaitsForResumedRequests) {
   Bench bench;
   Probe probe(bench, "peer");
   const auto disk = disk_with_open_requests(bench);
@@ -399,7 +399,7 @@ TEST(CoreFetchRestart, ManyOpenRequestsAreReadInPiecesAndNoneIsLeftOut) {
   EXPECT_EQ(drained.times, 0);
 }
 
-TEST(CoreFetchRestart, WhatCannotBeReadAtFirstIsReadLater) {
+TEST(CoreFetchRestart, PendingRequestsThatCannotBeReadAreReadLater) {
   Bench bench;
   Probe probe(bench, "peer");
   const auto disk = disk_with_open_requests(bench);
@@ -430,7 +430,7 @@ TEST(CoreFetchRestart, WithoutPersistPendingNothingIsKept) {
   EXPECT_EQ(bob.fetch->pending_ops(), 0U);
 }
 
-TEST(CoreFetchRestart, NothingIsKeptInAStoreThatGoesWithTheProcess) {
+TEST(CoreFetchRestart, NothingIsKeptInAStoreThatIsNotDurable) {
   Bench bench;
   Probe peer(bench, "peer");
   const auto runtime = bench.world.make_runtime();
@@ -506,7 +506,7 @@ TEST(CoreFetchLongMessages, OthersDoNotWaitForOne) {
   bob.check();
 }
 
-TEST(CoreFetchLongMessages, WhatAPeerSentBeforeItLeftCounts) {
+TEST(CoreFetchLongMessages, AnAnswerCountsIfItsPeerHasLeft) {
   Bench bench;
   const auto policy = std::make_shared<CountingPolicy>();
   bench.policy = policy;
@@ -556,7 +556,7 @@ TEST(CoreFetchLongMessages, TheirOrderAndTheirSumAreKept) {
   bob.check();
 }
 
-TEST(CoreFetchLongMessages, StoppingDropsWhatIsNotNamedYet) {
+TEST(CoreFetchLongMessages, StoppingDropsOpsWithoutIds) {
   Bench bench;
   Node bob(bench, "bob");
   Probe alice(bench, "alice");

@@ -58,7 +58,7 @@ TEST(CoreFetchUnserved, StoppingForgetsAtOnce) {
   EXPECT_EQ(bob.ops_pending_on_disk(), 0U);
 }
 
-TEST(CoreFetchUnserved, DrainedIsToldWhenTheLastOpIsDropped) {
+TEST(CoreFetchUnserved, DrainedIsReportedWhenTheLastOpIsDropped) {
   Bench bench;
   Node bob(bench, "bob");
   Probe alice(bench, "alice");

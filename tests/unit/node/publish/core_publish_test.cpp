@@ -183,7 +183,7 @@ TEST(CorePublish, ALongPublishIsSplitAndSentInOrder) {
   EXPECT_EQ(peer.op_messages.size(), 3U) << "nothing to say";
 }
 
-TEST(CorePublish, StoppingCompletesWhatIsOnItsWay) {
+TEST(CorePublish, StoppingCompletesPendingCalls) {
   Net net;
   SimNode a(net, "a");
   a.builder.config.core_publish.max_ids_per_message = 1;
@@ -300,7 +300,7 @@ TEST(CorePublish, AFloodOfOpIdsIsBoundedWhileTheStoreIsBusy) {
 }
 
 // A million ids of one peer are looked up in pieces: those of another one do not wait for all of them.
-TEST(CorePublish, PeersThatTellOfOpsTakeTurns) {
+TEST(CorePublish, PeersThatAnnounceOpsTakeTurns) {
   Net net;
   SimNode b(net, "b");
   std::vector<std::pair<Url, std::size_t>> pieces;
@@ -417,7 +417,7 @@ TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
 }
 
 /// A sender learns only that a message was passed to the network: what was lost was recorded nowhere.
-TEST(CorePublish, APeerThatMayNotHaveGotTheIdsIsTold) {
+TEST(CorePublish, APublishThatMayBeLostIsReported) {
   Net net;
   SimNode a(net, "a");
   a.start();

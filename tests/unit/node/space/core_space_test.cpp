@@ -228,7 +228,7 @@ TEST(CoreSpace, ANodeThatRestartsAfterItsClockWentBackALittleStillMakesNewerInfo
   EXPECT_EQ(node.info_of(agent)->info().created_at, before.created_at + Duration(1));
 }
 
-TEST(CoreSpace, AnInfoFromTheFutureIsSignedAnewWhenTheClockIsSetBack) {
+TEST(CoreSpace, AnInfoFromTheFutureIsSignedAgainWhenTheClockIsSetBack) {
   Net net;
   SimNode node(net, "a");
   node.start();
@@ -366,7 +366,7 @@ TEST(CoreSpace, AHandlerSubscribesBeforeOpsOfAnEarlierRunCanArrive) {
 }
 
 // Whatever module a peer uses to offer ops, the application is asked whether it wants them.
-TEST(CoreSpace, WhatPeersOfferByPublishAndByGossipIsAskedOfTheHandler) {
+TEST(CoreSpace, TheHandlerDecidesAboutOffersOfPublishAndGossip) {
   struct Chooser : SpaceHandler {
     bool accept_offered_ops(const Url&, const SpaceId&) override {
       ++asked;
@@ -462,7 +462,7 @@ std::size_t ids_asked(const Scripted& peer) {
   return count;
 }
 
-TEST(CoreSpace, WhatIsPendingFollowsAPeerToItsNewUrl) {
+TEST(CoreSpace, PendingRequestsFollowAPeerToItsNewUrl) {
   Net net;
   SimNode node(net, "a");
   Scripted before(net, "before"), after(net, "after");
@@ -483,7 +483,7 @@ TEST(CoreSpace, WhatIsPendingFollowsAPeerToItsNewUrl) {
   EXPECT_EQ(node.space->fetch().state_summary().pending_requests.at(ids[0]), std::vector<Url>{after.url});
 }
 
-TEST(CoreSpace, AUrlThatAnotherAgentIsAtKeepsWhatIsPendingUntilThatOneMovesToo) {
+TEST(CoreSpace, AUrlOfSeveralAgentsKeepsItsPendingRequestsUntilAllHaveMoved) {
   Net net;
   SimNode node(net, "a");
   Scripted before(net, "before"), after(net, "after");
@@ -502,7 +502,7 @@ TEST(CoreSpace, AUrlThatAnotherAgentIsAtKeepsWhatIsPendingUntilThatOneMovesToo) 
 
 // Found by the simulator (eclipse): what the attacker had offered was requested from the honest peer, which did not
 // have it.
-TEST(CoreSpace, WhoClaimsAnothersUrlDoesNotHaveThatOneAskedForWhatItOffered) {
+TEST(CoreSpace, AClaimedUrlIsNotAskedForTheClaimantsOps) {
   Net net;
   SimNode node(net, "a");
   Scripted bad(net, "bad"), honest(net, "honest");
@@ -517,7 +517,7 @@ TEST(CoreSpace, WhoClaimsAnothersUrlDoesNotHaveThatOneAskedForWhatItOffered) {
 }
 
 // The peer's info has expired before it returns: its old url is still known.
-TEST(CoreSpace, APeerThatComesBackLaterIsFollowedToo) {
+TEST(CoreSpace, APeerThatReturnsLaterIsFollowedToo) {
   Net net;
   SimNode node(net, "a");
   Scripted before(net, "before"), after(net, "after");

@@ -284,7 +284,7 @@ TEST(RelayCore, OurDefaultRateIsEightNanosecondsAByte) {
   EXPECT_EQ(w.rates(w.ready(kA)), std::vector<std::int32_t>{8});
 }
 
-TEST(RelayCore, TheRateIsSharedByTheConnectionsOfAnAddressAndToldToAll) {
+TEST(RelayCore, TheConnectionsOfAnAddressShareItsRateAndAllLearnIt) {
   World w(reference_limits());
   const auto a = w.ready(kA, 1);
   const auto b = w.ready(kB, 1);
@@ -300,7 +300,7 @@ TEST(RelayCore, TheRateIsSharedByTheConnectionsOfAnAddressAndToldToAll) {
   EXPECT_EQ(w.rates(other), std::vector<std::int32_t>{8000});
 }
 
-TEST(RelayCore, ManyNewConnectionsOfAnAddressAreToldTogether) {
+TEST(RelayCore, ManyNewConnectionsOfAnAddressCauseOneNewRate) {
   World w(reference_limits());
   for (std::uint8_t i = 1; i <= 100; ++i) w.open(KeyPair::seeded(i), 1);
   std::size_t before = 0;
@@ -387,7 +387,7 @@ void fill(World& w, RelayCore::ConnId from, const KeyPair& to) {
   FAIL() << "never held";
 }
 
-TEST(RelayCore, AFullReceiverHoldsItsSendersAndNobodyElse) {
+TEST(RelayCore, AFullReceiverHoldsItsSendersAndNoOthers) {
   World w(small_queue());
   const auto a = w.ready(kA);
   w.ready(kB);
@@ -489,7 +489,7 @@ TEST(RelayCore, AHeldSenderIsNotIdle) {
   EXPECT_EQ(w.closed[a], RelayReject::idle);
 }
 
-TEST(RelayCore, WhenTheReceiverGoesItsSendersGoOn) {
+TEST(RelayCore, WhenTheReceiverDisconnectsItsSendersContinue) {
   World w(small_queue());
   const auto a = w.ready(kA);
   const auto b = w.ready(kB);
@@ -499,7 +499,7 @@ TEST(RelayCore, WhenTheReceiverGoesItsSendersGoOn) {
   EXPECT_EQ(w.resumed, std::vector<RelayCore::ConnId>{a});
 }
 
-TEST(RelayCore, ASenderThatGoesWhileHeldIsForgotten) {
+TEST(RelayCore, ASenderThatDisconnectsWhileHeldIsForgotten) {
   World w(small_queue());
   const auto a = w.ready(kA);
   const auto b = w.ready(kB);
@@ -575,7 +575,7 @@ TEST(RelayCore, RandomPlayKeepsTheInvariants) {
   }
 }
 
-TEST(RelayCore, ALimitThatFallsClosesNobodyAndHoldsForWhoComes) {
+TEST(RelayCore, ALowerLimitClosesNobodyAndAppliesToNewClients) {
   World w;
   const auto a = w.ready(kA, 1);
   const auto b = w.ready(kB, 2);
@@ -591,7 +591,7 @@ TEST(RelayCore, ALimitThatFallsClosesNobodyAndHoldsForWhoComes) {
   EXPECT_EQ(w.core.on_open(99, ip(3), kC.id, w.nonce(), w.now), std::nullopt);
 }
 
-TEST(RelayCore, ANewRateIsToldToAllAndTheBacklogOfTheOldOneIsForgiven) {
+TEST(RelayCore, ANewRateReachesAllAndTheBacklogOfTheOldOneIsForgiven) {
   World w(reference_limits());
   const auto a = w.ready(kA);
   ASSERT_EQ(w.rates(a), std::vector<std::int32_t>{8000});
@@ -614,7 +614,7 @@ TEST(RelayCore, ANewRateIsToldToAllAndTheBacklogOfTheOldOneIsForgiven) {
   EXPECT_TRUE(w.closed.empty());
 }
 
-TEST(RelayCore, ALowerRateIsNotHeldAgainstWhoKeptTheOldOne) {
+TEST(RelayCore, ALowerRateIsNotChargedToClientsThatKeptTheOldOne) {
   World w;  // 8 ns, 16 MiB
   const auto a = w.ready(kA, 1);
   const auto deaf = w.ready(kB, 2);

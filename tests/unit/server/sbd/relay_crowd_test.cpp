@@ -80,7 +80,7 @@ TEST(RelayCore, AllQueuesTogetherAreBoundedAndSomeIsLeftForEachNewOne) {
   EXPECT_EQ(w.forward(b, kB, 19'000).verdict, Verdict::forward) << "an empty queue takes one";
 }
 
-TEST(RelayCore, WhenNothingIsFreeWhoHasTakenNothingForLongestGoes) {
+TEST(RelayCore, WhenNothingIsFreeTheClientThatTookNothingForLongestIsClosed) {
   RelayLimits limits;
   limits.rate_limiting = false;
   limits.send_queue_bytes = 40'000;
@@ -125,7 +125,7 @@ std::uint32_t credit_for(World& w, RelayCore::ConnId conn, const KeyPair& peer) 
   return out;
 }
 
-TEST(RelayCore, TheNodeIsNeverHeldAndAFullReceiverGoesInstead) {
+TEST(RelayCore, TheNodeIsNeverHeldAndAFullReceiverIsClosedInstead) {
   RelayLimits limits;
   limits.send_queue_bytes = 100'000;
   World w(limits);
@@ -140,7 +140,7 @@ TEST(RelayCore, TheNodeIsNeverHeldAndAFullReceiverGoesInstead) {
   EXPECT_FALSE(w.closed.contains(c));
 }
 
-TEST(RelayCore, WhatOthersSendToAReceiverIsNotCountedToTheNode) {
+TEST(RelayCore, BytesOfOthersInAQueueAreNotCountedAsTheNodes) {
   RelayLimits limits;
   limits.send_queue_bytes = 100'000;
   World w(limits);
@@ -156,7 +156,7 @@ TEST(RelayCore, WhatOthersSendToAReceiverIsNotCountedToTheNode) {
   EXPECT_EQ(w.closed[b], RelayReject::slow_receiver);
 }
 
-TEST(RelayCore, TheNodeLearnsWhatAPeerHasTakenAndWhatIsLost) {
+TEST(RelayCore, TheNodeLearnsHowMuchAPeerHasTakenAndHowMuchIsLost) {
   World w;
   const auto n = node(w, kA);
   const auto b = w.ready(kB);
@@ -180,7 +180,7 @@ TEST(RelayCore, TheNodeLearnsWhatAPeerHasTakenAndWhatIsLost) {
   EXPECT_EQ(credit_for(w, n, kB), 202'000U);
 }
 
-TEST(RelayCore, OnlyTheNodeIsToldOfCreditsAndAddresses) {
+TEST(RelayCore, OnlyTheNodeGetsCreditsAndAddresses) {
   World w;
   const auto n = node(w, kA);
   const auto b = w.ready(kB, 7);

@@ -63,7 +63,7 @@ TEST(RelayTurns, AFloodOfOneAddressHasItsShareOfTheTimeAndNobodyIsClosed) {
   EXPECT_TRUE(w.closed.empty()) << "who waits for a turn is not silent";
 }
 
-TEST(RelayTurns, WhoComesAloneWaitsForOneTurnOfEachOtherAddress) {
+TEST(RelayTurns, AFrameAloneWaitsForOneTurnOfEachOtherAddress) {
   TurnsWorld w;
   for (std::uint8_t i = 10; i < 74; ++i) w.flood(KeyPair::seeded(i), i);
   w.run(seconds(3));
@@ -83,7 +83,7 @@ TEST(RelayTurns, WhoComesAloneWaitsForOneTurnOfEachOtherAddress) {
   EXPECT_LE(w.now - asked, 66 * turn);
 }
 
-TEST(RelayTurns, WhoExchangesMuchByFewFramesIsNotHeldUpByAFlood) {
+TEST(RelayTurns, ClientsThatExchangeMuchInFewFramesAreNotDelayedByAFlood) {
   TurnsWorld w;
   for (std::uint8_t i = 10; i < 74; ++i) w.flood(KeyPair::seeded(i), i);
   const auto honest = w.ready(kB, 200);
@@ -127,7 +127,7 @@ TEST(RelayTurns, ARelayWithoutANodeHasNone) {
   }
 }
 
-TEST(RelayTurns, WhoWaitsForItsTurnMayGo) {
+TEST(RelayTurns, AClientMayDisconnectWhileItWaitsForItsTurn) {
   TurnsWorld w;
   for (std::uint8_t i = 10; i < 26; ++i) w.flood(KeyPair::seeded(i), i);
   w.run(seconds(3));
