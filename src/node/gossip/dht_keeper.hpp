@@ -15,15 +15,17 @@
 
 namespace kitsune2 {
 
-/// Reads the ops of a store into a DHT model at the start, in pages, and hears of new ones from then on.
+/// Reads all ops of a store into a DHT model at the start, in pages, and adds those that are stored from then on.
 ///
-/// *Rules*. H1: there is no model until all is read. H2: each op counts once. What is told while a page is under way
-/// counts if the page does not have it and no later one will: pages are in the order of creation, and of storing where
-/// that is the same. And what a page had counts no more when it is told of afterwards: a store may show an op to its
-/// readers a moment before it tells of it. The ids of the last `kPagesRemembered` pages are known for that. H3: when
-/// ops are found damaged, or the clock was set back by more than `kClockSetBack`, all is read anew, `kReadAgainAfter`
-/// later; after a read that failed too. *Rationale*: H3, of a damaged op it is not certain where it lay, and sums
-/// cannot be put right by guessing. A layout of the future compares with nobody.
+/// *Rules*.
+///  H1  There is no model until everything has been read.
+///  H2  Each op counts once. An op that is reported while a page is being read counts if neither that page nor a later
+///      one has it; pages are in the order of creation, and of storing among equals. An op that a page had does not
+///      count again when it is reported afterwards: a store may show an op to its readers a moment before it reports
+///      it. For this the ids of the last `kPagesRemembered` pages are remembered.
+///  H3  When ops are found damaged, when the clock was set back by more than `kClockSetBack`, or after a read that
+///      failed, everything is read again, `kReadAgainAfter` later. Rationale: it is not certain where a damaged op was,
+///      and sums cannot be corrected by guessing. A layout of the future can be compared with nobody's.
 ///
 /// Memory: that of the model (`dht::DhtModel`, M4). Strand only.
 class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
@@ -42,9 +44,9 @@ class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
 
   void start();
   void stop();
-  /// As of now; nullptr: H1. Holds until this is called again.
+  /// The model as of now, or nullptr (H1). The pointer is valid until the next call.
   const dht::DhtModel* model();
-  /// Ops whose ids have another length than the others; they are in no comparison.
+  /// How many ops are in no comparison, because their ids have another length than the first one's.
   std::uint64_t refused() const { return refused_; }
 
  private:
@@ -63,13 +65,13 @@ class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
   std::optional<dht::DhtModel> model_;
   bool is_read_ = false;
   bool is_page_under_way_ = false;
-  std::optional<OpCursor> after_;                   ///< what was read
-  std::vector<OpRecord> told_;                      ///< while the page is under way
-  std::deque<std::vector<std::uint64_t>> pages_;    ///< marks of ids
-  boost::unordered_flat_set<std::uint64_t> marks_;  ///< those of pages_
+  std::optional<OpCursor> after_;                   ///< up to where the store was read
+  std::vector<OpRecord> told_;                      ///< ops that were reported while the page is being read
+  std::deque<std::vector<std::uint64_t>> pages_;    ///< hashes of the ids of the last pages
+  boost::unordered_flat_set<std::uint64_t> marks_;  ///< all hashes in pages_
   Time read_at_{};
   std::stop_source stop_;
-  std::uint64_t run_ = 0;  ///< pages of an earlier reading are not heard
+  std::uint64_t run_ = 0;  ///< the number of this reading; pages of an earlier one are ignored
   Runtime::TimerId timer_ = 0;
   std::uint64_t refused_ = 0;
   bool stopped_ = false;

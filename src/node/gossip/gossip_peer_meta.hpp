@@ -16,9 +16,8 @@ namespace kitsune2 {
 /// Typed access. Keys, texts (decimal numbers) and lifetimes are the reference's, except `kBookmarkSectors`, which is
 /// ours. Failed writes are ignored: without these notes, a round only happens earlier or asks for more. For the same
 /// reason they are written within a minute, together; but what is forgotten because requests were dropped is forgotten
-/// on disk at once. A note from the future does not count: our clock was set back, and peers must not wait until that
-/// time comes again.
-/// clock was set back, and peers must not wait until it is there again.
+/// on disk at once. A note from the future does not count: it means that our clock was set back, and peers must not
+/// wait until that time comes again.
 class GossipPeerMeta {
  public:
   static constexpr const char* kLastTimestamp = "gossip:last_timestamp";
@@ -34,7 +33,7 @@ class GossipPeerMeta {
   GossipPeerMeta(Runtime& runtime, std::shared_ptr<PeerMetaStore> store)
       : runtime_(runtime), store_(std::move(store)) {}
 
-  /// The last attempt by either side, which decides whose turn it is. No reason to wait: see gossip::RoundBook, D2.
+  /// When either side last tried. It decides whose turn it is, but is no reason to wait: see gossip::RoundBook, D2.
   std::optional<Timestamp> last_gossip(const Url& peer) const { return past(peer, kLastTimestamp); }
   void set_last_gossip(const Url& peer, Timestamp at) {
     put(peer, kLastTimestamp, at.micros, std::chrono::minutes(10));
@@ -53,9 +52,9 @@ class GossipPeerMeta {
     put(peer, kBookmarkSectors, bookmark.sectors.to_string(), lifetime);
     put(peer, kNewOpsBookmark, bookmark.at.micros, lifetime);
   }
-  /// Durably, even if the machine crashes now: the bookmark cannot be relied on any more.
+  /// Forgets a bookmark that can no longer be relied on; durably, even if the machine crashes now.
   void forget_bookmark(const Url& peer) { store_->remove(peer, kNewOpsBookmark); }
-  /// The bookmark is of no use any more, but would do no harm.
+  /// Forgets a bookmark that is of no use any more. It would do no harm, so this is not durable at once.
   void drop_bookmark(const Url& peer) { store_->remove_soon(peer, kNewOpsBookmark); }
   void forget_bookmarks() {
     for (const auto& [peer, value] : store_->get_all_by_key(kNewOpsBookmark)) forget_bookmark(peer);

@@ -1,5 +1,5 @@
-// Gossip: docs/protocol-gossip.md. What is decided stands in src/core/gossip; here are timers, store
-// calls and messages.
+// The gossip module. docs/protocol-gossip.md describes it, and src/core/gossip decides; here are timers, calls of the
+// store and messages.
 #pragma once
 
 #include <cstdint>
@@ -25,20 +25,29 @@
 
 namespace kitsune2 {
 
-/// Rounds of one space with its peers. Rules: `gossip::Rounds` (R), `gossip::RoundBook` (D), `gossip::Bookmark` (K),
-/// `gossip::Faults` (F); what is named in a round is read by `NewOpsReader` (Q, N). Besides, G1: the bookmark of a peer
-/// is forgotten when some of what it named is dropped unfetched. G2: after a round that was cut the next one waits
-/// until less than half of what a round can name is pending; so a long history is named as fast as it is fetched, and
-/// the memory for what is named stays small. G3: when ops of the store were found damaged, all bookmarks are dropped,
-/// once an hour at most, so that these ops are named and fetched again. G4: while fetch has a thousand ops to get or
-/// more, a round of ours waits, and peers of our kind are told BUSY, for at most `initial_initiate_interval`.
-/// *Rationale*: what a round would name comes no sooner for it, and naming takes time and bytes from the fetch. There
-/// is a bound, since a peer that publishes without end must not keep the node from gossip. G5: after a comparison in
-/// which a peer named ops the next round with it follows as soon as most of what was pending then is fetched, if any of
-/// it was new. G6: while much is pending, a comparison with one peer does not follow another within
-/// `min_initiate_interval`, and none follows the naming of all that a peer holds, or of a part of it that a limit cut.
-/// *Rationale*: G5, after a difference in the disc the rings have not been looked at, and a list may have been cut. G6,
-/// what is on its way would be found lacking, and be named once more.
+/// The rounds of one space with its peers.
+///
+/// *Rules*: those of `gossip::Rounds` (R), `gossip::RoundBook` (D), `gossip::Bookmark` (K) and `gossip::Faults` (F).
+/// What a round names is read by `NewOpsReader` (Q, N, P). In addition:
+///  G1  The bookmark of a peer is forgotten when some of the ops that it named are dropped without being fetched.
+///  G2  After a round that was cut short, the next one waits until less than half of what a round can name is pending.
+///  So
+///      a long history is named as fast as it is fetched, and the memory for what is named stays small.
+///  G3  When ops of the store are found damaged, all bookmarks are dropped, at most once an hour, so that these ops are
+///      named and fetched again.
+///  G4  While fetch has a thousand ops or more to get, rounds of ours wait and peers of ours are answered with BUSY,
+///  for
+///      at most `initial_initiate_interval`. Rationale: a round would bring no op sooner, and naming takes time and
+///      bytes from the fetch. It is bounded because a peer that publishes without end must not keep the node from
+///      gossip.
+///  G5  After a comparison in which a peer named ops, the next round with it follows as soon as most of what was
+///  pending
+///      then has been fetched, if any of it was new. Rationale: after a difference in the disc the rings have not been
+///      compared yet, and a list may have been cut off.
+///  G6  While much is pending, two comparisons with one peer are at least `min_initiate_interval` apart, and no
+///  comparison
+///      follows when a peer has named everything that it holds, or a part that a limit cut off. Rationale: what is on
+///      its way would be found lacking, and be named once more.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);
@@ -57,7 +66,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   Result<void> on_message(const Url& peer, const Bytes& data);
   void on_connect(const Url& peer);
   void on_disconnect(const Url& peer);
-  /// There is an own url, perhaps a new one.
+  /// This node has a url, perhaps a new one.
   void on_online();
 
  private:
@@ -82,7 +91,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void finish(const Url& peer, gossip::Finish& finish, const wire::AcceptResponse& answer, bool more);
 
   // The comparison
-  /// False: what a snapshot says is not to be taken.
+  /// Returns false if the snapshot is refused.
   template <class Snapshot>
   bool take_snapshot(const Url& peer, const Result<Snapshot>& snapshot, std::size_t hashes);
   bool may_compare(const Url& peer, bool was_named_all);
@@ -90,11 +99,11 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void name_ids(const Url& peer, gossip::Round& round, gossip::NameIds what);
   void on_ids_read(const Url& peer, const Bytes& session, const decltype(gossip::NameIds::snapshot)& snapshot,
                    NewOps named);
-  /// A message of the comparison has come, perhaps with `ids`.
+  /// Does what `action` says after a message of the comparison, which may have brought `ids`.
   void go_on(const Url& peer, const Bytes& session, gossip::Action& action, const std::vector<Bytes>* ids);
-  /// A snapshot of so many hashes was made for it.
+  /// Charges the peer for a snapshot of so many hashes that was made for it.
   void charge_shown(const Url& peer, std::size_t hashes);
-  /// It has named so many ids, when the model had `ops_before`. G5
+  /// The peer has named so many ids; the model had `ops_before` ops then. G5
   void wait_for_ids(const Url& peer, std::uint64_t ids, std::uint64_t ops_before);
   void look_at_ids();
 
@@ -129,7 +138,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::vector<Bytes> unknown_agents(const std::vector<Bytes>& agents) const;
   std::vector<Bytes> infos_of(const std::vector<Bytes>& agents) const;
   using Bookmark = gossip::Bookmark;
-  /// The peer's, if it holds for all of `common`; otherwise it is forgotten.
+  /// The peer's bookmark, if it holds for all of `common`; otherwise the bookmark is forgotten.
   std::optional<Bookmark> bookmark_for(const Url& peer, const SectorSet& common);
   NewOpsWish wish_of(gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const;
   std::function<bool()> is_still_there(const gossip::Round& round);
@@ -138,10 +147,10 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void take_ops(const Url& peer, const std::vector<Bytes>& ids, const gossip::Named& named, bool more,
                 const std::shared_ptr<bool>& holds);
   void on_has_more(const Url& peer);
-  /// `asked`: so many were asked for, and no more are looked at.
+  /// Takes in agent infos of `peer`. We asked for `asked` of them; no more are looked at.
   void take_agents(const Url& peer, const std::vector<Bytes>& infos, std::size_t asked);
   void send(const Url& peer, const wire::GossipMessage& message, std::function<void(const Result<void>&)> done = {});
-  /// Of a message that is being taken in. `weight`: see `gossip::Faults`.
+  /// Counts a fault of the message that is being handled. `weight`: see `gossip::Faults`.
   void peer_error(const Url& peer, const char* what, double weight = 1);
   PeerStanding charge(const Url& peer, PeerWork work);
   std::uint32_t random_u32();
@@ -156,17 +165,17 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::shared_ptr<NewOpsReader> reader_;
   std::shared_ptr<DhtKeeper> dht_;
   std::unordered_map<Url, Time> compared_at_;  ///< G6
-  /// Peers that named ids in a comparison, until most of them are fetched. G5.
+  /// Peers that have named ids in a comparison, until most of those are fetched. G5
   struct NamedIds {
     Url peer;
-    std::uint64_t pending = 0, ops = 0;  ///< then
+    std::uint64_t pending = 0, ops = 0;  ///< at that time
     Time since = {};
   };
   std::vector<NamedIds> named_ids_;
-  /// Peers that have more, until enough of what they named is fetched. G2.
+  /// Peers that have more to name, until enough of what they named is fetched. G2
   std::vector<Url> waiting_for_fetch_;
   std::optional<Time> busy_since_;       ///< since when fetch has been busy without a break. G4
-  Time look_again_{};                    ///< whether it still is
+  Time look_again_{};                    ///< when to look whether it still is
   std::optional<Time> look_at_pending_;  ///< when G2 and G5 are looked at next
   std::vector<std::pair<Url, std::weak_ptr<bool>>> bookmarks_in_use_;  ///< of rounds, and of ids on their way to fetch
   Runtime::TimerId timer_ = 0;
