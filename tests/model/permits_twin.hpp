@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -22,23 +23,22 @@ class PermitTwin {
 
   void ask(Holder holder, std::uint32_t bytes, Time now) {
     const bool owes = owes_until_.contains(holder) && owes_until_[holder] > now;
-    (owes ? owing_ : waiting_).push_back({holder, bytes, {}});
+    (owes ? owing_ : waiting_).push_back({holder, bytes, !users_.contains(holder), {}});
   }
 
   std::optional<Holder> next() const {
-    const Request* best = nullptr;
-    for (const Request& request : waiting_) {
-      if (best == nullptr || before(request, *best)) best = &request;
+    for (const Part part : kParts) {
+      if (const auto holder = next(part)) return holder;
     }
-    if (best == nullptr || !has_room(*best)) return std::nullopt;
-    return best->holder;
+    return std::nullopt;
   }
 
   std::optional<Holder> next_grant(Time now) {
     const auto holder = next();
     if (!holder) return std::nullopt;
     const auto it = find(waiting_, *holder);
-    granted_.push_back({it->holder, it->bytes, now});
+    others_turn_[part_of(it->bytes)] = it->is_newcomer;
+    granted_.push_back({it->holder, it->bytes, it->is_newcomer, now});
     waiting_.erase(it);
     return holder;
   }
@@ -67,6 +67,7 @@ class PermitTwin {
     const std::uint64_t whole = bytes / limits_.waste_per_second, rest = bytes % limits_.waste_per_second;
     const Duration cost = std::chrono::seconds(std::min<std::uint64_t>(whole, 1'000'000)) +
                           std::chrono::microseconds(rest * 1'000'000 / limits_.waste_per_second);
+    users_.erase(holder);
     owes_until_[holder] = std::min(from + cost, now + limits_.longest_waste_wait);
   }
 
@@ -83,6 +84,7 @@ class PermitTwin {
       }
       if (first == owing_.end()) return;
       waiting_.push_back(*first);
+      waiting_.back().is_newcomer = !users_.contains(first->holder);
       owing_.erase(first);
     }
   }
@@ -97,16 +99,18 @@ class PermitTwin {
   }
 
   std::optional<Holder> stalled(Time now, const std::map<Holder, Progress>& progress) const {
-    if (waiting_.empty() || next()) return std::nullopt;
     for (const Request& held : granted_) {
+      const Part part = part_of(held.bytes);
+      const bool any = std::ranges::any_of(waiting_, [&](const Request& r) { return part_of(r.bytes) == part; });
+      if (!any || next(part)) continue;
       const Progress come = progress.at(held.holder);
-      const Duration patience = users_.contains(held.holder) ? limits_.stall : limits_.first_stall;
+      const Duration patience = held.is_newcomer ? limits_.first_stall : limits_.stall;
       if (now >= held.granted_at + patience && now >= come.last_sign + patience) return held.holder;
+      if (now < held.granted_at + 3 * limits_.stall) continue;
       const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now - held.granted_at).count();
-      if (now >= held.granted_at + 3 * limits_.stall &&
-          come.received < static_cast<std::uint64_t>(seconds) * limits_.min_rate) {
-        return held.holder;
-      }
+      const auto longest = std::chrono::duration_cast<std::chrono::seconds>(limits_.longest).count();
+      if (come.received < static_cast<std::uint64_t>(seconds) * limits_.min_rate) return held.holder;
+      if (come.received < static_cast<std::uint64_t>(held.bytes * seconds / longest)) return held.holder;
     }
     return std::nullopt;
   }
@@ -121,23 +125,41 @@ class PermitTwin {
     return std::ranges::any_of(granted_, [&](const Request& request) { return request.holder == holder; });
   }
   std::uint64_t granted_bytes() const {
-    return sum([](const Request&) { return true; });
+    return sum([&](const Request& held) { return part_of(held.bytes) != Part::frame; });
   }
 
  private:
   struct Request {
     Holder holder;
     std::uint32_t bytes;
+    bool is_newcomer;
     Time granted_at;
   };
 
   static std::vector<Request>::iterator find(std::vector<Request>& list, Holder holder) {
     return std::ranges::find_if(list, [&](const Request& request) { return request.holder == holder; });
   }
-  bool before(const Request& a, const Request& b) const {
-    const bool user_a = users_.contains(a.holder), user_b = users_.contains(b.holder);
-    if (user_a != user_b) return user_a;
-    return !user_a && a.bytes < b.bytes;
+  enum class Part { frame, small, medium, large };
+  static constexpr std::array kParts{Part::frame, Part::small, Part::medium, Part::large};
+  Part part_of(std::uint64_t bytes) const {
+    const std::uint64_t all = limits_.max_granted_bytes;
+    if (bytes <= limits_.frame_bytes) return Part::frame;
+    if (bytes <= all / 4096) return Part::small;
+    return bytes <= all / 256 ? Part::medium : Part::large;
+  }
+  std::optional<Holder> next(Part part) const {
+    const Request* newcomer = nullptr;
+    const Request* other = nullptr;
+    for (const Request& request : waiting_) {
+      if (part_of(request.bytes) != part) continue;
+      if (!request.is_newcomer && other == nullptr) other = &request;
+      if (request.is_newcomer && (newcomer == nullptr || request.bytes < newcomer->bytes)) newcomer = &request;
+    }
+    if (newcomer != nullptr && !has_room(*newcomer, true)) newcomer = nullptr;
+    const bool others_turn = others_turn_.contains(part) ? others_turn_.at(part) : true;
+    const Request* best = newcomer == nullptr || (other != nullptr && others_turn) ? other : newcomer;
+    if (best == nullptr || !has_room(*best, false)) return std::nullopt;
+    return best->holder;
   }
   template <class Counts>
   std::uint64_t sum(Counts counts) const {
@@ -145,26 +167,23 @@ class PermitTwin {
     for (const Request& held : granted_) out += counts(held) ? held.bytes : 0;
     return out;
   }
-  bool has_room(const Request& request) const {
-    const std::uint64_t all = limits_.max_granted_bytes;
-    const auto fits = [&](std::uint64_t granted, std::uint64_t limit) {
-      return granted == 0 || granted + request.bytes <= limit;
-    };
-    if (!fits(granted_bytes(), all)) return false;
-    if (users_.contains(request.holder)) return true;
-    const auto first_over = [&](std::uint64_t bytes) {
-      return sum([&](const Request& held) { return !users_.contains(held.holder) && held.bytes > bytes; });
-    };
-    if (!fits(first_over(0), all / 8 * 4)) return false;
-    if (request.bytes > all / 4096 && !fits(first_over(all / 4096), all / 8 * 3)) return false;
-    return request.bytes <= all / 256 || fits(first_over(all / 256), all / 8 * 2);
+  /// In its part, or in the half of it that newcomers have.
+  bool has_room(const Request& request, bool of_newcomers) const {
+    const std::uint64_t sixteenth = limits_.max_granted_bytes / 16;
+    const Part part = part_of(request.bytes);
+    if (part == Part::frame) return true;
+    const std::uint64_t room = part == Part::small ? sixteenth : sixteenth * (part == Part::medium ? 3 : 12);
+    const std::uint64_t held =
+        sum([&](const Request& other) { return part_of(other.bytes) == part && (other.is_newcomer || !of_newcomers); });
+    return held == 0 || held + request.bytes <= (of_newcomers ? room / 2 : room);
   }
 
   const tx5::PermitLimits limits_;
   std::vector<Request> waiting_;  ///< in the order in which they asked, or had paid
   std::vector<Request> granted_;  ///< in the order in which they were granted
   std::vector<Request> owing_;
-  std::set<Holder> users_;
+  std::set<Holder> users_;  ///< those that are no newcomers
+  std::map<Part, bool> others_turn_;
   std::map<Holder, Time> owes_until_;
 };
 

@@ -2,21 +2,34 @@
 #include "transport/tx5/permits.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "kitsune2/error.hpp"
 
 namespace kitsune2::tx5 {
 namespace {
 
-/// P1: whatever its size, one alone may always be granted.
+/// P1: whatever its size, one permit alone may always be granted.
 bool fits(std::uint64_t granted, std::uint64_t bytes, std::uint64_t limit) {
   return granted == 0 || granted + bytes <= limit;
 }
 
 }  // namespace
 
-std::size_t PermitBank::first_sums(std::uint32_t bytes) const {
+std::size_t PermitBank::part_of(std::uint32_t bytes) const {
+  if (bytes <= limits_.frame_bytes) return 0;
   return bytes > limits_.max_granted_bytes / 256 ? 3 : bytes > limits_.max_granted_bytes / 4096 ? 2 : 1;
+}
+
+std::uint64_t PermitBank::room_of(std::size_t part) const {
+  constexpr std::array<std::uint64_t, kParts> kSixteenths{0, 1, 3, 12};
+  return part == 0 ? std::numeric_limits<std::uint64_t>::max() : limits_.max_granted_bytes / 16 * kSixteenths[part];
+}
+
+std::uint64_t PermitBank::granted_bytes() const {
+  std::uint64_t out = 0;
+  for (std::size_t i = 1; i < kParts; ++i) out += parts_[i].granted;
+  return out;
 }
 
 void PermitBank::ask(Holder holder, std::uint32_t bytes, Time now) {
@@ -32,58 +45,58 @@ void PermitBank::ask(Holder holder, std::uint32_t bytes, Time now) {
 }
 
 void PermitBank::stand_in_queue(Holder holder, Account& account) {
-  std::list<Holder>& queue = queue_of(account);
+  account.as_newcomer = account.is_newcomer;
+  std::list<Holder>& queue = parts_[part_of(account.bytes)].queue_of(account);
   auto before = queue.end();
-  if (!account.is_user) {
+  if (account.as_newcomer) {
     before = std::find_if(queue.begin(), queue.end(),
                           [&](Holder other) { return accounts_.at(other).bytes > account.bytes; });
   }
   account.waits = queue.insert(before, holder);
 }
 
-std::optional<PermitBank::Holder> PermitBank::next() const {
-  if (!queue_.empty()) {
-    const bool has_room = fits(granted_, accounts_.at(queue_.front()).bytes, limits_.max_granted_bytes);
-    return has_room ? std::optional(queue_.front()) : std::nullopt;
-  }
-  if (first_queue_.empty()) return std::nullopt;
-  const std::uint32_t bytes = accounts_.at(first_queue_.front()).bytes;
-  // The rules for a large request also hold for all larger ones: if the smallest finds no room, none does.
-  bool has_room = fits(granted_, bytes, limits_.max_granted_bytes);
-  for (std::size_t i = 0; i < first_sums(bytes); ++i) {
-    has_room = has_room && fits(first_granted_[i], bytes, limits_.max_granted_bytes / 8 * (4 - i));
-  }
-  return has_room ? std::optional(first_queue_.front()) : std::nullopt;
+/// P2 to P4.
+std::optional<PermitBank::Holder> PermitBank::next(std::size_t part) const {
+  const Part& p = parts_[part];
+  const bool newcomer_fits =
+      !p.newcomers.empty() && fits(p.newcomers_granted, accounts_.at(p.newcomers.front()).bytes, room_of(part) / 2);
+  if (!newcomer_fits && p.others.empty()) return std::nullopt;
+  const bool is_newcomers = newcomer_fits && (p.newcomers_turn || p.others.empty());
+  const Holder holder = is_newcomers ? p.newcomers.front() : p.others.front();
+  return fits(p.granted, accounts_.at(holder).bytes, room_of(part)) ? std::optional(holder) : std::nullopt;
 }
 
 std::optional<PermitBank::Holder> PermitBank::next_grant(Time now) {
-  const std::optional<Holder> holder = next();
-  if (!holder) return std::nullopt;
-  Account& account = accounts_.at(*holder);
-  queue_of(account).erase(*account.waits);
-  account.waits.reset();
-  account.holds = granted_order_.insert(granted_order_.end(), *holder);
-  account.granted_at = now;
-  granted_ += account.bytes;
-  if (!account.is_user) {
-    for (std::size_t i = 0; i < first_sums(account.bytes); ++i) first_granted_[i] += account.bytes;
+  for (std::size_t i = 0; i < kParts; ++i) {
+    const std::optional<Holder> holder = next(i);
+    if (!holder) continue;
+    Part& part = parts_[i];
+    Account& account = accounts_.at(*holder);
+    part.queue_of(account).erase(*account.waits);
+    account.waits.reset();
+    account.holds = granted_order_.insert(granted_order_.end(), *holder);
+    account.granted_at = now;
+    part.newcomers_turn = !account.as_newcomer;
+    part.granted += account.bytes;
+    if (account.as_newcomer) part.newcomers_granted += account.bytes;
+    return holder;
   }
-  return holder;
+  return std::nullopt;
 }
 
 void PermitBank::give_back(Account& account) {
   granted_order_.erase(*account.holds);
   account.holds.reset();
-  granted_ -= account.bytes;
-  if (account.is_user) return;
-  for (std::size_t i = 0; i < first_sums(account.bytes); ++i) first_granted_[i] -= account.bytes;
+  Part& part = parts_[part_of(account.bytes)];
+  part.granted -= account.bytes;
+  if (account.as_newcomer) part.newcomers_granted -= account.bytes;
 }
 
 void PermitBank::release(Holder holder) {
   const auto found = accounts_.find(holder);
   if (found == accounts_.end()) return;
   Account& account = found->second;
-  if (account.waits) queue_of(account).erase(*account.waits);
+  if (account.waits) parts_[part_of(account.bytes)].queue_of(account).erase(*account.waits);
   account.waits.reset();
   if (account.owing) owing_.erase({account.owes_until, holder});
   account.owing = false;
@@ -92,7 +105,7 @@ void PermitBank::release(Holder holder) {
 
 void PermitBank::on_used(Holder holder) {
   release(holder);
-  accounts_[holder].is_user = true;
+  accounts_[holder].is_newcomer = false;
 }
 
 void PermitBank::forget(Holder holder) {
@@ -102,6 +115,7 @@ void PermitBank::forget(Holder holder) {
 
 void PermitBank::wasted(Holder holder, std::uint64_t bytes, Time now) {
   Account& account = accounts_[holder];
+  account.is_newcomer = true;
   const Time latest = now + limits_.longest_waste_wait;
   // In microseconds: a message of 2^29 bytes does not overflow.
   const Duration cost = std::chrono::microseconds(bytes * 1'000'000 / limits_.waste_per_second);
@@ -125,24 +139,30 @@ std::optional<Time> PermitBank::next_deadline() const {
 }
 
 std::optional<PermitBank::Holder> PermitBank::stalled(Time now, const std::function<Progress(Holder)>& progress) const {
-  // The end of one permit may be all that the others wait for.
-  if (!is_waited_for() || next()) return std::nullopt;
+  std::array<bool, kParts> is_stuck{};
+  for (std::size_t i = 0; i < kParts; ++i) is_stuck[i] = parts_[i].is_waited_for() && !next(i);
+  const auto in_seconds = [](Duration d) {
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(d).count());
+  };
   for (const Holder holder : granted_order_) {
     const Account& account = accounts_.at(holder);
+    if (!is_stuck[part_of(account.bytes)]) continue;
     const Progress come = progress(holder);
     const Duration held_for = now - account.granted_at;
-    const auto seconds = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(held_for).count());
     const Duration quiet_for = now - std::max(come.last_sign, account.granted_at);
-    const bool stands_still = quiet_for >= (account.is_user ? limits_.stall : limits_.first_stall);
-    const bool crawls = held_for >= 3 * limits_.stall && come.received < seconds * limits_.min_rate;
+    const bool stands_still = quiet_for >= (account.as_newcomer ? limits_.first_stall : limits_.stall);
+    const std::uint64_t seconds = in_seconds(held_for);
+    const std::uint64_t least =
+        std::max(seconds * limits_.min_rate, account.bytes * seconds / in_seconds(limits_.longest));
+    const bool crawls = held_for >= 3 * limits_.stall && come.received < least;
     if (stands_still || crawls) return holder;
   }
   return std::nullopt;
 }
 
 void PermitBank::check_invariants() const {
-  std::uint64_t granted = 0;
-  std::array<std::uint64_t, 3> first{};
+  std::array<std::uint64_t, kParts> granted{}, newcomers{};
+  std::array<std::size_t, kParts> holders{};
   std::size_t waiting = 0, holding = 0, owing = 0;
   for (const auto& [holder, account] : accounts_) {
     K2_ASSERT((account.waits ? 1 : 0) + (account.holds ? 1 : 0) + (account.owing ? 1 : 0) <= 1);
@@ -151,14 +171,18 @@ void PermitBank::check_invariants() const {
     K2_ASSERT(!account.owing || owing_.contains({account.owes_until, holder}));
     if (!account.holds) continue;
     holding += 1;
-    granted += account.bytes;
-    if (account.is_user) continue;
-    for (std::size_t i = 0; i < first_sums(account.bytes); ++i) first[i] += account.bytes;
+    const std::size_t part = part_of(account.bytes);
+    holders[part] += 1;
+    granted[part] += account.bytes;
+    if (account.as_newcomer) newcomers[part] += account.bytes;
   }
-  K2_ASSERT(granted == granted_ && first == first_granted_);
-  K2_ASSERT(waiting == queue_.size() + first_queue_.size());
-  K2_ASSERT(holding == granted_order_.size() && owing == owing_.size());
-  K2_ASSERT(granted_ <= limits_.max_granted_bytes || holding == 1);
+  std::size_t queued = 0;
+  for (std::size_t i = 0; i < kParts; ++i) {
+    K2_ASSERT(granted[i] == parts_[i].granted && newcomers[i] == parts_[i].newcomers_granted);
+    K2_ASSERT(granted[i] <= room_of(i) || holders[i] == 1);
+    queued += parts_[i].newcomers.size() + parts_[i].others.size();
+  }
+  K2_ASSERT(waiting == queued && holding == granted_order_.size() && owing == owing_.size());
 }
 
 }  // namespace kitsune2::tx5

@@ -34,56 +34,100 @@ class PermitBankTest : public ::testing::Test {
     return bank_.stalled(now, [](Holder) { return PermitBank::Progress{kStart, 0}; });
   }
 
-  PermitLimits limits_{.max_granted_bytes = 1'000'000};
+  /// Large: 12,000,000, over 62,500. Medium: 3,000,000, over 3,906. Small: 1,000,000.
+  PermitLimits limits_{.max_granted_bytes = 16'000'000, .frame_bytes = 100};
   PermitBank bank_{limits_};
 };
 
-TEST_F(PermitBankTest, UsersComeFirstAndInTheOrderOfAsking) {
-  for (const Holder holder : {1, 2, 3}) make_user(holder);
-  bank_.ask(9, 1'000'000, kStart);  // holds all that there is
+TEST_F(PermitBankTest, ThoseThatHaveUsedOneComeInTheOrderOfAsking) {
+  for (const Holder holder : {1, 2, 3, 9}) make_user(holder);
+  bank_.ask(9, 12'000'000, kStart);  // holds all that there is
   ASSERT_EQ(grants(), std::vector<Holder>{9});
-  bank_.ask(7, 10, kStart);  // has used none
-  bank_.ask(3, 900'000, kStart);
+  bank_.ask(3, 11'900'000, kStart);
   bank_.ask(1, 200'000, kStart);
-  bank_.ask(2, 10, kStart);
+  bank_.ask(2, 100'000, kStart);
   EXPECT_EQ(grants(), std::vector<Holder>{}) << "no room";
   bank_.on_used(9);
   EXPECT_EQ(grants(), std::vector<Holder>{3}) << "a large request is not overtaken";
   bank_.on_used(3);
-  EXPECT_EQ(grants(), (std::vector<Holder>{1, 2, 7}));
+  EXPECT_EQ(grants(), (std::vector<Holder>{1, 2}));
 }
 
-TEST_F(PermitBankTest, AmongTheOthersTheSmallestComesFirst) {
-  bank_.ask(9, 500'000, kStart);
+/// Sixteen publishers of 34 MB each once kept a newcomer's request of 500 bytes waiting for as long as they went on.
+TEST_F(PermitBankTest, ASmallRequestOfANewcomerDoesNotWaitBehindLargeOnesOfPeersThatSendWithoutEnd) {
+  for (Holder holder = 1; holder <= 16; ++holder) make_user(holder);
+  for (Holder holder = 1; holder <= 16; ++holder) bank_.ask(holder, 4'000'000, kStart);
+  EXPECT_EQ(grants(), (std::vector<Holder>{1, 2, 3}));
+  bank_.ask(20, 500, kStart);
+  EXPECT_EQ(grants(), std::vector<Holder>{20}) << "small";
+  bank_.ask(21, 50'000, kStart);
+  EXPECT_EQ(grants(), std::vector<Holder>{21}) << "medium";
+}
+
+TEST_F(PermitBankTest, ALargeRequestOfANewcomerHasItsTurnAmongThoseOfPeersThatSendWithoutEnd) {
+  for (Holder holder = 1; holder <= 16; ++holder) make_user(holder);
+  for (Holder holder = 1; holder <= 16; ++holder) bank_.ask(holder, 4'000'000, kStart);
+  ASSERT_EQ(grants(), (std::vector<Holder>{1, 2, 3}));
+  bank_.ask(20, 4'000'000, kStart);
+  bank_.ask(21, 5'000'000, kStart);
+  bank_.on_used(1);
+  bank_.ask(1, 4'000'000, kStart);
+  EXPECT_EQ(grants(), std::vector<Holder>{20}) << "the next one";
+  bank_.on_used(2);
+  EXPECT_EQ(grants(), std::vector<Holder>{4}) << "and then one of the others";
+}
+
+TEST_F(PermitBankTest, WhatArrivesInOneFrameIsGrantedWhateverElseIsOut) {
+  bank_.ask(1, 20'000'000, kStart);
+  ASSERT_EQ(grants(), std::vector<Holder>{1});
+  bank_.ask(2, 2'000'000, kStart);
+  for (Holder holder = 10; holder < 2'000; ++holder) bank_.ask(holder, 100, kStart);
+  EXPECT_EQ(grants().size(), 1'990U);
+  EXPECT_EQ(bank_.granted_bytes(), 20'000'000U);
+}
+
+TEST_F(PermitBankTest, WhoseBytesWereWastedIsANewcomerUntilItUsesTheNextPermit) {
+  make_user(1);
+  make_user(2);
+  bank_.wasted(1, 1, kStart);
+  bank_.on_time(kStart + seconds(1));
+  bank_.ask(1, 7'000'000, kStart + seconds(1));
+  bank_.ask(2, 6'000'000, kStart + seconds(1));
+  EXPECT_EQ(grants(), std::vector<Holder>{2}) << "half of the room is all that a newcomer has, or one permit alone";
+  bank_.on_used(2);
+  ASSERT_EQ(grants(), std::vector<Holder>{1});
+  bank_.on_used(1);
+  bank_.ask(2, 6'000'000, kStart + seconds(1));
+  bank_.ask(1, 6'000'000, kStart + seconds(1));
+  EXPECT_EQ(grants(), (std::vector<Holder>{2, 1}));
+}
+
+TEST_F(PermitBankTest, AmongNewcomersTheSmallestComesFirst) {
+  bank_.ask(9, 6'000'000, kStart);
   ASSERT_EQ(grants(), std::vector<Holder>{9});
-  bank_.ask(1, 200, kStart);
-  bank_.ask(2, 100, kStart);
-  bank_.ask(3, 100, kStart);
+  bank_.ask(1, 200'000, kStart);
+  bank_.ask(2, 100'000, kStart);
+  bank_.ask(3, 100'000, kStart);
   EXPECT_EQ(grants(), std::vector<Holder>{}) << "half of the room is all that they have";
   bank_.release(9);
   EXPECT_EQ(grants(), (std::vector<Holder>{2, 3, 1}));
 }
 
-TEST_F(PermitBankTest, WhoHasUsedNoneHasHalfOfTheRoomAtMost) {
+TEST_F(PermitBankTest, NewcomersHaveHalfOfEachPartAtMost) {
   make_user(1);
-  bank_.ask(2, 100, kStart);
-  bank_.ask(3, 240'000, kStart);  // over 1/256: such have a quarter of all
-  bank_.ask(4, 20'000, kStart);
-  EXPECT_EQ(grants(), (std::vector<Holder>{2, 4}));
-  bank_.release(4);
-  EXPECT_EQ(grants(), std::vector<Holder>{3});
-  for (Holder holder = 10; holder < 60; ++holder) bank_.ask(holder, 3'900, kStart);  // over 1/4096
-  EXPECT_EQ(grants().size(), 34U) << "3/8 of a million less what holder 3 has";
-  for (Holder holder = 100; holder < 2'000; ++holder) bank_.ask(holder, 200, kStart);
-  const std::uint64_t small_room = 500'000 - bank_.granted_bytes();
-  EXPECT_EQ(grants().size(), small_room / 200);
-  bank_.ask(1, 500'000, kStart);
+  for (Holder holder = 10; holder < 60; ++holder) bank_.ask(holder, 1'000'000, kStart);
+  EXPECT_EQ(grants().size(), 6U);
+  for (Holder holder = 100; holder < 200; ++holder) bank_.ask(holder, 50'000, kStart);
+  EXPECT_EQ(grants().size(), 30U);
+  for (Holder holder = 1'000; holder < 3'000; ++holder) bank_.ask(holder, 500, kStart);
+  EXPECT_EQ(grants().size(), 1'000U);
+  bank_.ask(1, 6'000'000, kStart);
   EXPECT_EQ(grants(), std::vector<Holder>{1}) << "the other half is there for those that have used one";
 }
 
 TEST_F(PermitBankTest, OneAloneIsGrantedWhateverItsSize) {
-  bank_.ask(1, 3'000'000, kStart);
-  bank_.ask(2, 3'000'000, kStart);
+  bank_.ask(1, 30'000'000, kStart);
+  bank_.ask(2, 30'000'000, kStart);
   EXPECT_EQ(grants(), std::vector<Holder>{1});
   bank_.on_used(1);
   EXPECT_EQ(grants(), std::vector<Holder>{2});
@@ -123,38 +167,44 @@ TEST_F(PermitBankTest, WasteIsRememberedOverAReleaseButNotOverTheEndOfTheConnect
   EXPECT_EQ(grants(), std::vector<Holder>{1}) << "another connection";
 }
 
-TEST_F(PermitBankTest, AStalledPermitIsTakenAwayOnlyWhileAnotherRequestFindsNoRoom) {
-  bank_.ask(1, 400'000, kStart);
-  ASSERT_EQ(grants(), std::vector<Holder>{1});
+TEST_F(PermitBankTest, AStalledPermitIsTakenAwayOnlyWhileAnotherRequestFindsNoRoomInItsPart) {
+  bank_.ask(1, 4'000'000, kStart);
+  bank_.ask(2, 50'000, kStart);
+  ASSERT_EQ(grants(), (std::vector<Holder>{2, 1}));
   EXPECT_EQ(stalled(kStart + seconds(60)), std::nullopt) << "nobody waits";
-  bank_.ask(2, 200'000, kStart);
+  bank_.ask(3, 4'000'000, kStart);
   EXPECT_EQ(stalled(kStart + limits_.first_stall - milliseconds(1)), std::nullopt);
   EXPECT_EQ(stalled(kStart + limits_.first_stall), 1U);
   bank_.forget(1);
-  EXPECT_EQ(stalled(kStart + limits_.first_stall), std::nullopt) << "now there is room";
+  EXPECT_EQ(stalled(kStart + limits_.first_stall), std::nullopt)
+      << "now there is room, and holder 2 is in nobody's way";
 }
 
 TEST_F(PermitBankTest, WhoHasUsedOneHasMorePatience) {
   make_user(1);
-  bank_.ask(1, 1'000'000, kStart);
+  bank_.ask(1, 12'000'000, kStart);
   ASSERT_EQ(grants(), std::vector<Holder>{1});
-  bank_.ask(2, 10, kStart);
+  bank_.ask(2, 1'000'000, kStart);
   EXPECT_EQ(stalled(kStart + limits_.stall - milliseconds(1)), std::nullopt);
   EXPECT_EQ(stalled(kStart + limits_.stall), 1U);
 }
 
 TEST_F(PermitBankTest, APermitThatCrawlsIsTakenAwayThoughItMoves) {
-  make_user(1);
-  bank_.ask(1, 1'000'000, kStart);
-  ASSERT_EQ(grants(), std::vector<Holder>{1});
-  bank_.ask(2, 10, kStart);
-  const auto look = [&](Time now, std::uint64_t received) {
-    return bank_.stalled(now, [&](Holder) { return PermitBank::Progress{now, received}; });
-  };
-  const Time judged = kStart + 3 * limits_.stall;
-  EXPECT_EQ(look(judged - milliseconds(1), 0), std::nullopt) << "too early to judge";
-  EXPECT_EQ(look(judged, 30 * limits_.min_rate), std::nullopt);
-  EXPECT_EQ(look(judged, 30 * limits_.min_rate - 1), 1U);
+  for (const bool is_large : {false, true}) {
+    PermitBank bank(limits_);
+    bank.ask(1, is_large ? 12'000'000 : 62'500, kStart);
+    ASSERT_EQ(bank.next_grant(kStart), 1U);
+    for (Holder holder = 10; holder < 100; ++holder) bank.ask(holder, is_large ? 1'000'000 : 62'500, kStart);
+    while (bank.next_grant(kStart)) continue;
+    const auto look = [&](Time now, std::uint64_t received) {
+      return bank.stalled(now, [&](Holder) { return PermitBank::Progress{now, received}; });
+    };
+    const Time judged = kStart + 3 * limits_.stall;
+    const std::uint64_t least = is_large ? 12'000'000 / 10 : 30 * limits_.min_rate;  // 300 s at the longest
+    EXPECT_EQ(look(judged - milliseconds(1), 0), std::nullopt) << "too early to judge";
+    EXPECT_EQ(look(judged, least), std::nullopt);
+    EXPECT_EQ(look(judged, least - 1), 1U);
+  }
 }
 
 TEST(PermitBank, SaysWhatItsTwinSays) {
@@ -162,6 +212,7 @@ TEST(PermitBank, SaysWhatItsTwinSays) {
     std::mt19937_64 random(seed);
     PermitLimits limits;
     limits.max_granted_bytes = std::uint64_t{1} << (12 + random() % 17);
+    limits.frame_bytes = static_cast<std::uint32_t>(limits.max_granted_bytes / 16384);
     model::PermitsUnderTest both(limits);
     std::size_t waited = 0;
     for (int i = 0; i < 3'000; ++i) {

@@ -767,7 +767,7 @@ TEST_F(Tx5Test, HoardersOfPermitsDoNotHoldUpWhoHasUsedOne) {
   Tx5TransportConfig config;
   config.message_size_max = 100'000;
   LinkLimits limits;
-  limits.permits.max_granted_bytes = 200'000;
+  limits.permits.max_granted_bytes = 320'000;  // large ones: 240,000
   auto a = node(config, limits);
   auto known = node();
   known->send(a->url(), filled(60'000));
