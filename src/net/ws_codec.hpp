@@ -71,6 +71,9 @@ class WsDecoder {
   WsDecoder(WsRole own_role, std::size_t max_message_bytes) : role_(own_role), max_(max_message_bytes) {}
 
   Outcome decode(const Incoming& in, Sink& sink);
+  /// Whether a message is complete that the sink did not take, and of which no bytes are left in the input: decode may
+  /// be called without any.
+  bool holds_message() const { return complete_; }
 
  private:
   struct Head;

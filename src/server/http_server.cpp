@@ -180,7 +180,7 @@ class HttpServer::Session final : public ConnEvents,
     }
     if (closing_) return in.size;
     if (waits_for_turn_) conn_->pause();
-    if (!decoder_ || used == in.size) return used;
+    if (!decoder_ || (used == in.size && !decoder_->holds_message())) return used;
     messages_in_turn_ = 0;
     const auto outcome = decoder_->decode({in.data + used, in.size - used, in.owner}, *this);
     if (server_ == nullptr || closing_) return in.size;
@@ -190,7 +190,7 @@ class HttpServer::Session final : public ConnEvents,
       return in.size;
     }
     if (outcome.held) conn_->pause();
-    if (messages_in_turn_ > kMessagesInTurn) conn_->resume();  // in the loop's next turn
+    if (messages_in_turn_ > kMessagesInTurn) resume();  // in the loop's next turn
     return used + outcome.used;
   }
 
@@ -258,7 +258,17 @@ class HttpServer::Session final : public ConnEvents,
   std::size_t queued() const override { return conn_ ? conn_->queued() : 0; }
 
   void resume() override {
-    if (conn_ && !closing_) conn_->resume();
+    if (!conn_ || closing_) return;
+    conn_->resume();
+    if (!decoder_ || !decoder_->holds_message() || std::exchange(held_message_posted_, true)) return;
+    // The connection does not know of it: it passes on what is left of the input, and this message has left it.
+    server_->runtime_.post([weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->held_message_posted_ = false;
+      const std::shared_ptr<std::uint8_t[]> none;
+      static_cast<void>(self->on_data({nullptr, 0, none}));
+    });
   }
 
   void close(std::uint16_t code, std::string_view reason) override {
@@ -416,6 +426,7 @@ class HttpServer::Session final : public ConnEvents,
   bool head_done_ = false;
   bool closing_ = false;
   bool waits_for_output_ = false;
+  bool held_message_posted_ = false;
   bool waits_for_turn_ = false;
   bool upgrade_waits_ = false;
   bool evicted_ = false;

@@ -293,7 +293,7 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
   Routed out{Verdict::forward, to->id, &client.key};
   if (client.address->ip == kThisProcess && to != &client) {
     note_fed(*to, client, size);
-    earn(*to, 2 * size);
+    earn(*to, 2 * size, now);
   }
   if (to->address->ip == kThisProcess && client.group_told_to != to->id) {
     tell_group(client, *to);
@@ -306,7 +306,7 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
 bool RelayCore::waits_for_turn(Client& client, std::size_t size, Time now) {
   if (own_clients_ == 0 || !client.ready || !limits_.rate_limiting || client.address->ip == kThisProcess) return false;
   if (size >= kLargeFrame) {
-    earn(client, size);
+    earn(client, size, now);
     return false;
   }
   const std::uint64_t lacks = kLargeFrame - size;
@@ -323,17 +323,25 @@ bool RelayCore::waits_for_turn(Client& client, std::size_t size, Time now) {
   return false;
 }
 
-void RelayCore::earn(Client& client, std::uint64_t bytes) {
+void RelayCore::earn(Client& client, std::uint64_t bytes, Time now) {
   client.earned = std::max(client.earned, std::min(client.earned + bytes, kMostEarned));
+  if (!client.in_turn || client.earned < kLargeFrame) return;
+  turns_.forget(client.id);
+  go_on(client, now);
+}
+
+/// It need not wait for its turn any more.
+void RelayCore::go_on(Client& client, Time now) {
+  client.in_turn = false;
+  client.last_heard = now;  // it was not read from, so its silence does not count
+  if (!client.held) actions_.push_back({Action::Kind::resume, client.id, {}});
 }
 
 void RelayCore::give_turns(Time now) {
   while (const auto waiter = turns_.next(now)) {
     Client& client = *clients_.at(*waiter);
-    client.in_turn = false;
     client.earned += kTurnFrames * kLargeFrame;
-    client.last_heard = now;  // it was not read from, so its silence does not count
-    if (!client.held) actions_.push_back({Action::Kind::resume, client.id, {}});
+    go_on(client, now);
   }
 }
 

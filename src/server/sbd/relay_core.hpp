@@ -100,10 +100,11 @@ struct RelayCounters {
 ///  R11 In the process of a node, all small frames of clients together get kFramesPercent of the time, and those of one
 ///      address kAddressFramesPercent, in turns (RequestTurns). A client is not read from until its turn comes. A frame
 ///      of kLargeFrame bytes costs nothing, and a smaller one what it lacks of that. Large frames, and what the node
-///      sends to a client, earn the client further frames, at most kMostEarned. Rationale: a frame costs the node more
-///      than its bytes say. So a flood of requests for one op each would take the node's time before any module can
-///      judge it; clients that exchange much in few frames are not delayed. A relay without a node has no turns: there
-///      a frame costs what its bytes cost, and many clients are what it is for.
+///      sends to a client, earn the client further frames, at most kMostEarned; a client that waits for its turn goes
+///      on as soon as it has earned one. Rationale: a frame costs the node more than its bytes say. So a flood of
+///      requests for one op each would take the node's time before any module can judge it; clients that exchange much
+///      in few frames are not delayed. A relay without a node has no turns: there a frame costs what its bytes cost,
+///      and many clients are what it is for.
 /// Memory and time are bounded by the number of clients.
 ///
 /// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread. Calls are O(log clients),
@@ -234,7 +235,8 @@ class RelayCore {
   std::size_t queue_limit() const;
   bool hold(Client& client, Client& to, Time now);
   bool waits_for_turn(Client& client, std::size_t size, Time now);
-  static void earn(Client& client, std::uint64_t bytes);
+  void earn(Client& client, std::uint64_t bytes, Time now);
+  void go_on(Client& client, Time now);
   void give_turns(Time now);
   bool close_longest_stalled(const Client& spared, Time now);
   void set_queued(Client& client, std::size_t queued);

@@ -420,6 +420,29 @@ TEST(HttpServer, AHeldMessageStopsReadingUntilResume) {
   EXPECT_EQ(c->sent, server_frame(net::kWsBinary, "one") + server_frame(net::kWsBinary, "two"));
 }
 
+/// Nothing of a fragmented message is left in the input: it once waited for more input after its sender's turn had
+/// come.
+TEST(HttpServer, AHeldMessageOfFragmentsComesWithResumeAndNotWithTheNextInput) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "GET /ws HTTP/1.1\r\n" + kUpgrade);
+  c->sent.clear();
+  w.echo.hold = true;
+  std::string first = client_frame(net::kWsBinary, "one, ");
+  first[0] &= 0x7f;  // not the last fragment
+  w.say(c, first + client_frame(net::kWsContinuation, "in two"));
+  EXPECT_TRUE(c->paused);
+  w.echo.last_peer->resume();
+  w.world.run_ready();
+  EXPECT_TRUE(c->sent.empty()) << "held again";
+  w.echo.hold = false;
+  w.echo.last_peer->resume();
+  w.world.run_ready();
+  EXPECT_EQ(c->sent, server_frame(net::kWsBinary, "one, in two"));
+  w.say(c, client_frame(net::kWsBinary, "next"));
+  EXPECT_EQ(c->sent, server_frame(net::kWsBinary, "one, in two") + server_frame(net::kWsBinary, "next"));
+}
+
 TEST(HttpServer, TheHandlerMayCloseInsideAMessage) {
   World w;
   auto c = w.connect();
@@ -521,6 +544,20 @@ HttpLimits shared() {
   HttpLimits out;
   out.shares = {.all_percent = 20, .address_percent = 10};
   return out;
+}
+
+TEST(HttpServer, AMessageOfFragmentsAfterManySmallOnesComesInTheNextTurn) {
+  World w;
+  auto c = w.connect();
+  w.say(c, "GET /x HTTP/1.1\r\n" + kUpgrade);
+  c->sent.clear();
+  std::string input;
+  for (int i = 0; i < 32; ++i) input += client_frame(net::kWsBinary, "small");
+  std::string first = client_frame(net::kWsBinary, "one, ");
+  first[0] &= 0x7f;  // not the last fragment
+  w.say(c, input + first + client_frame(net::kWsContinuation, "in two"));
+  w.world.run_ready();
+  EXPECT_TRUE(c->sent.ends_with(server_frame(net::kWsBinary, "one, in two")));
 }
 
 TEST(HttpServer, AFloodOfRequestsWaitsForItselfAndOthersAreAnswered) {

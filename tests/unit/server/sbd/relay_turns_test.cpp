@@ -106,6 +106,22 @@ TEST(RelayTurns, ClientsThatExchangeMuchInFewFramesAreNotDelayedByAFlood) {
   }
 }
 
+/// It once waited for its turn among the flood all the same.
+TEST(RelayTurns, WhoEarnsAFrameWhileItWaitsGoesOnAtOnce) {
+  TurnsWorld w;
+  for (std::uint8_t i = 10; i < 74; ++i) w.flood(KeyPair::seeded(i), i);
+  const auto honest = w.ready(kB, 200);
+  w.run(seconds(3));
+  while (w.forward(honest, kA).verdict == Verdict::forward) w.core.on_queue(w.node, 0, w.now);
+  w.resumed.clear();
+  ASSERT_EQ(w.forward(w.node, kB, 8'000).verdict, Verdict::forward);
+  EXPECT_TRUE(w.resumed.empty()) << "not enough for a frame";
+  ASSERT_EQ(w.forward(w.node, kB, 300).verdict, Verdict::forward);
+  EXPECT_EQ(w.resumed, std::vector<RelayCore::ConnId>{honest});
+  EXPECT_EQ(w.forward(honest, kA).verdict, Verdict::forward);
+  w.core.check_invariants();
+}
+
 TEST(RelayTurns, LargeFramesNeedNoTurn) {
   TurnsWorld w;
   const auto sender = w.ready(kB, 200);
