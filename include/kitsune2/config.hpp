@@ -47,8 +47,8 @@ struct CoreFetchConfig {
   std::uint64_t max_pending = 50'000'000;
   std::uint64_t max_pending_per_peer = 10'000'000;
   /// The memory, in bytes, for requests that peers caused by publish and gossip; see FetchLoad. Offers beyond it are
-  /// not accepted, nor those of one peer beyond a quarter of what the others leave. *Rationale*: offers cost a peer
-  /// nothing. The application's own requests are bounded by max_pending only.
+  /// not accepted, nor those of one peer beyond a quarter of what the others leave, nor those of newcomers beyond a
+  /// fifth together. *Rationale*: offers cost a peer nothing. The application's own: max_pending only.
   std::uint64_t max_offered_bytes = 1U << 30;
   /// Whether to store ops that were not requested, as kitsune2 0.2.2 does. False: they are rejected and counted.
   bool accept_unsolicited = false;

@@ -142,7 +142,8 @@ const std::array kCoreFetch = {
     Key{.name = "maxOfferedBytes",
         .slot = K2_SLOT(core_fetch.max_offered_bytes),
         .doc = "Memory for the requests that peers cause by publish and gossip, at 128 bytes each. Ids beyond that are "
-               "dropped. One peer may use a quarter of what the others leave.",
+               "dropped. Peers that have not exchanged anything useful yet may use a fifth of it together. One peer "
+               "may use a quarter of what the others leave.",
         .min = 1U << 20,
         .max = kTiB,
         .reference = false},

@@ -11,6 +11,9 @@ namespace {
 constexpr std::string_view kArea = "fetch";
 /// As in WireLimits: an id that a peer would refuse is not requested.
 constexpr std::size_t kMaxIdBytes = 1024;
+/// The part of max_offered_bytes that the offers of newcomers may fill: what a peer names without ever having sent
+/// anything is kept in memory and on the disk until it is given up, and must not take the room of peers that send.
+constexpr std::uint64_t kNewcomersPart = 5;
 /// The number of open requests of an earlier run that are read at a time.
 constexpr std::size_t kResumePiece = 16'384;
 
@@ -94,10 +97,11 @@ bool CoreFetch::has_room_for_offer(const std::vector<OpId>& op_ids, const Url& p
   const FetchLoad now = load(peer);
   std::uint64_t offered = op_ids.size() * FetchLoad::kPairBytes;
   for (const OpId& id : op_ids) offered += id.size() - std::min<std::size_t>(id.size(), 32);
-  if (now.bytes + offered > config_.max_offered_bytes) return false;
+  const std::uint64_t room = config_.max_offered_bytes / (budget_->is_known(peer) ? 1 : kNewcomersPart);
+  if (now.bytes + offered > room) return false;
   const std::uint64_t own = now.source_pairs * FetchLoad::kPairBytes;
   const std::uint64_t others = now.bytes - std::min(own, now.bytes);
-  return own + offered <= (config_.max_offered_bytes - std::min(others, config_.max_offered_bytes)) / 4;
+  return own + offered <= (room - std::min(others, room)) / 4;
 }
 
 void CoreFetch::request(std::vector<OpId> op_ids, const Url& source, Handler<> done) {

@@ -389,7 +389,7 @@ TEST(CorePublish, WhilePeersAreServedTheLookUpOfIdsRests) {
 TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
   Net net;
   SimNode b(net, "b");
-  b.builder.config.core_fetch.max_offered_bytes = 128U * 40'000;
+  b.builder.config.core_fetch.max_offered_bytes = 5 * 128U * 40'000;  // newcomers have a fifth
   b.start();
   const auto tell = [&](Scripted& peer, std::uint32_t first, std::uint32_t count, std::size_t id_bytes) {
     std::vector<OpId> ids;
@@ -414,6 +414,39 @@ TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
   const auto own = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1'000'000, 50'000));
   EXPECT_TRUE(await<void>(net.world, [&](auto done) { b.space->fetch().request_ops(own, one.url, done); }));
   EXPECT_EQ(b.space->fetch().pending_ops(), 5U * 4096U + 50'000U);
+}
+
+/// What strangers name is kept in memory and on the disk until it is given up: it took 1 GiB and 266 MiB once.
+TEST(CorePublish, WhatStrangersNameHasAFifthOfTheRoomAndAPeerThatHasSentOpsTheRest) {
+  Net net;
+  SimNode a(net, "a"), b(net, "b");
+  b.builder.config.core_fetch.max_offered_bytes = 128U * 50'000;
+  a.start();
+  b.start();
+  ASSERT_TRUE(publish(net, a, a.add_ops(1, 100), b.url));
+  ASSERT_TRUE(net.world.run_until([&] { return b.held() == 100; }, 10s));
+  const auto ids_from = [](std::uint64_t first, std::uint64_t count) {
+    std::vector<OpId> ids;
+    for (std::uint64_t i = first; i < first + count; ++i) {
+      std::string id = "op " + std::to_string(i);
+      id.resize(32, '.');
+      ids.emplace_back(as_bytes(id));
+    }
+    return ids;
+  };
+  std::vector<std::unique_ptr<Scripted>> strangers;
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    strangers.push_back(std::make_unique<Scripted>(net, "stranger" + std::to_string(i)));
+    strangers.back()->send(b.url, kPublishModule,
+                           wire::encode_publish_ops(Dialect::v0_2, ids_from(1'000'000 * (i + 1), 500)));
+    net.world.run_for(10ms);
+  }
+  EXPECT_LE(b.space->fetch().pending_ops(), 10'000U);
+  EXPECT_GE(b.space->fetch().pending_ops(), 7'000U);
+  const auto before = b.space->fetch().pending_ops();
+  ASSERT_TRUE(publish(net, a, ids_from(0, 8'000), b.url));
+  net.world.run_for(10ms);
+  EXPECT_EQ(b.space->fetch().pending_ops(), before + 8'000);
 }
 
 /// A sender learns only that a message was passed to the network: what was lost was recorded nowhere.
