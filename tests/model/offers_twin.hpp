@@ -92,9 +92,9 @@ class OffersTwin {
 
   bool may_send_agent(const Url& peer, bool is_known, Time now) {
     Taken& own = see(peer).agents;
-    if (!has_one(own, Offers::kAgentBurst, Offers::kAgentsPerSecond, now)) return false;
+    if (!has_one(own, InfoRates::kBurst, InfoRates::kPerSecond, now)) return false;
     if (!is_known) {
-      if (!has_one(newcomers_, Offers::kNewcomersAgentBurst, Offers::kNewcomersAgentsPerSecond, now)) return false;
+      if (!has_one(newcomers_, InfoRates::kNewcomersBurst, InfoRates::kNewcomersPerSecond, now)) return false;
       ++newcomers_.back().second;
     }
     ++own.back().second;

@@ -7,10 +7,6 @@
 
 namespace kitsune2 {
 
-namespace {
-constexpr std::int64_t kOne = 1'000'000;
-}
-
 std::optional<Offers::OfferId> Offers::offer(const Url& peer, std::uint64_t ids, std::uint64_t bytes, bool is_known) {
   const std::uint64_t part = is_known ? 1 : 2;
   Sender& sender = senders_[peer];
@@ -116,26 +112,9 @@ Offers::Dropped Offers::on_piece_done(const Piece& piece, bool ok, bool serving,
   return out;
 }
 
-bool Offers::Allowance::has_one(std::int64_t burst, std::int64_t per_second, Time now) {
-  if (!at) {
-    left = burst * kOne;
-  } else if (now > *at) {
-    left = std::min(burst * kOne, left + std::min<std::int64_t>((now - *at).count(), burst * kOne) * per_second);
-  }
-  at = at ? std::max(*at, now) : now;
-  return left >= kOne;
-}
-
 bool Offers::may_send_agent(const Url& peer, bool is_known, Time now) {
-  Sender& sender = senders_[peer];
-  sender.is_connected = true;
-  if (!sender.agents.has_one(kAgentBurst, kAgentsPerSecond, now)) return false;
-  if (!is_known) {
-    if (!newcomers_agents_.has_one(kNewcomersAgentBurst, kNewcomersAgentsPerSecond, now)) return false;
-    newcomers_agents_.left -= kOne;
-  }
-  sender.agents.left -= kOne;
-  return true;
+  senders_[peer].is_connected = true;
+  return agents_.take(peer, is_known, 1, now) == 1;
 }
 
 void Offers::on_disconnect(const Url& peer) {
@@ -149,6 +128,7 @@ void Offers::drop_if_idle(Senders::iterator it) {
   const Sender& sender = it->second;
   if (sender.is_connected || sender.waiting_ids > 0) return;
   if (sender.held_until) held_.erase({*sender.held_until, it->first});
+  agents_.forget(it->first);
   senders_.erase(it);
 }
 
@@ -177,6 +157,7 @@ void Offers::check_invariants() const {
     in_turn += sender.in_turn ? 1 : 0;
     held += sender.held_until ? 1 : 0;
   }
+  K2_ASSERT(agents_.peers() <= senders_.size());
   K2_ASSERT(ids == waiting_ids_ && bytes == waiting_bytes_ && in_turn == turns_.size() && held == held_.size());
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/peers/info_rates.hpp"
 #include "kitsune2/time.hpp"
 #include "kitsune2/url.hpp"
 
@@ -35,11 +36,8 @@ namespace kitsune2 {
 ///      Reason: there is no room for the rest either; looking it up would be wasted.
 ///  O5  A peer that is held has no turn until the given time. Its announcements wait.
 ///      Reason: a peer over its budget waits; an honest one loses nothing by that.
-///  O6  Of the agent infos of one peer, kAgentBurst are examined at once, then kAgentsPerSecond per second; of those of
-///      all newcomers, from however many addresses, kNewcomersAgentBurst, then kNewcomersAgentsPerSecond. An info that
-///      is not examined does not count.
-///      Reason: verifying an info takes about 0.1 ms, and one that is accepted is written and displaces another. Infos
-///      that are dropped here arrive by gossip and bootstrap.
+///  O6  Agent infos are examined at the rates of InfoRates.
+///      Reason: see there. Infos that are dropped here arrive by gossip and bootstrap.
 ///  O7  A peer is forgotten when it is disconnected and nothing of it waits. While it is connected, its turn and its
 ///      allowance by O6 are kept.
 ///
@@ -54,11 +52,6 @@ class Offers {
   static constexpr std::uint64_t kPieceIds = 4096;
   static constexpr std::size_t kMaxPieces = 4;
   static constexpr Duration kLongestRest = std::chrono::seconds(1);
-  /// In millionths, so that the refill is exact.
-  static constexpr std::int64_t kAgentBurst = 256;
-  static constexpr std::int64_t kAgentsPerSecond = 16;
-  static constexpr std::int64_t kNewcomersAgentBurst = 1024;
-  static constexpr std::int64_t kNewcomersAgentsPerSecond = 64;
 
   using OfferId = std::uint64_t;  ///< 1, 2, 3, … in the order of arrival
 
@@ -111,19 +104,12 @@ class Offers {
     std::uint64_t left = 0;
     std::uint64_t bytes = 0;
   };
-  /// How much may be sent now, in millionths.
-  struct Allowance {
-    std::int64_t left = 0;
-    std::optional<Time> at;
-    bool has_one(std::int64_t burst, std::int64_t per_second, Time now);
-  };
   struct Sender {
     std::deque<Offer> offers;
     bool in_turn = false;
     std::optional<Time> held_until;
     std::uint64_t waiting_ids = 0;    ///< including those that the store is being asked for
     std::uint64_t waiting_bytes = 0;  ///< of the messages in `offers`
-    Allowance agents;
     bool is_connected = true;
   };
   using Senders = std::unordered_map<Url, Sender>;
@@ -138,7 +124,7 @@ class Offers {
   std::set<std::pair<Time, Url>> held_;  ///< senders that are held back
   std::uint64_t waiting_ids_ = 0, waiting_bytes_ = 0;
   std::size_t pieces_ = 0;
-  Allowance newcomers_agents_;
+  InfoRates agents_;
   std::optional<Time> rest_until_;
   OfferId last_offer_ = 0;
 };

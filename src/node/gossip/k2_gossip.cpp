@@ -178,6 +178,7 @@ void K2Gossip::on_connect(const Url& peer) {
 
 void K2Gossip::on_disconnect(const Url& peer) {
   if (stopped_) return;
+  info_rates_.forget(peer);
   for (const auto& round : rounds_.end_all_with(peer)) on_round_over(round, false);
   schedule();
 }
@@ -698,7 +699,9 @@ void K2Gossip::on_has_more(const Url& peer) {
 
 void K2Gossip::take_agents(const Url& peer, const std::vector<Bytes>& infos, std::size_t asked) {
   std::vector<AgentInfoPtr> good;
-  const std::size_t most = std::min({infos.size(), asked, kMaxAgents});
+  const std::size_t expected = std::min({infos.size(), asked, kMaxAgents});
+  const bool is_known = context_.budget && context_.budget->is_known(peer);
+  const std::size_t most = info_rates_.take(peer, is_known, expected, runtime().now());
   if (charge(peer, PeerWork().verifications(most)) != PeerStanding::good) {
     stats_.agents_refused += infos.size();
     return;
@@ -715,7 +718,8 @@ void K2Gossip::take_agents(const Url& peer, const std::vector<Bytes>& infos, std
   }
   stats_.agents_refused += infos.size() - good.size();
   stats_.agents_learned += good.size();
-  if (good.size() < infos.size())
+  // To be over the rate is no fault.
+  if (good.size() + (expected - most) < infos.size())
     peer_error(peer, "agent infos that were not asked for or are not to be believed", 1 + static_cast<double>(bad));
   if (!good.empty()) {
     const std::string bringer = context_.budget ? bringer_of(*context_.budget, peer) : peer.to_string();

@@ -16,6 +16,7 @@
 #include "core/gossip/faults.hpp"
 #include "core/gossip/round.hpp"
 #include "core/gossip/round_book.hpp"
+#include "core/peers/info_rates.hpp"
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
 #include "node/gossip/dht_keeper.hpp"
@@ -48,6 +49,7 @@ namespace kitsune2 {
 ///  comparison
 ///      follows when a peer has named everything that it holds, or a part that a limit cut off. Rationale: what is on
 ///      its way would be found lacking, and be named once more.
+///  G7  Agent infos are examined at the rates of InfoRates. What is over them comes with a later round.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);
@@ -186,6 +188,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   bool knows_peers_ = false;      ///< those who were in the peer store when gossip began
   std::size_t most_candidates_ = 0;
   gossip::Faults faults_;
+  InfoRates info_rates_;
   bool it_waits_ = false;            ///< the peer whose message is being taken in is over its budget
   std::size_t message_bytes_ = 0;    ///< of the message that is being taken in
   bool is_at_its_end_with_ = false;  ///< the peer that sent it has made too many faults

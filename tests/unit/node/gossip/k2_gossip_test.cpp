@@ -272,6 +272,27 @@ TEST(K2Gossip, ABadInfoAmongGoodOnesIsLeftOut) {
   EXPECT_EQ(node.stats().agents_learned, 1U);
 }
 
+/// Published infos had a rate, and those that come by gossip had none.
+TEST(K2Gossip, InfosAreExaminedNoFasterThanPublishedOnes) {
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
+  constexpr std::uint64_t kMore = InfoRates::kBurst + 100;
+  auto first = initiate();
+  auto m = no_diff();
+  std::vector<std::shared_ptr<LocalAgent>> agents;
+  for (std::uint64_t i = 0; i < kMore; ++i) {
+    agents.push_back(make_agent(1000 + i));
+    first.participating_agents.push_back(agents.back()->agent().bytes());
+    m.accept_response.provided_agents.push_back(
+        Bytes::copy_of(AgentInfoBuilder{.url = peer.url}.sign(*agents.back())->encode()));
+  }
+  peer.gossip(node.url, first);
+  peer.gossip(node.url, m);
+  EXPECT_EQ(node.stats().agents_learned, static_cast<std::uint64_t>(InfoRates::kBurst));
+  EXPECT_EQ(node.stats().agents_refused, 100U);
+  EXPECT_EQ(node.stats().peer_errors, 0U) << "to be over the rate is no fault";
+}
+
 TEST(K2Gossip, AnInitiateDuringARoundIsToldBusyUnlessItIsTheSameOne) {
   WithStranger<> both;
   auto& [net, node, peer] = both;
