@@ -28,7 +28,10 @@ class PeerBudgetTwin {
     History& history = peer != nullptr ? peer->history : others_;
     PeerStanding out = charge(history, limits_.peer, micros, now);
     if (peer == nullptr) out = std::min(out, PeerStanding::waits);
-    if (peer != nullptr && peer->is_known) return out;
+    if (peer != nullptr && peer->is_known) {
+      if (is_most_useful(*peer)) return out;
+      return std::max(out, std::min(charge(known_, limits_.known, micros, now), PeerStanding::waits));
+    }
     const Rate& rate = group ? limits_.group : limits_.newcomers;
     GroupAccount* shared = group ? group_of(*group, now) : nullptr;
     History& common = !group ? newcomers_ : (shared != nullptr ? shared->history : other_groups_);
@@ -41,6 +44,7 @@ class PeerBudgetTwin {
     Peer* peer = own(url, now);
     const bool was_known = peer != nullptr && peer->is_known;
     (peer != nullptr ? peer->history : others_).push_back({now, micros});
+    if (was_known && !is_most_useful(*peer)) known_.push_back({now, micros});
     if (peer != nullptr) add_value(*peer, value);
     if (was_known) return;
     GroupAccount* shared = group ? group_of(*group, now) : nullptr;
@@ -51,7 +55,7 @@ class PeerBudgetTwin {
     const auto peer = std::find_if(peers_.begin(), peers_.end(), [&](const Peer& p) { return p.url == url; });
     if (peer != peers_.end()) {
       if (level(peer->history, limits_.peer, at) < 0) return true;
-      if (peer->is_known) return false;
+      if (peer->is_known) return !is_most_useful(*peer) && level(known_, limits_.known, at) < 0;
     } else if (peers_.size() >= limits_.max_accounts && level(others_, limits_.peer, at) < 0) {
       return true;
     }
@@ -164,6 +168,13 @@ class PeerBudgetTwin {
     return out;
   }
 
+  bool is_most_useful(const Peer& peer) const {
+    const auto better = std::count_if(peers_.begin(), peers_.end(), [&](const Peer& other) {
+      return other.is_known && std::pair(other.value, other.url) > std::pair(peer.value, peer.url);
+    });
+    return static_cast<std::size_t>(better) < limits_.most_useful;
+  }
+
   static PeerStanding charge(History& history, const Rate& rate, std::int64_t micros, Time now) {
     const bool was_good = level(history, rate, now) >= 0;
     history.push_back({now, -micros});
@@ -244,7 +255,7 @@ class PeerBudgetTwin {
   const Limits limits_;
   std::vector<Peer> peers_;
   std::vector<GroupAccount> groups_;
-  History newcomers_, others_, other_groups_;
+  History newcomers_, known_, others_, other_groups_;
   std::optional<Time> swept_;
   std::vector<std::pair<std::string, std::uint64_t>> gone_;
   std::vector<Aside> aside_;
@@ -271,6 +282,8 @@ class PeerBudgetTwinRun {
     out.peer = {100'000, 1'000'000};
     out.group = {150'000, 2'000'000};
     out.newcomers = {200'000, 3'000'000};
+    out.known = {50'000, 500'000};
+    out.most_useful = 1;
     out.first_aside = std::chrono::seconds(10);
     out.longest_aside = std::chrono::seconds(60);
     out.max_accounts = 8;

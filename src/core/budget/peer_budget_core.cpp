@@ -1,7 +1,9 @@
 // The accounts of the work that peers cause. The rules are in the header.
 #include "core/budget/peer_budget_core.hpp"
 
+#include <iterator>
 #include <limits>
+#include <tuple>
 
 #include "kitsune2/error.hpp"
 
@@ -27,6 +29,8 @@ PeerBudgetCore::Limits PeerBudgetCore::limits_of(const PeerBudgetConfig& config)
   out.peer = rate(config.peer_ms_per_second, config.peer_burst_ms);
   out.group = rate(config.group_ms_per_second, config.group_burst_ms);
   out.newcomers = rate(config.newcomers_ms_per_second, config.newcomers_burst_ms);
+  // Twice what newcomers have, so that they are better off also where they are many.
+  out.known = {2 * out.newcomers.micros_per_second, 2 * out.newcomers.burst_micros};
   out.first_aside = std::chrono::milliseconds(config.first_aside_ms);
   out.longest_aside = std::chrono::milliseconds(config.longest_aside_ms);
   return out;
@@ -106,7 +110,10 @@ PeerStanding PeerBudgetCore::charge(const Url& peer, const Group& group, std::in
   Peer& entry = own(peer);
   auto out = charge(entry.account, limits_.peer, micros, now_);
   if (&entry == &others_) out = std::min(out, PeerStanding::waits);
-  if (entry.is_known) return out;
+  if (entry.is_known) {
+    if (is_most_useful(peer, entry)) return out;
+    return std::max(out, std::min(charge(known_peers_, limits_.known, micros, now_), PeerStanding::waits));
+  }
   Account& shared = common(group);
   auto of_all = charge(shared, common_rate(group), micros, now_);
   if (&shared == &newcomers_ || &shared == &other_groups_) of_all = std::min(of_all, PeerStanding::waits);
@@ -118,6 +125,7 @@ void PeerBudgetCore::useful(const Url& peer, const Group& group, std::int64_t mi
   Peer& entry = own(peer);
   const bool was_known = entry.is_known;
   change(entry.account, limits_.peer, micros, now_);
+  if (was_known && !is_most_useful(peer, entry)) change(known_peers_, limits_.known, micros, now_);
   if (&entry != &others_) add_value(peer, entry, value);
   // Last, because it may sweep.
   if (!was_known) change(common(group), common_rate(group), micros, now_);
@@ -129,13 +137,24 @@ std::optional<Time> PeerBudgetCore::waits_until(const Url& peer, const Group& gr
   const bool has_own = peers_.contains(peer) || peers_.size() >= limits_.max_accounts;
   const Peer& entry = own(peer);
   auto out = has_own ? good_at(entry.account, limits_.peer, now) : std::nullopt;
-  if (has_own && entry.is_known) return out;
+  if (has_own && entry.is_known) {
+    if (is_most_useful(peer, entry)) return out;
+    const auto of_all = good_at(known_peers_, limits_.known, now);
+    return out && of_all ? std::max(out, of_all) : (out ? out : of_all);
+  }
   if (group && !groups_.contains(*group) && groups_.size() < limits_.max_accounts) return out;
   const auto shared = good_at(common(group), common_rate(group), now);
   return out && shared ? std::max(out, shared) : (out ? out : shared);
 }
 
 // ---------------------------------------------------------------- usefulness
+
+bool PeerBudgetCore::is_most_useful(const Url& url, const Peer& peer) const {
+  if (known_.size() <= limits_.most_useful) return true;
+  if (limits_.most_useful == 0) return false;
+  const auto last = std::prev(known_.end(), static_cast<std::ptrdiff_t>(limits_.most_useful));
+  return std::tie(last->first, last->second) <= std::tie(peer.value, url);
+}
 
 void PeerBudgetCore::add_value(const Url& url, Peer& peer, std::uint64_t value) {
   const std::uint64_t before = peer.value;

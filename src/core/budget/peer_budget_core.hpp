@@ -36,7 +36,8 @@ namespace kitsune2 {
 ///      the whole node, or known peers would not be served while newcomers are held back.
 ///  B3  A peer that must wait and goes on is over when its own account reaches the negative of its burst; a newcomer
 ///      also when the account of its address group does. Then the url, its agents and, for its newcomers, such a group
-///      are put aside. The account of all newcomers, and one that is shared for lack of room (B8), put nobody aside.
+///      are put aside. The account of all newcomers, that of known peers (B9), and one that is shared for lack of room
+///      (B8), put nobody aside.
 ///      Reason: a peer that goes on after it was told to wait (by silence) does so on purpose; one that asked for a
 ///      single thing that cost more than expected did not. Nobody is put aside for the work of others, unless they come
 ///      from one address.
@@ -58,6 +59,10 @@ namespace kitsune2 {
 ///      one. A full account of a newcomer is the same as none. At most `max_aside` entries are put aside; when there
 ///      are more, the one that ends first is dropped.
 ///      Reason: memory is bounded in any case.
+///  B9  Known peers have a common account besides, but for the `most_useful` of them; while it is overdrawn, those that
+///      share it wait.
+///      Reason: it takes one useful op to become known, and with 256 keys it is 256 accounts. Those that have been most
+///      useful are hard to displace, so whoever uses up the common account does not hold up them.
 ///
 /// *What fits*. Catching up with 1,000,000 ops, 300 MB, from one peer costs that peer 1 s of look-ups, 1 s of rows if
 /// the store is durable, and 0.3 s of bytes before anything is given back, and nothing in the end. The default burst of
@@ -66,8 +71,8 @@ namespace kitsune2 {
 /// ms each second.
 ///
 /// Pure: it is told the time and calls nothing. A `now` before the latest one counts as that one. Calls are O(1)
-/// expected, and O(log max_known) where usefulness changes; where a table is full, O(its size) once a second.
-/// max_known) where usefulness changes; where a table is full, O(its size) once a second.
+/// expected (O(most_useful) for a known peer), and O(log max_known) where usefulness changes; where a table is full,
+/// O(its size) once a second.
 class PeerBudgetCore {
  public:
   struct Rate {
@@ -75,7 +80,8 @@ class PeerBudgetCore {
     std::int64_t burst_micros = 0;
   };
   struct Limits {
-    Rate peer, group, newcomers;
+    Rate peer, group, newcomers, known;
+    std::size_t most_useful = 16;
     Duration first_aside = std::chrono::minutes(1);
     Duration longest_aside = std::chrono::hours(1);
     std::size_t max_accounts = 8192;
@@ -93,7 +99,8 @@ class PeerBudgetCore {
       : limits_(limits),
         others_{full(limits.peer)},
         other_groups_(full(limits.group)),
-        newcomers_(full(limits.newcomers)) {}
+        newcomers_(full(limits.newcomers)),
+        known_peers_(full(limits.known)) {}
 
   /// B1 to B3. `over` means: call `put_aside` and close the connection.
   PeerStanding charge(const Url& peer, const Group& group, std::int64_t micros, Time now);
@@ -152,6 +159,8 @@ class PeerBudgetCore {
   Account& common(const Group& group);
   const Account& common(const Group& group) const;
   const Rate& common_rate(const Group& group) const { return group ? limits_.group : limits_.newcomers; }
+  /// Whether a known peer has its own account only (B9).
+  bool is_most_useful(const Url& url, const Peer& peer) const;
   void sweep();
   void add_value(const Url& url, Peer& peer, std::uint64_t value);
   void add_aside(const std::string& key);
@@ -166,6 +175,7 @@ class PeerBudgetCore {
   Peer others_;           ///< of peers without an account of their own (B8)
   Account other_groups_;  ///< the same
   Account newcomers_;
+  Account known_peers_;  ///< of known peers together (B9)
   std::optional<Time> swept_at_;
   Known known_;                                                          ///< by value; the first one is dropped first
   std::map<std::string, std::pair<std::uint64_t, std::uint64_t>> gone_;  ///< value, number

@@ -144,6 +144,29 @@ TEST_F(PeerBudgetRules, TheMostUsefulStayKnown) {
   EXPECT_EQ(budget_.known(), 256U);
 }
 
+/// One useful op makes known: 240 keys had 240 accounts, which is more work than the machine has.
+TEST_F(PeerBudgetRules, ManyThatAreBarelyKnownShareAndTheMostUsefulAreNotHeldUp) {
+  for (int i = 0; i < 16; ++i) budget_.useful(peer(i), std::nullopt, 0, 1000, at({}));
+  for (int i = 100; i < 340; ++i) budget_.useful(peer(i), std::nullopt, 0, 1, at({}));
+  ASSERT_EQ(budget_.known(), 256U);
+  std::int64_t done = 0;
+  for (int round = 0; round < 5; ++round) {
+    for (int i = 100; i < 340; ++i) {
+      if (budget_.charge(peer(i), std::nullopt, 500'000, at({})) == PeerStanding::good) done += 500'000;
+    }
+  }
+  EXPECT_EQ(done, limits_.known.burst_micros + 500'000);
+  EXPECT_TRUE(budget_.waits_until(peer(339), std::nullopt, at({})));
+  EXPECT_EQ(budget_.aside(at({})), 0U) << "nobody is put aside for the work of others";
+  for (int i = 0; i < 16; ++i) {
+    EXPECT_EQ(budget_.charge(peer(i), std::nullopt, 1000, at({})), PeerStanding::good);
+    EXPECT_FALSE(budget_.waits_until(peer(i), std::nullopt, at({})));
+  }
+  // What was useful after all is given back.
+  for (int i = 100; i < 340; ++i) budget_.useful(peer(i), std::nullopt, 2'500'000, 1, at({}));
+  EXPECT_FALSE(budget_.waits_until(peer(339), std::nullopt, at({})));
+}
+
 TEST_F(PeerBudgetRules, WhoComesBackIsKnownByItsAgent) {
   budget_.useful(peer(1), std::nullopt, 0, 10, at({}));
   budget_.on_disconnect(peer(1), std::vector<AgentId>{agent(1)});
