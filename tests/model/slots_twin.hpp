@@ -52,6 +52,13 @@ inline std::vector<std::size_t> may_go(std::span<const slots::Slot> sample,
   keep_largest([&](std::size_t i) { return sample[i].address ? groups[slots::group_of(*sample[i].address)] : 1; });
   keep_largest([&](std::size_t i) { return sample[i].address ? addresses[*sample[i].address] : 1; });
   if (newcomer && std::ranges::all_of(rest, [&](std::size_t i) { return sample[i].address == newcomer; })) rest.clear();
+  // The more useful half stays: whoever has at least half of the others at or below it, and is above those.
+  const std::vector<std::size_t> pool = rest;
+  std::erase_if(rest, [&](std::size_t i) {
+    const auto below = std::ranges::count_if(
+        pool, [&](std::size_t other) { return sample[other].useful_bytes < sample[i].useful_bytes; });
+    return 2 * static_cast<std::size_t>(below) > pool.size() - 1;
+  });
   return rest;
 }
 

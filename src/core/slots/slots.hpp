@@ -38,8 +38,9 @@ inline constexpr std::size_t kSample = 64;
 ///      address at most a quarter of each, but at least one. *Rationale*: to have those places, an attacker must serve
 ///      us well, for a long time, from many addresses.
 ///  E3  Of the rest, those are chosen whose group has the most places, and among these those whose address has the
-///      most. Unknown addresses count as one each. *Rationale*: addresses cost more than keys, and networks more than
-///      addresses. A lone peer is not chosen while others come in crowds.
+///      most. Unknown addresses count as one each. The more useful half of those stays too. *Rationale*: addresses cost
+///      more than keys, and networks more than addresses. A lone peer is not chosen while others come in crowds. Where
+///      addresses tell nothing, because all are behind one (NAT) or none is known, usefulness still does.
 ///  E4  A newcomer whose own address would have to give up a place is refused. *Rationale*: a crowd that replaces
 ///      itself costs work and changes nothing.
 /// `sample`: some of the holders, drawn at random (or all, if they are few). Returns an index into it; nullopt: the

@@ -61,6 +61,22 @@ TEST(Slots, OneAddressCannotHaveAllTheProtectedPlaces) {
   }
 }
 
+/// Behind one address (NAT), or where none is known, honest peers once went as often as those that only held a place.
+TEST(Slots, WhereAddressesTellNothingTheMoreUsefulHalfStays) {
+  for (const bool is_known : {true, false}) {
+    std::vector<Slot> sample;
+    for (std::uint64_t i = 0; i < 64; ++i) sample.push_back(of(v4(10, 0, 0, 1), i < 30 ? 1 + i : 0));
+    for (Slot& slot : sample) {
+      if (!is_known) slot.address.reset();
+    }
+    for (std::uint64_t random = 0; random < 500; ++random) {
+      const auto gone = choose(sample, v4(30, 0, 0, 1), drawn(random, 0));
+      ASSERT_TRUE(gone);
+      EXPECT_GE(*gone, 30U);
+    }
+  }
+}
+
 TEST(Slots, OurOwnNeverGoes) {
   std::vector<Slot> sample(20, of(v4(10, 0, 0, 1)));
   for (Slot& slot : sample) slot.keep = true;
