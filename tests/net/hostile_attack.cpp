@@ -329,12 +329,15 @@ class Tx5Attack final : public Attack {
     runtime_.schedule_after(20ms, [this] { ask_deaf(); });
   }
 
-  /// Publishes a million ids in each message, for ever. Those that have left are counted.
-  void publish(Sender& s) {
+  /// Publishes a million ids in each message, for ever. Those that have left are counted. A message that could not be
+  /// sent is sent again, because making one takes long on a machine that does other things too.
+  void publish(Sender& s, Bytes message = {}) {
     constexpr std::size_t kIds = 1'000'000;
-    s.send(wire::whole_publish_ops(plan_.space, fresh_.take(kIds)), [this, &s](bool sent) {
+    if (message.empty()) message = wire::whole_publish_ops(plan_.space, fresh_.take(kIds));
+    s.send(message, [this, &s, message](bool sent) {
       if (sent) tally_.ids += kIds;
-      runtime_.schedule_after(sent ? 0ms : 200ms, [this, &s] { publish(s); });
+      const Bytes next = sent ? Bytes() : message;
+      runtime_.schedule_after(sent ? 1ms : 200ms, [this, &s, next] { publish(s, next); });
     });
   }
   wire::GossipInitiate initiate() {

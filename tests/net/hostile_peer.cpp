@@ -7,10 +7,13 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <future>
 #include <iostream>
 #include <string>
 #include <thread>
+
+#include <unistd.h>
 
 #include "hostile_attack.hpp"
 #include "kitsune2/asio_runtime.hpp"
@@ -34,8 +37,23 @@ std::vector<std::uint8_t> bytes_of(const std::string& text) {
   return bytes;
 }
 
+/// With K2_HOSTILE_LOG=FILE, victims and honest peers append what they log, with their process ids.
+LogOptions to_file() {
+  LogOptions out;
+  const char* path = std::getenv("K2_HOSTILE_LOG");
+  if (path == nullptr) return out;
+  auto file = std::make_shared<std::ofstream>(path, std::ios::app);
+  out.level = LogLevel::debug;
+  out.callback = [file](const LogLine& line) {
+    *file << line.time.micros / 1000 << " ms " << ::getpid() << ' ' << to_string(line.level) << ' ' << line.area << ": "
+          << line.text << std::endl;
+  };
+  return out;
+}
+
 NodeOptions quiet_options() {
   NodeOptions options;
+  options.log = to_file();
   options.config.k2_gossip.initiate_interval_ms = options.config.k2_gossip.initial_initiate_interval_ms = 3'600'000;
   return options;
 }
