@@ -89,36 +89,51 @@ def cpu_seconds(pid):
 
 
 class Share:
-    """Two looks at a process and its cores: how much faster it had been if others had not run there. Above all on a
-    machine where something else is built meanwhile, a rate says as much about those others as about the node."""
+    """How much faster a process would be if others did not run on its cores, from now until `taken` is called. On a
+    machine where something else is built meanwhile, a rate says as much about that as about the node."""
 
     def __init__(self, pid, cores):
         self.pid, self.cores = pid, cores
-        self.before = self._look()
+        self.threads = {}  # what each had run and waited at the first and the last look
+        self.run, self.busy = cpu_seconds(pid), self._busy()
+        self.over = threading.Event()
+        self._look(is_first=True)
+        self.watcher = threading.Thread(target=self._watch, daemon=True)
+        self.watcher.start()
 
-    def _look(self):
-        run = wait = 0
-        for thread in os.listdir(f"/proc/{self.pid}/task"):
-            try:
+    def _watch(self):
+        # Often, because the honest peer starts a node, with new threads, for each pass.
+        while not self.over.wait(0.03):
+            self._look()
+
+    def _look(self, is_first=False):
+        try:
+            for thread in os.listdir(f"/proc/{self.pid}/task"):
                 with open(f"/proc/{self.pid}/task/{thread}/schedstat") as file:
-                    ran, waited = (int(word) / 1e9 for word in file.read().split()[:2])
-            except OSError:
-                continue  # it has ended, or this kernel keeps no such numbers
-            run, wait = run + ran, wait + waited
-        busy = 0
+                    now = tuple(int(word) / 1e9 for word in file.read().split()[:2])
+                self.threads[thread] = (self.threads.get(thread, (now if is_first else (0, 0),))[0], now)
+        except OSError:
+            pass  # a thread has ended, or this kernel keeps no such numbers
+
+    def _busy(self):
+        out = 0
         with open("/proc/stat") as file:
             for line in file:
                 words = line.split()
                 if words[0] in [f"cpu{core}" for core in self.cores]:
                     user, nice, system, _, _, irq, soft_irq, steal = map(int, words[1:9])
-                    busy += (user + nice + system + irq + soft_irq + steal) / os.sysconf("SC_CLK_TCK")
-        return run, wait, busy
+                    out += (user + nice + system + irq + soft_irq + steal) / os.sysconf("SC_CLK_TCK")
+        return out
 
     def taken(self):
-        """Seconds for which it ran, and seconds that others took from it. What its own threads take from each other is
-        its own: others took no more than they ran."""
-        run, wait, busy = (after - before for before, after in zip(self.before, self._look()))
-        return run, max(0, min(wait, busy - run))
+        """Seconds for which the process ran, and seconds that others took from it. What its own threads take from each
+        other does not count: others took no more than they ran."""
+        self.over.set()
+        self.watcher.join()
+        self._look()
+        run, busy = cpu_seconds(self.pid) - self.run, self._busy() - self.busy
+        ran, waited = (sum(last[i] - first[i] for first, last in self.threads.values()) for i in (0, 1))
+        return run, max(0, min(run * waited / max(ran, 1e-9), busy - run))
 
 
 def without_others(rate, shares):
