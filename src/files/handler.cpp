@@ -20,19 +20,21 @@ bool is(const Bytes& data, const std::array<std::uint8_t, N>& message) {
 
 class Handler final : public FilesHandler {
  public:
-  void allow_space(SpaceId space) override { ears_.try_emplace(std::move(space), std::make_shared<Ear>(pong_)); }
+  void allow_space(SpaceId space) override {
+    handlers_.try_emplace(std::move(space), std::make_shared<HandlerInSpace>(pong_));
+  }
 
   Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& space) override {
-    const auto ear = ears_.find(space);
-    if (ear == ears_.end()) return make_error(Errc::blocked, "this space is not served here");
-    return std::shared_ptr<SpaceHandler>(ear->second);
+    const auto handler = handlers_.find(space);
+    if (handler == handlers_.end()) return make_error(Errc::blocked, "this space is not served here");
+    return std::shared_ptr<SpaceHandler>(handler->second);
   }
   void attach(std::shared_ptr<Space> space) override {
     last_ = space;
     if (space) {
-      if (const auto ear = ears_.find(space->id()); ear != ears_.end()) ear->second->space = space;
+      if (const auto handler = handlers_.find(space->id()); handler != handlers_.end()) handler->second->space = space;
     } else {
-      for (auto& [id, ear] : ears_) ear->space.reset();
+      for (auto& [id, handler] : handlers_) handler->space.reset();
     }
   }
   void on_pong(std::function<void(const Url&)> callback) override { *pong_ = std::move(callback); }
@@ -47,8 +49,8 @@ class Handler final : public FilesHandler {
   using Pong = std::shared_ptr<std::function<void(const Url&)>>;
 
   /// Listens and answers in one space: an answer is never sent in another space than the question.
-  struct Ear : SpaceHandler {
-    explicit Ear(Pong callback) : pong(std::move(callback)) {}
+  struct HandlerInSpace : SpaceHandler {
+    explicit HandlerInSpace(Pong callback) : pong(std::move(callback)) {}
     void recv_notify(const Url& from, const SpaceId&, Bytes data) override {
       if (is(data, kPing)) {
         // One small answer for each question, so that nothing is gained by asking a lot.
@@ -65,7 +67,7 @@ class Handler final : public FilesHandler {
   };
 
   const Pong pong_ = std::make_shared<std::function<void(const Url&)>>();
-  std::map<SpaceId, std::shared_ptr<Ear>> ears_;
+  std::map<SpaceId, std::shared_ptr<HandlerInSpace>> handlers_;
   std::weak_ptr<Space> last_;
 };
 

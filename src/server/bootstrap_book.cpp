@@ -16,7 +16,7 @@ bool BootstrapBook::is_stale(const Space& space, const Info& info, Timestamp now
   const auto newer = [&](const auto& held) {
     return held.agent == info.agent && held.created_at >= info.created_at && held.created_at <= now + kClockSkew;
   };
-  return std::ranges::any_of(space.entries, newer) || std::ranges::any_of(space.graves, newer);
+  return std::ranges::any_of(space.entries, newer) || std::ranges::any_of(space.tombstones, newer);
 }
 
 BootstrapBook::Outcome BootstrapBook::put(const SpaceId& id, const Info& info, Timestamp now, std::uint64_t random) {
@@ -54,7 +54,7 @@ BootstrapBook::Outcome BootstrapBook::put(const SpaceId& id, const Info& info, T
   const auto old = std::ranges::find_if(space.entries, [&](const Entry& entry) { return entry.agent == info.agent; });
   if (info.is_tombstone) {
     if (old != space.entries.end()) drop_entry(space, static_cast<std::size_t>(old - space.entries.begin()));
-    bury(space, info);
+    add_tombstone(space, info);
   } else if (old != space.entries.end()) {
     bytes_ += cost - freed;
     *old = Entry{info.agent, info.created_at, info.expires_at, std::string(info.body), info.from};
@@ -166,10 +166,10 @@ void BootstrapBook::crowd_out(Space& space, std::size_t most, const Address* new
   }
 }
 
-void BootstrapBook::bury(Space& space, const Info& info) {
-  std::erase_if(space.graves, [&](const Grave& grave) { return grave.agent == info.agent; });
-  if (space.graves.size() >= 4 * limits_.max_entries_per_space) space.graves.erase(space.graves.begin());
-  space.graves.push_back({info.agent, info.created_at});
+void BootstrapBook::add_tombstone(Space& space, const Info& info) {
+  std::erase_if(space.tombstones, [&](const Tombstone& tombstone) { return tombstone.agent == info.agent; });
+  if (space.tombstones.size() >= 4 * limits_.max_entries_per_space) space.tombstones.erase(space.tombstones.begin());
+  space.tombstones.push_back({info.agent, info.created_at});
 }
 
 std::string BootstrapBook::list(const SpaceId& id, Timestamp now, const Address& reader) {
@@ -190,8 +190,9 @@ void BootstrapBook::set_max_entries_per_space(std::size_t entries) {
   limits_.max_entries_per_space = entries;
   for (auto& [id, space] : spaces_) {
     crowd_out(space, entries, nullptr);
-    if (space.graves.size() > 4 * entries) {
-      space.graves.erase(space.graves.begin(), space.graves.end() - static_cast<std::ptrdiff_t>(4 * entries));
+    if (space.tombstones.size() > 4 * entries) {
+      space.tombstones.erase(space.tombstones.begin(),
+                             space.tombstones.end() - static_cast<std::ptrdiff_t>(4 * entries));
     }
     settle(id, space);
   }
@@ -205,7 +206,7 @@ void BootstrapBook::prune_space(Space& space, Timestamp now) {
     return true;
   });
   // From here on, what is older than a tombstone is refused because of its created_at.
-  std::erase_if(space.graves, [&](const Grave& grave) { return grave.created_at + kClockSkew < now; });
+  std::erase_if(space.tombstones, [&](const Tombstone& tombstone) { return tombstone.created_at + kClockSkew < now; });
 }
 
 void BootstrapBook::prune(Timestamp now) {
@@ -213,7 +214,7 @@ void BootstrapBook::prune(Timestamp now) {
   for (auto& [id, space] : spaces_) {
     prune_space(space, now);
     settle(id, space);
-    if (space.entries.empty() && space.graves.empty()) empty.push_back(id);
+    if (space.entries.empty() && space.tombstones.empty()) empty.push_back(id);
   }
   for (const SpaceId& id : empty) {
     const auto it = spaces_.find(id);
@@ -289,7 +290,7 @@ void BootstrapBook::check_invariants() const {
   std::size_t bytes = 0, entries = 0, owned = 0, shared = 0;
   for (const auto& [id, space] : spaces_) {
     K2_ASSERT(space.entries.size() <= limits_.max_entries_per_space);
-    K2_ASSERT(space.graves.size() <= 4 * limits_.max_entries_per_space);
+    K2_ASSERT(space.tombstones.size() <= 4 * limits_.max_entries_per_space);
     entries += space.entries.size();
     std::set<Address> from;
     for (const Entry& entry : space.entries) {

@@ -93,13 +93,13 @@ class BootstrapBook {
     std::string body;
     Address from{};
   };
-  struct Grave {
+  struct Tombstone {
     AgentId agent;
     Timestamp created_at;
   };
   struct Space {
     std::vector<Entry> entries;
-    std::vector<Grave> graves;
+    std::vector<Tombstone> tombstones;
     std::uint64_t number = 0;      // in the order of arrival
     bool asked_for = false;        // by an address other than its owner
     std::optional<Address> owner;  // B4
@@ -120,7 +120,7 @@ class BootstrapBook {
   void drop(const SpaceId& space);
   void drop_entry(Space& space, std::size_t at);
   void crowd_out(Space& space, std::size_t most, const Address* newcomer);
-  void bury(Space& space, const Info& info);
+  void add_tombstone(Space& space, const Info& info);
   void prune_space(Space& space, Timestamp now);
   void settle(const SpaceId& id, Space& space, const std::optional<Address>& maker = std::nullopt);
   void disown(Space& space);

@@ -57,7 +57,7 @@ class BootstrapUnderTest {
   };
   struct Space {
     std::vector<Entry> entries;
-    std::map<AgentId, Timestamp> graves;
+    std::map<AgentId, Timestamp> tombstones;
     std::size_t number = 0;
     bool asked_for = false;
     std::optional<Address> maker;
@@ -95,13 +95,13 @@ class BootstrapUnderTest {
 
   void prune_space(Space& space) const {
     std::erase_if(space.entries, [&](const Entry& entry) { return entry.expires_at <= now_; });
-    std::erase_if(space.graves, [&](const auto& grave) { return grave.second + Book::kClockSkew < now_; });
+    std::erase_if(space.tombstones, [&](const auto& tombstone) { return tombstone.second + Book::kClockSkew < now_; });
     settle(space);
   }
   void prune() {
     book_.prune(now_);
     for (auto& [id, space] : spaces_) prune_space(space);
-    std::erase_if(spaces_, [](const auto& s) { return s.second.entries.empty() && s.second.graves.empty(); });
+    std::erase_if(spaces_, [](const auto& s) { return s.second.entries.empty() && s.second.tombstones.empty(); });
   }
   void ask(std::uint8_t where, const Address& reader) {
     const SpaceId id = space_id(where);
@@ -199,8 +199,8 @@ class BootstrapUnderTest {
       const Space& space = spaces_.at(id);
       const auto old = std::ranges::find_if(space.entries, [&](const Entry& e) { return e.agent == info.agent; });
       const bool kept = old != space.entries.end() && old->created_at >= info.created_at;
-      const auto grave = space.graves.find(info.agent);
-      if (kept || (grave != space.graves.end() && grave->second >= info.created_at)) {
+      const auto tombstone = space.tombstones.find(info.agent);
+      if (kept || (tombstone != space.tombstones.end() && tombstone->second >= info.created_at)) {
         coverage_.stale += 1;
         K2_ASSERT(outcome == Book::Outcome::taken);
         return;
@@ -226,7 +226,7 @@ class BootstrapUnderTest {
       coverage_.buried += old != space.entries.end() ? 1 : 0;
       settle(space);
       std::erase_if(space.entries, same);
-      space.graves[info.agent] = info.created_at;
+      space.tombstones[info.agent] = info.created_at;
       if (space.entries.empty() && !space.maker) space.maker = info.from;
     } else if (old != space.entries.end()) {
       *old = entry;
