@@ -15,18 +15,21 @@ namespace kitsune2::files {
 
 /// One output folder. Steps through a manifest and writes what it says; `fetch` supplies the ops.
 ///
-/// *Rules*. O1: every step down is by one name and not through symbolic links. What is in the way is reported, never
-/// followed and (except files, with `overwrite`) never replaced. O2: a file is written under a temporary name beside
-/// its place (kTempPrefix and a hash of root and path, so that the leftovers of a killed run are found and replaced),
-/// synced with its group (`syncfs`: one flush for up to kGroupFiles files or kGroupBytes), then renamed. O3: an
-/// existing file of the same size is read and compared by hash; if it is identical it is kept. O4: bytes have their
-/// ids: `fetch` gets them from a store, which checks them when it reads them. O5: after a stop nothing is synced any
-/// more, and files without their final name are removed. *Rationale*: a flush of a slow disk cannot be interrupted, and
-/// the ops are in the store: only the writing of one group is lost. O6: an unfinished file never has more permissions
-/// than the finished one. O7: links and the modes of folders are made in a separate walk (`finish`) after the last
-/// file, so no file is written through a link, and folders that their owner may not write in can be filled. O8: memory
-/// does not depend on the size of a file, whose ids are not kept. O9: a file for which the disk has no room is not
-/// begun.
+/// *Rules*.
+///  O1  Every step down is by one name and not through symbolic links. What is in the way is reported, never followed
+///      and (except files, with `overwrite`) never replaced.
+///  O2  A file is written under a temporary name beside its place (kTempPrefix and a hash of root and path, so that the
+///      leftovers of a killed run are found and replaced), synced with its group (`syncfs`: one flush for up to
+///      kGroupFiles files or kGroupBytes), then renamed.
+///  O3  An existing file of the same size is read and compared by hash; if it is identical it is kept.
+///  O4  Bytes have their ids: `fetch` gets them from a store, which checks them when it reads them.
+///  O5  After a stop nothing is synced any more, and files without their final name are removed. Rationale: a flush of
+///      a slow disk cannot be interrupted, and the ops are in the store: only the writing of one group is lost.
+///  O6  An unfinished file never has more permissions than the finished one.
+///  O7  Links and the modes of folders are made in a separate walk (`finish`) after the last file, so no file is
+///      written through a link, and folders that their owner may not write in can be filled.
+///  O8  Memory does not depend on the size of a file, whose ids are not kept.
+///  O9  A file for which the disk has no room is not begun.
 class OutWriter {
  public:
   static constexpr std::size_t kGroupFiles = 2048;

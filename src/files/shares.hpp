@@ -43,14 +43,16 @@ struct ShareAloneReport {
 
 /// Stores `paths` as a share in a space of its own, in the file that `Node::space` opens for that space.
 ///
-/// *Rules*. A1: the database of the new space holds the ops of this share and no others, neither of an earlier version
-/// nor of a run that was killed. A2: a share that is held already is not stored again: if one of `held` has the same
-/// number of files, folders, links and bytes, everything is read once to compare it. A3: a run that was stopped or
-/// killed is continued when the same paths are shared again; what it left for other paths is removed when a share
-/// succeeds.
-/// *How*: ops are gathered in "unfinished.<hash of the paths>.db"; when the root is known, and with it the space, the
-/// file gets its name. `strict`: nothing is made if something could not be read. Blocks; must not be called on the
-/// strand. One call at a time for each folder. Errors: as share_paths.
+/// *Rules*.
+///  A1  The database of the new space holds the ops of this share and no others, neither of an earlier version nor of a
+///      run that was killed.
+///  A2  A share that is held already is not stored again: if one of `held` has the same number of files, folders, links
+///      and bytes, everything is read once to compare it.
+///  A3  A run that was stopped or killed is continued when the same paths are shared again; what it left for other
+///      paths is removed when a share succeeds.
+/// Ops are gathered in "unfinished.<hash of the paths>.db". The file gets its name when the root is known, and with it
+/// the space. With `strict`, nothing is made if something could not be read. Blocks; must not be called on the strand.
+/// One call at a time for each folder. Errors: those of share_paths.
 Result<ShareAloneReport> share_alone(Runtime& runtime, const std::string& data_dir, Ed25519LocalAgent& node,
                                      const std::vector<HeldShare>& held, const std::vector<std::string>& paths,
                                      bool strict, const ShareOptions& options, const std::stop_token& stop = {});

@@ -44,20 +44,26 @@ struct WantsView {
 
 /// The part of a fetch of files that runs on the strand.
 ///
-/// *Rules*. W1: an op is pending from `add` until it is durable or missing. W2: an op is missing when every live
-/// source said so, or when all live sources answer pings, none is on back-off, and not one byte arrived for
-/// `missing_after`. It remains requested: a new source may have it, and then it counts as held. W3: every source is
-/// asked for every pending op; the fetch module makes sure that an op is under way from one of them at a time. W4:
-/// a source is an agent of the space with a url and a storage arc that is not empty; its new url replaces the old
-/// one. W5: a source is live if it was heard from within the last kLiveFor: an answer, a pong, or bytes of an
-/// incomplete answer. *Rationale*: a large answer over a slow line takes minutes, and holds back all pongs behind
-/// it. W6: while no source is live and something is wanted, the reason for waiting is the first missing thing among
-/// those that a source needs. W7: a new info costs one look-up, however many are known; the tick finds the infos
-/// that are gone. W8: anybody can claim to be a source, under any number of urls. So at most kMaxSources are kept,
-/// preferring those that have answered. Of the others kUnprovenAsked at a time are asked for ops, each for
-/// kUnprovenOps; one that stays silent for kLiveFor gives its turn to another. The first answer, even to a ping,
-/// makes a source like any other. W9: an op found damaged in the store is pending again; in the progress figures it
-/// remains held. Thread rule: strand only, except `view` and `wait`.
+/// *Rules*.
+///  W1  An op is pending from `add` until it is durable or missing.
+///  W2  An op is missing when every live source said so, or when all live sources answer pings, none is on back-off,
+///      and not one byte arrived for `missing_after`. It remains requested: a new source may have it, and then it
+///      counts as held.
+///  W3  Every source is asked for every pending op; the fetch module makes sure that an op is under way from one of
+///      them at a time.
+///  W4  A source is an agent of the space with a url and a storage arc that is not empty; its new url replaces the old
+///      one.
+///  W5  A source is live if it was heard from within the last kLiveFor: an answer, a pong, or bytes of an incomplete
+///      answer. Rationale: a large answer over a slow line takes minutes, and holds back all pongs behind it.
+///  W6  While no source is live and something is wanted, the reason for waiting is the first missing thing among those
+///      that a source needs.
+///  W7  A new info costs one look-up, however many are known; the tick finds the infos that are gone.
+///  W8  Anybody can claim to be a source, under any number of urls. So at most kMaxSources are kept, preferring those
+///      that have answered. Of the others kUnprovenAsked at a time are asked for ops, each for kUnprovenOps; one that
+///      stays silent for kLiveFor gives its turn to another. The first answer, even to a ping, makes a source like any
+///      other.
+///  W9  An op found damaged in the store is pending again; in the progress figures it remains held.
+/// Thread rule: strand only, except `view` and `wait`.
 class Wants : public std::enable_shared_from_this<Wants> {
  public:
   static constexpr Duration kLiveFor = std::chrono::seconds(7);

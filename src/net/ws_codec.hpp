@@ -34,10 +34,12 @@ struct WsPayload {
 
 /// Decodes frames. Bounded: a message is never larger than the limit, and control frames have up to 125 bytes.
 ///
-/// *Rules*. R1: frames of a client are masked, those of a server are not; otherwise fault 1002. R2: reserved bits,
-/// unknown opcodes, lengths not in their shortest form and fragmented control frames are fault 1002. R3: a message over
-/// the limit is fault 1009, as soon as its length is known. R4: text messages are treated as bytes. After a fault
-/// nothing more is decoded.
+/// *Rules*.
+///  R1  Frames of a client are masked, those of a server are not; otherwise fault 1002.
+///  R2  Reserved bits, unknown opcodes, lengths not in their shortest form and fragmented control frames are fault
+///      1002.
+///  R3  A message over the limit is fault 1009, as soon as its length is known.
+///  R4  Text messages are treated as bytes. After a fault nothing more is decoded.
 class WsDecoder {
  public:
   enum class Next {

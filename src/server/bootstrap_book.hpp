@@ -24,20 +24,25 @@ struct BootstrapLimits {
 
 /// Agent infos by space, for a few minutes each. The caller must have checked them.
 ///
-/// *Rules*. B1: of one agent the newest created_at is kept, in its place; a tombstone removes it. An older info changes
-/// nothing. B2: a tombstone is remembered as long as an older info could still be put. *Rationale*: nobody can bring an
-/// agent back by repeating what it once said. B3: `max_entries_per_space`. When a space is full, the address with the
-/// most entries in it loses one, where the newcomer counts to its own address; if several have as many, they lose one
-/// together. It is the one in the middle of these. *Rationale*: the reference takes the middle one of the space, and so
-/// does this when nobody has more than others, so that the oldest stay; but an address that puts key after key only
-/// replaces its own. B4: a space whose entries all came from one address belongs to that address. At `max_spaces` or
-/// `max_bytes`, the address with the most such spaces loses one, whoever asks, and an address with half of `max_spaces`
-/// loses its own. Of kDraws spaces drawn at random, one that no other address has asked for is dropped, the youngest of
-/// these. *Rationale*: spaces are free to make, so one address could fill the server in a second and keep newcomers
-/// out; the price is its own spaces. B5: the only space of an address stays if another address has asked for it, and a
-/// space with infos of two addresses is dropped when no other may be: of kDraws drawn at random the one with the fewest
-/// addresses, and of those the youngest. When nothing may be dropped, the newcomer is refused. *Rationale*: what is in
-/// use stays; but two addresses must not fill the server with spaces that they share.
+/// *Rules*.
+///  B1  Of one agent the newest created_at is kept, in its place; a tombstone removes it. An older info changes
+///      nothing.
+///  B2  A tombstone is remembered as long as an older info could still be put. Rationale: nobody can bring an agent
+///      back by repeating what it once said.
+///  B3  A space has at most `max_entries_per_space`. When it is full, the address with the most entries loses one; the
+///      newcomer counts as an entry of its own address. If several addresses have the most, they lose one together: the
+///      one in the middle of their entries. Rationale: the reference drops the middle one of the space, and so do we if
+///      no address has more than others, so that the oldest stay. But an address that puts one key after the other only
+///      replaces its own.
+///  B4  A space whose entries all came from one address belongs to that address. At `max_spaces` or `max_bytes`, the
+///      address with the most such spaces loses one, whoever asks, and an address with half of `max_spaces` loses its
+///      own. Of kDraws spaces drawn at random, one that no other address has asked for is dropped, the youngest of
+///      these. Rationale: spaces are free to make, so one address could fill the server in a second and keep newcomers
+///      out; the price is its own spaces.
+///  B5  The only space of an address stays if another address has asked for it, and a space with infos of two addresses
+///      is dropped when no other may be: of kDraws drawn at random the one with the fewest addresses, and of those the
+///      youngest. When nothing may be dropped, the newcomer is refused. Rationale: what is in use stays; but two
+///      addresses must not fill the server with spaces that they share.
 ///
 /// Memory: `max_bytes` and about 200 bytes per space. Calls: O(log addresses), but O(entries) in a full space and
 /// O(spaces) for `prune` and `set_max_entries_per_space`. Thread rule: one thread.

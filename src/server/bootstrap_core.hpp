@@ -31,11 +31,13 @@ struct BootstrapAnswer {
 /// Agent infos by space, for a few minutes each. See docs/protocol-relay.md,
 /// "Bootstrap"; the counterpart in Rust is the crate kitsune2_bootstrap_srv 0.2.2.
 ///
-/// *Rules*. R1: an info is kept only if agent and space are those of the path, created_at is within 3 minutes of now,
-/// it has not expired, it is valid for at most 30 minutes, and its signature is right (checked last, because it costs
-/// most). The url is not checked. *Rationale*: agents of later dialects have urls with other schemes and paths, which
-/// the reference's server accepts; the reader of the list judges them. R2: BootstrapBook decides what is kept, and what
-/// is dropped when it is full. Thread rule: one thread.
+/// *Rules*.
+///  R1  An info is kept only if agent and space are those of the path, created_at is within 3 minutes of now, it has
+///      not expired, it is valid for at most 30 minutes, and its signature is right (checked last, because it costs
+///      most). The url is not checked. Rationale: agents of later dialects have urls with other schemes and paths,
+///      which the reference's server accepts; the reader of the list judges them.
+///  R2  BootstrapBook decides what is kept, and what is dropped when it is full.
+/// Thread rule: one thread.
 class BootstrapCore {
  public:
   static constexpr std::size_t kMaxBodyBytes = 1024;

@@ -13,8 +13,11 @@ namespace kitsune2::server {
 
 /// Lines by kind, each kind with its own gate, so that a flood of one kind does not hide the others.
 ///
-/// *Rules*. R1: `kBurst` lines of each kind pass per second. R2: the next line that passes says how many were left out;
-/// if none follows, `flush` does. R3: the text is made only for a line that passes. Strand only.
+/// *Rules*.
+///  R1  `kBurst` lines of each kind pass per second.
+///  R2  The next line that passes says how many were left out; if none follows, `flush` does.
+///  R3  The text is made only for a line that passes.
+/// Strand only.
 class RelayLog {
  public:
   static constexpr std::uint32_t kBurst = 20;

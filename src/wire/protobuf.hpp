@@ -32,12 +32,14 @@ enum class WireType : std::uint8_t { varint = 0, fixed64 = 1, bytes = 2, start_g
 
 /// Walks through the fields of one message. Pure; never reads outside its view; never throws.
 ///
-/// *Rules*. P1: these are errors: truncation, varints over 64 bits (tags and lengths: over 32), field number 0, wire
-/// types 3, 4 (groups), 6 and 7, and reading a field as another wire type than it has. *Rationale*: no message of
-/// kitsune2 contains them, so a peer that sends one is broken or hostile. P2: fields that the caller does not read are
-/// skipped. P3: numbers of 32 bits are the low half of the varint, and a bool is "not 0", as in every protobuf
-/// implementation. P4: after the first error, `next` always returns false, and `ok` is false. Use: `while (r.next())
-/// switch (r.field()) {…}` and then `if (!r.ok())`. Cost: a few nanoseconds per field.
+/// *Rules*.
+///  P1  These are errors: truncation, varints over 64 bits (tags and lengths: over 32), field number 0, wire types 3, 4
+///      (groups), 6 and 7, and reading a field as another wire type than it has. Rationale: no message of kitsune2
+///      contains them, so a peer that sends one is broken or hostile.
+///  P2  Fields that the caller does not read are skipped.
+///  P3  Numbers of 32 bits are the low half of the varint, and a bool is "not 0", as in every protobuf implementation.
+///  P4  After the first error, `next` always returns false, and `ok` is false.
+/// Use: `while (r.next()) switch (r.field()) {…}` and then `if (!r.ok())`. Cost: a few nanoseconds per field.
 class ProtoReader {
  public:
   ProtoReader() = default;

@@ -20,31 +20,36 @@ namespace kitsune2 {
 /// Shares a node's answers among the peers that request ops. It knows only the number, size and progress of requests:
 /// the caller keeps the ids and the ops, reads the store, and sends.
 ///
-/// *Rules*. S1: the requests of one peer are answered in the order in which they came, with one read and one send at a
-/// time; peers take turns, message by message. S2: what is held is sent; nothing is sent if nothing is held. S3: a
-/// response has at most `max_response_bytes` of payload (a larger op goes alone). The next one is read while the
-/// transport takes the last one, and no further. *Reason*: a durable store reads about as fast as a message leaves. A
-/// read covers at most kMaxIdsPerRead ids, and kSharedIdsPerRead while other peers are served too. *Reason*: nobody
-/// waits behind a long read for a peer that asks for much at once; our own nodes ask for fewer ids than that. S4: a
-/// response that cannot be sent ends its request, and the next one if a part of that was read meanwhile. Asking again
-/// is up to the requester. S5: `max_requests_per_peer` requests and kMaxQueuedBytes of them wait for one peer, and
-/// kMaxAllQueuedBytes for all; further ones are refused. All reads and responses under way together are held to
-/// kMaxServingBytes for peers that have shown that they listen, and to as much for the others. *Reason*: a request is
-/// small and its answer is large, so a peer that asks and does not listen must cost little. S6: a peer has shown that
-/// it listens when it took kProvenBytes on this connection. Until then a response has at most kTrust times what it took
-/// so far (the first one kFirstResponseBytes, none over kProvenBytes), and a peer that has not taken one within
-/// kPatience while others wait for room is disconnected. *Reason*: a response that needs the receiver's permit stays in
-/// memory until the permit comes; peers that ask for much and never permit it would otherwise take all the room. The
-/// first response needs no permit, so a newcomer never waits behind them. S8: a peer is *far* while its round trip is
-/// kFarTrip or more, as far as that is known. While its ops are small (at most half of kFrameBytes on average, in the
-/// last response), a response to it has at most kFrameBytes. For larger ones, once it has shown that it listens, it has
-/// at most what takes sixteen round trips at the rate of the last response, if that is more than `max_response_bytes`;
-/// but not over kFarGrowth times that response, `max_far_response_bytes`, or half of kMaxServingBytes divided by the
-/// peers that are served; and none is read ahead while one over `max_response_bytes` is sent. *Reason*: a message over
-/// one frame waits a round trip for its permit, one at a time. Small ops need not; large ones must, and are to wait for
-/// a small part of the time. S9: while peers that have shown that they listen and others wait, reads go to the two
-/// kinds in turn. *Reason*: as many peers as there are reads would have all of them otherwise, and no newcomer could
-/// ever show that it listens.
+/// *Rules*.
+///  S1  The requests of one peer are answered in the order in which they came, with one read and one send at a time;
+///      peers take turns, message by message.
+///  S2  What is held is sent; nothing is sent if nothing is held.
+///  S3  A response has at most `max_response_bytes` of payload (a larger op goes alone). The next one is read while the
+///      transport takes the last one, and no further. Rationale: a durable store reads about as fast as a message
+///      leaves. A read covers at most kMaxIdsPerRead ids, and kSharedIdsPerRead while other peers are served too.
+///      Rationale: nobody waits behind a long read for a peer that asks for much at once; our own nodes ask for fewer
+///      ids than that.
+///  S4  A response that cannot be sent ends its request, and the next one if a part of that was read meanwhile. Asking
+///      again is up to the requester.
+///  S5  `max_requests_per_peer` requests and kMaxQueuedBytes of them wait for one peer, and kMaxAllQueuedBytes for all;
+///      further ones are refused. All reads and responses under way together are held to kMaxServingBytes for peers
+///      that have shown that they listen, and to as much for the others. Rationale: a request is small and its answer
+///      is large, so a peer that asks and does not listen must cost little.
+///  S6  A peer has shown that it listens when it took kProvenBytes on this connection. Until then a response has at
+///      most kTrust times what it took so far (the first one kFirstResponseBytes, none over kProvenBytes), and a peer
+///      that has not taken one within kPatience while others wait for room is disconnected. Rationale: a response that
+///      needs the receiver's permit stays in memory until the permit comes; peers that ask for much and never permit it
+///      would otherwise take all the room. The first response needs no permit, so a newcomer never waits behind them.
+///  S8  A peer is *far* while its round trip is kFarTrip or more, as far as that is known. While its ops are small (at
+///      most half of kFrameBytes on average, in the last response), a response to it has at most kFrameBytes. For
+///      larger ones, once it has shown that it listens, it has at most what takes sixteen round trips at the rate of
+///      the last response, if that is more than `max_response_bytes`; but not over kFarGrowth times that response,
+///      `max_far_response_bytes`, or half of kMaxServingBytes divided by the peers that are served; and none is read
+///      ahead while one over `max_response_bytes` is sent. Rationale: a message over one frame waits a round trip for
+///      its permit, one at a time. Small ops need not; large ones must, and are to wait for a small part of the time.
+///  S9  While peers that have shown that they listen and others wait, reads go to the two kinds in turn. Rationale: as
+///      many peers as there are reads would have all of them otherwise, and no newcomer could ever show that it
+///      listens.
 ///
 /// Pure: the same calls give the same actions. Every call may add actions; take them with `take_actions` after it, and
 /// carry them out in that order. Calls are O(log peers), but O(peers) where a

@@ -23,9 +23,11 @@ struct FetchedRun {
 
 /// Collects ops and hands them to the store. Strand only.
 ///
-/// *Rules*. W1: at most `kMaxWrites` calls are under way; ops that arrive meanwhile go into the next call. *Rationale*:
-/// a durable store pays per commit, not per op. W2: a call has at most `kMaxOps` ops and `kMaxBytes` payload bytes (a
-/// larger op goes alone). W3: `is_behind()` asks the owner to request nothing more; beyond `kMostBytes`, `add` refuses.
+/// *Rules*.
+///  W1  At most `kMaxWrites` calls are under way; ops that arrive meanwhile go into the next call. Rationale: a durable
+///      store pays per commit, not per op.
+///  W2  A call has at most `kMaxOps` ops and `kMaxBytes` payload bytes (a larger op goes alone).
+///  W3  `is_behind()` asks the owner to request nothing more; beyond `kMostBytes`, `add` refuses.
 class FetchWriter {
  public:
   static constexpr std::size_t kMaxWrites = 2;
