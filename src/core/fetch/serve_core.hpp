@@ -52,8 +52,8 @@ namespace kitsune2 {
 ///      listens.
 ///
 /// Pure: the same calls give the same actions. Every call may add actions; take them with `take_actions` after it, and
-/// carry them out in that order. Calls are O(log peers), but O(peers) where a
-/// peer leaves its turn. Memory is O(requests), which S5 bounds.
+/// carry them out in that order. Calls are O(log peers), but O(peers) where a peer leaves its turn. Memory is
+/// O(requests), which S5 bounds.
 class ServeCore {
  public:
   static constexpr std::uint64_t kMaxServingBytes = 64U << 20;

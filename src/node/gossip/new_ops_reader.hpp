@@ -1,4 +1,4 @@
-// Reads from the op store what to name to a peer in a round.
+// Finds out which ops to name to a peer in a round, by reads of the op store.
 #pragma once
 
 #include <boost/unordered/unordered_flat_set.hpp>
@@ -21,50 +21,52 @@
 
 namespace kitsune2 {
 
-/// Ids for a peer.
+/// The ids to name to a peer, as the store has given them.
 struct NewOps {
   std::vector<Bytes> ids;
-  std::uint64_t bytes = 0;                   ///< of their ops
-  Timestamp next;                            ///< where the next ones begin
-  bool more = false;                         ///< the limit left some out
+  std::uint64_t bytes = 0;                   ///< the payload of their ops
+  Timestamp next;                            ///< the time from which on the next ids are to be read
+  bool more = false;                         ///< a limit has cut the list off
   bool failed = false;                       ///< the store could not be read
-  Duration took{};                           ///< the last read for it, at the store
-  std::optional<Timestamp> history_to = {};  ///< up to where a newcomer has been named all
+  Duration took{};                           ///< how long the last read took at the store
+  std::optional<Timestamp> history_to = {};  ///< a newcomer has been named everything stored before this
 };
 
 /// What a peer asks for in a round.
 struct NewOpsWish {
   SectorSet common;
   Timestamp since;
-  std::uint32_t limit = 0;       ///< bytes of payload
-  std::uint32_t most_bytes = 0;  ///< what is allowed in a round, and to all newcomers within a minute
+  std::uint32_t limit = 0;       ///< the most payload bytes
+  std::uint32_t most_bytes = 0;  ///< the most for any round, and for all newcomers in a minute
   std::vector<AgentId> agents;
   bool we_started = false;   ///< the round
-  bool ours = false;         ///< it is of our kind: asks from the beginning by itself
-  bool starts_over = false;  ///< it asks again, within the interval, for what it was named already
+  bool ours = false;         ///< the peer runs this implementation, and asks for old ops by itself
+  bool starts_over = false;  ///< the peer asks again, within the interval, for what it was told
 };
 
-/// Slices in which a comparison found a difference.
+/// The slices in which a comparison has found a difference, and how much of them may be named.
 struct SliceWish {
   Url peer;
   std::vector<dht::SliceRef> slices;
-  std::uint64_t limit = 0;       ///< bytes of payload, and
-  std::uint64_t most_ids = 0;    ///< ids, that may still be named in the round
+  std::uint64_t limit = 0;       ///< how many payload bytes may still be named in the round
+  std::uint64_t most_ids = 0;    ///< and how many ids
   std::uint64_t most_bytes = 0;  ///< a larger op is never named
   /// What one side has named to the other in this round already, by `NewOpsReader::mark_of`.
   boost::unordered_flat_set<std::uint64_t> but = {};
   bool we_started = false;  ///< the round
 };
 
-/// Rules: gossip::ReadQueue (Q), gossip::Newcomers (N) for what was not asked for, and gossip::ListingPlaces (P). A
-/// read that nobody waits for any more is stopped at the store. Strand only.
+/// Reads what to name, by the rules of gossip::ReadQueue (Q), of gossip::Newcomers (N) for ops that the peer did not
+/// ask for, and of gossip::ListingPlaces (P) for slices. A read for which nobody waits any more is stopped at the
+/// store. Strand only.
 class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
  public:
-  /// Ids in one message: 8 MiB of 32-byte ids.
+  /// The most ids in one message, which are 8 MiB if each has 32 bytes.
   static constexpr std::size_t kMostIds = 250'000;
-  /// A listing of slices is cut after so many pages: each looks at OpStore::kMostLookedAt ops at most.
+  /// A listing of slices is cut off after so many pages. Each looks at no more than OpStore::kMostLookedAt ops.
   static constexpr std::size_t kMostPages = 64;
-  /// A listing that has taken so long ends after a page: its round has a limit, and what was read must count.
+  /// A listing ends after the page at which it has taken this long, because its round has a time limit and what was
+  /// read must not be in vain.
   static constexpr Duration kLongestListing = std::chrono::seconds(3);
   static constexpr std::size_t kPage = 4'096;
   using Done = std::function<void(NewOps)>;
@@ -74,22 +76,22 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   NewOpsReader(const NewOpsReader&) = delete;
   NewOpsReader& operator=(const NewOpsReader&) = delete;
 
-  /// `done`, later, unless `is_wanted` says no by then: the round is over. It is called here, before the store is
-  /// asked and when it has answered.
+  /// Calls `done` later, unless `is_wanted` returns false because the round is over. It is asked in this call, before
+  /// the store is asked, and when the store has answered.
   void read(const NewOpsWish& wish, std::function<bool()> is_wanted, Done done);
-  /// The ids in slices that were found different. `random`: gossip::ListingPlaces, P2.
+  /// The same for the slices that were found different. `random`: see gossip::ListingPlaces, P2.
   void list(SliceWish wish, std::uint32_t random, std::function<bool()> is_wanted, Done done);
   static std::uint64_t mark_of(const Bytes& id) { return keyed_hash(id.view()); }
-  /// Rounds may have ended: gives up what nobody waits for.
+  /// To be called when rounds may have ended: gives up the reads for which nobody waits any more.
   void sweep();
-  /// There is no room for another round of others.
+  /// Whether so many reads wait that no further round of others is accepted. Q5
   bool is_full() const { return queue_.is_full(); }
   gossip::Newcomers& newcomers() { return newcomers_; }
-  /// Gives up all.
+  /// Gives up all reads.
   void stop();
 
  private:
-  /// For whom a read is.
+  /// The round for which a read is.
   struct Asker {
     gossip::ReadQueue::For whom;
     std::function<bool()> is_wanted;
@@ -136,7 +138,7 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   void name_again(const AskerPtr& asker, const NewOpsWish& wish, Done done);
   void name_history(const AskerPtr& asker, const NewOpsWish& wish, Timestamp from, Done done);
   void name_recent_too(const AskerPtr& asker, const NewOpsWish& wish, NewOps old, const Done& done);
-  /// Nothing is named, so the bookmark stays: otherwise what was not named now would never be.
+  /// Names nothing, and leaves the bookmark where it is. Otherwise what is left out now would never be named.
   void name_nothing(Timestamp next, bool more, Done done);
 
   void go_on_listing(const ListingPtr& listing);
@@ -149,7 +151,7 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   void add(const AskerPtr& asker, std::variant<IdsRead, PageRead> what);
   void go_on();
   void begin(gossip::ReadQueue::Id id);
-  /// Takes the read out; nullopt: nobody waits for it any more.
+  /// The store has answered: takes the read out. nullopt if nobody waits for it any more.
   std::optional<Read> on_read_ended(gossip::ReadQueue::Id id);
   NewOps named(const Query& asked, const Result<OpIdsBounded>& found) const;
 
