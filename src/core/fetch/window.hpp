@@ -9,41 +9,43 @@
 
 namespace kitsune2 {
 
-/// Estimates what one source delivers and how long its answers take, and says how many bytes to have asked of it at
-/// once. Bytes are those of the ops and kOpCost for each op, so that many small ones count as well.
+/// Estimates how fast one source delivers and how long its answers take, and says how many bytes to request from it at
+/// a time. Each op counts with its bytes and kOpCost, so that many small ones count as well.
 ///
 /// *Rules*
-///  W1  Round trip: from the sending of a request to the first sign of its answer. The smallest one counts; one that
-///      was measured while nothing else was under way replaces one that is older than kTripAge. *Rationale*: an answer
+///  W1  The round trip is the time from sending a request to the first sign of its answer. The smallest value counts.
+///  One
+///      that was measured while nothing else was under way replaces a value older than kTripAge. Rationale: an answer
 ///      that waits behind others says how long the queue is, not how far the peer is. A window that follows the queue
-///      which it makes itself grows without end.
-///  W2  Rate: what was delivered between the last delivery before a request was sent and an answer to it, over that
-///      time, or over the round trip if that is longer. The highest of this period and the last one counts; a period is
-///      eight round trips, kLeastPeriod at least. *Rationale*: as BBR. Answers come in bursts, and most samples see
-///      only a part of one.
-///  W3  The window is twice the product of both, at most `most_bytes`; at first four times, or more by W7. "At first"
-///      ends when the rate has grown by less than a quarter in three rounds in which the window was at least half used,
-///      and begins anew when nothing was sent for kTripAge. A round ends with the first answer to a request that was
-///      sent after it began. *Rationale*: four times for as long as the line takes it means a few round trips until it
-///      is full; later twice keeps it full while answers come in bursts, and lets the window double when the line gets
-///      faster.
-///  W4  The window is not below kLeastBytes, and at first not below kFirstBytes, but for W5. *Rationale*: two
-///      answers of one frame keep a source going of which nothing is known.
-///  W5  A request that stays without an answer halves the window, down to kLeastCap, once a round trip; each round
-///      gives a quarter back. *Rationale*: a peer that drops requests, or a relay that drops frames, has more than it
-///      can take.
-///  W6  The round trip is *long* from kLongTrip on. Below that the window is not used. *Rationale*: over a loopback or
-///      a good local network two large requests keep both sides busy, and fewer messages cost less.
-///  W7  Answers that come one after the other, none of them more than a quarter of a round trip after the last, are a
-///      *train*. Its rate is what came after its first answer over the time since, kLeastTrain at least; one that has
-///      not brought kTrainBytes counts only if it is faster than the train before. At first the window is what comes at
-///      that rate in two round trips, or in kFirstQueue if that is longer; but no more than kTrainGrowth times the
-///      product of W3, and only if the source is the only one. *Rationale*: the answers to the first request say how
-///      far the peer is, and how close together they come says how fast its line is, before a window has filled it. The
-///      bound is for answers that something on the way has held and let go at once. Of several sources the first one
-///      that answers is not to take all of the work.
+///      which it causes itself grows without end.
+///  W2  The rate is measured with each answer: what was delivered since the last delivery before its request was sent,
+///      divided by the time since then, or by the round trip if that is longer. The highest value of this period and of
+///      the last one counts. A period is eight round trips, but at least kLeastPeriod. Rationale: as in BBR. Answers
+///      come in bursts, and most samples see only a part of a burst.
+///  W3  The window is twice the product of rate and round trip, and at most `most_bytes`. During the *beginning* it is
+///      four times the product, or more by W7. The beginning ends when in three rounds the window was at least half
+///      used and the rate grew by less than a quarter. A new one starts when nothing was sent for kTripAge. A round
+///      ends with the first answer to a request that was sent after the round had begun. Rationale: with four times,
+///      the window is full after a few round trips. Later, twice keeps the line full although answers come in bursts,
+///      and lets the window double when the line gets faster.
+///  W4  The window is at least kLeastBytes, and during the beginning at least kFirstBytes, unless W5 makes it smaller.
+///      Rationale: two answers of one frame each keep a source busy of which nothing is known.
+///  W5  A request without any answer halves the window, at most once in a round trip and down to kLeastCap. Each round
+///      then gives a quarter back. Rationale: a peer that drops requests, or a relay that drops frames, gets more than
+///      it can take.
+///  W6  The round trip is *long* from kLongTrip on. Below that the window is not used. Rationale: over a loopback or a
+///  good
+///      local network two large requests keep both sides busy, and fewer messages cost less.
+///  W7  Answers that follow each other within a quarter of a round trip are a *train*. Its rate is what came after its
+///      first answer, divided by the time since, at least kLeastTrain. A train that has not brought kTrainBytes counts
+///      only if it is faster than the one before. During the beginning the window is what comes at that rate in two
+///      round trips, or in kFirstQueue if that is longer; but at most kTrainGrowth times the product of W3, and only if
+///      the source is the only one. Rationale: the answers to the first request say how far the peer is, and how
+///      closely they follow each other says how fast its line is, before a window has filled it. The bound is for
+///      answers that were held somewhere on the way and released at once. And of several sources the first one that
+///      answers must not take all of the work.
 ///
-/// Integers only: the same calls give the same window on every machine. Every call is O(1). The object has some 180 B.
+/// Integers only: the same calls give the same window on every machine. Every call is O(1). The object has about 180 B.
 class FetchWindow {
  public:
   static constexpr std::uint64_t kOpCost = 64;
@@ -71,18 +73,19 @@ class FetchWindow {
     bool heard = false;           ///< its round trip was measured
   };
 
-  /// A request was sent. `alone`: no other one is under way; `asked`: bytes that are asked for now, by it and others.
+  /// A request was sent. `alone`: no other one is under way. `asked`: the bytes requested now, by this and other
+  /// requests.
   Mark on_sent(bool alone, std::uint64_t asked, std::uint64_t most_bytes, Time now);
-  /// The first sign of an answer to it. No effect the second time. W1.
+  /// The first sign of an answer to the request has arrived. No effect the second time. W1.
   void on_heard(Mark& mark, Time now);
-  /// `bytes` came in answer to it (and to requests before it).
+  /// `bytes` have arrived in answer to the request, and to requests before it.
   void on_delivered(Mark& mark, std::uint64_t bytes, Time now);
-  /// A request ended without any answer. W5.
+  /// A request has ended without any answer. W5.
   void on_lost(std::uint64_t most_bytes, Time now);
 
-  /// W3 to W5; W7 if `is_only_source`.
+  /// The window. W3 to W5; W7 counts if `is_only_source`.
   std::uint64_t bytes(std::uint64_t most_bytes, bool is_only_source = true) const;
-  /// W6.
+  /// Whether the source is far away. W6.
   bool is_long() const { return trip_ && *trip_ >= kLongTrip; }
   std::optional<Duration> round_trip() const { return trip_; }
   /// Bytes a second; 0: not known.

@@ -18,11 +18,10 @@
 namespace kitsune2 {
 
 /// Carries out what ServeCore decides: keeps the ids of the requests, reads the store, encodes and sends. Counts and
-/// logs ids that are not held. The rules (S1 to S6) are ServeCore's. Strand only.
+/// logs ids that are not held. The rules are ServeCore's, except S7. Strand only.
 ///
-/// *Budget*: a peer is charged for its messages and for look-ups of ops that are not held. What it requests, is held
-/// and it receives is free: the turns divide that already, and a budget would idle a node that has nobody else to
-/// serve.
+/// *Budget*: a peer is charged for its messages, and for looking up ops that are not held. Ops that are held and that
+/// it receives are free: the turns divide that work already, and a budget would idle a node that serves nobody else.
 ///
 /// S7: a response is never larger than a message of the transport. An op that does not fit into a message is left out,
 /// counted and logged. *Reason*: a store may hold such ops from before its limit, and the other ops of that request
