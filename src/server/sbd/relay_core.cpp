@@ -325,7 +325,7 @@ bool RelayCore::waits_for_turn(Client& client, std::size_t size, Time now) {
 
 void RelayCore::earn(Client& client, std::uint64_t bytes, Time now) {
   client.earned = std::max(client.earned, std::min(client.earned + bytes, kMostEarned));
-  if (!client.in_turn || client.earned < kLargeFrame) return;
+  if (!client.in_turn || client.earned < kTurnFrames * kLargeFrame) return;
   turns_.forget(client.id);
   go_on(client, now);
 }

@@ -101,10 +101,10 @@ struct RelayCounters {
 ///      address kAddressFramesPercent, in turns (RequestTurns). A client is not read from until its turn comes. A frame
 ///      of kLargeFrame bytes costs nothing, and a smaller one what it lacks of that. Large frames, and what the node
 ///      sends to a client, earn the client further frames, at most kMostEarned; a client that waits for its turn goes
-///      on as soon as it has earned one. Rationale: a frame costs the node more than its bytes say. So a flood of
-///      requests for one op each would take the node's time before any module can judge it; clients that exchange much
-///      in few frames are not delayed. A relay without a node has no turns: there a frame costs what its bytes cost,
-///      and many clients are what it is for.
+///      on as soon as it has earned as many frames as a turn has. Rationale: a frame costs the node more than its bytes
+///      say. So a flood of requests for one op each would take the node's time before any module can judge it; clients
+///      that exchange much in few frames are not delayed. A relay without a node has no turns: there a frame costs what
+///      its bytes cost, and many clients are what it is for.
 /// Memory and time are bounded by the number of clients.
 ///
 /// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread. Calls are O(log clients),

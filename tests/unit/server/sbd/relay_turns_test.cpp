@@ -107,18 +107,21 @@ TEST(RelayTurns, ClientsThatExchangeMuchInFewFramesAreNotDelayedByAFlood) {
 }
 
 /// It once waited for its turn among the flood all the same.
-TEST(RelayTurns, WhoEarnsAFrameWhileItWaitsGoesOnAtOnce) {
+TEST(RelayTurns, WhoEarnsATurnWhileItWaitsGoesOnAtOnce) {
   TurnsWorld w;
   for (std::uint8_t i = 10; i < 74; ++i) w.flood(KeyPair::seeded(i), i);
   const auto honest = w.ready(kB, 200);
   w.run(seconds(3));
   while (w.forward(honest, kA).verdict == Verdict::forward) w.core.on_queue(w.node, 0, w.now);
   w.resumed.clear();
-  ASSERT_EQ(w.forward(w.node, kB, 8'000).verdict, Verdict::forward);
-  EXPECT_TRUE(w.resumed.empty()) << "not enough for a frame";
-  ASSERT_EQ(w.forward(w.node, kB, 300).verdict, Verdict::forward);
+  for (int i = 0; i < 4; ++i) ASSERT_EQ(w.forward(w.node, kB, 16'000).verdict, Verdict::forward);
+  EXPECT_TRUE(w.resumed.empty()) << "not worth a wake-up";
+  ASSERT_EQ(w.forward(w.node, kB, 2'000).verdict, Verdict::forward);
   EXPECT_EQ(w.resumed, std::vector<RelayCore::ConnId>{honest});
-  EXPECT_EQ(w.forward(honest, kA).verdict, Verdict::forward);
+  for (std::size_t i = 0; i < RelayCore::kTurnFrames; ++i) {
+    EXPECT_EQ(w.forward(honest, kA).verdict, Verdict::forward) << i;
+    w.core.on_queue(w.node, 0, w.now);
+  }
   w.core.check_invariants();
 }
 
