@@ -205,6 +205,7 @@ class RunIndexUnderTest {
   void forget(std::uint8_t seed) {
     index_->begin();
     add(seed % 20U, seed);
+    drop_for_now(seed);
     cut_rows();
     index_->forget_added();
     ++coverage.rolled_back;
@@ -213,6 +214,7 @@ class RunIndexUnderTest {
   void fail_to_commit(std::uint8_t seed) {
     index_->begin();
     add(100 + seed % 50U, seed);
+    drop_for_now(seed);
     disk_.fails = seed % 2 == 0;
     const auto changed = index_->step();
     disk_.fails = false;
@@ -234,9 +236,6 @@ class RunIndexUnderTest {
       disk_.lose_power(how);
     }
     index_.emplace(disk_, rules_);
-    for (const Row& row : rows_) {
-      if (!row.held) index_->drop(row.stored_at);
-    }
     start();
     ++coverage.crashes;
     if (how % 4 == 0) compare_all();
@@ -246,8 +245,23 @@ class RunIndexUnderTest {
   void start() {
     need(index_->load(manifest_).has_value(), "runs that a manifest names can be opened");
     for (const Row& row : rows_) {
-      if (row.held && row.stored_at > manifest_.covered) index_->add(row.entry());
+      if (!row.held) {
+        index_->drop(row.stored_at);
+      } else if (row.stored_at > manifest_.covered) {
+        index_->add(row.entry());
+      }
     }
+    index_->committed();
+  }
+
+  /// In a transaction that will be rolled back.
+  void drop_for_now(std::uint8_t which) {
+    if (durable_rows_ == 0) return;
+    const Row& row = rows_[(which * durable_rows_) / 256];
+    if (!row.held) return;
+    index_->drop(row.stored_at);
+    const auto found = index_->find(row.location, as_bytes(row.id));
+    need(found.has_value() && !found->has_value(), "a dropped op is not found, for now");
   }
 
   void drop(std::uint8_t which) {
@@ -257,11 +271,11 @@ class RunIndexUnderTest {
     gone.held = false;
     const Row row = gone;
     held_.erase(row.id);
+    index_->begin();
     index_->drop(row.stored_at);
     ++coverage.dropped;
     const auto found = index_->find(row.location, as_bytes(row.id));
     need(found.has_value() && !found->has_value(), "a dropped op is not found");
-    index_->begin();
     put({row.location, 1, row.created_at, ++clock_, row.id});
     index_->add(rows_.back().entry());
     ++coverage.replaced;

@@ -14,8 +14,8 @@ struct Ran {
 
 /// The fetch module of a few nodes over the memory network, with memory stores.
 Ran run_fetch_history(std::uint64_t seed, bool large);
-/// One SQLite op store on a SimDisk.
-Ran run_store_history(std::uint64_t seed, bool large);
+/// One SQLite op store on a SimDisk, with its indexes in tables or in runs.
+Ran run_store_history(std::uint64_t seed, bool large, bool in_runs);
 /// Nodes with SQLite stores over tx5, the relay and simulated sockets.
 Ran run_relay_history(std::uint64_t seed, bool large);
 
@@ -30,6 +30,8 @@ enum class Kind {
   fetch_large,
   store_small,
   store_large,
+  runs_small,
+  runs_large,
   relay_small,
   relay_large,
   node_small,

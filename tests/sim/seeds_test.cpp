@@ -22,8 +22,8 @@
 namespace kitsune2::sim {
 namespace {
 
-constexpr std::array kKinds{Kind::fetch_small, Kind::fetch_large, Kind::store_small,
-                            Kind::store_large, Kind::relay_small, Kind::relay_large,
+constexpr std::array kKinds{Kind::fetch_small, Kind::fetch_large, Kind::store_small, Kind::store_large,
+                            Kind::runs_small,  Kind::runs_large,  Kind::relay_small, Kind::relay_large,
                             Kind::node_small,  Kind::node_large,  Kind::eclipse};
 std::uint64_t g_seed = 0;
 
@@ -158,6 +158,10 @@ const char* to_string(Kind kind) {
       return "store_small";
     case Kind::store_large:
       return "store_large";
+    case Kind::runs_small:
+      return "runs_small";
+    case Kind::runs_large:
+      return "runs_large";
     case Kind::relay_small:
       return "relay_small";
     case Kind::relay_large:
@@ -178,17 +182,21 @@ Kind kind_of(std::uint64_t seed) {
   if (seed <= 10'000) {
     if (slot < 300) return Kind::eclipse;
     if (slot < 5'200) return Kind::fetch_small;
-    if (slot < 7'000) return Kind::store_small;
+    if (slot < 6'000) return Kind::store_small;
+    if (slot < 7'000) return Kind::runs_small;
     if (slot < 8'400) return Kind::relay_small;
     if (slot < 9'400) return Kind::node_small;
     if (slot < 9'700) return Kind::fetch_large;
-    if (slot < 9'850) return Kind::store_large;
+    if (slot < 9'770) return Kind::store_large;
+    if (slot < 9'850) return Kind::runs_large;
     return slot < 9'950 ? Kind::relay_large : Kind::node_large;
   }
-  if (slot < 50) return Kind::store_small;
+  if (slot < 25) return Kind::store_small;
+  if (slot < 50) return Kind::runs_small;
   if (slot < 90) return Kind::relay_small;
   if (slot < 92) return Kind::fetch_large;
-  if (slot < 94) return Kind::store_large;
+  if (slot < 93) return Kind::store_large;
+  if (slot < 94) return Kind::runs_large;
   if (slot < 96) return Kind::relay_large;
   if (slot < 116) return Kind::node_small;
   if (slot < 118) return Kind::node_large;
@@ -206,7 +214,10 @@ Ran run(std::uint64_t seed, Kind kind) {
       return run_fetch_history(seed, kind == Kind::fetch_large);
     case Kind::store_small:
     case Kind::store_large:
-      return run_store_history(seed, kind == Kind::store_large);
+      return run_store_history(seed, kind == Kind::store_large, false);
+    case Kind::runs_small:
+    case Kind::runs_large:
+      return run_store_history(seed, kind == Kind::runs_large, true);
     case Kind::relay_small:
     case Kind::relay_large:
       return run_relay_history(seed, kind == Kind::relay_large);

@@ -33,9 +33,17 @@ enum class Known { no, yes, maybe };
 
 class StoreHistory {
  public:
-  StoreHistory(std::uint64_t seed, bool large)
+  StoreHistory(std::uint64_t seed, bool large, bool in_runs)
       : world_(seed), disk_(seed ^ 0x6469736bU), large_(large), policy_(make_sha256_policy(kMostBytes)) {
     disk_.make_file(kPath);
+    options_.index_in_runs = in_runs;
+    if (in_runs) {
+      // So small that a few ops make runs of several levels.
+      merge_rules_ = {.newest = 1 + pick(12),
+                      .fan_in = 2 + pick(2),
+                      .most_entries = 20 + pick(200),
+                      .least_work = 1 + pick(2) * pick(600)};
+    }
     options_.max_batch_ops = 1 + pick(20);
     if (pick(8) == 0) options_.max_pending_write_bytes = 5'000;
     if (pick(8) == 0) options_.max_database_bytes = 120'000 + pick(100'000);
@@ -104,8 +112,9 @@ class StoreHistory {
       runtime_ = world_.make_runtime();
       runtime_->set_wall_skew(clock_off_);
       const auto errors = disk_.counters().errors;
-      auto opened =
-          sqlite::open_op_store(sim_environment(disk_, *runtime_), *runtime_, policy_, kSpace, kPath, options_);
+      auto environment = sim_environment(disk_, *runtime_);
+      environment.merge_rules = merge_rules_;
+      auto opened = sqlite::open_op_store(environment, *runtime_, policy_, kSpace, kPath, options_);
       if (opened.has_value() && disk_.has_power()) {
         store_ = *opened;
         break;
@@ -528,6 +537,7 @@ class StoreHistory {
   const bool large_;
   const std::shared_ptr<const OpPolicy> policy_;
   SqliteOpStoreOptions options_;
+  runs::MergeRules merge_rules_;
   std::vector<MetaOp> ops_;
   std::vector<Url> sources_;
   std::map<OpId, std::size_t> numbers_;  ///< positions in ops_
@@ -547,6 +557,6 @@ class StoreHistory {
 
 }  // namespace
 
-Ran run_store_history(std::uint64_t seed, bool large) { return StoreHistory(seed, large).run(); }
+Ran run_store_history(std::uint64_t seed, bool large, bool in_runs) { return StoreHistory(seed, large, in_runs).run(); }
 
 }  // namespace kitsune2::sim

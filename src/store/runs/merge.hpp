@@ -18,6 +18,8 @@ struct MergeRules {
   std::size_t fan_in = 8;
   /// Runs that would have more together stay as they are. *Rationale*: bounds what one merge needs of disk and memory.
   std::uint64_t most_entries = std::uint64_t{1} << 25U;
+  /// A step does at least so much, in entries, or waits: a call of one op must not write a piece of a block.
+  std::size_t least_work = 1'024;
 };
 
 /// The level of a run: 0 up to `newest` entries, and one more for each `fan_in` times as many.

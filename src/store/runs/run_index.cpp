@@ -5,12 +5,6 @@
 #include <utility>
 
 namespace kitsune2::runs {
-namespace {
-
-/// A step does at least so much, or waits: a call of one op must not write a piece of a block.
-constexpr std::size_t kLeastWork = 1'024;
-
-}  // namespace
 
 // ------------------------------------------------------------- MergedCursor
 
@@ -43,6 +37,8 @@ RunIndex::RunIndex(BlockFile& file, const MergeRules& rules)
     : file_(file), rules_(rules), newest_(std::make_shared<Newest>()) {}
 
 Result<void> RunIndex::load(const Manifest& manifest) {
+  for (const std::int64_t stored_at : dropped_now_) dropped_.erase(stored_at);
+  dropped_now_.clear();
   jobs_.clear();
   aside_.reset();
   newest_ = std::make_shared<Newest>();
@@ -68,7 +64,9 @@ Result<void> RunIndex::follow(const Manifest& manifest) {
     if (!run) return run.error();
     runs.push_back(std::move(*run));
   }
-  if (manifest.salt != manifest_.salt || manifest.covered != manifest_.covered) {
+  if (manifest.salt != manifest_.salt) {
+    newest_ = std::make_shared<Newest>();
+  } else if (manifest.covered != manifest_.covered) {
     const auto kept = std::make_shared<Newest>();
     for (std::size_t i = 0; i < newest_->size(); ++i) {
       const Entry entry = (*newest_)[i];
@@ -82,18 +80,31 @@ Result<void> RunIndex::follow(const Manifest& manifest) {
   return {};
 }
 
-void RunIndex::begin() { newest_before_ = newest_->size(); }
+void RunIndex::begin() {
+  newest_before_ = newest_->size();
+  dropped_now_.clear();
+}
 
 void RunIndex::add(const Entry& entry) {
   newest_->add(entry, hash_of(entry.id));
   credit_ += kWorkAnOp;
 }
 
-void RunIndex::forget_added() { newest_->cut(newest_before_); }
+void RunIndex::drop(std::int64_t stored_at) {
+  if (dropped_.insert(stored_at).second) dropped_now_.push_back(stored_at);
+}
+
+void RunIndex::forget_added() {
+  newest_->cut(newest_before_);
+  for (const std::int64_t stored_at : dropped_now_) dropped_.erase(stored_at);
+  dropped_now_.clear();
+}
 
 void RunIndex::committed() {
   slots_.give_back(freed_);
   freed_.clear();
+  newest_before_ = newest_->size();
+  dropped_now_.clear();
 }
 
 RunIndex::Job RunIndex::make_job(Order order, std::vector<std::unique_ptr<Cursor>> inputs, std::uint64_t entries) {
@@ -213,21 +224,22 @@ Result<bool> RunIndex::step() {
     put_aside();
   }
   if (jobs_.empty()) credit_ = 0;
-  if (credit_ >= kLeastWork) {
+  if (credit_ >= rules_.least_work) {
     if (auto ok = work(credit_); !ok) return ok.error();
   }
   return std::exchange(dirty_, false);
 }
 
 Result<bool> RunIndex::step_idle(std::size_t entries) {
+  if (!aside_ && newest_->size() >= rules_.newest) put_aside();
   entries = std::max(entries, MergeJob::kEntriesABlock);
   if (auto ok = work(entries); !ok) return ok.error();
   return std::exchange(dirty_, false);
 }
 
-Result<std::optional<Entry>> RunIndex::find(std::uint32_t location, ByteView id) {
+Result<std::optional<Entry>> RunIndex::find(std::uint32_t location, ByteView id, const Accept& accept) {
   const std::uint64_t hash = hash_of(id);
-  const auto held = [this](std::int64_t stored_at) { return is_held(stored_at); };
+  const auto held = [&](std::int64_t stored_at) { return is_held(stored_at) && (!accept || accept(stored_at)); };
   if (auto found = newest_->find(id, hash, held)) return found;
   if (aside_) {
     if (auto found = aside_->find(id, hash, held)) return found;

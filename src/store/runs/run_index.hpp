@@ -4,6 +4,7 @@
 
 #include <boost/unordered/unordered_flat_set.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -46,26 +47,30 @@ class RunIndex {
   /// `file` stays longer.
   explicit RunIndex(BlockFile& file, const MergeRules& rules = {});
 
-  /// Starts with the runs of `manifest`; nothing newer is known. Runs that are open are not read again.
+  /// Starts with the runs of `manifest`; nothing newer is known, and what was dropped since `begin` is not. Runs that
+  /// are open are not read again.
   Result<void> load(const Manifest& manifest);
-  /// For a reader that goes on: takes the runs of a later manifest and keeps of the newest what it does not cover.
+  /// For a reader that goes on: takes the runs of a later manifest and keeps of the newest what it does not cover. One
+  /// with another salt is of an index that was made anew and may cover less: nothing newer is known then.
   Result<void> follow(const Manifest& manifest);
 
   void begin();
   void add(const Entry& entry);
   /// The op of the row `stored_at` is no longer held.
-  void drop(std::int64_t stored_at) { dropped_.insert(stored_at); }
-  /// Forgets what was added since `begin`. Not after a `step`: then `load`.
+  void drop(std::int64_t stored_at);
+  /// Forgets what was added and dropped since `begin`. Not after a `step`: then `load`.
   void forget_added();
   /// Merges a little: for each op added since the last time, what merging costs on average and some more. True: the
   /// manifest has changed and is to be written in this transaction.
   Result<bool> step();
   /// The same without new ops, for an idle store: about `entries` of work.
   Result<bool> step_idle(std::size_t entries);
-  bool has_work() const { return !jobs_.empty(); }
+  bool has_work() const { return !jobs_.empty() || newest_->size() >= rules_.newest; }
   void committed();
 
-  Result<std::optional<Entry>> find(std::uint32_t location, ByteView id);
+  /// `accept`: whether the op of a row is meant, where an id may stand for several. Empty: it is.
+  using Accept = std::function<bool(std::int64_t stored_at)>;
+  Result<std::optional<Entry>> find(std::uint32_t location, ByteView id, const Accept& accept = {});
   /// All entries that are not before `from`. Dropped ones are among them: `is_held` tells. Not beyond the next change.
   std::unique_ptr<Cursor> scan(Order order, const Entry& from);
   bool is_held(std::int64_t stored_at) const { return !dropped_.contains(stored_at); }
@@ -107,6 +112,7 @@ class RunIndex {
   std::size_t credit_ = 0;
   bool dirty_ = false;  ///< the manifest is not what was last given to be written
   boost::unordered_flat_set<std::int64_t> dropped_;
+  std::vector<std::int64_t> dropped_now_;            ///< since `begin`
   std::vector<std::unique_ptr<RunCursor>> finders_;  ///< by place, the largest run first
 };
 

@@ -127,10 +127,9 @@ void Connection::roll_back() {
   if (in_transaction()) sqlite3_exec(db_.get(), "ROLLBACK", nullptr, nullptr, nullptr);
 }
 
-Error Connection::error(int code) const {
-  sqlite3* db = db_.get();
+Error error_of(sqlite3* db, const std::string& path, int code) {
   const int system_errno = db == nullptr ? 0 : sqlite3_system_errno(db);
-  std::string message = path_ + ": ";
+  std::string message = path + ": ";
   message += db != nullptr && sqlite3_extended_errcode(db) == code ? sqlite3_errmsg(db) : sqlite3_errstr(code);
   const bool names_errno = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
   if (names_errno && system_errno != 0) message += std::string(" (") + std::strerror(system_errno) + ")";

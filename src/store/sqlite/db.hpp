@@ -75,6 +75,9 @@ class Use {
   Statement& statement_;
 };
 
+/// The last failure on `db` as one of our errors, naming the file.
+Error error_of(sqlite3* db, const std::string& path, int code);
+
 /// How long to wait for a lock that another program (a backup) holds.
 inline constexpr int kBusyTimeoutMs = 5'000;
 
@@ -99,8 +102,7 @@ class Connection {
   /// Ends a transaction that failed. No effect outside a transaction.
   void roll_back();
 
-  /// The last failure as one of our errors, naming the file.
-  Error error(int code) const;
+  Error error(int code) const { return error_of(db_.get(), path_, code); }
   const std::string& path() const { return path_; }
   sqlite3* handle() const { return db_.get(); }
 

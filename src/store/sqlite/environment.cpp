@@ -34,7 +34,7 @@ std::shared_ptr<SharedThreads> threads_for(Duty duty) {
 
 const Environment& real_environment() {
   static const Environment environment{
-      [](Duty duty, Worker::Turn turn) { return threads_for(duty)->make_worker(std::move(turn)); }, nullptr};
+      [](Duty duty, Worker::Turn turn) { return threads_for(duty)->make_worker(std::move(turn)); }};
   return environment;
 }
 

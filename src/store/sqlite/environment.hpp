@@ -8,6 +8,7 @@
 
 #include "kitsune2/peer_store.hpp"
 #include "kitsune2/sqlite_store.hpp"
+#include "store/runs/merge.hpp"
 
 namespace kitsune2::sqlite {
 
@@ -44,6 +45,8 @@ struct Environment {
   /// The SQLite VFS. Null: the system's files, which are locked by us, and created if missing. Otherwise the file must
   /// exist (it may be empty), and nobody else may use it.
   const char* vfs = nullptr;
+  /// Of the indexes of op stores that have them in runs.
+  runs::MergeRules merge_rules = {};
 };
 
 /// Threads and files of the system. All stores of the process share kThreadsADuty threads for each duty, which are

@@ -31,8 +31,8 @@ Error other_policy(const std::string& path, const SqliteOpStoreInfo& info, const
 
 class Check {
  public:
-  Check(Connection connection, const OpPolicy& policy, const SqliteCheckOptions& options)
-      : connection_(std::move(connection)), policy_(policy), options_(options) {}
+  Check(Connection connection, int version, const OpPolicy& policy, const SqliteCheckOptions& options)
+      : connection_(std::move(connection)), policy_(policy), options_(options), version_(version) {}
 
   Result<SqliteCheckReport> run() {
     auto ok = prepare();
@@ -52,20 +52,26 @@ class Check {
 
  private:
   Result<void> prepare() {
-    auto finder = sqlite::OpFinder::make(connection_, &policy_);
-    if (!finder) return finder.error();
-    finder_ = std::move(*finder);
+    if (has_runs()) {
+      auto runs = sqlite::RunsIndex::make(connection_, &policy_, false);
+      if (!runs) return runs.error();
+      index_ = std::move(*runs);
+    } else {
+      auto tables = sqlite::make_table_index(connection_, &policy_);
+      if (!tables) return tables.error();
+      index_ = std::move(*tables);
+    }
+    const std::string rows = std::string("SELECT stored_at, loc, id, created_at, size, ") +
+                             sqlite::data_column(version_) + (has_runs() ? ", data IS NULL" : ", 1") +
+                             " FROM op WHERE stored_at>?1 ORDER BY stored_at";
     const std::pair<Statement*, const char*> all[] = {
-        {&rows_,
-         "SELECT op.stored_at, loc, id, created_at, size, data FROM op LEFT JOIN op_data USING(stored_at)"
-         " WHERE op.stored_at>?1 ORDER BY op.stored_at"},
+        {&rows_, rows.c_str()},
         {&count_data_, "SELECT count(*) FROM op_data WHERE stored_at>?1 AND stored_at<=?2"},
         {&orphans_,
          "SELECT op_data.stored_at, length(data) FROM op_data WHERE stored_at>?1 AND stored_at<=?2"
          " AND NOT EXISTS (SELECT 1 FROM op WHERE op.stored_at=op_data.stored_at)"},
-        {&by_time_,
-         "SELECT loc=?3 AND id=?4 AND size=?5 FROM op INDEXED BY op_by_time WHERE created_at=?1 AND stored_at=?2"},
-        {&counted_, "SELECT count(*), coalesce(sum(size), 0) FROM op INDEXED BY op_by_time"},
+        {&counted_, has_runs() ? "SELECT count(*), coalesce(sum(size), 0) FROM op"
+                               : "SELECT count(*), coalesce(sum(size), 0) FROM op INDEXED BY op_by_time"},
         {&totals_, "SELECT ops, bytes FROM totals"},
     };
     for (const auto& [statement, sql] : all) {
@@ -87,6 +93,10 @@ class Check {
 
   Result<void> read_piece() {
     if (auto ok = connection_.run("BEGIN"); !ok) return ok;
+    if (auto ok = index_->refresh(); !ok && !is_index_damage(ok.error())) {
+      connection_.roll_back();
+      return ok;
+    }
     const std::uint64_t ops = report_.ops, bytes = report_.bytes;
     const std::int64_t begin = last_;
     with_data_ = 0;
@@ -133,7 +143,7 @@ class Check {
     fault.size = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 0));
     ++report_.ops;
     report_.bytes += data.size();
-    if (!use->is_null(5)) ++with_data_;
+    if (!use->is_null(5) && use->int64(6) == 1) ++with_data_;
     const auto found = call_for_result("the op policy", [&] { return policy_.describe(data); });
     if (!use->is_null(5) && !found && !sqlite::is_damage(found.error())) {
       return found.error().code == Errc::too_large ? Result<void>() : found.error();
@@ -153,29 +163,36 @@ class Check {
       fault.what = "its entry has another place";
     } else {
       auto what = look_into_indexes(fault, found->created_at);
-      if (!what) return what.error();
-      fault.what = std::move(*what);
+      if (!what && !is_index_damage(what.error())) return what.error();
+      if (what) fault.what = std::move(*what);
     }
     if (!fault.what.empty()) add(std::move(fault));
     return {};
   }
 
+  /// Runs that cannot be read are a fault of the store, and the rest is looked at without them.
+  bool is_index_damage(const Error& error) {
+    if (!index_->is_damaged() || error.code != Errc::corrupt) return false;
+    if (!std::exchange(skips_index_, true)) {
+      add({{}, Timestamp{sqlite::kWholeIndex}, 0, false, "the index cannot be read: " + error.message});
+    }
+    return true;
+  }
+
   /// Returns what is wrong; empty if nothing is.
   Result<std::string> look_into_indexes(const SqliteStoreFault& op, Timestamp created_at) {
-    const auto indexed = finder_.find(connection_, op.op_id.view());
+    if (skips_index_) return std::string();
+    const auto indexed = index_->find(op.op_id.view());
     if (!indexed) return indexed.error();
     if (!*indexed) return std::string("the index by id does not have it");
     if ((*indexed)->stored_at != op.stored_at.micros) return std::string("it is there twice");
     if ((*indexed)->size != op.size || (*indexed)->created_at != created_at) {
       return std::string("the index by id has another size or time");
     }
-    const Use use(by_time_);
-    use->bind(1, created_at.micros).bind(2, op.stored_at.micros);
-    use->bind(3, std::int64_t{policy_.location(op.op_id.view())}).bind(4, op.op_id.view());
-    use->bind(5, static_cast<std::int64_t>(op.size));
-    const int rc = use->step();
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
-    if (rc == SQLITE_DONE || use->int64(0) != 1) return std::string("the index by time does not agree");
+    const auto in_time = index_->has_in_time({policy_.location(op.op_id.view()), static_cast<std::int64_t>(op.size),
+                                              created_at.micros, op.stored_at.micros, op.op_id.view()});
+    if (!in_time) return in_time.error();
+    if (!*in_time) return std::string("the index by time does not agree");
     return std::string();
   }
 
@@ -233,10 +250,14 @@ class Check {
   Connection connection_;
   const OpPolicy& policy_;
   const SqliteCheckOptions& options_;
-  sqlite::OpFinder finder_;
-  Statement rows_, count_data_, orphans_, by_time_, counted_, totals_;
+  bool has_runs() const { return version_ == sqlite::kRunsFormat.version; }
+
+  const int version_;  ///< of the schema
+  std::unique_ptr<sqlite::OpIndex> index_;
+  Statement rows_, count_data_, orphans_, counted_, totals_;
   std::int64_t last_ = INT64_MIN;
   bool at_end_ = false;
+  bool skips_index_ = false;    ///< it is damaged
   std::int64_t with_data_ = 0;  ///< of the entries of this piece
   SqliteCheckReport report_;
   SqliteCheckProgress progress_;
@@ -253,8 +274,9 @@ Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const O
   if (info->policy != policy.name()) return other_policy(path, *info, policy);
   auto connection = Connection::open(path, Connection::Mode::read_only);
   if (!connection) return connection.error();
-  if (auto ok = sqlite::open_format(*connection, sqlite::kOpStoreFormat, false); !ok) return ok.error();
-  return Check(std::move(*connection), policy, options).run();
+  const auto version = sqlite::open_op_format(*connection, nullptr);
+  if (!version) return version.error();
+  return Check(std::move(*connection), *version, policy, options).run();
 }
 
 Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const OpPolicy& policy,
@@ -264,7 +286,7 @@ Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const
   if (info->policy != policy.name()) return other_policy(path, *info, policy);
   const auto lock = sqlite::FileLock::take(path);
   if (!lock) return lock.error();
-  auto writer = sqlite::OpWriter::open(path, 0, nullptr, &policy);
+  auto writer = sqlite::OpWriter::open(path, {.policy = &policy});
   if (!writer) return writer.error();
   SqliteRepairReport report;
   std::size_t next = 0;

@@ -14,30 +14,20 @@
 #include "store/sqlite/db.hpp"
 #include "store/sqlite/fingerprints.hpp"
 #include "store/sqlite/gather_vfs.hpp"
+#include "store/sqlite/op_schema.hpp"
+#include "store/sqlite/runs_index.hpp"
 #include "store/stored_clock.hpp"
 
 namespace kitsune2::sqlite {
 
-/// Looks up an op by its id. The location is a function of the id, so one index serves ids and locations.
-class OpFinder {
- public:
-  struct Found {
-    std::int64_t stored_at;
-    Timestamp created_at;
-    std::uint64_t size;
-  };
-
-  /// `policy` tells the location of ids; null: as in the reference. It must outlive this object.
-  static Result<OpFinder> make(Connection& connection, const OpPolicy* policy);
-  /// nullopt: not held.
-  Result<std::optional<Found>> find(Connection& connection, ByteView op_id);
-  std::uint32_t location(ByteView op_id) const {
-    return policy_ != nullptr ? policy_->location(op_id) : dht_location(op_id);
-  }
-
- private:
-  const OpPolicy* policy_ = nullptr;
-  Statement statement_;
+/// How a file is opened for writing.
+struct OpFileOptions {
+  std::uint64_t max_database_bytes = 0;  ///< 0: no limit
+  const char* vfs = nullptr;             ///< null: the system's files
+  /// Tells the location of ids; null: as in the reference. It must outlive what is opened.
+  const OpPolicy* policy = nullptr;
+  const Format* for_new = &kTablesFormat;  ///< the schema of a new file
+  runs::MergeRules merge_rules = {};
 };
 
 /// An entry, or what an index says about one, that is wrong.
@@ -45,6 +35,8 @@ struct Suspect {
   std::int64_t stored_at;
   OpId op_id;  ///< as it was found; empty for data without an entry
 };
+/// The time of storing of a suspect that is no op: a part of the index itself is damaged.
+inline constexpr std::int64_t kWholeIndex = INT64_MIN;
 /// Whether a policy's error says that the bytes are not an op. One that threw, or whose limit is lower than it was,
 /// says nothing about them.
 inline bool is_damage(const Error& error) { return error.code != Errc::internal && error.code != Errc::too_large; }
@@ -59,8 +51,7 @@ struct Examined {
 /// it, in the file and in this object.
 class OpWriter {
  public:
-  static Result<OpWriter> open(const std::string& path, std::uint64_t max_database_bytes, const char* vfs = nullptr,
-                               const OpPolicy* policy = nullptr);
+  static Result<OpWriter> open(const std::string& path, const OpFileOptions& options = {});
 
   /// Records what the store is for, or checks it. Errc::already_exists names both if it is for something else.
   Result<void> bind_to(const SpaceId& space, std::string_view policy);
@@ -76,7 +67,8 @@ class OpWriter {
   /// Checks ops again, while nothing else changes. An op whose bytes do not have its id by `policy` is dropped (one
   /// that the policy cannot judge stays, see `is_damage`); an entry that differs from the bytes is corrected; if only
   /// an index is wrong, the indexes are rebuilt (once in the life of this object). Data without an entry is removed. No
-  /// effect for what does not exist.
+  /// effect for what does not exist. In version 2 an op whose entry or whose place in an index is wrong is stored
+  /// again, at another time of storing; the indexes are rebuilt if a part of them cannot be read.
   Result<Examined> examine(const std::vector<Suspect>& suspects, const OpPolicy& policy);
   /// Sets the totals to what is there. Reads the whole index by time.
   Result<void> recount();
@@ -98,6 +90,14 @@ class OpWriter {
   bool truncate_wal();
   bool wal_is_empty() const { return *wal_frames_ == 0; }
 
+  /// Whether a part of the index was found that cannot be read. The next transaction makes it anew, if that was not
+  /// done before.
+  bool index_is_damaged() const { return index_->is_damaged(); }
+  /// Whether there are runs to be merged.
+  bool wants_merging() const { return runs_ != nullptr && runs_->has_work(); }
+  /// Merges a piece, in a transaction of its own.
+  Result<void> merge();
+
   /// Whether the pending table has many entries that are stored by now.
   bool wants_compaction() const { return compacting_after_ >= 0; }
   /// Goes through a part of the pending table (in a transaction of its own) and removes what is stored by now.
@@ -117,7 +117,8 @@ class OpWriter {
   };
 
   OpWriter();
-  Result<void> prepare(const OpPolicy* policy);
+  Result<void> prepare(const OpFileOptions& options);
+  Result<void> load_index();
   /// A row of the pending table, without the ids that are dropped from it.
   struct PendingRow {
     std::int64_t seq;
@@ -134,6 +135,10 @@ class OpWriter {
   /// Runs a statement that returns no row, and resets it.
   Result<void> finish(Statement& statement);
   Result<bool> drop_or_mend(const Suspect& suspect, const OpPolicy& policy, Examined& out);
+  Result<void> mend(std::int64_t stored_at, const OpRecord& entry);
+  Result<void> remove(std::int64_t stored_at);
+  bool may_make_indexes_anew() const { return !indexes_stay_ && !now_.indexes_made_anew; }
+  Result<void> make_indexes_anew();
   Result<bool> indexes_agree(std::int64_t stored_at, const OpRecord& entry);
   void forget_requests();
   bool is_in_another_row(std::int64_t source, std::uint64_t hash, std::int64_t row) const;
@@ -151,11 +156,13 @@ class OpWriter {
   bool large_cache_ = false;
   std::unique_ptr<GatherVfs> vfs_;  ///< destroyed after the connection
   Connection connection_;
-  OpFinder finder_;
+  int version_ = 0;  ///< of the schema
+  std::unique_ptr<OpIndex> index_;
+  RunsIndex* runs_ = nullptr;  ///< `index_`, in version 2
   Statement insert_op_, insert_data_, set_totals_, put_slice_hash_;
   Statement find_source_, insert_source_, bytes_of_source_, remove_source_, remove_unused_sources_;
   Statement insert_pending_, remove_pending_, list_pending_, list_pending_of_, update_pending_, remove_pending_row_;
-  Statement op_at_, data_at_, in_time_index_, remove_op_, remove_data_, set_entry_;
+  Statement op_at_, data_at_, remove_op_, remove_data_, set_entry_, move_entry_, move_data_;
   Statement begin_, commit_;
   boost::unordered_flat_map<Url, std::int64_t, std::hash<Url>> sources_;  ///< those used lately
   boost::unordered_flat_map<std::int64_t, RequestRows> requests_;         ///< by source
@@ -189,7 +196,9 @@ class OpReader {
 
   /// Ops that calls have met since the last time and whose entries or bytes are wrong: they were left out, or only
   /// their bytes are right. For OpWriter::examine.
-  std::vector<Suspect> take_suspects() { return std::exchange(suspects_, {}); }
+  std::vector<Suspect> take_suspects();
+  /// Whether calls fail because a part of the index cannot be read.
+  bool index_is_damaged() const { return index_->is_damaged(); }
 
   /// Ops that `prints` knows are not hashed again; hashed ones are added to it. It must outlive this object; null: all
   /// are hashed.
@@ -198,7 +207,8 @@ class OpReader {
   /// With a policy, bytes that do not have their id are left out.
   Result<std::vector<MetaOp>> retrieve_ops(const std::vector<OpId>& op_ids, std::uint64_t max_bytes);
   Result<std::vector<OpId>> filter_out_intact_ops(const std::vector<OpId>& op_ids);
-  Result<std::vector<OpId>> filter_out_existing_ops(std::vector<OpId> op_ids);
+  /// Removes those that are held from `op_ids`; after a failure, some of them.
+  Result<void> filter_out_existing_ops(std::vector<OpId>& op_ids);
   Result<OpIdsInSlice> op_hashes_in_time_slice(const DhtArc& arc, Timestamp start, Timestamp end);
   Result<OpPage> list_ops(const OpListQuery& query);
   Result<OpSumsPage> sum_ops(const OpSumsQuery& query);
@@ -214,16 +224,15 @@ class OpReader {
  private:
   OpReader() = default;
   Result<void> prepare(const OpPolicy* policy);
+  /// Several statements on one state of the database. Nothing else may be begun while it exists.
+  class Snapshot;
   /// Reads the bytes of `out`, which are at `places`, and removes damaged ops from it.
   Result<void> read_data(std::span<const Place> places, std::uint64_t max_bytes, std::vector<MetaOp>& out);
   Result<bool> read_alone(const Place& place, MetaOp& op);
   bool is_intact(const Place& place, const MetaOp& op, ByteView bytes);
   Result<void> compare_entry(const Place& place, ByteView op_id);
-  bool is_plausible(std::int64_t stored_at, std::uint32_t location, ByteView op_id, std::int64_t size);
+  bool is_plausible(const IndexedOp& op);
   void suspect(std::int64_t stored_at, ByteView op_id);
-  template <class Row>
-  Result<void> each_from(Timestamp start, Timestamp end, const std::optional<OpCursor>& after, std::size_t most,
-                         Row row);
   Error damaged(const char* table) const;
   /// The estimated number of ops in `arc`, if ids are evenly spread.
   Result<std::uint64_t> ops_in(const DhtArc& arc);
@@ -232,11 +241,10 @@ class OpReader {
   const OpPolicy* policy_ = nullptr;
   std::vector<Suspect> suspects_;
   Fingerprints* prints_ = nullptr;
-  OpFinder finder_;
+  int version_ = 0;  ///< of the schema
+  std::unique_ptr<OpIndex> index_;
   Statement data_, data_from_, totals_, last_;
-  Statement by_time_, by_place_, count_in_time_, from_cursor_;
-  Statement by_stored_, stored_by_place_, count_since_;
-  Statement earliest_, times_, earliest_by_place_;
+  Statement by_stored_, count_since_;
   Statement slice_count_, slice_, slices_;
   Statement pending_from_, meta_;
 };

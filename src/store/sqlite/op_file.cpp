@@ -25,7 +25,7 @@ Error file_error(const std::string& path) {
 Result<void> rebind(const std::string& path, const SpaceId& space) {
   auto connection = Connection::open(path, Connection::Mode::write);
   if (!connection) return connection.error();
-  if (auto ok = sqlite::open_format(*connection, sqlite::kOpStoreFormat, false); !ok) return ok;
+  if (auto version = sqlite::open_op_format(*connection, nullptr); !version) return version.error();
   if (auto ok = connection->run("PRAGMA synchronous=FULL"); !ok) return ok;
   {
     auto update = connection->prepare("UPDATE meta SET value=?1 WHERE key='space'");
@@ -77,10 +77,12 @@ Result<std::vector<SqliteStoredOp>> read_sqlite_ops_of_size(const std::string& p
   if (*state != sqlite::FileState::present) return make_error(Errc::not_found, path + ": there is no op store");
   auto connection = Connection::open(path, Connection::Mode::read_only);
   if (!connection) return connection.error();
-  if (auto ok = sqlite::open_format(*connection, sqlite::kOpStoreFormat, false); !ok) return ok.error();
-  auto find = connection->prepare(
-      "SELECT op.stored_at, op.id, op_data.data FROM op JOIN op_data USING(stored_at) WHERE op.size=?1"
-      " ORDER BY op.stored_at DESC LIMIT ?2");
+  const auto version = sqlite::open_op_format(*connection, nullptr);
+  if (!version) return version.error();
+  const std::string data = sqlite::data_column(*version);
+  auto find =
+      connection->prepare("SELECT stored_at, id, " + data + " AS bytes FROM op WHERE size=?1 AND bytes NOT NULL" +
+                          " ORDER BY stored_at DESC LIMIT ?2");
   if (!find) return find.error();
   find->bind(1, static_cast<std::int64_t>(size)).bind(2, static_cast<std::int64_t>(limit));
   std::vector<SqliteStoredOp> out;

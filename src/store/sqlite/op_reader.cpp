@@ -16,7 +16,7 @@ namespace {
 
 /// An arc as one or two ranges of locations.
 struct Ranges {
-  std::array<std::pair<std::int64_t, std::int64_t>, 2> range;
+  std::array<PlaceQuery, 2> range;
   std::size_t count = 0;
 };
 
@@ -24,29 +24,15 @@ Ranges ranges_of(const DhtArc& arc) {
   Ranges out;
   if (arc.empty()) return out;
   if (arc.start() <= arc.end()) {
-    out.range[out.count++] = {arc.start(), arc.end()};
+    out.range[out.count++] = {.first = arc.start(), .last = arc.end()};
   } else {
-    out.range[out.count++] = {arc.start(), UINT32_MAX};
-    out.range[out.count++] = {0, arc.end()};
+    out.range[out.count++] = {.first = arc.start()};
+    out.range[out.count++] = {.last = arc.end()};
   }
   return out;
 }
 
 double share_of(const DhtArc& arc) { return (static_cast<double>(arc.span()) + 1) / 4294967296.0; }
-
-/// Several statements on one state of the database.
-class Snapshot {
- public:
-  explicit Snapshot(Connection& connection) : connection_(connection), started_(connection.run("BEGIN")) {}
-  ~Snapshot() { connection_.roll_back(); }
-  Snapshot(const Snapshot&) = delete;
-  Snapshot& operator=(const Snapshot&) = delete;
-  const Result<void>& started() const { return started_; }
-
- private:
-  Connection& connection_;
-  Result<void> started_;
-};
 
 /// Steps through the rows of a bound statement until `row` returns false.
 template <class Row>
@@ -101,8 +87,8 @@ Result<std::optional<Bytes>> read_large(BlobReader& blobs, std::int64_t row, std
 /// two ops were neighbours, the next row is looked at first, which costs a quarter of the index.
 class InOrder {
  public:
-  InOrder(Connection& connection, OpFinder& finder, Statement& by_stored)
-      : connection_(connection), finder_(finder), rows_(by_stored) {}
+  InOrder(Connection& connection, OpIndex& index, Statement& by_stored)
+      : connection_(connection), index_(index), rows_(by_stored) {}
   ~InOrder() { rows_.reset(); }
   InOrder(const InOrder&) = delete;
   InOrder& operator=(const InOrder&) = delete;
@@ -120,7 +106,7 @@ class InOrder {
       walking_ = false;
       last_ = INT64_MAX;
     }
-    const auto found = finder_.find(connection_, op_id.view());
+    const auto found = index_.find(op_id.view());
     if (!found) return found.error();
     if (!*found) return std::optional<Place>();
     const Place place{(*found)->stored_at, (*found)->size, (*found)->created_at};
@@ -132,7 +118,7 @@ class InOrder {
 
  private:
   Connection& connection_;
-  OpFinder& finder_;
+  OpIndex& index_;
   Statement& rows_;
   bool walking_ = false;           ///< `rows_` is before the row that may be the next op
   std::int64_t last_ = INT64_MAX;  ///< the op found last; INT64_MAX: none
@@ -146,46 +132,57 @@ bool is_size(std::int64_t number) { return number >= 0 && number <= INT32_MAX; }
 
 }  // namespace
 
+class OpReader::Snapshot {
+ public:
+  explicit Snapshot(OpReader& reader) : connection_(reader.connection_), started_(connection_.run("BEGIN")) {
+    if (started_) started_ = reader.index_->refresh();
+  }
+  ~Snapshot() { connection_.roll_back(); }
+  Snapshot(const Snapshot&) = delete;
+  Snapshot& operator=(const Snapshot&) = delete;
+  const Result<void>& started() const { return started_; }
+
+ private:
+  Connection& connection_;
+  Result<void> started_;
+};
+
 Result<OpReader> OpReader::open(const std::string& path, bool read_only, const char* vfs, const OpPolicy* policy) {
   auto connection = Connection::open(path, read_only ? Connection::Mode::read_only : Connection::Mode::read, vfs);
   if (!connection) return connection.error();
   OpReader out;
   out.connection_ = std::move(*connection);
   out.policy_ = policy;
-  if (auto ok = open_format(out.connection_, kOpStoreFormat, false); !ok) return ok.error();
+  const auto version = open_op_format(out.connection_, nullptr);
+  if (!version) return version.error();
+  out.version_ = *version;
   if (auto ok = out.connection_.run("PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY"); !ok) return ok.error();
   if (auto ok = out.prepare(policy); !ok) return ok.error();
   return out;
 }
 
 Result<void> OpReader::prepare(const OpPolicy* policy) {
-  auto finder = OpFinder::make(connection_, policy);
-  if (!finder) return finder.error();
-  finder_ = std::move(*finder);
+  if (version_ == kRunsFormat.version) {
+    auto runs = RunsIndex::make(connection_, policy, false);
+    if (!runs) return runs.error();
+    index_ = std::move(*runs);
+  } else {
+    auto tables = make_table_index(connection_, policy);
+    if (!tables) return tables.error();
+    index_ = std::move(*tables);
+  }
+  const std::string data = version_ == kTablesFormat.version
+                               ? "SELECT stored_at, data FROM op_data"
+                               : std::string("SELECT stored_at, ") + data_column(version_) + " FROM op";
+  const std::string data_at = data + " WHERE stored_at=?1";
+  const std::string data_from = data + " WHERE stored_at>=?1 ORDER BY stored_at";
   const std::pair<Statement*, const char*> all[] = {
-      {&data_, "SELECT stored_at, data FROM op_data WHERE stored_at=?1"},
-      {&data_from_, "SELECT stored_at, data FROM op_data WHERE stored_at>=?1 ORDER BY stored_at"},
+      {&data_, data_at.c_str()},
+      {&data_from_, data_from.c_str()},
       {&totals_, "SELECT ops, bytes FROM totals"},
       {&last_, "SELECT max(stored_at) FROM op"},
-      {&by_time_,
-       "SELECT created_at, loc, id, size, stored_at FROM op INDEXED BY op_by_time"
-       " WHERE created_at>=?1 AND created_at<?2"},
-      {&by_place_,
-       "SELECT created_at, loc, id, size, stored_at FROM op INDEXED BY op_by_loc"
-       " WHERE loc BETWEEN ?1 AND ?2 AND created_at>=?3 AND created_at<?4"},
-      {&count_in_time_,
-       "SELECT count(*) FROM"
-       " (SELECT 1 FROM op INDEXED BY op_by_time WHERE created_at>=?1 AND created_at<?2 LIMIT ?3)"},
-      {&from_cursor_,
-       "SELECT created_at, stored_at, loc, id, size FROM op INDEXED BY op_by_time"
-       " WHERE (created_at, stored_at)>(?1,?2) AND created_at<?3 ORDER BY created_at, stored_at LIMIT ?4"},
       {&by_stored_, "SELECT stored_at, loc, id, size, created_at FROM op WHERE stored_at>=?1 ORDER BY stored_at"},
-      {&stored_by_place_,
-       "SELECT stored_at, loc, id, size FROM op INDEXED BY op_by_loc WHERE loc BETWEEN ?1 AND ?2 AND stored_at>=?3"},
       {&count_since_, "SELECT count(*) FROM (SELECT 1 FROM op WHERE stored_at>=?1 LIMIT ?2)"},
-      {&earliest_, "SELECT min(created_at) FROM op"},
-      {&times_, "SELECT created_at, loc FROM op INDEXED BY op_by_time ORDER BY created_at"},
-      {&earliest_by_place_, "SELECT min(created_at+0) FROM op INDEXED BY op_by_loc WHERE loc BETWEEN ?1 AND ?2"},
       {&slice_count_, "SELECT max(slice) FROM slice_hash WHERE arc_start=?1 AND arc_end=?2"},
       {&slice_, "SELECT hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 AND slice=?3"},
       {&slices_, "SELECT slice, hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 ORDER BY slice"},
@@ -224,6 +221,12 @@ Result<SqliteOpStoreInfo> OpReader::info() {
 
 // --------------------------------------------------------------------- ops
 
+std::vector<Suspect> OpReader::take_suspects() {
+  auto out = std::exchange(suspects_, {});
+  if (index_->is_damaged()) out.push_back({kWholeIndex, OpId()});
+  return out;
+}
+
 void OpReader::suspect(std::int64_t stored_at, ByteView op_id) {
   // More than this in one call: the next ones find the rest.
   if (suspects_.size() < kMostSuspects) suspects_.push_back({stored_at, OpId(op_id)});
@@ -249,14 +252,14 @@ bool OpReader::is_intact(const Place& place, const MetaOp& op, ByteView bytes) {
 }
 
 /// A place that is not the id's tells of a damaged entry, since any bit of the id changes it. Such an op is left out.
-bool OpReader::is_plausible(std::int64_t stored_at, std::uint32_t location, ByteView op_id, std::int64_t size) {
-  if (is_size(size) && location == finder_.location(op_id)) return true;
-  suspect(stored_at, op_id);
+bool OpReader::is_plausible(const IndexedOp& op) {
+  if (is_size(op.size) && op.location == index_->location(op.id)) return true;
+  suspect(op.stored_at, op.id);
   return false;
 }
 
 Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_ids, std::uint64_t max_bytes) {
-  const Snapshot snapshot(connection_);
+  const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
   std::vector<MetaOp> out;
   std::vector<Place> places;  // of `out`
@@ -265,7 +268,7 @@ Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_i
   for (std::size_t next = 0; out.empty() && next < op_ids.size();) {
     std::uint64_t bytes = 0;
     places.clear();
-    InOrder in_order(connection_, finder_, by_stored_);
+    InOrder in_order(connection_, *index_, by_stored_);
     for (; next < op_ids.size(); ++next) {
       const OpId& op_id = op_ids[next];
       const auto found = in_order.find(op_id);
@@ -375,7 +378,7 @@ Result<void> OpReader::compare_entry(const Place& place, ByteView op_id) {
   const int rc = use->bind(1, place.stored_at).step();
   if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
   const bool agrees =
-      rc == SQLITE_ROW && use->int64(0) == place.stored_at && use->int64(1) == std::int64_t{finder_.location(op_id)} &&
+      rc == SQLITE_ROW && use->int64(0) == place.stored_at && use->int64(1) == std::int64_t{index_->location(op_id)} &&
       std::ranges::equal(use->blob(2), op_id) && use->int64(3) == static_cast<std::int64_t>(place.size) &&
       use->int64(4) == place.created_at.micros;
   if (!agrees) suspect(place.stored_at, op_id);
@@ -383,11 +386,11 @@ Result<void> OpReader::compare_entry(const Place& place, ByteView op_id) {
 }
 
 Result<std::vector<OpId>> OpReader::filter_out_intact_ops(const std::vector<OpId>& op_ids) {
-  const Snapshot snapshot(connection_);
+  const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
   std::vector<OpId> out;
   for (const OpId& op_id : op_ids) {
-    const auto found = finder_.find(connection_, op_id);
+    const auto found = index_->find(op_id.view());
     if (!found) return found.error();
     bool intact = found->has_value();
     if (intact) {
@@ -403,13 +406,13 @@ Result<std::vector<OpId>> OpReader::filter_out_intact_ops(const std::vector<OpId
   return out;
 }
 
-Result<std::vector<OpId>> OpReader::filter_out_existing_ops(std::vector<OpId> op_ids) {
-  const Snapshot snapshot(connection_);
+Result<void> OpReader::filter_out_existing_ops(std::vector<OpId>& op_ids) {
+  const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
   std::optional<Error> failed;
   std::erase_if(op_ids, [&](const OpId& op_id) {
     if (failed) return false;
-    const auto found = finder_.find(connection_, op_id);
+    const auto found = index_->find(op_id.view());
     if (!found) {
       failed = found.error();
       return false;
@@ -417,7 +420,7 @@ Result<std::vector<OpId>> OpReader::filter_out_existing_ops(std::vector<OpId> op
     return found->has_value();
   });
   if (failed) return *failed;
-  return op_ids;
+  return {};
 }
 
 Result<std::uint64_t> OpReader::ops_in(const DhtArc& arc) {
@@ -429,7 +432,7 @@ Result<std::uint64_t> OpReader::ops_in(const DhtArc& arc) {
 Result<OpIdsInSlice> OpReader::op_hashes_in_time_slice(const DhtArc& arc, Timestamp start, Timestamp end) {
   OpIdsInSlice out;
   if (arc.empty() || start >= end) return out;
-  const Snapshot snapshot(connection_);
+  const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
   // Either index serves one condition and filters by the other. The one with fewer entries to look at: counting those
   // in time stops where the arc would be less.
@@ -437,37 +440,28 @@ Result<OpIdsInSlice> OpReader::op_hashes_in_time_slice(const DhtArc& arc, Timest
   if (!in_arc) return in_arc.error();
   bool by_time = arc.is_full();
   if (!by_time) {
-    const Use use(count_in_time_);
-    const auto limit = static_cast<std::int64_t>(*in_arc + 1);
-    if (const int rc = use->bind(1, start.micros).bind(2, end.micros).bind(3, limit).step(); rc != SQLITE_ROW) {
-      return connection_.error(rc);
-    }
-    by_time = use->int64(0) < limit;
+    const auto in_time = index_->count_in_time(start, end, *in_arc + 1);
+    if (!in_time) return in_time.error();
+    by_time = *in_time <= *in_arc;
   }
   std::vector<StoredOp> found;
-  const auto take = [&](const Use& use) {
-    if (!is_plausible(use->int64(4), static_cast<std::uint32_t>(use->int64(1)), use->blob(2), use->int64(3))) return;
-    found.push_back({Timestamp{use->int64(0)}, OpId(use->blob(2))});
-    out.bytes += static_cast<std::uint64_t>(use->int64(3));
+  const auto take = [&](const IndexedOp& op) {
+    if (!is_plausible(op)) return true;
+    found.push_back({Timestamp{op.created_at}, OpId(op.id)});
+    out.bytes += static_cast<std::uint64_t>(op.size);
+    return true;
   };
   if (by_time) {
-    const Use use(by_time_);
-    use->bind(1, start.micros).bind(2, end.micros);
-    auto ok = each_row(connection_, use, [&] {
-      if (arc.contains(static_cast<std::uint32_t>(use->int64(1)))) take(use);
-      return true;
-    });
+    auto ok = index_->by_time(start, end, {}, SIZE_MAX,
+                              [&](const IndexedOp& op) { return !arc.contains(op.location) || take(op); });
     if (!ok) return ok.error();
   } else {
     const Ranges ranges = ranges_of(arc);
     for (std::size_t i = 0; i < ranges.count; ++i) {
-      const Use use(by_place_);
-      use->bind(1, ranges.range[i].first).bind(2, ranges.range[i].second).bind(3, start.micros).bind(4, end.micros);
-      auto ok = each_row(connection_, use, [&] {
-        take(use);
-        return true;
-      });
-      if (!ok) return ok.error();
+      PlaceQuery query = ranges.range[i];
+      query.first_created = start.micros;
+      query.last_created = end.micros - 1;
+      if (auto ok = index_->by_place(query, take); !ok) return ok.error();
     }
   }
   std::sort(found.begin(), found.end());
@@ -477,41 +471,24 @@ Result<OpIdsInSlice> OpReader::op_hashes_in_time_slice(const DhtArc& arc, Timest
   return out;
 }
 
-/// Steps through at most `most` ops created in [start, end) that come after the cursor, until `row` returns false.
-template <class Row>
-Result<void> OpReader::each_from(Timestamp start, Timestamp end, const std::optional<OpCursor>& after, std::size_t most,
-                                 Row row) {
-  // Times of storing are greater than this.
-  OpCursor from{start, Timestamp::min()};
-  if (after) from = std::max(from, *after);
-  const Use use(from_cursor_);
-  use->bind(1, from.created_at.micros).bind(2, from.stored_at.micros).bind(3, end.micros);
-  use->bind(4, static_cast<std::int64_t>(most));
-  return each_row(connection_, use, [&] {
-    return row(OpCursor{Timestamp{use->int64(0)}, Timestamp{use->int64(1)}}, static_cast<std::uint32_t>(use->int64(2)),
-               use->blob(3), use->int64(4));
-  });
-}
-
 Result<OpPage> OpReader::list_ops(const OpListQuery& query) {
   if (query.limit == 0) return make_error(Errc::invalid_argument, "a list of at most 0 ops");
   if (query.stop.stop_requested()) return store::stopped();
   OpPage out;
   if (query.arc.empty() || query.start >= query.end) return out;
-  const Snapshot snapshot(connection_);
+  const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
   std::size_t left = OpStore::kMostLookedAt;
-  auto ok = each_from(query.start, query.end, query.after, left,
-                      [&](const OpCursor& at, std::uint32_t location, ByteView id, std::int64_t size) {
-                        if (is_stopped(query.stop, --left)) return false;
-                        if (query.arc.contains(location) && is_plausible(at.stored_at.micros, location, id, size)) {
-                          out.ops.push_back({OpId(id), at.created_at, location, static_cast<std::uint64_t>(size)});
-                        }
-                        // A page that is full may be the last one: the next one says so.
-                        if (out.ops.size() < query.limit && left > 0) return true;
-                        out.next = at;
-                        return false;
-                      });
+  auto ok = index_->by_time(query.start, query.end, query.after, left, [&](const IndexedOp& op) {
+    if (is_stopped(query.stop, --left)) return false;
+    if (query.arc.contains(op.location) && is_plausible(op)) {
+      out.ops.push_back({OpId(op.id), Timestamp{op.created_at}, op.location, static_cast<std::uint64_t>(op.size)});
+    }
+    // A page that is full may be the last one: the next one says so.
+    if (out.ops.size() < query.limit && left > 0) return true;
+    out.next = {Timestamp{op.created_at}, Timestamp{op.stored_at}};
+    return false;
+  });
   if (!ok) return ok.error();
   if (query.stop.stop_requested()) return store::stopped();
   return out;
@@ -520,18 +497,17 @@ Result<OpPage> OpReader::list_ops(const OpListQuery& query) {
 Result<OpSumsPage> OpReader::sum_ops(const OpSumsQuery& query) {
   store::OpSums sums(query);
   if (auto ok = sums.check(); !ok) return ok.error();
-  const Snapshot snapshot(connection_);
+  const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
   std::size_t left = OpStore::kMostLookedAt;
   while (left > 0 && sums.next_range()) {
     --left;
     if (query.stop.stop_requested()) return store::stopped();
-    auto ok = each_from(sums.range().start, sums.range().end, query.after, left,
-                        [&](const OpCursor& at, std::uint32_t location, ByteView id, std::int64_t size) {
-                          if (is_plausible(at.stored_at.micros, location, id, size)) sums.add(location, id);
-                          sums.passed(at);
-                          return !is_stopped(query.stop, --left);
-                        });
+    auto ok = index_->by_time(sums.range().start, sums.range().end, query.after, left, [&](const IndexedOp& op) {
+      if (is_plausible(op)) sums.add(op.location, op.id);
+      sums.passed({Timestamp{op.created_at}, Timestamp{op.stored_at}});
+      return !is_stopped(query.stop, --left);
+    });
     if (!ok) return ok.error();
   }
   if (query.stop.stop_requested()) return store::stopped();
@@ -542,7 +518,7 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const OpIdsQuery& query) {
   if (query.stop.stop_requested()) return store::stopped();
   const DhtArc& arc = query.arc;
   const Timestamp start = query.start;
-  const Snapshot snapshot(connection_);
+  const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
   OpIdsBounded out;
   {
@@ -579,9 +555,10 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const OpIdsQuery& query) {
     use->bind(1, start.micros);
     auto ok = each_row(connection_, use, [&] {
       if (is_stopped(query.stop, ++looked_at)) return false;
-      const auto location = static_cast<std::uint32_t>(use->int64(1));
-      if (!arc.contains(location) || !is_plausible(use->int64(0), location, use->blob(2), use->int64(3))) return true;
-      return take(use->int64(0), OpId(use->blob(2)), use->int64(3));
+      const IndexedOp op{static_cast<std::uint32_t>(use->int64(1)), use->int64(3), use->int64(4), use->int64(0),
+                         use->blob(2)};
+      if (!arc.contains(op.location) || !is_plausible(op)) return true;
+      return take(op.stored_at, OpId(op.id), op.size);
     });
     if (!ok) return ok.error();
     if (query.stop.stop_requested()) return store::stopped();
@@ -595,12 +572,10 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const OpIdsQuery& query) {
   std::vector<Since> found;
   const Ranges ranges = ranges_of(arc);
   for (std::size_t i = 0; i < ranges.count; ++i) {
-    const Use use(stored_by_place_);
-    use->bind(1, ranges.range[i].first).bind(2, ranges.range[i].second).bind(3, start.micros);
-    auto ok = each_row(connection_, use, [&] {
-      if (is_plausible(use->int64(0), static_cast<std::uint32_t>(use->int64(1)), use->blob(2), use->int64(3))) {
-        found.push_back({use->int64(0), use->int64(3), OpId(use->blob(2))});
-      }
+    PlaceQuery in_arc_since = ranges.range[i];
+    in_arc_since.first_stored = start.micros;
+    auto ok = index_->by_place(in_arc_since, [&](const IndexedOp& op) {
+      if (is_plausible(op)) found.push_back({op.stored_at, op.size, OpId(op.id)});
       return !is_stopped(query.stop, ++looked_at);
     });
     if (!ok) return ok.error();
@@ -616,38 +591,27 @@ Result<OpIdsBounded> OpReader::op_ids_bounded(const OpIdsQuery& query) {
 Result<std::optional<Timestamp>> OpReader::earliest_timestamp_in_arc(const DhtArc& arc) {
   std::optional<Timestamp> out;
   if (arc.empty()) return out;
-  const Snapshot snapshot(connection_);
+  const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
-  const auto offer = [&](const Use& use) {
-    if (use->is_null(0)) return;
-    const Timestamp time{use->int64(0)};
-    if (!out || time < *out) out = time;
-  };
-  if (arc.is_full()) {
-    const Use use(earliest_);
-    if (const int rc = use->step(); rc != SQLITE_ROW) return connection_.error(rc);
-    offer(use);
-    return out;
-  }
   const auto in_arc = ops_in(arc);
   if (!in_arc) return in_arc.error();
   // By time up to the first hit, about one step for each arc of this size on the ring; or all of the arc.
-  if (share_of(arc) * static_cast<double>(*in_arc) >= 1) {
-    const Use use(times_);
-    auto ok = each_row(connection_, use, [&] {
-      if (!arc.contains(static_cast<std::uint32_t>(use->int64(1)))) return true;
-      offer(use);
+  if (arc.is_full() || share_of(arc) * static_cast<double>(*in_arc) >= 1) {
+    auto ok = index_->by_time(Timestamp::min(), Timestamp::max(), {}, SIZE_MAX, [&](const IndexedOp& op) {
+      if (!arc.contains(op.location)) return true;
+      out = Timestamp{op.created_at};
       return false;
     });
     if (!ok) return ok.error();
-    return out;
+    if (out) return out;
   }
   const Ranges ranges = ranges_of(arc);
   for (std::size_t i = 0; i < ranges.count; ++i) {
-    const Use use(earliest_by_place_);
-    const int rc = use->bind(1, ranges.range[i].first).bind(2, ranges.range[i].second).step();
-    if (rc != SQLITE_ROW) return connection_.error(rc);
-    offer(use);
+    auto ok = index_->by_place(ranges.range[i], [&](const IndexedOp& op) {
+      if (!out || op.created_at < out->micros) out = Timestamp{op.created_at};
+      return true;
+    });
+    if (!ok) return ok.error();
   }
   return out;
 }
@@ -716,7 +680,7 @@ Result<std::vector<std::pair<Url, std::vector<OpId>>>> OpReader::pending() {
 Result<PendingPage> OpReader::pending_page(std::uint64_t after, std::size_t limit) {
   PendingPage out;
   if (after > static_cast<std::uint64_t>(INT64_MAX)) return out;
-  const Snapshot snapshot(connection_);
+  const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
   std::map<std::string, std::vector<OpId>, std::less<>> by_url;
   std::size_t looked_at = 0;
@@ -730,7 +694,7 @@ Result<PendingPage> OpReader::pending_page(std::uint64_t after, std::size_t limi
     const auto take = [&](ByteView id) {
       ++looked_at;
       if (failed) return;
-      const auto found = finder_.find(connection_, id);
+      const auto found = index_->find(id);
       if (!found) {
         failed = found.error();
       } else if (!*found) {

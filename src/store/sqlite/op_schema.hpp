@@ -8,22 +8,63 @@
 
 namespace kitsune2::sqlite {
 
-inline constexpr Format kOpStoreFormat{
+/// The tables that all versions have.
+#define K2_OP_STORE_TABLES                                                                                   \
+  "CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"                              \
+  "CREATE TABLE totals(one INTEGER PRIMARY KEY CHECK(one=1), ops INTEGER NOT NULL, bytes INTEGER NOT NULL);" \
+  "INSERT INTO totals VALUES(1,0,0);"                                                                        \
+  "CREATE TABLE op_data(stored_at INTEGER PRIMARY KEY, data BLOB NOT NULL);"                                 \
+  "CREATE TABLE slice_hash(arc_start INTEGER, arc_end INTEGER, slice INTEGER, hash BLOB NOT NULL,"           \
+  " PRIMARY KEY(arc_start, arc_end, slice)) WITHOUT ROWID;"                                                  \
+  "CREATE TABLE source(number INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE);"                               \
+  "CREATE TABLE pending(seq INTEGER PRIMARY KEY, source INTEGER NOT NULL, ids BLOB NOT NULL);"               \
+  "CREATE INDEX pending_by_source ON pending(source);"
+
+/// Version 1: the indexes are SQLite's.
+inline constexpr Format kTablesFormat{
     0x6b326f70,  // "k2op"
     1, "op store",
-    "CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE totals(one INTEGER PRIMARY KEY CHECK(one=1), ops INTEGER NOT NULL, bytes INTEGER NOT NULL);"
-    "INSERT INTO totals VALUES(1,0,0);"
+    K2_OP_STORE_TABLES
     "CREATE TABLE op(stored_at INTEGER PRIMARY KEY, loc INTEGER NOT NULL, id BLOB NOT NULL,"
     " created_at INTEGER NOT NULL, size INTEGER NOT NULL);"
-    "CREATE TABLE op_data(stored_at INTEGER PRIMARY KEY, data BLOB NOT NULL);"
     "CREATE INDEX op_by_loc ON op(loc, id, created_at, size);"
-    "CREATE INDEX op_by_time ON op(created_at, stored_at, loc, id, size);"
-    "CREATE TABLE slice_hash(arc_start INTEGER, arc_end INTEGER, slice INTEGER, hash BLOB NOT NULL,"
-    " PRIMARY KEY(arc_start, arc_end, slice)) WITHOUT ROWID;"
-    "CREATE TABLE source(number INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE);"
-    "CREATE TABLE pending(seq INTEGER PRIMARY KEY, source INTEGER NOT NULL, ids BLOB NOT NULL);"
-    "CREATE INDEX pending_by_source ON pending(source);"};
+    "CREATE INDEX op_by_time ON op(created_at, stored_at, loc, id, size);"};
+
+/// Version 2: ops are only appended, and the indexes are runs (store/runs), whose blocks lie in `slot`. `data` is null
+/// if the bytes are in op_data.
+inline constexpr Format kRunsFormat{
+    0x6b326f70, 2, "op store",
+    K2_OP_STORE_TABLES
+    "CREATE TABLE op(stored_at INTEGER PRIMARY KEY, loc INTEGER NOT NULL, id BLOB NOT NULL,"
+    " created_at INTEGER NOT NULL, size INTEGER NOT NULL, data BLOB);"
+    "CREATE TABLE slot(n INTEGER PRIMARY KEY, data BLOB NOT NULL);"
+    "CREATE TABLE manifest(one INTEGER PRIMARY KEY CHECK(one=1), data BLOB NOT NULL);"
+    "CREATE TABLE dropped(seq INTEGER PRIMARY KEY, stored_at INTEGER NOT NULL);"};
+
+#undef K2_OP_STORE_TABLES
+
+/// Opens a file of either version, or makes a new one in `for_new`; null: there must be one. Returns the version.
+/// Errors: as open_format.
+inline Result<int> open_op_format(Connection& connection, const Format* for_new) {
+  const auto version = connection.number("PRAGMA user_version");
+  if (!version) return version.error();
+  const bool may_create = *version == 0 && for_new != nullptr;
+  // A later version is refused by the latest one, which names what is known.
+  const Format& format = may_create ? *for_new : *version >= kRunsFormat.version ? kRunsFormat : kTablesFormat;
+  if (auto ok = open_format(connection, format, may_create); !ok) return ok.error();
+  return format.version;
+}
+
+/// The bytes of an op of the table `op`: an expression.
+inline const char* data_column(int version) {
+  return version == kTablesFormat.version
+             ? "(SELECT data FROM op_data WHERE op_data.stored_at=op.stored_at)"
+             : "coalesce(data, (SELECT data FROM op_data WHERE op_data.stored_at=op.stored_at))";
+}
+
+/// Ops of version 2 with more bytes have them in op_data. *Rationale*: a quarter of a page; they leave the scans of
+/// `op`, and no row needs a page of its own beside the tree.
+inline constexpr std::size_t kMostBytesInRow = 4'096;
 
 /// A row of `pending` holds up to this many ids, or bytes.
 inline constexpr std::size_t kIdsPerPendingRow = 1024;

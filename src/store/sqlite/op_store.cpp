@@ -117,14 +117,15 @@ class ExamineCall final : public Call<OpWriter> {
  public:
   ExamineCall(std::vector<Suspect> suspects, const OpPolicy& policy, const Subscribers<OpStoreEvents>& events,
               std::atomic<std::uint64_t>& damaged, std::atomic<std::uint64_t>& mended,
-              std::atomic<std::uint64_t>& failures)
+              std::atomic<std::uint64_t>& failures, std::function<void()> done)
       : Call<OpWriter>(suspects.size(), 0),
         suspects_(std::move(suspects)),
         policy_(policy),
         events_(events),
         damaged_(damaged),
         mended_(mended),
-        failures_(failures) {}
+        failures_(failures),
+        done_(std::move(done)) {}
 
   Result<void> run(OpWriter& db) override {
     found_ = {};
@@ -149,7 +150,9 @@ class ExamineCall final : public Call<OpWriter> {
       call_application("OpStoreEvents::ops_damaged", [&] { events.ops_damaged(found_.dropped); });
     });
   }
-  void finish() override {}
+  void finish() override {
+    if (done_) done_();
+  }
 
  private:
   const std::vector<Suspect> suspects_;
@@ -158,6 +161,7 @@ class ExamineCall final : public Call<OpWriter> {
   std::atomic<std::uint64_t>& damaged_;
   std::atomic<std::uint64_t>& mended_;
   std::atomic<std::uint64_t>& failures_;
+  const std::function<void()> done_;
   Examined found_;
 };
 
@@ -344,7 +348,11 @@ class SqliteOpStore final : public OpStore {
     const std::uint64_t bytes = id_bytes(op_ids);
     read<std::vector<OpId>>(
         bytes,
-        [op_ids = std::move(op_ids)](OpReader& db) mutable { return db.filter_out_existing_ops(std::move(op_ids)); },
+        [op_ids = std::move(op_ids)](OpReader& db) mutable -> Result<std::vector<OpId>> {
+          // What was found to be held before a failure stays so.
+          if (auto ok = db.filter_out_existing_ops(op_ids); !ok) return ok.error();
+          return std::move(op_ids);
+        },
         std::move(done));
   }
 
@@ -468,6 +476,8 @@ class SqliteOpStore final : public OpStore {
     reads_.stop();
     if (read_worker_) read_worker_->wake();
     read_worker_.reset();
+    reads_.calls.insert(reads_.calls.end(), held_reads_.begin(), held_reads_.end());
+    held_reads_.clear();
     writes_.stop();
     if (write_worker_) write_worker_->wake();
     write_worker_.reset();
@@ -573,6 +583,7 @@ class SqliteOpStore final : public OpStore {
       static_cast<void>(writer_->compact_pending());
       return Worker::Wait::nothing;
     }
+    if (writer_->wants_merging() && writer_->merge()) return Worker::Wait::nothing;
     tidying_ = false;
     idle_work_ = !writer_->truncate_wal();
     if (!idle_work_) return Worker::Wait::wake;
@@ -601,7 +612,10 @@ class SqliteOpStore final : public OpStore {
 
   /// One transaction for all calls; if it fails, one for each, so that a bad call does not affect the others.
   void commit_group(const std::vector<CallPtr<OpWriter>>& batch) {
-    if (commit(batch) || batch.size() == 1) return;
+    if (commit(batch)) return;
+    // The next transaction makes it anew, and the calls need not know.
+    if (writer_->index_is_damaged() && commit(batch)) return;
+    if (batch.size() == 1) return;
     for (const auto& call : batch) static_cast<void>(commit({&call, 1}));
   }
 
@@ -627,9 +641,16 @@ class SqliteOpStore final : public OpStore {
     auto call = std::move(reads_.calls.front());
     reads_.calls.pop_front();
     lock.unlock();
-    static_cast<void>(call->run(*reader_));
-    examine(reader_->take_suspects());
+    const auto ran = call->run(*reader_);
+    const bool can_wait = !ran && reader_->index_is_damaged() && writer_ && !index_was_repaired_;
+    std::function<void()> repaired;
+    if (can_wait) repaired = [this] { resume_reads(); };
+    examine(reader_->take_suspects(), std::move(repaired));
     lock.lock();
+    if (can_wait) {
+      held_reads_.push_back(std::move(call));
+      return Worker::Wait::nothing;
+    }
     reads_.bytes -= call->bytes();
     lock.unlock();
     tell<OpReader>({std::move(call)});
@@ -637,11 +658,23 @@ class SqliteOpStore final : public OpStore {
   }
 
   /// Runs before the handler of the call that met them: what is stored in there replaces them.
-  void examine(std::vector<Suspect> suspects) {
-    if (suspects.empty() || !writer_ || failed_repairs_ >= kMostFailedRepairs) return;
-    writes_.force(
-        std::make_shared<ExamineCall>(std::move(suspects), *policy_, events_, damaged_, mended_, failed_repairs_));
+  void examine(std::vector<Suspect> suspects, std::function<void()> done) {
+    const bool is_worth_it = !suspects.empty() && writer_ && failed_repairs_ < kMostFailedRepairs;
+    if (!is_worth_it && !done) return;
+    writes_.force(std::make_shared<ExamineCall>(std::move(suspects), *policy_, events_, damaged_, mended_,
+                                                failed_repairs_, std::move(done)));
     write_worker_->wake();
+  }
+
+  /// Reads that met a damaged index are run again after its repair, once in the life of a store; later ones fail.
+  void resume_reads() {
+    {
+      const std::lock_guard lock(reads_.mutex);
+      index_was_repaired_ = true;
+      reads_.calls.insert(reads_.calls.begin(), held_reads_.begin(), held_reads_.end());
+      held_reads_.clear();
+    }
+    if (read_worker_) read_worker_->wake();
   }
 
   Runtime& runtime_;
@@ -657,6 +690,8 @@ class SqliteOpStore final : public OpStore {
   const std::weak_ptr<void> alive_;
   Queue<OpWriter> writes_;
   Queue<OpReader> reads_;
+  std::vector<CallPtr<OpReader>> held_reads_;  ///< by the mutex of `reads_`; they wait for a repair of the index
+  std::atomic<bool> index_was_repaired_ = false;
   std::atomic<std::uint64_t> damaged_ = 0, mended_ = 0;  ///< since it was opened
   std::atomic<std::uint64_t> failed_repairs_ = 0;
   // For the writer's turns:
@@ -695,7 +730,11 @@ Result<std::shared_ptr<OpStore>> open_op_store(const Environment& environment, R
         if (auto ok = create_file(path); !ok) return ok.error();
       }
     }
-    auto opened = OpWriter::open(path, options.max_database_bytes, environment.vfs, policy.get());
+    auto opened = OpWriter::open(path, {.max_database_bytes = options.max_database_bytes,
+                                        .vfs = environment.vfs,
+                                        .policy = policy.get(),
+                                        .for_new = options.index_in_runs ? &kRunsFormat : &kTablesFormat,
+                                        .merge_rules = environment.merge_rules});
     if (!opened) return opened.error();
     if (auto ok = opened->bind_to(space, policy->name()); !ok) return ok.error();
     writer = std::move(*opened);

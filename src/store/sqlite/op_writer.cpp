@@ -43,45 +43,23 @@ int on_wal_commit(void* frames, sqlite3* /*db*/, const char* /*name*/, int count
 
 }  // namespace
 
-// ---------------------------------------------------------------- OpFinder
-
-Result<OpFinder> OpFinder::make(Connection& connection, const OpPolicy* policy) {
-  auto statement =
-      connection.prepare("SELECT stored_at, created_at, size FROM op INDEXED BY op_by_loc WHERE loc=?1 AND id=?2");
-  if (!statement) return statement.error();
-  OpFinder out;
-  out.statement_ = std::move(*statement);
-  out.policy_ = policy;
-  return out;
-}
-
-Result<std::optional<OpFinder::Found>> OpFinder::find(Connection& connection, ByteView op_id) {
-  const Use use(statement_);
-  use->bind(1, std::int64_t{location(op_id)}).bind(2, op_id);
-  const int rc = use->step();
-  if (rc == SQLITE_ROW) {
-    return std::optional<Found>(
-        Found{use->int64(0), Timestamp{use->int64(1)}, static_cast<std::uint64_t>(use->int64(2))});
-  }
-  if (rc != SQLITE_DONE) return connection.error(rc);
-  return std::optional<Found>();
-}
-
 // ---------------------------------------------------------------- OpWriter
 
 OpWriter::OpWriter() : wal_frames_(std::make_unique<int>(0)) {}
 
-Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_database_bytes, const char* vfs,
-                                const OpPolicy* policy) {
+Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& options) {
   OpWriter out;
-  out.vfs_ = std::make_unique<GatherVfs>(vfs);
+  const std::uint64_t max_database_bytes = options.max_database_bytes;
+  out.vfs_ = std::make_unique<GatherVfs>(options.vfs);
   auto connection = Connection::open(path, Connection::Mode::write, out.vfs_->name());
   if (!connection) return connection.error();
   out.connection_ = std::move(*connection);
   Connection& c = out.connection_;
   // The page size matters only for a new file; the format is checked before anything is changed.
   if (auto ok = c.run("PRAGMA page_size=16384"); !ok) return ok.error();
-  if (auto ok = open_format(c, kOpStoreFormat, true); !ok) return ok.error();
+  const auto version = open_op_format(c, options.for_new);
+  if (!version) return version.error();
+  out.version_ = *version;
   if (auto ok = c.run("PRAGMA journal_mode=WAL"); !ok) return ok.error();
   if (auto ok = c.run(kPragmas); !ok) return ok.error();
   const auto page_size = c.number("PRAGMA page_size");
@@ -99,10 +77,12 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
     if (auto ok = c.run(limit.c_str()); !ok) return ok.error();
   }
   sqlite3_wal_hook(c.handle(), on_wal_commit, out.wal_frames_.get());
-  if (auto ok = out.prepare(policy); !ok) return ok.error();
+  if (auto ok = out.prepare(options); !ok) return ok.error();
+  if (auto ok = out.load_index(); !ok) return ok.error();
 
-  const auto last = c.number("SELECT max(stored_at) FROM op");
+  auto last = c.number("SELECT max(stored_at) FROM op");
   if (!last) return last.error();
+  if (out.runs_ != nullptr) last = std::max(*last, out.runs_->latest());
   if (*last > store::StoredClock::kLatest.micros / 2 * 3)
     return make_error(Errc::corrupt, path + ": impossible time of storing");
   out.now_.clock = store::StoredClock(Timestamp{*last});
@@ -128,12 +108,22 @@ Result<OpWriter> OpWriter::open(const std::string& path, std::uint64_t max_datab
   return out;
 }
 
-Result<void> OpWriter::prepare(const OpPolicy* policy) {
-  auto finder = OpFinder::make(connection_, policy);
-  if (!finder) return finder.error();
-  finder_ = std::move(*finder);
+Result<void> OpWriter::prepare(const OpFileOptions& options) {
+  if (version_ == kRunsFormat.version) {
+    auto runs = RunsIndex::make(connection_, options.policy, true, options.merge_rules);
+    if (!runs) return runs.error();
+    runs_ = runs->get();
+    index_ = std::move(*runs);
+  } else {
+    auto tables = make_table_index(connection_, options.policy);
+    if (!tables) return tables.error();
+    index_ = std::move(*tables);
+  }
+  const std::string data_at = std::string("SELECT ") + data_column(version_) + " FROM op WHERE stored_at=?1";
   const std::pair<Statement*, const char*> all[] = {
-      {&insert_op_, "INSERT INTO op(stored_at, loc, id, created_at, size) VALUES(?1,?2,?3,?4,?5)"},
+      {&insert_op_, runs_ == nullptr
+                        ? "INSERT INTO op(stored_at, loc, id, created_at, size) VALUES(?1,?2,?3,?4,?5)"
+                        : "INSERT INTO op(stored_at, loc, id, created_at, size, data) VALUES(?1,?2,?3,?4,?5,?6)"},
       {&insert_data_, "INSERT INTO op_data(stored_at, data) VALUES(?1,?2)"},
       {&set_totals_, "UPDATE totals SET ops=?1, bytes=?2"},
       {&put_slice_hash_, "INSERT OR REPLACE INTO slice_hash(arc_start, arc_end, slice, hash) VALUES(?1,?2,?3,?4)"},
@@ -149,12 +139,12 @@ Result<void> OpWriter::prepare(const OpPolicy* policy) {
       {&update_pending_, "UPDATE pending SET ids=?2 WHERE seq=?1"},
       {&remove_pending_row_, "DELETE FROM pending WHERE seq=?1"},
       {&op_at_, "SELECT loc, id, created_at, size FROM op WHERE stored_at=?1"},
-      {&data_at_, "SELECT data FROM op_data WHERE stored_at=?1"},
-      {&in_time_index_,
-       "SELECT loc=?3 AND id=?4 AND size=?5 FROM op INDEXED BY op_by_time WHERE created_at=?1 AND stored_at=?2"},
+      {&data_at_, data_at.c_str()},
       {&remove_op_, "DELETE FROM op WHERE stored_at=?1"},
       {&remove_data_, "DELETE FROM op_data WHERE stored_at=?1"},
       {&set_entry_, "UPDATE op SET loc=?2, created_at=?3, size=?4 WHERE stored_at=?1"},
+      {&move_entry_, "UPDATE op SET stored_at=?2 WHERE stored_at=?1"},
+      {&move_data_, "UPDATE op_data SET stored_at=?2 WHERE stored_at=?1"},
       {&begin_, "BEGIN IMMEDIATE"},
       {&commit_, "COMMIT"},
   };
@@ -164,6 +154,21 @@ Result<void> OpWriter::prepare(const OpPolicy* policy) {
     *statement = std::move(*prepared);
   }
   return {};
+}
+
+/// Reads what the index has in memory. Where it cannot be read it is made anew: the rows have all of it.
+Result<void> OpWriter::load_index() {
+  if (runs_ == nullptr) return {};
+  auto ok = finish(begin_);
+  if (!ok) return ok;
+  ok = runs_->load();
+  if (!ok && ok.error().code == Errc::corrupt) {
+    ok = make_indexes_anew();
+    if (ok) ok = finish(commit_);
+    if (ok) runs_->committed();
+  }
+  connection_.roll_back();
+  return ok;
 }
 
 Result<void> OpWriter::bind_to(const SpaceId& space, std::string_view policy) {
@@ -207,11 +212,15 @@ Result<void> OpWriter::begin() {
                                     ": nothing is written, since a sync of the database failed and what it has not "
                                     "taken cannot be written again yet");
   }
-  return finish(begin_);
+  auto ok = finish(begin_);
+  if (!ok || runs_ == nullptr) return ok;
+  ok = runs_->begin();
+  if (runs_->is_damaged() && may_make_indexes_anew()) ok = make_indexes_anew();
+  return ok;
 }
 
 void OpWriter::fit_cache() {
-  if (large_cache_ || now_.totals.ops < kManyOps) return;
+  if (large_cache_ || runs_ != nullptr || now_.totals.ops < kManyOps) return;
   large_cache_ = connection_.run(kLargeCache).has_value();
 }
 
@@ -221,7 +230,11 @@ Result<void> OpWriter::commit() {
         .bind(2, static_cast<std::int64_t>(now_.totals.bytes));
     if (auto ok = finish(set_totals_); !ok) return ok;
   }
+  if (runs_ != nullptr) {
+    if (auto ok = runs_->step(); !ok) return ok;
+  }
   if (auto ok = finish(commit_); !ok) return ok;
+  if (runs_ != nullptr) runs_->committed();
   fit_cache();
   note_compaction();
   return {};
@@ -229,24 +242,50 @@ Result<void> OpWriter::commit() {
 
 void OpWriter::roll_back() {
   connection_.roll_back();
+  if (runs_ != nullptr) runs_->roll_back();
   now_ = before_;
   sources_.clear();
   for (const auto& [source, hash] : remembered_) forget_request(source, hash);
   remembered_.clear();
 }
 
+Result<void> OpWriter::merge() {
+  auto ok = begin();
+  if (ok) ok = runs_->step_idle();
+  if (ok) ok = finish(commit_);
+  if (ok) {
+    runs_->committed();
+  } else {
+    roll_back();
+  }
+  return ok;
+}
+
 // ------------------------------------------------------------------ damage
+
+Result<void> OpWriter::make_indexes_anew() {
+  now_.indexes_made_anew = true;
+  auto ok = runs_ != nullptr ? runs_->rebuild() : connection_.run("REINDEX op_by_loc; REINDEX op_by_time");
+  // Even though it is rolled back: each attempt costs as much as the store is large.
+  indexes_stay_ = !ok;
+  return ok;
+}
 
 Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const OpPolicy& policy) {
   Examined out;
   for (const Suspect& suspect : suspects) {
+    if (suspect.stored_at == kWholeIndex) {
+      if (!may_make_indexes_anew()) continue;  // it has been done since a reader met the damage
+      if (auto ok = make_indexes_anew(); !ok) return ok.error();
+      ++out.mended;
+      continue;
+    }
     auto agree = drop_or_mend(suspect, policy, out);
     const bool only_indexes = agree ? !*agree : agree.error().code == Errc::corrupt;
-    if (only_indexes && !indexes_stay_ && !std::exchange(now_.indexes_made_anew, true)) {
-      auto ok = connection_.run("REINDEX op_by_loc; REINDEX op_by_time");
-      if (ok) agree = drop_or_mend(suspect, policy, out);
-      indexes_stay_ = !ok || !agree;  // even though it is rolled back: each attempt costs as much as the store is large
-      if (!ok) return ok.error();
+    if (only_indexes && may_make_indexes_anew()) {
+      if (auto ok = make_indexes_anew(); !ok) return ok.error();
+      agree = drop_or_mend(suspect, policy, out);
+      indexes_stay_ = !agree;
       ++out.mended;
     }
     if (!agree) return agree.error();
@@ -261,7 +300,8 @@ Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const O
 Result<void> OpWriter::recount() {
   const auto ops = connection_.number("SELECT count(*) FROM op");
   if (!ops) return ops.error();
-  const auto bytes = connection_.number("SELECT sum(size) FROM op INDEXED BY op_by_time");
+  const auto bytes = connection_.number(runs_ == nullptr ? "SELECT sum(size) FROM op INDEXED BY op_by_time"
+                                                         : "SELECT sum(size) FROM op");
   if (!bytes) return bytes.error();
   now_.totals = {static_cast<std::uint64_t>(*ops), static_cast<std::uint64_t>(std::max<std::int64_t>(*bytes, 0))};
   now_.totals_changed = true;
@@ -282,9 +322,14 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
       return true;
     }
     if (rc == SQLITE_DONE) {
-      const auto indexed = finder_.find(connection_, suspect.op_id.view());
+      const auto indexed = index_->find(suspect.op_id.view());
       if (!indexed) return indexed.error();
-      return !*indexed || (*indexed)->stored_at != stored_at;
+      if (!*indexed || (*indexed)->stored_at != stored_at) return true;
+      if (runs_ == nullptr) return false;
+      // An entry of the index without an op.
+      if (auto ok = runs_->drop(stored_at); !ok) return ok.error();
+      ++out.mended;
+      return true;
     }
     if (rc != SQLITE_ROW) return connection_.error(rc);
     location = use->int64(0);
@@ -300,7 +345,7 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
     const Use use(data_at_);
     const int rc = use->bind(1, stored_at).step();
     if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
-    if (rc == SQLITE_ROW) {
+    if (rc == SQLITE_ROW && !use->is_null(0)) {
       bytes = use->blob(0).size();
       auto described = call_for_result("the op policy", [&] { return policy.describe(use->blob(0)); });
       if (described) {
@@ -311,22 +356,21 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
     }
   }
   if (found && found->op_id == entry.op_id) {
-    const std::uint32_t place = finder_.location(entry.op_id.view());
+    const std::uint32_t place = index_->location(entry.op_id.view());
     if (location == std::int64_t{place} && size == static_cast<std::int64_t>(bytes) &&
         found->created_at == entry.created_at) {
-      return indexes_agree(stored_at, entry);
+      const auto agree = indexes_agree(stored_at, entry);
+      if (!agree || *agree || runs_ == nullptr) return agree;
     }
-    set_entry_.bind(1, stored_at).bind(2, std::int64_t{place}).bind(3, found->created_at.micros);
-    set_entry_.bind(4, static_cast<std::int64_t>(bytes));
-    if (auto ok = finish(set_entry_); !ok) return ok.error();
+    entry.location = place;
+    entry.size = bytes;
+    entry.created_at = found->created_at;
+    if (auto ok = mend(stored_at, entry); !ok) return ok.error();
     out.sizes_were_wrong = out.sizes_were_wrong || size != static_cast<std::int64_t>(bytes);
     ++out.mended;
     return true;
   }
-  remove_op_.bind(1, stored_at);
-  if (auto ok = finish(remove_op_); !ok) return ok.error();
-  remove_data_.bind(1, stored_at);
-  if (auto ok = finish(remove_data_); !ok) return ok.error();
+  if (auto ok = remove(stored_at); !ok) return ok.error();
   now_.totals.ops -= std::min<std::uint64_t>(1, now_.totals.ops);
   now_.totals.bytes -= std::min(entry.size, now_.totals.bytes);
   now_.totals_changed = true;
@@ -334,42 +378,69 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
   if (found && found->op_id == suspect.op_id) {
     // The bytes are right; the id in the entry is damaged.
     entry.op_id = suspect.op_id;
-    entry.location = finder_.location(entry.op_id.view());
+    entry.location = index_->location(entry.op_id.view());
   }
   out.dropped.push_back(std::move(entry));
   return true;
 }
 
+Result<void> OpWriter::remove(std::int64_t stored_at) {
+  remove_op_.bind(1, stored_at);
+  if (auto ok = finish(remove_op_); !ok) return ok;
+  remove_data_.bind(1, stored_at);
+  if (auto ok = finish(remove_data_); !ok) return ok;
+  return runs_ != nullptr ? runs_->drop(stored_at) : Result<void>();
+}
+
+/// Corrects the entry of an op whose bytes are right. A run cannot be corrected, so there the op is stored again.
+Result<void> OpWriter::mend(std::int64_t stored_at, const OpRecord& entry) {
+  const auto size = static_cast<std::int64_t>(entry.size);
+  set_entry_.bind(1, stored_at).bind(2, std::int64_t{entry.location}).bind(3, entry.created_at.micros);
+  if (auto ok = finish(set_entry_.bind(4, size)); !ok) return ok;
+  if (runs_ == nullptr) return {};
+  const std::int64_t again = now_.clock.next(Timestamp{stored_at}).micros;
+  for (Statement* move : {&move_entry_, &move_data_}) {
+    if (auto ok = finish(move->bind(1, stored_at).bind(2, again)); !ok) return ok;
+  }
+  if (auto ok = runs_->drop(stored_at); !ok) return ok;
+  runs_->add({entry.location, size, entry.created_at.micros, again, entry.op_id.view()});
+  return {};
+}
+
 Result<bool> OpWriter::indexes_agree(std::int64_t stored_at, const OpRecord& entry) {
-  const auto by_id = finder_.find(connection_, entry.op_id.view());
+  const auto by_id = index_->find(entry.op_id.view());
   if (!by_id) return by_id.error();
   if (!*by_id || (*by_id)->stored_at != stored_at || (*by_id)->size != entry.size ||
       (*by_id)->created_at != entry.created_at) {
     return false;
   }
-  const Use use(in_time_index_);
-  use->bind(1, entry.created_at.micros).bind(2, stored_at).bind(3, std::int64_t{entry.location});
-  const int rc = use->bind(4, entry.op_id.view()).bind(5, static_cast<std::int64_t>(entry.size)).step();
-  if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
-  return rc == SQLITE_ROW && use->int64(0) == 1;
+  return index_->has_in_time(
+      {entry.location, static_cast<std::int64_t>(entry.size), entry.created_at.micros, stored_at, entry.op_id.view()});
 }
 
 Result<void> OpWriter::store(const OpDescription& description, ByteView op, Timestamp wall_now, ProcessedOps& out,
                              std::vector<OpRecord>& records, std::vector<Fingerprints::Entry>* prints) {
   const ByteView id = description.op_id.view();
-  const auto held = finder_.find(connection_, id);
+  const auto held = index_->find(id);
   if (!held) return held.error();
   if (*held) {
     out.stored.push_back({(*held)->created_at, description.op_id});
     return {};
   }
   const std::int64_t stored_at = now_.clock.next(wall_now).micros;
-  const std::uint32_t location = finder_.location(id);
+  const std::uint32_t location = index_->location(id);
+  const auto size = static_cast<std::int64_t>(op.size());
+  const bool is_apart = runs_ == nullptr || op.size() > kMostBytesInRow;
   insert_op_.bind(1, stored_at).bind(2, std::int64_t{location}).bind(3, id);
-  insert_op_.bind(4, description.created_at.micros).bind(5, static_cast<std::int64_t>(op.size()));
+  insert_op_.bind(4, description.created_at.micros).bind(5, size);
+  if (runs_ != nullptr && is_apart) insert_op_.bind_null(6);
+  if (!is_apart) insert_op_.bind(6, op);
   if (auto ok = finish(insert_op_); !ok) return ok;
-  insert_data_.bind(1, stored_at).bind(2, op);
-  if (auto ok = finish(insert_data_); !ok) return ok;
+  if (is_apart) {
+    insert_data_.bind(1, stored_at).bind(2, op);
+    if (auto ok = finish(insert_data_); !ok) return ok;
+  }
+  if (runs_ != nullptr) runs_->add({location, size, description.created_at.micros, stored_at, id});
   ++now_.totals.ops;
   now_.totals.bytes += op.size();
   ++now_.stored_since_compaction;
@@ -588,7 +659,7 @@ Result<void> OpWriter::compact_pending() {
       const bool intact = unpack_ids(use->blob(1), [&](ByteView id) {
         ++looked_at;
         if (!ok) return;
-        const auto held = finder_.find(connection_, id);
+        const auto held = index_->find(id);
         if (!held) {
           ok = held.error();
         } else if (*held) {

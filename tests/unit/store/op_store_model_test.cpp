@@ -4,6 +4,7 @@
 #include <set>
 
 #include "kitsune2/sqlite_store.hpp"
+#include "store/sqlite/environment.hpp"
 #include "store_harness.hpp"
 
 namespace kitsune2::testing {
@@ -35,19 +36,27 @@ struct Model {
   }
 };
 
-class OpStoreModel : public ::testing::TestWithParam<std::pair<bool, unsigned>> {};
+enum class Kind { memory, tables, runs };
+
+class OpStoreModel : public ::testing::TestWithParam<std::pair<Kind, unsigned>> {};
+
+std::string name_of(const ::testing::TestParamInfo<std::pair<Kind, unsigned>>& test) {
+  constexpr const char* kNames[] = {"memory", "tables", "runs"};
+  return kNames[static_cast<std::size_t>(test.param.first)] + std::to_string(test.param.second);
+}
 
 INSTANTIATE_TEST_SUITE_P(Seeds, OpStoreModel,
-                         ::testing::Values(std::pair{false, 1U}, std::pair{false, 2U}, std::pair{false, 3U},
-                                           std::pair{false, 4U}, std::pair{true, 1U}, std::pair{true, 2U},
-                                           std::pair{true, 3U}),
-                         [](const auto& test) {
-                           return std::string(test.param.first ? "sqlite" : "memory") +
-                                  std::to_string(test.param.second);
-                         });
+                         ::testing::Values(std::pair{Kind::memory, 1U}, std::pair{Kind::memory, 2U},
+                                           std::pair{Kind::memory, 3U}, std::pair{Kind::memory, 4U},
+                                           std::pair{Kind::tables, 1U}, std::pair{Kind::tables, 2U},
+                                           std::pair{Kind::tables, 3U}, std::pair{Kind::runs, 1U},
+                                           std::pair{Kind::runs, 2U}, std::pair{Kind::runs, 3U},
+                                           std::pair{Kind::runs, 4U}),
+                         name_of);
 
 TEST_P(OpStoreModel, gives_the_answers_of_the_model) {
-  const bool durable = std::get<0>(GetParam());  // clang 14 does not capture structured bindings
+  const Kind kind = std::get<0>(GetParam());  // clang 14 does not capture structured bindings
+  const bool durable = kind != Kind::memory;
   const auto seed = std::get<1>(GetParam());
   std::mt19937 random(seed);
   const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
@@ -57,7 +66,11 @@ TEST_P(OpStoreModel, gives_the_answers_of_the_model) {
   const auto open = [&] {
     store.reset();
     if (durable) {
-      store = open_sqlite_op_store(w.runtime(), make_memory_op_policy(), test_space(), dir / "model.db").value();
+      auto environment = sqlite::real_environment();
+      environment.merge_rules = {.newest = 8, .fan_in = 2, .most_entries = 300, .least_work = 1};
+      store = sqlite::open_op_store(environment, w.runtime(), make_memory_op_policy(), test_space(), dir / "model.db",
+                                    {.index_in_runs = kind == Kind::runs})
+                  .value();
     } else {
       store = make_memory_op_store(w.runtime(), make_memory_op_policy());
     }

@@ -2,6 +2,7 @@
 #include "kitsune2/testing/op_store_suite.hpp"
 
 #include "kitsune2/sqlite_store.hpp"
+#include "store/sqlite/environment.hpp"
 #include "store_harness.hpp"
 
 namespace kitsune2::testing {
@@ -21,7 +22,24 @@ INSTANTIATE_TEST_SUITE_P(
         OpStoreKind{.name = "sqlite",
                     .durable = true,
                     .open = [](Runtime& runtime, std::shared_ptr<const OpPolicy> policy,
-                               const std::string& folder) { return open_sqlite(runtime, std::move(policy), folder); }}),
+                               const std::string& folder) { return open_sqlite(runtime, std::move(policy), folder); }},
+        OpStoreKind{.name = "runs",
+                    .durable = true,
+                    .open =
+                        [](Runtime& runtime, std::shared_ptr<const OpPolicy> policy, const std::string& folder) {
+                          return open_sqlite(runtime, std::move(policy), folder, {.index_in_runs = true});
+                        }},
+        // So small that a few ops make several.
+        OpStoreKind{.name = "small_runs",
+                    .durable = true,
+                    .open =
+                        [](Runtime& runtime, std::shared_ptr<const OpPolicy> policy, const std::string& folder) {
+                          auto environment = sqlite::real_environment();
+                          environment.merge_rules = {.newest = 8, .fan_in = 2, .most_entries = 1'000, .least_work = 1};
+                          return sqlite::open_op_store(environment, runtime, std::move(policy), test_space(),
+                                                       folder + "/store.db", {.index_in_runs = true})
+                              .value();
+                        }}),
     op_store_kind_name);
 
 // ------------------------------------------------------------- the largest op

@@ -4,15 +4,33 @@
 #include <sys/stat.h>
 
 #include "kitsune2/sqlite_store.hpp"
+#include "store/sqlite/environment.hpp"
 #include "store/sqlite/op_db.hpp"
 #include "store_harness.hpp"
 
 namespace kitsune2::testing {
 
-class SqliteOpStoreTest : public ::testing::Test {
+/// Every test runs over both versions of the schema. In version 2 runs are so small that a few ops make several.
+class SqliteOpStoreTest : public ::testing::TestWithParam<const sqlite::Format*> {
  protected:
-  Result<std::shared_ptr<OpStore>> open(const SqliteOpStoreOptions& options = {}) {
-    return open_sqlite_op_store(w_.runtime(), make_prefix_policy(), test_space(), path_, options);
+  static constexpr runs::MergeRules kSmallRuns{.newest = 16, .fan_in = 4, .most_entries = 1U << 25U, .least_work = 1};
+
+  static bool has_runs() { return GetParam() == &sqlite::kRunsFormat; }
+  Result<std::shared_ptr<OpStore>> open(SqliteOpStoreOptions options = {}) {
+    return open_as(make_prefix_policy(), options);
+  }
+  Result<std::shared_ptr<OpStore>> open_as(std::shared_ptr<const OpPolicy> policy, SqliteOpStoreOptions options = {}) {
+    auto environment = sqlite::real_environment();
+    environment.merge_rules = kSmallRuns;
+    options.index_in_runs = has_runs();
+    return sqlite::open_op_store(environment, w_.runtime(), std::move(policy), test_space(), path_, options);
+  }
+  Result<sqlite::OpWriter> open_writer() {
+    return sqlite::OpWriter::open(path_, {.for_new = GetParam(), .merge_rules = kSmallRuns});
+  }
+  /// The table that has the bytes of ops of this size.
+  static std::string table_of_bytes(std::size_t size) {
+    return has_runs() && size <= sqlite::kMostBytesInRow ? "op" : "op_data";
   }
   /// Opens it and puts `count` ops into it, then closes it.
   void fill(std::uint64_t first, std::size_t count, std::size_t size = 64) {
@@ -53,5 +71,9 @@ class SqliteOpStoreTest : public ::testing::Test {
   TempDir dir_;
   std::string path_ = dir_ / "space.db";
 };
+
+inline std::string name_of_format(const ::testing::TestParamInfo<const sqlite::Format*>& test) {
+  return test.param == &sqlite::kRunsFormat ? "runs" : "tables";
+}
 
 }  // namespace kitsune2::testing

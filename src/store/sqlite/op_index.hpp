@@ -1,0 +1,82 @@
+// What an op store's file says of its ops by id, place and time, whichever way it keeps that. docs/store-format.md.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "kitsune2/op_store.hpp"
+#include "store/sqlite/db.hpp"
+
+namespace kitsune2::sqlite {
+
+/// An op according to an index.
+struct IndexedOp {
+  std::uint32_t location = 0;
+  std::int64_t size = 0;  ///< of its bytes; in a damaged file any number
+  std::int64_t created_at = 0;
+  std::int64_t stored_at = 0;
+  ByteView id = {};  ///< borrowed
+};
+
+/// Which ops of a range of locations.
+struct PlaceQuery {
+  std::uint32_t first = 0, last = UINT32_MAX;
+  std::int64_t first_created = INT64_MIN, last_created = INT64_MAX;
+  std::int64_t first_stored = INT64_MIN;
+};
+
+/// The indexes of a file, through one connection, for one thread. Every call but `location` comes in a transaction,
+/// after `refresh`. Errors: Errc::corrupt, Errc::io.
+class OpIndex {
+ public:
+  struct Found {
+    std::int64_t stored_at;
+    Timestamp created_at;
+    std::uint64_t size;
+  };
+  /// False: no more. The op is valid during the call.
+  using Row = std::function<bool(const IndexedOp&)>;
+
+  virtual ~OpIndex() = default;
+  OpIndex(const OpIndex&) = delete;
+  OpIndex& operator=(const OpIndex&) = delete;
+
+  /// Where an op with this id lies.
+  std::uint32_t location(ByteView op_id) const {
+    return policy_ != nullptr ? policy_->location(op_id) : dht_location(op_id);
+  }
+
+  /// For a connection that reads: learns what others have committed.
+  virtual Result<void> refresh() = 0;
+  /// nullopt: not held.
+  virtual Result<std::optional<Found>> find(ByteView op_id) = 0;
+  /// At most `most` ops that were created in [start, end) and come after the cursor, in the order of cursors.
+  virtual Result<void> by_time(Timestamp start, Timestamp end, const std::optional<OpCursor>& after, std::size_t most,
+                               const Row& row) = 0;
+  /// How many were created in [start, end), counted up to `most`.
+  virtual Result<std::uint64_t> count_in_time(Timestamp start, Timestamp end, std::uint64_t most) = 0;
+  virtual Result<void> by_place(const PlaceQuery& query, const Row& row) = 0;
+  /// Whether the index by time has the op as it is said here.
+  virtual Result<bool> has_in_time(const IndexedOp& op) = 0;
+  /// Whether a part of the index cannot be read, as far as calls have met it.
+  virtual bool is_damaged() const { return false; }
+
+ protected:
+  /// `policy` tells the location of ids; null: as in the reference. It must outlive this object.
+  OpIndex(const Connection& connection, const OpPolicy* policy)
+      : policy_(policy), db_(connection.handle()), path_(connection.path()) {}
+  Error error(int code) const { return error_of(db_, path_, code); }
+  const std::string& path() const { return path_; }
+
+ private:
+  const OpPolicy* policy_;
+  sqlite3* db_;
+  std::string path_;
+};
+
+/// The indexes of version 1 of the schema: SQLite's own.
+Result<std::unique_ptr<OpIndex>> make_table_index(Connection& connection, const OpPolicy* policy);
+
+}  // namespace kitsune2::sqlite

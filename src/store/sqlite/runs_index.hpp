@@ -1,0 +1,105 @@
+// The indexes of version 2 of the op store's schema: runs, whose blocks are rows of the table `slot`.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "store/runs/run_index.hpp"
+#include "store/sqlite/op_index.hpp"
+
+namespace kitsune2::sqlite {
+
+/// The slots of runs as rows of a table.
+class TableSlots final : public runs::BlockFile {
+ public:
+  explicit TableSlots(const Connection& connection) : db_(connection.handle()), path_(connection.path()) {}
+  Result<void> prepare(Connection& connection, bool may_write);
+  Result<void> read(std::uint64_t slot, std::span<std::uint8_t> out) override;
+  Result<void> write(std::uint64_t slot, ByteView block) override;
+
+ private:
+  sqlite3* db_;
+  std::string path_;
+  Statement read_, write_;
+};
+
+/// What an id is called in a run: itself, or if it is too long its beginning and a sum of all of it. An entry whose id
+/// has kLongestId bytes is of the second kind; several ids may share it, so the row tells which one it is.
+class IdInRun {
+ public:
+  explicit IdInRun(ByteView id);
+  ByteView view() const { return id_; }
+  static bool is_shortened(ByteView id_in_run) { return id_in_run.size() == runs::kLongestId; }
+
+ private:
+  std::vector<std::uint8_t> shortened_;
+  ByteView id_;
+};
+
+/// *Rules*. X1: what a connection finds is what its transaction sees: the runs of the manifest there, and the rows
+/// after `covered`, each of which is read once. X2: rows of `op` are only appended. An op that goes, and one whose
+/// entry was wrong and which is stored again, leaves its time in `dropped`, from which nothing is ever removed; no row
+/// has one of these times again. X3: whoever writes calls `begin` first in a transaction and `step` last, and then
+/// `committed` or `roll_back`.
+class RunsIndex final : public OpIndex {
+ public:
+  static Result<std::unique_ptr<RunsIndex>> make(Connection& connection, const OpPolicy* policy, bool may_write,
+                                                 const runs::MergeRules& rules = {});
+
+  Result<void> refresh() override;
+  Result<std::optional<Found>> find(ByteView op_id) override;
+  Result<void> by_time(Timestamp start, Timestamp end, const std::optional<OpCursor>& after, std::size_t most,
+                       const Row& row) override;
+  Result<std::uint64_t> count_in_time(Timestamp start, Timestamp end, std::uint64_t most) override;
+  Result<void> by_place(const PlaceQuery& query, const Row& row) override;
+  Result<bool> has_in_time(const IndexedOp& op) override;
+  bool is_damaged() const override { return damaged_; }
+
+  /// For the connection that writes: starts anew with what is there. Errc::corrupt: `rebuild` is needed.
+  Result<void> load();
+  /// Makes the index anew from the rows. It costs as much as the store is large.
+  Result<void> rebuild();
+  /// The latest time of storing that was given, as far as the file says. Every new one must be later.
+  std::int64_t latest() const { return latest_; }
+
+  Result<void> begin();
+  void add(const IndexedOp& op);
+  Result<void> drop(std::int64_t stored_at);
+  /// Merges, and writes the manifest if it has changed.
+  Result<void> step();
+  Result<void> step_idle();
+  bool has_work() const { return index_.has_work(); }
+  void committed();
+  void roll_back();
+
+ private:
+  RunsIndex(const Connection& connection, const OpPolicy* policy, const runs::MergeRules& rules)
+      : OpIndex(connection, policy), slots_(connection), index_(slots_, rules) {}
+  Result<void> prepare(Connection& connection, bool may_write);
+  Result<runs::Manifest> read_manifest();
+  Result<void> read_dropped();
+  Result<void> read_rows();
+  void add_row(const Use& row);
+  Result<void> put_manifest();
+  Result<std::int64_t> number(Statement& statement);
+  Result<void> finish(Statement& statement);
+  /// Has `row` called; the id is the whole one.
+  Result<bool> give(const runs::Entry& entry, const Row& row);
+  /// Notes damage on its way to the caller.
+  Error failed(Error error);
+
+  TableSlots slots_;
+  runs::RunIndex index_;
+  Statement version_, manifest_, slot_end_, dropped_, rows_, id_at_;
+  Statement random_, put_manifest_, put_dropped_, remove_slots_;
+  std::optional<std::int64_t> seen_;          ///< the state of the file when it was looked at last
+  std::vector<std::uint8_t> manifest_bytes_;  ///< of the manifest that `index_` follows
+  std::int64_t last_dropped_ = INT64_MIN;     ///< the row of `dropped` that was read last
+  std::int64_t last_row_ = INT64_MIN;         ///< of `op`, that is covered or was added
+  std::int64_t latest_ = INT64_MIN;
+  bool stepped_ = false;  ///< in this transaction
+  bool stale_ = false;    ///< it differs from what is there: load it first
+  bool damaged_ = false;
+};
+
+}  // namespace kitsune2::sqlite
