@@ -16,6 +16,69 @@ namespace {
 constexpr std::chrono::milliseconds kLeavePatience{300};
 constexpr std::uint32_t kLastInfosPatienceMs = 300;
 
+std::string hex(const Bytes& bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string out;
+  for (const std::uint8_t byte : bytes) {
+    out += kDigits[byte >> 4U];
+    out += kDigits[byte & 15U];
+  }
+  return out;
+}
+
+nlohmann::json rounds_json(const std::vector<GossipRoundSummary>& rounds) {
+  auto out = nlohmann::json::array();
+  for (const auto& round : rounds) {
+    out.push_back({{"peer", round.session_with_peer.to_string()},
+                   {"age_ms", std::chrono::duration_cast<std::chrono::milliseconds>(round.age).count()}});
+  }
+  return out;
+}
+
+/// What is not known is left out.
+nlohmann::json gossip_peer_json(const Url& url, const GossipPeerMetaSummary& peer) {
+  nlohmann::json out = {{"peer", url.to_string()}, {"storage_arc", peer.storage_arc.to_string()}};
+  const auto time = [&](const char* key, const std::optional<Timestamp>& at) {
+    if (at) out[key] = at->to_string();
+  };
+  const auto count = [&](const char* key, const std::optional<std::uint64_t>& value) {
+    if (value) out[key] = *value;
+  };
+  time("last_gossip", peer.last_gossip_timestamp);
+  time("new_ops_bookmark", peer.new_ops_bookmark);
+  count("peer_behavior_errors", peer.peer_behavior_errors);
+  count("local_errors", peer.local_errors);
+  count("peer_busy", peer.peer_busy);
+  count("peer_terminated", peer.peer_terminated);
+  count("completed_rounds", peer.completed_rounds);
+  count("peer_timeouts", peer.peer_timeouts);
+  time("in_sync_at", peer.in_sync_at);
+  if (peer.in_sync_at) out["in_sync_sectors"] = peer.in_sync_sectors;
+  return out;
+}
+
+nlohmann::json gossip_json(Gossip& gossip) {
+  const auto summary = gossip.state_summary({.include_dht_summary = true});
+  nlohmann::json out = {{"target_sectors", summary.coverage.target_sectors},
+                        {"storage_sectors", summary.coverage.storage_sectors},
+                        {"in_sync_sectors", summary.coverage.in_sync_sectors},
+                        {"rounds_completed", gossip.stats().completed},
+                        {"initiated_rounds", rounds_json(summary.initiated_rounds)},
+                        {"accepted_rounds", rounds_json(summary.accepted_rounds)},
+                        {"dht", nlohmann::json::array()},
+                        {"peers", nlohmann::json::array()}};
+  for (const auto& [arc, segment] : summary.dht_summary) {
+    auto rings = nlohmann::json::array();
+    for (const auto& hash : segment.ring_top_hashes) rings.push_back(hex(hash));
+    out["dht"].push_back({{"arc", arc.to_string()},
+                          {"disc_boundary", segment.disc_boundary.to_string()},
+                          {"disc_top_hash", hex(segment.disc_top_hash)},
+                          {"ring_top_hashes", std::move(rings)}});
+  }
+  for (const auto& [url, peer] : summary.peer_meta) out["peers"].push_back(gossip_peer_json(url, peer));
+  return out;
+}
+
 /// The part of `status` for one space.
 nlohmann::json space_json(Node& node, Space& at, const Ed25519LocalAgent& agent) {
   const auto stats = node.wait<OpStoreStats>([&](auto done) { at.op_store().stats(done); });
@@ -52,6 +115,7 @@ nlohmann::json space_json(Node& node, Space& at, const Ed25519LocalAgent& agent)
             {{"peer", url.to_string()}, {"ops", peer.ops_served}, {"bytes", peer.bytes_served}});
       }
     }
+    space["gossip"] = gossip_json(at.gossip());
     space["peers"] = nlohmann::json::array();
     for (const auto& info : at.peer_store().get_all()) {
       if (info->info().agent == agent.agent()) continue;
@@ -153,6 +217,7 @@ Result<void> RunningNode::join(DhtArc arc) {
     if (place->joined) return {};
     agent = place->agent;
   }
+  node_->run([&] { agent->set_cur_storage_arc(arc); });
   auto joined = node_->join(space_, agent, arc);
   const std::lock_guard lock(mutex_);
   find(space_->id())->joined = joined.has_value();

@@ -30,7 +30,8 @@ class RunningNode {
   bool is_open(const SpaceId& space);
   /// All open spaces.
   std::vector<std::shared_ptr<Space>> spaces();
-  /// Joins the space that was opened last: from now on others learn of this node. No effect if that was done.
+  /// Joins the space that was opened last: from now on others learn of this node. It claims to hold all of `arc`: who
+  /// shares has made the ops itself. No effect if that was done.
   Result<void> join(DhtArc arc);
   /// Leaves the spaces, which others learn, and stops.
   void stop();

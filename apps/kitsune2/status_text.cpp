@@ -49,6 +49,13 @@ std::string count_and_bytes(const json& item) {
   return std::to_string(number(item, "ops")) + " ops, " + human_bytes(static_cast<double>(number(item, "bytes")));
 }
 
+std::string gossip_text(const json& gossip) {
+  return "holds " + std::to_string(number(gossip, "storage_sectors")) + " of " +
+         std::to_string(number(gossip, "target_sectors")) + " sectors, " +
+         std::to_string(number(gossip, "in_sync_sectors")) + " found in sync, " +
+         std::to_string(number(gossip, "rounds_completed")) + " rounds completed";
+}
+
 }  // namespace
 
 std::optional<json> read_status(std::string_view text) {
@@ -78,6 +85,14 @@ std::string status_text(const json& status, const std::string& data) {
       line("  served    ", count_and_bytes(field(space, "served")));
       if (const auto damaged = number(space, "damaged_ops"); damaged > 0) {
         line("  damaged   ", std::to_string(damaged) + " ops, found on the disk since the start and dropped");
+      }
+      if (const json& gossip = field(space, "gossip"); number(gossip, "target_sectors") > 0) {
+        line("  gossip    ", gossip_text(gossip));
+        for (const json& peer : list(gossip, "peers")) {
+          if (text(peer, "in_sync_at").empty()) continue;
+          line("  in sync   ", std::to_string(number(peer, "in_sync_sectors")) + " sectors with " + text(peer, "peer") +
+                                   " at " + text(peer, "in_sync_at"));
+        }
       }
       for (const json& peer : list(space, "peers")) {
         line("  peer      ", text(peer, "url") + " arc " + text(peer, "arc"));

@@ -92,11 +92,11 @@ class AgentInfoSigned {
 class LocalAgent : public Signer {
  public:
   virtual const AgentId& agent() const = 0;
-  /// The arc that the agent claims to hold now.
+  /// The arc that the agent claims to hold now. Gossip sets it when it has found more of the target in sync.
   virtual DhtArc cur_storage_arc() const = 0;
   virtual void set_cur_storage_arc(DhtArc arc) = 0;
-  /// The arc that the agent wants to hold; gossip moves the storage arc towards it. An agent with an empty target arc
-  /// takes part without storing: gossip offers it no ops. See Space::local_agent_join.
+  /// The arc of whole sectors that the agent wants to hold; gossip moves the storage arc towards it. With an empty one
+  /// the agent takes part without storing: gossip offers it no ops. See Space::local_agent_join.
   virtual DhtArc tgt_storage_arc() const = 0;
   virtual void set_tgt_storage_arc(DhtArc arc) = 0;
   /// Sets the function that is called when the info must be signed again. It is called from within set_cur_storage_arc
@@ -105,8 +105,8 @@ class LocalAgent : public Signer {
 };
 
 /// An agent with an Ed25519 key in memory. The key is wiped on destruction and never printed. The target arc is full
-/// until it is set; the storage arc is empty until the agent joins. (In the reference both are empty until the host
-/// sets them.)
+/// until it is set; the storage arc is empty until gossip or the host sets it. (In the reference the target is empty
+/// too until the host sets it.)
 class Ed25519LocalAgent : public LocalAgent {
  public:
   /// A fresh random key.

@@ -1,7 +1,9 @@
 // The bootstrap module: finds the first peers of a space.
 #pragma once
 
+#include <cstddef>
 #include <functional>
+#include <optional>
 
 #include "kitsune2/agent.hpp"
 
@@ -14,6 +16,14 @@ struct BootstrapStatus {
   /// Why the server did not accept an info of this node. Until it does, no new node finds this one. Cleared when the
   /// server accepts an info.
   std::optional<Error> put_failure = {};
+  /// What an answer lists.
+  struct Listed {
+    bool has_own = false;    ///< the newest info that was `put`, of any agent
+    std::size_t others = 0;  ///< entries of other agents, also those that are not believed
+  };
+  /// What the last request was answered with; nullopt if it was not answered. A node whose own info is listed without
+  /// another one is alone in its space, as far as the server knows.
+  std::optional<Listed> listed = {};
 };
 
 /// Finds the first peers of a space. Strand only. Rust: `Bootstrap`.

@@ -129,8 +129,9 @@ class Node {
   /// Returns the agent whose key is in the data directory (created on first use, 0600), or a random one without a
   /// directory. Its target arc is full.
   Result<std::shared_ptr<Ed25519LocalAgent>> agent();
-  /// Lets `agent` join `space` and hold `arc`. If it is full, gossip brings every op of the space; if it is empty, only
-  /// requested ops arrive. Blocks until the agent has joined. Errors: those of Space::local_agent_join.
+  /// Lets `agent` join `space` with the target arc `arc`: full, gossip brings every op of the space; empty, only what
+  /// is requested arrives. Blocks until it has joined. What it then claims to hold, and errors:
+  /// Space::local_agent_join.
   Result<void> join(const std::shared_ptr<Space>& space, const std::shared_ptr<LocalAgent>& agent,
                     DhtArc arc = DhtArc::full());
   /// Blocks until the node has a url. Errors: Errc::timed_out, naming the relay, after `timeout`; Errc::disconnected

@@ -54,19 +54,25 @@ class Space {
   /// The reason why there is no url; see Transport::failure.
   virtual std::optional<TransportFailure> transport_failure() const { return std::nullopt; }
   /// Signs and spreads the agent's info now (if there is a url), and keeps it fresh: signs again when less than 5
-  /// minutes are left (checked every 60 s), on a new url and on a new arc. Sets the agent's storage arc to its target
-  /// arc (docs/protocol-gossip.md says why). Replaces an agent with the same id. Errors: the signer's, and then the
-  /// agent has not joined; Errc::cancelled after `stop`. The target arc decides which ops gossip brings: none, if it is
-  /// empty. For an Ed25519LocalAgent it is full by default. If the first agent joins with an empty one, a warning is
-  /// logged.
+  /// minutes are left (checked every 60 s), on a new url and on a new arc. Replaces an agent with the same id.
+  ///
+  /// The target arc decides which ops gossip brings: none, if it is empty. For an Ed25519LocalAgent it is full by
+  /// default. If the first agent joins with an empty one, a warning is logged. The storage arc, which the info
+  /// announces, stays as it is, so it is empty unless the host has set it, and grows to the target as gossip finds
+  /// that this node holds what others hold. A host that knows that it holds the whole target, because it made all of
+  /// the ops, sets the storage arc to the target before the agent joins. What is not part of the target is not
+  /// announced.
+  ///
+  /// Errors: the signer's, and Errc::invalid_argument for an arc that does not consist of whole sectors
+  /// (DhtArc::of_sectors); then the agent has not joined. Errc::cancelled after `stop`.
   virtual void local_agent_join(std::shared_ptr<LocalAgent> agent, Handler<> done) = 0;
   /// Sets the agent's target arc and joins. An empty arc is taken as intended, without a warning.
   virtual void local_agent_join_with_arc(std::shared_ptr<LocalAgent> agent, DhtArc arc, Handler<> done) {
     if (agent) agent->set_tgt_storage_arc(arc);
     local_agent_join(std::move(agent), std::move(done));
   }
-  /// Forgets the agent and sends a tombstone to the bootstrap server and all known peers. Calls `done` when the
-  /// messages to the peers have left, or after two seconds. No-op for an agent that has not joined.
+  /// Forgets the agent, empties its storage arc and sends a tombstone to the bootstrap server and all known peers. Then
+  /// calls `done`, when these have left or after two seconds. No-op for an agent that has not joined.
   virtual void local_agent_leave(const AgentId& agent, std::function<void()> done) = 0;
   virtual void send_notify(const Url& to, Bytes data, Handler<> done) = 0;
   /// The earlier interface, before op stores reported new ops themselves (`OpStore::subscribe`).

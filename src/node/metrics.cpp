@@ -154,6 +154,13 @@ void add_space(Exposition& out, Space& space, const std::string& label) {
   for (const auto& c : kPublishCounters) out.add(c.name, "counter", c.help, label, publish.*c.value);
   const GossipStats gossip = space.gossip().stats();
   for (const auto& c : kGossipCounters) out.add(c.name, "counter", c.help, label, gossip.*c.value);
+  const GossipCoverage coverage = space.gossip().coverage();
+  out.add("kitsune2_gossip_target_sectors", "gauge", "Sectors that own agents want to hold.", label,
+          coverage.target_sectors);
+  out.add("kitsune2_gossip_storage_sectors", "gauge", "Sectors that own agents claim to hold.", label,
+          coverage.storage_sectors);
+  out.add("kitsune2_gossip_in_sync_sectors", "gauge", "Sectors of the target found in sync with a peer.", label,
+          coverage.in_sync_sectors);
   out.add("kitsune2_peers", "gauge", "Agents known.", label, space.peer_store().get_all().size());
   out.add("kitsune2_local_agents", "gauge", "Own agents.", label, space.local_agent_store().get_all().size());
 }

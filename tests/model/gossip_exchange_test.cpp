@@ -95,7 +95,7 @@ struct Exchange {
     const InitiateSaid said{session, 1};
     EXPECT_TRUE(std::holds_alternative<MayAccept>(to.rounds.on(from.url, said, 10)));
     const SectorSet common = to.rounds.accept(from.url, said, {{}, to.sectors}, from.sectors, Time{}).common;
-    to.rounds.accepted(from.url, session, {});
+    to.rounds.accepted(from.url, session, {}, true);
     const auto answer =
         from.rounds.on(to.url, AcceptSaid{session, to.sectors, {}, to.model.minimal(common)}, &from.model);
     const auto& go_on = std::get<AnswerAccept>(answer);
@@ -129,7 +129,8 @@ struct Exchange {
       take(to, second);
     } else {
       EXPECT_FALSE(std::get<AnswerAccept::NoDiff>(go_on.answer).cannot_compare);
-      EXPECT_TRUE(std::holds_alternative<Finish>(to.rounds.on(from.url, NoDiffSaid{session, {}})));
+      const auto end = to.rounds.on(from.url, NoDiffSaid{session, {}});
+      EXPECT_EQ(std::get<Finish>(end).in_sync, common);
       EXPECT_TRUE(std::holds_alternative<Completed>(from.rounds.on(to.url, TerminateSaid{session})));
       EXPECT_EQ(go_on.in_sync, common);
       check_in_sync(from, to, go_on.in_sync);

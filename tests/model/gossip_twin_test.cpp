@@ -1,8 +1,10 @@
-// The book of rounds, the rounds and the queue of reads of gossip against their naive twins, under random commands.
+// The book of rounds, the rounds, the queue of reads and the storage arcs of gossip against their naive twins, under
+// random commands.
 #include <gtest/gtest.h>
 
 #include <set>
 
+#include "model/arc_growth_twin.hpp"
 #include "model/read_queue_twin.hpp"
 #include "model/round_book_twin.hpp"
 #include "model/rounds_twin.hpp"
@@ -37,9 +39,9 @@ TEST(GossipTwin, TheRoundsAgreeAfterEveryCommand) {
   }
   const std::set<std::string> words(seen.begin(), seen.end());
   EXPECT_EQ(words, (std::set<std::string>{"answer ", "compared ", "completed", "completed, decline", "ended by it",
-                                          "fault", "fault, busy", "finish ", "may accept", "may accept, instead",
-                                          "may accept, tie", "may accept, tie, instead", "name", "name, last",
-                                          "nothing", "say busy", "show ", "was busy"}));
+                                          "fault", "fault, busy", "finish ", "in sync ", "may accept",
+                                          "may accept, instead", "may accept, tie", "may accept, tie, instead", "name",
+                                          "name, last", "nothing", "say busy", "show ", "was busy"}));
 }
 
 TEST(GossipTwin, TheQueueOfReadsAgreesAfterEveryCommand) {
@@ -49,6 +51,17 @@ TEST(GossipTwin, TheQueueOfReadsAgreesAfterEveryCommand) {
     ASSERT_NO_THROW(ReadQueueTwinRun(commands, &begun).run()) << "seed " << seed;
   }
   EXPECT_GT(begun, 10'000U);
+}
+
+TEST(GossipTwin, StorageArcsGrowAlikeAfterEveryCommand) {
+  ArcGrowthTwinRun::Coverage coverage;
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    const auto commands = random_commands(seed, 1'000);
+    ASSERT_NO_THROW(ArcGrowthTwinRun(commands, &coverage).run()) << "seed " << seed;
+  }
+  EXPECT_GT(coverage.steps, 200U);
+  EXPECT_GT(coverage.to_target, 100U);
+  EXPECT_GT(coverage.waits, 200U);
 }
 
 }  // namespace

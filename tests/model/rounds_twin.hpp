@@ -30,7 +30,10 @@ inline std::string name_of(const gossip::Action& action) {
       return "answer " + std::to_string(a.asked_since.micros);
     }
     std::string operator()(const gossip::Finish& a) const {
-      return (a.is_compared ? "compared " : "finish ") + std::to_string(a.asked_since.micros);
+      return (a.is_compared       ? "compared "
+              : a.in_sync.empty() ? "finish "
+                                  : "in sync ") +
+             std::to_string(a.asked_since.micros);
     }
     std::string operator()(const gossip::ShowDisc& a) const { return "show " + std::to_string(a.asked_since.micros); }
     std::string operator()(const gossip::NameIds& a) const {
@@ -56,6 +59,7 @@ class RoundsTwin {
     Time begun;
     bool is_known = false;
     bool is_ours = false;
+    bool has_snapshot = false;
     bool ours() const { return is_ours; }
   };
 
@@ -67,11 +71,12 @@ class RoundsTwin {
     forget(peer, false);
     rounds_.push_back({peer, session, accepting, 0, {}, now, is_known});
   }
-  bool accepted_leaves(const Url& peer, const Bytes& session, Timestamp asked) {
+  bool accepted_leaves(const Url& peer, const Bytes& session, Timestamp asked, bool has_snapshot) {
     Round* round = find(peer, session, false);
     if (round == nullptr || round->stage != accepting) return false;
     round->stage = accepted;
     round->asked = asked;
+    round->has_snapshot = has_snapshot;
     return true;
   }
 
@@ -103,12 +108,13 @@ class RoundsTwin {
     round->stage = next;
     return "answer " + std::to_string(round->asked.micros);
   }
-  std::string on_no_diff(const Url& peer, const Bytes& session, bool declared) {
+  std::string on_no_diff(const Url& peer, const Bytes& session, bool declared, bool cannot_compare) {
     const Round* round = find(peer, session, false);
     if (round == nullptr || round->stage != accepted) return "fault";
     const std::string asked = std::to_string(round->asked.micros);
+    const bool in_sync = round->has_snapshot && !cannot_compare;
     forget(peer, false);
-    return declared ? "finish " + asked : "fault";
+    return declared ? (in_sync ? "in sync " : "finish ") + asked : "fault";
   }
   std::string on_agents(const Url& peer, const Bytes& session) {
     const Round* round = find(peer, session, true);
@@ -276,13 +282,14 @@ class RoundsTwinRun {
         return twin_.accept(peer, session, now_, is_known);
       }
       case 3:
-        return check((rounds_.accepted(peer, session, Timestamp{more}) != nullptr) ==
-                         twin_.accepted_leaves(peer, session, Timestamp{more}),
+        return check((rounds_.accepted(peer, session, Timestamp{more}, more % 2 == 0) != nullptr) ==
+                         twin_.accepted_leaves(peer, session, Timestamp{more}, more % 2 == 0),
                      "accepted");
       case 4:
         return accept_came(peer, session, asked, declared, more / 8 % 4);
       case 5:
-        return same(rounds_.on(peer, gossip::NoDiffSaid{session, asked}), twin_.on_no_diff(peer, session, declared));
+        return same(rounds_.on(peer, gossip::NoDiffSaid{session, asked, more / 8 % 2 == 0}),
+                    twin_.on_no_diff(peer, session, declared, more / 8 % 2 == 0));
       case 6:
         return same(rounds_.on(peer, gossip::AgentsSaid{session}), twin_.on_agents(peer, session));
       case 7:

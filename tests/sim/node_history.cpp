@@ -1,6 +1,7 @@
 // Whole nodes, assembled as in the program: Kitsune, space, publish, gossip, bootstrap,
 // fetch, SQLite stores for ops and peers, tx5; behind one relay and bootstrap server. Hosts
-// create ops and publish them, or leave that to gossip.
+// create ops and publish them, or leave that to gossip. Days pass, some nodes join late, some
+// are away meanwhile. In the end everybody holds what it should, and says so.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/dht/sector_set.hpp"
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/testing/waiters.hpp"
 #include "node/builder/platform.hpp"
@@ -45,19 +47,26 @@ class NodeHistory final : public Course {
       : world_(seed),
         net_(world_),
         relay_(world_, net_),
+        clock_(world_.make_runtime()),
+        start_(clock_->wall_now()),
         large_(large),
         default_pace_(seed / 2 % 2 == 0),
         policy_(make_sha256_policy(kMostOpBytes)) {
     draw_config();
-    ops_ = testing::make_ops(*policy_, 0, large ? 10 + pick(50) : 3 + pick(10),
-                             pick(4) == 0 ? 32 + pick(20'000) : 32 + pick(800));
+    ops_ = some_ops(0, large ? 10 + pick(50) : 3 + pick(10), pick(4) == 0 ? 32 + pick(20'000) : 32 + pick(800));
     relay_.start();
     for (auto nodes = 2 + pick(large ? 4 : 2); nodes > 0; --nodes) add_node(seed);
     for (const auto kind : {BadKind::silent, BadKind::slow, BadKind::liar, BadKind::endless, BadKind::flapping}) {
       if (pick(large ? 4 : 12) != 0) continue;
       bad_.push_back(std::make_unique<BadPeer>(world_, net_, config_.tx5_transport, kind, ops_));
     }
-    for (auto& place : places_) start(*place);
+    for (std::size_t i = 0; i < places_.size(); ++i) {
+      if (i > 0 && pick(4) == 0) {
+        places_[i]->up_again = Time(std::chrono::milliseconds(pick(60'000)));  // joins late
+      } else {
+        start(*places_[i]);
+      }
+    }
     world_.on_step([this] { after_step(); });
   }
   ~NodeHistory() override {
@@ -155,6 +164,31 @@ class NodeHistory final : public Course {
     net_.set_window(4'000 + pick(80'000));
   }
 
+  /// From minutes to three years old, of the day after the beginning, or without a time.
+  std::vector<MetaOp> some_ops(std::uint64_t first, std::size_t count, std::size_t bytes) {
+    std::vector<MetaOp> out;
+    for (auto number = first; number < first + count; ++number) {
+      const Bytes plain = testing::make_op(number, bytes);
+      const auto kind = pick(6);
+      if (kind == 0) {
+        out.push_back({policy_->describe(plain)->op_id, plain});
+        continue;
+      }
+      const Duration age = kind == 1   ? std::chrono::hours(pick(3 * 365 * 24))
+                           : kind == 2 ? Duration(std::chrono::hours(24)) * -1
+                           : kind == 3 ? Duration(std::chrono::hours(pick(300)))
+                                       : Duration(std::chrono::minutes(pick(600)));
+      std::string data("k2op\1", 5);
+      const auto created = static_cast<std::uint64_t>((start_ - age).micros);
+      for (int shift = 56; shift >= 0; shift -= 8) data += static_cast<char>(created >> shift & 255U);
+      data += plain.text();
+      Bytes whole(std::move(data));
+      auto id = policy_->describe(whole)->op_id;
+      out.push_back({std::move(id), std::move(whole)});
+    }
+    return out;
+  }
+
   // ------------------------------------------------------------ life and death
 
   void add_node(std::uint64_t seed) {
@@ -240,6 +274,7 @@ class NodeHistory final : public Course {
 
   static void join(Place& place, const Agent& who) {
     auto agent = testing::make_agent(who.number);
+    agent->set_cur_storage_arc(DhtArc::none());
     agent->set_tgt_storage_arc(who.arc);
     place.live->space->local_agent_join(agent, [](const Result<void>& joined) {
       EXPECT_TRUE(joined || joined.error().code == Errc::cancelled) << joined.error().to_string();
@@ -369,7 +404,12 @@ class NodeHistory final : public Course {
     wake_up(false);
     auto& place = *places_[pick(places_.size())];
     const auto host = pick(6) == 0 ? relay_.host() : place.host;
-    switch (pick(20)) {
+    switch (pick(22)) {
+      case 20:
+        return time_passes(std::chrono::hours(pick(24 * 12)));
+      case 21:
+        // Soon the next unit of the DHT model begins, perhaps during a round.
+        return time_passes(15min - Duration((wall_now().micros + 2'000'000) % Duration(15min).count()));
       case 0:
         return net_.set_link(host, {std::chrono::milliseconds(pick(400)), pick(2) == 0 ? 0 : 4'000 + pick(200'000)});
       case 1:
@@ -423,6 +463,10 @@ class NodeHistory final : public Course {
         return net_.deafen(host);
     }
   }
+
+  /// For everybody's clocks: who is down was away for so long.
+  void time_passes(Duration time) { world_.set_wall_now(wall_now() + time); }
+  Timestamp wall_now() const { return clock_->wall_now(); }
 
   void stop(Place& place) {
     place.live->stopping = true;
@@ -498,6 +542,9 @@ class NodeHistory final : public Course {
   /// What one of the nodes that store an op holds, all of them hold; and all know where the others are.
   bool all_done() override {
     const auto all = up();
+    for (auto* place : all) {
+      if (!arcs_are_full(*place)) return false;
+    }
     for (const auto& op : ops_) {
       const auto has = [&](const Place* p) { return p->covers(op.op_id) && p->claimed().contains(op.op_id); };
       const auto lacks = [&](const Place* p) { return p->covers(op.op_id) && !p->claimed().contains(op.op_id); };
@@ -512,6 +559,24 @@ class NodeHistory final : public Course {
       }
     }
     return true;
+  }
+
+  /// Every agent claims all that it wants to store, as far as there is somebody else who stores it too.
+  bool arcs_are_full(Place& place) {
+    SectorSet others;
+    for (const auto* other : up()) {
+      for (const auto& agent : other->agents) {
+        if (other != &place) others.add(agent.arc);
+      }
+    }
+    const auto agents = place.live->space->local_agent_store().get_all();
+    return std::all_of(agents.begin(), agents.end(), [&](const auto& agent) {
+      SectorSet target, storage;
+      target.add(agent->tgt_storage_arc());
+      storage.add(agent->cur_storage_arc());
+      EXPECT_TRUE(storage.is_within(target)) << place.name << " claims more than it wants";
+      return !target.is_within(others) || agent->cur_storage_arc() == agent->tgt_storage_arc();
+    });
   }
 
   // --------------------------------------------------------------------- checks
@@ -564,8 +629,8 @@ class NodeHistory final : public Course {
     // Where a round announces few ops, there are more of them than one round announces.
     const auto limit = config_.k2_gossip.max_gossip_op_bytes;
     const std::size_t op_bytes = limit < kMostOpBytes ? limit / 3 : 64;
-    const auto arrives = [&](std::uint64_t first) {
-      const auto ids = ids_of(testing::make_ops(*policy_, first, 5, op_bytes));
+    std::vector<OpId> ids;
+    const auto arrives = [&] {
       return world_.run_until(
           [&] {
             return std::all_of(ids.begin(), ids.end(), [&](const auto& id) { return taker.claimed().contains(id); });
@@ -573,7 +638,8 @@ class NodeHistory final : public Course {
           kMostWait);
     };
     const auto author = [&](std::uint64_t first, const std::optional<Url>& to) {
-      const auto more = testing::make_ops(*policy_, first, 5, op_bytes);
+      const auto more = some_ops(first, 5, op_bytes);
+      ids = ids_of(more);
       ops_.insert(ops_.end(), more.begin(), more.end());
       auto& space = *giver.live->space;
       auto stored = await<ProcessedOps>(
@@ -588,7 +654,7 @@ class NodeHistory final : public Course {
     world_.run_for(10s);
     start(taker);
     ASSERT_TRUE(taker.live);
-    EXPECT_TRUE(arrives(100'000)) << "who was away waits for gossip's turn\n" << describe();
+    EXPECT_TRUE(arrives()) << "who was away waits for gossip's turn\n" << describe();
     // A publish to its previous url: it has caught up at its new one already, so nothing else makes up for it.
     const auto old_url = taker.live->space->current_url();
     const auto rounds = taker.live->space->gossip().stats().completed;
@@ -601,7 +667,7 @@ class NodeHistory final : public Course {
         kMostWait))
         << describe();
     author(200'000, old_url);
-    EXPECT_TRUE(arrives(200'000)) << "what a publish lost waits for gossip's turn\n" << describe();
+    EXPECT_TRUE(arrives()) << "what a publish lost waits for gossip's turn\n" << describe();
   }
 
   std::string describe() override {
@@ -620,7 +686,10 @@ class NodeHistory final : public Course {
         out += " " + info->info().agent.to_string().substr(0, 6) + "@" +
                (info->info().url ? info->info().url->to_string() : "-");
       }
-      out += "\n  lacks";
+      const auto coverage = space.gossip().coverage();
+      out += "\n  claims " + std::to_string(coverage.storage_sectors) + " of " +
+             std::to_string(coverage.target_sectors) + " sectors, in sync " + std::to_string(coverage.in_sync_sectors) +
+             "\n  lacks";
       for (const auto& op : ops_) {
         if (place->covers(op.op_id) && !place->claimed().contains(op.op_id)) out += " " + op.op_id.to_string();
       }
@@ -632,6 +701,8 @@ class NodeHistory final : public Course {
   SimWorld world_;
   SimNet net_;
   SimRelay relay_;
+  const std::unique_ptr<SimRuntime> clock_;  ///< the right time
+  const Timestamp start_;
   const bool large_;
   const bool default_pace_;
   const std::shared_ptr<const OpPolicy> policy_;

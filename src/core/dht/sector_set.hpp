@@ -42,7 +42,28 @@ class SectorSet {
     return out;
   }
 
+  SectorSet with(const SectorSet& other) const {
+    SectorSet out;
+    for (std::size_t i = 0; i < words_.size(); ++i) out.words_[i] = words_[i] | other.words_[i];
+    return out;
+  }
+
   bool is_within(const SectorSet& other) const { return common(other) == *this; }
+
+  /// The set as arcs, as few as possible: runs of sectors, also across zero. In order of their first sectors; the one
+  /// across zero is the last.
+  std::vector<DhtArc> runs() const {
+    if (empty()) return {};
+    if (count() == kCount) return {DhtArc::full()};
+    std::vector<DhtArc> out;
+    for (std::uint32_t first = 0; first < kCount; ++first) {
+      if (!test(first) || test((first + kCount - 1) % kCount)) continue;
+      std::uint32_t size = 1;
+      while (test((first + size) % kCount)) ++size;
+      out.push_back(DhtArc::of_sectors(first, size));
+    }
+    return out;
+  }
 
   /// Hexadecimal, eight digits per word.
   std::string to_string() const {
@@ -82,19 +103,9 @@ class SectorSet {
 
   /// One arc that covers the set: the set itself if it is one run of sectors (also across zero), else the full arc.
   DhtArc hull() const {
-    if (empty()) return DhtArc::none();
-    if (count() == kCount) return DhtArc::full();
-    std::uint32_t runs = 0, start = 0, end = 0;
-    for (std::uint32_t s = 0; s < kCount; ++s) {
-      if (!test(s)) continue;
-      if (!test((s + kCount - 1) % kCount)) {
-        start = s;
-        ++runs;
-      }
-      if (!test((s + 1) % kCount)) end = s;
-    }
-    if (runs != 1) return DhtArc::full();
-    return {start << kBits, (end << kBits) + ((1U << kBits) - 1)};
+    const auto all = runs();
+    if (all.empty()) return DhtArc::none();
+    return all.size() == 1 ? all[0] : DhtArc::full();
   }
 
  private:

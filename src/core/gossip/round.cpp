@@ -48,10 +48,10 @@ Round& Rounds::accept(const Url& peer, const InitiateSaid& m, OurSide ours, cons
   return theirs_[peer] = Round{peer, m.session.compact(), std::move(ours), false, Accepting{}, now, common};
 }
 
-Round* Rounds::accepted(const Url& peer, const Bytes& session, Timestamp asked_since) {
+Round* Rounds::accepted(const Url& peer, const Bytes& session, Timestamp asked_since, bool has_snapshot) {
   Round* round = of_theirs(peer, session);
   if (round == nullptr || round->in<Accepting>() == nullptr) return nullptr;
-  round->stage = Accepted{asked_since};
+  round->stage = Accepted{asked_since, has_snapshot};
   return round;
 }
 
@@ -111,8 +111,9 @@ Action Rounds::on(const Url& peer, const AcceptSaid& m, const dht::DhtModel* mod
 Action Rounds::on(const Url& peer, const NoDiffSaid& m) {
   const auto [round, fault] = answered(peer, m.session, m.missing_agents, "unsolicited NO_DIFF");
   if (round == nullptr) return fault;
-  const Timestamp asked = round->in<Accepted>()->asked_since;
-  return Finish{take(*round), asked};
+  const Accepted stage = *round->in<Accepted>();
+  const SectorSet in_sync = stage.has_snapshot && !m.cannot_compare ? round->common : SectorSet();
+  return Finish{take(*round), stage.asked_since, false, in_sync};
 }
 
 Action Rounds::on(const Url& peer, const DiscSectorsSaid& m, const dht::DhtModel* model, std::uint32_t turn) {

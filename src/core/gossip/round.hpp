@@ -36,6 +36,7 @@ struct AcceptSaid {
 struct NoDiffSaid {
   Bytes session;
   std::vector<Bytes> missing_agents;
+  bool cannot_compare = false;
 };
 struct DiscSectorsSaid {
   Bytes session;
@@ -103,6 +104,7 @@ struct Accepting {};
 /// We have sent ACCEPT.
 struct Accepted {
   Timestamp asked_since;
+  bool has_snapshot = false;
 };
 /// We have sent DISC_SECTOR_DETAILS_DIFF.
 struct ShownDisc {
@@ -179,6 +181,7 @@ struct Finish {
   Round round;
   Timestamp asked_since;
   bool is_compared = false;  ///< the peer expects more of the comparison; a stock node would take AGENTS for a fault
+  SectorSet in_sync = {};    ///< as in AnswerAccept
 };
 /// DISC_SECTORS_DIFF has arrived. Answer with DISC_SECTOR_DETAILS_DIFF.
 struct ShowDisc {
@@ -232,6 +235,8 @@ using Action = std::variant<Fault, Nothing, SayBusy, WasBusy, MayAccept, AnswerA
 ///      `turn` decides which come first. Rationale: a message has a limit, and each of the 512 sectors of a disc may
 ///      have any number of slices.
 ///  R11 TERMINATE after the answer to ACCEPT is a normal end.
+///  R12 NO_DIFF after an ACCEPT with a snapshot says that nothing differs, unless it says that the two cannot be
+///      compared.
 class Rounds {
  public:
   static constexpr std::size_t kMostSessionBytes = 64;
@@ -240,8 +245,8 @@ class Rounds {
   Round& start(const Url& peer, Bytes session, OurSide ours, Initiated stage, Time now);
   /// Begins the peer's round; to be called after MayAccept. `theirs`: the sectors that its INITIATE named.
   Round& accept(const Url& peer, const InitiateSaid& m, OurSide ours, const SectorSet& theirs, Time now);
-  /// What to name has been read, so ACCEPT is sent now. nullptr if the round is over by now.
-  Round* accepted(const Url& peer, const Bytes& session, Timestamp asked_since);
+  /// What to name has been read, so ACCEPT is sent now, perhaps with a snapshot. nullptr if the round is over by now.
+  Round* accepted(const Url& peer, const Bytes& session, Timestamp asked_since, bool has_snapshot = false);
 
   /// `is_known`: there was useful exchange with the peer. R9.
   Action on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted, bool is_known = false);
@@ -270,6 +275,13 @@ class Rounds {
   bool has_any_with(const Url& peer) const { return ours_.contains(peer) || theirs_.contains(peer); }
   std::size_t ours() const { return ours_.size(); }
   std::size_t theirs() const { return theirs_.size(); }
+  /// All of them, by direction and peer.
+  template <class F>
+  void for_each(F call) const {
+    for (const Table* table : {&ours_, &theirs_}) {
+      for (const auto& [peer, round] : *table) call(round);
+    }
+  }
   std::optional<Time> latest_of_ours() const;
   std::optional<Time> oldest() const;
 

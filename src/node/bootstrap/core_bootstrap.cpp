@@ -56,6 +56,11 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       return;
     }
     const AgentId& agent = info->info().agent;
+    if (info->info().is_tombstone) {
+      own_.erase(agent);
+    } else if (own_.contains(agent) || own_.size() < kMaxWaitingInfos) {
+      own_[agent] = info->info().created_at;
+    }
     const bool fresh = waiting_.insert_or_assign(agent, info).second;
     if (fresh && waiting_.size() > kMaxWaitingInfos) {
       log::warn(kArea, "too many agent infos of this node wait for the server; dropping one");
@@ -254,6 +259,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
 
   void poll_failed(const Error& why) {
     status_.failure = why;
+    status_.listed.reset();
     if (poll_log_.open(runtime_.now()))
       log::info(kArea, "no agent infos from the server: " + log::printable(why.to_string()));
   }
@@ -263,8 +269,12 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     if (!list) return poll_failed(list.error().context(server_));
     status_.has_answered = true;
     status_.failure.reset();
+    BootstrapStatus::Listed listed;
     std::vector<AgentInfoPtr> good;
     for (const auto& entry : *list) {
+      const auto own = entry ? own_.find((*entry)->info().agent) : own_.end();
+      if (own == own_.end()) ++listed.others;
+      if (own != own_.end() && (*entry)->info().created_at == own->second) listed.has_own = true;
       const auto believed =
           entry ? judge_agent_info((*entry)->info(), space_, runtime_.wall_now()) : Result<void>(entry.error());
       if (believed) {
@@ -273,6 +283,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
         log::debug(kArea, "ignoring an agent info of the server: " + log::printable(believed.error().to_string()));
       }
     }
+    status_.listed = listed;
     if (!good.empty()) peers_->insert_from(good, server_);
   }
 
@@ -304,6 +315,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   std::deque<AgentId> retry_;                ///< the others, to be tried again after the back-off
   bool unreachable_ = false;                 ///< nothing is tried until the back-off is over
   AgentInfoPtr putting_;
+  std::map<AgentId, Timestamp> own_;  ///< agents of this node, with the created_at of their newest infos
   Duration put_wait_{};
   Runtime::TimerId put_timer_ = 0;
 

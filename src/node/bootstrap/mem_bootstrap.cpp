@@ -1,4 +1,6 @@
 // Bootstrap without a server: between the nodes of a process, or none at all.
+#include <map>
+#include <optional>
 #include <utility>
 
 #include "kitsune2/builder.hpp"
@@ -25,7 +27,9 @@ class MemBootstrap final : public Bootstrap, public std::enable_shared_from_this
 
   void put(AgentInfoPtr info) override {
     assert_on_strand(runtime_, "Bootstrap::put");
-    if (!stopped_ && info && info->info().space == key_.second) board_->put(key_, info, runtime_.wall_now());
+    if (stopped_ || !info || info->info().space != key_.second) return;
+    own_[info->info().agent] = info->info().created_at;
+    board_->put(key_, info, runtime_.wall_now());
   }
 
   void poll_now() override {
@@ -33,7 +37,11 @@ class MemBootstrap final : public Bootstrap, public std::enable_shared_from_this
     if (!stopped_) schedule(Duration::zero());
   }
 
-  BootstrapStatus status() const override { return {true, std::nullopt}; }
+  BootstrapStatus status() const override {
+    BootstrapStatus out{true, std::nullopt};
+    out.listed = listed_;
+    return out;
+  }
 
   void stop(std::function<void()> done) override {
     assert_on_strand(runtime_, "Bootstrap::stop");
@@ -52,7 +60,15 @@ class MemBootstrap final : public Bootstrap, public std::enable_shared_from_this
   }
 
   void poll() {
-    peers_->insert(board_->get(key_));
+    const auto infos = board_->get(key_);
+    BootstrapStatus::Listed listed;
+    for (const auto& info : infos) {
+      const auto own = own_.find(info->info().agent);
+      if (own == own_.end()) ++listed.others;
+      if (own != own_.end() && info->info().created_at == own->second) listed.has_own = true;
+    }
+    listed_ = listed;
+    peers_->insert(infos);
     schedule(std::chrono::milliseconds(config_->current().mem_bootstrap.poll_freq_ms));
   }
 
@@ -62,6 +78,8 @@ class MemBootstrap final : public Bootstrap, public std::enable_shared_from_this
   const MemoryNetwork::Board::Key key_;
   std::shared_ptr<PeerStore> peers_;
   std::shared_ptr<void> subscription_;
+  std::map<AgentId, Timestamp> own_;  ///< agents of this node, with the created_at of their newest infos
+  std::optional<BootstrapStatus::Listed> listed_;
   Runtime::TimerId timer_ = 0;
   bool stopped_ = false;
 };

@@ -67,6 +67,14 @@ class GossipPeerMeta {
     const bool long_lived = key == kCompletedRounds || key == kTimeouts;
     put(peer, key, number(peer, key).value_or(0) + 1, std::chrono::hours(long_lived ? 24 : 1));
   }
+  /// How often it was counted, within the lifetime of the counter.
+  std::optional<std::uint64_t> counted(const Url& peer, const char* key) const {
+    const auto out = number(peer, key);
+    if (!out || *out < 0) return std::nullopt;
+    return static_cast<std::uint64_t>(*out);
+  }
+  /// Where new ops of the peer begin, whichever sectors that holds for.
+  std::optional<Timestamp> bookmark_time(const Url& peer) const { return time(peer, kNewOpsBookmark); }
   /// Writes what was not written to disk yet.
   void flush() { store_->flush(); }
 

@@ -106,6 +106,7 @@ void K2Gossip::inform_requests_dropped(const Url& peer) {
 }
 
 void K2Gossip::name_all_again() {
+  growth_.forget();
   if (stopped_ || rename_timer_ != 0) return;
   const Time now = runtime().now();
   if (renamed_at_ && now < *renamed_at_ + kRenameEvery) {
@@ -242,7 +243,12 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
   auto* round = stopped_ ? nullptr : rounds_.find(peer, session);
   if (round == nullptr || round->in<gossip::Accepting>() == nullptr) return;
   const Timestamp asked = gossip::since(bookmark_for(peer, round->common));
-  round = rounds_.accepted(peer, session, asked);
+  const auto* model = round->common.empty() ? nullptr : dht_->model();
+  // More to name, of which nothing was: the allowance for newcomers is used up, which must not keep this one from
+  // comparing.
+  const bool is_being_named = named.more && !named.ids.empty();
+  const bool compare = model != nullptr && !is_being_named && may_compare(peer, false);
+  round = rounds_.accepted(peer, session, asked, compare);
   wire::GossipAccept m;
   m.session_id = session;
   m.participating_agents = as_bytes_list(round->ours.agents);
@@ -256,12 +262,7 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
   on_told(*round, named);
   m.new_ops = std::move(named.ids);
   m.updated_new_since = named.next;
-  const auto* model = round->common.empty() ? nullptr : dht_->model();
-  // More to name, of which nothing was: the allowance for newcomers is used up, which must not keep this one from
-  // comparing.
-  const bool is_being_named = m.more_ops && !m.new_ops.empty();
-  if (model != nullptr && !is_being_named && may_compare(peer, false))
-    m.snapshot = to_wire(model->minimal(round->common));
+  if (compare) m.snapshot = to_wire(model->minimal(round->common));
   send(peer, m, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
     auto self = weak.lock();
     if (!self || self->stopped_) return;
@@ -272,13 +273,14 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipNoDiff& m) {
-  auto action = rounds_.on(peer, gossip::NoDiffSaid{m.session_id, m.accept_response.missing_agents});
+  auto action = rounds_.on(peer, gossip::NoDiffSaid{m.session_id, m.accept_response.missing_agents, m.cannot_compare});
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   finish(peer, std::get<gossip::Finish>(action), m.accept_response, m.more_ops);
 }
 
 void K2Gossip::finish(const Url& peer, gossip::Finish& finish, const wire::AcceptResponse& answer, bool more) {
   auto& round = finish.round;
+  in_sync(peer, finish.in_sync);
   take_agents(peer, answer.provided_agents, round.infos_asked);
   take_ops(peer, answer.new_ops, {finish.asked_since, answer.updated_new_since, round.common}, more,
            round.bookmark_holds);
@@ -318,6 +320,7 @@ void K2Gossip::schedule() {
     if (!look_at_pending_) look_at_pending_ = now + kLookAtPending;
     next = std::min(next, *look_at_pending_);
   }
+  if (growth_.due()) next = std::min(next, *growth_.due());
   timer_ = runtime().schedule(next, [weak = weak_from_this()] {
     if (auto self = weak.lock()) {
       self->timer_ = 0;
@@ -338,6 +341,7 @@ void K2Gossip::wake() {
     for (const Url& peer : std::exchange(waiting_for_fetch_, {})) book_.on_has_more(peer, now);
   }
   look_at_ids();
+  grow();
   if (book_.next_try(now) <= now && look_again_ <= now) {
     const Duration patience = std::max(book_.patience(), kLeastWait);
     const auto latest = rounds_.latest_of_ours();
@@ -480,7 +484,9 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   round.their_agents = as_agents(m.participating_agents);
   const auto wish = wish_of(round, m.new_since, m.max_op_data_bytes, ours);
   book_.on_met(peer, now);
+  in_sync(peer, go_on.in_sync);
   take_ops(peer, m.new_ops, {go_on.asked_since, m.updated_new_since, go_on.common}, m.more_ops, round.bookmark_holds);
+  if (ours && !compare && is_growing(go_on.common)) wait_for_ids(peer, m.new_ops.size(), std::nullopt);
   mark(round, m.new_ops);
 
   wire::AcceptResponse response;

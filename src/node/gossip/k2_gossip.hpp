@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/dht/sector_set.hpp"
+#include "core/gossip/arc_growth.hpp"
 #include "core/gossip/faults.hpp"
 #include "core/gossip/round.hpp"
 #include "core/gossip/round_book.hpp"
@@ -28,8 +29,8 @@ namespace kitsune2 {
 
 /// The rounds of one space with its peers.
 ///
-/// *Rules*: those of `gossip::Rounds` (R), `gossip::RoundBook` (D), `gossip::Bookmark` (K) and `gossip::Faults` (F).
-/// What a round names is read by `NewOpsReader` (Q, N, P). In addition:
+/// *Rules*: those of `gossip::Rounds` (R), `gossip::RoundBook` (D), `gossip::Bookmark` (K), `gossip::Faults` (F) and
+/// `gossip::ArcGrowth` (A). What a round names is read by `NewOpsReader` (Q, N, P). In addition:
 ///  G1  The bookmark of a peer is forgotten when some of the ops that it named are dropped without being fetched.
 ///  G2  After a round that was cut short, the next one waits until less than half of what a round can name is pending.
 ///  So
@@ -50,6 +51,13 @@ namespace kitsune2 {
 ///      follows when a peer has named everything that it holds, or a part that a limit cut off. Rationale: what is on
 ///      its way would be found lacking, and be named once more.
 ///  G7  Agent infos are examined at the rates of InfoRates. What is over them comes with a later round.
+///  G8  While an agent of ours does not store all of its target yet, a round with a peer of ours that should have
+///      compared and did not is followed by another one, as in G5, but not before `initial_initiate_interval`.
+///      Rationale: a newcomer is told all that a peer holds and then compares nothing (G6), but storage arcs grow by
+///      what was compared.
+///  G9  A node that is alone in its space holds all that there is. It is alone if the last answer of its bootstrap
+///      server lists its own newest info and nobody else's, and it knows of no other agent. Rationale:
+///      docs/decisions/0041-the-first-node-of-a-space.md.
 class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Gossip> {
  public:
   explicit K2Gossip(const ModuleContext& context);
@@ -62,6 +70,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
     assert_on_strand(runtime(), "Gossip::stats");
     return stats_;
   }
+  GossipCoverage coverage() const override;
+  GossipStateSummary state_summary(const GossipStateSummaryRequest& request) override;
   void stop() override;
 
   // --- from the transport
@@ -105,9 +115,17 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void go_on(const Url& peer, const Bytes& session, gossip::Action& action, const std::vector<Bytes>* ids);
   /// Charges the peer for a snapshot of so many hashes that was made for it.
   void charge_shown(const Url& peer, std::size_t hashes);
-  /// The peer has named so many ids; the model had `ops_before` ops then. G5
-  void wait_for_ids(const Url& peer, std::uint64_t ids, std::uint64_t ops_before);
+  /// The peer has named so many ids; the model had `ops_before` ops then. G5. nullopt: G8.
+  void wait_for_ids(const Url& peer, std::uint64_t ids, std::optional<std::uint64_t> ops_before);
   void look_at_ids();
+
+  // Storage arcs
+  /// A comparison with `peer` has found these in sync.
+  void in_sync(const Url& peer, const SectorSet& sectors);
+  void grow();
+  bool is_alone() const;
+  /// Whether some agent of ours does not store all of its target yet, as far as that lies in `common`.
+  bool is_growing(const SectorSet& common) const;
 
   // Rounds
   void on_round_over(const gossip::Round& round, bool waited);
@@ -166,11 +184,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   gossip::RoundBook book_;
   std::shared_ptr<NewOpsReader> reader_;
   std::shared_ptr<DhtKeeper> dht_;
-  std::unordered_map<Url, Time> compared_at_;  ///< G6
-  /// Peers that have named ids in a comparison, until most of those are fetched. G5
-  struct NamedIds {
-    Url peer;
-    std::uint64_t pending = 0, ops = 0;  ///< at that time
+  /// The peer has named so many ids; the model had `ops_before` ops then. G5. nullopt: G8.
+  void wait_for_ids(const Url& peer, std::uint64_t ids, std::optional<std::uint64_t> ops_before);
     Time since = {};
   };
   std::vector<NamedIds> named_ids_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/milliseconds.hpp"
 #include "node/gossip/k2_gossip.hpp"
 #include "node/gossip/snapshots.hpp"
 
@@ -94,6 +95,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipRingSectorDetailsDiff& m) {
     if (auto* end = std::get_if<gossip::Finish>(&action)) return finish(peer, *end, answer, false);
     return peer_error(peer, std::get<gossip::Fault>(action).what);
   }
+  in_sync(peer, name->in_sync);
   auto& round = *rounds_.find(peer, m.session_id);
   take_agents(peer, answer.provided_agents, round.infos_asked);
   take_ops(peer, answer.new_ops, {*name->asked_since, answer.updated_new_since, round.common}, false,
@@ -146,7 +148,9 @@ void K2Gossip::go_on(const Url& peer, const Bytes& session, gossip::Action& acti
   }
   auto& round = *rounds_.find(peer, session);
   if (ids != nullptr) take_ids(peer, round, *ids);
-  name_ids(peer, round, std::move(std::get<gossip::NameIds>(action)));
+  auto& name = std::get<gossip::NameIds>(action);
+  in_sync(peer, name.in_sync);
+  name_ids(peer, round, std::move(name));
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipHashes& m) {
@@ -211,7 +215,7 @@ void K2Gossip::on_ids_read(const Url& peer, const Bytes& session, const decltype
   });
 }
 
-void K2Gossip::wait_for_ids(const Url& peer, std::uint64_t ids, std::uint64_t ops_before) {
+void K2Gossip::wait_for_ids(const Url& peer, std::uint64_t ids, std::optional<std::uint64_t> ops_before) {
   const std::uint64_t pending = std::max(context_.fetch->pending_ops(), ids);
   const NamedIds entry{peer, pending, ops_before, runtime().now()};
   const auto it = std::find_if(named_ids_.begin(), named_ids_.end(), [&](const NamedIds& e) { return e.peer == peer; });
@@ -228,7 +232,8 @@ void K2Gossip::look_at_ids() {
   const auto* model = dht_->model();
   const std::uint64_t ops = model == nullptr ? 0 : model->op_count(), pending = context_.fetch->pending_ops();
   std::erase_if(named_ids_, [&](const NamedIds& e) {
-    if (ops > e.ops && pending <= e.pending / 8) {
+    const bool has_moved = e.ops ? ops > *e.ops : now >= e.since + from_ms(config().initial_initiate_interval_ms);
+    if (has_moved && pending <= e.pending / 8) {
       book_.on_has_more(e.peer, now);
       return true;
     }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/callback.hpp"
+#include "core/dht/sector_set.hpp"
 #include "core/milliseconds.hpp"
 #include "node/space/agent_rules.hpp"
 
@@ -20,6 +21,28 @@ constexpr Duration kStoreFailureIsRecent = std::chrono::minutes(1);
 constexpr Duration kNameAgainAfter = std::chrono::hours(1);
 constexpr std::size_t kMostUnservedBy = 1024;    ///< peers that wait for it; others are asked again after a restart
 constexpr std::size_t kUrlsRemembered = 20'000;  ///< twice what the peer store holds at its default
+
+/// A stock node does not gossip at all in a space in which it knows of another arc.
+Result<void> check_arc(const DhtArc& arc, const std::string& which) {
+  if (arc.is_of_whole_sectors()) return {};
+  return make_error(Errc::invalid_argument, "the " + which + " arc " + arc.to_string() +
+                                                " does not begin and end where sectors do (multiples of 2^23): use "
+                                                "DhtArc::of_sectors");
+}
+
+Result<void> check_arcs(const LocalAgent& agent) {
+  if (auto ok = check_arc(agent.tgt_storage_arc(), "target"); !ok) return ok;
+  return check_arc(agent.cur_storage_arc(), "storage");
+}
+
+/// An agent that joins holds what its host says, as far as it wants to hold it.
+void keep_within_target(LocalAgent& agent) {
+  SectorSet target, current;
+  target.add(agent.tgt_storage_arc());
+  current.add(agent.cur_storage_arc());
+  if (current.is_within(target)) return;
+  agent.set_cur_storage_arc(target.is_within(current) ? agent.tgt_storage_arc() : DhtArc::none());
+}
 
 }  // namespace
 
@@ -252,11 +275,12 @@ void CoreSpace::join(std::shared_ptr<LocalAgent> agent, Handler<> done) {
   } else if (!agent) {
     outcome = make_error(Errc::invalid_argument, "no agent");
   } else {
+    outcome = check_arcs(*agent);
+  }
+  if (outcome) {
     const AgentId agent_id = agent->agent();
     agent->on_changed({});
-    // A stock node starts with nothing and moves to the target once a comparison has found no difference. Without
-    // this claim nobody would publish to this node or look for it first until then.
-    agent->set_cur_storage_arc(agent->tgt_storage_arc());
+    keep_within_target(*agent);
     context_.local_agent_store->add(agent);
     outcome = sign_and_spread(agent);
     if (outcome) {
@@ -277,6 +301,8 @@ void CoreSpace::local_agent_leave(const AgentId& agent_id, std::function<void()>
   const auto agent = context_.local_agent_store->remove(agent_id);
   if (!agent) return runtime().post(std::move(done));
   agent->on_changed({});
+  // It may come back, and will have missed something then.
+  agent->set_cur_storage_arc(DhtArc::none());
   auto info = sign(*agent, true);
   if (!info) {
     log::warn(kArea, "cannot sign a tombstone: " + info.error().to_string());
@@ -321,6 +347,7 @@ Result<AgentInfoPtr> CoreSpace::sign(LocalAgent& agent, bool tombstone) {
   if (!tombstone) {
     info.url = current_url();
     info.storage_arc = agent.cur_storage_arc();
+    if (auto ok = check_arc(info.storage_arc, "storage"); !ok) return ok.error();
   }
   auto out = call_for_result("LocalAgent::sign", [&] { return AgentInfoSigned::sign(agent, info); });
   if (out) signed_at_[info.agent] = info.created_at;

@@ -48,5 +48,22 @@ TEST(SectorSet, WholeSectorsOfArcs) {
   EXPECT_EQ(holes.common(of(DhtArc(5 * kSize, UINT32_MAX))).count(), 1U);
 }
 
+TEST(SectorSet, RunsAreArcsOfWholeSectors) {
+  SectorSet set;
+  EXPECT_TRUE(set.runs().empty());
+  for (const std::uint32_t sector : {0U, 1U, 5U, 510U, 511U}) set.set(sector);
+  EXPECT_EQ(set.runs(), (std::vector<DhtArc>{DhtArc::of_sectors(5, 1), DhtArc::of_sectors(510, 4)}));
+  for (const DhtArc& run : set.runs()) EXPECT_TRUE(run.is_of_whole_sectors());
+  set.add(DhtArc::full());
+  EXPECT_EQ(set.runs(), std::vector<DhtArc>{DhtArc::full()});
+  EXPECT_EQ(DhtArc::of_sectors(0, 512), DhtArc::full());
+  EXPECT_EQ(DhtArc::of_sectors(7, 0), DhtArc::none());
+  EXPECT_EQ(DhtArc::of_sectors(511, 2), DhtArc(511U << 23U, (1U << 23U) - 1));
+  EXPECT_TRUE(DhtArc::none().is_of_whole_sectors());
+  EXPECT_TRUE(DhtArc::full().is_of_whole_sectors());
+  EXPECT_FALSE(DhtArc(1, UINT32_MAX).is_of_whole_sectors());
+  EXPECT_FALSE(DhtArc(0, 1U << 23U).is_of_whole_sectors());
+}
+
 }  // namespace
 }  // namespace kitsune2

@@ -164,6 +164,39 @@ TEST(CoreBootstrap, WhyTheServerDoesNotAnswerIsKnownUntilItDoes) {
   EXPECT_TRUE(client.boot->status().failure);
 }
 
+TEST(CoreBootstrap, SaysWhomTheLastAnswerLists) {
+  Net net;
+  FakeServer server(net.world);
+  Client client(net, server);
+  const auto listed = [&] {
+    client.boot->poll_now();
+    net.world.run_for(1s);
+    return client.boot->status().listed;
+  };
+  EXPECT_FALSE(client.boot->status().listed);
+  ASSERT_TRUE(listed());
+  EXPECT_FALSE(listed()->has_own) << "an empty list says nothing: our own info is not there yet";
+  const auto own = make_agent(1), other = make_agent(2);
+  client.boot->put(info(net, own));
+  EXPECT_TRUE(listed()->has_own);
+  EXPECT_EQ(listed()->others, 0U);
+  server.rejected = own->agent();
+  client.boot->put(info(net, own, 1));
+  EXPECT_FALSE(listed()->has_own) << "an earlier info";
+  EXPECT_EQ(listed()->others, 0U);
+  server.rejected.reset();
+  client.boot->put(info(net, own, 2));
+  // Nobody believes it, but somebody is there: our clock may be wrong.
+  AgentInfoBuilder stale{.url = MemoryNetwork::url_of("elsewhere")};
+  stale.created_at = stale.created_at - 24h;
+  server.infos[other->agent()] = stale.sign(*other);
+  EXPECT_TRUE(listed()->has_own);
+  EXPECT_EQ(listed()->others, 1U);
+  EXPECT_FALSE(client.knows(other));
+  server.unreachable = true;
+  EXPECT_FALSE(listed()) << "no answer says nothing";
+}
+
 TEST(CoreBootstrap, AStopWaitsForTheServerAsLongAsTheConfigurationSays) {
   Net net;
   FakeServer server(net.world);

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <vector>
+
 #include "kitsune2/testing/fault_store.hpp"
 #include "unit/node/node_harness.hpp"
 #include "wire/fetch_messages.hpp"
@@ -124,10 +127,10 @@ TEST(CoreSpace, BroadcastsNewInfosOnReSign) {
   ASSERT_EQ(carol.agents.size(), 1U);
   EXPECT_EQ(alice.agents[0]->info().agent, bob->agent());
   EXPECT_EQ(alice.agents[0]->info().url, node.url);
-  bob->set_cur_storage_arc(DhtArc(1, 2));
+  bob->set_cur_storage_arc(DhtArc::of_sectors(1, 2));
   net.world.run_ready();
   ASSERT_EQ(alice.agents.size(), 2U);
-  EXPECT_EQ(alice.agents[1]->info().storage_arc, DhtArc(1, 2));
+  EXPECT_EQ(alice.agents[1]->info().storage_arc, DhtArc::of_sectors(1, 2));
   node.leave(bob->agent());
   net.world.run_ready();
   ASSERT_EQ(alice.agents.size(), 3U);
@@ -139,25 +142,72 @@ TEST(CoreSpace, ANewArcSignsOnceForSeveralChanges) {
   SimNode node(net, "a");
   node.start();
   auto agent = make_agent(1);
-  agent->set_tgt_storage_arc(DhtArc(0, 99));
+  agent->set_tgt_storage_arc(DhtArc::of_sectors(0, 9));
   agent->set_cur_storage_arc(DhtArc::none());
   ASSERT_TRUE(node.join(agent));
-  // Joining claims the target.
-  EXPECT_EQ(node.info_of(agent)->info().storage_arc, DhtArc(0, 99));
+  EXPECT_EQ(node.info_of(agent)->info().storage_arc, DhtArc::none()) << "what it holds is not known yet";
   ASSERT_EQ(node.bootstrap->puts.size(), 1U);
   const auto first = node.bootstrap->puts[0].second->info().created_at;
   agent->set_cur_storage_arc(DhtArc::full());
-  agent->set_cur_storage_arc(DhtArc(3, 4));
-  agent->set_cur_storage_arc(DhtArc(3, 4));
+  agent->set_cur_storage_arc(DhtArc::of_sectors(3, 4));
+  agent->set_cur_storage_arc(DhtArc::of_sectors(3, 4));
   net.world.run_ready();
   ASSERT_EQ(node.bootstrap->puts.size(), 2U);
-  EXPECT_EQ(node.info_of(agent)->info().storage_arc, DhtArc(3, 4));
+  EXPECT_EQ(node.info_of(agent)->info().storage_arc, DhtArc::of_sectors(3, 4));
   // At the same instant, and still newer.
   EXPECT_GT(node.bootstrap->puts[1].second->info().created_at, first);
   node.leave(agent->agent());
   agent->set_cur_storage_arc(DhtArc::full());
   net.world.run_ready();
   EXPECT_EQ(node.bootstrap->puts.size(), 3U) << "an agent that has left is not signed";
+}
+
+TEST(CoreSpace, AnAgentThatJoinsHoldsWhatItsHostSaysAsFarAsItWantsTo) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  const auto of = DhtArc::of_sectors;
+  const std::vector<std::array<DhtArc, 3>> cases{{DhtArc::none(), of(3, 9), DhtArc::none()},
+                                                 {of(3, 9), of(3, 9), of(3, 9)},
+                                                 {of(4, 2), of(3, 9), of(4, 2)},
+                                                 {DhtArc::full(), of(3, 9), of(3, 9)},
+                                                 {of(0, 4), of(3, 9), DhtArc::none()},
+                                                 {DhtArc::full(), DhtArc::none(), DhtArc::none()}};
+  for (const auto& [said, target, announced] : cases) {
+    auto agent = make_agent(1);
+    agent->set_cur_storage_arc(said);
+    agent->set_tgt_storage_arc(target);
+    ASSERT_TRUE(node.join(agent));
+    EXPECT_EQ(node.info_of(agent)->info().storage_arc, announced) << said.to_string() << " of " << target.to_string();
+    node.leave(agent->agent());
+    EXPECT_EQ(agent->cur_storage_arc(), DhtArc::none());
+  }
+}
+
+TEST(CoreSpace, AnArcThatIsNotOfWholeSectorsIsRefused) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto agent = make_agent(1);
+  agent->set_tgt_storage_arc(DhtArc(0, 99));
+  const auto refused = node.join(agent);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::invalid_argument);
+  EXPECT_NE(refused.error().message.find("the target arc [0, 99] does not begin and end where sectors do"),
+            std::string::npos)
+      << refused.error().message;
+  EXPECT_FALSE(node.space->local_agent_store().contains(agent->agent()));
+  EXPECT_TRUE(node.bootstrap->puts.empty());
+  agent->set_tgt_storage_arc(DhtArc::full());
+  agent->set_cur_storage_arc(DhtArc(7, UINT32_MAX));
+  EXPECT_EQ(node.join(agent).error().code, Errc::invalid_argument);
+  agent->set_cur_storage_arc(DhtArc::none());
+  ASSERT_TRUE(node.join(agent));
+  net.world.run_ready();
+  const auto before = node.info_of(agent);
+  agent->set_cur_storage_arc(DhtArc(7, UINT32_MAX));
+  net.world.run_ready();
+  EXPECT_EQ(node.info_of(agent), before) << "nobody is told of it later either";
 }
 
 TEST(CoreSpace, ANewUrlSignsAllAgentsAndPolls) {
@@ -171,7 +221,7 @@ TEST(CoreSpace, ANewUrlSignsAllAgentsAndPolls) {
   const Url fresh = net.network->change_url(node.url, 3s);
   net.world.run_for(1s);
   EXPECT_FALSE(node.space->current_url());
-  one->set_cur_storage_arc(DhtArc(1, 1));  // without a url nothing is signed
+  one->set_cur_storage_arc(DhtArc::of_sectors(1, 1));  // without a url nothing is signed
   net.world.run_for(1s);
   EXPECT_EQ(node.bootstrap->puts.size(), 2U);
   net.world.run_for(5s);
@@ -204,9 +254,9 @@ TEST(CoreSpace, AClockThatGoesBackALittleStillMakesNewerInfos) {
   ASSERT_TRUE(node.join(agent));
   const auto first = node.info_of(agent)->info().created_at;
   node.runtime->set_wall_skew(-60s);
-  agent->set_cur_storage_arc(DhtArc(1, 2));
+  agent->set_cur_storage_arc(DhtArc::of_sectors(1, 2));
   net.world.run_ready();
-  EXPECT_EQ(node.info_of(agent)->info().storage_arc, DhtArc(1, 2));
+  EXPECT_EQ(node.info_of(agent)->info().storage_arc, DhtArc::of_sectors(1, 2));
   EXPECT_EQ(node.info_of(agent)->info().created_at, first + Duration(1));
 }
 
