@@ -50,7 +50,7 @@ std::string count_and_bytes(const json& item) {
 }
 
 std::string gossip_text(const json& gossip) {
-  return "holds " + std::to_string(number(gossip, "storage_sectors")) + " of " +
+  return "claims " + std::to_string(number(gossip, "storage_sectors")) + " of " +
          std::to_string(number(gossip, "target_sectors")) + " sectors, " +
          std::to_string(number(gossip, "in_sync_sectors")) + " found in sync, " +
          std::to_string(number(gossip, "rounds_completed")) + " rounds completed";

@@ -296,6 +296,8 @@ ATTACKS = [
     Kind("gossip messages of no round, 8 peers", "terminate", 8),
     Kind("gossip rounds begun and left, 64 peers, new urls", "initiate", 64),
     Kind("gossip rounds with 1,024 wrong infos, 64 peers, new urls", "bad-infos", 64),
+    Kind("gossip comparisons in which all differs, budgets of 4 GiB, ids of nobody, 64 peers, new urls", "differ", 64),
+    Kind("gossip snapshots of sectors that do not exist, 64 peers, new urls", "outside", 64),
     Kind("GET of a bootstrap list, 100 connections", "http-get", 100, relays="own"),
     Kind("PUT of an info with a wrong signature, 100 connections", "http-put", 100, relays="own"),
     Kind("one key in 12,000 bootstrap spaces, 1 connection", "fill-bootstrap", 1, relays="own"),

@@ -262,7 +262,9 @@ class Tx5Attack final : public Attack {
   void start() override {
     if (plan_.kind == "permits" || plan_.kind == "no-permits" || plan_.kind == "deaf") return raw_peer();
     sender();
-    if (plan_.kind == "initiate" || plan_.kind == "bad-infos") renew();
+    for (const char* kind : {"initiate", "bad-infos", "differ", "outside"}) {
+      if (plan_.kind == kind) renew();
+    }
   }
   Tally tally() const override { return tally_; }
   std::size_t peers() const override { return std::max(senders_.size(), raw_.size()); }
@@ -389,6 +391,51 @@ class Tx5Attack final : public Attack {
     });
   }
 
+  /// A comparison in which all that the victim holds differs, so that it lists as much as it ever does, from a peer
+  /// whose budget is as large as can be. And ids that nobody has, for the fetch. `outside`: with a snapshot of sectors
+  /// that are not common instead.
+  void compare(Sender& s, bool outside) {
+    s.on_message = [this, &s, outside](const Bytes& message) {
+      const auto outer = wire::decode_k2proto(message);
+      if (!outer || !outer->module || outer->module->text() != kGossipModule) return;
+      const auto inner = wire::decode_gossip(Dialect::v0_2, outer->data);
+      if (!inner) return;
+      const Bytes hash = Bytes::copy_of(std::string(32, 'h'));
+      if (const auto* accept = std::get_if<wire::GossipAccept>(&*inner)) {
+        if (!accept->snapshot) return;
+        wire::GossipDiscSectorsDiff out;
+        out.session_id = accept->session_id;
+        out.snapshot.disc_boundary = accept->snapshot->disc_boundary;
+        for (std::uint32_t sector = 0; sector < 512; ++sector) {
+          out.snapshot.disc_sectors.push_back(outside ? sector + 1'000'000 : sector);
+          out.snapshot.disc_sector_hashes.push_back(hash);
+        }
+        s.send(gossip_message(plan_.space, out), [&s, outside](bool) { s.spent = outside; });
+      } else if (const auto* shown = std::get_if<wire::GossipDiscSectorDetailsDiff>(&*inner)) {
+        wire::GossipDiscSectorDetailsDiffResponse out;
+        out.session_id = shown->session_id;
+        out.snapshot.disc_boundary = shown->snapshot.disc_boundary;
+        for (const std::uint32_t sector : shown->snapshot.sector_indices) {
+          out.snapshot.sector_indices.push_back(sector);
+          out.snapshot.disc_slice_hashes.emplace_back();
+        }
+        for (const OpId& id : fresh_.take(10'000)) out.missing_ids.push_back(id.bytes());
+        tally_.ids += out.missing_ids.size();
+        s.send(gossip_message(plan_.space, out));
+      } else if (std::holds_alternative<wire::GossipHashes>(*inner)) {
+        s.spent = true;
+      }
+    };
+    auto first = initiate();
+    first.new_since = runtime_.wall_now();
+    first.max_op_data_bytes = UINT32_MAX;
+    s.send(gossip_message(plan_.space, first));
+    runtime_.schedule_after(5s, [this, seen = s.number] {
+      for (const auto& each : senders_)
+        if (each->number == seen) each->spent = true;
+    });
+  }
+
   void begin(Sender& s) {
     const std::string& kind = plan_.kind;
     if (kind == "connections") {
@@ -456,6 +503,8 @@ class Tx5Attack final : public Attack {
              [&s](bool) { s.spent = true; });
     } else if (kind == "bad-infos") {
       bad_infos(s);
+    } else if (kind == "differ" || kind == "outside") {
+      compare(s, kind == "outside");
     } else {
       fail("no attack " + kind);
     }

@@ -57,5 +57,19 @@ TEST(StatusText, NestingWithoutEndIsLeftOut) {
   EXPECT_LT(status->dump().size(), 100U);
 }
 
+TEST(StatusText, SaysHowFarTheStorageArcsAreAndWithWhom) {
+  EXPECT_EQ(shown(R"({"running":true,"spaces":[{"gossip":{"target_sectors":512,"storage_sectors":7,"in_sync_sectors":9,
+      "rounds_completed":3,"peers":[{"peer":"ws://r:1/a","in_sync_at":"then","in_sync_sectors":9},
+      {"peer":"ws://r:1/b"}]}},{"gossip":{"target_sectors":0}}]})"),
+            "/d: running (, process 0), relay \n"
+            "space \"\"\n  holds     0 ops, 0 B\n  own url   not reachable\n  fetched   0 ops, 0 B\n"
+            "  served    0 ops, 0 B\n"
+            "  gossip    claims 7 of 512 sectors, 9 found in sync, 3 rounds completed\n"
+            "  in sync   9 sectors with ws://r:1/a at then\n"
+            "  pending   nothing\n"
+            "space \"\"\n  holds     0 ops, 0 B\n  own url   not reachable\n  fetched   0 ops, 0 B\n"
+            "  served    0 ops, 0 B\n  pending   nothing\n");
+}
+
 }  // namespace
 }  // namespace kitsune2::cli
