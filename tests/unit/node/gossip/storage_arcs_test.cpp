@@ -113,7 +113,9 @@ wire::GossipInitiate up_to_date(SimNode& node, const std::string& session) {
 
 TEST(StorageArcsOfAnAcceptor, GrowByANoDiffThatFollowsASnapshot) {
   WithStranger<> both([](K2GossipConfig& c) { c.min_initiate_interval_ms = 0; });
-  auto& [net, node, peer] = both;
+  Net& net = both.net;
+  GossipNode& node = both.node;
+  Scripted& peer = both.peer;
   const auto agent = newcomer(1);
   ASSERT_TRUE(node.join(agent));
   node.add_ops(1, 3);
