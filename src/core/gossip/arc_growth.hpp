@@ -13,14 +13,16 @@ namespace kitsune2::gossip {
 
 /// Knows which sectors this node holds as far as it has been compared with others, and makes storage arcs of them.
 ///
-/// *Rules*. A1: a sector that a comparison found in sync counts as held until no local agent wants it any more, or
-/// `forget`. A2: the storage arc of an agent becomes the run of sectors that are held, or were part of that arc before,
-/// inside its target arc: the longest one that overlaps the storage arc, and for an empty storage arc the longest one
-/// of all. It never becomes shorter. A3: the first step of an agent, and the one with which it reaches its target, are
-/// taken at once; others at least `kApart` after the step before. *Rationale*: A1, the same as in the reference, which
-/// however forgets after each round what it could not add to an arc. What comes later is published to whoever holds a
-/// sector, and gossip goes on in all sectors of the target. A2, an arc has one start and one end. A3, each step is a
-/// new agent info, which is sent to all known peers; a sector at a time would be 512 of them.
+/// *Rules*.
+///  A1  A sector that a comparison found in sync counts as held until no local agent wants it any more, or `forget`.
+///      Rationale: as in the reference, which however forgets after each round what it could not add to an arc. Later
+///      ops of a sector are published to whoever holds it, and gossip goes on in all sectors of the target.
+///  A2  The storage arc of an agent becomes the run of sectors that are held, or were part of that arc before, inside
+///      its target arc: the longest one that overlaps the storage arc, and for an empty storage arc the longest of all.
+///      It never becomes shorter. Rationale: an arc has one start and one end.
+///  A3  The first step of an agent, and the one with which it reaches its target, are taken at once; others at least
+///      `kApart` after the step before. Rationale: each step is a new agent info, which is sent to all known peers; a
+///      sector at a time would be 512 of them.
 ///
 /// Pure; told the time. A call of `update` costs a walk over 512 sectors for each agent that is not at its target.
 class ArcGrowth {

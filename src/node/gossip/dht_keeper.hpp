@@ -35,7 +35,7 @@ class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
   /// After the last page, they are.
   static constexpr Duration kRememberedFor = std::chrono::seconds(10);
   static constexpr Duration kReadAgainAfter = std::chrono::seconds(10);
-  static constexpr Duration kClockSetBack = std::chrono::hours(1);
+  static constexpr Duration kClockSetBack = std::chrono::minutes(5);
 
   DhtKeeper(Runtime& runtime, std::shared_ptr<OpStore> store) : runtime_(runtime), store_(std::move(store)) {}
   ~DhtKeeper() { runtime_.cancel(timer_); }
