@@ -184,8 +184,18 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   gossip::RoundBook book_;
   std::shared_ptr<NewOpsReader> reader_;
   std::shared_ptr<DhtKeeper> dht_;
-  /// The peer has named so many ids; the model had `ops_before` ops then. G5. nullopt: G8.
-  void wait_for_ids(const Url& peer, std::uint64_t ids, std::optional<std::uint64_t> ops_before);
+  gossip::ArcGrowth growth_;
+  struct InSync {
+    Timestamp at;
+    std::uint32_t sectors = 0;
+  };
+  std::unordered_map<Url, InSync> in_sync_with_;  ///< for the summary only
+  std::unordered_map<Url, Time> compared_at_;     ///< G6
+  /// Peers that have named ids in a comparison, until most of those are fetched. G5
+  struct NamedIds {
+    Url peer;
+    std::uint64_t pending = 0;         ///< at that time
+    std::optional<std::uint64_t> ops;  ///< the same; nullopt: G8
     Time since = {};
   };
   std::vector<NamedIds> named_ids_;

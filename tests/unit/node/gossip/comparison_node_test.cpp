@@ -153,7 +153,7 @@ TEST(Compare, AClockThatIsSetBackByLessThanAnHourDoesNotStopIt) {
   EXPECT_EQ(a.space->gossip().state_summary({}).local_op_count, 20U);
   a.runtime->set_wall_skew(0s);
   two.meet();
-  EXPECT_TRUE(net.world.run_until([&] { return two.b.held() == 20; }, 5min)) << b.held();
+  EXPECT_TRUE(net.world.run_until([&] { return two.b.held() == 20; }, 12min)) << b.held();
 }
 
 // ---------------------------------------------------------------- the model and the store

@@ -1,4 +1,4 @@
-// Storage arcs grow by what gossip compares, in whole nodes and against scripted peers. Rules G7, G8 of K2Gossip.
+// Storage arcs grow by what gossip compares, in whole nodes and against scripted peers. Rules G8, G9 of K2Gossip.
 #include <gtest/gtest.h>
 
 #include "unit/node/gossip/gossip_harness.hpp"
