@@ -24,8 +24,19 @@ class IdStorage {
   static constexpr std::size_t kInline = 39;
 
   IdStorage() noexcept { raw_[kInline] = 0; }
-  explicit IdStorage(ByteView bytes);
-  IdStorage(const IdStorage& other) : IdStorage(other.view()) {}
+  explicit IdStorage(ByteView bytes) {
+    raw_[kInline] = static_cast<std::uint8_t>(bytes.size());
+    if (bytes.size() == 32) {
+      std::memcpy(raw_.data(), bytes.data(), 32);  // the usual size, copied without a call
+    } else if (bytes.size() > kInline) {
+      allocate(bytes);
+    } else if (!bytes.empty()) {
+      std::memcpy(raw_.data(), bytes.data(), bytes.size());
+    }
+  }
+  IdStorage(const IdStorage& other) : raw_(other.raw_) {
+    if (raw_[kInline] == kHeap) allocate(other.heap_view());
+  }
   IdStorage(IdStorage&& other) noexcept : raw_(other.raw_) { other.raw_[kInline] = 0; }
   IdStorage& operator=(IdStorage other) noexcept {
     std::swap(raw_, other.raw_);
@@ -42,6 +53,7 @@ class IdStorage {
 
  private:
   static constexpr std::uint8_t kHeap = 255;
+  void allocate(ByteView bytes);
   ByteView heap_view() const noexcept;
   void release() noexcept;
   alignas(8) std::array<std::uint8_t, 40> raw_;

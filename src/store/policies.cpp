@@ -42,29 +42,31 @@ Result<Timestamp> envelope_time(ByteView op) {
   return Timestamp{time};
 }
 
-struct FreeContext {
+struct Free {
   void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
+  void operator()(EVP_MD* digest) const { EVP_MD_free(digest); }
 };
+using Context = std::unique_ptr<EVP_MD_CTX, Free>;
 
 class Sha256Policy final : public OpPolicy {
  public:
   explicit Sha256Policy(std::size_t max_op_bytes)
-      : max_op_bytes_(max_op_bytes), digest_(EVP_MD_fetch(nullptr, "SHA256", nullptr)) {
-    K2_ASSERT(digest_ != nullptr);
+      : max_op_bytes_(max_op_bytes), digest_(EVP_MD_fetch(nullptr, "SHA256", nullptr)), fresh_(EVP_MD_CTX_new()) {
+    K2_ASSERT(digest_ != nullptr && fresh_ != nullptr);
+    const int begun = EVP_DigestInit_ex2(fresh_.get(), digest_.get(), nullptr);
+    K2_ASSERT(begun == 1);
   }
-  ~Sha256Policy() override { EVP_MD_free(digest_); }
-  Sha256Policy(const Sha256Policy&) = delete;
-  Sha256Policy& operator=(const Sha256Policy&) = delete;
 
   Result<OpDescription> describe(ByteView op) const override {
     if (auto fits = check_size(op, max_op_bytes_); !fits) return fits.error();
     const auto created_at = envelope_time(op);
     if (!created_at) return created_at.error();
-    // Finding the digest and making a context costs several times the hash of a small op, so both are kept.
-    thread_local const std::unique_ptr<EVP_MD_CTX, FreeContext> context(EVP_MD_CTX_new());
+    // Finding the digest and making a context costs several times the hash of a small op, so both are kept. Copying a
+    // context that has begun costs less than beginning again.
+    thread_local const Context context(EVP_MD_CTX_new());
     IdBytes hash;
     unsigned size = 0;
-    if (!context || EVP_DigestInit_ex2(context.get(), digest_, nullptr) != 1 ||
+    if (!context || EVP_MD_CTX_copy_ex(context.get(), fresh_.get()) != 1 ||
         EVP_DigestUpdate(context.get(), op.data(), op.size()) != 1 ||
         EVP_DigestFinal_ex(context.get(), hash.data(), &size) != 1 || size != hash.size()) {
       return make_error(Errc::internal, "SHA-256 failed");
@@ -75,7 +77,8 @@ class Sha256Policy final : public OpPolicy {
 
  private:
   std::size_t max_op_bytes_;
-  EVP_MD* digest_;
+  std::unique_ptr<EVP_MD, Free> digest_;
+  Context fresh_;  ///< has begun and has hashed nothing; only copied from, by any thread
 };
 
 // --------------------------------------------------------------- memory-op

@@ -4,6 +4,7 @@
 #include <boost/container/small_vector.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
@@ -19,20 +20,25 @@ namespace kitsune2::dht {
 class CombinedHash {
  public:
   CombinedHash() = default;
-  explicit CombinedHash(ByteView bytes) : bytes_(bytes.begin(), bytes.end()) {}
+  explicit CombinedHash(ByteView bytes) { assign(bytes); }
 
-  bool empty() const { return bytes_.empty(); }
-  std::size_t size() const { return bytes_.size(); }
-  ByteView view() const { return {bytes_.data(), bytes_.size()}; }
+  bool empty() const { return size_ == 0; }
+  std::size_t size() const { return size_; }
+  ByteView view() const { return {reinterpret_cast<const std::uint8_t*>(words_.data()), size_}; }
 
   void combine(ByteView other) {
     if (other.empty()) return;
-    if (bytes_.empty()) {
-      bytes_.assign(other.begin(), other.end());
+    if (size_ == 0) return assign(other);
+    K2_ASSERT(other.size() == size_);
+    Word* word = words_.data();
+    const std::uint8_t* bytes = other.data();
+    std::size_t left = size_;
+    if (left == 32) {  // the usual length: no loop
+      for (std::size_t i = 0; i < 4; ++i) word[i] ^= read(bytes + i * kWord, kWord);
       return;
     }
-    K2_ASSERT(other.size() == bytes_.size());
-    for (std::size_t i = 0; i < other.size(); ++i) bytes_[i] ^= other[i];
+    for (; left >= kWord; left -= kWord, bytes += kWord) *word++ ^= read(bytes, kWord);
+    if (left > 0) *word ^= read(bytes, left);
   }
   void combine(const CombinedHash& other) { combine(other.view()); }
 
@@ -41,8 +47,24 @@ class CombinedHash {
   }
 
  private:
+  using Word = std::uint64_t;
+  static constexpr std::size_t kWord = sizeof(Word);
+
+  static Word read(const std::uint8_t* bytes, std::size_t size) {
+    Word out = 0;
+    std::memcpy(&out, bytes, size);
+    return out;
+  }
+  void assign(ByteView bytes) {
+    size_ = bytes.size();
+    words_.resize((size_ + kWord - 1) / kWord);
+    if (size_ > 0) std::memcpy(words_.data(), bytes.data(), size_);
+  }
+
+  // The bytes, as words because each op is combined twice: the XOR of words is that of their bytes, in either order.
   // Holochain's ids have 36 bytes, those of other hosts have 32.
-  boost::container::small_vector<std::uint8_t, 36> bytes_;
+  boost::container::small_vector<Word, 5> words_;
+  std::size_t size_ = 0;
 };
 
 }  // namespace kitsune2::dht

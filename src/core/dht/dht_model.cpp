@@ -46,11 +46,30 @@ Result<void> DhtModel::check_length(std::size_t size) {
                                                 " bytes in a space whose op ids have " + std::to_string(id_size_));
 }
 
+template <class T>
+void DhtModel::put_slice(std::uint32_t sector, std::uint64_t slice, const T& what) {
+  Disc& disc = disc_[sector];
+  disc.slices[slice].combine(what);
+  disc.all.combine(what);
+}
+
+template <class T>
+void DhtModel::put_unit(std::uint32_t sector, std::int64_t unit, const T& what) {
+  if (unit < layout_.boundary_unit()) {
+    put_slice(sector, static_cast<std::uint64_t>(unit / kUnitsPerSlice), what);
+    return;
+  }
+  units_[unit_key(unit, sector)].combine(what);
+  if (const auto ring = layout_.ring_of(unit)) rings_[*ring][sector].combine(what);
+}
+
 Result<void> DhtModel::add(std::uint32_t location, Timestamp created_at, ByteView id) {
-  if (auto ok = check_length(id.size()); !ok) return ok;
+  if (id_size_ == 0 || id.size() != id_size_) {
+    if (auto ok = check_length(id.size()); !ok) return ok;
+  }
   ++ops_;
   const std::int64_t unit = unit_of(created_at);
-  if (unit >= 0) put_unit(SectorSet::sector_of(location), unit, Cell{CombinedHash(id), 1});
+  if (unit >= 0) put_unit(SectorSet::sector_of(location), unit, id);
   return {};
 }
 
@@ -83,11 +102,6 @@ Result<void> DhtModel::remove(std::uint32_t location, Timestamp created_at, Byte
   return {};
 }
 
-void DhtModel::put_slice(std::uint32_t sector, std::uint64_t slice, const Cell& cell) {
-  disc_[sector].slices[slice].combine(cell);
-  disc_[sector].all.combine(cell);
-}
-
 Result<void> DhtModel::check_stored(std::uint32_t sector, const Cell& cell) {
   if (sector >= kSectors || cell.ops == 0)
     return make_error(Errc::corrupt,
@@ -111,15 +125,6 @@ Result<void> DhtModel::load_unit(std::uint32_t sector, std::int64_t unit, const 
   ops_ += cell.ops;
   put_unit(sector, unit, cell);
   return {};
-}
-
-void DhtModel::put_unit(std::uint32_t sector, std::int64_t unit, const Cell& cell) {
-  if (unit < layout_.boundary_unit()) {
-    put_slice(sector, static_cast<std::uint64_t>(unit / kUnitsPerSlice), cell);
-    return;
-  }
-  units_[unit_key(unit, sector)].combine(cell);
-  if (const auto ring = layout_.ring_of(unit)) rings_[*ring][sector].combine(cell);
 }
 
 void DhtModel::update(Timestamp now) {

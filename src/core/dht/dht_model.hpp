@@ -56,6 +56,11 @@ class DhtModel {
       hash.combine(other.hash);
       ops += other.ops;
     }
+    /// Takes in one op.
+    void combine(ByteView id) {
+      hash.combine(id);
+      ++ops;
+    }
     friend bool operator==(const Cell&, const Cell&) = default;
   };
   /// Takes over a cell that a store kept for a unit or a full slice. Returns false if it took over nothing, because the
@@ -87,8 +92,11 @@ class DhtModel {
   }
   Result<void> check_length(std::size_t size);
   Result<void> check_stored(std::uint32_t sector, const Cell& cell);
-  void put_unit(std::uint32_t sector, std::int64_t unit, const Cell& cell);
-  void put_slice(std::uint32_t sector, std::uint64_t slice, const Cell& cell);
+  /// `what`: a Cell, or the id of one op.
+  template <class T>
+  void put_unit(std::uint32_t sector, std::int64_t unit, const T& what);
+  template <class T>
+  void put_slice(std::uint32_t sector, std::uint64_t slice, const T& what);
   DiscSectorsSnapshot disc_sectors(const SectorSet& common) const;
   std::map<std::uint64_t, CombinedHash> disc_slices(std::uint32_t sector) const;
   std::map<std::uint32_t, CombinedHash> ring_sectors(std::size_t ring, const SectorSet& common) const;

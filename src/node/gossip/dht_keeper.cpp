@@ -123,7 +123,7 @@ void DhtKeeper::on_stored(const std::vector<OpRecord>& ops) {
   if (is_read_) {
     if (!marks_.empty() && runtime_.now() >= read_at_ + kRememberedFor) forget_pages();
     for (const OpRecord& op : ops) {
-      if (!marks_.contains(mark_of(op))) add(op);
+      if (marks_.empty() || !marks_.contains(mark_of(op))) add(op);
     }
   } else if (is_page_under_way_) {
     told_.insert(told_.end(), ops.begin(), ops.end());
