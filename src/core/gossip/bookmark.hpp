@@ -1,6 +1,7 @@
 // Up to where a peer has named its ops to us, so that we need not ask for them again.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 
 #include "core/dht/sector_set.hpp"
@@ -14,14 +15,18 @@ namespace kitsune2::gossip {
 /// *Rules*.
 ///  K1  A bookmark moves on only when the ops that were named are pending or held. The caller sees to that.
 ///  K2  It holds for the sectors that were common when it moved. If more sectors are common, it is worthless, and the
-///  peer
-///      names everything once more. Rationale: a peer names only what lies in the common sectors. So a node that begins
-///      to store more, or meets a peer that does, lacks the older ops of the other sectors.
+///      peer names everything once more. Rationale: a peer names only what lies in the common sectors. So a node that
+///      begins to store more, or meets a peer that does, lacks the older ops of the other sectors.
 ///  K3  It never moves back, except from the future. Rationale: a peer whose clock was ahead may have stored ops at
 ///  that
 ///      time, and all of them are to be named. But its clock may also have been set back; then a bookmark in the future
 ///      would hide all that the peer stores until that time comes. So such a bookmark is followed as long as it leads
 ///      to ops. When it does not any more, it is set to shortly before the present.
+///  K4  A node without a bookmark that holds many ops asks for those of the last `kRecent`, as a stock node does, and
+///      leaves the rest to the comparison in the same round; the bookmark then begins there. A node that holds few ops,
+///      or that found that the peer cannot be compared with, asks for everything. Rationale: where both hold the same,
+///      a comparison costs next to nothing, and a list of everything 34 bytes an op. But a node without ops needs no
+///      comparison to know what it lacks.
 struct Bookmark {
   Timestamp at;
   SectorSet sectors;
@@ -35,11 +40,17 @@ struct Named {
   Timestamp since;
   Timestamp next;
   SectorSet common;
+  bool is_compared = false;  ///< what the two hold from before `since` was compared in this round (K4)
 };
 
-/// From when on to ask a peer for its ops. Without a bookmark that is 1970. *Rationale*: a stock node asks for the last
-/// 30 minutes in this case, and leaves the rest to its comparison, which takes two rounds or more. This way it is one.
-inline Timestamp since(const std::optional<Bookmark>& bookmark) { return bookmark ? bookmark->at : Timestamp{0}; }
+/// As in the reference.
+inline constexpr Duration kRecent = std::chrono::minutes(30);
+
+/// From when on to ask a peer for its ops. `can_compare`: whether to leave the rest to a comparison (K4).
+inline Timestamp since(const std::optional<Bookmark>& bookmark, bool can_compare, Timestamp now) {
+  if (bookmark) return bookmark->at;
+  return can_compare ? std::max(now - kRecent, Timestamp{0}) : Timestamp{0};
+}
 
 /// The bookmark after a round, or nullopt if it stays as it is. `known`: the bookmark before it, if that holds for
 /// `named.common`. `skew`: the most by which the clocks of honest peers differ.

@@ -113,7 +113,7 @@ Action Rounds::on(const Url& peer, const NoDiffSaid& m) {
   if (round == nullptr) return fault;
   const Accepted stage = *round->in<Accepted>();
   const SectorSet in_sync = stage.has_snapshot && !m.cannot_compare ? round->common : SectorSet();
-  return Finish{take(*round), stage.asked_since, false, in_sync};
+  return Finish{take(*round), stage.asked_since, false, in_sync, stage.has_snapshot && m.cannot_compare};
 }
 
 Action Rounds::on(const Url& peer, const DiscSectorsSaid& m, const dht::DhtModel* model, std::uint32_t turn) {

@@ -180,8 +180,9 @@ struct AnswerAccept {
 struct Finish {
   Round round;
   Timestamp asked_since;
-  bool is_compared = false;  ///< the peer expects more of the comparison; a stock node would take AGENTS for a fault
-  SectorSet in_sync = {};    ///< as in AnswerAccept
+  bool is_compared = false;     ///< the peer expects more of the comparison; a stock node would take AGENTS for a fault
+  SectorSet in_sync = {};       ///< as in AnswerAccept
+  bool cannot_compare = false;  ///< the peer says so of the snapshot that we sent
 };
 /// DISC_SECTORS_DIFF has arrived. Answer with DISC_SECTOR_DETAILS_DIFF.
 struct ShowDisc {

@@ -22,6 +22,8 @@ constexpr std::uint64_t kEnoughPending = NewOpsReader::kMostIds / 2;
 constexpr Duration kLookAtPending = std::chrono::milliseconds(500);
 /// G4: as many pending ops keep fetch busy for a while; and how often that is looked at.
 constexpr std::uint64_t kBusyFetching = 1'000;
+/// Who holds so many ops compares instead of asking for all from the beginning; with fewer, nearly all is lacking. K4
+constexpr std::uint64_t kManyOps = 1'000;
 constexpr Duration kLookAtBusy = std::chrono::milliseconds(100);
 constexpr std::size_t kMostWaitingForFetch = 64;
 /// Agent infos of one message that do not verify; the rest of it is not looked at. *Rationale*: honest nodes verify
@@ -242,7 +244,7 @@ void K2Gossip::say_busy(const Url& peer, const Bytes& session, bool ours) {
 void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::vector<Bytes> missing) {
   auto* round = stopped_ ? nullptr : rounds_.find(peer, session);
   if (round == nullptr || round->in<gossip::Accepting>() == nullptr) return;
-  const Timestamp asked = gossip::since(bookmark_for(peer, round->common));
+  const Timestamp asked = asks_since(peer, bookmark_for(peer, round->common));
   const auto* model = round->common.empty() ? nullptr : dht_->model();
   // More to name, of which nothing was: the allowance for newcomers is used up, which must not keep this one from
   // comparing.
@@ -282,8 +284,14 @@ void K2Gossip::finish(const Url& peer, gossip::Finish& finish, const wire::Accep
   auto& round = finish.round;
   in_sync(peer, finish.in_sync);
   take_agents(peer, answer.provided_agents, round.infos_asked);
-  take_ops(peer, answer.new_ops, {finish.asked_since, answer.updated_new_since, round.common}, more,
-           round.bookmark_holds);
+  const bool is_compared = !finish.in_sync.empty();
+  if (is_compared) {
+    compared(peer);
+  } else if (finish.cannot_compare && !more) {
+    not_comparable(peer);
+  }
+  take_ops(peer, answer.new_ops, {finish.asked_since, answer.updated_new_since, round.common, is_compared || more},
+           more, round.bookmark_holds);
   // The initiator waits for one of these two; without it its only slot stays blocked until the round times out.
   auto infos = finish.is_compared ? std::vector<Bytes>() : infos_of(answer.missing_agents);
   if (infos.empty()) {
@@ -445,7 +453,7 @@ void K2Gossip::initiate(const Url& peer) {
   const Time now = runtime().now();
   std::vector<std::uint8_t> id(kSessionBytes);
   runtime().random_bytes(id);
-  const Timestamp asked = gossip::since(meta_.bookmark(peer));
+  const Timestamp asked = asks_since(peer, meta_.bookmark(peer));
   auto& round =
       rounds_.start(peer, Bytes(std::move(id)), our_side(), {std::max<std::uint32_t>(random_u32(), 1), asked}, now);
   round.bookmark_holds = watch_bookmark(peer);
@@ -472,7 +480,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   if (m.snapshot) said.snapshot = from_wire(*m.snapshot);
   const auto* begun = rounds_.find(peer, m.session_id);
   const auto* stage = begun == nullptr ? nullptr : begun->in<gossip::Initiated>();
-  const bool was_named_all = stage != nullptr && stage->asked_since == gossip::since({}) && !m.new_ops.empty();
+  const bool was_named_all = stage != nullptr && stage->asked_since == Timestamp{0} && !m.new_ops.empty();
   const bool compare = m.snapshot && !m.more_ops && stage != nullptr && may_compare(peer, was_named_all);
   const auto action = rounds_.on(peer, said, compare ? dht_->model() : nullptr);
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
@@ -485,7 +493,15 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   const auto wish = wish_of(round, m.new_since, m.max_op_data_bytes, ours);
   book_.on_met(peer, now);
   in_sync(peer, go_on.in_sync);
-  take_ops(peer, m.new_ops, {go_on.asked_since, m.updated_new_since, go_on.common}, m.more_ops, round.bookmark_holds);
+  const auto* no_diff = std::get_if<gossip::AnswerAccept::NoDiff>(&go_on.answer);
+  const bool is_compared = compare && (no_diff == nullptr || !no_diff->cannot_compare);
+  if (is_compared) {
+    compared(peer);
+  } else if (!m.more_ops && (!m.snapshot || compare)) {
+    not_comparable(peer);
+  }
+  take_ops(peer, m.new_ops, {go_on.asked_since, m.updated_new_since, go_on.common, is_compared || m.more_ops},
+           m.more_ops, round.bookmark_holds);
   if (ours && !compare && is_growing(go_on.common)) wait_for_ids(peer, m.new_ops.size(), std::nullopt);
   mark(round, m.new_ops);
 
@@ -619,6 +635,30 @@ std::vector<Bytes> K2Gossip::infos_of(const std::vector<Bytes>& agents) const {
     if (const auto info = context_.peer_store->get(AgentId(agents[i]))) out.push_back(Bytes::copy_of(info->encode()));
   }
   return out;
+}
+
+/// K4: since the beginning, whatever was named, unless what lies before has been or can be compared.
+Timestamp K2Gossip::asks_since(const Url& peer, const std::optional<gossip::Bookmark>& bookmark) {
+  const auto* model = dht_->model();
+  const bool can_compare = model != nullptr && model->op_count() >= kManyOps && !incomparable_.contains(peer);
+  const Timestamp out = gossip::since(bookmark, can_compare, runtime().wall_now());
+  if (!bookmark && can_compare) {
+    if (uncompared_.size() >= kMostCompared) uncompared_.clear();
+    uncompared_.insert(peer);
+  }
+  return out;
+}
+
+void K2Gossip::compared(const Url& peer) {
+  uncompared_.erase(peer);
+  incomparable_.erase(peer);
+}
+
+/// A round in which nothing stood in the way ended without a comparison: the clocks differ, or it never compares. K4
+void K2Gossip::not_comparable(const Url& peer) {
+  if (incomparable_.size() >= kMostCompared) incomparable_.clear();
+  incomparable_.insert(peer);
+  if (uncompared_.erase(peer) > 0) meta_.forget_bookmark(peer);
 }
 
 std::optional<gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const SectorSet& common) {

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -160,6 +161,9 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   using Bookmark = gossip::Bookmark;
   /// The peer's bookmark, if it holds for all of `common`; otherwise the bookmark is forgotten.
   std::optional<Bookmark> bookmark_for(const Url& peer, const SectorSet& common);
+  Timestamp asks_since(const Url& peer, const std::optional<gossip::Bookmark>& bookmark);
+  void compared(const Url& peer);
+  void not_comparable(const Url& peer);
   NewOpsWish wish_of(gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const;
   std::function<bool()> is_still_there(const gossip::Round& round);
   std::shared_ptr<bool> watch_bookmark(const Url& peer);
@@ -189,8 +193,11 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
     Timestamp at;
     std::uint32_t sectors = 0;
   };
-  std::unordered_map<Url, InSync> in_sync_with_;  ///< for the summary only
-  std::unordered_map<Url, Time> compared_at_;     ///< G6
+  std::unordered_map<Url, InSync> in_sync_with_;       ///< for the summary only
+  static constexpr std::size_t kMostCompared = 4'096;  ///< peers in each of the next three
+  std::unordered_map<Url, Time> compared_at_;          ///< G6
+  std::unordered_set<Url> uncompared_;    ///< were asked for recent ops only, and no comparison has followed yet. K4
+  std::unordered_set<Url> incomparable_;  ///< K4
   /// Peers that have named ids in a comparison, until most of those are fetched. G5
   struct NamedIds {
     Url peer;

@@ -11,7 +11,6 @@ namespace {
 
 /// G6: with so much to be fetched, a comparison would name most of it once more.
 constexpr std::uint64_t kMuchPending = 1'000;
-constexpr std::size_t kMostCompared = 4'096;
 /// G5: peers whose ids are waited for, and how long.
 constexpr std::size_t kMostWaitedFor = 64;
 constexpr Duration kWaitedForIds = std::chrono::minutes(2);
@@ -70,7 +69,8 @@ void K2Gossip::on(const Url& peer, const wire::GossipDiscSectorsDiff& m) {
   }
   auto& round = *rounds_.find(peer, m.session_id);
   take_agents(peer, answer.provided_agents, round.infos_asked);
-  take_ops(peer, answer.new_ops, {show->asked_since, answer.updated_new_since, round.common}, false,
+  compared(peer);
+  take_ops(peer, answer.new_ops, {show->asked_since, answer.updated_new_since, round.common, true}, false,
            round.bookmark_holds);
   mark(round, answer.new_ops);
   auto infos = infos_of(answer.missing_agents);
@@ -98,7 +98,8 @@ void K2Gossip::on(const Url& peer, const wire::GossipRingSectorDetailsDiff& m) {
   in_sync(peer, name->in_sync);
   auto& round = *rounds_.find(peer, m.session_id);
   take_agents(peer, answer.provided_agents, round.infos_asked);
-  take_ops(peer, answer.new_ops, {*name->asked_since, answer.updated_new_since, round.common}, false,
+  compared(peer);
+  take_ops(peer, answer.new_ops, {*name->asked_since, answer.updated_new_since, round.common, true}, false,
            round.bookmark_holds);
   mark(round, answer.new_ops);
   name_ids(peer, round, std::move(*name));

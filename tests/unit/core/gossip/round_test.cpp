@@ -213,8 +213,19 @@ TEST(Bookmark, HoldsForNoMoreThanWasCommon) {
   const Bookmark bookmark{Timestamp{5}, half()};
   EXPECT_TRUE(bookmark.holds_for(half()));
   EXPECT_FALSE(bookmark.holds_for(full()));
-  EXPECT_EQ(since(bookmark), Timestamp{5});
-  EXPECT_EQ(since({}), Timestamp{0});
+}
+
+TEST(Bookmark, WithoutOneAllIsAskedForOrWhatIsRecentAndAComparisonFindsTheRest) {
+  const Timestamp now = Timestamp::from_seconds(1'000'000);
+  EXPECT_EQ(since(Bookmark{Timestamp{5}, full()}, true, now), Timestamp{5});
+  EXPECT_EQ(since({}, false, now), Timestamp{0});
+  EXPECT_EQ(since({}, true, now), now - 30min);
+  EXPECT_EQ(since({}, true, Timestamp::from_seconds(60)), Timestamp{0}) << "nothing is from before 1970";
+  const Named named{now - 30min, now, half()};
+  EXPECT_FALSE(moved({}, named, true, now, 3min)) << "what was stored before was neither named nor compared";
+  Named compared = named;
+  compared.is_compared = true;
+  EXPECT_EQ(moved({}, compared, true, now, 3min), (Bookmark{now, half()}));
 }
 
 }  // namespace

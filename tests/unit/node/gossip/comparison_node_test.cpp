@@ -106,6 +106,9 @@ struct TwoNodes {
   }
   void meet() {
     for (auto* node : {&a, &b}) has_heard_all(*node, node == &a ? b : a);
+    meet_first();
+  }
+  void meet_first() {
     EXPECT_TRUE(a.join(alice));
     EXPECT_TRUE(b.join(bob));
     a.knows(bob, b.url);
@@ -154,6 +157,88 @@ TEST(Compare, AClockThatIsSetBackByLessThanAnHourDoesNotStopIt) {
   a.runtime->set_wall_skew(0s);
   two.meet();
   EXPECT_TRUE(net.world.run_until([&] { return two.b.held() == 20; }, 12min)) << b.held();
+}
+
+// ---------------------------------------------------------------- first contact
+
+TEST(FirstContact, OfTwoThatHoldTheSameNamesNothing) {
+  TwoNodes two;
+  auto& [net, a, b, alice, bob] = two;
+  for (auto* node : {&a, &b}) node->add_ops(1, 2'000);
+  net.world.run_for(1h);
+  two.meet_first();
+  EXPECT_TRUE(net.world.run_until([&] { return two.a.stats().completed > 0 && two.b.stats().completed > 0; }, 1min));
+  net.world.run_for(5min);
+  EXPECT_EQ(a.stats().ops_named + b.stats().ops_named, 0U);
+  EXPECT_EQ(a.stats().peer_errors + b.stats().peer_errors, 0U);
+}
+
+TEST(FirstContact, OfTwoThatHoldMuchNamesWhatDiffers) {
+  TwoNodes two;
+  auto& [net, a, b, alice, bob] = two;
+  a.add_ops(1, 2'000);
+  b.add_ops(11, 2'000);
+  net.world.run_for(1h);
+  two.meet_first();
+  EXPECT_TRUE(net.world.run_until([&] { return two.a.held() == 2'010 && two.b.held() == 2'010; }, 1min))
+      << a.held() << " " << b.held();
+}
+
+TEST(FirstContact, OfOneThatHoldsLittleWithOneThatHoldsMuchTakesOneRound) {
+  TwoNodes two;
+  auto& [net, a, b, alice, bob] = two;
+  a.add_ops(1, 2'000);
+  b.add_ops(1, 10);
+  net.world.run_for(1h);
+  two.meet_first();
+  EXPECT_TRUE(net.world.run_until([&] { return two.b.held() == 2'000; }, 10s));
+}
+
+/// Its clock may be another, so that the two can never be compared.
+TEST(FirstContact, WhoDoesNotCompareIsAskedForEverythingTheNextTime) {
+  WithStranger<> both([](K2GossipConfig& c) { c = {}; });
+  auto& [net, node, peer] = both;
+  node.add_ops(1, 2'000);
+  net.world.run_for(1h);
+  ASSERT_TRUE(node.join(make_agent(1)));
+  node.knows(make_agent(2), peer.url);
+  const auto first = await_initiate(net, peer);
+  ASSERT_TRUE(first);
+  EXPECT_GE(first->new_since, node.runtime->wall_now() - 31min);
+  answer_round(node, peer, first->session_id, node.runtime->wall_now());
+  peer.gossips.clear();
+  const auto second = await_initiate(net, peer, 10min);
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->new_since, Timestamp{0});
+}
+
+/// It was named all that is recent, in parts, before it turned out that it does not compare.
+TEST(FirstContact, WhatWasNamedInPartsDoesNotHideWhatWasBefore) {
+  WithStranger<> both([](K2GossipConfig& c) { c = {}; });
+  auto& [net, node, peer] = both;
+  node.add_ops(1, 2'000);
+  net.world.run_for(1h);
+  ASSERT_TRUE(node.join(make_agent(1)));
+  node.knows(make_agent(2), peer.url);
+  Timestamp next = node.runtime->wall_now() - 20min;
+  for (const bool more : {true, false}) {
+    const auto m = await_initiate(net, peer, 10min);
+    ASSERT_TRUE(m);
+    EXPECT_TRUE(more || m->new_since == next) << "the bookmark goes on while parts come";
+    wire::GossipAccept accept;
+    accept.session_id = m->session_id;
+    accept.arc_set = full_set();
+    accept.updated_new_since = next;
+    accept.more_ops = more;
+    accept.abilities = wire::kQuickRounds;
+    peer.gossip(node.url, accept);
+    ASSERT_TRUE(peer.next_gossip<wire::GossipNoDiff>());
+    peer.gossip(node.url, wire::GossipTerminate{m->session_id, Bytes::copy_of("No agents requested")});
+    peer.gossips.clear();
+  }
+  const auto last = await_initiate(net, peer, 10min);
+  ASSERT_TRUE(last);
+  EXPECT_EQ(last->new_since, Timestamp{0});
 }
 
 // ---------------------------------------------------------------- the model and the store
