@@ -396,6 +396,14 @@ void serve(RunningNode& node, Output& out, Repairer& repairer, Signals& signals)
   }
 }
 
+void say_left_out(Output& out, const Common& common, std::uint64_t links) {
+  if (links == 0 || common.log_level == "debug" || common.log_level == "trace") return;
+  out.warn("kitsune2: " + std::to_string(links) +
+           (links == 1 ? " link that leads out of the folder, or that the format cannot keep, was left out"
+                       : " links that lead out of the folder, or that the format cannot keep, were left out") +
+           "; --log-level debug names them");
+}
+
 }  // namespace
 
 int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
@@ -426,13 +434,7 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
     if (report.error().code != Errc::cancelled) return out.error(report.error());
     return out.error(make_error(Errc::cancelled, "interrupted before the share was complete; nothing is served"));
   }
-  if (report->links_left_out > 0 && common.log_level != "debug" && common.log_level != "trace") {
-    out.warn("kitsune2: " + std::to_string(report->links_left_out) +
-             (report->links_left_out == 1
-                  ? " link that leads out of the folder, or that the format cannot keep, was left out"
-                  : " links that lead out of the folder, or that the format cannot keep, were left out") +
-             "; --log-level debug names them");
-  }
+  say_left_out(out, common, report->links_left_out);
   if (args.strict && report->failed > 0) {
     return out.error(
         make_error(Errc::io, counted(report->failed, "path") + " could not be read (--strict): nothing is shared"),

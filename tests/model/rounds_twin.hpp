@@ -30,9 +30,10 @@ inline std::string name_of(const gossip::Action& action) {
       return "answer " + std::to_string(a.asked_since.micros);
     }
     std::string operator()(const gossip::Finish& a) const {
-      return (a.is_compared       ? "compared "
-              : a.in_sync.empty() ? "finish "
-                                  : "in sync ") +
+      return (a.is_compared        ? "compared "
+              : !a.in_sync.empty() ? "in sync "
+              : a.cannot_compare   ? "incomparable "
+                                   : "finish ") +
              std::to_string(a.asked_since.micros);
     }
     std::string operator()(const gossip::ShowDisc& a) const { return "show " + std::to_string(a.asked_since.micros); }
@@ -112,9 +113,9 @@ class RoundsTwin {
     const Round* round = find(peer, session, false);
     if (round == nullptr || round->stage != accepted) return "fault";
     const std::string asked = std::to_string(round->asked.micros);
-    const bool in_sync = round->has_snapshot && !cannot_compare;
+    const char* end = !round->has_snapshot ? "finish " : cannot_compare ? "incomparable " : "in sync ";
     forget(peer, false);
-    return declared ? (in_sync ? "in sync " : "finish ") + asked : "fault";
+    return declared ? end + asked : "fault";
   }
   std::string on_agents(const Url& peer, const Bytes& session) {
     const Round* round = find(peer, session, true);

@@ -579,6 +579,10 @@ class FetchCore {
 
   void check_ops() const;
   void check_sources() const;
+  std::uint64_t check_list(std::uint32_t slot, const List& list, std::uint32_t place) const;
+  std::size_t check_pairs_of(std::uint32_t slot, const Source& source) const;
+  void check_requests_of(std::uint32_t slot, const Source& source) const;
+  void check_ring_of(std::uint32_t slot, const Source& source) const;
   void check_departed() const;
   void check_requests() const;
 

@@ -131,84 +131,91 @@ void FetchCore::check_departed() const {
   K2_ASSERT(hashes == late_hashes_ && hashes <= kLateOps);
 }
 
-void FetchCore::check_sources() const {
-  std::size_t spare = 0;
-  std::size_t live = 0, unasked = 0;
-  std::size_t not_live = 0;
-  std::size_t backing_off = 0;
+/// Counts the pairs of one of a source's lists, which must be whole and, if its pairs wait, in the order of their time.
+std::uint64_t FetchCore::check_list(std::uint32_t slot, const List& list, std::uint32_t place) const {
+  std::uint64_t count = 0;
+  std::uint32_t before = kNoSlot;
+  Time due = Time::min();
+  for (std::uint32_t at = list.head; at != kNoSlot; at = pairs_[at].next, ++count) {
+    const Pair& pair = pairs_[at];
+    K2_ASSERT(pairs_.holds(at) && pair.source == slot && pair.place == place && pair.prev == before);
+    if (place >= kWaiting) {
+      K2_ASSERT(pair.due >= due);
+      K2_ASSERT(pair.due <= now_ + delay_ * (std::int64_t{1} << (place - kWaiting)));
+      due = pair.due;
+    }
+    before = at;
+  }
+  K2_ASSERT(list.tail == before);
+  return count;
+}
+
+/// Returns in how many lists pairs of the source wait for another attempt.
+std::size_t FetchCore::check_pairs_of(std::uint32_t slot, const Source& source) const {
+  const std::uint64_t ready = check_list(slot, source.ready_list, kReady);
+  std::uint64_t pairs = ready + check_list(slot, source.idle_list, kIdle);
   std::size_t waits = 0;
+  for (std::uint32_t level = 0; level < kMissLevels; ++level) {
+    const List& list = source.waiting_lists[level];
+    pairs += check_list(slot, list, kWaiting + level);
+    if (list.empty()) continue;
+    ++waits;
+    K2_ASSERT(waits_.contains({pairs_[list.head].due, level, source.age, slot}));
+  }
+  K2_ASSERT(ready == source.ready);
+  K2_ASSERT(pairs == source.pairs);
+  K2_ASSERT(pairs <= config_.max_pending_per_peer);
+  return waits;
+}
+
+void FetchCore::check_requests_of(std::uint32_t slot, const Source& source) const {
+  std::uint64_t open = 0;
+  std::uint64_t asked = 0;
+  std::uint64_t last_id = 0;
+  for (std::uint32_t at = source.requests.head; at != kNoSlot; at = requests_[at].by_source.next, ++open) {
+    K2_ASSERT(requests_.holds(at) && requests_[at].source == slot && requests_[at].id > last_id);
+    last_id = requests_[at].id;
+    asked += requests_[at].left;
+  }
+  const std::uint32_t most = config_.parallel_request_count;
+  K2_ASSERT(source.most_ids >= 1 && source.most_ids <= config_.max_ids_per_request);
+  K2_ASSERT(open == source.requests_open);
+  K2_ASSERT(open <= (follows_ ? std::max(most, config_.max_parallel_request_count) : most));
+  K2_ASSERT(asked == source.asked_ops);
+}
+
+/// The ring that the source is in is the one in which it belongs, and it is in no other.
+void FetchCore::check_ring_of(std::uint32_t slot, const Source& source) const {
+  const bool in_doubt = is_doubtful(source);
+  const bool has_room = !source.backing_off && has_place(source);
+  const bool can_be_asked = source.ready > 0 && has_room;
+  const bool is_idle = source.ready == 0 && source.pairs > 0 && has_room;
+  const Turn turn{source.turn, source.age, slot};
+  const bool in_live = live_.contains(turn), in_doubtful = doubtful_.contains(turn), in_free = free_.contains(turn);
+  K2_ASSERT(in_live == (can_be_asked && !in_doubt));
+  K2_ASSERT(in_doubtful == (can_be_asked && in_doubt));
+  K2_ASSERT(in_free == (is_idle && !in_doubt && source.op_size > 0 && source.window.rate() > 0));
+  K2_ASSERT((source.ring == Ring::live) == in_live && (source.ring == Ring::doubtful) == in_doubtful);
+  K2_ASSERT((source.ring == Ring::free) == in_free);
+}
+
+void FetchCore::check_sources() const {
+  std::size_t spare = 0, backing_off = 0, waits = 0, in_rings = 0;
   sources_.for_each([&](std::uint32_t slot, const Source& source) {
     K2_ASSERT(find_source(source.url) == slot);
-    const auto count = [&](const List& list, std::uint32_t place) {
-      std::uint64_t n = 0;
-      std::uint32_t before = kNoSlot;
-      Time due = Time::min();
-      for (std::uint32_t at = list.head; at != kNoSlot; at = pairs_[at].next, ++n) {
-        const Pair& pair = pairs_[at];
-        K2_ASSERT(pairs_.holds(at) && pair.source == slot && pair.place == place && pair.prev == before);
-        if (place >= kWaiting) {
-          K2_ASSERT(pair.due >= due);
-          K2_ASSERT(pair.due <= now_ + delay_ * (std::int64_t{1} << (place - kWaiting)));
-          due = pair.due;
-        }
-        before = at;
-      }
-      K2_ASSERT(list.tail == before);
-      return n;
-    };
-    const std::uint64_t ready = count(source.ready_list, kReady);
-    std::uint64_t pairs = ready + count(source.idle_list, kIdle);
-    for (std::uint32_t level = 0; level < kMissLevels; ++level) {
-      const List& list = source.waiting_lists[level];
-      pairs += count(list, kWaiting + level);
-      if (list.empty()) continue;
-      ++waits;
-      K2_ASSERT(waits_.contains({pairs_[list.head].due, level, source.age, slot}));
-    }
-    K2_ASSERT(ready == source.ready);
-    K2_ASSERT(pairs == source.pairs);
-    K2_ASSERT(pairs <= config_.max_pending_per_peer);
-    K2_ASSERT(source.most_ids >= 1 && source.most_ids <= config_.max_ids_per_request);
+    waits += check_pairs_of(slot, source);
+    check_requests_of(slot, source);
+    check_ring_of(slot, source);
+    in_rings += source.ring == Ring::none ? 0 : 1;
 
     K2_ASSERT(!source.backing_off || source.back_off.any());
     K2_ASSERT(!source.backing_off || back_offs_.contains({source.back_off.until(), source.age, slot}));
     backing_off += source.backing_off ? 1 : 0;
-
-    std::uint64_t open = 0;
-    std::uint64_t asked = 0;
-    std::uint64_t last_id = 0;
-    for (std::uint32_t at = source.requests.head; at != kNoSlot; at = requests_[at].by_source.next, ++open) {
-      K2_ASSERT(requests_.holds(at) && requests_[at].source == slot && requests_[at].id > last_id);
-      last_id = requests_[at].id;
-      asked += requests_[at].left;
-    }
-    const std::uint32_t most = config_.parallel_request_count;
-    K2_ASSERT(open == source.requests_open);
-    K2_ASSERT(open <= (follows_ ? std::max(most, config_.max_parallel_request_count) : most));
-    K2_ASSERT(asked == source.asked_ops);
-
-    const bool in_doubt = is_doubtful(source);
-    const bool can_be_asked = ready > 0 && !source.backing_off && has_place(source);
-    const bool in_live = live_.contains({source.turn, source.age, slot});
-    const bool in_doubtful = doubtful_.contains({source.turn, source.age, slot});
-    K2_ASSERT(in_live == (can_be_asked && !in_doubt));
-    K2_ASSERT(in_doubtful == (can_be_asked && in_doubt));
-    K2_ASSERT((source.ring == Ring::live) == in_live && (source.ring == Ring::doubtful) == in_doubtful);
-    const bool in_free = free_.contains({source.turn, source.age, slot});
-    K2_ASSERT(in_free == (ready == 0 && pairs > 0 && !source.backing_off && has_place(source) && !in_doubt &&
-                          source.op_size > 0 && source.window.rate() > 0));
-    K2_ASSERT((source.ring == Ring::free) == in_free);
-    unasked += in_free ? 1 : 0;
-    live += in_live ? 1 : 0;
-    not_live += in_doubtful ? 1 : 0;
-
-    K2_ASSERT(source.is_spare == (pairs == 0 && open == 0 && !source.backing_off));
+    K2_ASSERT(source.is_spare == (source.pairs == 0 && source.requests_open == 0 && !source.backing_off));
     spare += source.is_spare ? 1 : 0;
   });
   K2_ASSERT(source_index_.size() == sources_.size());
-  K2_ASSERT(live == live_.size());
-  K2_ASSERT(not_live == doubtful_.size());
-  K2_ASSERT(unasked == free_.size());
+  K2_ASSERT(in_rings == live_.size() + doubtful_.size() + free_.size());
   K2_ASSERT(backing_off == back_offs_.size());
   K2_ASSERT(waits == waits_.size());
   std::size_t listed = 0;

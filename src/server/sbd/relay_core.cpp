@@ -263,40 +263,50 @@ RelayCore::Routed RelayCore::on_message(ConnId conn, ByteView head, std::size_t 
   client.last_heard = now;
   client.sent_bytes += size;
   if (!charge(*client.address, size, now)) return closed(RelayReject::rate_limited);
-  if (command) {
-    if (as_text(head.subspan(28, 4)) != "ares") return {};  // `keep`, or a command of a later version
-    if (client.ready) return closed(RelayReject::late_response);
-    if (size != kHeadBytes) return closed(RelayReject::malformed);
-    authenticate(client, head.subspan(sbd::kHeaderBytes, sbd::kSignatureBytes), now);
-    if (!clients_.contains(conn)) return {Verdict::closed};
-    Routed out;
-    out.joined = true;
-    return out;
-  }
+  if (command) return on_command(client, head, size, now);
   if (!client.ready) return closed(RelayReject::early_forward);
-  if (to == nullptr) {
-    ++counters_.dropped_unknown;
-    if (client.address->ip == kThisProcess) {
-      sbd::NodeId key;
-      std::copy_n(head.begin(), key.size(), key.begin());
-      send(conn, sbd::encode_credit(key, static_cast<std::uint32_t>(size)));
-    }
-    return {};
+  if (to != nullptr) return forward(client, *to, size, now);
+  ++counters_.dropped_unknown;
+  if (client.address->ip == kThisProcess) {
+    sbd::NodeId key;
+    std::copy_n(head.begin(), key.size(), key.begin());
+    send(conn, sbd::encode_credit(key, static_cast<std::uint32_t>(size)));
   }
-  if (to->queued == 0) to->last_taken = now;
-  set_queued(*to, to->queued + size + kFrameOverhead);
-  to->ever_queued += size + kFrameOverhead;
-  to->useful_bytes += size;
+  return {};
+}
+
+RelayCore::Routed RelayCore::on_command(Client& client, ByteView head, std::size_t size, Time now) {
+  if (as_text(head.subspan(28, 4)) != "ares") return {};  // `keep`, or a command of a later version
+  const auto refusal = client.ready         ? std::optional(RelayReject::late_response)
+                       : size != kHeadBytes ? std::optional(RelayReject::malformed)
+                                            : std::nullopt;
+  if (refusal) {
+    reject(client, *refusal, now);
+    return {Verdict::closed};
+  }
+  const ConnId conn = client.id;
+  authenticate(client, head.subspan(sbd::kHeaderBytes, sbd::kSignatureBytes), now);
+  if (!clients_.contains(conn)) return {Verdict::closed};
+  Routed out;
+  out.joined = true;
+  return out;
+}
+
+RelayCore::Routed RelayCore::forward(Client& client, Client& to, std::size_t size, Time now) {
+  if (to.queued == 0) to.last_taken = now;
+  set_queued(to, to.queued + size + kFrameOverhead);
+  to.ever_queued += size + kFrameOverhead;
+  to.useful_bytes += size;
   client.useful_bytes += size;
   ++counters_.forwards;
   counters_.forward_bytes += size;
-  Routed out{Verdict::forward, to->id, &client.key};
-  if (client.address->ip == kThisProcess && to != &client) {
-    note_fed(*to, client, size);
-    earn(*to, 2 * size, now);
+  Routed out{Verdict::forward, to.id, &client.key};
+  if (client.address->ip == kThisProcess && &to != &client) {
+    note_fed(to, client, size);
+    earn(to, 2 * size, now);
   }
-  if (to->address->ip == kThisProcess && client.group_told_to != to->id) {
-    tell_group(client, *to);
+  if (to.address->ip == kThisProcess && client.group_told_to != to.id) {
+    tell_group(client, to);
     out.first = true;
   }
   return out;

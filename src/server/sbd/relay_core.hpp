@@ -233,6 +233,8 @@ class RelayCore {
   void release_waiting(Client& client, Time now);
   bool make_place(const Ip& newcomer, Time now, std::uint64_t random);
   std::size_t queue_limit() const;
+  Routed on_command(Client& client, ByteView head, std::size_t size, Time now);
+  Routed forward(Client& client, Client& to, std::size_t size, Time now);
   bool hold(Client& client, Client& to, Time now);
   bool waits_for_turn(Client& client, std::size_t size, Time now);
   void earn(Client& client, std::uint64_t bytes, Time now);
