@@ -40,7 +40,7 @@ HEADERS = {
     "log": ["log"],
     "wire": ["agent"],
     "store": ["op_store", "peer_store", "sqlite_store"],
-    "transport": ["transport", "transport_memory", "transport_tx5"],
+    "transport": ["transport", "transport_iroh", "transport_memory", "transport_tx5"],
     "net": ["asio_runtime", "http"],
     "server": ["relay_server"],
     "node": ["bootstrap", "builder", "fetch", "gossip", "kitsune", "node", "publish", "report", "space"],

@@ -134,6 +134,27 @@ struct Tx5TransportConfig {
   std::uint32_t max_peers = 4096;
 };
 
+/// Config section `irohTransport` of 0.5.3, for the dialects that use iroh.
+struct IrohTransportConfig {
+  static constexpr KeyRange kMaxFrameBytes{16'384, 1U << 29};
+  static constexpr KeyRange kConnectTimeoutS{1, 86'400};
+  static constexpr KeyRange kMaxQueueBytesPerPeer{16'384, 1ULL << 40};
+  static constexpr KeyRange kMaxPeers{1, 1U << 20};
+
+  /// "https://host:port/path" of the relay, as all peers write it. In the reference null means the public relays of a
+  /// third party; here it is an error to build a node of such a dialect without it.
+  std::optional<std::string> relay_url;
+  bool relay_allow_plain_text = false;
+  std::uint64_t max_frame_bytes = 100U << 20;  ///< a larger frame of a peer is refused with the stream that brings it
+  std::uint32_t connect_timeout_s = 60;
+  /// Only null is accepted: this version cannot authenticate itself to a relay.
+  std::optional<std::string> auth_material_relay_base64;
+  std::uint32_t relay_keepalive_interval_s = 120;  ///< no effect without auth material
+  // --- ours
+  std::uint64_t max_queue_bytes_per_peer = 64U << 20;
+  std::uint32_t max_peers = 4096;
+};
+
 /// Config section `k2Gossip` of 0.2.2.
 struct K2GossipConfig {
   std::uint32_t max_gossip_op_bytes = 100U << 20;
@@ -162,6 +183,7 @@ struct Config {
   MemBootstrapConfig mem_bootstrap;
   NetworkConfig network;
   Tx5TransportConfig tx5_transport;
+  IrohTransportConfig iroh_transport;
   K2GossipConfig k2_gossip;
   /// The sections of the application, as the text of one JSON object.
   std::string application = "{}";

@@ -17,11 +17,11 @@ namespace kitsune2 {
 enum class Dialect {
   v0_2,  ///< kitsune2 0.2 over tx5
   v0_4,  ///< kitsune2 0.4 over iroh. Not built yet
-  v0_5,  ///< kitsune2 0.5 over iroh. Not built yet
+  v0_5,  ///< kitsune2 0.5 over iroh, through its relay
 };
 
 /// Whether a node of this version can speak `dialect`. A configuration with any other is refused.
-constexpr bool is_built(Dialect dialect) noexcept { return dialect == Dialect::v0_2; }
+constexpr bool is_built(Dialect dialect) noexcept { return dialect != Dialect::v0_4; }
 
 /// "0.2", "0.4", "0.5": the name in the configuration.
 constexpr std::string_view to_string(Dialect dialect) noexcept {

@@ -31,6 +31,7 @@
 #include "kitsune2/sqlite_store.hpp"
 #include "kitsune2/time.hpp"
 #include "kitsune2/transport.hpp"
+#include "kitsune2/transport_iroh.hpp"
 #include "kitsune2/transport_memory.hpp"
 #include "kitsune2/transport_tx5.hpp"
 #include "kitsune2/url.hpp"

@@ -32,12 +32,14 @@ struct NodeOptions {
   std::string data_dir = {};
   /// The rules for ops. Null: SHA-256.
   std::shared_ptr<const OpPolicy> policy = {};
-  /// The relay to use, "ws://host:port" or "wss://host:port" (plain ws is allowed if it is written here). The bootstrap
-  /// server is expected at the same address, unless the config names one. Empty: the config's `tx5Transport.serverUrl`;
-  /// with neither that nor `listen`, the node is offline and reaches no peer.
+  /// The relay to use, "ws://host:port" or "wss://host:port" (plain ws is allowed if it is written here); in dialect
+  /// 0.5 "https://host:port/path" or http, exactly as all peers write it. The bootstrap server is expected at the same
+  /// address, unless the config names one. Empty: the config's `tx5Transport.serverUrl` (0.5:
+  /// `irohTransport.relayUrl`). With neither that nor `listen` the node is offline and reaches no peer; in dialect 0.5
+  /// `start` fails.
   std::string relay = {};
   /// Runs a relay and bootstrap server inside this node at "host:port" (port 0: any) and uses it. Its address for other
-  /// nodes is `relay`, if that is given too.
+  /// nodes is `relay`, if that is given too. Dialect 0.2 only.
   std::string listen = {};
   /// Certificate and key (PEM) for `listen`; empty: plain ws.
   std::string tls_cert_file = {}, tls_key_file = {};

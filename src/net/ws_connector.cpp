@@ -89,6 +89,8 @@ class WsClient final : public WsConnection,
 
   std::size_t queued_bytes() const override { return conn_ ? conn_->queued() : 0; }
 
+  std::string_view protocol() const override { return protocol_; }
+
   bool is_in_process() const override { return keys_ == nullptr; }
 
   void close() override {
@@ -103,7 +105,9 @@ class WsClient final : public WsConnection,
     key_ = base64_key(runtime_);
     std::string head = "GET " + url_.target + " HTTP/1.1\r\nHost: " + url_.authority +
                        "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " + key_ +
-                       "\r\nSec-WebSocket-Version: 13\r\n\r\n";
+                       "\r\nSec-WebSocket-Version: 13\r\n";
+    if (!options_.protocols.empty()) head += "Sec-WebSocket-Protocol: " + options_.protocols + "\r\n";
+    head += "\r\n";
     conn_->out().append(as_bytes(head));
     conn_->flush();
   }
@@ -259,6 +263,11 @@ class WsClient final : public WsConnection,
       refuse("the server's answer to the upgrade is not valid");
       return false;
     }
+    protocol_ = std::string(head[http::field::sec_websocket_protocol]);
+    if (!protocol_.empty() && !http::token_list(options_.protocols).exists(protocol_)) {
+      refuse("the server chose a subprotocol that was not offered");
+      return false;
+    }
     runtime_.cancel(std::exchange(timer_, 0));
     open_ = was_open_ = true;
     watch_.emplace(options_.pings, runtime_.now());
@@ -282,6 +291,7 @@ class WsClient final : public WsConnection,
   http::response_parser<http::empty_body> parser_;
   UrlParts url_;
   std::string key_;
+  std::string protocol_;
   std::shared_ptr<Conn> conn_;
   Runtime::TimerId timer_ = 0;
   std::optional<PingWatch> watch_;  ///< once the connection is open

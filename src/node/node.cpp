@@ -115,12 +115,16 @@ Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, C
       config.core_bootstrap.server_url = server->bootstrap_url();
   }
   const bool chosen_here = !relay.empty();
-  if (!chosen_here && !names_relay(config)) return Url();
+  if (!chosen_here && !names_relay(config)) {
+    if (uses_iroh(config.network.dialect)) return relay_of(config).error();
+    return Url();
+  }
   auto url = chosen_here ? canonical_relay_url(relay, url_form(config.network.dialect)) : relay_of(config);
   if (!url) {
     if (!chosen_here) return url.error();
-    return make_error(Errc::invalid_config,
-                      "relay: must be like ws://host:port or wss://host:port, got \"" + relay + '"');
+    const char* const like = uses_iroh(config.network.dialect) ? "https://host:port/path or http://host:port/path"
+                                                               : "ws://host:port or wss://host:port";
+    return make_error(Errc::invalid_config, std::string("relay: must be like ") + like + ", got \"" + relay + '"');
   }
   set_relay(config, *url, chosen_here);
   if (config_table::is_placeholder(config.core_bootstrap.server_url)) config.core_bootstrap.server_url = http_of(*url);
@@ -165,6 +169,9 @@ struct Node::Impl {
       auto dir = DataDir::open(options.data_dir);
       if (!dir) return dir.error();
       data_dir = std::move(*dir);
+    }
+    if (!options.listen.empty() && uses_iroh(config.network.dialect)) {
+      return make_error(Errc::invalid_config, "listen: the embedded relay serves dialect 0.2 only; set relay");
     }
     if (!options.listen.empty()) {
       relay_options.listen = {options.listen};

@@ -1,10 +1,11 @@
-// WebSocket as the tx5 transport uses it. Implemented over sockets in src/net, and in virtual time for tests.
+// WebSocket as the transports over relays use it. Implemented over sockets in src/net, and in virtual time for tests.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/runtime.hpp"
@@ -33,6 +34,8 @@ class WsConnection {
   virtual std::size_t queued_bytes() const = 0;
   /// Starts closing; on_close follows. No-op when closed.
   virtual void close() = 0;
+  /// The subprotocol that the server has chosen of those that were offered; empty: none, or not open yet.
+  virtual std::string_view protocol() const { return {}; }
   /// Whether the server is in this process, so that what it says about other connections can be believed.
   virtual bool is_in_process() const { return false; }
 };
@@ -48,6 +51,7 @@ struct WsOptions {
   std::size_t max_queue_bytes = 4U << 20;
   Duration handshake_timeout = std::chrono::seconds(30);
   WsPings pings;
+  std::string protocols;    ///< subprotocols to offer, with commas, the best one first; empty: none
   std::string tls_ca_file;  ///< PEM; empty: the system's
   bool tls_verify = true;   ///< only an explicit user option may turn this off
 };

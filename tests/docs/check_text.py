@@ -77,7 +77,7 @@ def options_of_program(source):
 
 def check_commands(source):
     problems = []
-    targets = set(re.findall(r"^([a-z-]+):", read(source, "Makefile"), re.M))
+    targets = set(re.findall(r"^([a-z0-9.-]+):", read(source, "Makefile"), re.M))
     presets = {preset["name"] for preset in json.loads(read(source, "CMakePresets.json"))["configurePresets"]}
     options = options_of_program(source)
     variables = set()
@@ -94,7 +94,7 @@ def check_commands(source):
         spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
         commands = [line.split("#")[0] for block in blocks for line in block.splitlines()] + spans
         for command in commands:
-            for target in re.findall(r"(?:^|[;&|$] ?)make ((?:[a-z-]+ ?)+)(?![a-z-]*=)", command):
+            for target in re.findall(r"(?:^|[;&|$] ?)make ((?:[a-z0-9.-]+ ?)+)(?![a-z-]*=)", command):
                 for name in target.split():
                     if name not in targets:
                         problems.append(f"{document}: `make {name}`: no such target")

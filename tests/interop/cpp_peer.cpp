@@ -74,6 +74,7 @@ struct PeerHandler : KitsuneHandler {
 };
 
 struct Peer {
+  Dialect dialect = Dialect::v0_2;
   std::unique_ptr<Node> node;
   std::vector<std::shared_ptr<Space>> spaces;
   std::vector<AgentId> agents;
@@ -145,7 +146,7 @@ struct Peer {
     if (word == "fetch" || word == "rawfetch") {
       std::string url_text, id;
       in >> url_text;
-      auto url = Url::parse(url_text);
+      auto url = Url::parse(url_text, url_form(dialect));
       if (!url) return url.error().to_string();
       std::vector<OpId> ids;
       while (in >> id) ids.emplace_back(ByteView(from_hex(id)));
@@ -209,7 +210,7 @@ struct Peer {
 
 int main(int argc, char** argv) {
   std::map<std::string, std::string> args{
-      {"--space", "interop"}, {"--spaces", "1"}, {"--timeout-s", "60"}, {"--gossip-ms", "0"}};
+      {"--space", "interop"}, {"--spaces", "1"}, {"--timeout-s", "60"}, {"--gossip-ms", "0"}, {"--dialect", "0.2"}};
   for (int i = 1; i + 1 < argc; i += 2) args[argv[i]] = argv[i + 1];
   g_name = args["--name"];
   // stdout is for events. K2_LOG=debug logs more.
@@ -223,7 +224,10 @@ int main(int argc, char** argv) {
   auto handler = std::make_shared<PeerHandler>();
   NodeOptions options;
   options.policy = make_memory_op_policy();
-  options.relay = "ws://" + args["--server"];
+  const auto dialect = dialect_of(args["--dialect"]);
+  if (!dialect) return std::cerr << "no dialect " << args["--dialect"] << '\n', 1;
+  options.dialect = dialect;
+  options.relay = uses_iroh(*dialect) ? "http://" + args["--server"] + "/relay" : "ws://" + args["--server"];
   options.data_dir = args["--data"];
   options.handler = handler;
   options.config.core_bootstrap.backoff_min_ms = 500;
@@ -243,6 +247,7 @@ int main(int argc, char** argv) {
   auto node = Node::start(options);
   if (!node) return std::cerr << node.error().to_string() << '\n', 1;
   Peer peer;
+  peer.dialect = *dialect;
   peer.node = std::move(*node);
   for (const auto& id : ids) {
     auto space = peer.node->space(id);

@@ -169,13 +169,17 @@ class World:
         self.clock = Clock()
         self.dir = tempfile.mkdtemp(prefix="k2-interop-")
 
+    def over_iroh(self):
+        """Whether the stock nodes speak dialect 0.5, so that ours must, too."""
+        return self.stock >= (0, 5, 0)
+
     def relay(self, kind, port=None, limits=False):
         """A relay and bootstrap server; returns (process, "host:port"). limits: with the stock rate limit."""
         port = port or free_port()
         addr = f"127.0.0.1:{port}"
         if kind == "rust":
             argv = [f"{self.rust}/rust-relay", "--listen", addr]
-            if not limits:
+            if not limits and not self.over_iroh():
                 argv.append("--sbd-disable-rate-limiting")
         else:
             argv = [f"{self.build}/apps/kitsune2/kitsune2", "relay", "--listen", addr, "--json"]
@@ -221,10 +225,12 @@ class World:
     def peer(self, kind, name, addr, **options):
         binary = f"{self.rust}/rust-peer" if kind == "rust" else f"{self.build}/tests/interop/cpp-peer"
         argv = [binary, "--name", name, "--server", addr]
+        if kind == "cpp" and self.over_iroh():
+            argv += ["--dialect", "0.5"]
         for key, value in options.items():
             argv += ["--" + key.replace("_", "-"), str(value)]
         peer = self.start(f"{kind}-{name}", argv)
-        peer.url = peer.wait(r" (?:URL|ONLINE) (ws://\S+)", 40).group(1)
+        peer.url = peer.wait(r" (?:URL|ONLINE) ((?:ws|http)://\S+)", 40).group(1)
         return peer
 
     def start(self, label, argv, env=None):

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Builds the stock Rust peers (once; K2_RUST_TARGET keeps them elsewhere) and runs the interop tests.
-# usage: tests/interop/run.sh [--all] BUILD_DIR [NAME_PART…]
-# --all: against each version that README lists as proven, and sbd's compliance suite; otherwise 0.2.2 only.
+# usage: tests/interop/run.sh [--all|--iroh] BUILD_DIR [NAME_PART…]
+# --all: against each version that README lists as proven, and sbd's compliance suite; --iroh: dialect 0.5 against
+# 0.5.3; otherwise 0.2.2 only.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-versions=0.2.2
-if [[ $1 == --all ]]; then
-  versions="0.1.16 0.2.2 0.2.17 0.3.2"
-  shift
-fi
+versions=0.2.2 tests=interop.py
+case $1 in
+  --all) versions="0.1.16 0.2.2 0.2.17 0.3.2"; shift ;;
+  --iroh) versions=0.5.3 tests=iroh.py; shift ;;
+esac
 build=$1
 shift
 export CARGO_TARGET_DIR=${K2_RUST_TARGET:-$PWD/interop/rust/target}
@@ -23,9 +24,9 @@ for version in $versions; do
     [[ $program == sbd-tester && $version != 0.3.2 ]] || cp -f "$CARGO_TARGET_DIR/debug/$program" "$CARGO_TARGET_DIR/$version/"
   done
   echo "=== kitsune2 $version"
-  python3 tests/interop/interop.py --build "$build" --rust "$CARGO_TARGET_DIR/$version" "$@" | tee "$CARGO_TARGET_DIR/$version/log" || true
+  python3 tests/interop/$tests --build "$build" --rust "$CARGO_TARGET_DIR/$version" "$@" | tee "$CARGO_TARGET_DIR/$version/log" || true
   read -r good bad <<<"$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$CARGO_TARGET_DIR/$version/log")"
   passed=$((passed + ${good:-0})) failed=$((failed + ${bad:-1}))
 done
-[[ $versions == 0.2.2 ]] || echo "$passed passed, $failed failed"
+[[ $versions != *" "* ]] || echo "$passed passed, $failed failed"
 ((failed == 0 && passed > 0))

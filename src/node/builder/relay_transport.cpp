@@ -1,32 +1,49 @@
 // The transport over the relay in a configuration.
 #include "node/builder/relay_transport.hpp"
 
+#include <array>
 #include <utility>
 
 #include "core/relay_url.hpp"
+#include "kitsune2/transport_iroh.hpp"
 #include "node/config/config_table.hpp"
+#include "transport/iroh/endpoint_url.hpp"
 #include "transport/tx5/peer_addresses.hpp"
 #include "transport/tx5/tx5_transport.hpp"
 
 namespace kitsune2 {
 
-// tx5 is the only transport that is built; the configuration refuses other dialects.
+namespace {
 
-bool names_relay(const Config& config) { return !config_table::is_placeholder(config.tx5_transport.server_url); }
+bool over_iroh(const Config& config) { return uses_iroh(config.network.dialect); }
+
+}  // namespace
+
+bool names_relay(const Config& config) {
+  return over_iroh(config) ? config.iroh_transport.relay_url.has_value()
+                           : !config_table::is_placeholder(config.tx5_transport.server_url);
+}
 
 Result<Url> relay_of(const Config& config) {
+  if (over_iroh(config)) return iroh::relay_of(config.iroh_transport);
   auto url = canonical_relay_url(config.tx5_transport.server_url);
   if (!url) return url.error().context("tx5Transport.serverUrl");
   return url;
 }
 
 void set_relay(Config& config, const Url& relay, bool plain_text) {
-  config.tx5_transport.server_url = relay.to_string();
-  if (plain_text && !relay.uses_tls()) config.tx5_transport.signal_allow_plain_text = true;
+  const bool allow = plain_text && !relay.uses_tls();
+  if (over_iroh(config)) {
+    config.iroh_transport.relay_url = relay.to_string();
+    if (allow) config.iroh_transport.relay_allow_plain_text = true;
+  } else {
+    config.tx5_transport.server_url = relay.to_string();
+    if (allow) config.tx5_transport.signal_allow_plain_text = true;
+  }
 }
 
 Result<void> check_relay(const Config& config) {
-  auto relay = tx5::relay_of(config.tx5_transport);
+  auto relay = over_iroh(config) ? iroh::relay_of(config.iroh_transport) : tx5::relay_of(config.tx5_transport);
   return relay ? Result<void>() : relay.error();
 }
 
@@ -37,6 +54,12 @@ void use_relay_transport(Builder& builder, std::function<std::shared_ptr<WsConne
   builder.address_group = [addresses](const Url& peer) { return addresses->group_of(peer); };
   builder.transport = [connector = std::move(connector), usefulness = std::move(usefulness), addresses](
                           Runtime& strand, const Config& c) -> Result<std::unique_ptr<TransportBackend>> {
+    if (over_iroh(c)) {
+      // As the reference: a key for each start.
+      std::array<std::uint8_t, 32> seed{};
+      strand.random_bytes(seed);
+      return make_iroh_transport(strand, connector(), c.iroh_transport, seed, c.network);
+    }
     auto made = tx5::Tx5Transport::create(strand, connector(), c.tx5_transport, tx5::LinkLimits{}, c.network);
     if (!made) return made.error();
     (*made)->note_addresses(addresses);

@@ -105,6 +105,20 @@ Result<Json> parse_strictly(std::string_view text) {
   return out;
 }
 
+/// The dialects that this version speaks.
+std::vector<std::string> built_dialects() {
+  std::vector<std::string> out;
+  for (const Dialect dialect : {Dialect::v0_2, Dialect::v0_4, Dialect::v0_5}) {
+    if (is_built(dialect)) out.emplace_back(to_string(dialect));
+  }
+  return out;
+}
+std::string built_dialects(std::string_view separator) {
+  std::string out;
+  for (const std::string& name : built_dialects()) out += (out.empty() ? "" : std::string(separator)) + name;
+  return out;
+}
+
 std::string range_text(const Key& key) { return std::to_string(key.min) + ".." + std::to_string(key.max); }
 
 Result<std::uint64_t> take_number(const Json& value, const Key& key, const std::string& path) {
@@ -129,49 +143,59 @@ Result<void> take(const Json& value, const Section& section, const Key& key, Con
   const auto expected = [&](const char* what) {
     return bad(path, std::string("must be ") + what + ", got a " + value.type_name());
   };
-  return std::visit(Overloaded{[&](bool* slot) -> Result<void> {
-                                 if (!value.is_boolean()) return expected("true or false");
-                                 *slot = value.get<bool>();
-                                 return {};
-                               },
-                               [&](std::uint32_t* slot) -> Result<void> {
-                                 auto number = take_number(value, key, path);
-                                 if (!number) return number.error();
-                                 *slot = static_cast<std::uint32_t>(*number);
-                                 return {};
-                               },
-                               [&](std::uint64_t* slot) -> Result<void> {
-                                 auto number = take_number(value, key, path);
-                                 if (!number) return number.error();
-                                 *slot = *number;
-                                 return {};
-                               },
-                               [&](std::optional<std::uint32_t>* slot) -> Result<void> {
-                                 slot->reset();
-                                 if (value.is_null()) return {};
-                                 auto number = take_number(value, key, path);
-                                 if (!number) return number.error();
-                                 *slot = static_cast<std::uint32_t>(*number);
-                                 return {};
-                               },
-                               [&](std::string* slot) -> Result<void> {
-                                 if (!value.is_string()) return expected("a string");
-                                 *slot = value.get<std::string>();
-                                 return {};
-                               },
-                               [&](JsonText slot) -> Result<void> {
-                                 if (!value.is_object()) return expected("an object");
-                                 *slot.text = value.dump();
-                                 return {};
-                               },
-                               [&](Dialect* slot) -> Result<void> {
-                                 if (!value.is_string()) return expected("a string");
-                                 const auto named = dialect_of(value.get_ref<const std::string&>());
-                                 if (!named) return bad(path, "must be \"0.2\", got " + shown(value.dump()));
-                                 *slot = *named;
-                                 return {};
-                               }},
-                    key.slot(config));
+  return std::visit(
+      Overloaded{[&](bool* slot) -> Result<void> {
+                   if (!value.is_boolean()) return expected("true or false");
+                   *slot = value.get<bool>();
+                   return {};
+                 },
+                 [&](std::uint32_t* slot) -> Result<void> {
+                   auto number = take_number(value, key, path);
+                   if (!number) return number.error();
+                   *slot = static_cast<std::uint32_t>(*number);
+                   return {};
+                 },
+                 [&](std::uint64_t* slot) -> Result<void> {
+                   auto number = take_number(value, key, path);
+                   if (!number) return number.error();
+                   *slot = *number;
+                   return {};
+                 },
+                 [&](std::optional<std::uint32_t>* slot) -> Result<void> {
+                   slot->reset();
+                   if (value.is_null()) return {};
+                   auto number = take_number(value, key, path);
+                   if (!number) return number.error();
+                   *slot = static_cast<std::uint32_t>(*number);
+                   return {};
+                 },
+                 [&](std::string* slot) -> Result<void> {
+                   if (!value.is_string()) return expected("a string");
+                   *slot = value.get<std::string>();
+                   return {};
+                 },
+                 [&](std::optional<std::string>* slot) -> Result<void> {
+                   slot->reset();
+                   if (value.is_null()) return {};
+                   if (!value.is_string()) return expected("a string or null");
+                   *slot = value.get<std::string>();
+                   return {};
+                 },
+                 [&](JsonText slot) -> Result<void> {
+                   if (!value.is_object()) return expected("an object");
+                   *slot.text = value.dump();
+                   return {};
+                 },
+                 [&](Dialect* slot) -> Result<void> {
+                   if (!value.is_string()) return expected("a string");
+                   const auto named = dialect_of(value.get_ref<const std::string&>());
+                   if (!named) {
+                     return bad(path, "must be \"" + built_dialects("\" or \"") + "\", got " + shown(value.dump()));
+                   }
+                   *slot = *named;
+                   return {};
+                 }},
+      key.slot(config));
 }
 
 /// Checks that a key's value is the text of a JSON object, as strictly as the rest.
@@ -186,28 +210,30 @@ Result<void> check(const Section& section, const Key& key, Config& config) {
     const std::string fault = KeyRange{key.min, key.max}.fault(number);
     return fault.empty() ? Result<void>() : bad(path, fault);
   };
+  const auto checked = [&](const std::string& text) -> Result<void> {
+    const std::string problem = key.check != nullptr ? key.check(text) : std::string();
+    return problem.empty() ? Result<void>() : bad(path, shown(problem));
+  };
   return std::visit(
-      Overloaded{[&](bool*) -> Result<void> { return {}; }, [&](std::uint32_t* slot) { return in_range(*slot); },
-                 [&](std::uint64_t* slot) { return in_range(*slot); },
-                 [&](std::optional<std::uint32_t>* slot) -> Result<void> {
-                   if (*slot) return in_range(**slot);
-                   return {};
-                 },
-                 [&](std::string* slot) -> Result<void> {
-                   if (key.check == nullptr) return {};
-                   const std::string problem = key.check(*slot);
-                   if (!problem.empty()) return bad(path, shown(problem));
-                   return {};
-                 },
-                 [&](JsonText slot) -> Result<void> {
-                   const std::string problem = check_object_text(*slot.text);
-                   if (!problem.empty()) return bad(path, problem);
-                   return {};
-                 },
-                 [&](Dialect* slot) -> Result<void> {
-                   if (is_built(*slot)) return {};
-                   return bad(path, std::string(to_string(*slot)) + " is not built yet; this version speaks 0.2");
-                 }},
+      Overloaded{
+          [&](bool*) -> Result<void> { return {}; }, [&](std::uint32_t* slot) { return in_range(*slot); },
+          [&](std::uint64_t* slot) { return in_range(*slot); },
+          [&](std::optional<std::uint32_t>* slot) -> Result<void> {
+            if (*slot) return in_range(**slot);
+            return {};
+          },
+          [&](std::string* slot) { return checked(*slot); },
+          [&](std::optional<std::string>* slot) -> Result<void> { return *slot ? checked(**slot) : Result<void>(); },
+          [&](JsonText slot) -> Result<void> {
+            const std::string problem = check_object_text(*slot.text);
+            if (!problem.empty()) return bad(path, problem);
+            return {};
+          },
+          [&](Dialect* slot) -> Result<void> {
+            if (is_built(*slot)) return {};
+            return bad(path, std::string(to_string(*slot)) + " is not built yet; this version speaks " +
+                                 built_dialects(" and "));
+          }},
       key.slot(config));
 }
 
@@ -226,6 +252,7 @@ const Section& section_named(std::string_view name) {
 
 Json printed(const Slot& slot) {
   return std::visit(Overloaded{[](std::optional<std::uint32_t>* s) -> Json { return *s ? Json(**s) : Json(nullptr); },
+                               [](std::optional<std::string>* s) -> Json { return *s ? Json(**s) : Json(nullptr); },
                                [](JsonText s) {
                                  Json out = Json::parse(*s.text, nullptr, false);
                                  return out.is_object() ? out : Json::object();
@@ -363,7 +390,10 @@ std::string Config::json_schema() {
                        number();
                      },
                      [&](std::string*) { entry["type"] = "string"; }, [&](JsonText) { entry["type"] = "object"; },
-                     [&](Dialect*) { entry["enum"] = Json::array({"0.2"}); }},
+                     [&](std::optional<std::string>*) {
+                       entry["type"] = Json::array({"string", "null"});
+                     },
+                     [&](Dialect*) { entry["enum"] = Json(built_dialects()); }},
           slot);
       entry["default"] = printed(slot);
       entry["description"] = std::string(key.doc);
@@ -391,7 +421,7 @@ std::string Config::reference_markdown() {
   std::ostringstream out;
   for (const Section& section : sections()) {
     out << "## `" << section.name << "`\n" << section.doc << "\n\n";
-    out << "| key | default | range | 0.2.2 | at run time | what |\n|---|---|---|---|---|---|\n";
+    out << "| key | default | range | " << section.version << " | at run time | what |\n|---|---|---|---|---|---|\n";
     for (const Key& key : section.keys) {
       const Slot slot = key.slot(defaults);
       const std::string range = std::visit(
@@ -399,7 +429,9 @@ std::string Config::reference_markdown() {
                      [&](std::uint32_t*) { return range_text(key); }, [&](std::uint64_t*) { return range_text(key); },
                      [&](std::optional<std::uint32_t>*) { return range_text(key) + ", null"; },
                      [&](std::string*) -> std::string { return "text"; },
-                     [&](JsonText) -> std::string { return "object"; }, [&](Dialect*) -> std::string { return "0.2"; }},
+                     [&](std::optional<std::string>*) -> std::string { return "text, null"; },
+                     [&](JsonText) -> std::string { return "object"; },
+                     [&](Dialect*) -> std::string { return built_dialects(", "); }},
           slot);
       out << "| `" << key.name << "` | `" << printed(slot).dump() << "` | " << range << " | "
           << (key.reference ? "yes" : "ours") << " | " << (key.at_run_time ? "yes" : "no") << " | " << key.doc

@@ -27,6 +27,16 @@ std::string check_relay_url(const std::string& text) {
   return {};
 }
 
+std::string check_iroh_relay_url(const std::string& text) {
+  if (canonical_relay_url(text, url_form(Dialect::v0_5)).has_error())
+    return "must be like https://host:port/path, got \"" + text + '"';
+  return {};
+}
+
+std::string check_no_material(const std::string& /*text*/) {
+  return "must be null: this version cannot authenticate itself to a relay";
+}
+
 std::string check_fetch(const Config& c) {
   if (c.core_fetch.last_back_off_interval_ms < c.core_fetch.first_back_off_interval_ms)
     return "lastBackOffIntervalMs: must not be below firstBackOffIntervalMs";
@@ -230,7 +240,7 @@ const std::array kMemBootstrap = {
 const std::array kNetwork = {
     Key{.name = "dialect",
         .slot = K2_SLOT(network.dialect),
-        .doc = "The range of kitsune2 versions whose wire the node speaks. 0.4 and 0.5 are known but not built yet.",
+        .doc = "The range of kitsune2 versions whose wire the node speaks. 0.4 is known but not built yet.",
         .reference = false},
     Key{.name = "tlsCaFile",
         .slot = K2_SLOT(network.tls_ca_file),
@@ -292,6 +302,49 @@ const std::array kTx5Transport = {
         .doc = "The old name of `network.tlsCaFile`. It is an error to give both.",
         .reference = false,
         .now = "network.tlsCaFile"},
+};
+
+const std::array kIrohTransport = {
+    Key{.name = "relayUrl",
+        .slot = K2_SLOT(iroh_transport.relay_url),
+        .doc = "The url of the iroh relay, written as all peers write it: https, or http if relayAllowPlainText is "
+               "set. A node whose dialect uses iroh needs it. In the reference null means the public relays of a third "
+               "party; this node never uses them unasked.",
+        .check = check_iroh_relay_url},
+    Key{.name = "relayAllowPlainText",
+        .slot = K2_SLOT(iroh_transport.relay_allow_plain_text),
+        .doc = "Allow a relay without TLS."},
+    Key{.name = "maxFrameBytes",
+        .slot = K2_SLOT(iroh_transport.max_frame_bytes),
+        .doc = "Size of a message with its header in bytes. A larger one is refused, and the stream that brings it.",
+        .min = IrohTransportConfig::kMaxFrameBytes.least,
+        .max = IrohTransportConfig::kMaxFrameBytes.most},
+    Key{.name = "connectTimeoutS",
+        .slot = K2_SLOT(iroh_transport.connect_timeout_s),
+        .doc = "Limit, in seconds, of a connect and of what waits for it.",
+        .min = IrohTransportConfig::kConnectTimeoutS.least,
+        .max = IrohTransportConfig::kConnectTimeoutS.most},
+    Key{.name = "authMaterialRelayBase64",
+        .slot = K2_SLOT(iroh_transport.auth_material_relay_base64),
+        .doc = "Only null is accepted, because this version cannot authenticate itself to a relay.",
+        .check = check_no_material},
+    Key{.name = "relayKeepaliveIntervalS",
+        .slot = K2_SLOT(iroh_transport.relay_keepalive_interval_s),
+        .doc = "Accepted and kept, but without effect as long as there is no authentication.",
+        .min = 1,
+        .max = kU32},
+    Key{.name = "maxQueueBytesPerPeer",
+        .slot = K2_SLOT(iroh_transport.max_queue_bytes_per_peer),
+        .doc = "Bytes that may wait to be sent to one peer.",
+        .min = IrohTransportConfig::kMaxQueueBytesPerPeer.least,
+        .max = IrohTransportConfig::kMaxQueueBytesPerPeer.most,
+        .reference = false},
+    Key{.name = "maxPeers",
+        .slot = K2_SLOT(iroh_transport.max_peers),
+        .doc = "Connections at a time.",
+        .min = IrohTransportConfig::kMaxPeers.least,
+        .max = IrohTransportConfig::kMaxPeers.most,
+        .reference = false},
 };
 
 const std::array kK2Gossip = {
@@ -410,7 +463,9 @@ const std::array kSections = {
     Section{"coreSpace", "Signing the node's own agent infos again before they expire.", kCoreSpace},
     Section{"memBootstrap", "Finding peers inside one process, for tests.", kMemBootstrap},
     Section{"network", "Settings for all connections.", kNetwork},
-    Section{"tx5Transport", "Connections to peers through a relay.", kTx5Transport, check_tx5},
+    Section{"tx5Transport", "Connections to peers through a relay, in dialect 0.2.", kTx5Transport, check_tx5},
+    Section{"irohTransport", "Connections to peers through an iroh relay, in dialect 0.5.", kIrohTransport, nullptr,
+            "0.5.3"},
     Section{"k2Gossip", "Finding ops and agents that publish missed.", kK2Gossip},
 };
 

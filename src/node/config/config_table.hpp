@@ -20,8 +20,8 @@ struct JsonText {
 };
 
 /// Where the value of a key is.
-using Slot = std::variant<bool*, std::uint32_t*, std::uint64_t*, std::optional<std::uint32_t>*, std::string*, JsonText,
-                          Dialect*>;
+using Slot = std::variant<bool*, std::uint32_t*, std::uint64_t*, std::optional<std::uint32_t>*, std::string*,
+                          std::optional<std::string>*, JsonText, Dialect*>;
 
 struct Key {
   std::string_view name;
@@ -30,7 +30,7 @@ struct Key {
   /// The bounds of a number. Unused for other types.
   std::uint64_t min = 0;
   std::uint64_t max = 0;
-  bool reference = true;     ///< exists in kitsune2 0.2.2
+  bool reference = true;     ///< exists in the section's version of kitsune2
   bool at_run_time = false;  ///< whether it may change while the node runs
   /// Says what is wrong with a text; empty if nothing is.
   std::string (*check)(const std::string&) = nullptr;
@@ -45,6 +45,7 @@ struct Section {
   std::span<const Key> keys;
   /// Says what is wrong between keys that are valid individually ("key: what"); empty if nothing is.
   std::string (*check)(const Config&) = nullptr;
+  std::string_view version = "0.2.2";  ///< of kitsune2, in which the section exists
 };
 
 std::span<const Section> sections();

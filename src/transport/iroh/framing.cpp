@@ -86,6 +86,7 @@ bool FrameReader::gather(std::size_t count) {
 
 Result<std::optional<Frame>> FrameReader::next() {
   if (error_) return *error_;
+  announced_ = 0;
   // A header that is cut is put together; if it is whole, what follows it stays in the chunk.
   const bool in_chunk = partial_.empty() && chunk_.size() >= kFrameHeaderBytes;
   if (!in_chunk && !gather(kFrameHeaderBytes)) return std::optional<Frame>();
@@ -102,7 +103,10 @@ Result<std::optional<Frame>> FrameReader::next() {
     out.body = chunk_.slice(kFrameHeaderBytes, header->body_bytes);
     chunk_ = chunk_.slice(whole);
   } else {
-    if (!gather(whole)) return std::optional<Frame>();
+    if (!gather(whole)) {
+      announced_ = header->body_bytes;
+      return std::optional<Frame>();
+    }
     out.body = Bytes(std::exchange(partial_, {})).slice(kFrameHeaderBytes);
   }
   first_ = false;

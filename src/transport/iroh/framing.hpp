@@ -54,6 +54,9 @@ class FrameReader {
   Result<std::optional<Frame>> next();
   /// The bytes of the incomplete frame.
   std::size_t waiting() const { return partial_.size() + chunk_.size(); }
+  /// What the header of the incomplete frame announces, in bytes of its body; 0: its header is not known yet. To be
+  /// asked when `next` has returned nullopt.
+  std::size_t announced() const { return announced_; }
 
  private:
   struct Header {
@@ -69,6 +72,7 @@ class FrameReader {
   const std::uint64_t max_frame_bytes_;
   Bytes chunk_;
   std::vector<std::uint8_t> partial_;
+  std::size_t announced_ = 0;
   std::optional<Error> error_;
 };
 

@@ -22,8 +22,8 @@ namespace kitsune2::iroh {
 ///      One is under way at a time; its pong is recognised by its payload.
 ///  R4  A pong is overdue after kMostPongWait while no round trip is known, then after three times the last one, but
 ///      not less than kLeastPongWait and not more than kMostPongWait. Then the connection must be closed.
-///  R5  The first pong makes the connection established. If an established connection is lost, it is tried again at
-///      once, otherwise after a wait.
+///  R5  The first pong makes the connection established. If an established connection that lasted is lost, it is tried
+///      again at once, otherwise after a wait.
 /// Pure. Thread rule: confined to the owner's strand.
 class RelayClient {
  public:
@@ -56,6 +56,7 @@ class RelayClient {
   Time next_deadline() const;
 
   bool is_ready() const { return state_ == State::ready; }
+  /// R5.
   bool is_established() const { return round_trip_.has_value(); }
   std::optional<Duration> round_trip() const { return round_trip_; }
 

@@ -192,8 +192,12 @@ TEST_F(NodeTest, ErrorsSayWhatWasWrong) {
   Config bad;
   bad.core_fetch.parallel_request_count = 0;
   EXPECT_EQ(error({.config = bad}).message, "coreFetch.parallelRequestCount: must be a whole number in 1..255, got 0");
-  EXPECT_EQ(error({.dialect = Dialect::v0_5}).to_string(),
-            "invalid_config: network.dialect: 0.5 is not built yet; this version speaks 0.2");
+  EXPECT_EQ(error({.dialect = Dialect::v0_4}).to_string(),
+            "invalid_config: network.dialect: 0.4 is not built yet; this version speaks 0.2 and 0.5");
+  EXPECT_EQ(error({.dialect = Dialect::v0_5}).message.substr(0, 37), "irohTransport.relayUrl: is not set; n");
+  EXPECT_EQ(error({.dialect = Dialect::v0_5, .relay = "http://x:1/a//b"}).message.substr(0, 34),
+            "relay: must be like https://host:p");
+  EXPECT_EQ(error({.dialect = Dialect::v0_5, .listen = "127.0.0.1:0"}).message.substr(0, 8), "listen: ");
   EXPECT_EQ(error({.relay = "http://x"}).code, Errc::invalid_config);
   EXPECT_EQ(error({.relay = "http://x"}).message.substr(0, 7), "relay: ");
   Config plain;

@@ -1,7 +1,9 @@
 // The transport suite over the shipped transports.
 #include "kitsune2/testing/transport_suite.hpp"
 
+#include "kitsune2/transport_iroh.hpp"
 #include "kitsune2/transport_memory.hpp"
+#include "unit/transport/iroh/fake_iroh_relay.hpp"
 #include "unit/transport/tx5/fake_relay.hpp"
 
 namespace kitsune2::testing {
@@ -46,6 +48,39 @@ class Tx5Suite final : public TransportSuiteNetwork {
  private:
   tests::FakeRelay relay_;
 };
+
+#ifndef K2_WITHOUT_QUIC
+class IrohSuite final : public TransportSuiteNetwork {
+ public:
+  explicit IrohSuite(SimWorld& world) : relay_(world) {}
+
+  std::unique_ptr<TransportBackend> make_backend(SimRuntime& runtime) override {
+    IrohTransportConfig config;
+    config.relay_url = "http://relay:80/relay";
+    config.relay_allow_plain_text = true;
+    config.max_frame_bytes = 2U << 20;
+    config.max_queue_bytes_per_peer = 4U << 20;
+    std::array<std::uint8_t, 32> seed{};
+    runtime.random_bytes(seed);
+    return make_iroh_transport(runtime, relay_.connector(runtime), config, seed).value();
+  }
+  Url nobody() override {
+    return Url::parse("http://relay:80/relay/8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c",
+                      url_form(Dialect::v0_5))
+        .value();
+  }
+  std::uint64_t max_queue_bytes() override { return 4U << 20; }
+  bool carries_farewell() override { return false; }
+
+ private:
+  tests::FakeIrohRelay relay_;
+};
+INSTANTIATE_TEST_SUITE_P(Iroh, TransportSuite,
+                         ::testing::Values(TransportKind{
+                             .name = "iroh",
+                             .make = [](SimWorld& world) { return std::make_unique<IrohSuite>(world); }}),
+                         transport_kind_name);
+#endif
 
 INSTANTIATE_TEST_SUITE_P(
     All, TransportSuite,

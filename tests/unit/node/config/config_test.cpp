@@ -218,14 +218,30 @@ TEST(Config, TheDialectIsOneThatIsBuilt) {
   EXPECT_EQ(Config::defaults().network.dialect, Dialect::v0_2);
   EXPECT_EQ(Json::parse(Config::defaults().to_json())["network"]["dialect"], "0.2");
   EXPECT_EQ(Config::parse(R"({"network":{"dialect":"0.2"}})")->network.dialect, Dialect::v0_2);
-  EXPECT_EQ(error_of(R"({"network":{"dialect":"0.5"}})"),
-            "network.dialect: 0.5 is not built yet; this version speaks 0.2");
+  EXPECT_EQ(Config::parse(R"({"network":{"dialect":"0.5"}})")->network.dialect, Dialect::v0_5);
   EXPECT_EQ(error_of(R"({"network":{"dialect":"0.4"}})"),
-            "network.dialect: 0.4 is not built yet; this version speaks 0.2");
-  EXPECT_EQ(error_of(R"({"network":{"dialect":"0.3"}})"), R"(network.dialect: must be "0.2", got "0.3")");
+            "network.dialect: 0.4 is not built yet; this version speaks 0.2 and 0.5");
+  EXPECT_EQ(error_of(R"({"network":{"dialect":"0.3"}})"), R"(network.dialect: must be "0.2" or "0.5", got "0.3")");
   EXPECT_EQ(error_of(R"({"network":{"dialect":0.2}})"), "network.dialect: must be a string, got a number");
   const Json schema = Json::parse(Config::json_schema());
-  EXPECT_EQ(schema["properties"]["network"]["properties"]["dialect"]["enum"], Json::array({"0.2"}));
+  EXPECT_EQ(schema["properties"]["network"]["properties"]["dialect"]["enum"], Json::array({"0.2", "0.5"}));
+}
+
+// A text or null, as in the reference.
+TEST(Config, TheIrohRelayIsATextOrNull) {
+  EXPECT_EQ(Config::defaults().iroh_transport.relay_url, std::nullopt);
+  EXPECT_EQ(Json::parse(Config::defaults().to_json())["irohTransport"]["relayUrl"], nullptr);
+  const auto set = Config::parse(R"({"irohTransport":{"relayUrl":"https://relay.example/relay"}})");
+  ASSERT_TRUE(set);
+  EXPECT_EQ(set->iroh_transport.relay_url, "https://relay.example/relay");
+  EXPECT_EQ(Config::parse(set->to_json())->iroh_transport.relay_url, set->iroh_transport.relay_url);
+  EXPECT_EQ(set->overlaid(R"({"irohTransport":{"relayUrl":null}})")->iroh_transport.relay_url, std::nullopt);
+  EXPECT_EQ(error_of(R"({"irohTransport":{"relayUrl":7}})"),
+            "irohTransport.relayUrl: must be a string or null, got a number");
+  EXPECT_EQ(error_of(R"({"irohTransport":{"relayUrl":"nonsense"}})"),
+            R"(irohTransport.relayUrl: must be like https://host:port/path, got "nonsense")");
+  EXPECT_EQ(error_of(R"({"irohTransport":{"authMaterialRelayBase64":"AAAA"}})"),
+            "irohTransport.authMaterialRelayBase64: must be null: this version cannot authenticate itself to a relay");
 }
 
 TEST(Config, LoadFileNamesThePath) {

@@ -1,0 +1,38 @@
+// The iroh transport, relay only: how this node communicates with stock kitsune2 0.5 nodes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "kitsune2/config.hpp"
+#include "kitsune2/error.hpp"
+#include "kitsune2/runtime.hpp"
+#include "kitsune2/transport.hpp"
+
+namespace kitsune2 {
+
+class WsConnector;  // src/transport/ws.hpp
+
+/// A backend that speaks kitsune2 0.5's frames over QUIC (TLS 1.3 with raw public keys) through an iroh relay, protocol
+/// versions 1 and 2.
+///
+/// The node's url is `<relayUrl>/<endpoint id>`, where the id is the public key of `key_seed` in hexadecimal. It stays
+/// the same when the relay was lost and is back. A peer's url is bound to the key that its connection proves. All peers
+/// must be on the same relay, written in the same way. Without the relay a message to a peer that is not connected
+/// completes with Errc::disconnected; connections outlive an interruption of less than a minute. The relay is tried
+/// again after 0.25 s, doubling to 8 s, and sooner when `TransportBackend::on_server_answered` reports that the network
+/// works. Details: docs/protocol-iroh.md. Rust counterpart: `IrohTransportFactory`.
+///
+/// `key_seed`: 32 bytes from which the endpoint's Ed25519 key is made; whoever has them can be this endpoint. A fresh
+/// one for each start is what the reference uses.
+///
+/// Errc::invalid_config names the key: `relayUrl` is not set or is not a relay's url, or is not encrypted without
+/// `relayAllowPlainText`; a number is out of range. Errc::unsupported: the TLS library has no Ed25519, or the library
+/// was built without QUIC. `network` has the trust root for TLS. `runtime` must outlive the backend.
+Result<std::unique_ptr<TransportBackend>> make_iroh_transport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
+                                                              const IrohTransportConfig& config,
+                                                              const std::array<std::uint8_t, 32>& key_seed,
+                                                              const NetworkConfig& network = {});
+
+}  // namespace kitsune2

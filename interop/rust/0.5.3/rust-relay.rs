@@ -1,0 +1,23 @@
+//! The stock kitsune2_bootstrap_srv 0.5.3 (bootstrap and iroh relay) on a given port, plain http.
+use clap::Parser;
+use kitsune2_bootstrap_srv::{BootstrapSrv, Config};
+
+#[derive(Parser)]
+struct Args {
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: std::net::SocketAddr,
+}
+
+fn main() {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let mut config = Config::testing();
+    config.listen_address_list = vec![Args::parse().listen];
+    let server = BootstrapSrv::new(config).unwrap();
+    println!("LISTENING {}", server.listen_addrs()[0]);
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,732 @@
+// The transport's backend over QUIC through an iroh relay: connections, messages that wait for them, and whose turn it
+// is.
+#include "transport/iroh/iroh_transport.hpp"
+
+#include <sodium.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <tuple>
+
+#include "core/slots/slots.hpp"
+#include "log/log.hpp"
+
+namespace kitsune2 {
+namespace iroh {
+namespace {
+
+constexpr std::string_view kArea = "iroh";
+constexpr std::size_t kMaxReason = 1024;
+constexpr std::string_view kStopReason = "the node stops";
+/// While a permit is waited for, stalled ones are looked for this often.
+constexpr Duration kStallInterval = std::chrono::seconds(1);
+/// Connections beyond maxPeers that may be in their handshake or their end.
+constexpr std::size_t kSpareConnections = 512;
+
+/// The first bytes of what iroh 0.95 sends beside QUIC to find a direct path; the rest is sealed.
+constexpr std::array<std::uint8_t, 6> kDisco = {0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac};
+
+bool is_disco(ByteView datagram) {
+  return datagram.size() >= kDisco.size() && std::ranges::equal(datagram.first(kDisco.size()), kDisco);
+}
+
+std::string websocket_server(const Url& relay) {
+  return (relay.uses_tls() ? "wss://" : "ws://") + std::string(relay.addr());
+}
+
+Error bad_config(std::string_view key, const std::string& what) {
+  return make_error(Errc::invalid_config, "irohTransport." + std::string(key) + ": " + what);
+}
+
+/// What is wrong with a number that no node's configuration has judged.
+Result<void> check_numbers(const IrohTransportConfig& config) {
+  const std::tuple<const char*, std::uint64_t, KeyRange> numbers[] = {
+      {"maxFrameBytes", config.max_frame_bytes, IrohTransportConfig::kMaxFrameBytes},
+      {"connectTimeoutS", config.connect_timeout_s, IrohTransportConfig::kConnectTimeoutS},
+      {"maxQueueBytesPerPeer", config.max_queue_bytes_per_peer, IrohTransportConfig::kMaxQueueBytesPerPeer},
+      {"maxPeers", config.max_peers, IrohTransportConfig::kMaxPeers},
+  };
+  for (const auto& [key, value, range] : numbers) {
+    if (const std::string fault = range.fault(value); !fault.empty()) return bad_config(key, fault);
+  }
+  return {};
+}
+
+quic::Config quic_config(const IrohTransportConfig& config) {
+  quic::Config out;
+  out.handshake_timeout = std::chrono::seconds(config.connect_timeout_s);
+  out.max_queue_bytes = config.max_queue_bytes_per_peer;
+  return out;
+}
+
+quic::EndpointLimits endpoint_limits(const IrohTransportConfig& config) {
+  quic::EndpointLimits out;
+  out.max_connections = config.max_peers + kSpareConnections;
+  return out;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------- start and end
+
+Result<std::unique_ptr<IrohTransport>> IrohTransport::create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
+                                                             const IrohTransportConfig& config,
+                                                             const NetworkConfig& network,
+                                                             const EndpointKey::Seed& seed) {
+  if (sodium_init() < 0) return make_error(Errc::internal, "libsodium could not be initialised");
+  K2_ASSERT(check_numbers(config).has_value());
+  Result<Url> relay = relay_of(config);
+  if (!relay) return relay.error();
+  Result<std::shared_ptr<const quic::Identity>> identity = quic::Identity::create(seed);
+  if (!identity) return identity.error();
+  RelayLinkOptions options;
+  options.server = websocket_server(*relay);
+  options.tls_ca_file = network.tls_ca_file;
+  return std::unique_ptr<IrohTransport>(
+      new IrohTransport(runtime, std::move(connector), config, std::move(options), *relay, seed, *identity));
+}
+
+IrohTransport::IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
+                             const IrohTransportConfig& config, RelayLinkOptions relay_options, Url relay,
+                             const EndpointKey::Seed& seed, std::shared_ptr<const quic::Identity> identity)
+    : runtime_(runtime),
+      config_(config),
+      relay_(std::move(relay)),
+      key_(seed),
+      own_url_(endpoint_url(relay_, key_.id())),
+      endpoint_(
+          std::move(identity), quic_config(config),
+          [&runtime](std::span<std::uint8_t> out) { runtime.random_bytes(out); }, endpoint_limits(config)),
+      registry_(key_.id()),
+      relay_link_(runtime, std::move(connector), key_, std::move(relay_options), *this) {
+  permit_limits_.max_granted_bytes = std::max(permit_limits_.max_granted_bytes, config.max_frame_bytes);
+}
+
+IrohTransport::~IrohTransport() {
+  runtime_.cancel(timer_);
+  const Error stopped = make_error(Errc::cancelled, "the transport stopped");
+  for (const auto& [id, link] : links_) {
+    link->gone = true;
+    for (auto& [ticket, message] : link->sent) complete(std::move(message.done), stopped);
+  }
+  for (auto& [key, waiting] : waiting_) {
+    for (Message& message : waiting.messages) complete(std::move(message.done), stopped);
+  }
+}
+
+void IrohTransport::start(TransportEvents& events) {
+  K2_ASSERT(events_ == nullptr);
+  events_ = &events;
+  relay_link_.start();
+}
+
+std::optional<Url> IrohTransport::url() const { return relay_link_.up() ? std::optional(own_url_) : std::nullopt; }
+
+void IrohTransport::stop(std::function<void()> done) {
+  if (stopped_ || events_ == nullptr) {
+    runtime_.post(std::move(done));
+    return;
+  }
+  stopped_ = true;
+  const End how{false, make_error(Errc::cancelled, "the transport stopped"), std::string(kStopReason)};
+  for (const auto& [id, link] : std::map(links_))
+    close(link, close_code::kOnPurpose, std::string(kStopReason), how, Tell::later);
+  while (!waiting_.empty()) fail_waiting(waiting_.begin()->first, how.error);
+  pump();
+  unsent_.reset();
+  runtime_.cancel(std::exchange(timer_, 0));
+  relay_link_.stop(std::move(done));
+}
+
+// ---------------------------------------------------------------- calls from the owner
+
+std::optional<EndpointId> IrohTransport::peer_on_our_relay(const Url& peer) const {
+  const std::optional<EndpointId> id = endpoint_id(peer);
+  return id && peer.relay() == relay_ ? id : std::nullopt;
+}
+
+IrohTransport::Link* IrohTransport::active_link(const EndpointId& key) const {
+  const std::optional<Registry::Id> holder = registry_.holder(key);
+  if (!holder) return nullptr;
+  Link* link = links_.at(*holder).get();
+  return link->greeted ? link : nullptr;
+}
+
+void IrohTransport::complete(Handler<> done, Result<void> result) {
+  if (!done) return;
+  runtime_.post([done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
+}
+
+Error IrohTransport::unreachable(const std::string& why) const {
+  if (!relay_link_.up()) return make_error(Errc::disconnected, "not connected to the relay");
+  return make_error(Errc::peer_unresponsive, why);
+}
+
+void IrohTransport::send(const Url& peer, ByteChain message, Handler<> done) {
+  if (stopped_ || events_ == nullptr) {
+    complete(std::move(done), make_error(Errc::disconnected, "the transport is stopped"));
+    return;
+  }
+  const std::optional<EndpointId> id = endpoint_id(peer);
+  if (!id || *id == key_.id()) {
+    complete(std::move(done), make_error(Errc::invalid_argument,
+                                         id ? "the peer is this node" : "not a peer's url: " + peer.to_string()));
+    return;
+  }
+  if (!peer_on_our_relay(peer)) {
+    complete(std::move(done), make_error(Errc::peer_unresponsive, "the peer is on another relay: " + peer.to_string()));
+    return;
+  }
+  if (message.size() > max_message_bytes()) {
+    complete(std::move(done),
+             make_error(Errc::too_large, "a message of " + std::to_string(message.size()) + " bytes; the most is " +
+                                             std::to_string(max_message_bytes())));
+    return;
+  }
+  Message framed{encode_data(message), std::move(done), false};
+  if (Link* link = active_link(*id)) {
+    hand_over(*link, std::move(framed));
+  } else {
+    wait_for_connection(*id, std::move(framed));
+  }
+  schedule_turn();
+}
+
+void IrohTransport::hand_over(Link& link, Message message) {
+  quic::Connection* connection = endpoint_.find(link.id);
+  const Result<quic::Connection::Ticket> ticket =
+      connection != nullptr ? connection->send(message.frame)
+                            : Result<quic::Connection::Ticket>(make_error(Errc::peer_unresponsive, "it has ended"));
+  if (!ticket) {
+    complete(std::move(message.done), ticket.error().code == Errc::overloaded
+                                          ? ticket.error()
+                                          : unreachable("the connection was closed: " + ticket.error().message));
+    return;
+  }
+  link.sent_messages += 1;
+  link.sent_bytes += message.frame.size();
+  link.sent.emplace(*ticket, std::move(message));
+  endpoint_.touched(link.id);
+}
+
+void IrohTransport::wait_for_connection(const EndpointId& key, Message message) {
+  if (!relay_link_.up()) {
+    complete(std::move(message.done), unreachable({}));
+    return;
+  }
+  const auto [found, is_first] = waiting_.try_emplace(key);
+  Waiting& waiting = found->second;
+  if (!is_first && waiting.bytes + message.frame.size() > config_.max_queue_bytes_per_peer) {
+    complete(std::move(message.done), make_error(Errc::overloaded, "too much waits to be sent to this peer"));
+    return;
+  }
+  if (is_first) {
+    waiting.until = runtime_.now() + std::chrono::seconds(config_.connect_timeout_s);
+    waiting_until_.emplace(waiting.until, key);
+  }
+  waiting.bytes += message.frame.size();
+  waiting.messages.push_back(std::move(message));
+  if (!registry_.holder(key) && !dials_.contains(key)) dial(key);
+}
+
+void IrohTransport::dial(const EndpointId& key) {
+  if (links_.size() >= config_.max_peers && !make_room()) {
+    fail_waiting(key, make_error(Errc::overloaded, "connected to too many peers"));
+    return;
+  }
+  const Result<Id> id = endpoint_.dial(key, runtime_.now());
+  if (!id) {
+    fail_waiting(key, id.error());
+    return;
+  }
+  add(*id, key, true);
+  dials_.emplace(key, *id);
+}
+
+std::shared_ptr<IrohTransport::Link> IrohTransport::add(Id id, const EndpointId& key, bool dialled) {
+  auto link = std::make_shared<Link>(id, key, endpoint_url(relay_, key));
+  link->dialled = dialled;
+  link->since = runtime_.now();
+  links_.emplace(id, link);
+  return link;
+}
+
+bool IrohTransport::is_keeping_its_place(const Link& link) {
+  const quic::Connection* connection = endpoint_.find(link.id);
+  const bool has_queued = connection != nullptr && connection->queued_bytes() > 0;
+  return has_queued || (link.dialled && (!link.greeted || link.received_bytes > 0));
+}
+
+bool IrohTransport::make_room() {
+  std::vector<Link*> places;
+  for (const auto& [id, link] : links_) places.push_back(link.get());
+  std::array<std::uint8_t, sizeof(std::uint64_t)> drawn{};
+  runtime_.random_bytes(drawn);
+  Link* chosen = slots::choose_from(places, std::nullopt, std::bit_cast<std::uint64_t>(drawn), [&](const Link& link) {
+    const std::uint64_t useful = usefulness_ ? usefulness_(link.url) : link.received_bytes;
+    return std::optional(slots::Slot{std::nullopt, link.since, useful, is_keeping_its_place(link)});
+  });
+  if (chosen == nullptr) return false;
+  const std::string why = "its place is given to a newcomer";
+  close(std::shared_ptr<Link>(links_.at(chosen->id)), close_code::kOnPurpose, why, {false, unreachable(why), why},
+        Tell::later);
+  return true;
+}
+
+void IrohTransport::fail_waiting(const EndpointId& key, const Error& why) {
+  const auto found = waiting_.find(key);
+  if (found == waiting_.end()) return;
+  waiting_until_.erase({found->second.until, key});
+  std::deque<Message> messages = std::move(found->second.messages);
+  waiting_.erase(found);
+  for (Message& message : messages) complete(std::move(message.done), why);
+}
+
+void IrohTransport::flush(const std::shared_ptr<Link>& link) {
+  const auto found = waiting_.find(link->key);
+  if (found == waiting_.end()) return;
+  waiting_until_.erase({found->second.until, link->key});
+  std::deque<Message> messages = std::move(found->second.messages);
+  waiting_.erase(found);
+  for (Message& message : messages) hand_over(*link, std::move(message));
+}
+
+void IrohTransport::disconnect(const Url& peer, const CloseReason& reason, Bytes /*farewell*/) {
+  const std::optional<EndpointId> key = peer_on_our_relay(peer);
+  if (!key || stopped_) return;
+  const End how{false, make_error(Errc::peer_unresponsive, "the connection was closed: " + reason.text), reason.text};
+  const auto code = static_cast<std::uint64_t>(reason.code);
+  for (const auto& [id, link] : std::map(links_)) {
+    if (link->key == *key) close(link, code, reason.text, how, Tell::later);
+  }
+  schedule_turn();
+}
+
+std::optional<Duration> IrohTransport::round_trip(const Url& peer) const {
+  const std::optional<EndpointId> key = peer_on_our_relay(peer);
+  const Link* link = key ? active_link(*key) : nullptr;
+  if (link == nullptr) return std::nullopt;
+  // The endpoint gives no constant access, because it has to learn of what is done with a connection; this does
+  // nothing.
+  quic::Connection* connection = const_cast<quic::Endpoint&>(endpoint_).find(link->id);  // NOLINT
+  return connection != nullptr ? connection->round_trip() : std::nullopt;
+}
+
+TransportStats IrohTransport::stats() const {
+  TransportStats stats;
+  stats.backend = "iroh-relay";
+  if (const std::optional<Url> own = url()) stats.peer_urls.push_back(*own);
+  for (const auto& [id, link] : links_) {
+    if (!link->announced) continue;
+    TransportConnectionStats entry;
+    entry.peer = link->url;
+    entry.send_message_count = link->sent_messages;
+    entry.send_bytes = link->sent_bytes;
+    entry.recv_message_count = link->received_messages;
+    entry.recv_bytes = link->received_bytes;
+    entry.opened_at = link->opened_at;
+    stats.connections.push_back(std::move(entry));
+  }
+  return stats;
+}
+
+// ---------------------------------------------------------------- the relay
+
+void IrohTransport::relay_up() {
+  events_->new_listening_address(own_url_);
+  turn();
+}
+
+void IrohTransport::relay_down() {
+  unsent_.reset();
+  events_->listening_address_lost();
+  turn();
+}
+
+void IrohTransport::relay_datagrams(const Datagrams& datagrams) {
+  for (const Bytes& datagram : datagrams.split()) {
+    if (stopped_) return;
+    if (is_disco(datagram)) continue;
+    endpoint_.receive(datagrams.peer, datagram, runtime_.now());
+    // Before the next datagram, which may end the connection.
+    service();
+  }
+  turn();
+}
+
+void IrohTransport::relay_writable() { turn(); }
+
+// ---------------------------------------------------------------- connections
+
+bool IrohTransport::service() {
+  bool any = false;
+  while (const std::optional<Id> id = endpoint_.next_changed()) {
+    any = true;
+    const auto found = links_.find(*id);
+    service(found != links_.end() ? std::shared_ptr<Link>(found->second) : add(*id, endpoint_.peer_of(*id), false));
+    if (stopped_) return true;
+  }
+  return any;
+}
+
+void IrohTransport::service(const std::shared_ptr<Link>& link) {
+  quic::Connection* connection = endpoint_.find(link->id);
+  if (connection == nullptr) return;
+  if (connection->is_open() && !link->opened) {
+    link->opened = true;
+    link->opened_at = runtime_.wall_now();
+    if (link->dialled) dials_.erase(link->key);
+    if (links_.size() > config_.max_peers && !make_room()) {
+      fail(link, make_error(Errc::overloaded, "connected to too many peers"));
+      return;
+    }
+    if (link->gone) return;
+    apply(registry_.on_opened(link->id, link->key, link->dialled, runtime_.now()));
+    if (link->gone) return;
+  }
+  note_sent(*link, *connection);
+  read(link);
+  if (link->gone) return;
+  connection = endpoint_.find(link->id);
+  if (!connection->closed()) return;
+  const quic::Closed closed = *connection->closed();
+  const bool by_peer = closed.by == quic::Closed::By::peer && closed.application;
+  End how;
+  how.superseded = by_peer && closed.code == close_code::kSuperseded;
+  how.error = unreachable(closed.error.message);
+  how.reason = by_peer ? closed.reason : closed.error.message;
+  end(link, how, Tell::now);
+}
+
+void IrohTransport::read(const std::shared_ptr<Link>& link) {
+  for (;;) {
+    quic::Connection* connection = endpoint_.find(link->id);
+    if (connection == nullptr || link->permit == Link::Permit::asked) return;
+    std::optional<quic::Connection::Part> part = connection->read();
+    if (!part) return;
+    endpoint_.touched(link->id);
+    on_part(link, std::move(*part));
+    if (link->gone || stopped_) return;
+  }
+}
+
+void IrohTransport::on_part(const std::shared_ptr<Link>& link, quic::Connection::Part part) {
+  // The preflight comes on the first stream, before anything else.
+  if (!link->reader) link->reader.emplace(!link->greeted && part.stream == 0, config_.max_frame_bytes);
+  const std::size_t bytes = part.data.size();
+  link->last_part = runtime_.now();
+  link->reader->feed(std::move(part.data));
+  for (;;) {
+    Result<std::optional<Frame>> frame = link->reader->next();
+    if (!frame && !link->greeted) {
+      fail(link, frame.error());
+      return;
+    }
+    if (!frame) {
+      log::debug(kArea, link->url.to_string() + ": a stream is given up: " + frame.error().to_string());
+      if (!part.end) endpoint_.find(link->id)->stop_reading();
+      endpoint_.touched(link->id);
+      link->reader.reset();
+      give_permit_back(link, false);
+      return;
+    }
+    if (!*frame) break;
+    give_permit_back(link, true);
+    on_frame(link, std::move(**frame));
+    if (link->gone) return;
+  }
+  if (link->announced && link->greeted && link->reader->waiting() > 0) {
+    events_->recv_progress(link->url, bytes);
+    if (link->gone) return;
+  }
+  if (part.end) {
+    link->reader.reset();
+    give_permit_back(link, false);
+  } else if (link->reader->announced() > kSmallFrame && link->permit == Link::Permit::none) {
+    ask_for_permit(link);
+  }
+}
+
+void IrohTransport::ask_for_permit(const std::shared_ptr<Link>& link) {
+  link->permit = Link::Permit::asked;
+  permits_.ask(link->id, static_cast<std::uint32_t>(link->reader->announced()), runtime_.now());
+  grant_permits();
+}
+
+void IrohTransport::give_permit_back(const std::shared_ptr<Link>& link, bool used) {
+  if (std::exchange(link->permit, Link::Permit::none) == Link::Permit::none) return;
+  if (used) {
+    permits_.on_used(link->id);
+  } else {
+    permits_.release(link->id);
+  }
+  grant_permits();
+}
+
+void IrohTransport::grant_permits() {
+  const Time now = runtime_.now();
+  while (const auto holder = permits_.next_grant(now)) {
+    const std::shared_ptr<Link>& link = links_.at(*holder);
+    link->permit = Link::Permit::granted;
+    link->last_part = now;
+    // What waits in QUIC is read in a turn of its own: this may be in the middle of another connection's.
+    runtime_.post(lifetime_.guard([this, link = link] {
+      if (link->gone || stopped_) return;
+      read(link);
+      turn();
+    }));
+  }
+}
+
+void IrohTransport::close_stalled() {
+  const auto progress = [this](tx5::PermitBank::Holder holder) {
+    const Link& link = *links_.at(holder);
+    return tx5::PermitBank::Progress{link.last_part, link.reader ? link.reader->waiting() : 0};
+  };
+  while (const auto holder = permits_.stalled(runtime_.now(), progress)) {
+    const std::shared_ptr<Link> link = links_.at(*holder);
+    fail(link, make_error(Errc::overloaded, "a message that does not go on, while others wait for its room"));
+  }
+}
+
+void IrohTransport::wasted(const Url& peer, std::uint64_t bytes) {
+  const std::optional<EndpointId> key = peer_on_our_relay(peer);
+  const Link* link = key ? active_link(*key) : nullptr;
+  if (link == nullptr) return;
+  permits_.wasted(link->id, bytes, runtime_.now());
+  schedule_turn();
+}
+
+void IrohTransport::on_frame(const std::shared_ptr<Link>& link, Frame frame) {
+  link->received_messages += 1;
+  link->received_bytes += kFrameHeaderBytes + frame.body.size();
+  if (frame.kind == FrameKind::preflight) {
+    on_preflight(link, frame.body);
+    return;
+  }
+  if (!link->greeted) {
+    fail(link, make_error(Errc::peer_fault, "data before the preflight"));
+    return;
+  }
+  const Result<void> taken = events_->recv_data(link->url, std::move(frame.body));
+  if (!taken && !link->gone) fail(link, taken.error());
+}
+
+void IrohTransport::on_preflight(const std::shared_ptr<Link>& link, const Bytes& body) {
+  const Result<Preflight> preflight = decode_preflight(body);
+  if (!preflight) {
+    fail(link, preflight.error());
+    return;
+  }
+  if (preflight->url.text() != link->url.str()) {
+    fail(link, make_error(Errc::peer_fault,
+                          "the preflight's url is not that of this endpoint on the relay " + relay_.to_string()));
+    return;
+  }
+  const Registry::Outcome outcome = registry_.on_preflight(link->id, runtime_.now());
+  apply(outcome);
+  if (link->gone) return;
+  const Result<void> taken = events_->recv_data(link->url, preflight->k2proto);
+  if (link->gone) return;
+  if (!taken) {
+    fail(link, taken.error());
+    return;
+  }
+  if (!outcome.active) return;
+  link->greeted = true;
+  if (const auto own = dials_.find(link->key); own != dials_.end()) {
+    close(links_.at(own->second), close_code::kSuperseded, "another connection is active",
+          {true, unreachable("another connection is active"), {}}, Tell::now);
+    if (link->gone) return;
+  }
+  flush(link);
+}
+
+bool IrohTransport::greet(const std::shared_ptr<Link>& link) {
+  const Result<Bytes> preflight = events_->peer_connect(link->url);
+  if (!preflight) {
+    if (!link->gone) fail(link, preflight.error());
+    return false;
+  }
+  if (link->gone) {
+    events_->peer_disconnect(link->url, std::nullopt);
+    return false;
+  }
+  link->announced = true;
+  hand_over(*link, {ByteChain(encode_preflight(own_url_.str(), *preflight)), {}, true});
+  return true;
+}
+
+void IrohTransport::note_sent(Link& link, quic::Connection& connection) {
+  for (const quic::Connection::Sent& sent : connection.take_sent()) {
+    const auto found = link.sent.find(sent.ticket);
+    // What a closed connection has not sent is dealt with in its end.
+    if (found == link.sent.end() || (!sent.whole && connection.closed())) continue;
+    complete(std::move(found->second.done),
+             sent.whole ? Result<void>() : unreachable("the peer has stopped the message"));
+    link.sent.erase(found);
+  }
+}
+
+void IrohTransport::apply(const Registry::Outcome& outcome) {
+  for (const Registry::Close& one : outcome.close) {
+    const auto found = links_.find(one.id);
+    if (found == links_.end()) continue;
+    const std::string reason(one.reason);
+    close(std::shared_ptr<Link>(found->second), one.code, reason,
+          {one.code == close_code::kSuperseded, unreachable(reason), reason}, Tell::now);
+  }
+  if (!outcome.send_preflight) return;
+  const auto found = links_.find(*outcome.send_preflight);
+  if (found != links_.end()) static_cast<void>(greet(std::shared_ptr<Link>(found->second)));
+}
+
+void IrohTransport::fail(const std::shared_ptr<Link>& link, const Error& why) {
+  log::debug(kArea, link->url.to_string() + ": " + log::printable(why.to_string(), kMaxReason));
+  close(link, close_code::kFailure, why.message,
+        {false, unreachable("the connection was closed: " + why.message), why.message}, Tell::now);
+}
+
+void IrohTransport::close(const std::shared_ptr<Link>& link, std::uint64_t code, const std::string& reason, End how,
+                          Tell tell) {
+  if (link->gone) return;
+  if (quic::Connection* connection = endpoint_.find(link->id)) {
+    note_sent(*link, *connection);
+    connection->close(code, reason, runtime_.now());
+  }
+  end(link, how, tell);
+}
+
+void IrohTransport::end(const std::shared_ptr<Link>& link, const End& how, Tell tell) {
+  link->gone = true;
+  permits_.forget(link->id);
+  link->permit = Link::Permit::none;
+  registry_.on_ended(link->id);
+  endpoint_.release(link->id, runtime_.now());
+  links_.erase(link->id);
+  const auto own_dial = dials_.find(link->key);
+  if (own_dial != dials_.end() && own_dial->second == link->id) dials_.erase(own_dial);
+
+  // T4. The preflight belongs to this connection.
+  std::map<quic::Connection::Ticket, Message> unsent = std::move(link->sent);
+  std::erase_if(unsent, [](const auto& entry) { return entry.second.preflight; });
+  if (how.superseded && !stopped_ && !unsent.empty()) {
+    const auto [found, is_first] = waiting_.try_emplace(link->key);
+    if (is_first) {
+      found->second.until = runtime_.now() + std::chrono::seconds(config_.connect_timeout_s);
+      waiting_until_.emplace(found->second.until, link->key);
+    }
+    for (auto entry = unsent.rbegin(); entry != unsent.rend(); ++entry) {
+      found->second.bytes += entry->second.frame.size();
+      found->second.messages.push_front(std::move(entry->second));
+    }
+  } else {
+    for (auto& [ticket, message] : unsent) complete(std::move(message.done), how.error);
+  }
+  if (waiting_.contains(link->key)) {
+    if (Link* other = active_link(link->key)) {
+      flush(links_.at(other->id));
+    } else if (!registry_.holder(link->key) && !dials_.contains(link->key)) {
+      if (how.superseded && !stopped_) {
+        dial(link->key);
+      } else {
+        fail_waiting(link->key, how.error);
+      }
+    }
+  }
+
+  if (!stopped_) grant_permits();
+  if (!std::exchange(link->announced, false)) return;
+  const std::optional<std::string> reason = how.reason.empty() ? std::nullopt : std::optional(how.reason);
+  if (tell == Tell::now) {
+    events_->peer_disconnect(link->url, reason);
+  } else {
+    runtime_.post(lifetime_.guard([this, url = link->url, reason] { events_->peer_disconnect(url, reason); }));
+  }
+}
+
+// ---------------------------------------------------------------- output and time
+
+void IrohTransport::schedule_turn() {
+  if (turn_posted_) return;
+  turn_posted_ = true;
+  runtime_.post(lifetime_.guard([this] {
+    turn_posted_ = false;
+    turn();
+  }));
+}
+
+void IrohTransport::turn() {
+  if (stopped_) return;
+  service();
+  while (!stopped_ && pump() && service()) {
+  }
+  if (!stopped_) arm_timer();
+}
+
+/// T6. False: the relay's socket is full.
+bool IrohTransport::pump() {
+  if (unsent_) {
+    if (!relay_link_.send(*unsent_)) return false;
+    unsent_.reset();
+  }
+  const bool up = relay_link_.up();
+  while (std::optional<quic::Endpoint::Output> out = endpoint_.produce(runtime_.now())) {
+    if (!up) continue;
+    const bool single = out->batch.content.size() <= out->batch.segment_bytes;
+    Datagrams datagrams{out->to, 0, static_cast<std::uint16_t>(single ? 0 : out->batch.segment_bytes),
+                        std::move(out->batch.content)};
+    if (relay_link_.send(datagrams)) continue;
+    unsent_ = std::move(datagrams);
+    return false;
+  }
+  return true;
+}
+
+void IrohTransport::on_timer() {
+  if (stopped_) return;
+  const Time now = runtime_.now();
+  endpoint_.on_deadline(now);
+  apply(registry_.on_deadline(now));
+  permits_.on_time(now);
+  if (permits_.is_waited_for()) close_stalled();
+  grant_permits();
+  while (!waiting_until_.empty() && waiting_until_.begin()->first <= now) {
+    const EndpointId key = waiting_until_.begin()->second;
+    fail_waiting(key, unreachable("no connection in time"));
+  }
+  turn();
+}
+
+void IrohTransport::arm_timer() {
+  Time next = registry_.next_deadline();
+  if (!waiting_until_.empty()) next = std::min(next, waiting_until_.begin()->first);
+  if (const auto paid = permits_.next_deadline()) next = std::min(next, *paid);
+  if (permits_.is_waited_for()) next = std::min(next, runtime_.now() + kStallInterval);
+  // What is due while the socket is full is done when it takes data again.
+  if (!unsent_) next = std::min(next, endpoint_.next_deadline());
+  if (timer_ != 0 && timer_at_ <= next) return;
+  runtime_.cancel(std::exchange(timer_, 0));
+  if (next == Time::max()) return;
+  timer_at_ = next;
+  timer_ = runtime_.schedule(next, lifetime_.guard([this] {
+    timer_ = 0;
+    on_timer();
+  }));
+}
+
+}  // namespace iroh
+
+Result<std::unique_ptr<TransportBackend>> make_iroh_transport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
+                                                              const IrohTransportConfig& config,
+                                                              const std::array<std::uint8_t, 32>& key_seed,
+                                                              const NetworkConfig& network) {
+  if (auto fine = iroh::check_numbers(config); !fine) return fine.error();
+  Result<std::unique_ptr<iroh::IrohTransport>> transport =
+      iroh::IrohTransport::create(runtime, std::move(connector), config, network, key_seed);
+  if (!transport) return transport.error();
+  return std::unique_ptr<TransportBackend>(std::move(*transport));
+}
+
+}  // namespace kitsune2

@@ -1,0 +1,191 @@
+// The TransportBackend over QUIC through an iroh relay.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/config.hpp"
+#include "kitsune2/transport.hpp"
+#include "kitsune2/transport_iroh.hpp"
+#include "transport/iroh/endpoint_key.hpp"
+#include "transport/iroh/endpoint_url.hpp"
+#include "transport/iroh/framing.hpp"
+#include "transport/iroh/registry.hpp"
+#include "transport/iroh/relay_link.hpp"
+#include "transport/quic/endpoint.hpp"
+#include "transport/tx5/permits.hpp"
+#include "transport/ws.hpp"
+
+namespace kitsune2::iroh {
+
+/// See make_iroh_transport. The numbers of `config` are in their ranges (abort): a node has checked its whole
+/// configuration, make_iroh_transport checks this section.
+///
+///  T1  The url is the relay's and the endpoint's id. It stays the same when the relay was lost; connections go on if
+///      the relay is back before they are idle for too long.
+///  T2  A message to a peer without an active connection waits for one, and makes the endpoint dial if nobody does.
+///      What has waited for the connect timeout fails. Registry has the rules for who dials at once.
+///  T3  A preflight must claim the url that belongs to the connection's key, on our relay. The reference looks at the
+///      relay only; so there a peer can have others' answers sent to itself.
+///  T4  Of a connection that another one has superseded, what was not handed to the network as a whole goes on the
+///  other
+///      one.
+///  T5  When a connection of the peer becomes active, our own dial to it that is still in its handshake is given up.
+///      *Rationale*: it would take the slot, and messages that are under way on the other one would be lost with it.
+///  T6  Datagrams are made when the relay's socket takes them, so a slow relay holds them up in QUIC, where they are
+///      bounded. While the relay is away they are made and dropped: QUIC repairs that, and its clocks go on.
+///  T7  A frame over kSmallFrame is read on only with a permit of tx5::PermitBank, whose rules say whose turn it is and
+///      whom a stalled one is taken from. Until then its bytes stay in QUIC's windows and the sender waits.
+///      *Rationale*: this bounds the memory that peers can make us use for messages that are not complete.
+///  T8  When there are as many connections as there may be, a newcomer gets the place of another one by slots::choose,
+///      and so does a peer that we dial. Who takes what we have for it keeps its place, and so does who was dialled and
+///      brought something.
+/// Thread rule: strand.
+class IrohTransport final : public TransportBackend, private RelayLinkOwner {
+ public:
+  /// A frame with a body of no more needs no permit.
+  static constexpr std::size_t kSmallFrame = 64 * 1024;
+
+  static Result<std::unique_ptr<IrohTransport>> create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
+                                                       const IrohTransportConfig& config, const NetworkConfig& network,
+                                                       const EndpointKey::Seed& seed);
+  ~IrohTransport() override;
+
+  /// Before `start`: how much use a peer was, for choosing whom to keep (T8).
+  void judge_by(std::function<std::uint64_t(const Url&)> usefulness) { usefulness_ = std::move(usefulness); }
+
+  void start(TransportEvents& events) override;
+  std::optional<Url> url() const override;
+  std::optional<TransportFailure> failure() const override { return relay_link_.failure(); }
+  void send(const Url& peer, ByteChain message, Handler<> done) override;
+  void disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) override;
+  std::uint64_t max_message_bytes() const override { return config_.max_frame_bytes - kFrameHeaderBytes; }
+  std::optional<Duration> round_trip(const Url& peer) const override;
+  void wasted(const Url& peer, std::uint64_t bytes) override;
+  void on_server_answered() override { relay_link_.on_server_answered(); }
+  TransportStats stats() const override;
+  void stop(std::function<void()> done) override;
+
+ private:
+  using Id = quic::Endpoint::Id;
+  struct Message {
+    ByteChain frame;
+    Handler<> done;
+    bool preflight = false;
+  };
+  /// One connection.
+  struct Link {
+    Link(Id number, const EndpointId& peer, Url where) : id(number), key(peer), url(std::move(where)) {}
+
+    const Id id;
+    const EndpointId key;
+    const Url url;
+    bool opened = false;     ///< the registry knows it
+    bool announced = false;  ///< peer_connect succeeded, peer_disconnect is owed
+    bool greeted = false;    ///< the peer's preflight was found good
+    bool dialled = false;    ///< by us
+    bool gone = false;
+    std::optional<FrameReader> reader;  ///< of the stream that is being read
+    enum class Permit { none, asked, granted } permit = Permit::none;
+    Time since{};      ///< when it was made
+    Time last_part{};  ///< when a part of a message came last, or its permit was granted
+    std::map<quic::Connection::Ticket, Message> sent;
+    std::uint64_t sent_messages = 0, sent_bytes = 0, received_messages = 0, received_bytes = 0;
+    Timestamp opened_at;
+  };
+  /// What waits for a connection to a peer.
+  struct Waiting {
+    std::deque<Message> messages;
+    std::size_t bytes = 0;
+    Time until{};
+  };
+  enum class Tell { now, later };
+  /// How a connection has ended, for those who wait for it.
+  struct End {
+    bool superseded = false;
+    Error error;         ///< of the messages that it did not send
+    std::string reason;  ///< for peer_disconnect; empty: none
+  };
+
+  IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> connector, const IrohTransportConfig& config,
+                RelayLinkOptions relay_options, Url relay, const EndpointKey::Seed& seed,
+                std::shared_ptr<const quic::Identity> identity);
+
+  void relay_up() override;
+  void relay_down() override;
+  void relay_datagrams(const Datagrams& datagrams) override;
+  void relay_writable() override;
+
+  std::optional<EndpointId> peer_on_our_relay(const Url& peer) const;
+  Link* active_link(const EndpointId& key) const;
+  void complete(Handler<> done, Result<void> result);
+  void hand_over(Link& link, Message message);
+  bool is_keeping_its_place(const Link& link);
+  void wait_for_connection(const EndpointId& key, Message message);
+  void dial(const EndpointId& key);
+  void flush(const std::shared_ptr<Link>& link);
+  void fail_waiting(const EndpointId& key, const Error& why);
+  Error unreachable(const std::string& why) const;
+
+  bool service();
+  void service(const std::shared_ptr<Link>& link);
+  void read(const std::shared_ptr<Link>& link);
+  void on_part(const std::shared_ptr<Link>& link, quic::Connection::Part part);
+  void on_frame(const std::shared_ptr<Link>& link, Frame frame);
+  void on_preflight(const std::shared_ptr<Link>& link, const Bytes& body);
+  /// Asks the owner for our preflight and sends it. False: the connection is closed.
+  bool greet(const std::shared_ptr<Link>& link);
+  void note_sent(Link& link, quic::Connection& connection);
+  /// T7.
+  void ask_for_permit(const std::shared_ptr<Link>& link);
+  void give_permit_back(const std::shared_ptr<Link>& link, bool used);
+  void grant_permits();
+  void close_stalled();
+  /// T8. False: all keep their places.
+  bool make_room();
+  std::shared_ptr<Link> add(Id id, const EndpointId& key, bool dialled);
+  void apply(const Registry::Outcome& outcome);
+  void close(const std::shared_ptr<Link>& link, std::uint64_t code, const std::string& reason, End end, Tell tell);
+  void fail(const std::shared_ptr<Link>& link, const Error& why);
+  void end(const std::shared_ptr<Link>& link, const End& how, Tell tell);
+
+  /// Handles what is new and sends what is to be sent.
+  void turn();
+  void schedule_turn();
+  bool pump();
+  void on_timer();
+  void arm_timer();
+
+  Runtime& runtime_;
+  const IrohTransportConfig config_;
+  const Url relay_;
+  const EndpointKey key_;
+  const Url own_url_;
+  TransportEvents* events_ = nullptr;
+  quic::Endpoint endpoint_;
+  Registry registry_;
+  RelayLink relay_link_;
+  std::map<Id, std::shared_ptr<Link>> links_;
+  std::map<EndpointId, Id> dials_;  ///< whose handshake is not over
+  std::map<EndpointId, Waiting> waiting_;
+  std::set<std::pair<Time, EndpointId>> waiting_until_;
+  tx5::PermitLimits permit_limits_;
+  tx5::PermitBank permits_{permit_limits_};
+  std::function<std::uint64_t(const Url&)> usefulness_;
+  std::optional<Datagrams> unsent_;  ///< the relay's socket did not take it
+  bool stopped_ = false;
+  bool turn_posted_ = false;
+  Runtime::TimerId timer_ = 0;
+  Time timer_at_{};
+  Lifetime lifetime_;
+};
+
+}  // namespace kitsune2::iroh
