@@ -258,7 +258,7 @@ class HttpServer::Session final : public ConnEvents,
   std::size_t queued() const override { return conn_ ? conn_->queued() : 0; }
 
   void resume() override {
-    if (!conn_ || closing_) return;
+    if (!conn_ || closing_ || server_ == nullptr) return;
     conn_->resume();
     if (!decoder_ || !decoder_->holds_message() || std::exchange(held_message_posted_, true)) return;
     // The connection does not know of it: it passes on what is left of the input, and this message has left it.

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
@@ -20,6 +21,15 @@ namespace kitsune2::dht {
 class CombinedHash {
  public:
   CombinedHash() = default;
+  CombinedHash(const CombinedHash&) = default;
+  CombinedHash& operator=(const CombinedHash&) = default;
+  CombinedHash(CombinedHash&& other) noexcept : words_(std::move(other.words_)), size_(std::exchange(other.size_, 0)) {}
+  CombinedHash& operator=(CombinedHash&& other) noexcept {
+    words_ = std::move(other.words_);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
+  }
+  ~CombinedHash() = default;
   explicit CombinedHash(ByteView bytes) { assign(bytes); }
 
   bool empty() const { return size_ == 0; }

@@ -299,6 +299,13 @@ class FetchCore {
   std::uint64_t pending_ops() const { return ops_.size(); }
   std::uint64_t pending_pairs() const { return pairs_.size(); }
   std::uint64_t pending_pairs(const Url& source) const;
+  /// Calls `call(url, pairs)` for each source that has pairs pending.
+  template <class F>
+  void for_each_source(F call) const {
+    sources_.for_each([&](std::uint32_t, const Source& source) {
+      if (source.pairs > 0) call(source.url, std::uint64_t{source.pairs});
+    });
+  }
   std::uint64_t storing_ops() const { return storing_ops_; }
   /// The bytes of the ids of all pending ops.
   std::uint64_t id_bytes() const { return id_bytes_; }

@@ -26,7 +26,8 @@ namespace kitsune2::gossip {
 ///      leaves the rest to the comparison in the same round; the bookmark then begins there. A node that holds few ops,
 ///      or that found that the peer cannot be compared with, asks for everything. Rationale: where both hold the same,
 ///      a comparison costs next to nothing, and a list of everything 34 bytes an op. But a node without ops needs no
-///      comparison to know what it lacks.
+///      comparison to know what it lacks. What is in no comparison, because it is dated before 1970 or in the future,
+///      or because its id has another length, such a node learns only while it is new.
 struct Bookmark {
   Timestamp at;
   SectorSet sectors;

@@ -160,7 +160,9 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   /// Reads the requests that an earlier run left open, in pieces, starting at `after` (0: the first).
   void resume(std::uint64_t after);
-  bool has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) const;
+  bool has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer);
+  /// What the offers of newcomers take, as of a second ago at most.
+  std::uint64_t& newcomers_bytes();
   void request(std::vector<OpId> op_ids, const Url& source, Handler<> done);
   void look_up(const std::shared_ptr<Adding>& adding);
   void on_looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result);
@@ -218,6 +220,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   FetchWriter writer_;
   FetchServer server_;
 
+  std::uint64_t newcomers_bytes_ = 0;
+  std::optional<Time> newcomers_counted_at_;
   std::uint64_t adding_ = 0;  ///< ids being looked up in the store before they become pending
   std::size_t filters_ = 0;
   /// Ops that became durable during the `filters_` lookups: they must not become pending by them.

@@ -14,6 +14,8 @@ constexpr std::size_t kMaxIdBytes = 1024;
 /// The part of max_offered_bytes that the offers of newcomers may fill: what a peer names without ever having sent
 /// anything is kept in memory and on the disk until it is given up, and must not take the room of peers that send.
 constexpr std::uint64_t kNewcomersPart = 5;
+/// A count looks at each source.
+constexpr Duration kCountNewcomersEvery = std::chrono::seconds(1);
 /// The number of open requests of an earlier run that are read at a time.
 constexpr std::size_t kResumePiece = 16'384;
 
@@ -93,15 +95,31 @@ void CoreFetch::request_offered_ops(std::vector<OpId> op_ids, const Url& peer, H
   runtime_.post([done = std::move(done), outcome = std::move(outcome)] { done(outcome); });
 }
 
-bool CoreFetch::has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) const {
+std::uint64_t& CoreFetch::newcomers_bytes() {
+  const Time now = runtime_.now();
+  if (newcomers_counted_at_ && now < *newcomers_counted_at_ + kCountNewcomersEvery) return newcomers_bytes_;
+  newcomers_counted_at_ = now;
+  newcomers_bytes_ = 0;
+  core_.for_each_source([this](const Url& url, std::uint64_t pairs) {
+    if (!budget_->is_known(url)) newcomers_bytes_ += pairs * FetchLoad::kPairBytes;
+  });
+  return newcomers_bytes_;
+}
+
+/// Newcomers have a part of the room together, whatever the known peers have taken of it.
+bool CoreFetch::has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) {
   const FetchLoad now = load(peer);
   std::uint64_t offered = op_ids.size() * FetchLoad::kPairBytes;
   for (const OpId& id : op_ids) offered += id.size() - std::min<std::size_t>(id.size(), 32);
-  const std::uint64_t room = config_.max_offered_bytes / (budget_->is_known(peer) ? 1 : kNewcomersPart);
-  if (now.bytes + offered > room) return false;
+  if (now.bytes + offered > config_.max_offered_bytes) return false;
+  const bool is_newcomer = !budget_->is_known(peer);
+  const std::uint64_t room = config_.max_offered_bytes / (is_newcomer ? kNewcomersPart : 1);
+  const std::uint64_t taken = is_newcomer ? newcomers_bytes() : now.bytes;
   const std::uint64_t own = now.source_pairs * FetchLoad::kPairBytes;
-  const std::uint64_t others = now.bytes - std::min(own, now.bytes);
-  return own + offered <= (room - std::min(others, room)) / 4;
+  const std::uint64_t others = taken - std::min(own, taken);
+  if (taken + offered > room || own + offered > (room - std::min(others, room)) / 4) return false;
+  if (is_newcomer) newcomers_bytes() += offered;
+  return true;
 }
 
 void CoreFetch::request(std::vector<OpId> op_ids, const Url& source, Handler<> done) {

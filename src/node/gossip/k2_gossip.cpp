@@ -102,6 +102,7 @@ void K2Gossip::inform_requests_dropped(const Url& peer) {
   assert_on_strand(runtime(), "Gossip::inform_requests_dropped");
   if (stopped_) return;
   meta_.forget_bookmark(peer);
+  uncompared_.erase(peer);
   for (const auto& [url, holds] : bookmarks_in_use_) {
     if (const auto flag = holds.lock(); flag && url == peer) *flag = false;
   }
@@ -122,6 +123,7 @@ void K2Gossip::name_all_again() {
   }
   renamed_at_ = now;
   meta_.drop_bookmarks();
+  uncompared_.clear();
   for (const auto& [url, holds] : bookmarks_in_use_) {
     if (const auto flag = holds.lock()) *flag = false;
   }
@@ -500,8 +502,8 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   } else if (!m.more_ops && (!m.snapshot || compare)) {
     not_comparable(peer);
   }
-  take_ops(peer, m.new_ops, {go_on.asked_since, m.updated_new_since, go_on.common, is_compared || m.more_ops},
-           m.more_ops, round.bookmark_holds);
+  take_ops(peer, m.new_ops, {go_on.asked_since, m.updated_new_since, go_on.common, is_compared}, m.more_ops,
+           round.bookmark_holds);
   if (ours && !compare && is_growing(go_on.common)) wait_for_ids(peer, m.new_ops.size(), std::nullopt);
   mark(round, m.new_ops);
 
@@ -637,16 +639,14 @@ std::vector<Bytes> K2Gossip::infos_of(const std::vector<Bytes>& agents) const {
   return out;
 }
 
-/// K4: since the beginning, whatever was named, unless what lies before has been or can be compared.
+/// K4. Until a comparison has followed, where to go on is kept in memory only: a bookmark says that all before is held.
 Timestamp K2Gossip::asks_since(const Url& peer, const std::optional<gossip::Bookmark>& bookmark) {
   const auto* model = dht_->model();
   const bool can_compare = model != nullptr && model->op_count() >= kManyOps && !incomparable_.contains(peer);
   const Timestamp out = gossip::since(bookmark, can_compare, runtime().wall_now());
-  if (!bookmark && can_compare) {
-    if (uncompared_.size() >= kMostCompared) uncompared_.clear();
-    uncompared_.insert(peer);
-  }
-  return out;
+  if (bookmark || !can_compare) return out;
+  if (uncompared_.size() >= kMostCompared) uncompared_.clear();
+  return uncompared_.try_emplace(peer, out).first->second;
 }
 
 void K2Gossip::compared(const Url& peer) {
@@ -658,7 +658,7 @@ void K2Gossip::compared(const Url& peer) {
 void K2Gossip::not_comparable(const Url& peer) {
   if (incomparable_.size() >= kMostCompared) incomparable_.clear();
   incomparable_.insert(peer);
-  if (uncompared_.erase(peer) > 0) meta_.forget_bookmark(peer);
+  uncompared_.erase(peer);
 }
 
 std::optional<gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const SectorSet& common) {
@@ -704,7 +704,9 @@ std::shared_ptr<bool> K2Gossip::watch_bookmark(const Url& peer) {
 void K2Gossip::move_bookmark(const Url& peer, const gossip::Named& named, bool named_something) {
   const auto next =
       gossip::moved(bookmark_for(peer, named.common), named, named_something, runtime().wall_now(), kMaxClockSkew);
-  if (next) meta_.set_bookmark(peer, *next);
+  if (next) return meta_.set_bookmark(peer, *next);
+  const auto it = uncompared_.find(peer);
+  if (it != uncompared_.end() && named.since <= it->second) it->second = std::max(it->second, named.next);
 }
 
 void K2Gossip::take_ops(const Url& peer, const std::vector<Bytes>& ids, const gossip::Named& named, bool more,

@@ -196,7 +196,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::unordered_map<Url, InSync> in_sync_with_;       ///< for the summary only
   static constexpr std::size_t kMostCompared = 4'096;  ///< peers in each of the next three
   std::unordered_map<Url, Time> compared_at_;          ///< G6
-  std::unordered_set<Url> uncompared_;    ///< were asked for recent ops only, and no comparison has followed yet. K4
+  /// Where to go on with those that were asked for recent ops only, while no comparison has followed yet. K4
+  std::unordered_map<Url, Timestamp> uncompared_;
   std::unordered_set<Url> incomparable_;  ///< K4
   /// Peers that have named ids in a comparison, until most of those are fetched. G5
   struct NamedIds {

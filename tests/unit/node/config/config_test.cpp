@@ -44,6 +44,8 @@ TEST(Config, DefaultsAreThoseOfTheReference) {
     "tx5Transport": {"signalAllowPlainText": false, "serverUrl": "<wss://your.sbd.url>", "timeoutS": 60,
                      "webrtcConfig": {"iceServers": [], "iceTransportPolicy": "All"}, "tracingEnabled": false,
                      "ephemeralUdpPortMin": null, "ephemeralUdpPortMax": null},
+    "irohTransport": {"relayUrl": null, "relayAllowPlainText": false, "maxFrameBytes": 104857600,
+                      "connectTimeoutS": 60, "authMaterialRelayBase64": null, "relayKeepaliveIntervalS": 120},
     "k2Gossip": {"maxGossipOpBytes": 104857600, "maxRequestGossipOpBytes": 104857600,
                  "initialInitiateIntervalMs": 5000, "initiateIntervalMs": 120000, "initiateJitterMs": 10000,
                  "minInitiateIntervalMs": 300000, "roundTimeoutMs": 15000, "maxConcurrentAcceptedRounds": 10}})");

@@ -449,6 +449,33 @@ TEST(CorePublish, WhatStrangersNameHasAFifthOfTheRoomAndAPeerThatHasSentOpsTheRe
   EXPECT_EQ(b.space->fetch().pending_ops(), before + 8'000);
 }
 
+TEST(CorePublish, AKnownPeerThatFillsItsShareLeavesNewcomersTheirs) {
+  Net net;
+  SimNode a(net, "a"), b(net, "b");
+  b.builder.config.core_fetch.max_offered_bytes = 128U * 50'000;
+  a.start();
+  b.start();
+  ASSERT_TRUE(publish(net, a, a.add_ops(1, 100), b.url));
+  ASSERT_TRUE(net.world.run_until([&] { return b.held() == 100; }, 10s));
+  const auto ids_from = [](std::uint64_t first, std::uint64_t count) {
+    std::vector<OpId> ids;
+    for (std::uint64_t i = first; i < first + count; ++i) {
+      std::string id = "op " + std::to_string(i);
+      id.resize(32, '.');
+      ids.emplace_back(as_bytes(id));
+    }
+    return ids;
+  };
+  // A quarter of all the room, which is more than the fifth that newcomers have.
+  ASSERT_TRUE(publish(net, a, ids_from(0, 12'000), b.url));
+  net.world.run_for(10ms);
+  ASSERT_EQ(b.space->fetch().pending_ops(), 12'000U);
+  Scripted stranger(net, "stranger");
+  stranger.send(b.url, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, ids_from(1'000'000, 1)));
+  net.world.run_for(10ms);
+  EXPECT_EQ(b.space->fetch().pending_ops(), 12'001U);
+}
+
 /// A sender learns only that a message was passed to the network: what was lost was recorded nowhere.
 TEST(CorePublish, APublishThatMayBeLostIsReported) {
   Net net;
