@@ -32,8 +32,7 @@ struct RequestShares {
 ///      (`charge`) takes what is saved of the share of all, and no more. Rationale: connections from many addresses
 ///      must not delay the requests for ever.
 ///  T2  A request that exceeds its share waits; none is refused. Addresses take turns, and the requests of one address
-///  are
-///      answered in order. Rationale: a flood delays only itself. An address that asks once waits for at most one
+///      are answered in order. Rationale: a flood delays only itself. An address that asks once waits for at most one
 ///      request of each other address.
 /// Memory: an entry for each address that asked within its burst, and one for each waiting request. Calls: O(log n).
 /// Thread rule: one thread.

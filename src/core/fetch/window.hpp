@@ -14,10 +14,9 @@ namespace kitsune2 {
 ///
 /// *Rules*
 ///  W1  The round trip is the time from sending a request to the first sign of its answer. The smallest value counts.
-///  One
-///      that was measured while nothing else was under way replaces a value older than kTripAge. Rationale: an answer
-///      that waits behind others says how long the queue is, not how far the peer is. A window that follows the queue
-///      which it causes itself grows without end.
+///      One that was measured while nothing else was under way replaces a value older than kTripAge. Rationale: an
+///      answer that waits behind others says how long the queue is, not how far the peer is. A window that follows the
+///      queue which it causes itself grows without end.
 ///  W2  The rate is measured with each answer: what was delivered since the last delivery before its request was sent,
 ///      divided by the time since then, or by the round trip if that is longer. The highest value of this period and of
 ///      the last one counts. A period is eight round trips, but at least kLeastPeriod. Rationale: as in BBR. Answers
@@ -34,8 +33,7 @@ namespace kitsune2 {
 ///      then gives a quarter back. Rationale: a peer that drops requests, or a relay that drops frames, gets more than
 ///      it can take.
 ///  W6  The round trip is *long* from kLongTrip on. Below that the window is not used. Rationale: over a loopback or a
-///  good
-///      local network two large requests keep both sides busy, and fewer messages cost less.
+///      good local network two large requests keep both sides busy, and fewer messages cost less.
 ///  W7  Answers that follow each other within a quarter of a round trip are a *train*. Its rate is what came after its
 ///      first answer, divided by the time since, at least kLeastTrain. A train that has not brought kTrainBytes counts
 ///      only if it is faster than the one before. During the beginning the window is what comes at that rate in two

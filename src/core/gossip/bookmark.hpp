@@ -18,10 +18,9 @@ namespace kitsune2::gossip {
 ///      peer names everything once more. Rationale: a peer names only what lies in the common sectors. So a node that
 ///      begins to store more, or meets a peer that does, lacks the older ops of the other sectors.
 ///  K3  It never moves back, except from the future. Rationale: a peer whose clock was ahead may have stored ops at
-///  that
-///      time, and all of them are to be named. But its clock may also have been set back; then a bookmark in the future
-///      would hide all that the peer stores until that time comes. So such a bookmark is followed as long as it leads
-///      to ops. When it does not any more, it is set to shortly before the present.
+///      that time, and all of them are to be named. But its clock may also have been set back; then a bookmark in the
+///      future would hide all that the peer stores until that time comes. So such a bookmark is followed as long as it
+///      leads to ops. When it does not any more, it is set to shortly before the present.
 ///  K4  A node without a bookmark that holds many ops asks for those of the last `kRecent`, as a stock node does, and
 ///      leaves the rest to the comparison in the same round; the bookmark then begins there. A node that holds few ops,
 ///      or that found that the peer cannot be compared with, asks for everything. Rationale: where both hold the same,

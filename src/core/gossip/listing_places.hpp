@@ -36,8 +36,7 @@ struct ListingPiece {
 ///
 /// *Rules*.
 ///  P1  Slices of the same time are listed together, in order of creation. Rationale: the store finds ops by time, so
-///  the
-///      slices of many sectors cost one walk.
+///      the slices of many sectors cost one walk.
 ///  P2  A listing begins where the last one for that peer was cut off, and returns to what lies before that at its end.
 ///      If none was cut off, it begins with any slice, by `random`. Rationale: the two sides find the same slices
 ///      different until everything has been fetched. What was named is perhaps on its way, so it comes last. And ops

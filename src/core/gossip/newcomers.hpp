@@ -20,8 +20,7 @@ namespace kitsune2::gossip {
 ///
 /// *Rules*.
 ///  N1  A newcomer is recognised by the agents that take part in the round, not by its url. If several agents take
-///  part,
-///      the one that was told least decides. Rationale: a node has a new url after each loss of its relay.
+///      part, the one that was told least decides. Rationale: a node has a new url after each loss of its relay.
 ///  N2  What was named counts for the sectors that were common at the time. If more sectors are common now, it begins
 ///      again with the first op.
 ///  N3  The place of an agent moves on only when the round has ended well.

@@ -17,8 +17,7 @@ namespace kitsune2::gossip {
 /// *Rules*.
 ///  Q1  At most two reads are at the store: one for rounds that others started, and one for rounds of ours.
 ///  Q2  A read counts until the store has answered, whatever has become of its round. Rationale: the peer may be gone
-///  or
-///      may have ended the round, but the store is still busy.
+///      or may have ended the round, but the store is still busy.
 ///  Q3  A read that has not begun is dropped together with its round.
 ///  Q4  After a read for others, the next one waits for as long as that one took, at most `kLongestRest`. Rationale: a
 ///      read may walk over all ops, on the thread that also serves fetch. A round costs the peer that starts it one

@@ -219,19 +219,16 @@ using Action = std::variant<Fault, Nothing, SayBusy, WasBusy, MayAccept, AnswerA
 ///      gives its round up and answers.
 ///  R4  A round is over when it has not ended within the time limit, or its connection is gone.
 ///  R5  A message belongs to the round with its session *and* its peer. One that fits no round has no effect, but
-///  counts
-///      against the peer (`Faults`).
+///      counts against the peer (`Faults`).
 ///  R6  A round is over if the peer asks for agents that we did not declare, or if its snapshot names something outside
 ///      the common sectors or the disc.
 ///  R7  The DHT model decides what is compared, and with what result (`dht::DhtModel::handle`). While there is no
-///  model,
-///      the comparison is declined.
+///      model, the comparison is declined.
 ///  R8  An INITIATE that is not served is answered with BUSY, unless it repeats the session of the round under way.
 ///      Rationale: otherwise its sender waits for `roundTimeoutMs`, and in the reference it has one round at a time. A
 ///      stock node counts BUSY as an attempt, and comes back after its interval.
 ///  R9  When all rounds of others are taken, a peer with which there was useful exchange takes the place of the
-///  newcomer
-///      whose round is the oldest.
+///      newcomer whose round is the oldest.
 ///  R10 A snapshot of the disc has at most `kMostHashes` hashes. The sectors that do not fit are left to other rounds;
 ///      `turn` decides which come first. Rationale: a message has a limit, and each of the 512 sectors of a disc may
 ///      have any number of slices.

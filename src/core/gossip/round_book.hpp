@@ -44,16 +44,14 @@ struct Pace {
 ///      online in the meantime knows all that we missed; several are asked because each of them may have been away
 ///      itself; more would be a storm when a large network comes back.
 ///  D4  A round is *owed* to a peer if something that we published may not have arrived there, or if the last round
-///  with
-///      it broke off or was cut short by a limit. It is due at once. While it fails it is tried again after a quarter
-///      of the time for which it has been owed, at least `kQuickest` and at most `initiate_interval`. If the peer moves
-///      to another url, so does the debt. It is forgotten after `kOwedLasts`. Regular rounds go first. Rationale: the
-///      wait is in proportion to the outage, however long that was; and peers can cause owed rounds, which must not
-///      keep other peers from their turn.
+///      with it broke off or was cut short by a limit. It is due at once. While it fails it is tried again after a
+///      quarter of the time for which it has been owed, at least `kQuickest` and at most `initiate_interval`. If the
+///      peer moves to another url, so does the debt. It is forgotten after `kOwedLasts`. Regular rounds go first.
+///      Rationale: the wait is in proportion to the outage, however long that was; and peers can cause owed rounds,
+///      which must not keep other peers from their turn.
 ///  D5  Rounds that we start with a peer of ours are at least `kQuickest` apart. Of the rounds that it starts, a burst
-///  of
-///      `kBurst` is accepted, after that one in `kQuickest`; the others are answered with BUSY. Rationale: no two nodes
-///      can keep each other busy.
+///      of `kBurst` is accepted, after that one in `kQuickest`; the others are answered with BUSY. Rationale: no two
+///      nodes can keep each other busy.
 ///  D6  Peers whose storage arc overlaps ours come first; among equals, those never met, in random order; then the one
 ///      whose last round is longest ago. A peer that did not answer the last time comes after all others, whatever its
 ///      arc, and is left alone twice as long with each failure, up to eight times `min_initiate_interval`. One in
@@ -64,8 +62,7 @@ struct Pace {
 ///      `initial_initiate_interval` (1 s by default), and at most `kMostAtOnce` are under way. Rationale: a peer that
 ///      is gone delays the others for a moment, and not for the whole time limit of a round.
 ///  D8  If a peer of ours asks within `min_initiate_interval` for what it was told already, the answer is charged to
-///  the
-///      allowance of newcomers. Rationale: rounds once a second are for going on where the last one stopped. A peer
+///      the allowance of newcomers. Rationale: rounds once a second are for going on where the last one stopped. A peer
 ///      that has lost what it was told is a newcomer.
 ///
 /// Told the time, by a monotonic clock. At most `kMostPeers` peers and `kMostOwed` owed rounds are kept; those touched

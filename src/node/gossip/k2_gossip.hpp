@@ -34,23 +34,19 @@ namespace kitsune2 {
 /// `gossip::ArcGrowth` (A). What a round names is read by `NewOpsReader` (Q, N, P). In addition:
 ///  G1  The bookmark of a peer is forgotten when some of the ops that it named are dropped without being fetched.
 ///  G2  After a round that was cut short, the next one waits until less than half of what a round can name is pending.
-///  So
-///      a long history is named as fast as it is fetched, and the memory for what is named stays small.
+///      So a long history is named as fast as it is fetched, and the memory for what is named stays small.
 ///  G3  When ops of the store are found damaged, all bookmarks are dropped, at most once an hour, so that these ops are
 ///      named and fetched again.
 ///  G4  While fetch has a thousand ops or more to get, rounds of ours wait and peers of ours are answered with BUSY,
-///  for
-///      at most `initial_initiate_interval`. Rationale: a round would bring no op sooner, and naming takes time and
+///      for at most `initial_initiate_interval`. Rationale: a round would bring no op sooner, and naming takes time and
 ///      bytes from the fetch. It is bounded because a peer that publishes without end must not keep the node from
 ///      gossip.
 ///  G5  After a comparison in which a peer named ops, the next round with it follows as soon as most of what was
-///  pending
-///      then has been fetched, if any of it was new. Rationale: after a difference in the disc the rings have not been
-///      compared yet, and a list may have been cut off.
+///      pending then has been fetched, if any of it was new. Rationale: after a difference in the disc the rings have
+///      not been compared yet, and a list may have been cut off.
 ///  G6  While much is pending, two comparisons with one peer are at least `min_initiate_interval` apart, and no
-///  comparison
-///      follows when a peer has named everything that it holds, or a part that a limit cut off. Rationale: what is on
-///      its way would be found lacking, and be named once more.
+///      comparison follows when a peer has named everything that it holds, or a part that a limit cut off. Rationale:
+///      what is on its way would be found lacking, and be named once more.
 ///  G7  Agent infos are examined at the rates of InfoRates. What is over them comes with a later round.
 ///  G8  While an agent of ours does not store all of its target yet, a round with a peer of ours that should have
 ///      compared and did not is followed by another one, as in G5, but not before `initial_initiate_interval`.

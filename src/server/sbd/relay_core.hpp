@@ -67,14 +67,12 @@ struct RelayCounters {
 ///
 /// *Rules*.
 ///  R1  A client receives messages, and may forward them, only after it has signed the nonce. A bad signature closes
-///  its
-///      connection. Rationale: the reference leaves such a connection open, and it may send under a key that is not its
-///      own.
+///      its connection. Rationale: the reference leaves such a connection open, and it may send under a key that is not
+///      its own.
 ///  R2  A second client that proves the same key takes over, and the first is closed. Rationale: only a proof moves a
 ///      route. The reference moves it before the proof, so that anyone could cut anyone off.
 ///  R3  Each address has a leaky bucket. A message that exceeds the burst closes its connection. `kThisProcess`, the
-///  node
-///      that runs this relay, has none, because it would only throttle itself.
+///      node that runs this relay, has none, because it would only throttle itself.
 ///  R4  No message to a connected client is lost, because the stream cipher inside does not survive a loss. While a
 ///      receiver's queue is full, those who send to it are held: their message is not taken, and they are not read
 ///      from. A receiver that keeps senders held and takes less than `slow_receiver_bytes` in `slow_receiver_millis` is
@@ -91,12 +89,10 @@ struct RelayCounters {
 ///      of R9, so only a receiver that ignores everything gets that full; and what others have sent to a slow receiver
 ///      is not the node's fault.
 ///  R9  That node is told which address a peer has, before that peer's first message (`sbd::encode_peer_group`), and
-///  how
-///      many of the bytes that it sent to a peer have been taken, or are lost (`sbd::encode_credit`). Rationale: only
-///      the relay knows this, and no peer can fake it. These commands never leave the process.
+///      how many of the bytes that it sent to a peer have been taken, or are lost (`sbd::encode_credit`). Rationale:
+///      only the relay knows this, and no peer can fake it. These commands never leave the process.
 ///  R10 When `clients` are connected, a newcomer gets the place of another client, by slots::choose. The bytes
-///  forwarded
-///      from or to a client count as its use.
+///      forwarded from or to a client count as its use.
 ///  R11 In the process of a node, all small frames of clients together get kFramesPercent of the time, and those of one
 ///      address kAddressFramesPercent, in turns (RequestTurns). A client is not read from until its turn comes. A frame
 ///      of kLargeFrame bytes costs nothing, and a smaller one what it lacks of that. Large frames, and what the node

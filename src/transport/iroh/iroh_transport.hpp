@@ -36,8 +36,7 @@ namespace kitsune2::iroh {
 ///  T3  A preflight must claim the url that belongs to the connection's key, on our relay. The reference looks at the
 ///      relay only; so there a peer can have others' answers sent to itself.
 ///  T4  Of a connection that another one has superseded, what was not handed to the network as a whole goes on the
-///  other
-///      one.
+///      other one.
 ///  T5  When a connection of the peer becomes active, our own dial to it that is still in its handshake is given up.
 ///      *Rationale*: it would take the slot, and messages that are under way on the other one would be lost with it.
 ///  T6  Datagrams are made when the relay's socket takes them, so a slow relay holds them up in QUIC, where they are

@@ -34,8 +34,7 @@ inline constexpr std::uint64_t kSuperseded = 2;  ///< another connection to the 
 ///  N4  A connection is active, and messages may pass, when the peer's preflight has come and it has the slot.
 ///      *Rationale*: a dialler of 0.4 sends messages before; they are read after its preflight, which came first.
 ///  N5  The peer's preflight must come within kPreflightLimit of the handshake's end; otherwise the connection is
-///  closed
-///      with code 0.
+///      closed with code 0.
 /// An id of a connection is the owner's; one that is not known is without effect, because closing takes time.
 /// Pure. Thread rule: confined to the owner's strand.
 class Registry {

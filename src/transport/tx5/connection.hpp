@@ -32,13 +32,11 @@ struct ConnectionConfig {
 /// One tx5 connection that stays on the relay, as a state machine.
 ///
 ///  R1  Handshake: each side sends `hreq` with a fresh nonce, and answers the other's with `hres`. For us it is over
-///  when
-///      our `hres` is queued and the peer's has arrived. Each side discards everything else that arrives before the end
-///      of its handshake, so nothing else is sent before that.
+///      when our `hres` is queued and the peer's has arrived. Each side discards everything else that arrives before
+///      the end of its handshake, so nothing else is sent before that.
 ///  R2  The handshake is followed at once by the version frame and the preflight, as "fmsg". Other messages wait until
-///  the
-///      peer's preflight has arrived. Rationale: the first fmsg makes a stock node give up WebRTC for this connection;
-///      its `offr`, `answ` and `icem` are ignored.
+///      the peer's preflight has arrived. Rationale: the first fmsg makes a stock node give up WebRTC for this
+///      connection; its `offr`, `answ` and `icem` are ignored.
 ///  R3  While nothing is heard from a peer that is being opened, the handshake is begun again on a fresh stream: after
 ///      kFirstRetry, after twice that, and so on. From the second attempt on, the closing frame is sent first.
 ///      Rationale: a relay silently drops frames to a key that is not connected yet. And a stock node that still holds
@@ -47,44 +45,38 @@ struct ConnectionConfig {
 ///      sent again before the `hres`. Rationale: a stock node that dials us while we dial it drops both connections
 ///      with their keys and begins a third; it then waits for an `hreq` that it has discarded.
 ///  R4  An `hreq` with a new nonce after the handshake means that the peer has begun anew. So the connection starts
-///  over
-///      (`Outcome::restarted`), and messages that were not wholly sent stay queued. The same nonce again means that
-///      until the peer's preflight has arrived, because the peer has discarded what we sent; after that it is ignored.
-///      For twice as long as the handshake took, every `hreq` is ignored. Rationale: if an answer was slow, our `hreq`
-///      was repeated, and the peer answers the second one with one more of its own, which arrives late. Where many
-///      nodes connect through a busy relay, starting over for those would never end, because each start makes more of
-///      them.
+///      over (`Outcome::restarted`), and messages that were not wholly sent stay queued. The same nonce again means
+///      that until the peer's preflight has arrived, because the peer has discarded what we sent; after that it is
+///      ignored. For twice as long as the handshake took, every `hreq` is ignored. Rationale: if an answer was slow,
+///      our `hreq` was repeated, and the peer answers the second one with one more of its own, which arrives late.
+///      Where many nodes connect through a busy relay, starting over for those would never end, because each start
+///      makes more of them.
 ///  R5  A message larger than one chunk needs a permit: the sender asks, waits for the grant, and sends no frame of
-///  types
-///      3, 4 and 5 in between. Grants for the other direction may be sent at any time. If no grant arrives within
+///      types 3, 4 and 5 in between. Grants for the other direction may be sent at any time. If no grant arrives within
 ///      `timeout`, the connection is closed.
 ///  R6  `keep` is sent every timeout/2, or as often as the peer sends it if that is more often. Rationale: a node's
 ///      interval is half of its own time limit, and by that limit it would drop us.
 ///  R7  A connection is closed by one frame of the reserved type 0. Rationale: the protocol has no message for it, but
-///  any
-///      error in the framing ends a connection, in stock nodes too. Without it they would hold a dead connection (R3).
+///      any error in the framing ends a connection, in stock nodes too. Without it they would hold a dead connection
+///      (R3).
 ///  R8  Only bytes that decrypt renew a timer or change the state, except for NewStream and RequestNewStream.
 ///  R9  Whatever the peer sends, a constant bounds the control frames that wait to be sent.
 ///  R10 No wait ends before an answer can have arrived, however short `timeout` is. An answer is allowed two round
-///  trips
-///      to the relay and a second, at least kLeastAnswerTime; two, because the peer's way to the relay is taken to be
-///      as long as ours. This is the first wait of R3 and the wait for the preflight. Silence is allowed a second more,
-///      and the whole opening twice as long and two seconds more. Rationale: a handshake that begins anew makes the
-///      answer to the one before it worthless. On a line slower than the retries, that would never end.
+///      trips to the relay and a second, at least kLeastAnswerTime; two, because the peer's way to the relay is taken
+///      to be as long as ours. This is the first wait of R3 and the wait for the preflight. Silence is allowed a second
+///      more, and the whole opening twice as long and two seconds more. Rationale: a handshake that begins anew makes
+///      the answer to the one before it worthless. On a line slower than the retries, that would never end.
 ///  R11 After the handshake, a new stream of the peer serves one of three purposes: a new handshake, the closing frame,
-///  or
-///      the stream that we asked for, which begins between two messages. Any other is not read; the closing frame is
+///      or the stream that we asked for, which begins between two messages. Any other is not read; the closing frame is
 ///      sent and the connection starts over as in R4. No stream is accepted twice (E2eSession R5). Rationale: in 0.2 a
 ///      NewStream is not signed, so a relay can leave out what it likes before one, and a message assembled from two
 ///      streams would look whole. That whole messages are missing before a stream that we asked for cannot be noticed.
 ///      The closing frame is needed because a stock peer that still has its connection ignores a request for a new one.
 ///  R12 SendCredit bounds how much may be on the way to the peer. A message that waits for credit for as long as it
-///  might
-///      wait for a permit closes the connection.
+///      might wait for a permit closes the connection.
 ///  R13 The round trip to the peer is the shortest wait for a permit. A value older than kTripAge is replaced by the
-///  next
-///      one. Before the first permit it is what the handshake took, unless that was begun again. Rationale: nothing
-///      else in the protocol is answered at once, and a peer that is short of room lets permits wait.
+///      next one. Before the first permit it is what the handshake took, unless that was begun again. Rationale:
+///      nothing else in the protocol is answered at once, and a peer that is short of room lets permits wait.
 /// Complexity: every call is O(1) in what is queued. Thread rule: confined to the owner's strand. Pure, but for
 /// `entropy`.
 class Connection {
