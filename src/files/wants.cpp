@@ -515,9 +515,12 @@ void Wants::recheck() {
 void Wants::on_damaged(const std::vector<OpRecord>& ops) {
   std::vector<OpId> fresh;
   for (const auto& op : ops) {
-    if (missing_.count(op.op_id) != 0 || !pending_.try_emplace(op.op_id).second) continue;
-    fresh.push_back(op.op_id);
-    stored_meanwhile_.erase(op.op_id);
+    if (missing_.count(op.op_id) != 0) continue;
+    // Who looks between the drop and this event finds the op absent and adds it to the wants; it counts all the same.
+    if (pending_.try_emplace(op.op_id).second) {
+      fresh.push_back(op.op_id);
+      stored_meanwhile_.erase(op.op_id);
+    }
     if (figures_.damaged++ < kToldDamaged)
       notice("an op was damaged on the disk and is fetched again: " + op.op_id.to_string());
   }

@@ -83,6 +83,7 @@ std::optional<std::size_t> choose(std::span<const Slot> sample, const std::optio
   const bool own = newcomer && std::ranges::all_of(pool, [&](std::size_t i) { return sample[i].address == newcomer; });
   if (own) return std::nullopt;
   std::vector<std::uint64_t> useful;
+  useful.reserve(pool.size());
   for (const std::size_t i : pool) useful.push_back(sample[i].useful_bytes);
   const auto median = useful.begin() + static_cast<std::ptrdiff_t>((useful.size() - 1) / 2);
   std::nth_element(useful.begin(), median, useful.end());
