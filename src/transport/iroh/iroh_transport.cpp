@@ -53,8 +53,17 @@ Result<void> check_numbers(const IrohTransportConfig& config) {
   return {};
 }
 
+/// A peer that closes as if another connection were active, and has none, must not have a message sent for ever.
+constexpr unsigned kMostMoves = 3;
+
+/// What peers may have sent ahead of what is read, on all connections together, as long as each has its least window.
+constexpr std::uint64_t kMaxUnread = std::uint64_t{2} << 30U;
+constexpr std::uint64_t kLeastWindow = 256U << 10U;
+
 quic::Config quic_config(const IrohTransportConfig& config) {
   quic::Config out;
+  out.connection_window = std::clamp<std::uint64_t>(kMaxUnread / config.max_peers, kLeastWindow, out.connection_window);
+  out.stream_window = std::min(out.stream_window, out.connection_window);
   out.handshake_timeout = std::chrono::seconds(config.connect_timeout_s);
   out.max_queue_bytes = config.max_queue_bytes_per_peer;
   return out;
@@ -536,7 +545,8 @@ void IrohTransport::on_preflight(const std::shared_ptr<Link>& link, const Bytes&
   if (!outcome.active) return;
   link->greeted = true;
   if (const auto own = dials_.find(link->key); own != dials_.end()) {
-    close(links_.at(own->second), close_code::kSuperseded, "another connection is active",
+    // A copy: closing takes the link out of the table.
+    close(std::shared_ptr<Link>(links_.at(own->second)), close_code::kSuperseded, "another connection is active",
           {true, unreachable("another connection is active"), {}}, Tell::now);
     if (link->gone) return;
   }
@@ -611,6 +621,14 @@ void IrohTransport::end(const std::shared_ptr<Link>& link, const End& how, Tell 
   // T4. The preflight belongs to this connection.
   std::map<quic::Connection::Ticket, Message> unsent = std::move(link->sent);
   std::erase_if(unsent, [](const auto& entry) { return entry.second.preflight; });
+  for (auto entry = unsent.begin(); how.superseded && entry != unsent.end();) {
+    if (++entry->second.moves <= kMostMoves) {
+      ++entry;
+      continue;
+    }
+    complete(std::move(entry->second.done), how.error);
+    entry = unsent.erase(entry);
+  }
   if (how.superseded && !stopped_ && !unsent.empty()) {
     const auto [found, is_first] = waiting_.try_emplace(link->key);
     if (is_first) {
@@ -626,7 +644,7 @@ void IrohTransport::end(const std::shared_ptr<Link>& link, const End& how, Tell 
   }
   if (waiting_.contains(link->key)) {
     if (Link* other = active_link(link->key)) {
-      flush(links_.at(other->id));
+      flush(std::shared_ptr<Link>(links_.at(other->id)));
     } else if (!registry_.holder(link->key) && !dials_.contains(link->key)) {
       if (how.superseded && !stopped_) {
         dial(link->key);

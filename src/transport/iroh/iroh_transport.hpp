@@ -79,6 +79,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
     ByteChain frame;
     Handler<> done;
     bool preflight = false;
+    unsigned moves = 0;  ///< to another connection, because the one before was superseded (T4)
   };
   /// One connection.
   struct Link {

@@ -348,6 +348,21 @@ TEST_F(IrohTransportTest, BothMayDialAtOnceAndNothingIsLost) {
   }
 }
 
+/// T5: some of the pauses end while our own handshake is still under way and the other one has become active.
+TEST_F(IrohTransportTest, AMessageToAPeerThatIsDiallingIsNotLostWheneverItIsSent) {
+  for (std::uint8_t pause = 0; pause <= 40; ++pause) {
+    const auto first = static_cast<std::uint8_t>(10 + 2 * pause), second = static_cast<std::uint8_t>(first + 1);
+    const auto a = node(first), b = node(second);
+    a->send(url_of(second), "from a");
+    settle(pause * 1ms);
+    b->send(url_of(first), "from b");
+    ASSERT_TRUE(until([&] { return a->results.size() == 1 && b->results.size() == 1; }));
+    settle(1s);
+    EXPECT_EQ(a->events.messages_from(url_of(second)), (std::vector<std::string>{"from b"})) << int{pause};
+    EXPECT_EQ(b->events.messages_from(url_of(first)), (std::vector<std::string>{"from a"})) << int{pause};
+  }
+}
+
 TEST_F(IrohTransportTest, WhatOlderNodesSendBesideQuicIsDropped) {
   const auto a = node(1);
   HandPeer peer(world_, relay_, 2);
