@@ -292,8 +292,8 @@ void K2Gossip::finish(const Url& peer, gossip::Finish& finish, const wire::Accep
   } else if (finish.cannot_compare && !more) {
     not_comparable(peer);
   }
-  take_ops(peer, answer.new_ops, {finish.asked_since, answer.updated_new_since, round.common, is_compared || more},
-           more, round.bookmark_holds);
+  take_ops(peer, answer.new_ops, {finish.asked_since, answer.updated_new_since, round.common, is_compared}, more,
+           round.bookmark_holds);
   // The initiator waits for one of these two; without it its only slot stays blocked until the round times out.
   auto infos = finish.is_compared ? std::vector<Bytes>() : infos_of(answer.missing_agents);
   if (infos.empty()) {
