@@ -160,9 +160,10 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   /// Reads the requests that an earlier run left open, in pieces, starting at `after` (0: the first).
   void resume(std::uint64_t after);
-  bool has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer);
-  /// What the offers of newcomers take, as of a second ago at most.
-  std::uint64_t& newcomers_bytes();
+  /// False: there is no room, and nothing was taken.
+  bool take_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer);
+  /// Counts what the offers of newcomers take, once a second at most.
+  void count_newcomers();
   void request(std::vector<OpId> op_ids, const Url& source, Handler<> done);
   void look_up(const std::shared_ptr<Adding>& adding);
   void on_looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result);

@@ -86,7 +86,7 @@ void CoreFetch::request_offered_ops(std::vector<OpId> op_ids, const Url& peer, H
   if (!offer_wanted_ || offer_wanted_(peer)) {
     if (budget_->charge(peer, cost_of_offer(op_ids.size())) != PeerStanding::good) {
       outcome = make_error(Errc::overloaded, "the peer is over its budget");
-    } else if (!has_room_for_offer(op_ids, peer)) {
+    } else if (!take_room_for_offer(op_ids, peer)) {
       outcome = make_error(Errc::overloaded, "too many offered ops are pending");
     } else {
       return request(std::move(op_ids), peer, std::move(done));
@@ -95,30 +95,30 @@ void CoreFetch::request_offered_ops(std::vector<OpId> op_ids, const Url& peer, H
   runtime_.post([done = std::move(done), outcome = std::move(outcome)] { done(outcome); });
 }
 
-std::uint64_t& CoreFetch::newcomers_bytes() {
+void CoreFetch::count_newcomers() {
   const Time now = runtime_.now();
-  if (newcomers_counted_at_ && now < *newcomers_counted_at_ + kCountNewcomersEvery) return newcomers_bytes_;
+  if (newcomers_counted_at_ && now < *newcomers_counted_at_ + kCountNewcomersEvery) return;
   newcomers_counted_at_ = now;
   newcomers_bytes_ = 0;
   core_.for_each_source([this](const Url& url, std::uint64_t pairs) {
     if (!budget_->is_known(url)) newcomers_bytes_ += pairs * FetchLoad::kPairBytes;
   });
-  return newcomers_bytes_;
 }
 
 /// Newcomers have a part of the room together, whatever the known peers have taken of it.
-bool CoreFetch::has_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) {
+bool CoreFetch::take_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer) {
   const FetchLoad now = load(peer);
   std::uint64_t offered = op_ids.size() * FetchLoad::kPairBytes;
   for (const OpId& id : op_ids) offered += id.size() - std::min<std::size_t>(id.size(), 32);
   if (now.bytes + offered > config_.max_offered_bytes) return false;
   const bool is_newcomer = !budget_->is_known(peer);
   const std::uint64_t room = config_.max_offered_bytes / (is_newcomer ? kNewcomersPart : 1);
-  const std::uint64_t taken = is_newcomer ? newcomers_bytes() : now.bytes;
+  if (is_newcomer) count_newcomers();
+  const std::uint64_t taken = is_newcomer ? newcomers_bytes_ : now.bytes;
   const std::uint64_t own = now.source_pairs * FetchLoad::kPairBytes;
   const std::uint64_t others = taken - std::min(own, taken);
   if (taken + offered > room || own + offered > (room - std::min(others, room)) / 4) return false;
-  if (is_newcomer) newcomers_bytes() += offered;
+  if (is_newcomer) newcomers_bytes_ += offered;
   return true;
 }
 

@@ -284,13 +284,13 @@ void K2Gossip::on(const Url& peer, const wire::GossipNoDiff& m) {
 
 void K2Gossip::finish(const Url& peer, gossip::Finish& finish, const wire::AcceptResponse& answer, bool more) {
   auto& round = finish.round;
-  in_sync(peer, finish.in_sync);
+  on_in_sync(peer, finish.in_sync);
   take_agents(peer, answer.provided_agents, round.infos_asked);
   const bool is_compared = !finish.in_sync.empty();
   if (is_compared) {
-    compared(peer);
+    on_compared(peer);
   } else if (finish.cannot_compare && !more) {
-    not_comparable(peer);
+    on_not_comparable(peer);
   }
   take_ops(peer, answer.new_ops, {finish.asked_since, answer.updated_new_since, round.common, is_compared}, more,
            round.bookmark_holds);
@@ -494,13 +494,13 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   round.their_agents = as_agents(m.participating_agents);
   const auto wish = wish_of(round, m.new_since, m.max_op_data_bytes, ours);
   book_.on_met(peer, now);
-  in_sync(peer, go_on.in_sync);
+  on_in_sync(peer, go_on.in_sync);
   const auto* no_diff = std::get_if<gossip::AnswerAccept::NoDiff>(&go_on.answer);
   const bool is_compared = compare && (no_diff == nullptr || !no_diff->cannot_compare);
   if (is_compared) {
-    compared(peer);
+    on_compared(peer);
   } else if (!m.more_ops && (!m.snapshot || compare)) {
-    not_comparable(peer);
+    on_not_comparable(peer);
   }
   take_ops(peer, m.new_ops, {go_on.asked_since, m.updated_new_since, go_on.common, is_compared}, m.more_ops,
            round.bookmark_holds);
@@ -649,13 +649,13 @@ Timestamp K2Gossip::asks_since(const Url& peer, const std::optional<gossip::Book
   return uncompared_.try_emplace(peer, out).first->second;
 }
 
-void K2Gossip::compared(const Url& peer) {
+void K2Gossip::on_compared(const Url& peer) {
   uncompared_.erase(peer);
   incomparable_.erase(peer);
 }
 
 /// A round in which nothing stood in the way ended without a comparison: the clocks differ, or it never compares. K4
-void K2Gossip::not_comparable(const Url& peer) {
+void K2Gossip::on_not_comparable(const Url& peer) {
   if (incomparable_.size() >= kMostCompared) incomparable_.clear();
   incomparable_.insert(peer);
   uncompared_.erase(peer);

@@ -118,7 +118,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
 
   // Storage arcs
   /// A comparison with `peer` has found these in sync.
-  void in_sync(const Url& peer, const SectorSet& sectors);
+  void on_in_sync(const Url& peer, const SectorSet& sectors);
   void grow();
   bool is_alone() const;
   /// Whether some agent of ours does not store all of its target yet, as far as that lies in `common`.
@@ -158,8 +158,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   /// The peer's bookmark, if it holds for all of `common`; otherwise the bookmark is forgotten.
   std::optional<Bookmark> bookmark_for(const Url& peer, const SectorSet& common);
   Timestamp asks_since(const Url& peer, const std::optional<gossip::Bookmark>& bookmark);
-  void compared(const Url& peer);
-  void not_comparable(const Url& peer);
+  void on_compared(const Url& peer);
+  void on_not_comparable(const Url& peer);
   NewOpsWish wish_of(gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const;
   std::function<bool()> is_still_there(const gossip::Round& round);
   std::shared_ptr<bool> watch_bookmark(const Url& peer);

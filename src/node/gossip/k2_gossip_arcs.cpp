@@ -18,7 +18,7 @@ SectorSet sectors_of(const DhtArc& arc) {
 
 }  // namespace
 
-void K2Gossip::in_sync(const Url& peer, const SectorSet& sectors) {
+void K2Gossip::on_in_sync(const Url& peer, const SectorSet& sectors) {
   if (sectors.empty()) return;
   if (in_sync_with_.size() >= kMostInSyncWith && !in_sync_with_.contains(peer)) in_sync_with_.clear();
   in_sync_with_[peer] = {runtime().wall_now(), sectors.count()};

@@ -69,7 +69,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipDiscSectorsDiff& m) {
   }
   auto& round = *rounds_.find(peer, m.session_id);
   take_agents(peer, answer.provided_agents, round.infos_asked);
-  compared(peer);
+  on_compared(peer);
   take_ops(peer, answer.new_ops, {show->asked_since, answer.updated_new_since, round.common, true}, false,
            round.bookmark_holds);
   mark(round, answer.new_ops);
@@ -95,10 +95,10 @@ void K2Gossip::on(const Url& peer, const wire::GossipRingSectorDetailsDiff& m) {
     if (auto* end = std::get_if<gossip::Finish>(&action)) return finish(peer, *end, answer, false);
     return peer_error(peer, std::get<gossip::Fault>(action).what);
   }
-  in_sync(peer, name->in_sync);
+  on_in_sync(peer, name->in_sync);
   auto& round = *rounds_.find(peer, m.session_id);
   take_agents(peer, answer.provided_agents, round.infos_asked);
-  compared(peer);
+  on_compared(peer);
   take_ops(peer, answer.new_ops, {*name->asked_since, answer.updated_new_since, round.common, true}, false,
            round.bookmark_holds);
   mark(round, answer.new_ops);
@@ -150,7 +150,7 @@ void K2Gossip::go_on(const Url& peer, const Bytes& session, gossip::Action& acti
   auto& round = *rounds_.find(peer, session);
   if (ids != nullptr) take_ids(peer, round, *ids);
   auto& name = std::get<gossip::NameIds>(action);
-  in_sync(peer, name.in_sync);
+  on_in_sync(peer, name.in_sync);
   name_ids(peer, round, std::move(name));
 }
 

@@ -416,6 +416,17 @@ TEST(CorePublish, OfferedOpsHaveABoundInMemoryAndEachPeerAShareOfIt) {
   EXPECT_EQ(b.space->fetch().pending_ops(), 5U * 4096U + 50'000U);
 }
 
+/// Ids of ops that nobody holds.
+std::vector<OpId> ids_from(std::uint64_t first, std::uint64_t count) {
+  std::vector<OpId> ids;
+  for (std::uint64_t i = first; i < first + count; ++i) {
+    std::string id = "op " + std::to_string(i);
+    id.resize(32, '.');
+    ids.emplace_back(as_bytes(id));
+  }
+  return ids;
+}
+
 /// What strangers name is kept in memory and on the disk until it is given up: it took 1 GiB and 266 MiB once.
 TEST(CorePublish, WhatStrangersNameHasAFifthOfTheRoomAndAPeerThatHasSentOpsTheRest) {
   Net net;
@@ -425,15 +436,6 @@ TEST(CorePublish, WhatStrangersNameHasAFifthOfTheRoomAndAPeerThatHasSentOpsTheRe
   b.start();
   ASSERT_TRUE(publish(net, a, a.add_ops(1, 100), b.url));
   ASSERT_TRUE(net.world.run_until([&] { return b.held() == 100; }, 10s));
-  const auto ids_from = [](std::uint64_t first, std::uint64_t count) {
-    std::vector<OpId> ids;
-    for (std::uint64_t i = first; i < first + count; ++i) {
-      std::string id = "op " + std::to_string(i);
-      id.resize(32, '.');
-      ids.emplace_back(as_bytes(id));
-    }
-    return ids;
-  };
   std::vector<std::unique_ptr<Scripted>> strangers;
   for (std::uint64_t i = 0; i < 100; ++i) {
     strangers.push_back(std::make_unique<Scripted>(net, "stranger" + std::to_string(i)));
@@ -457,15 +459,6 @@ TEST(CorePublish, AKnownPeerThatFillsItsShareLeavesNewcomersTheirs) {
   b.start();
   ASSERT_TRUE(publish(net, a, a.add_ops(1, 100), b.url));
   ASSERT_TRUE(net.world.run_until([&] { return b.held() == 100; }, 10s));
-  const auto ids_from = [](std::uint64_t first, std::uint64_t count) {
-    std::vector<OpId> ids;
-    for (std::uint64_t i = first; i < first + count; ++i) {
-      std::string id = "op " + std::to_string(i);
-      id.resize(32, '.');
-      ids.emplace_back(as_bytes(id));
-    }
-    return ids;
-  };
   // A quarter of all the room, which is more than the fifth that newcomers have.
   ASSERT_TRUE(publish(net, a, ids_from(0, 12'000), b.url));
   net.world.run_for(10ms);
