@@ -129,13 +129,14 @@ class LocalConn final : public Conn, public LoopItem, public std::enable_shared_
       wake(down->receiver, down->to, down->receiver_awake, &LocalConn::receive);
       return;
     }
+    // Before the client can learn of it: what the client sends, or its end, comes after this task.
+    server->post([end] { end->opened(); });
     for (Lane* lane : {up.get(), down.get()}) {
       const std::lock_guard lock(lane->mutex);
       (lane == up.get() ? lane->to : lane->from) = end;
       (lane == up.get() ? lane->receiver : lane->sender) = server;
       if (lane == down.get()) wake(lane->receiver, lane->to, lane->receiver_awake, &LocalConn::opened);
     }
-    server->post([end] { end->opened(); });
   }
 
   /// Posts a call to an end, if the end exists and no call is posted yet. Holds the lane's lock, so that the end's
