@@ -11,13 +11,16 @@ namespace kitsune2 {
 /// A Runtime over one io_context thread, which is the strand. A program that links it gets its keyed hash
 /// (`set_hash_seed`) seeded from the system's randomness before main.
 ///
-/// *Rules*. R1: tasks run in the order in which they were posted, by any thread; due timers run in the order of
-/// (time, scheduling). R2: posting is cheap: one uncontended lock, and one wake-up of the loop per batch, not per
-/// task. R3: posted tasks do not starve I/O: a task that is posted by another task runs after the sockets had a turn.
-/// R4: nothing runs after `stop()`; the thread that calls it destroys what was posted or scheduled, and later calls
-/// of `post` and `schedule` drop their task. *Lifetime*: the runtime must outlive every object made with it
-/// (connections, servers, clients). A task that throws ends the program with a message that names the task's type and
-/// the exception.
+/// *Rules*.
+///  R1  Tasks run in the order in which they were posted, by any thread; due timers run in the order of (time,
+///      scheduling).
+///  R2  Posting is cheap: one uncontended lock, and one wake-up of the loop per batch, not per task.
+///  R3  Posted tasks do not starve I/O: a task that is posted by another task runs after the sockets had a turn.
+///  R4  Nothing runs after `stop()`; the thread that calls it destroys what was posted or scheduled, and later calls of
+///      `post` and `schedule` drop their task.
+///
+/// *Lifetime*: the runtime must outlive every object made with it (connections, servers, clients). A task that throws
+/// ends the program with a message that names the task's type and the exception.
 class AsioRuntime : public Runtime {
  public:
   /// `log` receives the lines that are written on the strand. Without a callback they go to the log of the runtime on

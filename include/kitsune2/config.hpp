@@ -170,10 +170,12 @@ struct K2GossipConfig {
 /// A node's whole configuration, a value made of plain structs. JSON: `{"coreFetch":{…},"coreBootstrap":{…},…}`, UTF-8,
 /// no comments. docs/configuration.md lists every key.
 ///
-/// *Rules*. C1: unknown sections are kept and returned, because applications add their own, unless the name differs
-/// from a known one by at most two letters. C2: an unknown key in a known section, a duplicate key, a wrong type or a
-/// value out of range is Errc::invalid_config. The message names the key ("coreFetch.parallelRequestCount: …") and, if
-/// it is unknown, the nearest known one. *Rationale*: a misspelt key that is ignored is found months later.
+/// *Rules*.
+///  C1  Unknown sections are kept and returned, because applications add their own, unless the name differs from a
+///      known one by at most two letters.
+///  C2  An unknown key in a known section, a duplicate key, a wrong type or a value out of range is
+///      Errc::invalid_config. The message names the key ("coreFetch.parallelRequestCount: …") and, if it is unknown,
+///      the nearest known one. *Rationale*: a misspelt key that is ignored is found months later.
 struct Config {
   CoreFetchConfig core_fetch;
   CorePublishConfig core_publish;

@@ -263,25 +263,26 @@ class FilesHandler : public KitsuneHandler {
 /// storage arc that is not empty, except `self`. Waits for a source for ever, unless `timeout` says otherwise.
 ///
 /// *Rules*.
-/// F1: nothing that the store holds is requested, so a call after a kill resumes.
-/// F2: at most `window_ops` are pending at a time, however large the share.
-/// F3: a file appears under its name only when it is complete, verified by hash, and on disk (written to a temporary
-/// name in its folder, synced in groups, renamed).
-/// F4: no path of the share leaves `out_dir`, not even through symbolic links that exist there.
-/// F5: an existing identical file is kept.
-/// F6: an op that no source has delays only the files that need it.
-/// F7: permission bits are the share's less the process's umask; bits beyond rwxrwxrwx are never set. Existing files
-/// only lose permissions, unless `overwrite` is set.
-/// F8: links are created after all files are written, and folders get their bits last. No link of a share leads out of
-/// `out_dir`.
-/// F9: `stop` is checked before each piece of work. What is unfinished in `out_dir` is removed; what is stored stays.
-/// F10: `out_dir` and the folders of `exclude` must not overlap, by device and inode; otherwise Errc::invalid_argument,
-/// before anything is created.
-/// F11: when the call has returned, the names of everything written are durable, not only the contents.
-/// F12: a share costs no more than its different ops justify. Memory does not depend on what the share claims. The list
-/// of files may have 64 MiB plus 32 times the bytes of all ops held of the space, the files 16 GiB plus 1,024 times
-/// these bytes (Errc::malformed). A share for which the disk has no room is not begun (Errc::disk_full).
-/// F13: an op found damaged in the store is fetched again, like one that was never held.
+///  F1  Nothing that the store holds is requested, so a call after a kill resumes.
+///  F2  At most `window_ops` are pending at a time, however large the share.
+///  F3  A file appears under its name only when it is complete, verified by hash, and on disk (written to a temporary
+///      name in its folder, synced in groups, renamed).
+///  F4  No path of the share leaves `out_dir`, not even through symbolic links that exist there.
+///  F5  An existing identical file is kept.
+///  F6  An op that no source has delays only the files that need it.
+///  F7  Permission bits are the share's less the process's umask; bits beyond rwxrwxrwx are never set. Existing files
+///      only lose permissions, unless `overwrite` is set.
+///  F8  Links are created after all files are written, and folders get their bits last. No link of a share leads out of
+///      `out_dir`.
+///  F9  `stop` is checked before each piece of work. What is unfinished in `out_dir` is removed; what is stored stays.
+///  F10 `out_dir` and the folders of `exclude` must not overlap, by device and inode; otherwise Errc::invalid_argument,
+///      before anything is created.
+///  F11 When the call has returned, the names of everything written are durable, not only the contents.
+///  F12 A share costs no more than its different ops justify. Memory does not depend on what the share claims. The list
+///      of files may have 64 MiB plus 32 times the bytes of all ops held of the space, the files 16 GiB plus 1,024
+///      times these bytes (Errc::malformed). A share for which the disk has no room is not begun (Errc::disk_full).
+///  F13 An op found damaged in the store is fetched again, like one that was never held.
+///
 /// Blocks; must not be called on the strand. Errors: Errc::cancelled (stopped), Errc::timed_out, Errc::malformed (the
 /// share is invalid), Errc::disk_full, Errc::corrupt, Errc::io. Problems of single files are in the report and are not
 /// errors.

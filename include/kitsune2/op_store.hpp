@@ -161,26 +161,34 @@ struct OpStoreStats {
 
 /// Durable storage for the ops of a space, and for its open fetch requests, so that a restart resumes them.
 ///
-/// *Rules*. S1: once a handler reports success for an op, the op survives a crash of the process and of the machine
-/// (except in the memory store). S2: writes complete in the order in which they were called. S3: requested ids that are
-/// not held are left out; they are not an error. S4: if a call fails, nothing of it is stored, and it can be repeated.
-/// S5: a read that is called after the handler of a write sees the write. S6: times of storing never go back, and those
-/// of a call are later than those of earlier calls. They follow the wall clock where that allows it; the clock may
-/// stand still, jump back, and show the smallest or largest Timestamp. S7: an op larger than the store's limit
-/// (`max_op_bytes` in the shipped stores) is rejected; one held from a time with a higher limit is returned like any
-/// other. S8: every op that becomes held is reported by exactly one `ops_stored`; callers report nothing. S9: bytes
-/// read from a disk are returned only if they have their id by the policy. An op whose bytes do not, or whose entry
-/// is damaged, fails no call: it is left out as if it were not held, dropped, and reported by `ops_damaged`. S10: a
-/// query with a `stop` ends soon after it with Errc::cancelled, and does not delay the calls that wait before it. S11:
-/// a list, a sum or a page of requests is bounded by what one call looks at, however much the store holds. S12: durable
-/// requests are kept once and bounded in bytes: beyond that, `add_pending` is Errc::overloaded and keeps nothing of the
-/// call; earlier requests stay. *Reason*: the oldest requests are those that were promised; a peer that announces more
-/// and more ops must not push them out. `kitsune2/testing/op_store_suite.hpp` tests all of this for any implementation.
-/// Errors: Errc::io, Errc::disk_full, Errc::corrupt (a page of the file is damaged; the message says what to do).
-/// Strand only; handlers run on the strand, and those of a destroyed store are dropped. At most
-/// `max_pending_write_bytes` wait for the writer; further calls get Errc::overloaded at once, before the writes that
-/// wait, and the caller keeps the ops. The runtime must outlive the store. Rust counterpart: `OpStore` of kitsune2_api
-/// 0.2.2, with the same names.
+/// *Rules*.
+///  S1  Once a handler reports success for an op, the op survives a crash of the process and of the machine (except in
+///      the memory store).
+///  S2  Writes complete in the order in which they were called.
+///  S3  Requested ids that are not held are left out; they are not an error.
+///  S4  If a call fails, nothing of it is stored, and it can be repeated.
+///  S5  A read that is called after the handler of a write sees the write.
+///  S6  Times of storing never go back, and those of a call are later than those of earlier calls. They follow the wall
+///      clock where that allows it; the clock may stand still, jump back, and show the smallest or largest Timestamp.
+///  S7  An op larger than the store's limit (`max_op_bytes` in the shipped stores) is rejected; one held from a time
+///      with a higher limit is returned like any other.
+///  S8  Every op that becomes held is reported by exactly one `ops_stored`; callers report nothing.
+///  S9  Bytes read from a disk are returned only if they have their id by the policy. An op whose bytes do not, or
+///      whose entry is damaged, fails no call: it is left out as if it were not held, dropped, and reported by
+///      `ops_damaged`.
+///  S10 A query with a `stop` ends soon after it with Errc::cancelled, and does not delay the calls that wait before
+///      it.
+///  S11 A list, a sum or a page of requests is bounded by what one call looks at, however much the store holds.
+///  S12 Durable requests are kept once and bounded in bytes: beyond that, `add_pending` is Errc::overloaded and keeps
+///      nothing of the call; earlier requests stay. *Reason*: the oldest requests are those that were promised; a peer
+///      that announces more and more ops must not push them out.
+///  S13 At most `max_pending_write_bytes` wait for the writer. Further calls get Errc::overloaded at once, before the
+///      writes that wait, and the caller keeps the ops.
+/// `kitsune2/testing/op_store_suite.hpp` tests all of this for any implementation.
+///
+/// *Errors*: Errc::io, Errc::disk_full, Errc::corrupt (a page of the file is damaged; the message says what to do).
+/// *Threads*: strand only; handlers run on the strand, and those of a destroyed store are dropped. The runtime must
+/// outlive the store. Rust counterpart: `OpStore` of kitsune2_api 0.2.2, with the same names.
 class OpStore {
  public:
   /// The most ops that one `list_ops` or `sum_ops` looks at.

@@ -23,10 +23,14 @@ struct PeerUse {
 
 /// The agent infos of one space. Synchronous: the store is bounded and cached in memory, also with SQLite.
 ///
-/// *Rules*. P1: the newest created_at of an agent wins, even if it is a tombstone. P2: expired infos and tombstones are
-/// never returned. P3: at most `max_agents` are kept. src/core/peers/peer_eviction.hpp decides which are dropped: never
-/// one in use, and of the others first those of a bringer that has brought many. P4: an info is kept for at most 20
-/// minutes after it was signed. *Reason*: honest nodes sign for 20 minutes; signing for 30 must not be an advantage.
+/// *Rules*.
+///  P1  The newest created_at of an agent wins, even if it is a tombstone.
+///  P2  Expired infos and tombstones are never returned.
+///  P3  At most `max_agents` are kept. src/core/peers/peer_eviction.hpp decides which are dropped: never one in use,
+///      and of the others first those of a bringer that has brought many.
+///  P4  An info is kept for at most 20 minutes after it was signed. *Reason*: honest nodes sign for 20 minutes; signing
+///      for 30 must not be an advantage.
+///
 /// Strand only. Rust: `PeerStore`.
 class PeerStore {
  public:

@@ -31,10 +31,13 @@ struct PublishStats {
 
 /// Announces ops and agents to peers. Strand only. Rust: `Publish`.
 ///
-/// *Rules*. P1: published op ids are passed to fetch, with the sender's url as their source. P2: a published agent info
-/// is stored if it verifies, is of this space and has credible times; otherwise it is counted, and the connection stays
-/// open. P3: a message that does not decode closes the connection. P4: a flood from one peer affects no other peer: for
-/// each peer, waiting ids and infos per second are bounded; more are dropped and counted.
+/// *Rules*.
+///  P1  Published op ids are passed to fetch, with the sender's url as their source.
+///  P2  A published agent info is stored if it verifies, is of this space and has credible times; otherwise it is
+///      counted, and the connection stays open.
+///  P3  A message that does not decode closes the connection.
+///  P4  A flood from one peer affects no other peer: for each peer, waiting ids and infos per second are bounded; more
+///      are dropped and counted.
 class Publish {
  public:
   virtual ~Publish() = default;

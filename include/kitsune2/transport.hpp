@@ -79,10 +79,14 @@ class TransportEvents {
 
 /// Moves whole messages between peers, in order for each peer. The narrow interface that a new transport implements.
 ///
-/// *Rules*. B1: `send` opens a connection if there is none. B2: the first message each way is the preflight; nothing
-/// else is sent before the peer's has arrived. B3: messages to one peer arrive in order, or the connection is closed;
-/// messages to different peers do not wait for each other. B4: the send queue of each peer is bounded
-/// (`max_queue_bytes`); beyond that `send` completes with Errc::overloaded. Rust counterpart: `TxImp`. Strand only.
+/// *Rules*.
+///  B1  `send` opens a connection if there is none.
+///  B2  The first message each way is the preflight; nothing else is sent before the peer's has arrived.
+///  B3  Messages to one peer arrive in order, or the connection is closed; messages to different peers do not wait for
+///      each other.
+///  B4  The send queue of each peer is bounded (`max_queue_bytes`); beyond that `send` completes with Errc::overloaded.
+///
+/// Rust counterpart: `TxImp`. Strand only.
 class TransportBackend {
  public:
   virtual ~TransportBackend() = default;

@@ -65,11 +65,15 @@ using ManifestSource = std::function<Result<Bytes>()>;
 
 /// Reads a manifest step by step and rejects what the format forbids. The bytes may be hostile.
 ///
-/// *Rules* (each gives Errc::malformed with the path). M1: names satisfy `name_fault`, and paths have at most
-/// kMaxPathBytes. M2: names ascend strictly in each folder, so nothing occurs twice and no path is both file and
-/// folder; checking this takes memory for one path. M3: every packed file lies in one pack, and packs have no rest. M4:
-/// counts, sizes and op references are those of the root op, and no byte follows. M5: links satisfy `target_fault`, and
-/// modes have no bits beyond kModeBits. Memory: one path, one record. Not thread-safe.
+/// *Rules*, each of which gives Errc::malformed with the path.
+///  M1  Names satisfy `name_fault`, and paths have at most kMaxPathBytes.
+///  M2  Names ascend strictly in each folder, so nothing occurs twice and no path is both file and folder. Checking
+///      this takes memory for one path.
+///  M3  Every packed file lies in one pack, and packs have no rest.
+///  M4  Counts, sizes and op references are those of the root op, and no byte follows.
+///  M5  Links satisfy `target_fault`, and modes have no bits beyond kModeBits.
+///
+/// Memory: one path, one record. Not thread-safe.
 class ManifestReader {
  public:
   static constexpr std::size_t kIdsPerRecord = 1024;

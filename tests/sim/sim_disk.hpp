@@ -19,13 +19,17 @@ namespace kitsune2::sim {
 
 /// The files of one node, as a SQLite VFS.
 ///
-/// *Model*. D1: what was written is visible to later reads at once, and durable once its file was synced. D2: when the
-/// power fails, each unsynced write is kept, lost, or kept in part: a prefix or any subset of its sectors of 512 bytes.
-/// The same holds for truncations, and for files created or removed without a sync of their folder. D3: a failing sync
-/// may lose for good what it should have written, while reads still see it (as with page caches). After that, only a
-/// power failure ends the process. *Rationale*: the next process would build on what is not there, and no program can
-/// know. D4: without power every operation fails and nothing changes. D5: shared memory and locks belong to one process
-/// and end with it. All choices come from the seed. One thread.
+/// *Model*.
+///  D1  What was written is visible to later reads at once, and durable once its file was synced.
+///  D2  When the power fails, each unsynced write is kept, lost, or kept in part: a prefix or any subset of its sectors
+///      of 512 bytes. The same holds for truncations, and for files created or removed without a sync of their folder.
+///  D3  A failing sync may lose for good what it should have written, while reads still see it (as with page caches).
+///      After that, only a power failure ends the process. *Rationale*: the next process would build on what is not
+///      there, and no program can know.
+///  D4  Without power every operation fails and nothing changes.
+///  D5  Shared memory and locks belong to one process and end with it.
+///
+/// All choices come from the seed. One thread.
 class SimDisk {
  public:
   struct Faults {

@@ -21,15 +21,18 @@ class SimConn;
 
 /// Several machines, each on an access link of its own, and the connections between them.
 ///
-/// *Model*. N1: a connection carries bytes in order, in pieces of any size, at the speed of the slower access link and
-/// with the latency of both; connections wait for each other only on links they share. N2: at most `window` bytes are
-/// under way; a reader that pauses stops the writer. N3: what meets a blocked link is sent again later. After kGiveUp
-/// without progress the waiting end is told (Errc::io), the other end never. N4: a machine that is cut off resets its
-/// connections in the middle of what is under way. N5: bytes to a machine that died silently stay unanswered until it
-/// is up again; then a reset answers them. N6: an attempt to connect is repeated after 1, 3 and 7 s and fails after
-/// net::kTcpConnectLimit. N7: a deafened connection accepts what is sent to it and carries nothing further; nobody is
-/// told. All choices come from the world's seed.
-/// none of it any further; nobody is told. All choices come from the world's seed.
+/// *Model*.
+///  N1  A connection carries bytes in order, in pieces of any size, at the speed of the slower access link and with the
+///      latency of both; connections wait for each other only on links they share.
+///  N2  At most `window` bytes are under way; a reader that pauses stops the writer.
+///  N3  What meets a blocked link is sent again later. After kGiveUp without progress the waiting end is told
+///      (Errc::io), the other end never.
+///  N4  A machine that is cut off resets its connections in the middle of what is under way.
+///  N5  Bytes to a machine that died silently stay unanswered until it is up again; then a reset answers them.
+///  N6  An attempt to connect is repeated after 1, 3 and 7 s and fails after net::kTcpConnectLimit.
+///  N7  A deafened connection accepts what is sent to it and carries nothing further; nobody is told.
+///
+/// All choices come from the world's seed.
 class SimNet {
  public:
   using Host = std::uint32_t;

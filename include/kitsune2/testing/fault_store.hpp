@@ -22,11 +22,15 @@ namespace kitsune2::testing {
 /// Can also make a *disk* out of a memory store: let the memory store live on a runtime of its own, and give each start
 /// of the node a new FaultStore over it. When the node crashes, what was written stays, and what was under way is lost.
 ///
-/// *Rules*. F1: writes begin in the order of the calls, each after `write_delay`; a failing write changes nothing. F2:
-/// handlers run on this store's runtime, none after its end. F3: faults apply to calls made from now on; held calls
-/// begin at `release`. F4: events of the other store are delivered on this store's runtime, none from before its start,
-/// and each before the handlers that run after it there. The writes are process_incoming_ops, store_described_ops,
-/// add_pending, remove_pending_source, remove_pending and store_slice_hash; all others are reads. Strand only.
+/// *Rules*.
+///  F1  Writes begin in the order of the calls, each after `write_delay`; a failing write changes nothing.
+///  F2  Handlers run on this store's runtime, none after its end.
+///  F3  Faults apply to calls made from now on; held calls begin at `release`.
+///  F4  Events of the other store are delivered on this store's runtime, none from before its start, and each before
+///      the handlers that run after it there.
+///
+/// The writes are process_incoming_ops, store_described_ops, add_pending, remove_pending_source, remove_pending and
+/// store_slice_hash; all others are reads. Strand only.
 class FaultStore final : public OpStore {
  public:
   FaultStore(Runtime& runtime, std::shared_ptr<OpStore> inner);

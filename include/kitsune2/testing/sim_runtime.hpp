@@ -15,12 +15,15 @@ class SimRuntime;
 
 /// A world in virtual time. All nodes of a simulation (or the one node of a unit test) run in it, one task at a time.
 ///
-/// *Rules*. W1: tasks run in the order of (time, posting), over all nodes. W2: time stands still while work is ready,
-/// and then jumps to the next deadline; it never passes one. W3: the same seed and the same calls give the same run;
-/// `trace_hash()` proves it. (The order of containers keyed by ids depends on the process's hash key: to repeat a run
-/// in another process, call `set_hash_seed` first in `main`.) W4: work that posts itself for ever at one instant aborts
-/// with a message after ten million tasks. W5: only the thread that made the world may use it, except for `post`,
-/// `wall_now` and `random_bytes` of its runtimes.
+/// *Rules*.
+///  W1  Tasks run in the order of (time, posting), over all nodes.
+///  W2  Time stands still while work is ready, and then jumps to the next deadline; it never passes one.
+///  W3  The same seed and the same calls give the same run; `trace_hash()` proves it. (The order of containers keyed by
+///      ids depends on the process's hash key: to repeat a run in another process, call `set_hash_seed` first in
+///      `main`.)
+///  W4  Work that posts itself for ever at one instant aborts with a message after ten million tasks.
+///  W5  Only the thread that made the world may use it, except for `post`, `wall_now` and `random_bytes` of its
+///      runtimes.
 ///
 /// A store with threads of its own (SQLite) posts from them; their work takes real time and no virtual time. For that,
 /// `wait_for` sleeps until something was posted.

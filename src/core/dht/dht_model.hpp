@@ -18,14 +18,17 @@ namespace kitsune2::dht {
 
 /// The DHT model of one space: combined hashes of the ops in each sector and slice of time.
 ///
-/// *Rules*. M1: an op lies in the sector of its location and in the slice of its created_at; a slice is closed at its
-/// start and open at its end. M2: an op that is newer than the last ring is in no slice yet and enters one at a later
-/// `update`; an op that was created before 1970 is in none, ever, as in the reference. M3: hashes are kept for each
-/// (sector, unit) after the disc boundary and for each (sector, full slice) before it. *Reason*: every slice of every
-/// layout is then a sum of what is kept, so an update and a start read no op. M4: `add` is O(1), `update` is linear in
-/// the number of (sector, unit) pairs that hold an op, a snapshot in the sectors and pairs that it shows. Memory is
-/// about 100 bytes for each (sector, unit) of the last 128 to 256 hours and each (sector, full slice) before it that
-/// hold an op: at most 512 × 1,023 of the first kind. M5: all ids have one length; the first one decides.
+/// *Rules*.
+///  M1  An op lies in the sector of its location and in the slice of its created_at; a slice is closed at its start and
+///      open at its end.
+///  M2  An op that is newer than the last ring is in no slice yet and enters one at a later `update`; an op that was
+///      created before 1970 is in none, ever, as in the reference.
+///  M3  Hashes are kept for each (sector, unit) after the disc boundary and for each (sector, full slice) before it.
+///      *Reason*: every slice of every layout is then a sum of what is kept, so an update and a start read no op.
+///  M4  `add` is O(1), `update` is linear in the number of (sector, unit) pairs that hold an op, a snapshot in the
+///      sectors and pairs that it shows. Memory is about 100 bytes for each (sector, unit) of the last 128 to 256 hours
+///      and each (sector, full slice) before it that hold an op: at most 512 × 1,023 of the first kind.
+///  M5  All ids have one length; the first one decides.
 ///
 /// Pure: it is told the time and the ops. `handle` says which ids to list; the caller reads them from its store. Equal
 /// to kitsune2_dht 0.2.2 and 0.5.3 (tests/unit/core/dht/dht_vectors_test.cpp), except that the caller may cut a list of

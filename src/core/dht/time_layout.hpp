@@ -37,10 +37,12 @@ struct Ring {
 ///     1970                                disc boundary                              now
 ///      |--- slice 0 ---| … |--- slice n-1 ---|- ring 0 -|- ring 1 -|-- … --|-|-|- (rest, in no ring)
 ///
-/// *Rules*. L1: there are as many full slices as end at least kMinRecentUnits before now. L2: from there on come rings
-/// of 2^8, 2^7, … 2^0 units, two of a length if the rest is long enough to go on with the shorter ones after them, one
-/// if it holds one, none otherwise. L3: what is left over, a unit and a bit, is in no ring yet. L4: the layout is due
-/// to change one unit after the end of the last ring.
+/// *Rules*.
+///  L1  There are as many full slices as end at least kMinRecentUnits before now.
+///  L2  From there on come rings of 2^8, 2^7, … 2^0 units, two of a length if the rest is long enough to go on with the
+///      shorter ones after them, one if it holds one, none otherwise.
+///  L3  What is left over, a unit and a bit, is in no ring yet.
+///  L4  The layout is due to change one unit after the end of the last ring.
 class TimeLayout {
  public:
   /// A time before 1970 gives the layout of 1970, without slices and rings.

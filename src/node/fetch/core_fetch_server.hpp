@@ -23,9 +23,10 @@ namespace kitsune2 {
 /// *Budget*: a peer is charged for its messages, and for looking up ops that are not held. Ops that are held and that
 /// it receives are free: the turns divide that work already, and a budget would idle a node that serves nobody else.
 ///
-/// S7: a response is never larger than a message of the transport. An op that does not fit into a message is left out,
-/// counted and logged. *Reason*: a store may hold such ops from before its limit, and the other ops of that request
-/// should not suffer. A response that S8 limits to a frame is cut so that the whole message fits into one.
+/// *Rule*.
+///  S7  A response is never larger than a message of the transport. An op that does not fit into a message is left out,
+///      counted and logged. *Reason*: a store may hold such ops from before its limit, and the other ops of that
+///      request should not suffer. A response that S8 limits to a frame is cut so that the whole message fits into one.
 class FetchServer {
  public:
   /// The cost of a waiting request besides its ids: its message is kept, which may have unknown fields.

@@ -10,10 +10,12 @@ namespace kitsune2::runs {
 
 /// The runs of a store, and what they cover.
 ///
-/// *Rules*. M1: a run counts only if a manifest names it; the manifest is written after the blocks of the run and
-/// becomes durable with or after them (in SQLite: in the same transaction). Blocks that nobody names are free. M2: the
-/// runs of each order hold together every op that was stored up to `covered`, and nothing later. After a crash the
-/// newer ones are read from their rows. M3: a slot belongs to one run at most.
+/// *Rules*.
+///  M1  A run counts only if a manifest names it; the manifest is written after the blocks of the run and becomes
+///      durable with or after them (in SQLite: in the same transaction). Blocks that nobody names are free.
+///  M2  The runs of each order hold together every op that was stored up to `covered`, and nothing later. After a crash
+///      the newer ones are read from their rows.
+///  M3  A slot belongs to one run at most.
 struct Manifest {
   std::uint64_t salt = 0;         ///< of filter_hash
   std::uint64_t next_number = 1;  ///< of the next run

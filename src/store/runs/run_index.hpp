@@ -34,14 +34,17 @@ class MergedCursor final : public Cursor {
 
 /// The index: the newest ops in memory, the others in runs.
 ///
-/// *Rules*. I1: `add` comes in the order of storing. What is added is found at once. I2: when there are `newest` of
-/// them they are put aside and become two runs, one by place and one by time; eight runs of one size become one. All of
-/// it happens in `step`, a little for each op that was added, so no call does much at once. I3: the owner writes an
-/// op's row, the blocks and the manifest in one transaction, between `begin` and `committed`. If that fails it calls
-/// `load` with what is durable, and adds again the ops that are not covered. I4: slots that a merge has freed are
-/// written over only after the manifest that no longer names them is durable. I5: a dropped op is never found again;
-/// merges leave it out. I6: opening needs the manifest, fences and filters, and the rows of what is not covered: two
-/// times `newest` at most.
+/// *Rules*.
+///  I1  `add` comes in the order of storing. What is added is found at once.
+///  I2  When there are `newest` of them they are put aside and become two runs, one by place and one by time; eight
+///      runs of one size become one. All of it happens in `step`, a little for each op that was added, so no call does
+///      much at once.
+///  I3  The owner writes an op's row, the blocks and the manifest in one transaction, between `begin` and `committed`.
+///      If that fails it calls `load` with what is durable, and adds again the ops that are not covered.
+///  I4  Slots that a merge has freed are written over only after the manifest that no longer names them is durable.
+///  I5  A dropped op is never found again; merges leave it out.
+///  I6  Opening needs the manifest, fences and filters, and the rows of what is not covered: two times `newest` at
+///      most.
 class RunIndex {
  public:
   /// `file` stays longer.

@@ -12,15 +12,20 @@ namespace kitsune2::sqlite {
 /// A VFS that collects what is written to a WAL without a gap, and passes it to another VFS in pieces of up to
 /// `kGatherBytes`. For databases with synchronous=FULL.
 ///
-/// *Rules*. G1: a sync, and whatever else could tell the difference (a read, the size, a truncation), first writes
-/// everything. So order and durability are those of the VFS below. G2: if a piece cannot be written, the call that
-/// passes it on fails, at the latest the sync; SQLite fails the commit in both cases. G3: only WALs, and only on a disk
-/// where a write never harms bytes beside it. *Rationale*: with FULL, SQLite syncs a WAL before anybody may read what
-/// is new in it. With the database itself it does not: an incomplete checkpoint announces its pages to readers without
-/// a sync, and ignores errors before that. Where writes harm their neighbours, SQLite pads a WAL after the sync. G4: a
-/// process that is killed loses what it has not synced; without this VFS it would lose it only when the machine stops.
-/// SQLite relies on neither. *Rationale for all of this*: SQLite writes a WAL as 24 bytes and a page, in turn. With
-/// large ops these calls took most of a writer's time (docs/decisions/0014).
+/// *Rules*.
+///  G1  A sync, and whatever else could tell the difference (a read, the size, a truncation), first writes everything.
+///      So order and durability are those of the VFS below.
+///  G2  If a piece cannot be written, the call that passes it on fails, at the latest the sync; SQLite fails the commit
+///      in both cases.
+///  G3  Only WALs, and only on a disk where a write never harms bytes beside it. *Rationale*: with FULL, SQLite syncs a
+///      WAL before anybody may read what is new in it. With the database itself it does not: an incomplete checkpoint
+///      announces its pages to readers without a sync, and ignores errors before that. Where writes harm their
+///      neighbours, SQLite pads a WAL after the sync.
+///  G4  A process that is killed loses what it has not synced; without this VFS it would lose it only when the machine
+///      stops. SQLite relies on neither.
+///
+/// *Rationale for all of this*: SQLite writes a WAL as 24 bytes and a page, in turn. With large ops these calls took
+/// most of a writer's time (docs/decisions/0014).
 class GatherVfs {
  public:
   /// SQLite's own VFS for Unix writes nothing at all when asked for a multiple of 128 KiB, so this is not one.

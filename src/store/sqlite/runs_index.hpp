@@ -36,11 +36,12 @@ class IdInRun {
   ByteView id_;
 };
 
-/// *Rules*. X1: what a connection finds is what its transaction sees: the runs of the manifest there, and the rows
-/// after `covered`, each of which is read once. X2: rows of `op` are only appended. An op that goes, and one whose
-/// entry was wrong and which is stored again, leaves its time in `dropped`, from which nothing is ever removed; no row
-/// has one of these times again. X3: whoever writes calls `begin` first in a transaction and `step` last, and then
-/// `committed` or `roll_back`.
+/// *Rules*.
+///  X1  What a connection finds is what its transaction sees: the runs of the manifest there, and the rows after
+///      `covered`, each of which is read once.
+///  X2  Rows of `op` are only appended. An op that goes, and one whose entry was wrong and which is stored again,
+///      leaves its time in `dropped`, from which nothing is ever removed; no row has one of these times again.
+///  X3  Whoever writes calls `begin` first in a transaction and `step` last, and then `committed` or `roll_back`.
 class RunsIndex final : public OpIndex {
  public:
   static Result<std::unique_ptr<RunsIndex>> make(Connection& connection, const OpPolicy* policy, bool may_write,

@@ -16,9 +16,12 @@ namespace kitsune2::sqlite {
 
 /// Threads for workers that mostly wait.
 ///
-/// *Rules*. T1: the turns of a worker come one after the other, on whatever thread. T2: a turn that is due waits for a
-/// thread only when all `most` of them are in turns; then those that are due take turns, each behind all that were due
-/// before. T3: threads are started as they are needed, and end when no worker is left, before its destructor returns.
+/// *Rules*.
+///  T1  The turns of a worker come one after the other, on whatever thread.
+///  T2  A turn that is due waits for a thread only when all `most` of them are in turns; then those that are due take
+///      turns, each behind all that were due before.
+///  T3  Threads are started as they are needed, and end when no worker is left, before its destructor returns.
+///
 /// A worker may be destroyed on any thread but these.
 class SharedThreads : public std::enable_shared_from_this<SharedThreads> {
  public:
