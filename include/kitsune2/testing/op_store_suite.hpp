@@ -82,7 +82,7 @@ class OpStoreSuite : public ::testing::TestWithParam<OpStoreKind> {
 
 // -------------------------------------------------------------- store, retrieve
 
-TEST_P(OpStoreSuite, stores_and_gives_back) {
+TEST_P(OpStoreSuite, StoresAndGivesBack) {
   const Bytes a = op_at(10, 100);
   const Bytes b = op_at(20, 50);
   const auto out = put({a, b});
@@ -93,12 +93,12 @@ TEST_P(OpStoreSuite, stores_and_gives_back) {
   EXPECT_EQ(w_.retrieve(s(), {id_at(20), id_at(10)}).value(), (std::vector<MetaOp>{{id_at(20), b}, {id_at(10), a}}));
 }
 
-TEST_P(OpStoreSuite, knows_its_policy_and_durability) {
+TEST_P(OpStoreSuite, KnowsItsPolicyAndDurability) {
   EXPECT_EQ(s().policy().name(), "memory-op");
   EXPECT_EQ(s().is_durable(), GetParam().durable);
 }
 
-TEST_P(OpStoreSuite, empty_calls_are_answered) {
+TEST_P(OpStoreSuite, EmptyCallsAreAnswered) {
   EXPECT_TRUE(put({}).stored.empty());
   EXPECT_TRUE(w_.store_described(s(), {})->stored.empty());
   EXPECT_TRUE(w_.retrieve(s(), {})->empty());
@@ -108,14 +108,14 @@ TEST_P(OpStoreSuite, empty_calls_are_answered) {
   EXPECT_EQ(w_.stats(s())->ops, 0U);
 }
 
-TEST_P(OpStoreSuite, ops_that_fail_the_policy_are_counted_and_the_others_stored) {
+TEST_P(OpStoreSuite, OpsThatFailThePolicyAreCountedAndTheOthersStored) {
   const auto out = put({Bytes::copy_of("no op"), op_at(1, 1), Bytes(), op_at(2, 2)});
   EXPECT_EQ(out.rejected, 2U);
   EXPECT_EQ(out.newly_stored, (OpIds{id_at(1), id_at(2)}));
   EXPECT_EQ(w_.stats(s())->ops, 2U);
 }
 
-TEST_P(OpStoreSuite, what_is_rejected_has_its_place_and_the_reason_of_the_policy) {
+TEST_P(OpStoreSuite, ARejectedOpHasItsIndexAndTheReasonOfThePolicy) {
   std::vector<Bytes> ops{op_at(1, 1)};
   for (int i = 0; i < 20; ++i) ops.push_back(Bytes::copy_of("no op"));
   const auto out = put(ops);
@@ -129,7 +129,7 @@ TEST_P(OpStoreSuite, what_is_rejected_has_its_place_and_the_reason_of_the_policy
   EXPECT_TRUE(put({op_at(2, 2)}).rejections.empty());
 }
 
-TEST_P(OpStoreSuite, an_op_that_is_held_is_reported_as_stored_but_not_as_new) {
+TEST_P(OpStoreSuite, AnOpThatIsHeldIsReportedAsStoredButNotAsNew) {
   const Bytes a = op_at(1, 7);
   put({a});
   const auto again = put({a, op_at(2, 8), a});
@@ -140,7 +140,7 @@ TEST_P(OpStoreSuite, an_op_that_is_held_is_reported_as_stored_but_not_as_new) {
   EXPECT_EQ(w_.stats(s())->bytes, a.size() + op_at(2, 8).size());
 }
 
-TEST_P(OpStoreSuite, twice_in_one_call_is_stored_once) {
+TEST_P(OpStoreSuite, TwiceInOneCallIsStoredOnce) {
   const Bytes a = op_at(1, 7);
   const auto out = put({a, a});
   EXPECT_EQ(out.stored.size(), 2U);
@@ -148,7 +148,7 @@ TEST_P(OpStoreSuite, twice_in_one_call_is_stored_once) {
   EXPECT_EQ(out.bytes_stored, a.size());
 }
 
-TEST_P(OpStoreSuite, the_first_bytes_of_an_id_stay) {
+TEST_P(OpStoreSuite, TheFirstBytesOfAnIdStay) {
   const Bytes first = op_at(1, 7, 0, 3);
   put({first});
   const auto out = put({op_at(1, 9, 0, 5)});  // same id by this policy, other bytes and time
@@ -156,7 +156,7 @@ TEST_P(OpStoreSuite, the_first_bytes_of_an_id_stay) {
   EXPECT_EQ(w_.retrieve(s(), {id_at(1)})->at(0).op_data, first);
 }
 
-TEST_P(OpStoreSuite, described_ops_are_stored_as_described) {
+TEST_P(OpStoreSuite, DescribedOpsAreStoredAsDescribed) {
   /// Identifies known ops; ids may have any length, and may be empty.
   class Known final : public OpPolicy {
    public:
@@ -188,7 +188,7 @@ TEST_P(OpStoreSuite, described_ops_are_stored_as_described) {
   EXPECT_EQ(w_.earliest(s(), DhtArc::full()).value(), Timestamp{-3});
 }
 
-TEST_P(OpStoreSuite, large_ops_come_back_whole) {
+TEST_P(OpStoreSuite, LargeOpsComeBackWhole) {
   open(make_sha256_policy());
   std::vector<Bytes> ops;
   for (const std::size_t size : {65'535U, 65'536U, 65'537U, 1'048'576U, 5'000'000U}) ops.push_back(make_op(size, size));
@@ -199,7 +199,7 @@ TEST_P(OpStoreSuite, large_ops_come_back_whole) {
   for (std::size_t i = 0; i < ops.size(); ++i) EXPECT_EQ(back[i].op_data, ops[i]);
 }
 
-TEST_P(OpStoreSuite, ops_do_not_depend_on_the_buffer_they_came_in) {
+TEST_P(OpStoreSuite, OpsDoNotDependOnTheBufferTheyCameIn) {
   open(make_prefix_policy());
   std::vector<std::uint8_t> message(300'000, 7);
   for (std::size_t i = 0; i < 3; ++i) message[i * 100'000] = static_cast<std::uint8_t>(i);
@@ -214,7 +214,7 @@ TEST_P(OpStoreSuite, ops_do_not_depend_on_the_buffer_they_came_in) {
   EXPECT_NE(back[0].op_data.data(), buffer.data());
 }
 
-TEST_P(OpStoreSuite, retrieve_leaves_out_what_is_not_held_and_gives_each_once) {
+TEST_P(OpStoreSuite, RetrieveLeavesOutWhatIsNotHeldAndGivesEachOnce) {
   put({op_at(1, 1), op_at(2, 2)});
   const auto out = w_.retrieve(s(), {id_at(9), id_at(2), id_at(2), id_at(8), id_at(1), id_at(2)}).value();
   ASSERT_EQ(out.size(), 2U);
@@ -222,7 +222,7 @@ TEST_P(OpStoreSuite, retrieve_leaves_out_what_is_not_held_and_gives_each_once) {
   EXPECT_EQ(out[1].op_id, id_at(1));
 }
 
-TEST_P(OpStoreSuite, what_was_stored_together_is_given_in_any_order) {
+TEST_P(OpStoreSuite, OpsStoredTogetherAreGivenInAnyOrder) {
   open(make_sha256_policy());
   std::mt19937 random(4);
   std::vector<MetaOp> held;  // in the order of storing
@@ -250,7 +250,7 @@ TEST_P(OpStoreSuite, what_was_stored_together_is_given_in_any_order) {
   }
 }
 
-TEST_P(OpStoreSuite, retrieve_stops_before_max_bytes_is_passed) {
+TEST_P(OpStoreSuite, RetrieveStopsBeforeMaxBytesIsPassed) {
   open(make_prefix_policy());
   const auto ops = make_ops(s().policy(), 1, 5, 100);
   put(payloads_of(ops));
@@ -264,14 +264,14 @@ TEST_P(OpStoreSuite, retrieve_stops_before_max_bytes_is_passed) {
   EXPECT_EQ(w_.retrieve(s(), ids, UINT64_MAX)->size(), 5U);
 }
 
-TEST_P(OpStoreSuite, filter_keeps_order_and_repeats) {
+TEST_P(OpStoreSuite, FilterKeepsOrderAndRepeats) {
   put({op_at(1, 1), op_at(2, 2)});
   EXPECT_EQ(w_.filter(s(), {id_at(5), id_at(1), id_at(4), id_at(5), id_at(2)}).value(),
             (OpIds{id_at(5), id_at(4), id_at(5)}));
   EXPECT_TRUE(w_.filter(s(), {id_at(1), id_at(2)})->empty());
 }
 
-TEST_P(OpStoreSuite, ids_at_the_same_location_are_told_apart) {
+TEST_P(OpStoreSuite, IdsAtTheSameLocationAreToldApart) {
   put({op_at(77, 1, 1), op_at(77, 2, 2)});
   ASSERT_EQ(id_at(77, 1).loc(), id_at(77, 2).loc());
   EXPECT_EQ(w_.filter(s(), {id_at(77, 1), id_at(77, 2), id_at(77, 3)}).value(), (OpIds{id_at(77, 3)}));
@@ -279,7 +279,7 @@ TEST_P(OpStoreSuite, ids_at_the_same_location_are_told_apart) {
 
 // ------------------------------------------------------------------ time slices
 
-TEST_P(OpStoreSuite, time_slice_is_half_open_and_in_order) {
+TEST_P(OpStoreSuite, TimeSliceIsHalfOpenAndInOrder) {
   put({op_at(3, 30), op_at(1, 10), op_at(2, 20), op_at(9, 20, 1), op_at(4, 40)});
   const auto full = DhtArc::full();
   OpIds at_20{id_at(2), id_at(9, 1)};
@@ -291,7 +291,7 @@ TEST_P(OpStoreSuite, time_slice_is_half_open_and_in_order) {
   EXPECT_EQ(w_.slice(s(), full, Timestamp::min(), Timestamp::max())->op_ids.size(), 5U);
 }
 
-TEST_P(OpStoreSuite, time_slice_counts_the_bytes_of_what_it_gives) {
+TEST_P(OpStoreSuite, TimeSliceCountsTheBytesOfWhatItGives) {
   const Bytes a = op_at(1, 10);
   const Bytes b = op_at(2, 20, 0, 50);
   put({a, b, op_at(1000, 15)});
@@ -300,7 +300,7 @@ TEST_P(OpStoreSuite, time_slice_counts_the_bytes_of_what_it_gives) {
   EXPECT_EQ(out.bytes, a.size() + b.size());
 }
 
-TEST_P(OpStoreSuite, arcs_are_inclusive_and_wrap) {
+TEST_P(OpStoreSuite, ArcsAreInclusiveAndWrap) {
   put({op_at(0, 1), op_at(5, 2), op_at(10, 3), op_at(UINT32_MAX, 4)});
   const auto in = [&](DhtArc arc) { return w_.slice(s(), arc, Timestamp{0}, Timestamp{100})->op_ids; };
   EXPECT_EQ(in(DhtArc(5, 10)), (OpIds{id_at(5), id_at(10)}));
@@ -313,7 +313,7 @@ TEST_P(OpStoreSuite, arcs_are_inclusive_and_wrap) {
   EXPECT_EQ(in(DhtArc::none()), OpIds{});
 }
 
-TEST_P(OpStoreSuite, narrow_arcs_and_short_slices_among_many_ops) {
+TEST_P(OpStoreSuite, NarrowArcsAndShortSlicesAmongManyOps) {
   std::vector<Bytes> ops;
   for (std::uint32_t i = 0; i < 2'000; ++i) ops.push_back(op_at(i * 2'147'483U, 1'000 + i % 50, i));
   put(ops);
@@ -329,7 +329,7 @@ TEST_P(OpStoreSuite, narrow_arcs_and_short_slices_among_many_ops) {
   EXPECT_EQ(w_.slice(s(), narrow, Timestamp{0}, Timestamp{5'000})->op_ids.front(), id_at(11 * 2'147'483U, 5'000));
 }
 
-TEST_P(OpStoreSuite, earliest_in_arc) {
+TEST_P(OpStoreSuite, EarliestInArc) {
   EXPECT_EQ(w_.earliest(s(), DhtArc::full()).value(), std::nullopt);
   put({op_at(10, 300), op_at(20, 200), op_at(4'000'000'000U, 100)});
   EXPECT_EQ(w_.earliest(s(), DhtArc::full()).value(), Timestamp{100});
@@ -340,7 +340,7 @@ TEST_P(OpStoreSuite, earliest_in_arc) {
   EXPECT_EQ(w_.earliest(s(), DhtArc::none()).value(), std::nullopt);
 }
 
-TEST_P(OpStoreSuite, times_before_1970_work) {
+TEST_P(OpStoreSuite, TimesBefore1970Work) {
   put({op_at(1, -100), op_at(2, 0)});
   EXPECT_EQ(w_.earliest(s(), DhtArc::full()).value(), Timestamp{-100});
   EXPECT_EQ(w_.slice(s(), DhtArc::full(), Timestamp{-100}, Timestamp{0})->op_ids, (OpIds{id_at(1)}));
@@ -348,7 +348,7 @@ TEST_P(OpStoreSuite, times_before_1970_work) {
 
 // ---------------------------------------------------------------------- bounded
 
-TEST_P(OpStoreSuite, bounded_gives_what_was_stored_since) {
+TEST_P(OpStoreSuite, BoundedGivesWhatWasStoredSince) {
   put({op_at(1, 500)});
   const auto first = w_.bounded(s(), DhtArc::full(), Timestamp{0}).value();
   EXPECT_EQ(first.op_ids, (OpIds{id_at(1)}));
@@ -360,7 +360,7 @@ TEST_P(OpStoreSuite, bounded_gives_what_was_stored_since) {
   EXPECT_GT(second.next, first.next);
 }
 
-TEST_P(OpStoreSuite, bounded_stored_at_follows_the_wall_clock) {
+TEST_P(OpStoreSuite, BoundedStoredAtFollowsTheWallClock) {
   w_.set_now(Timestamp::from_seconds(1'000'000));
   put({op_at(1, 1)});
   w_.set_now(Timestamp::from_seconds(2'000'000));
@@ -369,7 +369,7 @@ TEST_P(OpStoreSuite, bounded_stored_at_follows_the_wall_clock) {
   EXPECT_EQ(w_.bounded(s(), DhtArc::full(), Timestamp::from_seconds(1'000'000))->op_ids, (OpIds{id_at(1), id_at(2)}));
 }
 
-TEST_P(OpStoreSuite, bounded_bookmark_skips_nothing_when_the_clock_goes_back) {
+TEST_P(OpStoreSuite, BoundedBookmarkSkipsNothingWhenTheClockGoesBack) {
   w_.set_now(Timestamp::from_seconds(2'000'000));
   put({op_at(1, 1)});
   const auto first = w_.bounded(s(), DhtArc::full(), Timestamp{0}).value();
@@ -381,7 +381,7 @@ TEST_P(OpStoreSuite, bounded_bookmark_skips_nothing_when_the_clock_goes_back) {
   EXPECT_EQ(w_.bounded(s(), DhtArc::full(), second.next)->op_ids, (OpIds{id_at(3)}));
 }
 
-TEST_P(OpStoreSuite, bounded_bookmark_skips_nothing_when_the_clock_stands_still) {
+TEST_P(OpStoreSuite, BoundedBookmarkSkipsNothingWhenTheClockStandsStill) {
   Timestamp next{0};
   for (std::uint32_t i = 0; i < 50; ++i) {
     put({op_at(i, 1), op_at(i + 1'000, 1)});
@@ -391,7 +391,7 @@ TEST_P(OpStoreSuite, bounded_bookmark_skips_nothing_when_the_clock_stands_still)
   }
 }
 
-TEST_P(OpStoreSuite, bounded_survives_an_absurd_clock) {
+TEST_P(OpStoreSuite, BoundedSurvivesAnAbsurdClock) {
   w_.set_now(Timestamp::max());
   put({op_at(1, 1), op_at(2, 1)});
   const auto first = w_.bounded(s(), DhtArc::full(), Timestamp{0}).value();
@@ -401,7 +401,7 @@ TEST_P(OpStoreSuite, bounded_survives_an_absurd_clock) {
   EXPECT_EQ(w_.bounded(s(), DhtArc::full(), first.next)->op_ids, (OpIds{id_at(3)}));
 }
 
-TEST_P(OpStoreSuite, bounded_of_an_empty_store_or_arc_gives_a_usable_bookmark) {
+TEST_P(OpStoreSuite, BoundedOfAnEmptyStoreOrArcGivesAUsableBookmark) {
   const auto empty = w_.bounded(s(), DhtArc::full(), Timestamp{0}).value();
   EXPECT_TRUE(empty.op_ids.empty());
   EXPECT_GT(empty.next.micros, 0);
@@ -413,7 +413,7 @@ TEST_P(OpStoreSuite, bounded_of_an_empty_store_or_arc_gives_a_usable_bookmark) {
   EXPECT_EQ(w_.bounded(s(), DhtArc::full(), empty.next)->op_ids, (OpIds{id_at(1)}));
 }
 
-TEST_P(OpStoreSuite, bounded_limit_cuts_and_the_bookmark_goes_on_there) {
+TEST_P(OpStoreSuite, BoundedLimitCutsAndTheBookmarkGoesOnThere) {
   open(make_prefix_policy());
   const auto ops = make_ops(s().policy(), 1, 5, 100);
   put(payloads_of(ops));
@@ -434,7 +434,7 @@ TEST_P(OpStoreSuite, bounded_limit_cuts_and_the_bookmark_goes_on_there) {
   EXPECT_EQ(w_.bounded(s(), DhtArc::full(), too_small.next, 100)->op_ids, (OpIds{ids[0]}));
 }
 
-TEST_P(OpStoreSuite, bounded_in_a_narrow_arc_among_many) {
+TEST_P(OpStoreSuite, BoundedInANarrowArcAmongMany) {
   std::vector<Bytes> ops;
   for (std::uint32_t i = 0; i < 2'000; ++i) ops.push_back(op_at((1'999 - i) * 2'147'483U, 1, i));
   put(ops);
@@ -449,7 +449,7 @@ TEST_P(OpStoreSuite, bounded_in_a_narrow_arc_among_many) {
   EXPECT_EQ(w_.bounded(s(), DhtArc(7 * 2'147'483U, 5 * 2'147'483U), Timestamp{0})->op_ids.size(), 1'999U);
 }
 
-TEST_P(OpStoreSuite, bounded_limit_of_ids_cuts_as_that_of_bytes) {
+TEST_P(OpStoreSuite, BoundedLimitOfIdsCutsAsThatOfBytes) {
   put({op_at(1, 1), op_at(2, 2), op_at(3, 3)});
   OpIdsQuery query{.start = Timestamp{0}, .limit_ids = 2};
   auto out = w_.bounded(s(), query).value();
@@ -461,7 +461,7 @@ TEST_P(OpStoreSuite, bounded_limit_of_ids_cuts_as_that_of_bytes) {
   EXPECT_FALSE(out.cut);
 }
 
-TEST_P(OpStoreSuite, queries_that_are_stopped_are_cancelled) {
+TEST_P(OpStoreSuite, QueriesThatAreStoppedAreCancelled) {
   put({op_at(1, 1)});
   std::stop_source source;
   source.request_stop();
@@ -480,7 +480,7 @@ TEST_P(OpStoreSuite, queries_that_are_stopped_are_cancelled) {
 
 // ----------------------------------------------------------------- lists, sums
 
-TEST_P(OpStoreSuite, listed_by_creation_then_by_storing_in_pages) {
+TEST_P(OpStoreSuite, ListedByCreationThenByStoringInPages) {
   put({op_at(3, 20), op_at(1, 10)});
   put({op_at(9, 20), op_at(2, 20), op_at(4, 5)});
   const std::vector<OpRecord> all{{id_at(4), Timestamp{5}, id_at(4).loc(), op_at(4, 5).size()},
@@ -498,7 +498,7 @@ TEST_P(OpStoreSuite, listed_by_creation_then_by_storing_in_pages) {
   EXPECT_EQ(w_.list(s(), {.limit = 0}).error().code, Errc::invalid_argument);
 }
 
-TEST_P(OpStoreSuite, a_list_goes_on_at_its_cursor_whatever_is_stored_meanwhile) {
+TEST_P(OpStoreSuite, AListGoesOnAtItsCursorWhateverIsStoredMeanwhile) {
   put({op_at(1, 10), op_at(2, 20)});
   auto page = w_.list(s(), {.limit = 1}).value();
   ASSERT_TRUE(page.next);
@@ -509,7 +509,7 @@ TEST_P(OpStoreSuite, a_list_goes_on_at_its_cursor_whatever_is_stored_meanwhile) 
   EXPECT_EQ(ids, (OpIds{id_at(4), id_at(2), id_at(5)}));
 }
 
-TEST_P(OpStoreSuite, sums_are_the_xor_of_ids_by_sector_and_range) {
+TEST_P(OpStoreSuite, SumsAreTheXorOfIdsBySectorAndRange) {
   constexpr std::uint32_t kSector = 1U << 23U;
   put({op_at(1, 10), op_at(2, 15), op_at(kSector, 10), op_at(5 * kSector, 12), op_at(3, 20), op_at(7, -5)});
   OpSumsQuery query{.ranges = {{Timestamp{0}, Timestamp{15}}, {Timestamp{15}, Timestamp{30}}}};
@@ -532,7 +532,7 @@ TEST_P(OpStoreSuite, sums_are_the_xor_of_ids_by_sector_and_range) {
   EXPECT_TRUE(w_.sums(s(), query)->sums.empty());
 }
 
-TEST_P(OpStoreSuite, sums_refuse_ranges_that_overlap_or_are_out_of_order) {
+TEST_P(OpStoreSuite, SumsRefuseRangesThatOverlapOrAreOutOfOrder) {
   using Ranges = std::vector<TimeRange>;
   for (const Ranges& ranges :
        {Ranges{{Timestamp{0}, Timestamp{10}}, {Timestamp{9}, Timestamp{20}}},
@@ -543,7 +543,7 @@ TEST_P(OpStoreSuite, sums_refuse_ranges_that_overlap_or_are_out_of_order) {
   }
 }
 
-TEST_P(OpStoreSuite, sums_of_many_ops_and_ranges_come_in_pages_that_add_up) {
+TEST_P(OpStoreSuite, SumsOfManyOpsAndRangesComeInPagesThatAddUp) {
   constexpr std::size_t kOps = OpStore::kMostLookedAt + 5'000;
   open(make_prefix_policy());
   std::vector<std::pair<OpDescription, Bytes>> ops;
@@ -573,7 +573,7 @@ TEST_P(OpStoreSuite, sums_of_many_ops_and_ranges_come_in_pages_that_add_up) {
 
 // ---------------------------------------------------------------------- events
 
-TEST_P(OpStoreSuite, what_is_stored_is_told_once_in_order_before_the_handler) {
+TEST_P(OpStoreSuite, StoredOpsAreReportedOnceInOrderBeforeTheHandler) {
   std::vector<OpRecord> told;
   const auto token = s().subscribe(
       {.ops_stored = [&](const std::vector<OpRecord>& ops) { told.insert(told.end(), ops.begin(), ops.end()); }});
@@ -603,7 +603,7 @@ TEST_P(OpStoreSuite, what_is_stored_is_told_once_in_order_before_the_handler) {
   }
 }
 
-TEST_P(OpStoreSuite, listeners_come_and_go) {
+TEST_P(OpStoreSuite, ListenersComeAndGo) {
   int first = 0, second = 0;
   auto a = s().subscribe({.ops_stored = [&](const auto&) { ++first; }});
   const auto b = s().subscribe({.ops_stored = [&](const auto&) {
@@ -618,7 +618,7 @@ TEST_P(OpStoreSuite, listeners_come_and_go) {
   EXPECT_EQ(second, 2);
 }
 
-TEST_P(OpStoreSuite, a_listener_may_drop_the_store) {
+TEST_P(OpStoreSuite, AListenerMayDropTheStore) {
   bool answered = false;
   const auto token = s().subscribe({.ops_stored = [&](const auto&) { store_.reset(); }});
   s().process_incoming_ops({op_at(1, 1)}, [&](const auto&) { answered = true; });
@@ -627,12 +627,12 @@ TEST_P(OpStoreSuite, a_listener_may_drop_the_store) {
   EXPECT_FALSE(answered) << "pending handlers of a store that is destroyed are dropped";
 }
 
-TEST_P(OpStoreSuite, intact_ops_are_told_from_those_that_are_not_there) {
+TEST_P(OpStoreSuite, IntactOpsAreToldFromThoseThatAreNotThere) {
   put({op_at(1, 1), op_at(2, 2)});
   EXPECT_EQ(w_.filter_intact(s(), {id_at(5), id_at(1), id_at(5), id_at(2)}).value(), (OpIds{id_at(5), id_at(5)}));
 }
 
-TEST_P(OpStoreSuite, places_are_those_of_the_policy) {
+TEST_P(OpStoreSuite, PlacesAreThoseOfThePolicy) {
   class Elsewhere final : public OpPolicy {
    public:
     Result<OpDescription> describe(ByteView op) const override { return inner_->describe(op); }
@@ -660,7 +660,7 @@ TEST_P(OpStoreSuite, places_are_those_of_the_policy) {
 
 // ----------------------------------------------------------------- slice hashes
 
-TEST_P(OpStoreSuite, slice_hashes_are_kept_by_arc) {
+TEST_P(OpStoreSuite, SliceHashesAreKeptByArc) {
   const DhtArc a(0, 100);
   const DhtArc b(0, 200);  // overlaps, but is another arc
   EXPECT_EQ(w_.slice_count(s(), a).value(), 0U);
@@ -679,7 +679,7 @@ TEST_P(OpStoreSuite, slice_hashes_are_kept_by_arc) {
   EXPECT_EQ(w_.slice_hashes(s(), a)->size(), 2U);
 }
 
-TEST_P(OpStoreSuite, slice_hash_refusals) {
+TEST_P(OpStoreSuite, SliceHashRefusals) {
   for (const auto& out : {w_.put_slice_hash(s(), DhtArc::none(), 1, "x"), w_.put_slice_hash(s(), DhtArc::full(), 1, ""),
                           w_.put_slice_hash(s(), DhtArc::full(), 1ULL << 63U, "x")}) {
     ASSERT_FALSE(out);
@@ -691,7 +691,7 @@ TEST_P(OpStoreSuite, slice_hash_refusals) {
   EXPECT_EQ(w_.slice_hash(s(), DhtArc::full(), UINT64_MAX).value(), std::nullopt);
 }
 
-TEST_P(OpStoreSuite, the_largest_slice_index_works) {
+TEST_P(OpStoreSuite, TheLargestSliceIndexWorks) {
   const std::uint64_t last = INT64_MAX;
   EXPECT_TRUE(w_.put_slice_hash(s(), DhtArc::full(), last, "x"));
   EXPECT_EQ(w_.slice_count(s(), DhtArc::full()).value(), last + 1);
@@ -700,7 +700,7 @@ TEST_P(OpStoreSuite, the_largest_slice_index_works) {
 
 // ---------------------------------------------------------------------- pending
 
-TEST_P(OpStoreSuite, pending_by_source) {
+TEST_P(OpStoreSuite, PendingBySource) {
   OpIds ids{id_at(1), id_at(2), id_at(3)};
   std::sort(ids.begin(), ids.end());
   EXPECT_TRUE(w_.add_pending(s(), {ids[2], ids[0]}, peer_url(1)));
@@ -709,12 +709,12 @@ TEST_P(OpStoreSuite, pending_by_source) {
   EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), {ids[0], ids[2]}}, {peer_url(2), {ids[0], ids[1]}}}));
 }
 
-TEST_P(OpStoreSuite, a_pair_is_pending_once) {
+TEST_P(OpStoreSuite, APairIsPendingOnce) {
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(w_.add_pending(s(), {id_at(1), id_at(1)}, peer_url(1)));
   EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), {id_at(1)}}}));
 }
 
-TEST_P(OpStoreSuite, storing_an_op_ends_its_pending_pairs) {
+TEST_P(OpStoreSuite, StoringAnOpEndsItsPendingPairs) {
   EXPECT_TRUE(w_.add_pending(s(), {id_at(1), id_at(2)}, peer_url(1)));
   EXPECT_TRUE(w_.add_pending(s(), {id_at(1)}, peer_url(2)));
   put({op_at(1, 1)});
@@ -723,13 +723,13 @@ TEST_P(OpStoreSuite, storing_an_op_ends_its_pending_pairs) {
   EXPECT_TRUE(w_.pending(s()).empty());
 }
 
-TEST_P(OpStoreSuite, what_is_held_does_not_become_pending) {
+TEST_P(OpStoreSuite, AHeldOpDoesNotBecomePending) {
   put({op_at(1, 1)});
   EXPECT_TRUE(w_.add_pending(s(), {id_at(1)}, peer_url(1)));
   EXPECT_TRUE(w_.pending(s()).empty());
 }
 
-TEST_P(OpStoreSuite, removing_a_source_keeps_the_others) {
+TEST_P(OpStoreSuite, RemovingASourceKeepsTheOthers) {
   EXPECT_TRUE(w_.add_pending(s(), {id_at(1), id_at(2)}, peer_url(1)));
   EXPECT_TRUE(w_.add_pending(s(), {id_at(1), id_at(3)}, peer_url(2)));
   EXPECT_TRUE(w_.add_pending(s(), {id_at(1)}, peer_url(3)));
@@ -745,7 +745,7 @@ TEST_P(OpStoreSuite, removing_a_source_keeps_the_others) {
   EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), {id_at(2)}}}));
 }
 
-TEST_P(OpStoreSuite, removing_pairs_keeps_the_others) {
+TEST_P(OpStoreSuite, RemovingPairsKeepsTheOthers) {
   if (!GetParam().removes_pending) GTEST_SKIP() << "remove_pending has no effect here";
   OpIds ids;
   for (std::uint32_t i = 0; i < 3'000; ++i) ids.push_back(id_at(i));
@@ -771,7 +771,7 @@ TEST_P(OpStoreSuite, removing_pairs_keeps_the_others) {
   EXPECT_EQ(w_.pending(s()), (StoreWorld::Pending{{peer_url(1), {id_at(5)}}}));
 }
 
-TEST_P(OpStoreSuite, many_pending_ids_and_long_ones) {
+TEST_P(OpStoreSuite, ManyPendingIdsAndLongOnes) {
   OpIds ids;
   for (std::uint32_t i = 0; i < 5'000; ++i) ids.push_back(id_at(i, i));
   for (const std::size_t size : {0U, 1U, 39U, 40U, 254U, 255U, 256U, 70'000U}) {
@@ -787,7 +787,7 @@ TEST_P(OpStoreSuite, many_pending_ids_and_long_ones) {
 
 // ------------------------------------------------------------------------ order
 
-TEST_P(OpStoreSuite, writes_complete_in_the_order_of_the_calls) {
+TEST_P(OpStoreSuite, WritesCompleteInTheOrderOfTheCalls) {
   std::vector<int> order;
   for (int i = 0; i < 300; ++i) {
     switch (i % 4) {
@@ -811,7 +811,7 @@ TEST_P(OpStoreSuite, writes_complete_in_the_order_of_the_calls) {
   EXPECT_EQ(w_.stats(s())->ops, 75U);
 }
 
-TEST_P(OpStoreSuite, a_read_in_the_handler_of_a_write_sees_it) {
+TEST_P(OpStoreSuite, AReadInTheHandlerOfAWriteSeesIt) {
   int checked = 0;
   for (std::uint32_t i = 0; i < 200; ++i) {
     s().process_incoming_ops({op_at(i, 1)}, [&, i](Result<ProcessedOps> out) {
@@ -826,7 +826,7 @@ TEST_P(OpStoreSuite, a_read_in_the_handler_of_a_write_sees_it) {
   EXPECT_TRUE(w_.world().wait_for([&] { return checked == 200; }));
 }
 
-TEST_P(OpStoreSuite, no_handler_runs_after_the_store_is_gone) {
+TEST_P(OpStoreSuite, NoHandlerRunsAfterTheStoreIsGone) {
   int ran = 0;
   for (std::uint32_t i = 0; i < 50; ++i) {
     s().process_incoming_ops({op_at(i, 1)}, [&](auto) { ++ran; });
@@ -837,7 +837,7 @@ TEST_P(OpStoreSuite, no_handler_runs_after_the_store_is_gone) {
   EXPECT_EQ(ran, 0);
 }
 
-TEST_P(OpStoreSuite, a_handler_may_drop_the_store) {
+TEST_P(OpStoreSuite, AHandlerMayDropTheStore) {
   int ran = 0;
   for (std::uint32_t i = 0; i < 20; ++i) {
     s().process_incoming_ops({op_at(i, 1)}, [&](auto) {
@@ -849,7 +849,7 @@ TEST_P(OpStoreSuite, a_handler_may_drop_the_store) {
   EXPECT_EQ(ran, 5);
 }
 
-TEST_P(OpStoreSuite, a_durable_store_holds_its_ops_and_requests_when_it_is_opened_again) {
+TEST_P(OpStoreSuite, ADurableStoreHoldsItsOpsAndRequestsWhenItIsOpenedAgain) {
   if (!GetParam().durable) GTEST_SKIP() << "this store ends with its object";
   put({op_at(1, 7), op_at(2, 8)});
   EXPECT_TRUE(w_.add_pending(s(), {id_at(3)}, peer_url(1)));

@@ -187,7 +187,7 @@ class TransportSuite : public ::testing::TestWithParam<TransportKind> {
   std::unique_ptr<TransportSuiteNetwork> network_;
 };
 
-TEST_P(TransportSuite, the_own_url_is_told_and_is_that_of_a_peer) {
+TEST_P(TransportSuite, TheOwnUrlIsToldAndIsThatOfAPeer) {
   const auto a = node(), b = node();
   ASSERT_TRUE(run_until([&] { return !a->addresses.empty() && !b->addresses.empty(); }));
   EXPECT_EQ(a->addresses, (std::vector<Url>{a->url()}));
@@ -196,7 +196,7 @@ TEST_P(TransportSuite, the_own_url_is_told_and_is_that_of_a_peer) {
   EXPECT_EQ(a->backend->stats().peer_urls, (std::vector<Url>{a->url()}));
 }
 
-TEST_P(TransportSuite, the_preflight_is_first_each_way_and_the_order_is_kept) {
+TEST_P(TransportSuite, ThePreflightIsFirstEachWayAndTheOrderIsKept) {
   const auto a = node(), b = node();
   a->send(b->url(), "one");
   a->send(b->url(), "two");
@@ -214,7 +214,7 @@ TEST_P(TransportSuite, the_preflight_is_first_each_way_and_the_order_is_kept) {
   for (const auto& result : a->results) EXPECT_TRUE(result->has_value());
 }
 
-TEST_P(TransportSuite, both_may_connect_at_once) {
+TEST_P(TransportSuite, BothMayConnectAtOnce) {
   const auto a = node(), b = node();
   a->send(b->url(), "from a");
   b->send(a->url(), "from b");
@@ -224,7 +224,7 @@ TEST_P(TransportSuite, both_may_connect_at_once) {
   EXPECT_EQ(b->live.size(), 1U);
 }
 
-TEST_P(TransportSuite, messages_of_every_size_arrive_whole_and_in_order) {
+TEST_P(TransportSuite, MessagesOfEverySizeArriveWholeAndInOrder) {
   const auto a = node(), b = node();
   const std::uint64_t most = a->backend->max_message_bytes();
   std::vector<std::string> sent;
@@ -241,7 +241,7 @@ TEST_P(TransportSuite, messages_of_every_size_arrive_whole_and_in_order) {
   EXPECT_TRUE(b->messages_from(a->url()) == sent);
 }
 
-TEST_P(TransportSuite, a_message_in_pieces_arrives_as_one) {
+TEST_P(TransportSuite, AMessageInPiecesArrivesAsOne) {
   const auto a = node(), b = node();
   ByteChain message;
   std::string whole;
@@ -257,7 +257,7 @@ TEST_P(TransportSuite, a_message_in_pieces_arrives_as_one) {
   EXPECT_TRUE(b->messages_from(a->url()) == (std::vector<std::string>{whole, "the next"}));
 }
 
-TEST_P(TransportSuite, a_message_over_the_limit_is_refused_and_the_next_one_goes) {
+TEST_P(TransportSuite, AMessageOverTheLimitIsRefusedAndTheNextOneGoes) {
   const auto a = node(), b = node();
   a->send(b->url(), std::string(a->backend->max_message_bytes() + 1, 'x'));
   a->send(b->url(), "small");
@@ -269,7 +269,7 @@ TEST_P(TransportSuite, a_message_over_the_limit_is_refused_and_the_next_one_goes
   EXPECT_EQ(b->messages_from(a->url()), (std::vector<std::string>{"small"}));
 }
 
-TEST_P(TransportSuite, what_waits_for_a_peer_is_bounded_and_what_was_taken_arrives) {
+TEST_P(TransportSuite, TheQueueOfAPeerIsBoundedAndAcceptedMessagesArrive) {
   const auto a = node(), b = node();
   const std::size_t size = std::min(network_->max_queue_bytes() / 4, a->backend->max_message_bytes());
   const std::size_t more = network_->max_queue_bytes() / size + 2;
@@ -289,7 +289,7 @@ TEST_P(TransportSuite, what_waits_for_a_peer_is_bounded_and_what_was_taken_arriv
   EXPECT_TRUE(b->messages_from(a->url()) == taken);
 }
 
-TEST_P(TransportSuite, nobody_is_there_and_others_do_not_wait_for_that) {
+TEST_P(TransportSuite, NobodyIsThereAndOthersDoNotWaitForThat) {
   const auto a = node(), b = node();
   a->send(network_->nobody(), "hello?");
   a->send(b->url(), "hello");
@@ -301,7 +301,7 @@ TEST_P(TransportSuite, nobody_is_there_and_others_do_not_wait_for_that) {
   EXPECT_EQ(a->live, (std::set<Url>{b->url()}));
 }
 
-TEST_P(TransportSuite, a_connection_that_is_refused_carries_nothing) {
+TEST_P(TransportSuite, AConnectionThatIsRefusedCarriesNothing) {
   const auto a = node(), b = node();
   b->refuse_connections = true;
   a->send(b->url(), "hello");
@@ -318,7 +318,7 @@ TEST_P(TransportSuite, a_connection_that_is_refused_carries_nothing) {
   EXPECT_TRUE(a->results[1]->has_error()) << "the own side's refusal counts as much";
 }
 
-TEST_P(TransportSuite, an_error_on_a_message_closes_the_connection_and_the_next_message_opens_another) {
+TEST_P(TransportSuite, AnErrorOnAMessageClosesTheConnectionAndTheNextMessageOpensAnother) {
   const auto a = node(), b = node();
   a->send(b->url(), "fine");
   ASSERT_TRUE(arrived(*b, *a, 1));
@@ -334,7 +334,7 @@ TEST_P(TransportSuite, an_error_on_a_message_closes_the_connection_and_the_next_
   EXPECT_EQ(a->connects, 2);
 }
 
-TEST_P(TransportSuite, disconnecting_says_farewell_and_both_hear_of_it_once) {
+TEST_P(TransportSuite, DisconnectingSaysFarewellAndBothHearOfItOnce) {
   const auto a = node(), b = node();
   a->disconnect(b->url(), "");  // no effect: not connected yet
   a->send(b->url(), "hello");
@@ -351,7 +351,7 @@ TEST_P(TransportSuite, disconnecting_says_farewell_and_both_hear_of_it_once) {
   EXPECT_TRUE(a->backend->stats().connections.empty());
 }
 
-TEST_P(TransportSuite, a_close_without_a_farewell_says_nothing) {
+TEST_P(TransportSuite, ACloseWithoutAFarewellSaysNothing) {
   const auto a = node(), b = node();
   a->send(b->url(), "hello");
   ASSERT_TRUE(arrived(*b, *a, 1));
@@ -360,7 +360,7 @@ TEST_P(TransportSuite, a_close_without_a_farewell_says_nothing) {
   EXPECT_EQ(b->messages_from(a->url()), (std::vector<std::string>{"hello"}));
 }
 
-TEST_P(TransportSuite, the_figures_of_a_connection_are_its_own) {
+TEST_P(TransportSuite, TheFiguresOfAConnectionAreItsOwn) {
   const auto a = node(), b = node(), c = node();
   a->send(b->url(), std::string(1000, 'x'));
   a->send(c->url(), "y");
@@ -376,7 +376,7 @@ TEST_P(TransportSuite, the_figures_of_a_connection_are_its_own) {
   EXPECT_FALSE(stats.backend.empty());
 }
 
-TEST_P(TransportSuite, stop_ends_everything_and_is_the_last_callback) {
+TEST_P(TransportSuite, StopEndsEverythingAndIsTheLastCallback) {
   const auto a = node(), b = node();
   a->send(b->url(), "hello");
   ASSERT_TRUE(arrived(*b, *a, 1));

@@ -110,7 +110,7 @@ class QuotaStore final : public OpStore {
 // guide: end
 
 // guide: store in a node
-TEST(Guide, WhatFindsNoRoomStaysRequested) {
+TEST(Guide, AnOpThatFindsNoRoomStaysRequested) {
   SimWorld world(1);
   auto network = MemoryNetwork::create();
   Builder builder = default_test_builder(network, "bob");

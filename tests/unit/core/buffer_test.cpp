@@ -26,7 +26,7 @@ TEST(Buffer, ALargeOneBeginsAtAHugePage) {
   }
 }
 
-TEST(Buffer, WhatIsLetGoOfIsUsedAgain) {
+TEST(Buffer, ReleasedBuffersAreUsedAgain) {
   const std::uint8_t* at = make_buffer(1'000'000).get();
   if (idle_buffer_bytes() == 0) GTEST_SKIP() << "nothing is kept under a sanitizer";
   EXPECT_EQ(make_buffer(1'000'200).get(), at) << "a block is rounded up, so one a little larger is the same";

@@ -52,7 +52,7 @@ TEST_F(SubscribersTest, AListenerMayDropItselfAndWhatItHoldsLivesAsLongAsItsCall
   EXPECT_EQ(held.use_count(), 1) << "and no longer";
 }
 
-TEST_F(SubscribersTest, WhoSubscribesMeanwhileHearsOfTheNext) {
+TEST_F(SubscribersTest, ASubscriberAddedDuringAnEventHearsOfTheNext) {
   std::shared_ptr<void> b;
   auto a = list.add([&](const std::string&) {
     if (!b) b = list.add(note("b"));

@@ -218,7 +218,7 @@ TEST(ListOp, OnlyTheOneOfItsPlace) {
   EXPECT_FALSE(decode_list(as_bytes("a file that a peer gave in place of a list"), 1, 10, 2500));
 }
 
-TEST(Names, WhatIsAllowed) {
+TEST(Names, AllowedAndForbiddenNames) {
   for (const std::string good : {"a", "..a", "...", " ", "-rf", "a\nb", "日本", "\xf0\x9f\xa6\x8a", ".k2part"}) {
     EXPECT_EQ(name_fault(good), "") << good;
   }

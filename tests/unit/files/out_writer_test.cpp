@@ -155,7 +155,7 @@ TEST(OutWriter, BytesAreCountedOnceWhetherWrittenFoundOrReplaced) {
   EXPECT_EQ(file.most_, file.handled_);
 }
 
-TEST(OutWriter, WhatIsTheSameOfAnotherFileIsTakenFromIt) {
+TEST(OutWriter, EqualContentOfAnotherFileIsTakenFromIt) {
   const TempDir dir;
   LongFile file;
   ASSERT_TRUE(file.write(dir.str("out"), false, {}));
@@ -270,7 +270,7 @@ TEST(ManifestHostile, AFileThatTheDiskHasNoRoomForIsNotBegun) {
   EXPECT_TRUE(snapshot(dir.path() / "out").empty());
 }
 
-TEST(ManifestHostile, WhatAShareMayCostFollowsFromWhatIsHeld) {
+TEST(ManifestHostile, TheAllowedCostOfAShareFollowsFromTheHeldOps) {
   constexpr std::uint64_t kMiB = 1U << 20, kGiB = std::uint64_t{1} << 30;
   EXPECT_TRUE(kForFiles.covers(16 * kGiB, 0)) << "a file of zeros";
   EXPECT_FALSE(kForFiles.covers(16 * kGiB + 1, 0));

@@ -128,7 +128,7 @@ TEST(Share, SmallFilesShareOps) {
   EXPECT_GE(again.report->new_ops, 3U);  // root, manifest, pack
 }
 
-TEST(Share, WhatIsNotAFileIsNamedAndLeftOut) {
+TEST(Share, SpecialFilesAreNamedAndLeftOut) {
   TempDir dir;
   dir.write("file", "x");
   fs::create_symlink("/etc/passwd", dir.path() / "link");

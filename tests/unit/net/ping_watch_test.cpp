@@ -128,7 +128,7 @@ TEST_F(PingWatchTest, BytesKnownToBeReadDoNotLengthenTheWait) {
   EXPECT_LT(now_, asked + seconds(21));
 }
 
-TEST_F(PingWatchTest, HoweverMuchWasSentADeafServerIsLeftWithinTwoMinutes) {
+TEST_F(PingWatchTest, ADeafServerIsLeftWithinTwoMinutesHoweverMuchWasSent) {
   for (int i = 0; i < 1000; ++i) send(1U << 20);
   ASSERT_EQ(watch_.on_time(now_), Verdict::ping);
   send(14);

@@ -124,7 +124,7 @@ TEST_F(GatherVfsTest, AStretchArrivesInOnePieceBeforeTheSync) {
   EXPECT_EQ(below_.syncs, 1);
 }
 
-TEST_F(GatherVfsTest, WhatGoesOnElsewhereIsAnotherPiece) {
+TEST_F(GatherVfsTest, AWriteAtAnotherPlaceBeginsAnotherPiece) {
   ASSERT_EQ(write("aaaa", 0), SQLITE_OK);
   ASSERT_EQ(write("bbbb", 8), SQLITE_OK);
   ASSERT_EQ(write("cccc", 0), SQLITE_OK);
@@ -144,7 +144,7 @@ TEST_F(GatherVfsTest, PiecesAreBoundedAndNeverAMultipleOf128KiB) {
   }
 }
 
-TEST_F(GatherVfsTest, WhoeverCouldTellTheDifferenceHasItWritten) {
+TEST_F(GatherVfsTest, CallsThatCouldTellTheDifferenceWriteFirst) {
   const auto held = [&](auto call) {
     below_.writes.clear();
     EXPECT_EQ(write("aaaa", 0), SQLITE_OK);

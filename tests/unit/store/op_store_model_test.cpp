@@ -54,7 +54,7 @@ INSTANTIATE_TEST_SUITE_P(Seeds, OpStoreModel,
                                            std::pair{Kind::runs, 4U}),
                          name_of);
 
-TEST_P(OpStoreModel, gives_the_answers_of_the_model) {
+TEST_P(OpStoreModel, GivesTheAnswersOfTheModel) {
   const Kind kind = std::get<0>(GetParam());  // clang 14 does not capture structured bindings
   const bool durable = kind != Kind::memory;
   const auto seed = std::get<1>(GetParam());

@@ -59,7 +59,7 @@ class OpStoreLimit : public ::testing::TestWithParam<bool> {
 INSTANTIATE_TEST_SUITE_P(All, OpStoreLimit, ::testing::Bool(),
                          [](const auto& test) { return std::string(test.param ? "sqlite" : "memory"); });
 
-TEST_P(OpStoreLimit, an_op_that_no_message_carries_is_refused_and_the_limit_named) {
+TEST_P(OpStoreLimit, AnOpThatNoMessageCarriesIsRefusedAndTheLimitNamed) {
   const auto store = open(1000);
   const Bytes fits = make_op(1, 1000);
   const Bytes large = make_op(2, 1001);
@@ -79,7 +79,7 @@ TEST_P(OpStoreLimit, an_op_that_no_message_carries_is_refused_and_the_limit_name
   EXPECT_EQ(w_.stats(*store)->ops, 1U);
 }
 
-TEST_P(OpStoreLimit, a_store_that_holds_a_larger_op_already_opens_and_gives_it) {
+TEST_P(OpStoreLimit, AStoreThatHoldsALargerOpAlreadyOpensAndGivesIt) {
   if (!GetParam()) GTEST_SKIP() << "in memory there is no store from before";
   const auto ops = make_ops(*make_prefix_policy(), 1, 2, 5000);
   ASSERT_EQ(w_.process(*open(5000), payloads_of(ops))->stored.size(), 2U);
@@ -89,7 +89,7 @@ TEST_P(OpStoreLimit, a_store_that_holds_a_larger_op_already_opens_and_gives_it) 
   EXPECT_EQ(w_.process(*store, payloads_of(ops))->rejected, 2U);
 }
 
-TEST(OpStoreLimitDefault, is_what_a_message_of_the_default_size_carries) {
+TEST(OpStoreLimitDefault, IsWhatAMessageOfTheDefaultSizeCarries) {
   EXPECT_EQ(kDefaultMaxOpBytes, (64U << 20) - 2048U);
   const auto policy = make_sha256_policy();
   const Bytes large(std::vector<std::uint8_t>(kDefaultMaxOpBytes + 1));

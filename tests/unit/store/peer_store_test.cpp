@@ -66,7 +66,7 @@ INSTANTIATE_TEST_SUITE_P(All, PeerStores, ::testing::Values(false, true),
 
 // -------------------------------------------------------------------- PeerStore
 
-TEST_P(PeerStores, empty_store) {
+TEST_P(PeerStores, EmptyStore) {
   EXPECT_TRUE(peers_->get_all().empty());
   EXPECT_EQ(peers_->get(id(1)), nullptr);
   EXPECT_TRUE(peers_->get_by_overlapping_storage_arc(DhtArc::full()).empty());
@@ -76,7 +76,7 @@ TEST_P(PeerStores, empty_store) {
   peers_->insert({});
 }
 
-TEST_P(PeerStores, gives_back_what_was_inserted) {
+TEST_P(PeerStores, GivesBackWhatWasInserted) {
   const auto a = info(1);
   const auto b = info(2);
   peers_->insert({a, b});
@@ -89,7 +89,7 @@ TEST_P(PeerStores, gives_back_what_was_inserted) {
   EXPECT_EQ(peers_->get_all(), std::vector{b});
 }
 
-TEST_P(PeerStores, the_newest_wins_in_any_order) {
+TEST_P(PeerStores, TheNewestWinsInAnyOrder) {
   const auto older = info(1, DhtArc::full(), 0);
   const auto newer = info(1, DhtArc(1, 2), 10);
   const auto same_age = info(1, DhtArc(3, 4), 10);
@@ -103,7 +103,7 @@ TEST_P(PeerStores, the_newest_wins_in_any_order) {
   EXPECT_EQ(peers_->get(id(1)), newer);
 }
 
-TEST_P(PeerStores, an_info_from_before_the_clock_was_set_back_keeps_nothing_out) {
+TEST_P(PeerStores, AnInfoFromBeforeTheClockWasSetBackKeepsNothingOut) {
   pass(24 * 3600);
   peers_->insert({info(1), info(2, DhtArc::full(), 0, true)});
   pass(-24 * 3600);
@@ -118,7 +118,7 @@ TEST_P(PeerStores, an_info_from_before_the_clock_was_set_back_keeps_nothing_out)
   EXPECT_EQ(peers_->get(id(1)), ahead);
 }
 
-TEST_P(PeerStores, a_tombstone_hides_the_agent_and_keeps_older_infos_out) {
+TEST_P(PeerStores, ATombstoneHidesTheAgentAndKeepsOlderInfosOut) {
   peers_->insert({info(1)});
   peers_->insert({info(1, DhtArc::full(), 10, true)});
   peers_->insert({info(1, DhtArc::full(), 5)});
@@ -132,7 +132,7 @@ TEST_P(PeerStores, a_tombstone_hides_the_agent_and_keeps_older_infos_out) {
   EXPECT_EQ(peers_->get(id(1)), back);
 }
 
-TEST_P(PeerStores, expired_infos_are_neither_taken_nor_given) {
+TEST_P(PeerStores, ExpiredInfosAreNeitherTakenNorGiven) {
   const auto a =
       AgentInfoBuilder{
           .space = space_, .created_at = w_.now(), .lifetime = std::chrono::seconds(10), .url = std::nullopt}
@@ -153,7 +153,7 @@ TEST_P(PeerStores, expired_infos_are_neither_taken_nor_given) {
   EXPECT_TRUE(peers_->get_all().empty());
 }
 
-TEST_P(PeerStores, infos_of_another_space_have_no_effect) {
+TEST_P(PeerStores, InfosOfAnotherSpaceHaveNoEffect) {
   peers_->insert(
       {AgentInfoBuilder{.space = SpaceId::from_text("other"), .created_at = w_.now(), .url = std::nullopt}.sign(
            *make_agent(1)),
@@ -161,7 +161,7 @@ TEST_P(PeerStores, infos_of_another_space_have_no_effect) {
   EXPECT_TRUE(peers_->get_all().empty());
 }
 
-TEST_P(PeerStores, an_info_is_kept_for_20_minutes_at_most) {
+TEST_P(PeerStores, AnInfoIsKeptFor20MinutesAtMost) {
   const auto long_lived =
       AgentInfoBuilder{
           .space = space_, .created_at = w_.now(), .lifetime = std::chrono::minutes(30), .url = peer_url(1)}
@@ -175,7 +175,7 @@ TEST_P(PeerStores, an_info_is_kept_for_20_minutes_at_most) {
   EXPECT_EQ(peers_->get(id(1)), nullptr) << "and does not come back";
 }
 
-TEST_P(PeerStores, a_full_store_keeps_its_bound) {
+TEST_P(PeerStores, AFullStoreKeepsItsBound) {
   open(3);
   std::vector<AgentInfoPtr> infos;
   for (int i = 0; i < 5; ++i) infos.push_back(info(static_cast<std::uint64_t>(i)));
@@ -186,7 +186,7 @@ TEST_P(PeerStores, a_full_store_keeps_its_bound) {
   EXPECT_EQ(updates, 3);
 }
 
-TEST_P(PeerStores, neither_own_agents_nor_peers_in_use_are_displaced_by_strangers) {
+TEST_P(PeerStores, NeitherOwnAgentsNorPeersInUseAreDisplacedByStrangers) {
   open(100);
   peers_->set_use([&](const AgentInfo& info) {
     PeerUse use;
@@ -208,7 +208,7 @@ TEST_P(PeerStores, neither_own_agents_nor_peers_in_use_are_displaced_by_stranger
   EXPECT_NE(peers_->get(id(2)), nullptr);
 }
 
-TEST_P(PeerStores, who_brings_masses_displaces_its_own) {
+TEST_P(PeerStores, ABringerOfManyInfosDisplacesItsOwn) {
   open(100);
   for (std::uint64_t i = 1; i <= 30; ++i) {
     peers_->insert_from({info(i)}, peer_url(static_cast<int>(i)).to_string());  // each comes itself
@@ -218,7 +218,7 @@ TEST_P(PeerStores, who_brings_masses_displaces_its_own) {
   for (std::uint64_t i = 1; i <= 30; ++i) EXPECT_NE(peers_->get(id(i)), nullptr) << i;
 }
 
-TEST_P(PeerStores, useful_peers_outlast_a_thousand_bringers) {
+TEST_P(PeerStores, UsefulPeersOutlastAThousandBringers) {
   open(100);
   peers_->set_use([&](const AgentInfo& info) {
     PeerUse use;
@@ -234,7 +234,7 @@ TEST_P(PeerStores, useful_peers_outlast_a_thousand_bringers) {
   EXPECT_NE(peers_->get(id(5)), nullptr) << "it was there before all others";
 }
 
-TEST_P(PeerStores, overlapping_storage_arcs) {
+TEST_P(PeerStores, OverlappingStorageArcs) {
   const auto fraction = [](double f) { return static_cast<std::uint32_t>(4294967295.0 * f); };
   const auto inside = info(1, DhtArc(400, UINT32_MAX / 2 - 400));
   const auto outside = info(2, DhtArc(fraction(0.8), fraction(0.9)));
@@ -246,7 +246,7 @@ TEST_P(PeerStores, overlapping_storage_arcs) {
   EXPECT_EQ(peers_->get_by_overlapping_storage_arc(DhtArc(fraction(0.85), 500)).size(), 2U);  // wraps
 }
 
-TEST_P(PeerStores, near_location_is_by_distance_to_the_arc) {
+TEST_P(PeerStores, NearLocationIsByDistanceToTheArc) {
   for (std::uint32_t i = 0; i < 8; ++i) {
     const std::uint32_t loc = UINT32_MAX / 8 * i;
     peers_->insert({info(i, DhtArc(loc, loc + 1))});
@@ -260,7 +260,7 @@ TEST_P(PeerStores, near_location_is_by_distance_to_the_arc) {
   EXPECT_TRUE(peers_->get_near_location(0, 0).empty());
 }
 
-TEST_P(PeerStores, equally_near_agents_take_turns) {
+TEST_P(PeerStores, EquallyNearAgentsTakeTurns) {
   for (std::uint64_t i = 0; i < 8; ++i) peers_->insert({info(i)});
   std::set<std::string> first;
   for (std::uint32_t loc = 0; loc < 1'000; ++loc) {
@@ -271,7 +271,7 @@ TEST_P(PeerStores, equally_near_agents_take_turns) {
   EXPECT_EQ(first.size(), 8U);
 }
 
-TEST_P(PeerStores, many_agents_at_one_url) {
+TEST_P(PeerStores, ManyAgentsAtOneUrl) {
   const auto at = [&](std::uint64_t number, int url, int age) {
     return AgentInfoBuilder{.space = space_, .created_at = w_.now() + Duration{age * kSecond}, .url = peer_url(url)}
         .sign(*make_agent(number));
@@ -286,7 +286,7 @@ TEST_P(PeerStores, many_agents_at_one_url) {
   EXPECT_EQ(peers_->get_by_url(peer_url(9)), std::vector{moved});
 }
 
-TEST_P(PeerStores, updates_tell_of_what_is_new_or_newer) {
+TEST_P(PeerStores, UpdatesTellOfWhatIsNewOrNewer) {
   std::vector<AgentInfoPtr> heard;
   auto subscription = peers_->on_update([&](const AgentInfoPtr& i) {
     EXPECT_EQ(peers_->get(i->info().agent), i->info().is_tombstone ? nullptr : i);  // it is in already
@@ -305,7 +305,7 @@ TEST_P(PeerStores, updates_tell_of_what_is_new_or_newer) {
   EXPECT_EQ(heard.size(), 4U);
 }
 
-TEST_P(PeerStores, an_update_may_end_its_subscription_and_insert) {
+TEST_P(PeerStores, AnUpdateMayEndItsSubscriptionAndInsert) {
   int first = 0;
   int second = 0;
   std::shared_ptr<void> subscription = peers_->on_update([&](const AgentInfoPtr&) {
@@ -321,7 +321,7 @@ TEST_P(PeerStores, an_update_may_end_its_subscription_and_insert) {
 
 // ---------------------------------------------------------------- PeerMetaStore
 
-TEST_P(PeerStores, notes_by_peer_and_key) {
+TEST_P(PeerStores, NotesByPeerAndKey) {
   EXPECT_EQ(meta_->get(peer_url(1), "k"), std::nullopt);
   EXPECT_TRUE(meta_->put(peer_url(1), "k", Bytes::copy_of("one"), std::nullopt));
   EXPECT_TRUE(meta_->put(peer_url(2), "k", Bytes::copy_of("two"), std::nullopt));
@@ -339,7 +339,7 @@ TEST_P(PeerStores, notes_by_peer_and_key) {
   EXPECT_TRUE(meta_->get_all_by_key("none").empty());
 }
 
-TEST_P(PeerStores, notes_expire) {
+TEST_P(PeerStores, NotesExpire) {
   const Timestamp expiry = w_.now() + Duration{10 * kSecond};
   EXPECT_TRUE(meta_->put(peer_url(1), "k", Bytes::copy_of("v"), expiry));
   w_.set_now(expiry - Duration{1});
@@ -349,7 +349,7 @@ TEST_P(PeerStores, notes_expire) {
   EXPECT_TRUE(meta_->get_all_by_key("k").empty());
 }
 
-TEST_P(PeerStores, notes_are_bounded) {
+TEST_P(PeerStores, NotesAreBounded) {
   open(10, 3);
   EXPECT_EQ(meta_->put(peer_url(1), std::string(257, 'k'), Bytes(), std::nullopt).error().code, Errc::too_large);
   EXPECT_EQ(meta_->put(peer_url(1), "k", Bytes(std::string((1U << 20) + 1, 'v')), std::nullopt).error().code,
@@ -366,7 +366,7 @@ TEST_P(PeerStores, notes_are_bounded) {
 }
 
 // Room is made by the expiry that a note has now, not by one that it had.
-TEST_P(PeerStores, a_full_store_of_notes_drops_what_has_expired_and_nothing_else) {
+TEST_P(PeerStores, AFullStoreOfNotesDropsWhatHasExpiredAndNothingElse) {
   open(10, 3);
   const auto after = [&](int seconds) { return w_.now() + Duration{seconds * kSecond}; };
   EXPECT_TRUE(meta_->put(peer_url(1), "k", Bytes::copy_of("a"), after(1)));
@@ -389,7 +389,7 @@ TEST_P(PeerStores, a_full_store_of_notes_drops_what_has_expired_and_nothing_else
   EXPECT_EQ(meta_->put(peer_url(6), "k", Bytes(), std::nullopt).error().code, Errc::overloaded);
 }
 
-TEST_P(PeerStores, notes_that_may_wait_are_seen_at_once) {
+TEST_P(PeerStores, NotesThatMayWaitAreSeenAtOnce) {
   EXPECT_TRUE(meta_->put_soon(peer_url(1), "k", Bytes::copy_of("v"), std::nullopt));
   EXPECT_EQ(meta_->get(peer_url(1), "k"), Bytes::copy_of("v"));
   meta_->remove_soon(peer_url(1), "k");
@@ -403,7 +403,7 @@ class SqlitePeerStoresTest : public PeerStores {};
 INSTANTIATE_TEST_SUITE_P(File, SqlitePeerStoresTest, ::testing::Values(true),
                          [](const auto&) { return std::string("sqlite"); });
 
-TEST_P(SqlitePeerStoresTest, infos_of_others_are_written_together_within_a_second) {
+TEST_P(SqlitePeerStoresTest, InfosOfOthersAreWrittenTogetherWithinASecond) {
   open(3);
   const auto held = [&] {
     std::vector<AgentInfoPtr> out = peers_->get_all();
@@ -430,7 +430,7 @@ TEST_P(SqlitePeerStoresTest, infos_of_others_are_written_together_within_a_secon
   EXPECT_EQ(held(), 3U);
 }
 
-TEST_P(SqlitePeerStoresTest, notes_that_may_wait_are_written_by_flush_and_close) {
+TEST_P(SqlitePeerStoresTest, NotesThatMayWaitAreWrittenByFlushAndClose) {
   EXPECT_TRUE(meta_->put(peer_url(1), "k", Bytes::copy_of("v"), std::nullopt));
   const auto text_of = [&](int peer, const char* key) {
     const auto note = meta_->get(peer_url(peer), key);
@@ -459,7 +459,7 @@ TEST_P(SqlitePeerStoresTest, notes_that_may_wait_are_written_by_flush_and_close)
   EXPECT_EQ(text_of(1, "k") + text_of(3, "k"), "none3");
 }
 
-TEST_P(SqlitePeerStoresTest, everything_is_there_after_reopening) {
+TEST_P(SqlitePeerStoresTest, EverythingIsThereAfterReopening) {
   const auto a = info(1, DhtArc(5, 6));
   peers_->insert({a, info(2), info(3)});
   peers_->remove(id(2));
@@ -482,7 +482,7 @@ TEST_P(SqlitePeerStoresTest, everything_is_there_after_reopening) {
   EXPECT_EQ(meta_->get(peer_url(1), "brief"), std::nullopt);
 }
 
-TEST_P(SqlitePeerStoresTest, closed_stores_let_go_of_their_file_and_change_it_no_more) {
+TEST_P(SqlitePeerStoresTest, ClosedStoresLetGoOfTheirFileAndChangeItNoMore) {
   peers_->insert({info(1)});
   EXPECT_TRUE(meta_->put(peer_url(1), "k", Bytes::copy_of("v"), std::nullopt));
   const auto old_peers = peers_;
@@ -501,7 +501,7 @@ TEST_P(SqlitePeerStoresTest, closed_stores_let_go_of_their_file_and_change_it_no
   EXPECT_EQ(meta_->get(peer_url(1), "k"), Bytes::copy_of("v"));
 }
 
-TEST_P(SqlitePeerStoresTest, infos_that_were_changed_in_the_file_are_left_out) {
+TEST_P(SqlitePeerStoresTest, InfosThatWereChangedInTheFileAreLeftOut) {
   peers_->insert({info(1), info(2)});
   peers_.reset();
   meta_.reset();
@@ -517,7 +517,7 @@ TEST_P(SqlitePeerStoresTest, infos_that_were_changed_in_the_file_are_left_out) {
   EXPECT_EQ(names(peers_->get_all()), std::vector<std::string>{"2"});
 }
 
-TEST_P(SqlitePeerStoresTest, the_bound_holds_in_the_file_too) {
+TEST_P(SqlitePeerStoresTest, TheBoundHoldsInTheFileToo) {
   open(2);
   peers_->insert({info(1), info(2, DhtArc::full(), 1), info(3, DhtArc::full(), 2)});
   const auto kept = peers_->get_all();
@@ -526,7 +526,7 @@ TEST_P(SqlitePeerStoresTest, the_bound_holds_in_the_file_too) {
   for (const auto& one : kept) EXPECT_NE(peers_->get(one->info().agent), nullptr);
 }
 
-TEST_P(SqlitePeerStoresTest, another_space_a_second_opener_and_other_files_are_refused) {
+TEST_P(SqlitePeerStoresTest, AnotherSpaceASecondOpenerAndOtherFilesAreRefused) {
   const auto second = open_sqlite_peer_stores(w_.runtime(), space_, path_);
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error().code, Errc::already_exists);
@@ -546,7 +546,7 @@ TEST_P(SqlitePeerStoresTest, another_space_a_second_opener_and_other_files_are_r
   EXPECT_EQ(open_sqlite_peer_stores(w_.runtime(), space_, dir_ / "no/such.db").error().code, Errc::io);
 }
 
-TEST_P(SqlitePeerStoresTest, files_are_for_the_owner_only) {
+TEST_P(SqlitePeerStoresTest, FilesAreForTheOwnerOnly) {
   peers_->insert({info(1)});
   for (const char* suffix : {"", "-wal", "-shm"}) {
     struct stat s {};
@@ -557,7 +557,7 @@ TEST_P(SqlitePeerStoresTest, files_are_for_the_owner_only) {
 
 // -------------------------------------------------------------- LocalAgentStore
 
-TEST(LocalAgentStoreTest, adds_replaces_removes) {
+TEST(LocalAgentStoreTest, AddsReplacesRemoves) {
   const auto store = make_memory_local_agent_store();
   EXPECT_TRUE(store->get_all().empty());
   const auto a = make_agent(1);
@@ -581,7 +581,7 @@ TEST(LocalAgentStoreTest, adds_replaces_removes) {
 
 // -------------------------------------------------------------------- BlockList
 
-TEST(BlockListTest, blocks_until_unblocked_or_the_time_has_come) {
+TEST(BlockListTest, BlocksUntilUnblockedOrTheTimeHasCome) {
   StoreWorld w;
   const auto blocks = make_memory_block_list(w.runtime());
   const AgentId agent = make_agent(1)->agent();
@@ -601,7 +601,7 @@ TEST(BlockListTest, blocks_until_unblocked_or_the_time_has_come) {
   blocks->unblock_agent(agent);  // not blocked: no effect
 }
 
-TEST(BlockListTest, blocking_again_never_shortens) {
+TEST(BlockListTest, BlockingAgainNeverShortens) {
   StoreWorld w;
   const auto blocks = make_memory_block_list(w.runtime());
   const auto in = [&](int seconds) { return w.now() + Duration{seconds * kSecond}; };
@@ -621,7 +621,7 @@ TEST(BlockListTest, blocking_again_never_shortens) {
   EXPECT_TRUE(blocks->is_peer_blocked(peer_url(3)));
 }
 
-TEST(BlockListTest, listeners_hear_of_each_block_until_their_token_goes) {
+TEST(BlockListTest, ListenersHearOfEachBlockUntilTheirTokenGoes) {
   StoreWorld w;
   const auto blocks = make_memory_block_list(w.runtime());
   std::vector<std::string> heard;
@@ -641,7 +641,7 @@ TEST(BlockListTest, listeners_hear_of_each_block_until_their_token_goes) {
   EXPECT_EQ(heard, (std::vector<std::string>{peer_url(1).to_string(), "other", "agent", "other"}));
 }
 
-TEST(BlockListTest, many_short_blocks_leave_the_long_ones) {
+TEST(BlockListTest, ManyShortBlocksLeaveTheLongOnes) {
   StoreWorld w;
   const auto blocks = make_memory_block_list(w.runtime());
   blocks->block_peer(peer_url(0), std::nullopt);

@@ -17,7 +17,7 @@ Bytes envelope(std::int64_t created_at, std::string_view payload) {
   return Bytes(text + std::string(payload));
 }
 
-TEST(Sha256Policy, id_is_the_sha256_of_the_bytes) {
+TEST(Sha256Policy, IdIsTheSha256OfTheBytes) {
   const auto policy = make_sha256_policy();
   EXPECT_EQ(policy->name(), "sha256");
   // FIPS 180-2, appendix B.1; and the well-known hash of nothing.
@@ -27,7 +27,7 @@ TEST(Sha256Policy, id_is_the_sha256_of_the_bytes) {
   EXPECT_EQ(policy->describe(as_bytes("abc"))->created_at, Timestamp{0});
 }
 
-TEST(Sha256Policy, envelope_gives_the_creation_time) {
+TEST(Sha256Policy, EnvelopeGivesTheCreationTime) {
   const auto policy = make_sha256_policy();
   EXPECT_EQ(policy->describe(envelope(1'795'425'619'933'318, "payload"))->created_at.micros, 1'795'425'619'933'318);
   EXPECT_EQ(policy->describe(envelope(0, ""))->created_at.micros, 0);
@@ -36,7 +36,7 @@ TEST(Sha256Policy, envelope_gives_the_creation_time) {
   EXPECT_NE(policy->describe(envelope(1, "x"))->op_id, policy->describe(envelope(2, "x"))->op_id);
 }
 
-TEST(Sha256Policy, what_is_not_quite_an_envelope_is_payload) {
+TEST(Sha256Policy, AlmostAnEnvelopeIsPayload) {
   const auto policy = make_sha256_policy();
   const Bytes whole = envelope(5, "");
   EXPECT_EQ(policy->describe(whole.slice(0, whole.size() - 1))->created_at.micros, 0);
@@ -44,13 +44,13 @@ TEST(Sha256Policy, what_is_not_quite_an_envelope_is_payload) {
   EXPECT_EQ(policy->describe(as_bytes("K2op\x01 12345678"))->created_at.micros, 0);
 }
 
-TEST(Sha256Policy, time_before_1970_is_refused) {
+TEST(Sha256Policy, TimeBefore1970IsRefused) {
   const auto out = make_sha256_policy()->describe(envelope(-1, "x"));
   ASSERT_FALSE(out);
   EXPECT_EQ(out.error().code, Errc::malformed);
 }
 
-TEST(Sha256Policy, size_limit_is_inclusive) {
+TEST(Sha256Policy, SizeLimitIsInclusive) {
   const auto policy = make_sha256_policy(10);
   EXPECT_TRUE(policy->describe(as_bytes("0123456789")));
   const auto out = policy->describe(as_bytes("0123456789a"));
@@ -58,7 +58,7 @@ TEST(Sha256Policy, size_limit_is_inclusive) {
   EXPECT_EQ(out.error().code, Errc::too_large);
 }
 
-TEST(Sha256Policy, may_be_used_from_many_threads) {
+TEST(Sha256Policy, MayBeUsedFromManyThreads) {
   const auto policy = make_sha256_policy();
   std::vector<OpId> expected;
   for (std::uint64_t i = 0; i < 200; ++i) expected.push_back(policy->describe(testing::make_op(i))->op_id);
@@ -75,7 +75,7 @@ TEST(Sha256Policy, may_be_used_from_many_threads) {
   EXPECT_EQ(wrong, 0);
 }
 
-TEST(MemoryOpPolicy, reads_what_the_stock_store_writes) {
+TEST(MemoryOpPolicy, ReadsWhatTheStockStoreWrites) {
   const auto policy = make_memory_op_policy();
   EXPECT_EQ(policy->name(), "memory-op");
   const auto op = policy->describe(as_bytes(R"({"created_at":1795425619933318,"op_data":[1,2,255]})"));
@@ -88,7 +88,7 @@ TEST(MemoryOpPolicy, reads_what_the_stock_store_writes) {
   EXPECT_EQ(built->op_id.size(), 32U);
 }
 
-TEST(MemoryOpPolicy, only_the_first_32_bytes_count) {
+TEST(MemoryOpPolicy, OnlyTheFirst32BytesCount) {
   std::string json = R"({"created_at":0,"op_data":[)";
   std::string hex;
   for (int i = 0; i < 40; ++i) json += (i > 0 ? "," : "") + std::to_string(i);
@@ -96,7 +96,7 @@ TEST(MemoryOpPolicy, only_the_first_32_bytes_count) {
   EXPECT_EQ(to_hex(make_memory_op_policy()->describe(as_bytes(json + "]}"))->op_id), hex);
 }
 
-TEST(MemoryOpPolicy, accepts_json_in_another_shape) {
+TEST(MemoryOpPolicy, AcceptsJsonInAnotherShape) {
   const auto policy = make_memory_op_policy();
   for (const char* text :
        {R"( { "op_data" : [ 1 , 2 ] , "created_at" : -5 } )", "{\"created_at\":-5,\n\t\"op_data\":[1,2]}\r\n"}) {
@@ -112,7 +112,7 @@ TEST(MemoryOpPolicy, accepts_json_in_another_shape) {
             Timestamp::max());
 }
 
-TEST(MemoryOpPolicy, refuses_everything_else) {
+TEST(MemoryOpPolicy, RefusesEverythingElse) {
   const auto policy = make_memory_op_policy();
   for (const char* text : {
            "",
@@ -154,14 +154,14 @@ TEST(MemoryOpPolicy, refuses_everything_else) {
   }
 }
 
-TEST(MemoryOpPolicy, any_cut_of_an_op_is_refused) {
+TEST(MemoryOpPolicy, AnyCutOfAnOpIsRefused) {
   const auto policy = make_memory_op_policy();
   const Bytes op = testing::make_memory_op(3, 40, Timestamp{123'456});
   ASSERT_TRUE(policy->describe(op));
   for (std::size_t n = 0; n < op.size(); ++n) EXPECT_FALSE(policy->describe(op.slice(0, n))) << n;
 }
 
-TEST(PrefixPolicy, id_is_the_first_bytes) {
+TEST(PrefixPolicy, IdIsTheFirstBytes) {
   const auto policy = make_prefix_policy();
   EXPECT_EQ(policy->name(), "prefix");
   EXPECT_EQ(policy->describe(as_bytes("0123456789abcdef0123456789abcdefREST"))->op_id,

@@ -15,7 +15,7 @@ using model::SlotDisk;
 /// So small that there are runs of several levels.
 constexpr MergeRules kSmall{.newest = 64, .fan_in = 3, .most_entries = 1'500};
 
-TEST(RunIndexTwin, agrees_through_crashes_failures_and_drops) {
+TEST(RunIndexTwin, AgreesThroughCrashesFailuresAndDrops) {
   std::size_t added = 0, held = 0, manifests = 0, crashes = 0, failures = 0, replaced = 0, followed = 0, most_runs = 0;
   for (std::uint64_t seed = 1; seed <= 24; ++seed) {
     RunIndexUnderTest test(kSmall, seed % 2 == 0);
@@ -76,7 +76,7 @@ std::size_t fill(RunIndex& index, SlotDisk& disk, std::uint64_t ops, std::size_t
 /// Half a million in memory that is as small as a test needs: 24 MB of blocks.
 constexpr MergeRules kMiddle{.newest = 2'048, .fan_in = 8, .most_entries = 1U << 25U};
 
-TEST(RunIndex, work_of_a_commit_and_number_of_runs_are_bounded) {
+TEST(RunIndex, WorkOfACommitAndNumberOfRunsAreBounded) {
   for (const std::size_t batch : {std::size_t{1}, std::size_t{100}, std::size_t{2'000}}) {
     SlotDisk disk;
     RunIndex index(disk, kMiddle);
@@ -95,7 +95,7 @@ TEST(RunIndex, work_of_a_commit_and_number_of_runs_are_bounded) {
   }
 }
 
-TEST(RunIndex, an_idle_store_comes_to_an_end_of_its_work) {
+TEST(RunIndex, AnIdleStoreComesToAnEndOfItsWork) {
   SlotDisk disk;
   RunIndex index(disk, kMiddle);
   ASSERT_TRUE(index.load({}).has_value());
@@ -113,7 +113,7 @@ TEST(RunIndex, an_idle_store_comes_to_an_end_of_its_work) {
   EXPECT_EQ(disk.writes, before);
 }
 
-TEST(RunIndex, a_number_is_durable_before_a_block_has_it) {
+TEST(RunIndex, ANumberIsDurableBeforeABlockHasIt) {
   SlotDisk disk;
   RunIndex index(disk, kMiddle);
   ASSERT_TRUE(index.load({}).has_value());
@@ -127,7 +127,7 @@ TEST(RunIndex, a_number_is_durable_before_a_block_has_it) {
   EXPECT_FALSE(*index.step());
 }
 
-TEST(RunIndex, unknown_ids_cost_almost_no_reads) {
+TEST(RunIndex, UnknownIdsCostAlmostNoReads) {
   SlotDisk disk;
   RunIndex index(disk, kMiddle);
   ASSERT_TRUE(index.load({}).has_value());
@@ -150,7 +150,7 @@ TEST(RunIndex, unknown_ids_cost_almost_no_reads) {
 
 // ------------------------------------------------------------------- merging
 
-TEST(ChooseMerge, takes_the_oldest_of_the_lowest_full_level) {
+TEST(ChooseMerge, TakesTheOldestOfTheLowestFullLevel) {
   const MergeRules rules{.newest = 10, .fan_in = 2, .most_entries = 70};
   using Numbers = std::vector<std::size_t>;
   const auto choose = [&](std::vector<std::uint64_t> sizes) { return choose_merge(sizes, rules); };
@@ -171,7 +171,7 @@ TEST(ChooseMerge, takes_the_oldest_of_the_lowest_full_level) {
 
 // -------------------------------------------------------------------- damage
 
-TEST(RunIndex, a_block_that_is_not_as_it_was_written_is_an_error_or_does_no_harm) {
+TEST(RunIndex, ABlockThatIsNotAsItWasWrittenIsAnErrorOrDoesNoHarm) {
   constexpr std::uint64_t kOps = 6'000;
   SlotDisk disk;
   RunIndex index(disk, kMiddle);
@@ -226,7 +226,7 @@ TEST(RunIndex, a_block_that_is_not_as_it_was_written_is_an_error_or_does_no_harm
   EXPECT_GT(errors, 20U);
 }
 
-TEST(Manifest, is_read_as_written_or_refused) {
+TEST(Manifest, IsReadAsWrittenOrRefused) {
   Manifest manifest;
   manifest.salt = 5;
   manifest.next_number = 9;
@@ -261,7 +261,7 @@ TEST(Manifest, is_read_as_written_or_refused) {
   EXPECT_FALSE(refused([](Manifest& m) { m.runs[0].slots[1] = {7, 1}; }));
 }
 
-TEST(SlotMap, gives_the_lowest_free_slot) {
+TEST(SlotMap, GivesTheLowestFreeSlot) {
   Manifest manifest;
   manifest.runs = {{1, Order::by_place, 1, 1, {{1, 2}, {4, 1}}}};
   SlotMap slots(manifest);
@@ -275,7 +275,7 @@ TEST(SlotMap, gives_the_lowest_free_slot) {
   EXPECT_EQ(slots.take(), 6U);
 }
 
-TEST(EntryBlock, holds_ids_of_any_length_up_to_the_longest) {
+TEST(EntryBlock, HoldsIdsOfAnyLengthUpToTheLongest) {
   EntryBlock block;
   std::vector<std::vector<std::uint8_t>> ids;
   for (std::size_t size = 0; size <= kLongestId; size += 127) ids.emplace_back(size, static_cast<std::uint8_t>(size));

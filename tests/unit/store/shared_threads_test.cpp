@@ -32,7 +32,7 @@ struct Counter {
   std::unique_ptr<Worker> worker;
 };
 
-TEST(SharedThreads, no_wake_is_lost_and_turns_of_a_worker_do_not_overlap) {
+TEST(SharedThreads, NoWakeIsLostAndTurnsOfAWorkerDoNotOverlap) {
   const auto threads = std::make_shared<SharedThreads>(4);
   constexpr int kAsked = 2'000;
   std::vector<std::unique_ptr<Counter>> workers;
@@ -61,7 +61,7 @@ TEST(SharedThreads, no_wake_is_lost_and_turns_of_a_worker_do_not_overlap) {
   EXPECT_GE(threads->threads(), 1U);
 }
 
-TEST(SharedThreads, a_turn_that_blocks_holds_up_no_other_worker) {
+TEST(SharedThreads, ATurnThatBlocksHoldsUpNoOtherWorker) {
   const auto threads = std::make_shared<SharedThreads>(2);
   std::promise<void> go;
   auto slow = threads->make_worker([&, first = true](bool) mutable -> Worker::Pause {
@@ -77,7 +77,7 @@ TEST(SharedThreads, a_turn_that_blocks_holds_up_no_other_worker) {
   go.set_value();
 }
 
-TEST(SharedThreads, who_is_always_due_takes_turns_with_others) {
+TEST(SharedThreads, AWorkerThatIsAlwaysDueTakesTurnsWithOthers) {
   const auto threads = std::make_shared<SharedThreads>(1);
   std::atomic<bool> stop = false;
   auto busy =
@@ -90,7 +90,7 @@ TEST(SharedThreads, who_is_always_due_takes_turns_with_others) {
   stop = true;
 }
 
-TEST(SharedThreads, a_worker_that_waits_for_a_time_is_woken_before_it) {
+TEST(SharedThreads, AWorkerThatWaitsForATimeIsWokenBeforeIt) {
   const auto threads = std::make_shared<SharedThreads>(2);
   std::promise<void> begun;
   std::promise<bool> told;
@@ -107,7 +107,7 @@ TEST(SharedThreads, a_worker_that_waits_for_a_time_is_woken_before_it) {
   EXPECT_FALSE(told.get_future().get());
 }
 
-TEST(SharedThreads, time_passes_without_a_wake) {
+TEST(SharedThreads, TimePassesWithoutAWake) {
   const auto threads = std::make_shared<SharedThreads>(1);
   std::promise<bool> told;
   auto worker = threads->make_worker([&, turn = 0](bool idle) mutable -> Worker::Pause {
@@ -118,7 +118,7 @@ TEST(SharedThreads, time_passes_without_a_wake) {
   EXPECT_TRUE(told.get_future().get());
 }
 
-TEST(SharedThreads, end_with_the_last_worker) {
+TEST(SharedThreads, EndWithTheLastWorker) {
   std::weak_ptr<SharedThreads> known;
   {
     const auto threads = std::make_shared<SharedThreads>(2);

@@ -74,7 +74,7 @@ class SqliteDamageTest : public SqliteOpStoreTest {
 INSTANTIATE_TEST_SUITE_P(Versions, SqliteDamageTest, ::testing::Values(&sqlite::kTablesFormat, &sqlite::kRunsFormat),
                          name_of_format);
 
-TEST_P(SqliteDamageTest, bytes_that_are_not_the_ids_are_left_out_dropped_and_told_of) {
+TEST_P(SqliteDamageTest, BytesThatAreNotTheIdsAreLeftOutDroppedAndToldOf) {
   for (const std::size_t size : {100U, 70'000U}) {
     for (const char* damage : {"data=zeroblob(length(data))", "data=x'00'", "data=17", "data=zeroblob(80000)"}) {
       SCOPED_TRACE(std::string(damage) + " " + std::to_string(size));
@@ -98,7 +98,7 @@ TEST_P(SqliteDamageTest, bytes_that_are_not_the_ids_are_left_out_dropped_and_tol
   }
 }
 
-TEST_P(SqliteDamageTest, an_op_without_data_and_data_without_an_op) {
+TEST_P(SqliteDamageTest, AnOpWithoutDataAndDataWithoutAnOp) {
   const auto ops = fill_with(3, 64);
   sql((has_runs() ? "UPDATE op SET data=NULL" : "DELETE FROM op_data") + of(ops[1]));
   sql("INSERT INTO op_data VALUES(77, x'00')");
@@ -110,7 +110,7 @@ TEST_P(SqliteDamageTest, an_op_without_data_and_data_without_an_op) {
   EXPECT_EQ(told(), (std::vector<OpId>{ops[1].op_id}));
 }
 
-TEST_P(SqliteDamageTest, a_request_for_damaged_ops_only_goes_on_to_the_next_ones) {
+TEST_P(SqliteDamageTest, ARequestForDamagedOpsOnlyGoesOnToTheNextOnes) {
   const auto ops = fill_with(4, 1'000);
   sql("UPDATE " + table_of_bytes(100) + " SET data=x'00'" + of(ops[0]));
   sql("UPDATE op SET size=900000" + of(ops[1]));
@@ -121,7 +121,7 @@ TEST_P(SqliteDamageTest, a_request_for_damaged_ops_only_goes_on_to_the_next_ones
   EXPECT_EQ(told().size(), 2U);
 }
 
-TEST_P(SqliteDamageTest, an_entry_with_a_wrong_number_fails_nothing_and_is_mended) {
+TEST_P(SqliteDamageTest, AnEntryWithAWrongNumberFailsNothingAndIsMended) {
   for (const char* damage : {"size=-1", "size=1<<31", "size=65", "size=70000", "created_at=7", "loc=loc+1", "loc=5"}) {
     SCOPED_TRACE(damage);
     stop();
@@ -152,7 +152,7 @@ TEST_P(SqliteDamageTest, an_entry_with_a_wrong_number_fails_nothing_and_is_mende
   }
 }
 
-TEST_P(SqliteDamageTest, another_id_in_an_entry_is_found_by_its_place) {
+TEST_P(SqliteDamageTest, AnotherIdInAnEntryIsFoundByItsPlace) {
   const auto ops = fill_with(3, 64);
   sql("UPDATE op SET id=x'" + std::string(64, 'a') + "'" + of(ops[1]));
   EXPECT_EQ(check().lost, 1U);
@@ -164,7 +164,7 @@ TEST_P(SqliteDamageTest, another_id_in_an_entry_is_found_by_its_place) {
 }
 
 /// Bits of the file itself, where index and table do not agree any more.
-TEST_P(SqliteDamageTest, a_bit_in_an_index_is_mended_by_making_it_anew) {
+TEST_P(SqliteDamageTest, ABitInAnIndexIsMendedByMakingItAnew) {
   const auto ops = fill_with(40, 64);
   const std::string whole = read_file(path_);
   for (const std::size_t at : places_of(ops[20], whole)) {
@@ -189,7 +189,7 @@ TEST_P(SqliteDamageTest, a_bit_in_an_index_is_mended_by_making_it_anew) {
   }
 }
 
-TEST_P(SqliteDamageTest, indexes_are_made_anew_again_when_that_was_rolled_back) {
+TEST_P(SqliteDamageTest, IndexesAreMadeAnewAgainWhenThatWasRolledBack) {
   const auto ops = fill_with(40, 64);
   const std::string whole = read_file(path_);
   const auto stored_at = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only)
@@ -218,7 +218,7 @@ TEST_P(SqliteDamageTest, indexes_are_made_anew_again_when_that_was_rolled_back) 
 }
 
 /// Otherwise it would count as dropped as soon as the store is opened again.
-TEST_P(SqliteDamageTest, no_op_gets_the_time_of_one_that_was_dropped) {
+TEST_P(SqliteDamageTest, NoOpGetsTheTimeOfOneThatWasDropped) {
   w_.set_now(Timestamp::from_seconds(2'000'000'000));
   const auto ops = fill_with(3, 64);
   sql("UPDATE " + table_of_bytes(64) + " SET data=x'00'" + of(ops[2]));
@@ -234,7 +234,7 @@ TEST_P(SqliteDamageTest, no_op_gets_the_time_of_one_that_was_dropped) {
   EXPECT_TRUE(check().is_intact());
 }
 
-TEST_P(SqliteDamageTest, runs_that_cannot_be_read_are_made_anew_from_the_rows) {
+TEST_P(SqliteDamageTest, RunsThatCannotBeReadAreMadeAnewFromTheRows) {
   if (!has_runs()) GTEST_SKIP() << "there are none";
   const auto ops = fill_with(40, 64);
   const std::string whole = read_file(path_);
@@ -260,7 +260,7 @@ TEST_P(SqliteDamageTest, runs_that_cannot_be_read_are_made_anew_from_the_rows) {
   }
 }
 
-TEST_P(SqliteDamageTest, every_bit_of_an_op_is_looked_at) {
+TEST_P(SqliteDamageTest, EveryBitOfAnOpIsLookedAt) {
   const auto ops = fill_with(3, 96);
   const std::string whole = read_file(path_);
   const auto at = whole.find(std::string(as_text(ops[1].op_data.view())));
@@ -282,7 +282,7 @@ TEST_P(SqliteDamageTest, every_bit_of_an_op_is_looked_at) {
 }
 
 /// The ops are known to be intact from storing, or from the first read: what happens later is found all the same.
-TEST_P(SqliteDamageTest, damage_that_comes_while_the_store_is_open_is_found) {
+TEST_P(SqliteDamageTest, DamageThatComesWhileTheStoreIsOpenIsFound) {
   for (const std::size_t size : {100U, 600U, 300'000U}) {
     SCOPED_TRACE(size);
     stop();
@@ -297,7 +297,7 @@ TEST_P(SqliteDamageTest, damage_that_comes_while_the_store_is_open_is_found) {
   }
 }
 
-TEST(Fingerprint, every_bit_counts) {
+TEST(Fingerprint, EveryBitCounts) {
   const OpId id = id_at(5);
   for (const std::size_t size : {0U, 1U, 7U, 8U, 9U, 63U, 64U, 65U, 127U, 600U}) {
     std::vector<std::uint8_t> bytes(size, 0);
@@ -315,7 +315,7 @@ TEST(Fingerprint, every_bit_counts) {
   }
 }
 
-TEST_P(SqliteDamageTest, a_store_that_is_only_read_leaves_damaged_ops_out_and_the_file_as_it_is) {
+TEST_P(SqliteDamageTest, AStoreThatIsOnlyReadLeavesDamagedOpsOutAndTheFileAsItIs) {
   const auto ops = fill_with(3, 64);
   sql("UPDATE " + table_of_bytes(100) + " SET data=x'00'" + of(ops[1]));
   const std::string before = read_file(path_);
@@ -327,7 +327,7 @@ TEST_P(SqliteDamageTest, a_store_that_is_only_read_leaves_damaged_ops_out_and_th
   EXPECT_EQ(read_file(path_), before);
 }
 
-TEST_P(SqliteDamageTest, what_was_told_to_be_there_and_is_dropped_can_be_asked_for_again) {
+TEST_P(SqliteDamageTest, ADroppedOpThatWasReportedStoredCanBeRequestedAgain) {
   const auto ops = fill_with(3, 64);
   sql("UPDATE " + table_of_bytes(100) + " SET data=x'00'" + of(ops[1]));
   start();
@@ -338,7 +338,7 @@ TEST_P(SqliteDamageTest, what_was_told_to_be_there_and_is_dropped_can_be_asked_f
   EXPECT_EQ(w_.pending(*store_), (StoreWorld::Pending{{peer_url(1), {ops[1].op_id}}}));
 }
 
-TEST_P(SqliteDamageTest, a_store_is_closed_while_a_read_finds_damage) {
+TEST_P(SqliteDamageTest, AStoreIsClosedWhileAReadFindsDamage) {
   const auto ops = fill_with(20, 64);
   for (int round = 0; round < 20; ++round) {
     sql("UPDATE " + table_of_bytes(100) + " SET data=x'00'" + of(ops[19]));
@@ -368,7 +368,7 @@ class ThrowingPolicy final : public OpPolicy {
   const std::shared_ptr<const OpPolicy> sha256_ = make_sha256_policy();
 };
 
-TEST_P(SqliteDamageTest, what_the_policy_cannot_judge_stays) {
+TEST_P(SqliteDamageTest, AnOpThatThePolicyCannotJudgeStays) {
   const auto ops = fill_with(3, 100);
   const auto throwing = std::make_shared<ThrowingPolicy>();
   throwing->throws = true;
@@ -401,7 +401,7 @@ TEST_P(SqliteDamageTest, what_the_policy_cannot_judge_stays) {
 
 // --------------------------------------------------------------------- the check
 
-TEST_P(SqliteDamageTest, check_of_an_intact_store_beside_its_node) {
+TEST_P(SqliteDamageTest, CheckOfAnIntactStoreBesideItsNode) {
   const auto ops = fill_with(5'000, 100);
   start();
   std::vector<SqliteCheckProgress> heard;
@@ -422,7 +422,7 @@ TEST_P(SqliteDamageTest, check_of_an_intact_store_beside_its_node) {
   EXPECT_TRUE(w_.process(*store_, {make_op(99'999)})) << "nobody was locked out";
 }
 
-TEST_P(SqliteDamageTest, check_names_what_is_wrong_and_can_be_stopped) {
+TEST_P(SqliteDamageTest, CheckNamesWhatIsWrongAndCanBeStopped) {
   const auto ops = fill_with(3'000, 100);
   sql("UPDATE " + table_of_bytes(100) + " SET data=zeroblob(100)" + of(ops[7]));
   sql("UPDATE totals SET ops=ops+1");
@@ -439,7 +439,7 @@ TEST_P(SqliteDamageTest, check_names_what_is_wrong_and_can_be_stopped) {
   expect_error(check_sqlite_op_store(path_ + "x", *make_sha256_policy()), Errc::not_found, path_);
 }
 
-TEST_P(SqliteDamageTest, check_says_how_far_it_came_when_a_page_is_damaged) {
+TEST_P(SqliteDamageTest, CheckSaysHowFarItCameWhenAPageIsDamaged) {
   fill_with(2'000, 1'000);
   std::string file = read_file(path_);
   for (std::size_t i = 40 * 16'384; i < file.size(); ++i) file[i] = static_cast<char>(i * 31);
@@ -450,7 +450,7 @@ TEST_P(SqliteDamageTest, check_says_how_far_it_came_when_a_page_is_damaged) {
   EXPECT_NE(out.error().message.find("operations.md"), std::string::npos) << out.error().to_string();
 }
 
-TEST_P(SqliteDamageTest, whatever_a_check_finds_is_repaired) {
+TEST_P(SqliteDamageTest, EveryFindingOfACheckIsRepaired) {
   const auto ops = fill_with(40, 100);
   std::string whole = read_file(path_);
   std::vector<std::string> files;
@@ -486,7 +486,7 @@ TEST_P(SqliteDamageTest, whatever_a_check_finds_is_repaired) {
   expect_error(repair_sqlite_op_store(path_, *make_prefix_policy(), {}), Errc::already_exists, "sha256");
 }
 
-TEST_P(SqliteOpStoreTest, numbers_of_rows_that_cannot_be_are_corrupt) {
+TEST_P(SqliteOpStoreTest, NumbersOfRowsThatCannotBeAreCorrupt) {
   fill(1, 3);
   const std::string before = read_file(path_);
   for (const DhtArc& arc : {DhtArc::full(), DhtArc(0, 100)}) {
@@ -502,7 +502,7 @@ TEST_P(SqliteOpStoreTest, numbers_of_rows_that_cannot_be_are_corrupt) {
   }
 }
 
-TEST_P(SqliteOpStoreTest, of_a_damaged_pending_row_is_given_what_can_be_read) {
+TEST_P(SqliteOpStoreTest, OfADamagedPendingRowIsGivenWhatCanBeRead) {
   {
     const auto store = open().value();
     ASSERT_TRUE(w_.add_pending(*store, {OpId::from_text("x")}, peer_url(1)));
@@ -522,7 +522,7 @@ TEST_P(SqliteOpStoreTest, of_a_damaged_pending_row_is_given_what_can_be_read) {
 
 // -------------------------------------------------------------- what is asked for
 
-TEST_P(SqliteOpStoreTest, what_is_asked_for_again_takes_no_more_room) {
+TEST_P(SqliteOpStoreTest, RepeatedRequestsTakeNoMoreRoom) {
   const auto store = open().value();
   std::vector<OpId> ids;
   for (std::uint32_t i = 0; i < 3'000; ++i) ids.push_back(id_at(i));
@@ -545,7 +545,7 @@ TEST_P(SqliteOpStoreTest, what_is_asked_for_again_takes_no_more_room) {
   EXPECT_EQ(w_.pending(*store), (StoreWorld::Pending{{peer_url(1), {ids[1]}}}));
 }
 
-TEST_P(SqliteOpStoreTest, what_is_kept_of_requests_has_a_bound_and_the_old_ones_stay) {
+TEST_P(SqliteOpStoreTest, DurableRequestsAreBoundedAndTheOldOnesStay) {
   SqliteOpStoreOptions options;
   options.max_kept_request_bytes = 100 * 33;
   auto store = open(options).value();
@@ -570,7 +570,7 @@ TEST_P(SqliteOpStoreTest, what_is_kept_of_requests_has_a_bound_and_the_old_ones_
   EXPECT_TRUE(w_.add_pending(*store, ids, peer_url(1)));
 }
 
-TEST_P(SqliteOpStoreTest, a_refusal_for_want_of_room_fails_no_other_call) {
+TEST_P(SqliteOpStoreTest, ARefusalForWantOfRoomFailsNoOtherCall) {
   SqliteOpStoreOptions options;
   options.max_kept_request_bytes = 33;
   const auto store = open(options).value();

@@ -25,7 +25,7 @@ INSTANTIATE_TEST_SUITE_P(Versions, SqliteOpStoreTest, ::testing::Values(&sqlite:
 
 // ---------------------------------------------------------------------- threads
 
-TEST_P(SqliteOpStoreTest, many_stores_share_a_few_threads) {
+TEST_P(SqliteOpStoreTest, ManyStoresShareAFewThreads) {
   const auto threads = [] {
     return static_cast<std::size_t>(std::distance(fs::directory_iterator("/proc/self/task"), fs::directory_iterator()));
   };
@@ -53,7 +53,7 @@ TEST_P(SqliteOpStoreTest, many_stores_share_a_few_threads) {
 
 // -------------------------------------------------------------------- reopening
 
-TEST_P(SqliteOpStoreTest, everything_is_there_after_reopening) {
+TEST_P(SqliteOpStoreTest, EverythingIsThereAfterReopening) {
   const auto ops = make_ops(*make_prefix_policy(), 1, 100, 5'000);
   Timestamp bookmark;
   {
@@ -74,7 +74,7 @@ TEST_P(SqliteOpStoreTest, everything_is_there_after_reopening) {
   EXPECT_TRUE(w_.bounded(*store, DhtArc::full(), bookmark)->op_ids.empty());
 }
 
-TEST_P(SqliteOpStoreTest, a_bookmark_skips_nothing_over_a_restart_with_an_older_clock) {
+TEST_P(SqliteOpStoreTest, ABookmarkSkipsNothingOverARestartWithAnOlderClock) {
   w_.set_now(Timestamp::from_seconds(2'000'000'000));
   fill(1, 3);
   Timestamp bookmark;
@@ -88,7 +88,7 @@ TEST_P(SqliteOpStoreTest, a_bookmark_skips_nothing_over_a_restart_with_an_older_
   EXPECT_EQ(w_.bounded(*store, DhtArc::full(), bookmark)->op_ids.size(), 2U);
 }
 
-TEST_P(SqliteOpStoreTest, destruction_commits_what_was_called) {
+TEST_P(SqliteOpStoreTest, DestructionCommitsWhatWasCalled) {
   const auto ops = make_ops(*make_prefix_policy(), 1, 500);
   {
     const auto store = open().value();
@@ -98,7 +98,7 @@ TEST_P(SqliteOpStoreTest, destruction_commits_what_was_called) {
   EXPECT_EQ(w_.stats(*store)->ops, 500U);
 }
 
-TEST_P(SqliteOpStoreTest, a_closed_store_has_committed_what_was_called_and_lets_go_of_its_file) {
+TEST_P(SqliteOpStoreTest, AClosedStoreHasCommittedWhatWasCalledAndLetsGoOfItsFile) {
   const auto ops = make_ops(*make_prefix_policy(), 1, 500);
   const auto closed = open().value();
   std::size_t written = 0;
@@ -116,7 +116,7 @@ TEST_P(SqliteOpStoreTest, a_closed_store_has_committed_what_was_called_and_lets_
   EXPECT_EQ(w_.stats(*store)->ops, 500U);
 }
 
-TEST_P(SqliteOpStoreTest, closing_answers_every_read_that_waits) {
+TEST_P(SqliteOpStoreTest, ClosingAnswersEveryReadThatWaits) {
   fill(1, 10);
   const auto store = open().value();
   std::size_t answered = 0;
@@ -134,14 +134,14 @@ TEST_P(SqliteOpStoreTest, closing_answers_every_read_that_waits) {
   EXPECT_TRUE(w_.world().wait_for([&] { return answered == 1000; }));
 }
 
-TEST_P(SqliteOpStoreTest, closing_leaves_one_file_and_its_lock) {
+TEST_P(SqliteOpStoreTest, ClosingLeavesOneFileAndItsLock) {
   fill(1, 10);
   std::set<std::string> names;
   for (const auto& entry : fs::directory_iterator(dir_.str())) names.insert(entry.path().filename());
   EXPECT_EQ(names, (std::set<std::string>{"space.db", "space.db-lock"}));
 }
 
-TEST_P(SqliteOpStoreTest, files_are_for_the_owner_only_whatever_the_umask) {
+TEST_P(SqliteOpStoreTest, FilesAreForTheOwnerOnlyWhateverTheUmask) {
   for (const mode_t mask : {mode_t{0}, mode_t{0777}}) {
     path_ = dir_ / ("mask" + std::to_string(mask));
     const mode_t before = ::umask(mask);
@@ -156,7 +156,7 @@ TEST_P(SqliteOpStoreTest, files_are_for_the_owner_only_whatever_the_umask) {
 
 // ------------------------------------------------------------------ what is refused
 
-TEST_P(SqliteOpStoreTest, another_space_is_refused_naming_both) {
+TEST_P(SqliteOpStoreTest, AnotherSpaceIsRefusedNamingBoth) {
   fill(1, 1);
   const SpaceId other = SpaceId::from_text("other");
   const auto out = open_sqlite_op_store(w_.runtime(), make_prefix_policy(), other, path_);
@@ -165,19 +165,19 @@ TEST_P(SqliteOpStoreTest, another_space_is_refused_naming_both) {
   expect_error(out, Errc::already_exists, path_);
 }
 
-TEST_P(SqliteOpStoreTest, another_policy_is_refused_naming_both) {
+TEST_P(SqliteOpStoreTest, AnotherPolicyIsRefusedNamingBoth) {
   fill(1, 1);
   const auto out = open_sqlite_op_store(w_.runtime(), make_sha256_policy(), test_space(), path_);
   expect_error(out, Errc::already_exists, "prefix");
   expect_error(out, Errc::already_exists, "sha256");
 }
 
-TEST_P(SqliteOpStoreTest, a_second_opener_is_told_who_has_it) {
+TEST_P(SqliteOpStoreTest, ASecondOpenerIsToldWhoHasIt) {
   const auto first = open().value();
   expect_error(open(), Errc::already_exists, "in use by process " + std::to_string(::getpid()));
 }
 
-TEST_P(SqliteOpStoreTest, a_second_process_is_told_who_has_it) {
+TEST_P(SqliteOpStoreTest, ASecondProcessIsToldWhoHasIt) {
   int ready[2];
   int stop[2];
   ASSERT_EQ(::pipe(ready), 0);
@@ -203,7 +203,7 @@ TEST_P(SqliteOpStoreTest, a_second_process_is_told_who_has_it) {
   for (const int fd : {ready[0], ready[1], stop[0], stop[1]}) ::close(fd);
 }
 
-TEST_P(SqliteOpStoreTest, a_newer_format_is_refused_and_left_alone) {
+TEST_P(SqliteOpStoreTest, ANewerFormatIsRefusedAndLeftAlone) {
   fill(1, 1);
   sql("PRAGMA user_version=3");
   const std::string before = read_file(path_);
@@ -211,14 +211,14 @@ TEST_P(SqliteOpStoreTest, a_newer_format_is_refused_and_left_alone) {
   EXPECT_TRUE(read_file(path_) == before);
 }
 
-TEST_P(SqliteOpStoreTest, another_program_s_database_is_refused_and_left_alone) {
+TEST_P(SqliteOpStoreTest, AnotherProgramSDatabaseIsRefusedAndLeftAlone) {
   sql("CREATE TABLE mine(x); INSERT INTO mine VALUES(1)");
   const std::string before = read_file(path_);
   expect_error(open(), Errc::corrupt, "not a kitsune2 op store");
   EXPECT_TRUE(read_file(path_) == before);
 }
 
-TEST_P(SqliteOpStoreTest, a_schema_with_something_added_is_refused) {
+TEST_P(SqliteOpStoreTest, ASchemaWithSomethingAddedIsRefused) {
   fill(1, 1);
   sql("CREATE TRIGGER sneaky AFTER INSERT ON op BEGIN DELETE FROM op_data; END");
   expect_error(open(), Errc::corrupt, "not those of a kitsune2 op store");
@@ -228,7 +228,7 @@ TEST_P(SqliteOpStoreTest, a_schema_with_something_added_is_refused) {
 
 // ------------------------------------------------------------------- damaged files
 
-TEST_P(SqliteOpStoreTest, garbage_is_corrupt_and_left_alone) {
+TEST_P(SqliteOpStoreTest, GarbageIsCorruptAndLeftAlone) {
   for (const std::size_t size : {1U, 99U, 100U, 511U, 512U, 4'096U, 100'000U}) {
     std::string junk(size, '\0');
     for (std::size_t i = 0; i < size; ++i) junk[i] = static_cast<char>(i * 7 + 1);
@@ -238,7 +238,7 @@ TEST_P(SqliteOpStoreTest, garbage_is_corrupt_and_left_alone) {
   }
 }
 
-TEST_P(SqliteOpStoreTest, a_truncated_database_is_corrupt_and_left_alone) {
+TEST_P(SqliteOpStoreTest, ATruncatedDatabaseIsCorruptAndLeftAlone) {
   fill(1, 200, 1'000);
   const std::string whole = read_file(path_);
   for (const std::size_t size : {whole.size() / 2, std::size_t{8'192}, std::size_t{4'096}, std::size_t{1'000}}) {
@@ -248,7 +248,7 @@ TEST_P(SqliteOpStoreTest, a_truncated_database_is_corrupt_and_left_alone) {
   }
 }
 
-TEST_P(SqliteOpStoreTest, an_empty_database_beside_a_full_wal_is_corrupt_and_the_wal_is_kept) {
+TEST_P(SqliteOpStoreTest, AnEmptyDatabaseBesideAFullWalIsCorruptAndTheWalIsKept) {
   fill(1, 1);
   write_file(path_, "");
   write_file(path_ + "-wal", std::string(5'000, 'w'));
@@ -259,7 +259,7 @@ TEST_P(SqliteOpStoreTest, an_empty_database_beside_a_full_wal_is_corrupt_and_the
   EXPECT_EQ(read_file(path_ + "-wal").size(), 5'000U);
 }
 
-TEST_P(SqliteOpStoreTest, an_empty_wal_or_database_alone_is_no_harm) {
+TEST_P(SqliteOpStoreTest, AnEmptyWalOrDatabaseAloneIsNoHarm) {
   write_file(path_, "");
   write_file(path_ + "-wal", "");
   fill(1, 5);
@@ -267,13 +267,13 @@ TEST_P(SqliteOpStoreTest, an_empty_wal_or_database_alone_is_no_harm) {
   EXPECT_EQ(w_.stats(*open().value())->ops, 5U);
 }
 
-TEST_P(SqliteOpStoreTest, a_wal_of_garbage_is_ignored) {
+TEST_P(SqliteOpStoreTest, AWalOfGarbageIsIgnored) {
   fill(1, 5);
   write_file(path_ + "-wal", std::string(50'000, 'w'));
   EXPECT_EQ(w_.stats(*open().value())->ops, 5U);
 }
 
-TEST_P(SqliteOpStoreTest, damage_that_shows_later_is_an_error_of_the_call) {
+TEST_P(SqliteOpStoreTest, DamageThatShowsLaterIsAnErrorOfTheCall) {
   fill(1, 2'000, 1'000);
   std::string file = read_file(path_);
   // Everything but the first page, which says where the tables begin, and the pages of the schema.
@@ -292,17 +292,17 @@ TEST_P(SqliteOpStoreTest, damage_that_shows_later_is_an_error_of_the_call) {
 
 // ------------------------------------------------------------------------ the disk
 
-TEST_P(SqliteOpStoreTest, a_missing_folder_is_an_io_error) {
+TEST_P(SqliteOpStoreTest, AMissingFolderIsAnIoError) {
   path_ = dir_ / "no/such/folder/x.db";
   expect_error(open(), Errc::io, "No such file");
 }
 
-TEST_P(SqliteOpStoreTest, a_folder_in_place_of_the_file_is_an_io_error) {
+TEST_P(SqliteOpStoreTest, AFolderInPlaceOfTheFileIsAnIoError) {
   fs::create_directory(path_);
   expect_error(open(), Errc::io, path_);
 }
 
-TEST_P(SqliteOpStoreTest, a_read_only_folder_is_an_io_error) {
+TEST_P(SqliteOpStoreTest, AReadOnlyFolderIsAnIoError) {
   const std::string folder = dir_ / "locked";
   fs::create_directory(folder);
   fs::permissions(dir_.str(), fs::perms(0755));
@@ -320,7 +320,7 @@ TEST_P(SqliteOpStoreTest, a_read_only_folder_is_an_io_error) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
-TEST_P(SqliteOpStoreTest, at_the_size_limit_calls_fail_whole_and_others_go_on) {
+TEST_P(SqliteOpStoreTest, AtTheSizeLimitCallsFailWholeAndOthersGoOn) {
   const auto store = open({.max_database_bytes = 1U << 20}).value();
   std::uint64_t held = 0;
   std::uint64_t number = 1;
@@ -348,7 +348,7 @@ TEST_P(SqliteOpStoreTest, at_the_size_limit_calls_fail_whole_and_others_go_on) {
   EXPECT_EQ(w_.stats(*store)->ops, held + stored);
 }
 
-TEST_P(SqliteOpStoreTest, a_raised_limit_makes_the_store_usable_again) {
+TEST_P(SqliteOpStoreTest, ARaisedLimitMakesTheStoreUsableAgain) {
   {
     const auto store = open({.max_database_bytes = 200'000}).value();
     expect_error(w_.process(*store, {make_op(1, 500'000)}), Errc::disk_full, path_);
@@ -359,7 +359,7 @@ TEST_P(SqliteOpStoreTest, a_raised_limit_makes_the_store_usable_again) {
   EXPECT_EQ(w_.stats(*store)->ops, 2U);
 }
 
-TEST_P(SqliteOpStoreTest, a_full_disk_loses_nothing_and_heals_when_there_is_room) {
+TEST_P(SqliteOpStoreTest, AFullDiskLosesNothingAndHealsWhenThereIsRoom) {
   const std::string mount_point = dir_ / "small";
   fs::create_directory(mount_point);
   if (::mount("tmpfs", mount_point.c_str(), "tmpfs", 0, "size=3m") != 0) {
@@ -394,7 +394,7 @@ TEST_P(SqliteOpStoreTest, a_full_disk_loses_nothing_and_heals_when_there_is_room
 
 // ----------------------------------------------------------------------- read only
 
-TEST_P(SqliteOpStoreTest, read_only_reads_beside_the_owner_and_never_writes) {
+TEST_P(SqliteOpStoreTest, ReadOnlyReadsBesideTheOwnerAndNeverWrites) {
   const auto owner = open().value();
   ASSERT_TRUE(w_.process(*owner, {make_op(1), make_op(2)}));
   ASSERT_TRUE(w_.add_pending(*owner, {OpId::from_text("x")}, peer_url(1)));
@@ -409,7 +409,7 @@ TEST_P(SqliteOpStoreTest, read_only_reads_beside_the_owner_and_never_writes) {
   EXPECT_EQ(w_.stats(*reader)->ops, 3U);
 }
 
-TEST_P(SqliteOpStoreTest, read_only_of_what_is_not_there) {
+TEST_P(SqliteOpStoreTest, ReadOnlyOfWhatIsNotThere) {
   expect_error(open({.read_only = true}), Errc::not_found, path_);
   EXPECT_FALSE(fs::exists(path_));
   expect_error(read_sqlite_op_store_info(path_), Errc::not_found, path_);
@@ -417,7 +417,7 @@ TEST_P(SqliteOpStoreTest, read_only_of_what_is_not_there) {
   expect_error(open({.read_only = true}), Errc::not_found, path_);
 }
 
-TEST_P(SqliteOpStoreTest, info_names_space_and_policy) {
+TEST_P(SqliteOpStoreTest, InfoNamesSpaceAndPolicy) {
   fill(1, 1);
   const auto info = read_sqlite_op_store_info(path_).value();
   EXPECT_EQ(info.space, test_space());
@@ -428,7 +428,7 @@ TEST_P(SqliteOpStoreTest, info_names_space_and_policy) {
   expect_error(wrong, Errc::already_exists, "sha256");
 }
 
-TEST_P(SqliteOpStoreTest, read_only_works_on_a_closed_store_in_a_read_only_folder) {
+TEST_P(SqliteOpStoreTest, ReadOnlyWorksOnAClosedStoreInAReadOnlyFolder) {
   fill(1, 4);
   fs::permissions(path_, fs::perms(0444));
   fs::permissions(dir_.str(), fs::perms(0555));
@@ -465,7 +465,7 @@ class WriteLock {
   sqlite3* db_ = nullptr;
 };
 
-TEST_P(SqliteOpStoreTest, what_waits_for_the_writer_is_bounded) {
+TEST_P(SqliteOpStoreTest, CallsThatWaitForTheWriterAreBounded) {
   const auto store = open({.max_pending_write_bytes = 10'000}).value();
   WriteLock lock(path_);
   int stored = 0;
@@ -487,7 +487,7 @@ TEST_P(SqliteOpStoreTest, what_waits_for_the_writer_is_bounded) {
   EXPECT_TRUE(w_.process(*store, {make_op(100, 50'000)}));  // larger than the bound, but nothing waits
 }
 
-TEST_P(SqliteOpStoreTest, waiting_calls_are_committed_in_groups) {
+TEST_P(SqliteOpStoreTest, WaitingCallsAreCommittedInGroups) {
   const auto store = open({.max_batch_ops = 10}).value();
   WriteLock lock(path_);
   int stored = 0;
@@ -501,7 +501,7 @@ TEST_P(SqliteOpStoreTest, waiting_calls_are_committed_in_groups) {
   EXPECT_EQ(w_.stats(*store)->ops, 150U);
 }
 
-TEST_P(SqliteOpStoreTest, the_wal_stays_bounded_while_writing_and_goes_when_idle) {
+TEST_P(SqliteOpStoreTest, TheWalStaysBoundedWhileWritingAndGoesWhenIdle) {
   const auto store = open().value();
   std::uintmax_t largest = 0;
   for (std::uint64_t i = 0; i < 60; ++i) {
@@ -518,7 +518,7 @@ TEST_P(SqliteOpStoreTest, the_wal_stays_bounded_while_writing_and_goes_when_idle
   EXPECT_EQ(w_.stats(*store)->ops, 60'000U);
 }
 
-TEST_P(SqliteOpStoreTest, the_wal_goes_when_idle_although_a_reader_was_in_the_way) {
+TEST_P(SqliteOpStoreTest, TheWalGoesWhenIdleAlthoughAReaderWasInTheWay) {
   const auto store = open().value();
   ASSERT_TRUE(w_.process(*store, payloads_of(make_ops(store->policy(), 1, 100, 1'000))));
   sqlite3* reader = nullptr;
@@ -539,7 +539,7 @@ TEST_P(SqliteOpStoreTest, the_wal_goes_when_idle_although_a_reader_was_in_the_wa
 
 // ------------------------------------------------------------- the file, by itself
 
-TEST_P(SqliteOpStoreTest, compaction_drops_pending_ids_that_are_stored) {
+TEST_P(SqliteOpStoreTest, CompactionDropsPendingIdsThatAreStored) {
   using sqlite::OpReader;
   ASSERT_TRUE(sqlite::create_file(path_));
   auto db = open_writer().value();
@@ -579,7 +579,7 @@ TEST_P(SqliteOpStoreTest, compaction_drops_pending_ids_that_are_stored) {
   EXPECT_EQ(connection.number("SELECT count(*) FROM source").value(), 0);
 }
 
-TEST_P(SqliteOpStoreTest, a_rolled_back_transaction_leaves_no_trace) {
+TEST_P(SqliteOpStoreTest, ARolledBackTransactionLeavesNoTrace) {
   ASSERT_TRUE(sqlite::create_file(path_));
   auto db = open_writer().value();
   ProcessedOps out;
@@ -629,7 +629,7 @@ TEST_P(SqliteOpStoreTest, a_rolled_back_transaction_leaves_no_trace) {
   }
 }
 
-TEST_P(SqliteOpStoreTest, every_op_that_was_acknowledged_survives_sigkill) {
+TEST_P(SqliteOpStoreTest, EveryOpThatWasAcknowledgedSurvivesSigkill) {
   std::vector<std::uint64_t> acknowledged;
   std::uint64_t first = 1;
   for (int round = 0; round < 24; ++round) {

@@ -155,7 +155,7 @@ TEST_F(KeyFile, DamageIsSeenAndTheFileIsLeftAlone) {
   }
 }
 
-TEST_F(KeyFile, WhatIsNoFile) {
+TEST_F(KeyFile, PathsThatAreNoFile) {
   EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(folder_.string())), "io");
   EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create((folder_ / "none" / "key").string())), "io");
   fs::create_symlink(folder_ / "elsewhere", path_);

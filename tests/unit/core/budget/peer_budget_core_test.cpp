@@ -85,7 +85,7 @@ TEST_F(PeerBudgetRules, NewcomersOfOneAddressShareAndOthersAreNotHeldUp) {
   EXPECT_EQ(budget_.charge(peer(2001), std::nullopt, 1, at({})), PeerStanding::good);
 }
 
-TEST_F(PeerBudgetRules, WhoIsKnownAtAnAddressThatIsAsideStays) {
+TEST_F(PeerBudgetRules, AKnownPeerAtAnAddressThatIsAsideStays) {
   budget_.useful(peer(0), "10.0.0.1", 0, 1, at({}));
   for (int i = 1; i < 100; ++i) budget_.charge(peer(i), "10.0.0.1", 1'000'000, at({}));
   budget_.put_aside(peer(99), nobody_, "10.0.0.1", at({}));
@@ -93,7 +93,7 @@ TEST_F(PeerBudgetRules, WhoIsKnownAtAnAddressThatIsAsideStays) {
   EXPECT_FALSE(budget_.is_aside(peer(0), nobody_, "10.0.0.1", at({})));
 }
 
-TEST_F(PeerBudgetRules, WhoWasKnownMayComeBackToAnAddressThatIsAside) {
+TEST_F(PeerBudgetRules, AFormerlyKnownPeerMayComeBackToAnAddressThatIsAside) {
   const std::vector<AgentId> agents{agent(1)};
   budget_.useful(peer(0), "10.0.0.1", 0, 1, at({}));
   budget_.useful(peer(1), "10.0.0.1", 0, 1, at({}));
@@ -167,7 +167,7 @@ TEST_F(PeerBudgetRules, ManyThatAreBarelyKnownShareAndTheMostUsefulAreNotHeldUp)
   EXPECT_FALSE(budget_.waits_until(peer(339), std::nullopt, at({})));
 }
 
-TEST_F(PeerBudgetRules, WhoComesBackIsKnownByItsAgent) {
+TEST_F(PeerBudgetRules, AReturningPeerIsKnownByItsAgent) {
   budget_.useful(peer(1), std::nullopt, 0, 10, at({}));
   budget_.on_disconnect(peer(1), std::vector<AgentId>{agent(1)});
   EXPECT_FALSE(budget_.is_known(peer(1)));

@@ -27,7 +27,7 @@ TEST_F(FetchCoreConduct, PairsMoveToTheNewUrlAndAreAskedForThereAtOnce) {
       << "what was ready first, then what had been asked for";
 }
 
-TEST_F(FetchCoreConduct, WhatWaitedAtTheOldUrlDoesNotWaitAtTheNewOne) {
+TEST_F(FetchCoreConduct, RequestsThatWaitedAtTheOldUrlDoNotWaitAtTheNewOne) {
   core().add(ops(0, 3), source(1), now_);
   core().on_send_failed(core().next_request(now_)->id, now_);
   ASSERT_EQ(core().backing_off().size(), 1U);
@@ -58,7 +58,7 @@ TEST_F(FetchCoreConduct, AnOpWithManySourcesKeepsItsIndex) {
   EXPECT_EQ(core().pending_pairs(), 38U);
 }
 
-TEST_F(FetchCoreConduct, WhatIsBeingStoredMovesWithoutBeingAskedForAgain) {
+TEST_F(FetchCoreConduct, AnOpBeingStoredMovesWithoutBeingRequestedAgain) {
   core().add(ops(0, 2), source(1), now_);
   ask_all();
   respond(source(1), {op(0)});
@@ -313,7 +313,7 @@ TEST_F(FetchCoreConduct, OfThoseThatWentOwingTheOnesThatWentFirstAreForgotten) {
   for (std::size_t i = 11; i < kKnown + 10; ++i) EXPECT_TRUE(core().owes(source(i))) << i;
 }
 
-TEST_F(FetchCoreConduct, WhatIsOwedBeyondTheMemoryOfHashesIsCountedOnly) {
+TEST_F(FetchCoreConduct, OwedOpsBeyondTheMemoryOfHashesAreCountedOnly) {
   core().add(ops(0, FetchCore::kLateOps + 1000), source(1), now_);
   while (const auto request = core().next_request(now_)) {
     core().on_sent(request->id, now_);

@@ -154,7 +154,7 @@ TEST_F(FetchCoreSilence, APeerThatHangsUpOnEachRequestIsNotAskedForEver) {
   EXPECT_GE(now_ - kStart, std::chrono::seconds(254));
 }
 
-TEST_F(FetchCoreSilence, WhatTheStoreRefusedBeginsAnew) {
+TEST_F(FetchCoreSilence, AnOpThatTheStoreRefusedBeginsAnew) {
   core().add({{op(0)}}, source(1), now_);
   std::size_t asked = 0;
   const auto dropped = until_dropped([&](const FetchRequest& request) {

@@ -398,7 +398,7 @@ TEST_F(FetchCoreTest, GrowsAndDrains) {
   EXPECT_FALSE(core().next_deadline());
 }
 
-TEST_F(FetchCoreTest, WhatItTells) {
+TEST_F(FetchCoreTest, Reports) {
   core().add(ops(0, 3), source(0), now_);
   core().add(ops(2, 1), source(1), now_);
   core().add(ops(5, 1), source(2), now_);

@@ -60,7 +60,7 @@ TEST_F(FetchWindowTest, FourTimesTheProductAtFirstThenTwice) {
   EXPECT_EQ(window_.bytes(kMost), 4'000'000U) << "after a long rest it begins anew";
 }
 
-TEST_F(FetchWindowTest, WhatIsNotAskedForSaysNothingOfTheLine) {
+TEST_F(FetchWindowTest, AnUnsolicitedOpSaysNothingOfTheLine) {
   round(1'000'000, milliseconds(50));
   for (int i = 0; i < 10; ++i) {
     auto mark = window_.on_sent(true, 1000, kMost, now_);

@@ -103,7 +103,7 @@ TEST_F(ArcGrowthTest, EachAgentHasItsOwnTarget) {
   EXPECT_EQ(growth.update(agents, now), (std::vector<ArcGrowth::Step>{{id("b"), of(0, 7)}, {id("c"), of(5, 2)}}));
 }
 
-TEST_F(ArcGrowthTest, WhatNobodyWantsAnyMoreIsForgottenA1) {
+TEST_F(ArcGrowthTest, SectorsThatNobodyWantsAnyMoreAreForgottenA1) {
   growth.in_sync(sectors({of(0, 512)}));
   EXPECT_EQ(grow(), of(0, 100));
   EXPECT_EQ(growth.held().count(), 100U);

@@ -29,7 +29,7 @@ TEST(Faults, OneIsForgivenInTenSeconds) {
   EXPECT_FALSE(faults.add(url("a"), 1, now + 11min)) << "however many there were";
 }
 
-TEST(Faults, WhoHasTheFewestIsForgotten) {
+TEST(Faults, ThePeerWithTheFewestIsForgotten) {
   Faults faults;
   const Time now(1h);
   for (int i = 0; i < 63; ++i) faults.add(url("worst"), 1, now);

@@ -37,7 +37,7 @@ TEST(ReadQueue, AReadHoldsItsSlotUntilTheStoreHasAnswered) {
   EXPECT_TRUE(queue.begin(now));
 }
 
-TEST(ReadQueue, WhatHasNotBegunGoesWithItsRound) {
+TEST(ReadQueue, ReadsThatHaveNotBegunEndWithTheirRound) {
   ReadQueue queue;
   const auto id = queue.add(For::theirs);
   EXPECT_FALSE(queue.drop(id));

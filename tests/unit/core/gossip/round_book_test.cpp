@@ -132,7 +132,7 @@ TEST(RoundBook, APeerOnAnotherRelayKnowsUsByOurLinkToIt) {
   EXPECT_EQ(b.ask(300s), there);
 }
 
-TEST(RoundBook, WhatIsFoundOutLateIsOwedAtTheLastOfSeveralUrls) {
+TEST(RoundBook, ALateFindingIsOwedAtTheLastOfSeveralUrls) {
   Book b;
   b.settle();
   b.book.on_moved(url("a"), url("b"), b.now);
@@ -207,7 +207,7 @@ TEST(RoundBook, APublishThatWasLostIsMadeUpForAtOnce) {
   EXPECT_EQ(b.book.owed(), 0U);
 }
 
-TEST(RoundBook, WhatIsLostDuringARoundIsNotPaidByIt) {
+TEST(RoundBook, OpsLostDuringARoundAreNotPaidByIt) {
   Book b;
   b.settle();
   b.book.on_publish_lost(url("a"), b.now);
@@ -259,7 +259,7 @@ TEST(RoundBook, AnOwedRoundWithANobodyDoesNotKeepTheBookAwake) {
   EXPECT_EQ(b.book.owed(), 0U) << "forgotten";
 }
 
-TEST(RoundBook, WhoConnectsIsOwedItsRoundAtOnce) {
+TEST(RoundBook, AConnectingPeerIsOwedItsRoundAtOnce) {
   Book b;
   b.knows(url("a"));
   b.settle();
@@ -275,7 +275,7 @@ TEST(RoundBook, WhoConnectsIsOwedItsRoundAtOnce) {
   EXPECT_EQ(b.ask(0s), url("a"));
 }
 
-TEST(RoundBook, WhatIsOwedFollowsAPeerToItsNewUrl) {
+TEST(RoundBook, AnOwedRoundFollowsAPeerToItsNewUrl) {
   Book b;
   b.settle();
   b.knows(url("new"));
@@ -291,7 +291,7 @@ TEST(RoundBook, WhatIsOwedFollowsAPeerToItsNewUrl) {
   EXPECT_EQ(b.ask(2s), url("new")) << "found out after it";
 }
 
-TEST(RoundBook, WhoHasMoreIsAskedAgainAfterASecond) {
+TEST(RoundBook, APeerThatHasMoreIsAskedAgainAfterASecond) {
   Book b;
   b.knows(url("a"));
   ASSERT_EQ(b.ask(1s), url("a"));
@@ -318,7 +318,7 @@ TEST(RoundBook, ABrokenRoundAndABusyPeerOfOursAreTriedAgainSoon) {
   EXPECT_EQ(b.ask(2s), url("a"));
 }
 
-TEST(RoundBook, WhatIsOwedDoesNotKeepOthersFromTheirTurn) {
+TEST(RoundBook, OwedRoundsDoNotKeepOthersFromTheirTurn) {
   Book b;
   b.settle();
   b.knows(url("turn"));
@@ -430,7 +430,7 @@ TEST(RoundBook, DeadPeersWithFullArcsDoNotComeBeforeLiveOnes) {
   EXPECT_GT(dead, 10) << "but they are not left out for good";
 }
 
-TEST(RoundBook, WhoIsHeardOfAgainIsNotSilentAnyMore) {
+TEST(RoundBook, APeerHeardOfAgainIsNotSilentAnyMore) {
   Book b;
   b.settle();
   b.knows(url("was-silent"), true, Timestamp{1});
@@ -452,7 +452,7 @@ TEST(RoundBook, PatienceIsAFifthOfTheInitialInterval) {
   EXPECT_EQ(b.book.next_try(b.now), b.now + 1s);
 }
 
-TEST(RoundBook, WhatIsAskedForOverAgainIsKnown) {
+TEST(RoundBook, RepeatedInitiatesAreKnown) {
   Book b;
   b.book.on_met(url("a"), b.now);
   b.book.on_told(url("a"), Timestamp{100}, b.now);
@@ -493,7 +493,7 @@ TEST(RoundBook, AChoiceCostsWhatHasChangedAndNotWhatThereIs) {
   EXPECT_LT(most, 20U);
 }
 
-TEST(RoundBook, WhoIsGoneIsForgottenAndWhoCannotBeAskedNowIsLookedAtAgain) {
+TEST(RoundBook, AGonePeerIsForgottenAndOneThatCannotBeAskedNowIsTriedAgain) {
   RoundBook book;
   Time now(1h);
   book.set_pace(kDefaults, now, 0);
@@ -511,7 +511,7 @@ TEST(RoundBook, WhoIsGoneIsForgottenAndWhoCannotBeAskedNowIsLookedAtAgain) {
   EXPECT_EQ(book.choose({}, now + 10min, 0, 0), std::nullopt) << "nobody can be asked";
 }
 
-TEST(RoundBook, WhatIsSeenOfACandidateCountsAndNotWhatWasSaid) {
+TEST(RoundBook, ThePropertiesSeenOfACandidateCountAndNotThoseItClaimed) {
   RoundBook book;
   Time now(1h);
   book.set_pace(kDefaults, now, 0);

@@ -166,7 +166,7 @@ TEST_F(RoundsTest, BusyEndsARoundThatHasNotBegun) {
   EXPECT_EQ(rounds.ours(), 0U);
 }
 
-TEST_F(RoundsTest, WhatTakesTooLongOrLosesItsConnectionIsOver) {
+TEST_F(RoundsTest, ARoundThatTakesTooLongOrLosesItsConnectionIsOver) {
   start("a", "one");
   now += 10s;
   accept("b", "x");

@@ -39,7 +39,7 @@ TEST(Slots, OneOfTheCrowdGoesAndWhoComesAloneStays) {
   EXPECT_EQ(choose(sample, v4(10, 0, 0, 1), 1), std::nullopt) << "the crowd does not replace itself";
 }
 
-TEST(Slots, WhoWasUsefulAndWhoHasBeenHereLongStays) {
+TEST(Slots, UsefulAndLongConnectedPeersStay) {
   std::vector<Slot> sample;
   for (std::uint8_t i = 0; i < 64; ++i) sample.push_back(of(v4(10, i, 0, 1), i < 8 ? 1000 : 0, i >= 56 ? 1 : 100));
   for (std::uint64_t random = 0; random < 500; ++random) {

@@ -141,7 +141,7 @@ TEST(CoreBootstrap, SpeaksTheServersPaths) {
   }
 }
 
-TEST(CoreBootstrap, WhyTheServerDoesNotAnswerIsKnownUntilItDoes) {
+TEST(CoreBootstrap, TheReasonOfASilentServerIsKnownUntilItAnswers) {
   Net net;
   FakeServer server(net.world);
   server.unreachable = true;

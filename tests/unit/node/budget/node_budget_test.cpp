@@ -41,7 +41,7 @@ struct Frugal {
   SimNode b{net, "b"};
 };
 
-TEST(NodeBudget, WhoGoesOnOverItsBudgetIsClosedAndNotHeardAgain) {
+TEST(NodeBudget, APeerThatStaysOverItsBudgetIsClosedAndNotHeardAgain) {
   Frugal w;
   Scripted peer(w.net, "peer");
   EXPECT_LT(w.flood(peer), 1'000'000U);
@@ -121,7 +121,7 @@ TEST(NodeBudget, NewcomersOfOneAddressAreHeldUpAndWhoWasUsefulIsNot) {
   EXPECT_TRUE(w.net.world.run_until([&] { return w.b.held() == 100; }, 10s));
 }
 
-TEST(NodeBudget, WhatWaitsIsDoneLater) {
+TEST(NodeBudget, WaitingWorkIsDoneLater) {
   Frugal w;
   Scripted peer(w.net, "peer");
   peer.send(w.b.url, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, made_up(1, 6'000)));

@@ -302,7 +302,7 @@ TEST(RuntimeConfig, UpdateCallsBackForChangedKeys) {
   EXPECT_EQ(config.current().k2_gossip.initiate_interval_ms, 100U);
 }
 
-TEST(RuntimeConfig, WhatCannotChangeIsRefusedAndNothingIsApplied) {
+TEST(RuntimeConfig, AFixedKeyIsRefusedAndNothingIsApplied) {
   RuntimeConfig config;
   const auto refused = config.update(R"({"k2Gossip":{"initiateIntervalMs":99},"tx5Transport":{"timeoutS":5}})");
   ASSERT_FALSE(refused);

@@ -81,7 +81,7 @@ TEST(CoreFetch, HeldOpsAreNotAskedFor) {
   EXPECT_EQ(peer.requests[0].ids, ids_of({ops.begin() + 6, ops.end()}));
 }
 
-TEST(CoreFetch, WhatIsHeldEntirelyAddsNothing) {
+TEST(CoreFetch, ARequestForHeldOpsAddsNothing) {
   Bench bench;
   Node bob(bench, "bob");
   Probe peer(bench, "peer");

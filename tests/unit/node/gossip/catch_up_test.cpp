@@ -90,7 +90,7 @@ TEST_F(CatchUp, ANodeThatRestartsAmongThreeFindsTheOneThatHasIt) {
 }
 
 /// Who lacks the ops is the one that stayed.
-TEST_F(CatchUp, WhatARestartedNodeStoredBeforeItWentIsFetchedFromItWithinSeconds) {
+TEST_F(CatchUp, OpsThatANodeStoredBeforeItsRestartAreFetchedFromItWithinSeconds) {
   Home a(net, "a", 1), b(net, "b", 2);
   meet({&a, &b});
   b.node->add_ops(100, 20);

@@ -63,7 +63,7 @@ TEST(Compare, TheAcceptorShowsWhatItHoldsAndNamesWhatDiffers) {
   EXPECT_EQ(node.stats().peer_errors, 0U);
 }
 
-TEST(Compare, WhatIsNotCommonAndWhatIsTwiceEndsNothingButCounts) {
+TEST(Compare, SlicesOutsideTheCommonSectorsAndRepeatedOnesEndNothingButCount) {
   WithPeer<> both([](K2GossipConfig& c) { c.min_initiate_interval_ms = 0; });
   auto& [net, node, peer] = both;
   node.add_ops(1, 3);
@@ -195,7 +195,7 @@ TEST(FirstContact, OfOneThatHoldsLittleWithOneThatHoldsMuchTakesOneRound) {
 }
 
 /// Its clock may be another, so that the two can never be compared.
-TEST(FirstContact, WhoDoesNotCompareIsAskedForEverythingTheNextTime) {
+TEST(FirstContact, APeerThatDoesNotCompareIsAskedForEverythingTheNextTime) {
   WithStranger<> both([](K2GossipConfig& c) { c = {}; });
   auto& [net, node, peer] = both;
   node.add_ops(1, 2'000);
@@ -213,7 +213,7 @@ TEST(FirstContact, WhoDoesNotCompareIsAskedForEverythingTheNextTime) {
 }
 
 /// It was named all that is recent, in parts, before it turned out that it does not compare.
-TEST(FirstContact, WhatWasNamedInPartsDoesNotHideWhatWasBefore) {
+TEST(FirstContact, OpsNamedInPartsDoNotHideOlderOnes) {
   WithStranger<> both([](K2GossipConfig& c) { c = {}; });
   auto& [net, node, peer] = both;
   node.add_ops(1, 2'000);

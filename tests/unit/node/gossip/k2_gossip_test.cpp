@@ -620,7 +620,7 @@ TEST(K2Gossip, APeerThatWasBlockedNamesItsOpsFromTheBeginning) {
   EXPECT_EQ(node.space->fetch().pending_ops(), 3U);
 }
 
-TEST(K2Gossip, WhatIsDroppedDuringARoundIsNamedAgainTheNextTime) {
+TEST(K2Gossip, OpsDroppedDuringARoundAreNamedAgainTheNextTime) {
   WithPeer<BookmarkNode> both;
   auto& [net, node, peer] = both;
   const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1, 4));
@@ -688,7 +688,7 @@ TEST(K2Gossip, OpsThatWereFoundDamagedAreNamedAgainOnceAnHour) {
 }
 
 /// What the simulator found, at seed 583,653: ops that were stored before an agent came (back) were never named.
-TEST(K2Gossip, WhoComesToStoreMoreIsNamedTheOlderOpsToo) {
+TEST(K2Gossip, APeerThatBeginsToStoreMoreIsNamedTheOlderOpsToo) {
   Net net;
   BookmarkNode node(net, "node");
   node.quiet();

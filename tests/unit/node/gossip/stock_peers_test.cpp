@@ -383,7 +383,7 @@ TEST(OurPeers, AreToldWhenTheLimitCutAndAskAgainAfterASecond) {
   EXPECT_EQ(taker.stats().completed, rounds) << "and then there is no reason for more";
 }
 
-TEST(OurPeers, WhatIsAskedForOverAndOverComesFromTheAllowanceOfNewcomers) {
+TEST(OurPeers, RepeatedRequestsComeFromTheAllowanceOfNewcomers) {
   WithPeer<> both([](K2GossipConfig& c) { c.max_request_gossip_op_bytes = 10'000; });
   auto& [net, node, peer] = both;
   node.add_ops(1, 80, 100);

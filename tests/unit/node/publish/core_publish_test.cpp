@@ -428,7 +428,7 @@ std::vector<OpId> ids_from(std::uint64_t first, std::uint64_t count) {
 }
 
 /// What strangers name is kept in memory and on the disk until it is given up: it took 1 GiB and 266 MiB once.
-TEST(CorePublish, WhatStrangersNameHasAFifthOfTheRoomAndAPeerThatHasSentOpsTheRest) {
+TEST(CorePublish, OffersOfStrangersHaveAFifthOfTheRoomAndAPeerThatHasSentOpsTheRest) {
   Net net;
   SimNode a(net, "a"), b(net, "b");
   b.builder.config.core_fetch.max_offered_bytes = 128U * 50'000;

@@ -107,7 +107,7 @@ TEST(RelayTurns, ClientsThatExchangeMuchInFewFramesAreNotDelayedByAFlood) {
 }
 
 /// It once waited for its turn among the flood all the same.
-TEST(RelayTurns, WhoEarnsATurnWhileItWaitsGoesOnAtOnce) {
+TEST(RelayTurns, APeerThatEarnsATurnWhileItWaitsGoesOnAtOnce) {
   TurnsWorld w;
   for (std::uint8_t i = 10; i < 74; ++i) w.flood(KeyPair::seeded(i), i);
   const auto honest = w.ready(kB, 200);

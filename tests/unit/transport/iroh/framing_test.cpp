@@ -91,7 +91,7 @@ TEST(IrohFraming, DataKeepsItsPieces) {
   EXPECT_EQ(to_hex(encode_data({}).joined()), "0100000000");
 }
 
-TEST(IrohFraming, WhatLiesInsideAChunkIsNotCopied) {
+TEST(IrohFraming, AMessageInsideAChunkIsNotCopied) {
   FrameReader reader(false, kMax);
   const Bytes chunk =
       hex("01000000026869"
@@ -108,7 +108,7 @@ TEST(IrohFraming, WhatLiesInsideAChunkIsNotCopied) {
   EXPECT_EQ(reader.waiting(), 6U);
 }
 
-TEST(IrohFraming, WhatEndsAStream) {
+TEST(IrohFraming, EventsThatEndAStream) {
   const auto outcome = [](bool first, const char* bytes, std::uint64_t most = kMax) {
     FrameReader reader(first, most);
     std::vector<std::string> out = read(reader, hex(bytes), 4);
@@ -138,7 +138,7 @@ TEST(IrohFraming, WhatEndsAStream) {
   EXPECT_EQ(outcome(false, "01ffffffff"), Out{"too_large: a frame of 4294967295 bytes"});
 }
 
-TEST(IrohFraming, WhatIsAnnouncedTakesNoMemory) {
+TEST(IrohFraming, AnAnnouncedSizeTakesNoMemory) {
   FrameReader reader(false, kMax);
   reader.feed(
       hex("0106000000"

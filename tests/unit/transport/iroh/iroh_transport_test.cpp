@@ -114,7 +114,7 @@ TEST_F(IrohTransportTest, AServerThatAnswersShortensTheWaitForTheRelay) {
 
 // --- sending
 
-TEST_F(IrohTransportTest, WhatCannotBeSentSaysWhy) {
+TEST_F(IrohTransportTest, ARefusedSendSaysWhy) {
   const auto a = node(1);
   const auto error_of = [&](const char* url) {
     a->results.clear();
@@ -232,7 +232,7 @@ TEST_F(IrohTransportTest, DataBeforeThePreflightAndNoPreflightEndTheConnection) 
   EXPECT_EQ(a->events.connects, 0);
 }
 
-TEST_F(IrohTransportTest, WhoDoesNotAnswerThePreflightIsUnresponsive) {
+TEST_F(IrohTransportTest, APeerThatDoesNotAnswerThePreflightIsUnresponsive) {
   const auto a = node(1);
   HandPeer peer(world_, relay_, 2);
   peer.answers = false;
@@ -281,7 +281,7 @@ TEST_F(IrohTransportTest, ASecondConnectionOfThePeerTakesThePlaceOfTheFirst) {
 }
 
 // T4.
-TEST_F(IrohTransportTest, WhatASupersededConnectionDidNotSendGoesOnTheNextOne) {
+TEST_F(IrohTransportTest, UnsentMessagesOfASupersededConnectionGoOnTheNextOne) {
   const auto a = node(1);
   HandPeer peer(world_, relay_, 2);
   const HandPeer::Id first = connected(peer, 2, 1);
@@ -363,7 +363,7 @@ TEST_F(IrohTransportTest, AMessageToAPeerThatIsDiallingIsNotLostWheneverItIsSent
   }
 }
 
-TEST_F(IrohTransportTest, WhatOlderNodesSendBesideQuicIsDropped) {
+TEST_F(IrohTransportTest, DatagramsOfOlderNodesBesideQuicAreDropped) {
   const auto a = node(1);
   HandPeer peer(world_, relay_, 2);
   const HandPeer::Id id = connected(peer, 2, 1);

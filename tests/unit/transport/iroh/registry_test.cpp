@@ -92,7 +92,7 @@ TEST(IrohRegistry, ALatePreflightEndsTheConnection) {
   EXPECT_EQ(registry.size(), 0U);
 }
 
-TEST(IrohRegistry, WhatIsNotKnownIsWithoutEffect) {
+TEST(IrohRegistry, EventsOfUnknownConnectionsHaveNoEffect) {
   Registry registry(id_of(1));
   EXPECT_FALSE(registry.on_ended(5));
   EXPECT_FALSE(registry.on_preflight(5, kStart).active);

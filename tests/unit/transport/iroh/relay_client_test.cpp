@@ -152,7 +152,7 @@ TEST_F(IrohRelayClient, APongHasItsTime) {
   EXPECT_TRUE(client_.overdue(now_ + 5s));
 }
 
-TEST_F(IrohRelayClient, WhatTheRelayTells) {
+TEST_F(IrohRelayClient, StatusMessagesOfTheRelayAreReported) {
   finish_handshake();
   const auto hear = [&](const RelayFrame& frame) { return client_.on_message(from_relay(frame), now_).value(); };
   EXPECT_EQ(hear(Datagrams{key_.id(), 0, 2, Bytes::copy_of("abc")}).datagrams->split().size(), 2U);

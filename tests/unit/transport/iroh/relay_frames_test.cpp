@@ -156,7 +156,7 @@ TEST(IrohRelayFrames, BatchesAreCutAtTheirSegmentSize) {
   EXPECT_EQ(std::get<Datagrams>(*read).split()[1].data(), message.data() + message.size() - 1);
 }
 
-TEST(IrohRelayFrames, WhatARelayTakesAndWhatCanBePassedOn) {
+TEST(IrohRelayFrames, SizesThatARelayTakesAndPassesOn) {
   // Stock relays take these two and cannot write them; they are read here, and never written.
   const std::string id(32, 'i');
   const auto empty = decode_relay_frame(RelayVersion::v2, Sender::client, Bytes("\x04" + id + std::string(1, '\0')));

@@ -138,7 +138,7 @@ TEST(QuicConnection, DatagramsAreSmallUntilTheHandshakeIsOverAndLargeThen) {
   EXPECT_LT(taken, 1'900U) << "about a thousand, and acknowledgements";
 }
 
-TEST(QuicConnection, WhoDoesNotReadMakesThePeerWait) {
+TEST(QuicConnection, AReaderThatPausesMakesThePeerWait) {
   Config config;
   config.stream_window = 100'000;
   Pair pair(18, {}, config);
@@ -303,7 +303,7 @@ TEST(QuicConnection, AThousandStreamsOneAfterTheOther) {
   EXPECT_LT(pair.server().library_bytes(), 500'000U);
 }
 
-TEST(QuicConnection, WhatTheLibraryMayAllocateIsBounded) {
+TEST(QuicConnection, AllocationsOfTheLibraryAreBounded) {
   Config config;
   config.max_library_bytes = 150'000;
   Pair pair(28, {}, config);
@@ -331,7 +331,7 @@ TEST(QuicConnection, TheSameNumbersGiveTheSameRun) {
   EXPECT_NE(first, run(31));
 }
 
-TEST(QuicConnection, WhatOpensNoConnectionIsRefused) {
+TEST(QuicConnection, DatagramsThatOpenNoConnectionAreRefused) {
   const auto accept = [](ByteView datagram) {
     return Connection::accept(identity(2), {}, tests::random_of(1), std::nullopt, datagram, Time(5s)).has_value();
   };

@@ -114,7 +114,7 @@ TEST(QuicEndpoint, ADatagramOfAnotherPeerIsDropped) {
   EXPECT_FALSE(a.find(id)->is_open());
 }
 
-TEST(QuicEndpoint, WhoDialsMustHaveTheKeyThatTheRelayKnows) {
+TEST(QuicEndpoint, ADiallerMustHaveTheKeyThatTheRelayKnows) {
   Relay relay;
   Endpoint& b = relay.add(2);
   Endpoint other(identity(4), {}, random_of(4));

@@ -255,7 +255,7 @@ TEST(ConnectionCredit, TheRelayInsideTellsWhatWasTaken) {
   EXPECT_EQ(got, 101U);
 }
 
-TEST(ConnectionCredit, WhoTakesNothingIsLeftInTheEnd) {
+TEST(ConnectionCredit, AReaderThatTakesNothingIsLeftInTheEnd) {
   const auto config = small_credit();
   Side a(1, 2, config, Connection::Origin::local), b(2, 1, config, Connection::Origin::local);
   a.connection.emplace(a.peer_key_.id(), std::move(*SessionKeys::derive(a.key_, a.peer_key_.id())), a.config_,

@@ -148,7 +148,7 @@ TEST(E2e, AStreamCountsFromItsFirstMessageAndIsTakenOnce) {
   EXPECT_EQ(later.memory().size(), E2eSession::kRemembered);
 }
 
-TEST(E2e, WhatIsGenuineIsReadIntoTheRoomThatIsThereForIt) {
+TEST(E2e, AGenuineFrameIsDecryptedIntoTheGivenRoom) {
   const NodeKey ka = key_of(1), kb = key_of(2);
   E2eSession a = session(ka, kb.id()), b = session(kb, ka.id());
   b.open(body(a.start_stream(header(1))));

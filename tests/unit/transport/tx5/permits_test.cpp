@@ -77,7 +77,7 @@ TEST_F(PermitBankTest, ALargeRequestOfANewcomerHasItsTurnAmongThoseOfPeersThatSe
   EXPECT_EQ(grants(), std::vector<Holder>{4}) << "and then one of the others";
 }
 
-TEST_F(PermitBankTest, WhatArrivesInOneFrameIsGrantedWhateverElseIsOut) {
+TEST_F(PermitBankTest, AMessageOfOneFrameIsGrantedWhateverElseIsOut) {
   bank_.ask(1, 20'000'000, kStart);
   ASSERT_EQ(grants(), std::vector<Holder>{1});
   bank_.ask(2, 2'000'000, kStart);
@@ -86,7 +86,7 @@ TEST_F(PermitBankTest, WhatArrivesInOneFrameIsGrantedWhateverElseIsOut) {
   EXPECT_EQ(bank_.granted_bytes(), 20'000'000U);
 }
 
-TEST_F(PermitBankTest, WhoseBytesWereWastedIsANewcomerUntilItUsesTheNextPermit) {
+TEST_F(PermitBankTest, APeerWhoseBytesWereWastedIsANewcomerUntilItUsesTheNextPermit) {
   make_user(1);
   make_user(2);
   bank_.wasted(1, 1, kStart);
@@ -133,7 +133,7 @@ TEST_F(PermitBankTest, OneAloneIsGrantedWhateverItsSize) {
   EXPECT_EQ(grants(), std::vector<Holder>{2});
 }
 
-TEST_F(PermitBankTest, WhoWastedWaitsUntilItHasPaid) {
+TEST_F(PermitBankTest, APeerThatWastedWaitsUntilItHasPaid) {
   bank_.wasted(1, 3U << 20, kStart);
   bank_.ask(1, 10, kStart);
   EXPECT_FALSE(bank_.is_waited_for()) << "it stands in no queue yet";
@@ -180,7 +180,7 @@ TEST_F(PermitBankTest, AStalledPermitIsTakenAwayOnlyWhileAnotherRequestFindsNoRo
       << "now there is room, and holder 2 is in nobody's way";
 }
 
-TEST_F(PermitBankTest, WhoHasUsedOneHasMorePatience) {
+TEST_F(PermitBankTest, APeerThatHasUsedAPermitMayTakeLonger) {
   make_user(1);
   bank_.ask(1, 12'000'000, kStart);
   ASSERT_EQ(grants(), std::vector<Holder>{1});

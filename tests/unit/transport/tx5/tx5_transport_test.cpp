@@ -449,7 +449,7 @@ TEST_F(Tx5Test, AServerThatAnswersAllTheTimeDoesNotMakeANodeHammerItsRelay) {
   EXPECT_LE(relay_.connect_times.size() - before, 60U / 4 + 60U / 8 + 2);
 }
 
-TEST_F(Tx5Test, WhyThereIsNoUrlIsKnownUntilThereIsOne) {
+TEST_F(Tx5Test, TheReasonForNoUrlIsKnownUntilThereIsOne) {
   relay_.options.accept = false;
   TestNode a(world_, {&relay_});
   EXPECT_FALSE(a.transport->failure()) << "no try has failed yet";
@@ -782,7 +782,7 @@ TEST_F(Tx5Test, HoardersOfPermitsDoNotHoldUpWhoHasUsedOne) {
   ASSERT_TRUE(arrived(*a, fresh->url(), 1, seconds(7)));
 }
 
-TEST_F(Tx5Test, WhoNeedsLittleDoesNotWaitBehindHoardersOfLargePermits) {
+TEST_F(Tx5Test, SmallPermitsDoNotWaitBehindHoardersOfLargeOnes) {
   auto a = node();
   const auto hoarders = hoard(*a, 20, {64U << 20, 8U << 20});
   world_.run_for(milliseconds(100));
@@ -793,7 +793,7 @@ TEST_F(Tx5Test, WhoNeedsLittleDoesNotWaitBehindHoardersOfLargePermits) {
   ASSERT_TRUE(arrived(*a, middle->url(), 1, seconds(1)));
 }
 
-TEST_F(Tx5Test, WhoseMessagesAreRefusedWaitsForTheNextPermit) {
+TEST_F(Tx5Test, APeerWhoseMessagesAreRefusedWaitsForTheNextPermit) {
   auto a = node(), wasteful = node(), other = node();
   const auto sends = [&](TestNode& from, std::size_t before) {
     const Time start = world_.now();
