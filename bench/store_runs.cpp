@@ -1,11 +1,16 @@
 // Ways to keep an index of ops on disk, beside a raw append: what each costs while it grows (docs/decisions/0038).
 //
-// usage: store_runs raw|store|slots|file OPS [BATCH [random|rising [one|two]]]
-//   raw    bytes appended to a file, fdatasync
-//   store  the shipped store, through its interface
-//   slots  rows appended to SQLite tables; runs of src/store/runs in a table of the same database
-//   file   the same rows; runs in a file beside it
-// K2_BENCH_DIR: where (a real disk). One line at 0.1, 0.3, 1, 3, 10 … million ops.
+// usage: store_runs raw|tables|runs|slots|file OPS [BATCH [random|rising [one|two]]]
+//   raw     bytes appended to a file, fdatasync
+//   tables  the shipped store, through its interface, with version 1 of its schema
+//   runs    the same with version 2, whose indexes are runs
+//   slots   a probe: rows appended to SQLite tables; runs of src/store/runs in a table of the same database
+//   file    a probe: the same rows; runs in a file beside it
+// K2_BENCH_DIR: where (a real disk). One line at 0.1, 0.3, 1, 3, 10 … million ops. At the end the shipped store is left
+// as a crash leaves it, and opened again, and then once more.
+//
+// CPU is that of the whole process without what makes the ops and appends them to the bare file, so what a store does
+// between two calls counts.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -110,10 +115,14 @@ class Raw final : public Engine {
 
 class Shipped final : public Engine {
  public:
-  Shipped()
-      : store_(
-            open_sqlite_op_store(runtime_, make_sha256_policy(), SpaceId::from_text("bench"), path_of("store_runs.db"))
-                .value()) {}
+  explicit Shipped(bool index_in_runs) {
+    SqliteOpStoreOptions options;
+    options.index_in_runs = index_in_runs;
+    const auto began = Clock::now();
+    store_ = need(open_sqlite_op_store(runtime_, make_sha256_policy(), SpaceId::from_text("bench"),
+                                       path_of("store_runs.db"), options));
+    open_ms_ = std::chrono::duration<double, std::milli>(Clock::now() - began).count();
+  }
   void store(const std::vector<Bytes>& ops) override {
     bool done = false;
     store_->process_incoming_ops(ops, [&](Result<ProcessedOps> out) {
@@ -142,8 +151,17 @@ class Shipped final : public Engine {
     runtime_.run_until(done);
     return count;
   }
+  std::string about() override {
+    char text[100];
+    struct stat wal {};
+    const bool is_there = ::stat(path_of("store_runs.db-wal").c_str(), &wal) == 0;
+    std::snprintf(text, sizeof(text), "WAL %.0f MiB, opened in %.1f ms",
+                  is_there ? static_cast<double>(wal.st_size) / 1048576 : 0.0, open_ms_);
+    return text;
+  }
 
  private:
+  double open_ms_ = 0;
   bench::BenchRuntime runtime_;
   std::shared_ptr<OpStore> store_;
 };
@@ -334,7 +352,8 @@ class Runs final : public Engine {
 
 std::unique_ptr<Engine> make_engine(const std::string& kind, bool two_tables) {
   if (kind == "raw") return std::make_unique<Raw>("store_runs.raw");
-  if (kind == "store") return std::make_unique<Shipped>();
+  if (kind == "tables") return std::make_unique<Shipped>(false);
+  if (kind == "runs") return std::make_unique<Shipped>(true);
   if (kind == "slots") return std::make_unique<Runs>(true, two_tables);
   if (kind == "file") return std::make_unique<Runs>(false, two_tables);
   need(false, "unknown engine " + kind);
@@ -345,10 +364,31 @@ double ms_since(Clock::time_point began) {
   return std::chrono::duration<double, std::milli>(Clock::now() - began).count();
 }
 
+/// CPU seconds of this thread, which makes the ops and is not the store's.
+double own_cpu_s() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
+
+bool is_shipped(const std::string& kind) { return kind == "tables" || kind == "runs"; }
+
+/// Opens what is there twice: as the process before has left it, and as this one does.
+int open_again(const std::string& kind) {
+  for (const char* after : {"a crash", "a clean stop"}) {
+    const double cpu = bench::usage().cpu_s;
+    const auto engine = make_engine(kind, false);
+    std::printf("again, after %s: %s, %.0f ms CPU, anon %.0f MiB\n", after, engine->about().c_str(),
+                (bench::usage().cpu_s - cpu) * 1000, static_cast<double>(bench::anonymous_bytes()) / 1048576);
+  }
+  return 0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  need(argc >= 3, "usage: store_runs raw|store|slots|file OPS [BATCH [random|rising [one|two]]]");
+  if (argc == 3 && std::string(argv[2]) == "again") return open_again(argv[1]);
+  need(argc >= 3, "usage: store_runs raw|tables|runs|slots|file OPS [BATCH [random|rising [one|two]]]");
   const std::string kind = argv[1];
   const std::uint64_t total = std::strtoull(argv[2], nullptr, 10);
   const std::uint64_t batch = argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 4096;
@@ -372,21 +412,25 @@ int main(int argc, char** argv) {
   double longest_bare = 0, bare_ms = 0;
   std::uint64_t written = written_bytes(), ops_before = 0, next_report = 100'000;
   bool third = true;
+  double cpu_before = bench::usage().cpu_s;
   while (stored < total) {
+    double own = own_cpu_s();
     std::vector<Bytes> ops;
     for (std::uint64_t i = 0; i < batch && stored + i < total; ++i) ops.push_back(op_of(stored + i, rising));
-    const double cpu_before = bench::usage().cpu_s;
+    cpu -= own_cpu_s() - own;
     const auto began = Clock::now();
     engine->store(ops);
     commits.push_back(ms_since(began));
     wall_ms += commits.back();
-    cpu += bench::usage().cpu_s - cpu_before;
     stored += ops.size();
+    own = own_cpu_s();
     const auto bare_began = Clock::now();
     bare.store(ops);
     longest_bare = std::max(longest_bare, ms_since(bare_began));
     bare_ms += ms_since(bare_began);
+    cpu -= own_cpu_s() - own;
     if (stored < next_report && stored < total) continue;
+    cpu += bench::usage().cpu_s - cpu_before;
     // Of the stretch since the last line.
     const auto now_written = written_bytes() - (stored - ops_before) * kOpBytes;
     const auto n = static_cast<double>(stored - ops_before);
@@ -424,6 +468,12 @@ int main(int argc, char** argv) {
     ops_before = stored;
     next_report = third ? next_report * 3 : next_report / 3 * 10;
     third = !third;
+    cpu_before = bench::usage().cpu_s;
+  }
+  if (is_shipped(kind)) {
+    std::fflush(stdout);
+    ::execl("/proc/self/exe", argv[0], kind.c_str(), "again", static_cast<char*>(nullptr));
+    need(false, "cannot start again");
   }
   if (kind == "slots" || kind == "file") {
     engine.reset();

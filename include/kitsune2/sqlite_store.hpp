@@ -22,7 +22,7 @@ struct SqliteOpStoreOptions {
   std::uint64_t max_batch_bytes = 64U << 20;
   /// The largest database file; beyond it writes fail with Errc::disk_full. 0: limited by the disk only. The WAL comes
   /// in addition: about 128 MiB (an eighth of this limit, at least 32 MiB) and one commit during writes, twice that
-  /// beside a slow reader, nothing when idle.
+  /// beside a slow reader, nothing when idle. With `index_in_runs` 8 to 16 MiB are enough while commits are small.
   std::uint64_t max_database_bytes = 0;
   /// Larger ops are rejected. The default builder sets it to what a message of its transport can carry. A store that
   /// already holds larger ops can be opened all the same.

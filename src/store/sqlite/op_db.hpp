@@ -32,11 +32,9 @@ struct OpFileOptions {
 
 /// An entry, or what an index says about one, that is wrong.
 struct Suspect {
-  std::int64_t stored_at;
-  OpId op_id;  ///< as it was found; empty for data without an entry
+  std::int64_t stored_at;  ///< or kWholeIndex
+  OpId op_id;              ///< as it was found; empty for data without an entry
 };
-/// The time of storing of a suspect that is no op: a part of the index itself is damaged.
-inline constexpr std::int64_t kWholeIndex = INT64_MIN;
 /// Whether a policy's error says that the bytes are not an op. One that threw, or whose limit is lower than it was,
 /// says nothing about them.
 inline bool is_damage(const Error& error) { return error.code != Errc::internal && error.code != Errc::too_large; }
@@ -152,7 +150,10 @@ class OpWriter {
 
   std::unique_ptr<int> wal_frames_;  ///< in the WAL after the last commit; written by SQLite's hook
   int most_frames_ = 0;              ///< the WAL is copied into the database when it has this many
-  int tend_wal_at_ = 0;
+  int least_frames_ = 0;             ///< or, if commits are small, this many
+  int frames_seen_ = 0;              ///< by `tend_wal` last
+  int tended_at_ = 0;                ///< how many it had when it was copied last
+  int largest_commit_ = 0;           ///< since then, in frames
   bool large_cache_ = false;
   std::unique_ptr<GatherVfs> vfs_;  ///< destroyed after the connection
   Connection connection_;

@@ -11,6 +11,9 @@
 
 namespace kitsune2::sqlite {
 
+/// The time of storing of a fault that is no op's: a part of the index itself is wrong.
+inline constexpr std::int64_t kWholeIndex = INT64_MIN;
+
 /// An op according to an index.
 struct IndexedOp {
   std::uint32_t location = 0;

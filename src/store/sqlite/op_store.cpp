@@ -583,7 +583,10 @@ class SqliteOpStore final : public OpStore {
       static_cast<void>(writer_->compact_pending());
       return Worker::Wait::nothing;
     }
-    if (writer_->wants_merging() && writer_->merge()) return Worker::Wait::nothing;
+    if (writer_->wants_merging() && writer_->merge()) {
+      writer_->tend_wal();
+      return Worker::Wait::nothing;
+    }
     tidying_ = false;
     idle_work_ = !writer_->truncate_wal();
     if (!idle_work_) return Worker::Wait::wake;

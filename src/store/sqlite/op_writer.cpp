@@ -26,6 +26,11 @@ constexpr std::size_t kCompactionStep = 8 * kIdsPerPendingRow;
 /// eighth of its limit, but at least kLeastWalBytes.
 constexpr std::uint64_t kWalBytes = 128U << 20;
 constexpr std::uint64_t kLeastWalBytes = 32U << 20;
+/// In version 2 nothing is gained by a long WAL: hardly a page is changed twice. So it is copied when it has this many
+/// bytes, or those of two commits: what a copy adds to a call is then no more than a few commits take
+/// (decisions/0038). With commits of more than this, which large ops make, it may have all of kWalBytes.
+constexpr std::uint64_t kRunsWalBytes = 8U << 20;
+constexpr int kCommitsInWal = 2;
 
 /// Requests that are known to be kept, about 24 bytes each. When there are more, all are forgotten: what is requested
 /// again then takes room twice, until it is compacted.
@@ -67,7 +72,9 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
   const auto page_bytes = static_cast<std::uint64_t>(*page_size);
   const auto wal_bytes =
       max_database_bytes > 0 ? std::clamp(max_database_bytes / 8, kLeastWalBytes, kWalBytes) : kWalBytes;
-  out.tend_wal_at_ = out.most_frames_ = static_cast<int>(wal_bytes / std::max<std::uint64_t>(page_bytes, 512));
+  const auto frames = [&](std::uint64_t b) { return static_cast<int>(b / std::max<std::uint64_t>(page_bytes, 512)); };
+  out.most_frames_ = frames(wal_bytes);
+  out.least_frames_ = out.version_ == kRunsFormat.version ? frames(kRunsWalBytes) : out.most_frames_;
   // The space to which it has grown beside a slow reader is freed.
   const auto keep = "PRAGMA journal_size_limit=" + std::to_string(wal_bytes);
   if (auto ok = c.run(keep.c_str()); !ok) return ok.error();
@@ -699,18 +706,24 @@ Result<void> OpWriter::compact_pending() {
 
 void OpWriter::tend_wal() {
   const int frames = *wal_frames_;
-  if (frames < tend_wal_at_ - most_frames_) tend_wal_at_ = most_frames_;  // the WAL has restarted
-  if (frames < tend_wal_at_) return;
+  if (frames < frames_seen_) frames_seen_ = tended_at_ = 0;  // the WAL has restarted
+  largest_commit_ = std::max(largest_commit_, frames - frames_seen_);
+  frames_seen_ = frames;
+  int most = most_frames_;
+  if (largest_commit_ <= least_frames_) most = std::min(most, std::max(least_frames_, kCommitsInWal * largest_commit_));
+  if (frames - tended_at_ < most) return;
   // A reader may keep the WAL from restarting. Trying again with every commit would cost a sync each time. So the next
-  // attempt comes after as many frames again, and when the WAL has grown to twice its size, this waits for the readers.
-  tend_wal_at_ = frames + most_frames_;
+  // attempt comes after as many frames again, and when the WAL has grown to twice its largest size, this waits for the
+  // readers.
+  tended_at_ = frames;
+  largest_commit_ = 0;
   checkpoint(frames >= 2 * most_frames_ ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
 }
 
 bool OpWriter::truncate_wal() {
   if (wal_is_empty()) return true;
   if (!checkpoint(SQLITE_CHECKPOINT_TRUNCATE)) return false;
-  tend_wal_at_ = most_frames_;
+  frames_seen_ = tended_at_ = largest_commit_ = 0;
   *wal_frames_ = 0;
   return true;
 }

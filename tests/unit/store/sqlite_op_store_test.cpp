@@ -683,5 +683,17 @@ TEST_P(SqliteOpStoreTest, EveryOpThatWasAcknowledgedSurvivesSigkill) {
   EXPECT_EQ(check.text(0), "ok");
 }
 
+/// A copy of the WAL delays the next call, so it is made in small pieces where a long WAL saves nothing.
+TEST_P(SqliteOpStoreTest, with_runs_the_wal_of_small_commits_stays_short) {
+  if (!has_runs()) GTEST_SKIP();
+  const auto store = open().value();
+  std::uintmax_t longest = 0;
+  for (std::uint64_t call = 0; call < 80; ++call) {
+    ASSERT_TRUE(w_.process(*store, payloads_of(make_ops(store->policy(), 1 + 100 * call, 100, 4'000))));
+    longest = std::max(longest, std::filesystem::file_size(path_ + "-wal"));
+  }
+  EXPECT_LT(longest, 12U << 20U) << "of 32 MB that were stored";
+}
+
 }  // namespace
 }  // namespace kitsune2::testing
