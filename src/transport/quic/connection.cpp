@@ -151,6 +151,11 @@ struct Connection::Impl {
   static Impl& of(void* user) { return *static_cast<Impl*>(user); }
 
   Result<void> start_tls();
+  static void set_crypto_callbacks(ngtcp2_callbacks& calls);
+  static void set_connection_callbacks(ngtcp2_callbacks& calls);
+  static void set_stream_callbacks(ngtcp2_callbacks& calls);
+  ngtcp2_settings settings_at(Time now);
+  ngtcp2_transport_params parameters() const;
   Result<void> start(const ngtcp2_pkt_hd* first, Time now);
   int check_key();
 
@@ -269,9 +274,8 @@ Result<void> Connection::Impl::start_tls() {
   return {};
 }
 
-Result<void> Connection::Impl::start(const ngtcp2_pkt_hd* first, Time now) {
-  if (Result<void> tls = start_tls(); !tls) return tls;
-  ngtcp2_callbacks calls{};
+/// The callbacks for which ngtcp2_crypto has functions of its own.
+void Connection::Impl::set_crypto_callbacks(ngtcp2_callbacks& calls) {
   calls.client_initial = ngtcp2_crypto_client_initial_cb;
   calls.recv_client_initial = ngtcp2_crypto_recv_client_initial_cb;
   calls.recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb;
@@ -283,6 +287,10 @@ Result<void> Connection::Impl::start(const ngtcp2_pkt_hd* first, Time now) {
   calls.delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb;
   calls.delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb;
   calls.version_negotiation = ngtcp2_crypto_version_negotiation_cb;
+}
+
+/// Randomness, names of the connection, and the end of the handshake.
+void Connection::Impl::set_connection_callbacks(ngtcp2_callbacks& calls) {
   calls.get_path_challenge_data = [](ngtcp2_conn*, std::uint8_t* data, void* user) {
     of(user).random({data, NGTCP2_PATH_CHALLENGE_DATALEN});
     return 0;
@@ -310,6 +318,9 @@ Result<void> Connection::Impl::start(const ngtcp2_pkt_hd* first, Time now) {
       ngtcp2_conn_set_keep_alive_timeout(its, to_ngtcp2(me.config.keep_alive));
     return 0;
   };
+}
+
+void Connection::Impl::set_stream_callbacks(ngtcp2_callbacks& calls) {
   calls.recv_stream_data = [](ngtcp2_conn* its, std::uint32_t flags, std::int64_t id, std::uint64_t,
                               const std::uint8_t* data, std::size_t size, void* user, void*) {
     Impl& me = of(user);
@@ -346,6 +357,9 @@ Result<void> Connection::Impl::start(const ngtcp2_pkt_hd* first, Time now) {
     }
     return 0;
   };
+}
+
+ngtcp2_settings Connection::Impl::settings_at(Time now) {
   ngtcp2_settings settings{};
   ngtcp2_settings_default(&settings);
   settings.initial_ts = to_ngtcp2(now);
@@ -354,6 +368,10 @@ Result<void> Connection::Impl::start(const ngtcp2_pkt_hd* first, Time now) {
   settings.no_tx_udp_payload_size_shaping = 1;
   settings.no_pmtud = 1;
   settings.handshake_timeout = to_ngtcp2(config.handshake_timeout);
+  return settings;
+}
+
+ngtcp2_transport_params Connection::Impl::parameters() const {
   ngtcp2_transport_params params{};
   ngtcp2_transport_params_default(&params);
   params.initial_max_streams_uni = config.max_streams;
@@ -362,6 +380,17 @@ Result<void> Connection::Impl::start(const ngtcp2_pkt_hd* first, Time now) {
   params.max_idle_timeout = to_ngtcp2(config.idle_timeout);
   params.max_udp_payload_size = 1472;
   params.active_connection_id_limit = 5;
+  return params;
+}
+
+Result<void> Connection::Impl::start(const ngtcp2_pkt_hd* first, Time now) {
+  if (Result<void> tls = start_tls(); !tls) return tls;
+  ngtcp2_callbacks calls{};
+  set_crypto_callbacks(calls);
+  set_connection_callbacks(calls);
+  set_stream_callbacks(calls);
+  const ngtcp2_settings settings = settings_at(now);
+  ngtcp2_transport_params params = parameters();
 
   std::array<std::uint8_t, kFirstNameBytes> name{};
   random(std::span(name).first(kOwnNameBytes));
