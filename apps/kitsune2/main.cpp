@@ -72,7 +72,12 @@ void add_relay(CLI::App& root, Common& common, RelayArgs& args) {
   add_optional(app, "--max-entries-per-space", args.max_entries_per_space, "Agent infos kept per space [32]");
   add_optional(app, "--prune-interval-ms", args.prune_interval_ms,
                "Interval for removing expired infos [10000; with --production 60000]");
-  app.add_flag("--no-sbd", args.no_sbd, "Run the bootstrap server only, no relay");
+  app.add_flag("--no-sbd", args.no_sbd, "No relay for dialect 0.2 (sbd)");
+  app.add_flag("--no-iroh", args.no_iroh, "No relay for dialect 0.5 (iroh)");
+  add_optional(app, "--relay-client-rx-bytes-per-second", args.relay_client_rx_bytes_per_second,
+               "Bytes per second that one client of dialect 0.5 may send [no limit]");
+  add_optional(app, "--relay-client-rx-burst-bytes", args.relay_client_rx_burst_bytes,
+               "Bytes that it may send at once [a tenth of the rate]");
   app.add_option("--sbd-trusted-ip-header", args.trusted_ip_header,
                  "Behind a proxy: the HTTP header that has the client's address")
       ->type_name("NAME");

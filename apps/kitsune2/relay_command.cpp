@@ -25,6 +25,7 @@ RelayServerOptions options_of(const RelayArgs& args) {
   options.tls_cert = args.tls_cert;
   options.tls_key = args.tls_key;
   options.no_sbd = args.no_sbd;
+  options.no_iroh = args.no_iroh;
   options.disable_rate_limiting = args.disable_rate_limiting;
   options.trusted_ip_header = args.trusted_ip_header;
   const auto set = [](auto& to, const auto& from) {
@@ -32,6 +33,8 @@ RelayServerOptions options_of(const RelayArgs& args) {
   };
   set(options.max_entries_per_space, args.max_entries_per_space);
   set(options.prune_interval_ms, args.prune_interval_ms);
+  set(options.relay_client_rx_bytes_per_second, args.relay_client_rx_bytes_per_second);
+  set(options.relay_client_rx_burst_bytes, args.relay_client_rx_burst_bytes);
   set(options.limit_clients, args.limit_clients);
   set(options.limit_ip_kbps, args.limit_ip_kbps);
   set(options.limit_ip_byte_burst, args.limit_ip_byte_burst);
@@ -50,6 +53,7 @@ std::string flag_of(const std::string& option) {
       {"max_entries_per_space", "--max-entries-per-space"},
       {"prune_interval_ms", "--prune-interval-ms"},
       {"no_sbd", "--no-sbd"},
+      {"no_iroh", "--no-iroh"},
       {"trusted_ip_header", "--sbd-trusted-ip-header"},
       {"limit_clients", "--sbd-limit-clients"},
       {"disable_rate_limiting", "--sbd-disable-rate-limiting"},
@@ -98,11 +102,14 @@ std::vector<std::string> reached_at(const std::string& bound) {
 }
 
 /// For people: what is bound, and the urls by which nodes reach it.
-void tell_addresses(Output& out, const RelayServer& server, bool relay) {
+void tell_addresses(Output& out, const RelayServer& server, const RelayArgs& args) {
+  const std::string tls = server.uses_tls() ? "s" : "";
   const auto urls_at = [&](const std::string& place) {
     std::string urls;
-    if (relay) urls.append(server.uses_tls() ? "relay wss://" : "relay ws://").append(place).append(", ");
-    return urls.append(server.uses_tls() ? "bootstrap https://" : "bootstrap http://").append(place);
+    if (!args.no_sbd) urls.append("relay ws").append(tls).append("://").append(place).append(", ");
+    urls.append("bootstrap http").append(tls).append("://").append(place);
+    if (!args.no_iroh) urls.append(", relay of 0.5 http").append(tls).append("://").append(place).append("/relay");
+    return urls;
   };
   for (const std::string& bound : server.addresses()) {
     const auto places = reached_at(bound);
@@ -170,6 +177,7 @@ int run_relay(const Common& common, const RelayArgs& args, const std::function<R
     line.add_raw("addresses", nlohmann::json((*server)->addresses()).dump());
     line.add("relay", args.no_sbd ? std::string() : (*server)->relay_url());
     line.add("bootstrap", (*server)->bootstrap_url());
+    line.add("iroh_relay", args.no_iroh ? std::string() : (*server)->iroh_relay_url());
     std::vector<std::string> reached;
     for (const auto& bound : (*server)->addresses()) {
       for (auto& place : reached_at(bound)) reached.push_back(std::move(place));
@@ -178,7 +186,7 @@ int run_relay(const Common& common, const RelayArgs& args, const std::function<R
     if (admin) line.add("admin", admin->address());
     out.event(line);
   }
-  tell_addresses(out, **server, !args.no_sbd);
+  tell_addresses(out, **server, args);
   signals.on_hangup([&] { reload(**server, again, args); });
   while (!signals.wait(std::chrono::hours(1))) {
   }

@@ -47,6 +47,15 @@ struct RelayServerOptions {
   std::uint32_t limit_ip_byte_burst = 16U << 20;
   std::uint32_t limit_idle_millis = 10'000;  ///< also the limit of the sbd handshake
 
+  // --- the relay of dialect 0.5 (iroh's), beside sbd on the same port. limit_clients, disable_rate_limiting,
+  // limit_ip_kbps, limit_ip_byte_burst, limit_all_queue_bytes and slow_receiver_millis hold for it as well, each of the
+  // two relays by itself; a client over a rate is not closed there but read later.
+  bool no_iroh = false;  ///< no such relay
+  /// What one client may send on the average, and at once; 0: no limit, and a tenth of the rate.
+  /// `--relay-client-rx-bytes-per-second`, `--relay-client-rx-burst-bytes`
+  std::uint32_t relay_client_rx_bytes_per_second = 0;
+  std::uint32_t relay_client_rx_burst_bytes = 0;
+
   // --- ours
   std::uint32_t limit_ip_connections = 4096;  ///< TCP connections of one address (IPv6: one /64)
   std::uint32_t limit_connections = 34'000;   ///< TCP connections in total
@@ -70,6 +79,28 @@ struct RelayServerOptions {
   LogOptions log = {};
 };
 
+/// Figures of the relay of dialect 0.5 since the start. "Packets" are frames of datagrams, one or several in each.
+struct IrohRelayStats {
+  std::uint64_t clients = 0;       ///< gauge: open connections, also during the handshake
+  std::uint64_t queued_bytes = 0;  ///< gauge: bytes waiting for all clients
+  std::uint64_t accepts = 0;       ///< handshakes finished
+  std::uint64_t disconnects = 0;   ///< of those
+  std::uint64_t packets_received = 0;
+  std::uint64_t bytes_received = 0;  ///< contents of packets
+  std::uint64_t packets_sent = 0;
+  std::uint64_t bytes_sent = 0;
+  std::uint64_t dropped_absent = 0;      ///< packets to a key that is not connected
+  std::uint64_t dropped_full = 0;        ///< packets to a client whose queue was full
+  std::uint64_t dropped_unwritable = 0;  ///< packets without content, and those of the largest size
+  std::uint64_t pings_received = 0;
+  std::uint64_t pongs_sent = 0;
+  std::uint64_t rate_waits = 0;       ///< times a client was read later because of a rate
+  std::uint64_t rate_waiters = 0;     ///< clients to which that happened
+  std::uint64_t rate_wait_bytes = 0;  ///< the bytes that waited
+  /// (reason, count) with every reason present.
+  std::vector<std::pair<std::string, std::uint64_t>> rejects;
+};
+
 /// Figures since the start. All but the gauges only grow.
 struct RelayServerStats {
   std::uint64_t connections = 0;      ///< gauge: open TCP connections
@@ -91,10 +122,12 @@ struct RelayServerStats {
   std::uint64_t log_left_out = 0;       ///< lines that were left out because there were too many of their kind
   /// (reason, count) with every reason present: "bad_signature", "rate_limited", "slow_receiver", "limit_ip", …
   std::vector<std::pair<std::string, std::uint64_t>> rejects;
+  IrohRelayStats iroh;
 };
 
 /// A running relay and bootstrap server. It answers `GET /health`, `GET /bootstrap/<space>`, `PUT
-/// /bootstrap/<space>/<agent>`, and `GET /<node key>` with a WebSocket; docs/protocol-relay.md describes the protocol.
+/// /bootstrap/<space>/<agent>`, and with a WebSocket `GET /<node key>` (docs/protocol-relay.md) and `GET /relay`
+/// (docs/protocol-iroh.md).
 /// Thread rule: any thread, but only one at a time, and not from inside a callback or destructor of another object of
 /// its runtime.
 class RelayServer {
@@ -113,6 +146,8 @@ class RelayServer {
   bool uses_tls() const;
   /// "ws://host:port" or "wss://…", for the configuration of nodes. For a wildcard address: the loopback one.
   std::string relay_url() const;
+  /// "http://host:port/relay" or "https://…", for nodes of dialect 0.5.
+  std::string iroh_relay_url() const;
   /// "http://host:port" or "https://…".
   std::string bootstrap_url() const;
   /// For a node in this process that uses this server: connections through the door have no rate limit.
@@ -123,7 +158,8 @@ class RelayServer {
   std::string metrics() const;
   /// Changes the options of the running server: certificate and key (read from the files in `options`),
   /// max_entries_per_space, prune_interval_ms, limit_clients, disable_rate_limiting, limit_ip_kbps,
-  /// limit_ip_byte_burst, limit_idle_millis (for new clients), limit_ip_connections, limit_connections. A lower limit
+  /// limit_ip_byte_burst, limit_idle_millis (for new clients), limit_ip_connections, limit_connections,
+  /// relay_client_rx_bytes_per_second, relay_client_rx_burst_bytes. A lower limit
   /// closes nothing: it holds for new connections, and a lower rate or burst from 10 s on. Returns the names of other
   /// options that differ; they keep their value until a restart. Errors: those of `start`; nothing is changed then.
   Result<std::vector<std::string>> reload(const RelayServerOptions& options);

@@ -36,15 +36,21 @@ std::string_view view(boost::beast::string_view text) { return {text.data(), tex
 class ParsedRequest final : public HttpServerRequest {
  public:
   ParsedRequest(const Parser::value_type& message, const net::IpAddress& from)
-      : HttpServerRequest(view(message.method_string()), path_of(view(message.target())), message.body(), from),
+      : HttpServerRequest(view(message.method_string()), view(message.target()), message.body(), from),
         message_(message) {}
 
   std::string_view header(std::string_view name) const override {
     return view(message_[boost::beast::string_view(name.data(), name.size())]);
   }
 
+  std::vector<std::string> headers(std::string_view name) const override {
+    std::vector<std::string> out;
+    const auto range = message_.equal_range(boost::beast::string_view(name.data(), name.size()));
+    for (auto it = range.first; it != range.second; ++it) out.emplace_back(view(it->value()));
+    return out;
+  }
+
  private:
-  static std::string_view path_of(std::string_view target) { return target.substr(0, target.find('?')); }
   const Parser::value_type& message_;
 };
 
@@ -59,14 +65,15 @@ HttpReply plain(int status, std::string_view text) {
 }  // namespace
 
 std::string http_response_head(int status, std::string_view content_type, std::size_t length, bool keep_alive,
-                               std::string_view allow) {
+                               std::string_view allow, std::string_view more) {
   const auto reason = http::obsolete_reason(static_cast<http::status>(status));
-  std::string out = "HTTP/1.1 " + std::to_string(status) + " " + std::string(view(reason)) +
-                    "\r\nContent-Type: " + std::string(content_type) + "\r\nContent-Length: " + std::to_string(length) +
-                    "\r\n";
+  std::string out = "HTTP/1.1 " + std::to_string(status) + " " + std::string(view(reason)) + "\r\n";
+  if (status != 204) {  // it has no body, so nothing is said of one
+    out += "Content-Type: " + std::string(content_type) + "\r\nContent-Length: " + std::to_string(length) + "\r\n";
+  }
   if (!allow.empty()) out += "Allow: " + std::string(allow) + "\r\n";
   if (!keep_alive) out += "Connection: close\r\n";
-  return out + "\r\n";
+  return out.append(more).append("\r\n");
 }
 
 std::string_view to_string(HttpFault fault) {
@@ -373,9 +380,12 @@ class HttpServer::Session final : public ConnEvents,
       return answer(plain(426, "WebSocket version 13 is needed"), false, false);
     }
     const ParsedRequest request(message, ip_);
-    const std::string head =
+    std::string head =
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-        net::ws_accept_value(key) + "\r\n\r\n";
+        net::ws_accept_value(key) + "\r\n";
+    const std::string_view chosen = server_->handler_.subprotocol(request);
+    if (!chosen.empty()) head.append("Sec-WebSocket-Protocol: ").append(chosen).append("\r\n");
+    head += "\r\n";
     // The answer must be sent before anything that the handler sends at once.
     net::ByteBuffer& out = conn_->out();
     out.append(as_bytes(head));
@@ -386,7 +396,8 @@ class HttpServer::Session final : public ConnEvents,
       out.retract(out.size() - before + head.size());
       return answer(refusal, false, false);
     }
-    decoder_ = std::make_unique<WsDecoder>(WsRole::server, server_->limits_.ws_message_bytes);
+    const std::size_t most = events->max_message_bytes();
+    decoder_ = std::make_unique<WsDecoder>(WsRole::server, most != 0 ? most : server_->limits_.ws_message_bytes);
     events_ = std::move(events);
     deadline_.reset();
     parser_.reset();
@@ -406,8 +417,8 @@ class HttpServer::Session final : public ConnEvents,
   }
 
   void answer(const HttpReply& reply, bool keep_alive, bool head_only) {
-    conn_->out().append(
-        as_bytes(http_response_head(reply.status, reply.content_type, reply.body.size(), keep_alive, reply.allow)));
+    conn_->out().append(as_bytes(http_response_head(reply.status, reply.content_type, reply.body.size(), keep_alive,
+                                                    reply.allow, reply.headers)));
     if (!head_only) conn_->out().append(as_bytes(reply.body));
     conn_->flush();
     parser_.reset();

@@ -71,12 +71,18 @@ struct HttpServerRequest {
   std::string_view path;  ///< without the query
   std::string_view body;
   const net::IpAddress& ip;
+  std::string_view query;  ///< what follows the path's question mark
   /// The value of a header; empty if there is none. Ignores case.
   virtual std::string_view header(std::string_view name) const = 0;
+  /// The values of all headers of this name, in order.
+  virtual std::vector<std::string> headers(std::string_view name) const = 0;
 
  protected:
-  HttpServerRequest(std::string_view m, std::string_view p, std::string_view b, const net::IpAddress& i)
-      : method(m), path(p), body(b), ip(i) {}
+  /// `target`: the path and the query.
+  HttpServerRequest(std::string_view m, std::string_view target, std::string_view b, const net::IpAddress& i)
+      : method(m), path(target.substr(0, target.find('?'))), body(b), ip(i), query(target.substr(path.size())) {
+    if (!query.empty()) query.remove_prefix(1);
+  }
   ~HttpServerRequest() = default;
 };
 
@@ -84,7 +90,8 @@ struct HttpReply {
   int status = 200;
   std::string body;
   std::string content_type = "application/json";
-  std::string allow;  ///< with 405
+  std::string allow;    ///< with 405
+  std::string headers;  ///< further ones, each as "Name: value\r\n"
 };
 
 /// A WebSocket connection as seen by the handler of its messages. Strand only; destroyed after on_ws_closed.
@@ -117,6 +124,8 @@ class WsPeerEvents {
   virtual void on_ws_sent(std::size_t queued) = 0;
   /// `why`: for the log.
   virtual void on_ws_closed(std::string_view why) = 0;
+  /// The longest message that is accepted; 0: HttpLimits::ws_message_bytes. Asked once, after the upgrade.
+  virtual std::size_t max_message_bytes() const { return 0; }
 };
 
 /// The handler of requests. Strand only.
@@ -132,6 +141,8 @@ class HttpHandler {
   };
   virtual Cost cost(const HttpServerRequest& request) { return {request.ip.limit_key().bytes, {}}; }
   virtual HttpReply on_request(const HttpServerRequest& request) = 0;
+  /// The Sec-WebSocket-Protocol that is chosen for a request for a WebSocket; empty: none.
+  virtual std::string_view subprotocol(const HttpServerRequest& /*request*/) { return {}; }
   /// Answers a valid request for a WebSocket: with the receiver of its messages, which is called once the upgrade was
   /// answered, or with null and a refusal.
   virtual std::shared_ptr<WsPeerEvents> on_upgrade(const HttpServerRequest& request, WsPeer& peer,
@@ -202,8 +213,8 @@ class HttpServer {
   std::function<void()> drained_;
 };
 
-/// "HTTP/1.1 <status> <reason>…" and all headers, up to the empty line.
+/// "HTTP/1.1 <status> <reason>…" and all headers, up to the empty line. `more`: as HttpReply::headers.
 std::string http_response_head(int status, std::string_view content_type, std::size_t length, bool keep_alive,
-                               std::string_view allow);
+                               std::string_view allow, std::string_view more = {});
 
 }  // namespace kitsune2::server

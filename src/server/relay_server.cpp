@@ -126,6 +126,7 @@ struct RelayServer::Impl {
   void end() {
     if (serving) last = snapshot();
     last.connections = last.relay_clients = last.bootstrap_spaces = last.bootstrap_entries = last.queued_bytes = 0;
+    last.iroh.clients = last.iroh.queued_bytes = 0;
     serving.reset();
   }
   RelayServerStats snapshot() const;
@@ -170,9 +171,34 @@ const std::vector<std::string>& RelayServer::addresses() const { return impl_->a
 std::shared_ptr<net::LocalDoor> RelayServer::local_door() const { return impl_->door; }
 bool RelayServer::uses_tls() const { return impl_->tls; }
 std::string RelayServer::relay_url() const { return (impl_->tls ? "wss://" : "ws://") + reachable(address()); }
+std::string RelayServer::iroh_relay_url() const { return bootstrap_url() + "/relay"; }
 std::string RelayServer::bootstrap_url() const { return (impl_->tls ? "https://" : "http://") + reachable(address()); }
 
 RelayServerStats RelayServer::stats() const { return impl_->serving ? impl_->snapshot() : impl_->last; }
+
+static IrohRelayStats snapshot_of(const IrohRelayCounters& counters) {
+  IrohRelayStats out;
+  out.clients = counters.clients.get();
+  out.queued_bytes = counters.queued_bytes.get();
+  out.accepts = counters.accepts.get();
+  out.disconnects = counters.disconnects.get();
+  out.packets_received = counters.frames_recv.get();
+  out.bytes_received = counters.bytes_recv.get();
+  out.packets_sent = counters.frames_sent.get();
+  out.bytes_sent = counters.bytes_sent.get();
+  out.dropped_absent = counters.dropped_absent.get();
+  out.dropped_full = counters.dropped_full.get();
+  out.dropped_unwritable = counters.dropped_unwritable.get();
+  out.pings_received = counters.got_ping.get();
+  out.pongs_sent = counters.sent_pong.get();
+  out.rate_waits = counters.waits.get();
+  out.rate_waiters = counters.waited.get();
+  out.rate_wait_bytes = counters.wait_bytes.get();
+  for (std::size_t i = 0; i < kIrohRejectCount; ++i) {
+    out.rejects.emplace_back(to_string(static_cast<IrohReject>(i)), counters.rejects[i].get());
+  }
+  return out;
+}
 
 RelayServerStats RelayServer::Impl::snapshot() const {
   RelayServerStats out;
@@ -209,7 +235,42 @@ RelayServerStats RelayServer::Impl::snapshot() const {
   out.rejects.emplace_back("evicted_connection", http.evicted.get());
   out.rejects.emplace_back("limit_rate", http.limit_rate.get());
   out.rejects.emplace_back("bootstrap_refused", bootstrap.refused.get());
+  out.iroh = snapshot_of(serving->service().iroh_counters());
   return out;
+}
+
+/// The relay of dialect 0.5: under names of ours, and under those of iroh-relay 1.4.1.
+static void add_iroh(Exposition& out, const IrohRelayStats& s) {
+  const auto ours = [&](const char* name, const char* type, const char* help, std::uint64_t value) {
+    out.add((std::string("kitsune2_relay_iroh_") + name).c_str(), type, help, "", value);
+  };
+  ours("clients", "gauge", "Clients of the relay of dialect 0.5 connected.", s.clients);
+  ours("queued_bytes", "gauge", "Bytes that wait for these clients.", s.queued_bytes);
+  ours("dropped_absent_total", "counter", "Packets to a key that is not connected.", s.dropped_absent);
+  ours("dropped_full_total", "counter", "Packets to a client whose queue was full.", s.dropped_full);
+  ours("dropped_unwritable_total", "counter", "Packets that are empty or of the largest size.", s.dropped_unwritable);
+  ours("rate_waits_total", "counter", "Times a client was read later because of a rate.", s.rate_waits);
+  for (const auto& [reason, count] : s.rejects) {
+    out.add("kitsune2_relay_iroh_rejects_total", "counter", "Clients refused or closed, by reason.",
+            "reason=" + quoted_label(reason), count);
+  }
+  const auto theirs = [&](const char* name, const char* help, std::uint64_t value) {
+    out.add((std::string("relayserver_") + name + "_total").c_str(), "counter", help, "", value);
+  };
+  theirs("accepts", "Handshakes finished.", s.accepts);
+  theirs("disconnects", "Clients that left after their handshake.", s.disconnects);
+  theirs("unique_client_keys", "The same as accepts.", s.accepts);
+  theirs("bytes_sent", "Bytes of datagrams sent.", s.bytes_sent);
+  theirs("bytes_recv", "Bytes of datagrams received.", s.bytes_received);
+  theirs("send_packets_sent", "Frames of datagrams sent.", s.packets_sent);
+  theirs("send_packets_recv", "Frames of datagrams received.", s.packets_received);
+  theirs("send_packets_dropped", "Frames of datagrams dropped.",
+         s.dropped_absent + s.dropped_full + s.dropped_unwritable);
+  theirs("other_packets_dropped", "Always 0.", 0);
+  theirs("got_ping", "Pings of clients.", s.pings_received);
+  theirs("sent_pong", "Pongs to clients.", s.pongs_sent);
+  theirs("bytes_rx_ratelimited", "Bytes that were read later because of a rate.", s.rate_wait_bytes);
+  theirs("conns_rx_ratelimited", "Clients that were read later because of a rate.", s.rate_waiters);
 }
 
 std::string RelayServer::metrics() const {
@@ -239,6 +300,7 @@ std::string RelayServer::metrics() const {
     out.add("kitsune2_relay_rejects_total", "counter", "Connections and requests refused or closed, by reason.",
             "reason=" + quoted_label(reason), count);
   }
+  add_iroh(out, s.iroh);
   return out.str();
 }
 

@@ -47,6 +47,7 @@ std::vector<std::string> adopt_options(RelayServerOptions& options, const RelayS
   keep("max_spaces", &O::max_spaces);
   keep("max_bootstrap_bytes", &O::max_bootstrap_bytes);
   keep("no_sbd", &O::no_sbd);
+  keep("no_iroh", &O::no_iroh);
   keep("trusted_ip_header", &O::trusted_ip_header);
   keep("limit_send_queue_bytes", &O::limit_send_queue_bytes);
   keep("limit_all_queue_bytes", &O::limit_all_queue_bytes);
@@ -65,6 +66,8 @@ std::vector<std::string> adopt_options(RelayServerOptions& options, const RelayS
   take(&O::limit_ip_kbps);
   take(&O::limit_ip_byte_burst);
   take(&O::limit_idle_millis);
+  take(&O::relay_client_rx_bytes_per_second);
+  take(&O::relay_client_rx_burst_bytes);
   take(&O::limit_ip_connections);
   take(&O::limit_connections);
   if (!options.tls_cert.empty() && !wanted.tls_cert.empty()) {
@@ -167,7 +170,8 @@ RelayService::RelayService(Runtime& runtime, const RelayServerOptions& options)
       options_(options),
       relay_(relay_limits(options)),
       bootstrap_(bootstrap_limits(options)),
-      log_(runtime) {
+      log_(runtime),
+      iroh_(runtime, options_, log_, [](const IrohRelay::Id&) { return false; }) {
   http_ = std::make_unique<HttpServer>(runtime, http_limits(options), *this);
   prune_later();
 }
@@ -181,6 +185,7 @@ RelayService::~RelayService() {
 void RelayService::check_invariants() const {
   relay_.check_invariants();
   bootstrap_.check_invariants();
+  iroh_.check_invariants();
   K2_ASSERT(peers_.size() == relay_.client_count());
 }
 
@@ -188,6 +193,7 @@ std::vector<std::string> RelayService::reload(const RelayServerOptions& wanted) 
   auto kept = adopt_options(options_, wanted);
   relay_.set_limits(relay_limits(options_), runtime_.now());
   bootstrap_.set_max_entries_per_space(options_.max_entries_per_space);
+  iroh_.reload();
   http_->set_limits(http_limits(options_));
   carry_out();
   return kept;
@@ -198,6 +204,7 @@ void RelayService::drain(std::function<void()> done) {
   for (const auto& [id, client] : std::exchange(peers_, {}))
     relay_.on_close(id, now);  // nothing is sent to them any more
   carry_out();
+  iroh_.forget_all();
   http_->drain(std::move(done));
 }
 
@@ -309,6 +316,9 @@ HttpHandler::Cost RelayService::cost(const HttpServerRequest& request) {
 HttpReply RelayService::on_request(const HttpServerRequest& request) {
   const bool get = request.method == "GET" || request.method == "HEAD";
   if (request.path == "/health") return get ? json(200, "{}") : method_not_allowed("GET,HEAD");
+  if (!options_.no_iroh) {
+    if (auto answer = iroh_.on_request(request)) return std::move(*answer);
+  }
   std::string_view rest = request.path;
   if (rest.starts_with('/')) rest.remove_prefix(1);
   const bool one_segment = rest.find('/') == std::string_view::npos;
@@ -352,8 +362,28 @@ HttpReply RelayService::authenticate(const HttpServerRequest& request) {
   return json(200, R"({"authToken":")" + to_base64url(token) + R"("})");
 }
 
+std::string_view RelayService::subprotocol(const HttpServerRequest& request) {
+  return request.path == "/relay" && !options_.no_iroh ? IrohRelay::subprotocol(request) : std::string_view();
+}
+
+/// Behind a proxy, connections are charged to an address here, since it was not known when they were accepted.
+bool RelayService::may_connect(const net::IpAddress& ip, HttpReply& refusal) {
+  if (options_.trusted_ip_header.empty() || relay_.on_connect(ip.limit_key().bytes, runtime_.now())) return true;
+  refuse("a client of " + ip.to_string(), RelayReject::rate_limited);
+  refusal = json(429, R"({"error":"rate_limited"})");
+  return false;
+}
+
 std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& request, WsPeer& peer,
                                                        HttpReply& refusal) {
+  if (request.path != "/relay") return open_sbd(request, peer, refusal);
+  const net::IpAddress ip = client_ip(request);
+  if (options_.no_iroh || !may_connect(ip, refusal)) return nullptr;
+  return iroh_.open(request, peer, ip, IrohRelay::Right::granted, refusal);
+}
+
+std::shared_ptr<WsPeerEvents> RelayService::open_sbd(const HttpServerRequest& request, WsPeer& peer,
+                                                     HttpReply& refusal) {
   if (options_.no_sbd) return nullptr;
   std::string_view path = request.path;
   if (path.starts_with('/')) path.remove_prefix(1);
@@ -366,13 +396,7 @@ std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& 
   std::copy(raw.begin(), raw.end(), key.begin());
   const net::IpAddress ip = client_ip(request);
   const Time now = runtime_.now();
-  if (!options_.trusted_ip_header.empty()) {
-    if (!relay_.on_connect(ip.limit_key().bytes, now)) {
-      refuse("a client of " + ip.to_string(), RelayReject::rate_limited);
-      refusal = json(429, R"({"error":"rate_limited"})");
-      return nullptr;
-    }
-  }
+  if (!may_connect(ip, refusal)) return nullptr;
   const bool told = ip != request.ip;  // by a proxy
   std::string name = "client " + to_base64url(key) + " of " + (told ? ip.to_string() : peer.remote());
   RelayCore::Nonce nonce;

@@ -10,6 +10,7 @@
 #include "kitsune2/runtime.hpp"
 #include "server/bootstrap_core.hpp"
 #include "server/http_server.hpp"
+#include "server/iroh/relay_driver.hpp"
 #include "server/relay_log.hpp"
 #include "server/sbd/relay_core.hpp"
 
@@ -37,6 +38,7 @@ class RelayService final : public HttpHandler {
 
   // Other threads may read the counters.
   const RelayCounters& relay_counters() const { return relay_.counters(); }
+  const IrohRelayCounters& iroh_counters() const { return iroh_.counters(); }
   const BootstrapCounters& bootstrap_counters() const { return bootstrap_.counters(); }
   const HttpCounters& http_counters() const { return http_->counters(); }
   const Counter& log_left_out() const { return log_.left_out(); }
@@ -47,6 +49,7 @@ class RelayService final : public HttpHandler {
   bool admit(const net::IpAddress& ip) override;
   Cost cost(const HttpServerRequest& request) override;
   HttpReply on_request(const HttpServerRequest& request) override;
+  std::string_view subprotocol(const HttpServerRequest& request) override;
   std::shared_ptr<WsPeerEvents> on_upgrade(const HttpServerRequest& request, WsPeer& peer, HttpReply& refusal) override;
   void on_fault(const std::string& remote, HttpFault fault, std::string_view what) override;
 
@@ -60,6 +63,8 @@ class RelayService final : public HttpHandler {
     bool joined = false;
   };
 
+  std::shared_ptr<WsPeerEvents> open_sbd(const HttpServerRequest& request, WsPeer& peer, HttpReply& refusal);
+  bool may_connect(const net::IpAddress& ip, HttpReply& refusal);
   WsPeerEvents::Next on_message(std::uint64_t from, net::WsPayload& message);
   void on_frame(std::uint64_t from, std::size_t size);
   void on_sent(std::uint64_t id, std::size_t queued);
@@ -77,6 +82,7 @@ class RelayService final : public HttpHandler {
   RelayCore relay_;
   BootstrapCore bootstrap_;
   RelayLog log_;
+  IrohRelay iroh_;
   boost::unordered_flat_map<std::uint64_t, Client> peers_;
   std::vector<RelayCore::Action> actions_;
   std::unique_ptr<HttpServer> http_;

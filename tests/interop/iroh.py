@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""C++ nodes of dialect 0.5 against stock Rust kitsune2 0.5.3, through the stock relay and bootstrap server.
+"""C++ nodes of dialect 0.5 against stock Rust kitsune2 0.5.3, through the stock relay and bootstrap server and ours.
 
 usage: iroh.py --build BUILD_DIR --rust DIR_OF_RUST_BINARIES [NAME_PART…]
 As interop.py; what both can do is taken from there.
@@ -29,10 +29,10 @@ def test(*params):
 MIXED = [("cpp", "rust"), ("rust", "cpp")]
 
 
-@test(*MIXED, ("cpp", "cpp"))
-def notify_1_byte_to_50_megabytes(world, *nodes):
+@test(*((relay, *nodes) for relay in KINDS for nodes in itertools.product(KINDS, KINDS)))
+def notify_1_byte_to_50_megabytes(world, relay, *nodes):
     """Found by bootstrap, preflights both ways, then notifies both ways."""
-    left, right = pair(world, "rust", *nodes)
+    left, right = pair(world, relay, *nodes)
     world.meet(left, right)
     for size in (1, 1400, 16_400, 65_536, 1_000_000, 50_000_000):
         expected = hashlib.sha256(bytes(k % 251 for k in range(size))).hexdigest()
@@ -42,10 +42,10 @@ def notify_1_byte_to_50_megabytes(world, *nodes):
             receiver.wait(rf" NOTIFY 0 {size} {expected}$", 120, since)
 
 
-@test(*itertools.product(KINDS, KINDS))
-def thousand_ops_each_way(world, a, b):
+@test(*itertools.product(KINDS, KINDS, KINDS))
+def thousand_ops_each_way(world, relay, a, b):
     """Published, fetched both ways: 1,000 ops of 64 B to 40 kB from each side."""
-    left, right = pair(world, "rust", a, b)
+    left, right = pair(world, relay, a, b)
     exchange(world, left, right, 1000, 64, 40_000, 240)
 
 
@@ -90,11 +90,11 @@ def node_restarts(world, kind):
     world.until(heard, 60, "the node that returned is not heard", every=1)
 
 
-@test(*MIXED)
-def relay_restarts(world, a, b):
+@test(*((relay, *nodes) for relay in KINDS for nodes in MIXED))
+def relay_restarts(world, kind, a, b):
     """Relay and bootstrap server are killed and started again: the nodes return, and speak to each other."""
     port = free_port()
-    relay, addr = world.relay("rust", port=port)
+    relay, addr = world.relay(kind, port=port)
     left = world.peer(a, "a", addr)
     right = world.peer(b, "b", addr)
     left.wait(r" PEERS 0 1$", 20)
@@ -102,7 +102,7 @@ def relay_restarts(world, a, b):
     world.meet(left, right)
     relay.kill()
     time.sleep(3)
-    world.relay("rust", port=port)
+    world.relay(kind, port=port)
     for size, (sender, receiver) in enumerate(((left, right), (right, left)), 1000):
         since = receiver.mark()
         sender.send(f"notify {size}")

@@ -1,0 +1,552 @@
+// The naive twin of IrohRelayCore: it keeps everything in plain lists, adds up all sums anew at each step, and says
+// what each message must lead to.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/error.hpp"
+#include "model/commands.hpp"
+#include "server/iroh/relay_core.hpp"
+#include "transport/iroh/endpoint_key.hpp"
+
+namespace kitsune2::model {
+
+class IrohRelayUnderTest {
+ public:
+  using Core = server::IrohRelayCore;
+  using Reject = server::IrohReject;
+  using Verdict = Core::Verdict;
+  using Version = iroh::RelayVersion;
+  static constexpr std::size_t kKeys = 4;
+
+  explicit IrohRelayUnderTest(const server::IrohRelayLimits& limits)
+      : limits_(limits), core_(limits, [](const Core::Id& id) { return id[0] % 2 == 0; }) {
+    for (std::size_t i = 0; i < kKeys; ++i) {
+      iroh::EndpointKey::Seed seed{};
+      seed[0] = static_cast<std::uint8_t>(i + 1);
+      keys_.push_back(std::make_unique<iroh::EndpointKey>(seed));
+    }
+  }
+
+  /// Takes one step. Any bytes make a valid one.
+  void step(Commands& in) {
+    switch (in.byte() % 32) {
+      case 0:
+      case 1:
+      case 2:
+      case 10:
+        open(in.byte(), in.byte(), in.byte());
+        break;
+      case 11:
+      case 12:
+        answer(in.byte(), in.byte());
+        break;
+      case 3:
+      case 13:
+      case 14:
+        control(in.byte(), in.byte());
+        break;
+      case 4:
+        raw(in);
+        break;
+      case 5:
+        if (Peer* peer = chosen(in.byte())) close(peer->conn);
+        break;
+      case 6:
+        if (Peer* peer = chosen(in.byte())) {
+          core_.on_other_frame(peer->conn, now_);
+          ++peer->other_frames;
+          const auto seconds = static_cast<std::uint64_t>((now_ - peer->since) / std::chrono::seconds(1));
+          if (peer->other_frames > Core::kFreeFrames + peer->sent / Core::kBytesForAFrame + seconds) {
+            expect_close(*peer, Reject::rate_limited);
+          }
+        }
+        break;
+      case 7:
+        take(in.byte(), in.byte());
+        break;
+      case 9:
+        pass(std::chrono::milliseconds(in.byte() * 2));
+        break;
+      case 15:
+        pass(std::chrono::milliseconds(in.byte() * (in.byte() % 16 == 0 ? 100 : 1)));
+        break;
+      default:
+        datagrams(in.byte(), in.byte(), in.byte(), in.byte());
+        break;
+    }
+    settle();
+  }
+
+  /// Without further input, each client is closed in the end, and nothing is left.
+  void end() {
+    for (int i = 0; core_.next_deadline(); ++i) {
+      K2_ASSERT(i < 100'000);
+      pass(std::max(*core_.next_deadline(), now_) - now_);
+      settle();
+    }
+    K2_ASSERT(peers_.empty() && core_.client_count() == 0 && core_.address_count() == 0);
+    K2_ASSERT(core_.counters().queued_bytes.get() == 0);
+  }
+
+  std::size_t kept_frames() const { return kept_; }
+  std::size_t dropped_frames() const { return dropped_; }
+  std::size_t held_messages() const { return held_; }
+  std::size_t notices() const { return notices_; }
+
+ private:
+  struct Peer {
+    Core::ConnId conn = 0;
+    std::size_t key = 0;
+    Core::Ip ip{};
+    Version version = Version::v1;
+    Core::Right right = Core::Right::granted;
+    std::array<std::uint8_t, 16> challenge{};
+    bool proven = false;
+    std::uint64_t joined = 0;  ///< its number among those that proved a key
+    Time since{}, last_heard{}, last_taken{};
+    std::uint64_t sent = 0, other_frames = 0;
+    std::size_t socket = 0;
+    std::deque<Bytes> queue;
+    std::set<std::size_t> told;
+    std::optional<iroh::PingPayload> pinged;
+    Time pinged_at{};
+    std::optional<Duration> round_trip;
+    std::int64_t busy_until = 0;
+    Time ready_at{};
+    bool held = false, excused = false;
+
+    std::size_t queued() const {
+      std::size_t out = socket;
+      for (const Bytes& frame : queue) out += frame.size() + 4;
+      return out;
+    }
+  };
+
+  Peer* find(Core::ConnId conn) {
+    const auto it = std::ranges::find_if(peers_, [&](const Peer& p) { return p.conn == conn; });
+    return it == peers_.end() ? nullptr : &*it;
+  }
+  Peer* chosen(std::uint8_t which) {
+    if (peers_.empty()) return nullptr;
+    return &*std::next(peers_.begin(), static_cast<std::ptrdiff_t>(which % peers_.size()));
+  }
+  /// R3: the newest with this key.
+  Peer* active(std::size_t key) {
+    Peer* out = nullptr;
+    for (Peer& peer : peers_) {
+      if (peer.proven && peer.key == key && (out == nullptr || peer.joined > out->joined)) out = &peer;
+    }
+    return out;
+  }
+  std::size_t count_of(std::size_t key) const {
+    return static_cast<std::size_t>(
+        std::ranges::count_if(peers_, [&](const Peer& p) { return p.proven && p.key == key; }));
+  }
+
+  void open(std::uint8_t where, std::uint8_t who, std::uint8_t how) {
+    Core::Opening opening;
+    opening.ip[15] = where % 4;  // 0: this process
+    opening.version = (how & 1U) != 0 ? Version::v1 : Version::v2;
+    opening.right = how % 7 == 0 ? Core::Right::none : how % 5 == 0 ? Core::Right::if_listed : Core::Right::granted;
+    opening.challenge.fill(who);
+    opening.random = (std::uint64_t{where} << 40U) + (std::uint64_t{who} << 20U) + how;
+    const std::size_t key = who % kKeys;
+    if ((how & 2U) != 0) opening.proven = keys_[key]->id();
+    const Core::ConnId conn = next_++;
+    const bool full = peers_.size() >= limits_.clients;
+    const auto refused = core_.on_open(conn, opening, now_);
+    if (refused) {
+      K2_ASSERT(full && *refused == Reject::limit_clients);
+      return;
+    }
+    evictions_ = full ? 1 : 0;
+    Peer peer;
+    peer.conn = conn;
+    peer.key = key;
+    peer.ip = opening.ip;
+    peer.version = opening.version;
+    peer.right = opening.right;
+    peer.challenge = opening.challenge;
+    peer.since = peer.last_heard = peer.last_taken = now_;
+    take_evicted();
+    peers_.push_back(peer);
+    if (opening.proven) {
+      join(peers_.back());
+    } else {
+      expect(peers_.back(), iroh::ServerChallenge{opening.challenge});
+    }
+  }
+
+  /// R12: whom it chose is the business of slots::choose; what follows from it is not.
+  void take_evicted() {
+    std::vector<Core::Action> actions;
+    core_.take_actions(actions);
+    for (const auto& action : actions) {
+      if (action.kind == Core::Action::Kind::close && action.reason == Reject::evicted) {
+        K2_ASSERT(evictions_ == 1 && find(action.conn) != nullptr && find(action.conn)->ip != Core::kThisProcess);
+        evictions_ = 0;
+        leave(*find(action.conn));
+      } else {
+        actions_.push_back(action);
+      }
+    }
+    K2_ASSERT(evictions_ == 0);
+  }
+
+  void join(Peer& peer) {
+    const bool listed = keys_[peer.key]->id()[0] % 2 == 0;
+    if (peer.right == Core::Right::none || (peer.right == Core::Right::if_listed && !listed)) {
+      expect(peer, iroh::ServerDeniesAuth{"not authorized"});
+      return expect_close(peer, Reject::not_authorized);
+    }
+    expect(peer, iroh::ServerConfirmsAuth{});
+    if (Peer* before = active(peer.key)) expect_status(*before, false);
+    peer.proven = true;
+    peer.joined = ++joined_;
+    peer.last_heard = now_;
+    if (count_of(peer.key) <= Core::kDuplicates) return;
+    Peer* oldest = nullptr;
+    for (Peer& other : peers_) {
+      if (other.proven && other.key == peer.key && (oldest == nullptr || other.joined < oldest->joined))
+        oldest = &other;
+    }
+    expect_close(*oldest, Reject::duplicates);
+  }
+
+  /// The peer is gone: R3, R11.
+  void leave(Peer& peer) {
+    const Peer gone = peer;
+    const bool was_active = gone.proven && active(gone.key) == &peer;
+    peers_.remove_if([&](const Peer& p) { return p.conn == gone.conn; });
+    if (!gone.proven) return;
+    if (Peer* heir = active(gone.key)) {
+      heir->told.insert(gone.told.begin(), gone.told.end());
+      if (was_active) expect_status(*heir, true);
+      return;
+    }
+    for (const std::size_t key : gone.told) {
+      if (Peer* other = active(key)) {
+        notices_ += expect(*other, iroh::EndpointGone{keys_[gone.key]->id()}) ? 1U : 0U;
+      }
+    }
+  }
+
+  void close(Core::ConnId conn) {
+    core_.on_close(conn, now_);
+    leave(*find(conn));
+  }
+
+  void answer(std::uint8_t which, std::uint8_t how) {
+    Peer* peer = chosen(which);
+    if (peer == nullptr || peer->proven) return;
+    const auto message = iroh::to_be_signed({peer->challenge});
+    iroh::ClientAuth auth{keys_[peer->key]->id(), keys_[peer->key]->sign(message)};
+    const bool bad = how % 4 == 0;
+    if (bad) auth.signature[how % 64] ^= 1U;
+    const Bytes frame = iroh::encode_relay_frame(iroh::Sender::client, auth);
+    if (!say(*peer, frame)) return;
+    if (bad) {
+      expect(*peer, iroh::ServerDeniesAuth{"signature invalid"});
+      return expect_close(*peer, Reject::bad_signature);
+    }
+    join(*peer);
+  }
+
+  void control(std::uint8_t which, std::uint8_t how) {
+    Peer* peer = chosen(which);
+    if (peer == nullptr || (!peer->proven && how % 8 != 0)) return;
+    const iroh::PingPayload payload{how, 2, 3};
+    const bool is_pong = how % 2 == 0;
+    const iroh::PingPayload answer = peer->pinged && how % 8 != 0 ? *peer->pinged : payload;
+    const Bytes frame = is_pong ? iroh::encode_relay_frame(iroh::Sender::client, iroh::Pong{answer})
+                                : iroh::encode_relay_frame(iroh::Sender::client, iroh::Ping{payload});
+    if (!say(*peer, frame)) return;
+    if (!peer->proven) return expect_close(*peer, Reject::malformed);
+    if (!is_pong) {
+      expect(*peer, iroh::Pong{payload});
+    } else if (peer->pinged == answer) {
+      peer->round_trip = now_ - peer->pinged_at;
+      peer->pinged.reset();
+    }
+  }
+
+  /// Bytes of the input as a message that is none.
+  void raw(Commands& in) {
+    Peer* peer = chosen(in.byte());
+    std::vector<std::uint8_t> bytes(in.byte() % 120);
+    for (auto& byte : bytes) byte = in.byte();
+    if (peer == nullptr) return;
+    if (!bytes.empty() && bytes[0] >= 4 && bytes[0] <= 10 && peer->proven) bytes[0] = 11;
+    if (bytes.size() == Core::kHeadBytes && !peer->proven) bytes.push_back(0);  // it might be a proof
+    const auto routed = core_.on_message(peer->conn, head_of(bytes), bytes.size(), now_);
+    if (!bytes.empty() && peer->ready_at > now_) return hold(*peer, routed);
+    K2_ASSERT(routed.verdict == Verdict::closed);
+    if (!bytes.empty()) pay(*peer, bytes.size());
+    expect_close(*peer, Reject::malformed);
+  }
+
+  void datagrams(std::uint8_t which, std::uint8_t whom, std::uint8_t size, std::uint8_t how) {
+    Peer* peer = chosen(which);
+    if (peer == nullptr || (!peer->proven && how % 8 != 0)) return;
+    static constexpr std::size_t kSizes[] = {0,      1,      1452,   14'520, 40'000, 60'000,
+                                             60'000, 60'000, 65'500, 65'502, 65'503, 65'504};
+    const std::size_t content = kSizes[size % std::size(kSizes)];
+    const bool batch = how % 2 == 1;
+    const std::uint8_t ecn = how;
+    const std::uint16_t segment = batch && how % 3 != 0 ? 1452 : 0;
+    iroh::EndpointId to = keys_[whom % kKeys]->id();
+    if (whom % 16 == 15) to[5] ^= 1U;  // nobody's
+    const std::size_t in_head = batch ? 36 : 34;
+    std::vector<std::uint8_t> bytes(in_head + content, how);
+    bytes[0] = batch ? 5 : 4;
+    std::copy(to.begin(), to.end(), bytes.begin() + 1);
+    bytes[33] = ecn;
+    if (batch) bytes[34] = static_cast<std::uint8_t>(segment >> 8);
+    if (batch) bytes[35] = static_cast<std::uint8_t>(segment);
+    const auto routed = core_.on_message(peer->conn, head_of(bytes), bytes.size(), now_);
+    if (peer->ready_at > now_) return hold(*peer, routed);
+    pay(*peer, bytes.size());
+    if (!peer->proven || bytes.size() > iroh::kMaxRelayBody + 1) {
+      K2_ASSERT(routed.verdict == Verdict::closed);
+      return expect_close(*peer, Reject::malformed);
+    }
+    Peer* other = whom % 16 == 15 ? nullptr : active(whom % kKeys);
+    const bool lost = content == 0 || bytes.size() == iroh::kMaxRelayBody + 1 || other == nullptr;
+    // R5: written as the reference's relay would write it, and read as its client would read it.
+    const iroh::Datagrams wanted{keys_[peer->key]->id(), static_cast<std::uint8_t>(ecn & 3U), segment,
+                                 Bytes(std::vector<std::uint8_t>(content, how))};
+    const Verdict verdict = lost ? Verdict::taken : place(*other, wanted);
+    K2_ASSERT(routed.verdict == verdict);
+    if (verdict == Verdict::taken) {
+      dropped_ += lost ? 0 : 1;
+      return;
+    }
+    K2_ASSERT(routed.to == other->conn && routed.replaces == in_head);
+    std::vector<std::uint8_t> out(routed.head.begin(),
+                                  routed.head.begin() + static_cast<std::ptrdiff_t>(routed.head_size));
+    out.insert(out.end(), bytes.begin() + static_cast<std::ptrdiff_t>(in_head), bytes.end());
+    const Bytes frame(std::move(out));
+    K2_ASSERT(frame == iroh::encode_relay_frame(iroh::Sender::relay, wanted));
+    peer->told.insert(other->key);
+    if (verdict == Verdict::forward) {
+      add_to_socket(*other, frame.size());
+    } else {
+      core_.keep(other->conn, frame);
+      other->queue.push_back(frame);
+      ++kept_;
+    }
+  }
+
+  /// R4, R6, with all sums made anew.
+  Verdict place(const Peer& to, const iroh::Datagrams& frame) const {
+    const std::size_t size = frame.content.size() + 34 + (frame.segment_size != 0 ? 2 : 0) + 4;
+    std::size_t all = 0, of_address = 0, waiting = 0;
+    for (const Peer& peer : peers_) {
+      all += peer.queued();
+      of_address += peer.ip == to.ip ? peer.queued() : 0;
+    }
+    for (const Bytes& kept : to.queue) waiting += kept.size() + 4;
+    const std::size_t free = limits_.all_queue_bytes - std::min(all, limits_.all_queue_bytes);
+    if (size > free) return Verdict::taken;
+    if (to.ip != Core::kThisProcess && of_address + size > (of_address + free) / 4) return Verdict::taken;
+    if (to.queue.empty() && to.socket + size <= Core::kSocketBytes) return Verdict::forward;
+    const bool room = to.queue.size() < limits_.queue_frames && waiting + size <= limits_.queue_bytes;
+    return room ? Verdict::keep : Verdict::taken;
+  }
+
+  /// The client's socket takes a part of what it holds.
+  void take(std::uint8_t which, std::uint8_t part) {
+    Peer* peer = chosen(which);
+    if (peer == nullptr) return;
+    const std::size_t left = peer->socket * (part % 5) / 5;
+    core_.on_queue(peer->conn, left, now_);
+    if (left < peer->socket || left == 0) peer->last_taken = now_;
+    peer->socket = left;
+    while (!peer->queue.empty() && peer->socket + peer->queue.front().size() + 4 <= Core::kSocketBytes) {
+      expected_[peer->conn].push_back(peer->queue.front());
+      add_to_socket(*peer, peer->queue.front().size());
+      peer->queue.pop_front();
+    }
+  }
+
+  void add_to_socket(Peer& peer, std::size_t bytes) {
+    if (peer.socket == 0) peer.last_taken = now_;
+    peer.socket += bytes + 4;
+  }
+
+  // --- rates
+
+  void pay(Peer& peer, std::size_t bytes) {
+    peer.last_heard = now_;
+    peer.sent += bytes;
+    if (peer.ip == Core::kThisProcess) return;
+    const auto charge = [&](std::int64_t& busy, std::uint64_t rate, std::uint64_t burst) {
+      if (rate == 0) return;
+      const std::int64_t at = static_cast<std::int64_t>(now_.time_since_epoch().count()) * 1000;
+      busy = std::max(busy, at) + static_cast<std::int64_t>(bytes * 1'000'000'000ULL / rate);
+      const std::int64_t ready = busy - static_cast<std::int64_t>(burst * 1'000'000'000ULL / rate);
+      peer.ready_at = std::max(peer.ready_at, Time(Duration((ready + 999) / 1000)));
+    };
+    charge(peer.busy_until, limits_.client_bytes_per_second, limits_.client_burst_bytes);
+    charge(busy_[peer.ip], limits_.ip_bytes_per_second, limits_.ip_burst_bytes);
+  }
+  void hold(Peer& peer, const Core::Routed& routed) {
+    K2_ASSERT(routed.verdict == Verdict::hold);
+    peer.held = peer.excused = true;
+    ++held_;
+  }
+  /// False: the message waits.
+  bool say(Peer& peer, const Bytes& message) {
+    const auto routed = core_.on_message(peer.conn, head_of(message), message.size(), now_);
+    if (peer.ready_at > now_) {
+      hold(peer, routed);
+      return false;
+    }
+    pay(peer, message.size());
+    return true;
+  }
+  static ByteView head_of(ByteView message) { return message.first(std::min(message.size(), Core::kHeadBytes)); }
+
+  // --- what the core must say
+
+  bool expect(Peer& to, const iroh::RelayFrame& frame) {
+    if (to.socket > 2 * Core::kSocketBytes) return false;
+    Bytes bytes = iroh::encode_relay_frame(iroh::Sender::relay, frame);
+    add_to_socket(to, bytes.size());
+    expected_[to.conn].push_back(std::move(bytes));
+    return true;
+  }
+  void expect_status(Peer& to, bool is_active) {
+    if (to.version == Version::v1) {
+      expect(to, iroh::Health{is_active ? std::string() : std::string(Core::kSecondConnection)});
+    } else {
+      expect(to, iroh::Status{is_active ? iroh::Status::kHealthy : iroh::Status::kSameIdElsewhere});
+    }
+  }
+  void expect_close(Peer& peer, Reject reason) {
+    closes_.emplace_back(peer.conn, reason);
+    leave(peer);
+  }
+
+  /// Lets time pass, from one deadline to the next.
+  void pass(Duration duration) {
+    const Time end = now_ + duration;
+    while (core_.next_deadline() && *core_.next_deadline() <= end) {
+      now_ = std::max(now_, *core_.next_deadline());
+      core_.poll(now_);
+      timed();
+    }
+    now_ = end;
+  }
+
+  /// After a poll: pings and closes, each with its reason; and none is missing.
+  void timed() {
+    settle_sends();
+    std::vector<Core::Action> actions = std::exchange(actions_, {});
+    core_.take_actions(actions);
+    for (std::size_t i = 0; i < actions.size(); ++i) {
+      const auto& action = actions[i];
+      Peer* peer = find(action.conn);
+      if (action.kind == Core::Action::Kind::send) {
+        const auto ping = peer == nullptr ? std::nullopt : ping_in(*peer, action.message);
+        if (!ping) {
+          actions_.push_back(action);  // a notice, compared below
+          continue;
+        }
+        K2_ASSERT(!peer->pinged && now_ - peer->last_heard >= Core::kPingInterval);
+        peer->pinged = ping;
+        peer->pinged_at = now_;
+        add_to_socket(*peer, action.message.size());
+      } else if (action.kind == Core::Action::Kind::resume) {
+        K2_ASSERT(peer != nullptr && peer->held && peer->ready_at <= now_);
+        peer->held = false;
+        peer->last_heard = now_;
+      } else {
+        K2_ASSERT(peer != nullptr && has_reason(*peer, action.reason));
+        leave(*peer);
+      }
+    }
+    settle();
+    for (const Peer& peer : peers_) {
+      K2_ASSERT(peer.socket == 0 || now_ - peer.last_taken < std::chrono::milliseconds(limits_.slow_receiver_millis));
+      K2_ASSERT(peer.held || peer.excused || peer.proven || now_ < peer.since + Core::kHandshakeLimit);
+      K2_ASSERT(!peer.held || now_ < peer.ready_at);
+      if (peer.excused || !peer.proven) continue;
+      K2_ASSERT(!peer.pinged || now_ < peer.pinged_at + Core::kMostPongWait);
+    }
+  }
+  static std::optional<iroh::PingPayload> ping_in(const Peer& peer, const Bytes& message) {
+    const auto frame = iroh::decode_relay_frame(peer.version, iroh::Sender::relay, message);
+    K2_ASSERT(frame.has_value());
+    const auto* ping = std::get_if<iroh::Ping>(&*frame);
+    return ping == nullptr ? std::nullopt : std::optional(ping->payload);
+  }
+  bool has_reason(const Peer& peer, Reject reason) const {
+    if (reason == Reject::handshake_timeout) return !peer.proven && now_ >= peer.since + Core::kHandshakeLimit;
+    if (reason == Reject::slow_receiver) {
+      return peer.socket > 0 && now_ - peer.last_taken >= std::chrono::milliseconds(limits_.slow_receiver_millis);
+    }
+    if (reason != Reject::no_pong || !peer.pinged) return false;
+    const Duration wait = peer.round_trip
+                              ? std::clamp<Duration>(*peer.round_trip * 3, Core::kLeastPongWait, Core::kMostPongWait)
+                              : Duration(Core::kMostPongWait);
+    return now_ - peer.pinged_at >= wait;
+  }
+
+  void settle_sends() { core_.take_actions(actions_); }
+
+  /// Compares what the core said with what it had to say.
+  void settle() {
+    core_.take_actions(actions_);
+    std::map<Core::ConnId, std::deque<Bytes>> said;
+    std::vector<std::pair<Core::ConnId, Reject>> closed;
+    for (const auto& action : actions_) {
+      K2_ASSERT(action.kind != Core::Action::Kind::resume);
+      if (action.kind == Core::Action::Kind::send) said[action.conn].push_back(action.message);
+      if (action.kind == Core::Action::Kind::close) closed.emplace_back(action.conn, action.reason);
+    }
+    actions_.clear();
+    // Notices of one moment come in any order.
+    const auto sorted = [](std::map<Core::ConnId, std::deque<Bytes>>& all) {
+      for (auto& [conn, frames] : all) std::ranges::sort(frames);
+      std::erase_if(all, [](const auto& entry) { return entry.second.empty(); });
+    };
+    sorted(said);
+    sorted(expected_);
+    K2_ASSERT(said == expected_ && closed == closes_);
+    expected_.clear();
+    closes_.clear();
+    core_.check_invariants();
+    K2_ASSERT(core_.client_count() == peers_.size());
+    for (std::size_t key = 0; key < kKeys; ++key) {
+      const Peer* peer = active(key);
+      K2_ASSERT(core_.active(keys_[key]->id()) == (peer == nullptr ? std::nullopt : std::optional(peer->conn)));
+    }
+  }
+
+  const server::IrohRelayLimits limits_;
+  Core core_;
+  std::vector<std::unique_ptr<iroh::EndpointKey>> keys_;
+  std::list<Peer> peers_;
+  std::map<Core::Ip, std::int64_t> busy_;
+  std::map<Core::ConnId, std::deque<Bytes>> expected_;
+  std::vector<std::pair<Core::ConnId, Reject>> closes_;
+  std::vector<Core::Action> actions_;
+  std::size_t evictions_ = 0;
+  Time now_{std::chrono::seconds(1000)};
+  Core::ConnId next_ = 1;
+  std::uint64_t joined_ = 0;
+  std::size_t kept_ = 0, dropped_ = 0, held_ = 0, notices_ = 0;
+};
+
+}  // namespace kitsune2::model
