@@ -18,7 +18,7 @@ namespace kitsune2::sqlite {
   " PRIMARY KEY(arc_start, arc_end, slice)) WITHOUT ROWID;"                                                  \
   "CREATE TABLE source(number INTEGER PRIMARY KEY, url TEXT NOT NULL UNIQUE);"                               \
   "CREATE TABLE pending(seq INTEGER PRIMARY KEY, source INTEGER NOT NULL, ids BLOB NOT NULL);"               \
-  "CREATE INDEX PendingBySource ON pending(source);"
+  "CREATE INDEX pending_by_source ON pending(source);"
 
 /// Version 1: the indexes are SQLite's.
 inline constexpr Format kTablesFormat{
