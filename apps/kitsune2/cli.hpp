@@ -64,6 +64,7 @@ struct RelayArgs {
 struct NodeArgs {
   std::string data;
   std::string relay, tls_ca, admin;
+  std::string network;  ///< a dialect's name; empty: not given
 };
 
 struct ShareArgs {
@@ -101,6 +102,8 @@ struct DemoArgs {
   std::uint32_t files = 400;
   std::uint32_t mib = 64;
   bool keep = false;
+  std::string network;  ///< empty: not given
+  std::string relay;    ///< empty: one of its own
 };
 
 /// Ends the command cleanly on the first SIGINT or SIGTERM, at once on the second. SIGHUP reloads; if its terminal is
@@ -196,8 +199,10 @@ bool stdout_lost();
 
 /// Loads the configuration file of --config, or returns the defaults.
 Result<Config> load_config(const Common& common);
-/// Turns "host:port" or a ws/wss url into a ws/wss url.
-Result<std::string> relay_url(const std::string& text);
+/// Turns "host:port" or the url of a relay of `dialect` into such a url.
+Result<std::string> relay_url(const std::string& text, Dialect dialect);
+/// The names that --network takes.
+std::vector<std::string> network_names();
 
 /// `again`: evaluates the command line and the file of --config again.
 int run_relay(const Common& common, const RelayArgs& args, const std::function<Result<RelayArgs>()>& again,

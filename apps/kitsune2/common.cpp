@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "cli.hpp"
+#include "core/relay_url.hpp"
 #include "kitsune2/files.hpp"
 #include "kitsune2/url.hpp"
 #include "log/log.hpp"
@@ -269,7 +270,27 @@ Result<Config> load_config(const Common& common) {
   return Config::load_file(common.config_file);
 }
 
-Result<std::string> relay_url(const std::string& text) {
+std::vector<std::string> network_names() {
+  std::vector<std::string> out;
+  for (const Dialect dialect : {Dialect::v0_5, Dialect::v0_4, Dialect::v0_2}) {
+    out.emplace_back(to_string(dialect));
+  }
+  return out;
+}
+
+Result<std::string> relay_url(const std::string& text, Dialect dialect) {
+  if (uses_iroh(dialect)) {
+    const std::string path = text.find('/') == std::string::npos ? '/' + std::string(files::Link::kRelayPath) : "";
+    const std::string full = text.find("://") == std::string::npos ? "http://" + text + path : text;
+    if (full.starts_with("http://") || full.starts_with("https://")) {
+      auto url = canonical_relay_url(full, url_form(dialect));
+      if (url) return full;
+    }
+    return make_error(Errc::invalid_argument, "--relay: in dialect " + std::string(to_string(dialect)) +
+                                                  " it must be like https://HOST:PORT/relay, http://HOST:PORT/relay or "
+                                                  "HOST:PORT, got " +
+                                                  files::printable(text));
+  }
   const std::string full = text.find("://") == std::string::npos ? "ws://" + text : text;
   auto url = Url::parse(full);
   if (!url) return make_error(Errc::invalid_argument, "--relay: " + url.error().message);

@@ -16,6 +16,7 @@
 #include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
 #include "cli.hpp"
@@ -324,14 +325,22 @@ class Demo {
     out_.note("files:   " + std::to_string(args_.files + 1) + " generated, " + human_bytes(static_cast<double>(bytes)) +
               ", in " + lap());
 
-    Child relay("relay", {"relay", "--listen", "127.0.0.1:0", "--log-level", "error"});
-    auto listening = wait_for(relay, "listening");
-    if (!listening) return fail("the relay did not start");
-    const std::string relay_url = listening->value("relay", "");
-    out_.note("relay:   process " + std::to_string(relay.pid()) + " at " + relay_url);
+    std::optional<Child> relay;
+    std::string relay_url = args_.relay;
+    if (relay_url.empty()) {
+      relay.emplace("relay", std::vector<std::string>{"relay", "--listen", "127.0.0.1:0", "--log-level", "error"});
+      auto listening = wait_for(*relay, "listening");
+      if (!listening) return fail("the relay did not start");
+      relay_url = listening->value("relay", "");
+      // Its iroh relay has the usual path.
+      if (network_ != to_string(Dialect::v0_2)) relay_url.erase(0, relay_url.find("://") + 3);
+      out_.note("relay:   process " + std::to_string(relay->pid()) + " at " + relay_url);
+    } else {
+      out_.note("relay:   " + relay_url);
+    }
 
-    Child sharer("share", {"share", "--data", text(dir / "sharer"), "--relay", relay_url, "--log-level", "error",
-                           text(dir / "from")});
+    Child sharer("share", {"share", "--data", text(dir / "sharer"), "--network", network_, "--relay", relay_url,
+                           "--log-level", "error", text(dir / "from")});
     auto shared = wait_for(sharer, "shared");
     if (!shared) return fail("the sharer did not start");
     const std::string link = shared->value("link", "");
@@ -348,7 +357,7 @@ class Demo {
     const int fetch_code = fetcher.stop(done ? 0 : SIGTERM);
     if (!done || fetch_code != 0) return fail("the fetch failed, exit code " + std::to_string(fetch_code));
     static_cast<void>(lap());
-    const int share_code = sharer.stop(SIGTERM), relay_code = relay.stop(SIGTERM);
+    const int share_code = sharer.stop(SIGTERM), relay_code = relay ? relay->stop(SIGTERM) : kOk;
 
     const Compared compared = compare(dir / "from", dir / "to", out_, signals_.token());
     if (signals_.came()) return interrupted();
@@ -364,6 +373,7 @@ class Demo {
 
   Output out_;
   const DemoArgs& args_;
+  const std::string network_ = args_.network.empty() ? std::string(to_string(Dialect::v0_2)) : args_.network;
   Signals& signals_;
   Clock::time_point mark_ = Clock::now();
 };

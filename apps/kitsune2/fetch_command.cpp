@@ -196,11 +196,11 @@ void say_done(Output& out, const files::FetchReport& report, const std::string& 
 
 /// The node's options with the relay of the link, unless another one is asked for.
 Result<NodeOptions> node_options_of(const Common& common, const FetchArgs& args, const files::Link& link) {
-  auto options = node_options(common, args.node);
+  auto options = node_options(common, args.node, link.network);
   if (!options) return options;
   options->relay = link.relay_url();
   if (!args.node.relay.empty()) {
-    auto url = relay_url(args.node.relay);
+    auto url = relay_url(args.node.relay, link.network);
     if (!url) return url.error();
     options->relay = *url;
   }

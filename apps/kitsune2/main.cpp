@@ -41,10 +41,16 @@ void add_common(CLI::App& app, Common& common) {
   app.footer(kWhereExitCodes);
 }
 
-void add_node(CLI::App& app, Common& common, NodeArgs& node) {
+void add_network(CLI::App& app, std::string& network, const char* otherwise) {
+  app.add_option("--network", network, std::string("Range of kitsune2 versions to speak with [") + otherwise + ']')
+      ->check(CLI::IsMember(network_names()));
+}
+
+void add_node(CLI::App& app, Common& common, NodeArgs& node, const char* network) {
   app.add_option("--data", node.data, "Folder for this node's database and key; created if missing")
       ->required()
       ->type_name("DIR");
+  add_network(app, node.network, network);
   app.add_option("--tls-ca", node.tls_ca, "Certificate (PEM) to trust for wss relays, in addition to the system's")
       ->type_name("FILE");
   app.add_option("--admin", node.admin, "Serve /metrics and /healthz at this address; no authentication, use loopback")
@@ -105,7 +111,7 @@ void add_share(CLI::App& root, Common& common, ShareArgs& args) {
   app.add_option("PATH", args.paths,
                  "What to share: the contents of one folder; or files and several folders, each under its own name")
       ->required();
-  add_node(app, common, args.node);
+  add_node(app, common, args.node, "that of --data, of a new one 0.2");
   auto* relay = app.add_option("--relay", args.node.relay, "Relay and bootstrap server to use")->type_name("URL");
   auto* listen =
       app.add_option("--listen", args.listen, "Run a relay inside this node, at this address")->type_name("HOST:PORT");
@@ -127,7 +133,7 @@ void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
   auto& app = *root.add_subcommand(
       "fetch", "Fetch the share that a link names and write it to a folder; resumes where it stopped");
   app.add_option("LINK", args.link, "The link that share printed: kitsune2://HOST:PORT/SPACE/ROOT")->required();
-  add_node(app, common, args.node);
+  add_node(app, common, args.node, "the link's");
   app.add_option("--out", args.out, "Folder to write to; created if missing")->required()->type_name("DIR");
   app.add_option("--relay", args.node.relay, "Relay to use instead of the link's")->type_name("URL");
   app.add_flag("--overwrite", args.overwrite, "Replace existing files that differ");
@@ -169,6 +175,8 @@ void add_demo(CLI::App& root, Common& common, DemoArgs& args) {
       ->check(CLI::Range(1, 10'240))
       ->capture_default_str();
   app.add_flag("--keep", args.keep, "Keep the temporary folder");
+  add_network(app, args.network, "0.2");
+  app.add_option("--relay", args.relay, "Relay to use [one of its own]")->type_name("URL");
   add_common(app, common);
 }
 
@@ -294,7 +302,7 @@ std::vector<std::string> plain_words(const CLI::App& root, std::vector<std::stri
 
 int run(int argc, char** argv) {
   CLI::App root{"A Kitsune2 node: share and fetch folders from peer to peer, or run a relay.", "kitsune2"};
-  root.set_version_flag("--version", std::string("kitsune2 ") + version() + " (wire: kitsune2 0.2)");
+  root.set_version_flag("--version", std::string("kitsune2 ") + version() + " (wire: kitsune2 0.2, 0.4, 0.5)");
   root.require_subcommand(1);
   root.footer(std::string("kitsune2 help COMMAND shows the options of a command.\n") + kExitCodes);
   Common common;

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "log/log.hpp"
+#include "node/builder/store_paths.hpp"
 
 namespace kitsune2::cli {
 
@@ -129,11 +130,24 @@ nlohmann::json space_json(Node& node, Space& at, const Ed25519LocalAgent& agent)
 
 }  // namespace
 
-Result<NodeOptions> node_options(const Common& common, const NodeArgs& args) {
+Result<NodeOptions> node_options(const Common& common, const NodeArgs& args, std::optional<Dialect> linked) {
   auto config = load_config(common);
   if (!config) return config.error();
   NodeOptions options;
   options.config = std::move(*config);
+  Dialect& dialect = options.config.network.dialect;
+  if (!args.network.empty()) dialect = dialect_of(args.network).value();
+  if (linked && !args.network.empty() && dialect != *linked) {
+    return make_error(Errc::invalid_argument, "the link is of network " + std::string(to_string(*linked)) +
+                                                  ", which contradicts --network " + args.network);
+  }
+  if (linked) {
+    dialect = *linked;
+  } else if (args.network.empty() && common.config_file.empty()) {
+    const auto held = dialect_of_folder(args.data);
+    if (!held) return held.error();
+    dialect = held->value_or(dialect);
+  }
   // A user who presses Ctrl-C waits for the end. The library's own patience is for a service that is restarted.
   if (common.config_file.empty()) options.config.core_bootstrap.stop_patience_ms = kLastInfosPatienceMs;
   options.data_dir = args.data;
@@ -146,6 +160,7 @@ Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, Spa
                                                         Signals& signals) {
   std::unique_ptr<RunningNode> out(new RunningNode());
   out->role_ = role;
+  out->network_ = options.config.network.dialect;
   out->handler_ = files::FilesHandler::make();
   options.handler = out->handler_;
   const std::string data = options.data_dir;
@@ -257,6 +272,7 @@ RunningNode::~RunningNode() { stop(); }
 std::string RunningNode::status_json() {
   nlohmann::json json = {{"running", true}, {"role", role_}, {"pid", static_cast<std::int64_t>(::getpid())}};
   json["relay"] = node_->relay_url();
+  json["network"] = std::string(to_string(network_));
   json["agent"] = key_->agent().to_string();
   json["spaces"] = nlohmann::json::array();
   std::vector<Place> places;

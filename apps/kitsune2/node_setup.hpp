@@ -23,6 +23,7 @@ class RunningNode {
   const std::shared_ptr<files::FilesHandler>& handler() { return handler_; }
   /// The agent in the space that was opened last.
   const std::shared_ptr<Ed25519LocalAgent>& agent() { return agent_; }
+  Dialect network() const { return network_; }
   /// The key in the data folder.
   const std::shared_ptr<Ed25519LocalAgent>& key() { return key_; }
   /// Opens another space, with an agent of its own. For a space that is open, only changes `space()` and `agent()`.
@@ -56,13 +57,15 @@ class RunningNode {
   std::shared_ptr<files::FilesHandler> handler_;
   std::shared_ptr<Ed25519LocalAgent> agent_, key_;
   std::string role_;
+  Dialect network_ = Dialect::v0_2;
   Signals* signals_ = nullptr;
   std::mutex mutex_;  ///< for `places_`, since the status socket has a thread of its own
   std::vector<Place> places_;
   std::unique_ptr<StatusSocket> socket_;
 };
 
-/// The options that both commands set in the same way.
-Result<NodeOptions> node_options(const Common& common, const NodeArgs& args);
+/// The options that both commands set in the same way. The configuration's dialect is that of --network, of the link,
+/// or of the data in the folder, unless there is a file of --config: that says it then. `linked`: the link's dialect.
+Result<NodeOptions> node_options(const Common& common, const NodeArgs& args, std::optional<Dialect> linked = {});
 
 }  // namespace kitsune2::cli

@@ -17,8 +17,10 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-Result<files::Link> link_for(const std::string& relay, const SpaceId& space, const OpId& root) {
-  auto url = Url::parse(relay);
+/// `relay`: as the node gives it, in canonical form.
+Result<files::Link> link_for(std::string relay, Dialect network, const SpaceId& space, const OpId& root) {
+  if (relay.ends_with('/')) relay.pop_back();  // behind the path of an iroh relay
+  auto url = Url::parse(relay, url_form(network));
   if (!url) return url.error().context("relay");
   files::Link link;
   link.space = space;
@@ -26,6 +28,15 @@ Result<files::Link> link_for(const std::string& relay, const SpaceId& space, con
   link.tls = url->uses_tls();
   link.host = std::string(url->host());
   link.port = url->port();
+  link.network = network;
+  if (uses_iroh(network)) {
+    const std::size_t path = relay.find('/', relay.find("://") + 3);
+    link.relay_path = path == std::string::npos ? "" : relay.substr(path + 1);
+  }
+  if (!files::Link::parse(link.to_string())) {
+    return make_error(Errc::invalid_argument,
+                      "the relay's path cannot be written in a link: " + files::printable(relay));
+  }
   return link;
 }
 
@@ -35,7 +46,7 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
     return make_error(Errc::invalid_argument, "--tls-cert and --tls-key must be given together");
   }
   if (!args.node.relay.empty()) {
-    auto url = relay_url(args.node.relay);
+    auto url = relay_url(args.node.relay, options.config.network.dialect);
     if (!url) return url.error();
     options.relay = *url;
     return {};
@@ -43,6 +54,9 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
   if (args.listen.empty()) {
     if (names_relay(options.config)) return {};
     return make_error(Errc::invalid_argument, "share needs --relay URL or --listen HOST:PORT");
+  }
+  if (uses_iroh(options.config.network.dialect)) {
+    return make_error(Errc::invalid_argument, "--listen is for network 0.2 only; give --relay URL");
   }
   auto address = files::parse_host_port(args.listen);
   if (!address) return address.error().context("--listen");
@@ -441,7 +455,7 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
         kPathTrouble);
   }
   const SpaceId space = node.space()->id();
-  auto link = link_for(node.node().relay_url(), space, report->root);
+  auto link = link_for(node.node().relay_url(), node.network(), space, report->root);
   if (!link) return out.error(link.error());
   if (auto joined = node.join(DhtArc::full()); !joined) return out.error(joined.error());
 

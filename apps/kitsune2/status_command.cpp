@@ -8,6 +8,7 @@
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/files.hpp"
 #include "kitsune2/sqlite_store.hpp"
+#include "node/builder/store_paths.hpp"
 #include "status_socket.hpp"
 #include "status_text.hpp"
 
@@ -23,6 +24,9 @@ Result<json> look_at(const std::string& data) {
   std::error_code error;
   if (!fs::is_directory(data, error)) return make_error(Errc::not_found, data + ": no such folder");
   json out = {{"running", false}, {"spaces", json::array()}};
+  const auto network = dialect_of_folder(data);
+  if (!network) return network.error();
+  if (*network) out["network"] = std::string(to_string(**network));
   AsioRuntime runtime;
   runtime.start();
   auto databases = databases_of(data);

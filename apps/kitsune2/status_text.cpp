@@ -68,12 +68,15 @@ std::optional<json> read_status(std::string_view text) {
 std::string status_text(const json& status, const std::string& data) {
   const bool running = field(status, "running") == json(true);
   std::string out = data;
+  // The one of earlier versions needs no word.
+  std::string network = text(status, "network", "0.2");
+  network = network == "0.2" ? "" : ", network " + network;
   if (running) {
     out += ": running (" + text(status, "role") + ", process " + std::to_string(number(status, "pid")) + "), relay " +
-           text(status, "relay") + '\n';
+           text(status, "relay") + network + '\n';
     if (const auto why = text(status, "relay_failure"); !why.empty()) out += "relay cannot be reached: " + why + '\n';
   } else {
-    out += ": not running\n";
+    out += ": not running" + network + '\n';
   }
   const auto line = [&out](const char* what, const std::string& value) { out.append(what).append(value).append("\n"); };
   for (const json& space : list(status, "spaces")) {

@@ -82,6 +82,8 @@ struct CoreBootstrapConfig {
   std::string server_url = "<https://your.bootstrap.url>";
   std::uint32_t backoff_min_ms = 5'000;
   std::uint32_t backoff_max_ms = 300'000;
+  /// What the server's authentication asks for, in base64 with padding; nullopt: it asks for nothing. Of 0.5.3.
+  std::optional<std::string> auth_material_base64;
   // --- ours
   std::uint32_t max_response_bytes = 1U << 20;  ///< a longer answer of the server is refused
   /// How long `stop` waits for the server to accept the last infos, the tombstones of agents that leave.
@@ -102,7 +104,7 @@ struct MemBootstrapConfig {
 
 /// Config section `network`, ours: settings for every connection of the node, whatever the transport.
 struct NetworkConfig {
-  /// The dialect that the node speaks. One that this version cannot speak (`is_built`) is refused.
+  /// The dialect that the node speaks.
   Dialect dialect = Dialect::v0_2;
   std::string tls_ca_file;  ///< extra trust root, PEM, for relays and bootstrap servers with TLS
 };
@@ -153,6 +155,9 @@ struct IrohTransportConfig {
   // --- ours
   std::uint64_t max_queue_bytes_per_peer = 64U << 20;
   std::uint32_t max_peers = 4096;
+  /// Whether the endpoint's key, and with it the node's url, is the same at each start: it is kept in the data folder,
+  /// in "node.key" (0600). False: a fresh one for each start, as in the reference. No effect without a data folder.
+  bool keep_endpoint_key = false;
 };
 
 /// Config section `k2Gossip` of 0.2.2.
@@ -176,6 +181,8 @@ struct K2GossipConfig {
 ///  C2  An unknown key in a known section, a duplicate key, a wrong type or a value out of range is
 ///      Errc::invalid_config. The message names the key ("coreFetch.parallelRequestCount: …") and, if it is unknown,
 ///      the nearest known one. *Rationale*: a misspelt key that is ignored is found months later.
+///  C3  The values in the section of a transport that the dialect does not use are not judged, as long as they have the
+///      right type. *Rationale*: one file may serve nodes of several dialects.
 struct Config {
   CoreFetchConfig core_fetch;
   CorePublishConfig core_publish;

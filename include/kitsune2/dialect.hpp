@@ -16,12 +16,9 @@ namespace kitsune2 {
 /// the crates of kitsune2 0.2.2, 0.4.1 and 0.5.3; docs/protocol-wire.md lists them under "Later dialects".
 enum class Dialect {
   v0_2,  ///< kitsune2 0.2 over tx5
-  v0_4,  ///< kitsune2 0.4 over iroh. Not built yet
+  v0_4,  ///< kitsune2 0.4 over iroh, through its relay
   v0_5,  ///< kitsune2 0.5 over iroh, through its relay
 };
-
-/// Whether a node of this version can speak `dialect`. A configuration with any other is refused.
-constexpr bool is_built(Dialect dialect) noexcept { return dialect != Dialect::v0_4; }
 
 /// "0.2", "0.4", "0.5": the name in the configuration.
 constexpr std::string_view to_string(Dialect dialect) noexcept {
@@ -70,6 +67,13 @@ constexpr UrlForm url_form(Dialect dialect) noexcept {
 }
 /// A peer is heard, and spoken to, in a space only while one of the space's agents is known at its url.
 constexpr bool known_peers_only(Dialect dialect) noexcept { return dialect != Dialect::v0_2; }
+/// Whether one connection to a peer counts and the others are closed. Otherwise the last one made is written to and all
+/// are read.
+constexpr bool one_connection_counts(Dialect dialect) noexcept { return dialect == Dialect::v0_5; }
+/// Whether who dials names the peer in the handshake (TLS's server name). No peer looks at it.
+constexpr bool dials_by_name(Dialect dialect) noexcept { return dialect == Dialect::v0_4; }
+/// Whether the relay is offered version 2 of its protocol beside version 1.
+constexpr bool offers_relay_v2(Dialect dialect) noexcept { return dialect == Dialect::v0_5; }
 /// Whether a close has a code that tells the peer whether it is a failure or on purpose. (In 0.4 every close counts as
 /// a failure.)
 constexpr bool close_has_code(Dialect dialect) noexcept { return dialect == Dialect::v0_5; }

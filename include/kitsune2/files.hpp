@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kitsune2/dialect.hpp"
 #include "kitsune2/error.hpp"
 #include "kitsune2/ids.hpp"
 #include "kitsune2/kitsune.hpp"
@@ -35,21 +36,27 @@ Result<SpaceId> own_space(Ed25519LocalAgent& node, const OpId& root);
 Result<std::shared_ptr<Ed25519LocalAgent>> agent_for(const std::shared_ptr<Ed25519LocalAgent>& node,
                                                      const SpaceId& space);
 
-/// The address of a shared folder: `kitsune2://HOST:PORT/<space>/<root op id>[?tls=1]`, both ids in URL-safe base64
-/// without padding. HOST:PORT is the relay and bootstrap server. No other spelling is accepted, except that what is
-/// often copied along with a link is ignored: white space, quotes and brackets around it, a full stop or a slash after
-/// it.
+/// The address of a shared folder: `kitsune2://HOST:PORT/<space>/<root op id>[?tls=1][&relay=PATH][&network=DIALECT]`,
+/// both ids in URL-safe base64 without padding. HOST:PORT is the relay and bootstrap server. Without `network` the
+/// share is in dialect 0.2; `relay` is left out for the path that a server of ours has. No other spelling is accepted,
+/// except that what is often copied along with a link is ignored: white space, quotes and brackets around it, a full
+/// stop or a slash after it.
 struct Link {
   std::string host;  ///< a name, an IPv4 address, or an IPv6 address without brackets
   std::uint16_t port = 0;
   bool tls = false;
   SpaceId space;  ///< 1..1024 bytes
   OpId root;      ///< 32 bytes
+  Dialect network = Dialect::v0_2;
+  /// The path of an iroh relay, without slashes around it. No part of the address of others.
+  std::string relay_path = std::string(kRelayPath);
+
+  static constexpr std::string_view kRelayPath = "relay";
 
   /// Errc::invalid_argument names the part that is wrong.
   static Result<Link> parse(std::string_view text);
   std::string to_string() const;
-  /// "ws://host:port" or "wss://…": what NodeOptions::relay takes.
+  /// "ws://host:port" or "wss://…", with iroh "http://host:port/path": what NodeOptions::relay takes.
   std::string relay_url() const;
 
   friend bool operator==(const Link&, const Link&) = default;

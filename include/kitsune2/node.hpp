@@ -29,6 +29,7 @@ struct NodeOptions {
   /// The dialect that the node speaks. Not set: the config's `network.dialect`.
   std::optional<Dialect> dialect = {};
   /// Where stores and keys are kept; created (0700) if missing. Empty: in memory. Only one node at a time may use it.
+  /// It remembers its dialect once there is data in it, and `start` fails for another one (Errc::invalid_config).
   std::string data_dir = {};
   /// The rules for ops. Null: SHA-256.
   std::shared_ptr<const OpPolicy> policy = {};

@@ -34,6 +34,7 @@ struct TransportStats {
   std::vector<Url> peer_urls;  ///< this node's own urls
   std::vector<TransportConnectionStats> connections;
   std::uint64_t blocked_message_count = 0;  ///< messages and connections, both ways, that the access hook refused
+  std::uint64_t waiting_message_count = 0;  ///< messages of peers that are not known yet
 };
 
 /// Why the node has no url: the outcome of its attempts to reach its relay since it last had one.
@@ -157,6 +158,13 @@ class TransportHandler {
   /// If false, the connection is refused, an incoming message is dropped silently, an outgoing one completes with
   /// Errc::blocked, and TransportStats counts it. Default: true.
   virtual bool allow(const Url& /*peer*/, const SpaceId* /*space*/, Direction /*direction*/) { return true; }
+  /// Whether an agent of the space is known at `peer`. Asked for every message in both directions where
+  /// `known_peers_only(dialect)`. If false, an outgoing message completes with Errc::blocked, and an incoming one waits
+  /// for `Transport::on_peer_known`, or is dropped and counted (src/core/access/stranger_book.hpp). Default: true.
+  virtual bool is_known(const Url& /*peer*/, const SpaceId& /*space*/) { return true; }
+  /// A message of `peer`, which is not known in the space, waits: who it is should be found out soon. Called again each
+  /// second for each space as long as something waits. Default: no effect.
+  virtual void on_stranger(const Url& /*peer*/, const SpaceId& /*space*/) {}
 };
 
 /// Routes messages between a backend and the handlers of spaces and modules. Ignores messages for a space or module
@@ -213,6 +221,13 @@ class Transport {
   /// Reports that a server of this node (its bootstrap server) has answered, so the relay may be reachable again: a
   /// backend that waits to connect to its relay does so soon. Harmless however often it is called. Default: no effect.
   virtual void on_server_answered() {}
+  /// Reports that an agent of `space` has become known at `peer`: messages that wait for that are handled. No-op
+  /// without any. Default: no effect.
+  virtual void on_peer_known(const SpaceId& /*space*/, const Url& /*peer*/) {}
+  /// Whether `peer` has shown in the last hour that it knows an agent of this node in `space`: by a message in it.
+  /// Until then what is sent to it may be dropped there, although the send succeeds. Always true in dialects without
+  /// `known_peers_only`. Default: true.
+  virtual bool is_known_to(const SpaceId& /*space*/, const Url& /*peer*/) const { return true; }
   virtual TransportStats stats() const = 0;
   virtual void stop(std::function<void()> done) = 0;
 };

@@ -1,4 +1,4 @@
-// The iroh transport, relay only: how this node communicates with stock kitsune2 0.5 nodes.
+// The iroh transport, relay only: how this node communicates with stock kitsune2 0.4 and 0.5 nodes.
 #pragma once
 
 #include <array>
@@ -14,8 +14,8 @@ namespace kitsune2 {
 
 class WsConnector;  // src/transport/ws.hpp
 
-/// A backend that speaks kitsune2 0.5's frames over QUIC (TLS 1.3 with raw public keys) through an iroh relay, protocol
-/// versions 1 and 2.
+/// A backend that speaks the frames of kitsune2 0.4 and 0.5 over QUIC (TLS 1.3 with raw public keys) through an iroh
+/// relay, protocol versions 1 and 2.
 ///
 /// The node's url is `<relayUrl>/<endpoint id>`, where the id is the public key of `key_seed` in hexadecimal. It stays
 /// the same when the relay was lost and is back. A peer's url is bound to the key that its connection proves. All peers
@@ -29,7 +29,8 @@ class WsConnector;  // src/transport/ws.hpp
 ///
 /// Errc::invalid_config names the key: `relayUrl` is not set or is not a relay's url, or is not encrypted without
 /// `relayAllowPlainText`; a number is out of range. Errc::unsupported: the TLS library has no Ed25519, or the library
-/// was built without QUIC. `network` has the trust root for TLS. `runtime` must outlive the backend.
+/// was built without QUIC. `network` has the trust root for TLS, and the dialect (0.5, if it is set to one that does
+/// not use iroh). `runtime` must outlive the backend.
 Result<std::unique_ptr<TransportBackend>> make_iroh_transport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                               const IrohTransportConfig& config,
                                                               const std::array<std::uint8_t, 32>& key_seed,

@@ -1,6 +1,7 @@
 // Reads and writes links, and puts into words what a fetch waits for and what is wrong with a path.
 #include <algorithm>
 #include <charconv>
+#include <optional>
 
 #include "files/format.hpp"
 #include "kitsune2/files.hpp"
@@ -10,6 +11,7 @@ namespace kitsune2::files {
 
 namespace {
 constexpr std::string_view kScheme = "kitsune2://";
+constexpr std::size_t kMaxRelayPath = 200;
 
 Error bad(std::string_view what) { return make_error(Errc::invalid_argument, "link: " + std::string(what)); }
 
@@ -27,6 +29,48 @@ std::string_view trimmed(std::string_view text) {
   text.remove_prefix(std::min(text.find_first_not_of(kBefore), text.size()));
   text.remove_suffix(text.size() - (text.find_last_not_of(kBehind) + 1));
   return text;
+}
+
+bool is_path_char(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         std::string_view("-._~/").find(c) != std::string_view::npos;
+}
+
+/// Whether a relay's path can be in a link.
+bool is_relay_path(std::string_view path) {
+  if (path.size() > kMaxRelayPath || !std::all_of(path.begin(), path.end(), is_path_char)) return false;
+  return !path.starts_with('/') && !path.ends_with('/') && path.find("//") == std::string_view::npos;
+}
+
+/// What follows the question mark.
+std::string query_of(const Link& link) {
+  std::string out;
+  const auto add = [&out](const std::string& part) { out += (out.empty() ? "" : "&") + part; };
+  if (link.tls) add("tls=1");
+  if (uses_iroh(link.network) && link.relay_path != Link::kRelayPath) add("relay=" + link.relay_path);
+  // The last one, because what may surround a link in a text can end a path.
+  if (link.network != Dialect::v0_2) add("network=" + std::string(to_string(link.network)));
+  return out;
+}
+
+Result<void> read_query(std::string_view query, Link& link) {
+  const auto value_of = [](std::string_view part, std::string_view key) -> std::optional<std::string_view> {
+    return part.starts_with(key) ? std::optional(part.substr(key.size())) : std::nullopt;
+  };
+  for (std::string_view rest = query; !rest.empty();) {
+    const std::string_view part = rest.substr(0, rest.find('&'));
+    rest.remove_prefix(std::min(rest.size(), part.size() + 1));
+    if (part == "tls=1") link.tls = true;
+    if (const auto path = value_of(part, "relay="); path && is_relay_path(*path)) link.relay_path = *path;
+    if (const auto name = value_of(part, "network=")) {
+      const auto dialect = dialect_of(*name);
+      if (!dialect) return bad("network \"" + printable(*name) + "\" is not one that this version knows");
+      link.network = *dialect;
+    }
+  }
+  if (!query.empty() && query_of(link) == query) return {};
+  return bad('"' + printable(query) + "\" after the question mark; only tls=1, relay=PATH and network=" +
+             std::string(to_string(Dialect::v0_5)) + " are known, in this order");
 }
 
 }  // namespace
@@ -73,9 +117,7 @@ Result<Link> Link::parse(std::string_view text) {
   text.remove_prefix(kScheme.size());
   Link link;
   if (const auto query = text.find('?'); query != std::string_view::npos) {
-    const auto value = text.substr(query + 1);
-    if (value != "tls=1") return bad("\"" + printable(value) + "\" after the question mark; only tls=1 is known");
-    link.tls = true;
+    if (auto read = read_query(text.substr(query + 1), link); !read) return read.error();
     text = text.substr(0, query);
   }
   const auto first = text.find('/');
@@ -101,13 +143,16 @@ Result<Link> Link::parse(std::string_view text) {
 
 std::string Link::to_string() const {
   const bool ipv6 = host.find(':') != std::string::npos;
+  const std::string query = query_of(*this);
   return std::string(kScheme) + (ipv6 ? '[' + host + ']' : host) + ':' + std::to_string(port) + '/' +
-         space.to_string() + '/' + root.to_string() + (tls ? "?tls=1" : "");
+         space.to_string() + '/' + root.to_string() + (query.empty() ? query : '?' + query);
 }
 
 std::string Link::relay_url() const {
   const bool ipv6 = host.find(':') != std::string::npos;
-  return std::string(tls ? "wss://" : "ws://") + (ipv6 ? '[' + host + ']' : host) + ':' + std::to_string(port);
+  const std::string address = (ipv6 ? '[' + host + ']' : host) + ':' + std::to_string(port);
+  if (!uses_iroh(network)) return (tls ? "wss://" : "ws://") + address;
+  return (tls ? "https://" : "http://") + address + '/' + relay_path;
 }
 
 std::string_view to_string(FetchWait wait) {

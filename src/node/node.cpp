@@ -169,9 +169,10 @@ struct Node::Impl {
       auto dir = DataDir::open(options.data_dir);
       if (!dir) return dir.error();
       data_dir = std::move(*dir);
+      if (auto noted = data_dir->use_for(config.network.dialect); !noted) return noted.error();
     }
     if (!options.listen.empty() && uses_iroh(config.network.dialect)) {
-      return make_error(Errc::invalid_config, "listen: the embedded relay serves dialect 0.2 only; set relay");
+      return make_error(Errc::invalid_config, "listen: a node uses a relay inside it in dialect 0.2 only; set relay");
     }
     if (!options.listen.empty()) {
       relay_options.listen = {options.listen};
@@ -195,6 +196,7 @@ struct Node::Impl {
         [this, origin = relay.to_string(), door = server ? server->local_door() : nullptr] {
           return make_ws_connector(*runtime, origin, door);
         },
+        options.data_dir,
         [this](const Url& peer) { return kitsune ? kitsune->budget().usefulness(peer) : std::uint64_t{0}; });
     if (relay.empty()) {
       builder.checks.clear();

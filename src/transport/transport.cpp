@@ -4,6 +4,8 @@
 #include <map>
 #include <utility>
 
+#include "core/access/known_urls.hpp"
+#include "core/access/stranger_book.hpp"
 #include "log/log.hpp"
 #include "wire/k2proto.hpp"
 
@@ -12,6 +14,8 @@ namespace {
 
 /// A peer's reason for leaving is cut to this length.
 constexpr std::size_t kMaxReasonBytes = 1024;
+/// As long as messages of strangers wait, it is asked this often who they are.
+constexpr Duration kAskAgain = std::chrono::seconds(1);
 
 class DefaultTransport final : public Transport,
                                public TransportEvents,
@@ -53,6 +57,7 @@ class DefaultTransport final : public Transport,
   void unregister_space(const SpaceId& space) override {
     assert_on_strand(runtime_, "Transport::unregister_space");
     spaces_.erase(space);
+    blocked_ += strangers_.forget(space);
   }
 
   void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) override {
@@ -97,10 +102,28 @@ class DefaultTransport final : public Transport,
     if (!stopped_) backend_->on_server_answered();
   }
 
+  void on_peer_known(const SpaceId& space, const Url& peer) override {
+    assert_on_strand(runtime_, "Transport::on_peer_known");
+    if (stopped_ || strangers_.size() == 0) return;
+    // Later, because who has found it out is in the middle of something.
+    runtime_.post([weak = weak_from_this(), space, peer] {
+      const auto self = weak.lock();
+      if (!self || self->stopped_) return;
+      for (Bytes& message : self->strangers_.take(peer, space)) static_cast<void>(self->recv_data(peer, message));
+    });
+  }
+
+  bool is_known_to(const SpaceId& space, const Url& peer) const override {
+    if (!known_peers_only(dialect_)) return true;
+    const auto found = spaces_.find(space);
+    return found != spaces_.end() && found->second.heard.is_known(peer, runtime_.now());
+  }
+
   TransportStats stats() const override {
     assert_on_strand(runtime_, "Transport::stats");
     TransportStats stats = backend_->stats();
     stats.blocked_message_count = blocked_;
+    stats.waiting_message_count = strangers_.size();
     return stats;
   }
 
@@ -111,6 +134,7 @@ class DefaultTransport final : public Transport,
       return;
     }
     stopped_ = true;
+    runtime_.cancel(std::exchange(strangers_timer_, 0));
     backend_->stop([self = shared_from_this(), done = std::move(done)] {
       // Spaces hold this transport, and this object held them.
       self->spaces_.clear();
@@ -147,6 +171,7 @@ class DefaultTransport final : public Transport,
       if (!allowed(peer, nullptr, Direction::incoming)) return make_error(Errc::blocked, "the peer is blocked");
       return handler_ ? handler_->preflight_validate_incoming(peer, std::move(decoded->data)) : Result<void>();
     }
+    if (decoded && waits(peer, *decoded, message)) return {};
     Result<void> taken = decoded ? take(peer, *decoded) : Result<void>(decoded.error());
     if (taken || refused_message_closes(dialect_)) return taken;
     if (refused_log_.open(runtime_.now())) {
@@ -161,6 +186,7 @@ class DefaultTransport final : public Transport,
   }
 
   void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override {
+    blocked_ += strangers_.forget(peer);
     for (const auto& module : module_handlers()) module->peer_disconnect(peer, reason);
     for (const auto& space : space_handlers()) space->peer_disconnect(peer, reason);
     if (handler_) handler_->peer_disconnect(peer, reason);
@@ -170,12 +196,51 @@ class DefaultTransport final : public Transport,
   struct Space {
     std::shared_ptr<SpaceMessageHandler> handler;
     std::map<std::string, std::shared_ptr<ModuleMessageHandler>, std::less<>> modules;
+    KnownUrls heard;  ///< peers that have sent a message, where the dialect has known_peers_only
   };
 
   bool allowed(const Url& peer, const SpaceId* space, Direction direction) {
     if (!handler_ || handler_->allow(peer, space, direction)) return true;
     blocked_ += 1;
     return false;
+  }
+
+  bool is_stranger(const Url& peer, const SpaceId& space) {
+    return known_peers_only(dialect_) && handler_ && !handler_->is_known(peer, space);
+  }
+
+  /// Whether it is a stranger's message, which is handled later if at all.
+  bool waits(const Url& peer, const wire::K2ProtoView& decoded, const Bytes& message) {
+    const bool speaks = decoded.type == wire::K2WireType::notify || decoded.type == wire::K2WireType::module;
+    if (!speaks || !decoded.space) return false;
+    const SpaceId space(*decoded.space);
+    if (!spaces_.contains(space) || !is_stranger(peer, space)) return false;
+    if (!strangers_.hold(peer, space, message, runtime_.now(), blocked_)) {
+      blocked_ += 1;
+      return true;
+    }
+    if (stranger_log_.open(runtime_.now())) {
+      log::info("transport", "messages of " + peer.to_string() +
+                                 " wait, because no agent of the space is known there; asking who it is" +
+                                 stranger_log_.left_out());
+    }
+    handler_->on_stranger(peer, space);
+    watch_strangers();
+    return true;
+  }
+
+  void watch_strangers() {
+    if (strangers_timer_ != 0 || strangers_.size() == 0 || stopped_) return;
+    strangers_timer_ = runtime_.schedule_after(kAskAgain, [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->strangers_timer_ = 0;
+      self->blocked_ += self->strangers_.expire(self->runtime_.now());
+      for (const auto& [space, peer] : self->strangers_.waiting()) {
+        if (self->handler_) self->handler_->on_stranger(peer, space);
+      }
+      self->watch_strangers();
+    });
   }
 
   /// Completes `done` with an error if the message must not be sent.
@@ -185,6 +250,9 @@ class DefaultTransport final : public Transport,
       why = make_error(Errc::cancelled, "the transport is stopped");
     } else if (!allowed(peer, &space, Direction::outgoing)) {
       why = make_error(Errc::blocked, "the peer is blocked");
+    } else if (is_stranger(peer, space)) {
+      blocked_ += 1;
+      why = make_error(Errc::blocked, "no agent of the space is known at " + peer.to_string());
     } else {
       return false;
     }
@@ -216,6 +284,7 @@ class DefaultTransport final : public Transport,
     if (!allowed(peer, &space, Direction::incoming)) return {};
     const auto found = spaces_.find(space);
     if (found == spaces_.end()) return {};
+    if (known_peers_only(dialect_)) found->second.heard.on_info(peer, runtime_.now());
     // The handler may unregister itself, so keep it alive.
     if (message.type == wire::K2WireType::notify) {
       const std::shared_ptr<SpaceMessageHandler> handler = found->second.handler;
@@ -254,6 +323,9 @@ class DefaultTransport final : public Transport,
   std::shared_ptr<TransportHandler> handler_;
   std::map<SpaceId, Space> spaces_;
   std::uint64_t blocked_ = 0;
+  StrangerBook strangers_;
+  Runtime::TimerId strangers_timer_ = 0;
+  log::Gate stranger_log_;
   log::Gate refused_log_;
   log::Gate closed_log_;
   bool stopped_ = false;

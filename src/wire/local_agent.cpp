@@ -10,6 +10,7 @@
 #include <new>
 
 #include "kitsune2/agent.hpp"
+#include "wire/key_file.hpp"
 
 namespace kitsune2 {
 
@@ -165,7 +166,9 @@ Result<std::shared_ptr<Ed25519LocalAgent>> Ed25519LocalAgent::from_seed(ByteView
 
 namespace {
 
-Result<std::shared_ptr<Ed25519LocalAgent>> read_key_file(const Fd& fd, const std::string& path) {
+/// Puts the seed into `seed`. Returns the agent that has this key.
+Result<std::shared_ptr<Ed25519LocalAgent>> read_key_file(const Fd& fd, const std::string& path,
+                                                         Wiped<kSeedBytes>& seed) {
   struct stat status {};
   if (::fstat(fd.get(), &status) != 0) return io_error(path, "cannot read the key file", errno);
   if (!S_ISREG(status.st_mode)) return make_error(Errc::io, path + ": not a regular file");
@@ -187,7 +190,6 @@ Result<std::shared_ptr<Ed25519LocalAgent>> read_key_file(const Fd& fd, const std
       line.back() != '\n') {
     return corrupt;
   }
-  Wiped<kSeedBytes> seed;
   std::size_t seed_size = 0;
   if (sodium_base642bin(reinterpret_cast<unsigned char*>(seed.data()), seed.size(), line.data() + kFileMagic.size(),
                         kKeyText, nullptr, &seed_size, nullptr, sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0 ||
@@ -218,18 +220,32 @@ Result<bool> make_key_file(const std::string& path) {
   return create_key_file(path, text.data(), kFileBytes);
 }
 
-}  // namespace
-
-Result<std::shared_ptr<Ed25519LocalAgent>> Ed25519LocalAgent::load_or_create(const std::string& path) {
+Result<std::shared_ptr<Ed25519LocalAgent>> read_or_make(const std::string& path, Wiped<kSeedBytes>& seed) {
   init_sodium();
   // The second turn reads the file that the first one, or another process, has made.
   for (int turn = 0; turn < 2; ++turn) {
     const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    if (fd) return read_key_file(fd, path);
+    if (fd) return read_key_file(fd, path, seed);
     if (errno != ENOENT || turn == 1) return io_error(path, "cannot open the key file", errno);
     if (const auto made = make_key_file(path); !made) return made.error();
   }
   return make_error(Errc::internal, path + ": the key file appeared and disappeared again");
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Ed25519LocalAgent>> Ed25519LocalAgent::load_or_create(const std::string& path) {
+  Wiped<kSeedBytes> seed;
+  return read_or_make(path, seed);
+}
+
+Result<std::array<std::uint8_t, 32>> load_or_create_seed(const std::string& path) {
+  Wiped<kSeedBytes> seed;
+  const auto agent = read_or_make(path, seed);
+  if (!agent) return agent.error();
+  std::array<std::uint8_t, 32> out{};
+  std::memcpy(out.data(), seed.data(), out.size());
+  return out;
 }
 
 void Ed25519LocalAgent::set_cur_storage_arc(DhtArc arc) {

@@ -170,8 +170,12 @@ class World:
         self.dir = tempfile.mkdtemp(prefix="k2-interop-")
 
     def over_iroh(self):
-        """Whether the stock nodes speak dialect 0.5, so that ours must, too."""
-        return self.stock >= (0, 5, 0)
+        """Whether the stock nodes speak dialect 0.4 or 0.5, so that ours must, too."""
+        return self.stock >= (0, 4, 0)
+
+    def network(self):
+        """The dialect of the stock nodes."""
+        return "0.5" if self.stock >= (0, 5, 0) else "0.4" if self.over_iroh() else "0.2"
 
     def relay(self, kind, port=None, limits=False):
         """A relay and bootstrap server; returns (process, "host:port"). limits: with the stock rate limit."""
@@ -226,7 +230,7 @@ class World:
         binary = f"{self.rust}/rust-peer" if kind == "rust" else f"{self.build}/tests/interop/cpp-peer"
         argv = [binary, "--name", name, "--server", addr]
         if kind == "cpp" and self.over_iroh():
-            argv += ["--dialect", "0.5"]
+            argv += ["--dialect", self.network()]
         for key, value in options.items():
             argv += ["--" + key.replace("_", "-"), str(value)]
         peer = self.start(f"{kind}-{name}", argv)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""C++ nodes of dialect 0.5 against stock Rust kitsune2 0.5.3, through the stock relay and bootstrap server and ours.
+"""C++ nodes of dialects 0.5 and 0.4 against stock Rust kitsune2 0.5.3 and 0.4.1, through the stock relay and bootstrap
+server of 0.5.3 and ours. The name of the folder of the Rust binaries says which.
 
 usage: iroh.py --build BUILD_DIR --rust DIR_OF_RUST_BINARIES [NAME_PART…]
 As interop.py; what both can do is taken from there.
@@ -8,6 +9,9 @@ As interop.py; what both can do is taken from there.
 import argparse
 import hashlib
 import itertools
+import json
+import os
+import subprocess
 import time
 
 from harness import check, die_with_parent, free_port, run
@@ -114,6 +118,43 @@ def relay_restarts(world, kind, a, b):
             return False
 
         world.until(heard, 120, f"{sender.label} does not reach {receiver.label}", every=2)
+
+
+@test()
+def share_and_fetch(world):
+    """The program shares a folder in one process and fetches it in another, over the stock relay."""
+    _, addr = world.relay("rust")
+    folder = os.path.join(world.dir, "folder")
+    os.makedirs(os.path.join(folder, "below"))
+    for name, size in (("small", 100), ("below/large", 20_000_000), ("empty", 0)):
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(hashlib.shake_256(name.encode()).digest(size))
+    program = f"{world.build}/apps/kitsune2/kitsune2"
+    share = [program, "share", "--data", os.path.join(world.dir, "sharer"), "--json"]
+    sharer = world.start("share", [*share, "--network", world.network(), "--relay", addr, folder])
+    link = json.loads(sharer.wait(r'^({"event":"shared".*)$', 40).group(1))["link"]
+    check(link.endswith("?network=" + world.network()), link)
+    sharer.wait(r'"event":"online"', 20)
+    fetch = [program, "fetch", link, "--data", os.path.join(world.dir, "fetcher"), "--json"]
+    fetcher = world.start("fetch", [*fetch, "--out", os.path.join(world.dir, "out"), "--timeout", "60"])
+    done = json.loads(fetcher.wait(r'^({"event":"done".*)$', 60, progress='"event":"progress"').group(1))
+    check(done["complete"] and done["files_written"] == 3, done)
+    same = subprocess.run(["diff", "-r", folder, os.path.join(world.dir, "out")], capture_output=True, text=True)
+    check(same.returncode == 0, same.stdout)
+    status = subprocess.run([program, "status", "--data", os.path.join(world.dir, "sharer")], capture_output=True, text=True)
+    check(f", network {world.network()}" in status.stdout.splitlines()[0], status.stdout)
+    sharer.stop()
+
+    # The folder remembers what it is for.
+    again = world.start("share", [*share, "--relay", addr, folder])
+    check(json.loads(again.wait(r'^({"event":"shared".*)$', 40).group(1))["link"] == link, "another link")
+    again.stop()
+    other = subprocess.run([*share, "--network", "0.2", "--relay", addr, folder], capture_output=True, text=True)
+    check(other.returncode == 2 and f"has data of dialect {world.network()}, but this node is to speak 0.2" in other.stderr,
+          f"{other.returncode} {other.stderr}")
+    other = subprocess.run([*fetch, "--network", "0.2", "--out", world.dir + "/x"], capture_output=True, text=True)
+    check(other.returncode == 2 and f"the link is of network {world.network()}, which contradicts --network 0.2" in other.stderr,
+          f"{other.returncode} {other.stderr}")
 
 
 if __name__ == "__main__":

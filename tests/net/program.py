@@ -11,7 +11,7 @@ COMMANDS = ["relay", "share", "fetch", "status", "check", "demo", "config", "com
 def test(world):
     say("help and version")
     out, err = world.run("--version")
-    check(re.fullmatch(r"kitsune2 \d+\.\d+\.\d+ \(wire: kitsune2 0\.2\)\n", out), f"version: {out!r}")
+    check(re.fullmatch(r"kitsune2 \d+\.\d+\.\d+ \(wire: kitsune2 0\.2, 0\.4, 0\.5\)\n", out), f"version: {out!r}")
     equal(err, "", "stderr")
     out, _ = world.run("--help")
     contains(out, "Exit codes: 0 done")

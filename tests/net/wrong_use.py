@@ -18,7 +18,7 @@ def test(world):
         ("kitsune2://127.0.0.1:1/Zg/" + root[:40], "link: the root is not base64 (URL-safe, no padding) of 32 bytes; is the link cut off?"),
         ("kitsune2://127.0.0.1:99999/Zg/" + root, "the port is not a number from 0 to 65535"),
         ("kitsune2://127.0.0.1/Zg/" + root, "the port is missing, expected HOST:PORT"),
-        ("kitsune2://127.0.0.1:1/Zg/" + root + "?tls=2", "only tls=1 is known"),
+        ("kitsune2://127.0.0.1:1/Zg/" + root + "?tls=2", "only tls=1, relay=PATH and network="),
         ("kitsune2://127.0.0.1:1/Z=/" + root, "link: the space is not base64"),
     ]:
         out, err = world.run("fetch", link, "--data", world.path("never"), "--out", world.path("never-out"), code=2)

@@ -8,6 +8,7 @@
 #include "kitsune2/builder.hpp"
 #include "kitsune2/http.hpp"
 #include "log/log.hpp"
+#include "node/bootstrap/token_client.hpp"
 #include "node/config/config_table.hpp"
 #include "node/space/agent_rules.hpp"
 
@@ -337,8 +338,12 @@ Result<std::shared_ptr<Bootstrap>> make_core_bootstrap(const ModuleContext& cont
   const auto server = config_table::bootstrap_server(context.config->current().core_bootstrap);
   if (!server) return server.error();
   // As in the reference, the path of the url is not used.
-  auto bootstrap = std::make_shared<CoreBootstrap>(context, std::move(http),
-                                                   (server->tls ? "https://" : "http://") + server->authority);
+  const std::string root = (server->tls ? "https://" : "http://") + server->authority;
+  if (const auto& material = context.config->current().core_bootstrap.auth_material_base64) {
+    // The configuration was checked.
+    http = make_token_client(*context.runtime, std::move(http), root, auth_material(*material).value());
+  }
+  auto bootstrap = std::make_shared<CoreBootstrap>(context, std::move(http), root);
   bootstrap->start();
   return std::shared_ptr<Bootstrap>(std::move(bootstrap));
 }

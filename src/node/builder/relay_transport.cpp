@@ -1,21 +1,33 @@
 // The transport over the relay in a configuration.
 #include "node/builder/relay_transport.hpp"
 
+#include <sodium.h>
+
 #include <array>
 #include <utility>
 
 #include "core/relay_url.hpp"
 #include "kitsune2/transport_iroh.hpp"
+#include "node/builder/store_paths.hpp"
 #include "node/config/config_table.hpp"
 #include "transport/iroh/endpoint_url.hpp"
 #include "transport/tx5/peer_addresses.hpp"
 #include "transport/tx5/tx5_transport.hpp"
+#include "wire/key_file.hpp"
 
 namespace kitsune2 {
 
 namespace {
 
 bool over_iroh(const Config& config) { return uses_iroh(config.network.dialect); }
+
+/// The endpoint's key: one for each start, as in the reference, unless it is to be kept.
+Result<std::array<std::uint8_t, 32>> endpoint_seed(Runtime& strand, const Config& config, const std::string& data_dir) {
+  if (config.iroh_transport.keep_endpoint_key && !data_dir.empty()) return load_or_create_seed(node_key_path(data_dir));
+  std::array<std::uint8_t, 32> seed{};
+  strand.random_bytes(seed);
+  return seed;
+}
 
 }  // namespace
 
@@ -48,17 +60,19 @@ Result<void> check_relay(const Config& config) {
 }
 
 void use_relay_transport(Builder& builder, std::function<std::shared_ptr<WsConnector>()> connector,
-                         std::function<std::uint64_t(const Url&)> usefulness) {
+                         std::string data_dir, std::function<std::uint64_t(const Url&)> usefulness) {
   // What a relay inside the node knows about its peers' addresses.
   const auto addresses = std::make_shared<tx5::PeerAddresses>();
   builder.address_group = [addresses](const Url& peer) { return addresses->group_of(peer); };
-  builder.transport = [connector = std::move(connector), usefulness = std::move(usefulness), addresses](
-                          Runtime& strand, const Config& c) -> Result<std::unique_ptr<TransportBackend>> {
+  builder.transport = [connector = std::move(connector), usefulness = std::move(usefulness),
+                       data_dir = std::move(data_dir),
+                       addresses](Runtime& strand, const Config& c) -> Result<std::unique_ptr<TransportBackend>> {
     if (over_iroh(c)) {
-      // As the reference: a key for each start.
-      std::array<std::uint8_t, 32> seed{};
-      strand.random_bytes(seed);
-      return make_iroh_transport(strand, connector(), c.iroh_transport, seed, c.network);
+      auto seed = endpoint_seed(strand, c, data_dir);
+      if (!seed) return seed.error();
+      auto made = make_iroh_transport(strand, connector(), c.iroh_transport, *seed, c.network);
+      sodium_memzero(seed->data(), seed->size());
+      return made;
     }
     auto made = tx5::Tx5Transport::create(strand, connector(), c.tx5_transport, tx5::LinkLimits{}, c.network);
     if (!made) return made.error();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "kitsune2/builder.hpp"
 #include "transport/ws.hpp"
@@ -21,9 +22,10 @@ void set_relay(Config& config, const Url& relay, bool plain_text);
 /// Checks whether the transport can be made. Errc::invalid_config names the key.
 Result<void> check_relay(const Config& config);
 /// Gives `builder` the transport of its configuration's dialect, over the relay that is set, and that transport's
-/// knowledge of where peers come from (`address_group`). `usefulness`: what a peer is worth when the node has as many
-/// connections as it may; null: all are equal.
+/// knowledge of where peers come from (`address_group`). `data_dir`: where a key of the endpoint is kept, if one is;
+/// empty: none is. `usefulness`: what a peer is worth when the node has as many connections as it may; null: all are
+/// equal.
 void use_relay_transport(Builder& builder, std::function<std::shared_ptr<WsConnector>()> connector,
-                         std::function<std::uint64_t(const Url&)> usefulness = nullptr);
+                         std::string data_dir, std::function<std::uint64_t(const Url&)> usefulness = nullptr);
 
 }  // namespace kitsune2

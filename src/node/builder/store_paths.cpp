@@ -95,6 +95,96 @@ std::string space_path(const std::string& dir, const SpaceId& space) {
   return dir + '/' + name;
 }
 
+namespace {
+
+/// Longer than any dialect's name.
+constexpr std::size_t kMaxNote = 64;
+
+std::string dialect_path(const std::string& dir) { return dir + "/dialect"; }
+
+Error cannot(const std::string& path, int error) {
+  return make_error(error == ENOSPC ? Errc::disk_full : Errc::io, path + ": " + reason(error));
+}
+
+/// Whether a node has kept anything here.
+Result<bool> has_data(const std::string& dir) {
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(dir, error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    if (name.ends_with(".db") || name.ends_with(".key")) return true;
+  }
+  if (error && error != std::errc::no_such_file_or_directory) return make_error(Errc::io, dir + ": " + error.message());
+  return false;
+}
+
+Result<std::optional<std::string>> read_note(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0 && errno == ENOENT) return std::optional<std::string>();
+  if (fd < 0) return cannot(path, errno);
+  std::string text(kMaxNote, '\0');
+  const ssize_t size = ::read(fd, text.data(), text.size());
+  const int why = size < 0 ? errno : 0;
+  ::close(fd);
+  if (why != 0) return cannot(path, why);
+  text.resize(static_cast<std::size_t>(size));
+  return std::optional(text);
+}
+
+int sync_folder(const std::string& dir) {
+  const int fd = ::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return errno == EACCES ? 0 : errno;
+  const int why = ::fsync(fd) == 0 || errno == EINVAL ? 0 : errno;  // EINVAL: this file system cannot sync a folder
+  ::close(fd);
+  return why;
+}
+
+}  // namespace
+
+Result<std::optional<Dialect>> dialect_of_folder(const std::string& dir) {
+  const auto any = has_data(dir);
+  if (!any) return any.error();
+  if (!*any) return std::optional<Dialect>();
+  const auto note = read_note(dialect_path(dir));
+  if (!note) return note.error();
+  if (!*note) return std::optional(Dialect::v0_2);
+  const std::string& text = **note;
+  const auto dialect = text.ends_with('\n') ? dialect_of(text.substr(0, text.size() - 1)) : std::nullopt;
+  if (!dialect) {
+    return make_error(Errc::corrupt, dialect_path(dir) + ": names no dialect that this version knows: \"" +
+                                         log::printable(text, kMaxNote) + '"');
+  }
+  return std::optional(*dialect);
+}
+
+Result<void> DataDir::use_for(Dialect dialect) {
+  const auto held = dialect_of_folder(path_);
+  if (!held) return held.error();
+  if (*held) {
+    if (**held == dialect) return {};
+    return make_error(Errc::invalid_config, path_ + ": has data of dialect " + std::string(to_string(**held)) +
+                                                ", but this node is to speak " + std::string(to_string(dialect)) +
+                                                "; choose another folder, or the folder's dialect");
+  }
+  const std::string note = dialect_path(path_), fresh = note + ".new";
+  if (dialect == Dialect::v0_2) {
+    // One that a node of another dialect left before it had any data.
+    if (::unlink(note.c_str()) != 0) return errno == ENOENT ? Result<void>() : cannot(note, errno);
+    if (const int why = sync_folder(path_); why != 0) return cannot(path_, why);
+    return {};
+  }
+  ::unlink(fresh.c_str());
+  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return cannot(fresh, errno);
+  const bool written = write_note(fd, std::string(to_string(dialect)) + '\n') && ::fsync(fd) == 0;
+  int why = written ? 0 : errno;
+  ::close(fd);
+  if (why == 0 && ::rename(fresh.c_str(), note.c_str()) != 0) why = errno;
+  if (why == 0) why = sync_folder(path_);
+  if (why == 0) return {};
+  ::unlink(fresh.c_str());
+  return cannot(note, why);
+}
+
 Result<void> put_damaged_aside(const std::string& path, const Error& why) {
   constexpr int kKept = 3;
   const auto name = [&](int number, const char* end) { return path + ".damaged-" + std::to_string(number) + end; };

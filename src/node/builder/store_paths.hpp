@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "kitsune2/dialect.hpp"
 #include "kitsune2/error.hpp"
 #include "kitsune2/ids.hpp"
 
@@ -19,10 +21,18 @@ inline std::string peer_store_path(const std::string& dir, const SpaceId& space)
   return space_path(dir, space) + ".peers.db";
 }
 inline std::string agent_key_path(const std::string& dir) { return dir + "/agent.key"; }
+/// Of the endpoint, in dialects that use iroh.
+inline std::string node_key_path(const std::string& dir) { return dir + "/node.key"; }
 
 /// Renames a damaged database, with its WAL, to "<path>.damaged-1", and logs `why`. Keeps two earlier ones as -2 and
 /// -3. Errc::io, Errc::disk_full.
 Result<void> put_damaged_aside(const std::string& path, const Error& why);
+
+/// The dialect of the data in the directory `dir`: what its file "dialect" says, or 0.2 if there is none, as in the
+/// directories of earlier versions. nullopt: there is no data yet, so that a node of any dialect may use it.
+/// *Rationale*: the ops of a space belong to one network, and the urls that the stores keep to one transport.
+/// Errc::corrupt: the file says something else; Errc::io.
+Result<std::optional<Dialect>> dialect_of_folder(const std::string& dir);
 
 /// A data directory that this process uses exclusively, until the object is destroyed. "node.lock" contains its process
 /// id, and "stopping" once it ends.
@@ -38,6 +48,10 @@ class DataDir {
   DataDir(const DataDir&) = delete;
   DataDir& operator=(const DataDir&) = delete;
   const std::string& path() const { return path_; }
+  /// Notes, durably and before there is any data, that the directory is for nodes of `dialect`. 0.2 needs no note.
+  /// Errc::invalid_config names both dialects if there is data of another one; Errc::corrupt, Errc::io,
+  /// Errc::disk_full.
+  Result<void> use_for(Dialect dialect);
 
  private:
   DataDir(std::string path, int fd) : path_(std::move(path)), lock_fd_(fd) {}

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -105,26 +106,29 @@ Result<Json> parse_strictly(std::string_view text) {
   return out;
 }
 
-/// The dialects that this version speaks.
-std::vector<std::string> built_dialects() {
+std::vector<std::string> dialects() {
   std::vector<std::string> out;
   for (const Dialect dialect : {Dialect::v0_2, Dialect::v0_4, Dialect::v0_5}) {
-    if (is_built(dialect)) out.emplace_back(to_string(dialect));
+    out.emplace_back(to_string(dialect));
   }
   return out;
 }
-std::string built_dialects(std::string_view separator) {
+std::string dialects(std::string_view separator) {
   std::string out;
-  for (const std::string& name : built_dialects()) out += (out.empty() ? "" : std::string(separator)) + name;
+  for (const std::string& name : dialects()) out += (out.empty() ? "" : std::string(separator)) + name;
   return out;
 }
 
 std::string range_text(const Key& key) { return std::to_string(key.min) + ".." + std::to_string(key.max); }
 
-Result<std::uint64_t> take_number(const Json& value, const Key& key, const std::string& path) {
+/// What is in a section that the node does not use need only fit.
+template <class T>
+Result<T> take_number(const Json& value, const Key& key, const std::string& path, bool used) {
   if (value.is_number_unsigned()) {
     const auto number = value.get<std::uint64_t>();
-    if (number >= key.min && number <= key.max) return number;
+    const std::uint64_t least = used ? key.min : 0;
+    const std::uint64_t most = used ? key.max : std::numeric_limits<T>::max();
+    if (number >= least && number <= most) return static_cast<T>(number);
   }
   if (value.is_number())
     return bad(path, "must be a whole number in " + range_text(key) + ", got " + shown(value.dump()));
@@ -140,62 +144,63 @@ Overloaded(F...) -> Overloaded<F...>;
 
 Result<void> take(const Json& value, const Section& section, const Key& key, Config& config) {
   const std::string path = path_of(section, key);
+  const bool used = section.is_used(config);
   const auto expected = [&](const char* what) {
     return bad(path, std::string("must be ") + what + ", got a " + value.type_name());
   };
-  return std::visit(
-      Overloaded{[&](bool* slot) -> Result<void> {
-                   if (!value.is_boolean()) return expected("true or false");
-                   *slot = value.get<bool>();
-                   return {};
-                 },
-                 [&](std::uint32_t* slot) -> Result<void> {
-                   auto number = take_number(value, key, path);
-                   if (!number) return number.error();
-                   *slot = static_cast<std::uint32_t>(*number);
-                   return {};
-                 },
-                 [&](std::uint64_t* slot) -> Result<void> {
-                   auto number = take_number(value, key, path);
-                   if (!number) return number.error();
-                   *slot = *number;
-                   return {};
-                 },
-                 [&](std::optional<std::uint32_t>* slot) -> Result<void> {
-                   slot->reset();
-                   if (value.is_null()) return {};
-                   auto number = take_number(value, key, path);
-                   if (!number) return number.error();
-                   *slot = static_cast<std::uint32_t>(*number);
-                   return {};
-                 },
-                 [&](std::string* slot) -> Result<void> {
-                   if (!value.is_string()) return expected("a string");
-                   *slot = value.get<std::string>();
-                   return {};
-                 },
-                 [&](std::optional<std::string>* slot) -> Result<void> {
-                   slot->reset();
-                   if (value.is_null()) return {};
-                   if (!value.is_string()) return expected("a string or null");
-                   *slot = value.get<std::string>();
-                   return {};
-                 },
-                 [&](JsonText slot) -> Result<void> {
-                   if (!value.is_object()) return expected("an object");
-                   *slot.text = value.dump();
-                   return {};
-                 },
-                 [&](Dialect* slot) -> Result<void> {
-                   if (!value.is_string()) return expected("a string");
-                   const auto named = dialect_of(value.get_ref<const std::string&>());
-                   if (!named) {
-                     return bad(path, "must be \"" + built_dialects("\" or \"") + "\", got " + shown(value.dump()));
-                   }
-                   *slot = *named;
-                   return {};
-                 }},
-      key.slot(config));
+  return std::visit(Overloaded{[&](bool* slot) -> Result<void> {
+                                 if (!value.is_boolean()) return expected("true or false");
+                                 *slot = value.get<bool>();
+                                 return {};
+                               },
+                               [&](std::uint32_t* slot) -> Result<void> {
+                                 auto number = take_number<std::uint32_t>(value, key, path, used);
+                                 if (!number) return number.error();
+                                 *slot = *number;
+                                 return {};
+                               },
+                               [&](std::uint64_t* slot) -> Result<void> {
+                                 auto number = take_number<std::uint64_t>(value, key, path, used);
+                                 if (!number) return number.error();
+                                 *slot = *number;
+                                 return {};
+                               },
+                               [&](std::optional<std::uint32_t>* slot) -> Result<void> {
+                                 slot->reset();
+                                 if (value.is_null()) return {};
+                                 auto number = take_number<std::uint32_t>(value, key, path, used);
+                                 if (!number) return number.error();
+                                 *slot = *number;
+                                 return {};
+                               },
+                               [&](std::string* slot) -> Result<void> {
+                                 if (!value.is_string()) return expected("a string");
+                                 *slot = value.get<std::string>();
+                                 return {};
+                               },
+                               [&](std::optional<std::string>* slot) -> Result<void> {
+                                 slot->reset();
+                                 if (value.is_null()) return {};
+                                 if (!value.is_string()) return expected("a string or null");
+                                 *slot = value.get<std::string>();
+                                 return {};
+                               },
+                               [&](JsonText slot) -> Result<void> {
+                                 if (!value.is_object()) return expected("an object");
+                                 *slot.text = value.dump();
+                                 return {};
+                               },
+                               [&](Dialect* slot) -> Result<void> {
+                                 if (!value.is_string()) return expected("a string");
+                                 const auto named = dialect_of(value.get_ref<const std::string&>());
+                                 if (!named) {
+                                   return bad(path,
+                                              "must be \"" + dialects("\" or \"") + "\", got " + shown(value.dump()));
+                                 }
+                                 *slot = *named;
+                                 return {};
+                               }},
+                    key.slot(config));
 }
 
 /// Checks that a key's value is the text of a JSON object, as strictly as the rest.
@@ -229,11 +234,7 @@ Result<void> check(const Section& section, const Key& key, Config& config) {
             if (!problem.empty()) return bad(path, problem);
             return {};
           },
-          [&](Dialect* slot) -> Result<void> {
-            if (is_built(*slot)) return {};
-            return bad(path, std::string(to_string(*slot)) + " is not built yet; this version speaks " +
-                                 built_dialects(" and "));
-          }},
+          [&](Dialect*) -> Result<void> { return {}; }},
       key.slot(config));
 }
 
@@ -293,6 +294,12 @@ Result<Config> Config::overlaid(std::string_view json) const {
   // Old names of keys that were given, with the path of the key that replaces each.
   std::vector<std::pair<std::string, std::string_view>> old_names;
   std::set<std::string> given;
+  // First of all the dialect, which says what the node uses.
+  if (const auto at = parsed->find("network"); at != parsed->end() && at->is_object()) {
+    if (const auto name = at->find("dialect"); name != at->end() && name->is_string()) {
+      out.network.dialect = dialect_of(name->get_ref<const std::string&>()).value_or(out.network.dialect);
+    }
+  }
   for (const auto& [name, value] : parsed->items()) {
     const auto section =
         std::find_if(sections().begin(), sections().end(), [&name = name](const Section& s) { return s.name == name; });
@@ -338,6 +345,7 @@ Result<void> config_table::validate(const CoreFetchConfig& config) {
 Result<void> Config::validate() const {
   Config copy = *this;
   for (const Section& section : sections()) {
+    if (!section.is_used(copy)) continue;
     if (auto fine = check(section, copy); !fine) return fine;
   }
   const std::string problem = check_object_text(application);
@@ -393,7 +401,7 @@ std::string Config::json_schema() {
                      [&](std::optional<std::string>*) {
                        entry["type"] = Json::array({"string", "null"});
                      },
-                     [&](Dialect*) { entry["enum"] = Json(built_dialects()); }},
+                     [&](Dialect*) { entry["enum"] = Json(dialects()); }},
           slot);
       entry["default"] = printed(slot);
       entry["description"] = std::string(key.doc);
@@ -431,7 +439,7 @@ std::string Config::reference_markdown() {
                      [&](std::string*) -> std::string { return "text"; },
                      [&](std::optional<std::string>*) -> std::string { return "text, null"; },
                      [&](JsonText) -> std::string { return "object"; },
-                     [&](Dialect*) -> std::string { return built_dialects(", "); }},
+                     [&](Dialect*) -> std::string { return dialects(", "); }},
           slot);
       out << "| `" << key.name << "` | `" << printed(slot).dump() << "` | " << range << " | "
           << (key.reference ? "yes" : "ours") << " | " << (key.at_run_time ? "yes" : "no") << " | " << key.doc

@@ -7,6 +7,7 @@
 
 #include "core/relay_url.hpp"
 #include "net/url_parts.hpp"
+#include "node/bootstrap/token_client.hpp"
 
 namespace kitsune2::config_table {
 namespace {
@@ -31,6 +32,10 @@ std::string check_iroh_relay_url(const std::string& text) {
   if (canonical_relay_url(text, url_form(Dialect::v0_5)).has_error())
     return "must be like https://host:port/path, got \"" + text + '"';
   return {};
+}
+
+std::string check_material(const std::string& text) {
+  return auth_material(text) ? "" : "must be base64 (standard alphabet, with padding) of 1 to 65536 bytes";
 }
 
 std::string check_no_material(const std::string& /*text*/) {
@@ -194,6 +199,13 @@ const std::array kCoreBootstrap = {
         .min = 1,
         .max = kDayMs,
         .at_run_time = true},
+    Key{.name = "authMaterialBase64",
+        .slot = K2_SLOT(core_bootstrap.auth_material_base64),
+        .doc =
+            "What the server's authentication asks for, in base64 with padding: it is put to /authenticate, and each "
+            "request carries the token of the answer. Null: no authentication. A key of kitsune2 0.5.3.",
+        .reference = false,
+        .check = check_material},
     Key{.name = "maxResponseBytes",
         .slot = K2_SLOT(core_bootstrap.max_response_bytes),
         .doc = "A longer answer of the server is refused.",
@@ -240,7 +252,7 @@ const std::array kMemBootstrap = {
 const std::array kNetwork = {
     Key{.name = "dialect",
         .slot = K2_SLOT(network.dialect),
-        .doc = "The range of kitsune2 versions whose wire the node speaks. 0.4 is known but not built yet.",
+        .doc = "The range of kitsune2 versions whose wire the node speaks.",
         .reference = false},
     Key{.name = "tlsCaFile",
         .slot = K2_SLOT(network.tls_ca_file),
@@ -344,6 +356,11 @@ const std::array kIrohTransport = {
         .doc = "Connections at a time.",
         .min = IrohTransportConfig::kMaxPeers.least,
         .max = IrohTransportConfig::kMaxPeers.most,
+        .reference = false},
+    Key{.name = "keepEndpointKey",
+        .slot = K2_SLOT(iroh_transport.keep_endpoint_key),
+        .doc = "Keep the endpoint's key in the data folder (node.key), so that the node has the same url after a "
+               "restart. As in the reference, each start makes a fresh one otherwise.",
         .reference = false},
 };
 
@@ -455,6 +472,8 @@ const std::array kPeerBudget = {
 
 #undef K2_SLOT
 
+constexpr bool uses_tx5(Dialect dialect) { return !uses_iroh(dialect); }
+
 const std::array kSections = {
     Section{"coreFetch", "Fetching ops from peers, and serving ops to them.", kCoreFetch, check_fetch},
     Section{"corePublish", "Announcing new ops and agents to peers.", kCorePublish},
@@ -463,9 +482,10 @@ const std::array kSections = {
     Section{"coreSpace", "Signing the node's own agent infos again before they expire.", kCoreSpace},
     Section{"memBootstrap", "Finding peers inside one process, for tests.", kMemBootstrap},
     Section{"network", "Settings for all connections.", kNetwork},
-    Section{"tx5Transport", "Connections to peers through a relay, in dialect 0.2.", kTx5Transport, check_tx5},
-    Section{"irohTransport", "Connections to peers through an iroh relay, in dialect 0.5.", kIrohTransport, nullptr,
-            "0.5.3"},
+    Section{"tx5Transport", "Connections to peers through a relay, in dialect 0.2.", kTx5Transport, check_tx5, "0.2.2",
+            uses_tx5},
+    Section{"irohTransport", "Connections to peers through an iroh relay, in dialects 0.4 and 0.5.", kIrohTransport,
+            nullptr, "0.5.3", uses_iroh},
     Section{"k2Gossip", "Finding ops and agents that publish missed.", kK2Gossip},
 };
 

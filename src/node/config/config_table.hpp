@@ -46,6 +46,10 @@ struct Section {
   /// Says what is wrong between keys that are valid individually ("key: what"); empty if nothing is.
   std::string (*check)(const Config&) = nullptr;
   std::string_view version = "0.2.2";  ///< of kitsune2, in which the section exists
+  /// Whether a node of that dialect uses the section; null: every node does.
+  bool (*used_in)(Dialect) = nullptr;
+
+  bool is_used(const Config& config) const { return used_in == nullptr || used_in(config.network.dialect); }
 };
 
 std::span<const Section> sections();

@@ -89,7 +89,8 @@ void CorePublish::send_next(const std::shared_ptr<Job>& job) {
                               outcome = make_error(Errc::cancelled, "publish is stopped");
                             if (self) (sent ? self->stats_.ops_sent : self->stats_.send_failures) += sent ? count : 1;
                             if (self && sent) self->on_sent(job->target);
-                            if (self && !sent && sent.error().code != Errc::blocked)
+                            if (self && (sent ? !self->transport_->is_known_to(self->space_, job->target)
+                                              : sent.error().code != Errc::blocked))
                               self->tell_unconfirmed(job->target);
                             job->sent += count;
                             if (outcome && job->sent < job->op_ids.size()) return self->send_next(job);

@@ -144,6 +144,15 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
       auto owner = owner_.lock();
       return owner != nullptr && owner->allow(peer, space, direction);
     }
+    bool is_known(const Url& peer, const SpaceId& space) override {
+      const auto owner = owner_.lock();
+      const CoreSpace* const found = owner ? owner->find(space) : nullptr;
+      return found != nullptr && found->is_known(peer);
+    }
+    void on_stranger(const Url& /*peer*/, const SpaceId& space) override {
+      const auto owner = owner_.lock();
+      if (CoreSpace* const found = owner && !owner->stopping_ ? owner->find(space) : nullptr) found->on_stranger();
+    }
 
    private:
     std::weak_ptr<CoreKitsune> owner_;
@@ -174,6 +183,11 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
   }
 
   // ---------------------------------------------------------------- access
+
+  CoreSpace* find(const SpaceId& id) const {
+    const auto found = spaces_.find(id);
+    return found == spaces_.end() ? nullptr : found->second.get();
+  }
 
   bool allow(const Url& peer, const SpaceId* space, Direction direction) {
     if (blocks_->is_peer_blocked(peer)) return false;

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/access/known_urls.hpp"
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
 
@@ -41,6 +42,11 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
 
   /// The peer at `url` is blocked now: drops what was to be fetched from it.
   void on_source_blocked(const Url& url);
+  /// Whether one of the space's agents is known at `url`.
+  bool is_known(const Url& url) const { return known_urls_.is_known(url, runtime().now()); }
+  /// A peer that is not known speaks: the bootstrap server is asked who it is, but not more often than kStrangerPolls
+  /// in a row and then each kStrangerPollEvery.
+  void on_stranger();
 
  private:
   class MessageHandler;
@@ -85,6 +91,9 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   /// The last known url of each agent, also of expired infos, to recognise an agent that returns elsewhere.
   std::unordered_map<AgentId, Whereabouts> last_urls_;
   std::size_t prune_urls_at_ = 0;
+  KnownUrls known_urls_;
+  /// Until when the polls that strangers have caused count.
+  Time stranger_polls_until_{};
   std::optional<std::pair<Time, Error>> store_failure_;
   bool warned_of_empty_arc_ = false;
   bool stopping_ = false;

@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "core/slots/slots.hpp"
+#include "kitsune2/dialect.hpp"
 #include "log/log.hpp"
 
 namespace kitsune2 {
@@ -60,8 +61,14 @@ constexpr unsigned kMostMoves = 3;
 constexpr std::uint64_t kMaxUnread = std::uint64_t{2} << 30U;
 constexpr std::uint64_t kLeastWindow = 256U << 10U;
 
-quic::Config quic_config(const IrohTransportConfig& config) {
+/// The dialect of the node, or 0.5 for an owner that has set none that uses iroh.
+Dialect dialect_of_node(const NetworkConfig& network) {
+  return uses_iroh(network.dialect) ? network.dialect : Dialect::v0_5;
+}
+
+quic::Config quic_config(const IrohTransportConfig& config, Dialect dialect) {
   quic::Config out;
+  out.server_name = dials_by_name(dialect);
   out.connection_window = std::clamp<std::uint64_t>(kMaxUnread / config.max_peers, kLeastWindow, out.connection_window);
   out.stream_window = std::min(out.stream_window, out.connection_window);
   out.handshake_timeout = std::chrono::seconds(config.connect_timeout_s);
@@ -92,22 +99,25 @@ Result<std::unique_ptr<IrohTransport>> IrohTransport::create(Runtime& runtime, s
   RelayLinkOptions options;
   options.server = websocket_server(*relay);
   options.tls_ca_file = network.tls_ca_file;
+  const Dialect dialect = dialect_of_node(network);
+  if (!offers_relay_v2(dialect)) options.versions = std::string(to_string(RelayVersion::v1));
   return std::unique_ptr<IrohTransport>(
-      new IrohTransport(runtime, std::move(connector), config, std::move(options), *relay, seed, *identity));
+      new IrohTransport(runtime, std::move(connector), config, dialect, std::move(options), *relay, seed, *identity));
 }
 
 IrohTransport::IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
-                             const IrohTransportConfig& config, RelayLinkOptions relay_options, Url relay,
-                             const EndpointKey::Seed& seed, std::shared_ptr<const quic::Identity> identity)
+                             const IrohTransportConfig& config, Dialect dialect, RelayLinkOptions relay_options,
+                             Url relay, const EndpointKey::Seed& seed, std::shared_ptr<const quic::Identity> identity)
     : runtime_(runtime),
       config_(config),
+      dialect_(dialect),
       relay_(std::move(relay)),
       key_(seed),
       own_url_(endpoint_url(relay_, key_.id())),
       endpoint_(
-          std::move(identity), quic_config(config),
+          std::move(identity), quic_config(config, dialect),
           [&runtime](std::span<std::uint8_t> out) { runtime.random_bytes(out); }, endpoint_limits(config)),
-      registry_(key_.id()),
+      registry_(key_.id(), one_connection_counts(dialect) ? Registry::Spares::closed : Registry::Spares::kept),
       relay_link_(runtime, std::move(connector), key_, std::move(relay_options), *this) {
   permit_limits_.max_granted_bytes = std::max(permit_limits_.max_granted_bytes, config.max_frame_bytes);
 }
@@ -342,18 +352,18 @@ TransportStats IrohTransport::stats() const {
 
 // ---------------------------------------------------------------- the relay
 
-void IrohTransport::relay_up() {
+void IrohTransport::on_relay_up() {
   events_->new_listening_address(own_url_);
   turn();
 }
 
-void IrohTransport::relay_down() {
+void IrohTransport::on_relay_down() {
   unsent_.reset();
   events_->listening_address_lost();
   turn();
 }
 
-void IrohTransport::relay_datagrams(const Datagrams& datagrams) {
+void IrohTransport::on_relay_datagrams(const Datagrams& datagrams) {
   for (const Bytes& datagram : datagrams.split()) {
     if (stopped_) return;
     if (is_disco(datagram)) continue;
@@ -364,7 +374,7 @@ void IrohTransport::relay_datagrams(const Datagrams& datagrams) {
   turn();
 }
 
-void IrohTransport::relay_writable() { turn(); }
+void IrohTransport::on_relay_writable() { turn(); }
 
 // ---------------------------------------------------------------- connections
 
@@ -553,10 +563,24 @@ void IrohTransport::on_preflight(const std::shared_ptr<Link>& link, const Bytes&
   flush(link);
 }
 
+std::shared_ptr<IrohTransport::Link> IrohTransport::announced_link(const EndpointId& key, const Link& but) const {
+  for (const auto& [id, link] : links_) {
+    if (link->key == key && link->announced && link.get() != &but) return link;
+  }
+  return nullptr;
+}
+
 bool IrohTransport::greet(const std::shared_ptr<Link>& link) {
+  const std::shared_ptr<Link> before = one_connection_counts(dialect_) ? nullptr : announced_link(link->key, *link);
+  if (before) {
+    before->announced = false;
+    events_->peer_disconnect(link->url, std::nullopt);
+    if (link->gone) return false;
+  }
   const Result<Bytes> preflight = events_->peer_connect(link->url);
   if (!preflight) {
     if (!link->gone) fail(link, preflight.error());
+    if (before && !before->gone) fail(before, preflight.error());
     return false;
   }
   if (link->gone) {
@@ -603,7 +627,7 @@ void IrohTransport::close(const std::shared_ptr<Link>& link, std::uint64_t code,
   if (link->gone) return;
   if (quic::Connection* connection = endpoint_.find(link->id)) {
     note_sent(*link, *connection);
-    connection->close(code, reason, runtime_.now());
+    connection->close(close_has_code(dialect_) ? code : close_code::kFailure, reason, runtime_.now());
   }
   end(link, how, tell);
 }
@@ -656,6 +680,12 @@ void IrohTransport::end(const std::shared_ptr<Link>& link, const End& how, Tell 
 
   if (!stopped_) grant_permits();
   if (!std::exchange(link->announced, false)) return;
+  // T9. The slot's holder has had our preflight.
+  const auto other = one_connection_counts(dialect_) ? std::nullopt : registry_.holder(link->key);
+  if (other && links_.contains(*other)) {
+    links_.at(*other)->announced = true;
+    return;
+  }
   const std::optional<std::string> reason = how.reason.empty() ? std::nullopt : std::optional(how.reason);
   if (tell == Tell::now) {
     events_->peer_disconnect(link->url, reason);

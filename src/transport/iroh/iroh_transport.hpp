@@ -47,6 +47,9 @@ namespace kitsune2::iroh {
 ///  T8  When there are as many connections as there may be, a newcomer gets the place of another one by slots::choose,
 ///      and so does a peer that we dial. Who takes what we have for it keeps its place, and so does who was dialled and
 ///      brought something.
+///  T9  In dialect 0.4 several connections to a peer may live (N6): the last one made is the one of which the owner
+///      hears that it connects and disconnects; if it ends, another one takes its place without a word. Closes have no
+///      code but 0.
 /// Thread rule: strand.
 class IrohTransport final : public TransportBackend, private RelayLinkOwner {
  public:
@@ -116,16 +119,18 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   };
 
   IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> connector, const IrohTransportConfig& config,
-                RelayLinkOptions relay_options, Url relay, const EndpointKey::Seed& seed,
+                Dialect dialect, RelayLinkOptions relay_options, Url relay, const EndpointKey::Seed& seed,
                 std::shared_ptr<const quic::Identity> identity);
 
-  void relay_up() override;
-  void relay_down() override;
-  void relay_datagrams(const Datagrams& datagrams) override;
-  void relay_writable() override;
+  void on_relay_up() override;
+  void on_relay_down() override;
+  void on_relay_datagrams(const Datagrams& datagrams) override;
+  void on_relay_writable() override;
 
   std::optional<EndpointId> peer_on_our_relay(const Url& peer) const;
   Link* active_link(const EndpointId& key) const;
+  /// T9. `but`: left out. nullptr: there is none.
+  std::shared_ptr<Link> announced_link(const EndpointId& key, const Link& but) const;
   void complete(Handler<> done, Result<void> result);
   void hand_over(Link& link, Message message);
   bool is_keeping_its_place(const Link& link);
@@ -166,6 +171,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
 
   Runtime& runtime_;
   const IrohTransportConfig config_;
+  const Dialect dialect_;
   const Url relay_;
   const EndpointKey key_;
   const Url own_url_;

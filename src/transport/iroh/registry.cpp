@@ -8,6 +8,7 @@ namespace {
 
 // As the reference says it.
 constexpr std::string_view kSupersededText = "superseded by preferred connection";
+constexpr std::string_view kManyText = "too many connections";
 constexpr std::string_view kLateText = "timed out waiting for preflight (src: deadline has elapsed)";
 
 }  // namespace
@@ -15,9 +16,23 @@ constexpr std::string_view kLateText = "timed out waiting for preflight (src: de
 void Registry::forget(Id id) {
   const auto found = connections_.find(id);
   waiting_.erase({found->second.until, id});
-  const auto slot = slots_.find(found->second.peer);
-  if (slot != slots_.end() && slot->second == id) slots_.erase(slot);
+  const EndpointId peer = found->second.peer;
   connections_.erase(found);
+  const auto slot = slots_.find(peer);
+  if (slot == slots_.end() || slot->second != id) return;
+  slots_.erase(slot);
+  if (spares_ == Spares::closed) return;
+  for (const Id other : others_of(peer, id)) {
+    if (is_active(other)) slots_[peer] = other;
+  }
+}
+
+std::vector<Registry::Id> Registry::others_of(const EndpointId& peer, Id but) const {
+  std::vector<Id> out;
+  for (const auto& [id, connection] : connections_) {
+    if (id != but && connection.peer == peer) out.push_back(id);
+  }
+  return out;
 }
 
 void Registry::close(Id id, std::uint64_t code, std::string_view reason, Outcome& out) {
@@ -27,7 +42,7 @@ void Registry::close(Id id, std::uint64_t code, std::string_view reason, Outcome
 
 bool Registry::claim(Id id, Connection& connection, Outcome& out) {
   const auto slot = slots_.find(connection.peer);
-  if (slot != slots_.end()) {
+  if (slot != slots_.end() && spares_ == Spares::closed) {
     if (is_preferred(connections_.at(slot->second)) && !is_preferred(connection)) {
       close(id, close_code::kSuperseded, kSupersededText, out);
       return false;
@@ -35,6 +50,9 @@ bool Registry::claim(Id id, Connection& connection, Outcome& out) {
     close(slot->second, close_code::kSuperseded, kSupersededText, out);
   }
   slots_[connection.peer] = id;
+  if (spares_ == Spares::closed) return true;
+  const std::vector<Id> spares = others_of(connection.peer, id);
+  for (std::size_t i = 0; i + kMostSpares < spares.size(); ++i) close(spares[i], close_code::kFailure, kManyText, out);
   return true;
 }
 

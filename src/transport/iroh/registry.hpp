@@ -35,6 +35,10 @@ inline constexpr std::uint64_t kSuperseded = 2;  ///< another connection to the 
 ///      *Rationale*: a dialler of 0.4 sends messages before; they are read after its preflight, which came first.
 ///  N5  The peer's preflight must come within kPreflightLimit of the handshake's end; otherwise the connection is
 ///      closed with code 0.
+///  N6  Where spares are kept, nothing of N1 and N2 is done: the newest connection takes the slot, and those before it
+///      stay, to be read. When the holder ends, the newest active one of them takes the slot. More than kMostSpares of
+///      one peer are too many, and the oldest is closed with code 0. *Rationale*: a node of 0.4 does the same, and does
+///      not count for a while on a peer that closes a connection, whatever the code.
 /// An id of a connection is the owner's; one that is not known is without effect, because closing takes time.
 /// Pure. Thread rule: confined to the owner's strand.
 class Registry {
@@ -42,7 +46,10 @@ class Registry {
   using Id = std::uint64_t;
   static constexpr Duration kPreflightLimit = std::chrono::seconds(10);
 
-  explicit Registry(const EndpointId& own) : own_(own) {}
+  static constexpr std::size_t kMostSpares = 4;
+  enum class Spares { closed, kept };
+
+  explicit Registry(const EndpointId& own, Spares spares = Spares::closed) : own_(own), spares_(spares) {}
 
   struct Close {
     Id id = 0;
@@ -86,8 +93,11 @@ class Registry {
   bool claim(Id id, Connection& connection, Outcome& out);
   void close(Id id, std::uint64_t code, std::string_view reason, Outcome& out);
   void forget(Id id);
+  /// N6.
+  std::vector<Id> others_of(const EndpointId& peer, Id but) const;
 
   const EndpointId own_;
+  const Spares spares_;
   std::map<Id, Connection> connections_;
   std::map<EndpointId, Id> slots_;
   std::set<std::pair<Time, Id>> waiting_;  ///< for a preflight

@@ -16,8 +16,8 @@ namespace kitsune2::iroh {
 ///
 ///  R1  The relay's first frame is its challenge, which is answered with our key and a signature. Then the relay
 ///      confirms or denies. Anything else before that is its fault. This must be done within kHandshakeLimit.
-///  R2  A ping of the relay is answered at once. *Rationale*: the relay waits for three round trips at most (half a
-///      second if they are short), and then closes.
+///  R2  A ping of the relay is answered at once, or as soon as the socket has room, before any datagram. *Rationale*:
+///      the relay waits for three round trips at most (half a second if they are short), and then closes.
 ///  R3  Our first ping is due when the handshake is done, every other one when nothing has arrived for kPingInterval.
 ///      One is under way at a time; its pong is recognised by its payload.
 ///  R4  A pong is overdue after kMostPongWait while no round trip is known, then after three times the last one, but

@@ -40,7 +40,7 @@ void RelayLink::connect() {
   WsOptions options;
   options.max_message_bytes = 1 + kMaxRelayBody;
   options.max_queue_bytes = options_.max_socket_queue;
-  options.protocols = std::string(kOfferedVersions);
+  options.protocols = options_.versions;
   options.tls_ca_file = options_.tls_ca_file;
   options.pings.quiet = Duration::zero();  // the relay's own pings say the same
   WsHandlers handlers;
@@ -55,7 +55,7 @@ void RelayLink::connect() {
     if (current()) lost(why);
   });
   handlers.on_writable = lifetime_.guard([this, current] {
-    if (current() && state_ == State::up) owner_.relay_writable();
+    if (current()) on_writable();
   });
   socket_ = connector_->connect(options_.server + "/relay", options, handlers);
 }
@@ -75,11 +75,7 @@ void RelayLink::on_message(const Bytes& message) {
     lost(outcome.error());
     return;
   }
-  if (outcome->send && !socket_->send(std::move(*outcome->send))) {
-    // A pong that cannot be written would cost the connection a little later.
-    lost(make_error(Errc::io, "the relay's socket takes no data"));
-    return;
-  }
+  if (outcome->send && !socket_->send(*outcome->send)) answer_ = std::move(outcome->send);
   if (!outcome->notice.empty() && notice_log_.open(runtime_.now())) {
     log::info(kArea,
               "relay " + options_.server + ": " + log::printable(outcome->notice, kMaxNotice) + notice_log_.left_out());
@@ -91,9 +87,9 @@ void RelayLink::on_message(const Bytes& message) {
     failure_.reset();
     log::debug(kArea, "connected to relay " + options_.server);
     on_timer();  // the first ping
-    owner_.relay_up();
+    owner_.on_relay_up();
   } else if (outcome->datagrams) {
-    owner_.relay_datagrams(*outcome->datagrams);
+    owner_.on_relay_datagrams(*outcome->datagrams);
   }
   if (client_) arm_timer();
 }
@@ -110,12 +106,13 @@ void RelayLink::lost(const Error& why) {
   if (socket_) socket_->close();
   socket_.reset();
   client_.reset();
+  answer_.reset();
   if (!failure_) failure_.emplace().since = runtime_.wall_now();
   failure_->error = why;
   failure_->attempts += 1;
   const Time next = reconnect_.on_lost(now, random());
   connect_at(at_once ? now : next);
-  if (was_up) owner_.relay_down();
+  if (was_up) owner_.on_relay_down();
 }
 
 std::uint32_t RelayLink::random() {
@@ -138,8 +135,17 @@ void RelayLink::on_server_answered() {
   if (const auto soon = reconnect_.on_sign_of_life(runtime_.now(), random())) connect_at(*soon);
 }
 
+bool RelayLink::send_answer() {
+  if (answer_ && socket_->send(*answer_)) answer_.reset();
+  return !answer_;
+}
+
+void RelayLink::on_writable() {
+  if (state_ == State::up && send_answer()) owner_.on_relay_writable();
+}
+
 bool RelayLink::send(const Datagrams& datagrams) {
-  return state_ == State::up && socket_->send(encode_relay_frame(Sender::client, datagrams));
+  return state_ == State::up && send_answer() && socket_->send(encode_relay_frame(Sender::client, datagrams));
 }
 
 void RelayLink::on_timer() {

@@ -20,6 +20,7 @@ struct RelayLinkOptions {
   /// "ws://host:port" or "wss://host:port". The path is always /relay, as in the reference.
   std::string server;
   std::string tls_ca_file;
+  std::string versions = std::string(kOfferedVersions);  ///< that are offered to the relay
   /// Bytes in the WebSocket's queue: little, so that a datagram does not wait behind much.
   std::size_t max_socket_queue = 256 * 1024;
   /// When a relay that was lost is tried again.
@@ -31,11 +32,11 @@ class RelayLinkOwner {
  public:
   virtual ~RelayLinkOwner() = default;
   /// The relay has accepted this endpoint: datagrams may be sent.
-  virtual void relay_up() = 0;
-  virtual void relay_down() = 0;
-  virtual void relay_datagrams(const Datagrams& datagrams) = 0;
+  virtual void on_relay_up() = 0;
+  virtual void on_relay_down() = 0;
+  virtual void on_relay_datagrams(const Datagrams& datagrams) = 0;
   /// After a refused `send`, the link takes datagrams again.
-  virtual void relay_writable() = 0;
+  virtual void on_relay_writable() = 0;
 };
 
 /// Keeps one connection to the relay, for ever: what RelayClient decides is carried out, and a connection that was lost
@@ -52,7 +53,7 @@ class RelayLink {
   bool up() const { return state_ == State::up; }
   /// What the tries to connect have met since it was up; nullopt while it is.
   const std::optional<TransportFailure>& failure() const { return failure_; }
-  /// False: nothing was taken, because the relay is not there or its socket is full. If it is full, `relay_writable`
+  /// False: nothing was taken, because the relay is not there or its socket is full. If it is full, `on_relay_writable`
   /// follows.
   bool send(const Datagrams& datagrams);
   /// A server of this node has answered: a relay that was lost is tried again soon.
@@ -68,6 +69,9 @@ class RelayLink {
   std::uint32_t random();
   void on_open();
   void on_message(const Bytes& message);
+  void on_writable();
+  /// False: an answer to the relay still waits for room.
+  bool send_answer();
   void lost(const Error& why);
   void on_timer();
   void arm_timer();
@@ -81,6 +85,8 @@ class RelayLink {
   State state_ = State::offline;
   std::optional<RelayClient> client_;
   std::shared_ptr<WsConnection> socket_;
+  /// The pong that the full socket did not take. Only the newest: the relay waits for that of its last ping.
+  std::optional<Bytes> answer_;
   std::uint64_t generation_ = 0;
   sbd::Reconnect reconnect_;
   std::optional<TransportFailure> failure_;

@@ -260,6 +260,11 @@ Result<void> Connection::Impl::start_tls() {
   const gnutls_datum_t protocol{reinterpret_cast<unsigned char*>(alpn.data()), static_cast<unsigned>(alpn.size())};
   if (const int code = gnutls_alpn_set_protocols(session, &protocol, 1, GNUTLS_ALPN_MANDATORY); code != 0)
     return refused("application protocol", code);
+  if (dialled && config.server_name) {
+    const std::string name = server_name_of(*expected);
+    if (const int code = gnutls_server_name_set(session, GNUTLS_NAME_DNS, name.data(), name.size()); code != 0)
+      return refused("server name", code);
+  }
   if (!dialled) gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
   const int configured = dialled ? ngtcp2_crypto_gnutls_configure_client_session(session)
                                  : ngtcp2_crypto_gnutls_configure_server_session(session);

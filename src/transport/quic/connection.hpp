@@ -40,6 +40,7 @@ class ConnectionName {
 
 struct Config {
   std::string alpn = "kitsune2/0";
+  bool server_name = false;  ///< who dials names the peer (server_name_of)
   Duration handshake_timeout = std::chrono::seconds(60);
   Duration idle_timeout = std::chrono::seconds(60);  ///< the smaller one of the two sides holds
   Duration keep_alive = std::chrono::seconds(5);     ///< zero: none

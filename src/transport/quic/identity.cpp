@@ -6,6 +6,7 @@
 #include <sodium.h>
 
 #include <string>
+#include <string_view>
 
 namespace kitsune2::quic {
 namespace {
@@ -25,6 +26,19 @@ int make_entry(gnutls_privkey_t own, gnutls_pcert_st& out) {
 }
 
 }  // namespace
+
+std::string server_name_of(const Key& key) {
+  constexpr std::string_view kDigits = "0123456789abcdefghijklmnopqrstuv";
+  std::string out;
+  unsigned bits = 0, held = 0;
+  for (const std::uint8_t byte : key) {
+    held = (held << 8U) | byte;
+    for (bits += 8; bits >= 5; bits -= 5) out += kDigits[(held >> (bits - 5)) & 31U];
+    held &= 31U;
+  }
+  if (bits > 0) out += kDigits[(held << (5 - bits)) & 31U];
+  return out + ".iroh.invalid";
+}
 
 Result<std::shared_ptr<const Identity>> Identity::create(const Seed& seed) {
   const std::shared_ptr<Identity> out(new Identity);

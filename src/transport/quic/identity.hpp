@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "kitsune2/error.hpp"
 
@@ -13,6 +14,10 @@ namespace kitsune2::quic {
 
 /// Ed25519 public key: who an endpoint is. It is proven in the handshake, by both sides.
 using Key = std::array<std::uint8_t, 32>;
+
+/// The name by which iroh dials an endpoint: its key in base32 (RFC 4648's extended hex alphabet, lower case, no
+/// padding), and a domain that cannot exist.
+std::string server_name_of(const Key& key);
 
 /// An endpoint's own key: a raw public key (RFC 7250) and what signs for it. Shared by all connections of an endpoint,
 /// read only.

@@ -16,12 +16,6 @@ TEST(Dialect, NamesAreReadBack) {
   for (const char* name : {"", "0.3", "0.2.2", "v0_2", "0.5 "}) EXPECT_EQ(dialect_of(name), std::nullopt) << name;
 }
 
-TEST(Dialect, OneIsNotBuilt) {
-  EXPECT_TRUE(is_built(Dialect::v0_2));
-  EXPECT_FALSE(is_built(Dialect::v0_4));
-  EXPECT_TRUE(is_built(Dialect::v0_5));
-}
-
 // 0.4 has the messages of 0.2 (except for the count in gossip) over the transport of 0.5.
 TEST(Dialect, FormsAndRulesAreApart) {
   struct Row {
@@ -37,6 +31,9 @@ TEST(Dialect, FormsAndRulesAreApart) {
       {"url_form(...).http", [](Dialect d) { return url_form(d).http; }, false, true, true},
       {"url_form(...).relay_path", [](Dialect d) { return url_form(d).relay_path; }, false, true, true},
       {"known_peers_only", [](Dialect d) { return known_peers_only(d); }, false, true, true},
+      {"one_connection_counts", [](Dialect d) { return one_connection_counts(d); }, false, false, true},
+      {"dials_by_name", [](Dialect d) { return dials_by_name(d); }, false, true, false},
+      {"offers_relay_v2", [](Dialect d) { return offers_relay_v2(d); }, false, false, true},
       {"close_has_code", [](Dialect d) { return close_has_code(d); }, false, false, true},
       {"close_has_text", [](Dialect d) { return close_has_text(d); }, false, true, true},
       {"refused_message_closes", [](Dialect d) { return refused_message_closes(d); }, true, false, false},

@@ -14,6 +14,10 @@ TEST(Link, ReadsAndPrintsTheSameText) {
            "kitsune2://relay.example.org:443/ZmlsZXM/" + kRoot + "?tls=1",
            "kitsune2://[::1]:1/ZmlsZXM/" + kRoot,
            "kitsune2://[fe80::1:2]:65535/_-8/" + kRoot + "?tls=1",
+           "kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.5",
+           "kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=1&network=0.5",
+           "kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=1&relay=a/b.c&network=0.5",
+           "kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=&network=0.5",
        }) {
     auto link = Link::parse(text);
     ASSERT_TRUE(link) << text << ": " << link.error().to_string();
@@ -34,7 +38,13 @@ TEST(Link, PartsAreTaken) {
   EXPECT_EQ(link->root.size(), 32U);
   EXPECT_EQ(link->root.view()[31], 31);
   EXPECT_EQ(link->relay_url(), "wss://[::1]:4433");
-  EXPECT_EQ(Link::parse("kitsune2://h:1/ZmlsZXM/" + kRoot)->relay_url(), "ws://h:1");
+  const std::string plain = "kitsune2://h:1/ZmlsZXM/" + kRoot;
+  EXPECT_EQ(Link::parse(plain)->relay_url(), "ws://h:1");
+  EXPECT_EQ(Link::parse(plain)->network, Dialect::v0_2) << "what earlier versions have printed";
+  EXPECT_EQ(Link::parse(plain + "?network=0.5")->network, Dialect::v0_5);
+  EXPECT_EQ(Link::parse(plain + "?network=0.5")->relay_url(), "http://h:1/relay");
+  EXPECT_EQ(Link::parse(plain + "?tls=1&relay=a/b&network=0.5")->relay_url(), "https://h:1/a/b");
+  EXPECT_EQ(Link::parse(plain + "?relay=&network=0.5")->relay_url(), "http://h:1/");
 }
 
 TEST(Link, SurroundingTextIsLeftOut) {
@@ -92,8 +102,16 @@ TEST(Link, ErrorsNameThePart) {
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "=", "the root is not base64"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot.substr(0, 42), "is the link cut off?"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "/x", "the root is not base64"},
-      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=0", "only tls=1 is known"},
-      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?", "only tls=1 is known"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=0", "only tls=1, relay=PATH and network="},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.9", "network \"0.9\" is not one that this version knows"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.2", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.5&tls=1", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=a", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=relay&network=0.5", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=/a&network=0.5", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=a%20&network=0.5", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.5&network=0.5", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?", "only tls=1, relay=PATH and network="},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "#x", "the root is not base64"},
       {"kitsune2://" + std::string(5000, 'h'), "too long"},
   };

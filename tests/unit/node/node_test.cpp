@@ -192,8 +192,7 @@ TEST_F(NodeTest, ErrorsSayWhatWasWrong) {
   Config bad;
   bad.core_fetch.parallel_request_count = 0;
   EXPECT_EQ(error({.config = bad}).message, "coreFetch.parallelRequestCount: must be a whole number in 1..255, got 0");
-  EXPECT_EQ(error({.dialect = Dialect::v0_4}).to_string(),
-            "invalid_config: network.dialect: 0.4 is not built yet; this version speaks 0.2 and 0.5");
+  EXPECT_EQ(error({.dialect = Dialect::v0_4}).message.substr(0, 37), "irohTransport.relayUrl: is not set; n");
   EXPECT_EQ(error({.dialect = Dialect::v0_5}).message.substr(0, 37), "irohTransport.relayUrl: is not set; n");
   EXPECT_EQ(error({.dialect = Dialect::v0_5, .relay = "http://x:1/a//b"}).message.substr(0, 34),
             "relay: must be like https://host:p");
@@ -430,6 +429,37 @@ TEST_F(NodeTest, SecretsAreNeverLogged) {
   EXPECT_NE(said.find("the capture works"), std::string::npos);
   ASSERT_EQ(seed.size(), 32U);
   expect_absent(said, ByteView(seed), "the agent's seed");
+}
+
+// Without a relay the node has no url yet, but it has its key.
+TEST_F(NodeTest, TheEndpointKeyIsKeptIfThatIsAskedFor) {
+  const auto key = [&] {
+    std::ifstream in(path("data") + "/node.key");
+    return std::string{std::istreambuf_iterator<char>(in), {}};
+  };
+  NodeOptions options{.dialect = Dialect::v0_5, .data_dir = path("data"), .relay = "http://127.0.0.1:1/relay"};
+  const auto run = [&] {
+    auto node = start(options);
+    if (node) node->stop();
+    return node != nullptr;
+  };
+  if (const auto tried = Node::start(options); !tried && tried.error().code == Errc::unsupported)
+    GTEST_SKIP() << tried.error().to_string();
+  ASSERT_TRUE(run());
+  EXPECT_FALSE(std::filesystem::exists(path("data") + "/node.key")) << "a fresh key for each start";
+  options.config.iroh_transport.keep_endpoint_key = true;
+  ASSERT_TRUE(run());
+  const std::string first = key();
+  EXPECT_EQ(first.substr(0, 14), "k2-ed25519-v1 ");
+  struct stat info {};
+  ASSERT_EQ(::stat((path("data") + "/node.key").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600U);
+  ASSERT_TRUE(run());
+  EXPECT_EQ(key(), first);
+  std::ofstream(path("data") + "/node.key") << "damaged";
+  const auto damaged = Node::start(options);
+  ASSERT_FALSE(damaged);
+  EXPECT_EQ(damaged.error().code, Errc::corrupt);
 }
 
 TEST_F(NodeTest, TheAdminPortIsOffByDefaultAndOnLoopbackWithoutAHost) {

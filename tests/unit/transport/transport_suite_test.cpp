@@ -52,7 +52,9 @@ class Tx5Suite final : public TransportSuiteNetwork {
 #ifndef K2_WITHOUT_QUIC
 class IrohSuite final : public TransportSuiteNetwork {
  public:
-  explicit IrohSuite(SimWorld& world) : relay_(world) {}
+  IrohSuite(SimWorld& world, Dialect dialect) : relay_(world), dialect_(dialect) {
+    if (!offers_relay_v2(dialect)) relay_.options.protocol = "iroh-relay-v1";
+  }
 
   std::unique_ptr<TransportBackend> make_backend(SimRuntime& runtime) override {
     IrohTransportConfig config;
@@ -62,7 +64,9 @@ class IrohSuite final : public TransportSuiteNetwork {
     config.max_queue_bytes_per_peer = 4U << 20;
     std::array<std::uint8_t, 32> seed{};
     runtime.random_bytes(seed);
-    return make_iroh_transport(runtime, relay_.connector(runtime), config, seed).value();
+    NetworkConfig network;
+    network.dialect = dialect_;
+    return make_iroh_transport(runtime, relay_.connector(runtime), config, seed, network).value();
   }
   Url nobody() override {
     return Url::parse("http://relay:80/relay/8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c",
@@ -74,12 +78,16 @@ class IrohSuite final : public TransportSuiteNetwork {
 
  private:
   tests::FakeIrohRelay relay_;
+  const Dialect dialect_;
 };
-INSTANTIATE_TEST_SUITE_P(Iroh, TransportSuite,
-                         ::testing::Values(TransportKind{
-                             .name = "iroh",
-                             .make = [](SimWorld& world) { return std::make_unique<IrohSuite>(world); }}),
-                         transport_kind_name);
+INSTANTIATE_TEST_SUITE_P(
+    Iroh, TransportSuite,
+    ::testing::Values(
+        TransportKind{.name = "iroh",
+                      .make = [](SimWorld& world) { return std::make_unique<IrohSuite>(world, Dialect::v0_5); }},
+        TransportKind{.name = "iroh_of_0_4",
+                      .make = [](SimWorld& world) { return std::make_unique<IrohSuite>(world, Dialect::v0_4); }}),
+    transport_kind_name);
 #endif
 
 INSTANTIATE_TEST_SUITE_P(

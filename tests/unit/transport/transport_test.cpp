@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <set>
 
+#include "core/access/stranger_book.hpp"
 #include "hex.hpp"
 #include "kitsune2/testing/sim_runtime.hpp"
 #include "support/whole_messages.hpp"
@@ -93,6 +95,10 @@ struct HostLog final : TransportHandler {
     if (blocked_direction == direction) return false;
     return !(blocked_peer && *blocked_peer == peer) && !(space && blocked_space && *blocked_space == *space);
   }
+  bool is_known(const Url& peer, const SpaceId&) override { return !strangers.contains(peer); }
+  void on_stranger(const Url& peer, const SpaceId&) override { log.push_back("stranger " + peer.to_string()); }
+
+  std::set<Url> strangers;
   std::vector<std::string> log;
   Bytes preflight;
   bool refuse_out = false, refuse_in = false;
@@ -356,6 +362,81 @@ TEST_F(TransportTest, WithoutAHost) {
   EXPECT_TRUE(raw->events->recv_data(peer_, hex("080112026869")).has_value());
   raw->events->new_listening_address(peer_);
   raw->events->peer_disconnect(peer_, std::nullopt);
+}
+
+// Where the dialect asks for known peers.
+class StrangersTest : public TransportTest {
+ protected:
+  StrangersTest() {
+    auto backend = std::make_unique<FakeBackend>(*runtime_);
+    backend_ = backend.get();
+    transport_ = make_transport(*runtime_, std::move(backend), host_, Dialect::v0_5);
+    EXPECT_TRUE(transport_->register_space_handler(space_, space_log_).has_value());
+    EXPECT_TRUE(transport_->register_module_handler(space_, "Fetch", module_log_).has_value());
+    host_->strangers = {peer_};
+  }
+  void notify(const std::string& text, const SpaceId& space) {
+    EXPECT_TRUE(receive(wire::encode_notify(space, Bytes::copy_of(text).view())).has_value());
+  }
+  void known() {
+    host_->strangers.clear();
+    transport_->on_peer_known(space_, peer_);
+    world_.run_ready();
+  }
+};
+
+TEST_F(StrangersTest, MessagesWaitUntilThePeerIsKnown) {
+  EXPECT_TRUE(receive(hex("0801")).has_value()) << "a preflight passes";
+  notify("one", space_);
+  notify("two", space_);
+  world_.run_ready();
+  EXPECT_TRUE(space_log_->log.empty());
+  EXPECT_EQ(transport_->stats().waiting_message_count, 2U);
+  const std::string asked = "stranger " + peer_.to_string();
+  EXPECT_EQ(host_->log, (Log{"preflight ", asked, asked}));
+  world_.run_for(std::chrono::seconds(1));
+  EXPECT_EQ(host_->log.size(), 4U) << "asked again";
+  EXPECT_FALSE(transport_->is_known_to(space_, peer_));
+  known();
+  EXPECT_EQ(space_log_->log, (Log{"notify one", "notify two"}));
+  EXPECT_TRUE(transport_->is_known_to(space_, peer_));
+  notify("three", space_);
+  EXPECT_EQ(space_log_->log.size(), 3U);
+  world_.run_for(std::chrono::seconds(5));
+  EXPECT_EQ(host_->log.size(), 4U);
+  EXPECT_EQ(transport_->stats().blocked_message_count, 0U);
+  EXPECT_EQ(transport_->stats().waiting_message_count, 0U);
+}
+
+TEST_F(StrangersTest, MessagesThatWaitForTooLongOrOfAPeerThatIsGoneAreDroppedAndCounted) {
+  notify("one", space_);
+  world_.run_for(StrangerBook::kPatience + std::chrono::seconds(2));
+  EXPECT_EQ(transport_->stats().blocked_message_count, 1U);
+  notify("two", space_);
+  backend_->events->peer_disconnect(peer_, std::nullopt);
+  EXPECT_EQ(transport_->stats().blocked_message_count, 2U);
+  for (std::size_t i = 0; i <= StrangerBook::kMostMessages; ++i) notify("many", space_);
+  EXPECT_EQ(transport_->stats().blocked_message_count, 3U);
+  EXPECT_EQ(transport_->stats().waiting_message_count, StrangerBook::kMostMessages);
+  notify("elsewhere", SpaceId::from_text("not here"));
+  EXPECT_EQ(transport_->stats().waiting_message_count, StrangerBook::kMostMessages);
+  transport_->unregister_space(space_);
+  EXPECT_EQ(transport_->stats().waiting_message_count, 0U);
+  known();
+  for (const std::string& line : space_log_->log) EXPECT_FALSE(line.starts_with("notify")) << line;
+}
+
+TEST_F(StrangersTest, NothingIsSentToAStranger) {
+  transport_->send_space_notify(peer_, space_, Bytes::copy_of("x"), result());
+  world_.run_ready();
+  ASSERT_EQ(results_.size(), 1U);
+  EXPECT_EQ(results_[0].error().code, Errc::blocked);
+  EXPECT_EQ(results_[0].error().message, "no agent of the space is known at " + peer_.to_string());
+  EXPECT_TRUE(backend_->sent.empty());
+  known();
+  transport_->send_space_notify(peer_, space_, Bytes::copy_of("x"), result());
+  world_.run_ready();
+  EXPECT_EQ(backend_->sent.size(), 1U);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "kitsune2/agent.hpp"
 #include "support.hpp"
 #include "vectors.hpp"
+#include "wire/key_file.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -102,6 +103,9 @@ TEST_F(KeyFile, IsMadeOnceAndReadAgain) {
   EXPECT_TRUE(content().starts_with("k2-ed25519-v1 "));
   EXPECT_TRUE(content().ends_with((*made)->agent().to_string() + "\n"));
   const std::string before = content();
+  const auto seed = load_or_create_seed(path_);
+  ASSERT_TRUE(seed);
+  EXPECT_EQ(Ed25519LocalAgent::from_seed(ByteView(*seed)).value()->agent(), (*made)->agent());
   const auto read = Ed25519LocalAgent::load_or_create(path_);
   ASSERT_TRUE(read);
   EXPECT_EQ((*read)->agent(), (*made)->agent());

@@ -167,6 +167,8 @@ TEST(Config, EveryKeyRoundTripsAtItsBounds) {
         // Both of a pair of bounds, so that the check between keys does not hide that of the range.
         Json json;
         json[std::string(section.name)][std::string(key.name)] = Json::parse(value);
+        // A dialect that uses the section, so that its values are judged.
+        if (section.name == "irohTransport") json["network"]["dialect"] = "0.5";
         if (key.name.starts_with("firstBackOff")) json["coreFetch"]["lastBackOffIntervalMs"] = 86'400'000;
         if (key.name == "lastBackOffIntervalMs") json["coreFetch"]["firstBackOffIntervalMs"] = 1;
         if (key.name == "backoffMinMs") json["coreBootstrap"]["backoffMaxMs"] = 86'400'000;
@@ -216,17 +218,17 @@ TEST(Config, SchemaCoversEveryKeyAndMatchesTheDefaults) {
   EXPECT_EQ(schema["properties"]["tx5Transport"]["properties"]["tlsCaFile"]["deprecated"], true);
 }
 
-TEST(Config, TheDialectIsOneThatIsBuilt) {
+TEST(Config, TheDialectIsOneThatIsKnown) {
   EXPECT_EQ(Config::defaults().network.dialect, Dialect::v0_2);
   EXPECT_EQ(Json::parse(Config::defaults().to_json())["network"]["dialect"], "0.2");
   EXPECT_EQ(Config::parse(R"({"network":{"dialect":"0.2"}})")->network.dialect, Dialect::v0_2);
   EXPECT_EQ(Config::parse(R"({"network":{"dialect":"0.5"}})")->network.dialect, Dialect::v0_5);
-  EXPECT_EQ(error_of(R"({"network":{"dialect":"0.4"}})"),
-            "network.dialect: 0.4 is not built yet; this version speaks 0.2 and 0.5");
-  EXPECT_EQ(error_of(R"({"network":{"dialect":"0.3"}})"), R"(network.dialect: must be "0.2" or "0.5", got "0.3")");
+  EXPECT_EQ(Config::parse(R"({"network":{"dialect":"0.4"}})")->network.dialect, Dialect::v0_4);
+  EXPECT_EQ(error_of(R"({"network":{"dialect":"0.3"}})"),
+            R"(network.dialect: must be "0.2" or "0.4" or "0.5", got "0.3")");
   EXPECT_EQ(error_of(R"({"network":{"dialect":0.2}})"), "network.dialect: must be a string, got a number");
   const Json schema = Json::parse(Config::json_schema());
-  EXPECT_EQ(schema["properties"]["network"]["properties"]["dialect"]["enum"], Json::array({"0.2", "0.5"}));
+  EXPECT_EQ(schema["properties"]["network"]["properties"]["dialect"]["enum"], Json::array({"0.2", "0.4", "0.5"}));
 }
 
 // A text or null, as in the reference.
@@ -240,10 +242,31 @@ TEST(Config, TheIrohRelayIsATextOrNull) {
   EXPECT_EQ(set->overlaid(R"({"irohTransport":{"relayUrl":null}})")->iroh_transport.relay_url, std::nullopt);
   EXPECT_EQ(error_of(R"({"irohTransport":{"relayUrl":7}})"),
             "irohTransport.relayUrl: must be a string or null, got a number");
-  EXPECT_EQ(error_of(R"({"irohTransport":{"relayUrl":"nonsense"}})"),
+  EXPECT_EQ(error_of(R"({"irohTransport":{"relayUrl":"nonsense"},"network":{"dialect":"0.5"}})"),
             R"(irohTransport.relayUrl: must be like https://host:port/path, got "nonsense")");
-  EXPECT_EQ(error_of(R"({"irohTransport":{"authMaterialRelayBase64":"AAAA"}})"),
+  EXPECT_EQ(error_of(R"({"network":{"dialect":"0.5"},"irohTransport":{"authMaterialRelayBase64":"AAAA"}})"),
             "irohTransport.authMaterialRelayBase64: must be null: this version cannot authenticate itself to a relay");
+}
+
+// C3: one file may serve nodes of several dialects.
+TEST(Config, ValuesOfATransportThatTheDialectDoesNotUseAreNotJudged) {
+  const std::string iroh =
+      R"("irohTransport":{"relayUrl":"nonsense","authMaterialRelayBase64":"AAAA","maxPeers":0,"maxFrameBytes":1})";
+  const std::string tx5 = R"("tx5Transport":{"serverUrl":"nonsense","timeoutS":0,"messageSizeMax":1})";
+  auto config = Config::parse('{' + iroh + '}');
+  ASSERT_TRUE(config) << config.error().to_string();
+  EXPECT_EQ(config->iroh_transport.max_peers, 0U);
+  EXPECT_TRUE(config->overlaid("{}"));
+  config->network.dialect = Dialect::v0_5;
+  EXPECT_FALSE(config->validate()) << "it uses the section";
+  EXPECT_TRUE(Config::parse('{' + tx5 + R"(,"network":{"dialect":"0.5"}})"));
+  EXPECT_EQ(error_of('{' + tx5 + '}'), "tx5Transport.timeoutS: must be a whole number in 1..86400, got 0")
+      << "it uses the section";
+  // What has the wrong type, or no meaning in any dialect, is refused as before.
+  EXPECT_EQ(error_of(R"({"irohTransport":{"maxPeers":4294967296}})"),
+            "irohTransport.maxPeers: must be a whole number in 1..1048576, got 4294967296");
+  EXPECT_EQ(error_of(R"({"irohTransport":{"maxPeer":1}})"),
+            R"(irohTransport.maxPeer: is not a key; did you mean "maxPeers"?)");
 }
 
 TEST(Config, LoadFileNamesThePath) {

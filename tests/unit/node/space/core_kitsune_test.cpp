@@ -228,5 +228,64 @@ TEST(CoreReport, KeepsTheMostRecentlyActivePeersAndAllTotals) {
   EXPECT_EQ(space.peers.at(url("a")).failures, 1U);
 }
 
+/// How long the first op of a node that has just joined takes to one that has joined before.
+Duration first_op(Dialect dialect) {
+  Net net;
+  SimNode sharer(net, "sharer"), fetcher(net, "fetcher");
+  for (SimNode* node : {&sharer, &fetcher}) {
+    const auto bootstrap = default_test_builder(net.network, "any", make_prefix_policy()).bootstrap;
+    node->builder.bootstrap = bootstrap;
+    node->builder.config.network.dialect = dialect;
+    node->builder.config.mem_bootstrap.poll_freq_ms = 300'000;
+    node->start();
+  }
+  EXPECT_TRUE(sharer.join(make_agent(1)));
+  const auto ids = sharer.add_ops(1, 3);
+  net.world.run_for(1min);
+  EXPECT_TRUE(fetcher.join(make_agent(2)));
+  fetcher.space->bootstrap().poll_now();
+  net.world.run_ready();
+  const Time begin = net.world.now();
+  EXPECT_TRUE(await<void>(net.world, [&](auto done) { fetcher.space->fetch().request_ops(ids, sharer.url, done); }));
+  EXPECT_TRUE(net.world.run_until([&] { return fetcher.held() == 3; }, 10min));
+  EXPECT_EQ(fetcher.kitsune->transport().stats().blocked_message_count, 0U);
+  EXPECT_EQ(sharer.kitsune->transport().stats().blocked_message_count, 0U);
+  return net.world.now() - begin;
+}
+
+// The sharer's next poll would come in four minutes.
+TEST(CoreKitsune, TheFirstOpTakesNoLongerWhereOnlyKnownPeersAreHeard) {
+  const Duration before = first_op(Dialect::v0_2);
+  for (const Dialect dialect : {Dialect::v0_4, Dialect::v0_5}) EXPECT_EQ(first_op(dialect), before);
+}
+
+TEST(CoreKitsune, StrangersAreHeardWhenTheyAreKnownAndCauseFewPolls) {
+  Net net;
+  SimNode a(net, "a"), b(net, "b");
+  for (SimNode* node : {&a, &b}) {
+    node->builder.config.network.dialect = Dialect::v0_5;
+    node->start();
+  }
+  const auto agent_a = make_agent(1), agent_b = make_agent(2);
+  ASSERT_TRUE(a.join(agent_a));
+  ASSERT_TRUE(b.join(agent_b));
+  EXPECT_EQ(notify(net, a, b.url).error().code, Errc::blocked) << "a does not know b either";
+  a.space->peer_store().insert({b.info_of(agent_b)});
+  const int polls = b.bootstrap->polls;
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(notify(net, a, b.url));
+    net.world.run_for(1s);
+  }
+  EXPECT_TRUE(b.app->notifies.empty());
+  EXPECT_GE(b.bootstrap->polls - polls, 6);
+  EXPECT_LE(b.bootstrap->polls - polls, 8);
+  EXPECT_FALSE(a.kitsune->transport().is_known_to(kSpace, b.url));
+  b.space->peer_store().insert({a.info_of(agent_a)});
+  net.world.run_ready();
+  EXPECT_EQ(b.app->notifies.size(), 10U);
+  ASSERT_TRUE(notify(net, b, a.url));
+  EXPECT_TRUE(a.kitsune->transport().is_known_to(kSpace, b.url));
+}
+
 }  // namespace
 }  // namespace kitsune2::node_test

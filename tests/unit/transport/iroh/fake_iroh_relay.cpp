@@ -168,6 +168,8 @@ void FakeIrohRelay::on_client_message(const std::shared_ptr<FakeIrohSocket>& soc
   } else if (const auto* ping = std::get_if<iroh::Ping>(&*frame)) {
     pings += 1;
     if (options.answer) socket->deliver(iroh::Pong{ping->payload});
+  } else if (std::holds_alternative<iroh::Pong>(*frame)) {
+    pongs += 1;
   }
 }
 

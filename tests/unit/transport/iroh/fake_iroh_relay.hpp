@@ -51,6 +51,7 @@ class FakeIrohRelay {
 
   std::uint64_t handshakes = 0;
   std::uint64_t pings = 0;
+  std::uint64_t pongs = 0;
   std::uint64_t violations = 0;  ///< of the protocol, by clients
   std::vector<Time> connect_times;
   std::vector<std::string> urls;     ///< that clients asked for

@@ -36,12 +36,20 @@ inline const Url& iroh_relay_url() {
 }
 inline Url url_of(std::uint8_t byte) { return iroh::endpoint_url(iroh_relay_url(), id_of(byte)); }
 
+inline NetworkConfig network_of(Dialect dialect) {
+  NetworkConfig out;
+  out.dialect = dialect;
+  return out;
+}
+
 /// A node with its backend, and what that tells.
 struct IrohTestNode {
   IrohTestNode(testing::SimWorld& world, FakeIrohRelay& relay, std::uint8_t key,
-               IrohTransportConfig config = plain_iroh_config())
+               IrohTransportConfig config = plain_iroh_config(), Dialect dialect = Dialect::v0_5)
       : runtime(world.make_runtime()),
-        transport(iroh::IrohTransport::create(*runtime, relay.connector(*runtime), config, {}, seed_of(key)).value()) {
+        transport(
+            iroh::IrohTransport::create(*runtime, relay.connector(*runtime), config, network_of(dialect), seed_of(key))
+                .value()) {
     transport->start(events);
   }
   ~IrohTestNode() {

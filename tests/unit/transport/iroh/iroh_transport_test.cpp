@@ -112,6 +112,20 @@ TEST_F(IrohTransportTest, AServerThatAnswersShortensTheWaitForTheRelay) {
   EXPECT_EQ(relay_.connect_times.size(), 1U);
 }
 
+TEST_F(IrohTransportTest, APingThatAFullSocketCannotAnswerYetIsAnsweredLater) {
+  const auto a = node(1);
+  const auto b = node(2);
+  a->send(url_of(2), "hello");
+  ASSERT_TRUE(until([&] { return b->events.messages_from(url_of(1)).size() == 1; }));
+  relay_.options.bytes_per_second = 100'000;
+  a->send(url_of(2), std::string(2'000'000, 'x'));
+  settle(1s);
+  for (int i = 0; i < 3; ++i) relay_.to_all(Ping{});
+  ASSERT_TRUE(until([&] { return b->events.messages_from(url_of(1)).size() == 2; }));
+  EXPECT_GE(relay_.pongs, 4U) << "three by the idle node, and the newest by the busy one";
+  EXPECT_EQ(a->events.addresses_lost, 0);
+}
+
 // --- sending
 
 TEST_F(IrohTransportTest, ARefusedSendSaysWhy) {
@@ -443,6 +457,93 @@ TEST_F(IrohTransportTest, ANewcomerGetsThePlaceOfAnotherOne) {
 }
 
 // --- configuration
+
+// --- dialect 0.4
+
+struct IrohTransport04Test : ::testing::Test {
+  IrohTransport04Test() { relay.options.protocol = "iroh-relay-v1"; }
+  std::unique_ptr<TestNode> node(std::uint8_t key) {
+    auto made = std::make_unique<TestNode>(world, relay, key, plain_iroh_config(), Dialect::v0_4);
+    EXPECT_TRUE(world.run_until([&] { return made->transport->url().has_value(); }, 5min));
+    return made;
+  }
+  testing::SimWorld world{1};
+  FakeIrohRelay relay{world};
+};
+
+TEST_F(IrohTransport04Test, TheRelayIsOfferedVersion1Only) {
+  const auto a = node(1);
+  EXPECT_EQ(relay.offered, (std::vector<std::string>{"iroh-relay-v1"}));
+}
+
+// A second connection in the same direction, which in 0.5 would end the first.
+TEST_F(IrohTransport04Test, AllConnectionsOfAPeerAreReadAndTheLastIsWrittenTo) {
+  const auto a = node(1);
+  HandPeer peer(world, relay, 2);
+  const auto dial = [&] {
+    const HandPeer::Id id = peer.dial(1);
+    EXPECT_TRUE(world.run_until([&] { return peer.opened(id); }, 1min));
+    peer.send_preflight(id, url_of(2));
+    EXPECT_TRUE(world.run_until([&] { return !peer.heard[id].empty(); }, 1min));
+    return id;
+  };
+  const HandPeer::Id first = dial(), second = dial();
+  peer.send_data(first, "on the first");
+  peer.send_data(second, "on the second");
+  a->send(url_of(2), "answer");
+  world.run_for(2s);
+  EXPECT_EQ(peer.closed(first), nullptr) << "a close would cost us the peer's trust";
+  EXPECT_EQ(peer.closed(second), nullptr);
+  auto messages = a->events.messages_from(url_of(2));
+  std::ranges::sort(messages);
+  EXPECT_EQ(messages, (std::vector<std::string>{"on the first", "on the second"}));
+  EXPECT_EQ(peer.heard[second].size(), 2U);
+  EXPECT_EQ(peer.heard[first].size(), 1U);
+  EXPECT_EQ(a->events.connects, 2) << "and one disconnect between them";
+  const std::size_t disconnects = a->events.disconnects.size();
+
+  peer.close(second, 0);
+  world.run_for(2s);
+  EXPECT_TRUE(a->events.connected(url_of(2))) << "the first one is still there";
+  EXPECT_EQ(a->events.disconnects.size(), disconnects);
+  a->send(url_of(2), "another answer");
+  world.run_for(2s);
+  EXPECT_EQ(peer.heard[first].size(), 2U);
+  peer.close(first, 0);
+  world.run_for(2s);
+  EXPECT_FALSE(a->events.connected(url_of(2)));
+}
+
+TEST_F(IrohTransport04Test, SimultaneousOpensLoseNothing) {
+  const auto a = node(1), b = node(2);
+  a->send(url_of(2), "from a");
+  b->send(url_of(1), "from b");
+  world.run_for(2s);
+  for (int i = 0; i < 3; ++i) {
+    a->send(url_of(2), "more from a");
+    b->send(url_of(1), "more from b");
+    world.run_for(1s);
+  }
+  EXPECT_EQ(a->results.size() + b->results.size(), 8U);
+  for (const auto* one : {&a->results, &b->results}) {
+    for (const Result<void>& result : *one) EXPECT_TRUE(result) << result.error().to_string();
+  }
+  EXPECT_TRUE(a->events.connected(url_of(2)));
+  EXPECT_TRUE(b->events.connected(url_of(1)));
+}
+
+TEST_F(IrohTransport04Test, EveryCloseHasCode0) {
+  const auto a = node(1);
+  HandPeer peer(world, relay, 2);
+  const HandPeer::Id id = peer.dial(1);
+  ASSERT_TRUE(world.run_until([&] { return peer.opened(id); }, 1min));
+  peer.send_preflight(id, url_of(2));
+  ASSERT_TRUE(world.run_until([&] { return a->events.connected(url_of(2)); }, 1min));
+  a->transport->disconnect(url_of(2), {CloseCode::on_purpose, "enough"}, {});
+  ASSERT_TRUE(world.run_until([&] { return peer.closed(id) != nullptr; }, 1min));
+  EXPECT_EQ(peer.closed(id)->code, 0U);
+  EXPECT_EQ(peer.closed(id)->reason, "enough");
+}
 
 TEST(IrohRelayOf, NamesTheKeyAndSaysWhatIsWrong) {
   const auto fault = [](const IrohTransportConfig& config) {

@@ -58,6 +58,40 @@ TEST(IrohRegistry, AConnectionOfTheLargerIdIsNotDisplacedByOneOfTheSmaller) {
   EXPECT_EQ(registry.holder(id_of(2)), 1U);
 }
 
+// N6: a node of 0.4 does not count for a while on who closes a connection.
+TEST(IrohRegistry, WhereSparesAreKeptTheNewestCountsAndNoneIsClosed) {
+  for (const std::uint8_t own : {1, 9}) {
+    Registry registry(id_of(own), Registry::Spares::kept);
+    registry.on_opened(1, id_of(2), true, kStart);
+    registry.on_opened(2, id_of(2), false, kStart);
+    const auto taken = registry.on_preflight(2, kStart);
+    EXPECT_TRUE(taken.close.empty());
+    EXPECT_EQ(taken.send_preflight, 2U);
+    EXPECT_EQ(registry.holder(id_of(2)), 2U);
+    const auto answered = registry.on_preflight(1, kStart);
+    EXPECT_EQ(answered.active, 1U) << "it is read, too";
+    EXPECT_EQ(registry.holder(id_of(2)), 2U);
+    EXPECT_TRUE(registry.on_ended(2));
+    EXPECT_EQ(registry.holder(id_of(2)), 1U);
+    EXPECT_TRUE(registry.on_ended(1));
+    EXPECT_FALSE(registry.holder(id_of(2)));
+  }
+}
+
+TEST(IrohRegistry, SparesOfOnePeerAreBounded) {
+  Registry registry(id_of(1), Registry::Spares::kept);
+  std::vector<Registry::Close> closed;
+  for (Registry::Id id = 1; id <= 10; ++id) {
+    registry.on_opened(id, id_of(2), false, kStart);
+    const auto taken = registry.on_preflight(id, kStart);
+    closed.insert(closed.end(), taken.close.begin(), taken.close.end());
+  }
+  EXPECT_EQ(registry.size(), 1 + Registry::kMostSpares);
+  ASSERT_EQ(closed.size(), 9 - Registry::kMostSpares);
+  EXPECT_EQ(closed[0], (Registry::Close{1, 0, "too many connections"}));
+  EXPECT_EQ(registry.holder(id_of(2)), 10U);
+}
+
 TEST(IrohRegistry, AConnectionOfTheSmallerIdIsDisplaced) {
   Registry registry(id_of(1));
   registry.on_opened(1, id_of(2), true, kStart);

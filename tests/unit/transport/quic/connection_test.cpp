@@ -69,6 +69,17 @@ TEST(QuicConnection, AWrongKeyOfWhoDialsIsRefused) {
   ASSERT_TRUE(pair.client().closed());
 }
 
+// The name is that which iroh 0.95 writes for the key of 32 zero bytes.
+TEST(QuicConnection, ADiallerThatNamesThePeerIsTaken) {
+  EXPECT_EQ(server_name_of(Identity::create({}).value()->key()),
+            "7dl2ff6emqi2qol3l382krodedij45bn3nh479hqo14a32qpr8kg.iroh.invalid");
+  Config config;
+  config.server_name = true;
+  Pair pair(20, config);
+  ASSERT_TRUE(pair.open());
+  EXPECT_EQ(pair.server().peer(), identity(1)->key());
+}
+
 TEST(QuicConnection, AnotherApplicationProtocolIsRefused) {
   Config other;
   other.alpn = "kitsune2/1";

@@ -1,0 +1,72 @@
+// What strangers have sent, until it is found out who they are.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/ids.hpp"
+#include "kitsune2/time.hpp"
+#include "kitsune2/url.hpp"
+
+namespace kitsune2 {
+
+/// Keeps the messages of peers of which no agent is known in the space (`known_peers_only`). The reference drops them.
+/// Here they wait while the bootstrap server is asked, so that the first op of a new peer comes at once.
+///
+///  W1  A message waits for kPatience at most.
+///  W2  Of one peer kMostMessages and kMostBytes wait; what comes beyond that is refused.
+///  W3  Of all peers together kMostBytesInAll wait. For one more, the peer of which most waits loses everything that
+///      waits of it; if that is the one that sends, its message is refused.
+///      Reason: urls are free, and a flood of strangers must not keep an honest one out.
+///  W4  What waits of a peer in a space is given back in the order in which it came.
+/// Pure. `hold` is O(log peers), but O(peers) when everything is full; `take` is O(messages of the peer).
+class StrangerBook {
+ public:
+  static constexpr Duration kPatience = std::chrono::seconds(20);
+  static constexpr std::size_t kMostMessages = 64;
+  static constexpr std::size_t kMostBytes = 256U << 10U;
+  static constexpr std::size_t kMostBytesInAll = 8U << 20U;
+  /// What a message counts at least.
+  static constexpr std::size_t kLeastBytes = 256;
+
+  /// False: refused. `dropped` grows by the messages that lose their room.
+  bool hold(const Url& peer, const SpaceId& space, Bytes message, Time now, std::uint64_t& dropped);
+  /// What waits of `peer` in `space`; it waits no longer.
+  std::vector<Bytes> take(const Url& peer, const SpaceId& space);
+  /// Gives up what waits of `peer`, of a space, or for too long. Returns how many.
+  std::uint64_t forget(const Url& peer);
+  std::uint64_t forget(const SpaceId& space);
+  std::uint64_t expire(Time now);
+
+  std::size_t size() const { return messages_; }
+  /// A peer of each space in which something waits.
+  std::map<SpaceId, Url> waiting() const;
+
+ private:
+  struct Item {
+    SpaceId space;
+    Bytes message;
+    Time until{};
+    std::size_t cost() const { return std::max(kLeastBytes, message.size()); }
+  };
+  struct Peer {
+    std::deque<Item> items;  ///< the oldest first
+    std::size_t bytes = 0;
+  };
+  using Peers = std::map<Url, Peer>;
+
+  /// Takes out what `gone` says. Erases a peer of which nothing is left.
+  template <class Gone>
+  std::vector<Bytes> remove(Peers::iterator peer, Gone gone);
+
+  Peers peers_;
+  std::size_t messages_ = 0, bytes_ = 0;
+};
+
+}  // namespace kitsune2

@@ -1,0 +1,99 @@
+// Who is known in a space, and what waits of those who are not.
+#include <gtest/gtest.h>
+
+#include "core/access/known_urls.hpp"
+#include "core/access/stranger_book.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using namespace std::chrono_literals;
+
+Url url(int number) {
+  return Url::parse("http://relay:1/relay/" + std::to_string(number), url_form(Dialect::v0_5)).value();
+}
+const SpaceId kA = SpaceId::from_text("a"), kB = SpaceId::from_text("b");
+Bytes text(const std::string& words) { return Bytes::copy_of(words); }
+
+TEST(KnownUrls, AUrlIsKnownForAnHourAfterItsLastInfo) {
+  KnownUrls known;
+  EXPECT_FALSE(known.is_known(url(1), Time(0s)));
+  EXPECT_TRUE(known.on_info(url(1), Time(0s)));
+  EXPECT_TRUE(known.is_known(url(1), Time(0s)));
+  EXPECT_FALSE(known.is_known(url(2), Time(0s)));
+  EXPECT_FALSE(known.on_info(url(1), Time(50min))) << "it was known";
+  EXPECT_TRUE(known.is_known(url(1), Time(109min)));
+  EXPECT_FALSE(known.is_known(url(1), Time(110min)));
+  EXPECT_TRUE(known.on_info(url(1), Time(110min))) << "it was not known any more";
+  EXPECT_TRUE(known.on_info(url(2), Time(200min)));
+  EXPECT_EQ(known.size(), 1U) << "what is over is dropped";
+}
+
+TEST(KnownUrls, BeyondTheirNumberTheOneRenewedLongestAgoGoes) {
+  KnownUrls known(3);
+  for (const int number : {1, 2, 3, 1, 4}) known.on_info(url(number), Time(1s));
+  EXPECT_EQ(known.size(), 3U);
+  EXPECT_FALSE(known.is_known(url(2), Time(1s)));
+  for (const int number : {1, 3, 4}) EXPECT_TRUE(known.is_known(url(number), Time(1s))) << number;
+}
+
+struct StrangerBookTest : ::testing::Test {
+  bool hold(int peer, const SpaceId& space, const std::string& words, Time now = Time(0s)) {
+    return book.hold(url(peer), space, text(words), now, dropped);
+  }
+  StrangerBook book;
+  std::uint64_t dropped = 0;
+};
+
+TEST_F(StrangerBookTest, GivesBackInOrderWhatWaitsInASpace) {
+  EXPECT_TRUE(hold(1, kA, "first"));
+  EXPECT_TRUE(hold(1, kB, "elsewhere"));
+  EXPECT_TRUE(hold(1, kA, "second"));
+  EXPECT_TRUE(hold(2, kA, "of another"));
+  EXPECT_EQ(book.size(), 4U);
+  EXPECT_EQ(book.waiting(), (std::map<SpaceId, Url>{{kA, url(1)}, {kB, url(1)}}));
+  EXPECT_EQ(book.take(url(1), kA), (std::vector<Bytes>{text("first"), text("second")}));
+  EXPECT_TRUE(book.take(url(1), kA).empty());
+  EXPECT_TRUE(book.take(url(3), kA).empty());
+  EXPECT_EQ(book.forget(url(1)), 1U);
+  EXPECT_EQ(book.forget(kA), 1U);
+  EXPECT_EQ(book.size(), 0U);
+  EXPECT_TRUE(book.waiting().empty());
+}
+
+TEST_F(StrangerBookTest, NothingWaitsForLongerThanThePatience) {
+  hold(1, kA, "early", Time(0s));
+  hold(1, kA, "late", Time(1s));
+  EXPECT_EQ(book.expire(Time(StrangerBook::kPatience) - 1us), 0U);
+  EXPECT_EQ(book.expire(Time(StrangerBook::kPatience)), 1U);
+  EXPECT_EQ(book.take(url(1), kA), (std::vector<Bytes>{text("late")}));
+}
+
+TEST_F(StrangerBookTest, OfOnePeerSoManyMessagesAndBytesWait) {
+  for (std::size_t i = 0; i < StrangerBook::kMostMessages; ++i) EXPECT_TRUE(hold(1, kA, ""));
+  EXPECT_FALSE(hold(1, kB, ""));
+  EXPECT_TRUE(hold(2, kA, std::string(StrangerBook::kMostBytes - StrangerBook::kLeastBytes, 'x')));
+  EXPECT_TRUE(hold(2, kA, "x"));
+  EXPECT_FALSE(hold(2, kA, "x"));
+  EXPECT_FALSE(hold(3, kA, std::string(StrangerBook::kMostBytes + 1, 'x')));
+  EXPECT_EQ(dropped, 0U);
+}
+
+// A flood of strangers must not keep an honest one out.
+TEST_F(StrangerBookTest, WhenAllIsFullThePeerOfWhichMostWaitsLosesIt) {
+  const std::string large(StrangerBook::kMostBytes / 2, 'x');
+  const int peers = static_cast<int>(StrangerBook::kMostBytesInAll / StrangerBook::kMostBytes);
+  for (int peer = 0; peer < peers; ++peer) {
+    EXPECT_TRUE(hold(peer, kA, large));
+    EXPECT_TRUE(hold(peer, kA, large));
+  }
+  EXPECT_EQ(dropped, 0U);
+  EXPECT_TRUE(hold(1000, kA, "honest"));
+  EXPECT_EQ(dropped, 2U);
+  EXPECT_EQ(book.size(), 2U * peers - 1);
+  for (int peer = 2000; peer < 4000; ++peer) hold(peer, kA, large);
+  EXPECT_EQ(book.take(url(1000), kA), (std::vector<Bytes>{text("honest")}));
+}
+
+}  // namespace
+}  // namespace kitsune2

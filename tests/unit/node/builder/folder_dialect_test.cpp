@@ -1,0 +1,86 @@
+// A data folder remembers the dialect of what is in it.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "kitsune2/node.hpp"
+#include "node/builder/store_paths.hpp"
+
+namespace kitsune2 {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct FolderDialect : ::testing::Test {
+  void SetUp() override { fs::create_directories(dir); }
+  void TearDown() override { fs::remove_all(dir); }
+
+  Result<void> use_for(Dialect dialect) { return DataDir::open(dir).value()->use_for(dialect); }
+  void put(const std::string& name, const std::string& text) const { std::ofstream(dir + '/' + name) << text; }
+  std::string note() const {
+    std::ifstream file(dir + "/dialect");
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  const std::string dir =
+      (fs::temp_directory_path() / ("k2-dialect-" + std::to_string(::getpid()) + '-' +
+                                    ::testing::UnitTest::GetInstance()->current_test_info()->name()))
+          .string();
+};
+
+TEST_F(FolderDialect, OneWithoutDataTakesAny) {
+  EXPECT_EQ(dialect_of_folder(dir).value(), std::nullopt);
+  EXPECT_EQ(dialect_of_folder(dir + "/absent").value(), std::nullopt);
+  ASSERT_TRUE(use_for(Dialect::v0_5));
+  EXPECT_EQ(note(), "0.5\n");
+  EXPECT_EQ(dialect_of_folder(dir).value(), std::nullopt) << "a start that failed binds to nothing";
+  ASSERT_TRUE(use_for(Dialect::v0_2));
+  EXPECT_FALSE(fs::exists(dir + "/dialect"));
+  put("c3BhY2U.db", "");
+  EXPECT_EQ(dialect_of_folder(dir).value(), Dialect::v0_2);
+}
+
+TEST_F(FolderDialect, OneWithDataKeepsItsOwn) {
+  ASSERT_TRUE(use_for(Dialect::v0_5));
+  put("agent.key", "");
+  EXPECT_EQ(dialect_of_folder(dir).value(), Dialect::v0_5);
+  EXPECT_TRUE(use_for(Dialect::v0_5));
+  const auto other = use_for(Dialect::v0_2);
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().code, Errc::invalid_config);
+  EXPECT_EQ(other.error().message, dir +
+                                       ": has data of dialect 0.5, but this node is to speak 0.2; choose another "
+                                       "folder, or the folder's dialect");
+  EXPECT_EQ(note(), "0.5\n");
+}
+
+// The folders of earlier versions have no note.
+TEST_F(FolderDialect, AnOlderFolderIsOfDialect02) {
+  put("c3BhY2U.db", "");
+  EXPECT_EQ(dialect_of_folder(dir).value(), Dialect::v0_2);
+  EXPECT_TRUE(use_for(Dialect::v0_2));
+  EXPECT_FALSE(fs::exists(dir + "/dialect"));
+  const auto node = Node::start({.dialect = Dialect::v0_5, .data_dir = dir, .relay = "http://127.0.0.1:1/relay"});
+  ASSERT_FALSE(node);
+  EXPECT_NE(node.error().message.find("has data of dialect 0.2, but this node is to speak 0.5"), std::string::npos)
+      << node.error().message;
+}
+
+TEST_F(FolderDialect, ANoteThatIsNoneIsSaidAndKept) {
+  put("agent.key", "");
+  for (const std::string text : {"", "0.5", "0.9\n", "0.5\n0.5\n", "\x01\n"}) {
+    put("dialect", text);
+    const auto named = dialect_of_folder(dir);
+    ASSERT_FALSE(named) << text;
+    EXPECT_EQ(named.error().code, Errc::corrupt) << text;
+    EXPECT_NE(named.error().message.find(dir + "/dialect: "), std::string::npos);
+    EXPECT_FALSE(use_for(Dialect::v0_5)) << text;
+    EXPECT_EQ(note(), text);
+  }
+}
+
+}  // namespace
+}  // namespace kitsune2
