@@ -54,6 +54,8 @@ struct RelayArgs {
   std::optional<std::uint32_t> worker_threads, request_listen_ms;  ///< accepted, without effect
   std::optional<std::uint32_t> max_entries_per_space, prune_interval_ms, limit_clients;
   bool no_sbd = false, no_iroh = false, disable_rate_limiting = false;
+  std::vector<std::string> allowed_origins;
+  std::optional<std::string> quic_bind_addr;
   std::optional<std::uint32_t> relay_client_rx_bytes_per_second, relay_client_rx_burst_bytes;
   std::string trusted_ip_header;
   std::optional<std::uint32_t> limit_ip_kbps, limit_ip_byte_burst, limit_idle_millis;

@@ -79,6 +79,14 @@ void add_relay(CLI::App& root, Common& common, RelayArgs& args) {
   add_optional(app, "--prune-interval-ms", args.prune_interval_ms,
                "Interval for removing expired infos [10000; with --production 60000]");
   app.add_flag("--no-sbd", args.no_sbd, "No relay for dialect 0.2 (sbd)");
+  app.add_option("--allowed-origins", args.allowed_origins,
+                 "Web pages that may use the bootstrap server, by origin; may be repeated [all]")
+      ->type_name("ORIGIN");
+  app.add_option(
+         "--quic-bind-addr", args.quic_bind_addr,
+         "UDP address at which address discovery is refused at once; \"\": none [port 7842 where --listen is not "
+         "loopback]")
+      ->type_name("HOST:PORT");
   app.add_flag("--no-iroh", args.no_iroh, "No relay for dialect 0.5 (iroh)");
   add_optional(app, "--relay-client-rx-bytes-per-second", args.relay_client_rx_bytes_per_second,
                "Bytes per second that one client of dialect 0.5 may send [no limit]");

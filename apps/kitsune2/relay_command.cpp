@@ -3,6 +3,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -15,6 +16,22 @@ namespace kitsune2::cli {
 
 namespace {
 
+/// The port at which iroh's nodes ask a relay for their own address.
+constexpr const char* kDiscoveryPort = "7842";
+
+/// That port of each address in `listen`, but not of loopback: several relays for tests must not compete for it.
+std::vector<std::string> discovery_addresses(const std::vector<std::string>& listen) {
+  std::vector<std::string> out;
+  for (const std::string& address : listen) {
+    const std::string host = address.substr(0, address.rfind(':'));
+    const bool is_name = host.find_first_not_of("0123456789.") != std::string::npos && !host.starts_with('[');
+    const bool loopback = host.starts_with("127.") || host == "[::1]";
+    std::string there = host + ':' + kDiscoveryPort;
+    if (!loopback && !is_name && std::find(out.begin(), out.end(), there) == out.end()) out.push_back(std::move(there));
+  }
+  return out;
+}
+
 RelayServerOptions options_of(const RelayArgs& args) {
   RelayServerOptions options;
   if (args.production) {
@@ -26,6 +43,12 @@ RelayServerOptions options_of(const RelayArgs& args) {
   options.tls_key = args.tls_key;
   options.no_sbd = args.no_sbd;
   options.no_iroh = args.no_iroh;
+  options.allowed_origins = args.allowed_origins;
+  if (args.quic_bind_addr) {
+    if (!args.quic_bind_addr->empty()) options.quic_listen = {*args.quic_bind_addr};
+  } else if (!args.no_iroh) {
+    options.quic_listen = discovery_addresses(options.listen);
+  }
   options.disable_rate_limiting = args.disable_rate_limiting;
   options.trusted_ip_header = args.trusted_ip_header;
   const auto set = [](auto& to, const auto& from) {
@@ -54,6 +77,7 @@ std::string flag_of(const std::string& option) {
       {"prune_interval_ms", "--prune-interval-ms"},
       {"no_sbd", "--no-sbd"},
       {"no_iroh", "--no-iroh"},
+      {"quic_listen", "--quic-bind-addr"},
       {"trusted_ip_header", "--sbd-trusted-ip-header"},
       {"limit_clients", "--sbd-limit-clients"},
       {"disable_rate_limiting", "--sbd-disable-rate-limiting"},

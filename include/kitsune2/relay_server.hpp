@@ -33,7 +33,9 @@ struct RelayServerOptions {
   /// When a space is full, the address with the most entries in it loses one.
   std::uint32_t max_entries_per_space = 32;
   std::uint32_t prune_interval_ms = 10'000;
-  std::uint32_t max_spaces = 10'000;                ///< ours: when full, the address with the most loses one
+  std::uint32_t max_spaces = 10'000;  ///< ours: when full, the address with the most loses one
+  /// Origins of web pages that may read the bootstrap server's answers; empty: all. `--allowed-origins`
+  std::vector<std::string> allowed_origins = {};
   std::uint64_t max_bootstrap_bytes = 64ULL << 20;  ///< ours: bytes of all infos held; the same rule
 
   // --- sbd
@@ -55,6 +57,10 @@ struct RelayServerOptions {
   /// `--relay-client-rx-bytes-per-second`, `--relay-client-rx-burst-bytes`
   std::uint32_t relay_client_rx_bytes_per_second = 0;
   std::uint32_t relay_client_rx_burst_bytes = 0;
+  /// "host:port" of UDP sockets on which attempts to learn one's address by QUIC are refused at once; a stock node asks
+  /// at port 7842 of its relay's host and waits 3 s if nobody answers. One that is taken is logged as a warning and is
+  /// no error. `--quic-bind-addr`
+  std::vector<std::string> quic_listen = {};
 
   // --- ours
   std::uint32_t limit_ip_connections = 4096;  ///< TCP connections of one address (IPv6: one /64)

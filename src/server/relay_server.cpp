@@ -9,7 +9,9 @@
 #include "log/log.hpp"
 #include "net/conn.hpp"
 #include "net/local_conn.hpp"
+#include "net/udp.hpp"
 #include "server/exposition.hpp"
+#include "server/iroh/quic_refusal.hpp"
 #include "server/relay_service.hpp"
 
 namespace kitsune2 {
@@ -33,6 +35,7 @@ class Serving {
   ~Serving() {
     door_->shut();
     for (const auto& listener : listeners_) listener->stop();
+    for (const auto& responder : responders_) responder->stop();
     runtime_.cancel(tls_timer_);
   }
 
@@ -51,6 +54,18 @@ class Serving {
       listeners_.push_back(*listener);
     }
     for (const auto& listener : listeners_) listener->start();
+    for (const auto& address : options_.quic_listen) {
+      auto responder = net::UdpResponder::listen(runtime_, address, refuse_quic);
+      if (!responder && responder.error().code == Errc::invalid_argument) {
+        return make_error(Errc::invalid_argument, "quic_listen: " + responder.error().message);
+      }
+      if (!responder) {
+        log::warn("relay", responder.error().message + "; nodes of dialect 0.5 start a few seconds later");
+        continue;
+      }
+      (*responder)->start();
+      responders_.push_back(*responder);
+    }
     return {};
   }
 
@@ -101,6 +116,7 @@ class Serving {
   std::unique_ptr<RelayService> service_;
   std::shared_ptr<net::LocalDoor> door_;
   std::vector<std::shared_ptr<net::Listener>> listeners_;
+  std::vector<std::shared_ptr<net::UdpResponder>> responders_;
   Runtime::TimerId tls_timer_ = 0;
 };
 

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "core/random.hpp"
+#include "server/cors.hpp"
+
 namespace kitsune2::server {
 
 Result<void> check_options(const RelayServerOptions& o) {
@@ -48,6 +50,7 @@ std::vector<std::string> adopt_options(RelayServerOptions& options, const RelayS
   keep("max_bootstrap_bytes", &O::max_bootstrap_bytes);
   keep("no_sbd", &O::no_sbd);
   keep("no_iroh", &O::no_iroh);
+  keep("quic_listen", &O::quic_listen);
   keep("trusted_ip_header", &O::trusted_ip_header);
   keep("limit_send_queue_bytes", &O::limit_send_queue_bytes);
   keep("limit_all_queue_bytes", &O::limit_all_queue_bytes);
@@ -66,6 +69,7 @@ std::vector<std::string> adopt_options(RelayServerOptions& options, const RelayS
   take(&O::limit_ip_kbps);
   take(&O::limit_ip_byte_burst);
   take(&O::limit_idle_millis);
+  take(&O::allowed_origins);
   take(&O::relay_client_rx_bytes_per_second);
   take(&O::relay_client_rx_burst_bytes);
   take(&O::limit_ip_connections);
@@ -314,6 +318,15 @@ HttpHandler::Cost RelayService::cost(const HttpServerRequest& request) {
 }
 
 HttpReply RelayService::on_request(const HttpServerRequest& request) {
+  const bool for_pages =
+      request.path == "/health" || request.path == "/authenticate" || request.path.starts_with("/bootstrap/");
+  const bool preflight = for_pages && request.method == "OPTIONS";
+  HttpReply out = preflight ? HttpReply() : route(request);
+  if (for_pages) out.headers += cors_headers(options_.allowed_origins, request.header("origin"), preflight);
+  return out;
+}
+
+HttpReply RelayService::route(const HttpServerRequest& request) {
   const bool get = request.method == "GET" || request.method == "HEAD";
   if (request.path == "/health") return get ? json(200, "{}") : method_not_allowed("GET,HEAD");
   if (!options_.no_iroh) {

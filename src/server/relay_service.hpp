@@ -74,6 +74,7 @@ class RelayService final : public HttpHandler {
   void refuse(const std::string& who, RelayReject reason);
   void carry_out();
   void prune_later();
+  HttpReply route(const HttpServerRequest& request);
   HttpReply authenticate(const HttpServerRequest& request);
   net::IpAddress client_ip(const HttpServerRequest& request) const;
 

@@ -188,6 +188,8 @@ class World:
         else:
             argv = [f"{self.build}/apps/kitsune2/kitsune2", "relay", "--listen", addr, "--json"]
             argv += ["--sbd-limit-ip-kbps", "1000"] if limits else ["--sbd-disable-rate-limiting"]
+            if self.over_iroh():
+                argv += ["--quic-bind-addr", "127.0.0.1:7842"]
         relay = self.start(f"{kind}-relay", argv)
 
         def listens():

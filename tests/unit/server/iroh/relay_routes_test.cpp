@@ -1,5 +1,8 @@
 // The relay of dialect 0.5 over real sockets on loopback, beside sbd on the same port.
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <optional>
 #include <string>
@@ -239,6 +242,64 @@ TEST(IrohRelayRoutes, ProbesOfClientsAreAnswered) {
     const auto wrong = http(server->address(), "PUT " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
     EXPECT_TRUE(wrong.starts_with("HTTP/1.1 405 ")) << wrong;
   }
+}
+
+TEST(IrohRelayRoutes, KeepAlivesOfTokensAreTakenInBothDialects) {
+  const auto server = serve();
+  for (const std::string& path : {std::string("/relay/keepalive"), std::string("/relay/register")}) {
+    const auto ask = [&](const std::string& method, std::size_t size) {
+      return http(server->address(), method + " " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: " +
+                                         std::to_string(size) + "\r\n\r\n" + std::string(size, 'k'));
+    };
+    const auto taken = ask("PUT", 32);
+    EXPECT_TRUE(taken.starts_with("HTTP/1.1 200 ") && taken.ends_with("\r\n\r\n{}")) << taken;
+    EXPECT_TRUE(ask("PUT", 31).starts_with("HTTP/1.1 400 "));
+    EXPECT_TRUE(ask("POST", 32).starts_with("HTTP/1.1 405 "));
+  }
+}
+
+TEST(IrohRelayRoutes, PagesOfAllowedOriginsMayReadAnswers) {
+  RelayServerOptions options;
+  const auto open = serve(options);
+  options.allowed_origins = {"https://a.example", "https://b.example"};
+  const auto closed = serve(options);
+  const auto allowed = [](const RelayServer& server, const std::string& line, const std::string& origin) {
+    const auto answer = http(server.address(), line + " HTTP/1.1\r\nHost: x\r\n" +
+                                                   (origin.empty() ? "" : "Origin: " + origin + "\r\n") + "\r\n");
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 200 ")) << answer;
+    EXPECT_NE(answer.find("\r\nVary: origin"), std::string::npos);
+    const bool methods = answer.find("\r\nAccess-Control-Allow-Methods: GET,PUT,OPTIONS\r\n") != std::string::npos;
+    EXPECT_EQ(methods, line.starts_with("OPTIONS"));
+    const std::string name = "\r\nAccess-Control-Allow-Origin: ";
+    const auto at = answer.find(name);
+    return at == std::string::npos ? std::string()
+                                   : answer.substr(at + name.size(), answer.find('\r', at + 2) - at - name.size());
+  };
+  for (const std::string& line :
+       {std::string("GET /health"), std::string("GET /bootstrap/AAAA"), std::string("OPTIONS /bootstrap/AAAA/AAAA")}) {
+    EXPECT_EQ(allowed(*open, line, ""), "*");
+    EXPECT_EQ(allowed(*closed, line, "https://b.example"), "https://b.example");
+    EXPECT_EQ(allowed(*closed, line, "https://c.example"), "") << "it is served, and the browser keeps it";
+    EXPECT_EQ(allowed(*closed, line, ""), "");
+  }
+}
+
+TEST(IrohRelayRoutes, APortForAddressDiscoveryThatIsTakenIsNoError) {
+  RelayServerOptions options;
+  options.quic_listen = {"127.0.0.1:0"};
+  EXPECT_NE(serve(options), nullptr);
+  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  sockaddr_in taken{};
+  taken.sin_family = AF_INET;
+  taken.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&taken), sizeof taken), 0);
+  socklen_t size = sizeof taken;
+  ASSERT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&taken), &size), 0);
+  options.quic_listen = {"127.0.0.1:" + std::to_string(ntohs(taken.sin_port))};
+  EXPECT_NE(serve(options), nullptr);
+  ::close(fd);
+  options.quic_listen = {"nowhere"};
+  EXPECT_EQ(RelayServer::start(options).error().code, Errc::invalid_argument);
 }
 
 }  // namespace

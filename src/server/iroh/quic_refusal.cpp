@@ -1,0 +1,34 @@
+// Writes the packet by which the relay refuses QUIC.
+#include "server/iroh/quic_refusal.hpp"
+
+#include <vector>
+
+namespace kitsune2::server {
+
+std::optional<Bytes> refuse_quic(ByteView datagram) {
+  constexpr std::size_t kLeastFirstDatagram = 1200;
+  constexpr std::size_t kMostIdBytes = 20;
+  constexpr std::uint8_t kLongHeader = 0x80;
+  if (datagram.size() < kLeastFirstDatagram || (datagram[0] & kLongHeader) == 0) return std::nullopt;
+  const ByteView version = datagram.subspan(1, 4);
+  if (version[0] == 0 && version[1] == 0 && version[2] == 0 && version[3] == 0) return std::nullopt;
+  const std::size_t to_size = datagram[5];
+  if (to_size > kMostIdBytes) return std::nullopt;
+  const ByteView to = datagram.subspan(6, to_size);
+  const std::size_t from_size = datagram[6 + to_size];
+  if (from_size > kMostIdBytes) return std::nullopt;
+  const ByteView from = datagram.subspan(7 + to_size, from_size);
+
+  std::vector<std::uint8_t> out;
+  out.reserve(7 + to_size + from_size + 4);
+  out.push_back(kLongHeader);
+  out.insert(out.end(), 4, 0);  // the version that says what this packet is
+  out.push_back(datagram[6 + to_size]);
+  out.insert(out.end(), from.begin(), from.end());
+  out.push_back(datagram[5]);
+  out.insert(out.end(), to.begin(), to.end());
+  out.insert(out.end(), 4, version[0] == 0x1a ? 0x2a : 0x1a);  // reserved: 0x?a?a?a?a
+  return Bytes(std::move(out));
+}
+
+}  // namespace kitsune2::server
