@@ -9,6 +9,7 @@ std::optional<Bytes> refuse_quic(ByteView datagram) {
   constexpr std::size_t kLeastFirstDatagram = 1200;
   constexpr std::size_t kMostIdBytes = 20;
   constexpr std::uint8_t kLongHeader = 0x80;
+  constexpr std::uint8_t kQuicBit = 0x40;  // not demanded here by the RFC, but by the library of stock nodes
   if (datagram.size() < kLeastFirstDatagram || (datagram[0] & kLongHeader) == 0) return std::nullopt;
   const ByteView version = datagram.subspan(1, 4);
   if (version[0] == 0 && version[1] == 0 && version[2] == 0 && version[3] == 0) return std::nullopt;
@@ -21,7 +22,7 @@ std::optional<Bytes> refuse_quic(ByteView datagram) {
 
   std::vector<std::uint8_t> out;
   out.reserve(7 + to_size + from_size + 4);
-  out.push_back(kLongHeader);
+  out.push_back(kLongHeader | kQuicBit);
   out.insert(out.end(), 4, 0);  // the version that says what this packet is
   out.push_back(datagram[6 + to_size]);
   out.insert(out.end(), from.begin(), from.end());

@@ -32,7 +32,7 @@ TEST(QuicRefusal, AFirstPacketGetsAReservedVersionAndItsIdsTheOtherWayRound) {
   const auto answer = refuse_quic(initial(1, {1, 2, 3}, {9, 8}));
   ASSERT_TRUE(answer.has_value());
   EXPECT_EQ(to_hex(*answer),
-            "8000000000"
+            "c000000000"
             "020908"
             "03010203"
             "1a1a1a1a");
