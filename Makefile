@@ -61,7 +61,7 @@ interop-0.5: build-tests ## Dialect 0.5 against stock Rust kitsune2 0.5.3 nodes,
 	@tests/interop/run.sh --iroh $(BUILD)
 
 .PHONY: interop-all
-interop-all: build-tests ## Both, against 0.1.16, 0.2.2, 0.2.17, 0.3.2 and 0.5.3, and sbd's compliance suite over our relay
+interop-all: build-tests ## Both, against 0.1.16, 0.2.2, 0.2.17, 0.3.2, 0.4.1 and 0.5.3, and sbd's compliance suite over our relay
 	@scripts/deps.sh interop
 	@tests/interop/run.sh --all $(BUILD)
 

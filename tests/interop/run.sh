@@ -15,8 +15,6 @@ shift
 export CARGO_TARGET_DIR=${K2_RUST_TARGET:-$PWD/interop/rust/target}
 passed=0 failed=0
 for version in $versions; do
-  tests=interop.py
-  [[ $version != 0.5.* ]] || tests=iroh.py
   folder=interop/rust/$version
   [[ -d $folder ]] || folder=interop/rust
   cargo build --locked --config interop/rust/profile.toml --manifest-path "$folder/Cargo.toml"
