@@ -62,7 +62,9 @@ class CheckDisplay {
 void say_faults(Output& out, const std::string& space, const SqliteCheckReport& report) {
   std::size_t said = 0;
   for (const auto& fault : report.faults) {
-    const std::string op = fault.op_id.empty() ? "an op without an entry" : "op " + fault.op_id.to_string();
+    const std::string op = fault.is_of_index()   ? "the index"
+                           : fault.op_id.empty() ? "an op without an entry"
+                                                 : "op " + fault.op_id.to_string();
     if (++said <= kNamed) out.warn("kitsune2: " + op + ": " + files::printable(fault.what));
     out.event(JsonLine("fault")
                   .add("space", space)

@@ -84,12 +84,15 @@ Result<std::vector<SqliteStoredOp>> read_sqlite_ops_of_size(const std::string& p
 
 /// A fault in a store.
 struct SqliteStoreFault {
-  OpId op_id;           ///< as the op's entry gives it; empty if there is no entry
+  OpId op_id;           ///< as the op's entry, or an index, gives it; empty if there is no entry
   Timestamp stored_at;  ///< the key of the entry
   std::uint64_t size = 0;
   /// The op is lost, because its bytes do not have its id. False: only its entry is wrong, and the op can be served.
   bool is_lost = false;
   std::string what;  ///< the fault in words
+  /// Whether the index as a whole has to be made anew, which is not a fault of an op. Faults of ops may follow that say
+  /// where it is wrong.
+  bool is_of_index() const { return op_id.empty() && stored_at.micros == INT64_MIN; }
 };
 /// The progress of a check.
 struct SqliteCheckProgress {
@@ -105,7 +108,9 @@ struct SqliteCheckOptions {
 struct SqliteCheckReport {
   static constexpr std::size_t kMostFaults = 10'000;
   std::uint64_t ops = 0, bytes = 0;           ///< what was checked
-  std::uint64_t lost = 0, wrong_entries = 0;  ///< how many ops have damaged bytes, and how many a wrong entry
+  /// How many ops have damaged bytes, and how many a wrong entry, or one in an index without an op; an index as a whole
+  /// counts as one.
+  std::uint64_t lost = 0, wrong_entries = 0;
   bool totals_agree = true;                   ///< the store's totals of ops and bytes are right
   std::vector<SqliteStoreFault> faults;       ///< the first kMostFaults
   bool is_intact() const { return lost == 0 && wrong_entries == 0 && totals_agree; }
@@ -124,10 +129,11 @@ Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const O
 
 struct SqliteRepairReport {
   std::uint64_t dropped = 0;  ///< ops whose bytes, or whose entry's id, were damaged
-  std::uint64_t mended = 0;   ///< entries that were corrected, and indexes that were rebuilt
+  std::uint64_t mended = 0;   ///< entries that were corrected or put back, and indexes that were rebuilt
 };
-/// Repairs the faults that a check has found: it drops damaged ops, corrects entries, indexes and totals, and removes
-/// data without an entry. Faults that no longer exist are ignored. Another check shows whether everything is repaired.
+/// Repairs the faults that a check has found: it drops damaged ops, and corrects entries, indexes and totals. Data
+/// without an entry gets one back if it is an op by `policy` that the store does not have otherwise, and is removed if
+/// it is not. Faults that no longer exist are ignored. Another check shows whether everything is repaired.
 ///
 /// The store must not be open (Errc::already_exists). Otherwise the errors are those of check_sqlite_op_store; what was
 /// repaired before an error stays repaired. Blocks; any thread.

@@ -19,14 +19,14 @@ class SmallDb {
   const std::string& path() const { return path_; }
 
   /// Makes the file at the path the valid file. Its pages become small, so that an edit at a random position hits
-  /// something.
-  void keep() {
+  /// something (in the first 64 KiB).
+  void keep(std::size_t most_bytes = 65'536) {
     auto c = open();
     K2_ASSERT(c.run("PRAGMA journal_mode=DELETE; PRAGMA page_size=512; VACUUM; PRAGMA journal_mode=WAL").has_value());
     c.run("PRAGMA wal_checkpoint(TRUNCATE)").value();
     c = open();
     file_ = read_file(path_);
-    K2_ASSERT(file_.size() < 65'536);
+    K2_ASSERT(file_.size() < most_bytes);
   }
 
   /// Restores the valid file and damages it. Input: one byte of kind; even: edits (damage.hpp); odd: what

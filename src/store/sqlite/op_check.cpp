@@ -8,6 +8,7 @@
 #include "kitsune2/sqlite_store.hpp"
 #include "store/sqlite/op_db.hpp"
 #include "store/sqlite/op_schema.hpp"
+#include "store/sqlite/runs_check.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -41,6 +42,7 @@ class Check {
       ok = read_piece();
       if (ok) ok = pause();
     }
+    if (ok && runs_check_) ok = compare_runs();
     if (ok) ok = compare_totals();
     if (ok) ok = report_progress();
     if (ok) return report_;
@@ -55,17 +57,22 @@ class Check {
     if (has_runs()) {
       auto runs = sqlite::RunsIndex::make(connection_, &policy_, false);
       if (!runs) return runs.error();
+      runs_ = runs->get();
       index_ = std::move(*runs);
     } else {
       auto tables = sqlite::make_table_index(connection_, &policy_);
       if (!tables) return tables.error();
       index_ = std::move(*tables);
     }
-    const std::string rows = std::string("SELECT stored_at, loc, id, created_at, size, ") +
-                             sqlite::data_column(version_) + (has_runs() ? ", data IS NULL" : ", 1") +
-                             " FROM op WHERE stored_at>?1 ORDER BY stored_at";
+    const std::string row = std::string("SELECT stored_at, loc, id, created_at, size, ") +
+                            sqlite::data_column(version_) + (has_runs() ? ", data IS NULL" : ", 1") + " FROM op";
+    const std::string rows = row + " WHERE stored_at>?1 ORDER BY stored_at";
+    const std::string row_at = row + " WHERE stored_at=?1";
+    Statement listed;
     const std::pair<Statement*, const char*> all[] = {
         {&rows_, rows.c_str()},
+        {&row_at_, row_at.c_str()},
+        {&listed, sqlite::RunsCheck::kRows},
         {&count_data_, "SELECT count(*) FROM op_data WHERE stored_at>?1 AND stored_at<=?2"},
         {&orphans_,
          "SELECT op_data.stored_at, length(data) FROM op_data WHERE stored_at>?1 AND stored_at<=?2"
@@ -79,6 +86,12 @@ class Check {
       if (!prepared) return prepared.error();
       *statement = std::move(*prepared);
     }
+    if (runs_ == nullptr) return {};
+    runs_check_.emplace(
+        *runs_, std::move(listed), [this](std::int64_t stored_at) { return read_row(stored_at); },
+        [this](sqlite::RunsCheck::Fault fault) {
+          add({std::move(fault.op_id), Timestamp{fault.stored_at}, fault.size, false, std::move(fault.what)});
+        });
     return {};
   }
 
@@ -97,6 +110,7 @@ class Check {
       connection_.roll_back();
       return ok;
     }
+    if (runs_check_ && last_ == INT64_MIN) runs_check_->begin();
     const std::uint64_t ops = report_.ops, bytes = report_.bytes;
     const std::int64_t begin = last_;
     with_data_ = 0;
@@ -117,7 +131,7 @@ class Check {
     return ok;
   }
 
-  /// Data without an entry is not an op; it only takes room.
+  /// Data without an entry is no op to the store, though it may be one that has lost it.
   Result<void> find_orphans(std::int64_t begin, std::int64_t end) {
     {
       const Use use(count_data_);
@@ -136,17 +150,37 @@ class Check {
   }
 
   Result<void> look_at(const Use& use) {
-    SqliteStoreFault fault{OpId(use->blob(2)), Timestamp{use->int64(0)}, 0, false, {}};
     last_ = use->int64(0);
+    ++report_.ops;
+    report_.bytes += use->blob(5).size();
+    if (!use->is_null(5) && use->int64(6) == 1) ++with_data_;
+    auto fault = judge(use);
+    if (!fault) return fault.error();
+    if (runs_check_) {
+      runs_check_->add_row(indexed(use));
+    } else if (fault->what.empty()) {
+      auto what = look_into_indexes(*fault, Timestamp{use->int64(3)});
+      if (!what) return what.error();
+      fault->what = std::move(*what);
+    }
+    if (!fault->what.empty()) add(std::move(*fault));
+    return {};
+  }
+
+  static sqlite::IndexedOp indexed(const Use& row) {
+    return {static_cast<std::uint32_t>(row->int64(1)), row->int64(4), row->int64(3), row->int64(0), row->blob(2)};
+  }
+
+  /// What is wrong with an op by its row and its bytes; nothing is said if nothing is, or the policy cannot judge it.
+  Result<SqliteStoreFault> judge(const Use& use) {
+    SqliteStoreFault fault{OpId(use->blob(2)), Timestamp{use->int64(0)}, 0, false, {}};
     const ByteView data = use->blob(5);
     const std::int64_t size = use->int64(4);
     fault.size = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 0));
-    ++report_.ops;
-    report_.bytes += data.size();
-    if (!use->is_null(5) && use->int64(6) == 1) ++with_data_;
     const auto found = call_for_result("the op policy", [&] { return policy_.describe(data); });
     if (!use->is_null(5) && !found && !sqlite::is_damage(found.error())) {
-      return found.error().code == Errc::too_large ? Result<void>() : found.error();
+      if (found.error().code == Errc::too_large) return fault;
+      return found.error();
     }
     if (use->is_null(5)) {
       fault.is_lost = true;
@@ -161,27 +195,51 @@ class Check {
       fault.what = "its entry has another time of creation";
     } else if (use->int64(1) != std::int64_t{policy_.location(fault.op_id.view())}) {
       fault.what = "its entry has another place";
-    } else {
-      auto what = look_into_indexes(fault, found->created_at);
-      if (!what && !is_index_damage(what.error())) return what.error();
-      if (what) fault.what = std::move(*what);
     }
-    if (!fault.what.empty()) add(std::move(fault));
-    return {};
+    return fault;
+  }
+
+  Result<std::optional<sqlite::RunsCheck::Row>> read_row(std::int64_t stored_at) {
+    const Use use(row_at_);
+    const int rc = use->bind(1, stored_at).step();
+    if (rc == SQLITE_DONE) return std::optional<sqlite::RunsCheck::Row>();
+    if (rc != SQLITE_ROW) return connection_.error(rc);
+    const auto fault = judge(use);
+    if (!fault) return fault.error();
+    const sqlite::IdInRun id(use->blob(2));
+    return std::optional(sqlite::RunsCheck::Row{
+        fault->op_id, sqlite::OwnEntry(sqlite::RunsIndex::entry_of(indexed(use), id)), fault->what.empty()});
+  }
+
+  Result<void> compare_runs() {
+    Result<void> ok;
+    for (bool complete = false; ok && !complete && !skips_index_;) {
+      ok = connection_.run("BEGIN");
+      if (ok) ok = index_->refresh();
+      if (ok) {
+        const auto piece = runs_check_->next_piece();
+        if (piece) complete = *piece;
+        if (!piece) ok = piece.error();
+      }
+      connection_.roll_back();
+      if (!ok && is_index_damage(ok.error())) ok = {};
+      index_bytes_ += sqlite::RunsCheck::kPieceBytes;
+      if (ok) ok = pause();
+    }
+    return ok;
   }
 
   /// Runs that cannot be read are a fault of the store, and the rest is looked at without them.
   bool is_index_damage(const Error& error) {
     if (!index_->is_damaged() || error.code != Errc::corrupt) return false;
     if (!std::exchange(skips_index_, true)) {
-      add({{}, Timestamp{sqlite::kWholeIndex}, 0, false, "the index cannot be read: " + error.message});
+      add({{}, Timestamp{sqlite::kWholeIndex}, 0, false, "it cannot be read: " + error.message});
     }
     return true;
   }
 
-  /// Returns what is wrong; empty if nothing is.
+  /// Of version 1. Returns what is wrong; empty if nothing is.
   Result<std::string> look_into_indexes(const SqliteStoreFault& op, Timestamp created_at) {
-    if (skips_index_) return std::string();
     const auto indexed = index_->find(op.op_id.view());
     if (!indexed) return indexed.error();
     if (!*indexed) return std::string("the index by id does not have it");
@@ -219,7 +277,11 @@ class Check {
 
   void add(SqliteStoreFault fault) {
     ++(fault.is_lost ? report_.lost : report_.wrong_entries);
-    if (report_.faults.size() < SqliteCheckReport::kMostFaults) report_.faults.push_back(std::move(fault));
+    auto& faults = report_.faults;
+    // One that all others follow from is repaired first, and is never left out.
+    const auto at = fault.is_of_index() ? faults.begin() : faults.end();
+    if (at != faults.end() || faults.size() < SqliteCheckReport::kMostFaults) faults.insert(at, std::move(fault));
+    if (faults.size() > SqliteCheckReport::kMostFaults) faults.pop_back();
   }
 
   Result<void> report_progress() {
@@ -239,7 +301,7 @@ class Check {
         if (auto ok = report_progress(); !ok) return ok;
       }
       if (options_.bytes_per_second == 0) return {};
-      const std::chrono::duration<double> due(static_cast<double>(report_.bytes) /
+      const std::chrono::duration<double> due(static_cast<double>(report_.bytes + index_bytes_) /
                                               static_cast<double>(options_.bytes_per_second));
       const auto left = std::chrono::duration_cast<Clock::duration>(due) - (now - began_);
       if (left <= Clock::duration::zero()) return {};
@@ -254,7 +316,10 @@ class Check {
 
   const int version_;  ///< of the schema
   std::unique_ptr<sqlite::OpIndex> index_;
-  Statement rows_, count_data_, orphans_, counted_, totals_;
+  sqlite::RunsIndex* runs_ = nullptr;  ///< `index_`, in version 2
+  std::optional<sqlite::RunsCheck> runs_check_;
+  std::uint64_t index_bytes_ = 0;  ///< read of runs
+  Statement rows_, row_at_, count_data_, orphans_, counted_, totals_;
   std::int64_t last_ = INT64_MIN;
   bool at_end_ = false;
   bool skips_index_ = false;    ///< it is damaged

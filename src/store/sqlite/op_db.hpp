@@ -64,7 +64,8 @@ class OpWriter {
                      std::vector<OpRecord>& records, std::vector<Fingerprints::Entry>* prints = nullptr);
   /// Checks ops again, while nothing else changes. An op whose bytes do not have its id by `policy` is dropped (one
   /// that the policy cannot judge stays, see `is_damage`); an entry that differs from the bytes is corrected; if only
-  /// an index is wrong, the indexes are rebuilt (once in the life of this object). Data without an entry is removed. No
+  /// an index is wrong, the indexes are rebuilt (once in the life of this object). Data without an entry gets one back
+  /// if it is an op by `policy` that is not held otherwise (or the suspect names its id), and is removed if not. No
   /// effect for what does not exist. In version 2 an op whose entry or whose place in an index is wrong is stored
   /// again, at another time of storing; the indexes are rebuilt if a part of them cannot be read.
   Result<Examined> examine(const std::vector<Suspect>& suspects, const OpPolicy& policy);
@@ -133,6 +134,9 @@ class OpWriter {
   /// Runs a statement that returns no row, and resets it.
   Result<void> finish(Statement& statement);
   Result<bool> drop_or_mend(const Suspect& suspect, const OpPolicy& policy, Examined& out);
+  Result<bool> look_for_row(const Suspect& suspect, const OpPolicy& policy, Examined& out);
+  Result<bool> put_row_back(std::int64_t stored_at, bool is_named, const OpDescription& op, std::size_t bytes,
+                            Examined& out);
   Result<void> mend(std::int64_t stored_at, const OpRecord& entry);
   Result<void> remove(std::int64_t stored_at);
   bool may_make_indexes_anew() const { return !indexes_stay_ && !now_.indexes_made_anew; }
@@ -163,7 +167,7 @@ class OpWriter {
   Statement insert_op_, insert_data_, set_totals_, put_slice_hash_;
   Statement find_source_, insert_source_, bytes_of_source_, remove_source_, remove_unused_sources_;
   Statement insert_pending_, remove_pending_, list_pending_, list_pending_of_, update_pending_, remove_pending_row_;
-  Statement op_at_, data_at_, remove_op_, remove_data_, set_entry_, move_entry_, move_data_;
+  Statement op_at_, data_at_, stray_data_, remove_op_, remove_data_, set_entry_, move_entry_, move_data_;
   Statement begin_, commit_;
   boost::unordered_flat_map<Url, std::int64_t, std::hash<Url>> sources_;  ///< those used lately
   boost::unordered_flat_map<std::int64_t, RequestRows> requests_;         ///< by source

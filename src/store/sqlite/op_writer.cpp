@@ -147,6 +147,7 @@ Result<void> OpWriter::prepare(const OpFileOptions& options) {
       {&remove_pending_row_, "DELETE FROM pending WHERE seq=?1"},
       {&op_at_, "SELECT loc, id, created_at, size FROM op WHERE stored_at=?1"},
       {&data_at_, data_at.c_str()},
+      {&stray_data_, "SELECT data FROM op_data WHERE stored_at=?1"},
       {&remove_op_, "DELETE FROM op WHERE stored_at=?1"},
       {&remove_data_, "DELETE FROM op_data WHERE stored_at=?1"},
       {&set_entry_, "UPDATE op SET loc=?2, created_at=?3, size=?4 WHERE stored_at=?1"},
@@ -323,21 +324,7 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
   {
     const Use use(op_at_);
     const int rc = use->bind(1, stored_at).step();
-    if (rc == SQLITE_DONE && suspect.op_id.empty()) {
-      remove_data_.bind(1, stored_at);
-      if (auto ok = finish(remove_data_); !ok) return ok.error();
-      return true;
-    }
-    if (rc == SQLITE_DONE) {
-      const auto indexed = index_->find(suspect.op_id.view());
-      if (!indexed) return indexed.error();
-      if (!*indexed || (*indexed)->stored_at != stored_at) return true;
-      if (runs_ == nullptr) return false;
-      // An entry of the index without an op.
-      if (auto ok = runs_->drop(stored_at); !ok) return ok.error();
-      ++out.mended;
-      return true;
-    }
+    if (rc == SQLITE_DONE) return look_for_row(suspect, policy, out);
     if (rc != SQLITE_ROW) return connection_.error(rc);
     location = use->int64(0);
     entry.op_id = OpId(use->blob(1));
@@ -388,6 +375,65 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
     entry.location = index_->location(entry.op_id.view());
   }
   out.dropped.push_back(std::move(entry));
+  return true;
+}
+
+/// The same where there is no row.
+Result<bool> OpWriter::look_for_row(const Suspect& suspect, const OpPolicy& policy, Examined& out) {
+  const std::int64_t stored_at = suspect.stored_at;
+  std::optional<Result<OpDescription>> found;
+  std::size_t bytes = 0;
+  {
+    const Use use(stray_data_);
+    const int rc = use->bind(1, stored_at).step();
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+    if (rc == SQLITE_ROW) {
+      bytes = use->blob(0).size();
+      found = call_for_result("the op policy", [&] { return policy.describe(use->blob(0)); });
+    }
+  }
+  if (found && !*found && !is_damage(found->error())) return true;
+  if (found && *found && (suspect.op_id.empty() || (*found)->op_id == suspect.op_id)) {
+    const auto held = index_->find((*found)->op_id.view());
+    if (!held) return held.error();
+    const bool is_named = *held && (*held)->stored_at == stored_at;
+    if (is_named || !*held) return put_row_back(stored_at, is_named, **found, bytes, out);
+  }
+  if (found) {
+    remove_data_.bind(1, stored_at);
+    if (auto ok = finish(remove_data_); !ok) return ok.error();
+  }
+  if (suspect.op_id.empty()) return true;
+  const auto indexed = index_->find(suspect.op_id.view());
+  if (!indexed) return indexed.error();
+  if (!*indexed || (*indexed)->stored_at != stored_at) return true;
+  if (runs_ == nullptr) return false;
+  // An entry of the index without an op.
+  if (auto ok = runs_->drop(stored_at); !ok) return ok.error();
+  ++out.mended;
+  return true;
+}
+
+/// Of an op whose bytes are there. `is_named`: the index says that they are its. In runs, and where no index knows it,
+/// the op has a new time of storing, so that peers who ask for what is new learn of it.
+Result<bool> OpWriter::put_row_back(std::int64_t stored_at, bool is_named, const OpDescription& op, std::size_t bytes,
+                                    Examined& out) {
+  std::int64_t at = stored_at;
+  if (runs_ != nullptr || !is_named || Timestamp{stored_at} >= now_.clock.bookmark()) {
+    at = now_.clock.next(Timestamp{}).micros;
+    if (auto ok = finish(move_data_.bind(1, stored_at).bind(2, at)); !ok) return ok.error();
+  }
+  const OpRecord entry{op.op_id, op.created_at, index_->location(op.op_id.view()), bytes};
+  const auto size = static_cast<std::int64_t>(bytes);
+  insert_op_.bind(1, at).bind(2, std::int64_t{entry.location}).bind(3, op.op_id.view());
+  insert_op_.bind(4, op.created_at.micros).bind(5, size);
+  if (runs_ != nullptr) insert_op_.bind_null(6);
+  if (auto ok = finish(insert_op_); !ok) return ok.error();
+  out.sizes_were_wrong = true;  // the totals may count it, or not
+  ++out.mended;
+  if (runs_ == nullptr) return indexes_agree(at, entry);
+  if (auto ok = runs_->drop(stored_at); !ok) return ok.error();
+  runs_->add({entry.location, size, op.created_at.micros, at, op.op_id.view()});
   return true;
 }
 

@@ -278,12 +278,36 @@ Result<void> RunsIndex::by_place(const PlaceQuery& query, const Row& row) {
 }
 
 Result<bool> RunsIndex::has_in_time(const IndexedOp& op) {
-  const auto cursor = index_.scan(runs::Order::by_time, {0, 0, op.created_at, op.stored_at, {}});
+  const IdInRun id(op.id);
+  return has(runs::Order::by_time, entry_of(op, id));
+}
+
+runs::Entry RunsIndex::entry_of(const IndexedOp& op, const IdInRun& id) {
+  // A size that is none of an op's stays one that is not.
+  const auto most = static_cast<std::int64_t>(UINT32_MAX);
+  const auto size = static_cast<std::uint32_t>(op.size < 0 ? most : std::min(op.size, most));
+  return {op.location, size, op.created_at, op.stored_at, id.view()};
+}
+
+Result<void> RunsIndex::each_entry(runs::Order order, const runs::Entry& from, const EntryRow& row) {
+  const auto cursor = index_.scan(order, from);
+  for (; !cursor->at_end(); cursor->next()) {
+    if (!row(cursor->entry(), index_.is_held(cursor->entry().stored_at))) return {};
+  }
   if (cursor->error()) return failed(*cursor->error());
-  if (cursor->at_end()) return false;
-  const runs::Entry& entry = cursor->entry();
-  return entry.created_at == op.created_at && entry.stored_at == op.stored_at && entry.location == op.location &&
-         std::int64_t{entry.size} == op.size && runs::compare(entry.id, IdInRun(op.id).view()) == 0;
+  return {};
+}
+
+Result<bool> RunsIndex::has(runs::Order order, const runs::Entry& entry) {
+  bool found = false;
+  const auto ok = each_entry(order, entry, [&](const runs::Entry& next, bool counts) {
+    if (runs::compare(order, next, entry) != 0) return false;
+    found = counts && next.location == entry.location && next.size == entry.size &&
+            next.created_at == entry.created_at && runs::compare(next.id, entry.id) == 0;
+    return !found;  // in a damaged index there may be several with one key
+  });
+  if (!ok) return ok.error();
+  return found;
 }
 
 // ------------------------------------------------------------------- writing
@@ -352,10 +376,8 @@ Result<void> RunsIndex::begin() {
 }
 
 void RunsIndex::add(const IndexedOp& op) {
-  // A size that is none of an op's stays one that is not.
-  const auto most = static_cast<std::int64_t>(UINT32_MAX);
-  const auto size = static_cast<std::uint32_t>(op.size < 0 ? most : std::min(op.size, most));
-  index_.add({op.location, size, op.created_at, op.stored_at, IdInRun(op.id).view()});
+  const IdInRun id(op.id);
+  index_.add(entry_of(op, id));
   last_row_ = std::max(last_row_, op.stored_at);
   latest_ = std::max(latest_, op.stored_at);
 }

@@ -55,6 +55,17 @@ class RunsIndex final : public OpIndex {
   Result<void> by_place(const PlaceQuery& query, const Row& row) override;
   Result<bool> has_in_time(const IndexedOp& op) override;
   bool is_damaged() const override { return damaged_; }
+  using OpIndex::error;
+  /// The runs have all ops up to this time of storing.
+  std::int64_t covered() const { return index_.manifest().covered; }
+
+  /// What runs have of an op; `id` is that of the op, and stays longer.
+  static runs::Entry entry_of(const IndexedOp& op, const IdInRun& id);
+  /// All entries from `from` on, until `row` returns false; `counts`: the op was not dropped.
+  using EntryRow = std::function<bool(const runs::Entry& entry, bool counts)>;
+  Result<void> each_entry(runs::Order order, const runs::Entry& from, const EntryRow& row);
+  /// Whether there is exactly this entry, and it counts.
+  Result<bool> has(runs::Order order, const runs::Entry& entry);
 
   /// For the connection that writes: starts anew with what is there. Errc::corrupt: `rebuild` is needed.
   Result<void> load();

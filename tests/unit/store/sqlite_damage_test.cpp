@@ -4,6 +4,7 @@
 #include <set>
 
 #include "sqlite_store_fixture.hpp"
+#include "store/sqlite/runs_check.hpp"
 
 namespace kitsune2::testing {
 namespace {
@@ -479,11 +480,129 @@ TEST_P(SqliteDamageTest, EveryFindingOfACheckIsRepaired) {
     const auto left = check();
     EXPECT_TRUE(left.is_intact()) << left.lost << " " << left.wrong_entries << " " << left.totals_agree
                                   << (left.faults.empty() ? "" : left.faults[0].what);
-    EXPECT_EQ(left.ops, found.ops - repaired->dropped);
+    const auto put_back = std::count_if(found.faults.begin(), found.faults.end(),
+                                        [](const auto& f) { return f.op_id.empty() && !f.is_of_index(); });
+    EXPECT_EQ(left.ops, found.ops - repaired->dropped + static_cast<std::uint64_t>(put_back));
   }
   start();
   expect_error(repair_sqlite_op_store(path_, *make_sha256_policy(), {}), Errc::already_exists, path_);
   expect_error(repair_sqlite_op_store(path_, *make_prefix_policy(), {}), Errc::already_exists, "sha256");
+}
+
+TEST_P(SqliteDamageTest, DataThatHasLostItsEntryGetsItBack) {
+  const auto ops = fill_with(5, 70'000);
+  sql("DELETE FROM op" + of(ops[2]));
+  sql("INSERT INTO op_data SELECT 77, data FROM op_data" + of(ops[3]));
+  const auto found = check();
+  EXPECT_GE(found.wrong_entries, 2U);
+  EXPECT_EQ(found.lost, 0U);
+  const auto repaired = repair_sqlite_op_store(path_, *make_sha256_policy(), found.faults);
+  ASSERT_TRUE(repaired) << repaired.error().to_string();
+  EXPECT_EQ(repaired->dropped, 0U);
+  EXPECT_GE(repaired->mended, 1U);
+  const auto left = check();
+  EXPECT_TRUE(left.is_intact()) << (left.faults.empty() ? "" : left.faults[0].what);
+  EXPECT_EQ(left.ops, 5U);
+  start();
+  EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops);
+  EXPECT_EQ(counts().bytes, 350'000U);
+  EXPECT_EQ(counts().damaged, 0U);
+  EXPECT_TRUE(w_.process(*store_, payloads_of(ops))->newly_stored.empty());
+}
+
+/// Of SHA-256, but 60 bytes are no op.
+class RefusingPolicy final : public OpPolicy {
+ public:
+  std::string_view name() const override { return "sha256"; }
+  Result<OpDescription> describe(ByteView op) const override {
+    if (op.size() == 60) return make_error(Errc::invalid_argument, "no op");
+    return sha256_->describe(op);
+  }
+
+ private:
+  const std::shared_ptr<const OpPolicy> sha256_ = make_sha256_policy();
+};
+
+TEST_P(SqliteDamageTest, DataWithoutAnEntryThatIsNoOpIsRemoved) {
+  fill_with(3, 100);
+  sql("INSERT INTO op_data VALUES(77, zeroblob(60))");
+  const auto found = check();
+  EXPECT_EQ(found.wrong_entries, 1U);
+  ASSERT_TRUE(repair_sqlite_op_store(path_, *make_sha256_policy(50), found.faults));
+  EXPECT_FALSE(check().is_intact()) << "a policy with a lower limit cannot judge it";
+  ASSERT_TRUE(repair_sqlite_op_store(path_, RefusingPolicy(), found.faults));
+  EXPECT_TRUE(check().is_intact());
+  EXPECT_EQ(check().ops, 3U);
+}
+
+/// What a check of runs finds in both directions, and that a repair leaves every op that is there.
+TEST_P(SqliteDamageTest, RowsAndRunsThatDifferAreFoundNamedAndRepaired) {
+  if (!has_runs()) GTEST_SKIP();
+  const auto ops = fill_with(300, 100);
+  const std::string whole = read_file(path_);
+  struct Case {
+    std::string damage;
+    std::string said;     ///< of the op 7
+    std::size_t ops;      ///< that are there
+    std::uint64_t wrong;  ///< besides the index as a whole
+  };
+  const Case cases[] = {
+      {"DELETE FROM op" + of(ops[7]), "the index by place has it, but it is not there", 299, 1},
+      {"DELETE FROM op WHERE stored_at%2=(SELECT stored_at%2 FROM op WHERE id=x'" + to_hex(ops[7].op_id.view()) + "')",
+       "the index by place has it, but it is not there", 150, 150},
+      {"UPDATE op SET stored_at=(SELECT min(stored_at) FROM op)-1" + of(ops[7]), "the index by place does not have it",
+       300, 2},
+      {"UPDATE op SET stored_at=stored_at-1000000", "the index by place does not have it", 300, 600},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.damage);
+    write_file(path_, whole);
+    sql(c.damage);
+    const auto found = check();
+    EXPECT_EQ(found.ops, c.ops);
+    EXPECT_EQ(found.lost, 0U);
+    EXPECT_EQ(found.wrong_entries, c.wrong + 1);
+    ASSERT_GE(found.faults.size(), 2U);
+    EXPECT_TRUE(found.faults[0].is_of_index());
+    EXPECT_EQ(std::count_if(found.faults.begin(), found.faults.end(),
+                            [&](const auto& f) { return f.op_id == ops[7].op_id && f.what == c.said; }),
+              1);
+    const auto repaired = repair_sqlite_op_store(path_, *make_sha256_policy(), found.faults);
+    ASSERT_TRUE(repaired) << repaired.error().to_string();
+    EXPECT_EQ(repaired->dropped, 0U);
+    const auto left = check();
+    EXPECT_TRUE(left.is_intact()) << left.wrong_entries << (left.faults.empty() ? "" : left.faults[0].what);
+    EXPECT_EQ(left.ops, c.ops);
+    start();
+    EXPECT_EQ(w_.retrieve(*store_, ids_of(ops))->size(), c.ops);
+    EXPECT_EQ(w_.filter(*store_, ids_of(ops))->size(), 300 - c.ops);
+    stop();
+  }
+  write_file(path_, whole);
+  sql("INSERT INTO op SELECT (SELECT max(stored_at) FROM op)+1, loc, id, created_at, size, data FROM op" + of(ops[7]));
+  const auto found = check();
+  ASSERT_EQ(found.faults.size(), 1U);
+  EXPECT_EQ(found.faults[0].op_id, ops[7].op_id);
+  EXPECT_EQ(found.faults[0].what, "it is there twice");
+}
+
+/// An index of which much is wrong is told to be so, with a bound on what is looked at op by op.
+TEST_P(SqliteDamageTest, CheckOfRunsGoesOnFromPieceToPiece) {
+  if (!has_runs()) GTEST_SKIP();
+  const auto ops = fill_with(70'000, 20);
+  EXPECT_TRUE(check().is_intact());
+  const std::string whole = read_file(path_);
+  sql("DELETE FROM op WHERE stored_at=(SELECT max(stored_at) FROM op)-1");
+  EXPECT_EQ(check().wrong_entries, 2U);
+  write_file(path_, whole);
+  sql("UPDATE op SET stored_at=stored_at-1000000000");
+  const auto found = check();
+  EXPECT_EQ(found.ops, 70'000U);
+  EXPECT_EQ(found.wrong_entries, sqlite::RunsCheck::kMostTold + 1);
+  ASSERT_TRUE(found.faults[0].is_of_index());
+  EXPECT_NE(found.faults[0].what.find("in many places"), std::string::npos);
+  ASSERT_TRUE(repair_sqlite_op_store(path_, *make_sha256_policy(), {found.faults[0]}));
+  EXPECT_TRUE(check().is_intact());
 }
 
 TEST_P(SqliteOpStoreTest, NumbersOfRowsThatCannotBeAreCorrupt) {
