@@ -353,7 +353,7 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
     const std::uint32_t place = index_->location(entry.op_id.view());
     if (location == std::int64_t{place} && size == static_cast<std::int64_t>(bytes) &&
         found->created_at == entry.created_at) {
-      const auto agree = indexes_agree(stored_at, entry);
+      auto agree = indexes_agree(stored_at, entry);
       if (!agree || *agree || runs_ == nullptr) return agree;
     }
     entry.location = place;
