@@ -107,12 +107,12 @@ struct SqliteCheckOptions {
 };
 struct SqliteCheckReport {
   static constexpr std::size_t kMostFaults = 10'000;
-  std::uint64_t ops = 0, bytes = 0;           ///< what was checked
+  std::uint64_t ops = 0, bytes = 0;  ///< what was checked
   /// How many ops have damaged bytes, and how many a wrong entry, or one in an index without an op; an index as a whole
   /// counts as one.
   std::uint64_t lost = 0, wrong_entries = 0;
-  bool totals_agree = true;                   ///< the store's totals of ops and bytes are right
-  std::vector<SqliteStoreFault> faults;       ///< the first kMostFaults
+  bool totals_agree = true;              ///< the store's totals of ops and bytes are right
+  std::vector<SqliteStoreFault> faults;  ///< the first kMostFaults
   bool is_intact() const { return lost == 0 && wrong_entries == 0 && totals_agree; }
 };
 /// Reads every op of the store in the file `path`, and checks its bytes, id, size, times and location by `policy`; then
