@@ -353,10 +353,13 @@ TEST(IrohRelayCore, TheNodeOfThisProcessMayHoldMore) {
   limits.all_queue_bytes = 512U << 10;
   World w(limits);
   const auto a = w.join(kA);
-  w.join(kB, 0);
+  const auto node = w.join(kB, 0);
   EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::forward);
   EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::forward);
-  EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::keep);
+  const Bytes frame(std::vector<std::uint8_t>(60'034, 1));
+  for (int i = 0; i < 20 && w.send(a, kB, 60'000).verdict == Verdict::keep; ++i) w.core.keep(node, frame);
+  EXPECT_GT(w.core.counters().queued_bytes.get(), limits.all_queue_bytes - 65'536);
+  EXPECT_LE(w.core.counters().queued_bytes.get(), limits.all_queue_bytes) << "but not more than there is for all";
 }
 
 TEST(IrohRelayCore, AReceiverThatTakesNothingIsClosedAndOneThatTakesALittleIsNot) {
