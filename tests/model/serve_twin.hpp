@@ -18,18 +18,26 @@ class ServeTwin {
  public:
   explicit ServeTwin(const ServeCore::Limits& limits) : limits_(limits) {}
 
-  std::optional<ServeCore::RequestId> on_request(const Url& url, std::uint64_t cost, Time now) {
+  std::optional<ServeCore::RequestId> on_request(const Url& url, std::uint64_t cost, Time now, bool is_small) {
     last_request_ = now;
     std::uint64_t own = 0, all = 0;
     std::size_t count = 0;
     for (const auto& r : requests_) {
       all += r.cost;
-      if (r.peer == url) own += r.cost, ++count;
+      if (r.peer == url) own += r.cost, count += r.joined;
     }
     if (count >= limits_.max_requests_per_peer) return std::nullopt;
     if (count > 0 && own + cost > ServeCore::kMaxQueuedBytes) return std::nullopt;
     if (all > 0 && all + cost > ServeCore::kMaxAllQueuedBytes) return std::nullopt;
-    requests_.push_back({++requests_seen_, url, cost, false, false});
+    // The last request of this peer.
+    const auto last =
+        std::find_if(requests_.rbegin(), requests_.rend(), [&](const Request& r) { return r.peer == url; });
+    if (is_small && last != requests_.rend() && last->is_small && !last->has_begun && last->joined < 64) {
+      last->cost += cost;
+      ++last->joined;
+      return last->id;
+    }
+    requests_.push_back({++requests_seen_, url, cost, false, false, is_small, 1});
     queue_up(url);
     serve();
     return requests_seen_;
@@ -173,6 +181,8 @@ class ServeTwin {
     std::uint64_t cost;
     bool has_begun;
     bool has_left_over;
+    bool is_small;
+    std::size_t joined;
   };
   /// A response, from its read to the end of its send. `bytes`: first its limit, later its size.
   struct Message {
@@ -310,7 +320,7 @@ class ServeTwin {
 struct ServeCoverage {
   std::uint64_t commands = 0, requests = 0, refused = 0, reads = 0, left_over = 0, sends = 0, failed_sends = 0;
   std::uint64_t framed = 0, far = 0, discarded = 0, forgotten = 0, disconnected = 0, stale_reads = 0, proven = 0,
-                waiting = 0;
+                waiting = 0, joined = 0;
 };
 
 /// Reads commands from bytes and gives them to the core and to the twin. Throws std::logic_error when they differ.
@@ -347,9 +357,12 @@ class ServeTwinRun {
     const Url& peer = urls_[byte() % urls_.size()];
     static constexpr std::uint64_t kCosts[] = {4096, 20'000, 1U << 20, 3U << 20};
     const std::uint64_t cost = kCosts[byte() % 4];
-    const auto id = core_.on_request(peer, cost, now_);
-    check(id == twin_.on_request(peer, cost, now_), "request");
+    const bool is_small = byte() % 2 == 0;
+    const auto id = core_.on_request(peer, cost, now_, is_small);
+    check(id == twin_.on_request(peer, cost, now_, is_small), "request");
     ++(id ? coverage_->requests : coverage_->refused);
+    coverage_->joined += id && *id <= newest_ ? 1 : 0;
+    if (id) newest_ = std::max(newest_, *id);
   }
 
   void tell_trip() {
@@ -450,6 +463,7 @@ class ServeTwinRun {
   ServeCore core_{kLimits};
   ServeTwin twin_{kLimits};
   Time now_{};
+  ServeCore::RequestId newest_ = 0;
   std::vector<Url> urls_;
   std::vector<ServeCore::Read> reads_;
   std::vector<ServeCore::ReadId> sends_;

@@ -15,6 +15,7 @@ TEST(ServeTwin, AgreesAfterEveryCommand) {
   // Every important case has occurred.
   EXPECT_GT(coverage.requests, 10'000U);
   EXPECT_GT(coverage.refused, 1'000U);
+  EXPECT_GT(coverage.joined, 1'000U);
   EXPECT_GT(coverage.reads, 10'000U);
   EXPECT_GT(coverage.left_over, 1'000U);
   EXPECT_GT(coverage.sends, 10'000U);

@@ -13,24 +13,39 @@ ServeCore::Peer* ServeCore::find(const Url& peer, std::uint64_t serial) {
   return it != peers_.end() && it->second.serial == serial ? &it->second : nullptr;
 }
 
-std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::uint64_t cost, Time now) {
+std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::uint64_t cost, Time now,
+                                                          bool is_small) {
   if (is_stopped_) return std::nullopt;
   busy_until_ = now + kBusyFor;
   auto& entry = peers_[peer];
   if (entry.serial == 0) entry.serial = next_serial_++;
-  if (entry.requests.size() >= limits_.max_requests_per_peer ||
+  if (entry.waiting >= limits_.max_requests_per_peer ||
       (!entry.requests.empty() && entry.queued_bytes + cost > kMaxQueuedBytes) ||
       (queued_bytes_ > 0 && queued_bytes_ + cost > kMaxAllQueuedBytes)) {
     if (entry.is_idle()) peers_.erase(peer);
     return std::nullopt;
   }
-  const RequestId id = next_request_++;
   entry.queued_bytes += cost;
   queued_bytes_ += cost;
-  entry.requests.push_back({id, cost, false});
+  ++entry.waiting;
+  if (is_small && may_join(entry)) {
+    Request& last = entry.requests.back();
+    last.cost += cost;
+    ++last.joined;
+    return last.id;
+  }
+  const RequestId id = next_request_++;
+  entry.requests.push_back({id, cost, false, is_small, 1});
   take_turn(peer, entry);
   serve();
   return id;
+}
+
+/// S10.
+bool ServeCore::may_join(const Peer& entry) {
+  if (entry.requests.empty()) return false;
+  const Request& last = entry.requests.back();
+  return last.is_small && !last.has_begun && last.joined < kMostJoined;
 }
 
 ServeCore::Lane& ServeCore::lane_of(const Url& peer) {
@@ -202,6 +217,7 @@ void ServeCore::end_request(Peer& entry) {
   const Request& request = entry.requests.front();
   entry.queued_bytes -= request.cost;
   queued_bytes_ -= request.cost;
+  entry.waiting -= request.joined;
   actions_.emplace_back(Forget{request.id});
   entry.requests.pop_front();
   entry.has_left_over = false;
@@ -268,8 +284,13 @@ void ServeCore::check_invariants() const {
   for (const auto& [id, sending] : sends_) serving[sending.lane] += sending.bytes;
   for (const auto& [url, entry] : peers_) {
     std::uint64_t own = 0;
-    for (const Request& request : entry.requests) own += request.cost;
+    std::size_t waiting = 0;
+    for (const Request& request : entry.requests) {
+      own += request.cost;
+      waiting += request.joined;
+    }
     K2_ASSERT(own == entry.queued_bytes);
+    K2_ASSERT(waiting == entry.waiting);
     K2_ASSERT(!entry.is_idle());
     K2_ASSERT(!entry.has_left_over || !entry.requests.empty());
     queued += own;

@@ -50,6 +50,12 @@ namespace kitsune2 {
 ///  S9  While peers that have shown that they listen and others wait, reads go to the two kinds in turn. Rationale: as
 ///      many peers as there are reads would have all of them otherwise, and no newcomer could ever show that it
 ///      listens.
+///  S10 A small request joins the peer's last one, if that is small too, has not begun, and fewer than kMostJoined have
+///      joined it: they are answered together, as one. Rationale: stock nodes request each op by a message of its own,
+///      and so does a flood. What an answer costs besides its ops (a read, a message, its encryption and its way) is
+///      many times a small op, and no response says which request it answers. So whoever sends requests faster than
+///      they are answered gets fewer and larger answers, and a flood takes less from others. A lone request is answered
+///      at once, as ever.
 ///
 /// Pure: the same calls give the same actions. Every call may add actions; take them with `take_actions` after it, and
 /// carry them out in that order. Calls are O(log peers), but O(peers) where a peer leaves its turn. Memory is
@@ -67,6 +73,7 @@ class ServeCore {
   static constexpr std::uint64_t kFarTrips = 16, kFarGrowth = 16;
   static constexpr std::uint64_t kMaxQueuedBytes = 8U << 20;
   static constexpr std::uint64_t kMaxAllQueuedBytes = 64U << 20;
+  static constexpr std::size_t kMostJoined = 64;
   static constexpr std::size_t kMaxIdsPerRead = 4096;
   static constexpr std::size_t kSharedIdsPerRead = 512;
   /// The most reads under way at a time. Each may return one op that is larger than what was reserved for it.
@@ -128,8 +135,9 @@ class ServeCore {
 
   explicit ServeCore(const Limits& limits) : limits_(limits) {}
 
-  /// A peer requests ops. `cost` is the memory of the request while it waits, in bytes. nullopt: refused (S5).
-  std::optional<RequestId> on_request(const Url& peer, std::uint64_t cost, Time now);
+  /// A peer requests ops. `cost` is the memory of the request while it waits, in bytes. nullopt: refused (S5). The id
+  /// is that of an earlier request if this one has joined it: then its ids follow those of that request (S10).
+  std::optional<RequestId> on_request(const Url& peer, std::uint64_t cost, Time now, bool is_small = false);
   /// How far `peer` is, as measured on its connection (S8). Must be called before each of its requests.
   void note_round_trip(const Url& peer, Duration trip);
   /// The store has answered. Each read ends exactly once, in any order, even if nobody waits for it any more: then the
@@ -162,6 +170,8 @@ class ServeCore {
     RequestId id = 0;
     std::uint64_t cost = 0;
     bool has_begun = false;
+    bool is_small = false;
+    std::size_t joined = 1;  ///< S10: how many it is
   };
   /// Peers that have shown that they listen, and the others (S6).
   struct Lane {
@@ -182,6 +192,7 @@ class ServeCore {
   };
   struct Peer {
     std::deque<Request> requests;
+    std::size_t waiting = 0;  ///< how many requests these are, before they joined
     std::uint64_t queued_bytes = 0;
     std::uint64_t serial = 0;  ///< distinguishes this entry from an earlier one of the same url
     bool is_reading = false;
@@ -215,6 +226,7 @@ class ServeCore {
   using PeerMap = std::map<Url, Peer>;
 
   Peer* find(const Url& peer, std::uint64_t serial);
+  static bool may_join(const Peer& entry);
   Lane& lane_of(const Url& peer);
   Lane& other_lane() { return next_lane_ == &proven_ ? unproven_ : proven_; }
   std::uint64_t most_bytes(const Url& peer) const;

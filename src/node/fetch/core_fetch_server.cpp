@@ -36,7 +36,7 @@ void FetchServer::on_request(const Url& peer, wire::IdList op_ids) {
   if (const auto trip = transport_->round_trip(peer)) core_.note_round_trip(peer, *trip);
   const PeerWork work = PeerWork().messages(1).bytes(op_ids.message_bytes());
   const bool may = budget_->charge(peer, work) == PeerStanding::good;
-  const auto id = may ? core_.on_request(peer, cost, runtime_.now()) : std::nullopt;
+  const auto id = may ? core_.on_request(peer, cost, runtime_.now(), is_small) : std::nullopt;
   if (!id) {
     ++stats_.requests_refused;
     transport_->wasted(peer, cost);
@@ -47,8 +47,10 @@ void FetchServer::on_request(const Url& peer, wire::IdList op_ids) {
     return;
   }
   if (is_small) op_ids = op_ids.copied();
-  auto first = op_ids.begin();
-  requests_.emplace(*id, Request{std::move(op_ids), first, {}, work});
+  Request& request = requests_[*id];
+  const auto first = op_ids.begin();
+  request.ids.push_back({std::move(op_ids), first});
+  request.charged.time(Duration(work.micros()));
   perform();
 }
 
@@ -77,9 +79,11 @@ void FetchServer::on(const ServeCore::Read& read) {
   Request& request = requests_.at(read.request);
   auto ids = std::exchange(request.left_over, {});
   if (!read.left_over) {
-    ids.reserve(std::min(request.ids.size(), read.max_ids));
-    for (; request.next != std::default_sentinel && ids.size() < read.max_ids; ++request.next) {
-      ids.emplace_back(*request.next);
+    while (!request.ids.empty() && ids.size() < read.max_ids) {
+      auto& [list, next] = request.ids.front();
+      ids.reserve(std::min(ids.size() + list.size(), read.max_ids));
+      for (; next != std::default_sentinel && ids.size() < read.max_ids; ++next) ids.emplace_back(*next);
+      if (next == std::default_sentinel) request.ids.pop_front();
     }
   }
   auto asked = std::make_shared<std::vector<OpId>>(ids);
@@ -119,7 +123,7 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
   const auto looked_at = static_cast<std::size_t>(after - asked.begin());
   outcome.left_over = looked_at > 0 && after != asked.end();
   const auto request = requests_.find(read.request);
-  outcome.is_exhausted = request != requests_.end() && request->second.next == std::default_sentinel;
+  outcome.is_exhausted = request != requests_.end() && request->second.ids.empty();
   if (!core_.on_read_ended(read.read, outcome, runtime_.now())) return;
   note_missing(read.peer, asked, ops, looked_at);
   PeerWork charged;

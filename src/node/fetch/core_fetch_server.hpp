@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <unordered_map>
@@ -60,9 +61,13 @@ class FetchServer {
   void on_idle(std::function<void()> callback) { idle_ = std::move(callback); }
 
  private:
+  /// One message, or several that have joined (S10).
   struct Request {
-    wire::IdList ids;
-    wire::IdList::iterator next;
+    struct Ids {
+      wire::IdList list;
+      wire::IdList::iterator next;
+    };
+    std::deque<Ids> ids;          ///< those that were not read yet; none is empty
     std::vector<OpId> left_over;  ///< those of the last read that the byte limit cut off
     PeerWork charged;             ///< for its message; given back with the first ops that are received
   };
