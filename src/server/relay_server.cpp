@@ -9,6 +9,7 @@
 #include "log/log.hpp"
 #include "net/conn.hpp"
 #include "net/local_conn.hpp"
+#include "net/loop_wait.hpp"
 #include "net/udp.hpp"
 #include "server/exposition.hpp"
 #include "server/iroh/quic_refusal.hpp"
@@ -30,7 +31,9 @@ class Serving {
         options_(options),
         service_(std::make_unique<RelayService>(runtime, options)),
         door_(std::make_shared<net::LocalDoor>(
-            runtime, [this](const std::shared_ptr<net::Conn>& conn) { return service_->accept(conn); })) {}
+            runtime, [this](const std::shared_ptr<net::Conn>& conn) { return service_->accept(conn); })) {
+    service_->set_loop_wait([this] { return wait_.total(); });
+  }
 
   ~Serving() {
     door_->shut();
@@ -113,6 +116,7 @@ class Serving {
 
   AsioRuntime& runtime_;
   RelayServerOptions options_;
+  net::LoopWait wait_;
   std::unique_ptr<RelayService> service_;
   std::shared_ptr<net::LocalDoor> door_;
   std::vector<std::shared_ptr<net::Listener>> listeners_;

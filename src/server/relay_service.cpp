@@ -429,7 +429,9 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
   std::array<std::uint8_t, RelayCore::kHeadBytes> head;
   const std::size_t n = std::min(message.size, head.size());
   message.copy_to(head.data(), 0, n);
-  const auto routed = relay_.on_message(from, {head.data(), n}, message.size, runtime_.now());
+  const Time now = runtime_.now();
+  look_at_wait(now);
+  const auto routed = relay_.on_message(from, {head.data(), n}, message.size, now);
   auto next = WsPeerEvents::Next::go;
   switch (routed.verdict) {
     case RelayCore::Verdict::forward: {
@@ -484,6 +486,16 @@ void RelayService::on_gone(std::uint64_t id, std::string_view why) {
   carry_out();
 }
 
+/// R12 of the core. Not for each message, because it costs a system call.
+void RelayService::look_at_wait(Time now) {
+  constexpr Duration kLookEvery = std::chrono::milliseconds(1);
+  if (!loop_wait_ || (look_at_ && now < *look_at_)) return;
+  const Duration all = loop_wait_();
+  if (!look_at_) waited_before_ = all;
+  look_at_ = now + kLookEvery;
+  relay_.on_waited(all - waited_before_);
+}
+
 /// Carries out the core's actions, and sets the alarm for its next deadline.
 void RelayService::carry_out() {
   actions_.clear();
@@ -520,6 +532,7 @@ void RelayService::carry_out() {
   core_timer_ = runtime_.schedule(*next, [this] {
     core_alarm_ = Time::max();
     core_timer_ = 0;
+    look_at_wait(runtime_.now());
     relay_.poll(runtime_.now());
     carry_out();
   });

@@ -3,7 +3,10 @@
 
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "kitsune2/relay_server.hpp"
@@ -29,6 +32,8 @@ class RelayService final : public HttpHandler {
   RelayService(Runtime& runtime, const RelayServerOptions& options);
   ~RelayService() override;
 
+  /// `waited` tells for how long the loop has waited for a processor in all (RelayCore R12). Without it: never.
+  void set_loop_wait(std::function<Duration()> waited) { loop_wait_ = std::move(waited); }
   /// Called by a Listener. Null: refused.
   std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn);
   /// Applies new, valid limits. Returns the names of options that keep their value until a restart.
@@ -72,6 +77,7 @@ class RelayService final : public HttpHandler {
   std::string explain(RelayReject reason) const;
   std::string lived(const Client& client) const;
   void refuse(const std::string& who, RelayReject reason);
+  void look_at_wait(Time now);
   void carry_out();
   void prune_later();
   HttpReply route(const HttpServerRequest& request);
@@ -87,6 +93,9 @@ class RelayService final : public HttpHandler {
   boost::unordered_flat_map<std::uint64_t, Client> peers_;
   std::vector<RelayCore::Action> actions_;
   std::unique_ptr<HttpServer> http_;
+  std::function<Duration()> loop_wait_;
+  Duration waited_before_{};  ///< the relay began
+  std::optional<Time> look_at_;
   Time core_alarm_ = Time::max();
   Runtime::TimerId core_timer_ = 0;
   Runtime::TimerId prune_timer_ = 0;

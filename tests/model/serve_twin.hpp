@@ -225,7 +225,9 @@ class ServeTwin {
       most =
           std::max(most, std::min<std::uint64_t>(of_peer.far_bytes, (32U << 20) / std::max<std::size_t>(1, peers())));
     }
-    return is_far && !of_peer.has_large_ops ? std::min<std::uint64_t>(most, 15'360) : most;
+    const Request* first = first_request(peer);
+    const bool is_joined = first != nullptr && first->joined > 1;
+    return is_joined || (is_far && !of_peer.has_large_ops) ? std::min<std::uint64_t>(most, 15'360) : most;
   }
   std::uint64_t serving_bytes(std::size_t lane) const {
     std::uint64_t sum = 0;

@@ -73,6 +73,11 @@ std::uint64_t ServeCore::most_bytes(const Url& peer) const {
   const Known known = it == known_.end() ? Known{} : it->second;
   const bool is_proven = known.taken >= kProvenBytes;
   std::uint64_t most = limits_.max_response_bytes;
+  const auto entry = peers_.find(peer);
+  if (entry != peers_.end() && !entry->second.requests.empty() && entry->second.requests.front().joined > 1) {
+    return std::min(
+        {most, kFrameBytes, is_proven ? most : std::max(kTrust * known.taken, kFirstResponseBytes)});  // S10
+  }
   if (!is_proven) most = std::min(most, std::clamp(kTrust * known.taken, kFirstResponseBytes, kProvenBytes));
   if (known.trip < kFarTrip) return most;
   if (!known.has_large_ops) return std::min(most, kFrameBytes);

@@ -51,11 +51,12 @@ namespace kitsune2 {
 ///      many peers as there are reads would have all of them otherwise, and no newcomer could ever show that it
 ///      listens.
 ///  S10 A small request joins the peer's last one, if that is small too, has not begun, and fewer than kMostJoined have
-///      joined it: they are answered together, as one. Rationale: stock nodes request each op by a message of its own,
-///      and so does a flood. What an answer costs besides its ops (a read, a message, its encryption and its way) is
-///      many times a small op, and no response says which request it answers. So whoever sends requests faster than
-///      they are answered gets fewer and larger answers, and a flood takes less from others. A lone request is answered
-///      at once, as ever.
+///      joined it: they are answered together, as one, with at most kFrameBytes at a time. Rationale: stock nodes
+///      request each op by a message of its own, and so does a flood. What an answer costs besides its ops (a read, a
+///      message, its encryption and its way) is many times a small op, and no response says which request it answers.
+///      So whoever sends requests faster than they are answered gets fewer and larger answers, and takes less from
+///      others. A lone request is answered at once, as ever. The bound is that of S8, and leaves whoever asks for much
+///      in one request more than a flood of small ones.
 ///
 /// Pure: the same calls give the same actions. Every call may add actions; take them with `take_actions` after it, and
 /// carry them out in that order. Calls are O(log peers), but O(peers) where a peer leaves its turn. Memory is

@@ -321,7 +321,7 @@ bool RelayCore::waits_for_turn(Client& client, std::size_t size, Time now) {
   }
   const std::uint64_t lacks = kLargeFrame - size;
   if (client.earned < lacks) {
-    if (!client.in_turn && turns_.take(client.id, client.address->ip, kTurnFrames * kFrameTime, now)) {
+    if (!client.in_turn && turns_.take(client.id, client.address->ip, kTurnFrames * kFrameTime, turn_time(now))) {
       client.earned += kTurnFrames * kLargeFrame;
     } else {
       counters_.sender_waits += client.in_turn ? 0 : 1;
@@ -347,8 +347,14 @@ void RelayCore::go_on(Client& client, Time now) {
   if (!client.held) actions_.push_back({Action::Kind::resume, client.id, {}});
 }
 
+/// R12.
+Time RelayCore::turn_time(Time now) {
+  turn_time_ = std::max(turn_time_, now - waited_);
+  return turn_time_;
+}
+
 void RelayCore::give_turns(Time now) {
-  while (const auto waiter = turns_.next(now)) {
+  while (const auto waiter = turns_.next(turn_time(now))) {
     Client& client = *clients_.at(*waiter);
     client.earned += kTurnFrames * kLargeFrame;
     go_on(client, now);
@@ -596,7 +602,7 @@ std::optional<Time> RelayCore::next_deadline() const {
   const auto earlier = [&](Time t) { out = out ? std::min(*out, t) : t; };
   if (!heap_.empty()) earlier(heap_.front().at);
   if (!rates_to_tell_.empty()) earlier(rates_to_tell_.front().first);
-  if (const auto turn = turns_.next_deadline()) earlier(*turn);
+  if (const auto turn = turns_.next_deadline()) earlier(*turn + waited_);
   return out;
 }
 

@@ -1,6 +1,7 @@
 // What the sbd relay decides, as a state machine without sockets, clock and randomness.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <boost/unordered/unordered_flat_map.hpp>
 #include <cstdint>
@@ -101,6 +102,9 @@ struct RelayCounters {
 ///      say. So a flood of requests for one op each would take the node's time before any module can judge it; clients
 ///      that exchange much in few frames are not delayed. A relay without a node has no turns: there a frame costs what
 ///      its bytes cost, and many clients are what it is for.
+///  R12 Time in which the loop waited for a processor (`on_waited`) is no time of R11. Rationale: a node on a busy
+///      machine gets a small part of a core. Shares of the whole would be more than it has, and a flood would get all
+///      of it. The loop also waits while other threads of the node work, so it gives fewer turns when they are busy.
 /// Memory and time are bounded by the number of clients.
 ///
 /// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread. Calls are O(log clients),
@@ -175,6 +179,9 @@ class RelayCore {
   void on_queue(ConnId conn, std::size_t queued, Time now);
   /// No effect on an unknown connection.
   void on_close(ConnId conn, Time now);
+  /// The loop has waited for a processor for so long in all, since the relay began (R12). It never becomes less; a
+  /// smaller figure has no effect.
+  void on_waited(Duration all) { waited_ = std::max(waited_, all); }
   void poll(Time now);
   std::optional<Time> next_deadline() const;
   /// Changes the limits while the relay runs. R6: no client is closed because a limit became lower. A new rate is told
@@ -235,6 +242,7 @@ class RelayCore {
   bool waits_for_turn(Client& client, std::size_t size, Time now);
   void earn(Client& client, std::uint64_t bytes, Time now);
   void go_on(Client& client, Time now);
+  Time turn_time(Time now);
   void give_turns(Time now);
   bool close_longest_stalled(const Client& spared, Time now);
   void set_queued(Client& client, std::size_t queued);
@@ -259,6 +267,8 @@ class RelayCore {
   std::deque<std::pair<Time, Ip>> rates_to_tell_;  // in order of time
   std::optional<Time> prune_at_;
   RequestTurns turns_{{.all_percent = kFramesPercent, .address_percent = kAddressFramesPercent}};
+  Duration waited_{};            // R12
+  Time turn_time_{};             // of turns_: never goes back
   std::size_t own_clients_ = 0;  // those of kThisProcess
   std::vector<Action> actions_;
   RelayCounters counters_;

@@ -63,6 +63,30 @@ TEST(RelayTurns, AFloodOfOneAddressHasItsShareOfTheTimeAndNobodyIsClosed) {
   EXPECT_TRUE(w.closed.empty()) << "who waits for a turn is not silent";
 }
 
+// R12: of a machine that is busy with other things, too, the flood gets its share only of what the node gets.
+TEST(RelayTurns, TimeThatTheNodeDoesNotGetIsNotShared) {
+  TurnsWorld w;
+  for (std::uint8_t i = 10; i < 26; ++i) w.flood(KeyPair::seeded(i), 7);
+  w.run(seconds(3));  // the burst
+  w.frames.clear();
+  Duration waited{};
+  for (int i = 0; i < 10'000; ++i) {
+    waited += Duration(850);  // of each millisecond
+    w.core.on_waited(waited);
+    w.run(milliseconds(1));
+  }
+  std::uint64_t all = 0;
+  for (const auto& [id, n] : w.frames) all += n;
+  EXPECT_NEAR(static_cast<double>(all), 1.5 * kAddressFrames, 0.1 * 1.5 * kAddressFrames);
+  // What was waited is not taken back, and the rest is shared as before.
+  w.core.on_waited(Duration(1));
+  w.frames.clear();
+  w.run(seconds(10));
+  all = 0;
+  for (const auto& [id, n] : w.frames) all += n;
+  EXPECT_NEAR(static_cast<double>(all), 10.0 * kAddressFrames, 0.05 * 10 * kAddressFrames);
+}
+
 TEST(RelayTurns, AFrameAloneWaitsForOneTurnOfEachOtherAddress) {
   TurnsWorld w;
   for (std::uint8_t i = 10; i < 74; ++i) w.flood(KeyPair::seeded(i), i);
