@@ -20,9 +20,10 @@ void DhtKeeper::start() {
           },
       .ops_damaged =
           [weak = weak_from_this()](const std::vector<OpRecord>&) {
-            if (auto self = weak.lock()) self->read_later();
+            if (auto self = weak.lock()) self->on_damaged();
           },
   });
+  without_since_ = runtime_.now();
   read_anew();
 }
 
@@ -32,6 +33,8 @@ void DhtKeeper::stop() {
   subscription_.reset();
   runtime_.cancel(timer_);
   timer_ = 0;
+  runtime_.cancel(damage_timer_);
+  damage_timer_ = 0;
   model_.reset();
 }
 
@@ -47,8 +50,23 @@ const dht::DhtModel* DhtKeeper::model() {
   return &*model_;
 }
 
+/// H4.
+void DhtKeeper::on_damaged() {
+  is_damaged_ = true;
+  // While it reads, or is about to, this waits for the end of that.
+  if (stopped_ || !is_read_ || damage_timer_ != 0) return;
+  if (runtime_.now() >= rests_until_) return read_later();
+  damage_timer_ = runtime_.schedule(rests_until_, [weak = weak_from_this()] {
+    auto self = weak.lock();
+    if (!self) return;
+    self->damage_timer_ = 0;
+    if (self->is_damaged_) self->on_damaged();
+  });
+}
+
 void DhtKeeper::read_later() {
   if (stopped_ || timer_ != 0) return;
+  if (is_read_) without_since_ = runtime_.now();
   stop_.request_stop();
   ++run_;
   is_read_ = is_page_under_way_ = false;
@@ -64,7 +82,7 @@ void DhtKeeper::read_later() {
 void DhtKeeper::read_anew() {
   stop_ = {};
   ++run_;
-  is_read_ = false;
+  is_read_ = is_damaged_ = false;
   after_.reset();
   told_.clear();
   forget_pages();
@@ -100,7 +118,9 @@ void DhtKeeper::on_page(const Result<OpPage>& page) {
   after_ = page->next;
   is_read_ = !page->next;
   read_at_ = runtime_.now();
-  if (!is_read_) read_page();
+  if (!is_read_) return read_page();
+  rests_until_ = read_at_ + kRest * (read_at_ - without_since_);
+  if (is_damaged_) on_damaged();
 }
 
 void DhtKeeper::remember(const std::vector<OpRecord>& page) {

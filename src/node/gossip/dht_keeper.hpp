@@ -26,6 +26,10 @@ namespace kitsune2 {
 ///  H3  When ops are found damaged, when the clock was set back by more than `kClockSetBack`, or after a read that
 ///      failed, everything is read again, `kReadAgainAfter` later. Rationale: it is not certain where a damaged op was,
 ///      and sums cannot be corrected by guessing. A layout of the future can be compared with nobody's.
+///  H4  After there was no model for a time, further damage is seen to only when `kRest` times that time has passed;
+///      until then the model stays as it is, with the damaged ops. Rationale: an op is found damaged when a peer asks
+///      for it. If the disk has many, peers must not make the node read its store again and again, nor keep it from
+///      comparing. What is found lacking late is fetched late.
 ///
 /// Memory: that of the model (`dht::DhtModel`, M4). Strand only.
 class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
@@ -35,10 +39,14 @@ class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
   /// After the last page, they are.
   static constexpr Duration kRememberedFor = std::chrono::seconds(10);
   static constexpr Duration kReadAgainAfter = std::chrono::seconds(10);
+  static constexpr int kRest = 9;
   static constexpr Duration kClockSetBack = std::chrono::minutes(5);
 
   DhtKeeper(Runtime& runtime, std::shared_ptr<OpStore> store) : runtime_(runtime), store_(std::move(store)) {}
-  ~DhtKeeper() { runtime_.cancel(timer_); }
+  ~DhtKeeper() {
+    runtime_.cancel(timer_);
+    runtime_.cancel(damage_timer_);
+  }
   DhtKeeper(const DhtKeeper&) = delete;
   DhtKeeper& operator=(const DhtKeeper&) = delete;
 
@@ -50,6 +58,7 @@ class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
   std::uint64_t refused() const { return refused_; }
 
  private:
+  void on_damaged();
   void read_anew();
   void read_later();
   void read_page();
@@ -73,6 +82,10 @@ class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
   std::stop_source stop_;
   std::uint64_t run_ = 0;  ///< the number of this reading; pages of an earlier one are ignored
   Runtime::TimerId timer_ = 0;
+  Time without_since_{};     ///< since when there is no model
+  Time rests_until_{};       ///< H4
+  bool is_damaged_ = false;  ///< damage was told of, and is not seen to yet
+  Runtime::TimerId damage_timer_ = 0;
   std::uint64_t refused_ = 0;
   bool stopped_ = false;
 };

@@ -293,5 +293,38 @@ TEST(DhtKeeper, AgreesWithTheStoreWhateverIsStoredWhileItReads) {
   fresh->stop();
 }
 
+/// H4.
+TEST(DhtKeeper, HoweverManyOpsAreDamagedItIsRarelyWithoutAModel) {
+  SimWorld world(3);
+  auto runtime = world.make_runtime();
+  auto store = std::make_shared<testing::FaultStore>(*runtime, make_memory_op_store(*runtime, make_prefix_policy()));
+  store->delay_reads(100ms);
+  store->process_incoming_ops(testing::payloads_of(testing::make_ops(*make_prefix_policy(), 0, DhtKeeper::kPage + 5)),
+                              [](const Result<ProcessedOps>&) {});
+  world.run_ready();
+  auto keeper = std::make_shared<DhtKeeper>(*runtime, store);
+  keeper->start();
+  world.run_for(10s);
+  ASSERT_NE(keeper->model(), nullptr);
+  const auto before = store->reads();
+  int without = 0;
+  const int all = 36'000;
+  for (int i = 0; i < all; ++i) {  // an hour in which a damaged op is found all the time
+    store->tell_damaged({OpRecord{}});
+    world.run_for(100ms);
+    without += keeper->model() == nullptr ? 1 : 0;
+  }
+  EXPECT_LE(without, all / 9);
+  EXPECT_GE(without, all / 12) << "and it is seen to all the same";
+  EXPECT_LE(store->reads() - before, 2 * 3600 / 90U);
+  // The last damage is seen to as well, and then it is quiet.
+  world.run_for(3min);
+  const auto then = store->reads();
+  world.run_for(1h);
+  EXPECT_EQ(store->reads(), then);
+  EXPECT_NE(keeper->model(), nullptr);
+  keeper->stop();
+}
+
 }  // namespace
 }  // namespace kitsune2::node_test
