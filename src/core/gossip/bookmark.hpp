@@ -23,10 +23,11 @@ namespace kitsune2::gossip {
 ///      leads to ops. When it does not any more, it is set to shortly before the present.
 ///  K4  A node without a bookmark that holds many ops asks for those of the last `kRecent`, as a stock node does, and
 ///      leaves the rest to the comparison in the same round; the bookmark then begins there. A node that holds few ops,
-///      or that found that the peer cannot be compared with, asks for everything. Rationale: where both hold the same,
-///      a comparison costs next to nothing, and a list of everything 34 bytes an op. But a node without ops needs no
-///      comparison to know what it lacks. What is in no comparison, because it is dated before 1970 or in the future,
-///      or because its id has another length, such a node learns only while it is new.
+///      or that found twice in a row that the peer cannot be compared with, asks for everything. Rationale: where both
+///      hold the same, a comparison costs next to nothing, and a list of everything 34 bytes an op. It is tried twice,
+///      because the reason may pass: a node that has just started compares when it has read its store. But a node
+///      without ops needs no comparison to know what it lacks. What is in no comparison, because it is dated before
+///      1970 or in the future, or because its id has another length, such a node learns only while it is new.
 struct Bookmark {
   Timestamp at;
   SectorSet sectors;

@@ -642,7 +642,7 @@ std::vector<Bytes> K2Gossip::infos_of(const std::vector<Bytes>& agents) const {
 /// K4. Until a comparison has followed, where to go on is kept in memory only: a bookmark says that all before is held.
 Timestamp K2Gossip::asks_since(const Url& peer, const std::optional<gossip::Bookmark>& bookmark) {
   const auto* model = dht_->model();
-  const bool can_compare = model != nullptr && model->op_count() >= kManyOps && !incomparable_.contains(peer);
+  const bool can_compare = model != nullptr && model->op_count() >= kManyOps && !is_incomparable(peer);
   const Timestamp out = gossip::since(bookmark, can_compare, runtime().wall_now());
   if (bookmark || !can_compare) return out;
   if (uncompared_.size() >= kMostCompared) uncompared_.clear();
@@ -654,11 +654,17 @@ void K2Gossip::on_compared(const Url& peer) {
   incomparable_.erase(peer);
 }
 
-/// A round in which nothing stood in the way ended without a comparison: the clocks differ, or it never compares. K4
+/// A round in which nothing stood in the way ended without a comparison: the clocks differ, it never compares, or one
+/// of the two was just reading its store. K4
 void K2Gossip::on_not_comparable(const Url& peer) {
   if (incomparable_.size() >= kMostCompared) incomparable_.clear();
-  incomparable_.insert(peer);
-  uncompared_.erase(peer);
+  ++incomparable_[peer];
+  if (is_incomparable(peer)) uncompared_.erase(peer);
+}
+
+bool K2Gossip::is_incomparable(const Url& peer) const {
+  const auto it = incomparable_.find(peer);
+  return it != incomparable_.end() && it->second >= kTries;
 }
 
 std::optional<gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const SectorSet& common) {

@@ -8,7 +8,6 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -160,6 +159,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   Timestamp asks_since(const Url& peer, const std::optional<gossip::Bookmark>& bookmark);
   void on_compared(const Url& peer);
   void on_not_comparable(const Url& peer);
+  bool is_incomparable(const Url& peer) const;
   NewOpsWish wish_of(gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const;
   std::function<bool()> is_still_there(const gossip::Round& round);
   std::shared_ptr<bool> watch_bookmark(const Url& peer);
@@ -194,7 +194,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::unordered_map<Url, Time> compared_at_;          ///< G6
   /// Where to go on with those that were asked for recent ops only, while no comparison has followed yet. K4
   std::unordered_map<Url, Timestamp> uncompared_;
-  std::unordered_set<Url> incomparable_;  ///< K4
+  static constexpr std::uint64_t kTries = 2;             ///< K4
+  std::unordered_map<Url, std::uint64_t> incomparable_;  ///< how many rounds in a row ended without a comparison. K4
   /// Peers that have named ids in a comparison, until most of those are fetched. G5
   struct NamedIds {
     Url peer;
