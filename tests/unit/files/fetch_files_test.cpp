@@ -483,6 +483,7 @@ TEST_F(FetchFiles, SourceThatComesLate) {
   std::unique_ptr<TestNode> source;
   std::atomic<bool> waits{false};
   auto opts = options();
+  opts.missing_after = 30s;  // nothing is, however slow the machine
   opts.progress = [&](const FetchProgress& p) { waits = p.live_sources == 0; };
   std::thread late([&] {
     ASSERT_TRUE(testing::poll_until([&] { return waits.load(); }));
@@ -502,6 +503,7 @@ TEST_F(FetchFiles, SmallWindowsBoundPendingOps) {
   auto fetcher = node();
   fetcher->join(DhtArc::none());
   auto opts = options();
+  opts.missing_after = 30s;  // nothing is, however slow the machine
   opts.window_ops = 4;
   std::uint64_t most = 0;
   opts.progress = [&](const FetchProgress& p) { most = std::max(most, p.pending); };
@@ -768,6 +770,7 @@ TEST_F(FetchFiles, ForgedSourcesAreAskedForLittle) {
   std::unique_ptr<TestNode> source;
   std::uint64_t most_pairs = 0, most_sources = 0, notices = 0;
   auto opts = options();
+  opts.missing_after = 30s;  // nothing is, however slow the machine
   opts.notice = [&](const std::string&) { ++notices; };
   opts.progress = [&](const FetchProgress& p) {
     fetcher->runtime.call([&] { most_pairs = std::max(most_pairs, fetcher->space->fetch().load({}).pairs); });
@@ -790,7 +793,8 @@ TEST_F(FetchFiles, SourcesShareTheLoad) {
   auto fetcher = node();
   fetcher->join(DhtArc::none());
   auto opts = options();
-  opts.window_ops = 16;  // many rounds, so that both get their turns
+  opts.missing_after = 30s;  // nothing is, however slow the machine
+  opts.window_ops = 16;      // many rounds, so that both get their turns
   auto report = fetcher->fetch(root, opts);
   ASSERT_TRUE(report) << report.error().to_string();
   EXPECT_EQ(report->fetched_ops, ops.size());
