@@ -14,11 +14,10 @@ namespace kitsune2 {
 /// Whether an agent of one space is known at a url (`known_peers_only`).
 ///
 ///  K1  A url is known for kKept after an info of an agent there was accepted. A tombstone changes nothing: an agent
-///  that
-///      leaves is heard until then.
-///      Reason: as in the reference. Infos are renewed every 15 minutes, so an agent that stays is always known.
-///  K2  There are at most `most` of them; then the one that was renewed longest ago is given up.
-///      Reason: agents are free. It is more than the peer store holds.
+///      that leaves is heard until then. Reason: as in the reference. Infos are renewed every 15 minutes, so an agent
+///      that stays is always known.
+///  K2  There are at most `most` of them; then the one that was renewed longest ago is given up. Reason: agents are
+///      free. It is more than the peer store holds.
 /// Pure. O(1).
 class KnownUrls {
  public:

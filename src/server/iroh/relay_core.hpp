@@ -73,44 +73,40 @@ struct IrohRelayCounters {
 /// the counterpart in Rust is the crate iroh-relay 1.4.1 in kitsune2_bootstrap_srv 0.5.3.
 ///
 /// *Rules*.
-///  R1  A client is sent a challenge and must answer with its key and a signature within kHandshakeLimit. Until then it
-///      has no place in the routes, and nothing that it sends goes anywhere. A client that proved its key to TLS
+///  R1  A client is sent a challenge and must answer with its key and a signature within kHandshakeLimit. Until then
+///      it has no place in the routes, and nothing that it sends goes anywhere. A client that proved its key to TLS
 ///      (`is_proven`) has no challenge.
 ///  R2  Whoever has no right to be here is told so after its proof, and closed. A right is `granted` by a token, or by
 ///      the list of keys whose owner had one (`if_listed`). It is asked for once: nobody is closed later on.
 ///  R3  The newest connection of an endpoint is active: it gets what is sent to the endpoint. An older one is told
 ///      (Status 1, in version 1 a Health with a sentence), may send, and hears nothing. When the active one ends, the
-///      newest of the others becomes active and is told (Status 0, empty Health). At most kDuplicates connections of an
-///      endpoint stay; the oldest is closed.
+///      newest of the others becomes active and is told (Status 0, empty Health). At most kDuplicates connections of
+///      an endpoint stay; the oldest is closed.
 ///  R4  What is for an active client goes to its socket while that holds less than kSocketBytes; beyond that it waits
-///  in
-///      the client's queue. When `queue_frames` or `queue_bytes` wait, or the bound of R6 is reached, what comes is
+///      in the client's queue. When `queue_frames` or `queue_bytes` wait, or the bound of R6 is reached, what comes is
 ///      dropped without a word. *Rationale*: QUIC repairs and slows down; pongs go past the queue.
 ///  R5  A frame without content, and one of the largest size, is dropped, too. *Rationale*: the reference takes both
-///  and
-///      cannot write them, so that anyone can cut any receiver off its relay.
+///      and cannot write them, so that anyone can cut any receiver off its relay.
 ///  R6  All queues hold at most `all_queue_bytes` and one frame. The clients of one address hold at most a quarter of
 ///      what it and nobody has. *Rationale*: one address may have thousands of clients that read nothing; something is
 ///      always left for the others. The node that runs this relay is exempt: all its peers are behind that address.
 ///  R7  A client that takes nothing for `slow_receiver_millis` while its socket holds something is closed.
-///  R8  Frames of a client are its datagrams, pings and pongs. Anything else closes it. Pings are answered at once, but
-///      not while the socket is full: then the client reads nothing anyway.
+///  R8  Frames of a client are its datagrams, pings and pongs. Anything else closes it. Pings are answered at once,
+///      but not while the socket is full: then the client reads nothing anyway.
 ///  R9  A client that has been silent for kPingInterval and up to kPingJitter more is sent a ping, which must be
-///  answered
-///      within kMostPongWait while no round trip is known, then within three of the last one, at least kLeastPongWait.
-///      While a client is held (R10) nothing is asked of it.
+///      answered within kMostPongWait while no round trip is known, then within three of the last one, at least
+///      kLeastPongWait. While a client is held (R10) nothing is asked of it.
 ///  R10 Bytes over a rate (of the client, or of its address) are not lost: the client is not read from until they are
 ///      paid for. Clients of one address take turns, one message each.
 ///  R11 When an endpoint's last connection ends, EndpointGone goes to everyone to whom it sent something that was
-///  taken.
-///      The core remembers kMostTold receivers of each client and kAllTold in all. *Rationale*: clients only log it.
+///      taken. The core remembers kMostTold receivers of each client and kAllTold in all. *Rationale*: clients only
+///      log it.
 ///  R12 When `clients` are connected, a newcomer gets the place of another client, by slots::choose. The bytes
-///  forwarded
-///      from or to a client count as its use.
+///      forwarded from or to a client count as its use.
 ///  R13 A check of time that comes kLateCheck late judges nobody. *Rationale*: it was the relay that stood still.
 ///  R14 WebSocket pings and fragments are as much work as messages and are no sign of life. A client may send
-///  kFreeFrames
-///      of them, and one more for each second and for each kBytesForAFrame that it sent; one too many closes it.
+///      kFreeFrames of them, and one more for each second and for each kBytesForAFrame that it sent; one too many
+///      closes it.
 /// Memory is bounded by the number of clients, `all_queue_bytes` and kAllTold. Calls are O(log clients); `on_open` is
 /// O(n²) in the sample of slots::choose when all places are taken.
 ///
