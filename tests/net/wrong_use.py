@@ -116,7 +116,7 @@ def test(world):
         (["share", "-x", "a"], "unknown option -x; see kitsune2 share --help"),
         (["share", "--dta", "x", "."], "unknown option --dta; did you mean --data? See kitsune2 share --help"),
         (["share", "--dta=x", "."], "unknown option --dta; did you mean --data?"),
-        (["relay", "--allowed-origins", "http://x"], "unknown option --allowed-origins; see kitsune2 relay --help"),
+        (["relay", "--otlp-endpoint", "http://x"], "unknown option --otlp-endpoint; see kitsune2 relay --help"),
         (["fetch", sharer.link, "two", "three", "--data", "d", "--out", "o"], "unexpected argument: two; see kitsune2 fetch --help"),
         (["relay", "--sbd-limit-ip-kbps", "0"], "--sbd-limit-ip-kbps: must be 1..8000000"),
         (["relay", "--sbd-limit-ip-byte-burst", "1"], "--sbd-limit-ip-byte-burst: must be at least"),
