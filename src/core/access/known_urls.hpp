@@ -17,7 +17,9 @@ namespace kitsune2 {
 ///      that leaves is heard until then. Reason: as in the reference. Infos are renewed every 15 minutes, so an agent
 ///      that stays is always known.
 ///  K2  There are at most `most` of them; then the one that was renewed longest ago is given up. Reason: agents are
-///      free. It is more than the peer store holds.
+///      free. It may be that of an honest peer, since a flood of newcomers is faster than its renewals; therefore a url
+///      is known too as long as the peer store holds an info there (CoreSpace::is_known), and the peer store protects
+///      peers in use.
 /// Pure. O(1).
 class KnownUrls {
  public:

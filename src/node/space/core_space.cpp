@@ -243,6 +243,11 @@ void CoreSpace::on_peer_seen(const AgentInfoPtr& info) {
   gossip_->peer_moved(old_url, *agent.url);
 }
 
+bool CoreSpace::is_known(const Url& url) const {
+  // Asked for each message, therefore the dearer question comes second.
+  return known_urls_.is_known(url, runtime().now()) || !context_.peer_store->get_by_url(url).empty();
+}
+
 void CoreSpace::on_stranger() {
   const Time now = runtime().now();
   stranger_polls_until_ = std::max(stranger_polls_until_, now);

@@ -42,8 +42,8 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
 
   /// The peer at `url` is blocked now: drops what was to be fetched from it.
   void on_source_blocked(const Url& url);
-  /// Whether one of the space's agents is known at `url`.
-  bool is_known(const Url& url) const { return known_urls_.is_known(url, runtime().now()); }
+  /// Whether one of the space's agents is known at `url`: by KnownUrls, or else by the peer store.
+  bool is_known(const Url& url) const;
   /// A peer that is not known speaks: the bootstrap server is asked who it is, but not more often than kStrangerPolls
   /// in a row and then each kStrangerPollEvery.
   void on_stranger();

@@ -1,6 +1,7 @@
 // The spaces of a node: making them, blocking peers, stopping, reports.
 #include <gtest/gtest.h>
 
+#include "core/access/known_urls.hpp"
 #include "kitsune2/kitsune.hpp"
 #include "unit/node/node_harness.hpp"
 
@@ -285,6 +286,36 @@ TEST(CoreKitsune, StrangersAreHeardWhenTheyAreKnownAndCauseFewPolls) {
   EXPECT_EQ(b.app->notifies.size(), 10U);
   ASSERT_TRUE(notify(net, b, a.url));
   EXPECT_TRUE(a.kitsune->transport().is_known_to(kSpace, b.url));
+}
+
+// They are faster than honest peers renew their infos.
+TEST(CoreKitsune, AFloodOfNewcomersMakesNoPeerInTheStoreAStranger) {
+  Net net;
+  SimNode a(net, "a"), b(net, "b");
+  for (SimNode* node : {&a, &b}) {
+    node->builder.config.network.dialect = Dialect::v0_5;
+    node->start();
+  }
+  const auto agent_a = make_agent(1), agent_b = make_agent(2);
+  ASSERT_TRUE(a.join(agent_a));
+  ASSERT_TRUE(b.join(agent_b));
+  PeerStore& peers = b.space->peer_store();
+  peers.insert({a.info_of(agent_a)});
+  a.space->peer_store().insert({b.info_of(agent_b)});
+  const auto newcomer = make_agent(3);
+  const Timestamp now = a.info_of(agent_a)->info().created_at;
+  for (std::size_t i = 0; i <= KnownUrls::kMost; ++i) {
+    AgentInfoBuilder info{.space = kSpace, .created_at = now, .url = MemoryNetwork::url_of("n" + std::to_string(i))};
+    info.created_at.micros += static_cast<std::int64_t>(i);
+    peers.insert_from({info.sign(*newcomer)}, "sockpuppet");
+  }
+  ASSERT_EQ(peers.get(newcomer->agent())->info().url, MemoryNetwork::url_of("n" + std::to_string(KnownUrls::kMost)));
+  ASSERT_TRUE(notify(net, b, a.url));
+  ASSERT_TRUE(notify(net, a, b.url));
+  net.world.run_ready();
+  EXPECT_EQ(b.app->notifies.size(), 1U);
+  peers.remove(agent_a->agent());
+  EXPECT_EQ(notify(net, b, a.url).error().code, Errc::blocked) << "only the store has known it";
 }
 
 }  // namespace
