@@ -14,7 +14,7 @@ namespace {
 
 /// A peer's reason for leaving is cut to this length.
 constexpr std::size_t kMaxReasonBytes = 1024;
-/// As long as messages of strangers wait, it is asked this often who they are.
+/// As long as messages of strangers wait, the handler is asked this often who they are.
 constexpr Duration kAskAgain = std::chrono::seconds(1);
 
 class DefaultTransport final : public Transport,
@@ -109,7 +109,7 @@ class DefaultTransport final : public Transport,
     runtime_.post([weak = weak_from_this(), space, peer] {
       const auto self = weak.lock();
       if (!self || self->stopped_) return;
-      for (Bytes& message : self->strangers_.take(peer, space)) static_cast<void>(self->recv_data(peer, message));
+      self->handle_what_waits(peer, space);
     });
   }
 
@@ -186,7 +186,7 @@ class DefaultTransport final : public Transport,
   }
 
   void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override {
-    blocked_ += strangers_.forget(peer);
+    // What waits of it waits on: it was sent before, and a connection may end because another one takes its place.
     for (const auto& module : module_handlers()) module->peer_disconnect(peer, reason);
     for (const auto& space : space_handlers()) space->peer_disconnect(peer, reason);
     if (handler_) handler_->peer_disconnect(peer, reason);
@@ -214,7 +214,12 @@ class DefaultTransport final : public Transport,
     const bool speaks = decoded.type == wire::K2WireType::notify || decoded.type == wire::K2WireType::module;
     if (!speaks || !decoded.space) return false;
     const SpaceId space(*decoded.space);
-    if (!spaces_.contains(space) || !is_stranger(peer, space)) return false;
+    if (!spaces_.contains(space)) return false;
+    if (!is_stranger(peer, space)) {
+      // Perhaps it has just become known. What it sent before must not be overtaken.
+      if (strangers_.size() > 0) handle_what_waits(peer, space);
+      return false;
+    }
     if (!strangers_.hold(peer, space, message, runtime_.now(), blocked_)) {
       blocked_ += 1;
       return true;
@@ -227,6 +232,10 @@ class DefaultTransport final : public Transport,
     handler_->on_stranger(peer, space);
     watch_strangers();
     return true;
+  }
+
+  void handle_what_waits(const Url& peer, const SpaceId& space) {
+    for (const Bytes& message : strangers_.take(peer, space)) static_cast<void>(recv_data(peer, message));
   }
 
   void watch_strangers() {

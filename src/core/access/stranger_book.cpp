@@ -14,8 +14,8 @@ std::vector<Bytes> StrangerBook::remove(Peers::iterator peer, Gone gone) {
       kept.push_back(std::move(item));
       continue;
     }
-    peer->second.bytes -= item.cost();
-    bytes_ -= item.cost();
+    peer->second.bytes -= cost_of(item.message);
+    bytes_ -= cost_of(item.message);
     messages_ -= 1;
     out.push_back(std::move(item.message));
   }
@@ -24,9 +24,8 @@ std::vector<Bytes> StrangerBook::remove(Peers::iterator peer, Gone gone) {
   return out;
 }
 
-bool StrangerBook::hold(const Url& peer, const SpaceId& space, Bytes message, Time now, std::uint64_t& dropped) {
-  Item item{space, std::move(message), now + kPatience};
-  const std::size_t cost = item.cost();
+bool StrangerBook::hold(const Url& peer, const SpaceId& space, const Bytes& message, Time now, std::uint64_t& dropped) {
+  const std::size_t cost = cost_of(message);
   const auto own = peers_.find(peer);
   const std::size_t held = own == peers_.end() ? 0 : own->second.bytes;
   if (held + cost > kMostBytes || (own != peers_.end() && own->second.items.size() >= kMostMessages)) return false;
@@ -37,7 +36,8 @@ bool StrangerBook::hold(const Url& peer, const SpaceId& space, Bytes message, Ti
     dropped += remove(largest, [](const Item&) { return true; }).size();
   }
   Peer& entry = peers_[peer];
-  entry.items.push_back(std::move(item));
+  // A slice would keep the whole buffer that it came in, which may be a hundred times as large.
+  entry.items.push_back({space, message.compact(), now + kPatience});
   entry.bytes += cost;
   bytes_ += cost;
   messages_ += 1;
@@ -48,11 +48,6 @@ std::vector<Bytes> StrangerBook::take(const Url& peer, const SpaceId& space) {
   const auto found = peers_.find(peer);
   if (found == peers_.end()) return {};
   return remove(found, [&](const Item& item) { return item.space == space; });
-}
-
-std::uint64_t StrangerBook::forget(const Url& peer) {
-  const auto found = peers_.find(peer);
-  return found == peers_.end() ? 0 : remove(found, [](const Item&) { return true; }).size();
 }
 
 std::uint64_t StrangerBook::forget(const SpaceId& space) {

@@ -25,6 +25,7 @@ namespace kitsune2 {
 ///      waits of it; if that is the one that sends, its message is refused.
 ///      Reason: urls are free, and a flood of strangers must not keep an honest one out.
 ///  W4  What waits of a peer in a space is given back in the order in which it came.
+///  W5  A message is copied, so that what is counted is what is kept: it is often a slice of a large buffer.
 /// Pure. `hold` is O(log peers), but O(peers) when everything is full; `take` is O(messages of the peer).
 class StrangerBook {
  public:
@@ -36,11 +37,10 @@ class StrangerBook {
   static constexpr std::size_t kLeastBytes = 256;
 
   /// False: refused. `dropped` grows by the messages that lose their room.
-  bool hold(const Url& peer, const SpaceId& space, Bytes message, Time now, std::uint64_t& dropped);
+  bool hold(const Url& peer, const SpaceId& space, const Bytes& message, Time now, std::uint64_t& dropped);
   /// What waits of `peer` in `space`; it waits no longer.
   std::vector<Bytes> take(const Url& peer, const SpaceId& space);
-  /// Gives up what waits of `peer`, of a space, or for too long. Returns how many.
-  std::uint64_t forget(const Url& peer);
+  /// Gives up what waits in a space, or for too long. Returns how many.
   std::uint64_t forget(const SpaceId& space);
   std::uint64_t expire(Time now);
 
@@ -53,13 +53,14 @@ class StrangerBook {
     SpaceId space;
     Bytes message;
     Time until{};
-    std::size_t cost() const { return std::max(kLeastBytes, message.size()); }
   };
   struct Peer {
     std::deque<Item> items;  ///< the oldest first
     std::size_t bytes = 0;
   };
   using Peers = std::map<Url, Peer>;
+
+  static std::size_t cost_of(const Bytes& message) { return std::max(kLeastBytes, message.size()); }
 
   /// Takes out what `gone` says. Erases a peer of which nothing is left.
   template <class Gone>

@@ -408,15 +408,12 @@ TEST_F(StrangersTest, MessagesWaitUntilThePeerIsKnown) {
   EXPECT_EQ(transport_->stats().waiting_message_count, 0U);
 }
 
-TEST_F(StrangersTest, MessagesThatWaitForTooLongOrOfAPeerThatIsGoneAreDroppedAndCounted) {
+TEST_F(StrangersTest, MessagesThatWaitForTooLongOrAreTooManyAreDroppedAndCounted) {
   notify("one", space_);
   world_.run_for(StrangerBook::kPatience + std::chrono::seconds(2));
   EXPECT_EQ(transport_->stats().blocked_message_count, 1U);
-  notify("two", space_);
-  backend_->events->peer_disconnect(peer_, std::nullopt);
-  EXPECT_EQ(transport_->stats().blocked_message_count, 2U);
   for (std::size_t i = 0; i <= StrangerBook::kMostMessages; ++i) notify("many", space_);
-  EXPECT_EQ(transport_->stats().blocked_message_count, 3U);
+  EXPECT_EQ(transport_->stats().blocked_message_count, 2U);
   EXPECT_EQ(transport_->stats().waiting_message_count, StrangerBook::kMostMessages);
   notify("elsewhere", SpaceId::from_text("not here"));
   EXPECT_EQ(transport_->stats().waiting_message_count, StrangerBook::kMostMessages);
@@ -424,6 +421,33 @@ TEST_F(StrangersTest, MessagesThatWaitForTooLongOrOfAPeerThatIsGoneAreDroppedAnd
   EXPECT_EQ(transport_->stats().waiting_message_count, 0U);
   known();
   for (const std::string& line : space_log_->log) EXPECT_FALSE(line.starts_with("notify")) << line;
+}
+
+// A connection ends also when another one takes its place, or when its peer has said everything.
+TEST_F(StrangersTest, WhatWaitsIsHandledAlsoIfTheConnectionHasEnded) {
+  notify("one", space_);
+  backend_->events->peer_disconnect(peer_, std::nullopt);
+  EXPECT_EQ(transport_->stats().waiting_message_count, 1U);
+  known();
+  EXPECT_TRUE(std::count(space_log_->log.begin(), space_log_->log.end(), "notify one") == 1);
+  EXPECT_EQ(transport_->stats().blocked_message_count, 0U);
+}
+
+TEST_F(StrangersTest, WhatWaitsOfAPeerThatIsBlockedMeanwhileIsNotHandled) {
+  notify("one", space_);
+  host_->blocked_peer = peer_;
+  known();
+  EXPECT_TRUE(space_log_->log.empty());
+}
+
+TEST_F(StrangersTest, ANewMessageDoesNotOvertakeThoseThatWait) {
+  notify("one", space_);
+  notify("two", space_);
+  host_->strangers.clear();
+  transport_->on_peer_known(space_, peer_);
+  notify("three", space_);
+  world_.run_ready();
+  EXPECT_EQ(space_log_->log, (Log{"notify one", "notify two", "notify three"}));
 }
 
 TEST_F(StrangersTest, NothingIsSentToAStranger) {

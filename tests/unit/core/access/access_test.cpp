@@ -55,7 +55,7 @@ TEST_F(StrangerBookTest, GivesBackInOrderWhatWaitsInASpace) {
   EXPECT_EQ(book.take(url(1), kA), (std::vector<Bytes>{text("first"), text("second")}));
   EXPECT_TRUE(book.take(url(1), kA).empty());
   EXPECT_TRUE(book.take(url(3), kA).empty());
-  EXPECT_EQ(book.forget(url(1)), 1U);
+  EXPECT_EQ(book.forget(kB), 1U);
   EXPECT_EQ(book.forget(kA), 1U);
   EXPECT_EQ(book.size(), 0U);
   EXPECT_TRUE(book.waiting().empty());
@@ -77,6 +77,14 @@ TEST_F(StrangerBookTest, OfOnePeerSoManyMessagesAndBytesWait) {
   EXPECT_FALSE(hold(2, kA, "x"));
   EXPECT_FALSE(hold(3, kA, std::string(StrangerBook::kMostBytes + 1, 'x')));
   EXPECT_EQ(dropped, 0U);
+}
+
+TEST_F(StrangerBookTest, WhatWaitsKeepsNoLargerBuffer) {
+  const auto part = std::make_shared<std::string>(1U << 20U, 'x');
+  const Bytes slice = Bytes::share(part, as_bytes(*part)).slice(10, 5);
+  EXPECT_TRUE(book.hold(url(1), kA, slice, Time(0s), dropped));
+  EXPECT_EQ(part.use_count(), 2) << "by the test, and by its slice";
+  EXPECT_EQ(book.take(url(1), kA), (std::vector<Bytes>{text("xxxxx")}));
 }
 
 // A flood of strangers must not keep an honest one out.
