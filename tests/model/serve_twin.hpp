@@ -35,7 +35,9 @@ class ServeTwin {
     if (is_small && last != requests_.rend() && last->is_small && !last->has_begun && last->joined < 64) {
       last->cost += cost;
       ++last->joined;
-      return last->id;
+      const ServeCore::RequestId id = last->id;
+      serve();
+      return id;
     }
     requests_.push_back({++requests_seen_, url, cost, false, false, is_small, 1});
     queue_up(url);

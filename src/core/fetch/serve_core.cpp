@@ -32,7 +32,9 @@ std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::
     Request& last = entry.requests.back();
     last.cost += cost;
     ++last.joined;
-    return last.id;
+    const RequestId id = last.id;
+    serve();  // what the answer may have has shrunk, so that there may be room for it
+    return id;
   }
   const RequestId id = next_request_++;
   entry.requests.push_back({id, cost, false, is_small, 1});

@@ -2,9 +2,21 @@
 #include "node/fetch/core_fetch_server.hpp"
 
 #include <algorithm>
+#include <boost/unordered/unordered_flat_set.hpp>
 #include <utility>
 
 namespace kitsune2 {
+namespace {
+
+/// Leaves each id once, where it is first: the ids of requests that have joined (S10) repeat each other.
+void drop_repetitions(std::vector<OpId>& ids) {
+  if (ids.size() < 2) return;
+  boost::unordered_flat_set<OpId, std::hash<OpId>> seen;
+  seen.reserve(ids.size());
+  std::erase_if(ids, [&](const OpId& id) { return !seen.insert(id).second; });
+}
+
+}  // namespace
 
 FetchServer::FetchServer(Runtime& runtime, const CoreFetchConfig& config, const SpaceId& space,
                          std::shared_ptr<OpStore> store, std::shared_ptr<Transport> transport,
@@ -85,6 +97,7 @@ void FetchServer::on(const ServeCore::Read& read) {
       for (; next != std::default_sentinel && ids.size() < read.max_ids; ++next) ids.emplace_back(*next);
       if (next == std::default_sentinel) request.ids.pop_front();
     }
+    drop_repetitions(ids);
   }
   auto asked = std::make_shared<std::vector<OpId>>(ids);
   store_->retrieve_ops(std::move(ids), read.max_bytes,
@@ -183,7 +196,7 @@ void FetchServer::on_sent(const Url& peer, ServeCore::ReadId read, const Answer&
 
 void FetchServer::note_missing(const Url& peer, const std::vector<OpId>& asked, const std::vector<MetaOp>& held,
                                std::size_t looked_at) {
-  // Held ops arrive in the order requested, each once: an id that does not line up is not held (or is a repetition).
+  // Held ops arrive in the order requested, and no id is asked for twice: one that does not line up is not held.
   std::size_t next = 0;
   const OpId* first = nullptr;
   for (std::size_t i = 0; i < looked_at; ++i) {

@@ -43,5 +43,41 @@ TEST(ServeCoreRules, AsManyProvenPeersAsThereAreReadsDoNotStarveANewcomer) {
   core.check_invariants();
 }
 
+/// S10: an answer to joined requests needs less room, which may be there at once.
+TEST(ServeCoreRules, WhoWaitsForRoomForALargeAnswerNeedNotWhenItMayHaveASmallOne) {
+  ServeCore core({});
+  const Time now{std::chrono::seconds(1)};
+  std::deque<ServeCore::Read> under_way;
+  bool are_taken = true;
+  const auto take_actions = [&] {
+    for (const auto& action : core.take_actions()) {
+      if (const auto* read = std::get_if<ServeCore::Read>(&action)) under_way.push_back(*read);
+      if (const auto* send = std::get_if<ServeCore::Send>(&action); send != nullptr && are_taken) {
+        core.on_sent(send->read, true, now);
+      }
+    }
+  };
+  const auto answer = [&](int n, std::uint64_t bytes) {
+    core.on_request(peer(n), 100, now);
+    take_actions();
+    ASSERT_EQ(under_way.size(), 1U);
+    core.on_read_ended(under_way.front().read, {.has_ops = true, .bytes = bytes, .ops = 1, .is_exhausted = true}, now);
+    under_way.clear();
+    take_actions();
+  };
+  for (int n = 0; n < 17; ++n) answer(n, ServeCore::kProvenBytes);
+  are_taken = false;
+  for (int n = 0; n < 15; ++n) answer(n, 4U << 20);
+  answer(15, 1U << 20);
+  core.on_request(peer(16), 100, now, true);
+  take_actions();
+  ASSERT_TRUE(under_way.empty()) << "there is no room for 4 MiB";
+  core.on_request(peer(16), 100, now, true);
+  take_actions();
+  ASSERT_EQ(under_way.size(), 1U);
+  EXPECT_EQ(under_way.front().max_bytes, ServeCore::kFrameBytes);
+  core.check_invariants();
+}
+
 }  // namespace
 }  // namespace kitsune2

@@ -291,6 +291,22 @@ TEST(CoreFetchServe, APeerThatAsksForEachOpAloneAndOnceGetsThemAll) {
   EXPECT_LE(alice.store->reads(), ops.size() / 20);
 }
 
+TEST(CoreFetchServe, AnOpThatIsAskedForTwiceKeepsNoOtherFromBeingServed) {
+  Bench bench;
+  Node alice(bench, "alice");
+  const auto ops = bench.ops(0, 3, 10 << 10);
+  alice.hold(ops);
+  alice.store->delay_reads(1s);
+  Probe peer(bench, "peer");
+  // While the first is read the others join, and a response has room for one of them.
+  for (const std::size_t i : {0U, 1U, 2U, 1U}) peer.ask(alice.url, {ops[i].op_id});
+  bench.world.run_for(1min);
+  std::vector<Bytes> came;
+  for (const auto& response : peer.responses) came.insert(came.end(), response.ops.begin(), response.ops.end());
+  EXPECT_EQ(came, testing::payloads_of(ops));
+  EXPECT_EQ(alice.fetch->stats().ops_not_held, 0U);
+}
+
 TEST(CoreFetchServe, AFloodOfRequestsIsBoundedAndCounted) {
   Bench bench;
   CoreFetchConfig config;
@@ -523,6 +539,7 @@ TEST(CoreFetchServe, DuplicateIdsAreServed) {
   ASSERT_FALSE(peer.responses.empty());
   EXPECT_EQ(ids_of_payloads(bench, peer.responses[0].ops), ids_of(ops));
   EXPECT_LE(peer.responses.size(), 2U);
+  EXPECT_EQ(alice.fetch->stats().ops_not_held, 0U);
 }
 
 }  // namespace
