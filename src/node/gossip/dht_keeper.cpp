@@ -1,6 +1,7 @@
 // Keeps a DHT model equal to an op store: reads it at the start, then listens. Rules: H of DhtKeeper.
 #include "node/gossip/dht_keeper.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "log/log.hpp"
@@ -119,7 +120,7 @@ void DhtKeeper::on_page(const Result<OpPage>& page) {
   is_read_ = !page->next;
   read_at_ = runtime_.now();
   if (!is_read_) return read_page();
-  rests_until_ = read_at_ + kRest * (read_at_ - without_since_);
+  rests_until_ = read_at_ + std::min<Duration>(kRest * (read_at_ - without_since_), kLongestRest);
   if (is_damaged_) on_damaged();
 }
 

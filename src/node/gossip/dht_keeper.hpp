@@ -26,10 +26,11 @@ namespace kitsune2 {
 ///  H3  When ops are found damaged, when the clock was set back by more than `kClockSetBack`, or after a read that
 ///      failed, everything is read again, `kReadAgainAfter` later. Rationale: it is not certain where a damaged op was,
 ///      and sums cannot be corrected by guessing. A layout of the future can be compared with nobody's.
-///  H4  After there was no model for a time, further damage is seen to only when `kRest` times that time has passed;
-///      until then the model stays as it is, with the damaged ops. Rationale: an op is found damaged when a peer asks
-///      for it. If the disk has many, peers must not make the node read its store again and again, nor keep it from
-///      comparing. What is found lacking late is fetched late.
+///  H4  After there was no model for a time, further damage is seen to only when `kRest` times that time has passed, or
+///      `kLongestRest`; until then the model stays as it is, with the damaged ops. Rationale: an op is found damaged
+///      when a peer asks for it. If the disk has many, peers must not make the node read its store again and again, nor
+///      keep it from comparing. What is found lacking late is fetched late, but not days late because reads failed for
+///      hours.
 ///
 /// Memory: that of the model (`dht::DhtModel`, M4). Strand only.
 class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
@@ -40,6 +41,7 @@ class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
   static constexpr Duration kRememberedFor = std::chrono::seconds(10);
   static constexpr Duration kReadAgainAfter = std::chrono::seconds(10);
   static constexpr int kRest = 9;
+  static constexpr Duration kLongestRest = std::chrono::hours(1);
   static constexpr Duration kClockSetBack = std::chrono::minutes(5);
 
   DhtKeeper(Runtime& runtime, std::shared_ptr<OpStore> store) : runtime_(runtime), store_(std::move(store)) {}

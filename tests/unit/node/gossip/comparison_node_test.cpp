@@ -330,5 +330,27 @@ TEST(DhtKeeper, HoweverManyOpsAreDamagedItIsRarelyWithoutAModel) {
   keeper->stop();
 }
 
+TEST(DhtKeeper, AfterHoursInWhichReadsFailedDamageIsNotIgnoredForDays) {
+  SimWorld world(4);
+  auto runtime = world.make_runtime();
+  auto store = std::make_shared<testing::FaultStore>(*runtime, make_memory_op_store(*runtime, make_prefix_policy()));
+  auto keeper = std::make_shared<DhtKeeper>(*runtime, store);
+  store->fail_reads(make_error(Errc::io, "the disk is away"));
+  keeper->start();
+  world.run_for(5h);
+  ASSERT_EQ(keeper->model(), nullptr);
+  store->fail_reads(std::nullopt);
+  world.run_for(DhtKeeper::kReadAgainAfter + 1s);
+  ASSERT_NE(keeper->model(), nullptr);
+  const auto before = store->reads();
+  store->tell_damaged({OpRecord{}});
+  world.run_for(DhtKeeper::kLongestRest - 1min);
+  EXPECT_EQ(store->reads(), before);
+  world.run_for(2min);
+  EXPECT_GT(store->reads(), before);
+  EXPECT_NE(keeper->model(), nullptr);
+  keeper->stop();
+}
+
 }  // namespace
 }  // namespace kitsune2::node_test
