@@ -236,6 +236,8 @@ class HttpServer::Session final : public ConnEvents,
   void on_ws_ping(ByteView payload) override {
     // Pings are answered only as fast as the client takes the answers.
     if (closing_ || conn_->queued() > server_->limits_.queued_answer_bytes) return;
+    if (events_ && !events_->on_ws_ping(payload.size())) return;
+    if (closing_) return;
     net::ws_append_frame(conn_->out(), WsRole::server, net::kWsPong, payload, 0);
     conn_->flush();
   }

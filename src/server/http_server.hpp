@@ -121,6 +121,8 @@ class WsPeerEvents {
   virtual Next on_ws_message(net::WsPayload& message) = 0;
   /// A frame of `size` bytes has arrived that is no message: a control frame or a fragment.
   virtual void on_ws_frame(std::size_t size) = 0;
+  /// Whether a ping with `size` bytes of content is answered. After `on_ws_frame`.
+  virtual bool on_ws_ping(std::size_t /*size*/) { return true; }
   virtual void on_ws_sent(std::size_t queued) = 0;
   /// `why`: for the log.
   virtual void on_ws_closed(std::string_view why) = 0;

@@ -28,9 +28,8 @@ struct RequestShares {
 ///  T1  All requests together get `all_percent` of the time, and those of one address `address_percent`; unused time is
 ///      saved, up to a burst. Rationale: a request costs more than its bytes (a signature is checked, a list is
 ///      written), so a limit on bytes does not notice it; and the rest of the loop's time is for other work. Work that
-///      cannot wait
-///      (`charge`) takes what is saved of the share of all, and no more. Rationale: connections from many addresses
-///      must not delay the requests for ever.
+///      cannot wait (`charge`) takes what is saved of the share of all, and no more. Rationale: connections from many
+///      addresses must not delay the requests for ever.
 ///  T2  A request that exceeds its share waits; none is refused. Addresses take turns, and the requests of one address
 ///      are answered in order. Rationale: a flood delays only itself. An address that asks once waits for at most one
 ///      request of each other address.

@@ -62,14 +62,7 @@ class IrohRelayUnderTest {
         if (Peer* peer = chosen(in.byte())) close(peer->conn);
         break;
       case 6:
-        if (Peer* peer = chosen(in.byte())) {
-          core_.on_other_frame(peer->conn, now_);
-          ++peer->other_frames;
-          const auto seconds = static_cast<std::uint64_t>((now_ - peer->since) / std::chrono::seconds(1));
-          if (peer->other_frames > Core::kFreeFrames + peer->sent / Core::kBytesForAFrame + seconds) {
-            expect_close(*peer, Reject::rate_limited);
-          }
-        }
+        if (Peer* peer = chosen(in.byte())) other_frame(*peer);
         break;
       case 7:
         take(in.byte(), in.byte());
@@ -102,6 +95,7 @@ class IrohRelayUnderTest {
   std::size_t dropped_frames() const { return dropped_; }
   std::size_t held_messages() const { return held_; }
   std::size_t notices() const { return notices_; }
+  std::size_t unanswered_pings() const { return unanswered_; }
 
  private:
   struct Peer {
@@ -179,6 +173,9 @@ class IrohRelayUnderTest {
     peer.challenge = opening.challenge;
     peer.since = peer.last_heard = peer.last_taken = now_;
     take_evicted();
+    if (limits_.ip_bytes_per_second != 0 && peer.ip != Core::kThisProcess) {
+      peer.ready_at = paid_at(busy_[peer.ip], limits_.ip_bytes_per_second, limits_.ip_burst_bytes);
+    }
     peers_.push_back(peer);
     if (opening.proven) {
       join(peers_.back());
@@ -234,11 +231,13 @@ class IrohRelayUnderTest {
       if (was_active) expect_status(*heir, true);
       return;
     }
+    std::vector<Peer*> to;
     for (const std::size_t key : gone.told) {
-      if (Peer* other = active(key)) {
-        notices_ += expect(*other, iroh::EndpointGone{keys_[gone.key]->id()}) ? 1U : 0U;
-      }
+      Peer* other = active(key);
+      if (other != nullptr && has_room(*other, 33)) to.push_back(other);
     }
+    for (Peer* other : to) expect(*other, iroh::EndpointGone{keys_[gone.key]->id()});
+    notices_ += to.size();
   }
 
   void close(Core::ConnId conn) {
@@ -273,11 +272,25 @@ class IrohRelayUnderTest {
     if (!say(*peer, frame)) return;
     if (!peer->proven) return expect_close(*peer, Reject::malformed);
     if (!is_pong) {
-      expect(*peer, iroh::Pong{payload});
+      if (!expect_if_room(*peer, iroh::Pong{payload})) ++unanswered_;
     } else if (peer->pinged == answer) {
       peer->round_trip = now_ - peer->pinged_at;
       peer->pinged.reset();
     }
+  }
+
+  /// Each second one is a ping.
+  void other_frame(Peer& peer) {
+    core_.on_other_frame(peer.conn, now_);
+    ++peer.other_frames;
+    const auto seconds = static_cast<std::uint64_t>((now_ - peer.since) / std::chrono::seconds(1));
+    if (peer.other_frames > Core::kFreeFrames + peer.sent / Core::kBytesForAFrame + seconds) {
+      return expect_close(peer, Reject::rate_limited);
+    }
+    if (peer.other_frames % 2 == 0) return;
+    const bool room = has_room(peer, 125);
+    K2_ASSERT(core_.on_ws_ping(peer.conn, 125, now_) == room);
+    if (room) add_to_socket(peer, 125);
   }
 
   /// Bytes of the input as a message that is none.
@@ -347,18 +360,27 @@ class IrohRelayUnderTest {
     }
   }
 
-  /// R4, R6, with all sums made anew.
-  Verdict place(const Peer& to, const iroh::Datagrams& frame) const {
-    const std::size_t size = frame.content.size() + 34 + (frame.segment_size != 0 ? 2 : 0) + 4;
-    std::size_t all = 0, of_address = 0, waiting = 0;
+  /// R6, with all sums made anew.
+  bool may_hold(const Peer& to, std::size_t bytes) const {
+    std::size_t all = 0, of_address = 0;
     for (const Peer& peer : peers_) {
       all += peer.queued();
       of_address += peer.ip == to.ip ? peer.queued() : 0;
     }
-    for (const Bytes& kept : to.queue) waiting += kept.size() + 4;
     const std::size_t free = limits_.all_queue_bytes - std::min(all, limits_.all_queue_bytes);
-    if (size > free) return Verdict::taken;
-    if (to.ip != Core::kThisProcess && of_address + size > (of_address + free) / 4) return Verdict::taken;
+    return bytes <= free && (to.ip == Core::kThisProcess || of_address + bytes <= (of_address + free) / 4);
+  }
+  /// R8.
+  bool has_room(const Peer& to, std::size_t size) const {
+    return to.socket == 0 || (to.socket + size + 4 <= Core::kSocketBytes && may_hold(to, size + 4));
+  }
+
+  /// R4.
+  Verdict place(const Peer& to, const iroh::Datagrams& frame) const {
+    const std::size_t size = frame.content.size() + 34 + (frame.segment_size != 0 ? 2 : 0) + 4;
+    if (!may_hold(to, size)) return Verdict::taken;
+    std::size_t waiting = 0;
+    for (const Bytes& kept : to.queue) waiting += kept.size() + 4;
     if (to.queue.empty() && to.socket + size <= Core::kSocketBytes) return Verdict::forward;
     const bool room = to.queue.size() < limits_.queue_frames && waiting + size <= limits_.queue_bytes;
     return room ? Verdict::keep : Verdict::taken;
@@ -394,11 +416,14 @@ class IrohRelayUnderTest {
       if (rate == 0) return;
       const std::int64_t at = static_cast<std::int64_t>(now_.time_since_epoch().count()) * 1000;
       busy = std::max(busy, at) + static_cast<std::int64_t>(bytes * 1'000'000'000ULL / rate);
-      const std::int64_t ready = busy - static_cast<std::int64_t>(burst * 1'000'000'000ULL / rate);
-      peer.ready_at = std::max(peer.ready_at, Time(Duration((ready + 999) / 1000)));
+      peer.ready_at = std::max(peer.ready_at, paid_at(busy, rate, burst));
     };
     charge(peer.busy_until, limits_.client_bytes_per_second, limits_.client_burst_bytes);
     charge(busy_[peer.ip], limits_.ip_bytes_per_second, limits_.ip_burst_bytes);
+  }
+  static Time paid_at(std::int64_t busy, std::uint64_t rate, std::uint64_t burst) {
+    const std::int64_t ready = busy - static_cast<std::int64_t>(burst * 1'000'000'000ULL / rate);
+    return Time(Duration((ready + 999) / 1000));
   }
   void hold(Peer& peer, const Core::Routed& routed) {
     K2_ASSERT(routed.verdict == Verdict::hold);
@@ -419,18 +444,21 @@ class IrohRelayUnderTest {
 
   // --- what the core must say
 
-  bool expect(Peer& to, const iroh::RelayFrame& frame) {
-    if (to.socket > 2 * Core::kSocketBytes) return false;
+  void expect(Peer& to, const iroh::RelayFrame& frame) {
     Bytes bytes = iroh::encode_relay_frame(iroh::Sender::relay, frame);
     add_to_socket(to, bytes.size());
     expected_[to.conn].push_back(std::move(bytes));
+  }
+  bool expect_if_room(Peer& to, const iroh::RelayFrame& frame) {
+    if (!has_room(to, iroh::encode_relay_frame(iroh::Sender::relay, frame).size())) return false;
+    expect(to, frame);
     return true;
   }
   void expect_status(Peer& to, bool is_active) {
     if (to.version == Version::v1) {
-      expect(to, iroh::Health{is_active ? std::string() : std::string(Core::kSecondConnection)});
+      expect_if_room(to, iroh::Health{is_active ? std::string() : std::string(Core::kSecondConnection)});
     } else {
-      expect(to, iroh::Status{is_active ? iroh::Status::kHealthy : iroh::Status::kSameIdElsewhere});
+      expect_if_room(to, iroh::Status{is_active ? iroh::Status::kHealthy : iroh::Status::kSameIdElsewhere});
     }
   }
   void expect_close(Peer& peer, Reject reason) {
@@ -546,7 +574,7 @@ class IrohRelayUnderTest {
   Time now_{std::chrono::seconds(1000)};
   Core::ConnId next_ = 1;
   std::uint64_t joined_ = 0;
-  std::size_t kept_ = 0, dropped_ = 0, held_ = 0, notices_ = 0;
+  std::size_t kept_ = 0, dropped_ = 0, held_ = 0, notices_ = 0, unanswered_ = 0;
 };
 
 }  // namespace kitsune2::model

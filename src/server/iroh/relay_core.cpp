@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <functional>
+#include <string>
+#include <tuple>
 #include <utility>
 
 #include "core/slots/slots.hpp"
@@ -67,6 +69,7 @@ struct IrohRelayCore::Address {
   std::size_t clients = 0;
   std::size_t queued = 0;       // of its clients
   std::int64_t busy_until = 0;  // ns: up to here its bytes are paid for
+  bool fading = false;          // it has its entry in fading_
 };
 
 struct IrohRelayCore::Client {
@@ -166,6 +169,10 @@ std::optional<IrohReject> IrohRelayCore::on_open(ConnId conn, const Opening& ope
   if (!address) address = std::make_unique<Address>();
   client.address = address.get();
   ++address->clients;
+  if (limits_.ip_bytes_per_second != 0 && client.ip != kThisProcess) {
+    const auto burst = price(limits_.ip_burst_bytes, limits_.ip_bytes_per_second);
+    client.ready_at = not_before(address->busy_until - burst);
+  }
   counters_.clients.store(clients_.size());
   wake_at(now + kHandshakeLimit, conn, Check::silence);
   if (opening.proven) {
@@ -223,10 +230,11 @@ void IrohRelayCore::join(Client& client, Time now) {
 
 void IrohRelayCore::tell_status(Client& client, bool is_active, Time now) {
   if (client.version == RelayVersion::v1) {
-    send(client, frame_of(kitsune2::iroh::Health{is_active ? std::string() : std::string(kSecondConnection)}), now);
+    const std::string problem(is_active ? std::string_view() : kSecondConnection);
+    send_if_room(client, frame_of(kitsune2::iroh::Health{problem}), now);
   } else {
     using kitsune2::iroh::Status;
-    send(client, frame_of(Status{is_active ? Status::kHealthy : Status::kSameIdElsewhere}), now);
+    send_if_room(client, frame_of(Status{is_active ? Status::kHealthy : Status::kSameIdElsewhere}), now);
   }
 }
 
@@ -249,10 +257,13 @@ void IrohRelayCore::leave_routes(Client& client, Time now) {
   }
   routes_.erase(it);
   const Bytes gone = frame_of(kitsune2::iroh::EndpointGone{*client.key});
+  std::vector<Client*> to;  // looked at before any is sent, so that their order does not matter
   for (const Id& id : client.told) {
     const auto route = routes_.find(id);
-    if (route != routes_.end() && send(*route->second, gone, now)) ++counters_.gone_sent;
+    if (route != routes_.end() && has_room(*route->second, gone.size())) to.push_back(route->second);
   }
+  for (Client* other : to) send(*other, gone, now);
+  counters_.gone_sent += to.size();
 }
 
 void IrohRelayCore::on_close(ConnId conn, Time now) {
@@ -260,12 +271,14 @@ void IrohRelayCore::on_close(ConnId conn, Time now) {
 }
 
 void IrohRelayCore::forget(Client& client, Time now) {
+  set_queued(client, 0, 0);
   if (client.key) {
     leave_routes(client, now);
     ++counters_.disconnects;
   }
-  set_queued(client, 0, 0);
-  if (--client.address->clients == 0) fading_.emplace_back(now + kPruneAfter, client.ip);
+  if (--client.address->clients == 0 && !std::exchange(client.address->fading, true)) {
+    fading_.emplace_back(now + kPruneAfter, client.ip);
+  }
   order_[client.rank] = order_.back();
   order_[client.rank]->rank = client.rank;
   order_.pop_back();
@@ -354,13 +367,18 @@ IrohRelayCore::Routed IrohRelayCore::on_datagrams(Client& client, ByteView head,
   return out;
 }
 
-/// R4, R6. Where a frame of `size` bytes for `to` goes; `taken`: nowhere.
+/// R6. Whether `to` may hold `bytes` more.
+bool IrohRelayCore::may_hold(const Client& to, std::size_t bytes) const {
+  const std::size_t free = limits_.all_queue_bytes - std::min(limits_.all_queue_bytes, queued_);
+  if (bytes > free) return false;
+  const std::size_t held = to.address->queued;
+  return to.ip == kThisProcess || held + bytes <= (held + free) / 4;
+}
+
+/// R4. Where a frame of `size` bytes for `to` goes; `taken`: nowhere.
 IrohRelayCore::Verdict IrohRelayCore::place(const Client& to, std::size_t size) const {
   size += kFrameOverhead;
-  const std::size_t free = limits_.all_queue_bytes - std::min(limits_.all_queue_bytes, queued_);
-  if (size > free) return Verdict::taken;
-  const std::size_t held = to.address->queued;
-  if (to.ip != kThisProcess && held + size > (held + free) / 4) return Verdict::taken;
+  if (!may_hold(to, size)) return Verdict::taken;
   if (to.kept_frames() == 0 && to.socket + size <= kSocketBytes) return Verdict::forward;
   const bool full = to.kept_frames() >= limits_.queue_frames || to.kept_bytes + size > limits_.queue_bytes;
   return full ? Verdict::taken : Verdict::keep;
@@ -383,7 +401,7 @@ IrohRelayCore::Routed IrohRelayCore::on_control(Client& client, ByteView head, s
   std::copy_n(head.begin() + 1, payload.size(), payload.begin());
   if (type == kPing) {
     ++counters_.got_ping;
-    if (send(client, frame_of(kitsune2::iroh::Pong{payload}), now)) ++counters_.sent_pong;
+    if (send_if_room(client, frame_of(kitsune2::iroh::Pong{payload}), now)) ++counters_.sent_pong;
   } else if (client.pinged == payload) {
     client.round_trip = now - client.pinged_at;
     client.pinged.reset();
@@ -398,6 +416,13 @@ void IrohRelayCore::on_other_frame(ConnId conn, Time now) {
   const std::uint64_t allowed = kFreeFrames + client->sent_bytes / kBytesForAFrame +
                                 static_cast<std::uint64_t>(std::max<std::int64_t>(seconds, 0));
   if (++client->other_frames > allowed) reject(*client, IrohReject::rate_limited, now);
+}
+
+bool IrohRelayCore::on_ws_ping(ConnId conn, std::size_t size, Time now) {
+  Client* client = find(conn);
+  if (client == nullptr || !has_room(*client, size)) return false;
+  add_to_socket(*client, size, now);
+  return true;
 }
 
 /// R11.
@@ -431,6 +456,23 @@ void IrohRelayCore::pay(Client& client, std::size_t size, Time now) {
   charge(client.address->busy_until, limits_.ip_bytes_per_second, limits_.ip_burst_bytes);
 }
 
+void IrohRelayCore::set_limits(const IrohRelayLimits& limits, Time now) {
+  const auto rates = [](const IrohRelayLimits& of) {
+    return std::tuple(of.client_bytes_per_second, of.client_burst_bytes, of.ip_bytes_per_second, of.ip_burst_bytes);
+  };
+  const bool same = rates(limits) == rates(limits_);
+  limits_ = limits;
+  if (same) return;
+  for (const auto& [ip, address] : addresses_) address->busy_until = 0;
+  std::erase_if(heap_, [](const Due& due) { return due.check == Check::rate; });
+  std::make_heap(heap_.begin(), heap_.end(), std::greater<>());
+  for (Client* client : order_) {
+    client->busy_until = 0;
+    client->ready_at = Time();
+    if (client->held) check_rate(*client, now);
+  }
+}
+
 // --- what clients are sent
 
 void IrohRelayCore::set_queued(Client& client, std::size_t socket, std::size_t kept) {
@@ -449,12 +491,22 @@ void IrohRelayCore::add_to_socket(Client& client, std::size_t bytes, Time now) {
   wake_at(client.last_taken + std::chrono::milliseconds(limits_.slow_receiver_millis), client.id, Check::stall);
 }
 
-/// A frame of the relay's own goes past the queue. False: the socket is full.
-bool IrohRelayCore::send(Client& client, Bytes frame, Time now) {
-  if (client.socket > 2 * kSocketBytes) return false;
+/// R8. Whether a frame of the relay's own that may be left out is sent.
+bool IrohRelayCore::has_room(const Client& to, std::size_t size) const {
+  const std::size_t bytes = size + kFrameOverhead;
+  return to.socket == 0 || (to.socket + bytes <= kSocketBytes && may_hold(to, bytes));
+}
+
+bool IrohRelayCore::send_if_room(Client& client, Bytes frame, Time now) {
+  if (!has_room(client, frame.size())) return false;
+  send(client, std::move(frame), now);
+  return true;
+}
+
+/// A frame of the relay's own goes past the queue.
+void IrohRelayCore::send(Client& client, Bytes frame, Time now) {
   add_to_socket(client, frame.size(), now);
   actions_.push_back({Action::Kind::send, client.id, std::move(frame)});
-  return true;
 }
 
 void IrohRelayCore::on_queue(ConnId conn, std::size_t queued, Time now) {
@@ -526,7 +578,7 @@ void IrohRelayCore::check_silence(Client& client, bool late, Time now) {
   kitsune2::iroh::PingPayload payload;
   const std::uint64_t random = slots::drawn(client.random, ++client.draws);
   for (std::size_t i = 0; i < payload.size(); ++i) payload[i] = static_cast<std::uint8_t>(random >> (8 * i));
-  if (!send(client, frame_of(kitsune2::iroh::Ping{payload}), now)) return again(now + kPingInterval);
+  send(client, frame_of(kitsune2::iroh::Ping{payload}), now);
   client.pinged = payload;
   client.pinged_at = now;
   again(now + client.pong_wait());
@@ -548,8 +600,11 @@ void IrohRelayCore::poll(Time now) {
     const Ip ip = fading_.front().second;
     fading_.pop_front();
     const auto it = addresses_.find(ip);
-    if (it == addresses_.end() || it->second->clients > 0) continue;
-    if (it->second->busy_until > nanos(now)) {
+    K2_ASSERT(it != addresses_.end());
+    Address& address = *it->second;
+    if (address.clients > 0) {
+      address.fading = false;
+    } else if (address.busy_until > nanos(now)) {
       fading_.emplace_back(now + kPruneAfter, ip);
     } else {
       addresses_.erase(it);
@@ -596,9 +651,13 @@ void IrohRelayCore::check_invariants() const {
     K2_ASSERT(count <= kDuplicates);
     routed += count;
   }
+  std::size_t fading = 0;
   for (const auto& [ip, address] : addresses_) {
+    fading += address->fading ? 1U : 0U;
+    K2_ASSERT(address->fading || address->clients > 0);
     K2_ASSERT(of_address[ip] == std::pair(address->clients, address->queued));
   }
+  K2_ASSERT(fading == fading_.size());
   K2_ASSERT(queued == queued_ && told == told_ && proven == routed && order_.size() == clients_.size());
   K2_ASSERT(told <= kAllTold && counters_.clients.get() == clients_.size());
 }

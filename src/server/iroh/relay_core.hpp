@@ -75,7 +75,7 @@ struct IrohRelayCounters {
 /// *Rules*.
 ///  R1  A client is sent a challenge and must answer with its key and a signature within kHandshakeLimit. Until then
 ///      it has no place in the routes, and nothing that it sends goes anywhere. A client that proved its key to TLS
-///      (`is_proven`) has no challenge.
+///      (`Opening::proven`) has no challenge.
 ///  R2  Whoever has no right to be here is told so after its proof, and closed. A right is `granted` by a token, or by
 ///      the list of keys whose owner had one (`if_listed`). It is asked for once: nobody is closed later on.
 ///  R3  The newest connection of an endpoint is active: it gets what is sent to the endpoint. An older one is told
@@ -84,20 +84,27 @@ struct IrohRelayCounters {
 ///      an endpoint stay; the oldest is closed.
 ///  R4  What is for an active client goes to its socket while that holds less than kSocketBytes; beyond that it waits
 ///      in the client's queue. When `queue_frames` or `queue_bytes` wait, or the bound of R6 is reached, what comes is
-///      dropped without a word. *Rationale*: QUIC repairs and slows down; pongs go past the queue.
+///      dropped without a word. *Rationale*: QUIC repairs and slows down.
 ///  R5  A frame without content, and one of the largest size, is dropped, too. *Rationale*: the reference takes both
 ///      and cannot write them, so that anyone can cut any receiver off its relay.
-///  R6  All queues hold at most `all_queue_bytes` and one frame. The clients of one address hold at most a quarter of
+///  R6  All queues hold at most `all_queue_bytes` and one frame, but for what R8 sends in any case. The clients of one
+///  address hold at most a quarter of
 ///      what it and nobody has. *Rationale*: one address may have thousands of clients that read nothing; something is
 ///      always left for the others. The node that runs this relay is exempt: all its peers are behind that address.
 ///  R7  A client that takes nothing for `slow_receiver_millis` while its socket holds something is closed.
-///  R8  Frames of a client are its datagrams, pings and pongs. Anything else closes it. Pings are answered at once,
-///      but not while the socket is full: then the client reads nothing anyway.
+///  R8  Frames of a client are its datagrams, pings and pongs. Anything else closes it. Pings are answered at once.
+///      Frames of the relay's own go past the queue. The challenge, what follows the proof and a ping (R9) are sent in
+///      any case. A pong, also one of the WebSocket, and what R3 and R11 tell are sent if the client's socket is empty,
+///      or holds at most kSocketBytes with them and R6 allows it; otherwise they are left out. *Rationale*: who reads
+///      gets its pongs, however full the relay is; clients that send pings and read nothing cannot fill it. What is
+///      sent in any case is less than 300 bytes of a client's socket.
 ///  R9  A client that has been silent for kPingInterval and up to kPingJitter more is sent a ping, which must be
 ///      answered within kMostPongWait while no round trip is known, then within three of the last one, at least
 ///      kLeastPongWait. While a client is held (R10) nothing is asked of it.
 ///  R10 Bytes over a rate (of the client, or of its address) are not lost: the client is not read from until they are
-///      paid for. Clients of one address take turns, one message each.
+///      paid for. Clients of one address take turns, one message each; a newcomer waits for what its address owes.
+///      *Rationale*: each new connection could add a message to the debt, and nobody behind that address would be heard
+///      for hours. A change of a rate cancels all debts, because they were measured by the old one.
 ///  R11 When an endpoint's last connection ends, EndpointGone goes to everyone to whom it sent something that was
 ///      taken. The core remembers kMostTold receivers of each client and kAllTold in all. *Rationale*: clients only
 ///      log it.
@@ -187,14 +194,16 @@ class IrohRelayCore {
   void keep(ConnId to, Bytes frame);
   /// A frame of the WebSocket that is no message (R14).
   void on_other_frame(ConnId conn, Time now);
+  /// A ping of the WebSocket with `size` bytes of content, after `on_other_frame`. True: answer it now (R8).
+  bool on_ws_ping(ConnId conn, std::size_t size, Time now);
   /// The socket of `conn` holds `queued` bytes now, after some were sent.
   void on_queue(ConnId conn, std::size_t queued, Time now);
   /// No effect on an unknown connection.
   void on_close(ConnId conn, Time now);
   void poll(Time now);
   std::optional<Time> next_deadline() const;
-  /// Changes the limits while the relay runs. No client is closed because a limit became lower.
-  void set_limits(const IrohRelayLimits& limits) { limits_ = limits; }
+  /// Changes the limits while the relay runs. No client is closed because a limit became lower. O(n) if a rate changes.
+  void set_limits(const IrohRelayLimits& limits, Time now);
   /// Moves the actions to the end of `out`.
   void take_actions(std::vector<Action>& out);
 
@@ -238,7 +247,10 @@ class IrohRelayCore {
   bool has_to_wait(Client& client, std::size_t size, Time now);
   void pay(Client& client, std::size_t size, Time now);
   void tell_status(Client& client, bool is_active, Time now);
-  bool send(Client& client, Bytes frame, Time now);
+  bool may_hold(const Client& to, std::size_t bytes) const;
+  bool has_room(const Client& to, std::size_t size) const;
+  bool send_if_room(Client& client, Bytes frame, Time now);
+  void send(Client& client, Bytes frame, Time now);
   void add_to_socket(Client& client, std::size_t bytes, Time now);
   void set_queued(Client& client, std::size_t socket, std::size_t kept);
   void reject(Client& client, IrohReject reason, Time now);
@@ -256,7 +268,7 @@ class IrohRelayCore {
   boost::unordered_flat_map<Id, Client*, Hash> routes_;  // the active one of each endpoint
   boost::unordered_flat_map<Ip, std::unique_ptr<Address>, Hash> addresses_;
   std::vector<Due> heap_;                   // a min-heap; entries that have become meaningless are skipped
-  std::deque<std::pair<Time, Ip>> fading_;  // addresses without clients, in order of time
+  std::deque<std::pair<Time, Ip>> fading_;  // addresses without clients, in order of time; each has one entry at most
   std::size_t queued_ = 0;
   std::size_t told_ = 0;  // the sizes of all clients' `told`
   std::vector<Action> actions_;

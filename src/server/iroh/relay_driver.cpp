@@ -13,7 +13,7 @@ using kitsune2::iroh::RelayVersion;
 
 namespace {
 
-/// Of what a client that looks for captive portals asks to have repeated. Nothing else may get into a header.
+/// Whether `text` may be repeated in a header to a client that looks for captive portals.
 bool is_challenge(std::string_view text) {
   constexpr std::size_t kMost = 63;
   return !text.empty() && text.size() <= kMost && std::all_of(text.begin(), text.end(), [](char c) {
@@ -41,6 +41,7 @@ class IrohRelay::Peer final : public WsPeerEvents {
   Peer(IrohRelay& relay, std::uint64_t id) : relay_(relay), id_(id) {}
   Next on_ws_message(net::WsPayload& message) override { return relay_.on_message(id_, message); }
   void on_ws_frame(std::size_t /*size*/) override { relay_.on_frame(id_); }
+  bool on_ws_ping(std::size_t size) override { return relay_.on_ping(id_, size); }
   void on_ws_sent(std::size_t queued) override { relay_.on_sent(id_, queued); }
   void on_ws_closed(std::string_view why) override { relay_.on_closed(id_, why); }
   std::size_t max_message_bytes() const override { return kitsune2::iroh::kMaxRelayBody + 1; }
@@ -56,7 +57,10 @@ IrohRelay::IrohRelay(Runtime& runtime, const RelayServerOptions& options, RelayL
 
 IrohRelay::~IrohRelay() { runtime_.cancel(timer_); }
 
-void IrohRelay::reload() { core_.set_limits(iroh_limits(options_)); }
+void IrohRelay::reload() {
+  core_.set_limits(iroh_limits(options_), runtime_.now());
+  carry_out();
+}
 
 void IrohRelay::forget_all() {
   const Time now = runtime_.now();
@@ -154,13 +158,13 @@ WsPeerEvents::Next IrohRelay::on_message(std::uint64_t from, net::WsPayload& mes
       const auto it = clients_.find(routed.to);
       K2_ASSERT(it != clients_.end());
       fill(it->second.peer->send_space(routed.head_size + message.size - routed.replaces));
-      return next;
+      break;
     }
     case Verdict::keep: {
       std::vector<std::uint8_t> frame(routed.head_size + message.size - routed.replaces);
       fill(frame.data());
       core_.keep(routed.to, Bytes(std::move(frame)));
-      return next;
+      break;
     }
     case Verdict::hold:
       next = WsPeerEvents::Next::hold;
@@ -185,6 +189,12 @@ void IrohRelay::on_joined(std::uint64_t id) {
 void IrohRelay::on_frame(std::uint64_t from) {
   core_.on_other_frame(from, runtime_.now());
   carry_out();
+}
+
+bool IrohRelay::on_ping(std::uint64_t from, std::size_t size) {
+  const bool answer = core_.on_ws_ping(from, size, runtime_.now());
+  carry_out();
+  return answer;
 }
 
 void IrohRelay::on_sent(std::uint64_t id, std::size_t queued) {

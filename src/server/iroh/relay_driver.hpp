@@ -65,6 +65,7 @@ class IrohRelay {
 
   WsPeerEvents::Next on_message(std::uint64_t from, net::WsPayload& message);
   void on_frame(std::uint64_t from);
+  bool on_ping(std::uint64_t from, std::size_t size);
   void on_sent(std::uint64_t id, std::size_t queued);
   void on_closed(std::uint64_t id, std::string_view why);
   void on_joined(std::uint64_t id);

@@ -328,6 +328,53 @@ TEST(IrohRelayCore, PongsGoPastWhatWaits) {
   EXPECT_EQ(w.said[b].back(), RelayFrame(Pong{{1, 2, 3}}));
 }
 
+TEST(IrohRelayCore, PongsForClientsThatReadNothingLeaveRoomForOthers) {
+  IrohRelayLimits limits;
+  limits.all_queue_bytes = 128U << 10;
+  World w(limits);
+  const auto a = w.join(kA, 9);
+  for (const EndpointKey* key : {&kB, &kC}) {
+    const auto deaf = w.join(*key, 1);
+    for (int i = 0; i < 8'000; ++i) w.message(deaf, Ping{{1, 2, 3}});
+    EXPECT_FALSE(w.core.on_ws_ping(deaf, 125, w.now)) << "the pongs of the WebSocket are no way round it";
+  }
+  EXPECT_TRUE(w.closed.empty());
+  EXPECT_EQ(w.core.counters().got_ping.get(), 16'000U);
+  EXPECT_GT(w.core.counters().sent_pong.get(), 2'000U);
+  EXPECT_LE(w.core.counters().queued_bytes.get(), limits.all_queue_bytes / 4 + 100);
+  const EndpointKey honest(seed_of(4)), neighbour(seed_of(5));
+  const auto b = w.join(honest, 2);
+  EXPECT_EQ(w.send(a, honest, 20'000).verdict, Verdict::forward);
+  w.empty(b);
+  // At the address that has its quarter, too, who reads is let in and gets its pongs.
+  const auto c = w.join(neighbour, 1);
+  for (int i = 0; i < 3; ++i) {
+    w.message(c, Ping{{4}});
+    w.empty(c);
+  }
+  EXPECT_EQ(w.count<Pong>(c), 3U);
+  EXPECT_TRUE(w.core.on_ws_ping(c, 125, w.now));
+}
+
+TEST(IrohRelayCore, NoticesForAClientThatReadsNothingHaveTheSameBound) {
+  IrohRelayLimits limits;
+  limits.all_queue_bytes = 16U << 10;
+  World w(limits);
+  const auto deaf = w.join(kA, 1, RelayVersion::v1);
+  for (int i = 0; i < 400; ++i) {
+    const auto other = w.join(kA, 2);
+    w.core.on_close(other, w.now);
+    const auto c = w.join(kC, 3);
+    w.send(c, kA, 1);
+    w.core.on_close(c, w.now);
+    w.take();
+  }
+  EXPECT_FALSE(w.closed.contains(deaf));
+  EXPECT_GT(w.count<Health>(deaf), 10U);
+  EXPECT_LT(w.count<EndpointGone>(deaf), 400U);
+  EXPECT_LE(w.core.counters().queued_bytes.get(), limits.all_queue_bytes / 4);
+}
+
 TEST(IrohRelayCore, ClientsOfOneAddressHoldAQuarterAndSomethingIsLeftForOthers) {
   IrohRelayLimits limits;
   limits.all_queue_bytes = 4U << 20;
@@ -486,6 +533,59 @@ TEST(IrohRelayCore, TheClientsOfAnAddressShareItsRateInTurns) {
   }
 }
 
+TEST(IrohRelayCore, ManyShortConnectionsDoNotAddUpToADebtOfHours) {
+  IrohRelayLimits limits;
+  limits.ip_bytes_per_second = 100'000;
+  limits.ip_burst_bytes = 1000;
+  World w(limits);
+  const Bytes big(std::vector<std::uint8_t>(60'000, 1));
+  std::size_t taken = 0;
+  for (int i = 0; i < 1'000; ++i) {
+    const auto id = w.open(1);
+    taken += w.message(id, big).verdict == Verdict::closed ? 1U : 0U;
+    w.core.on_close(id, w.now);
+    w.take();
+  }
+  EXPECT_EQ(taken, 1U) << "the others wait until it is paid for";
+  const auto honest = w.open(1);
+  EXPECT_EQ(w.prove(honest, kA).verdict, Verdict::hold);
+  w.pass(seconds(1));
+  EXPECT_EQ(w.resumed, std::vector<Core::ConnId>{honest});
+  EXPECT_TRUE(w.prove(honest, kA).joined);
+  w.core.on_close(honest, w.now);
+  w.take();
+  w.pass(seconds(30));
+  EXPECT_EQ(w.core.address_count(), 0U);
+}
+
+TEST(IrohRelayCore, AChangedRateCancelsDebtsAndLetsHeldClientsGoOn) {
+  IrohRelayLimits limits;
+  limits.ip_bytes_per_second = 1'000;
+  World w(limits);
+  limits.ip_burst_bytes = 0;
+  w.core.set_limits(limits, w.now);
+  const auto a = w.join(kA);
+  w.pass(seconds(1));
+  EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::taken);
+  EXPECT_EQ(w.send(a, kB).verdict, Verdict::hold);
+  limits.clients = 99;
+  w.core.set_limits(limits, w.now);
+  w.take();
+  EXPECT_TRUE(w.resumed.empty()) << "no rate has changed";
+  limits.ip_bytes_per_second = 10'000;
+  w.core.set_limits(limits, w.now);
+  w.take();
+  EXPECT_EQ(w.resumed, std::vector<Core::ConnId>{a});
+  EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::taken);
+  EXPECT_EQ(w.send(a, kB).verdict, Verdict::hold);
+  w.pass(seconds(7));
+  EXPECT_EQ(w.resumed.size(), 2U) << "and nothing of the old debt wakes it twice";
+  limits.ip_bytes_per_second = 0;
+  EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::taken);
+  w.core.set_limits(limits, w.now);
+  EXPECT_NE(w.send(a, kB).verdict, Verdict::hold);
+}
+
 TEST(IrohRelayCore, AReceiverLearnsThatTheEndpointIsGone) {
   World w;
   const auto a = w.join(kA);
@@ -543,7 +643,7 @@ TEST(IrohRelayCore, AnAddressIsForgottenWhenItsBytesArePaid) {
 }
 
 TEST(IrohRelayCore, AgreesWithItsTwinAfterEveryCommand) {
-  std::size_t kept = 0, dropped = 0, held = 0, notices = 0;
+  std::size_t kept = 0, dropped = 0, held = 0, notices = 0, unanswered = 0;
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
     IrohRelayLimits limits;
     limits.clients = seed % 3 == 0 ? 6 : 14;
@@ -563,11 +663,13 @@ TEST(IrohRelayCore, AgreesWithItsTwinAfterEveryCommand) {
     dropped += both.dropped_frames();
     held += both.held_messages();
     notices += both.notices();
+    unanswered += both.unanswered_pings();
   }
   EXPECT_GT(kept, 500U);
   EXPECT_GT(dropped, 200U);
   EXPECT_GT(held, 500U);
   EXPECT_GT(notices, 100U);
+  EXPECT_GT(unanswered, 2U);
 }
 
 }  // namespace
