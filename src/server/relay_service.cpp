@@ -256,7 +256,8 @@ std::string RelayService::explain(RelayReject reason) const {
       break;
     case RelayReject::rate_limited:
       what = "its address sent more than " + with("limit_ip_kbps", options_.limit_ip_kbps) + " and " +
-             with("limit_ip_byte_burst", options_.limit_ip_byte_burst) + " allow, or it sent too many pings or fragments";
+             with("limit_ip_byte_burst", options_.limit_ip_byte_burst) +
+             " allow, or it sent too many pings or fragments";
       break;
     case RelayReject::bad_signature:
       what = "it does not have the key that it gave";

@@ -1,0 +1,108 @@
+// The shell of the relay of dialect 0.5, with clients that are fakes.
+#include "server/iroh/relay_driver.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kitsune2/testing/sim_runtime.hpp"
+#include "transport/iroh/endpoint_key.hpp"
+
+namespace kitsune2::server {
+namespace {
+
+using iroh::Datagrams;
+using iroh::EndpointKey;
+using iroh::RelayFrame;
+using iroh::RelayVersion;
+using iroh::Sender;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+struct Request final : HttpServerRequest {
+  explicit Request(const net::IpAddress& address) : HttpServerRequest("GET", "/relay", {}, address) {}
+  std::string_view header(std::string_view /*name*/) const override { return {}; }
+  std::vector<std::string> headers(std::string_view /*name*/) const override { return {"iroh-relay-v2"}; }
+};
+
+/// A client whose socket takes nothing until `take`.
+struct FakePeer final : WsPeer {
+  std::uint64_t number = 0;
+  std::string address = "10.0.0.1:1";
+  std::shared_ptr<WsPeerEvents> events;
+  std::vector<std::vector<std::uint8_t>> sent;
+  std::size_t bytes = 0;
+  std::string ended;
+
+  std::uint64_t id() const override { return number; }
+  const std::string& remote() const override { return address; }
+  void send(ByteView message) override { std::copy(message.begin(), message.end(), send_space(message.size())); }
+  std::uint8_t* send_space(std::size_t size) override {
+    bytes += size;
+    return sent.emplace_back(size).data();
+  }
+  std::size_t queued() const override { return bytes; }
+  void resume() override {}
+  void close(std::uint16_t /*code*/, std::string_view reason) override { ended = reason; }
+  void abort(std::string_view reason) override { ended = reason; }
+
+  void take() {
+    bytes = 0;
+    events->on_ws_sent(0);
+  }
+  void say(const RelayFrame& frame) {
+    const Bytes message = encode_relay_frame(Sender::client, frame);
+    std::vector<std::uint8_t> copy(message.begin(), message.end());
+    net::WsPayload payload;
+    payload.data = copy.data();
+    payload.size = copy.size();
+    static_cast<void>(events->on_ws_message(payload));
+  }
+};
+
+TEST(IrohRelayDriver, AReceiverThatTakesNothingIsClosedEvenIfNothingElseHappens) {
+  testing::SimWorld world;
+  const auto made = world.make_runtime();
+  testing::SimRuntime& runtime = *made;
+  RelayServerOptions options;
+  options.slow_receiver_millis = 2'000;
+  RelayLog log(runtime);
+  IrohRelay relay(runtime, options, log, [](const IrohRelay::Id&) { return true; });
+  const auto ip = net::IpAddress::parse("10.0.0.1");
+  ASSERT_TRUE(ip.has_value());
+  const Request request(*ip);
+  FakePeer a, deaf;
+  std::uint64_t number = 0;
+  std::vector<std::unique_ptr<EndpointKey>> keys;
+  for (FakePeer* peer : {&a, &deaf}) {
+    peer->number = ++number;
+    EndpointKey::Seed seed{};
+    seed[0] = static_cast<std::uint8_t>(number);
+    keys.push_back(std::make_unique<EndpointKey>(seed));
+    HttpReply refusal;
+    peer->events = relay.open(request, *peer, *ip, IrohRelay::Right::granted, refusal);
+    ASSERT_NE(peer->events, nullptr);
+    const auto challenge = decode_relay_frame(RelayVersion::v2, Sender::relay, Bytes(peer->sent.at(0)));
+    ASSERT_TRUE(challenge.has_value());
+    const auto to_sign = iroh::to_be_signed(std::get<iroh::ServerChallenge>(*challenge));
+    peer->say(iroh::ClientAuth{keys.back()->id(), keys.back()->sign(to_sign)});
+    peer->take();
+  }
+  // The checks that the handshakes began find empty sockets, and end.
+  world.run_for(seconds(4));
+  const std::size_t before = deaf.sent.size();
+  a.say(Datagrams{keys[1]->id(), 0, 0, Bytes(std::vector<std::uint8_t>(1000, 7))});
+  ASSERT_EQ(deaf.sent.size(), before + 1);
+  world.run_for(milliseconds(1'900));
+  EXPECT_EQ(deaf.ended, "");
+  world.run_for(milliseconds(200));
+  EXPECT_EQ(deaf.ended, "slow_receiver");
+  EXPECT_EQ(a.ended, "");
+  relay.forget_all();
+}
+
+}  // namespace
+}  // namespace kitsune2::server
