@@ -19,6 +19,7 @@ constexpr std::string_view kArea = "bootstrap";
 constexpr std::size_t kMaxWaitingInfos = 1024;
 /// The most infos that are used of one answer. Stock servers send 32.
 constexpr std::size_t kMaxInfosInAnswer = 1024;
+constexpr int kUnauthorized = 401;
 constexpr Duration kRequestTimeout = std::chrono::seconds(30);
 
 class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_this<CoreBootstrap> {
@@ -247,15 +248,23 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     if (!answer) {
       poll_failed(answer.error());
     } else if (answer->status != 200) {
-      poll_failed(make_error(
-          Errc::peer_unresponsive,
-          server_ + " answered with status " + std::to_string(answer->status) + "; is it a bootstrap server?"));
+      poll_failed(bad_status(answer->status));
     } else {
       take(answer->body);
     }
     if (std::exchange(poll_again_, false)) return poll_soon();
     poll_wait_ = grown(poll_wait_);
     schedule_poll(poll_wait_);
+  }
+
+  Error bad_status(int status) const {
+    if (status == kUnauthorized && config().auth_material_base64)
+      return make_error(Errc::blocked, server_ + " refuses the token that it has given");
+    if (status == kUnauthorized) {
+      return make_error(Errc::blocked, server_ + " asks for authentication (coreBootstrap.authMaterialBase64)");
+    }
+    return make_error(Errc::peer_unresponsive,
+                      server_ + " answered with status " + std::to_string(status) + "; is it a bootstrap server?");
   }
 
   void poll_failed(const Error& why) {

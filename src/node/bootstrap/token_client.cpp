@@ -8,8 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "log/log.hpp"
-
 namespace kitsune2 {
 namespace {
 
@@ -17,10 +15,9 @@ constexpr std::size_t kMaxMaterial = 65'536;
 constexpr std::size_t kMaxToken = 4096;
 constexpr int kUnauthorized = 401;
 
-/// A token that can stand in a header.
+/// Whether it can stand in a header.
 bool is_token(const std::string& text) {
-  return !text.empty() && text.size() <= kMaxToken &&
-         std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < '\x7f'; });
+  return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < '\x7f'; });
 }
 
 class TokenClient final : public HttpClient, public std::enable_shared_from_this<TokenClient> {
@@ -95,11 +92,18 @@ class TokenClient final : public HttpClient, public std::enable_shared_from_this
     if (answer.status == 202) return make_error(Errc::peer_unresponsive, what + "the decision is pending");
     if (answer.status != 200)
       return make_error(Errc::peer_unresponsive, what + "status " + std::to_string(answer.status));
+    // The answer may have the token in a place where it is not looked for, and errors reach logs: it is not quoted.
+    const auto bad = [&](const std::string& why) { return make_error(Errc::malformed, what + why); };
     const auto json = nlohmann::json::parse(answer.body, nullptr, false);
-    const auto found = json.is_object() ? json.find("authToken") : json.end();
-    if (!json.is_object() || found == json.end() || !found->is_string() || !is_token(found->get<std::string>()))
-      return make_error(Errc::malformed, what + "no token in the answer " + log::printable(answer.body, 120));
-    return found->get<std::string>();
+    if (!json.is_object()) return bad("the answer is not a JSON object");
+    const auto found = json.find("authToken");
+    if (found == json.end()) return bad("the answer has no authToken");
+    if (!found->is_string()) return bad("authToken is not a string");
+    const auto& token = found->get_ref<const std::string&>();
+    if (token.empty()) return bad("authToken is empty");
+    if (token.size() > kMaxToken) return bad("authToken is longer than " + std::to_string(kMaxToken) + " bytes");
+    if (!is_token(token)) return bad("authToken has characters that cannot stand in a header");
+    return token;
   }
 
   Runtime& runtime_;

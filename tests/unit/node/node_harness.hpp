@@ -214,6 +214,8 @@ struct FakeServer {
 
   Result<HttpResponse> answer(const HttpRequest& request) {
     if (unreachable) return make_error(Errc::peer_unresponsive, "connection refused");
+    if (unauthorized && request.url.ends_with("/authenticate")) return HttpResponse{200, R"({"authToken":"bad"})"};
+    if (unauthorized) return HttpResponse{401, "{}"};
     if (halted) return HttpResponse{500, R"({"error":"halted"})"};
     if (request.method == HttpMethod::kPut) {
       auto info = AgentInfoSigned::decode(request.body);
@@ -236,7 +238,7 @@ struct FakeServer {
 
   SimWorld& world;
   Duration latency = 1ms;
-  bool unreachable = false, halted = false;
+  bool unreachable = false, halted = false, unauthorized = false;
   std::optional<AgentId> rejected;
   std::optional<std::string> body;
   std::map<AgentId, AgentInfoPtr> infos;

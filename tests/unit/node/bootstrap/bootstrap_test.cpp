@@ -164,6 +164,23 @@ TEST(CoreBootstrap, TheReasonOfASilentServerIsKnownUntilItAnswers) {
   EXPECT_TRUE(client.boot->status().failure);
 }
 
+TEST(CoreBootstrap, SaysThatTheServerAsksForAuthentication) {
+  Net net;
+  FakeServer server(net.world);
+  server.unauthorized = true;
+  Client client(net, server);
+  net.world.run_for(1s);
+  ASSERT_TRUE(client.boot->status().failure);
+  EXPECT_EQ(client.boot->status().failure->message,
+            "http://boot:80 asks for authentication (coreBootstrap.authMaterialBase64)");
+  Config with_material;
+  with_material.core_bootstrap.auth_material_base64 = "bWF0ZXJpYWw=";
+  Client other(net, server, with_material);
+  net.world.run_for(1s);
+  ASSERT_TRUE(other.boot->status().failure);
+  EXPECT_EQ(other.boot->status().failure->message, "http://boot:80 refuses the token that it has given");
+}
+
 TEST(CoreBootstrap, SaysWhomTheLastAnswerLists) {
   Net net;
   FakeServer server(net.world);

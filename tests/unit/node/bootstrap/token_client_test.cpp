@@ -130,6 +130,27 @@ TEST_F(TokenClientTest, WithoutATokenTheRequestFailsAndTheNextOneAsksAgain) {
   EXPECT_EQ(answers[0]->status, 200);
 }
 
+// Errors reach logs and the status of the program.
+TEST_F(TokenClientTest, AnErrorSaysWhatIsWrongAndNeverQuotesTheAnswer) {
+  const std::string secret = "s3cr3t";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {secret, "the answer is not a JSON object"},
+      {'"' + secret + '"', "the answer is not a JSON object"},
+      {R"({"token":")" + secret + R"("})", "the answer has no authToken"},
+      {R"({"authToken":[")" + secret + R"("]})", "authToken is not a string"},
+      {R"({"authToken":")" + secret + std::string(5000, 'x') + R"("})", "authToken is longer than 4096 bytes"},
+      {R"({"authToken":")" + secret + R"( x"})", "authToken has characters that cannot stand in a header"},
+  };
+  for (const auto& [body, says] : cases) {
+    server->answer = [body = body](const HttpRequest&) { return HttpResponse{200, body}; };
+    answers.clear();
+    get();
+    world.run_ready();
+    ASSERT_EQ(answers.size(), 1U);
+    EXPECT_EQ(answers[0].error().message, "http://server:1/authenticate: " + says);
+  }
+}
+
 TEST(AuthMaterial, IsBase64WithPadding) {
   EXPECT_EQ(auth_material("bWF0ZXJpYWw="), "material");
   EXPECT_EQ(auth_material("/+8="), "\xff\xef");
