@@ -111,23 +111,39 @@ Result<bool> has_data(const std::string& dir) {
   std::error_code error;
   for (std::filesystem::directory_iterator at(dir, error), end; !error && at != end; at.increment(error)) {
     const std::string name = at->path().filename().string();
-    if (name.ends_with(".db") || name.ends_with(".key")) return true;
+    if (name.ends_with(".db") || name == "agent.key" || name == "node.key") return true;
   }
   if (error && error != std::errc::no_such_file_or_directory) return make_error(Errc::io, dir + ": " + error.message());
   return false;
 }
 
-Result<std::optional<std::string>> read_note(const std::string& path) {
+struct Note {
+  enum class Kind { none, foreign, ours };
+  Kind kind = Kind::none;
+  std::string text = {};  ///< of ours
+};
+
+/// What has the note's name. Ours has digits, dots and line feeds only, also in dialects that are not known yet. A
+/// directory, a link or any other text is somebody else's. What a crash or a disk has damaged has lost bytes or has
+/// zeros, and is ours.
+Result<Note> read_note(const std::string& path) {
+  constexpr std::string_view kOurs("0123456789.\n\0", 13);
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-  if (fd < 0 && errno == ENOENT) return std::optional<std::string>();
+  if (fd < 0 && errno == ENOENT) return Note{};
+  if (fd < 0 && (errno == ELOOP || errno == ENXIO)) return Note{Note::Kind::foreign};
   if (fd < 0) return cannot(path, errno);
+  struct stat info {};
   std::string text(kMaxNote, '\0');
-  const ssize_t size = ::read(fd, text.data(), text.size());
-  const int why = size < 0 ? errno : 0;
+  const bool looked = ::fstat(fd, &info) == 0;
+  const bool small = looked && S_ISREG(info.st_mode) && info.st_size <= static_cast<off_t>(kMaxNote);
+  const ssize_t size = small ? ::read(fd, text.data(), text.size()) : 0;
+  const int why = !looked || size < 0 ? errno : 0;
   ::close(fd);
   if (why != 0) return cannot(path, why);
+  if (!small) return Note{Note::Kind::foreign};
   text.resize(static_cast<std::size_t>(size));
-  return std::optional(text);
+  if (text.find_first_not_of(kOurs) != std::string::npos) return Note{Note::Kind::foreign};
+  return Note{Note::Kind::ours, std::move(text)};
 }
 
 int sync_folder(const std::string& dir) {
@@ -138,6 +154,40 @@ int sync_folder(const std::string& dir) {
   return why;
 }
 
+/// Removes one that a node of another dialect left before it had any data.
+Result<void> remove_note(const std::string& dir) {
+  const std::string path = dialect_path(dir);
+  const auto found = read_note(path);
+  if (!found) return found.error();
+  if (found->kind != Note::Kind::ours) return {};
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return cannot(path, errno);
+  if (const int why = sync_folder(dir); why != 0) return cannot(dir, why);
+  return {};
+}
+
+Result<void> put_note(const std::string& dir, Dialect dialect) {
+  const std::string path = dialect_path(dir), fresh = path + ".new";
+  for (const std::string& name : {path, fresh}) {
+    const auto found = read_note(name);
+    if (!found) return found.error();
+    if (found->kind != Note::Kind::foreign) continue;
+    return make_error(Errc::invalid_config, name + ": is not a node's, but a node of dialect " +
+                                                std::string(to_string(dialect)) +
+                                                " keeps its note there; move it, or choose another folder");
+  }
+  ::unlink(fresh.c_str());
+  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return cannot(fresh, errno);
+  const bool written = write_note(fd, std::string(to_string(dialect)) + '\n') && ::fsync(fd) == 0;
+  int why = written ? 0 : errno;
+  ::close(fd);
+  if (why == 0 && ::rename(fresh.c_str(), path.c_str()) != 0) why = errno;
+  if (why == 0) why = sync_folder(dir);
+  if (why == 0) return {};
+  ::unlink(fresh.c_str());
+  return cannot(path, why);
+}
+
 }  // namespace
 
 Result<std::optional<Dialect>> dialect_of_folder(const std::string& dir) {
@@ -146,8 +196,8 @@ Result<std::optional<Dialect>> dialect_of_folder(const std::string& dir) {
   if (!*any) return std::optional<Dialect>();
   const auto note = read_note(dialect_path(dir));
   if (!note) return note.error();
-  if (!*note) return std::optional(Dialect::v0_2);
-  const std::string& text = **note;
+  if (note->kind != Note::Kind::ours) return std::optional(Dialect::v0_2);
+  const std::string& text = note->text;
   const auto dialect = text.ends_with('\n') ? dialect_of(text.substr(0, text.size() - 1)) : std::nullopt;
   if (!dialect) {
     return make_error(Errc::corrupt, dialect_path(dir) + ": names no dialect that this version knows: \"" +
@@ -159,30 +209,13 @@ Result<std::optional<Dialect>> dialect_of_folder(const std::string& dir) {
 Result<void> DataDir::use_for(Dialect dialect) {
   const auto held = dialect_of_folder(path_);
   if (!held) return held.error();
-  if (*held) {
-    if (**held == dialect) return {};
+  if (*held && **held != dialect) {
     return make_error(Errc::invalid_config, path_ + ": has data of dialect " + std::string(to_string(**held)) +
                                                 ", but this node is to speak " + std::string(to_string(dialect)) +
                                                 "; choose another folder, or the folder's dialect");
   }
-  const std::string note = dialect_path(path_), fresh = note + ".new";
-  if (dialect == Dialect::v0_2) {
-    // One that a node of another dialect left before it had any data.
-    if (::unlink(note.c_str()) != 0) return errno == ENOENT ? Result<void>() : cannot(note, errno);
-    if (const int why = sync_folder(path_); why != 0) return cannot(path_, why);
-    return {};
-  }
-  ::unlink(fresh.c_str());
-  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) return cannot(fresh, errno);
-  const bool written = write_note(fd, std::string(to_string(dialect)) + '\n') && ::fsync(fd) == 0;
-  int why = written ? 0 : errno;
-  ::close(fd);
-  if (why == 0 && ::rename(fresh.c_str(), note.c_str()) != 0) why = errno;
-  if (why == 0) why = sync_folder(path_);
-  if (why == 0) return {};
-  ::unlink(fresh.c_str());
-  return cannot(note, why);
+  if (*held) return {};
+  return dialect == Dialect::v0_2 ? remove_note(path_) : put_note(path_, dialect);
 }
 
 Result<void> put_damaged_aside(const std::string& path, const Error& why) {

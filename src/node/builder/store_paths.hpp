@@ -29,7 +29,8 @@ inline std::string node_key_path(const std::string& dir) { return dir + "/node.k
 Result<void> put_damaged_aside(const std::string& path, const Error& why);
 
 /// The dialect of the data in the directory `dir`: what its file "dialect" says, or 0.2 if there is none, as in the
-/// directories of earlier versions. nullopt: there is no data yet, so that a node of any dialect may use it.
+/// directories of earlier versions, or if what has that name is not a node's. nullopt: there is no data yet (agent.key,
+/// node.key, *.db), so that a node of any dialect may use it.
 /// *Rationale*: the ops of a space belong to one network, and the urls that the stores keep to one transport.
 /// Errc::corrupt: the file says something else; Errc::io.
 Result<std::optional<Dialect>> dialect_of_folder(const std::string& dir);
@@ -48,7 +49,8 @@ class DataDir {
   DataDir(const DataDir&) = delete;
   DataDir& operator=(const DataDir&) = delete;
   const std::string& path() const { return path_; }
-  /// Notes, durably and before there is any data, that the directory is for nodes of `dialect`. 0.2 needs no note.
+  /// Notes, durably and before there is any data, that the directory is for nodes of `dialect`. 0.2 needs no note. What
+  /// has the note's name and is not a node's is left alone; Errc::invalid_config names it if a note is needed.
   /// Errc::invalid_config names both dialects if there is data of another one; Errc::corrupt, Errc::io,
   /// Errc::disk_full.
   Result<void> use_for(Dialect dialect);

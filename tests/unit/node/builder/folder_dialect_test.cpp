@@ -1,5 +1,6 @@
 // A data folder remembers the dialect of what is in it.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -71,7 +72,8 @@ TEST_F(FolderDialect, AnOlderFolderIsOfDialect02) {
 
 TEST_F(FolderDialect, ANoteThatIsNoneIsSaidAndKept) {
   put("agent.key", "");
-  for (const std::string text : {"", "0.5", "0.9\n", "0.5\n0.5\n", "\x01\n"}) {
+  for (const std::string& text :
+       {std::string(), std::string("0.5"), std::string("0.9\n"), std::string("0.5\n0.5\n"), std::string(4, '\0')}) {
     put("dialect", text);
     const auto named = dialect_of_folder(dir);
     ASSERT_FALSE(named) << text;
@@ -80,6 +82,56 @@ TEST_F(FolderDialect, ANoteThatIsNoneIsSaidAndKept) {
     EXPECT_FALSE(use_for(Dialect::v0_5)) << text;
     EXPECT_EQ(note(), text);
   }
+}
+
+// Somebody has a file of that name in the folder.
+TEST_F(FolderDialect, WhatIsNotANodesIsLeftAlone) {
+  for (const std::string name : {"dialect", "dialect.new"}) {
+    for (const std::string& text : {std::string("british\n"), std::string(1000, '1')}) {
+      put(name, text);
+      const auto refused = use_for(Dialect::v0_5);
+      ASSERT_FALSE(refused) << name;
+      EXPECT_EQ(refused.error().code, Errc::invalid_config);
+      EXPECT_TRUE(refused.error().message.starts_with(dir + '/' + name + ": is not a node's"));
+      EXPECT_TRUE(use_for(Dialect::v0_2));
+      std::ifstream file(dir + '/' + name);
+      EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), text);
+      fs::remove(dir + '/' + name);
+    }
+  }
+}
+
+TEST_F(FolderDialect, ANodeOfDialect02StartsBesideAForeignFileOrFolder) {
+  for (const bool is_folder : {false, true}) {
+    if (is_folder) fs::create_directory(dir + "/dialect");
+    if (!is_folder) put("dialect", "british\n");
+    EXPECT_TRUE(use_for(Dialect::v0_2));
+    put("agent.key", "");
+    EXPECT_TRUE(use_for(Dialect::v0_2)) << "also when there is data";
+    EXPECT_FALSE(use_for(Dialect::v0_5));
+    EXPECT_TRUE(fs::exists(dir + "/dialect"));
+    fs::remove(dir + "/agent.key");
+    fs::remove(dir + "/dialect");
+  }
+}
+
+TEST_F(FolderDialect, ALinkOrAPipeIsForeign) {
+  put("elsewhere", "0.5\n");
+  fs::create_symlink(dir + "/elsewhere", dir + "/dialect");
+  EXPECT_FALSE(use_for(Dialect::v0_5));
+  EXPECT_TRUE(use_for(Dialect::v0_2));
+  EXPECT_TRUE(fs::is_symlink(dir + "/dialect"));
+  fs::remove(dir + "/dialect");
+  ASSERT_EQ(::mkfifo((dir + "/dialect").c_str(), 0600), 0);
+  EXPECT_FALSE(use_for(Dialect::v0_5));
+  EXPECT_TRUE(use_for(Dialect::v0_2));
+  EXPECT_TRUE(fs::exists(dir + "/dialect"));
+}
+
+TEST_F(FolderDialect, ForeignKeysAreNoData) {
+  put("server.key", "");
+  EXPECT_EQ(dialect_of_folder(dir).value(), std::nullopt);
+  EXPECT_TRUE(use_for(Dialect::v0_5));
 }
 
 }  // namespace
