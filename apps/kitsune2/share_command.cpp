@@ -430,6 +430,10 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   auto running = RunningNode::start(std::move(*options), SpaceId(), "share", signals);
   if (!running) return out.error(running.error());
   RunningNode& node = **running;
+  // Whether the relay's address can stand in a link is known before anything is stored.
+  const OpId any_root = OpId::from_text(std::string(32, '.'));
+  if (auto can = link_for(node.node().relay_url(), node.network(), SpaceId::from_text("any"), any_root); !can)
+    return out.error(can.error());
   auto held = files::find_shares(args.node.data, *node.key());
   if (!held) return out.error(held.error());
 

@@ -36,11 +36,11 @@ Result<SpaceId> own_space(Ed25519LocalAgent& node, const OpId& root);
 Result<std::shared_ptr<Ed25519LocalAgent>> agent_for(const std::shared_ptr<Ed25519LocalAgent>& node,
                                                      const SpaceId& space);
 
-/// The address of a shared folder: `kitsune2://HOST:PORT/<space>/<root op id>[?tls=1][&relay=PATH][&network=DIALECT]`,
+/// The address of a shared folder: `kitsune2://HOST:PORT/<space>/<root op id>[?tls=1][,relay=PATH][,network=DIALECT]`,
 /// both ids in URL-safe base64 without padding. HOST:PORT is the relay and bootstrap server. Without `network` the
 /// share is in dialect 0.2; `relay` is left out for the path that a server of ours has. No other spelling is accepted,
-/// except that what is often copied along with a link is ignored: white space, quotes and brackets around it, a full
-/// stop or a slash after it.
+/// except that `&` may stand for a comma, and that what is often copied along with a link is ignored: white space,
+/// quotes and brackets around it, a full stop or a slash after it.
 struct Link {
   std::string host;  ///< a name, an IPv4 address, or an IPv6 address without brackets
   std::uint16_t port = 0;

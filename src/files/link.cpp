@@ -42,10 +42,11 @@ bool is_relay_path(std::string_view path) {
   return !path.starts_with('/') && !path.ends_with('/') && path.find("//") == std::string_view::npos;
 }
 
-/// What follows the question mark.
+/// What follows the question mark. The parts are separated by commas, because a shell takes a bare & for the command's
+/// end, and what is left would be the link of another network.
 std::string query_of(const Link& link) {
   std::string out;
-  const auto add = [&out](const std::string& part) { out += (out.empty() ? "" : "&") + part; };
+  const auto add = [&out](const std::string& part) { out += (out.empty() ? "" : ",") + part; };
   if (link.tls) add("tls=1");
   if (uses_iroh(link.network) && link.relay_path != Link::kRelayPath) add("relay=" + link.relay_path);
   // The last one, because what may surround a link in a text can end a path.
@@ -53,12 +54,13 @@ std::string query_of(const Link& link) {
   return out;
 }
 
-Result<void> read_query(std::string_view query, Link& link) {
+Result<void> read_query(std::string query, Link& link) {
+  std::replace(query.begin(), query.end(), '&', ',');  // so it is written elsewhere
   const auto value_of = [](std::string_view part, std::string_view key) -> std::optional<std::string_view> {
     return part.starts_with(key) ? std::optional(part.substr(key.size())) : std::nullopt;
   };
   for (std::string_view rest = query; !rest.empty();) {
-    const std::string_view part = rest.substr(0, rest.find('&'));
+    const std::string_view part = rest.substr(0, rest.find(','));
     rest.remove_prefix(std::min(rest.size(), part.size() + 1));
     if (part == "tls=1") link.tls = true;
     if (const auto path = value_of(part, "relay="); path && is_relay_path(*path)) link.relay_path = *path;
@@ -69,8 +71,9 @@ Result<void> read_query(std::string_view query, Link& link) {
     }
   }
   if (!query.empty() && query_of(link) == query) return {};
-  return bad('"' + printable(query) + "\" after the question mark; only tls=1, relay=PATH and network=" +
-             std::string(to_string(Dialect::v0_5)) + " are known, in this order");
+  return bad('"' + printable(query) +
+             "\" after the question mark; only tls=1, relay=PATH and network=" + std::string(to_string(Dialect::v0_4)) +
+             " or " + std::string(to_string(Dialect::v0_5)) + " are known, in this order");
 }
 
 }  // namespace
@@ -117,7 +120,7 @@ Result<Link> Link::parse(std::string_view text) {
   text.remove_prefix(kScheme.size());
   Link link;
   if (const auto query = text.find('?'); query != std::string_view::npos) {
-    if (auto read = read_query(text.substr(query + 1), link); !read) return read.error();
+    if (auto read = read_query(std::string(text.substr(query + 1)), link); !read) return read.error();
     text = text.substr(0, query);
   }
   const auto first = text.find('/');

@@ -18,7 +18,7 @@ def test(world):
         ("kitsune2://127.0.0.1:1/Zg/" + root[:40], "link: the root is not base64 (URL-safe, no padding) of 32 bytes; is the link cut off?"),
         ("kitsune2://127.0.0.1:99999/Zg/" + root, "the port is not a number from 0 to 65535"),
         ("kitsune2://127.0.0.1/Zg/" + root, "the port is missing, expected HOST:PORT"),
-        ("kitsune2://127.0.0.1:1/Zg/" + root + "?tls=2", "only tls=1, relay=PATH and network="),
+        ("kitsune2://127.0.0.1:1/Zg/" + root + "?tls=2", "only tls=1, relay=PATH and network=0.4 or 0.5 are known, in this order"),
         ("kitsune2://127.0.0.1:1/Z=/" + root, "link: the space is not base64"),
     ]:
         out, err = world.run("fetch", link, "--data", world.path("never"), "--out", world.path("never-out"), code=2)
@@ -79,6 +79,8 @@ def test(world):
         (["share", "--data", world.path("s3"), "--listen", "0.0.0.0:0", world.path("from")], 2, "--public HOST:PORT"),
         (["share", "--data", world.path("s3"), "--listen", "127.0.0.1", world.path("from")], 2, "the port is missing"),
         (["share", "--data", world.path("s3"), "--relay", "http://x:1", world.path("from")], 2, "--relay"),
+        (["share", "--data", world.path("s4"), "--network", "0.5", "--relay", "http://127.0.0.1:1/a%20b", world.path("from")], 2,
+         "the relay's path cannot be written in a link: http://127.0.0.1:1/a%20b"),
         (["share", "--data", world.path("from", "x"), "--relay", relay.url, world.path("from")], 1, world.path("from", "x")),
         (["fetch", sharer.link, "--data", world.path("f5"), "--out", world.path("from", "x")], 1, "Not a directory"),
         (["relay", "--listen", "127.0.0.1:0", "--tls-cert", world.path("none")], 2, "--tls-cert and --tls-key must be given together"),
@@ -88,6 +90,8 @@ def test(world):
         out, err = world.run(*args, code=code)
         contains(one_line(err), says)
         equal(out, "", "stdout")
+
+    equal([name for name in os.listdir(world.path("s4")) if name.endswith(".db")], [], "stored for a link that cannot be")
 
     say("an output folder that overlaps the data folder, a share of the data folder: by any spelling, nothing is made")
     os.makedirs(world.path("apart", "data", "below"))

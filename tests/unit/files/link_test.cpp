@@ -1,6 +1,8 @@
 // Links, addresses, and what is printed of paths.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "kitsune2/files.hpp"
 
 namespace kitsune2::files {
@@ -15,9 +17,9 @@ TEST(Link, ReadsAndPrintsTheSameText) {
            "kitsune2://[::1]:1/ZmlsZXM/" + kRoot,
            "kitsune2://[fe80::1:2]:65535/_-8/" + kRoot + "?tls=1",
            "kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.5",
-           "kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=1&network=0.5",
-           "kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=1&relay=a/b.c&network=0.5",
-           "kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=&network=0.5",
+           "kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=1,network=0.5",
+           "kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=1,relay=a/b.c,network=0.5",
+           "kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=,network=0.5",
        }) {
     auto link = Link::parse(text);
     ASSERT_TRUE(link) << text << ": " << link.error().to_string();
@@ -43,8 +45,20 @@ TEST(Link, PartsAreTaken) {
   EXPECT_EQ(Link::parse(plain)->network, Dialect::v0_2) << "what earlier versions have printed";
   EXPECT_EQ(Link::parse(plain + "?network=0.5")->network, Dialect::v0_5);
   EXPECT_EQ(Link::parse(plain + "?network=0.5")->relay_url(), "http://h:1/relay");
-  EXPECT_EQ(Link::parse(plain + "?tls=1&relay=a/b&network=0.5")->relay_url(), "https://h:1/a/b");
-  EXPECT_EQ(Link::parse(plain + "?relay=&network=0.5")->relay_url(), "http://h:1/");
+  EXPECT_EQ(Link::parse(plain + "?tls=1,relay=a/b,network=0.5")->relay_url(), "https://h:1/a/b");
+  EXPECT_EQ(Link::parse(plain + "?relay=,network=0.5")->relay_url(), "http://h:1/");
+}
+
+// A shell ends a command at it, so none is printed.
+TEST(Link, AnAmpersandIsReadAsAComma) {
+  const std::string plain = "kitsune2://h:1/ZmlsZXM/" + kRoot;
+  for (const std::string query : {"?tls=1&network=0.5", "?tls=1&relay=a/b&network=0.4", "?tls=1,relay=a&network=0.5"}) {
+    const auto link = Link::parse(plain + query);
+    ASSERT_TRUE(link) << query << ": " << link.error().message;
+    std::string printed = plain + query;
+    std::replace(printed.begin(), printed.end(), '&', ',');
+    EXPECT_EQ(link->to_string(), printed);
+  }
 }
 
 TEST(Link, SurroundingTextIsLeftOut) {
@@ -102,15 +116,18 @@ TEST(Link, ErrorsNameThePart) {
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "=", "the root is not base64"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot.substr(0, 42), "is the link cut off?"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "/x", "the root is not base64"},
-      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=0", "only tls=1, relay=PATH and network="},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=0",
+       "only tls=1, relay=PATH and network=0.4 or 0.5 are known, in this order"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.9", "network \"0.9\" is not one that this version knows"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.2", "in this order"},
-      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.5&tls=1", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.5,tls=1", "in this order"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=a", "in this order"},
-      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=relay&network=0.5", "in this order"},
-      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=/a&network=0.5", "in this order"},
-      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=a%20&network=0.5", "in this order"},
-      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.5&network=0.5", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=relay,network=0.5", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=/a,network=0.5", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?relay=a%20,network=0.5", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?network=0.5,network=0.5", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?tls=1,,network=0.5", "in this order"},
+      {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?,network=0.5", "in this order"},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "?", "only tls=1, relay=PATH and network="},
       {"kitsune2://h:1/ZmlsZXM/" + kRoot + "#x", "the root is not base64"},
       {"kitsune2://" + std::string(5000, 'h'), "too long"},
