@@ -51,7 +51,7 @@ void add_node(CLI::App& app, Common& common, NodeArgs& node, const char* network
       ->required()
       ->type_name("DIR");
   add_network(app, node.network, network);
-  app.add_option("--tls-ca", node.tls_ca, "Certificate (PEM) to trust for wss relays, in addition to the system's")
+  app.add_option("--tls-ca", node.tls_ca, "Certificate (PEM) to trust for wss and https, in addition to the system's")
       ->type_name("FILE");
   app.add_option("--admin", node.admin, "Serve /metrics and /healthz at this address; no authentication, use loopback")
       ->type_name("HOST:PORT");

@@ -68,7 +68,7 @@ std::optional<json> read_status(std::string_view text) {
 std::string status_text(const json& status, const std::string& data) {
   const bool running = field(status, "running") == json(true);
   std::string out = data;
-  // The one of earlier versions needs no word.
+  // 0.2 is not shown.
   std::string network = text(status, "network", "0.2");
   network = network == "0.2" ? "" : ", network " + network;
   if (running) {

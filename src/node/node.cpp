@@ -172,7 +172,8 @@ struct Node::Impl {
       if (auto noted = data_dir->use_for(config.network.dialect); !noted) return noted.error();
     }
     if (!options.listen.empty() && uses_iroh(config.network.dialect)) {
-      return make_error(Errc::invalid_config, "listen: a node uses a relay inside it in dialect 0.2 only; set relay");
+      return make_error(Errc::invalid_config,
+                        "listen: the embedded relay serves dialect 0.2 only; for this dialect set `relay`");
     }
     if (!options.listen.empty()) {
       relay_options.listen = {options.listen};

@@ -256,8 +256,8 @@ const std::array kNetwork = {
         .reference = false},
     Key{.name = "tlsCaFile",
         .slot = K2_SLOT(network.tls_ca_file),
-        .doc = "A PEM file with certificates to trust in addition to the system's, for wss relays and https bootstrap "
-               "servers.",
+        .doc = "A PEM file with certificates to trust in addition to the system's, for wss and https relays "
+               "and https bootstrap servers.",
         .reference = false},
 };
 
@@ -360,7 +360,9 @@ const std::array kIrohTransport = {
     Key{.name = "keepEndpointKey",
         .slot = K2_SLOT(iroh_transport.keep_endpoint_key),
         .doc = "Keep the endpoint's key in the data folder (node.key), so that the node has the same url after a "
-               "restart. As in the reference, each start makes a fresh one otherwise.",
+               "restart. As in the reference, each start makes a fresh one otherwise. In dialect 0.5, a node that was "
+               "killed and starts again within a minute may reach about half of the peers only after up to 60 s: they "
+               "still hold its old connection, and it counts.",
         .reference = false},
 };
 
