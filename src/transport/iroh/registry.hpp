@@ -39,6 +39,8 @@ inline constexpr std::uint64_t kSuperseded = 2;  ///< another connection to the 
 ///      stay, to be read. When the holder ends, the newest active one of them takes the slot. More than kMostSpares of
 ///      one peer are too many, and the oldest is closed with code 0. *Rationale*: a node of 0.4 does the same, and does
 ///      not count for a while on a peer that closes a connection, whatever the code.
+///      A dialled one that becomes active when the slot is empty does not take it, and is only read: the next message
+///      dials.
 /// An id of a connection is the owner's; one that is not known is without effect, because closing takes time.
 /// Pure. Thread rule: confined to the owner's strand.
 class Registry {
