@@ -65,9 +65,10 @@ class OpWriter {
   /// Checks ops again, while nothing else changes. An op whose bytes do not have its id by `policy` is dropped (one
   /// that the policy cannot judge stays, see `is_damage`); an entry that differs from the bytes is corrected; if only
   /// an index is wrong, the indexes are rebuilt (once in the life of this object). Data without an entry gets one back
-  /// if it is an op by `policy` that is not held otherwise (or the suspect names its id), and is removed if not. No
-  /// effect for what does not exist. In version 2 an op whose entry or whose place in an index is wrong is stored
-  /// again, at another time of storing; the indexes are rebuilt if a part of them cannot be read.
+  /// if it is an op by `policy`, whatever the suspect's id, and is removed if it is none or the op is intact elsewhere;
+  /// a damaged one elsewhere is removed instead. No effect for what does not exist. In version 2 an op whose entry or
+  /// whose place in an index is wrong is stored again, at another time of storing; one that is there twice is removed
+  /// once; the indexes are rebuilt if a part of them cannot be read.
   Result<Examined> examine(const std::vector<Suspect>& suspects, const OpPolicy& policy);
   /// Sets the totals to what is there. Reads the whole index by time.
   Result<void> recount();
@@ -135,9 +136,22 @@ class OpWriter {
   Result<void> finish(Statement& statement);
   Result<bool> drop_or_mend(const Suspect& suspect, const OpPolicy& policy, Examined& out);
   Result<bool> look_for_row(const Suspect& suspect, const OpPolicy& policy, Examined& out);
-  Result<bool> put_row_back(std::int64_t stored_at, bool is_named, const OpDescription& op, std::size_t bytes,
-                            Examined& out);
-  Result<void> mend(std::int64_t stored_at, const OpRecord& entry);
+  /// What is at a time of storing.
+  struct Looked {
+    bool has_row = false;  ///< perhaps without bytes
+    std::size_t bytes = 0;
+    std::optional<OpDescription> op;  ///< if the bytes are one
+    bool is_unclear = false;          ///< the policy cannot judge them
+
+    bool is(const OpId& op_id) const { return op && op->op_id == op_id; }
+  };
+  /// Of an op that is held more than once. `of_index_only`: an index says so, and its row is not there.
+  enum class Copy { none, intact, unclear, of_index_only };
+  Result<Looked> look_at(Statement& data, std::int64_t stored_at, const OpPolicy& policy);
+  Result<Copy> other_copy(std::int64_t stored_at, const OpId& op_id, const OpPolicy& policy, Examined& out);
+  Result<bool> put_row_back(std::int64_t stored_at, const OpDescription& op, std::size_t bytes, Examined& out);
+  Result<bool> mend(std::int64_t stored_at, const OpRecord& entry, bool is_right, const OpPolicy& policy,
+                    Examined& out);
   Result<void> remove(std::int64_t stored_at);
   bool may_make_indexes_anew() const { return !indexes_stay_ && !now_.indexes_made_anew; }
   Result<void> make_indexes_anew();

@@ -316,60 +316,90 @@ Result<void> OpWriter::recount() {
   return {};
 }
 
+/// The bytes at a time of storing, and what the policy says of them.
+Result<OpWriter::Looked> OpWriter::look_at(Statement& data, std::int64_t stored_at, const OpPolicy& policy) {
+  Looked out;
+  const Use use(data);
+  const int rc = use->bind(1, stored_at).step();
+  if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+  if (rc == SQLITE_DONE) return out;
+  out.has_row = true;
+  if (use->is_null(0)) return out;
+  out.bytes = use->blob(0).size();
+  auto described = call_for_result("the op policy", [&] { return policy.describe(use->blob(0)); });
+  if (described) {
+    out.op = std::move(*described);
+  } else {
+    out.is_unclear = !is_damage(described.error());
+  }
+  return out;
+}
+
+/// What there is, as the index says, of an op whose bytes are intact at `stored_at`. If it is damaged it is removed.
+Result<OpWriter::Copy> OpWriter::other_copy(std::int64_t stored_at, const OpId& op_id, const OpPolicy& policy,
+                                            Examined& out) {
+  const auto held = runs_ != nullptr ? runs_->find_besides(op_id.view(), stored_at) : index_->find(op_id.view());
+  if (!held) return held.error();
+  if (!*held || (*held)->stored_at == stored_at) return Copy::none;
+  const std::int64_t other = (*held)->stored_at;
+  {
+    const Use use(op_at_);
+    const int rc = use->bind(1, other).step();
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+    if (rc == SQLITE_DONE || !std::ranges::equal(use->blob(1), op_id.view())) return Copy::of_index_only;
+  }
+  const auto looked = look_at(data_at_, other, policy);
+  if (!looked) return looked.error();
+  if (looked->is_unclear) return Copy::unclear;
+  if (looked->is(op_id)) return Copy::intact;
+  if (auto ok = remove(other); !ok) return ok.error();
+  out.sizes_were_wrong = true;
+  ++out.mended;
+  return Copy::none;
+}
+
 /// Returns false if an index differs from the table.
 Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& policy, Examined& out) {
   const std::int64_t stored_at = suspect.stored_at;
   OpRecord entry;
   std::int64_t location = 0, size = 0;
+  bool has_row = false;
   {
     const Use use(op_at_);
     const int rc = use->bind(1, stored_at).step();
-    if (rc == SQLITE_DONE) return look_for_row(suspect, policy, out);
-    if (rc != SQLITE_ROW) return connection_.error(rc);
-    location = use->int64(0);
-    entry.op_id = OpId(use->blob(1));
-    entry.created_at = Timestamp{use->int64(2)};
-    size = use->int64(3);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+    has_row = rc == SQLITE_ROW;
+    if (has_row) {
+      location = use->int64(0);
+      entry.op_id = OpId(use->blob(1));
+      entry.created_at = Timestamp{use->int64(2)};
+      size = use->int64(3);
+    }
   }
+  if (!has_row) return look_for_row(suspect, policy, out);
   entry.location = static_cast<std::uint32_t>(location);
   entry.size = static_cast<std::uint64_t>(std::max<std::int64_t>(size, 0));
-  std::optional<OpDescription> found;
-  std::size_t bytes = 0;
-  {
-    const Use use(data_at_);
-    const int rc = use->bind(1, stored_at).step();
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
-    if (rc == SQLITE_ROW && !use->is_null(0)) {
-      bytes = use->blob(0).size();
-      auto described = call_for_result("the op policy", [&] { return policy.describe(use->blob(0)); });
-      if (described) {
-        found = std::move(*described);
-      } else if (!is_damage(described.error())) {
-        return true;
-      }
+  const auto looked = look_at(data_at_, stored_at, policy);
+  if (!looked) return looked.error();
+  if (looked->is_unclear) return true;
+  const bool size_is_wrong = size != static_cast<std::int64_t>(looked->bytes);
+  if (looked->is(entry.op_id)) {
+    const OpRecord right{entry.op_id, looked->op->created_at, index_->location(entry.op_id.view()), looked->bytes};
+    bool is_right = location == std::int64_t{right.location} && !size_is_wrong && entry.created_at == right.created_at;
+    if (is_right) {
+      auto agree = indexes_agree(stored_at, right);
+      if (!agree || runs_ == nullptr) return agree;
+      is_right = *agree;
     }
-  }
-  if (found && found->op_id == entry.op_id) {
-    const std::uint32_t place = index_->location(entry.op_id.view());
-    if (location == std::int64_t{place} && size == static_cast<std::int64_t>(bytes) &&
-        found->created_at == entry.created_at) {
-      auto agree = indexes_agree(stored_at, entry);
-      if (!agree || *agree || runs_ == nullptr) return agree;
-    }
-    entry.location = place;
-    entry.size = bytes;
-    entry.created_at = found->created_at;
-    if (auto ok = mend(stored_at, entry); !ok) return ok.error();
-    out.sizes_were_wrong = out.sizes_were_wrong || size != static_cast<std::int64_t>(bytes);
-    ++out.mended;
-    return true;
+    out.sizes_were_wrong = out.sizes_were_wrong || size_is_wrong;
+    return mend(stored_at, right, is_right, policy, out);
   }
   if (auto ok = remove(stored_at); !ok) return ok.error();
   now_.totals.ops -= std::min<std::uint64_t>(1, now_.totals.ops);
   now_.totals.bytes -= std::min(entry.size, now_.totals.bytes);
   now_.totals_changed = true;
-  out.sizes_were_wrong = out.sizes_were_wrong || size != static_cast<std::int64_t>(bytes);
-  if (found && found->op_id == suspect.op_id) {
+  out.sizes_were_wrong = out.sizes_were_wrong || size_is_wrong;
+  if (looked->is(suspect.op_id)) {
     // The bytes are right; the id in the entry is damaged.
     entry.op_id = suspect.op_id;
     entry.location = index_->location(entry.op_id.view());
@@ -381,25 +411,21 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
 /// The same where there is no row.
 Result<bool> OpWriter::look_for_row(const Suspect& suspect, const OpPolicy& policy, Examined& out) {
   const std::int64_t stored_at = suspect.stored_at;
-  std::optional<Result<OpDescription>> found;
-  std::size_t bytes = 0;
-  {
-    const Use use(stray_data_);
-    const int rc = use->bind(1, stored_at).step();
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
-    if (rc == SQLITE_ROW) {
-      bytes = use->blob(0).size();
-      found = call_for_result("the op policy", [&] { return policy.describe(use->blob(0)); });
-    }
+  const auto looked = look_at(stray_data_, stored_at, policy);
+  if (!looked) return looked.error();
+  if (looked->is_unclear) return true;
+  auto held = Copy::intact;
+  if (looked->op) {
+    const auto copy = other_copy(stored_at, looked->op->op_id, policy, out);
+    if (!copy) return copy.error();
+    held = *copy;
   }
-  if (found && !*found && !is_damage(found->error())) return true;
-  if (found && *found && (suspect.op_id.empty() || (*found)->op_id == suspect.op_id)) {
-    const auto held = index_->find((*found)->op_id.view());
-    if (!held) return held.error();
-    const bool is_named = *held && (*held)->stored_at == stored_at;
-    if (is_named || !*held) return put_row_back(stored_at, is_named, **found, bytes, out);
-  }
-  if (found) {
+  if (held == Copy::unclear) return true;
+  if (held == Copy::of_index_only) return false;
+  if (held == Copy::none) {
+    auto agree = put_row_back(stored_at, *looked->op, looked->bytes, out);
+    if (!agree || !*agree || looked->is(suspect.op_id)) return agree;
+  } else if (looked->has_row) {
     remove_data_.bind(1, stored_at);
     if (auto ok = finish(remove_data_); !ok) return ok.error();
   }
@@ -414,10 +440,12 @@ Result<bool> OpWriter::look_for_row(const Suspect& suspect, const OpPolicy& poli
   return true;
 }
 
-/// Of an op whose bytes are there. `is_named`: the index says that they are its. In runs, and where no index knows it,
-/// the op has a new time of storing, so that peers who ask for what is new learn of it.
-Result<bool> OpWriter::put_row_back(std::int64_t stored_at, bool is_named, const OpDescription& op, std::size_t bytes,
-                                    Examined& out) {
+/// Of an op whose bytes are there. In runs, and where the index does not name it, the op has a new time of storing, so
+/// that peers who ask for what is new learn of it.
+Result<bool> OpWriter::put_row_back(std::int64_t stored_at, const OpDescription& op, std::size_t bytes, Examined& out) {
+  const auto held = index_->find(op.op_id.view());
+  if (!held) return held.error();
+  const bool is_named = *held && (*held)->stored_at == stored_at;
   std::int64_t at = stored_at;
   if (runs_ != nullptr || !is_named || Timestamp{stored_at} >= now_.clock.bookmark()) {
     at = now_.clock.next(Timestamp{}).micros;
@@ -445,19 +473,37 @@ Result<void> OpWriter::remove(std::int64_t stored_at) {
   return runs_ != nullptr ? runs_->drop(stored_at) : Result<void>();
 }
 
-/// Corrects the entry of an op whose bytes are right. A run cannot be corrected, so there the op is stored again.
-Result<void> OpWriter::mend(std::int64_t stored_at, const OpRecord& entry) {
+/// Corrects the entry of an op whose bytes are right, unless that is right too. A run cannot be corrected, so there the
+/// op is stored again; there it may also be held twice, and then the other one stays. Returns false if an index differs
+/// from the table.
+Result<bool> OpWriter::mend(std::int64_t stored_at, const OpRecord& entry, bool is_right, const OpPolicy& policy,
+                            Examined& out) {
+  auto other = Copy::none;
+  if (runs_ != nullptr) {
+    const auto copy = other_copy(stored_at, entry.op_id, policy, out);
+    if (!copy) return copy.error();
+    other = *copy;
+  }
+  if (other == Copy::unclear) return true;
+  if (other == Copy::of_index_only) return false;
+  if (other == Copy::none && is_right) return true;
+  ++out.mended;
+  if (other == Copy::intact) {
+    out.sizes_were_wrong = true;
+    if (auto ok = remove(stored_at); !ok) return ok.error();
+    return true;
+  }
   const auto size = static_cast<std::int64_t>(entry.size);
   set_entry_.bind(1, stored_at).bind(2, std::int64_t{entry.location}).bind(3, entry.created_at.micros);
-  if (auto ok = finish(set_entry_.bind(4, size)); !ok) return ok;
-  if (runs_ == nullptr) return {};
+  if (auto ok = finish(set_entry_.bind(4, size)); !ok) return ok.error();
+  if (runs_ == nullptr) return true;
   const std::int64_t again = now_.clock.next(Timestamp{stored_at}).micros;
   for (Statement* move : {&move_entry_, &move_data_}) {
-    if (auto ok = finish(move->bind(1, stored_at).bind(2, again)); !ok) return ok;
+    if (auto ok = finish(move->bind(1, stored_at).bind(2, again)); !ok) return ok.error();
   }
-  if (auto ok = runs_->drop(stored_at); !ok) return ok;
+  if (auto ok = runs_->drop(stored_at); !ok) return ok.error();
   runs_->add({entry.location, size, entry.created_at.micros, again, entry.op_id.view()});
-  return {};
+  return true;
 }
 
 Result<bool> OpWriter::indexes_agree(std::int64_t stored_at, const OpRecord& entry) {

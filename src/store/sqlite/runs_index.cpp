@@ -195,14 +195,17 @@ Result<void> RunsIndex::refresh() {
   return {};
 }
 
-Result<std::optional<OpIndex::Found>> RunsIndex::find(ByteView op_id) {
+Result<std::optional<OpIndex::Found>> RunsIndex::find_besides(ByteView op_id, std::optional<std::int64_t> stored_at) {
   const IdInRun id(op_id);
   std::optional<Error> unread;
   runs::RunIndex::Accept is_meant;
-  if (IdInRun::is_shortened(id.view())) {
-    is_meant = [&](std::int64_t stored_at) {
+  const bool is_shortened = IdInRun::is_shortened(id.view());
+  if (is_shortened || stored_at) {
+    is_meant = [&](std::int64_t at) {
+      if (at == stored_at) return false;
+      if (!is_shortened) return true;
       const Use use(id_at_);
-      const int rc = use->bind(1, stored_at).step();
+      const int rc = use->bind(1, at).step();
       if (rc != SQLITE_ROW && rc != SQLITE_DONE) unread = error(rc);
       return rc == SQLITE_ROW && std::ranges::equal(use->blob(0), op_id);
     };

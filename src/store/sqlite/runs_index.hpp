@@ -48,7 +48,9 @@ class RunsIndex final : public OpIndex {
                                                  const runs::MergeRules& rules = {});
 
   Result<void> refresh() override;
-  Result<std::optional<Found>> find(ByteView op_id) override;
+  Result<std::optional<Found>> find(ByteView op_id) override { return find_besides(op_id, {}); }
+  /// The same, without regard to what was stored at that time: a damaged file may have an op twice.
+  Result<std::optional<Found>> find_besides(ByteView op_id, std::optional<std::int64_t> stored_at);
   Result<void> by_time(Timestamp start, Timestamp end, const std::optional<OpCursor>& after, std::size_t most,
                        const Row& row) override;
   Result<std::uint64_t> count_in_time(Timestamp start, Timestamp end, std::uint64_t most) override;

@@ -510,6 +510,90 @@ TEST_P(SqliteDamageTest, DataThatHasLostItsEntryGetsItBack) {
   EXPECT_TRUE(w_.process(*store_, payloads_of(ops))->newly_stored.empty());
 }
 
+TEST_P(SqliteDamageTest, BytesOfAnOpAreNotRemovedBecauseAnIndexHasAnotherIdForThem) {
+  const auto ops = fill_with(5, 70'000);
+  const auto stored_at = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only)
+                             ->number(("SELECT stored_at FROM op" + of(ops[2])).c_str())
+                             .value();
+  sql("DELETE FROM op" + of(ops[2]));
+  for (const bool again : {false, true}) {
+    auto writer = open_writer().value();
+    ASSERT_TRUE(writer.begin());
+    const auto looked = writer.examine({{stored_at, id_at(77)}}, *make_sha256_policy());
+    ASSERT_TRUE(looked) << looked.error().to_string();
+    EXPECT_EQ(looked->mended, again ? 0U : 1U);
+    ASSERT_TRUE(writer.commit());
+  }
+  EXPECT_TRUE(check().is_intact());
+  start();
+  EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops);
+}
+
+/// Of SHA-256, but the ids are as long as no index has them whole.
+class LongIdPolicy final : public OpPolicy {
+ public:
+  std::string_view name() const override { return "long"; }
+  Result<OpDescription> describe(ByteView op) const override {
+    auto out = sha256_->describe(op);
+    std::string id(300, 'x');
+    if (out) id.replace(0, 32, as_text(out->op_id.view()));
+    if (out) out->op_id = OpId::from_text(id);
+    return out;
+  }
+
+ private:
+  const std::shared_ptr<const OpPolicy> sha256_ = make_sha256_policy();
+};
+
+TEST_P(SqliteDamageTest, AnOpWithALongIdThatHasLostItsEntryGetsItBack) {
+  const auto policy = std::make_shared<LongIdPolicy>();
+  const auto ops = make_ops(*policy, 1, 40, 70'000);
+  ASSERT_TRUE(w_.process(*open_as(policy).value(), payloads_of(ops)));
+  finish_runs();
+  sql("DELETE FROM op" + of(ops[1]));
+  auto store = open_as(policy).value();
+  EXPECT_TRUE(w_.slice(*store, DhtArc::full(), Timestamp{0}, Timestamp::max())) << "here it is met";
+  EXPECT_TRUE(w_.put_slice_hash(*store, DhtArc::full(), 1, "writes are done in order"));
+  store.reset();
+  const auto found = check_sqlite_op_store(path_, *policy).value();
+  ASSERT_TRUE(repair_sqlite_op_store(path_, *policy, found.faults));
+  EXPECT_TRUE(check_sqlite_op_store(path_, *policy)->is_intact());
+  EXPECT_EQ(w_.retrieve(*open_as(policy).value(), ids_of(ops)).value(), ops);
+}
+
+TEST_P(SqliteDamageTest, TheIntactOneOfTwoCopiesStays) {
+  for (const bool is_intact : {false, true}) {
+    SCOPED_TRACE(is_intact);
+    stop();
+    fs::remove(path_);
+    const auto ops = fill_with(5, 70'000);
+    sql("DELETE FROM op" + of(ops[2]));
+    if (has_runs()) sql("DELETE FROM manifest");  // so that the index does not have it any more either
+    start();
+    EXPECT_EQ(w_.process(*store_, payloads_of(ops))->newly_stored, (std::vector<OpId>{ops[2].op_id}));
+    stop();
+    finish_runs();
+    if (!is_intact) sql("UPDATE op_data SET data=zeroblob(70000)" + of(ops[2]));
+    auto found = check();
+    EXPECT_EQ(found.lost, is_intact ? 0U : 1U);
+    ASSERT_EQ(found.faults.size(), is_intact ? 1U : 2U);
+    // What has no entry is looked at first, as in a large store.
+    std::sort(found.faults.begin(), found.faults.end(),
+              [](const auto& one, const auto& other) { return one.stored_at < other.stored_at; });
+    EXPECT_TRUE(found.faults[0].op_id.empty());
+    const auto repaired = repair_sqlite_op_store(path_, *make_sha256_policy(), found.faults);
+    ASSERT_TRUE(repaired) << repaired.error().to_string();
+    EXPECT_EQ(repaired->dropped, 0U);
+    const auto left = check();
+    EXPECT_TRUE(left.is_intact()) << (left.faults.empty() ? "" : left.faults[0].what);
+    EXPECT_EQ(left.ops, 5U);
+    EXPECT_EQ(left.bytes, 350'000U);
+    start();
+    EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops);
+    EXPECT_TRUE(told().empty());
+  }
+}
+
 /// Of SHA-256, but 60 bytes are no op.
 class RefusingPolicy final : public OpPolicy {
  public:
@@ -578,12 +662,37 @@ TEST_P(SqliteDamageTest, RowsAndRunsThatDifferAreFoundNamedAndRepaired) {
     EXPECT_EQ(w_.filter(*store_, ids_of(ops))->size(), 300 - c.ops);
     stop();
   }
-  write_file(path_, whole);
-  sql("INSERT INTO op SELECT (SELECT max(stored_at) FROM op)+1, loc, id, created_at, size, data FROM op" + of(ops[7]));
-  const auto found = check();
-  ASSERT_EQ(found.faults.size(), 1U);
-  EXPECT_EQ(found.faults[0].op_id, ops[7].op_id);
-  EXPECT_EQ(found.faults[0].what, "it is there twice");
+}
+
+TEST_P(SqliteDamageTest, OfAnOpThatIsThereTwiceOneIsRemoved) {
+  if (!has_runs()) GTEST_SKIP() << "an index of tables has no id twice";
+  const auto ops = fill_with(300, 100);
+  const std::string whole = read_file(path_);
+  const std::string last = "(SELECT max(stored_at) FROM op)";
+  const std::string twice =
+      "INSERT INTO op SELECT " + last + "+1, loc, id, created_at, size, data FROM op" + of(ops[7]) + ";";
+  const std::string first =
+      " WHERE stored_at=(SELECT min(stored_at) FROM op WHERE id=x'" + to_hex(ops[7].op_id.view()) + "')";
+  const std::string damage = "UPDATE op SET data=zeroblob(100)";
+  for (const std::string& more : {std::string(), damage + first, damage + " WHERE stored_at=" + last}) {
+    SCOPED_TRACE(more);
+    write_file(path_, whole);
+    sql(twice + more);
+    const auto found = check();
+    ASSERT_EQ(found.faults.size(), 1U);
+    EXPECT_EQ(found.faults[0].op_id, ops[7].op_id);
+    EXPECT_EQ(found.faults[0].what == "it is there twice", more.empty());
+    const auto repaired = repair_sqlite_op_store(path_, *make_sha256_policy(), found.faults);
+    ASSERT_TRUE(repaired) << repaired.error().to_string();
+    EXPECT_EQ(repaired->mended + repaired->dropped, 1U);
+    const auto left = check();
+    EXPECT_TRUE(left.is_intact()) << (left.faults.empty() ? "" : left.faults[0].what);
+    EXPECT_EQ(left.ops, 300U);
+    start();
+    EXPECT_EQ(w_.retrieve(*store_, ids_of(ops)).value(), ops);
+    EXPECT_TRUE(told().empty());
+    stop();
+  }
 }
 
 /// An index of which much is wrong is told to be so, with a bound on what is looked at op by op.
