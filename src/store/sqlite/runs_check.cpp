@@ -193,7 +193,9 @@ void RunsCheck::compare_list(runs::Order order, Entries& entries) {
       candidates_.push_back({.stored_at = row->stored_at, .order = order});
       ++row;
     } else {
-      candidates_.push_back({.stored_at = entry->first.stored_at, .order = order, .entry = std::move(entry->second)});
+      candidates_.push_back({.stored_at = entry->first.stored_at,
+                             .order = order,
+                             .entry = std::make_unique<OwnEntry>(std::move(entry->second))});
       ++entry;
     }
   }
@@ -223,7 +225,7 @@ Result<void> RunsCheck::verify(const Candidate& candidate) {
   const runs::Entry entry = candidate.entry ? candidate.entry->view() : wanted;
   const auto is_there = index_.has(candidate.order, entry);
   if (!is_there) return is_there.error();
-  if (*is_there != candidate.entry.has_value()) return {};
+  if (*is_there != (candidate.entry != nullptr)) return {};
   Fault fault{.op_id = OpId(entry.id), .stored_at = stored_at, .size = entry.size, .what = name_of(candidate.order)};
   if (*row && !candidate.entry) {
     fault.op_id = (*row)->op_id;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -87,7 +88,7 @@ class RunsCheck {
   struct Candidate {
     std::int64_t stored_at = 0;
     runs::Order order = runs::Order::by_place;
-    std::optional<OwnEntry> entry = {};     ///< that no row has; empty: the index does not have the row
+    std::unique_ptr<OwnEntry> entry = {};   ///< that no row has; null: the index does not have the row
     std::optional<std::int64_t> twin = {};  ///< or the row that may have the same id
   };
 
