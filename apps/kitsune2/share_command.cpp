@@ -40,6 +40,12 @@ Result<files::Link> link_for(std::string relay, Dialect network, const SpaceId& 
   return link;
 }
 
+/// The url of a relay inside the sharer, which others reach at `address`.
+std::string relay_inside(const std::string& address, bool tls, Dialect network) {
+  if (!uses_iroh(network)) return (tls ? "wss://" : "ws://") + address;
+  return (tls ? "https://" : "http://") + address + '/' + std::string(files::Link::kRelayPath);
+}
+
 /// Sets the relay from the command line, so that errors are reported before anything is read or opened.
 Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
   if (args.tls_cert.empty() != args.tls_key.empty()) {
@@ -55,9 +61,6 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
     if (names_relay(options.config)) return {};
     return make_error(Errc::invalid_argument, "share needs --relay URL or --listen HOST:PORT");
   }
-  if (uses_iroh(options.config.network.dialect)) {
-    return make_error(Errc::invalid_argument, "--listen is for network 0.2 only; give --relay URL");
-  }
   auto address = files::parse_host_port(args.listen);
   if (!address) return address.error().context("--listen");
   options.listen = args.listen;
@@ -67,7 +70,7 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
     auto others = files::parse_host_port(args.public_address);
     if (!others) return others.error().context("--public");
     if (others->second == 0) return make_error(Errc::invalid_argument, "--public: nobody can connect to port 0");
-    options.relay = (args.tls_cert.empty() ? "ws://" : "wss://") + args.public_address;
+    options.relay = relay_inside(args.public_address, !args.tls_cert.empty(), options.config.network.dialect);
   } else if (address->first == "0.0.0.0" || address->first == "::") {
     return make_error(Errc::invalid_argument,
                       "--listen on all addresses needs --public HOST:PORT, the address at which others reach it");

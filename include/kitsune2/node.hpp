@@ -39,12 +39,12 @@ struct NodeOptions {
   /// `irohTransport.relayUrl`). With neither that nor `listen` the node is offline and reaches no peer; in dialect 0.5
   /// `start` fails.
   std::string relay = {};
-  /// Runs a relay and bootstrap server inside this node at "host:port" (port 0: any) and uses it. Its address for other
-  /// nodes is `relay`, if that is given too. Dialect 0.2 only.
+  /// Runs a relay and bootstrap server inside this node at "host:port" (port 0: any) and uses it. It serves nodes of
+  /// every dialect. Its address for other nodes is `relay`, if that is given too.
   std::string listen = {};
-  /// Certificate and key (PEM) for `listen`; empty: plain ws.
+  /// Certificate and key (PEM) for `listen`; empty: no TLS.
   std::string tls_cert_file = {}, tls_key_file = {};
-  /// Extra trust root (PEM) for wss relays.
+  /// Extra trust root (PEM) for relays with TLS (wss, https).
   std::string tls_ca_file = {};
   /// Serves /healthz and /metrics at "host:port". Empty: off.
   std::string admin = {};
@@ -119,7 +119,8 @@ class Node {
   Runtime& runtime();
   /// Strand only.
   Kitsune& kitsune();
-  /// "ws://host:port" of the relay in use. Empty for an offline node.
+  /// The relay in use, "ws://host:port", or "http://host:port/relay/" in the dialects that use iroh; with TLS wss and
+  /// https. Empty for an offline node.
   std::string relay_url() const;
   /// The address, "host:port", that the embedded server is bound to. Empty without one.
   std::string listen_addr() const;

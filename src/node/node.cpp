@@ -105,12 +105,17 @@ std::string http_of(const Url& relay) {
   return (relay.uses_tls() ? "https://" : "http://") + std::string(relay.addr());
 }
 
+/// The server of the relay's url, as transports write it for a WebSocket.
+std::string websocket_origin(const Url& relay) {
+  return (relay.uses_tls() ? "wss://" : "ws://") + std::string(relay.addr());
+}
+
 /// Puts the relay's urls into the configuration. Returns the relay's canonical url, or an empty one for an offline
 /// node.
 Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, Config& config) {
   std::string relay = options.relay;
   if (relay.empty() && server != nullptr) {
-    relay = server->relay_url();
+    relay = uses_iroh(config.network.dialect) ? server->iroh_relay_url() : server->relay_url();
     if (config_table::is_placeholder(config.core_bootstrap.server_url))
       config.core_bootstrap.server_url = server->bootstrap_url();
   }
@@ -171,10 +176,6 @@ struct Node::Impl {
       data_dir = std::move(*dir);
       if (auto noted = data_dir->use_for(config.network.dialect); !noted) return noted.error();
     }
-    if (!options.listen.empty() && uses_iroh(config.network.dialect)) {
-      return make_error(Errc::invalid_config,
-                        "listen: the embedded relay serves dialect 0.2 only; for this dialect set `relay`");
-    }
     if (!options.listen.empty()) {
       relay_options.listen = {options.listen};
       relay_options.limit_ip_kbps = kEmbeddedRelayKbps;
@@ -194,7 +195,7 @@ struct Node::Impl {
     // The embedded relay knows where its peers come from, and a full node keeps the peers that were useful.
     use_relay_transport(
         builder,
-        [this, origin = relay.to_string(), door = server ? server->local_door() : nullptr] {
+        [this, origin = websocket_origin(relay), door = server ? server->local_door() : nullptr] {
           return make_ws_connector(*runtime, origin, door);
         },
         options.data_dir,

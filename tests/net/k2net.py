@@ -24,6 +24,8 @@ K2 = os.path.abspath(os.environ.get("K2", os.path.join(ROOT, "build/release/apps
 FULL = os.environ.get("K2_NET_SIZE", "small") == "full"
 FILES, BYTES = (20_000, 1 << 30) if FULL else (400, 24 << 20)
 PATIENCE = 1800 if FULL else 240
+# Those that the program was built with; the first one is its default.
+NETWORKS = os.environ.get("K2_NETWORKS", "0.5 0.4 0.2").split()
 START = time.monotonic()
 
 

@@ -3,25 +3,33 @@
 from k2net import *
 
 
-def test(world):
-    cert, key = certificate(world)
-    folder(world.path("from"), 30, 2 << 20)
+def one(world, network, cert, key):
+    say(f"network {network}")
+    sharer_data, fetcher_data, out = f"sharer-{network}", f"fetcher-{network}", f"out-{network}"
     port = socket.create_server(("127.0.0.1", 0))
     number = port.getsockname()[1]
     port.close()
-    sharer = world.start("share", "--data", world.path("sharer"), "--listen", f"127.0.0.1:{number}", "--public", f"localhost:{number}",
-                         "--tls-cert", cert, "--tls-key", key, "--tls-ca", cert,
+    sharer = world.start("share", "--data", world.path(sharer_data), "--network", network, "--listen", f"127.0.0.1:{number}",
+                         "--public", f"localhost:{number}", "--tls-cert", cert, "--tls-key", key, "--tls-ca", cert,
                          world.path("from"))
     link = sharer.wait_event("shared")["link"]
-    check(link.startswith(f"kitsune2://localhost:{number}/") and link.endswith("?tls=1"), f"link: {link}")
+    end = "?tls=1" if network == "0.2" else f"?tls=1,network={network}"
+    check(link.startswith(f"kitsune2://localhost:{number}/") and link.endswith(end), f"link: {link}")
     sharer.wait_event("online")
-    world.fetch_all(link, options=["--tls-ca", cert])
-    same(world.path("from"), world.path("out"))
+    world.fetch_all(link, fetcher_data, out, options=["--tls-ca", cert])
+    same(world.path("from"), world.path(out))
     say("without the certificate's trust nothing is fetched")
-    fetcher = world.fetch(link, data="f2", out="o2", options=["--timeout", "3"])
+    fetcher = world.fetch(link, data=f"f2-{network}", out=f"o2-{network}", options=["--timeout", "3"])
     equal(fetcher.wait(), 3, "exit code")
-    equal(os.listdir(world.path("o2")), [], "files")
+    equal(os.listdir(world.path(f"o2-{network}")), [], "files")
     equal(sharer.stop(), 0, "exit code of the sharer")
+
+
+def test(world):
+    cert, key = certificate(world)
+    folder(world.path("from"), 30, 2 << 20)
+    for network in NETWORKS:
+        one(world, network, cert, key)
 
 
 main(test)
