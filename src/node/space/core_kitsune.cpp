@@ -149,9 +149,9 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
       const CoreSpace* const found = owner ? owner->find(space) : nullptr;
       return found != nullptr && found->is_known(peer);
     }
-    void on_stranger(const Url& /*peer*/, const SpaceId& space) override {
+    void on_stranger(const Url& peer, const SpaceId& space) override {
       const auto owner = owner_.lock();
-      if (CoreSpace* const found = owner && !owner->stopping_ ? owner->find(space) : nullptr) found->on_stranger();
+      if (CoreSpace* const found = owner && !owner->stopping_ ? owner->find(space) : nullptr) found->on_stranger(peer);
     }
 
    private:

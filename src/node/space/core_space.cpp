@@ -19,9 +19,7 @@ constexpr std::string_view kArea = "space";
 constexpr Duration kLeavePatience = std::chrono::seconds(2);
 constexpr Duration kStoreFailureIsRecent = std::chrono::minutes(1);
 constexpr Duration kNameAgainAfter = std::chrono::hours(1);
-constexpr std::size_t kMostUnservedBy = 1024;  ///< peers that wait for it; others are asked again after a restart
-constexpr int kStrangerPolls = 6;
-constexpr Duration kStrangerPollEvery = std::chrono::seconds(5);
+constexpr std::size_t kMostUnservedBy = 1024;    ///< peers that wait for it; others are asked again after a restart
 constexpr std::size_t kUrlsRemembered = 20'000;  ///< twice what the peer store holds at its default
 
 /// A stock node does not gossip at all in a space in which it knows of another arc.
@@ -221,7 +219,10 @@ void CoreSpace::follow_peers() {
 void CoreSpace::on_peer_seen(const AgentInfoPtr& info) {
   const AgentInfo& agent = info->info();
   if (stopping_ || !agent.url) return;
-  if (known_urls_.on_info(*agent.url, runtime().now())) context_.transport->on_peer_known(id(), *agent.url);
+  if (known_urls_.on_info(*agent.url, runtime().now())) {
+    stranger_polls_.on_known(*agent.url);
+    context_.transport->on_peer_known(id(), *agent.url);
+  }
   const auto [it, is_new] = last_urls_.try_emplace(agent.agent, Whereabouts{*agent.url, {}});
   if (is_new) {
     if (last_urls_.size() < prune_urls_at_) return;
@@ -248,12 +249,8 @@ bool CoreSpace::is_known(const Url& url) const {
   return known_urls_.is_known(url, runtime().now()) || !context_.peer_store->get_by_url(url).empty();
 }
 
-void CoreSpace::on_stranger() {
-  const Time now = runtime().now();
-  stranger_polls_until_ = std::max(stranger_polls_until_, now);
-  if (stopping_ || stranger_polls_until_ + kStrangerPollEvery > now + kStrangerPolls * kStrangerPollEvery) return;
-  stranger_polls_until_ += kStrangerPollEvery;
-  context_.bootstrap->poll_now();
+void CoreSpace::on_stranger(const Url& peer) {
+  if (!stopping_ && stranger_polls_.ask_for(peer, runtime().now())) context_.bootstrap->poll_now();
 }
 
 std::optional<Url> CoreSpace::current_url() const {

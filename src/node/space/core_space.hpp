@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/access/known_urls.hpp"
+#include "core/access/stranger_polls.hpp"
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
 
@@ -44,9 +45,8 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   void on_source_blocked(const Url& url);
   /// Whether one of the space's agents is known at `url`: by KnownUrls, or else by the peer store.
   bool is_known(const Url& url) const;
-  /// A peer that is not known speaks: the bootstrap server is asked who it is, but not more often than kStrangerPolls
-  /// in a row and then each kStrangerPollEvery.
-  void on_stranger();
+  /// A peer that is not known speaks: the bootstrap server is asked who it is, as often as StrangerPolls allows.
+  void on_stranger(const Url& peer);
 
  private:
   class MessageHandler;
@@ -92,8 +92,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   std::unordered_map<AgentId, Whereabouts> last_urls_;
   std::size_t prune_urls_at_ = 0;
   KnownUrls known_urls_;
-  /// Until when the polls that strangers have caused count.
-  Time stranger_polls_until_{};
+  StrangerPolls stranger_polls_;
   std::optional<std::pair<Time, Error>> store_failure_;
   bool warned_of_empty_arc_ = false;
   bool stopping_ = false;

@@ -1,8 +1,13 @@
 // Who is known in a space, and what waits of those who are not.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
+#include <vector>
+
 #include "core/access/known_urls.hpp"
 #include "core/access/stranger_book.hpp"
+#include "core/access/stranger_polls.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -101,6 +106,69 @@ TEST_F(StrangerBookTest, WhenAllIsFullThePeerOfWhichMostWaitsLosesIt) {
   EXPECT_EQ(book.size(), 2U * peers - 1);
   for (int peer = 2000; peer < 4000; ++peer) hold(peer, kA, large);
   EXPECT_EQ(book.take(url(1000), kA), (std::vector<Bytes>{text("honest")}));
+}
+
+TEST(StrangerPolls, AFloodOfUrlsCausesFew) {
+  StrangerPolls polls;
+  std::size_t count = 0;
+  for (int i = 0; i < 1'000; ++i) count += polls.ask_for(url(i), Time(i * 1ms)) ? 1 : 0;
+  EXPECT_EQ(count, StrangerPolls::kMost);
+  EXPECT_FALSE(polls.ask_for(url(1), Time(4999ms)));
+  EXPECT_TRUE(polls.ask_for(url(1), Time(5s)));
+  EXPECT_FALSE(polls.ask_for(url(2), Time(5s)));
+}
+
+TEST(StrangerPolls, NewcomersOneAfterTheOtherDoNotWait) {
+  StrangerPolls polls;
+  for (int i = 0; i < 100; ++i) {
+    const Time now(i * 10ms);
+    EXPECT_TRUE(polls.ask_for(url(i), now)) << i;
+    EXPECT_FALSE(polls.ask_for(url(i), now + 1ms)) << "the first answer may be on its way";
+    polls.on_known(url(i));
+  }
+  polls.on_known(url(1));
+  std::size_t count = 0;
+  for (int i = 0; i < 10; ++i) count += polls.ask_for(url(i), Time(2s)) ? 1 : 0;
+  EXPECT_EQ(count, StrangerPolls::kMost) << "nothing is taken away twice";
+}
+
+TEST(StrangerPolls, SeveralPollsForOneAreTakenAwayTogether) {
+  StrangerPolls polls;
+  for (std::size_t i = 0; i < StrangerPolls::kMost; ++i) EXPECT_TRUE(polls.ask_for(url(1), Time(i * 200ms)));
+  EXPECT_FALSE(polls.ask_for(url(2), Time(1200ms)));
+  polls.on_known(url(1));
+  for (std::size_t i = 0; i < StrangerPolls::kMost; ++i) EXPECT_TRUE(polls.ask_for(url(2), Time(1200ms + i * 200ms)));
+}
+
+// The twin keeps all polls that were not taken away, and compares their number with the promise.
+TEST(StrangerPolls, WhatIsNotTakenAwayKeepsToTheRate) {
+  std::mt19937_64 random(7);
+  for (int round = 0; round < 50; ++round) {
+    StrangerPolls polls;
+    std::vector<std::pair<int, Time>> spent;
+    Time now(0s);
+    std::size_t refused = 0;
+    for (int step = 0; step < 2'000; ++step) {
+      now += std::chrono::milliseconds(random() % 400);
+      const int peer = static_cast<int>(random() % 8);
+      if (random() % 40 == 0) {
+        polls.on_known(url(peer));
+        std::erase_if(spent, [&](const auto& poll) { return poll.first == peer; });
+      } else if (polls.ask_for(url(peer), now)) {
+        spent.emplace_back(peer, now);
+      } else {
+        ++refused;
+      }
+      for (const Duration window : {Duration(1s), Duration(7s), Duration(25s), Duration(60s)}) {
+        const auto recent =
+            std::count_if(spent.begin(), spent.end(), [&](const auto& poll) { return poll.second >= now - window; });
+        ASSERT_LE(static_cast<std::size_t>(recent),
+                  StrangerPolls::kMost + static_cast<std::size_t>(window / StrangerPolls::kEvery) + 1);
+      }
+    }
+    ASSERT_GT(refused, 100U);
+    ASSERT_LT(refused, 1'990U) << "it asks at all";
+  }
 }
 
 }  // namespace

@@ -260,6 +260,32 @@ TEST(CoreKitsune, TheFirstOpTakesNoLongerWhereOnlyKnownPeersAreHeard) {
   for (const Dialect dialect : {Dialect::v0_4, Dialect::v0_5}) EXPECT_EQ(first_op(dialect), before);
 }
 
+// As many as fetch one share.
+TEST(CoreKitsune, NewcomersOneAfterTheOtherDoNotWaitForEachOther) {
+  Net net;
+  SimNode sharer(net, "sharer");
+  const auto start = [&](SimNode& node) {
+    node.builder.bootstrap = default_test_builder(net.network, "any", make_prefix_policy()).bootstrap;
+    node.builder.config.network.dialect = Dialect::v0_5;
+    node.builder.config.mem_bootstrap.poll_freq_ms = 300'000;
+    node.start();
+  };
+  start(sharer);
+  ASSERT_TRUE(sharer.join(make_agent(1)));
+  const auto ids = sharer.add_ops(1, 3);
+  net.world.run_for(1min);
+  std::deque<SimNode> fetchers;
+  for (unsigned i = 0; i < 20; ++i) {
+    SimNode& fetcher = fetchers.emplace_back(net, "fetcher-" + std::to_string(i));
+    start(fetcher);
+    ASSERT_TRUE(fetcher.join(make_agent(2 + i)));
+    fetcher.space->bootstrap().poll_now();
+    net.world.run_ready();
+    ASSERT_TRUE(await<void>(net.world, [&](auto done) { fetcher.space->fetch().request_ops(ids, sharer.url, done); }));
+    EXPECT_TRUE(net.world.run_until([&] { return fetcher.held() == 3; }, 1s)) << i;
+  }
+}
+
 TEST(CoreKitsune, StrangersAreHeardWhenTheyAreKnownAndCauseFewPolls) {
   Net net;
   SimNode a(net, "a"), b(net, "b");
