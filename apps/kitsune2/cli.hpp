@@ -57,7 +57,8 @@ struct RelayArgs {
   std::vector<std::string> allowed_origins;
   std::optional<std::string> quic_bind_addr;
   std::optional<std::uint32_t> relay_client_rx_bytes_per_second, relay_client_rx_burst_bytes;
-  std::string trusted_ip_header;
+  std::string trusted_ip_header, authentication_hook_server;
+  std::string otlp_endpoint;  ///< accepted, without effect but a warning
   std::optional<std::uint32_t> limit_ip_kbps, limit_ip_byte_burst, limit_idle_millis;
   std::optional<std::uint32_t> limit_ip_connections, limit_connections;
 };

@@ -87,6 +87,11 @@ void add_relay(CLI::App& root, Common& common, RelayArgs& args) {
          "UDP address at which address discovery is refused at once; \"\": none [port 7842 where --listen is not "
          "loopback]")
       ->type_name("HOST:PORT");
+  app.add_option("--authentication-hook-server", args.authentication_hook_server,
+                 "Server that decides who may use this one; clients then need a token [anyone may]")
+      ->type_name("URL");
+  app.add_option("--otlp-endpoint", args.otlp_endpoint, "No effect but a warning: scrape /metrics of --admin instead")
+      ->type_name("URL");
   app.add_flag("--no-iroh", args.no_iroh, "No relay for dialect 0.5 (iroh)");
   add_optional(app, "--relay-client-rx-bytes-per-second", args.relay_client_rx_bytes_per_second,
                "Bytes per second that one client of dialect 0.5 may send [no limit]");

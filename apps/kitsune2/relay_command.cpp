@@ -51,6 +51,7 @@ RelayServerOptions options_of(const RelayArgs& args) {
   }
   options.disable_rate_limiting = args.disable_rate_limiting;
   options.trusted_ip_header = args.trusted_ip_header;
+  options.authentication_hook_server = args.authentication_hook_server;
   const auto set = [](auto& to, const auto& from) {
     if (from) to = *from;
   };
@@ -78,6 +79,7 @@ std::string flag_of(const std::string& option) {
       {"no_sbd", "--no-sbd"},
       {"no_iroh", "--no-iroh"},
       {"quic_listen", "--quic-bind-addr"},
+      {"authentication_hook_server", "--authentication-hook-server"},
       {"trusted_ip_header", "--sbd-trusted-ip-header"},
       {"limit_clients", "--sbd-limit-clients"},
       {"disable_rate_limiting", "--sbd-disable-rate-limiting"},
@@ -175,6 +177,10 @@ int run_relay(const Common& common, const RelayArgs& args, const std::function<R
   Output out(common);
   if (args.tls_cert.empty() != args.tls_key.empty()) {
     return out.error(make_error(Errc::invalid_argument, kTlsTogether));
+  }
+  if (!args.otlp_endpoint.empty()) {
+    out.warn(
+        "--otlp-endpoint: metrics are not pushed; scrape /metrics of --admin instead, where they have the same names");
   }
   // The server has a loop of its own, so that a slow scrape of the metrics never delays the relay.
   auto server = RelayServer::start(options_of(args));

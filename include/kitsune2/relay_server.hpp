@@ -62,6 +62,11 @@ struct RelayServerOptions {
   /// no error. `--quic-bind-addr`
   std::vector<std::string> quic_listen = {};
 
+  /// "http://host[:port]" or "https://…" of the server that decides who may use this one: a client's PUT /authenticate
+  /// is passed on to it, and /bootstrap and both relays want the token that it gives. Empty: anyone may.
+  /// `--authentication-hook-server`
+  std::string authentication_hook_server = {};
+
   // --- ours
   std::uint32_t limit_ip_connections = 4096;  ///< TCP connections of one address (IPv6: one /64)
   std::uint32_t limit_connections = 34'000;   ///< TCP connections in total
@@ -107,6 +112,19 @@ struct IrohRelayStats {
   std::vector<std::pair<std::string, std::uint64_t>> rejects;
 };
 
+/// Figures of the authentication since the start.
+struct AuthStats {
+  /// Outcomes of PUT /authenticate.
+  std::uint64_t accepted = 0, pending = 0, refused = 0;
+  std::uint64_t failed = 0;        ///< the hook server could not be reached, or its answer makes no sense
+  std::uint64_t busy = 0;          ///< the hook server was not asked: too many wait for it. Or no place for a token
+  std::uint64_t unauthorized = 0;  ///< other requests without a good token
+  std::uint64_t tokens = 0;        ///< gauge: tokens of the hook server that are good
+  std::uint64_t keys = 0;          ///< gauge: endpoints on the list of those that had one
+  std::uint64_t calls = 0;         ///< gauge: calls to the hook server that are under way
+  std::uint64_t waiting = 0;       ///< gauge: clients that wait for one
+};
+
 /// Figures since the start. All but the gauges only grow.
 struct RelayServerStats {
   std::uint64_t connections = 0;      ///< gauge: open TCP connections
@@ -129,13 +147,13 @@ struct RelayServerStats {
   /// (reason, count) with every reason present: "bad_signature", "rate_limited", "slow_receiver", "limit_ip", …
   std::vector<std::pair<std::string, std::uint64_t>> rejects;
   IrohRelayStats iroh;
+  AuthStats auth;
 };
 
 /// A running relay and bootstrap server. It answers `GET /health`, `GET /bootstrap/<space>`, `PUT
-/// /bootstrap/<space>/<agent>`, and with a WebSocket `GET /<node key>` (docs/protocol-relay.md) and `GET /relay`
-/// (docs/protocol-iroh.md).
-/// Thread rule: any thread, but only one at a time, and not from inside a callback or destructor of another object of
-/// its runtime.
+/// /bootstrap/<space>/<agent>`, `PUT /authenticate`, and with a WebSocket `GET /<node key>` (docs/protocol-relay.md)
+/// and `GET /relay` (docs/protocol-iroh.md). Thread rule: any thread, but only one at a time, and not from inside a
+/// callback or destructor of another object of its runtime.
 class RelayServer {
  public:
   /// Listens on `runtime`'s loop. The runtime must have been started and must outlive the server. Errors:

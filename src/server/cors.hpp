@@ -10,14 +10,18 @@ namespace kitsune2::server {
 
 /// The headers of an answer for a request from `origin` (empty: it names none), each as "Name: value\r\n". `allowed`:
 /// the origins of pages that may read answers; empty: all. The request is served in any case; a browser keeps the
-/// answer from the page if its origin is not named. `is_preflight`: the answer to OPTIONS.
-inline std::string cors_headers(const std::vector<std::string>& allowed, std::string_view origin, bool is_preflight) {
+/// answer from the page if its origin is not named. `tokens`: pages may send a token, which browsers allow only to
+/// origins that are named. `is_preflight`: the answer to OPTIONS.
+inline std::string cors_headers(const std::vector<std::string>& allowed, std::string_view origin, bool tokens,
+                                bool is_preflight) {
   std::string out = "Vary: origin, access-control-request-method, access-control-request-headers\r\n";
-  if (allowed.empty()) {
+  if (allowed.empty() && !tokens) {
     out += "Access-Control-Allow-Origin: *\r\n";
-  } else if (!origin.empty() && std::find(allowed.begin(), allowed.end(), origin) != allowed.end()) {
+  } else if (!origin.empty() &&
+             (allowed.empty() || std::find(allowed.begin(), allowed.end(), origin) != allowed.end())) {
     out.append("Access-Control-Allow-Origin: ").append(origin).append("\r\n");
   }
+  if (tokens) out += "Access-Control-Allow-Credentials: true\r\n";
   if (is_preflight) {
     out +=
         "Access-Control-Allow-Methods: GET,PUT,OPTIONS\r\n"

@@ -35,9 +35,11 @@ std::string_view view(boost::beast::string_view text) { return {text.data(), tex
 
 class ParsedRequest final : public HttpServerRequest {
  public:
-  ParsedRequest(const Parser::value_type& message, const net::IpAddress& from)
+  ParsedRequest(const Parser::value_type& message, const net::IpAddress& from, std::uint64_t connection_id)
       : HttpServerRequest(view(message.method_string()), view(message.target()), message.body(), from),
-        message_(message) {}
+        message_(message) {
+    connection = connection_id;
+  }
 
   std::string_view header(std::string_view name) const override {
     return view(message_[boost::beast::string_view(name.data(), name.size())]);
@@ -69,7 +71,8 @@ std::string http_response_head(int status, std::string_view content_type, std::s
   const auto reason = http::obsolete_reason(static_cast<http::status>(status));
   std::string out = "HTTP/1.1 " + std::to_string(status) + " " + std::string(view(reason)) + "\r\n";
   if (status != 204) {  // it has no body, so nothing is said of one
-    out += "Content-Type: " + std::string(content_type) + "\r\nContent-Length: " + std::to_string(length) + "\r\n";
+    if (!content_type.empty()) out += "Content-Type: " + std::string(content_type) + "\r\n";
+    out += "Content-Length: " + std::to_string(length) + "\r\n";
   }
   if (!allow.empty()) out += "Allow: " + std::string(allow) + "\r\n";
   if (!keep_alive) out += "Connection: close\r\n";
@@ -135,6 +138,14 @@ class HttpServer::Session final : public ConnEvents,
     if (server_ != nullptr && conn_ && !closing_) conn_->resume();
   }
 
+  /// The handler has made up its mind.
+  void answer_later(const HttpReply& reply) {
+    if (!conn_ || closing_ || !std::exchange(waits_for_handler_, false)) return;
+    const auto keep = shared_from_this();
+    answer(reply, keep_alive_, head_only_);
+    if (server_ != nullptr && conn_ && !closing_) conn_->resume();
+  }
+
   /// The server is being destroyed.
   void detach() {
     server_ = nullptr;
@@ -162,6 +173,7 @@ class HttpServer::Session final : public ConnEvents,
       return end("no TLS handshake");
     }
     if (!parser_) return end("idle");
+    if (std::exchange(waits_for_handler_, false)) return answer(plain(503, "no answer in time"), false, false);
     fault(HttpFault::timed_out, head_done_ ? "the body takes too long" : "the request head takes too long");
     answer(plain(408, "the request took too long"), false, false);
   }
@@ -174,7 +186,7 @@ class HttpServer::Session final : public ConnEvents,
     connected_ = true;  // not every kind of connection calls on_connected
     const auto keep = shared_from_this();
     std::size_t used = 0;
-    while (!decoder_ && !closing_ && !waits_for_turn_ && used < in.size) {
+    while (!decoder_ && !closing_ && !waits() && used < in.size) {
       if (conn_->queued() > server_->limits_.queued_answer_bytes) {
         waits_for_output_ = true;
         conn_->pause();
@@ -186,7 +198,7 @@ class HttpServer::Session final : public ConnEvents,
       if (server_ == nullptr) return in.size;
     }
     if (closing_) return in.size;
-    if (waits_for_turn_) conn_->pause();
+    if (waits()) conn_->pause();
     if (!decoder_ || (used == in.size && !decoder_->holds_message())) return used;
     messages_in_turn_ = 0;
     const auto outcome = decoder_->decode({in.data + used, in.size - used, in.owner}, *this);
@@ -295,6 +307,7 @@ class HttpServer::Session final : public ConnEvents,
   friend class HttpServer;
 
   Time now() const { return server_->runtime_.now(); }
+  bool waits() const { return waits_for_turn_ || waits_for_handler_; }
   void fault(HttpFault fault, std::string_view what) { server_->count(fault, remote_, what); }
 
   void end(std::string_view why) {
@@ -326,7 +339,7 @@ class HttpServer::Session final : public ConnEvents,
       return size;
     }
     if (parser_->is_header_done() && !std::exchange(head_done_, true)) on_head();
-    if (!parser_ || closing_ || waits_for_turn_) return used;
+    if (!parser_ || closing_ || waits()) return used;
     if (parser_->is_done()) on_request();
     return used;
   }
@@ -356,7 +369,7 @@ class HttpServer::Session final : public ConnEvents,
   /// Whether the request may be answered now. If not, `turn` is called when it may.
   bool has_turn(bool is_upgrade) {
     ++server_->counters_.requests;
-    const auto cost = server_->handler_.cost(ParsedRequest(parser_->get(), ip_));
+    const auto cost = server_->handler_.cost(ParsedRequest(parser_->get(), ip_, id_));
     if (server_->turns_.take(id_, cost.address, cost.time, now())) return true;
     ++server_->counters_.request_waits;
     waits_for_turn_ = true;
@@ -381,7 +394,7 @@ class HttpServer::Session final : public ConnEvents,
     if (message[http::field::sec_websocket_version] != "13") {
       return answer(plain(426, "WebSocket version 13 is needed"), false, false);
     }
-    const ParsedRequest request(message, ip_);
+    const ParsedRequest request(message, ip_, id_);
     std::string head =
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
         net::ws_accept_value(key) + "\r\n";
@@ -414,8 +427,12 @@ class HttpServer::Session final : public ConnEvents,
     const auto& message = parser_->get();
     const bool keep_alive = message.keep_alive();
     const bool head_only = message.method() == http::verb::head;
-    const HttpReply reply = server_->handler_.on_request(ParsedRequest(message, ip_));
-    answer(reply, keep_alive, head_only);
+    const HttpReply reply = server_->handler_.on_request(ParsedRequest(message, ip_, id_));
+    if (!reply.later) return answer(reply, keep_alive, head_only);
+    waits_for_handler_ = true;
+    keep_alive_ = keep_alive;
+    head_only_ = head_only;
+    deadline_ = now() + server_->limits_.answer_time;
   }
 
   void answer(const HttpReply& reply, bool keep_alive, bool head_only) {
@@ -441,6 +458,8 @@ class HttpServer::Session final : public ConnEvents,
   bool waits_for_output_ = false;
   bool held_message_posted_ = false;
   bool waits_for_turn_ = false;
+  bool waits_for_handler_ = false;
+  bool keep_alive_ = false, head_only_ = false;  // of the request that waits for the handler
   bool upgrade_waits_ = false;
   bool evicted_ = false;
   std::uint64_t useful_bytes_ = 0;
@@ -562,6 +581,10 @@ void HttpServer::set_limits(const HttpLimits& limits) {
   turns_.set_shares(limits.shares);
   const Duration shortest = std::min({limits.header_time, limits.body_time, limits.idle_time, limits.stall_time});
   tick_ = std::clamp<Duration>(shortest / 4, std::chrono::milliseconds(5), std::chrono::seconds(1));
+}
+
+void HttpServer::answer(std::uint64_t connection, const HttpReply& reply) {
+  if (const auto it = sessions_.find(connection); it != sessions_.end()) it->second->answer_later(reply);
 }
 
 void HttpServer::drain(std::function<void()> done) {

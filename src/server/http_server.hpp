@@ -28,8 +28,9 @@ struct HttpLimits {
   std::size_t queued_answer_bytes = 256U << 10;  ///< with more unread answers, a client that pipelines is not read from
   Duration header_time = std::chrono::seconds(10);  ///< for the TLS handshake, and for the head of a request
   Duration body_time = std::chrono::seconds(10);
-  Duration idle_time = std::chrono::seconds(30);   ///< between requests
-  Duration stall_time = std::chrono::seconds(30);  ///< while the client takes no output at all
+  Duration idle_time = std::chrono::seconds(30);    ///< between requests
+  Duration stall_time = std::chrono::seconds(30);   ///< while the client takes no output at all
+  Duration answer_time = std::chrono::seconds(30);  ///< for the handler, if it answers later
   RequestShares shares;        ///< by default there are no limits and every request is answered at once
   Duration connection_cost{};  ///< the cost of a connection, charged to the shares
 };
@@ -71,7 +72,8 @@ struct HttpServerRequest {
   std::string_view path;  ///< without the query
   std::string_view body;
   const net::IpAddress& ip;
-  std::string_view query;  ///< what follows the path's question mark
+  std::string_view query;        ///< what follows the path's question mark
+  std::uint64_t connection = 0;  ///< for HttpServer::answer
   /// The value of a header; empty if there is none. Ignores case.
   virtual std::string_view header(std::string_view name) const = 0;
   /// The values of all headers of this name, in order.
@@ -89,9 +91,10 @@ struct HttpServerRequest {
 struct HttpReply {
   int status = 200;
   std::string body;
-  std::string content_type = "application/json";
-  std::string allow;    ///< with 405
-  std::string headers;  ///< further ones, each as "Name: value\r\n"
+  std::string content_type = "application/json";  ///< empty: not said
+  std::string allow;                              ///< with 405
+  std::string headers;                            ///< further ones, each as "Name: value\r\n"
+  bool later = false;                             ///< this is not the answer: HttpServer::answer follows
 };
 
 /// A WebSocket connection as seen by the handler of its messages. Strand only; destroyed after on_ws_closed.
@@ -163,6 +166,7 @@ class HttpHandler {
 ///  R3  Pipelined requests are answered in order.
 ///  R4  An idle connection has no buffers.
 ///  R5  A request that exceeds its share waits for its turn (RequestTurns). Meanwhile its connection is not read.
+///     The same while the handler makes up its mind; if that takes longer than `answer_time`, the answer is 503.
 ///  R6  When all places are taken, a newcomer gets the place of another connection, by slots::choose.
 /// Strand only. `handler` and `runtime` must outlive it.
 class HttpServer {
@@ -173,6 +177,8 @@ class HttpServer {
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
+  /// The answer to a request of `connection` that was to be answered later. No effect if it does not wait any more.
+  void answer(std::uint64_t connection, const HttpReply& reply);
   /// Called by a Listener for a connection that it has accepted. Null refuses it.
   std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn);
   /// The limits for connections from now on. A limit that becomes lower closes no connection.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kitsune2/asio_runtime.hpp"
+#include "kitsune2/http.hpp"
 #include "log/log.hpp"
 #include "net/conn.hpp"
 #include "net/local_conn.hpp"
@@ -33,6 +34,7 @@ class Serving {
         door_(std::make_shared<net::LocalDoor>(
             runtime, [this](const std::shared_ptr<net::Conn>& conn) { return service_->accept(conn); })) {
     service_->set_loop_wait([this] { return wait_.total(); });
+    if (!options.authentication_hook_server.empty()) service_->set_hook_client(make_http_client(runtime));
   }
 
   ~Serving() {
@@ -220,6 +222,21 @@ static IrohRelayStats snapshot_of(const IrohRelayCounters& counters) {
   return out;
 }
 
+static AuthStats snapshot_of(const AuthCounters& counters) {
+  AuthStats out;
+  out.accepted = counters.accepted.get();
+  out.pending = counters.pending.get();
+  out.refused = counters.refused.get();
+  out.failed = counters.failed.get();
+  out.busy = counters.busy.get();
+  out.unauthorized = counters.unauthorized.get();
+  out.tokens = counters.tokens.get();
+  out.keys = counters.keys.get();
+  out.calls = counters.calls.get();
+  out.waiting = counters.waiting.get();
+  return out;
+}
+
 RelayServerStats RelayServer::Impl::snapshot() const {
   RelayServerStats out;
   const auto& http = serving->service().http_counters();
@@ -256,6 +273,7 @@ RelayServerStats RelayServer::Impl::snapshot() const {
   out.rejects.emplace_back("limit_rate", http.limit_rate.get());
   out.rejects.emplace_back("bootstrap_refused", bootstrap.refused.get());
   out.iroh = snapshot_of(serving->service().iroh_counters());
+  out.auth = snapshot_of(serving->service().auth_counters());
   return out;
 }
 
@@ -293,6 +311,22 @@ static void add_iroh(Exposition& out, const IrohRelayStats& s) {
   theirs("conns_rx_ratelimited", "Clients that were read later because of a rate.", s.rate_waiters);
 }
 
+static void add_auth(Exposition& out, const AuthStats& s) {
+  const std::pair<const char*, std::uint64_t> outcomes[] = {
+      {"accepted", s.accepted}, {"pending", s.pending}, {"refused", s.refused}, {"failed", s.failed}, {"busy", s.busy}};
+  for (const auto& [outcome, value] : outcomes) {
+    out.add("kitsune2_relay_auth_requests_total", "counter", "Requests for a token, by outcome.",
+            "outcome=" + quoted_label(outcome), value);
+  }
+  out.add("kitsune2_relay_auth_unauthorized_total", "counter", "Requests without a good token.", "", s.unauthorized);
+  out.add("kitsune2_relay_auth_tokens", "gauge", "Tokens of the hook server that are good.", "", s.tokens);
+  out.add("kitsune2_relay_auth_keys", "gauge", "Endpoints on the list of those that had a token.", "", s.keys);
+  out.add("kitsune2_relay_auth_hook_calls", "gauge", "Calls to the hook server under way.", "", s.calls);
+  out.add("kitsune2_relay_auth_hook_waiting", "gauge", "Clients that wait for such a call.", "", s.waiting);
+  out.add("bootstrap_auth_failures_total", "counter", "Requests for a token that got none and are not pending.", "",
+          s.refused + s.failed + s.busy);
+}
+
 std::string RelayServer::metrics() const {
   const RelayServerStats s = stats();
   Exposition out;
@@ -321,6 +355,7 @@ std::string RelayServer::metrics() const {
             "reason=" + quoted_label(reason), count);
   }
   add_iroh(out, s.iroh);
+  add_auth(out, s.auth);
   return out.str();
 }
 

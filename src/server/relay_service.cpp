@@ -27,6 +27,11 @@ Result<void> check_options(const RelayServerOptions& o) {
   if (o.limit_all_queue_bytes != 0 && o.limit_all_queue_bytes < 16ULL * o.limit_send_queue_bytes) {
     return bad("limit_all_queue_bytes: must be at least 16 times limit_send_queue_bytes, or 0 for no limit");
   }
+  if (!o.authentication_hook_server.empty()) {
+    if (const auto url = hook_url(o.authentication_hook_server); !url) {
+      return bad("authentication_hook_server: " + url.error().message);
+    }
+  }
   if (o.limit_http_percent > 100) return bad("limit_http_percent: must be 0..100");
   const std::pair<const char*, std::uint32_t> times[] = {
       {"slow_receiver_millis", o.slow_receiver_millis}, {"http_header_millis", o.http_header_millis},
@@ -51,6 +56,7 @@ std::vector<std::string> adopt_options(RelayServerOptions& options, const RelayS
   keep("no_sbd", &O::no_sbd);
   keep("no_iroh", &O::no_iroh);
   keep("quic_listen", &O::quic_listen);
+  keep("authentication_hook_server", &O::authentication_hook_server);
   keep("trusted_ip_header", &O::trusted_ip_header);
   keep("limit_send_queue_bytes", &O::limit_send_queue_bytes);
   keep("limit_all_queue_bytes", &O::limit_all_queue_bytes);
@@ -175,7 +181,8 @@ RelayService::RelayService(Runtime& runtime, const RelayServerOptions& options)
       relay_(relay_limits(options)),
       bootstrap_(bootstrap_limits(options)),
       log_(runtime),
-      iroh_(runtime, options_, log_, [](const IrohRelay::Id&) { return false; }) {
+      auth_(runtime, options.authentication_hook_server, log_),
+      iroh_(runtime, options_, log_, [this](const IrohRelay::Id& key) { return auth_.is_listed(key); }) {
   http_ = std::make_unique<HttpServer>(runtime, http_limits(options), *this);
   prune_later();
 }
@@ -190,6 +197,7 @@ void RelayService::check_invariants() const {
   relay_.check_invariants();
   bootstrap_.check_invariants();
   iroh_.check_invariants();
+  auth_.check_invariants();
   K2_ASSERT(peers_.size() == relay_.client_count());
 }
 
@@ -313,7 +321,9 @@ net::IpAddress RelayService::client_ip(const HttpServerRequest& request) const {
 
 HttpHandler::Cost RelayService::cost(const HttpServerRequest& request) {
   const bool upgrade = !request.header("upgrade").empty();
+  const bool asks_hook = request.path == "/authenticate" && auth_.hook_has_tls();
   return {client_ip(request).limit_key().bytes, upgrade                   ? kUpgradeCost
+                                                : asks_hook               ? kTlsCost
                                                 : request.method == "PUT" ? kPutCost
                                                                           : kRequestCost};
 }
@@ -323,7 +333,9 @@ HttpReply RelayService::on_request(const HttpServerRequest& request) {
       request.path == "/health" || request.path == "/authenticate" || request.path.starts_with("/bootstrap/");
   const bool preflight = for_pages && request.method == "OPTIONS";
   HttpReply out = preflight ? HttpReply() : route(request);
-  if (for_pages) out.headers += cors_headers(options_.allowed_origins, request.header("origin"), preflight);
+  if (for_pages) {
+    out.headers += cors_headers(options_.allowed_origins, request.header("origin"), auth_.has_hook(), preflight);
+  }
   return out;
 }
 
@@ -331,7 +343,10 @@ HttpReply RelayService::route(const HttpServerRequest& request) {
   const bool get = request.method == "GET" || request.method == "HEAD";
   if (request.path == "/health") return get ? json(200, "{}") : method_not_allowed("GET,HEAD");
   if (!options_.no_iroh) {
-    if (auto answer = iroh_.on_request(request)) return std::move(*answer);
+    if (request.path == "/relay/keepalive" || request.path == "/relay/register") {
+      return request.method == "PUT" ? auth_.keep_alive(request, client_ip(request)) : method_not_allowed("PUT");
+    }
+    if (auto answer = IrohRelay::on_request(request)) return std::move(*answer);
   }
   std::string_view rest = request.path;
   if (rest.starts_with('/')) rest.remove_prefix(1);
@@ -340,27 +355,12 @@ HttpReply RelayService::route(const HttpServerRequest& request) {
   if (first == "bootstrap" && !one_segment) {
     const bool with_agent = rest.find('/') != std::string_view::npos;
     const std::string_view space = next_segment(rest);
-    if (!with_agent) {
-      if (!get) return method_not_allowed("GET,HEAD");
-      log_.say(log::Level::debug, "lists",
-               [&] { return request.ip.to_string() + " asks for the agents of space " + shortened(space); });
-      return of(bootstrap_.get(space, runtime_.wall_now(), client_ip(request).limit_key().bytes));
-    }
+    if (!with_agent) return get ? bootstrap(request, space, {}) : method_not_allowed("GET,HEAD");
     if (rest.find('/') == std::string_view::npos) {
-      if (request.method != "PUT") return method_not_allowed("PUT");
-      auto answer = bootstrap_.put(space, rest, request.body, runtime_.wall_now(), client_ip(request).limit_key().bytes,
-                                   random_u64(runtime_));
-      const bool taken = answer.status == 200;
-      log_.say(taken ? log::Level::debug : log::Level::info, taken ? "infos" : "bootstrap_refused", [&] {
-        return request.ip.to_string() + ": the info of agent " + log::printable(rest, 100) + " in space " +
-               shortened(space) +
-               (taken ? " is taken"
-                      : " is refused: " + std::to_string(answer.status) + ' ' + log::printable(answer.body));
-      });
-      return of(std::move(answer));
+      return request.method == "PUT" ? bootstrap(request, space, rest) : method_not_allowed("PUT");
     }
   } else if (one_segment && first == "authenticate") {
-    return authenticate(request);
+    return request.method == "PUT" ? authenticate(request) : method_not_allowed("PUT");
   } else if (one_segment && !options_.no_sbd && !first.empty()) {
     if (!get) return method_not_allowed("GET,HEAD");
     return json(400, R"({"error":"this is for WebSocket connections"})");
@@ -368,12 +368,37 @@ HttpReply RelayService::route(const HttpServerRequest& request) {
   return json(404, R"({"error":"not found"})");
 }
 
-/// Like the reference without an authentication hook: everyone who asks gets a token, and none is required.
+/// `agent`: whose info is put; empty: the space's list is asked for.
+HttpReply RelayService::bootstrap(const HttpServerRequest& request, std::string_view space, std::string_view agent) {
+  if (auto refused = auth_.refusal(request)) return std::move(*refused);
+  const net::IpAddress ip = client_ip(request);
+  if (request.method != "PUT") {
+    log_.say(log::Level::debug, "lists",
+             [&] { return request.ip.to_string() + " asks for the agents of space " + shortened(space); });
+    return of(bootstrap_.get(space, runtime_.wall_now(), ip.limit_key().bytes));
+  }
+  auto answer =
+      bootstrap_.put(space, agent, request.body, runtime_.wall_now(), ip.limit_key().bytes, random_u64(runtime_));
+  const bool taken = answer.status == 200;
+  log_.say(taken ? log::Level::debug : log::Level::info, taken ? "infos" : "bootstrap_refused", [&] {
+    return request.ip.to_string() + ": the info of agent " + log::printable(agent, 100) + " in space " +
+           shortened(space) +
+           (taken ? " is taken" : " is refused: " + std::to_string(answer.status) + ' ' + log::printable(answer.body));
+  });
+  return of(std::move(answer));
+}
+
 HttpReply RelayService::authenticate(const HttpServerRequest& request) {
-  if (request.method != "PUT") return method_not_allowed("PUT");
-  std::array<std::uint8_t, 32> token;
-  runtime_.random_bytes(token);
-  return json(200, R"({"authToken":")" + to_base64url(token) + R"("})");
+  // The answer comes without the request, so what pages need is made now.
+  const std::string cors = cors_headers(options_.allowed_origins, request.header("origin"), auth_.has_hook(), false);
+  auto answer = auth_.authenticate(request, client_ip(request), [this, id = request.connection, cors](HttpReply reply) {
+    reply.headers += cors;
+    http_->answer(id, reply);
+  });
+  if (answer) return std::move(*answer);
+  HttpReply later;
+  later.later = true;
+  return later;
 }
 
 std::string_view RelayService::subprotocol(const HttpServerRequest& request) {
@@ -393,7 +418,16 @@ std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& 
   if (request.path != "/relay") return open_sbd(request, peer, refusal);
   const net::IpAddress ip = client_ip(request);
   if (options_.no_iroh || !may_connect(ip, refusal)) return nullptr;
-  return iroh_.open(request, peer, ip, IrohRelay::Right::granted, refusal);
+  const TokenBook::Opened opened = auth_.open(request);
+  const auto right = opened.access == TokenBook::Access::good    ? IrohRelay::Right::granted
+                     : opened.access == TokenBook::Access::stale ? IrohRelay::Right::if_listed
+                                                                 : IrohRelay::Right::none;
+  const auto on_gone = [this, opened] {
+    if (opened.token) auth_.closed(*opened.token);
+  };
+  auto events = iroh_.open(request, peer, ip, right, refusal, on_gone);
+  if (!events) on_gone();
+  return events;
 }
 
 std::shared_ptr<WsPeerEvents> RelayService::open_sbd(const HttpServerRequest& request, WsPeer& peer,
@@ -411,6 +445,10 @@ std::shared_ptr<WsPeerEvents> RelayService::open_sbd(const HttpServerRequest& re
   const net::IpAddress ip = client_ip(request);
   const Time now = runtime_.now();
   if (!may_connect(ip, refusal)) return nullptr;
+  if (auto refused = auth_.refusal(request)) {
+    refusal = std::move(*refused);
+    return nullptr;
+  }
   const bool told = ip != request.ip;  // by a proxy
   std::string name = "client " + to_base64url(key) + " of " + (told ? ip.to_string() : peer.remote());
   RelayCore::Nonce nonce;
@@ -542,6 +580,7 @@ void RelayService::carry_out() {
 void RelayService::prune_later() {
   prune_timer_ = runtime_.schedule_after(millis(options_.prune_interval_ms), [this] {
     bootstrap_.prune(runtime_.wall_now());
+    auth_.prune();
     log_.flush();
     prune_later();
   });

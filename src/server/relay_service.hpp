@@ -11,6 +11,7 @@
 
 #include "kitsune2/relay_server.hpp"
 #include "kitsune2/runtime.hpp"
+#include "server/auth/authenticator.hpp"
 #include "server/bootstrap_core.hpp"
 #include "server/http_server.hpp"
 #include "server/iroh/relay_driver.hpp"
@@ -34,6 +35,8 @@ class RelayService final : public HttpHandler {
 
   /// `waited` tells for how long the loop has waited for a processor in all (RelayCore R12). Without it: never.
   void set_loop_wait(std::function<Duration()> waited) { loop_wait_ = std::move(waited); }
+  /// What the authentication hook server is called with, if there is one.
+  void set_hook_client(std::unique_ptr<HttpClient> client) { auth_.use_client(std::move(client)); }
   /// Called by a Listener. Null: refused.
   std::shared_ptr<net::ConnEvents> accept(const std::shared_ptr<net::Conn>& conn);
   /// Applies new, valid limits. Returns the names of options that keep their value until a restart.
@@ -46,6 +49,7 @@ class RelayService final : public HttpHandler {
   const IrohRelayCounters& iroh_counters() const { return iroh_.counters(); }
   const BootstrapCounters& bootstrap_counters() const { return bootstrap_.counters(); }
   const HttpCounters& http_counters() const { return http_->counters(); }
+  const AuthCounters& auth_counters() const { return auth_.counters(); }
   const Counter& log_left_out() const { return log_.left_out(); }
   /// O(n); tests.
   void check_invariants() const;
@@ -81,6 +85,7 @@ class RelayService final : public HttpHandler {
   void carry_out();
   void prune_later();
   HttpReply route(const HttpServerRequest& request);
+  HttpReply bootstrap(const HttpServerRequest& request, std::string_view space, std::string_view agent);
   HttpReply authenticate(const HttpServerRequest& request);
   net::IpAddress client_ip(const HttpServerRequest& request) const;
 
@@ -89,6 +94,7 @@ class RelayService final : public HttpHandler {
   RelayCore relay_;
   BootstrapCore bootstrap_;
   RelayLog log_;
+  Authenticator auth_;
   IrohRelay iroh_;
   boost::unordered_flat_map<std::uint64_t, Client> peers_;
   std::vector<RelayCore::Action> actions_;

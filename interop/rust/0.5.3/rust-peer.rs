@@ -30,6 +30,9 @@ struct Args {
     /// gossip initiate interval, ms; 0: never initiates
     #[arg(long, default_value_t = 0)]
     gossip_ms: u32,
+    /// what the server's authentication asks for
+    #[arg(long)]
+    auth_material: Option<String>,
 }
 
 #[derive(Clone)]
@@ -242,7 +245,9 @@ async fn main() {
         .map(|s| SpaceId::from(Bytes::from(s.into_bytes())))
         .collect();
 
-    let b = kitsune2::default_builder().with_default_config().unwrap();
+    let mut b = kitsune2::default_builder().with_default_config().unwrap();
+    b.auth_material_bootstrap = a.auth_material.clone().map(String::into_bytes);
+    b.auth_material_relay = a.auth_material.clone().map(String::into_bytes);
     b.config
         .set_module_config(&CoreBootstrapModConfig {
             core_bootstrap: CoreBootstrapConfig {

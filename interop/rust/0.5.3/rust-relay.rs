@@ -6,6 +6,9 @@ use kitsune2_bootstrap_srv::{BootstrapSrv, Config};
 struct Args {
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: std::net::SocketAddr,
+    /// the server that decides who may use this one
+    #[arg(long)]
+    authentication_hook_server: Option<String>,
 }
 
 fn main() {
@@ -14,7 +17,9 @@ fn main() {
         .with_writer(std::io::stderr)
         .init();
     let mut config = Config::testing();
-    config.listen_address_list = vec![Args::parse().listen];
+    let args = Args::parse();
+    config.listen_address_list = vec![args.listen];
+    config.auth.authentication_hook_server = args.authentication_hook_server;
     let server = BootstrapSrv::new(config).unwrap();
     println!("LISTENING {}", server.listen_addrs()[0]);
     loop {

@@ -78,25 +78,7 @@ std::string_view IrohRelay::subprotocol(const HttpServerRequest& request) {
   return version ? kitsune2::iroh::to_string(*version) : std::string_view();
 }
 
-/// A client with a token tells its key every two minutes, so that it is let in after its token has died. Without a hook
-/// server no token is needed, and this changes nothing.
-static HttpReply keep_alive(const HttpServerRequest& request) {
-  HttpReply out;
-  if (request.method != "PUT") {
-    out.status = 405;
-    out.allow = "PUT";
-  } else if (request.body.size() != std::tuple_size_v<kitsune2::iroh::EndpointId>) {
-    out.status = 400;
-    out.content_type = "text/plain; charset=utf-8";
-    out.body = "Expected exactly 32 bytes (iroh public key)";
-  } else {
-    out.body = "{}";
-  }
-  return out;
-}
-
 std::optional<HttpReply> IrohRelay::on_request(const HttpServerRequest& request) {
-  if (request.path == "/relay/keepalive" || request.path == "/relay/register") return keep_alive(request);
   const bool ping = request.path == "/ping", portal = request.path == "/generate_204";
   if (!ping && !portal && request.path != "/relay") return std::nullopt;
   HttpReply out;

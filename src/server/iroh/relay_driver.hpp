@@ -40,8 +40,7 @@ class IrohRelay {
   /// is gone, if it was taken.
   std::shared_ptr<WsPeerEvents> open(const HttpServerRequest& request, WsPeer& peer, const net::IpAddress& ip,
                                      Right right, HttpReply& refusal, std::function<void()> on_gone = {});
-  /// Requests of clients that are not for a WebSocket: /relay, /ping, /generate_204, /relay/keepalive and, of
-  /// kitsune2 0.4.1, /relay/register. nullopt: another path.
+  /// Requests of clients that are not for a WebSocket: /relay, /ping, /generate_204. nullopt: another path.
   static std::optional<HttpReply> on_request(const HttpServerRequest& request);
   /// Applies the options as they are now.
   void reload();
