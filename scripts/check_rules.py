@@ -25,7 +25,7 @@ LIBRARIES = {
     "core": [],
     "log": ["core"],
     "wire": ["core"],
-    "store": ["core", "wire"],
+    "store": ["core", "log", "wire"],
     "transport": ["core", "log", "wire"],
     "net": ["core", "log", "transport"],
     "server": ["core", "log", "wire", "transport", "net"],

@@ -42,7 +42,9 @@ class StoreHistory {
       merge_rules_ = {.newest = 1 + pick(12),
                       .fan_in = 2 + pick(2),
                       .most_entries = 20 + pick(200),
-                      .least_work = 1 + pick(2) * pick(600)};
+                      .least_work = 1 + pick(2) * pick(600),
+                      .most_read = 1 + pick(60),
+                      .caught_up_at_once = 1 + pick(12)};
     }
     options_.max_batch_ops = 1 + pick(20);
     if (pick(8) == 0) options_.max_pending_write_bytes = 5'000;
@@ -173,7 +175,25 @@ class StoreHistory {
     runtime_->crash();
     runtime_.reset();
     disk_.power_on();
+    if (options_.index_in_runs && pick(4) == 0) damage_index();
     start();
+  }
+
+  /// A block of the index, or what says which blocks there are, has changed: the store makes it anew, and loses
+  /// nothing, however often that is cut off.
+  void damage_index() {
+    if (!ok()) return;
+    disk_.faults = {};
+    disk_.keep_power();
+    auto connection = sqlite::Connection::open(kPath, sqlite::Connection::Mode::write, disk_.vfs());
+    ASSERT_TRUE(connection.has_value()) << connection.error().to_string();
+    const auto slots = connection->number("SELECT max(n)+1 FROM slot").value();
+    const auto which = static_cast<std::int64_t>(pick(static_cast<std::size_t>(slots) + 1));
+    const std::string sql = which < slots ? "UPDATE slot SET data=zeroblob(16344) WHERE n=" + std::to_string(which)
+                                          : "DELETE FROM manifest";
+    EXPECT_TRUE(connection->run(sql.c_str()).has_value());
+    *connection = {};
+    if (pick(2) == 0) disk_.cut_power_after(pick(80));
   }
 
   void pass(Duration time) {

@@ -20,6 +20,11 @@ struct MergeRules {
   std::uint64_t most_entries = std::uint64_t{1} << 25U;
   /// A step does at least so much, in entries, or waits: a call of one op must not write a piece of a block.
   std::size_t least_work = 1'024;
+  /// Ops in no run that are kept in memory, at most, when the index is opened or followed. *Rationale*: more than a
+  /// crash leaves, unless a single call had more.
+  std::size_t most_read = 131'072;
+  /// Ops that an index which is behind takes in one transaction, at least: some 20 ms.
+  std::size_t caught_up_at_once = 4'096;
 };
 
 /// The level of a run: 0 up to `newest` entries, and one more for each `fan_in` times as many.

@@ -237,6 +237,12 @@ Result<bool> RunIndex::step_idle(std::size_t entries) {
   return std::exchange(dirty_, false);
 }
 
+std::uint64_t RunIndex::entries() const {
+  std::uint64_t out = newest();
+  for (const RunInfo& run : manifest_.runs) out += run.order == Order::by_place ? run.entries : 0;
+  return out;
+}
+
 Result<std::optional<Entry>> RunIndex::find(std::uint32_t location, ByteView id, const Accept& accept) {
   const std::uint64_t hash = hash_of(id);
   const auto held = [&](std::int64_t stored_at) { return is_held(stored_at) && (!accept || accept(stored_at)); };

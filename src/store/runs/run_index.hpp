@@ -44,7 +44,7 @@ class MergedCursor final : public Cursor {
 ///  I4  Slots that a merge has freed are written over only after the manifest that no longer names them is durable.
 ///  I5  A dropped op is never found again; merges leave it out.
 ///  I6  Opening needs the manifest, fences and filters, and the rows of what is not covered: two times `newest` at
-///      most.
+///      most, and those of one call.
 class RunIndex {
  public:
   /// `file` stays longer.
@@ -81,6 +81,8 @@ class RunIndex {
   const Manifest& manifest() const { return manifest_; }
   std::size_t newest() const { return newest_->size() + (aside_ ? aside_->size() : 0); }
   std::size_t runs() const { return runs_.size(); }
+  /// How many there are in one order, dropped ones among them.
+  std::uint64_t entries() const;
   /// Work a step does for each op, in entries. Each op is written about three times in each order.
   static constexpr std::size_t kWorkAnOp = 12;
 

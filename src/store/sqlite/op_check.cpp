@@ -111,6 +111,8 @@ class Check {
       return ok;
     }
     if (runs_check_ && last_ == INT64_MIN) runs_check_->begin();
+    // An index that is being made has not all ops yet.
+    if (runs_ != nullptr && runs_->is_behind()) skips_index_ = true;
     const std::uint64_t ops = report_.ops, bytes = report_.bytes;
     const std::int64_t begin = last_;
     with_data_ = 0;
@@ -375,6 +377,10 @@ Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const
     report.dropped += looked->dropped.size();
     report.mended += looked->mended;
   } while (next < faults.size());
+  for (int failures = 0; writer->is_behind();) {
+    // After the first failure slots were removed, if it was for those.
+    if (auto ok = writer->catch_up(); !ok && ++failures > 1) return ok.error();
+  }
   return report;
 }
 

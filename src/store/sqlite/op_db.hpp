@@ -64,11 +64,11 @@ class OpWriter {
                      std::vector<OpRecord>& records, std::vector<Fingerprints::Entry>* prints = nullptr);
   /// Checks ops again, while nothing else changes. An op whose bytes do not have its id by `policy` is dropped (one
   /// that the policy cannot judge stays, see `is_damage`); an entry that differs from the bytes is corrected; if only
-  /// an index is wrong, the indexes are rebuilt (once in the life of this object). Data without an entry gets one back
-  /// if it is an op by `policy`, whatever the suspect's id, and is removed if it is none or the op is intact elsewhere;
-  /// a damaged one elsewhere is removed instead. No effect for what does not exist. In version 2 an op whose entry or
-  /// whose place in an index is wrong is stored again, at another time of storing; one that is there twice is removed
-  /// once; the indexes are rebuilt if a part of them cannot be read.
+  /// an index is wrong, the indexes are rebuilt (once in the life of this object; in version 2: see `is_behind`). Data
+  /// without an entry gets one back if it is an op by `policy`, whatever the suspect's id, and is removed if it is none
+  /// or the op is intact elsewhere; a damaged one elsewhere is removed instead. No effect for what does not exist. In
+  /// version 2 an op whose entry or whose place in an index is wrong is stored again, at another time of storing; one
+  /// that is there twice is removed once; the indexes are rebuilt if a part of them cannot be read.
   Result<Examined> examine(const std::vector<Suspect>& suspects, const OpPolicy& policy);
   /// Sets the totals to what is there. Reads the whole index by time.
   Result<void> recount();
@@ -95,6 +95,18 @@ class OpWriter {
   bool index_is_damaged() const { return index_->is_damaged(); }
   /// Whether there are runs to be merged.
   bool wants_merging() const { return runs_ != nullptr && runs_->has_work(); }
+  /// Whether the index does not have all ops yet, and is to be caught up. Until then a look-up goes through rows.
+  bool is_behind() const { return runs_ != nullptr && runs_->is_behind(); }
+  /// Takes the next ops into the index, in a transaction of its own. `ops` have been stored since the last time: it
+  /// takes more than that.
+  Result<void> catch_up(std::size_t ops = 0);
+  struct Progress {
+    std::uint64_t ops, of;
+  };
+  /// How many ops the index has.
+  Progress progress() const { return {std::min(runs_->entries(), now_.totals.ops), now_.totals.ops}; }
+  /// These are going to be stored: while the index is behind they are looked for together.
+  Result<void> expect(const std::vector<OpId>& op_ids) { return index_->expect(op_ids); }
   /// Merges a piece, in a transaction of its own.
   Result<void> merge();
 
@@ -188,6 +200,7 @@ class OpWriter {
   std::size_t requests_known_ = 0;                                        ///< in all of them
   std::vector<std::pair<std::int64_t, std::uint64_t>> remembered_;        ///< in this transaction
   bool indexes_stay_ = false;                                             ///< rebuilding them has failed
+  bool slots_removed_ = false;                                            ///< since they could not be written over
   /// A checkpoint has failed, and what earlier ones wrote could not be declared void (see `distrust`): the database
   /// must not be written until it can be.
   bool distrusted_ = false;
@@ -208,7 +221,7 @@ class OpReader {
  public:
   /// `read_only`: beside the process that owns the store.
   static Result<OpReader> open(const std::string& path, bool read_only, const char* vfs = nullptr,
-                               const OpPolicy* policy = nullptr);
+                               const OpPolicy* policy = nullptr, const runs::MergeRules& rules = {});
 
   /// Space and policy as recorded. Errc::corrupt if they are not.
   Result<SqliteOpStoreInfo> info();
@@ -242,7 +255,7 @@ class OpReader {
 
  private:
   OpReader() = default;
-  Result<void> prepare(const OpPolicy* policy);
+  Result<void> prepare();
   /// Several statements on one state of the database. Nothing else may be begun while it exists.
   class Snapshot;
   /// Reads the bytes of `out`, which are at `places`, and removes damaged ops from it.
@@ -258,6 +271,7 @@ class OpReader {
 
   Connection connection_;
   const OpPolicy* policy_ = nullptr;
+  runs::MergeRules rules_;
   std::vector<Suspect> suspects_;
   Fingerprints* prints_ = nullptr;
   int version_ = 0;  ///< of the schema

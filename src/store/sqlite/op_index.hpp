@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kitsune2/op_store.hpp"
 #include "store/sqlite/db.hpp"
@@ -53,6 +54,8 @@ class OpIndex {
 
   /// For a connection that reads: learns what others have committed.
   virtual Result<void> refresh() = 0;
+  /// These will be looked for in this transaction. No effect where each is found by itself just as fast.
+  virtual Result<void> expect(const std::vector<OpId>& /*op_ids*/) { return {}; }
   /// nullopt: not held.
   virtual Result<std::optional<Found>> find(ByteView op_id) = 0;
   /// At most `most` ops that were created in [start, end) and come after the cursor, in the order of cursors.
@@ -65,6 +68,8 @@ class OpIndex {
   virtual Result<bool> has_in_time(const IndexedOp& op) = 0;
   /// Whether a part of the index cannot be read, as far as calls have met it.
   virtual bool is_damaged() const { return false; }
+  /// Whether look-ups that were not expected go through rows one by one.
+  virtual bool is_behind() const { return false; }
 
  protected:
   /// `policy` tells the location of ids; null: as in the reference. It must outlive this object.

@@ -147,27 +147,29 @@ class OpReader::Snapshot {
   Result<void> started_;
 };
 
-Result<OpReader> OpReader::open(const std::string& path, bool read_only, const char* vfs, const OpPolicy* policy) {
+Result<OpReader> OpReader::open(const std::string& path, bool read_only, const char* vfs, const OpPolicy* policy,
+                                const runs::MergeRules& rules) {
   auto connection = Connection::open(path, read_only ? Connection::Mode::read_only : Connection::Mode::read, vfs);
   if (!connection) return connection.error();
   OpReader out;
   out.connection_ = std::move(*connection);
   out.policy_ = policy;
+  out.rules_ = rules;
   const auto version = open_op_format(out.connection_, nullptr);
   if (!version) return version.error();
   out.version_ = *version;
   if (auto ok = out.connection_.run("PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY"); !ok) return ok.error();
-  if (auto ok = out.prepare(policy); !ok) return ok.error();
+  if (auto ok = out.prepare(); !ok) return ok.error();
   return out;
 }
 
-Result<void> OpReader::prepare(const OpPolicy* policy) {
+Result<void> OpReader::prepare() {
   if (version_ == kRunsFormat.version) {
-    auto runs = RunsIndex::make(connection_, policy, false);
+    auto runs = RunsIndex::make(connection_, policy_, false, rules_);
     if (!runs) return runs.error();
     index_ = std::move(*runs);
   } else {
-    auto tables = make_table_index(connection_, policy);
+    auto tables = make_table_index(connection_, policy_);
     if (!tables) return tables.error();
     index_ = std::move(*tables);
   }
@@ -263,6 +265,7 @@ Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_i
   if (!snapshot.started()) return snapshot.started().error();
   std::vector<MetaOp> out;
   std::vector<Place> places;  // of `out`
+  if (auto ok = index_->expect(op_ids); !ok) return ok.error();
   boost::unordered_flat_set<std::int64_t> given;
   // Where all of a piece is damaged the next one is given: nothing would mean that nothing is held.
   for (std::size_t next = 0; out.empty() && next < op_ids.size();) {
@@ -389,6 +392,7 @@ Result<std::vector<OpId>> OpReader::filter_out_intact_ops(const std::vector<OpId
   const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
   std::vector<OpId> out;
+  if (auto ok = index_->expect(op_ids); !ok) return ok.error();
   for (const OpId& op_id : op_ids) {
     const auto found = index_->find(op_id.view());
     if (!found) return found.error();
@@ -409,6 +413,7 @@ Result<std::vector<OpId>> OpReader::filter_out_intact_ops(const std::vector<OpId
 Result<void> OpReader::filter_out_existing_ops(std::vector<OpId>& op_ids) {
   const Snapshot snapshot(*this);
   if (!snapshot.started()) return snapshot.started().error();
+  if (auto ok = index_->expect(op_ids); !ok) return ok;
   std::optional<Error> failed;
   std::erase_if(op_ids, [&](const OpId& op_id) {
     if (failed) return false;
@@ -691,6 +696,10 @@ Result<PendingPage> OpReader::pending_page(std::uint64_t after, std::size_t limi
     if (looked_at >= std::max<std::size_t>(limit, 1)) return false;
     auto it = by_url.find(use->text(1));
     if (it == by_url.end()) it = by_url.try_emplace(std::string(use->text(1))).first;
+    std::vector<OpId> ids;
+    const bool is_behind = index_->is_behind();
+    if (is_behind) static_cast<void>(unpack_ids(use->blob(2), [&](ByteView id) { ids.emplace_back(id); }));
+    if (auto expected = index_->expect(ids); !expected) failed = expected.error();
     const auto take = [&](ByteView id) {
       ++looked_at;
       if (failed) return;

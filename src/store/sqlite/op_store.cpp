@@ -8,6 +8,7 @@
 #include "core/callback.hpp"
 #include "core/subscribers.hpp"
 #include "kitsune2/sqlite_store.hpp"
+#include "log/log.hpp"
 #include "store/op_limit.hpp"
 #include "store/slice_hash_rules.hpp"
 #include "store/sqlite/environment.hpp"
@@ -265,11 +266,13 @@ class SqliteOpStore final : public OpStore {
         lock_(std::move(lock)),
         writer_(std::move(writer)),
         reader_(std::move(reader)),
+        logger_(log::current()),
         alive_(lifetime_.weak()) {
     reader_->use(&prints_);
     if (writer_)
       write_worker_ = environment.make_worker(sqlite::Duty::write, [this](bool idle) { return write_turn(idle); });
     read_worker_ = environment.make_worker(sqlite::Duty::read, [this](bool) { return read_turn(); });
+    if (writer_ && writer_->is_behind()) write_worker_->wake();
   }
 
   ~SqliteOpStore() override { end(); }
@@ -298,6 +301,13 @@ class SqliteOpStore final : public OpStore {
           out.newly_stored.reserve(ops.size());
           records.reserve(ops.size());
           const Timestamp now = runtime_.wall_now();
+          if (db.is_behind()) {
+            std::vector<OpId> ids;
+            for (const Bytes& op : ops) {
+              if (auto description = describe(op)) ids.push_back(std::move(description->op_id));
+            }
+            if (auto ok = db.expect(ids); !ok) return ok.error();
+          }
           for (std::size_t i = 0; i < ops.size(); ++i) {
             auto description = describe(ops[i]);
             if (!description) {
@@ -324,6 +334,11 @@ class SqliteOpStore final : public OpStore {
           out.newly_stored.reserve(ops.size());
           records.reserve(ops.size());
           const Timestamp now = runtime_.wall_now();
+          if (db.is_behind()) {
+            std::vector<OpId> ids;
+            for (const auto& [description, op] : ops) ids.push_back(description.op_id);
+            if (auto ok = db.expect(ids); !ok) return ok.error();
+          }
           for (std::size_t i = 0; i < ops.size(); ++i) {
             const auto& [description, op] = ops[i];
             if (auto fits = store::check_op_size(op.size(), options_.max_op_bytes); !fits) {
@@ -553,18 +568,24 @@ class SqliteOpStore final : public OpStore {
   // ------------------------------------------------------------ store threads
 
   Worker::Pause write_turn(bool idle) {
+    const log::Scope scope(logger_);
     std::unique_lock lock(writes_.mutex);
     if (!writes_.calls.empty()) {
       auto batch = take_batch();
       lock.unlock();
       std::uint64_t bytes = 0;
-      for (const auto& call : batch) bytes += call->bytes();
+      std::size_t ops = 0;
+      for (const auto& call : batch) {
+        bytes += call->bytes();
+        ops += call->ops();
+      }
       commit_group(batch);
       lock.lock();
       writes_.bytes -= bytes;
       lock.unlock();
       tell<OpWriter>(std::move(batch));
       writer_->tend_wal();
+      if (!catching_up_failed_) catch_up(ops);
       // A store that is never idle must make room all the same.
       if (writer_->wants_compaction() && writer_->pending_bytes() > options_.max_kept_request_bytes / 2) {
         static_cast<void>(writer_->compact_pending());
@@ -576,6 +597,12 @@ class SqliteOpStore final : public OpStore {
     }
     if (writes_.stopping) return Worker::Wait::end;
     lock.unlock();
+    if (idle) catching_up_failed_ = false;
+    if (writer_->is_behind()) {
+      if (!catching_up_failed_) catch_up(0);
+      if (!catching_up_failed_) return Worker::Wait::nothing;
+      return {Worker::Wait::wake_or_idle, kMaxIdle};
+    }
     if (!idle_work_) return Worker::Wait::wake;
     if (!idle && !tidying_) return {Worker::Wait::wake_or_idle, idle_};
     tidying_ = true;
@@ -592,6 +619,32 @@ class SqliteOpStore final : public OpStore {
     if (!idle_work_) return Worker::Wait::wake;
     idle_ = std::min(idle_ * 2, kMaxIdle);
     return {Worker::Wait::wake_or_idle, idle_};
+  }
+
+  /// A piece of what the index does not have yet. What fails is tried again when the store has been idle for a while:
+  /// it answers from the rows meanwhile.
+  void catch_up(std::size_t ops) {
+    if (!writer_->is_behind()) return;
+    if (!std::exchange(is_catching_up_, true)) say_progress("the index of its ops is made from the ops");
+    if (auto ok = writer_->catch_up(ops); !ok) {
+      catching_up_failed_ = true;
+      log::warn("store", path_ + ": the index of its ops is not complete, and is tried again: " + ok.error().message);
+      return;
+    }
+    writer_->tend_wal();
+    if (!writer_->is_behind()) {
+      is_catching_up_ = false;
+      idle_work_ = true;
+      return say_progress("the index of its ops is complete");
+    }
+    const auto [done, of] = writer_->progress();
+    if (done >= say_at_) say_progress("the index of its ops is being made");
+  }
+  /// At each tenth, and at least each million.
+  void say_progress(const char* what) {
+    const auto [done, of] = writer_->progress();
+    say_at_ = done + std::clamp<std::uint64_t>(of / 10, 1, 1'000'000);
+    log::info("store", path_ + ": " + what + ", " + std::to_string(done) + " of " + std::to_string(of) + " ops");
   }
 
   /// Takes everything that waits, up to the bounds of a batch; at least one call.
@@ -690,6 +743,7 @@ class SqliteOpStore final : public OpStore {
   sqlite::Fingerprints prints_;
   Subscribers<OpStoreEvents> events_;
   Lifetime lifetime_;
+  const std::shared_ptr<log::Logger> logger_;
   const std::weak_ptr<void> alive_;
   Queue<OpWriter> writes_;
   Queue<OpReader> reads_;
@@ -700,6 +754,8 @@ class SqliteOpStore final : public OpStore {
   // For the writer's turns:
   bool idle_work_ = true;  ///< there may be something to clean up when no calls come for a while
   bool tidying_ = false;
+  bool is_catching_up_ = false, catching_up_failed_ = false;
+  std::uint64_t say_at_ = 0;  ///< the next progress: how many ops the index has
   std::chrono::milliseconds idle_ = kIdle;
   std::unique_ptr<Worker> write_worker_;
   std::unique_ptr<Worker> read_worker_;
@@ -742,7 +798,7 @@ Result<std::shared_ptr<OpStore>> open_op_store(const Environment& environment, R
     if (auto ok = opened->bind_to(space, policy->name()); !ok) return ok.error();
     writer = std::move(*opened);
   }
-  auto reader = OpReader::open(path, options.read_only, environment.vfs, policy.get());
+  auto reader = OpReader::open(path, options.read_only, environment.vfs, policy.get(), environment.merge_rules);
   if (!reader) return reader.error();
   return std::make_shared<SqliteOpStore>(environment, runtime, std::move(policy), path, options, std::move(lock),
                                          std::move(writer), std::move(*reader));

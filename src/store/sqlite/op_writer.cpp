@@ -164,7 +164,7 @@ Result<void> OpWriter::prepare(const OpFileOptions& options) {
   return {};
 }
 
-/// Reads what the index has in memory. Where it cannot be read it is made anew: the rows have all of it.
+/// Reads what the index has in memory. Where it cannot be read it is started anew: the rows have all of it.
 Result<void> OpWriter::load_index() {
   if (runs_ == nullptr) return {};
   auto ok = finish(begin_);
@@ -269,11 +269,36 @@ Result<void> OpWriter::merge() {
   return ok;
 }
 
+Result<void> OpWriter::catch_up(std::size_t ops) {
+  auto ok = begin();
+  if (ok) {
+    const auto done = runs_->catch_up(2 * ops);
+    if (!done) ok = done.error();
+  }
+  if (ok) ok = finish(commit_);
+  if (ok) {
+    runs_->committed();
+    return {};
+  }
+  roll_back();
+  if (ok.error().code != Errc::corrupt || std::exchange(slots_removed_, true)) return ok;
+  // Slots that SQLite cannot write any more are removed, if it can do that.
+  auto removed = begin();
+  if (removed) removed = runs_->start_anew(true);
+  if (removed) removed = finish(commit_);
+  if (removed) {
+    runs_->committed();
+  } else {
+    roll_back();
+  }
+  return ok;
+}
+
 // ------------------------------------------------------------------ damage
 
 Result<void> OpWriter::make_indexes_anew() {
   now_.indexes_made_anew = true;
-  auto ok = runs_ != nullptr ? runs_->rebuild() : connection_.run("REINDEX op_by_loc; REINDEX op_by_time");
+  auto ok = runs_ != nullptr ? runs_->start_anew() : connection_.run("REINDEX op_by_loc; REINDEX op_by_time");
   // Even though it is rolled back: each attempt costs as much as the store is large.
   indexes_stay_ = !ok;
   return ok;

@@ -12,8 +12,6 @@ namespace {
 
 /// Work of one idle transaction, in entries: some 2 MB of blocks.
 constexpr std::size_t kIdleWork = 32'768;
-/// Rows that are added between two steps of a rebuild.
-constexpr std::size_t kRebuiltAtOnce = 4'096;
 constexpr std::size_t kSumBytes = 8;
 
 }  // namespace
@@ -79,6 +77,18 @@ Result<void> RunsIndex::prepare(Connection& connection, bool may_write) {
       {&dropped_, "SELECT seq, stored_at FROM dropped WHERE seq>?1 ORDER BY seq"},
       {&rows_, "SELECT stored_at, loc, id, created_at, size FROM op WHERE stored_at>?1 ORDER BY stored_at"},
       {&id_at_, "SELECT id FROM op WHERE stored_at=?1"},
+      // Those that the index does not have yet: each goes through the rows, whatever else it could take.
+      {&rows_of_id_,
+       "SELECT stored_at, created_at, size FROM op WHERE stored_at>?1 AND loc=?2 AND id=?3 AND stored_at IS NOT ?4"},
+      {&ids_of_rows_, "SELECT id, stored_at, created_at, size, loc FROM op WHERE stored_at>?1"},
+      {&rows_by_time_,
+       "SELECT stored_at, loc, id, created_at, size FROM op WHERE stored_at>?1"
+       " AND (created_at, stored_at)>=(?2,?3) AND created_at<?4 ORDER BY created_at, stored_at LIMIT ?5"},
+      {&count_rows_in_time_,
+       "SELECT count(*) FROM (SELECT 1 FROM op WHERE stored_at>?1 AND created_at>=?2 AND created_at<?3 LIMIT ?4)"},
+      {&rows_by_place_,
+       "SELECT stored_at, loc, id, created_at, size FROM op WHERE stored_at>?1"
+       " AND loc BETWEEN ?2 AND ?3 AND created_at BETWEEN ?4 AND ?5 AND stored_at>=?6"},
   };
   const std::pair<Statement*, const char*> writing[] = {
       {&random_, "SELECT random()"},
@@ -147,22 +157,25 @@ Result<void> RunsIndex::read_dropped() {
 }
 
 /// As the row says; what is wrong in it is found by those who read it.
-void RunsIndex::add_row(const Use& row) {
-  add({static_cast<std::uint32_t>(row->int64(1)), row->int64(4), row->int64(3), row->int64(0), row->blob(2)});
+static IndexedOp op_of(const Use& row) {
+  return {static_cast<std::uint32_t>(row->int64(1)), row->int64(4), row->int64(3), row->int64(0), row->blob(2)};
 }
 
+void RunsIndex::add_row(const Use& row) { put(op_of(row)); }
+
+/// As many as are kept in memory.
 Result<void> RunsIndex::read_rows() {
   const Use use(rows_);
   use->bind(1, last_row_);
   int rc = 0;
-  while ((rc = use->step()) == SQLITE_ROW) {
-    add_row(use);
-  }
-  if (rc != SQLITE_DONE) return error(rc);
+  while ((rc = use->step()) == SQLITE_ROW && index_.newest() < rules_.most_read) add_row(use);
+  if (rc != SQLITE_ROW && rc != SQLITE_DONE) return error(rc);
+  behind_ = rc == SQLITE_ROW;
   return {};
 }
 
 Result<void> RunsIndex::refresh() {
+  expected_.clear();
   const auto version = number(version_);
   if (!version) return version.error();
   if (seen_ == *version) return {};
@@ -195,6 +208,36 @@ Result<void> RunsIndex::refresh() {
   return {};
 }
 
+Result<void> RunsIndex::expect(const std::vector<OpId>& op_ids) {
+  if (!behind_ || op_ids.empty()) return {};
+  expected_.clear();
+  for (const OpId& op_id : op_ids) expected_.emplace(op_id, std::nullopt);
+  const Use use(ids_of_rows_);
+  use->bind(1, last_row_);
+  int rc = 0;
+  while ((rc = use->step()) == SQLITE_ROW) {
+    const auto it = expected_.find(OpId(use->blob(0)));
+    if (it == expected_.end() || it->second || use->int64(4) != std::int64_t{location(use->blob(0))}) continue;
+    it->second = Found{use->int64(1), Timestamp{use->int64(2)}, static_cast<std::uint64_t>(use->int64(3))};
+  }
+  if (rc == SQLITE_DONE) return {};
+  expected_.clear();
+  return error(rc);
+}
+
+/// Among those that the index does not have yet.
+Result<std::optional<OpIndex::Found>> RunsIndex::find_in_rows(ByteView op_id, std::optional<std::int64_t> besides) {
+  if (!behind_) return std::optional<Found>();
+  if (const auto it = expected_.find(OpId(op_id)); it != expected_.end() && !besides) return it->second;
+  const Use use(rows_of_id_);
+  use->bind(1, last_row_).bind(2, std::int64_t{location(op_id)}).bind(3, op_id);
+  besides ? use->bind(4, *besides) : use->bind_null(4);
+  const int rc = use->step();
+  if (rc == SQLITE_DONE) return std::optional<Found>();
+  if (rc != SQLITE_ROW) return error(rc);
+  return std::optional(Found{use->int64(0), Timestamp{use->int64(1)}, static_cast<std::uint64_t>(use->int64(2))});
+}
+
 Result<std::optional<OpIndex::Found>> RunsIndex::find_besides(ByteView op_id, std::optional<std::int64_t> stored_at) {
   const IdInRun id(op_id);
   std::optional<Error> unread;
@@ -213,7 +256,7 @@ Result<std::optional<OpIndex::Found>> RunsIndex::find_besides(ByteView op_id, st
   const auto found = index_.find(location(op_id), id.view(), is_meant);
   if (unread) return *unread;
   if (!found) return failed(found.error());
-  if (!*found) return std::optional<Found>();
+  if (!*found) return find_in_rows(op_id, stored_at);
   return std::optional(Found{(*found)->stored_at, Timestamp{(*found)->created_at}, (*found)->size});
 }
 
@@ -243,14 +286,30 @@ Result<void> RunsIndex::by_time(Timestamp start, Timestamp end, const std::optio
     }
   }
   const auto cursor = index_.scan(runs::Order::by_time, from);
-  for (; most > 0 && !cursor->at_end() && cursor->entry().created_at < end.micros; cursor->next()) {
-    if (!index_.is_held(cursor->entry().stored_at)) continue;
-    --most;
-    const auto more = give(cursor->entry(), row);
+  const Use rows(rows_by_time_);
+  int rc = SQLITE_DONE;
+  if (behind_) {
+    rows->bind(1, last_row_).bind(2, from.created_at).bind(3, from.stored_at).bind(4, end.micros);
+    rc = rows->bind(5, static_cast<std::int64_t>(std::min<std::size_t>(most, INT64_MAX))).step();
+  }
+  for (; most > 0; --most) {
+    while (!cursor->at_end() && !index_.is_held(cursor->entry().stored_at)) cursor->next();
+    if (cursor->error()) return failed(*cursor->error());
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return error(rc);
+    const bool has_entry = !cursor->at_end() && cursor->entry().created_at < end.micros;
+    if (!has_entry && rc == SQLITE_DONE) return {};
+    const bool is_row = rc == SQLITE_ROW &&
+                        (!has_entry || runs::compare(runs::Order::by_time, {0, 0, rows->int64(3), rows->int64(0), {}},
+                                                     cursor->entry()) < 0);
+    const auto more = is_row ? Result<bool>(row(op_of(rows))) : give(cursor->entry(), row);
     if (!more) return more.error();
     if (!*more) return {};
+    if (is_row) {
+      rc = rows->step();
+    } else {
+      cursor->next();
+    }
   }
-  if (cursor->error()) return failed(*cursor->error());
   return {};
 }
 
@@ -261,7 +320,12 @@ Result<std::uint64_t> RunsIndex::count_in_time(Timestamp start, Timestamp end, s
     out += index_.is_held(cursor->entry().stored_at) ? 1 : 0;
   }
   if (cursor->error()) return failed(*cursor->error());
-  return out;
+  if (!behind_ || out >= most) return out;
+  const Use use(count_rows_in_time_);
+  use->bind(1, last_row_).bind(2, start.micros).bind(3, end.micros);
+  const int rc = use->bind(4, static_cast<std::int64_t>(std::min<std::uint64_t>(most - out, INT64_MAX))).step();
+  if (rc != SQLITE_ROW) return error(rc);
+  return out + static_cast<std::uint64_t>(use->int64(0));
 }
 
 Result<void> RunsIndex::by_place(const PlaceQuery& query, const Row& row) {
@@ -277,10 +341,21 @@ Result<void> RunsIndex::by_place(const PlaceQuery& query, const Row& row) {
     if (!*more) return {};
   }
   if (cursor->error()) return failed(*cursor->error());
+  if (!behind_) return {};
+  const Use use(rows_by_place_);
+  use->bind(1, last_row_).bind(2, std::int64_t{query.first}).bind(3, std::int64_t{query.last});
+  use->bind(4, query.first_created).bind(5, query.last_created).bind(6, query.first_stored);
+  int rc = 0;
+  while ((rc = use->step()) == SQLITE_ROW) {
+    if (!row(op_of(use))) return {};
+  }
+  if (rc != SQLITE_DONE) return error(rc);
   return {};
 }
 
 Result<bool> RunsIndex::has_in_time(const IndexedOp& op) {
+  // Until the index has it there is only the row.
+  if (behind_ && op.stored_at > last_row_) return true;
   const IdInRun id(op.id);
   return has(runs::Order::by_time, entry_of(op, id));
 }
@@ -330,7 +405,7 @@ Result<void> RunsIndex::load() {
   return {};
 }
 
-Result<void> RunsIndex::rebuild() {
+Result<void> RunsIndex::start_anew(bool remove_slots) {
   stale_ = true;
   runs::Manifest manifest;
   const auto salt = number(random_);
@@ -342,35 +417,46 @@ Result<void> RunsIndex::rebuild() {
   if (!some) return some.error();
   const std::uint64_t beyond = (std::uint64_t{1} << 40U) + (static_cast<std::uint64_t>(*some) >> 24U);
   manifest.next_number = old ? old->next_number : beyond;
-  if (auto ok = finish(remove_slots_); !ok) return ok;
+  if (remove_slots) {
+    if (auto ok = finish(remove_slots_); !ok) return ok;
+  }
   // With what is dropped, since rows may have it.
   last_row_ = INT64_MIN;
   last_dropped_ = INT64_MIN;
-  latest_ = INT64_MIN;
   if (auto ok = index_.load(manifest); !ok) return ok;
   stepped_ = true;
   if (auto ok = read_dropped(); !ok) return ok;
+  if (auto ok = put_manifest(); !ok) return ok;
+  expected_.clear();
+  stale_ = damaged_ = false;
+  behind_ = true;
+  return {};
+}
+
+Result<bool> RunsIndex::catch_up(std::size_t least) {
+  stepped_ = true;
+  expected_.clear();
   {
     const Use use(rows_);
     use->bind(1, last_row_);
-    int rc = 0;
-    std::size_t added = 0;
-    while ((rc = use->step()) == SQLITE_ROW) {
+    int rc = SQLITE_ROW;
+    for (std::size_t rows = std::max(least, rules_.caught_up_at_once); rows > 0 && (rc = use->step()) == SQLITE_ROW;
+         --rows)
       add_row(use);
-      if (++added % kRebuiltAtOnce != 0) continue;
-      if (auto ok = index_.step(); !ok) return ok.error();
-      index_.committed();  // of this transaction nothing is kept, or all
-    }
-    if (rc != SQLITE_DONE) return error(rc);
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return error(rc);
+    behind_ = rc == SQLITE_ROW;
   }
-  if (auto ok = index_.step(); !ok) return ok.error();
-  if (auto ok = put_manifest(); !ok) return ok;
-  stale_ = damaged_ = false;
-  return {};
+  const auto changed = index_.step();
+  if (!changed) return failed(changed.error());
+  if (*changed) {
+    if (auto ok = put_manifest(); !ok) return ok.error();
+  }
+  return !behind_;
 }
 
 Result<void> RunsIndex::begin() {
   stepped_ = false;
+  expected_.clear();
   if (stale_) {
     if (auto ok = load(); !ok) return ok;
   }
@@ -379,6 +465,14 @@ Result<void> RunsIndex::begin() {
 }
 
 void RunsIndex::add(const IndexedOp& op) {
+  latest_ = std::max(latest_, op.stored_at);
+  if (!behind_) return put(op);
+  // Its row comes in its turn.
+  const auto found = Found{op.stored_at, Timestamp{op.created_at}, static_cast<std::uint64_t>(op.size)};
+  expected_.insert_or_assign(OpId(op.id), std::optional(found));
+}
+
+void RunsIndex::put(const IndexedOp& op) {
   const IdInRun id(op.id);
   index_.add(entry_of(op, id));
   last_row_ = std::max(last_row_, op.stored_at);
@@ -389,6 +483,7 @@ Result<void> RunsIndex::drop(std::int64_t stored_at) {
   put_dropped_.bind(1, stored_at);
   if (auto ok = finish(put_dropped_); !ok) return ok;
   index_.drop(stored_at);
+  expected_.clear();
   return {};
 }
 
@@ -399,6 +494,7 @@ Result<void> RunsIndex::put_manifest() {
 }
 
 Result<void> RunsIndex::step() {
+  if (behind_) return {};  // it has added nothing
   stepped_ = true;
   const auto changed = index_.step();
   if (!changed) return failed(changed.error());

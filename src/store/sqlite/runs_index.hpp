@@ -1,6 +1,7 @@
 // The indexes of version 2 of the op store's schema: runs, whose blocks are rows of the table `slot`.
 #pragma once
 
+#include <boost/unordered/unordered_flat_map.hpp>
 #include <memory>
 #include <vector>
 
@@ -41,13 +42,19 @@ class IdInRun {
 ///      `covered`, each of which is read once.
 ///  X2  Rows of `op` are only appended. An op that goes, and one whose entry was wrong and which is stored again,
 ///      leaves its time in `dropped`, from which nothing is ever removed; no row has one of these times again.
-///  X3  Whoever writes calls `begin` first in a transaction and `step` last, and then `committed` or `roll_back`.
+///  X3  While more rows come after what the index has than are kept in memory, it is *behind*: it is being made anew
+///  from
+///      the rows, a piece for each call of `catch_up`. What it does not have yet is looked for in the rows themselves:
+///      a query goes through them once, and so do all look-ups of a call together (`expect`). So it answers at any time
+///      what the rows say, and a crash between two pieces leaves no more than an index that is behind.
+///  X4  Whoever writes calls `begin` first in a transaction and `step` last, and then `committed` or `roll_back`.
 class RunsIndex final : public OpIndex {
  public:
   static Result<std::unique_ptr<RunsIndex>> make(Connection& connection, const OpPolicy* policy, bool may_write,
                                                  const runs::MergeRules& rules = {});
 
   Result<void> refresh() override;
+  Result<void> expect(const std::vector<OpId>& op_ids) override;
   Result<std::optional<Found>> find(ByteView op_id) override { return find_besides(op_id, {}); }
   /// The same, without regard to what was stored at that time: a damaged file may have an op twice.
   Result<std::optional<Found>> find_besides(ByteView op_id, std::optional<std::int64_t> stored_at);
@@ -69,10 +76,16 @@ class RunsIndex final : public OpIndex {
   /// Whether there is exactly this entry, and it counts.
   Result<bool> has(runs::Order order, const runs::Entry& entry);
 
-  /// For the connection that writes: starts anew with what is there. Errc::corrupt: `rebuild` is needed.
+  /// For the connection that writes: starts anew with what is there. Errc::corrupt: `start_anew` is needed.
   Result<void> load();
-  /// Makes the index anew from the rows. It costs as much as the store is large.
-  Result<void> rebuild();
+  /// Starts with an empty index, which is behind. `remove_slots`: where they cannot be written over; that costs as much
+  /// as the store is large.
+  Result<void> start_anew(bool remove_slots = false);
+  bool is_behind() const override { return behind_; }
+  /// Takes the next rows into the index, `least` or more, in place of `step`. True: it is not behind any more.
+  Result<bool> catch_up(std::size_t least);
+  /// Of all ops, those that the index has.
+  std::uint64_t entries() const { return index_.entries(); }
   /// The latest time of storing that was given, as far as the file says. Every new one must be later.
   std::int64_t latest() const { return latest_; }
 
@@ -88,12 +101,14 @@ class RunsIndex final : public OpIndex {
 
  private:
   RunsIndex(const Connection& connection, const OpPolicy* policy, const runs::MergeRules& rules)
-      : OpIndex(connection, policy), slots_(connection), index_(slots_, rules) {}
+      : OpIndex(connection, policy), rules_(rules), slots_(connection), index_(slots_, rules) {}
   Result<void> prepare(Connection& connection, bool may_write);
   Result<runs::Manifest> read_manifest();
   Result<void> read_dropped();
   Result<void> read_rows();
   void add_row(const Use& row);
+  void put(const IndexedOp& op);
+  Result<std::optional<Found>> find_in_rows(ByteView op_id, std::optional<std::int64_t> besides);
   Result<void> put_manifest();
   Result<std::int64_t> number(Statement& statement);
   Result<void> finish(Statement& statement);
@@ -102,9 +117,13 @@ class RunsIndex final : public OpIndex {
   /// Notes damage on its way to the caller.
   Error failed(Error error);
 
+  const runs::MergeRules rules_;
   TableSlots slots_;
   runs::RunIndex index_;
+  /// While it is behind: what the rows say of the ids that are looked for; nullopt: not there.
+  boost::unordered_flat_map<OpId, std::optional<Found>, std::hash<OpId>> expected_;
   Statement version_, manifest_, slot_end_, dropped_, rows_, id_at_;
+  Statement rows_of_id_, rows_by_time_, count_rows_in_time_, rows_by_place_, ids_of_rows_;
   Statement random_, put_manifest_, put_dropped_, remove_slots_;
   std::optional<std::int64_t> seen_;          ///< the state of the file when it was looked at last
   std::vector<std::uint8_t> manifest_bytes_;  ///< of the manifest that `index_` follows
@@ -114,6 +133,7 @@ class RunsIndex final : public OpIndex {
   bool stepped_ = false;  ///< in this transaction
   bool stale_ = false;    ///< it differs from what is there: load it first
   bool damaged_ = false;
+  bool behind_ = false;  ///< there are rows after `last_row_`
 };
 
 }  // namespace kitsune2::sqlite

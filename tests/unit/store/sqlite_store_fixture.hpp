@@ -10,10 +10,12 @@
 
 namespace kitsune2::testing {
 
-/// Every test runs over both versions of the schema. In version 2 runs are so small that a few ops make several.
+/// Every test runs over both versions of the schema. In version 2 runs are so small that a few ops make several,
+/// and so is what is kept in memory: where a call has more ops, the reader looks through the rows.
 class SqliteOpStoreTest : public ::testing::TestWithParam<const sqlite::Format*> {
  protected:
-  static constexpr runs::MergeRules kSmallRuns{.newest = 16, .fan_in = 4, .most_entries = 1U << 25U, .least_work = 1};
+  static constexpr runs::MergeRules kSmallRuns{
+      .newest = 16, .fan_in = 4, .most_entries = 1U << 25U, .least_work = 1, .most_read = 64, .caught_up_at_once = 24};
 
   static bool has_runs() { return GetParam() == &sqlite::kRunsFormat; }
   Result<std::shared_ptr<OpStore>> open(SqliteOpStoreOptions options = {}) {
