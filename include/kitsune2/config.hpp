@@ -149,7 +149,7 @@ struct IrohTransportConfig {
   bool relay_allow_plain_text = false;
   std::uint64_t max_frame_bytes = 100U << 20;  ///< a larger frame of a peer is refused with the stream that brings it
   std::uint32_t connect_timeout_s = 60;
-  /// Only null is accepted: this version cannot authenticate itself to a relay.
+  /// What the authentication of the relay's server asks for, in base64 with padding; nullopt: it asks for nothing.
   std::optional<std::string> auth_material_relay_base64;
   std::uint32_t relay_keepalive_interval_s = 120;  ///< no effect without auth material
   // --- ours

@@ -107,6 +107,7 @@ class WsClient final : public WsConnection,
                        "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: " + key_ +
                        "\r\nSec-WebSocket-Version: 13\r\n";
     if (!options_.protocols.empty()) head += "Sec-WebSocket-Protocol: " + options_.protocols + "\r\n";
+    if (!options_.bearer_token.empty()) head += "Authorization: Bearer " + options_.bearer_token + "\r\n";
     head += "\r\n";
     conn_->out().append(as_bytes(head));
     conn_->flush();

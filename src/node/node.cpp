@@ -198,7 +198,7 @@ struct Node::Impl {
         [this, origin = websocket_origin(relay), door = server ? server->local_door() : nullptr] {
           return make_ws_connector(*runtime, origin, door);
         },
-        options.data_dir,
+        [this](TlsOptions tls) { return make_http_client(*runtime, std::move(tls)); }, options.data_dir,
         [this](const Url& peer) { return kitsune ? kitsune->budget().usefulness(peer) : std::uint64_t{0}; });
     if (relay.empty()) {
       builder.checks.clear();

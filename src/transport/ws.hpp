@@ -51,9 +51,10 @@ struct WsOptions {
   std::size_t max_queue_bytes = 4U << 20;
   Duration handshake_timeout = std::chrono::seconds(30);
   WsPings pings;
-  std::string protocols;    ///< subprotocols to offer, with commas, the best one first; empty: none
-  std::string tls_ca_file;  ///< PEM; empty: the system's
-  bool tls_verify = true;   ///< only an explicit user option may turn this off
+  std::string protocols;     ///< subprotocols to offer, with commas, the best one first; empty: none
+  std::string bearer_token;  ///< that is presented to the server; empty: none. Never logged
+  std::string tls_ca_file;   ///< PEM; empty: the system's
+  bool tls_verify = true;    ///< only an explicit user option may turn this off
 };
 
 /// Opens client connections.

@@ -230,6 +230,10 @@ int main(int argc, char** argv) {
   options.relay = uses_iroh(*dialect) ? "http://" + args["--server"] + "/relay" : "ws://" + args["--server"];
   options.data_dir = args["--data"];
   options.handler = handler;
+  if (const std::string& material = args["--auth-material-base64"]; !material.empty()) {
+    options.config.core_bootstrap.auth_material_base64 = material;
+    options.config.iroh_transport.auth_material_relay_base64 = material;
+  }
   options.config.core_bootstrap.backoff_min_ms = 500;
   options.config.core_bootstrap.backoff_max_ms = 1000;
   options.config.tx5_transport.timeout_s = std::stoul(args["--timeout-s"]);

@@ -6,8 +6,11 @@ patience. So a test on a loaded machine takes longer with the same result; one t
 arrives still ends.
 """
 
+import base64
 import concurrent.futures
 import glob
+import http.server
+import json
 import os
 import re
 import shutil
@@ -158,6 +161,39 @@ class Proc:
                 self.kill()
 
 
+class HookServer:
+    """Decides who may use a server. `verdicts`: the status for each material (bytes); others are refused."""
+
+    def __init__(self, **verdicts):
+        self.verdicts = {material.encode(): status for material, status in verdicts.items()}
+        self.asked = []
+        hook = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_PUT(self):
+                material = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.asked.append(material)
+                status = hook.verdicts.get(material, 401) if self.path == "/authenticate" else 404
+                token = base64.urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
+                body = json.dumps({"authToken": token}) if status == 200 else ""
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
 class World:
     """The processes and folders of one test, all removed at its end."""
 
@@ -166,6 +202,7 @@ class World:
         version = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", os.path.basename(rust.rstrip("/")))  # as run.sh lays them out
         self.stock = tuple(map(int, version.groups())) if version else (0, 2, 2)
         self.procs = []
+        self.hooks = []
         self.clock = Clock()
         self.dir = tempfile.mkdtemp(prefix="k2-interop-")
 
@@ -177,8 +214,13 @@ class World:
         """The dialect of the stock nodes."""
         return "0.5" if self.stock >= (0, 5, 0) else "0.4" if self.over_iroh() else "0.2"
 
-    def relay(self, kind, port=None, limits=False):
-        """A relay and bootstrap server; returns (process, "host:port"). limits: with the stock rate limit."""
+    def hook(self, **verdicts):
+        self.hooks.append(HookServer(**verdicts))
+        return self.hooks[-1]
+
+    def relay(self, kind, port=None, limits=False, hook=None):
+        """A relay and bootstrap server; returns (process, "host:port"). limits: with the stock rate limit. hook: who
+        decides who may use it."""
         port = port or free_port()
         addr = f"127.0.0.1:{port}"
         if kind == "rust":
@@ -190,6 +232,8 @@ class World:
             argv += ["--sbd-limit-ip-kbps", "1000"] if limits else ["--sbd-disable-rate-limiting"]
             if self.over_iroh():
                 argv += ["--quic-bind-addr", "127.0.0.1:7842"]
+        if hook:
+            argv += ["--authentication-hook-server", hook.url]
         relay = self.start(f"{kind}-relay", argv)
 
         def listens():
@@ -228,15 +272,19 @@ class World:
 
             self.until(told, 60, f"{teller.label} does not reach all others", every=1)
 
-    def peer(self, kind, name, addr, **options):
+    def peer(self, kind, name, addr, material=None, online=True, **options):
+        """material: what the node authenticates itself with. online: wait until it has a url."""
         binary = f"{self.rust}/rust-peer" if kind == "rust" else f"{self.build}/tests/interop/cpp-peer"
         argv = [binary, "--name", name, "--server", addr]
         if kind == "cpp" and self.over_iroh():
             argv += ["--dialect", self.network()]
+        if material:
+            argv += (["--auth-material", material] if kind == "rust" else
+                     ["--auth-material-base64", base64.b64encode(material.encode()).decode()])
         for key, value in options.items():
             argv += ["--" + key.replace("_", "-"), str(value)]
         peer = self.start(f"{kind}-{name}", argv)
-        peer.url = peer.wait(r" (?:URL|ONLINE) ((?:ws|http)://\S+)", 40).group(1)
+        peer.url = peer.wait(r" (?:URL|ONLINE) ((?:ws|http)://\S+)", 40).group(1) if online else None
         return peer
 
     def start(self, label, argv, env=None):
@@ -247,6 +295,8 @@ class World:
     def close(self):
         for proc in self.procs:
             proc.kill()
+        for hook in self.hooks:
+            hook.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
 

@@ -120,6 +120,47 @@ def relay_restarts(world, kind, a, b):
         world.until(heard, 120, f"{sender.label} does not reach {receiver.label}", every=2)
 
 
+@test(*((relay, *nodes) for relay in KINDS for nodes in itertools.product(KINDS, KINDS)))
+def authentication(world, kind, a, b):
+    """A hook server decides: two nodes that it accepts meet, and one that it refuses, one whose decision is pending and
+    one without material stay outside. The pending one comes in when it is accepted. The server starts again and knows
+    no token any more: nodes get new ones and speak to each other."""
+    hook = world.hook(good=200, later=202)
+    port = free_port()
+    server, addr = world.relay(kind, port=port, hook=hook)
+    left = world.peer(a, "left", addr, material="good")
+    right = world.peer(b, "right", addr, material="good")
+    outside = [world.peer("cpp", "refused", addr, material="bad", online=False),
+               world.peer("cpp", "without", addr, online=False)]
+    pending = world.peer("cpp", "pending", addr, material="later", online=False)
+    left.wait(r" PEERS 0 1$", 30)
+    right.wait(r" PEERS 0 1$", 30)
+    world.meet(left, right)
+    world.until(lambda: hook.asked.count(b"later") >= 2 and b"bad" in hook.asked, 60, "they did not try")
+    for one in (*outside, pending):
+        check(not one.count(r" (URL|ONLINE) (ws|http):"), f"{one.label} came in")
+    hook.verdicts[b"later"] = 200
+    pending.wait(r" (?:URL|ONLINE) http://", 60)
+    left.wait(r" PEERS 0 2$", 60)
+    pending.kill()
+    asked = len(hook.asked)
+    server.kill()
+    world.relay(kind, port=port, hook=hook)
+    for size, (sender, receiver) in enumerate(((left, right), (right, left)), 2000):
+        since = receiver.mark()
+        sender.send(f"notify {size}")
+
+        def heard():
+            if receiver.count(rf" NOTIFY 0 {size} ", since):
+                return True
+            sender.send(f"notify {size}")
+            return False
+
+        # A stock node presents its first token for ever, and is let in again when it has told its key anew.
+        world.until(heard, 300, f"{sender.label} does not reach {receiver.label}", every=2)
+    check(len(hook.asked) > asked, "nobody asked for a new token")
+
+
 @test()
 def share_and_fetch(world):
     """The program shares a folder in one process and fetches it in another, over the stock relay."""

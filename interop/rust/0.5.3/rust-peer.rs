@@ -264,6 +264,7 @@ async fn main() {
                 relay_url: Some(format!("http://{}/relay", a.server)),
                 relay_allow_plain_text: true,
                 connect_timeout_s: a.timeout_s,
+                relay_keepalive_interval_s: 5,
                 ..Default::default()
             },
         })

@@ -20,17 +20,19 @@ bool is_token(const std::string& text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c < '\x7f'; });
 }
 
-class TokenClient final : public HttpClient, public std::enable_shared_from_this<TokenClient> {
+class Client final : public TokenClient, public std::enable_shared_from_this<Client> {
  public:
-  TokenClient(Runtime& runtime, std::shared_ptr<HttpClient> http, std::string server, std::string material)
+  Client(Runtime& runtime, std::shared_ptr<HttpClient> http, std::string server, std::string material)
       : runtime_(runtime), http_(std::move(http)), server_(std::move(server)), material_(std::move(material)) {}
-  ~TokenClient() override {
+  ~Client() override {
     for (Waiting& one : waiting_) fail(std::move(one), make_error(Errc::cancelled, "the client was destroyed"));
   }
 
   void request(HttpRequest request, Handler<HttpResponse> done) override {
     send({std::move(request), std::move(done), false});
   }
+  const std::string& token() const override { return token_; }
+  void forget_token() override { token_.clear(); }
 
  private:
   struct Waiting {
@@ -129,9 +131,9 @@ std::optional<std::string> auth_material(std::string_view base64) {
   return out;
 }
 
-std::shared_ptr<HttpClient> make_token_client(Runtime& runtime, std::shared_ptr<HttpClient> http, std::string server,
-                                              std::string material) {
-  return std::make_shared<TokenClient>(runtime, std::move(http), std::move(server), std::move(material));
+std::shared_ptr<TokenClient> make_token_client(Runtime& runtime, std::shared_ptr<HttpClient> http, std::string server,
+                                               std::string material) {
+  return std::make_shared<Client>(runtime, std::move(http), std::move(server), std::move(material));
 }
 
 }  // namespace kitsune2

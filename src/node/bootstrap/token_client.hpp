@@ -16,7 +16,16 @@ namespace kitsune2 {
 /// something else.
 std::optional<std::string> auth_material(std::string_view base64);
 
-/// An HttpClient for the requests to `server` ("http://host:port"), over `http`.
+/// An HttpClient that authenticates itself. Strand only.
+class TokenClient : public HttpClient {
+ public:
+  /// The token that is sent along; empty: none yet.
+  virtual const std::string& token() const = 0;
+  /// It is no longer good: the next request gets another one.
+  virtual void forget_token() = 0;
+};
+
+/// A client for the requests to `server` ("http://host:port"), over `http`.
 ///
 ///  T1  The first request waits for a token: PUT /authenticate with the material, answered by 200 and
 ///      `{"authToken":"…"}`. Requests that come meanwhile wait for the same one.
@@ -27,7 +36,7 @@ std::optional<std::string> auth_material(std::string_view base64);
 ///      its decision is pending (202) or it cannot tell, Errc::malformed if its answer has no token; or the error of
 ///      the connection. Its owner tries again, with its own pauses.
 /// Strand only.
-std::shared_ptr<HttpClient> make_token_client(Runtime& runtime, std::shared_ptr<HttpClient> http, std::string server,
-                                              std::string material);
+std::shared_ptr<TokenClient> make_token_client(Runtime& runtime, std::shared_ptr<HttpClient> http, std::string server,
+                                               std::string material);
 
 }  // namespace kitsune2

@@ -58,7 +58,7 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
   Builder b = base_builder();
   b.config = config;
   b.checks = {check_relay, check_bootstrap};
-  use_relay_transport(b, platform.ws_connector, stores.data_dir);
+  use_relay_transport(b, platform.ws_connector, platform.http_client, stores.data_dir);
   // One client for all spaces, destroyed with the last of them.
   b.bootstrap = [make_client = platform.http_client,
                  client = std::make_shared<std::weak_ptr<HttpClient>>()](const ModuleContext& c) {

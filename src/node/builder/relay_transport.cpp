@@ -7,7 +7,10 @@
 #include <utility>
 
 #include "core/relay_url.hpp"
+#include "kitsune2/dialect.hpp"
 #include "kitsune2/transport_iroh.hpp"
+#include "node/bootstrap/relay_access.hpp"
+#include "node/bootstrap/token_client.hpp"
 #include "node/builder/store_paths.hpp"
 #include "node/config/config_table.hpp"
 #include "transport/iroh/endpoint_url.hpp"
@@ -27,6 +30,22 @@ Result<std::array<std::uint8_t, 32>> endpoint_seed(Runtime& strand, const Config
   std::array<std::uint8_t, 32> seed{};
   strand.random_bytes(seed);
   return seed;
+}
+
+/// Null: the relay is open to everyone.
+RelayAccess access_to_relay(Runtime& strand, const Config& config,
+                            const std::function<std::shared_ptr<HttpClient>(TlsOptions)>& http_client) {
+  const auto& material = config.iroh_transport.auth_material_relay_base64;
+  const auto relay = iroh::relay_of(config.iroh_transport);
+  if (!material || !relay) return nullptr;  // without a relay there will be no transport
+  TlsOptions tls;
+  tls.ca_file = config.network.tls_ca_file;
+  RelayAccessOptions options;
+  options.server = (relay->uses_tls() ? "https://" : "http://") + std::string(relay->addr());
+  options.material = auth_material(*material).value();  // the configuration was checked
+  options.interval = std::chrono::seconds(config.iroh_transport.relay_keepalive_interval_s);
+  options.presents_token = offers_relay_v2(config.network.dialect);  // tokens came with that version
+  return make_relay_access(strand, http_client(std::move(tls)), std::move(options));
 }
 
 }  // namespace
@@ -60,17 +79,19 @@ Result<void> check_relay(const Config& config) {
 }
 
 void use_relay_transport(Builder& builder, std::function<std::shared_ptr<WsConnector>()> connector,
-                         std::string data_dir, std::function<std::uint64_t(const Url&)> usefulness) {
+                         std::function<std::shared_ptr<HttpClient>(TlsOptions)> http_client, std::string data_dir,
+                         std::function<std::uint64_t(const Url&)> usefulness) {
   // What a relay inside the node knows about its peers' addresses.
   const auto addresses = std::make_shared<tx5::PeerAddresses>();
   builder.address_group = [addresses](const Url& peer) { return addresses->group_of(peer); };
-  builder.transport = [connector = std::move(connector), usefulness = std::move(usefulness),
-                       data_dir = std::move(data_dir),
+  builder.transport = [connector = std::move(connector), http_client = std::move(http_client),
+                       usefulness = std::move(usefulness), data_dir = std::move(data_dir),
                        addresses](Runtime& strand, const Config& c) -> Result<std::unique_ptr<TransportBackend>> {
     if (over_iroh(c)) {
       auto seed = endpoint_seed(strand, c, data_dir);
       if (!seed) return seed.error();
-      auto made = make_iroh_transport(strand, connector(), c.iroh_transport, *seed, c.network);
+      auto made = make_iroh_transport(strand, connector(), c.iroh_transport, *seed, c.network,
+                                      access_to_relay(strand, c, http_client));
       sodium_memzero(seed->data(), seed->size());
       return made;
     }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "kitsune2/builder.hpp"
+#include "kitsune2/http.hpp"
 #include "transport/ws.hpp"
 
 namespace kitsune2 {
@@ -22,10 +23,12 @@ void set_relay(Config& config, const Url& relay, bool plain_text);
 /// Checks whether the transport can be made. Errc::invalid_config names the key.
 Result<void> check_relay(const Config& config);
 /// Gives `builder` the transport of its configuration's dialect, over the relay that is set, and that transport's
-/// knowledge of where peers come from (`address_group`). `data_dir`: where a key of the endpoint is kept, if one is;
+/// knowledge of where peers come from (`address_group`). `http_client`: for a relay that asks for authentication.
+/// `data_dir`: where a key of the endpoint is kept, if one is;
 /// empty: none is. `usefulness`: what a peer is worth when the node has as many connections as it may; null: all are
 /// equal.
 void use_relay_transport(Builder& builder, std::function<std::shared_ptr<WsConnector>()> connector,
-                         std::string data_dir, std::function<std::uint64_t(const Url&)> usefulness = nullptr);
+                         std::function<std::shared_ptr<HttpClient>(TlsOptions)> http_client, std::string data_dir,
+                         std::function<std::uint64_t(const Url&)> usefulness = nullptr);
 
 }  // namespace kitsune2

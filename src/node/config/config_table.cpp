@@ -38,10 +38,6 @@ std::string check_material(const std::string& text) {
   return auth_material(text) ? "" : "must be base64 (standard alphabet, with padding) of 1 to 65536 bytes";
 }
 
-std::string check_no_material(const std::string& /*text*/) {
-  return "must be null: this version cannot authenticate itself to a relay";
-}
-
 std::string check_fetch(const Config& c) {
   if (c.core_fetch.last_back_off_interval_ms < c.core_fetch.first_back_off_interval_ms)
     return "lastBackOffIntervalMs: must not be below firstBackOffIntervalMs";
@@ -338,11 +334,14 @@ const std::array kIrohTransport = {
         .max = IrohTransportConfig::kConnectTimeoutS.most},
     Key{.name = "authMaterialRelayBase64",
         .slot = K2_SLOT(iroh_transport.auth_material_relay_base64),
-        .doc = "Only null is accepted, because this version cannot authenticate itself to a relay.",
-        .check = check_no_material},
+        .doc = "What the authentication of the relay's server asks for, in base64 with padding: it is put to "
+               "/authenticate, and the relay is presented the token of the answer. Null: no authentication. A key of "
+               "kitsune2 0.5.3, which has it for single spaces only.",
+        .check = check_material},
     Key{.name = "relayKeepaliveIntervalS",
         .slot = K2_SLOT(iroh_transport.relay_keepalive_interval_s),
-        .doc = "Accepted and kept, but without effect as long as there is no authentication.",
+        .doc = "How often, in seconds, the relay's server is told that this endpoint is still there. No effect without "
+               "authMaterialRelayBase64. Servers of kitsune2 forget it after five minutes.",
         .min = 1,
         .max = kU32},
     Key{.name = "maxQueueBytesPerPeer",

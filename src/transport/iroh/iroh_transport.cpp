@@ -89,7 +89,7 @@ quic::EndpointLimits endpoint_limits(const IrohTransportConfig& config) {
 Result<std::unique_ptr<IrohTransport>> IrohTransport::create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                              const IrohTransportConfig& config,
                                                              const NetworkConfig& network,
-                                                             const EndpointKey::Seed& seed) {
+                                                             const EndpointKey::Seed& seed, RelayAccess access) {
   if (sodium_init() < 0) return make_error(Errc::internal, "libsodium could not be initialised");
   K2_ASSERT(check_numbers(config).has_value());
   Result<Url> relay = relay_of(config);
@@ -99,6 +99,7 @@ Result<std::unique_ptr<IrohTransport>> IrohTransport::create(Runtime& runtime, s
   RelayLinkOptions options;
   options.server = websocket_server(*relay);
   options.tls_ca_file = network.tls_ca_file;
+  options.access = std::move(access);
   const Dialect dialect = dialect_of_node(network);
   if (!offers_relay_v2(dialect)) options.versions = std::string(to_string(RelayVersion::v1));
   return std::unique_ptr<IrohTransport>(
@@ -769,10 +770,10 @@ void IrohTransport::arm_timer() {
 Result<std::unique_ptr<TransportBackend>> make_iroh_transport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                               const IrohTransportConfig& config,
                                                               const std::array<std::uint8_t, 32>& key_seed,
-                                                              const NetworkConfig& network) {
+                                                              const NetworkConfig& network, RelayAccess access) {
   if (auto fine = iroh::check_numbers(config); !fine) return fine.error();
   Result<std::unique_ptr<iroh::IrohTransport>> transport =
-      iroh::IrohTransport::create(runtime, std::move(connector), config, network, key_seed);
+      iroh::IrohTransport::create(runtime, std::move(connector), config, network, key_seed, std::move(access));
   if (!transport) return transport.error();
   return std::unique_ptr<TransportBackend>(std::move(*transport));
 }

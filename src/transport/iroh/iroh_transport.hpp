@@ -58,7 +58,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
 
   static Result<std::unique_ptr<IrohTransport>> create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                        const IrohTransportConfig& config, const NetworkConfig& network,
-                                                       const EndpointKey::Seed& seed);
+                                                       const EndpointKey::Seed& seed, RelayAccess access = nullptr);
   ~IrohTransport() override;
 
   /// Before `start`: how much use a peer was, for choosing whom to keep (T8).

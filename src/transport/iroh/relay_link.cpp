@@ -35,9 +35,21 @@ void RelayLink::start() { connect(); }
 
 void RelayLink::connect() {
   if (state_ != State::offline) return;
+  if (!options_.access) return open({});
+  state_ = State::asking;
+  const std::uint64_t generation = ++generation_;
+  options_.access(key_.id(), std::exchange(refused_, false),
+                  lifetime_.guard([this, generation](Result<std::string> token) {
+                    if (generation != generation_) return;
+                    token ? open(std::move(*token)) : lost(token.error());
+                  }));
+}
+
+void RelayLink::open(std::string token) {
   state_ = State::connecting;
   const std::uint64_t generation = ++generation_;
   WsOptions options;
+  options.bearer_token = std::move(token);
   options.max_message_bytes = 1 + kMaxRelayBody;
   options.max_queue_bytes = options_.max_socket_queue;
   options.protocols = options_.versions;
@@ -103,6 +115,7 @@ void RelayLink::lost(const Error& why) {
   log::debug(kArea, "relay " + options_.server + " lost: " + why.to_string());
   state_ = State::offline;
   generation_ += 1;
+  refused_ = why.code == Errc::blocked && client_.has_value();
   if (socket_) socket_->close();
   socket_.reset();
   client_.reset();

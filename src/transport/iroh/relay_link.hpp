@@ -8,6 +8,7 @@
 #include <string>
 
 #include "kitsune2/transport.hpp"
+#include "kitsune2/transport_iroh.hpp"
 #include "log/log.hpp"
 #include "transport/iroh/endpoint_key.hpp"
 #include "transport/iroh/relay_client.hpp"
@@ -20,6 +21,7 @@ struct RelayLinkOptions {
   /// "ws://host:port" or "wss://host:port". The path is always /relay, as in the reference.
   std::string server;
   std::string tls_ca_file;
+  RelayAccess access;                                    ///< null: the relay is open to everyone
   std::string versions = std::string(kOfferedVersions);  ///< that are offered to the relay
   /// Bytes in the WebSocket's queue: little, so that a datagram does not wait behind much.
   std::size_t max_socket_queue = 256 * 1024;
@@ -40,8 +42,9 @@ class RelayLinkOwner {
 };
 
 /// Keeps one connection to the relay, for ever: what RelayClient decides is carried out, and a connection that was lost
-/// is made again when sbd::Reconnect says. The endpoint's id, and so its url, stays the same.
-/// Thread rule: strand.
+/// is made again when sbd::Reconnect says. The endpoint's id, and so its url, stays the same. A relay that asks for
+/// authentication is presented what RelayLinkOptions::access gives; when it refuses that, the next try asks for
+/// another. Thread rule: strand.
 class RelayLink {
  public:
   /// `key` and `owner` must outlive the link.
@@ -62,9 +65,10 @@ class RelayLink {
   void stop(std::function<void()> done);
 
  private:
-  enum class State { offline, connecting, greeting, up, stopped };
+  enum class State { offline, asking, connecting, greeting, up, stopped };
 
   void connect();
+  void open(std::string token);
   void connect_at(Time when);
   std::uint32_t random();
   void on_open();
@@ -88,6 +92,7 @@ class RelayLink {
   /// The pong that the full socket did not take. Only the newest: the relay waits for that of its last ping.
   std::optional<Bytes> answer_;
   std::uint64_t generation_ = 0;
+  bool refused_ = false;  ///< by the relay, with what it was presented
   sbd::Reconnect reconnect_;
   std::optional<TransportFailure> failure_;
   Time up_since_{};

@@ -3,11 +3,9 @@
 
 namespace kitsune2 {
 
-Result<std::unique_ptr<TransportBackend>> make_iroh_transport(Runtime& /*runtime*/,
-                                                              std::shared_ptr<WsConnector> /*connector*/,
-                                                              const IrohTransportConfig& /*config*/,
-                                                              const std::array<std::uint8_t, 32>& /*key_seed*/,
-                                                              const NetworkConfig& /*network*/) {
+Result<std::unique_ptr<TransportBackend>> make_iroh_transport(
+    Runtime& /*runtime*/, std::shared_ptr<WsConnector> /*connector*/, const IrohTransportConfig& /*config*/,
+    const std::array<std::uint8_t, 32>& /*key_seed*/, const NetworkConfig& /*network*/, RelayAccess /*access*/) {
   return make_error(Errc::unsupported, "this library was built without QUIC (K2_IROH=OFF)");
 }
 

@@ -245,7 +245,10 @@ TEST(Config, TheIrohRelayIsATextOrNull) {
   EXPECT_EQ(error_of(R"({"irohTransport":{"relayUrl":"nonsense"},"network":{"dialect":"0.5"}})"),
             R"(irohTransport.relayUrl: must be like https://host:port/path, got "nonsense")");
   EXPECT_EQ(error_of(R"({"network":{"dialect":"0.5"},"irohTransport":{"authMaterialRelayBase64":"AAAA"}})"),
-            "irohTransport.authMaterialRelayBase64: must be null: this version cannot authenticate itself to a relay");
+            "no error");
+  EXPECT_EQ(
+      error_of(R"({"network":{"dialect":"0.5"},"irohTransport":{"authMaterialRelayBase64":"A"}})"),
+      "irohTransport.authMaterialRelayBase64: must be base64 (standard alphabet, with padding) of 1 to 65536 bytes");
 }
 
 // C3: one file may serve nodes of several dialects.

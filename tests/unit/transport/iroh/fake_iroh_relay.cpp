@@ -64,6 +64,8 @@ class FakeIrohSocket final : public WsConnection, public std::enable_shared_from
     std::erase(relay_.sockets_, shared_from_this());
   }
 
+  const std::string& token() const { return options_.bearer_token; }
+
   iroh::ServerChallenge challenge;
   std::optional<iroh::EndpointId> id;  ///< once it is proven
 
@@ -99,6 +101,7 @@ class FakeIrohConnector final : public WsConnector {
                                         WsHandlers handlers) override {
     relay_.urls.push_back(url);
     relay_.offered.push_back(options.protocols);
+    relay_.tokens.push_back(options.bearer_token);
     relay_.connect_times.push_back(client_.now());
     auto socket = std::make_shared<FakeIrohSocket>(relay_, client_, options, std::move(handlers));
     if (!relay_.options.accept || !url.starts_with(relay_.server())) {
@@ -156,6 +159,10 @@ void FakeIrohRelay::on_client_message(const std::shared_ptr<FakeIrohSocket>& soc
   if (const auto* auth = std::get_if<iroh::ClientAuth>(&*frame)) {
     if (!iroh::EndpointKey::verify(auth->key, to_be_signed(socket->challenge), auth->signature)) {
       socket->deliver(iroh::ServerDeniesAuth{"signature invalid"});
+      return;
+    }
+    if (!options.token.empty() && socket->token() != options.token) {
+      socket->deliver(iroh::ServerDeniesAuth{"not authorized"});
       return;
     }
     socket->id = auth->key;

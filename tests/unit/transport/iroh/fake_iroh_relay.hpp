@@ -25,6 +25,7 @@ class FakeIrohRelay {
     bool accept = true;                               ///< false: connections are refused
     bool answer = true;                               ///< false: no challenge, no pongs
     std::string protocol = "iroh-relay-v2";           ///< its choice; empty: no echo
+    std::string token;                                ///< that it wants; empty: none
     std::uint64_t bytes_per_second = 0;               ///< of each client's socket; 0: no limit
   };
 
@@ -56,6 +57,7 @@ class FakeIrohRelay {
   std::vector<Time> connect_times;
   std::vector<std::string> urls;     ///< that clients asked for
   std::vector<std::string> offered;  ///< subprotocols
+  std::vector<std::string> tokens;   ///< that were presented
 
  private:
   friend class FakeIrohSocket;

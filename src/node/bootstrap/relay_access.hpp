@@ -1,0 +1,33 @@
+// The right of this node to use a relay that asks for authentication.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kitsune2/http.hpp"
+#include "kitsune2/transport_iroh.hpp"
+
+namespace kitsune2 {
+
+struct RelayAccessOptions {
+  std::string server;    ///< the relay's, "http://host:port" or "https://…"
+  std::string material;  ///< what its authentication asks for
+  Duration interval{};   ///< between two times at which the endpoint's key is told
+  /// Whether the relay is presented a token. Otherwise it knows the endpoint by its key only (kitsune2 0.4.1).
+  bool presents_token = true;
+};
+
+/// What RelayLink asks before each connection, over `http`:
+///
+///  A1  The endpoint's key is told to the server, with a token: PUT /relay/keepalive, or /relay/register where no token
+///      is presented to the relay. TokenClient gets the token, and another one when it is no longer good.
+///  A2  Then the relay is presented that token. If the relay refuses it, it is given up, and the next try asks for
+///      another.
+///  A3  As long as the node lives, the key is told again at each interval. *Rationale*: the server forgets a token
+///  after
+///      five minutes without use, and a key with it.
+/// Without the right, the reason is that of TokenClient (T4), or Errc::peer_unresponsive with the server's status.
+/// Strand only. `runtime` must outlive what is returned.
+RelayAccess make_relay_access(Runtime& runtime, std::shared_ptr<HttpClient> http, RelayAccessOptions options);
+
+}  // namespace kitsune2
