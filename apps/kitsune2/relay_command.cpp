@@ -80,6 +80,7 @@ std::string flag_of(const std::string& option) {
       {"no_iroh", "--no-iroh"},
       {"quic_listen", "--quic-bind-addr"},
       {"authentication_hook_server", "--authentication-hook-server"},
+      {"relay_client_rx_burst_bytes", "--relay-client-rx-burst-bytes"},
       {"trusted_ip_header", "--sbd-trusted-ip-header"},
       {"limit_clients", "--sbd-limit-clients"},
       {"disable_rate_limiting", "--sbd-disable-rate-limiting"},

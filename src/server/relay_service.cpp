@@ -32,6 +32,9 @@ Result<void> check_options(const RelayServerOptions& o) {
       return bad("authentication_hook_server: " + url.error().message);
     }
   }
+  if (o.relay_client_rx_burst_bytes != 0 && o.relay_client_rx_bytes_per_second == 0) {
+    return bad("relay_client_rx_burst_bytes: has no meaning without relay_client_rx_bytes_per_second");
+  }
   if (o.limit_http_percent > 100) return bad("limit_http_percent: must be 0..100");
   const std::pair<const char*, std::uint32_t> times[] = {
       {"slow_receiver_millis", o.slow_receiver_millis}, {"http_header_millis", o.http_header_millis},
@@ -336,6 +339,7 @@ HttpReply RelayService::on_request(const HttpServerRequest& request) {
   if (for_pages) {
     out.headers += cors_headers(options_.allowed_origins, request.header("origin"), auth_.has_hook(), preflight);
   }
+  out.headers += page_headers();
   return out;
 }
 
@@ -368,6 +372,15 @@ HttpReply RelayService::route(const HttpServerRequest& request) {
   return json(404, R"({"error":"not found"})");
 }
 
+/// What browsers are told over TLS, as by the reference: to come back by TLS only, and to run nothing.
+std::string_view RelayService::page_headers() const {
+  return options_.tls_cert.empty() ? std::string_view()
+                                   : "Strict-Transport-Security: max-age=63072000; includeSubDomains\r\n"
+                                     "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'; form-action "
+                                     "'none'; base-uri 'self'; "
+                                     "block-all-mixed-content; plugin-types 'none'\r\n";
+}
+
 /// `agent`: whose info is put; empty: the space's list is asked for.
 HttpReply RelayService::bootstrap(const HttpServerRequest& request, std::string_view space, std::string_view agent) {
   if (auto refused = auth_.refusal(request)) return std::move(*refused);
@@ -390,7 +403,8 @@ HttpReply RelayService::bootstrap(const HttpServerRequest& request, std::string_
 
 HttpReply RelayService::authenticate(const HttpServerRequest& request) {
   // The answer comes without the request, so what pages need is made now.
-  const std::string cors = cors_headers(options_.allowed_origins, request.header("origin"), auth_.has_hook(), false);
+  std::string cors = cors_headers(options_.allowed_origins, request.header("origin"), auth_.has_hook(), false);
+  cors += page_headers();
   auto answer = auth_.authenticate(request, client_ip(request), [this, id = request.connection, cors](HttpReply reply) {
     reply.headers += cors;
     http_->answer(id, reply);

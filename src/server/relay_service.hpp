@@ -87,6 +87,7 @@ class RelayService final : public HttpHandler {
   HttpReply route(const HttpServerRequest& request);
   HttpReply bootstrap(const HttpServerRequest& request, std::string_view space, std::string_view agent);
   HttpReply authenticate(const HttpServerRequest& request);
+  std::string_view page_headers() const;
   net::IpAddress client_ip(const HttpServerRequest& request) const;
 
   Runtime& runtime_;

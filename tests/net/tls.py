@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
 """A relay with TLS inside the sharer: the link says so, and the certificate is checked."""
+import http.client
+import ssl
+
 from k2net import *
 
 
@@ -18,6 +21,12 @@ def one(world, network, cert, key):
     sharer.wait_event("online")
     world.fetch_all(link, fetcher_data, out, options=["--tls-ca", cert])
     same(world.path("from"), world.path(out))
+    conn = http.client.HTTPSConnection("localhost", number, context=ssl.create_default_context(cafile=cert), timeout=PATIENCE)
+    conn.request("GET", "/ping")
+    headers = conn.getresponse().headers
+    equal(headers["Strict-Transport-Security"], "max-age=63072000; includeSubDomains", "what browsers are told")
+    contains(headers["Content-Security-Policy"], "default-src 'none'; ", "what browsers are told")
+    conn.close()
     say("without the certificate's trust nothing is fetched")
     fetcher = world.fetch(link, data=f"f2-{network}", out=f"o2-{network}", options=["--timeout", "3"])
     equal(fetcher.wait(), 3, "exit code")

@@ -300,6 +300,24 @@ TEST(IrohRelayRoutes, PagesOfAllowedOriginsMayReadAnswers) {
   }
 }
 
+TEST(IrohRelayRoutes, BrowsersAreToldNothingAboutTlsWithoutIt) {
+  const auto server = serve();
+  const auto answer = http(server->address(), "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_EQ(answer.find("Strict-Transport-Security"), std::string::npos) << answer;
+  EXPECT_EQ(answer.find("Content-Security-Policy"), std::string::npos) << answer;
+}
+
+TEST(IrohRelayRoutes, ABurstWithoutARateIsRefused) {
+  RelayServerOptions options;
+  options.relay_client_rx_burst_bytes = 1000;
+  const auto refused = RelayServer::start(options);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, Errc::invalid_argument);
+  EXPECT_TRUE(refused.error().message.starts_with("relay_client_rx_burst_bytes: ")) << refused.error().message;
+  options.relay_client_rx_bytes_per_second = 10;
+  EXPECT_NE(serve(options), nullptr);
+}
+
 TEST(IrohRelayRoutes, APortForAddressDiscoveryThatIsTakenIsNoError) {
   RelayServerOptions options;
   options.quic_listen = {"127.0.0.1:0"};
