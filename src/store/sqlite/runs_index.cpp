@@ -92,6 +92,7 @@ Result<void> RunsIndex::prepare(Connection& connection, bool may_write) {
   };
   const std::pair<Statement*, const char*> writing[] = {
       {&random_, "SELECT random()"},
+      {&any_row_, "SELECT EXISTS(SELECT 1 FROM op)"},
       {&put_manifest_, "INSERT OR REPLACE INTO manifest(one, data) VALUES(1,?1)"},
       {&put_dropped_, "INSERT INTO dropped(stored_at) VALUES(?1)"},
       {&remove_slots_, "DELETE FROM slot"},
@@ -427,9 +428,11 @@ Result<void> RunsIndex::start_anew(bool remove_slots) {
   stepped_ = true;
   if (auto ok = read_dropped(); !ok) return ok;
   if (auto ok = put_manifest(); !ok) return ok;
+  const auto any = number(any_row_);
+  if (!any) return any.error();
   expected_.clear();
   stale_ = damaged_ = false;
-  behind_ = true;
+  behind_ = *any != 0;
   return {};
 }
 

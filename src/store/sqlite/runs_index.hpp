@@ -78,8 +78,8 @@ class RunsIndex final : public OpIndex {
 
   /// For the connection that writes: starts anew with what is there. Errc::corrupt: `start_anew` is needed.
   Result<void> load();
-  /// Starts with an empty index, which is behind. `remove_slots`: where they cannot be written over; that costs as much
-  /// as the store is large.
+  /// Starts with an empty index, which is behind if there are ops. `remove_slots`: where they cannot be written over;
+  /// that costs as much as the store is large.
   Result<void> start_anew(bool remove_slots = false);
   bool is_behind() const override { return behind_; }
   /// Takes the next rows into the index, `least` or more, in place of `step`. True: it is not behind any more.
@@ -124,7 +124,7 @@ class RunsIndex final : public OpIndex {
   boost::unordered_flat_map<OpId, std::optional<Found>, std::hash<OpId>> expected_;
   Statement version_, manifest_, slot_end_, dropped_, rows_, id_at_;
   Statement rows_of_id_, rows_by_time_, count_rows_in_time_, rows_by_place_, ids_of_rows_;
-  Statement random_, put_manifest_, put_dropped_, remove_slots_;
+  Statement random_, any_row_, put_manifest_, put_dropped_, remove_slots_;
   std::optional<std::int64_t> seen_;          ///< the state of the file when it was looked at last
   std::vector<std::uint8_t> manifest_bytes_;  ///< of the manifest that `index_` follows
   std::int64_t last_dropped_ = INT64_MIN;     ///< the row of `dropped` that was read last

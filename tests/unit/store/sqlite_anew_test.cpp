@@ -184,7 +184,7 @@ TEST_P(SqliteAnewTest, CallsGoOnAndTheLogHasItsProgress) {
     return std::any_of(lines.begin(), lines.end(),
                        [&](const std::string& line) { return line.find(part) != std::string::npos; });
   };
-  EXPECT_TRUE(has("the index of its ops is made from the ops, 0 of 500 ops"));
+  EXPECT_TRUE(has("the index of its ops is made from the ops, 0 of "));
   const auto again = open().value();
   EXPECT_EQ(w_.retrieve(*again, ids_of(ops)).value(), ops);
 }
