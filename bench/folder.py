@@ -78,7 +78,7 @@ def main():
             for _ in range(size // OP):
                 data.write(chance.randbytes(OP))
         os.sync()
-        sharer = subprocess.Popen([args.program, "share", "--quiet", "--data", at("share"), "--listen", "127.0.0.1:0", at("source")],
+        sharer = subprocess.Popen([args.program, "share", "--quiet", "--data", at("share"), "--network", "0.2", "--listen", "127.0.0.1:0", at("source")],
                                   stdout=subprocess.PIPE, text=True)
         link = sharer.stdout.readline().strip()
         print(f"{files} files, {size / 2**20:.0f} MiB, {args.reps} runs each in turn, medians")

@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
   const SpaceId id = SpaceId::from_text("bench");
 
   NodeOptions near_options;
+  near_options.dialect = Dialect::v0_2;
   near_options.listen = "127.0.0.1:0";
   if (!dir.empty()) near_options.data_dir = dir + "/from";
   const auto from = must(Node::start(std::move(near_options)));

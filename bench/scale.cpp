@@ -109,6 +109,7 @@ int main(int argc, char** argv) {
   const auto policy = make_sha256_policy();
 
   NodeOptions host_options;
+  host_options.dialect = Dialect::v0_2;
   host_options.listen = "127.0.0.1:0";
   const auto host = must(Node::start(std::move(host_options)));
   Config config;

@@ -101,6 +101,7 @@ void settle(const std::string& dir) {
 int serve(const std::string& data, std::size_t size, const std::string& dir) {
   NodeOptions options;
   options.data_dir = dir;
+  options.dialect = Dialect::v0_2;
   options.listen = "127.0.0.1:0";
   const auto node = must(Node::start(std::move(options)));
   const auto space = open_space(*node, "bench");

@@ -1,5 +1,5 @@
 // A chat over notify: what you type is sent to everybody in the space.
-// usage: chat WS_RELAY_URL ROOM NAME      e.g. chat ws://127.0.0.1:33333 kitchen alice
+// usage: chat RELAY_URL ROOM NAME      e.g. chat http://127.0.0.1:33333/relay kitchen alice
 // Works with any kitsune2 0.2 node: here a notify is plain UTF-8 text.
 #include <iostream>
 #include <kitsune2/kitsune2.hpp>
@@ -16,7 +16,7 @@ struct Chat : KitsuneHandler {
 };
 
 int main(int argc, char** argv) {
-  if (argc != 4) return std::cerr << "usage: chat WS_RELAY_URL ROOM NAME\n", 2;
+  if (argc != 4) return std::cerr << "usage: chat RELAY_URL ROOM NAME\n", 2;
   auto started = Node::start({.relay = argv[1], .handler = std::make_shared<Chat>()});
   if (!started) return std::cerr << started.error().to_string() << '\n', 1;
   Node& node = **started;

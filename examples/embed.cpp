@@ -1,5 +1,5 @@
 // A node in 30 lines: joins a space, stores an op for each TEXT, tells every peer, prints what it holds.
-// usage: embed WS_RELAY_URL SPACE SECONDS TEXT...
+// usage: embed RELAY_URL SPACE SECONDS TEXT...
 #include <chrono>
 #include <iostream>
 #include <kitsune2/kitsune2.hpp>
@@ -9,7 +9,7 @@
 using namespace kitsune2;
 
 int main(int argc, char** argv) {
-  if (argc < 4) return std::cerr << "usage: embed WS_RELAY_URL SPACE SECONDS TEXT...\n", 2;
+  if (argc < 4) return std::cerr << "usage: embed RELAY_URL SPACE SECONDS TEXT...\n", 2;
   auto started = Node::start({.relay = argv[1]});
   if (!started) return std::cerr << started.error().to_string() << '\n', 1;
   Node& node = **started;

@@ -5,7 +5,7 @@
 using namespace kitsune2;
 
 int main(int argc, char** argv) {
-  // The first node has a relay inside. Start a second one with what the first one prints: ./app ws://127.0.0.1:…
+  // The first node has a relay inside. Start a second one with what the first one prints: ./app http://127.0.0.1:…
   NodeOptions options{.data_dir = argc > 1 ? "node-b" : "node-a"};
   (argc > 1 ? options.relay : options.listen) = argc > 1 ? argv[1] : "127.0.0.1:0";
   auto node = Node::start(options).value();

@@ -20,6 +20,7 @@
 #include <random>
 
 #include "cli.hpp"
+#include "node/builder/dialect_choice.hpp"
 
 namespace kitsune2::cli {
 
@@ -226,6 +227,9 @@ class Demo {
   Demo(const Common& common, const DemoArgs& args, Signals& signals) : out_(common), args_(args), signals_(signals) {}
 
   int run() {
+    const auto network = choose_dialect(dialect_of(args_.network), Config::defaults(), args_.relay, "");
+    if (!network) return out_.error(network.error());
+    network_ = *network;
     std::error_code error;
     auto pattern = (fs::temp_directory_path(error) / "kitsune2-demo-XXXXXX").string();
     if (error || ::mkdtemp(pattern.data()) == nullptr) {
@@ -331,16 +335,14 @@ class Demo {
       relay.emplace("relay", std::vector<std::string>{"relay", "--listen", "127.0.0.1:0", "--log-level", "error"});
       auto listening = wait_for(*relay, "listening");
       if (!listening) return fail("the relay did not start");
-      relay_url = listening->value("relay", "");
-      // Its iroh relay has the usual path.
-      if (network_ != to_string(Dialect::v0_2)) relay_url.erase(0, relay_url.find("://") + 3);
+      relay_url = listening->value(uses_iroh(network_) ? "iroh_relay" : "relay", "");
       out_.note("relay:   process " + std::to_string(relay->pid()) + " at " + relay_url);
     } else {
       out_.note("relay:   " + relay_url);
     }
 
-    Child sharer("share", {"share", "--data", text(dir / "sharer"), "--network", network_, "--relay", relay_url,
-                           "--log-level", "error", text(dir / "from")});
+    Child sharer("share", {"share", "--data", text(dir / "sharer"), "--network", std::string(to_string(network_)),
+                           "--relay", relay_url, "--log-level", "error", text(dir / "from")});
     auto shared = wait_for(sharer, "shared");
     if (!shared) return fail("the sharer did not start");
     const std::string link = shared->value("link", "");
@@ -373,7 +375,7 @@ class Demo {
 
   Output out_;
   const DemoArgs& args_;
-  const std::string network_ = args_.network.empty() ? std::string(to_string(Dialect::v0_2)) : args_.network;
+  Dialect network_ = Dialect::v0_5;
   Signals& signals_;
   Clock::time_point mark_ = Clock::now();
 };

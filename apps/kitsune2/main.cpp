@@ -17,6 +17,7 @@
 #include "completion.hpp"
 #include "kitsune2/files.hpp"
 #include "kitsune2/version.hpp"
+#include "node/builder/dialect_choice.hpp"
 #include "relay_config.hpp"
 
 namespace kitsune2::cli {
@@ -41,12 +42,14 @@ void add_common(CLI::App& app, Common& common) {
   app.footer(kWhereExitCodes);
 }
 
-void add_network(CLI::App& app, std::string& network, const char* otherwise) {
-  app.add_option("--network", network, std::string("Range of kitsune2 versions to speak with [") + otherwise + ']')
+void add_network(CLI::App& app, std::string& network, const std::string& otherwise) {
+  app.add_option("--network", network, "Range of kitsune2 versions to speak with [" + otherwise + ']')
       ->check(CLI::IsMember(network_names()));
 }
 
-void add_node(CLI::App& app, Common& common, NodeArgs& node, const char* network) {
+std::string default_network() { return std::string(to_string(default_dialect())); }
+
+void add_node(CLI::App& app, Common& common, NodeArgs& node, const std::string& network) {
   app.add_option("--data", node.data, "Folder for this node's database and key; created if missing")
       ->required()
       ->type_name("DIR");
@@ -124,7 +127,7 @@ void add_share(CLI::App& root, Common& common, ShareArgs& args) {
   app.add_option("PATH", args.paths,
                  "What to share: the contents of one folder; or files and several folders, each under its own name")
       ->required();
-  add_node(app, common, args.node, "that of --data, of a new one 0.2");
+  add_node(app, common, args.node, "that of --data, of a new one " + default_network());
   auto* relay = app.add_option("--relay", args.node.relay, "Relay and bootstrap server to use")->type_name("URL");
   auto* listen =
       app.add_option("--listen", args.listen, "Run a relay inside this node, at this address")->type_name("HOST:PORT");
@@ -188,7 +191,7 @@ void add_demo(CLI::App& root, Common& common, DemoArgs& args) {
       ->check(CLI::Range(1, 10'240))
       ->capture_default_str();
   app.add_flag("--keep", args.keep, "Keep the temporary folder");
-  add_network(app, args.network, "0.2");
+  add_network(app, args.network, default_network());
   app.add_option("--relay", args.relay, "Relay to use [one of its own]")->type_name("URL");
   add_common(app, common);
 }

@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "log/log.hpp"
-#include "node/builder/store_paths.hpp"
+#include "node/builder/dialect_choice.hpp"
 
 namespace kitsune2::cli {
 
@@ -135,19 +135,15 @@ Result<NodeOptions> node_options(const Common& common, const NodeArgs& args, std
   if (!config) return config.error();
   NodeOptions options;
   options.config = std::move(*config);
-  Dialect& dialect = options.config.network.dialect;
-  if (!args.network.empty()) dialect = dialect_of(args.network).value();
-  if (linked && !args.network.empty() && dialect != *linked) {
+  std::optional<Dialect> named = linked;
+  if (!args.network.empty()) named = dialect_of(args.network);
+  if (linked && named != linked) {
     return make_error(Errc::invalid_argument, "the link is of network " + std::string(to_string(*linked)) +
                                                   ", which contradicts --network " + args.network);
   }
-  if (linked) {
-    dialect = *linked;
-  } else if (args.network.empty() && common.config_file.empty()) {
-    const auto held = dialect_of_folder(args.data);
-    if (!held) return held.error();
-    dialect = held->value_or(dialect);
-  }
+  const auto dialect = choose_dialect(named, options.config, args.relay, args.data);
+  if (!dialect) return dialect.error();
+  options.config.network.dialect = *dialect;
   // A user who presses Ctrl-C waits for the end. The library's own patience is for a service that is restarted.
   if (common.config_file.empty()) options.config.core_bootstrap.stop_patience_ms = kLastInfosPatienceMs;
   options.data_dir = args.data;
@@ -160,7 +156,7 @@ Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, Spa
                                                         Signals& signals) {
   std::unique_ptr<RunningNode> out(new RunningNode());
   out->role_ = role;
-  out->network_ = options.config.network.dialect;
+  out->network_ = options.config.network.spoken();
   out->handler_ = files::FilesHandler::make();
   options.handler = out->handler_;
   const std::string data = options.data_dir;

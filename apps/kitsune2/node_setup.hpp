@@ -64,8 +64,8 @@ class RunningNode {
   std::unique_ptr<StatusSocket> socket_;
 };
 
-/// The options that both commands set in the same way. The configuration's dialect is that of --network, of the link,
-/// or of the data in the folder, unless there is a file of --config: that says it then. `linked`: the link's dialect.
+/// The options that both commands set in the same way. The configuration's dialect is that of --network or of the link,
+/// or as `choose_dialect` says. `linked`: the link's dialect.
 Result<NodeOptions> node_options(const Common& common, const NodeArgs& args, std::optional<Dialect> linked = {});
 
 }  // namespace kitsune2::cli

@@ -52,7 +52,7 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
     return make_error(Errc::invalid_argument, "--tls-cert and --tls-key must be given together");
   }
   if (!args.node.relay.empty()) {
-    auto url = relay_url(args.node.relay, options.config.network.dialect);
+    auto url = relay_url(args.node.relay, options.config.network.spoken());
     if (!url) return url.error();
     options.relay = *url;
     return {};
@@ -70,7 +70,7 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
     auto others = files::parse_host_port(args.public_address);
     if (!others) return others.error().context("--public");
     if (others->second == 0) return make_error(Errc::invalid_argument, "--public: nobody can connect to port 0");
-    options.relay = relay_inside(args.public_address, !args.tls_cert.empty(), options.config.network.dialect);
+    options.relay = relay_inside(args.public_address, !args.tls_cert.empty(), options.config.network.spoken());
   } else if (address->first == "0.0.0.0" || address->first == "::") {
     return make_error(Errc::invalid_argument,
                       "--listen on all addresses needs --public HOST:PORT, the address at which others reach it");

@@ -104,8 +104,10 @@ struct MemBootstrapConfig {
 
 /// Config section `network`, ours: settings for every connection of the node, whatever the transport.
 struct NetworkConfig {
-  /// The dialect that the node speaks.
-  Dialect dialect = Dialect::v0_2;
+  /// The dialect that the node speaks. Not set: a `Node` chooses as NodeOptions::dialect says; modules that are put
+  /// together without a `Node` speak 0.2.
+  std::optional<Dialect> dialect = {};
+  Dialect spoken() const { return dialect.value_or(Dialect::v0_2); }
   std::string tls_ca_file;  ///< extra trust root, PEM, for relays and bootstrap servers with TLS
 };
 

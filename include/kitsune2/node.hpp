@@ -26,18 +26,20 @@ namespace kitsune2 {
 struct NodeOptions {
   /// The configuration of the modules (`coreFetch`, `coreBootstrap`, …). `start` fails on an invalid key and names it.
   Config config = Config::defaults();
-  /// The dialect that the node speaks. Not set: the config's `network.dialect`.
+  /// The dialect that the node speaks. Not set: the config's `network.dialect`; else that of the data in `data_dir`;
+  /// else, if a relay is named, the one whose relays have such urls (ws and wss: 0.2, http and https: 0.5); else
+  /// 0.5, or 0.2 if the library was built without QUIC.
   std::optional<Dialect> dialect = {};
   /// Where stores and keys are kept; created (0700) if missing. Empty: in memory. Only one node at a time may use it.
   /// It remembers its dialect once there is data in it, and `start` fails for another one (Errc::invalid_config).
   std::string data_dir = {};
   /// The rules for ops. Null: SHA-256.
   std::shared_ptr<const OpPolicy> policy = {};
-  /// The relay to use, "ws://host:port" or "wss://host:port" (plain ws is allowed if it is written here); in dialect
-  /// 0.5 "https://host:port/path" or http, exactly as all peers write it. The bootstrap server is expected at the same
-  /// address, unless the config names one. Empty: the config's `tx5Transport.serverUrl` (0.5:
-  /// `irohTransport.relayUrl`). With neither that nor `listen` the node is offline and reaches no peer; in dialect 0.5
-  /// `start` fails.
+  /// The relay to use: in dialects 0.4 and 0.5 "https://host:port/path", exactly as all peers write it, in 0.2
+  /// "wss://host:port"; plain http and ws are allowed if they are written here. The bootstrap server is expected at the
+  /// same address, unless the config names one. Empty: the config's `irohTransport.relayUrl` (0.2:
+  /// `tx5Transport.serverUrl`). With neither that nor `listen` the node is offline and reaches no peer; but if
+  /// `dialect` or the config asks for 0.4 or 0.5, `start` fails and names the key.
   std::string relay = {};
   /// Runs a relay and bootstrap server inside this node at "host:port" (port 0: any) and uses it. It serves nodes of
   /// every dialect. Its address for other nodes is `relay`, if that is given too.

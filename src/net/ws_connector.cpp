@@ -181,7 +181,7 @@ class WsClient final : public WsConnection,
     if (why.code == Errc::disconnected && !why.message.starts_with(url_.host)) why = why.context(url_.authority);
     // A server that expects TLS takes the request for nonsense and closes the connection.
     if (why.code == Errc::disconnected && !was_open_ && !url_.tls) {
-      why.message += " before it answered; does it expect wss:// there?";
+      why.message += " before it answered; does it expect TLS there?";
     }
     return why;
   }

@@ -14,6 +14,7 @@
 #include "log/log.hpp"
 #include "net/tls.hpp"
 #include "net/ws_connector.hpp"
+#include "node/builder/dialect_choice.hpp"
 #include "node/builder/relay_transport.hpp"
 #include "node/builder/store_paths.hpp"
 #include "node/config/config_table.hpp"
@@ -110,25 +111,27 @@ std::string websocket_origin(const Url& relay) {
   return (relay.uses_tls() ? "wss://" : "ws://") + std::string(relay.addr());
 }
 
-/// Puts the relay's urls into the configuration. Returns the relay's canonical url, or an empty one for an offline
-/// node.
-Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, Config& config) {
+/// Puts the relay's urls into the configuration, which has the dialect. Returns the relay's canonical url, or an empty
+/// one for an offline node. `named`: somebody asks for this dialect.
+Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, bool named, Config& config) {
+  const Dialect dialect = config.network.spoken();
   std::string relay = options.relay;
   if (relay.empty() && server != nullptr) {
-    relay = uses_iroh(config.network.dialect) ? server->iroh_relay_url() : server->relay_url();
+    relay = uses_iroh(dialect) ? server->iroh_relay_url() : server->relay_url();
     if (config_table::is_placeholder(config.core_bootstrap.server_url))
       config.core_bootstrap.server_url = server->bootstrap_url();
   }
   const bool chosen_here = !relay.empty();
   if (!chosen_here && !names_relay(config)) {
-    if (uses_iroh(config.network.dialect)) return relay_of(config).error();
+    if (named && uses_iroh(dialect)) return relay_of(config).error();
     return Url();
   }
-  auto url = chosen_here ? canonical_relay_url(relay, url_form(config.network.dialect)) : relay_of(config);
-  if (!url) {
+  auto url = chosen_here ? canonical_relay_url(relay, url_form(dialect)) : relay_of(config);
+  const bool other_kind = chosen_here && url && uses_iroh(dialect) && !url->scheme().starts_with("http");
+  if (!url || other_kind) {
     if (!chosen_here) return url.error();
-    const char* const like = uses_iroh(config.network.dialect) ? "https://host:port/path or http://host:port/path"
-                                                               : "ws://host:port or wss://host:port";
+    const char* const like =
+        uses_iroh(dialect) ? "https://host:port/path or http://host:port/path" : "ws://host:port or wss://host:port";
     return make_error(Errc::invalid_config, std::string("relay: must be like ") + like + ", got \"" + relay + '"');
   }
   set_relay(config, *url, chosen_here);
@@ -163,6 +166,7 @@ struct Node::Impl {
     runtime = std::make_shared<AsioRuntime>();
     Config config = std::move(options.config);
     if (options.dialect) config.network.dialect = *options.dialect;
+    const bool named = config.network.dialect.has_value();
     if (!options.tls_ca_file.empty()) config.network.tls_ca_file = options.tls_ca_file;
     if (auto valid = config.validate(); !valid) return valid;
     if (!config.network.tls_ca_file.empty()) {
@@ -174,7 +178,12 @@ struct Node::Impl {
       auto dir = DataDir::open(options.data_dir);
       if (!dir) return dir.error();
       data_dir = std::move(*dir);
-      if (auto noted = data_dir->use_for(config.network.dialect); !noted) return noted.error();
+    }
+    const auto dialect = choose_dialect({}, config, options.relay, options.data_dir);
+    if (!dialect) return dialect.error();
+    config.network.dialect = *dialect;
+    if (data_dir) {
+      if (auto noted = data_dir->use_for(*dialect); !noted) return noted.error();
     }
     if (!options.listen.empty()) {
       relay_options.listen = {options.listen};
@@ -187,7 +196,7 @@ struct Node::Impl {
       if (!started) return started.error();
       server = std::move(*started);
     }
-    auto url = settle_urls(options, server.get(), config);
+    auto url = settle_urls(options, server.get(), named, config);
     if (!url) return url.error();
     relay = *url;
 
@@ -202,6 +211,8 @@ struct Node::Impl {
         [this](const Url& peer) { return kitsune ? kitsune->budget().usefulness(peer) : std::uint64_t{0}; });
     if (relay.empty()) {
       builder.checks.clear();
+      // It reaches nobody. Where only known peers are spoken to, that would be the error, and not that it is offline.
+      builder.config.network.dialect.reset();
       builder.transport = [](Runtime& r, const Config&) {
         return Result<std::unique_ptr<TransportBackend>>(make_offline_transport(r));
       };

@@ -95,7 +95,7 @@ def test(world):
         sharer = world.share(relay, "sharer", world.path(f"from{number}"), options=["--space", "common"])
 
     def link(op):
-        return sharer.link[:-43] + base64.urlsafe_b64encode(op).decode().rstrip("=")
+        return with_root(sharer.link, base64.urlsafe_b64encode(op).decode().rstrip("="))
 
     def room():
         return os.statvfs(world.dir).f_bavail * os.statvfs(world.dir).f_frsize

@@ -342,7 +342,7 @@ def run(world, start, relay):
     say(f"a victim with {OPS} ops of {SIZE} B, and an honest peer that fetches them again and again")
     folder = world.path("victim-" + relay)
     # What attackers take from a relay of its own is no more the node's fault than what they take from the honest peer.
-    foreign = world.relay() if relay == "foreign" else None
+    foreign = world.relay(network="0.2") if relay == "foreign" else None
     victim = start("victim", folder, OPS, SIZE, SMALL, foreign.url if foreign else "-", cores=VICTIM_CORES)
     info = victim.wait_line()
     pid = victim.proc.pid

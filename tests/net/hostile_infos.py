@@ -23,7 +23,7 @@ def urls(relay, space):
 def test(world):
     check(os.access(PEER, os.X_OK), f"no program at {PEER}; build it or set K2_HOSTILE_PEER")
     folder(world.path("data"), FILES_HERE, SIZE)
-    relay = world.relay(slow=True)
+    relay = world.relay(slow=True, network="0.2")  # the attackers implement tx5
     share = world.share(relay, "sharer", world.path("data"))
     space = share.report["space"]
     sharer = share.wait_event("online")["url"]

@@ -53,6 +53,7 @@ LogOptions to_file() {
 
 NodeOptions quiet_options() {
   NodeOptions options;
+  options.dialect = Dialect::v0_2;  // the attackers implement tx5
   options.log = to_file();
   options.config.k2_gossip.initiate_interval_ms = options.config.k2_gossip.initial_initiate_interval_ms = 3'600'000;
   return options;

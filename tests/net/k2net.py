@@ -26,7 +26,24 @@ FILES, BYTES = (20_000, 1 << 30) if FULL else (400, 24 << 20)
 PATIENCE = 1800 if FULL else 240
 # Those that the program was built with; the first one is its default.
 NETWORKS = os.environ.get("K2_NETWORKS", "0.5 0.4 0.2").split()
+# What links of the default network end in.
+QUERY = "" if NETWORKS[0] == "0.2" else f"?network={NETWORKS[0]}"
 START = time.monotonic()
+
+
+def relay_of(listening, network=NETWORKS[0]):
+    """The url of a relay of ours, from its event "listening"."""
+    return listening["relay" if network == "0.2" else "iroh_relay"]
+
+
+def port_of(listening):
+    return int(listening["addresses"][0].rsplit(":", 1)[1])
+
+
+def with_root(link, root):
+    """The link to another root in the same space."""
+    head, _, rest = link.rpartition("/")
+    return f"{head}/{root}{rest[43:]}"
 
 
 class Skip(Exception):
@@ -135,12 +152,12 @@ class World:
         equal(done.returncode, code, f"exit code of {list(args)} ({done.stderr.strip()})")
         return done.stdout, done.stderr
 
-    def relay(self, port=0, slow=False):
-        """`slow`: 5 MB/s between nodes, so that there is a "half way" whatever the machine."""
+    def relay(self, port=0, slow=False, network=NETWORKS[0]):
+        """`slow`: 5 MB/s between nodes, so that there is a "half way" whatever the machine. `network`: of its url."""
         limit = ["--sbd-limit-ip-kbps", "40000"] if slow and not FULL else []
         proc = self.start("relay", "--listen", f"127.0.0.1:{port}", *limit)
-        proc.url = proc.wait_event("listening")["relay"]
-        proc.port = int(proc.url.rsplit(":", 1)[1])
+        listening = proc.wait_event("listening")
+        proc.url, proc.port = relay_of(listening, network), port_of(listening)
         return proc
 
     def share(self, relay, data, *paths, options=()):

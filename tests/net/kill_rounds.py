@@ -108,8 +108,8 @@ class Round:
 
     def start_relay(self):
         self.relay = self.world.start("relay", "--listen", f"127.0.0.1:{self.port}", *SLOW)
-        self.relay.url = self.relay.wait_event("listening")["relay"]
-        self.port = int(self.relay.url.rsplit(":", 1)[1])
+        listening = self.relay.wait_event("listening")
+        self.relay.url, self.port = relay_of(listening), port_of(listening)
         self.disturbed = True
 
     def start_sharer(self):

@@ -88,7 +88,7 @@ def test(world):
     sharer = world.share(relay, "sharer", world.path("from"))
     sharer.wait_event("online")
     status = world.status("sharer")
-    equal((status["running"], status["role"], status["pid"], status["relay"]), (True, "share", sharer.proc.pid, relay.url), "status")
+    equal((status["running"], status["role"], status["pid"], status["relay"].rstrip("/")), (True, "share", sharer.proc.pid, relay.url), "status")
     equal(status["spaces"][0]["ops"], sharer.report["new_ops"], "ops")
     equal(oct(os.stat(world.path("sharer", "node.sock")).st_mode & 0o777), "0o600", "mode of the socket")
     equal(oct(os.stat(world.path("sharer", "agent.key")).st_mode & 0o777), "0o600", "mode of the key")
@@ -118,10 +118,41 @@ def test(world):
     equal(fetcher.stop(signal.SIGINT), 130, "exit code")
     equal(fetcher.all_events("error")[0]["code"], "cancelled", "error")
 
+    networks(world)
+
     say("demo")
     out, err = world.run("demo", "--files", "40", "--mib", "3")
     check(re.fullmatch(r"identical: 41 files, \d+ ops, \S+ MiB, \S+ s, \d+ ops/s, \S+ MiB/s\n", out), f"demo: {out!r}")
     equal([name for name in os.listdir(tempfile.gettempdir()) if name.startswith("kitsune2-demo-")], [], "left in /tmp")
+
+
+def networks(world):
+    """The network of a folder: of a new one the default, or what its relay's url says; then it stays."""
+    say("networks: a new folder is of the default, and every folder keeps its own")
+    relay = world.relay()
+    sbd = f"ws://127.0.0.1:{relay.port}"
+
+    def link(data, *options):
+        proc = world.start("share", "--data", world.path(data), *options, world.path("from"))
+        link = proc.wait_event("shared")["link"]
+        equal(proc.stop(), 0, "exit code")
+        return link
+
+    for options in (["--relay", relay.url], ["--relay", f"127.0.0.1:{relay.port}"], ["--listen", "127.0.0.1:0"]):
+        data = f"new{len(os.listdir(world.dir))}"
+        check(link(data, *options).endswith(QUERY), f"the default's link with {options}")
+        check(link(data, *options).endswith(QUERY), "the same folder again")
+    for number, options in enumerate((["--relay", sbd], ["--network", "0.2", "--listen", "127.0.0.1:0"])):
+        check("?" not in link(f"old{number}", *options), f"a link of network 0.2 with {options}")
+        check("?" not in link(f"old{number}", "--listen", "127.0.0.1:0"), "the folder's network, since nothing names another")
+    if len(NETWORKS) == 1:
+        return
+    for command in (["share", "--network", "0.5", "--listen", "127.0.0.1:0", world.path("from")],
+                    ["fetch", f"kitsune2://127.0.0.1:{relay.port}/Zg/{'A' * 43}?network=0.5", "--out", world.path("out-networks")]):
+        _, err = world.run(*command, "--data", world.path("old0"), code=2)
+        contains(err, "has data of dialect 0.2, but this node is to speak 0.5")
+    _, err = world.run("share", "--data", world.path("new-ws"), "--network", "0.5", "--relay", sbd, world.path("from"), code=2)
+    contains(err, "--relay: in dialect 0.5 it must be like https://HOST:PORT/relay")
 
 
 def http_get(address, path):

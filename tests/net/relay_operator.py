@@ -80,7 +80,8 @@ def test(world):
     address = listening["addresses"][0]
     equal(listening["reached_at"], [address], "reached_at")
     folder(world.path("from"), 5, 100_000)
-    sharer = world.start("share", "--data", world.path("sharer"), "--relay", listening["relay"], "--log-format", "json", world.path("from"))
+    sharer = world.start("share", "--data", world.path("sharer"), "--network", "0.2", "--relay", listening["relay"], "--log-format", "json",
+                         world.path("from"))
     link = sharer.wait_event("shared")["link"]
     url = sharer.wait_event("online")["url"]
     node = url.rsplit("/", 1)[1]

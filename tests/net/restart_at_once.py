@@ -23,7 +23,7 @@ def test(world):
     # A peer that dies: a node that leaves tells it, and waits for a while.
     fetcher = world.fetch(link)
     equal(fetcher.wait(), 0, "exit code of the fetcher")
-    ghost = world.start("share", "--data", world.path("ghost"), "--relay", f"ws://127.0.0.1:{port}", world.path("from"))
+    ghost = world.start("share", "--data", world.path("ghost"), "--relay", f"127.0.0.1:{port}", world.path("from"))
     ghost.wait_event("online")
     sharer.wait_event("online")
     ghost.kill()

@@ -19,41 +19,16 @@ def test(world):
     threading.Thread(target=web.serve_forever, daemon=True).start()
     cert, key = certificate(world, "DNS:localhost,IP:127.0.0.1")
     tls = world.start("relay", "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
-    tls_port = tls.wait_event("listening")["relay"].rsplit(":", 1)[1]
+    tls_port = port_of(tls.wait_event("listening"))
     full = world.start("relay", "--listen", "127.0.0.1:0", "--sbd-limit-clients", "1")
-    full.url = full.wait_event("listening")["relay"]
-    world.share(full, "first", world.path("from")).wait_event("online")
+    full.port = port_of(full.wait_event("listening"))
 
-    for i, (scheme, at, says) in enumerate([
-        ("ws", f"127.0.0.1:{closed_port}", "Connection refused"),
-        ("ws", "no-such-host.invalid:4433", "resolve no-such-host.invalid: "),
-        ("ws", f"127.0.0.1:{web.server_port}", "the server answered 404; is it a relay?"),
-        ("wss", f"127.0.0.1:{relay.port}", "does the server speak TLS there?"),
-        ("ws", f"127.0.0.1:{tls_port}", "does it expect wss:// there?"),
-        ("wss", f"127.0.0.1:{tls_port}", "the certificate of 127.0.0.1"),
-        ("ws", full.url.split("://")[1], "takes no more clients"),
-    ]):
-        say(f"{scheme}://{at}")
-        query = "?tls=1" if scheme == "wss" else ""
-        fetch = world.fetch(f"kitsune2://{at}/Zg/{root}{query}", data=f"f{i}", out=f"o{i}")
-        event = fetch.wait_event("progress", lambda e: e["waiting"] and e["waiting_for"] == "relay")
-        contains(event["reason"], "the relay cannot be reached: ")
-        contains(event["reason"], says)
-        contains(world.status(f"f{i}")["relay_failure"], says)
-        equal(fetch.stop(), 130, "exit code")
-        share = world.start("share", "--data", world.path(f"s{i}"), "--relay", f"{scheme}://{at}", world.path("from"))
-        contains(share.wait_event("offline", lambda e: e["reason"] != "no answer yet")["reason"], says)
-        equal(share.stop(), 0, "exit code")
-        # For people: the same, in one line.
-        _, err = world.run("fetch", f"kitsune2://{at}/Zg/{root}{query}", "--data", world.path(f"f{i}"), "--out", world.path(f"o{i}"), "--timeout",
-                           "2", code=3)
-        contains(err, "waiting for a source: the relay cannot be reached: ")
-        contains(err.strip().splitlines()[-1], "kitsune2: no source was found: the relay cannot be reached: ")
-        contains(err.strip().splitlines()[-1], says)
+    for network in NETWORKS:
+        relay_errors(world, network, root, closed_port, web.server_port, relay.port, tls_port, full.port)
 
     say("a wrong space: nobody is there; after a while it asks whether the link is right")
     sharer = world.share(relay, "sharer", world.path("from"))
-    head, _, share_root = sharer.link.rsplit("/", 2)
+    head, _, share_root = sharer.link.rsplit("/", 2)  # with what is behind its question mark
     fetch = world.fetch(f"{head}/Zg/{share_root}", data="f-space", out="o-space")
     event = fetch.wait_event("progress", lambda e: e["waiting"] and e["waiting_for"] == "empty_space")
     contains(event["reason"], "no other node is in the space")
@@ -82,6 +57,42 @@ def test(world):
 
     slow_line(world)
     damaged(world, relay)
+
+
+def relay_errors(world, network, root, closed_port, web_port, plain_port, tls_port, full_port):
+    """A fetch and a share that do not reach the relay say why, in each network."""
+    plain, secure, path = ("ws", "wss", "") if network == "0.2" else ("http", "https", "/relay")
+    first = world.start("share", "--data", world.path(f"first-{network}"), "--network", network, "--relay", f"127.0.0.1:{full_port}",
+                        world.path("from"))
+    first.wait_event("online")
+    for i, (scheme, at, says) in enumerate([
+        (plain, f"127.0.0.1:{closed_port}", "Connection refused"),
+        (plain, "no-such-host.invalid:4433", "resolve no-such-host.invalid: "),
+        (plain, f"127.0.0.1:{web_port}", "the server answered 404; is it a relay?"),
+        (secure, f"127.0.0.1:{plain_port}", "does the server speak TLS there?"),
+        (plain, f"127.0.0.1:{tls_port}", "does it expect TLS there?"),
+        (secure, f"127.0.0.1:{tls_port}", "the certificate of 127.0.0.1"),
+        (plain, f"127.0.0.1:{full_port}", "takes no more clients"),
+    ]):
+        say(f"{scheme}://{at}{path}")
+        query = ",".join(["tls=1"] * (scheme == secure) + [f"network={network}"] * (network != "0.2"))
+        link = f"kitsune2://{at}/Zg/{root}" + ("?" + query if query else "")
+        fetcher, out, sharer = f"f{i}-{network}", f"o{i}-{network}", f"s{i}-{network}"
+        fetch = world.fetch(link, data=fetcher, out=out)
+        event = fetch.wait_event("progress", lambda e: e["waiting"] and e["waiting_for"] == "relay")
+        contains(event["reason"], "the relay cannot be reached: ")
+        contains(event["reason"], says)
+        contains(world.status(fetcher)["relay_failure"], says)
+        equal(fetch.stop(), 130, "exit code")
+        share = world.start("share", "--data", world.path(sharer), "--network", network, "--relay", f"{scheme}://{at}{path}", world.path("from"))
+        contains(share.wait_event("offline", lambda e: e["reason"] != "no answer yet")["reason"], says)
+        equal(share.stop(), 0, "exit code")
+        # For people: the same, in one line.
+        _, err = world.run("fetch", link, "--data", world.path(fetcher), "--out", world.path(out), "--timeout", "2", code=3)
+        contains(err, "waiting for a source: the relay cannot be reached: ")
+        contains(err.strip().splitlines()[-1], "kitsune2: no source was found: the relay cannot be reached: ")
+        contains(err.strip().splitlines()[-1], says)
+    equal(first.stop(), 0, "exit code")
 
 
 def slow_line(world):

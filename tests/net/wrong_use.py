@@ -31,7 +31,7 @@ def test(world):
     open(world.path("from", "x"), "w").close()
     relay = world.relay()
     sharer = world.share(relay, "sharer", world.path("from"))
-    wrong = sharer.link[:-43] + root
+    wrong = with_root(sharer.link, root)
     _, err = world.run("fetch", wrong, "--data", world.path("f1"), "--out", world.path("o1"), "--missing-after", "1", "--quiet", code=4)
     contains(one_line(err), "no source has the root of this share")
 
@@ -42,14 +42,14 @@ def test(world):
     sharer.stop()
     sharer = world.share(relay, "sharer", world.path("from"))
     op = base64.urlsafe_b64encode(hashlib.sha256(b"I am no root of anything").digest()).decode().rstrip("=")
-    _, err = world.run("fetch", sharer.link[:-43] + op, "--data", world.path("f2"), "--out", world.path("o2"), "--quiet", code=7)
+    _, err = world.run("fetch", with_root(sharer.link, op), "--data", world.path("f2"), "--out", world.path("o2"), "--quiet", code=7)
     contains(one_line(err), "the link's op is not the root of a share")
 
     say("no source: --timeout ends it")
     dead = world.relay()
     dead.stop()
     started = time.monotonic()
-    _, err = world.run("fetch", f"kitsune2://127.0.0.1:{dead.port}/Zg/{root}", "--data", world.path("f3"), "--out",
+    _, err = world.run("fetch", f"kitsune2://127.0.0.1:{dead.port}/Zg/{root}{QUERY}", "--data", world.path("f3"), "--out",
                        world.path("o3"), "--timeout", "1", "--quiet", code=3)
     contains(one_line(err), "kitsune2: no source was found: the relay cannot be reached: connect 127.0.0.1")
     contains(err, "Connection refused")
@@ -78,7 +78,9 @@ def test(world):
         (["share", "--data", world.path("s3"), world.path("from")], 2, "share needs --relay URL or --listen HOST:PORT"),
         (["share", "--data", world.path("s3"), "--listen", "0.0.0.0:0", world.path("from")], 2, "--public HOST:PORT"),
         (["share", "--data", world.path("s3"), "--listen", "127.0.0.1", world.path("from")], 2, "the port is missing"),
-        (["share", "--data", world.path("s3"), "--relay", "http://x:1", world.path("from")], 2, "--relay"),
+        (["share", "--data", world.path("s3"), "--relay", "ftp://x:1", world.path("from")], 2, "--relay: "),
+        (["share", "--data", world.path("s3"), "--network", "0.5", "--relay", "ws://x:1", world.path("from")], 2,
+         "--relay: in dialect 0.5 it must be like https://HOST:PORT/relay"),
         (["share", "--data", world.path("s4"), "--network", "0.5", "--relay", "http://127.0.0.1:1/a%20b", world.path("from")], 2,
          "the relay's path cannot be written in a link: http://127.0.0.1:1/a%20b"),
         (["share", "--data", world.path("from", "x"), "--relay", relay.url, world.path("from")], 1, world.path("from", "x")),
@@ -120,7 +122,7 @@ def test(world):
         (["share", "-x", "a"], "unknown option -x; see kitsune2 share --help"),
         (["share", "--dta", "x", "."], "unknown option --dta; did you mean --data? See kitsune2 share --help"),
         (["share", "--dta=x", "."], "unknown option --dta; did you mean --data?"),
-        (["relay", "--otlp-endpoint", "http://x"], "unknown option --otlp-endpoint; see kitsune2 relay --help"),
+        (["relay", "--prometheus", "http://x"], "unknown option --prometheus; see kitsune2 relay --help"),
         (["fetch", sharer.link, "two", "three", "--data", "d", "--out", "o"], "unexpected argument: two; see kitsune2 fetch --help"),
         (["relay", "--sbd-limit-ip-kbps", "0"], "--sbd-limit-ip-kbps: must be 1..8000000"),
         (["relay", "--sbd-limit-ip-byte-burst", "1"], "--sbd-limit-ip-byte-burst: must be at least"),

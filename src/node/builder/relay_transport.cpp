@@ -22,7 +22,7 @@ namespace kitsune2 {
 
 namespace {
 
-bool over_iroh(const Config& config) { return uses_iroh(config.network.dialect); }
+bool over_iroh(const Config& config) { return uses_iroh(config.network.spoken()); }
 
 /// The endpoint's key: one for each start, as in the reference, unless it is to be kept.
 Result<std::array<std::uint8_t, 32>> endpoint_seed(Runtime& strand, const Config& config, const std::string& data_dir) {
@@ -44,7 +44,7 @@ RelayAccess access_to_relay(Runtime& strand, const Config& config,
   options.server = (relay->uses_tls() ? "https://" : "http://") + std::string(relay->addr());
   options.material = auth_material(*material).value();  // the configuration was checked
   options.interval = std::chrono::seconds(config.iroh_transport.relay_keepalive_interval_s);
-  options.presents_token = offers_relay_v2(config.network.dialect);  // tokens came with that version
+  options.presents_token = offers_relay_v2(config.network.spoken());  // tokens came with that version
   return make_relay_access(strand, http_client(std::move(tls)), std::move(options));
 }
 

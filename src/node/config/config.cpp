@@ -190,14 +190,16 @@ Result<void> take(const Json& value, const Section& section, const Key& key, Con
                                  *slot.text = value.dump();
                                  return {};
                                },
-                               [&](Dialect* slot) -> Result<void> {
-                                 if (!value.is_string()) return expected("a string");
+                               [&](std::optional<Dialect>* slot) -> Result<void> {
+                                 slot->reset();
+                                 if (value.is_null()) return {};
+                                 if (!value.is_string()) return expected("a string or null");
                                  const auto named = dialect_of(value.get_ref<const std::string&>());
                                  if (!named) {
                                    return bad(path,
                                               "must be \"" + dialects("\" or \"") + "\", got " + shown(value.dump()));
                                  }
-                                 *slot = *named;
+                                 *slot = named;
                                  return {};
                                }},
                     key.slot(config));
@@ -234,7 +236,7 @@ Result<void> check(const Section& section, const Key& key, Config& config) {
             if (!problem.empty()) return bad(path, problem);
             return {};
           },
-          [&](Dialect*) -> Result<void> { return {}; }},
+          [&](std::optional<Dialect>*) -> Result<void> { return {}; }},
       key.slot(config));
 }
 
@@ -252,14 +254,16 @@ const Section& section_named(std::string_view name) {
 }
 
 Json printed(const Slot& slot) {
-  return std::visit(Overloaded{[](std::optional<std::uint32_t>* s) -> Json { return *s ? Json(**s) : Json(nullptr); },
-                               [](std::optional<std::string>* s) -> Json { return *s ? Json(**s) : Json(nullptr); },
-                               [](JsonText s) {
-                                 Json out = Json::parse(*s.text, nullptr, false);
-                                 return out.is_object() ? out : Json::object();
-                               },
-                               [](Dialect* s) -> Json { return to_string(*s); }, [](auto* s) -> Json { return *s; }},
-                    slot);
+  return std::visit(
+      Overloaded{[](std::optional<std::uint32_t>* s) -> Json { return *s ? Json(**s) : Json(nullptr); },
+                 [](std::optional<std::string>* s) -> Json { return *s ? Json(**s) : Json(nullptr); },
+                 [](JsonText s) {
+                   Json out = Json::parse(*s.text, nullptr, false);
+                   return out.is_object() ? out : Json::object();
+                 },
+                 [](std::optional<Dialect>* s) -> Json { return *s ? Json(to_string(**s)) : Json(nullptr); },
+                 [](auto* s) -> Json { return *s; }},
+      slot);
 }
 
 std::string unknown_key(std::string_view name, std::span<const Key> keys) {
@@ -296,8 +300,11 @@ Result<Config> Config::overlaid(std::string_view json) const {
   std::set<std::string> given;
   // First of all the dialect, which says what the node uses.
   if (const auto at = parsed->find("network"); at != parsed->end() && at->is_object()) {
-    if (const auto name = at->find("dialect"); name != at->end() && name->is_string()) {
-      out.network.dialect = dialect_of(name->get_ref<const std::string&>()).value_or(out.network.dialect);
+    if (const auto name = at->find("dialect"); name != at->end()) {
+      if (name->is_null()) out.network.dialect.reset();
+      if (name->is_string()) {
+        if (const auto named = dialect_of(name->get_ref<const std::string&>())) out.network.dialect = named;
+      }
     }
   }
   for (const auto& [name, value] : parsed->items()) {
@@ -401,7 +408,10 @@ std::string Config::json_schema() {
                      [&](std::optional<std::string>*) {
                        entry["type"] = Json::array({"string", "null"});
                      },
-                     [&](Dialect*) { entry["enum"] = Json(dialects()); }},
+                     [&](std::optional<Dialect>*) {
+                       entry["enum"] = Json(dialects());
+                       entry["enum"].push_back(nullptr);
+                     }},
           slot);
       entry["default"] = printed(slot);
       entry["description"] = std::string(key.doc);
@@ -439,7 +449,7 @@ std::string Config::reference_markdown() {
                      [&](std::string*) -> std::string { return "text"; },
                      [&](std::optional<std::string>*) -> std::string { return "text, null"; },
                      [&](JsonText) -> std::string { return "object"; },
-                     [&](Dialect*) -> std::string { return dialects(", "); }},
+                     [&](std::optional<Dialect>*) -> std::string { return dialects(", ") + ", null"; }},
           slot);
       out << "| `" << key.name << "` | `" << printed(slot).dump() << "` | " << range << " | "
           << (key.reference ? "yes" : "ours") << " | " << (key.at_run_time ? "yes" : "no") << " | " << key.doc

@@ -248,7 +248,11 @@ const std::array kMemBootstrap = {
 const std::array kNetwork = {
     Key{.name = "dialect",
         .slot = K2_SLOT(network.dialect),
-        .doc = "The range of kitsune2 versions whose wire the node speaks.",
+        .doc =
+            "The range of kitsune2 versions whose wire the node speaks. Null: that of what is in the data folder; "
+            "else, "
+            "if a relay is set, the one whose relays have such urls (ws, wss: 0.2; http, https: 0.5); else 0.5 (0.2 in "
+            "a build without QUIC).",
         .reference = false},
     Key{.name = "tlsCaFile",
         .slot = K2_SLOT(network.tls_ca_file),

@@ -21,7 +21,7 @@ struct JsonText {
 
 /// Where the value of a key is.
 using Slot = std::variant<bool*, std::uint32_t*, std::uint64_t*, std::optional<std::uint32_t>*, std::string*,
-                          std::optional<std::string>*, JsonText, Dialect*>;
+                          std::optional<std::string>*, JsonText, std::optional<Dialect>*>;
 
 struct Key {
   std::string_view name;
@@ -49,7 +49,10 @@ struct Section {
   /// Whether a node of that dialect uses the section; null: every node does.
   bool (*used_in)(Dialect) = nullptr;
 
-  bool is_used(const Config& config) const { return used_in == nullptr || used_in(config.network.dialect); }
+  /// Without a dialect, every section may be used.
+  bool is_used(const Config& config) const {
+    return used_in == nullptr || !config.network.dialect || used_in(*config.network.dialect);
+  }
 };
 
 std::span<const Section> sections();

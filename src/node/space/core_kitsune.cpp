@@ -55,7 +55,7 @@ class CoreKitsune final : public Kitsune, public std::enable_shared_from_this<Co
     if (!backend) return backend.error();
     handler_ = std::move(handler);
     transport_ = make_transport(runtime_, std::move(*backend), std::make_shared<Translator>(weak_from_this()),
-                                builder_.config.network.dialect);
+                                builder_.config.network.spoken());
     return {};
   }
 

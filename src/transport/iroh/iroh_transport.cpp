@@ -12,6 +12,7 @@
 #include "core/slots/slots.hpp"
 #include "kitsune2/dialect.hpp"
 #include "log/log.hpp"
+#include "transport/iroh/built.hpp"
 
 namespace kitsune2 {
 namespace iroh {
@@ -63,7 +64,7 @@ constexpr std::uint64_t kLeastWindow = 256U << 10U;
 
 /// The dialect of the node, or 0.5 for an owner that has set none that uses iroh.
 Dialect dialect_of_node(const NetworkConfig& network) {
-  return uses_iroh(network.dialect) ? network.dialect : Dialect::v0_5;
+  return uses_iroh(network.spoken()) ? network.spoken() : Dialect::v0_5;
 }
 
 quic::Config quic_config(const IrohTransportConfig& config, Dialect dialect) {
@@ -766,6 +767,8 @@ void IrohTransport::arm_timer() {
 }
 
 }  // namespace iroh
+
+bool iroh::has_quic() { return true; }
 
 Result<std::unique_ptr<TransportBackend>> make_iroh_transport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                               const IrohTransportConfig& config,

@@ -1,7 +1,10 @@
 // The iroh transport of a library that was built without QUIC (K2_IROH=OFF): there is none.
 #include "kitsune2/transport_iroh.hpp"
+#include "transport/iroh/built.hpp"
 
 namespace kitsune2 {
+
+bool iroh::has_quic() { return false; }
 
 Result<std::unique_ptr<TransportBackend>> make_iroh_transport(
     Runtime& /*runtime*/, std::shared_ptr<WsConnector> /*connector*/, const IrohTransportConfig& /*config*/,

@@ -15,7 +15,7 @@ int main() {
   const auto headers = std::to_string(KITSUNE2_VERSION_MAJOR) + '.' + std::to_string(KITSUNE2_VERSION_MINOR) + '.' +
                        std::to_string(KITSUNE2_VERSION_PATCH);
   if (headers != version()) return std::cerr << "headers " << headers << ", library " << version() << '\n', 1;
-  auto alice = Node::start({.listen = "127.0.0.1:0"});
+  auto alice = Node::start({.dialect = Dialect::v0_2, .listen = "127.0.0.1:0"});
   if (!alice) return std::cerr << alice.error().to_string() << '\n', 1;
   auto bob = Node::start({.relay = (*alice)->relay_url()});
   if (!bob) return std::cerr << bob.error().to_string() << '\n', 1;

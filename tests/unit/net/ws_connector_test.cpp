@@ -230,7 +230,7 @@ TEST(WsConnector, AServerThatClosesBeforeItAnswersMayExpectTls) {
   const auto end = c.closed.next();
   ASSERT_TRUE(end);
   EXPECT_EQ(end->code, Errc::disconnected);
-  EXPECT_NE(end->message.find("does it expect wss:// there?"), std::string::npos) << end->message;
+  EXPECT_NE(end->message.find("does it expect TLS there?"), std::string::npos) << end->message;
 }
 
 TEST(WsConnector, ErrorsNameThePlace) {

@@ -83,9 +83,9 @@ TEST_F(RealCatchUp, ANodeThatRestartsHasWhatItMissed) {
   }
 }
 
-/// Both have new urls then, and each knows the other at an old one.
+/// In dialect 0.2 both have new urls then, and each knows the other at an old one.
 TEST_F(RealCatchUp, NodesWhoseRelayWasAwayHaveWhatTheyMissed) {
-  auto relay = Node::start({.listen = "127.0.0.1:0"});
+  auto relay = Node::start({.dialect = Dialect::v0_2, .listen = "127.0.0.1:0"});
   ASSERT_TRUE(relay);
   const auto url = (*relay)->relay_url(), addr = (*relay)->listen_addr();
   auto a = start("a", url);
@@ -97,7 +97,7 @@ TEST_F(RealCatchUp, NodesWhoseRelayWasAwayHaveWhatTheyMissed) {
   ASSERT_TRUE(poll_until([&] { return !b.node->run([&] { return b.space->current_url(); }); }, 60s));
   store(a, 100, 20);
   store(b, 200, 20);
-  relay = Node::start({.listen = addr});
+  relay = Node::start({.dialect = Dialect::v0_2, .listen = addr});
   ASSERT_TRUE(relay) << relay.error().to_string();
   EXPECT_TRUE(holds(a, 60) && holds(b, 60));
   EXPECT_NE(b.node->run([&] { return b.space->current_url(); }), old_url);

@@ -217,8 +217,10 @@ TEST_F(NodeTest, ErrorsSayWhatWasWrong) {
   EXPECT_EQ(error({.dialect = Dialect::v0_5}).message.substr(0, 37), "irohTransport.relayUrl: is not set; n");
   EXPECT_EQ(error({.dialect = Dialect::v0_5, .relay = "http://x:1/a//b"}).message.substr(0, 34),
             "relay: must be like https://host:p");
-  EXPECT_EQ(error({.relay = "http://x"}).code, Errc::invalid_config);
-  EXPECT_EQ(error({.relay = "http://x"}).message.substr(0, 7), "relay: ");
+  EXPECT_EQ(error({.dialect = Dialect::v0_5, .relay = "ws://x:1"}).message.substr(0, 34),
+            "relay: must be like https://host:p");
+  EXPECT_EQ(error({.dialect = Dialect::v0_2, .relay = "http://x"}).code, Errc::invalid_config);
+  EXPECT_EQ(error({.dialect = Dialect::v0_2, .relay = "http://x"}).message.substr(0, 7), "relay: ");
   Config plain;
   plain.tx5_transport.server_url = "ws://127.0.0.1:1";
   EXPECT_EQ(error({.config = plain}).message.substr(0, 24), "tx5Transport.serverUrl: ");

@@ -219,16 +219,21 @@ TEST(Config, SchemaCoversEveryKeyAndMatchesTheDefaults) {
 }
 
 TEST(Config, TheDialectIsOneThatIsKnown) {
-  EXPECT_EQ(Config::defaults().network.dialect, Dialect::v0_2);
-  EXPECT_EQ(Json::parse(Config::defaults().to_json())["network"]["dialect"], "0.2");
+  EXPECT_EQ(Config::defaults().network.dialect, std::nullopt);
+  EXPECT_EQ(Json::parse(Config::defaults().to_json())["network"]["dialect"], nullptr);
+  EXPECT_EQ(Config::parse(R"({"network":{"dialect":"0.2"}})")->overlaid("{}")->network.dialect, Dialect::v0_2);
+  EXPECT_EQ(
+      Config::parse(R"({"network":{"dialect":"0.2"}})")->overlaid(R"({"network":{"dialect":null}})")->network.dialect,
+      std::nullopt);
   EXPECT_EQ(Config::parse(R"({"network":{"dialect":"0.2"}})")->network.dialect, Dialect::v0_2);
   EXPECT_EQ(Config::parse(R"({"network":{"dialect":"0.5"}})")->network.dialect, Dialect::v0_5);
   EXPECT_EQ(Config::parse(R"({"network":{"dialect":"0.4"}})")->network.dialect, Dialect::v0_4);
   EXPECT_EQ(error_of(R"({"network":{"dialect":"0.3"}})"),
             R"(network.dialect: must be "0.2" or "0.4" or "0.5", got "0.3")");
-  EXPECT_EQ(error_of(R"({"network":{"dialect":0.2}})"), "network.dialect: must be a string, got a number");
+  EXPECT_EQ(error_of(R"({"network":{"dialect":0.2}})"), "network.dialect: must be a string or null, got a number");
   const Json schema = Json::parse(Config::json_schema());
-  EXPECT_EQ(schema["properties"]["network"]["properties"]["dialect"]["enum"], Json::array({"0.2", "0.4", "0.5"}));
+  EXPECT_EQ(schema["properties"]["network"]["properties"]["dialect"]["enum"],
+            Json::array({"0.2", "0.4", "0.5", nullptr}));
 }
 
 // A text or null, as in the reference.
@@ -256,7 +261,7 @@ TEST(Config, ValuesOfATransportThatTheDialectDoesNotUseAreNotJudged) {
   const std::string iroh =
       R"("irohTransport":{"relayUrl":"nonsense","authMaterialRelayBase64":"AAAA","maxPeers":0,"maxFrameBytes":1})";
   const std::string tx5 = R"("tx5Transport":{"serverUrl":"nonsense","timeoutS":0,"messageSizeMax":1})";
-  auto config = Config::parse('{' + iroh + '}');
+  auto config = Config::parse('{' + iroh + R"(,"network":{"dialect":"0.2"}})");
   ASSERT_TRUE(config) << config.error().to_string();
   EXPECT_EQ(config->iroh_transport.max_peers, 0U);
   EXPECT_TRUE(config->overlaid("{}"));
@@ -264,7 +269,8 @@ TEST(Config, ValuesOfATransportThatTheDialectDoesNotUseAreNotJudged) {
   EXPECT_FALSE(config->validate()) << "it uses the section";
   EXPECT_TRUE(Config::parse('{' + tx5 + R"(,"network":{"dialect":"0.5"}})"));
   EXPECT_EQ(error_of('{' + tx5 + '}'), "tx5Transport.timeoutS: must be a whole number in 1..86400, got 0")
-      << "it uses the section";
+      << "it may use the section";
+  EXPECT_FALSE(Config::parse('{' + iroh + '}'));
   // What has the wrong type, or no meaning in any dialect, is refused as before.
   EXPECT_EQ(error_of(R"({"irohTransport":{"maxPeers":4294967296}})"),
             "irohTransport.maxPeers: must be a whole number in 1..1048576, got 4294967296");

@@ -229,17 +229,19 @@ TEST(CoreReport, KeepsTheMostRecentlyActivePeersAndAllTotals) {
   EXPECT_EQ(space.peers.at(url("a")).failures, 1U);
 }
 
+/// A node whose next poll of the bootstrap server is five minutes away.
+void start_with_rare_polls(Net& net, SimNode& node, Dialect dialect) {
+  node.builder.bootstrap = default_test_builder(net.network, "any", make_prefix_policy()).bootstrap;
+  node.builder.config.network.dialect = dialect;
+  node.builder.config.mem_bootstrap.poll_freq_ms = 300'000;
+  node.start();
+}
+
 /// How long the first op of a node that has just joined takes to one that has joined before.
 Duration first_op(Dialect dialect) {
   Net net;
   SimNode sharer(net, "sharer"), fetcher(net, "fetcher");
-  for (SimNode* node : {&sharer, &fetcher}) {
-    const auto bootstrap = default_test_builder(net.network, "any", make_prefix_policy()).bootstrap;
-    node->builder.bootstrap = bootstrap;
-    node->builder.config.network.dialect = dialect;
-    node->builder.config.mem_bootstrap.poll_freq_ms = 300'000;
-    node->start();
-  }
+  for (SimNode* node : {&sharer, &fetcher}) start_with_rare_polls(net, *node, dialect);
   EXPECT_TRUE(sharer.join(make_agent(1)));
   const auto ids = sharer.add_ops(1, 3);
   net.world.run_for(1min);
@@ -264,20 +266,14 @@ TEST(CoreKitsune, TheFirstOpTakesNoLongerWhereOnlyKnownPeersAreHeard) {
 TEST(CoreKitsune, NewcomersOneAfterTheOtherDoNotWaitForEachOther) {
   Net net;
   SimNode sharer(net, "sharer");
-  const auto start = [&](SimNode& node) {
-    node.builder.bootstrap = default_test_builder(net.network, "any", make_prefix_policy()).bootstrap;
-    node.builder.config.network.dialect = Dialect::v0_5;
-    node.builder.config.mem_bootstrap.poll_freq_ms = 300'000;
-    node.start();
-  };
-  start(sharer);
+  start_with_rare_polls(net, sharer, Dialect::v0_5);
   ASSERT_TRUE(sharer.join(make_agent(1)));
   const auto ids = sharer.add_ops(1, 3);
   net.world.run_for(1min);
   std::deque<SimNode> fetchers;
   for (unsigned i = 0; i < 20; ++i) {
     SimNode& fetcher = fetchers.emplace_back(net, "fetcher-" + std::to_string(i));
-    start(fetcher);
+    start_with_rare_polls(net, fetcher, Dialect::v0_5);
     ASSERT_TRUE(fetcher.join(make_agent(2 + i)));
     fetcher.space->bootstrap().poll_now();
     net.world.run_ready();
@@ -286,16 +282,23 @@ TEST(CoreKitsune, NewcomersOneAfterTheOtherDoNotWaitForEachOther) {
   }
 }
 
-TEST(CoreKitsune, StrangersAreHeardWhenTheyAreKnownAndCauseFewPolls) {
-  Net net;
-  SimNode a(net, "a"), b(net, "b");
-  for (SimNode* node : {&a, &b}) {
-    node->builder.config.network.dialect = Dialect::v0_5;
-    node->start();
+/// Two nodes where only known peers are heard. Neither knows the other.
+struct CoreKitsuneStrangers : ::testing::Test {
+  void SetUp() override {
+    for (SimNode* node : {&a, &b}) {
+      node->builder.config.network.dialect = Dialect::v0_5;
+      node->start();
+    }
+    ASSERT_TRUE(a.join(agent_a));
+    ASSERT_TRUE(b.join(agent_b));
   }
-  const auto agent_a = make_agent(1), agent_b = make_agent(2);
-  ASSERT_TRUE(a.join(agent_a));
-  ASSERT_TRUE(b.join(agent_b));
+
+  Net net;
+  SimNode a{net, "a"}, b{net, "b"};
+  const std::shared_ptr<Ed25519LocalAgent> agent_a = make_agent(1), agent_b = make_agent(2);
+};
+
+TEST_F(CoreKitsuneStrangers, AreHeardWhenTheyAreKnownAndCauseFewPolls) {
   EXPECT_EQ(notify(net, a, b.url).error().code, Errc::blocked) << "a does not know b either";
   a.space->peer_store().insert({b.info_of(agent_b)});
   const int polls = b.bootstrap->polls;
@@ -315,16 +318,7 @@ TEST(CoreKitsune, StrangersAreHeardWhenTheyAreKnownAndCauseFewPolls) {
 }
 
 // They are faster than honest peers renew their infos.
-TEST(CoreKitsune, AFloodOfNewcomersMakesNoPeerInTheStoreAStranger) {
-  Net net;
-  SimNode a(net, "a"), b(net, "b");
-  for (SimNode* node : {&a, &b}) {
-    node->builder.config.network.dialect = Dialect::v0_5;
-    node->start();
-  }
-  const auto agent_a = make_agent(1), agent_b = make_agent(2);
-  ASSERT_TRUE(a.join(agent_a));
-  ASSERT_TRUE(b.join(agent_b));
+TEST_F(CoreKitsuneStrangers, AFloodOfNewcomersMakesNoPeerInTheStoreAStranger) {
   PeerStore& peers = b.space->peer_store();
   peers.insert({a.info_of(agent_a)});
   a.space->peer_store().insert({b.info_of(agent_b)});
