@@ -1,0 +1,177 @@
+// Clients of a relay of dialect 0.5 that do harm, beside an honest pair that goes on.
+// usage: hostile_endpoint HOST:PORT ATTACK ADDRESSES ROUNDS
+// ATTACK: deaf, pings, greedy, absent, unproven, slow; ADDRESSES: how many the attackers have. Ends with 0 when the
+// honest pair has made ROUNDS round trips while the attack went on, and all of them began after it had.
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "support/endpoint_client.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using Client = test::EndpointClient;
+using Loop = test::ClientLoop;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kAttackers = 64;
+constexpr std::size_t kLarge = 60'000;
+constexpr std::size_t kNumber = 1'000'000;  // of the first attacker's key
+
+std::vector<std::uint8_t> datagram(const iroh::EndpointId& to, std::size_t size, std::uint8_t fill) {
+  std::vector<std::uint8_t> out(34 + size, fill);
+  out[0] = 4;
+  std::copy(to.begin(), to.end(), out.begin() + 1);
+  out[33] = 0;
+  return out;
+}
+
+/// Attacks until `stop`. Counts what it did in `acts`.
+class Attack {
+ public:
+  Attack(const sockaddr_in& server, std::string kind, std::uint32_t addresses, const iroh::EndpointId& victim)
+      : server_(server), kind_(std::move(kind)), addresses_(addresses), victim_(victim) {}
+
+  void run(const std::atomic<bool>& stop, std::atomic<std::size_t>& acts) {
+    clients_.resize(kAttackers);
+    while (!stop) {
+      for (std::size_t i = 0; i < clients_.size(); ++i) {
+        if (!clients_[i] || !clients_[i]->ended().empty()) come(i);
+        if (act(i)) ++acts;
+      }
+      loop_.turn(1, [&](Client& client) {
+        if (!is_deaf(client)) client.receive([](const std::uint8_t*, std::size_t) {});
+      });
+    }
+  }
+
+ private:
+  /// Those at odd places of `deaf`, once they are in; all of `pings`.
+  bool is_deaf(const Client& client) const {
+    if (!client.ready()) return kind_ == "unproven";
+    if (kind_ == "pings") return true;
+    if (kind_ != "deaf") return false;
+    for (std::size_t i = 1; i < clients_.size(); i += 2) {
+      if (clients_[i].get() == &client) return true;
+    }
+    return false;
+  }
+
+  void come(std::size_t i) {
+    const auto number = static_cast<std::uint32_t>(kNumber + ++next_);
+    const std::uint32_t from = 0x7f000002U + static_cast<std::uint32_t>(i) % addresses_;
+    clients_[i] = std::make_unique<Client>(number, server_, from, 4096);
+    loop_.add(*clients_[i]);
+  }
+
+  bool act(std::size_t i) {
+    Client& client = *clients_[i];
+    client.flush();
+    if (kind_ == "unproven" || kind_ == "slow") {
+      if (kind_ == "slow" && client.ready()) client.drip();
+      return true;
+    }
+    if (!client.ready() || client.queued() > 0) return false;
+    if (kind_ == "deaf") {
+      if (i % 2 != 0 || !clients_[i + 1]) return false;
+      return send(client, datagram(clients_[i + 1]->id(), kLarge, 1));
+    }
+    if (kind_ == "pings") {
+      const std::uint8_t ping[9] = {9, 1, 2, 3, 4, 5, 6, 7, 8};
+      for (int k = 0; k < 32; ++k) client.send(ping, sizeof ping);
+      return true;
+    }
+    if (kind_ == "greedy") return send(client, datagram(victim_, kLarge, 2));
+    iroh::EndpointId nobody{};  // absent
+    const std::uint64_t n = ++next_absent_;
+    std::memcpy(nobody.data(), &n, sizeof n);
+    return send(client, datagram(nobody, 1200, 3));
+  }
+
+  static bool send(Client& client, const std::vector<std::uint8_t>& frame) {
+    client.send(frame.data(), frame.size());
+    return true;
+  }
+
+  const sockaddr_in server_;
+  const std::string kind_;
+  const std::uint32_t addresses_;
+  const iroh::EndpointId victim_;
+  Loop loop_;
+  std::vector<std::unique_ptr<Client>> clients_;
+  std::size_t next_ = 0;
+  std::uint64_t next_absent_ = 0;
+};
+
+/// Two clients that send each other one datagram in turn. One that does not come back is sent again, as QUIC would.
+class HonestPair {
+ public:
+  explicit HonestPair(const sockaddr_in& server) : a_(1, server, 0x7f000001U), b_(2, server, 0x7f000001U) {
+    loop_.add(a_);
+    loop_.add(b_);
+    while (!a_.ready() || !b_.ready()) turn();
+  }
+  const iroh::EndpointId& id() const { return b_.id(); }
+
+  void round_trip() {
+    const auto number = ++number_;
+    auto there = datagram(b_.id(), 1200, 0);
+    std::memcpy(there.data() + 34, &number, sizeof number);
+    auto sent = Clock::time_point();
+    while (back_ != number) {
+      if (Clock::now() - sent >= std::chrono::milliseconds(300)) {
+        a_.send(there.data(), there.size());
+        sent = Clock::now();
+      }
+      turn();
+    }
+  }
+
+ private:
+  void turn() {
+    loop_.turn(50, [&](Client& client) {
+      client.receive([&](const std::uint8_t* content, std::size_t size) {
+        if (size != 1200) return;  // an attacker's
+        std::uint64_t number = 0;
+        std::memcpy(&number, content, sizeof number);
+        if (&client == &a_) {
+          back_ = number;
+          return;
+        }
+        auto answer = datagram(a_.id(), 1200, 0);
+        std::memcpy(answer.data() + 34, &number, sizeof number);
+        b_.send(answer.data(), answer.size());
+      });
+      if (!client.ended().empty()) test::fail("an honest client is closed: " + client.ended());
+    });
+  }
+
+  Client a_, b_;
+  Loop loop_;
+  std::uint64_t number_ = 0, back_ = 0;
+};
+
+}  // namespace
+}  // namespace kitsune2
+
+int main(int argc, char** argv) {
+  using namespace kitsune2;
+  if (argc != 5) return 2;
+  const sockaddr_in server = test::address_of(argv[1]);
+  HonestPair pair(server);
+  pair.round_trip();
+  std::atomic<bool> stop{false};
+  std::atomic<std::size_t> acts{0};
+  Attack attack(server, argv[2], static_cast<std::uint32_t>(std::stoul(argv[3])), pair.id());
+  std::thread attackers([&] { attack.run(stop, acts); });
+  while (acts < 1000) std::this_thread::yield();
+  const std::size_t rounds = std::stoul(argv[4]);
+  for (std::size_t i = 0; i < rounds; ++i) pair.round_trip();
+  stop = true;
+  attackers.join();
+  std::printf("%s: %zu round trips during %zu acts\n", argv[2], rounds, acts.load());
+  return 0;
+}
