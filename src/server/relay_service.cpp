@@ -325,8 +325,8 @@ net::IpAddress RelayService::client_ip(const HttpServerRequest& request) const {
 HttpHandler::Cost RelayService::cost(const HttpServerRequest& request) {
   const bool upgrade = !request.header("upgrade").empty();
   const bool asks_hook = request.path == "/authenticate" && auth_.hook_has_tls();
-  return {client_ip(request).limit_key().bytes, upgrade                   ? kUpgradeCost
-                                                : asks_hook               ? kTlsCost
+  return {client_ip(request).limit_key().bytes, asks_hook                 ? kTlsCost
+                                                : upgrade                 ? kUpgradeCost
                                                 : request.method == "PUT" ? kPutCost
                                                                           : kRequestCost};
 }

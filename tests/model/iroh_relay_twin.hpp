@@ -163,6 +163,7 @@ class IrohRelayUnderTest {
       K2_ASSERT(full && *refused == Reject::limit_clients);
       return;
     }
+    K2_ASSERT(!full || opening.right != Core::Right::none);
     evictions_ = full ? 1 : 0;
     Peer peer;
     peer.conn = conn;

@@ -25,7 +25,7 @@ class Keeper final : public std::enable_shared_from_this<Keeper> {
     if (refused) client_->forget_token();
     tell([this, done = std::move(done)](const Result<void>& told) {
       if (!told) return done(told.error());
-      done(options_.presents_token ? client_->token() : std::string());
+      done(client_->token());
     });
     if (timer_ == 0) tell_later();
   }
@@ -34,7 +34,7 @@ class Keeper final : public std::enable_shared_from_this<Keeper> {
   void tell(std::function<void(const Result<void>&)> done) {
     HttpRequest request;
     request.method = HttpMethod::kPut;
-    request.url = options_.server + (options_.presents_token ? "/relay/keepalive" : "/relay/register");
+    request.url = options_.server + (options_.has_keepalive ? "/relay/keepalive" : "/relay/register");
     request.body = key_;
     request.headers = {{"Content-Type", "application/octet-stream"}};
     client_->request(std::move(request), [weak = weak_from_this(),

@@ -44,7 +44,7 @@ RelayAccess access_to_relay(Runtime& strand, const Config& config,
   options.server = (relay->uses_tls() ? "https://" : "http://") + std::string(relay->addr());
   options.material = auth_material(*material).value();  // the configuration was checked
   options.interval = std::chrono::seconds(config.iroh_transport.relay_keepalive_interval_s);
-  options.presents_token = offers_relay_v2(config.network.spoken());  // tokens came with that version
+  options.has_keepalive = offers_relay_v2(config.network.spoken());  // it came with that version
   return make_relay_access(strand, http_client(std::move(tls)), std::move(options));
 }
 

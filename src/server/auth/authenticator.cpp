@@ -77,7 +77,9 @@ bool is_token(const std::string& text) {
 Result<std::string> hook_url(std::string_view url) {
   std::string out(url);
   while (out.ends_with('/')) out.pop_back();
-  if (!out.ends_with(kRoute)) out += kRoute;
+  const auto host = out.find("://");
+  const auto path = host == std::string::npos ? host : out.find('/', host + 3);
+  if (path == std::string::npos || !out.substr(path).ends_with(kRoute)) out += kRoute;
   if (const auto parts = net::parse_url(out, "http", "https"); !parts) return parts.error();
   return out;
 }
@@ -241,6 +243,9 @@ HttpReply Authenticator::judge(const Result<HttpResponse>& answer, const net::Ip
   if (status < 200 || status >= 300) {
     const std::string code = "StatusCode(" + std::to_string(status) + ")";
     return fail(502, code, "status " + std::to_string(status));
+  }
+  if (status != 200) {
+    return fail(500, "the hook server's status is neither 200 nor 202", "status " + std::to_string(status));
   }
   // The answer may hold the token in a place where it is not looked for, so it is not quoted.
   const auto json = nlohmann::json::parse(answer->body, nullptr, false);

@@ -148,7 +148,8 @@ void IrohRelayCore::for_each_key(const std::function<void(ConnId, const Id&)>& u
 // --- coming and going
 
 std::optional<IrohReject> IrohRelayCore::on_open(ConnId conn, const Opening& opening, Time now) {
-  if (clients_.size() >= limits_.clients && !make_place(opening.ip, opening.random, now)) {
+  const bool is_full = clients_.size() >= limits_.clients;
+  if (is_full && (opening.right == Right::none || !make_place(opening.ip, opening.random, now))) {
     ++counters_.rejects[static_cast<std::size_t>(IrohReject::limit_clients)];
     return IrohReject::limit_clients;
   }

@@ -109,7 +109,7 @@ struct IrohRelayCounters {
 ///      taken. The core remembers kMostTold receivers of each client and kAllTold in all. *Rationale*: clients only
 ///      log it.
 ///  R12 When `clients` are connected, a newcomer gets the place of another client, by slots::choose. The bytes
-///      forwarded from or to a client count as its use.
+///      forwarded from or to a client count as its use. A newcomer without a right gets no place.
 ///  R13 A check of time that comes kLateCheck late judges nobody. *Rationale*: it was the relay that stood still.
 ///  R14 WebSocket pings and fragments are as much work as messages and are no sign of life. A client may send
 ///      kFreeFrames of them, and one more for each second and for each kBytesForAFrame that it sent; one too many

@@ -45,12 +45,12 @@ struct FakeServer final : HttpClient {
 };
 
 struct RelayAccessTest : ::testing::Test {
-  void start(const std::string& material = "material", bool presents_token = true) {
+  void start(const std::string& material = "material", bool has_keepalive = true) {
     RelayAccessOptions options;
     options.server = "https://relay:1";
     options.material = material;
     options.interval = seconds(120);
-    options.presents_token = presents_token;
+    options.has_keepalive = has_keepalive;
     access = make_relay_access(*runtime, server, options);
   }
   Result<std::string> ask(bool refused = false) {
@@ -113,9 +113,9 @@ TEST_F(RelayAccessTest, WithoutTheRightTheReasonIsGiven) {
   EXPECT_NE(refused.error().message.find("status 404"), std::string::npos);
 }
 
-TEST_F(RelayAccessTest, InDialect04TheRelayKnowsTheKeyAndIsPresentedNothing) {
+TEST_F(RelayAccessTest, InDialect04TheKeyIsRegisteredAndTheTokenPresented) {
   start("material", false);
-  EXPECT_EQ(ask().value(), "");
+  EXPECT_EQ(ask().value(), "token-1");
   EXPECT_EQ(server->paths, std::vector<std::string>{"/relay/register"})
       << "the first one has no token to be refused with";
 }

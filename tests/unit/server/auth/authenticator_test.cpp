@@ -135,6 +135,7 @@ TEST_F(AuthenticatorTest, TheHookServersAnswerDecidesWhatTheClientIsTold) {
   EXPECT_EQ(answers_.at(1).content_type, "");
   EXPECT_EQ(told(HttpResponse{401, "why"}), Told(401, "Unauthorized"));
   EXPECT_EQ(told(HttpResponse{500, "why"}), Told(502, "BAD_GATEWAY: StatusCode(500)"));
+  EXPECT_EQ(told(HttpResponse{201, R"({"authToken":"t"})"}).first, 500);
   EXPECT_EQ(told(HttpResponse{302, ""}), Told(502, "BAD_GATEWAY: StatusCode(302)"));
   EXPECT_EQ(told(make_error(Errc::timed_out, "secret.host: no answer")).second,
             "BAD_GATEWAY: no answer of the hook server");
@@ -151,7 +152,7 @@ TEST_F(AuthenticatorTest, TheHookServersAnswerDecidesWhatTheClientIsTold) {
   EXPECT_EQ(auth_->counters().refused.get(), 1U);
   EXPECT_EQ(auth_->counters().accepted.get(), 1U);
   EXPECT_EQ(auth_->counters().tokens.get(), 1U);
-  EXPECT_EQ(auth_->counters().failed.get(), 4U + 14U);
+  EXPECT_EQ(auth_->counters().failed.get(), 5U + 14U);
 }
 
 TEST_F(AuthenticatorTest, ATokenThatIsNotUsedEndsAndOneOfAConnectionDoesNot) {
@@ -231,6 +232,7 @@ TEST_F(AuthenticatorTest, AUrlOfAHookServerNamesTheServerOrTheWholePath) {
   EXPECT_EQ(hook_url("http://h:1").value(), "http://h:1/authenticate");
   EXPECT_EQ(hook_url("https://h/base//").value(), "https://h/base/authenticate");
   EXPECT_EQ(hook_url("http://h:1/authenticate").value(), "http://h:1/authenticate");
+  EXPECT_EQ(hook_url("http://authenticate").value(), "http://authenticate/authenticate");
   for (const char* bad : {"", "h:1", "ftp://h", "http://"}) EXPECT_FALSE(hook_url(bad).has_value()) << bad;
 }
 
