@@ -75,7 +75,7 @@ def test(world):
         body = ask(admin, "GET", "/metrics")[1]
         return float(re.search(rf"^{re.escape(name)} (\S+)$", body, re.M)[1])
 
-    # How many is the business of the unit tests: on a slow machine the first ones have timed out when the last ones come.
+    # How many is for the unit tests: on a slow machine the first have timed out when the last come.
     wait_until(lambda: metric("kitsune2_relay_auth_hook_calls") >= 1, "a call that hangs")
     equal(ask(address, "GET", "/bootstrap/AAAA", token=TOKEN)[0], 200, "a list meanwhile")
     Hook.release.set()
