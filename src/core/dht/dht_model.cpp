@@ -36,6 +36,15 @@ NextAction with_ids(const S& ours, bool is_shown, std::vector<SliceRef> slices) 
   return SendSnapshotAndIds{ours, std::move(slices)};
 }
 
+/// Takes `id` out of the cell of `key`. Returns false if there is no such cell.
+bool take(auto& cells, const auto& key, ByteView id) {
+  const auto it = cells.find(key);
+  if (it == cells.end()) return false;
+  it->second.hash.combine(id);
+  if (--it->second.ops == 0) cells.erase(it);
+  return true;
+}
+
 }  // namespace
 
 Result<void> DhtModel::check_length(std::size_t size) {
@@ -44,6 +53,14 @@ Result<void> DhtModel::check_length(std::size_t size) {
   if (size == id_size_) return {};
   return make_error(Errc::invalid_argument, "an op id of " + std::to_string(size) +
                                                 " bytes in a space whose op ids have " + std::to_string(id_size_));
+}
+
+bool DhtModel::SliceCells::remove(std::uint64_t slice, ByteView id) {
+  if (first_slice_ != slice) return take(rest_, slice, id);
+  if (first_.ops == 0) return false;
+  first_.hash.combine(id);
+  if (--first_.ops == 0) first_ = {};
+  return true;
 }
 
 template <class T>
@@ -74,13 +91,6 @@ Result<void> DhtModel::add(std::uint32_t location, Timestamp created_at, ByteVie
 }
 
 Result<void> DhtModel::remove(std::uint32_t location, Timestamp created_at, ByteView id) {
-  const auto take = [&](auto& cells, const auto& key) {
-    const auto it = cells.find(key);
-    if (it == cells.end()) return false;
-    it->second.hash.combine(id);
-    if (--it->second.ops == 0) cells.erase(it);
-    return true;
-  };
   const auto absent = [] { return make_error(Errc::not_found, "no op is known in this sector and slice"); };
   if (ops_ == 0 || id.size() != id_size_) return absent();
   const std::int64_t unit = unit_of(created_at);
@@ -91,12 +101,12 @@ Result<void> DhtModel::remove(std::uint32_t location, Timestamp created_at, Byte
   }
   if (unit < layout_.boundary_unit()) {
     Disc& disc = disc_[sector];
-    if (!take(disc.slices, static_cast<std::uint64_t>(unit / kUnitsPerSlice))) return absent();
+    if (!disc.slices.remove(static_cast<std::uint64_t>(unit / kUnitsPerSlice), id)) return absent();
     disc.all.hash.combine(id);
     if (--disc.all.ops == 0) disc.all = {};
   } else {
-    if (!take(units_, unit_key(unit, sector))) return absent();
-    if (const auto ring = layout_.ring_of(unit)) take(rings_[*ring], sector);
+    if (!take(units_, unit_key(unit, sector), id)) return absent();
+    if (const auto ring = layout_.ring_of(unit)) take(rings_[*ring], sector, id);
   }
   --ops_;
   return {};
@@ -169,7 +179,7 @@ DiscSectorsSnapshot DhtModel::disc_sectors(const SectorSet& common) const {
 
 std::map<std::uint64_t, CombinedHash> DhtModel::disc_slices(std::uint32_t sector) const {
   std::map<std::uint64_t, CombinedHash> out;
-  for (const auto& [slice, cell] : disc_[sector].slices) out.emplace(slice, cell.hash);
+  disc_[sector].slices.visit([&](std::uint64_t slice, const Cell& cell) { out.emplace(slice, cell.hash); });
   return out;
 }
 
@@ -279,10 +289,10 @@ void DhtModel::check_invariants() const {
   std::uint64_t ops = 0;
   for (const Disc& disc : disc_) {
     Cell all;
-    for (const auto& [slice, cell] : disc.slices) {
+    disc.slices.visit([&](std::uint64_t slice, const Cell& cell) {
       K2_ASSERT(slice < layout_.full_slices() && cell.ops > 0 && cell.hash.size() == id_size_);
       all.combine(cell);
-    }
+    });
     K2_ASSERT(all == disc.all);
     ops += all.ops;
   }

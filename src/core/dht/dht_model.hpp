@@ -85,8 +85,28 @@ class DhtModel {
  private:
   static constexpr std::uint32_t kSectors = SectorSet::kCount;
   using SectorCells = boost::unordered_flat_map<std::uint32_t, Cell>;
+  /// The cells of one sector, by full slice. The first one is kept in place: a sector whose ops all lie in one slice,
+  /// as those without a time do, allocates nothing.
+  class SliceCells {
+   public:
+    Cell& operator[](std::uint64_t slice) {
+      if (first_.ops == 0 && rest_.empty()) first_slice_ = slice;
+      return first_slice_ == slice ? first_ : rest_[slice];
+    }
+    /// Takes `id` out of a cell. Returns false if that cell holds no op.
+    bool remove(std::uint64_t slice, ByteView id);
+    void visit(const auto& on_cell) const {
+      if (first_.ops > 0) on_cell(first_slice_, first_);
+      for (const auto& [slice, cell] : rest_) on_cell(slice, cell);
+    }
+
+   private:
+    std::uint64_t first_slice_ = 0;  ///< only first_ may hold ops of it, though first_ may be empty
+    Cell first_;
+    boost::unordered_flat_map<std::uint64_t, Cell> rest_;
+  };
   struct Disc {
-    boost::unordered_flat_map<std::uint64_t, Cell> slices;
+    SliceCells slices;
     Cell all;
   };
 
