@@ -30,10 +30,10 @@ struct SqliteOpStoreOptions {
   /// The most bytes of open requests that are kept (an op id and one byte per op and source); beyond that `add_pending`
   /// fails with Errc::overloaded. The default holds 16 million requests with ids of 32 bytes.
   std::uint64_t max_kept_request_bytes = 512U << 20;
-  /// A new file keeps its indexes in sorted runs (version 2 of the schema), so that what storing an op costs does not
-  /// grow with what the store holds. docs/store-format.md says what becomes of a file of version 1. Programs that know
-  /// version 1 only refuse a file of version 2. False: a new file has version 1, and one that has it keeps it.
-  bool index_in_runs = true;
+  /// A new file keeps its indexes in sorted runs (version 2 of the schema, docs/store-format.md), so that what storing
+  /// an op costs does not grow with what the store holds. Files that exist stay as they are. Programs that know version
+  /// 1 only refuse such a file.
+  bool index_in_runs = false;
   /// For `kitsune2 status` beside a running node: takes no lock and changes nothing; writes get Errc::unsupported.
   bool read_only = false;
 };

@@ -28,7 +28,7 @@ RSS_GROWTH = 4 * MIB  # over the second half
 FD_GROWTH = 2
 RSS_CEILING = 160 * MIB  # of any node at any time: 80 MiB of page caches, 64 MiB queued for one peer, and the program
 PEERS_DB = 1 * MIB
-OVERHEAD_PER_OP = 400  # database bytes beside the payload: the row, two indexes that are merged, and free slots
+OVERHEAD_PER_OP = 400  # database bytes beside the payload: three indexes and half-full pages
 DRIFT = 0.05  # of database bytes an op, middle to end
 SLACK = 512 << 10  # pages in the file or the WAL that hold no op yet; what counts in a short run only
 WAL = 40 * MIB
@@ -37,7 +37,7 @@ WAL = 40 * MIB
 def look_at_store(path, acked):
     """What a stopped node has on disk."""
     with contextlib.closing(sqlite3.connect(path)) as db:
-        rows = db.execute("SELECT op.id, coalesce(op.data, op_data.data) FROM op LEFT JOIN op_data USING (stored_at)")
+        rows = db.execute("SELECT op.id, op_data.data FROM op JOIN op_data USING (stored_at)")
         ids, wrong = set(), 0
         for op, data in rows:
             ids.add(bytes(op))
