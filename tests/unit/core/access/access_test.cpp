@@ -141,7 +141,7 @@ TEST(StrangerPolls, SeveralPollsForOneAreTakenAwayTogether) {
 }
 
 // The twin keeps all polls that were not taken away, and compares their number with the promise.
-TEST(StrangerPolls, WhatIsNotTakenAwayKeepsToTheRate) {
+TEST(StrangerPolls, PollsThatCountKeepToTheRate) {
   std::mt19937_64 random(7);
   for (int round = 0; round < 50; ++round) {
     StrangerPolls polls;

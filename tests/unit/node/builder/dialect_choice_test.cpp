@@ -40,7 +40,7 @@ struct DialectChoice : ::testing::Test {
           .string();
 };
 
-TEST_F(DialectChoice, WhatIsNamedComesBeforeTheFolderAndTheFolderBeforeTheRelay) {
+TEST_F(DialectChoice, ANameComesBeforeTheFolderAndTheFolderBeforeTheRelay) {
   const std::string old = folder("old", Dialect::v0_2), late = folder("late", Dialect::v0_4);
   EXPECT_EQ(chosen({}, config, "", ""), default_dialect());
   EXPECT_EQ(chosen({}, config, "", dir + "/new"), default_dialect());
