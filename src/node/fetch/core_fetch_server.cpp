@@ -97,7 +97,6 @@ void FetchServer::on(const ServeCore::Read& read) {
       for (; next != std::default_sentinel && ids.size() < read.max_ids; ++next) ids.emplace_back(*next);
       if (next == std::default_sentinel) request.ids.pop_front();
     }
-    drop_repetitions(ids);
   }
   auto asked = std::make_shared<std::vector<OpId>>(ids);
   store_->retrieve_ops(std::move(ids), read.max_bytes,
@@ -122,6 +121,9 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
     fit = std::min(fitting(ops, max_message_bytes_), read.max_bytes <= ServeCore::kFrameBytes ? 1 : SIZE_MAX);
   const bool is_too_large = !ops.empty() && fit == 0;
   if (fit < ops.size()) ops.erase(ops.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(1, fit)), ops.end());
+  // The store returns each op once, in the order asked. If as many came as were asked for, no id repeats, and there is
+  // no need to hash them all.
+  if (ops.size() != asked.size()) drop_repetitions(asked);
   ServeCore::ReadOutcome outcome;
   outcome.has_ops = fit > 0;
   outcome.ops = fit;
