@@ -28,6 +28,10 @@ namespace {
 
 const SpaceId kSpace = SpaceId::from_text("hostile");
 
+// A relay divides what an address may send among its clients, so each party has an address of its own. Attackers have
+// networks from 1 on.
+constexpr std::size_t kHonestNetwork = 200, kNeighbourNetwork = 201;
+
 // ------------------------------------------------------------------------------------------------ victim and honest
 
 /// Decodes base64url.
@@ -114,6 +118,7 @@ int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_
 
 /// A node with an agent that joins and stays. During an attack the victim must not forget it.
 int neighbour(const std::string& relay) {
+  come_from(1, kNeighbourNetwork);
   NodeOptions options = quiet_options();
   options.relay = relay;
   auto node = need(Node::start(options));
@@ -138,6 +143,7 @@ int info(const std::string& relay, const std::string& space) {
 }
 
 int honest(const std::string& relay, const std::string& from, std::size_t ops, std::size_t size) {
+  come_from(1, kHonestNetwork);
   const Url source = need(Url::parse(from));
   const auto ids = all_ids(ops, size);
   std::uint64_t before = 0;
