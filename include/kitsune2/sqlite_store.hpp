@@ -31,8 +31,9 @@ struct SqliteOpStoreOptions {
   /// fails with Errc::overloaded. The default holds 16 million requests with ids of 32 bytes.
   std::uint64_t max_kept_request_bytes = 512U << 20;
   /// A new file keeps its indexes in sorted runs (version 2 of the schema, docs/store-format.md), so that what storing
-  /// an op costs does not grow with what the store holds. Files that exist stay as they are. Programs that know version
-  /// 1 only refuse such a file.
+  /// an op costs does not grow with what the store holds; and a file of version 1 is converted while it is used.
+  /// Programs that know version 1 only refuse a file of version 2. False: a new file has version 1, and no conversion
+  /// begins.
   bool index_in_runs = false;
   /// For `kitsune2 status` beside a running node: takes no lock and changes nothing; writes get Errc::unsupported.
   bool read_only = false;

@@ -37,6 +37,8 @@ class StoreHistory {
       : world_(seed), disk_(seed ^ 0x6469736bU), large_(large), policy_(make_sha256_policy(kMostBytes)) {
     disk_.make_file(kPath);
     options_.index_in_runs = in_runs;
+    // Some begin as a store of version 1, and are converted after a start.
+    starts_in_tables_ = in_runs ? pick(2) * pick(4) : 0;
     if (in_runs) {
       // So small that a few ops make runs of several levels.
       merge_rules_ = {.newest = 1 + pick(12),
@@ -116,7 +118,12 @@ class StoreHistory {
       const auto errors = disk_.counters().errors;
       auto environment = sim_environment(disk_, *runtime_);
       environment.merge_rules = merge_rules_;
-      auto opened = sqlite::open_op_store(environment, *runtime_, policy_, kSpace, kPath, options_);
+      auto options = options_;
+      if (starts_in_tables_ > 0) {
+        options.index_in_runs = false;
+        --starts_in_tables_;
+      }
+      auto opened = sqlite::open_op_store(environment, *runtime_, policy_, kSpace, kPath, options);
       if (opened.has_value() && disk_.has_power()) {
         store_ = *opened;
         break;
@@ -187,6 +194,7 @@ class StoreHistory {
     disk_.keep_power();
     auto connection = sqlite::Connection::open(kPath, sqlite::Connection::Mode::write, disk_.vfs());
     ASSERT_TRUE(connection.has_value()) << connection.error().to_string();
+    if (connection->number("PRAGMA user_version").value() == 1) return;
     const auto slots = connection->number("SELECT max(n)+1 FROM slot").value();
     const auto which = static_cast<std::int64_t>(pick(static_cast<std::size_t>(slots) + 1));
     const std::string sql = which < slots ? "UPDATE slot SET data=zeroblob(16344) WHERE n=" + std::to_string(which)
@@ -557,6 +565,7 @@ class StoreHistory {
   const bool large_;
   const std::shared_ptr<const OpPolicy> policy_;
   SqliteOpStoreOptions options_;
+  std::size_t starts_in_tables_ = 0;
   runs::MergeRules merge_rules_;
   std::vector<MetaOp> ops_;
   std::vector<Url> sources_;

@@ -1,6 +1,7 @@
 // The threads and the file system of SQLite stores outside the simulation.
 #include "store/sqlite/environment.hpp"
 
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <mutex>
@@ -34,7 +35,12 @@ std::shared_ptr<SharedThreads> threads_for(Duty duty) {
 
 const Environment& real_environment() {
   static const Environment environment{
-      [](Duty duty, Worker::Turn turn) { return threads_for(duty)->make_worker(std::move(turn)); }};
+      .make_worker = [](Duty duty, Worker::Turn turn) { return threads_for(duty)->make_worker(std::move(turn)); },
+      .free_bytes = [](const std::string& path) -> std::optional<std::uint64_t> {
+        struct statvfs disk {};
+        if (::statvfs(path.c_str(), &disk) != 0) return std::nullopt;
+        return std::uint64_t{disk.f_bavail} * disk.f_frsize;
+      }};
   return environment;
 }
 

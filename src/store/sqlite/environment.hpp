@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "kitsune2/peer_store.hpp"
@@ -45,6 +46,8 @@ struct Environment {
   /// The SQLite VFS. Null: the system's files, which are locked by us, and created if missing. Otherwise the file must
   /// exist (it may be empty), and nobody else may use it.
   const char* vfs = nullptr;
+  /// How many bytes are free where the file lies; nullopt: not known. Empty: it is not asked.
+  std::function<std::optional<std::uint64_t>(const std::string& path)> free_bytes = {};
   /// Of the indexes of op stores that have them in runs.
   runs::MergeRules merge_rules = {};
 };

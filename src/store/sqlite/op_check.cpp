@@ -35,6 +35,12 @@ class Check {
   Check(Connection connection, int version, const OpPolicy& policy, const SqliteCheckOptions& options)
       : connection_(std::move(connection)), policy_(policy), options_(options), version_(version) {}
 
+  /// Whether the owner has converted the store meanwhile.
+  bool is_of_another_version() {
+    const auto version = connection_.number("PRAGMA user_version");
+    return version && *version != version_;
+  }
+
   Result<SqliteCheckReport> run() {
     auto ok = prepare();
     if (ok) ok = read_totals();
@@ -65,7 +71,8 @@ class Check {
       index_ = std::move(*tables);
     }
     const std::string row = std::string("SELECT stored_at, loc, id, created_at, size, ") +
-                            sqlite::data_column(version_) + (has_runs() ? ", data IS NULL" : ", 1") + " FROM op";
+                            sqlite::data_column(version_) + (sqlite::has_runs(version_) ? ", data IS NULL" : ", 1") +
+                            " FROM op";
     const std::string rows = row + " WHERE stored_at>?1 ORDER BY stored_at";
     const std::string row_at = row + " WHERE stored_at=?1";
     Statement listed;
@@ -105,7 +112,7 @@ class Check {
   }
 
   Result<void> read_piece() {
-    if (auto ok = connection_.run("BEGIN"); !ok) return ok;
+    if (auto ok = begin(); !ok) return ok;
     if (auto ok = index_->refresh(); !ok && !is_index_damage(ok.error())) {
       connection_.roll_back();
       return ok;
@@ -216,7 +223,7 @@ class Check {
   Result<void> compare_runs() {
     Result<void> ok;
     for (bool complete = false; ok && !complete && !skips_index_;) {
-      ok = connection_.run("BEGIN");
+      ok = begin();
       if (ok) ok = index_->refresh();
       if (ok) {
         const auto piece = runs_check_->next_piece();
@@ -257,7 +264,7 @@ class Check {
   }
 
   Result<void> compare_totals() {
-    if (auto ok = connection_.run("BEGIN"); !ok) return ok;
+    if (auto ok = begin(); !ok) return ok;
     Result<void> ok;
     {
       const Use counted(counted_);
@@ -314,7 +321,14 @@ class Check {
   Connection connection_;
   const OpPolicy& policy_;
   const SqliteCheckOptions& options_;
-  bool has_runs() const { return version_ == sqlite::kRunsFormat.version; }
+  bool has_runs() const { return sqlite::answers_from_runs(version_); }
+  /// Begins a transaction. The owner may have converted the store since the last one.
+  Result<void> begin() {
+    if (auto ok = connection_.run("BEGIN"); !ok) return ok;
+    if (!is_of_another_version()) return {};
+    connection_.roll_back();
+    return make_error(Errc::io, connection_.path() + ": the store is being converted");
+  }
 
   const int version_;  ///< of the schema
   std::unique_ptr<sqlite::OpIndex> index_;
@@ -339,11 +353,16 @@ Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const O
   const auto info = read_sqlite_op_store_info(path);
   if (!info) return info.error();
   if (info->policy != policy.name()) return other_policy(path, *info, policy);
-  auto connection = Connection::open(path, Connection::Mode::read_only);
-  if (!connection) return connection.error();
-  const auto version = sqlite::open_op_format(*connection, nullptr);
-  if (!version) return version.error();
-  return Check(std::move(*connection), *version, policy, options).run();
+  // While it is converted it has three other versions one after the other. The check begins again with each.
+  for (int tries = 1;; ++tries) {
+    auto connection = Connection::open(path, Connection::Mode::read_only);
+    if (!connection) return connection.error();
+    const auto version = sqlite::open_op_format(*connection, nullptr);
+    if (!version) return version.error();
+    Check check(std::move(*connection), *version, policy, options);
+    auto report = check.run();
+    if (report || tries == 4 || !check.is_of_another_version()) return report;
+  }
 }
 
 Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const OpPolicy& policy,

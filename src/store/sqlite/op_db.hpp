@@ -96,15 +96,30 @@ class OpWriter {
   /// Whether there are runs to be merged.
   bool wants_merging() const { return runs_ != nullptr && runs_->has_work(); }
   /// Whether the index does not have all ops yet, and is to be caught up. Until then a look-up goes through rows.
-  bool is_behind() const { return runs_ != nullptr && runs_->is_behind(); }
+  bool is_behind() const { return answers_from_runs(version_) && runs_->is_behind(); }
   /// Takes the next ops into the index, in a transaction of its own. `ops` have been stored since the last time: it
   /// takes more than that.
   Result<void> catch_up(std::size_t ops = 0);
   struct Progress {
     std::uint64_t ops, of;
   };
-  /// How many ops the index has.
-  Progress progress() const { return {std::min(runs_->entries(), now_.totals.ops), now_.totals.ops}; }
+  /// How many ops the runs have.
+  Progress progress() const {
+    const std::uint64_t ops = runs_ != nullptr ? runs_->entries() : 0;
+    return {std::min(ops, now_.totals.ops), now_.totals.ops};
+  }
+  /// The version of the schema.
+  int version() const { return version_; }
+  /// Whether the file is on its way from version 1 to 2.
+  bool is_converting() const { return has_runs(version_) && version_ != kRunsFormat.version; }
+  /// The next piece of that way, in a transaction of its own; `ops` as above. In version 1 it starts. The old indexes
+  /// answer until the runs have all ops; then they are removed, one a piece. After a failure nothing has changed.
+  Result<void> convert(std::size_t ops = 0);
+  /// The bytes that the database grows by, at most, while it is converted, and those that it has.
+  struct Room {
+    std::uint64_t needed, used;
+  };
+  Result<Room> room_for_conversion();
   /// These are going to be stored: while the index is behind they are looked for together.
   Result<void> expect(const std::vector<OpId>& op_ids) { return index_->expect(op_ids); }
   /// Merges a piece, in a transaction of its own.
@@ -129,8 +144,12 @@ class OpWriter {
   };
 
   OpWriter();
-  Result<void> prepare(const OpFileOptions& options);
+  Result<void> prepare();
+  Result<void> prepare_index();
   Result<void> load_index();
+  Result<void> take_version(int version);
+  /// Whether the indexes are SQLite's.
+  bool has_tables() const { return !answers_from_runs(version_); }
   /// A row of the pending table, without the ids that are dropped from it.
   struct PendingRow {
     std::int64_t seq;
@@ -165,6 +184,7 @@ class OpWriter {
   Result<bool> mend(std::int64_t stored_at, const OpRecord& entry, bool is_right, const OpPolicy& policy,
                     Examined& out);
   Result<void> remove(std::int64_t stored_at);
+  Result<void> start_runs_anew();
   bool may_make_indexes_anew() const { return !indexes_stay_ && !now_.indexes_made_anew; }
   Result<void> make_indexes_anew();
   Result<bool> indexes_agree(std::int64_t stored_at, const OpRecord& entry);
@@ -181,6 +201,7 @@ class OpWriter {
   std::unique_ptr<int> wal_frames_;  ///< in the WAL after the last commit; written by SQLite's hook
   int most_frames_ = 0;              ///< the WAL is copied into the database when it has this many
   int least_frames_ = 0;             ///< or, if commits are small, this many
+  int short_frames_ = 0;             ///< where runs answer
   int frames_seen_ = 0;              ///< by `tend_wal` last
   int tended_at_ = 0;                ///< how many it had when it was copied last
   int largest_commit_ = 0;           ///< since then, in frames
@@ -188,8 +209,12 @@ class OpWriter {
   std::unique_ptr<GatherVfs> vfs_;  ///< destroyed after the connection
   Connection connection_;
   int version_ = 0;  ///< of the schema
-  std::unique_ptr<OpIndex> index_;
-  RunsIndex* runs_ = nullptr;  ///< `index_`, in version 2
+  const OpPolicy* policy_ = nullptr;
+  runs::MergeRules rules_;
+  std::unique_ptr<OpIndex> tables_;  ///< until the runs answer
+  std::unique_ptr<RunsIndex> runs_;  ///< except in version 1
+  OpIndex* index_ = nullptr;         ///< the one that answers
+  bool is_stale_ = false;            ///< the file has another version than statements and indexes: `take_version`
   Statement insert_op_, insert_data_, set_totals_, put_slice_hash_;
   Statement find_source_, insert_source_, bytes_of_source_, remove_source_, remove_unused_sources_;
   Statement insert_pending_, remove_pending_, list_pending_, list_pending_of_, update_pending_, remove_pending_row_;
@@ -256,6 +281,7 @@ class OpReader {
  private:
   OpReader() = default;
   Result<void> prepare();
+  Result<void> follow_version();
   /// Several statements on one state of the database. Nothing else may be begun while it exists.
   class Snapshot;
   /// Reads the bytes of `out`, which are at `places`, and removes damaged ops from it.
@@ -279,7 +305,7 @@ class OpReader {
   Statement data_, data_from_, totals_, last_;
   Statement by_stored_, count_since_;
   Statement slice_count_, slice_, slices_;
-  Statement pending_from_, meta_;
+  Statement pending_from_, meta_, user_version_;
 };
 
 }  // namespace kitsune2::sqlite

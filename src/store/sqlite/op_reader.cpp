@@ -135,6 +135,7 @@ bool is_size(std::int64_t number) { return number >= 0 && number <= INT32_MAX; }
 class OpReader::Snapshot {
  public:
   explicit Snapshot(OpReader& reader) : connection_(reader.connection_), started_(connection_.run("BEGIN")) {
+    if (started_) started_ = reader.follow_version();
     if (started_) started_ = reader.index_->refresh();
   }
   ~Snapshot() { connection_.roll_back(); }
@@ -164,7 +165,7 @@ Result<OpReader> OpReader::open(const std::string& path, bool read_only, const c
 }
 
 Result<void> OpReader::prepare() {
-  if (version_ == kRunsFormat.version) {
+  if (answers_from_runs(version_)) {
     auto runs = RunsIndex::make(connection_, policy_, false, rules_);
     if (!runs) return runs.error();
     index_ = std::move(*runs);
@@ -173,9 +174,8 @@ Result<void> OpReader::prepare() {
     if (!tables) return tables.error();
     index_ = std::move(*tables);
   }
-  const std::string data = version_ == kTablesFormat.version
-                               ? "SELECT stored_at, data FROM op_data"
-                               : std::string("SELECT stored_at, ") + data_column(version_) + " FROM op";
+  const std::string data = !has_runs(version_) ? "SELECT stored_at, data FROM op_data"
+                                               : std::string("SELECT stored_at, ") + data_column(version_) + " FROM op";
   const std::string data_at = data + " WHERE stored_at=?1";
   const std::string data_from = data + " WHERE stored_at>=?1 ORDER BY stored_at";
   const std::pair<Statement*, const char*> all[] = {
@@ -192,6 +192,7 @@ Result<void> OpReader::prepare() {
        "SELECT pending.seq, source.url, pending.ids FROM pending JOIN source ON source.number=pending.source"
        " WHERE pending.seq>?1 ORDER BY pending.seq"},
       {&meta_, "SELECT value FROM meta WHERE key=?1"},
+      {&user_version_, "PRAGMA user_version"},
   };
   for (const auto& [statement, sql] : all) {
     auto prepared = connection_.prepare(sql);
@@ -199,6 +200,26 @@ Result<void> OpReader::prepare() {
     *statement = std::move(*prepared);
   }
   return {};
+}
+
+/// A file of version 1 is converted while it is read.
+Result<void> OpReader::follow_version() {
+  if (version_ == kRunsFormat.version) return {};
+  int version = 0;
+  {
+    const Use use(user_version_);
+    if (const int rc = use->step(); rc != SQLITE_ROW) return connection_.error(rc);
+    version = static_cast<int>(use->int64(0));
+  }
+  if (version == version_) return {};
+  if (version < 1 || version > kConvertedFormat.version) {
+    return make_error(Errc::unsupported,
+                      connection_.path() + ": another program has made it version " + std::to_string(version));
+  }
+  const int before = std::exchange(version_, version);
+  auto ok = prepare();
+  if (!ok) version_ = before;
+  return ok;
 }
 
 Error OpReader::damaged(const char* table) const {

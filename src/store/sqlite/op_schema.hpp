@@ -20,46 +20,75 @@ namespace kitsune2::sqlite {
   "CREATE TABLE pending(seq INTEGER PRIMARY KEY, source INTEGER NOT NULL, ids BLOB NOT NULL);"               \
   "CREATE INDEX pending_by_source ON pending(source);"
 
+#define K2_OP_BY_LOC "CREATE INDEX op_by_loc ON op(loc, id, created_at, size);"
+#define K2_OP_BY_TIME "CREATE INDEX op_by_time ON op(created_at, stored_at, loc, id, size);"
+#define K2_OP_WITH_DATA                                                                    \
+  "CREATE TABLE op(stored_at INTEGER PRIMARY KEY, loc INTEGER NOT NULL, id BLOB NOT NULL," \
+  " created_at INTEGER NOT NULL, size INTEGER NOT NULL, data BLOB);"
+#define K2_RUNS_TABLES                                                               \
+  "CREATE TABLE slot(n INTEGER PRIMARY KEY, data BLOB NOT NULL);"                    \
+  "CREATE TABLE manifest(one INTEGER PRIMARY KEY CHECK(one=1), data BLOB NOT NULL);" \
+  "CREATE TABLE dropped(seq INTEGER PRIMARY KEY, stored_at INTEGER NOT NULL);"
+
 /// Version 1: the indexes are SQLite's.
 inline constexpr Format kTablesFormat{
     0x6b326f70,  // "k2op"
     1, "op store",
     K2_OP_STORE_TABLES
     "CREATE TABLE op(stored_at INTEGER PRIMARY KEY, loc INTEGER NOT NULL, id BLOB NOT NULL,"
-    " created_at INTEGER NOT NULL, size INTEGER NOT NULL);"
-    "CREATE INDEX op_by_loc ON op(loc, id, created_at, size);"
-    "CREATE INDEX op_by_time ON op(created_at, stored_at, loc, id, size);"};
+    " created_at INTEGER NOT NULL, size INTEGER NOT NULL);" K2_OP_BY_LOC K2_OP_BY_TIME};
 
 /// Version 2: ops are only appended, and the indexes are runs (store/runs), whose blocks lie in `slot`. `data` is null
 /// if the bytes are in op_data.
-inline constexpr Format kRunsFormat{
-    0x6b326f70, 2, "op store",
-    K2_OP_STORE_TABLES
-    "CREATE TABLE op(stored_at INTEGER PRIMARY KEY, loc INTEGER NOT NULL, id BLOB NOT NULL,"
-    " created_at INTEGER NOT NULL, size INTEGER NOT NULL, data BLOB);"
-    "CREATE TABLE slot(n INTEGER PRIMARY KEY, data BLOB NOT NULL);"
-    "CREATE TABLE manifest(one INTEGER PRIMARY KEY CHECK(one=1), data BLOB NOT NULL);"
-    "CREATE TABLE dropped(seq INTEGER PRIMARY KEY, stored_at INTEGER NOT NULL);"};
+inline constexpr Format kRunsFormat{0x6b326f70, 2, "op store", K2_OP_STORE_TABLES K2_OP_WITH_DATA K2_RUNS_TABLES};
+
+/// Version 1 on its way to version 2: the runs are being made, and SQLite's indexes answer. Its number is not 2, so
+/// that no program takes it for complete.
+inline constexpr Format kConvertingFormat{0x6b326f70, 3, "op store",
+                                          K2_OP_STORE_TABLES K2_OP_WITH_DATA K2_OP_BY_LOC K2_OP_BY_TIME K2_RUNS_TABLES};
+/// The runs answer, and one of SQLite's indexes is still to be removed.
+inline constexpr Format kConvertedFormat{0x6b326f70, 4, "op store",
+                                         K2_OP_STORE_TABLES K2_OP_WITH_DATA K2_OP_BY_TIME K2_RUNS_TABLES};
+
+/// From version 1 to 3. The bytes of the ops that are there stay in op_data.
+inline constexpr const char* kStartConversion =
+    "ALTER TABLE op ADD COLUMN data BLOB;" K2_RUNS_TABLES "PRAGMA user_version=3;";
+/// From 3 to 4, and from 4 to 2.
+inline constexpr const char* kSwitchToRuns = "DROP INDEX op_by_loc;PRAGMA user_version=4;";
+inline constexpr const char* kEndConversion = "DROP INDEX op_by_time;PRAGMA user_version=2;";
 
 #undef K2_OP_STORE_TABLES
+#undef K2_OP_BY_LOC
+#undef K2_OP_BY_TIME
+#undef K2_OP_WITH_DATA
+#undef K2_RUNS_TABLES
 
-/// Opens a file of either version, or makes a new one in `for_new`; null: there must be one. Returns the version.
+inline bool has_runs(int version) { return version != kTablesFormat.version; }
+/// Whether runs are complete and asked, and not SQLite's indexes.
+inline bool answers_from_runs(int version) {
+  return version == kRunsFormat.version || version == kConvertedFormat.version;
+}
+
+/// Opens a file of any version, or makes a new one in `for_new`; null: there must be one. Returns the version.
 /// Errors: as open_format.
 inline Result<int> open_op_format(Connection& connection, const Format* for_new) {
   const auto version = connection.number("PRAGMA user_version");
   if (!version) return version.error();
   const bool may_create = *version == 0 && for_new != nullptr;
   // A later version is refused by the latest one, which names what is known.
-  const Format& format = may_create ? *for_new : *version >= kRunsFormat.version ? kRunsFormat : kTablesFormat;
-  if (auto ok = open_format(connection, format, may_create); !ok) return ok.error();
-  return format.version;
+  const Format* format = *version > kConvertedFormat.version ? &kConvertedFormat : &kTablesFormat;
+  for (const Format* known : {&kRunsFormat, &kConvertingFormat, &kConvertedFormat}) {
+    if (*version == known->version) format = known;
+  }
+  if (may_create) format = for_new;
+  if (auto ok = open_format(connection, *format, may_create); !ok) return ok.error();
+  return format->version;
 }
 
 /// The bytes of an op of the table `op`: an expression.
 inline const char* data_column(int version) {
-  return version == kTablesFormat.version
-             ? "(SELECT data FROM op_data WHERE op_data.stored_at=op.stored_at)"
-             : "coalesce(data, (SELECT data FROM op_data WHERE op_data.stored_at=op.stored_at))";
+  return !has_runs(version) ? "(SELECT data FROM op_data WHERE op_data.stored_at=op.stored_at)"
+                            : "coalesce(data, (SELECT data FROM op_data WHERE op_data.stored_at=op.stored_at))";
 }
 
 /// Ops of version 2 with more bytes have them in op_data. *Rationale*: a quarter of a page; they leave the scans of

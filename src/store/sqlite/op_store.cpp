@@ -13,6 +13,7 @@
 #include "store/slice_hash_rules.hpp"
 #include "store/sqlite/environment.hpp"
 #include "store/sqlite/op_db.hpp"
+#include "store/sqlite/op_schema.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -30,6 +31,10 @@ constexpr auto kIdle = std::chrono::milliseconds(500);
 constexpr std::uint64_t kMostFailedRepairs = 64;
 /// The longest wait before the WAL, if it could not be emptied, is tried again. Each attempt doubles the wait.
 constexpr auto kMaxIdle = std::chrono::milliseconds(16'000);
+/// The same for work on the index of ops.
+constexpr auto kMaxIndexWait = std::chrono::milliseconds(1'024'000);
+constexpr const char* kMakesIndex = "the index of its ops is made from the ops";
+constexpr const char* kConverts = "it is converted to format 2 while it is used";
 
 /// A call that is under way: run on a store thread, reported to its handler on the strand. Also destroyed on the
 /// strand, because handlers hold what belongs there.
@@ -267,12 +272,14 @@ class SqliteOpStore final : public OpStore {
         writer_(std::move(writer)),
         reader_(std::move(reader)),
         logger_(log::current()),
-        alive_(lifetime_.weak()) {
+        free_bytes_(environment.free_bytes),
+        alive_(lifetime_.weak()),
+        may_convert_(options.index_in_runs) {
     reader_->use(&prints_);
     if (writer_)
       write_worker_ = environment.make_worker(sqlite::Duty::write, [this](bool idle) { return write_turn(idle); });
     read_worker_ = environment.make_worker(sqlite::Duty::read, [this](bool) { return read_turn(); });
-    if (writer_ && writer_->is_behind()) write_worker_->wake();
+    if (writer_ && has_index_work()) write_worker_->wake();
   }
 
   ~SqliteOpStore() override { end(); }
@@ -585,7 +592,7 @@ class SqliteOpStore final : public OpStore {
       lock.unlock();
       tell<OpWriter>(std::move(batch));
       writer_->tend_wal();
-      if (!catching_up_failed_) catch_up(ops);
+      if (!index_work_failed_) work_on_index(ops);
       // A store that is never idle must make room all the same.
       if (writer_->wants_compaction() && writer_->pending_bytes() > options_.max_kept_request_bytes / 2) {
         static_cast<void>(writer_->compact_pending());
@@ -597,13 +604,12 @@ class SqliteOpStore final : public OpStore {
     }
     if (writes_.stopping) return Worker::Wait::end;
     lock.unlock();
-    if (idle) catching_up_failed_ = false;
-    if (writer_->is_behind()) {
-      if (!catching_up_failed_) catch_up(0);
-      if (!catching_up_failed_) return Worker::Wait::nothing;
-      return {Worker::Wait::wake_or_idle, kMaxIdle};
+    if (std::exchange(waits_for_index_, false) && idle) index_work_failed_ = false;
+    if (has_index_work() && !index_work_failed_) {
+      work_on_index(0);
+      return Worker::Wait::nothing;
     }
-    if (!idle_work_) return Worker::Wait::wake;
+    if (!idle_work_) return when_idle();
     if (!idle && !tidying_) return {Worker::Wait::wake_or_idle, idle_};
     tidying_ = true;
     if (writer_->wants_compaction()) {
@@ -616,35 +622,72 @@ class SqliteOpStore final : public OpStore {
     }
     tidying_ = false;
     idle_work_ = !writer_->truncate_wal();
-    if (!idle_work_) return Worker::Wait::wake;
+    if (!idle_work_) return when_idle();
     idle_ = std::min(idle_ * 2, kMaxIdle);
     return {Worker::Wait::wake_or_idle, idle_};
   }
 
-  /// A piece of what the index does not have yet. What fails is tried again when the store has been idle for a while:
-  /// it answers from the rows meanwhile.
-  void catch_up(std::size_t ops) {
-    if (!writer_->is_behind()) return;
-    if (!std::exchange(is_catching_up_, true)) say_progress("the index of its ops is made from the ops");
-    if (auto ok = writer_->catch_up(ops); !ok) {
-      catching_up_failed_ = true;
-      log::warn("store", path_ + ": the index of its ops is not complete, and is tried again: " + ok.error().message);
+  /// With nothing to do but what has failed before.
+  Worker::Pause when_idle() {
+    waits_for_index_ = has_index_work();
+    if (!waits_for_index_) return Worker::Wait::wake;
+    return {Worker::Wait::wake_or_idle, index_wait_};
+  }
+
+  bool has_index_work() const {
+    return writer_->is_behind() || writer_->is_converting() ||
+           (may_convert_ && writer_->version() == sqlite::kTablesFormat.version);
+  }
+
+  /// A piece of what the index does not have yet, or of the way to version 2. What fails is tried again when the store
+  /// has been idle for a while: calls are answered meanwhile.
+  void work_on_index(std::size_t ops) {
+    if (!has_index_work()) return;
+    const int version = writer_->version();
+    const bool converts = !writer_->is_behind();
+    if (converts && version == sqlite::kTablesFormat.version && !has_room()) return;
+    if (!std::exchange(is_at_index_, true)) say_progress(converts ? kConverts : kMakesIndex, "begins");
+    if (auto ok = converts ? writer_->convert(ops) : writer_->catch_up(ops); !ok) {
+      index_work_failed_ = true;
+      log::warn("store", path_ + ": " + (converts ? kConverts : kMakesIndex) + ": this has failed, is tried again in " +
+                             std::to_string(index_wait_.count() / 1'000) +
+                             " s, and changes nothing until then: " + ok.error().message);
+      index_wait_ = std::min(2 * index_wait_, kMaxIndexWait);
       return;
     }
+    index_wait_ = kMaxIdle;
     writer_->tend_wal();
-    if (!writer_->is_behind()) {
-      is_catching_up_ = false;
-      idle_work_ = true;
-      return say_progress("the index of its ops is complete");
+    if (converts && writer_->version() == sqlite::kConvertedFormat.version) {
+      return say_progress(kConverts, "the new indexes are complete; the old ones are removed");
     }
-    const auto [done, of] = writer_->progress();
-    if (done >= say_at_) say_progress("the index of its ops is being made");
+    if (!has_index_work()) {
+      is_at_index_ = false;
+      idle_work_ = true;
+      return say_progress(converts ? kConverts : kMakesIndex, "done");
+    }
+    if (writer_->progress().ops >= say_at_) say_progress(converts ? kConverts : kMakesIndex, "goes on");
   }
   /// At each tenth, and at least each million.
-  void say_progress(const char* what) {
+  void say_progress(const char* what, const char* how) {
     const auto [done, of] = writer_->progress();
     say_at_ = done + std::clamp<std::uint64_t>(of / 10, 1, 1'000'000);
-    log::info("store", path_ + ": " + what + ", " + std::to_string(done) + " of " + std::to_string(of) + " ops");
+    log::info("store",
+              path_ + ": " + what + ": " + how + ", " + std::to_string(done) + " of " + std::to_string(of) + " ops");
+  }
+  /// Whether there is room for a conversion. If not, the store stays as it is until it is opened again.
+  bool has_room() {
+    const auto room = writer_->room_for_conversion();
+    if (!room) return true;  // what is wrong shows then
+    std::optional<std::uint64_t> free = free_bytes_ ? free_bytes_(path_) : std::nullopt;
+    if (const std::uint64_t most = options_.max_database_bytes; most > 0) {
+      free = std::min(free.value_or(UINT64_MAX), most - std::min(most, room->used));
+    }
+    if (!free || *free >= room->needed) return true;
+    may_convert_ = false;
+    log::warn("store", path_ + ": " + kConverts + ": it is not, since this may need " + std::to_string(room->needed) +
+                           " bytes, and " + std::to_string(*free) +
+                           " are free. The store is used as it is; make room and open it again");
+    return false;
   }
 
   /// Takes everything that waits, up to the bounds of a batch; at least one call.
@@ -744,6 +787,7 @@ class SqliteOpStore final : public OpStore {
   Subscribers<OpStoreEvents> events_;
   Lifetime lifetime_;
   const std::shared_ptr<log::Logger> logger_;
+  const std::function<std::optional<std::uint64_t>(const std::string&)> free_bytes_;
   const std::weak_ptr<void> alive_;
   Queue<OpWriter> writes_;
   Queue<OpReader> reads_;
@@ -754,7 +798,9 @@ class SqliteOpStore final : public OpStore {
   // For the writer's turns:
   bool idle_work_ = true;  ///< there may be something to clean up when no calls come for a while
   bool tidying_ = false;
-  bool is_catching_up_ = false, catching_up_failed_ = false;
+  bool may_convert_ = false;  ///< from version 1
+  bool is_at_index_ = false, index_work_failed_ = false, waits_for_index_ = false;
+  std::chrono::milliseconds index_wait_ = kMaxIdle;
   std::uint64_t say_at_ = 0;  ///< the next progress: how many ops the index has
   std::chrono::milliseconds idle_ = kIdle;
   std::unique_ptr<Worker> write_worker_;

@@ -74,7 +74,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
       max_database_bytes > 0 ? std::clamp(max_database_bytes / 8, kLeastWalBytes, kWalBytes) : kWalBytes;
   const auto frames = [&](std::uint64_t b) { return static_cast<int>(b / std::max<std::uint64_t>(page_bytes, 512)); };
   out.most_frames_ = frames(wal_bytes);
-  out.least_frames_ = out.version_ == kRunsFormat.version ? frames(kRunsWalBytes) : out.most_frames_;
+  out.short_frames_ = frames(kRunsWalBytes);
   // The space to which it has grown beside a slow reader is freed.
   const auto keep = "PRAGMA journal_size_limit=" + std::to_string(wal_bytes);
   if (auto ok = c.run(keep.c_str()); !ok) return ok.error();
@@ -84,8 +84,9 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
     if (auto ok = c.run(limit.c_str()); !ok) return ok.error();
   }
   sqlite3_wal_hook(c.handle(), on_wal_commit, out.wal_frames_.get());
-  if (auto ok = out.prepare(options); !ok) return ok.error();
-  if (auto ok = out.load_index(); !ok) return ok.error();
+  out.policy_ = options.policy;
+  out.rules_ = options.merge_rules;
+  if (auto ok = out.take_version(*version); !ok) return ok.error();
 
   auto last = c.number("SELECT max(stored_at) FROM op");
   if (!last) return last.error();
@@ -115,17 +116,42 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
   return out;
 }
 
-Result<void> OpWriter::prepare(const OpFileOptions& options) {
-  if (version_ == kRunsFormat.version) {
-    auto runs = RunsIndex::make(connection_, options.policy, true, options.merge_rules);
+/// Statements and indexes for a version, once the file has it.
+Result<void> OpWriter::take_version(int version) {
+  version_ = version;
+  is_stale_ = true;
+  least_frames_ = has_runs(version_) ? short_frames_ : most_frames_;
+  if (large_cache_ && !has_tables()) large_cache_ = !connection_.run("PRAGMA cache_size=-16384").has_value();
+  auto ok = prepare_index();
+  if (ok) ok = prepare();
+  if (ok) is_stale_ = false;
+  return ok;
+}
+
+Result<void> OpWriter::prepare_index() {
+  if (has_runs(version_) && !runs_) {
+    auto runs = RunsIndex::make(connection_, policy_, true, rules_);
     if (!runs) return runs.error();
-    runs_ = runs->get();
-    index_ = std::move(*runs);
-  } else {
-    auto tables = make_table_index(connection_, options.policy);
-    if (!tables) return tables.error();
-    index_ = std::move(*tables);
+    runs_ = std::move(*runs);
+    runs_->make_beside(has_tables());
+    if (auto ok = load_index(); !ok) {
+      runs_.reset();
+      return ok;
+    }
   }
+  if (!has_tables()) {
+    index_ = runs_.get();
+    tables_.reset();
+    return {};
+  }
+  auto tables = make_table_index(connection_, policy_);
+  if (!tables) return tables.error();
+  tables_ = std::move(*tables);
+  index_ = tables_.get();
+  return {};
+}
+
+Result<void> OpWriter::prepare() {
   const std::string data_at = std::string("SELECT ") + data_column(version_) + " FROM op WHERE stored_at=?1";
   const std::pair<Statement*, const char*> all[] = {
       {&insert_op_, runs_ == nullptr
@@ -164,15 +190,14 @@ Result<void> OpWriter::prepare(const OpFileOptions& options) {
   return {};
 }
 
-/// Reads what the index has in memory. Where it cannot be read it is started anew: the rows have all of it.
+/// Reads what the runs have in memory. Where they cannot be read they are started anew: the rows have all of it.
 Result<void> OpWriter::load_index() {
-  if (runs_ == nullptr) return {};
-  auto ok = finish(begin_);
+  auto ok = connection_.run("BEGIN IMMEDIATE");
   if (!ok) return ok;
   ok = runs_->load();
   if (!ok && ok.error().code == Errc::corrupt) {
-    ok = make_indexes_anew();
-    if (ok) ok = finish(commit_);
+    ok = runs_->start_anew();
+    if (ok) ok = connection_.run("COMMIT");
     if (ok) runs_->committed();
   }
   connection_.roll_back();
@@ -220,15 +245,23 @@ Result<void> OpWriter::begin() {
                                     ": nothing is written, since a sync of the database failed and what it has not "
                                     "taken cannot be written again yet");
   }
+  if (is_stale_) {
+    if (auto ok = take_version(version_); !ok) return ok;
+  }
   auto ok = finish(begin_);
   if (!ok || runs_ == nullptr) return ok;
   ok = runs_->begin();
-  if (runs_->is_damaged() && may_make_indexes_anew()) ok = make_indexes_anew();
+  // What is being made keeps nobody from storing: `convert` tells of it.
+  if (has_tables()) ok = {};
+  if (runs_->is_damaged() && may_make_indexes_anew()) {
+    now_.indexes_made_anew = true;
+    ok = start_runs_anew();
+  }
   return ok;
 }
 
 void OpWriter::fit_cache() {
-  if (large_cache_ || runs_ != nullptr || now_.totals.ops < kManyOps) return;
+  if (large_cache_ || !has_tables() || now_.totals.ops < kManyOps) return;
   large_cache_ = connection_.run(kLargeCache).has_value();
 }
 
@@ -294,11 +327,61 @@ Result<void> OpWriter::catch_up(std::size_t ops) {
   return ok;
 }
 
+Result<void> OpWriter::convert(std::size_t ops) {
+  int next = version_;
+  auto ok = begin();
+  if (ok && version_ == kTablesFormat.version) {
+    next = kConvertingFormat.version;
+    ok = connection_.run(kStartConversion);
+  } else if (ok && version_ == kConvertingFormat.version) {
+    const auto done = runs_->catch_up(2 * ops);
+    if (!done) ok = done.error();
+    if (done && *done) {
+      next = kConvertedFormat.version;
+      ok = connection_.run(kSwitchToRuns);
+    }
+  } else if (ok && version_ == kConvertedFormat.version) {
+    next = kRunsFormat.version;
+    ok = connection_.run(kEndConversion);
+  }
+  if (ok) ok = finish(commit_);
+  if (!ok) {
+    roll_back();
+    return ok;
+  }
+  if (runs_) runs_->committed();
+  if (next == version_) return ok;
+  if (runs_) runs_->make_beside(next == kConvertingFormat.version);
+  return take_version(next);
+}
+
+Result<OpWriter::Room> OpWriter::room_for_conversion() {
+  const auto pages = connection_.number("PRAGMA page_count");
+  if (!pages) return pages.error();
+  const auto page_bytes = connection_.number("PRAGMA page_size");
+  if (!page_bytes) return page_bytes.error();
+  const auto id_bytes = connection_.number("SELECT length(id) FROM op LIMIT 1");
+  if (!id_bytes) return id_bytes.error();
+  // An entry in two orders, with its part of fences and filter; as much again while runs are merged; and the WAL.
+  const auto id = std::min(static_cast<std::uint64_t>(std::max<std::int64_t>(*id_bytes, 0)), std::uint64_t{254});
+  const std::uint64_t runs = now_.totals.ops * (id + 31) * 4;
+  return Room{runs + std::min(runs, kLeastWalBytes) + (256U << 10U),
+              static_cast<std::uint64_t>(*pages) * static_cast<std::uint64_t>(*page_bytes)};
+}
+
 // ------------------------------------------------------------------ damage
 
+Result<void> OpWriter::start_runs_anew() {
+  auto ok = runs_->start_anew();
+  indexes_stay_ = !ok;
+  return ok;
+}
+
+/// Those that answer.
 Result<void> OpWriter::make_indexes_anew() {
   now_.indexes_made_anew = true;
-  auto ok = runs_ != nullptr ? runs_->start_anew() : connection_.run("REINDEX op_by_loc; REINDEX op_by_time");
+  if (!has_tables()) return start_runs_anew();
+  auto ok = connection_.run("REINDEX op_by_loc; REINDEX op_by_time");
   // Even though it is rolled back: each attempt costs as much as the store is large.
   indexes_stay_ = !ok;
   return ok;
@@ -333,8 +416,8 @@ Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const O
 Result<void> OpWriter::recount() {
   const auto ops = connection_.number("SELECT count(*) FROM op");
   if (!ops) return ops.error();
-  const auto bytes = connection_.number(runs_ == nullptr ? "SELECT sum(size) FROM op INDEXED BY op_by_time"
-                                                         : "SELECT sum(size) FROM op");
+  const auto bytes =
+      connection_.number(has_tables() ? "SELECT sum(size) FROM op INDEXED BY op_by_time" : "SELECT sum(size) FROM op");
   if (!bytes) return bytes.error();
   now_.totals = {static_cast<std::uint64_t>(*ops), static_cast<std::uint64_t>(std::max<std::int64_t>(*bytes, 0))};
   now_.totals_changed = true;
@@ -363,7 +446,7 @@ Result<OpWriter::Looked> OpWriter::look_at(Statement& data, std::int64_t stored_
 /// What there is, as the index says, of an op whose bytes are intact at `stored_at`. If it is damaged it is removed.
 Result<OpWriter::Copy> OpWriter::other_copy(std::int64_t stored_at, const OpId& op_id, const OpPolicy& policy,
                                             Examined& out) {
-  const auto held = runs_ != nullptr ? runs_->find_besides(op_id.view(), stored_at) : index_->find(op_id.view());
+  const auto held = has_tables() ? index_->find(op_id.view()) : runs_->find_besides(op_id.view(), stored_at);
   if (!held) return held.error();
   if (!*held || (*held)->stored_at == stored_at) return Copy::none;
   const std::int64_t other = (*held)->stored_at;
@@ -413,7 +496,7 @@ Result<bool> OpWriter::drop_or_mend(const Suspect& suspect, const OpPolicy& poli
     bool is_right = location == std::int64_t{right.location} && !size_is_wrong && entry.created_at == right.created_at;
     if (is_right) {
       auto agree = indexes_agree(stored_at, right);
-      if (!agree || runs_ == nullptr) return agree;
+      if (!agree || has_tables()) return agree;
       is_right = *agree;
     }
     out.sizes_were_wrong = out.sizes_were_wrong || size_is_wrong;
@@ -458,7 +541,7 @@ Result<bool> OpWriter::look_for_row(const Suspect& suspect, const OpPolicy& poli
   const auto indexed = index_->find(suspect.op_id.view());
   if (!indexed) return indexed.error();
   if (!*indexed || (*indexed)->stored_at != stored_at) return true;
-  if (runs_ == nullptr) return false;
+  if (has_tables()) return false;
   // An entry of the index without an op.
   if (auto ok = runs_->drop(stored_at); !ok) return ok.error();
   ++out.mended;

@@ -437,6 +437,10 @@ Result<void> RunsIndex::start_anew(bool remove_slots) {
 }
 
 Result<bool> RunsIndex::catch_up(std::size_t least) {
+  if (stale_) {
+    if (auto ok = load(); !ok) return ok.error();
+    index_.begin();
+  }
   stepped_ = true;
   expected_.clear();
   {
@@ -469,8 +473,9 @@ Result<void> RunsIndex::begin() {
 
 void RunsIndex::add(const IndexedOp& op) {
   latest_ = std::max(latest_, op.stored_at);
-  if (!behind_) return put(op);
+  if (!is_behind()) return put(op);
   // Its row comes in its turn.
+  if (is_made_beside_) return;
   const auto found = Found{op.stored_at, Timestamp{op.created_at}, static_cast<std::uint64_t>(op.size)};
   expected_.insert_or_assign(OpId(op.id), std::optional(found));
 }
@@ -497,7 +502,7 @@ Result<void> RunsIndex::put_manifest() {
 }
 
 Result<void> RunsIndex::step() {
-  if (behind_) return {};  // it has added nothing
+  if (is_behind()) return {};  // it has added nothing
   stepped_ = true;
   const auto changed = index_.step();
   if (!changed) return failed(changed.error());

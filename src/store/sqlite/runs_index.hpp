@@ -81,7 +81,9 @@ class RunsIndex final : public OpIndex {
   /// Starts with an empty index, which is behind if there are ops. `remove_slots`: where they cannot be written over;
   /// that costs as much as the store is large.
   Result<void> start_anew(bool remove_slots = false);
-  bool is_behind() const override { return behind_; }
+  bool is_behind() const override { return behind_ || is_made_beside_; }
+  /// Whether another index answers meanwhile, and this one is not asked. Then it counts as behind.
+  void make_beside(bool is_so) { is_made_beside_ = is_so; }
   /// Takes the next rows into the index, `least` or more, in place of `step`. True: it is not behind any more.
   Result<bool> catch_up(std::size_t least);
   /// Of all ops, those that the index has.
@@ -134,6 +136,7 @@ class RunsIndex final : public OpIndex {
   bool stale_ = false;    ///< it differs from what is there: load it first
   bool damaged_ = false;
   bool behind_ = false;  ///< there are rows after `last_row_`
+  bool is_made_beside_ = false;
 };
 
 }  // namespace kitsune2::sqlite

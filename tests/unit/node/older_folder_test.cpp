@@ -12,6 +12,7 @@
 
 #include "kitsune2/node.hpp"
 #include "kitsune2/sqlite_store.hpp"
+#include "store/sqlite/op_db.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -35,13 +36,23 @@ struct OlderFolder : ::testing::Test {
     return make_sha256_policy()->describe(Bytes::copy_of(text).view()).value().op_id;
   }
 
+  sqlite::OpWriter open_ops() const {
+    static const auto policy = make_sha256_policy();
+    return sqlite::OpWriter::open((path / (kSpace.to_string() + ".db")).string(), {.policy = policy.get()}).value();
+  }
+
   const fs::path path = fs::temp_directory_path() / ("k2-older-" + std::to_string(::getpid()) + '-' +
                                                      ::testing::UnitTest::GetInstance()->current_test_info()->name());
 };
 
 TEST_F(OlderFolder, OpensWithAllThatIsInIt) {
-  // Twice: what the first node leaves must do for the second.
-  for (int i = 0; i < 2; ++i) {
+  EXPECT_EQ(open_ops().version(), 1);
+  // What the first node leaves must do for the second, and what a conversion leaves for the last.
+  for (int i = 0; i < 3; ++i) {
+    if (i == 2) {
+      auto ops = open_ops();
+      while (ops.version() != 2) ASSERT_TRUE(ops.convert());
+    }
     auto node = Node::start({.data_dir = path.string()});
     ASSERT_TRUE(node) << node.error().to_string();
     EXPECT_EQ((*node)->agent().value()->agent().to_string(), "SYG_TRp-NRXjzjmJ7-aZ_IUOgDiB_7SA7D939ppBQ_w");

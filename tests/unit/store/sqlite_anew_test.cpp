@@ -1,9 +1,13 @@
-// While the index of a durable op store is made from the rows, piece by piece: it answers as if it were complete.
+// While the index of a durable op store is made from the rows, piece by piece, because it was damaged or because the
+// store is converted from version 1: it answers as if it were complete.
 #include <algorithm>
+#include <atomic>
 #include <random>
+#include <set>
 
 #include "log/log.hpp"
 #include "sqlite_store_fixture.hpp"
+#include "store/sqlite/op_schema.hpp"
 
 namespace kitsune2::testing {
 namespace {
@@ -18,11 +22,15 @@ struct Held {
 
 class SqliteAnewTest : public SqliteOpStoreTest {
  protected:
+  /// With an envelope, so that it has a time.
   Held next() {
-    std::array<std::uint8_t, 32> id{};
-    for (std::uint8_t& byte : id) byte = static_cast<std::uint8_t>(random_());
-    const auto created = static_cast<std::int64_t>(random_() % 1'000);
-    return {OpId(ByteView(id)), Timestamp{created}, Bytes::copy_of(std::string(1 + random_() % 60, 'x'))};
+    std::string op = "k2op\x01";
+    const auto created = static_cast<std::uint64_t>(random_() % 1'000);
+    for (int shift = 56; shift >= 0; shift -= 8) op.push_back(static_cast<char>(created >> shift));
+    op += std::to_string(++number_) + std::string(1 + random_() % 60, 'x');
+    if (random_() % 20 == 0) op.resize(sqlite::kMostBytesInRow + 1 + random_() % 2'000, 'y');
+    auto described = policy_->describe(as_bytes(op)).value();
+    return {std::move(described.op_id), described.created_at, Bytes::copy_of(op)};
   }
   /// In one transaction. Those that are held already are not stored again.
   void store(sqlite::OpWriter& writer, const std::vector<Held>& ops) {
@@ -52,7 +60,13 @@ class SqliteAnewTest : public SqliteOpStoreTest {
   }
   /// Every kind of query, against what is held.
   void compare(const std::string& path) {
-    auto reader = sqlite::OpReader::open(path, true, nullptr, nullptr, kSmallRuns).value();
+    auto reader = open_reader(path);
+    compare(reader);
+  }
+  sqlite::OpReader open_reader(const std::string& path) {
+    return sqlite::OpReader::open(path, true, nullptr, policy_.get(), kSmallRuns).value();
+  }
+  void compare(sqlite::OpReader& reader) {
     std::vector<OpId> ids;
     for (const Held& op : held_) ids.push_back(op.op_id);
     const OpId unknown = next().op_id;
@@ -106,6 +120,44 @@ class SqliteAnewTest : public SqliteOpStoreTest {
     return path;
   }
 
+  void expect_intact(const std::string& path) {
+    const auto report = check_sqlite_op_store(path, *policy_);
+    ASSERT_TRUE(report) << report.error().to_string();
+    EXPECT_TRUE(report->is_intact()) << (report->faults.empty() ? "" : report->faults[0].what);
+    EXPECT_EQ(report->ops, held_.size());
+  }
+  /// In version 1, for version 2.
+  Result<sqlite::OpWriter> open_old() {
+    return sqlite::OpWriter::open(
+        path_, {.policy = policy_.get(), .for_new = &sqlite::kTablesFormat, .merge_rules = kSmallRuns});
+  }
+  void bind(sqlite::OpWriter& writer) { ASSERT_TRUE(writer.bind_to(test_space(), policy_->name())); }
+  /// The bytes of one are damaged, a repair drops it, and it is stored again.
+  void drop_one(sqlite::OpWriter& writer) {
+    const std::size_t which = random_() % held_.size();
+    const Held op = held_[which];
+    const std::string at = "(SELECT stored_at FROM op WHERE id=x'" + to_hex(op.op_id.view()) + "')";
+    const auto stored_at =
+        sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only)->number("SELECT * FROM " + at).value();
+    sql("UPDATE op_data SET data=x'00' WHERE stored_at=" + at);
+    if (sqlite::has_runs(writer.version())) sql("UPDATE op SET data=x'00' WHERE data NOT NULL AND stored_at=" + at);
+    ASSERT_TRUE(writer.begin());
+    const auto found = writer.examine({{stored_at, op.op_id}}, *policy_);
+    ASSERT_TRUE(found) << found.error().to_string();
+    EXPECT_EQ(found->dropped.size(), 1U);
+    ASSERT_TRUE(writer.commit());
+    held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(which));
+    if (random_() % 2 == 0) store(writer, {op});
+  }
+  /// Whether a program that knows version 1 only opens it.
+  void expect_refused_by_old_program(int version) {
+    auto connection = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only).value();
+    expect_error(sqlite::open_format(connection, sqlite::kTablesFormat, false), Errc::unsupported,
+                 "version " + std::to_string(version) + ", this program knows up to 1");
+  }
+
+  const std::shared_ptr<const OpPolicy> policy_ = make_sha256_policy();
+  std::uint64_t number_ = 0;
   std::mt19937_64 random_{7};
   std::vector<Held> held_;  ///< in the order of storing
 };
@@ -184,9 +236,135 @@ TEST_P(SqliteAnewTest, CallsGoOnAndTheLogHasItsProgress) {
     return std::any_of(lines.begin(), lines.end(),
                        [&](const std::string& line) { return line.find(part) != std::string::npos; });
   };
-  EXPECT_TRUE(has("the index of its ops is made from the ops, 0 of "));
+  EXPECT_TRUE(has("the index of its ops is made from the ops: begins, 0 of "));
   const auto again = open().value();
   EXPECT_EQ(w_.retrieve(*again, ids_of(ops)).value(), ops);
+}
+
+// ------------------------------------------------------------------- conversion
+
+TEST_P(SqliteAnewTest, AnOldStoreIsConvertedAndAnswersAfterEachPieceAndAfterAKillThere) {
+  ASSERT_TRUE(sqlite::create_file(path_));
+  auto writer = open_old().value();
+  bind(writer);
+  for (int i = 0; i < 10; ++i) store_some(writer, 30);
+  auto live = open_reader(path_);
+  std::set<int> versions;
+  for (int piece = 0; writer.version() != 2; ++piece) {
+    SCOPED_TRACE(piece);
+    versions.insert(writer.version());
+    compare(path_);
+    compare(live);
+    if (piece % 3 == 0) store_some(writer, 1 + random_() % 5);
+    if (piece % 3 == 1) drop_one(writer);
+    expect_intact(path_);
+    if (writer.version() > 1) expect_refused_by_old_program(writer.version());
+    const std::string killed = image();
+    {
+      auto other = sqlite::OpWriter::open(killed, {.policy = policy_.get(), .merge_rules = kSmallRuns}).value();
+      while (other.version() != 2) ASSERT_TRUE(other.convert());
+      compare(killed);
+      expect_intact(killed);
+      while (other.wants_merging()) ASSERT_TRUE(other.merge());
+    }
+    expect_intact(killed);
+    const auto converted = writer.convert();
+    ASSERT_TRUE(converted) << converted.error().to_string();
+  }
+  EXPECT_EQ(versions, (std::set<int>{1, 3, 4}));
+  expect_refused_by_old_program(2);
+  compare(path_);
+  compare(live);
+  store_some(writer, 40);
+  drop_one(writer);
+  compare(path_);
+  compare(live);
+  expect_intact(path_);
+}
+
+TEST_P(SqliteAnewTest, APieceOfAConversionThatIsRolledBackIsTakenAgain) {
+  ASSERT_TRUE(sqlite::create_file(path_));
+  auto writer = open_old().value();
+  bind(writer);
+  for (int i = 0; i < 5; ++i) store_some(writer, 30);
+  for (int piece = 0; writer.version() != 2; ++piece) {
+    ASSERT_TRUE(writer.begin());
+    ProcessedOps out;
+    std::vector<OpRecord> records;
+    const Held lost = next();
+    ASSERT_TRUE(writer.store({lost.op_id, lost.created_at}, lost.data, Timestamp{1}, out, records));
+    writer.roll_back();
+    compare(path_);
+    // An entry that is wrong is corrected, as in version 2: what runs have of it counts no more.
+    const Held& op = held_[random_() % held_.size()];
+    sql("UPDATE op SET created_at=created_at+1 WHERE id=x'" + to_hex(op.op_id.view()) + "'");
+    const auto stored_at = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only)
+                               ->number("SELECT stored_at FROM op WHERE id=x'" + to_hex(op.op_id.view()) + "'")
+                               .value();
+    ASSERT_TRUE(writer.begin());
+    const auto found = writer.examine({{stored_at, op.op_id}}, *policy_);
+    ASSERT_TRUE(found) << found.error().to_string();
+    EXPECT_EQ(found->mended, 1U);
+    ASSERT_TRUE(writer.commit());
+    if (writer.version() != 1) {
+      const auto at = std::find_if(held_.begin(), held_.end(), [&](const Held& one) { return one.op_id == op.op_id; });
+      std::rotate(at, at + 1, held_.end());
+    }
+    expect_intact(path_);
+    ASSERT_TRUE(writer.convert());
+  }
+  compare(path_);
+  expect_intact(path_);
+}
+
+/// Through the store, as an application has it.
+TEST_P(SqliteAnewTest, AnOldStoreIsConvertedWhileItIsUsedOnceThereIsRoom) {
+  std::vector<std::string> lines;
+  const auto logger = std::make_shared<log::Logger>(
+      LogOptions{.callback = [&](const LogLine& line) { lines.emplace_back(line.text); }, .level = LogLevel::info});
+  const log::Scope scope(logger);
+  auto environment = sqlite::real_environment();
+  environment.merge_rules = kSmallRuns;
+  std::atomic<std::uint64_t> free = 1'000;
+  environment.free_bytes = [&](const std::string&) { return std::optional<std::uint64_t>(free); };
+  const auto open_as_version = [&](bool in_runs) {
+    SqliteOpStoreOptions options;
+    options.index_in_runs = in_runs;
+    return sqlite::open_op_store(environment, w_.runtime(), policy_, test_space(), path_, options).value();
+  };
+  const auto version = [&] {
+    return sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only)->number("PRAGMA user_version").value();
+  };
+  const auto has = [&](std::string_view part) {
+    return std::any_of(lines.begin(), lines.end(),
+                       [&](const std::string& line) { return line.find(part) != std::string::npos; });
+  };
+  const auto store_and_ask = [&](OpStore& store, std::uint64_t count) {
+    const auto ops = make_ops(*policy_, 1, count, 64);
+    EXPECT_TRUE(w_.process(store, payloads_of(ops)));
+    EXPECT_EQ(w_.retrieve(store, ids_of(ops)).value(), ops);
+    EXPECT_TRUE(w_.filter(store, ids_of(ops))->empty());
+  };
+  auto store = open_as_version(false);
+  store_and_ask(*store, 400);
+  store->close();
+  EXPECT_EQ(version(), 1);
+  store = open_as_version(true);
+  store_and_ask(*store, 500);
+  store->close();
+  logger->close();
+  EXPECT_EQ(version(), 1);
+  EXPECT_TRUE(has("it is converted to format 2 while it is used: it is not, since this may need"));
+  free = 1U << 30U;
+  store = open_as_version(true);
+  for (std::uint64_t count = 600; version() != 2; count += 10) {
+    store_and_ask(*store, count);
+    if (count > 100'000) FAIL() << "it does not end";
+  }
+  store_and_ask(*store, 700);
+  EXPECT_TRUE(check_sqlite_op_store(path_, *policy_)->is_intact());
+  store->close();
+  EXPECT_TRUE(check_sqlite_op_store(path_, *policy_)->is_intact());
 }
 
 }  // namespace
