@@ -60,6 +60,37 @@ void Endpoint::receive(const Key& from, ByteView datagram, Time now) {
   update(id, entry, true);
 }
 
+std::optional<Endpoint::Id> Endpoint::receive_from_anywhere(ByteView datagram, Time now) {
+  const std::optional<Addressed> addressed = addressed_to(datagram);
+  if (!addressed || addressed->opening) return std::nullopt;
+  const auto found = names_.find(addressed->name);
+  if (found == names_.end()) return std::nullopt;
+  const Id id = found->second;
+  Entry& entry = entries_.at(id);
+  if (!entry.anywhere || entry.released || !entry.connection->is_open()) return std::nullopt;
+  entry.connection->receive(datagram, now);
+  update(id, entry, true);
+  return id;
+}
+
+void Endpoint::listen_anywhere(Id id) {
+  const auto found = entries_.find(id);
+  if (found != entries_.end()) found->second.anywhere = true;
+}
+
+void Endpoint::set_lane(Id id, Lane lane) {
+  const auto found = entries_.find(id);
+  if (found == entries_.end() || found->second.lane == lane) return;
+  Entry& entry = found->second;
+  const Time deadline = entry.deadline;
+  set_deadline(id, entry, Time::max());
+  entry.lane = lane;
+  set_deadline(id, entry, deadline);
+  // Its turn in the other lane is passed over.
+  entry.in_turn = true;
+  turns_[index(lane)].push_back(id);
+}
+
 void Endpoint::update(Id id, Entry& entry, bool changed) {
   for (const Connection::NameChange& change : entry.connection->take_name_changes()) {
     if (change.added) {
@@ -72,7 +103,7 @@ void Endpoint::update(Id id, Entry& entry, bool changed) {
   if (entry.shaking && (entry.connection->is_open() || entry.connection->closed())) end_handshake(id, entry);
   if (!entry.in_turn) {
     entry.in_turn = true;
-    turns_.push_back(id);
+    turns_[index(entry.lane)].push_back(id);
   }
   if (changed && !entry.changed && !entry.released) {
     entry.changed = true;
@@ -90,17 +121,19 @@ void Endpoint::end_handshake(Id id, Entry& entry) {
 
 void Endpoint::set_deadline(Id id, Entry& entry, Time at) {
   if (at == entry.deadline) return;
-  deadlines_.erase({entry.deadline, id});
+  auto& deadlines = deadlines_[index(entry.lane)];
+  deadlines.erase({entry.deadline, id});
   entry.deadline = at;
-  if (at != Time::max()) deadlines_.emplace(at, id);
+  if (at != Time::max()) deadlines.emplace(at, id);
 }
 
-std::optional<Endpoint::Output> Endpoint::produce(Time now) {
-  while (!turns_.empty()) {
-    const Id id = turns_.front();
-    turns_.pop_front();
+std::optional<Endpoint::Output> Endpoint::produce(Time now, Lane lane) {
+  std::deque<Id>& turns = turns_[index(lane)];
+  while (!turns.empty()) {
+    const Id id = turns.front();
+    turns.pop_front();
     const auto found = entries_.find(id);
-    if (found == entries_.end()) continue;
+    if (found == entries_.end() || found->second.lane != lane) continue;
     Entry& entry = found->second;
     entry.in_turn = false;
     const bool was_over = entry.connection->closed().has_value();
@@ -114,19 +147,24 @@ std::optional<Endpoint::Output> Endpoint::produce(Time now) {
       continue;
     }
     update(id, entry, entry.connection->has_sent());
-    return Output{entry.peer, std::move(*batch)};
+    return Output{id, entry.peer, std::move(*batch)};
   }
   return std::nullopt;
 }
 
-Time Endpoint::next_deadline() const { return deadlines_.empty() ? Time::max() : deadlines_.begin()->first; }
+Time Endpoint::next_deadline(Lane lane) const {
+  const auto& deadlines = deadlines_[index(lane)];
+  return deadlines.empty() ? Time::max() : deadlines.begin()->first;
+}
 
 void Endpoint::on_deadline(Time now) {
   // Each due connection once: one whose deadline stays in the past must not keep us here.
   std::vector<Id> due;
-  for (const auto& [at, id] : deadlines_) {
-    if (at > now) break;
-    due.push_back(id);
+  for (const auto& deadlines : deadlines_) {
+    for (const auto& [at, id] : deadlines) {
+      if (at > now) break;
+      due.push_back(id);
+    }
   }
   for (const Id id : due) {
     Entry& entry = entries_.at(id);
@@ -184,7 +222,7 @@ void Endpoint::erase(Id id) {
   const auto found = entries_.find(id);
   Entry& entry = found->second;
   if (entry.shaking) end_handshake(id, entry);
-  deadlines_.erase({entry.deadline, id});
+  deadlines_[index(entry.lane)].erase({entry.deadline, id});
   for (const ConnectionName& name : entry.names) names_.erase(name);
   entries_.erase(found);
 }

@@ -1,6 +1,7 @@
 // The QUIC connections of one endpoint: which datagram is for which, and whose turn it is to send.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <map>
 #include <memory>
@@ -21,15 +22,22 @@ struct EndpointLimits {
   std::size_t max_handshakes_per_peer = 4;
 };
 
-/// All connections of one endpoint, to peers whose datagrams come from a relay that says whose they are.
+/// A way out that several connections share, such as a socket.
+enum class Lane : std::uint8_t { relay, direct };
+
+/// All connections of one endpoint, to peers whose datagrams come from a relay that says whose they are, or from a
+/// socket that does not.
 ///
 ///  P1  A datagram belongs to the connection that it names, if that is one with the peer from whom it comes. One that
 ///      opens a handshake makes a connection. Any other is dropped.
 ///  P2  Who dials must prove the key under which the relay knows it.
-///  P3  Connections send in turns, a batch each: one that has much to send, or whose peer is slow, holds up nobody.
+///  P3  Connections of a lane send in turns, a batch each: one that has much to send, or whose peer is slow, holds up
+///      nobody. Lanes do not wait for each other.
 ///  P4  A connection that has ended stays until `release` was called and it is finished: a late repetition of its first
 ///      datagram must not open another one.
 ///  P5  When there are max_connections, nobody gets in and nobody is dialled (Errc::overloaded).
+///  P6  A datagram of which nobody says whose it is makes no connection, and belongs to one only if that is open and
+///      the owner has called `listen_anywhere` for it. QUIC proves whose it is.
 /// Pure. Thread rule: confined to the owner's strand.
 class Endpoint {
  public:
@@ -43,14 +51,21 @@ class Endpoint {
   Result<Id> dial(const Key& peer, Time now);
   /// One datagram. Nonsense is dropped without a word.
   void receive(const Key& from, ByteView datagram, Time now);
+  /// P6. The connection that it was for; nullopt: it was dropped.
+  std::optional<Id> receive_from_anywhere(ByteView datagram, Time now);
+  void listen_anywhere(Id id);
+  /// Which way the connection sends from now on; at first by the relay. No-op without it.
+  void set_lane(Id id, Lane lane);
 
   struct Output {
+    Id id = 0;
     Key to{};
     Batch batch;
   };
-  /// What is to be sent next; nullopt: nothing now. To be called again until then.
-  std::optional<Output> produce(Time now);
-  Time next_deadline() const;
+  /// What is to be sent next in the lane; nullopt: nothing now. To be called again until then.
+  std::optional<Output> produce(Time now, Lane lane = Lane::relay);
+  /// Of the connections of the lane.
+  Time next_deadline(Lane lane = Lane::relay) const;
   void on_deadline(Time now);
 
   /// A connection of which the owner has to look at what is new: `opened`, `read`, `take_sent`, `closed`. A new one may
@@ -75,6 +90,8 @@ class Endpoint {
     bool in_turn = false;
     bool changed = false;
     bool shaking = false;  ///< incoming, in the handshake
+    bool anywhere = false;
+    Lane lane = Lane::relay;
     Time deadline = Time::max();
     std::vector<ConnectionName> names;
   };
@@ -94,9 +111,11 @@ class Endpoint {
   Id last_ = 0;
   std::map<Id, Entry> entries_;
   std::map<ConnectionName, Id> names_;
-  std::deque<Id> turns_;
+  static constexpr std::size_t kLanes = 2;
+  static constexpr std::size_t index(Lane lane) { return static_cast<std::size_t>(lane); }
+  std::array<std::deque<Id>, kLanes> turns_;
   std::deque<Id> changed_;
-  std::set<std::pair<Time, Id>> deadlines_;
+  std::array<std::set<std::pair<Time, Id>>, kLanes> deadlines_;
   std::set<Id> handshakes_;  ///< the oldest first
   std::map<Key, std::size_t> handshakes_of_;
 };

@@ -137,6 +137,62 @@ TEST(QuicEndpoint, ADiallerMustHaveTheKeyThatTheRelayKnows) {
   EXPECT_TRUE(other.find(id)->closed());
 }
 
+TEST(QuicEndpoint, ADatagramFromAnywhereIsForAConnectionThatListensThere) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2);
+  const auto id = a.dial(b.key(), relay.now).value();
+  const auto first = a.produce(relay.now);
+  EXPECT_FALSE(b.receive_from_anywhere(first->batch.content, relay.now)) << "it opens none";
+  EXPECT_EQ(b.size(), 0U);
+  b.receive(a.key(), first->batch.content, relay.now);
+  ASSERT_TRUE(relay.run(5s, [&] { return a.find(id)->is_open() && b.find(1)->is_open(); }));
+  relay.run(1s);
+  while (a.produce(relay.now)) {
+  }
+  ASSERT_TRUE(a.find(id)->send(ByteChain(Bytes::copy_of("hello"))));
+  a.touched(id);
+  const auto message = a.produce(relay.now);
+  ASSERT_TRUE(message);
+  EXPECT_FALSE(b.receive_from_anywhere(message->batch.content, relay.now)) << "it was not asked for";
+  EXPECT_FALSE(b.find(1)->read());
+  b.listen_anywhere(1);
+  EXPECT_EQ(b.receive_from_anywhere(message->batch.content, relay.now), 1U);
+  const auto part = b.find(1)->read();
+  ASSERT_TRUE(part);
+  EXPECT_EQ(part->data.str(), "hello");
+  b.release(1, relay.now);
+  EXPECT_FALSE(b.receive_from_anywhere(message->batch.content, relay.now));
+}
+
+TEST(QuicEndpoint, LanesDoNotWaitForEachOther) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2);
+  Endpoint& c = relay.add(3);
+  const auto to_b = a.dial(b.key(), relay.now).value();
+  const auto to_c = a.dial(c.key(), relay.now).value();
+  ASSERT_TRUE(relay.run(5s, [&] { return a.find(to_b)->is_open() && a.find(to_c)->is_open(); }));
+  relay.run(1s);
+  while (a.produce(relay.now)) {
+  }
+  a.set_lane(to_c, Lane::direct);
+  EXPECT_FALSE(a.produce(relay.now, Lane::direct));
+  for (const auto id : {to_b, to_c}) {
+    ASSERT_TRUE(a.find(id)->send(ByteChain(Bytes::copy_of("hello"))));
+    a.touched(id);
+  }
+  EXPECT_EQ(a.produce(relay.now, Lane::direct)->id, to_c);
+  EXPECT_FALSE(a.produce(relay.now, Lane::direct));
+  EXPECT_LT(a.next_deadline(Lane::direct), Time::max());
+  EXPECT_EQ(a.produce(relay.now)->id, to_b);
+  a.set_lane(to_b, Lane::direct);
+  EXPECT_EQ(a.next_deadline(Lane::relay), Time::max());
+  a.set_lane(to_b, Lane::relay);
+  a.set_lane(to_c, Lane::relay);
+  EXPECT_EQ(a.next_deadline(Lane::direct), Time::max());
+}
+
 TEST(QuicEndpoint, ALateRepetitionOfTheFirstDatagramOpensNothing) {
   Relay relay;
   Endpoint& a = relay.add(1);
