@@ -1,0 +1,58 @@
+// What two nodes say to each other about direct paths: offers inside the connection, pings and pongs beside it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/error.hpp"
+#include "transport/udp.hpp"
+
+namespace kitsune2::iroh {
+
+// --- inside the connection
+
+/// A field of K2Proto that stock nodes skip. In a preflight, empty: the sender knows direct paths. In a message that
+/// has nothing else, and so has no type for a stock node: an offer.
+inline constexpr std::uint32_t kDirectField = 1000;
+
+/// Where a node can be reached, and by what it knows a ping that is for it. For the peer's eyes only.
+struct DirectOffer {
+  static constexpr std::size_t kMaxAddresses = 8;
+  std::array<std::uint8_t, 8> name{};  ///< which offer a ping is about
+  std::array<std::uint8_t, 32> key{};  ///< with which pings to this node and its pongs are authenticated
+  std::vector<UdpAddress> addresses;   ///< of more than kMaxAddresses the first ones are sent and read
+};
+
+Bytes with_direct_mark(const Bytes& preflight);
+bool has_direct_mark(const Bytes& preflight);
+/// Whether the message is an offer, perhaps one that cannot be read.
+bool is_direct_offer(ByteView message);
+Bytes encode_offer(const DirectOffer& offer);
+/// Errc::malformed; Errc::unsupported (another version).
+Result<DirectOffer> decode_offer(const Bytes& message);
+
+// --- beside it, over UDP
+
+/// A ping asks whether the owner of an offer is at an address, and a pong answers it. No QUIC packet begins like it: a
+/// bit is missing that all have (RFC 9000, 17.2).
+struct DirectProbe {
+  enum class Kind : std::uint8_t { ping = 1, pong = 2 };
+  static constexpr std::size_t kBytes = 4 + 1 + 8 + 8 + 16;
+  Kind kind = Kind::ping;
+  std::array<std::uint8_t, 8> name{};   ///< of the offer that is pinged, in both
+  std::array<std::uint8_t, 8> nonce{};  ///< of the ping, repeated in its pong
+};
+
+/// Whether the datagram is meant as a probe, and so is not QUIC's.
+bool is_probe(ByteView datagram);
+/// `size`: zeros follow up to it; at least kBytes. They are authenticated, too.
+Bytes encode_probe(const DirectProbe& probe, const std::array<std::uint8_t, 32>& key, std::size_t size);
+/// nullopt: not a probe. Nobody has authenticated it yet.
+std::optional<DirectProbe> decode_probe(ByteView datagram);
+/// Whether somebody who knows the key of the offer has made it.
+bool is_authentic(ByteView datagram, const std::array<std::uint8_t, 32>& key);
+
+}  // namespace kitsune2::iroh

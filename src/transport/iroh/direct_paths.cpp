@@ -1,0 +1,403 @@
+// Direct paths: addresses, pings, and which one is used.
+#include "transport/iroh/direct_paths.hpp"
+
+#include <algorithm>
+
+namespace kitsune2::iroh {
+namespace {
+
+constexpr std::uint16_t kLeastPort = 1024;
+constexpr Duration kFirstWait = std::chrono::milliseconds(500);  ///< for an answer, doubling with each try
+constexpr Duration kFirstRest = std::chrono::seconds(30);
+constexpr Duration kMostRest = std::chrono::minutes(10);
+constexpr Duration kSpentRest = std::chrono::seconds(5);
+constexpr Duration kBusyPing = std::chrono::seconds(1);
+constexpr Duration kIdlePing = std::chrono::seconds(5);
+constexpr Duration kLeastWait = std::chrono::milliseconds(300);
+constexpr Duration kMostWait = std::chrono::seconds(2);
+constexpr unsigned kMissedToLeave = 2;
+constexpr unsigned kMissedToGiveUp = 6;
+constexpr unsigned kStrikes = 3;
+constexpr Duration kStrikeTime = std::chrono::seconds(60);
+
+Duration rest_after(unsigned rounds) {
+  Duration out = kFirstRest;
+  for (unsigned i = 1; i < rounds && out < kMostRest; ++i) out *= 2;
+  return std::min(out, kMostRest);
+}
+
+}  // namespace
+
+bool PacketBudget::take(Time now) {
+  if (left_ >= most_) {
+    since_ = now;
+  } else if (now > since_) {
+    const auto back = static_cast<std::uint64_t>((now - since_) / each_);
+    left_ = static_cast<unsigned>(std::min<std::uint64_t>(most_, left_ + back));
+    since_ += each_ * static_cast<Duration::rep>(back);
+  }
+  if (left_ == 0) return false;
+  --left_;
+  return true;
+}
+
+bool DirectPaths::makes_sense(const Peer& peer, const UdpAddress& address) const {
+  if (address.port < kLeastPort) return false;
+  const auto is_local = [](const UdpAddress& one) { return scope_of(one) == AddressScope::local; };
+  switch (scope_of(address)) {
+    case AddressScope::nonsense:
+      return false;
+    case AddressScope::loopback:
+      return loopback_;
+    case AddressScope::local:
+      return !loopback_ && peer.ours && std::ranges::any_of(peer.ours->addresses, is_local);
+    case AddressScope::global:
+      return !loopback_;
+  }
+  return false;
+}
+
+DirectPaths::Candidate* DirectPaths::find(Peer& peer, const UdpAddress& address) const {
+  const auto found = std::ranges::find(peer.candidates, address, &Candidate::address);
+  return found == peer.candidates.end() ? nullptr : &*found;
+}
+
+DirectPaths::Candidate* DirectPaths::used(Peer& peer) {
+  const auto found = std::ranges::find(peer.candidates, State::used, &Candidate::state);
+  return found == peer.candidates.end() ? nullptr : &*found;
+}
+
+DirectOffer DirectPaths::offer_to(Id id, const std::vector<UdpAddress>& own, Time now) {
+  Peer& peer = peers_[id];
+  if (peer.ours) return *peer.ours;
+  DirectOffer& offer = peer.ours.emplace();
+  random_(offer.name);
+  random_(offer.key);
+  for (const UdpAddress& address : own) {
+    const AddressScope scope = scope_of(address);
+    const bool tell =
+        loopback_ ? scope == AddressScope::loopback : scope == AddressScope::local || scope == AddressScope::global;
+    if (tell && address.port >= kLeastPort && offer.addresses.size() < DirectOffer::kMaxAddresses)
+      offer.addresses.push_back(address);
+  }
+  names_.emplace(offer.name, id);
+  begin(peer, now);
+  schedule(id, peer);
+  return offer;
+}
+
+void DirectPaths::on_offer(Id id, const DirectOffer& offer, Time now) {
+  Peer& peer = peers_[id];
+  peer.theirs = offer;
+  begin(peer, now);
+  schedule(id, peer);
+}
+
+/// The candidates are those of the newest offer, those that were observed, and the path in use.
+void DirectPaths::begin(Peer& peer, Time now) {
+  if (!peer.ours || !peer.theirs) return;
+  const std::vector<UdpAddress>& told = peer.theirs->addresses;
+  const auto is_told = [&](const UdpAddress& address) { return std::ranges::find(told, address) != told.end(); };
+  std::erase_if(peer.candidates, [&](Candidate& one) {
+    const bool goes = !one.observed && one.state != State::used && !is_told(one.address);
+    if (goes) forget_nonce(one);
+    return goes;
+  });
+  for (std::size_t i = 0; i < std::min(told.size(), DirectOffer::kMaxAddresses); ++i) {
+    if (!makes_sense(peer, told[i]) || find(peer, told[i]) != nullptr) continue;
+    Candidate made;
+    made.address = told[i];
+    made.due = peer.has_path ? Time::max() : now;
+    peer.candidates.push_back(made);
+  }
+}
+
+void DirectPaths::forget(Id id) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return;
+  Peer& peer = found->second;
+  for (Candidate& candidate : peer.candidates) {
+    forget_nonce(candidate);
+    if (candidate.state == State::used) std::erase_if(paths_, [id](const auto& path) { return path.second == id; });
+  }
+  if (peer.ours) names_.erase(peer.ours->name);
+  deadlines_.erase({peer.deadline, id});
+  peers_.erase(found);
+}
+
+void DirectPaths::forget_nonce(Candidate& candidate) {
+  if (candidate.nonce) nonces_.erase(*candidate.nonce);
+  candidate.nonce.reset();
+}
+
+void DirectPaths::schedule(Id id, Peer& peer) {
+  Time at = Time::max();
+  for (const Candidate& candidate : peer.candidates) at = std::min(at, candidate.due);
+  if (at == peer.deadline) return;
+  deadlines_.erase({peer.deadline, id});
+  peer.deadline = at;
+  if (at != Time::max()) deadlines_.emplace(at, id);
+}
+
+// ---------------------------------------------------------------- what comes
+
+void DirectPaths::on_probe(const UdpAddress& from, ByteView datagram, Time now) {
+  const std::optional<DirectProbe> probe = decode_probe(datagram);
+  if (!probe) return;
+  if (probe->kind == DirectProbe::Kind::ping) {
+    on_ping(from, datagram, *probe, now);
+  } else {
+    on_pong(from, datagram, *probe, now);
+  }
+}
+
+/// D6.
+void DirectPaths::on_ping(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now) {
+  const auto found = names_.find(probe.name);
+  if (found == names_.end()) return;
+  const Id id = found->second;
+  Peer& peer = peers_.at(id);
+  if (!peer.theirs || !is_authentic(datagram, peer.ours->key) || !makes_sense(peer, from)) return;
+  if (peer.pongs.take(now)) {
+    packets_.push_back(
+        {from, encode_probe({DirectProbe::Kind::pong, probe.name, probe.nonce}, peer.ours->key, DirectProbe::kBytes)});
+  }
+  Candidate* candidate = find(peer, from);
+  if (candidate == nullptr) {
+    const auto is_observed = [](const Candidate& one) { return one.observed && one.state != State::used; };
+    const auto count = static_cast<std::size_t>(std::ranges::count_if(peer.candidates, &Candidate::observed));
+    if (count >= kMaxObserved) {
+      const auto oldest = std::ranges::find_if(peer.candidates, is_observed);
+      forget_nonce(*oldest);
+      peer.candidates.erase(oldest);
+    }
+    candidate = &peer.candidates.emplace_back();
+    candidate->address = from;
+    candidate->observed = true;
+    candidate->due = Time::max();
+  }
+  if (candidate->state == State::resting && !peer.has_path) candidate->due = std::max(now, candidate->held);
+  schedule(id, peer);
+}
+
+/// D5.
+void DirectPaths::on_pong(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now) {
+  const auto found = nonces_.find(probe.nonce);
+  if (found == nonces_.end()) return;
+  const Id id = found->second;
+  Peer& peer = peers_.at(id);
+  Candidate* candidate = find(peer, from);
+  if (candidate == nullptr || candidate->nonce != probe.nonce || probe.name != peer.theirs->name ||
+      !is_authentic(datagram, peer.theirs->key))
+    return;
+  forget_nonce(*candidate);
+  const Duration round_trip = now - candidate->sent;
+  switch (candidate->state) {
+    case State::resting:
+      break;
+    case State::asking:  // D4
+      candidate->state = State::measuring;
+      candidate->tries = 0;
+      candidate->due = now;
+      break;
+    case State::measuring:
+      candidate->round_trip = round_trip;
+      use(id, peer, *candidate, now);
+      break;
+    case State::used:
+      candidate->round_trip = (candidate->round_trip * 7 + round_trip) / 8;
+      on_pong_of_path(id, peer, *candidate, now);
+      break;
+  }
+  schedule(id, peer);
+}
+
+void DirectPaths::on_pong_of_path(Id id, Peer& peer, Candidate& path, Time now) {
+  peer.missed = 0;
+  if (peer.suspended) note_changed(id);
+  peer.suspended = false;
+  if (now - peer.used_since > kStrikeTime) path.rounds = 0;
+  path.due = now + (peer.busy ? kBusyPing : kIdlePing);
+}
+
+/// D7.
+void DirectPaths::use(Id id, Peer& peer, Candidate& candidate, Time now) {
+  candidate.tries = 0;
+  if (Candidate* before = used(peer)) {
+    if (!peer.suspended && candidate.round_trip * 4 >= before->round_trip * 3) {
+      candidate.state = State::resting;
+      candidate.due = Time::max();
+      return;
+    }
+    forget_nonce(*before);
+    before->state = State::resting;
+    before->due = Time::max();
+    std::erase_if(paths_, [id](const auto& path) { return path.second == id; });
+  }
+  candidate.state = State::used;
+  candidate.due = now + kBusyPing;
+  paths_.emplace(candidate.address, id);
+  peer.has_path = true;
+  peer.suspended = false;
+  peer.busy = false;
+  peer.missed = 0;
+  peer.used_since = now;
+  for (Candidate& other : peer.candidates) {
+    if (other.state == State::resting) other.due = Time::max();
+  }
+  note_changed(id);
+}
+
+/// D9.
+void DirectPaths::on_unreachable(const UdpAddress& to, Time now) {
+  // A copy: a path may be given up.
+  std::vector<Id> of_path;
+  for (auto [at, end] = paths_.equal_range(to); at != end; ++at) of_path.push_back(at->second);
+  for (const Id id : of_path) {
+    Peer& peer = peers_.at(id);
+    if (peer.suspended) continue;
+    Candidate& path = *used(peer);
+    forget_nonce(path);
+    peer.missed = kMissedToLeave;
+    suspend(id, peer, path, now);
+    if (path.state == State::used) path.due = now;
+    schedule(id, peer);
+  }
+}
+
+void DirectPaths::on_sent(Id id, Time now) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end() || found->second.busy || !found->second.has_path) return;
+  Peer& peer = found->second;
+  peer.busy = true;
+  Candidate& path = *used(peer);
+  if (!path.nonce) path.due = std::min(path.due, std::max(now, path.sent + kBusyPing));
+  schedule(id, peer);
+}
+
+// ---------------------------------------------------------------- time
+
+void DirectPaths::on_deadline(Time now) {
+  std::vector<Id> due;
+  for (const auto& [at, id] : deadlines_) {
+    if (at > now) break;
+    due.push_back(id);
+  }
+  for (const Id id : due) {
+    Peer& peer = peers_.at(id);
+    // Twice, because giving up a path makes others due.
+    for (int i = 0; i < 2; ++i) {
+      for (Candidate& candidate : peer.candidates) {
+        if (candidate.due <= now) on_due(id, peer, candidate, now);
+      }
+    }
+    schedule(id, peer);
+  }
+}
+
+void DirectPaths::on_due(Id id, Peer& peer, Candidate& candidate, Time now) {
+  if (candidate.nonce) {
+    forget_nonce(candidate);
+    if (!on_no_answer(id, peer, candidate, now)) return;
+  }
+  if (candidate.state == State::resting) {
+    candidate.state = State::asking;
+    candidate.tries = 0;
+  }
+  ping(id, peer, candidate, now);
+}
+
+bool DirectPaths::on_no_answer(Id id, Peer& peer, Candidate& candidate, Time now) {
+  if (candidate.state != State::used) {
+    if (++candidate.tries < kTries) return true;
+    rest(candidate, now);
+    if (peer.has_path) candidate.due = Time::max();
+    return false;
+  }
+  ++peer.missed;
+  if (peer.missed >= kMissedToGiveUp) {
+    give_up(id, peer, candidate, now);
+  } else if (peer.missed >= kMissedToLeave && !peer.suspended) {
+    suspend(id, peer, candidate, now);
+  }
+  return candidate.state == State::used;
+}
+
+void DirectPaths::rest(Candidate& candidate, Time now) {
+  candidate.state = State::resting;
+  candidate.tries = 0;
+  ++candidate.rounds;
+  candidate.due = std::max(candidate.held, now + rest_after(candidate.rounds));
+}
+
+/// D8, D9, D10.
+void DirectPaths::suspend(Id id, Peer& peer, Candidate& path, Time now) {
+  peer.suspended = true;
+  note_changed(id);
+  peer.strikes = peer.strikes > 0 && now - peer.strike <= kStrikeTime ? peer.strikes + 1 : 1;
+  if (peer.strikes == 1) peer.strike = now;
+  if (peer.strikes < kStrikes) return;
+  peer.strikes = 0;
+  path.rounds = std::max(path.rounds, 1U);
+  path.held = now + kStrikeTime;
+  give_up(id, peer, path, now);
+}
+
+void DirectPaths::give_up(Id id, Peer& peer, Candidate& path, Time now) {
+  peer.has_path = false;
+  peer.suspended = false;
+  peer.missed = 0;
+  std::erase_if(paths_, [id](const auto& one) { return one.second == id; });
+  note_changed(id);
+  forget_nonce(path);
+  for (Candidate& other : peer.candidates) {
+    if (other.state == State::resting) other.due = std::max(now, other.held);
+  }
+  rest(path, now);
+}
+
+void DirectPaths::ping(Id id, Peer& peer, Candidate& candidate, Time now) {
+  const bool is_unproven = candidate.state == State::asking;
+  if (is_unproven && (!peer.budget.take(now) || !total_.take(now))) {
+    candidate.due = now + kSpentRest;
+    return;
+  }
+  DirectProbe probe{DirectProbe::Kind::ping, peer.theirs->name, {}};
+  random_(probe.nonce);
+  candidate.nonce = probe.nonce;
+  nonces_[probe.nonce] = id;
+  candidate.sent = now;
+  Duration wait = kFirstWait * (1U << candidate.tries);
+  if (candidate.state == State::used) {
+    wait = std::clamp<Duration>(candidate.round_trip * 4, kLeastWait, kMostWait);
+    wait = std::min(wait * (1U << std::min(peer.missed, kMissedToGiveUp)), kMostWait);
+    peer.busy = false;
+  }
+  candidate.due = now + wait;
+  packets_.push_back(
+      {candidate.address, encode_probe(probe, peer.theirs->key, is_unproven ? DirectProbe::kBytes : full_bytes_)});
+}
+
+// ---------------------------------------------------------------- what the owner asks
+
+std::optional<UdpAddress> DirectPaths::route(Id id) const {
+  const auto found = peers_.find(id);
+  if (found == peers_.end() || !found->second.has_path || found->second.suspended) return std::nullopt;
+  return std::ranges::find(found->second.candidates, State::used, &Candidate::state)->address;
+}
+
+std::optional<DirectPaths::Packet> DirectPaths::next_packet() {
+  if (packets_.empty()) return std::nullopt;
+  Packet out = std::move(packets_.front());
+  packets_.pop_front();
+  return out;
+}
+
+std::optional<DirectPaths::Id> DirectPaths::next_changed() {
+  if (changed_.empty()) return std::nullopt;
+  const Id out = changed_.front();
+  changed_.pop_front();
+  return out;
+}
+
+}  // namespace kitsune2::iroh

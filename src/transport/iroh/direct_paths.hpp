@@ -1,0 +1,167 @@
+// Which peers are reached by UDP, at which of their addresses, and what is sent to find that out.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/bytes.hpp"
+#include "kitsune2/time.hpp"
+#include "transport/iroh/direct_packets.hpp"
+#include "transport/udp.hpp"
+
+namespace kitsune2::iroh {
+
+/// Packets that are allowed: `most` at once, and one more each `each`.
+class PacketBudget {
+ public:
+  PacketBudget(unsigned most, Duration each) : most_(most), each_(each), left_(most) {}
+  bool take(Time now);
+
+ private:
+  const unsigned most_;
+  const Duration each_;
+  unsigned left_;
+  Time since_{};  ///< up to when what has come back is counted
+};
+
+/// Direct paths to peers, beside the relay. Each side decides for what it sends; what comes is taken from both ways.
+/// QUIC knows nothing of it: it repairs what a path loses and drops what comes twice.
+///
+///  D1  Nothing is sent to any address of a peer before both offers are known: ours is told to it, and it has told its
+///      own. (The owner makes ours only for a peer of a common space.)
+///  D2  An address that makes no sense is never used: port below 1024, multicast, broadcast, link-local, unspecified,
+///      examples. Where the relay is on loopback, all but loopback; otherwise loopback, and private ones if this node
+///      has told no private one itself. *Rationale*: who tells addresses chooses what a node knocks at.
+///  D3  An address of which nothing has come back gets pings of 37 bytes: three in 3.5 s, and then again after 30 s,
+///      doubling to 10 min, or sooner if the peer pings from there. For one peer 24 in all and one more each 5 s, for
+///      all peers 64 and 16 a second; when these are spent, it waits. *Rationale*: a hostile peer may name anybody's
+///      address.
+///  D4  One that has answered gets a ping as large as the largest datagram. When that is answered, too, the address is
+///  a
+///      path. No answer to three: as if nothing had come back. *Rationale*: QUIC does not search for a smaller size.
+///  D5  A pong counts if it answers the last ping to this address, comes from it, and is authentic.
+///  D6  An authentic ping is answered by one of 37 bytes: 32 of a peer, and 16 a second. Its sender becomes an address
+///  to
+///      be tried; of those that were not told, two are remembered, and of those that were, eight. *Rationale*: behind a
+///      NAT a peer does not know its own.
+///  D7  The first path is used at once; another one that was being tried takes its place if its round trip is less
+///      than three quarters. While a path is used no other ones are tried.
+///  D8  The path in use is pinged each second, or each 5 s if nothing was sent. A ping without an answer in four round
+///      trips (0.3 to 2 s, doubling) is repeated. After the second one the peer is sent to through the relay, and pings
+///      go on; with a pong the path is used again. After the sixth the path is given up, and all addresses are tried.
+///  D9  "Unreachable" of the network is as good as the second ping without an answer, no more: anybody can forge it.
+///  D10 A path that was left three times within a minute is given up, for 60 s at least. *Rationale*: what is sent when
+///      the way changes is partly sent again.
+/// Pure. Thread rule: confined to the owner's strand.
+class DirectPaths {
+ public:
+  using Id = std::uint64_t;  ///< of a peer's connection
+  using Random = std::function<void(std::span<std::uint8_t>)>;
+  struct Packet {
+    UdpAddress to;
+    Bytes content;
+  };
+
+  static constexpr unsigned kTries = 3;
+  static constexpr std::size_t kMaxObserved = 2;
+  static constexpr unsigned kPeerBudget = 24, kTotalBudget = 64, kPongBudget = 32;
+  static constexpr Duration kPeerEach = std::chrono::seconds(5);
+  static constexpr Duration kTotalEach = std::chrono::microseconds(62'500);
+  static constexpr Duration kPongEach = std::chrono::microseconds(62'500);
+
+  /// `loopback`: the relay is on loopback (D2). `full_bytes`: the largest datagram of QUIC.
+  DirectPaths(Random random, bool loopback, std::size_t full_bytes)
+      : random_(std::move(random)), loopback_(loopback), full_bytes_(full_bytes) {}
+
+  /// The offer to be told to the peer, with those of our addresses that make sense; the same for the same peer again.
+  DirectOffer offer_to(Id peer, const std::vector<UdpAddress>& own, Time now);
+  void on_offer(Id peer, const DirectOffer& offer, Time now);
+  /// The connection is over.
+  void forget(Id peer);
+
+  /// A datagram for which `is_probe` is true.
+  void on_probe(const UdpAddress& from, ByteView datagram, Time now);
+  void on_unreachable(const UdpAddress& to, Time now);
+  /// A datagram of QUIC was sent on the peer's path.
+  void on_sent(Id peer, Time now);
+  Time next_deadline() const { return deadlines_.empty() ? Time::max() : deadlines_.begin()->first; }
+  void on_deadline(Time now);
+
+  /// Where to send to; nullopt: through the relay.
+  std::optional<UdpAddress> route(Id peer) const;
+  /// Next one to be sent; nullopt: none.
+  std::optional<Packet> next_packet();
+  /// A peer whose route may have changed; nullopt: none.
+  std::optional<Id> next_changed();
+  std::size_t size() const { return peers_.size(); }
+
+ private:
+  using Nonce = std::array<std::uint8_t, 8>;
+  using Name = std::array<std::uint8_t, 8>;
+  enum class State { resting, asking, measuring, used };
+  struct Candidate {
+    UdpAddress address;
+    bool observed = false;
+    State state = State::resting;
+    unsigned tries = 0;   ///< pings of this round without an answer
+    unsigned rounds = 0;  ///< without success, in a row
+    std::optional<Nonce> nonce;
+    Time sent{};
+    Time due{};               ///< the next ping, or the end of waiting for the last one
+    Time held = Time::min();  ///< not tried before (D10)
+    Duration round_trip{};
+  };
+  struct Peer {
+    std::optional<DirectOffer> ours, theirs;
+    std::vector<Candidate> candidates;
+    PacketBudget budget{kPeerBudget, kPeerEach};
+    PacketBudget pongs{kPongBudget, kPongEach};
+    bool has_path = false;  ///< one of the candidates is used
+    bool suspended = false;
+    bool busy = false;  ///< something was sent since the last ping
+    unsigned missed = 0;
+    unsigned strikes = 0;
+    Time strike{}, used_since{};
+    Time deadline = Time::max();
+  };
+
+  bool makes_sense(const Peer& peer, const UdpAddress& address) const;
+  void begin(Peer& peer, Time now);
+  Candidate* find(Peer& peer, const UdpAddress& address) const;
+  static Candidate* used(Peer& peer);
+  void on_ping(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now);
+  void on_pong(const UdpAddress& from, ByteView datagram, const DirectProbe& probe, Time now);
+  void on_pong_of_path(Id id, Peer& peer, Candidate& path, Time now);
+  void use(Id id, Peer& peer, Candidate& candidate, Time now);
+  void on_due(Id id, Peer& peer, Candidate& candidate, Time now);
+  /// Whether the candidate is pinged.
+  bool on_no_answer(Id id, Peer& peer, Candidate& candidate, Time now);
+  void ping(Id id, Peer& peer, Candidate& candidate, Time now);
+  void suspend(Id id, Peer& peer, Candidate& path, Time now);
+  void give_up(Id id, Peer& peer, Candidate& path, Time now);
+  static void rest(Candidate& candidate, Time now);
+  void forget_nonce(Candidate& candidate);
+  void note_changed(Id id) { changed_.push_back(id); }
+  void schedule(Id id, Peer& peer);
+
+  const Random random_;
+  const bool loopback_;
+  const std::size_t full_bytes_;
+  PacketBudget total_{kTotalBudget, kTotalEach};
+  std::map<Id, Peer> peers_;
+  std::map<Name, Id> names_;
+  std::map<Nonce, Id> nonces_;
+  std::multimap<UdpAddress, Id> paths_;  ///< in use, also if suspended
+  std::set<std::pair<Time, Id>> deadlines_;
+  std::deque<Packet> packets_;
+  std::deque<Id> changed_;
+};
+
+}  // namespace kitsune2::iroh

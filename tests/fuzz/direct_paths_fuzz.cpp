@@ -1,0 +1,101 @@
+// Direct paths with peers that tell any address, answer or not, from where they like, and with datagrams of anybody:
+// the judge counts after each command. Input: commands of one byte, with bytes of their own.
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "fuzz/fuzz.hpp"
+#include "unit/transport/iroh/direct_judge.hpp"
+
+using namespace kitsune2;         // NOLINT(google-build-using-namespace)
+using namespace kitsune2::tests;  // NOLINT(google-build-using-namespace)
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const Bytes input = fuzz::input(data, size);
+  if (input.empty()) return 0;
+  if (iroh::is_direct_offer(input)) {
+    if (const auto offer = iroh::decode_offer(input))
+      K2_ASSERT(iroh::decode_offer(iroh::encode_offer(*offer))->addresses == offer->addresses);
+  }
+  static_cast<void>(iroh::has_direct_mark(input));
+  std::size_t at = 0;
+  const auto byte = [&] { return at < input.size() ? input[at++] : std::uint8_t{0}; };
+  DirectJudge judge((byte() & 1U) != 0);
+  const auto address = [&] {
+    const std::uint8_t kind = byte();
+    const auto host = static_cast<std::uint8_t>(kind / 8 % 8);
+    switch (kind % 8) {
+      case 0:
+      case 1:
+        return UdpAddress::v4(8, 0, 0, host, 5000);
+      case 2:
+      case 3:
+        return UdpAddress::v4(10, 0, 0, host, 5000);
+      case 4:
+        return UdpAddress::v4(127, 0, 0, 1, static_cast<std::uint16_t>(2000 + host));
+      case 5:
+        return UdpAddress::v4(static_cast<std::uint8_t>(192 + host * 8), 0, 0, 1, 5000);
+      case 6:
+        return UdpAddress::v4(8, 8, 8, 8, static_cast<std::uint16_t>(host * 200));
+      default: {
+        UdpAddress out;
+        for (std::uint8_t& one : out.ip) one = byte();
+        out.port = static_cast<std::uint16_t>(byte() << 8U | byte());
+        return out;
+      }
+    }
+  };
+  const auto addresses = [&](std::size_t most) {
+    std::vector<UdpAddress> out;
+    for (std::size_t i = byte() % most; i > 0; --i) out.push_back(address());
+    return out;
+  };
+  std::size_t seen = 0;
+  while (at < input.size()) {
+    const std::uint8_t command = byte();
+    const DirectJudge::Id id = 1 + command / 16 % 4;
+    switch (command % 16) {
+      case 0:
+        judge.tell_ours(id, addresses(4));
+        break;
+      case 1:
+        judge.hear_theirs(id, addresses(10));
+        break;
+      case 2:
+        judge.ping_us(id, address(), byte() * 6U);
+        break;
+      case 3:
+        judge.unreachable(address());
+        break;
+      case 4:
+        if (command >= 240) judge.forget(id);
+        break;
+      case 5:
+        judge.sent(id);
+        break;
+      case 6:
+        if (!judge.pings.empty()) judge.answer(byte() % judge.pings.size(), address());
+        break;
+      case 7: {
+        std::vector<std::uint8_t> raw = {0x1b, 'k', '2', 'd'};
+        for (std::size_t i = byte(); i > 0; --i) raw.push_back(byte());
+        judge.raw(address(), Bytes(std::move(raw)));
+        break;
+      }
+      case 8:
+      case 9:
+      case 10:
+        for (; seen < judge.pings.size(); ++seen) judge.answer(seen, judge.pings[seen].to);
+        break;
+      case 11:
+        seen = judge.pings.size();
+        break;
+      default:
+        judge.pass(std::chrono::microseconds(1U << (byte() % 26)));
+        break;
+    }
+    // The judge looks at everything that was sent, each time.
+    if (judge.pings.size() > 2000) return 0;
+  }
+  return 0;
+}

@@ -1,0 +1,364 @@
+// Direct paths: one node's view, with peers that answer as the test wants.
+#include "transport/iroh/direct_paths.hpp"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "unit/transport/iroh/direct_judge.hpp"
+
+namespace kitsune2::iroh {
+namespace {
+
+using namespace std::chrono_literals;
+using tests::DirectJudge;
+
+UdpAddress far(std::uint8_t host) { return UdpAddress::v4(8, 0, 0, host, 5000); }
+UdpAddress near(std::uint8_t host) { return UdpAddress::v4(10, 0, 0, host, 5000); }
+const std::vector<UdpAddress>& own() {
+  static const std::vector<UdpAddress> out = {near(99), far(99)};
+  return out;
+}
+
+class DirectPathsTest : public ::testing::Test {
+ protected:
+  void meet(DirectJudge::Id id, const std::vector<UdpAddress>& addresses) {
+    judge.tell_ours(id, own());
+    judge.hear_theirs(id, addresses);
+    judge.pass(0s);
+  }
+  /// The last ping to the address is answered, after the round trip.
+  void answer(const UdpAddress& at, Duration round_trip = 0s) {
+    judge.pass(round_trip);
+    for (std::size_t i = judge.pings.size(); i-- > 0;) {
+      if (judge.pings[i].to != at) continue;
+      judge.answer(i, at);
+      judge.pass(0s);
+      return;
+    }
+    FAIL() << "no ping to " << at.to_string();
+  }
+  std::size_t pings_to(const UdpAddress& at) const {
+    return static_cast<std::size_t>(std::ranges::count(judge.pings, at, &DirectJudge::Ping::to));
+  }
+  /// A path that is used.
+  void establish(const UdpAddress& at, Duration round_trip = 10ms) {
+    meet(1, {at});
+    answer(at, round_trip);
+    answer(at, round_trip);
+    ASSERT_EQ(judge.route(1), at);
+  }
+  /// Answers all pings to the path for a while.
+  void live(const UdpAddress& at, Duration time) {
+    const Time until = judge.now + time;
+    std::size_t seen = judge.pings.size();
+    while (judge.now < until) {
+      judge.sent(1);
+      judge.pass(10ms);
+      for (; seen < judge.pings.size(); ++seen) {
+        if (judge.pings[seen].to == at) judge.answer(seen, at);
+      }
+    }
+  }
+
+  DirectJudge judge{false};
+};
+
+TEST_F(DirectPathsTest, NothingIsSentBeforeBothHaveToldTheirAddresses) {
+  judge.hear_theirs(1, {far(1)});
+  judge.pass(1min);
+  judge.tell_ours(2, own());
+  judge.pass(1min);
+  judge.ping_us(2, far(2), 37);
+  judge.pass(1min);
+  EXPECT_TRUE(judge.pings.empty());
+  EXPECT_TRUE(judge.pongs.empty());
+}
+
+TEST_F(DirectPathsTest, AnAddressIsUsedAfterASmallAndALargePingWereAnswered) {
+  meet(1, {far(1)});
+  ASSERT_EQ(judge.pings.size(), 1U);
+  EXPECT_EQ(judge.pings[0].size, DirectProbe::kBytes);
+  answer(far(1), 10ms);
+  EXPECT_FALSE(judge.route(1));
+  ASSERT_EQ(judge.pings.size(), 2U);
+  EXPECT_EQ(judge.pings[1].size, DirectJudge::kFull);
+  answer(far(1), 10ms);
+  EXPECT_EQ(judge.route(1), far(1));
+}
+
+TEST_F(DirectPathsTest, AnAddressThroughWhichLargeDatagramsDoNotPassIsNotUsed) {
+  meet(1, {far(1)});
+  answer(far(1), 10ms);
+  judge.pass(20s);
+  EXPECT_FALSE(judge.route(1));
+  EXPECT_EQ(pings_to(far(1)), 4U) << "one small one and three large ones";
+}
+
+TEST_F(DirectPathsTest, AnAddressThatDoesNotAnswerGetsAFewPackets) {
+  meet(1, {far(1)});
+  judge.pass(29s);
+  EXPECT_EQ(pings_to(far(1)), 3U);
+  judge.pass(1h);
+  EXPECT_LE(pings_to(far(1)), 36U);
+  EXPECT_GE(pings_to(far(1)), 20U);
+  for (const auto& ping : judge.pings) EXPECT_EQ(ping.size, DirectProbe::kBytes);
+}
+
+TEST_F(DirectPathsTest, ManyAddressesOfOnePeerShareABudget) {
+  for (std::uint8_t round = 0; round < 20; ++round) {
+    std::vector<UdpAddress> told;
+    for (std::uint8_t i = 0; i < 12; ++i) told.push_back(far(static_cast<std::uint8_t>(round * 12 + i)));
+    meet(1, told);
+    judge.pass(500ms);
+  }
+  EXPECT_LE(judge.pings.size(), DirectPaths::kPeerBudget + 2);
+}
+
+TEST_F(DirectPathsTest, ManyPeersShareABudget) {
+  for (DirectJudge::Id id = 1; id < 60; ++id) meet(id, {far(1), far(2), far(3)});
+  EXPECT_LE(judge.pings.size(), DirectPaths::kTotalBudget);
+  judge.pass(1s);
+  EXPECT_LE(judge.pings.size(), DirectPaths::kTotalBudget + 16);
+}
+
+TEST_F(DirectPathsTest, SenselessAddressesGetNothing) {
+  meet(1, {UdpAddress::v4(8, 8, 8, 8, 53), UdpAddress::v4(224, 0, 0, 1, 5000), UdpAddress::v4(255, 255, 255, 255, 5000),
+           UdpAddress::v4(127, 0, 0, 1, 5000), UdpAddress::v4(8, 8, 8, 8, 0)});
+  judge.pass(1h);
+  EXPECT_TRUE(judge.pings.empty());
+}
+
+TEST_F(DirectPathsTest, PrivateAddressesAreTriedOnlyFromAPrivateNetwork) {
+  judge.tell_ours(1, {far(99)});
+  judge.hear_theirs(1, {near(1)});
+  judge.pass(1min);
+  EXPECT_TRUE(judge.pings.empty());
+  judge.tell_ours(2, own());
+  judge.hear_theirs(2, {near(1)});
+  judge.pass(1min);
+  EXPECT_FALSE(judge.pings.empty());
+}
+
+TEST(DirectPaths, WhereTheRelayIsOnLoopbackNothingElseIsToldOrTried) {
+  DirectJudge judge(true);
+  judge.tell_ours(1, {near(99), far(99), UdpAddress::v4(127, 0, 0, 1, 4000)});
+  EXPECT_EQ(judge.paths().offer_to(1, {}, judge.now).addresses,
+            (std::vector<UdpAddress>{UdpAddress::v4(127, 0, 0, 1, 4000)}));
+  judge.hear_theirs(1, {near(1), far(1), UdpAddress::v4(127, 0, 0, 1, 5000)});
+  judge.pass(10s);
+  for (const auto& ping : judge.pings) EXPECT_EQ(ping.to, UdpAddress::v4(127, 0, 0, 1, 5000));
+  EXPECT_EQ(judge.pings.size(), 3U);
+}
+
+TEST_F(DirectPathsTest, AnAnswerFromElsewhereOrToAnEarlierPingDoesNotCount) {
+  meet(1, {far(1)});
+  judge.answer(0, far(2));
+  judge.pass(600ms);
+  ASSERT_EQ(judge.pings.size(), 2U);
+  judge.answer(0, far(1));
+  judge.pass(0s);
+  EXPECT_EQ(judge.pings.size(), 2U);
+  judge.answer(1, far(1));
+  judge.pass(0s);
+  ASSERT_EQ(judge.pings.size(), 3U);
+  EXPECT_EQ(judge.pings[2].size, DirectJudge::kFull);
+}
+
+TEST_F(DirectPathsTest, WhatIsNotMadeWithTheKeyOfAnOfferIsNotHeard) {
+  meet(1, {far(1)});
+  const auto theirs = DirectJudge::offer_of(1, {});
+  const auto ours = judge.paths().offer_to(1, {}, judge.now);
+  // Both as an observer of the network would make them.
+  judge.raw(far(1), encode_probe({DirectProbe::Kind::pong, theirs.name, judge.pings[0].nonce}, {}, 0));
+  judge.raw(far(5), encode_probe({DirectProbe::Kind::ping, ours.name, {}}, {}, 0));
+  judge.pass(0s);
+  EXPECT_EQ(judge.pings.size(), 1U);
+  EXPECT_TRUE(judge.pongs.empty());
+}
+
+TEST_F(DirectPathsTest, APingIsAnsweredAndItsSenderIsTried) {
+  meet(1, {});
+  judge.ping_us(1, far(7), 1452);
+  judge.pass(0s);
+  ASSERT_EQ(judge.pongs.size(), 1U);
+  ASSERT_EQ(judge.pings.size(), 1U);
+  EXPECT_EQ(judge.pings[0].to, far(7));
+  judge.ping_us(1, far(8), 37);
+  judge.ping_us(1, far(9), 37);
+  judge.pass(1min);
+  EXPECT_EQ(pings_to(far(7)), 1U) << "two senders are remembered";
+}
+
+TEST_F(DirectPathsTest, AFloodOfPingsIsAnsweredAtARate) {
+  meet(1, {});
+  for (int i = 0; i < 1000; ++i) {
+    judge.ping_us(1, far(7), 37);
+    judge.pass(1ms);
+  }
+  EXPECT_LE(judge.pongs.size(), 32U + 17U);
+  EXPECT_LE(judge.pings.size(), DirectPaths::kPeerBudget);
+}
+
+TEST_F(DirectPathsTest, TheFirstPathIsUsedUntilAClearlyBetterOneAnswers) {
+  meet(1, {far(1), far(2), far(3)});
+  answer(far(1), 100ms);
+  answer(far(1), 100ms);
+  EXPECT_EQ(judge.route(1), far(1));
+  answer(far(2), 10ms);
+  answer(far(2), 90ms);
+  EXPECT_EQ(judge.route(1), far(1)) << "not clearly better";
+  answer(far(3), 10ms);
+  answer(far(3), 10ms);
+  EXPECT_EQ(judge.route(1), far(3));
+  const std::size_t before = judge.pings.size();
+  judge.pass(100ms);
+  EXPECT_EQ(judge.pings.size(), before) << "the others rest";
+}
+
+TEST_F(DirectPathsTest, APathThatDiesIsLeftSoonAndThePeerIsReachedByTheRelay) {
+  establish(far(1));
+  live(far(1), 5s);
+  ASSERT_EQ(judge.route(1), far(1));
+  judge.sent(1);
+  judge.pass(3s);
+  EXPECT_FALSE(judge.route(1));
+}
+
+TEST_F(DirectPathsTest, APathThatIsBackIsUsedAgain) {
+  establish(far(1));
+  judge.sent(1);
+  judge.pass(4s);
+  ASSERT_FALSE(judge.route(1));
+  judge.pass(2s);
+  answer(far(1));
+  EXPECT_EQ(judge.route(1), far(1));
+}
+
+TEST_F(DirectPathsTest, ADeadPathIsGivenUpAndAllAddressesAreTried) {
+  meet(1, {far(1), far(2)});
+  answer(far(1), 10ms);
+  answer(far(1), 10ms);
+  judge.pass(5s);
+  const std::size_t before = pings_to(far(2));
+  for (int i = 0; i < 200 && pings_to(far(2)) == before; ++i) judge.pass(100ms);
+  ASSERT_GT(pings_to(far(2)), before);
+  answer(far(2), 0s);
+  answer(far(2), 10ms);
+  EXPECT_EQ(judge.route(1), far(2));
+}
+
+TEST_F(DirectPathsTest, AnIdlePathIsPingedSeldomAndABusyOneEachSecond) {
+  establish(far(1));
+  std::size_t before = judge.pings.size();
+  for (int i = 0; i < 60; ++i) {
+    judge.pass(1s);
+    answer(far(1));
+  }
+  EXPECT_LE(judge.pings.size() - before, 14U);
+  before = judge.pings.size();
+  live(far(1), 60s);
+  EXPECT_GE(judge.pings.size() - before, 50U);
+  EXPECT_LE(judge.pings.size() - before, 70U);
+}
+
+TEST_F(DirectPathsTest, AForgedUnreachableCostsOneRoundTripAndDoesNotLoop) {
+  establish(far(1));
+  const std::size_t before = judge.pings.size();
+  judge.unreachable(far(1));
+  EXPECT_FALSE(judge.route(1));
+  judge.pass(0s);
+  EXPECT_EQ(judge.pings.size(), before + 1);
+  for (int i = 0; i < 100; ++i) judge.unreachable(far(1));
+  judge.pass(0s);
+  EXPECT_EQ(judge.pings.size(), before + 1);
+  answer(far(1), 10ms);
+  EXPECT_EQ(judge.route(1), far(1));
+}
+
+TEST_F(DirectPathsTest, APathThatComesAndGoesIsGivenUpForAMinute) {
+  establish(far(1));
+  for (int i = 0; i < 2; ++i) {
+    judge.unreachable(far(1));
+    judge.pass(0s);
+    answer(far(1), 10ms);
+    ASSERT_EQ(judge.route(1), far(1));
+  }
+  judge.unreachable(far(1));
+  const std::size_t before = judge.pings.size();
+  for (int i = 0; i < 59; ++i) {
+    judge.pass(1s);
+    judge.ping_us(1, far(1), 37);
+  }
+  EXPECT_EQ(judge.pings.size(), before) << "also if the peer asks";
+  EXPECT_FALSE(judge.route(1));
+  judge.pass(2s);
+  EXPECT_GT(judge.pings.size(), before);
+}
+
+TEST_F(DirectPathsTest, WhatIsForgottenIsNotSentTo) {
+  establish(far(1));
+  meet(2, {far(2)});
+  judge.forget(1);
+  judge.forget(2);
+  const std::size_t before = judge.pings.size();
+  judge.pass(1h);
+  EXPECT_EQ(judge.pings.size(), before);
+  EXPECT_EQ(judge.paths().size(), 0U);
+}
+
+TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
+  std::uint64_t routes = 0;
+  for (unsigned seed = 1; seed <= 200; ++seed) {
+    std::mt19937_64 engine(seed);
+    const auto pick = [&](std::uint64_t below) { return engine() % below; };
+    DirectJudge judge(false);
+    const auto address = [&] {
+      const auto host = static_cast<std::uint8_t>(pick(6));
+      return pick(2) == 0 ? far(host) : near(host);
+    };
+    const std::uint64_t honest = pick(100);
+    for (int step = 0; step < 300; ++step) {
+      const DirectJudge::Id id = 1 + pick(3);
+      switch (pick(12)) {
+        case 0:
+          judge.tell_ours(id, pick(2) == 0 ? own() : std::vector<UdpAddress>{far(99)});
+          break;
+        case 1: {
+          std::vector<UdpAddress> told;
+          for (std::uint64_t i = pick(5); i > 0; --i) told.push_back(address());
+          judge.hear_theirs(id, told);
+          break;
+        }
+        case 2:
+          judge.ping_us(id, address(), 37 + pick(1500));
+          break;
+        case 3:
+          if (pick(4) == 0) judge.unreachable(address());
+          break;
+        case 4:
+          if (pick(10) == 0) judge.forget(id);
+          break;
+        case 5:
+          judge.sent(id);
+          break;
+        case 6:
+          if (!judge.pings.empty()) judge.answer(pick(judge.pings.size()), address());
+          break;
+        default: {
+          const std::size_t before = judge.pings.size();
+          judge.pass(std::chrono::microseconds(1) * (1U << pick(24)));
+          for (std::size_t i = before > 3 ? before - 3 : 0; i < judge.pings.size(); ++i) {
+            if (pick(100) < honest) judge.answer(i, judge.pings[i].to);
+          }
+          break;
+        }
+      }
+      for (DirectJudge::Id peer = 1; peer <= 3; ++peer) routes += judge.route(peer) ? 1 : 0;
+    }
+  }
+  EXPECT_GT(routes, 1000U) << "the runs are worth something";
+}
+
+}  // namespace
+}  // namespace kitsune2::iroh
