@@ -160,6 +160,14 @@ struct IrohTransportConfig {
   /// Whether the endpoint's key, and with it the node's url, is the same at each start: it is kept in the data folder,
   /// in "node.key" (0600). False: a fresh one for each start, as in the reference. No effect without a data folder.
   bool keep_endpoint_key = false;
+  /// Whether datagrams to other nodes of this kind go by UDP where that works, beside the relay. Peers that have been
+  /// heard in a common space are told this node's addresses then. False: no UDP socket is opened.
+  bool direct_paths = false;
+  /// "host:port" of the UDP socket, the host an address. Null: all addresses (loopback, if the relay is on loopback)
+  /// and a free port.
+  std::optional<std::string> direct_bind_address;
+  /// "host:port" under which the socket is reached from outside, for example at a port that a router forwards.
+  std::optional<std::string> direct_external_address;
 };
 
 /// Config section `k2Gossip` of 0.2.2.

@@ -25,7 +25,7 @@ struct TransportConnectionStats {
   std::uint64_t recv_message_count = 0;
   std::uint64_t recv_bytes = 0;
   Timestamp opened_at;
-  bool is_direct = false;  ///< false: through the relay (Rust's is_webrtc)
+  bool is_direct = false;  ///< what this node sends does not go through the relay (Rust's is_webrtc)
 };
 
 /// Figures of the transport, as the reference's `dump_network_stats` gives them. Rust: `TransportStats`.
@@ -76,6 +76,9 @@ class TransportEvents {
   virtual void recv_progress(const Url& peer, std::size_t bytes) = 0;
   /// A connection is closed. Called exactly once for every peer_connect that succeeded.
   virtual void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) = 0;
+  /// Whether the peer has sent a message in a space of this node in the last hour, and may: it may be told what
+  /// strangers are not, such as this node's addresses. Default: no.
+  virtual bool shares_space(const Url& /*peer*/) { return false; }
 };
 
 /// Moves whole messages between peers, in order for each peer. The narrow interface that a new transport implements.

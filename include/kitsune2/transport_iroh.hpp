@@ -1,4 +1,4 @@
-// The iroh transport, relay only: how this node communicates with stock kitsune2 0.4 and 0.5 nodes.
+// The iroh transport: how this node communicates with stock kitsune2 0.4 and 0.5 nodes.
 #pragma once
 
 #include <array>
@@ -14,6 +14,7 @@
 
 namespace kitsune2 {
 
+class UdpBinder;    // src/transport/udp.hpp
 class WsConnector;  // src/transport/ws.hpp
 
 /// How an endpoint gets the right to use a relay that asks for authentication. Called on the strand before each
@@ -38,6 +39,10 @@ using RelayAccess =
 ///
 /// `access`: null if the relay is open to everyone.
 ///
+/// `binder`: for direct paths (`directPaths`), which only nodes of this implementation have among each other; null:
+/// none, whatever the configuration says. If the socket cannot be opened, everything goes through the relay, and the
+/// log says why.
+///
 /// Errc::invalid_config names the key: `relayUrl` is not set or is not a relay's url, or is not encrypted without
 /// `relayAllowPlainText`; a number is out of range. Errc::unsupported: the TLS library has no Ed25519, or the library
 /// was built without QUIC. `network` has the trust root for TLS, and the dialect (0.5, if it is set to one that does
@@ -46,6 +51,7 @@ Result<std::unique_ptr<TransportBackend>> make_iroh_transport(Runtime& runtime, 
                                                               const IrohTransportConfig& config,
                                                               const std::array<std::uint8_t, 32>& key_seed,
                                                               const NetworkConfig& network = {},
-                                                              RelayAccess access = nullptr);
+                                                              RelayAccess access = nullptr,
+                                                              std::shared_ptr<UdpBinder> binder = nullptr);
 
 }  // namespace kitsune2

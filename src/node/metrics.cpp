@@ -1,6 +1,7 @@
 // A node's figures as Prometheus text, and whether it is well.
 #include "node/metrics.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -125,6 +126,9 @@ void add_budget(Exposition& out, const PeerBudgetStats& stats) {
 void add_transport(Exposition& out, const TransportStats& transport) {
   out.add("kitsune2_up", "gauge", "Whether the node has a url.", "", transport.peer_urls.empty() ? 0 : 1);
   out.add("kitsune2_transport_connections", "gauge", "Open connections.", "", transport.connections.size());
+  const auto direct = std::ranges::count_if(transport.connections, &TransportConnectionStats::is_direct);
+  out.add("kitsune2_transport_direct_connections", "gauge", "Of those, the ones that do not go through the relay.", "",
+          static_cast<std::uint64_t>(direct));
   std::uint64_t sent = 0, received = 0, sent_bytes = 0, received_bytes = 0;
   for (const auto& c : transport.connections) {
     sent += c.send_message_count, received += c.recv_message_count;

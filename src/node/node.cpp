@@ -13,6 +13,7 @@
 #include "kitsune2/relay_server.hpp"
 #include "log/log.hpp"
 #include "net/tls.hpp"
+#include "net/udp_socket.hpp"
 #include "net/ws_connector.hpp"
 #include "node/builder/dialect_choice.hpp"
 #include "node/builder/relay_transport.hpp"
@@ -208,6 +209,7 @@ struct Node::Impl {
           return make_ws_connector(*runtime, origin, door);
         },
         [this](TlsOptions tls) { return make_http_client(*runtime, std::move(tls)); }, options.data_dir,
+        make_udp_binder(*runtime),
         [this](const Url& peer) { return kitsune ? kitsune->budget().usefulness(peer) : std::uint64_t{0}; });
     if (relay.empty()) {
       builder.checks.clear();

@@ -1,6 +1,7 @@
 // The router above a transport's backend: preflights, blocked peers, and which module receives a message.
 #include "kitsune2/transport.hpp"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -190,6 +191,15 @@ class DefaultTransport final : public Transport,
     for (const auto& module : module_handlers()) module->peer_disconnect(peer, reason);
     for (const auto& space : space_handlers()) space->peer_disconnect(peer, reason);
     if (handler_) handler_->peer_disconnect(peer, reason);
+  }
+
+  /// `heard` has only those of whom an agent of the space was known, and who were not blocked. They may be now.
+  bool shares_space(const Url& peer) override {
+    if (!known_peers_only(dialect_)) return false;
+    return std::ranges::any_of(spaces_, [&](const auto& entry) {
+      return entry.second.heard.is_known(peer, runtime_.now()) && !is_stranger(peer, entry.first) &&
+             (!handler_ || handler_->allow(peer, &entry.first, Direction::outgoing));
+    });
   }
 
  private:

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "kitsune2/asio_runtime.hpp"
+#include "net/udp_socket.hpp"
 #include "net/ws_connector.hpp"
 #include "node/builder/base_builder.hpp"
 #include "node/builder/platform.hpp"
@@ -58,7 +59,7 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
   Builder b = base_builder();
   b.config = config;
   b.checks = {check_relay, check_bootstrap};
-  use_relay_transport(b, platform.ws_connector, platform.http_client, stores.data_dir);
+  use_relay_transport(b, platform.ws_connector, platform.http_client, stores.data_dir, platform.udp_binder);
   // One client for all spaces, destroyed with the last of them.
   b.bootstrap = [make_client = platform.http_client,
                  client = std::make_shared<std::weak_ptr<HttpClient>>()](const ModuleContext& c) {
@@ -90,6 +91,7 @@ Builder builder_on(const Platform& platform, const Config& config, const StoreOp
 Builder default_builder(AsioRuntime& runtime, const Config& config, const StoreOptions& stores) {
   return builder_on({.ws_connector = [&runtime] { return make_ws_connector(runtime); },
                      .http_client = [&runtime](TlsOptions tls) { return make_http_client(runtime, std::move(tls)); },
+                     .udp_binder = make_udp_binder(runtime),
                      .disk = sqlite::real_environment()},
                     config, stores);
 }

@@ -7,6 +7,7 @@
 #include "kitsune2/builder.hpp"
 #include "kitsune2/http.hpp"
 #include "store/sqlite/environment.hpp"
+#include "transport/udp.hpp"
 #include "transport/ws.hpp"
 
 namespace kitsune2 {
@@ -15,6 +16,7 @@ namespace kitsune2 {
 struct Platform {
   std::function<std::shared_ptr<WsConnector>()> ws_connector;
   std::function<std::shared_ptr<HttpClient>(TlsOptions)> http_client;
+  std::shared_ptr<UdpBinder> udp_binder = nullptr;  ///< null: no direct paths
   sqlite::Environment disk;
 };
 

@@ -80,18 +80,18 @@ Result<void> check_relay(const Config& config) {
 
 void use_relay_transport(Builder& builder, std::function<std::shared_ptr<WsConnector>()> connector,
                          std::function<std::shared_ptr<HttpClient>(TlsOptions)> http_client, std::string data_dir,
-                         std::function<std::uint64_t(const Url&)> usefulness) {
+                         std::shared_ptr<UdpBinder> binder, std::function<std::uint64_t(const Url&)> usefulness) {
   // What a relay inside the node knows about its peers' addresses.
   const auto addresses = std::make_shared<tx5::PeerAddresses>();
   builder.address_group = [addresses](const Url& peer) { return addresses->group_of(peer); };
   builder.transport = [connector = std::move(connector), http_client = std::move(http_client),
-                       usefulness = std::move(usefulness), data_dir = std::move(data_dir),
+                       usefulness = std::move(usefulness), data_dir = std::move(data_dir), binder = std::move(binder),
                        addresses](Runtime& strand, const Config& c) -> Result<std::unique_ptr<TransportBackend>> {
     if (over_iroh(c)) {
       auto seed = endpoint_seed(strand, c, data_dir);
       if (!seed) return seed.error();
       auto made = make_iroh_transport(strand, connector(), c.iroh_transport, *seed, c.network,
-                                      access_to_relay(strand, c, http_client));
+                                      access_to_relay(strand, c, http_client), binder);
       sodium_memzero(seed->data(), seed->size());
       return made;
     }

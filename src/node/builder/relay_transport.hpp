@@ -9,6 +9,7 @@
 
 #include "kitsune2/builder.hpp"
 #include "kitsune2/http.hpp"
+#include "transport/udp.hpp"
 #include "transport/ws.hpp"
 
 namespace kitsune2 {
@@ -24,11 +25,12 @@ void set_relay(Config& config, const Url& relay, bool plain_text);
 Result<void> check_relay(const Config& config);
 /// Gives `builder` the transport of its configuration's dialect, over the relay that is set, and that transport's
 /// knowledge of where peers come from (`address_group`). `http_client`: for a relay that asks for authentication.
-/// `data_dir`: where a key of the endpoint is kept, if one is;
-/// empty: none is. `usefulness`: what a peer is worth when the node has as many connections as it may; null: all are
-/// equal.
+/// `data_dir`: where a key of the endpoint is kept, if one is; empty: none is. `binder`: opens sockets for direct
+/// paths; null: there are none. `usefulness`: what a peer is worth when the node has as many connections as it may;
+/// null: all are equal.
 void use_relay_transport(Builder& builder, std::function<std::shared_ptr<WsConnector>()> connector,
                          std::function<std::shared_ptr<HttpClient>(TlsOptions)> http_client, std::string data_dir,
+                         std::shared_ptr<UdpBinder> binder,
                          std::function<std::uint64_t(const Url&)> usefulness = nullptr);
 
 }  // namespace kitsune2

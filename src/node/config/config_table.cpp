@@ -8,6 +8,7 @@
 #include "core/relay_url.hpp"
 #include "net/url_parts.hpp"
 #include "node/bootstrap/token_client.hpp"
+#include "transport/udp.hpp"
 
 namespace kitsune2::config_table {
 namespace {
@@ -33,6 +34,8 @@ std::string check_iroh_relay_url(const std::string& text) {
     return "must be like https://host:port/path, got \"" + text + '"';
   return {};
 }
+
+std::string check_udp_address(const std::string& text) { return fault_of_address(text); }
 
 std::string check_material(const std::string& text) {
   return auth_material(text) ? "" : "must be base64 (standard alphabet, with padding) of 1 to 65536 bytes";
@@ -367,6 +370,23 @@ const std::array kIrohTransport = {
                "killed and starts again within a minute may reach about half of the peers only after up to 60 s: they "
                "still hold its old connection, and it counts.",
         .reference = false},
+    Key{.name = "directPaths",
+        .slot = K2_SLOT(iroh_transport.direct_paths),
+        .doc = "Reach other nodes of this implementation by UDP where that works, beside the relay. Peers that have "
+               "been heard in a common space are told this node's addresses. False: no UDP socket is opened.",
+        .reference = false},
+    Key{.name = "directBindAddress",
+        .slot = K2_SLOT(iroh_transport.direct_bind_address),
+        .doc = "Address and port of the UDP socket, like 0.0.0.0:7000 or [::]:7000. Null: all addresses, or loopback "
+               "where the relay is on loopback, and a free port. Peers take ports from 1024 on.",
+        .reference = false,
+        .check = check_udp_address},
+    Key{.name = "directExternalAddress",
+        .slot = K2_SLOT(iroh_transport.direct_external_address),
+        .doc = "Address and port under which peers outside reach the UDP socket, for example where a router forwards "
+               "a port. It is told to them besides the addresses of the machine.",
+        .reference = false,
+        .check = check_udp_address},
 };
 
 const std::array kK2Gossip = {

@@ -41,8 +41,8 @@ Error bad_config(std::string_view key, const std::string& what) {
   return make_error(Errc::invalid_config, "irohTransport." + std::string(key) + ": " + what);
 }
 
-/// What is wrong with a number that no node's configuration has judged.
-Result<void> check_numbers(const IrohTransportConfig& config) {
+/// What is wrong with a number or an address that no node's configuration has judged.
+Result<void> check_values(const IrohTransportConfig& config) {
   const std::tuple<const char*, std::uint64_t, KeyRange> numbers[] = {
       {"maxFrameBytes", config.max_frame_bytes, IrohTransportConfig::kMaxFrameBytes},
       {"connectTimeoutS", config.connect_timeout_s, IrohTransportConfig::kConnectTimeoutS},
@@ -51,6 +51,14 @@ Result<void> check_numbers(const IrohTransportConfig& config) {
   };
   for (const auto& [key, value, range] : numbers) {
     if (const std::string fault = range.fault(value); !fault.empty()) return bad_config(key, fault);
+  }
+  const std::pair<const char*, std::optional<std::string>> addresses[] = {
+      {"directBindAddress", config.direct_bind_address},
+      {"directExternalAddress", config.direct_external_address},
+  };
+  for (const auto& [key, text] : addresses) {
+    if (!text) continue;
+    if (const std::string fault = fault_of_address(*text); !fault.empty()) return bad_config(key, fault);
   }
   return {};
 }
@@ -90,9 +98,10 @@ quic::EndpointLimits endpoint_limits(const IrohTransportConfig& config) {
 Result<std::unique_ptr<IrohTransport>> IrohTransport::create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                              const IrohTransportConfig& config,
                                                              const NetworkConfig& network,
-                                                             const EndpointKey::Seed& seed, RelayAccess access) {
+                                                             const EndpointKey::Seed& seed, RelayAccess access,
+                                                             std::shared_ptr<UdpBinder> binder) {
   if (sodium_init() < 0) return make_error(Errc::internal, "libsodium could not be initialised");
-  K2_ASSERT(check_numbers(config).has_value());
+  K2_ASSERT(check_values(config).has_value());
   Result<Url> relay = relay_of(config);
   if (!relay) return relay.error();
   Result<std::shared_ptr<const quic::Identity>> identity = quic::Identity::create(seed);
@@ -103,13 +112,14 @@ Result<std::unique_ptr<IrohTransport>> IrohTransport::create(Runtime& runtime, s
   options.access = std::move(access);
   const Dialect dialect = dialect_of_node(network);
   if (!offers_relay_v2(dialect)) options.versions = std::string(to_string(RelayVersion::v1));
-  return std::unique_ptr<IrohTransport>(
-      new IrohTransport(runtime, std::move(connector), config, dialect, std::move(options), *relay, seed, *identity));
+  return std::unique_ptr<IrohTransport>(new IrohTransport(
+      runtime, std::move(connector), config, dialect, std::move(options), *relay, seed, *identity, std::move(binder)));
 }
 
 IrohTransport::IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                              const IrohTransportConfig& config, Dialect dialect, RelayLinkOptions relay_options,
-                             Url relay, const EndpointKey::Seed& seed, std::shared_ptr<const quic::Identity> identity)
+                             Url relay, const EndpointKey::Seed& seed, std::shared_ptr<const quic::Identity> identity,
+                             std::shared_ptr<UdpBinder> binder)
     : runtime_(runtime),
       config_(config),
       dialect_(dialect),
@@ -120,12 +130,14 @@ IrohTransport::IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> conn
           std::move(identity), quic_config(config, dialect),
           [&runtime](std::span<std::uint8_t> out) { runtime.random_bytes(out); }, endpoint_limits(config)),
       registry_(key_.id(), one_connection_counts(dialect) ? Registry::Spares::closed : Registry::Spares::kept),
-      relay_link_(runtime, std::move(connector), key_, std::move(relay_options), *this) {
+      relay_link_(runtime, std::move(connector), key_, std::move(relay_options), *this),
+      binder_(std::move(binder)) {
   permit_limits_.max_granted_bytes = std::max(permit_limits_.max_granted_bytes, config.max_frame_bytes);
 }
 
 IrohTransport::~IrohTransport() {
   runtime_.cancel(timer_);
+  close_socket();
   const Error stopped = make_error(Errc::cancelled, "the transport stopped");
   for (const auto& [id, link] : links_) {
     link->gone = true;
@@ -139,6 +151,7 @@ IrohTransport::~IrohTransport() {
 void IrohTransport::start(TransportEvents& events) {
   K2_ASSERT(events_ == nullptr);
   events_ = &events;
+  open_socket();
   relay_link_.start();
 }
 
@@ -156,6 +169,7 @@ void IrohTransport::stop(std::function<void()> done) {
   while (!waiting_.empty()) fail_waiting(waiting_.begin()->first, how.error);
   pump();
   unsent_.reset();
+  close_socket();
   runtime_.cancel(std::exchange(timer_, 0));
   relay_link_.stop(std::move(done));
 }
@@ -347,6 +361,7 @@ TransportStats IrohTransport::stats() const {
     entry.recv_message_count = link->received_messages;
     entry.recv_bytes = link->received_bytes;
     entry.opened_at = link->opened_at;
+    entry.is_direct = direct_ && direct_->route(id).has_value();
     stats.connections.push_back(std::move(entry));
   }
   return stats;
@@ -530,8 +545,17 @@ void IrohTransport::on_frame(const std::shared_ptr<Link>& link, Frame frame) {
     fail(link, make_error(Errc::peer_fault, "data before the preflight"));
     return;
   }
+  if (is_direct_offer(frame.body)) {
+    on_direct_offer(link, frame.body);
+    return;
+  }
   const Result<void> taken = events_->recv_data(link->url, std::move(frame.body));
-  if (!taken && !link->gone) fail(link, taken.error());
+  if (link->gone) return;
+  if (!taken) {
+    fail(link, taken.error());
+    return;
+  }
+  offer_addresses(link);
 }
 
 void IrohTransport::on_preflight(const std::shared_ptr<Link>& link, const Bytes& body) {
@@ -556,6 +580,7 @@ void IrohTransport::on_preflight(const std::shared_ptr<Link>& link, const Bytes&
   }
   if (!outcome.active) return;
   link->greeted = true;
+  link->knows_direct = has_direct_mark(preflight->k2proto);
   if (const auto own = dials_.find(link->key); own != dials_.end()) {
     // A copy: closing takes the link out of the table.
     close(std::shared_ptr<Link>(links_.at(own->second)), close_code::kSuperseded, "another connection is active",
@@ -590,7 +615,9 @@ bool IrohTransport::greet(const std::shared_ptr<Link>& link) {
     return false;
   }
   link->announced = true;
-  hand_over(*link, {ByteChain(encode_preflight(own_url_.str(), *preflight)), {}, true});
+  hand_over(
+      *link,
+      {ByteChain(encode_preflight(own_url_.str(), direct_ ? with_direct_mark(*preflight) : *preflight)), {}, true});
   return true;
 }
 
@@ -639,14 +666,15 @@ void IrohTransport::end(const std::shared_ptr<Link>& link, const End& how, Tell 
   permits_.forget(link->id);
   link->permit = Link::Permit::none;
   registry_.on_ended(link->id);
+  forget_paths(*link);
   endpoint_.release(link->id, runtime_.now());
   links_.erase(link->id);
   const auto own_dial = dials_.find(link->key);
   if (own_dial != dials_.end() && own_dial->second == link->id) dials_.erase(own_dial);
 
-  // T4. The preflight belongs to this connection.
+  // T4.
   std::map<quic::Connection::Ticket, Message> unsent = std::move(link->sent);
-  std::erase_if(unsent, [](const auto& entry) { return entry.second.preflight; });
+  std::erase_if(unsent, [](const auto& entry) { return entry.second.of_connection; });
   for (auto entry = unsent.begin(); how.superseded && entry != unsent.end();) {
     if (++entry->second.moves <= kMostMoves) {
       ++entry;
@@ -710,34 +738,39 @@ void IrohTransport::schedule_turn() {
 void IrohTransport::turn() {
   if (stopped_) return;
   service();
-  while (!stopped_ && pump() && service()) {
-  }
+  do {
+    pump();
+  } while (!stopped_ && service());
   if (!stopped_) arm_timer();
 }
 
-/// T6. False: the relay's socket is full.
-bool IrohTransport::pump() {
+/// T6.
+void IrohTransport::pump() {
+  pump_direct();
   if (unsent_) {
-    if (!relay_link_.send(*unsent_)) return false;
+    if (!relay_link_.send(*unsent_)) return;
     unsent_.reset();
   }
   const bool up = relay_link_.up();
-  while (std::optional<quic::Endpoint::Output> out = endpoint_.produce(runtime_.now())) {
+  while (std::optional<quic::Endpoint::Output> out = endpoint_.produce(runtime_.now(), quic::Lane::relay)) {
     if (!up) continue;
     const bool single = out->batch.content.size() <= out->batch.segment_bytes;
     Datagrams datagrams{out->to, 0, static_cast<std::uint16_t>(single ? 0 : out->batch.segment_bytes),
                         std::move(out->batch.content)};
     if (relay_link_.send(datagrams)) continue;
     unsent_ = std::move(datagrams);
-    return false;
+    return;
   }
-  return true;
 }
 
 void IrohTransport::on_timer() {
   if (stopped_) return;
   const Time now = runtime_.now();
   endpoint_.on_deadline(now);
+  if (direct_) {
+    direct_->on_deadline(now);
+    apply_routes();
+  }
   apply(registry_.on_deadline(now));
   permits_.on_time(now);
   if (permits_.is_waited_for()) close_stalled();
@@ -754,8 +787,10 @@ void IrohTransport::arm_timer() {
   if (!waiting_until_.empty()) next = std::min(next, waiting_until_.begin()->first);
   if (const auto paid = permits_.next_deadline()) next = std::min(next, *paid);
   if (permits_.is_waited_for()) next = std::min(next, runtime_.now() + kStallInterval);
-  // What is due while the socket is full is done when it takes data again.
-  if (!unsent_) next = std::min(next, endpoint_.next_deadline());
+  // What is due while a socket is full is done when it takes data again.
+  if (!unsent_) next = std::min(next, endpoint_.next_deadline(quic::Lane::relay));
+  if (!unsent_direct_) next = std::min(next, endpoint_.next_deadline(quic::Lane::direct));
+  if (direct_) next = std::min(next, direct_->next_deadline());
   if (timer_ != 0 && timer_at_ <= next) return;
   runtime_.cancel(std::exchange(timer_, 0));
   if (next == Time::max()) return;
@@ -773,10 +808,11 @@ bool iroh::has_quic() { return true; }
 Result<std::unique_ptr<TransportBackend>> make_iroh_transport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                               const IrohTransportConfig& config,
                                                               const std::array<std::uint8_t, 32>& key_seed,
-                                                              const NetworkConfig& network, RelayAccess access) {
-  if (auto fine = iroh::check_numbers(config); !fine) return fine.error();
-  Result<std::unique_ptr<iroh::IrohTransport>> transport =
-      iroh::IrohTransport::create(runtime, std::move(connector), config, network, key_seed, std::move(access));
+                                                              const NetworkConfig& network, RelayAccess access,
+                                                              std::shared_ptr<UdpBinder> binder) {
+  if (auto fine = iroh::check_values(config); !fine) return fine.error();
+  Result<std::unique_ptr<iroh::IrohTransport>> transport = iroh::IrohTransport::create(
+      runtime, std::move(connector), config, network, key_seed, std::move(access), std::move(binder));
   if (!transport) return transport.error();
   return std::unique_ptr<TransportBackend>(std::move(*transport));
 }

@@ -15,6 +15,7 @@
 #include "kitsune2/config.hpp"
 #include "kitsune2/transport.hpp"
 #include "kitsune2/transport_iroh.hpp"
+#include "transport/iroh/direct_paths.hpp"
 #include "transport/iroh/endpoint_key.hpp"
 #include "transport/iroh/endpoint_url.hpp"
 #include "transport/iroh/framing.hpp"
@@ -22,6 +23,7 @@
 #include "transport/iroh/relay_link.hpp"
 #include "transport/quic/endpoint.hpp"
 #include "transport/tx5/permits.hpp"
+#include "transport/udp.hpp"
 #include "transport/ws.hpp"
 
 namespace kitsune2::iroh {
@@ -50,6 +52,10 @@ namespace kitsune2::iroh {
 ///  T9  In dialect 0.4 several connections to a peer may live (N6): the last one made is the one of which the owner
 ///      hears that it connects and disconnects; if it ends, another one takes its place without a word. Closes have no
 ///      code but 0.
+///  T10 With `direct_paths` a preflight says that this node knows direct paths. A peer whose preflight says so, too,
+///  and
+///      that has been heard in a space of ours, is told our addresses in a message that stock nodes skip. DirectPaths
+///      has the rules for what follows. What comes by UDP is for such a connection or is dropped.
 /// Thread rule: strand.
 class IrohTransport final : public TransportBackend, private RelayLinkOwner {
  public:
@@ -58,7 +64,8 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
 
   static Result<std::unique_ptr<IrohTransport>> create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                        const IrohTransportConfig& config, const NetworkConfig& network,
-                                                       const EndpointKey::Seed& seed, RelayAccess access = nullptr);
+                                                       const EndpointKey::Seed& seed, RelayAccess access = nullptr,
+                                                       std::shared_ptr<UdpBinder> binder = nullptr);
   ~IrohTransport() override;
 
   /// Before `start`: how much use a peer was, for choosing whom to keep (T8).
@@ -81,8 +88,8 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   struct Message {
     ByteChain frame;
     Handler<> done;
-    bool preflight = false;
-    unsigned moves = 0;  ///< to another connection, because the one before was superseded (T4)
+    bool of_connection = false;  ///< of no use on another one: a preflight, an offer
+    unsigned moves = 0;          ///< to another connection, because the one before was superseded (T4)
   };
   /// One connection.
   struct Link {
@@ -96,6 +103,8 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
     bool greeted = false;    ///< the peer's preflight was found good
     bool dialled = false;    ///< by us
     bool gone = false;
+    bool knows_direct = false;          ///< the peer's preflight says so
+    bool offered = false;               ///< our addresses were told
     std::optional<FrameReader> reader;  ///< of the stream that is being read
     enum class Permit { none, asked, granted } permit = Permit::none;
     Time since{};      ///< when it was made
@@ -120,7 +129,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
 
   IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> connector, const IrohTransportConfig& config,
                 Dialect dialect, RelayLinkOptions relay_options, Url relay, const EndpointKey::Seed& seed,
-                std::shared_ptr<const quic::Identity> identity);
+                std::shared_ptr<const quic::Identity> identity, std::shared_ptr<UdpBinder> binder);
 
   void on_relay_up() override;
   void on_relay_down() override;
@@ -165,7 +174,20 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   /// Handles what is new and sends what is to be sent.
   void turn();
   void schedule_turn();
-  bool pump();
+  void pump();
+
+  // --- direct paths (iroh_direct.cpp)
+  void open_socket();
+  void close_socket();
+  std::vector<UdpAddress> own_addresses() const;
+  /// T10.
+  void offer_addresses(const std::shared_ptr<Link>& link);
+  void on_direct_offer(const std::shared_ptr<Link>& link, const Bytes& message);
+  void on_udp(const UdpAddress& from, const Bytes& content, std::size_t segment_bytes);
+  void apply_routes();
+  void pump_direct();
+  void forget_paths(const Link& link);
+
   void on_timer();
   void arm_timer();
 
@@ -187,6 +209,14 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   tx5::PermitBank permits_{permit_limits_};
   std::function<std::uint64_t(const Url&)> usefulness_;
   std::optional<Datagrams> unsent_;  ///< the relay's socket did not take it
+  const std::shared_ptr<UdpBinder> binder_;
+  std::shared_ptr<UdpSocket> udp_;     ///< null: no direct paths
+  std::optional<DirectPaths> direct_;  ///< exactly with the socket
+  struct Direct {
+    UdpAddress to;
+    quic::Batch batch;
+  };
+  std::optional<Direct> unsent_direct_;  ///< the socket did not take it
   bool stopped_ = false;
   bool turn_posted_ = false;
   Runtime::TimerId timer_ = 0;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -45,11 +46,12 @@ inline NetworkConfig network_of(Dialect dialect) {
 /// A node with its backend, and what that tells.
 struct IrohTestNode {
   IrohTestNode(testing::SimWorld& world, FakeIrohRelay& relay, std::uint8_t key,
-               IrohTransportConfig config = plain_iroh_config(), Dialect dialect = Dialect::v0_5)
+               IrohTransportConfig config = plain_iroh_config(), Dialect dialect = Dialect::v0_5,
+               const std::function<std::shared_ptr<UdpBinder>(testing::SimRuntime&)>& binder = nullptr)
       : runtime(world.make_runtime()),
-        transport(
-            iroh::IrohTransport::create(*runtime, relay.connector(*runtime), config, network_of(dialect), seed_of(key))
-                .value()) {
+        transport(iroh::IrohTransport::create(*runtime, relay.connector(*runtime), config, network_of(dialect),
+                                              seed_of(key), nullptr, binder ? binder(*runtime) : nullptr)
+                      .value()) {
     transport->start(events);
   }
   ~IrohTestNode() {

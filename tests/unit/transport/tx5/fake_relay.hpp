@@ -103,6 +103,7 @@ class Recorder final : public TransportEvents {
   Result<void> recv_data(const Url& peer, Bytes message) override;
   void recv_progress(const Url& peer, std::size_t bytes) override;
   void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override;
+  bool shares_space(const Url& peer) override { return shares && shares(peer); }
 
   std::vector<std::string> messages_from(const Url& peer) const;
   bool connected(const Url& peer) const { return live.contains(peer); }
@@ -111,6 +112,7 @@ class Recorder final : public TransportEvents {
   std::function<Result<void>(const Url&)> on_connect;
   std::function<Result<void>(const Url&, const Bytes&)> on_data;
   std::function<void(const Url&)> on_disconnect;
+  std::function<bool(const Url&)> shares;
 
   std::vector<Url> addresses;
   int addresses_lost = 0;

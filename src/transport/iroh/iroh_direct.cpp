@@ -1,0 +1,140 @@
+// The transport's direct paths: the socket, who is told where this node is, and which way datagrams go.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "log/log.hpp"
+#include "transport/iroh/iroh_transport.hpp"
+
+namespace kitsune2::iroh {
+namespace {
+
+constexpr std::string_view kArea = "iroh";
+
+bool is_loopback(const Url& relay) {
+  const std::string host(relay.host());
+  if (host == "localhost") return true;
+  const bool is_v6 = host.find(':') != std::string::npos;
+  const std::optional<UdpAddress> address = UdpAddress::parse((is_v6 ? "[" + host + "]" : host) + ":1");
+  return address && scope_of(*address) == AddressScope::loopback;
+}
+
+/// All addresses, of both kinds; where the relay is on loopback, that one.
+UdpAddress default_bind(bool loopback) { return loopback ? UdpAddress::v4(127, 0, 0, 1, 0) : UdpAddress{}; }
+
+}  // namespace
+
+void IrohTransport::open_socket() {
+  if (!config_.direct_paths || !binder_) return;
+  const bool loopback = is_loopback(relay_);
+  UdpAddress bind = default_bind(loopback);
+  // The configuration was checked (create).
+  if (config_.direct_bind_address) bind = *UdpAddress::parse(*config_.direct_bind_address);
+  UdpHandlers handlers;
+  handlers.on_datagrams = lifetime_.guard(
+      [this](const UdpAddress& from, const Bytes& content, std::size_t bytes) { on_udp(from, content, bytes); });
+  handlers.on_unreachable = lifetime_.guard([this](const UdpAddress& to) {
+    if (!direct_) return;
+    direct_->on_unreachable(to, runtime_.now());
+    apply_routes();
+    turn();
+  });
+  handlers.on_writable = lifetime_.guard([this] { turn(); });
+  Result<std::shared_ptr<UdpSocket>> socket = binder_->bind(bind, std::move(handlers));
+  if (!socket) {
+    log::warn(kArea, "no direct paths to peers, the relay carries everything: " + socket.error().to_string());
+    return;
+  }
+  udp_ = std::move(*socket);
+  direct_.emplace([this](std::span<std::uint8_t> out) { runtime_.random_bytes(out); }, loopback,
+                  quic::Config{}.datagram_bytes);
+}
+
+void IrohTransport::close_socket() {
+  if (udp_) udp_->close();
+  udp_.reset();
+  direct_.reset();
+  unsent_direct_.reset();
+}
+
+std::vector<UdpAddress> IrohTransport::own_addresses() const {
+  std::vector<UdpAddress> out;
+  if (config_.direct_external_address) out.push_back(*UdpAddress::parse(*config_.direct_external_address));
+  for (const UdpAddress& address : udp_->addresses()) out.push_back(address);
+  return out;
+}
+
+void IrohTransport::offer_addresses(const std::shared_ptr<Link>& link) {
+  if (!direct_ || !link->knows_direct || link->offered || !link->announced || !events_->shares_space(link->url)) return;
+  link->offered = true;
+  endpoint_.listen_anywhere(link->id);
+  const DirectOffer offer = direct_->offer_to(link->id, own_addresses(), runtime_.now());
+  hand_over(*link, {encode_data(ByteChain(encode_offer(offer))), {}, true});
+  apply_routes();
+}
+
+void IrohTransport::on_direct_offer(const std::shared_ptr<Link>& link, const Bytes& message) {
+  if (!direct_ || !link->knows_direct) return;
+  const Result<DirectOffer> offer = decode_offer(message);
+  if (!offer) {
+    log::debug(kArea, link->url.to_string() + ": " + offer.error().to_string());
+    return;
+  }
+  direct_->on_offer(link->id, *offer, runtime_.now());
+  offer_addresses(link);
+}
+
+void IrohTransport::on_udp(const UdpAddress& from, const Bytes& content, std::size_t segment_bytes) {
+  for (std::size_t at = 0; at < content.size(); at += segment_bytes) {
+    if (stopped_ || !direct_) return;
+    const Bytes datagram = content.slice(at, std::min(segment_bytes, content.size() - at));
+    if (is_probe(datagram)) {
+      direct_->on_probe(from, datagram, runtime_.now());
+    } else if (endpoint_.receive_from_anywhere(datagram, runtime_.now())) {
+      // Before the next datagram, which may end the connection.
+      service();
+    }
+  }
+  apply_routes();
+  turn();
+}
+
+void IrohTransport::apply_routes() {
+  if (!direct_) return;
+  while (const std::optional<Id> id = direct_->next_changed()) {
+    const std::optional<UdpAddress> route = direct_->route(*id);
+    endpoint_.set_lane(*id, route ? quic::Lane::direct : quic::Lane::relay);
+    const auto found = links_.find(*id);
+    if (found == links_.end()) continue;
+    log::debug(kArea,
+               found->second->url.to_string() + ": reached " + (route ? "at " + route->to_string() : "by the relay"));
+  }
+}
+
+void IrohTransport::forget_paths(const Link& link) {
+  if (!direct_) return;
+  direct_->forget(link.id);
+  endpoint_.set_lane(link.id, quic::Lane::relay);
+}
+
+/// Pings that the socket does not take are lost, as on the network.
+void IrohTransport::pump_direct() {
+  if (!direct_) return;
+  while (const std::optional<DirectPaths::Packet> packet = direct_->next_packet())
+    static_cast<void>(udp_->send(packet->to, packet->content, packet->content.size()));
+  if (unsent_direct_) {
+    if (!udp_->send(unsent_direct_->to, unsent_direct_->batch.content, unsent_direct_->batch.segment_bytes)) return;
+    unsent_direct_.reset();
+  }
+  const Time now = runtime_.now();
+  while (std::optional<quic::Endpoint::Output> out = endpoint_.produce(now, quic::Lane::direct)) {
+    const std::optional<UdpAddress> to = direct_->route(out->id);
+    if (!to) continue;
+    direct_->on_sent(out->id, now);
+    if (udp_->send(*to, out->batch.content, out->batch.segment_bytes)) continue;
+    unsent_direct_ = Direct{*to, std::move(out->batch)};
+    return;
+  }
+}
+
+}  // namespace kitsune2::iroh

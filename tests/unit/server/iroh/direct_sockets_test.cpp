@@ -1,0 +1,262 @@
+// Two nodes on loopback with real sockets and a real relay: their transfer leaves the relay, and comes back to it.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "kitsune2/asio_runtime.hpp"
+#include "kitsune2/relay_server.hpp"
+#include "kitsune2/transport_iroh.hpp"
+#include "net/udp_socket.hpp"
+#include "net/ws_connector.hpp"
+
+namespace kitsune2 {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// Real sockets behind a wall that a test raises, and that a test closes.
+class WalledBinder final : public UdpBinder {
+ public:
+  explicit WalledBinder(std::shared_ptr<UdpBinder> real) : real_(std::move(real)) {}
+
+  Result<std::shared_ptr<UdpSocket>> bind(const UdpAddress& address, UdpHandlers handlers) override {
+    auto on_datagrams = std::move(handlers.on_datagrams);
+    handlers.on_datagrams = [this, on_datagrams](const UdpAddress& from, Bytes content, std::size_t bytes) {
+      if (!wall) on_datagrams(from, std::move(content), bytes);
+    };
+    auto on_unreachable = std::move(handlers.on_unreachable);
+    handlers.on_unreachable = [this, on_unreachable](const UdpAddress& to) {
+      ++unreachable;
+      on_unreachable(to);
+    };
+    auto socket = real_->bind(address, std::move(handlers));
+    if (!socket) return socket.error();
+    socket_ = *socket;
+    return std::shared_ptr<UdpSocket>(std::make_shared<Walled>(*this));
+  }
+  void close_real() { std::exchange(socket_, nullptr)->close(); }
+
+  std::atomic<bool> wall = false;
+  std::atomic<int> unreachable = 0;
+
+ private:
+  class Walled final : public UdpSocket {
+   public:
+    explicit Walled(WalledBinder& owner) : owner_(owner) {}
+    bool send(const UdpAddress& to, ByteView content, std::size_t segment_bytes) override {
+      return owner_.wall || !owner_.socket_ || owner_.socket_->send(to, content, segment_bytes);
+    }
+    std::vector<UdpAddress> addresses() const override {
+      return owner_.socket_ ? owner_.socket_->addresses() : std::vector<UdpAddress>{};
+    }
+    void close() override {
+      if (owner_.socket_) owner_.close_real();
+    }
+
+   private:
+    WalledBinder& owner_;
+  };
+
+  const std::shared_ptr<UdpBinder> real_;
+  std::shared_ptr<UdpSocket> socket_;
+};
+
+/// A transport on a thread of its own. Messages are numbers with padding.
+class RealNode final : public TransportEvents {
+ public:
+  RealNode(const std::string& relay, std::uint8_t number) {
+    runtime_.start();
+    runtime_.call([&] {
+      binder = std::make_shared<WalledBinder>(make_udp_binder(runtime_));
+      IrohTransportConfig config;
+      config.relay_url = relay + "/relay";
+      config.relay_allow_plain_text = true;
+      config.direct_paths = true;
+      std::array<std::uint8_t, 32> seed{};
+      seed.fill(number);
+      NetworkConfig network;
+      network.dialect = Dialect::v0_5;
+      transport_ =
+          make_iroh_transport(runtime_, make_ws_connector(runtime_), config, seed, network, nullptr, binder).value();
+      transport_->start(*this);
+    });
+  }
+  ~RealNode() override {
+    std::atomic<bool> stopped = false;
+    runtime_.call([&] { transport_->stop([&] { stopped = true; }); });
+    EXPECT_TRUE(until([&] { return stopped.load(); }));
+    runtime_.call([&] { transport_.reset(); });
+    runtime_.stop();
+  }
+  RealNode(const RealNode&) = delete;
+  RealNode& operator=(const RealNode&) = delete;
+
+  // --- events, on the strand
+  void new_listening_address(const Url& /*own_url*/) override {}
+  void listening_address_lost() override {}
+  Result<Bytes> peer_connect(const Url& /*peer*/) override { return Bytes::copy_of("\x08\x01"); }
+  Result<void> recv_data(const Url& /*peer*/, Bytes message) override {
+    if (message.view()[0] != 8) {  // not a preflight
+      const std::lock_guard lock(mutex_);
+      heard_.push_back(message.str());
+    }
+    return {};
+  }
+  void recv_progress(const Url& /*peer*/, std::size_t /*bytes*/) override {}
+  void peer_disconnect(const Url& /*peer*/, const std::optional<std::string>& /*reason*/) override { ++disconnects; }
+  bool shares_space(const Url& /*peer*/) override { return true; }
+
+  // --- for the test
+  static bool until(const std::function<bool()>& done) {
+    const auto limit = std::chrono::steady_clock::now() + 120s;
+    while (!done()) {
+      if (std::chrono::steady_clock::now() > limit) return false;
+      std::this_thread::sleep_for(5ms);
+    }
+    return true;
+  }
+  std::optional<Url> url() {
+    std::optional<Url> out;
+    runtime_.call([&] { out = transport_->url(); });
+    return out;
+  }
+  bool is_direct() {
+    bool out = false;
+    runtime_.call([&] {
+      for (const auto& connection : transport_->stats().connections) out = out || connection.is_direct;
+    });
+    return out;
+  }
+  void send(const Url& to, const std::string& text) {
+    runtime_.post([this, to, text] {
+      transport_->send(to, ByteChain(Bytes::copy_of(text)), [this](Result<void> sent) { failures += sent ? 0 : 1; });
+    });
+  }
+  void close_socket() {
+    runtime_.call([&] { binder->close_real(); });
+  }
+  std::vector<std::string> heard() {
+    const std::lock_guard lock(mutex_);
+    return heard_;
+  }
+  std::size_t heard_count() {
+    const std::lock_guard lock(mutex_);
+    return heard_.size();
+  }
+
+  std::shared_ptr<WalledBinder> binder;
+  std::atomic<int> disconnects = 0, failures = 0;
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::string> heard_;
+  AsioRuntime runtime_;
+  std::unique_ptr<TransportBackend> transport_;
+};
+
+TEST(DirectSockets, ATransferLeavesTheRelayAndComesBackWhenTheSocketDoes) {
+  auto server = RelayServer::start({});
+  ASSERT_TRUE(server.has_value());
+  const std::string relay = "http://" + (*server)->address();
+  RealNode a(relay, 1), b(relay, 2);
+  ASSERT_TRUE(RealNode::until([&] { return a.url() && b.url(); }));
+  const Url to_a = *a.url(), to_b = *b.url();
+  std::vector<std::string> sent;
+  const auto transfer = [&](std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      sent.push_back(std::to_string(sent.size()) + std::string(200'000, 'x'));
+      a.send(to_b, sent.back());
+    }
+    return RealNode::until([&] { return b.heard_count() == sent.size(); });
+  };
+  const auto relayed = [&] { return (*server)->stats().iroh.bytes_received; };
+
+  ASSERT_TRUE(transfer(1));
+  b.send(to_a, "hello");
+  ASSERT_TRUE(RealNode::until([&] { return a.is_direct() && b.is_direct(); }));
+  // A busy machine may answer late, and then the relay helps out.
+  const auto leaves_the_relay = [&] {
+    return RealNode::until([&] {
+      const std::uint64_t before = relayed();
+      return transfer(10) && relayed() - before < 100'000U;
+    });
+  };
+  EXPECT_TRUE(leaves_the_relay()) << "2 MB go another way";
+
+  // Nothing passes any more, and nobody says so.
+  a.binder->wall = true;
+  const std::uint64_t before = relayed();
+  ASSERT_TRUE(transfer(50));
+  EXPECT_GT(relayed() - before, 9'000'000U);
+  EXPECT_TRUE(RealNode::until([&] { return !a.is_direct() && !b.is_direct(); }));
+
+  a.binder->wall = false;
+  ASSERT_TRUE(RealNode::until([&] { return a.is_direct() && b.is_direct(); }));
+  EXPECT_TRUE(leaves_the_relay());
+
+  // The system says that nobody listens there.
+  b.close_socket();
+  ASSERT_TRUE(transfer(50));
+  ASSERT_TRUE(RealNode::until([&] { return !a.is_direct(); }));
+  EXPECT_TRUE(RealNode::until([&] { return a.binder->unreachable > 0; }));
+
+  EXPECT_TRUE(b.heard() == sent) << "each once, and in order";
+  EXPECT_EQ(a.disconnects + b.disconnects + a.failures + b.failures, 0);
+}
+
+TEST(UdpSocket, SeveralDatagramsGoInOneCallAndArriveAsTheyWere) {
+  AsioRuntime runtime;
+  runtime.start();
+  std::mutex mutex;
+  std::vector<std::string> got;
+  std::shared_ptr<UdpSocket> from, to;
+  UdpAddress target;
+  runtime.call([&] {
+    const auto binder = make_udp_binder(runtime);
+    to = binder
+             ->bind(UdpAddress::v4(127, 0, 0, 1, 0),
+                    {.on_datagrams =
+                         [&](const UdpAddress&, const Bytes& content, std::size_t segment) {
+                           const std::lock_guard lock(mutex);
+                           for (std::size_t at = 0; at < content.size(); at += segment)
+                             got.push_back(content.slice(at, std::min(segment, content.size() - at)).str());
+                         },
+                     .on_unreachable = nullptr,
+                     .on_writable = nullptr})
+             .value();
+    from = binder->bind(UdpAddress{}, {}).value();
+    ASSERT_EQ(to->addresses().size(), 1U);
+    target = to->addresses()[0];
+    EXPECT_FALSE(from->addresses().empty()) << "all of this machine";
+    EXPECT_EQ(binder->bind(target, {}).error().code, Errc::already_exists);
+  });
+  ASSERT_NE(target.port, 0);
+  std::string content;
+  for (int i = 0; i < 10; ++i) content += std::string(1452, static_cast<char>('a' + i));
+  content.resize(content.size() - 52);
+  runtime.call([&] { EXPECT_TRUE(from->send(target, as_bytes(content), 1452)); });
+  EXPECT_TRUE(RealNode::until([&] {
+    const std::lock_guard lock(mutex);
+    return got.size() == 10;
+  }));
+  for (std::size_t i = 0; i < got.size(); ++i)
+    EXPECT_EQ(got[i], std::string(i == 9 ? 1400 : 1452, static_cast<char>('a' + i)));
+  runtime.call([&] {
+    from->close();
+    to->close();
+    from.reset();
+    to.reset();
+  });
+  runtime.stop();
+}
+
+}  // namespace
+}  // namespace kitsune2

@@ -1,0 +1,282 @@
+// Direct paths of whole transports, beside a relay and a UDP network in virtual time.
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "unit/transport/iroh/iroh_peers.hpp"
+#include "unit/transport/iroh/sim_udp.hpp"
+
+namespace kitsune2::iroh {
+namespace {
+
+using namespace std::chrono_literals;
+using tests::FakeIrohRelay;
+using tests::filled;
+using tests::id_of;
+using tests::SimUdp;
+using tests::url_of;
+
+UdpAddress lan(std::uint8_t host) { return UdpAddress::v4(192, 168, 1, host, 5000); }
+UdpAddress internet(std::uint8_t host) { return UdpAddress::v4(8, 0, 0, host, 5000); }
+
+IrohTransportConfig direct_config() {
+  IrohTransportConfig out = tests::plain_iroh_config();
+  out.direct_paths = true;
+  return out;
+}
+
+class IrohDirectTest : public ::testing::Test {
+ protected:
+  IrohDirectTest() {
+    relay_.filter = [this](const EndpointId& /*from*/, const Datagrams& datagrams) {
+      relayed_ += datagrams.content.size();
+      return relay_passes_;
+    };
+  }
+
+  struct Place {
+    UdpAddress own;
+    std::optional<UdpAddress> outside = {};
+  };
+  /// A node that counts everybody as a peer of a common space.
+  std::unique_ptr<tests::IrohTestNode> node(std::uint8_t key, const Place& place,
+                                            const IrohTransportConfig& config = direct_config()) {
+    auto made = std::make_unique<tests::IrohTestNode>(
+        world_, relay_, key, config, dialect_,
+        [&](testing::SimRuntime& runtime) { return udp_->binder(runtime, place.own, place.outside); });
+    made->events.shares = [this](const Url&) { return common_; };
+    EXPECT_TRUE(until([&] { return made->transport->url().has_value(); }));
+    return made;
+  }
+  bool until(const std::function<bool()>& done, Duration limit = 5min) { return world_.run_until(done, limit); }
+  static bool is_direct(const tests::IrohTestNode& node, std::uint8_t peer) {
+    for (const auto& connection : node.transport->stats().connections) {
+      if (connection.peer == url_of(peer)) return connection.is_direct;
+    }
+    return false;
+  }
+  /// Both have said something and know where the other is.
+  bool meet(tests::IrohTestNode& a, std::uint8_t a_key, tests::IrohTestNode& b, std::uint8_t b_key) {
+    a.send(url_of(b_key), "hello");
+    if (!until([&] { return !b.events.messages_from(url_of(a_key)).empty(); })) return false;
+    b.send(url_of(a_key), "hello");
+    return until([&] { return is_direct(a, b_key) && is_direct(b, a_key); }, 30s);
+  }
+  /// Messages of different sizes arrive, each once and in order.
+  void exchange(tests::IrohTestNode& a, std::uint8_t a_key, tests::IrohTestNode& b, std::size_t count,
+                const std::function<void(std::size_t)>& between) {
+    const auto heard = [&] { return b.events.messages_from(url_of(a_key)); };
+    const std::size_t before = heard().size();
+    std::vector<std::string> sent;
+    for (std::size_t i = 0; i < count; ++i) {
+      sent.push_back(std::to_string(i) + std::string((i % 7) * 30'000, 'x'));
+      a.send(b_url_, sent.back());
+      between(i);
+      world_.run_for(50ms);
+    }
+    // The first one is the preflight.
+    EXPECT_TRUE(until([&] { return b.events.messages[url_of(a_key)].size() > before + count; }));
+    world_.run_for(10s);
+    const std::vector<std::string> all = heard();
+    ASSERT_EQ(all.size(), before + count);
+    for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(all[before + i], sent[i]) << i;
+  }
+
+  testing::SimWorld world_{1};
+  FakeIrohRelay relay_{world_};
+  std::shared_ptr<SimUdp> udp_ = std::make_shared<SimUdp>(world_);
+  const Url b_url_ = url_of(2);
+  Dialect dialect_ = Dialect::v0_5;
+  bool common_ = true;
+  bool relay_passes_ = true;
+  std::uint64_t relayed_ = 0;
+};
+
+TEST_F(IrohDirectTest, TwoNodesOfALanLeaveTheRelay) {
+  for (const Dialect dialect : {Dialect::v0_5, Dialect::v0_4}) {
+    dialect_ = dialect;
+    const auto a = node(1, {lan(1)});
+    const auto b = node(2, {lan(2)});
+    ASSERT_TRUE(meet(*a, 1, *b, 2));
+    world_.run_for(1s);
+    relayed_ = 0;
+    exchange(*a, 1, *b, 20, [](std::size_t) {});
+    EXPECT_EQ(relayed_, 0U);
+    EXPECT_GT(udp_->sent_to[lan(2)].bytes, 1'000'000U);
+  }
+}
+
+TEST_F(IrohDirectTest, TheRelayMayGoAwayMeanwhile) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  relay_.options.accept = false;
+  relay_.cut();
+  exchange(*a, 1, *b, 20, [](std::size_t) {});
+}
+
+TEST_F(IrohDirectTest, WhenTheNetworkIsCutTheTransferGoesOnThroughTheRelayAndComesBack) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  bool cut = false;
+  udp_->passes = [&](const UdpAddress&, const UdpAddress&) { return !cut; };
+  exchange(*a, 1, *b, 100, [&](std::size_t i) { cut = i >= 20 && i < 60; });
+  EXPECT_GT(relayed_, 100'000U);
+  ASSERT_TRUE(until([&] { return is_direct(*a, 2) && is_direct(*b, 1); }, 1min));
+}
+
+TEST_F(IrohDirectTest, ADirectionThatIsCutIsNoticed) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  udp_->passes = [&](const UdpAddress&, const UdpAddress& to) { return to != lan(2); };
+  exchange(*a, 1, *b, 50, [](std::size_t) {});
+  EXPECT_FALSE(is_direct(*a, 2));
+}
+
+TEST_F(IrohDirectTest, LossReorderingAndDuplicationLoseAndRepeatNothing) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  udp_->options.loss = 5;
+  udp_->options.duplication = 5;
+  udp_->options.reorder = 10;
+  exchange(*a, 1, *b, 60, [](std::size_t) {});
+}
+
+TEST_F(IrohDirectTest, ANetworkForSmallDatagramsIsNotUsed) {
+  udp_->options.largest = 1400;
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  EXPECT_FALSE(meet(*a, 1, *b, 2));
+  exchange(*a, 1, *b, 10, [](std::size_t) {});
+}
+
+TEST_F(IrohDirectTest, APathThatGetsTooSmallForDatagramsIsLeft) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  exchange(*a, 1, *b, 50, [&](std::size_t i) { udp_->options.largest = i < 10 ? 1500 : 1400; });
+  EXPECT_FALSE(is_direct(*a, 2));
+}
+
+TEST_F(IrohDirectTest, ANodeBehindANatReachesOneThatIsNot) {
+  const auto a = node(1, {lan(1), internet(50)});
+  const auto b = node(2, {internet(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  relayed_ = 0;
+  exchange(*a, 1, *b, 20, [](std::size_t) {});
+  EXPECT_EQ(relayed_, 0U);
+}
+
+TEST_F(IrohDirectTest, ANatThatForgetsCostsNoMessage) {
+  const auto a = node(1, {lan(1), internet(50)});
+  const auto b = node(2, {internet(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  exchange(*a, 1, *b, 60, [&](std::size_t i) {
+    if (i % 20 == 10) udp_->forget_nats();
+  });
+  ASSERT_TRUE(until([&] { return is_direct(*a, 2) && is_direct(*b, 1); }, 3min));
+}
+
+TEST_F(IrohDirectTest, WhoHasNotBeenHeardInACommonSpaceIsToldNothing) {
+  common_ = false;
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  EXPECT_FALSE(meet(*a, 1, *b, 2));
+  EXPECT_TRUE(udp_->sent_to.empty());
+  common_ = true;
+  EXPECT_TRUE(meet(*a, 1, *b, 2)) << "the next message is enough";
+}
+
+TEST_F(IrohDirectTest, WhereItIsOffNoSocketIsOpenedAndThePeerIsToldNothing) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)}, tests::plain_iroh_config());
+  EXPECT_FALSE(meet(*a, 1, *b, 2));
+  EXPECT_TRUE(udp_->sent_to.empty());
+  EXPECT_EQ(b->events.messages[url_of(1)].size(), 2U) << "a preflight and a message";
+}
+
+TEST_F(IrohDirectTest, AStockPeerIsToldNothing) {
+  const auto a = node(1, {lan(1)});
+  tests::IrohHandPeer peer(world_, relay_, 5);
+  a->send(url_of(5), "hello");
+  ASSERT_TRUE(until([&] { return peer.incoming.size() == 1; }));
+  const auto id = peer.incoming[0];
+  ASSERT_TRUE(until([&] { return peer.heard[id].size() == 2; }));
+  peer.send_data(id, "answer");
+  ASSERT_TRUE(until([&] { return a->events.messages_from(url_of(5)).size() == 1; }));
+  world_.run_for(1min);
+  EXPECT_EQ(peer.heard[id].size(), 2U);
+  EXPECT_TRUE(udp_->sent_to.empty());
+}
+
+TEST_F(IrohDirectTest, AnotherPortIsNotTakenAndTheRelayCarriesEverything) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(1)});
+  EXPECT_FALSE(meet(*a, 1, *b, 2));
+}
+
+TEST_F(IrohDirectTest, AnExternalAddressIsToldFirst) {
+  IrohTransportConfig config = direct_config();
+  config.direct_external_address = "8.0.0.9:6000";
+  const auto a = node(1, {lan(1)}, config);
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  EXPECT_GE(udp_->sent_to[UdpAddress::v4(8, 0, 0, 9, 6000)].packets, 1U);
+}
+
+TEST_F(IrohDirectTest, WhatStrangersSendToTheSocketIsDropped) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  const std::size_t connections = a->transport->stats().connections.size();
+  for (std::uint64_t i = 0; i < 2000; ++i) {
+    std::vector<std::uint8_t> junk(1 + world_.random(1500));
+    for (std::uint8_t& byte : junk) byte = static_cast<std::uint8_t>(world_.random(256));
+    udp_->inject(internet(9), lan(1), Bytes(std::move(junk)));
+    if (i % 100 == 0) world_.run_for(10ms);
+  }
+  // One that opens a connection, too: a key that the relay has not proven opens none.
+  quic::Endpoint stranger(quic::Identity::create(tests::seed_of(9)).value(), {}, [this](std::span<std::uint8_t> out) {
+    for (std::uint8_t& byte : out) byte = static_cast<std::uint8_t>(world_.random(256));
+  });
+  ASSERT_TRUE(stranger.dial(id_of(1), world_.now()).has_value());
+  while (const auto out = stranger.produce(world_.now())) udp_->inject(internet(9), lan(1), out->batch.content);
+  exchange(*a, 1, *b, 10, [](std::size_t) {});
+  EXPECT_EQ(a->transport->stats().connections.size(), connections);
+  EXPECT_FALSE(udp_->sent_to.contains(internet(9)));
+}
+
+TEST_F(IrohDirectTest, AClosedConnectionLeavesNoPath) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  a->transport->disconnect(url_of(2), {.text = "bye"}, {});
+  ASSERT_TRUE(until([&] { return b->events.live.empty(); }));
+  EXPECT_EQ(b->events.disconnects.back().second, "bye");
+  world_.run_for(10s);
+  udp_->sent_to.clear();
+  world_.run_for(10min);
+  EXPECT_TRUE(udp_->sent_to.empty());
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+}
+
+TEST_F(IrohDirectTest, AFullSocketOfTheRelayDoesNotHoldUpDirectPeers) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  const auto c = node(3, {lan(3)}, tests::plain_iroh_config());
+  ASSERT_TRUE(meet(*a, 1, *b, 2));
+  relay_.options.bytes_per_second = 1000;
+  for (int i = 0; i < 50; ++i) a->send(url_of(3), std::string(100'000, 'y'));
+  world_.run_for(5s);
+  exchange(*a, 1, *b, 20, [](std::size_t) {});
+  EXPECT_TRUE(c->events.messages_from(url_of(1)).empty());
+}
+
+}  // namespace
+}  // namespace kitsune2::iroh
