@@ -7,6 +7,7 @@
 #include <future>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "log/log.hpp"
 #include "node/builder/dialect_choice.hpp"
@@ -117,12 +118,17 @@ nlohmann::json space_json(Node& node, Space& at, const Ed25519LocalAgent& agent)
       }
     }
     space["gossip"] = gossip_json(at.gossip());
+    std::set<Url> direct;
+    for (const auto& connection : node.kitsune().transport().stats().connections) {
+      if (connection.is_direct) direct.insert(connection.peer);
+    }
     space["peers"] = nlohmann::json::array();
     for (const auto& info : at.peer_store().get_all()) {
       if (info->info().agent == agent.agent()) continue;
       space["peers"].push_back({{"agent", info->info().agent.to_string()},
                                 {"url", info->info().url ? info->info().url->to_string() : ""},
-                                {"arc", info->info().storage_arc.to_string()}});
+                                {"arc", info->info().storage_arc.to_string()},
+                                {"direct", info->info().url && direct.contains(*info->info().url)}});
     }
   });
   return space;

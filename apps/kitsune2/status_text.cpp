@@ -98,7 +98,8 @@ std::string status_text(const json& status, const std::string& data) {
         }
       }
       for (const json& peer : list(space, "peers")) {
-        line("  peer      ", text(peer, "url") + " arc " + text(peer, "arc"));
+        const bool direct = field(peer, "direct") == json(true);
+        line("  peer      ", text(peer, "url") + " arc " + text(peer, "arc") + (direct ? ", direct" : ""));
       }
     }
     const json& pending = list(space, "pending");
