@@ -205,4 +205,7 @@ if __name__ == "__main__":
     parser.add_argument("--rust", required=True)
     parser.add_argument("only", nargs="*")
     args = parser.parse_args()
-    raise SystemExit(run(TESTS, args.build, args.rust, args.only))
+    # The peer of 0.4.1 takes no material; ours of dialect 0.4 are tested without stock nodes.
+    is_0_4 = os.path.basename(args.rust.rstrip("/")).startswith("0.4")
+    tests = [entry for entry in TESTS if not (is_0_4 and entry[0].startswith("authentication"))]
+    raise SystemExit(run(tests, args.build, args.rust, args.only))
