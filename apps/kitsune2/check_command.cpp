@@ -129,7 +129,7 @@ Result<bool> check_one(Output& out, const std::string& path, std::uint64_t bytes
                            "\": " + std::to_string(report->ops) + " ops, " +
                            human_bytes(static_cast<double>(report->bytes)) + ", ";
   if (report->is_intact()) {
-    out.result(what + "intact");
+    out.result(what + "intact" + (report->index_was_compared ? "" : "; the index is being made and was not compared"));
   } else {
     std::string faults =
         counted(report->lost, "op") + " damaged, " + std::to_string(report->wrong_entries) + " with a wrong entry";
@@ -143,6 +143,7 @@ Result<bool> check_one(Output& out, const std::string& path, std::uint64_t bytes
                 .add("lost", report->lost)
                 .add("wrong_entries", report->wrong_entries)
                 .add_bool("totals_agree", report->totals_agree)
+                .add_bool("index_compared", report->index_was_compared)
                 .add_bool("intact", report->is_intact())
                 .add("seconds", seconds));
   if (!report->is_intact() && and_repair) {

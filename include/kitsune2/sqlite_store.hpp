@@ -112,7 +112,9 @@ struct SqliteCheckReport {
   /// How many ops have damaged bytes, and how many a wrong entry, or one in an index without an op; an index as a whole
   /// counts as one.
   std::uint64_t lost = 0, wrong_entries = 0;
-  bool totals_agree = true;              ///< the store's totals of ops and bytes are right
+  bool totals_agree = true;  ///< the store's totals of ops and bytes are right
+  /// False: it cannot be read, which is a fault, or it is being made from the ops; so only the ops were checked.
+  bool index_was_compared = true;
   std::vector<SqliteStoreFault> faults;  ///< the first kMostFaults
   bool is_intact() const { return lost == 0 && wrong_entries == 0 && totals_agree; }
 };

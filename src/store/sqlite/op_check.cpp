@@ -32,8 +32,9 @@ Error other_policy(const std::string& path, const SqliteOpStoreInfo& info, const
 
 class Check {
  public:
-  Check(Connection connection, int version, const OpPolicy& policy, const SqliteCheckOptions& options)
-      : connection_(std::move(connection)), policy_(policy), options_(options), version_(version) {}
+  Check(Connection connection, int version, const OpPolicy& policy, const SqliteCheckOptions& options,
+        const runs::MergeRules& rules)
+      : connection_(std::move(connection)), policy_(policy), options_(options), rules_(rules), version_(version) {}
 
   /// Whether the owner has converted the store meanwhile.
   bool is_of_another_version() {
@@ -49,6 +50,7 @@ class Check {
       if (ok) ok = pause();
     }
     if (ok && runs_check_) ok = compare_runs();
+    report_.index_was_compared = !skips_index_;
     if (ok) ok = compare_totals();
     if (ok) ok = report_progress();
     if (ok) return report_;
@@ -61,7 +63,7 @@ class Check {
  private:
   Result<void> prepare() {
     if (has_runs()) {
-      auto runs = sqlite::RunsIndex::make(connection_, &policy_, false);
+      auto runs = sqlite::RunsIndex::make(connection_, &policy_, false, rules_);
       if (!runs) return runs.error();
       runs_ = runs->get();
       index_ = std::move(*runs);
@@ -225,7 +227,9 @@ class Check {
     for (bool complete = false; ok && !complete && !skips_index_;) {
       ok = begin();
       if (ok) ok = index_->refresh();
-      if (ok) {
+      // The owner may have started it anew since the last piece.
+      skips_index_ = skips_index_ || (ok && runs_->is_behind());
+      if (ok && !skips_index_) {
         const auto piece = runs_check_->next_piece();
         if (piece) complete = *piece;
         if (!piece) ok = piece.error();
@@ -321,6 +325,7 @@ class Check {
   Connection connection_;
   const OpPolicy& policy_;
   const SqliteCheckOptions& options_;
+  const runs::MergeRules& rules_;
   bool has_runs() const { return sqlite::answers_from_runs(version_); }
   /// Begins a transaction. The owner may have converted the store since the last one.
   Result<void> begin() {
@@ -338,7 +343,7 @@ class Check {
   Statement rows_, row_at_, count_data_, orphans_, counted_, totals_;
   std::int64_t last_ = INT64_MIN;
   bool at_end_ = false;
-  bool skips_index_ = false;    ///< it is damaged
+  bool skips_index_ = false;    ///< it is damaged, or is being made
   std::int64_t with_data_ = 0;  ///< of the entries of this piece
   SqliteCheckReport report_;
   SqliteCheckProgress progress_;
@@ -348,8 +353,10 @@ class Check {
 
 }  // namespace
 
-Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const OpPolicy& policy,
-                                                const SqliteCheckOptions& options) {
+namespace sqlite {
+
+Result<SqliteCheckReport> check_op_store(const std::string& path, const OpPolicy& policy,
+                                         const SqliteCheckOptions& options, const runs::MergeRules& rules) {
   const auto info = read_sqlite_op_store_info(path);
   if (!info) return info.error();
   if (info->policy != policy.name()) return other_policy(path, *info, policy);
@@ -359,10 +366,17 @@ Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const O
     if (!connection) return connection.error();
     const auto version = sqlite::open_op_format(*connection, nullptr);
     if (!version) return version.error();
-    Check check(std::move(*connection), *version, policy, options);
+    Check check(std::move(*connection), *version, policy, options, rules);
     auto report = check.run();
     if (report || tries == 4 || !check.is_of_another_version()) return report;
   }
+}
+
+}  // namespace sqlite
+
+Result<SqliteCheckReport> check_sqlite_op_store(const std::string& path, const OpPolicy& policy,
+                                                const SqliteCheckOptions& options) {
+  return sqlite::check_op_store(path, policy, options, {});
 }
 
 Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const OpPolicy& policy,
@@ -376,12 +390,22 @@ Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const
   if (!writer) return writer.error();
   SqliteRepairReport report;
   std::size_t next = 0;
+  const auto catch_up = [&]() -> Result<void> {
+    Result<void> ok;
+    while (ok && writer->is_behind()) ok = writer->catch_up();
+    return ok;
+  };
   do {
+    // With an index that is complete: otherwise each fault would have it go through rows.
+    auto ok = catch_up();
+    if (!ok) return ok.error();
     std::vector<sqlite::Suspect> piece;
-    for (; next < faults.size() && piece.size() < kRepairedAtOnce; ++next) {
-      piece.push_back({faults[next].stored_at.micros, faults[next].op_id});
+    while (next < faults.size() && piece.size() < kRepairedAtOnce) {
+      const SqliteStoreFault& fault = faults[next++];
+      piece.push_back({fault.stored_at.micros, fault.op_id});
+      if (fault.is_of_index()) break;
     }
-    auto ok = writer->begin();
+    ok = writer->begin();
     Result<sqlite::Examined> looked = sqlite::Examined();
     if (ok) {
       looked = writer->examine(piece, policy);
@@ -396,10 +420,7 @@ Result<SqliteRepairReport> repair_sqlite_op_store(const std::string& path, const
     report.dropped += looked->dropped.size();
     report.mended += looked->mended;
   } while (next < faults.size());
-  for (int failures = 0; writer->is_behind();) {
-    // After the first failure slots were removed, if it was for those.
-    if (auto ok = writer->catch_up(); !ok && ++failures > 1) return ok.error();
-  }
+  if (auto ok = catch_up(); !ok) return ok.error();
   return report;
 }
 

@@ -97,6 +97,8 @@ class OpWriter {
   bool wants_merging() const { return runs_ != nullptr && runs_->has_work(); }
   /// Whether the index does not have all ops yet, and is to be caught up. Until then a look-up goes through rows.
   bool is_behind() const { return answers_from_runs(version_) && runs_->is_behind(); }
+  /// How often rows were gone through for that reason.
+  std::uint64_t row_passes() const { return runs_ != nullptr ? runs_->passes() : 0; }
   /// Takes the next ops into the index, in a transaction of its own. `ops` have been stored since the last time: it
   /// takes more than that.
   Result<void> catch_up(std::size_t ops = 0);
@@ -125,8 +127,9 @@ class OpWriter {
   /// Merges a piece, in a transaction of its own.
   Result<void> merge();
 
-  /// Whether the pending table has many entries that are stored by now.
-  bool wants_compaction() const { return compacting_after_ >= 0; }
+  /// Whether the pending table has many entries that are stored by now. Not while the index is behind, when each of
+  /// them would be looked for in all rows.
+  bool wants_compaction() const { return compacting_after_ >= 0 && !is_behind(); }
   /// Goes through a part of the pending table (in a transaction of its own) and removes what is stored by now.
   Result<void> compact_pending();
 
@@ -185,6 +188,7 @@ class OpWriter {
                     Examined& out);
   Result<void> remove(std::int64_t stored_at);
   Result<void> start_runs_anew();
+  Result<void> expect_all(std::span<const Suspect> suspects);
   bool may_make_indexes_anew() const { return !indexes_stay_ && !now_.indexes_made_anew; }
   Result<void> make_indexes_anew();
   Result<bool> indexes_agree(std::int64_t stored_at, const OpRecord& entry);

@@ -621,9 +621,11 @@ Result<std::optional<Timestamp>> OpReader::earliest_timestamp_in_arc(const DhtAr
   if (!snapshot.started()) return snapshot.started().error();
   const auto in_arc = ops_in(arc);
   if (!in_arc) return in_arc.error();
-  // By time up to the first hit, about one step for each arc of this size on the ring; or all of the arc.
-  if (arc.is_full() || share_of(arc) * static_cast<double>(*in_arc) >= 1) {
-    auto ok = index_->by_time(Timestamp::min(), Timestamp::max(), {}, SIZE_MAX, [&](const IndexedOp& op) {
+  // By time up to the first hit, about one step for each arc of this size on the ring; or all of the arc. An index that
+  // is behind sorts rows by time, in memory: then only for one op.
+  if (arc.is_full() || (!index_->is_behind() && share_of(arc) * static_cast<double>(*in_arc) >= 1)) {
+    const std::size_t most = arc.is_full() ? 1 : SIZE_MAX;
+    auto ok = index_->by_time(Timestamp::min(), Timestamp::max(), {}, most, [&](const IndexedOp& op) {
       if (!arc.contains(op.location)) return true;
       out = Timestamp{op.created_at};
       return false;

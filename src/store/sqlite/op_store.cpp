@@ -279,7 +279,6 @@ class SqliteOpStore final : public OpStore {
     if (writer_)
       write_worker_ = environment.make_worker(sqlite::Duty::write, [this](bool idle) { return write_turn(idle); });
     read_worker_ = environment.make_worker(sqlite::Duty::read, [this](bool) { return read_turn(); });
-    if (writer_ && has_index_work()) write_worker_->wake();
   }
 
   ~SqliteOpStore() override { end(); }
@@ -592,7 +591,7 @@ class SqliteOpStore final : public OpStore {
       lock.unlock();
       tell<OpWriter>(std::move(batch));
       writer_->tend_wal();
-      if (!index_work_failed_) work_on_index(ops);
+      if (may_work_on_index()) work_on_index(ops);
       // A store that is never idle must make room all the same.
       if (writer_->wants_compaction() && writer_->pending_bytes() > options_.max_kept_request_bytes / 2) {
         static_cast<void>(writer_->compact_pending());
@@ -604,8 +603,8 @@ class SqliteOpStore final : public OpStore {
     }
     if (writes_.stopping) return Worker::Wait::end;
     lock.unlock();
-    if (std::exchange(waits_for_index_, false) && idle) index_work_failed_ = false;
-    if (has_index_work() && !index_work_failed_) {
+    if (std::exchange(waits_for_index_, false) && idle) index_work_failed_at_.reset();
+    if (has_index_work() && may_work_on_index()) {
       work_on_index(0);
       return Worker::Wait::nothing;
     }
@@ -631,7 +630,7 @@ class SqliteOpStore final : public OpStore {
   Worker::Pause when_idle() {
     waits_for_index_ = has_index_work();
     if (!waits_for_index_) return Worker::Wait::wake;
-    return {Worker::Wait::wake_or_idle, index_wait_};
+    return {Worker::Wait::wake_or_idle, index_pause_};
   }
 
   bool has_index_work() const {
@@ -639,8 +638,8 @@ class SqliteOpStore final : public OpStore {
            (may_convert_ && writer_->version() == sqlite::kTablesFormat.version);
   }
 
-  /// A piece of what the index does not have yet, or of the way to version 2. What fails is tried again when the store
-  /// has been idle for a while: calls are answered meanwhile.
+  /// A piece of what the index does not have yet, or of the way to version 2. What fails is tried again after a while,
+  /// whether there are calls or not; they are answered meanwhile.
   void work_on_index(std::size_t ops) {
     if (!has_index_work()) return;
     const int version = writer_->version();
@@ -648,7 +647,8 @@ class SqliteOpStore final : public OpStore {
     if (converts && version == sqlite::kTablesFormat.version && !has_room()) return;
     if (!std::exchange(is_at_index_, true)) say_progress(converts ? kConverts : kMakesIndex, "begins");
     if (auto ok = converts ? writer_->convert(ops) : writer_->catch_up(ops); !ok) {
-      index_work_failed_ = true;
+      index_work_failed_at_ = runtime_.wall_now();
+      index_pause_ = index_wait_;
       log::warn("store", path_ + ": " + (converts ? kConverts : kMakesIndex) + ": this has failed, is tried again in " +
                              std::to_string(index_wait_.count() / 1'000) +
                              " s, and changes nothing until then: " + ok.error().message);
@@ -666,6 +666,15 @@ class SqliteOpStore final : public OpStore {
       return say_progress(converts ? kConverts : kMakesIndex, "done");
     }
     if (writer_->progress().ops >= say_at_) say_progress(converts ? kConverts : kMakesIndex, "goes on");
+  }
+  bool may_work_on_index() {
+    if (!index_work_failed_at_) return true;
+    // A clock that was set back makes this a long time.
+    const auto passed = static_cast<std::uint64_t>(runtime_.wall_now().micros) -
+                        static_cast<std::uint64_t>(index_work_failed_at_->micros);
+    const std::chrono::microseconds pause = index_pause_;
+    if (passed >= static_cast<std::uint64_t>(pause.count())) index_work_failed_at_.reset();
+    return !index_work_failed_at_;
   }
   /// At each tenth, and at least each million.
   void say_progress(const char* what, const char* how) {
@@ -799,7 +808,9 @@ class SqliteOpStore final : public OpStore {
   bool idle_work_ = true;  ///< there may be something to clean up when no calls come for a while
   bool tidying_ = false;
   bool may_convert_ = false;  ///< from version 1
-  bool is_at_index_ = false, index_work_failed_ = false, waits_for_index_ = false;
+  bool is_at_index_ = false, waits_for_index_ = false;
+  std::optional<Timestamp> index_work_failed_at_;  ///< then it waits for `index_pause_`
+  std::chrono::milliseconds index_pause_ = kMaxIdle;
   std::chrono::milliseconds index_wait_ = kMaxIdle;
   std::uint64_t say_at_ = 0;  ///< the next progress: how many ops the index has
   std::chrono::milliseconds idle_ = kIdle;

@@ -196,7 +196,9 @@ Result<void> OpWriter::load_index() {
   if (!ok) return ok;
   ok = runs_->load();
   if (!ok && ok.error().code == Errc::corrupt) {
-    ok = runs_->start_anew();
+    // Where the old indexes answer, rows that cannot be read are not needed.
+    ok = has_tables() ? Result<void>() : runs_->check_rows();
+    if (ok) ok = runs_->start_anew();
     if (ok) ok = connection_.run("COMMIT");
     if (ok) runs_->committed();
   }
@@ -250,14 +252,16 @@ Result<void> OpWriter::begin() {
   }
   auto ok = finish(begin_);
   if (!ok || runs_ == nullptr) return ok;
+  // Also if only a merge has met the damage, which is then rolled back, and loaded again without a look at its blocks.
+  const bool was_damaged = runs_->is_damaged();
   ok = runs_->begin();
   // What is being made keeps nobody from storing: `convert` tells of it.
   if (has_tables()) ok = {};
-  if (runs_->is_damaged() && may_make_indexes_anew()) {
-    now_.indexes_made_anew = true;
-    ok = start_runs_anew();
-  }
-  return ok;
+  if ((!was_damaged && !runs_->is_damaged()) || !may_make_indexes_anew()) return ok;
+  now_.indexes_made_anew = true;
+  const auto anew = start_runs_anew();
+  // If it was not even begun, since there are rows that cannot be read, what does not need the damaged part goes on.
+  return !anew && ok && runs_->is_loaded() ? ok : anew;
 }
 
 void OpWriter::fit_cache() {
@@ -313,8 +317,10 @@ Result<void> OpWriter::catch_up(std::size_t ops) {
     runs_->committed();
     return {};
   }
+  const bool slots_failed = runs_->slots_failed();
   roll_back();
-  if (ok.error().code != Errc::corrupt || std::exchange(slots_removed_, true)) return ok;
+  // What is lost when rows cannot be read does not come back, and what the index has of the others stays.
+  if (!slots_failed || std::exchange(slots_removed_, true)) return ok;
   // Slots that SQLite cannot write any more are removed, if it can do that.
   auto removed = begin();
   if (removed) removed = runs_->start_anew(true);
@@ -324,7 +330,7 @@ Result<void> OpWriter::catch_up(std::size_t ops) {
   } else {
     roll_back();
   }
-  return ok;
+  return removed;
 }
 
 Result<void> OpWriter::convert(std::size_t ops) {
@@ -372,7 +378,9 @@ Result<OpWriter::Room> OpWriter::room_for_conversion() {
 // ------------------------------------------------------------------ damage
 
 Result<void> OpWriter::start_runs_anew() {
-  auto ok = runs_->start_anew();
+  auto ok = runs_->check_rows();
+  if (ok) ok = runs_->start_anew();
+  // Even though it is rolled back: each attempt costs as much as the store is large.
   indexes_stay_ = !ok;
   return ok;
 }
@@ -389,17 +397,23 @@ Result<void> OpWriter::make_indexes_anew() {
 
 Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const OpPolicy& policy) {
   Examined out;
-  for (const Suspect& suspect : suspects) {
+  if (auto ok = expect_all(suspects); !ok) return ok.error();
+  for (std::size_t i = 0; i < suspects.size(); ++i) {
+    const Suspect& suspect = suspects[i];
     if (suspect.stored_at == kWholeIndex) {
       if (!may_make_indexes_anew()) continue;  // it has been done since a reader met the damage
-      if (auto ok = make_indexes_anew(); !ok) return ok.error();
+      auto ok = make_indexes_anew();
+      if (ok) ok = expect_all(std::span(suspects).subspan(i));
+      if (!ok) return ok.error();
       ++out.mended;
       continue;
     }
     auto agree = drop_or_mend(suspect, policy, out);
     const bool only_indexes = agree ? !*agree : agree.error().code == Errc::corrupt;
     if (only_indexes && may_make_indexes_anew()) {
-      if (auto ok = make_indexes_anew(); !ok) return ok.error();
+      auto ok = make_indexes_anew();
+      if (ok) ok = expect_all(std::span(suspects).subspan(i));
+      if (!ok) return ok.error();
       agree = drop_or_mend(suspect, policy, out);
       indexes_stay_ = !agree;
       ++out.mended;
@@ -411,6 +425,13 @@ Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const O
     if (auto ok = recount(); !ok) return ok.error();
   }
   return out;
+}
+
+/// Each of them is looked for more than once.
+Result<void> OpWriter::expect_all(std::span<const Suspect> suspects) {
+  std::vector<OpId> op_ids;
+  for (const Suspect& suspect : suspects) op_ids.push_back(suspect.op_id);
+  return is_behind() ? index_->expect(op_ids) : Result<void>();
 }
 
 Result<void> OpWriter::recount() {

@@ -9,9 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include "kitsune2/sqlite_store.hpp"
 #include "store/sqlite/runs_index.hpp"
 
 namespace kitsune2::sqlite {
+
+/// check_sqlite_op_store, with what is kept of an index in memory by `rules`.
+Result<SqliteCheckReport> check_op_store(const std::string& path, const OpPolicy& policy,
+                                         const SqliteCheckOptions& options, const runs::MergeRules& rules);
 
 /// An entry of a run with bytes of its own.
 class OwnEntry {

@@ -13,6 +13,8 @@ namespace {
 /// Work of one idle transaction, in entries: some 2 MB of blocks.
 constexpr std::size_t kIdleWork = 32'768;
 constexpr std::size_t kSumBytes = 8;
+/// Rows with the same id that are remembered while the index is behind. A sound file has one.
+constexpr std::size_t kMostCopies = 4;
 
 }  // namespace
 
@@ -93,6 +95,7 @@ Result<void> RunsIndex::prepare(Connection& connection, bool may_write) {
   const std::pair<Statement*, const char*> writing[] = {
       {&random_, "SELECT random()"},
       {&any_row_, "SELECT EXISTS(SELECT 1 FROM op)"},
+      {&all_rows_, "SELECT count(*), total(length(id)+loc+created_at+size) FROM op"},
       {&put_manifest_, "INSERT OR REPLACE INTO manifest(one, data) VALUES(1,?1)"},
       {&put_dropped_, "INSERT INTO dropped(stored_at) VALUES(?1)"},
       {&remove_slots_, "DELETE FROM slot"},
@@ -170,8 +173,10 @@ Result<void> RunsIndex::read_rows() {
   use->bind(1, last_row_);
   int rc = 0;
   while ((rc = use->step()) == SQLITE_ROW && index_.newest() < rules_.most_read) add_row(use);
-  if (rc != SQLITE_ROW && rc != SQLITE_DONE) return error(rc);
-  behind_ = rc == SQLITE_ROW;
+  // From rows that cannot be read on, it is behind: what needs one of them fails, and nothing else does.
+  const bool can_read = rc == SQLITE_ROW || rc == SQLITE_DONE;
+  if (!can_read && error(rc).code != Errc::corrupt) return error(rc);
+  behind_ = rc != SQLITE_DONE;
   return {};
 }
 
@@ -212,14 +217,18 @@ Result<void> RunsIndex::refresh() {
 Result<void> RunsIndex::expect(const std::vector<OpId>& op_ids) {
   if (!behind_ || op_ids.empty()) return {};
   expected_.clear();
-  for (const OpId& op_id : op_ids) expected_.emplace(op_id, std::nullopt);
+  for (const OpId& op_id : op_ids) expected_.try_emplace(op_id);
+  ++passes_;
   const Use use(ids_of_rows_);
   use->bind(1, last_row_);
   int rc = 0;
   while ((rc = use->step()) == SQLITE_ROW) {
     const auto it = expected_.find(OpId(use->blob(0)));
-    if (it == expected_.end() || it->second || use->int64(4) != std::int64_t{location(use->blob(0))}) continue;
-    it->second = Found{use->int64(1), Timestamp{use->int64(2)}, static_cast<std::uint64_t>(use->int64(3))};
+    if (it == expected_.end() || use->int64(4) != std::int64_t{location(use->blob(0))}) continue;
+    Expected& expected = it->second;
+    expected.has_all = expected.rows.size() < kMostCopies;
+    if (!expected.has_all) continue;
+    expected.rows.push_back({use->int64(1), Timestamp{use->int64(2)}, static_cast<std::uint64_t>(use->int64(3))});
   }
   if (rc == SQLITE_DONE) return {};
   expected_.clear();
@@ -229,7 +238,13 @@ Result<void> RunsIndex::expect(const std::vector<OpId>& op_ids) {
 /// Among those that the index does not have yet.
 Result<std::optional<OpIndex::Found>> RunsIndex::find_in_rows(ByteView op_id, std::optional<std::int64_t> besides) {
   if (!behind_) return std::optional<Found>();
-  if (const auto it = expected_.find(OpId(op_id)); it != expected_.end() && !besides) return it->second;
+  if (const auto it = expected_.find(OpId(op_id)); it != expected_.end()) {
+    for (const Found& row : it->second.rows) {
+      if (row.stored_at != besides) return std::optional(row);
+    }
+    if (it->second.has_all) return std::optional<Found>();
+  }
+  ++passes_;
   const Use use(rows_of_id_);
   use->bind(1, last_row_).bind(2, std::int64_t{location(op_id)}).bind(3, op_id);
   besides ? use->bind(4, *besides) : use->bind_null(4);
@@ -406,6 +421,12 @@ Result<void> RunsIndex::load() {
   return {};
 }
 
+Result<void> RunsIndex::check_rows() {
+  const auto rows = number(all_rows_);
+  if (!rows) return rows.error();
+  return {};
+}
+
 Result<void> RunsIndex::start_anew(bool remove_slots) {
   stale_ = true;
   runs::Manifest manifest;
@@ -454,7 +475,10 @@ Result<bool> RunsIndex::catch_up(std::size_t least) {
     behind_ = rc == SQLITE_ROW;
   }
   const auto changed = index_.step();
-  if (!changed) return failed(changed.error());
+  if (!changed) {
+    slots_failed_ = changed.error().code == Errc::corrupt;
+    return failed(changed.error());
+  }
   if (*changed) {
     if (auto ok = put_manifest(); !ok) return ok.error();
   }
@@ -462,7 +486,7 @@ Result<bool> RunsIndex::catch_up(std::size_t least) {
 }
 
 Result<void> RunsIndex::begin() {
-  stepped_ = false;
+  stepped_ = slots_failed_ = false;
   expected_.clear();
   if (stale_) {
     if (auto ok = load(); !ok) return ok;
@@ -476,8 +500,10 @@ void RunsIndex::add(const IndexedOp& op) {
   if (!is_behind()) return put(op);
   // Its row comes in its turn.
   if (is_made_beside_) return;
-  const auto found = Found{op.stored_at, Timestamp{op.created_at}, static_cast<std::uint64_t>(op.size)};
-  expected_.insert_or_assign(OpId(op.id), std::optional(found));
+  // One that was not expected may be there more than once.
+  const auto [it, is_new] = expected_.try_emplace(OpId(op.id));
+  it->second.has_all = it->second.has_all && !is_new;
+  it->second.rows.push_back({op.stored_at, Timestamp{op.created_at}, static_cast<std::uint64_t>(op.size)});
 }
 
 void RunsIndex::put(const IndexedOp& op) {
@@ -491,7 +517,9 @@ Result<void> RunsIndex::drop(std::int64_t stored_at) {
   put_dropped_.bind(1, stored_at);
   if (auto ok = finish(put_dropped_); !ok) return ok;
   index_.drop(stored_at);
-  expected_.clear();
+  for (auto& [op_id, expected] : expected_) {
+    std::erase_if(expected.rows, [&](const Found& row) { return row.stored_at == stored_at; });
+  }
   return {};
 }
 

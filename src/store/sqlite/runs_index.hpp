@@ -78,6 +78,9 @@ class RunsIndex final : public OpIndex {
 
   /// For the connection that writes: starts anew with what is there. Errc::corrupt: `start_anew` is needed.
   Result<void> load();
+  /// Whether all rows can be read. An index is made anew from nothing else, so what there is must not be given up
+  /// before this is known. Costs as much as the store is large, and changes nothing.
+  Result<void> check_rows();
   /// Starts with an empty index, which is behind if there are ops. `remove_slots`: where they cannot be written over;
   /// that costs as much as the store is large.
   Result<void> start_anew(bool remove_slots = false);
@@ -86,6 +89,12 @@ class RunsIndex final : public OpIndex {
   void make_beside(bool is_so) { is_made_beside_ = is_so; }
   /// Takes the next rows into the index, `least` or more, in place of `step`. True: it is not behind any more.
   Result<bool> catch_up(std::size_t least);
+  /// Whether the last `catch_up` of this transaction failed at slots that are damaged, not at rows.
+  bool slots_failed() const { return slots_failed_; }
+  /// Whether it has what the transaction sees. If not, `load` or `start_anew` has failed.
+  bool is_loaded() const { return !stale_; }
+  /// How often rows were gone through since it is behind: each time costs as much as it is behind.
+  std::uint64_t passes() const { return passes_; }
   /// Of all ops, those that the index has.
   std::uint64_t entries() const { return index_.entries(); }
   /// The latest time of storing that was given, as far as the file says. Every new one must be later.
@@ -122,20 +131,26 @@ class RunsIndex final : public OpIndex {
   const runs::MergeRules rules_;
   TableSlots slots_;
   runs::RunIndex index_;
-  /// While it is behind: what the rows say of the ids that are looked for; nullopt: not there.
-  boost::unordered_flat_map<OpId, std::optional<Found>, std::hash<OpId>> expected_;
+  /// While it is behind: what the rows say of an id that is looked for, in the order of storing.
+  struct Expected {
+    std::vector<Found> rows;
+    bool has_all = true;  ///< there are no other rows with this id
+  };
+  boost::unordered_flat_map<OpId, Expected, std::hash<OpId>> expected_;
   Statement version_, manifest_, slot_end_, dropped_, rows_, id_at_;
   Statement rows_of_id_, rows_by_time_, count_rows_in_time_, rows_by_place_, ids_of_rows_;
-  Statement random_, any_row_, put_manifest_, put_dropped_, remove_slots_;
+  Statement random_, any_row_, all_rows_, put_manifest_, put_dropped_, remove_slots_;
   std::optional<std::int64_t> seen_;          ///< the state of the file when it was looked at last
   std::vector<std::uint8_t> manifest_bytes_;  ///< of the manifest that `index_` follows
   std::int64_t last_dropped_ = INT64_MIN;     ///< the row of `dropped` that was read last
   std::int64_t last_row_ = INT64_MIN;         ///< of `op`, that is covered or was added
   std::int64_t latest_ = INT64_MIN;
+  std::uint64_t passes_ = 0;
   bool stepped_ = false;  ///< in this transaction
   bool stale_ = false;    ///< it differs from what is there: load it first
   bool damaged_ = false;
-  bool behind_ = false;  ///< there are rows after `last_row_`
+  bool slots_failed_ = false;  ///< in this transaction
+  bool behind_ = false;        ///< there are rows after `last_row_`
   bool is_made_beside_ = false;
 };
 

@@ -8,6 +8,7 @@
 #include "log/log.hpp"
 #include "sqlite_store_fixture.hpp"
 #include "store/sqlite/op_schema.hpp"
+#include "store/sqlite/runs_check.hpp"
 
 namespace kitsune2::testing {
 namespace {
@@ -109,6 +110,53 @@ class SqliteAnewTest : public SqliteOpStoreTest {
       EXPECT_EQ(listed, slice);
     }
     EXPECT_EQ(reader.stats()->ops, held_.size());
+  }
+  /// Until all runs that there can be are there.
+  void finish_runs() {
+    auto writer = open_writer().value();
+    while (writer.wants_merging()) ASSERT_TRUE(writer.merge());
+  }
+  std::int64_t number(const std::string& query) {
+    auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only);
+    return db->number(query.c_str()).value();
+  }
+  /// Of each run by time the first block, which neither opening nor a look-up of an id reads.
+  void damage_runs_by_time() {
+    std::string slots;
+    {
+      auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only).value();
+      auto select = db.prepare("SELECT data FROM manifest").value();
+      const sqlite::Use use(select);
+      ASSERT_EQ(use->step(), SQLITE_ROW);
+      const auto manifest = runs::Manifest::decode(use->blob(0), 1U << 20U).value();
+      for (const runs::RunInfo& run : manifest.runs) {
+        if (run.order == runs::Order::by_time) slots += "," + std::to_string(run.slots.at(0).first);
+      }
+    }
+    ASSERT_FALSE(slots.empty());
+    sql("UPDATE slot SET data=zeroblob(16344) WHERE n IN (" + slots.substr(1) + ")");
+  }
+  /// The page of the table of ops in which this one is. It must not be the first one, of which the root has remains.
+  void damage_row_page(const MetaOp& op) {
+    std::string file = read_file(path_);
+    const std::string bytes(as_text(op.op_data.view()));
+    const auto at = file.find(bytes);
+    ASSERT_NE(at, std::string::npos);
+    ASSERT_EQ(file.find(bytes, at + 1), std::string::npos);
+    file[at / 16'384 * 16'384] = '\xff';
+    write_file(path_, file);
+  }
+  /// An index that has some of 1,000 ops, when a page of the other ones goes bad.
+  void break_off_at_a_bad_page() {
+    fill(1, 1'000);
+    sql("DELETE FROM manifest");
+    {
+      auto writer = open_writer().value();
+      for (int i = 0; i < 10; ++i) ASSERT_TRUE(writer.catch_up());
+      ASSERT_GT(writer.progress().ops, 200U);
+      ASSERT_TRUE(writer.is_behind());
+    }
+    damage_row_page(make_ops(*make_prefix_policy(), 1, 1'000).at(900));
   }
   /// What a process leaves that is killed now.
   std::string image() {
@@ -365,6 +413,215 @@ TEST_P(SqliteAnewTest, AnOldStoreIsConvertedWhileItIsUsedOnceThereIsRoom) {
   EXPECT_TRUE(check_sqlite_op_store(path_, *policy_)->is_intact());
   store->close();
   EXPECT_TRUE(check_sqlite_op_store(path_, *policy_)->is_intact());
+}
+
+/// An index is made anew from the rows only: one that has a bad block is better than none.
+TEST_P(SqliteAnewTest, WhereRowsCannotBeReadTheDamagedIndexStays) {
+  fill(1, 1'000);
+  finish_runs();
+  const auto policy = make_prefix_policy();
+  const auto ops = make_ops(*policy, 1, 1'000);
+  damage_row_page(ops[300]);
+  damage_runs_by_time();
+  for (std::uint64_t first : {2'001, 3'001}) {
+    const auto store = open().value();
+    expect_error(w_.slice(*store, DhtArc::full(), Timestamp{0}, Timestamp{1}), Errc::corrupt, "its sum is wrong");
+    const auto more = make_ops(*policy, first, 10);
+    EXPECT_EQ(w_.process(*store, payloads_of(more))->newly_stored, ids_of(more));
+    EXPECT_EQ(w_.retrieve(*store, ids_of(more)).value(), more);
+    EXPECT_EQ(w_.retrieve(*store, {ops[900].op_id}).value(), (std::vector<MetaOp>{ops[900]}));
+    EXPECT_TRUE(w_.filter(*store, ids_of(ops))->empty());
+    EXPECT_TRUE(w_.process(*store, payloads_of(ops))->newly_stored.empty());
+  }
+}
+
+TEST_P(SqliteAnewTest, WhatTheIndexHasStaysWhenTheNextRowsCannotBeRead) {
+  break_off_at_a_bad_page();
+  auto writer = open_writer().value();
+  const auto slots = number("SELECT count(*) FROM slot");
+  Result<void> ok;
+  for (int i = 0; ok && i < 1'000; ++i) ok = writer.catch_up();
+  expect_error(ok, Errc::corrupt, path_);
+  EXPECT_FALSE(writer.catch_up());
+  EXPECT_GT(writer.progress().ops, 200U);
+  EXPECT_GE(number("SELECT count(*) FROM slot"), slots);
+}
+
+/// Turns come on the strand, so that a test decides when. The store is never idle.
+class BusyWorker final : public sqlite::Worker {
+ public:
+  BusyWorker(Runtime& runtime, Turn turn) : runtime_(runtime), turn_(std::move(turn)) { wake(); }
+  ~BusyWorker() override {
+    while (!ended_) take_turn();
+  }
+  void wake() override {
+    runtime_.post(lifetime_.guard([this] {
+      if (!ended_) take_turn();
+    }));
+  }
+
+ private:
+  void take_turn() {
+    const Pause pause = turn_(false);
+    ended_ = pause.wait == Wait::end;
+    if (pause.wait == Wait::nothing) wake();
+  }
+  Runtime& runtime_;
+  const Turn turn_;
+  bool ended_ = false;
+  Lifetime lifetime_;
+};
+
+TEST_P(SqliteAnewTest, AFailedPieceIsTriedAgainInAStoreThatIsNeverIdle) {
+  break_off_at_a_bad_page();
+  std::size_t failures = 0;
+  const auto logger = std::make_shared<log::Logger>(LogOptions{
+      .callback = [&](const LogLine& line) { failures += line.text.find("is tried again") != std::string::npos; },
+      .level = LogLevel::info});
+  const log::Scope scope(logger);
+  const sqlite::Environment environment{.make_worker =
+                                            [&](sqlite::Duty /*duty*/, sqlite::Worker::Turn turn) {
+                                              return std::make_unique<BusyWorker>(w_.runtime(), std::move(turn));
+                                            },
+                                        .merge_rules = kSmallRuns};
+  const auto store =
+      sqlite::open_op_store(environment, w_.runtime(), make_prefix_policy(), test_space(), path_, {}).value();
+  const auto write = [&](std::size_t times) {
+    for (std::size_t i = 0; i < times; ++i) {
+      // Near the bad page it may fail: what counts here is that the writer had a turn.
+      static_cast<void>(w_.put_slice_hash(*store, DhtArc::full(), i, "another write"));
+    }
+  };
+  while (failures == 0) write(1);
+  write(100);
+  EXPECT_EQ(failures, 1U);
+  w_.set_now(Timestamp{w_.now().micros + 20'000'000});
+  write(100);
+  EXPECT_EQ(failures, 2U);
+  w_.set_now(Timestamp{w_.now().micros - 40'000'000});
+  write(100);
+  EXPECT_EQ(failures, 3U);
+}
+
+/// Blocks that only merges read: no call fails, and the index is made anew.
+TEST_P(SqliteAnewTest, DamageThatAMergeMeetsIsMended) {
+  for (std::uint64_t i = 0; i < 10; ++i) fill(1 + 20 * i, 20);
+  finish_runs();
+  damage_runs_by_time();
+  const auto policy = make_prefix_policy();
+  {
+    const auto store = open().value();
+    for (std::uint64_t i = 0; i < 30; ++i) {
+      const auto more = make_ops(*policy, 1'001 + 20 * i, 20);
+      const auto out = w_.process(*store, payloads_of(more));
+      ASSERT_TRUE(out) << out.error().to_string();
+      EXPECT_EQ(out->newly_stored, ids_of(more));
+    }
+  }
+  auto writer = open_writer().value();
+  while (writer.is_behind()) ASSERT_TRUE(writer.catch_up());
+  while (writer.wants_merging()) ASSERT_TRUE(writer.merge());
+  const auto report = check_sqlite_op_store(path_, *policy).value();
+  EXPECT_TRUE(report.is_intact());
+  EXPECT_TRUE(report.index_was_compared);
+  EXPECT_EQ(report.ops, 800U);
+}
+
+/// Each open request would be looked for in all rows.
+TEST_P(SqliteAnewTest, RequestsAreTidiedOnlyWhenTheIndexIsComplete) {
+  fill(1, 200);
+  const auto policy = make_prefix_policy();
+  const Url source = Url::parse("wss://relay.example:443/peer").value();
+  {
+    auto writer = open_writer().value();
+    ASSERT_TRUE(writer.begin());
+    ASSERT_TRUE(writer.add_pending(ids_of(make_ops(*policy, 1, 300)), source));
+    ASSERT_TRUE(writer.commit());
+  }
+  sql("DELETE FROM manifest");
+  auto writer = open_writer().value();
+  while (writer.is_behind()) {
+    EXPECT_FALSE(writer.wants_compaction());
+    ASSERT_TRUE(writer.catch_up());
+  }
+  const auto bytes = writer.pending_bytes();
+  for (int i = 0; writer.wants_compaction() && i < 100; ++i) ASSERT_TRUE(writer.compact_pending());
+  EXPECT_LT(writer.pending_bytes(), bytes / 2);
+}
+
+/// Of many suspects each is looked for more than once.
+TEST_P(SqliteAnewTest, SuspectsAreLookedForTogether) {
+  fill(1, 200);
+  sql("DELETE FROM manifest");
+  auto reader_ids = ids_of(make_ops(*make_prefix_policy(), 1, 200));
+  auto writer = open_writer().value();
+  std::vector<sqlite::Suspect> suspects;
+  for (const OpId& op_id : reader_ids) {
+    suspects.push_back({number("SELECT stored_at FROM op WHERE id=x'" + to_hex(op_id.view()) + "'"), op_id});
+  }
+  ASSERT_TRUE(writer.is_behind());
+  const auto passes = writer.row_passes();
+  ASSERT_TRUE(writer.begin());
+  const auto looked = writer.examine(suspects, *make_prefix_policy());
+  ASSERT_TRUE(looked) << looked.error().to_string();
+  ASSERT_TRUE(writer.commit());
+  EXPECT_EQ(looked->dropped.size() + looked->mended, 0U);
+  EXPECT_EQ(writer.row_passes(), passes + 1);
+}
+
+/// A row that is there twice, one of them with damaged bytes, and entries that are wrong.
+TEST_P(SqliteAnewTest, SuspectsAreMendedWhileTheIndexIsBehind) {
+  fill(1, 200);
+  const auto policy = make_prefix_policy();
+  const auto ops = make_ops(*policy, 1, 200);
+  const auto id_of = [&](std::size_t i) { return "x'" + to_hex(ops[i].op_id.view()) + "'"; };
+  const std::string copy = "INSERT INTO op SELECT (SELECT max(stored_at) FROM op)+1, loc, id, created_at, size, ";
+  sql(copy + "x'00' FROM op WHERE id=" + id_of(10));
+  sql(copy + "data FROM op WHERE id=" + id_of(20));
+  sql("UPDATE op SET size=size+1 WHERE id=" + id_of(30));
+  sql("UPDATE op SET loc=loc+1 WHERE id=" + id_of(40));
+  sql("DELETE FROM manifest");
+  const auto found = check_sqlite_op_store(path_, *policy).value();
+  auto writer = open_writer().value();
+  ASSERT_TRUE(writer.is_behind());
+  std::vector<sqlite::Suspect> suspects;
+  for (const std::size_t i : {10, 20, 30, 40}) {
+    suspects.push_back({number("SELECT max(stored_at) FROM op WHERE id=" + id_of(i)), ops[i].op_id});
+  }
+  ASSERT_TRUE(writer.begin());
+  const auto looked = writer.examine(suspects, *policy);
+  ASSERT_TRUE(looked) << looked.error().to_string();
+  ASSERT_TRUE(writer.commit());
+  EXPECT_EQ(looked->dropped.size(), 1U);  // the copy with damaged bytes
+  EXPECT_EQ(looked->mended, 3U);
+  while (writer.is_behind()) ASSERT_TRUE(writer.catch_up());
+  while (writer.wants_merging()) ASSERT_TRUE(writer.merge());
+  const auto report = check_sqlite_op_store(path_, *policy).value();
+  EXPECT_TRUE(report.is_intact()) << report.faults[0].what;
+  EXPECT_EQ(report.ops, 200U);
+}
+
+/// In the middle of a check the owner may meet damage.
+TEST_P(SqliteAnewTest, ACheckBesideAnIndexThatIsStartedAnewFindsNoFault) {
+  fill(1, 500);
+  finish_runs();
+  std::optional<sqlite::OpWriter> owner;
+  const auto policy = make_prefix_policy();
+  const SqliteCheckOptions options{.on_progress = [&](const SqliteCheckProgress& /*so_far*/) {
+    if (owner) return true;
+    sql("DELETE FROM manifest");
+    owner = open_writer().value();
+    EXPECT_TRUE(owner->is_behind());
+    return true;
+  }};
+  // The first progress comes after the first piece of the rows, which are all of them here.
+  const auto report = sqlite::check_op_store(path_, *policy, options, kSmallRuns);
+  ASSERT_TRUE(report) << report.error().to_string();
+  EXPECT_EQ(report->ops, 500U);
+  EXPECT_TRUE(report->is_intact());
+  EXPECT_FALSE(report->index_was_compared);
+  while (owner->is_behind()) ASSERT_TRUE(owner->catch_up());
+  EXPECT_TRUE(check_sqlite_op_store(path_, *policy)->index_was_compared);
 }
 
 }  // namespace
