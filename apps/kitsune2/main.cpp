@@ -148,7 +148,7 @@ void add_share(CLI::App& root, Common& common, ShareArgs& args) {
 void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
   auto& app = *root.add_subcommand(
       "fetch", "Fetch the share that a link names and write it to a folder; resumes where it stopped");
-  app.add_option("LINK", args.link, "The link that share printed: kitsune2://HOST:PORT/SPACE/ROOT")->required();
+  app.add_option("LINK", args.link, "The link that share printed")->required();
   add_node(app, common, args.node, "the link's");
   app.add_option("--out", args.out, "Folder to write to; created if missing")->required()->type_name("DIR");
   app.add_option("--relay", args.node.relay, "Relay to use instead of the link's")->type_name("URL");
