@@ -3,8 +3,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <string>
 
 #include "kitsune2/node.hpp"
@@ -126,6 +128,30 @@ TEST_F(FolderDialect, ALinkOrAPipeIsForeign) {
   EXPECT_FALSE(use_for(Dialect::v0_5));
   EXPECT_TRUE(use_for(Dialect::v0_2));
   EXPECT_TRUE(fs::exists(dir + "/dialect"));
+}
+
+// The lines of docs/operations.md, as they are there.
+TEST_F(FolderDialect, ABackupByTheManualKeepsIt) {
+  std::ifstream file(std::filesystem::path(K2_SOURCE_DIR) / "docs" / "operations.md");
+  const std::string manual{std::istreambuf_iterator<char>(file), {}};
+  const auto begin = manual.find("umask 077\n");
+  ASSERT_NE(begin, std::string::npos);
+  const std::string recipe = manual.substr(begin, manual.find("```", begin) - begin);
+  EXPECT_NE(recipe.find("sqlite3 DIR/"), std::string::npos);
+  for (const Dialect dialect : {Dialect::v0_5, Dialect::v0_4, Dialect::v0_2}) {
+    const std::string from = dir + "/of-" + std::string(to_string(dialect)), to = from + "-backup";
+    fs::create_directories(from);
+    fs::create_directories(to);
+    ASSERT_TRUE(DataDir::open(from).value()->use_for(dialect));
+    std::ofstream(from + "/agent.key") << "x";
+    // The databases take a program that may not be here, and do not name the dialect.
+    const std::string script = "set -e\nDIR='" + from + "'\nBACKUP='" + to + "'\nsqlite3() { :; }\n" +
+                               std::regex_replace(std::regex_replace(recipe, std::regex("<space>"), "space"),
+                                                  std::regex("\\b(DIR|BACKUP)/"), "$$$1/");
+    std::ofstream(from + ".sh") << script;
+    ASSERT_EQ(std::system(("sh " + from + ".sh").c_str()), 0) << script;
+    EXPECT_EQ(dialect_of_folder(to).value(), dialect) << script;
+  }
 }
 
 TEST_F(FolderDialect, ForeignKeysAreNoData) {
