@@ -74,7 +74,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         judge.sent(id);
         break;
       case 6:
-        if (!judge.pings.empty()) judge.answer(byte() % judge.pings.size(), address());
+        if (judge.pings.empty()) break;
+        if (const std::size_t number = byte() % judge.pings.size(); command < 192) {
+          judge.answer(number, address());
+        } else {
+          judge.answer(number, judge.pings[number].to, {.pinger = DirectJudge::endpoint_of(id), .pinged = {}});
+          judge.ping_us_as({}, id, judge.pings[number].to);
+        }
         break;
       case 7: {
         std::vector<std::uint8_t> raw = {0x1b, 'k', '2', 'd'};

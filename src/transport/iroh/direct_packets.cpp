@@ -23,11 +23,13 @@ constexpr std::array<std::uint8_t, 2> kTag = {(((kDirectField << 3U) | 2U) & 0x7
 
 using Mac = std::array<std::uint8_t, kMacBytes>;
 
-/// Over all but itself.
-Mac mac_of(ByteView datagram, const std::array<std::uint8_t, 32>& key) {
+/// Over both ends and all of the datagram but itself.
+Mac mac_of(ByteView datagram, const ProbeEnds& ends, const std::array<std::uint8_t, 32>& key) {
   crypto_generichash_state state;
   Mac out{};
   crypto_generichash_init(&state, key.data(), key.size(), out.size());
+  crypto_generichash_update(&state, ends.pinger.data(), ends.pinger.size());
+  crypto_generichash_update(&state, ends.pinged.data(), ends.pinged.size());
   crypto_generichash_update(&state, datagram.data(), kMacAt);
   crypto_generichash_update(&state, datagram.data() + DirectProbe::kBytes, datagram.size() - DirectProbe::kBytes);
   crypto_generichash_final(&state, out.data(), out.size());
@@ -95,13 +97,14 @@ bool is_probe(ByteView datagram) {
   return datagram.size() >= kMagic.size() && std::equal(kMagic.begin(), kMagic.end(), datagram.begin());
 }
 
-Bytes encode_probe(const DirectProbe& probe, const std::array<std::uint8_t, 32>& key, std::size_t size) {
+Bytes encode_probe(const DirectProbe& probe, const ProbeEnds& ends, const std::array<std::uint8_t, 32>& key,
+                   std::size_t size) {
   std::vector<std::uint8_t> out(std::max(size, DirectProbe::kBytes));
   auto at = std::copy(kMagic.begin(), kMagic.end(), out.begin());
   *at++ = static_cast<std::uint8_t>(probe.kind);
   at = std::copy(probe.name.begin(), probe.name.end(), at);
   at = std::copy(probe.nonce.begin(), probe.nonce.end(), at);
-  const Mac mac = mac_of(out, key);
+  const Mac mac = mac_of(out, ends, key);
   std::copy(mac.begin(), mac.end(), at);
   return Bytes(std::move(out));
 }
@@ -119,9 +122,9 @@ std::optional<DirectProbe> decode_probe(ByteView datagram) {
   return out;
 }
 
-bool is_authentic(ByteView datagram, const std::array<std::uint8_t, 32>& key) {
+bool is_authentic(ByteView datagram, const ProbeEnds& ends, const std::array<std::uint8_t, 32>& key) {
   if (datagram.size() < DirectProbe::kBytes) return false;
-  const Mac mac = mac_of(datagram, key);
+  const Mac mac = mac_of(datagram, ends, key);
   return sodium_memcmp(mac.data(), datagram.data() + kMacAt, mac.size()) == 0;
 }
 

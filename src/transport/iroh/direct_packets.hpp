@@ -8,6 +8,7 @@
 
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/error.hpp"
+#include "transport/iroh/relay_frames.hpp"
 #include "transport/udp.hpp"
 
 namespace kitsune2::iroh {
@@ -46,13 +47,21 @@ struct DirectProbe {
   std::array<std::uint8_t, 8> nonce{};  ///< of the ping, repeated in its pong
 };
 
+/// Between whom a ping and its pong are. They are not sent, but authenticated: an offer that was told to one peer is of
+/// no use to another one, to whom that peer passes it on as its own.
+struct ProbeEnds {
+  EndpointId pinger{};
+  EndpointId pinged{};
+};
+
 /// Whether the datagram is meant as a probe, and so is not QUIC's.
 bool is_probe(ByteView datagram);
 /// `size`: zeros follow up to it; at least kBytes. They are authenticated, too.
-Bytes encode_probe(const DirectProbe& probe, const std::array<std::uint8_t, 32>& key, std::size_t size);
+Bytes encode_probe(const DirectProbe& probe, const ProbeEnds& ends, const std::array<std::uint8_t, 32>& key,
+                   std::size_t size);
 /// nullopt: not a probe. Nobody has authenticated it yet.
 std::optional<DirectProbe> decode_probe(ByteView datagram);
-/// Whether somebody who knows the key of the offer has made it.
-bool is_authentic(ByteView datagram, const std::array<std::uint8_t, 32>& key);
+/// Whether somebody who knows the key of the offer has made it, for a ping between these two.
+bool is_authentic(ByteView datagram, const ProbeEnds& ends, const std::array<std::uint8_t, 32>& key);
 
 }  // namespace kitsune2::iroh

@@ -67,8 +67,9 @@ DirectPaths::Candidate* DirectPaths::used(Peer& peer) {
   return found == peer.candidates.end() ? nullptr : &*found;
 }
 
-DirectOffer DirectPaths::offer_to(Id id, const std::vector<UdpAddress>& own, Time now) {
+DirectOffer DirectPaths::offer_to(Id id, const EndpointId& who, const std::vector<UdpAddress>& own, Time now) {
   Peer& peer = peers_[id];
+  peer.who = who;
   if (peer.ours) return *peer.ours;
   DirectOffer& offer = peer.ours.emplace();
   random_(offer.name);
@@ -86,8 +87,9 @@ DirectOffer DirectPaths::offer_to(Id id, const std::vector<UdpAddress>& own, Tim
   return offer;
 }
 
-void DirectPaths::on_offer(Id id, const DirectOffer& offer, Time now) {
+void DirectPaths::on_offer(Id id, const EndpointId& who, const DirectOffer& offer, Time now) {
   Peer& peer = peers_[id];
+  peer.who = who;
   peer.theirs = offer;
   begin(peer, now);
   schedule(id, peer);
@@ -157,10 +159,11 @@ void DirectPaths::on_ping(const UdpAddress& from, ByteView datagram, const Direc
   if (found == names_.end()) return;
   const Id id = found->second;
   Peer& peer = peers_.at(id);
-  if (!peer.theirs || !is_authentic(datagram, peer.ours->key) || !makes_sense(peer, from)) return;
+  const ProbeEnds ends{.pinger = peer.who, .pinged = own_};
+  if (!peer.theirs || !is_authentic(datagram, ends, peer.ours->key) || !makes_sense(peer, from)) return;
   if (peer.pongs.take(now)) {
-    packets_.push_back(
-        {from, encode_probe({DirectProbe::Kind::pong, probe.name, probe.nonce}, peer.ours->key, DirectProbe::kBytes)});
+    const DirectProbe pong{DirectProbe::Kind::pong, probe.name, probe.nonce};
+    packets_.push_back({from, encode_probe(pong, ends, peer.ours->key, DirectProbe::kBytes)});
   }
   Candidate* candidate = find(peer, from);
   if (candidate == nullptr) {
@@ -188,7 +191,7 @@ void DirectPaths::on_pong(const UdpAddress& from, ByteView datagram, const Direc
   Peer& peer = peers_.at(id);
   Candidate* candidate = find(peer, from);
   if (candidate == nullptr || candidate->nonce != probe.nonce || probe.name != peer.theirs->name ||
-      !is_authentic(datagram, peer.theirs->key))
+      !is_authentic(datagram, {.pinger = own_, .pinged = peer.who}, peer.theirs->key))
     return;
   forget_nonce(*candidate);
   const Duration round_trip = now - candidate->sent;
@@ -374,8 +377,9 @@ void DirectPaths::ping(Id id, Peer& peer, Candidate& candidate, Time now) {
     peer.busy = false;
   }
   candidate.due = now + wait;
+  const std::size_t size = is_unproven ? DirectProbe::kBytes : full_bytes_;
   packets_.push_back(
-      {candidate.address, encode_probe(probe, peer.theirs->key, is_unproven ? DirectProbe::kBytes : full_bytes_)});
+      {candidate.address, encode_probe(probe, {.pinger = own_, .pinged = peer.who}, peer.theirs->key, size)});
 }
 
 // ---------------------------------------------------------------- what the owner asks

@@ -46,7 +46,9 @@ class PacketBudget {
 ///  D4  One that has answered gets a ping as large as the largest datagram. When that is answered, too, the address is
 ///  a
 ///      path. No answer to three: as if nothing had come back. *Rationale*: QUIC does not search for a smaller size.
-///  D5  A pong counts if it answers the last ping to this address, comes from it, and is authentic.
+///  D5  A pong counts if it answers the last ping to this address, comes from it, and is authentic. So is one that the
+///      owner of the offer has made for a ping of this node. *Rationale*: a peer may tell the offer of another node as
+///      its own, and everything for it would be sent there.
 ///  D6  An authentic ping is answered by one of 37 bytes: 32 of a peer, and 16 a second. Its sender becomes an address
 ///  to
 ///      be tried; of those that were not told, two are remembered, and of those that were, eight. *Rationale*: behind a
@@ -76,13 +78,13 @@ class DirectPaths {
   static constexpr Duration kTotalEach = std::chrono::microseconds(62'500);
   static constexpr Duration kPongEach = std::chrono::microseconds(62'500);
 
-  /// `loopback`: the relay is on loopback (D2). `full_bytes`: the largest datagram of QUIC.
-  DirectPaths(Random random, bool loopback, std::size_t full_bytes)
-      : random_(std::move(random)), loopback_(loopback), full_bytes_(full_bytes) {}
+  /// `own`: this node. `loopback`: the relay is on loopback (D2). `full_bytes`: the largest datagram of QUIC.
+  DirectPaths(Random random, const EndpointId& own, bool loopback, std::size_t full_bytes)
+      : random_(std::move(random)), own_(own), loopback_(loopback), full_bytes_(full_bytes) {}
 
   /// The offer to be told to the peer, with those of our addresses that make sense; the same for the same peer again.
-  DirectOffer offer_to(Id peer, const std::vector<UdpAddress>& own, Time now);
-  void on_offer(Id peer, const DirectOffer& offer, Time now);
+  DirectOffer offer_to(Id peer, const EndpointId& who, const std::vector<UdpAddress>& own, Time now);
+  void on_offer(Id peer, const EndpointId& who, const DirectOffer& offer, Time now);
   /// The connection is over.
   void forget(Id peer);
 
@@ -119,6 +121,7 @@ class DirectPaths {
     Duration round_trip{};
   };
   struct Peer {
+    EndpointId who{};
     std::optional<DirectOffer> ours, theirs;
     std::vector<Candidate> candidates;
     PacketBudget budget{kPeerBudget, kPeerEach};
@@ -152,6 +155,7 @@ class DirectPaths {
   void schedule(Id id, Peer& peer);
 
   const Random random_;
+  const EndpointId own_;
   const bool loopback_;
   const std::size_t full_bytes_;
   PacketBudget total_{kTotalBudget, kTotalEach};

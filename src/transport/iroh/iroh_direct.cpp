@@ -46,7 +46,7 @@ void IrohTransport::open_socket() {
     return;
   }
   udp_ = std::move(*socket);
-  direct_.emplace([this](std::span<std::uint8_t> out) { runtime_.random_bytes(out); }, loopback,
+  direct_.emplace([this](std::span<std::uint8_t> out) { runtime_.random_bytes(out); }, endpoint_.key(), loopback,
                   quic::Config{}.datagram_bytes);
 }
 
@@ -68,7 +68,7 @@ void IrohTransport::offer_addresses(const std::shared_ptr<Link>& link) {
   if (!direct_ || !link->knows_direct || link->offered || !link->announced || !events_->shares_space(link->url)) return;
   link->offered = true;
   endpoint_.listen_anywhere(link->id);
-  const DirectOffer offer = direct_->offer_to(link->id, own_addresses(), runtime_.now());
+  const DirectOffer offer = direct_->offer_to(link->id, link->key, own_addresses(), runtime_.now());
   hand_over(*link, {encode_data(ByteChain(encode_offer(offer))), {}, true});
   apply_routes();
 }
@@ -80,7 +80,7 @@ void IrohTransport::on_direct_offer(const std::shared_ptr<Link>& link, const Byt
     log::debug(kArea, link->url.to_string() + ": " + offer.error().to_string());
     return;
   }
-  direct_->on_offer(link->id, *offer, runtime_.now());
+  direct_->on_offer(link->id, link->key, *offer, runtime_.now());
   offer_addresses(link);
 }
 

@@ -20,8 +20,18 @@ class DirectJudge {
   static constexpr std::size_t kFull = 1452;
 
   explicit DirectJudge(bool loopback)
-      : loopback_(loopback), paths_([this](std::span<std::uint8_t> out) { draw(out); }, loopback, kFull) {}
+      : loopback_(loopback),
+        paths_([this](std::span<std::uint8_t> out) { draw(out); }, endpoint_of(kOwn), loopback, kFull) {}
 
+  static constexpr Id kOwn = 99;
+  static iroh::EndpointId endpoint_of(Id id) {
+    iroh::EndpointId out;
+    out.fill(static_cast<std::uint8_t>(200 + id));
+    return out;
+  }
+  /// Of a ping from us to the peer, and of one from it to us.
+  static iroh::ProbeEnds to_peer(Id id) { return {.pinger = endpoint_of(kOwn), .pinged = endpoint_of(id)}; }
+  static iroh::ProbeEnds to_us(Id id) { return {.pinger = endpoint_of(id), .pinged = endpoint_of(kOwn)}; }
   static iroh::DirectOffer offer_of(Id id, std::vector<UdpAddress> addresses) {
     iroh::DirectOffer out;
     out.name.fill(static_cast<std::uint8_t>(id));
@@ -31,12 +41,12 @@ class DirectJudge {
   }
 
   void tell_ours(Id id, const std::vector<UdpAddress>& own) {
-    ours_[id] = paths_.offer_to(id, own, now);
+    ours_[id] = paths_.offer_to(id, endpoint_of(id), own, now);
     look();
   }
   void hear_theirs(Id id, const std::vector<UdpAddress>& addresses) {
     theirs_[id] = offer_of(id, addresses);
-    paths_.on_offer(id, theirs_[id], now);
+    paths_.on_offer(id, endpoint_of(id), theirs_[id], now);
     look();
   }
   void forget(Id id) {
@@ -46,14 +56,17 @@ class DirectJudge {
     for (Ping& ping : pings) ping.forgotten = ping.forgotten || ping.peer == id;
     look();
   }
-  /// The peer answers the ping, from `from`.
-  void answer(std::size_t number, const UdpAddress& from) {
+  /// The peer answers the ping, from `from`; or the owner of an offer that the peer has told as its own does, which
+  /// takes the ping for one of another node than us, or knows itself as another node than the peer.
+  void answer(std::size_t number, const UdpAddress& from) { answer(number, from, to_peer(pings.at(number).peer)); }
+  void answer(std::size_t number, const UdpAddress& from, const iroh::ProbeEnds& ends) {
     Ping& ping = pings.at(number);
     const iroh::DirectOffer offer = offer_of(ping.peer, {});
+    const bool is_between_us = ends.pinger == endpoint_of(kOwn) && ends.pinged == endpoint_of(ping.peer);
     // The last one to the address, and nobody answers twice.
-    const bool counts = !ping.forgotten && from == ping.to && is_last(number) && !ping.answered;
-    paths_.on_probe(from, iroh::encode_probe({iroh::DirectProbe::Kind::pong, offer.name, ping.nonce}, offer.key, 0),
-                    now);
+    const bool counts = !ping.forgotten && from == ping.to && is_last(number) && !ping.answered && is_between_us;
+    paths_.on_probe(
+        from, iroh::encode_probe({iroh::DirectProbe::Kind::pong, offer.name, ping.nonce}, ends, offer.key, 0), now);
     if (counts) {
       ping.answered = true;
       if (ping.size == kFull) unreachable_.erase({ping.peer, ping.to});
@@ -66,9 +79,17 @@ class DirectJudge {
     iroh::DirectProbe probe{iroh::DirectProbe::Kind::ping, ours_[id].name, {}};
     draw(probe.nonce);
     asked_ = {id, from};
-    paths_.on_probe(from, iroh::encode_probe(probe, ours_[id].key, size), now);
+    paths_.on_probe(from, iroh::encode_probe(probe, to_us(id), ours_[id].key, size), now);
     look();
     asked_.reset();
+  }
+  /// Another node does, with the offer that we have told the peer.
+  void ping_us_as(const iroh::EndpointId& other, Id id, const UdpAddress& from) {
+    if (!ours_.contains(id)) return;
+    const iroh::DirectProbe probe{iroh::DirectProbe::Kind::ping, ours_[id].name, {}};
+    paths_.on_probe(from, iroh::encode_probe(probe, {.pinger = other, .pinged = endpoint_of(kOwn)}, ours_[id].key, 0),
+                    now);
+    look();
   }
   void raw(const UdpAddress& from, const Bytes& datagram) {
     paths_.on_probe(from, datagram, now);
@@ -163,7 +184,8 @@ class DirectJudge {
       // D6.
       K2_ASSERT(asked_ && to == asked_->second && content.size() == iroh::DirectProbe::kBytes);
       const Id id = asked_->first;
-      K2_ASSERT(iroh::is_authentic(content, ours_.at(id).key) && may_be_sent_to(id, to) && theirs_.contains(id));
+      K2_ASSERT(iroh::is_authentic(content, to_us(id), ours_.at(id).key) && may_be_sent_to(id, to) &&
+                theirs_.contains(id));
       pongs.push_back({now, id, to});
       check_budget(pongs, iroh::DirectPaths::kPongBudget, iroh::DirectPaths::kPongEach,
                    [id](const Pong& pong) { return pong.peer == id; });
@@ -171,7 +193,7 @@ class DirectJudge {
     }
     const Id id = probe->name[0];
     // D1, D2.
-    K2_ASSERT(theirs_.contains(id) && ours_.contains(id) && iroh::is_authentic(content, theirs_[id].key));
+    K2_ASSERT(theirs_.contains(id) && ours_.contains(id) && iroh::is_authentic(content, to_peer(id), theirs_[id].key));
     K2_ASSERT(may_be_sent_to(id, to));
     pings.push_back({now, id, to, content.size(), probe->nonce});
     if (content.size() == kFull) {

@@ -66,35 +66,41 @@ TEST(DirectOffer, ADamagedOneIsRefused) {
   EXPECT_EQ(decode_offer(Bytes(std::move(other))).error().code, Errc::unsupported);
 }
 
-TEST(DirectProbe, OnlyWhoKnowsTheKeyMakesOne) {
+TEST(DirectProbe, OnlyWhoKnowsTheKeyMakesOneAndOnlyForOnePair) {
   std::array<std::uint8_t, 32> key{}, other{};
   key.fill(7);
+  ProbeEnds ends;
+  ends.pinger.fill(8);
+  ends.pinged.fill(9);
   DirectProbe probe;
   probe.kind = DirectProbe::Kind::pong;
   probe.name.fill(3);
   probe.nonce.fill(4);
   for (const std::size_t size : {std::size_t{0}, DirectProbe::kBytes, std::size_t{1452}}) {
-    const Bytes datagram = encode_probe(probe, key, size);
+    const Bytes datagram = encode_probe(probe, ends, key, size);
     EXPECT_EQ(datagram.size(), std::max(size, DirectProbe::kBytes));
     const auto read = decode_probe(datagram);
     ASSERT_TRUE(read.has_value());
     EXPECT_EQ(read->kind, probe.kind);
     EXPECT_EQ(read->name, probe.name);
     EXPECT_EQ(read->nonce, probe.nonce);
-    EXPECT_TRUE(is_authentic(datagram, key));
-    EXPECT_FALSE(is_authentic(datagram, other));
+    EXPECT_TRUE(is_authentic(datagram, ends, key));
+    EXPECT_FALSE(is_authentic(datagram, ends, other));
+    EXPECT_FALSE(is_authentic(datagram, {.pinger = ends.pinged, .pinged = ends.pinger}, key));
+    EXPECT_FALSE(is_authentic(datagram, {.pinger = ends.pinger, .pinged = ends.pinger}, key));
+    EXPECT_FALSE(is_authentic(datagram, {.pinger = ends.pinged, .pinged = ends.pinged}, key));
     for (std::size_t at = 0; at < datagram.size(); ++at) {
       std::vector<std::uint8_t> changed(datagram.begin(), datagram.end());
       changed[at] ^= 1U;
-      EXPECT_FALSE(is_authentic(Bytes(std::move(changed)), key)) << at;
+      EXPECT_FALSE(is_authentic(Bytes(std::move(changed)), ends, key)) << at;
     }
-    EXPECT_FALSE(is_authentic(datagram.slice(0, datagram.size() - 1), key));
+    EXPECT_FALSE(is_authentic(datagram.slice(0, datagram.size() - 1), ends, key));
   }
 }
 
 TEST(DirectProbe, NoQuicPacketIsTakenForOne) {
   std::array<std::uint8_t, 32> key{};
-  EXPECT_EQ(encode_probe({}, key, 0).view()[0] & 0xc0U, 0U) << "the fixed bit and the long form's are missing";
+  EXPECT_EQ(encode_probe({}, {}, key, 0).view()[0] & 0xc0U, 0U) << "the fixed bit and the long form's are missing";
   EXPECT_FALSE(is_probe(Bytes::copy_of("\x40k2d").view()));
 }
 

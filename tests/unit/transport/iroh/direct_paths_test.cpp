@@ -143,7 +143,7 @@ TEST_F(DirectPathsTest, PrivateAddressesAreTriedOnlyFromAPrivateNetwork) {
 TEST(DirectPaths, WhereTheRelayIsOnLoopbackNothingElseIsToldOrTried) {
   DirectJudge judge(true);
   judge.tell_ours(1, {near(99), far(99), UdpAddress::v4(127, 0, 0, 1, 4000)});
-  EXPECT_EQ(judge.paths().offer_to(1, {}, judge.now).addresses,
+  EXPECT_EQ(judge.paths().offer_to(1, DirectJudge::endpoint_of(1), {}, judge.now).addresses,
             (std::vector<UdpAddress>{UdpAddress::v4(127, 0, 0, 1, 4000)}));
   judge.hear_theirs(1, {near(1), far(1), UdpAddress::v4(127, 0, 0, 1, 5000)});
   judge.pass(10s);
@@ -168,13 +168,73 @@ TEST_F(DirectPathsTest, AnAnswerFromElsewhereOrToAnEarlierPingDoesNotCount) {
 TEST_F(DirectPathsTest, WhatIsNotMadeWithTheKeyOfAnOfferIsNotHeard) {
   meet(1, {far(1)});
   const auto theirs = DirectJudge::offer_of(1, {});
-  const auto ours = judge.paths().offer_to(1, {}, judge.now);
+  const auto ours = judge.paths().offer_to(1, DirectJudge::endpoint_of(1), {}, judge.now);
   // Both as an observer of the network would make them.
-  judge.raw(far(1), encode_probe({DirectProbe::Kind::pong, theirs.name, judge.pings[0].nonce}, {}, 0));
-  judge.raw(far(5), encode_probe({DirectProbe::Kind::ping, ours.name, {}}, {}, 0));
+  judge.raw(far(1),
+            encode_probe({DirectProbe::Kind::pong, theirs.name, judge.pings[0].nonce}, DirectJudge::to_peer(1), {}, 0));
+  judge.raw(far(5), encode_probe({DirectProbe::Kind::ping, ours.name, {}}, DirectJudge::to_us(1), {}, 0));
   judge.pass(0s);
   EXPECT_EQ(judge.pings.size(), 1U);
   EXPECT_TRUE(judge.pongs.empty());
+}
+
+/// Two nodes that send each other everything, and a third one, with which both have a connection, between them.
+class Passed {
+ public:
+  static constexpr std::uint8_t kA = 1, kB = 2;
+  /// What each has told the peer of its connection 1 is told to the other as the offer of `to_a` and of `to_b`.
+  Passed(std::uint8_t to_a, std::uint8_t to_b) {
+    const DirectOffer of_a = a_.offer_to(1, DirectJudge::endpoint_of(to_a), {far(kA)}, now_);
+    const DirectOffer of_b = b_.offer_to(1, DirectJudge::endpoint_of(to_b), {far(kB)}, now_);
+    a_.on_offer(1, DirectJudge::endpoint_of(to_a), of_b, now_);
+    b_.on_offer(1, DirectJudge::endpoint_of(to_b), of_a, now_);
+    for (int i = 0; i < 1000; ++i) {
+      a_.on_deadline(now_);
+      b_.on_deadline(now_);
+      carry(a_, far(kA), b_);
+      carry(b_, far(kB), a_);
+      now_ += 100ms;
+    }
+  }
+  bool has_path() const { return a_.route(1) || b_.route(1); }
+  std::size_t pongs = 0;
+
+ private:
+  void carry(DirectPaths& from, const UdpAddress& at, DirectPaths& to) {
+    while (const auto packet = from.next_packet()) {
+      pongs += decode_probe(packet->content)->kind == DirectProbe::Kind::pong ? 1U : 0U;
+      to.on_probe(at, packet->content, now_);
+    }
+  }
+  static void draw(std::span<std::uint8_t> out) {
+    static std::mt19937_64 engine(1);
+    for (std::uint8_t& byte : out) byte = static_cast<std::uint8_t>(engine());
+  }
+  DirectPaths a_{draw, DirectJudge::endpoint_of(kA), false, DirectJudge::kFull};
+  DirectPaths b_{draw, DirectJudge::endpoint_of(kB), false, DirectJudge::kFull};
+  Time now_{100s};
+};
+
+TEST(DirectPaths, AnOfferThatAPeerPassesOnAsItsOwnLeadsNowhere) {
+  EXPECT_TRUE(Passed(Passed::kB, Passed::kA).has_path()) << "as they are";
+  // A third node tells each the offer of the other one.
+  const Passed passed(3, 3);
+  EXPECT_FALSE(passed.has_path());
+  EXPECT_EQ(passed.pongs, 0U);
+}
+
+TEST_F(DirectPathsTest, AnAnswerThatIsForSomebodyElseDoesNotCount) {
+  meet(1, {far(1)});
+  const EndpointId us = DirectJudge::endpoint_of(DirectJudge::kOwn), peer = DirectJudge::endpoint_of(1),
+                   other = DirectJudge::endpoint_of(2);
+  const ProbeEnds all[] = {{us, other}, {other, peer}, {peer, us}, {peer, other}, {other, us}};
+  for (const ProbeEnds& ends : all) judge.answer(0, far(1), ends);
+  judge.ping_us_as(other, 1, far(1));
+  judge.pass(0s);
+  EXPECT_EQ(judge.pings.size(), 1U);
+  EXPECT_TRUE(judge.pongs.empty());
+  answer(far(1));
+  EXPECT_EQ(judge.pings.size(), 2U);
 }
 
 TEST_F(DirectPathsTest, APingIsAnsweredAndItsSenderIsTried) {
@@ -320,7 +380,7 @@ TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
     const std::uint64_t honest = pick(100);
     for (int step = 0; step < 300; ++step) {
       const DirectJudge::Id id = 1 + pick(3);
-      switch (pick(12)) {
+      switch (pick(13)) {
         case 0:
           judge.tell_ours(id, pick(2) == 0 ? own() : std::vector<UdpAddress>{far(99)});
           break;
@@ -344,6 +404,16 @@ TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
           break;
         case 6:
           if (!judge.pings.empty()) judge.answer(pick(judge.pings.size()), address());
+          break;
+        case 7:
+          // The owner of an offer that was passed on, to whom the pings of a third node are those of `id`.
+          if (!judge.pings.empty() && pick(2) == 0) {
+            const auto& last = judge.pings.back();
+            judge.answer(judge.pings.size() - 1, last.to,
+                         {.pinger = DirectJudge::endpoint_of(last.peer), .pinged = DirectJudge::endpoint_of(50)});
+          } else {
+            judge.ping_us_as(DirectJudge::endpoint_of(50), id, address());
+          }
           break;
         default: {
           const std::size_t before = judge.pings.size();
