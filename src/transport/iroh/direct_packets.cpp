@@ -53,7 +53,14 @@ bool has_direct_mark(const Bytes& preflight) {
 }
 
 bool is_direct_offer(ByteView message) {
-  return message.size() > kTag.size() && std::equal(kTag.begin(), kTag.end(), message.begin());
+  // Nearly all messages are others, and are not walked through.
+  if (message.size() <= kTag.size() || !std::equal(kTag.begin(), kTag.end(), message.begin())) return false;
+  wire::ProtoReader reader(message);
+  std::size_t fields = 0;
+  while (reader.next()) {
+    if (++fields > 1) return false;
+  }
+  return reader.ok() && fields == 1;
 }
 
 Bytes encode_offer(const DirectOffer& offer) {

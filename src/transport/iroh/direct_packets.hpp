@@ -29,7 +29,7 @@ struct DirectOffer {
 
 Bytes with_direct_mark(const Bytes& preflight);
 bool has_direct_mark(const Bytes& preflight);
-/// Whether the message is an offer, perhaps one that cannot be read.
+/// Whether the message has kDirectField and nothing else: an offer, perhaps one that cannot be read.
 bool is_direct_offer(ByteView message);
 Bytes encode_offer(const DirectOffer& offer);
 /// Errc::malformed; Errc::unsupported (another version).

@@ -74,7 +74,6 @@ void IrohTransport::offer_addresses(const std::shared_ptr<Link>& link) {
 }
 
 void IrohTransport::on_direct_offer(const std::shared_ptr<Link>& link, const Bytes& message) {
-  if (!direct_ || !link->knows_direct) return;
   const Result<DirectOffer> offer = decode_offer(message);
   if (!offer) {
     log::debug(kArea, link->url.to_string() + ": " + offer.error().to_string());

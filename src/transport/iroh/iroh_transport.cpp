@@ -545,7 +545,7 @@ void IrohTransport::on_frame(const std::shared_ptr<Link>& link, Frame frame) {
     fail(link, make_error(Errc::peer_fault, "data before the preflight"));
     return;
   }
-  if (is_direct_offer(frame.body)) {
+  if (direct_ && link->knows_direct && is_direct_offer(frame.body)) {
     on_direct_offer(link, frame.body);
     return;
   }

@@ -58,6 +58,17 @@ TEST(DirectOffer, NoMessageOfKitsune2IsTakenForOne) {
   EXPECT_FALSE(is_direct_offer(wire::encode_disconnect("bye")));
 }
 
+TEST(DirectOffer, AMessageThatHasMoreThanTheFieldIsNotTakenForOne) {
+  const Bytes offer = encode_offer(offer_with(2));
+  const Bytes notify = wire::encode_notify(SpaceId(Bytes::copy_of("space")), Bytes::copy_of("x").view());
+  const auto joined = [](const Bytes& a, const Bytes& b) { return Bytes::copy_of(a.str() + b.str()); };
+  EXPECT_FALSE(is_direct_offer(joined(offer, notify)));
+  EXPECT_FALSE(is_direct_offer(joined(notify, offer)));
+  EXPECT_FALSE(is_direct_offer(joined(offer, offer)));
+  EXPECT_FALSE(is_direct_offer(offer.slice(0, offer.size() - 1)));
+  EXPECT_FALSE(is_direct_offer(joined(offer, Bytes::copy_of("x"))));
+}
+
 TEST(DirectOffer, ADamagedOneIsRefused) {
   const Bytes whole = encode_offer(offer_with(2));
   for (std::size_t size = 0; size < whole.size(); ++size) EXPECT_FALSE(decode_offer(whole.slice(0, size)).has_value());

@@ -215,6 +215,33 @@ TEST_F(IrohDirectTest, AStockPeerIsToldNothing) {
   EXPECT_TRUE(udp_->sent_to.empty());
 }
 
+TEST_F(IrohDirectTest, OnlyOffersOfPeersThatKnowDirectPathsAreKeptFromTheOwner) {
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)}, tests::plain_iroh_config());
+  // Another field before those of a message, which only a node that has never seen it skips.
+  const Bytes offer = encode_offer({});
+  const std::string longer = offer.str() + "\x08\x02";
+  const auto heard = [&](tests::IrohTestNode& by, std::uint8_t by_key, std::uint8_t key, bool knows) {
+    tests::IrohHandPeer peer(world_, relay_, key);
+    const auto id = peer.dial(by_key);
+    EXPECT_TRUE(until([&] { return peer.opened(id); }));
+    const Bytes preflight = Bytes::copy_of("\x08\x01");
+    peer.send(id, ByteChain(encode_preflight(url_of(key).str(), knows ? with_direct_mark(preflight) : preflight)));
+    for (const std::string& text : {offer.str(), longer, std::string("last")}) peer.send_data(id, text);
+    EXPECT_TRUE(until([&] {
+      const auto& messages = by.events.messages[url_of(key)];
+      return !messages.empty() && messages.back().str() == "last";
+    }));
+    std::vector<std::string> out;
+    for (const Bytes& message : by.events.messages[url_of(key)]) out.push_back(message.str());
+    out.erase(out.begin());  // the preflight
+    return out;
+  };
+  EXPECT_EQ(heard(*a, 1, 5, true), (std::vector<std::string>{longer, "last"}));
+  EXPECT_EQ(heard(*a, 1, 6, false), (std::vector<std::string>{offer.str(), longer, "last"}));
+  EXPECT_EQ(heard(*b, 2, 7, true), (std::vector<std::string>{offer.str(), longer, "last"}));
+}
+
 TEST_F(IrohDirectTest, AnotherPortIsNotTakenAndTheRelayCarriesEverything) {
   const auto a = node(1, {lan(1)});
   const auto b = node(2, {lan(1)});
