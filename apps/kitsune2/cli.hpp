@@ -202,8 +202,8 @@ bool stdout_lost();
 
 /// Loads the configuration file of --config, or returns the defaults.
 Result<Config> load_config(const Common& common);
-/// Turns "host:port" or the url of a relay of `dialect` into such a url.
-Result<std::string> relay_url(const std::string& text, Dialect dialect);
+/// Turns "host:port" or the url of a relay of `dialect` into such a url. `why`: what an error about it ends with.
+Result<std::string> relay_url(const std::string& text, Dialect dialect, const std::string& why = {});
 /// The names that --network takes.
 std::vector<std::string> network_names();
 

@@ -278,7 +278,8 @@ std::vector<std::string> network_names() {
   return out;
 }
 
-Result<std::string> relay_url(const std::string& text, Dialect dialect) {
+Result<std::string> relay_url(const std::string& text, Dialect dialect, const std::string& why) {
+  const std::string in = "--relay: in dialect " + std::string(to_string(dialect));
   if (uses_iroh(dialect)) {
     const std::string path = text.find('/') == std::string::npos ? '/' + std::string(files::Link::kRelayPath) : "";
     const std::string full = text.find("://") == std::string::npos ? "http://" + text + path : text;
@@ -286,16 +287,21 @@ Result<std::string> relay_url(const std::string& text, Dialect dialect) {
       auto url = canonical_relay_url(full, url_form(dialect));
       if (url) return full;
     }
-    return make_error(Errc::invalid_argument, "--relay: in dialect " + std::string(to_string(dialect)) +
-                                                  " it must be like https://HOST:PORT/relay, http://HOST:PORT/relay or "
-                                                  "HOST:PORT, got " +
-                                                  files::printable(text));
+    return make_error(Errc::invalid_argument,
+                      in + " it must be like https://HOST:PORT/relay, http://HOST:PORT/relay or HOST:PORT, got " +
+                          files::printable(text) + why);
   }
   const std::string full = text.find("://") == std::string::npos ? "ws://" + text : text;
   auto url = Url::parse(full);
-  if (!url) return make_error(Errc::invalid_argument, "--relay: " + url.error().message);
-  if (url->is_peer())
-    return make_error(Errc::invalid_argument, "--relay: a relay has no path: " + files::printable(full));
+  if (full.starts_with("http://") || full.starts_with("https://")) {
+    return make_error(
+        Errc::invalid_argument,
+        in + " it must be like wss://HOST:PORT, ws://HOST:PORT or HOST:PORT, got " + files::printable(text) + why);
+  }
+  if (!url) return make_error(Errc::invalid_argument, in + ": " + url.error().message + why);
+  if (url->is_peer()) {
+    return make_error(Errc::invalid_argument, in + " a relay has no path, got " + files::printable(full) + why);
+  }
   return full;
 }
 

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "files/shares.hpp"
+#include "node/builder/dialect_choice.hpp"
 #include "node/builder/relay_transport.hpp"
 #include "node_setup.hpp"
 
@@ -52,7 +53,9 @@ Result<void> place_relay(const ShareArgs& args, NodeOptions& options) {
     return make_error(Errc::invalid_argument, "--tls-cert and --tls-key must be given together");
   }
   if (!args.node.relay.empty()) {
-    auto url = relay_url(args.node.relay, options.config.network.spoken());
+    const Dialect network = options.config.network.spoken();
+    auto url = relay_url(args.node.relay, network,
+                         args.node.network.empty() ? because_of_folder(network, args.node.data) : std::string());
     if (!url) return url.error();
     options.relay = *url;
     return {};

@@ -133,7 +133,9 @@ Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, b
     if (!chosen_here) return url.error();
     const char* const like =
         uses_iroh(dialect) ? "https://host:port/path or http://host:port/path" : "ws://host:port or wss://host:port";
-    return make_error(Errc::invalid_config, std::string("relay: must be like ") + like + ", got \"" + relay + '"');
+    return make_error(Errc::invalid_config, "relay: in dialect " + std::string(to_string(dialect)) +
+                                                " it must be like " + like + ", got \"" + relay + '"' +
+                                                (named ? std::string() : because_of_folder(dialect, options.data_dir)));
   }
   set_relay(config, *url, chosen_here);
   if (config_table::is_placeholder(config.core_bootstrap.server_url)) config.core_bootstrap.server_url = http_of(*url);

@@ -73,6 +73,13 @@ def test(world):
     equal(sharer.proc.poll(), None, "the sharer still runs")
 
     say("what cannot be shared, addresses that are none, files that are not there")
+    old, late = world.path("old"), world.path("late")
+    for folder in (old, late):
+        os.mkdir(folder)
+        with open(os.path.join(folder, "agent.key"), "w") as file:
+            file.write("x")
+    with open(os.path.join(late, "dialect"), "w") as file:
+        file.write("0.5\n")
     for args, code, says in [
         (["share", "--data", world.path("s3"), "--relay", relay.url, world.path("nothing")], 2, "No such file or directory"),
         (["share", "--data", world.path("s3"), world.path("from")], 2, "share needs --relay URL or --listen HOST:PORT"),
@@ -81,6 +88,13 @@ def test(world):
         (["share", "--data", world.path("s3"), "--relay", "ftp://x:1", world.path("from")], 2, "--relay: "),
         (["share", "--data", world.path("s3"), "--network", "0.5", "--relay", "ws://x:1", world.path("from")], 2,
          "--relay: in dialect 0.5 it must be like https://HOST:PORT/relay"),
+        (["share", "--data", old, "--relay", "https://x:1/relay", world.path("from")], 2,
+         f"--relay: in dialect 0.2 it must be like wss://HOST:PORT, ws://HOST:PORT or HOST:PORT, got https://x:1/relay; "
+         f"the node speaks 0.2 because {old} has data of dialect 0.2"),
+        (["share", "--data", late, "--relay", "ws://x:1", world.path("from")], 2,
+         f"; the node speaks 0.5 because {late} has data of dialect 0.5"),
+        (["share", "--data", world.path("s3"), "--network", "0.2", "--relay", "ws://x:1/path", world.path("from")], 2,
+         "--relay: in dialect 0.2 a relay has no path, got ws://x:1/path"),
         (["share", "--data", world.path("s4"), "--network", "0.5", "--relay", "http://127.0.0.1:1/a%20b", world.path("from")], 2,
          "the relay's path cannot be written in a link: http://127.0.0.1:1/a%20b"),
         (["share", "--data", world.path("from", "x"), "--relay", relay.url, world.path("from")], 1, world.path("from", "x")),

@@ -38,4 +38,12 @@ Result<Dialect> choose_dialect(std::optional<Dialect> named, const Config& confi
   return (relay.empty() ? dialect_of_relays(config) : dialect_of_relay(relay)).value_or(default_dialect());
 }
 
+std::string because_of_folder(Dialect dialect, const std::string& data_dir) {
+  if (data_dir.empty()) return {};
+  const auto held = dialect_of_folder(data_dir);
+  if (!held || *held != dialect) return {};
+  const std::string name(to_string(dialect));
+  return "; the node speaks " + name + " because " + data_dir + " has data of dialect " + name;
+}
+
 }  // namespace kitsune2

@@ -24,4 +24,8 @@ Dialect default_dialect();
 Result<Dialect> choose_dialect(std::optional<Dialect> named, const Config& config, std::string_view relay,
                                const std::string& data_dir);
 
+/// For an error about what does not fit the dialect, if nobody has named it: "; the node speaks N because DIR has data
+/// of dialect N", or nothing if the data in `data_dir` is not the reason.
+std::string because_of_folder(Dialect dialect, const std::string& data_dir);
+
 }  // namespace kitsune2

@@ -215,10 +215,10 @@ TEST_F(NodeTest, ErrorsSayWhatWasWrong) {
   EXPECT_EQ(error({.config = bad}).message, "coreFetch.parallelRequestCount: must be a whole number in 1..255, got 0");
   EXPECT_EQ(error({.dialect = Dialect::v0_4}).message.substr(0, 37), "irohTransport.relayUrl: is not set; n");
   EXPECT_EQ(error({.dialect = Dialect::v0_5}).message.substr(0, 37), "irohTransport.relayUrl: is not set; n");
-  EXPECT_EQ(error({.dialect = Dialect::v0_5, .relay = "http://x:1/a//b"}).message.substr(0, 34),
-            "relay: must be like https://host:p");
-  EXPECT_EQ(error({.dialect = Dialect::v0_5, .relay = "ws://x:1"}).message.substr(0, 34),
-            "relay: must be like https://host:p");
+  EXPECT_EQ(error({.dialect = Dialect::v0_5, .relay = "http://x:1/a//b"}).message.substr(0, 51),
+            "relay: in dialect 0.5 it must be like https://host:");
+  EXPECT_EQ(error({.dialect = Dialect::v0_5, .relay = "ws://x:1"}).message.substr(0, 51),
+            "relay: in dialect 0.5 it must be like https://host:");
   EXPECT_EQ(error({.dialect = Dialect::v0_2, .relay = "http://x"}).code, Errc::invalid_config);
   EXPECT_EQ(error({.dialect = Dialect::v0_2, .relay = "http://x"}).message.substr(0, 7), "relay: ");
   Config plain;

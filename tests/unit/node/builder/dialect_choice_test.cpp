@@ -95,6 +95,21 @@ TEST_F(DialectChoice, AnOlderFolderStaysOfDialect02) {
   EXPECT_FALSE(fs::exists(path + "/dialect"));
 }
 
+TEST_F(DialectChoice, AnErrorAboutTheRelaySaysThatTheFolderHasChosen) {
+  const std::string old = folder("old", Dialect::v0_2), late = folder("late", Dialect::v0_5);
+  EXPECT_EQ(Node::start({.data_dir = old, .relay = "https://x:1/relay"}).error().message,
+            "relay: in dialect 0.2 it must be like ws://host:port or wss://host:port, got \"https://x:1/relay\"; the "
+            "node speaks 0.2 because " +
+                old + " has data of dialect 0.2");
+  const std::string found = Node::start({.data_dir = late, .relay = "ws://x:1"}).error().message;
+  EXPECT_TRUE(found.ends_with("; the node speaks 0.5 because " + late + " has data of dialect 0.5")) << found;
+  // Nothing but the name, or the url itself, has chosen.
+  const auto named = Node::start({.dialect = Dialect::v0_2, .data_dir = old, .relay = "https://x:1/relay"});
+  EXPECT_TRUE(named.error().message.ends_with("got \"https://x:1/relay\"")) << named.error().message;
+  EXPECT_EQ(because_of_folder(Dialect::v0_2, dir + "/new"), "");
+  EXPECT_EQ(because_of_folder(Dialect::v0_2, ""), "");
+}
+
 // Offline it reaches nobody, whatever it speaks.
 TEST_F(DialectChoice, ANodeWithoutARelayIsOfflineUnlessADialectIsNamedThatNeedsOne) {
   EXPECT_TRUE(Node::start({}));
