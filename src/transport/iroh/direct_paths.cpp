@@ -253,18 +253,13 @@ void DirectPaths::use(Id id, Peer& peer, Candidate& candidate, Time now) {
 
 /// D9.
 void DirectPaths::on_unreachable(const UdpAddress& to, Time now) {
-  // A copy: a path may be given up.
-  std::vector<Id> of_path;
-  for (auto [at, end] = paths_.equal_range(to); at != end; ++at) of_path.push_back(at->second);
-  for (const Id id : of_path) {
-    Peer& peer = peers_.at(id);
-    if (peer.suspended) continue;
+  for (auto [at, end] = paths_.equal_range(to); at != end; ++at) {
+    Peer& peer = peers_.at(at->second);
     Candidate& path = *used(peer);
-    forget_nonce(path);
-    peer.missed = kMissedToLeave;
-    suspend(id, peer, path, now);
-    if (path.state == State::used) path.due = now;
-    schedule(id, peer);
+    // A ping that is under way shows as well whether it is true.
+    if (path.nonce) continue;
+    path.due = std::min(path.due, std::max(now, path.sent + kLeastWait));
+    schedule(at->second, peer);
   }
 }
 
@@ -333,7 +328,7 @@ void DirectPaths::rest(Candidate& candidate, Time now) {
   candidate.due = std::max(candidate.held, now + rest_after(candidate.rounds));
 }
 
-/// D8, D9, D10.
+/// D8, D10.
 void DirectPaths::suspend(Id id, Peer& peer, Candidate& path, Time now) {
   peer.suspended = true;
   note_changed(id);

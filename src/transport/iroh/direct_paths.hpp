@@ -58,7 +58,9 @@ class PacketBudget {
 ///  D8  The path in use is pinged each second, or each 5 s if nothing was sent. A ping without an answer in four round
 ///      trips (0.3 to 2 s, doubling) is repeated. After the second one the peer is sent to through the relay, and pings
 ///      go on; with a pong the path is used again. After the sixth the path is given up, and all addresses are tried.
-///  D9  "Unreachable" of the network is as good as the second ping without an answer, no more: anybody can forge it.
+///  D9  "Unreachable" of the network makes the next ping due at once, or 0.3 s after the last one, and nothing more:
+///  the
+///      missing answers decide. *Rationale*: anybody can forge it.
 ///  D10 A path that was left three times within a minute is given up, for 60 s at least. *Rationale*: what is sent when
 ///      the way changes is partly sent again.
 /// Pure. Thread rule: confined to the owner's strand.

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -67,10 +66,7 @@ class DirectJudge {
     const bool counts = !ping.forgotten && from == ping.to && is_last(number) && !ping.answered && is_between_us;
     paths_.on_probe(
         from, iroh::encode_probe({iroh::DirectProbe::Kind::pong, offer.name, ping.nonce}, ends, offer.key, 0), now);
-    if (counts) {
-      ping.answered = true;
-      if (ping.size == kFull) unreachable_.erase({ping.peer, ping.to});
-    }
+    ping.answered = ping.answered || counts;
     look();
   }
   /// The peer pings us.
@@ -96,7 +92,6 @@ class DirectJudge {
     look();
   }
   void unreachable(const UdpAddress& to) {
-    for (const auto& [id, offer] : theirs_) unreachable_.emplace(id, to);
     paths_.on_unreachable(to, now);
     look();
   }
@@ -201,6 +196,13 @@ class DirectJudge {
       K2_ASSERT(std::ranges::any_of(pings, [&](const Ping& ping) {
         return ping.peer == id && ping.to == to && ping.answered && !ping.forgotten;
       }));
+      // D9: a path in use is not pinged more often, whatever the network says.
+      if (paths_.route(id) == to) {
+        const auto before = std::find_if(pings.rbegin() + 1, pings.rend(), [&](const Ping& ping) {
+          return ping.peer == id && ping.to == to && !ping.forgotten;
+        });
+        K2_ASSERT(before != pings.rend() && now - before->at >= std::chrono::milliseconds(300));
+      }
       return;
     }
     // D3.
@@ -211,11 +213,10 @@ class DirectJudge {
                  [&](const Ping& ping) { return is_small(ping) && ping.peer == id && !ping.forgotten; });
   }
 
-  /// D4, D5, D8, D9.
+  /// D4, D5, D8.
   void check_route(Id id) const {
     const auto route = paths_.route(id);
     if (!route) return;
-    K2_ASSERT(!unreachable_.contains({id, *route}));
     unsigned unanswered = 0;
     for (auto ping = pings.rbegin(); ping != pings.rend(); ++ping) {
       if (ping->peer != id || ping->to != *route || ping->forgotten) continue;
@@ -232,7 +233,6 @@ class DirectJudge {
   std::uint64_t state_ = 1;
   std::map<Id, iroh::DirectOffer> ours_, theirs_;
   std::optional<std::pair<Id, UdpAddress>> asked_;
-  std::set<std::pair<Id, UdpAddress>> unreachable_;  ///< told, and no answer of full size since
   iroh::DirectPaths paths_;
 };
 

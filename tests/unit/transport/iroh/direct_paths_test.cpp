@@ -322,29 +322,50 @@ TEST_F(DirectPathsTest, AnIdlePathIsPingedSeldomAndABusyOneEachSecond) {
   EXPECT_LE(judge.pings.size() - before, 70U);
 }
 
-TEST_F(DirectPathsTest, AForgedUnreachableCostsOneRoundTripAndDoesNotLoop) {
+TEST_F(DirectPathsTest, AForgedUnreachableCostsAPingAndThePathStaysInUse) {
   establish(far(1));
+  judge.pass(500ms);
   const std::size_t before = judge.pings.size();
-  judge.unreachable(far(1));
-  EXPECT_FALSE(judge.route(1));
-  judge.pass(0s);
-  EXPECT_EQ(judge.pings.size(), before + 1);
   for (int i = 0; i < 100; ++i) judge.unreachable(far(1));
   judge.pass(0s);
   EXPECT_EQ(judge.pings.size(), before + 1);
-  answer(far(1), 10ms);
+  // That one is lost: still as if nobody had said anything.
+  judge.pass(350ms);
+  EXPECT_EQ(judge.pings.size(), before + 2);
+  for (int i = 0; i < 100; ++i) judge.unreachable(far(1));
   EXPECT_EQ(judge.route(1), far(1));
+  answer(far(1), 10ms);
+  for (int i = 0; i < 10'000; ++i) {
+    judge.unreachable(far(1));
+    live(far(1), 10ms);
+    ASSERT_EQ(judge.route(1), far(1)) << i;
+  }
+  EXPECT_LE(judge.pings.size() - before, 340U) << "in 100 s";
+}
+
+TEST_F(DirectPathsTest, WhereNobodyListensAnyMoreAnIdlePathIsLeftSooner) {
+  establish(far(1));
+  judge.pass(1s);
+  answer(far(1), 10ms);
+  judge.pass(500ms);
+  judge.unreachable(far(1));
+  judge.pass(1s);
+  EXPECT_FALSE(judge.route(1)) << "the next ping was due after 5 s";
 }
 
 TEST_F(DirectPathsTest, APathThatComesAndGoesIsGivenUpForAMinute) {
   establish(far(1));
+  const auto lose = [&] {
+    judge.sent(1);
+    for (int i = 0; i < 100 && judge.route(1); ++i) judge.pass(100ms);
+    ASSERT_FALSE(judge.route(1));
+  };
   for (int i = 0; i < 2; ++i) {
-    judge.unreachable(far(1));
-    judge.pass(0s);
-    answer(far(1), 10ms);
+    lose();
+    answer(far(1), 0ms);
     ASSERT_EQ(judge.route(1), far(1));
   }
-  judge.unreachable(far(1));
+  lose();
   const std::size_t before = judge.pings.size();
   for (int i = 0; i < 59; ++i) {
     judge.pass(1s);
