@@ -86,9 +86,12 @@ void Endpoint::set_lane(Id id, Lane lane) {
   set_deadline(id, entry, Time::max());
   entry.lane = lane;
   set_deadline(id, entry, deadline);
-  // Its turn in the other lane is passed over.
-  entry.in_turn = true;
-  turns_[index(lane)].push_back(id);
+  take_turn(id, entry);
+}
+
+void Endpoint::take_turn(Id id, Entry& entry) {
+  if (std::exchange(entry.in_turn[index(entry.lane)], true)) return;
+  turns_[index(entry.lane)].push_back(id);
 }
 
 void Endpoint::update(Id id, Entry& entry, bool changed) {
@@ -101,10 +104,7 @@ void Endpoint::update(Id id, Entry& entry, bool changed) {
     }
   }
   if (entry.shaking && (entry.connection->is_open() || entry.connection->closed())) end_handshake(id, entry);
-  if (!entry.in_turn) {
-    entry.in_turn = true;
-    turns_[index(entry.lane)].push_back(id);
-  }
+  take_turn(id, entry);
   if (changed && !entry.changed && !entry.released) {
     entry.changed = true;
     changed_.push_back(id);
@@ -133,17 +133,19 @@ std::optional<Endpoint::Output> Endpoint::produce(Time now, Lane lane) {
     const Id id = turns.front();
     turns.pop_front();
     const auto found = entries_.find(id);
-    if (found == entries_.end() || found->second.lane != lane) continue;
+    if (found == entries_.end()) continue;
     Entry& entry = found->second;
-    entry.in_turn = false;
+    bool& in_turn = entry.in_turn[index(lane)];
+    in_turn = false;
+    if (entry.lane != lane) continue;
     const bool was_over = entry.connection->closed().has_value();
     std::optional<Batch> batch = entry.connection->produce(now);
     if (!batch) {
       // Nothing more until the connection is touched again; what was sent may be news for the owner.
       const bool ended = !was_over && entry.connection->closed().has_value();
-      entry.in_turn = true;  // so that it does not get another turn
+      in_turn = true;  // so that it does not get another turn
       update(id, entry, ended || entry.connection->has_sent());
-      entry.in_turn = false;
+      in_turn = false;
       continue;
     }
     update(id, entry, entry.connection->has_sent());

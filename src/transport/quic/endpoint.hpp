@@ -32,7 +32,7 @@ enum class Lane : std::uint8_t { relay, direct };
 ///      opens a handshake makes a connection. Any other is dropped.
 ///  P2  Who dials must prove the key under which the relay knows it.
 ///  P3  Connections of a lane send in turns, a batch each: one that has much to send, or whose peer is slow, holds up
-///      nobody. Lanes do not wait for each other.
+///      nobody. Lanes do not wait for each other. Nor does one that changes its lane often get more turns.
 ///  P4  A connection that has ended stays until `release` was called and it is finished: a late repetition of its first
 ///      datagram must not open another one.
 ///  P5  When there are max_connections, nobody gets in and nobody is dialled (Errc::overloaded).
@@ -83,11 +83,13 @@ class Endpoint {
   std::size_t size() const { return entries_.size(); }
 
  private:
+  static constexpr std::size_t kLanes = 2;
+  static constexpr std::size_t index(Lane lane) { return static_cast<std::size_t>(lane); }
   struct Entry {
     std::unique_ptr<Connection> connection;
     Key peer{};
     bool released = false;
-    bool in_turn = false;
+    std::array<bool, kLanes> in_turn{};  ///< in a lane that it has left, too: its turn there is passed over
     bool changed = false;
     bool shaking = false;  ///< incoming, in the handshake
     bool anywhere = false;
@@ -100,6 +102,7 @@ class Endpoint {
   void accept(const Key& from, ByteView datagram, Time now);
   /// Takes in what a call to the connection has changed.
   void update(Id id, Entry& entry, bool changed);
+  void take_turn(Id id, Entry& entry);
   void set_deadline(Id id, Entry& entry, Time at);
   void end_handshake(Id id, Entry& entry);
   void erase(Id id);
@@ -111,8 +114,6 @@ class Endpoint {
   Id last_ = 0;
   std::map<Id, Entry> entries_;
   std::map<ConnectionName, Id> names_;
-  static constexpr std::size_t kLanes = 2;
-  static constexpr std::size_t index(Lane lane) { return static_cast<std::size_t>(lane); }
   std::array<std::deque<Id>, kLanes> turns_;
   std::deque<Id> changed_;
   std::array<std::set<std::pair<Time, Id>>, kLanes> deadlines_;

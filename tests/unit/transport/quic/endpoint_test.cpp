@@ -299,5 +299,39 @@ TEST(QuicEndpoint, TwoThatSendMuchTakeTurns) {
   EXPECT_NE(order[0], order[1]);
 }
 
+TEST(QuicEndpoint, WhoChangesItsLaneOftenGetsNoMoreTurns) {
+  Relay relay;
+  Endpoint& a = relay.add(1);
+  Endpoint& b = relay.add(2);
+  Endpoint& c = relay.add(3);
+  const auto to_b = a.dial(b.key(), relay.now).value();
+  const auto to_c = a.dial(c.key(), relay.now).value();
+  ASSERT_TRUE(relay.run(5s, [&] { return a.find(to_b)->is_open() && a.find(to_c)->is_open(); }));
+  relay.run(1s);
+  for (const auto id : {to_b, to_c}) {
+    ASSERT_TRUE(a.find(id)->send(pattern(100'000)));
+    a.touched(id);
+    for (int i = 0; id == to_b && i < 100; ++i) a.set_lane(id, i % 2 == 0 ? Lane::direct : Lane::relay);
+  }
+  std::vector<Endpoint::Id> order;
+  while (auto out = a.produce(relay.now)) {
+    if (out->batch.content.size() > 1000) order.push_back(out->id);
+  }
+  ASSERT_GE(order.size(), 2U);
+  EXPECT_NE(order[0], order[1]);
+  EXPECT_FALSE(a.produce(relay.now, Lane::direct));
+  // What it has left is sent in the lane that it goes to.
+  a.find(to_b)->send(pattern(100)).value();
+  a.touched(to_b);
+  a.set_lane(to_b, Lane::direct);
+  EXPECT_FALSE(a.produce(relay.now));
+  ASSERT_TRUE(relay.run(5s, [&] {
+    while (auto out = a.produce(relay.now, Lane::direct)) {
+      for (const Bytes& datagram : split(out->batch)) b.receive(a.key(), datagram, relay.now);
+    }
+    return a.find(to_b)->queued_bytes() == 0;
+  }));
+}
+
 }  // namespace
 }  // namespace kitsune2::quic
