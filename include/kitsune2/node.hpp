@@ -31,7 +31,9 @@ struct NodeOptions {
   /// 0.5, or 0.2 if the library was built without QUIC.
   std::optional<Dialect> dialect = {};
   /// Where stores and keys are kept; created (0700) if missing. Empty: in memory. Only one node at a time may use it.
-  /// It remembers its dialect once there is data in it, and `start` fails for another one (Errc::invalid_config).
+  /// It remembers its dialect once there is data in it, and `start` fails for another one (Errc::invalid_config). What
+  /// offline nodes have kept to which nobody named a dialect is of none yet: the first node with a relay, or with a
+  /// dialect that is named, chooses it.
   std::string data_dir = {};
   /// The rules for ops. Null: SHA-256.
   std::shared_ptr<const OpPolicy> policy = {};

@@ -186,7 +186,7 @@ struct Node::Impl {
     if (!dialect) return dialect.error();
     config.network.dialect = *dialect;
     if (data_dir) {
-      if (auto noted = data_dir->use_for(*dialect); !noted) return noted.error();
+      if (auto may = data_dir->may_use_for(*dialect); !may) return may;
     }
     if (!options.listen.empty()) {
       relay_options.listen = {options.listen};
@@ -202,6 +202,11 @@ struct Node::Impl {
     auto url = settle_urls(options, server.get(), named, config);
     if (!url) return url.error();
     relay = *url;
+    if (data_dir) {
+      // Only now, so that a start that failed has chosen nothing.
+      const auto noted = relay.empty() && !named ? data_dir->leave_open() : data_dir->use_for(*dialect);
+      if (!noted) return noted;
+    }
 
     Builder builder = default_builder(*runtime, config, {options.data_dir, std::move(options.policy)});
     // The embedded relay knows where its peers come from, and a full node keeps the peers that were useful.

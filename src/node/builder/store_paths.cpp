@@ -97,6 +97,8 @@ std::string space_path(const std::string& dir, const SpaceId& space) {
 
 namespace {
 
+/// The note of a folder with data whose dialect is not chosen yet. To programs that do not know it, it is damaged.
+constexpr std::string_view kOpen = "0";
 /// Longer than any dialect's name.
 constexpr std::size_t kMaxNote = 64;
 
@@ -165,20 +167,21 @@ Result<void> remove_note(const std::string& dir) {
   return {};
 }
 
-Result<void> put_note(const std::string& dir, Dialect dialect) {
+Result<void> put_note(const std::string& dir, std::string_view says) {
   const std::string path = dialect_path(dir), fresh = path + ".new";
   for (const std::string& name : {path, fresh}) {
     const auto found = read_note(name);
     if (!found) return found.error();
     if (found->kind != Note::Kind::foreign) continue;
-    return make_error(Errc::invalid_config, name + ": is not a node's, but a node of dialect " +
-                                                std::string(to_string(dialect)) +
-                                                " keeps its note there; move it, or choose another folder");
+    return make_error(Errc::invalid_config,
+                      name + ": is not a node's, but a node " +
+                          (says == kOpen ? std::string("without a dialect") : "of dialect " + std::string(says)) +
+                          " keeps its note there; move it, or choose another folder");
   }
   ::unlink(fresh.c_str());
   const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return cannot(fresh, errno);
-  const bool written = write_note(fd, std::string(to_string(dialect)) + '\n') && ::fsync(fd) == 0;
+  const bool written = write_note(fd, std::string(says) + '\n') && ::fsync(fd) == 0;
   int why = written ? 0 : errno;
   ::close(fd);
   if (why == 0 && ::rename(fresh.c_str(), path.c_str()) != 0) why = errno;
@@ -198,6 +201,7 @@ Result<std::optional<Dialect>> dialect_of_folder(const std::string& dir) {
   if (!note) return note.error();
   if (note->kind != Note::Kind::ours) return std::optional(Dialect::v0_2);
   const std::string& text = note->text;
+  if (text == std::string(kOpen) + '\n') return std::optional<Dialect>();
   const auto dialect = text.ends_with('\n') ? dialect_of(text.substr(0, text.size() - 1)) : std::nullopt;
   if (!dialect) {
     return make_error(Errc::corrupt, dialect_path(dir) + ": names no dialect that this version knows: \"" +
@@ -206,7 +210,7 @@ Result<std::optional<Dialect>> dialect_of_folder(const std::string& dir) {
   return std::optional(*dialect);
 }
 
-Result<void> DataDir::use_for(Dialect dialect) {
+Result<void> DataDir::may_use_for(Dialect dialect) const {
   const auto held = dialect_of_folder(path_);
   if (!held) return held.error();
   if (*held && **held != dialect) {
@@ -214,8 +218,21 @@ Result<void> DataDir::use_for(Dialect dialect) {
                                                 ", but this node is to speak " + std::string(to_string(dialect)) +
                                                 "; choose another folder, or the folder's dialect");
   }
+  return {};
+}
+
+Result<void> DataDir::use_for(Dialect dialect) {
+  if (auto may = may_use_for(dialect); !may) return may;
+  const auto held = dialect_of_folder(path_);
+  if (!held) return held.error();
   if (*held) return {};
-  return dialect == Dialect::v0_2 ? remove_note(path_) : put_note(path_, dialect);
+  return dialect == Dialect::v0_2 ? remove_note(path_) : put_note(path_, to_string(dialect));
+}
+
+Result<void> DataDir::leave_open() {
+  const auto held = dialect_of_folder(path_);
+  if (!held) return held.error();
+  return *held ? Result<void>() : put_note(path_, kOpen);
 }
 
 Result<void> put_damaged_aside(const std::string& path, const Error& why) {

@@ -30,7 +30,8 @@ Result<void> put_damaged_aside(const std::string& path, const Error& why);
 
 /// The dialect of the data in the directory `dir`: what its file "dialect" says, or 0.2 if there is none, as in the
 /// directories of earlier versions, or if what has that name is not a node's. nullopt: there is no data yet (agent.key,
-/// node.key, *.db), so that a node of any dialect may use it.
+/// node.key, *.db), or only offline nodes that nobody told a dialect have kept some (`DataDir::leave_open`), so that a
+/// node of any dialect may use it.
 /// *Rationale*: the ops of a space belong to one network, and the urls that the stores keep to one transport.
 /// Errc::corrupt: the file says something else; Errc::io.
 Result<std::optional<Dialect>> dialect_of_folder(const std::string& dir);
@@ -54,6 +55,12 @@ class DataDir {
   /// Errc::invalid_config names both dialects if there is data of another one; Errc::corrupt, Errc::io,
   /// Errc::disk_full.
   Result<void> use_for(Dialect dialect);
+  /// The errors of `use_for` about data of another dialect, without noting anything.
+  Result<void> may_use_for(Dialect dialect) const;
+  /// Notes, durably and before there is any data, that no dialect is chosen yet, unless one is: a later node chooses
+  /// it. *Rationale*: an offline node sends nothing and has no url, so that nothing of what it keeps belongs to a
+  /// network; but data without a note is of 0.2. The errors of `use_for` about notes.
+  Result<void> leave_open();
 
  private:
   DataDir(std::string path, int fd) : path_(std::move(path)), lock_fd_(fd) {}

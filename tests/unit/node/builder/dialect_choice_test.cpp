@@ -119,5 +119,37 @@ TEST_F(DialectChoice, ANodeWithoutARelayIsOfflineUnlessADialectIsNamedThatNeedsO
   EXPECT_EQ(Node::start({.config = config}).error().message.substr(0, 23), "irohTransport.relayUrl:");
 }
 
+TEST_F(DialectChoice, AnOfflineStartLeavesItToTheFirstRelay) {
+  const auto offline = [](const std::string& path) {
+    const auto node = Node::start({.data_dir = path});
+    ASSERT_TRUE(node) << node.error().to_string();
+    ASSERT_TRUE((*node)->agent());
+    EXPECT_EQ(dialect_of_folder(path).value(), std::nullopt);
+  };
+  const std::string sbd = dir + "/sbd", iroh = dir + "/iroh", named = dir + "/named";
+  offline(sbd);
+  EXPECT_FALSE(Node::start({.data_dir = sbd, .relay = "ws://x:1/a/b"}));
+  EXPECT_EQ(dialect_of_folder(sbd).value(), std::nullopt) << "a start that failed chooses nothing";
+  offline(sbd);
+  {
+    const auto node = Node::start({.data_dir = sbd, .relay = "ws://127.0.0.1:1"});
+    ASSERT_TRUE(node) << node.error().to_string();
+  }
+  EXPECT_EQ(dialect_of_folder(sbd).value(), Dialect::v0_2);
+  EXPECT_TRUE(Node::start({.data_dir = sbd})) << "offline again";
+  EXPECT_EQ(dialect_of_folder(sbd).value(), Dialect::v0_2);
+
+  offline(named);
+  EXPECT_TRUE(Node::start({.dialect = Dialect::v0_2, .data_dir = named}));
+  EXPECT_EQ(dialect_of_folder(named).value(), Dialect::v0_2);
+
+  if (!uses_iroh(default_dialect())) return;  // built without QUIC
+  offline(iroh);
+  EXPECT_TRUE(Node::start({.data_dir = iroh, .relay = "http://127.0.0.1:1/relay"}));
+  EXPECT_EQ(dialect_of_folder(iroh).value(), Dialect::v0_5);
+  EXPECT_TRUE(Node::start({.data_dir = iroh})) << "offline again";
+  EXPECT_EQ(dialect_of_folder(iroh).value(), Dialect::v0_5);
+}
+
 }  // namespace
 }  // namespace kitsune2

@@ -86,6 +86,26 @@ TEST_F(FolderDialect, ANoteThatIsNoneIsSaidAndKept) {
   }
 }
 
+TEST_F(FolderDialect, DataOfNoDialectYetTakesAny) {
+  for (const Dialect dialect : {Dialect::v0_2, Dialect::v0_4, Dialect::v0_5}) {
+    ASSERT_TRUE(DataDir::open(dir).value()->leave_open());
+    put("agent.key", "");
+    EXPECT_EQ(note(), "0\n");
+    EXPECT_EQ(dialect_of_folder(dir).value(), std::nullopt);
+    EXPECT_TRUE(DataDir::open(dir).value()->may_use_for(dialect));
+    EXPECT_EQ(dialect_of_folder(dir).value(), std::nullopt) << "to ask chooses nothing";
+    ASSERT_TRUE(use_for(dialect));
+    EXPECT_EQ(dialect_of_folder(dir).value(), dialect);
+    ASSERT_TRUE(DataDir::open(dir).value()->leave_open());
+    EXPECT_EQ(dialect_of_folder(dir).value(), dialect) << "what is chosen remains";
+    EXPECT_EQ(fs::exists(dir + "/dialect"), dialect != Dialect::v0_2);
+    fs::remove(dir + "/agent.key");
+  }
+  put("agent.key", "");
+  put("dialect", "0");
+  EXPECT_EQ(dialect_of_folder(dir).error().code, Errc::corrupt) << "it has lost a byte";
+}
+
 // Somebody has a file of that name in the folder.
 TEST_F(FolderDialect, WhatIsNotANodesIsLeftAlone) {
   for (const std::string name : {"dialect", "dialect.new"}) {
