@@ -28,7 +28,7 @@ Duration rest_after(unsigned rounds) {
 
 }  // namespace
 
-bool PacketBudget::take(Time now) {
+bool PacketBudget::has(Time now) {
   if (left_ >= most_) {
     since_ = now;
   } else if (now > since_) {
@@ -36,7 +36,11 @@ bool PacketBudget::take(Time now) {
     left_ = static_cast<unsigned>(std::min<std::uint64_t>(most_, left_ + back));
     since_ += each_ * static_cast<Duration::rep>(back);
   }
-  if (left_ == 0) return false;
+  return left_ > 0;
+}
+
+bool PacketBudget::take(Time now) {
+  if (!has(now)) return false;
   --left_;
   return true;
 }
@@ -67,9 +71,26 @@ DirectPaths::Candidate* DirectPaths::used(Peer& peer) {
   return found == peer.candidates.end() ? nullptr : &*found;
 }
 
-DirectOffer DirectPaths::offer_to(Id id, const EndpointId& who, const std::vector<UdpAddress>& own, Time now) {
-  Peer& peer = peers_[id];
+DirectPaths::Peer& DirectPaths::meet(Id id, const EndpointId& who, Time now) {
+  forget_budgets(now);
+  const auto [found, is_new] = peers_.try_emplace(id);
+  Peer& peer = found->second;
+  if (!is_new) return peer;
   peer.who = who;
+  peer.budget = &budgets_[who];
+  if (peer.budget->connections++ == 0) remembered_.erase({peer.budget->until, who});
+  return peer;
+}
+
+void DirectPaths::forget_budgets(Time now) {
+  while (!remembered_.empty() && (remembered_.begin()->first <= now || remembered_.size() > kMaxRemembered)) {
+    budgets_.erase(remembered_.begin()->second);
+    remembered_.erase(remembered_.begin());
+  }
+}
+
+DirectOffer DirectPaths::offer_to(Id id, const EndpointId& who, const std::vector<UdpAddress>& own, Time now) {
+  Peer& peer = meet(id, who, now);
   if (peer.ours) return *peer.ours;
   DirectOffer& offer = peer.ours.emplace();
   random_(offer.name);
@@ -88,33 +109,26 @@ DirectOffer DirectPaths::offer_to(Id id, const EndpointId& who, const std::vecto
 }
 
 void DirectPaths::on_offer(Id id, const EndpointId& who, const DirectOffer& offer, Time now) {
-  Peer& peer = peers_[id];
-  peer.who = who;
+  Peer& peer = meet(id, who, now);
+  if (peer.theirs) return;
   peer.theirs = offer;
   begin(peer, now);
   schedule(id, peer);
 }
 
-/// The candidates are those of the newest offer, those that were observed, and the path in use.
 void DirectPaths::begin(Peer& peer, Time now) {
   if (!peer.ours || !peer.theirs) return;
   const std::vector<UdpAddress>& told = peer.theirs->addresses;
-  const auto is_told = [&](const UdpAddress& address) { return std::ranges::find(told, address) != told.end(); };
-  std::erase_if(peer.candidates, [&](Candidate& one) {
-    const bool goes = !one.observed && one.state != State::used && !is_told(one.address);
-    if (goes) forget_nonce(one);
-    return goes;
-  });
   for (std::size_t i = 0; i < std::min(told.size(), DirectOffer::kMaxAddresses); ++i) {
     if (!makes_sense(peer, told[i]) || find(peer, told[i]) != nullptr) continue;
     Candidate made;
     made.address = told[i];
-    made.due = peer.has_path ? Time::max() : now;
+    made.due = now;
     peer.candidates.push_back(made);
   }
 }
 
-void DirectPaths::forget(Id id) {
+void DirectPaths::forget(Id id, Time now) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) return;
   Peer& peer = found->second;
@@ -124,7 +138,12 @@ void DirectPaths::forget(Id id) {
   }
   if (peer.ours) names_.erase(peer.ours->name);
   deadlines_.erase({peer.deadline, id});
+  if (--peer.budget->connections == 0) {
+    peer.budget->until = now + kRemember;
+    remembered_.emplace(peer.budget->until, peer.who);
+  }
   peers_.erase(found);
+  forget_budgets(now);
 }
 
 void DirectPaths::forget_nonce(Candidate& candidate) {
@@ -161,7 +180,7 @@ void DirectPaths::on_ping(const UdpAddress& from, ByteView datagram, const Direc
   Peer& peer = peers_.at(id);
   const ProbeEnds ends{.pinger = peer.who, .pinged = own_};
   if (!peer.theirs || !is_authentic(datagram, ends, peer.ours->key) || !makes_sense(peer, from)) return;
-  if (peer.pongs.take(now)) {
+  if (peer.budget->pongs.take(now)) {
     const DirectProbe pong{DirectProbe::Kind::pong, probe.name, probe.nonce};
     packets_.push_back({from, encode_probe(pong, ends, peer.ours->key, DirectProbe::kBytes)});
   }
@@ -356,10 +375,11 @@ void DirectPaths::give_up(Id id, Peer& peer, Candidate& path, Time now) {
 
 void DirectPaths::ping(Id id, Peer& peer, Candidate& candidate, Time now) {
   const bool is_unproven = candidate.state == State::asking;
-  if (is_unproven && (!peer.budget.take(now) || !total_.take(now))) {
+  if (is_unproven && (!peer.budget->pings.has(now) || !total_.take(now))) {
     candidate.due = now + kSpentRest;
     return;
   }
+  if (is_unproven) peer.budget->pings.take(now);
   DirectProbe probe{DirectProbe::Kind::ping, peer.theirs->name, {}};
   random_(probe.nonce);
   candidate.nonce = probe.nonce;

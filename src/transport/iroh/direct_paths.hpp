@@ -22,6 +22,7 @@ namespace kitsune2::iroh {
 class PacketBudget {
  public:
   PacketBudget(unsigned most, Duration each) : most_(most), each_(each), left_(most) {}
+  bool has(Time now);
   bool take(Time now);
 
  private:
@@ -35,14 +36,17 @@ class PacketBudget {
 /// QUIC knows nothing of it: it repairs what a path loses and drops what comes twice.
 ///
 ///  D1  Nothing is sent to any address of a peer before both offers are known: ours is told to it, and it has told its
-///      own. (The owner makes ours only for a peer of a common space.)
+///      own. (The owner makes ours only for a peer of a common space.) Of a connection the first offer of the peer
+///      counts. *Rationale*: the addresses of another one would be tried at once, and what is known of them forgotten.
 ///  D2  An address that makes no sense is never used: port below 1024, multicast, broadcast, link-local, unspecified,
 ///      examples. Where the relay is on loopback, all but loopback; otherwise loopback, and private ones if this node
 ///      has told no private one itself. *Rationale*: who tells addresses chooses what a node knocks at.
 ///  D3  An address of which nothing has come back gets pings of 37 bytes: three in 3.5 s, and then again after 30 s,
 ///      doubling to 10 min, or sooner if the peer pings from there. For one peer 24 in all and one more each 5 s, for
-///      all peers 64 and 16 a second; when these are spent, it waits. *Rationale*: a hostile peer may name anybody's
-///      address.
+///      all peers 64 and 16 a second; when these are spent, it waits, and a ping that waits for the others takes
+///      nothing of its peer's. A peer's are remembered by its key until they would be whole again, for 4,096 peers
+///      without a connection. *Rationale*: a hostile peer may name anybody's address, and connect again as often as it
+///      likes.
 ///  D4  One that has answered gets a ping as large as the largest datagram. When that is answered, too, the address is
 ///  a
 ///      path. No answer to three: as if nothing had come back. *Rationale*: QUIC does not search for a smaller size.
@@ -79,6 +83,8 @@ class DirectPaths {
   static constexpr Duration kPeerEach = std::chrono::seconds(5);
   static constexpr Duration kTotalEach = std::chrono::microseconds(62'500);
   static constexpr Duration kPongEach = std::chrono::microseconds(62'500);
+  static constexpr Duration kRemember = kPeerEach * kPeerBudget;
+  static constexpr std::size_t kMaxRemembered = 4096;
 
   /// `own`: this node. `loopback`: the relay is on loopback (D2). `full_bytes`: the largest datagram of QUIC.
   DirectPaths(Random random, const EndpointId& own, bool loopback, std::size_t full_bytes)
@@ -88,7 +94,7 @@ class DirectPaths {
   DirectOffer offer_to(Id peer, const EndpointId& who, const std::vector<UdpAddress>& own, Time now);
   void on_offer(Id peer, const EndpointId& who, const DirectOffer& offer, Time now);
   /// The connection is over.
-  void forget(Id peer);
+  void forget(Id peer, Time now);
 
   /// A datagram for which `is_probe` is true.
   void on_probe(const UdpAddress& from, ByteView datagram, Time now);
@@ -122,12 +128,18 @@ class DirectPaths {
     Time held = Time::min();  ///< not tried before (D10)
     Duration round_trip{};
   };
+  /// Of all connections of a peer.
+  struct Budget {
+    PacketBudget pings{kPeerBudget, kPeerEach};
+    PacketBudget pongs{kPongBudget, kPongEach};
+    std::size_t connections = 0;
+    Time until{};  ///< without a connection, when it is forgotten
+  };
   struct Peer {
     EndpointId who{};
+    Budget* budget = nullptr;  ///< in budgets_
     std::optional<DirectOffer> ours, theirs;
     std::vector<Candidate> candidates;
-    PacketBudget budget{kPeerBudget, kPeerEach};
-    PacketBudget pongs{kPongBudget, kPongEach};
     bool has_path = false;  ///< one of the candidates is used
     bool suspended = false;
     bool busy = false;  ///< something was sent since the last ping
@@ -137,7 +149,10 @@ class DirectPaths {
     Time deadline = Time::max();
   };
 
+  Peer& meet(Id id, const EndpointId& who, Time now);
+  void forget_budgets(Time now);
   bool makes_sense(const Peer& peer, const UdpAddress& address) const;
+  /// Once, when both offers are known.
   void begin(Peer& peer, Time now);
   Candidate* find(Peer& peer, const UdpAddress& address) const;
   static Candidate* used(Peer& peer);
@@ -161,6 +176,8 @@ class DirectPaths {
   const bool loopback_;
   const std::size_t full_bytes_;
   PacketBudget total_{kTotalBudget, kTotalEach};
+  std::map<EndpointId, Budget> budgets_;
+  std::set<std::pair<Time, EndpointId>> remembered_;  ///< those without a connection, by when they are forgotten
   std::map<Id, Peer> peers_;
   std::map<Name, Id> names_;
   std::map<Nonce, Id> nonces_;

@@ -112,7 +112,7 @@ void IrohTransport::apply_routes() {
 
 void IrohTransport::forget_paths(const Link& link) {
   if (!direct_) return;
-  direct_->forget(link.id);
+  direct_->forget(link.id, runtime_.now());
   endpoint_.set_lane(link.id, quic::Lane::relay);
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -44,14 +45,16 @@ class DirectJudge {
     look();
   }
   void hear_theirs(Id id, const std::vector<UdpAddress>& addresses) {
-    theirs_[id] = offer_of(id, addresses);
-    paths_.on_offer(id, endpoint_of(id), theirs_[id], now);
+    // The first one counts.
+    theirs_.try_emplace(id, offer_of(id, addresses));
+    paths_.on_offer(id, endpoint_of(id), offer_of(id, addresses), now);
     look();
   }
   void forget(Id id) {
-    paths_.forget(id);
+    paths_.forget(id, now);
     ours_.erase(id);
     theirs_.erase(id);
+    std::erase_if(heard_from_, [id](const auto& one) { return one.first == id; });
     for (Ping& ping : pings) ping.forgotten = ping.forgotten || ping.peer == id;
     look();
   }
@@ -75,6 +78,7 @@ class DirectJudge {
     iroh::DirectProbe probe{iroh::DirectProbe::Kind::ping, ours_[id].name, {}};
     draw(probe.nonce);
     asked_ = {id, from};
+    heard_from_.emplace(id, from);
     paths_.on_probe(from, iroh::encode_probe(probe, to_us(id), ours_[id].key, size), now);
     look();
     asked_.reset();
@@ -190,6 +194,7 @@ class DirectJudge {
     // D1, D2.
     K2_ASSERT(theirs_.contains(id) && ours_.contains(id) && iroh::is_authentic(content, to_peer(id), theirs_[id].key));
     K2_ASSERT(may_be_sent_to(id, to));
+    K2_ASSERT(std::ranges::count(theirs_[id].addresses, to) != 0 || heard_from_.contains({id, to}));
     pings.push_back({now, id, to, content.size(), probe->nonce});
     if (content.size() == kFull) {
       // D4.
@@ -210,7 +215,7 @@ class DirectJudge {
     const auto is_small = [](const Ping& ping) { return ping.size != kFull; };
     check_budget(pings, iroh::DirectPaths::kTotalBudget, iroh::DirectPaths::kTotalEach, is_small);
     check_budget(pings, iroh::DirectPaths::kPeerBudget, iroh::DirectPaths::kPeerEach,
-                 [&](const Ping& ping) { return is_small(ping) && ping.peer == id && !ping.forgotten; });
+                 [&](const Ping& ping) { return is_small(ping) && ping.peer == id; });
   }
 
   /// D4, D5, D8.
@@ -233,6 +238,7 @@ class DirectJudge {
   std::uint64_t state_ = 1;
   std::map<Id, iroh::DirectOffer> ours_, theirs_;
   std::optional<std::pair<Id, UdpAddress>> asked_;
+  std::set<std::pair<Id, UdpAddress>> heard_from_;  ///< who has pinged us, and from where
   iroh::DirectPaths paths_;
 };
 

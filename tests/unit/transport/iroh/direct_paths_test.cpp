@@ -106,13 +106,57 @@ TEST_F(DirectPathsTest, AnAddressThatDoesNotAnswerGetsAFewPackets) {
 }
 
 TEST_F(DirectPathsTest, ManyAddressesOfOnePeerShareABudget) {
+  std::vector<UdpAddress> told;
+  for (std::uint8_t i = 0; i < 12; ++i) told.push_back(far(i));
+  meet(1, told);
+  judge.pass(40s);
+  EXPECT_GE(judge.pings.size(), DirectPaths::kPeerBudget);
+  EXPECT_LE(judge.pings.size(), DirectPaths::kPeerBudget + 9);
+}
+
+TEST_F(DirectPathsTest, APeerThatComesAgainHasWhatIsLeftOfItsBudget) {
   for (std::uint8_t round = 0; round < 20; ++round) {
     std::vector<UdpAddress> told;
-    for (std::uint8_t i = 0; i < 12; ++i) told.push_back(far(static_cast<std::uint8_t>(round * 12 + i)));
+    for (std::uint8_t i = 0; i < 8; ++i) told.push_back(far(static_cast<std::uint8_t>(round * 8 + i)));
     meet(1, told);
-    judge.pass(500ms);
+    judge.pass(1s);
+    judge.forget(1);
   }
-  EXPECT_LE(judge.pings.size(), DirectPaths::kPeerBudget + 2);
+  EXPECT_GE(judge.pings.size(), DirectPaths::kPeerBudget);
+  EXPECT_LE(judge.pings.size(), DirectPaths::kPeerBudget + 5);
+  // What has come back meanwhile is all of it.
+  judge.pass(DirectPaths::kRemember + 5s);
+  const std::size_t before = judge.pings.size();
+  meet(1, {far(1), far(2), far(3), far(4), far(5), far(6), far(7), far(8)});
+  judge.pass(4s);
+  EXPECT_EQ(judge.pings.size(), before + DirectPaths::kPeerBudget);
+}
+
+TEST_F(DirectPathsTest, WhoWaitsForTheBudgetOfAllKeepsItsOwn) {
+  std::vector<UdpAddress> told, last;
+  for (std::uint8_t i = 0; i < 8; ++i) told.push_back(far(i));
+  for (std::uint8_t i = 0; i < 8; ++i) last.push_back(far(static_cast<std::uint8_t>(100 + i)));
+  const auto pings_to_last = [&] {
+    return std::ranges::count_if(judge.pings, [](const auto& ping) { return ping.peer == 61; });
+  };
+  for (DirectJudge::Id id = 1; id <= 60; ++id) meet(id, told);
+  meet(61, last);
+  judge.pass(22s);
+  ASSERT_EQ(pings_to_last(), 0) << "the others take everything";
+  for (DirectJudge::Id id = 1; id <= 60; ++id) judge.forget(id);
+  judge.pass(15s);
+  EXPECT_GE(pings_to_last(), DirectPaths::kPeerBudget);
+}
+
+TEST_F(DirectPathsTest, AnotherOfferOfTheSameConnectionIsNotHeard) {
+  meet(1, {far(1)});
+  judge.pass(10s);
+  ASSERT_EQ(pings_to(far(1)), 3U);
+  for (std::uint8_t i = 0; i < 100; ++i) {
+    judge.hear_theirs(1, i % 2 == 0 ? std::vector<UdpAddress>{far(2)} : std::vector<UdpAddress>{far(1)});
+    judge.pass(100ms);
+  }
+  EXPECT_EQ(judge.pings.size(), 3U) << "the first one rests, and the second one is not tried";
 }
 
 TEST_F(DirectPathsTest, ManyPeersShareABudget) {
