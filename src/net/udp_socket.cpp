@@ -102,7 +102,6 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
     if (gso_ && content.size() > segment_bytes) {
       const Sent sent = write(to, content, segment_bytes);
       if (sent != Sent::unsupported) return sent == Sent::yes;
-      gso_ = false;
     }
     for (std::size_t at = 0; at < content.size(); at += segment_bytes) {
       const std::size_t size = std::min(segment_bytes, content.size() - at);
@@ -167,8 +166,11 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
         wait_for_room();
         return Sent::no_room;
       }
-      if (several && (errno == EIO || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOPROTOOPT))
+      if (several && (errno == EIO || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOPROTOOPT)) {
+        // EINVAL may be due to the way to this address, and says nothing about others.
+        gso_ = gso_ && errno == EINVAL;
         return Sent::unsupported;
+      }
       if (errno == ENETUNREACH || errno == EHOSTUNREACH || errno == EPERM || errno == EMSGSIZE || errno == EACCES) {
         tell_unreachable_later(to);
         return Sent::yes;
@@ -185,7 +187,8 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
   }
   void tell_unreachable() {
     for (const UdpAddress& to : std::exchange(unreachable_, {})) {
-      if (handlers_.on_unreachable) handlers_.on_unreachable(to);
+      // A copy: the handler may close the socket.
+      if (const auto handler = handlers_.on_unreachable) handler(to);
     }
   }
 
@@ -193,7 +196,9 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
     if (std::exchange(waiting_for_room_, true)) return;
     socket_.async_wait(udp::socket::wait_write, [self = shared_from_this()](const error_code& ec) {
       self->waiting_for_room_ = false;
-      if (!ec && self->handlers_.on_writable) self->handlers_.on_writable();
+      if (ec) return;
+      // A copy: the handler may close the socket.
+      if (const auto handler = self->handlers_.on_writable) handler();
     });
   }
 

@@ -66,11 +66,13 @@ std::vector<UdpAddress> IrohTransport::own_addresses() const {
 
 void IrohTransport::offer_addresses(const std::shared_ptr<Link>& link) {
   if (!direct_ || !link->knows_direct || link->offered || !link->announced || !events_->shares_space(link->url)) return;
-  link->offered = true;
-  endpoint_.listen_anywhere(link->id);
-  const DirectOffer offer = direct_->offer_to(link->id, link->key, own_addresses(), runtime_.now());
-  hand_over(*link, {encode_data(ByteChain(encode_offer(offer))), {}, true});
-  apply_routes();
+  if (link->offer.empty()) {
+    endpoint_.listen_anywhere(link->id);
+    link->offer = encode_offer(direct_->offer_to(link->id, link->key, own_addresses(), runtime_.now()));
+    apply_routes();
+  }
+  // What is refused because too much waits is told with the peer's next message.
+  link->offered = hand_over(*link, {encode_data(ByteChain(link->offer)), {}, true});
 }
 
 void IrohTransport::on_direct_offer(const std::shared_ptr<Link>& link, const Bytes& message) {

@@ -228,7 +228,7 @@ void IrohTransport::send(const Url& peer, ByteChain message, Handler<> done) {
   schedule_turn();
 }
 
-void IrohTransport::hand_over(Link& link, Message message) {
+bool IrohTransport::hand_over(Link& link, Message message) {
   quic::Connection* connection = endpoint_.find(link.id);
   const Result<quic::Connection::Ticket> ticket =
       connection != nullptr ? connection->send(message.frame)
@@ -237,12 +237,13 @@ void IrohTransport::hand_over(Link& link, Message message) {
     complete(std::move(message.done), ticket.error().code == Errc::overloaded
                                           ? ticket.error()
                                           : unreachable("the connection was closed: " + ticket.error().message));
-    return;
+    return false;
   }
   link.sent_messages += 1;
   link.sent_bytes += message.frame.size();
   link.sent.emplace(*ticket, std::move(message));
   endpoint_.touched(link.id);
+  return true;
 }
 
 void IrohTransport::wait_for_connection(const EndpointId& key, Message message) {

@@ -104,7 +104,8 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
     bool dialled = false;    ///< by us
     bool gone = false;
     bool knows_direct = false;          ///< the peer's preflight says so
-    bool offered = false;               ///< our addresses were told
+    Bytes offer;                        ///< of our addresses, once they were looked up
+    bool offered = false;               ///< it was told; not if too much was waiting
     std::optional<FrameReader> reader;  ///< of the stream that is being read
     enum class Permit { none, asked, granted } permit = Permit::none;
     Time since{};      ///< when it was made
@@ -141,7 +142,8 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   /// T9. `but`: left out. nullptr: there is none.
   std::shared_ptr<Link> announced_link(const EndpointId& key, const Link& but) const;
   void complete(Handler<> done, Result<void> result);
-  void hand_over(Link& link, Message message);
+  /// Whether it was taken; otherwise its end is told.
+  bool hand_over(Link& link, Message message);
   bool is_keeping_its_place(const Link& link);
   void wait_for_connection(const EndpointId& key, Message message);
   void dial(const EndpointId& key);

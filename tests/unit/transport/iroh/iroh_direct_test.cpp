@@ -201,6 +201,37 @@ TEST_F(IrohDirectTest, WhereItIsOffNoSocketIsOpenedAndThePeerIsToldNothing) {
   EXPECT_EQ(b->events.messages[url_of(1)].size(), 2U) << "a preflight and a message";
 }
 
+TEST_F(IrohDirectTest, WhoCouldNotBeToldBecauseTooMuchWaitedIsToldLater) {
+  common_ = false;
+  const auto a = node(1, {lan(1)});
+  const auto b = node(2, {lan(2)});
+  EXPECT_FALSE(meet(*a, 1, *b, 2));
+  // Nothing of this node arrives, and its queue gets full to the last byte.
+  bool stuck = true;
+  relay_.filter = [&](const EndpointId& from, const Datagrams&) { return !stuck || from != id_of(1); };
+  const auto fill = [&](std::size_t size) {
+    const std::size_t before = a->results.size();
+    const auto is_full = [&] {
+      return std::any_of(a->results.begin() + static_cast<std::ptrdiff_t>(before), a->results.end(),
+                         [](const Result<void>& one) { return !one && one.error().code == Errc::overloaded; });
+    };
+    for (int i = 0; i < 100'000 && !is_full(); ++i) {
+      a->send(url_of(2), std::string(size, 'x'));
+      world_.run_for(0ms);
+    }
+    EXPECT_TRUE(is_full());
+  };
+  fill(1'000'000);
+  world_.run_for(2s);
+  for (const std::size_t size : {1'000'000U, 10'000U, 100U, 1U}) fill(size);
+  common_ = true;
+  const std::size_t heard = a->events.messages_from(url_of(2)).size();
+  b->send(url_of(1), "hello");
+  ASSERT_TRUE(until([&] { return a->events.messages_from(url_of(2)).size() > heard; }, 10s));
+  stuck = false;
+  EXPECT_TRUE(until([&] { return is_direct(*a, 2) && is_direct(*b, 1); }, 1min));
+}
+
 TEST_F(IrohDirectTest, AStockPeerIsToldNothing) {
   const auto a = node(1, {lan(1)});
   tests::IrohHandPeer peer(world_, relay_, 5);
