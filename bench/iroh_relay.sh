@@ -14,11 +14,13 @@ if ((!ours)); then
 fi
 port=$((20000 + RANDOM % 10000))
 ulimit -n "$(ulimit -Hn)"
+pid=
+trap '[[ -z $pid ]] || kill "$pid"' EXIT
 run() {
   local name=$1
   shift
   "$@" >/dev/null 2>&1 &
-  local pid=$!
+  pid=$!
   until (exec 3<>/dev/tcp/127.0.0.1/$port) 2>/dev/null; do sleep 0.1; done
   echo "$name"
   "$build/bench/iroh_relay_load" idle 127.0.0.1:$port $pid 10000 20
@@ -27,6 +29,7 @@ run() {
   for bytes in 1024 16384 65500; do "$build/bench/iroh_relay_load" forward 127.0.0.1:$port $pid $bytes 5 400; done
   kill $pid
   wait $pid 2>/dev/null || true
+  pid=
 }
 uptime
 run ours "$build/apps/kitsune2/kitsune2" relay --listen 127.0.0.1:$port --limit-ip-connections 20000 --quiet

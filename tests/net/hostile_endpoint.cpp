@@ -1,7 +1,10 @@
 // Clients of a relay of dialect 0.5 that do harm, beside an honest pair that goes on.
 // usage: hostile_endpoint HOST:PORT ATTACK ADDRESSES ROUNDS
-// ATTACK: deaf, pings, greedy, absent, unproven, slow; ADDRESSES: how many the attackers have. Ends with 0 when the
-// honest pair has made ROUNDS round trips while the attack went on, and all of them began after it had.
+// ATTACK: deaf, pings, greedy, absent, unproven, slow; ADDRESSES: how many the attackers have. Attacks until stdin says
+// that the relay has seen the attack. Ends with 0 when the honest pair has then made ROUNDS more round trips while the
+// attack went on.
+#include <poll.h>
+
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -70,11 +73,12 @@ class Attack {
   bool act(std::size_t i) {
     Client& client = *clients_[i];
     client.flush();
-    if (kind_ == "unproven" || kind_ == "slow") {
-      if (kind_ == "slow" && client.ready()) client.drip();
+    if (kind_ == "unproven") return true;  // it is there
+    if (!client.ready() || client.queued() > 0) return false;
+    if (kind_ == "slow") {
+      client.drip();
       return true;
     }
-    if (!client.ready() || client.queued() > 0) return false;
     if (kind_ == "deaf") {
       if (i % 2 != 0 || !clients_[i + 1]) return false;
       return send(client, datagram(clients_[i + 1]->id(), kLarge, 1));
@@ -167,7 +171,8 @@ int main(int argc, char** argv) {
   std::atomic<std::size_t> acts{0};
   Attack attack(server, argv[2], static_cast<std::uint32_t>(std::stoul(argv[3])), pair.id());
   std::thread attackers([&] { attack.run(stop, acts); });
-  while (acts < 1000) std::this_thread::yield();
+  pollfd told{.fd = 0, .events = POLLIN, .revents = 0};
+  while (::poll(&told, 1, 0) == 0) pair.round_trip();
   const std::size_t rounds = std::stoul(argv[4]);
   for (std::size_t i = 0; i < rounds; ++i) pair.round_trip();
   stop = true;
