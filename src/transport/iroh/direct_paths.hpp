@@ -47,26 +47,25 @@ class PacketBudget {
 ///      nothing of its peer's. A peer's are remembered by its key until they would be whole again, for 4,096 peers
 ///      without a connection. *Rationale*: a hostile peer may name anybody's address, and connect again as often as it
 ///      likes.
-///  D4  One that has answered gets a ping as large as the largest datagram. When that is answered, too, the address is
-///  a
-///      path. No answer to three: as if nothing had come back. *Rationale*: QUIC does not search for a smaller size.
-///  D5  A pong counts if it answers the last ping to this address, comes from it, and is authentic. So is one that the
-///      owner of the offer has made for a ping of this node. *Rationale*: a peer may tell the offer of another node as
-///      its own, and everything for it would be sent there.
-///  D6  An authentic ping is answered by one of 37 bytes: 32 of a peer, and 16 a second. Its sender becomes an address
-///  to
-///      be tried; of those that were not told, two are remembered, and of those that were, eight. *Rationale*: behind a
-///      NAT a peer does not know its own.
-///  D7  The first path is used at once; another one that was being tried takes its place if its round trip is less
-///      than three quarters. While a path is used no other ones are tried.
-///  D8  The path in use is pinged each second, or each 5 s if nothing was sent. A ping without an answer in four round
-///      trips (0.3 to 2 s, doubling) is repeated. After the second one the peer is sent to through the relay, and pings
-///      go on; with a pong the path is used again. After the sixth the path is given up, and all addresses are tried.
-///  D9  "Unreachable" of the network makes the next ping due at once, or 0.3 s after the last one, and nothing more:
-///  the
-///      missing answers decide. *Rationale*: anybody can forge it.
-///  D10 A path that was left three times within a minute is given up, for 60 s at least. *Rationale*: what is sent when
-///      the way changes is partly sent again.
+///  D4  One that has answered gets a ping as large as the largest datagram. When that is answered, too, the
+///      address is a path. No answer to three: as if nothing had come back. *Rationale*: QUIC does not
+///      search for a smaller size.
+///  D5  A pong counts if it answers the last ping to this address, comes from it, and is authentic: the
+///      owner of the offer has made it for a ping of this node. *Rationale*: a peer may tell the offer of
+///      another node as its own, and everything for the peer would be sent there.
+///  D6  An authentic ping is answered by one of 37 bytes: 32 of a peer, and 16 a second. Its sender becomes
+///      an address to be tried; of those that were not told, two are remembered, and of those that were,
+///      eight. *Rationale*: behind a NAT a peer does not know its own.
+///  D7  The first path is used at once; another one that was being tried takes its place if its round trip
+///      is less than three quarters. While a path is used no other ones are tried.
+///  D8  The path in use is pinged each second, or each 5 s if nothing was sent. A ping without an answer in
+///      four round trips (0.3 to 2 s, doubling) is repeated. After the second one the peer is sent to
+///      through the relay, and pings go on; with a pong the path is used again. After the sixth the path is
+///      given up, and all addresses are tried.
+///  D9  "Unreachable" of the network makes the next ping due at once, or 0.3 s after the last one, and
+///      nothing more: the missing answers decide. *Rationale*: anybody can forge it.
+///  D10 A path that was left three times within a minute is given up, for 60 s at least. *Rationale*: what
+///      is sent when the way changes is partly sent again.
 /// Pure. Thread rule: confined to the owner's strand.
 class DirectPaths {
  public:

@@ -53,9 +53,9 @@ namespace kitsune2::iroh {
 ///      hears that it connects and disconnects; if it ends, another one takes its place without a word. Closes have no
 ///      code but 0.
 ///  T10 With `direct_paths` a preflight says that this node knows direct paths. A peer whose preflight says so, too,
-///  and
-///      that has been heard in a space of ours, is told our addresses in a message that stock nodes skip. DirectPaths
-///      has the rules for what follows. What comes by UDP is for such a connection or is dropped.
+///      and that has been heard in a space of ours, is told our addresses in a message that stock nodes skip; of other
+///      peers no message is taken for such a one. DirectPaths has the rules for what follows. What comes by UDP is
+///      for such a connection or is dropped.
 /// Thread rule: strand.
 class IrohTransport final : public TransportBackend, private RelayLinkOwner {
  public:
