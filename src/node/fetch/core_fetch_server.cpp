@@ -123,7 +123,9 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
   if (fit < ops.size()) ops.erase(ops.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(1, fit)), ops.end());
   // The store returns each op once, in the order asked. If as many came as were asked for, no id repeats, and there is
   // no need to hash them all.
+  const std::size_t looked_up = asked.size();
   if (ops.size() != asked.size()) drop_repetitions(asked);
+  const std::size_t repeated = looked_up - asked.size();
   ServeCore::ReadOutcome outcome;
   outcome.has_ops = fit > 0;
   outcome.ops = fit;
@@ -140,6 +142,8 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
   const auto request = requests_.find(read.request);
   outcome.is_exhausted = request != requests_.end() && request->second.ids.empty();
   if (!core_.on_read_ended(read.read, outcome, runtime_.now())) return;
+  // The store has looked for each of them.
+  if (repeated > 0) budget_->charge(read.peer, PeerWork().look_ups(repeated));
   note_missing(read.peer, asked, ops, looked_at);
   PeerWork charged;
   if (outcome.has_ops && request != requests_.end()) charged = std::exchange(request->second.charged, {});

@@ -542,5 +542,43 @@ TEST(CoreFetchServe, DuplicateIdsAreServed) {
   EXPECT_EQ(alice.fetch->stats().ops_not_held, 0U);
 }
 
+/// Counts what is charged, and lets everything pass.
+struct CountingBudget final : PeerBudget {
+  PeerStanding charge(const Url&, PeerWork work) override {
+    charged += work.micros();
+    return PeerStanding::good;
+  }
+  void useful(const Url&, std::uint64_t, std::uint64_t, PeerWork work) override { charged -= work.micros(); }
+  std::optional<Time> waits_until(const Url&) const override { return std::nullopt; }
+  bool is_known(const Url&) const override { return false; }
+  std::uint64_t usefulness(const Url&) const override { return 0; }
+  std::optional<AddressGroup> address_group(const Url&) const override { return std::nullopt; }
+  PeerBudgetStats stats() const override { return {}; }
+  std::int64_t charged = 0;
+};
+
+TEST(CoreFetchServe, EachLookUpOfARepeatedIdIsCharged) {
+  Bench bench;
+  const auto budget = std::make_shared<CountingBudget>();
+  const auto runtime = bench.world.make_runtime();
+  const auto disk = bench.make_disk();
+  const auto transport = make_transport(*runtime, bench.network->make_backend(*runtime, "alice"), nullptr);
+  const auto fetch = make_core_fetch(*runtime, {}, kSpace, disk, transport, budget).value();
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 2);
+  ASSERT_TRUE(await<ProcessedOps>(bench.world,
+                                  [&](auto done) { disk->process_incoming_ops({ops[0].op_data}, std::move(done)); }));
+  const auto charge_of = [&](const std::vector<OpId>& ids) {
+    budget->charged = 0;
+    peer.ask(MemoryNetwork::url_of("alice"), ids);
+    bench.world.run_for(1s);
+    return budget->charged;
+  };
+  EXPECT_EQ(charge_of({ops[0].op_id}), 0) << "it was useful";
+  EXPECT_GE(charge_of(std::vector<OpId>(1000, ops[0].op_id)), 999 * PeerWork::kLookUp);
+  EXPECT_GE(charge_of(std::vector<OpId>(1000, ops[1].op_id)), 1000 * PeerWork::kLookUp) << "it is not held";
+  runtime->crash();  // no handler of what is destroyed now is called
+}
+
 }  // namespace
 }  // namespace kitsune2
