@@ -188,7 +188,19 @@ class OpWriter {
                     Examined& out);
   Result<void> remove(std::int64_t stored_at);
   Result<void> start_runs_anew();
-  Result<void> expect_all(std::span<const Suspect> suspects);
+  /// SQLite writes nothing more in a transaction that has met a damaged page.
+  Result<void> begin_again() {
+    connection_.roll_back();
+    return connection_.run("BEGIN IMMEDIATE");
+  }
+  /// Each of them is looked for more than once.
+  Result<void> expect_all(std::span<const Suspect> suspects) {
+    std::vector<OpId> op_ids;
+    for (const Suspect& suspect : suspects) {
+      if (!suspect.op_id.empty()) op_ids.push_back(suspect.op_id);
+    }
+    return index_->expect(op_ids);
+  }
   bool may_make_indexes_anew() const { return !indexes_stay_ && !now_.indexes_made_anew; }
   Result<void> make_indexes_anew();
   Result<bool> indexes_agree(std::int64_t stored_at, const OpRecord& entry);

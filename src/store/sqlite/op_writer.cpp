@@ -196,8 +196,9 @@ Result<void> OpWriter::load_index() {
   if (!ok) return ok;
   ok = runs_->load();
   if (!ok && ok.error().code == Errc::corrupt) {
+    ok = begin_again();
     // Where the old indexes answer, rows that cannot be read are not needed.
-    ok = has_tables() ? Result<void>() : runs_->check_rows();
+    if (ok && !has_tables()) ok = runs_->check_rows();
     if (ok) ok = runs_->start_anew();
     if (ok) ok = connection_.run("COMMIT");
     if (ok) runs_->committed();
@@ -255,13 +256,16 @@ Result<void> OpWriter::begin() {
   // Also if only a merge has met the damage, which is then rolled back, and loaded again without a look at its blocks.
   const bool was_damaged = runs_->is_damaged();
   ok = runs_->begin();
+  if (!ok || runs_->has_bad_rows()) {
+    if (auto again = begin_again(); !again) return again;
+  }
   // What is being made keeps nobody from storing: `convert` tells of it.
   if (has_tables()) ok = {};
   if ((!was_damaged && !runs_->is_damaged()) || !may_make_indexes_anew()) return ok;
   now_.indexes_made_anew = true;
   const auto anew = start_runs_anew();
   // If it was not even begun, since there are rows that cannot be read, what does not need the damaged part goes on.
-  return !anew && ok && runs_->is_loaded() ? ok : anew;
+  return !anew && ok && runs_->is_loaded() ? begin_again() : anew;
 }
 
 void OpWriter::fit_cache() {
@@ -380,7 +384,6 @@ Result<OpWriter::Room> OpWriter::room_for_conversion() {
 Result<void> OpWriter::start_runs_anew() {
   auto ok = runs_->check_rows();
   if (ok) ok = runs_->start_anew();
-  // Even though it is rolled back: each attempt costs as much as the store is large.
   indexes_stay_ = !ok;
   return ok;
 }
@@ -425,13 +428,6 @@ Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const O
     if (auto ok = recount(); !ok) return ok.error();
   }
   return out;
-}
-
-/// Each of them is looked for more than once.
-Result<void> OpWriter::expect_all(std::span<const Suspect> suspects) {
-  std::vector<OpId> op_ids;
-  for (const Suspect& suspect : suspects) op_ids.push_back(suspect.op_id);
-  return is_behind() ? index_->expect(op_ids) : Result<void>();
 }
 
 Result<void> OpWriter::recount() {

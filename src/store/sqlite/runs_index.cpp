@@ -176,6 +176,7 @@ Result<void> RunsIndex::read_rows() {
   // From rows that cannot be read on, it is behind: what needs one of them fails, and nothing else does.
   const bool can_read = rc == SQLITE_ROW || rc == SQLITE_DONE;
   if (!can_read && error(rc).code != Errc::corrupt) return error(rc);
+  bad_rows_ = !can_read;
   behind_ = rc != SQLITE_DONE;
   return {};
 }
@@ -486,7 +487,7 @@ Result<bool> RunsIndex::catch_up(std::size_t least) {
 }
 
 Result<void> RunsIndex::begin() {
-  stepped_ = slots_failed_ = false;
+  stepped_ = slots_failed_ = bad_rows_ = false;
   expected_.clear();
   if (stale_) {
     if (auto ok = load(); !ok) return ok;

@@ -91,6 +91,8 @@ class RunsIndex final : public OpIndex {
   Result<bool> catch_up(std::size_t least);
   /// Whether the last `catch_up` of this transaction failed at slots that are damaged, not at rows.
   bool slots_failed() const { return slots_failed_; }
+  /// Whether this transaction has met rows that cannot be read, and left them out.
+  bool has_bad_rows() const { return bad_rows_; }
   /// Whether it has what the transaction sees. If not, `load` or `start_anew` has failed.
   bool is_loaded() const { return !stale_; }
   /// How often rows were gone through since it is behind: each time costs as much as it is behind.
@@ -150,6 +152,7 @@ class RunsIndex final : public OpIndex {
   bool stale_ = false;    ///< it differs from what is there: load it first
   bool damaged_ = false;
   bool slots_failed_ = false;  ///< in this transaction
+  bool bad_rows_ = false;      ///< in this transaction
   bool behind_ = false;        ///< there are rows after `last_row_`
   bool is_made_beside_ = false;
 };
