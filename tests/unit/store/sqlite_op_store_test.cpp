@@ -684,7 +684,7 @@ TEST_P(SqliteOpStoreTest, EveryOpThatWasAcknowledgedSurvivesSigkill) {
 }
 
 /// A copy of the WAL delays the next call, so it is made in small pieces where a long WAL saves nothing.
-TEST_P(SqliteOpStoreTest, with_runs_the_wal_of_small_commits_stays_short) {
+TEST_P(SqliteOpStoreTest, WithRunsTheWalOfSmallCommitsStaysShort) {
   if (!has_runs()) GTEST_SKIP();
   const auto store = open().value();
   std::uintmax_t longest = 0;
