@@ -751,14 +751,17 @@ class SqliteOpStore final : public OpStore {
     lock.unlock();
     const auto ran = call->run(*reader_);
     const bool can_wait = !ran && reader_->index_is_damaged() && writer_ && !index_was_repaired_;
-    std::function<void()> repaired;
-    if (can_wait) repaired = [this] { resume_reads(); };
-    examine(reader_->take_suspects(), std::move(repaired));
-    lock.lock();
+    auto suspects = reader_->take_suspects();
     if (can_wait) {
+      // Before the repair is asked for, which may end before this thread goes on.
+      lock.lock();
       held_reads_.push_back(std::move(call));
+      lock.unlock();
+      examine(std::move(suspects), [this] { resume_reads(); });
       return Worker::Wait::nothing;
     }
+    examine(std::move(suspects), {});
+    lock.lock();
     reads_.bytes -= call->bytes();
     lock.unlock();
     tell<OpReader>({std::move(call)});
