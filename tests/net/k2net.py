@@ -153,8 +153,13 @@ class World:
         return done.stdout, done.stderr
 
     def relay(self, port=0, slow=False, network=NETWORKS[0]):
-        """`slow`: 5 MB/s between nodes, so that there is a "half way" whatever the machine. `network`: of its url."""
-        limit = ["--sbd-limit-ip-kbps", "40000"] if slow and not FULL else []
+        """`slow`: 2.5 MB/s between nodes (0.2: 5), so that there is a "half way" on every machine. `network`: of its
+        url."""
+        limit = []
+        if slow and not FULL:
+            limit = ["--sbd-limit-ip-kbps", "40000"]
+            if network != "0.2":
+                limit = ["--relay-client-rx-bytes-per-second", "2500000", "--relay-client-rx-burst-bytes", "500000"]
         proc = self.start("relay", "--listen", f"127.0.0.1:{port}", *limit)
         listening = proc.wait_event("listening")
         proc.url, proc.port = relay_of(listening, network), port_of(listening)
