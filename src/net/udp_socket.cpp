@@ -14,6 +14,7 @@
 #include <boost/asio/ip/v6_only.hpp>
 #include <cerrno>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "net/asio_runtime_impl.hpp"
@@ -72,6 +73,25 @@ class SocketAddress {
  private:
   sockaddr_storage storage_{};
   socklen_t size_ = 0;
+};
+
+/// Where recvmsg puts a datagram, or an error of one, and what the system says beside it.
+struct Incoming {
+  explicit Incoming(std::span<std::uint8_t> buffer) : data{buffer.data(), buffer.size()} {
+    message.msg_name = address.data();
+    message.msg_namelen = SocketAddress::capacity();
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+  }
+  Incoming(const Incoming&) = delete;
+  Incoming& operator=(const Incoming&) = delete;
+
+  SocketAddress address;
+  iovec data;
+  alignas(cmsghdr) std::array<std::uint8_t, kControlBytes> control{};
+  msghdr message{};
 };
 
 bool is_unspecified(const UdpAddress& address) {
@@ -213,16 +233,8 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
 
   void read() {
     for (int i = 0; i < kReadsInTurn && socket_.is_open(); ++i) {
-      SocketAddress from;
-      iovec data{buffer_.data(), buffer_.size()};
-      alignas(cmsghdr) std::array<std::uint8_t, kControlBytes> control{};
-      msghdr message{};
-      message.msg_name = from.data();
-      message.msg_namelen = SocketAddress::capacity();
-      message.msg_iov = &data;
-      message.msg_iovlen = 1;
-      message.msg_control = control.data();
-      message.msg_controllen = control.size();
+      Incoming in(buffer_);
+      msghdr& message = in.message;
       const ssize_t size = recvmsg(socket_.native_handle(), &message, MSG_DONTWAIT);
       if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
       // Else an error of an earlier datagram that was sent, which read_errors has told.
@@ -234,7 +246,7 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
         std::memcpy(&told, CMSG_DATA(header), sizeof told);
         if (told > 0) segment = static_cast<std::size_t>(told);
       }
-      const std::optional<UdpAddress> sender = SocketAddress::read(from.data());
+      const std::optional<UdpAddress> sender = SocketAddress::read(in.address.data());
       if (!sender || !handlers_.on_datagrams) continue;
       // A copy: the handler may close the socket.
       const auto handler = handlers_.on_datagrams;
@@ -244,19 +256,10 @@ class Socket final : public UdpSocket, public std::enable_shared_from_this<Socke
 
   void read_errors() {
     for (int i = 0; i < kErrorsInTurn && socket_.is_open(); ++i) {
-      SocketAddress to;
       std::array<std::uint8_t, 64> start{};
-      iovec data{start.data(), start.size()};
-      alignas(cmsghdr) std::array<std::uint8_t, kControlBytes> control{};
-      msghdr message{};
-      message.msg_name = to.data();
-      message.msg_namelen = SocketAddress::capacity();
-      message.msg_iov = &data;
-      message.msg_iovlen = 1;
-      message.msg_control = control.data();
-      message.msg_controllen = control.size();
-      if (recvmsg(socket_.native_handle(), &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) break;
-      if (const auto address = SocketAddress::read(to.data())) {
+      Incoming in(start);
+      if (recvmsg(socket_.native_handle(), &in.message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) break;
+      if (const auto address = SocketAddress::read(in.address.data())) {
         if (std::ranges::find(unreachable_, *address) == unreachable_.end()) unreachable_.push_back(*address);
       }
     }

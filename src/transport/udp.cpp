@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::array<std::uint8_t, 12> kV4Prefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
 
-AddressScope scope_of_v4(std::uint8_t a, std::uint8_t b, std::uint8_t c, std::uint8_t d) {
+AddressScope scope_of_v4(std::uint8_t a, std::uint8_t b, std::uint8_t c) {
   if (a == 0 || a >= 224 || (a == 169 && b == 254)) return AddressScope::nonsense;
   if (a == 127) return AddressScope::loopback;
   if (a == 10 || (a == 172 && (b & 0xf0U) == 16) || (a == 192 && b == 168) || (a == 100 && (b & 0xc0U) == 64))
@@ -19,7 +19,6 @@ AddressScope scope_of_v4(std::uint8_t a, std::uint8_t b, std::uint8_t c, std::ui
   // For examples, for protocols, and for measuring.
   const bool is_for_texts = (a == 192 && b == 0 && (c == 0 || c == 2)) || (a == 198 && b == 51 && c == 100) ||
                             (a == 203 && b == 0 && c == 113) || (a == 198 && (b & 0xfeU) == 18);
-  static_cast<void>(d);
   return is_for_texts ? AddressScope::nonsense : AddressScope::global;
 }
 
@@ -72,7 +71,7 @@ std::string fault_of_address(const std::string& text) {
 AddressScope scope_of(const UdpAddress& address) {
   const auto& ip = address.ip;
   if (address.port == 0) return AddressScope::nonsense;
-  if (address.is_v4()) return scope_of_v4(ip[12], ip[13], ip[14], ip[15]);
+  if (address.is_v4()) return scope_of_v4(ip[12], ip[13], ip[14]);
   if (std::all_of(ip.begin(), ip.end() - 1, [](std::uint8_t byte) { return byte == 0; }) && ip[15] == 1)
     return AddressScope::loopback;
   if ((ip[0] & 0xfeU) == 0xfc) return AddressScope::local;

@@ -94,6 +94,20 @@ def node_restarts(world, kind):
     world.until(heard, 60, "the node that returned is not heard", every=1)
 
 
+def notify_until_heard(world, sender, receiver, size, patience):
+    """Repeats a notify: what is sent before the connection is back may be lost."""
+    since = receiver.mark()
+    sender.send(f"notify {size}")
+
+    def heard():
+        if receiver.count(rf" NOTIFY 0 {size} ", since):
+            return True
+        sender.send(f"notify {size}")
+        return False
+
+    world.until(heard, patience, f"{sender.label} does not reach {receiver.label}", every=2)
+
+
 @test(*((relay, *nodes) for relay in KINDS for nodes in MIXED))
 def relay_restarts(world, kind, a, b):
     """Relay and bootstrap server are killed and started again: the nodes return, and speak to each other."""
@@ -108,16 +122,7 @@ def relay_restarts(world, kind, a, b):
     time.sleep(3)
     world.relay(kind, port=port)
     for size, (sender, receiver) in enumerate(((left, right), (right, left)), 1000):
-        since = receiver.mark()
-        sender.send(f"notify {size}")
-
-        def heard():
-            if receiver.count(rf" NOTIFY 0 {size} ", since):
-                return True
-            sender.send(f"notify {size}")
-            return False
-
-        world.until(heard, 120, f"{sender.label} does not reach {receiver.label}", every=2)
+        notify_until_heard(world, sender, receiver, size, 120)
 
 
 @test(*((relay, *nodes) for relay in KINDS for nodes in itertools.product(KINDS, KINDS)))
@@ -147,17 +152,8 @@ def authentication(world, kind, a, b):
     server.kill()
     world.relay(kind, port=port, hook=hook)
     for size, (sender, receiver) in enumerate(((left, right), (right, left)), 2000):
-        since = receiver.mark()
-        sender.send(f"notify {size}")
-
-        def heard():
-            if receiver.count(rf" NOTIFY 0 {size} ", since):
-                return True
-            sender.send(f"notify {size}")
-            return False
-
         # A stock node presents its first token for ever, and is let in again when it has told its key anew.
-        world.until(heard, 300, f"{sender.label} does not reach {receiver.label}", every=2)
+        notify_until_heard(world, sender, receiver, size, 300)
     check(len(hook.asked) > asked, "nobody asked for a new token")
 
 
