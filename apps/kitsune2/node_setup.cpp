@@ -139,8 +139,7 @@ nlohmann::json space_json(Node& node, Space& at, const Ed25519LocalAgent& agent)
 Result<NodeOptions> node_options(const Common& common, const NodeArgs& args, std::optional<Dialect> linked) {
   auto config = load_config(common);
   if (!config) return config.error();
-  NodeOptions options;
-  options.config = std::move(*config);
+  NodeOptions options{.config = std::move(*config)};
   std::optional<Dialect> named = linked;
   if (!args.network.empty()) named = dialect_of(args.network);
   if (linked && named != linked) {
