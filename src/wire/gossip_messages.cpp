@@ -14,6 +14,7 @@ namespace {
 /// Fields of ours: docs/protocol-gossip.md, "Our own nodes".
 constexpr std::uint32_t kAbilitiesField = 20'000;
 constexpr std::uint32_t kMoreOpsField = 20'001;
+constexpr std::uint32_t kDiscDiffersField = 20'002;
 
 // ---- the fields of each message, once, in the order of their numbers
 //
@@ -127,6 +128,7 @@ void fields(V& v, typename V::template Ref<GossipRingSectorDetailsDiff> m) {
   v.message(20, m.snapshot, "snapshot");
   v.same_length(m.snapshot.ring_indices.size(), m.snapshot.ring_sector_hashes.size(),
                 "SnapshotRingSectorDetailsMessage");
+  v.boolean(kDiscDiffersField, m.disc_differs);
 }
 template <class V>
 void fields(V& v, typename V::template Ref<GossipRingSectorDetailsDiffResponse> m) {

@@ -162,6 +162,7 @@ struct GossipRingSectorDetailsDiff {
   Bytes session_id;
   AcceptResponse accept_response;
   SnapshotRingSectorDetails snapshot;
+  bool disc_differs = false;  ///< ours: the rings are compared although the discs differ too
   friend bool operator==(const GossipRingSectorDetailsDiff&, const GossipRingSectorDetailsDiff&) = default;
 };
 

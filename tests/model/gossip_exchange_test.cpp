@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -40,7 +41,7 @@ struct Node {
   SectorSet sectors;
   dht::DhtModel model;
   Rounds rounds;
-  ListingPlaces places;
+  ListingPlaces disc_places, ring_places;
   std::set<Op> ops;
   std::set<std::uint32_t> names;
   std::int64_t stored = 0;
@@ -56,6 +57,7 @@ struct Node {
                        std::uint32_t random) {
     std::vector<Op> out;
     std::set<std::uint32_t> listed;
+    auto& places = !slices.empty() && slices.front().is_of_disc() ? disc_places : ring_places;
     for (const ListingPiece& piece : places.order(peer, slices, random)) {
       ListingCursor here = piece.after.value_or(ListingCursor{piece.start, Timestamp::min()});
       for (auto it = ops.upper_bound(Op{here, 0, UINT32_MAX}); it != ops.end() && it->at.created_at < piece.end; ++it) {
@@ -76,6 +78,10 @@ struct Exchange {
   std::mt19937_64 random;
   std::size_t most = 0;
   std::uint64_t ids = 0, hashes = 0;
+  bool are_ours = true;                ///< both run this implementation
+  bool loses = true;                   ///< fetch fails now and then
+  std::optional<std::uint32_t> never;  ///< an op that is named and never given
+  std::size_t of_rings = 0;            ///< rounds that compared the rings although the discs differed
   Bytes session = Bytes::copy_of("s");
 
   std::uint32_t draw(std::uint32_t below) { return static_cast<std::uint32_t>(random() % below); }
@@ -84,7 +90,7 @@ struct Exchange {
     ids += named.size();
     // A fetch may fail: one in ten of the ops that were named is not stored.
     for (const Op& op : named) {
-      if (draw(10) != 0) node.store(op.name, op.location, op.at.created_at);
+      if (op.name != never && (!loses || draw(10) != 0)) node.store(op.name, op.location, op.at.created_at);
     }
   }
   /// Makes one round. True: it found no difference.
@@ -97,7 +103,7 @@ struct Exchange {
     const SectorSet common = to.rounds.accept(from.url, said, {{}, to.sectors}, from.sectors, Time{}).common;
     to.rounds.accepted(from.url, session, {}, true);
     const auto answer =
-        from.rounds.on(to.url, AcceptSaid{session, to.sectors, {}, to.model.minimal(common)}, &from.model);
+        from.rounds.on(to.url, AcceptSaid{session, to.sectors, {}, to.model.minimal(common), are_ours}, &from.model);
     const auto& go_on = std::get<AnswerAccept>(answer);
     if (const auto* disc = std::get_if<dht::DiscSectorsSnapshot>(&go_on.answer)) {
       hashes += disc->sectors.size();
@@ -115,8 +121,11 @@ struct Exchange {
       take(to, first);
       take(from, second);
     } else if (const auto* rings = std::get_if<dht::RingSectorDetailsSnapshot>(&go_on.answer)) {
-      auto name = to.rounds.on(from.url, RingDetailsSaid{session, {}, *rings}, &to.model);
+      of_rings += go_on.disc_differs ? 1 : 0;
+      auto name = to.rounds.on(from.url, RingDetailsSaid{session, {}, *rings, go_on.disc_differs}, &to.model);
       const auto& response = std::get<NameIds>(name);
+      EXPECT_TRUE(!go_on.disc_differs || response.in_sync.empty());
+      check_in_sync(from, to, response.in_sync);
       const auto first = to.list(from.url, response.slices, most, draw(1'000));
       auto last = from.rounds.on(
           to.url, RingDetailsResponseSaid{session, std::get<dht::RingSectorDetailsSnapshot>(response.snapshot)},
@@ -180,6 +189,7 @@ TEST(GossipExchange, EndsWithTheUnionOnBothSides) {
     }
     const std::size_t longest = std::max(a.ops.size(), b.ops.size());
     run.most = run.draw(2) == 0 ? 1'000 : 1 + run.draw(50);
+    run.are_ours = seed % 2 == 0;
     in_parts += run.most < longest ? 1 : 0;
     // What fetch loses is named again, up to three times; the disc and the rings need a round each besides.
     const std::size_t bound = 30 + 6 * (longest / run.most + 1);
@@ -200,6 +210,66 @@ TEST(GossipExchange, EndsWithTheUnionOnBothSides) {
     b.model.check_invariants();
   }
   EXPECT_GT(in_parts, 100U);
+}
+
+/// R13, C2 and C3.
+TEST(GossipExchange, AnOldOpThatIsNeverGivenDoesNotKeepRecentOnesFromArriving) {
+  for (std::uint64_t seed = 1; seed <= 100; ++seed) {
+    SCOPED_TRACE(seed);
+    Exchange run(seed);
+    run.most = 1'000;
+    run.loses = false;
+    run.never = 1;
+    run.are_ours = seed % 2 == 0;
+    const Timestamp now = Timestamp::from_seconds(1'700'000'000);
+    SectorSet full;
+    full.add(DhtArc::full());
+    Node a(Url::parse("ws://r:1/a").value(), now, full), b(Url::parse("ws://r:1/b").value(), now, full);
+    a.store(1, 0, now - 24h * 30);
+    std::uint32_t name = 1;
+    const auto store = [&](Duration age) { (run.draw(2) == 0 ? a : b).store(++name, run.draw(1U << 31U), now - age); };
+    std::size_t rounds = 0;
+    const auto arrive = [&](std::size_t bound) {
+      // The op that is never given has the lowest name.
+      const auto all = [&](const Node& node) { return node.names.contains(2) && *node.names.rbegin() == name; };
+      for (std::size_t n = 0; n < bound; ++n, ++rounds) {
+        if (a.names.size() == name && b.names.size() == name - 1 && all(a) && all(b)) return true;
+        EXPECT_FALSE(rounds % 2 == 0 ? run.round(a, b) : run.round(b, a));
+      }
+      return a.names.size() == name && b.names.size() == name - 1;
+    };
+    // Each side begins every other round. Three of the disc, which bring nothing, and then one of the rings.
+    for (int i = 0; i < 50; ++i) store(3h + std::chrono::minutes(run.draw(1'000)));
+    EXPECT_TRUE(arrive(2 * ComparisonTurns::kDiscTurns + 1));
+    EXPECT_GT(run.of_rings, 0U);
+    // From then on the disc has one turn in four.
+    for (int i = 0; i < 20; ++i) {
+      store(3h);
+      EXPECT_TRUE(arrive(3)) << "recent op " << i;
+    }
+    // Another old op is another difference, which comes first.
+    store(24h * 40);
+    EXPECT_TRUE(arrive(2 * ComparisonTurns::kDiscTurns));
+  }
+}
+
+/// C2. A space in which the rings always differ.
+TEST(GossipExchange, TheDiscKeepsItsTurnWhereTheRingsAlwaysDiffer) {
+  Exchange run(7);
+  run.most = 1'000;
+  run.loses = false;
+  run.never = 1;
+  const Timestamp now = Timestamp::from_seconds(1'700'000'000);
+  SectorSet full;
+  full.add(DhtArc::full());
+  Node a(Url::parse("ws://r:1/a").value(), now, full), b(Url::parse("ws://r:1/b").value(), now, full);
+  a.store(1, 0, now - 24h * 30);
+  for (std::uint32_t name = 2; name < 42; ++name) {
+    a.store(name, name << 20U, now - 3h);
+    EXPECT_FALSE(run.round(a, b));
+  }
+  EXPECT_GE(run.of_rings, 25U);
+  EXPECT_LE(run.of_rings, 30U);
 }
 
 TEST(GossipExchange, OfOneOpThatIsLackingOnlyItsSectorAndSliceAreNamed) {

@@ -1,10 +1,11 @@
-// The book of rounds, the rounds, the queue of reads and the storage arcs of gossip against their naive twins, under
-// random commands.
+// The book of rounds, the rounds, the turns of disc and rings, the queue of reads and the storage arcs of gossip
+// against their naive twins, under random commands.
 #include <gtest/gtest.h>
 
 #include <set>
 
 #include "model/arc_growth_twin.hpp"
+#include "model/comparison_turns_twin.hpp"
 #include "model/read_queue_twin.hpp"
 #include "model/round_book_twin.hpp"
 #include "model/rounds_twin.hpp"
@@ -39,6 +40,9 @@ TEST(GossipTwin, TheRoundsAgreeAfterEveryCommand) {
   }
   const std::set<std::string> words(seen.begin(), seen.end());
   EXPECT_EQ(words, (std::set<std::string>{"answer ",
+                                          "answer disc ",
+                                          "answer rings ",
+                                          "answer rings first ",
                                           "compared ",
                                           "completed",
                                           "completed, decline",
@@ -53,7 +57,9 @@ TEST(GossipTwin, TheRoundsAgreeAfterEveryCommand) {
                                           "may accept, tie",
                                           "may accept, tie, instead",
                                           "name",
+                                          "name, in sync",
                                           "name, last",
+                                          "name, last, in sync",
                                           "nothing",
                                           "say busy",
                                           "show ",
@@ -67,6 +73,16 @@ TEST(GossipTwin, TheQueueOfReadsAgreesAfterEveryCommand) {
     ASSERT_NO_THROW(ReadQueueTwinRun(commands, &begun).run()) << "seed " << seed;
   }
   EXPECT_GT(begun, 10'000U);
+}
+
+TEST(GossipTwin, DiscAndRingsTakeTheSameTurnsAfterEveryCommand) {
+  ComparisonTurnsTwinRun::Coverage coverage;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    const auto commands = random_commands(seed, 1'000);
+    ASSERT_NO_THROW(ComparisonTurnsTwinRun(commands, &coverage).run()) << "seed " << seed;
+  }
+  EXPECT_GT(coverage.rings, 10'000U);
+  EXPECT_GT(coverage.discs, 10'000U);
 }
 
 TEST(GossipTwin, StorageArcsGrowAlikeAfterEveryCommand) {

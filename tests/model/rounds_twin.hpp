@@ -13,6 +13,7 @@
 #include "core/gossip/round.hpp"
 #include "kitsune2/bytes.hpp"
 #include "model/commands.hpp"
+#include "model/comparison_turns_twin.hpp"
 
 namespace kitsune2::model {
 
@@ -27,7 +28,11 @@ inline std::string name_of(const gossip::Action& action) {
       return std::string("may accept") + (a.tie_lost ? ", tie" : "") + (a.needs_room ? ", instead" : "");
     }
     std::string operator()(const gossip::AnswerAccept& a) const {
-      return "answer " + std::to_string(a.asked_since.micros);
+      const char* what = std::holds_alternative<dht::DiscSectorsSnapshot>(a.answer)          ? "disc "
+                         : !std::holds_alternative<dht::RingSectorDetailsSnapshot>(a.answer) ? ""
+                         : a.disc_differs                                                    ? "rings first "
+                                                                                             : "rings ";
+      return std::string("answer ") + what + std::to_string(a.asked_since.micros);
     }
     std::string operator()(const gossip::Finish& a) const {
       return (a.is_compared        ? "compared "
@@ -38,7 +43,8 @@ inline std::string name_of(const gossip::Action& action) {
     }
     std::string operator()(const gossip::ShowDisc& a) const { return "show " + std::to_string(a.asked_since.micros); }
     std::string operator()(const gossip::NameIds& a) const {
-      return std::holds_alternative<std::monostate>(a.snapshot) ? "name, last" : "name";
+      return std::string(std::holds_alternative<std::monostate>(a.snapshot) ? "name, last" : "name") +
+             (a.in_sync.empty() ? "" : ", in sync");
     }
     std::string operator()(const gossip::Completed& a) const { return a.decline ? "completed, decline" : "completed"; }
     std::string operator()(const gossip::Ended&) const { return "ended by it"; }
@@ -61,6 +67,8 @@ class RoundsTwin {
     bool is_known = false;
     bool is_ours = false;
     bool has_snapshot = false;
+    std::string difference = {};  // of the discs
+    bool disc_differs = false;    // though the rings are compared
     bool ours() const { return is_ours; }
   };
 
@@ -102,12 +110,30 @@ class RoundsTwin {
     forget(gone, false);
     return gone;
   }
-  std::string on_accept(const Url& peer, const Bytes& session, bool declared, Stage next) {
+  /// `difference`: of the discs. `rings`: whether they differ too.
+  std::string on_accept(const Url& peer, const Bytes& session, bool declared, bool compares,
+                        const std::string& difference, bool rings_differ, bool is_ours) {
     Round* round = find(peer, session, true);
     if (round == nullptr || round->stage != initiated) return "fault";
     if (!declared) return forget(peer, true), "fault";
-    round->stage = next;
-    return "answer " + std::to_string(round->asked.micros);
+    const std::string asked = std::to_string(round->asked.micros);
+    round->stage = answering;
+    if (!compares) return "answer " + asked;
+    if (difference.empty()) {
+      turns_.on_same_disc(peer);
+      if (!rings_differ) return "answer " + asked;
+      round->stage = rings;
+      return "answer rings " + asked;
+    }
+    if (rings_differ && turns_.is_turn_of_rings(peer, is_ours, difference)) {
+      turns_.on_rings(peer);
+      round->stage = rings;
+      round->disc_differs = true;
+      return "answer rings first " + asked;
+    }
+    round->stage = disc;
+    round->difference = difference;
+    return "answer disc " + asked;
   }
   std::string on_no_diff(const Url& peer, const Bytes& session, bool declared, bool cannot_compare) {
     const Round* round = find(peer, session, false);
@@ -124,23 +150,26 @@ class RoundsTwin {
     return forget(peer, true), "completed";
   }
   /// DISC_SECTORS_DIFF or RING_SECTOR_DETAILS_DIFF.
-  std::string on_first_snapshot(const Url& peer, const Bytes& session, bool declared, Snapshot said, bool of_disc) {
+  std::string on_first_snapshot(const Url& peer, const Bytes& session, bool declared, Snapshot said, bool of_disc,
+                                bool disc_differs = false) {
     Round* round = find(peer, session, false);
     if (round == nullptr || round->stage != accepted) return "fault";
     const std::string asked = std::to_string(round->asked.micros);
     if (!declared || said == bad) return forget(peer, false), "fault";
     if (said == nothing) return forget(peer, false), "compared " + asked;
     round->stage = of_disc ? shown : awaiting;
-    return of_disc ? "show " + asked : "name";
+    return of_disc ? "show " + asked : disc_differs ? "name" : "name, in sync";
   }
   /// The message that answers a snapshot of ours, in a round of that side and at that stage.
   std::string on_snapshot(const Url& peer, const Bytes& session, bool ours, Stage at, Snapshot said) {
     Round* round = find(peer, session, ours);
     if (round == nullptr || round->stage != at) return "fault";
+    if (at == disc) turns_.on_disc(peer, round->difference);
+    const bool disc_differs = round->disc_differs;
     if (said == bad) return forget(peer, ours), "fault";
     if (said == nothing) return forget(peer, ours), "completed, decline";
     round->stage = at == disc ? awaiting : last;
-    return at == disc ? "name" : "name, last";
+    return at == disc ? "name" : at == rings && !disc_differs ? "name, last, in sync" : "name, last";
   }
   std::string on_hashes(const Url& peer, const Bytes& session) {
     for (const bool ours : {true, false}) {
@@ -219,6 +248,7 @@ class RoundsTwin {
   }
 
   std::vector<Round> rounds_;
+  ComparisonTurnsTwin turns_;
 };
 
 /// Reads commands from bytes and gives them to the rounds and to the twin. Throws std::logic_error when they differ.
@@ -287,7 +317,7 @@ class RoundsTwinRun {
                          twin_.accepted_leaves(peer, session, Timestamp{more}, more % 2 == 0),
                      "accepted");
       case 4:
-        return accept_came(peer, session, asked, declared, more / 8 % 4);
+        return accept_came(peer, session, asked, declared, more / 8 % 8);
       case 5:
         return same(rounds_.on(peer, gossip::NoDiffSaid{session, asked, more / 8 % 2 == 0}),
                     twin_.on_no_diff(peer, session, declared, more / 8 % 2 == 0));
@@ -311,8 +341,8 @@ class RoundsTwinRun {
         return same(rounds_.on(peer, gossip::DiscSectorsSaid{session, asked, disc_sectors(more)}, model(more), more),
                     twin_.on_first_snapshot(peer, session, declared, kind(more), true));
       case 14:
-        return same(rounds_.on(peer, gossip::RingDetailsSaid{session, asked, rings(more)}, model(more)),
-                    twin_.on_first_snapshot(peer, session, declared, kind(more), false));
+        return same(rounds_.on(peer, gossip::RingDetailsSaid{session, asked, rings(more), more % 2 == 0}, model(more)),
+                    twin_.on_first_snapshot(peer, session, declared, kind(more), false, more % 2 == 0));
       case 15:
         return same(rounds_.on(peer, gossip::DiscDetailsSaid{session, disc_details(more)}, model(more)),
                     twin_.on_snapshot(peer, session, true, RoundsTwin::disc, kind(more)));
@@ -322,23 +352,39 @@ class RoundsTwinRun {
       case 17:
         return same(rounds_.on(peer, gossip::RingDetailsResponseSaid{session, rings(more)}, model(more)),
                     twin_.on_snapshot(peer, session, true, RoundsTwin::rings, kind(more)));
+      case 18:
+        // A round of ours as far as the slices of the disc: turns need several of these in a row.
+        rounds_.start(peer, session, us(), {tie, Timestamp{more}}, now_);
+        twin_.start(peer, session, tie, Timestamp{more}, now_);
+        accept_came(peer, session, asked, declared, more / 8 % 8);
+        return same(rounds_.on(peer, gossip::DiscDetailsSaid{session, disc_details(more)}, model(more)),
+                    twin_.on_snapshot(peer, session, true, RoundsTwin::disc, kind(more)));
       default:
         now_ += std::chrono::milliseconds(more * 8);
     }
   }
 
   void accept_came(const Url& peer, const Bytes& session, const std::vector<Bytes>& asked, bool declared, int which) {
-    gossip::AcceptSaid said{session, full_, asked, {}};
+    gossip::AcceptSaid said{session, full_, asked, {}, peer.to_string().back() % 2 == 0};
     if (which > 0) said.snapshot = model_.minimal(full_);
-    if (which == 1) said.snapshot->disc_top_hash = {};
-    if (which == 2) {
+    // What the peer has of the disc: the same, nothing, or the sum of something else, perhaps of ids of another length.
+    const std::string ours{1, 2, 3, 4};
+    std::string theirs = ours;
+    if (which == 1 || which >= 5) theirs = which == 1 || which == 5 ? "" : which == 6 ? "of long ids" : "else";
+    std::string difference = theirs == ours ? "" : theirs;
+    if (difference.empty() && theirs != ours) difference = ours;
+    if (theirs.size() == ours.size()) {
+      for (std::size_t i = 0; i < difference.size(); ++i) difference[i] = static_cast<char>(theirs[i] ^ ours[i]);
+    }
+    const bool rings_differ = which == 2 || which >= 4;
+    if (said.snapshot) said.snapshot->disc_top_hash = dht::CombinedHash(as_bytes(theirs));
+    if (rings_differ) {
       for (auto& hash : said.snapshot->ring_top_hashes) hash = {};
     }
-    const auto next = which == 1 ? RoundsTwin::disc : which == 2 ? RoundsTwin::rings : RoundsTwin::answering;
     const auto action = rounds_.on(peer, said, &model_);
     if (const auto* answer = std::get_if<gossip::AnswerAccept>(&action))
       check(answer->in_sync == (which == 3 ? full_ : SectorSet()), "what is in sync");
-    same(action, twin_.on_accept(peer, session, declared, next));
+    same(action, twin_.on_accept(peer, session, declared, which > 0, difference, rings_differ, said.is_ours));
   }
 
   // A snapshot is made of one byte. Its two lowest bits choose the peer, so the next ones say what it contains.

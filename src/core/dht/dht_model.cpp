@@ -169,6 +169,20 @@ MinimalSnapshot DhtModel::minimal(const SectorSet& common) const {
   return out;
 }
 
+std::optional<RingSectorDetailsSnapshot> DhtModel::differing_rings(const MinimalSnapshot& theirs,
+                                                                   const SectorSet& common) const {
+  const MinimalSnapshot ours = minimal(common);
+  if (ours.disc_boundary != theirs.disc_boundary || ours.ring_top_hashes.size() != theirs.ring_top_hashes.size())
+    return std::nullopt;
+  RingSectorDetailsSnapshot out{ours.disc_boundary, {}};
+  for (std::size_t ring = 0; ring < ours.ring_top_hashes.size(); ++ring) {
+    if (ours.ring_top_hashes[ring] != theirs.ring_top_hashes[ring])
+      out.rings.emplace(static_cast<std::uint32_t>(ring), ring_sectors(ring, common));
+  }
+  if (out.rings.empty()) return std::nullopt;
+  return out;
+}
+
 DiscSectorsSnapshot DhtModel::disc_sectors(const SectorSet& common) const {
   DiscSectorsSnapshot out{layout_.disc_boundary(), {}};
   for (std::uint32_t sector = 0; sector < kSectors; ++sector) {
@@ -201,13 +215,9 @@ Result<NextAction> DhtModel::compare(const MinimalSnapshot& theirs, const Snapsh
   if (ours == theirs) return NextAction(Identical{});
   if (ours.disc_boundary != theirs.disc_boundary) return NextAction(CannotCompare{});
   if (ours.disc_top_hash != theirs.disc_top_hash) return NextAction(SendSnapshot{disc_sectors(common)});
-  if (ours.ring_top_hashes.size() != theirs.ring_top_hashes.size()) return NextAction(CannotCompare{});
-  RingSectorDetailsSnapshot details{ours.disc_boundary, {}};
-  for (std::size_t ring = 0; ring < ours.ring_top_hashes.size(); ++ring) {
-    if (ours.ring_top_hashes[ring] != theirs.ring_top_hashes[ring])
-      details.rings.emplace(static_cast<std::uint32_t>(ring), ring_sectors(ring, common));
-  }
-  return NextAction(SendSnapshot{std::move(details)});
+  auto rings = differing_rings(theirs, common);
+  if (!rings) return NextAction(CannotCompare{});
+  return NextAction(SendSnapshot{std::move(*rings)});
 }
 
 Result<NextAction> DhtModel::compare(const DiscSectorsSnapshot& theirs, const Snapshot*,

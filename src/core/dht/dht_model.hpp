@@ -73,6 +73,9 @@ class DhtModel {
   Result<bool> load_slice(std::uint32_t sector, std::uint64_t slice, const Cell& cell);
 
   MinimalSnapshot minimal(const SectorSet& common) const;
+  /// The rings that differ from those of a peer's snapshot. nullopt: none does, or the two divide time differently.
+  std::optional<RingSectorDetailsSnapshot> differing_rings(const MinimalSnapshot& theirs,
+                                                           const SectorSet& common) const;
 
   /// Returns what to answer to a peer's snapshot. `mine` is the snapshot of the same kind that this side has sent in
   /// this round, if any; then this is the last step. Errc::peer_fault: the snapshot names a sector that is not common

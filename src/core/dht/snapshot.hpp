@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/dht/combined_hash.hpp"
+#include "core/dht/time_layout.hpp"
 #include "kitsune2/time.hpp"
 
 namespace kitsune2::dht {
@@ -47,6 +48,8 @@ using Snapshot =
 struct SliceRef {
   std::uint32_t sector = 0;
   Timestamp start, end;
+  /// Whether it is a full slice, and not one of a ring.
+  bool is_of_disc() const { return end - start == kUnitsPerSlice * kUnit; }
   friend bool operator==(const SliceRef&, const SliceRef&) = default;
 };
 

@@ -42,6 +42,9 @@ struct ListingPiece {
 ///      different until everything has been fetched. What was named is perhaps on its way, so it comes last. And ops
 ///      that nobody can serve must not hide the others. In this way a slice of any size is listed, piece by piece.
 ///  P3  The places of at most `kMostPeers` peers are kept, in memory; the one touched longest ago is dropped.
+///  P4  One object is for slices of the disc, and another one for those of rings. Rationale: they are compared in turn
+///      (`ComparisonTurns`), and a place in the rings comes after the whole disc, which would then begin anew each
+///      time.
 class ListingPlaces {
  public:
   static constexpr std::size_t kMostPeers = 4'096;

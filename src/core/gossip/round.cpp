@@ -27,6 +27,13 @@ void cut(dht::DiscSectorDetailsSnapshot& snapshot, std::uint32_t turn) {
   if (hashes <= Rounds::kMostHashes) keep(all.begin(), first);
 }
 
+/// The XOR of two sums. Lengths differ if the peer's ops have ids of another length, or if it lies: then its sum alone.
+dht::CombinedHash difference_of(const dht::CombinedHash& ours, const dht::CombinedHash& theirs) {
+  dht::CombinedHash out = theirs;
+  if (ours.size() == theirs.size() || theirs.empty()) out.combine(ours);
+  return out;
+}
+
 /// Where rings differ in no sector, both sides hold the same: the rest of the model was found equal before.
 SectorSet all_but(const SectorSet& common, const std::vector<dht::SliceRef>& slices) {
   SectorSet::Words words = common.words();
@@ -91,19 +98,30 @@ Action Rounds::on(const Url& peer, const AcceptSaid& m, const dht::DhtModel* mod
   const auto next = model->handle(*m.snapshot, std::nullopt, round->common);
   if (!next || std::holds_alternative<dht::CannotCompare>(*next)) return out;
   if (std::holds_alternative<dht::Identical>(*next)) {
+    turns_.on_same_disc(peer);
     out.answer = AnswerAccept::NoDiff{};
     out.in_sync = round->common;
     return out;
   }
   const auto* send = std::get_if<dht::SendSnapshot>(&*next);
   K2_ASSERT(send != nullptr);
-  if (const auto* disc = std::get_if<dht::DiscSectorsSnapshot>(&send->snapshot)) {
-    round->stage = ComparingDisc{};
-    out.answer = *disc;
+  if (const auto* rings = std::get_if<dht::RingSectorDetailsSnapshot>(&send->snapshot)) {
+    turns_.on_same_disc(peer);
+    round->stage = ComparingRings{*rings};
+    out.answer = *rings;
+    return out;
+  }
+  const auto difference = difference_of(model->minimal(round->common).disc_top_hash, m.snapshot->disc_top_hash);
+  std::optional<dht::RingSectorDetailsSnapshot> rings;
+  if (turns_.is_turn_of_rings(peer, m.is_ours, difference)) rings = model->differing_rings(*m.snapshot, round->common);
+  if (rings) {
+    turns_.on_rings(peer);
+    round->stage = ComparingRings{*rings, true};
+    out.answer = std::move(*rings);
+    out.disc_differs = true;
   } else {
-    const auto& rings = std::get<dht::RingSectorDetailsSnapshot>(send->snapshot);
-    round->stage = ComparingRings{rings};
-    out.answer = rings;
+    round->stage = ComparingDisc{difference};
+    out.answer = std::get<dht::DiscSectorsSnapshot>(send->snapshot);
   }
   return out;
 }
@@ -136,7 +154,9 @@ Action Rounds::on(const Url& peer, const DiscSectorsSaid& m, const dht::DhtModel
 
 Action Rounds::on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel* model, std::uint32_t turn) {
   Round* round = of_ours(peer, m.session);
-  if (round == nullptr || round->in<ComparingDisc>() == nullptr) return Fault{"unsolicited DISC_SECTOR_DETAILS_DIFF"};
+  const ComparingDisc* stage = round == nullptr ? nullptr : round->in<ComparingDisc>();
+  if (stage == nullptr) return Fault{"unsolicited DISC_SECTOR_DETAILS_DIFF"};
+  turns_.on_disc(peer, stage->difference);
   if (model == nullptr) return Completed{take(*round), true};
   auto next = model->handle(m.snapshot, std::nullopt, round->common);
   if (!next) {
@@ -180,7 +200,7 @@ Action Rounds::on(const Url& peer, const RingDetailsSaid& m, const dht::DhtModel
   auto* send = std::get_if<dht::SendSnapshotAndIds>(&*next);
   if (send == nullptr) return Finish{take(*round), asked, true};
   round->stage = AwaitingHashes{};
-  const SectorSet in_sync = all_but(round->common, send->slices);
+  const SectorSet in_sync = m.disc_differs ? SectorSet() : all_but(round->common, send->slices);
   return NameIds{std::get<dht::RingSectorDetailsSnapshot>(std::move(send->snapshot)), std::move(send->slices), asked,
                  in_sync};
 }
@@ -190,6 +210,7 @@ Action Rounds::on(const Url& peer, const RingDetailsResponseSaid& m, const dht::
   ComparingRings* stage = round == nullptr ? nullptr : std::get_if<ComparingRings>(&round->stage);
   if (stage == nullptr) return Fault{"unsolicited RING_SECTOR_DETAILS_DIFF_RESPONSE"};
   if (model == nullptr) return Completed{take(*round), true};
+  const bool disc_differs = stage->disc_differs;
   auto next = model->handle(m.snapshot, std::move(stage->shown), round->common);
   if (!next) {
     ours_.erase(peer);
@@ -198,7 +219,7 @@ Action Rounds::on(const Url& peer, const RingDetailsResponseSaid& m, const dht::
   auto* send = std::get_if<dht::SendIds>(&*next);
   if (send == nullptr) return Completed{take(*round), true};
   round->stage = LastWord{};
-  const SectorSet in_sync = all_but(round->common, send->slices);
+  const SectorSet in_sync = disc_differs ? SectorSet() : all_but(round->common, send->slices);
   return NameIds{std::monostate(), std::move(send->slices), std::nullopt, in_sync};
 }
 

@@ -14,6 +14,7 @@
 #include "core/dht/sector_set.hpp"
 #include "core/dht/snapshot.hpp"
 #include "core/gossip/bookmark.hpp"
+#include "core/gossip/comparison_turns.hpp"
 #include "kitsune2/bytes.hpp"
 #include "kitsune2/ids.hpp"
 #include "kitsune2/url.hpp"
@@ -32,6 +33,7 @@ struct AcceptSaid {
   SectorSet sectors;
   std::vector<Bytes> missing_agents;
   std::optional<dht::MinimalSnapshot> snapshot = {};
+  bool is_ours = false;  ///< the peer runs this implementation
 };
 struct NoDiffSaid {
   Bytes session;
@@ -55,6 +57,7 @@ struct RingDetailsSaid {
   Bytes session;
   std::vector<Bytes> missing_agents;
   dht::RingSectorDetailsSnapshot snapshot = {};
+  bool disc_differs = false;
 };
 struct RingDetailsResponseSaid {
   Bytes session;
@@ -91,10 +94,13 @@ struct Initiated {
 /// The peer has sent ACCEPT. We are reading what to name in our NO_DIFF, or have sent it.
 struct Answering {};
 /// As Answering, with DISC_SECTORS_DIFF in place of NO_DIFF.
-struct ComparingDisc {};
+struct ComparingDisc {
+  dht::CombinedHash difference;  ///< the XOR of the sums of both discs
+};
 /// As Answering, with RING_SECTOR_DETAILS_DIFF in place of NO_DIFF.
 struct ComparingRings {
   dht::RingSectorDetailsSnapshot shown;
+  bool disc_differs = false;  ///< the disc has to wait for its turn
 };
 
 // Stages of a round that the peer started.
@@ -173,7 +179,8 @@ struct AnswerAccept {
   Timestamp asked_since;
   SectorSet common;
   std::variant<NoDiff, dht::DiscSectorsSnapshot, dht::RingSectorDetailsSnapshot> answer;
-  SectorSet in_sync = {};  ///< sectors in which both sides hold the same
+  SectorSet in_sync = {};     ///< sectors in which both sides hold the same
+  bool disc_differs = false;  ///< to be said with a snapshot of rings
 };
 /// The round has ended well: NO_DIFF has arrived, or a snapshot that cannot be compared or in which nothing differs.
 /// Send the agent infos that the peer asks for; if it asks for none, send TERMINATE.
@@ -235,6 +242,10 @@ using Action = std::variant<Fault, Nothing, SayBusy, WasBusy, MayAccept, AnswerA
 ///  R11 TERMINATE after the answer to ACCEPT is a normal end.
 ///  R12 NO_DIFF after an ACCEPT with a snapshot says that nothing differs, unless it says that the two cannot be
 ///      compared.
+///  R13 Where both differ, `ComparisonTurns` (C) decides whether the disc or the rings are compared. After a comparison
+///  of
+///      rings beside which the disc differs, no sector counts as in sync. To a peer of ours this is said; a stock node
+///      cannot know.
 class Rounds {
  public:
   static constexpr std::size_t kMostSessionBytes = 64;
@@ -300,6 +311,7 @@ class Rounds {
                     const char* unsolicited);
 
   Table ours_, theirs_;
+  ComparisonTurns turns_;
 };
 
 }  // namespace kitsune2::gossip

@@ -478,7 +478,7 @@ void K2Gossip::initiate(const Url& peer) {
 }
 
 void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
-  gossip::AcceptSaid said{m.session_id, SectorSet(m.arc_set.words), m.missing_agents, {}};
+  gossip::AcceptSaid said{m.session_id, SectorSet(m.arc_set.words), m.missing_agents, {}, is_ours(m.abilities)};
   if (m.snapshot) said.snapshot = from_wire(*m.snapshot);
   const auto* begun = rounds_.find(peer, m.session_id);
   const auto* stage = begun == nullptr ? nullptr : begun->in<gossip::Initiated>();
@@ -513,13 +513,14 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   response.provided_agents = infos_of(m.missing_agents);
   reader_->read(wish, is_still_there(round),
                 [weak = weak_from_this(), peer, session = round.session, response = std::move(response),
-                 answer = go_on.answer](NewOps named) {
-                  if (auto self = weak.lock()) self->answer_accept(peer, session, response, answer, std::move(named));
+                 answer = go_on.answer, disc_differs = go_on.disc_differs](NewOps named) {
+                  if (auto self = weak.lock())
+                    self->answer_accept(peer, session, response, answer, disc_differs, std::move(named));
                 });
 }
 
 void K2Gossip::answer_accept(const Url& peer, const Bytes& session, wire::AcceptResponse response, const Answer& answer,
-                             NewOps named) {
+                             bool disc_differs, NewOps named) {
   auto* round = stopped_ ? nullptr : rounds_.find(peer, session);
   if (round == nullptr) return;
   on_told(*round, named);
@@ -534,7 +535,7 @@ void K2Gossip::answer_accept(const Url& peer, const Bytes& session, wire::Accept
   } else if (const auto* disc = std::get_if<dht::DiscSectorsSnapshot>(&answer)) {
     message = wire::GossipDiscSectorsDiff{session, std::move(response), to_wire(*disc)};
   } else if (const auto* rings = std::get_if<dht::RingSectorDetailsSnapshot>(&answer)) {
-    message = wire::GossipRingSectorDetailsDiff{session, std::move(response), to_wire(*rings)};
+    message = wire::GossipRingSectorDetailsDiff{session, std::move(response), to_wire(*rings), disc_differs};
   } else {
     const bool cannot_compare = std::get<gossip::AnswerAccept::NoDiff>(answer).cannot_compare;
     message = wire::GossipNoDiff{session, std::move(response), cannot_compare, named.more};

@@ -95,7 +95,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   void accept(const Url& peer, const Bytes& session, NewOps named, std::vector<Bytes> missing);
   using Answer = decltype(gossip::AnswerAccept::answer);
   void answer_accept(const Url& peer, const Bytes& session, wire::AcceptResponse response, const Answer& answer,
-                     NewOps named);
+                     bool disc_differs, NewOps named);
   void finish(const Url& peer, gossip::Finish& finish, const wire::AcceptResponse& answer, bool more);
 
   // The comparison

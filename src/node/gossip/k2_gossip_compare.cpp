@@ -88,8 +88,9 @@ void K2Gossip::on(const Url& peer, const wire::GossipRingSectorDetailsDiff& m) {
   auto snapshot = from_wire(m.snapshot);
   if (!take_snapshot(peer, snapshot, hashes)) return;
   const auto& answer = m.accept_response;
-  auto action = rounds_.on(peer, gossip::RingDetailsSaid{m.session_id, answer.missing_agents, std::move(*snapshot)},
-                           dht_->model());
+  auto action = rounds_.on(
+      peer, gossip::RingDetailsSaid{m.session_id, answer.missing_agents, std::move(*snapshot), m.disc_differs},
+      dht_->model());
   auto* name = std::get_if<gossip::NameIds>(&action);
   if (name == nullptr) {
     if (auto* end = std::get_if<gossip::Finish>(&action)) return finish(peer, *end, answer, false);

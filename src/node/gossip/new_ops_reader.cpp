@@ -82,7 +82,9 @@ void NewOpsReader::name_recent_too(const AskerPtr& asker, const NewOpsWish& wish
 void NewOpsReader::list(SliceWish wish, std::uint32_t random, std::function<bool()> is_wanted, Done done) {
   using For = gossip::ReadQueue::For;
   auto listing = std::make_shared<Listing>();
-  listing->pieces = places_.order(wish.peer, wish.slices, random);
+  const bool of_disc = !wish.slices.empty() && wish.slices.front().is_of_disc();
+  listing->places = of_disc ? &disc_places_ : &ring_places_;
+  listing->pieces = listing->places->order(wish.peer, wish.slices, random);
   listing->asker =
       std::make_shared<const Asker>(Asker{wish.we_started ? For::ours : For::theirs, std::move(is_wanted)});
   listing->wish = std::move(wish);
@@ -157,9 +159,9 @@ void NewOpsReader::cut_after(const ListingPtr& listing, std::size_t taken) {
 
 void NewOpsReader::end_listing(const ListingPtr& listing, std::optional<gossip::ListingCursor> cut_at) {
   if (cut_at) {
-    places_.on_cut(listing->wish.peer, *cut_at);
+    listing->places->on_cut(listing->wish.peer, *cut_at);
   } else {
-    places_.on_finished(listing->wish.peer);
+    listing->places->on_finished(listing->wish.peer);
   }
   listing->out.more = cut_at.has_value();
   listing->out.took = runtime_.now() - listing->begun;

@@ -120,9 +120,10 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   };
   struct Listing {
     SliceWish wish;
-    std::vector<gossip::ListingPiece> pieces;
-    AskerPtr asker;
-    Done done;
+    gossip::ListingPlaces* places = nullptr;
+    std::vector<gossip::ListingPiece> pieces = {};
+    AskerPtr asker = {};
+    Done done = {};
     NewOps out = {};
     std::size_t piece = 0, pages = 0;
     Time begun = {};
@@ -159,7 +160,7 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   std::shared_ptr<OpStore> store_;
   gossip::ReadQueue queue_;
   gossip::Newcomers newcomers_;
-  gossip::ListingPlaces places_;
+  gossip::ListingPlaces disc_places_, ring_places_;  ///< P4
   std::map<gossip::ReadQueue::Id, Read> reads_;
   Runtime::TimerId timer_ = 0;
   bool stopped_ = false;

@@ -321,6 +321,7 @@ struct Convert {
     auto out = begin<g::K2GossipRingSectorDetailsDiffMessage>(in);
     convert(in.accept_response, out->mutable_accept_response());
     convert(in.snapshot, out->mutable_snapshot());
+    out->set_disc_differs(in.disc_differs);
     return out;
   }
   std::unique_ptr<pb::Message> operator()(const GossipRingSectorDetailsDiffResponse& in) const {

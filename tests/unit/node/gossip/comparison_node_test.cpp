@@ -146,6 +146,49 @@ TEST(Compare, ASliceOfMoreThanARoundMayNameComesInPartsWithoutWaitingForItsTurn)
   EXPECT_LE(a.stats().ops_named, 800U);
 }
 
+/// C2 of gossip::ComparisonTurns. A stock node accepts this, since the initiator chooses what is compared.
+TEST(Compare, TheRingsOfAPeerWhoseDiscStaysTheSameHaveTheirTurn) {
+  WithStranger<> both([](K2GossipConfig& c) { c = {}; });
+  auto& [net, node, peer] = both;
+  node.add_ops(1, 3);  // of 1970: in the disc
+  net.world.run_for(1h);
+  ASSERT_TRUE(node.join(make_agent(1)));
+  const Bytes hash = Bytes::copy_of(std::string(32, 'h'));
+  for (const char what : {'d', 'd', 'd', 'r', 'r', 'r', 'd', 'r'}) {
+    node.knows(make_agent(2), peer.url);  // infos are kept for 20 minutes
+    const auto m = await_initiate(net, peer, 10min);
+    ASSERT_TRUE(m);
+    const auto layout = dht::TimeLayout::at(node.runtime->wall_now());
+    wire::GossipAccept accept;
+    accept.session_id = m->session_id;
+    accept.arc_set = full_set();
+    accept.snapshot = wire::SnapshotMinimal{layout.disc_boundary(), hash, {hash}};
+    accept.snapshot->ring_top_hashes.resize(layout.rings().size());
+    peer.gossip(node.url, accept);
+    if (what == 'd') {
+      ASSERT_TRUE(peer.next_gossip<wire::GossipDiscSectorsDiff>());
+      peer.gossip(node.url,
+                  wire::GossipDiscSectorDetailsDiff{m->session_id, {}, {layout.disc_boundary(), {5}, {{{9}, {hash}}}}});
+      net.world.run_for(10ms);
+      ASSERT_TRUE(peer.next_gossip<wire::GossipDiscSectorDetailsDiffResponse>());
+      peer.gossip(node.url, wire::GossipHashes{m->session_id, {}});
+    } else {
+      const auto diff = peer.next_gossip<wire::GossipRingSectorDetailsDiff>();
+      ASSERT_TRUE(diff);
+      EXPECT_TRUE(diff->disc_differs);
+      EXPECT_EQ(diff->snapshot.ring_indices, std::vector<std::uint32_t>{0});
+      peer.gossip(node.url, wire::GossipRingSectorDetailsDiffResponse{
+                                m->session_id, {}, {layout.disc_boundary(), {0}, {{{5}, {hash}}}}});
+      net.world.run_for(10ms);
+      ASSERT_TRUE(peer.next_gossip<wire::GossipHashes>());
+    }
+    peer.gossips.clear();
+  }
+  EXPECT_EQ(node.stats().completed, 8U);
+  EXPECT_EQ(node.stats().peer_errors, 0U);
+  EXPECT_EQ(node.space->gossip().coverage().in_sync_sectors, 0U);
+}
+
 /// What the simulator found, at seed 2,276: a layout of the future compares with nobody until that time has come.
 TEST(Compare, AClockThatIsSetBackByLessThanAnHourDoesNotStopIt) {
   TwoNodes two;
