@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <span>
@@ -461,6 +462,12 @@ class FetchTwinRun {
     const Url& from = url(coverage_.commands / 3);
     expect(core_->is_wanted(asked) == twin_->is_wanted(asked), "is_wanted");
     expect(core_->has(asked, from) == twin_->has(asked, from), "has");
+    std::vector<OpId> rest, twin_rest;
+    for (std::size_t i = 0; i < 4; ++i) rest.push_back(op(coverage_.commands + i * (1 + coverage_.commands % 2)));
+    std::copy_if(rest.begin(), rest.end(), std::back_inserter(twin_rest),
+                 [&](const OpId& id) { return !twin_->has(id, from); });
+    const std::size_t count = rest.size();
+    expect(core_->take_known(rest, from) == count - twin_rest.size() && rest == twin_rest, "take_known");
     expect(core_->owes(from) == twin_->owes(from), "owes");
     expect(core_->pending_pairs(from) == twin_->pending_pairs(from), "pending_pairs");
   }

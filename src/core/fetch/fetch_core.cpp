@@ -88,6 +88,12 @@ void FetchCore::for_each_pair_of(const Op& op, F&& f) {
   }
 }
 
+std::uint32_t FetchCore::op_after(std::uint32_t op) const {
+  if (ops_[op].sources != 1) return kNoSlot;
+  const std::uint32_t next = pairs_[ops_[op].first_pair].next;
+  return next == kNoSlot ? kNoSlot : pairs_[next].op;
+}
+
 bool FetchCore::is_wanted(const OpId& op_id) const {
   const std::uint32_t op = find(op_id);
   return op != kNoSlot && ops_[op].state != State::storing;
@@ -97,6 +103,18 @@ bool FetchCore::has(const OpId& op_id, const Url& source) const {
   const std::uint32_t op = find(op_id);
   const std::uint32_t from = find_source(source);
   return op != kNoSlot && from != kNoSlot && find_pair(op, from) != kNoSlot;
+}
+
+std::size_t FetchCore::take_known(std::vector<OpId>& op_ids, const Url& source) const {
+  const std::uint32_t from = find_source(source);
+  if (from == kNoSlot) return 0;
+  std::uint32_t next = kNoSlot;
+  return std::erase_if(op_ids, [&](const OpId& op_id) {
+    const std::uint32_t op = is_op(next, op_id) ? next : find(op_id);
+    if (op == kNoSlot || find_pair(op, from) == kNoSlot) return false;
+    next = op_after(op);
+    return true;
+  });
 }
 
 // --- ops and pairs
@@ -519,12 +537,14 @@ void FetchCore::close_as_missing(std::uint32_t slot, std::vector<FetchMissing>& 
 std::uint64_t FetchCore::on_stored(std::span<const OpId> op_ids, Time now) {
   advance(now);
   std::uint64_t count = 0;
+  std::uint32_t next = kNoSlot;
   for (const OpId& op_id : op_ids) {
-    const std::uint32_t op = find(op_id);
+    const std::uint32_t op = is_op(next, op_id) ? next : find(op_id);
     if (op == kNoSlot) {
       forget_dropped(op_id);
       continue;
     }
+    next = op_after(op);
     erase_op(op);
     ++count;
   }

@@ -294,6 +294,8 @@ class FetchCore {
   /// Whether the op is pending and no copy of it is on its way to the store.
   bool is_wanted(const OpId& op_id) const;
   bool has(const OpId& op_id, const Url& source) const;
+  /// Takes out of `op_ids` those that are pending at `source`. Returns how many.
+  std::size_t take_known(std::vector<OpId>& op_ids, const Url& source) const;
   /// The ops that request `id` still waits for: not answered, and not handed to another source meanwhile (R7).
   std::vector<OpId> asked_by(std::uint64_t id) const;
   std::uint64_t pending_ops() const { return ops_.size(); }
@@ -482,6 +484,13 @@ class FetchCore {
   static std::uint32_t hash_of(const OpId& op_id) { return static_cast<std::uint32_t>(keyed_hash(op_id.view())); }
   std::uint32_t find(const OpId& op_id) const { return find({op_id.view(), hash_of(op_id)}); }
   std::uint32_t find(const OpKey& key) const;
+  /// The op behind this one in the list of its only source. *Rationale*: ops come, are stored and are named again
+  /// mostly in the order in which they were asked of a source, which is the order of these lists. So this one is looked
+  /// at before the index: nothing is hashed then, and no place of the index is read.
+  std::uint32_t op_after(std::uint32_t op) const;
+  bool is_op(std::uint32_t op, const OpId& op_id) const {
+    return op != kNoSlot && as_text(ops_[op].id.view()) == as_text(op_id.view());
+  }
   std::uint32_t find_source(const Url& url) const;
   static constexpr std::size_t most_sources() { return (std::size_t{1} << kSourceBits) - 4096; }
   std::uint32_t find_pair(std::uint32_t op, std::uint32_t source) const;
@@ -530,6 +539,7 @@ class FetchCore {
   // --- answers
   /// What the ops of a message from one source have shown so far.
   struct Arrival {
+    std::uint32_t next_op = kNoSlot;  ///< which one is likely to be the next of the message
     bool any_pending = false;
     std::uint64_t wanted = 0;
     std::uint64_t unasked = 0;

@@ -21,7 +21,19 @@ void FetchCore::on_progress(const Url& url, std::uint64_t bytes, Time now) {
 }
 
 void FetchCore::sign_of_life(std::uint32_t from) {
-  for (std::uint32_t slot = sources_[from].requests.head; slot != kNoSlot; slot = requests_[slot].by_source.next) {
+  // Mostly they are the last ones of the deadlines already, in this order: then nothing has to be moved.
+  const List& list = sources_[from].requests;
+  std::uint32_t last = kNoSlot;
+  bool in_place = true;
+  for (std::uint32_t slot = list.head; slot != kNoSlot; slot = requests_[slot].by_source.next) {
+    Request& request = requests_[slot];
+    if (!request.is_sent) continue;
+    in_place = in_place && (last == kNoSlot || request.by_deadline.prev == last);
+    request.deadline = now_ + delay_;
+    last = slot;
+  }
+  if (in_place && (last == kNoSlot || last == deadlines_.tail)) return;
+  for (std::uint32_t slot = list.head; slot != kNoSlot; slot = requests_[slot].by_source.next) {
     if (requests_[slot].is_sent) arm(slot);
   }
 }
@@ -53,8 +65,10 @@ FetchVerdict FetchCore::take_unexpected(std::uint32_t from, const OpId& op_id, s
 
 /// An op of a message: whether it is wanted, and which request it answers.
 FetchVerdict FetchCore::take_op(std::uint32_t from, const OpId& op_id, Arrival& arrival) {
-  const std::uint32_t hash = hash_of(op_id);
-  const std::uint32_t op = find({op_id.view(), hash});
+  const bool is_next = is_op(arrival.next_op, op_id);
+  const std::uint32_t hash = is_next ? ops_[arrival.next_op].hash : hash_of(op_id);
+  const std::uint32_t op = is_next ? arrival.next_op : find({op_id.view(), hash});
+  if (op != kNoSlot) arrival.next_op = op_after(op);
   if (op == kNoSlot || ops_[op].state == State::storing) {
     return take_unexpected(from, op_id, hash, op != kNoSlot, arrival);
   }

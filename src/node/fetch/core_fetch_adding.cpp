@@ -140,7 +140,7 @@ void CoreFetch::request(std::vector<OpId> op_ids, const Url& source, Handler<> d
   // Pending ops need not be looked up. But the caller is promised durability, so it waits for their writes.
   bool any_known = false;
   if (core_.pending_pairs(source) > 0 && !persists_.has_unwritten(source)) {
-    any_known = std::erase_if(op_ids, [&](const OpId& id) { return core_.has(id, source); }) > 0;
+    any_known = core_.take_known(op_ids, source) > 0;
   }
   if (op_ids.empty()) {
     if (any_known && persists_.is_open()) return persists_.wait(std::move(done));

@@ -324,6 +324,37 @@ TEST_F(FetchCoreTest, StoredByOtherMeansFreesThePlace) {
   EXPECT_EQ(next[0].op_ids, ops(2, 2));
 }
 
+TEST_F(FetchCoreTest, OpsMayComeAndBeStoredInAnyOrder) {
+  core().add(ops(0, 40), source(0), now_);
+  core().add(ops(10, 5), source(1), now_);
+  ask_all();
+  std::vector<OpId> mixed = ops(20, 10);                       // as they were asked
+  for (std::size_t i = 20; i-- > 10;) mixed.push_back(op(i));  // backwards
+  for (std::size_t i = 30; i < 40; i += 2) mixed.push_back(op(i));
+  const auto verdicts = respond(source(0), mixed).verdicts;
+  EXPECT_EQ(verdicts, std::vector<FetchVerdict>(mixed.size(), FetchVerdict::wanted));
+  std::vector<OpId> stored = ops(50, 1);  // not pending
+  stored.insert(stored.end(), mixed.rbegin(), mixed.rend());
+  stored.push_back(mixed.front());
+  EXPECT_EQ(core().on_stored(stored, now_), mixed.size());
+  EXPECT_EQ(core().pending_ops(), 40 - mixed.size());
+  EXPECT_FALSE(core().is_pending(op(25)));
+  EXPECT_TRUE(core().is_pending(op(31)));
+}
+
+TEST_F(FetchCoreTest, WhatIsPendingAtASourceIsTakenOutOfAList) {
+  core().add(ops(0, 6), source(0), now_);
+  core().add(ops(3, 6), source(1), now_);
+  std::vector<OpId> list = ops(1, 9);
+  list.push_back(op(2));
+  EXPECT_EQ(core().take_known(list, source(0)), 6U);
+  EXPECT_EQ(list, ops(6, 4));
+  EXPECT_EQ(core().take_known(list, source(1)), 3U);
+  EXPECT_EQ(list, ops(9, 1));
+  EXPECT_EQ(core().take_known(list, source(2)), 0U);
+  EXPECT_EQ(list, ops(9, 1));
+}
+
 TEST_F(FetchCoreTest, LateAnswersCount) {
   core().add(ops(0, 2), source(0), now_);
   ask_all();
