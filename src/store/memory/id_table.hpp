@@ -28,14 +28,37 @@ class IdTable {
     }
   }
 
+  /// The same, but if there is none, adds `record`.
+  template <class IsSame>
+  std::optional<std::uint32_t> find_or_insert(std::uint64_t hash, std::uint32_t record, IsSame is_same) {
+    make_room();
+    const std::uint64_t tag = hash >> 32U;
+    std::size_t at = tag & mask_;
+    for (; slots_[at] != 0; at = (at + 1) & mask_) {
+      const std::uint64_t slot = slots_[at];
+      if (slot >> 32U != tag) continue;
+      const auto held = static_cast<std::uint32_t>(slot) - 1;
+      if (is_same(held)) return held;
+    }
+    slots_[at] = slot_of(hash, record);
+    ++count_;
+    return std::nullopt;
+  }
+
   /// Adds a record whose id is not in the table.
   void insert(std::uint64_t hash, std::uint32_t record) {
-    if ((count_ + 1) * 10 > slots_.size() * 7) grow();
-    place((hash >> 32U << 32U) | (std::uint64_t{record} + 1));
+    make_room();
+    place(slot_of(hash, record));
     ++count_;
   }
 
  private:
+  static std::uint64_t slot_of(std::uint64_t hash, std::uint32_t record) {
+    return (hash >> 32U << 32U) | (std::uint64_t{record} + 1);
+  }
+  void make_room() {
+    if ((count_ + 1) * 10 > slots_.size() * 7) grow();
+  }
   void place(std::uint64_t slot) {
     std::size_t at = (slot >> 32U) & mask_;
     while (slots_[at] != 0) at = (at + 1) & mask_;

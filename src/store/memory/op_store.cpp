@@ -2,8 +2,10 @@
 #include <boost/unordered/unordered_flat_set.hpp>
 #include <map>
 #include <memory>
+#include <new>
 #include <utility>
 
+#include "core/buffer.hpp"
 #include "core/callback.hpp"
 #include "core/subscribers.hpp"
 #include "kitsune2/op_store.hpp"
@@ -34,26 +36,55 @@ struct Record {
   ByteView view() const { return {data, size}; }
 };
 
+/// Memory for a store that grows. What comes first is made resident page by page, as it is used, since many stores stay
+/// small; what comes later, in blocks of one huge page, which cost a fifth of the same memory in small pages.
+std::shared_ptr<std::uint8_t[]> more_memory(bool is_first, std::size_t size) {
+  // The heap's, which aligns it for everything.
+  if (is_first) return {new std::uint8_t[size], std::default_delete<std::uint8_t[]>()};
+  return make_buffer(kHugePage);
+}
+
 /// Records that never move, in chunks: growing copies nothing.
 class Records {
  public:
+  Records() = default;
+  Records(const Records&) = delete;
+  Records& operator=(const Records&) = delete;
+  ~Records() {
+    for (std::uint32_t i = 0; i < size_; ++i) at(i)->~Record();
+  }
+
   std::uint32_t size() const { return size_; }
-  const Record& operator[](std::uint32_t i) const { return chunks_[i / kChunk][i % kChunk]; }
+  const Record& operator[](std::uint32_t i) const { return *std::launder(at(i)); }
   Record& append() {
-    if (size_ % kChunk == 0) chunks_.push_back(std::make_unique<Record[]>(kChunk));
-    const std::uint32_t i = size_++;
-    return chunks_[i / kChunk][i % kChunk];
+    if (size_ == chunks_.size() * kChunk) add_chunks();
+    return *::new (static_cast<void*>(at(size_++))) Record;
   }
 
  private:
   static constexpr std::uint32_t kChunk = 4096;
-  std::vector<std::unique_ptr<Record[]>> chunks_;
+  static constexpr std::size_t kChunkBytes = kChunk * sizeof(Record);
+  static constexpr std::size_t kFirstChunks = 3;  ///< that have a block of their own
+  static_assert(kChunkBytes <= kHugePage);
+
+  Record* at(std::uint32_t i) const { return chunks_[i / kChunk] + i % kChunk; }
+  void add_chunks() {
+    const bool is_first = chunks_.size() < kFirstChunks;
+    const auto& block = blocks_.emplace_back(more_memory(is_first, kChunkBytes));
+    K2_ASSERT(reinterpret_cast<std::uintptr_t>(block.get()) % alignof(Record) == 0);
+    for (std::size_t used = 0; used + kChunkBytes <= (is_first ? kChunkBytes : kHugePage); used += kChunkBytes) {
+      chunks_.push_back(reinterpret_cast<Record*>(block.get() + used));
+    }
+  }
+
+  std::vector<std::shared_ptr<std::uint8_t[]>> blocks_;
+  std::vector<Record*> chunks_;
   std::uint32_t size_ = 0;
 };
 
 /// The payload bytes. An op that is a slice of a message would keep the whole message alive. So ops below `kShareFrom`
-/// are copied, one after the other, into blocks of 1 MiB (without an allocation per op); larger ones are kept as they
-/// are, where a copy would cost more than the rest of the message is likely to weigh.
+/// are copied, one after the other, into blocks (without an allocation per op); larger ones are kept as they are, where
+/// a copy would cost more than the rest of the message is likely to weigh.
 class Payloads {
  public:
   static constexpr std::size_t kShareFrom = 64U << 10;
@@ -68,9 +99,10 @@ class Payloads {
       return;
     }
     if (bytes.size() > left_) {
-      std::shared_ptr<std::uint8_t[]> block = std::make_shared_for_overwrite<std::uint8_t[]>(kBlock);
+      const bool is_first = free_ == nullptr;
+      auto block = more_memory(is_first, kFirstBlock);
       free_ = block.get();
-      left_ = kBlock;
+      left_ = is_first ? kFirstBlock : kHugePage;
       current_ = static_cast<std::uint32_t>(owners_.size());
       owners_.push_back(std::move(block));
     }
@@ -87,11 +119,33 @@ class Payloads {
   }
 
  private:
-  static constexpr std::size_t kBlock = 1U << 20;
+  static constexpr std::size_t kFirstBlock = 1U << 20;
   std::vector<std::shared_ptr<const void>> owners_;
   std::uint8_t* free_ = nullptr;
   std::size_t left_ = 0;
   std::uint32_t current_ = 0;
+};
+
+/// Which records an answer has already. As long as they come in rising order, as ops that were stored together do,
+/// none is looked up.
+class Given {
+ public:
+  explicit Given(std::size_t most) { rising_.reserve(most); }
+
+  /// Returns false if it was added before.
+  bool add(std::uint32_t record) {
+    if (is_rising_ && (rising_.empty() || record > rising_.back())) {
+      rising_.push_back(record);
+      return true;
+    }
+    if (std::exchange(is_rising_, false)) all_.insert(rising_.begin(), rising_.end());
+    return all_.insert(record).second;
+  }
+
+ private:
+  bool is_rising_ = true;
+  std::vector<std::uint32_t> rising_;
+  boost::unordered_flat_set<std::uint32_t> all_;
 };
 
 /// The order of OpCursor.
@@ -175,11 +229,17 @@ class MemoryOpStore final : public OpStore {
 
   void retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) override {
     std::vector<MetaOp> out;
+    out.reserve(op_ids.size());
     std::uint64_t bytes = 0;
-    boost::unordered_flat_set<std::uint32_t> given;
+    Given given(op_ids.size());
+    std::uint32_t next = 0;
     for (const OpId& op_id : op_ids) {
-      const auto found = find(op_id);
-      if (!found || !given.insert(*found).second) continue;
+      // Ops that were stored together are mostly asked for together: the next record is looked at before the table.
+      const bool is_next = next < records_.size() && records_[next].op_id == op_id;
+      const auto found = is_next ? std::optional(next) : find(op_id);
+      if (!found) continue;
+      next = *found + 1;
+      if (!given.add(*found)) continue;
       const Record& record = records_[*found];
       if (!out.empty() && bytes + record.size > max_bytes) break;
       bytes += record.size;
@@ -229,7 +289,9 @@ class MemoryOpStore final : public OpStore {
     if (query.stop.stop_requested()) return complete<OpIdsBounded>(std::move(done), store::stopped());
     OpIdsBounded out;
     out.next = clock_.bookmark();
-    for (std::uint32_t i = first_stored_at(query.start); i < records_.size() && !query.arc.empty(); ++i) {
+    const std::uint32_t first = first_stored_at(query.start);
+    if (query.arc.is_full()) out.op_ids.reserve(std::min<std::size_t>(query.limit_ids, records_.size() - first));
+    for (std::uint32_t i = first; i < records_.size() && !query.arc.empty(); ++i) {
       const Record& record = records_[i];
       if (!query.arc.contains(record.loc)) continue;
       if (out.bytes + record.size > query.limit_bytes || out.op_ids.size() >= query.limit_ids) {
@@ -385,9 +447,8 @@ class MemoryOpStore final : public OpStore {
     });
   }
 
-  std::optional<std::uint32_t> find(const OpId& op_id) const { return find(op_id, keyed_hash(op_id.view())); }
-  std::optional<std::uint32_t> find(const OpId& op_id, std::uint64_t hash) const {
-    return ids_.find(hash, [&](std::uint32_t i) { return records_[i].op_id == op_id; });
+  std::optional<std::uint32_t> find(const OpId& op_id) const {
+    return ids_.find(keyed_hash(op_id.view()), [&](std::uint32_t i) { return records_[i].op_id == op_id; });
   }
 
   Result<OpDescription> describe(const Bytes& op) const {
@@ -396,13 +457,13 @@ class MemoryOpStore final : public OpStore {
   }
 
   void store(const OpDescription& description, const Bytes& op, Timestamp now, ProcessedOps& out) {
-    const std::uint64_t hash = keyed_hash(description.op_id.view());
-    if (const auto held = find(description.op_id, hash)) {
+    K2_ASSERT(records_.size() < IdTable::kMaxRecords);
+    const auto held = ids_.find_or_insert(keyed_hash(description.op_id.view()), records_.size(),
+                                          [&](std::uint32_t i) { return records_[i].op_id == description.op_id; });
+    if (held) {
       out.stored.push_back({records_[*held].created_at, description.op_id});
       return;
     }
-    K2_ASSERT(records_.size() < IdTable::kMaxRecords);
-    ids_.insert(hash, records_.size());
     Record& record = records_.append();
     record.op_id = description.op_id;
     record.created_at = description.created_at;

@@ -42,6 +42,15 @@ INSTANTIATE_TEST_SUITE_P(
                         }}),
     op_store_kind_name);
 
+TEST(MemoryOpStore, ManySmallOpsComeBackWhole) {
+  // More than the first block of payloads, and than the second.
+  StoreWorld w;
+  const auto store = make_memory_op_store(w.runtime(), make_prefix_policy());
+  const auto ops = make_ops(*make_prefix_policy(), 1, 4'000, 1'001);
+  ASSERT_EQ(w.process(*store, payloads_of(ops))->newly_stored.size(), ops.size());
+  EXPECT_EQ(w.retrieve(*store, ids_of(ops)).value(), ops);
+}
+
 // ------------------------------------------------------------- the largest op
 
 class OpStoreLimit : public ::testing::TestWithParam<bool> {
