@@ -97,6 +97,7 @@ void FaultStore::store_described_ops(std::vector<std::pair<OpDescription, Bytes>
 }
 
 void FaultStore::retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) {
+  ids_retrieved_ += op_ids.size();
   read<std::vector<MetaOp>>(std::move(done), [this, op_ids = std::move(op_ids), max_bytes](auto h) {
     inner_->retrieve_ops(op_ids, max_bytes, std::move(h));
   });

@@ -53,6 +53,8 @@ class FaultStore final : public OpStore {
 
   std::uint64_t writes() const { return writes_; }
   std::uint64_t reads() const { return reads_; }
+  /// The ids that retrieve_ops was asked for, in all calls.
+  std::uint64_t ids_retrieved() const { return ids_retrieved_; }
   /// The number of ops in each call of process_incoming_ops and store_described_ops so far.
   const std::vector<std::size_t>& batches() const { return batches_; }
 
@@ -101,7 +103,7 @@ class FaultStore final : public OpStore {
   Time last_write_{};
   bool holding_ = false;
   std::vector<Task> held_;
-  std::uint64_t writes_ = 0, reads_ = 0;
+  std::uint64_t writes_ = 0, reads_ = 0, ids_retrieved_ = 0;
   std::vector<std::size_t> batches_;
   Lifetime lifetime_;
 };

@@ -8,6 +8,12 @@
 namespace kitsune2 {
 namespace {
 
+/// So many times as many ids as the last answer had ops are read at a time, at least, of what a request has left over.
+/// *Rationale*: a far peer's small requests join, and an answer of one frame takes a few of their many ids; to hand all
+/// of them to the store each time cost more than the answer. An answer may be four times as large as the last one.
+constexpr std::size_t kGrowth = 5;
+constexpr std::size_t kLeastAtATime = 40;
+
 /// Leaves each id once, where it is first: the ids of requests that have joined (S10) repeat each other.
 void drop_repetitions(std::vector<OpId>& ids) {
   if (ids.size() < 2) return;
@@ -89,8 +95,13 @@ void FetchServer::on(const ServeCore::Disconnect& disconnect) {
 
 void FetchServer::on(const ServeCore::Read& read) {
   Request& request = requests_.at(read.request);
-  auto ids = std::exchange(request.left_over, {});
-  if (!read.left_over) {
+  std::vector<OpId> ids;
+  if (read.left_over) {
+    const auto first = request.left_over.begin() + static_cast<std::ptrdiff_t>(request.left_from);
+    const std::size_t count = std::min(request.at_a_time, request.left_over.size() - request.left_from);
+    ids.assign(first, first + static_cast<std::ptrdiff_t>(count));
+  } else {
+    request.left_over = {};
     while (!request.ids.empty() && ids.size() < read.max_ids) {
       auto& [list, next] = request.ids.front();
       ids.reserve(std::min(ids.size() + list.size(), read.max_ids));
@@ -122,9 +133,9 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
   const bool is_too_large = !ops.empty() && fit == 0;
   if (fit < ops.size()) ops.erase(ops.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(1, fit)), ops.end());
   // The store returns each op once, in the order asked. If as many came as were asked for, no id repeats, and there is
-  // no need to hash them all.
+  // no need to hash them all. Of what an earlier read left over none does.
   const std::size_t looked_up = asked.size();
-  if (ops.size() != asked.size()) drop_repetitions(asked);
+  if (!read.left_over && ops.size() != asked.size()) drop_repetitions(asked);
   const std::size_t repeated = looked_up - asked.size();
   ServeCore::ReadOutcome outcome;
   outcome.has_ops = fit > 0;
@@ -133,13 +144,14 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
   // Ids after the last op that arrived were cut off by the byte limit or are not held: ask again to find out.
   auto after = asked.end();
   if (!ops.empty()) {
-    const auto last =
-        std::find_if(asked.rbegin(), asked.rend(), [&](const OpId& id) { return id == ops.back().op_id; });
-    after = last == asked.rend() ? asked.begin() : last.base();
+    const auto last = std::find(asked.begin(), asked.end(), ops.back().op_id);
+    after = last == asked.end() ? asked.begin() : last + 1;
   }
   const auto looked_at = static_cast<std::size_t>(after - asked.begin());
-  outcome.left_over = looked_at > 0 && after != asked.end();
   const auto request = requests_.find(read.request);
+  const bool has_more = read.left_over && request != requests_.end() &&
+                        request->second.left_from + asked.size() < request->second.left_over.size();
+  outcome.left_over = looked_at > 0 && (after != asked.end() || has_more);
   outcome.is_exhausted = request != requests_.end() && request->second.ids.empty();
   if (!core_.on_read_ended(read.read, outcome, runtime_.now())) return;
   // The store has looked for each of them.
@@ -149,7 +161,14 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
   if (outcome.has_ops && request != requests_.end()) charged = std::exchange(request->second.charged, {});
   if (is_too_large) on_too_large(read.peer, ops.front());
   if (outcome.left_over) {
-    request->second.left_over.assign(std::make_move_iterator(after), std::make_move_iterator(asked.end()));
+    Request& open = request->second;
+    open.at_a_time = std::max(kLeastAtATime, fit * kGrowth);
+    if (read.left_over) {
+      open.left_from += looked_at;
+    } else {
+      open.left_over.assign(std::make_move_iterator(after), std::make_move_iterator(asked.end()));
+      open.left_from = 0;
+    }
   }
   if (outcome.has_ops) {
     answers_.emplace(

@@ -67,9 +67,12 @@ class FetchServer {
       wire::IdList list;
       wire::IdList::iterator next;
     };
-    std::deque<Ids> ids;          ///< those that were not read yet; none is empty
-    std::vector<OpId> left_over;  ///< those of the last read that the byte limit cut off
-    PeerWork charged;             ///< for its message; given back with the first ops that are received
+    std::deque<Ids> ids;  ///< those that were not read yet; none is empty
+    /// Those from `left_from` on were cut off from the reads before by the byte limit; no id twice.
+    std::vector<OpId> left_over;
+    std::size_t left_from = 0;
+    std::size_t at_a_time = 0;  ///< how many of them are read next
+    PeerWork charged;           ///< for its message; given back with the first ops that are received
   };
   struct Answer {
     ByteChain message;

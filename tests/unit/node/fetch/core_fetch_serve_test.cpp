@@ -122,6 +122,30 @@ TEST(CoreFetchServe, ARequestForMoreIdsThanOneReadTakesIsAnsweredWhole) {
   EXPECT_EQ(came, testing::payloads_of(ops));
 }
 
+TEST(CoreFetchServe, WhatALongRequestLeavesOverIsHandedToTheStoreInPieces) {
+  Bench bench;
+  CoreFetchConfig config;
+  config.max_response_bytes = 10'000;
+  Node alice(bench, "alice", config);
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 2'000, 1'000);
+  alice.hold(ops);
+  auto asked = ids_of(ops);
+  const auto absent = ids_of(bench.ops(5'000, 500));
+  asked.insert(asked.begin() + 1'000, absent.begin(), absent.begin() + 400);  // more than a piece
+  for (std::size_t i = 400; i < 500; ++i)
+    asked.insert(asked.begin() + static_cast<std::ptrdiff_t>(7 * i - 2'400), absent[i]);
+  asked.insert(asked.begin() + 1'700, asked.begin(), asked.begin() + 3);  // they have come by then
+  peer.ask(alice.url, asked);
+  bench.world.run_for(1min);
+  std::vector<Bytes> came;
+  for (const auto& response : peer.responses) came.insert(came.end(), response.ops.begin(), response.ops.end());
+  EXPECT_EQ(came, testing::payloads_of(ops)) << "everything, in order, once";
+  EXPECT_EQ(peer.responses.size(), 200U);
+  EXPECT_EQ(alice.fetch->stats().ops_not_held, 500U);
+  EXPECT_LE(alice.store->ids_retrieved(), asked.size() + peer.responses.size() * 100);
+}
+
 TEST(CoreFetchServe, TheNextResponseIsReadOnlyWhenANewcomerHasTakenTheLast) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 100'000;
