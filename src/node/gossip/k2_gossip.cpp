@@ -267,7 +267,7 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
   m.new_ops = std::move(named.ids);
   m.updated_new_since = named.next;
   if (compare) m.snapshot = to_wire(model->minimal(round->common));
-  send(peer, m, [weak = weak_from_this(), peer, session](const Result<void>& sent) {
+  send(peer, std::move(m), [weak = weak_from_this(), peer, session](const Result<void>& sent) {
     auto self = weak.lock();
     if (!self || self->stopped_) return;
     if (!sent) return self->on_send_failed(peer, session);
@@ -600,6 +600,7 @@ void K2Gossip::on_told(gossip::Round& round, const NewOps& named) {
 }
 
 void K2Gossip::mark(gossip::Round& round, const std::vector<Bytes>& ids) {
+  round.marks.reserve(std::min(NewOpsReader::kMostIds, round.marks.size() + ids.size()));
   for (const Bytes& id : ids) {
     if (round.marks.size() == NewOpsReader::kMostIds) return;
     round.marks.insert(NewOpsReader::mark_of(id));

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/buffer.hpp"
 #include "log/log.hpp"
 
 namespace kitsune2 {
@@ -130,7 +131,7 @@ void NewOpsReader::on_listed(const ListingPtr& listing, const Result<OpPage>& pa
   for (std::size_t i = 0; i < page->ops.size(); ++i) {
     const OpRecord& op = page->ops[i];
     if (!piece.sectors.contains(op.location) || op.size > wish.most_bytes) continue;
-    const std::uint64_t mark = mark_of(op.op_id.bytes());
+    const std::uint64_t mark = mark_of(op.op_id.view());
     if (wish.but.contains(mark)) continue;
     if (out.bytes + op.size > wish.limit) return cut_after(listing, i);
     out.bytes += op.size;
@@ -241,8 +242,17 @@ NewOps NewOpsReader::named(const Query& asked, const Result<OpIdsBounded>& found
     out.more = out.failed = true;
     return out;
   }
+  // All in one buffer: an allocation for each would be most of the work.
+  std::size_t bytes = 0;
+  for (const OpId& id : found->op_ids) bytes += id.size();
+  const auto buffer = make_buffer(bytes);
+  std::uint8_t* at = buffer.get();
+  out.ids.reserve(found->op_ids.size());
   for (const OpId& id : found->op_ids) {
-    if (asked.sectors.contains(store_->policy().location(id.view()))) out.ids.push_back(id.bytes());
+    const ByteView view = id.view();
+    if (!asked.sectors.contains(store_->policy().location(view))) continue;
+    out.ids.push_back(Bytes::share(buffer, {at, view.size()}));
+    at = std::copy(view.begin(), view.end(), at);
   }
   out.bytes = found->bytes;
   out.next = found->next;

@@ -81,7 +81,7 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   void read(const NewOpsWish& wish, std::function<bool()> is_wanted, Done done);
   /// The same for the slices that were found different. `random`: see gossip::ListingPlaces, P2.
   void list(SliceWish wish, std::uint32_t random, std::function<bool()> is_wanted, Done done);
-  static std::uint64_t mark_of(const Bytes& id) { return keyed_hash(id.view()); }
+  static std::uint64_t mark_of(ByteView id) { return keyed_hash(id); }
   /// To be called when rounds may have ended: gives up the reads for which nobody waits any more.
   void sweep();
   /// Whether so many reads wait that no further round of others is accepted. Q5
