@@ -378,15 +378,19 @@ void CoreFetch::on_answered(Arrived& message) {
   auto answer = core_.on_response(peer, message.ids, message.bytes, now, slices.size() - message.valid);
   // An op keeps its whole message in memory until it is stored, which is not worth it for a few wanted ones among many.
   std::uint64_t wanted_bytes = 0;
+  std::size_t wanted = 0;
   for (std::size_t i = 0; i < message.valid; ++i) {
-    if (answer.verdicts[i] == FetchVerdict::wanted) wanted_bytes += slices[i].size();
+    if (answer.verdicts[i] != FetchVerdict::wanted) continue;
+    wanted_bytes += slices[i].size();
+    ++wanted;
   }
   const bool is_sparse = wanted_bytes < message.bytes / 2;
+  writer_.begin(peer, wanted);
   for (std::size_t i = 0; i < message.valid; ++i) {
     switch (answer.verdicts[i]) {
       case FetchVerdict::wanted:
         if (is_sparse) slices[i] = slices[i].compact();
-        if (!writer_.add(peer, true, std::move(message.descriptions[i]), std::move(slices[i]))) {
+        if (!writer_.add(true, std::move(message.descriptions[i]), std::move(slices[i]))) {
           core_.on_store_failed({&message.ids[i], 1}, now);  // no room: it will be requested again
         }
         break;
@@ -398,7 +402,7 @@ void CoreFetch::on_answered(Arrived& message) {
         ++(answer.verdicts[i] == FetchVerdict::unasked ? stats_.ops_unsolicited : stats_.ops_duplicate);
         if (answer.verdicts[i] == FetchVerdict::unasked) refuse_ops(peer, 1);
         if (config_.accept_unsolicited) {
-          writer_.add(peer, false, std::move(message.descriptions[i]), slices[i].compact());
+          writer_.add(false, std::move(message.descriptions[i]), slices[i].compact());
         } else if (answer.verdicts[i] == FetchVerdict::unasked && unsolicited_gate_.open(now)) {
           log::debug(kArea, peer.to_string() + " sent an op that was not asked for: " + message.ids[i].to_string());
         }

@@ -1,19 +1,44 @@
 // Writes fetched ops into the op store, in few large calls.
 #include "node/fetch/core_fetch_writer.hpp"
 
-namespace kitsune2 {
+#include <algorithm>
 
-bool FetchWriter::add(const Url& peer, bool asked, OpDescription description, Bytes op) {
+namespace kitsune2 {
+namespace {
+
+/// Makes room for so many more, at once or as if they were added one by one.
+template <class T>
+void make_room(std::vector<T>& list, std::size_t more) {
+  const std::size_t size = list.size() + more;
+  if (size > list.capacity()) list.reserve(std::max(size, 2 * list.capacity()));
+}
+
+}  // namespace
+
+void FetchWriter::begin(const Url& peer, std::size_t ops) {
+  peer_ = peer;
+  expected_ = ops;
+  may_join_ = !waiting_.empty() && !waiting_.back().runs.empty() && waiting_.back().runs.back().peer == peer;
+}
+
+bool FetchWriter::add(bool asked, OpDescription description, Bytes op) {
   const auto size = op.size();
   if (bytes_ > 0 && bytes_ + size > kMostBytes) return false;
   if (waiting_.empty() || waiting_.back().ops.size() >= kMaxOps || waiting_.back().bytes + size > kMaxBytes) {
     waiting_.emplace_back();
+    may_join_ = false;
   }
   auto& batch = waiting_.back();
-  if (batch.runs.empty() || batch.runs.back().asked != asked || batch.runs.back().peer != peer) {
-    batch.runs.push_back({peer, asked, {}, 0});
+  if (!may_join_ || batch.runs.back().asked != asked) {
+    batch.runs.push_back({peer_, asked, {}, 0});
+    may_join_ = true;
   }
   auto& run = batch.runs.back();
+  if (expected_ > 0) {
+    make_room(run.ops, std::min(expected_, kMaxOps));
+    make_room(batch.ops, std::min(expected_, kMaxOps));
+    expected_ = 0;
+  }
   run.ops.push_back({description.created_at, description.op_id});
   run.bytes += size;
   batch.bytes += size;

@@ -44,8 +44,10 @@ class FetchWriter {
   FetchWriter(Runtime& runtime, std::shared_ptr<OpStore> store, Done done)
       : runtime_(runtime), store_(std::move(store)), done_(std::move(done)) {}
 
+  /// The ops that are added next are of `peer`; there may be `ops` of them.
+  void begin(const Url& peer, std::size_t ops);
   /// Returns false if there was no room; the op was not taken.
-  bool add(const Url& peer, bool asked, OpDescription description, Bytes op);
+  bool add(bool asked, OpDescription description, Bytes op);
   /// Starts the calls that can be started. To be called after some `add`s.
   void flush();
   bool is_behind() const { return bytes_ >= kBehindBytes; }
@@ -65,6 +67,9 @@ class FetchWriter {
   const std::shared_ptr<OpStore> store_;
   const Done done_;
   std::deque<Batch> waiting_;
+  Url peer_;                  ///< whose ops are added
+  std::size_t expected_ = 0;  ///< how many more of them may come
+  bool may_join_ = false;     ///< the last run of the last batch is of the same peer
   std::uint64_t bytes_ = 0;
   std::size_t under_way_ = 0;
   Lifetime lifetime_;
