@@ -15,7 +15,7 @@ PLAIN = $(if $(wildcard $(BUILD)/CMakeCache.txt),release,lean)
 
 .PHONY: help
 help: ## Lists the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+	@grep -hE '^[a-z0-9.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 .PHONY: run
 run: build ## Installs what is missing, builds, and shows one node fetching a folder from another
@@ -51,12 +51,17 @@ mutate: ## Breaks the product on purpose, in a copy: the simulator must see each
 	@scripts/mutate.py
 
 .PHONY: interop
-interop: build-tests ## Tests against stock Rust kitsune2 0.2.2 nodes (builds them from the registry, about 6 minutes once)
+interop: build-tests ## One pairing of each kind of test against stock Rust kitsune2 0.2.2 and 0.5.3 (builds them from the registry once)
 	@scripts/deps.sh interop
 	@tests/interop/run.sh $(BUILD)
 
+.PHONY: interop-0.2
+interop-0.2: build-tests ## Every pairing against stock Rust kitsune2 0.2.2
+	@scripts/deps.sh interop
+	@tests/interop/run.sh --0.2 $(BUILD)
+
 .PHONY: interop-0.5
-interop-0.5: build-tests ## Dialect 0.5 against stock Rust kitsune2 0.5.3 nodes, over their relay and ours (builds them once)
+interop-0.5: build-tests ## Every pairing against stock Rust kitsune2 0.5.3, over their relay and ours
 	@scripts/deps.sh interop
 	@tests/interop/run.sh --iroh $(BUILD)
 

@@ -6,8 +6,11 @@ patience. So a test on a loaded machine takes longer with the same result; one t
 arrives still ends.
 """
 
+import argparse
 import base64
+import collections.abc
 import concurrent.futures
+import dataclasses
 import glob
 import http.server
 import json
@@ -306,21 +309,21 @@ def digest_of(peer, space, count, patience, since=0):
                      progress=rf" HAVE {space} \d+ ").group(1)
 
 
-def run_one(name, test, build, rust):
+def run_one(test, build, rust):
     """Runs one test and returns whether it passed. Prints a line, and more after a failure."""
     world = World(build, rust)
     start = time.monotonic()
     try:
-        test(world)
-        print(f"ok   {name} ({time.monotonic() - start:.1f} s)", flush=True)
+        test.function(world)
+        print(f"ok   {test.name} ({time.monotonic() - start:.1f} s)", flush=True)
         return True
     except Exception as error:  # a test's failure must not end the others
         text = str(error) if isinstance(error, Failure) else traceback.format_exc()
-        said = f"FAIL {name} ({time.monotonic() - start:.1f} s)\n  {text}"
+        said = f"FAIL {test.name} ({time.monotonic() - start:.1f} s)\n  {text}"
         logs = os.environ.get("K2_INTEROP_LOGS")
         for proc in world.procs:
             if logs:  # all that each process said, for whoever looks into it
-                with open(os.path.join(logs, f"{name}.{proc.label}.log".replace(" ", "_")), "w") as file:
+                with open(os.path.join(logs, f"{test.name}.{proc.label}.log".replace(" ", "_")), "w") as file:
                     file.write("\n".join(proc.lines) + "\n--- stderr\n" + proc.errors())
             if proc.errors():
                 said += f"\n  stderr of {proc.label}:\n    " + proc.errors().replace("\n", "\n    ")
@@ -330,13 +333,49 @@ def run_one(name, test, build, rust):
         world.close()
 
 
-def run(tests, build, rust, only):
-    """Runs (name, function, waits) whose name holds one of `only`; prints a line each and the closing line. Those that
-    mostly wait run beside the others."""
-    chosen = [test for test in tests if not only or any(part in test[0] for part in only)]
+@dataclasses.dataclass
+class Test:
+    name: str
+    function: collections.abc.Callable
+    waits: bool = False  # it needs minutes and hardly any processor
+    stands_for_its_kind: bool = True
+
+
+class Tests(list):
+    """What the decorator `register` has collected."""
+
+    def register(self, *params, one=None, waits=False):
+        """Registers a function once for each tuple of parameters, with the parameters in its name. `one`: the tuple
+        that is run when each kind of test is run with one pairing; the first one unless said. `waits`: as in Test."""
+        params = params or [()]
+        one = params[0] if one is None else one
+        assert one in params, f"{one} is none of {params}"
+
+        def decorator(function):
+            for args in params:
+                name = function.__name__ + "".join(f" {a}" for a in args)
+                self.append(Test(name, lambda world, a=args: function(world, *a), waits, args == one))
+            return function
+        return decorator
+
+
+def arguments():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--rust", required=True)
+    parser.add_argument("--one-of-each", action="store_true", help="of each kind of test one pairing")
+    parser.add_argument("only", nargs="*")
+    return parser.parse_args()
+
+
+def run(tests, args):
+    """Runs the tests that `args` choose; prints a line each and the closing line. Those that mostly wait run beside the
+    others."""
+    chosen = [test for test in tests if not args.one_of_each or test.stands_for_its_kind]
+    chosen = [test for test in chosen if not args.only or any(part in test.name for part in args.only)]
     with concurrent.futures.ThreadPoolExecutor() as beside:
-        waiting = [beside.submit(run_one, name, test, build, rust) for name, test, waits in chosen if waits]
-        results = [run_one(name, test, build, rust) for name, test, waits in chosen if not waits]
+        waiting = [beside.submit(run_one, test, args.build, args.rust) for test in chosen if test.waits]
+        results = [run_one(test, args.build, args.rust) for test in chosen if not test.waits]
         results += [future.result() for future in waiting]
     passed = sum(results)
     print(f"{passed} passed, {len(results) - passed} failed")

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """C++ nodes and relay against stock Rust kitsune2 of one version, both ways round.
 
-usage: interop.py --build BUILD_DIR --rust DIR_OF_RUST_BINARIES [NAME_PART…]
+usage: interop.py --build BUILD_DIR --rust DIR_OF_RUST_BINARIES [--one-of-each] [NAME_PART…]
 Each test starts real processes on loopback and asserts on what they hold at the end.
 """
 
-import argparse
 import base64
 import contextlib
 import hashlib
@@ -18,22 +17,10 @@ import sys
 import time
 import urllib.request
 
-from harness import check, die_with_parent, digest_of, free_port, run
+from harness import Tests, arguments, check, die_with_parent, digest_of, free_port, run
 
-TESTS = []
-
-
-def test(*params, waits=False):
-    """Registers a function once for each tuple of parameters, with the parameters in its name. `waits`: it needs
-    minutes and hardly any processor."""
-    def register(function):
-        for args in params or [()]:
-            suffix = "".join(f" {a}" for a in args)
-            TESTS.append((function.__name__ + suffix, lambda world, f=function, a=args: f(world, *a), waits))
-        return function
-    return register
-
-
+TESTS = Tests()
+test = TESTS.register
 KINDS = ("cpp", "rust")
 
 
@@ -86,14 +73,14 @@ def exchange(world, left, right, count, smallest, largest, patience):
         time.sleep(0.1)
 
 
-@test(*itertools.product(KINDS, KINDS, KINDS))
+@test(*itertools.product(KINDS, KINDS, KINDS), one=("rust", "cpp", "rust"))
 def thousand_ops_each_way(world, relay, a, b):
     """Found by bootstrap, published, fetched both ways: 1,000 ops of 64 B to 40 kB from each side."""
     left, right = pair(world, relay, a, b, timeout_s=5 if a == b == "rust" else 60)
     exchange(world, left, right, 1000, 64, 40_000, 240)
 
 
-@test(*itertools.product(KINDS, [("cpp", "rust"), ("rust", "cpp")]))
+@test(*itertools.product(KINDS, [("cpp", "rust"), ("rust", "cpp")]), one=("cpp", ("rust", "cpp")))
 def notify_1_byte_to_1_megabyte(world, relay, nodes):
     left, right = pair(world, relay, *nodes)
     for size in (1, 16_000, 16_330, 16_380, 16_400, 65_536, 1_000_000):
@@ -104,7 +91,7 @@ def notify_1_byte_to_1_megabyte(world, relay, nodes):
             receiver.wait(rf" NOTIFY 0 {size} {expected}$", 60, since)
 
 
-@test((60,), (5,), (2,))
+@test((60,), (5,), (2,), one=(2,))
 def rust_timeouts(world, timeout_s):
     """The Rust side's short timeoutS does no harm: nodes connect, and stay connected over several of its idle
     limits."""
@@ -466,15 +453,11 @@ def sbd_compliance_suite(world):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--rust", required=True)
-    parser.add_argument("only", nargs="*")
-    args = parser.parse_args()
+    args = arguments()
     die_with_parent()
     if os.path.exists(os.path.join(args.rust, "sbd-tester")):  # it is built with one version of the peers only
         test()(sbd_compliance_suite)
-    return run(TESTS, args.build, args.rust, args.only)
+    return run(TESTS, args)
 
 
 if __name__ == "__main__":

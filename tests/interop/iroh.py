@@ -2,11 +2,10 @@
 """C++ nodes of dialects 0.5 and 0.4 against stock Rust kitsune2 0.5.3 and 0.4.1, through the stock relay and bootstrap
 server of 0.5.3 and ours. The name of the folder of the Rust binaries says which.
 
-usage: iroh.py --build BUILD_DIR --rust DIR_OF_RUST_BINARIES [NAME_PART…]
+usage: iroh.py --build BUILD_DIR --rust DIR_OF_RUST_BINARIES [--one-of-each] [NAME_PART…]
 As interop.py; what both can do is taken from there.
 """
 
-import argparse
 import hashlib
 import itertools
 import json
@@ -14,26 +13,15 @@ import os
 import subprocess
 import time
 
-from harness import check, die_with_parent, free_port, run
+from harness import Tests, arguments, check, die_with_parent, free_port, run
 from interop import KINDS, exchange, pair
 
-TESTS = []
-
-
-def test(*params):
-    """Registers a function once for each tuple of parameters, with the parameters in its name."""
-    def register(function):
-        for args in params or [()]:
-            suffix = "".join(f" {a}" for a in args)
-            TESTS.append((function.__name__ + suffix, lambda world, f=function, a=args: f(world, *a), False))
-        return function
-    return register
-
-
+TESTS = Tests()
+test = TESTS.register
 MIXED = [("cpp", "rust"), ("rust", "cpp")]
 
 
-@test(*((relay, *nodes) for relay in KINDS for nodes in itertools.product(KINDS, KINDS)))
+@test(*((relay, *nodes) for relay in KINDS for nodes in itertools.product(KINDS, KINDS)), one=("cpp", "rust", "cpp"))
 def notify_1_byte_to_50_megabytes(world, relay, *nodes):
     """Found by bootstrap, preflights both ways, then notifies both ways."""
     left, right = pair(world, relay, *nodes)
@@ -46,7 +34,7 @@ def notify_1_byte_to_50_megabytes(world, relay, *nodes):
             receiver.wait(rf" NOTIFY 0 {size} {expected}$", 120, since)
 
 
-@test(*itertools.product(KINDS, KINDS, KINDS))
+@test(*itertools.product(KINDS, KINDS, KINDS), one=("rust", "cpp", "rust"))
 def thousand_ops_each_way(world, relay, a, b):
     """Published, fetched both ways: 1,000 ops of 64 B to 40 kB from each side."""
     left, right = pair(world, relay, a, b)
@@ -108,7 +96,7 @@ def notify_until_heard(world, sender, receiver, size, patience):
     world.until(heard, patience, f"{sender.label} does not reach {receiver.label}", every=2)
 
 
-@test(*((relay, *nodes) for relay in KINDS for nodes in MIXED))
+@test(*((relay, *nodes) for relay in KINDS for nodes in MIXED), one=("rust", "cpp", "rust"))
 def relay_restarts(world, kind, a, b):
     """Relay and bootstrap server are killed and started again: the nodes return, and speak to each other."""
     port = free_port()
@@ -125,7 +113,7 @@ def relay_restarts(world, kind, a, b):
         notify_until_heard(world, sender, receiver, size, 120)
 
 
-@test(*((relay, *nodes) for relay in KINDS for nodes in itertools.product(KINDS, KINDS)))
+@test(*((relay, *nodes) for relay in KINDS for nodes in itertools.product(KINDS, KINDS)), one=("cpp", "cpp", "rust"))
 def authentication(world, kind, a, b):
     """A hook server decides: two nodes that it accepts meet, and one that it refuses, one whose decision is pending and
     one without material stay outside. The pending one comes in when it is accepted. The server starts again and knows
@@ -196,12 +184,8 @@ def share_and_fetch(world):
 
 if __name__ == "__main__":
     die_with_parent()
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--rust", required=True)
-    parser.add_argument("only", nargs="*")
-    args = parser.parse_args()
+    args = arguments()
     # The peer of 0.4.1 takes no material; ours of dialect 0.4 are tested without stock nodes.
     is_0_4 = os.path.basename(args.rust.rstrip("/")).startswith("0.4")
-    tests = [entry for entry in TESTS if not (is_0_4 and entry[0].startswith("authentication"))]
-    raise SystemExit(run(tests, args.build, args.rust, args.only))
+    tests = [test for test in TESTS if not (is_0_4 and test.name.startswith("authentication"))]
+    raise SystemExit(run(tests, args))
