@@ -77,16 +77,19 @@ asan: ## All quick tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/deps.sh build test ci
 	@$(call configure,sanitized,build/sanitized)
 	@cmake --build build/sanitized -j $(JOBS)
-	@ctest --test-dir build/sanitized --output-on-failure -j $(TEST_JOBS) -LE 'long|install|docs' -E '$(WAITING)'
+	@scripts/run_parts.py build/sanitized -j $(TEST_JOBS) -LE 'long|install|docs' -E '$(WAITING)'
 
+# Of the scripts those in which threads meet: sharing, fetching, losing a relay. Those about the machine (disk, clock,
+# links), about files and about damage have the same threads, and run without a sanitizer and in `make asan`.
+TSAN_PROGRAMS = unit_log unit_store unit_net unit_server unit_node unit_files
+TSAN_SCRIPTS = folder|fetcher_killed|sharer_restart|relay_restart|sources|missing_ops|tls|program|relay_operator|relay_auth|restart_at_once
 .PHONY: tsan
-# Without the scripts about the machine (disk, clock, links, …): they have the same threads and mostly wait.
 tsan: ## The tests with threads, and the program's, under ThreadSanitizer
 	@scripts/deps.sh build test
 	@$(call configure,tsan,build/tsan)
-	@cmake --build build/tsan -j $(JOBS) --target unit_log unit_store unit_net unit_server unit_node unit_files kitsune2_cli
-	@ctest --test-dir build/tsan --output-on-failure -j $(TEST_JOBS) -L 'unit|net' \
-	  -E 'NOT_BUILT|net\.(bad_link|clock_jumps|fd_limits|io_errors|full_disk|read_only_disk|kill_rounds|unreadable|existing_files|wrong_use)$$|$(WAITING)'
+	@cmake --build build/tsan -j $(JOBS) --target $(TSAN_PROGRAMS) kitsune2_cli
+	@scripts/run_parts.py build/tsan -j $(TEST_JOBS) -L 'unit|net' \
+	  -R '^($(subst $() ,|,$(TSAN_PROGRAMS)))\.|^net\.($(TSAN_SCRIPTS))$$' -E NOT_BUILT
 
 .PHONY: fuzz
 fuzz: ## Builds the libFuzzer targets and runs each for FUZZ_SECONDS (default 20)

@@ -44,15 +44,21 @@ function(k2_warnings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual $<$<BOOL:${K2_WERROR}>:-Werror>)
 endfunction()
 
-# k2_test(NAME DIR LABEL [LIBS…]): one GoogleTest program from all *.cpp below DIR; each test case is a ctest test.
+# k2_test(NAME DIR LABEL [ALONE FILTER] [ONE_THREAD FILTER] [LIBS…]): one GoogleTest program from all *.cpp below DIR.
+# Each test case is a ctest test; under a sanitizer, where to start a program takes up to 0.12 s of processor time,
+# several cases are one (k2_parts). The two filters are of GoogleTest.
+#   ALONE: what needs a process of its own, because it forks where other cases have had threads, or counts threads.
+#   ONE_THREAD: what starts no thread and takes long. The build with ThreadSanitizer, which has nothing to find there,
+#   leaves it out.
 function(k2_test name dir label)
+  cmake_parse_arguments(ARG "" "ALONE;ONE_THREAD" "" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${dir}/*.cpp")
   if(NOT sources)
     return()
   endif()
   add_executable(${name} ${sources})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/tests)
-  target_link_libraries(${name} PRIVATE ${ARGN} GTest::gtest GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE ${ARG_UNPARSED_ARGUMENTS} GTest::gtest GTest::gtest_main)
   k2_warnings(${name})
   if(label MATCHES "unit|net")
     # People wait for tests to compile, not to run: under a sanitizer this takes a third of the time.
@@ -67,5 +73,29 @@ function(k2_test name dir label)
     k2_precompile(${name} ${K2_PRECOMPILED} <gtest/gtest.h> <fstream> <random> <thread>)
   endif()
   include(GoogleTest)
-  gtest_discover_tests(${name} PROPERTIES LABELS ${label} TIMEOUT 300 DISCOVERY_TIMEOUT 60)
+  if(NOT K2_SANITIZE)
+    gtest_discover_tests(${name} PROPERTIES LABELS ${label} TIMEOUT 300 DISCOVERY_TIMEOUT 60)
+    return()
+  endif()
+  set(left_out "${ARG_ALONE}")
+  if(K2_SANITIZE MATCHES thread AND ARG_ONE_THREAD)
+    string(JOIN ":" left_out ${left_out} "${ARG_ONE_THREAD}")
+  endif()
+  k2_parts(${name} ${label} ${count} "-${left_out}")
+  if(ARG_ALONE)
+    gtest_discover_tests(${name} TEST_FILTER "${ARG_ALONE}" TEST_PREFIX ${name}. PROPERTIES LABELS ${label} TIMEOUT 300 DISCOVERY_TIMEOUT 60)
+  endif()
+endfunction()
+
+# k2_parts(PROGRAM LABEL SOURCES FILTER): the test cases that FILTER leaves, as ctest tests of several cases each, about
+# two sources' worth. GoogleTest deals the cases out, so each part has some of each source. scripts/run_parts.py counts
+# the cases.
+function(k2_parts name label sources filter)
+  math(EXPR parts "(${sources} + 1) / 2")
+  math(EXPR last "${parts} - 1")
+  foreach(part RANGE ${last})
+    add_test(NAME ${name}.part_${part} COMMAND ${name} --gtest_filter=${filter})
+    set_tests_properties(${name}.part_${part} PROPERTIES LABELS ${label} TIMEOUT 1800
+                         ENVIRONMENT "GTEST_TOTAL_SHARDS=${parts};GTEST_SHARD_INDEX=${part}")
+  endforeach()
 endfunction()
