@@ -87,15 +87,14 @@ function(k2_test name dir label)
   endif()
 endfunction()
 
-# k2_parts(PROGRAM LABEL SOURCES FILTER): the test cases that FILTER leaves, as ctest tests of several cases each, about
-# two sources' worth. GoogleTest deals the cases out, so each part has some of each source. scripts/run_parts.py counts
-# the cases.
-function(k2_parts name label sources filter)
-  math(EXPR parts "(${sources} + 1) / 2")
+# k2_parts(PROGRAM LABEL PARTS FILTER): the test cases that FILTER leaves, as ctest tests of several cases each; one for
+# each source is about right. GoogleTest deals the cases out, so a part has some of each source. scripts/run_parts.py
+# counts the cases.
+function(k2_parts name label parts filter)
   math(EXPR last "${parts} - 1")
   foreach(part RANGE ${last})
     add_test(NAME ${name}.part_${part} COMMAND ${name} --gtest_filter=${filter})
-    set_tests_properties(${name}.part_${part} PROPERTIES LABELS ${label} TIMEOUT 1800
+    set_tests_properties(${name}.part_${part} PROPERTIES LABELS ${label} TIMEOUT 3600
                          ENVIRONMENT "GTEST_TOTAL_SHARDS=${parts};GTEST_SHARD_INDEX=${part}")
   endforeach()
 endfunction()

@@ -25,7 +25,7 @@ build_peers() (
   mkdir -p "$CARGO_TARGET_DIR/$version"
   # Not in the middle of another version: all leave their programs in one folder.
   exec 9>"$CARGO_TARGET_DIR/peers.lock"
-  flock 9
+  flock -n 9 || { echo "interop: waits for another process that builds peers"; flock 9; }
   cargo build --locked --config interop/rust/profile.toml --manifest-path "$folder/Cargo.toml"
   case $version in
     0.3.2) programs+=" sbd-tester" ;;
