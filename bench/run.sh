@@ -2,7 +2,8 @@
 # Builds all sides and runs the comparisons. usage: bench/run.sh [quick]
 #
 # quick: the rows that need no foreign program, with small sizes. Otherwise these variables count:
-#   PARTS="a b c d folder"  what to run; also "distance": W1 to W3 and one op through a line that delays and throttles
+#   PARTS="a b c d gossip folder"  what to run; also "distance": W1 to W3 and one op through a line that delays and
+#                           throttles
 #   REPS=5 (3 if quick), FOLDER_MIB=1024
 #   K2_LIBTORRENT_PYTHON    a Python with libtorrent 2.1.1, to run beside ours over that line
 #   K2_PEERS_TARGET, K2_ANCHOR_TARGET  where the foreign programs are built
@@ -11,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-full}
 reps=${REPS:-$([[ $mode == quick ]] && echo 3 || echo 5)}
-parts=" ${PARTS:-a b c d folder} "
+parts=" ${PARTS:-a b c d gossip folder} "
 out=bench/results/$(date +%Y%m%d-%H%M%S)-$mode
 mkdir -p bench/results
 ours=build/bench/bench
@@ -54,6 +55,9 @@ fi
 if [[ $parts == *" d "* ]]; then
   if [[ $mode == quick ]]; then $ours/scale 50 200; else $ours/scale; fi | tee "$out-scale.jsonl"
   $ours/relay_bench "$([[ $mode == quick ]] && echo 1 || echo 3)" | tee "$out-relay.txt"
+fi
+if [[ $parts == *" gossip "* ]]; then
+  K2_STOCK=$([[ $mode == quick ]] && echo 0 || echo 1) REPS=$reps bench/gossip.sh $ours | tee "$out-gossip.txt"
 fi
 if [[ $parts == *" distance "* ]]; then
   beside=()
