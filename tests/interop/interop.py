@@ -351,6 +351,23 @@ def a_stock_node_among_ours_finds_what_it_lacks_and_itself_in_sync(world, relay)
     check(rust.count(r" DISCONNECTED ") == 0 and cpp.count(r" DISCONNECTED ") == 0, "a connection was closed")
 
 
+@test(("cpp", "rust", "rust"), ("cpp", "cpp", "rust"))
+def three_nodes_of_disjoint_histories_come_to_the_same(world, *kinds):
+    """Each node begins with ops of its own, of minutes to three years, and none is published. All get all of them by
+    gossip, and claim to store everything."""
+    _, addr = world.relay("cpp")
+    peers = [world.peer(kind, "abc"[i], addr, gossip_ms=1000) for i, kind in enumerate(kinds)]
+    ages = (600, 30 * 3600, 200 * 86400, 1090 * 86400)
+    for peer in peers:
+        for age in ages:
+            peer.send(f"ops 60 64 1000 x{age} {age}")
+            peer.wait(r" OK ops", 60)
+    sums = {digest_of(peer, 0, 60 * len(ages) * len(peers), 120) for peer in peers}
+    check(len(sums) == 1, "different ops")
+    world.until(lambda: arcs_listed(addr, "interop") == len(peers) * [[0, 2**32 - 1]], 120, "an arc is not full")
+    check(all(peer.count(r" DISCONNECTED ") == 0 for peer in peers), "a connection was closed")
+
+
 def as_if_stored_earlier(data, hours):
     """Makes it look as if the ops of the stopped node in folder `data` had been stored `hours` earlier."""
     (path,) = [p for p in pathlib.Path(data).glob("*.db") if not p.name.endswith(".peers.db")]
