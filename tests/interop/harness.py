@@ -344,9 +344,10 @@ class Test:
 class Tests(list):
     """What the decorator `register` has collected."""
 
-    def register(self, *params, one=None, waits=False):
+    def register(self, *params, one=None, waits=False, rare=False):
         """Registers a function once for each tuple of parameters, with the parameters in its name. `one`: the tuple
-        that is run when each kind of test is run with one pairing; the first one unless said. `waits`: as in Test."""
+        that is run when each kind of test is run with one pairing; the first one unless said. `rare`: it takes
+        minutes, so none is run then. `waits`: as in Test."""
         params = params or [()]
         one = params[0] if one is None else one
         assert one in params, f"{one} is none of {params}"
@@ -354,7 +355,7 @@ class Tests(list):
         def decorator(function):
             for args in params:
                 name = function.__name__ + "".join(f" {a}" for a in args)
-                self.append(Test(name, lambda world, a=args: function(world, *a), waits, args == one))
+                self.append(Test(name, lambda world, a=args: function(world, *a), waits, args == one and not rare))
             return function
         return decorator
 

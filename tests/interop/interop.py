@@ -368,6 +368,21 @@ def three_nodes_of_disjoint_histories_come_to_the_same(world, *kinds):
     check(all(peer.count(r" DISCONNECTED ") == 0 for peer in peers), "a connection was closed")
 
 
+@test(("cpp", "rust"), ("rust", "cpp"), rare=True)
+def a_late_joiner_gets_20000_ops_of_all_ages(world, holder, joiner):
+    """Of minutes to three years, 20 ages of 1,000 ops each, none of them published. A stock node fetches so many in
+    several rounds, since its fetch has room for 16,384."""
+    _, addr = world.relay("cpp")
+    old = world.peer(holder, "old", addr, gossip_ms=1000)
+    for step in range(20):
+        age = int(300 * 1.947 ** step)  # the last: 3.0 years
+        old.send(f"ops 1000 64 300 x{step} {age}")
+        old.wait(r" OK ops", 60)
+    held = digest_of(old, 0, 20_000, 120)
+    new = world.peer(joiner, "new", addr, gossip_ms=1000)
+    check(digest_of(new, 0, 20_000, 240) == held, "different ops")
+
+
 def as_if_stored_earlier(data, hours):
     """Makes it look as if the ops of the stopped node in folder `data` had been stored `hours` earlier."""
     (path,) = [p for p in pathlib.Path(data).glob("*.db") if not p.name.endswith(".peers.db")]
