@@ -3,7 +3,6 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 
-#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -11,26 +10,11 @@
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/relay_server.hpp"
 #include "log/log.hpp"
+#include "server/iroh/quic_refusal.hpp"
 
 namespace kitsune2::cli {
 
 namespace {
-
-/// The port at which iroh's nodes ask a relay for their own address.
-constexpr const char* kDiscoveryPort = "7842";
-
-/// That port of each address in `listen`, but not of loopback: several relays for tests must not compete for it.
-std::vector<std::string> discovery_addresses(const std::vector<std::string>& listen) {
-  std::vector<std::string> out;
-  for (const std::string& address : listen) {
-    const std::string host = address.substr(0, address.rfind(':'));
-    const bool is_name = host.find_first_not_of("0123456789.") != std::string::npos && !host.starts_with('[');
-    const bool loopback = host.starts_with("127.") || host == "[::1]";
-    std::string there = host + ':' + kDiscoveryPort;
-    if (!loopback && !is_name && std::find(out.begin(), out.end(), there) == out.end()) out.push_back(std::move(there));
-  }
-  return out;
-}
 
 RelayServerOptions options_of(const RelayArgs& args) {
   RelayServerOptions options;
@@ -47,7 +31,7 @@ RelayServerOptions options_of(const RelayArgs& args) {
   if (args.quic_bind_addr) {
     if (!args.quic_bind_addr->empty()) options.quic_listen = {*args.quic_bind_addr};
   } else if (!args.no_iroh) {
-    options.quic_listen = discovery_addresses(options.listen);
+    options.quic_listen = server::discovery_addresses(options.listen);
   }
   options.disable_rate_limiting = args.disable_rate_limiting;
   options.trusted_ip_header = args.trusted_ip_header;

@@ -46,6 +46,10 @@ struct NodeOptions {
   /// Runs a relay and bootstrap server inside this node at "host:port" (port 0: any) and uses it. It serves nodes of
   /// every dialect. Its address for other nodes is `relay`, if that is given too.
   std::string listen = {};
+  /// The UDP address ("host:port") at which that relay refuses QUIC address discovery at once, so that a stock node of
+  /// 0.5 does not wait 3 s for it; empty: nowhere. One that is taken is logged as a warning and is no error. Not set:
+  /// port 7842 of the host of `listen` in dialects 0.4 and 0.5, unless that is loopback.
+  std::optional<std::string> quic_listen = {};
   /// Certificate and key (PEM) for `listen`; empty: no TLS.
   std::string tls_cert_file = {}, tls_key_file = {};
   /// Extra trust root (PEM) for relays with TLS (wss, https).

@@ -20,6 +20,7 @@
 #include "node/builder/store_paths.hpp"
 #include "node/config/config_table.hpp"
 #include "node/metrics.hpp"
+#include "server/iroh/quic_refusal.hpp"
 
 namespace kitsune2 {
 namespace {
@@ -190,6 +191,11 @@ struct Node::Impl {
     }
     if (!options.listen.empty()) {
       relay_options.listen = {options.listen};
+      if (options.quic_listen) {
+        if (!options.quic_listen->empty()) relay_options.quic_listen = {*options.quic_listen};
+      } else if (uses_iroh(*dialect)) {
+        relay_options.quic_listen = server::discovery_addresses(relay_options.listen);
+      }
       relay_options.limit_ip_kbps = kEmbeddedRelayKbps;
       relay_options.limit_ip_byte_burst = kEmbeddedRelayBurst;
       relay_options.limit_http_percent = kEmbeddedHttpPercent;

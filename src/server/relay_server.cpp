@@ -65,7 +65,8 @@ class Serving {
         return make_error(Errc::invalid_argument, "quic_listen: " + responder.error().message);
       }
       if (!responder) {
-        log::warn("relay", responder.error().message + "; nodes of dialect 0.5 start a few seconds later");
+        log::warn("relay", responder.error().message +
+                               "; unless another relay has the port, stock nodes of dialect 0.5 start 3 s later");
         continue;
       }
       (*responder)->start();

@@ -1,7 +1,8 @@
-// Writes the packet by which the relay refuses QUIC.
+// Writes the packet by which the relay refuses QUIC, and says where it is asked.
 #include "server/iroh/quic_refusal.hpp"
 
-#include <vector>
+#include <algorithm>
+#include <utility>
 
 namespace kitsune2::server {
 
@@ -30,6 +31,19 @@ std::optional<Bytes> refuse_quic(ByteView datagram) {
   out.insert(out.end(), to.begin(), to.end());
   out.insert(out.end(), 4, version[0] == 0x1a ? 0x2a : 0x1a);  // reserved: 0x?a?a?a?a
   return Bytes(std::move(out));
+}
+
+std::vector<std::string> discovery_addresses(const std::vector<std::string>& listen) {
+  constexpr const char* kPort = "7842";
+  std::vector<std::string> out;
+  for (const std::string& address : listen) {
+    const std::string host = address.substr(0, address.rfind(':'));
+    const bool is_name = host.find_first_not_of("0123456789.") != std::string::npos && !host.starts_with('[');
+    const bool loopback = host.starts_with("127.") || host == "[::1]";
+    std::string there = host + ':' + kPort;
+    if (!loopback && !is_name && std::find(out.begin(), out.end(), there) == out.end()) out.push_back(std::move(there));
+  }
+  return out;
 }
 
 }  // namespace kitsune2::server

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "kitsune2/bytes.hpp"
 
@@ -16,5 +18,9 @@ namespace kitsune2::server {
 ///  Q2  The version offered is never that of the client, who would have to ignore the answer.
 /// Pure.
 std::optional<Bytes> refuse_quic(ByteView datagram);
+
+/// The UDP addresses at which stock nodes ask a relay that listens at `listen` ("host:port" each): port 7842 of each,
+/// but not of loopback, where several relays of tests would compete for it, nor of a host that is a name. Pure.
+std::vector<std::string> discovery_addresses(const std::vector<std::string>& listen);
 
 }  // namespace kitsune2::server
