@@ -59,6 +59,7 @@ struct CoreFetchConfig {
 
 /// Config section `corePublish`. 0.2.2 has no keys here.
 struct CorePublishConfig {
+  std::uint32_t max_metadata_bytes = 1024;   ///< of one op, published or received; `PublishOp`
   std::uint32_t max_ids_per_message = 4096;  ///< a longer publish is split
 };
 

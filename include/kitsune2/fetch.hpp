@@ -87,6 +87,7 @@ struct FetchStats {
   std::uint64_t pairs_dropped_unserved = 0;      ///< given up: the peer can be reached and never sent the op
   /// Requested by peers and held, but too large for one message of the transport.
   std::uint64_t ops_too_large = 0;
+  std::uint64_t metadata_dropped = 0;  ///< of ops that are fetched without it, because there was no room for it
 };
 
 /// What the fetch module tells its listeners (`Fetch::subscribe`). All run on the strand; all are optional.
@@ -109,6 +110,9 @@ struct FetchEvents {
       {};
   /// `count` ops of `peer` failed the policy or were refused by the store. `first`: the reason for the first one.
   std::function<void(const Url& peer, std::uint64_t count, const Error& first)> ops_invalid = {};
+  /// `ops` were fetched from `peer`, which had published them with this metadata, and are durable now. Called before
+  /// `ops_stored`, which reports them like all others.
+  std::function<void(const Url& peer, const std::vector<PublishOp>& ops)> metadata_stored = {};
 };
 
 /// The fetch module of one space. Strand only. docs/protocol-fetch.md and src/core/fetch/fetch_core.hpp describe how it
@@ -129,6 +133,16 @@ class Fetch {
   /// handled; the peer need not offer it again. Errc::overloaded also if more than CoreFetchConfig::max_offered_bytes
   /// would be pending, or more than this peer's share of it.
   virtual void request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) = 0;
+  /// The same for ops that `peer` has published with metadata, which is kept while they are to be fetched from it: what
+  /// came first for an op stays. It goes to the policy and the store with the op. It is not kept over a restart. The
+  /// memory for it is bounded (src/core/fetch/metadata_book.hpp); an op beyond that is fetched without. Default:
+  /// without.
+  virtual void request_published_ops(std::vector<PublishOp> ops, const Url& peer, Handler<> done) {
+    std::vector<OpId> op_ids;
+    op_ids.reserve(ops.size());
+    for (PublishOp& op : ops) op_ids.push_back(std::move(op.op_id));
+    request_offered_ops(std::move(op_ids), peer, std::move(done));
+  }
   /// Sets the function that decides, for each offer, whether the ops are wanted. Empty: they always are. The space sets
   /// it to the application's `SpaceHandler::accept_offered_ops`.
   virtual void set_offer_filter(std::function<bool(const Url& peer)> wanted) = 0;

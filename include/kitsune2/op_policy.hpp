@@ -27,6 +27,16 @@ struct StoredOp {
   friend auto operator<=>(const StoredOp&, const StoredOp&) = default;
 };
 
+/// A single op to be published, with the host's metadata. Rust: `PublishOp`.
+struct PublishOp {
+  OpId op_id;
+  /// Opaque to this library. It goes with the id to each peer to which the op is published, and there, when the op is
+  /// fetched from this node, to the policy (`OpPolicy::judge_incoming`) and the store (`OpStore::store_incoming_ops`).
+  /// It is neither stored here nor passed on by others, and gossip does not carry it. Empty: none.
+  Bytes metadata = {};
+  friend bool operator==(const PublishOp&, const PublishOp&) = default;
+};
+
 /// The largest message that a transport accepts unless configured otherwise: the default of
 /// `tx5Transport.messageSizeMax`.
 inline constexpr std::uint64_t kDefaultMaxMessageBytes = 64U << 20;
@@ -44,6 +54,14 @@ struct OpDescription {
   Timestamp created_at;
 };
 
+/// An op that was fetched, on its way to the store. Rust: `IncomingOp`.
+struct IncomingOp {
+  OpDescription description;
+  Bytes op_data;
+  /// What the peer that has sent the op had published with its id; empty: nothing.
+  Bytes metadata;
+};
+
 /// The host's rules for ops: computes id and creation time from the bytes, says whether they are valid, and where an id
 /// is on the ring. Pure and thread-safe: called on the strand and on store threads. If `describe` throws, the op is
 /// refused (Errc::internal with the exception's message). The same bytes must always give the same answer, on every
@@ -56,6 +74,13 @@ class OpPolicy {
   /// The location of an op on the ring, computed from its id alone, because stores look up ids by location. Default:
   /// the reference's, the XOR of the id's groups of four bytes.
   virtual std::uint32_t location(ByteView op_id) const noexcept { return dht_location(op_id); }
+  /// Whether an op that was fetched may be stored, which `describe` has accepted. `metadata`: what the peer that sent
+  /// it had published with its id; empty if nothing (it came by gossip, the dialect has none, there was no room for
+  /// more, or this node was restarted). An error refuses the op as one of `describe` does, and counts against the peer.
+  /// Called on the strand, for fetched ops only; the op's bytes and id do not depend on it. Default: every op may.
+  virtual Result<void> judge_incoming(const OpDescription& /*op*/, ByteView /*op_data*/, ByteView /*metadata*/) const {
+    return {};
+  }
   /// A stable name, kept in the database so that a store is not opened with another policy: "sha256", "memory-op". It
   /// identifies the whole policy: one with other ids, times or locations needs another name.
   virtual std::string_view name() const = 0;

@@ -216,6 +216,15 @@ class OpStore {
   /// is found by a check, or when the op is read after the store was reopened; it counts as damage then.
   virtual void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) = 0;
 
+  /// The same for fetched ops of which some came with metadata. For a host's store that wants it. Default, and in the
+  /// shipped stores: `store_described_ops`, so the metadata is not kept, as in the reference's own store.
+  virtual void store_incoming_ops(std::vector<IncomingOp> ops, Handler<ProcessedOps> done) {
+    std::vector<std::pair<OpDescription, Bytes>> plain;
+    plain.reserve(ops.size());
+    for (IncomingOp& op : ops) plain.emplace_back(std::move(op.description), std::move(op.op_data));
+    store_described_ops(std::move(plain), std::move(done));
+  }
+
   /// Returns the held ones among `op_ids`, in the order given, each at most once. Stops before the op that would exceed
   /// `max_bytes` (but returns at least one); the caller asks again for the rest.
   virtual void retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) = 0;

@@ -38,6 +38,8 @@ struct PublishStats {
 ///  P3  A message that does not decode closes the connection.
 ///  P4  A flood from one peer affects no other peer: for each peer, waiting ids and infos per second are bounded; more
 ///      are dropped and counted.
+///  P5  In dialects whose messages carry it, an id may have metadata of the host, which goes to fetch with it. An entry
+///      with more than CorePublishConfig::max_metadata_bytes is left out and counted as refused, as in the reference.
 class Publish {
  public:
   virtual ~Publish() = default;
@@ -45,6 +47,15 @@ class Publish {
   /// failure ends the call. Without ids it succeeds and sends nothing. Errors: the transport's; Errc::overloaded if too
   /// many ids are waiting to be sent; Errc::cancelled after `stop`.
   virtual void publish_ops(std::vector<OpId> op_ids, const Url& target, Handler<> done) = 0;
+  /// The same with metadata for some or all of them. In a dialect whose messages carry none
+  /// (`publish_carries_metadata`), only the ids are sent. Errc::invalid_argument: one is longer than
+  /// CorePublishConfig::max_metadata_bytes; nothing is sent. Default: only the ids are sent.
+  virtual void publish_ops_with_metadata(std::vector<PublishOp> ops, const Url& target, Handler<> done) {
+    std::vector<OpId> op_ids;
+    op_ids.reserve(ops.size());
+    for (PublishOp& op : ops) op_ids.push_back(std::move(op.op_id));
+    publish_ops(std::move(op_ids), target, std::move(done));
+  }
   /// Sends an agent info to `target`. Errc::invalid_argument: it is null, or of another space.
   virtual void publish_agent(AgentInfoPtr info, const Url& target, Handler<> done) = 0;
   /// Sets a function that is called for a peer if ids published to it may not have arrived: the transport failed to

@@ -51,6 +51,8 @@ constexpr FetchCounter kFetchCounters[] = {
      &FetchStats::pairs_dropped_unserved},
     {"kitsune2_fetch_ops_too_large_total", "Ops that peers asked for and that no message can carry.",
      &FetchStats::ops_too_large},
+    {"kitsune2_fetch_metadata_dropped_total", "Ops that are fetched without their metadata: there was no room for it.",
+     &FetchStats::metadata_dropped},
 };
 
 struct PublishCounter {

@@ -96,6 +96,16 @@ void FaultStore::store_described_ops(std::vector<std::pair<OpDescription, Bytes>
   });
 }
 
+void FaultStore::store_incoming_ops(std::vector<IncomingOp> ops, Handler<ProcessedOps> done) {
+  batches_.push_back(ops.size());
+  for (const IncomingOp& op : ops) {
+    if (!op.metadata.empty()) described_.push_back({op.description.op_id, op.metadata});
+  }
+  write<ProcessedOps>(std::move(done), [this, ops = std::move(ops)](Handler<ProcessedOps> h) {
+    inner_->store_incoming_ops(ops, std::move(h));
+  });
+}
+
 void FaultStore::retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) {
   ids_retrieved_ += op_ids.size();
   read<std::vector<MetaOp>>(std::move(done), [this, op_ids = std::move(op_ids), max_bytes](auto h) {

@@ -10,20 +10,28 @@ namespace {
 struct OpsBody {
   Dialect dialect;
   std::span<const OpId> op_ids;
+  std::span<const Bytes> metadata;
 
+  ByteView metadata_of(std::size_t i) const { return metadata.empty() ? ByteView() : metadata[i].view(); }
+  std::size_t entry_size(std::size_t i) const {
+    const std::size_t with = metadata_of(i).size();
+    return bytes_field_size(op_ids[i].size()) + (with == 0 ? 0 : bytes_field_size(with));
+  }
   std::size_t size() const {
     std::size_t out = 0;
-    for (const OpId& id : op_ids) {
-      const std::size_t one = bytes_field_size(id.size());
-      out += publish_carries_metadata(dialect) ? bytes_field_size(one) : one;
+    for (std::size_t i = 0; i < op_ids.size(); ++i) {
+      out += publish_carries_metadata(dialect) ? bytes_field_size(entry_size(i)) : bytes_field_size(op_ids[i].size());
     }
     return out;
   }
   template <class Sink>
   void operator()(Sink& sink) const {
     if (!publish_carries_metadata(dialect)) return put_items(sink, 1, op_ids);
-    for (const OpId& id : op_ids) {
-      put_sized(sink, 1, bytes_field_size(id.size()), [&](auto& s) { put_item(s, 1, id); });
+    for (std::size_t i = 0; i < op_ids.size(); ++i) {
+      put_sized(sink, 1, entry_size(i), [&](auto& s) {
+        put_item(s, 1, op_ids[i]);
+        put_bytes(s, 2, metadata_of(i));
+      });
     }
   }
 };
@@ -90,8 +98,9 @@ Result<PublishMessage> decode_publish(Dialect dialect, const Bytes& data, const 
   }
 }
 
-Bytes encode_publish_ops(Dialect dialect, std::span<const OpId> op_ids) {
-  const OpsBody body{dialect, op_ids};
+Bytes encode_publish_ops(Dialect dialect, std::span<const OpId> op_ids, std::span<const Bytes> metadata) {
+  K2_ASSERT(metadata.empty() || metadata.size() == op_ids.size());
+  const OpsBody body{dialect, op_ids, metadata};
   return build_typed(kOps, body.size(), body);
 }
 

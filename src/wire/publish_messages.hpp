@@ -27,8 +27,9 @@ struct PublishMessage {
 Result<PublishMessage> decode_publish(Dialect dialect, const Bytes& data, const WireLimits& limits = {});
 
 // Bodies for Transport::send_module, in one allocation; each payload is copied once.
-/// Without metadata.
-Bytes encode_publish_ops(Dialect dialect, std::span<const OpId> op_ids);
+/// `metadata`: of each of `op_ids`, empty ones for none; or nothing at all, and always nothing in a dialect whose
+/// messages carry none.
+Bytes encode_publish_ops(Dialect dialect, std::span<const OpId> op_ids, std::span<const Bytes> metadata = {});
 /// `signed_json`: AgentInfoSigned::encode(). The same in each dialect.
 Bytes encode_publish_agent(std::string_view signed_json);
 

@@ -23,8 +23,9 @@ void try_publish(Dialect dialect, const Bytes& message) {
     for (const OpId& id : ids) K2_ASSERT(!id.empty() && id.size() <= limits.max_id_bytes);
     K2_ASSERT(decoded->metadata.size() == (publish_carries_metadata(dialect) ? ids.size() : 0));
     for (const Bytes& metadata : decoded->metadata.slices()) K2_ASSERT(fuzz::inside(message, metadata));
-    const auto second = wire::decode_publish(dialect, wire::encode_publish_ops(dialect, ids), limits);
-    K2_ASSERT(second.has_value() && second->op_ids.ids<OpId>() == ids);
+    const std::vector<Bytes> metadata = decoded->metadata.slices();
+    const auto second = wire::decode_publish(dialect, wire::encode_publish_ops(dialect, ids, metadata), limits);
+    K2_ASSERT(second.has_value() && second->op_ids.ids<OpId>() == ids && second->metadata.slices() == metadata);
     return;
   }
   K2_ASSERT(fuzz::inside(message, decoded->agent_info) && decoded->agent_info.size() <= limits.max_text_bytes);

@@ -57,7 +57,17 @@ struct PeerSpace : SpaceHandler {
   void recv_notify(const Url&, const SpaceId&, Bytes data) override {
     say("NOTIFY " + std::to_string(index) + ' ' + std::to_string(data.size()) + ' ' + to_hex(sha256(data)));
   }
+  /// Ops that came with the metadata that peers of these tests publish: the first bytes of the id.
+  void on_space_created(Space& space) override {
+    ear = space.fetch().subscribe({.metadata_stored = [this](const Url&, const std::vector<PublishOp>& ops) {
+      for (const auto& op : ops) described += op.metadata == about(op.op_id) ? 1 : 0;
+      say("METADATA " + std::to_string(index) + ' ' + std::to_string(described));
+    }});
+  }
+  static Bytes about(const OpId& id) { return Bytes::copy_of(id.view().first(8)); }
   std::size_t index;
+  std::size_t described = 0;
+  std::shared_ptr<void> ear;
 };
 
 struct PeerHandler : KitsuneHandler {
@@ -134,9 +144,11 @@ struct Peer {
             if (!r) say("FAILED " + word + ' ' + url.to_string() + ' ' + r.error().to_string());
           };
           node->run([&] {
-            if (word == "publish")
-              spaces[i]->publish().publish_ops(own[i], url, told);
-            else
+            if (word == "publish") {
+              std::vector<PublishOp> ops;
+              for (const auto& id : own[i]) ops.push_back({id, PeerSpace::about(id)});
+              spaces[i]->publish().publish_ops_with_metadata(std::move(ops), url, told);
+            } else
               spaces[i]->send_notify(url, payload, told);
           });
         }

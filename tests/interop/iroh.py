@@ -41,6 +41,16 @@ def thousand_ops_each_way(world, relay, a, b):
     exchange(world, left, right, 1000, 64, 40_000, 240)
 
 
+@test()
+def metadata_of_published_ops(world):
+    """What a node of 0.5 publishes with an op id comes with the op, and what ours publishes disturbs no stock node."""
+    if world.network() != "0.5":
+        return  # 0.4.1 has none
+    left, right = pair(world, "rust", "cpp", "rust")
+    exchange(world, left, right, 100, 64, 2000, 240)
+    left.wait(r" METADATA 0 100$", 20)
+
+
 @test(*MIXED)
 def a_few_large_ops(world, a, b):
     left, right = pair(world, "rust", a, b)

@@ -29,8 +29,8 @@ namespace kitsune2::testing {
 ///  F4  Events of the other store are delivered on this store's runtime, none from before its start, and each before
 ///      the handlers that run after it there.
 ///
-/// The writes are process_incoming_ops, store_described_ops, add_pending, remove_pending_source, remove_pending and
-/// store_slice_hash; all others are reads. Strand only.
+/// The writes are process_incoming_ops, store_described_ops, store_incoming_ops, add_pending, remove_pending_source,
+/// remove_pending and store_slice_hash; all others are reads. Strand only.
 class FaultStore final : public OpStore {
  public:
   FaultStore(Runtime& runtime, std::shared_ptr<OpStore> inner);
@@ -57,11 +57,14 @@ class FaultStore final : public OpStore {
   std::uint64_t ids_retrieved() const { return ids_retrieved_; }
   /// The number of ops in each call of process_incoming_ops and store_described_ops so far.
   const std::vector<std::size_t>& batches() const { return batches_; }
+  /// The ops that came with metadata so far, in the order of the calls, whether they were stored or not.
+  const std::vector<PublishOp>& described() const { return described_; }
 
   void close() override { inner_->close(); }
   std::shared_ptr<void> subscribe(OpStoreEvents events) override;
   void process_incoming_ops(std::vector<Bytes> ops, Handler<ProcessedOps> done) override;
   void store_described_ops(std::vector<std::pair<OpDescription, Bytes>> ops, Handler<ProcessedOps> done) override;
+  void store_incoming_ops(std::vector<IncomingOp> ops, Handler<ProcessedOps> done) override;
   void retrieve_ops(std::vector<OpId> op_ids, std::uint64_t max_bytes, Handler<std::vector<MetaOp>> done) override;
   void filter_out_existing_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) override;
   void filter_out_intact_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) override;
@@ -105,6 +108,7 @@ class FaultStore final : public OpStore {
   std::vector<Task> held_;
   std::uint64_t writes_ = 0, reads_ = 0, ids_retrieved_ = 0;
   std::vector<std::size_t> batches_;
+  std::vector<PublishOp> described_;
   Lifetime lifetime_;
 };
 

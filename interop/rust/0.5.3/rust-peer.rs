@@ -135,7 +135,7 @@ impl Node {
                         let (s, own, log) = (self.spaces[i].clone(), self.own[i].clone(), self.log.clone());
                         // a peer that is gone holds its own task up, no other
                         tokio::spawn(async move {
-                            if let Err(e) = s.publish().publish_ops(plain(own), url.clone()).await {
+                            if let Err(e) = s.publish().publish_ops(described(own), url.clone()).await {
                                 log.p(format!("FAILED publish {url} {e}"));
                             }
                         });
@@ -199,6 +199,16 @@ impl Node {
 
 fn plain(ids: Vec<OpId>) -> Vec<PublishOp> {
     ids.into_iter().map(|op_id| PublishOp { op_id, metadata: None }).collect()
+}
+
+/// Each id has its first bytes as metadata, so that the other side can tell whether it came with its op.
+fn described(ids: Vec<OpId>) -> Vec<PublishOp> {
+    ids.into_iter()
+        .map(|op_id| {
+            let metadata = Some(Bytes::copy_from_slice(&op_id[..8]));
+            PublishOp { op_id, metadata }
+        })
+        .collect()
 }
 
 /// K2FetchMessage { 1: REQUEST, 2: FetchRequest { repeated 1: op id } }; the crate keeps its own encoder private.

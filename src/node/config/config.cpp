@@ -452,8 +452,10 @@ std::string Config::reference_markdown() {
                      [&](std::optional<Dialect>*) -> std::string { return dialects(", ") + ", null"; }},
           slot);
       out << "| `" << key.name << "` | `" << printed(slot).dump() << "` | " << range << " | "
-          << (key.reference ? "yes" : "ours") << " | " << (key.at_run_time ? "yes" : "no") << " | " << key.doc
-          << " |\n";
+          << (!key.since.empty() ? key.since
+              : key.reference    ? "yes"
+                                 : "ours")
+          << " | " << (key.at_run_time ? "yes" : "no") << " | " << key.doc << " |\n";
     }
     out << '\n';
   }

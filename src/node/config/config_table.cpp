@@ -173,6 +173,11 @@ const std::array kCoreFetch = {
 };
 
 const std::array kCorePublish = {
+    Key{.name = "maxMetadataBytes",
+        .slot = K2_SLOT(core_publish.max_metadata_bytes),
+        .doc = "Metadata of one op, in bytes. An op with more is neither published nor taken from a peer.",
+        .max = 65'536,
+        .since = "0.5.3"},
     Key{.name = "maxIdsPerMessage",
         .slot = K2_SLOT(core_publish.max_ids_per_message),
         .doc = "Op ids in one publish message. A longer publish is split.",

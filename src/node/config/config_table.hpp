@@ -37,6 +37,8 @@ struct Key {
   /// The path of the key that has replaced this one: the old name is still read, but not together with the new one, and
   /// never printed. Empty: this is not an old name.
   std::string_view now = {};
+  /// The version of kitsune2 in which the key exists, if it is another one than its section's.
+  std::string_view since = {};
 };
 
 struct Section {

@@ -123,6 +123,7 @@ void CoreFetch::on_sent(Unsent request, const Result<void>& result) {
 
 void CoreFetch::on_given_up(const FetchGivenUp& gone, std::string_view why) {
   stats_.pairs_dropped_unresponsive += gone.pairs;
+  metadata_.forget_source(gone.source);
   log::info(kArea, gone.source.to_string() + " " + std::string(why) + "; dropping " + std::to_string(gone.pairs) +
                        " requests to it; " + std::to_string(gone.orphaned.size()) +
                        " of these ops have no other source");
@@ -136,6 +137,9 @@ void CoreFetch::on_given_up(const FetchGivenUp& gone, std::string_view why) {
 void CoreFetch::on_unserved(std::vector<FetchUnserved> dropped) {
   for (const FetchUnserved& item : dropped) {
     stats_.pairs_dropped_unserved += item.op_ids.size();
+    if (!metadata_.empty()) {
+      for (const OpId& id : item.op_ids) metadata_.forget(id, item.source);
+    }
     if (unserved_gate_.open(runtime_.now())) {
       log::info(kArea, item.source.to_string() + " was asked repeatedly for " + std::to_string(item.op_ids.size()) +
                            " ops and never sent them; the first is " + item.op_ids.front().to_string() +
@@ -316,7 +320,13 @@ void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
   for (; message.next < message.slices.size() && weight < most; ++message.next) {
     auto& slice = message.slices[message.next];
     weight += kNamingBytes + slice.size();
-    auto description = call_for_result("the op policy", [&] { return policy.describe(slice); });
+    auto description = call_for_result("the op policy", [&]() -> Result<OpDescription> {
+      auto described = policy.describe(slice);
+      if (!described) return described;
+      const Bytes metadata = metadata_.empty() ? Bytes() : metadata_.find(described->op_id, message.peer);
+      if (const auto may = policy.judge_incoming(*described, slice, metadata); !may) return may.error();
+      return described;
+    });
     if (!description) {
       refuse_ops(message.peer, 1);
       ++invalid;
@@ -390,7 +400,8 @@ void CoreFetch::on_answered(Arrived& message) {
     switch (answer.verdicts[i]) {
       case FetchVerdict::wanted:
         if (is_sparse) slices[i] = slices[i].compact();
-        if (!writer_.add(true, std::move(message.descriptions[i]), std::move(slices[i]))) {
+        if (!writer_.add(true, std::move(message.descriptions[i]), std::move(slices[i]),
+                         metadata_.empty() ? Bytes() : metadata_.find(message.ids[i], peer))) {
           core_.on_store_failed({&message.ids[i], 1}, now);  // no room: it will be requested again
         }
         break;
@@ -444,7 +455,11 @@ std::vector<CoreFetch::Refused> CoreFetch::take_refused(std::vector<FetchedRun>&
       return true;
     });
     if (refused.empty()) continue;
+    std::erase_if(run.described, [&](const PublishOp& op) { return !held.contains(op.op_id); });
     core_.on_stored(refused, runtime_.now());  // it would refuse them the next time too
+    if (!metadata_.empty()) {
+      for (const OpId& id : refused) metadata_.forget(id);
+    }
     forget_later(run.peer, refused);
     out.emplace_back(run.peer, refused.size());
   }
@@ -472,6 +487,7 @@ void CoreFetch::on_store_failed(const std::vector<FetchedRun>& runs, const Error
   if (!orphaned.empty()) {
     log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source left");
   }
+  for (const OpId& id : orphaned) metadata_.forget(id);
   pump();
   if (!stopped_) tell(&FetchEvents::store_failed, why);
 }
@@ -480,6 +496,9 @@ void CoreFetch::on_stored(std::vector<FetchedRun> runs, const ProcessedOps& resu
   const std::vector<Refused> refused = take_refused(runs, result);
   const std::vector<OpId> op_ids = ids_of(runs);
   core_.on_stored(op_ids, runtime_.now());
+  if (!metadata_.empty()) {
+    for (const OpId& id : op_ids) metadata_.forget(id);
+  }
   if (filters_ > 0 || resuming_) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
   for (const auto& run : runs) {
     if (persists_.has_unwritten(run.peer)) {
@@ -492,6 +511,7 @@ void CoreFetch::on_stored(std::vector<FetchedRun> runs, const ProcessedOps& resu
   }
   pump();
   for (const auto& run : runs) {
+    if (!stopped_ && !run.described.empty()) tell(&FetchEvents::metadata_stored, run.peer, run.described);
     if (!stopped_ && !run.ops.empty()) tell(&FetchEvents::ops_stored, run.peer, run.ops, run.bytes);
   }
   const Error why = result.rejections.empty() ? make_error(Errc::invalid_argument, "the store refused the op")
@@ -586,6 +606,8 @@ void CoreFetch::check_stopped() {
 
 void CoreFetch::check_invariants() const {
   core_.check_invariants();
+  metadata_.check_invariants();
+  metadata_.for_each([&](const OpId& op_id, const Url& source) { K2_ASSERT(core_.has(op_id, source)); });
   const auto counts = core_.counts();
   // Everything that is pending waits for something: for
   // time, an answer, the store, or room in the writer.

@@ -13,6 +13,7 @@
 
 #include "core/callback.hpp"
 #include "core/fetch/fetch_core.hpp"
+#include "core/fetch/metadata_book.hpp"
 #include "core/subscribers.hpp"
 #include "kitsune2/fetch.hpp"
 #include "log/log.hpp"
@@ -58,6 +59,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   void request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) override;
   void request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) override;
+  void request_published_ops(std::vector<PublishOp> ops, const Url& peer, Handler<> done) override;
   void set_offer_filter(std::function<bool(const Url& peer)> wanted) override {
     assert_on_strand(runtime_, "Fetch::set_offer_filter");
     offer_wanted_ = std::move(wanted);
@@ -92,6 +94,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::vector<OpId> op_ids;
   };
 
+  using Metadata = std::unordered_map<OpId, Bytes>;  ///< of some of a list's ops
+
   /// A list of `request_ops` that is being looked up in the store in pieces. *Rationale*: ops that are known to be
   /// missing are requested while the rest is looked up; ten thousand ids take the durable store about 10 ms. A piece is
   /// as large as the requests that may be under way to one source.
@@ -101,6 +105,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::vector<OpId> op_ids;
     Url source;
     Handler<> done;
+    Metadata metadata;
     std::size_t piece = 0;
     std::size_t looked_up = 0;
     std::size_t open = 0;
@@ -164,7 +169,9 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   bool take_room_for_offer(const std::vector<OpId>& op_ids, const Url& peer);
   /// Counts what the offers of newcomers take, once a second at most.
   void count_newcomers();
-  void request(std::vector<OpId> op_ids, const Url& source, Handler<> done);
+  void offer(std::vector<OpId> op_ids, Metadata metadata, const Url& peer, Handler<> done);
+  void request(std::vector<OpId> op_ids, Metadata metadata, const Url& source, Handler<> done);
+  void keep_metadata(const OpId& op_id, const Url& source, const Bytes& metadata);
   void look_up(const std::shared_ptr<Adding>& adding);
   void on_looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result);
   Result<void> add(Adding& adding, std::vector<OpId>& op_ids);
@@ -216,6 +223,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   Subscribers<FetchEvents> listeners_;
   std::function<bool(const Url& peer)> offer_wanted_;
   FetchCore core_;
+  MetadataBook metadata_;  ///< of pairs that are pending in the core
   /// When each peer that owes an answer, and is connected, was asked.
   std::unordered_map<Url, Time> asked_at_;
   FetchWriter writer_;

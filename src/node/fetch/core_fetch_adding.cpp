@@ -77,11 +77,31 @@ Url CoreFetch::current(const Url& source) const {
 
 void CoreFetch::request_ops(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
   assert_on_strand(runtime_, "Fetch::request_ops");
-  request(std::move(op_ids), source, std::move(done));
+  request(std::move(op_ids), {}, source, std::move(done));
 }
 
 void CoreFetch::request_offered_ops(std::vector<OpId> op_ids, const Url& peer, Handler<> done) {
   assert_on_strand(runtime_, "Fetch::request_offered_ops");
+  offer(std::move(op_ids), {}, peer, std::move(done));
+}
+
+void CoreFetch::request_published_ops(std::vector<PublishOp> ops, const Url& peer, Handler<> done) {
+  assert_on_strand(runtime_, "Fetch::request_published_ops");
+  std::vector<OpId> op_ids;
+  op_ids.reserve(ops.size());
+  Metadata metadata;
+  for (PublishOp& op : ops) {
+    if (!op.metadata.empty()) metadata.emplace(op.op_id, std::move(op.metadata));
+    op_ids.push_back(std::move(op.op_id));
+  }
+  offer(std::move(op_ids), std::move(metadata), peer, std::move(done));
+}
+
+void CoreFetch::keep_metadata(const OpId& op_id, const Url& source, const Bytes& metadata) {
+  if (!metadata_.keep(op_id, source, metadata, !budget_->is_known(source))) ++stats_.metadata_dropped;
+}
+
+void CoreFetch::offer(std::vector<OpId> op_ids, Metadata metadata, const Url& peer, Handler<> done) {
   Result<void> outcome;
   if (!offer_wanted_ || offer_wanted_(peer)) {
     if (budget_->charge(peer, cost_of_offer(op_ids.size())) != PeerStanding::good) {
@@ -89,7 +109,7 @@ void CoreFetch::request_offered_ops(std::vector<OpId> op_ids, const Url& peer, H
     } else if (!take_room_for_offer(op_ids, peer)) {
       outcome = make_error(Errc::overloaded, "too many offered ops are pending");
     } else {
-      return request(std::move(op_ids), peer, std::move(done));
+      return request(std::move(op_ids), std::move(metadata), peer, std::move(done));
     }
   }
   runtime_.post([done = std::move(done), outcome = std::move(outcome)] { done(outcome); });
@@ -122,7 +142,7 @@ bool CoreFetch::take_room_for_offer(const std::vector<OpId>& op_ids, const Url& 
   return true;
 }
 
-void CoreFetch::request(std::vector<OpId> op_ids, const Url& source, Handler<> done) {
+void CoreFetch::request(std::vector<OpId> op_ids, Metadata metadata, const Url& source, Handler<> done) {
   const auto finish = [&](Result<void> result) {
     runtime_.post([done = std::move(done), result = std::move(result)] { done(result); });
   };
@@ -136,6 +156,9 @@ void CoreFetch::request(std::vector<OpId> op_ids, const Url& source, Handler<> d
   const auto bad = [](const OpId& id) { return id.empty() || id.size() > kMaxIdBytes; };
   if (std::any_of(op_ids.begin(), op_ids.end(), bad)) {
     return finish(make_error(Errc::invalid_argument, "op ids have 1 to 1024 bytes"));
+  }
+  for (const auto& [id, about] : metadata) {
+    if (core_.has(id, source)) keep_metadata(id, source, about);
   }
   // Pending ops need not be looked up. But the caller is promised durability, so it waits for their writes.
   bool any_known = false;
@@ -151,7 +174,7 @@ void CoreFetch::request(std::vector<OpId> op_ids, const Url& source, Handler<> d
     return finish(make_error(Errc::overloaded, std::to_string(core_.pending_pairs()) + " requests are pending"));
   }
   adding_ += count;
-  auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done)});
+  auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done), std::move(metadata)});
   adding->any_known = any_known;
   adding->failures = persists_.failures();
   // Where the bound might refuse the list, that is decided for the whole list at once.
@@ -207,6 +230,14 @@ Result<void> CoreFetch::add(Adding& adding, std::vector<OpId>& op_ids) {
   if (added.refused > 0) {
     return make_error(Errc::overloaded, "too many requests to " + adding.source.to_string() + " are pending");
   }
+  if (!adding.metadata.empty()) {
+    for (const OpId& id : op_ids) {
+      const auto about = adding.metadata.find(id);
+      if (about != adding.metadata.end() && core_.has(id, adding.source)) {
+        keep_metadata(id, adding.source, about->second);
+      }
+    }
+  }
   pump_soon();
   if (!keep_pending_) return {};
   auto next = fresh.begin();
@@ -259,6 +290,7 @@ void CoreFetch::remove_source(const Url& source) {
   std::erase_if(unsent_, [&](const Unsent& item) { return item.source == source; });
   server_.forget(source);
   const auto gone = core_.remove_source(source, runtime_.now());
+  metadata_.forget_source(source);
   if (gone && gone->pairs > 0) forget_pending(source);
   pump();
   post_drained_check();
@@ -274,6 +306,7 @@ void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
     log::warn(kArea, "too many open requests to " + new_url.to_string() + "; those to its old url are not moved");
   }
   if (!replaced.known || replaced.refused > 0) return;
+  metadata_.move_source(old_url, new_url);
   std::erase_if(unsent_, [&](const Unsent& item) { return item.source == old_url; });
   if (keep_pending_) persist_replaced(std::move(replaced.moved), old_url, new_url);
   pump();

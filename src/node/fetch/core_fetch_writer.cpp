@@ -21,7 +21,7 @@ void FetchWriter::begin(const Url& peer, std::size_t ops) {
   may_join_ = !waiting_.empty() && !waiting_.back().runs.empty() && waiting_.back().runs.back().peer == peer;
 }
 
-bool FetchWriter::add(bool asked, OpDescription description, Bytes op) {
+bool FetchWriter::add(bool asked, OpDescription description, Bytes op, Bytes metadata) {
   const auto size = op.size();
   if (bytes_ > 0 && bytes_ + size > kMostBytes) return false;
   if (waiting_.empty() || waiting_.back().ops.size() >= kMaxOps || waiting_.back().bytes + size > kMaxBytes) {
@@ -30,7 +30,7 @@ bool FetchWriter::add(bool asked, OpDescription description, Bytes op) {
   }
   auto& batch = waiting_.back();
   if (!may_join_ || batch.runs.back().asked != asked) {
-    batch.runs.push_back({peer_, asked, {}, 0});
+    batch.runs.push_back({peer_, asked, {}, 0, {}});
     may_join_ = true;
   }
   auto& run = batch.runs.back();
@@ -41,6 +41,10 @@ bool FetchWriter::add(bool asked, OpDescription description, Bytes op) {
   }
   run.ops.push_back({description.created_at, description.op_id});
   run.bytes += size;
+  if (!metadata.empty()) {
+    run.described.push_back({description.op_id, metadata});
+    batch.metadata.emplace_back(batch.ops.size(), std::move(metadata));
+  }
   batch.bytes += size;
   bytes_ += size;
   batch.ops.emplace_back(std::move(description), std::move(op));
@@ -54,14 +58,22 @@ void FetchWriter::flush() {
     ++under_way_;
     // Through a shared pointer, because a Handler is copied and the runs should not be.
     auto runs = std::make_shared<std::vector<FetchedRun>>(std::move(batch.runs));
-    store_->store_described_ops(
-        std::move(batch.ops),
+    auto done =
         lifetime_.guard([this, runs, bytes = batch.bytes, begun = runtime_.now()](const Result<ProcessedOps>& result) {
           --under_way_;
           bytes_ -= bytes;
           flush();
           done_(std::move(*runs), result, runtime_.now() - begun);
-        }));
+        });
+    if (batch.metadata.empty()) {
+      store_->store_described_ops(std::move(batch.ops), std::move(done));
+      continue;
+    }
+    std::vector<IncomingOp> ops;
+    ops.reserve(batch.ops.size());
+    for (auto& [description, op] : batch.ops) ops.push_back({std::move(description), std::move(op), {}});
+    for (auto& [index, metadata] : batch.metadata) ops[index].metadata = std::move(metadata);
+    store_->store_incoming_ops(std::move(ops), std::move(done));
   }
 }
 

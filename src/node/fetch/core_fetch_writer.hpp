@@ -19,6 +19,7 @@ struct FetchedRun {
   bool asked = true;  ///< false: they were not requested
   std::vector<StoredOp> ops;
   std::uint64_t bytes = 0;
+  std::vector<PublishOp> described;  ///< those of `ops` that came with metadata
 };
 
 /// Collects ops and hands them to the store. Strand only.
@@ -47,7 +48,7 @@ class FetchWriter {
   /// The ops that are added next are of `peer`; there may be `ops` of them.
   void begin(const Url& peer, std::size_t ops);
   /// Returns false if there was no room; the op was not taken.
-  bool add(bool asked, OpDescription description, Bytes op);
+  bool add(bool asked, OpDescription description, Bytes op, Bytes metadata = {});
   /// Starts the calls that can be started. To be called after some `add`s.
   void flush();
   bool is_behind() const { return bytes_ >= kBehindBytes; }
@@ -59,6 +60,7 @@ class FetchWriter {
  private:
   struct Batch {
     std::vector<std::pair<OpDescription, Bytes>> ops;
+    std::vector<std::pair<std::size_t, Bytes>> metadata;  ///< of some of them, by index
     std::vector<FetchedRun> runs;
     std::uint64_t bytes = 0;
   };

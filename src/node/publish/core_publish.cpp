@@ -17,6 +17,10 @@ constexpr std::string_view kArea = "publish";
 
 /// The most ids that may wait to be sent, in all publishes together.
 constexpr std::uint64_t kMaxQueuedIds = 8'000'000;
+/// The same for the bytes of their metadata.
+constexpr std::uint64_t kMaxQueuedMetadataBytes = 256U << 20;
+/// Metadata in one message; the first id's always fits.
+constexpr std::uint64_t kMessageMetadataBytes = 1U << 20;
 /// The cost of each waiting message besides its ids.
 constexpr std::uint64_t kMessageBytes = 4096;
 
@@ -38,6 +42,8 @@ void complete(Runtime& runtime, Handler<> done, Result<void> outcome) {
 /// A publish_ops call that is under way.
 struct CorePublish::Job {
   std::vector<OpId> op_ids;
+  std::vector<Bytes> metadata;  ///< of each; empty: of none
+  std::uint64_t metadata_bytes = 0;
   std::size_t sent = 0;
   Url target;
   Handler<> done;
@@ -63,23 +69,66 @@ Result<void> CorePublish::start() {
 
 void CorePublish::publish_ops(std::vector<OpId> op_ids, const Url& target, Handler<> done) {
   assert_on_strand(runtime_, "Publish::publish_ops");
-  if (stopped_) return complete(runtime_, std::move(done), make_error(Errc::cancelled, "publish is stopped"));
-  if (op_ids.empty()) return complete(runtime_, std::move(done), {});
-  if (queued_ids_ > 0 && queued_ids_ + op_ids.size() > kMaxQueuedIds)
-    return complete(runtime_, std::move(done), make_error(Errc::overloaded, "too many op ids wait to be published"));
-  queued_ids_ += op_ids.size();
   auto job = std::make_shared<Job>();
   job->op_ids = std::move(op_ids);
   job->target = target;
   job->done = std::move(done);
+  begin(std::move(job));
+}
+
+void CorePublish::publish_ops_with_metadata(std::vector<PublishOp> ops, const Url& target, Handler<> done) {
+  assert_on_strand(runtime_, "Publish::publish_ops_with_metadata");
+  auto job = std::make_shared<Job>();
+  job->target = target;
+  job->done = std::move(done);
+  job->op_ids.reserve(ops.size());
+  for (PublishOp& op : ops) {
+    if (op.metadata.size() > config_.max_metadata_bytes) {
+      return complete(runtime_, std::move(job->done),
+                      make_error(Errc::invalid_argument, "the metadata of op " + op.op_id.to_string() + " has " +
+                                                             std::to_string(op.metadata.size()) +
+                                                             " bytes, more than corePublish.maxMetadataBytes (" +
+                                                             std::to_string(config_.max_metadata_bytes) + ')'));
+    }
+    job->metadata_bytes += op.metadata.size();
+    job->op_ids.push_back(std::move(op.op_id));
+  }
+  if (!publish_carries_metadata(transport_->dialect())) job->metadata_bytes = 0;
+  if (job->metadata_bytes > 0) {
+    job->metadata.reserve(ops.size());
+    for (PublishOp& op : ops) job->metadata.push_back(std::move(op.metadata));
+  }
+  begin(std::move(job));
+}
+
+void CorePublish::begin(std::shared_ptr<Job> job) {
+  const auto fail = [&](Errc code, const char* why) {
+    complete(runtime_, std::move(job->done), make_error(code, why));
+  };
+  if (stopped_) return fail(Errc::cancelled, "publish is stopped");
+  if (job->op_ids.empty()) return complete(runtime_, std::move(job->done), {});
+  if (queued_ids_ > 0 && (queued_ids_ + job->op_ids.size() > kMaxQueuedIds ||
+                          queued_metadata_bytes_ + job->metadata_bytes > kMaxQueuedMetadataBytes))
+    return fail(Errc::overloaded, "too many op ids wait to be published");
+  queued_ids_ += job->op_ids.size();
+  queued_metadata_bytes_ += job->metadata_bytes;
   send_next(job);
 }
 
 void CorePublish::send_next(const std::shared_ptr<Job>& job) {
-  const std::size_t count = std::min<std::size_t>(config_.max_ids_per_message, job->op_ids.size() - job->sent);
+  std::size_t count = std::min<std::size_t>(config_.max_ids_per_message, job->op_ids.size() - job->sent);
+  std::span<const Bytes> metadata;
+  if (!job->metadata.empty()) {
+    std::uint64_t bytes = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      bytes += job->metadata[job->sent + i].size();
+      if (i > 0 && bytes > kMessageMetadataBytes) count = i;
+    }
+    metadata = std::span(job->metadata).subspan(job->sent, count);
+  }
   const std::span<const OpId> part(job->op_ids.data() + job->sent, count);
   // The job continues without this object if necessary: its handler is called in any case.
-  auto message = wire::encode_publish_ops(transport_->dialect(), part);
+  auto message = wire::encode_publish_ops(transport_->dialect(), part, metadata);
   transport_->send_module(job->target, space_, kPublishModule, std::move(message),
                           [weak = weak_from_this(), job, count](const Result<void>& sent) {
                             auto self = weak.lock();
@@ -95,6 +144,7 @@ void CorePublish::send_next(const std::shared_ptr<Job>& job) {
                             job->sent += count;
                             if (outcome && job->sent < job->op_ids.size()) return self->send_next(job);
                             if (self) self->queued_ids_ -= job->op_ids.size();
+                            if (self) self->queued_metadata_bytes_ -= job->metadata_bytes;
                             if (job->done) job->done(outcome);
                           });
 }
@@ -141,17 +191,19 @@ Result<void> CorePublish::on_message(const Url& peer, const Bytes& data) {
   auto message = wire::decode_publish(transport_->dialect(), data);
   if (!message) return message.error();
   if (message->type == wire::PublishMessageType::ops) {
-    take_ops(peer, std::move(message->op_ids));
+    take_ops(peer, std::move(message->op_ids), std::move(message->metadata));
   } else {
     take_agent(peer, message->agent_info);
   }
   return {};
 }
 
-void CorePublish::take_ops(const Url& peer, wire::IdList ids) {
+void CorePublish::take_ops(const Url& peer, wire::IdList ids, wire::DataList metadata) {
   const std::uint64_t count = ids.size();
   stats_.ops_received += count;
-  const std::uint64_t bytes = kMessageBytes + 2 * count + ids.total_bytes();
+  // While it waits, the whole message is held, also what of it will be left out.
+  const std::uint64_t entries = metadata.empty() ? 2 * count + ids.total_bytes() : ids.message_bytes();
+  const std::uint64_t bytes = kMessageBytes + entries;
   const auto standing = budget_->charge(peer, PeerWork().messages(1).bytes(bytes));
   if (count == 0) return;
   const auto offer =
@@ -163,8 +215,10 @@ void CorePublish::take_ops(const Url& peer, wire::IdList ids) {
       log::debug(kArea, "dropping op ids of " + peer.to_string() + ": too many are waiting");
     return;
   }
+  if (metadata.total_bytes() == 0) metadata = {};
   const auto first = ids.begin();
-  offers_.emplace(*offer, Offer{std::move(ids), first});
+  const auto first_metadata = metadata.begin();
+  offers_.emplace(*offer, Offer{std::move(ids), first, std::move(metadata), first_metadata});
   next_pieces();
 }
 
@@ -185,14 +239,32 @@ void CorePublish::next_pieces() {
 void CorePublish::look_up(const Offers::Piece& piece) {
   const auto it = offers_.find(piece.offer);
   Offer& offer = it->second;
-  std::vector<OpId> op_ids;
-  op_ids.reserve(piece.ids);
-  for (; op_ids.size() < piece.ids; ++offer.next) op_ids.emplace_back(*offer.next);
+  auto done = [weak = weak_from_this(), piece](const Result<void>& added) {
+    if (auto self = weak.lock()) self->on_piece_done(piece, added);
+  };
+  if (offer.metadata.empty()) {
+    std::vector<OpId> op_ids;
+    op_ids.reserve(piece.ids);
+    for (; op_ids.size() < piece.ids; ++offer.next) op_ids.emplace_back(*offer.next);
+    if (piece.is_last) offers_.erase(it);
+    return fetch_->request_offered_ops(std::move(op_ids), piece.peer, std::move(done));
+  }
+  std::vector<PublishOp> ops;
+  ops.reserve(piece.ids);
+  for (std::uint64_t i = 0; i < piece.ids; ++i, ++offer.next, ++offer.next_metadata) {
+    const ByteView metadata = *offer.next_metadata;
+    if (metadata.size() > config_.max_metadata_bytes) continue;
+    ops.push_back({OpId(*offer.next), Bytes::copy_of(metadata)});
+  }
   if (piece.is_last) offers_.erase(it);
-  fetch_->request_offered_ops(std::move(op_ids), piece.peer,
-                              [weak = weak_from_this(), piece](const Result<void>& added) {
-                                if (auto self = weak.lock()) self->on_piece_done(piece, added);
-                              });
+  if (const std::uint64_t left_out = piece.ids - ops.size(); left_out > 0) {
+    stats_.ops_refused += left_out;
+    if (log_gate_.open(runtime_.now())) {
+      log::debug(kArea, "leaving out " + std::to_string(left_out) + " op ids of " + piece.peer.to_string() +
+                            ": their metadata is longer than corePublish.maxMetadataBytes");
+    }
+  }
+  fetch_->request_published_ops(std::move(ops), piece.peer, std::move(done));
 }
 
 void CorePublish::arm() {

@@ -29,6 +29,7 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   void on_disconnect(const Url& peer);
 
   void publish_ops(std::vector<OpId> op_ids, const Url& target, Handler<> done) override;
+  void publish_ops_with_metadata(std::vector<PublishOp> ops, const Url& target, Handler<> done) override;
   void publish_agent(AgentInfoPtr info, const Url& target, Handler<> done) override;
   PublishStats stats() const override {
     assert_on_strand(runtime_, "Publish::stats");
@@ -43,12 +44,15 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   struct Offer {
     wire::IdList ids;
     wire::IdList::iterator next;
+    wire::DataList metadata;  ///< of each id; empty: there is none at all
+    wire::DataList::iterator next_metadata;
   };
 
+  void begin(std::shared_ptr<Job> job);
   void send_next(const std::shared_ptr<Job>& job);
   void on_sent(const Url& target);
   void tell_unconfirmed(const Url& target);
-  void take_ops(const Url& peer, wire::IdList ids);
+  void take_ops(const Url& peer, wire::IdList ids, wire::DataList metadata);
   void next_pieces();
   void look_up(const Offers::Piece& piece);
   void on_piece_done(const Offers::Piece& piece, const Result<void>& added);
@@ -67,6 +71,7 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   Offers core_;
   std::unordered_map<Offers::OfferId, Offer> offers_;
   std::uint64_t queued_ids_ = 0;
+  std::uint64_t queued_metadata_bytes_ = 0;
   Runtime::TimerId timer_ = 0;
   Time timer_at_{};
   /// When ids were last sent to a peer, while it is connected.

@@ -112,6 +112,23 @@ TEST(Dialects, PublishedIdsOf05HaveMetadata) {
   ASSERT_TRUE(second);
   EXPECT_EQ(second->op_ids.ids<OpId>(), ids);
   EXPECT_TRUE((*second->metadata.begin()).empty());
+  const std::vector<Bytes> metadata = now->metadata.slices();
+  EXPECT_EQ(encode_publish_ops(Dialect::v0_5, ids, metadata), message.data) << "the stock node's bytes";
+}
+
+TEST(Dialects, SomeOfThePublishedIdsHaveMetadata) {
+  std::vector<OpId> ids;
+  std::vector<Bytes> metadata;
+  for (const std::size_t size : {0U, 1U, 0U, 127U, 128U, 16'384U, 0U}) {
+    ids.push_back(OpId::from_text("an op with " + std::to_string(size)));
+    metadata.emplace_back(std::string(size, 'm'));
+  }
+  const Result<PublishMessage> read = decode_publish(Dialect::v0_5, encode_publish_ops(Dialect::v0_5, ids, metadata));
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->op_ids.ids<OpId>(), ids);
+  EXPECT_EQ(read->metadata.slices(), metadata);
+  EXPECT_EQ(encode_publish_ops(Dialect::v0_4, ids, metadata), encode_publish_ops(Dialect::v0_4, ids))
+      << "an older dialect has no place for it";
 }
 
 TEST(Dialects, GossipTellsTheOpCountWhereTheDialectHasIt) {

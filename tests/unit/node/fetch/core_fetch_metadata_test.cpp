@@ -1,0 +1,182 @@
+// Metadata that peers published with op ids: how the fetch module keeps it, and to whom it goes.
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <random>
+
+#include "unit/node/fetch/core_fetch_harness.hpp"
+
+namespace kitsune2::fetch_test {
+namespace {
+
+/// The prefix policy, with an opinion about metadata.
+struct Judge final : OpPolicy {
+  Result<OpDescription> describe(ByteView op_data) const override { return inner->describe(op_data); }
+  Result<void> judge_incoming(const OpDescription& op, ByteView op_data, ByteView metadata) const override {
+    EXPECT_EQ(inner->describe(op_data)->op_id, op.op_id);
+    seen.push_back({op.op_id, Bytes::copy_of(metadata)});
+    if (as_text(metadata) == "refuse") return make_error(Errc::invalid_argument, "said so");
+    return {};
+  }
+  std::string_view name() const override { return inner->name(); }
+  std::shared_ptr<const OpPolicy> inner = make_prefix_policy();
+  mutable std::vector<PublishOp> seen;
+};
+
+struct CoreFetchMetadata : ::testing::Test {
+  CoreFetchMetadata() { bench.policy = judge; }
+  Result<void> publish(Node& node, const std::vector<PublishOp>& ops, const Url& from) {
+    return await<void>(bench.world, [&](auto done) { node.fetch->request_published_ops(ops, from, done); });
+  }
+  std::shared_ptr<void> listen(Node& node) {
+    return node.fetch->subscribe({.metadata_stored = [this](const Url& peer, const std::vector<PublishOp>& ops) {
+      for (const auto& op : ops) told.emplace_back(peer, op);
+    }});
+  }
+
+  std::shared_ptr<Judge> judge = std::make_shared<Judge>();
+  Bench bench;
+  std::vector<std::pair<Url, PublishOp>> told;
+};
+
+TEST_F(CoreFetchMetadata, GoesToThePolicyTheStoreAndListenersWithTheOp) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice");
+  const auto ops = bench.ops(1, 3);
+  alice.serve(ops);
+  const auto ear = listen(bob);
+  const PublishOp with{ops[1].op_id, Bytes::copy_of("about the second")};
+  ASSERT_TRUE(publish(bob, {{ops[0].op_id, {}}, with, {ops[2].op_id, {}}}, alice.url));
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(bob.held(ids_of(ops)), 3U);
+  EXPECT_EQ(bob.store->described(), std::vector{with});
+  ASSERT_EQ(judge->seen.size(), 3U);
+  for (const auto& seen : judge->seen) EXPECT_EQ(seen.metadata, seen.op_id == with.op_id ? with.metadata : Bytes());
+  EXPECT_EQ(told, (std::vector<std::pair<Url, PublishOp>>{{alice.url, with}}));
+  // What is held is not asked for again, and nothing is kept of it.
+  ASSERT_TRUE(publish(bob, {{with.op_id, Bytes::copy_of("again")}}, alice.url));
+  bob.check();
+  EXPECT_EQ(bob.store->described().size(), 1U);
+}
+
+// Reference: core_fetch: metadata is never overwritten, but filled in; and it belongs to the source.
+TEST_F(CoreFetchMetadata, TheFirstOfASourceStaysAndOnlyThatOfTheSenderCounts) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice"), carol(bench, "carol");
+  const auto ops = bench.ops(1, 2);
+  alice.serve({ops[0]});
+  const auto say = [&](std::size_t op, const char* what, const Url& from) {
+    ASSERT_TRUE(publish(bob, {{ops[op].op_id, Bytes::copy_of(what)}}, from));
+  };
+  ASSERT_TRUE(publish(bob, {{ops[1].op_id, {}}}, carol.url));
+  say(1, "filled in", carol.url);
+  say(1, "too late", carol.url);
+  say(1, "of another", alice.url);
+  say(0, "of alice", alice.url);
+  ASSERT_TRUE(bench.world.run_until([&] { return bob.held(ids_of(ops)) == 1; }, 1min));
+  carol.answer(bob.url, {ops[1]});
+  ASSERT_TRUE(bench.world.run_until([&] { return bob.held(ids_of(ops)) == 2; }, 1min));
+  const auto& described = bob.store->described();
+  ASSERT_EQ(described.size(), 2U);
+  EXPECT_EQ(described[0].metadata.text(), "of alice");
+  EXPECT_EQ(described[1].metadata.text(), "filled in");
+  bob.check();
+}
+
+TEST_F(CoreFetchMetadata, WhatThePolicyRefusesIsAnInvalidOpOfThePeer) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice");
+  const auto ops = bench.ops(1, 2);
+  alice.serve(ops);
+  ASSERT_TRUE(
+      publish(bob, {{ops[0].op_id, Bytes::copy_of("refuse")}, {ops[1].op_id, Bytes::copy_of("fine")}}, alice.url));
+  ASSERT_TRUE(bench.world.run_until([&] { return bob.held(ids_of(ops)) == 1; }, 1min));
+  EXPECT_EQ(bob.invalid[alice.url], 1U);
+  ASSERT_FALSE(bob.invalid_reasons.empty());
+  EXPECT_EQ(bob.invalid_reasons.front(), "invalid_argument: said so");
+}
+
+TEST_F(CoreFetchMetadata, AnOpThatCouldNotBeStoredComesWithItAgain) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice");
+  const auto ops = bench.ops(1, 1);
+  const auto ear = listen(bob);
+  ASSERT_TRUE(publish(bob, {{ops[0].op_id, Bytes::copy_of("kept")}}, alice.url));
+  bob.store->fail_next_writes(1, make_error(Errc::disk_full, "no room"));
+  alice.answer(bob.url, ops);
+  ASSERT_TRUE(bench.world.run_until([&] { return !bob.store_errors.empty(); }, 1min));
+  bob.check();
+  alice.serve(ops);
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(bob.store_errors.size(), 1U);
+  ASSERT_EQ(bob.store->described().size(), 2U);
+  EXPECT_EQ(bob.store->described()[1].metadata.text(), "kept");
+  ASSERT_EQ(told.size(), 1U);
+  bob.check();
+}
+
+TEST_F(CoreFetchMetadata, WhatThereIsNoRoomForIsDroppedAndItsOpIsFetched) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice");
+  const auto ops = bench.ops(1, 30);
+  alice.serve(ops);
+  std::vector<PublishOp> published;
+  for (const auto& op : ops) published.push_back({op.op_id, Bytes(std::string(1U << 20, 'm'))});
+  ASSERT_TRUE(publish(bob, published, alice.url));
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(bob.held(ids_of(ops)), 30U);
+  EXPECT_EQ(bob.store->described().size() + bob.fetch->stats().metadata_dropped, 30U);
+  EXPECT_EQ(bob.store->described().size(), 3U) << "a quarter of a fifth of 64 MiB";
+}
+
+// Whatever happens to requests, nothing is kept of what is not pending: check() compares both.
+TEST_F(CoreFetchMetadata, IsForgottenWithItsRequest) {
+  for (unsigned seed = 1; seed <= 20; ++seed) {
+    Bench world(seed);
+    Node bob(world, "bob");
+    std::mt19937 random(seed);
+    const auto pick = [&](unsigned below) { return random() % below; };
+    std::deque<Probe> peers;
+    std::vector<Url> urls;
+    const auto ops = world.ops(1, 40);
+    for (unsigned i = 0; i < 4; ++i) {
+      Probe& peer = peers.emplace_back(world, "peer-" + std::to_string(i));
+      if (i != 3) peer.serve({ops.begin() + 10 * i, ops.begin() + 10 * i + 20});  // the last one answers nothing
+      urls.push_back(peer.url);
+    }
+    urls.push_back(MemoryNetwork::url_of("nobody"));
+    for (unsigned step = 0; step < 200; ++step) {
+      const Url& url = urls[pick(urls.size())];
+      switch (pick(8)) {
+        case 0:
+          bob.fetch->remove_source(url);
+          break;
+        case 1:
+          bob.fetch->replace_source(url, urls[pick(urls.size())]);
+          break;
+        case 2:
+          bob.store->fail_next_writes(1, make_error(Errc::io, "once"));
+          break;
+        case 3:
+          peers[pick(4)].disconnect(bob.url);
+          break;
+        case 4:
+          world.world.run_for(std::chrono::seconds(pick(100)));
+          break;
+        default:
+          std::vector<PublishOp> list;
+          for (unsigned i = pick(10); i > 0; --i) {
+            list.push_back({ops[pick(40)].op_id, pick(3) == 0 ? Bytes() : Bytes(std::string(pick(50), 'm'))});
+          }
+          bob.fetch->request_published_ops(list, url, [](const Result<void>&) {});
+          world.world.run_for(std::chrono::milliseconds(pick(50)));
+      }
+      bob.check();
+    }
+    world.world.run_for(2h);
+    bob.check();
+  }
+}
+
+}  // namespace
+}  // namespace kitsune2::fetch_test
