@@ -74,6 +74,10 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
 
   std::size_t queued() const override { return out_.size() + (tls_ ? tls_->output().size() : 0); }
 
+  bool export_key(std::string_view label, ByteView context, std::span<std::uint8_t> out) const override {
+    return tls_ != nullptr && tls_->export_key(label, context, out);
+  }
+
   void pause() override { paused_ = true; }
 
   void resume() override {

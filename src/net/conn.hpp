@@ -6,7 +6,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "kitsune2/asio_runtime.hpp"
 #include "net/byte_buffer.hpp"
@@ -67,6 +69,10 @@ class Conn {
   virtual const IpAddress& remote_ip() const = 0;
   /// The other side's "host:port".
   virtual const std::string& remote() const = 0;
+  /// Keying material of the TLS session, see KeyExporter. False: the connection has no TLS, or is not established.
+  virtual bool export_key(std::string_view /*label*/, ByteView /*context*/, std::span<std::uint8_t> /*out*/) const {
+    return false;
+  }
   /// Since when the waiting output has not moved at all; nullopt if none is waiting.
   virtual std::optional<Time> stalled_since() const = 0;
 };

@@ -254,6 +254,16 @@ void TlsEngine::feed(ByteView ciphertext) { impl_->wire.in.append(ciphertext); }
 ByteBuffer& TlsEngine::output() { return impl_->wire.out; }
 bool TlsEngine::is_established() const { return impl_->established; }
 
+bool TlsEngine::export_key(std::string_view label, ByteView context, std::span<std::uint8_t> out) const {
+  if (!impl_->established) return false;
+  if (SSL_version(impl_->ssl) < TLS1_3_VERSION && SSL_get_extms_support(impl_->ssl) != 1) return false;
+  ERR_clear_error();
+  const int rc = SSL_export_keying_material(impl_->ssl, out.data(), out.size(), label.data(), label.size(),
+                                            context.data(), context.size(), 1);
+  ERR_clear_error();
+  return rc == 1;
+}
+
 Result<void> TlsEngine::handshake() {
   if (impl_->established) return {};
   ERR_clear_error();

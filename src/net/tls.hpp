@@ -6,7 +6,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "kitsune2/error.hpp"
@@ -68,6 +70,9 @@ class TlsEngine {
   ByteBuffer& output();
 
   bool is_established() const;
+  /// Fills `out` with keying material of this session (RFC 5705). False: it is not established, or of a version of TLS
+  /// in which the material is not bound to the session (1.2 without the extended master secret).
+  bool export_key(std::string_view label, ByteView context, std::span<std::uint8_t> out) const;
   /// Continues the handshake. Call it first, and again after each `feed` until established. An error is final; its
   /// message says what is wrong with the certificate, if that is the reason. Alerts for the peer are then in
   /// `output()`.

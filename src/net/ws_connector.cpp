@@ -108,6 +108,11 @@ class WsClient final : public WsConnection,
                        "\r\nSec-WebSocket-Version: 13\r\n";
     if (!options_.protocols.empty()) head += "Sec-WebSocket-Protocol: " + options_.protocols + "\r\n";
     if (!options_.bearer_token.empty()) head += "Authorization: Bearer " + options_.bearer_token + "\r\n";
+    if (options_.tls_headers && url_.tls) {
+      head += options_.tls_headers([this](std::string_view label, ByteView context, std::span<std::uint8_t> out) {
+        return conn_->export_key(label, context, out);
+      });
+    }
     head += "\r\n";
     conn_->out().append(as_bytes(head));
     conn_->flush();

@@ -35,9 +35,11 @@ std::string_view view(boost::beast::string_view text) { return {text.data(), tex
 
 class ParsedRequest final : public HttpServerRequest {
  public:
-  ParsedRequest(const Parser::value_type& message, const net::IpAddress& from, std::uint64_t connection_id)
+  ParsedRequest(const Parser::value_type& message, const net::IpAddress& from, std::uint64_t connection_id,
+                const Conn& conn)
       : HttpServerRequest(view(message.method_string()), view(message.target()), message.body(), from),
-        message_(message) {
+        message_(message),
+        conn_(conn) {
     connection = connection_id;
   }
 
@@ -52,8 +54,13 @@ class ParsedRequest final : public HttpServerRequest {
     return out;
   }
 
+  bool export_key(std::string_view label, ByteView context, std::span<std::uint8_t> out) const override {
+    return conn_.export_key(label, context, out);
+  }
+
  private:
   const Parser::value_type& message_;
+  const Conn& conn_;
 };
 
 HttpReply plain(int status, std::string_view text) {
@@ -369,7 +376,7 @@ class HttpServer::Session final : public ConnEvents,
   /// Whether the request may be answered now. If not, `turn` is called when it may.
   bool has_turn(bool is_upgrade) {
     ++server_->counters_.requests;
-    const auto cost = server_->handler_.cost(ParsedRequest(parser_->get(), ip_, id_));
+    const auto cost = server_->handler_.cost(ParsedRequest(parser_->get(), ip_, id_, *conn_));
     if (server_->turns_.take(id_, cost.address, cost.time, now())) return true;
     ++server_->counters_.request_waits;
     waits_for_turn_ = true;
@@ -394,7 +401,7 @@ class HttpServer::Session final : public ConnEvents,
     if (message[http::field::sec_websocket_version] != "13") {
       return answer(plain(426, "WebSocket version 13 is needed"), false, false);
     }
-    const ParsedRequest request(message, ip_, id_);
+    const ParsedRequest request(message, ip_, id_, *conn_);
     std::string head =
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
         net::ws_accept_value(key) + "\r\n";
@@ -427,7 +434,7 @@ class HttpServer::Session final : public ConnEvents,
     const auto& message = parser_->get();
     const bool keep_alive = message.keep_alive();
     const bool head_only = message.method() == http::verb::head;
-    const HttpReply reply = server_->handler_.on_request(ParsedRequest(message, ip_, id_));
+    const HttpReply reply = server_->handler_.on_request(ParsedRequest(message, ip_, id_, *conn_));
     if (!reply.later) return answer(reply, keep_alive, head_only);
     waits_for_handler_ = true;
     keep_alive_ = keep_alive;

@@ -78,6 +78,10 @@ struct HttpServerRequest {
   virtual std::string_view header(std::string_view name) const = 0;
   /// The values of all headers of this name, in order.
   virtual std::vector<std::string> headers(std::string_view name) const = 0;
+  /// See net::Conn.
+  virtual bool export_key(std::string_view /*label*/, ByteView /*context*/, std::span<std::uint8_t> /*out*/) const {
+    return false;
+  }
 
  protected:
   /// `target`: the path and the query.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -46,6 +47,10 @@ struct WsPings {
   Duration answer = std::chrono::seconds(20);  ///< the connection is closed when nothing arrives for this long after it
 };
 
+/// Fills `out` with keying material that both ends of this TLS session can export, and nobody else, for `label` and
+/// `context` (RFC 5705). False: there is none, because the connection has no TLS.
+using KeyExporter = std::function<bool(std::string_view label, ByteView context, std::span<std::uint8_t> out)>;
+
 struct WsOptions {
   std::size_t max_message_bytes = 20'000;  ///< a larger incoming message closes the connection
   std::size_t max_queue_bytes = 4U << 20;
@@ -53,8 +58,11 @@ struct WsOptions {
   WsPings pings;
   std::string protocols;     ///< subprotocols to offer, with commas, the best one first; empty: none
   std::string bearer_token;  ///< that is presented to the server; empty: none. Never logged
-  std::string tls_ca_file;   ///< PEM; empty: the system's
-  bool tls_verify = true;    ///< only an explicit user option may turn this off
+  /// With TLS: returns further headers of the request, each as "Name: value\r\n". Called once, when TLS is established;
+  /// the exporter is valid during the call.
+  std::function<std::string(const KeyExporter& exporter)> tls_headers;
+  std::string tls_ca_file;  ///< PEM; empty: the system's
+  bool tls_verify = true;   ///< only an explicit user option may turn this off
 };
 
 /// Opens client connections.

@@ -6,6 +6,7 @@
 
 #include "core/random.hpp"
 #include "log/log.hpp"
+#include "transport/iroh/tls_proof.hpp"
 
 namespace kitsune2::server {
 
@@ -108,6 +109,12 @@ std::shared_ptr<WsPeerEvents> IrohRelay::open(const HttpServerRequest& request, 
   opening.right = right;
   opening.random = random_u64(runtime_);
   runtime_.random_bytes(opening.challenge);
+  if (const auto proof = request.header(kitsune2::iroh::kTlsProofHeader); !proof.empty()) {
+    opening.proven = kitsune2::iroh::check_tls_proof(
+        proof, [&](std::string_view label, ByteView context, std::span<std::uint8_t> out) {
+          return request.export_key(label, context, out);
+        });
+  }
   Client client{&peer, ip == request.ip ? peer.remote() : ip.to_string(), runtime_.now(), {}, std::move(on_gone)};
   if (const auto refused = core_.on_open(peer.id(), opening, runtime_.now())) {
     log_.say(log::Level::info, to_string(*refused), [&] { return name(client) + " is refused: " + explain(*refused); });
@@ -119,6 +126,7 @@ std::shared_ptr<WsPeerEvents> IrohRelay::open(const HttpServerRequest& request, 
     return nullptr;
   }
   clients_[peer.id()] = std::move(client);
+  if (core_.key_of(peer.id())) on_joined(peer.id());
   carry_out();
   return std::make_shared<Peer>(*this, peer.id());
 }

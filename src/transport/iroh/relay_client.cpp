@@ -55,8 +55,8 @@ Result<RelayClient::Outcome> RelayClient::on_message(const Bytes& message, Time 
 
 Result<RelayClient::Outcome> RelayClient::on_handshake(const RelayFrame& frame, Time now) {
   Outcome out;
-  if (state_ == State::opened) {
-    const auto* challenge = std::get_if<ServerChallenge>(&frame);
+  const auto* challenge = std::get_if<ServerChallenge>(&frame);
+  if (state_ == State::opened && (challenge != nullptr || !how_.has_proof)) {
     if (challenge == nullptr) return fault("no challenge");
     out.send = encode_relay_frame(Sender::client, ClientAuth{key_.id(), key_.sign(to_be_signed(*challenge))});
     state_ = State::answered;

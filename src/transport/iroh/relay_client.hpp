@@ -15,7 +15,8 @@ namespace kitsune2::iroh {
 /// How a client reacts to the relay's frames. Bytes and time in, actions out; no socket.
 ///
 ///  R1  The relay's first frame is its challenge, which is answered with our key and a signature. Then the relay
-///      confirms or denies. Anything else before that is its fault. This must be done within kHandshakeLimit.
+///      confirms or denies. If the key was proven to its TLS (tls_proof.hpp), it may do that at once. Anything else
+///      before that is its fault. This must be done within kHandshakeLimit.
 ///  R2  A ping of the relay is answered at once, or as soon as the socket has room, before any datagram. *Rationale*:
 ///      the relay waits for three round trips at most (half a second if they are short), and then closes.
 ///  R3  Our first ping is due when the handshake is done, every other one when nothing has arrived for kPingInterval.
@@ -42,8 +43,14 @@ class RelayClient {
     std::string notice;  ///< what the relay says about this connection, for the log; empty: nothing
   };
 
+  struct Opened {
+    bool has_proof = false;   ///< the request had the proof for TLS
+    bool in_process = false;  ///< the relay is in this process
+  };
   /// `key` must outlive this object. `version`: the relay's choice. `now`: when the WebSocket opened.
-  RelayClient(const EndpointKey& key, RelayVersion version, Time now) : key_(key), version_(version), opened_(now) {}
+  RelayClient(const EndpointKey& key, RelayVersion version, Time now) : RelayClient(key, version, now, Opened()) {}
+  RelayClient(const EndpointKey& key, RelayVersion version, Time now, Opened how)
+      : key_(key), version_(version), opened_(now), how_(how) {}
 
   /// Handles one binary message. On an error, close the connection. Errc::peer_fault: the relay broke the protocol;
   /// Errc::blocked: it denies us, with its reason.
@@ -74,6 +81,7 @@ class RelayClient {
   const EndpointKey& key_;
   const RelayVersion version_;
   const Time opened_;
+  const Opened how_;
   State state_ = State::opened;
   Time last_heard_{};
   bool pinged_ = false;

@@ -6,6 +6,8 @@
 #include <bit>
 #include <utility>
 
+#include "transport/iroh/tls_proof.hpp"
+
 namespace kitsune2::iroh {
 namespace {
 
@@ -54,6 +56,13 @@ void RelayLink::open(std::string token) {
   options.max_queue_bytes = options_.max_socket_queue;
   options.protocols = options_.versions;
   options.tls_ca_file = options_.tls_ca_file;
+  has_proof_ = false;
+  options.tls_headers = [this, alive = lifetime_.weak(), generation](const KeyExporter& exporter) {
+    if (alive.expired() || generation != generation_) return std::string();
+    const auto proof = make_tls_proof(key_, exporter);
+    has_proof_ = proof.has_value();
+    return proof ? std::string(kTlsProofHeader) + ": " + *proof + "\r\n" : std::string();
+  };
   options.pings.quiet = Duration::zero();  // the relay's own pings say the same
   WsHandlers handlers;
   const auto current = [this, generation] { return generation == generation_; };
@@ -76,7 +85,8 @@ void RelayLink::on_open() {
   if (state_ != State::connecting) return;
   state_ = State::greeting;
   const bool second = socket_->protocol() == to_string(RelayVersion::v2);
-  client_.emplace(key_, second ? RelayVersion::v2 : RelayVersion::v1, runtime_.now());
+  client_.emplace(key_, second ? RelayVersion::v2 : RelayVersion::v1, runtime_.now(),
+                  RelayClient::Opened{has_proof_, socket_->is_in_process()});
   arm_timer();
 }
 

@@ -92,7 +92,8 @@ class RelayLink {
   /// The pong that the full socket did not take. Only the newest: the relay waits for that of its last ping.
   std::optional<Bytes> answer_;
   std::uint64_t generation_ = 0;
-  bool refused_ = false;  ///< by the relay, with what it was presented
+  bool refused_ = false;    ///< by the relay, with what it was presented
+  bool has_proof_ = false;  ///< of the key, in the request of this connection
   sbd::Reconnect reconnect_;
   std::optional<TransportFailure> failure_;
   Time up_since_{};

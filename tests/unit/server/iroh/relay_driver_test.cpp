@@ -10,6 +10,7 @@
 
 #include "kitsune2/testing/sim_runtime.hpp"
 #include "transport/iroh/endpoint_key.hpp"
+#include "transport/iroh/tls_proof.hpp"
 
 namespace kitsune2::server {
 namespace {
@@ -24,8 +25,16 @@ using std::chrono::seconds;
 
 struct Request final : HttpServerRequest {
   explicit Request(const net::IpAddress& address) : HttpServerRequest("GET", "/relay", {}, address) {}
-  std::string_view header(std::string_view /*name*/) const override { return {}; }
+  std::string_view header(std::string_view name) const override {
+    return name == iroh::kTlsProofHeader ? std::string_view(proof) : std::string_view();
+  }
   std::vector<std::string> headers(std::string_view /*name*/) const override { return {"iroh-relay-v2"}; }
+  bool export_key(std::string_view /*label*/, ByteView /*context*/, std::span<std::uint8_t> out) const override {
+    std::fill(out.begin(), out.end(), session);
+    return true;
+  }
+  std::string proof;
+  std::uint8_t session = 1;  ///< what its TLS exports
 };
 
 /// A client whose socket takes nothing until `take`.
@@ -102,6 +111,43 @@ TEST(IrohRelayDriver, AReceiverThatTakesNothingIsClosedEvenIfNothingElseHappens)
   EXPECT_EQ(deaf.ended, "slow_receiver");
   EXPECT_EQ(a.ended, "");
   relay.forget_all();
+}
+
+TEST(IrohRelayDriver, AProofForTlsSavesTheChallenge) {
+  testing::SimWorld world;
+  const auto runtime = world.make_runtime();
+  const RelayServerOptions options;
+  RelayLog log(*runtime);
+  IrohRelay relay(*runtime, options, log, [](const IrohRelay::Id&) { return false; });
+  const auto ip = net::IpAddress::parse("10.0.0.1");
+  const EndpointKey key(EndpointKey::Seed{});
+  Request request(*ip);
+  request.proof = iroh::make_tls_proof(key, [&](auto label, auto context, auto out) {
+                    return request.export_key(label, context, out);
+                  }).value();
+  std::uint64_t number = 0;
+  const auto first_frames = [&](IrohRelay::Right right, std::string* ended = nullptr) {
+    FakePeer peer;
+    peer.number = ++number;
+    HttpReply refusal;
+    peer.events = relay.open(request, peer, *ip, right, refusal);
+    std::string out;
+    for (const auto& frame : peer.sent) out += to_hex(frame).substr(0, 2);
+    if (ended != nullptr) *ended = peer.ended;
+    if (peer.events) peer.events->on_ws_closed("the test ends it");
+    relay.check_invariants();
+    return out;
+  };
+  EXPECT_EQ(first_frames(IrohRelay::Right::granted), "02");
+  EXPECT_EQ(relay.counters().accepts.get(), 1U);
+  std::string ended;
+  EXPECT_EQ(first_frames(IrohRelay::Right::none, &ended), "03");
+  EXPECT_EQ(ended, "not_authorized");
+  EXPECT_EQ(first_frames(IrohRelay::Right::if_listed), "03");
+  // As behind a proxy that ends TLS.
+  request.session = 2;
+  EXPECT_EQ(first_frames(IrohRelay::Right::granted), "00");
+  EXPECT_EQ(relay.counters().accepts.get(), 1U);
 }
 
 }  // namespace

@@ -4,14 +4,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
 
 #include "kitsune2/relay_server.hpp"
+#include "net/ws_connector.hpp"
 #include "support/sockets.hpp"
 #include "transport/iroh/endpoint_key.hpp"
 #include "transport/iroh/relay_frames.hpp"
+#include "transport/iroh/tls_proof.hpp"
 #include "transport/sbd/sbd_frames.hpp"
 
 namespace kitsune2 {
@@ -305,6 +308,48 @@ TEST(IrohRelayRoutes, BrowsersAreToldNothingAboutTlsWithoutIt) {
   const auto answer = http(server->address(), "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_EQ(answer.find("Strict-Transport-Security"), std::string::npos) << answer;
   EXPECT_EQ(answer.find("Content-Security-Policy"), std::string::npos) << answer;
+}
+
+/// The first frame that a client with a WebSocket over TLS hears; empty: none came. `headers`: of its request.
+Bytes first_frame(RelayServer& server, const std::string& ca,
+                  const std::function<std::string(const KeyExporter&)>& headers) {
+  test::Inbox<Bytes> got;
+  test::Loop loop;
+  const auto connector = make_ws_connector(loop);
+  std::shared_ptr<WsConnection> ws;
+  loop.call([&] {
+    WsOptions options;
+    options.tls_ca_file = ca;
+    options.tls_headers = headers;
+    WsHandlers handlers;
+    handlers.on_message = [&](Bytes message) { got.push(std::move(message)); };
+    handlers.on_close = [&](const Error&) { got.push({}); };
+    ws = connector->connect("wss://" + server.address() + "/relay", options, handlers);
+  });
+  const auto out = got.next();
+  loop.call([&] { ws.reset(); });
+  return out.value_or(Bytes());
+}
+
+TEST(IrohRelayRoutes, AKeyProvenToTlsNeedsNoChallenge) {
+  const test::Certificates certs;
+  RelayServerOptions options;
+  options.tls_cert = certs.cert;
+  options.tls_key = certs.key;
+  const auto server = serve(options);
+  const EndpointKey key(Endpoint::seed(1));
+  std::string kept;
+  const auto proof = [&](const KeyExporter& exporter) {
+    kept = std::string(iroh::kTlsProofHeader) + ": " + iroh::make_tls_proof(key, exporter).value() + "\r\n";
+    return kept;
+  };
+  EXPECT_EQ(to_hex(first_frame(*server, certs.ca, proof)), "02");
+  EXPECT_EQ(server->stats().iroh.accepts, 1U);
+  // Another session's proof, and none, are answered with a challenge.
+  const auto again = [&](const KeyExporter&) { return kept; };
+  EXPECT_EQ(to_hex(first_frame(*server, certs.ca, again)).substr(0, 2), "00");
+  EXPECT_EQ(to_hex(first_frame(*server, certs.ca, {})).substr(0, 2), "00");
+  EXPECT_EQ(server->stats().iroh.accepts, 1U);
 }
 
 TEST(IrohRelayRoutes, ABurstWithoutARateIsRefused) {

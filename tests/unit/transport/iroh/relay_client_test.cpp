@@ -98,6 +98,19 @@ TEST_F(IrohRelayClient, TheHandshakeHasAnOrderAndATime) {
   EXPECT_EQ(code(ServerConfirmsAuth{}), Errc::peer_fault) << "again";
 }
 
+TEST_F(IrohRelayClient, AKeyProvenToTlsNeedsNoChallengeButMayGetOne) {
+  RelayClient proven(key_, RelayVersion::v2, now_, {.has_proof = true});
+  const auto verdict = proven.on_message(from_relay(ServerConfirmsAuth{}), now_);
+  EXPECT_TRUE(verdict && verdict->ready);
+  RelayClient denied(key_, RelayVersion::v2, now_, {.has_proof = true});
+  EXPECT_EQ(denied.on_message(from_relay(ServerDeniesAuth{"not authorized"}), now_).error().code, Errc::blocked);
+  RelayClient asked(key_, RelayVersion::v2, now_, {.has_proof = true});
+  const auto challenged = asked.on_message(from_relay(ServerChallenge{}), now_);
+  EXPECT_TRUE(challenged && challenged->send);
+  EXPECT_EQ(asked.on_message(from_relay(ServerChallenge{}), now_).error().code, Errc::peer_fault) << "a second one";
+  RelayClient other(key_, RelayVersion::v2, now_, {.has_proof = true});
+  EXPECT_EQ(other.on_message(from_relay(Ping{}), now_).error().code, Errc::peer_fault);
+}
 TEST_F(IrohRelayClient, PingsOfTheRelayAreAnswered) {
   finish_handshake();
   const auto out = client_.on_message(hex("090102030405060708"), now_);
