@@ -112,6 +112,7 @@ class IrohRelayUnderTest {
     std::size_t socket = 0;
     std::deque<Bytes> queue;
     std::set<std::size_t> told;
+    Core::ConnId address_told_to = 0;
     std::optional<iroh::PingPayload> pinged;
     Time pinged_at{};
     std::optional<Duration> round_trip;
@@ -352,6 +353,10 @@ class IrohRelayUnderTest {
     const Bytes frame(std::move(out));
     K2_ASSERT(frame == iroh::encode_relay_frame(iroh::Sender::relay, wanted));
     peer->told.insert(other->key);
+    if (other->ip == Core::kThisProcess && peer->ip != other->ip && peer->address_told_to != other->conn) {
+      peer->address_told_to = other->conn;
+      expect(*other, iroh::PeerAddress{keys_[peer->key]->id(), peer->ip});
+    }
     if (verdict == Verdict::forward) {
       add_to_socket(*other, frame.size());
     } else {

@@ -13,6 +13,7 @@
 #include "node/bootstrap/token_client.hpp"
 #include "node/builder/store_paths.hpp"
 #include "node/config/config_table.hpp"
+#include "transport/iroh/built.hpp"
 #include "transport/iroh/endpoint_url.hpp"
 #include "transport/tx5/peer_addresses.hpp"
 #include "transport/tx5/tx5_transport.hpp"
@@ -90,8 +91,8 @@ void use_relay_transport(Builder& builder, std::function<std::shared_ptr<WsConne
     if (over_iroh(c)) {
       auto seed = endpoint_seed(strand, c, data_dir);
       if (!seed) return seed.error();
-      auto made = make_iroh_transport(strand, connector(), c.iroh_transport, *seed, c.network,
-                                      access_to_relay(strand, c, http_client), binder);
+      auto made = iroh::make_transport_of_node(strand, connector(), c, *seed, access_to_relay(strand, c, http_client),
+                                               binder, {addresses, usefulness});
       sodium_memzero(seed->data(), seed->size());
       return made;
     }

@@ -112,6 +112,7 @@ struct IrohRelayCore::Client {
   // Whom it sent something.
   boost::unordered_flat_set<Id, Hash> told;
   ConnId last_to = 0;
+  ConnId address_told_to = 0;  // the connection of this process's node that was told its address
 
   std::size_t kept_frames() const { return kept.size() - kept_from; }
   Duration pong_wait() const {
@@ -362,6 +363,9 @@ IrohRelayCore::Routed IrohRelayCore::on_datagrams(Client& client, ByteView head,
   client.useful_bytes += size;
   to.useful_bytes += size;
   if (std::exchange(client.last_to, to.id) != to.id) add_told(client, to_key);
+  if (to.ip == kThisProcess && client.ip != kThisProcess && std::exchange(client.address_told_to, to.id) != to.id) {
+    send(to, frame_of(kitsune2::iroh::PeerAddress{*client.key, client.ip}), now);
+  }
   ++counters_.frames_sent;
   counters_.bytes_sent += content;
   if (out.verdict == Verdict::forward) add_to_socket(to, bytes, now);

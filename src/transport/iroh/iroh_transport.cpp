@@ -301,7 +301,7 @@ bool IrohTransport::make_room() {
   runtime_.random_bytes(drawn);
   Link* chosen = slots::choose_from(places, std::nullopt, std::bit_cast<std::uint64_t>(drawn), [&](const Link& link) {
     const std::uint64_t useful = usefulness_ ? usefulness_(link.url) : link.received_bytes;
-    return std::optional(slots::Slot{std::nullopt, link.since, useful, is_keeping_its_place(link)});
+    return std::optional(slots::Slot{addresses_->of(link.key), link.since, useful, is_keeping_its_place(link)});
   });
   if (chosen == nullptr) return false;
   const std::string why = "its place is given to a newcomer";
@@ -371,6 +371,7 @@ TransportStats IrohTransport::stats() const {
 // ---------------------------------------------------------------- the relay
 
 void IrohTransport::on_relay_up() {
+  if (relay_link_.is_in_process()) addresses_->begin(relay_);
   events_->new_listening_address(own_url_);
   turn();
 }
@@ -391,6 +392,8 @@ void IrohTransport::on_relay_datagrams(const Datagrams& datagrams) {
   }
   turn();
 }
+
+void IrohTransport::on_relay_address(const PeerAddress& address) { addresses_->learn(address.id, address.address); }
 
 void IrohTransport::on_relay_writable() { turn(); }
 
@@ -806,16 +809,30 @@ void IrohTransport::arm_timer() {
 
 bool iroh::has_quic() { return true; }
 
+Result<std::unique_ptr<TransportBackend>> iroh::make_transport_of_node(
+    Runtime& runtime, std::shared_ptr<WsConnector> connector, const Config& config,
+    const std::array<std::uint8_t, 32>& key_seed, RelayAccess access, std::shared_ptr<UdpBinder> binder,
+    NodeKnowledge knowledge) {
+  if (auto fine = check_values(config.iroh_transport); !fine) return fine.error();
+  Result<std::unique_ptr<IrohTransport>> transport =
+      IrohTransport::create(runtime, std::move(connector), config.iroh_transport, config.network, key_seed,
+                            std::move(access), std::move(binder));
+  if (!transport) return transport.error();
+  if (knowledge.addresses) (*transport)->note_addresses(std::move(knowledge.addresses));
+  if (knowledge.usefulness) (*transport)->judge_by(std::move(knowledge.usefulness));
+  return std::unique_ptr<TransportBackend>(std::move(*transport));
+}
+
 Result<std::unique_ptr<TransportBackend>> make_iroh_transport(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                               const IrohTransportConfig& config,
                                                               const std::array<std::uint8_t, 32>& key_seed,
                                                               const NetworkConfig& network, RelayAccess access,
                                                               std::shared_ptr<UdpBinder> binder) {
-  if (auto fine = iroh::check_values(config); !fine) return fine.error();
-  Result<std::unique_ptr<iroh::IrohTransport>> transport = iroh::IrohTransport::create(
-      runtime, std::move(connector), config, network, key_seed, std::move(access), std::move(binder));
-  if (!transport) return transport.error();
-  return std::unique_ptr<TransportBackend>(std::move(*transport));
+  Config whole;
+  whole.iroh_transport = config;
+  whole.network = network;
+  return iroh::make_transport_of_node(runtime, std::move(connector), whole, key_seed, std::move(access),
+                                      std::move(binder), {});
 }
 
 }  // namespace kitsune2

@@ -22,6 +22,7 @@
 #include "transport/iroh/registry.hpp"
 #include "transport/iroh/relay_link.hpp"
 #include "transport/quic/endpoint.hpp"
+#include "transport/tx5/peer_addresses.hpp"
 #include "transport/tx5/permits.hpp"
 #include "transport/udp.hpp"
 #include "transport/ws.hpp"
@@ -70,6 +71,10 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
 
   /// Before `start`: how much use a peer was, for choosing whom to keep (T8).
   void judge_by(std::function<std::uint64_t(const Url&)> usefulness) { usefulness_ = std::move(usefulness); }
+
+  /// Before `start`: what a relay in this process says about where its peers are is told to `addresses`, and used for
+  /// T8, too.
+  void note_addresses(std::shared_ptr<tx5::PeerAddresses> addresses) { addresses_ = std::move(addresses); }
 
   void start(TransportEvents& events) override;
   std::optional<Url> url() const override;
@@ -135,6 +140,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   void on_relay_up() override;
   void on_relay_down() override;
   void on_relay_datagrams(const Datagrams& datagrams) override;
+  void on_relay_address(const PeerAddress& address) override;
   void on_relay_writable() override;
 
   std::optional<EndpointId> peer_on_our_relay(const Url& peer) const;
@@ -210,6 +216,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   tx5::PermitLimits permit_limits_;
   tx5::PermitBank permits_{permit_limits_};
   std::function<std::uint64_t(const Url&)> usefulness_;
+  std::shared_ptr<tx5::PeerAddresses> addresses_ = std::make_shared<tx5::PeerAddresses>();
   std::optional<Datagrams> unsent_;  ///< the relay's socket did not take it
   const std::shared_ptr<UdpBinder> binder_;
   std::shared_ptr<UdpSocket> udp_;     ///< null: no direct paths

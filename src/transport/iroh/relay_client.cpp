@@ -47,6 +47,10 @@ Result<RelayClient::Outcome> RelayClient::on_message(const Bytes& message, Time 
     out.notice = notice_of(*status);
   } else if (const auto* restarting = std::get_if<Restarting>(&*frame)) {
     out.restarting = *restarting;
+  } else if (const auto* address = std::get_if<PeerAddress>(&*frame); address != nullptr && how_.in_process) {
+    out.address = *address;
+  } else if (address != nullptr) {
+    return fault("a frame that only a relay in this process may send");
   } else {
     return fault("a frame of the handshake after its end");
   }

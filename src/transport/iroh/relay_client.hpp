@@ -25,6 +25,7 @@ namespace kitsune2::iroh {
 ///      not less than kLeastPongWait and not more than kMostPongWait. Then the connection must be closed.
 ///  R5  The first pong makes the connection established. If an established connection that lasted is lost, it is tried
 ///      again at once, otherwise after a wait.
+///  R6  Where a peer is, only a relay in this process may say; of any other it is a frame that does not exist.
 /// Pure. Thread rule: confined to the owner's strand.
 class RelayClient {
  public:
@@ -40,7 +41,8 @@ class RelayClient {
     std::optional<Datagrams> datagrams;  ///< from a peer
     std::optional<EndpointId> gone;      ///< a peer that we sent to has left this relay
     std::optional<Restarting> restarting;
-    std::string notice;  ///< what the relay says about this connection, for the log; empty: nothing
+    std::optional<PeerAddress> address;  ///< of a peer; only of a relay in this process
+    std::string notice;                  ///< what the relay says about this connection, for the log; empty: nothing
   };
 
   struct Opened {

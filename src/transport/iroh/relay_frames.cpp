@@ -22,6 +22,7 @@ constexpr std::uint8_t kPong = 10;
 constexpr std::uint8_t kHealth = 11;
 constexpr std::uint8_t kRestarting = 12;
 constexpr std::uint8_t kStatus = 13;
+constexpr std::uint8_t kPeerAddress = 60;  // ours; far from those of the reference
 
 constexpr std::uint8_t kEcnBits = 3;
 
@@ -155,6 +156,12 @@ std::optional<RelayFrame> read_relay_frame(RelayVersion version, std::uint64_t t
       body.take_rest();  // later versions may add more
       return out;
     }
+    case kPeerAddress: {
+      PeerAddress out;
+      out.id = body.array<32>();
+      out.address = body.array<16>();
+      return out;
+    }
     default:
       return std::nullopt;
   }
@@ -208,6 +215,7 @@ struct Encoder {
   void operator()(const Health& f) { out.byte(kHealth).raw(as_bytes(f.problem)); }
   void operator()(const Restarting& f) { out.byte(kRestarting).number(f.reconnect_in_ms, 4).number(f.try_for_ms, 4); }
   void operator()(const Status& f) { out.byte(kStatus).byte(f.code); }
+  void operator()(const PeerAddress& f) { out.byte(kPeerAddress).raw(f.id).raw(f.address); }
 };
 
 }  // namespace

@@ -100,8 +100,15 @@ struct Status {
   friend bool operator==(const Status&, const Status&) = default;
 };
 
+/// Ours, and only inside a process: the address from which `id` is connected to the relay.
+struct PeerAddress {
+  EndpointId id{};
+  std::array<std::uint8_t, 16> address{};  ///< IPv4 is mapped into IPv6
+  friend bool operator==(const PeerAddress&, const PeerAddress&) = default;
+};
+
 using RelayFrame = std::variant<ServerChallenge, ClientAuth, ServerConfirmsAuth, ServerDeniesAuth, Datagrams,
-                                EndpointGone, Ping, Pong, Health, Restarting, Status>;
+                                EndpointGone, Ping, Pong, Health, Restarting, Status, PeerAddress>;
 
 /// The side that wrote a frame. Each side has frames of its own; only pings go both ways.
 enum class Sender { client, relay };

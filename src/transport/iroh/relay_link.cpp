@@ -112,6 +112,8 @@ void RelayLink::on_message(const Bytes& message) {
     owner_.on_relay_up();
   } else if (outcome->datagrams) {
     owner_.on_relay_datagrams(*outcome->datagrams);
+  } else if (outcome->address) {
+    owner_.on_relay_address(*outcome->address);
   }
   if (client_) arm_timer();
 }

@@ -37,6 +37,8 @@ class RelayLinkOwner {
   virtual void on_relay_up() = 0;
   virtual void on_relay_down() = 0;
   virtual void on_relay_datagrams(const Datagrams& datagrams) = 0;
+  /// A relay in this process says where a peer is. What it said before `on_relay_up` does not hold any more.
+  virtual void on_relay_address(const PeerAddress& address) = 0;
   /// After a refused `send`, the link takes datagrams again.
   virtual void on_relay_writable() = 0;
 };
@@ -54,6 +56,8 @@ class RelayLink {
 
   void start();
   bool up() const { return state_ == State::up; }
+  /// Whether the relay is in this process; false while it is not there.
+  bool is_in_process() const { return socket_ && socket_->is_in_process(); }
   /// What the tries to connect have met since it was up; nullopt while it is.
   const std::optional<TransportFailure>& failure() const { return failure_; }
   /// False: nothing was taken, because the relay is not there or its socket is full. If it is full, `on_relay_writable`

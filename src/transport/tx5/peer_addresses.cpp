@@ -2,6 +2,7 @@
 #include "transport/tx5/peer_addresses.hpp"
 
 #include "kitsune2/ids.hpp"
+#include "transport/iroh/endpoint_url.hpp"
 
 namespace kitsune2::tx5 {
 
@@ -26,7 +27,8 @@ std::optional<slots::Address> PeerAddresses::of(const sbd::NodeId& peer) const {
 std::optional<std::string> PeerAddresses::group_of(const Url& peer) const {
   const auto path = peer.peer_id();
   if (!path || !relay_ || peer.relay() != *relay_) return std::nullopt;
-  const auto id = sbd::node_id_from_path(*path);
+  auto id = sbd::node_id_from_path(*path);
+  if (!id) id = iroh::endpoint_id(peer);
   const auto address = id ? of(*id) : std::nullopt;
   if (!address) return std::nullopt;
   const bool v4 = slots::is_v4(*address);

@@ -13,8 +13,8 @@
 
 namespace kitsune2::tx5 {
 
-/// What the node's link has learnt, shared with those that count by address. Bounded: beyond `most` peers the first
-/// ones are forgotten. Strand only.
+/// What the node's link has learnt, shared with those that count by address. The relay may be that of sbd or iroh,
+/// whose ids have the same size. Bounded: beyond `most` peers the first ones are forgotten. Strand only.
 class PeerAddresses {
  public:
   explicit PeerAddresses(std::size_t most = 16'384) : most_(most) {}

@@ -150,9 +150,9 @@ TEST_P(EmbeddedRelay, TwoNodesPublishAndFetch) {
         "kitsune2_peer_ops_served_total" + both + "0\n", "kitsune2_peer_failures_total" + both + "0\n"}) {
     EXPECT_NE(metrics.find('\n' + line), std::string::npos) << line << metrics;
   }
-  // The embedded relay of 0.2 has told its node where the peer comes from; that of the other dialects does not.
+  // The embedded relay has told its node where the peer comes from.
   const auto group = left->run([&] { return left->kitsune().budget().address_group(to); });
-  EXPECT_EQ(group, uses_iroh(dialect) ? std::nullopt : std::optional<std::string>("7f000001"));
+  EXPECT_EQ(group, std::optional<std::string>("7f000001"));
   EXPECT_EQ(right->run([&] { return right->kitsune().budget().address_group(from); }), std::nullopt);
   right->stop();
   // The tombstone has reached the peer that stays.

@@ -192,6 +192,24 @@ TEST(IrohRelayCore, AClientWithoutAProofInTimeIsClosed) {
   EXPECT_EQ(w.closed[a], IrohReject::handshake_timeout);
 }
 
+// R15.
+TEST(IrohRelayCore, OnlyTheNodeOfThisProcessIsToldWherePeersAre) {
+  World w;
+  const auto node = w.join(kA, 0), peer = w.join(kB, 7), other = w.join(kC, 8);
+  w.send(peer, kA);
+  w.send(peer, kA);
+  w.send(peer, kC);
+  ASSERT_EQ(w.said[node].size(), 1U) << "once";
+  EXPECT_EQ(std::get<iroh::PeerAddress>(w.said[node].front()), (iroh::PeerAddress{kB.id(), address(7)}));
+  EXPECT_TRUE(w.said[other].empty());
+  w.send(node, kA);
+  EXPECT_EQ(w.said[node].size(), 1U) << "the node itself has no address";
+  // Its next connection does not know it yet.
+  const auto again = w.join(kA, 0);
+  w.send(peer, kA);
+  ASSERT_EQ(w.said[again].size(), 1U);
+}
+
 TEST(IrohRelayCore, AKeyProvenByTlsNeedsNoChallenge) {
   World w;
   Core::Opening opening;

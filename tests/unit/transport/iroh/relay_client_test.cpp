@@ -37,6 +37,12 @@ TEST(IrohEndpointKey, SignsAndVerifies) {
   EXPECT_FALSE(EndpointKey::verify(other.id(), as_bytes("message"), signature));
 }
 
+EndpointId seedless(std::uint8_t byte) {
+  EndpointId out;
+  out.fill(byte);
+  return out;
+}
+
 class IrohRelayClient : public ::testing::Test {
  protected:
   Bytes from_relay(const RelayFrame& frame) { return encode_relay_frame(Sender::relay, frame); }
@@ -111,6 +117,20 @@ TEST_F(IrohRelayClient, AKeyProvenToTlsNeedsNoChallengeButMayGetOne) {
   RelayClient other(key_, RelayVersion::v2, now_, {.has_proof = true});
   EXPECT_EQ(other.on_message(from_relay(Ping{}), now_).error().code, Errc::peer_fault);
 }
+
+TEST_F(IrohRelayClient, OnlyARelayInThisProcessIsBelievedWherePeersAre) {
+  const PeerAddress said{seedless(7), {0, 1, 2}};
+  finish_handshake();
+  EXPECT_EQ(client_.on_message(from_relay(said), now_).error().code, Errc::peer_fault);
+  RelayClient inside(key_, RelayVersion::v2, now_, {.in_process = true});
+  EXPECT_FALSE(inside.on_message(from_relay(said), now_)) << "not before the handshake";
+  ASSERT_TRUE(inside.on_message(from_relay(ServerChallenge{}), now_));
+  ASSERT_TRUE(inside.on_message(from_relay(ServerConfirmsAuth{}), now_));
+  const auto heard = inside.on_message(from_relay(said), now_);
+  ASSERT_TRUE(heard);
+  EXPECT_EQ(heard->address, said);
+}
+
 TEST_F(IrohRelayClient, PingsOfTheRelayAreAnswered) {
   finish_handshake();
   const auto out = client_.on_message(hex("090102030405060708"), now_);
