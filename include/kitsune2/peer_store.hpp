@@ -56,6 +56,8 @@ class PeerStore {
   virtual std::vector<AgentInfoPtr> get_near_location(std::uint32_t loc, std::size_t limit) = 0;
   /// The infos of all agents at `url`.
   virtual std::vector<AgentInfoPtr> get_by_url(const Url& url) = 0;
+  /// Whether there is one. Asked for messages of strangers, so it should be cheap. Default: by `get_by_url`.
+  virtual bool is_at_url(const Url& url) { return !get_by_url(url).empty(); }
   /// Sets a function that is called after an insert for each info that was new or newer, including tombstones. Returns
   /// a subscription; dropping it ends the calls.
   virtual std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) = 0;

@@ -235,7 +235,7 @@ void CoreSpace::on_peer_seen(const AgentInfoPtr& info) {
   it->second.before = old_url;
   // An info does not prove its url. An agent that claims another's url and then a third one takes nothing along; and by
   // claiming another's url it does not make that node be asked for what it has offered itself.
-  if (!context_.peer_store->get_by_url(old_url).empty()) return;
+  if (context_.peer_store->is_at_url(old_url)) return;
   for (const auto& other : context_.peer_store->get_by_url(*agent.url)) {
     const auto found = last_urls_.find(other->info().agent);
     if (found == last_urls_.end() || found->second.before != old_url) return;
@@ -246,7 +246,7 @@ void CoreSpace::on_peer_seen(const AgentInfoPtr& info) {
 
 bool CoreSpace::is_known(const Url& url) const {
   // Asked for each message, therefore the dearer question comes second.
-  return known_urls_.is_known(url, runtime().now()) || !context_.peer_store->get_by_url(url).empty();
+  return known_urls_.is_known(url, runtime().now()) || context_.peer_store->is_at_url(url);
 }
 
 void CoreSpace::on_stranger(const Url& peer) {

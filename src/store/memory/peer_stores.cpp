@@ -34,6 +34,7 @@ class MemoryPeerStore final : public PeerStore {
     return table_.get_near_location(loc, limit, now());
   }
   std::vector<AgentInfoPtr> get_by_url(const Url& url) override { return table_.get_by_url(url, now()); }
+  bool is_at_url(const Url& url) override { return table_.is_at_url(url, now()); }
   std::shared_ptr<void> on_update(std::function<void(const AgentInfoPtr&)> callback) override {
     assert_on_strand(runtime_, "PeerStore::on_update");
     return updates_.subscribe(std::move(callback));

@@ -174,6 +174,12 @@ std::vector<AgentInfoPtr> PeerTable::get_by_url(const Url& url, Timestamp now) {
   return out;
 }
 
+bool PeerTable::is_at_url(const Url& url, Timestamp now) {
+  prune(now);
+  const auto it = by_url_.lower_bound({url, AgentId()});
+  return it != by_url_.end() && it->first == url;
+}
+
 std::vector<AgentInfoPtr> PeerTable::everything() const {
   std::vector<AgentInfoPtr> out;
   out.reserve(agents_.size());

@@ -59,6 +59,7 @@ class PeerTable {
   std::vector<AgentInfoPtr> get_by_overlapping_storage_arc(const DhtArc& arc, Timestamp now);
   std::vector<AgentInfoPtr> get_near_location(std::uint32_t loc, std::size_t limit, Timestamp now);
   std::vector<AgentInfoPtr> get_by_url(const Url& url, Timestamp now);
+  bool is_at_url(const Url& url, Timestamp now);
 
   /// The info that is held of `agent`, a tombstone too; null: none.
   const AgentInfoPtr* find(const AgentId& agent) const {
