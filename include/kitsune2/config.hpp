@@ -193,7 +193,9 @@ struct K2GossipConfig {
 ///      Errc::invalid_config. The message names the key ("coreFetch.parallelRequestCount: …") and, if it is unknown,
 ///      the nearest known one. *Rationale*: a misspelt key that is ignored is found months later.
 ///  C3  The values in the section of a transport that the dialect does not use are not judged, as long as they have the
-///      right type. *Rationale*: one file may serve nodes of several dialects.
+///      right type. *Rationale*: one file may serve nodes of several dialects. If the dialect is not set, `parse`,
+///      `load_file` and `overlaid` judge neither of the two, since the node's folder may decide: `Node::start` judges
+///      the one that it uses. `validate` judges both.
 struct Config {
   CoreFetchConfig core_fetch;
   CorePublishConfig core_publish;

@@ -143,6 +143,28 @@ Result<Url> settle_urls(const NodeOptions& options, const RelayServer* server, b
   return url;
 }
 
+/// Checks the configuration for the dialect that the node will speak, before anything is made.
+Result<void> validate_for_dialect(const NodeOptions& options, const Config& config) {
+  Config judged = config;
+  const auto dialect = choose_dialect({}, config, options.relay, options.data_dir);
+  if (!dialect) return dialect.error();
+  judged.network.dialect = *dialect;
+  return judged.validate();
+}
+
+/// A node that is offline although a relay is configured, for the other transport.
+void warn_of_other_relay(const Config& config, const std::string& data_dir) {
+  const Dialect dialect = config.network.spoken();
+  const bool iroh = uses_iroh(dialect);
+  const bool has_other = iroh ? !config_table::is_placeholder(config.tx5_transport.server_url)
+                              : config.iroh_transport.relay_url.has_value();
+  if (!has_other) return;
+  const std::string tx5_key = "tx5Transport.serverUrl", iroh_key = "irohTransport.relayUrl";
+  log::warn("node", "the node is offline: " + (iroh ? tx5_key : iroh_key) + " is for dialect " +
+                        (iroh ? "0.2" : "0.5 and 0.4") + ", and " + (iroh ? iroh_key : tx5_key) + ", which dialect " +
+                        std::string(to_string(dialect)) + " needs, is not set" + because_of_folder(dialect, data_dir));
+}
+
 }  // namespace
 
 struct Node::Impl {
@@ -172,7 +194,7 @@ struct Node::Impl {
     if (options.dialect) config.network.dialect = *options.dialect;
     const bool named = config.network.dialect.has_value();
     if (!options.tls_ca_file.empty()) config.network.tls_ca_file = options.tls_ca_file;
-    if (auto valid = config.validate(); !valid) return valid;
+    if (auto valid = validate_for_dialect(options, config); !valid) return valid;
     if (!config.network.tls_ca_file.empty()) {
       // Otherwise a wrong path would only show as a relay that never answers.
       auto trust = net::TlsContext::client({config.network.tls_ca_file, true});
@@ -225,9 +247,16 @@ struct Node::Impl {
         make_udp_binder(*runtime),
         [this](const Url& peer) { return kitsune ? kitsune->budget().usefulness(peer) : std::uint64_t{0}; });
     if (relay.empty()) {
+      warn_of_other_relay(config, options.data_dir);
       builder.checks.clear();
       // It reaches nobody. Where only known peers are spoken to, that would be the error, and not that it is offline.
       builder.config.network.dialect.reset();
+      // Not judged, and without a dialect it would be.
+      if (uses_iroh(*dialect)) {
+        builder.config.tx5_transport = {};
+      } else {
+        builder.config.iroh_transport = {};
+      }
       builder.transport = [](Runtime& r, const Config&) {
         return Result<std::unique_ptr<TransportBackend>>(make_offline_transport(r));
       };

@@ -144,7 +144,7 @@ Overloaded(F...) -> Overloaded<F...>;
 
 Result<void> take(const Json& value, const Section& section, const Key& key, Config& config) {
   const std::string path = path_of(section, key);
-  const bool used = section.is_used(config);
+  const bool used = section.is_used_for_sure(config);
   const auto expected = [&](const char* what) {
     return bad(path, std::string("must be ") + what + ", got a " + value.type_name());
   };
@@ -272,6 +272,17 @@ std::string unknown_key(std::string_view name, std::span<const Key> keys) {
   return "is not a key; did you mean \"" + std::string(config_table::nearest(name, names).name) + "\"?";
 }
 
+/// Checks the sections for which `is_used` is true, and the application's.
+Result<void> validate_sections(Config config, bool (Section::*is_used)(const Config&) const) {
+  for (const Section& section : sections()) {
+    if (!(section.*is_used)(config)) continue;
+    if (auto fine = check(section, config); !fine) return fine;
+  }
+  const std::string problem = check_object_text(config.application);
+  if (!problem.empty()) return make_error(Errc::invalid_config, "application sections: " + problem);
+  return {};
+}
+
 }  // namespace
 
 Result<Config> Config::parse(std::string_view json) { return Config().overlaid(json); }
@@ -338,7 +349,7 @@ Result<Config> Config::overlaid(std::string_view json) const {
     }
   }
   out.application = own.dump();
-  auto valid = out.validate();
+  auto valid = validate_sections(out, &Section::is_used_for_sure);
   if (!valid) return valid.error();
   return out;
 }
@@ -349,16 +360,7 @@ Result<void> config_table::validate(const CoreFetchConfig& config) {
   return check(section_named("coreFetch"), whole);
 }
 
-Result<void> Config::validate() const {
-  Config copy = *this;
-  for (const Section& section : sections()) {
-    if (!section.is_used(copy)) continue;
-    if (auto fine = check(section, copy); !fine) return fine;
-  }
-  const std::string problem = check_object_text(application);
-  if (!problem.empty()) return make_error(Errc::invalid_config, "application sections: " + problem);
-  return {};
-}
+Result<void> Config::validate() const { return validate_sections(*this, &Section::is_used); }
 
 std::string Config::to_json() const {
   Config copy = *this;

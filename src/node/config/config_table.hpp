@@ -52,8 +52,10 @@ struct Section {
   bool (*used_in)(Dialect) = nullptr;
 
   /// Without a dialect, every section may be used.
-  bool is_used(const Config& config) const {
-    return used_in == nullptr || !config.network.dialect || used_in(*config.network.dialect);
+  bool is_used(const Config& config) const { return is_used_for_sure(config) || !config.network.dialect; }
+  /// Without a dialect, that is not known of the sections of transports: what the node speaks may depend on its folder.
+  bool is_used_for_sure(const Config& config) const {
+    return used_in == nullptr || (config.network.dialect && used_in(*config.network.dialect));
   }
 };
 

@@ -6,10 +6,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <regex>
 #include <string>
+#include <vector>
 
 #include "kitsune2/node.hpp"
+#include "node/builder/dialect_choice.hpp"
 #include "node/builder/store_paths.hpp"
 
 namespace kitsune2 {
@@ -70,6 +73,55 @@ TEST_F(FolderDialect, AnOlderFolderIsOfDialect02) {
   ASSERT_FALSE(node);
   EXPECT_NE(node.error().message.find("has data of dialect 0.2, but this node is to speak 0.5"), std::string::npos)
       << node.error().message;
+}
+
+// One file for nodes of several dialects, which does not name one.
+TEST_F(FolderDialect, OnlyTheSectionOfItsTransportIsJudged) {
+  put("c3BhY2U.db", "");
+  const auto file = [](const std::string& text) { return Config::parse(text).value(); };
+  const Config with_bad_iroh = file(R"({"irohTransport":{"maxPeers":0}})");
+  const auto older = Node::start({.config = with_bad_iroh, .data_dir = dir});
+  EXPECT_TRUE(older) << older.error().to_string();
+  if (older) (*older)->stop();
+  const auto refused = Node::start({.config = file(R"({"tx5Transport":{"timeoutS":0}})"), .data_dir = dir});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message, "tx5Transport.timeoutS: must be a whole number in 1..86400, got 0");
+  const std::string fresh = dir + "/fresh";
+  EXPECT_EQ(Node::start({.config = with_bad_iroh, .data_dir = fresh}).has_value(), default_dialect() == Dialect::v0_2)
+      << "a new folder is of 0.5";
+  EXPECT_EQ(fs::exists(fresh), default_dialect() == Dialect::v0_2) << "nothing is made for what is refused";
+}
+
+TEST_F(FolderDialect, ANodeThatIsOfflineBecauseTheFileNamesTheOtherRelaySaysSo) {
+  std::vector<std::string> lines;
+  const auto start = [&](const char* config) {
+    std::mutex mutex;
+    lines.clear();
+    NodeOptions options{.config = Config::parse(config).value(), .data_dir = dir};
+    options.log = {[&](const LogLine& line) {
+                     const std::lock_guard lock(mutex);
+                     if (line.text.find("offline") != std::string::npos) lines.emplace_back(line.text);
+                   },
+                   LogLevel::warn};
+    const auto node = Node::start(std::move(options));
+    ASSERT_TRUE(node) << node.error().to_string();
+    (*node)->stop();
+  };
+  ASSERT_TRUE(use_for(Dialect::v0_5));
+  put("c3BhY2U.db", "");
+  start(R"({"tx5Transport":{"serverUrl":"wss://relay.example:443"}})");
+  EXPECT_EQ(lines, std::vector<std::string>{
+                       "the node is offline: tx5Transport.serverUrl is for dialect 0.2, and irohTransport.relayUrl, "
+                       "which dialect 0.5 needs, is not set; the node speaks 0.5 because " +
+                       dir + " has data of dialect 0.5"});
+  start("{}");
+  EXPECT_TRUE(lines.empty()) << "nobody has asked for a relay";
+  fs::remove(dir + "/dialect");
+  start(R"({"irohTransport":{"relayUrl":"https://relay.example:443/relay"}})");
+  EXPECT_EQ(lines, std::vector<std::string>{
+                       "the node is offline: irohTransport.relayUrl is for dialect 0.5 and 0.4, and "
+                       "tx5Transport.serverUrl, which dialect 0.2 needs, is not set; the node speaks 0.2 because " +
+                       dir + " has data of dialect 0.2"});
 }
 
 TEST_F(FolderDialect, ANoteThatIsNoneIsSaidAndKept) {
