@@ -1,10 +1,12 @@
-// The throughput of the op stores: durable ops per second by size and batch, queries, policies.
+// The throughput of the op stores: durable ops per second by size and batch, queries, policies. K2_BENCH_INDEX=runs (or
+// tables) says where new databases have their indexes.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <random>
+#include <thread>
 
 #include "bench_runtime.hpp"
 #include "kitsune2/sqlite_store.hpp"
@@ -24,7 +26,20 @@ std::string fresh_path() {
 
 std::shared_ptr<OpStore> make_store(BenchRuntime& runtime, bool durable) {
   if (!durable) return make_memory_op_store(runtime, make_prefix_policy());
-  return open_sqlite_op_store(runtime, make_prefix_policy(), SpaceId::from_text("bench"), fresh_path()).value();
+  SqliteOpStoreOptions options;
+  if (const char* index = std::getenv("K2_BENCH_INDEX")) options.index_in_runs = std::string_view(index) == "runs";
+  return open_sqlite_op_store(runtime, make_prefix_policy(), SpaceId::from_text("bench"), fresh_path(), options)
+      .value();
+}
+
+/// Until the store is at rest: what it tidies up is no part of a read. Its WAL is empty then.
+void wait_for_rest() {
+  const char* dir = std::getenv("K2_BENCH_DIR");
+  const std::string wal = std::string(dir != nullptr ? dir : ".") + "/store_bench.db-wal";
+  std::error_code ec;
+  for (int i = 0; i < 1'000 && std::filesystem::exists(wal, ec) && std::filesystem::file_size(wal, ec) > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
 }
 
 /// Ops as they arrive from the network: slices of one buffer, with evenly distributed ids (the first 32 bytes).
@@ -107,6 +122,7 @@ void filter(benchmark::State& state, bool durable) {
   }
   for (const Bytes& op : make_batch(random, ids.size(), 32)) ids.push_back(OpId(op.view()));
   std::shuffle(ids.begin(), ids.end(), random);
+  if (durable) wait_for_rest();
   std::size_t at = 0;
   for (auto _ : state) {
     const std::size_t count = std::min<std::size_t>(1'000, ids.size() - at);
@@ -140,6 +156,7 @@ void retrieve(benchmark::State& state, bool durable) {
     while (!done) runtime.run_one();
   }
   if (state.range(1) == 0) std::shuffle(ids.begin(), ids.end(), random);
+  if (durable) wait_for_rest();
   std::size_t at = 0;
   std::int64_t items = 0;
   for (auto _ : state) {

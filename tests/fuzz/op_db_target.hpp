@@ -230,7 +230,8 @@ inline int run_op_db(const std::uint8_t* data, std::size_t size, const Base& bas
   if (!told(state) || *state != sqlite::FileState::present) return 0;
   // Opening takes most of the time, and the reader below opens the same file in the same way.
   if (size % 4 == 0) told(check_sqlite_op_store(base.db.path(), *kPolicy));
-  auto reader = OpReader::open(base.db.path(), false, nullptr, kPolicy.get());
+  auto reader =
+      OpReader::open(base.db.path(), false, nullptr, kPolicy.get(), {}, std::make_shared<runs::BlockCache>(2));
   std::vector<sqlite::Suspect> suspects;
   if (told(reader)) {
     read_all(base, *reader);

@@ -75,9 +75,9 @@ class RunIndexUnderTest {
   /// `transactions`: a loss of power rolls everything back that was not committed. Otherwise it tears what was not
   /// synced.
   RunIndexUnderTest(const runs::MergeRules& rules, bool transactions)
-      : rules_(rules), transactions_(transactions), reader_(disk_, rules) {
+      : rules_(rules), transactions_(transactions), reader_(disk_, rules, blocks_) {
     manifest_.salt = 77;
-    index_.emplace(disk_, rules_);
+    index_.emplace(disk_, rules_, blocks_);
     start();
   }
 
@@ -235,7 +235,7 @@ class RunIndexUnderTest {
     } else {
       disk_.lose_power(how);
     }
-    index_.emplace(disk_, rules_);
+    index_.emplace(disk_, rules_, blocks_);
     start();
     ++coverage.crashes;
     if (how % 4 == 0) compare_all();
@@ -342,6 +342,8 @@ class RunIndexUnderTest {
   const runs::MergeRules rules_;
   const bool transactions_;
   SlotDisk disk_;
+  /// Of both, so small that it forgets.
+  const std::shared_ptr<runs::BlockCache> blocks_ = std::make_shared<runs::BlockCache>(6);
   std::optional<runs::RunIndex> index_;
   runs::RunIndex reader_;
   std::int64_t reader_at_ = INT64_MIN;

@@ -118,6 +118,7 @@ class StoreHistory {
       const auto errors = disk_.counters().errors;
       auto environment = sim_environment(disk_, *runtime_);
       environment.merge_rules = merge_rules_;
+      environment.blocks = blocks_;
       auto options = options_;
       if (starts_in_tables_ > 0) {
         options.index_in_runs = false;
@@ -567,6 +568,8 @@ class StoreHistory {
   SqliteOpStoreOptions options_;
   std::size_t starts_in_tables_ = 0;
   runs::MergeRules merge_rules_;
+  /// Of all lives of the store, so small that it forgets.
+  const std::shared_ptr<runs::BlockCache> blocks_ = std::make_shared<runs::BlockCache>(4);
   std::vector<MetaOp> ops_;
   std::vector<Url> sources_;
   std::map<OpId, std::size_t> numbers_;  ///< positions in ops_

@@ -1,6 +1,7 @@
 // Runs: opening, searching, reading in order, writing.
 #include "store/runs/run.hpp"
 
+#include <atomic>
 #include <string>
 #include <utility>
 
@@ -8,6 +9,11 @@ namespace kitsune2::runs {
 namespace {
 
 std::size_t blocks_for(std::size_t items, std::size_t per_block) { return (items + per_block - 1) / per_block; }
+
+std::uint64_t next_key() {
+  static std::atomic<std::uint64_t> last = 0;
+  return ++last;
+}
 
 void write_fence(std::uint8_t* to, const Fence& fence) {
   save(to, fence.major);
@@ -25,7 +31,7 @@ std::uint32_t RunInfo::blocks() const {
 // ---------------------------------------------------------------------- Run
 
 Run::Run(RunInfo info, std::vector<Fence> fences, Filter filter)
-    : info_(std::move(info)), fences_(std::move(fences)), filter_(std::move(filter)) {
+    : info_(std::move(info)), key_(next_key()), fences_(std::move(fences)), filter_(std::move(filter)) {
   std::uint32_t blocks = 0;
   for (const Extent& extent : info_.slots) {
     first_of_extent_.push_back(blocks);
@@ -91,20 +97,31 @@ Result<EntryView> Run::read(BlockFile& file, std::uint32_t index, std::span<std:
 
 // ---------------------------------------------------------------- RunCursor
 
-RunCursor::RunCursor(std::shared_ptr<const Run> run, BlockFile& file)
-    : run_(std::move(run)), file_(file), bytes_(kBlockBytes) {}
+RunCursor::RunCursor(std::shared_ptr<const Run> run, BlockFile& file, BlockCache* cache)
+    : run_(std::move(run)), file_(file), cache_(cache) {}
 
-bool RunCursor::read(std::uint32_t block) {
+bool RunCursor::read(std::uint32_t block, bool keeps) {
   if (block_ == block) return true;
   block_.reset();
-  auto view = run_->read(file_, block, bytes_);
+  const BlockCache::Key key{run_->key(), block};
+  shared_ = cache_ != nullptr ? cache_->find(key) : nullptr;
+  if (shared_) {
+    view_ = shared_->view;
+    block_ = block;
+    return true;
+  }
+  if (!own_) own_ = std::make_shared<CheckedBlock>();
+  auto view = run_->read(file_, block, own_->bytes);
   if (!view) {
     error_ = view.error();
     view_ = EntryView();
     return false;
   }
-  view_ = *view;
+  view_ = own_->view = *view;
   block_ = block;
+  if (cache_ == nullptr || !keeps) return true;
+  shared_ = std::exchange(own_, nullptr);  // it does not change any more
+  cache_->keep(key, shared_);
   return true;
 }
 
@@ -112,7 +129,7 @@ bool RunCursor::read(std::uint32_t block) {
 void RunCursor::go_to(std::uint32_t block) {
   at_ = 0;
   for (; block < run_->info().entry_blocks; ++block) {
-    if (!read(block)) return;
+    if (!read(block, false)) return;
     if (view_.size() == 0) continue;
     entry_ = view_[0];
     return;
@@ -125,7 +142,7 @@ void RunCursor::seek(const Entry& key) {
   const Order order = run_->info().order;
   const std::uint32_t block = run_->block_of(fence_of(order, key));
   at_ = 0;
-  if (!read(block)) return;
+  if (!read(block, true)) return;
   at_ = view_.first_from(order, key);
   if (at_ == view_.size()) return go_to(block + 1);
   entry_ = view_[at_];

@@ -8,7 +8,7 @@
 #include <span>
 #include <vector>
 
-#include "store/runs/block.hpp"
+#include "store/runs/block_cache.hpp"
 #include "store/runs/filter.hpp"
 
 namespace kitsune2::runs {
@@ -43,6 +43,9 @@ class Run {
   static Result<std::shared_ptr<const Run>> open(RunInfo info, BlockFile& file);
 
   const RunInfo& info() const { return info_; }
+  /// No two objects of the process ever have the same. *Rationale*: a number may come again, when a transaction that
+  /// has made a run is rolled back.
+  std::uint64_t key() const { return key_; }
   bool may_have(std::uint64_t hash) const { return filter_.may_have(hash); }
   /// The block in which the first entry lies that is not before `key`, or else the one before it.
   std::uint32_t block_of(const Fence& key) const;
@@ -53,6 +56,7 @@ class Run {
   std::uint64_t slot_of(std::uint32_t index) const;
 
   RunInfo info_;
+  const std::uint64_t key_;
   std::vector<std::uint32_t> first_of_extent_;  ///< the index of the first block of each
   std::vector<Fence> fences_;
   Filter filter_;
@@ -69,10 +73,11 @@ class Cursor {
   virtual const std::optional<Error>& error() const = 0;
 };
 
-/// Through a run.
+/// Through a run. Blocks that `cache` has are taken from it, and those that `seek` has gone to are kept in it; those
+/// that `next` reads are not, since most of them are not asked for again soon. Null: none.
 class RunCursor final : public Cursor {
  public:
-  RunCursor(std::shared_ptr<const Run> run, BlockFile& file);
+  RunCursor(std::shared_ptr<const Run> run, BlockFile& file, BlockCache* cache = nullptr);
 
   const Run& run() const { return *run_; }
   void seek_to_first() { go_to(0); }
@@ -85,11 +90,13 @@ class RunCursor final : public Cursor {
 
  private:
   void go_to(std::uint32_t block);
-  bool read(std::uint32_t block);
+  bool read(std::uint32_t block, bool keeps);
 
   std::shared_ptr<const Run> run_;
   BlockFile& file_;
-  BlockBytes bytes_;
+  BlockCache* const cache_;
+  std::shared_ptr<const CheckedBlock> shared_;  ///< with the cache
+  std::shared_ptr<CheckedBlock> own_;
   EntryView view_;
   std::optional<std::uint32_t> block_;  ///< the one in `view_`
   std::size_t at_ = 0;

@@ -33,8 +33,8 @@ void MergedCursor::next() {
 
 // ----------------------------------------------------------------- RunIndex
 
-RunIndex::RunIndex(BlockFile& file, const MergeRules& rules)
-    : file_(file), rules_(rules), newest_(std::make_shared<Newest>()) {}
+RunIndex::RunIndex(BlockFile& file, const MergeRules& rules, std::shared_ptr<BlockCache> cache)
+    : file_(file), rules_(rules), cache_(std::move(cache)), newest_(std::make_shared<Newest>()) {}
 
 Result<void> RunIndex::load(const Manifest& manifest) {
   for (const std::int64_t stored_at : dropped_now_) dropped_.erase(stored_at);
@@ -252,7 +252,8 @@ Result<std::optional<Entry>> RunIndex::find(std::uint32_t location, ByteView id,
   }
   if (finders_.empty()) {
     for (const auto& run : runs_) {
-      if (run->info().order == Order::by_place) finders_.push_back(std::make_unique<RunCursor>(run, file_));
+      if (run->info().order == Order::by_place)
+        finders_.push_back(std::make_unique<RunCursor>(run, file_, cache_.get()));
     }
     std::stable_sort(finders_.begin(), finders_.end(),
                      [](const auto& a, const auto& b) { return a->run().info().entries > b->run().info().entries; });
@@ -275,7 +276,7 @@ std::unique_ptr<Cursor> RunIndex::scan(Order order, const Entry& from) {
   std::vector<std::unique_ptr<Cursor>> inputs;
   for (const auto& run : runs_) {
     if (run->info().order != order) continue;
-    auto cursor = std::make_unique<RunCursor>(run, file_);
+    auto cursor = std::make_unique<RunCursor>(run, file_, cache_.get());
     cursor->seek(from);
     inputs.push_back(std::move(cursor));
   }

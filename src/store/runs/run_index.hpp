@@ -47,8 +47,8 @@ class MergedCursor final : public Cursor {
 ///      most, and those of one call.
 class RunIndex {
  public:
-  /// `file` stays longer.
-  explicit RunIndex(BlockFile& file, const MergeRules& rules = {});
+  /// `file` stays longer. Look-ups and queries share `cache`, if there is one; merges read each block once.
+  explicit RunIndex(BlockFile& file, const MergeRules& rules = {}, std::shared_ptr<BlockCache> cache = nullptr);
 
   /// Starts with the runs of `manifest`; nothing newer is known, and what was dropped since `begin` is not. Runs that
   /// are open are not read again.
@@ -106,6 +106,7 @@ class RunIndex {
 
   BlockFile& file_;
   const MergeRules rules_;
+  const std::shared_ptr<BlockCache> cache_;
   Manifest manifest_;
   SlotMap slots_;
   std::vector<std::shared_ptr<const Run>> runs_;

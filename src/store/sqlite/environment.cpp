@@ -40,7 +40,8 @@ const Environment& real_environment() {
         struct statvfs disk {};
         if (::statvfs(path.c_str(), &disk) != 0) return std::nullopt;
         return std::uint64_t{disk.f_bavail} * disk.f_frsize;
-      }};
+      },
+      .blocks = std::make_shared<runs::BlockCache>(kBlocksKept)};
   return environment;
 }
 

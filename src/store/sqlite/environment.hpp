@@ -9,6 +9,7 @@
 
 #include "kitsune2/peer_store.hpp"
 #include "kitsune2/sqlite_store.hpp"
+#include "store/runs/block_cache.hpp"
 #include "store/runs/merge.hpp"
 
 namespace kitsune2::sqlite {
@@ -50,12 +51,17 @@ struct Environment {
   std::function<std::optional<std::uint64_t>(const std::string& path)> free_bytes = {};
   /// Of the indexes of op stores that have them in runs.
   runs::MergeRules merge_rules = {};
+  /// Blocks of these that the stores keep. Null: none.
+  std::shared_ptr<runs::BlockCache> blocks = nullptr;
 };
 
 /// Threads and files of the system. All stores of the process share kThreadsADuty threads for each duty, which are
 /// started as they are needed. *Rationale*: a process with a thousand spaces, of which most wait, needs a few. Two
 /// duties: a read must not wait behind the flushes of other stores.
 inline constexpr std::size_t kThreadsADuty = 8;
+/// Blocks of indexes that they keep together: 8 MiB. *Rationale*: all that look-ups need of a store of 100,000 ops with
+/// ids of 32 bytes.
+inline constexpr std::size_t kBlocksKept = 512;
 const Environment& real_environment();
 
 /// open_sqlite_op_store in another environment.

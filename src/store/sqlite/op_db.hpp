@@ -28,6 +28,7 @@ struct OpFileOptions {
   const OpPolicy* policy = nullptr;
   const Format* for_new = &kTablesFormat;  ///< the schema of a new file
   runs::MergeRules merge_rules = {};
+  std::shared_ptr<runs::BlockCache> blocks = nullptr;  ///< of the indexes; null: none are kept
 };
 
 /// An entry, or what an index says about one, that is wrong.
@@ -227,6 +228,7 @@ class OpWriter {
   int version_ = 0;  ///< of the schema
   const OpPolicy* policy_ = nullptr;
   runs::MergeRules rules_;
+  std::shared_ptr<runs::BlockCache> blocks_;
   std::unique_ptr<OpIndex> tables_;  ///< until the runs answer
   std::unique_ptr<RunsIndex> runs_;  ///< except in version 1
   OpIndex* index_ = nullptr;         ///< the one that answers
@@ -262,7 +264,8 @@ class OpReader {
  public:
   /// `read_only`: beside the process that owns the store.
   static Result<OpReader> open(const std::string& path, bool read_only, const char* vfs = nullptr,
-                               const OpPolicy* policy = nullptr, const runs::MergeRules& rules = {});
+                               const OpPolicy* policy = nullptr, const runs::MergeRules& rules = {},
+                               std::shared_ptr<runs::BlockCache> blocks = nullptr);
 
   /// Space and policy as recorded. Errc::corrupt if they are not.
   Result<SqliteOpStoreInfo> info();
@@ -314,6 +317,7 @@ class OpReader {
   Connection connection_;
   const OpPolicy* policy_ = nullptr;
   runs::MergeRules rules_;
+  std::shared_ptr<runs::BlockCache> blocks_;
   std::vector<Suspect> suspects_;
   Fingerprints* prints_ = nullptr;
   int version_ = 0;  ///< of the schema

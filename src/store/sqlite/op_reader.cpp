@@ -149,13 +149,14 @@ class OpReader::Snapshot {
 };
 
 Result<OpReader> OpReader::open(const std::string& path, bool read_only, const char* vfs, const OpPolicy* policy,
-                                const runs::MergeRules& rules) {
+                                const runs::MergeRules& rules, std::shared_ptr<runs::BlockCache> blocks) {
   auto connection = Connection::open(path, read_only ? Connection::Mode::read_only : Connection::Mode::read, vfs);
   if (!connection) return connection.error();
   OpReader out;
   out.connection_ = std::move(*connection);
   out.policy_ = policy;
   out.rules_ = rules;
+  out.blocks_ = std::move(blocks);
   const auto version = open_op_format(out.connection_, nullptr);
   if (!version) return version.error();
   out.version_ = *version;
@@ -166,7 +167,7 @@ Result<OpReader> OpReader::open(const std::string& path, bool read_only, const c
 
 Result<void> OpReader::prepare() {
   if (answers_from_runs(version_)) {
-    auto runs = RunsIndex::make(connection_, policy_, false, rules_);
+    auto runs = RunsIndex::make(connection_, policy_, false, rules_, blocks_);
     if (!runs) return runs.error();
     index_ = std::move(*runs);
   } else {

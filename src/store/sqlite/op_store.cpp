@@ -853,12 +853,14 @@ Result<std::shared_ptr<OpStore>> open_op_store(const Environment& environment, R
                                         .vfs = environment.vfs,
                                         .policy = policy.get(),
                                         .for_new = options.index_in_runs ? &kRunsFormat : &kTablesFormat,
-                                        .merge_rules = environment.merge_rules});
+                                        .merge_rules = environment.merge_rules,
+                                        .blocks = environment.blocks});
     if (!opened) return opened.error();
     if (auto ok = opened->bind_to(space, policy->name()); !ok) return ok.error();
     writer = std::move(*opened);
   }
-  auto reader = OpReader::open(path, options.read_only, environment.vfs, policy.get(), environment.merge_rules);
+  auto reader = OpReader::open(path, options.read_only, environment.vfs, policy.get(), environment.merge_rules,
+                               environment.blocks);
   if (!reader) return reader.error();
   return std::make_shared<SqliteOpStore>(environment, runtime, std::move(policy), path, options, std::move(lock),
                                          std::move(writer), std::move(*reader));

@@ -86,6 +86,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
   sqlite3_wal_hook(c.handle(), on_wal_commit, out.wal_frames_.get());
   out.policy_ = options.policy;
   out.rules_ = options.merge_rules;
+  out.blocks_ = options.blocks;
   if (auto ok = out.take_version(*version); !ok) return ok.error();
 
   auto last = c.number("SELECT max(stored_at) FROM op");
@@ -130,7 +131,7 @@ Result<void> OpWriter::take_version(int version) {
 
 Result<void> OpWriter::prepare_index() {
   if (has_runs(version_) && !runs_) {
-    auto runs = RunsIndex::make(connection_, policy_, true, rules_);
+    auto runs = RunsIndex::make(connection_, policy_, true, rules_, blocks_);
     if (!runs) return runs.error();
     runs_ = std::move(*runs);
     runs_->make_beside(has_tables());

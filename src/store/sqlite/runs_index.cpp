@@ -64,8 +64,9 @@ IdInRun::IdInRun(ByteView id) : id_(id) {
 // ----------------------------------------------------------------- RunsIndex
 
 Result<std::unique_ptr<RunsIndex>> RunsIndex::make(Connection& connection, const OpPolicy* policy, bool may_write,
-                                                   const runs::MergeRules& rules) {
-  std::unique_ptr<RunsIndex> out(new RunsIndex(connection, policy, rules));
+                                                   const runs::MergeRules& rules,
+                                                   std::shared_ptr<runs::BlockCache> blocks) {
+  std::unique_ptr<RunsIndex> out(new RunsIndex(connection, policy, rules, std::move(blocks)));
   if (auto ok = out->prepare(connection, may_write); !ok) return ok.error();
   return out;
 }

@@ -51,7 +51,8 @@ class IdInRun {
 class RunsIndex final : public OpIndex {
  public:
   static Result<std::unique_ptr<RunsIndex>> make(Connection& connection, const OpPolicy* policy, bool may_write,
-                                                 const runs::MergeRules& rules = {});
+                                                 const runs::MergeRules& rules = {},
+                                                 std::shared_ptr<runs::BlockCache> blocks = nullptr);
 
   Result<void> refresh() override;
   Result<void> expect(const std::vector<OpId>& op_ids) override;
@@ -113,8 +114,9 @@ class RunsIndex final : public OpIndex {
   void roll_back();
 
  private:
-  RunsIndex(const Connection& connection, const OpPolicy* policy, const runs::MergeRules& rules)
-      : OpIndex(connection, policy), rules_(rules), slots_(connection), index_(slots_, rules) {}
+  RunsIndex(const Connection& connection, const OpPolicy* policy, const runs::MergeRules& rules,
+            std::shared_ptr<runs::BlockCache> blocks)
+      : OpIndex(connection, policy), rules_(rules), slots_(connection), index_(slots_, rules, std::move(blocks)) {}
   Result<void> prepare(Connection& connection, bool may_write);
   Result<runs::Manifest> read_manifest();
   Result<void> read_dropped();

@@ -113,6 +113,85 @@ TEST(RunIndex, AnIdleStoreComesToAnEndOfItsWork) {
   EXPECT_EQ(disk.writes, before);
 }
 
+TEST(RunIndex, BlocksThatWereCheckedLatelyAreNotReadAgain) {
+  constexpr std::uint64_t kOps = 4 * kMiddle.newest;
+  SlotDisk disk;
+  RunIndex writer(disk, kMiddle);
+  ASSERT_TRUE(writer.load({}).has_value());
+  fill(writer, disk, kOps, 500);
+  const auto covered = static_cast<std::uint64_t>(writer.manifest().covered) - 1'000 + 1;
+  const auto cache = std::make_shared<BlockCache>(64);
+  RunIndex index(disk, kMiddle, cache);
+  ASSERT_TRUE(index.load(writer.manifest()).has_value());
+  const auto find_all = [&](RunIndex& in) {
+    const std::size_t before = disk.reads;
+    for (std::uint64_t i = 0; i < covered; ++i) {
+      const Op op = op_of(i);
+      const auto found = in.find(op.location, op.id);
+      EXPECT_TRUE(found.has_value() && found->has_value() && (*found)->stored_at == op.stored_at) << i;
+    }
+    return disk.reads - before;
+  };
+  const std::size_t read = find_all(index);
+  EXPECT_GT(read, 0U);
+  EXPECT_EQ(read, cache->size());  // each of them once
+  EXPECT_EQ(find_all(index), 0U);
+  // What was right once is right later, whatever the disk has made of it.
+  const auto good = disk.slots();
+  for (auto& [slot, block] : disk.slots()) block[100] ^= 1U;
+  EXPECT_EQ(find_all(index), 0U);
+  // An index that is opened then takes nothing from the cache that it has not read itself.
+  RunIndex other(disk, kMiddle, cache);
+  EXPECT_FALSE(other.load(writer.manifest()).has_value());
+  disk.slots() = good;
+  ASSERT_TRUE(other.load(writer.manifest()).has_value());
+  EXPECT_GT(find_all(other), 0U);
+}
+
+TEST(RunIndex, QueriesTakeBlocksFromTheCacheAndKeepOnlyTheFirst) {
+  SlotDisk disk;
+  RunIndex writer(disk, kMiddle);
+  ASSERT_TRUE(writer.load({}).has_value());
+  fill(writer, disk, 2 * kMiddle.newest, 500);
+  const auto cache = std::make_shared<BlockCache>(64);
+  RunIndex index(disk, kMiddle, cache);
+  ASSERT_TRUE(index.load(writer.manifest()).has_value());
+  const auto runs = static_cast<std::size_t>(
+      std::ranges::count_if(index.manifest().runs, [](const RunInfo& run) { return run.order == Order::by_time; }));
+  ASSERT_GT(runs, 0U);
+  std::vector<std::int64_t> first, second;
+  for (auto* out : {&first, &second}) {
+    const auto cursor = index.scan(Order::by_time, {0, 0, INT64_MIN, INT64_MIN, {}});
+    for (; !cursor->at_end(); cursor->next()) out->push_back(cursor->entry().stored_at);
+    EXPECT_FALSE(cursor->error());
+  }
+  EXPECT_EQ(first, second);
+  EXPECT_EQ(cache->size(), runs);
+}
+
+TEST(BlockCache, KeepsNoMoreThanItMayAndForgetsWhatIsNotAskedFor) {
+  BlockCache cache(3);
+  const auto block = std::make_shared<CheckedBlock>();
+  const auto keep = [&](std::uint32_t number) { cache.keep({1, number}, block); };
+  for (const std::uint32_t number : {0U, 1U, 2U}) keep(number);
+  EXPECT_EQ(cache.size(), 3U);
+  EXPECT_EQ(cache.find({1, 0}), block);
+  EXPECT_EQ(cache.find({2, 0}), nullptr);  // of another run
+  keep(3);                                 // in place of 1, since 0 was asked for
+  EXPECT_NE(cache.find({1, 0}), nullptr);
+  EXPECT_EQ(cache.find({1, 1}), nullptr);
+  EXPECT_NE(cache.find({1, 3}), nullptr);
+  keep(4);  // all but 2 were asked for
+  EXPECT_EQ(cache.find({1, 2}), nullptr);
+  EXPECT_NE(cache.find({1, 4}), nullptr);
+  for (std::uint32_t number = 10; number < 100; ++number) keep(number);
+  EXPECT_EQ(cache.size(), 3U);
+  EXPECT_EQ(block.use_count(), 4);  // what is forgotten is freed
+  BlockCache none(0);
+  none.keep({1, 1}, block);
+  EXPECT_EQ(none.find({1, 1}), nullptr);
+}
+
 TEST(RunIndex, ANumberIsDurableBeforeABlockHasIt) {
   SlotDisk disk;
   RunIndex index(disk, kMiddle);
