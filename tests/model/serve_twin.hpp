@@ -18,28 +18,34 @@ class ServeTwin {
  public:
   explicit ServeTwin(const ServeCore::Limits& limits) : limits_(limits) {}
 
-  std::optional<ServeCore::RequestId> on_request(const Url& url, std::uint64_t cost, Time now, bool is_small) {
+  std::optional<ServeCore::RequestId> on_request(const Url& url, std::uint64_t cost, Time now, bool is_small,
+                                                 std::size_t ids) {
     last_request_ = now;
+    pass_to(now);
     std::uint64_t own = 0, all = 0;
     std::size_t count = 0;
     for (const auto& r : requests_) {
       all += r.cost;
       if (r.peer == url) own += r.cost, count += r.joined;
     }
-    if (count >= limits_.max_requests_per_peer) return std::nullopt;
-    if (count > 0 && own + cost > ServeCore::kMaxQueuedBytes) return std::nullopt;
-    if (all > 0 && all + cost > ServeCore::kMaxAllQueuedBytes) return std::nullopt;
+    if (count >= limits_.max_requests_per_peer || (count > 0 && own + cost > ServeCore::kMaxQueuedBytes) ||
+        (count > 0 && all <= ServeCore::kMaxAllQueuedBytes && own + cost > (ServeCore::kMaxAllQueuedBytes - all) / 6) ||
+        (count > 0 && all > ServeCore::kMaxAllQueuedBytes) || (all > 0 && all + cost > ServeCore::kMaxAllQueuedBytes)) {
+      serve();
+      return std::nullopt;
+    }
     // The last request of this peer.
     const auto last =
         std::find_if(requests_.rbegin(), requests_.rend(), [&](const Request& r) { return r.peer == url; });
     if (is_small && last != requests_.rend() && last->is_small && !last->has_begun && last->joined < 64) {
       last->cost += cost;
       ++last->joined;
+      last->ids += ids;
       const ServeCore::RequestId id = last->id;
       serve();
       return id;
     }
-    requests_.push_back({++requests_seen_, url, cost, false, false, is_small, 1});
+    requests_.push_back({++requests_seen_, url, cost, false, false, is_small, 1, ids});
     queue_up(url);
     serve();
     return requests_seen_;
@@ -51,17 +57,24 @@ class ServeTwin {
   }
 
   bool on_read_ended(ServeCore::ReadId id, const ServeCore::ReadOutcome& outcome, Time now) {
+    pass_to(now);
     Message& message = *find(id);
     if (message.is_stale) {
       erase(id);
       serve();
       return false;
     }
+    note_major(message);
     auto& request = *first_request(message.peer);
     request.has_left_over = outcome.left_over;
     if (!outcome.left_over && outcome.is_exhausted) end_request(message.peer);
     if (outcome.has_ops) {
-      known(message.peer).has_large_ops = outcome.bytes > outcome.ops * 7680;
+      Known& of_peer = known(message.peer);
+      of_peer.has_large_ops = outcome.bytes > outcome.ops * 7680;
+      const std::uint64_t weight = asks_again(message.peer) ? 8 : 1;
+      of_peer.sent += outcome.bytes;
+      of_peer.sent_again += outcome.again_bytes;
+      if (message.is_minor && is_contended()) change(-static_cast<std::int64_t>(weight * outcome.bytes));
       message.bytes = outcome.bytes;
       message.stage = Stage::ready;
       if (!has(message.peer, Stage::sending)) send(message, now);
@@ -87,8 +100,10 @@ class ServeTwin {
   }
 
   void on_sent(ServeCore::ReadId id, bool ok, Time now) {
+    pass_to(now);
     const Message message = *find(id);
     erase(id);
+    if (ok && !message.is_minor) change(static_cast<std::int64_t>(message.bytes));
     std::erase_if(watched_, [&](const auto& w) { return w.id == id; });
     if (!message.is_stale) {
       const Url& peer = message.peer;
@@ -115,6 +130,7 @@ class ServeTwin {
             ++i;
           } else if (other.stage == Stage::ready) {
             actions_.emplace_back(ServeCore::Discard{other.id});
+            note_major(other);
             messages_.erase(messages_.begin() + static_cast<std::ptrdiff_t>(i));
           } else {
             other.is_stale = true;
@@ -137,6 +153,7 @@ class ServeTwin {
         ++i;
       } else if (message.stage == Stage::ready) {
         actions_.emplace_back(ServeCore::Discard{message.id});
+        note_major(message);
         messages_.erase(messages_.begin() + static_cast<std::ptrdiff_t>(i));
       } else {
         message.is_stale = true;
@@ -148,14 +165,23 @@ class ServeTwin {
   }
 
   std::optional<Time> next_deadline() const {
-    if (watched_.empty() || turns_[0].empty()) return std::nullopt;
-    return watched_.front().since + ServeCore::kPatience;
+    std::vector<Time> times;
+    if (!watched_.empty() && (!turns_[0].empty() || !turns_[2].empty()))
+      times.push_back(watched_.front().since + ServeCore::kPatience);
+    if ((!turns_[2].empty() || !turns_[3].empty()) && is_contended() && !reads_minor() && level_ <= 0) {
+      times.push_back(now_ + Duration(-level_ / 64 + 1));
+      const bool has_majors = !turns_[0].empty() || !turns_[1].empty() || std::ranges::any_of(messages_, is_major);
+      if (!has_majors) times.push_back(others_until_);
+    }
+    if (times.empty()) return std::nullopt;
+    return *std::min_element(times.begin(), times.end());
   }
 
   void on_deadline(Time now) {
-    if (turns_[0].empty()) return;
+    pass_to(now);
     std::vector<Watch> late;
-    while (!watched_.empty() && now - watched_.front().since >= ServeCore::kPatience) {
+    while ((!turns_[0].empty() || !turns_[2].empty()) && !watched_.empty() &&
+           now - watched_.front().since >= ServeCore::kPatience) {
       late.push_back({watched_.front().id, watched_.front().peer, now});
       watched_.erase(watched_.begin());
     }
@@ -163,6 +189,7 @@ class ServeTwin {
       actions_.emplace_back(ServeCore::Disconnect{watch.peer});
       watched_.push_back(watch);
     }
+    serve();
   }
 
   std::size_t reads_under_way() const {
@@ -185,12 +212,14 @@ class ServeTwin {
     bool has_left_over;
     bool is_small;
     std::size_t joined;
+    std::size_t ids;
   };
   /// A response, from its read to the end of its send. `bytes`: first its limit, later its size.
   struct Message {
     ServeCore::ReadId id;
     Url peer;
     std::size_t lane;
+    bool is_minor;
     std::uint64_t bytes;
     Stage stage;
     Time since;
@@ -202,6 +231,7 @@ class ServeTwin {
     Duration trip{0};
     bool has_large_ops = false;
     std::uint64_t far_bytes = 0;
+    std::uint64_t sent = 0, sent_again = 0;
   };
   struct Watch {
     ServeCore::ReadId id;
@@ -216,6 +246,27 @@ class ServeTwin {
     return known_.emplace_back(Known{.peer = peer});
   }
   std::size_t lane_of(const Url& peer) { return known(peer).taken >= ServeCore::kProvenBytes ? 1 : 0; }
+  bool asks_again(const Url& peer) {
+    const Known& of_peer = known(peer);
+    return of_peer.sent_again >= (1U << 20) && 2 * of_peer.sent_again > of_peer.sent;
+  }
+  static bool is_major(const Message& message) { return !message.is_minor; }
+  bool reads_minor() const {
+    return std::ranges::any_of(messages_, [](const auto& m) { return m.is_minor && m.stage == Stage::reading; });
+  }
+  /// S11.
+  bool is_contended() const {
+    return now_ < others_until_ || !turns_[0].empty() || !turns_[1].empty() || std::ranges::any_of(messages_, is_major);
+  }
+  void note_major(const Message& message) {
+    if (!message.is_minor) others_until_ = now_ + ServeCore::kBusyFor;
+  }
+  void pass_to(Time now) {
+    if (now <= now_) return;
+    level_ = std::min<std::int64_t>(16 << 20, level_ + 64 * (now - now_).count());
+    now_ = now;
+  }
+  void change(std::int64_t bytes) { level_ = std::clamp<std::int64_t>(level_ + bytes, -(16 << 20), 16 << 20); }
   std::uint64_t most_bytes(const Url& peer) {
     const Known of_peer = known(peer);
     const bool is_far = of_peer.trip >= Duration(3'000);
@@ -229,7 +280,9 @@ class ServeTwin {
     }
     const Request* first = first_request(peer);
     const bool is_joined = first != nullptr && first->joined > 1;
-    return is_joined || (is_far && !of_peer.has_large_ops) ? std::min<std::uint64_t>(most, 15'360) : most;
+    if (is_joined) return std::min<std::uint64_t>(most, 15'360);
+    if (asks_again(peer) && is_contended()) return std::min<std::uint64_t>(most, 65'536);
+    return is_far && !of_peer.has_large_ops ? std::min<std::uint64_t>(most, 15'360) : most;
   }
   std::uint64_t serving_bytes(std::size_t lane) const {
     std::uint64_t sum = 0;
@@ -241,6 +294,7 @@ class ServeTwin {
     return it == messages_.end() ? nullptr : &*it;
   }
   void erase(ServeCore::ReadId id) {
+    note_major(*find(id));
     std::erase_if(messages_, [&](const auto& m) { return m.id == id; });
   }
   bool has(const Url& peer, Stage stage) const {
@@ -270,7 +324,10 @@ class ServeTwin {
       return !m.is_stale && m.peer == peer && m.stage == Stage::sending && m.bytes > limits_.max_response_bytes;
     });
     if (takes_much || (lane == 0 && has(peer, Stage::sending))) return;
-    turns_[lane].push_back(peer);
+    const Request& first = *first_request(peer);
+    const bool has_few = !known(peer).has_large_ops && first.ids <= 3 * first.joined;
+    const bool is_minor = has_few || asks_again(peer);
+    turns_[lane + (is_minor ? 2 : 0)].push_back(peer);
   }
   std::size_t peers() const {
     std::vector<Url> urls;
@@ -281,25 +338,31 @@ class ServeTwin {
     std::sort(urls.begin(), urls.end());
     return static_cast<std::size_t>(std::unique(urls.begin(), urls.end()) - urls.begin());
   }
-  bool may_read(std::size_t lane) {
-    if (turns_[lane].empty() || reads_under_way() >= ServeCore::kMaxReads) return false;
-    const std::uint64_t under_way = serving_bytes(lane);
-    return under_way == 0 || under_way + most_bytes(turns_[lane].front()) <= ServeCore::kMaxServingBytes;
+  bool may_read(std::size_t turns) {
+    if (turns_[turns].empty() || reads_under_way() >= ServeCore::kMaxReads) return false;
+    if (turns >= 2 && is_contended() && (reads_minor() || level_ <= 0)) return false;
+    const std::uint64_t under_way = serving_bytes(turns % 2);
+    return under_way == 0 || under_way + most_bytes(turns_[turns].front()) <= ServeCore::kMaxServingBytes;
   }
   void serve() {
-    while (may_read(0) || may_read(1)) {
-      const std::size_t lane = may_read(next_lane_) ? next_lane_ : 1 - next_lane_;
-      next_lane_ = 1 - lane;
-      const Url peer = turns_[lane].front();
-      turns_[lane].erase(turns_[lane].begin());
-      Request& request = *first_request(peer);
-      const std::size_t ids = peers() > 1 ? ServeCore::kSharedIdsPerRead : ServeCore::kMaxIdsPerRead;
-      const std::uint64_t most = most_bytes(peer);
-      messages_.push_back({++reads_seen_, peer, lane, most, Stage::reading, {}, false});
-      actions_.emplace_back(
-          ServeCore::Read{reads_seen_, request.id, peer, std::exchange(request.has_left_over, false), ids, most});
-      request.has_begun = true;
-    }
+    while (may_read(0) || may_read(1)) read(0);
+    while (may_read(2) || may_read(3)) read(2);
+  }
+  void read(std::size_t kind) {
+    std::size_t& next = next_lane_[kind / 2];
+    const std::size_t lane = may_read(kind + next) ? next : 1 - next;
+    next = 1 - lane;
+    auto& turns = turns_[kind + lane];
+    const Url peer = turns.front();
+    turns.erase(turns.begin());
+    Request& request = *first_request(peer);
+    const std::size_t ids = peers() > 1 ? ServeCore::kSharedIdsPerRead : ServeCore::kMaxIdsPerRead;
+    const std::uint64_t most = most_bytes(peer);
+    if (kind == 2 && is_contended() && !request.has_begun) change(-static_cast<std::int64_t>(request.joined << 14));
+    messages_.push_back({++reads_seen_, peer, lane, kind == 2, most, Stage::reading, {}, false});
+    actions_.emplace_back(
+        ServeCore::Read{reads_seen_, request.id, peer, std::exchange(request.has_left_over, false), ids, most});
+    request.has_begun = true;
   }
   void send(Message& message, Time now) {
     message.stage = Stage::sending;
@@ -311,8 +374,10 @@ class ServeTwin {
   const ServeCore::Limits limits_;
   std::vector<Request> requests_;  ///< of all peers, in the order of arrival
   std::vector<Message> messages_;
-  std::vector<Url> turns_[2];  ///< unproven, proven
-  std::size_t next_lane_ = 1;
+  std::vector<Url> turns_[4];  ///< unproven, proven; the same for minor requests
+  std::size_t next_lane_[2] = {1, 1};
+  Time now_{}, others_until_{};
+  std::int64_t level_ = 16 << 20;
   std::vector<Watch> watched_;
   std::vector<Known> known_;
   std::vector<ServeCore::Action> actions_;
@@ -324,7 +389,7 @@ class ServeTwin {
 struct ServeCoverage {
   std::uint64_t commands = 0, requests = 0, refused = 0, reads = 0, left_over = 0, sends = 0, failed_sends = 0;
   std::uint64_t framed = 0, far = 0, discarded = 0, forgotten = 0, disconnected = 0, stale_reads = 0, proven = 0,
-                waiting = 0, joined = 0;
+                waiting = 0, joined = 0, held_back = 0, again = 0;
 };
 
 /// Reads commands from bytes and gives them to the core and to the twin. Throws std::logic_error when they differ.
@@ -361,9 +426,11 @@ class ServeTwinRun {
     const Url& peer = urls_[byte() % urls_.size()];
     static constexpr std::uint64_t kCosts[] = {4096, 20'000, 1U << 20, 3U << 20};
     const std::uint64_t cost = kCosts[byte() % 4];
-    const bool is_small = byte() % 2 == 0;
-    const auto id = core_.on_request(peer, cost, now_, is_small);
-    check(id == twin_.on_request(peer, cost, now_, is_small), "request");
+    const std::uint8_t size = byte();
+    const bool is_small = size % 2 == 0;
+    const std::size_t ids = size / 2 % 8;
+    const auto id = core_.on_request(peer, cost, now_, is_small, ids);
+    check(id == twin_.on_request(peer, cost, now_, is_small, ids), "request");
     ++(id ? coverage_->requests : coverage_->refused);
     coverage_->joined += id && *id <= newest_ ? 1 : 0;
     if (id) newest_ = std::max(newest_, *id);
@@ -392,6 +459,8 @@ class ServeTwinRun {
     if (outcome.has_ops) outcome.bytes = how % 8 == 2 ? 2 * read.max_bytes : read.max_bytes * byte() / 255;
     outcome.left_over = outcome.has_ops && (how & 16U) != 0;
     outcome.is_exhausted = (how & 32U) != 0;
+    if ((how & 64U) != 0) outcome.again_bytes = outcome.bytes;
+    coverage_->again += outcome.again_bytes > 0 ? 1 : 0;
     const bool is_wanted = core_.on_read_ended(read.read, outcome, now_);
     check(is_wanted == twin_.on_read_ended(read.read, outcome, now_), "read_ended");
     coverage_->stale_reads += is_wanted ? 0 : 1;
@@ -451,6 +520,7 @@ class ServeTwinRun {
     check(core_.is_busy(now_) == twin_.is_busy(now_), "is_busy");
     check(core_.reads_under_way() == twin_.reads_under_way(), "reads_under_way");
     coverage_->waiting += core_.next_deadline() ? 1 : 0;
+    coverage_->held_back += core_.next_deadline() && *core_.next_deadline() - now_ <= ServeCore::kBusyFor ? 1 : 0;
     core_.check_invariants();
   }
 

@@ -28,6 +28,8 @@ TEST(ServeTwin, AgreesAfterEveryCommand) {
   EXPECT_GT(coverage.far, 100U);
   EXPECT_GT(coverage.waiting, 100U);
   EXPECT_GT(coverage.disconnected, 10U);
+  EXPECT_GT(coverage.again, 1'000U);
+  EXPECT_GT(coverage.held_back, 1'000U);
 }
 
 }  // namespace

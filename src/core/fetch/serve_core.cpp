@@ -13,16 +13,19 @@ ServeCore::Peer* ServeCore::find(const Url& peer, std::uint64_t serial) {
   return it != peers_.end() && it->second.serial == serial ? &it->second : nullptr;
 }
 
-std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::uint64_t cost, Time now,
-                                                          bool is_small) {
+std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::uint64_t cost, Time now, bool is_small,
+                                                          std::size_t ids) {
   if (is_stopped_) return std::nullopt;
+  advance(now);
   busy_until_ = now + kBusyFor;
   auto& entry = peers_[peer];
   if (entry.serial == 0) entry.serial = next_serial_++;
+  const std::uint64_t free = kMaxAllQueuedBytes - std::min(kMaxAllQueuedBytes, queued_bytes_);
   if (entry.waiting >= limits_.max_requests_per_peer ||
-      (!entry.requests.empty() && entry.queued_bytes + cost > kMaxQueuedBytes) ||
+      (!entry.requests.empty() && entry.queued_bytes + cost > std::min(kMaxQueuedBytes, free / kQueueParts)) ||
       (queued_bytes_ > 0 && queued_bytes_ + cost > kMaxAllQueuedBytes)) {
     if (entry.is_idle()) peers_.erase(peer);
+    serve();  // time has passed
     return std::nullopt;
   }
   entry.queued_bytes += cost;
@@ -32,12 +35,13 @@ std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::
     Request& last = entry.requests.back();
     last.cost += cost;
     ++last.joined;
+    last.ids += ids;
     const RequestId id = last.id;
     serve();  // what the answer may have has shrunk, so that there may be room for it
     return id;
   }
   const RequestId id = next_request_++;
-  entry.requests.push_back({id, cost, false, is_small, 1});
+  entry.requests.push_back({id, cost, false, is_small, 1, ids});
   take_turn(peer, entry);
   serve();
   return id;
@@ -48,6 +52,15 @@ bool ServeCore::may_join(const Peer& entry) {
   if (entry.requests.empty()) return false;
   const Request& last = entry.requests.back();
   return last.is_small && !last.has_begun && last.joined < kMostJoined;
+}
+
+/// S11, S12.
+ServeCore::Kind ServeCore::kind_of(const Url& peer, const Peer& entry) const {
+  const Request& next = entry.requests.front();
+  const auto it = known_.find(peer);
+  const bool has_large_ops = it != known_.end() && it->second.has_large_ops;
+  const bool asks_again = it != known_.end() && it->second.asks_again();
+  return asks_again || (!has_large_ops && next.ids <= kFewIds * next.joined) ? minor : major;
 }
 
 ServeCore::Lane& ServeCore::lane_of(const Url& peer) {
@@ -66,7 +79,7 @@ void ServeCore::take_turn(const Url& peer, Peer& entry) {
   Lane& lane = lane_of(peer);
   if (entry.is_sending && (&lane == &unproven_ || entry.is_sending_much)) return;  // S6, S8: it takes this one first
   entry.is_in_turn = true;
-  lane.turns.push_back(peer);
+  lane.turns[kind_of(peer, entry)].push_back(peer);
 }
 
 /// The most payload bytes of the next response.
@@ -81,6 +94,7 @@ std::uint64_t ServeCore::most_bytes(const Url& peer) const {
         {most, kFrameBytes, is_proven ? most : std::max(kTrust * known.taken, kFirstResponseBytes)});  // S10
   }
   if (!is_proven) most = std::min(most, std::clamp(kTrust * known.taken, kFirstResponseBytes, kProvenBytes));
+  if (known.asks_again() && is_contended()) return std::min(most, kAgainBytes);  // S11, also if it is far
   if (known.trip < kFarTrip) return most;
   if (!known.has_large_ops) return std::min(most, kFrameBytes);
   if (!is_proven) return most;
@@ -88,34 +102,71 @@ std::uint64_t ServeCore::most_bytes(const Url& peer) const {
 }
 
 /// Whether there is room for the peer whose turn it is.
-bool ServeCore::has_room(const Lane& lane) const {
+bool ServeCore::has_room(const Lane& lane, Kind kind) const {
   if (reads_.size() >= kMaxReads) return false;
-  return lane.serving_bytes == 0 || lane.serving_bytes + most_bytes(lane.turns.front()) <= kMaxServingBytes;
+  return lane.serving_bytes == 0 || lane.serving_bytes + most_bytes(lane.turns[kind].front()) <= kMaxServingBytes;
 }
 
 void ServeCore::serve() {
-  // The room is taken for a whole response before its read, since its size is not known earlier.
-  const auto may = [this](const Lane& lane) { return !lane.turns.empty() && has_room(lane); };
-  while (may(*next_lane_) || may(other_lane())) {
-    Lane& lane = may(*next_lane_) ? *next_lane_ : other_lane();
-    next_lane_ = &lane == &proven_ ? &unproven_ : &proven_;
-    const Url peer = std::move(lane.turns.front());
-    lane.turns.pop_front();
-    Peer& entry = peers_.at(peer);
-    entry.is_in_turn = false;
-    begin_read(peer, entry, lane);
+  while (give_turn(major)) {
+  }
+  while (may_read_minor() && give_turn(minor)) {
   }
 }
 
-void ServeCore::begin_read(const Url& peer, Peer& entry, Lane& lane) {
+bool ServeCore::give_turn(Kind kind) {
+  // The room is taken for a whole response before its read, since its size is not known earlier.
+  Lane* lane = next_lane_[kind];
+  if (!may_give_turn(*lane, kind)) lane = other(lane);
+  if (!may_give_turn(*lane, kind)) return false;
+  next_lane_[kind] = other(lane);
+  const Url peer = std::move(lane->turns[kind].front());
+  lane->turns[kind].pop_front();
+  Peer& entry = peers_.at(peer);
+  entry.is_in_turn = false;
+  begin_read(peer, entry, *lane, kind);
+  return true;
+}
+
+/// S11. Whether others than those with minor requests are served.
+bool ServeCore::is_contended() const {
+  return majors_ > 0 || !proven_.turns[major].empty() || !unproven_.turns[major].empty() || now_ < others_until_;
+}
+
+std::int64_t ServeCore::allowance() const {
+  const std::int64_t passed = (now_ - allowance_at_).count();
+  const bool is_full = passed >= (kMinorBurst - allowance_) / kMinorRate + 1;
+  return is_full ? kMinorBurst : std::min(kMinorBurst, allowance_ + passed * kMinorRate);
+}
+
+void ServeCore::change_allowance(std::int64_t bytes) {
+  allowance_ =
+      std::clamp(allowance() + std::clamp(bytes, -2 * kMinorBurst, 2 * kMinorBurst), -kMinorBurst, kMinorBurst);
+  allowance_at_ = now_;
+}
+
+/// A read or a response of this kind has ended.
+void ServeCore::end(Kind kind) {
+  if (kind == minor) return;
+  --majors_;
+  others_until_ = now_ + kBusyFor;
+}
+
+void ServeCore::begin_read(const Url& peer, Peer& entry, Lane& lane, Kind kind) {
   entry.is_reading = true;
   Request& request = entry.requests.front();
   const bool left_over = std::exchange(entry.has_left_over, false);
-  request.has_begun = true;
   const std::uint64_t most = most_bytes(peer);
+  if (kind == minor) {
+    ++minor_reads_;
+    if (!request.has_begun && is_contended())
+      change_allowance(-static_cast<std::int64_t>(request.joined * kRequestCost));
+  }
+  request.has_begun = true;
+  begin(kind);
   lane.serving_bytes += most;
   const ReadId id = next_read_++;
-  reads_.emplace(id, Reading{peer, entry.serial, most, &lane});
+  reads_.emplace(id, Reading{peer, entry.serial, most, &lane, kind});
   const std::size_t most_ids = peers_.size() > 1 ? kSharedIdsPerRead : kMaxIdsPerRead;
   actions_.emplace_back(Read{id, request.id, peer, left_over, most_ids, most});
 }
@@ -126,6 +177,8 @@ std::optional<ServeCore::Reading> ServeCore::take_read(ReadId read) {
   Reading out = std::move(it->second);
   reads_.erase(it);
   out.lane->serving_bytes -= out.max_bytes;
+  end(out.kind);
+  minor_reads_ -= out.kind == minor ? 1 : 0;
   if (is_stopped_) return std::nullopt;
   return out;
 }
@@ -144,6 +197,7 @@ bool ServeCore::on_read_failed(ReadId read) {
 }
 
 bool ServeCore::on_read_ended(ReadId read, const ReadOutcome& outcome, Time now) {
+  advance(now);
   const auto reading = take_read(read);
   if (!reading) return false;
   Peer* entry = find(reading->peer, reading->serial);
@@ -152,9 +206,17 @@ bool ServeCore::on_read_ended(ReadId read, const ReadOutcome& outcome, Time now)
     entry->has_left_over = outcome.left_over;
     if (!outcome.left_over && outcome.is_exhausted) end_request(*entry);
     if (outcome.has_ops) {
-      known_[reading->peer].has_large_ops = outcome.bytes > outcome.ops * (kFrameBytes / 2);
+      Known& known = known_[reading->peer];
+      known.has_large_ops = outcome.bytes > outcome.ops * (kFrameBytes / 2);
+      if (reading->kind == minor && is_contended()) {
+        const std::uint64_t factor = known.asks_again() ? kAgainFactor : 1;
+        change_allowance(-static_cast<std::int64_t>(factor * std::min<std::uint64_t>(outcome.bytes, 2 * kMinorBurst)));
+      }
+      known.sent += outcome.bytes;
+      known.sent_again += outcome.again_bytes;
       reading->lane->serving_bytes += outcome.bytes;
-      const Ready ready{read, outcome.bytes, reading->lane};
+      begin(reading->kind);
+      const Ready ready{read, outcome.bytes, reading->lane, reading->kind};
       if (entry->is_sending) {
         entry->ready = ready;
       } else {
@@ -172,15 +234,18 @@ void ServeCore::begin_send(const Url& peer, Peer& entry, const Ready& ready, Tim
   entry.is_sending_much = ready.bytes > limits_.max_response_bytes;
   auto watched = watched_.end();
   if (ready.lane == &unproven_) watched = watched_.insert(watched_.end(), Watched{peer, now});
-  sends_.emplace(ready.read, Sending{peer, entry.serial, ready.bytes, now, ready.lane, watched});
+  sends_.emplace(ready.read, Sending{peer, entry.serial, ready.bytes, now, ready.lane, ready.kind, watched});
   actions_.emplace_back(Send{ready.read, peer});
 }
 
 void ServeCore::on_sent(ReadId read, bool ok, Time now) {
   const auto it = sends_.find(read);
   K2_ASSERT(it != sends_.end());
+  advance(now);
   const Sending sending = std::move(it->second);
   sends_.erase(it);
+  end(sending.kind);
+  if (ok && sending.kind == major) change_allowance(static_cast<std::int64_t>(sending.bytes));
   sending.lane->serving_bytes -= sending.bytes;
   if (sending.watched != watched_.end()) watched_.erase(sending.watched);
   if (is_stopped_) return;
@@ -215,6 +280,7 @@ void ServeCore::adapt(Known& known, const Sending& sending, Time now) const {
 void ServeCore::drop_ready(Peer& entry) {
   if (!entry.ready) return;
   entry.ready->lane->serving_bytes -= entry.ready->bytes;
+  end(entry.ready->kind);
   actions_.emplace_back(Discard{entry.ready->read});
   entry.ready.reset();
 }
@@ -241,7 +307,9 @@ void ServeCore::go_on(const Url& peer, Peer& entry) {
 
 void ServeCore::leave_turn(const Url& peer, Peer& entry) {
   if (!std::exchange(entry.is_in_turn, false)) return;
-  for (Lane* lane : {&proven_, &unproven_}) std::erase(lane->turns, peer);
+  for (Lane* lane : {&proven_, &unproven_}) {
+    for (auto& turns : lane->turns) std::erase(turns, peer);
+  }
 }
 
 void ServeCore::forget(const Url& peer) {
@@ -259,36 +327,51 @@ void ServeCore::forget(const Url& peer) {
 void ServeCore::stop() {
   is_stopped_ = true;
   for (auto& [peer, entry] : peers_) {
-    if (entry.ready) entry.ready->lane->serving_bytes -= entry.ready->bytes;
+    if (!entry.ready) continue;
+    entry.ready->lane->serving_bytes -= entry.ready->bytes;
+    end(entry.ready->kind);
   }
   queued_bytes_ = 0;
   peers_.clear();
   known_.clear();
-  proven_.turns.clear();
-  unproven_.turns.clear();
+  proven_.turns = {};
+  unproven_.turns = {};
   actions_.clear();
 }
 
 std::optional<Time> ServeCore::next_deadline() const {
-  if (watched_.empty() || unproven_.turns.empty()) return std::nullopt;
-  return watched_.front().since + kPatience;
+  std::optional<Time> out;
+  if (!watched_.empty() && unproven_.is_waited_for()) out = watched_.front().since + kPatience;
+  const bool is_minor_waited_for = !proven_.turns[minor].empty() || !unproven_.turns[minor].empty();
+  if (!is_minor_waited_for || minor_reads_ > 0 || may_read_minor()) return out;
+  Time at = now_ + Duration(-allowance() / kMinorRate + 1);
+  if (majors_ == 0 && proven_.turns[major].empty() && unproven_.turns[major].empty()) at = std::min(at, others_until_);
+  return out ? std::min(*out, at) : at;
 }
 
 void ServeCore::on_deadline(Time now) {
-  if (unproven_.turns.empty()) return;
-  while (!watched_.empty() && now - watched_.front().since >= kPatience) {
+  advance(now);
+  while (unproven_.is_waited_for() && !watched_.empty() && now - watched_.front().since >= kPatience) {
     // It leaves the list when its send has failed, which frees the room.
     watched_.front().since = now;
     actions_.emplace_back(Disconnect{watched_.front().peer});
     watched_.splice(watched_.end(), watched_, watched_.begin());
   }
+  if (!is_stopped_) serve();
 }
 
 void ServeCore::check_invariants() const {
   std::uint64_t queued = 0;
   std::map<const Lane*, std::uint64_t> serving{{&proven_, 0}, {&unproven_, 0}};
-  for (const auto& [id, reading] : reads_) serving[reading.lane] += reading.max_bytes;
-  for (const auto& [id, sending] : sends_) serving[sending.lane] += sending.bytes;
+  std::size_t majors = 0, minor_reads = 0;
+  for (const auto& [id, reading] : reads_) {
+    serving[reading.lane] += reading.max_bytes;
+    ++(reading.kind == major ? majors : minor_reads);
+  }
+  for (const auto& [id, sending] : sends_) {
+    serving[sending.lane] += sending.bytes;
+    majors += sending.kind == major ? 1 : 0;
+  }
   for (const auto& [url, entry] : peers_) {
     std::uint64_t own = 0;
     std::size_t waiting = 0;
@@ -301,17 +384,26 @@ void ServeCore::check_invariants() const {
     K2_ASSERT(!entry.is_idle());
     K2_ASSERT(!entry.has_left_over || !entry.requests.empty());
     queued += own;
-    if (entry.ready) serving[entry.ready->lane] += entry.ready->bytes;
+    if (entry.ready) {
+      serving[entry.ready->lane] += entry.ready->bytes;
+      majors += entry.ready->kind == major ? 1 : 0;
+    }
     std::size_t turns = 0;
-    for (const Lane* lane : {&proven_, &unproven_})
-      turns += static_cast<std::size_t>(std::count(lane->turns.begin(), lane->turns.end(), url));
+    for (const Lane* lane : {&proven_, &unproven_}) {
+      for (const auto& queue : lane->turns)
+        turns += static_cast<std::size_t>(std::count(queue.begin(), queue.end(), url));
+    }
     K2_ASSERT(turns == (entry.is_in_turn ? 1 : 0));
   }
   K2_ASSERT(is_stopped_ || queued == queued_bytes_);
   for (const Lane* lane : {&proven_, &unproven_}) {
     K2_ASSERT(serving[lane] == lane->serving_bytes);
-    K2_ASSERT(lane->turns.empty() || !has_room(*lane));  // nobody waits while there is room
+    // Nobody waits while there is room.
+    K2_ASSERT(!may_give_turn(*lane, major));
+    K2_ASSERT(!may_read_minor() || !may_give_turn(*lane, minor));
   }
+  K2_ASSERT(majors == majors_ && minor_reads == minor_reads_);
+  K2_ASSERT(-kMinorBurst <= allowance_ && allowance_ <= kMinorBurst);
 }
 
 }  // namespace kitsune2

@@ -1,6 +1,8 @@
 // The state machine of the serving side of fetch: which peer's request is answered next, and with how much.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -32,9 +34,11 @@ namespace kitsune2 {
 ///  S4  A response that cannot be sent ends its request, and the next one if a part of that was read meanwhile. Asking
 ///      again is up to the requester.
 ///  S5  `max_requests_per_peer` requests and kMaxQueuedBytes of them wait for one peer, and kMaxAllQueuedBytes for all;
-///      further ones are refused. All reads and responses under way together are held to kMaxServingBytes for peers
-///      that have shown that they listen, and to as much for the others. Rationale: a request is small and its answer
-///      is large, so a peer that asks and does not listen must cost little.
+///      further ones are refused. While a request of a peer waits, all of that peer's have at most 1/kQueueParts of
+///      what is left of the room of all, so that something is always left for a peer that asks for the first time. All
+///      reads and responses under way together are held to kMaxServingBytes for peers that have shown that they listen,
+///      and to as much for the others. Rationale: a request is small and its answer is large, so a peer that asks and
+///      does not listen must cost little.
 ///  S6  A peer has shown that it listens when it took kProvenBytes on this connection. Until then a response has at
 ///      most kTrust times what it took so far (the first one kFirstResponseBytes, none over kProvenBytes), and a peer
 ///      that has not taken one within kPatience while others wait for room is disconnected. Rationale: a response that
@@ -57,6 +61,18 @@ namespace kitsune2 {
 ///      So whoever sends requests faster than they are answered gets fewer and larger answers, and takes less from
 ///      others. A lone request is answered at once, as ever. The bound is that of S8, and leaves whoever asks for much
 ///      in one request more than a flood of small ones.
+///  S11 A request is *minor* if it asks for at most kFewIds ops, or so many on average if several have joined, unless
+///      the peer's ops are large (S8); or if its peer asks again (S12). While others are served, or were within
+///      kBusyFor, minor requests are read for one at a time, and only while they have an allowance. That is kMinorBurst
+///      at most, and gains what the others take, and kMinorRate. Each minor request costs kRequestCost, and its answer
+///      its bytes, kAgainFactor times as many under S12, where a response has at most kAgainBytes. Rationale: a message
+///      costs a node more than its bytes say, when it comes in and when it is answered. Many peers that request one op
+///      at a time, or the same ops without end, would leave little to one that requests much; through somebody else's
+///      relay nothing holds them before they get here. Who is alone, or among its like, notices nothing. Where the
+///      others are slow, kMinorRate is enough for almost 4,000 lone requests a second. A response of kAgainBytes needs
+///      a permit, so nothing is sent to a peer that is gone.
+///  S12 A peer *asks again* if more than half of what it was sent on this connection, and at least kProvenBytes, was
+///      sent to it before. Rationale: an honest peer keeps what it gets; one whose answer was late may ask once more.
 ///
 /// Pure: the same calls give the same actions. Every call may add actions; take them with `take_actions` after it, and
 /// carry them out in that order. Calls are O(log peers), but O(peers) where a peer leaves its turn. Memory is
@@ -74,7 +90,13 @@ class ServeCore {
   static constexpr std::uint64_t kFarTrips = 16, kFarGrowth = 16;
   static constexpr std::uint64_t kMaxQueuedBytes = 8U << 20;
   static constexpr std::uint64_t kMaxAllQueuedBytes = 64U << 20;
+  static constexpr std::uint64_t kQueueParts = 6;
   static constexpr std::size_t kMostJoined = 64;
+  static constexpr std::size_t kFewIds = 3;                 ///< S11
+  static constexpr std::uint64_t kRequestCost = 16U << 10;  ///< S11, in bytes
+  static constexpr std::uint64_t kAgainFactor = 8, kAgainBytes = 64U << 10;
+  static constexpr std::int64_t kMinorBurst = 16 << 20;
+  static constexpr std::int64_t kMinorRate = 64;  ///< bytes a microsecond
   static constexpr std::size_t kMaxIdsPerRead = 4096;
   static constexpr std::size_t kSharedIdsPerRead = 512;
   /// The most reads under way at a time. Each may return one op that is larger than what was reserved for it.
@@ -130,15 +152,18 @@ class ServeCore {
     bool has_ops = false;     ///< whether at least one op is held
     std::uint64_t bytes = 0;  ///< of their payload
     std::uint64_t ops = 0;
-    bool left_over = false;     ///< `max_bytes` was reached before all ids of this read were looked up
-    bool is_exhausted = false;  ///< no id of the request remains except those left over
+    std::uint64_t again_bytes = 0;  ///< about so many of these bytes were sent to the peer before (S12)
+    bool left_over = false;         ///< `max_bytes` was reached before all ids of this read were looked up
+    bool is_exhausted = false;      ///< no id of the request remains except those left over
   };
 
   explicit ServeCore(const Limits& limits) : limits_(limits) {}
 
   /// A peer requests ops. `cost` is the memory of the request while it waits, in bytes. nullopt: refused (S5). The id
-  /// is that of an earlier request if this one has joined it: then its ids follow those of that request (S10).
-  std::optional<RequestId> on_request(const Url& peer, std::uint64_t cost, Time now, bool is_small = false);
+  /// is that of an earlier request if this one has joined it: then its ids follow those of that request (S10). `ids`:
+  /// how many it has.
+  std::optional<RequestId> on_request(const Url& peer, std::uint64_t cost, Time now, bool is_small = false,
+                                      std::size_t ids = 1000);
   /// How far `peer` is, as measured on its connection (S8). Must be called before each of its requests.
   void note_round_trip(const Url& peer, Duration trip);
   /// The store has answered. Each read ends exactly once, in any order, even if nobody waits for it any more: then the
@@ -156,7 +181,8 @@ class ServeCore {
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
   /// When `on_deadline` must be called; nullopt: no time limit is running.
   std::optional<Time> next_deadline() const;
-  /// Disconnects the peers for which kPatience has passed (S6). No-op before the deadline.
+  /// Disconnects the peers for which kPatience has passed (S6), and reads for minor requests again (S11). No-op before
+  /// the deadline.
   void on_deadline(Time now);
 
   std::size_t reads_under_way() const { return reads_.size(); }
@@ -173,23 +199,29 @@ class ServeCore {
     bool has_begun = false;
     bool is_small = false;
     std::size_t joined = 1;  ///< S10: how many it is
+    std::size_t ids = 0;     ///< S11
   };
+  enum Kind : std::uint8_t { major, minor };  ///< S11
   /// Peers that have shown that they listen, and the others (S6).
   struct Lane {
-    std::deque<Url> turns;
+    std::array<std::deque<Url>, 2> turns;  ///< by kind
     std::uint64_t serving_bytes = 0;
+    bool is_waited_for() const { return !turns[major].empty() || !turns[minor].empty(); }
   };
   struct Ready {
     ReadId read = 0;
     std::uint64_t bytes = 0;
     Lane* lane = nullptr;
+    Kind kind = major;
   };
   /// What a peer has shown on its connection.
   struct Known {
     std::uint64_t taken = 0;  ///< bytes, up to kProvenBytes
     Duration trip{0};
-    bool has_large_ops = false;   ///< in its last response
-    std::uint64_t far_bytes = 0;  ///< S8: for large ops; 0: not known
+    bool has_large_ops = false;              ///< in its last response
+    std::uint64_t far_bytes = 0;             ///< S8: for large ops; 0: not known
+    std::uint64_t sent = 0, sent_again = 0;  ///< S12
+    bool asks_again() const { return sent_again >= kProvenBytes && sent_again > sent / 2; }
   };
   struct Peer {
     std::deque<Request> requests;
@@ -210,6 +242,7 @@ class ServeCore {
     std::uint64_t serial = 0;
     std::uint64_t max_bytes = 0;
     Lane* lane = nullptr;
+    Kind kind = major;
   };
   /// A response of the unproven lane that is under way.
   struct Watched {
@@ -222,6 +255,7 @@ class ServeCore {
     std::uint64_t bytes = 0;
     Time since;
     Lane* lane = nullptr;
+    Kind kind = major;
     std::list<Watched>::iterator watched;
   };
   using PeerMap = std::map<Url, Peer>;
@@ -229,13 +263,23 @@ class ServeCore {
   Peer* find(const Url& peer, std::uint64_t serial);
   static bool may_join(const Peer& entry);
   Lane& lane_of(const Url& peer);
-  Lane& other_lane() { return next_lane_ == &proven_ ? unproven_ : proven_; }
+  Lane* other(const Lane* lane) { return lane == &proven_ ? &unproven_ : &proven_; }
+  Kind kind_of(const Url& peer, const Peer& entry) const;
   std::uint64_t most_bytes(const Url& peer) const;
-  bool has_room(const Lane& lane) const;
+  bool has_room(const Lane& lane, Kind kind) const;
+  bool may_give_turn(const Lane& lane, Kind kind) const { return !lane.turns[kind].empty() && has_room(lane, kind); }
+  bool give_turn(Kind kind);
+  bool is_contended() const;
+  std::int64_t allowance() const;
+  void change_allowance(std::int64_t bytes);
+  bool may_read_minor() const { return !is_contended() || (minor_reads_ == 0 && allowance() > 0); }
+  void advance(Time now) { now_ = std::max(now_, now); }
+  void begin(Kind kind) { majors_ += kind == major ? 1 : 0; }
+  void end(Kind kind);
   void take_turn(const Url& peer, Peer& entry);
   void leave_turn(const Url& peer, Peer& entry);
   void serve();
-  void begin_read(const Url& peer, Peer& entry, Lane& lane);
+  void begin_read(const Url& peer, Peer& entry, Lane& lane, Kind kind);
   void adapt(Known& known, const Sending& sending, Time now) const;
   void begin_send(const Url& peer, Peer& entry, const Ready& ready, Time now);
   void end_request(Peer& entry);
@@ -246,7 +290,13 @@ class ServeCore {
   const Limits limits_;
   PeerMap peers_;
   Lane proven_, unproven_;
-  Lane* next_lane_ = &proven_;  ///< S9
+  std::array<Lane*, 2> next_lane_{&proven_, &proven_};  ///< S9, by kind
+  std::size_t majors_ = 0;                              ///< their responses, from the beginning of the read on
+  std::size_t minor_reads_ = 0;
+  Time others_until_{};  ///< S11: until when those of `major` count that were served
+  std::int64_t allowance_ = kMinorBurst;
+  Time allowance_at_{};
+  Time now_{};  ///< the latest time that was told
   std::map<Url, Known> known_;
   std::unordered_map<ReadId, Reading> reads_;
   std::unordered_map<ReadId, Sending> sends_;

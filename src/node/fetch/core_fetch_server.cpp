@@ -54,7 +54,7 @@ void FetchServer::on_request(const Url& peer, wire::IdList op_ids) {
   if (const auto trip = transport_->round_trip(peer)) core_.note_round_trip(peer, *trip);
   const PeerWork work = PeerWork().messages(1).bytes(op_ids.message_bytes());
   const bool may = budget_->charge(peer, work) == PeerStanding::good;
-  const auto id = may ? core_.on_request(peer, cost, runtime_.now(), is_small) : std::nullopt;
+  const auto id = may ? core_.on_request(peer, cost, runtime_.now(), is_small, op_ids.size()) : std::nullopt;
   if (!id) {
     ++stats_.requests_refused;
     transport_->wasted(peer, cost);
@@ -78,8 +78,9 @@ void FetchServer::perform() {
     for (const auto& action : actions) std::visit([this](const auto& a) { on(a); }, action);
   }
   performing_ = false;
-  if (timer_ != 0) return;
-  if (const auto deadline = core_.next_deadline()) {
+  if (const auto deadline = core_.next_deadline(); deadline && (timer_ == 0 || *deadline < timer_at_)) {
+    runtime_.cancel(timer_);
+    timer_at_ = *deadline;
     timer_ = runtime_.schedule(*deadline, lifetime_.guard([this] {
       timer_ = 0;
       core_.on_deadline(runtime_.now());
@@ -141,6 +142,16 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
   outcome.has_ops = fit > 0;
   outcome.ops = fit;
   for (std::size_t i = 0; i < fit; ++i) outcome.bytes += ops[i].op_data.size();
+  const auto request = requests_.find(read.request);
+  std::uint64_t again_ops = 0;
+  if (request != requests_.end()) {  // else the peer may be gone, and nothing of it is remembered
+    ServedSample& before = served_before_[read.peer];
+    for (std::size_t i = 0; i < fit; ++i) {
+      const std::uint64_t again = before.note(std::hash<OpId>()(ops[i].op_id));
+      again_ops += again;
+      outcome.again_bytes += again * ops[i].op_data.size();
+    }
+  }
   // Ids after the last op that arrived were cut off by the byte limit or are not held: ask again to find out.
   auto after = asked.end();
   if (!ops.empty()) {
@@ -148,7 +159,6 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
     after = last == asked.end() ? asked.begin() : last + 1;
   }
   const auto looked_at = static_cast<std::size_t>(after - asked.begin());
-  const auto request = requests_.find(read.request);
   const bool has_more = read.left_over && request != requests_.end() &&
                         request->second.left_from + asked.size() < request->second.left_over.size();
   outcome.left_over = looked_at > 0 && (after != asked.end() || has_more);
@@ -171,8 +181,8 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
     }
   }
   if (outcome.has_ops) {
-    answers_.emplace(
-        read.read, Answer{wire::encode_fetch_response(transport_->dialect(), ops), ops.size(), outcome.bytes, charged});
+    answers_.emplace(read.read, Answer{wire::encode_fetch_response(transport_->dialect(), ops), ops.size(),
+                                       outcome.bytes, again_ops, outcome.again_bytes, charged});
   }
 }
 
@@ -211,7 +221,8 @@ void FetchServer::on_sent(const Url& peer, ServeCore::ReadId read, const Answer&
   if (result) {
     stats_.ops_served += answer.ops;
     stats_.bytes_served += answer.bytes;
-    budget_->useful(peer, answer.ops, answer.bytes, answer.charged);
+    budget_->useful(peer, answer.ops - std::min(answer.ops, answer.again_ops),
+                    answer.bytes - std::min(answer.bytes, answer.again_bytes), answer.charged);
     if (served_ && !stopped_) served_(peer, answer.ops, answer.bytes);
   } else if (!stopped_ && failed_gate_.open(runtime_.now())) {
     log::debug("fetch", "cannot answer " + peer.to_string() + ": " + result.error().to_string());
@@ -242,6 +253,7 @@ void FetchServer::note_missing(const Url& peer, const std::vector<OpId>& asked, 
 }
 
 void FetchServer::forget(const Url& peer) {
+  served_before_.erase(peer);
   core_.forget(peer);
   perform();
 }
@@ -251,6 +263,7 @@ void FetchServer::stop() {
   core_.stop();
   requests_.clear();
   answers_.clear();
+  served_before_.clear();
 }
 
 }  // namespace kitsune2

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/fetch/serve_core.hpp"
+#include "core/fetch/served_sample.hpp"
 #include "kitsune2/fetch.hpp"
 #include "kitsune2/op_store.hpp"
 #include "kitsune2/runtime.hpp"
@@ -23,6 +24,7 @@ namespace kitsune2 {
 ///
 /// *Budget*: a peer is charged for its messages, and for looking up ops that are not held. Ops that are held and that
 /// it receives are free: the turns divide that work already, and a budget would idle a node that serves nobody else.
+/// What is sent to a peer again is no useful exchange.
 ///
 /// *Rule*.
 ///  S7  A response is never larger than a message of the transport. An op that does not fit into a message is left out,
@@ -77,8 +79,9 @@ class FetchServer {
   struct Answer {
     ByteChain message;
     std::uint64_t ops = 0;
-    std::uint64_t bytes = 0;  ///< bytes of payload
-    PeerWork charged;         ///< see Request
+    std::uint64_t bytes = 0;                       ///< bytes of payload
+    std::uint64_t again_ops = 0, again_bytes = 0;  ///< about so much of that was sent to the peer before
+    PeerWork charged;                              ///< see Request
   };
 
   /// Carries out the core's actions, then sets the timer.
@@ -107,7 +110,9 @@ class FetchServer {
   ServeCore core_;
   std::unordered_map<ServeCore::RequestId, Request> requests_;
   std::unordered_map<ServeCore::ReadId, Answer> answers_;  ///< read, and not sent yet
+  std::unordered_map<Url, ServedSample> served_before_;    ///< by peer, while it is connected
   Runtime::TimerId timer_ = 0;
+  Time timer_at_{};
   bool performing_ = false;
   bool stopped_ = false;
   std::function<void()> idle_;

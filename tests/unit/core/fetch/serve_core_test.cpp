@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <map>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace kitsune2 {
 namespace {
@@ -77,6 +79,153 @@ TEST(ServeCoreRules, WhoWaitsForRoomForALargeAnswerNeedNotWhenItMayHaveASmallOne
   ASSERT_EQ(under_way.size(), 1U);
   EXPECT_EQ(under_way.front().max_bytes, ServeCore::kFrameBytes);
   core.check_invariants();
+}
+
+/// A store that answers one read after the other, and a line of 100 MB/s that takes everything. Peers ask as soon as
+/// there is room, so that their requests always wait.
+class BusyServer {
+ public:
+  struct Asker {
+    std::size_t ids = 0;
+    std::uint64_t bytes = 0;  ///< of the answer to a request
+    bool asks_again = false;
+    std::size_t at_once = 64;
+    bool is_deaf = false;  ///< nothing that is sent to it arrives
+    std::uint64_t taken = 0, answers = 0;
+    std::size_t waiting = 0;
+  };
+
+  Asker& add(Asker asker) { return askers_.emplace(peer(static_cast<int>(askers_.size())), asker).first->second; }
+
+  /// Runs for so long. Returns for how much of it the store had nothing to do.
+  Duration run(Duration time) {
+    const Time end = now_ + time;
+    Duration idle{0};
+    while (now_ < end) {
+      for (auto& [url, asker] : askers_) {
+        for (; asker.waiting < asker.at_once; ++asker.waiting) {
+          const auto id = core_.on_request(url, 512, now_, asker.ids < 15, asker.ids);
+          if (!id) break;
+          ++joined_[*id];
+        }
+      }
+      take_actions();
+      if (++turns_ % 64 == 0) core_.check_invariants();
+      if (reads_.empty()) {
+        const Time next = std::min(core_.next_deadline().value_or(end), end);
+        idle += next - now_;
+        now_ = next;
+        core_.on_deadline(now_);
+        continue;
+      }
+      answer();
+    }
+    return idle;
+  }
+
+ private:
+  void answer() {
+    const ServeCore::Read read = reads_.front();
+    reads_.pop_front();
+    Asker& asker = askers_.at(read.peer);
+    auto& left = left_[read.request];
+    const std::uint64_t bytes = std::min(left, std::max<std::uint64_t>(read.max_bytes, 1024));
+    left -= bytes;
+    now_ += Duration(60 + static_cast<std::int64_t>(bytes) / 100);
+    bytes_[read.read] = bytes;
+    core_.on_read_ended(read.read,
+                        {.has_ops = true,
+                         .bytes = bytes,
+                         .ops = 1 + bytes / 1024,
+                         .again_bytes = asker.asks_again && asker.taken > (1U << 20) ? bytes : 0,
+                         .left_over = left > 0,
+                         .is_exhausted = true},
+                        now_);
+  }
+  void take_actions() {
+    for (auto actions = core_.take_actions(); !actions.empty(); actions = core_.take_actions()) {
+      for (const auto& action : actions) {
+        if (const auto* read = std::get_if<ServeCore::Read>(&action)) {
+          Asker& asker = askers_.at(read->peer);
+          if (const auto joined = joined_.extract(read->request); !joined.empty()) {
+            left_[read->request] = joined.mapped() * asker.bytes;
+            asker.waiting -= joined.mapped();
+          }
+          reads_.push_back(*read);
+        }
+        if (const auto* send = std::get_if<ServeCore::Send>(&action)) {
+          Asker& asker = askers_.at(send->peer);
+          if (asker.is_deaf) continue;
+          asker.taken += bytes_[send->read];
+          ++asker.answers;
+          core_.on_sent(send->read, true, now_);
+        }
+      }
+    }
+  }
+
+  ServeCore core_{{}};
+  Time now_{std::chrono::seconds(1)};
+  std::map<Url, Asker> askers_;
+  std::map<ServeCore::RequestId, std::uint64_t> joined_, left_;
+  std::map<ServeCore::ReadId, std::uint64_t> bytes_;
+  std::deque<ServeCore::Read> reads_;
+  std::size_t turns_ = 0;
+};
+
+TEST(ServeCoreRules, PeersThatAskForOneOpInAMessageTakeLittleFromOneThatAsksForMuch) {
+  BusyServer server;
+  auto& honest = server.add({.ids = 438, .bytes = 438 * 1024, .at_once = 2});
+  std::vector<BusyServer::Asker*> flood;
+  for (int i = 0; i < 16; ++i) flood.push_back(&server.add({.ids = 1, .bytes = 1024}));
+  server.run(std::chrono::seconds(2));  // what is saved of their allowance is spent
+  const std::uint64_t before = honest.taken;
+  server.run(std::chrono::seconds(10));
+  EXPECT_GT(honest.taken - before, 600'000'000U) << "of the 1,000 MB that the line has";
+  for (const auto* each : flood) EXPECT_GT(each->taken, 100'000U);
+}
+
+TEST(ServeCoreRules, PeersThatAskForOneOpInAMessageAreNotHeldBackWhileTheyAreAmongThemselves) {
+  BusyServer server;
+  for (int i = 0; i < 16; ++i) server.add({.ids = 1, .bytes = 1024});
+  EXPECT_EQ(server.run(std::chrono::seconds(2)).count(), 0);
+}
+
+TEST(ServeCoreRules, APeerThatAsksForTheSameAgainTakesLittleFromOneThatDoesNot) {
+  BusyServer server;
+  auto& honest = server.add({.ids = 438, .bytes = 438 * 1024, .at_once = 2});
+  server.add({.ids = 20'000, .bytes = 20'000 * 1024, .asks_again = true});
+  server.run(std::chrono::seconds(10));
+  EXPECT_GT(honest.taken, 600'000'000U) << "of the 1,000 MB that the line has";
+}
+
+TEST(ServeCoreRules, APeerThatAsksForTheSameAgainIsServedWhileNobodyElseIs) {
+  BusyServer server;
+  auto& again = server.add({.ids = 20'000, .bytes = 20'000 * 1024, .asks_again = true});
+  server.run(std::chrono::seconds(10));
+  EXPECT_GT(again.taken, 900'000'000U);
+}
+
+TEST(ServeCoreRules, WhereTheOthersAreSlowThousandsOfLoneRequestsASecondAreAnswered) {
+  BusyServer server;
+  server.add({.ids = 438, .bytes = 438 * 1024, .is_deaf = true});
+  std::vector<BusyServer::Asker*> askers;
+  for (int i = 0; i < 100; ++i) askers.push_back(&server.add({.ids = 1, .bytes = 80, .at_once = 1}));
+  server.run(std::chrono::seconds(3));
+  std::uint64_t answers = 0;
+  for (const auto* each : askers) answers += each->answers;
+  EXPECT_GT(answers, 11'000U);
+  EXPECT_LT(answers, 14'000U);
+}
+
+TEST(ServeCoreRules, ThoseThatFillTheRoomForRequestsLeaveSomeForANewcomer) {
+  ServeCore core({.max_requests_per_peer = 1'000'000});
+  const Time now{std::chrono::seconds(1)};
+  for (int n = 0; n < 16; ++n) {
+    while (core.on_request(peer(n), 10'000, now, true, 1)) {
+    }
+  }
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(core.on_request(peer(999), 20'000, now)) << i;
 }
 
 }  // namespace

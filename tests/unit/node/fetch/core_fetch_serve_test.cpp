@@ -572,13 +572,18 @@ struct CountingBudget final : PeerBudget {
     charged += work.micros();
     return PeerStanding::good;
   }
-  void useful(const Url&, std::uint64_t, std::uint64_t, PeerWork work) override { charged -= work.micros(); }
+  void useful(const Url&, std::uint64_t ops, std::uint64_t bytes, PeerWork work) override {
+    charged -= work.micros();
+    useful_ops += ops;
+    useful_bytes += bytes;
+  }
   std::optional<Time> waits_until(const Url&) const override { return std::nullopt; }
   bool is_known(const Url&) const override { return false; }
   std::uint64_t usefulness(const Url&) const override { return 0; }
   std::optional<AddressGroup> address_group(const Url&) const override { return std::nullopt; }
   PeerBudgetStats stats() const override { return {}; }
   std::int64_t charged = 0;
+  std::uint64_t useful_ops = 0, useful_bytes = 0;
 };
 
 TEST(CoreFetchServe, EachLookUpOfARepeatedIdIsCharged) {
@@ -601,6 +606,29 @@ TEST(CoreFetchServe, EachLookUpOfARepeatedIdIsCharged) {
   EXPECT_EQ(charge_of({ops[0].op_id}), 0) << "it was useful";
   EXPECT_GE(charge_of(std::vector<OpId>(1000, ops[0].op_id)), 999 * PeerWork::kLookUp);
   EXPECT_GE(charge_of(std::vector<OpId>(1000, ops[1].op_id)), 1000 * PeerWork::kLookUp) << "it is not held";
+  runtime->crash();  // no handler of what is destroyed now is called
+}
+
+TEST(CoreFetchServe, WhatAPeerIsSentAgainIsNoUsefulExchange) {
+  Bench bench;
+  const auto budget = std::make_shared<CountingBudget>();
+  const auto runtime = bench.world.make_runtime();
+  const auto disk = bench.make_disk();
+  const auto transport = make_transport(*runtime, bench.network->make_backend(*runtime, "alice"), nullptr);
+  const auto fetch = make_core_fetch(*runtime, {}, kSpace, disk, transport, budget).value();
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 100);
+  std::vector<Bytes> payloads;
+  for (const auto& op : ops) payloads.push_back(op.op_data);
+  ASSERT_TRUE(await<ProcessedOps>(
+      bench.world, [&](auto done) { disk->process_incoming_ops(std::move(payloads), std::move(done)); }));
+  for (int i = 0; i < 3; ++i) {
+    peer.ask(MemoryNetwork::url_of("alice"), ids_of(ops));
+    bench.world.run_for(1s);
+    EXPECT_EQ(budget->useful_ops, 100U);
+  }
+  EXPECT_GE(fetch->stats().ops_served, 300U);
+  EXPECT_LT(budget->useful_bytes, fetch->stats().bytes_served);
   runtime->crash();  // no handler of what is destroyed now is called
 }
 
