@@ -242,17 +242,21 @@ NewOps NewOpsReader::named(const Query& asked, const Result<OpIdsBounded>& found
     out.more = out.failed = true;
     return out;
   }
-  // All in one buffer: an allocation for each would be most of the work.
+  std::vector<ByteView> ids;
   std::size_t bytes = 0;
-  for (const OpId& id : found->op_ids) bytes += id.size();
+  for (const OpId& id : found->op_ids) {
+    if (!asked.sectors.contains(store_->policy().location(id.view()))) continue;
+    ids.push_back(id.view());
+    bytes += id.size();
+  }
+  // All in one buffer: an allocation for each would be most of the work. It lives as long as one of them, so it has no
+  // room for what was left out, which may be most of the hull.
   const auto buffer = make_buffer(bytes);
   std::uint8_t* at = buffer.get();
-  out.ids.reserve(found->op_ids.size());
-  for (const OpId& id : found->op_ids) {
-    const ByteView view = id.view();
-    if (!asked.sectors.contains(store_->policy().location(view))) continue;
-    out.ids.push_back(Bytes::share(buffer, {at, view.size()}));
-    at = std::copy(view.begin(), view.end(), at);
+  out.ids.reserve(ids.size());
+  for (const ByteView id : ids) {
+    out.ids.push_back(Bytes::share(buffer, {at, id.size()}));
+    at = std::copy(id.begin(), id.end(), at);
   }
   out.bytes = found->bytes;
   out.next = found->next;
