@@ -23,25 +23,29 @@ class ComparisonTurnsTwin {
       events.push_back(event);
       if (event.what == same) events.clear();
     }
-    std::vector<std::string> found;  // by the turns of the disc
+    const auto is_of_disc = [](const Event& event) { return event.what == disc; };
+    // Before the first turn of the disc nothing counts.
+    events.erase(events.begin(), std::find_if(events.begin(), events.end(), is_of_disc));
+    if (events.empty()) return false;
+    std::vector<std::string> found;  // by the comparisons that came to their end
     for (const Event& event : events) {
-      if (event.what == disc) found.push_back(event.difference);
+      if (event.what == named) found.push_back(event.difference);
     }
-    if (found.empty()) return false;
+    std::erase_if(events, [](const Event& event) { return event.what == named; });
     const bool is_stuck =
         found.size() >= 3 && std::all_of(found.end() - 3, found.end(), [&](const auto& d) { return d == difference; });
-    const auto is_of_disc = [](const Event& event) { return event.what == disc; };
     const auto last_disc = std::find_if(events.rbegin(), events.rend(), is_of_disc);
     const auto last_rings = std::find_if_not(events.rbegin(), events.rend(), is_of_disc);
     if (is_stuck) return last_disc - events.rbegin() < 3;
     return is_ours && last_rings - events.rbegin() >= 3;
   }
   void on_rings(const Url& peer) { events_.push_back({peer, rings, {}}); }
-  void on_disc(const Url& peer, const std::string& difference) { events_.push_back({peer, disc, difference}); }
+  void on_disc(const Url& peer) { events_.push_back({peer, disc, {}}); }
+  void on_disc_named(const Url& peer, const std::string& difference) { events_.push_back({peer, named, difference}); }
   void on_same_disc(const Url& peer) { events_.push_back({peer, same, {}}); }
 
  private:
-  enum What { disc, rings, same };
+  enum What { disc, named, rings, same };
   struct Event {
     Url peer;
     What what;
@@ -78,7 +82,9 @@ class ComparisonTurnsTwinRun {
     } else if (what % 32 == 1 || rings) {
       turns_.on_rings(peer), twin_.on_rings(peer);
     } else {
-      turns_.on_disc(peer, hash), twin_.on_disc(peer, difference);
+      if (what % 32 != 2) turns_.on_disc(peer), twin_.on_disc(peer);
+      // A comparison of the disc that breaks off.
+      if (what % 32 != 3 && what % 32 != 4) turns_.on_disc_named(peer, hash), twin_.on_disc_named(peer, difference);
     }
   }
 

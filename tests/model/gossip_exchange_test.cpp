@@ -105,6 +105,7 @@ struct Exchange {
     const auto answer =
         from.rounds.on(to.url, AcceptSaid{session, to.sectors, {}, to.model.minimal(common), are_ours}, &from.model);
     const auto& go_on = std::get<AnswerAccept>(answer);
+    EXPECT_NE(from.rounds.on_answer(to.url, session), nullptr);
     if (const auto* disc = std::get_if<dht::DiscSectorsSnapshot>(&go_on.answer)) {
       hashes += disc->sectors.size();
       auto show = to.rounds.on(from.url, DiscSectorsSaid{session, {}, *disc}, &to.model, draw(512));

@@ -126,7 +126,6 @@ class RoundsTwin {
       return "answer rings " + asked;
     }
     if (rings_differ && turns_.is_turn_of_rings(peer, is_ours, difference)) {
-      turns_.on_rings(peer);
       round->stage = rings;
       round->disc_differs = true;
       return "answer rings first " + asked;
@@ -134,6 +133,17 @@ class RoundsTwin {
     round->stage = disc;
     round->difference = difference;
     return "answer disc " + asked;
+  }
+  bool on_answer(const Url& peer, const Bytes& session, bool compares) {
+    Round* round = find(peer, session, true);
+    if (round == nullptr) return false;
+    if (round->stage != rings && round->stage != disc) return true;
+    if (!compares) {
+      round->stage = answering;
+    } else if (round->disc_differs) {
+      turns_.on_rings(peer);
+    }
+    return true;
   }
   std::string on_no_diff(const Url& peer, const Bytes& session, bool declared, bool cannot_compare) {
     const Round* round = find(peer, session, false);
@@ -164,7 +174,7 @@ class RoundsTwin {
   std::string on_snapshot(const Url& peer, const Bytes& session, bool ours, Stage at, Snapshot said) {
     Round* round = find(peer, session, ours);
     if (round == nullptr || round->stage != at) return "fault";
-    if (at == disc) turns_.on_disc(peer, round->difference);
+    if (at == disc) turns_.on_disc(peer);
     const bool disc_differs = round->disc_differs;
     if (said == bad) return forget(peer, ours), "fault";
     if (said == nothing) return forget(peer, ours), "completed, decline";
@@ -174,7 +184,9 @@ class RoundsTwin {
   std::string on_hashes(const Url& peer, const Bytes& session) {
     for (const bool ours : {true, false}) {
       const Round* round = find(peer, session, ours);
-      if (round != nullptr && round->stage == awaiting) return forget(peer, ours), "completed";
+      if (round == nullptr || round->stage != awaiting) continue;
+      if (ours) turns_.on_disc_named(peer, round->difference);
+      return forget(peer, ours), "completed";
     }
     return "fault";
   }
@@ -292,7 +304,7 @@ class RoundsTwinRun {
     const std::uint32_t tie = more / 16 % 4;
     const bool declared = more / 64 != 3;
     const std::vector<Bytes> asked = {Bytes::copy_of(declared ? "me" : "other")};
-    switch (what % 20) {
+    switch (what % 21) {
       case 0:
         rounds_.start(peer, session, us(), {tie, Timestamp{more}}, now_);
         return twin_.start(peer, session, tie, Timestamp{more}, now_);
@@ -353,15 +365,25 @@ class RoundsTwinRun {
         return same(rounds_.on(peer, gossip::RingDetailsResponseSaid{session, rings(more)}, model(more)),
                     twin_.on_snapshot(peer, session, true, RoundsTwin::rings, kind(more)));
       case 18:
-        // A round of ours as far as the slices of the disc: turns need several of these in a row.
+        // A round of ours as far as the slices of the disc, or to its end: turns need several of these in a row.
         rounds_.start(peer, session, us(), {tie, Timestamp{more}}, now_);
         twin_.start(peer, session, tie, Timestamp{more}, now_);
         accept_came(peer, session, asked, declared, more / 8 % 8);
-        return same(rounds_.on(peer, gossip::DiscDetailsSaid{session, disc_details(more)}, model(more)),
-                    twin_.on_snapshot(peer, session, true, RoundsTwin::disc, kind(more)));
+        answer_leaves(peer, session, what / 21 % 4 != 0);
+        same(rounds_.on(peer, gossip::DiscDetailsSaid{session, disc_details(more)}, model(more)),
+             twin_.on_snapshot(peer, session, true, RoundsTwin::disc, kind(more)));
+        if (what / 21 % 3 == 0) return;
+        return same(rounds_.on(peer, gossip::HashesSaid{session}), twin_.on_hashes(peer, session));
+      case 19:
+        return answer_leaves(peer, session, more / 16 % 4 != 0);
       default:
         now_ += std::chrono::milliseconds(more * 8);
     }
+  }
+
+  void answer_leaves(const Url& peer, const Bytes& session, bool compares) {
+    check((rounds_.on_answer(peer, session, compares) != nullptr) == twin_.on_answer(peer, session, compares),
+          "the answer");
   }
 
   void accept_came(const Url& peer, const Bytes& session, const std::vector<Bytes>& asked, bool declared, int which) {

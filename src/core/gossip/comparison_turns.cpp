@@ -18,7 +18,7 @@ void ComparisonTurns::on_rings(const Url& peer) {
   it->second->second.discs = 0;
 }
 
-void ComparisonTurns::on_disc(const Url& peer, const dht::CombinedHash& difference) {
+void ComparisonTurns::on_disc(const Url& peer) {
   auto it = peers_.find(peer);
   if (it == peers_.end()) {
     by_touch_.emplace_front(peer, Turns{});
@@ -30,13 +30,19 @@ void ComparisonTurns::on_disc(const Url& peer, const dht::CombinedHash& differen
   }
   by_touch_.splice(by_touch_.begin(), by_touch_, it->second);
   Turns& turns = it->second->second;
+  ++turns.discs;
+  turns.rings = 0;
+}
+
+void ComparisonTurns::on_disc_named(const Url& peer, const dht::CombinedHash& difference) {
+  const auto it = peers_.find(peer);
+  if (it == peers_.end()) return;
+  Turns& turns = it->second->second;
   if (turns.same == 0 || turns.difference != difference) {
     turns.difference = difference;
     turns.same = 0;
   }
   ++turns.same;
-  ++turns.discs;
-  turns.rings = 0;
 }
 
 void ComparisonTurns::on_same_disc(const Url& peer) {

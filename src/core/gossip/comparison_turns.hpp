@@ -18,16 +18,19 @@ namespace kitsune2::gossip {
 ///
 /// *Rules*.
 ///  C1  The disc comes first, as in the reference.
-///  C2  When `kDiscTurns` comparisons in a row with a peer found the same difference between the two discs, comparing
-///      them brings nothing. Then up to `kRingTurns` rounds in a row compare the rings first, before the disc has its
-///      next turn. Rationale: the difference is the XOR of what only one side holds, so ops that come to both, or
-///      leave both, do not change it, however busy the space is.
+///  C2  When the last `kDiscTurns` comparisons of the disc with a peer that came to their end (C4) found the same
+///      difference, comparing it brings nothing. Then up to `kRingTurns` rounds in a row compare the rings first,
+///      before the disc has its next turn. Rationale: the difference is the XOR of what only one side holds, so ops
+///      that come to both, or leave both, do not change it, however busy the space is.
 ///  C3  With a peer of ours the rings have a turn after `kDiscTurns` of the disc, whatever the difference. Rationale:
 ///      somewhere some old op is always on its way, and a peer can change its sum in each round. A stock node has no
 ///      such turn, since it takes a comparison of rings for a proof that the disc is the same.
-///  C4  A turn of the rings counts when it begins, and one of the disc when the peer has shown its slices. Rationale: a
-///      round that breaks off has brought nothing, and a peer that does not answer about rings must not keep the disc
-///      from its turn.
+///  C4  A turn of the rings counts when the peer is shown them, and one of the disc when the peer has shown its slices.
+///      Rationale: a peer that does not answer about rings must not keep the disc from its turn, and a round in which
+///      new ops are named in place of a comparison has compared nothing.
+///      A comparison of the disc has come to its end when the peer's ids have come, which it names after ours.
+///      Rationale: one that breaks off before does not show that our ids bring the peer nothing. A stock node that
+///      lacks much of the disc would claim to store all of it after the turn of the rings that follows.
 ///  C5  When both discs are the same, all of this begins anew. The turns of at most `kMostPeers` peers are kept; the
 ///      one whose disc was compared longest ago is dropped.
 class ComparisonTurns {
@@ -39,10 +42,12 @@ class ComparisonTurns {
   /// Whether a round in which both differ is to compare the rings. `is_ours`: the peer runs this implementation.
   /// `difference`: the XOR of the sums of both discs.
   bool is_turn_of_rings(const Url& peer, bool is_ours, const dht::CombinedHash& difference) const;
-  /// The rings are compared with `peer`, although the discs differ.
+  /// `peer` is shown the rings, although the discs differ.
   void on_rings(const Url& peer);
-  /// The discs were compared with `peer`.
-  void on_disc(const Url& peer, const dht::CombinedHash& difference);
+  /// `peer` has shown its slices of the disc.
+  void on_disc(const Url& peer);
+  /// Then its ids have come too: the comparison has come to its end. C4.
+  void on_disc_named(const Url& peer, const dht::CombinedHash& difference);
   /// The discs do not differ.
   void on_same_disc(const Url& peer);
   std::size_t size() const { return peers_.size(); }
@@ -50,7 +55,7 @@ class ComparisonTurns {
  private:
   struct Turns {
     dht::CombinedHash difference;
-    std::uint32_t same = 0;   ///< how many turns of the disc in a row found this difference
+    std::uint32_t same = 0;   ///< how many comparisons of the disc in a row found this difference
     std::uint32_t discs = 0;  ///< how many turns the disc has had since the last one of the rings
     std::uint32_t rings = 0;  ///< the other way round
   };

@@ -62,6 +62,18 @@ Round* Rounds::accepted(const Url& peer, const Bytes& session, Timestamp asked_s
   return round;
 }
 
+Round* Rounds::on_answer(const Url& peer, const Bytes& session, bool compares) {
+  Round* round = of_ours(peer, session);
+  if (round == nullptr) return nullptr;
+  const auto* rings = round->in<ComparingRings>();
+  if (compares) {
+    if (rings != nullptr && rings->disc_differs) turns_.on_rings(peer);
+  } else if (rings != nullptr || round->in<ComparingDisc>() != nullptr) {
+    round->stage = Answering{};
+  }
+  return round;
+}
+
 // -------------------------------------------------------------------- messages
 
 Action Rounds::on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted, bool is_known) {
@@ -115,7 +127,6 @@ Action Rounds::on(const Url& peer, const AcceptSaid& m, const dht::DhtModel* mod
   std::optional<dht::RingSectorDetailsSnapshot> rings;
   if (turns_.is_turn_of_rings(peer, m.is_ours, difference)) rings = model->differing_rings(*m.snapshot, round->common);
   if (rings) {
-    turns_.on_rings(peer);
     round->stage = ComparingRings{*rings, true};
     out.answer = std::move(*rings);
     out.disc_differs = true;
@@ -156,7 +167,7 @@ Action Rounds::on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel
   Round* round = of_ours(peer, m.session);
   const ComparingDisc* stage = round == nullptr ? nullptr : round->in<ComparingDisc>();
   if (stage == nullptr) return Fault{"unsolicited DISC_SECTOR_DETAILS_DIFF"};
-  turns_.on_disc(peer, stage->difference);
+  turns_.on_disc(peer);
   if (model == nullptr) return Completed{take(*round), true};
   auto next = model->handle(m.snapshot, std::nullopt, round->common);
   if (!next) {
@@ -165,7 +176,7 @@ Action Rounds::on(const Url& peer, const DiscDetailsSaid& m, const dht::DhtModel
   }
   auto* send = std::get_if<dht::SendSnapshotAndIds>(&*next);
   if (send == nullptr) return Completed{take(*round), true};
-  round->stage = AwaitingHashes{};
+  round->stage = AwaitingHashes{stage->difference};
   auto& details = std::get<dht::DiscSectorDetailsSnapshot>(send->snapshot);
   cut(details, turn);
   return NameIds{std::move(details), std::move(send->slices)};
@@ -225,7 +236,10 @@ Action Rounds::on(const Url& peer, const RingDetailsResponseSaid& m, const dht::
 
 Action Rounds::on(const Url& peer, const HashesSaid& m) {
   for (Round* round : {of_ours(peer, m.session), of_theirs(peer, m.session)}) {
-    if (round != nullptr && round->in<AwaitingHashes>() != nullptr) return Completed{take(*round)};
+    const AwaitingHashes* stage = round == nullptr ? nullptr : round->in<AwaitingHashes>();
+    if (stage == nullptr) continue;
+    if (stage->difference) turns_.on_disc_named(peer, *stage->difference);
+    return Completed{take(*round)};
   }
   return Fault{"unsolicited HASHES"};
 }

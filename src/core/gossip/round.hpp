@@ -120,7 +120,9 @@ struct ShownDisc {
 // Stages of either.
 
 /// We are reading the ids to name in a DETAILS_DIFF_RESPONSE, or have sent it. The peer's HASHES is to follow.
-struct AwaitingHashes {};
+struct AwaitingHashes {
+  std::optional<dht::CombinedHash> difference = {};  ///< as in ComparingDisc, if we have started the round
+};
 /// We are reading the ids to name in HASHES, with which the round ends.
 struct LastWord {};
 
@@ -243,9 +245,8 @@ using Action = std::variant<Fault, Nothing, SayBusy, WasBusy, MayAccept, AnswerA
 ///  R12 NO_DIFF after an ACCEPT with a snapshot says that nothing differs, unless it says that the two cannot be
 ///      compared.
 ///  R13 Where both differ, `ComparisonTurns` (C) decides whether the disc or the rings are compared. After a comparison
-///  of
-///      rings beside which the disc differs, no sector counts as in sync. To a peer of ours this is said; a stock node
-///      cannot know.
+///      of rings beside which the disc differs, no sector counts as in sync. To a peer of ours this is said; a stock
+///      node cannot know.
 class Rounds {
  public:
   static constexpr std::size_t kMostSessionBytes = 64;
@@ -256,6 +257,8 @@ class Rounds {
   Round& accept(const Url& peer, const InitiateSaid& m, OurSide ours, const SectorSet& theirs, Time now);
   /// What to name has been read, so ACCEPT is sent now, perhaps with a snapshot. nullptr if the round is over by now.
   Round* accepted(const Url& peer, const Bytes& session, Timestamp asked_since, bool has_snapshot = false);
+  /// The same for our answer to ACCEPT. `compares`: it is the one of AnswerAccept; otherwise NO_DIFF takes its place.
+  Round* on_answer(const Url& peer, const Bytes& session, bool compares = true);
 
   /// `is_known`: there was useful exchange with the peer. R9.
   Action on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted, bool is_known = false);

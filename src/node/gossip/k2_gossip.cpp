@@ -521,7 +521,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
 
 void K2Gossip::answer_accept(const Url& peer, const Bytes& session, wire::AcceptResponse response, const Answer& answer,
                              bool disc_differs, NewOps named) {
-  auto* round = stopped_ ? nullptr : rounds_.find(peer, session);
+  auto* round = stopped_ ? nullptr : rounds_.on_answer(peer, session, !named.more);
   if (round == nullptr) return;
   on_told(*round, named);
   response.new_ops = std::move(named.ids);
@@ -530,7 +530,6 @@ void K2Gossip::answer_accept(const Url& peer, const Bytes& session, wire::Accept
   wire::GossipMessage message;
   if (named.more && !std::holds_alternative<gossip::AnswerAccept::NoDiff>(answer)) {
     // It lacks what we did not name yet. G6
-    round->stage = gossip::Answering{};
     message = wire::GossipNoDiff{session, std::move(response), true, true};
   } else if (const auto* disc = std::get_if<dht::DiscSectorsSnapshot>(&answer)) {
     message = wire::GossipDiscSectorsDiff{session, std::move(response), to_wire(*disc)};

@@ -1,4 +1,5 @@
-// The comparison in a round: which message follows which, and what ends it. Rules R6, R7, R10, R11 of gossip::Rounds.
+// The comparison in a round: which message follows which, and what ends it. Rules R6, R7, R10, R11, R13 of
+// gossip::Rounds.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -40,9 +41,9 @@ struct ComparisonTest : ::testing::Test {
     rounds.accept(kPeer, {kSession, 1}, {{me}, sectors_of(DhtArc::full())}, common, Time(1h));
     ASSERT_NE(rounds.accepted(kPeer, kSession, Timestamp{9}), nullptr);
   }
-  AnswerAccept answer() {
+  AnswerAccept answer(bool is_ours = false) {
     start();
-    auto action = rounds.on(kPeer, AcceptSaid{kSession, common, {}, theirs.minimal(common)}, &ours);
+    auto action = rounds.on(kPeer, AcceptSaid{kSession, common, {}, theirs.minimal(common), is_ours}, &ours);
     EXPECT_TRUE(std::holds_alternative<AnswerAccept>(action));
     return std::get<AnswerAccept>(action);
   }
@@ -50,6 +51,27 @@ struct ComparisonTest : ::testing::Test {
   dht::DiscSectorDetailsSnapshot details(const dht::DiscSectorsSnapshot& shown) {
     auto next = theirs.handle(shown, std::nullopt, common).value();
     return std::get<dht::DiscSectorDetailsSnapshot>(std::get<dht::SendSnapshot>(next).snapshot);
+  }
+  /// A round in which the disc is compared, to its end or until our ids are to be sent.
+  void compare_disc(bool is_ours, bool breaks_off) {
+    const auto out = answer(is_ours);
+    const auto* shown = std::get_if<dht::DiscSectorsSnapshot>(&out.answer);
+    ASSERT_NE(shown, nullptr);
+    ASSERT_NE(rounds.on_answer(kPeer, kSession), nullptr);
+    ASSERT_NE(as<NameIds>(rounds.on(kPeer, DiscDetailsSaid{kSession, details(*shown)}, &ours)), nullptr);
+    if (breaks_off) {
+      ASSERT_TRUE(rounds.end(kPeer, kSession));
+    } else {
+      ASSERT_NE(as<Completed>(rounds.on(kPeer, HashesSaid{kSession})), nullptr);
+    }
+  }
+  /// Whether a round compares the rings although the discs differ. It breaks off after our answer, which is NO_DIFF
+  /// unless `compares`.
+  bool are_rings_first(bool is_ours, bool compares = true) {
+    const auto out = answer(is_ours);
+    EXPECT_NE(rounds.on_answer(kPeer, kSession, compares), nullptr);
+    EXPECT_TRUE(rounds.end(kPeer, kSession));
+    return out.disc_differs;
   }
   template <class T>
   static const T* as(const Action& action) {
@@ -144,6 +166,55 @@ TEST_F(ComparisonTest, OfTheRingsTheInitiatorHasTheLastWord) {
   EXPECT_EQ(as<NameIds>(as_acceptor)->asked_since, Timestamp{9});
   rounds.end(kPeer, kSession);  // ours is found first
   EXPECT_NE(as<Completed>(rounds.on(kPeer, HashesSaid{kSession})), nullptr);
+}
+
+/// C2 and C4 of gossip::ComparisonTurns. A stock node would claim to store what it lacks.
+TEST_F(ComparisonTest, RoundsThatBreakOffBeforeTheIdsOfThePeerGiveTheRingsNoTurn) {
+  put(ours, 3, old(), 1);
+  put(ours, 5, recent(), 2);
+  for (int i = 0; i < 5; ++i) compare_disc(false, true);
+  for (std::uint32_t i = 0; i < ComparisonTurns::kDiscTurns; ++i) {
+    EXPECT_FALSE(are_rings_first(false)) << "after " << i << " that came to their end";
+    compare_disc(false, true);
+    compare_disc(false, false);
+  }
+  EXPECT_TRUE(are_rings_first(false));
+}
+
+/// C3 and C4: a turn of the disc it was all the same.
+TEST_F(ComparisonTest, WithAPeerOfOursRoundsOfTheDiscThatBreakOffAreTurns) {
+  put(ours, 3, old(), 1);
+  put(ours, 5, recent(), 2);
+  for (std::uint32_t i = 0; i < ComparisonTurns::kDiscTurns; ++i) {
+    EXPECT_FALSE(are_rings_first(true));
+    compare_disc(true, true);
+  }
+  EXPECT_TRUE(are_rings_first(true));
+  EXPECT_FALSE(are_rings_first(true));
+}
+
+/// C4. New ops were named in place of the comparison.
+TEST_F(ComparisonTest, ARoundThatAnswersWithNoDiffTakesNoTurnFromTheRings) {
+  put(ours, 3, old(), 1);
+  put(ours, 5, recent(), 2);
+  for (const bool is_ours : {false, true}) {
+    rounds = Rounds();
+    for (std::uint32_t i = 0; i < ComparisonTurns::kDiscTurns; ++i) compare_disc(is_ours, is_ours);
+    for (int i = 0; i < 10; ++i) EXPECT_TRUE(are_rings_first(is_ours, false)) << i;
+    const std::uint32_t turns = is_ours ? 1 : ComparisonTurns::kRingTurns;  // C3, C2
+    for (std::uint32_t i = 0; i < turns; ++i) EXPECT_TRUE(are_rings_first(is_ours)) << i;
+    EXPECT_FALSE(are_rings_first(is_ours));
+  }
+}
+
+TEST_F(ComparisonTest, AfterNoDiffInPlaceOfAComparisonNothingOfItIsExpected) {
+  put(ours, 3, old(), 1);
+  const auto out = answer();
+  ASSERT_NE(rounds.on_answer(kPeer, kSession, false), nullptr);
+  const auto shown = details(std::get<dht::DiscSectorsSnapshot>(out.answer));
+  EXPECT_NE(as<Fault>(rounds.on(kPeer, DiscDetailsSaid{kSession, shown}, &ours)), nullptr);
+  EXPECT_NE(as<Completed>(rounds.on(kPeer, AgentsSaid{kSession})), nullptr);
+  EXPECT_EQ(rounds.on_answer(kPeer, kSession), nullptr) << "it is over";
 }
 
 TEST_F(ComparisonTest, ASnapshotOfWhatIsNotCommonEndsTheRound) {

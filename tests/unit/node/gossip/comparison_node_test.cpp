@@ -1,7 +1,9 @@
 // Gossip compares what two nodes hold: against a scripted peer message by message, and between whole nodes.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
+#include <string>
 
 #include "kitsune2/testing/fault_store.hpp"
 #include "node/gossip/dht_keeper.hpp"
@@ -146,15 +148,19 @@ TEST(Compare, ASliceOfMoreThanARoundMayNameComesInPartsWithoutWaitingForItsTurn)
   EXPECT_LE(a.stats().ops_named, 800U);
 }
 
-/// C2 of gossip::ComparisonTurns. A stock node accepts this, since the initiator chooses what is compared.
-TEST(Compare, TheRingsOfAPeerWhoseDiscStaysTheSameHaveTheirTurn) {
+/// Rounds with a stock peer whose disc and rings always differ from the node's. `expected`: what each of them compares,
+/// 'd' or 'r'. 'b': the disc, and the round breaks off before the peer names its ids. 'n': nothing, because the peer
+/// asks for more new ops than are named in a round.
+void compare_in_turn(const std::string& expected) {
   WithStranger<> both([](K2GossipConfig& c) { c = {}; });
   auto& [net, node, peer] = both;
-  node.add_ops(1, 3);  // of 1970: in the disc
+  node.add_ops(1, 50);  // of 1970: in the disc
   net.world.run_for(1h);
   ASSERT_TRUE(node.join(make_agent(1)));
   const Bytes hash = Bytes::copy_of(std::string(32, 'h'));
-  for (const char what : {'d', 'd', 'd', 'r', 'r', 'r', 'd', 'r'}) {
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const char what = expected[i];
+    SCOPED_TRACE(expected + ", round " + std::to_string(i));
     node.knows(make_agent(2), peer.url);  // infos are kept for 20 minutes
     const auto m = await_initiate(net, peer, 10min);
     ASSERT_TRUE(m);
@@ -164,14 +170,21 @@ TEST(Compare, TheRingsOfAPeerWhoseDiscStaysTheSameHaveTheirTurn) {
     accept.arc_set = full_set();
     accept.snapshot = wire::SnapshotMinimal{layout.disc_boundary(), hash, {hash}};
     accept.snapshot->ring_top_hashes.resize(layout.rings().size());
+    accept.new_since = what == 'n' ? Timestamp{0} : node.runtime->wall_now() + 1s;
+    accept.max_op_data_bytes = 250;
     peer.gossip(node.url, accept);
-    if (what == 'd') {
+    if (what == 'n') {
+      const auto answer = peer.next_gossip<wire::GossipNoDiff>();
+      ASSERT_TRUE(answer);
+      EXPECT_TRUE(answer->cannot_compare);
+      peer.gossip(node.url, wire::GossipTerminate{m->session_id, Bytes::copy_of("No agents requested")});
+    } else if (what == 'd' || what == 'b') {
       ASSERT_TRUE(peer.next_gossip<wire::GossipDiscSectorsDiff>());
       peer.gossip(node.url,
                   wire::GossipDiscSectorDetailsDiff{m->session_id, {}, {layout.disc_boundary(), {5}, {{{9}, {hash}}}}});
       net.world.run_for(10ms);
       ASSERT_TRUE(peer.next_gossip<wire::GossipDiscSectorDetailsDiffResponse>());
-      peer.gossip(node.url, wire::GossipHashes{m->session_id, {}});
+      if (what == 'd') peer.gossip(node.url, wire::GossipHashes{m->session_id, {}});
     } else {
       const auto diff = peer.next_gossip<wire::GossipRingSectorDetailsDiff>();
       ASSERT_TRUE(diff);
@@ -184,10 +197,20 @@ TEST(Compare, TheRingsOfAPeerWhoseDiscStaysTheSameHaveTheirTurn) {
     }
     peer.gossips.clear();
   }
-  EXPECT_EQ(node.stats().completed, 8U);
+  const auto broken_off = std::count(expected.begin(), expected.end(), 'b');
+  EXPECT_EQ(node.stats().completed, expected.size() - static_cast<std::size_t>(broken_off));
   EXPECT_EQ(node.stats().peer_errors, 0U);
   EXPECT_EQ(node.space->gossip().coverage().in_sync_sectors, 0U);
 }
+
+/// C2 of gossip::ComparisonTurns. A stock node accepts this, since the initiator chooses what is compared.
+TEST(Compare, TheRingsOfAPeerWhoseDiscStaysTheSameHaveTheirTurn) { compare_in_turn("dddrrrdr"); }
+
+/// C4. A stock node that lacks much of the disc would claim to store it after a turn of the rings.
+TEST(Compare, RoundsThatBreakOffBeforeThePeerNamesItsIdsGiveTheRingsNoTurn) { compare_in_turn("bbbbdbdbdr"); }
+
+/// C4.
+TEST(Compare, ARoundThatNamesNewOpsInsteadTakesNoTurnFromTheRings) { compare_in_turn("dddnnnrrrdr"); }
 
 /// What the simulator found, at seed 2,276: a layout of the future compares with nobody until that time has come.
 TEST(Compare, AClockThatIsSetBackByLessThanAnHourDoesNotStopIt) {
