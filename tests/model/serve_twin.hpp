@@ -67,7 +67,11 @@ class ServeTwin {
     note_major(message);
     auto& request = *first_request(message.peer);
     request.has_left_over = outcome.left_over;
-    if (!outcome.left_over && outcome.is_exhausted) end_request(message.peer);
+    request.held += outcome.ops;
+    if (!outcome.left_over && outcome.is_exhausted) {
+      known(message.peer).got_few = request.held <= 3 * request.joined;
+      end_request(message.peer);
+    }
     if (outcome.has_ops) {
       Known& of_peer = known(message.peer);
       of_peer.has_large_ops = outcome.bytes > outcome.ops * 7680;
@@ -213,6 +217,7 @@ class ServeTwin {
     bool is_small;
     std::size_t joined;
     std::size_t ids;
+    std::uint64_t held = 0;
   };
   /// A response, from its read to the end of its send. `bytes`: first its limit, later its size.
   struct Message {
@@ -229,7 +234,7 @@ class ServeTwin {
     Url peer;
     std::uint64_t taken = 0;
     Duration trip{0};
-    bool has_large_ops = false;
+    bool has_large_ops = false, got_few = false;
     std::uint64_t far_bytes = 0;
     std::uint64_t sent = 0, sent_again = 0;
   };
@@ -325,7 +330,7 @@ class ServeTwin {
     });
     if (takes_much || (lane == 0 && has(peer, Stage::sending))) return;
     const Request& first = *first_request(peer);
-    const bool has_few = !known(peer).has_large_ops && first.ids <= 3 * first.joined;
+    const bool has_few = !known(peer).has_large_ops && (first.ids <= 3 * first.joined || known(peer).got_few);
     const bool is_minor = has_few || asks_again(peer);
     turns_[lane + (is_minor ? 2 : 0)].push_back(peer);
   }

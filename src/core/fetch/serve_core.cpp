@@ -60,7 +60,8 @@ ServeCore::Kind ServeCore::kind_of(const Url& peer, const Peer& entry) const {
   const auto it = known_.find(peer);
   const bool has_large_ops = it != known_.end() && it->second.has_large_ops;
   const bool asks_again = it != known_.end() && it->second.asks_again();
-  return asks_again || (!has_large_ops && next.ids <= kFewIds * next.joined) ? minor : major;
+  const bool wants_few = next.ids <= kFewIds * next.joined || (it != known_.end() && it->second.got_few);
+  return asks_again || (!has_large_ops && wants_few) ? minor : major;
 }
 
 ServeCore::Lane& ServeCore::lane_of(const Url& peer) {
@@ -204,7 +205,12 @@ bool ServeCore::on_read_ended(ReadId read, const ReadOutcome& outcome, Time now)
   if (entry != nullptr) {
     entry->is_reading = false;
     entry->has_left_over = outcome.left_over;
-    if (!outcome.left_over && outcome.is_exhausted) end_request(*entry);
+    Request& request = entry->requests.front();
+    request.held += outcome.ops;
+    if (!outcome.left_over && outcome.is_exhausted) {
+      known_[reading->peer].got_few = request.held <= kFewIds * request.joined;
+      end_request(*entry);
+    }
     if (outcome.has_ops) {
       Known& known = known_[reading->peer];
       known.has_large_ops = outcome.bytes > outcome.ops * (kFrameBytes / 2);

@@ -62,15 +62,16 @@ namespace kitsune2 {
 ///      others. A lone request is answered at once, as ever. The bound is that of S8, and leaves whoever asks for much
 ///      in one request more than a flood of small ones.
 ///  S11 A request is *minor* if it asks for at most kFewIds ops, or so many on average if several have joined, unless
-///      the peer's ops are large (S8); or if its peer asks again (S12). While others are served, or were within
-///      kBusyFor, minor requests are read for one at a time, and only while they have an allowance. That is kMinorBurst
-///      at most, and gains what the others take, and kMinorRate. Each minor request costs kRequestCost, and its answer
-///      its bytes, kAgainFactor times as many under S12, where a response has at most kAgainBytes. Rationale: a message
-///      costs a node more than its bytes say, when it comes in and when it is answered. Many peers that request one op
-///      at a time, or the same ops without end, would leave little to one that requests much; through somebody else's
-///      relay nothing holds them before they get here. Who is alone, or among its like, notices nothing. Where the
-///      others are slow, kMinorRate is enough for almost 4,000 lone requests a second. A response of kAgainBytes needs
-///      a permit, so nothing is sent to a peer that is gone.
+///      the peer's ops are large (S8); or if no more than that were held of its peer's last request, so that ids which
+///      are not held do not make it a larger one; or if its peer asks again (S12). While others are served, or were
+///      within kBusyFor, minor requests are read for one at a time, and only while they have an allowance. That is
+///      kMinorBurst at most, and gains what the others take, and kMinorRate. Each minor request costs kRequestCost, and
+///      its answer its bytes, kAgainFactor times as many under S12, where a response has at most kAgainBytes.
+///      Rationale: a message costs a node more than its bytes say, when it comes in and when it is answered. Many peers
+///      that request one op at a time, or the same ops without end, would leave little to one that requests much;
+///      through somebody else's relay nothing holds them before they get here. A peer that is alone, or only among
+///      others like it, notices nothing. Where the others are slow, kMinorRate is enough for almost 4,000 lone requests
+///      a second. A response of kAgainBytes needs a permit, so nothing is sent to a peer that is gone.
 ///  S12 A peer *asks again* if more than half of what it was sent on this connection, and at least kProvenBytes, was
 ///      sent to it before. Rationale: an honest peer keeps what it gets; one whose answer was late may ask once more.
 ///
@@ -200,6 +201,7 @@ class ServeCore {
     bool is_small = false;
     std::size_t joined = 1;  ///< S10: how many it is
     std::size_t ids = 0;     ///< S11
+    std::uint64_t held = 0;  ///< how many of them were found so far
   };
   enum Kind : std::uint8_t { major, minor };  ///< S11
   /// Peers that have shown that they listen, and the others (S6).
@@ -219,6 +221,7 @@ class ServeCore {
     std::uint64_t taken = 0;  ///< bytes, up to kProvenBytes
     Duration trip{0};
     bool has_large_ops = false;              ///< in its last response
+    bool got_few = false;                    ///< S11: by its last request that was read to its end
     std::uint64_t far_bytes = 0;             ///< S8: for large ops; 0: not known
     std::uint64_t sent = 0, sent_again = 0;  ///< S12
     bool asks_again() const { return sent_again >= kProvenBytes && sent_again > sent / 2; }

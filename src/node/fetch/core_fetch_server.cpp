@@ -8,9 +8,10 @@
 namespace kitsune2 {
 namespace {
 
-/// So many times as many ids as the last answer had ops are read at a time, at least, of what a request has left over.
-/// *Rationale*: a far peer's small requests join, and an answer of one frame takes a few of their many ids; to hand all
-/// of them to the store each time cost more than the answer. An answer may be four times as large as the last one.
+/// Of what a request has left over, at most kGrowth ids for each op of the last answer are read at a time, but no fewer
+/// than kLeastAtATime; twice as many as the last time, if nothing was held. *Rationale*: a far peer's small requests
+/// join, and an answer of one frame takes a few of their many ids; to hand all of them to the store each time cost more
+/// than the answer. An answer may be four times as large as the last one.
 constexpr std::size_t kGrowth = 5;
 constexpr std::size_t kLeastAtATime = 40;
 
@@ -102,7 +103,7 @@ void FetchServer::on(const ServeCore::Read& read) {
     const std::size_t count = std::min(request.at_a_time, request.left_over.size() - request.left_from);
     ids.assign(first, first + static_cast<std::ptrdiff_t>(count));
   } else {
-    request.left_over = {};
+    request.left_over = std::vector<OpId>();  // and not {}, which would keep the memory
     while (!request.ids.empty() && ids.size() < read.max_ids) {
       auto& [list, next] = request.ids.front();
       ids.reserve(std::min(ids.size() + list.size(), read.max_ids));
@@ -147,9 +148,9 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
   if (request != requests_.end()) {  // else the peer may be gone, and nothing of it is remembered
     ServedSample& before = served_before_[read.peer];
     for (std::size_t i = 0; i < fit; ++i) {
-      const std::uint64_t again = before.note(std::hash<OpId>()(ops[i].op_id));
-      again_ops += again;
-      outcome.again_bytes += again * ops[i].op_data.size();
+      const auto again = before.note(std::hash<OpId>()(ops[i].op_id), ops[i].op_data.size());
+      again_ops += again.ops;
+      outcome.again_bytes += again.bytes;
     }
   }
   // Ids after the last op that arrived were cut off by the byte limit or are not held: ask again to find out.
@@ -172,7 +173,8 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
   if (is_too_large) on_too_large(read.peer, ops.front());
   if (outcome.left_over) {
     Request& open = request->second;
-    open.at_a_time = std::max(kLeastAtATime, fit * kGrowth);
+    open.at_a_time = fit == 0 ? std::min(2 * std::max(kLeastAtATime, open.at_a_time), ServeCore::kSharedIdsPerRead)
+                              : std::max(kLeastAtATime, fit * kGrowth);
     if (read.left_over) {
       open.left_from += looked_at;
     } else {

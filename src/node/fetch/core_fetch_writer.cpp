@@ -34,10 +34,11 @@ bool FetchWriter::add(bool asked, OpDescription description, Bytes op, Bytes met
     may_join_ = true;
   }
   auto& run = batch.runs.back();
-  if (expected_ > 0) {
-    make_room(run.ops, std::min(expected_, kMaxOps));
-    make_room(batch.ops, std::min(expected_, kMaxOps));
-    expected_ = 0;
+  if (asked && expected_ > 0) {
+    const std::size_t here = std::min(expected_, kMaxOps - batch.ops.size());
+    make_room(run.ops, here);
+    make_room(batch.ops, here);
+    expected_ -= here;
   }
   run.ops.push_back({description.created_at, description.op_id});
   run.bytes += size;

@@ -36,11 +36,17 @@ struct Record {
   ByteView view() const { return {data, size}; }
 };
 
+/// How much of each kind (records, payloads) a store holds in small pages. A block of one huge page is resident as a
+/// whole, so that at most half as much again is never used.
+constexpr std::size_t kSmallPages = 4U << 20;
+/// The most ids for which a query reserves room at first.
+constexpr std::size_t kMostReserved = 4096;
+
 /// Memory for a store that grows. What comes first is made resident page by page, as it is used, since many stores stay
-/// small; what comes later, in blocks of one huge page, which cost a fifth of the same memory in small pages.
-std::shared_ptr<std::uint8_t[]> more_memory(bool is_first, std::size_t size) {
+/// small; what comes later, in blocks of one huge page, which cost a quarter of the same memory in small pages.
+std::shared_ptr<std::uint8_t[]> more_memory(bool is_huge, std::size_t size) {
   // The heap's, which aligns it for everything.
-  if (is_first) return {new std::uint8_t[size], std::default_delete<std::uint8_t[]>()};
+  if (!is_huge) return {new std::uint8_t[size], std::default_delete<std::uint8_t[]>()};
   return make_buffer(kHugePage);
 }
 
@@ -64,15 +70,15 @@ class Records {
  private:
   static constexpr std::uint32_t kChunk = 4096;
   static constexpr std::size_t kChunkBytes = kChunk * sizeof(Record);
-  static constexpr std::size_t kFirstChunks = 3;  ///< that have a block of their own
+  static constexpr std::size_t kSmallChunks = kSmallPages / kChunkBytes;  ///< that have a block of their own
   static_assert(kChunkBytes <= kHugePage);
 
   Record* at(std::uint32_t i) const { return chunks_[i / kChunk] + i % kChunk; }
   void add_chunks() {
-    const bool is_first = chunks_.size() < kFirstChunks;
-    const auto& block = blocks_.emplace_back(more_memory(is_first, kChunkBytes));
+    const bool is_huge = chunks_.size() >= kSmallChunks;
+    const auto& block = blocks_.emplace_back(more_memory(is_huge, kChunkBytes));
     K2_ASSERT(reinterpret_cast<std::uintptr_t>(block.get()) % alignof(Record) == 0);
-    for (std::size_t used = 0; used + kChunkBytes <= (is_first ? kChunkBytes : kHugePage); used += kChunkBytes) {
+    for (std::size_t used = 0; used + kChunkBytes <= (is_huge ? kHugePage : kChunkBytes); used += kChunkBytes) {
       chunks_.push_back(reinterpret_cast<Record*>(block.get() + used));
     }
   }
@@ -99,10 +105,11 @@ class Payloads {
       return;
     }
     if (bytes.size() > left_) {
-      const bool is_first = free_ == nullptr;
-      auto block = more_memory(is_first, kFirstBlock);
+      const bool is_huge = held_ >= kSmallPages;
+      auto block = more_memory(is_huge, kSmallBlock);
       free_ = block.get();
-      left_ = is_first ? kFirstBlock : kHugePage;
+      left_ = is_huge ? kHugePage : kSmallBlock;
+      held_ += left_;
       current_ = static_cast<std::uint32_t>(owners_.size());
       owners_.push_back(std::move(block));
     }
@@ -119,14 +126,15 @@ class Payloads {
   }
 
  private:
-  static constexpr std::size_t kFirstBlock = 1U << 20;
+  static constexpr std::size_t kSmallBlock = 1U << 20;
   std::vector<std::shared_ptr<const void>> owners_;
+  std::size_t held_ = 0;  ///< bytes of the blocks
   std::uint8_t* free_ = nullptr;
   std::size_t left_ = 0;
   std::uint32_t current_ = 0;
 };
 
-/// Which records an answer has already. As long as they come in rising order, as ops that were stored together do,
+/// The records that an answer has already. As long as they come in rising order, as ops that were stored together do,
 /// none is looked up.
 class Given {
  public:
@@ -290,7 +298,10 @@ class MemoryOpStore final : public OpStore {
     OpIdsBounded out;
     out.next = clock_.bookmark();
     const std::uint32_t first = first_stored_at(query.start);
-    if (query.arc.is_full()) out.op_ids.reserve(std::min<std::size_t>(query.limit_ids, records_.size() - first));
+    // Not for all that could come: the limit of bytes may end it much earlier.
+    if (query.arc.is_full()) {
+      out.op_ids.reserve(std::min<std::size_t>({query.limit_ids, records_.size() - first, kMostReserved}));
+    }
     for (std::uint32_t i = first; i < records_.size() && !query.arc.empty(); ++i) {
       const Record& record = records_[i];
       if (!query.arc.contains(record.loc)) continue;

@@ -185,6 +185,16 @@ TEST(ServeCoreRules, PeersThatAskForOneOpInAMessageTakeLittleFromOneThatAsksForM
   for (const auto* each : flood) EXPECT_GT(each->taken, 100'000U);
 }
 
+TEST(ServeCoreRules, IdsThatAreNotHeldDoNotMakeARequestALargerOne) {
+  BusyServer server;
+  auto& honest = server.add({.ids = 438, .bytes = 438 * 1024, .at_once = 2});
+  for (int i = 0; i < 16; ++i) server.add({.ids = 14, .bytes = 1024});
+  server.run(std::chrono::seconds(2));
+  const std::uint64_t before = honest.taken;
+  server.run(std::chrono::seconds(10));
+  EXPECT_GT(honest.taken - before, 750'000'000U) << "of the 1,000 MB that the line has";
+}
+
 TEST(ServeCoreRules, PeersThatAskForOneOpInAMessageAreNotHeldBackWhileTheyAreAmongThemselves) {
   BusyServer server;
   for (int i = 0; i < 16; ++i) server.add({.ids = 1, .bytes = 1024});

@@ -15,7 +15,7 @@ TEST(ServedSample, TellsEachRepetitionWhileItHoldsAll) {
   ServedSample sample;
   for (int i = 0; i < 10'000 && all.size() < ServedSample::kMost; ++i) {
     const std::uint64_t hash = random() % 300 * 0x9e37'79b9'7f4a'7c15U;
-    EXPECT_EQ(sample.note(hash), all.insert(hash).second ? 0U : 1U);
+    EXPECT_EQ(sample.note(hash, 100).ops, all.insert(hash).second ? 0U : 1U);
   }
 }
 
@@ -26,7 +26,7 @@ TEST(ServedSample, EstimatesHowManyOpsAreSentAgainInBoundedMemory) {
   ServedSample sample;
   const auto send_all = [&] {
     std::uint64_t again = 0;
-    for (const std::uint64_t hash : ops) again += sample.note(hash);
+    for (const std::uint64_t hash : ops) again += sample.note(hash, 100).ops;
     EXPECT_LE(sample.size(), ServedSample::kMost);
     return again;
   };
@@ -36,6 +36,33 @@ TEST(ServedSample, EstimatesHowManyOpsAreSentAgainInBoundedMemory) {
     EXPECT_GT(again, 150'000U);
     EXPECT_LT(again, 250'000U);
   }
+}
+
+TEST(ServedSample, OneLargeOpThatIsSentTwiceDoesNotStandForMany) {
+  std::mt19937_64 random(3);
+  ServedSample sample;
+  for (int i = 0; i < 10'000; ++i) sample.note(random(), 100);
+  ASSERT_GT(sample.weight(), 8U);
+  // A large op of the sample.
+  std::uint64_t large = random();
+  while (large % sample.weight() != 0) large = random();
+  sample.note(large, 100'000);
+  const auto again = sample.note(large, 100'000);
+  EXPECT_EQ(again.ops, sample.weight());
+  EXPECT_GE(again.bytes, 100'000U);
+  EXPECT_LT(again.bytes, 100'000U + 200 * sample.weight());
+}
+
+TEST(ServedSample, OpsOfOneSizeThatAreSentAgainCountWithAllTheirBytes) {
+  std::mt19937_64 random(4);
+  std::vector<std::uint64_t> ops(20'000);
+  for (auto& hash : ops) hash = random();
+  ServedSample sample;
+  for (const std::uint64_t hash : ops) EXPECT_EQ(sample.note(hash, 1'000).bytes, 0U);
+  std::uint64_t bytes = 0;
+  for (const std::uint64_t hash : ops) bytes += sample.note(hash, 1'000).bytes;
+  EXPECT_GT(bytes, 15'000'000U);
+  EXPECT_LT(bytes, 25'000'000U);
 }
 
 }  // namespace
