@@ -69,9 +69,10 @@ class ServeTwin {
     request.has_left_over = outcome.left_over;
     request.held += outcome.ops;
     if (!outcome.left_over && outcome.is_exhausted) {
-      known(message.peer).got_few = request.held <= 3 * request.joined;
-      end_request(message.peer);
+      if (request.ids > 3 * request.joined) known(message.peer).got_few = true;
     }
+    if (request.held > 3 * request.joined) known(message.peer).got_few = false;
+    if (!outcome.left_over && outcome.is_exhausted) end_request(message.peer);
     if (outcome.has_ops) {
       Known& of_peer = known(message.peer);
       of_peer.has_large_ops = outcome.bytes > outcome.ops * 7680;

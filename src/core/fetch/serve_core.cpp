@@ -54,6 +54,16 @@ bool ServeCore::may_join(const Peer& entry) {
   return last.is_small && !last.has_begun && last.joined < kMostJoined;
 }
 
+/// S11. A request for few ops says nothing of what a larger one would find.
+void ServeCore::note_yield(Known& known, const Request& request, bool has_ended) {
+  const std::uint64_t few = kFewIds * request.joined;
+  if (request.held > few) {
+    known.got_few = false;
+  } else if (has_ended && request.ids > few) {
+    known.got_few = true;
+  }
+}
+
 /// S11, S12.
 ServeCore::Kind ServeCore::kind_of(const Url& peer, const Peer& entry) const {
   const Request& next = entry.requests.front();
@@ -207,10 +217,9 @@ bool ServeCore::on_read_ended(ReadId read, const ReadOutcome& outcome, Time now)
     entry->has_left_over = outcome.left_over;
     Request& request = entry->requests.front();
     request.held += outcome.ops;
-    if (!outcome.left_over && outcome.is_exhausted) {
-      known_[reading->peer].got_few = request.held <= kFewIds * request.joined;
-      end_request(*entry);
-    }
+    const bool has_ended = !outcome.left_over && outcome.is_exhausted;
+    note_yield(known_[reading->peer], request, has_ended);
+    if (has_ended) end_request(*entry);
     if (outcome.has_ops) {
       Known& known = known_[reading->peer];
       known.has_large_ops = outcome.bytes > outcome.ops * (kFrameBytes / 2);

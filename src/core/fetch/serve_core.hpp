@@ -62,11 +62,11 @@ namespace kitsune2 {
 ///      others. A lone request is answered at once, as ever. The bound is that of S8, and leaves whoever asks for much
 ///      in one request more than a flood of small ones.
 ///  S11 A request is *minor* if it asks for at most kFewIds ops, or so many on average if several have joined, unless
-///      the peer's ops are large (S8); or if no more than that were held of its peer's last request, so that ids which
-///      are not held do not make it a larger one; or if its peer asks again (S12). While others are served, or were
-///      within kBusyFor, minor requests are read for one at a time, and only while they have an allowance. That is
-///      kMinorBurst at most, and gains what the others take, and kMinorRate. Each minor request costs kRequestCost, and
-///      its answer its bytes, kAgainFactor times as many under S12, where a response has at most kAgainBytes.
+///      the peer's ops are large (S8); or if no more than that were held of its peer's last request for more, so that
+///      ids which are not held do not make it a larger one; or if its peer asks again (S12). While others are served,
+///      or were within kBusyFor, minor requests are read for one at a time, and only while they have an allowance. That
+///      is kMinorBurst at most, and gains what the others take, and kMinorRate. Each minor request costs kRequestCost,
+///      and its answer its bytes, kAgainFactor times as many under S12, where a response has at most kAgainBytes.
 ///      Rationale: a message costs a node more than its bytes say, when it comes in and when it is answered. Many peers
 ///      that request one op at a time, or the same ops without end, would leave little to one that requests much;
 ///      through somebody else's relay nothing holds them before they get here. A peer that is alone, or only among
@@ -221,7 +221,7 @@ class ServeCore {
     std::uint64_t taken = 0;  ///< bytes, up to kProvenBytes
     Duration trip{0};
     bool has_large_ops = false;              ///< in its last response
-    bool got_few = false;                    ///< S11: by its last request that was read to its end
+    bool got_few = false;                    ///< S11: by its last request for more than that
     std::uint64_t far_bytes = 0;             ///< S8: for large ops; 0: not known
     std::uint64_t sent = 0, sent_again = 0;  ///< S12
     bool asks_again() const { return sent_again >= kProvenBytes && sent_again > sent / 2; }
@@ -267,6 +267,7 @@ class ServeCore {
   static bool may_join(const Peer& entry);
   Lane& lane_of(const Url& peer);
   Lane* other(const Lane* lane) { return lane == &proven_ ? &unproven_ : &proven_; }
+  static void note_yield(Known& known, const Request& request, bool has_ended);
   Kind kind_of(const Url& peer, const Peer& entry) const;
   std::uint64_t most_bytes(const Url& peer) const;
   bool has_room(const Lane& lane, Kind kind) const;

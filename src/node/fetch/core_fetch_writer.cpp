@@ -2,6 +2,7 @@
 #include "node/fetch/core_fetch_writer.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace kitsune2 {
 namespace {
@@ -18,6 +19,7 @@ void make_room(std::vector<T>& list, std::size_t more) {
 void FetchWriter::begin(const Url& peer, std::size_t ops) {
   peer_ = peer;
   expected_ = ops;
+  needs_room_ = true;
   may_join_ = !waiting_.empty() && !waiting_.back().runs.empty() && waiting_.back().runs.back().peer == peer;
 }
 
@@ -27,6 +29,7 @@ bool FetchWriter::add(bool asked, OpDescription description, Bytes op, Bytes met
   if (waiting_.empty() || waiting_.back().ops.size() >= kMaxOps || waiting_.back().bytes + size > kMaxBytes) {
     waiting_.emplace_back();
     may_join_ = false;
+    needs_room_ = true;
   }
   auto& batch = waiting_.back();
   if (!may_join_ || batch.runs.back().asked != asked) {
@@ -34,12 +37,12 @@ bool FetchWriter::add(bool asked, OpDescription description, Bytes op, Bytes met
     may_join_ = true;
   }
   auto& run = batch.runs.back();
-  if (asked && expected_ > 0) {
+  if (asked && std::exchange(needs_room_, false)) {
     const std::size_t here = std::min(expected_, kMaxOps - batch.ops.size());
     make_room(run.ops, here);
     make_room(batch.ops, here);
-    expected_ -= here;
   }
+  expected_ -= expected_ > 0 ? 1 : 0;
   run.ops.push_back({description.created_at, description.op_id});
   run.bytes += size;
   if (!metadata.empty()) {

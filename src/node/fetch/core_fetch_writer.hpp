@@ -71,6 +71,7 @@ class FetchWriter {
   std::deque<Batch> waiting_;
   Url peer_;                  ///< whose ops are added
   std::size_t expected_ = 0;  ///< how many more of them may come
+  bool needs_room_ = false;   ///< for those, in the batch that has begun
   bool may_join_ = false;     ///< the last run of the last batch is of the same peer
   std::uint64_t bytes_ = 0;
   std::size_t under_way_ = 0;

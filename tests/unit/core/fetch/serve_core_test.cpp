@@ -195,6 +195,32 @@ TEST(ServeCoreRules, IdsThatAreNotHeldDoNotMakeARequestALargerOne) {
   EXPECT_GT(honest.taken - before, 750'000'000U) << "of the 1,000 MB that the line has";
 }
 
+/// S11: a lone request says nothing of what a peer that asks for much will find.
+TEST(ServeCoreRules, AfterALoneRequestALargeOneIsStillALargeOne) {
+  ServeCore core({});
+  const Time now{std::chrono::seconds(1)};
+  const auto reads = [&] {
+    std::vector<ServeCore::Read> out;
+    for (const auto& action : core.take_actions()) {
+      if (const auto* read = std::get_if<ServeCore::Read>(&action)) out.push_back(*read);
+      if (const auto* send = std::get_if<ServeCore::Send>(&action)) core.on_sent(send->read, true, now);
+    }
+    return out;
+  };
+  core.on_request(peer(1), 100, now, false, 1);
+  const auto lone = reads();
+  ASSERT_EQ(lone.size(), 1U);
+  core.on_read_ended(lone[0].read, {.has_ops = true, .bytes = 100, .ops = 1, .is_exhausted = true}, now);
+  reads();
+  core.on_request(peer(2), 100, now, false, 1000);
+  core.on_request(peer(3), 100, now, false, 1);
+  EXPECT_EQ(reads().size(), 2U);
+  core.on_request(peer(4), 100, now, false, 1);
+  EXPECT_TRUE(reads().empty()) << "one lone request is read at a time";
+  core.on_request(peer(1), 100, now, false, 1000);
+  EXPECT_EQ(reads().size(), 1U);
+}
+
 TEST(ServeCoreRules, PeersThatAskForOneOpInAMessageAreNotHeldBackWhileTheyAreAmongThemselves) {
   BusyServer server;
   for (int i = 0; i < 16; ++i) server.add({.ids = 1, .bytes = 1024});
