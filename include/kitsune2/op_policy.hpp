@@ -76,8 +76,12 @@ class OpPolicy {
   virtual std::uint32_t location(ByteView op_id) const noexcept { return dht_location(op_id); }
   /// Whether an op that was fetched may be stored, which `describe` has accepted. `metadata`: what the peer that sent
   /// it had published with its id; empty if nothing (it came by gossip, the dialect has none, there was no room for
-  /// more, or this node was restarted). An error refuses the op as one of `describe` does, and counts against the peer.
-  /// Called on the strand, for fetched ops only; the op's bytes and id do not depend on it. Default: every op may.
+  /// more, or this node was restarted). The store and the listeners get exactly this metadata. An error refuses the op
+  /// from this peer: it is counted (`FetchEvents::ops_invalid`) and not requested from the peer again, unless it is
+  /// named anew; other peers that have named it are asked. Nothing else happens to the peer, which did what it was
+  /// asked to. Called on the strand, once for each op that was asked for and would be stored; with
+  /// `coreFetch.acceptUnsolicited` also for the others that come, mostly without metadata. The op's bytes and id do not
+  /// depend on it. Default: every op may.
   virtual Result<void> judge_incoming(const OpDescription& /*op*/, ByteView /*op_data*/, ByteView /*metadata*/) const {
     return {};
   }

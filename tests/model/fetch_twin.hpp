@@ -374,6 +374,20 @@ class FetchTwin {
     return orphaned;
   }
 
+  void on_refused(const std::vector<OpId>& op_ids, const Url& url, Time now) {
+    advance(now);
+    for (const OpId& id : op_ids) {
+      Op* op = find(id);
+      if (op == nullptr || op->state != State::storing) continue;
+      std::erase_if(op->pairs, [&](const Pair& pair) { return pair.source == url; });
+      if (op->pairs.empty()) {
+        ops_.erase(ops_.begin() + (op - ops_.data()));
+      } else {
+        queue(*op);
+      }
+    }
+  }
+
   std::optional<FetchGivenUp> remove_source(const Url& url, Time now) {
     advance(now);
     if (source(url) == nullptr) return std::nullopt;

@@ -25,10 +25,10 @@ struct Divergence : std::logic_error {
 /// How often a run has reached the important cases: a test asserts that none of them stays at zero.
 struct TwinCoverage {
   std::uint64_t commands = 0, requests = 0, full_requests = 0, overdue = 0, lost = 0, missing = 0, given_up = 0,
-                orphaned = 0, refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0, back_offs = 0,
-                many_sources = 0, replaced = 0, moved = 0, merged = 0, late = 0, unasked = 0, put_aside = 0,
-                put_aside_given_up = 0, further = 0, unserved = 0, unserved_orphans = 0, late_after_all = 0,
-                take_overs = 0;
+                orphaned = 0, refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0,
+                refused_pairs = 0, back_offs = 0, many_sources = 0, replaced = 0, moved = 0, merged = 0, late = 0,
+                unasked = 0, put_aside = 0, put_aside_given_up = 0, further = 0, unserved = 0, unserved_orphans = 0,
+                late_after_all = 0, take_overs = 0;
 };
 
 /// How thorough a run is: thorough for the random test; quick for the fuzzer, which finds more with a hundred small
@@ -392,7 +392,16 @@ class FetchTwinRun {
   }
   void do_store_failed() {
     std::vector<OpId> ops = twin_->storing();
-    if ((byte() & 1U) != 0) ops.push_back(op(byte()));
+    const std::uint8_t how = byte();
+    if ((how & 1U) != 0) ops.push_back(op(byte()));
+    if ((how & 6U) == 6) {
+      const Url& from = url(byte());
+      const std::uint64_t pairs = core_->pending_pairs();
+      core_->on_refused(ops, from, now_);
+      twin_->on_refused(ops, from, now_);
+      coverage_.refused_pairs += pairs - core_->pending_pairs();
+      return;
+    }
     coverage_.store_failures += ops.size();
     expect(core_->on_store_failed(ops, now_) == twin_->on_store_failed(ops, now_), "store_failed");
   }

@@ -45,6 +45,7 @@ TEST(FetchTwin, AgreesAfterEveryCommand) {
   EXPECT_GT(coverage.duplicates, 100U);
   EXPECT_GT(coverage.stored, 1000U);
   EXPECT_GT(coverage.store_failures, 100U);
+  EXPECT_GT(coverage.refused_pairs, 100U);
   EXPECT_GT(coverage.back_offs, 100U);
   EXPECT_GT(coverage.many_sources, 100U);
   EXPECT_GT(coverage.replaced, 500U);

@@ -145,6 +145,9 @@ struct FetchCounts {
 ///      an answer.
 ///  R10 An op leaves only by on_stored(), or when its last source is given up or removed; not while it is storing.
 ///      on_store_failed() makes all its pairs wait for the delay. Rationale: persisted first, then forgotten.
+///      on_refused() drops the pair of the source that has sent what may not be stored; the op is queued at its other
+///      sources at once, and leaves with its last pair. Rationale: the source would send the same again, but another
+///      one may have said something else about the op.
 ///  R11 Time does not go back: a `now` before the latest one counts as that one.
 ///  R12 A source without pairs and requests, not backing off, is remembered (size, doubt, failures) until 1,024 later
 ///      ones are in that state. Rationale: bounded, and small batches do not start from nothing.
@@ -275,6 +278,8 @@ class FetchCore {
   /// The store failed. Ops that are not storing stay as they are. Returns those that have no source any more and are no
   /// longer pending. R10.
   std::vector<OpId> on_store_failed(std::span<const OpId> op_ids, Time now);
+  /// The host does not take these ops from `source`, which has sent them. No effect on ops that are not storing. R10.
+  void on_refused(std::span<const OpId> op_ids, const Url& source, Time now);
 
   /// Forgets a source with its pairs, requests and back-off. Returns nullopt if it is not known.
   std::optional<FetchGivenUp> remove_source(const Url& source, Time now);

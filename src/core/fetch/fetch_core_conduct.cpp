@@ -1,5 +1,5 @@
 // What the fetch core knows about a peer's conduct: that it has moved, that it stays silent about ops, that it sends
-// bad ones.
+// bad ones, or some that the host does not take.
 #include <algorithm>
 
 #include "core/fetch/fetch_core.hpp"
@@ -68,6 +68,26 @@ void FetchCore::move_pair(std::uint32_t slot, std::uint32_t to, FetchReplaced& o
 std::uint64_t FetchCore::pending_pairs(const Url& url) const {
   const std::uint32_t from = find_source(url);
   return from == kNoSlot ? 0 : sources_[from].pairs;
+}
+
+// --- what the host does not take (R10)
+
+void FetchCore::on_refused(std::span<const OpId> op_ids, const Url& url, Time now) {
+  advance(now);
+  const std::uint32_t from = find_source(url);
+  for (const OpId& op_id : op_ids) {
+    const std::uint32_t op = find(op_id);
+    if (op == kNoSlot || ops_[op].state != State::storing) continue;
+    if (const std::uint32_t pair = from == kNoSlot ? kNoSlot : find_pair(op, from); pair != kNoSlot) erase_pair(pair);
+    if (ops_[op].sources == 0) {
+      erase_op(op);
+      continue;
+    }
+    --storing_ops_;
+    queue_op(op);
+  }
+  if (from != kNoSlot) rest(from);
+  fit_indexes();
 }
 
 // --- silence (R16)

@@ -320,13 +320,7 @@ void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
   for (; message.next < message.slices.size() && weight < most; ++message.next) {
     auto& slice = message.slices[message.next];
     weight += kNamingBytes + slice.size();
-    auto description = call_for_result("the op policy", [&]() -> Result<OpDescription> {
-      auto described = policy.describe(slice);
-      if (!described) return described;
-      const Bytes metadata = metadata_.empty() ? Bytes() : metadata_.find(described->op_id, message.peer);
-      if (const auto may = policy.judge_incoming(*described, slice, metadata); !may) return may.error();
-      return described;
-    });
+    auto description = call_for_result("the op policy", [&] { return policy.describe(slice); });
     if (!description) {
       refuse_ops(message.peer, 1);
       ++invalid;
@@ -335,12 +329,30 @@ void CoreFetch::name_ops(Arrived& message, std::uint64_t most) {
     }
     message.ids.push_back(description->op_id);
     message.descriptions.push_back(std::move(*description));
+    message.judged.push_back(Judged::not_yet);
     if (message.valid != message.next) message.slices[message.valid] = std::move(slice);
     ++message.valid;
+    // Judging may take as long as naming. Where all is named at once, it waits for the core's verdicts.
+    if (most < UINT64_MAX && core_.is_wanted(message.ids.back())) may_be_stored(message, message.valid - 1);
   }
   if (!first) return;
   message.invalid += invalid;
   if (!message.first_invalid) message.first_invalid = std::move(first);
+}
+
+/// Asks the policy about an op that has come, unless it was asked before.
+bool CoreFetch::may_be_stored(Arrived& message, std::size_t index) {
+  Judged& judged = message.judged[index];
+  if (judged == Judged::not_yet) {
+    Bytes metadata = metadata_.empty() ? Bytes() : metadata_.find(message.ids[index], message.peer);
+    const Result<void> may = call_for_result("the op policy", [&] {
+      return store_->policy().judge_incoming(message.descriptions[index], message.slices[index], metadata);
+    });
+    judged = may ? Judged::may_be_stored : Judged::refused;
+    if (!may && !message.first_refused) message.first_refused = may.error();
+    if (may && !metadata.empty()) message.metadata.emplace(index, std::move(metadata));
+  }
+  return judged == Judged::may_be_stored;
 }
 
 /// Records ops of `peer` that are invalid.
@@ -385,23 +397,35 @@ void CoreFetch::on_answered(Arrived& message) {
   const auto now = runtime_.now();
   const Url& peer = message.peer;
   auto& slices = message.slices;
+  const bool owes = core_.owes(peer);
   auto answer = core_.on_response(peer, message.ids, message.bytes, now, slices.size() - message.valid);
   // An op keeps its whole message in memory until it is stored, which is not worth it for a few wanted ones among many.
   std::uint64_t wanted_bytes = 0;
   std::size_t wanted = 0;
+  std::vector<OpId> refused;
+  std::uint64_t unsolicited_refused = 0;
   for (std::size_t i = 0; i < message.valid; ++i) {
     if (answer.verdicts[i] != FetchVerdict::wanted) continue;
+    if (!may_be_stored(message, i)) {
+      refused.push_back(message.ids[i]);
+      continue;
+    }
     wanted_bytes += slices[i].size();
     ++wanted;
   }
   const bool is_sparse = wanted_bytes < message.bytes / 2;
   writer_.begin(peer, wanted);
+  const auto add = [&](bool asked, std::size_t i) {
+    const auto about = message.metadata.find(i);
+    return writer_.add(asked, std::move(message.descriptions[i]), std::move(slices[i]),
+                       about == message.metadata.end() ? Bytes() : std::move(about->second));
+  };
   for (std::size_t i = 0; i < message.valid; ++i) {
     switch (answer.verdicts[i]) {
       case FetchVerdict::wanted:
+        if (message.judged[i] == Judged::refused) break;
         if (is_sparse) slices[i] = slices[i].compact();
-        if (!writer_.add(true, std::move(message.descriptions[i]), std::move(slices[i]),
-                         metadata_.empty() ? Bytes() : metadata_.find(message.ids[i], peer))) {
+        if (!add(true, i)) {
           core_.on_store_failed({&message.ids[i], 1}, now);  // no room: it will be requested again
         }
         break;
@@ -412,8 +436,11 @@ void CoreFetch::on_answered(Arrived& message) {
       case FetchVerdict::unasked:
         ++(answer.verdicts[i] == FetchVerdict::unasked ? stats_.ops_unsolicited : stats_.ops_duplicate);
         if (answer.verdicts[i] == FetchVerdict::unasked) refuse_ops(peer, 1);
-        if (config_.accept_unsolicited) {
-          writer_.add(false, std::move(message.descriptions[i]), slices[i].compact());
+        if (config_.accept_unsolicited && !may_be_stored(message, i)) {
+          unsolicited_refused += answer.verdicts[i] == FetchVerdict::unasked ? 1 : 0;
+        } else if (config_.accept_unsolicited) {
+          slices[i] = slices[i].compact();
+          add(false, i);
         } else if (answer.verdicts[i] == FetchVerdict::unasked && unsolicited_gate_.open(now)) {
           log::debug(kArea, peer.to_string() + " sent an op that was not asked for: " + message.ids[i].to_string());
         }
@@ -423,11 +450,33 @@ void CoreFetch::on_answered(Arrived& message) {
   descriptions_ = std::move(message.descriptions);
   ids_ = std::move(message.ids);
   writer_.flush();
+  const std::uint64_t pushed = drop_refused(peer, refused);
   pump();
   tell_missing(std::move(answer.missing));
   on_unserved(std::move(answer.unserved));
   if (message.first_invalid) on_invalid(peer, message.invalid, *message.first_invalid);
+  if (const auto count = refused.size() + unsolicited_refused; count > 0) {
+    on_invalid(peer, count, *message.first_refused);
+  }
   on_judged(peer, answer);
+  if (pushed > 0 && !owes && !config_.accept_unsolicited) on_judged(peer, core_.on_response(peer, {}, 0, now, pushed));
+  if (!refused.empty()) check_drained();
+}
+
+/// The policy does not take these ops from `peer`, and would refuse them the next time too. Another source may have
+/// published other metadata with them. Returns how many of them were to come from other sources only: who was not asked
+/// could otherwise have them requested there again and again.
+std::uint64_t CoreFetch::drop_refused(const Url& peer, const std::vector<OpId>& op_ids) {
+  if (op_ids.empty()) return 0;
+  std::uint64_t pushed = 0;
+  for (const OpId& id : op_ids) pushed += core_.has(id, peer) ? 0 : 1;
+  core_.on_refused(op_ids, peer, runtime_.now());
+  for (const OpId& id : op_ids) {
+    metadata_.forget(id, peer);
+    if (persists_.has_unwritten(peer)) persists_.take_unwritten(id, peer);
+  }
+  forget_later(peer, op_ids);
+  return pushed;
 }
 
 void CoreFetch::on_judged(const Url& peer, const FetchAnswer& answer) {

@@ -30,15 +30,19 @@ namespace kitsune2 {
 /// without back-off. While the store is behind, nothing more is requested.
 /// Responses: the host's policy computes the id of each op once. The core says which are wanted; these go to the
 /// writer, and the core forgets them only when they are durable. The ids of a large message are computed in pieces,
-/// with other work in between. *Rationale*: a peer whose next message needs a permit gets it meanwhile and sends while
-/// this side hashes, and nobody else waits for a long message.
+/// with other work in between. Each op that would go to the writer is judged once, with the metadata that its sender
+/// has published, and goes on with exactly that: what is published meanwhile comes too late. One that is refused was
+/// answered all the same: it is not requested from its sender again, and costs it no points of R15, unless that was not
+/// asked for it and owes nothing.
+/// *Rationale*: a peer whose next message needs a permit gets it meanwhile and sends while this side hashes, and nobody
+/// else waits for a long message.
 /// Durable: a pair is written to the store once, when it becomes pending.
 /// Offers: ops that peers announce are fetched only if the application wants them and there is room
 /// (`request_offered_ops`).
-/// Ops that a source never sends (R16 of the core), or that the store refuses, leave the op store's pending set
-/// together, kForgetAfter after the first of them. *Rationale*: the store goes through everything pending at the
-/// source; a peer that sends nothing must not cause that every few seconds. After an earlier restart they are requested
-/// again, which does no harm.
+/// Ops that a source never sends (R16 of the core), or that the store or the policy refuses, leave the op store's
+/// pending set together, kForgetAfter after the first of them. *Rationale*: the store goes through everything pending
+/// at the source; a peer that sends nothing must not cause that every few seconds. After an earlier restart they are
+/// requested again, which does no harm.
 /// Time: one timer, for the earliest deadline of the core, of sends to be repeated, and of ops to be forgotten.
 /// Callbacks (`FetchEvents`, drained) are called last, when this object's state is consistent; they may call it.
 class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFetch> {
@@ -114,6 +118,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     Persists::Serial persist = 0;
   };
 
+  /// What the policy has said of an op (`OpPolicy::judge_incoming`).
+  enum class Judged : std::uint8_t { not_yet, may_be_stored, refused };
   /// A response whose ids are being computed.
   struct Arrived {
     Url peer;
@@ -126,6 +132,9 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::optional<Error> first_invalid;  ///< the reason for the first of these
     std::vector<OpDescription> descriptions;
     std::vector<OpId> ids;
+    std::vector<Judged> judged;                       ///< one for each id
+    std::unordered_map<std::size_t, Bytes> metadata;  ///< with which ops were judged, by index; left out if empty
+    std::optional<Error> first_refused;               ///< the reason for the first that the policy does not take
   };
   /// The weight that is handled in one go; about half a millisecond.
   static constexpr std::uint64_t kNamedAtOnce = 1U << 20;
@@ -151,11 +160,13 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   void on_response(const Url& peer, const wire::DataList& ops);
   void name_ops(Arrived& message, std::uint64_t most);
+  bool may_be_stored(Arrived& message, std::size_t index);
   void name_first(std::uint64_t most);
   void name_soon();
   bool is_naming(const Url& peer) const;
   void name_all_of(const Url& peer);
   void on_answered(Arrived& message);
+  std::uint64_t drop_refused(const Url& peer, const std::vector<OpId>& op_ids);
   void on_judged(const Url& peer, const FetchAnswer& answer);
   /// Whether what `peer` sends may be answers to our requests.
   bool is_source(const Url& peer) const { return core_.pending_pairs(peer) > 0 || core_.owes(peer); }

@@ -71,6 +71,23 @@ TEST_F(FetchCoreConduct, AnOpBeingStoredMovesWithoutBeingRequestedAgain) {
   EXPECT_TRUE(core().has(op(0), source(2)));
 }
 
+TEST_F(FetchCoreConduct, WhatTheHostRefusesOfASourceIsAskedOfTheOthers) {
+  core().add(ops(0, 2), source(1), now_);
+  ask_all();
+  core().add(ops(0, 1), source(2), now_);
+  respond(source(1), ops(0, 2));
+  core().on_refused(ops(0, 3), source(1), now_);
+  core().check_invariants();
+  EXPECT_FALSE(core().is_pending(op(1))) << "it had no other source";
+  EXPECT_FALSE(core().has(op(0), source(1)));
+  const auto requests = ask_all();
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(requests[0].source, source(2));
+  EXPECT_EQ(requests[0].op_ids, ops(0, 1));
+  core().on_refused(ops(0, 1), source(2), now_);
+  EXPECT_TRUE(core().has(op(0), source(2))) << "it has not come from there";
+}
+
 TEST_F(FetchCoreConduct, ARequestOfTheOldUrlThatIsBeingSentEndsWithoutAWord) {
   core().add(ops(0, 2), source(1), now_);
   const auto request = core().next_request(now_);

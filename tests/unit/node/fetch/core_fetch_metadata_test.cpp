@@ -15,11 +15,13 @@ struct Judge final : OpPolicy {
   Result<void> judge_incoming(const OpDescription& op, ByteView op_data, ByteView metadata) const override {
     EXPECT_EQ(inner->describe(op_data)->op_id, op.op_id);
     seen.push_back({op.op_id, Bytes::copy_of(metadata)});
-    if (as_text(metadata) == "refuse") return make_error(Errc::invalid_argument, "said so");
+    if (as_text(metadata) == "refuse" || (refuses_none && metadata.empty()))
+      return make_error(Errc::invalid_argument, "said so");
     return {};
   }
   std::string_view name() const override { return inner->name(); }
   std::shared_ptr<const OpPolicy> inner = make_prefix_policy();
+  bool refuses_none = false;  ///< ops without metadata, too
   mutable std::vector<PublishOp> seen;
 };
 
@@ -83,8 +85,8 @@ TEST_F(CoreFetchMetadata, TheFirstOfASourceStaysAndOnlyThatOfTheSenderCounts) {
   bob.check();
 }
 
-TEST_F(CoreFetchMetadata, WhatThePolicyRefusesIsAnInvalidOpOfThePeer) {
-  Node bob(bench, "bob");
+TEST_F(CoreFetchMetadata, WhatThePolicyRefusesIsAnInvalidOpOfThePeerAndNotFetchedAgain) {
+  Node bob(bench, "bob", {.persist_pending = true}, bench.make_disk());
   Probe alice(bench, "alice");
   const auto ops = bench.ops(1, 2);
   alice.serve(ops);
@@ -94,6 +96,125 @@ TEST_F(CoreFetchMetadata, WhatThePolicyRefusesIsAnInvalidOpOfThePeer) {
   EXPECT_EQ(bob.invalid[alice.url], 1U);
   ASSERT_FALSE(bob.invalid_reasons.empty());
   EXPECT_EQ(bob.invalid_reasons.front(), "invalid_argument: said so");
+  bob.check();
+  bench.world.run_for(24h);
+  EXPECT_EQ(alice.ids_asked(), 2U) << "the answer would be the same";
+  EXPECT_EQ(bob.invalid[alice.url], 1U);
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+  EXPECT_EQ(bob.ops_pending_on_disk(), 0U);
+  bob.check();
+}
+
+TEST_F(CoreFetchMetadata, APeerIsNotPutAsideForWhatThePolicyRefuses) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice");
+  const auto ops = bench.ops(1, 100);
+  alice.serve(ops);
+  std::vector<PublishOp> published;
+  for (const auto& op : ops) published.push_back({op.op_id, Bytes::copy_of("refuse")});
+  ASSERT_TRUE(publish(bob, published, alice.url));
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(bob.invalid[alice.url], 100U);
+  EXPECT_EQ(alice.ids_asked(), 100U);
+  EXPECT_EQ(bob.fetch->stats().peers_put_aside, 0U);
+  EXPECT_EQ(alice.disconnects, 0U);
+}
+
+TEST_F(CoreFetchMetadata, WhatIsRefusedFromOnePeerIsAskedOfAnother) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice"), carol(bench, "carol");
+  const auto ops = bench.ops(1, 1);
+  ASSERT_TRUE(publish(bob, {{ops[0].op_id, Bytes::copy_of("refuse")}}, alice.url));
+  ASSERT_TRUE(bench.world.run_until([&] { return alice.ids_asked() == 1; }, 1min));
+  ASSERT_TRUE(publish(bob, {{ops[0].op_id, Bytes::copy_of("fine")}}, carol.url));
+  carol.serve(ops);
+  alice.answer(bob.url, ops);
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(alice.ids_asked(), 1U);
+  ASSERT_EQ(bob.store->described().size(), 1U);
+  EXPECT_EQ(bob.store->described()[0].metadata.text(), "fine");
+  EXPECT_EQ(bob.invalid[alice.url], 1U);
+  EXPECT_EQ(bob.invalid[carol.url], 0U);
+  bob.check();
+}
+
+// Each such op is requested again from the one that was asked for it.
+TEST_F(CoreFetchMetadata, WhoWasNotAskedIsPutAsideForWhatThePolicyRefuses) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice"), carol(bench, "carol");
+  const auto ops = bench.ops(1, 1);
+  judge->refuses_none = true;
+  ASSERT_TRUE(publish(bob, {{ops[0].op_id, Bytes::copy_of("fine")}}, carol.url));
+  unsigned messages = 0;
+  for (; alice.disconnects == 0 && messages < 100; ++messages) {
+    alice.answer(bob.url, ops);
+    bench.world.run_for(1s);
+    bob.check();
+  }
+  EXPECT_GE(messages, FetchCore::kBadOps);
+  EXPECT_LT(messages, 2 * FetchCore::kBadOps);
+  EXPECT_EQ(bob.fetch->stats().peers_put_aside, 1U);
+  carol.answer(bob.url, ops);
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(bob.held(ids_of(ops)), 1U);
+}
+
+// Metadata may come while a large response is being named, when its first ops have been judged already.
+TEST_F(CoreFetchMetadata, TheStoreAndListenersGetExactlyWhatWasJudged) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice");
+  const auto ops = bench.ops(1, 6, 700'000);
+  const auto ear = listen(bob);
+  ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
+  ASSERT_TRUE(bench.world.run_until([&] { return alice.ids_asked() > 0; }, 1min));
+  alice.answer(bob.url, ops);
+  ASSERT_TRUE(bench.world.run_until([&] { return !judge->seen.empty(); }, 1min));
+  ASSERT_LT(judge->seen.size(), ops.size()) << "it is named in pieces";
+  std::vector<PublishOp> late;
+  for (const auto& op : ops) late.push_back({op.op_id, Bytes::copy_of(&op == &ops.front() ? "refuse" : "fine")});
+  bob.fetch->request_published_ops(late, alice.url, [](const Result<void>&) {});
+  ASSERT_TRUE(bob.drain());
+  EXPECT_EQ(bob.held(ids_of(ops)), ops.size());
+  std::vector<PublishOp> judged_with;
+  for (const auto& seen : judge->seen) {
+    if (!seen.metadata.empty()) judged_with.push_back(seen);
+  }
+  EXPECT_EQ(judge->seen.size(), ops.size()) << "each once";
+  EXPECT_FALSE(judged_with.empty());
+  EXPECT_EQ(bob.store->described(), judged_with);
+  std::vector<PublishOp> told_of;
+  for (const auto& [peer, op] : told) told_of.push_back(op);
+  EXPECT_EQ(told_of, judged_with);
+  bob.check();
+}
+
+TEST_F(CoreFetchMetadata, OnlyWhatWouldBeStoredIsJudged) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice"), carol(bench, "carol");
+  const auto ops = bench.ops(1, 2);
+  judge->refuses_none = true;
+  ASSERT_TRUE(publish(bob, {{ops[0].op_id, Bytes::copy_of("fine")}}, alice.url));
+  ASSERT_TRUE(bench.world.run_until([&] { return alice.ids_asked() == 1; }, 1min));
+  alice.answer(bob.url, {ops[0]});
+  ASSERT_TRUE(bob.drain());
+  ASSERT_EQ(judge->seen.size(), 1U);
+  alice.answer(bob.url, {ops[0]});  // a copy
+  carol.answer(bob.url, {ops[1]});  // not asked for
+  bench.world.run_for(1min);
+  EXPECT_EQ(judge->seen.size(), 1U);
+  EXPECT_EQ(bob.invalid[alice.url] + bob.invalid[carol.url], 0U);
+}
+
+TEST_F(CoreFetchMetadata, WhatNobodyAskedForIsJudgedIfItWouldBeStored) {
+  Node bob(bench, "bob", {.accept_unsolicited = true});
+  Probe alice(bench, "alice");
+  const auto ops = bench.ops(1, 1);
+  judge->refuses_none = true;
+  alice.answer(bob.url, ops);
+  bench.world.run_for(1min);
+  EXPECT_EQ(judge->seen.size(), 1U);
+  EXPECT_EQ(bob.invalid[alice.url], 1U);
+  EXPECT_EQ(bob.held(ids_of(ops)), 0U);
 }
 
 TEST_F(CoreFetchMetadata, AnOpThatCouldNotBeStoredComesWithItAgain) {
