@@ -160,9 +160,10 @@ void warn_of_other_relay(const Config& config, const std::string& data_dir) {
                               : config.iroh_transport.relay_url.has_value();
   if (!has_other) return;
   const std::string tx5_key = "tx5Transport.serverUrl", iroh_key = "irohTransport.relayUrl";
-  log::warn("node", "the node is offline: " + (iroh ? tx5_key : iroh_key) + " is for dialect " +
-                        (iroh ? "0.2" : "0.5 and 0.4") + ", and " + (iroh ? iroh_key : tx5_key) + ", which dialect " +
-                        std::string(to_string(dialect)) + " needs, is not set" + because_of_folder(dialect, data_dir));
+  log::warn("node", "the node is offline: " + (iroh ? tx5_key : iroh_key) + " is for " +
+                        (iroh ? "dialect 0.2" : "dialects 0.5 and 0.4") + ", and " + (iroh ? iroh_key : tx5_key) +
+                        ", which dialect " + std::string(to_string(dialect)) + " needs, is not set" +
+                        because_of_folder(dialect, data_dir));
 }
 
 }  // namespace

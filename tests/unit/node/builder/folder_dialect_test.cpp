@@ -119,7 +119,7 @@ TEST_F(FolderDialect, ANodeThatIsOfflineBecauseTheFileNamesTheOtherRelaySaysSo) 
   fs::remove(dir + "/dialect");
   start(R"({"irohTransport":{"relayUrl":"https://relay.example:443/relay"}})");
   EXPECT_EQ(lines, std::vector<std::string>{
-                       "the node is offline: irohTransport.relayUrl is for dialect 0.5 and 0.4, and "
+                       "the node is offline: irohTransport.relayUrl is for dialects 0.5 and 0.4, and "
                        "tx5Transport.serverUrl, which dialect 0.2 needs, is not set; the node speaks 0.2 because " +
                        dir + " has data of dialect 0.2"});
 }

@@ -35,6 +35,19 @@ struct PublishMetadata : ::testing::Test {
     net.world.run_ready();
   }
 
+  /// Takes what is published to `b` in its place.
+  struct Reader : ModuleMessageHandler {
+    Result<void> recv_module_msg(const Url&, const SpaceId&, Bytes data) override {
+      const auto message = wire::decode_publish(Dialect::v0_5, data);
+      if (!message || message->type != wire::PublishMessageType::ops) return {};
+      for (const auto& id : message->op_ids.ids<OpId>()) ids.push_back(id);
+      metadata_bytes.push_back(message->metadata.total_bytes());
+      return {};
+    }
+    std::vector<OpId> ids;
+    std::vector<std::uint64_t> metadata_bytes;  ///< of each message
+  };
+
   Net net;
   SimNode a{net, "a"}, b{net, "b"};
   const std::shared_ptr<Ed25519LocalAgent> agent_a = make_agent(1), agent_b = make_agent(2);
@@ -53,7 +66,7 @@ TEST_F(PublishMetadata, ArrivesWithTheOps) {
   }
 }
 
-TEST_F(PublishMetadata, ALongListIsSplitByItsBytes) {
+TEST_F(PublishMetadata, ALongListArrivesInParts) {
   start(Dialect::v0_5);
   const auto ids = a.add_ops(1, 4'000);
   std::vector<PublishOp> ops;
@@ -63,6 +76,21 @@ TEST_F(PublishMetadata, ALongListIsSplitByItsBytes) {
   ASSERT_TRUE(net.world.run_until([&] { return b.held() == 4'000; }, 1min));
   EXPECT_EQ(arrived.size() + b.space->fetch().stats().metadata_dropped, 4'000U);
   EXPECT_GT(arrived.size(), 1'000U);
+}
+
+TEST_F(PublishMetadata, ALongListIsSplitByItsBytes) {
+  start(Dialect::v0_5);
+  b.kitsune->transport().unregister_space(kSpace);
+  const auto reader = std::make_shared<Reader>();
+  ASSERT_TRUE(b.kitsune->transport().register_module_handler(kSpace, kPublishModule, reader));
+  const auto ids = a.add_ops(1, 4'000);
+  std::vector<PublishOp> ops;
+  for (const auto& id : ids) ops.push_back({id, Bytes(std::string(1000, 'm'))});
+  ASSERT_TRUE(publish(ops));
+  ASSERT_TRUE(net.world.run_until([&] { return reader->ids.size() == ids.size(); }, 1min));
+  EXPECT_EQ(reader->ids, ids);
+  constexpr std::uint64_t kFull = (1U << 20) / 1000 * 1000;
+  EXPECT_EQ(reader->metadata_bytes, (std::vector<std::uint64_t>{kFull, kFull, kFull, 4'000'000 - 3 * kFull}));
 }
 
 TEST_F(PublishMetadata, OfADialectWithoutItOnlyTheIdsAreSent) {
