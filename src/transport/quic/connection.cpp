@@ -185,6 +185,12 @@ struct Connection::Impl {
   const Random random;
   const std::optional<Key> expected;
   const bool dialled;
+  bool opened = false;
+  std::optional<Key> peer;
+  bool blocked = false;  ///< by the peer's windows, as far as is known
+  bool stopped = false;  ///< the peer has stopped `sending`
+  bool close_due = false;
+  bool finish_noted = false;
 
   Memory memory;
   ngtcp2_mem allocator{&memory, &allocate, &release, &allocate_zeros, &reallocate};
@@ -193,8 +199,6 @@ struct Connection::Impl {
   ngtcp2_crypto_conn_ref reference{};
   Path path;
 
-  bool opened = false;
-  std::optional<Key> peer;
   std::optional<Closed> closed;
   std::vector<NameChange> names;
 
@@ -209,8 +213,6 @@ struct Connection::Impl {
   std::size_t unacknowledged = 0;
   Ticket last_ticket = 0;
   std::vector<Sent> sent;
-  bool blocked = false;   ///< by the peer's windows, as far as is known
-  bool stopped = false;   ///< the peer has stopped `sending`
   std::size_t burst = 0;  ///< bytes since the last pause
 
   std::map<std::int64_t, Incoming> streams;
@@ -222,10 +224,8 @@ struct Connection::Impl {
   Duration stuck_wait = kLeastStuckWait;
 
   std::optional<Bytes> close_datagram;
-  bool close_due = false;
   std::size_t answers = 0, until_answer = 1;
   Time finish_at = Time::max();
-  bool finish_noted = false;
 };
 
 // --- handshake
