@@ -234,7 +234,7 @@ struct Node::Impl {
     if (data_dir) {
       // Only now, so that a start that failed has chosen nothing.
       const auto noted = relay.empty() && !named ? data_dir->leave_open() : data_dir->use_for(*dialect);
-      if (!noted) return noted;
+      if (!noted) return noted.error();
     }
 
     Builder builder = default_builder(*runtime, config, {options.data_dir, std::move(options.policy)});
