@@ -64,6 +64,11 @@ class DefaultTransport final : public Transport,
   void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) override {
     assert_on_strand(runtime_, "Transport::send_space_notify");
     if (refused(peer, space, done)) return;
+    if (!is_known_to(space, peer) && unheard_log_.open(runtime_.now())) {
+      log::info("transport", "a notify to " + peer.to_string() +
+                                 " may not be heard: that peer has not shown yet that it knows an agent of this node" +
+                                 unheard_log_.left_out());
+    }
     backend_->send(peer, wire::encode_notify(space, data), std::move(done));
   }
 
@@ -345,6 +350,7 @@ class DefaultTransport final : public Transport,
   StrangerBook strangers_;
   Runtime::TimerId strangers_timer_ = 0;
   log::Gate stranger_log_;
+  log::Gate unheard_log_;
   log::Gate refused_log_;
   log::Gate closed_log_;
   bool stopped_ = false;

@@ -7,28 +7,26 @@ namespace kitsune2::wire {
 
 namespace {
 
+std::size_t entry_size(const OpId& op_id, ByteView metadata) {
+  return bytes_field_size(op_id.size()) + (metadata.empty() ? 0 : bytes_field_size(metadata.size()));
+}
+
 struct OpsBody {
   Dialect dialect;
   std::span<const OpId> op_ids;
   std::span<const Bytes> metadata;
 
   ByteView metadata_of(std::size_t i) const { return metadata.empty() ? ByteView() : metadata[i].view(); }
-  std::size_t entry_size(std::size_t i) const {
-    const std::size_t with = metadata_of(i).size();
-    return bytes_field_size(op_ids[i].size()) + (with == 0 ? 0 : bytes_field_size(with));
-  }
   std::size_t size() const {
     std::size_t out = 0;
-    for (std::size_t i = 0; i < op_ids.size(); ++i) {
-      out += publish_carries_metadata(dialect) ? bytes_field_size(entry_size(i)) : bytes_field_size(op_ids[i].size());
-    }
+    for (std::size_t i = 0; i < op_ids.size(); ++i) out += publish_entry_bytes(dialect, op_ids[i], metadata_of(i));
     return out;
   }
   template <class Sink>
   void operator()(Sink& sink) const {
     if (!publish_carries_metadata(dialect)) return put_items(sink, 1, op_ids);
     for (std::size_t i = 0; i < op_ids.size(); ++i) {
-      put_sized(sink, 1, entry_size(i), [&](auto& s) {
+      put_sized(sink, 1, entry_size(op_ids[i], metadata_of(i)), [&](auto& s) {
         put_item(s, 1, op_ids[i]);
         put_bytes(s, 2, metadata_of(i));
       });
@@ -96,6 +94,10 @@ Result<PublishMessage> decode_publish(Dialect dialect, const Bytes& data, const 
     default:
       return make_error(Errc::malformed, "K2PublishMessage: unknown type " + std::to_string(typed->type));
   }
+}
+
+std::uint64_t publish_entry_bytes(Dialect dialect, const OpId& op_id, ByteView metadata) {
+  return bytes_field_size(publish_carries_metadata(dialect) ? entry_size(op_id, metadata) : op_id.size());
 }
 
 Bytes encode_publish_ops(Dialect dialect, std::span<const OpId> op_ids, std::span<const Bytes> metadata) {

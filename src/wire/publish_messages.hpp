@@ -26,6 +26,9 @@ struct PublishMessage {
 /// `data` is K2Proto.data. As in the reference, a type that is neither is also Errc::malformed; Errc::too_large.
 Result<PublishMessage> decode_publish(Dialect dialect, const Bytes& data, const WireLimits& limits = {});
 
+/// What the entry of one op takes in the body of `encode_publish_ops`.
+std::uint64_t publish_entry_bytes(Dialect dialect, const OpId& op_id, ByteView metadata);
+
 // Bodies for Transport::send_module, in one allocation; each payload is copied once.
 /// `metadata`: of each of `op_ids`, empty ones for none; or nothing at all, and always nothing in a dialect whose
 /// messages carry none.

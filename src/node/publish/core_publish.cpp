@@ -4,6 +4,7 @@
 
 #include "core/callback.hpp"
 #include "kitsune2/builder.hpp"
+#include "kitsune2/op_policy.hpp"
 #include "log/log.hpp"
 #include "node/module_receiver.hpp"
 #include "node/publish/core_publish.hpp"
@@ -118,17 +119,20 @@ void CorePublish::begin(std::shared_ptr<Job> job) {
 void CorePublish::send_next(const std::shared_ptr<Job>& job) {
   std::size_t count = std::min<std::size_t>(config_.max_ids_per_message, job->op_ids.size() - job->sent);
   std::span<const Bytes> metadata;
-  if (!job->metadata.empty()) {
-    std::uint64_t bytes = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      bytes += job->metadata[job->sent + i].size();
-      if (i > 0 && bytes > kMessageMetadataBytes) count = i;
-    }
-    metadata = std::span(job->metadata).subspan(job->sent, count);
+  if (!job->metadata.empty()) metadata = std::span(job->metadata).subspan(job->sent, count);
+  const Dialect dialect = transport_->dialect();
+  const std::uint64_t most = largest_op_bytes(transport_->max_message_bytes());
+  std::uint64_t bytes = 0, metadata_bytes = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const ByteView with = metadata.empty() ? ByteView() : metadata[i].view();
+    bytes += wire::publish_entry_bytes(dialect, job->op_ids[job->sent + i], with);
+    metadata_bytes += with.size();
+    if (i > 0 && (bytes > most || metadata_bytes > kMessageMetadataBytes)) count = i;
   }
+  if (!metadata.empty()) metadata = metadata.first(count);
   const std::span<const OpId> part(job->op_ids.data() + job->sent, count);
   // The job continues without this object if necessary: its handler is called in any case.
-  auto message = wire::encode_publish_ops(transport_->dialect(), part, metadata);
+  auto message = wire::encode_publish_ops(dialect, part, metadata);
   transport_->send_module(job->target, space_, kPublishModule, std::move(message),
                           [weak = weak_from_this(), job, count](const Result<void>& sent) {
                             auto self = weak.lock();
@@ -138,8 +142,7 @@ void CorePublish::send_next(const std::shared_ptr<Job>& job) {
                               outcome = make_error(Errc::cancelled, "publish is stopped");
                             if (self) (sent ? self->stats_.ops_sent : self->stats_.send_failures) += sent ? count : 1;
                             if (self && sent) self->on_sent(job->target);
-                            if (self && (sent ? !self->transport_->is_known_to(self->space_, job->target)
-                                              : sent.error().code != Errc::blocked))
+                            if (self && !sent && sent.error().code != Errc::blocked)
                               self->tell_unconfirmed(job->target);
                             job->sent += count;
                             if (outcome && job->sent < job->op_ids.size()) return self->send_next(job);
@@ -151,6 +154,15 @@ void CorePublish::send_next(const std::shared_ptr<Job>& job) {
 
 void CorePublish::on_sent(const Url& target) {
   const Time now = runtime_.now();
+  if (!transport_->is_known_to(space_, target)) {
+    if (unheard_gate_.open(now)) {
+      log::info(kArea, "what is published to " + target.to_string() +
+                           " may not be heard: that peer has not shown yet that it knows an agent of this node; gossip "
+                           "brings it when it does" +
+                           unheard_gate_.left_out());
+    }
+    tell_unconfirmed(target);
+  }
   sent_at_[target] = now;
   if (sent_at_.size() <= kMaxSentAt) return;
   std::erase_if(sent_at_, [&](const auto& entry) { return now - entry.second > kConfirmedAfter; });
@@ -239,15 +251,18 @@ void CorePublish::next_pieces() {
 void CorePublish::look_up(const Offers::Piece& piece) {
   const auto it = offers_.find(piece.offer);
   Offer& offer = it->second;
-  auto done = [weak = weak_from_this(), piece](const Result<void>& added) {
-    if (auto self = weak.lock()) self->on_piece_done(piece, added);
+  // `asked`: of the piece's ids, those that fetch is asked for.
+  const auto then = [&](std::size_t asked) {
+    return [weak = weak_from_this(), piece, asked](const Result<void>& added) {
+      if (auto self = weak.lock()) self->on_piece_done(piece, asked, added);
+    };
   };
   if (offer.metadata.empty()) {
     std::vector<OpId> op_ids;
     op_ids.reserve(piece.ids);
     for (; op_ids.size() < piece.ids; ++offer.next) op_ids.emplace_back(*offer.next);
     if (piece.is_last) offers_.erase(it);
-    return fetch_->request_offered_ops(std::move(op_ids), piece.peer, std::move(done));
+    return fetch_->request_offered_ops(std::move(op_ids), piece.peer, then(piece.ids));
   }
   std::vector<PublishOp> ops;
   ops.reserve(piece.ids);
@@ -264,6 +279,7 @@ void CorePublish::look_up(const Offers::Piece& piece) {
                             ": their metadata is longer than corePublish.maxMetadataBytes");
     }
   }
+  auto done = then(ops.size());
   fetch_->request_published_ops(std::move(ops), piece.peer, std::move(done));
 }
 
@@ -282,11 +298,11 @@ void CorePublish::arm() {
   });
 }
 
-void CorePublish::on_piece_done(const Offers::Piece& piece, const Result<void>& added) {
+void CorePublish::on_piece_done(const Offers::Piece& piece, std::uint64_t asked, const Result<void>& added) {
   const auto dropped = core_.on_piece_done(piece, added.has_value(), fetch_->load({}).serving, runtime_.now());
   for (const auto offer : dropped.offers) offers_.erase(offer);
   if (!added) {
-    stats_.ops_refused += piece.ids + dropped.ids;
+    stats_.ops_refused += asked + dropped.ids;
     transport_->wasted(piece.peer, dropped.bytes);
     if (log_gate_.open(runtime_.now()))
       log::debug(kArea, "dropping op ids of " + piece.peer.to_string() + ": " + added.error().to_string());

@@ -55,7 +55,8 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   void take_ops(const Url& peer, wire::IdList ids, wire::DataList metadata);
   void next_pieces();
   void look_up(const Offers::Piece& piece);
-  void on_piece_done(const Offers::Piece& piece, const Result<void>& added);
+  /// `asked`: how many of its ids fetch was asked for; the others are counted as refused already.
+  void on_piece_done(const Offers::Piece& piece, std::uint64_t asked, const Result<void>& added);
   /// Sets the timer for what the core is waiting for.
   void arm();
   void take_agent(const Url& peer, const Bytes& json);
@@ -79,7 +80,7 @@ class CorePublish final : public Publish, public std::enable_shared_from_this<Co
   using Callback = std::function<void(const Url& peer)>;
   std::vector<std::weak_ptr<Callback>> on_unconfirmed_;
   PublishStats stats_;
-  log::Gate log_gate_;
+  log::Gate log_gate_, unheard_gate_;
   bool stopped_ = false;
 };
 

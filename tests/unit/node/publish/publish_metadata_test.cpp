@@ -38,16 +38,18 @@ struct PublishMetadata : ::testing::Test {
   /// Takes what is published to `b` in its place.
   struct Reader : ModuleMessageHandler {
     Result<void> recv_module_msg(const Url&, const SpaceId&, Bytes data) override {
-      const auto message = wire::decode_publish(Dialect::v0_5, data);
+      const auto message = wire::decode_publish(dialect, data);
       if (!message || message->type != wire::PublishMessageType::ops) return {};
       for (const auto& id : message->op_ids.ids<OpId>()) ids.push_back(id);
       metadata_bytes.push_back(message->metadata.total_bytes());
       return {};
     }
+    Dialect dialect = Dialect::v0_5;
     std::vector<OpId> ids;
     std::vector<std::uint64_t> metadata_bytes;  ///< of each message
   };
 
+  explicit PublishMetadata(const MemoryNetworkOptions& options = {}) : net(1, options) {}
   Net net;
   SimNode a{net, "a"}, b{net, "b"};
   const std::shared_ptr<Ed25519LocalAgent> agent_a = make_agent(1), agent_b = make_agent(2);
@@ -124,6 +126,58 @@ TEST_F(PublishMetadata, AnEntryWithTooMuchOfItIsLeftOut) {
   ASSERT_EQ(arrived.size(), 1U);
   EXPECT_EQ(arrived[0].op_id, ids[0]);
 }
+
+/// Refuses what it is asked for.
+struct FullFetch : FakeFetch {
+  explicit FullFetch(Runtime& r) : runtime(r) {}
+  void request_offered_ops(std::vector<OpId>, const Url&, Handler<> done) override {
+    runtime.post([done = std::move(done)] { done(make_error(Errc::overloaded, "there is no room")); });
+  }
+  void stop(std::function<void()> done) override { runtime.post(std::move(done)); }
+  Runtime& runtime;
+};
+
+TEST_F(PublishMetadata, AnEntryThatIsLeftOutOfARefusedPieceIsCountedOnce) {
+  b.builder.fetch = [](const ModuleContext& c) -> Result<std::shared_ptr<Fetch>> {
+    return std::shared_ptr<Fetch>(std::make_shared<FullFetch>(*c.runtime));
+  };
+  start(Dialect::v0_5);
+  send(a.add_ops(1, 3), {Bytes(std::string(1024, 'm')), Bytes(std::string(1025, 'm')), Bytes()});
+  net.world.run_for(1s);
+  EXPECT_EQ(b.space->publish().stats().ops_received, 3U);
+  EXPECT_EQ(b.space->publish().stats().ops_refused, 3U);
+}
+
+/// The sender's transport takes small messages only, as with a small `maxFrameBytes`.
+struct SmallMessages : PublishMetadata {
+  SmallMessages() : PublishMetadata(small()) {}
+  static MemoryNetworkOptions small() {
+    MemoryNetworkOptions out;
+    out.max_message_bytes = 16'384;
+    return out;
+  }
+  /// Publishes ops with `metadata_bytes` each, and expects all of them to arrive, in `messages` messages.
+  void expect_split(Dialect dialect, std::size_t metadata_bytes, std::size_t messages) {
+    start(dialect);
+    b.kitsune->transport().unregister_space(kSpace);
+    const auto reader = std::make_shared<Reader>();
+    reader->dialect = dialect;
+    ASSERT_TRUE(b.kitsune->transport().register_module_handler(kSpace, kPublishModule, reader));
+    const auto ids = a.add_ops(1, 2'000);
+    std::vector<PublishOp> ops;
+    for (const auto& id : ids) ops.push_back({id, Bytes(std::string(metadata_bytes, 'm'))});
+    ASSERT_TRUE(publish(ops));
+    ASSERT_TRUE(net.world.run_until([&] { return reader->ids.size() == ids.size(); }, 1min));
+    EXPECT_EQ(reader->ids, ids);
+    EXPECT_EQ(reader->metadata_bytes.size(), messages);
+  }
+};
+
+// An entry is an id of 32 bytes in a field, in 0.5 in another one with the metadata; 14,336 bytes of a message are for
+// entries: 421 of 34 bytes, 398 of 36, 13 of 1,064.
+TEST_F(SmallMessages, AreFilledWithIds) { expect_split(Dialect::v0_4, 0, 5); }
+TEST_F(SmallMessages, AreFilledWithEntriesWithoutMetadata) { expect_split(Dialect::v0_5, 0, 6); }
+TEST_F(SmallMessages, AreFilledWithEntriesWithMetadata) { expect_split(Dialect::v0_5, 1024, 154); }
 
 /// Looks nothing up, so what is published to it waits.
 struct BusyFetch : FakeFetch {
