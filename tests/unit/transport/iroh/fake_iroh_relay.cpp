@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "transport/iroh/tls_proof.hpp"
+
 namespace kitsune2::tests {
 
 using iroh::RelayFrame;
@@ -44,6 +46,8 @@ class FakeIrohSocket final : public WsConnection, public std::enable_shared_from
     client_.schedule(client_.now() + latency_, [self = shared_from_this()] {
       if (self->ended_) return;
       self->open_ = true;
+      if (const auto& session = self->relay_.options.client_session)
+        self->relay_.on_tls_headers(self, self->options_.tls_headers(session));
       self->handlers_.on_open();
     });
   }
@@ -143,7 +147,28 @@ void FakeIrohRelay::on_connect(const std::shared_ptr<FakeIrohSocket>& socket) {
   sockets_.push_back(socket);
   socket->opened();
   runtime_->random_bytes(socket->challenge.challenge);
-  if (options.answer) socket->deliver(socket->challenge);
+  if (!options.client_session) greet(socket);
+}
+
+void FakeIrohRelay::on_tls_headers(const std::shared_ptr<FakeIrohSocket>& socket, const std::string& said) {
+  headers.push_back(said);
+  const std::string name = std::string(iroh::kTlsProofHeader) + ": ";
+  if (said.starts_with(name) && said.ends_with("\r\n")) {
+    const std::string proof = said.substr(name.size(), said.size() - name.size() - 2);
+    socket->id = iroh::check_tls_proof(proof, options.relay_session);
+  }
+  greet(socket);
+}
+
+void FakeIrohRelay::greet(const std::shared_ptr<FakeIrohSocket>& socket) {
+  if (!options.answer) return;
+  if (socket->id || options.trusting) {
+    handshakes += 1;
+    socket->deliver(iroh::ServerConfirmsAuth{});
+  } else {
+    challenges += 1;
+    socket->deliver(socket->challenge);
+  }
 }
 
 void FakeIrohRelay::on_client_message(const std::shared_ptr<FakeIrohSocket>& socket, const Bytes& message) {

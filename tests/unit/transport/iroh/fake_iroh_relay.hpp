@@ -17,7 +17,8 @@ namespace kitsune2::tests {
 
 class FakeIrohSocket;
 
-/// Challenge, forwards, pongs and EndpointGone, as a stock relay does them. What is for nobody is dropped.
+/// Challenge, proof for TLS, forwards, pongs and EndpointGone, as a stock relay does them. What is for nobody is
+/// dropped.
 class FakeIrohRelay {
  public:
   struct Options {
@@ -27,6 +28,9 @@ class FakeIrohRelay {
     std::string protocol = "iroh-relay-v2";           ///< its choice; empty: no echo
     std::string token;                                ///< that it wants; empty: none
     std::uint64_t bytes_per_second = 0;               ///< of each client's socket; 0: no limit
+    KeyExporter client_session;                       ///< of TLS, at the client's end; empty: without TLS
+    KeyExporter relay_session;                        ///< the same at the relay's end
+    bool trusting = false;                            ///< confirms every client at once, unasked
   };
 
   explicit FakeIrohRelay(testing::SimWorld& world, std::string server = "ws://relay:80");
@@ -51,6 +55,7 @@ class FakeIrohRelay {
   void forward(const iroh::EndpointId& from, const iroh::Datagrams& datagrams);
 
   std::uint64_t handshakes = 0;
+  std::uint64_t challenges = 0;  ///< sent
   std::uint64_t pings = 0;
   std::uint64_t pongs = 0;
   std::uint64_t violations = 0;  ///< of the protocol, by clients
@@ -58,12 +63,15 @@ class FakeIrohRelay {
   std::vector<std::string> urls;     ///< that clients asked for
   std::vector<std::string> offered;  ///< subprotocols
   std::vector<std::string> tokens;   ///< that were presented
+  std::vector<std::string> headers;  ///< that clients added for their TLS session
 
  private:
   friend class FakeIrohSocket;
   friend class FakeIrohConnector;
   iroh::RelayVersion version() const;
   void on_connect(const std::shared_ptr<FakeIrohSocket>& socket);
+  void on_tls_headers(const std::shared_ptr<FakeIrohSocket>& socket, const std::string& headers);
+  void greet(const std::shared_ptr<FakeIrohSocket>& socket);
   void on_client_message(const std::shared_ptr<FakeIrohSocket>& socket, const Bytes& message);
 
   testing::SimWorld& world_;
