@@ -9,33 +9,22 @@
 #include <utility>
 
 #include "kitsune2/runtime.hpp"
-#include "kitsune2/transport.hpp"
+#include "support/forwarding_transport.hpp"
 #include "wire/fetch_messages.hpp"
 
 namespace kitsune2::sim {
 
 /// Fails the test if an op is requested again from a peer although the first request may still be answered: less than
 /// `delay` old, not failed, its connection not lost, nothing received from the peer since, the peer not given up.
-class WatchedTransport final : public Transport, public std::enable_shared_from_this<WatchedTransport> {
+class WatchedTransport final : public ForwardingTransport, public std::enable_shared_from_this<WatchedTransport> {
  public:
   WatchedTransport(Runtime& runtime, std::shared_ptr<Transport> inner, Duration delay)
-      : runtime_(runtime), inner_(std::move(inner)), delay_(delay) {}
+      : ForwardingTransport(std::move(inner)), runtime_(runtime), delay_(delay) {}
 
-  Dialect dialect() const override { return inner_->dialect(); }
-  std::optional<Url> url() const override { return inner_->url(); }
-  Result<void> register_space_handler(const SpaceId& space, std::shared_ptr<SpaceMessageHandler> handler) override {
-    return inner_->register_space_handler(space, std::move(handler));
-  }
   Result<void> register_module_handler(const SpaceId& space, const std::string& module,
                                        std::shared_ptr<ModuleMessageHandler> handler) override {
-    return inner_->register_module_handler(space, module, std::make_shared<Tap>(weak_from_this(), std::move(handler)));
-  }
-  void unregister_space(const SpaceId& space) override { inner_->unregister_space(space); }
-  std::uint64_t max_message_bytes() const override { return inner_->max_message_bytes(); }
-  void wasted(const Url& peer, std::uint64_t bytes) override { inner_->wasted(peer, bytes); }
-  void on_server_answered() override { inner_->on_server_answered(); }
-  void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) override {
-    inner_->send_space_notify(peer, space, std::move(data), std::move(done));
+    return ForwardingTransport::register_module_handler(space, module,
+                                                        std::make_shared<Tap>(weak_from_this(), std::move(handler)));
   }
   void send_module(const Url& peer, const SpaceId& space, const std::string& module, ByteChain body,
                    Handler<> done) override {
@@ -56,11 +45,8 @@ class WatchedTransport final : public Transport, public std::enable_shared_from_
         done(result);
       };
     }
-    inner_->send_module(peer, space, module, std::move(body), std::move(done));
+    ForwardingTransport::send_module(peer, space, module, std::move(body), std::move(done));
   }
-  void disconnect(const Url& peer, const CloseReason& reason) override { inner_->disconnect(peer, reason); }
-  TransportStats stats() const override { return inner_->stats(); }
-  void stop(std::function<void()> done) override { inner_->stop(std::move(done)); }
   /// All requests to `peer` were dropped.
   void forget(const Url& peer) { asked_.erase(peer); }
 
@@ -69,19 +55,17 @@ class WatchedTransport final : public Transport, public std::enable_shared_from_
     std::uint64_t number = 0;
     Time at{};
   };
-  class Tap final : public ModuleMessageHandler {
+  class Tap final : public ForwardingModuleHandler {
    public:
     Tap(std::weak_ptr<WatchedTransport> owner, std::shared_ptr<ModuleMessageHandler> inner)
-        : owner_(std::move(owner)), inner_(std::move(inner)) {}
+        : ForwardingModuleHandler(std::move(inner)), owner_(std::move(owner)) {}
     Result<void> recv_module_msg(const Url& peer, const SpaceId& space, Bytes data) override {
       forget(peer);
-      return inner_->recv_module_msg(peer, space, std::move(data));
+      return ForwardingModuleHandler::recv_module_msg(peer, space, std::move(data));
     }
-    void recv_progress(const Url& peer, std::size_t bytes) override { inner_->recv_progress(peer, bytes); }
-    void peer_connect(const Url& peer) override { inner_->peer_connect(peer); }
     void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override {
       forget(peer);
-      inner_->peer_disconnect(peer, reason);
+      ForwardingModuleHandler::peer_disconnect(peer, reason);
     }
 
    private:
@@ -89,11 +73,9 @@ class WatchedTransport final : public Transport, public std::enable_shared_from_
       if (const auto owner = owner_.lock()) owner->asked_.erase(peer);
     }
     const std::weak_ptr<WatchedTransport> owner_;
-    const std::shared_ptr<ModuleMessageHandler> inner_;
   };
 
   Runtime& runtime_;
-  const std::shared_ptr<Transport> inner_;
   const Duration delay_;
   std::uint64_t requests_ = 0;
   std::map<Url, std::map<OpId, Asked>> asked_;

@@ -17,6 +17,7 @@
 #include "sim/sim_disk.hpp"
 #include "sim/sim_net.hpp"
 #include "sim/sim_relay.hpp"
+#include "support/forwarding_transport.hpp"
 #include "wire/fetch_messages.hpp"
 
 namespace kitsune2::sim {
@@ -34,58 +35,34 @@ struct App final : KitsuneHandler {
 };
 
 /// Keeps from fetch which op others ask for, as if its bytes were lost.
-class WithholdingTransport final : public Transport {
+class WithholdingTransport final : public ForwardingTransport {
  public:
-  WithholdingTransport(std::shared_ptr<Transport> inner, OpId op) : inner_(std::move(inner)), op_(std::move(op)) {}
+  WithholdingTransport(std::shared_ptr<Transport> inner, OpId op)
+      : ForwardingTransport(std::move(inner)), op_(std::move(op)) {}
 
-  Dialect dialect() const override { return inner_->dialect(); }
-  std::optional<Url> url() const override { return inner_->url(); }
-  Result<void> register_space_handler(const SpaceId& space, std::shared_ptr<SpaceMessageHandler> handler) override {
-    return inner_->register_space_handler(space, std::move(handler));
-  }
   Result<void> register_module_handler(const SpaceId& space, const std::string& module,
                                        std::shared_ptr<ModuleMessageHandler> handler) override {
-    return inner_->register_module_handler(space, module, std::make_shared<Ear>(std::move(handler), op_));
+    return ForwardingTransport::register_module_handler(space, module, std::make_shared<Ear>(std::move(handler), op_));
   }
-  void unregister_space(const SpaceId& space) override { inner_->unregister_space(space); }
-  std::uint64_t max_message_bytes() const override { return inner_->max_message_bytes(); }
-  void wasted(const Url& peer, std::uint64_t bytes) override { inner_->wasted(peer, bytes); }
-  void on_server_answered() override { inner_->on_server_answered(); }
-  void send_space_notify(const Url& peer, const SpaceId& space, Bytes data, Handler<> done) override {
-    inner_->send_space_notify(peer, space, std::move(data), std::move(done));
-  }
-  void send_module(const Url& peer, const SpaceId& space, const std::string& module, ByteChain body,
-                   Handler<> done) override {
-    inner_->send_module(peer, space, module, std::move(body), std::move(done));
-  }
-  void disconnect(const Url& peer, const CloseReason& reason) override { inner_->disconnect(peer, reason); }
-  TransportStats stats() const override { return inner_->stats(); }
-  void stop(std::function<void()> done) override { inner_->stop(std::move(done)); }
 
  private:
-  class Ear final : public ModuleMessageHandler {
+  class Ear final : public ForwardingModuleHandler {
    public:
-    Ear(std::shared_ptr<ModuleMessageHandler> inner, OpId op) : inner_(std::move(inner)), op_(std::move(op)) {}
+    Ear(std::shared_ptr<ModuleMessageHandler> inner, OpId op)
+        : ForwardingModuleHandler(std::move(inner)), op_(std::move(op)) {}
     Result<void> recv_module_msg(const Url& peer, const SpaceId& space, Bytes data) override {
       const auto message = wire::decode_fetch(Dialect::v0_2, data);
       if (!message || message->type != wire::FetchMessageType::request)
-        return inner_->recv_module_msg(peer, space, std::move(data));
+        return ForwardingModuleHandler::recv_module_msg(peer, space, std::move(data));
       auto ids = message->op_ids.ids<OpId>();
       std::erase(ids, op_);
       if (ids.empty()) return {};
-      return inner_->recv_module_msg(peer, space, wire::encode_fetch_request(ids));
-    }
-    void recv_progress(const Url& peer, std::size_t bytes) override { inner_->recv_progress(peer, bytes); }
-    void peer_connect(const Url& peer) override { inner_->peer_connect(peer); }
-    void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override {
-      inner_->peer_disconnect(peer, reason);
+      return ForwardingModuleHandler::recv_module_msg(peer, space, wire::encode_fetch_request(ids));
     }
 
    private:
-    const std::shared_ptr<ModuleMessageHandler> inner_;
     const OpId op_;
   };
-  const std::shared_ptr<Transport> inner_;
   const OpId op_;
 };
 

@@ -210,7 +210,7 @@ Result<std::optional<Dialect>> dialect_of_folder(const std::string& dir) {
   return std::optional(*dialect);
 }
 
-Result<void> DataDir::may_use_for(Dialect dialect) const {
+Result<bool> DataDir::is_noted_for(Dialect dialect) const {
   const auto held = dialect_of_folder(path_);
   if (!held) return held.error();
   if (*held && **held != dialect) {
@@ -218,14 +218,18 @@ Result<void> DataDir::may_use_for(Dialect dialect) const {
                                                 ", but this node is to speak " + std::string(to_string(dialect)) +
                                                 "; choose another folder, or the folder's dialect");
   }
-  return {};
+  return held->has_value();
+}
+
+Result<void> DataDir::may_use_for(Dialect dialect) const {
+  const auto noted = is_noted_for(dialect);
+  return noted ? Result<void>() : noted.error();
 }
 
 Result<void> DataDir::use_for(Dialect dialect) {
-  if (auto may = may_use_for(dialect); !may) return may;
-  const auto held = dialect_of_folder(path_);
-  if (!held) return held.error();
-  if (*held) return {};
+  const auto noted = is_noted_for(dialect);
+  if (!noted) return noted.error();
+  if (*noted) return {};
   return dialect == Dialect::v0_2 ? remove_note(path_) : put_note(path_, to_string(dialect));
 }
 

@@ -64,6 +64,8 @@ class DataDir {
 
  private:
   DataDir(std::string path, int fd) : path_(std::move(path)), lock_fd_(fd) {}
+  /// False: no dialect is chosen yet. The errors of `may_use_for`.
+  Result<bool> is_noted_for(Dialect dialect) const;
   std::string path_;
   int lock_fd_;
 };

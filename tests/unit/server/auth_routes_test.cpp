@@ -9,6 +9,7 @@
 #include "kitsune2/relay_server.hpp"
 #include "net/conn.hpp"
 #include "server/http_server.hpp"
+#include "support/served.hpp"
 #include "support/sockets.hpp"
 #include "transport/iroh/endpoint_key.hpp"
 #include "transport/iroh/relay_frames.hpp"
@@ -76,23 +77,17 @@ class FakeHook final : public server::HttpHandler {
 std::unique_ptr<RelayServer> serve(const std::string& hook) {
   RelayServerOptions options;
   options.authentication_hook_server = hook;
-  auto server = RelayServer::start(options);
-  EXPECT_TRUE(server.has_value()) << server.error().to_string();
-  return server.has_value() ? std::move(*server) : nullptr;
+  return test::serve(options);
 }
 
 std::string put(const RelayServer& server, const std::string& path, const std::string& body,
                 const std::string& headers = {}) {
-  RawSocket s(server.address());
-  s.send("PUT " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "Content-Length: " + std::to_string(body.size()) +
-         "\r\n\r\n" + body);
-  return s.receive_answer();
+  return test::http(server.address(), "PUT " + path + " HTTP/1.1\r\nHost: x\r\n" + headers +
+                                          "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
 }
 
 std::string get(const RelayServer& server, const std::string& path, const std::string& headers = {}) {
-  RawSocket s(server.address());
-  s.send("GET " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
-  return s.receive_answer();
+  return test::http(server.address(), "GET " + path + " HTTP/1.1\r\nHost: x\r\n" + headers + "\r\n");
 }
 
 bool has_status(const std::string& answer, int status) {

@@ -25,22 +25,19 @@
 #include "kitsune2/version.hpp"
 #include "net/conn.hpp"
 #include "net/ws_connector.hpp"
+#include "support/served.hpp"
 #include "support/sockets.hpp"
 #include "transport/sbd/sbd_frames.hpp"
 
 namespace kitsune2 {
 namespace {
 
+using test::http;
 using test::Inbox;
 using test::Loop;
 using test::RawSocket;
 using test::RawWs;
-
-std::unique_ptr<RelayServer> serve(const RelayServerOptions& options = {}) {
-  auto server = RelayServer::start(options);
-  EXPECT_TRUE(server.has_value()) << server.error().to_string();
-  return server.has_value() ? std::move(*server) : nullptr;
-}
+using test::serve;
 
 std::uint64_t rejects(const RelayServer& server, std::string_view reason) {
   const auto stats = server.stats();
@@ -110,12 +107,6 @@ struct Sbd {
     return std::nullopt;
   }
 };
-
-std::string http(const std::string& address, const std::string& request) {
-  RawSocket s(address);
-  s.send(request);
-  return s.receive_answer();
-}
 
 TEST(RelayServer, HealthAndUnknownPaths) {
   const auto server = serve();

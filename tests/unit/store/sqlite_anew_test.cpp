@@ -21,6 +21,25 @@ struct Held {
   Bytes data;
 };
 
+/// What this thread, and the stores that it opens, log while it exists.
+class LogLines {
+ public:
+  /// How many lines have this part.
+  std::size_t count(std::string_view part) const {
+    return static_cast<std::size_t>(std::count_if(
+        lines_.begin(), lines_.end(), [&](const std::string& line) { return line.find(part) != std::string::npos; }));
+  }
+  bool has(std::string_view part) const { return count(part) > 0; }
+  /// To be called before the others, where other threads log, too.
+  void close() { logger_->close(); }
+
+ private:
+  std::vector<std::string> lines_;
+  const std::shared_ptr<log::Logger> logger_ = std::make_shared<log::Logger>(
+      LogOptions{.callback = [this](const LogLine& line) { lines_.emplace_back(line.text); }, .level = LogLevel::info});
+  const log::Scope scope_{logger_};
+};
+
 class SqliteAnewTest : public SqliteOpStoreTest {
  protected:
   /// With an envelope, so that it has a time.
@@ -268,10 +287,7 @@ TEST_P(SqliteAnewTest, APieceThatIsRolledBackIsTakenAgain) {
 
 /// Through the store: the calls go on, and its log says what is done.
 TEST_P(SqliteAnewTest, CallsGoOnAndTheLogHasItsProgress) {
-  std::vector<std::string> lines;
-  const auto logger = std::make_shared<log::Logger>(
-      LogOptions{.callback = [&](const LogLine& line) { lines.emplace_back(line.text); }, .level = LogLevel::info});
-  const log::Scope scope(logger);
+  LogLines log;
   fill(1, 500);
   sql("UPDATE slot SET data=zeroblob(16344)");
   const auto store = open().value();
@@ -279,12 +295,8 @@ TEST_P(SqliteAnewTest, CallsGoOnAndTheLogHasItsProgress) {
   EXPECT_EQ(w_.process(*store, payloads_of(ops))->newly_stored.size(), 100U);
   EXPECT_EQ(w_.retrieve(*store, ids_of(ops)).value(), ops);
   store->close();
-  logger->close();
-  const auto has = [&](std::string_view part) {
-    return std::any_of(lines.begin(), lines.end(),
-                       [&](const std::string& line) { return line.find(part) != std::string::npos; });
-  };
-  EXPECT_TRUE(has("the index of its ops is made from the ops: begins, 0 of "));
+  log.close();
+  EXPECT_TRUE(log.has("the index of its ops is made from the ops: begins, 0 of "));
   const auto again = open().value();
   EXPECT_EQ(w_.retrieve(*again, ids_of(ops)).value(), ops);
 }
@@ -367,10 +379,7 @@ TEST_P(SqliteAnewTest, APieceOfAConversionThatIsRolledBackIsTakenAgain) {
 
 /// Through the store, as an application has it.
 TEST_P(SqliteAnewTest, AnOldStoreIsConvertedWhileItIsUsedOnceThereIsRoom) {
-  std::vector<std::string> lines;
-  const auto logger = std::make_shared<log::Logger>(
-      LogOptions{.callback = [&](const LogLine& line) { lines.emplace_back(line.text); }, .level = LogLevel::info});
-  const log::Scope scope(logger);
+  LogLines log;
   auto environment = sqlite::real_environment();
   environment.merge_rules = kSmallRuns;
   std::atomic<std::uint64_t> free = 1'000;
@@ -382,10 +391,6 @@ TEST_P(SqliteAnewTest, AnOldStoreIsConvertedWhileItIsUsedOnceThereIsRoom) {
   };
   const auto version = [&] {
     return sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only)->number("PRAGMA user_version").value();
-  };
-  const auto has = [&](std::string_view part) {
-    return std::any_of(lines.begin(), lines.end(),
-                       [&](const std::string& line) { return line.find(part) != std::string::npos; });
   };
   const auto store_and_ask = [&](OpStore& store, std::uint64_t count) {
     const auto ops = make_ops(*policy_, 1, count, 64);
@@ -400,9 +405,9 @@ TEST_P(SqliteAnewTest, AnOldStoreIsConvertedWhileItIsUsedOnceThereIsRoom) {
   store = open_as_version(true);
   store_and_ask(*store, 500);
   store->close();
-  logger->close();
+  log.close();
   EXPECT_EQ(version(), 1);
-  EXPECT_TRUE(has("it is converted to format 2 while it is used: it is not, since this may need"));
+  EXPECT_TRUE(log.has("it is converted to format 2 while it is used: it is not, since this may need"));
   free = 1U << 30U;
   store = open_as_version(true);
   for (std::uint64_t count = 600; version() != 2; count += 10) {
@@ -501,11 +506,8 @@ class BusyWorker final : public sqlite::Worker {
 
 TEST_P(SqliteAnewTest, AFailedPieceIsTriedAgainInAStoreThatIsNeverIdle) {
   break_off_at_a_bad_page();
-  std::size_t failures = 0;
-  const auto logger = std::make_shared<log::Logger>(LogOptions{
-      .callback = [&](const LogLine& line) { failures += line.text.find("is tried again") != std::string::npos; },
-      .level = LogLevel::info});
-  const log::Scope scope(logger);
+  const LogLines log;
+  const auto failures = [&] { return log.count("is tried again"); };
   const sqlite::Environment environment{.make_worker =
                                             [&](sqlite::Duty /*duty*/, sqlite::Worker::Turn turn) {
                                               return std::make_unique<BusyWorker>(w_.runtime(), std::move(turn));
@@ -518,15 +520,15 @@ TEST_P(SqliteAnewTest, AFailedPieceIsTriedAgainInAStoreThatIsNeverIdle) {
       ASSERT_TRUE(w_.put_slice_hash(*store, DhtArc::full(), i, "another write"));
     }
   };
-  while (failures == 0) write(1);
+  while (failures() == 0) write(1);
   write(100);
-  EXPECT_EQ(failures, 1U);
+  EXPECT_EQ(failures(), 1U);
   w_.set_now(Timestamp{w_.now().micros + 20'000'000});
   write(100);
-  EXPECT_EQ(failures, 2U);
+  EXPECT_EQ(failures(), 2U);
   w_.set_now(Timestamp{w_.now().micros - 40'000'000});
   write(100);
-  EXPECT_EQ(failures, 3U);
+  EXPECT_EQ(failures(), 3U);
 }
 
 /// Blocks that only merges read: no call fails, and the index is made anew.

@@ -11,6 +11,7 @@
 
 #include "kitsune2/relay_server.hpp"
 #include "net/ws_connector.hpp"
+#include "support/served.hpp"
 #include "support/sockets.hpp"
 #include "transport/iroh/endpoint_key.hpp"
 #include "transport/iroh/relay_frames.hpp"
@@ -25,14 +26,10 @@ using iroh::EndpointKey;
 using iroh::RelayFrame;
 using iroh::RelayVersion;
 using iroh::Sender;
+using test::http;
 using test::RawSocket;
 using test::RawWs;
-
-std::unique_ptr<RelayServer> serve(const RelayServerOptions& options = {}) {
-  auto server = RelayServer::start(options);
-  EXPECT_TRUE(server.has_value()) << server.error().to_string();
-  return server.has_value() ? std::move(*server) : nullptr;
-}
+using test::serve;
 
 /// A client in blocking calls. Pings of the relay are answered.
 struct Endpoint {
@@ -73,12 +70,6 @@ struct Endpoint {
     return std::nullopt;
   }
 };
-
-std::string http(const std::string& address, const std::string& request) {
-  RawSocket s(address);
-  s.send(request);
-  return s.receive_answer();
-}
 
 /// The head of the answer to a request for a WebSocket.
 std::string upgrade(const std::string& address, const std::string& headers) {

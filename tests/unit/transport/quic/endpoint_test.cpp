@@ -278,45 +278,44 @@ TEST(QuicEndpoint, APeerThatDoesNotReadHoldsUpNobody) {
   EXPECT_GE(a.find(to_slow)->queued_bytes(), large.size() - (5U << 20));
 }
 
-TEST(QuicEndpoint, TwoThatSendMuchTakeTurns) {
-  Relay relay;
-  Endpoint& a = relay.add(1);
-  Endpoint& b = relay.add(2);
-  Endpoint& c = relay.add(3);
-  const auto to_b = a.dial(b.key(), relay.now).value();
-  const auto to_c = a.dial(c.key(), relay.now).value();
-  ASSERT_TRUE(relay.run(5s, [&] { return a.find(to_b)->is_open() && a.find(to_c)->is_open(); }));
-  relay.run(1s);
-  for (const auto id : {to_b, to_c}) {
+/// Endpoint `a` may send to two others.
+struct QuicEndpointTurns : ::testing::Test {
+  void SetUp() override {
+    ASSERT_TRUE(relay.run(5s, [&] { return a.find(to_b)->is_open() && a.find(to_c)->is_open(); }));
+    relay.run(1s);
+  }
+  void send_much(Endpoint::Id id) {
     ASSERT_TRUE(a.find(id)->send(pattern(100'000)));
     a.touched(id);
   }
-  std::vector<Key> order;
-  while (auto out = a.produce(relay.now)) {
-    if (out->batch.content.size() > 1000) order.push_back(out->to);
+  /// Whose turn it is, batch by batch, until nothing more can be sent.
+  std::vector<Endpoint::Id> turns() {
+    std::vector<Endpoint::Id> out;
+    while (auto sent = a.produce(relay.now)) {
+      EXPECT_EQ(sent->to, sent->id == to_b ? b.key() : c.key());
+      if (sent->batch.content.size() > 1000) out.push_back(sent->id);
+    }
+    return out;
   }
+
+  Relay relay;
+  Endpoint &a = relay.add(1), &b = relay.add(2), &c = relay.add(3);
+  const Endpoint::Id to_b = a.dial(b.key(), relay.now).value(), to_c = a.dial(c.key(), relay.now).value();
+};
+
+TEST_F(QuicEndpointTurns, TwoThatSendMuchTakeTurns) {
+  send_much(to_b);
+  send_much(to_c);
+  const auto order = turns();
   ASSERT_GE(order.size(), 2U);
   EXPECT_NE(order[0], order[1]);
 }
 
-TEST(QuicEndpoint, WhoChangesItsLaneOftenGetsNoMoreTurns) {
-  Relay relay;
-  Endpoint& a = relay.add(1);
-  Endpoint& b = relay.add(2);
-  Endpoint& c = relay.add(3);
-  const auto to_b = a.dial(b.key(), relay.now).value();
-  const auto to_c = a.dial(c.key(), relay.now).value();
-  ASSERT_TRUE(relay.run(5s, [&] { return a.find(to_b)->is_open() && a.find(to_c)->is_open(); }));
-  relay.run(1s);
-  for (const auto id : {to_b, to_c}) {
-    ASSERT_TRUE(a.find(id)->send(pattern(100'000)));
-    a.touched(id);
-    for (int i = 0; id == to_b && i < 100; ++i) a.set_lane(id, i % 2 == 0 ? Lane::direct : Lane::relay);
-  }
-  std::vector<Endpoint::Id> order;
-  while (auto out = a.produce(relay.now)) {
-    if (out->batch.content.size() > 1000) order.push_back(out->id);
-  }
+TEST_F(QuicEndpointTurns, WhoChangesItsLaneOftenGetsNoMoreOfThem) {
+  send_much(to_b);
+  for (int i = 0; i < 100; ++i) a.set_lane(to_b, i % 2 == 0 ? Lane::direct : Lane::relay);
+  send_much(to_c);
+  const auto order = turns();
   ASSERT_GE(order.size(), 2U);
   EXPECT_NE(order[0], order[1]);
   EXPECT_FALSE(a.produce(relay.now, Lane::direct));
