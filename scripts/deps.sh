@@ -9,7 +9,7 @@ for group in "$@"; do
   while read -r g package; do
     [[ $g == "$group" ]] || continue
     # Rust may come from rustup instead of Debian.
-    if [[ $package == cargo ]] && command -v cargo >/dev/null; then continue; fi
+    if [[ $package == cargo-web ]] && command -v cargo >/dev/null; then continue; fi
     wanted+=("$package")
   done <cmake/packages.txt
 done
