@@ -34,6 +34,7 @@ class ServeTwin {
       serve();
       return std::nullopt;
     }
+    note_arrival(url, count, now);
     // The last request of this peer.
     const auto last =
         std::find_if(requests_.rbegin(), requests_.rend(), [&](const Request& r) { return r.peer == url; });
@@ -53,6 +54,7 @@ class ServeTwin {
 
   void note_round_trip(const Url& peer, Duration trip) {
     known(peer).trip = trip;
+    known(peer).is_measured = known(peer).took_large;
     serve();
   }
 
@@ -116,10 +118,12 @@ class ServeTwin {
         Known& of_peer = known(peer);
         of_peer.taken = std::min(of_peer.taken + message.bytes, ServeCore::kProvenBytes);
         const Duration took = now - message.since;
-        if (of_peer.trip >= Duration(3'000) && message.bytes > 15'360) {
-          const Duration flow = took > of_peer.trip ? took - of_peer.trip : Duration(1);
-          const std::uint64_t sixteen = message.bytes * static_cast<std::uint64_t>(16 * of_peer.trip.count()) /
-                                        static_cast<std::uint64_t>(flow.count());
+        if (message.bytes > 15'360) of_peer.took_large = true;
+        const Duration trip = distance(of_peer);
+        if (trip >= Duration(3'000) && message.bytes > 15'360) {
+          const Duration flow = took > trip ? took - trip : Duration(1);
+          const std::uint64_t sixteen =
+              message.bytes * static_cast<std::uint64_t>(16 * trip.count()) / static_cast<std::uint64_t>(flow.count());
           of_peer.far_bytes = std::min(std::min(sixteen, 16 * message.bytes), limits_.max_far_response_bytes);
         }
         for (Message& other : messages_) {
@@ -235,6 +239,9 @@ class ServeTwin {
     Url peer;
     std::uint64_t taken = 0;
     Duration trip{0};
+    bool took_large = false, is_measured = false, had_many = false;
+    std::vector<Time> ended{};           ///< S13: of each request
+    std::vector<Duration> came_after{};  ///< S13: of each request that counts, since the one before last ended
     bool has_large_ops = false, got_few = false;
     std::uint64_t far_bytes = 0;
     std::uint64_t sent = 0, sent_again = 0;
@@ -256,6 +263,20 @@ class ServeTwin {
     const Known& of_peer = known(peer);
     return of_peer.sent_again >= (1U << 20) && 2 * of_peer.sent_again > of_peer.sent;
   }
+  /// S13. The last request that ended is the one before last, or the last one, if none waits.
+  void note_arrival(const Url& peer, std::size_t waiting, Time now) {
+    Known& of_peer = known(peer);
+    if (waiting > 1) of_peer.had_many = true;
+    if (of_peer.had_many) return;
+    const std::size_t back = 2 - waiting;
+    if (of_peer.ended.size() >= back) of_peer.came_after.push_back(now - of_peer.ended[of_peer.ended.size() - back]);
+  }
+  static Duration distance(const Known& of_peer) {
+    Duration least = of_peer.trip;
+    if (of_peer.is_measured) return least;
+    for (const Duration each : of_peer.came_after) least = std::min(least, each);
+    return least;
+  }
   static bool is_major(const Message& message) { return !message.is_minor; }
   bool reads_minor() const {
     return std::ranges::any_of(messages_, [](const auto& m) { return m.is_minor && m.stage == Stage::reading; });
@@ -275,7 +296,7 @@ class ServeTwin {
   void change(std::int64_t bytes) { level_ = std::clamp<std::int64_t>(level_ + bytes, -(16 << 20), 16 << 20); }
   std::uint64_t most_bytes(const Url& peer) {
     const Known of_peer = known(peer);
-    const bool is_far = of_peer.trip >= Duration(3'000);
+    const bool is_far = distance(of_peer) >= Duration(3'000);
     std::uint64_t most = limits_.max_response_bytes;
     if (lane_of(peer) == 0) {
       const auto trusted = std::max(ServeCore::kFirstResponseBytes, ServeCore::kTrust * of_peer.taken);
@@ -314,6 +335,9 @@ class ServeTwin {
   void end_request(const Url& peer) {
     const auto it = std::find_if(requests_.begin(), requests_.end(), [&](const auto& r) { return r.peer == peer; });
     actions_.emplace_back(ServeCore::Forget{it->id});
+    for (Known& each : known_) {
+      if (each.peer == peer) each.ended.insert(each.ended.end(), it->joined, now_);
+    }
     requests_.erase(it);
   }
   void queue_up(const Url& peer) {

@@ -28,6 +28,7 @@ std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::
     serve();  // time has passed
     return std::nullopt;
   }
+  note_arrival(known_[peer], entry.waiting, now);
   entry.queued_bytes += cost;
   queued_bytes_ += cost;
   ++entry.waiting;
@@ -45,6 +46,14 @@ std::optional<ServeCore::RequestId> ServeCore::on_request(const Url& peer, std::
   take_turn(peer, entry);
   serve();
   return id;
+}
+
+/// S13. `waiting`: how many requests of the peer wait, without the one that has arrived.
+void ServeCore::note_arrival(Known& known, std::size_t waiting, Time now) {
+  known.had_many = known.had_many || waiting >= 2;
+  if (known.had_many) return;
+  const auto& answered = known.ended[waiting == 1 ? 0 : 1];
+  if (answered) known.seen_trip = std::min(known.seen_trip, now - *answered);
 }
 
 /// S10.
@@ -81,7 +90,9 @@ ServeCore::Lane& ServeCore::lane_of(const Url& peer) {
 
 void ServeCore::note_round_trip(const Url& peer, Duration trip) {
   if (is_stopped_) return;
-  known_[peer].trip = std::clamp(trip, Duration(0), kLongestTrip);
+  Known& known = known_[peer];
+  known.trip = std::clamp(trip, Duration(0), kLongestTrip);
+  known.is_measured = known.took_large;
   serve();
 }
 
@@ -106,7 +117,7 @@ std::uint64_t ServeCore::most_bytes(const Url& peer) const {
   }
   if (!is_proven) most = std::min(most, std::clamp(kTrust * known.taken, kFirstResponseBytes, kProvenBytes));
   if (known.asks_again() && is_contended()) return std::min(most, kAgainBytes);  // S11, also if it is far
-  if (known.trip < kFarTrip) return most;
+  if (known.distance() < kFarTrip) return most;
   if (!known.has_large_ops) return std::min(most, kFrameBytes);
   if (!is_proven) return most;
   return std::max(most, std::min(known.far_bytes, kMaxServingBytes / (2 * std::max<std::size_t>(1, peers_.size()))));
@@ -200,7 +211,7 @@ bool ServeCore::on_read_failed(ReadId read) {
   Peer* entry = find(reading->peer, reading->serial);
   if (entry != nullptr) {
     entry->is_reading = false;
-    end_request(*entry);
+    end_request(reading->peer, *entry);
     go_on(reading->peer, *entry);
   }
   serve();
@@ -219,7 +230,7 @@ bool ServeCore::on_read_ended(ReadId read, const ReadOutcome& outcome, Time now)
     request.held += outcome.ops;
     const bool has_ended = !outcome.left_over && outcome.is_exhausted;
     note_yield(known_[reading->peer], request, has_ended);
-    if (has_ended) end_request(*entry);
+    if (has_ended) end_request(reading->peer, *entry);
     if (outcome.has_ops) {
       Known& known = known_[reading->peer];
       known.has_large_ops = outcome.bytes > outcome.ops * (kFrameBytes / 2);
@@ -270,13 +281,14 @@ void ServeCore::on_sent(ReadId read, bool ok, Time now) {
     if (ok) {
       Known& known = known_[peer];
       known.taken = std::min(known.taken + sending.bytes, kProvenBytes);
+      known.took_large = known.took_large || sending.bytes > kFrameBytes;
       adapt(known, sending, now);
       if (entry->ready) begin_send(peer, *entry, *std::exchange(entry->ready, std::nullopt), now);
     } else {
       // What was read meanwhile, or is being read, would arrive after a gap (S4).
       drop_ready(*entry);
       if (std::exchange(entry->is_reading, false)) entry->serial = next_serial_++;
-      if (!entry->requests.empty() && entry->requests.front().has_begun) end_request(*entry);
+      if (!entry->requests.empty() && entry->requests.front().has_begun) end_request(peer, *entry);
     }
     go_on(peer, *entry);
   }
@@ -285,9 +297,10 @@ void ServeCore::on_sent(ReadId read, bool ok, Time now) {
 
 /// S8.
 void ServeCore::adapt(Known& known, const Sending& sending, Time now) const {
-  if (known.trip < kFarTrip || sending.bytes <= kFrameBytes) return;
-  const auto trip = static_cast<std::uint64_t>(known.trip.count());
-  const auto flow = static_cast<std::uint64_t>(std::max(now - sending.since - known.trip, Duration(1)).count());
+  const Duration distance = known.distance();
+  if (distance < kFarTrip || sending.bytes <= kFrameBytes) return;
+  const auto trip = static_cast<std::uint64_t>(distance.count());
+  const auto flow = static_cast<std::uint64_t>(std::max(now - sending.since - distance, Duration(1)).count());
   known.far_bytes =
       std::min({kFarTrips * trip * sending.bytes / flow, kFarGrowth * sending.bytes, limits_.max_far_response_bytes});
 }
@@ -301,8 +314,12 @@ void ServeCore::drop_ready(Peer& entry) {
 }
 
 /// The first request has been read completely, or is not wanted any more.
-void ServeCore::end_request(Peer& entry) {
+void ServeCore::end_request(const Url& peer, Peer& entry) {
   const Request& request = entry.requests.front();
+  if (const auto known = known_.find(peer); known != known_.end()) {
+    auto& ended = known->second.ended;
+    ended = {now_, request.joined > 1 ? now_ : ended[0]};
+  }
   entry.queued_bytes -= request.cost;
   queued_bytes_ -= request.cost;
   entry.waiting -= request.joined;
@@ -331,7 +348,7 @@ void ServeCore::forget(const Url& peer) {
   known_.erase(peer);
   if (const auto it = peers_.find(peer); it != peers_.end()) {
     Peer& entry = it->second;
-    while (!entry.requests.empty()) end_request(entry);
+    while (!entry.requests.empty()) end_request(peer, entry);
     drop_ready(entry);
     leave_turn(peer, entry);
     peers_.erase(it);

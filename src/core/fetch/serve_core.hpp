@@ -51,6 +51,12 @@ namespace kitsune2 {
 ///      `max_far_response_bytes`, or half of kMaxServingBytes divided by the peers that are served; and none is read
 ///      ahead while one over `max_response_bytes` is sent. Rationale: a message over one frame waits a round trip for
 ///      its permit, one at a time. Small ops need not; large ones must, and are to wait for a small part of the time.
+///  S13 Until a response over kFrameBytes has been taken on this connection, the round trip is not longer than the
+///      shortest time that a peer, which has no more than two requests waiting, let pass from the end of its request
+///      before last to a new one. Rationale: before the first permit the transport knows only how long the handshake
+///      took, which is as much the time of busy processors as that of the line. A peer that does not know the distance
+///      either keeps two requests under way, and sends the next one when one is answered. If a request came so soon by
+///      chance, the next response needs a permit, and that shows the distance.
 ///  S9  While peers that have shown that they listen and others wait, reads go to the two kinds in turn. Rationale: as
 ///      many peers as there are reads would have all of them otherwise, and no newcomer could ever show that it
 ///      listens.
@@ -218,12 +224,18 @@ class ServeCore {
   };
   /// What a peer has shown on its connection.
   struct Known {
-    std::uint64_t taken = 0;  ///< bytes, up to kProvenBytes
-    Duration trip{0};
-    bool has_large_ops = false;              ///< in its last response
-    bool got_few = false;                    ///< S11: by its last request for more than that
-    std::uint64_t far_bytes = 0;             ///< S8: for large ops; 0: not known
-    std::uint64_t sent = 0, sent_again = 0;  ///< S12
+    std::uint64_t taken = 0;                   ///< bytes, up to kProvenBytes
+    Duration trip{0};                          ///< as the transport says
+    Duration seen_trip{kLongestTrip};          ///< S13
+    bool took_large = false;                   ///< a response over kFrameBytes
+    bool is_measured = false;                  ///< S13: `trip` is later than that response
+    bool had_many = false;                     ///< S13: more than two requests waited
+    std::array<std::optional<Time>, 2> ended;  ///< S13: the last request, and the one before
+    bool has_large_ops = false;                ///< in its last response
+    bool got_few = false;                      ///< S11: by its last request for more than that
+    std::uint64_t far_bytes = 0;               ///< S8: for large ops; 0: not known
+    std::uint64_t sent = 0, sent_again = 0;    ///< S12
+    Duration distance() const { return is_measured ? trip : std::min(trip, seen_trip); }
     bool asks_again() const { return sent_again >= kProvenBytes && sent_again > sent / 2; }
   };
   struct Peer {
@@ -265,6 +277,7 @@ class ServeCore {
 
   Peer* find(const Url& peer, std::uint64_t serial);
   static bool may_join(const Peer& entry);
+  static void note_arrival(Known& known, std::size_t waiting, Time now);
   Lane& lane_of(const Url& peer);
   Lane* other(const Lane* lane) { return lane == &proven_ ? &unproven_ : &proven_; }
   static void note_yield(Known& known, const Request& request, bool has_ended);
@@ -286,7 +299,7 @@ class ServeCore {
   void begin_read(const Url& peer, Peer& entry, Lane& lane, Kind kind);
   void adapt(Known& known, const Sending& sending, Time now) const;
   void begin_send(const Url& peer, Peer& entry, const Ready& ready, Time now);
-  void end_request(Peer& entry);
+  void end_request(const Url& peer, Peer& entry);
   void drop_ready(Peer& entry);
   void go_on(const Url& peer, Peer& entry);
   std::optional<Reading> take_read(ReadId read);

@@ -254,6 +254,74 @@ TEST(ServeCoreRules, WhereTheOthersAreSlowThousandsOfLoneRequestsASecondAreAnswe
   EXPECT_LT(answers, 14'000U);
 }
 
+/// S13: a peer of small ops whose handshake took 8 ms, and which keeps two requests under way.
+class ASlowHandshake {
+ public:
+  /// It requests `count` more, the first two at once, and each of the others `gap` after an answer.
+  void request(int count, Duration gap) {
+    for (int i = 0; i < count; ++i) {
+      if (requests_ >= 2) answer();
+      if (requests_ >= 2) now_ = now_ + gap;
+      ask();
+    }
+  }
+  void ask() {
+    core_.note_round_trip(peer(1), std::chrono::milliseconds(8));
+    core_.on_request(peer(1), 100, now_);
+    ++requests_;
+    for (const auto& action : core_.take_actions()) note(action);
+  }
+  /// The most payload bytes of the next response.
+  std::uint64_t room() const { return reads_.front().max_bytes; }
+
+ private:
+  void note(const ServeCore::Action& action) {
+    if (const auto* read = std::get_if<ServeCore::Read>(&action)) reads_.push_back(*read);
+    if (const auto* send = std::get_if<ServeCore::Send>(&action)) core_.on_sent(send->read, true, now_);
+  }
+  /// One answer to the oldest request, as large as it may be.
+  void answer() {
+    const ServeCore::Read read = reads_.front();
+    reads_.pop_front();
+    core_.on_read_ended(read.read, {.has_ops = true, .bytes = read.max_bytes, .ops = 1000, .is_exhausted = true}, now_);
+    for (int i = 0; i < 2; ++i) {  // what was sent may begin the next read
+      for (const auto& action : core_.take_actions()) note(action);
+    }
+  }
+
+  ServeCore core_{{}};
+  Time now_{std::chrono::seconds(1)};
+  int requests_ = 0;
+  std::deque<ServeCore::Read> reads_;
+};
+
+TEST(ServeCoreRules, APeerThatRequestsSoonAfterAnAnswerIsNearHoweverLongTheHandshakeTook) {
+  ASlowHandshake peer;
+  peer.request(5, std::chrono::microseconds(200));
+  EXPECT_GT(peer.room(), ServeCore::kFrameBytes);
+}
+
+TEST(ServeCoreRules, APeerThatRequestsLateAfterAnAnswerIsAsFarAsTheHandshakeSays) {
+  ASlowHandshake peer;
+  peer.request(20, std::chrono::milliseconds(8));
+  EXPECT_LE(peer.room(), ServeCore::kFrameBytes);
+}
+
+TEST(ServeCoreRules, WhatAPermitShowsCountsMoreThanHowSoonRequestsCome) {
+  ASlowHandshake peer;
+  peer.request(5, std::chrono::microseconds(200));
+  ASSERT_GT(peer.room(), ServeCore::kFrameBytes);
+  peer.request(5, std::chrono::microseconds(200));  // a large response is taken, and the transport asked again
+  EXPECT_LE(peer.room(), ServeCore::kFrameBytes);
+}
+
+TEST(ServeCoreRules, ManyRequestsAtOnceSayNothingOfTheDistance) {
+  ASlowHandshake peer;
+  for (int i = 0; i < 4; ++i) peer.ask();
+  peer.request(4, std::chrono::microseconds(200));
+  EXPECT_LE(peer.room(), ServeCore::kFrameBytes);
+}
+
 TEST(ServeCoreRules, ThoseThatFillTheRoomForRequestsLeaveSomeForANewcomer) {
   ServeCore core({.max_requests_per_peer = 1'000'000});
   const Time now{std::chrono::seconds(1)};
