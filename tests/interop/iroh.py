@@ -42,8 +42,8 @@ def thousand_ops_each_way(world, relay, a, b):
 
 
 def after_the_first_round(world, cpp):
-    """Waits until `cpp` has gossiped: its next round with a stock node is 5 minutes later. Gossip has no metadata, and an
-    op that it brings first is not fetched again when it is published."""
+    """Waits until `cpp` has gossiped: its next round with a stock node is 5 minutes later. Gossip has no metadata, and
+    an op that it brings first is not fetched again when it is published."""
 
     def has_gossiped():
         since = cpp.mark()
