@@ -7,6 +7,7 @@ arrives still ends.
 """
 
 import argparse
+import asyncio
 import base64
 import collections.abc
 import concurrent.futures
@@ -19,6 +20,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -197,6 +199,37 @@ class HookServer:
         self.server.server_close()
 
 
+class TlsEnd:
+    """A proxy that ends TLS, and passes what is inside it on to a server that has none."""
+
+    def __init__(self, certificate, key, target):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self.host, self.port = target.rsplit(":", 1)
+        self.loop = asyncio.new_event_loop()
+        server = asyncio.start_server(self._pass_on, "127.0.0.1", 0, ssl=context)
+        port = self.loop.run_until_complete(server).sockets[0].getsockname()[1]
+        self.address = f"127.0.0.1:{port}"
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+
+    async def _pass_on(self, reader, writer):
+        inner_reader, inner_writer = await asyncio.open_connection(self.host, self.port)
+
+        async def pump(source, sink):
+            try:
+                while part := await source.read(65536):
+                    sink.write(part)
+                    await sink.drain()
+            except OSError:
+                pass
+            sink.close()
+
+        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
 class World:
     """The processes and folders of one test, all removed at its end."""
 
@@ -221,9 +254,24 @@ class World:
         self.hooks.append(HookServer(**verdicts))
         return self.hooks[-1]
 
-    def relay(self, kind, port=None, limits=False, hook=None):
+    def certificate(self):
+        """A certificate for 127.0.0.1 and its key (PEM), and the certificate in DER. It is its own root."""
+        cert, key, der = (os.path.join(self.dir, name) for name in ("cert.pem", "key.pem", "cert.der"))
+        make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                "-days", "2", "-subj", "/CN=k2-tests", "-addext", "subjectAltName=IP:127.0.0.1",
+                "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", cert]
+        for argv in (make, ["openssl", "x509", "-in", cert, "-outform", "der", "-out", der]):
+            done = subprocess.run(argv, capture_output=True, text=True)
+            check(done.returncode == 0, done.stderr)
+        return cert, key, der
+
+    def tls_end(self, certificate, key, target):
+        self.hooks.append(TlsEnd(certificate, key, target))
+        return self.hooks[-1]
+
+    def relay(self, kind, port=None, limits=False, hook=None, tls=None):
         """A relay and bootstrap server; returns (process, "host:port"). limits: with the stock rate limit. hook: who
-        decides who may use it."""
+        decides who may use it. tls: (certificate, key), of ours."""
         port = port or free_port()
         addr = f"127.0.0.1:{port}"
         if kind == "rust":
@@ -235,6 +283,8 @@ class World:
             argv += ["--sbd-limit-ip-kbps", "1000"] if limits else ["--sbd-disable-rate-limiting"]
             if self.over_iroh():
                 argv += ["--quic-bind-addr", "127.0.0.1:7842"]
+        if tls:
+            argv += ["--tls-cert", tls[0], "--tls-key", tls[1]]
         if hook:
             argv += ["--authentication-hook-server", hook.url]
         relay = self.start(f"{kind}-relay", argv)

@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -63,6 +64,28 @@ def metadata_of_published_ops(world):
     after_the_first_round(world, left)
     exchange(world, left, right, 100, 64, 2000, 240)
     left.wait(r" METADATA 0 100$", 20)
+
+
+@test()
+def a_stock_client_of_the_relay_over_tls(world):
+    """It proves its key to TLS, and our relay confirms at once. Behind a proxy that ends TLS it asks as usual."""
+    if world.network() != "0.5":
+        return  # that of 0.4 has no such proof
+    cert, key, der = world.certificate()
+
+    def frames(address):
+        program = f"{world.rust}/rust-relay-client"
+        client = world.start("rust-client", [program, "--relay", f"https://{address}", "--root", der])
+        client.wait(r"^PONG$", 20)
+        client.wait(r"Using TLS key export for relay client authentication", 1)
+        return re.findall(r"Reading frame frame_type=(\w+)", "\n".join(client.lines))
+
+    _, outside = world.relay("cpp", tls=(cert, key))
+    read = frames(outside)
+    check(read == ["ServerConfirmsAuth"], read)
+    _, inside = world.relay("cpp")
+    read = frames(world.tls_end(cert, key, inside).address)
+    check(read == ["ServerChallenge", "ServerConfirmsAuth"], read)
 
 
 @test(*MIXED)

@@ -29,6 +29,7 @@ build_peers() (
   cargo build --locked --config interop/rust/profile.toml --manifest-path "$folder/Cargo.toml"
   case $version in
     0.3.2) programs+=" sbd-tester" ;;
+    0.5.3) programs+=" rust-relay-client" ;;
     0.4.1) programs=rust-peer; cp -f "$CARGO_TARGET_DIR/0.5.3/rust-relay" "$CARGO_TARGET_DIR/$version/" ;;
   esac
   for program in $programs; do
