@@ -270,8 +270,9 @@ class World:
         return self.hooks[-1]
 
     def relay(self, kind, port=None, limits=False, hook=None, tls=None):
-        """A relay and bootstrap server; returns (process, "host:port"). limits: with the stock rate limit. hook: who
-        decides who may use it. tls: (certificate, key), of ours."""
+        """A relay and bootstrap server; returns (process, "host:port"). limits: with the stock rate limit; over iroh,
+        where it has none, one for each client, of ours. hook: who decides who may use it. tls: (certificate, key), of
+        ours."""
         port = port or free_port()
         addr = f"127.0.0.1:{port}"
         if kind == "rust":
@@ -280,7 +281,10 @@ class World:
                 argv.append("--sbd-disable-rate-limiting")
         else:
             argv = [f"{self.build}/apps/kitsune2/kitsune2", "relay", "--listen", addr, "--json"]
-            argv += ["--sbd-limit-ip-kbps", "1000"] if limits else ["--sbd-disable-rate-limiting"]
+            if limits and self.over_iroh():
+                argv += ["--relay-client-rx-bytes-per-second", "500000"]
+            else:
+                argv += ["--sbd-limit-ip-kbps", "1000"] if limits else ["--sbd-disable-rate-limiting"]
             if self.over_iroh():
                 argv += ["--quic-bind-addr", "127.0.0.1:7842"]
         if tls:

@@ -30,6 +30,9 @@ struct Args {
     /// gossip initiate interval, ms; 0: never initiates
     #[arg(long, default_value_t = 0)]
     gossip_ms: u32,
+    /// how often the bootstrap server is asked, ms
+    #[arg(long, default_value_t = 500)]
+    poll_ms: u32,
     /// what the server's authentication asks for
     #[arg(long)]
     auth_material: Option<String>,
@@ -262,8 +265,8 @@ async fn main() {
         .set_module_config(&CoreBootstrapModConfig {
             core_bootstrap: CoreBootstrapConfig {
                 server_url: Some(format!("http://{}", a.server)),
-                backoff_min_ms: 500,
-                backoff_max_ms: 1000,
+                backoff_min_ms: a.poll_ms,
+                backoff_max_ms: 2 * a.poll_ms,
                 ..Default::default()
             },
         })
