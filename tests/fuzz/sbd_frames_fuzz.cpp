@@ -45,6 +45,9 @@ void check_frame(const Bytes& message) {
     case sbd::FrameKind::credit:
       K2_ASSERT(sbd::encode_credit(frame->peer, frame->bytes) == message);
       break;
+    case sbd::FrameKind::peer_gone:
+      K2_ASSERT(sbd::encode_peer_gone(frame->peer) == message);
+      break;
     case sbd::FrameKind::ready:
     case sbd::FrameKind::keepalive:
     case sbd::FrameKind::unknown:

@@ -92,7 +92,7 @@ struct RelayCore::Client {
   std::uint64_t useful_bytes = 0;
   std::uint64_t sent_bytes = 0;
   std::uint64_t other_frames = 0;
-  ConnId group_told_to = 0;  // the connection of this process's node that was told its address
+  ConnId group_told_to = 0;  // the connection of this process's node that was told its address; 0: none
 
   /// What this process's node has in the client's queue (R9), in order.
   struct Fed {
@@ -464,6 +464,14 @@ void RelayCore::give_credit(Client& client, bool gone) {
   }
 }
 
+/// R9. To the connections of this process's node that were told of `client`, or have sent to it.
+void RelayCore::tell_gone(const Client& client) {
+  if (!client.ready) return;
+  for (const ConnId node : {client.group_told_to, client.fed_by == client.group_told_to ? 0 : client.fed_by}) {
+    if (node != 0 && clients_.contains(node)) send(node, sbd::encode_peer_gone(client.key));
+  }
+}
+
 void RelayCore::authenticate(Client& client, ByteView signature, Time now) {
   if (!sbd::verify_nonce(client.key, client.nonce, signature)) return reject(client, RelayReject::bad_signature, now);
   if (const auto before = routes_.find(client.key); before != routes_.end()) {
@@ -539,6 +547,7 @@ void RelayCore::forget(Client& client, Time now) {
   release_waiting(client, now);
   set_queued(client, 0);
   if (!client.fed.empty() || client.credit > 0) give_credit(client, true);
+  tell_gone(client);
   order_[client.rank] = order_.back();
   order_[client.rank]->rank = client.rank;
   order_.pop_back();

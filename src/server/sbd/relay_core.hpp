@@ -91,7 +91,10 @@ struct RelayCounters {
 ///      is not the node's fault.
 ///  R9  That node is told which address a peer has, before that peer's first message (`sbd::encode_peer_group`), and
 ///      how many of the bytes that it sent to a peer have been taken, or are lost (`sbd::encode_credit`). Rationale:
-///      only the relay knows this, and no peer can fake it. These commands never leave the process.
+///      only the relay knows this, and no peer can fake it. These commands never leave the process. It is also told
+///      when a peer that it has heard of or sent to has left (`sbd::encode_peer_gone`). Rationale: a url at this relay
+///      is good for one connection. Without that, the node would go on answering what thousands of waiting requests of
+///      that peer had asked for.
 ///  R10 When `clients` are connected, a newcomer gets the place of another client, by slots::choose. The bytes
 ///      forwarded from or to a client count as its use.
 ///  R11 In the process of a node, all small frames of clients together get kFramesPercent of the time, and those of one
@@ -249,6 +252,7 @@ class RelayCore {
   void tell_group(Client& from, const Client& to);
   void note_fed(Client& to, Client& from, std::size_t size);
   void give_credit(Client& client, bool gone);
+  void tell_gone(const Client& client);
   void wake_at(Time at, ConnId conn, bool slow_check);
   void check_slow(Client& client, Time now);
   void check_silence(Client& client, Time now);

@@ -395,6 +395,10 @@ void IrohTransport::on_relay_datagrams(const Datagrams& datagrams) {
 
 void IrohTransport::on_relay_address(const PeerAddress& address) { addresses_->learn(address.id, address.address); }
 
+/// Its QUIC connection stays: an endpoint keeps its key, and the connection goes on when it is back, or on a direct
+/// path. While nothing is acknowledged, nothing more is sent to it.
+void IrohTransport::on_relay_gone(const EndpointId& id) { addresses_->forget(id); }
+
 void IrohTransport::on_relay_writable() { turn(); }
 
 // ---------------------------------------------------------------- connections

@@ -141,6 +141,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   void on_relay_down() override;
   void on_relay_datagrams(const Datagrams& datagrams) override;
   void on_relay_address(const PeerAddress& address) override;
+  void on_relay_gone(const EndpointId& id) override;
   void on_relay_writable() override;
 
   std::optional<EndpointId> peer_on_our_relay(const Url& peer) const;

@@ -114,6 +114,8 @@ void RelayLink::on_message(const Bytes& message) {
     owner_.on_relay_datagrams(*outcome->datagrams);
   } else if (outcome->address) {
     owner_.on_relay_address(*outcome->address);
+  } else if (outcome->gone && is_in_process()) {
+    owner_.on_relay_gone(*outcome->gone);
   }
   if (client_) arm_timer();
 }

@@ -39,6 +39,8 @@ class RelayLinkOwner {
   virtual void on_relay_datagrams(const Datagrams& datagrams) = 0;
   /// A relay in this process says where a peer is. What it said before `on_relay_up` does not hold any more.
   virtual void on_relay_address(const PeerAddress& address) = 0;
+  /// A relay in this process says that an endpoint has left it.
+  virtual void on_relay_gone(const EndpointId& id) = 0;
   /// After a refused `send`, the link takes datagrams again.
   virtual void on_relay_writable() = 0;
 };

@@ -59,6 +59,11 @@ Result<SbdClient::Action> SbdClient::on_message(ByteView message, Time now) {
       action.peer = frame->peer;
       action.credited = frame->bytes;
       return action;
+    case sbd::FrameKind::peer_gone:
+      if (!ready_) return action;
+      action.kind = Action::Kind::gone;
+      action.peer = frame->peer;
+      return action;
     case sbd::FrameKind::auth_response:
     case sbd::FrameKind::keepalive:
     case sbd::FrameKind::unknown:

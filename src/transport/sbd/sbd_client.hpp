@@ -41,6 +41,7 @@ class SbdClient {
       forward,  ///< `body` came from `peer`
       group,    ///< `peer` has the address `group`; to be believed only of the relay inside this process
       credit,   ///< `peer` has received `credited` bytes, or they are lost; the same
+      gone,     ///< `peer` has left the relay; the same
     };
     Kind kind = Kind::none;
     Bytes bytes;

@@ -22,6 +22,7 @@ constexpr std::string_view kReady = "srdy";
 constexpr std::string_view kKeepalive = "keep";
 constexpr std::string_view kPeerGroup = "pgrp";
 constexpr std::string_view kCredit = "crdt";
+constexpr std::string_view kPeerGone = "gone";
 constexpr std::size_t kGroupBytes = 16;
 
 bool all_zero(ByteView bytes) {
@@ -108,6 +109,9 @@ Result<Frame> parse_frame(ByteView message) {
     frame.kind = FrameKind::credit;
     std::copy_n(frame.body.begin(), kHeaderBytes, frame.peer.begin());
     frame.bytes = static_cast<std::uint32_t>(read_i32(frame.body.subspan(kHeaderBytes)));
+  } else if (name == kPeerGone && frame.body.size() == kHeaderBytes) {
+    frame.kind = FrameKind::peer_gone;
+    std::copy_n(frame.body.begin(), kHeaderBytes, frame.peer.begin());
   } else {
     frame.kind = FrameKind::unknown;
   }
@@ -138,6 +142,8 @@ Bytes encode_credit(const NodeId& peer, std::uint32_t bytes) {
   for (std::size_t i = 0; i < 4; ++i) body[kHeaderBytes + i] = static_cast<std::uint8_t>(bytes >> (24 - 8 * i));
   return command(kCredit, body);
 }
+
+Bytes encode_peer_gone(const NodeId& peer) { return command(kPeerGone, peer); }
 
 Bytes encode_forward(const NodeId& peer, ByteView body) {
   std::vector<std::uint8_t> out(kHeaderBytes + body.size());

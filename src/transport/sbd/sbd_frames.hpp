@@ -46,13 +46,14 @@ enum class FrameKind {
   keepalive,         ///< keep
   peer_group,        ///< pgrp: the address of a peer; only inside a process
   credit,            ///< crdt: bytes that a peer has received; only inside a process
+  peer_gone,         ///< gone: a peer has left the relay; only inside a process
   unknown,           ///< a command of a later version, which both sides ignore
 };
 
 /// One parsed message. Borrows from the bytes it was parsed from.
 struct Frame {
   FrameKind kind = FrameKind::unknown;
-  NodeId peer{};                         ///< forward, peer_group, credit
+  NodeId peer{};                         ///< forward, peer_group, credit, peer_gone
   std::int32_t value = 0;                ///< only in limit_byte_nanos and limit_idle, as sent: may be zero or negative
   std::array<std::uint8_t, 16> group{};  ///< only in peer_group
   std::uint32_t bytes = 0;               ///< only in credit
@@ -73,6 +74,7 @@ Bytes encode_keepalive();
 /// mean nothing on any other connection, where a client must not believe them.
 Bytes encode_peer_group(const NodeId& peer, const std::array<std::uint8_t, 16>& group);
 Bytes encode_credit(const NodeId& peer, std::uint32_t bytes);
+Bytes encode_peer_gone(const NodeId& peer);
 /// A forward with `peer` as its header (the destination on the way up, the sender on the way down). Copies `body`.
 Bytes encode_forward(const NodeId& peer, ByteView body);
 

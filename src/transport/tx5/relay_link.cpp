@@ -134,6 +134,9 @@ void RelayLink::on_message(const Bytes& message) {
     case SbdClient::Action::Kind::credit:
       if (socket_->is_in_process()) on_credit(action->peer, action->credited);
       break;
+    case SbdClient::Action::Kind::gone:
+      if (socket_->is_in_process()) on_gone(action->peer);
+      break;
   }
   if (state_ != State::ready) return;
   pump();
@@ -330,6 +333,15 @@ void RelayLink::on_credit(const NodeId& id, std::uint32_t bytes) {
   if (found == peers_.end()) return;
   found->second->connection.on_credit_returned(bytes, shared_.runtime.now());
   touch(found->second);
+}
+
+/// R7.
+void RelayLink::on_gone(const NodeId& id) {
+  shared_.addresses->forget(id);
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return;
+  const std::shared_ptr<Peer> peer = found->second;
+  close_peer(peer, make_error(Errc::disconnected, "it has left the relay"), {}, Tell::now);
 }
 
 void RelayLink::forget_stranger(Peer& peer) {

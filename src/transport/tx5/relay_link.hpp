@@ -163,6 +163,9 @@ class LinkOwner {
 ///      if it accepts what we have for it, or if we dialled it and it has sent something of use. A sixteenth of the
 ///      places is for strangers, so that a newcomer has time to prove itself. Rationale: peers that come first and say
 ///      nothing must not keep all others out.
+///  R7  When the relay inside this process says that a peer has left it, that peer's connection ends at once, and what
+///      was queued for it is dropped. Rationale: its url was good for that connection to the relay only, so nobody can
+///      get what would be sent; and the modules go on working for a peer until they hear that it is gone.
 /// Every call to TransportEvents comes from a task of the link's own. Thread rule: strand.
 class RelayLink {
  public:
@@ -229,6 +232,7 @@ class RelayLink {
   void learn_address(const NodeId& id, const slots::Address& address);
   void remember_streams(const Peer& peer);
   void on_credit(const NodeId& id, std::uint32_t bytes);
+  void on_gone(const NodeId& id);
   void process(const std::shared_ptr<Peer>& peer, Connection::Outcome outcome);
   bool open_peer(const std::shared_ptr<Peer>& peer);
   void pump();

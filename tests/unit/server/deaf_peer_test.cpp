@@ -3,7 +3,7 @@
 
 #include <atomic>
 #include <future>
-#include <set>
+#include <memory>
 
 #include "kitsune2/relay_server.hpp"
 #include "net/ws_connector.hpp"
@@ -24,10 +24,11 @@ struct Events final : TransportEvents {
     return {};
   }
   void recv_progress(const Url&, std::size_t) override {}
-  void peer_disconnect(const Url&, const std::optional<std::string>&) override {}
+  void peer_disconnect(const Url& peer, const std::optional<std::string>&) override { left.push(peer); }
 
   Inbox<Url> urls;
   Inbox<std::size_t> messages;
+  Inbox<Url> left;
   std::atomic<int> lost{0};
 };
 
@@ -112,6 +113,44 @@ TEST(RelayInside, OnlyTheNodeKnowsTheAddressesOfItsPeers) {
   other.send(*peer.url, 100, done);
   ASSERT_TRUE(peer.events.messages.next());
   EXPECT_EQ(peer.group_of(*other.url), std::nullopt);
+}
+
+TEST(RelayInside, WhatIsQueuedForAPeerThatHasLeftIsDroppedAtOnce) {
+  const auto relay = *RelayServer::start(RelayServerOptions());
+  Inbox<bool> ended;
+  Node node(*relay, true);
+  auto peer = std::make_unique<Node>(*relay, false);
+  const Url url = *peer->url;
+  std::atomic<int> sent{0};
+  peer->send(*node.url, 100, sent);
+  ASSERT_TRUE(node.events.messages.next());
+  ASSERT_TRUE(node.group_of(url));
+  std::promise<void> go_on, stands;
+  peer->loop.post([&, wait = go_on.get_future().share()] {
+    stands.set_value();
+    wait.wait();
+  });
+  stands.get_future().wait();
+  // More than the system's buffers and the credit take, so that some of it still waits when the peer is gone.
+  constexpr int kMessages = 3'000;
+  for (int i = 0; i < kMessages; ++i) {
+    node.loop.call([&] {
+      node.transport->send(url, Bytes(std::vector<std::uint8_t>(16'000)),
+                           [&ended](const Result<void>& r) { ended.push(r.has_value()); });
+    });
+  }
+  go_on.set_value();
+  peer.reset();  // it says nothing more to the node
+  EXPECT_EQ(node.events.left.next(), url);
+  int sent_to_it = 0;
+  for (int i = 0; i < kMessages; ++i) {
+    const auto ok = ended.next();
+    ASSERT_TRUE(ok) << i;
+    sent_to_it += *ok ? 1 : 0;
+  }
+  EXPECT_LT(sent_to_it, kMessages);
+  EXPECT_EQ(node.group_of(url), std::nullopt);
+  EXPECT_EQ(node.events.lost, 0);
 }
 
 }  // namespace

@@ -201,6 +201,42 @@ TEST(RelayCore, OnlyTheNodeGetsCreditsAndAddresses) {
   EXPECT_FALSE(w.forward(b, kA, 10).first) << "once";
 }
 
+TEST(RelayCore, OnlyTheNodeIsToldWhoHasLeftOfThoseThatItKnows) {
+  World w;
+  const auto n = node(w, kA);
+  const auto b = w.ready(kB, 7);
+  const auto c = w.ready(kC, 8);
+  const auto told = [&](RelayCore::ConnId conn) {
+    std::vector<sbd::NodeId> out;
+    for (const Bytes& m : std::exchange(w.sent[conn], {})) {
+      const auto frame = sbd::parse_frame(m);
+      if (frame->kind == sbd::FrameKind::peer_gone) out.push_back(frame->peer);
+    }
+    return out;
+  };
+  using Keys = std::vector<sbd::NodeId>;
+  w.forward(b, kC, 10);
+  w.core.on_close(b, w.now);
+  w.take();
+  EXPECT_EQ(told(n), Keys()) << "it has heard nothing of it";
+  EXPECT_EQ(told(c), Keys());
+  const auto again = w.ready(kB, 7);
+  w.forward(again, kA, 10);
+  w.forward(n, kB, 10);
+  w.forward(n, kC, 10);
+  EXPECT_EQ(told(n), Keys());
+  const auto taken_over = w.ready(kB, 7);
+  EXPECT_EQ(w.closed[again], RelayReject::taken_over);
+  EXPECT_EQ(told(n), Keys{kB.id}) << "once, though it has sent and received; what comes now is a new connection";
+  w.core.on_close(c, w.now);
+  w.take();
+  EXPECT_EQ(told(n), Keys{kC.id}) << "it has sent to it, and heard nothing";
+  w.core.on_close(taken_over, w.now);
+  w.take();
+  EXPECT_EQ(told(n), Keys());
+  w.core.check_invariants();
+}
+
 TEST(RelayCore, ANewcomerGetsThePlaceOfOneOfTheCrowd) {
   RelayLimits limits;
   limits.clients = 50;

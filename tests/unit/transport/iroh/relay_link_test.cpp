@@ -23,6 +23,7 @@ struct NoOwner final : RelayLinkOwner {
   void on_relay_down() override {}
   void on_relay_datagrams(const Datagrams& /*datagrams*/) override {}
   void on_relay_address(const PeerAddress& /*address*/) override {}
+  void on_relay_gone(const EndpointId& /*id*/) override {}
   void on_relay_writable() override {}
 };
 

@@ -113,6 +113,15 @@ TEST(SbdFrames, LengthsAreChecked) {
   }
 }
 
+TEST(SbdFrames, APeerThatHasLeftIsNamed) {
+  NodeId id;
+  id.fill(7);
+  const auto frame = parse_frame(encode_peer_gone(id));
+  EXPECT_EQ(frame->kind, FrameKind::peer_gone);
+  EXPECT_EQ(frame->peer, id);
+  EXPECT_EQ(parse_frame(encode_peer_gone(id).slice(0, 63))->kind, FrameKind::unknown);
+}
+
 TEST(SbdFrames, UnknownCommandsAreNotErrors) {
   EXPECT_EQ(parse_frame(hex("0000000000000000000000000000000000000000000000000000000078787878ff"))->kind,
             FrameKind::unknown);

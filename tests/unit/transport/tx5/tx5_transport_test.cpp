@@ -226,6 +226,17 @@ TEST_F(Tx5Test, PeerThatComesLaterIsReached) {
   EXPECT_TRUE(a->results[0].has_value());
 }
 
+TEST_F(Tx5Test, OnlyARelayInsideIsBelievedThatAPeerHasLeft) {
+  auto a = node(), b = node();
+  a->send(b->url(), "hello");
+  ASSERT_TRUE(arrived(*b, a->url(), 1));
+  for (const auto& id : relay_.node_ids()) relay_.to_all(sbd::encode_peer_gone(id));
+  world_.run_for(seconds(1));
+  EXPECT_TRUE(a->events.disconnects.empty() && b->events.disconnects.empty());
+  a->send(b->url(), "still there");
+  EXPECT_TRUE(arrived(*b, a->url(), 2));
+}
+
 TEST_F(Tx5Test, DisconnectReachesTheOtherSide) {
   auto a = node(), b = node();
   a->send(b->url(), "hello");
