@@ -79,11 +79,10 @@ class ServeTwin {
       Known& of_peer = known(message.peer);
       of_peer.has_large_ops = outcome.bytes > outcome.ops * 7680;
       const std::uint64_t weight = asks_again(message.peer) ? 8 : 1;
-      of_peer.sent += outcome.bytes;
-      of_peer.sent_again += outcome.again_bytes;
       if (message.is_minor && is_contended()) change(-static_cast<std::int64_t>(weight * outcome.bytes));
       message.bytes = outcome.bytes;
       message.stage = Stage::ready;
+      message.since = now;
       if (!has(message.peer, Stage::sending)) send(message, now);
       queue_up(message.peer);
     } else {
@@ -106,10 +105,10 @@ class ServeTwin {
     return !message.is_stale;
   }
 
-  void on_sent(ServeCore::ReadId id, bool ok, Time now) {
+  void on_sent(ServeCore::ReadId id, bool ok, Time now, std::uint64_t again_bytes) {
     pass_to(now);
     const Message message = *find(id);
-    erase(id);
+    erase(id, ok);
     if (ok && !message.is_minor) change(static_cast<std::int64_t>(message.bytes));
     std::erase_if(watched_, [&](const auto& w) { return w.id == id; });
     if (!message.is_stale) {
@@ -117,6 +116,8 @@ class ServeTwin {
       if (ok) {
         Known& of_peer = known(peer);
         of_peer.taken = std::min(of_peer.taken + message.bytes, ServeCore::kProvenBytes);
+        of_peer.sent += message.bytes;
+        of_peer.sent_again += again_bytes;
         const Duration took = now - message.since;
         if (message.bytes > 15'360) of_peer.took_large = true;
         const Duration trip = distance(of_peer);
@@ -179,7 +180,7 @@ class ServeTwin {
       times.push_back(watched_.front().since + ServeCore::kPatience);
     if ((!turns_[2].empty() || !turns_[3].empty()) && is_contended() && !reads_minor() && level_ <= 0) {
       times.push_back(now_ + Duration(-level_ / 64 + 1));
-      const bool has_majors = !turns_[0].empty() || !turns_[1].empty() || std::ranges::any_of(messages_, is_major);
+      const bool has_majors = !turns_[0].empty() || !turns_[1].empty() || is_a_major_served();
       if (!has_majors) times.push_back(others_until_);
     }
     if (times.empty()) return std::nullopt;
@@ -277,16 +278,23 @@ class ServeTwin {
     for (const Duration each : of_peer.came_after) least = std::min(least, each);
     return least;
   }
-  static bool is_major(const Message& message) { return !message.is_minor; }
+  /// S11. One that is not taken counts in the second in which that began, and in the next one.
+  bool counts(const Message& message) const {
+    const auto second = [](Time at) { return std::chrono::floor<std::chrono::seconds>(at.time_since_epoch()).count(); };
+    return !message.is_minor && (message.stage == Stage::reading || second(now_) - second(message.since) <= 1);
+  }
+  bool is_a_major_served() const {
+    return std::ranges::any_of(messages_, [&](const Message& message) { return counts(message); });
+  }
   bool reads_minor() const {
     return std::ranges::any_of(messages_, [](const auto& m) { return m.is_minor && m.stage == Stage::reading; });
   }
   /// S11.
   bool is_contended() const {
-    return now_ < others_until_ || !turns_[0].empty() || !turns_[1].empty() || std::ranges::any_of(messages_, is_major);
+    return now_ < others_until_ || !turns_[0].empty() || !turns_[1].empty() || is_a_major_served();
   }
-  void note_major(const Message& message) {
-    if (!message.is_minor) others_until_ = now_ + ServeCore::kBusyFor;
+  void note_major(const Message& message, bool is_taken = false) {
+    if (counts(message) || (is_taken && !message.is_minor)) others_until_ = now_ + ServeCore::kBusyFor;
   }
   void pass_to(Time now) {
     if (now <= now_) return;
@@ -320,8 +328,8 @@ class ServeTwin {
     const auto it = std::find_if(messages_.begin(), messages_.end(), [&](const auto& m) { return m.id == id; });
     return it == messages_.end() ? nullptr : &*it;
   }
-  void erase(ServeCore::ReadId id) {
-    note_major(*find(id));
+  void erase(ServeCore::ReadId id, bool is_taken = false) {
+    note_major(*find(id), is_taken);
     std::erase_if(messages_, [&](const auto& m) { return m.id == id; });
   }
   bool has(const Url& peer, Stage stage) const {
@@ -489,8 +497,6 @@ class ServeTwinRun {
     if (outcome.has_ops) outcome.bytes = how % 8 == 2 ? 2 * read.max_bytes : read.max_bytes * byte() / 255;
     outcome.left_over = outcome.has_ops && (how & 16U) != 0;
     outcome.is_exhausted = (how & 32U) != 0;
-    if ((how & 64U) != 0) outcome.again_bytes = outcome.bytes;
-    coverage_->again += outcome.again_bytes > 0 ? 1 : 0;
     const bool is_wanted = core_.on_read_ended(read.read, outcome, now_);
     check(is_wanted == twin_.on_read_ended(read.read, outcome, now_), "read_ended");
     coverage_->stale_reads += is_wanted ? 0 : 1;
@@ -500,10 +506,13 @@ class ServeTwinRun {
     const std::size_t at = byte() % sends_.size();
     const ServeCore::ReadId id = sends_[at];
     sends_.erase(sends_.begin() + static_cast<std::ptrdiff_t>(at));
-    const bool ok = byte() % 8 != 0;
+    const std::uint8_t how = byte();
+    const bool ok = how % 8 != 0;
+    const std::uint64_t again = how < 96 ? std::uint64_t{how} << 16 : 0;
     coverage_->failed_sends += ok ? 0 : 1;
-    core_.on_sent(id, ok, now_);
-    twin_.on_sent(id, ok, now_);
+    coverage_->again += again > 0 ? 1 : 0;
+    core_.on_sent(id, ok, now_, again);
+    twin_.on_sent(id, ok, now_, again);
   }
 
   void pass_time() {

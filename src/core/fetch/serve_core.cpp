@@ -152,7 +152,8 @@ bool ServeCore::give_turn(Kind kind) {
 
 /// S11. Whether others than those with minor requests are served.
 bool ServeCore::is_contended() const {
-  return majors_ > 0 || !proven_.turns[major].empty() || !unproven_.turns[major].empty() || now_ < others_until_;
+  return are_majors_served() || !proven_.turns[major].empty() || !unproven_.turns[major].empty() ||
+         now_ < others_until_;
 }
 
 std::int64_t ServeCore::allowance() const {
@@ -167,11 +168,25 @@ void ServeCore::change_allowance(std::int64_t bytes) {
   allowance_at_ = now_;
 }
 
-/// A read or a response of this kind has ended.
-void ServeCore::end(Kind kind) {
-  if (kind == minor) return;
-  --majors_;
-  others_until_ = now_ + kBusyFor;
+/// S11. Another age has begun.
+void ServeCore::grow_old() {
+  const std::int64_t age = now_.time_since_epoch() / kAge;
+  fresh_majors_[1] = age == age_ + 1 ? fresh_majors_[0] : 0;
+  fresh_majors_[0] = 0;
+  age_ = age;
+  next_age_at_ = Time((age + 1) * Duration(kAge));
+}
+
+/// False: a response of that age did not count any more.
+bool ServeCore::uncount(Kind kind, std::int64_t age) {
+  if (kind == minor || age_ - age >= kAges) return false;
+  --fresh_majors_[static_cast<std::size_t>(age_ - age)];
+  return true;
+}
+
+/// A response does not wait and is not sent any more.
+void ServeCore::end(Kind kind, std::int64_t age, bool is_taken) {
+  if (uncount(kind, age) || (kind == major && is_taken)) note_others();
 }
 
 void ServeCore::begin_read(const Url& peer, Peer& entry, Lane& lane, Kind kind) {
@@ -179,13 +194,14 @@ void ServeCore::begin_read(const Url& peer, Peer& entry, Lane& lane, Kind kind) 
   Request& request = entry.requests.front();
   const bool left_over = std::exchange(entry.has_left_over, false);
   const std::uint64_t most = most_bytes(peer);
-  if (kind == minor) {
+  if (kind == major) {
+    ++major_reads_;
+  } else {
     ++minor_reads_;
     if (!request.has_begun && is_contended())
       change_allowance(-static_cast<std::int64_t>(request.joined * kRequestCost));
   }
   request.has_begun = true;
-  begin(kind);
   lane.serving_bytes += most;
   const ReadId id = next_read_++;
   reads_.emplace(id, Reading{peer, entry.serial, most, &lane, kind});
@@ -199,8 +215,8 @@ std::optional<ServeCore::Reading> ServeCore::take_read(ReadId read) {
   Reading out = std::move(it->second);
   reads_.erase(it);
   out.lane->serving_bytes -= out.max_bytes;
-  end(out.kind);
-  minor_reads_ -= out.kind == minor ? 1 : 0;
+  --(out.kind == major ? major_reads_ : minor_reads_);
+  if (out.kind == major) note_others();
   if (is_stopped_) return std::nullopt;
   return out;
 }
@@ -238,12 +254,10 @@ bool ServeCore::on_read_ended(ReadId read, const ReadOutcome& outcome, Time now)
         const std::uint64_t factor = known.asks_again() ? kAgainFactor : 1;
         change_allowance(-static_cast<std::int64_t>(factor * std::min<std::uint64_t>(outcome.bytes, 2 * kMinorBurst)));
       }
-      known.sent += outcome.bytes;
-      known.sent_again += outcome.again_bytes;
       reading->lane->serving_bytes += outcome.bytes;
-      begin(reading->kind);
-      const Ready ready{read, outcome.bytes, reading->lane, reading->kind};
+      const Ready ready{read, outcome.bytes, reading->lane, reading->kind, age_};
       if (entry->is_sending) {
+        count(reading->kind);
         entry->ready = ready;
       } else {
         begin_send(reading->peer, *entry, ready, now);
@@ -260,17 +274,18 @@ void ServeCore::begin_send(const Url& peer, Peer& entry, const Ready& ready, Tim
   entry.is_sending_much = ready.bytes > limits_.max_response_bytes;
   auto watched = watched_.end();
   if (ready.lane == &unproven_) watched = watched_.insert(watched_.end(), Watched{peer, now});
-  sends_.emplace(ready.read, Sending{peer, entry.serial, ready.bytes, now, ready.lane, ready.kind, watched});
+  count(ready.kind);
+  sends_.emplace(ready.read, Sending{peer, entry.serial, ready.bytes, now, ready.lane, ready.kind, age_, watched});
   actions_.emplace_back(Send{ready.read, peer});
 }
 
-void ServeCore::on_sent(ReadId read, bool ok, Time now) {
+void ServeCore::on_sent(ReadId read, bool ok, Time now, std::uint64_t again_bytes) {
   const auto it = sends_.find(read);
   K2_ASSERT(it != sends_.end());
   advance(now);
   const Sending sending = std::move(it->second);
   sends_.erase(it);
-  end(sending.kind);
+  end(sending.kind, sending.age, ok);
   if (ok && sending.kind == major) change_allowance(static_cast<std::int64_t>(sending.bytes));
   sending.lane->serving_bytes -= sending.bytes;
   if (sending.watched != watched_.end()) watched_.erase(sending.watched);
@@ -282,8 +297,13 @@ void ServeCore::on_sent(ReadId read, bool ok, Time now) {
       Known& known = known_[peer];
       known.taken = std::min(known.taken + sending.bytes, kProvenBytes);
       known.took_large = known.took_large || sending.bytes > kFrameBytes;
+      known.sent += sending.bytes;
+      known.sent_again += again_bytes;
       adapt(known, sending, now);
-      if (entry->ready) begin_send(peer, *entry, *std::exchange(entry->ready, std::nullopt), now);
+      if (entry->ready) {
+        uncount(entry->ready->kind, entry->ready->age);
+        begin_send(peer, *entry, *std::exchange(entry->ready, std::nullopt), now);
+      }
     } else {
       // What was read meanwhile, or is being read, would arrive after a gap (S4).
       drop_ready(*entry);
@@ -308,7 +328,7 @@ void ServeCore::adapt(Known& known, const Sending& sending, Time now) const {
 void ServeCore::drop_ready(Peer& entry) {
   if (!entry.ready) return;
   entry.ready->lane->serving_bytes -= entry.ready->bytes;
-  end(entry.ready->kind);
+  end(entry.ready->kind, entry.ready->age, false);
   actions_.emplace_back(Discard{entry.ready->read});
   entry.ready.reset();
 }
@@ -361,7 +381,7 @@ void ServeCore::stop() {
   for (auto& [peer, entry] : peers_) {
     if (!entry.ready) continue;
     entry.ready->lane->serving_bytes -= entry.ready->bytes;
-    end(entry.ready->kind);
+    end(entry.ready->kind, entry.ready->age, false);
   }
   queued_bytes_ = 0;
   peers_.clear();
@@ -377,7 +397,8 @@ std::optional<Time> ServeCore::next_deadline() const {
   const bool is_minor_waited_for = !proven_.turns[minor].empty() || !unproven_.turns[minor].empty();
   if (!is_minor_waited_for || minor_reads_ > 0 || may_read_minor()) return out;
   Time at = now_ + Duration(-allowance() / kMinorRate + 1);
-  if (majors_ == 0 && proven_.turns[major].empty() && unproven_.turns[major].empty()) at = std::min(at, others_until_);
+  if (!are_majors_served() && proven_.turns[major].empty() && unproven_.turns[major].empty())
+    at = std::min(at, others_until_);
   return out ? std::min(*out, at) : at;
 }
 
@@ -395,14 +416,19 @@ void ServeCore::on_deadline(Time now) {
 void ServeCore::check_invariants() const {
   std::uint64_t queued = 0;
   std::map<const Lane*, std::uint64_t> serving{{&proven_, 0}, {&unproven_, 0}};
-  std::size_t majors = 0, minor_reads = 0;
+  std::size_t major_reads = 0, minor_reads = 0;
+  std::array<std::size_t, kAges> fresh{};
+  const auto count_fresh = [&](Kind kind, std::int64_t age) {
+    K2_ASSERT(age <= age_);
+    if (kind == major && age_ - age < kAges) ++fresh[static_cast<std::size_t>(age_ - age)];
+  };
   for (const auto& [id, reading] : reads_) {
     serving[reading.lane] += reading.max_bytes;
-    ++(reading.kind == major ? majors : minor_reads);
+    ++(reading.kind == major ? major_reads : minor_reads);
   }
   for (const auto& [id, sending] : sends_) {
     serving[sending.lane] += sending.bytes;
-    majors += sending.kind == major ? 1 : 0;
+    count_fresh(sending.kind, sending.age);
   }
   for (const auto& [url, entry] : peers_) {
     std::uint64_t own = 0;
@@ -418,7 +444,7 @@ void ServeCore::check_invariants() const {
     queued += own;
     if (entry.ready) {
       serving[entry.ready->lane] += entry.ready->bytes;
-      majors += entry.ready->kind == major ? 1 : 0;
+      count_fresh(entry.ready->kind, entry.ready->age);
     }
     std::size_t turns = 0;
     for (const Lane* lane : {&proven_, &unproven_}) {
@@ -434,7 +460,7 @@ void ServeCore::check_invariants() const {
     K2_ASSERT(!may_give_turn(*lane, major));
     K2_ASSERT(!may_read_minor() || !may_give_turn(*lane, minor));
   }
-  K2_ASSERT(majors == majors_ && minor_reads == minor_reads_);
+  K2_ASSERT(major_reads == major_reads_ && minor_reads == minor_reads_ && fresh == fresh_majors_);
   K2_ASSERT(-kMinorBurst <= allowance_ && allowance_ <= kMinorBurst);
 }
 

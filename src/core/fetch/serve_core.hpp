@@ -78,8 +78,12 @@ namespace kitsune2 {
 ///      through somebody else's relay nothing holds them before they get here. A peer that is alone, or only among
 ///      others like it, notices nothing. Where the others are slow, kMinorRate is enough for almost 4,000 lone requests
 ///      a second. A response of kAgainBytes needs a permit, so nothing is sent to a peer that is gone.
-///  S12 A peer *asks again* if more than half of what it was sent on this connection, and at least kProvenBytes, was
-///      sent to it before. Rationale: an honest peer keeps what it gets; one whose answer was late may ask once more.
+///      A response that is read, or being sent, counts as others being served for one to two kAge after that began.
+///      Rationale: one that its peer does not take, because it is deaf or has gone away unnoticed, needs nothing that
+///      is shared out here, and would hold the minor requests of all others back until its connection ends.
+///  S12 A peer *asks again* if more than half of what it took on this connection, and at least kProvenBytes, was sent
+///      to it before. Only what the transport has accepted counts. Rationale: an honest peer keeps what it gets; one
+///      whose answer was late may ask once more, and one whose answer could not be sent has to.
 ///
 /// Pure: the same calls give the same actions. Every call may add actions; take them with `take_actions` after it, and
 /// carry them out in that order. Calls are O(log peers), but O(peers) where a peer leaves its turn. Memory is
@@ -104,6 +108,9 @@ class ServeCore {
   static constexpr std::uint64_t kAgainFactor = 8, kAgainBytes = 64U << 10;
   static constexpr std::int64_t kMinorBurst = 16 << 20;
   static constexpr std::int64_t kMinorRate = 64;  ///< bytes a microsecond
+  /// S11. Ages are counted in whole kAge since the beginning of time, so that no list of responses is needed.
+  static constexpr Duration kAge = std::chrono::seconds(1);
+  static constexpr std::int64_t kAges = 2;
   static constexpr std::size_t kMaxIdsPerRead = 4096;
   static constexpr std::size_t kSharedIdsPerRead = 512;
   /// The most reads under way at a time. Each may return one op that is larger than what was reserved for it.
@@ -159,9 +166,8 @@ class ServeCore {
     bool has_ops = false;     ///< whether at least one op is held
     std::uint64_t bytes = 0;  ///< of their payload
     std::uint64_t ops = 0;
-    std::uint64_t again_bytes = 0;  ///< about so many of these bytes were sent to the peer before (S12)
-    bool left_over = false;         ///< `max_bytes` was reached before all ids of this read were looked up
-    bool is_exhausted = false;      ///< no id of the request remains except those left over
+    bool left_over = false;     ///< `max_bytes` was reached before all ids of this read were looked up
+    bool is_exhausted = false;  ///< no id of the request remains except those left over
   };
 
   explicit ServeCore(const Limits& limits) : limits_(limits) {}
@@ -178,8 +184,9 @@ class ServeCore {
   bool on_read_ended(ReadId read, const ReadOutcome& outcome, Time now);
   /// The store has failed, so the request ends. Otherwise as on_read_ended.
   bool on_read_failed(ReadId read);
-  /// The transport has accepted the response (`ok`), or could not send it. Each `Send` ends exactly once.
-  void on_sent(ReadId read, bool ok, Time now);
+  /// The transport has accepted the response (`ok`), or could not send it. Each `Send` ends exactly once. About
+  /// `again_bytes` of an accepted one were sent to the peer before (S12).
+  void on_sent(ReadId read, bool ok, Time now, std::uint64_t again_bytes = 0);
   /// The connection of `peer` is closed: its requests are dropped, and it must show again that it listens.
   void forget(const Url& peer);
   /// Drops everything, without actions. Reads and sends under way may still be reported afterwards.
@@ -221,6 +228,7 @@ class ServeCore {
     std::uint64_t bytes = 0;
     Lane* lane = nullptr;
     Kind kind = major;
+    std::int64_t age = 0;  ///< S11: the one in which it was read
   };
   /// What a peer has shown on its connection.
   struct Known {
@@ -271,6 +279,7 @@ class ServeCore {
     Time since;
     Lane* lane = nullptr;
     Kind kind = major;
+    std::int64_t age = 0;  ///< S11: the one in which the send began
     std::list<Watched>::iterator watched;
   };
   using PeerMap = std::map<Url, Peer>;
@@ -290,9 +299,16 @@ class ServeCore {
   std::int64_t allowance() const;
   void change_allowance(std::int64_t bytes);
   bool may_read_minor() const { return !is_contended() || (minor_reads_ == 0 && allowance() > 0); }
-  void advance(Time now) { now_ = std::max(now_, now); }
-  void begin(Kind kind) { majors_ += kind == major ? 1 : 0; }
-  void end(Kind kind);
+  void advance(Time now) {
+    now_ = std::max(now_, now);
+    if (now_ >= next_age_at_) grow_old();
+  }
+  void grow_old();
+  void count(Kind kind) { fresh_majors_[0] += kind == major ? 1 : 0; }
+  bool uncount(Kind kind, std::int64_t age);
+  void end(Kind kind, std::int64_t age, bool is_taken);
+  void note_others() { others_until_ = now_ + kBusyFor; }
+  bool are_majors_served() const { return major_reads_ + fresh_majors_[0] + fresh_majors_[1] > 0; }
   void take_turn(const Url& peer, Peer& entry);
   void leave_turn(const Url& peer, Peer& entry);
   void serve();
@@ -308,8 +324,11 @@ class ServeCore {
   PeerMap peers_;
   Lane proven_, unproven_;
   std::array<Lane*, 2> next_lane_{&proven_, &proven_};  ///< S9, by kind
-  std::size_t majors_ = 0;                              ///< their responses, from the beginning of the read on
-  std::size_t minor_reads_ = 0;
+  std::size_t major_reads_ = 0, minor_reads_ = 0;
+  /// S11: read, or being sent, and that in this age, or in the one before.
+  std::array<std::size_t, kAges> fresh_majors_{};
+  std::int64_t age_ = 0;
+  Time next_age_at_{kAge};
   Time others_until_{};  ///< S11: until when those of `major` count that were served
   std::int64_t allowance_ = kMinorBurst;
   Time allowance_at_{};

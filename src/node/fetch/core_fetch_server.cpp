@@ -144,15 +144,6 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
   outcome.ops = fit;
   for (std::size_t i = 0; i < fit; ++i) outcome.bytes += ops[i].op_data.size();
   const auto request = requests_.find(read.request);
-  std::uint64_t again_ops = 0;
-  if (request != requests_.end()) {  // else the peer may be gone, and nothing of it is remembered
-    ServedSample& before = served_before_[read.peer];
-    for (std::size_t i = 0; i < fit; ++i) {
-      const auto again = before.note(std::hash<OpId>()(ops[i].op_id), ops[i].op_data.size());
-      again_ops += again.ops;
-      outcome.again_bytes += again.bytes;
-    }
-  }
   // Ids after the last op that arrived were cut off by the byte limit or are not held: ask again to find out.
   auto after = asked.end();
   if (!ops.empty()) {
@@ -183,8 +174,15 @@ void FetchServer::on_read_ended(const ServeCore::Read& read, std::vector<OpId> a
     }
   }
   if (outcome.has_ops) {
-    answers_.emplace(read.read, Answer{wire::encode_fetch_response(transport_->dialect(), ops), ops.size(),
-                                       outcome.bytes, again_ops, outcome.again_bytes, charged});
+    Answer answer{wire::encode_fetch_response(transport_->dialect(), ops), ops.size(), outcome.bytes, charged, {}, {}};
+    auto& sample = served_before_[read.peer];
+    if (!sample) sample = std::make_shared<ServedSample>();
+    answer.sample = sample;
+    for (const MetaOp& op : ops) {
+      const std::uint64_t hash = std::hash<OpId>()(op.op_id);
+      if (sample->covers(hash)) answer.covered.push_back({hash, op.op_data.size()});
+    }
+    answers_.emplace(read.read, std::move(answer));
   }
 }
 
@@ -219,12 +217,14 @@ void FetchServer::on(const ServeCore::Send& send) {
 }
 
 void FetchServer::on_sent(const Url& peer, ServeCore::ReadId read, const Answer& answer, const Result<void>& result) {
-  core_.on_sent(read, result.has_value(), runtime_.now());
+  ServedSample::Again again;
+  if (result) again = answer.sample->took(answer.ops, answer.bytes, answer.covered);
+  core_.on_sent(read, result.has_value(), runtime_.now(), again.bytes);
   if (result) {
     stats_.ops_served += answer.ops;
     stats_.bytes_served += answer.bytes;
-    budget_->useful(peer, answer.ops - std::min(answer.ops, answer.again_ops),
-                    answer.bytes - std::min(answer.bytes, answer.again_bytes), answer.charged);
+    budget_->useful(peer, answer.ops - std::min(answer.ops, again.ops),
+                    answer.bytes - std::min(answer.bytes, again.bytes), answer.charged);
     if (served_ && !stopped_) served_(peer, answer.ops, answer.bytes);
   } else if (!stopped_ && failed_gate_.open(runtime_.now())) {
     log::debug("fetch", "cannot answer " + peer.to_string() + ": " + result.error().to_string());

@@ -79,9 +79,10 @@ class FetchServer {
   struct Answer {
     ByteChain message;
     std::uint64_t ops = 0;
-    std::uint64_t bytes = 0;                       ///< bytes of payload
-    std::uint64_t again_ops = 0, again_bytes = 0;  ///< about so much of that was sent to the peer before
-    PeerWork charged;                              ///< see Request
+    std::uint64_t bytes = 0;  ///< bytes of payload
+    PeerWork charged;         ///< see Request
+    std::shared_ptr<ServedSample> sample;
+    std::vector<ServedSample::Op> covered;  ///< those of `ops` that the sample covers
   };
 
   /// Carries out the core's actions, then sets the timer.
@@ -110,7 +111,8 @@ class FetchServer {
   ServeCore core_;
   std::unordered_map<ServeCore::RequestId, Request> requests_;
   std::unordered_map<ServeCore::ReadId, Answer> answers_;  ///< read, and not sent yet
-  std::unordered_map<Url, ServedSample> served_before_;    ///< by peer, while it is connected
+  /// By peer, while it is connected. Answers under way share them.
+  std::unordered_map<Url, std::shared_ptr<ServedSample>> served_before_;
   Runtime::TimerId timer_ = 0;
   Time timer_at_{};
   bool performing_ = false;

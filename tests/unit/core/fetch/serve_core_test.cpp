@@ -91,6 +91,7 @@ class BusyServer {
     bool asks_again = false;
     std::size_t at_once = 64;
     bool is_deaf = false;  ///< nothing that is sent to it arrives
+    Duration takes{0};     ///< so long to take a response
     std::uint64_t taken = 0, answers = 0;
     std::size_t waiting = 0;
   };
@@ -109,13 +110,16 @@ class BusyServer {
           ++joined_[*id];
         }
       }
+      end_sends();
       take_actions();
       if (++turns_ % 64 == 0) core_.check_invariants();
       if (reads_.empty()) {
-        const Time next = std::min(core_.next_deadline().value_or(end), end);
+        Time next = std::min(core_.next_deadline().value_or(end), end);
+        if (!under_way_.empty()) next = std::min(next, under_way_.begin()->first);
         idle += next - now_;
         now_ = next;
         core_.on_deadline(now_);
+        end_sends();
         continue;
       }
       answer();
@@ -127,20 +131,25 @@ class BusyServer {
   void answer() {
     const ServeCore::Read read = reads_.front();
     reads_.pop_front();
-    Asker& asker = askers_.at(read.peer);
     auto& left = left_[read.request];
     const std::uint64_t bytes = std::min(left, std::max<std::uint64_t>(read.max_bytes, 1024));
     left -= bytes;
     now_ += Duration(60 + static_cast<std::int64_t>(bytes) / 100);
     bytes_[read.read] = bytes;
-    core_.on_read_ended(read.read,
-                        {.has_ops = true,
-                         .bytes = bytes,
-                         .ops = 1 + bytes / 1024,
-                         .again_bytes = asker.asks_again && asker.taken > (1U << 20) ? bytes : 0,
-                         .left_over = left > 0,
-                         .is_exhausted = true},
-                        now_);
+    core_.on_read_ended(
+        read.read,
+        {.has_ops = true, .bytes = bytes, .ops = 1 + bytes / 1024, .left_over = left > 0, .is_exhausted = true}, now_);
+  }
+  void end_sends() {
+    while (!under_way_.empty() && under_way_.begin()->first <= now_) {
+      const ServeCore::Send send = under_way_.extract(under_way_.begin()).mapped();
+      Asker& asker = askers_.at(send.peer);
+      const std::uint64_t bytes = bytes_[send.read];
+      const bool is_again = asker.asks_again && asker.taken > (1U << 20);
+      asker.taken += bytes;
+      ++asker.answers;
+      core_.on_sent(send.read, true, now_, is_again ? bytes : 0);
+    }
   }
   void take_actions() {
     for (auto actions = core_.take_actions(); !actions.empty(); actions = core_.take_actions()) {
@@ -156,9 +165,8 @@ class BusyServer {
         if (const auto* send = std::get_if<ServeCore::Send>(&action)) {
           Asker& asker = askers_.at(send->peer);
           if (asker.is_deaf) continue;
-          asker.taken += bytes_[send->read];
-          ++asker.answers;
-          core_.on_sent(send->read, true, now_);
+          under_way_.emplace(now_ + asker.takes, *send);
+          if (asker.takes.count() == 0) end_sends();
         }
       }
     }
@@ -170,6 +178,7 @@ class BusyServer {
   std::map<ServeCore::RequestId, std::uint64_t> joined_, left_;
   std::map<ServeCore::ReadId, std::uint64_t> bytes_;
   std::deque<ServeCore::Read> reads_;
+  std::multimap<Time, ServeCore::Send> under_way_;
   std::size_t turns_ = 0;
 };
 
@@ -244,7 +253,7 @@ TEST(ServeCoreRules, APeerThatAsksForTheSameAgainIsServedWhileNobodyElseIs) {
 
 TEST(ServeCoreRules, WhereTheOthersAreSlowThousandsOfLoneRequestsASecondAreAnswered) {
   BusyServer server;
-  server.add({.ids = 438, .bytes = 438 * 1024, .is_deaf = true});
+  server.add({.ids = 438, .bytes = 438 * 1024, .takes = std::chrono::milliseconds(900)});
   std::vector<BusyServer::Asker*> askers;
   for (int i = 0; i < 100; ++i) askers.push_back(&server.add({.ids = 1, .bytes = 80, .at_once = 1}));
   server.run(std::chrono::seconds(3));
@@ -320,6 +329,53 @@ TEST(ServeCoreRules, ManyRequestsAtOnceSayNothingOfTheDistance) {
   for (int i = 0; i < 4; ++i) peer.ask();
   peer.request(4, std::chrono::microseconds(200));
   EXPECT_LE(peer.room(), ServeCore::kFrameBytes);
+}
+
+TEST(ServeCoreRules, AResponseThatIsNeverTakenDoesNotHoldBackMinorRequestsForLong) {
+  BusyServer server;
+  auto& gone = server.add({.ids = 438, .bytes = 438 * 1024, .at_once = 4});
+  server.run(std::chrono::seconds(1));
+  ASSERT_GT(gone.taken, ServeCore::kProvenBytes);  // so that more is read ahead
+  gone.is_deaf = true;
+  std::vector<BusyServer::Asker*> askers;
+  for (int i = 0; i < 100; ++i) askers.push_back(&server.add({.ids = 1, .bytes = 80, .at_once = 1}));
+  server.run(2 * ServeCore::kAge);
+  const auto answers = [&] {
+    std::uint64_t out = 0;
+    for (const auto* each : askers) out += each->answers;
+    return out;
+  };
+  const std::uint64_t before = answers();
+  EXPECT_EQ(server.run(std::chrono::seconds(3)).count(), 0);
+  EXPECT_GT(answers() - before, 40'000U) << "as many as the store reads";
+}
+
+/// S12.
+TEST(ServeCoreRules, WhatCouldNotBeSentWasNotSentBefore) {
+  ServeCore core({});
+  const Time now{std::chrono::seconds(1)};
+  bool arrives = true;
+  const auto answer = [&](std::uint64_t bytes) {
+    for (const auto& action : core.take_actions()) {
+      const auto* read = std::get_if<ServeCore::Read>(&action);
+      if (read == nullptr) continue;
+      core.on_read_ended(read->read, {.has_ops = true, .bytes = bytes, .ops = 100, .is_exhausted = true}, now);
+      for (const auto& next : core.take_actions()) {
+        if (const auto* send = std::get_if<ServeCore::Send>(&next)) core.on_sent(send->read, arrives, now, bytes);
+      }
+      return read->max_bytes;
+    }
+    return std::uint64_t{0};
+  };
+  for (int i = 0; i < 10; ++i) {
+    arrives = i < 2;
+    core.on_request(peer(1), 100, now);
+    answer(500U << 10);
+  }
+  core.on_request(peer(2), 100, now);  // so that others are served
+  core.take_actions();
+  core.on_request(peer(1), 100, now);
+  EXPECT_GT(answer(1), ServeCore::kAgainBytes) << "it has taken less than kProvenBytes again";
 }
 
 TEST(ServeCoreRules, ThoseThatFillTheRoomForRequestsLeaveSomeForANewcomer) {

@@ -427,14 +427,17 @@ TEST(CoreFetchServe, QueuedRequestsAreBoundedInBytes) {
   EXPECT_EQ(alice.fetch->stats().requests_received, 10U);
 }
 
-/// Counts what a module reports as wasted.
+/// Counts what a module reports as wasted, and can have no room for messages.
 class WasteCounter final : public TransportBackend {
  public:
-  WasteCounter(std::unique_ptr<TransportBackend> inner, std::map<Url, std::uint64_t>& waste)
-      : inner_(std::move(inner)), waste_(waste) {}
+  WasteCounter(Runtime& runtime, std::unique_ptr<TransportBackend> inner, std::map<Url, std::uint64_t>& waste)
+      : runtime_(runtime), inner_(std::move(inner)), waste_(waste) {}
   void start(TransportEvents& events) override { inner_->start(events); }
   std::optional<Url> url() const override { return inner_->url(); }
   void send(const Url& peer, ByteChain message, Handler<> done) override {
+    if (refuses) {
+      return runtime_.post([done = std::move(done)]() mutable { done(make_error(Errc::overloaded, "no room")); });
+    }
     inner_->send(peer, std::move(message), std::move(done));
   }
   void disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) override {
@@ -445,7 +448,10 @@ class WasteCounter final : public TransportBackend {
   TransportStats stats() const override { return inner_->stats(); }
   void stop(std::function<void()> done) override { inner_->stop(std::move(done)); }
 
+  bool refuses = false;
+
  private:
+  Runtime& runtime_;
   std::unique_ptr<TransportBackend> inner_;
   std::map<Url, std::uint64_t>& waste_;
 };
@@ -456,7 +462,8 @@ TEST(CoreFetchServe, ARefusedRequestCountsAsWastedBytesOfItsSender) {
   const auto runtime = bench.world.make_runtime();
   const auto store = std::make_shared<FaultStore>(*runtime, bench.make_disk());
   const auto transport = make_transport(
-      *runtime, std::make_unique<WasteCounter>(bench.network->make_backend(*runtime, "alice"), waste), nullptr);
+      *runtime, std::make_unique<WasteCounter>(*runtime, bench.network->make_backend(*runtime, "alice"), waste),
+      nullptr);
   const auto fetch = make_core_fetch(*runtime, {}, kSpace, store, transport).value();
   store->delay_reads(1s);
   Probe flood(bench, "flood"), honest(bench, "honest");
@@ -586,17 +593,29 @@ struct CountingBudget final : PeerBudget {
   std::uint64_t useful_ops = 0, useful_bytes = 0;
 };
 
-TEST(CoreFetchServe, EachLookUpOfARepeatedIdIsCharged) {
+/// A node that charges what it does for peers to a budget of the test, and a peer.
+struct CoreFetchServeBudget : ::testing::Test {
+  ~CoreFetchServeBudget() override { runtime->crash(); }  // no handler of what is destroyed then is called
+  void hold(const std::vector<MetaOp>& ops) {
+    ASSERT_TRUE(await<ProcessedOps>(
+        bench.world, [&](auto done) { disk->process_incoming_ops(testing::payloads_of(ops), std::move(done)); }));
+  }
+
   Bench bench;
-  const auto budget = std::make_shared<CountingBudget>();
-  const auto runtime = bench.world.make_runtime();
-  const auto disk = bench.make_disk();
-  const auto transport = make_transport(*runtime, bench.network->make_backend(*runtime, "alice"), nullptr);
-  const auto fetch = make_core_fetch(*runtime, {}, kSpace, disk, transport, budget).value();
-  Probe peer(bench, "peer");
+  const std::shared_ptr<CountingBudget> budget = std::make_shared<CountingBudget>();
+  const std::unique_ptr<SimRuntime> runtime = bench.world.make_runtime();
+  const std::shared_ptr<OpStore> disk = bench.make_disk();
+  std::map<Url, std::uint64_t> waste;
+  WasteCounter* const backend = new WasteCounter(*runtime, bench.network->make_backend(*runtime, "alice"), waste);
+  const std::shared_ptr<Transport> transport =
+      make_transport(*runtime, std::unique_ptr<TransportBackend>(backend), nullptr);
+  const std::shared_ptr<Fetch> fetch = make_core_fetch(*runtime, {}, kSpace, disk, transport, budget).value();
+  Probe peer{bench, "peer"};
+};
+
+TEST_F(CoreFetchServeBudget, EachLookUpOfARepeatedIdIsCharged) {
   const auto ops = bench.ops(0, 2);
-  ASSERT_TRUE(await<ProcessedOps>(bench.world,
-                                  [&](auto done) { disk->process_incoming_ops({ops[0].op_data}, std::move(done)); }));
+  hold({ops[0]});
   const auto charge_of = [&](const std::vector<OpId>& ids) {
     budget->charged = 0;
     peer.ask(MemoryNetwork::url_of("alice"), ids);
@@ -606,22 +625,11 @@ TEST(CoreFetchServe, EachLookUpOfARepeatedIdIsCharged) {
   EXPECT_EQ(charge_of({ops[0].op_id}), 0) << "it was useful";
   EXPECT_GE(charge_of(std::vector<OpId>(1000, ops[0].op_id)), 999 * PeerWork::kLookUp);
   EXPECT_GE(charge_of(std::vector<OpId>(1000, ops[1].op_id)), 1000 * PeerWork::kLookUp) << "it is not held";
-  runtime->crash();  // no handler of what is destroyed now is called
 }
 
-TEST(CoreFetchServe, WhatAPeerIsSentAgainIsNoUsefulExchange) {
-  Bench bench;
-  const auto budget = std::make_shared<CountingBudget>();
-  const auto runtime = bench.world.make_runtime();
-  const auto disk = bench.make_disk();
-  const auto transport = make_transport(*runtime, bench.network->make_backend(*runtime, "alice"), nullptr);
-  const auto fetch = make_core_fetch(*runtime, {}, kSpace, disk, transport, budget).value();
-  Probe peer(bench, "peer");
+TEST_F(CoreFetchServeBudget, WhatAPeerIsSentAgainIsNoUsefulExchange) {
   const auto ops = bench.ops(0, 100);
-  std::vector<Bytes> payloads;
-  for (const auto& op : ops) payloads.push_back(op.op_data);
-  ASSERT_TRUE(await<ProcessedOps>(
-      bench.world, [&](auto done) { disk->process_incoming_ops(std::move(payloads), std::move(done)); }));
+  hold(ops);
   for (int i = 0; i < 3; ++i) {
     peer.ask(MemoryNetwork::url_of("alice"), ids_of(ops));
     bench.world.run_for(1s);
@@ -629,7 +637,22 @@ TEST(CoreFetchServe, WhatAPeerIsSentAgainIsNoUsefulExchange) {
   }
   EXPECT_GE(fetch->stats().ops_served, 300U);
   EXPECT_LT(budget->useful_bytes, fetch->stats().bytes_served);
-  runtime->crash();  // no handler of what is destroyed now is called
+}
+
+TEST_F(CoreFetchServeBudget, WhatCouldNotBeSentIsNewWhenItIsAskedForOnceMore) {
+  const auto ops = bench.ops(0, 100);
+  hold(ops);
+  peer.ask(MemoryNetwork::url_of("alice"), ids_of(bench.ops(1'000, 1)));  // so that they are connected
+  bench.world.run_for(1s);
+  backend->refuses = true;
+  peer.ask(MemoryNetwork::url_of("alice"), ids_of(ops));
+  bench.world.run_for(1s);
+  ASSERT_EQ(fetch->stats().ops_served, 0U);
+  backend->refuses = false;
+  peer.ask(MemoryNetwork::url_of("alice"), ids_of(ops));
+  bench.world.run_for(1s);
+  EXPECT_EQ(fetch->stats().ops_served, 100U);
+  EXPECT_EQ(budget->useful_ops, 100U);
 }
 
 }  // namespace
