@@ -24,7 +24,7 @@ class MetadataTwin {
   bool keep(const OpId& op_id, const Url& source, const Bytes& metadata, bool is_newcomer) {
     if (metadata.empty() || !find(op_id, source).empty()) return true;
     const std::uint64_t cost = MetadataBook::kEntryBytes + metadata.size();
-    std::uint64_t all = 0, own = 0, part = 0;
+    std::uint64_t all = outside, own = 0, part = is_newcomer ? 0 : outside;
     for (const Entry& entry : entries_) {
       const std::uint64_t one = MetadataBook::kEntryBytes + entry.metadata.size();
       all += one;
@@ -66,6 +66,7 @@ class MetadataTwin {
     }
   }
   const std::vector<Entry>& entries() const { return entries_; }
+  std::uint64_t outside = 0;
 
  private:
   std::vector<Entry> entries_;
@@ -73,7 +74,7 @@ class MetadataTwin {
 
 /// The cases that runs have met, so that a test can see that none is missing.
 struct MetadataCoverage {
-  std::uint64_t kept = 0, repeated = 0, refused = 0, found = 0, forgotten = 0, gone = 0, moved = 0;
+  std::uint64_t kept = 0, repeated = 0, refused = 0, found = 0, forgotten = 0, gone = 0, moved = 0, held = 0;
 };
 
 /// Reads commands from bytes and gives them to the book and to the twin. Throws std::logic_error when they differ.
@@ -112,7 +113,9 @@ class MetadataTwinRun {
   const OpId& id() { return ids_[commands_.byte() % ids_.size()]; }
 
   void step() {
-    switch (commands_.byte() % 8) {
+    const std::uint8_t what = commands_.byte();
+    if (what / 8 == 9) return hold();
+    switch (what % 8) {
       case 4:
         ++coverage_->forgotten;
         return forget_op();
@@ -149,10 +152,16 @@ class MetadataTwinRun {
     check(book_.keep(op, source, about, is_newcomer) == kept, "what is kept");
     ++(kept ? coverage_->kept : coverage_->refused);
   }
+  void hold() {
+    twin_.outside = std::uint64_t{commands_.byte()} << 17;
+    book_.set_outside(twin_.outside);
+    ++coverage_->held;
+  }
   void forget_op() {
     const OpId& op = id();
-    book_.forget(op);
-    twin_.forget(op);
+    const std::vector<OpId> ops{op, id()};
+    book_.forget(ops);
+    for (const OpId& each : ops) twin_.forget(each);
   }
   void compare() {
     book_.check_invariants();

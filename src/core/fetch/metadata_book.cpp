@@ -12,12 +12,13 @@ bool MetadataBook::keep(const OpId& op_id, const Url& source, const Bytes& metad
   if (metadata.empty()) return true;
   const auto known = sources_.find(source);
   if (known != sources_.end() && known->second.entries.contains(op_id)) return true;
-  const std::uint64_t cost = kEntryBytes + metadata.size();
+  const std::uint64_t cost = cost_of(metadata);
   const std::uint64_t own = known == sources_.end() ? 0 : known->second.bytes;
   const std::uint64_t room = is_newcomer ? kMostBytes / kNewcomersPart : kMostBytes;
-  const std::uint64_t taken = is_newcomer ? newcomers_bytes_ : bytes();
+  const std::uint64_t all = bytes() + outside_bytes_;
+  const std::uint64_t taken = is_newcomer ? newcomers_bytes_ : all;
   const std::uint64_t others = taken - std::min(own, taken);
-  if (bytes() + cost > kMostBytes || taken + cost > room || own + cost > (room - std::min(others, room)) / 4) {
+  if (all + cost > kMostBytes || taken + cost > room || own + cost > (room - std::min(others, room)) / 4) {
     return false;
   }
   insert(op_id, sources_.try_emplace(source).first, metadata, is_newcomer);
@@ -29,14 +30,14 @@ void MetadataBook::insert(const OpId& op_id, Sources::iterator source, Bytes met
   const auto entry = source->second.entries.try_emplace(op_id).first;
   entry->second = Entry{std::move(metadata), is_newcomer, &source->first, holders.size()};
   holders.push_back(&entry->second);
-  const std::uint64_t cost = cost_of(entry->second);
+  const std::uint64_t cost = cost_of(entry->second.metadata);
   source->second.bytes += cost;
   (is_newcomer ? newcomers_bytes_ : known_bytes_) += cost;
 }
 
 /// Leaves a source that has become empty to the caller.
 void MetadataBook::erase(Sources::iterator source, Entries::iterator entry) {
-  const std::uint64_t cost = cost_of(entry->second);
+  const std::uint64_t cost = cost_of(entry->second.metadata);
   source->second.bytes -= cost;
   (entry->second.is_newcomer ? newcomers_bytes_ : known_bytes_) -= cost;
   const auto holders = holders_.find(entry->first);
@@ -67,6 +68,16 @@ void MetadataBook::forget(const OpId& op_id, const Url& source) {
   const auto entry = known->second.entries.find(op_id);
   if (entry != known->second.entries.end()) erase(known, entry);
   if (known->second.entries.empty()) sources_.erase(known);
+}
+
+void MetadataBook::forget(std::span<const OpId> op_ids) {
+  if (empty()) return;
+  for (const OpId& id : op_ids) forget(id);
+}
+
+void MetadataBook::forget(std::span<const OpId> op_ids, const Url& source) {
+  if (empty()) return;
+  for (const OpId& id : op_ids) forget(id, source);
 }
 
 void MetadataBook::forget_source(const Url& source) {
@@ -106,8 +117,8 @@ void MetadataBook::check_invariants() const {
     for (const auto& [op_id, entry] : source.entries) {
       K2_ASSERT(!entry.metadata.empty() && entry.source == &url);
       K2_ASSERT(holders_.at(op_id).at(entry.at) == &entry);
-      (entry.is_newcomer ? newcomers : known) += cost_of(entry);
-      own += cost_of(entry);
+      (entry.is_newcomer ? newcomers : known) += cost_of(entry.metadata);
+      own += cost_of(entry.metadata);
       ++count;
     }
     K2_ASSERT(own == source.bytes);

@@ -137,9 +137,7 @@ void CoreFetch::on_given_up(const FetchGivenUp& gone, std::string_view why) {
 void CoreFetch::on_unserved(std::vector<FetchUnserved> dropped) {
   for (const FetchUnserved& item : dropped) {
     stats_.pairs_dropped_unserved += item.op_ids.size();
-    if (!metadata_.empty()) {
-      for (const OpId& id : item.op_ids) metadata_.forget(id, item.source);
-    }
+    metadata_.forget(item.op_ids, item.source);
     if (unserved_gate_.open(runtime_.now())) {
       log::info(kArea, item.source.to_string() + " was asked repeatedly for " + std::to_string(item.op_ids.size()) +
                            " ops and never sent them; the first is " + item.op_ids.front().to_string() +
@@ -350,7 +348,11 @@ bool CoreFetch::may_be_stored(Arrived& message, std::size_t index) {
     });
     judged = may ? Judged::may_be_stored : Judged::refused;
     if (!may && !message.first_refused) message.first_refused = may.error();
-    if (may && !metadata.empty()) message.metadata.emplace(index, std::move(metadata));
+    if (may && !metadata.empty()) {
+      judged_metadata_ += MetadataBook::cost_of(metadata);
+      message.metadata_cost += MetadataBook::cost_of(metadata);
+      message.metadata.emplace(index, std::move(metadata));
+    }
   }
   return judged == Judged::may_be_stored;
 }
@@ -447,6 +449,7 @@ void CoreFetch::on_answered(Arrived& message) {
         break;
     }
   }
+  judged_metadata_ -= message.metadata_cost;  // it is the writer's now
   descriptions_ = std::move(message.descriptions);
   ids_ = std::move(message.ids);
   writer_.flush();
@@ -471,9 +474,9 @@ std::uint64_t CoreFetch::drop_refused(const Url& peer, const std::vector<OpId>& 
   std::uint64_t pushed = 0;
   for (const OpId& id : op_ids) pushed += core_.has(id, peer) ? 0 : 1;
   core_.on_refused(op_ids, peer, runtime_.now());
-  for (const OpId& id : op_ids) {
-    metadata_.forget(id, peer);
-    if (persists_.has_unwritten(peer)) persists_.take_unwritten(id, peer);
+  metadata_.forget(op_ids, peer);
+  if (persists_.has_unwritten(peer)) {
+    for (const OpId& id : op_ids) persists_.take_unwritten(id, peer);
   }
   forget_later(peer, op_ids);
   return pushed;
@@ -506,9 +509,7 @@ std::vector<CoreFetch::Refused> CoreFetch::take_refused(std::vector<FetchedRun>&
     if (refused.empty()) continue;
     std::erase_if(run.described, [&](const PublishOp& op) { return !held.contains(op.op_id); });
     core_.on_stored(refused, runtime_.now());  // it would refuse them the next time too
-    if (!metadata_.empty()) {
-      for (const OpId& id : refused) metadata_.forget(id);
-    }
+    metadata_.forget(refused);
     forget_later(run.peer, refused);
     out.emplace_back(run.peer, refused.size());
   }
@@ -536,7 +537,7 @@ void CoreFetch::on_store_failed(const std::vector<FetchedRun>& runs, const Error
   if (!orphaned.empty()) {
     log::warn(kArea, std::to_string(orphaned.size()) + " ops that could not be stored have no source left");
   }
-  for (const OpId& id : orphaned) metadata_.forget(id);
+  metadata_.forget(orphaned);
   pump();
   if (!stopped_) tell(&FetchEvents::store_failed, why);
 }
@@ -545,9 +546,7 @@ void CoreFetch::on_stored(std::vector<FetchedRun> runs, const ProcessedOps& resu
   const std::vector<Refused> refused = take_refused(runs, result);
   const std::vector<OpId> op_ids = ids_of(runs);
   core_.on_stored(op_ids, runtime_.now());
-  if (!metadata_.empty()) {
-    for (const OpId& id : op_ids) metadata_.forget(id);
-  }
+  metadata_.forget(op_ids);
   if (filters_ > 0 || resuming_) stored_meanwhile_.insert(op_ids.begin(), op_ids.end());
   for (const auto& run : runs) {
     if (persists_.has_unwritten(run.peer)) {
@@ -638,7 +637,7 @@ void CoreFetch::stop(std::function<void()> done) {
   timer_ = 0;
   unsent_.clear();
   arrived_.clear();
-  arrived_weight_ = 0;
+  arrived_weight_ = judged_metadata_ = 0;
   on_drained_.clear();
   server_.stop();
   on_stopped_.push_back(std::move(done));
@@ -656,7 +655,8 @@ void CoreFetch::check_stopped() {
 void CoreFetch::check_invariants() const {
   core_.check_invariants();
   metadata_.check_invariants();
-  metadata_.for_each([&](const OpId& op_id, const Url& source) { K2_ASSERT(core_.has(op_id, source)); });
+  metadata_.for_each(
+      [&](const OpId& op_id, const Url& source) { K2_ASSERT(filters_ > 0 || core_.has(op_id, source)); });
   const auto counts = core_.counts();
   // Everything that is pending waits for something: for
   // time, an answer, the store, or room in the writer.

@@ -109,7 +109,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::vector<OpId> op_ids;
     Url source;
     Handler<> done;
-    Metadata metadata;
+    std::vector<OpId> described{};  ///< those of which metadata is kept until it is known whether they become pending
     std::size_t piece = 0;
     std::size_t looked_up = 0;
     std::size_t open = 0;
@@ -134,6 +134,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::vector<OpId> ids;
     std::vector<Judged> judged;                       ///< one for each id
     std::unordered_map<std::size_t, Bytes> metadata;  ///< with which ops were judged, by index; left out if empty
+    std::uint64_t metadata_cost = 0;                  ///< of these
     std::optional<Error> first_refused;               ///< the reason for the first that the policy does not take
   };
   /// The weight that is handled in one go; about half a millisecond.
@@ -182,7 +183,9 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void count_newcomers();
   void offer(std::vector<OpId> op_ids, Metadata metadata, const Url& peer, Handler<> done);
   void request(std::vector<OpId> op_ids, Metadata metadata, const Url& source, Handler<> done);
-  void keep_metadata(const OpId& op_id, const Url& source, const Bytes& metadata);
+  bool keep_metadata(const OpId& op_id, const Url& source, const Bytes& metadata);
+  /// Forgets what is kept of ops that have not become pending.
+  void forget_metadata(Adding& adding);
   void look_up(const std::shared_ptr<Adding>& adding);
   void on_looked_up(const std::shared_ptr<Adding>& adding, Result<std::vector<OpId>> result);
   Result<void> add(Adding& adding, std::vector<OpId>& op_ids);
@@ -234,7 +237,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   Subscribers<FetchEvents> listeners_;
   std::function<bool(const Url& peer)> offer_wanted_;
   FetchCore core_;
-  MetadataBook metadata_;  ///< of pairs that are pending in the core
+  MetadataBook metadata_;  ///< of pairs that are pending in the core, or being looked up
   /// When each peer that owes an answer, and is connected, was asked.
   std::unordered_map<Url, Time> asked_at_;
   FetchWriter writer_;
@@ -254,6 +257,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
 
   std::deque<Arrived> arrived_;  ///< in the order of arrival
   std::uint64_t arrived_weight_ = 0;
+  std::uint64_t judged_metadata_ = 0;           ///< the cost of what was judged and is not the writer's yet
   std::unordered_map<Url, Incoming> incoming_;  ///< connected peers that are sources, or were
   std::uint64_t partial_bytes_ = 0;             ///< of all of them
   /// The number of ops that sources sent without being asked for them, or that do not parse; for the first kMostBlamed

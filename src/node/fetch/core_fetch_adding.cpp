@@ -97,8 +97,18 @@ void CoreFetch::request_published_ops(std::vector<PublishOp> ops, const Url& pee
   offer(std::move(op_ids), std::move(metadata), peer, std::move(done));
 }
 
-void CoreFetch::keep_metadata(const OpId& op_id, const Url& source, const Bytes& metadata) {
-  if (!metadata_.keep(op_id, source, metadata, !budget_->is_known(source))) ++stats_.metadata_dropped;
+/// False: there is no room.
+bool CoreFetch::keep_metadata(const OpId& op_id, const Url& source, const Bytes& metadata) {
+  metadata_.set_outside(judged_metadata_ + writer_.metadata_cost());
+  if (metadata_.keep(op_id, source, metadata, !budget_->is_known(source))) return true;
+  ++stats_.metadata_dropped;
+  return false;
+}
+
+void CoreFetch::forget_metadata(Adding& adding) {
+  for (const OpId& id : std::exchange(adding.described, {})) {
+    if (!core_.has(id, adding.source)) metadata_.forget(id, adding.source);
+  }
 }
 
 void CoreFetch::offer(std::vector<OpId> op_ids, Metadata metadata, const Url& peer, Handler<> done) {
@@ -174,7 +184,10 @@ void CoreFetch::request(std::vector<OpId> op_ids, Metadata metadata, const Url& 
     return finish(make_error(Errc::overloaded, std::to_string(core_.pending_pairs()) + " requests are pending"));
   }
   adding_ += count;
-  auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done), std::move(metadata)});
+  auto adding = std::make_shared<Adding>(Adding{std::move(op_ids), source, std::move(done)});
+  for (const auto& [id, about] : metadata) {
+    if (!core_.has(id, source) && keep_metadata(id, source, about)) adding->described.push_back(id);
+  }
   adding->any_known = any_known;
   adding->failures = persists_.failures();
   // Where the bound might refuse the list, that is decided for the whole list at once.
@@ -215,6 +228,7 @@ void CoreFetch::on_looked_up(const std::shared_ptr<Adding>& adding, Result<std::
   const std::size_t left = adding->op_ids.size() - adding->looked_up;
   if (ok && left > 0) return look_up(adding);
   adding_ -= left;
+  forget_metadata(*adding);
   adding->op_ids.resize(adding->open);
   if (ok && keep_pending_ && adding->open > 0) return persist(adding);
   on_added(adding, ok);
@@ -229,14 +243,6 @@ Result<void> CoreFetch::add(Adding& adding, std::vector<OpId>& op_ids) {
   const auto added = core_.add(op_ids, adding.source, runtime_.now(), keep_pending_ ? &fresh : nullptr);
   if (added.refused > 0) {
     return make_error(Errc::overloaded, "too many requests to " + adding.source.to_string() + " are pending");
-  }
-  if (!adding.metadata.empty()) {
-    for (const OpId& id : op_ids) {
-      const auto about = adding.metadata.find(id);
-      if (about != adding.metadata.end() && core_.has(id, adding.source)) {
-        keep_metadata(id, adding.source, about->second);
-      }
-    }
   }
   pump_soon();
   if (!keep_pending_) return {};
@@ -305,8 +311,16 @@ void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
   if (replaced.refused > 0) {
     log::warn(kArea, "too many open requests to " + new_url.to_string() + "; those to its old url are not moved");
   }
-  if (!replaced.known || replaced.refused > 0) return;
+  if (replaced.refused > 0) {
+    // What is being looked up will be pending at the new url.
+    std::vector<OpId> left;
+    metadata_.for_each([&](const OpId& id, const Url& source) {
+      if (source == old_url && !core_.has(id, source)) left.push_back(id);
+    });
+    return metadata_.forget(left, old_url);
+  }
   metadata_.move_source(old_url, new_url);
+  if (!replaced.known) return;
   std::erase_if(unsent_, [&](const Unsent& item) { return item.source == old_url; });
   if (keep_pending_) persist_replaced(std::move(replaced.moved), old_url, new_url);
   pump();

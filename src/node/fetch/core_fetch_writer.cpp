@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/fetch/metadata_book.hpp"
+
 namespace kitsune2 {
 namespace {
 
@@ -46,6 +48,8 @@ bool FetchWriter::add(bool asked, OpDescription description, Bytes op, Bytes met
   run.ops.push_back({description.created_at, description.op_id});
   run.bytes += size;
   if (!metadata.empty()) {
+    batch.metadata_cost += MetadataBook::cost_of(metadata);
+    metadata_cost_ += MetadataBook::cost_of(metadata);
     run.described.push_back({description.op_id, metadata});
     batch.metadata.emplace_back(batch.ops.size(), std::move(metadata));
   }
@@ -62,13 +66,14 @@ void FetchWriter::flush() {
     ++under_way_;
     // Through a shared pointer, because a Handler is copied and the runs should not be.
     auto runs = std::make_shared<std::vector<FetchedRun>>(std::move(batch.runs));
-    auto done =
-        lifetime_.guard([this, runs, bytes = batch.bytes, begun = runtime_.now()](const Result<ProcessedOps>& result) {
-          --under_way_;
-          bytes_ -= bytes;
-          flush();
-          done_(std::move(*runs), result, runtime_.now() - begun);
-        });
+    auto done = lifetime_.guard([this, runs, bytes = batch.bytes, metadata_cost = batch.metadata_cost,
+                                 begun = runtime_.now()](const Result<ProcessedOps>& result) {
+      --under_way_;
+      bytes_ -= bytes;
+      metadata_cost_ -= metadata_cost;
+      flush();
+      done_(std::move(*runs), result, runtime_.now() - begun);
+    });
     if (batch.metadata.empty()) {
       store_->store_described_ops(std::move(batch.ops), std::move(done));
       continue;

@@ -54,6 +54,8 @@ class FetchWriter {
   bool is_behind() const { return bytes_ >= kBehindBytes; }
   /// Payload bytes that were not written yet.
   std::uint64_t bytes() const { return bytes_; }
+  /// What the metadata of these costs, as MetadataBook counts it.
+  std::uint64_t metadata_cost() const { return metadata_cost_; }
   std::size_t writes_under_way() const { return under_way_; }
   bool is_idle() const { return under_way_ == 0 && waiting_.empty(); }
 
@@ -63,6 +65,7 @@ class FetchWriter {
     std::vector<std::pair<std::size_t, Bytes>> metadata;  ///< of some of them, by index
     std::vector<FetchedRun> runs;
     std::uint64_t bytes = 0;
+    std::uint64_t metadata_cost = 0;
   };
 
   Runtime& runtime_;
@@ -74,6 +77,7 @@ class FetchWriter {
   bool needs_room_ = false;   ///< for those, in the batch that has begun
   bool may_join_ = false;     ///< the last run of the last batch is of the same peer
   std::uint64_t bytes_ = 0;
+  std::uint64_t metadata_cost_ = 0;
   std::size_t under_way_ = 0;
   Lifetime lifetime_;
 };

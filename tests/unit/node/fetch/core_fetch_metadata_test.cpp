@@ -250,6 +250,54 @@ TEST_F(CoreFetchMetadata, WhatThereIsNoRoomForIsDroppedAndItsOpIsFetched) {
   EXPECT_EQ(bob.store->described().size(), 3U) << "a quarter of a fifth of 64 MiB";
 }
 
+TEST_F(CoreFetchMetadata, WhatIsBeingLookedUpCounts) {
+  Node bob(bench, "bob");
+  Probe alice(bench, "alice");
+  const auto ops = bench.ops(1, 30);
+  bob.hold({ops.begin(), ops.begin() + 10});
+  bench.world.run_for(1s);
+  bob.store->delay_reads(1s);
+  const Bytes about(std::string(1U << 20, 'm'));
+  std::size_t handled = 0;
+  for (const auto& op : ops) {
+    bob.fetch->request_published_ops({{op.op_id, about}}, alice.url,
+                                     [&](const Result<void>& r) { handled += r ? 1 : 0; });
+  }
+  EXPECT_EQ(bob.fetch->stats().metadata_dropped, 27U) << "a quarter of a fifth of 64 MiB is kept";
+  ASSERT_TRUE(bench.world.run_until([&] { return handled == 30; }, 1min));
+  bob.check();
+  // Those that were kept are held already, so there is room again.
+  ASSERT_TRUE(publish(bob, {{ops[20].op_id, about}}, alice.url));
+  EXPECT_EQ(bob.fetch->stats().metadata_dropped, 27U);
+  bob.check();
+}
+
+TEST_F(CoreFetchMetadata, WhatIsBeingStoredCountsWhateverBecomesOfItsSource) {
+  Node bob(bench, "bob", {.persist_pending = false});
+  bob.store->hold_writes();
+  const Bytes about(std::string(1U << 20, 'm'));
+  std::deque<Probe> peers;
+  // Each has its part of the room, sends the ops, and is removed before they are stored.
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    Probe& peer = peers.emplace_back(bench, "peer" + std::to_string(i));
+    const auto ops = bench.ops(1 + 3 * i, 3);
+    peer.serve(ops);
+    std::vector<PublishOp> published;
+    for (const auto& op : ops) published.push_back({op.op_id, about});
+    ASSERT_TRUE(publish(bob, published, peer.url));
+    bench.world.run_for(1s);
+    bob.fetch->remove_source(peer.url);
+    bob.check();
+  }
+  EXPECT_EQ(bob.fetch->stats().metadata_dropped, 120U - 63U);
+  bob.store->release();
+  bench.world.run_for(1s);
+  EXPECT_EQ(bob.store->described().size(), 63U);
+  ASSERT_TRUE(publish(bob, {{bench.ops(1'000, 1)[0].op_id, about}}, peers[0].url));
+  EXPECT_EQ(bob.fetch->stats().metadata_dropped, 120U - 63U) << "there is room again";
+  bob.check();
+}
+
 // Whatever happens to requests, nothing is kept of what is not pending: check() compares both.
 TEST_F(CoreFetchMetadata, IsForgottenWithItsRequest) {
   for (unsigned seed = 1; seed <= 20; ++seed) {
