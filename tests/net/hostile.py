@@ -8,6 +8,7 @@ from k2net import *
 
 PEER = os.environ.get("K2_HOSTILE_PEER", os.path.join(ROOT, "build/release/tests/net/hostile_peer"))
 OPS, SIZE = 20_000, 1024
+SPACE = "hostile"  # that of hostile_peer.cpp
 SMALL = 300_000 if FULL else 50_000  # further ops of 80 B, for gossip to list
 # Seconds without and with an attack. Where time is short, a whole run can be given shorter ones.
 QUIET, LOUD = map(float, os.environ.get("K2_HOSTILE_SECONDS", "6 20" if FULL else "1.5 3").split())
@@ -301,6 +302,10 @@ ATTACKS = [
     Kind("GET of a bootstrap list, 100 connections", "http-get", 100, relays="own"),
     Kind("PUT of an info with a wrong signature, 100 connections", "http-put", 100, relays="own"),
     Kind("one key in 12,000 bootstrap spaces, 1 connection", "fill-bootstrap", 1, relays="own"),
+    Kind("512 keys in a known bootstrap space, 1 connection", "fill-space", 1, relays="own"),
+    Kind("handshakes begun again and again, 16 peers", "begin-again", 16),
+    Kind("notify messages without end, 16 peers", "notify", 16),
+    Kind("messages between clients that read nothing, 160 clients", "relay-queues", 160, relays="own"),
     Kind("WebSocket pings, 100 connections", "ws-ping", 100, relays="own"),
     Kind("WebSocket pongs, 100 connections", "ws-pong", 100, relays="own"),
     Kind("empty fragments, 100 connections", "ws-empty", 100, relays="own"),
@@ -402,7 +407,10 @@ def run(world, start, relay):
         cpu = (cpu_seconds(pid) - start_cpu) / seconds
         attackers_cpu = (cpu_seconds(attacker_pid()) - attackers_cpu) / seconds if attacker_pid() else 0
         if "bootstrap" in name:
+            # A new space, and one that the attack is about.
             can_announce(info["relay"], f"a space after {len(rows)} attacks")
+            if "known" in name:
+                can_announce(info["relay"], SPACE)
         peak, disk = memory_mib(pid, "VmHWM"), folder_mib(folder) - base_disk
         written = (written_mib(pid) - start_written) / seconds
         seen = stop()

@@ -115,6 +115,22 @@ class Raw {
     tally_.bytes += bytes.size();
   }
 
+  /// Begins the handshake again on the open connection.
+  void begin_again() {
+    runtime_.random_bytes(nonce_);
+    say("hreq" + std::string(as_text(nonce_)));
+    tally_.messages += 1;
+  }
+  /// Sends `body` to another client of the relay. False: nothing more leaves now.
+  bool pass(const tx5::NodeId& to, ByteView body) {
+    if (!client_ || !client_->is_ready() || !socket_->send(sbd::encode_forward(to, body))) return false;
+    tally_.messages += 1;
+    tally_.bytes += body.size();
+    return true;
+  }
+  /// Its key at the relay.
+  tx5::NodeId id() const { return key_->id(); }
+
   /// What to send once the connection is open.
   std::function<void(Raw&)> on_open;
   bool is_open() const { return open_; }
@@ -260,7 +276,9 @@ class Tx5Attack final : public Attack {
         ids_(all_ids(plan_.ops, plan_.size)),
         session_(Bytes::copy_of("session of nobody")) {}
   void start() override {
-    if (plan_.kind == "permits" || plan_.kind == "no-permits" || plan_.kind == "deaf") return raw_peer();
+    for (const char* kind : {"permits", "no-permits", "deaf", "begin-again", "relay-queues"}) {
+      if (plan_.kind == kind) return raw_peer();
+    }
     sender();
     for (const char* kind : {"initiate", "bad-infos", "differ", "outside"}) {
       if (plan_.kind == kind) renew();
@@ -297,16 +315,17 @@ class Tx5Attack final : public Attack {
   void raw_peer() {
     if (raw_.size() == plan_.peers) {
       if (plan_.kind == "deaf") ask_deaf();
+      if (plan_.kind == "begin-again") begin_again();
+      if (plan_.kind == "relay-queues") fill_queues();
       return;
     }
     raw_.push_back(std::make_unique<Raw>(runtime_, *ws_, plan_.relay, plan_.victim, tally_));
     raw_.back()->on_open = [this](Raw& raw) {
       opened_ += 1;
-      if (plan_.kind == "deaf") return;
       if (plan_.kind == "permits") {
         raw.frame(tx5::FrameType::permit_request, 64U << 20);
         tally_.messages += 1;
-      } else {
+      } else if (plan_.kind == "no-permits") {
         // Requests as many ops as one frame can name, and never grants the permits for the answers.
         const std::size_t count = std::min<std::size_t>(ids_.size(), 400);
         raw.message(wire::whole_fetch_request(plan_.space, std::span(ids_).first(count)));
@@ -329,6 +348,28 @@ class Tx5Attack final : public Attack {
       }
     }
     runtime_.schedule_after(20ms, [this] { ask_deaf(); });
+  }
+
+  void begin_again() {
+    for (const auto& raw : raw_) {
+      for (int i = 0; i < 8 && raw->is_open(); ++i) raw->begin_again();
+    }
+    runtime_.schedule_after(2ms, [this] { begin_again(); });
+  }
+  /// Once all are connected, none of them reads any more, and each sends to the next one as much as the relay takes.
+  void fill_queues() {
+    if (opened_ < raw_.size() && waited_++ < 500) {
+      runtime_.schedule_after(20ms, [this] { fill_queues(); });
+      return;
+    }
+    stop_reading();
+    const std::string body(19'000, 'q');
+    for (std::size_t i = 0; i < raw_.size(); ++i) {
+      const auto to = raw_[(i + 1) % raw_.size()]->id();
+      while (raw_[i]->pass(to, as_bytes(body))) {
+      }
+    }
+    runtime_.schedule_after(20ms, [this] { fill_queues(); });
   }
 
   /// Publishes a million ids in each message, for ever. Those that have left are counted. A message that could not be
@@ -448,6 +489,8 @@ class Tx5Attack final : public Attack {
           return wire::whole_fetch_request(plan_.space, std::span(ids_).subspan(first, 1));
         });
       }
+    } else if (kind == "notify") {
+      for (int i = 0; i < 16; ++i) s.repeat([this] { return wire::encode_notify(plan_.space, as_bytes("hello")); });
     } else if (kind == "amplify") {
       for (int i = 0; i < 64; ++i) s.repeat([this] { return wire::whole_fetch_request(plan_.space, ids_); });
     } else if (kind == "bad-ids") {

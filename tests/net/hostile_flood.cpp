@@ -43,7 +43,7 @@ class Flood final : public Attack {
     if (thread_.joinable()) thread_.join();
   }
   static bool knows(const std::string& kind) {
-    return kind.starts_with("http-") || kind.starts_with("ws-") || kind == "fill-bootstrap";
+    return kind.starts_with("http-") || kind.starts_with("ws-") || kind.starts_with("fill-");
   }
   void start() override {
     const std::string place = plan_.relay.substr(plan_.relay.find("//") + 2);
@@ -91,6 +91,14 @@ class Flood final : public Attack {
         builder.space = SpaceId::from_text("space " + std::to_string(i));
         const auto info = builder.sign(*agent);
         bodies_.push_back(put(builder.space, *info, std::string(info->encode())));
+      }
+    } else if (plan_.kind == "fill-space") {
+      // Many agents, in a space that the server knows.
+      builder.lifetime = 29min;
+      for (std::uint64_t i = 0; i < 512; ++i) {
+        const auto fresh = testing::make_agent(4'000'000 + i);
+        const auto info = builder.sign(*fresh);
+        bodies_.push_back(put(plan_.space, *info, std::string(info->encode())));
       }
     } else {
       ws_ = true;
