@@ -17,6 +17,7 @@ namespace kitsune2 {
 /// Counters since start. Monotonic.
 struct GossipStats {
   std::uint64_t initiated = 0, accepted = 0, completed = 0;  ///< rounds
+  std::uint64_t discs_compared = 0, rings_compared = 0;      ///< rounds that found a difference there
   std::uint64_t busy_sent = 0, busy_received = 0;
   std::uint64_t too_soon = 0, timeouts = 0, peer_errors = 0, local_errors = 0;
   std::uint64_t ops_named = 0, ops_learned = 0;        ///< ids sent to peers; ids received (including known ones)

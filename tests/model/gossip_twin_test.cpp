@@ -1,11 +1,12 @@
-// The book of rounds, the rounds, the turns of disc and rings, the queue of reads and the storage arcs of gossip
-// against their naive twins, under random commands.
+// The book of rounds, the rounds, the turns of disc and rings, what is put off, the queue of reads and the storage arcs
+// of gossip against their naive twins, under random commands.
 #include <gtest/gtest.h>
 
 #include <set>
 
 #include "model/arc_growth_twin.hpp"
 #include "model/comparison_turns_twin.hpp"
+#include "model/put_offs_twin.hpp"
 #include "model/read_queue_twin.hpp"
 #include "model/round_book_twin.hpp"
 #include "model/rounds_twin.hpp"
@@ -83,6 +84,16 @@ TEST(GossipTwin, DiscAndRingsTakeTheSameTurnsAfterEveryCommand) {
   }
   EXPECT_GT(coverage.rings, 10'000U);
   EXPECT_GT(coverage.discs, 10'000U);
+}
+
+TEST(GossipTwin, TheSameComparisonsArePutOff) {
+  PutOffsTwinRun::Coverage coverage;
+  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+    const auto commands = random_commands(seed, 1'000);
+    ASSERT_NO_THROW(PutOffsTwinRun(commands, &coverage).run()) << "seed " << seed;
+  }
+  EXPECT_GT(coverage.put_off, 10'000U);
+  EXPECT_GT(coverage.due, 1'000U);
 }
 
 TEST(GossipTwin, StorageArcsGrowAlikeAfterEveryCommand) {

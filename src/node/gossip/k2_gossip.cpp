@@ -248,10 +248,7 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
   if (round == nullptr || round->in<gossip::Accepting>() == nullptr) return;
   const Timestamp asked = asks_since(peer, bookmark_for(peer, round->common));
   const auto* model = round->common.empty() ? nullptr : dht_->model();
-  // More to name, of which nothing was: the allowance for newcomers is used up, which must not keep this one from
-  // comparing.
-  const bool is_being_named = named.more && !named.ids.empty();
-  const bool compare = model != nullptr && !is_being_named && may_compare(peer, false);
+  const bool compare = model != nullptr && !is_put_off(peer, named) && may_compare(peer, false);
   round = rounds_.accepted(peer, session, asked, compare);
   wire::GossipAccept m;
   m.session_id = session;
@@ -483,7 +480,8 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   const auto* begun = rounds_.find(peer, m.session_id);
   const auto* stage = begun == nullptr ? nullptr : begun->in<gossip::Initiated>();
   const bool was_named_all = stage != nullptr && stage->asked_since == Timestamp{0} && !m.new_ops.empty();
-  const bool compare = m.snapshot && !m.more_ops && stage != nullptr && may_compare(peer, was_named_all);
+  // With a snapshot it wants to compare, whatever it has left to name. O2, O3
+  const bool compare = m.snapshot && stage != nullptr && may_compare(peer, was_named_all && !m.more_ops);
   const auto action = rounds_.on(peer, said, compare ? dht_->model() : nullptr);
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) return peer_error(peer, fault->what);
   const auto& go_on = std::get<gossip::AnswerAccept>(action);
@@ -521,19 +519,22 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
 
 void K2Gossip::answer_accept(const Url& peer, const Bytes& session, wire::AcceptResponse response, const Answer& answer,
                              bool disc_differs, NewOps named) {
-  auto* round = stopped_ ? nullptr : rounds_.on_answer(peer, session, !named.more);
+  if (stopped_ || rounds_.find(peer, session) == nullptr) return;
+  const bool puts_off = !std::holds_alternative<gossip::AnswerAccept::NoDiff>(answer) && is_put_off(peer, named);
+  auto* round = rounds_.on_answer(peer, session, !puts_off);
   if (round == nullptr) return;
   on_told(*round, named);
   response.new_ops = std::move(named.ids);
   response.updated_new_since = named.next;
   stats_.agents_given += response.provided_agents.size();
   wire::GossipMessage message;
-  if (named.more && !std::holds_alternative<gossip::AnswerAccept::NoDiff>(answer)) {
-    // It lacks what we did not name yet. G6
+  if (puts_off) {
     message = wire::GossipNoDiff{session, std::move(response), true, true};
   } else if (const auto* disc = std::get_if<dht::DiscSectorsSnapshot>(&answer)) {
+    stats_.discs_compared += 1;
     message = wire::GossipDiscSectorsDiff{session, std::move(response), to_wire(*disc)};
   } else if (const auto* rings = std::get_if<dht::RingSectorDetailsSnapshot>(&answer)) {
+    stats_.rings_compared += 1;
     message = wire::GossipRingSectorDetailsDiff{session, std::move(response), to_wire(*rings), disc_differs};
   } else {
     const bool cannot_compare = std::get<gossip::AnswerAccept::NoDiff>(answer).cannot_compare;
@@ -677,6 +678,10 @@ std::optional<gossip::Bookmark> K2Gossip::bookmark_for(const Url& peer, const Se
   return bookmark;
 }
 
+bool K2Gossip::is_put_off(const Url& peer, const NewOps& named) {
+  return put_offs_.on_list(peer, {named.ids.size(), named.more, named.is_by_allowance});
+}
+
 /// To be called before the book hears of this round.
 NewOpsWish K2Gossip::wish_of(gossip::Round& round, Timestamp since, std::uint32_t most_bytes, bool ours) const {
   NewOpsWish out;
@@ -684,7 +689,12 @@ NewOpsWish K2Gossip::wish_of(gossip::Round& round, Timestamp since, std::uint32_
   out.since = since;
   out.most_bytes = config().max_request_gossip_op_bytes;
   out.limit = std::min(out.most_bytes, most_bytes);
+  out.most_ids = NewOpsReader::kMostIds;
   round.most_bytes = round.bytes_left = out.limit;
+  if (put_offs_.is_due(round.peer)) {
+    out.limit = (out.limit + 1) / 2;
+    out.most_ids /= 2;
+  }
   out.agents = round.their_agents;
   out.we_started = round.is_ours;
   out.ours = ours;

@@ -15,6 +15,7 @@
 #include "core/dht/sector_set.hpp"
 #include "core/gossip/arc_growth.hpp"
 #include "core/gossip/faults.hpp"
+#include "core/gossip/put_offs.hpp"
 #include "core/gossip/round.hpp"
 #include "core/gossip/round_book.hpp"
 #include "core/peers/info_rates.hpp"
@@ -29,8 +30,9 @@ namespace kitsune2 {
 
 /// The rounds of one space with its peers.
 ///
-/// *Rules*: those of `gossip::Rounds` (R), `gossip::RoundBook` (D), `gossip::Bookmark` (K), `gossip::Faults` (F) and
-/// `gossip::ArcGrowth` (A). What a round names is read by `NewOpsReader` (Q, N, P). In addition:
+/// *Rules*: those of `gossip::Rounds` (R), `gossip::RoundBook` (D), `gossip::Bookmark` (K), `gossip::Faults` (F),
+/// `gossip::PutOffs` (O) and `gossip::ArcGrowth` (A). What a round names is read by `NewOpsReader` (Q, N, P). In
+/// addition:
 ///  G1  The bookmark of a peer is forgotten when some of the ops that it named are dropped without being fetched.
 ///  G2  After a round that was cut short, the next one waits until less than half of what a round can name is pending.
 ///      So a long history is named as fast as it is fetched, and the memory for what is named stays small.
@@ -44,8 +46,8 @@ namespace kitsune2 {
 ///      pending then has been fetched, if any of it was new. Rationale: after a difference in the disc the rings have
 ///      not been compared yet, and a list may have been cut off.
 ///  G6  While much is pending, two comparisons with one peer are at least `min_initiate_interval` apart, and no
-///      comparison follows when a peer has named everything that it holds, or a part that a limit cut off. Rationale:
-///      what is on its way would be found lacking, and be named once more.
+///      comparison follows when a peer has named everything that it holds. Rationale: what is on its way would be found
+///      lacking, and be named once more.
 ///  G7  Agent infos are examined at the rates of InfoRates. What is over them comes with a later round.
 ///  G8  While an agent of ours does not store all of its target yet, a round with a peer of ours that should have
 ///      compared and did not is followed by another one, as in G5, but not before `initial_initiate_interval`.
@@ -103,6 +105,8 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   template <class Snapshot>
   bool take_snapshot(const Url& peer, const Result<Snapshot>& snapshot, std::size_t hashes);
   bool may_compare(const Url& peer, bool was_named_all);
+  /// Whether the round compares nothing, because of what it names to `peer`. O1
+  bool is_put_off(const Url& peer, const NewOps& named);
   void take_ids(const Url& peer, gossip::Round& round, const std::vector<Bytes>& ids);
   void name_ids(const Url& peer, gossip::Round& round, gossip::NameIds what);
   void on_ids_read(const Url& peer, const Bytes& session, const decltype(gossip::NameIds::snapshot)& snapshot,
@@ -192,6 +196,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::unordered_map<Url, InSync> in_sync_with_;       ///< for the summary only
   static constexpr std::size_t kMostCompared = 4'096;  ///< peers in each of the next three
   std::unordered_map<Url, Time> compared_at_;          ///< G6
+  gossip::PutOffs put_offs_;
   /// Where to go on with those that were asked for recent ops only, while no comparison has followed yet. K4
   std::unordered_map<Url, Timestamp> uncompared_;
   static constexpr std::uint64_t kTries = 2;             ///< K4

@@ -67,6 +67,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipDiscSectorsDiff& m) {
     if (auto* end = std::get_if<gossip::Finish>(&action)) return finish(peer, *end, answer, false);
     return peer_error(peer, std::get<gossip::Fault>(action).what);
   }
+  stats_.discs_compared += 1;
   auto& round = *rounds_.find(peer, m.session_id);
   take_agents(peer, answer.provided_agents, round.infos_asked);
   on_compared(peer);
@@ -96,6 +97,7 @@ void K2Gossip::on(const Url& peer, const wire::GossipRingSectorDetailsDiff& m) {
     if (auto* end = std::get_if<gossip::Finish>(&action)) return finish(peer, *end, answer, false);
     return peer_error(peer, std::get<gossip::Fault>(action).what);
   }
+  stats_.rings_compared += 1;
   on_in_sync(peer, name->in_sync);
   auto& round = *rounds_.find(peer, m.session_id);
   take_agents(peer, answer.provided_agents, round.infos_asked);

@@ -17,16 +17,16 @@ void NewOpsReader::read(const NewOpsWish& wish, std::function<bool()> is_wanted,
   if (wish.starts_over) return name_again(asker, wish, std::move(done));
   const auto place = wish.ours ? std::nullopt : newcomers_.place(wish.agents, wish.common);
   if (place && *place < wish.since) return name_history(asker, wish, *place, std::move(done));
-  query(asker, {wish.common, wish.since, wish.limit, kMostIds}, [place, done = std::move(done)](NewOps named) {
+  query(asker, {wish.common, wish.since, wish.limit, wish.most_ids}, [place, done = std::move(done)](NewOps named) {
     if (place) named.history_to = std::max(*place, named.next);
     done(std::move(named));
   });
 }
 
-void NewOpsReader::name_nothing(Timestamp next, bool more, Done done) {
+void NewOpsReader::name_nothing(Timestamp next, bool is_by_allowance, Done done) {
   NewOps none;
   none.next = next;
-  none.more = more;
+  none.more = none.is_by_allowance = is_by_allowance;
   runtime_.post([done = std::move(done), none] { done(none); });
 }
 
@@ -34,9 +34,12 @@ void NewOpsReader::name_nothing(Timestamp next, bool more, Done done) {
 void NewOpsReader::name_again(const AskerPtr& asker, const NewOpsWish& wish, Done done) {
   const auto room = newcomers_.room(runtime_.now(), wish.most_bytes);
   if (room.ids == 0 || room.bytes == 0) return name_nothing(wish.since, true, std::move(done));
-  const Query piece{wish.common, wish.since, std::min(wish.limit, room.bytes), room.ids};
-  query(asker, piece, [weak = weak_from_this(), done = std::move(done)](NewOps named) {
+  const Query piece{wish.common, wish.since, std::min(wish.limit, room.bytes),
+                    std::min<std::size_t>(wish.most_ids, room.ids)};
+  const bool is_short = piece.limit < wish.limit || piece.most_ids < wish.most_ids;
+  query(asker, piece, [weak = weak_from_this(), is_short, done = std::move(done)](NewOps named) {
     if (auto self = weak.lock()) self->newcomers_.spend(named.ids.size(), named.bytes);
+    named.is_by_allowance = named.more && is_short;
     done(std::move(named));
   });
 }
@@ -48,19 +51,23 @@ void NewOpsReader::name_history(const AskerPtr& asker, const NewOpsWish& wish, T
   };
   const auto room = newcomers_.room(runtime_.now(), wish.most_bytes);
   if (room.ids == 0 || room.bytes == 0) return name_nothing(from, true, with_recent);
-  const Query piece{wish.common, from, std::min(wish.limit, room.bytes), room.ids};
+  const Query piece{wish.common, from, std::min(wish.limit, room.bytes),
+                    std::min<std::size_t>(wish.most_ids, room.ids)};
   const bool is_full = room.bytes >= wish.most_bytes / 2;
-  query(asker, piece, [weak = weak_from_this(), asker, piece, limit = wish.limit, is_full, with_recent](NewOps old) {
-    auto self = weak.lock();
-    if (!self) return;
-    // An op of more than half of what there can be: it may have all of it.
-    if (old.ids.empty() && old.more && !old.failed && is_full && limit > piece.limit) {
-      auto whole = piece;
-      whole.limit = limit;
-      return self->query(asker, whole, with_recent);
-    }
-    with_recent(std::move(old));
-  });
+  const bool is_short = piece.limit < wish.limit || piece.most_ids < wish.most_ids;
+  query(asker, piece,
+        [weak = weak_from_this(), asker, piece, limit = wish.limit, is_full, is_short, with_recent](NewOps old) {
+          auto self = weak.lock();
+          if (!self) return;
+          old.is_by_allowance = old.more && is_short;
+          // An op of more than half of what there can be: it may have all of it.
+          if (old.ids.empty() && old.more && !old.failed && is_full && limit > piece.limit) {
+            auto whole = piece;
+            whole.limit = limit;
+            return self->query(asker, whole, with_recent);
+          }
+          with_recent(std::move(old));
+        });
 }
 
 void NewOpsReader::name_recent_too(const AskerPtr& asker, const NewOpsWish& wish, NewOps old, const Done& done) {
@@ -69,7 +76,7 @@ void NewOpsReader::name_recent_too(const AskerPtr& asker, const NewOpsWish& wish
   // All of it, or so much that it includes what was asked for.
   if (!old.more || old.next > wish.since) return done(std::move(old));
   const Query rest{wish.common, wish.since, wish.limit - std::min<std::uint64_t>(wish.limit, old.bytes),
-                   kMostIds - std::min(kMostIds, old.ids.size())};
+                   wish.most_ids - std::min(wish.most_ids, old.ids.size())};
   query(asker, rest, [old = std::move(old), done](NewOps recent) {
     recent.history_to = old.history_to;
     recent.bytes += old.bytes;

@@ -28,6 +28,7 @@ struct NewOps {
   Timestamp next;                            ///< the time from which on the next ids are to be read
   bool more = false;                         ///< a limit has cut the list off
   bool failed = false;                       ///< the store could not be read
+  bool is_by_allowance = false;              ///< what has cut it off is the allowance of newcomers
   Duration took{};                           ///< how long the last read took at the store
   std::optional<Timestamp> history_to = {};  ///< a newcomer has been named everything stored before this
 };
@@ -37,6 +38,7 @@ struct NewOpsWish {
   SectorSet common;
   Timestamp since;
   std::uint32_t limit = 0;       ///< the most payload bytes
+  std::size_t most_ids = 0;      ///< and ids
   std::uint32_t most_bytes = 0;  ///< the most for any round, and for all newcomers in a minute
   std::vector<AgentId> agents;
   bool we_started = false;   ///< the round
@@ -140,7 +142,7 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   void name_history(const AskerPtr& asker, const NewOpsWish& wish, Timestamp from, Done done);
   void name_recent_too(const AskerPtr& asker, const NewOpsWish& wish, NewOps old, const Done& done);
   /// Names nothing, and leaves the bookmark where it is. Otherwise what is left out now would never be named.
-  void name_nothing(Timestamp next, bool more, Done done);
+  void name_nothing(Timestamp next, bool is_by_allowance, Done done);
 
   void go_on_listing(const ListingPtr& listing);
   void on_listed(const ListingPtr& listing, const Result<OpPage>& page);

@@ -101,6 +101,9 @@ TEST_F(RoundsTest, TheLargerTieBreakerCounts) {
   ASSERT_TRUE(std::holds_alternative<MayAccept>(lost));
   EXPECT_TRUE(std::get<MayAccept>(lost).tie_lost);
   EXPECT_EQ(rounds.ours(), 0U);
+  start("a", "two", 5);
+  EXPECT_TRUE(std::holds_alternative<MayAccept>(rounds.on(url("a"), InitiateSaid{session("y"), 5}, 10)))
+      << "with the same number both give up their own";
 }
 
 TEST_F(RoundsTest, InitiateDuringARoundIsAFaultAndMoreThanAllowedAreBusy) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <set>
 
+#include "core/dht/dht_model.hpp"
+#include "node/gossip/snapshots.hpp"
 #include "unit/node/gossip/gossip_harness.hpp"
 
 namespace kitsune2::node_test {
@@ -397,6 +399,72 @@ TEST(OurPeers, RepeatedRequestsComeFromTheAllowanceOfNewcomers) {
   }
   EXPECT_LE(named, 80U + 100U);
   EXPECT_GE(named, 80U + 50U);
+}
+
+/// O2. Others may use up the allowance as often as they like.
+TEST(OurPeers, AnAllowanceThatIsUsedUpPutsOffNoComparisonThatTheyBegin) {
+  WithPeer<> both([](K2GossipConfig& c) { c.max_request_gossip_op_bytes = 10'000; });
+  auto& [net, node, peer] = both;
+  node.add_ops(1, 80, 100);
+  for (int i = 0; i < 8; ++i) {
+    auto m = initiate("s" + std::to_string(i));
+    m.abilities = wire::kQuickRounds;
+    const auto accept = round_of(node, peer, m);
+    ASSERT_TRUE(accept);
+    EXPECT_EQ(accept->more_ops, i > 0);
+    EXPECT_TRUE(accept->snapshot) << i;
+  }
+}
+
+TEST(OurPeers, AnAllowanceThatIsUsedUpPutsOffNoComparisonThatWeBegin) {
+  Net net;
+  GossipNode node(net, "node");
+  node.builder.config.k2_gossip = {};
+  node.builder.config.k2_gossip.max_request_gossip_op_bytes = 10'000;
+  node.quiet();
+  node.add_ops(1, 80, 100);
+  Scripted peer(net, "peer");
+  node.knows(make_agent(7), peer.url);
+  ASSERT_TRUE(node.join(make_agent(1)));
+  for (int i = 0; i < 6; ++i) {
+    const auto m = await_initiate(net, peer);
+    ASSERT_TRUE(m) << i;
+    wire::GossipAccept accept;
+    accept.session_id = m->session_id;
+    accept.arc_set = full_set();
+    accept.max_op_data_bytes = 1U << 20;  // all from the beginning, again and again
+    accept.abilities = wire::kQuickRounds;
+    // There is more to come, so the next round follows.
+    accept.more_ops = true;
+    accept.new_ops = as_bytes_list(testing::ids_of(testing::make_ops(*make_prefix_policy(), 500, 1)));
+    SectorSet full;
+    full.add(DhtArc::full());
+    accept.snapshot = to_wire(dht::DhtModel(node.runtime->wall_now()).minimal(full));
+    peer.gossip(node.url, accept);
+    const auto diff = peer.next_gossip<wire::GossipDiscSectorsDiff>();
+    ASSERT_TRUE(diff) << i;
+    EXPECT_LE(diff->accept_response.new_ops.size(), i == 0 ? 80U : 50U);
+    peer.gossip(node.url, wire::GossipTerminate{m->session_id, Bytes::copy_of("enough")});
+  }
+}
+
+/// O3. Where more is stored than a round may name, each list is cut off.
+TEST(OurPeers, AfterThreeListsThatWereCutOffARoundCompares) {
+  WithPeer<> both([](K2GossipConfig& c) { c.max_request_gossip_op_bytes = 1'000; });
+  auto& [net, node, peer] = both;
+  node.add_ops(1, 200, 100);
+  Timestamp since;
+  for (int i = 0; i < 8; ++i) {
+    auto m = initiate("s" + std::to_string(i));
+    m.abilities = wire::kQuickRounds;
+    m.new_since = since;
+    const auto accept = round_of(node, peer, m);
+    ASSERT_TRUE(accept);
+    since = accept->updated_new_since;
+    const bool is_due = i % 4 == 3;
+    EXPECT_EQ(accept->snapshot.has_value(), is_due) << i;
+    EXPECT_EQ(accept->new_ops.size(), is_due ? 5U : 10U) << "half is left to the comparison";
+  }
 }
 
 }  // namespace
