@@ -127,6 +127,10 @@ void SimDisk::apply(std::vector<std::uint8_t>& to, const Write& write) {
     if (offset < to.size()) to.resize(offset);
     return;
   }
+  if (offset == to.size()) {
+    to.insert(to.end(), write.bytes.begin(), write.bytes.end());
+    return;
+  }
   if (to.size() < offset + write.bytes.size()) to.resize(offset + write.bytes.size());
   std::copy(write.bytes.begin(), write.bytes.end(), to.begin() + static_cast<std::ptrdiff_t>(offset));
 }
