@@ -313,29 +313,38 @@ TEST(FirstContact, OpsNamedInPartsDoNotHideOlderOnes) {
 
 // ---------------------------------------------------------------- the model and the store
 
-/// Reads begin late, so that what is stored meanwhile is in the page that is under way.
+/// Reads begin late, so that what is stored meanwhile is in the page that is under way, or in a page that has been
+/// read, or in one that is still to come.
 TEST(DhtKeeper, AgreesWithTheStoreWhateverIsStoredWhileItReads) {
   SimWorld world(3);
   auto runtime = world.make_runtime();
-  auto store = std::make_shared<testing::FaultStore>(*runtime, make_memory_op_store(*runtime, make_prefix_policy()));
+  auto store = std::make_shared<testing::FaultStore>(*runtime, make_memory_op_store(*runtime, make_memory_op_policy()));
   store->delay_reads(1ms);
-  const auto put = [&](std::uint64_t first, std::size_t count) {
-    store->process_incoming_ops(testing::payloads_of(testing::make_ops(*make_prefix_policy(), first, count)),
-                                [](const Result<ProcessedOps>&) {});
+  const Timestamp oldest = runtime->wall_now() - 30 * 24h;
+  std::uint64_t stored = 0;
+  // Ops of one second after the other.
+  const auto put = [&](std::size_t count, Timestamp first) {
+    std::vector<Bytes> ops;
+    for (std::size_t i = 0; i < count; ++i) {
+      ops.push_back(testing::make_memory_op(++stored, 64, first + i * 1s));
+    }
+    store->process_incoming_ops(std::move(ops), [](const Result<ProcessedOps>&) {});
   };
-  put(0, 3 * DhtKeeper::kPage);
+  const Timestamp middle = oldest + 24h;
+  put(3 * DhtKeeper::kPage, middle);
   world.run_ready();
   auto keeper = std::make_shared<DhtKeeper>(*runtime, store);
   keeper->start();
   EXPECT_EQ(keeper->model(), nullptr) << "not read yet";
-  std::uint64_t next = 1'000'000;
+  int turns = 0;
   while (keeper->model() == nullptr) {
-    put(next, 3);
-    next += 3;
+    put(3, oldest + turns * 3s);
+    put(3, middle + 24h + turns * 3s);
+    ++turns;
     world.run_for(300us);
   }
-  EXPECT_GT(next, 1'000'010U) << "while it read";
-  put(next, 5);
+  EXPECT_GT(turns, 3) << "while it read";
+  put(5, middle);
   world.run_ready();
   auto fresh = std::make_shared<DhtKeeper>(*runtime, store);
   fresh->start();
@@ -344,7 +353,7 @@ TEST(DhtKeeper, AgreesWithTheStoreWhateverIsStoredWhileItReads) {
   full.add(DhtArc::full());
   ASSERT_NE(fresh->model(), nullptr);
   EXPECT_EQ(keeper->model()->op_count(), fresh->model()->op_count());
-  EXPECT_EQ(keeper->model()->op_count(), 3 * DhtKeeper::kPage + (next - 1'000'000) + 5);
+  EXPECT_EQ(keeper->model()->op_count(), stored);
   EXPECT_EQ(keeper->model()->minimal(full), fresh->model()->minimal(full));
   keeper->model()->check_invariants();
   // An op that is damaged is held no longer: all is read anew.
@@ -358,7 +367,7 @@ TEST(DhtKeeper, AgreesWithTheStoreWhateverIsStoredWhileItReads) {
   EXPECT_EQ(keeper->model(), nullptr);
   world.run_for(DhtKeeper::kReadAgainAfter + 1s);
   ASSERT_NE(keeper->model(), nullptr);
-  EXPECT_EQ(keeper->model()->op_count(), fresh->refused() + 3 * DhtKeeper::kPage + (next - 1'000'000) + 5);
+  EXPECT_EQ(keeper->model()->op_count(), fresh->refused() + stored);
   keeper->stop();
   fresh->stop();
 }
