@@ -121,6 +121,12 @@ auto vfs_pass(sqlite3_vfs* vfs, Args... args) {
   return (parent->*Method)(parent, args...);
 }
 
+/// G5.
+int remove_file(sqlite3_vfs* vfs, const char* path, int sync_folder) {
+  sqlite3_vfs* parent = parent_of(vfs);
+  return parent->xDelete(parent, path, std::string_view(path).ends_with("-journal") ? 1 : sync_folder);
+}
+
 std::string new_name() {
   static std::atomic<std::uint64_t> last{0};
   return "k2gather-" + std::to_string(++last);
@@ -134,7 +140,7 @@ void fill(sqlite3_vfs& v, const char* name, sqlite3_vfs* parent) {
   v.zName = name;
   v.pAppData = parent;
   v.xOpen = open_file;
-  v.xDelete = vfs_pass<&Vfs::xDelete, const char*, int>;
+  v.xDelete = remove_file;
   v.xAccess = vfs_pass<&Vfs::xAccess, const char*, int, int*>;
   v.xFullPathname = vfs_pass<&Vfs::xFullPathname, const char*, int, char*>;
   v.xDlOpen = vfs_pass<&Vfs::xDlOpen, const char*>;

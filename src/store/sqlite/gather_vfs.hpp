@@ -1,4 +1,4 @@
-// Few large writes instead of many small ones, below SQLite stores.
+// Few large writes instead of many small ones, and removals that last, below SQLite stores.
 #pragma once
 
 #include <sqlite3.h>
@@ -23,6 +23,11 @@ namespace kitsune2::sqlite {
 ///      neighbours, SQLite pads a WAL after the sync.
 ///  G4  A process that is killed loses what it has not synced; without this VFS it would lose it only when the machine
 ///      stops. SQLite relies on neither.
+///  G5  The removal of a rollback journal is durable: its folder is synced with it. *Rationale*: a file is created, and
+///      one whose creation was cut off is mended, with such a journal, before its WAL is used. With FULL, SQLite does
+///      not sync the folder when it removes a journal; only a setting that is read too late (synchronous=EXTRA) makes
+///      it. If the power failed before the file system had done so by itself, the journal would be back, and the next
+///      start would roll the file back to what it was long ago, under all that has been stored since.
 ///
 /// *Rationale for all of this*: SQLite writes a WAL as 24 bytes and a page, in turn. With large ops these calls took
 /// most of a writer's time (docs/decisions/0014).

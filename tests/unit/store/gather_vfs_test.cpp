@@ -21,6 +21,7 @@ struct Below {
   int syncs = 0, closes = 0;
   int write_error = SQLITE_OK;  ///< of all writes from now on
   int characteristics = SQLITE_IOCAP_POWERSAFE_OVERWRITE;
+  std::vector<std::pair<std::string, int>> removals;  ///< path, whether the folder is to be synced
   sqlite3_vfs vfs{};
 
   Below() {
@@ -32,6 +33,10 @@ struct Below {
     vfs.pNext = nullptr;
     vfs.xOpen = [](sqlite3_vfs*, const char*, sqlite3_file* file, int, int*) {
       file->pMethods = methods();
+      return SQLITE_OK;
+    };
+    vfs.xDelete = [](sqlite3_vfs*, const char* path, int sync_folder) {
+      the_file->removals.emplace_back(path, sync_folder);
       return SQLITE_OK;
     };
     sqlite3_vfs_register(&vfs, 0);
@@ -228,6 +233,17 @@ TEST_F(GatherVfsTest, ReadsAsAFileWouldWhateverTheOrder) {
       }
     }
   }
+}
+
+/// G5: a journal that comes back after a power failure would undo what was stored since.
+TEST_F(GatherVfsTest, TheRemovalOfAJournalIsDurableAndThatOfAWalNeedNotBe) {
+  sqlite3_vfs* vfs = sqlite3_vfs_find(gather_.name());
+  EXPECT_EQ(vfs->xDelete(vfs, "/a/space.db-journal", 0), SQLITE_OK);
+  EXPECT_EQ(vfs->xDelete(vfs, "/a/space.db-wal", 0), SQLITE_OK);
+  EXPECT_EQ(vfs->xDelete(vfs, "/a/other", 1), SQLITE_OK);
+  const std::vector<std::pair<std::string, int>> expected{
+      {"/a/space.db-journal", 1}, {"/a/space.db-wal", 0}, {"/a/other", 1}};
+  EXPECT_EQ(below_.removals, expected);
 }
 
 TEST(GatherVfs, WithoutAParentNothingOpens) {
