@@ -11,7 +11,6 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
-#include <mutex>
 
 namespace kitsune2::sqlite {
 namespace {
@@ -220,23 +219,11 @@ Result<Objects> objects_of(Connection& connection) {
 }
 
 /// The schema as SQLite keeps it, in the text of its statements: a scratch database shows it.
-Result<Objects> make_objects(const Format& format) {
+Result<Objects> expected_objects(const Format& format) {
   auto scratch = Connection::open(":memory:", Connection::Mode::write);
   if (!scratch) return scratch.error();
   if (auto ok = scratch->run(format.schema); !ok) return ok.error();
   return objects_of(*scratch);
-}
-
-/// The same, made once in the process: it is asked for whenever a file is opened. There are a few formats.
-Result<Objects> expected_objects(const Format& format) {
-  static std::mutex mutex;
-  static std::map<std::string_view, Objects> made;
-  const std::lock_guard lock(mutex);
-  const auto it = made.find(format.schema);
-  if (it != made.end()) return it->second;
-  auto objects = make_objects(format);
-  if (objects) made.emplace(format.schema, *objects);
-  return objects;
 }
 
 }  // namespace
