@@ -94,6 +94,13 @@ constexpr int kFileBytes = (sizeof(GatherFile) + 15) / 16 * 16;
 
 sqlite3_vfs* parent_of(sqlite3_vfs* vfs) { return static_cast<sqlite3_vfs*>(vfs->pAppData); }
 
+/// G6.
+int sync_what_is_there(sqlite3_file* wal) {
+  sqlite3_int64 size = 0;
+  const int rc = wal->pMethods->xFileSize(wal, &size);
+  return rc != SQLITE_OK || size == 0 ? rc : wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL);
+}
+
 int open_file(sqlite3_vfs* vfs, const char* path, sqlite3_file* file, int flags, int* out_flags) {
   sqlite3_vfs* parent = parent_of(vfs);
   if ((flags & SQLITE_OPEN_WAL) == 0) return parent->xOpen(parent, path, file, flags, out_flags);
@@ -104,6 +111,10 @@ int open_file(sqlite3_vfs* vfs, const char* path, sqlite3_file* file, int flags,
   if (rc != SQLITE_OK) {
     if (real->pMethods != nullptr) real->pMethods->xClose(real);
     return rc;
+  }
+  if (const int synced = sync_what_is_there(real); synced != SQLITE_OK) {
+    real->pMethods->xClose(real);
+    return synced;
   }
   if ((real->pMethods->xDeviceCharacteristics(real) & SQLITE_IOCAP_POWERSAFE_OVERWRITE) == 0) {
     real->pMethods->xClose(real);

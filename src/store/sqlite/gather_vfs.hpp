@@ -28,6 +28,10 @@ namespace kitsune2::sqlite {
 ///      not sync the folder when it removes a journal; only a setting that is read too late (synchronous=EXTRA) makes
 ///      it. If the power failed before the file system had done so by itself, the journal would be back, and the next
 ///      start would roll the file back to what it was long ago, under all that has been stored since.
+///  G6  What a WAL has when it is opened is synced before it is read; if that fails, it is not opened. *Rationale*: a
+///      process that was killed between a write and its sync leaves a commit that SQLite takes for complete, though
+///      it may not be on the disk yet. Whoever stores the same op again would be told that it is stored, without
+///      another write, and the power could still fail.
 ///
 /// *Rationale for all of this*: SQLite writes a WAL as 24 bytes and a page, in turn. With large ops these calls took
 /// most of a writer's time (docs/decisions/0014).

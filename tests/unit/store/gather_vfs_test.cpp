@@ -20,6 +20,7 @@ struct Below {
   std::vector<std::pair<sqlite3_int64, std::size_t>> writes;
   int syncs = 0, closes = 0;
   int write_error = SQLITE_OK;  ///< of all writes from now on
+  int sync_error = SQLITE_OK;
   int characteristics = SQLITE_IOCAP_POWERSAFE_OVERWRITE;
   std::vector<std::pair<std::string, int>> removals;  ///< path, whether the folder is to be synced
   sqlite3_vfs vfs{};
@@ -76,7 +77,7 @@ struct Below {
       };
       m.xSync = [](sqlite3_file*, int) {
         ++the_file->syncs;
-        return SQLITE_OK;
+        return the_file->sync_error;
       };
       m.xFileSize = [](sqlite3_file*, sqlite3_int64* size) {
         *size = static_cast<sqlite3_int64>(the_file->content.size());
@@ -244,6 +245,26 @@ TEST_F(GatherVfsTest, TheRemovalOfAJournalIsDurableAndThatOfAWalNeedNotBe) {
   const std::vector<std::pair<std::string, int>> expected{
       {"/a/space.db-journal", 1}, {"/a/space.db-wal", 0}, {"/a/other", 1}};
   EXPECT_EQ(below_.removals, expected);
+}
+
+/// G6: what a killed process has written is not trusted before it is on the disk.
+TEST_F(GatherVfsTest, WhatAWalHasWhenItIsOpenedIsSyncedFirst) {
+  EXPECT_EQ(below_.syncs, 0) << "it was empty";
+  ASSERT_EQ(write(std::string(100, 'x'), 0), SQLITE_OK);
+  ASSERT_EQ(file_->pMethods->xClose(file_), SQLITE_OK);
+  open(SQLITE_OPEN_WAL);
+  EXPECT_EQ(below_.syncs, 1);
+  ASSERT_EQ(file_->pMethods->xClose(file_), SQLITE_OK);
+  open(SQLITE_OPEN_MAIN_DB);
+  EXPECT_EQ(below_.syncs, 1);
+  ASSERT_EQ(file_->pMethods->xClose(file_), SQLITE_OK);
+
+  below_.sync_error = SQLITE_IOERR_FSYNC;
+  sqlite3_vfs* vfs = sqlite3_vfs_find(gather_.name());
+  const int closes = below_.closes;
+  EXPECT_EQ(vfs->xOpen(vfs, "file", file_, SQLITE_OPEN_WAL | SQLITE_OPEN_READWRITE, nullptr), SQLITE_IOERR_FSYNC);
+  EXPECT_EQ(file_->pMethods, nullptr) << "there is nothing to close";
+  EXPECT_EQ(below_.closes, closes + 1);
 }
 
 TEST(GatherVfs, WithoutAParentNothingOpens) {
