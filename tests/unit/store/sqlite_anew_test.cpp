@@ -139,18 +139,19 @@ class SqliteAnewTest : public SqliteOpStoreTest {
     auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only);
     return db->number(query.c_str()).value();
   }
+  /// As it is in the file.
+  runs::Manifest manifest() {
+    auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only).value();
+    auto select = db.prepare("SELECT data FROM manifest").value();
+    const sqlite::Use use(select);
+    EXPECT_EQ(use->step(), SQLITE_ROW);
+    return runs::Manifest::decode(use->blob(0), 1U << 20U).value();
+  }
   /// Of each run by time the first block, which neither opening nor a look-up of an id reads.
   void damage_runs_by_time() {
     std::string slots;
-    {
-      auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only).value();
-      auto select = db.prepare("SELECT data FROM manifest").value();
-      const sqlite::Use use(select);
-      ASSERT_EQ(use->step(), SQLITE_ROW);
-      const auto manifest = runs::Manifest::decode(use->blob(0), 1U << 20U).value();
-      for (const runs::RunInfo& run : manifest.runs) {
-        if (run.order == runs::Order::by_time) slots += "," + std::to_string(run.slots.at(0).first);
-      }
+    for (const runs::RunInfo& run : manifest().runs) {
+      if (run.order == runs::Order::by_time) slots += "," + std::to_string(run.slots.at(0).first);
     }
     ASSERT_FALSE(slots.empty());
     sql("UPDATE slot SET data=zeroblob(16344) WHERE n IN (" + slots.substr(1) + ")");
@@ -261,6 +262,18 @@ TEST_P(SqliteAnewTest, ItAnswersAfterEachPieceAndAfterAKillThere) {
   EXPECT_EQ(writer.progress().ops, held_.size());
   store_some(writer, 20);
   compare(path_);
+}
+
+/// Without it the next start would read all rows, or would follow an old manifest into blocks that are written over.
+TEST_P(SqliteAnewTest, AManifestIsWrittenWithTheTransactionThatChangesIt) {
+  ASSERT_TRUE(sqlite::create_file(path_));
+  auto writer = open_writer().value();
+  for (int i = 0; i < 20; ++i) {
+    store_some(writer, 30);
+    const auto covered = std::to_string(manifest().covered);
+    EXPECT_LE(number("SELECT count(*) FROM op WHERE stored_at>" + covered), 60) << i;
+  }
+  EXPECT_FALSE(manifest().runs.empty());
 }
 
 TEST_P(SqliteAnewTest, APieceThatIsRolledBackIsTakenAgain) {
