@@ -40,7 +40,7 @@ TEST(ListingPlaces, AListingThatWasCutGoesOnWhereItWasCut) {
   const ListingCursor cut{Timestamp{24}, Timestamp{100}};
   places.on_cut(peer(1), cut);
   const auto pieces = places.order(peer(1), kSlices, 0);
-  EXPECT_EQ(starts(pieces), (std::vector<std::int64_t>{20, 40, 0, 20}));
+  ASSERT_EQ(starts(pieces), (std::vector<std::int64_t>{20, 40, 0, 20}));
   EXPECT_EQ(pieces[0].after, cut);
   EXPECT_EQ(pieces[0].end, Timestamp{30});
   // What lies before the place comes last.
