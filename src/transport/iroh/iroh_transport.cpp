@@ -70,6 +70,10 @@ constexpr unsigned kMostMoves = 3;
 constexpr std::uint64_t kMaxUnread = std::uint64_t{2} << 30U;
 constexpr std::uint64_t kLeastWindow = 256U << 10U;
 
+/// What the QUIC library may allocate for all connections: for quiet ones, and beyond that.
+constexpr std::size_t kLibraryBytesOfPeer = 96U << 10U;
+constexpr std::size_t kLibraryBytes = 256U << 20U;
+
 /// The dialect of the node, or 0.5 for an owner that has set none that uses iroh.
 Dialect dialect_of_node(const NetworkConfig& network) {
   return uses_iroh(network.spoken()) ? network.spoken() : Dialect::v0_5;
@@ -88,6 +92,7 @@ quic::Config quic_config(const IrohTransportConfig& config, Dialect dialect) {
 quic::EndpointLimits endpoint_limits(const IrohTransportConfig& config) {
   quic::EndpointLimits out;
   out.max_connections = config.max_peers + kSpareConnections;
+  out.max_library_bytes = kLibraryBytes + config.max_peers * kLibraryBytesOfPeer;
   return out;
 }
 

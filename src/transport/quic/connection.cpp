@@ -141,10 +141,7 @@ struct Connection::Impl {
         dialled(dials) {
     memory.most = config.max_library_bytes;
   }
-  ~Impl() {
-    if (conn != nullptr) ngtcp2_conn_del(conn);
-    if (session != nullptr) gnutls_deinit(session);
-  }
+  ~Impl() { free_library(); }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
@@ -159,7 +156,8 @@ struct Connection::Impl {
   Result<void> start(const ngtcp2_pkt_hd* first, Time now);
   int check_key();
 
-  /// Nothing may be done with the connection any more.
+  void free_library();
+  /// Nothing may be done with the connection any more: the library's one is gone.
   bool over() const { return closed.has_value(); }
   void end(Closed how, Time now);
   void end_by_library(int code, Time now);
@@ -193,6 +191,7 @@ struct Connection::Impl {
   bool finish_noted = false;
 
   Memory memory;
+  std::size_t received_memory = 0;  ///< of that what was allocated while datagrams were received, less what was freed
   ngtcp2_mem allocator{&memory, &allocate, &release, &allocate_zeros, &reallocate};
   ngtcp2_conn* conn = nullptr;
   gnutls_session_t session = nullptr;
@@ -431,6 +430,12 @@ void Connection::Impl::end(Closed how, Time now) {
   streams.clear();
   const auto wait = std::chrono::duration_cast<Duration>(std::chrono::nanoseconds(ngtcp2_conn_get_pto(conn)));
   finish_at = now + 3 * std::max<Duration>(wait, std::chrono::milliseconds(1));
+  free_library();
+}
+
+void Connection::Impl::free_library() {
+  if (conn != nullptr) ngtcp2_conn_del(std::exchange(conn, nullptr));
+  if (session != nullptr) gnutls_deinit(std::exchange(session, nullptr));
 }
 
 void Connection::Impl::write_close(const ngtcp2_connection_close_error& why, Time now) {
@@ -668,8 +673,11 @@ void Connection::receive(ByteView datagram, Time now) {
   me.not_before = Time::min();
   me.stuck_wait = kLeastStuckWait;
   const ngtcp2_pkt_info info{};
+  const std::size_t before = me.memory.used;
   const int code =
       ngtcp2_conn_read_pkt(me.conn, &me.path.path, &info, datagram.data(), datagram.size(), to_ngtcp2(now));
+  me.received_memory += me.memory.used;
+  me.received_memory -= std::min(me.received_memory, before);
   if (code != 0) me.end_by_library(code, now);
 }
 
@@ -741,9 +749,10 @@ const std::optional<Key>& Connection::peer() const { return impl_->peer; }
 const std::optional<Closed>& Connection::closed() const { return impl_->closed; }
 bool Connection::is_finished(Time now) const { return impl_->over() && now >= impl_->finish_at; }
 std::size_t Connection::library_bytes() const { return impl_->memory.used; }
+std::size_t Connection::received_library_bytes() const { return impl_->over() ? 0 : impl_->received_memory; }
 
 std::optional<Duration> Connection::round_trip() const {
-  if (!impl_->opened) return std::nullopt;
+  if (!impl_->opened || impl_->over()) return std::nullopt;
   ngtcp2_conn_stat stat{};
   ngtcp2_conn_get_conn_stat(impl_->conn, &stat);
   if (stat.smoothed_rtt == 0) return std::nullopt;

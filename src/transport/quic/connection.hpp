@@ -87,7 +87,8 @@ struct Batch {
 ///  Q5  A message stays in memory, where it lies, until the peer has acknowledged it.
 ///  Q6  When nothing has come for the idle timeout the connection is over, without a word. Keep-alives keep it.
 ///  Q7  After the end, what still comes is answered with the close again, ever more seldom, for three times the time
-///      that the library waits for an answer; then `finished`.
+///      that the library waits for an answer; then `finished`. Nothing but the close is kept meanwhile. *Rationale*:
+///      who ends and begins again and again must not make us keep much.
 /// Calls may come in any order, with a time that does not go back. After the end all are without effect.
 /// Thread rule: confined to the owner's strand.
 class Connection {
@@ -125,8 +126,10 @@ class Connection {
   /// The end has been told to the peer for long enough: the connection may go.
   bool is_finished(Time now) const;
   std::optional<Duration> round_trip() const;
-  /// What the library has allocated.
+  /// What the library has allocated; 0 after the end (Q7).
   std::size_t library_bytes() const;
+  /// Of these, those that the peer's datagrams have caused, and not what was sent to it.
+  std::size_t received_library_bytes() const;
 
   // --- messages
   using Ticket = std::uint64_t;

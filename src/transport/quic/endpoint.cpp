@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 namespace kitsune2::quic {
 
@@ -43,6 +44,7 @@ void Endpoint::accept(const Key& from, ByteView datagram, Time now) {
   Entry& entry = entries_.at(id);
   entry.connection->receive(datagram, now);
   update(id, entry, true);
+  bound_libraries(now);
 }
 
 void Endpoint::receive(const Key& from, ByteView datagram, Time now) {
@@ -58,6 +60,7 @@ void Endpoint::receive(const Key& from, ByteView datagram, Time now) {
   if (entry.peer != from) return;
   entry.connection->receive(datagram, now);
   update(id, entry, true);
+  bound_libraries(now);
 }
 
 std::optional<Endpoint::Id> Endpoint::receive_from_anywhere(ByteView datagram, Time now) {
@@ -70,7 +73,22 @@ std::optional<Endpoint::Id> Endpoint::receive_from_anywhere(ByteView datagram, T
   if (!entry.anywhere || entry.released || !entry.connection->is_open()) return std::nullopt;
   entry.connection->receive(datagram, now);
   update(id, entry, true);
+  bound_libraries(now);
   return id;
+}
+
+void Endpoint::count_library(Entry& entry, std::size_t bytes) {
+  library_bytes_ = library_bytes_ - std::exchange(entry.library_bytes, bytes) + bytes;
+}
+
+void Endpoint::bound_libraries(Time now) {
+  while (library_bytes_ > limits_.max_library_bytes) {
+    const auto largest = std::ranges::max_element(
+        entries_, {}, [](const auto& entry) { return entry.second.connection->received_library_bytes(); });
+    if (largest->second.connection->closed()) return;  // what is left is of no open connection
+    largest->second.connection->close(0, "QUIC needs too much memory", now);
+    update(largest->first, largest->second, true);
+  }
 }
 
 void Endpoint::listen_anywhere(Id id) {
@@ -104,6 +122,7 @@ void Endpoint::update(Id id, Entry& entry, bool changed) {
     }
   }
   if (entry.shaking && (entry.connection->is_open() || entry.connection->closed())) end_handshake(id, entry);
+  count_library(entry, entry.connection->library_bytes());
   take_turn(id, entry);
   if (changed && !entry.changed && !entry.released) {
     entry.changed = true;
@@ -226,6 +245,7 @@ void Endpoint::erase(Id id) {
   if (entry.shaking) end_handshake(id, entry);
   deadlines_[index(entry.lane)].erase({entry.deadline, id});
   for (const ConnectionName& name : entry.names) names_.erase(name);
+  count_library(entry, 0);
   entries_.erase(found);
 }
 

@@ -20,6 +20,8 @@ struct EndpointLimits {
   std::size_t max_handshakes = 256;
   /// Incoming ones of one peer whose handshake is not over. One more is not taken.
   std::size_t max_handshakes_per_peer = 4;
+  /// What the QUIC library may allocate for all connections together (P7).
+  std::size_t max_library_bytes = 512U << 20;
 };
 
 /// A way out that several connections share, such as a socket.
@@ -38,6 +40,11 @@ enum class Lane : std::uint8_t { relay, direct };
 ///  P5  When there are max_connections, nobody gets in and nobody is dialled (Errc::overloaded).
 ///  P6  A datagram of which nobody says whose it is makes no connection, and belongs to one only if that is open and
 ///      the owner has called `listen_anywhere` for it. QUIC proves whose it is.
+///  P7  When a datagram has made the libraries of all connections allocate more than max_library_bytes, connections end
+///      until they have no more: first the one whose peer's datagrams have caused most. *Rationale*: what comes out of
+///      order is kept in pieces of 8 KiB, with a note for each gap. A peer that sends every second byte of its window
+///      costs many times what it sends; thousands of them must not fill the memory. Notes of what is sent to a peer do
+///      not count, so that it is not the one who takes much.
 /// Pure. Thread rule: confined to the owner's strand.
 class Endpoint {
  public:
@@ -81,6 +88,8 @@ class Endpoint {
   void release(Id id, Time now);
 
   std::size_t size() const { return entries_.size(); }
+  /// P7.
+  std::size_t library_bytes() const { return library_bytes_; }
 
  private:
   static constexpr std::size_t kLanes = 2;
@@ -96,6 +105,7 @@ class Endpoint {
     Lane lane = Lane::relay;
     Time deadline = Time::max();
     std::vector<ConnectionName> names;
+    std::size_t library_bytes = 0;  ///< as counted in that of the endpoint
   };
 
   Id add(std::unique_ptr<Connection> connection, const Key& peer, bool incoming);
@@ -105,6 +115,9 @@ class Endpoint {
   void take_turn(Id id, Entry& entry);
   void set_deadline(Id id, Entry& entry, Time at);
   void end_handshake(Id id, Entry& entry);
+  void count_library(Entry& entry, std::size_t bytes);
+  /// P7.
+  void bound_libraries(Time now);
   void erase(Id id);
 
   const std::shared_ptr<const Identity> own_;
@@ -119,6 +132,7 @@ class Endpoint {
   std::array<std::set<std::pair<Time, Id>>, kLanes> deadlines_;
   std::set<Id> handshakes_;  ///< the oldest first
   std::map<Key, std::size_t> handshakes_of_;
+  std::size_t library_bytes_ = 0;
 };
 
 }  // namespace kitsune2::quic

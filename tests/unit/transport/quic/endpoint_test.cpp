@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
 #include <map>
 
 #include "unit/transport/quic/sim_network.hpp"
@@ -37,7 +39,9 @@ class Relay {
     while (true) {
       for (auto& [key, endpoint] : endpoints_) {
         while (auto out = endpoint->produce(now)) {
-          for (const Bytes& datagram : split(out->batch)) under_way_.emplace(now + 5ms, Sent{key, out->to, datagram});
+          for (const Bytes& datagram : split(out->batch)) {
+            if (!loses || !loses(key)) under_way_.emplace(now + 5ms, Sent{key, out->to, datagram});
+          }
         }
       }
       if (done()) return true;
@@ -68,6 +72,7 @@ class Relay {
     Key from, to;
     Bytes datagram;
   };
+  std::function<bool(const Key& from)> loses;  ///< whether a datagram does not arrive
   std::multimap<Time, Sent> under_way_;
   std::map<Key, std::unique_ptr<Endpoint>> endpoints_;
   Time now{1s};
@@ -234,6 +239,53 @@ TEST(QuicEndpoint, HandshakesThatGoNowhereAreBounded) {
   for (Endpoint::Id each = 1; each <= 60; ++each) b.release(each, relay.now);
   relay.run(70s);
   EXPECT_EQ(b.size(), 1U);
+}
+
+// P7. Four peers whose datagrams are lost in part, beside one that is sent much and acknowledges it late.
+TEST(QuicEndpoint, TheLibrariesOfAllAreBoundedAndWhoNeedsMostEnds) {
+  constexpr std::size_t kMost = 600'000;
+  Relay relay;
+  EndpointLimits limits;
+  limits.max_library_bytes = kMost;
+  Endpoint& b = relay.add(2, limits);
+  Endpoint& honest = relay.add(1);
+  const auto id = honest.dial(b.key(), relay.now).value();
+  ASSERT_TRUE(relay.run(5s, [&] { return honest.find(id)->is_open() && b.find(1)->is_open(); }));
+  std::map<Key, Endpoint::Id> others;
+  for (std::uint8_t i = 10; i < 14; ++i) {
+    Endpoint& one = relay.add(i);
+    others[one.key()] = one.dial(b.key(), relay.now).value();
+  }
+  const auto all_open = [&] {
+    return std::ranges::all_of(
+        others, [&](const auto& one) { return relay.endpoints_[one.first]->find(one.second)->is_open(); });
+  };
+  ASSERT_TRUE(relay.run(5s, all_open));
+  for (const auto& [key, one] : others) {
+    ASSERT_TRUE(relay.endpoints_[key]->find(one)->send(pattern(2'000'000)));
+    relay.endpoints_[key]->touched(one);
+  }
+  ASSERT_TRUE(b.find(1)->send(pattern(2'000'000)));
+  b.touched(1);
+  std::size_t count = 0, most = 0;
+  relay.loses = [&](const Key& from) { return others.contains(from) && ++count % 3 == 0; };
+  const auto ended = [&] {
+    most = std::max(most, b.library_bytes());
+    for (Connection* reader = honest.find(id); reader->read();) honest.touched(id);
+    return std::ranges::count_if(others, [&](const auto& one) {
+             return relay.endpoints_[one.first]->find(one.second)->closed().has_value();
+           }) >= 1;
+  };
+  ASSERT_TRUE(relay.run(120s, ended)) << most;
+  EXPECT_GT(most, kMost * 9 / 10);
+  relay.run(2s, [&] {
+    ended();
+    return false;
+  });
+  EXPECT_LE(most, kMost + 50'000) << "what is sent counts with the next datagram that comes";
+  EXPECT_FALSE(b.find(1)->closed()) << "it needs memory for what was sent to it";
+  for (Endpoint::Id each = 1; each <= 5; ++each) b.release(each, relay.now);
+  EXPECT_EQ(b.library_bytes(), 0U) << "after the end nothing is kept";
 }
 
 TEST(QuicEndpoint, AFullEndpointTakesAndDialsNobody) {
