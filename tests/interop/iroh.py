@@ -220,6 +220,78 @@ def authentication(world, kind, a, b):
     check(len(hook.asked) > asked, "nobody asked for a new token")
 
 
+def odd_endpoint(world, addr, *options):
+    """An endpoint that claims or proves to be somebody else (odd_endpoint.cpp)."""
+    program = f"{world.build}/tests/interop/odd-endpoint"
+    return world.start("odd", [program, "--server", addr, "--space", "interop", *options])
+
+
+@test(("cpp",), ("rust",))
+def wrong_url_is_refused(world, kind):
+    """A node closes the connection of who claims a url that is none, or one on another relay. Ours does also if it is
+    the url of somebody else; a stock node believes that."""
+    if world.network() != "0.5":
+        return  # not tried with stock nodes of 0.4
+    _, addr = world.relay("rust" if kind == "cpp" else "cpp")
+    node = world.peer(kind, "node", addr)
+    somebody = node.url[:-4] + ("0000" if node.url[-4:] != "0000" else "1111")
+
+    def outcome(*claim):
+        odd = odd_endpoint(world, addr, "--dial", node.url, *claim)
+        return odd.wait(r"^(READ|CLOSED) ", 20)[1]
+
+    check(outcome() == "READ", "an honest claim is not answered")
+    for claim in ("nonsense", "http://127.0.0.1:1/relay/" + somebody[-64:]):
+        check(outcome("--claim", claim) == "CLOSED", f"{claim} is taken")
+    answer = outcome("--claim", somebody)
+    check(answer == ("CLOSED" if kind == "cpp" else "READ"), f"who claims to be somebody else: {answer}")
+
+
+@test(("cpp",), ("rust",))
+def wrong_key_is_refused(world, kind):
+    """A node that dials an endpoint ends the handshake with one that proves another key, and says nothing to it. Ours
+    also ends it with one that dials."""
+    if world.network() != "0.5":
+        return  # not tried with stock nodes of 0.4
+    _, addr = world.relay("rust" if kind == "cpp" else "cpp")
+    node = world.peer(kind, "node", addr, timeout_s=5)
+    odd = odd_endpoint(world, addr, "--other-key")
+    odd.wait(r"^LISTED$", 20)
+    node.wait(r" PEERS 0 1$", 20)
+    node.send("notify 1000")
+    odd.wait(r"^DIALLED$", 20)
+    odd.wait(r"^CLOSED ", 20)
+    node.wait(r" FAILED notify ", 30)
+    check(not odd.count(r"^READ "), "the node has spoken to it")
+    if kind == "cpp":
+        dials = odd_endpoint(world, addr, "--other-key", "--dial", node.url)
+        dials.wait(r"^CLOSED ", 20)
+        check(not dials.count(r"^READ "), "the node has answered")
+
+
+@test(*((relay, *nodes) for relay in KINDS for nodes in itertools.product(KINDS, KINDS)), one=("rust", "cpp", "rust"))
+def simultaneous_open(world, relay, a, b):
+    """Both dial each other in the same moment, which they have never done before: each is heard, one connection stays
+    of two, and what is sent then arrives at once."""
+    if world.network() != "0.5":
+        return  # not tried with stock nodes of 0.4
+    for _ in range(5 if a == b == "cpp" else 2):
+        left, right = pair(world, relay, a, b)
+        for size, sender in ((3000, left), (3001, right)):
+            sender.send(f"notify {size}")
+        for size, (sender, receiver) in ((3000, (left, right)), (3001, (right, left))):
+            # A stock node loses what it sends on the connection that is closed.
+            if sender.label.startswith("cpp-") and receiver.label.startswith("cpp-"):
+                receiver.wait(rf" NOTIFY 0 {size} ", 60)
+            else:
+                notify_until_heard(world, sender, receiver, size, 60)
+        for size, (sender, receiver) in ((4000, (left, right)), (4001, (right, left))):
+            sender.send(f"notify {size}")
+            receiver.wait(rf" NOTIFY 0 {size} ", 60)
+        left.kill()
+        right.kill()
+
+
 @test()
 def share_and_fetch(world):
     """The program shares a folder in one process and fetches it in another, over the stock relay."""
