@@ -21,8 +21,8 @@ struct SqliteOpStoreOptions {
   std::size_t max_batch_ops = 4096;
   std::uint64_t max_batch_bytes = 64U << 20;
   /// The largest database file; beyond it writes fail with Errc::disk_full. 0: limited by the disk only. The WAL comes
-  /// in addition: about 128 MiB (an eighth of this limit, at least 32 MiB) and one commit during writes, twice that
-  /// beside a slow reader, nothing when idle. With `index_in_runs` 8 to 16 MiB are enough while commits are small.
+  /// in addition: 8 to 16 MiB while commits are small, otherwise about 128 MiB (an eighth of this limit, at least 32
+  /// MiB) and one commit; twice that beside a slow reader, nothing when idle.
   std::uint64_t max_database_bytes = 0;
   /// Larger ops are rejected. The default builder sets it to what a message of its transport can carry. A store that
   /// already holds larger ops can be opened all the same.
@@ -33,8 +33,8 @@ struct SqliteOpStoreOptions {
   /// A new file keeps its indexes in sorted runs (version 2 of the schema, docs/store-format.md), so that what storing
   /// an op costs does not grow with what the store holds; and a file of version 1 is converted while it is used.
   /// Programs that know version 1 only refuse a file of version 2. False: a new file has version 1, and no conversion
-  /// begins.
-  bool index_in_runs = false;
+  /// begins, so that such a program can still open it. A file of version 2 stays one.
+  bool index_in_runs = true;
   /// For `kitsune2 status` beside a running node: takes no lock and changes nothing; writes get Errc::unsupported.
   bool read_only = false;
 };

@@ -387,9 +387,9 @@ def as_if_stored_earlier(data, hours):
     """Makes it look as if the ops of the stopped node in folder `data` had been stored `hours` earlier."""
     (path,) = [p for p in pathlib.Path(data).glob("*.db") if not p.name.endswith(".peers.db")]
     with contextlib.closing(sqlite3.connect(path)) as db, db:
-        for table in ("op", "op_data"):
-            moved = db.execute(f"UPDATE {table} SET stored_at = stored_at - ?", (hours * 3_600_000_000,))
-            check(moved.rowcount > 0, f"nothing in {table}")
+        # Few and small ops: they are in no run of the index yet, and have their bytes in their rows.
+        moved = db.execute("UPDATE op SET stored_at = stored_at - ?", (hours * 3_600_000_000,))
+        check(moved.rowcount > 0, "no ops")
 
 
 @test()

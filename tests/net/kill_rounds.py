@@ -52,7 +52,7 @@ def look_after_kill(folder, scratch):
         if not db.execute("SELECT 1 FROM sqlite_master WHERE name='op_data'").fetchone():
             return set()  # killed before it had a schema
         ids = set()
-        for op, data in db.execute("SELECT op.id, op_data.data FROM op JOIN op_data USING (stored_at)"):
+        for op, data in db.execute("SELECT id, coalesce(op.data, op_data.data) FROM op LEFT JOIN op_data USING (stored_at)"):
             check(hashlib.sha256(data).digest() == bytes(op), f"op {bytes(op).hex()} is damaged after the kill")
             ids.add(bytes(op))
         count = db.execute("SELECT ops FROM totals").fetchone()

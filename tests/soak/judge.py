@@ -37,7 +37,7 @@ WAL = 40 * MIB
 def look_at_store(path, acked):
     """What a stopped node has on disk."""
     with contextlib.closing(sqlite3.connect(path)) as db:
-        rows = db.execute("SELECT op.id, op_data.data FROM op JOIN op_data USING (stored_at)")
+        rows = db.execute("SELECT id, coalesce(op.data, op_data.data) FROM op LEFT JOIN op_data USING (stored_at)")
         ids, wrong = set(), 0
         for op, data in rows:
             ids.add(bytes(op))

@@ -83,6 +83,30 @@ Result<std::optional<Bytes>> read_large(BlobReader& blobs, std::int64_t row, std
   return std::optional(Bytes::share(std::move(storage), view));
 }
 
+/// Copies of small blobs, which share buffers: they are sent together, most likely.
+class Copies {
+ public:
+  /// `left`: so many of about this size may follow, this one included.
+  Bytes add(ByteView bytes, std::size_t left) {
+    if (room_.size() - used_ < bytes.size()) {
+      const std::size_t size = std::max(bytes.size(), std::min(kBuffer, left * bytes.size()));
+      const auto storage = make_buffer(size);
+      room_ = Bytes::share(storage, {storage.get(), size});
+      at_ = storage.get();
+      used_ = 0;
+    }
+    std::copy(bytes.begin(), bytes.end(), at_ + used_);
+    used_ += bytes.size();
+    return room_.slice(used_ - bytes.size(), bytes.size());
+  }
+
+ private:
+  static constexpr std::size_t kBuffer = 256U << 10;
+  Bytes room_;
+  std::uint8_t* at_ = nullptr;  ///< the beginning of `room_`
+  std::size_t used_ = 0;
+};
+
 /// Finds ops one after the other. What was stored together is asked for together and in that order, most likely: once
 /// two ops were neighbours, the next row is looked at first, which costs a quarter of the index.
 class InOrder {
@@ -99,11 +123,11 @@ class InOrder {
       const int rc = rows_.step();
       if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
       if (rc == SQLITE_ROW && std::ranges::equal(rows_.blob(2), op_id.view())) {
+        is_at_row_ = true;
         return std::optional(
             Place{rows_.int64(0), static_cast<std::uint64_t>(rows_.int64(3)), Timestamp{rows_.int64(4)}});
       }
-      rows_.reset();
-      walking_ = false;
+      stop();
       last_ = INT64_MAX;
     }
     const auto found = index_.find(op_id.view());
@@ -113,14 +137,23 @@ class InOrder {
     walking_ = last_ < INT64_MAX - 1 && place.stored_at == last_ + 1;
     if (walking_) rows_.bind(1, place.stored_at + 1);
     last_ = place.stored_at;
+    is_at_row_ = false;
     return std::optional(place);
   }
+  /// The bytes of the op found last, if its row was looked at and has them. Valid until the next call.
+  ByteView bytes() const { return is_at_row_ ? rows_.blob(5) : ByteView(); }
 
  private:
+  void stop() {
+    rows_.reset();
+    walking_ = is_at_row_ = false;
+  }
+
   Connection& connection_;
   OpIndex& index_;
   Statement& rows_;
   bool walking_ = false;           ///< `rows_` is before the row that may be the next op
+  bool is_at_row_ = false;         ///< `rows_` is at the row of the op found last
   std::int64_t last_ = INT64_MAX;  ///< the op found last; INT64_MAX: none
 };
 
@@ -177,6 +210,9 @@ Result<void> OpReader::prepare() {
   }
   const std::string data = !has_runs(version_) ? "SELECT stored_at, data FROM op_data"
                                                : std::string("SELECT stored_at, ") + data_column(version_) + " FROM op";
+  const std::string by_stored = std::string("SELECT stored_at, loc, id, size, created_at, ") +
+                                (has_runs(version_) ? "data" : "NULL") +
+                                " FROM op WHERE stored_at>=?1 ORDER BY stored_at";
   const std::string data_at = data + " WHERE stored_at=?1";
   const std::string data_from = data + " WHERE stored_at>=?1 ORDER BY stored_at";
   const std::pair<Statement*, const char*> all[] = {
@@ -184,7 +220,7 @@ Result<void> OpReader::prepare() {
       {&data_from_, data_from.c_str()},
       {&totals_, "SELECT ops, bytes FROM totals"},
       {&last_, "SELECT max(stored_at) FROM op"},
-      {&by_stored_, "SELECT stored_at, loc, id, size, created_at FROM op WHERE stored_at>=?1 ORDER BY stored_at"},
+      {&by_stored_, by_stored.c_str()},
       {&count_since_, "SELECT count(*) FROM (SELECT 1 FROM op WHERE stored_at>=?1 LIMIT ?2)"},
       {&slice_count_, "SELECT max(slice) FROM slice_hash WHERE arc_start=?1 AND arc_end=?2"},
       {&slice_, "SELECT hash FROM slice_hash WHERE arc_start=?1 AND arc_end=?2 AND slice=?3"},
@@ -293,6 +329,7 @@ Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_i
   for (std::size_t next = 0; out.empty() && next < op_ids.size();) {
     std::uint64_t bytes = 0;
     places.clear();
+    Copies copies;
     InOrder in_order(connection_, *index_, by_stored_);
     for (; next < op_ids.size(); ++next) {
       const OpId& op_id = op_ids[next];
@@ -304,7 +341,9 @@ Result<std::vector<MetaOp>> OpReader::retrieve_ops(const std::vector<OpId>& op_i
       if (!out.empty() && (bytes >= max_bytes || size > max_bytes - bytes)) break;
       given.insert((*found)->stored_at);
       bytes += size;
-      out.push_back({op_id, {}});
+      const ByteView seen = in_order.bytes();
+      const bool is_read = !seen.empty() && seen.size() == size && size < kLargeOp;
+      out.push_back({op_id, is_read ? copies.add(seen, op_ids.size() - next) : Bytes()});
       places.push_back(**found);
     }
     const auto read = read_data(places, max_bytes, out);
@@ -327,9 +366,12 @@ Result<bool> OpReader::read_alone(const Place& place, MetaOp& op) {
   return true;
 }
 
+/// Those that have bytes already were read when they were found.
 Result<void> OpReader::read_data(std::span<const Place> places, std::uint64_t max_bytes, std::vector<MetaOp>& out) {
   std::size_t small_bytes = 0;
-  for (const Place& place : places) small_bytes += place.size < kLargeOp ? place.size : 0;
+  const auto is_read = [&](std::size_t i) { return !out[i].op_data.empty(); };
+  for (std::size_t i = 0; i < places.size(); ++i)
+    small_bytes += places[i].size < kLargeOp && !is_read(i) ? places[i].size : 0;
   // The bytes of small ops share one buffer: they are sent together, most likely.
   const auto storage = make_buffer(small_bytes);
   const Bytes shared = Bytes::share(storage, {storage.get(), small_bytes});
@@ -338,7 +380,7 @@ Result<void> OpReader::read_data(std::span<const Place> places, std::uint64_t ma
   BlobReader blobs(connection_, "op_data", "data");
   Walk rows;
   const auto follows = [&](std::size_t i) {
-    return i > 0 && i < places.size() && places[i - 1].size < kLargeOp && places[i].size < kLargeOp &&
+    return i > 0 && i < places.size() && places[i - 1].size < kLargeOp && places[i].size < kLargeOp && !is_read(i) &&
            places[i - 1].stored_at < places[i].stored_at && places[i].stored_at - 1 == places[i - 1].stored_at;
   };
   std::uint64_t bytes = 0;
@@ -353,6 +395,11 @@ Result<void> OpReader::read_data(std::span<const Place> places, std::uint64_t ma
   };
   for (std::size_t i = 0; i < places.size(); ++i) {
     const Place& place = places[i];
+    if (is_read(i)) {
+      rows.end();
+      if (!keep(i, is_intact(place, out[i], out[i].op_data.view()))) break;
+      continue;
+    }
     if (place.size >= kLargeOp) {
       std::optional<Bytes> data;
       if (is_size(static_cast<std::int64_t>(place.size))) {
