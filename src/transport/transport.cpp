@@ -180,6 +180,8 @@ class DefaultTransport final : public Transport,
     if (decoded && waits(peer, *decoded, message)) return {};
     Result<void> taken = decoded ? take(peer, *decoded) : Result<void>(decoded.error());
     if (taken || refused_message_closes(dialect_)) return taken;
+    // The connection stays, so nothing else keeps it from sending such messages without end.
+    backend_->wasted(peer, message.size());
     if (refused_log_.open(runtime_.now())) {
       log::debug("transport", "a message of " + peer.to_string() + " is dropped: " + taken.error().to_string() +
                                   refused_log_.left_out());

@@ -32,6 +32,7 @@ void Endpoint::accept(const Key& from, ByteView datagram, Time now) {
   if (entries_.size() >= limits_.max_connections) return;
   const auto of_peer = handshakes_of_.find(from);
   if (of_peer != handshakes_of_.end() && of_peer->second >= limits_.max_handshakes_per_peer) return;
+  if (!may_open(from, now)) return;
   if (handshakes_.size() >= limits_.max_handshakes) {
     const Id oldest = *handshakes_.begin();
     Entry& entry = entries_.at(oldest);
@@ -45,6 +46,16 @@ void Endpoint::accept(const Key& from, ByteView datagram, Time now) {
   entry.connection->receive(datagram, now);
   update(id, entry, true);
   bound_libraries(now);
+}
+
+bool Endpoint::may_open(const Key& from, Time now) {
+  if (openings_.size() >= kMostOpenings) std::erase_if(openings_, [&](const auto& one) { return one.second <= now; });
+  if (openings_.size() >= kMostOpenings) openings_.clear();
+  Time& whole = openings_[from];
+  const Time next = std::max(whole, now) + limits_.opening_every;
+  if (next > now + static_cast<Duration::rep>(limits_.opening_burst) * limits_.opening_every) return false;
+  whole = next;
+  return true;
 }
 
 void Endpoint::receive(const Key& from, ByteView datagram, Time now) {

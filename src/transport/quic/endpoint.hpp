@@ -20,6 +20,9 @@ struct EndpointLimits {
   std::size_t max_handshakes = 256;
   /// Incoming ones of one peer whose handshake is not over. One more is not taken.
   std::size_t max_handshakes_per_peer = 4;
+  /// How many handshakes a peer may begin at once, and when it may begin one more (P8).
+  std::size_t opening_burst = 16;
+  Duration opening_every = std::chrono::milliseconds(250);
   /// What the QUIC library may allocate for all connections together (P7).
   std::size_t max_library_bytes = 512U << 20;
 };
@@ -45,10 +48,15 @@ enum class Lane : std::uint8_t { relay, direct };
 ///      order is kept in pieces of 8 KiB, with a note for each gap. A peer that sends every second byte of its window
 ///      costs many times what it sends; thousands of them must not fill the memory. Notes of what is sent to a peer do
 ///      not count, so that it is not the one who takes much.
+///  P8  A peer may begin opening_burst handshakes, and one more each opening_every; what goes beyond that is dropped.
+///      Those that come to nothing count. *Rationale*: the first datagram of a handshake is free to make, and need not
+///      even be one; to look at it takes a session of TLS, the keys of a connection and an answer. Of kMostOpenings
+///      peers this is remembered; when there are more, all is forgiven.
 /// Pure. Thread rule: confined to the owner's strand.
 class Endpoint {
  public:
   using Id = std::uint64_t;  ///< of a connection; never used twice, never 0
+  static constexpr std::size_t kMostOpenings = 8192;
 
   Endpoint(std::shared_ptr<const Identity> own, Config config, Random random, const EndpointLimits& limits = {})
       : own_(std::move(own)), config_(std::move(config)), random_(std::move(random)), limits_(limits) {}
@@ -110,6 +118,8 @@ class Endpoint {
 
   Id add(std::unique_ptr<Connection> connection, const Key& peer, bool incoming);
   void accept(const Key& from, ByteView datagram, Time now);
+  /// P8. If so, it counts.
+  bool may_open(const Key& from, Time now);
   /// Takes in what a call to the connection has changed.
   void update(Id id, Entry& entry, bool changed);
   void take_turn(Id id, Entry& entry);
@@ -132,6 +142,7 @@ class Endpoint {
   std::array<std::set<std::pair<Time, Id>>, kLanes> deadlines_;
   std::set<Id> handshakes_;  ///< the oldest first
   std::map<Key, std::size_t> handshakes_of_;
+  std::map<Key, Time> openings_;  ///< P8: when the peer has its whole burst again
   std::size_t library_bytes_ = 0;
 };
 

@@ -30,6 +30,7 @@ class FakeBackend final : public TransportBackend {
   void disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) override {
     disconnected.emplace_back(peer, reason, std::move(farewell));
   }
+  void wasted(const Url& /*peer*/, std::uint64_t bytes) override { wasted_bytes += bytes; }
   TransportStats stats() const override {
     TransportStats s;
     s.backend = "fake";
@@ -46,6 +47,7 @@ class FakeBackend final : public TransportBackend {
   std::vector<std::pair<Url, Bytes>> sent;
   std::vector<std::vector<Bytes>> pieces;  ///< of each message that was sent
   std::vector<std::tuple<Url, CloseReason, Bytes>> disconnected;
+  std::uint64_t wasted_bytes = 0;
   bool stopped = false;
 };
 
@@ -306,9 +308,17 @@ TEST_F(TransportTest, TheRulesOfLaterDialects) {
     const auto module = std::make_shared<ModuleLog>();
     ASSERT_TRUE(transport->register_module_handler(space_, "Fetch", module).has_value());
     module->refuse = true;
-    // What is refused is dropped; the connection stays.
+    // What is refused is dropped, at the peer's expense; the connection stays.
     EXPECT_TRUE(raw->events->recv_data(peer_, hex("ff")).has_value());
-    EXPECT_TRUE(raw->events->recv_data(peer_, wire::whole_module(space_, "Fetch", as_bytes("x"))).has_value());
+    EXPECT_EQ(raw->wasted_bytes, 1U);
+    const Bytes refused = wire::whole_module(space_, "Fetch", as_bytes("x"));
+    EXPECT_TRUE(raw->events->recv_data(peer_, refused).has_value());
+    EXPECT_EQ(raw->wasted_bytes, 1 + refused.size());
+    module->refuse = false;
+    EXPECT_TRUE(raw->events->recv_data(peer_, refused).has_value());
+    EXPECT_EQ(raw->wasted_bytes, 1 + refused.size());
+    module->refuse = true;
+    module->log.pop_back();
     EXPECT_EQ(module->log, Log{"msg 78"});
     EXPECT_TRUE(raw->events->recv_data(peer_, wire::encode_disconnect("bye")).has_value());
     // Except for a preflight.

@@ -241,6 +241,41 @@ TEST(QuicEndpoint, HandshakesThatGoNowhereAreBounded) {
   EXPECT_EQ(b.size(), 1U);
 }
 
+// P8. What only looks like the first datagram of a handshake costs as much as one.
+TEST(QuicEndpoint, WhoBeginsAgainAndAgainIsHeardSeldom) {
+  Relay relay;
+  EndpointLimits limits;
+  limits.opening_burst = 5;
+  limits.opening_every = 100ms;
+  Endpoint& b = relay.add(2, limits);
+  const auto rubbish = [&](std::uint8_t number) {
+    Endpoint stranger(identity(number), {}, random_of(number), limits);
+    for (int i = 0; i < 20; ++i) {
+      EXPECT_TRUE(stranger.dial(b.key(), relay.now));
+      std::string first = stranger.produce(relay.now)->batch.content.str();
+      first.back() = static_cast<char>(first.back() + 1);
+      b.receive(stranger.key(), Bytes::copy_of(first), relay.now);
+    }
+    std::size_t looked_at = 0;
+    for (const auto id : changed(b)) {
+      EXPECT_TRUE(b.find(id)->closed());
+      b.release(id, relay.now);
+      ++looked_at;
+    }
+    return looked_at;
+  };
+  EXPECT_EQ(rubbish(10), 5U);
+  EXPECT_EQ(rubbish(10), 0U);
+  relay.now += 200ms;
+  EXPECT_EQ(rubbish(10), 2U);
+  relay.now += 10s;
+  EXPECT_EQ(rubbish(10), 5U) << "not more than that after a long time";
+  EXPECT_EQ(rubbish(11), 5U) << "each peer by itself";
+  Endpoint& a = relay.add(1);
+  const auto id = a.dial(b.key(), relay.now).value();
+  EXPECT_TRUE(relay.run(5s, [&] { return a.find(id)->is_open(); }));
+}
+
 // P7. Four peers whose datagrams are lost in part, beside one that is sent much and acknowledges it late.
 TEST(QuicEndpoint, TheLibrariesOfAllAreBoundedAndWhoNeedsMostEnds) {
   constexpr std::size_t kMost = 600'000;
