@@ -378,11 +378,7 @@ void ServeCore::forget(const Url& peer) {
 
 void ServeCore::stop() {
   is_stopped_ = true;
-  for (auto& [peer, entry] : peers_) {
-    if (!entry.ready) continue;
-    entry.ready->lane->serving_bytes -= entry.ready->bytes;
-    end(entry.ready->kind, entry.ready->age, false);
-  }
+  for (auto& [peer, entry] : peers_) drop_ready(entry);
   queued_bytes_ = 0;
   peers_.clear();
   known_.clear();

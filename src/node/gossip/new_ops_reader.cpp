@@ -30,18 +30,25 @@ void NewOpsReader::name_nothing(Timestamp next, bool is_by_allowance, Done done)
   runtime_.post([done = std::move(done), none] { done(none); });
 }
 
+std::optional<NewOpsReader::Allowed> NewOpsReader::allowed(const NewOpsWish& wish, Timestamp from) {
+  const auto room = newcomers_.room(runtime_.now(), wish.most_bytes);
+  if (room.ids == 0 || room.bytes == 0) return std::nullopt;
+  Allowed out{{wish.common, from, std::min(wish.limit, room.bytes), std::min<std::size_t>(wish.most_ids, room.ids)}};
+  out.is_short = out.piece.limit < wish.limit || out.piece.most_ids < wish.most_ids;
+  out.is_large = room.bytes >= wish.most_bytes / 2;
+  return out;
+}
+
 /// Out of the allowance of newcomers. D8.
 void NewOpsReader::name_again(const AskerPtr& asker, const NewOpsWish& wish, Done done) {
-  const auto room = newcomers_.room(runtime_.now(), wish.most_bytes);
-  if (room.ids == 0 || room.bytes == 0) return name_nothing(wish.since, true, std::move(done));
-  const Query piece{wish.common, wish.since, std::min(wish.limit, room.bytes),
-                    std::min<std::size_t>(wish.most_ids, room.ids)};
-  const bool is_short = piece.limit < wish.limit || piece.most_ids < wish.most_ids;
-  query(asker, piece, [weak = weak_from_this(), is_short, done = std::move(done)](NewOps named) {
-    if (auto self = weak.lock()) self->newcomers_.spend(named.ids.size(), named.bytes);
-    named.is_by_allowance = named.more && is_short;
-    done(std::move(named));
-  });
+  const auto allowance = allowed(wish, wish.since);
+  if (!allowance) return name_nothing(wish.since, true, std::move(done));
+  query(asker, allowance->piece,
+        [weak = weak_from_this(), is_short = allowance->is_short, done = std::move(done)](NewOps named) {
+          if (auto self = weak.lock()) self->newcomers_.spend(named.ids.size(), named.bytes);
+          named.is_by_allowance = named.more && is_short;
+          done(std::move(named));
+        });
 }
 
 /// From `from` on as much as there is room for, and besides what was asked for.
@@ -49,20 +56,16 @@ void NewOpsReader::name_history(const AskerPtr& asker, const NewOpsWish& wish, T
   const auto with_recent = [weak = weak_from_this(), asker, wish, done = std::move(done)](NewOps old) {
     if (auto self = weak.lock()) self->name_recent_too(asker, wish, std::move(old), done);
   };
-  const auto room = newcomers_.room(runtime_.now(), wish.most_bytes);
-  if (room.ids == 0 || room.bytes == 0) return name_nothing(from, true, with_recent);
-  const Query piece{wish.common, from, std::min(wish.limit, room.bytes),
-                    std::min<std::size_t>(wish.most_ids, room.ids)};
-  const bool is_full = room.bytes >= wish.most_bytes / 2;
-  const bool is_short = piece.limit < wish.limit || piece.most_ids < wish.most_ids;
-  query(asker, piece,
-        [weak = weak_from_this(), asker, piece, limit = wish.limit, is_full, is_short, with_recent](NewOps old) {
+  const auto allowance = allowed(wish, from);
+  if (!allowance) return name_nothing(from, true, with_recent);
+  query(asker, allowance->piece,
+        [weak = weak_from_this(), asker, allowance = *allowance, limit = wish.limit, with_recent](NewOps old) {
           auto self = weak.lock();
           if (!self) return;
-          old.is_by_allowance = old.more && is_short;
+          old.is_by_allowance = old.more && allowance.is_short;
           // An op of more than half of what there can be: it may have all of it.
-          if (old.ids.empty() && old.more && !old.failed && is_full && limit > piece.limit) {
-            auto whole = piece;
+          if (old.ids.empty() && old.more && !old.failed && allowance.is_large && limit > allowance.piece.limit) {
+            auto whole = allowance.piece;
             whole.limit = limit;
             return self->query(asker, whole, with_recent);
           }

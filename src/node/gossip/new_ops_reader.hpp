@@ -138,6 +138,14 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   };
   using ListingPtr = std::shared_ptr<Listing>;
 
+  /// What may be named to a newcomer now.
+  struct Allowed {
+    Query piece;
+    bool is_short = false;  ///< the allowance makes it less than what was asked for
+    bool is_large = false;  ///< at least half of what the allowance can ever be
+  };
+  /// nullopt: nothing.
+  std::optional<Allowed> allowed(const NewOpsWish& wish, Timestamp from);
   void name_again(const AskerPtr& asker, const NewOpsWish& wish, Done done);
   void name_history(const AskerPtr& asker, const NewOpsWish& wish, Timestamp from, Done done);
   void name_recent_too(const AskerPtr& asker, const NewOpsWish& wish, NewOps old, const Done& done);

@@ -71,8 +71,8 @@ std::optional<std::string> PeerAddresses::group_of(const Url& peer) const {
   if (!id) id = iroh::endpoint_id(peer);
   const auto address = id ? of(*id) : std::nullopt;
   if (!address) return std::nullopt;
-  const bool v4 = slots::is_v4(*address);
-  return to_hex(ByteView(*address).subspan(v4 ? 12 : 0, v4 ? 4 : kGroupBytes));
+  const auto group = in_group(*address);
+  return to_hex(slots::is_v4(group) ? ByteView(group).subspan(12) : ByteView(group).first(kGroupBytes));
 }
 
 void PeerAddresses::check_invariants() const {

@@ -23,8 +23,8 @@ namespace kitsune2::tx5 {
 ///  A1  An address is known from when the relay reports it until the relay reports that the peer has left, or the
 ///      node's own connection to the relay begins anew.
 ///  A2  Beyond `most` peers, the first one of the group that has most is forgotten; of several groups, of that which
-///      has the first one. Rationale: keys are free. Whoever
-///      has many of them at one address makes the relay's node forget those only, and not where others are.
+///      has the first one. Rationale: keys are free. Whoever has many of them at one address makes the relay's
+///      node forget those only, and not where others are.
 /// Pure. Calls are O(log peers). Strand only.
 class PeerAddresses {
  public:
