@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Attacks on a node: memory and disk stay under ceilings, honest work goes on and comes back, refusals are counted."""
+"""Attacks on a node: memory and disk stay under ceilings, honest work goes on and comes back, refusals are counted.
+K2_HOSTILE_NETWORK: the dialect, 0.2 (default) or 0.5."""
 import collections
 import urllib.error
 import urllib.request
@@ -7,11 +8,14 @@ import urllib.request
 from k2net import *
 
 PEER = os.environ.get("K2_HOSTILE_PEER", os.path.join(ROOT, "build/release/tests/net/hostile_peer"))
-OPS, SIZE = 20_000, 1024
+NETWORK = os.environ.get("K2_HOSTILE_NETWORK", "0.2")
+IROH = NETWORK != "0.2"
+# The honest peer is a newcomer whenever it has fetched all, and in 0.5 such a one is heard only some time after.
+OPS, SIZE = (100_000 if IROH and FULL else 20_000), 1024
 SPACE = "hostile"  # that of hostile_peer.cpp
 SMALL = 300_000 if FULL else 50_000  # further ops of 80 B, for gossip to list
 # Seconds without and with an attack. Where time is short, a whole run can be given shorter ones.
-QUIET, LOUD = map(float, os.environ.get("K2_HOSTILE_SECONDS", "6 20" if FULL else "1.5 3").split())
+QUIET, LOUD = map(float, os.environ.get("K2_HOSTILE_SECONDS", "6 20" if FULL else "1 1.5" if IROH else "1.5 3").split())
 WARM = 60  # at most so many seconds until all peers of an attack are there and it has done something
 # The test judges how the victim divides its time, and not that attackers take the machine from it and from the honest
 # peer. So if there are two cores, the victim has one for itself, and attackers have a low priority (nice).
@@ -187,9 +191,19 @@ def refusals(before, after):
     return out
 
 
+def place_of(relay):
+    """HOST:PORT, where the bootstrap server is too."""
+    return relay.split("//")[1].split("/")[0]
+
+
+def nobody_at(relay):
+    """The url of a peer that does not exist."""
+    return relay + "ab" * 32 if IROH else relay + "/7Y3LhBcLxGZnfYDKYxBq4YaPHcVCOCw4xMQYYKMSmTk"
+
+
 def can_announce(relay, space):
     """During the attack the bootstrap server still takes an honest newcomer's info and returns it."""
-    place = relay.split("//")[1]
+    place = place_of(relay)
     path, body = subprocess.run([PEER, "info", relay, space], capture_output=True, text=True, check=True).stdout.splitlines()
     for method, where, text in [("PUT", path, body), ("GET", path.rsplit("/", 1)[0], None)]:
         request = urllib.request.Request(f"http://{place}{where}", method=method, data=text.encode() if text else None)
@@ -205,7 +219,7 @@ class SlowClients:
     """Connections that send a byte of `head` now and then and never finish it. They have an address of their own."""
 
     def __init__(self, relay, count, head, upgrade=None):
-        host, port = relay.split("//")[1].rsplit(":", 1)
+        host, port = place_of(relay).rsplit(":", 1)
         self.closed = self.sent = 0
         self.conns = []
         for _ in range(count):
@@ -272,9 +286,11 @@ class Kind:
     """An attack: what it is called, what hostile_peer calls it, peers, addresses, and what must be counted or seen:
     words of a metric (one of them, divided by |), or "closed" by the attacker."""
 
-    def __init__(self, name, kind, peers, wanted=None, addresses=1, relays="own|foreign", quick=True):
+    def __init__(self, name, kind, peers, wanted=None, addresses=1, relays="own|foreign", networks="0.2|0.5"):
         self.name, self.kind, self.peers, self.wanted, self.addresses = name, kind, peers, wanted, addresses
-        self.relays, self.quick = relays, quick
+        self.relays, self.networks = relays, networks
+        if wanted == "closed" and IROH:
+            self.wanted = None  # there a message that is refused does not end the connection
 
 
 # Each has addresses of its own: what an attacker did is remembered of its address for longer than a row takes. Of the
@@ -284,9 +300,9 @@ ATTACKS = [
     Kind(f"{SLOTS:,} silent peers, all slots", "connections", SLOTS, addresses=4),
     Kind("request flood, 16 peers", "requests", 16),
     Kind("requests for all ops in each message, without end, 1 peer", "amplify", 1, "fetch_requests_refused"),
-    Kind("requests whose answers are never permitted, 300 peers", "no-permits", 300),
-    Kind("permits of 64 MiB that are never used, 300 peers", "permits", 300),
-    Kind("peers that ask for small ops and do not read, 32", "deaf", 32),
+    Kind("requests whose answers are never permitted, 300 peers", "no-permits", 300, networks="0.2"),
+    Kind("permits of 64 MiB that are never used, 300 peers", "permits", 300, networks="0.2"),
+    Kind("peers that ask for small ops and do not read, 32", "deaf", 32, networks="0.2"),
     Kind("ids of 0 B and 1 MiB, 16 peers", "bad-ids", 16, "closed"),
     Kind(f"publish of 1,000,000 ids a message, {PUBLISHERS} peers", "publish", PUBLISHERS),
     Kind("the same 4,094 ids and a new one again and again, 8 peers", "repeat", 8),
@@ -303,19 +319,29 @@ ATTACKS = [
     Kind("PUT of an info with a wrong signature, 100 connections", "http-put", 100, relays="own"),
     Kind("one key in 12,000 bootstrap spaces, 1 connection", "fill-bootstrap", 1, relays="own"),
     Kind("512 keys in a known bootstrap space, 1 connection", "fill-space", 1, relays="own"),
-    Kind("handshakes begun again and again, 16 peers", "begin-again", 16),
+    Kind("handshakes begun again and again, 16 peers", "begin-again", 16, networks="0.2"),
     Kind("notify messages without end, 16 peers", "notify", 16),
-    Kind("messages between clients that read nothing, 160 clients", "relay-queues", 160, relays="own"),
-    Kind("WebSocket pings, 100 connections", "ws-ping", 100, relays="own"),
-    Kind("WebSocket pongs, 100 connections", "ws-pong", 100, relays="own"),
-    Kind("empty fragments, 100 connections", "ws-empty", 100, relays="own"),
+    Kind("messages between clients that read nothing, 160 clients", "relay-queues", 160, relays="own", networks="0.2"),
+    Kind("strangers that nobody lists and that go on sending, 64 peers", "strangers", 64, networks="0.5"),
+    Kind("QUIC connections that ask for ops and do not read, 32", "quic-deaf", 32, networks="0.5"),
+    Kind("frames of 100 MiB, a byte at a time, 300 peers", "quic-trickle", 300, networks="0.5"),
+    Kind("streams of frames that do not exist, 16 peers", "quic-streams", 16, networks="0.5"),
+    Kind("datagrams of rubbish through the relay, 16 peers", "quic-rubbish", 16, networks="0.5"),
+    Kind("handshakes begun again and again, with new keys, 16 peers", "quic-handshakes", 16, networks="0.5"),
+    Kind("connections without a preflight, again and again, 16 peers", "quic-no-preflight", 16, networks="0.5"),
+    Kind("WebSocket pings, 100 connections", "ws-ping", 100, relays="own", networks="0.2"),
+    Kind("WebSocket pongs, 100 connections", "ws-pong", 100, relays="own", networks="0.2"),
+    Kind("empty fragments, 100 connections", "ws-empty", 100, relays="own", networks="0.2"),
 ]
 
 
 def variants(relay):
     """The rows of a run: each attack from its addresses, in the whole run also from 64."""
-    for kind in ATTACKS:
-        if relay not in kind.relays.split("|"):
+    # While many strangers wait, newcomers become known later: those attacks come last.
+    for kind in sorted(ATTACKS, key=lambda one: IROH and one.kind in ("connections", "strangers")):
+        if IROH and not FULL and kind.kind.startswith(("http-", "fill-")):
+            continue  # the bootstrap server is the same
+        if relay not in kind.relays.split("|") or NETWORK not in kind.networks.split("|"):
             continue
         counts = {kind.addresses, 64} if FULL and relay == "own" and kind.peers > 1 else {kind.addresses}
         for addresses in sorted(counts):
@@ -349,7 +375,7 @@ def run(world, start, relay):
     say(f"a victim with {OPS} ops of {SIZE} B, and an honest peer that fetches them again and again")
     folder = world.path("victim-" + relay)
     # What attackers take from a relay of its own is no more the node's fault than what they take from the honest peer.
-    foreign = world.relay(network="0.2") if relay == "foreign" else None
+    foreign = world.relay(network=NETWORK) if relay == "foreign" else None
     victim = start("victim", folder, OPS, SIZE, SMALL, foreign.url if foreign else "-", cores=VICTIM_CORES)
     info = victim.wait_line()
     pid = victim.proc.pid
@@ -389,21 +415,33 @@ def run(world, start, relay):
         return without_others((last(honest.lines)["ops"] - before) / (time.monotonic() - begin), shares)
 
     # Asked of nobody, so that answers of others are looked at.
-    victim.say("want " + info["relay"] + "/7Y3LhBcLxGZnfYDKYxBq4YaPHcVCOCw4xMQYYKMSmTk")
+    victim.say("want " + nobody_at(info["relay"]))
     rows = []
     quiets = [rate(QUIET)]
     say(f"undisturbed: {quiets[0]:,.0f} ops/s; the victim on cores {VICTIM_CORES}, all others on {OTHER_CORES}")
 
-    def attack(name, begin, work, stop, attacker_pid=lambda: None):
+    def attack(name, begin, work, stop, attacker_pid=lambda: None, wanted=None):
         before = metrics(info["admin"])
+
+        def work_until_counted(seconds):
+            work(seconds)
+            end = time.monotonic() + PATIENCE  # on a busy machine an attack takes long to do anything
+            while wanted and time.monotonic() < end:
+                counted = refusals(before, metrics(info["admin"]))
+                if any(word in key for key in counted for word in wanted.split("|")):
+                    break
+                time.sleep(0.2)
+
         forget_peak(pid)
         base, base_disk = memory_mib(pid, "VmRSS"), folder_mib(folder)
         begin()
         start_written = written_mib(pid)
         start_time, start_cpu = time.monotonic(), cpu_seconds(pid)
         attackers_cpu = cpu_seconds(attacker_pid()) if attacker_pid() else 0
-        loud = rate(LOUD, work)
+        told = len(honest.lines)
+        loud = rate(LOUD, work_until_counted)
         seconds = time.monotonic() - start_time
+        late = max([json.loads(line).get("known_after", 0) for line in honest.lines[told:]], default=0)
         cpu = (cpu_seconds(pid) - start_cpu) / seconds
         attackers_cpu = (cpu_seconds(attacker_pid()) - attackers_cpu) / seconds if attacker_pid() else 0
         if "bootstrap" in name:
@@ -430,6 +468,7 @@ def run(world, start, relay):
         counted = refusals(before, after)
         rows.append(Row(name, base, peak, disk, written, loud, relative, cpu, attackers_cpu, quiets[-1], seen, counted, 0))
         text = ", ".join(f"{key} {value:,}" for key, value in counted.items()) or "-"
+        text += f"; a newcomer was known after {late:.1f} s" if late else ""
         say(f"{name}: RSS {base:.0f} -> {peak:.0f} MiB, disk {disk:+.0f} MiB, {written:.1f} MiB/s written, honest {loud:,.0f} ops/s ({relative:.0%} of undisturbed), then "
             f"{quiets[-1]:,.0f}; CPU {cpu:.2f}, attackers {attackers_cpu:.2f}; {seen}; {text}")
         return counted
@@ -459,7 +498,8 @@ def run(world, start, relay):
                 seen = last(attacker[0].lines)
                 # The attacker's first line only says that it has begun: it has no counters yet.
                 done = sum(seen.get(key, 0) for key in ("messages", "closed", "failed"))
-                if done > 0 and (seen.get("peers", 0) >= count or kind.startswith("ws-")):
+                enough = count if FULL or not IROH else 1  # in 0.5 they have to become known first
+                if done > 0 and (seen.get("peers", 0) >= enough or kind.startswith("ws-")):
                     break
                 time.sleep(0.1)
 
@@ -468,7 +508,7 @@ def run(world, start, relay):
             attacker[0].kill()
             return {key: seen[key] for key in ("peers", "messages", "bytes", "failed", "closed", "received", "ids") if seen.get(key)}
 
-        counted = attack(name, begin, work, stop, lambda: attacker[0].proc.pid)
+        counted = attack(name, begin, work, stop, lambda: attacker[0].proc.pid, wanted if wanted != "closed" else None)
         seen = rows[-1].seen
         check(seen.get("messages", 0) + seen.get("closed", 0) + seen.get("failed", 0) > 0, f"{name}: nothing was done: {seen}")
         if wanted == "closed":
@@ -478,8 +518,8 @@ def run(world, start, relay):
 
     for name, head, upgrade in [("slow HTTP, 500 connections", b"GET /bootstrap/x HTTP/1.1\r\nA: " + b"b" * 4000, None),
                                 ("slow WebSocket, 500 connections", b"\x82\xfe\x40\x00abcd" + b"x" * 16000, UPGRADE)]:
-        if relay != "own" or not chosen(name):
-            continue
+        if relay != "own" or IROH or not chosen(name):
+            continue  # in 0.5 the relay is the same, and hostile_relay attacks it
         clients = SlowClients(info["relay"], 500, head, upgrade)
 
         def stop():

@@ -1,4 +1,4 @@
-// The attackers of hostile.py that speak tx5: their cryptography and handshakes are right, their messages do harm.
+// The attackers of hostile.py over tx5 and iroh: their cryptography and handshakes are right, their messages do harm.
 #include "hostile_attack.hpp"
 
 #include <array>
@@ -15,9 +15,12 @@
 
 #include "kitsune2/kitsune2.hpp"
 #include "kitsune2/testing/builders.hpp"
+#include "kitsune2/transport_iroh.hpp"
 #include "kitsune2/transport_tx5.hpp"
 #include "net/ws_connector.hpp"
+#include "support/raw_endpoint.hpp"
 #include "support/whole_messages.hpp"
+#include "transport/iroh/endpoint_url.hpp"
 #include "transport/sbd/sbd_client.hpp"
 #include "transport/tx5/e2e.hpp"
 #include "transport/tx5/framing.hpp"
@@ -36,12 +39,21 @@ namespace {
 /// A peer that keeps the rules of the transport. The attack chooses its messages.
 class Sender final : public TransportEvents {
  public:
-  Sender(AsioRuntime& runtime, std::shared_ptr<WsConnector> ws, const std::string& relay, Url victim, Tally& tally)
-      : runtime_(runtime), victim_(std::move(victim)), tally_(tally) {
-    Tx5TransportConfig config;
-    config.server_url = relay;
-    config.signal_allow_plain_text = true;
-    backend_ = need(make_tx5_transport(runtime, std::move(ws), config));
+  Sender(AsioRuntime& runtime, std::shared_ptr<WsConnector> ws, const Plan& plan, Tally& tally)
+      : runtime_(runtime), victim_(plan.victim), tally_(tally) {
+    if (uses_iroh(plan.dialect())) {
+      IrohTransportConfig config;
+      config.relay_url = plan.relay;
+      config.relay_allow_plain_text = true;
+      std::array<std::uint8_t, 32> seed{};
+      runtime.random_bytes(seed);
+      backend_ = need(make_iroh_transport(runtime, std::move(ws), config, seed));
+    } else {
+      Tx5TransportConfig config;
+      config.server_url = plan.relay;
+      config.signal_allow_plain_text = true;
+      backend_ = need(make_tx5_transport(runtime, std::move(ws), config));
+    }
     backend_->start(*this);
   }
   void new_listening_address(const Url&) override {
@@ -76,6 +88,8 @@ class Sender final : public TransportEvents {
 
   std::function<void()> on_online;
   std::function<void(const Bytes&)> on_message;
+  std::shared_ptr<Listing> listing;
+  bool begun = false;
   /// Whether it has done its harm, so that another one may take its place.
   bool spent = false;
   const std::uint64_t number = ++last_number;
@@ -255,11 +269,14 @@ class FreshIds {
 };
 
 /// A message of `module` whose only id has `size` bytes.
-Bytes one_id(const SpaceId& space, std::string_view module, std::size_t size) {
+Bytes one_id(const Plan& plan, std::string_view module, std::size_t size) {
   const OpId id(as_bytes(std::string(size, 'i')));
-  return wire::whole_module(space, module,
+  return wire::whole_module(plan.space, module,
                             module == kFetchModule ? wire::encode_fetch_request({&id, 1})
-                                                   : wire::encode_publish_ops(Dialect::v0_2, {&id, 1}));
+                                                   : wire::encode_publish_ops(plan.dialect(), {&id, 1}));
+}
+Bytes publish_of(const Plan& plan, std::span<const OpId> ids) {
+  return wire::whole_module(plan.space, kPublishModule, wire::encode_publish_ops(plan.dialect(), ids));
 }
 
 Bytes gossip_message(const SpaceId& space, const wire::GossipMessage& message) {
@@ -267,12 +284,13 @@ Bytes gossip_message(const SpaceId& space, const wire::GossipMessage& message) {
 }
 
 /// Owns the attackers. It begins on the strand.
-class Tx5Attack final : public Attack {
+class PeerAttack final : public Attack {
  public:
-  Tx5Attack(AsioRuntime& runtime, Plan plan)
+  PeerAttack(AsioRuntime& runtime, Plan plan)
       : runtime_(runtime),
         plan_(std::move(plan)),
         ws_(make_ws_connector(runtime)),
+        http_(make_http_client(runtime)),
         ids_(all_ids(plan_.ops, plan_.size)),
         session_(Bytes::copy_of("session of nobody")) {}
   void start() override {
@@ -285,9 +303,15 @@ class Tx5Attack final : public Attack {
     }
   }
   Tally tally() const override { return tally_; }
-  std::size_t peers() const override { return std::max(senders_.size(), raw_.size()); }
+  std::size_t peers() const override {
+    return is_listed() ? std::min(begun_, senders_.size()) : std::max(senders_.size(), raw_.size());
+  }
 
  private:
+  /// Whether its peers have to be known before they are heard.
+  bool is_listed() const {
+    return known_peers_only(plan_.dialect()) && plan_.kind != "connections" && plan_.kind != "strangers";
+  }
   /// Adds one peer, and the next one soon after, so that a thousand are not added in one turn of the loop.
   void sender() {
     if (senders_.size() == plan_.peers) return;
@@ -295,10 +319,41 @@ class Tx5Attack final : public Attack {
     runtime_.schedule_after(2ms, [this] { sender(); });
   }
   std::unique_ptr<Sender> new_sender() {
-    auto made = std::make_unique<Sender>(runtime_, ws_, plan_.relay, plan_.victim, tally_);
+    auto made = std::make_unique<Sender>(runtime_, ws_, plan_, tally_);
     Sender& s = *made;
-    s.on_online = [this, &s] { begin(s); };
+    s.on_online = [this, &s] {
+      if (!is_listed()) return begin(s);
+      s.listing = std::make_shared<Listing>(runtime_, *http_, plan_, *s.url());
+      s.on_message = [this, &s](const Bytes&) {
+        // The victim answers, so it hears this peer. Later, because `begin` may replace this function.
+        if (s.begun) return;
+        runtime_.schedule_after(0ms, [this, seen = s.number] {
+          for (const auto& each : senders_) {
+            if (each->number != seen || std::exchange(each->begun, true)) continue;
+            ++begun_;
+            begin(*each);
+          }
+        });
+      };
+      s.listing->begin([this, &s] { ask(s); });
+    };
     return made;
+  }
+  /// Asks for something until it is answered. An op would make it a known peer, who may do more; but a round of gossip
+  /// cannot be followed by another one soon.
+  void ask(Sender& s) {
+    if (s.begun) return;
+    if (plan_.kind == "initiate" || plan_.kind == "bad-infos" || plan_.kind == "differ" || plan_.kind == "outside") {
+      s.send(wire::whole_fetch_request(plan_.space, std::span(ids_).first(1)));
+    } else {
+      const auto first = initiate();
+      s.send(gossip_message(plan_.space, first));
+      s.send(gossip_message(plan_.space, wire::GossipTerminate{first.session_id, Bytes::copy_of("because")}));
+    }
+    runtime_.schedule_after(2s, [this, seen = s.number] {
+      for (const auto& each : senders_)
+        if (each->number == seen) ask(*each);
+    });
   }
   /// Replaces a peer that has done its harm by a new one; a new url costs nothing.
   void renew() {
@@ -376,7 +431,7 @@ class Tx5Attack final : public Attack {
   /// sent is sent again, because making one takes long on a machine that does other things too.
   void publish(Sender& s, Bytes message = {}) {
     constexpr std::size_t kIds = 1'000'000;
-    if (message.empty()) message = wire::whole_publish_ops(plan_.space, fresh_.take(kIds));
+    if (message.empty()) message = publish_of(plan_, fresh_.take(kIds));
     s.send(message, [this, &s, message](bool sent) {
       if (sent) tally_.ids += kIds;
       const Bytes next = sent ? Bytes() : message;
@@ -400,7 +455,13 @@ class Tx5Attack final : public Attack {
     builder.created_at = runtime_.wall_now();
     builder.lifetime = lifetime;
     sbd_name_[n % sbd_name_.size()] = kAlphabet[n / 7 % kAlphabet.size()];
-    builder.url = need(Url::parse(plan_.relay + "/" + sbd_name_));
+    if (uses_iroh(plan_.dialect())) {
+      std::array<std::uint8_t, 32> id{};
+      runtime_.random_bytes(id);
+      builder.url = iroh::endpoint_url(relay_, id);
+    } else {
+      builder.url = need(Url::parse(plan_.relay + "/" + sbd_name_));
+    }
     std::string text = builder.sign(*agent)->encode();
     if (!right) {
       // A character in the middle, because the last one of the signature holds only padding.
@@ -414,7 +475,7 @@ class Tx5Attack final : public Attack {
     s.on_message = [this, &s](const Bytes& message) {
       const auto outer = wire::decode_k2proto(message);
       if (!outer || !outer->module || outer->module->text() != kGossipModule) return;
-      const auto inner = wire::decode_gossip(Dialect::v0_2, outer->data);
+      const auto inner = wire::decode_gossip(plan_.dialect(), outer->data);
       const auto* accept = inner ? std::get_if<wire::GossipAccept>(&*inner) : nullptr;
       if (accept == nullptr) return;
       wire::GossipNoDiff out;
@@ -426,7 +487,7 @@ class Tx5Attack final : public Attack {
     };
     s.send(gossip_message(plan_.space, initiate()));
     // The round was not accepted: try another one.
-    runtime_.schedule_after(2s, [this, seen = s.number] {
+    runtime_.schedule_after(uses_iroh(plan_.dialect()) ? 10s : 2s, [this, seen = s.number] {
       for (const auto& each : senders_)
         if (each->number == seen) each->spent = true;
     });
@@ -439,7 +500,7 @@ class Tx5Attack final : public Attack {
     s.on_message = [this, &s, outside](const Bytes& message) {
       const auto outer = wire::decode_k2proto(message);
       if (!outer || !outer->module || outer->module->text() != kGossipModule) return;
-      const auto inner = wire::decode_gossip(Dialect::v0_2, outer->data);
+      const auto inner = wire::decode_gossip(plan_.dialect(), outer->data);
       if (!inner) return;
       const Bytes hash = Bytes::copy_of(std::string(32, 'h'));
       if (const auto* accept = std::get_if<wire::GossipAccept>(&*inner)) {
@@ -471,7 +532,7 @@ class Tx5Attack final : public Attack {
     first.new_since = runtime_.wall_now();
     first.max_op_data_bytes = UINT32_MAX;
     s.send(gossip_message(plan_.space, first));
-    runtime_.schedule_after(5s, [this, seen = s.number] {
+    runtime_.schedule_after(uses_iroh(plan_.dialect()) ? 10s : 5s, [this, seen = s.number] {
       for (const auto& each : senders_)
         if (each->number == seen) each->spent = true;
     });
@@ -479,7 +540,10 @@ class Tx5Attack final : public Attack {
 
   void begin(Sender& s) {
     const std::string& kind = plan_.kind;
-    if (kind == "connections") {
+    if (kind == "strangers") {
+      // What a stranger sends waits at the victim, which asks who it is.
+      s.repeat([this] { return wire::encode_notify(plan_.space, as_bytes(std::string(4000, 's'))); });
+    } else if (kind == "connections") {
       s.send(wire::encode_notify(plan_.space, as_bytes("hello")));
     } else if (kind == "requests") {
       // Many at once, so that they have to wait at the victim.
@@ -496,7 +560,7 @@ class Tx5Attack final : public Attack {
     } else if (kind == "bad-ids") {
       s.repeat([this] {
         const bool fetch = next_++ % 2 == 0;
-        return one_id(plan_.space, fetch ? kFetchModule : kPublishModule, next_ / 2 % 2 == 0 ? 0 : 1U << 20);
+        return one_id(plan_, fetch ? kFetchModule : kPublishModule, next_ / 2 % 2 == 0 ? 0 : 1U << 20);
       });
     } else if (kind == "publish") {
       publish(s);
@@ -506,13 +570,17 @@ class Tx5Attack final : public Attack {
         auto ids = fresh_.take(1);
         if (repeated_.empty()) repeated_ = FreshIds(1ULL << 40).take(4094);
         ids.insert(ids.end(), repeated_.begin(), repeated_.end());
-        return wire::whole_publish_ops(plan_.space, ids);
+        return publish_of(plan_, ids);
       });
     } else if (kind == "unsolicited") {
       s.repeat([this] {
-        std::vector<Bytes> ops;
-        for (int i = 0; i < 64; ++i) ops.push_back(testing::make_op(1'000'000'000 + next_++, 1024));
-        return wire::whole_fetch_response(plan_.space, std::span<const Bytes>(ops));
+        std::vector<MetaOp> ops;
+        for (int i = 0; i < 64; ++i) {
+          ops.push_back({op_carries_id(plan_.dialect()) ? fresh_.take(1).front() : OpId(),
+                         testing::make_op(1'000'000'000 + next_++, 1024)});
+        }
+        return wire::whole_module(plan_.space, kFetchModule,
+                                  wire::encode_fetch_response(plan_.dialect(), ops).joined());
       });
     } else if (kind == "agents") {
       // Each from another agent, with a right signature but for another space: the signature is checked before that.
@@ -557,7 +625,10 @@ class Tx5Attack final : public Attack {
 
   AsioRuntime& runtime_;
   const Plan plan_;
+  /// As infos of 0.5 name it.
+  const Url relay_ = uses_iroh(plan_.dialect()) ? test::relay_at(plan_.relay) : plan_.victim;
   std::shared_ptr<WsConnector> ws_;
+  std::unique_ptr<HttpClient> http_;
   std::vector<OpId> ids_;
   std::vector<OpId> repeated_;
   std::vector<Bytes> wrong_;
@@ -565,7 +636,7 @@ class Tx5Attack final : public Attack {
   std::string sbd_name_ = "7Y3LhBcLxGZnfYDKYxBq4YaPHcVCOCw4xMQYYKMSmTk";
   FreshIds fresh_;
   std::uint64_t next_ = 0;
-  std::size_t opened_ = 0, waited_ = 0;
+  std::size_t opened_ = 0, waited_ = 0, begun_ = 0;
   Tally tally_;
   std::vector<std::unique_ptr<Sender>> senders_;
   std::vector<std::unique_ptr<Raw>> raw_;
@@ -573,12 +644,40 @@ class Tx5Attack final : public Attack {
 
 }  // namespace
 
+Listing::Listing(AsioRuntime& runtime, HttpClient& http, const Plan& plan, Url url)
+    : runtime_(runtime), http_(http), plan_(plan), url_(std::move(url)), agent_(Ed25519LocalAgent::generate()) {}
+
+void Listing::begin(std::function<void()> then) {
+  then_ = std::move(then);
+  put();
+}
+
+void Listing::put() {
+  testing::AgentInfoBuilder builder;
+  builder.space = plan_.space;
+  builder.created_at = runtime_.wall_now();
+  builder.url = url_;
+  const auto info = builder.sign(*agent_);
+  HttpRequest request;
+  request.method = HttpMethod::kPut;
+  request.url = "http://" + plan_.place() + "/bootstrap/" + plan_.space.to_string() + "/" + agent_->agent().to_string();
+  request.body = std::string(info->encode());
+  http_.request(std::move(request), [weak = weak_from_this()](const Result<HttpResponse>&) {
+    const auto self = weak.lock();
+    if (!self) return;
+    if (const auto then = std::exchange(self->then_, nullptr)) then();
+    self->runtime_.schedule_after(3s, [weak] {
+      if (const auto again = weak.lock()) again->put();
+    });
+  });
+}
+
 std::vector<OpId> all_ids(std::size_t count, std::size_t size) {
   return testing::ids_of(testing::make_ops(*make_sha256_policy(), 0, count, size));
 }
 
-std::unique_ptr<Attack> make_tx5_attack(AsioRuntime& runtime, Plan plan) {
-  return std::make_unique<Tx5Attack>(runtime, std::move(plan));
+std::unique_ptr<Attack> make_peer_attack(AsioRuntime& runtime, Plan plan) {
+  return std::make_unique<PeerAttack>(runtime, std::move(plan));
 }
 
 }  // namespace kitsune2::hostile

@@ -46,7 +46,7 @@ class Flood final : public Attack {
     return kind.starts_with("http-") || kind.starts_with("ws-") || kind.starts_with("fill-");
   }
   void start() override {
-    const std::string place = plan_.relay.substr(plan_.relay.find("//") + 2);
+    const std::string place = plan_.place();
     const std::size_t colon = place.rfind(':');
     to_.sin_family = AF_INET;
     to_.sin_addr.s_addr = ::inet_addr(place.substr(0, colon).c_str());

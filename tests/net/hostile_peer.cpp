@@ -1,17 +1,25 @@
 // The processes of hostile.py. Each line that they print is a JSON object. usage: hostile_peer …
 //   victim DIR OPS SIZE SMALL RELAY  a whole node with OPS ops of SIZE bytes and SMALL ops of 80; RELAY "-": its own
-//   relay honest RELAY URL OPS SIZE        fetches the OPS ops from the victim at URL, again and again neighbour RELAY
-//   joins and stays info RELAY SPACE                 prints the info of a new agent attack KIND RELAY URL OPS SIZE
-//   PEERS SECONDS ADDRESSES NETWORK [SPACE]
+//                                    relay
+//   honest RELAY URL OPS SIZE        fetches the OPS ops from the victim at URL, again and again
+//   neighbour RELAY                  joins and stays
+//   info RELAY SPACE                 prints the info of a new agent
+//   attack KIND RELAY URL OPS SIZE PEERS SECONDS ADDRESSES NETWORK [SPACE]
 //                                    does one kind of harm for at most SECONDS, from ADDRESSES addresses
+// The dialect is 0.5 if the relay's url begins with "http", and for a relay of its own what K2_HOSTILE_NETWORK says.
+#include <algorithm>
+#include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <fstream>
 #include <future>
 #include <iostream>
+#include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include <unistd.h>
 
@@ -41,6 +49,9 @@ std::vector<std::uint8_t> bytes_of(const std::string& text) {
   return bytes;
 }
 
+/// A url of any dialect.
+Url url_of(const std::string& text) { return need(Url::parse(text, kAnyUrlForm)); }
+
 /// With K2_HOSTILE_LOG=FILE, victims and honest peers append what they log, with their process ids.
 LogOptions to_file() {
   LogOptions out;
@@ -55,16 +66,19 @@ LogOptions to_file() {
   return out;
 }
 
-NodeOptions quiet_options() {
+/// `relay`: its url, or "-".
+NodeOptions quiet_options(const std::string& relay) {
   NodeOptions options;
-  options.dialect = Dialect::v0_2;  // the attackers implement tx5
+  const char* network = std::getenv("K2_HOSTILE_NETWORK");
+  options.dialect = relay == "-" ? dialect_of(network != nullptr ? network : "0.2") : dialect_at(relay);
+  if (!options.dialect) fail("K2_HOSTILE_NETWORK is no dialect");
   options.log = to_file();
   options.config.k2_gossip.initiate_interval_ms = options.config.k2_gossip.initial_initiate_interval_ms = 3'600'000;
   return options;
 }
 
 int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_t small, const std::string& relay) {
-  NodeOptions options = quiet_options();
+  NodeOptions options = quiet_options(relay);
   options.data_dir = dir;
   if (relay == "-") {
     options.listen = "127.0.0.1:0";
@@ -73,7 +87,8 @@ int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_
   }
   options.admin = "127.0.0.1:0";
   if (const char* most = std::getenv("K2_HOSTILE_MAX_PEERS"); most != nullptr)
-    options.config.tx5_transport.max_peers = static_cast<std::uint32_t>(std::stoul(most));
+    options.config.tx5_transport.max_peers = options.config.iroh_transport.max_peers =
+        static_cast<std::uint32_t>(std::stoul(most));
   auto node = need(Node::start(options));
   auto space = need(node->space(kSpace));
   const auto store = [&](std::size_t first, std::size_t count, std::size_t bytes) {
@@ -88,6 +103,8 @@ int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_
   // The small ops, which gossip would have to name.
   store(10'000'000, small, 80);
   const Url url = need(node->wait_online(60s));
+  // Where only known peers are spoken to, it has to be one.
+  if (known_peers_only(dialect_at(node->relay_url()))) need(node->join(space, need(node->agent())));
   std::cout << R"({"relay":")" << (relay == "-" ? node->relay_url() : relay) << R"(","url":")" << url.to_string()
             << R"(","admin":")" << node->admin_addr() << "\"}" << std::endl;
   // "want URL": requests ops that nobody has from the peer at URL, so that what it sends may be an answer.
@@ -107,8 +124,7 @@ int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_
     std::string from;
     std::cin >> from;
     const auto ids = testing::ids_of(testing::make_ops(*make_sha256_policy(), 50'000'000, 1000));
-    const auto asked =
-        node->wait<void>([&](auto h) { space->fetch().request_ops(ids, need(Url::parse(from)), std::move(h)); });
+    const auto asked = node->wait<void>([&](auto h) { space->fetch().request_ops(ids, url_of(from), std::move(h)); });
     std::cout << R"({"asked":)" << (asked ? "true" : "false") << '}' << std::endl;
   }
   space.reset();
@@ -119,7 +135,7 @@ int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_
 /// A node with an agent that joins and stays. During an attack the victim must not forget it.
 int neighbour(const std::string& relay) {
   come_from(1, kNeighbourNetwork);
-  NodeOptions options = quiet_options();
+  NodeOptions options = quiet_options(relay);
   options.relay = relay;
   auto node = need(Node::start(options));
   auto space = need(node->space(kSpace));
@@ -136,37 +152,109 @@ int info(const std::string& relay, const std::string& space) {
   testing::AgentInfoBuilder builder;
   builder.space = SpaceId::from_text(space);
   builder.created_at = AsioRuntime().wall_now();
-  builder.url = need(Url::parse(relay + "/7Y3LhBcLxGZnfYDKYxBq4YaPHcVCOCw4xMQYYKMSmTk"));
+  builder.url = url_of(uses_iroh(dialect_at(relay)) ? relay + std::string(64, 'a')
+                                                    : relay + "/7Y3LhBcLxGZnfYDKYxBq4YaPHcVCOCw4xMQYYKMSmTk");
   std::cout << "/bootstrap/" << builder.space.to_string() << '/' << agent->agent().to_string() << '\n'
             << builder.sign(*agent)->encode() << std::endl;
   return 0;
 }
 
+/// A node with which the honest peer fetches everything once, as somebody whom the victim has served nothing yet.
+struct Newcomer {
+  std::unique_ptr<Node> node;
+  std::shared_ptr<Space> space;
+};
+
+Newcomer come(const std::string& relay) {
+  NodeOptions options = quiet_options(relay);
+  options.relay = relay;
+  Newcomer out;
+  out.node = need(Node::start(options));
+  out.space = need(out.node->space(kSpace));
+  need(out.node->wait_online(60s));
+  return out;
+}
+
+/// Where only known peers are heard, newcomers are made known beforehand: they join, and one op is fetched. A flood of
+/// strangers makes that take seconds, and what is measured is what the victim does for those whom it knows.
+class Newcomers {
+ public:
+  /// `first`: the op.
+  Newcomers(std::string relay, Url source, OpId first)
+      : relay_(std::move(relay)), source_(std::move(source)), first_(std::move(first)) {
+    if (known_peers_only(dialect_at(relay_))) std::thread([this] { prepare(); }).detach();
+  }
+  Newcomer take() {
+    if (!known_peers_only(dialect_at(relay_))) return come(relay_);
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return !ready_.empty(); });
+    Newcomer out = std::move(ready_.front());
+    ready_.pop_front();
+    changed_.notify_all();
+    return out;
+  }
+  /// The longest time that one has taken to become known, in seconds, since this was asked last.
+  double slowest() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(slowest_, 0);
+  }
+
+ private:
+  static constexpr std::size_t kReady = 6;
+  void prepare() {
+    while (true) {  // until it is killed
+      {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&] { return ready_.size() < kReady; });
+      }
+      const auto start = std::chrono::steady_clock::now();
+      Newcomer made = come(relay_);
+      need(made.node->join(made.space, need(made.node->agent()), DhtArc::none()));
+      need(made.node->wait<void>([&](auto h) { made.space->fetch().request_ops({first_}, source_, std::move(h)); }));
+      while (made.node->run([&] { return made.space->fetch().stats().ops_fetched; }) == 0) {
+        std::this_thread::sleep_for(10ms);
+      }
+      const std::lock_guard lock(mutex_);
+      ready_.push_back(std::move(made));
+      slowest_ = std::max(slowest_, seconds_since(start));
+      changed_.notify_all();
+    }
+  }
+
+  const std::string relay_;
+  const Url source_;
+  const OpId first_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Newcomer> ready_;
+  double slowest_ = 0;
+};
+
 int honest(const std::string& relay, const std::string& from, std::size_t ops, std::size_t size) {
   come_from(1, kHonestNetwork);
-  const Url source = need(Url::parse(from));
+  const Url source = url_of(from);
   const auto ids = all_ids(ops, size);
+  Newcomers newcomers(relay, source, ids.front());
   std::uint64_t before = 0;
   while (true) {  // until it is killed
-    NodeOptions options = quiet_options();
-    options.relay = relay;
-    auto node = need(Node::start(options));
-    auto space = need(node->space(kSpace));
-    need(node->wait_online(60s));
+    Newcomer one = newcomers.take();
+    const std::unique_ptr<Node>& node = one.node;
+    const std::shared_ptr<Space>& space = one.space;
+    const auto start = node->run([&] { return space->fetch().stats().ops_fetched; });
     need(node->wait<void>([&](auto h) { space->fetch().request_ops(ids, source, std::move(h)); }));
     std::promise<void> drained;
     auto end = drained.get_future();
     node->run([&] { space->fetch().notify_on_drained([&] { drained.set_value(); }); });
     while (true) {
       const bool over = end.wait_for(100ms) == std::future_status::ready;
-      const auto fetched = node->run([&] { return space->fetch().stats().ops_fetched; });
-      std::cout << R"({"ops":)" << before + fetched << '}' << std::endl;
+      const auto fetched = node->run([&] { return space->fetch().stats().ops_fetched; }) - start;
+      std::cout << R"({"ops":)" << before + fetched << R"(,"known_after":)" << newcomers.slowest() << '}' << std::endl;
       if (!over) continue;
       before += fetched;
       break;
     }
-    space.reset();
-    node->stop();
+    one.space.reset();
+    one.node->stop();
   }
 }
 
@@ -185,7 +273,10 @@ int attack(const Plan& plan, double seconds) {
   come_from(plan.addresses, plan.network);
   AsioRuntime runtime;
   auto attack = make_flood(runtime, plan);
-  if (!attack) attack = make_tx5_attack(runtime, plan);
+#ifdef K2_HOSTILE_QUIC
+  if (!attack) attack = make_quic_attack(runtime, plan);
+#endif
+  if (!attack) attack = make_peer_attack(runtime, plan);
   runtime.start();
   runtime.post([&] { attack->start(); });
   std::cout << R"({"started":true})" << std::endl;
@@ -210,7 +301,7 @@ int main(int argc, char** argv) {
     // From several addresses, because the relay divides what one address may send among its connections.
     return attack({.kind = args[1],
                    .relay = args[2],
-                   .victim = need(Url::parse(args[3])),
+                   .victim = url_of(args[3]),
                    .space = args.size() == 11 ? SpaceId(bytes_of(args[10])) : kSpace,
                    .ops = number(4),
                    .size = number(5),
