@@ -18,17 +18,17 @@ class Leftover {
   }
   void clear() { bytes_.clear(); }
   void release() { std::vector<std::uint8_t>().swap(bytes_); }
-  /// Keeps what follows `used`. Memory of a large rest is freed when a later one is used up.
+  /// Keeps what follows `used`, and not much more memory than that takes: a client that has sent much once would
+  /// otherwise occupy it for as long as it is connected.
   void keep(const std::uint8_t* data, std::size_t used, std::size_t size) {
-    if (used < size) {
-      bytes_.assign(data + used, data + size);
-    } else if (bytes_.capacity() > kKeep) {
-      release();
-    }
+    const std::size_t rest = size - used;
+    if (bytes_.capacity() > 2 * rest + kSpare) release();
+    bytes_.assign(data + used, data + size);
   }
+  std::size_t memory() const { return bytes_.capacity(); }
 
  private:
-  static constexpr std::size_t kKeep = 64U << 10;
+  static constexpr std::size_t kSpare = 4U << 10;
   std::vector<std::uint8_t> bytes_;
 };
 

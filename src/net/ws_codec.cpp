@@ -111,7 +111,7 @@ WsDecoder::Next WsDecoder::deliver_gathered(Sink& sink) {
   if (next == Next::hold) return next;
   complete_ = false;
   gathered_.clear();
-  if (gathered_.capacity() > kDirectBytes) std::vector<std::uint8_t>().swap(gathered_);
+  if (gathered_.capacity() > kSpareBytes) std::vector<std::uint8_t>().swap(gathered_);
   return next;
 }
 

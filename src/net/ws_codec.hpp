@@ -76,11 +76,17 @@ class WsDecoder {
   /// Whether a message is complete that the sink did not take, and of which no bytes are left in the input: decode may
   /// be called without any.
   bool holds_message() const { return complete_; }
+  /// The memory that an unfinished message takes here.
+  std::size_t unfinished_bytes() const {
+    return in_message_ || frame_left_ > 0 || complete_ ? gathered_.capacity() : 0;
+  }
 
  private:
   struct Head;
   /// Frames up to this size are delivered from the read buffer; larger ones are gathered.
   static constexpr std::size_t kDirectBytes = 64U << 10;
+  /// What stays between messages that are gathered.
+  static constexpr std::size_t kSpareBytes = 4U << 10;
 
   enum class Read { more, fault, frame };
   /// Reads the header of the frame that begins at `at`; `have` bytes are available.

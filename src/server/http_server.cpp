@@ -106,6 +106,8 @@ std::string_view to_string(HttpFault fault) {
       return "evicted_connection";
     case HttpFault::limit_rate:
       return "limit_rate";
+    case HttpFault::limit_input:
+      return "limit_input";
   }
   return "unknown";
 }
@@ -134,6 +136,16 @@ class HttpServer::Session final : public ConnEvents,
     evicted_ = true;
     closing_ = true;
     conn_->abort(make_error(Errc::overloaded, "its place is given to a newcomer"));
+  }
+
+  /// R7.
+  std::size_t unfinished() const { return closing_ ? 0 : unfinished_; }
+  Duration unfinished_for() const { return now() - unfinished_since_; }
+  void close_unfinished() {
+    fault(HttpFault::limit_input, std::to_string(unfinished_) + " bytes that it has not finished");
+    server_->set_unfinished(*this, 0);
+    farewell_ = "what it has not finished takes too much room";
+    abort(farewell_);
   }
 
   /// Answers the request that waits: its turn has come.
@@ -192,6 +204,21 @@ class HttpServer::Session final : public ConnEvents,
     if (server_ == nullptr || closing_) return in.size;
     connected_ = true;  // not every kind of connection calls on_connected
     const auto keep = shared_from_this();
+    held_ = false;
+    messages_in_turn_ = 0;
+    const std::size_t used = take(in);
+    if (server_ == nullptr || closing_) return in.size;
+    const std::size_t waits = held_ ? 0 : in.size - used + (decoder_ ? decoder_->unfinished_bytes() : 0);
+    if (messages_in_turn_ > 0 || unfinished_ == 0) unfinished_since_ = now();
+    if (waits != unfinished_) {
+      server_->set_unfinished(*this, waits);
+      server_->bound_unfinished(*this);
+    }
+    return closing_ ? in.size : used;
+  }
+
+  /// Returns how many bytes need not be passed again.
+  std::size_t take(const Incoming& in) {
     std::size_t used = 0;
     while (!decoder_ && !closing_ && !waits() && used < in.size) {
       if (conn_->queued() > server_->limits_.queued_answer_bytes) {
@@ -207,7 +234,6 @@ class HttpServer::Session final : public ConnEvents,
     if (closing_) return in.size;
     if (waits()) conn_->pause();
     if (!decoder_ || (used == in.size && !decoder_->holds_message())) return used;
-    messages_in_turn_ = 0;
     const auto outcome = decoder_->decode({in.data + used, in.size - used, in.owner}, *this);
     if (server_ == nullptr || closing_) return in.size;
     if (outcome.fault) {
@@ -215,7 +241,8 @@ class HttpServer::Session final : public ConnEvents,
       close(outcome.fault->code, outcome.fault->text);
       return in.size;
     }
-    if (outcome.held) conn_->pause();
+    held_ = outcome.held;
+    if (held_) conn_->pause();
     if (messages_in_turn_ > kMessagesInTurn) resume();  // in the loop's next turn
     return used + outcome.used;
   }
@@ -471,6 +498,9 @@ class HttpServer::Session final : public ConnEvents,
   bool evicted_ = false;
   std::uint64_t useful_bytes_ = 0;
   std::size_t messages_in_turn_ = 0;
+  bool held_ = false;           // the handler has not taken the last message
+  std::size_t unfinished_ = 0;  // R7
+  Time unfinished_since_{};
   Time since_{};
   std::size_t place_ = 0;  // in the server's order_
   std::optional<Time> deadline_;
@@ -500,8 +530,8 @@ std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn
   const auto key = conn->remote_ip().limit_key().bytes;
   if (limits_.connections_per_ip > 0) {
     const auto it = per_ip_.find(key);
-    if (it != per_ip_.end() && it->second >= limits_.connections_per_ip) {
-      count(HttpFault::limit_ip, conn->remote(), std::to_string(it->second) + " of its address are open");
+    if (it != per_ip_.end() && it->second.connections >= limits_.connections_per_ip) {
+      count(HttpFault::limit_ip, conn->remote(), std::to_string(it->second.connections) + " of its address are open");
       return nullptr;
     }
   }
@@ -518,7 +548,7 @@ std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn
     count(HttpFault::limit_connections, conn->remote(), std::to_string(sessions_.size()) + " are open");
     return nullptr;
   }
-  ++per_ip_[key];
+  ++per_ip_[key].connections;
   const std::uint64_t id = next_id_++;
   auto session = std::make_shared<Session>(*this, id, conn);
   sessions_.emplace(id, session);
@@ -539,6 +569,35 @@ bool HttpServer::make_place(const net::IpAddress& newcomer) {
   ++evicting_;
   chosen->evict();
   return true;
+}
+
+/// R7.
+void HttpServer::set_unfinished(Session& session, std::size_t bytes) {
+  const auto key = session.ip().limit_key().bytes;
+  if (key == slots::Address{}) return;  // the node of this process
+  const std::size_t before = std::exchange(session.unfinished_, bytes);
+  std::size_t& of_address = per_ip_.at(key).unfinished;
+  of_address = of_address - before + bytes;
+  unfinished_ = unfinished_ - before + bytes;
+}
+
+/// R7. `last`: the one of which something came last; it goes if none of the sample holds anything.
+void HttpServer::bound_unfinished(Session& last) {
+  while (unfinished_ > limits_.unfinished_bytes) {
+    const std::uint64_t random = random_u64(runtime_);
+    const bool all = order_.size() <= slots::kSample;
+    Session* chosen = last.unfinished() > 0 ? &last : nullptr;
+    std::uint64_t most = 0;
+    for (std::size_t i = 0; i < std::min(order_.size(), slots::kSample); ++i) {
+      Session* session = order_[all ? i : slots::drawn(random, i) % order_.size()];
+      if (session->unfinished() == 0) continue;
+      const auto waited = static_cast<std::uint64_t>(session->unfinished_for() / std::chrono::milliseconds(1));
+      const std::uint64_t weight = per_ip_.at(session->ip().limit_key().bytes).unfinished * (waited + 1);
+      if (weight > most) chosen = session, most = weight;
+    }
+    if (chosen == nullptr) return;
+    chosen->close_unfinished();
+  }
 }
 
 /// Answers the requests whose turn it is, and sets the timer for the others.
@@ -569,7 +628,9 @@ void HttpServer::on_ended(Session& session) {
   order_[session.place_]->place_ = session.place_;
   order_.pop_back();
   const auto it = per_ip_.find(session.ip().limit_key().bytes);
-  if (it != per_ip_.end() && --it->second == 0) per_ip_.erase(it);
+  K2_ASSERT(it != per_ip_.end());
+  set_unfinished(session, 0);
+  if (--it->second.connections == 0) per_ip_.erase(it);
   sessions_.erase(session.id());
   counters_.connections.store(sessions_.size());
   if (draining_) on_drained();
@@ -578,7 +639,8 @@ void HttpServer::on_ended(Session& session) {
 void HttpServer::count(HttpFault fault, const std::string& remote, std::string_view what) {
   Counter* const counters[] = {&counters_.limit_connections, &counters_.limit_ip,  &counters_.tls_failed,
                                &counters_.bad_request,       &counters_.timed_out, &counters_.stalled,
-                               &counters_.ws_fault,          &counters_.evicted,   &counters_.limit_rate};
+                               &counters_.ws_fault,          &counters_.evicted,   &counters_.limit_rate,
+                               &counters_.limit_input};
   ++*counters[static_cast<std::size_t>(fault)];
   handler_.on_fault(remote, fault, what);
 }

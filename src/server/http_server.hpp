@@ -26,6 +26,7 @@ struct HttpLimits {
   std::size_t body_bytes = 1024;
   std::size_t ws_message_bytes = 20'000;
   std::size_t queued_answer_bytes = 256U << 10;  ///< with more unread answers, a client that pipelines is not read from
+  std::size_t unfinished_bytes = 128U << 20;     ///< of all connections together (R7)
   Duration header_time = std::chrono::seconds(10);  ///< for the TLS handshake, and for the head of a request
   Duration body_time = std::chrono::seconds(10);
   Duration idle_time = std::chrono::seconds(30);    ///< between requests
@@ -49,6 +50,7 @@ struct HttpCounters {
   Counter tls_failed;
   Counter evicted;        // gave its place to a newcomer
   Counter limit_rate;     // connections from an address that was over its share
+  Counter limit_input;    // held too much of what was not finished
   Counter request_waits;  // requests that waited for their turn
 };
 
@@ -63,6 +65,7 @@ enum class HttpFault : std::uint8_t {
   ws_fault,           ///< broken WebSocket frames, or a message over the limit
   evicted,            ///< its place was given to a newcomer
   limit_rate,         ///< its address opens connections too quickly
+  limit_input,        ///< what it has not finished takes too much room (R7)
 };
 std::string_view to_string(HttpFault fault);
 
@@ -172,6 +175,11 @@ class HttpHandler {
 ///  R5  A request that exceeds its share waits for its turn (RequestTurns). Meanwhile its connection is not read.
 ///     The same while the handler makes up its mind; if that takes longer than `answer_time`, the answer is 503.
 ///  R6  When all places are taken, a newcomer gets the place of another connection, by slots::choose.
+///  R7  Input that the server cannot use yet, because the rest of a message has not come or the client does not read
+///      its answers, takes at most `unfinished_bytes` in all. Beyond that, of kSample connections drawn at random, that
+///      one is closed whose address holds the most, times how long its own input has waited. *Rationale*: ten thousand
+///      clients that begin long messages would take hundreds of MB. Whoever finishes its messages holds little, and
+///      not for long. Messages that the handler holds do not count, because their clients cannot help it.
 /// Strand only. `handler` and `runtime` must outlive it.
 class HttpServer {
  public:
@@ -192,9 +200,15 @@ class HttpServer {
   /// answer the close is dropped after the connection's linger of 2 s, or by the destructor.
   void drain(std::function<void()> done);
   const HttpCounters& counters() const { return counters_; }
+  /// R7.
+  std::size_t unfinished_bytes() const { return unfinished_; }
 
  private:
   class Session;
+  struct Address {
+    std::size_t connections = 0;
+    std::size_t unfinished = 0;  ///< R7: of its connections
+  };
   struct IpHash {
     std::size_t operator()(const std::array<std::uint8_t, 16>& ip) const noexcept;
   };
@@ -203,6 +217,8 @@ class HttpServer {
   void serve_waiting();
   void arm_turns();
   bool make_place(const net::IpAddress& newcomer);
+  void set_unfinished(Session& session, std::size_t bytes);
+  void bound_unfinished(Session& last);
   void on_ended(Session& session);
   void on_drained();
   void count(HttpFault fault, const std::string& remote, std::string_view what);
@@ -213,8 +229,9 @@ class HttpServer {
   HttpCounters counters_;
   std::uint64_t next_id_ = 1;
   boost::unordered_flat_map<std::uint64_t, std::shared_ptr<Session>> sessions_;
-  boost::unordered_flat_map<std::array<std::uint8_t, 16>, std::size_t, IpHash> per_ip_;
+  boost::unordered_flat_map<std::array<std::uint8_t, 16>, Address, IpHash> per_ip_;
   std::vector<Session*> order_;  ///< the sessions, in an order from which one can be drawn at random
+  std::size_t unfinished_ = 0;   ///< R7: of all sessions
   std::size_t evicting_ = 0;     ///< how many sessions are closing because their place was given away
   RequestTurns turns_;
   Runtime::TimerId turns_timer_ = 0;

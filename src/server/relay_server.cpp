@@ -272,6 +272,7 @@ RelayServerStats RelayServer::Impl::snapshot() const {
   out.rejects.emplace_back("websocket_fault", http.ws_fault.get());
   out.rejects.emplace_back("evicted_connection", http.evicted.get());
   out.rejects.emplace_back("limit_rate", http.limit_rate.get());
+  out.rejects.emplace_back("limit_input", http.limit_input.get());
   out.rejects.emplace_back("bootstrap_refused", bootstrap.refused.get());
   out.iroh = snapshot_of(serving->service().iroh_counters());
   out.auth = snapshot_of(serving->service().auth_counters());

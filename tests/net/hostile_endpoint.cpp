@@ -1,8 +1,8 @@
 // Clients of a relay of dialect 0.5 that do harm, beside an honest pair that goes on.
-// usage: hostile_endpoint HOST:PORT ATTACK ADDRESSES ROUNDS
-// ATTACK: deaf, pings, greedy, absent, unproven, slow; ADDRESSES: how many the attackers have. Attacks until stdin says
-// that the relay has seen the attack. Ends with 0 when the honest pair has then made ROUNDS more round trips while the
-// attack went on.
+// usage: hostile_endpoint HOST:PORT ATTACK ADDRESSES CLIENTS ROUNDS
+// ATTACK: deaf, pings, greedy, absent, unproven, slow, unfinished, or crowd, in which a quarter each is deaf, greedy,
+// slow and unfinished. ADDRESSES, CLIENTS: how many the attackers have. Attacks until stdin says that the relay has
+// seen the attack. Ends with 0 when the honest pair has then made ROUNDS more round trips while the attack went on.
 #include <poll.h>
 
 #include <atomic>
@@ -20,7 +20,7 @@ using Client = test::EndpointClient;
 using Loop = test::ClientLoop;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kAttackers = 64;
+constexpr std::size_t kComeAtOnce = 64;
 constexpr std::size_t kLarge = 60'000;
 constexpr std::size_t kNumber = 1'000'000;  // of the first attacker's key
 
@@ -35,15 +35,17 @@ std::vector<std::uint8_t> datagram(const iroh::EndpointId& to, std::size_t size,
 /// Attacks until `stop`. Counts what it did in `acts`.
 class Attack {
  public:
-  Attack(const sockaddr_in& server, std::string kind, std::uint32_t addresses, const iroh::EndpointId& victim)
-      : server_(server), kind_(std::move(kind)), addresses_(addresses), victim_(victim) {}
+  Attack(const sockaddr_in& server, std::string kind, std::uint32_t addresses, std::size_t clients,
+         const iroh::EndpointId& victim)
+      : server_(server), kind_(std::move(kind)), addresses_(addresses), victim_(victim), clients_(clients) {}
 
   void run(const std::atomic<bool>& stop, std::atomic<std::size_t>& acts) {
-    clients_.resize(kAttackers);
     while (!stop) {
+      std::size_t coming = 0;
       for (std::size_t i = 0; i < clients_.size(); ++i) {
-        if (!clients_[i] || !clients_[i]->ended().empty()) come(i);
-        if (act(i)) ++acts;
+        const bool is_gone = !clients_[i].client || !clients_[i].client->ended().empty();
+        if (is_gone && coming < kComeAtOnce) come(i), ++coming;
+        if (clients_[i].client && act(i)) ++acts;
       }
       loop_.turn(1, [&](Client& client) {
         if (!is_deaf(client)) client.receive([](const std::uint8_t*, std::size_t) {});
@@ -52,43 +54,61 @@ class Attack {
   }
 
  private:
+  struct Attacker {
+    std::unique_ptr<Client> client;
+    bool has_begun = false;  ///< `unfinished`: a message
+  };
+
+  /// What the attacker at place `i` does. Of `deaf`, those at even places send to the next.
+  std::string_view kind_of(std::size_t i) const {
+    if (kind_ != "crowd") return kind_;
+    constexpr std::string_view kKinds[] = {"deaf",       "deaf",   "greedy", "slow",
+                                           "unfinished", "greedy", "slow",   "unfinished"};
+    return kKinds[i % 8];
+  }
+
   /// Those at odd places of `deaf`, once they are in; all of `pings`.
   bool is_deaf(const Client& client) const {
     if (!client.ready()) return kind_ == "unproven";
     if (kind_ == "pings") return true;
-    if (kind_ != "deaf") return false;
-    for (std::size_t i = 1; i < clients_.size(); i += 2) {
-      if (clients_[i].get() == &client) return true;
-    }
-    return false;
+    if (kind_ != "deaf" && kind_ != "crowd") return false;
+    const std::size_t i = client.number() % clients_.size();
+    return i % 2 != 0 && kind_of(i) == "deaf";
   }
 
   void come(std::size_t i) {
-    const auto number = static_cast<std::uint32_t>(kNumber + ++next_);
+    // Its place follows from its number.
+    const auto number = static_cast<std::uint32_t>((kNumber / clients_.size() + ++next_) * clients_.size() + i);
     const std::uint32_t from = 0x7f000002U + static_cast<std::uint32_t>(i) % addresses_;
-    clients_[i] = std::make_unique<Client>(number, server_, from, 4096);
-    loop_.add(*clients_[i]);
+    clients_[i] = {std::make_unique<Client>(number, server_, from, 4096)};
+    loop_.add(*clients_[i].client);
   }
 
   bool act(std::size_t i) {
-    Client& client = *clients_[i];
+    Client& client = *clients_[i].client;
+    const std::string_view kind = kind_of(i);
     client.flush();
-    if (kind_ == "unproven") return true;  // it is there
+    if (kind == "unproven") return true;  // it is there
     if (!client.ready() || client.queued() > 0) return false;
-    if (kind_ == "slow") {
+    if (kind == "slow") {
       client.drip();
       return true;
     }
-    if (kind_ == "deaf") {
-      if (i % 2 != 0 || !clients_[i + 1]) return false;
-      return send(client, datagram(clients_[i + 1]->id(), kLarge, 1));
+    if (kind == "unfinished") {
+      if (std::exchange(clients_[i].has_begun, true)) return false;
+      client.begin(kLarge, kLarge - 1);
+      return true;
     }
-    if (kind_ == "pings") {
+    if (kind == "deaf") {
+      if (i % 2 != 0 || i + 1 >= clients_.size() || !clients_[i + 1].client) return false;
+      return send(client, datagram(clients_[i + 1].client->id(), kLarge, 1));
+    }
+    if (kind == "pings") {
       const std::uint8_t ping[9] = {9, 1, 2, 3, 4, 5, 6, 7, 8};
       for (int k = 0; k < 32; ++k) client.send(ping, sizeof ping);
       return true;
     }
-    if (kind_ == "greedy") return send(client, datagram(victim_, kLarge, 2));
+    if (kind == "greedy") return send(client, datagram(victim_, kLarge, 2));
     iroh::EndpointId nobody{};  // absent
     const std::uint64_t n = ++next_absent_;
     std::memcpy(nobody.data(), &n, sizeof n);
@@ -105,7 +125,7 @@ class Attack {
   const std::uint32_t addresses_;
   const iroh::EndpointId victim_;
   Loop loop_;
-  std::vector<std::unique_ptr<Client>> clients_;
+  std::vector<Attacker> clients_;
   std::size_t next_ = 0;
   std::uint64_t next_absent_ = 0;
 };
@@ -163,20 +183,20 @@ class HonestPair {
 
 int main(int argc, char** argv) {
   using namespace kitsune2;
-  if (argc != 5) return 2;
+  if (argc != 6) return 2;
   const sockaddr_in server = test::address_of(argv[1]);
   HonestPair pair(server);
   pair.round_trip();
   std::atomic<bool> stop{false};
   std::atomic<std::size_t> acts{0};
-  Attack attack(server, argv[2], static_cast<std::uint32_t>(std::stoul(argv[3])), pair.id());
+  Attack attack(server, argv[2], static_cast<std::uint32_t>(std::stoul(argv[3])), std::stoul(argv[4]), pair.id());
   std::thread attackers([&] { attack.run(stop, acts); });
   pollfd told{.fd = 0, .events = POLLIN, .revents = 0};
   while (::poll(&told, 1, 0) == 0) pair.round_trip();
-  const std::size_t rounds = std::stoul(argv[4]);
+  const std::size_t rounds = std::stoul(argv[5]);
   for (std::size_t i = 0; i < rounds; ++i) pair.round_trip();
   stop = true;
   attackers.join();
-  std::printf("%s: %zu round trips during %zu acts\n", argv[2], rounds, acts.load());
+  std::printf("%s, %s clients: %zu round trips during %zu acts\n", argv[2], argv[4], rounds, acts.load());
   return 0;
 }

@@ -42,7 +42,7 @@ class EndpointClient {
  public:
   /// `from`: its address, in host order. `receive_buffer`: of its socket; 0: the system's.
   EndpointClient(std::uint32_t number, const sockaddr_in& server, std::uint32_t from_address, int receive_buffer = 0)
-      : key_(seed(number)) {
+      : number_(number), key_(seed(number)) {
     fd_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd_ < 0) fail("socket");
     sockaddr_in from{};
@@ -64,6 +64,7 @@ class EndpointClient {
   EndpointClient& operator=(const EndpointClient&) = delete;
 
   int fd() const { return fd_; }
+  std::uint32_t number() const { return number_; }
   bool ready() const { return ready_; }
   /// Why the relay has ended the connection; empty: it has not.
   const std::string& ended() const { return ended_; }
@@ -92,13 +93,23 @@ class EndpointClient {
 
   /// Sends the beginning of a long message, and a byte of it at a time.
   void drip() {
-    if (std::exchange(dripping_, true)) {
-      out_ += '\0';
-    } else {
-      const char head[] = {
-          static_cast<char>(0x82), static_cast<char>(0x80 | 126), static_cast<char>(0xea), 0x60, 0, 0, 0, 0};
-      out_.append(head, sizeof head);
-    }
+    if (!std::exchange(dripping_, true)) return begin(60'000, 0);
+    out_ += '\0';
+    flush();
+  }
+
+  /// Sends the beginning of a message of `size` bytes (126 to 65,535): `n` bytes of it.
+  void begin(std::size_t size, std::size_t n) {
+    const char head[] = {static_cast<char>(0x82),
+                         static_cast<char>(0x80 | 126),
+                         static_cast<char>(size >> 8),
+                         static_cast<char>(size),
+                         0,
+                         0,
+                         0,
+                         0};
+    out_.append(head, sizeof head);
+    out_.append(n, '\0');
     flush();
   }
 
@@ -189,6 +200,7 @@ class EndpointClient {
     }
   }
 
+  const std::uint32_t number_;
   iroh::EndpointKey key_;
   int fd_ = -1;
   bool upgraded_ = false, ready_ = false, dripping_ = false;

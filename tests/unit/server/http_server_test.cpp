@@ -646,6 +646,98 @@ TEST(HttpServer, ANewcomerGetsThePlaceOfOneOfTheCrowd) {
   EXPECT_EQ(w.server->counters().connections.get(), 100U);
 }
 
+/// A WebSocket whose client has sent the beginning of a message.
+struct Unfinished {
+  std::shared_ptr<FakeConn> conn;
+  std::string rest;
+
+  Unfinished(World& w, const std::string& ip, std::size_t size, std::size_t n, bool in_fragments = false)
+      : conn(w.connect(ip)) {
+    w.say(conn, "GET /ws HTTP/1.1\r\n" + kUpgrade);
+    conn->sent.clear();
+    std::string message = client_frame(net::kWsBinary, std::string(size, 'm'));
+    if (in_fragments) {
+      message = client_frame(net::kWsBinary, std::string(n, 'm'));
+      message[0] &= 0x7f;
+      w.say(conn, message);
+      rest = client_frame(net::kWsContinuation, std::string(size - n, 'm'));
+    } else {
+      w.say(conn, message.substr(0, n));
+      rest = message.substr(n);
+    }
+  }
+  bool is_heard(World& w) {
+    w.say(conn, rest);
+    return conn->sent.size() > 1000;
+  }
+};
+
+HttpLimits unfinished_limits() {
+  HttpLimits limits;
+  limits.unfinished_bytes = 100'000;
+  return limits;
+}
+
+TEST(HttpServer, UnfinishedMessagesHaveABoundAndOthersAreHeard) {
+  for (const bool in_fragments : {false, true}) {
+    World w(unfinished_limits());
+    std::vector<Unfinished> crowd;
+    for (int i = 0; i < 200; ++i) {
+      crowd.emplace_back(w, "10.0.0." + std::to_string(i % 4), 16'000, 8000, in_fragments);
+      w.world.run_for(milliseconds(20));
+      EXPECT_LE(w.server->unfinished_bytes(), 100'000U);
+    }
+    Unfinished honest(w, "10.0.1.1", 16'000, 8000, in_fragments);
+    for (int i = 0; i < 50; ++i) crowd.emplace_back(w, "10.0.0." + std::to_string(i % 4), 16'000, 8000, in_fragments);
+    EXPECT_TRUE(honest.is_heard(w)) << "it holds little, and not for long";
+    EXPECT_FALSE(honest.conn->closed);
+    EXPECT_GE(w.server->counters().limit_input.get(), 230U);
+    EXPECT_TRUE(w.echo.faults.front().starts_with("limit_input: 8")) << w.echo.faults.front();
+    for (Unfinished& one : crowd) one.conn->hang_up();
+    w.world.run_ready();
+    EXPECT_EQ(w.server->unfinished_bytes(), 0U);
+  }
+}
+
+TEST(HttpServer, OfUnfinishedMessagesOneThatWaitsForLongGoesBeforeANewOne) {
+  World w(unfinished_limits());
+  Unfinished old(w, "10.0.0.1", 16'000, 15'000);
+  w.world.run_for(seconds(5));
+  std::vector<Unfinished> fresh;
+  for (int i = 0; i < 6; ++i) fresh.emplace_back(w, "10.0.1." + std::to_string(i), 16'000, 15'000);
+  EXPECT_TRUE(old.conn->closed);
+  for (Unfinished& one : fresh) EXPECT_TRUE(one.is_heard(w));
+  EXPECT_EQ(w.server->counters().limit_input.get(), 1U);
+}
+
+TEST(HttpServer, AClientThatFinishesItsMessagesIsNotTakenForASlowOne) {
+  World w(unfinished_limits());
+  Unfinished busy(w, "10.0.0.1", 16'000, 8000);
+  for (int i = 0; i < 100; ++i) {  // the end of one message, and the beginning of the next
+    w.say(busy.conn, busy.rest + client_frame(net::kWsBinary, std::string(16'000, 'm')).substr(0, 8000));
+    w.world.run_for(milliseconds(100));
+  }
+  std::vector<Unfinished> crowd;
+  for (int i = 0; i < 10; ++i) crowd.emplace_back(w, "10.0.1." + std::to_string(i), 16'000, 8000);
+  w.world.run_for(seconds(1));
+  w.say(busy.conn, busy.rest + client_frame(net::kWsBinary, std::string(16'000, 'm')).substr(0, 8000));
+  for (int i = 0; i < 11; ++i) crowd.emplace_back(w, "10.0.2." + std::to_string(i), 16'000, 8000);
+  EXPECT_EQ(w.server->counters().limit_input.get(), 10U);
+  EXPECT_TRUE(busy.is_heard(w));
+}
+
+TEST(HttpServer, MessagesThatTheHandlerHoldsAreNotUnfinished) {
+  World w(unfinished_limits());
+  w.echo.hold = true;
+  std::vector<Unfinished> held;
+  for (int i = 0; i < 20; ++i) {
+    held.emplace_back(w, "10.0.0." + std::to_string(i), 16'000, 8000);
+    w.say(held.back().conn, held.back().rest);
+  }
+  EXPECT_EQ(w.server->unfinished_bytes(), 0U);
+  EXPECT_EQ(w.server->counters().limit_input.get(), 0U);
+}
+
 TEST(HttpServer, NoSocketHasTheAddressOfThisProcess) {
   const auto key = [](const char* text) { return net::IpAddress::parse(text)->limit_key(); };
   EXPECT_NE(key("::1"), net::IpAddress{});
