@@ -56,7 +56,7 @@ struct RelayArgs {
   bool no_sbd = false, no_iroh = false, disable_rate_limiting = false;
   std::vector<std::string> allowed_origins;
   std::optional<std::string> quic_bind_addr;
-  std::optional<std::uint32_t> relay_client_rx_bytes_per_second, relay_client_rx_burst_bytes;
+  std::optional<std::uint32_t> relay_client_rx_bytes_per_second, relay_client_rx_burst_bytes, auth_token_idle_millis;
   std::string trusted_ip_header, authentication_hook_server;
   std::string otlp_endpoint;  ///< accepted, without effect but a warning
   std::optional<std::uint32_t> limit_ip_kbps, limit_ip_byte_burst, limit_idle_millis;

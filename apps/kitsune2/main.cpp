@@ -93,6 +93,8 @@ void add_relay(CLI::App& root, Common& common, RelayArgs& args) {
   app.add_option("--authentication-hook-server", args.authentication_hook_server,
                  "Server that decides who may use this one; clients then need a token [anyone may]")
       ->type_name("URL");
+  add_optional(app, "--auth-token-idle-millis", args.auth_token_idle_millis,
+               "How long a token is good after its last use [300000]");
   app.add_option("--otlp-endpoint", args.otlp_endpoint, "No effect but a warning: scrape /metrics of --admin instead")
       ->type_name("URL");
   app.add_flag("--no-iroh", args.no_iroh, "No relay for dialect 0.5 (iroh)");

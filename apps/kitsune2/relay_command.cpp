@@ -43,6 +43,7 @@ RelayServerOptions options_of(const RelayArgs& args) {
   set(options.prune_interval_ms, args.prune_interval_ms);
   set(options.relay_client_rx_bytes_per_second, args.relay_client_rx_bytes_per_second);
   set(options.relay_client_rx_burst_bytes, args.relay_client_rx_burst_bytes);
+  set(options.auth_token_idle_millis, args.auth_token_idle_millis);
   set(options.limit_clients, args.limit_clients);
   set(options.limit_ip_kbps, args.limit_ip_kbps);
   set(options.limit_ip_byte_burst, args.limit_ip_byte_burst);
@@ -64,6 +65,7 @@ std::string flag_of(const std::string& option) {
       {"no_iroh", "--no-iroh"},
       {"quic_listen", "--quic-bind-addr"},
       {"authentication_hook_server", "--authentication-hook-server"},
+      {"auth_token_idle_millis", "--auth-token-idle-millis"},
       {"relay_client_rx_burst_bytes", "--relay-client-rx-burst-bytes"},
       {"trusted_ip_header", "--sbd-trusted-ip-header"},
       {"limit_clients", "--sbd-limit-clients"},

@@ -66,6 +66,9 @@ struct RelayServerOptions {
   /// is passed on to it, and /bootstrap and both relays want the token that it gives. Empty: anyone may.
   /// `--authentication-hook-server`
   std::string authentication_hook_server = {};
+  /// A token of the hook server ends when it has not been used for this long. `--auth-token-idle-millis`; in the
+  /// reference only the library has it (AuthConfig::auth_token_idle_timeout).
+  std::uint32_t auth_token_idle_millis = 300'000;
 
   // --- ours
   std::uint32_t limit_ip_connections = 4096;  ///< TCP connections of one address (IPv6: one /64)
@@ -73,7 +76,8 @@ struct RelayServerOptions {
   /// Bytes that may wait for one receiver. Beyond that, its senders are not read from.
   std::uint32_t limit_send_queue_bytes = 1U << 20;
   /// Bytes that may wait for all receivers together. With less than half of it free, each receiver may have an eighth
-  /// of the free part. With nothing free, the receiver that has taken nothing for longest is closed.
+  /// of the free part. With nothing free, the receiver that has taken nothing for longest is closed. As much again is
+  /// kept of messages that clients have begun; beyond that, those go that hold the most for the longest time.
   std::uint64_t limit_all_queue_bytes = 128ULL << 20;
   /// The share of the server's time for HTTP requests and new connections; anything beyond it waits. A relay inside a
   /// node has 20.

@@ -36,10 +36,13 @@ Result<void> check_options(const RelayServerOptions& o) {
     return bad("relay_client_rx_burst_bytes: has no meaning without relay_client_rx_bytes_per_second");
   }
   if (o.limit_http_percent > 100) return bad("limit_http_percent: must be 0..100");
-  const std::pair<const char*, std::uint32_t> times[] = {
-      {"slow_receiver_millis", o.slow_receiver_millis}, {"http_header_millis", o.http_header_millis},
-      {"http_body_millis", o.http_body_millis},         {"http_idle_millis", o.http_idle_millis},
-      {"write_stall_millis", o.write_stall_millis},     {"slow_receiver_bytes", o.slow_receiver_bytes}};
+  const std::pair<const char*, std::uint32_t> times[] = {{"auth_token_idle_millis", o.auth_token_idle_millis},
+                                                         {"slow_receiver_millis", o.slow_receiver_millis},
+                                                         {"http_header_millis", o.http_header_millis},
+                                                         {"http_body_millis", o.http_body_millis},
+                                                         {"http_idle_millis", o.http_idle_millis},
+                                                         {"write_stall_millis", o.write_stall_millis},
+                                                         {"slow_receiver_bytes", o.slow_receiver_bytes}};
   for (const auto& [name, value] : times) {
     if (value == 0) return bad(std::string(name) + ": must be at least 1");
   }
@@ -60,6 +63,7 @@ std::vector<std::string> adopt_options(RelayServerOptions& options, const RelayS
   keep("no_iroh", &O::no_iroh);
   keep("quic_listen", &O::quic_listen);
   keep("authentication_hook_server", &O::authentication_hook_server);
+  keep("auth_token_idle_millis", &O::auth_token_idle_millis);
   keep("trusted_ip_header", &O::trusted_ip_header);
   keep("limit_send_queue_bytes", &O::limit_send_queue_bytes);
   keep("limit_all_queue_bytes", &O::limit_all_queue_bytes);
@@ -120,6 +124,7 @@ HttpLimits http_limits(const RelayServerOptions& o) {
   out.connections = o.limit_connections == 0 ? SIZE_MAX : o.limit_connections;
   out.connections_per_ip = o.trusted_ip_header.empty() ? o.limit_ip_connections : 0;
   out.ws_message_bytes = sbd::kMaxMessageBytes;
+  out.unfinished_bytes = o.limit_all_queue_bytes == 0 ? SIZE_MAX : static_cast<std::size_t>(o.limit_all_queue_bytes);
   out.header_time = millis(o.http_header_millis);
   out.body_time = millis(o.http_body_millis);
   out.idle_time = millis(o.http_idle_millis);
@@ -184,7 +189,7 @@ RelayService::RelayService(Runtime& runtime, const RelayServerOptions& options)
       relay_(relay_limits(options)),
       bootstrap_(bootstrap_limits(options)),
       log_(runtime),
-      auth_(runtime, options.authentication_hook_server, log_),
+      auth_(runtime, options.authentication_hook_server, log_, millis(options.auth_token_idle_millis)),
       iroh_(runtime, options_, log_, [this](const IrohRelay::Id& key) { return auth_.is_listed(key); }) {
   http_ = std::make_unique<HttpServer>(runtime, http_limits(options), *this);
   prune_later();

@@ -221,8 +221,8 @@ struct Peer {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::map<std::string, std::string> args{
-      {"--space", "interop"}, {"--spaces", "1"}, {"--timeout-s", "60"}, {"--gossip-ms", "0"}, {"--dialect", "0.2"}};
+  std::map<std::string, std::string> args{{"--space", "interop"}, {"--spaces", "1"},    {"--timeout-s", "60"},
+                                          {"--gossip-ms", "0"},   {"--poll-ms", "500"}, {"--dialect", "0.2"}};
   for (int i = 1; i + 1 < argc; i += 2) args[argv[i]] = argv[i + 1];
   g_name = args["--name"];
   // stdout is for events. K2_LOG=debug logs more.
@@ -246,8 +246,8 @@ int main(int argc, char** argv) {
     options.config.core_bootstrap.auth_material_base64 = material;
     options.config.iroh_transport.auth_material_relay_base64 = material;
   }
-  options.config.core_bootstrap.backoff_min_ms = 500;
-  options.config.core_bootstrap.backoff_max_ms = 1000;
+  options.config.core_bootstrap.backoff_min_ms = std::stoul(args["--poll-ms"]);
+  options.config.core_bootstrap.backoff_max_ms = 2 * options.config.core_bootstrap.backoff_min_ms;
   // Stock nodes must not notice, and our nodes use them among each other.
   options.config.iroh_transport.direct_paths = true;
   options.config.tx5_transport.timeout_s = std::stoul(args["--timeout-s"]);

@@ -230,6 +230,56 @@ class TlsEnd:
         self.loop.call_soon_threadsafe(self.loop.stop)
 
 
+class Line:
+    """Passes connections on to a server, and can be cut."""
+
+    def __init__(self, target):
+        self.host, self.port = target.rsplit(":", 1)
+        self.loop = asyncio.new_event_loop()
+        self.writers = set()
+        self.is_cut = False
+        server = asyncio.start_server(self._pass_on, "127.0.0.1", 0)
+        port = self.loop.run_until_complete(server).sockets[0].getsockname()[1]
+        self.address = f"127.0.0.1:{port}"
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+
+    async def _pass_on(self, reader, writer):
+        if self.is_cut:
+            writer.close()
+            return
+        try:
+            inner_reader, inner_writer = await asyncio.open_connection(self.host, int(self.port))
+        except OSError:
+            writer.close()
+            return
+        self.writers |= {writer, inner_writer}
+
+        async def pump(source, sink):
+            try:
+                while part := await source.read(65536):
+                    sink.write(part)
+                    await sink.drain()
+            except OSError:
+                pass
+            sink.close()
+
+        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+        self.writers -= {writer, inner_writer}
+
+    def cut(self, is_cut):
+        """All connections end, and new ones end at once, until it is told otherwise."""
+        self.is_cut = is_cut
+
+        def end():
+            for writer in self.writers if is_cut else ():
+                writer.transport.abort()
+
+        self.loop.call_soon_threadsafe(end)
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
 class World:
     """The processes and folders of one test, all removed at its end."""
 
@@ -269,10 +319,14 @@ class World:
         self.hooks.append(TlsEnd(certificate, key, target))
         return self.hooks[-1]
 
-    def relay(self, kind, port=None, limits=False, hook=None, tls=None):
+    def line(self, target):
+        self.hooks.append(Line(target))
+        return self.hooks[-1]
+
+    def relay(self, kind, port=None, limits=False, hook=None, tls=None, options=None):
         """A relay and bootstrap server; returns (process, "host:port"). limits: with the stock rate limit; over iroh,
         where it has none, one for each client, of ours. hook: who decides who may use it. tls: (certificate, key), of
-        ours."""
+        ours. options: further ones; then the rate limits are those of the program."""
         port = port or free_port()
         addr = f"127.0.0.1:{port}"
         if kind == "rust":
@@ -283,15 +337,17 @@ class World:
             argv = [f"{self.build}/apps/kitsune2/kitsune2", "relay", "--listen", addr, "--json"]
             if limits and self.over_iroh():
                 argv += ["--relay-client-rx-bytes-per-second", "500000"]
-            else:
-                argv += ["--sbd-limit-ip-kbps", "1000"] if limits else ["--sbd-disable-rate-limiting"]
+            elif limits:
+                argv += ["--sbd-limit-ip-kbps", "1000"]
+            elif options is None:
+                argv.append("--sbd-disable-rate-limiting")
             if self.over_iroh():
                 argv += ["--quic-bind-addr", "127.0.0.1:7842"]
         if tls:
             argv += ["--tls-cert", tls[0], "--tls-key", tls[1]]
         if hook:
             argv += ["--authentication-hook-server", hook.url]
-        relay = self.start(f"{kind}-relay", argv)
+        relay = self.start(f"{kind}-relay", argv + (options or []))
 
         def listens():
             try:

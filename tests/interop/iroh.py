@@ -6,13 +6,17 @@ usage: iroh.py --build BUILD_DIR --rust DIR_OF_RUST_BINARIES [--one-of-each] [NA
 As interop.py; what both can do is taken from there.
 """
 
+import contextlib
 import hashlib
+import http.client
 import itertools
 import json
 import os
 import re
 import subprocess
+import threading
 import time
+import urllib.request
 
 from harness import Tests, arguments, check, die_with_parent, free_port, run
 from interop import KINDS, exchange, pair
@@ -132,6 +136,69 @@ def within_the_rate_of_a_client(world, a, b):
     exchange(world, left, right, 2, 500_000, 1_000_000, 240)
     for peer in (left, right):
         check(not peer.count(" DISCONNECTED "), f"{peer.label} lost the other")
+
+
+@test(*MIXED)
+def within_the_rate_of_an_address(world, a, b):
+    """The same with the rate that all clients of one address share, as both nodes do here."""
+    _, addr = world.relay("cpp", options=["--sbd-limit-ip-kbps", "4000", "--sbd-limit-ip-byte-burst", "100000"])
+    left, right = world.peer(a, "a", addr), world.peer(b, "b", addr)
+    left.wait(r" PEERS 0 1$", 20)
+    right.wait(r" PEERS 0 1$", 20)
+    exchange(world, left, right, 2, 500_000, 1_000_000, 240)
+    for peer in (left, right):
+        check(not peer.count(" DISCONNECTED "), f"{peer.label} lost the other")
+
+
+@contextlib.contextmanager
+def connections_held(addr, count):
+    """Holds `count` connections to a server, each of which asks for something now and then."""
+    host, port = addr.rsplit(":", 1)
+    held = [http.client.HTTPConnection(host, int(port), timeout=60) for _ in range(count)]
+    done = threading.Event()
+
+    def ask():
+        while not done.wait(5):
+            for one in held:
+                one.request("GET", "/health")
+                one.getresponse().read()
+
+    for one in held:
+        one.request("GET", "/health")
+        check(one.getresponse().read() == b"{}", "no answer")
+    asks = threading.Thread(target=ask, daemon=True)
+    asks.start()
+    try:
+        yield
+    finally:
+        done.set()
+        asks.join()
+        for one in held:
+            one.close()
+
+
+@test(*MIXED)
+def connections_of_an_address(world, a, b):
+    """Our relay refuses what is over the number of connections of one address. A node that is refused comes in when
+    there is room again, and one that is in goes on meanwhile."""
+    limit, admin = 40, f"127.0.0.1:{free_port()}"
+    _, addr = world.relay("cpp", options=["--limit-ip-connections", str(limit), "--admin", admin])
+    left = world.peer(a, "left", addr)
+
+    def metric(name):
+        with urllib.request.urlopen(f"http://{admin}/metrics", timeout=60) as answer:
+            return int(re.search(rf"^{re.escape(name)} (\d+)$", answer.read().decode(), re.M)[1])
+
+    refused = 'kitsune2_relay_rejects_total{reason="limit_ip"}'
+    with connections_held(addr, limit - metric("kitsune2_relay_connections")):
+        before = metric(refused)
+        right = world.peer(b, "right", addr, online=False)
+        world.until(lambda: metric(refused) >= before + 3, 60, "it is not refused")
+        check(not right.count(r" (URL|ONLINE) http:"), "it came in")
+        check(metric("relayserver_disconnects_total") == 0, "one that was in has lost its relay")
+    left.wait(r" PEERS 0 1$", 60)
+    right.wait(r" PEERS 0 1$", 60)
+    exchange(world, left, right, 10, 64, 2000, 240)
 
 
 @test(("cpp",), ("rust",))
@@ -292,6 +359,65 @@ def simultaneous_open(world, relay, a, b):
         right.kill()
 
 
+@test(*((relay, *nodes) for relay in KINDS for nodes in MIXED), one=("cpp", "cpp", "rust"), waits=True)
+def tokens_that_end(world, kind, a, b):
+    """Tokens end after 6 s without use, and the nodes ask the bootstrap server less often than that: each gets new ones,
+    and the connection to the relay stays. Cut off for longer, they come back with tokens that have ended."""
+    hook = world.hook(a=200, b=200, c=200)
+    _, addr = world.relay(kind, hook=hook, options=["--auth-token-idle-millis", "6000"])
+    line = world.line(addr)
+    left = world.peer(a, "left", line.address, material="a", poll_ms=8000)
+    right = world.peer(b, "right", line.address, material="b", poll_ms=8000)
+    left.wait(r" PEERS 0 1$", 60)
+    right.wait(r" PEERS 0 1$", 60)
+    world.meet(left, right)
+    asked = {material: hook.asked.count(material) for material in (b"a", b"b")}
+    world.until(lambda: all(hook.asked.count(one) >= n + 2 for one, n in asked.items()), 120, "no token has ended")
+    newcomer = world.peer("cpp", "newcomer", line.address, material="c")
+    for peer in (left, right):
+        peer.wait(r" PEERS 0 2$", 60)
+    newcomer.kill()
+    for size, (sender, receiver) in enumerate(((left, right), (right, left)), 3000):
+        since = receiver.mark()
+        sender.send(f"notify {size}")
+        receiver.wait(rf" NOTIFY 0 {size} ", 30, since)
+        check(not sender.count(rf" DISCONNECTED {receiver.url}"), f"{sender.label} lost the other")
+    line.cut(True)
+    time.sleep(10)
+    line.cut(False)
+    for size, (sender, receiver) in enumerate(((left, right), (right, left)), 4000):
+        notify_until_heard(world, sender, receiver, size, 300)
+
+
+@test()
+def requests_with_wrong_tokens(world):
+    """Both servers answer them alike."""
+
+    def answers(kind):
+        _, addr = world.relay(kind, hook=world.hook(good=200, later=202))
+
+        def ask(method, path, body=None, authorization=None):
+            connection = http.client.HTTPConnection(*addr.rsplit(":", 1), timeout=60)
+            connection.request(method, path, body, {"Authorization": authorization} if authorization else {})
+            answer = connection.getresponse()
+            text = answer.read()
+            connection.close()
+            return answer.status, text
+
+        status, text = ask("PUT", "/authenticate", b"good")
+        check(status == 200, f"{kind}: {status} {text}")
+        token = json.loads(text)["authToken"]
+        out = [ask("PUT", "/authenticate", b"later")[0], ask("PUT", "/authenticate", b"bad")[0]]
+        for value in (None, f"Bearer {token}", f"Bearer {token}x", f"bearer {token}", f"Bearer  {token}", token, "Bearer "):
+            out += [ask("GET", "/bootstrap/AAAA", None, value), ask("PUT", "/relay/keepalive", b"short", value)[0],
+                    ask("PUT", "/bootstrap/AAAA/AAAA", b"{}", value)[0], ask("GET", "/health", None, value)]
+        return out
+
+    ours, stock = answers("cpp"), answers("rust")
+    check(ours == stock, f"ours: {ours}\n  stock: {stock}")
+    check(ours.count((401, b"Unauthorized")) == 6, ours)
+
+
 @test()
 def share_and_fetch(world):
     """The program shares a folder in one process and fetches it in another, over the stock relay."""
@@ -334,5 +460,5 @@ if __name__ == "__main__":
     args = arguments()
     # The peer of 0.4.1 takes no material; ours of dialect 0.4 are tested without stock nodes.
     is_0_4 = os.path.basename(args.rust.rstrip("/")).startswith("0.4")
-    tests = [test for test in TESTS if not (is_0_4 and test.name.startswith("authentication"))]
+    tests = [test for test in TESTS if not (is_0_4 and test.name.startswith(("authentication", "tokens_that_end")))]
     raise SystemExit(run(tests, args))

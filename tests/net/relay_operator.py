@@ -241,6 +241,7 @@ def test(world):
         (["--sbd-limit-ip-kbps", "-1"], "--sbd-limit-ip-kbps"),
         (["--sbd-limit-ip-byte-burst", "1"], "--sbd-limit-ip-byte-burst: must be at least 20000"),
         (["--sbd-limit-idle-millis", "0"], "--sbd-limit-idle-millis: must be 1..2^31-1"),
+        (["--auth-token-idle-millis", "0"], "--auth-token-idle-millis: must be at least 1"),
         (["--max-entries-per-space", "0"], "--max-entries-per-space: must be at least 1"),
         (["--prune-interval-ms", "0"], "--prune-interval-ms: must be at least 1"),
         (["--listen", "nonsense"], "--listen: \"nonsense\" is not host:port"),

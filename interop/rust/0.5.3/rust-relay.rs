@@ -9,6 +9,9 @@ struct Args {
     /// the server that decides who may use this one
     #[arg(long)]
     authentication_hook_server: Option<String>,
+    /// how long a token is good after its last use; the stock program has no option for it
+    #[arg(long)]
+    auth_token_idle_millis: Option<u64>,
 }
 
 fn main() {
@@ -20,6 +23,9 @@ fn main() {
     let args = Args::parse();
     config.listen_address_list = vec![args.listen];
     config.auth.authentication_hook_server = args.authentication_hook_server;
+    if let Some(ms) = args.auth_token_idle_millis {
+        config.auth.auth_token_idle_timeout = std::time::Duration::from_millis(ms);
+    }
     let server = BootstrapSrv::new(config).unwrap();
     println!("LISTENING {}", server.listen_addrs()[0]);
     loop {

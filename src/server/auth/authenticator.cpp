@@ -106,11 +106,11 @@ std::optional<std::string> relay_token(const HttpServerRequest& request) {
   return std::nullopt;
 }
 
-Authenticator::Authenticator(Runtime& runtime, const std::string& hook, RelayLog& log)
+Authenticator::Authenticator(Runtime& runtime, const std::string& hook, RelayLog& log, Duration token_idle)
     : runtime_(runtime),
       hook_(hook.empty() ? std::string() : hook_url(hook).value()),
       log_(log),
-      book_(!hook.empty(), fresh_secret(runtime)) {}
+      book_(!hook.empty(), fresh_secret(runtime), {.idle = token_idle}) {}
 
 Authenticator::~Authenticator() { runtime_.cancel(timer_); }
 

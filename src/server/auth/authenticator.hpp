@@ -55,7 +55,8 @@ class Authenticator {
   using Later = std::function<void(HttpReply)>;
 
   /// `hook`: the url of the hook server; empty: none, and everyone gets a token, and nobody needs one.
-  Authenticator(Runtime& runtime, const std::string& hook, RelayLog& log);
+  /// `token_idle`: TokenBook K2.
+  Authenticator(Runtime& runtime, const std::string& hook, RelayLog& log, Duration token_idle = TokenBook::kIdleLimit);
   ~Authenticator();
   Authenticator(const Authenticator&) = delete;
   Authenticator& operator=(const Authenticator&) = delete;

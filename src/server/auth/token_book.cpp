@@ -66,7 +66,9 @@ bool TokenBook::is_sealed(std::string_view token) const {
   return sodium_memcmp(seal.data(), raw.data() + kRandomBytes, kSealBytes) == 0;
 }
 
-bool TokenBook::is_good(const Token& token, Time now) { return token.open > 0 || now - token.last_used < kIdleLimit; }
+bool TokenBook::is_good(const Token& token, Time now) const {
+  return token.open > 0 || now - token.last_used < limits_.idle;
+}
 
 TokenBook::Token* TokenBook::use(std::string_view token, Time now) {
   if (token.size() > kMaxTokenBytes) return nullptr;

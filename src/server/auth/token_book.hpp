@@ -29,7 +29,7 @@ namespace kitsune2::server {
 ///      is remembered of them, and nobody can fill the book. They stay good until the book ends (the reference's end
 ///      after five minutes without use).
 ///  K2  With a hook server a token is needed, and only those are good that the hook server has given (`admit`). One
-///      ends kIdleLimit after its last use. Each check renews it, and it does not end while a connection to the relay
+///      ends `idle` after its last use. Each check renews it, and it does not end while a connection to the relay
 ///      that it opened lives.
 ///  K3  Of a token only its digest under the book's secret is kept, and digests are compared in constant time.
 ///      *Rationale*: how long an answer takes tells nothing about a token, and the book has none that could be read.
@@ -56,6 +56,7 @@ class TokenBook {
   struct Limits {
     std::size_t tokens = 65'536;
     std::size_t keys = 65'536;
+    Duration idle = kIdleLimit;
   };
 
   /// `needed`: there is a hook server. `secret`: random bytes.
@@ -108,7 +109,7 @@ class TokenBook {
 
   Digest digest(std::string_view token) const;
   bool is_sealed(std::string_view token) const;
-  static bool is_good(const Token& token, Time now);
+  bool is_good(const Token& token, Time now) const;
   /// The good token with this text, renewed; null: there is none.
   Token* use(std::string_view token, Time now);
   void forget(Token& token);

@@ -77,6 +77,13 @@ TEST(TokenBook, ATokenEndsFiveMinutesAfterItsLastUse) {
   EXPECT_TRUE(book.check("good", now));
 }
 
+TEST(TokenBook, HowLongATokenIsGoodCanBeSet) {
+  TokenBook book(true, kSecret, {.idle = seconds(2)});
+  ASSERT_TRUE(book.admit("good", address(1), kStart, 1));
+  EXPECT_TRUE(book.check("good", kStart + std::chrono::milliseconds(1999)));
+  EXPECT_FALSE(book.check("good", kStart + seconds(4)));
+}
+
 TEST(TokenBook, AConnectionToTheRelayKeepsItsToken) {
   TokenBook book(true, kSecret);
   ASSERT_TRUE(book.admit("live", address(1), kStart, 1) && book.admit("idle", address(1), kStart, 1));
