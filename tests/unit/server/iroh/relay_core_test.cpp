@@ -524,6 +524,29 @@ TEST(IrohRelayCore, AClientOverItsRateIsReadLaterAndLosesNothing) {
   EXPECT_TRUE(w.closed.empty());
 }
 
+/// The reference refuses rates below 10 bytes a second, whose share of its window of 100 ms is nothing.
+TEST(IrohRelayCore, ClientsOfVeryLowRatesAreReadInTheEnd) {
+  for (const std::uint32_t rate : {1U, 9U, 10U, 100U}) {
+    IrohRelayLimits limits;
+    limits.client_bytes_per_second = rate;
+    World w(limits);
+    const auto a = w.join(kA);
+    std::size_t passed = 0;
+    const Time start = w.now;
+    while (w.now - start < seconds(1000)) {
+      w.resumed.clear();
+      if (w.send(a, kB, 66).verdict != Verdict::hold) {
+        ++passed;
+        continue;
+      }
+      while (w.resumed.empty()) w.pass(milliseconds(100));
+    }
+    EXPECT_GE(passed, rate * 900 / 100) << rate;  // messages of 100 bytes, after the handshake
+    EXPECT_LE(passed, rate * 1000 / 100 + 1) << rate;
+    EXPECT_TRUE(w.closed.empty()) << "a client that is not read from is not taken for silent";
+  }
+}
+
 TEST(IrohRelayCore, TheClientsOfAnAddressShareItsRateInTurns) {
   IrohRelayLimits limits;
   limits.ip_bytes_per_second = 100'000;
