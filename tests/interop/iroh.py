@@ -361,8 +361,8 @@ def simultaneous_open(world, relay, a, b):
 
 @test(*((relay, *nodes) for relay in KINDS for nodes in MIXED), one=("cpp", "cpp", "rust"), waits=True)
 def tokens_that_end(world, kind, a, b):
-    """Tokens end after 6 s without use, and the nodes ask the bootstrap server less often than that: each gets new ones,
-    and the connection to the relay stays. Cut off for longer, they come back with tokens that have ended."""
+    """Tokens end after 6 s without use, and the nodes ask the bootstrap server less often: each gets new ones, and the
+    connection to the relay stays. Cut off for longer, they come back with tokens that have ended."""
     hook = world.hook(a=200, b=200, c=200)
     _, addr = world.relay(kind, hook=hook, options=["--auth-token-idle-millis", "6000"])
     line = world.line(addr)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Clients of the relay of dialect 0.5 that take nothing, only send pings, flood an honest endpoint or nobody, prove no
-key, send a byte at a time or begin messages: from one address and from sixteen, an honest pair goes on, and the relay's
-memory stays bounded. In the crowd there are some of several kinds, 1,000 or (K2_NET_SIZE=full) 10,000 clients in all."""
+"""Clients of the relay of dialect 0.5 that take nothing, only send pings, flood an honest endpoint or nobody, prove
+no key, send a byte at a time or begin messages: from one address and from sixteen, an honest pair goes on, and the
+relay's memory stays bounded. In the crowd there are some of several kinds, 1,000 or (K2_NET_SIZE=full) 10,000 clients
+in all."""
 import http.client
 import re
 import resource
