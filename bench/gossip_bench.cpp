@@ -6,9 +6,14 @@
 //        gossip_bench round N MISSING    one comparison of two nodes with N ops, of which one lacks MISSING
 //        gossip_bench catchup N SIZE     an empty node gets N ops of SIZE bytes from another one
 //        gossip_bench contact N          two nodes that hold the same N ops meet for the first time
+//        gossip_bench insert N [runs]    storing N ops, 4,096 a call, in a file in K2_BENCH_DIR (default: here), beside
+//                                        their model; runs: with the index in runs
+//        gossip_bench reopen N [runs]    opening what `insert` has left, until there is a model
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <mutex>
@@ -23,6 +28,7 @@
 #include "core/gossip/listing_places.hpp"
 #include "kitsune2/asio_runtime.hpp"
 #include "kitsune2/kitsune2.hpp"
+#include "kitsune2/sqlite_store.hpp"
 #include "kitsune2/testing/sim_runtime.hpp"
 #include "kitsune2/testing/waiters.hpp"
 #include "kitsune2/transport_memory.hpp"
@@ -51,11 +57,14 @@ std::uint64_t mix(std::uint64_t z) {
   return z ^ (z >> 31);
 }
 
+/// Half an hour to 30 days.
+Duration age_of(std::uint64_t number) {
+  return std::chrono::microseconds(1'800'000'000U + mix(number ^ 0xa9e) % (std::uint64_t{30} * 24 * 3'600'000'000U));
+}
+
 /// Op `number` in the form of the stock test ops: JSON with an array of numbers.
 Bytes op_of(std::uint64_t number, Timestamp now, std::size_t size) {
-  const std::uint64_t age = 1'800'000'000U + mix(number ^ 0xa9e) % (std::uint64_t{30} * 24 * 3'600'000'000U);
-  std::string json =
-      "{\"created_at\":" + std::to_string(now.micros - static_cast<std::int64_t>(age)) + ",\"op_data\":[";
+  std::string json = "{\"created_at\":" + std::to_string((now - age_of(number)).micros) + ",\"op_data\":[";
   for (std::size_t i = 0; i < std::max<std::size_t>(size, 32); ++i) {
     const std::uint64_t byte = i < 32 ? mix(4 * number + i / 8) >> (i % 8 * 8) & 255U : '.';
     if (i != 0) json += ',';
@@ -82,12 +91,36 @@ class Line {
 
 struct Held {
   explicit Held(Timestamp at) : now(at), store(make_memory_op_store(runtime, make_memory_op_policy())) {}
+  /// A durable one.
+  Held(Timestamp at, const std::string& path, bool in_runs) : now(at) {
+    SqliteOpStoreOptions options;
+    options.index_in_runs = in_runs;
+    store = must(open_sqlite_op_store(runtime, make_memory_op_policy(), SpaceId::from_text("bench"), path, options));
+  }
   void put(std::uint64_t first, std::uint64_t end) {
     for (; first < end; first += 4'096) {
       std::vector<Bytes> ops;
       for (std::uint64_t i = first; i < std::min(end, first + 4'096); ++i) ops.push_back(op_of(i, now, 32));
       bool done = false;
       store->process_incoming_ops(std::move(ops), [&](const Result<ProcessedOps>& r) {
+        if (!r) fail(r.error().to_string());
+        done = true;
+      });
+      runtime.run_until(done);
+    }
+  }
+  /// Ops of 80 bytes with the ids and times that `op_of` gives, described as fetch does.
+  void put_described(std::uint64_t first, std::uint64_t end) {
+    const Bytes data = Bytes::copy_of(std::string(80, '.'));
+    for (; first < end; first += 4'096) {
+      std::vector<std::pair<OpDescription, Bytes>> ops;
+      for (std::uint64_t i = first; i < std::min(end, first + 4'096); ++i) {
+        std::uint8_t id[32];
+        for (std::size_t k = 0; k < 32; ++k) id[k] = static_cast<std::uint8_t>(mix(4 * i + k / 8) >> (k % 8 * 8));
+        ops.emplace_back(OpDescription{OpId(ByteView(id)), now - age_of(i)}, data);
+      }
+      bool done = false;
+      store->store_described_ops(std::move(ops), [&](const Result<ProcessedOps>& r) {
         if (!r) fail(r.error().to_string());
         done = true;
       });
@@ -369,9 +402,9 @@ void contact(std::uint64_t n) {
 
 int main(int argc, char** argv) {
   const std::vector<std::string> args(argv + 1, argv + argc);
-  if (args.size() < 2) fail("usage: gossip_bench start|stored|round|catchup|contact N …");
+  if (args.size() < 2) fail("usage: gossip_bench start|stored|round|catchup|contact|insert|reopen N …");
   const std::string& row = args[0];
-  const std::uint64_t n = std::stoull(args[1]), more = args.size() > 2 ? std::stoull(args[2]) : 0;
+  const std::uint64_t n = std::stoull(args[1]), more = args.size() > 2 && args[2] != "runs" ? std::stoull(args[2]) : 0;
   const Timestamp now = wall_now();
   if (row == "start") {
     Held held(now);
@@ -423,6 +456,32 @@ int main(int argc, char** argv) {
         .number("cpu_s", (usage().cpu_s - before) / reps)
         .number("bytes", out.bytes)
         .number("ids", out.ids);
+  } else if (row == "insert" || row == "reopen") {
+    const bool in_runs = args.size() > 2 && args[2] == "runs";
+    const char* folder = std::getenv("K2_BENCH_DIR");
+    const std::string path = std::string(folder != nullptr ? folder : ".") + "/gossip_bench.db";
+    if (row == "insert") {
+      for (const char* suffix : {"", "-wal", "-shm", "-lock"}) std::filesystem::remove(path + suffix);
+      Held held(now, path, in_runs);
+      held.read();
+      const double before = usage().cpu_s;
+      held.put_described(0, n);
+      Line("insert").number("n", n).number("cpu_us_an_op", 1e6 * (usage().cpu_s - before) / static_cast<double>(n));
+    } else {
+      const std::uint64_t memory = anonymous_bytes();
+      const auto start = Clock::now();
+      const double before = usage().cpu_s;
+      Held held(now, path, in_runs);
+      const double opened = seconds_since(start);
+      held.read();
+      if (held.keeper->model()->op_count() != n) fail("another number of ops");
+      Line("reopen")
+          .number("n", n)
+          .number("open_s", opened)
+          .number("s", seconds_since(start))
+          .number("cpu_s", usage().cpu_s - before)
+          .number("bytes", anonymous_bytes() - memory);
+    }
   } else if (row == "catchup") {
     catch_up(n, more == 0 ? 1'024 : more);
   } else if (row == "contact") {

@@ -63,6 +63,7 @@ void say_faults(Output& out, const std::string& space, const SqliteCheckReport& 
   std::size_t said = 0;
   for (const auto& fault : report.faults) {
     const std::string op = fault.is_of_index()   ? "the index"
+                           : fault.is_of_sums()  ? "the sums of all ops for gossip"
                            : fault.op_id.empty() ? "an op without an entry"
                                                  : "op " + fault.op_id.to_string();
     if (++said <= kNamed) out.warn("kitsune2: " + op + ": " + files::printable(fault.what));
@@ -129,11 +130,13 @@ Result<bool> check_one(Output& out, const std::string& path, std::uint64_t bytes
                            "\": " + std::to_string(report->ops) + " ops, " +
                            human_bytes(static_cast<double>(report->bytes)) + ", ";
   if (report->is_intact()) {
-    out.result(what + "intact" + (report->index_was_compared ? "" : "; the index is being made and was not compared"));
+    out.result(what + "intact" + (report->index_was_compared ? "" : "; the index is being made and was not compared") +
+               (report->sums_were_compared ? "; the sums for gossip are right" : ""));
   } else {
     std::string faults =
         counted(report->lost, "op") + " damaged, " + std::to_string(report->wrong_entries) + " with a wrong entry";
     if (!report->totals_agree) faults += ", the totals are wrong";
+    if (!report->sums_agree) faults += ", the sums for gossip are wrong";
     out.result(what + faults);
   }
   out.event(JsonLine("checked")
@@ -144,6 +147,8 @@ Result<bool> check_one(Output& out, const std::string& path, std::uint64_t bytes
                 .add("wrong_entries", report->wrong_entries)
                 .add_bool("totals_agree", report->totals_agree)
                 .add_bool("index_compared", report->index_was_compared)
+                .add_bool("sums_agree", report->sums_agree)
+                .add_bool("sums_compared", report->sums_were_compared)
                 .add_bool("intact", report->is_intact())
                 .add("seconds", seconds));
   if (!report->is_intact() && and_repair) {

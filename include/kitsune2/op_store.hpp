@@ -118,6 +118,25 @@ struct OpSumsPage {
   std::optional<OpCursor> next;
 };
 
+/// What a DHT model keeps of all ops of a store: combined hash and number of the ops in each sector and stretch of time
+/// that hold an op.
+struct DhtSums {
+  struct Cell {
+    std::int64_t first_unit = 0;  ///< where the stretch begins, in units of 15 minutes since 1970
+    std::uint32_t units = 1;      ///< its length: 1, or 512 for a full slice
+    std::uint32_t sector = 0;
+    std::uint64_t ops = 0;  ///< never 0
+    friend bool operator==(const Cell&, const Cell&) = default;
+  };
+  std::vector<Cell> cells;           ///< by time, then by sector; full slices come first, and nothing overlaps
+  std::vector<std::uint8_t> hashes;  ///< the XOR of the ids of each cell, in the order of `cells`
+  std::size_t id_bytes = 0;          ///< the length of each id, and so of each hash; 0: there are no ops
+  std::uint64_t apart = 0;           ///< ops in no cell: created before 1970, or with a damaged entry
+
+  ByteView hash(std::size_t cell) const { return ByteView(hashes).subspan(cell * id_bytes, id_bytes); }
+  friend bool operator==(const DhtSums&, const DhtSums&) = default;
+};
+
 /// Selects the ops in `arc` that were stored at or after `start`.
 struct OpIdsQuery {
   DhtArc arc = DhtArc::full();
@@ -246,6 +265,13 @@ class OpStore {
   /// they start. *Rationale*: one call asks for all sums, so that a store can keep them; the shipped stores compute
   /// them from their entries.
   virtual void sum_ops(OpSumsQuery query, Handler<OpSumsPage> done) = 0;
+
+  /// Returns the sums of all ops for a DHT model, if the store keeps them: a start then need not read every op. They
+  /// are those of one moment: listeners have been told of the ops in them (`ops_stored`) before the handler runs, and
+  /// are told of all others after it. The first call may have to read all ops, in pieces between other calls. After an
+  /// error, list the ops. Returns false, and the handler does not run, if the store keeps no sums. Default: it does
+  /// not.
+  [[nodiscard]] virtual bool retrieve_dht_sums(Handler<DhtSums> /*done*/) { return false; }
 
   /// Returns the ids of the ops in `arc` that were created in [start, end), ordered by (created_at, id).
   virtual void retrieve_op_hashes_in_time_slice(DhtArc arc, Timestamp start, Timestamp end,

@@ -94,6 +94,8 @@ struct SqliteStoreFault {
   /// Whether the index as a whole has to be made anew, which is not a fault of an op. Faults of ops may follow that say
   /// where it is wrong.
   bool is_of_index() const { return op_id.empty() && stored_at.micros == INT64_MIN; }
+  /// Whether it is of the sums that are kept for the DHT model of gossip.
+  bool is_of_sums() const { return op_id.empty() && stored_at.micros == INT64_MIN + 1; }
 };
 /// The progress of a check.
 struct SqliteCheckProgress {
@@ -110,11 +112,13 @@ struct SqliteCheckReport {
   static constexpr std::size_t kMostFaults = 10'000;
   std::uint64_t ops = 0, bytes = 0;  ///< what was checked
   /// How many ops have damaged bytes, and how many a wrong entry, or one in an index without an op; an index as a whole
-  /// counts as one.
+  /// counts as one, and so do the sums for a DHT model.
   std::uint64_t lost = 0, wrong_entries = 0;
   bool totals_agree = true;  ///< the store's totals of ops and bytes are right
   /// False: it cannot be read, which is a fault, or it is being made from the ops; so only the ops were checked.
   bool index_was_compared = true;
+  bool sums_agree = true;                ///< the sums for a DHT model are those of the ops, if there are any
+  bool sums_were_compared = false;       ///< there are sums, and they did not become others meanwhile
   std::vector<SqliteStoreFault> faults;  ///< the first kMostFaults
   bool is_intact() const { return lost == 0 && wrong_entries == 0 && totals_agree; }
 };

@@ -140,6 +140,17 @@ void FaultStore::sum_ops(OpSumsQuery query, Handler<OpSumsPage> done) {
   read<OpSumsPage>(std::move(done), [this, query = std::move(query)](auto h) { inner_->sum_ops(query, std::move(h)); });
 }
 
+bool FaultStore::retrieve_dht_sums(Handler<DhtSums> done) {
+  if (!read_error_) {
+    const bool keeps = inner_->retrieve_dht_sums(back<DhtSums>(std::move(done)));
+    reads_ += keeps ? 1 : 0;
+    return keeps;
+  }
+  ++reads_;
+  runtime_.post(lifetime_.guard([error = *read_error_, done = std::move(done)] { done(error); }));
+  return true;
+}
+
 void FaultStore::retrieve_op_ids_bounded(OpIdsQuery query, Handler<OpIdsBounded> done) {
   read<OpIdsBounded>(std::move(done), [this, query = std::move(query)](auto h) {
     inner_->retrieve_op_ids_bounded(query, std::move(h));

@@ -21,6 +21,8 @@ using sqlite::OpWriter;
 inline const SpaceId kSpace = SpaceId::from_text("space");
 inline const auto kPolicy = make_sha256_policy();
 
+inline constexpr Timestamp kNow{1'800'000'000'000'000};
+
 inline Bytes op_of(int number) { return Bytes::copy_of("op " + std::to_string(number)); }
 
 struct Base {
@@ -33,7 +35,8 @@ struct Base {
   sqlite::OpFileOptions options() const {
     return {.policy = kPolicy.get(),
             .for_new = has_runs ? &sqlite::kRunsFormat : &sqlite::kTablesFormat,
-            .merge_rules = {.newest = 2, .fan_in = 2, .most_entries = 100, .least_work = 1}};
+            .merge_rules = {.newest = 2, .fan_in = 2, .most_entries = 100, .least_work = 1},
+            .sums_rules = {.every = 1, .at_rest = 1, .percent = 0, .percent_at_rest = 0, .read_at_once = 2}};
   }
 
   explicit Base(bool runs) : has_runs(runs) {
@@ -55,13 +58,19 @@ struct Base {
         const Bytes op = op_of(i);
         auto what = *kPolicy->describe(op);
         what.created_at = Timestamp{1'700'000'000'000'000 + i};
-        K2_ASSERT(writer.store(what, op, Timestamp{1'800'000'000'000'000}, out, records).has_value());
+        K2_ASSERT(writer.store(what, op, kNow, out, records).has_value());
         held.push_back(what.op_id);
         lacking.push_back(kPolicy->describe(op_of(100 + i))->op_id);
       }
       K2_ASSERT(writer.add_pending(lacking, source).has_value());
       K2_ASSERT(writer.store_slice_hash(DhtArc::full(), 3, as_bytes("hash")).has_value());
       K2_ASSERT(writer.commit().has_value());
+      for (int step = 0; step < 100; ++step) {
+        const auto sums = writer.dht_sums(kNow);
+        K2_ASSERT(sums.has_value());
+        if (*sums) break;
+      }
+      K2_ASSERT(writer.write_sums(kNow).has_value());
       for (int step = 0; step < 100 && writer.wants_merging(); ++step) K2_ASSERT(writer.merge().has_value());
       writer.truncate_wal();
     }
@@ -138,6 +147,7 @@ inline void put_rows(sqlite::Connection& c, ByteView input) {
       [&](auto& s) { s.bind(1, rest); });
   put("INSERT INTO dropped(stored_at) VALUES(?1)", [&](auto& s) { s.bind(1, number(input, 16)); });
   put("UPDATE op SET id=?1 WHERE rowid IN (SELECT rowid FROM op LIMIT 1 OFFSET 4)", [&](auto& s) { s.bind(1, rest); });
+  put("UPDATE meta SET value=?1 WHERE key='dht_sums'", [&](auto& s) { s.bind(1, rest); });
   put("UPDATE slice_hash SET slice=?1, hash=?2", [&](auto& s) { s.bind(1, number(input, 16)).bind(2, rest); });
 }
 
@@ -207,12 +217,22 @@ inline void write_all(const Base& base, const std::vector<sqlite::Suspect>& susp
   ProcessedOps out;
   std::vector<OpRecord> records;
   const auto what = *kPolicy->describe(fresh);
-  const bool stored =
-      change([&] { return writer->store(what, fresh, Timestamp{1'800'000'000'000'000}, out, records); });
+  const bool stored = change([&] { return writer->store(what, fresh, kNow, out, records); });
   if (stored) K2_ASSERT(out.stored.size() == 1);
   change([&] { return writer->store(*kPolicy->describe(op_of(101)), op_of(101), Timestamp{}, out, records); });
   change([&] { return writer->add_pending(base.lacking, base.source); });
   change([&] { return writer->store_slice_hash(DhtArc::full(), 4, as_bytes("h")); });
+  for (int steps = 0;; ++steps) {
+    K2_ASSERT(steps < 1'000);
+    const auto sums = writer->dht_sums(kNow);
+    if (!told(sums)) break;
+    if (!*sums) continue;
+    std::uint64_t ops = (*sums)->apart;
+    for (const DhtSums::Cell& cell : (*sums)->cells) ops += cell.ops;
+    K2_ASSERT(ops <= 1'000);
+    told(writer->write_sums(kNow));
+    break;
+  }
   for (int steps = 0; steps < 3 && writer->wants_compaction(); ++steps) told(writer->compact_pending());
   change([&] { return writer->remove_pending_source(base.source); });
   for (int steps = 0; steps < 20 && writer->wants_merging(); ++steps) told(writer->merge());

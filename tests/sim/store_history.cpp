@@ -7,12 +7,15 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
+#include "core/dht/dht_model.hpp"
 #include "kitsune2/sqlite_store.hpp"
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/testing/waiters.hpp"
+#include "node/gossip/dht_keeper.hpp"
 #include "sim/scenarios.hpp"
 #include "sim/sim_disk.hpp"
 #include "store/sqlite/db.hpp"
@@ -27,6 +30,8 @@ const SpaceId kSpace = SpaceId::from_text("sim-space");
 const std::string kPath = "space.db";
 constexpr Duration kLong = std::chrono::minutes(5);
 constexpr std::size_t kMostBytes = 21'000;
+/// That of a new world.
+constexpr Timestamp kBegin = Timestamp::from_seconds(1'767'225'600);
 
 /// What is known about an op or a pending pair.
 enum class Known { no, yes, maybe };
@@ -52,7 +57,14 @@ class StoreHistory {
     if (pick(8) == 0) options_.max_pending_write_bytes = 5'000;
     if (pick(8) == 0) options_.max_database_bytes = 120'000 + pick(100'000);
     ops_ = testing::make_ops(*policy_, 0, 4 + pick(large ? 120 : 16), 32 + pick(pick(4) == 0 ? 20'000 : 1'000));
+    for (auto& op : ops_) give_time(op);
     for (std::size_t i = 0; i < ops_.size(); ++i) numbers_.emplace(ops_[i].op_id, i);
+    sums_rules_ = {.every = 1 + pick(40),
+                   .at_rest = 1 + pick(20),
+                   .percent = pick(30),
+                   .percent_at_rest = pick(10),
+                   .most_cells = pick(8) == 0 ? pick(10) : 1'000,
+                   .read_at_once = 1 + pick(30)};
     for (auto n = 1 + pick(3); n > 0; --n) {
       const auto from = static_cast<std::uint32_t>(world_.random(UINT32_MAX));
       const auto arc =
@@ -108,6 +120,18 @@ class StoreHistory {
   /// Whether calls may fail even on a good disk.
   bool bounded() const { return options_.max_database_bytes > 0 || options_.max_pending_write_bytes < 1'000'000; }
 
+  /// An envelope with a time of the last month, or of the hour to come; some stay as they are, of 1970.
+  void give_time(MetaOp& op) {
+    if (pick(4) == 0) return;
+    const auto created = static_cast<std::uint64_t>(
+        (kBegin + std::chrono::hours(1) - std::chrono::seconds(pick(30 * 24 * 3'600))).micros);
+    std::string bytes = "k2op\x01";
+    for (int shift = 56; shift >= 0; shift -= 8) bytes.push_back(static_cast<char>(created >> shift));
+    bytes += as_text(op.op_data.view());
+    op.op_data = Bytes(std::move(bytes));
+    op.op_id = policy_->describe(op.op_data).value().op_id;
+  }
+
   // ------------------------------------------------------------ life and death
 
   /// Opens the store; repeats what the machine died of until it lives.
@@ -119,6 +143,7 @@ class StoreHistory {
       auto environment = sim_environment(disk_, *runtime_);
       environment.merge_rules = merge_rules_;
       environment.blocks = blocks_;
+      environment.sums_rules = sums_rules_;
       auto options = options_;
       if (starts_in_tables_ > 0) {
         options.index_in_runs = false;
@@ -143,11 +168,16 @@ class StoreHistory {
     }
     check_integrity();
     world_.trace(disk_.content_hash());
+    // Some hosts never ask for the sums, and then a row in the file is as old as it is.
+    if (!ok() || pick(4) == 0) return;
+    keeper_ = std::make_shared<DhtKeeper>(*runtime_, store_);
+    keeper_->start();
   }
 
   /// The process is gone, with or without the machine.
   void crash() {
     onlooker_.reset();
+    keeper_.reset();
     if (!store_) return;
     if (disk_.has_power()) {
       pick(2) == 0 ? disk_.kill() : disk_.cut_power();
@@ -174,6 +204,7 @@ class StoreHistory {
   /// An orderly end: everything that was called is done.
   void end() {
     onlooker_.reset();
+    keeper_.reset();
     const auto errors = disk_.counters().errors;
     store_.reset();
     const bool all_done = disk_.has_power() && disk_.counters().errors == errors && !bounded();
@@ -314,7 +345,7 @@ class StoreHistory {
               }));
         } else {
           std::vector<std::pair<OpDescription, Bytes>> data;
-          for (const auto op : ops) data.emplace_back(OpDescription{ops_[op].op_id, {}}, ops_[op].op_data);
+          for (const auto op : ops) data.emplace_back(policy_->describe(ops_[op].op_data).value(), ops_[op].op_data);
           store_->store_described_ops(std::move(data), changing<ProcessedOps>(std::move(change), look));
         }
         return;
@@ -397,6 +428,8 @@ class StoreHistory {
       follower.limit = std::min<std::uint32_t>(4 * limit, 1'000'000);  // the limit may be in its way
   }
   Duration draw_clock() {
+    // Over the end of a slice of 128 hours, now and then.
+    if (pick(8) == 0) return std::chrono::hours(pick(600)) - std::chrono::hours(300);
     return pick(3) == 0 ? Duration{} : std::chrono::seconds(pick(20'000)) - std::chrono::seconds(10'000);
   }
 
@@ -540,6 +573,63 @@ class StoreHistory {
       it = found.contains(it->first) ? std::next(it) : pairs_.erase(it);
     }
     for (auto& follower : followers_) compare(follower);
+    compare_sums();
+    if (ok() && keeper_) compare_model();
+  }
+  /// By sector, first unit and length: the XOR of the ids, and their number.
+  using Sums = std::map<std::tuple<std::uint32_t, std::int64_t, std::uint32_t>, std::pair<std::string, std::uint64_t>>;
+  Sums naive_sums() const {
+    const std::int64_t boundary = dht::TimeLayout::at(runtime_->wall_now()).boundary_unit();
+    Sums out;
+    for (const auto& [number, known] : held_) {
+      if (known != Known::yes) continue;
+      const auto described = policy_->describe(ops_[number].op_data).value();
+      std::int64_t unit = dht::unit_of(described.created_at);
+      const bool is_unit = unit >= boundary;
+      if (!is_unit) unit -= unit % dht::kUnitsPerSlice;
+      auto& [hash, ops] = out[{described.op_id.loc() >> 23U, unit, is_unit ? 1U : 512U}];
+      hash.resize(described.op_id.size());
+      for (std::size_t i = 0; i < hash.size(); ++i) hash[i] = static_cast<char>(hash[i] ^ described.op_id.view()[i]);
+      ++ops;
+    }
+    return out;
+  }
+  /// The sums of the store, whether it has kept them or made them anew, are those of what it holds.
+  void compare_sums() {
+    const Sums before = naive_sums();
+    const auto result = testing::await<DhtSums>(
+        world_, [&](auto done) { EXPECT_TRUE(store_->retrieve_dht_sums(done)); }, kLong);
+    if (!result) {
+      EXPECT_TRUE(options_.index_in_runs && result.error().message.find("is being made") != std::string::npos)
+          << result.error().to_string();
+      return;
+    }
+    world_.trace(result->cells.size());
+    EXPECT_EQ(result->apart, 0U);
+    Sums sums;
+    for (std::size_t i = 0; i < result->cells.size(); ++i) {
+      const DhtSums::Cell& cell = result->cells[i];
+      sums[{cell.sector, cell.first_unit, cell.units}] = {std::string(as_text(result->hash(i))), cell.ops};
+    }
+    EXPECT_EQ(sums.size(), result->cells.size());
+    EXPECT_TRUE(sums == before || sums == naive_sums()) << "the sums are not those of the ops";
+  }
+  /// So is the model, which has learned of what was stored since it was made.
+  void compare_model() {
+    EXPECT_TRUE(world_.run_until([&] { return keeper_->model() != nullptr; }, kLong));
+    if (!ok()) return;
+    const auto* model = keeper_->model();
+    dht::DhtModel naive(runtime_->wall_now());
+    for (const auto& [number, known] : held_) {
+      if (known != Known::yes) continue;
+      const auto described = policy_->describe(ops_[number].op_data).value();
+      EXPECT_TRUE(naive.add(described.op_id.loc(), described.created_at, described.op_id.view()));
+    }
+    EXPECT_EQ(model->op_count(), naive.op_count());
+    if (naive.layout() != model->layout()) return;  // the clock was set back by minutes
+    SectorSet full;
+    full.add(DhtArc::full());
+    EXPECT_EQ(model->minimal(full), naive.minimal(full));
   }
   /// A reader that continues from its bookmark until nothing is left has seen every op that is held.
   void compare(Follower& follower) {
@@ -568,6 +658,7 @@ class StoreHistory {
   SqliteOpStoreOptions options_;
   std::size_t starts_in_tables_ = 0;
   runs::MergeRules merge_rules_;
+  sqlite::SumsRules sums_rules_;
   /// Of all lives of the store, so small that it forgets.
   const std::shared_ptr<runs::BlockCache> blocks_ = std::make_shared<runs::BlockCache>(4);
   std::vector<MetaOp> ops_;
@@ -577,6 +668,7 @@ class StoreHistory {
   Duration clock_off_{};
   std::unique_ptr<SimRuntime> runtime_;
   std::shared_ptr<OpStore> store_;
+  std::shared_ptr<DhtKeeper> keeper_;
   std::optional<sqlite::Connection> onlooker_;
 
   std::map<std::size_t, Known> held_;

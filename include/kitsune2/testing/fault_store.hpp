@@ -30,7 +30,7 @@ namespace kitsune2::testing {
 ///      the handlers that run after it there.
 ///
 /// The writes are process_incoming_ops, store_described_ops, store_incoming_ops, add_pending, remove_pending_source,
-/// remove_pending and store_slice_hash; all others are reads. Strand only.
+/// remove_pending and store_slice_hash; all others are reads. retrieve_dht_sums is never delayed. Strand only.
 class FaultStore final : public OpStore {
  public:
   FaultStore(Runtime& runtime, std::shared_ptr<OpStore> inner);
@@ -70,6 +70,7 @@ class FaultStore final : public OpStore {
   void filter_out_intact_ops(std::vector<OpId> op_ids, Handler<std::vector<OpId>> done) override;
   void list_ops(OpListQuery query, Handler<OpPage> done) override;
   void sum_ops(OpSumsQuery query, Handler<OpSumsPage> done) override;
+  bool retrieve_dht_sums(Handler<DhtSums> done) override;
   void retrieve_op_hashes_in_time_slice(DhtArc arc, Timestamp start, Timestamp end,
                                         Handler<OpIdsInSlice> done) override;
   using OpStore::retrieve_op_ids_bounded;

@@ -71,6 +71,8 @@ class DhtModel {
   /// Errc::corrupt: no such sector or unit, no op, or a hash of another length than the others.
   Result<void> load_unit(std::uint32_t sector, std::int64_t unit, const Cell& cell);
   Result<bool> load_slice(std::uint32_t sector, std::uint64_t slice, const Cell& cell);
+  /// The same for ops that are in no cell (M2).
+  void load_apart(std::uint64_t ops) { ops_ += ops; }
 
   MinimalSnapshot minimal(const SectorSet& common) const;
   /// The rings that differ from those of a peer's snapshot. nullopt: none does, or the two divide time differently.

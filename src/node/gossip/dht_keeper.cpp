@@ -1,4 +1,4 @@
-// Keeps a DHT model equal to an op store: reads it at the start, then listens. Rules: H of DhtKeeper.
+// Keeps a DHT model equal to an op store: has it or reads it at the start, then listens. Rules: H of DhtKeeper.
 #include "node/gossip/dht_keeper.hpp"
 
 #include <algorithm>
@@ -89,7 +89,47 @@ void DhtKeeper::read_anew() {
   forget_pages();
   refused_ = 0;
   model_.emplace(runtime_.wall_now());
+  // What is stored until the sums come is in them.
+  const bool asked = store_->retrieve_dht_sums([weak = weak_from_this(), run = run_](const Result<DhtSums>& sums) {
+    auto self = weak.lock();
+    if (self && !self->stopped_ && run == self->run_) self->on_sums(sums);
+  });
+  if (!asked) read_page();
+}
+
+void DhtKeeper::on_sums(const Result<DhtSums>& sums) {
+  model_.emplace(runtime_.wall_now());
+  if (sums && load(*sums)) return has_read();
+  log::debug("gossip", "all ops are read for comparing them with peers" +
+                           (sums ? std::string() : ": " + sums.error().to_string()));
+  model_.emplace(runtime_.wall_now());
   read_page();
+}
+
+/// Returns false if the sums are not those of a model of now.
+bool DhtKeeper::load(const DhtSums& sums) {
+  for (std::size_t i = 0; i < sums.cells.size(); ++i) {
+    const DhtSums::Cell& from = sums.cells[i];
+    const dht::DhtModel::Cell cell{dht::CombinedHash(sums.hash(i)), from.ops};
+    if (from.units == 1) {
+      if (!model_->load_unit(from.sector, from.first_unit, cell)) return false;
+      continue;
+    }
+    if (from.units != dht::kUnitsPerSlice || from.first_unit < 0 || from.first_unit % dht::kUnitsPerSlice != 0)
+      return false;
+    const auto slice = static_cast<std::uint64_t>(from.first_unit / dht::kUnitsPerSlice);
+    const auto loaded = model_->load_slice(from.sector, slice, cell);
+    if (!loaded || !*loaded) return false;
+  }
+  model_->load_apart(sums.apart);
+  return true;
+}
+
+void DhtKeeper::has_read() {
+  is_read_ = true;
+  read_at_ = runtime_.now();
+  rests_until_ = read_at_ + std::min<Duration>(kRest * (read_at_ - without_since_), kLongestRest);
+  if (is_damaged_) on_damaged();
 }
 
 void DhtKeeper::read_page() {
@@ -117,11 +157,7 @@ void DhtKeeper::on_page(const Result<OpPage>& page) {
     if (!comes_later && !marks_.contains(mark_of(op))) add(op);
   }
   after_ = page->next;
-  is_read_ = !page->next;
-  read_at_ = runtime_.now();
-  if (!is_read_) return read_page();
-  rests_until_ = read_at_ + std::min<Duration>(kRest * (read_at_ - without_since_), kLongestRest);
-  if (is_damaged_) on_damaged();
+  page->next ? read_page() : has_read();
 }
 
 void DhtKeeper::remember(const std::vector<OpRecord>& page) {

@@ -15,7 +15,7 @@
 
 namespace kitsune2 {
 
-/// Reads all ops of a store into a DHT model at the start, in pages, and adds those that are stored from then on.
+/// Makes a DHT model of all ops of a store at the start, and adds those that are stored from then on.
 ///
 /// *Rules*.
 ///  H1  There is no model until everything has been read.
@@ -31,6 +31,8 @@ namespace kitsune2 {
 ///      when a peer asks for it. If the disk has many, peers must not make the node read its store again and again, nor
 ///      keep it from comparing. What is found lacking late is fetched late, but not days late because reads failed for
 ///      hours.
+///  H5  A store that keeps sums is asked for them, and no op is read. If it cannot give them, or if the clock was set
+///      back meanwhile, all ops are read as from any other store.
 ///
 /// Memory: that of the model (`dht::DhtModel`, M4). Strand only.
 class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
@@ -63,6 +65,9 @@ class DhtKeeper : public std::enable_shared_from_this<DhtKeeper> {
   void on_damaged();
   void read_anew();
   void read_later();
+  void on_sums(const Result<DhtSums>& sums);
+  bool load(const DhtSums& sums);
+  void has_read();
   void read_page();
   void on_page(const Result<OpPage>& page);
   void add(const OpRecord& op);

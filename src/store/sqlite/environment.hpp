@@ -11,6 +11,7 @@
 #include "kitsune2/sqlite_store.hpp"
 #include "store/runs/block_cache.hpp"
 #include "store/runs/merge.hpp"
+#include "store/sqlite/kept_sums.hpp"
 
 namespace kitsune2::sqlite {
 
@@ -53,6 +54,8 @@ struct Environment {
   runs::MergeRules merge_rules = {};
   /// Blocks of these that the stores keep. Null: none.
   std::shared_ptr<runs::BlockCache> blocks = nullptr;
+  /// When op stores write their sums for a DHT model.
+  SumsRules sums_rules = {};
 };
 
 /// Threads and files of the system. All stores of the process share kThreadsADuty threads for each duty, which are

@@ -49,6 +49,7 @@ class Check {
       ok = read_piece();
       if (ok) ok = pause();
     }
+    if (ok) ok = compare_sums();
     if (ok && runs_check_) ok = compare_runs();
     report_.index_was_compared = !skips_index_;
     if (ok) ok = compare_totals();
@@ -89,6 +90,7 @@ class Check {
         {&counted_, has_runs() ? "SELECT count(*), coalesce(sum(size), 0) FROM op"
                                : "SELECT count(*), coalesce(sum(size), 0) FROM op INDEXED BY op_by_time"},
         {&totals_, "SELECT ops, bytes FROM totals"},
+        {&kept_sums_, "SELECT value FROM meta WHERE key='dht_sums'"},
     };
     for (const auto& [statement, sql] : all) {
       auto prepared = connection_.prepare(sql);
@@ -120,6 +122,7 @@ class Check {
       return ok;
     }
     if (runs_check_ && last_ == INT64_MIN) runs_check_->begin();
+    if (last_ == INT64_MIN) begin_sums();
     // An index that is being made has not all ops yet.
     if (runs_ != nullptr && runs_->is_behind()) skips_index_ = true;
     const std::uint64_t ops = report_.ops, bytes = report_.bytes;
@@ -165,6 +168,7 @@ class Check {
     ++report_.ops;
     report_.bytes += use->blob(5).size();
     if (!use->is_null(5) && use->int64(6) == 1) ++with_data_;
+    add_to_sums(indexed(use));
     auto fault = judge(use);
     if (!fault) return fault.error();
     if (runs_check_) {
@@ -208,6 +212,63 @@ class Check {
       fault.what = "its entry has another place";
     }
     return fault;
+  }
+
+  // --------------------------------------------------------------- sums for a DHT model
+
+  /// The row as it is now. Without a value: it is there, and damaged.
+  struct KeptRow {
+    bool is_there = false;
+    std::optional<store::DhtSumsRow> row;
+  };
+  Result<KeptRow> read_sums_row() {
+    const Use use(kept_sums_);
+    const int rc = use->step();
+    if (rc == SQLITE_DONE) return KeptRow();
+    if (rc != SQLITE_ROW) return connection_.error(rc);
+    return KeptRow{true, store::DhtSumsRow::decode(use->blob(0))};
+  }
+  /// In the transaction of the first piece: the owner may write another row meanwhile, but this one was right for the
+  /// ops up to its `covered`, or is wrong.
+  void begin_sums() {
+    auto kept = read_sums_row();
+    if (!kept || !kept->is_there) return;
+    sums_are_damaged_ = !kept->row;
+    kept_ = std::move(kept->row);
+    if (kept_) own_sums_.clear(kept_->boundary_unit);
+  }
+  /// As a store that makes them does.
+  void add_to_sums(const sqlite::IndexedOp& op) {
+    if (!kept_ || op.stored_at > kept_->covered) return;
+    if (op.size >= 0 && op.size <= INT32_MAX && op.location == policy_.location(op.id)) {
+      if (!own_sums_.add(op.location, Timestamp{op.created_at}, op.id)) sums_have_other_ids_ = true;
+    } else {
+      own_sums_.add_apart();
+    }
+  }
+  Result<void> compare_sums() {
+    if (!kept_ && !sums_are_damaged_) return {};
+    std::string what = "they cannot be read";
+    if (kept_) {
+      report_.sums_were_compared = true;
+      const auto own = own_sums_.with({}, kept_->boundary_unit);
+      if (!sums_have_other_ids_ && own && *own == kept_->sums) return {};
+      what = "they are of " + std::to_string(kept_->ops) + " ops, and not those of the " +
+             std::to_string(own_sums_.ops()) + " that are there";
+    }
+    // They may be gone, since the owner has dropped an op; it may have made new ones since.
+    if (auto ok = begin(); !ok) return ok;
+    const auto now = read_sums_row();
+    connection_.roll_back();
+    if (!now) return now.error();
+    const bool is_same = kept_ ? now->row && now->row->salt == kept_->salt : now->is_there && !now->row;
+    if (!is_same) {
+      report_.sums_were_compared = false;
+      return {};
+    }
+    report_.sums_agree = false;
+    add({{}, Timestamp{sqlite::kSums}, 0, false, std::move(what)});
+    return {};
   }
 
   Result<std::optional<sqlite::RunsCheck::Row>> read_row(std::int64_t stored_at) {
@@ -291,8 +352,8 @@ class Check {
   void add(SqliteStoreFault fault) {
     ++(fault.is_lost ? report_.lost : report_.wrong_entries);
     auto& faults = report_.faults;
-    // One that all others follow from is repaired first, and is never left out.
-    const auto at = fault.is_of_index() ? faults.begin() : faults.end();
+    // One that all others follow from is repaired first, and neither it nor that of the sums is left out.
+    const auto at = fault.is_of_index() || fault.is_of_sums() ? faults.begin() : faults.end();
     if (at != faults.end() || faults.size() < SqliteCheckReport::kMostFaults) faults.insert(at, std::move(fault));
     if (faults.size() > SqliteCheckReport::kMostFaults) faults.pop_back();
   }
@@ -345,6 +406,11 @@ class Check {
   bool at_end_ = false;
   bool skips_index_ = false;    ///< it is damaged, or is being made
   std::int64_t with_data_ = 0;  ///< of the entries of this piece
+  Statement kept_sums_;
+  std::optional<store::DhtSumsRow> kept_;  ///< as it was at the beginning
+  bool sums_are_damaged_ = false;
+  store::DhtSumCells own_sums_;  ///< of the ops that are in these
+  bool sums_have_other_ids_ = false;
   SqliteCheckReport report_;
   SqliteCheckProgress progress_;
   const Clock::time_point began_ = Clock::now();

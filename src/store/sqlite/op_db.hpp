@@ -14,6 +14,7 @@
 #include "store/sqlite/db.hpp"
 #include "store/sqlite/fingerprints.hpp"
 #include "store/sqlite/gather_vfs.hpp"
+#include "store/sqlite/kept_sums.hpp"
 #include "store/sqlite/op_schema.hpp"
 #include "store/sqlite/runs_index.hpp"
 #include "store/stored_clock.hpp"
@@ -29,11 +30,12 @@ struct OpFileOptions {
   const Format* for_new = &kTablesFormat;  ///< the schema of a new file
   runs::MergeRules merge_rules = {};
   std::shared_ptr<runs::BlockCache> blocks = nullptr;  ///< of the indexes; null: none are kept
+  SumsRules sums_rules = {};
 };
 
 /// An entry, or what an index says about one, that is wrong.
 struct Suspect {
-  std::int64_t stored_at;  ///< or kWholeIndex
+  std::int64_t stored_at;  ///< or kWholeIndex, or kSums
   OpId op_id;              ///< as it was found; empty for data without an entry
 };
 /// Whether a policy's error says that the bytes are not an op. One that threw, or whose limit is lower than it was,
@@ -128,6 +130,17 @@ class OpWriter {
   /// Merges a piece, in a transaction of its own.
   Result<void> merge();
 
+  /// The sums of all ops. nullopt: more is to be read first, by the next call, between transactions; each reads a
+  /// piece, of more than `ops` ops. After an error they are asked for anew. Errc::unsupported: ids have several
+  /// lengths.
+  Result<std::optional<DhtSums>> dht_sums(Timestamp now, std::size_t ops = 0);
+  /// Whether the sums are to be written. `at_rest`: nothing else is to be done.
+  bool wants_sums_written(bool at_rest) const { return sums_.wants_writing(at_rest); }
+  /// Writes them, in a transaction of its own.
+  Result<void> write_sums(Timestamp now);
+  /// What reading has found suspicious since the last time, for `examine`.
+  std::vector<Suspect> take_suspects() { return std::exchange(suspects_, {}); }
+
   /// Whether the pending table has many entries that are stored by now. Not while the index is behind, when each of
   /// them would be looked for in all rows.
   bool wants_compaction() const { return compacting_after_ >= 0 && !is_behind(); }
@@ -145,6 +158,7 @@ class OpWriter {
     std::uint64_t pending_bytes = 0;  ///< of all rows
     std::int64_t last_pending_row = 0;
     bool indexes_made_anew = false;
+    bool rows_changed = false;  ///< ops were removed, moved or corrected
   };
 
   OpWriter();
@@ -209,6 +223,15 @@ class OpWriter {
   bool is_in_another_row(std::int64_t source, std::uint64_t hash, std::int64_t row) const;
   void forget_request(std::int64_t source, std::uint64_t hash);
   void remember_request(std::int64_t source, std::uint64_t hash, std::int64_t row);
+  Result<std::optional<store::DhtSumsRow>> read_sums_row();
+  Result<void> begin_sums(std::int64_t boundary_unit, bool with_row);
+  Result<void> read_for_sums(std::size_t ops);
+  Result<bool> read_since_row(std::size_t most);
+  Result<bool> read_all_ops(std::size_t most);
+  void take_for_sums(const IndexedOp& op);
+  Error out_of_order() const;
+  Result<std::optional<DhtSums>> sums_with_row(std::int64_t boundary_unit);
+  std::uint64_t places(std::size_t id_bytes) const;
   bool distrust();
   bool declare_nothing_copied();
   void fit_cache();
@@ -237,6 +260,7 @@ class OpWriter {
   Statement find_source_, insert_source_, bytes_of_source_, remove_source_, remove_unused_sources_;
   Statement insert_pending_, remove_pending_, list_pending_, list_pending_of_, update_pending_, remove_pending_row_;
   Statement op_at_, data_at_, stray_data_, remove_op_, remove_data_, set_entry_, move_entry_, move_data_;
+  Statement get_sums_, put_sums_, remove_sums_, last_op_, ops_between_;
   Statement begin_, commit_;
   boost::unordered_flat_map<Url, std::int64_t, std::hash<Url>> sources_;  ///< those used lately
   boost::unordered_flat_map<std::int64_t, RequestRows> requests_;         ///< by source
@@ -249,6 +273,8 @@ class OpWriter {
   bool distrusted_ = false;
   State now_;
   State before_;
+  KeptSums sums_;
+  std::vector<Suspect> suspects_;
   std::int64_t compacting_after_ = -1;  ///< the pending row that compaction has reached; -1: nothing to do
 };
 

@@ -14,6 +14,8 @@ namespace kitsune2::sqlite {
 
 /// The time of storing of a fault that is no op's: a part of the index itself is wrong.
 inline constexpr std::int64_t kWholeIndex = INT64_MIN;
+/// The same for the sums that are kept for a DHT model.
+inline constexpr std::int64_t kSums = INT64_MIN + 1;
 
 /// An op according to an index.
 struct IndexedOp {

@@ -287,6 +287,7 @@ class SqliteOpStore final : public OpStore {
     assert_on_strand(runtime_, "OpStore::close");
     end();
     tell<OpReader>(reads_.refuse_all(closed_error()));
+    tell_sums(closed_error());
   }
 
   std::shared_ptr<void> subscribe(OpStoreEvents events) override {
@@ -399,6 +400,17 @@ class SqliteOpStore final : public OpStore {
     const std::uint64_t bytes = 128 + query.ranges.size() * sizeof(TimeRange);
     read<OpSumsPage>(
         bytes, [query = std::move(query)](OpReader& db) { return db.sum_ops(query); }, std::move(done));
+  }
+
+  bool retrieve_dht_sums(Handler<DhtSums> done) override {
+    if (options_.read_only) return false;
+    if (!may_write(done)) return true;
+    {
+      const std::lock_guard lock(writes_.mutex);
+      sums_wanted_.push_back(std::move(done));
+    }
+    write_worker_->wake();
+    return true;
   }
 
   using OpStore::retrieve_op_ids_bounded;
@@ -592,6 +604,8 @@ class SqliteOpStore final : public OpStore {
       tell<OpWriter>(std::move(batch));
       writer_->tend_wal();
       if (may_work_on_index()) work_on_index(ops);
+      tend_sums(ops);
+      if (writer_->wants_sums_written(false)) write_sums();
       // A store that is never idle must make room all the same.
       if (writer_->wants_compaction() && writer_->pending_bytes() > options_.max_kept_request_bytes / 2) {
         static_cast<void>(writer_->compact_pending());
@@ -601,8 +615,16 @@ class SqliteOpStore final : public OpStore {
       idle_ = kIdle;
       return Worker::Wait::nothing;
     }
-    if (writes_.stopping) return Worker::Wait::end;
+    const bool stopping = writes_.stopping;
     lock.unlock();
+    if (stopping) {
+      if (writer_->wants_sums_written(true)) write_sums();
+      return Worker::Wait::end;
+    }
+    if (tend_sums(0)) {
+      idle_work_ = true;
+      return Worker::Wait::nothing;
+    }
     if (std::exchange(waits_for_index_, false) && idle) index_work_failed_at_.reset();
     if (has_index_work() && may_work_on_index()) {
       work_on_index(0);
@@ -619,11 +641,49 @@ class SqliteOpStore final : public OpStore {
       writer_->tend_wal();
       return Worker::Wait::nothing;
     }
+    if (writer_->wants_sums_written(true)) write_sums();
     tidying_ = false;
     idle_work_ = !writer_->truncate_wal();
     if (!idle_work_) return when_idle();
     idle_ = std::min(idle_ * 2, kMaxIdle);
     return {Worker::Wait::wake_or_idle, idle_};
+  }
+
+  /// For those who wait for the sums: reads a piece, or tells them. Between transactions, when all that is durable has
+  /// been told. Returns false if nobody waits.
+  bool tend_sums(std::size_t ops) {
+    {
+      const std::lock_guard lock(writes_.mutex);
+      if (sums_wanted_.empty()) return false;
+    }
+    auto sums = writer_->dht_sums(runtime_.wall_now(), ops);
+    examine(writer_->take_suspects(), {});
+    if (!sums) {
+      tell_sums(sums.error());
+    } else if (*sums) {
+      tell_sums(std::move(**sums));
+    }
+    return true;
+  }
+  void tell_sums(Result<DhtSums> sums) {
+    std::vector<Handler<DhtSums>> wanted;
+    {
+      const std::lock_guard lock(writes_.mutex);
+      wanted.swap(sums_wanted_);
+    }
+    if (wanted.empty()) return;
+    runtime_.post([alive = alive_, wanted = std::move(wanted), sums = std::move(sums)] {
+      for (const auto& done : wanted) {
+        if (alive.expired()) return;
+        call_application("a handler given to the op store", [&] { done(sums); });
+      }
+    });
+  }
+  void write_sums() {
+    if (auto ok = writer_->write_sums(runtime_.wall_now()); !ok) {
+      log::debug("store", path_ + ": the sums of its ops are not kept: " + ok.error().message);
+    }
+    writer_->tend_wal();
   }
 
   /// With nothing to do but what has failed before.
@@ -803,6 +863,7 @@ class SqliteOpStore final : public OpStore {
   const std::weak_ptr<void> alive_;
   Queue<OpWriter> writes_;
   Queue<OpReader> reads_;
+  std::vector<Handler<DhtSums>> sums_wanted_;  ///< by the mutex of `writes_`
   std::vector<CallPtr<OpReader>> held_reads_;  ///< by the mutex of `reads_`; they wait for a repair of the index
   std::atomic<bool> index_was_repaired_ = false;
   std::atomic<std::uint64_t> damaged_ = 0, mended_ = 0;  ///< since it was opened
@@ -854,7 +915,8 @@ Result<std::shared_ptr<OpStore>> open_op_store(const Environment& environment, R
                                         .policy = policy.get(),
                                         .for_new = options.index_in_runs ? &kRunsFormat : &kTablesFormat,
                                         .merge_rules = environment.merge_rules,
-                                        .blocks = environment.blocks});
+                                        .blocks = environment.blocks,
+                                        .sums_rules = environment.sums_rules});
     if (!opened) return opened.error();
     if (auto ok = opened->bind_to(space, policy->name()); !ok) return ok.error();
     writer = std::move(*opened);

@@ -30,7 +30,6 @@ constexpr std::uint64_t kLeastWalBytes = 32U << 20;
 /// bytes, or those of two commits: what a copy adds to a call is then no more than a few commits take
 /// (decisions/0038). With commits of more than this, which large ops make, it may have all of kWalBytes.
 constexpr std::uint64_t kRunsWalBytes = 8U << 20;
-constexpr int kCommitsInWal = 2;
 
 /// Requests that are known to be kept, about 24 bytes each. When there are more, all are forgotten: what is requested
 /// again then takes room twice, until it is compacted.
@@ -87,6 +86,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
   out.policy_ = options.policy;
   out.rules_ = options.merge_rules;
   out.blocks_ = options.blocks;
+  out.sums_ = KeptSums(options.sums_rules);
   if (auto ok = out.take_version(*version); !ok) return ok.error();
 
   auto last = c.number("SELECT max(stored_at) FROM op");
@@ -180,6 +180,12 @@ Result<void> OpWriter::prepare() {
       {&set_entry_, "UPDATE op SET loc=?2, created_at=?3, size=?4 WHERE stored_at=?1"},
       {&move_entry_, "UPDATE op SET stored_at=?2 WHERE stored_at=?1"},
       {&move_data_, "UPDATE op_data SET stored_at=?2 WHERE stored_at=?1"},
+      {&get_sums_, "SELECT value FROM meta WHERE key='dht_sums'"},
+      {&put_sums_, "INSERT OR REPLACE INTO meta(key, value) VALUES('dht_sums', ?1)"},
+      {&remove_sums_, "DELETE FROM meta WHERE key='dht_sums'"},
+      {&last_op_, "SELECT stored_at, id FROM op ORDER BY stored_at DESC LIMIT 1"},
+      {&ops_between_,
+       "SELECT stored_at, loc, id, created_at, size FROM op WHERE stored_at>?1 AND stored_at<=?2 ORDER BY stored_at"},
       {&begin_, "BEGIN IMMEDIATE"},
       {&commit_, "COMMIT"},
   };
@@ -280,11 +286,15 @@ Result<void> OpWriter::commit() {
         .bind(2, static_cast<std::int64_t>(now_.totals.bytes));
     if (auto ok = finish(set_totals_); !ok) return ok;
   }
+  if (now_.rows_changed) {
+    if (auto ok = finish(remove_sums_); !ok) return ok;
+  }
   if (runs_ != nullptr) {
     if (auto ok = runs_->step(); !ok) return ok;
   }
   if (auto ok = finish(commit_); !ok) return ok;
   if (runs_ != nullptr) runs_->committed();
+  std::exchange(now_.rows_changed, false) ? sums_.forget() : sums_.committed();
   fit_cache();
   note_compaction();
   return {};
@@ -292,6 +302,7 @@ Result<void> OpWriter::commit() {
 
 void OpWriter::roll_back() {
   connection_.roll_back();
+  sums_.roll_back();
   if (runs_ != nullptr) runs_->roll_back();
   now_ = before_;
   sources_.clear();
@@ -404,6 +415,11 @@ Result<Examined> OpWriter::examine(const std::vector<Suspect>& suspects, const O
   if (auto ok = expect_all(suspects); !ok) return ok.error();
   for (std::size_t i = 0; i < suspects.size(); ++i) {
     const Suspect& suspect = suspects[i];
+    if (suspect.stored_at == kSums) {
+      now_.rows_changed = true;
+      ++out.mended;
+      continue;
+    }
     if (suspect.stored_at == kWholeIndex) {
       if (!may_make_indexes_anew()) continue;  // it has been done since a reader met the damage
       auto ok = make_indexes_anew();
@@ -571,6 +587,7 @@ Result<bool> OpWriter::look_for_row(const Suspect& suspect, const OpPolicy& poli
 Result<bool> OpWriter::put_row_back(std::int64_t stored_at, const OpDescription& op, std::size_t bytes, Examined& out) {
   const auto held = index_->find(op.op_id.view());
   if (!held) return held.error();
+  now_.rows_changed = true;
   const bool is_named = *held && (*held)->stored_at == stored_at;
   std::int64_t at = stored_at;
   if (runs_ != nullptr || !is_named || Timestamp{stored_at} >= now_.clock.bookmark()) {
@@ -592,6 +609,7 @@ Result<bool> OpWriter::put_row_back(std::int64_t stored_at, const OpDescription&
 }
 
 Result<void> OpWriter::remove(std::int64_t stored_at) {
+  now_.rows_changed = true;
   remove_op_.bind(1, stored_at);
   if (auto ok = finish(remove_op_); !ok) return ok;
   remove_data_.bind(1, stored_at);
@@ -620,6 +638,7 @@ Result<bool> OpWriter::mend(std::int64_t stored_at, const OpRecord& entry, bool 
     return true;
   }
   const auto size = static_cast<std::int64_t>(entry.size);
+  now_.rows_changed = true;
   set_entry_.bind(1, stored_at).bind(2, std::int64_t{entry.location}).bind(3, entry.created_at.micros);
   if (auto ok = finish(set_entry_.bind(4, size)); !ok) return ok.error();
   if (runs_ == nullptr) return true;
@@ -666,6 +685,7 @@ Result<void> OpWriter::store(const OpDescription& description, ByteView op, Time
     if (auto ok = finish(insert_data_); !ok) return ok;
   }
   if (runs_ != nullptr) runs_->add({location, size, description.created_at.micros, stored_at, id});
+  sums_.add(location, description.created_at, id);
   ++now_.totals.ops;
   now_.totals.bytes += op.size();
   ++now_.stored_since_compaction;
@@ -918,80 +938,6 @@ Result<void> OpWriter::compact_pending() {
   }
   compacting_after_ = last;
   return ok;
-}
-
-// --------------------------------------------------------------- WAL upkeep
-
-void OpWriter::tend_wal() {
-  const int frames = *wal_frames_;
-  if (frames < frames_seen_) frames_seen_ = tended_at_ = 0;  // the WAL has restarted
-  largest_commit_ = std::max(largest_commit_, frames - frames_seen_);
-  frames_seen_ = frames;
-  int most = most_frames_;
-  if (largest_commit_ <= least_frames_) most = std::min(most, std::max(least_frames_, kCommitsInWal * largest_commit_));
-  if (frames - tended_at_ < most) return;
-  // A reader may keep the WAL from restarting. Trying again with every commit would cost a sync each time. So the next
-  // attempt comes after as many frames again, and when the WAL has grown to twice its largest size, this waits for the
-  // readers.
-  tended_at_ = frames;
-  largest_commit_ = 0;
-  checkpoint(frames >= 2 * most_frames_ ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_PASSIVE);
-}
-
-bool OpWriter::truncate_wal() {
-  if (wal_is_empty()) return true;
-  if (!checkpoint(SQLITE_CHECKPOINT_TRUNCATE)) return false;
-  frames_seen_ = tended_at_ = largest_commit_ = 0;
-  *wal_frames_ = 0;
-  return true;
-}
-
-bool OpWriter::checkpoint(int mode) {
-  if (distrusted_ && !distrust()) return false;
-  // Unlike a commit this can be postponed: it does not wait long for a reader while calls wait for it.
-  sqlite3_busy_timeout(connection_.handle(), 200);
-  const int rc = sqlite3_wal_checkpoint_v2(connection_.handle(), nullptr, mode, nullptr, nullptr);
-  sqlite3_busy_timeout(connection_.handle(), kBusyTimeoutMs);
-  if (rc == SQLITE_OK) return true;
-  if ((rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED) distrust();
-  return false;
-}
-
-/// After a failed checkpoint: makes the next one copy all of the WAL again. Returns false if that was not possible.
-///
-/// A checkpoint that a reader stops halfway does not sync the database, but SQLite counts its pages as copied: the sync
-/// at the end of a later checkpoint is meant to include them. But a failing sync loses what was waiting for it (the
-/// kernel marks the pages as clean), and the next one reports success; then the WAL restarts, and what it held is lost.
-/// So nothing that was copied may count any more. The number of copied frames is the field nBackfill of the wal-index,
-/// at a position that is a part of SQLite's file format (https://sqlite.org/walformat.html, 2.3.1). The holder of the
-/// checkpoint lock may write it, and from then on readers take the pages from the WAL.
-bool OpWriter::distrust() {
-  distrusted_ = !declare_nothing_copied();
-  // Closing the last connection is a checkpoint too, and removes the WAL.
-  sqlite3_db_config(connection_.handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, distrusted_ ? 1 : 0, nullptr);
-  return !distrusted_;
-}
-
-bool OpWriter::declare_nothing_copied() {
-  constexpr int kCheckpointLock = 1;
-  constexpr int kRegionBytes = 32 * 1024;
-  constexpr std::size_t kBackfilled = 96;
-  sqlite3_file* file = nullptr;
-  if (sqlite3_file_control(connection_.handle(), "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK) return false;
-  if (file == nullptr || file->pMethods == nullptr || file->pMethods->iVersion < 2) return false;
-  if (file->pMethods->xShmLock(file, kCheckpointLock, 1, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) != SQLITE_OK) {
-    return false;
-  }
-  void volatile* region = nullptr;
-  const bool there = file->pMethods->xShmMap(file, 0, kRegionBytes, 0, &region) == SQLITE_OK && region != nullptr;
-  if (there) {
-    auto* const copied =
-        reinterpret_cast<std::uint32_t volatile*>(static_cast<std::uint8_t volatile*>(region) + kBackfilled);
-    *copied = 0;
-    file->pMethods->xShmBarrier(file);
-  }
-  file->pMethods->xShmLock(file, kCheckpointLock, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
-  return there;
 }
 
 }  // namespace kitsune2::sqlite
