@@ -28,7 +28,7 @@ problems += check(source)
 listed = subprocess.run(["ctest", "--test-dir", build, "--show-only=json-v1"], capture_output=True, text=True, check=True)
 names = {test["name"] for test in json.loads(listed.stdout)["tests"]}
 plain = {re.sub(r"/[^/]*$", "", re.sub(r"^[^/.]*/", "", name)) for name in names} | names
-interop = {name for file in ("interop.py", "iroh.py")
+interop = {name for file in ("interop.py", "gossip_flows.py", "iroh.py")
            for name in re.findall(r"^def (\w+)\(world", read("tests/interop/" + file), re.M)}
 for document in ("docs/conformance.md", "docs/security.md", "README.md"):
     text = read(document)

@@ -48,6 +48,50 @@ TEST(SectorSet, WholeSectorsOfArcs) {
   EXPECT_EQ(holes.common(of(DhtArc(5 * kSize, UINT32_MAX))).count(), 1U);
 }
 
+/// The union of runs of sectors, each as its first sector and their number.
+SectorSet set_of(std::initializer_list<std::pair<std::uint32_t, std::uint32_t>> runs) {
+  SectorSet out;
+  for (const auto& [first, count] : runs) out.add(DhtArc::of_sectors(first, count));
+  return out;
+}
+
+TEST(SectorSet, ArcsThatOverlapOrTouchAreOneRun) {
+  EXPECT_EQ(set_of({{0, 255}, {255, 257}}).runs(), std::vector{DhtArc::full()});
+  EXPECT_EQ(set_of({{0, 2}, {1, 511}}).runs(), std::vector{DhtArc::full()});
+  EXPECT_EQ(set_of({{1, 1}, {2, 511}}).runs(), std::vector{DhtArc::full()}) << "across zero";
+  EXPECT_EQ(set_of({{0, 3}, {2, 2}}), set_of({{0, 4}}));
+  EXPECT_EQ(set_of({{510, 5}, {2, 2}}), set_of({{510, 6}}));
+  EXPECT_EQ(set_of({{510, 6}}).count(), 6U);
+  EXPECT_EQ(set_of({{0, 2}, {10, 30}}).runs(), (std::vector{DhtArc::of_sectors(0, 2), DhtArc::of_sectors(10, 30)}));
+}
+
+TEST(SectorSet, WhatIsCommonToTwo) {
+  EXPECT_TRUE(set_of({{0, 1}}).common(set_of({{2, 1}})).empty());
+  EXPECT_EQ(set_of({{0, 2}}).common(set_of({{1, 2}})), set_of({{1, 1}}));
+  EXPECT_EQ(set_of({{0, 10}}).common(set_of({{1, 2}})), set_of({{1, 2}}));
+  const SectorSet full = set_of({{0, 512}});
+  EXPECT_EQ(full.common(full), full);
+  EXPECT_EQ(SectorSet().common(full), SectorSet());
+}
+
+TEST(SectorSet, WordsOfTheWireAndBack) {
+  for (const SectorSet& set : {SectorSet(), set_of({{0, 512}}), set_of({{0, 1}, {20, 1}, {511, 1}})})
+    EXPECT_EQ(SectorSet(set.words()), set);
+  const SectorSet::Words words = set_of({{0, 1}, {20, 1}, {33, 1}, {511, 1}}).words();
+  EXPECT_EQ(words[0], 1U | 1U << 20U);
+  EXPECT_EQ(words[1], 2U);
+  EXPECT_EQ(words[15], 1U << 31U);
+}
+
+TEST(SectorSet, EveryLocationIsInOneSector) {
+  for (std::uint32_t sector = 0; sector < SectorSet::kCount; ++sector) {
+    const DhtArc arc = DhtArc::of_sectors(sector, 1);
+    EXPECT_EQ(SectorSet::sector_of(arc.start()), sector);
+    EXPECT_EQ(SectorSet::sector_of(arc.start() + arc.span()), sector);
+    EXPECT_EQ(arc.start() + arc.span() + 1, DhtArc::of_sectors((sector + 1) % SectorSet::kCount, 1).start());
+  }
+}
+
 TEST(SectorSet, RunsAreArcsOfWholeSectors) {
   SectorSet set;
   EXPECT_TRUE(set.runs().empty());

@@ -93,6 +93,35 @@ TEST_F(RoundsTest, AMessageFitsItsPeerItsSessionAndItsStageOnly) {
   EXPECT_EQ(rounds.theirs(), 1U);
 }
 
+TEST_F(RoundsTest, BusyFitsThePeerTheSessionAndTheStageOfARoundOfOurs) {
+  EXPECT_TRUE(is_fault("a", BusySaid{session("one")})) << "of no round";
+  start("a", "one");
+  EXPECT_TRUE(is_fault("b", BusySaid{session("one")}));
+  EXPECT_TRUE(is_fault("a", BusySaid{session("two")}));
+  EXPECT_EQ(rounds.ours(), 1U);
+}
+
+TEST_F(RoundsTest, AgentsFitThePeerTheSessionAndTheStageOfARoundOfOurs) {
+  EXPECT_TRUE(is_fault("a", AgentsSaid{session("one")})) << "of no round";
+  start("a", "one");
+  EXPECT_TRUE(is_fault("a", AgentsSaid{session("one")})) << "before ACCEPT";
+  on("a", accept_said("one"));
+  EXPECT_TRUE(is_fault("b", AgentsSaid{session("one")}));
+  EXPECT_TRUE(is_fault("a", AgentsSaid{session("two")}));
+  EXPECT_EQ(rounds.ours(), 1U);
+  EXPECT_TRUE(std::holds_alternative<Completed>(on("a", AgentsSaid{session("one")})));
+}
+
+TEST_F(RoundsTest, TerminateFitsThePeerAndTheSession) {
+  EXPECT_TRUE(is_fault("a", TerminateSaid{session("one")})) << "of no round";
+  start("a", "one");
+  accept("b", "x");
+  EXPECT_TRUE(is_fault("b", TerminateSaid{session("one")}));
+  EXPECT_TRUE(is_fault("a", TerminateSaid{session("x")}));
+  EXPECT_TRUE(is_fault("b", TerminateSaid{session("y")}));
+  EXPECT_EQ(rounds.ours() + rounds.theirs(), 2U);
+}
+
 TEST_F(RoundsTest, TheLargerTieBreakerCounts) {
   start("a", "one", 5);
   EXPECT_TRUE(std::holds_alternative<Nothing>(rounds.on(url("a"), InitiateSaid{session("x"), 4}, 10)));

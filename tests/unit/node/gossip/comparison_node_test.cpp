@@ -65,6 +65,23 @@ TEST(Compare, TheAcceptorShowsWhatItHoldsAndNamesWhatDiffers) {
   EXPECT_EQ(node.stats().peer_errors, 0U);
 }
 
+TEST(Compare, ASnapshotDividesTimeAsItIsThen) {
+  WithPeer<> both([](K2GossipConfig& c) { c.min_initiate_interval_ms = 0; });
+  auto& [net, node, peer] = both;
+  node.add_ops(1, 3);
+  std::set<std::size_t> seen;
+  for (int i = 0; i < 12; ++i) {
+    net.world.run_for(17min);
+    const auto accept = round_of(node, peer, up_to_date(node, "session-" + std::to_string(i)));
+    ASSERT_TRUE(accept && accept->snapshot);
+    const auto layout = dht::TimeLayout::at(node.runtime->wall_now());
+    EXPECT_EQ(accept->snapshot->disc_boundary, layout.disc_boundary());
+    EXPECT_EQ(accept->snapshot->ring_top_hashes.size(), layout.rings().size());
+    seen.insert(layout.rings().size());
+  }
+  EXPECT_GT(seen.size(), 2U) << "the layout has changed in the meantime";
+}
+
 TEST(Compare, SlicesOutsideTheCommonSectorsAndRepeatedOnesEndNothingButCount) {
   WithPeer<> both([](K2GossipConfig& c) { c.min_initiate_interval_ms = 0; });
   auto& [net, node, peer] = both;

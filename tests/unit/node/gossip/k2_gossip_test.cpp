@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "kitsune2/testing/fault_store.hpp"
 #include "unit/node/gossip/gossip_harness.hpp"
 
@@ -114,6 +116,36 @@ TEST(K2Gossip, OnlyOpsOfCommonSectorsAreNamed) {
   }
   EXPECT_GT(expected.size(), 50U);
   EXPECT_LT(expected.size(), 150U);
+  EXPECT_EQ(accept->new_ops, expected);
+}
+
+// Reference: respond::initiate::test::creates_accepted_state.
+TEST(K2Gossip, WhatAllOfOurAgentsWantIsOfferedAndWhatIsCommonIsNamed) {
+  WithStranger<> both;
+  auto& [net, node, peer] = both;
+  const auto first = make_agent(1), second = make_agent(2);
+  first->set_tgt_storage_arc(DhtArc::of_sectors(7, 250));
+  second->set_tgt_storage_arc(DhtArc::of_sectors(100, 300));
+  ASSERT_TRUE(node.join(first));
+  ASSERT_TRUE(node.join(second));
+  const auto ids = node.add_ops(1, 200);
+  auto m = initiate();
+  m.arc_set = set_of(DhtArc::of_sectors(300, 200));
+  peer.gossip(node.url, m);
+  const auto accept = peer.next_gossip<wire::GossipAccept>();
+  ASSERT_TRUE(accept);
+  EXPECT_EQ(accept->arc_set.words, set_of(DhtArc::of_sectors(7, 393)).words);
+  std::vector<Bytes> agents{first->agent().bytes(), second->agent().bytes()};
+  std::sort(agents.begin(), agents.end());
+  auto told = accept->participating_agents;
+  std::sort(told.begin(), told.end());
+  EXPECT_EQ(told, agents);
+  std::vector<Bytes> expected;
+  for (const auto& id : ids) {
+    const std::uint32_t sector = SectorSet::sector_of(id.loc());
+    if (sector >= 300 && sector < 400) expected.push_back(id.bytes());
+  }
+  EXPECT_GT(expected.size(), 10U);
   EXPECT_EQ(accept->new_ops, expected);
 }
 
