@@ -42,6 +42,12 @@ std::vector<std::uint8_t> from_hex(const std::string& text) {
   return out;
 }
 
+/// The arc from the first to the last of 512 sectors, as in "128-255".
+DhtArc arc_of(const std::string& sectors) {
+  const auto first = std::stoul(sectors), last = std::stoul(sectors.substr(sectors.find('-') + 1));
+  return DhtArc::of_sectors(static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(last - first + 1));
+}
+
 /// The stock test op: JSON with an array of numbers.
 Bytes memory_op(Timestamp at, ByteView payload) {
   std::string json = "{\"created_at\":" + std::to_string(at.micros) + ",\"op_data\":[";
@@ -183,6 +189,9 @@ struct Peer {
       const auto gossip = node->run([&] { return spaces[0]->gossip().stats(); });
       say("GOSSIP completed " + std::to_string(gossip.completed) + " timeouts " + std::to_string(gossip.timeouts) +
           " errors " + std::to_string(gossip.peer_errors));
+      say("ROUNDS initiated " + std::to_string(gossip.initiated) + " accepted " + std::to_string(gossip.accepted) +
+          " discs " + std::to_string(gossip.discs_compared) + " rings " + std::to_string(gossip.rings_compared) +
+          " busy_sent " + std::to_string(gossip.busy_sent) + " busy_received " + std::to_string(gossip.busy_received));
       return {};
     }
     if (word == "leave") {
@@ -222,7 +231,8 @@ struct Peer {
 
 int main(int argc, char** argv) {
   std::map<std::string, std::string> args{{"--space", "interop"}, {"--spaces", "1"},    {"--timeout-s", "60"},
-                                          {"--gossip-ms", "0"},   {"--poll-ms", "500"}, {"--dialect", "0.2"}};
+                                          {"--gossip-ms", "0"},   {"--poll-ms", "500"}, {"--dialect", "0.2"},
+                                          {"--arc", "0-511"}};
   for (int i = 1; i + 1 < argc; i += 2) args[argv[i]] = argv[i + 1];
   g_name = args["--name"];
   // stdout is for events. K2_LOG=debug logs more.
@@ -246,6 +256,7 @@ int main(int argc, char** argv) {
     options.config.core_bootstrap.auth_material_base64 = material;
     options.config.iroh_transport.auth_material_relay_base64 = material;
   }
+  if (args.contains("--bootstrap")) options.config.core_bootstrap.server_url = "http://" + args["--bootstrap"];
   options.config.core_bootstrap.backoff_min_ms = std::stoul(args["--poll-ms"]);
   options.config.core_bootstrap.backoff_max_ms = 2 * options.config.core_bootstrap.backoff_min_ms;
   // Stock nodes must not notice, and our nodes use them among each other.
@@ -255,6 +266,15 @@ int main(int argc, char** argv) {
   options.config.k2_gossip.initiate_interval_ms = gossip == 0 ? 3'600'000 : gossip;
   options.config.k2_gossip.initial_initiate_interval_ms = options.config.k2_gossip.initiate_interval_ms;
   if (gossip != 0) options.config.k2_gossip.min_initiate_interval_ms = gossip / 2;
+  const auto set = [&](const char* name, std::uint32_t& value) {
+    if (args.contains(name)) value = static_cast<std::uint32_t>(std::stoul(args[name]));
+  };
+  set("--gossip-jitter-ms", options.config.k2_gossip.initiate_jitter_ms);
+  set("--min-gossip-ms", options.config.k2_gossip.min_initiate_interval_ms);
+  set("--op-bytes", options.config.k2_gossip.max_gossip_op_bytes);
+  set("--op-bytes", options.config.k2_gossip.max_request_gossip_op_bytes);
+  set("--accept", options.config.k2_gossip.max_concurrent_accepted_rounds);
+  set("--round-timeout-ms", options.config.k2_gossip.round_timeout_ms);
 
   std::vector<SpaceId> ids;
   for (std::size_t i = 0; i < std::stoul(args["--spaces"]); ++i) {
@@ -271,7 +291,7 @@ int main(int argc, char** argv) {
     auto space = peer.node->space(id);
     if (!space) return std::cerr << space.error().to_string() << '\n', 1;
     auto agent = Ed25519LocalAgent::generate();
-    agent->set_tgt_storage_arc(DhtArc::full());
+    agent->set_tgt_storage_arc(arc_of(args["--arc"]));
     peer.agents.push_back(agent->agent());
     peer.spaces.push_back(*space);
     auto joined = peer.node->wait<void>([&](auto h) { (*space)->local_agent_join(agent, std::move(h)); });

@@ -149,6 +149,11 @@ class Proc:
         self.stderr.seek(0)
         return "".join(self.stderr.readlines()[-int(os.environ.get("K2_INTEROP_LINES", "20")):])
 
+    def log(self):
+        """The lines of stderr so far."""
+        with open(f"/proc/self/fd/{self.stderr.fileno()}", errors="replace") as file:  # with a position of its own
+            return file.read().splitlines()
+
     def alive(self):
         return self.process.poll() is None
 
@@ -385,8 +390,9 @@ class World:
 
             self.until(told, 60, f"{teller.label} does not reach all others", every=1)
 
-    def peer(self, kind, name, addr, material=None, online=True, **options):
-        """material: what the node authenticates itself with. online: wait until it has a url."""
+    def peer(self, kind, name, addr, material=None, online=True, env=None, **options):
+        """material: what the node authenticates itself with. online: wait until it has a url. env: more variables of
+        its environment."""
         binary = f"{self.rust}/rust-peer" if kind == "rust" else f"{self.build}/tests/interop/cpp-peer"
         argv = [binary, "--name", name, "--server", addr]
         if kind == "cpp" and self.over_iroh():
@@ -396,7 +402,8 @@ class World:
                      ["--auth-material-base64", base64.b64encode(material.encode()).decode()])
         for key, value in options.items():
             argv += ["--" + key.replace("_", "-"), str(value)]
-        peer = self.start(f"{kind}-{name}", argv)
+        peer = self.start(f"{kind}-{name}", argv, env)
+        peer.server = addr
         peer.url = peer.wait(r" (?:URL|ONLINE) ((?:ws|http)://\S+)", 40).group(1) if online else None
         return peer
 
@@ -420,12 +427,12 @@ def digest_of(peer, space, count, patience, since=0):
 
 
 def run_one(test, build, rust):
-    """Runs one test and returns whether it passed. Prints a line, and more after a failure."""
+    """Runs one test and returns whether it passed. Prints a line, with what the test returns; more after a failure."""
     world = World(build, rust)
     start = time.monotonic()
     try:
-        test.function(world)
-        print(f"ok   {test.name} ({time.monotonic() - start:.1f} s)", flush=True)
+        told = test.function(world)
+        print(f"ok   {test.name} ({time.monotonic() - start:.1f} s){': ' + told if told else ''}", flush=True)
         return True
     except Exception as error:  # a test's failure must not end the others
         text = str(error) if isinstance(error, Failure) else traceback.format_exc()

@@ -17,6 +17,7 @@ import sys
 import time
 import urllib.request
 
+import gossip_flows
 from harness import Tests, arguments, check, die_with_parent, digest_of, free_port, run
 
 TESTS = Tests()
@@ -484,8 +485,27 @@ def sbd_compliance_suite(world):
     check((end.group(1), end.group(2)) == ("8", "0"), f"{end.group(0)}; {failed}")
 
 
+def ten_thousand_pairs_of_op_sets_have_the_same_models(world):
+    """Layout, hashes, snapshots and what follows from each comparison: ours and those of the stock DHT model. The pairs
+    are other ones each time; K2_DHT_SEED repeats a run, K2_DHT_PAIRS makes more."""
+    pairs = int(os.environ.get("K2_DHT_PAIRS", "10000"))
+    seed = os.environ.get("K2_DHT_SEED") or str(int.from_bytes(os.urandom(4), "big"))
+    run = world.start("pairs", [f"{world.build}/tests/interop/dht-pairs", f"{world.rust}/dht-oracle", str(pairs), seed])
+    end = run.wait(r"^END (\d+) pairs equal, (\d+) different", 600)
+    check((int(end[1]), end[2]) == (pairs, "0"), end.string)
+    seen = {what: int(count) for count, what in (line.split(" ", 2)[1:] for line in run.lines if line.startswith("SEEN "))}
+    for what in ("two that are identical", "two that cannot be compared", "no common sector", "disc sectors",
+                 "disc sector details", "ring sector details", "a round to the end", "a list that the budget cut"):
+        check(seen.get(what, 0) >= pairs / 50, f"hardly a pair had {what}: {seen}")
+    check(run.process.wait(60) == 0, run.errors())
+    return end.string[4:]
+
+
 def main():
     args = arguments()
+    if os.path.exists(os.path.join(args.rust, "dht-oracle")):  # it is built with one version of the peers only
+        test()(ten_thousand_pairs_of_op_sets_have_the_same_models)
+        TESTS.extend(gossip_flows.TESTS)
     die_with_parent()
     if os.path.exists(os.path.join(args.rust, "sbd-tester")):  # it is built with one version of the peers only
         test()(sbd_compliance_suite)

@@ -28,6 +28,7 @@ build_peers() (
   flock -n 9 || { echo "interop: waits for another process that builds peers"; flock 9; }
   cargo build --locked --config interop/rust/profile.toml --manifest-path "$folder/Cargo.toml"
   case $version in
+    0.2.2) programs+=" dht-oracle" ;;
     0.3.2) programs+=" sbd-tester" ;;
     0.5.3) programs+=" rust-relay-client" ;;
     0.4.1) programs=rust-peer; cp -f "$CARGO_TARGET_DIR/0.5.3/rust-relay" "$CARGO_TARGET_DIR/$version/" ;;
@@ -54,5 +55,9 @@ for version in $versions; do
   read -r good bad <<<"$(sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p' "$CARGO_TARGET_DIR/$version/log")"
   passed=$((passed + ${good:-0})) failed=$((failed + ${bad:-1}))
 done
+# The sources of both are here now.
+if [[ $versions == *0.2.2*0.5.3* ]]; then
+  python3 tests/docs/reference_tests.py . || failed=$((failed + 1))
+fi
 [[ $versions != *" "* ]] || echo "$passed passed, $failed failed"
 ((failed == 0 && passed > 0))

@@ -31,6 +31,30 @@ struct Args {
     /// gossip initiate interval, ms; 0: never initiates
     #[arg(long, default_value_t = 0)]
     gossip_ms: u32,
+    /// how long after a round with a peer the next one may begin, ms; not said: half of gossip_ms
+    #[arg(long)]
+    min_gossip_ms: Option<u32>,
+    /// host:port of a bootstrap server beside that of --server
+    #[arg(long)]
+    bootstrap: Option<String>,
+    /// payload of the ops that are asked for, and that are named, in a round
+    #[arg(long)]
+    op_bytes: Option<u32>,
+    /// rounds of others at a time; 0: no limit
+    #[arg(long)]
+    accept: Option<u32>,
+    #[arg(long, default_value_t = 15_000)]
+    round_timeout_ms: u32,
+    /// target arc, as its first and last sector: 0-511
+    #[arg(long, default_value = "0-511")]
+    arc: String,
+}
+
+/// The arc from the first to the last of 512 sectors, as in "128-255".
+fn arc_of(sectors: &str) -> DhtArc {
+    let (first, last) = sectors.split_once('-').expect("FIRST-LAST");
+    let (first, last): (u32, u32) = (first.parse().unwrap(), last.parse().unwrap());
+    DhtArc::Arc(first << 23, (last << 23) + ((1 << 23) - 1))
 }
 
 #[derive(Clone)]
@@ -171,6 +195,16 @@ impl Node {
                     .await
                     .map_err(|e| e.to_string())?;
             }
+            // stall URL: begins a round of gossip with a peer and does not go on with it
+            // release URL: ends that round
+            "stall" | "release" => {
+                let url = Url::from_str(w[1]).map_err(|e| e.to_string())?;
+                let msg = if w[0] == "stall" { initiate_message() } else { terminate_message() };
+                self.transport
+                    .send_module(url, self.ids[0].clone(), "k2gossip".into(), msg)
+                    .await
+                    .map_err(|e| e.to_string())?;
+            }
             // own: prints the own op ids of space 0
             "own" => {
                 let ids: Vec<String> = self.own[0].iter().map(|i| hex(i)).collect();
@@ -196,18 +230,42 @@ impl Node {
     }
 }
 
+/// A field of a protobuf message that is bytes.
+fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    out.push(number << 3 | 2);
+    let mut n = bytes.len();
+    while n > 127 {
+        out.push(n as u8 | 128);
+        n >>= 7;
+    }
+    out.push(n as u8);
+    out.extend_from_slice(bytes);
+}
+
+const STALLED_SESSION: &[u8] = b"never ending";
+
+/// K2GossipMessage { 1: INITIATE, 2: K2GossipInitiateMessage { 1: session, 11: ArcSetMessage { 1: 16 words } } }, with
+/// no agent and no sector. This crate, too, keeps its own encoder private.
+fn initiate_message() -> Bytes {
+    let (mut arc_set, mut initiate, mut out) = (vec![], vec![], vec![8u8, 1]);
+    field(&mut arc_set, 1, &[0; 16]);
+    field(&mut initiate, 1, STALLED_SESSION);
+    field(&mut initiate, 11, &arc_set);
+    field(&mut out, 2, &initiate);
+    out.into()
+}
+
+/// K2GossipMessage { 1: TERMINATE, 2: K2GossipTerminateMessage { 1: session, 2: reason } }
+fn terminate_message() -> Bytes {
+    let (mut terminate, mut out) = (vec![], vec![8u8, 12]);
+    field(&mut terminate, 1, STALLED_SESSION);
+    field(&mut terminate, 2, b"released");
+    field(&mut out, 2, &terminate);
+    out.into()
+}
+
 /// K2FetchMessage { 1: REQUEST, 2: FetchRequest { repeated 1: op id } }; the crate keeps its own encoder private.
 fn request_message(ids: &[OpId]) -> Bytes {
-    fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-        out.push(number << 3 | 2);
-        let mut n = bytes.len();
-        while n > 127 {
-            out.push(n as u8 | 128);
-            n >>= 7;
-        }
-        out.push(n as u8);
-        out.extend_from_slice(bytes);
-    }
     let (mut request, mut out) = (vec![], vec![8u8, 1]);
     for id in ids {
         field(&mut request, 1, id);
@@ -244,7 +302,7 @@ async fn main() {
     b.config
         .set_module_config(&CoreBootstrapModConfig {
             core_bootstrap: CoreBootstrapConfig {
-                server_url: format!("http://{}", a.server),
+                server_url: format!("http://{}", a.bootstrap.as_ref().unwrap_or(&a.server)),
                 backoff_min_ms: 500,
                 backoff_max_ms: 1000,
             },
@@ -261,14 +319,21 @@ async fn main() {
         })
         .unwrap();
     let every = if a.gossip_ms == 0 { 3_600_000 } else { a.gossip_ms };
+    let usual = K2GossipConfig::default();
     b.config
         .set_module_config(&K2GossipModConfig {
             k2_gossip: K2GossipConfig {
                 initial_initiate_interval_ms: every,
                 initiate_interval_ms: every,
-                min_initiate_interval_ms: if a.gossip_ms == 0 { 300_000 } else { a.gossip_ms / 2 },
+                min_initiate_interval_ms: a
+                    .min_gossip_ms
+                    .unwrap_or(if a.gossip_ms == 0 { 300_000 } else { a.gossip_ms / 2 }),
                 initiate_jitter_ms: 10,
-                ..Default::default()
+                max_gossip_op_bytes: a.op_bytes.unwrap_or(usual.max_gossip_op_bytes),
+                max_request_gossip_op_bytes: a.op_bytes.unwrap_or(usual.max_request_gossip_op_bytes),
+                max_concurrent_accepted_rounds: a.accept.unwrap_or(usual.max_concurrent_accepted_rounds),
+                round_timeout_ms: a.round_timeout_ms,
+                ..usual
             },
         })
         .unwrap();
@@ -289,7 +354,7 @@ async fn main() {
     for id in &ids {
         let s = k.space(id.clone()).await.unwrap();
         let agent = Arc::new(Ed25519LocalAgent::default());
-        agent.set_tgt_storage_arc_hint(DhtArc::FULL);
+        agent.set_tgt_storage_arc_hint(arc_of(&a.arc));
         node.agents.push(agent.agent().clone());
         s.local_agent_join(agent).await.unwrap();
         node.spaces.push(s);
