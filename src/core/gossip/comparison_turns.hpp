@@ -3,11 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <list>
-#include <unordered_map>
-#include <utility>
 
 #include "core/dht/combined_hash.hpp"
+#include "core/gossip/peer_notes.hpp"
 #include "kitsune2/url.hpp"
 
 namespace kitsune2::gossip {
@@ -59,9 +57,7 @@ class ComparisonTurns {
     std::uint32_t discs = 0;  ///< how many turns the disc has had since the last one of the rings
     std::uint32_t rings = 0;  ///< the other way round
   };
-  using Order = std::list<std::pair<Url, Turns>>;
-  Order by_touch_;  ///< the most recent first
-  std::unordered_map<Url, Order::iterator> peers_;
+  PeerNotes<Turns, kMostPeers> peers_;
 };
 
 }  // namespace kitsune2::gossip

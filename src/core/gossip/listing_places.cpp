@@ -15,13 +15,11 @@ std::vector<ListingPiece> ListingPlaces::order(const Url& peer, const std::vecto
   for (const auto& [time, sectors] : spans) out.push_back({time.first, time.second, sectors});
   if (out.empty()) return out;
 
-  const auto place = places_.find(peer);
-  if (place == places_.end()) {
+  if (places_.find(peer) == nullptr) {
     std::rotate(out.begin(), out.begin() + random % static_cast<std::uint32_t>(out.size()), out.end());
     return out;
   }
-  by_touch_.splice(by_touch_.begin(), by_touch_, place->second);
-  const ListingCursor at = place->second->second;
+  const ListingCursor at = places_.touch(peer);
   const auto first =
       std::find_if(out.begin(), out.end(), [&](const ListingPiece& piece) { return piece.end > at.created_at; });
   std::rotate(out.begin(), first, out.end());
@@ -36,20 +34,8 @@ std::vector<ListingPiece> ListingPlaces::order(const Url& peer, const std::vecto
   return out;
 }
 
-void ListingPlaces::on_cut(const Url& peer, const ListingCursor& at) {
-  on_finished(peer);
-  by_touch_.emplace_front(peer, at);
-  places_[peer] = by_touch_.begin();
-  if (places_.size() <= kMostPeers) return;
-  places_.erase(by_touch_.back().first);
-  by_touch_.pop_back();
-}
+void ListingPlaces::on_cut(const Url& peer, const ListingCursor& at) { places_.touch(peer) = at; }
 
-void ListingPlaces::on_finished(const Url& peer) {
-  const auto it = places_.find(peer);
-  if (it == places_.end()) return;
-  by_touch_.erase(it->second);
-  places_.erase(it);
-}
+void ListingPlaces::on_finished(const Url& peer) { places_.erase(peer); }
 
 }  // namespace kitsune2::gossip

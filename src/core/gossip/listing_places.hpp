@@ -4,14 +4,12 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <optional>
-#include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "core/dht/sector_set.hpp"
 #include "core/dht/snapshot.hpp"
+#include "core/gossip/peer_notes.hpp"
 #include "kitsune2/time.hpp"
 #include "kitsune2/url.hpp"
 
@@ -58,9 +56,7 @@ class ListingPlaces {
   std::size_t size() const { return places_.size(); }
 
  private:
-  using Order = std::list<std::pair<Url, ListingCursor>>;
-  Order by_touch_;  ///< the most recent first
-  std::unordered_map<Url, Order::iterator> places_;
+  PeerNotes<ListingCursor, kMostPeers> places_;
 };
 
 }  // namespace kitsune2::gossip

@@ -4,30 +4,18 @@
 namespace kitsune2::gossip {
 
 bool PutOffs::is_due(const Url& peer) const {
-  const auto it = peers_.find(peer);
-  return it != peers_.end() && it->second->second >= kMostInARow;
+  const std::uint32_t* in_a_row = in_a_row_.find(peer);
+  return in_a_row != nullptr && *in_a_row >= kMostInARow;
 }
 
 bool PutOffs::on_list(const Url& peer, const NamedList& list) {
   const bool is_put_off = list.is_cut && list.ids > 0 && !list.is_by_allowance && !is_due(peer);
-  auto it = peers_.find(peer);
-  if (!is_put_off) {
-    if (it == peers_.end()) return false;
-    by_touch_.erase(it->second);
-    peers_.erase(it);
-    return false;
+  if (is_put_off) {
+    ++in_a_row_.touch(peer);
+  } else {
+    in_a_row_.erase(peer);
   }
-  if (it == peers_.end()) {
-    by_touch_.emplace_front(peer, 0);
-    it = peers_.emplace(peer, by_touch_.begin()).first;
-    if (peers_.size() > kMostPeers) {
-      peers_.erase(by_touch_.back().first);
-      by_touch_.pop_back();
-    }
-  }
-  by_touch_.splice(by_touch_.begin(), by_touch_, it->second);
-  ++it->second->second;
-  return true;
+  return is_put_off;
 }
 
 }  // namespace kitsune2::gossip

@@ -3,10 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <list>
-#include <unordered_map>
-#include <utility>
 
+#include "core/gossip/peer_notes.hpp"
 #include "kitsune2/url.hpp"
 
 namespace kitsune2::gossip {
@@ -38,12 +36,10 @@ class PutOffs {
   bool is_due(const Url& peer) const;
   /// A round in which both could compare has this list for `peer`. Returns whether its comparison is put off.
   bool on_list(const Url& peer, const NamedList& list);
-  std::size_t size() const { return peers_.size(); }
+  std::size_t size() const { return in_a_row_.size(); }
 
  private:
-  using Order = std::list<std::pair<Url, std::uint32_t>>;
-  Order by_touch_;  ///< how many in a row were put off; the most recent peer first
-  std::unordered_map<Url, Order::iterator> peers_;
+  PeerNotes<std::uint32_t, kMostPeers> in_a_row_;  ///< how many were put off
 };
 
 }  // namespace kitsune2::gossip
