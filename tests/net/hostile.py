@@ -541,7 +541,7 @@ def judge(rows):
         text = (", ".join(f"`{key}` {value:,}" for key, value in row.counted.items())
                 or ", ".join(f"{key} {value:,}" for key, value in row.seen.items()))
         print(f"| {row.name} | {row.base:.0f}, {row.peak:.0f} | {row.disk:+.0f} | {row.written:.1f} | {row.relative:.0%}, "
-              f"{row.then / row.usual:.0%} | {row.cpu:.2f}, {row.attackers_cpu:.2f} | {text} |")
+              f"{row.then / max(row.usual, 1e-9):.0%} | {row.cpu:.2f}, {row.attackers_cpu:.2f} | {text} |")
     print(flush=True)
     wrong = []
     for row in rows:
