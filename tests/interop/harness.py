@@ -204,22 +204,23 @@ class HookServer:
         self.server.server_close()
 
 
-class TlsEnd:
-    """A proxy that ends TLS, and passes what is inside it on to a server that has none."""
+class Proxy:
+    """Passes connections on to a server, from a thread of its own."""
 
-    def __init__(self, certificate, key, target):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
+    def __init__(self, target, tls=None):
         self.host, self.port = target.rsplit(":", 1)
         self.loop = asyncio.new_event_loop()
-        server = asyncio.start_server(self._pass_on, "127.0.0.1", 0, ssl=context)
+        server = asyncio.start_server(self._pass_on, "127.0.0.1", 0, ssl=tls)
         port = self.loop.run_until_complete(server).sockets[0].getsockname()[1]
         self.address = f"127.0.0.1:{port}"
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
     async def _pass_on(self, reader, writer):
         inner_reader, inner_writer = await asyncio.open_connection(self.host, self.port)
+        await self._join(reader, writer, inner_reader, inner_writer)
 
+    @staticmethod
+    async def _join(reader, writer, inner_reader, inner_writer):
         async def pump(source, sink):
             try:
                 while part := await source.read(65536):
@@ -235,40 +236,34 @@ class TlsEnd:
         self.loop.call_soon_threadsafe(self.loop.stop)
 
 
-class Line:
-    """Passes connections on to a server, and can be cut."""
+class TlsEnd(Proxy):
+    """A proxy that ends TLS, and passes what is inside it on to a server that has none."""
+
+    def __init__(self, certificate, key, target):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        super().__init__(target, context)
+
+
+class Line(Proxy):
+    """A proxy that can be cut."""
 
     def __init__(self, target):
-        self.host, self.port = target.rsplit(":", 1)
-        self.loop = asyncio.new_event_loop()
         self.writers = set()
         self.is_cut = False
-        server = asyncio.start_server(self._pass_on, "127.0.0.1", 0)
-        port = self.loop.run_until_complete(server).sockets[0].getsockname()[1]
-        self.address = f"127.0.0.1:{port}"
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        super().__init__(target)
 
     async def _pass_on(self, reader, writer):
         if self.is_cut:
             writer.close()
             return
         try:
-            inner_reader, inner_writer = await asyncio.open_connection(self.host, int(self.port))
+            inner_reader, inner_writer = await asyncio.open_connection(self.host, self.port)
         except OSError:
             writer.close()
             return
         self.writers |= {writer, inner_writer}
-
-        async def pump(source, sink):
-            try:
-                while part := await source.read(65536):
-                    sink.write(part)
-                    await sink.drain()
-            except OSError:
-                pass
-            sink.close()
-
-        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+        await self._join(reader, writer, inner_reader, inner_writer)
         self.writers -= {writer, inner_writer}
 
     def cut(self, is_cut):
@@ -280,9 +275,6 @@ class Line:
                 writer.transport.abort()
 
         self.loop.call_soon_threadsafe(end)
-
-    def close(self):
-        self.loop.call_soon_threadsafe(self.loop.stop)
 
 
 class World:
