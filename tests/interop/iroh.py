@@ -151,28 +151,45 @@ def within_the_rate_of_an_address(world, a, b):
 
 
 @contextlib.contextmanager
-def connections_held(addr, count):
-    """Holds `count` connections to a server, each of which asks for something now and then."""
+def connections_held(addr, limit, count):
+    """Holds as many connections to a server as bring what `count()` tells to `limit`, each of which asks for something
+    now and then. What others close meanwhile (the clients of the bootstrap server keep a connection for a while) is
+    taken at once."""
     host, port = addr.rsplit(":", 1)
-    held = [http.client.HTTPConnection(host, int(port), timeout=60) for _ in range(count)]
+    held = []
     done = threading.Event()
 
-    def ask():
-        while not done.wait(5):
-            for one in held:
-                one.request("GET", "/health")
-                one.getresponse().read()
-
-    for one in held:
+    def ask(one):
         one.request("GET", "/health")
         check(one.getresponse().read() == b"{}", "no answer")
-    asks = threading.Thread(target=ask, daemon=True)
-    asks.start()
+
+    def fill():
+        while count() < limit:
+            one = http.client.HTTPConnection(host, int(port), timeout=60)
+            try:
+                ask(one)
+            except (OSError, http.client.HTTPException):
+                one.close()  # the last place was taken meanwhile
+                continue
+            held.append(one)
+
+    def keep():
+        asked = time.monotonic()
+        while not done.wait(0.1):
+            fill()
+            if time.monotonic() - asked >= 5:
+                for one in held:
+                    ask(one)
+                asked = time.monotonic()
+
+    fill()
+    keeper = threading.Thread(target=keep, daemon=True)
+    keeper.start()
     try:
         yield
     finally:
         done.set()
-        asks.join()
+        keeper.join()
         for one in held:
             one.close()
 
@@ -189,8 +206,21 @@ def connections_of_an_address(world, a, b):
         with urllib.request.urlopen(f"http://{admin}/metrics", timeout=60) as answer:
             return int(re.search(rf"^{re.escape(name)} (\d+)$", answer.read().decode(), re.M)[1])
 
+    def connections():
+        return metric("kitsune2_relay_connections")
+
+    def settled():
+        """No request of the node is under way, whose connection would be free in a moment."""
+        seen = connections()
+        for _ in range(20):
+            time.sleep(0.1)
+            if connections() != seen:
+                return False
+        return True
+
     refused = 'kitsune2_relay_rejects_total{reason="limit_ip"}'
-    with connections_held(addr, limit - metric("kitsune2_relay_connections")):
+    world.until(settled, 60, "the connections of a node alone change all the time")
+    with connections_held(addr, limit, connections):
         before = metric(refused)
         right = world.peer(b, "right", addr, online=False)
         world.until(lambda: metric(refused) >= before + 3, 60, "it is not refused")
