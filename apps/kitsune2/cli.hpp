@@ -63,7 +63,7 @@ struct RelayArgs {
   std::optional<std::uint32_t> limit_ip_connections, limit_connections;
 };
 
-/// The options that `share` and `fetch` have in common.
+/// The options that `share`, `fetch` and `mirror` have in common.
 struct NodeArgs {
   std::string data;
   std::string relay, tls_ca, admin;
@@ -84,6 +84,12 @@ struct FetchArgs {
   bool overwrite = false;
   double timeout_s = 0;  ///< 0: never
   double missing_after_s = 10;
+};
+
+struct MirrorArgs {
+  NodeArgs node;
+  std::string link;
+  std::uint64_t limit_mib = 0;  ///< 0: none
 };
 
 struct StatusArgs {
@@ -212,6 +218,7 @@ int run_relay(const Common& common, const RelayArgs& args, const std::function<R
               Signals& signals);
 int run_share(const Common& common, const ShareArgs& args, Signals& signals);
 int run_fetch(const Common& common, const FetchArgs& args, Signals& signals);
+int run_mirror(const Common& common, const MirrorArgs& args, Signals& signals);
 int run_status(const Common& common, const StatusArgs& args);
 int run_check(const Common& common, const CheckArgs& args);
 int run_config(const Common& common, const ConfigArgs& args);

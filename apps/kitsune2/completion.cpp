@@ -134,7 +134,7 @@ std::string zsh(const std::vector<Command>& commands) {
       out << '\'';
     }
     if (command.name == "share") out << " \\\n        '*:path:_files'";
-    if (command.name == "fetch") out << " \\\n        '1:link:'";
+    if (command.name == "fetch" || command.name == "mirror") out << " \\\n        '1:link:'";
     if (command.name == "completion") out << " \\\n        '1:shell:(bash zsh fish)'";
     out << " ;;\n";
   }

@@ -194,16 +194,10 @@ void say_done(Output& out, const files::FetchReport& report, const std::string& 
              human_bytes(static_cast<double>(report.fetched_bytes)) + " fetched in " + human_time(seconds));
 }
 
-/// The node's options with the relay of the link, unless another one is asked for.
+/// The node's options, if the two folders are apart.
 Result<NodeOptions> node_options_of(const Common& common, const FetchArgs& args, const files::Link& link) {
-  auto options = node_options(common, args.node, link.network);
+  auto options = node_options(common, args.node, link);
   if (!options) return options;
-  options->relay = link.relay_url();
-  if (!args.node.relay.empty()) {
-    auto url = relay_url(args.node.relay, link.network);
-    if (!url) return url.error();
-    options->relay = *url;
-  }
   if (files::overlap(args.out, args.node.data)) {
     return make_error(Errc::invalid_argument,
                       "--out " + args.out + " and --data " + args.node.data +
@@ -225,7 +219,7 @@ int run_fetch(const Common& common, const FetchArgs& args, Signals& signals) {
   auto running = RunningNode::start(std::move(*options), link->space, "fetch", signals);
   if (!running) return out.error(running.error());
   RunningNode& node = **running;
-  if (auto joined = node.join(DhtArc::none()); !joined) return out.error(joined.error());
+  if (auto joined = node.join(DhtArc::none(), DhtArc::none()); !joined) return out.error(joined.error());
 
   Display display(out);
   std::uint64_t missing = 0;

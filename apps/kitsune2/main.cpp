@@ -166,6 +166,19 @@ void add_fetch(CLI::App& root, Common& common, FetchArgs& args) {
   add_common(app, common);
 }
 
+void add_mirror(CLI::App& root, Common& common, MirrorArgs& args) {
+  auto& app = *root.add_subcommand(
+      "mirror", "Hold all that is in the space of a link, and serve it to fetchers until interrupted");
+  app.add_option("LINK", args.link, "The link that share printed")->required();
+  add_node(app, common, args.node, "the link's");
+  app.add_option("--relay", args.node.relay, "Relay to use instead of the link's")->type_name("URL");
+  app.add_option("--limit", args.limit_mib, "Take in no more ops when this many MiB are held; 0: no limit")
+      ->type_name("MIB")
+      ->check(CLI::Range(std::uint64_t{0}, std::uint64_t{1} << 40U))
+      ->capture_default_str();
+  add_common(app, common);
+}
+
 void add_status(CLI::App& root, Common& common, StatusArgs& args) {
   auto& app =
       *root.add_subcommand("status", "Show what a node holds, what it still fetches from whom, who is on back-off");
@@ -327,6 +340,7 @@ int run(int argc, char** argv) {
   RelayArgs relay;
   ShareArgs share;
   FetchArgs fetch;
+  MirrorArgs mirror;
   StatusArgs status;
   CheckArgs check;
   ConfigArgs config;
@@ -336,6 +350,7 @@ int run(int argc, char** argv) {
   add_relay(root, common, relay);
   add_share(root, common, share);
   add_fetch(root, common, fetch);
+  add_mirror(root, common, mirror);
   add_status(root, common, status);
   add_check(root, common, check);
   add_demo(root, common, demo);
@@ -360,7 +375,7 @@ int run(int argc, char** argv) {
 
   // Its thread lives as long as the process, so it is never destroyed.
   const bool has_to_tidy = root.got_subcommand("relay") || root.got_subcommand("share") ||
-                           root.got_subcommand("fetch") || root.got_subcommand("demo");
+                           root.got_subcommand("fetch") || root.got_subcommand("mirror") || root.got_subcommand("demo");
   static Signals& signals = *new Signals(has_to_tidy ? Signals::First::stops : Signals::First::ends_here);
   if (root.got_subcommand("config")) return run_config(common, config);
   if (root.got_subcommand("completion")) {
@@ -377,6 +392,7 @@ int run(int argc, char** argv) {
   }
   if (root.got_subcommand("share")) return run_share(common, share, signals);
   if (root.got_subcommand("fetch")) return run_fetch(common, fetch, signals);
+  if (root.got_subcommand("mirror")) return run_mirror(common, mirror, signals);
   return run_demo(common, demo, signals);
 }
 

@@ -1,4 +1,4 @@
-// The common part of `share` and `fetch`: a running node with its spaces and its status.
+// The common part of `share`, `fetch` and `mirror`: a running node with its spaces and its status.
 #include "node_setup.hpp"
 
 #include <unistd.h>
@@ -157,6 +157,17 @@ Result<NodeOptions> node_options(const Common& common, const NodeArgs& args, std
   return options;
 }
 
+Result<NodeOptions> node_options(const Common& common, const NodeArgs& args, const files::Link& link) {
+  auto options = node_options(common, args, link.network);
+  if (!options) return options;
+  options->relay = link.relay_url();
+  if (args.relay.empty()) return options;
+  auto url = relay_url(args.relay, link.network);
+  if (!url) return url.error();
+  options->relay = *url;
+  return options;
+}
+
 Result<std::unique_ptr<RunningNode>> RunningNode::start(NodeOptions options, SpaceId space, const std::string& role,
                                                         Signals& signals) {
   std::unique_ptr<RunningNode> out(new RunningNode());
@@ -225,7 +236,7 @@ Result<void> RunningNode::open(const SpaceId& id) {
   return {};
 }
 
-Result<void> RunningNode::join(DhtArc arc) {
+Result<void> RunningNode::join(DhtArc target, DhtArc claimed) {
   std::shared_ptr<Ed25519LocalAgent> agent;
   {
     const std::lock_guard lock(mutex_);
@@ -233,8 +244,8 @@ Result<void> RunningNode::join(DhtArc arc) {
     if (place->joined) return {};
     agent = place->agent;
   }
-  node_->run([&] { agent->set_cur_storage_arc(arc); });
-  auto joined = node_->join(space_, agent, arc);
+  node_->run([&] { agent->set_cur_storage_arc(claimed); });
+  auto joined = node_->join(space_, agent, target);
   const std::lock_guard lock(mutex_);
   find(space_->id())->joined = joined.has_value();
   return joined;

@@ -1,4 +1,4 @@
-// The common part of `share` and `fetch`: the set-up of a node.
+// The common part of `share`, `fetch` and `mirror`: the set-up of a node.
 #pragma once
 
 #include <memory>
@@ -31,9 +31,9 @@ class RunningNode {
   bool is_open(const SpaceId& space);
   /// All open spaces.
   std::vector<std::shared_ptr<Space>> spaces();
-  /// Joins the space that was opened last: from now on others learn of this node. It claims to hold all of `arc`: who
-  /// shares has made the ops itself. No effect if that was done.
-  Result<void> join(DhtArc arc);
+  /// Joins the space that was opened last: from now on others learn of this node. It wants to hold `target`, and claims
+  /// to hold `claimed` of it. No effect if that was done.
+  Result<void> join(DhtArc target, DhtArc claimed);
   /// Leaves the spaces, which others learn, and stops.
   void stop();
 
@@ -64,8 +64,10 @@ class RunningNode {
   std::unique_ptr<StatusSocket> socket_;
 };
 
-/// The options that both commands set in the same way. The configuration's dialect is that of --network or of the link,
-/// or as `choose_dialect` says. `linked`: the link's dialect.
+/// The options that these commands set in the same way. The configuration's dialect is that of --network or of the
+/// link, or as `choose_dialect` says. `linked`: the link's dialect.
 Result<NodeOptions> node_options(const Common& common, const NodeArgs& args, std::optional<Dialect> linked = {});
+/// The same with the relay of the link, unless --relay names another one.
+Result<NodeOptions> node_options(const Common& common, const NodeArgs& args, const files::Link& link);
 
 }  // namespace kitsune2::cli

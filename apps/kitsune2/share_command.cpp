@@ -9,6 +9,7 @@
 #include "node/builder/dialect_choice.hpp"
 #include "node/builder/relay_transport.hpp"
 #include "node_setup.hpp"
+#include "serving_display.hpp"
 
 namespace kitsune2::cli {
 
@@ -118,7 +119,7 @@ std::vector<std::shared_ptr<OpStore>> serve_earlier(RunningNode& node, const fil
         continue;
       }
       auto ready = node.open(share.space);
-      if (ready) ready = node.join(DhtArc::full());
+      if (ready) ready = node.join(DhtArc::full(), DhtArc::full());
       if (!ready) {
         failed.insert(share.space);
         out.warn("kitsune2: an earlier share is not served: " + ready.error().message);
@@ -281,74 +282,6 @@ void say_shared(Output& out, const files::ShareReport& report, const files::Link
                 .add("seconds", seconds));
 }
 
-/// The state of a served share as others see it; prints changes.
-class ServingDisplay {
- public:
-  ServingDisplay(RunningNode& node, Output& out) : node_(node), out_(out), spaces_(node.spaces()) {}
-
-  void look() {
-    FetchStats stats;
-    std::string url, refused;
-    std::optional<TransportFailure> failure;
-    node_.node().run([&] {
-      for (const auto& at : spaces_) {
-        const auto one = at->fetch().stats();
-        stats.ops_served += one.ops_served;
-        stats.bytes_served += one.bytes_served;
-        if (const auto status = at->bootstrap().status(); status.put_failure && refused.empty())
-          refused = files::printable(status.put_failure->message);
-      }
-      if (const auto at = node_.space()->current_url()) url = at->to_string();
-      failure = node_.space()->transport_failure();
-    });
-    say_where(url, failure);
-    // Without a relay that is all that matters, and it was said.
-    if (!url.empty()) say_listed(refused);
-    if (stats.ops_served == served_) return;
-    served_ = stats.ops_served;
-    out_.status("served " + std::to_string(stats.ops_served) + " ops, " +
-                human_bytes(static_cast<double>(stats.bytes_served)));
-    out_.event(JsonLine("served").add("ops", stats.ops_served).add("bytes", stats.bytes_served));
-  }
-
- private:
-  void say_where(const std::string& url, const std::optional<TransportFailure>& failure) {
-    if (!url.empty() && url != url_) {
-      out_.note("serving at " + url + "; Ctrl-C ends it");
-      out_.event(JsonLine("online").add("url", url));
-      said_offline_.clear();
-    }
-    url_ = url;
-    // Connecting takes a moment at the start, which is not worth a line.
-    if (!url.empty() || (!failure && Clock::now() - since_ <= std::chrono::seconds(3))) return;
-    const std::string why = failure ? files::printable(failure->error.message) : "no answer yet";
-    if (why == said_offline_) return;
-    out_.warn("kitsune2: the relay " + node_.node().relay_url() + " cannot be reached: " + why + "; still trying");
-    out_.event(JsonLine("offline").add("relay", node_.node().relay_url()).add("reason", why));
-    said_offline_ = why;
-  }
-
-  void say_listed(const std::string& refused) {
-    if (refused == said_refused_) return;
-    if (refused.empty()) {
-      out_.note("the bootstrap server lists this node again");
-      out_.event(JsonLine("listed"));
-    } else {
-      out_.warn("kitsune2: the bootstrap server does not list this node, so nobody new finds it: " + refused +
-                "; still trying");
-      out_.event(JsonLine("not_listed").add("reason", refused));
-    }
-    said_refused_ = refused;
-  }
-
-  RunningNode& node_;
-  Output& out_;
-  const std::vector<std::shared_ptr<Space>> spaces_;
-  const Clock::time_point since_ = Clock::now();
-  std::string url_, said_offline_, said_refused_;
-  std::uint64_t served_ = 0;
-};
-
 /// Learns of damaged ops in the served spaces, and replaces those of the new share from the shared files.
 class Repairer {
  public:
@@ -467,7 +400,8 @@ int run_share(const Common& common, const ShareArgs& args, Signals& signals) {
   const SpaceId space = node.space()->id();
   auto link = link_for(node.node().relay_url(), node.network(), space, report->root);
   if (!link) return out.error(link.error());
-  if (auto joined = node.join(DhtArc::full()); !joined) return out.error(joined.error());
+  // It has made the ops itself, so it claims to hold all.
+  if (auto joined = node.join(DhtArc::full(), DhtArc::full()); !joined) return out.error(joined.error());
 
   say_shared(out, *report, *link, node.node().relay_url(), seconds_since(start));
   if (stdout_lost()) return kFailed;  // nobody has the link

@@ -251,8 +251,9 @@ struct FetchReport {
 
 /// The handler for both sides, to be passed in `NodeOptions::handler`. Answers the liveness questions of fetchers ("are
 /// you there?") and receives the answers. *Rationale*: the fetch protocol is silent about ops that are not held, so
-/// silence alone cannot tell a dead source from one that lacks an op. Refuses all ops that peers offer: neither a
-/// sharer nor a fetcher accepts ops that it did not request. Messages: docs/file-format.md. Strand only, except `make`.
+/// silence alone cannot tell a dead source from one that lacks an op. Refuses all ops that peers offer, unless it is
+/// told otherwise: a share is what its link says, so neither a sharer nor a fetcher accepts ops that it did not
+/// request. A mirror does. Messages: docs/file-format.md. Strand only, except `make`.
 class FilesHandler : public KitsuneHandler {
  public:
   static std::shared_ptr<FilesHandler> make();
@@ -260,6 +261,8 @@ class FilesHandler : public KitsuneHandler {
   virtual void allow_space(SpaceId space) = 0;
   /// Adds an allowed space in which to answer; `ping` asks in the last one added. Null: answers in no space any more.
   virtual void attach(std::shared_ptr<Space> space) = 0;
+  /// Whether ops that peers offer are accepted from now on, in all spaces. What was accepted before still comes.
+  virtual void accept_offers(bool accept) = 0;
   /// Sets the function that is called for each answer to `ping`. Empty: none.
   virtual void on_pong(std::function<void(const Url& from)> callback) = 0;
   /// Asks `peer` whether it is there. `finished` is called when the question has left, or could not be sent.

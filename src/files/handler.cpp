@@ -21,7 +21,7 @@ bool is(const Bytes& data, const std::array<std::uint8_t, N>& message) {
 class Handler final : public FilesHandler {
  public:
   void allow_space(SpaceId space) override {
-    handlers_.try_emplace(std::move(space), std::make_shared<HandlerInSpace>(pong_));
+    handlers_.try_emplace(std::move(space), std::make_shared<HandlerInSpace>(pong_, accepts_));
   }
 
   Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId& space) override {
@@ -37,6 +37,7 @@ class Handler final : public FilesHandler {
       for (auto& [id, handler] : handlers_) handler->space.reset();
     }
   }
+  void accept_offers(bool accept) override { *accepts_ = accept; }
   void on_pong(std::function<void(const Url&)> callback) override { *pong_ = std::move(callback); }
   void ping(const Url& peer, std::function<void()> finished) override {
     const auto space = last_.lock();
@@ -50,7 +51,8 @@ class Handler final : public FilesHandler {
 
   /// Listens and answers in one space: an answer is never sent in another space than the question.
   struct HandlerInSpace : SpaceHandler {
-    explicit HandlerInSpace(Pong callback) : pong(std::move(callback)) {}
+    HandlerInSpace(Pong callback, std::shared_ptr<bool> accepts_offers)
+        : pong(std::move(callback)), accepts(std::move(accepts_offers)) {}
     void recv_notify(const Url& from, const SpaceId&, Bytes data) override {
       if (is(data, kPing)) {
         // One small answer for each question, so that nothing is gained by asking a lot.
@@ -60,12 +62,13 @@ class Handler final : public FilesHandler {
         (*pong)(from);
       }
     }
-    // A share is what its link says: no other ops are accepted.
-    bool accept_offered_ops(const Url&, const SpaceId&) override { return false; }
+    bool accept_offered_ops(const Url&, const SpaceId&) override { return *accepts; }
     std::weak_ptr<Space> space;
     const Pong pong;
+    const std::shared_ptr<bool> accepts;
   };
 
+  const std::shared_ptr<bool> accepts_ = std::make_shared<bool>(false);
   const Pong pong_ = std::make_shared<std::function<void(const Url&)>>();
   std::map<SpaceId, std::shared_ptr<HandlerInSpace>> handlers_;
   std::weak_ptr<Space> last_;

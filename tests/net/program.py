@@ -5,7 +5,7 @@ import re
 
 from k2net import *
 
-COMMANDS = ["relay", "share", "fetch", "status", "check", "demo", "config", "completion"]
+COMMANDS = ["relay", "share", "fetch", "mirror", "status", "check", "demo", "config", "completion"]
 
 
 def test(world):
