@@ -6,10 +6,14 @@
 //        gossip_bench round N MISSING    one comparison of two nodes with N ops, of which one lacks MISSING
 //        gossip_bench catchup N SIZE     an empty node gets N ops of SIZE bytes from another one
 //        gossip_bench contact N          two nodes that hold the same N ops meet for the first time
+//        gossip_bench lacking N MISSING BUDGET    the same, but one lacks MISSING of them, and a round names ops of at
+//                                        most BUDGET bytes; until it has all, or a day of virtual time has passed
 //        gossip_bench insert N [runs]    storing N ops, 4,096 a call, in a file in K2_BENCH_DIR (default: here), beside
 //                                        their model; runs: with the index in runs
 //        gossip_bench reopen N [runs]    opening what `insert` has left, until there is a model
+// With K2_GOSSIP_TIMELESS set all ops are of 1970, as ops without a time are.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -62,9 +66,16 @@ Duration age_of(std::uint64_t number) {
   return std::chrono::microseconds(1'800'000'000U + mix(number ^ 0xa9e) % (std::uint64_t{30} * 24 * 3'600'000'000U));
 }
 
+/// Whether all ops are of 1970.
+bool is_timeless() {
+  static const bool is = std::getenv("K2_GOSSIP_TIMELESS") != nullptr;
+  return is;
+}
+
 /// Op `number` in the form of the stock test ops: JSON with an array of numbers.
 Bytes op_of(std::uint64_t number, Timestamp now, std::size_t size) {
-  std::string json = "{\"created_at\":" + std::to_string((now - age_of(number)).micros) + ",\"op_data\":[";
+  const Timestamp created_at = is_timeless() ? Timestamp{0} : now - age_of(number);
+  std::string json = "{\"created_at\":" + std::to_string(created_at.micros) + ",\"op_data\":[";
   for (std::size_t i = 0; i < std::max<std::size_t>(size, 32); ++i) {
     const std::uint64_t byte = i < 32 ? mix(4 * number + i / 8) >> (i % 8 * 8) & 255U : '.';
     if (i != 0) json += ',';
@@ -353,56 +364,92 @@ void catch_up(std::uint64_t n, std::size_t size) {
       .number("held", held);
 }
 
-/// In virtual time: the ops are to have been stored more than half an hour ago, or both ask for all of them as new.
-void contact(std::uint64_t n) {
-  testing::SimWorld world(1);
-  const auto network = MemoryNetwork::create();
+/// Two nodes in virtual time, of which the second one lacks the first `missing` of N ops. They were stored an hour
+/// before the two meet: otherwise both ask for all of them as new.
+class Meeting {
+ public:
+  Meeting(std::uint64_t n, std::uint64_t missing, std::uint32_t budget) {
+    for (const bool is_first : {true, false}) {
+      Side& side = sides_[is_first ? 0 : 1];
+      side.runtime = world_.make_runtime();
+      auto builder = builder_of(network_, is_first ? "a" : "b");
+      if (budget != 0) builder.config.k2_gossip.max_request_gossip_op_bytes = budget;
+      side.kitsune = must(builder.build(*side.runtime));
+      must(side.kitsune->register_handler(std::make_shared<App>()));
+      world_.run_ready();
+      side.space = must(testing::await<std::shared_ptr<Space>>(
+          world_, [&](auto done) { side.kitsune->space(SpaceId::from_text("bench-gossip"), std::move(done)); }));
+      const Timestamp now = side.runtime->wall_now();
+      for (std::uint64_t first = is_first ? 0 : missing; first < n; first += 4'096) {
+        std::vector<Bytes> ops;
+        for (std::uint64_t i = first; i < std::min(n, first + 4'096); ++i) ops.push_back(op_of(i, now, 32));
+        must(testing::await<ProcessedOps>(
+            world_, [&](auto done) { side.space->op_store().process_incoming_ops(std::move(ops), std::move(done)); }));
+      }
+    }
+    world_.run_for(1h);
+    g_sent = 0;
+    before_ = usage().cpu_s;
+    for (Side& side : sides_) {
+      must(testing::await<void>(
+          world_, [&](auto done) { side.space->local_agent_join(Ed25519LocalAgent::generate(), std::move(done)); }));
+    }
+    start_ = world_.now();
+  }
+  std::uint64_t of_both(std::uint64_t GossipStats::*what) {
+    return sides_[0].space->gossip().stats().*what + sides_[1].space->gossip().stats().*what;
+  }
+  std::uint64_t held() {
+    return must(testing::await<OpStoreStats>(world_,
+                                             [&](auto done) { sides_[1].space->op_store().stats(std::move(done)); }))
+        .ops;
+  }
+  template <class F>
+  void run_until(F done, Duration limit) {
+    world_.run_until(done, limit);
+  }
+  void print(Line& line) {
+    line.number("virtual_s", std::chrono::duration<double>(world_.now() - start_).count())
+        .number("cpu_s", usage().cpu_s - before_)
+        .number("bytes", g_sent.load())
+        .number("rounds", of_both(&GossipStats::completed) / 2)
+        .number("named", of_both(&GossipStats::ops_named));
+  }
+
+ private:
+  testing::SimWorld world_{1};
+  std::shared_ptr<MemoryNetwork> network_ = MemoryNetwork::create();
   struct Side {
     std::unique_ptr<testing::SimRuntime> runtime;
     std::shared_ptr<Kitsune> kitsune;
     std::shared_ptr<Space> space;
   };
-  std::vector<Side> sides(2);
-  for (Side& side : sides) {
-    side.runtime = world.make_runtime();
-    side.kitsune = must(builder_of(network, &side == &sides[0] ? "a" : "b").build(*side.runtime));
-    must(side.kitsune->register_handler(std::make_shared<App>()));
-    world.run_ready();
-    side.space = must(testing::await<std::shared_ptr<Space>>(
-        world, [&](auto done) { side.kitsune->space(SpaceId::from_text("bench-gossip"), std::move(done)); }));
-    const Timestamp now = side.runtime->wall_now();
-    for (std::uint64_t first = 0; first < n; first += 4'096) {
-      std::vector<Bytes> ops;
-      for (std::uint64_t i = first; i < std::min(n, first + 4'096); ++i) ops.push_back(op_of(i, now, 32));
-      must(testing::await<ProcessedOps>(
-          world, [&](auto done) { side.space->op_store().process_incoming_ops(std::move(ops), std::move(done)); }));
-    }
-  }
-  world.run_for(1h);
-  g_sent = 0;
-  const double before = usage().cpu_s;
-  for (Side& side : sides) {
-    must(testing::await<void>(
-        world, [&](auto done) { side.space->local_agent_join(Ed25519LocalAgent::generate(), std::move(done)); }));
-  }
-  const auto of_both = [&](std::uint64_t GossipStats::*what) {
-    return sides[0].space->gossip().stats().*what + sides[1].space->gossip().stats().*what;
-  };
-  const auto start = world.now();
-  world.run_until([&] { return of_both(&GossipStats::completed) >= 2; }, 10min);
-  Line("contact")
-      .number("n", n)
-      .number("virtual_s", std::chrono::duration<double>(world.now() - start).count())
-      .number("cpu_s", usage().cpu_s - before)
-      .number("bytes", g_sent.load())
-      .number("named", of_both(&GossipStats::ops_named));
+  std::array<Side, 2> sides_;
+  double before_ = 0;
+  Time start_;
+};
+
+void contact(std::uint64_t n) {
+  Meeting both(n, 0, 0);
+  both.run_until([&] { return both.of_both(&GossipStats::completed) >= 2; }, 10min);
+  Line line("contact");
+  line.number("n", n);
+  both.print(line);
+}
+
+void lacking(std::uint64_t n, std::uint64_t missing, std::uint32_t budget) {
+  Meeting both(n, missing, budget);
+  for (int minute = 0; minute < 24 * 60 && both.held() < n; ++minute) both.run_until([] { return false; }, 1min);
+  Line line("lacking");
+  line.number("n", n).number("missing", missing).number("budget", budget).number("held", both.held());
+  both.print(line);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const std::vector<std::string> args(argv + 1, argv + argc);
-  if (args.size() < 2) fail("usage: gossip_bench start|stored|round|catchup|contact|insert|reopen N …");
+  if (args.size() < 2) fail("usage: gossip_bench start|stored|round|catchup|contact|lacking|insert|reopen N …");
   const std::string& row = args[0];
   const std::uint64_t n = std::stoull(args[1]), more = args.size() > 2 && args[2] != "runs" ? std::stoull(args[2]) : 0;
   const Timestamp now = wall_now();
@@ -486,6 +533,8 @@ int main(int argc, char** argv) {
     catch_up(n, more == 0 ? 1'024 : more);
   } else if (row == "contact") {
     contact(n);
+  } else if (row == "lacking") {
+    lacking(n, more, args.size() > 3 ? static_cast<std::uint32_t>(std::stoul(args[3])) : 0);
   } else {
     fail("no row " + row);
   }

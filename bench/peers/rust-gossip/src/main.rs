@@ -3,8 +3,11 @@
 //!
 //! peer-gossip start N            Dht::try_from_store over the memory op store with N ops
 //! peer-gossip stored N           what a stored op costs the model, at N ops
-//! peer-gossip round N MISSING    one comparison of two nodes with N ops, of which one lacks MISSING
+//! peer-gossip round N MISSING    one comparison of two nodes with N ops, of which one lacks MISSING; a third number is
+//!                                the limit of what it may name, in bytes
 //! peer-gossip catchup N SIZE     an empty node gets N ops of SIZE bytes from another one
+//! With K2_GOSSIP_TIMELESS set all ops are of 1970. The models of `round` are then told of each op, as by a running
+//! node: a start would read 512 times 3,800 slices.
 use bytes::Bytes;
 use kitsune2_api::*;
 use kitsune2_core::factories::MemoryOp;
@@ -30,10 +33,17 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+fn is_timeless() -> bool {
+    std::env::var_os("K2_GOSSIP_TIMELESS").is_some()
+}
+
 /// Op `number`, created within the 30 days before `now`.
 fn op(number: u64, now: Timestamp, size: usize) -> MemoryOp {
     let mut data: Vec<u8> = (0..4).flat_map(|k| mix(4 * number + k).to_le_bytes()).collect();
     data.resize(size.max(32), b'.');
+    if is_timeless() {
+        return MemoryOp::new(UNIX_TIMESTAMP, data);
+    }
     let age = Duration::from_micros(1_800_000_000 + mix(number ^ 0xa9e) % (30 * DAY_US));
     MemoryOp::new((now - age).unwrap(), data)
 }
@@ -59,6 +69,21 @@ async fn store_of(numbers: impl Iterator<Item = u64>, now: Timestamp) -> DynOpSt
     store
 }
 
+/// A store of those ops, and its model.
+async fn model_of(numbers: std::ops::Range<u64>, now: Timestamp) -> Dht {
+    if !is_timeless() {
+        return Dht::try_from_store(now, store_of(numbers, now).await).await.unwrap();
+    }
+    let store = store_of(0..0, now).await;
+    let mut dht = Dht::try_from_store(now, store.clone()).await.unwrap();
+    for first in numbers.clone().step_by(4096) {
+        let ops: Vec<MemoryOp> = (first..numbers.end.min(first + 4096)).map(|k| op(k, now, 32)).collect();
+        store.process_incoming_ops(ops.iter().cloned().map(Into::into).collect()).await.unwrap();
+        dht.inform_ops_stored(ops.into_iter().map(Into::into).collect()).await.unwrap();
+    }
+    dht
+}
+
 /// What a snapshot and a list of ids take in messages, about: 34 bytes for a hash or id, 3 for an index.
 fn size_of(snapshot: Option<&DhtSnapshot>, ids: usize) -> usize {
     let hashes = match snapshot {
@@ -76,7 +101,7 @@ fn size_of(snapshot: Option<&DhtSnapshot>, ids: usize) -> usize {
 }
 
 /// One comparison from ACCEPT to the last word; returns bytes and how many ids were named.
-async fn compare(a: &Dht, b: &Dht) -> (usize, usize) {
+async fn compare(a: &Dht, b: &Dht, most_bytes: i32) -> (usize, usize) {
     let all = ArcSet::new(vec![DhtArc::FULL]).unwrap();
     let mut theirs = b.snapshot_minimal(all.clone()).await.unwrap();
     let (mut bytes, mut named) = (size_of(Some(&theirs), 0), 0);
@@ -84,7 +109,7 @@ async fn compare(a: &Dht, b: &Dht) -> (usize, usize) {
     for turn in 0.. {
         let dht = if turn % 2 == 0 { a } else { b };
         let (next, _) = dht
-            .handle_snapshot(theirs.clone(), mine[turn % 2].clone(), all.clone(), 100 << 20)
+            .handle_snapshot(theirs.clone(), mine[turn % 2].clone(), all.clone(), most_bytes)
             .await
             .unwrap();
         let (snapshot, ids) = match next {
@@ -258,17 +283,20 @@ async fn main() {
         }
         "round" => {
             let missing = num(3, 0);
-            let (sa, sb) = (store_of(0..n, now).await, store_of(missing..n, now).await);
-            let a = Dht::try_from_store(now, sa).await.unwrap();
-            let b = Dht::try_from_store(now, sb).await.unwrap();
+            let most_bytes = num(4, 100 << 20) as i32;
+            let before = cpu();
+            let a = model_of(0..n, now).await;
+            let b = model_of(missing..n, now).await;
+            let build = cpu() - before;
             let reps = if missing == 0 { 100 } else { 3 };
             let before = cpu();
             let (mut bytes, mut named) = (0, 0);
             for _ in 0..reps {
-                (bytes, named) = compare(&a, &b).await;
+                (bytes, named) = compare(&a, &b, most_bytes).await;
             }
             let cost = (cpu() - before) / reps as f64;
-            json!({"row": "round", "n": n, "missing": missing, "cpu_s": cost, "bytes": bytes, "ids": named})
+            json!({"row": "round", "n": n, "missing": missing, "cpu_s": cost, "bytes": bytes, "ids": named,
+                "build_cpu_s": build})
         }
         "catchup" => catch_up(n, num(3, 1024) as usize, Duration::from_secs(num(4, 300))).await,
         other => panic!("no row {other}"),
