@@ -239,6 +239,7 @@ class DefaultTransport final : public Transport,
     }
     if (!strangers_.hold(peer, space, message, runtime_.now(), blocked_)) {
       blocked_ += 1;
+      backend_->wasted(peer, message.size());
       return true;
     }
     if (stranger_log_.open(runtime_.now())) {
@@ -307,7 +308,11 @@ class DefaultTransport final : public Transport,
   Result<void> route(const Url& peer, wire::K2ProtoView& message) {
     if (!message.space) return {};
     const SpaceId space(*message.space);
-    if (!allowed(peer, &space, Direction::incoming)) return {};
+    if (!allowed(peer, &space, Direction::incoming)) {
+      // Where the connection of a peer that is put aside stays, it must not go on at the speed of the line.
+      backend_->wasted(peer, message.data.size());
+      return {};
+    }
     const auto found = spaces_.find(space);
     if (found == spaces_.end()) return {};
     if (known_peers_only(dialect_)) found->second.heard.on_info(peer, runtime_.now());

@@ -63,10 +63,14 @@ class PermitTwin {
   void wasted(Holder holder, std::uint64_t bytes, Time now) {
     Time from = now;
     if (owes_until_.contains(holder)) from = std::max(from, owes_until_[holder]);
+    std::uint64_t owe = 1;
+    for (const auto& [other, until] : owes_until_) owe += other != holder && until > now ? 1 : 0;
+    const std::uint64_t rate = std::min(limits_.waste_per_second, limits_.all_waste_per_second / owe);
+    bytes = std::max(bytes, limits_.least_waste);
     // In two steps, because the product of large numbers would not fit.
-    const std::uint64_t whole = bytes / limits_.waste_per_second, rest = bytes % limits_.waste_per_second;
+    const std::uint64_t whole = bytes / rate, rest = bytes % rate;
     const Duration cost = std::chrono::seconds(std::min<std::uint64_t>(whole, 1'000'000)) +
-                          std::chrono::microseconds(rest * 1'000'000 / limits_.waste_per_second);
+                          std::chrono::microseconds(rest * 1'000'000 / rate);
     users_.erase(holder);
     owes_until_[holder] = std::min(from + cost, now + limits_.longest_waste_wait);
   }
@@ -88,6 +92,8 @@ class PermitTwin {
       owing_.erase(first);
     }
   }
+
+  Time owes_until(Holder holder) const { return owes_until_.contains(holder) ? owes_until_.at(holder) : Time::min(); }
 
   std::optional<Time> next_deadline() const {
     std::optional<Time> out;
@@ -273,6 +279,9 @@ class PermitsUnderTest {
     K2_ASSERT(bank_.granted_bytes() == twin_.granted_bytes());
     K2_ASSERT(bank_.next_deadline() == twin_.next_deadline());
     K2_ASSERT(bank_.holders() <= kHolders);
+    for (Holder holder = 0; holder < kHolders; ++holder) {
+      K2_ASSERT(bank_.owes_until(holder) == twin_.owes_until(holder));
+    }
   }
 
   const tx5::PermitLimits limits_;

@@ -35,6 +35,8 @@ COMES_BACK = 120
 PUBLISHED = int(5_000_000 * LOUD) if FULL else 0  # at least so many ids must have been sent
 # Words of the attacks to run, for work on one of them.
 ONLY = os.environ.get("K2_HOSTILE_ONLY", "")
+# Of a whole run, which part: attackers of as few addresses as a row has, of 64, and through a foreign relay.
+PARTS = os.environ.get("K2_HOSTILE_PARTS", "one 64 foreign").split()
 
 # `usual`: the undisturbed rate of the run that the row belongs to.
 Row = collections.namedtuple("Row", "name base peak disk written loud relative cpu attackers_cpu then seen counted usual")
@@ -344,6 +346,8 @@ def variants(relay):
         if relay not in kind.relays.split("|") or NETWORK not in kind.networks.split("|"):
             continue
         counts = {kind.addresses, 64} if FULL and relay == "own" and kind.peers > 1 else {kind.addresses}
+        if FULL and relay == "own":
+            counts &= ({kind.addresses} if "one" in PARTS else set()) | ({64} if "64" in PARTS else set())
         for addresses in sorted(counts):
             name = kind.name + (f" of {addresses} addresses" if addresses > 1 else "")
             yield kind, addresses, name if relay == "own" else f"foreign relay: {name}"
@@ -360,8 +364,8 @@ def test(world):
     try:
         rows = []
         for relay in ["own", "foreign"] if FULL else ["own"]:
-            if ONLY.startswith("foreign") and relay == "own":
-                continue  # no row of that run is chosen
+            if FULL and not {"own": {"one", "64"}, "foreign": {"foreign"}}[relay] & set(PARTS):
+                continue
             for peer in peers:
                 peer.kill()
             rows += run(world, start, relay)

@@ -13,7 +13,8 @@ namespace kitsune2 {
 /// StrangerBook. The answer to a poll may tell who it is.
 ///
 ///  P1  At most kMost polls count. Each kEvery, the one that has counted longest ends to count.
-///      Reason: urls are free, and this is what a flood of strangers can make a node do.
+///      Reason: urls are free, and this is what a flood of strangers can make a node do. One answer tells about all
+///      that are listed, so nobody waits for much longer than kEvery.
 ///  P2  The polls for a peer that becomes known do not count any more.
 ///      Reason: newcomers that come one after the other must not wait for each other. Each of them has had itself
 ///      listed by the server, which a flood of mere urls has not.
@@ -23,7 +24,7 @@ namespace kitsune2 {
 class StrangerPolls {
  public:
   static constexpr std::size_t kMost = 6;
-  static constexpr Duration kEvery = std::chrono::seconds(5);
+  static constexpr Duration kEvery = std::chrono::seconds(1);
   static constexpr Duration kAgain = std::chrono::milliseconds(200);
 
   /// `peer` has sent a message, or one of it still waits. True: the server is to be asked now.

@@ -138,6 +138,7 @@ IrohTransport::IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> conn
       relay_link_(runtime, std::move(connector), key_, std::move(relay_options), *this),
       binder_(std::move(binder)) {
   permit_limits_.max_granted_bytes = std::max(permit_limits_.max_granted_bytes, config.max_frame_bytes);
+  permit_limits_.longest_waste_wait = kLongestWasteWait;
 }
 
 IrohTransport::~IrohTransport() {
@@ -451,7 +452,7 @@ void IrohTransport::service(const std::shared_ptr<Link>& link) {
 void IrohTransport::read(const std::shared_ptr<Link>& link) {
   for (;;) {
     quic::Connection* connection = endpoint_.find(link->id);
-    if (connection == nullptr || link->permit == Link::Permit::asked) return;
+    if (connection == nullptr || link->permit == Link::Permit::asked || is_owing(*link)) return;
     std::optional<quic::Connection::Part> part = connection->read();
     if (!part) return;
     endpoint_.touched(link->id);
@@ -536,6 +537,29 @@ void IrohTransport::close_stalled() {
   while (const auto holder = permits_.stalled(runtime_.now(), progress)) {
     const std::shared_ptr<Link> link = links_.at(*holder);
     fail(link, make_error(Errc::overloaded, "a message that does not go on, while others wait for its room"));
+  }
+}
+
+bool IrohTransport::is_owing(Link& link) {
+  stop_owing(link);
+  if (link.permit == Link::Permit::granted) return false;
+  const Time until = permits_.owes_until(link.id);
+  if (until <= runtime_.now()) return false;
+  link.owes_until = until;
+  owing_.emplace(until, link.id);
+  return true;
+}
+
+void IrohTransport::stop_owing(Link& link) {
+  if (link.owes_until) owing_.erase({*std::exchange(link.owes_until, std::nullopt), link.id});
+}
+
+void IrohTransport::read_those_who_have_paid() {
+  while (!owing_.empty() && owing_.begin()->first <= runtime_.now()) {
+    const std::shared_ptr<Link> link = links_.at(owing_.begin()->second);
+    stop_owing(*link);
+    read(link);
+    if (stopped_) return;
   }
 }
 
@@ -676,6 +700,7 @@ void IrohTransport::close(const std::shared_ptr<Link>& link, std::uint64_t code,
 
 void IrohTransport::end(const std::shared_ptr<Link>& link, const End& how, Tell tell) {
   link->gone = true;
+  stop_owing(*link);
   permits_.forget(link->id);
   link->permit = Link::Permit::none;
   registry_.on_ended(link->id);
@@ -788,6 +813,8 @@ void IrohTransport::on_timer() {
   permits_.on_time(now);
   if (permits_.is_waited_for()) close_stalled();
   grant_permits();
+  read_those_who_have_paid();
+  if (stopped_) return;
   while (!waiting_until_.empty() && waiting_until_.begin()->first <= now) {
     const EndpointId key = waiting_until_.begin()->second;
     fail_waiting(key, unreachable("no connection in time"));
@@ -800,6 +827,7 @@ void IrohTransport::arm_timer() {
   if (!waiting_until_.empty()) next = std::min(next, waiting_until_.begin()->first);
   if (const auto paid = permits_.next_deadline()) next = std::min(next, *paid);
   if (permits_.is_waited_for()) next = std::min(next, runtime_.now() + kStallInterval);
+  if (!owing_.empty()) next = std::min(next, owing_.begin()->first);
   // What is due while a socket is full is done when it takes data again.
   if (!unsent_) next = std::min(next, endpoint_.next_deadline(quic::Lane::relay));
   if (!unsent_direct_) next = std::min(next, endpoint_.next_deadline(quic::Lane::direct));

@@ -57,11 +57,17 @@ namespace kitsune2::iroh {
 ///      and that has been heard in a space of ours, is told our addresses in a message that stock nodes skip; of other
 ///      peers no message is taken for such a one. DirectPaths has the rules for what follows. What comes by UDP is
 ///      for such a connection or is dropped.
+///  T11 Of a peer that wasted bytes nothing more is read until it has paid for them (P5 of tx5::PermitBank), but for a
+///      message for which it has a permit. *Rationale*: QUIC's windows then make it wait. Without that, strangers and
+///      peers that are put aside could send small messages as fast as the line takes them, each of which is decrypted,
+///      put together and dropped.
 /// Thread rule: strand.
 class IrohTransport final : public TransportBackend, private RelayLinkOwner {
  public:
   /// A frame with a body of no more needs no permit.
   static constexpr std::size_t kSmallFrame = 64 * 1024;
+  /// T11, at most: a stock node waits for a window for as long as the connection lives.
+  static constexpr Duration kLongestWasteWait = std::chrono::seconds(30);
 
   static Result<std::unique_ptr<IrohTransport>> create(Runtime& runtime, std::shared_ptr<WsConnector> connector,
                                                        const IrohTransportConfig& config, const NetworkConfig& network,
@@ -113,8 +119,9 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
     bool offered = false;               ///< it was told; not if too much was waiting
     std::optional<FrameReader> reader;  ///< of the stream that is being read
     enum class Permit { none, asked, granted } permit = Permit::none;
-    Time since{};      ///< when it was made
-    Time last_part{};  ///< when a part of a message came last, or its permit was granted
+    std::optional<Time> owes_until;  ///< T11: it is in `owing_` with this
+    Time since{};                    ///< when it was made
+    Time last_part{};                ///< when a part of a message came last, or its permit was granted
     std::map<quic::Connection::Ticket, Message> sent;
     std::uint64_t sent_messages = 0, sent_bytes = 0, received_messages = 0, received_bytes = 0;
     Timestamp opened_at;
@@ -172,6 +179,10 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   void give_permit_back(const std::shared_ptr<Link>& link, bool used);
   void grant_permits();
   void close_stalled();
+  /// T11. Whether nothing is read of it now.
+  bool is_owing(Link& link);
+  void stop_owing(Link& link);
+  void read_those_who_have_paid();
   /// T8. False: all keep their places.
   bool make_room();
   std::shared_ptr<Link> add(Id id, const EndpointId& key, bool dialled);
@@ -216,6 +227,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
   std::set<std::pair<Time, EndpointId>> waiting_until_;
   tx5::PermitLimits permit_limits_;
   tx5::PermitBank permits_{permit_limits_};
+  std::set<std::pair<Time, Id>> owing_;  ///< T11: those of which there may be something to read when they have paid
   std::function<std::uint64_t(const Url&)> usefulness_;
   std::shared_ptr<tx5::PeerAddresses> addresses_ = std::make_shared<tx5::PeerAddresses>();
   std::optional<Datagrams> unsent_;  ///< the relay's socket did not take it

@@ -110,18 +110,30 @@ void PermitBank::on_used(Holder holder) {
 
 void PermitBank::forget(Holder holder) {
   release(holder);
+  debts_.erase({owes_until(holder), holder});
   accounts_.erase(holder);
 }
 
 void PermitBank::wasted(Holder holder, std::uint64_t bytes, Time now) {
   Account& account = accounts_[holder];
   account.is_newcomer = true;
+  debts_.erase({account.owes_until, holder});
+  while (!debts_.empty() && debts_.begin()->first <= now) debts_.erase(debts_.begin());
+  const std::uint64_t part = limits_.all_waste_per_second / (debts_.size() + 1);
+  const std::uint64_t rate = std::max<std::uint64_t>(std::min(limits_.waste_per_second, part), 1);
   const Time latest = now + limits_.longest_waste_wait;
-  // In microseconds: a message of 2^29 bytes does not overflow.
-  const Duration cost = std::chrono::microseconds(bytes * 1'000'000 / limits_.waste_per_second);
+  // In microseconds. More bytes than this owe for longer than the longest wait at any rate.
+  const std::uint64_t counted = std::clamp(bytes, limits_.least_waste, std::uint64_t{1} << 42U);
+  const Duration cost = std::chrono::microseconds(counted * 1'000'000 / rate);
   if (account.owing) owing_.erase({account.owes_until, holder});
   account.owes_until = std::min(std::max(account.owes_until, now) + std::min(cost, latest - now), latest);
   if (account.owing) owing_.emplace(account.owes_until, holder);
+  debts_.emplace(account.owes_until, holder);
+}
+
+Time PermitBank::owes_until(Holder holder) const {
+  const auto found = accounts_.find(holder);
+  return found == accounts_.end() ? Time::min() : found->second.owes_until;
 }
 
 void PermitBank::on_time(Time now) {
@@ -182,6 +194,7 @@ void PermitBank::check_invariants() const {
     K2_ASSERT(granted[i] <= room_of(i) || holders[i] == 1);
     queued += parts_[i].newcomers.size() + parts_[i].others.size();
   }
+  for (const auto& [until, holder] : debts_) K2_ASSERT(accounts_.at(holder).owes_until == until);
   K2_ASSERT(waiting == queued && holding == granted_order_.size() && owing == owing_.size());
 }
 

@@ -29,8 +29,11 @@ struct PermitLimits {
   /// message would take longer than `longest` at its average rate. The average is judged after 3 x `stall`.
   std::uint64_t min_rate = 1024;
   Duration longest = std::chrono::minutes(5);
-  /// The rate, in bytes per second, at which a holder pays for what it wasted (P5).
+  /// The rate, in bytes per second, at which a holder pays for what it wasted (P5), and that of all who owe together.
   std::uint64_t waste_per_second = 1U << 20;
+  std::uint64_t all_waste_per_second = 4U << 20;
+  /// What a waste counts at least: to receive and refuse a message of one byte is work, too.
+  std::uint64_t least_waste = 4096;
   /// The longest wait of a holder for what it wasted. It is less than the 60 s after which a stock node gives up its
   /// wait for a permit.
   Duration longest_waste_wait = std::chrono::seconds(10);
@@ -53,8 +56,10 @@ struct PermitLimits {
 ///      Reason: many that ask for as much as they may, and send nothing, cannot delay one that sends.
 ///  P4  Newcomers have at most half of each part. Their turn is left out while the next of them finds no room there.
 ///      Reason: permits that are requested and not used must not keep out those that are.
-///  P5  A holder that wasted bytes is not queued until it has paid for them.
-///      Reason: receiving what is then dropped costs more than sending it, and the other peers pay for it.
+///  P5  A holder that wasted bytes is not queued until it has paid for them, at its own rate, or if many owe at an
+///      equal part of the rate of all, as it was when it wasted them.
+///      Reason: receiving what is then dropped costs more than sending it, and the other peers pay for it. What is
+///      received in vain of many must not grow with their number, because keys cost nothing.
 ///  P6  While a request finds no room in its part, a permit there that stalls or crawls is taken away (`stalled`), the
 ///      oldest first.
 ///      Reason: while nobody waits, a slow holder costs nothing but its place.
@@ -90,6 +95,8 @@ class PermitBank {
   void wasted(Holder holder, std::uint64_t bytes, Time now);
   /// Queues the holders that have paid. Call it at `next_deadline`, then `next_grant`.
   void on_time(Time now);
+  /// Until when `holder` owes; in the past: it has paid, or never owed.
+  Time owes_until(Holder holder) const;
   /// When the next holder has paid; nullopt: no holder that owes is asking. `stalled` needs no alarm of its own: call
   /// it once a second while `is_waited_for`.
   std::optional<Time> next_deadline() const;
@@ -139,6 +146,7 @@ class PermitBank {
   std::array<Part, kParts> parts_;
   std::list<Holder> granted_order_;
   std::set<std::pair<Time, Holder>> owing_;
+  std::set<std::pair<Time, Holder>> debts_;  ///< of all that owe, and of some that have paid since the last waste
 };
 
 }  // namespace kitsune2::tx5

@@ -320,6 +320,13 @@ TEST_F(TransportTest, TheRulesOfLaterDialects) {
     module->refuse = true;
     module->log.pop_back();
     EXPECT_EQ(module->log, Log{"msg 78"});
+    // So is what a peer sends that is blocked in the space.
+    host_->blocked_space = space_;
+    const std::uint64_t before = raw->wasted_bytes;
+    EXPECT_TRUE(raw->events->recv_data(peer_, refused).has_value());
+    EXPECT_GT(raw->wasted_bytes, before);
+    EXPECT_EQ(module->log, Log{"msg 78"});
+    host_->blocked_space.reset();
     EXPECT_TRUE(raw->events->recv_data(peer_, wire::encode_disconnect("bye")).has_value());
     // Except for a preflight.
     host_->refuse_in = true;
@@ -422,7 +429,10 @@ TEST_F(StrangersTest, MessagesThatWaitForTooLongOrAreTooManyAreDroppedAndCounted
   notify("one", space_);
   world_.run_for(StrangerBook::kPatience + std::chrono::seconds(2));
   EXPECT_EQ(transport_->stats().blocked_message_count, 1U);
-  for (std::size_t i = 0; i <= StrangerBook::kMostMessages; ++i) notify("many", space_);
+  for (std::size_t i = 0; i < StrangerBook::kMostMessages; ++i) notify("many", space_);
+  EXPECT_EQ(backend_->wasted_bytes, 0U);
+  notify("one too many", space_);
+  EXPECT_GE(backend_->wasted_bytes, std::string_view("one too many").size()) << "it is dropped at the peer's expense";
   EXPECT_EQ(transport_->stats().blocked_message_count, 2U);
   EXPECT_EQ(transport_->stats().waiting_message_count, StrangerBook::kMostMessages);
   notify("elsewhere", SpaceId::from_text("not here"));

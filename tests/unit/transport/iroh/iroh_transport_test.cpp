@@ -416,6 +416,44 @@ TEST_F(IrohTransportTest, LargeMessagesThatStallDoNotKeepOutOthersAndAreClosed) 
   EXPECT_EQ(closed, ids.size() - 1);
 }
 
+TEST_F(IrohTransportTest, OfAPeerWhoseMessagesWereRefusedNothingIsReadUntilItHasPaid) {
+  const auto a = node(1);
+  HandPeer wasteful(world_, relay_, 2), honest(world_, relay_, 3);
+  const HandPeer::Id id = connected(wasteful, 2, 1), other = connected(honest, 3, 1);
+  const auto heard = [&](std::uint8_t key) { return a->events.messages_from(url_of(key)).size(); };
+  wasteful.send_data(id, "small");
+  ASSERT_TRUE(until([&] { return heard(2) == 1; }));
+  a->transport->wasted(url_of(2), 2U << 20);
+  for (int i = 0; i < 100; ++i) wasteful.send_data(id, "small");
+  honest.send_data(other, "small");
+  settle(1900ms);
+  EXPECT_EQ(heard(2), 1U);
+  EXPECT_EQ(heard(3), 1U) << "others are read";
+  ASSERT_TRUE(until([&] { return heard(2) == 101; }, 300ms)) << "nothing is lost";
+  EXPECT_EQ(wasteful.closed(id), nullptr);
+
+  // A connection that ends while it owes leaves nothing behind.
+  a->transport->wasted(url_of(2), 2U << 20);
+  wasteful.send_data(id, "late");
+  settle(500ms);
+  wasteful.close(id, 0);
+  settle(5s);
+  EXPECT_EQ(heard(2), 101U);
+}
+
+TEST_F(IrohTransportTest, AMessageWithAPermitIsReadToItsEndByOneThatOwes) {
+  const auto a = node(1);
+  HandPeer peer(world_, relay_, 2);
+  const HandPeer::Id id = connected(peer, 2, 1);
+  const std::string large = filled(200'000);
+  const Bytes frame = iroh::encode_data(ByteChain(Bytes::copy_of(large))).joined();
+  peer.send(id, ByteChain(frame.slice(0, 100'000)));
+  settle(100ms);
+  a->transport->wasted(url_of(2), 20U << 20);
+  peer.send(id, ByteChain(frame.slice(100'000, frame.size() - 100'000)));
+  EXPECT_TRUE(until([&] { return a->events.messages_from(url_of(2)).size() == 1; }, 1s));
+}
+
 TEST_F(IrohTransportTest, LargeMessagesOfManyPeersAllArrive) {
   const auto a = node(1);
   std::vector<std::unique_ptr<TestNode>> others;

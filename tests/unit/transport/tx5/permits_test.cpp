@@ -145,6 +145,26 @@ TEST_F(PermitBankTest, APeerThatWastedWaitsUntilItHasPaid) {
   EXPECT_EQ(bank_.next_deadline(), std::nullopt);
 }
 
+TEST_F(PermitBankTest, ManyThatWastePayAtAnEqualPartOfTheRateOfAll) {
+  for (Holder holder = 1; holder <= 15; ++holder) bank_.wasted(holder, 8U << 20, kStart);
+  bank_.wasted(16, 64U << 10, kStart);
+  EXPECT_EQ(bank_.owes_until(16), kStart + std::chrono::microseconds(250'000)) << "64 KiB at 4 MiB/s divided by 16";
+  EXPECT_EQ(bank_.owes_until(17), Time::min());
+  // Those that have paid do not count.
+  const Time later = kStart + limits_.longest_waste_wait;
+  bank_.wasted(16, 1U << 20, later);
+  EXPECT_EQ(bank_.owes_until(16), later + seconds(1));
+  bank_.forget(16);
+  EXPECT_EQ(bank_.owes_until(16), Time::min());
+  bank_.check_invariants();
+}
+
+TEST_F(PermitBankTest, ASmallWasteCountsAsFourKibibytes) {
+  for (int i = 0; i < 256; ++i) bank_.wasted(1, 1, kStart);
+  EXPECT_GE(bank_.owes_until(1), kStart + milliseconds(999));
+  EXPECT_LE(bank_.owes_until(1), kStart + seconds(1));
+}
+
 TEST_F(PermitBankTest, NobodyWaitsForItsWasteLongerThanTheLimit) {
   for (int i = 0; i < 100; ++i) bank_.wasted(1, 1U << 29, kStart);
   bank_.ask(1, 10, kStart);
