@@ -20,6 +20,119 @@
 
 namespace kitsune2::model {
 
+/// Whose frame is next (FairQueue): all that waits in one list, and everything else is found out anew.
+class FairTwin {
+ public:
+  using Ip = server::FairQueue::Ip;
+  using Id = server::FairQueue::Id;
+
+  bool may_add(const Ip& address, const Id& sender, std::size_t bytes, std::size_t most_frames,
+               std::size_t most_bytes) const {
+    const auto anyone = [](const Item&) { return true; };
+    const auto of_address = [&](const Item& one) { return one.address == address; };
+    const auto of_sender = [&](const Item& one) { return one.address == address && one.sender == sender; };
+    if (count(anyone) + 1 > most_frames || sum(anyone) + bytes > most_bytes) return false;
+    if (count(of_address) == 0) return true;
+    const std::size_t frames = most_of(most_frames - count(anyone) + count(of_address));
+    const std::size_t room = most_of(most_bytes - sum(anyone) + sum(of_address));
+    if (count(of_address) + 1 > frames || sum(of_address) + bytes > room) return false;
+    if (count(of_sender) == 0) return true;
+    return count(of_sender) + 1 <= most_of(frames - count(of_address) + count(of_sender)) &&
+           sum(of_sender) + bytes <= most_of(room - sum(of_address) + sum(of_sender));
+  }
+  void add(const Ip& address, const Id& sender, const Bytes& frame) {
+    if (std::ranges::find(addresses_, address) == addresses_.end()) addresses_.push_back(address);
+    auto& senders = senders_[address];
+    if (std::ranges::find(senders, sender) == senders.end()) senders.push_back(sender);
+    items_.push_back({address, sender, frame});
+  }
+  bool empty() const { return items_.empty(); }
+  std::size_t bytes() const {
+    return sum([](const Item&) { return true; });
+  }
+  /// An address that may not send its next frame goes to the end, and so does a sender of it.
+  const Bytes& front() {
+    while (true) {
+      const Ip address = addresses_.front();
+      if (begun_.insert(address).second) credit_[address] += server::FairQueue::kQuantum;
+      if (cost(*next_of(address)) <= credit_[address]) return next_of(address)->frame;
+      begun_.erase(address);
+      std::rotate(addresses_.begin(), addresses_.begin() + 1, addresses_.end());
+    }
+  }
+  Bytes take() {
+    front();
+    const Ip address = addresses_.front();
+    const auto it = next_of(address);
+    const Item out = *it;
+    const Who who{address, out.sender};
+    credit_[address] -= cost(out);
+    credit_of_[who] -= cost(out);
+    items_.erase(it);
+    if (std::ranges::none_of(items_, [&](const Item& i) { return i.address == address && i.sender == out.sender; })) {
+      std::erase(senders_[address], out.sender);
+      credit_of_.erase(who);
+      begun_of_.erase(who);
+    }
+    if (std::ranges::none_of(items_, [&](const Item& i) { return i.address == address; })) {
+      std::erase(addresses_, address);
+      credit_.erase(address);
+      begun_.erase(address);
+    }
+    return out.frame;
+  }
+
+ private:
+  struct Item {
+    Ip address{};
+    Id sender{};
+    Bytes frame;
+  };
+  using Who = std::pair<Ip, Id>;
+
+  /// Three quarters, rounded up.
+  static std::size_t most_of(std::size_t all) { return all - all / 4; }
+  template <class Is>
+  std::size_t count(const Is& is) const {
+    return static_cast<std::size_t>(std::ranges::count_if(items_, is));
+  }
+  template <class Is>
+  std::size_t sum(const Is& is) const {
+    std::size_t out = 0;
+    for (const Item& one : items_) out += is(one) ? one.frame.size() + 4 : 0;
+    return out;
+  }
+  static std::size_t cost(const Item& one) {
+    std::size_t datagrams = 1;
+    if (one.frame[0] == 7) {
+      const std::size_t segment = std::size_t{one.frame[34]} * 256 + one.frame[35];
+      datagrams = 0;
+      for (std::size_t at = 36; at < one.frame.size(); at += segment) ++datagrams;
+    }
+    return std::min<std::size_t>(one.frame.size() + 512 * datagrams, 256U << 10);
+  }
+  std::vector<Item>::iterator next_of(const Ip& address) {
+    auto& senders = senders_[address];
+    while (true) {
+      const Id sender = senders.front();
+      const Who who{address, sender};
+      const auto it = std::ranges::find_if(items_, [&](const Item& i) { return Who{i.address, i.sender} == who; });
+      if (begun_of_.insert(who).second) credit_of_[who] += server::FairQueue::kQuantum;
+      if (cost(*it) <= credit_of_[who]) return it;
+      begun_of_.erase(who);
+      std::rotate(senders.begin(), senders.begin() + 1, senders.end());
+    }
+  }
+
+  std::vector<Item> items_;
+  std::vector<Ip> addresses_;  ///< in the order of their turns
+  std::map<Ip, std::vector<Id>> senders_;
+  std::map<Ip, std::size_t> credit_;
+  std::map<Who, std::size_t> credit_of_;
+  std::set<Ip> begun_;
+  std::set<Who> begun_of_;
+};
+
 class IrohRelayUnderTest {
  public:
   using Core = server::IrohRelayCore;
@@ -110,7 +223,7 @@ class IrohRelayUnderTest {
     Time since{}, last_heard{}, last_taken{};
     std::uint64_t sent = 0, other_frames = 0;
     std::size_t socket = 0;
-    std::deque<Bytes> queue;
+    FairTwin queue;
     std::set<std::size_t> told;
     Core::ConnId address_told_to = 0;
     std::optional<iroh::PingPayload> pinged;
@@ -120,11 +233,7 @@ class IrohRelayUnderTest {
     Time ready_at{};
     bool held = false, excused = false;
 
-    std::size_t queued() const {
-      std::size_t out = socket;
-      for (const Bytes& frame : queue) out += frame.size() + 4;
-      return out;
-    }
+    std::size_t queued() const { return socket + queue.bytes(); }
   };
 
   Peer* find(Core::ConnId conn) {
@@ -318,7 +427,7 @@ class IrohRelayUnderTest {
     const std::size_t content = kSizes[size % std::size(kSizes)];
     const bool batch = how % 2 == 1;
     const std::uint8_t ecn = how;
-    const std::uint16_t segment = batch && how % 3 != 0 ? 1452 : 0;
+    const std::uint16_t segment = !batch || how % 3 == 0 ? 0 : how % 5 == 0 ? 3 : 1452;
     iroh::EndpointId to = keys_[whom % kKeys]->id();
     if (whom % 16 == 15) to[5] ^= 1U;  // nobody's
     const std::size_t in_head = batch ? 36 : 34;
@@ -340,7 +449,7 @@ class IrohRelayUnderTest {
     // R5: written as the reference's relay would write it, and read as its client would read it.
     const iroh::Datagrams wanted{keys_[peer->key]->id(), static_cast<std::uint8_t>(ecn & 3U), segment,
                                  Bytes(std::vector<std::uint8_t>(content, how))};
-    const Verdict verdict = lost ? Verdict::taken : place(*other, wanted);
+    const Verdict verdict = lost ? Verdict::taken : place(*peer, *other, wanted);
     K2_ASSERT(routed.verdict == verdict);
     if (verdict == Verdict::taken) {
       dropped_ += lost ? 0 : 1;
@@ -360,8 +469,8 @@ class IrohRelayUnderTest {
     if (verdict == Verdict::forward) {
       add_to_socket(*other, frame.size());
     } else {
-      core_.keep(other->conn, frame);
-      other->queue.push_back(frame);
+      core_.keep(peer->conn, other->conn, frame);
+      other->queue.add(peer->ip, keys_[peer->key]->id(), frame);
       ++kept_;
     }
   }
@@ -382,13 +491,11 @@ class IrohRelayUnderTest {
   }
 
   /// R4.
-  Verdict place(const Peer& to, const iroh::Datagrams& frame) const {
+  Verdict place(const Peer& from, const Peer& to, const iroh::Datagrams& frame) const {
     const std::size_t size = frame.content.size() + 34 + (frame.segment_size != 0 ? 2 : 0) + 4;
     if (!may_hold(to, size)) return Verdict::taken;
-    std::size_t waiting = 0;
-    for (const Bytes& kept : to.queue) waiting += kept.size() + 4;
     if (to.queue.empty() && to.socket + size <= Core::kSocketBytes) return Verdict::forward;
-    const bool room = to.queue.size() < limits_.queue_frames && waiting + size <= limits_.queue_bytes;
+    const bool room = to.queue.may_add(from.ip, keys_[from.key]->id(), size, limits_.queue_frames, limits_.queue_bytes);
     return room ? Verdict::keep : Verdict::taken;
   }
 
@@ -401,9 +508,9 @@ class IrohRelayUnderTest {
     if (left < peer->socket || left == 0) peer->last_taken = now_;
     peer->socket = left;
     while (!peer->queue.empty() && peer->socket + peer->queue.front().size() + 4 <= Core::kSocketBytes) {
-      expected_[peer->conn].push_back(peer->queue.front());
-      add_to_socket(*peer, peer->queue.front().size());
-      peer->queue.pop_front();
+      const Bytes next = peer->queue.take();
+      add_to_socket(*peer, next.size());
+      expected_[peer->conn].push_back(next);
     }
   }
 

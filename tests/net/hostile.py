@@ -32,7 +32,8 @@ DISK_MIB, WRITTEN_MIB = 192, 48
 LEAST, LEAST_AFTER = (0.5, 0.9) if FULL else (0.0, 0.0)
 RECOVERY = 10
 COMES_BACK = 120
-PUBLISHED = int(5_000_000 * LOUD) if FULL else 0  # at least so many ids must have been sent
+# At least so many ids must have been sent. They are refused, and who sends them has to wait for each message.
+PUBLISHED = int(500_000 * LOUD) if FULL else 0
 # Words of the attacks to run, for work on one of them.
 ONLY = os.environ.get("K2_HOSTILE_ONLY", "")
 # Of a whole run, which part: attackers of as few addresses as a row has, of 64, and through a foreign relay.

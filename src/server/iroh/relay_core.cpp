@@ -23,8 +23,7 @@ constexpr std::uint8_t kDatagram = 4, kBatch = 5, kPing = 9, kPong = 10;
 constexpr std::uint8_t kFromRelay = 2;  // what is added to a type of datagrams on the way to the receiver
 constexpr std::size_t kDatagramHead = 1 + 32 + 1, kBatchHead = kDatagramHead + 2;
 constexpr std::size_t kPingBytes = 1 + 8;
-constexpr std::size_t kFrameOverhead = 4;  // a server's WebSocket header for messages of 126 to 65535 bytes
-constexpr std::size_t kSmallQueue = 16;    // an empty queue of at most this many places keeps its storage
+constexpr std::size_t kFrameOverhead = FairQueue::kFrameOverhead;
 constexpr Duration kPruneAfter = std::chrono::seconds(5);
 
 std::int64_t nanos(Time t) { return static_cast<std::int64_t>(t.time_since_epoch().count()) * 1000; }
@@ -91,11 +90,9 @@ struct IrohRelayCore::Client {
   std::uint64_t other_frames = 0;
 
   // What it is sent.
-  std::size_t socket = 0;  // bytes in its socket
-  std::vector<Bytes> kept;
-  std::size_t kept_from = 0;  // those before are in the socket
-  std::size_t kept_bytes = 0;
-  Time last_taken{};  // when the socket last took something, or was empty
+  std::size_t socket = 0;           // bytes in its socket
+  std::unique_ptr<FairQueue> kept;  // null: nothing waits
+  Time last_taken{};                // when the socket last took something, or was empty
   bool stall_armed = false;
 
   // Pings.
@@ -114,7 +111,7 @@ struct IrohRelayCore::Client {
   ConnId last_to = 0;
   ConnId address_told_to = 0;  // the connection of this process's node that was told its address
 
-  std::size_t kept_frames() const { return kept.size() - kept_from; }
+  std::size_t kept_bytes() const { return kept ? kept->bytes() : 0; }
   Duration pong_wait() const {
     return round_trip ? std::clamp<Duration>(*round_trip * 3, kLeastPongWait, kMostPongWait) : Duration(kMostPongWait);
   }
@@ -355,7 +352,7 @@ IrohRelayCore::Routed IrohRelayCore::on_datagrams(Client& client, ByteView head,
   out.head[kDatagramHead - 1] = head[kDatagramHead - 1] & 3U;
   if (!one) std::copy_n(head.begin() + kDatagramHead, 2, out.head.begin() + kDatagramHead);
   const std::size_t bytes = out.head_size + content;
-  out.verdict = place(to, bytes);
+  out.verdict = place(client, to, bytes);
   if (out.verdict == Verdict::taken) {
     ++counters_.dropped_full;
     return {};
@@ -381,19 +378,23 @@ bool IrohRelayCore::may_hold(const Client& to, std::size_t bytes) const {
 }
 
 /// R4. Where a frame of `size` bytes for `to` goes; `taken`: nowhere.
-IrohRelayCore::Verdict IrohRelayCore::place(const Client& to, std::size_t size) const {
+IrohRelayCore::Verdict IrohRelayCore::place(const Client& from, const Client& to, std::size_t size) const {
   size += kFrameOverhead;
   if (!may_hold(to, size)) return Verdict::taken;
-  if (to.kept_frames() == 0 && to.socket + size <= kSocketBytes) return Verdict::forward;
-  const bool full = to.kept_frames() >= limits_.queue_frames || to.kept_bytes + size > limits_.queue_bytes;
-  return full ? Verdict::taken : Verdict::keep;
+  if (!to.kept && to.socket + size <= kSocketBytes) return Verdict::forward;
+  static const FairQueue kEmpty;
+  const FairQueue& queue = to.kept ? *to.kept : kEmpty;
+  const bool may = queue.may_add(from.ip, *from.key, size, limits_.queue_frames, limits_.queue_bytes);
+  return may ? Verdict::keep : Verdict::taken;
 }
 
-void IrohRelayCore::keep(ConnId to, Bytes frame) {
+void IrohRelayCore::keep(ConnId from, ConnId to, Bytes frame) {
+  const Client* sender = find(from);
   Client* client = find(to);
-  if (client == nullptr) return;
-  set_queued(*client, client->socket, client->kept_bytes + frame.size() + kFrameOverhead);
-  client->kept.push_back(std::move(frame));
+  if (sender == nullptr || client == nullptr) return;
+  set_queued(*client, client->socket, client->kept_bytes() + frame.size() + kFrameOverhead);
+  if (!client->kept) client->kept = std::make_unique<FairQueue>();
+  client->kept->add(sender->ip, *sender->key, std::move(frame));
 }
 
 IrohRelayCore::Routed IrohRelayCore::on_control(Client& client, ByteView head, std::size_t size, Time now) {
@@ -480,18 +481,18 @@ void IrohRelayCore::set_limits(const IrohRelayLimits& limits, Time now) {
 
 // --- what clients are sent
 
+/// Before `client.kept` changes.
 void IrohRelayCore::set_queued(Client& client, std::size_t socket, std::size_t kept) {
-  const std::size_t before = client.socket + client.kept_bytes;
+  const std::size_t before = client.socket + client.kept_bytes();
   queued_ = queued_ - before + socket + kept;
   client.address->queued = client.address->queued - before + socket + kept;
   client.socket = socket;
-  client.kept_bytes = kept;
   counters_.queued_bytes.store(queued_);
 }
 
 void IrohRelayCore::add_to_socket(Client& client, std::size_t bytes, Time now) {
   if (client.socket == 0) client.last_taken = now;
-  set_queued(client, client.socket + bytes + kFrameOverhead, client.kept_bytes);
+  set_queued(client, client.socket + bytes + kFrameOverhead, client.kept_bytes());
   if (std::exchange(client.stall_armed, true)) return;
   wake_at(client.last_taken + std::chrono::milliseconds(limits_.slow_receiver_millis), client.id, Check::stall);
 }
@@ -518,24 +519,17 @@ void IrohRelayCore::on_queue(ConnId conn, std::size_t queued, Time now) {
   Client* client = find(conn);
   if (client == nullptr) return;
   if (queued < client->socket || queued == 0) client->last_taken = now;
-  set_queued(*client, queued, client->kept_bytes);
-  while (client->kept_frames() > 0) {
-    Bytes& next = client->kept[client->kept_from];
-    const std::size_t size = next.size() + kFrameOverhead;
-    if (client->socket + size > kSocketBytes) break;
-    set_queued(*client, client->socket, client->kept_bytes - size);
+  set_queued(*client, queued, client->kept_bytes());
+  if (!client->kept) return;
+  while (!client->kept->empty()) {
+    const std::size_t size = client->kept->front().size() + kFrameOverhead;
+    if (client->socket + size > kSocketBytes) return;
+    set_queued(*client, client->socket, client->kept_bytes() - size);
+    Bytes next = client->kept->take();
     add_to_socket(*client, next.size(), now);
     actions_.push_back({Action::Kind::send, conn, std::move(next)});
-    ++client->kept_from;
   }
-  if (client->kept_frames() == 0) {
-    client->kept.clear();
-    client->kept_from = 0;
-    if (client->kept.capacity() > kSmallQueue) client->kept.shrink_to_fit();
-  } else if (client->kept_from >= limits_.queue_frames) {
-    client->kept.erase(client->kept.begin(), client->kept.begin() + static_cast<std::ptrdiff_t>(client->kept_from));
-    client->kept_from = 0;
-  }
+  client->kept.reset();
 }
 
 // --- time
@@ -634,12 +628,9 @@ void IrohRelayCore::check_invariants() const {
   boost::unordered_flat_map<Ip, std::pair<std::size_t, std::size_t>, Hash> of_address;
   for (const auto& [id, client] : clients_) {
     K2_ASSERT(client->id == id && order_[client->rank] == client.get());
-    std::size_t kept = 0;
-    for (std::size_t i = client->kept_from; i < client->kept.size(); ++i) {
-      kept += client->kept[i].size() + kFrameOverhead;
-    }
-    K2_ASSERT(kept == client->kept_bytes && client->kept_frames() <= limits_.queue_frames);
-    K2_ASSERT(client->kept_from <= limits_.queue_frames + client->kept_frames());
+    if (client->kept) client->kept->check_invariants();
+    K2_ASSERT(!client->kept || (!client->kept->empty() && client->kept->frames() <= limits_.queue_frames));
+    const std::size_t kept = client->kept_bytes();
     queued += client->socket + kept;
     told += client->told.size();
     proven += client->key ? 1U : 0U;

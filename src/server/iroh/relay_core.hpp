@@ -16,6 +16,7 @@
 #include "kitsune2/ids.hpp"
 #include "kitsune2/time.hpp"
 #include "server/counter.hpp"
+#include "server/iroh/fair_queue.hpp"
 #include "transport/iroh/relay_frames.hpp"
 
 namespace kitsune2::server {
@@ -42,7 +43,7 @@ struct IrohRelayLimits {
   std::uint32_t client_burst_bytes = 0;       ///< 0: a tenth of the rate
   std::uint64_t ip_bytes_per_second = 0;      ///< of all clients of an address; 0: no limit
   std::uint64_t ip_burst_bytes = 16U << 20;
-  std::size_t queue_frames = 512;           ///< that wait for one client
+  std::size_t queue_frames = 512;           ///< that wait for one client, of all senders together
   std::size_t queue_bytes = 4U << 20;       ///< the same in bytes
   std::size_t all_queue_bytes = 64U << 20;  ///< of all clients together
   std::uint32_t slow_receiver_millis = 2'000;
@@ -83,8 +84,9 @@ struct IrohRelayCounters {
 ///      newest of the others becomes active and is told (Status 0, empty Health). At most kDuplicates connections of
 ///      an endpoint stay; the oldest is closed.
 ///  R4  What is for an active client goes to its socket while that holds less than kSocketBytes; beyond that it waits
-///      in the client's queue. When `queue_frames` or `queue_bytes` wait, or the bound of R6 is reached, what comes is
-///      dropped without a word. *Rationale*: QUIC repairs and slows down.
+///      in the client's queue, in turns of its senders (FairQueue). When `queue_frames` or `queue_bytes` wait, or the
+///      sender's part of them (F4), or the bound of R6 is reached, what comes is dropped without a word. *Rationale*:
+///      QUIC repairs and slows down. A sender that does not slow down must only lose frames of its own.
 ///  R5  A frame without content, and one of the largest size, is dropped, too. *Rationale*: the reference takes both
 ///      and cannot write them, so that anyone can cut any receiver off its relay.
 ///  R6  All queues hold at most `all_queue_bytes` and one frame, but for what R8 sends in any case. The clients of one
@@ -116,8 +118,8 @@ struct IrohRelayCounters {
 ///      closes it.
 ///  R15 The node that runs this relay is told from where a client is connected, with the first datagrams that it sends
 ///      to that node's connection. *Rationale*: the peers of one address share a budget.
-/// Memory is bounded by the number of clients, `all_queue_bytes` and kAllTold. Calls are O(log clients); `on_open` is
-/// O(n²) in the sample of slots::choose when all places are taken.
+/// Memory is bounded by the number of clients, `all_queue_bytes` and kAllTold. Calls are O(log clients), and O(senders
+/// that wait) where a frame is kept; `on_open` is O(n²) in the sample of slots::choose when all places are taken.
 ///
 /// The shell calls `on_…` and then carries out `take_actions`. Thread rule: one thread.
 class IrohRelayCore {
@@ -168,7 +170,7 @@ class IrohRelayCore {
   enum class Verdict {
     taken,    ///< there is nothing to do
     forward,  ///< send it to `to` now
-    keep,     ///< pass it to `keep`, for `to`
+    keep,     ///< pass it to `keep`, from `conn` for `to`
     hold,     ///< keep the message; the action `resume` follows, unless the connection is closed first
     closed,   ///< the connection is closed or unknown
   };
@@ -192,8 +194,8 @@ class IrohRelayCore {
   std::optional<IrohReject> on_open(ConnId conn, const Opening& opening, Time now);
   /// A message of `size` bytes that begins with `head`.
   Routed on_message(ConnId conn, ByteView head, std::size_t size, Time now);
-  /// After Verdict::keep, at once: the frame as it is to be sent. No effect if `to` is unknown.
-  void keep(ConnId to, Bytes frame);
+  /// After Verdict::keep, at once: the frame as it is to be sent. No effect if one of the two is unknown.
+  void keep(ConnId from, ConnId to, Bytes frame);
   /// A frame of the WebSocket that is no message (R14).
   void on_other_frame(ConnId conn, Time now);
   /// A ping of the WebSocket with `size` bytes of content, after `on_other_frame`. True: answer it now (R8).
@@ -244,7 +246,7 @@ class IrohRelayCore {
   void leave_routes(Client& client, Time now);
   Routed on_datagrams(Client& client, ByteView head, std::size_t size, Time now);
   Routed on_control(Client& client, ByteView head, std::size_t size, Time now);
-  Verdict place(const Client& to, std::size_t size) const;
+  Verdict place(const Client& from, const Client& to, std::size_t size) const;
   void add_told(Client& from, const Id& to);
   bool has_to_wait(Client& client, std::size_t size, Time now);
   void pay(Client& client, std::size_t size, Time now);

@@ -153,7 +153,7 @@ WsPeerEvents::Next IrohRelay::on_message(std::uint64_t from, net::WsPayload& mes
     case Verdict::keep: {
       std::vector<std::uint8_t> frame(routed.head_size + message.size - routed.replaces);
       fill(frame.data());
-      core_.keep(routed.to, Bytes(std::move(frame)));
+      core_.keep(from, routed.to, Bytes(std::move(frame)));
       break;
     }
     case Verdict::hold:

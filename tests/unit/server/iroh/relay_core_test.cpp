@@ -322,7 +322,7 @@ TEST(IrohRelayCore, AFullQueueDropsWhatComesAndKeepsTheOrderOfTheRest) {
       EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::keep);
     }
     w.core.keep(
-        b, encode_relay_frame(Sender::relay, Datagrams{kA.id(), 0, 0, Bytes(std::vector<std::uint8_t>(60'000, i))}));
+        a, b, encode_relay_frame(Sender::relay, Datagrams{kA.id(), 0, 0, Bytes(std::vector<std::uint8_t>(60'000, i))}));
   }
   EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::taken);
   EXPECT_EQ(w.send(a, kB, 10).verdict, Verdict::taken);
@@ -334,6 +334,83 @@ TEST(IrohRelayCore, AFullQueueDropsWhatComesAndKeepsTheOrderOfTheRest) {
   w.empty(b);
   EXPECT_EQ(w.core.counters().queued_bytes.get(), 0U);
   EXPECT_EQ(w.send(a, kB).verdict, Verdict::forward);
+}
+
+/// A frame of a datagram as the relay sends it, `size` bytes long.
+Bytes frame_from(const EndpointKey& key, std::size_t size, std::uint8_t mark) {
+  const std::size_t head = 34;
+  return encode_relay_frame(Sender::relay,
+                            Datagrams{key.id(), 0, 0, Bytes(std::vector<std::uint8_t>(size - head, mark))});
+}
+
+TEST(FairQueue, AFloodDoesNotDelayTheFrameOfAnotherSender) {
+  FairQueue queue;
+  const FairQueue::Ip here{1}, there{2};
+  for (std::uint8_t i = 0; i < 200; ++i) queue.add(here, kA.id(), frame_from(kA, 1000, i));
+  queue.add(there, kB.id(), frame_from(kB, 1000, 1));
+  queue.add(here, kC.id(), frame_from(kC, 1000, 1));
+  std::map<std::uint8_t, std::size_t> place;
+  std::size_t next_of_a = 0;
+  for (std::size_t i = 1; !queue.empty(); ++i) {
+    queue.check_invariants();
+    const Bytes frame = queue.take();
+    if (frame[1] == kA.id()[0]) {
+      EXPECT_EQ(frame[34], next_of_a++) << "in order";
+    } else {
+      place[frame[1]] = i;
+    }
+  }
+  // A turn has 16 KiB, that is ten of these frames with what a datagram costs.
+  EXPECT_LE(place[kB.id()[0]], 12U);
+  EXPECT_LE(place[kC.id()[0]], 24U);
+  EXPECT_EQ(queue.bytes(), 0U);
+}
+
+TEST(FairQueue, SmallDatagramsAreNoCheaperThanTheyAre) {
+  const auto batch = [](std::uint16_t segment) {
+    return encode_relay_frame(Sender::relay,
+                              Datagrams{kA.id(), 0, segment, Bytes(std::vector<std::uint8_t>(14'520, 1))});
+  };
+  EXPECT_EQ(FairQueue::cost_of(batch(1452)), 36 + 14'520 + 10 * FairQueue::kDatagramCost);
+  EXPECT_EQ(FairQueue::cost_of(batch(1451)), 36 + 14'520 + 11 * FairQueue::kDatagramCost);
+  EXPECT_EQ(FairQueue::cost_of(batch(1)), FairQueue::kMostCost);
+  EXPECT_EQ(FairQueue::cost_of(frame_from(kA, 1000, 1)), 1000 + FairQueue::kDatagramCost);
+}
+
+TEST(FairQueue, HoweverManySendSomethingIsLeftForOthers) {
+  constexpr std::size_t kFrames = 512, kBytes = 4U << 20;
+  FairQueue queue;
+  const auto fill = [&](const FairQueue::Ip& address, std::uint8_t key) {
+    FairQueue::Id id{};
+    id[0] = key;
+    std::size_t count = 0;
+    for (; queue.may_add(address, id, 104, kFrames, kBytes); ++count) queue.add(address, id, frame_from(kA, 100, 1));
+    return count;
+  };
+  EXPECT_EQ(fill({1}, 1), 288U) << "three quarters of three quarters";
+  for (std::uint8_t key = 2; key < 200; ++key) fill({1}, key);
+  EXPECT_EQ(queue.frames(), 384U) << "one address has three quarters, with however many keys";
+  for (std::uint8_t address = 2; address < 40; ++address) fill({address}, 1);
+  EXPECT_LE(queue.frames(), kFrames);
+  queue.check_invariants();
+}
+
+TEST(IrohRelayCore, AFloodOfSendersCostsOnlyThemselvesFrames) {
+  World w;
+  const auto to = w.join(kB);
+  const auto honest = w.join(kA, {7});
+  const auto greedy = w.join(kC, {8});
+  const auto frame =
+      encode_relay_frame(Sender::relay, Datagrams{kC.id(), 0, 0, Bytes(std::vector<std::uint8_t>(1000, 1))});
+  const auto send = [&](Core::ConnId from) {
+    const auto verdict = w.send(from, kB, 1000).verdict;
+    if (verdict == Verdict::keep) w.core.keep(from, to, frame);
+    return verdict;
+  };
+  while (send(greedy) != Verdict::taken) continue;
+  EXPECT_GT(w.core.counters().dropped_full.get(), 0U);
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(send(honest), Verdict::keep) << i;
+  w.core.check_invariants();
 }
 
 TEST(IrohRelayCore, PongsGoPastWhatWaits) {
@@ -404,7 +481,7 @@ TEST(IrohRelayCore, ClientsOfOneAddressHoldAQuarterAndSomethingIsLeftForOthers) 
     deaf.push_back(std::make_unique<EndpointKey>(seed_of(static_cast<std::uint8_t>(100 + i))));
     const auto id = w.join(*deaf.back(), 1);
     for (int k = 0; k < 4; ++k) {
-      if (w.send(sender, *deaf.back(), 60'000).verdict == Verdict::keep) w.core.keep(id, frame);
+      if (w.send(sender, *deaf.back(), 60'000).verdict == Verdict::keep) w.core.keep(sender, id, frame);
     }
   }
   EXPECT_LE(w.core.counters().queued_bytes.get(), limits.all_queue_bytes / 4);
@@ -422,7 +499,7 @@ TEST(IrohRelayCore, TheNodeOfThisProcessMayHoldMore) {
   EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::forward);
   EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::forward);
   const Bytes frame(std::vector<std::uint8_t>(60'034, 1));
-  for (int i = 0; i < 20 && w.send(a, kB, 60'000).verdict == Verdict::keep; ++i) w.core.keep(node, frame);
+  for (int i = 0; i < 20 && w.send(a, kB, 60'000).verdict == Verdict::keep; ++i) w.core.keep(a, node, frame);
   EXPECT_GT(w.core.counters().queued_bytes.get(), limits.all_queue_bytes - 65'536);
   EXPECT_LE(w.core.counters().queued_bytes.get(), limits.all_queue_bytes) << "but not more than there is for all";
 }
