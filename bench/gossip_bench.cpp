@@ -364,7 +364,8 @@ void catch_up(std::uint64_t n, std::size_t size) {
       .number("held", held);
 }
 
-/// Two nodes in virtual time, of which the second one lacks the first `missing` of N ops. They were stored an hour
+/// Two nodes in virtual time, of which the second one lacks `missing` of N ops, at even distances in the order in which
+/// the first one has stored them. They were stored an hour
 /// before the two meet: otherwise both ask for all of them as new.
 class Meeting {
  public:
@@ -380,9 +381,12 @@ class Meeting {
       side.space = must(testing::await<std::shared_ptr<Space>>(
           world_, [&](auto done) { side.kitsune->space(SpaceId::from_text("bench-gossip"), std::move(done)); }));
       const Timestamp now = side.runtime->wall_now();
-      for (std::uint64_t first = is_first ? 0 : missing; first < n; first += 4'096) {
+      for (std::uint64_t first = 0; first < n; first += 4'096) {
         std::vector<Bytes> ops;
-        for (std::uint64_t i = first; i < std::min(n, first + 4'096); ++i) ops.push_back(op_of(i, now, 32));
+        for (std::uint64_t i = first; i < std::min(n, first + 4'096); ++i) {
+          const bool is_lacked = !is_first && missing > 0 && (i + 1) % (n / missing) == 0;
+          if (!is_lacked) ops.push_back(op_of(i, now, 32));
+        }
         must(testing::await<ProcessedOps>(
             world_, [&](auto done) { side.space->op_store().process_incoming_ops(std::move(ops), std::move(done)); }));
       }
