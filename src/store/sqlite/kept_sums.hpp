@@ -11,6 +11,9 @@
 
 namespace kitsune2::sqlite {
 
+/// Reads the row of the sums.
+inline constexpr char kSelectSums[] = "SELECT value FROM meta WHERE key='dht_sums'";
+
 /// When the sums are written.
 struct SumsRules {
   /// After this many ops. *Rationale*: so many are read at a start after a crash.
@@ -71,7 +74,7 @@ class KeptSums {
     end_ = end;
     state_ = row ? State::since_row : State::all;
     if (!row) return;
-    base_ = Base{row->covered, row->ops, row->boundary_unit, row->salt, row->sums.cells.size()};
+    base_ = base_of(*row);
     reached_ = row->covered;
     row_ = std::move(row);
   }
@@ -140,7 +143,7 @@ class KeptSums {
   void never_write() { may_write_ = false; }
   void write_failed() { failed_at_ = since_.ops(); }
   void written(const store::DhtSumsRow& row) {
-    base_ = Base{row.covered, row.ops, row.boundary_unit, row.salt, row.sums.cells.size()};
+    base_ = base_of(row);
     since_.clear(row.boundary_unit);
     failed_at_ = 0;
   }
@@ -151,6 +154,9 @@ class KeptSums {
     Timestamp created_at;
     std::size_t id_bytes;
   };
+  static Base base_of(const store::DhtSumsRow& row) {
+    return {row.covered, row.ops, row.boundary_unit, row.salt, row.sums.cells.size()};
+  }
   void drop_added() {
     added_.clear();
     added_ids_.clear();

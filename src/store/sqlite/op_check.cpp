@@ -90,7 +90,7 @@ class Check {
         {&counted_, has_runs() ? "SELECT count(*), coalesce(sum(size), 0) FROM op"
                                : "SELECT count(*), coalesce(sum(size), 0) FROM op INDEXED BY op_by_time"},
         {&totals_, "SELECT ops, bytes FROM totals"},
-        {&kept_sums_, "SELECT value FROM meta WHERE key='dht_sums'"},
+        {&kept_sums_, sqlite::kSelectSums},
     };
     for (const auto& [statement, sql] : all) {
       auto prepared = connection_.prepare(sql);
@@ -240,7 +240,7 @@ class Check {
   /// As a store that makes them does.
   void add_to_sums(const sqlite::IndexedOp& op) {
     if (!kept_ || op.stored_at > kept_->covered) return;
-    if (op.size >= 0 && op.size <= INT32_MAX && op.location == policy_.location(op.id)) {
+    if (index_->is_plausible(op)) {
       if (!own_sums_.add(op.location, Timestamp{op.created_at}, op.id)) sums_have_other_ids_ = true;
     } else {
       own_sums_.add_apart();

@@ -183,6 +183,8 @@ class OpWriter {
   Result<void> put_back(const std::vector<PendingRow>& rows);
   /// Runs a statement that returns no row, and resets it.
   Result<void> finish(Statement& statement);
+  /// Ends a transaction that stores nothing for a caller: commits what went well, rolls back what did not.
+  Result<void> end_own(Result<void> ok);
   Result<bool> drop_or_mend(const Suspect& suspect, const OpPolicy& policy, Examined& out);
   Result<bool> look_for_row(const Suspect& suspect, const OpPolicy& policy, Examined& out);
   /// What is at a time of storing.

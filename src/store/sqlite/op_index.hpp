@@ -26,6 +26,10 @@ struct IndexedOp {
   ByteView id = {};  ///< borrowed
 };
 
+/// Whether a column can be the size of an op. *Reason*: no blob of SQLite's has 2 GiB, and in a damaged file there is
+/// any number.
+inline bool is_size(std::int64_t number) { return number >= 0 && number <= INT32_MAX; }
+
 /// Which ops of a range of locations.
 struct PlaceQuery {
   std::uint32_t first = 0, last = UINT32_MAX;
@@ -53,6 +57,10 @@ class OpIndex {
   std::uint32_t location(ByteView op_id) const {
     return policy_ != nullptr ? policy_->location(op_id) : dht_location(op_id);
   }
+
+  /// Whether an entry can be right. *Reason*: a place that is not that of the id tells of a damaged entry, since any
+  /// bit of the id changes it. Such an op is left out of every answer.
+  bool is_plausible(const IndexedOp& op) const { return is_size(op.size) && op.location == location(op.id); }
 
   /// For a connection that reads: learns what others have committed.
   virtual Result<void> refresh() = 0;

@@ -160,9 +160,6 @@ class InOrder {
 /// Asked with the number of rows that are left, or were looked at; looks at the token now and then.
 bool is_stopped(const std::stop_token& stop, std::size_t rows) { return rows % 256 == 0 && stop.stop_requested(); }
 
-/// Whether a column can be the size of an op: no blob of SQLite's has 2 GiB.
-bool is_size(std::int64_t number) { return number >= 0 && number <= INT32_MAX; }
-
 }  // namespace
 
 class OpReader::Snapshot {
@@ -311,9 +308,9 @@ bool OpReader::is_intact(const Place& place, const MetaOp& op, ByteView bytes) {
   return intact;
 }
 
-/// A place that is not the id's tells of a damaged entry, since any bit of the id changes it. Such an op is left out.
+/// An entry that cannot be right is looked at later.
 bool OpReader::is_plausible(const IndexedOp& op) {
-  if (is_size(op.size) && op.location == index_->location(op.id)) return true;
+  if (index_->is_plausible(op)) return true;
   suspect(op.stored_at, op.id);
   return false;
 }

@@ -180,7 +180,7 @@ Result<void> OpWriter::prepare() {
       {&set_entry_, "UPDATE op SET loc=?2, created_at=?3, size=?4 WHERE stored_at=?1"},
       {&move_entry_, "UPDATE op SET stored_at=?2 WHERE stored_at=?1"},
       {&move_data_, "UPDATE op_data SET stored_at=?2 WHERE stored_at=?1"},
-      {&get_sums_, "SELECT value FROM meta WHERE key='dht_sums'"},
+      {&get_sums_, kSelectSums},
       {&put_sums_, "INSERT OR REPLACE INTO meta(key, value) VALUES('dht_sums', ?1)"},
       {&remove_sums_, "DELETE FROM meta WHERE key='dht_sums'"},
       {&last_op_, "SELECT stored_at, id FROM op ORDER BY stored_at DESC LIMIT 1"},
@@ -313,11 +313,15 @@ void OpWriter::roll_back() {
 Result<void> OpWriter::merge() {
   auto ok = begin();
   if (ok) ok = runs_->step_idle();
+  return end_own(std::move(ok));
+}
+
+Result<void> OpWriter::end_own(Result<void> ok) {
   if (ok) ok = finish(commit_);
-  if (ok) {
-    runs_->committed();
-  } else {
+  if (!ok) {
     roll_back();
+  } else if (runs_ != nullptr) {
+    runs_->committed();
   }
   return ok;
 }
@@ -340,13 +344,7 @@ Result<void> OpWriter::catch_up(std::size_t ops) {
   // Slots that SQLite cannot write any more are removed, if it can do that.
   auto removed = begin();
   if (removed) removed = runs_->start_anew(true);
-  if (removed) removed = finish(commit_);
-  if (removed) {
-    runs_->committed();
-  } else {
-    roll_back();
-  }
-  return removed;
+  return end_own(std::move(removed));
 }
 
 Result<void> OpWriter::convert(std::size_t ops) {
@@ -366,13 +364,8 @@ Result<void> OpWriter::convert(std::size_t ops) {
     next = kRunsFormat.version;
     ok = connection_.run(kEndConversion);
   }
-  if (ok) ok = finish(commit_);
-  if (!ok) {
-    roll_back();
-    return ok;
-  }
-  if (runs_) runs_->committed();
-  if (next == version_) return ok;
+  ok = end_own(std::move(ok));
+  if (!ok || next == version_) return ok;
   if (runs_) runs_->make_beside(next == kConvertingFormat.version);
   return take_version(next);
 }

@@ -81,12 +81,7 @@ Result<void> OpWriter::read_for_sums(std::size_t ops) {
       ok = read.error();
     }
   }
-  if (ok) ok = finish(commit_);
-  if (!ok) {
-    roll_back();
-    return ok;
-  }
-  if (runs_ != nullptr) runs_->committed();
+  if (ok = end_own(std::move(ok)); !ok) return ok;
   if (sums_.are_unfit()) return make_error(Errc::unsupported, connection_.path() + ": op ids of several lengths");
   if (!done) return {};
   const bool agree = sums_.ops() == now_.totals.ops;
@@ -97,7 +92,7 @@ Result<void> OpWriter::read_for_sums(std::size_t ops) {
 
 /// As a query does, which leaves out what has a place that is not that of its id.
 void OpWriter::take_for_sums(const IndexedOp& op) {
-  if (op.size >= 0 && op.size <= INT32_MAX && op.location == index_->location(op.id)) {
+  if (index_->is_plausible(op)) {
     sums_.take(op.location, Timestamp{op.created_at}, op.id);
     return;
   }
@@ -203,13 +198,10 @@ Result<void> OpWriter::write_sums(Timestamp now) {
     put_sums_.bind(1, ByteView(bytes));
     ok = finish(put_sums_);
   }
-  if (ok) ok = finish(commit_);
-  if (!ok) {
-    roll_back();
+  if (ok = end_own(std::move(ok)); !ok) {
     sums_.write_failed();
     return ok;
   }
-  if (runs_ != nullptr) runs_->committed();
   sums_.written(row);
   return {};
 }
