@@ -138,13 +138,11 @@ class HttpServer::Session final : public ConnEvents,
     conn_->abort(make_error(Errc::overloaded, "its place is given to a newcomer"));
   }
 
-  /// R7.
-  std::size_t unfinished() const { return closing_ ? 0 : unfinished_; }
-  Duration unfinished_for() const { return now() - unfinished_since_; }
-  void close_unfinished() {
-    fault(HttpFault::limit_input, std::to_string(unfinished_) + " bytes that it has not finished");
-    server_->set_unfinished(*this, 0);
-    farewell_ = "what it has not finished takes too much room";
+  /// R7, R8.
+  void close_for_input(std::size_t bytes, std::string_view what) {
+    fault(HttpFault::limit_input, std::to_string(bytes) + " bytes that " + std::string(what));
+    server_->note_input(*this, 0, 0, {});
+    farewell_ = "what " + std::string(what) + " takes too much room";
     abort(farewell_);
   }
 
@@ -208,13 +206,19 @@ class HttpServer::Session final : public ConnEvents,
     messages_in_turn_ = 0;
     const std::size_t used = take(in);
     if (server_ == nullptr || closing_) return in.size;
-    const std::size_t waits = held_ ? 0 : in.size - used + (decoder_ ? decoder_->unfinished_bytes() : 0);
-    if (messages_in_turn_ > 0 || unfinished_ == 0) unfinished_since_ = now();
-    if (waits != unfinished_) {
-      server_->set_unfinished(*this, waits);
-      server_->bound_unfinished(*this);
-    }
+    note_what_is_kept(in.size - used + (decoder_ ? decoder_->unfinished_bytes() : 0));
     return closing_ ? in.size : used;
+  }
+
+  /// R7, R8.
+  void note_what_is_kept(std::size_t bytes) {
+    const bool has_gone_on = messages_in_turn_ > (held_ ? 1U : 0U);
+    if (has_gone_on || kept_ == 0) kept_since_ = now();
+    if (bytes == 0 && kept_ == 0) return;
+    kept_ = bytes;
+    server_->note_input(*this, held_ ? 0 : bytes, held_ ? bytes : 0, kept_since_);
+    server_->bound_input(server_->unfinished_, "it has not finished");
+    server_->bound_input(server_->held_, "it may not send yet");
   }
 
   /// Returns how many bytes need not be passed again.
@@ -346,6 +350,7 @@ class HttpServer::Session final : public ConnEvents,
 
   void end(std::string_view why) {
     closing_ = true;
+    server_->note_input(*this, 0, 0, {});  // it is not read from any more
     deadline_.reset();
     parser_.reset();
     if (std::exchange(waits_for_turn_, false)) server_->turns_.forget(id_);
@@ -498,9 +503,9 @@ class HttpServer::Session final : public ConnEvents,
   bool evicted_ = false;
   std::uint64_t useful_bytes_ = 0;
   std::size_t messages_in_turn_ = 0;
-  bool held_ = false;           // the handler has not taken the last message
-  std::size_t unfinished_ = 0;  // R7
-  Time unfinished_since_{};
+  bool held_ = false;     // the handler has not taken the last message
+  std::size_t kept_ = 0;  // R7, R8: of its input
+  Time kept_since_{};
   Time since_{};
   std::size_t place_ = 0;  // in the server's order_
   std::optional<Time> deadline_;
@@ -530,8 +535,8 @@ std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn
   const auto key = conn->remote_ip().limit_key().bytes;
   if (limits_.connections_per_ip > 0) {
     const auto it = per_ip_.find(key);
-    if (it != per_ip_.end() && it->second.connections >= limits_.connections_per_ip) {
-      count(HttpFault::limit_ip, conn->remote(), std::to_string(it->second.connections) + " of its address are open");
+    if (it != per_ip_.end() && it->second >= limits_.connections_per_ip) {
+      count(HttpFault::limit_ip, conn->remote(), std::to_string(it->second) + " of its address are open");
       return nullptr;
     }
   }
@@ -548,7 +553,7 @@ std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn
     count(HttpFault::limit_connections, conn->remote(), std::to_string(sessions_.size()) + " are open");
     return nullptr;
   }
-  ++per_ip_[key].connections;
+  ++per_ip_[key];
   const std::uint64_t id = next_id_++;
   auto session = std::make_shared<Session>(*this, id, conn);
   sessions_.emplace(id, session);
@@ -571,32 +576,18 @@ bool HttpServer::make_place(const net::IpAddress& newcomer) {
   return true;
 }
 
-/// R7.
-void HttpServer::set_unfinished(Session& session, std::size_t bytes) {
+/// R7, R8.
+void HttpServer::note_input(const Session& session, std::size_t unfinished, std::size_t held, Time since) {
   const auto key = session.ip().limit_key().bytes;
-  if (key == slots::Address{}) return;  // the node of this process
-  const std::size_t before = std::exchange(session.unfinished_, bytes);
-  std::size_t& of_address = per_ip_.at(key).unfinished;
-  of_address = of_address - before + bytes;
-  unfinished_ = unfinished_ - before + bytes;
+  unfinished_.set(session.id(), key, unfinished, since);
+  held_.set(session.id(), key, held, since);
 }
 
-/// R7. `last`: the one of which something came last; it goes if none of the sample holds anything.
-void HttpServer::bound_unfinished(Session& last) {
-  while (unfinished_ > limits_.unfinished_bytes) {
-    const std::uint64_t random = random_u64(runtime_);
-    const bool all = order_.size() <= slots::kSample;
-    Session* chosen = last.unfinished() > 0 ? &last : nullptr;
-    std::uint64_t most = 0;
-    for (std::size_t i = 0; i < std::min(order_.size(), slots::kSample); ++i) {
-      Session* session = order_[all ? i : slots::drawn(random, i) % order_.size()];
-      if (session->unfinished() == 0) continue;
-      const auto waited = static_cast<std::uint64_t>(session->unfinished_for() / std::chrono::milliseconds(1));
-      const std::uint64_t weight = per_ip_.at(session->ip().limit_key().bytes).unfinished * (waited + 1);
-      if (weight > most) chosen = session, most = weight;
-    }
-    if (chosen == nullptr) return;
-    chosen->close_unfinished();
+/// R7, R8. The session that goes may be the one whose input has just been noted.
+void HttpServer::bound_input(const InputBook& book, std::string_view what) {
+  while (const auto id = book.choose(limits_.unfinished_bytes, random_u64(runtime_), runtime_.now())) {
+    const auto session = sessions_.at(*id);
+    session->close_for_input(book.bytes_of(*id), what);
   }
 }
 
@@ -629,8 +620,8 @@ void HttpServer::on_ended(Session& session) {
   order_.pop_back();
   const auto it = per_ip_.find(session.ip().limit_key().bytes);
   K2_ASSERT(it != per_ip_.end());
-  set_unfinished(session, 0);
-  if (--it->second.connections == 0) per_ip_.erase(it);
+  note_input(session, 0, 0, {});
+  if (--it->second == 0) per_ip_.erase(it);
   sessions_.erase(session.id());
   counters_.connections.store(sessions_.size());
   if (draining_) on_drained();

@@ -15,6 +15,7 @@
 #include "net/conn.hpp"
 #include "net/ws_codec.hpp"
 #include "server/counter.hpp"
+#include "server/input_book.hpp"
 #include "server/request_turns.hpp"
 
 namespace kitsune2::server {
@@ -26,7 +27,7 @@ struct HttpLimits {
   std::size_t body_bytes = 1024;
   std::size_t ws_message_bytes = 20'000;
   std::size_t queued_answer_bytes = 256U << 10;  ///< with more unread answers, a client that pipelines is not read from
-  std::size_t unfinished_bytes = 128U << 20;     ///< of all connections together (R7)
+  std::size_t unfinished_bytes = 128U << 20;     ///< of all connections together (R7), and as much again (R8)
   Duration header_time = std::chrono::seconds(10);  ///< for the TLS handshake, and for the head of a request
   Duration body_time = std::chrono::seconds(10);
   Duration idle_time = std::chrono::seconds(30);    ///< between requests
@@ -176,10 +177,14 @@ class HttpHandler {
 ///     The same while the handler makes up its mind; if that takes longer than `answer_time`, the answer is 503.
 ///  R6  When all places are taken, a newcomer gets the place of another connection, by slots::choose.
 ///  R7  Input that the server cannot use yet, because the rest of a message has not come or the client does not read
-///      its answers, takes at most `unfinished_bytes` in all. Beyond that, of kSample connections drawn at random, that
-///      one is closed whose address holds the most, times how long its own input has waited. *Rationale*: ten thousand
-///      clients that begin long messages would take hundreds of MB. Whoever finishes its messages holds little, and
-///      not for long. Messages that the handler holds do not count, because their clients cannot help it.
+///      its answers, takes at most `unfinished_bytes` in all. Beyond that InputBook says whose connection is closed.
+///      *Rationale*: ten thousand clients that begin long messages would take hundreds of MB. Whoever finishes its
+///      messages holds little, and not for long. Messages that the handler holds do not count, because their clients
+///      cannot help it.
+///  R8  What is kept of clients whose message the handler holds takes at most as much again, in the same way. Until it
+///      is taken such a client is not read from, so it keeps one message and what came with it. *Rationale*: a client
+///      that is over its rate may keep a whole read buffer; thousands of them, which nobody had to let in at once,
+///      would take GB. Clients do not come near this bound by going over their rates, but by being thousands.
 /// Strand only. `handler` and `runtime` must outlive it.
 class HttpServer {
  public:
@@ -201,14 +206,12 @@ class HttpServer {
   void drain(std::function<void()> done);
   const HttpCounters& counters() const { return counters_; }
   /// R7.
-  std::size_t unfinished_bytes() const { return unfinished_; }
+  std::size_t unfinished_bytes() const { return unfinished_.bytes(); }
+  /// R8.
+  std::size_t held_bytes() const { return held_.bytes(); }
 
  private:
   class Session;
-  struct Address {
-    std::size_t connections = 0;
-    std::size_t unfinished = 0;  ///< R7: of its connections
-  };
   struct IpHash {
     std::size_t operator()(const std::array<std::uint8_t, 16>& ip) const noexcept;
   };
@@ -217,8 +220,8 @@ class HttpServer {
   void serve_waiting();
   void arm_turns();
   bool make_place(const net::IpAddress& newcomer);
-  void set_unfinished(Session& session, std::size_t bytes);
-  void bound_unfinished(Session& last);
+  void note_input(const Session& session, std::size_t unfinished, std::size_t held, Time since);
+  void bound_input(const InputBook& book, std::string_view what);
   void on_ended(Session& session);
   void on_drained();
   void count(HttpFault fault, const std::string& remote, std::string_view what);
@@ -229,9 +232,10 @@ class HttpServer {
   HttpCounters counters_;
   std::uint64_t next_id_ = 1;
   boost::unordered_flat_map<std::uint64_t, std::shared_ptr<Session>> sessions_;
-  boost::unordered_flat_map<std::array<std::uint8_t, 16>, Address, IpHash> per_ip_;
+  boost::unordered_flat_map<std::array<std::uint8_t, 16>, std::size_t, IpHash> per_ip_;  ///< connections
   std::vector<Session*> order_;  ///< the sessions, in an order from which one can be drawn at random
-  std::size_t unfinished_ = 0;   ///< R7: of all sessions
+  InputBook unfinished_;         ///< R7
+  InputBook held_;               ///< R8
   std::size_t evicting_ = 0;     ///< how many sessions are closing because their place was given away
   RequestTurns turns_;
   Runtime::TimerId turns_timer_ = 0;

@@ -41,10 +41,13 @@ class Attack {
 
   void run(const std::atomic<bool>& stop, std::atomic<std::size_t>& acts) {
     while (!stop) {
+      // A turn takes the longer the more there are; a crowd must not come so slowly that those who came first have been
+      // cut off when the last come.
       std::size_t coming = 0;
+      const std::size_t most = std::max(kComeAtOnce, clients_.size() / 32);
       for (std::size_t i = 0; i < clients_.size(); ++i) {
         const bool is_gone = !clients_[i].client || !clients_[i].client->ended().empty();
-        if (is_gone && coming < kComeAtOnce) come(i), ++coming;
+        if (is_gone && coming < most) come(i), ++coming;
         if (clients_[i].client && act(i)) ++acts;
       }
       loop_.turn(1, [&](Client& client) {

@@ -723,6 +723,8 @@ TEST(HttpServer, AClientThatFinishesItsMessagesIsNotTakenForASlowOne) {
   w.say(busy.conn, busy.rest + client_frame(net::kWsBinary, std::string(16'000, 'm')).substr(0, 8000));
   for (int i = 0; i < 11; ++i) crowd.emplace_back(w, "10.0.2." + std::to_string(i), 16'000, 8000);
   EXPECT_EQ(w.server->counters().limit_input.get(), 10U);
+  EXPECT_FALSE(busy.conn->closed);
+  busy.conn->sent.clear();
   EXPECT_TRUE(busy.is_heard(w));
 }
 
@@ -735,7 +737,32 @@ TEST(HttpServer, MessagesThatTheHandlerHoldsAreNotUnfinished) {
     w.say(held.back().conn, held.back().rest);
   }
   EXPECT_EQ(w.server->unfinished_bytes(), 0U);
-  EXPECT_EQ(w.server->counters().limit_input.get(), 0U);
+  EXPECT_GT(w.server->counters().limit_input.get(), 0U) << "they have a bound of their own";
+}
+
+TEST(HttpServer, WhatIsKeptOfClientsThatAreHeldHasABoundAndAClientOfAnotherAddressStays) {
+  World w(unfinished_limits());
+  w.echo.hold = true;
+  std::vector<Unfinished> crowd;
+  const auto add = [&] {
+    crowd.emplace_back(w, "10.0.0." + std::to_string(crowd.size() % 4), 16'000, 8000);
+    w.say(crowd.back().conn, crowd.back().rest);
+    EXPECT_LE(w.server->held_bytes(), 100'000U);
+  };
+  for (int i = 0; i < 50; ++i) {
+    add();
+    w.world.run_for(milliseconds(20));
+  }
+  Unfinished honest(w, "10.0.1.1", 16'000, 8000);
+  w.say(honest.conn, honest.rest);
+  for (int i = 0; i < 50; ++i) add();
+  EXPECT_FALSE(honest.conn->closed) << "its address keeps little";
+  EXPECT_GE(w.server->counters().limit_input.get(), 90U);
+  EXPECT_NE(w.echo.faults.front().find("bytes that it may not send yet"), std::string::npos) << w.echo.faults.front();
+  for (Unfinished& one : crowd) one.conn->hang_up();
+  honest.conn->hang_up();
+  w.world.run_ready();
+  EXPECT_EQ(w.server->held_bytes(), 0U);
 }
 
 TEST(HttpServer, NoSocketHasTheAddressOfThisProcess) {
