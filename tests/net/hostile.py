@@ -287,7 +287,7 @@ PUBLISHERS = 16 if FULL else 4
 
 class Kind:
     """An attack: what it is called, what hostile_peer calls it, peers, addresses, and what must be counted or seen:
-    words of a metric (one of them, divided by |), or "closed" by the attacker."""
+    words of a metric (one of them, divided by |), "closed" by the attacker, or "ids" that it was told."""
 
     def __init__(self, name, kind, peers, wanted=None, addresses=1, relays="own|foreign", networks="0.2|0.5"):
         self.name, self.kind, self.peers, self.wanted, self.addresses = name, kind, peers, wanted, addresses
@@ -316,7 +316,9 @@ ATTACKS = [
     Kind("gossip messages of no round, 8 peers", "terminate", 8),
     Kind("gossip rounds begun and left, 64 peers, new urls", "initiate", 64),
     Kind("gossip rounds with 1,024 wrong infos, 64 peers, new urls", "bad-infos", 64),
-    Kind("gossip comparisons in which all differs, budgets of 4 GiB, ids of nobody, 64 peers, new urls", "differ", 64),
+    Kind("gossip comparisons in which all differs, budgets of 4 GiB, ids of nobody, 64 peers, new urls", "differ", 64,
+         "ids"),
+    Kind("gossip comparisons in which one slice differs for ever, 16 peers", "same-slice", 16, "ids"),
     Kind("gossip snapshots of sectors that do not exist, 64 peers, new urls", "outside", 64),
     Kind("GET of a bootstrap list, 100 connections", "http-get", 100, relays="own"),
     Kind("PUT of an info with a wrong signature, 100 connections", "http-put", 100, relays="own"),
@@ -492,9 +494,12 @@ def run(world, start, relay):
             while kind == "publish" and last(attacker[0].lines).get("ids", 0) < PUBLISHED:
                 check(time.monotonic() < limit, f"{name}: only {last(attacker[0].lines)}")
                 time.sleep(0.1)
+            while wanted == "ids" and not last(attacker[0].lines).get("ids"):
+                check(time.monotonic() < limit, f"{name}: nothing was listed: {last(attacker[0].lines)}")
+                time.sleep(0.1)
 
         def begin():
-            seconds = LOUD + WARM + 60 + (PATIENCE if kind == "publish" else 0)
+            seconds = LOUD + WARM + 60 + (PATIENCE if kind == "publish" or wanted == "ids" else 0)
             attacker.append(start("attack", kind, info["relay"], info["url"], OPS, SIZE, count, seconds, addresses,
                                   len(rows) + 1, nice=NICE))
             attacker[0].wait_line()
@@ -513,12 +518,12 @@ def run(world, start, relay):
             attacker[0].kill()
             return {key: seen[key] for key in ("peers", "messages", "bytes", "failed", "closed", "received", "ids") if seen.get(key)}
 
-        counted = attack(name, begin, work, stop, lambda: attacker[0].proc.pid, wanted if wanted != "closed" else None)
+        counted = attack(name, begin, work, stop, lambda: attacker[0].proc.pid, None if wanted in ("closed", "ids") else wanted)
         seen = rows[-1].seen
         check(seen.get("messages", 0) + seen.get("closed", 0) + seen.get("failed", 0) > 0, f"{name}: nothing was done: {seen}")
         if wanted == "closed":
             check(seen.get("closed", 0) > 0, f"{name}: nobody was sent away: {seen}")
-        elif wanted:
+        elif wanted and wanted != "ids":
             check(any(word in key for key in counted for word in wanted.split("|")), f"{name}: {wanted} is not counted: {counted}")
 
     for name, head, upgrade in [("slow HTTP, 500 connections", b"GET /bootstrap/x HTTP/1.1\r\nA: " + b"b" * 4000, None),

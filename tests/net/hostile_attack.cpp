@@ -92,6 +92,7 @@ class Sender final : public TransportEvents {
   bool begun = false;
   /// Whether it has done its harm, so that another one may take its place.
   bool spent = false;
+  std::uint64_t turn = 0;  ///< of its rounds
   const std::uint64_t number = ++last_number;
 
  private:
@@ -493,18 +494,29 @@ class PeerAttack final : public Attack {
     });
   }
 
-  /// A comparison in which all that the victim holds differs, so that it lists as much as it ever does, from a peer
-  /// whose budget is as large as can be. And ids that nobody has, for the fetch. `outside`: with a snapshot of sectors
-  /// that are not common instead.
-  void compare(Sender& s, bool outside) {
-    s.on_message = [this, &s, outside](const Bytes& message) {
+  enum class Differs {
+    all,        ///< the victim lists as much as it ever does; and ids that nobody has are named to it
+    outside,    ///< sectors that are not common
+    one_slice,  ///< the first slice of each sector, in round after round with the same peers
+  };
+  /// A comparison in which something differs, whatever the victim holds, from a peer whose budget is as large as can
+  /// be.
+  void compare(Sender& s, Differs what) {
+    s.on_message = [this, &s, what](const Bytes& message) {
       const auto outer = wire::decode_k2proto(message);
       if (!outer || !outer->module || outer->module->text() != kGossipModule) return;
       const auto inner = wire::decode_gossip(plan_.dialect(), outer->data);
       if (!inner) return;
       const Bytes hash = Bytes::copy_of(std::string(32, 'h'));
+      const bool again = what == Differs::one_slice, outside = what == Differs::outside;
       if (const auto* accept = std::get_if<wire::GossipAccept>(&*inner)) {
-        if (!accept->snapshot) return;
+        if (!accept->snapshot) {
+          if (!again) return;
+          wire::GossipNoDiff none;
+          none.session_id = accept->session_id;
+          s.send(gossip_message(plan_.space, none));
+          return next_round(s, 200ms);
+        }
         wire::GossipDiscSectorsDiff out;
         out.session_id = accept->session_id;
         out.snapshot.disc_boundary = accept->snapshot->disc_boundary;
@@ -516,6 +528,13 @@ class PeerAttack final : public Attack {
       } else if (const auto* shown = std::get_if<wire::GossipDiscSectorDetailsDiff>(&*inner)) {
         wire::GossipDiscSectorDetailsDiffResponse out;
         out.session_id = shown->session_id;
+        if (again) {
+          out.snapshot = shown->snapshot;
+          for (auto& sector : out.snapshot.disc_slice_hashes) {
+            if (!sector.hashes.empty()) sector.hashes.front() = hash;
+          }
+          return s.send(gossip_message(plan_.space, out));
+        }
         out.snapshot.disc_boundary = shown->snapshot.disc_boundary;
         for (const std::uint32_t sector : shown->snapshot.sector_indices) {
           out.snapshot.sector_indices.push_back(sector);
@@ -524,10 +543,16 @@ class PeerAttack final : public Attack {
         for (const OpId& id : fresh_.take(10'000)) out.missing_ids.push_back(id.bytes());
         tally_.ids += out.missing_ids.size();
         s.send(gossip_message(plan_.space, out));
-      } else if (std::holds_alternative<wire::GossipHashes>(*inner)) {
-        s.spent = true;
+      } else if (const auto* hashes = std::get_if<wire::GossipHashes>(&*inner)) {
+        s.spent = !again;
+        if (!again) return;
+        tally_.ids += hashes->missing_ids.size();
+        next_round(s, 0ms);
+      } else if (again && std::holds_alternative<wire::GossipBusy>(*inner)) {
+        next_round(s, 200ms);
       }
     };
+    if (what == Differs::one_slice) return next_round(s, 0ms);
     auto first = initiate();
     first.new_since = runtime_.wall_now();
     first.max_op_data_bytes = UINT32_MAX;
@@ -535,6 +560,19 @@ class PeerAttack final : public Attack {
     runtime_.schedule_after(uses_iroh(plan_.dialect()) ? 10s : 5s, [this, seen = s.number] {
       for (const auto& each : senders_)
         if (each->number == seen) each->spent = true;
+    });
+  }
+
+  /// The next round of `one_slice`, as if a node of ours began it. Another one follows when it ends, or nothing comes.
+  void next_round(Sender& s, Duration wait) {
+    runtime_.schedule_after(wait, [this, &s, turn = ++s.turn] {
+      if (turn != s.turn) return;
+      auto first = initiate();
+      first.abilities = wire::kQuickRounds;
+      first.new_since = runtime_.wall_now();
+      first.max_op_data_bytes = UINT32_MAX;
+      s.send(gossip_message(plan_.space, first));
+      next_round(s, 5s);
     });
   }
 
@@ -614,8 +652,8 @@ class PeerAttack final : public Attack {
              [&s](bool) { s.spent = true; });
     } else if (kind == "bad-infos") {
       bad_infos(s);
-    } else if (kind == "differ" || kind == "outside") {
-      compare(s, kind == "outside");
+    } else if (kind == "differ" || kind == "outside" || kind == "same-slice") {
+      compare(s, kind == "differ" ? Differs::all : kind == "outside" ? Differs::outside : Differs::one_slice);
     } else {
       fail("no attack " + kind);
     }

@@ -79,6 +79,8 @@ NodeOptions quiet_options(const std::string& relay) {
 
 int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_t small, const std::string& relay) {
   NodeOptions options = quiet_options(relay);
+  // A node is kept from gossip by what it fetches for as long as this at most. The attacks are to meet one that is not.
+  options.config.k2_gossip.initial_initiate_interval_ms = K2GossipConfig().initial_initiate_interval_ms;
   options.data_dir = dir;
   if (relay == "-") {
     options.listen = "127.0.0.1:0";
@@ -103,11 +105,12 @@ int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_
   // The small ops, which gossip would have to name.
   store(10'000'000, small, 80);
   const Url url = need(node->wait_online(60s));
-  // Where only known peers are spoken to, it has to be one.
-  if (known_peers_only(dialect_at(node->relay_url()))) need(node->join(space, need(node->agent())));
+  // Where only known peers are spoken to, it has to be one; and without an agent it compares nothing.
+  need(node->join(space, need(node->agent())));
   std::cout << R"({"relay":")" << (relay == "-" ? node->relay_url() : relay) << R"(","url":")" << url.to_string()
             << R"(","admin":")" << node->admin_addr() << "\"}" << std::endl;
-  // "want URL": requests ops that nobody has from the peer at URL, so that what it sends may be an answer.
+  // "want URL": requests ops that nobody has from the peer at URL, so that what it sends may be an answer. They are too
+  // few to keep the node from gossip while it fetches.
   std::string word;
   while (std::cin >> word) {
     if (word == "knows") {
@@ -123,7 +126,7 @@ int victim(const std::string& dir, std::size_t ops, std::size_t size, std::size_
     if (word != "want") continue;
     std::string from;
     std::cin >> from;
-    const auto ids = testing::ids_of(testing::make_ops(*make_sha256_policy(), 50'000'000, 1000));
+    const auto ids = testing::ids_of(testing::make_ops(*make_sha256_policy(), 50'000'000, 900));
     const auto asked = node->wait<void>([&](auto h) { space->fetch().request_ops(ids, url_of(from), std::move(h)); });
     std::cout << R"({"asked":)" << (asked ? "true" : "false") << '}' << std::endl;
   }
