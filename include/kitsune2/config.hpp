@@ -175,10 +175,13 @@ struct IrohTransportConfig {
 struct K2GossipConfig {
   std::uint32_t max_gossip_op_bytes = 100U << 20;
   std::uint32_t max_request_gossip_op_bytes = 100U << 20;
-  std::uint32_t initial_initiate_interval_ms = 5'000;
+  std::optional<std::uint32_t> initial_initiate_interval_ms;  ///< nullopt: 5'000 in dialect 0.2, 1'000 in later ones
   std::uint32_t initiate_interval_ms = 120'000;
   std::uint32_t initiate_jitter_ms = 10'000;
   std::uint32_t min_initiate_interval_ms = 300'000;
+  /// A peer may start `factor` * `window_count` rounds in `window_count` times the initiate interval. From 0.2.8 on.
+  std::uint32_t initiate_burst_factor = 3;
+  std::uint32_t initiate_burst_window_count = 5;
   std::uint32_t round_timeout_ms = 15'000;
   std::uint32_t max_concurrent_accepted_rounds = 10;
 };

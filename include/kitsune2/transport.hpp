@@ -141,6 +141,10 @@ class ModuleMessageHandler {
   /// A message for this module. An error closes the connection: a peer that sends nonsense is not worth its slot.
   virtual Result<void> recv_module_msg(const Url& peer, const SpaceId& space, Bytes data) = 0;
   virtual void recv_progress(const Url& /*peer*/, std::size_t /*bytes*/) {}
+  /// The peer has shown, for the first time or after an hour, that it knows an agent of this node in the space: a
+  /// message of it is about to be handled. What was sent to it before may have been dropped there. Only in dialects
+  /// with `known_peers_only`.
+  virtual void peer_knows_us(const Url& /*peer*/) {}
   virtual void peer_connect(const Url& /*peer*/) {}
   virtual void peer_disconnect(const Url& /*peer*/, const std::optional<std::string>& /*reason*/) {}
 };

@@ -12,7 +12,7 @@ namespace kitsune2 {
 
 /// Passes the transport's events to a module while the module lives. Separate from the module, so that the transport
 /// does not keep it alive. `Module` has `on_message(peer, data)`, and those it needs of `on_online()`,
-/// `on_progress(peer, bytes)`, `on_connect(peer)` and `on_disconnect(peer)`; all are public.
+/// `on_progress(peer, bytes)`, `on_knows_us(peer)`, `on_connect(peer)` and `on_disconnect(peer)`; all are public.
 template <class Module>
 class ModuleReceiver final : public ModuleMessageHandler {
  public:
@@ -30,6 +30,11 @@ class ModuleReceiver final : public ModuleMessageHandler {
   void recv_progress(const Url& peer, std::size_t bytes) override {
     if constexpr (requires(Module & m) { m.on_progress(peer, bytes); }) {
       if (const auto module = module_.lock()) module->on_progress(peer, bytes);
+    }
+  }
+  void peer_knows_us(const Url& peer) override {
+    if constexpr (requires(Module & m) { m.on_knows_us(peer); }) {
+      if (const auto module = module_.lock()) module->on_knows_us(peer);
     }
   }
   void peer_connect(const Url& peer) override {

@@ -313,9 +313,14 @@ class DefaultTransport final : public Transport,
       backend_->wasted(peer, message.data.size());
       return {};
     }
-    const auto found = spaces_.find(space);
+    auto found = spaces_.find(space);
     if (found == spaces_.end()) return {};
-    if (known_peers_only(dialect_)) found->second.heard.on_info(peer, runtime_.now());
+    if (known_peers_only(dialect_) && found->second.heard.on_info(peer, runtime_.now())) {
+      const auto modules = found->second.modules;
+      for (const auto& [name, module] : modules) module->peer_knows_us(peer);
+      found = spaces_.find(space);
+      if (found == spaces_.end()) return {};
+    }
     // The handler may unregister itself, so keep it alive.
     if (message.type == wire::K2WireType::notify) {
       const std::shared_ptr<SpaceMessageHandler> handler = found->second.handler;

@@ -71,6 +71,21 @@ def metadata_of_published_ops(world):
 
 
 @test(waits=True)
+def a_stock_node_that_knows_us_late_is_asked_again(world):
+    """A stock node drops an INITIATE of a node that its polls have not shown it yet. The round follows when it has
+    spoken to ours, and not after the 5 minutes for which a silent peer is left alone."""
+    if world.network() != "0.5":
+        return  # the peer of 0.4.1 has no option for it
+    _, addr = world.relay("cpp")
+    stock = world.peer("rust", "stock", addr, poll_ms=4000)
+    ours = world.peer("cpp", "ours", addr)
+    for peer in (ours, stock):
+        peer.wait(r" PEERS 0 1$", 20)
+    world.meet(ours, stock)
+    after_the_first_round(world, ours)
+
+
+@test(waits=True)
 def published_to_a_stock_node_that_does_not_know_us(world):
     """A stock node that asks the bootstrap server again after a minute hears nothing of a node that came since. What
     ours published meanwhile reaches it all the same, and nobody publishes it again."""

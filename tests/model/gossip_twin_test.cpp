@@ -31,6 +31,9 @@ TEST(GossipTwin, TheBookAgreesAfterEveryCommand) {
   EXPECT_GT(coverage.answers_busy, 10U);
   EXPECT_GT(coverage.answers_too_soon, 100U);
   EXPECT_GT(coverage.starts_over, 100U);
+  EXPECT_GT(coverage.of_a_burst, 100U);
+  EXPECT_GT(coverage.bursts_used_up, 10U);
+  EXPECT_GT(coverage.unheard, 100U);
 }
 
 TEST(GossipTwin, TheRoundsAgreeAfterEveryCommand) {

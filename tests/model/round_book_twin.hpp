@@ -43,16 +43,28 @@ class RoundBookTwin {
     end_put_offs();
   }
   void on_attempt(const Url& url, Time now) {
+    Peer& peer = at(url, now);
+    if (!peer.ours && pace_.bursts_are_taken) peer.asked.push_back(now);
+    on_interval(url, now);
+  }
+  void on_interval(const Url& url, Time now) {
     at(url, now).tried = now;
     end_put_off(url);
   }
   void on_no_answer(const Url& url, Time now, bool waited) {
     Peer& peer = at(url, now);
-    ++peer.unanswered;
-    if (peer.tried && own_url_at_ && *peer.tried >= *own_url_at_) peer.tried = now;
+    const bool was_unheard = peer.tried && peer.knew_us_at && *peer.tried < *peer.knew_us_at;
+    if (was_unheard) {
+      peer.tried.reset();
+      peer.unanswered = 0;
+      owe(url, now, now + Book::kQuickest);
+    } else {
+      ++peer.unanswered;
+      if (peer.tried && own_url_at_ && *peer.tried >= *own_url_at_) peer.tried = now;
+      if (peer.ours && find_owed(url) == nullptr) owe(url, now, now + Book::kQuickest);
+      postpone(url, now);
+    }
     end_put_off(url);
-    if (peer.ours && find_owed(url) == nullptr) owe(url, now, now + Book::kQuickest);
-    postpone(url, now);
     const Time next = waited ? now : now + Book::kAfterFailure;
     if (peer.tried_for == Reason::regular) regular_at_ = std::min(regular_at_, next);
     if (peer.tried_for == Reason::catch_up) next_catch_up_ = std::min(next_catch_up_, next);
@@ -65,7 +77,7 @@ class RoundBookTwin {
     if (peer.ours) {
       owe(url, now, now + Book::kAfterBusy);
     } else {
-      postpone(url, now);
+      postpone(url, now, Book::kAfterBusy);
     }
   }
   void on_met(const Url& url, Time now) {
@@ -90,6 +102,16 @@ class RoundBookTwin {
     if (Peer* peer = find(url)) peer->unanswered = 0;
     end_put_off(url);
     if (Owed* owed = find_owed(url)) owed->due = std::min(owed->due, now);
+  }
+  void on_knows_us(const Url& url, Time now) {
+    Peer* peer = find(url);
+    if (peer == nullptr) return;
+    peer->knew_us_at = now;
+    if (peer->unanswered == 0) return;
+    peer->tried.reset();
+    peer->unanswered = 0;
+    end_put_off(url);
+    owe(url, now, now + Book::kQuickest);
   }
   void on_publish_lost(const Url& url, Time now) {
     Url to = url;
@@ -153,8 +175,16 @@ class RoundBookTwin {
 
   gossip::RoundBook::Answer answer(const Url& url, bool ours, Time now) {
     using Answer = gossip::RoundBook::Answer;
-    if (!ours) return met_lately(url, now) ? Answer::too_soon : Answer::accept;
     Peer& peer = at(url, now);
+    if (!ours) {
+      const auto lately = std::count_if(peer.began.begin(), peer.began.end(),
+                                        [&](Time began) { return began > now - pace_.burst_window; });
+      const bool fits_burst = static_cast<std::size_t>(lately) < pace_.burst_rounds;
+      const bool fits_interval = !pace_.bursts_are_taken && !met_lately(url, now);
+      if (!fits_burst && !fits_interval) return Answer::too_soon;
+      peer.began.push_back(now);
+      return Answer::accept;
+    }
     peer.ours = true;
     if (peer.tokens < 1) return Answer::busy;
     peer.tokens -= 1;
@@ -175,10 +205,11 @@ class RoundBookTwin {
   struct Peer {
     Url url;
     bool ours = false;
-    std::optional<Time> met = {}, tried = {};
+    std::optional<Time> met = {}, tried = {}, knew_us_at = {};
     Reason tried_for = Reason::none;
     std::uint32_t unanswered = 0;
     double tokens = Book::kBurst;
+    std::vector<Time> began = {}, asked = {};  ///< all of them
     std::optional<Timestamp> told = {};
     Time touched = Time::min();
   };
@@ -233,12 +264,12 @@ class RoundBookTwin {
       owed_.push_back({url, now, now, due});
     }
   }
-  void postpone(const Url& url, Time now) {
+  void postpone(const Url& url, Time now, Duration least = Book::kQuickest) {
     Owed* owed = find_owed(url);
     if (owed == nullptr) return;
     if (now - owed->since > Book::kOwedLasts) return forget_owed(url);
-    const Duration most = std::max(Book::kQuickest, pace_.initiate_interval);
-    owed->due = now + std::clamp((now - owed->since) / 4, Book::kQuickest, most);
+    const Duration most = std::max(least, pace_.initiate_interval);
+    owed->due = now + std::clamp((now - owed->since) / 4, least, most);
   }
   bool catching_up(Time now) const {
     if (!own_url_at_) return false;
@@ -252,11 +283,26 @@ class RoundBookTwin {
     for (const auto& time : {peer->met, peer->tried}) {
       if (time && (knows_our_link || (own_url_at_ && *time >= *own_url_at_))) last = std::max(last, time);
     }
-    if (!last) return Time::min();
-    if (peer->ours && owed) return *last + Book::kQuickest;
+    // The first time at which fewer than `most` attempts lie within the window and what messages may be late.
+    Time room = Time::min();
+    if (!peer->ours && pace_.bursts_are_taken) {
+      const std::size_t most = std::max<std::size_t>(1, owed ? pace_.burst_rounds * 4 / 5 : pace_.burst_rounds);
+      for (const Time attempt : peer->asked) {
+        const Duration late = std::min<Duration>(Book::kOnTheWay, pace_.burst_window / 8);
+        const Time over = attempt + pace_.burst_window + late;
+        const auto later = std::count_if(peer->asked.begin(), peer->asked.end(), [&](Time a) { return a > attempt; });
+        if (static_cast<std::size_t>(later) < most && peer->asked.size() >= most) {
+          room = over;
+          break;
+        }
+      }
+    }
+    if (!last) return room;
+    if (owed && (peer->ours || (pace_.bursts_are_taken && peer->unanswered == 0)))
+      return std::max(room, *last + Book::kQuickest);
     Duration wait = pace_.min_initiate_interval;
     for (std::uint32_t i = 1; i < peer->unanswered && i < 4; ++i) wait *= 2;
-    return *last + wait;
+    return std::max(room, *last + wait);
   }
   bool met_lately(const Url& url, Time now) {
     const Peer* peer = find(url);
@@ -363,6 +409,9 @@ class RoundBookTwin {
 struct RoundBookCoverage {
   std::uint64_t commands = 0, choices = 0, chosen = 0, of_strangers = 0, gone = 0, not_now = 0, changed = 0;
   std::uint64_t owed = 0, answers_busy = 0, answers_too_soon = 0, starts_over = 0;
+  std::uint64_t of_a_burst = 0;  ///< a stock peer was asked within `min_initiate_interval`
+  std::uint64_t bursts_used_up = 0;
+  std::uint64_t unheard = 0;  ///< attempts forgotten because the peer did not know us yet
 };
 
 /// Reads commands from bytes and gives them to the book and to the twin. Throws std::logic_error when they differ, or
@@ -371,12 +420,13 @@ class RoundBookTwinRun {
  public:
   explicit RoundBookTwinRun(ByteView commands, RoundBookCoverage* coverage = nullptr) : commands_(commands) {
     if (coverage != nullptr) coverage_ = coverage;
+    pace_.bursts_are_taken = byte() % 2 == 1;
     for (int i = 0; i < 8; ++i) {
       const std::string relay = i < 6 ? "ws://r:1/p" : "ws://other:1/p";
       peers_.push_back({Url::parse(relay + std::to_string(i)).value()});
     }
     both([&](auto& book) {
-      book.set_pace(kPace, now_, 0);
+      book.set_pace(pace_, now_, 0);
       book.on_own_url(now_);
     });
   }
@@ -398,6 +448,9 @@ class RoundBookTwinRun {
     bool overlaps = false;
     bool is_blocked = false;
     std::optional<Time> contact = {};  ///< under our present url
+    std::optional<Time> met = {};      ///< the last one that was a round
+    bool is_asked = false, is_silent = false;
+    std::vector<Time> asked = {};
   };
 
   std::uint8_t byte() { return commands_.byte(); }
@@ -413,7 +466,7 @@ class RoundBookTwinRun {
   }
 
   void step() {
-    const std::uint8_t what = byte() % 24, more = byte();
+    const std::uint8_t what = byte() % 25, more = byte();
     Peer& peer = peers_[more % peers_.size()];
     switch (what) {
       case 0:
@@ -425,7 +478,9 @@ class RoundBookTwinRun {
       case 2:
         return change_url(more);
       case 3:
-        if (peer.contact) both([&](auto& b) { b.on_no_answer(peer.url, now_, more % 16 < 8); });
+        if (!peer.contact && !peer.is_asked) break;
+        both([&](auto& b) { b.on_no_answer(peer.url, now_, more % 16 < 8); });
+        peer.is_silent = std::exchange(peer.is_asked, false);
         break;
       case 4:
         both([&](auto& b) { b.on_publish_lost(peer.url, now_); });
@@ -456,7 +511,7 @@ class RoundBookTwinRun {
         both([&](auto& b) { b.on_completed(peer.url, now_ - Duration(std::chrono::milliseconds(more))); });
         break;
       case 12:
-        both([&](auto& b) { b.set_pace(kPace, now_, more * 16'777'216U); });
+        both([&](auto& b) { b.set_pace(pace_, now_, more * 16'777'216U); });
         break;
       case 13:
         both([&](auto& b) { b.on_moved(peer.url, peers_[more / 8 % peers_.size()].url, now_); });
@@ -473,6 +528,12 @@ class RoundBookTwinRun {
       case 17:
       case 18:
         return know(peer, more);
+      case 24:
+        coverage_->unheard += peer.is_silent ? 1 : 0;
+        // What was sent before and nobody has answered does not count.
+        peer.contact = peer.met;
+        both([&](auto& b) { b.on_knows_us(peer.url, now_); });
+        break;
       default:
         return choose(what, more);
     }
@@ -484,7 +545,10 @@ class RoundBookTwinRun {
     }
     both([&](auto& b) { b.on_own_url(now_); });
     // Peers on other relays still know us; the twin looks after those.
-    for (Peer& peer : peers_) peer.contact.reset();
+    for (Peer& peer : peers_) {
+      peer.contact.reset();
+      peer.met.reset();
+    }
   }
   void answer(Peer& peer, std::uint8_t more) {
     using Answer = gossip::RoundBook::Answer;
@@ -496,8 +560,12 @@ class RoundBookTwinRun {
     check(answer == twin_.answer(peer.url, peer.is_ours, now_), "answer");
     coverage_->answers_busy += answer == Answer::busy ? 1 : 0;
     coverage_->answers_too_soon += answer == Answer::too_soon ? 1 : 0;
-    if (answer != Answer::accept) return;
-    peer.contact = now_;
+    if (answer != Answer::accept) {
+      if (!peer.is_ours) both([&](auto& b) { b.on_interval(peer.url, now_); });
+      return;
+    }
+    peer.contact = peer.met = now_;
+    peer.is_silent = false;
     both([&](auto& b) {
       b.on_met(peer.url, now_);
       b.on_told(peer.url, Timestamp{more / 2}, now_);
@@ -543,12 +611,23 @@ class RoundBookTwinRun {
     Peer& peer = *std::find_if(peers_.begin(), peers_.end(), [&](const Peer& p) { return p.url == *chosen; });
     check(peer.is_known && !peer.is_blocked, "one is asked who cannot be");
     if (!peer.contact) ++coverage_->of_strangers;
-    const Duration least = peer.is_ours ? gossip::RoundBook::kQuickest : kPace.min_initiate_interval;
+    const bool is_quick = peer.is_ours || pace_.bursts_are_taken;
+    const Duration least = is_quick ? gossip::RoundBook::kQuickest : pace_.min_initiate_interval;
     check(!peer.contact || now_ - *peer.contact >= least, "a peer is asked too soon");
+    if (!peer.is_ours && peer.contact && now_ - *peer.contact < pace_.min_initiate_interval) ++coverage_->of_a_burst;
     peer.contact = now_;
+    if (!peer.is_ours && pace_.bursts_are_taken) {
+      std::erase_if(peer.asked, [&](Time at) { return at <= now_ - pace_.burst_window; });
+      peer.asked.push_back(now_);
+      check(peer.asked.size() <= pace_.burst_rounds, "a peer is asked more often than it allows");
+      if (peer.asked.size() == pace_.burst_rounds) ++coverage_->bursts_used_up;
+    }
     both([&](auto& b) { b.on_attempt(peer.url, now_); });
+    peer.is_asked = true;
     // Sometimes it answers.
     if (what % 2 == 0) {
+      peer.met = now_;
+      peer.is_asked = peer.is_silent = false;
       both([&](auto& b) { b.on_met(peer.url, now_); });
     }
   }
@@ -573,8 +652,9 @@ class RoundBookTwinRun {
     }
   }
 
-  static constexpr gossip::Pace kPace{std::chrono::seconds(120), std::chrono::seconds(10), std::chrono::seconds(300),
-                                      std::chrono::seconds(5)};
+  gossip::Pace pace_{
+      std::chrono::seconds(120), std::chrono::seconds(10), std::chrono::seconds(300), std::chrono::seconds(5), 6,
+      std::chrono::seconds(600)};
   Commands commands_;
   RoundBookCoverage own_coverage_;
   RoundBookCoverage* coverage_ = &own_coverage_;

@@ -73,7 +73,7 @@ NodeOptions quiet_options(const std::string& relay) {
   options.dialect = relay == "-" ? dialect_of(network != nullptr ? network : "0.2") : dialect_at(relay);
   if (!options.dialect) fail("K2_HOSTILE_NETWORK is no dialect");
   options.log = to_file();
-  options.config.k2_gossip.initiate_interval_ms = options.config.k2_gossip.initial_initiate_interval_ms = 3'600'000;
+  options.config.k2_gossip.initial_initiate_interval_ms = options.config.k2_gossip.initiate_interval_ms = 3'600'000;
   return options;
 }
 

@@ -60,6 +60,7 @@ class ForwardingModuleHandler : public ModuleMessageHandler {
     return inner_->recv_module_msg(peer, space, std::move(data));
   }
   void recv_progress(const Url& peer, std::size_t bytes) override { inner_->recv_progress(peer, bytes); }
+  void peer_knows_us(const Url& peer) override { inner_->peer_knows_us(peer); }
   void peer_connect(const Url& peer) override { inner_->peer_connect(peer); }
   void peer_disconnect(const Url& peer, const std::optional<std::string>& reason) override {
     inner_->peer_disconnect(peer, reason);

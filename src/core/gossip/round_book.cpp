@@ -40,18 +40,31 @@ void RoundBook::on_home(Url relay) {
 }
 
 void RoundBook::on_attempt(const Url& url, Time now) {
+  Peer& peer = at(url, now);
+  if (!peer.ours && pace_.bursts_are_taken) {
+    if (peer.asked.size() >= std::max<std::size_t>(1, pace_.burst_rounds)) peer.asked.erase(peer.asked.begin());
+    peer.asked.push_back(now);
+  }
+  on_interval(url, now);
+}
+
+void RoundBook::on_interval(const Url& url, Time now) {
   at(url, now).tried = now;
   file(url);
 }
 
 void RoundBook::on_no_answer(const Url& url, Time now, bool waited) {
   Peer& peer = at(url, now);
-  peer.unanswered += 1;
-  // It may have arrived just now, so the wait starts here. D1. But not if it was sent from an earlier own url.
-  if (peer.tried && own_url_at_ && *peer.tried >= *own_url_at_) peer.tried = now;
-  file(url);
-  if (peer.ours && owed_.find(url) == nullptr) owe(url, now, now + kQuickest);
-  postpone(url, now);
+  if (peer.tried && peer.knew_us_at && *peer.tried < *peer.knew_us_at) {
+    forget_unheard(url, peer, now);
+  } else {
+    peer.unanswered += 1;
+    // It may have arrived just now, so the wait starts here. D1. But not if it was sent from an earlier own url.
+    if (peer.tried && own_url_at_ && *peer.tried >= *own_url_at_) peer.tried = now;
+    file(url);
+    if (peer.ours && owed_.find(url) == nullptr) owe(url, now, now + kQuickest);
+    postpone(url, now);
+  }
   const Time next = waited ? now : now + kAfterFailure;
   if (peer.tried_for == Reason::regular) regular_at_ = std::min(regular_at_, next);
   if (peer.tried_for == Reason::catch_up) next_catch_up_ = std::min(next_catch_up_, next);
@@ -65,7 +78,7 @@ void RoundBook::on_busy(const Url& url, Time now) {
   if (peer.ours) {
     owe(url, now, now + kAfterBusy);
   } else {
-    postpone(url, now);
+    postpone(url, now, kAfterBusy);
   }
 }
 
@@ -95,6 +108,22 @@ void RoundBook::on_connected(const Url& url, Time now) {
   if (const auto peer = peers_.find(url); peer != peers_.end()) peer->second.unanswered = 0;
   file(url);
   if (const auto* owed = owed_.find(url)) owed_.put(url, {owed->since, owed->reason_at, std::min(owed->due, now)});
+}
+
+void RoundBook::on_knows_us(const Url& url, Time now) {
+  const auto peer = peers_.find(url);
+  if (peer == peers_.end()) return;
+  peer->second.knew_us_at = now;
+  // An attempt that is under way is judged at its end.
+  if (peer->second.unanswered > 0) forget_unheard(url, peer->second, now);
+}
+
+/// D11
+void RoundBook::forget_unheard(const Url& url, Peer& peer, Time now) {
+  peer.tried.reset();
+  peer.unanswered = 0;
+  file(url);
+  owe(url, now, now + kQuickest);
 }
 
 void RoundBook::on_publish_lost(const Url& url, Time now) {
@@ -137,12 +166,12 @@ void RoundBook::owe(const Url& url, Time now, Time due) {
   owed_.put(url, {now, now, due});
 }
 
-void RoundBook::postpone(const Url& url, Time now) {
+void RoundBook::postpone(const Url& url, Time now, Duration least) {
   const auto* owed = owed_.find(url);
   if (owed == nullptr) return;
   if (now - owed->since > kOwedLasts) return owed_.erase(url);
-  const Duration most = std::max(kQuickest, pace_.initiate_interval);
-  owed_.put(url, {owed->since, owed->reason_at, now + std::clamp((now - owed->since) / 4, kQuickest, most)});
+  const Duration most = std::max(least, pace_.initiate_interval);
+  owed_.put(url, {owed->since, owed->reason_at, now + std::clamp((now - owed->since) / 4, least, most)});
 }
 
 void RoundBook::make_room() {
@@ -169,15 +198,24 @@ std::optional<Time> RoundBook::contact(const Url& url, const Peer& peer) const {
   return out;
 }
 
+Time RoundBook::burst_leaves_room_at(const Peer& peer, bool owed) const {
+  if (peer.ours || !pace_.bursts_are_taken) return Time::min();
+  const std::size_t all = pace_.burst_rounds, most = std::max<std::size_t>(1, owed ? all * 4 / 5 : all);
+  if (peer.asked.size() < most) return Time::min();
+  return peer.asked[peer.asked.size() - most] + pace_.burst_window + std::min(kOnTheWay, pace_.burst_window / 8);
+}
+
 Time RoundBook::may_ask_at(const Url& url, bool owed) const {
   const auto it = peers_.find(url);
   if (it == peers_.end()) return Time::min();
   const Peer& peer = it->second;
+  const Time room = burst_leaves_room_at(peer, owed);
   const auto last = contact(url, peer);
-  if (!last) return Time::min();
-  if (peer.ours && owed) return *last + kQuickest;
+  if (!last) return room;
+  const bool is_quick = peer.ours || (pace_.bursts_are_taken && peer.unanswered == 0);
+  if (is_quick && owed) return std::max(room, *last + kQuickest);
   const auto doubled = std::min<std::uint32_t>(peer.unanswered < 2 ? 0 : peer.unanswered - 1, 3);
-  return *last + pace_.min_initiate_interval * (1U << doubled);
+  return std::max(room, *last + pace_.min_initiate_interval * (1U << doubled));
 }
 
 // -------------------------------------------------------------------- who may be asked
@@ -305,8 +343,16 @@ bool RoundBook::look_at(const Look& look, const Url& url, Candidates::Standing s
 // -------------------------------------------------------------------- rounds that others start
 
 RoundBook::Answer RoundBook::answer(const Url& url, bool ours, Time now) {
-  if (!ours) return met_lately(url, now) ? Answer::too_soon : Answer::accept;
   Peer& peer = at(url, now);
+  if (!ours) {
+    std::erase_if(peer.began, [&](Time at) { return at <= now - pace_.burst_window; });
+    const bool is_burst_used = peer.began.size() >= pace_.burst_rounds;
+    if (is_burst_used && (pace_.bursts_are_taken || met_lately(url, now))) return Answer::too_soon;
+    // No more than the burst is kept.
+    if (is_burst_used && !peer.began.empty()) peer.began.erase(peer.began.begin());
+    if (pace_.burst_rounds > 0) peer.began.push_back(now);
+    return Answer::accept;
+  }
   peer.ours = true;
   if (peer.tokens < 1) return Answer::busy;
   peer.tokens -= 1;

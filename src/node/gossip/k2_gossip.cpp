@@ -26,6 +26,8 @@ constexpr std::uint64_t kBusyFetching = 1'000;
 constexpr std::uint64_t kManyOps = 1'000;
 constexpr Duration kLookAtBusy = std::chrono::milliseconds(100);
 constexpr std::size_t kMostWaitingForFetch = 64;
+/// Rounds in a window that a stock peer may start, whatever the configuration says: the time of each is kept.
+constexpr std::uint64_t kMostBurstRounds = 1'000;
 /// Agent infos of one message that do not verify; the rest of it is not looked at. *Rationale*: honest nodes verify
 /// what they keep, so theirs are good, but for clocks that differ.
 constexpr std::size_t kMostBadInfos = 8;
@@ -181,6 +183,12 @@ void K2Gossip::on_connect(const Url& peer) {
   schedule();
 }
 
+void K2Gossip::on_knows_us(const Url& peer) {
+  if (stopped_) return;
+  book_.on_knows_us(peer, runtime().now());
+  schedule();
+}
+
 void K2Gossip::on_disconnect(const Url& peer) {
   if (stopped_) return;
   info_rates_.forget(peer);
@@ -203,20 +211,23 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
     return;
   }
   if (std::holds_alternative<gossip::Nothing>(action)) return;
-  auto answer = gossip::RoundBook::Answer::busy;
+  using Verdict = gossip::RoundBook::Answer;
   const auto* verdict = std::get_if<gossip::MayAccept>(&action);
-  const bool has_room = !it_waits_ && !reader_->is_full() && !(ours && is_fetch_busy(now));
-  if (verdict != nullptr && has_room) {
-    // Who lost the tie was about to have a round with us anyway.
-    answer = verdict->tie_lost ? gossip::RoundBook::Answer::accept : book_.answer(peer, ours, now);
+  const bool has_room = verdict != nullptr && !it_waits_ && !reader_->is_full() && !(ours && is_fetch_busy(now));
+  // Who lost the tie was about to have a round with us anyway.
+  auto answer = Verdict::accept;
+  if (verdict == nullptr || !verdict->tie_lost) {
+    // Of a stock node each one counts, also if it gets BUSY.
+    answer = ours && !has_room ? Verdict::busy : book_.answer(peer, ours, now);
   }
+  if (answer == Verdict::accept && !has_room) answer = Verdict::busy;
   // A stock node counts the time from its last attempt, whatever became of it.
-  if (!ours && answer != gossip::RoundBook::Answer::accept) book_.on_attempt(peer, now);
-  if (answer == gossip::RoundBook::Answer::too_soon) {
+  if (!ours && answer != Verdict::accept) book_.on_interval(peer, now);
+  if (answer == Verdict::too_soon) {
     stats_.too_soon += 1;
     peer_error(peer, "initiate too soon");
   }
-  if (answer != gossip::RoundBook::Answer::accept) return say_busy(peer, m.session_id, ours);
+  if (answer != Verdict::accept) return say_busy(peer, m.session_id, ours);
   if (verdict->needs_room) {
     if (const auto gone = rounds_.end_oldest_of_newcomers())
       send(gone->peer, wire::GossipTerminate{gone->session, Bytes::copy_of("busy")});
@@ -269,7 +280,7 @@ void K2Gossip::accept(const Url& peer, const Bytes& session, NewOps named, std::
     if (!self || self->stopped_) return;
     if (!sent) return self->on_send_failed(peer, session);
     // It may have waited for a connection: the peer counts from when it comes.
-    self->book_.on_attempt(peer, self->runtime().now());
+    self->book_.on_interval(peer, self->runtime().now());
   });
 }
 
@@ -307,8 +318,15 @@ void K2Gossip::finish(const Url& peer, gossip::Finish& finish, const wire::Accep
 
 void K2Gossip::on_pace_changed() {
   if (stopped_) return;
-  book_.set_pace({from_ms(config().initiate_interval_ms), from_ms(config().initiate_jitter_ms),
-                  from_ms(config().min_initiate_interval_ms), from_ms(config().initial_initiate_interval_ms)},
+  const K2GossipConfig& c = config();
+  const std::uint64_t windows = c.initiate_burst_window_count, burst = windows * c.initiate_burst_factor;
+  book_.set_pace({.initiate_interval = from_ms(c.initiate_interval_ms),
+                  .initiate_jitter = from_ms(c.initiate_jitter_ms),
+                  .min_initiate_interval = from_ms(c.min_initiate_interval_ms),
+                  .initial_initiate_interval = initial_interval(),
+                  .burst_rounds = std::min<std::uint64_t>(burst, kMostBurstRounds),
+                  .burst_window = from_ms(windows * c.initiate_interval_ms),
+                  .bursts_are_taken = stock_takes_bursts()},
                  runtime().now(), random_u32());
   schedule();
 }
@@ -371,7 +389,7 @@ bool K2Gossip::is_fetch_busy(Time now) {
     return false;
   }
   if (!busy_since_) busy_since_ = now;
-  return now < *busy_since_ + from_ms(config().initial_initiate_interval_ms);
+  return now < *busy_since_ + 5 * book_.patience();
 }
 
 std::optional<Url> K2Gossip::choose(Time now) {
@@ -502,7 +520,8 @@ void K2Gossip::on(const Url& peer, const wire::GossipAccept& m) {
   }
   take_ops(peer, m.new_ops, {go_on.asked_since, m.updated_new_since, go_on.common, is_compared}, m.more_ops,
            round.bookmark_holds);
-  if (ours && !compare && is_growing(go_on.common)) wait_for_ids(peer, m.new_ops.size(), std::nullopt);
+  if ((ours || stock_takes_bursts()) && !compare && is_growing(go_on.common))
+    wait_for_ids(peer, m.new_ops.size(), std::nullopt);
   mark(round, m.new_ops);
 
   wire::AcceptResponse response;

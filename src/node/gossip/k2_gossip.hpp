@@ -14,10 +14,12 @@
 
 #include "core/dht/sector_set.hpp"
 #include "core/gossip/arc_growth.hpp"
+#include "core/gossip/dialect_rules.hpp"
 #include "core/gossip/faults.hpp"
 #include "core/gossip/put_offs.hpp"
 #include "core/gossip/round.hpp"
 #include "core/gossip/round_book.hpp"
+#include "core/milliseconds.hpp"
 #include "core/peers/info_rates.hpp"
 #include "kitsune2/builder.hpp"
 #include "log/log.hpp"
@@ -39,9 +41,9 @@ namespace kitsune2 {
 ///  G3  When ops of the store are found damaged, all bookmarks are dropped, at most once an hour, so that these ops are
 ///      named and fetched again.
 ///  G4  While fetch has a thousand ops or more to get, rounds of ours wait and peers of ours are answered with BUSY,
-///      for at most `initial_initiate_interval`. Rationale: a round would bring no op sooner, and naming takes time and
-///      bytes from the fetch. It is bounded because a peer that publishes without end must not keep the node from
-///      gossip.
+///      for at most five times the patience of D7 (5 s). Rationale: a round would bring no op sooner, and naming takes
+///      time and bytes from the fetch. It is bounded because a peer that publishes without end must not keep the node
+///      from gossip.
 ///  G5  After a comparison in which a peer named ops, the next round with it follows as soon as most of what was
 ///      pending then has been fetched, if any of it was new. Rationale: after a difference in the disc the rings have
 ///      not been compared yet, and a list may have been cut off.
@@ -49,10 +51,10 @@ namespace kitsune2 {
 ///      comparison follows when a peer has named everything that it holds. Rationale: what is on its way would be found
 ///      lacking, and be named once more.
 ///  G7  Agent infos are examined at the rates of InfoRates. What is over them comes with a later round.
-///  G8  While an agent of ours does not store all of its target yet, a round with a peer of ours that should have
-///      compared and did not is followed by another one, as in G5, but not before `initial_initiate_interval`.
-///      Rationale: a newcomer is told all that a peer holds and then compares nothing (G6), but storage arcs grow by
-///      what was compared.
+///  G8  While an agent of ours does not store all of its target yet, a round with a peer of ours, or with a stock one
+///      that takes bursts, that should have compared and did not is followed by another one, as in G5, but not before
+///      `initial_initiate_interval`. Rationale: a newcomer is told all that a peer holds and then compares nothing
+///      (G6), but storage arcs grow by what was compared.
 ///  G9  A node that is alone in its space holds all that there is. It is alone if the last answer of its bootstrap
 ///      server lists its own newest info and nobody else's, and it knows of no other agent. Rationale:
 ///      docs/decisions/0041-the-first-node-of-a-space.md.
@@ -75,6 +77,7 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   // --- from the transport
   Result<void> on_message(const Url& peer, const Bytes& data);
   void on_connect(const Url& peer);
+  void on_knows_us(const Url& peer);
   void on_disconnect(const Url& peer);
   /// This node has a url, perhaps a new one.
   void on_online();
@@ -180,6 +183,11 @@ class K2Gossip final : public Gossip, public std::enable_shared_from_this<K2Goss
   std::uint32_t random_u32();
 
   const K2GossipConfig& config() const { return context_.config->current().k2_gossip; }
+  Duration initial_interval() const {
+    const auto set = config().initial_initiate_interval_ms;
+    return from_ms(set.value_or(gossip::initial_initiate_interval_ms(context_.transport->dialect())));
+  }
+  bool stock_takes_bursts() const { return gossip::takes_bursts_of_rounds(context_.transport->dialect()); }
   Runtime& runtime() const { return *context_.runtime; }
 
   ModuleContext context_;

@@ -236,7 +236,7 @@ void K2Gossip::look_at_ids() {
   const auto* model = dht_->model();
   const std::uint64_t ops = model == nullptr ? 0 : model->op_count(), pending = context_.fetch->pending_ops();
   std::erase_if(named_ids_, [&](const NamedIds& e) {
-    const bool has_moved = e.ops ? ops > *e.ops : now >= e.since + from_ms(config().initial_initiate_interval_ms);
+    const bool has_moved = e.ops ? ops > *e.ops : now >= e.since + initial_interval();
     if (has_moved && pending <= e.pending / 8) {
       book_.on_has_more(e.peer, now);
       return true;

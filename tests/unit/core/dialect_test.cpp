@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/gossip/dialect_rules.hpp"
+
 namespace kitsune2 {
 namespace {
 
@@ -27,6 +29,7 @@ TEST(Dialect, FormsAndRulesAreApart) {
       {"op_carries_id", [](Dialect d) { return op_carries_id(d); }, false, false, true},
       {"publish_carries_metadata", [](Dialect d) { return publish_carries_metadata(d); }, false, false, true},
       {"gossip_tells_op_count", [](Dialect d) { return gossip_tells_op_count(d); }, false, true, true},
+      {"takes_bursts_of_rounds", [](Dialect d) { return gossip::takes_bursts_of_rounds(d); }, false, true, true},
       {"uses_iroh", [](Dialect d) { return uses_iroh(d); }, false, true, true},
       {"url_form(...).http", [](Dialect d) { return url_form(d).http; }, false, true, true},
       {"url_form(...).relay_path", [](Dialect d) { return url_form(d).relay_path; }, false, true, true},
@@ -43,6 +46,9 @@ TEST(Dialect, FormsAndRulesAreApart) {
     EXPECT_EQ(row.holds(Dialect::v0_4), row.v0_4) << row.name;
     EXPECT_EQ(row.holds(Dialect::v0_5), row.v0_5) << row.name;
   }
+  EXPECT_EQ(gossip::initial_initiate_interval_ms(Dialect::v0_2), 5'000U);
+  EXPECT_EQ(gossip::initial_initiate_interval_ms(Dialect::v0_4), 1'000U);
+  EXPECT_EQ(gossip::initial_initiate_interval_ms(Dialect::v0_5), 1'000U);
 }
 
 }  // namespace

@@ -73,6 +73,7 @@ struct ModuleLog final : ModuleMessageHandler {
     return refuse ? Result<void>(make_error(Errc::malformed, "no")) : Result<void>();
   }
   void recv_progress(const Url&, std::size_t bytes) override { log.push_back("progress " + std::to_string(bytes)); }
+  void peer_knows_us(const Url&) override { log.push_back("knows us"); }
   void peer_connect(const Url&) override { log.push_back("connect"); }
   void peer_disconnect(const Url&, const std::optional<std::string>&) override { log.push_back("disconnect"); }
   std::vector<std::string> log;
@@ -319,13 +320,13 @@ TEST_F(TransportTest, TheRulesOfLaterDialects) {
     EXPECT_EQ(raw->wasted_bytes, 1 + refused.size());
     module->refuse = true;
     module->log.pop_back();
-    EXPECT_EQ(module->log, Log{"msg 78"});
+    EXPECT_EQ(module->log, (Log{"knows us", "msg 78"}));
     // So is what a peer sends that is blocked in the space.
     host_->blocked_space = space_;
     const std::uint64_t before = raw->wasted_bytes;
     EXPECT_TRUE(raw->events->recv_data(peer_, refused).has_value());
     EXPECT_GT(raw->wasted_bytes, before);
-    EXPECT_EQ(module->log, Log{"msg 78"});
+    EXPECT_EQ(module->log, (Log{"knows us", "msg 78"}));
     host_->blocked_space.reset();
     EXPECT_TRUE(raw->events->recv_data(peer_, wire::encode_disconnect("bye")).has_value());
     // Except for a preflight.
@@ -414,7 +415,9 @@ TEST_F(StrangersTest, MessagesWaitUntilThePeerIsKnown) {
   world_.run_for(std::chrono::seconds(1));
   EXPECT_EQ(host_->log.size(), 4U) << "asked again";
   EXPECT_FALSE(transport_->is_known_to(space_, peer_));
+  EXPECT_TRUE(module_log_->log.empty());
   known();
+  EXPECT_EQ(module_log_->log, (Log{"knows us"})) << "told once";
   EXPECT_EQ(space_log_->log, (Log{"notify one", "notify two"}));
   EXPECT_TRUE(transport_->is_known_to(space_, peer_));
   notify("three", space_);

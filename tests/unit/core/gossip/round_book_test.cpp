@@ -356,22 +356,160 @@ TEST(RoundBook, RoundsOfOursAreAnsweredInABurstAndThenOneASecond) {
   EXPECT_LE(accepted, 10);
 }
 
-TEST(RoundBook, StockPeersThatComeTooSoonAreNotAnswered) {
-  Book b;
-  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept);
-  b.book.on_met(url("a"), b.now);
-  b.now += 300s - 1us;
-  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::too_soon);
-  b.now += 1us;
-  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept);
-}
-
 TEST(RoundBook, OurOwnAttemptsDoNotMakeAStockPeerTooSoon) {
   Book b;
   b.knows(url("a"));
   ASSERT_TRUE(b.ask(1s));
   b.book.on_no_answer(url("a"), b.now, true);
   EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept);
+}
+
+// -------------------------------------------------------------------- D9, D10
+
+Pace with_bursts() {
+  auto pace = kDefaults;
+  pace.bursts_are_taken = true;
+  return pace;
+}
+
+TEST(RoundBook, AStockPeerMayStartABurstOfRoundsInAnyWindow) {
+  Book b(with_bursts());
+  for (int i = 0; i < 15; ++i) {
+    EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept) << i;
+    b.book.on_met(url("a"), b.now);
+    b.now += 1s;
+  }
+  const Time first = b.now - 15s;
+  EXPECT_EQ(b.book.answer(url("b"), false, b.now), RoundBook::Answer::accept) << "each for itself";
+  for (b.now = first + 500s; b.now < first + 600s; b.now += 1s)
+    EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::too_soon) << "they do not count";
+  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept) << "the first one is over";
+  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::too_soon) << "the second one is not";
+}
+
+/// It may be one of 0.2.2, which knows no bursts and comes as often as the interval allows.
+TEST(RoundBook, WhereBurstsAreNotCertainAStockPeerMayAlsoComeAfterItsInterval) {
+  auto pace = kDefaults;
+  pace.min_initiate_interval = 1s;
+  Book b(pace);
+  for (int i = 0; i < 15; ++i) {
+    EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept) << i;
+    b.book.on_met(url("a"), b.now);
+    b.now += 1ms;
+  }
+  EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::too_soon) << "neither";
+  for (int i = 0; i < 50; ++i) {
+    b.now += 1s;
+    EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept) << i;
+    b.book.on_met(url("a"), b.now);
+    EXPECT_EQ(b.book.answer(url("a"), false, b.now + 999ms), RoundBook::Answer::too_soon) << i;
+  }
+  b.now += 600s;
+  for (int i = 0; i < 15; ++i) EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::accept) << i;
+}
+
+TEST(RoundBook, NoBurstMeansNoRoundOfStockPeersUnlessTheIntervalAllowsIt) {
+  for (const bool taken : {false, true}) {
+    auto pace = taken ? with_bursts() : kDefaults;
+    pace.burst_rounds = 0;
+    pace.burst_window = 0s;
+    Book b(pace);
+    const auto first = taken ? RoundBook::Answer::too_soon : RoundBook::Answer::accept;
+    EXPECT_EQ(b.book.answer(url("a"), false, b.now), first);
+    b.book.on_met(url("a"), b.now);
+    EXPECT_EQ(b.book.answer(url("a"), false, b.now), RoundBook::Answer::too_soon);
+    EXPECT_EQ(b.book.answer(url("a"), true, b.now), RoundBook::Answer::accept) << "ours";
+  }
+}
+
+TEST(RoundBook, WhatIsOwedToAStockPeerUsesFourFifthsOfItsBurst) {
+  Book b(with_bursts());
+  b.knows(url("a"));
+  std::vector<Time> asked;
+  while (const auto peer = b.ask(20min)) {
+    asked.push_back(b.now);
+    if (asked.size() > 40) break;
+    // It has named something that was lacking, each time.
+    b.answered(*peer);
+    b.now += 1ms;
+    b.book.on_has_more(*peer, b.now);
+  }
+  ASSERT_GT(asked.size(), 40U);
+  EXPECT_LE(asked[11] - asked[0], 12s);
+  for (std::size_t i = 0; i + 15 < asked.size(); ++i)
+    EXPECT_GT(asked[i + 15] - asked[i], 600s) << i << ": as each peer of 0.5 counts";
+  EXPECT_GE(asked[13] - asked[0], 300s) << "a fifth is left to regular rounds";
+}
+
+TEST(RoundBook, AStockPeerIsNotAskedWithoutAReasonWithinItsInterval) {
+  Book b(with_bursts());
+  b.knows(url("a"));
+  ASSERT_EQ(b.ask(1s), url("a"));
+  b.answered(url("a"));
+  const Time met = b.now;
+  ASSERT_EQ(b.ask(1h), url("a"));
+  EXPECT_GE(b.now - met, 300s);
+}
+
+TEST(RoundBook, AStockPeerThatIsSilentOrBusyIsNotAskedInABurst) {
+  for (const bool busy : {false, true}) {
+    Book b(with_bursts());
+    b.knows(url("a"));
+    ASSERT_EQ(b.ask(1s), url("a"));
+    b.answered(url("a"));
+    b.book.on_publish_lost(url("a"), b.now);
+    ASSERT_EQ(b.ask(2s), url("a"));
+    const Time then = b.now;
+    if (busy) {
+      b.book.on_busy(url("a"), b.now);
+    } else {
+      b.book.on_no_answer(url("a"), b.now, true);
+    }
+    ASSERT_EQ(b.ask(1h), url("a"));
+    EXPECT_GE(b.now - then, busy ? 5s : 300s);
+    EXPECT_LT(b.now - then, busy ? 7s : 450s);
+  }
+}
+
+// -------------------------------------------------------------------- D11
+
+TEST(RoundBook, AnAttemptOfWhichAPeerDidNotHearDoesNotCount) {
+  for (const bool shown_before_the_end : {false, true}) {
+    Book b(with_bursts());
+    b.knows(url("a"));
+    ASSERT_EQ(b.ask(1s), url("a"));
+    b.now += 5s;
+    if (shown_before_the_end) b.book.on_knows_us(url("a"), b.now);
+    b.now += 10s;
+    b.book.on_no_answer(url("a"), b.now, true);
+    if (!shown_before_the_end) {
+      b.now += 60s;
+      b.book.on_knows_us(url("a"), b.now);
+    }
+    const Time then = b.now;
+    ASSERT_EQ(b.ask(1h), url("a"));
+    EXPECT_LE(b.now - then, 1s) << shown_before_the_end;
+    // It knew us when this one was sent.
+    b.now += 15s;
+    b.book.on_no_answer(url("a"), b.now, true);
+    const Time silent = b.now;
+    ASSERT_EQ(b.ask(1h), url("a"));
+    EXPECT_GE(b.now - silent, 300s) << shown_before_the_end;
+  }
+}
+
+TEST(RoundBook, APeerThatShowsThatItKnowsUsIsOwedNothingIfItAnswered) {
+  Book b(with_bursts());
+  b.book.on_knows_us(url("stranger"), b.now);
+  EXPECT_FALSE(b.book.knows(url("stranger")));
+  b.knows(url("a"));
+  ASSERT_EQ(b.ask(1s), url("a"));
+  b.book.on_knows_us(url("a"), b.now);
+  b.answered(url("a"));
+  EXPECT_EQ(b.book.owed(), 0U);
+  const Time met = b.now;
+  ASSERT_EQ(b.ask(1h), url("a"));
+  EXPECT_GE(b.now - met, 300s);
 }
 
 // -------------------------------------------------------------------- D6
@@ -445,9 +583,17 @@ TEST(RoundBook, APeerHeardOfAgainIsNotSilentAnyMore) {
 
 // -------------------------------------------------------------------- D7, D8, bounds
 
-TEST(RoundBook, PatienceIsAFifthOfTheInitialInterval) {
+TEST(RoundBook, PatienceIsASecondUnlessTheInitialIntervalSaysOtherwise) {
   Book b;
   EXPECT_EQ(b.book.patience(), 1s);
+  auto pace = kDefaults;
+  pace.initial_initiate_interval = 10ms;
+  b.book.set_pace(pace, b.now, 0);
+  EXPECT_EQ(b.book.patience(), 10ms);
+  pace.initial_initiate_interval = 10s;
+  b.book.set_pace(pace, b.now, 0);
+  EXPECT_EQ(b.book.patience(), 2s);
+  b.book.set_pace(kDefaults, b.now, 0);
   b.book.put_off(b.now + 1s);
   EXPECT_EQ(b.book.next_try(b.now), b.now + 1s);
 }

@@ -47,8 +47,9 @@ TEST(Config, DefaultsAreThoseOfTheReference) {
     "irohTransport": {"relayUrl": null, "relayAllowPlainText": false, "maxFrameBytes": 104857600,
                       "connectTimeoutS": 60, "authMaterialRelayBase64": null, "relayKeepaliveIntervalS": 120},
     "k2Gossip": {"maxGossipOpBytes": 104857600, "maxRequestGossipOpBytes": 104857600,
-                 "initialInitiateIntervalMs": 5000, "initiateIntervalMs": 120000, "initiateJitterMs": 10000,
-                 "minInitiateIntervalMs": 300000, "roundTimeoutMs": 15000, "maxConcurrentAcceptedRounds": 10}})");
+                 "initialInitiateIntervalMs": null, "initiateIntervalMs": 120000, "initiateJitterMs": 10000,
+                 "minInitiateIntervalMs": 300000, "initiateBurstFactor": 3, "initiateBurstWindowCount": 5,
+                 "roundTimeoutMs": 15000, "maxConcurrentAcceptedRounds": 10}})");
   EXPECT_EQ(printed.size(), expected.size());
   for (const auto& [section, keys] : expected.items()) {
     for (const auto& [key, value] : keys.items()) {
@@ -256,6 +257,26 @@ TEST(Config, TheIrohRelayIsATextOrNull) {
   EXPECT_EQ(
       error_of(R"({"network":{"dialect":"0.5"},"irohTransport":{"authMaterialRelayBase64":"A"}})"),
       "irohTransport.authMaterialRelayBase64: must be base64 (standard alphabet, with padding) of 1 to 65536 bytes");
+}
+
+// With all keys that 0.5.3 has, at its defaults.
+TEST(Config, AFileOf053IsTaken) {
+  const auto config = Config::parse(R"({
+    "coreBootstrap": {"serverUrl": "https://b.example", "authMaterialBase64": null, "backoffMinMs": 5000,
+                      "backoffMaxMs": 300000},
+    "coreFetch": {"parallelRequestCount": 2}, "corePublish": {"maxMetadataBytes": 1024},
+    "coreSpace": {"reSignFreqMs": 60000, "reSignExpireTimeMs": 300000},
+    "irohTransport": {"relayUrl": "https://r.example", "relayAllowPlainText": false, "maxFrameBytes": 104857600,
+                      "connectTimeoutS": 60, "authMaterialRelayBase64": null, "relayKeepaliveIntervalS": 120},
+    "k2Gossip": {"maxGossipOpBytes": 104857600, "maxRequestGossipOpBytes": 104857600,
+                 "initialInitiateIntervalMs": 1000, "initiateIntervalMs": 120000, "initiateJitterMs": 10000,
+                 "minInitiateIntervalMs": 300000, "initiateBurstFactor": 4, "initiateBurstWindowCount": 6,
+                 "roundTimeoutMs": 15000, "maxConcurrentAcceptedRounds": 10},
+    "memPeerStore": {"pruneIntervalS": 10}})");
+  ASSERT_TRUE(config) << config.error().to_string();
+  EXPECT_EQ(config->k2_gossip.initiate_burst_factor, 4U);
+  EXPECT_EQ(config->k2_gossip.initiate_burst_window_count, 6U);
+  EXPECT_EQ(config->k2_gossip.initial_initiate_interval_ms, 1'000U);
 }
 
 // C3: one file may serve nodes of several dialects.

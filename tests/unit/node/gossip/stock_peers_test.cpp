@@ -190,9 +190,98 @@ TEST(StockPeers, AreNeverAskedWithinTheirInterval) {
   EXPECT_GE(rounds, 8);
 }
 
+/// A node of a dialect whose stock peers take bursts of rounds, at the defaults.
+struct BurstNode : GossipNode {
+  BurstNode(Net& n, const std::string& name) : GossipNode(n, name) {
+    builder.config.k2_gossip = {};
+    builder.config.network.dialect = Dialect::v0_5;
+  }
+};
+
+TEST(StockPeers, OfDialect05AreAskedAtOnceForAReasonAndNeverBeyondTheirBurst) {
+  Net net;
+  BurstNode node(net, "node");
+  node.quiet();
+  Scripted peer(net, "peer");
+  ASSERT_TRUE(node.join(make_agent(1)));
+  std::vector<Time> asked;
+  for (int second = 0; second < 3'000; ++second) {
+    if (second % 60 == 0) node.knows(make_agent(7), peer.url);
+    net.world.run_for(1s);
+    while (!peer.gossips.empty()) {
+      const auto m = peer.next_gossip<wire::GossipInitiate>();
+      if (!m) {
+        peer.gossips.pop_front();
+        continue;
+      }
+      asked.push_back(node.runtime->now());
+      wire::GossipAccept accept;
+      accept.session_id = m->session_id;
+      accept.arc_set = full_set();
+      peer.gossip(node.url, accept);
+      ASSERT_TRUE(peer.next_gossip<wire::GossipNoDiff>());
+      // The round breaks off, each time: it is owed.
+      net.network->cut(node.url, peer.url, true);
+      net.world.run_for(1ms);
+    }
+  }
+  ASSERT_GT(asked.size(), 40U);
+  EXPECT_LE(asked[11] - asked[0], 30s);
+  for (std::size_t i = 0; i + 15 < asked.size(); ++i) EXPECT_GT(asked[i + 15] - asked[i], 10min) << i;
+}
+
+/// A stock node drops what it is sent until it knows the sender. Here it does not answer, and speaks a minute later.
+TEST(StockPeers, OfDialect05AreAskedAgainAsSoonAsTheyShowThatTheyKnowUs) {
+  Net net;
+  BurstNode node(net, "node");
+  node.quiet();
+  Scripted peer(net, "peer");
+  node.knows(make_agent(7), peer.url);
+  ASSERT_TRUE(node.join(make_agent(1)));
+  ASSERT_TRUE(await_initiate(net, peer, 2s));
+  EXPECT_FALSE(await_initiate(net, peer, 60s)) << "as it may be one that allows no more";
+  peer.transport->send_space_notify(node.url, kSpace, Bytes::copy_of("hello"), [](const Result<void>&) {});
+  const auto next = await_initiate(net, peer, 2s);
+  ASSERT_TRUE(next);
+  answer_round(node, peer, next->session_id);
+  EXPECT_EQ(node.stats().completed, 1U);
+  // It has shown that once.
+  peer.transport->send_space_notify(node.url, kSpace, Bytes::copy_of("hello"), [](const Result<void>&) {});
+  EXPECT_FALSE(await_initiate(net, peer, 60s));
+}
+
+/// G8. It was told all that the peer holds; nothing was compared, so it claims nothing yet.
+TEST(StockPeers, OfDialect05AreComparedWithAsSoonAsWhatTheyNamedIsFetched) {
+  Net net;
+  BurstNode taker(net, "taker");
+  taker.quiet();
+  Scripted peer(net, "peer");
+  taker.knows(make_agent(7), peer.url);
+  const auto agent = make_agent(2);
+  agent->set_cur_storage_arc(DhtArc::none());
+  ASSERT_TRUE(taker.join(agent));
+  const auto first = await_initiate(net, peer, 2s);
+  ASSERT_TRUE(first);
+  wire::GossipAccept accept;
+  accept.session_id = first->session_id;
+  accept.arc_set = full_set();
+  accept.new_ops = as_bytes_list(taker.add_ops(1, 3));
+  SectorSet full;
+  full.add(DhtArc::full());
+  accept.snapshot = to_wire(dht::DhtModel(taker.runtime->wall_now()).minimal(full));
+  peer.gossip(taker.url, accept);
+  ASSERT_TRUE(peer.next_gossip<wire::GossipNoDiff>());
+  peer.gossip(taker.url, wire::GossipTerminate{first->session_id, Bytes::copy_of("No agents requested")});
+  EXPECT_FALSE(await_initiate(net, peer, 900ms));
+  EXPECT_TRUE(await_initiate(net, peer, 3s));
+}
+
 /// What bounds hostile peers must not touch an honest one that catches up.
 TEST(StockPeers, ThirtyRoundsOfCatchUpFitAllBounds) {
-  WithPeer<> both([](K2GossipConfig& c) { c.initiate_interval_ms = 86'400'000; });
+  WithPeer<> both([](K2GossipConfig& c) {
+    c.initiate_interval_ms = 86'400'000;
+    c.initiate_burst_factor = 6;
+  });
   auto& [net, node, peer] = both;
   std::set<Bytes> named;
   Timestamp since = half_an_hour_ago(node);

@@ -148,7 +148,7 @@ TEST(StorageArcsOfAnAcceptor, GrowByANoDiffThatFollowsASnapshot) {
 }
 
 TEST(StorageArcsOfAnAcceptor, AreNotOneInfoForEachSector) {
-  WithStranger<> both([](K2GossipConfig& c) { c.min_initiate_interval_ms = 0; });
+  WithStranger<> both([](K2GossipConfig& c) { c.initiate_burst_factor = 20; });
   auto& [net, node, peer] = both;
   const auto agent = newcomer(1);
   ASSERT_TRUE(node.join(agent));
