@@ -66,6 +66,9 @@ class DhtModel {
     }
     friend bool operator==(const Cell&, const Cell&) = default;
   };
+  /// Makes room for so many cells of units that are about to be loaded. Grown in steps, the table would take more
+  /// memory.
+  void expect_units(std::size_t count) { units_.reserve(units_.size() + count); }
   /// Takes over a cell that a store kept for a unit or a full slice. Returns false if it took over nothing, because the
   /// full slice ends after this layout's disc boundary (the clock was set back); its ops must then be added one by one.
   /// Errc::corrupt: no such sector or unit, no op, or a hash of another length than the others.
