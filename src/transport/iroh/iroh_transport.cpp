@@ -139,6 +139,7 @@ IrohTransport::IrohTransport(Runtime& runtime, std::shared_ptr<WsConnector> conn
       binder_(std::move(binder)) {
   permit_limits_.max_granted_bytes = std::max(permit_limits_.max_granted_bytes, config.max_frame_bytes);
   permit_limits_.longest_waste_wait = kLongestWasteWait;
+  endpoint_.group_by([this](const EndpointId& peer) { return addresses_->of(peer); });
 }
 
 IrohTransport::~IrohTransport() {

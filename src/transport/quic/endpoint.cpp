@@ -49,12 +49,22 @@ void Endpoint::accept(const Key& from, ByteView datagram, Time now) {
 }
 
 bool Endpoint::may_open(const Key& from, Time now) {
-  if (openings_.size() >= kMostOpenings) std::erase_if(openings_, [&](const auto& one) { return one.second <= now; });
-  if (openings_.size() >= kMostOpenings) openings_.clear();
-  Time& whole = openings_[from];
-  const Time next = std::max(whole, now) + limits_.opening_every;
-  if (next > now + static_cast<Duration::rep>(limits_.opening_burst) * limits_.opening_every) return false;
-  whole = next;
+  const auto place_in = [&](auto& table, const auto& who) -> Time& {
+    if (table.size() >= kMostOpenings) std::erase_if(table, [&](const auto& one) { return one.second <= now; });
+    if (table.size() >= kMostOpenings) table.clear();
+    return table[who];
+  };
+  const auto may = [&](Time whole, std::size_t burst, Duration every) {
+    return std::max(whole, now) + every <= now + static_cast<Duration::rep>(burst) * every;
+  };
+  Time& of_peer = place_in(openings_, from);
+  if (!may(of_peer, limits_.opening_burst, limits_.opening_every)) return false;
+  if (const auto group = group_of_ ? group_of_(from) : std::nullopt) {
+    Time& of_group = place_in(openings_of_group_, *group);
+    if (!may(of_group, limits_.group_opening_burst, limits_.group_opening_every)) return false;
+    of_group = std::max(of_group, now) + limits_.group_opening_every;
+  }
+  of_peer = std::max(of_peer, now) + limits_.opening_every;
   return true;
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,6 +24,9 @@ struct EndpointLimits {
   /// How many handshakes a peer may begin at once, and when it may begin one more (P8).
   std::size_t opening_burst = 16;
   Duration opening_every = std::chrono::milliseconds(250);
+  /// The same for all peers of an address together (P9).
+  std::size_t group_opening_burst = 256;
+  Duration group_opening_every = std::chrono::microseconds(31'250);
   /// What the QUIC library may allocate for all connections together (P7).
   std::size_t max_library_bytes = 512U << 20;
 };
@@ -52,16 +56,23 @@ enum class Lane : std::uint8_t { relay, direct };
 ///      Those that come to nothing count. *Rationale*: the first datagram of a handshake is free to make, and need not
 ///      even be one; to look at it takes a session of TLS, the keys of a connection and an answer. Of kMostOpenings
 ///      peers this is remembered; when there are more, all is forgiven.
+///  P9  So may all peers of one address together, where the owner knows addresses (`group_by`): group_opening_burst,
+///  and
+///      one more each group_opening_every. *Rationale*: keys cost nothing. An honest one that is dropped tries again
+///      after a second.
 /// Pure. Thread rule: confined to the owner's strand.
 class Endpoint {
  public:
   using Id = std::uint64_t;  ///< of a connection; never used twice, never 0
+  using Group = std::array<std::uint8_t, 16>;
   static constexpr std::size_t kMostOpenings = 8192;
 
   Endpoint(std::shared_ptr<const Identity> own, Config config, Random random, const EndpointLimits& limits = {})
       : own_(std::move(own)), config_(std::move(config)), random_(std::move(random)), limits_(limits) {}
 
   const Key& key() const { return own_->key(); }
+  /// P9: from where a peer comes; nullopt: nobody knows.
+  void group_by(std::function<std::optional<Group>(const Key& peer)> group_of) { group_of_ = std::move(group_of); }
 
   Result<Id> dial(const Key& peer, Time now);
   /// One datagram. Nonsense is dropped without a word.
@@ -118,7 +129,7 @@ class Endpoint {
 
   Id add(std::unique_ptr<Connection> connection, const Key& peer, bool incoming);
   void accept(const Key& from, ByteView datagram, Time now);
-  /// P8. If so, it counts.
+  /// P8, P9. If so, it counts.
   bool may_open(const Key& from, Time now);
   /// Takes in what a call to the connection has changed.
   void update(Id id, Entry& entry, bool changed);
@@ -142,7 +153,9 @@ class Endpoint {
   std::array<std::set<std::pair<Time, Id>>, kLanes> deadlines_;
   std::set<Id> handshakes_;  ///< the oldest first
   std::map<Key, std::size_t> handshakes_of_;
-  std::map<Key, Time> openings_;  ///< P8: when the peer has its whole burst again
+  std::map<Key, Time> openings_;             ///< P8: when the peer has its whole burst again
+  std::map<Group, Time> openings_of_group_;  ///< P9: the same
+  std::function<std::optional<Group>(const Key& peer)> group_of_;
   std::size_t library_bytes_ = 0;
 };
 

@@ -276,6 +276,34 @@ TEST(QuicEndpoint, WhoBeginsAgainAndAgainIsHeardSeldom) {
   EXPECT_TRUE(relay.run(5s, [&] { return a.find(id)->is_open(); }));
 }
 
+// P9. Each with a key of its own.
+TEST(QuicEndpoint, PeersOfOneAddressTogetherAreHeardSeldomAndOthersAreNotHeldUp) {
+  Relay relay;
+  EndpointLimits limits;
+  limits.group_opening_burst = 5;
+  limits.group_opening_every = 100ms;
+  Endpoint& b = relay.add(2, limits);
+  // Keys from 20 on come from one address, those below from nobody knows where.
+  const Key low = identity(10)->key();
+  b.group_by([low](const Key& peer) { return peer == low ? std::nullopt : std::optional(Endpoint::Group{7}); });
+  const auto is_heard = [&](std::uint8_t number) {
+    Endpoint stranger(identity(number), {}, random_of(number));
+    EXPECT_TRUE(stranger.dial(b.key(), relay.now));
+    const std::size_t before = b.size();
+    b.receive(stranger.key(), stranger.produce(relay.now)->batch.content, relay.now);
+    return b.size() > before;
+  };
+  for (std::uint8_t number = 20; number < 25; ++number) EXPECT_TRUE(is_heard(number));
+  EXPECT_FALSE(is_heard(25));
+  EXPECT_TRUE(is_heard(10)) << "not of that address";
+  relay.now += 100ms;
+  EXPECT_TRUE(is_heard(25)) << "what was refused did not count";
+  EXPECT_FALSE(is_heard(26));
+  relay.now += 10s;
+  for (std::uint8_t number = 30; number < 35; ++number) EXPECT_TRUE(is_heard(number));
+  EXPECT_FALSE(is_heard(35)) << "not more than that after a long time";
+}
+
 // P7. Four peers whose datagrams are lost in part, beside one that is sent much and acknowledges it late.
 TEST(QuicEndpoint, TheLibrariesOfAllAreBoundedAndWhoNeedsMostEnds) {
   constexpr std::size_t kMost = 600'000;
