@@ -7,6 +7,8 @@
 #include <deque>
 #include <random>
 
+#include "model/registry_twin.hpp"
+
 namespace kitsune2::iroh {
 namespace {
 
@@ -218,6 +220,19 @@ TEST(IrohRegistry, BothSidesKeepTheSameConnectionWhenBothDialAtOnce) {
     world.expect_agreement();
     if (HasFailure()) return;
   }
+}
+
+TEST(IrohRegistry, AgreesWithItsTwinAfterEveryCommand) {
+  model::RegistryCoverage coverage;
+  for (std::uint64_t seed = 1; seed <= 2'000; ++seed) {
+    const auto commands = model::random_commands(seed, 161);
+    ASSERT_NO_THROW(model::RegistryTwinRun(commands, &coverage).run()) << "seed " << seed;
+  }
+  EXPECT_GT(coverage.superseded, 1'000U);
+  EXPECT_GT(coverage.refused, 1'000U);
+  EXPECT_GT(coverage.too_many, 100U);
+  EXPECT_GT(coverage.late, 1'000U);
+  EXPECT_GT(coverage.active, 10'000U);
 }
 
 }  // namespace
