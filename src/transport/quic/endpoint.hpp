@@ -56,10 +56,9 @@ enum class Lane : std::uint8_t { relay, direct };
 ///      Those that come to nothing count. *Rationale*: the first datagram of a handshake is free to make, and need not
 ///      even be one; to look at it takes a session of TLS, the keys of a connection and an answer. Of kMostOpenings
 ///      peers this is remembered; when there are more, all is forgiven.
-///  P9  So may all peers of one address together, where the owner knows addresses (`group_by`): group_opening_burst,
-///  and
-///      one more each group_opening_every. *Rationale*: keys cost nothing. An honest one that is dropped tries again
-///      after a second.
+///  P9  So may all peers of one address together, where the owner knows addresses (`group_by`): group_opening_burst at
+///      once, and one more each group_opening_every. *Rationale*: keys cost nothing. An honest one that is dropped
+///      tries again after a second.
 /// Pure. Thread rule: confined to the owner's strand.
 class Endpoint {
  public:

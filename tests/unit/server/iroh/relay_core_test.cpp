@@ -398,8 +398,8 @@ TEST(FairQueue, HoweverManySendSomethingIsLeftForOthers) {
 TEST(IrohRelayCore, AFloodOfSendersCostsOnlyThemselvesFrames) {
   World w;
   const auto to = w.join(kB);
-  const auto honest = w.join(kA, {7});
-  const auto greedy = w.join(kC, {8});
+  const auto honest = w.join(kA, 7);
+  const auto greedy = w.join(kC, 8);
   const auto frame =
       encode_relay_frame(Sender::relay, Datagrams{kC.id(), 0, 0, Bytes(std::vector<std::uint8_t>(1000, 1))});
   const auto send = [&](Core::ConnId from) {
