@@ -36,7 +36,7 @@ class ReadQueueTwin {
     for (const Read& read : reads_) {
       if (read.id != id || !read.begun || read.whom == For::ours) continue;
       last_end_ = now;
-      rest_ = std::min<Duration>(now - *read.begun, std::chrono::seconds(1));
+      rest_ = std::min<Duration>(2 * (now - *read.begun), std::chrono::seconds(2));
     }
     std::erase_if(reads_, [&](const Read& read) { return read.id == id && read.begun; });
   }

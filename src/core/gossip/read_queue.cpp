@@ -31,7 +31,7 @@ void ReadQueue::on_ended(Id id, Time now) {
   const auto it = under_way_.find(id);
   if (it == under_way_.end()) return;
   if (it->second.whom == For::theirs) {
-    rest_until_ = now + std::clamp(Duration(now - it->second.begun), Duration(0), kLongestRest);
+    rest_until_ = now + std::clamp(kRest * Duration(now - it->second.begun), Duration(0), kLongestRest);
   }
   under_way_.erase(it);
 }

@@ -216,8 +216,8 @@ void NewOpsReader::begin(gossip::ReadQueue::Id id) {
     return store_->list_ops(std::move(query), [weak = weak_from_this(), id](const Result<OpPage>& found) {
       auto self = weak.lock();
       if (!self) return;
-      if (auto ended = self->on_read_ended(id)) std::get<PageRead>(ended->what).done(found);
-      self->go_on();
+      if (auto taken = self->take(id)) std::get<PageRead>(taken->what).done(found);
+      self->on_read_ended(id);
     });
   }
   const Query& query = std::get<IdsRead>(read.what).query;
@@ -227,18 +227,22 @@ void NewOpsReader::begin(gossip::ReadQueue::Id id) {
       [weak = weak_from_this(), id](const Result<OpIdsBounded>& found) {
         auto self = weak.lock();
         if (!self) return;
-        if (auto ended = self->on_read_ended(id)) {
-          const auto& ids = std::get<IdsRead>(ended->what);
+        if (auto taken = self->take(id)) {
+          const auto& ids = std::get<IdsRead>(taken->what);
           NewOps out = self->named(ids.query, found);
-          out.took = self->runtime_.now() - ended->begun;
+          out.took = self->runtime_.now() - taken->begun;
           ids.done(std::move(out));
         }
-        self->go_on();
+        self->on_read_ended(id);
       });
 }
 
-std::optional<NewOpsReader::Read> NewOpsReader::on_read_ended(gossip::ReadQueue::Id id) {
+void NewOpsReader::on_read_ended(gossip::ReadQueue::Id id) {
   queue_.on_ended(id, runtime_.now());
+  go_on();
+}
+
+std::optional<NewOpsReader::Read> NewOpsReader::take(gossip::ReadQueue::Id id) {
   auto node = reads_.extract(id);
   if (!node || stopped_ || !node.mapped().asker->is_wanted()) return std::nullopt;
   return std::move(node.mapped());

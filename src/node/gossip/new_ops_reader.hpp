@@ -163,7 +163,9 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   void go_on();
   void begin(gossip::ReadQueue::Id id);
   /// The store has answered: takes the read out. nullopt if nobody waits for it any more.
-  std::optional<Read> on_read_ended(gossip::ReadQueue::Id id);
+  std::optional<Read> take(gossip::ReadQueue::Id id);
+  /// What it brought has been dealt with. Q2
+  void on_read_ended(gossip::ReadQueue::Id id);
   NewOps named(const Query& asked, const Result<OpIdsBounded>& found) const;
 
   Runtime& runtime_;

@@ -45,7 +45,7 @@ TEST(ReadQueue, ReadsThatHaveNotBegunEndWithTheirRound) {
   EXPECT_FALSE(queue.drop(id));
 }
 
-TEST(ReadQueue, AfterAReadForOthersTheNextOneRestsForAsLongAsItTook) {
+TEST(ReadQueue, AfterAReadForOthersTheNextOneRestsTwiceAsLongAsItTook) {
   ReadQueue queue;
   Time now(1h);
   const auto first = queue.add(For::theirs), second = queue.add(For::theirs), third = queue.add(For::theirs);
@@ -53,11 +53,11 @@ TEST(ReadQueue, AfterAReadForOthersTheNextOneRestsForAsLongAsItTook) {
   now += 300ms;
   queue.on_ended(first, now);
   EXPECT_EQ(queue.begin(now), std::nullopt);
-  EXPECT_EQ(queue.next(now), now + 300ms);
-  EXPECT_EQ(queue.begin(now + 299ms), std::nullopt);
+  EXPECT_EQ(queue.next(now), now + 600ms);
+  EXPECT_EQ(queue.begin(now + 599ms), std::nullopt);
   const auto ours = queue.add(For::ours);
   EXPECT_EQ(queue.begin(now), ours) << "without a rest";
-  now += 300ms;
+  now += 600ms;
   ASSERT_EQ(queue.begin(now), second);
   now += 20s;
   queue.on_ended(second, now);
