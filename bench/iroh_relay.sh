@@ -32,7 +32,7 @@ run() {
   pid=
 }
 uptime
-run ours "$build/apps/kitsune2/kitsune2" relay --listen 127.0.0.1:$port --limit-ip-connections 20000 --quiet
+run ours "$build/apps/kitsune2/kitsune2" relay --listen 127.0.0.1:$port --limit-ip-connections 20000 --sbd-disable-rate-limiting --quiet
 port=$((port + 1))
 if ((!ours)); then run stock "$CARGO_TARGET_DIR/release/rust-relay" --listen 127.0.0.1:$port; fi
 uptime
