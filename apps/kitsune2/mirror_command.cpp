@@ -1,7 +1,6 @@
 // `kitsune2 mirror`: holds all that is in the space of a link, and serves it until a signal comes.
 #include <filesystem>
 #include <fstream>
-#include <sstream>
 
 #include "node_setup.hpp"
 #include "serving_display.hpp"
@@ -84,8 +83,8 @@ class HoldingDisplay {
     if (is_noted_ || coverage.target_sectors == 0 || coverage.storage_sectors < coverage.target_sectors) return;
     is_noted_ = true;
     if (held_spaces_.add(node_.space()->id())) return;
-    out_.warn("kitsune2: " + std::string("the data folder cannot be written, so a restart without other nodes will ") +
-              "not serve this space");
+    out_.warn(
+        "kitsune2: the data folder cannot be written, so a restart without other nodes will not serve this space");
   }
 
   RunningNode& node_;

@@ -1,3 +1,4 @@
+// Lines and events of a node that serves, whenever what others see of it changes.
 #include "serving_display.hpp"
 
 namespace kitsune2::cli {

@@ -585,7 +585,9 @@ void HttpServer::note_input(const Session& session, std::size_t unfinished, std:
 
 /// R7, R8. The session that goes may be the one whose input has just been noted.
 void HttpServer::bound_input(const InputBook& book, std::string_view what) {
-  while (const auto id = book.choose(limits_.unfinished_bytes, random_u64(runtime_), runtime_.now())) {
+  while (book.bytes() > limits_.unfinished_bytes) {
+    const auto id = book.choose(limits_.unfinished_bytes, random_u64(runtime_), runtime_.now());
+    if (!id) return;
     const auto session = sessions_.at(*id);
     session->close_for_input(book.bytes_of(*id), what);
   }
