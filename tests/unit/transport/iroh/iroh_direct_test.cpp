@@ -7,14 +7,13 @@
 #include <vector>
 
 #include "unit/transport/iroh/iroh_peers.hpp"
-#include "unit/transport/iroh/sim_udp.hpp"
+#include "support/sim_udp.hpp"
 
 namespace kitsune2::iroh {
 namespace {
 
 using namespace std::chrono_literals;
 using tests::FakeIrohRelay;
-using tests::filled;
 using tests::id_of;
 using tests::SimUdp;
 using tests::url_of;

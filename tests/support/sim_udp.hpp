@@ -44,6 +44,8 @@ class SimUdp : public std::enable_shared_from_this<SimUdp> {
       ++nat.outside.port;
     }
   }
+  /// The NAT before the socket at `own` forgets what was sent through it, and is seen at `outside` from now on.
+  void move_nat(const UdpAddress& own, const UdpAddress& outside) { nats_[own] = {outside, {}}; }
   /// What a socket is told about an address.
   void tell_unreachable(const UdpAddress& socket, const UdpAddress& to);
   /// As if somebody at `from` had sent it.
