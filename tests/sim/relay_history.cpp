@@ -1,4 +1,5 @@
-// Nodes with SQLite stores behind a relay, all of it the shipped code: HTTP upgrade, WebSocket frames, sbd, tx5, fetch.
+// Nodes with SQLite stores behind a relay, all of it the shipped code: HTTP upgrade, WebSocket frames, sbd and tx5 or
+// QUIC and iroh's relay protocol, fetch.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,7 +13,6 @@
 #include "kitsune2/fetch.hpp"
 #include "kitsune2/testing/builders.hpp"
 #include "kitsune2/testing/waiters.hpp"
-#include "kitsune2/transport_tx5.hpp"
 #include "node/fetch/core_fetch.hpp"
 #include "sim/course.hpp"
 #include "sim/relay_peers.hpp"
@@ -20,8 +20,8 @@
 #include "sim/sim_disk.hpp"
 #include "sim/sim_net.hpp"
 #include "sim/sim_relay.hpp"
+#include "sim/sim_transport.hpp"
 #include "sim/watched_transport.hpp"
-#include "transport/tx5/tx5_transport.hpp"
 
 namespace kitsune2::sim {
 namespace {
@@ -34,7 +34,7 @@ using testing::SimWorld;
 
 class RelayHistory final : public Course {
  public:
-  RelayHistory(std::uint64_t seed, bool large)
+  RelayHistory(std::uint64_t seed, bool large, Over over)
       : world_(seed), net_(world_), relay_(world_, net_), large_(large), policy_(make_sha256_policy(kMostOpBytes)) {
     config_.re_insert_outgoing_request_delay_ms = 1'000 + 250 * static_cast<std::uint32_t>(pick(8));
     config_.first_back_off_interval_ms = 1'000;
@@ -44,13 +44,14 @@ class RelayHistory final : public Course {
     config_.max_ids_per_request = std::vector<std::uint32_t>{1, 3, 16, 512}[pick(4)];
     config_.max_response_bytes = std::vector<std::uint32_t>{2'000, 60'000, 1U << 20}[pick(3)];
     config_.max_incoming_requests_per_peer = 1 + static_cast<std::uint32_t>(pick(8));
-    tx5_.server_url = "ws://relay:1";
-    tx5_.signal_allow_plain_text = true;
-    tx5_.timeout_s = 8 + static_cast<std::uint32_t>(pick(12));
-    tx5_.message_size_max = 2U << 20;
-    if (pick(3) == 0) tx5_.max_queue_bytes_per_peer = 30'000 + pick(100'000);
+    transport_config_.network.dialect = draw_dialect(world_, over);
+    TransportDraw transport;
+    transport.timeout_s = 8 + static_cast<std::uint32_t>(pick(12));
+    transport.max_message_bytes = 2U << 20;
+    if (pick(3) == 0) transport.max_queue_bytes = 30'000 + pick(100'000);
+    set_transport(transport_config_, transport);
     // So little room for large messages that some must wait for others. One can always be granted.
-    limits_.permits.max_granted_bytes = tx5_.message_size_max;
+    limits_.permits.max_granted_bytes = transport.max_message_bytes;
     relay_.options.limit_idle_millis = 5'000;
     if (pick(4) == 0) relay_.options.limit_send_queue_bytes = 60'000;
     if (pick(4) == 0) relay_.options.limit_ip_kbps = 400 + static_cast<std::uint32_t>(pick(8'000));
@@ -83,7 +84,7 @@ class RelayHistory final : public Course {
     for (const auto kind :
          {BadKind::silent, BadKind::slow, BadKind::liar, BadKind::endless, BadKind::oversized, BadKind::flapping}) {
       if (pick(large ? 3 : 10) != 0) continue;
-      bad_.push_back(std::make_unique<BadPeer>(world_, net_, tx5_, kind, ops_));
+      bad_.push_back(std::make_unique<BadPeer>(world_, net_, transport_config_, kind, ops_));
     }
     world_.on_step([this] { after_step(); });
   }
@@ -150,13 +151,11 @@ class RelayHistory final : public Course {
     }
     auto& live = *place.live;
     net_.up(place.host, *live.runtime);
-    auto backend = tx5::Tx5Transport::create(
-        *live.runtime, std::shared_ptr<WsConnector>(net::make_ws_connector(*live.runtime, net_.dial(place.host))), tx5_,
-        limits_);
+    auto backend = make_backend(*live.runtime, net_, place.host, transport_config_, limits_);
     ASSERT_TRUE(backend.has_value()) << backend.error().to_string();
-    live.transport =
-        std::make_shared<WatchedTransport>(*live.runtime, make_transport(*live.runtime, std::move(*backend), nullptr),
-                                           std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms));
+    live.transport = std::make_shared<WatchedTransport>(
+        *live.runtime, make_transport(*live.runtime, std::move(*backend), nullptr, transport_config_.network.spoken()),
+        std::chrono::milliseconds(config_.re_insert_outgoing_request_delay_ms));
     auto fetch = make_core_fetch(*live.runtime, config_, kSimSpace, live.store, live.transport);
     ASSERT_TRUE(fetch.has_value()) << fetch.error().to_string();
     live.fetch = *fetch;
@@ -377,7 +376,7 @@ class RelayHistory final : public Course {
   const bool large_;
   const std::shared_ptr<const OpPolicy> policy_;
   CoreFetchConfig config_;
-  Tx5TransportConfig tx5_;
+  Config transport_config_;  ///< the transport's part of it
   tx5::LinkLimits limits_;
   std::vector<MetaOp> ops_;
   std::vector<std::unique_ptr<Place>> places_;
@@ -387,6 +386,6 @@ class RelayHistory final : public Course {
 
 }  // namespace
 
-Ran run_relay_history(std::uint64_t seed, bool large) { return RelayHistory(seed, large).run(); }
+Ran run_relay_history(std::uint64_t seed, bool large, Over over) { return RelayHistory(seed, large, over).run(); }
 
 }  // namespace kitsune2::sim

@@ -6,8 +6,7 @@
 #include <utility>
 
 #include "kitsune2/testing/builders.hpp"
-#include "kitsune2/transport_tx5.hpp"
-#include "support/whole_messages.hpp"
+#include "sim/sim_transport.hpp"
 #include "wire/fetch_messages.hpp"
 #include "wire/publish_messages.hpp"
 
@@ -17,7 +16,7 @@ class BadPeer::Handler final : public ModuleMessageHandler {
  public:
   explicit Handler(BadPeer& owner) : owner_(owner) {}
   Result<void> recv_module_msg(const Url& peer, const SpaceId&, Bytes data) override {
-    const auto message = wire::decode_fetch(Dialect::v0_2, data);
+    const auto message = wire::decode_fetch(owner_.dialect_, data);
     if (message && message->type == wire::FetchMessageType::request) {
       owner_.requested(peer, message->op_ids.ids<OpId>());
     }
@@ -28,22 +27,22 @@ class BadPeer::Handler final : public ModuleMessageHandler {
   BadPeer& owner_;
 };
 
-BadPeer::BadPeer(testing::SimWorld& world, SimNet& net, const Tx5TransportConfig& config, BadKind kind,
+BadPeer::BadPeer(testing::SimWorld& world, SimNet& net, const Config& config, BadKind kind,
                  const std::vector<MetaOp>& ops)
     : world_(world),
       net_(net),
+      dialect_(config.network.spoken()),
       kind_(kind),
       ops_(ops),
       host_(net.add_host("bad" + std::to_string(static_cast<int>(kind)))),
       runtime_(world.make_runtime()) {
   net_.up(host_, *runtime_);
   auto own = config;
-  own.message_size_max = 16U << 20;
-  own.max_queue_bytes_per_peer = 64U << 20;
-  auto backend = make_tx5_transport(
-      *runtime_, std::shared_ptr<WsConnector>(net::make_ws_connector(*runtime_, net_.dial(host_))), own);
+  own.tx5_transport.message_size_max = own.iroh_transport.max_frame_bytes = 16U << 20;
+  own.tx5_transport.max_queue_bytes_per_peer = own.iroh_transport.max_queue_bytes_per_peer = 64U << 20;
+  auto backend = make_backend(*runtime_, net_, host_, own);
   EXPECT_TRUE(backend.has_value());
-  transport_ = make_transport(*runtime_, std::move(*backend), nullptr);
+  transport_ = make_transport(*runtime_, std::move(*backend), nullptr, dialect_);
   EXPECT_TRUE(transport_->register_module_handler(kSimSpace, kFetchModule, std::make_shared<Handler>(*this)));
   if (kind_ == BadKind::flapping) flap();
 }
@@ -55,26 +54,27 @@ BadPeer::~BadPeer() {
 }
 
 void BadPeer::offer(const Url& to, const std::vector<OpId>& ids) {
-  transport_->send_module(to, kSimSpace, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, ids),
+  transport_->send_module(to, kSimSpace, kPublishModule, wire::encode_publish_ops(dialect_, ids),
                           [](const Result<void>&) {});
 }
 
-void BadPeer::answer(const Url& to, const std::vector<Bytes>& ops) {
-  transport_->send_module(to, kSimSpace, kFetchModule, wire::fetch_response_body(ops), [](const Result<void>&) {});
+void BadPeer::answer(const Url& to, const std::vector<MetaOp>& ops) {
+  transport_->send_module(to, kSimSpace, kFetchModule, wire::encode_fetch_response(dialect_, ops),
+                          [](const Result<void>&) {});
 }
 
-std::vector<Bytes> BadPeer::held(const std::vector<OpId>& ids, std::size_t one_in) {
-  std::vector<Bytes> out;
+std::vector<MetaOp> BadPeer::held(const std::vector<OpId>& ids, std::size_t one_in) {
+  std::vector<MetaOp> out;
   for (const auto& id : ids) {
     for (const auto& op : ops_) {
-      if (op.op_id == id && pick(one_in) == 0) out.push_back(op.op_data);
+      if (op.op_id == id && pick(one_in) == 0) out.push_back(op);
     }
   }
   return out;
 }
 
 void BadPeer::requested(const Url& from, const std::vector<OpId>& ids) {
-  std::vector<Bytes> lies;
+  std::vector<MetaOp> lies;
   switch (kind_) {
     case BadKind::silent:
       return;
@@ -91,16 +91,16 @@ void BadPeer::requested(const Url& from, const std::vector<OpId>& ids) {
                                        [](const Result<void>&) {});
       }
       for (std::size_t i = 0; i < ids.size() && i < 8; ++i)
-        lies.push_back(testing::make_op(1'000'000 + pick(1'000), 40));
-      if (pick(4) == 0) lies.push_back(ops_[pick(ops_.size())].op_data);  // true, and perhaps not requested
+        lies.push_back({ids[i], testing::make_op(1'000'000 + pick(1'000), 40)});
+      if (pick(4) == 0) lies.push_back(ops_[pick(ops_.size())]);  // true, and perhaps not requested
       return answer(from, lies);
     case BadKind::endless:
       return go_on(from, 60);
     case BadKind::oversized:
       if (pick(2) == 0) {
-        lies.push_back(testing::make_op(3'000'000, 150'000));  // not an op by the policy
+        lies.push_back({ids.front(), testing::make_op(3'000'000, 150'000)});  // not an op by the policy
       } else {
-        lies.assign(3, testing::make_op(3'000'000, 1'000'000));  // not a message by the transport
+        lies.assign(3, {ids.front(), testing::make_op(3'000'000, 1'000'000)});  // not a message by the transport
       }
       return answer(from, lies);
   }
@@ -108,8 +108,11 @@ void BadPeer::requested(const Url& from, const std::vector<OpId>& ids) {
 
 void BadPeer::go_on(const Url& to, int left) {
   if (left == 0) return;
-  std::vector<Bytes> lies;
-  for (int i = 0; i < 5; ++i) lies.push_back(testing::make_op(2'000'000 + pick(100'000), 400));
+  std::vector<MetaOp> lies;
+  for (int i = 0; i < 5; ++i) {
+    const auto data = testing::make_op(2'000'000 + pick(100'000), 400);
+    lies.push_back({OpId(data.slice(0, 32)), data});
+  }
   answer(to, lies);
   runtime_->schedule_after(std::chrono::milliseconds(200), [this, to, left] { go_on(to, left - 1); });
 }

@@ -24,8 +24,7 @@ enum class BadKind {
 
 class BadPeer {
  public:
-  BadPeer(testing::SimWorld& world, SimNet& net, const Tx5TransportConfig& config, BadKind kind,
-          const std::vector<MetaOp>& ops);
+  BadPeer(testing::SimWorld& world, SimNet& net, const Config& config, BadKind kind, const std::vector<MetaOp>& ops);
   ~BadPeer();
   std::optional<Url> url() const { return transport_->url(); }
   /// Publishes ids, whether it holds them or not.
@@ -34,14 +33,15 @@ class BadPeer {
  private:
   class Handler;
   void requested(const Url& from, const std::vector<OpId>& ids);
-  void answer(const Url& to, const std::vector<Bytes>& ops);
+  void answer(const Url& to, const std::vector<MetaOp>& ops);
   void go_on(const Url& to, int left);
   void flap();
-  std::vector<Bytes> held(const std::vector<OpId>& ids, std::size_t one_in);
+  std::vector<MetaOp> held(const std::vector<OpId>& ids, std::size_t one_in);
   std::size_t pick(std::size_t below) { return static_cast<std::size_t>(world_.random(below)); }
 
   testing::SimWorld& world_;
   SimNet& net_;
+  const Dialect dialect_;
   const BadKind kind_;
   const std::vector<MetaOp>& ops_;
   SimNet::Host host_;

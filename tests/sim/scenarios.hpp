@@ -12,15 +12,18 @@ struct Ran {
   std::uint64_t steps = 0;  ///< tasks run
 };
 
+/// The transport of a history: of dialect 0.2, or of later ones.
+enum class Over { tx5, iroh };
+
 /// The fetch module of a few nodes over the memory network, with memory stores.
 Ran run_fetch_history(std::uint64_t seed, bool large);
 /// One SQLite op store on a SimDisk, with its indexes in tables or in runs.
 Ran run_store_history(std::uint64_t seed, bool large, bool in_runs);
-/// Nodes with SQLite stores over tx5, the relay and simulated sockets.
-Ran run_relay_history(std::uint64_t seed, bool large);
+/// Nodes with SQLite stores over a transport, its relay and simulated sockets.
+Ran run_relay_history(std::uint64_t seed, bool large, Over over);
 
 /// Whole nodes with publish, gossip and bootstrap, over the same.
-Ran run_node_history(std::uint64_t seed, bool large);
+Ran run_node_history(std::uint64_t seed, bool large, Over over);
 
 /// One node that knows an honest peer, among many strangers.
 Ran run_eclipse_history(std::uint64_t seed);
@@ -34,8 +37,12 @@ enum class Kind {
   runs_large,
   relay_small,
   relay_large,
+  relay_iroh_small,
+  relay_iroh_large,
   node_small,
   node_large,
+  node_iroh_small,
+  node_iroh_large,
   eclipse
 };
 /// docs/simulation.md has the shares of the kinds.

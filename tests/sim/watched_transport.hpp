@@ -29,7 +29,7 @@ class WatchedTransport final : public ForwardingTransport, public std::enable_sh
   void send_module(const Url& peer, const SpaceId& space, const std::string& module, ByteChain body,
                    Handler<> done) override {
     ASSERT_EQ(module, kFetchModule);
-    const auto message = wire::decode_fetch(Dialect::v0_2, body.joined());
+    const auto message = wire::decode_fetch(dialect(), body.joined());
     ASSERT_TRUE(message.has_value());
     if (message->type == wire::FetchMessageType::request) {
       const auto number = ++requests_;

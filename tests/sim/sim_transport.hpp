@@ -1,0 +1,29 @@
+// The transport of a history's dialect, over simulated sockets.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "kitsune2/config.hpp"
+#include "sim/scenarios.hpp"
+#include "sim/sim_net.hpp"
+#include "transport/tx5/tx5_transport.hpp"
+
+namespace kitsune2::sim {
+
+/// What the transports of a history have in common, whichever they are.
+struct TransportDraw {
+  std::uint32_t timeout_s = 0;
+  std::uint64_t max_message_bytes = 0;
+  std::uint64_t max_queue_bytes = 0;  ///< 0: as by default
+};
+
+/// 0.2, or over iroh one of those that use it.
+Dialect draw_dialect(testing::SimWorld& world, Over over);
+/// Sets the relay and the limits in the section of the transport of `config`'s dialect.
+void set_transport(Config& config, const TransportDraw& draw);
+/// The transport of `config`'s dialect, on `host`. `limits`: of tx5.
+Result<std::unique_ptr<TransportBackend>> make_backend(testing::SimRuntime& runtime, SimNet& net, SimNet::Host host,
+                                                       const Config& config, const tx5::LinkLimits& limits = {});
+
+}  // namespace kitsune2::sim
