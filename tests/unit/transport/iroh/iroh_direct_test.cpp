@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "unit/transport/iroh/iroh_peers.hpp"
 #include "support/sim_udp.hpp"
+#include "unit/transport/iroh/iroh_peers.hpp"
 
 namespace kitsune2::iroh {
 namespace {
