@@ -60,7 +60,7 @@ class NodeHistory final : public Course {
     for (auto nodes = 2 + pick(large ? 4 : 2); nodes > 0; --nodes) add_node(seed);
     for (const auto kind : {BadKind::silent, BadKind::slow, BadKind::liar, BadKind::endless, BadKind::flapping}) {
       if (pick(large ? 4 : 12) != 0) continue;
-      bad_.push_back(std::make_unique<BadPeer>(world_, net_, config_, kind, ops_));
+      bad_.push_back(std::make_unique<BadPeer>(world_, net_, paths_.get(), config_, kind, ops_));
     }
     for (std::size_t i = 0; i < places_.size(); ++i) {
       if (i > 0 && pick(4) == 0) {
@@ -82,6 +82,7 @@ class NodeHistory final : public Course {
 
  private:
   static constexpr Duration kMostRecovery = 20min;
+  static constexpr std::size_t kTroubles = 22;
   /// Includes the back-offs of bootstrap, relay and connection; gossip's turn would come after five minutes.
   static constexpr Duration kMostWait = 90s;
   static constexpr std::size_t kMostOpBytes = 100'000;
@@ -158,6 +159,7 @@ class NodeHistory final : public Course {
       gossip.min_initiate_interval_ms = defaults.min_initiate_interval_ms;
     }
     set_transport(config_, {.timeout_s = 8 + static_cast<std::uint32_t>(pick(12)), .max_message_bytes = 2U << 20});
+    paths_ = draw_paths(world_, net_, config_);
     relay_.options.limit_idle_millis = 5'000;
     if (pick(4) == 0) relay_.options.limit_ip_kbps = 400 + static_cast<std::uint32_t>(pick(8'000));
     net_.set_window(4'000 + pick(80'000));
@@ -220,6 +222,7 @@ class NodeHistory final : public Course {
                             .http_client = [this, &place, &live](TlsOptions tls) -> std::shared_ptr<HttpClient> {
                               return net::make_http_client(*live.runtime, net_.dial(place.host), std::move(tls));
                             },
+                            .udp_binder = paths_ ? paths_->binder(*live.runtime, place.host) : nullptr,
                             .disk = sim_environment(*place.disk, *live.runtime)};
     auto builder = builder_on(platform, config_, {.data_dir = ".", .policy = policy_});
     builder.fetch = [&place, &live,
@@ -403,7 +406,9 @@ class NodeHistory final : public Course {
     wake_up(false);
     auto& place = *places_[pick(places_.size())];
     const auto host = pick(6) == 0 ? relay_.host() : place.host;
-    switch (pick(22)) {
+    const auto what = pick(kTroubles + (paths_ ? SimPaths::kTroubles : 0));
+    if (what >= kTroubles) return paths_->make_trouble(what - kTroubles);
+    switch (what) {
       case 20:
         return time_passes(std::chrono::hours(pick(24 * 12)));
       case 21:
@@ -508,6 +513,7 @@ class NodeHistory final : public Course {
   }
 
   void calm() override {
+    if (paths_) paths_->calm();
     for (SimNet::Host h = 0; h <= places_.size(); ++h) {
       net_.block(h, false);
       net_.set_link(h, {20ms, 0});
@@ -728,6 +734,7 @@ class NodeHistory final : public Course {
 
   SimWorld world_;
   SimNet net_;
+  std::unique_ptr<SimPaths> paths_;  ///< null: no direct paths
   SimRelay relay_;
   const std::unique_ptr<SimRuntime> clock_;  ///< the right time
   const Timestamp start_;

@@ -50,6 +50,7 @@ class RelayHistory final : public Course {
     transport.max_message_bytes = 2U << 20;
     if (pick(3) == 0) transport.max_queue_bytes = 30'000 + pick(100'000);
     set_transport(transport_config_, transport);
+    paths_ = draw_paths(world_, net_, transport_config_);
     // So little room for large messages that some must wait for others. One can always be granted.
     limits_.permits.max_granted_bytes = transport.max_message_bytes;
     relay_.options.limit_idle_millis = 5'000;
@@ -84,7 +85,7 @@ class RelayHistory final : public Course {
     for (const auto kind :
          {BadKind::silent, BadKind::slow, BadKind::liar, BadKind::endless, BadKind::oversized, BadKind::flapping}) {
       if (pick(large ? 3 : 10) != 0) continue;
-      bad_.push_back(std::make_unique<BadPeer>(world_, net_, transport_config_, kind, ops_));
+      bad_.push_back(std::make_unique<BadPeer>(world_, net_, paths_.get(), transport_config_, kind, ops_));
     }
     world_.on_step([this] { after_step(); });
   }
@@ -98,6 +99,7 @@ class RelayHistory final : public Course {
 
  private:
   static constexpr Duration kMostRecovery = 15min;
+  static constexpr std::size_t kTroubles = 15;
   static constexpr std::size_t kMostOpBytes = 100'000;
   inline static const std::string kPath = "space.db";
 
@@ -151,7 +153,7 @@ class RelayHistory final : public Course {
     }
     auto& live = *place.live;
     net_.up(place.host, *live.runtime);
-    auto backend = make_backend(*live.runtime, net_, place.host, transport_config_, limits_);
+    auto backend = make_backend(*live.runtime, {net_, paths_.get(), place.host}, transport_config_, limits_);
     ASSERT_TRUE(backend.has_value()) << backend.error().to_string();
     live.transport = std::make_shared<WatchedTransport>(
         *live.runtime, make_transport(*live.runtime, std::move(*backend), nullptr, transport_config_.network.spoken()),
@@ -243,7 +245,9 @@ class RelayHistory final : public Course {
     if (relay_.due()) relay_.start();
     auto& place = *places_[pick(places_.size())];
     const auto host = pick(6) == 0 ? relay_.host() : place.host;
-    switch (pick(15)) {
+    const auto what = pick(kTroubles + (paths_ ? SimPaths::kTroubles : 0));
+    if (what >= kTroubles) return paths_->make_trouble(what - kTroubles);
+    switch (what) {
       case 0:
         return net_.set_link(host, {std::chrono::milliseconds(pick(400)), pick(2) == 0 ? 0 : 4'000 + pick(200'000)});
       case 1:
@@ -291,6 +295,7 @@ class RelayHistory final : public Course {
       net_.block(h, false);
       net_.set_link(h, {20ms, 0});
     }
+    if (paths_) paths_->calm();
     if (!relay_.up()) relay_.start();
     for (auto& place : places_) {
       place->disk->keep_power();
@@ -372,6 +377,7 @@ class RelayHistory final : public Course {
 
   SimWorld world_;
   SimNet net_;
+  std::unique_ptr<SimPaths> paths_;  ///< null: no direct paths
   SimRelay relay_;
   const bool large_;
   const std::shared_ptr<const OpPolicy> policy_;

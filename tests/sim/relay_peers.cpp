@@ -27,7 +27,7 @@ class BadPeer::Handler final : public ModuleMessageHandler {
   BadPeer& owner_;
 };
 
-BadPeer::BadPeer(testing::SimWorld& world, SimNet& net, const Config& config, BadKind kind,
+BadPeer::BadPeer(testing::SimWorld& world, SimNet& net, SimPaths* paths, const Config& config, BadKind kind,
                  const std::vector<MetaOp>& ops)
     : world_(world),
       net_(net),
@@ -40,7 +40,7 @@ BadPeer::BadPeer(testing::SimWorld& world, SimNet& net, const Config& config, Ba
   auto own = config;
   own.tx5_transport.message_size_max = own.iroh_transport.max_frame_bytes = 16U << 20;
   own.tx5_transport.max_queue_bytes_per_peer = own.iroh_transport.max_queue_bytes_per_peer = 64U << 20;
-  auto backend = make_backend(*runtime_, net_, host_, own);
+  auto backend = make_backend(*runtime_, {net_, paths, host_}, own);
   EXPECT_TRUE(backend.has_value());
   transport_ = make_transport(*runtime_, std::move(*backend), nullptr, dialect_);
   EXPECT_TRUE(transport_->register_module_handler(kSimSpace, kFetchModule, std::make_shared<Handler>(*this)));

@@ -8,6 +8,7 @@
 #include "kitsune2/op_store.hpp"
 #include "kitsune2/transport.hpp"
 #include "sim/sim_net.hpp"
+#include "sim/sim_paths.hpp"
 
 namespace kitsune2::sim {
 
@@ -24,7 +25,8 @@ enum class BadKind {
 
 class BadPeer {
  public:
-  BadPeer(testing::SimWorld& world, SimNet& net, const Config& config, BadKind kind, const std::vector<MetaOp>& ops);
+  BadPeer(testing::SimWorld& world, SimNet& net, SimPaths* paths, const Config& config, BadKind kind,
+          const std::vector<MetaOp>& ops);
   ~BadPeer();
   std::optional<Url> url() const { return transport_->url(); }
   /// Publishes ids, whether it holds them or not.

@@ -66,6 +66,7 @@ class SimNet {
   void set_link(Host host, const Link& link) { hosts_[host].link = link; }
   /// Nothing arrives at or leaves the machine.
   void block(Host host, bool blocked) { hosts_[host].blocked = blocked; }
+  bool is_blocked(Host host) const { return hosts_[host].blocked; }
   /// Resets all its connections somewhere inside what is under way.
   void cut(Host host);
   /// Its connections carry nothing any more, and nobody is told.

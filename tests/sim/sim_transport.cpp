@@ -32,13 +32,20 @@ void set_transport(Config& config, const TransportDraw& draw) {
   if (draw.max_queue_bytes != 0) tx5.max_queue_bytes_per_peer = draw.max_queue_bytes;
 }
 
-Result<std::unique_ptr<TransportBackend>> make_backend(testing::SimRuntime& runtime, SimNet& net, SimNet::Host host,
+std::unique_ptr<SimPaths> draw_paths(testing::SimWorld& world, SimNet& net, Config& config) {
+  if (!uses_iroh(config.network.spoken()) || world.random(2) == 0) return nullptr;
+  config.iroh_transport.direct_paths = true;
+  return std::make_unique<SimPaths>(world, net);
+}
+
+Result<std::unique_ptr<TransportBackend>> make_backend(testing::SimRuntime& runtime, const Sockets& sockets,
                                                        const Config& config, const tx5::LinkLimits& limits) {
-  std::shared_ptr<WsConnector> connector = net::make_ws_connector(runtime, net.dial(host));
+  std::shared_ptr<WsConnector> connector = net::make_ws_connector(runtime, sockets.net.dial(sockets.host));
   if (uses_iroh(config.network.spoken())) {
     std::array<std::uint8_t, 32> seed{};
     runtime.random_bytes(seed);
-    return make_iroh_transport(runtime, std::move(connector), config.iroh_transport, seed, config.network);
+    return make_iroh_transport(runtime, std::move(connector), config.iroh_transport, seed, config.network, nullptr,
+                               sockets.paths ? sockets.paths->binder(runtime, sockets.host) : nullptr);
   }
   auto made = tx5::Tx5Transport::create(runtime, std::move(connector), config.tx5_transport, limits);
   if (!made) return made.error();

@@ -7,6 +7,7 @@
 #include "kitsune2/config.hpp"
 #include "sim/scenarios.hpp"
 #include "sim/sim_net.hpp"
+#include "sim/sim_paths.hpp"
 #include "transport/tx5/tx5_transport.hpp"
 
 namespace kitsune2::sim {
@@ -18,12 +19,21 @@ struct TransportDraw {
   std::uint64_t max_queue_bytes = 0;  ///< 0: as by default
 };
 
+/// Sockets of a machine.
+struct Sockets {
+  SimNet& net;
+  SimPaths* paths = nullptr;  ///< null: no UDP
+  SimNet::Host host = 0;
+};
+
 /// 0.2, or over iroh one of those that use it.
 Dialect draw_dialect(testing::SimWorld& world, Over over);
 /// Sets the relay and the limits in the section of the transport of `config`'s dialect.
 void set_transport(Config& config, const TransportDraw& draw);
-/// The transport of `config`'s dialect, on `host`. `limits`: of tx5.
-Result<std::unique_ptr<TransportBackend>> make_backend(testing::SimRuntime& runtime, SimNet& net, SimNet::Host host,
+/// For a dialect over iroh, half the time: the network of its direct paths, which `config` then has. Otherwise null.
+std::unique_ptr<SimPaths> draw_paths(testing::SimWorld& world, SimNet& net, Config& config);
+/// The transport of `config`'s dialect. `limits`: of tx5.
+Result<std::unique_ptr<TransportBackend>> make_backend(testing::SimRuntime& runtime, const Sockets& sockets,
                                                        const Config& config, const tx5::LinkLimits& limits = {});
 
 }  // namespace kitsune2::sim
