@@ -49,6 +49,70 @@ void combine(std::uint8_t* hash, const std::uint8_t* id, std::size_t size) {
   for (; size > 0; --size) *hash++ ^= *id++;
 }
 
+// ---------------------------------------------------------------- adding up
+
+struct Part {
+  std::uint64_t key, ops;
+  const std::uint8_t* hash;
+};
+
+/// Takes the cells of units before `boundary_unit` out of `from`, as parts of slices. Returns their hashes.
+std::vector<std::uint8_t> take_folded(DhtSums& from, std::int64_t boundary_unit, std::vector<Part>& parts) {
+  const auto is_slice = [](const DhtSums::Cell& cell) { return cell.units != 1; };
+  const auto first = std::find_if_not(from.cells.begin(), from.cells.end(), is_slice);
+  const auto end =
+      std::find_if(first, from.cells.end(), [&](const auto& cell) { return cell.first_unit >= boundary_unit; });
+  const std::size_t at = static_cast<std::size_t>(first - from.cells.begin()) * from.id_bytes;
+  const std::size_t bytes = static_cast<std::size_t>(end - first) * from.id_bytes;
+  const auto hashes = from.hashes.begin() + static_cast<std::ptrdiff_t>(at);
+  std::vector<std::uint8_t> out(hashes, hashes + static_cast<std::ptrdiff_t>(bytes));
+  for (auto cell = first; cell != end; ++cell) {
+    const auto i = static_cast<std::size_t>(cell - first);
+    parts.push_back({folded(key_of(*cell), boundary_unit), cell->ops, out.data() + i * from.id_bytes});
+  }
+  from.hashes.erase(hashes, hashes + static_cast<std::ptrdiff_t>(bytes));
+  from.cells.erase(first, end);
+  return out;
+}
+
+void append(DhtSums& to, const Part& part) {
+  to.cells.push_back(cell_of(part.key, part.ops));
+  to.hashes.insert(to.hashes.end(), part.hash, part.hash + to.id_bytes);
+}
+void combine(DhtSums& to, std::size_t cell, const Part& part) {
+  to.cells[cell].ops += part.ops;
+  combine(to.hashes.data() + cell * to.id_bytes, part.hash, to.id_bytes);
+}
+
+/// Adds parts that are in order. What is there is changed in place: a start has megabytes of it, and few parts.
+void put_in(DhtSums& to, const std::vector<Part>& parts) {
+  DhtSums fresh;
+  fresh.id_bytes = to.id_bytes;
+  std::size_t at = 0;
+  for (const Part& part : parts) {
+    while (at < to.cells.size() && key_of(to.cells[at]) < part.key) ++at;
+    if (at < to.cells.size() && key_of(to.cells[at]) == part.key) {
+      combine(to, at, part);
+    } else if (!fresh.cells.empty() && key_of(fresh.cells.back()) == part.key) {
+      combine(fresh, fresh.cells.size() - 1, part);
+    } else {
+      append(fresh, part);
+    }
+  }
+  // From the end, so that each moves once.
+  std::size_t left = to.cells.size(), added = fresh.cells.size(), place = left + added;
+  to.cells.resize(place);
+  to.hashes.resize(place * to.id_bytes);
+  while (added > 0) {
+    const bool is_old = left > 0 && key_of(to.cells[left - 1]) > key_of(fresh.cells[added - 1]);
+    const DhtSums& from = is_old ? to : fresh;
+    const std::size_t cell = is_old ? --left : --added;
+    --place;
+    to.cells[place] = from.cells[cell];
+    std::memmove(to.hashes.data() + place * to.id_bytes, from.hashes.data() + cell * to.id_bytes, to.id_bytes);
+  }
+}
+
 // ---------------------------------------------------------------- bytes of a row
 
 constexpr std::uint64_t kSeed = 0x6b32'6473'756d'0000U;  // "k2dsum"
@@ -101,45 +165,19 @@ bool DhtSumCells::add(std::uint32_t location, Timestamp created_at, ByteView id)
   return true;
 }
 
-std::optional<DhtSums> DhtSumCells::with(const DhtSums& kept, std::int64_t boundary_unit) const {
+std::optional<DhtSums> DhtSumCells::with(DhtSums kept, std::int64_t boundary_unit) const {
   if (id_bytes_ != 0 && kept.id_bytes != 0 && id_bytes_ != kept.id_bytes) return std::nullopt;
-  struct Part {
-    std::uint64_t key, ops;
-    const std::uint8_t* hash;
-  };
+  DhtSums out = std::move(kept);
+  out.id_bytes = std::max(id_bytes_, out.id_bytes);
+  out.apart += apart_;
   std::vector<Part> parts;
-  parts.reserve(kept.cells.size() + keys_.size());
-  bool is_sorted = true;
-  const auto put = [&](std::uint64_t key, std::uint64_t ops, const std::uint8_t* hash) {
-    const std::uint64_t in = folded(key, boundary_unit);
-    is_sorted = is_sorted && (parts.empty() || parts.back().key <= in);
-    parts.push_back({in, ops, hash});
-  };
-  const auto less = [](const Part& a, const Part& b) { return a.key < b.key; };
-  for (std::size_t i = 0; i < kept.cells.size(); ++i)
-    put(key_of(kept.cells[i]), kept.cells[i].ops, kept.hash(i).data());
-  if (!is_sorted) std::sort(parts.begin(), parts.end(), less);
-  const auto middle = static_cast<std::ptrdiff_t>(parts.size());
-  for (std::size_t i = 0; i < keys_.size(); ++i) put(keys_[i], counts_[i], hashes_.data() + i * id_bytes_);
-  std::sort(parts.begin() + middle, parts.end(), less);
-  std::inplace_merge(parts.begin(), parts.begin() + middle, parts.end(), less);
-
-  DhtSums out;
-  out.id_bytes = std::max(id_bytes_, kept.id_bytes);
-  out.apart = apart_ + kept.apart;
-  out.cells.reserve(parts.size());
-  out.hashes.reserve(parts.size() * out.id_bytes);
-  std::uint64_t last = kMostKey;
-  for (const Part& part : parts) {
-    if (part.key == last) {
-      out.cells.back().ops += part.ops;
-      combine(out.hashes.data() + out.hashes.size() - out.id_bytes, part.hash, out.id_bytes);
-      continue;
-    }
-    last = part.key;
-    out.cells.push_back(cell_of(part.key, part.ops));
-    out.hashes.insert(out.hashes.end(), part.hash, part.hash + out.id_bytes);
-  }
+  // Units that now lie in full slices: the first ones after the slices.
+  const std::vector<std::uint8_t> folded_hashes = take_folded(out, boundary_unit, parts);
+  parts.reserve(parts.size() + keys_.size());
+  for (std::size_t i = 0; i < keys_.size(); ++i)
+    parts.push_back({folded(keys_[i], boundary_unit), counts_[i], hashes_.data() + i * id_bytes_});
+  std::sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.key < b.key; });
+  put_in(out, parts);
   return out;
 }
 
@@ -193,7 +231,10 @@ std::optional<DhtSumsRow> DhtSumsRow::decode(ByteView bytes) {
     return std::nullopt;
   if ((cells > 0 && out.sums.id_bytes == 0) || out.boundary_unit < 0 || out.boundary_unit % dht::kUnitsPerSlice != 0)
     return std::nullopt;
-  out.sums.cells.reserve(cells);
+  // And some that have come since, so that they need not move.
+  const std::size_t room = cells + cells / 16;
+  out.sums.cells.reserve(room);
+  out.sums.hashes.reserve(room * out.sums.id_bytes);
   std::uint64_t key = 0, ops = out.sums.apart;
   for (std::uint64_t i = 0; i < cells; ++i) {
     std::uint64_t further = 0, count = 0;

@@ -34,7 +34,7 @@ class DhtSumCells {
 
   /// These sums and `kept` together; `boundary_unit` is none of an earlier time than theirs. nullopt: the lengths of
   /// their ids differ.
-  std::optional<DhtSums> with(const DhtSums& kept, std::int64_t boundary_unit) const;
+  std::optional<DhtSums> with(DhtSums kept, std::int64_t boundary_unit) const;
 
  private:
   std::int64_t boundary_unit_ = 0;

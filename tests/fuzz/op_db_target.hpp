@@ -147,7 +147,7 @@ inline void put_rows(sqlite::Connection& c, ByteView input) {
       [&](auto& s) { s.bind(1, rest); });
   put("INSERT INTO dropped(stored_at) VALUES(?1)", [&](auto& s) { s.bind(1, number(input, 16)); });
   put("UPDATE op SET id=?1 WHERE rowid IN (SELECT rowid FROM op LIMIT 1 OFFSET 4)", [&](auto& s) { s.bind(1, rest); });
-  put("UPDATE meta SET value=?1 WHERE key='dht_sums'", [&](auto& s) { s.bind(1, rest); });
+  put("UPDATE meta SET value=?1 WHERE key='sums_dht'", [&](auto& s) { s.bind(1, rest); });
   put("UPDATE slice_hash SET slice=?1, hash=?2", [&](auto& s) { s.bind(1, number(input, 16)).bind(2, rest); });
 }
 
@@ -251,7 +251,7 @@ inline int run_op_db(const std::uint8_t* data, std::size_t size, const Base& bas
   // Opening takes most of the time, and the reader below opens the same file in the same way.
   if (size % 4 == 0) told(check_sqlite_op_store(base.db.path(), *kPolicy));
   auto reader =
-      OpReader::open(base.db.path(), false, nullptr, kPolicy.get(), {}, std::make_shared<runs::BlockCache>(2));
+      OpReader::open(base.db.path(), false, nullptr, kPolicy.get(), {{}, std::make_shared<runs::BlockCache>(2)});
   std::vector<sqlite::Suspect> suspects;
   if (told(reader)) {
     read_all(base, *reader);

@@ -75,9 +75,9 @@ class RunIndexUnderTest {
   /// `transactions`: a loss of power rolls everything back that was not committed. Otherwise it tears what was not
   /// synced.
   RunIndexUnderTest(const runs::MergeRules& rules, bool transactions)
-      : rules_(rules), transactions_(transactions), reader_(disk_, rules, blocks_) {
+      : rules_(rules), transactions_(transactions), reader_(disk_, rules, blocks_, shelf_) {
     manifest_.salt = 77;
-    index_.emplace(disk_, rules_, blocks_);
+    index_.emplace(disk_, rules_, blocks_, shelf_);
     start();
   }
 
@@ -186,6 +186,7 @@ class RunIndexUnderTest {
     }
     durable_rows_ = rows_.size();
     index_->committed();
+    fill_shelf();
     coverage.most_runs = std::max(coverage.most_runs, index_->runs());
     check_manifest();
   }
@@ -235,7 +236,8 @@ class RunIndexUnderTest {
     } else {
       disk_.lose_power(how);
     }
-    index_.emplace(disk_, rules_, blocks_);
+    shelf_->put({});
+    index_.emplace(disk_, rules_, blocks_, shelf_);
     start();
     ++coverage.crashes;
     if (how % 4 == 0) compare_all();
@@ -252,6 +254,18 @@ class RunIndexUnderTest {
       }
     }
     index_->committed();
+    fill_shelf();
+  }
+
+  /// With what is durable.
+  void fill_shelf() {
+    auto runs = index_->take_changed_runs();
+    if (!runs) return;
+    for (const auto& run : *runs) {
+      const auto& named = manifest_.runs;
+      need(std::find(named.begin(), named.end(), run->info()) != named.end(), "the manifest has all runs");
+    }
+    shelf_->put(std::move(*runs));
   }
 
   /// In a transaction that will be rolled back.
@@ -344,6 +358,7 @@ class RunIndexUnderTest {
   SlotDisk disk_;
   /// Of both, so small that it forgets.
   const std::shared_ptr<runs::BlockCache> blocks_ = std::make_shared<runs::BlockCache>(6);
+  const std::shared_ptr<runs::RunShelf> shelf_ = std::make_shared<runs::RunShelf>();
   std::optional<runs::RunIndex> index_;
   runs::RunIndex reader_;
   std::int64_t reader_at_ = INT64_MIN;

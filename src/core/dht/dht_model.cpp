@@ -76,7 +76,7 @@ void DhtModel::put_unit(std::uint32_t sector, std::int64_t unit, const T& what) 
     put_slice(sector, static_cast<std::uint64_t>(unit / kUnitsPerSlice), what);
     return;
   }
-  units_[unit_key(unit, sector)].combine(what);
+  units_[unit][sector].combine(what);
   if (const auto ring = layout_.ring_of(unit)) rings_[*ring][sector].combine(what);
 }
 
@@ -105,8 +105,10 @@ Result<void> DhtModel::remove(std::uint32_t location, Timestamp created_at, Byte
     disc.all.hash.combine(id);
     if (--disc.all.ops == 0) disc.all = {};
   } else {
-    if (!take(units_, unit_key(unit, sector), id)) return absent();
-    if (const auto ring = layout_.ring_of(unit)) take(rings_[*ring], sector, id);
+    const auto it = units_.find(unit);
+    if (it == units_.end() || !it->second.remove(sector, id)) return absent();
+    if (it->second.empty()) units_.erase(it);
+    if (const auto ring = layout_.ring_of(unit)) rings_[*ring].remove(sector, id);
   }
   --ops_;
   return {};
@@ -140,17 +142,20 @@ Result<void> DhtModel::load_unit(std::uint32_t sector, std::int64_t unit, const 
 void DhtModel::update(Timestamp now) {
   if (now < next_update()) return;
   layout_ = TimeLayout::at(now);
-  rings_.assign(layout_.rings().size(), {});
+  rings_.clear();
+  rings_.resize(layout_.rings().size());
   for (auto it = units_.begin(); it != units_.end();) {
-    const auto unit = static_cast<std::int64_t>(it->first / kSectors);
-    const auto sector = static_cast<std::uint32_t>(it->first % kSectors);
-    if (unit < layout_.boundary_unit()) {
-      put_slice(sector, static_cast<std::uint64_t>(unit / kUnitsPerSlice), it->second);
-      units_.erase(it++);
-      continue;
-    }
-    if (const auto ring = layout_.ring_of(unit)) rings_[*ring][sector].combine(it->second);
-    ++it;
+    const std::int64_t unit = it->first;
+    const auto ring = layout_.ring_of(unit);
+    const bool in_disc = unit < layout_.boundary_unit();
+    it->second.visit([&](std::uint32_t sector, const Cell& cell) {
+      if (in_disc) {
+        put_slice(sector, static_cast<std::uint64_t>(unit / kUnitsPerSlice), cell);
+      } else if (ring) {
+        rings_[*ring][sector].combine(cell);
+      }
+    });
+    in_disc ? static_cast<void>(units_.erase(it++)) : static_cast<void>(++it);
   }
 }
 
@@ -162,9 +167,9 @@ MinimalSnapshot DhtModel::minimal(const SectorSet& common) const {
   }
   for (const SectorCells& ring : rings_) {
     CombinedHash& top = out.ring_top_hashes.emplace_back();
-    for (const auto& [sector, cell] : ring) {
+    ring.visit([&](std::uint32_t sector, const Cell& cell) {
       if (common.test(sector)) top.combine(cell.hash);
-    }
+    });
   }
   return out;
 }
@@ -199,9 +204,9 @@ std::map<std::uint64_t, CombinedHash> DhtModel::disc_slices(std::uint32_t sector
 
 std::map<std::uint32_t, CombinedHash> DhtModel::ring_sectors(std::size_t ring, const SectorSet& common) const {
   std::map<std::uint32_t, CombinedHash> out;
-  for (const auto& [sector, cell] : rings_[ring]) {
+  rings_[ring].visit([&](std::uint32_t sector, const Cell& cell) {
     if (common.test(sector)) out.emplace(sector, cell.hash);
-  }
+  });
   return out;
 }
 
@@ -307,11 +312,14 @@ void DhtModel::check_invariants() const {
     ops += all.ops;
   }
   std::vector<SectorCells> rings(layout_.rings().size());
-  for (const auto& [key, cell] : units_) {
-    const auto unit = static_cast<std::int64_t>(key / kSectors);
-    K2_ASSERT(unit >= layout_.boundary_unit() && cell.ops > 0 && cell.hash.size() == id_size_);
-    if (const auto ring = layout_.ring_of(unit)) rings[*ring][static_cast<std::uint32_t>(key % kSectors)].combine(cell);
-    ops += cell.ops;
+  for (const auto& [unit, cells] : units_) {
+    K2_ASSERT(unit >= layout_.boundary_unit() && !cells.empty());
+    const auto ring = layout_.ring_of(unit);
+    cells.visit([&](std::uint32_t sector, const Cell& cell) {
+      K2_ASSERT(cell.hash.size() == id_size_);
+      if (ring) rings[*ring][sector].combine(cell);
+      ops += cell.ops;
+    });
   }
   K2_ASSERT(rings == rings_);
   K2_ASSERT(ops <= ops_);  // ops from before 1970 are in no slice

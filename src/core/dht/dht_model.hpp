@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/dht/combined_hash.hpp"
+#include "core/dht/sector_cells.hpp"
 #include "core/dht/sector_set.hpp"
 #include "core/dht/snapshot.hpp"
 #include "core/dht/time_layout.hpp"
@@ -27,7 +28,8 @@ namespace kitsune2::dht {
 ///      *Reason*: every slice of every layout is then a sum of what is kept, so an update and a start read no op.
 ///  M4  `add` is O(1), `update` is linear in the number of (sector, unit) pairs that hold an op, a snapshot in the
 ///      sectors and pairs that it shows. Memory is about 100 bytes for each (sector, unit) of the last 128 to 256 hours
-///      and each (sector, full slice) before it that hold an op: at most 512 × 1,023 of the first kind.
+///      and each (sector, full slice) before it that hold an op: at most 512 × 1,023 of the first kind; and 1 KiB for
+///      each unit with more than eight of them.
 ///  M5  All ids have one length; the first one decides.
 ///
 /// Pure: it is told the time and the ops. `handle` says which ids to list; the caller reads them from its store. Equal
@@ -50,25 +52,7 @@ class DhtModel {
   Result<void> remove(std::uint32_t location, Timestamp created_at, ByteView id);
   std::uint64_t op_count() const { return ops_; }
 
-  /// Hash and number of the ops of one cell, as a store keeps them.
-  struct Cell {
-    CombinedHash hash;
-    std::uint64_t ops = 0;
-
-    void combine(const Cell& other) {
-      hash.combine(other.hash);
-      ops += other.ops;
-    }
-    /// Takes in one op.
-    void combine(ByteView id) {
-      hash.combine(id);
-      ++ops;
-    }
-    friend bool operator==(const Cell&, const Cell&) = default;
-  };
-  /// Makes room for so many cells of units that are about to be loaded. Grown in steps, the table would take more
-  /// memory.
-  void expect_units(std::size_t count) { units_.reserve(units_.size() + count); }
+  using Cell = dht::Cell;
   /// Takes over a cell that a store kept for a unit or a full slice. Returns false if it took over nothing, because the
   /// full slice ends after this layout's disc boundary (the clock was set back); its ops must then be added one by one.
   /// Errc::corrupt: no such sector or unit, no op, or a hash of another length than the others.
@@ -92,7 +76,6 @@ class DhtModel {
 
  private:
   static constexpr std::uint32_t kSectors = SectorSet::kCount;
-  using SectorCells = boost::unordered_flat_map<std::uint32_t, Cell>;
   /// The cells of one sector, by full slice. The first one is kept in place: a sector whose ops all lie in one slice,
   /// as those without a time do, allocates nothing.
   class SliceCells {
@@ -118,9 +101,6 @@ class DhtModel {
     Cell all;
   };
 
-  static std::uint64_t unit_key(std::int64_t unit, std::uint32_t sector) {
-    return static_cast<std::uint64_t>(unit) * kSectors + sector;
-  }
   Result<void> check_length(std::size_t size);
   Result<void> check_stored(std::uint32_t sector, const Cell& cell);
   /// `what`: a Cell, or the id of one op.
@@ -143,8 +123,8 @@ class DhtModel {
   std::size_t id_size_ = 0;  ///< 0: there is no op yet
   std::uint64_t ops_ = 0;
   std::array<Disc, kSectors> disc_;
-  boost::unordered_flat_map<std::uint64_t, Cell> units_;  ///< by unit_key, from the disc boundary on
-  std::vector<SectorCells> rings_;                        ///< derived from units_, for each ring of the layout
+  boost::unordered_flat_map<std::int64_t, SectorCells> units_;  ///< from the disc boundary on; none is empty
+  std::vector<SectorCells> rings_;                              ///< derived from units_, for each ring of the layout
 };
 
 }  // namespace kitsune2::dht

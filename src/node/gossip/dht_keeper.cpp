@@ -108,8 +108,6 @@ void DhtKeeper::on_sums(const Result<DhtSums>& sums) {
 
 /// Returns false if the sums are not those of a model of now.
 bool DhtKeeper::load(const DhtSums& sums) {
-  const auto units = std::count_if(sums.cells.begin(), sums.cells.end(), [](const auto& c) { return c.units == 1; });
-  model_->expect_units(static_cast<std::size_t>(units));
   for (std::size_t i = 0; i < sums.cells.size(); ++i) {
     const DhtSums::Cell& from = sums.cells[i];
     const dht::DhtModel::Cell cell{dht::CombinedHash(sums.hash(i)), from.ops};

@@ -1,8 +1,12 @@
 // Runs: opening, searching, reading in order, writing.
 #include "store/runs/run.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <bit>
+#include <cstring>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 namespace kitsune2::runs {
@@ -18,6 +22,15 @@ std::uint64_t next_key() {
 void write_fence(std::uint8_t* to, const Fence& fence) {
   save(to, fence.major);
   save(to + 8, fence.minor);
+}
+
+/// Adds the items of a block, which are words of the machine as ByteSum takes them: little-endian.
+template <class Item>
+void append(std::vector<Item>& to, const BlockBytes& block, std::size_t items) {
+  static_assert(std::endian::native == std::endian::little && std::is_trivially_copyable_v<Item>);
+  const std::size_t before = to.size();
+  to.resize(before + items);
+  if (items > 0) std::memcpy(to.data() + before, block.data() + kBlockHead, items * sizeof(Item));
 }
 
 }  // namespace
@@ -50,6 +63,8 @@ Result<std::shared_ptr<const Run>> Run::open(RunInfo info, BlockFile& file) {
   BlockBytes bytes(kBlockBytes);
   out->fences_.reserve(i.entry_blocks);
   std::vector<Filter::Line> lines;
+  // Of 5 M ids at once: what the manifest says of more is believed when it has been read.
+  lines.reserve(std::min(std::size_t{1} << 18U, (blocks - i.entry_blocks - fence_blocks) * kLinesPerBlock));
   for (std::uint32_t index = i.entry_blocks; index < blocks; ++index) {
     const bool is_fence = index < i.entry_blocks + fence_blocks;
     if (auto ok = file.read(out->slot_of(index), bytes); !ok) return ok.error();
@@ -58,19 +73,7 @@ Result<std::shared_ptr<const Run>> Run::open(RunInfo info, BlockFile& file) {
     if (*items > (is_fence ? kFencesPerBlock : kLinesPerBlock)) {
       return make_error(Errc::corrupt, "index run " + std::to_string(i.number) + " has a block with too many items");
     }
-    const std::uint8_t* at = bytes.data() + kBlockHead;
-    for (std::size_t item = 0; item < *items; ++item) {
-      if (is_fence) {
-        out->fences_.push_back({load<std::uint64_t>(at), load<std::uint64_t>(at + 8)});
-        at += 16;
-        continue;
-      }
-      Filter::Line& line = lines.emplace_back();
-      for (std::uint32_t& word : line) {
-        word = load<std::uint32_t>(at);
-        at += 4;
-      }
-    }
+    is_fence ? append(out->fences_, bytes, *items) : append(lines, bytes, *items);
   }
   if (out->fences_.size() != i.entry_blocks) {
     return make_error(Errc::corrupt, "index run " + std::to_string(i.number) + " does not have a fence for each block");

@@ -33,8 +33,13 @@ void MergedCursor::next() {
 
 // ----------------------------------------------------------------- RunIndex
 
-RunIndex::RunIndex(BlockFile& file, const MergeRules& rules, std::shared_ptr<BlockCache> cache)
-    : file_(file), rules_(rules), cache_(std::move(cache)), newest_(std::make_shared<Newest>()) {}
+RunIndex::RunIndex(BlockFile& file, const MergeRules& rules, std::shared_ptr<BlockCache> cache,
+                   std::shared_ptr<const RunShelf> shelf)
+    : file_(file),
+      rules_(rules),
+      cache_(std::move(cache)),
+      shelf_(std::move(shelf)),
+      newest_(std::make_shared<Newest>()) {}
 
 Result<void> RunIndex::load(const Manifest& manifest) {
   for (const std::int64_t stored_at : dropped_now_) dropped_.erase(stored_at);
@@ -60,6 +65,10 @@ Result<void> RunIndex::follow(const Manifest& manifest) {
       runs.push_back(*known);
       continue;
     }
+    if (auto open = shelf_ ? shelf_->find(info) : nullptr) {
+      runs.push_back(std::move(open));
+      continue;
+    }
     auto run = Run::open(info, file_);
     if (!run) return run.error();
     runs.push_back(std::move(*run));
@@ -75,6 +84,7 @@ Result<void> RunIndex::follow(const Manifest& manifest) {
     newest_ = kept;
   }
   runs_ = std::move(runs);
+  runs_changed_ = true;
   manifest_ = manifest;
   finders_.clear();
   return {};
@@ -209,6 +219,7 @@ void RunIndex::replace(Job& job) {
   }
   std::erase_if(manifest_.runs, is_input);
   std::erase_if(runs_, [&](const auto& run) { return is_input(run->info()); });
+  runs_changed_ = true;
   if (job.merge->builder().info().entries == 0) return;
   runs_.push_back(job.merge->builder().take_run());
   manifest_.runs.push_back(runs_.back()->info());
@@ -237,6 +248,11 @@ Result<bool> RunIndex::step_idle(std::size_t entries) {
   return std::exchange(dirty_, false);
 }
 
+std::optional<std::vector<std::shared_ptr<const Run>>> RunIndex::take_changed_runs() {
+  if (!std::exchange(runs_changed_, false)) return std::nullopt;
+  return runs_;
+}
+
 std::uint64_t RunIndex::entries() const {
   std::uint64_t out = newest();
   for (const RunInfo& run : manifest_.runs) out += run.order == Order::by_place ? run.entries : 0;
@@ -258,6 +274,8 @@ Result<std::optional<Entry>> RunIndex::find(std::uint32_t location, ByteView id,
     std::stable_sort(finders_.begin(), finders_.end(),
                      [](const auto& a, const auto& b) { return a->run().info().entries > b->run().info().entries; });
   }
+  // All at once: one after the other, most of the time would be waiting for memory.
+  for (const auto& finder : finders_) finder->run().prefetch(hash);
   const Entry key{location, 0, 0, INT64_MIN, id};
   for (const auto& finder : finders_) {
     if (!finder->run().may_have(hash)) continue;

@@ -12,6 +12,7 @@
 #include "store/runs/manifest.hpp"
 #include "store/runs/merge.hpp"
 #include "store/runs/newest.hpp"
+#include "store/runs/run_shelf.hpp"
 
 namespace kitsune2::runs {
 
@@ -47,8 +48,10 @@ class MergedCursor final : public Cursor {
 ///      most, and those of one call.
 class RunIndex {
  public:
-  /// `file` stays longer. Look-ups and queries share `cache`, if there is one; merges read each block once.
-  explicit RunIndex(BlockFile& file, const MergeRules& rules = {}, std::shared_ptr<BlockCache> cache = nullptr);
+  /// `file` stays longer. Look-ups and queries share `cache`, if there is one; merges read each block once. Runs that
+  /// `shelf` has are not opened again.
+  explicit RunIndex(BlockFile& file, const MergeRules& rules = {}, std::shared_ptr<BlockCache> cache = nullptr,
+                    std::shared_ptr<const RunShelf> shelf = nullptr);
 
   /// Starts with the runs of `manifest`; nothing newer is known, and what was dropped since `begin` is not. Runs that
   /// are open are not read again.
@@ -83,6 +86,8 @@ class RunIndex {
   std::size_t runs() const { return runs_.size(); }
   /// How many there are in one order, dropped ones among them.
   std::uint64_t entries() const;
+  /// The runs of the manifest, if they are others than the last time; for a shelf, when the manifest is durable.
+  std::optional<std::vector<std::shared_ptr<const Run>>> take_changed_runs();
   /// Work a step does for each op, in entries. Each op is written about three times in each order.
   static constexpr std::size_t kWorkAnOp = 12;
 
@@ -107,6 +112,7 @@ class RunIndex {
   BlockFile& file_;
   const MergeRules rules_;
   const std::shared_ptr<BlockCache> cache_;
+  const std::shared_ptr<const RunShelf> shelf_;
   Manifest manifest_;
   SlotMap slots_;
   std::vector<std::shared_ptr<const Run>> runs_;
@@ -116,7 +122,8 @@ class RunIndex {
   std::vector<Job> jobs_;
   std::vector<Extent> freed_;  ///< when this transaction is committed
   std::size_t credit_ = 0;
-  bool dirty_ = false;  ///< the manifest is not what was last given to be written
+  bool runs_changed_ = false;  ///< since `take_changed_runs`
+  bool dirty_ = false;         ///< the manifest is not what was last given to be written
   boost::unordered_flat_set<std::int64_t> dropped_;
   std::vector<std::int64_t> dropped_now_;            ///< since `begin`
   std::vector<std::unique_ptr<RunCursor>> finders_;  ///< by place, the largest run first

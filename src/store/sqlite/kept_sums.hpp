@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "kitsune2/op_store.hpp"
@@ -11,8 +12,12 @@
 
 namespace kitsune2::sqlite {
 
-/// Reads the row of the sums.
-inline constexpr char kSelectSums[] = "SELECT value FROM meta WHERE key='dht_sums'";
+/// The row of the sums in the table `meta`. *Rationale* of the name: it is the last one there. In a table without rowid
+/// a search compares whole rows, with all pages of a value, and so those before it are found without a look at this
+/// one.
+inline constexpr std::string_view kSumsKey = "sums_dht";
+/// Reads the row, if its key is that of the sums, without a search. Another key: there is no such row.
+inline constexpr char kSelectSums[] = "SELECT key, value FROM meta ORDER BY key DESC LIMIT 1";
 
 /// When the sums are written.
 struct SumsRules {

@@ -64,7 +64,7 @@ class Check {
  private:
   Result<void> prepare() {
     if (has_runs()) {
-      auto runs = sqlite::RunsIndex::make(connection_, &policy_, false, rules_);
+      auto runs = sqlite::RunsIndex::make(connection_, &policy_, false, {rules_});
       if (!runs) return runs.error();
       runs_ = runs->get();
       index_ = std::move(*runs);
@@ -224,9 +224,9 @@ class Check {
   Result<KeptRow> read_sums_row() {
     const Use use(kept_sums_);
     const int rc = use->step();
-    if (rc == SQLITE_DONE) return KeptRow();
-    if (rc != SQLITE_ROW) return connection_.error(rc);
-    return KeptRow{true, store::DhtSumsRow::decode(use->blob(0))};
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) return connection_.error(rc);
+    if (rc == SQLITE_DONE || use->text(0) != sqlite::kSumsKey) return KeptRow();
+    return KeptRow{true, store::DhtSumsRow::decode(use->blob(1))};
   }
   /// In the transaction of the first piece: the owner may write another row meanwhile, but this one was right for the
   /// ops up to its `covered`, or is wrong.

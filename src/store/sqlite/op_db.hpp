@@ -30,6 +30,7 @@ struct OpFileOptions {
   const Format* for_new = &kTablesFormat;  ///< the schema of a new file
   runs::MergeRules merge_rules = {};
   std::shared_ptr<runs::BlockCache> blocks = nullptr;  ///< of the indexes; null: none are kept
+  std::shared_ptr<runs::RunShelf> shelf = nullptr;     ///< of the store, for its readers
   SumsRules sums_rules = {};
 };
 
@@ -252,8 +253,7 @@ class OpWriter {
   Connection connection_;
   int version_ = 0;  ///< of the schema
   const OpPolicy* policy_ = nullptr;
-  runs::MergeRules rules_;
-  std::shared_ptr<runs::BlockCache> blocks_;
+  RunsShared shared_;
   std::unique_ptr<OpIndex> tables_;  ///< until the runs answer
   std::unique_ptr<RunsIndex> runs_;  ///< except in version 1
   OpIndex* index_ = nullptr;         ///< the one that answers
@@ -262,7 +262,7 @@ class OpWriter {
   Statement find_source_, insert_source_, bytes_of_source_, remove_source_, remove_unused_sources_;
   Statement insert_pending_, remove_pending_, list_pending_, list_pending_of_, update_pending_, remove_pending_row_;
   Statement op_at_, data_at_, stray_data_, remove_op_, remove_data_, set_entry_, move_entry_, move_data_;
-  Statement get_sums_, put_sums_, remove_sums_, last_op_, ops_between_;
+  Statement get_sums_, put_sums_, remove_sums_, remove_old_sums_, last_op_, ops_between_;
   Statement begin_, commit_;
   boost::unordered_flat_map<Url, std::int64_t, std::hash<Url>> sources_;  ///< those used lately
   boost::unordered_flat_map<std::int64_t, RequestRows> requests_;         ///< by source
@@ -292,8 +292,7 @@ class OpReader {
  public:
   /// `read_only`: beside the process that owns the store.
   static Result<OpReader> open(const std::string& path, bool read_only, const char* vfs = nullptr,
-                               const OpPolicy* policy = nullptr, const runs::MergeRules& rules = {},
-                               std::shared_ptr<runs::BlockCache> blocks = nullptr);
+                               const OpPolicy* policy = nullptr, const RunsShared& runs = {});
 
   /// Space and policy as recorded. Errc::corrupt if they are not.
   Result<SqliteOpStoreInfo> info();
@@ -344,8 +343,7 @@ class OpReader {
 
   Connection connection_;
   const OpPolicy* policy_ = nullptr;
-  runs::MergeRules rules_;
-  std::shared_ptr<runs::BlockCache> blocks_;
+  RunsShared shared_;
   std::vector<Suspect> suspects_;
   Fingerprints* prints_ = nullptr;
   int version_ = 0;  ///< of the schema

@@ -179,14 +179,13 @@ class OpReader::Snapshot {
 };
 
 Result<OpReader> OpReader::open(const std::string& path, bool read_only, const char* vfs, const OpPolicy* policy,
-                                const runs::MergeRules& rules, std::shared_ptr<runs::BlockCache> blocks) {
+                                const RunsShared& runs) {
   auto connection = Connection::open(path, read_only ? Connection::Mode::read_only : Connection::Mode::read, vfs);
   if (!connection) return connection.error();
   OpReader out;
   out.connection_ = std::move(*connection);
   out.policy_ = policy;
-  out.rules_ = rules;
-  out.blocks_ = std::move(blocks);
+  out.shared_ = runs;
   const auto version = open_op_format(out.connection_, nullptr);
   if (!version) return version.error();
   out.version_ = *version;
@@ -197,7 +196,7 @@ Result<OpReader> OpReader::open(const std::string& path, bool read_only, const c
 
 Result<void> OpReader::prepare() {
   if (answers_from_runs(version_)) {
-    auto runs = RunsIndex::make(connection_, policy_, false, rules_, blocks_);
+    auto runs = RunsIndex::make(connection_, policy_, false, shared_);
     if (!runs) return runs.error();
     index_ = std::move(*runs);
   } else {

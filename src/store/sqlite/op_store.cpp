@@ -672,10 +672,13 @@ class SqliteOpStore final : public OpStore {
       wanted.swap(sums_wanted_);
     }
     if (wanted.empty()) return;
-    runtime_.post([alive = alive_, wanted = std::move(wanted), sums = std::move(sums)] {
-      for (const auto& done : wanted) {
+    runtime_.post([alive = alive_, wanted = std::move(wanted), sums = std::move(sums)]() mutable {
+      for (std::size_t i = 0; i < wanted.size(); ++i) {
         if (alive.expired()) return;
-        call_application("a handler given to the op store", [&] { done(sums); });
+        // They may have megabytes, and mostly one waits for them.
+        const bool is_last = i + 1 == wanted.size();
+        call_application("a handler given to the op store",
+                         [&] { is_last ? wanted[i](std::move(sums)) : wanted[i](sums); });
       }
     });
   }
@@ -891,6 +894,7 @@ Result<std::shared_ptr<OpStore>> open_op_store(const Environment& environment, R
                                                const std::string& path, const SqliteOpStoreOptions& options) {
   std::optional<FileLock> lock;
   std::optional<OpWriter> writer;
+  auto shelf = std::make_shared<runs::RunShelf>();
   if (options.read_only) {
     const auto info = read_sqlite_op_store_info(path);
     if (!info) return info.error();
@@ -916,13 +920,14 @@ Result<std::shared_ptr<OpStore>> open_op_store(const Environment& environment, R
                                         .for_new = options.index_in_runs ? &kRunsFormat : &kTablesFormat,
                                         .merge_rules = environment.merge_rules,
                                         .blocks = environment.blocks,
+                                        .shelf = shelf,
                                         .sums_rules = environment.sums_rules});
     if (!opened) return opened.error();
     if (auto ok = opened->bind_to(space, policy->name()); !ok) return ok.error();
     writer = std::move(*opened);
   }
-  auto reader = OpReader::open(path, options.read_only, environment.vfs, policy.get(), environment.merge_rules,
-                               environment.blocks);
+  auto reader = OpReader::open(path, options.read_only, environment.vfs, policy.get(),
+                               {environment.merge_rules, environment.blocks, std::move(shelf)});
   if (!reader) return reader.error();
   return std::make_shared<SqliteOpStore>(environment, runtime, std::move(policy), path, options, std::move(lock),
                                          std::move(writer), std::move(*reader));

@@ -84,8 +84,7 @@ Result<OpWriter> OpWriter::open(const std::string& path, const OpFileOptions& op
   }
   sqlite3_wal_hook(c.handle(), on_wal_commit, out.wal_frames_.get());
   out.policy_ = options.policy;
-  out.rules_ = options.merge_rules;
-  out.blocks_ = options.blocks;
+  out.shared_ = {options.merge_rules, options.blocks, options.shelf};
   out.sums_ = KeptSums(options.sums_rules);
   if (auto ok = out.take_version(*version); !ok) return ok.error();
 
@@ -131,7 +130,7 @@ Result<void> OpWriter::take_version(int version) {
 
 Result<void> OpWriter::prepare_index() {
   if (has_runs(version_) && !runs_) {
-    auto runs = RunsIndex::make(connection_, policy_, true, rules_, blocks_);
+    auto runs = RunsIndex::make(connection_, policy_, true, shared_);
     if (!runs) return runs.error();
     runs_ = std::move(*runs);
     runs_->make_beside(has_tables());
@@ -181,8 +180,9 @@ Result<void> OpWriter::prepare() {
       {&move_entry_, "UPDATE op SET stored_at=?2 WHERE stored_at=?1"},
       {&move_data_, "UPDATE op_data SET stored_at=?2 WHERE stored_at=?1"},
       {&get_sums_, kSelectSums},
-      {&put_sums_, "INSERT OR REPLACE INTO meta(key, value) VALUES('dht_sums', ?1)"},
-      {&remove_sums_, "DELETE FROM meta WHERE key='dht_sums'"},
+      {&put_sums_, "INSERT OR REPLACE INTO meta(key, value) VALUES('sums_dht', ?1)"},
+      {&remove_sums_, "DELETE FROM meta WHERE key='sums_dht'"},
+      {&remove_old_sums_, "DELETE FROM meta WHERE key='dht_sums'"},
       {&last_op_, "SELECT stored_at, id FROM op ORDER BY stored_at DESC LIMIT 1"},
       {&ops_between_,
        "SELECT stored_at, loc, id, created_at, size FROM op WHERE stored_at>?1 AND stored_at<=?2 ORDER BY stored_at"},

@@ -38,7 +38,8 @@ Result<std::optional<DhtSums>> OpWriter::dht_sums(Timestamp now, std::size_t ops
 Result<std::optional<store::DhtSumsRow>> OpWriter::read_sums_row() {
   const Use use(get_sums_);
   const int rc = use->step();
-  if (rc == SQLITE_ROW) return store::DhtSumsRow::decode(use->blob(0));
+  if (rc == SQLITE_ROW && use->text(0) == kSumsKey) return store::DhtSumsRow::decode(use->blob(1));
+  if (rc == SQLITE_ROW) return std::optional<store::DhtSumsRow>();
   if (rc == SQLITE_DONE || (rc & 0xff) == SQLITE_CORRUPT) return std::optional<store::DhtSumsRow>();
   return connection_.error(rc);
 }
@@ -139,7 +140,7 @@ Result<bool> OpWriter::read_all_ops(std::size_t most) {
 
 /// nullopt: the row is not there any more, and reading begins anew.
 Result<std::optional<DhtSums>> OpWriter::sums_with_row(std::int64_t boundary_unit) {
-  DhtSums kept;
+  DhtSums kept = {};
   if (const auto& base = sums_.base()) {
     auto row = sums_.take_row();
     if (!row) {
@@ -153,7 +154,7 @@ Result<std::optional<DhtSums>> OpWriter::sums_with_row(std::int64_t boundary_uni
     }
     kept = std::move(row->sums);
   }
-  auto out = sums_.since().with(kept, boundary_unit);
+  auto out = sums_.since().with(std::move(kept), boundary_unit);
   if (!out) return make_error(Errc::unsupported, connection_.path() + ": op ids of several lengths");
   return out;
 }
@@ -197,6 +198,7 @@ Result<void> OpWriter::write_sums(Timestamp now) {
   if (ok) {
     put_sums_.bind(1, ByteView(bytes));
     ok = finish(put_sums_);
+    if (ok) ok = finish(remove_old_sums_);
   }
   if (ok = end_own(std::move(ok)); !ok) {
     sums_.write_failed();

@@ -64,9 +64,8 @@ IdInRun::IdInRun(ByteView id) : id_(id) {
 // ----------------------------------------------------------------- RunsIndex
 
 Result<std::unique_ptr<RunsIndex>> RunsIndex::make(Connection& connection, const OpPolicy* policy, bool may_write,
-                                                   const runs::MergeRules& rules,
-                                                   std::shared_ptr<runs::BlockCache> blocks) {
-  std::unique_ptr<RunsIndex> out(new RunsIndex(connection, policy, rules, std::move(blocks)));
+                                                   const RunsShared& shared) {
+  std::unique_ptr<RunsIndex> out(new RunsIndex(connection, policy, shared));
   if (auto ok = out->prepare(connection, may_write); !ok) return ok.error();
   return out;
 }
@@ -419,8 +418,15 @@ Result<void> RunsIndex::load() {
   if (auto ok = read_dropped(); !ok) return ok;
   if (auto ok = read_rows(); !ok) return ok;
   index_.committed();
+  fill_shelf();
   stepped_ = stale_ = damaged_ = false;
   return {};
+}
+
+/// What the index has is durable.
+void RunsIndex::fill_shelf() {
+  if (!shelf_) return;
+  if (auto runs = index_.take_changed_runs()) shelf_->put(std::move(*runs));
 }
 
 Result<void> RunsIndex::check_rows() {
@@ -548,6 +554,7 @@ Result<void> RunsIndex::step_idle() {
 
 void RunsIndex::committed() {
   index_.committed();
+  fill_shelf();
   stepped_ = false;
 }
 

@@ -37,6 +37,13 @@ class IdInRun {
   ByteView id_;
 };
 
+/// What the indexes of a store have in common.
+struct RunsShared {
+  runs::MergeRules rules = {};
+  std::shared_ptr<runs::BlockCache> blocks = nullptr;  ///< null: none are kept
+  std::shared_ptr<runs::RunShelf> shelf = nullptr;     ///< filled by the one that writes
+};
+
 /// *Rules*.
 ///  X1  What a connection finds is what its transaction sees: the runs of the manifest there, and the rows after
 ///      `covered`, each of which is read once.
@@ -51,8 +58,7 @@ class IdInRun {
 class RunsIndex final : public OpIndex {
  public:
   static Result<std::unique_ptr<RunsIndex>> make(Connection& connection, const OpPolicy* policy, bool may_write,
-                                                 const runs::MergeRules& rules = {},
-                                                 std::shared_ptr<runs::BlockCache> blocks = nullptr);
+                                                 const RunsShared& shared = {});
 
   Result<void> refresh() override;
   Result<void> expect(const std::vector<OpId>& op_ids) override;
@@ -114,9 +120,12 @@ class RunsIndex final : public OpIndex {
   void roll_back();
 
  private:
-  RunsIndex(const Connection& connection, const OpPolicy* policy, const runs::MergeRules& rules,
-            std::shared_ptr<runs::BlockCache> blocks)
-      : OpIndex(connection, policy), rules_(rules), slots_(connection), index_(slots_, rules, std::move(blocks)) {}
+  RunsIndex(const Connection& connection, const OpPolicy* policy, const RunsShared& shared)
+      : OpIndex(connection, policy),
+        rules_(shared.rules),
+        shelf_(shared.shelf),
+        slots_(connection),
+        index_(slots_, rules_, shared.blocks, shelf_) {}
   Result<void> prepare(Connection& connection, bool may_write);
   Result<runs::Manifest> read_manifest();
   Result<void> read_dropped();
@@ -127,12 +136,14 @@ class RunsIndex final : public OpIndex {
   Result<void> put_manifest();
   Result<std::int64_t> number(Statement& statement);
   Result<void> finish(Statement& statement);
+  void fill_shelf();
   /// Has `row` called; the id is the whole one.
   Result<bool> give(const runs::Entry& entry, const Row& row);
   /// Notes damage on its way to the caller.
   Error failed(Error error);
 
   const runs::MergeRules rules_;
+  const std::shared_ptr<runs::RunShelf> shelf_;
   TableSlots slots_;
   runs::RunIndex index_;
   /// While it is behind: what the rows say of an id that is looked for, in the order of storing.

@@ -113,6 +113,31 @@ TEST(RunIndex, AnIdleStoreComesToAnEndOfItsWork) {
   EXPECT_EQ(disk.writes, before);
 }
 
+TEST(RunIndex, WhatTheWriterHasOpenAReaderDoesNotOpenAgain) {
+  SlotDisk disk;
+  RunIndex writer(disk, kMiddle);
+  ASSERT_TRUE(writer.load({}).has_value());
+  fill(writer, disk, 20'000, 500);
+  const auto shelf = std::make_shared<RunShelf>();
+  shelf->put(writer.take_changed_runs().value());
+  EXPECT_FALSE(writer.take_changed_runs().has_value()) << "they are the same";
+  RunIndex reader(disk, kMiddle, nullptr, shelf), alone(disk, kMiddle);
+  const std::size_t before = disk.reads;
+  ASSERT_TRUE(reader.follow(writer.manifest()).has_value());
+  EXPECT_EQ(disk.reads, before);
+  ASSERT_TRUE(alone.follow(writer.manifest()).has_value());
+  EXPECT_GT(disk.reads, before);
+  const Op op = op_of(7);
+  EXPECT_EQ(reader.find(op.location, op.id)->value().stored_at, op.stored_at);
+  // It reads blocks of entries itself.
+  EXPECT_GT(disk.reads, before + 1);
+  // A run is known by all that the manifest says of it.
+  Manifest other = writer.manifest();
+  ASSERT_FALSE(other.runs.empty());
+  ++other.runs[0].entries;
+  EXPECT_EQ(shelf->find(other.runs[0]), nullptr);
+}
+
 TEST(RunIndex, BlocksThatWereCheckedLatelyAreNotReadAgain) {
   constexpr std::uint64_t kOps = 4 * kMiddle.newest;
   SlotDisk disk;

@@ -84,7 +84,7 @@ class SqliteAnewTest : public SqliteOpStoreTest {
     compare(reader);
   }
   sqlite::OpReader open_reader(const std::string& path) {
-    return sqlite::OpReader::open(path, true, nullptr, policy_.get(), kSmallRuns).value();
+    return sqlite::OpReader::open(path, true, nullptr, policy_.get(), {kSmallRuns}).value();
   }
   void compare(sqlite::OpReader& reader) {
     std::vector<OpId> ids;

@@ -115,13 +115,13 @@ class SqliteSumsTest : public SqliteOpStoreTest {
   static std::size_t pieces(std::size_t ops) { return ops / kSmall.read_at_once + 1; }
   std::optional<store::DhtSumsRow> row() {
     auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only);
-    auto get = db->prepare("SELECT value FROM meta WHERE key='dht_sums'");
+    auto get = db->prepare("SELECT value FROM meta WHERE key='sums_dht'");
     if (get->step() != SQLITE_ROW) return std::nullopt;
     return store::DhtSumsRow::decode(get->blob(0));
   }
   void put_row(const std::vector<std::uint8_t>& bytes) {
     auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::write);
-    auto set = db->prepare("INSERT OR REPLACE INTO meta(key, value) VALUES('dht_sums', ?1)");
+    auto set = db->prepare("INSERT OR REPLACE INTO meta(key, value) VALUES('sums_dht', ?1)");
     ASSERT_EQ(set->bind(1, ByteView(bytes)).step(), SQLITE_DONE);
   }
   /// A file with `count` ops and a row of them.
@@ -186,6 +186,28 @@ TEST_P(SqliteSumsTest, AStartReadsTheRowAndWhatWasStoredSince) {
   ASSERT_TRUE(writer.write_sums(now_));
   EXPECT_EQ(row()->ops, 115U);
   expect_right(writer);
+}
+
+TEST_P(SqliteSumsTest, TheRowIsTheLastOfItsTableAndTheOldOneGoes) {
+  fill(20);
+  auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::write).value();
+  ASSERT_TRUE(db.run("INSERT INTO meta(key, value) VALUES('dht_sums', x'00')"));
+  const auto old_rows = [&] { return db.number("SELECT count(*) FROM meta WHERE key='dht_sums'").value(); };
+  {
+    auto writer = open_writer();
+    expect_right(writer);
+    EXPECT_EQ(calls_, 1U) << "the row is found beside all others that there are";
+    EXPECT_EQ(old_rows(), 1);
+    store(writer, 20);
+    ASSERT_TRUE(writer.write_sums(now_));
+  }
+  EXPECT_EQ(old_rows(), 0);
+  EXPECT_EQ(row()->ops, 40U);
+  // Without it the last row is another one.
+  ASSERT_TRUE(db.run("DELETE FROM meta WHERE key='sums_dht'"));
+  auto writer = open_writer();
+  expect_right(writer);
+  EXPECT_EQ(calls_, pieces(40));
 }
 
 TEST_P(SqliteSumsTest, WhatIsStoredWhileItReadsCountsOnce) {
