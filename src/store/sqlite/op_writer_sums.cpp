@@ -69,9 +69,9 @@ Result<void> OpWriter::begin_sums(std::int64_t boundary_unit, bool with_row) {
 Result<void> OpWriter::read_for_sums(std::size_t ops) {
   const bool since_row = sums_.state() == KeptSums::State::since_row;
   const std::size_t most = std::max(sums_.rules().read_at_once, 2 * ops);
-  if (!since_row && (is_behind() || index_is_damaged())) {
-    return make_error(Errc::io, connection_.path() + ": the index of its ops is being made");
-  }
+  const auto is_being_made = [&] { return !since_row && (is_behind() || index_is_damaged()); };
+  const auto being_made = make_error(Errc::io, connection_.path() + ": the index of its ops is being made");
+  if (is_being_made()) return being_made;
   auto ok = begin();
   bool done = false;
   if (ok) {
@@ -82,7 +82,11 @@ Result<void> OpWriter::read_for_sums(std::size_t ops) {
       ok = read.error();
     }
   }
-  if (ok = end_own(std::move(ok)); !ok) return ok;
+  if (ok = end_own(std::move(ok)); !ok) {
+    // What this was the first to meet, the next transaction makes anew.
+    if (is_being_made()) return being_made;
+    return ok;
+  }
   if (sums_.are_unfit()) return make_error(Errc::unsupported, connection_.path() + ": op ids of several lengths");
   if (!done) return {};
   const bool agree = sums_.ops() == now_.totals.ops;
