@@ -32,7 +32,7 @@ recent() {
 
 if [[ ${1:-} == --recent ]]; then
   files=()
-  recent 7 20 "${sources[@]}"
+  recent 7 40 "${sources[@]}"
   recent 1 120 "${tests[@]}"
 elif (($#)); then
   files=("$@")
