@@ -409,7 +409,8 @@ class HttpServer::Session final : public ConnEvents,
   bool has_turn(bool is_upgrade) {
     ++server_->counters_.requests;
     const auto cost = server_->handler_.cost(ParsedRequest(parser_->get(), ip_, id_, *conn_));
-    if (server_->turns_.take(id_, cost.address, cost.time, now())) return true;
+    const bool is_first = ++requests_ <= RequestTurns::kFirst;
+    if (server_->turns_.take(id_, cost.address, cost.time, is_first, now())) return true;
     ++server_->counters_.request_waits;
     waits_for_turn_ = true;
     upgrade_waits_ = is_upgrade;
@@ -496,6 +497,7 @@ class HttpServer::Session final : public ConnEvents,
   bool closing_ = false;
   bool waits_for_output_ = false;
   bool held_message_posted_ = false;
+  std::uint32_t requests_ = 0;  ///< that it has made
   bool waits_for_turn_ = false;
   bool waits_for_handler_ = false;
   bool keep_alive_ = false, head_only_ = false;  // of the request that waits for the handler

@@ -2,6 +2,7 @@
 #include "server/request_turns.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "kitsune2/error.hpp"
 
@@ -30,17 +31,17 @@ void RequestTurns::pay(Account& account, Duration cost, Time now) {
   add(all_full_until_, cost, shares_.all_percent, now);
 }
 
-bool RequestTurns::take(Waiter waiter, const Address& address, Duration cost, Time now) {
+bool RequestTurns::take(Waiter waiter, const Address& address, Duration cost, bool is_first, Time now) {
   if (shares_.all_percent == 0) return true;
   prune(now);
   Account& account = addresses_[address];
-  if (ring_.empty() && account.waiting.empty() && all_free_at() <= now && free_at(account) <= now) {
+  if (standing_ == 0 && !account.waits() && all_free_at() <= now && free_at(account) <= now) {
     pay(account, cost, now);
     return true;
   }
   const bool is_new = waiters_.emplace(waiter, address).second;
   K2_ASSERT(is_new);
-  account.waiting.emplace_back(waiter, cost);
+  (is_first ? account.first : account.further).emplace_back(waiter, cost);
   stand(address, account, now);
   return false;
 }
@@ -58,17 +59,56 @@ bool RequestTurns::charge(const Address& address, Duration cost, Time now) {
   return true;
 }
 
-/// Puts an address with waiters into the ring, or lets it rest.
+/// Puts an address with waiters into one of the rings, or lets it rest.
 void RequestTurns::stand(const Address& address, Account& account, Time now) {
-  if (account.in_ring || account.rests_until || account.waiting.empty()) return;
+  if (account.stands || account.rests_until || !account.waits()) return;
   const Time free = free_at(account);
   if (free <= now) {
-    account.in_ring = true;
-    ring_.push_back(address);
+    account.stands = true;
+    ++standing_;
+    (account.before_others > 0 ? first_ring_ : ring_).push_back({address});
   } else {
     account.rests_until = free;
     resting_.emplace(free, address);
   }
+}
+
+/// Takes the place whose turn it is out of its ring.
+std::optional<RequestTurns::Place> RequestTurns::next_place() {
+  while (standing_ > 0) {
+    const bool from_first = !first_ring_.empty() && (!first_had_turn_ || ring_.empty());
+    std::deque<Place>& ring = from_first ? first_ring_ : ring_;
+    const Place place = ring.front();
+    ring.pop_front();
+    Account& account = addresses_.at(place.address);
+    if (place.is_mark) {
+      account.is_marked = false;
+      settle(account);
+      continue;
+    }
+    first_had_turn_ = from_first;
+    account.stands = false;
+    --standing_;
+    return place;
+  }
+  return std::nullopt;
+}
+
+/// What an account is again when nothing of it waits, and, for `before_others`, when the others have had their turn.
+void RequestTurns::settle(Account& account) {
+  if (account.waits()) return;
+  account.first_had_turn = false;
+  if (!account.is_marked) account.before_others = kFirst;
+}
+
+/// Nobody stands, so everybody has had a turn.
+void RequestTurns::drop_marks() {
+  for (const Place& place : ring_) {
+    Account& account = addresses_.at(place.address);
+    account.is_marked = false;
+    settle(account);
+  }
+  ring_.clear();
 }
 
 std::optional<RequestTurns::Waiter> RequestTurns::next(Time now) {
@@ -79,37 +119,47 @@ std::optional<RequestTurns::Waiter> RequestTurns::next(Time now) {
     account.rests_until.reset();
     stand(address, account, now);
   }
-  while (!ring_.empty() && (shares_.all_percent == 0 || all_free_at() <= now)) {
-    const Address address = ring_.front();
-    ring_.pop_front();
-    Account& account = addresses_.at(address);
-    account.in_ring = false;
-    if (account.waiting.empty()) continue;
+  while (shares_.all_percent == 0 || all_free_at() <= now) {
+    const std::optional<Place> place = next_place();
+    if (!place) break;
+    Account& account = addresses_.at(place->address);
+    if (!account.waits()) continue;
     if (shares_.all_percent > 0 && free_at(account) > now) {  // it was charged after it got into the ring
-      stand(address, account, now);
+      stand(place->address, account, now);
       continue;
     }
-    const auto [waiter, cost] = account.waiting.front();
-    account.waiting.pop_front();
+    const bool is_first = !account.first.empty() && (!account.first_had_turn || account.further.empty());
+    account.first_had_turn = is_first;
+    Requests& requests = is_first ? account.first : account.further;
+    const auto [waiter, cost] = requests.front();
+    requests.pop_front();
     waiters_.erase(waiter);
     if (shares_.all_percent > 0) pay(account, cost, now);
-    stand(address, account, now);
+    if (account.before_others > 0) --account.before_others;
+    if (!std::exchange(account.is_marked, true)) ring_.push_back({place->address, true});
+    settle(account);
+    stand(place->address, account, now);
     return waiter;
   }
+  if (standing_ == 0) drop_marks();
   return std::nullopt;
 }
 
 void RequestTurns::forget(Waiter waiter) {
   const auto it = waiters_.find(waiter);
   if (it == waiters_.end()) return;
-  std::erase_if(addresses_.at(it->second).waiting, [&](const auto& entry) { return entry.first == waiter; });
+  Account& account = addresses_.at(it->second);
+  for (Requests* requests : {&account.first, &account.further}) {
+    std::erase_if(*requests, [&](const auto& entry) { return entry.first == waiter; });
+  }
+  settle(account);
   waiters_.erase(it);
 }
 
 std::optional<Time> RequestTurns::next_deadline() const {
   if (waiters_.empty()) return std::nullopt;
   const Time all = shares_.all_percent == 0 ? Time::min() : all_free_at();
-  if (!ring_.empty()) return all;
+  if (standing_ > 0) return all;
   return std::max(all, resting_.begin()->first);
 }
 
@@ -118,22 +168,28 @@ void RequestTurns::prune(Time now) {
   prune_at_ = now + kPruneEvery;
   boost::unordered::erase_if(addresses_, [&](const auto& entry) {
     const Account& account = entry.second;
-    return account.waiting.empty() && !account.in_ring && !account.rests_until && account.full_until <= now;
+    return !account.waits() && !account.stands && !account.is_marked && !account.rests_until &&
+           account.full_until <= now;
   });
 }
 
 void RequestTurns::check_invariants() const {
-  std::size_t waiting = 0, in_ring = 0, resting = 0;
+  std::size_t waiting = 0, standing = 0, marked = 0, resting = 0;
   for (const auto& [address, account] : addresses_) {
-    waiting += account.waiting.size();
-    in_ring += account.in_ring ? 1 : 0;
+    waiting += account.first.size() + account.further.size();
+    standing += account.stands ? 1 : 0;
+    marked += account.is_marked ? 1 : 0;
     resting += account.rests_until ? 1 : 0;
-    K2_ASSERT(!(account.in_ring && account.rests_until));
-    K2_ASSERT(account.waiting.empty() || account.in_ring || account.rests_until);
+    K2_ASSERT(!(account.stands && account.rests_until));
+    K2_ASSERT(!account.waits() || account.stands || account.rests_until);
+    K2_ASSERT(account.waits() || account.is_marked || account.before_others == kFirst);
     K2_ASSERT(!account.rests_until || resting_.contains({*account.rests_until, address}));
-    for (const auto& [waiter, cost] : account.waiting) K2_ASSERT(waiters_.at(waiter) == address);
+    for (const Requests* requests : {&account.first, &account.further}) {
+      for (const auto& [waiter, cost] : *requests) K2_ASSERT(waiters_.at(waiter) == address);
+    }
   }
-  K2_ASSERT(waiting == waiters_.size() && in_ring == ring_.size() && resting == resting_.size());
+  K2_ASSERT(waiting == waiters_.size() && standing == standing_ && resting == resting_.size());
+  K2_ASSERT(standing + marked == first_ring_.size() + ring_.size());
 }
 
 }  // namespace kitsune2::server

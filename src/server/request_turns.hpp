@@ -30,9 +30,12 @@ struct RequestShares {
 ///      written), so a limit on bytes does not notice it; and the rest of the loop's time is for other work. Work that
 ///      cannot wait (`charge`) takes what is saved of the share of all, and no more. Rationale: connections from many
 ///      addresses must not delay the requests for ever.
-///  T2  A request that exceeds its share waits; none is refused. Addresses take turns, and the requests of one address
-///      are answered in order. Rationale: a flood delays only itself. An address that asks once waits for at most one
-///      request of each other address.
+///  T2  A request that exceeds its share waits; none is refused. Addresses take turns. A flood delays only itself.
+///  T3  An address that had nothing waiting stands before those that always have something, for `kFirst` requests; then
+///      it is one of them until each of them has had a turn. In the same way the first requests of a connection stand
+///      before those of the same address that come over connections which were answered already. Where both kinds
+///      wait they take turns, so that nobody waits for ever. Rationale: a node that connects makes a few requests one
+///      after another, and would wait for each until the whole crowd has had its turn.
 /// Memory: an entry for each address that asked within its burst, and one for each waiting request. Calls: O(log n).
 /// Thread rule: one thread.
 class RequestTurns {
@@ -42,8 +45,12 @@ class RequestTurns {
 
   explicit RequestTurns(const RequestShares& shares) : shares_(shares) {}
 
+  /// How many requests of an address that had nothing waiting, and of a new connection, stand before others.
+  static constexpr std::uint32_t kFirst = 4;
+
   /// True: answer the request now. False: it waits, and `next` will return it. `waiter` must not be waiting already.
-  bool take(Waiter waiter, const Address& address, Duration cost, Time now);
+  /// `is_first`: it is one of the first requests of its connection.
+  bool take(Waiter waiter, const Address& address, Duration cost, bool is_first, Time now);
   /// Charges work that is done already or must be done at once, such as a connection. Returns false if the address
   /// would exceed its share; then nothing was charged.
   bool charge(const Address& address, Duration cost, Time now);
@@ -64,11 +71,22 @@ class RequestTurns {
   struct AddressHash {
     std::size_t operator()(const Address& address) const noexcept { return keyed_hash(address); }
   };
+  using Requests = std::deque<std::pair<Waiter, Duration>>;
   struct Account {
     Time full_until{};  ///< the work done reaches up to here
-    std::deque<std::pair<Waiter, Duration>> waiting;
-    bool in_ring = false;
+    Requests first;     ///< of new connections
+    Requests further;
+    std::uint32_t before_others = kFirst;  ///< so many requests stand before those of others
+    bool first_had_turn = false;
+    bool stands = false;     ///< in one of the two rings, with something that waits
+    bool is_marked = false;  ///< in the ring of the others, to stand before them again once they have had a turn
     std::optional<Time> rests_until;
+
+    bool waits() const { return !first.empty() || !further.empty(); }
+  };
+  struct Place {
+    Address address;
+    bool is_mark = false;
   };
 
   static void add(Time& full_until, Duration cost, std::uint32_t percent, Time now);
@@ -77,13 +95,19 @@ class RequestTurns {
   Time free_at(const Account& account) const;
   void pay(Account& account, Duration cost, Time now);
   void stand(const Address& address, Account& account, Time now);
+  std::optional<Place> next_place();
+  static void settle(Account& account);
+  void drop_marks();
   void prune(Time now);
 
   RequestShares shares_;
   Time all_full_until_{};
   boost::unordered_flat_map<Address, Account, AddressHash> addresses_;
   boost::unordered_flat_map<Waiter, Address> waiters_;
-  std::deque<Address> ring_;                    ///< those whose first request may be answered
+  std::deque<Place> first_ring_;                ///< those that stand before the others
+  std::deque<Place> ring_;                      ///< the others
+  std::size_t standing_ = 0;                    ///< in both, marks apart
+  bool first_had_turn_ = false;                 ///< the last turn was of the first ring
   std::set<std::pair<Time, Address>> resting_;  ///< those that wait for their share
   Time prune_at_{};
 };

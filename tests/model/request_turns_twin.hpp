@@ -1,4 +1,4 @@
-// The naive twin of RequestTurns: it keeps every request that was ever answered, and says which may be answered next.
+// The naive twin of RequestTurns: one list of requests and one of places, searched anew for each turn.
 #pragma once
 
 #include <algorithm>
@@ -27,15 +27,15 @@ class TurnsUnderTest {
       case 1:
       case 2: {
         const Turns::Waiter waiter = next_waiter_++;
-        const bool may = waiting_.empty() && all_free() && free(address(who));
-        const bool now = turns_.take(waiter, address(who), cost, now_);
-        // A request may wait only because `next` was not called since its time came.
-        K2_ASSERT(!now || (all_free() && free(address(who)) && of(address(who)).empty()));
-        K2_ASSERT(now || !may);
+        const bool is_first = command % 12 < 6;
+        const bool may = !has_place({}) && !waits(address(who)) && all_free() && free(address(who));
+        const bool now = turns_.take(waiter, address(who), cost, is_first, now_);
+        K2_ASSERT(now == may);
         if (now) {
           pay(address(who), cost);
         } else {
-          waiting_.push_back({waiter, address(who), cost, served_});
+          waiting_.push_back({waiter, address(who), cost, is_first});
+          enter(address(who));
         }
         break;
       }
@@ -54,7 +54,9 @@ class TurnsUnderTest {
         if (!waiting_.empty()) {
           const auto it = waiting_.begin() + amount % static_cast<std::ptrdiff_t>(waiting_.size());
           turns_.forget(it->waiter);
+          const Turns::Address left = it->address;
           waiting_.erase(it);
+          settle(left);
         }
         break;
       case 5:
@@ -81,7 +83,12 @@ class TurnsUnderTest {
     Turns::Waiter waiter;
     Turns::Address address;
     Duration cost;
-    std::size_t since;  ///< how many had been answered when it arrived
+    bool is_first;
+  };
+  struct Place {
+    Turns::Address address;
+    bool before_others;
+    bool is_mark;
   };
 
   static Turns::Address address(std::uint8_t number) {
@@ -89,12 +96,16 @@ class TurnsUnderTest {
     out[15] = static_cast<std::uint8_t>(1 + number % 4);
     return out;
   }
-  std::vector<const Request*> of(const Turns::Address& address) const {
-    std::vector<const Request*> out;
-    for (const Request& request : waiting_) {
-      if (request.address == address) out.push_back(&request);
-    }
-    return out;
+  bool waits(const Turns::Address& address) const {
+    return std::ranges::any_of(waiting_, [&](const Request& r) { return r.address == address; });
+  }
+  /// Whether that address, or any one, has a place that is no mark.
+  bool has_place(std::optional<Turns::Address> address) const {
+    return std::ranges::any_of(places_,
+                               [&](const Place& p) { return !p.is_mark && (!address || p.address == *address); });
+  }
+  std::vector<Place>::iterator first_of(bool before_others) {
+    return std::ranges::find_if(places_, [&](const Place& p) { return p.before_others == before_others; });
   }
   /// T1: at its share, the work that is not paid yet never exceeds the burst.
   bool all_free() const { return all_until_ - now_ <= shares_.all_burst * 100 / shares_.all_percent; }
@@ -106,18 +117,78 @@ class TurnsUnderTest {
     until_[address] = std::max(until_[address], now_) + cost * 100 / shares_.address_percent;
     all_until_ = std::max(all_until_, now_) + cost * 100 / shares_.all_percent;
   }
+  void enter(const Turns::Address& address) {
+    if (!waits(address) || has_place(address) || rests_.contains(address)) return;
+    if (free(address)) {
+      places_.push_back({address, left(address) > 0, false});
+    } else {
+      rests_[address] = until_[address] - shares_.address_burst * 100 / shares_.address_percent;
+    }
+  }
+  std::uint32_t& left(const Turns::Address& address) { return left_.try_emplace(address, Turns::kFirst).first->second; }
+  bool is_marked(const Turns::Address& address) const {
+    return std::ranges::any_of(places_, [&](const Place& p) { return p.is_mark && p.address == address; });
+  }
+  void settle(const Turns::Address& address) {
+    if (waits(address)) return;
+    last_was_first_[address] = false;
+    if (!is_marked(address)) left(address) = Turns::kFirst;
+  }
+  /// T3: who is next, or nullopt.
+  std::optional<Turns::Waiter> choose() {
+    while (all_free() && has_place({})) {
+      const bool from_first = first_of(true) != places_.end() && (!first_had_turn_ || first_of(false) == places_.end());
+      const auto it = first_of(from_first);
+      const Place place = *it;
+      places_.erase(it);
+      if (place.is_mark) {
+        settle(place.address);
+        continue;
+      }
+      first_had_turn_ = from_first;
+      if (!waits(place.address)) continue;
+      if (!free(place.address)) {
+        enter(place.address);
+        continue;
+      }
+      const auto of_kind = [&](bool kind) {
+        return std::ranges::find_if(waiting_,
+                                    [&](const Request& r) { return r.address == place.address && r.is_first == kind; });
+      };
+      const bool is_first =
+          of_kind(true) != waiting_.end() && (!last_was_first_[place.address] || of_kind(false) == waiting_.end());
+      last_was_first_[place.address] = is_first;
+      const Request request = *of_kind(is_first);
+      waiting_.erase(of_kind(is_first));
+      pay(request.address, request.cost);
+      left(request.address) -= left(request.address) > 0 ? 1U : 0U;
+      if (!is_marked(request.address)) places_.push_back({request.address, false, true});
+      settle(request.address);
+      enter(request.address);
+      return request.waiter;
+    }
+    return std::nullopt;
+  }
   void serve() {
-    while (const auto waiter = turns_.next(now_)) {
-      const auto it = std::ranges::find_if(waiting_, [&](const Request& r) { return r.waiter == *waiter; });
-      K2_ASSERT(it != waiting_.end() && all_free() && free(it->address));
-      K2_ASSERT(of(it->address).front()->waiter == *waiter);
-      // T2: between two turns of one address, each other address gets a turn if it waits and may have one. One more may
-      // become able to, later.
-      ++served_;
-      ++turns_of_[it->address];
-      pay(it->address, it->cost);
-      waiting_.erase(it);
+    while (true) {
+      while (true) {
+        auto next = rests_.end();
+        for (auto it = rests_.begin(); it != rests_.end(); ++it) {
+          if (it->second <= now_ && (next == rests_.end() || it->second < next->second)) next = it;
+        }
+        if (next == rests_.end()) break;
+        const Turns::Address address = next->first;
+        rests_.erase(next);
+        enter(address);
+      }
+      const auto expected = choose();
+      K2_ASSERT(turns_.next(now_) == expected);
+      if (!expected) break;
       ++later_;
+    }
+    if (!has_place({})) {
+      places_.clear();
+      for (const auto& [address, left] : left_) settle(address);
     }
     if (!all_free()) return;
     for (const Request& request : waiting_) K2_ASSERT(!free(request.address));
@@ -127,11 +198,14 @@ class TurnsUnderTest {
   Turns turns_;
   std::vector<Request> waiting_;  ///< in the order of arrival
   std::map<Turns::Address, Time> until_;
-  std::map<Turns::Address, std::size_t> turns_of_;
+  std::vector<Place> places_;
+  std::map<Turns::Address, Time> rests_;
+  std::map<Turns::Address, std::uint32_t> left_;
+  std::map<Turns::Address, bool> last_was_first_;
+  bool first_had_turn_ = false;
   Time all_until_{};
   Time now_{std::chrono::seconds(1000)};
   Turns::Waiter next_waiter_ = 1;
-  std::size_t served_ = 0;
   std::size_t later_ = 0;
 };
 

@@ -321,7 +321,8 @@ bool RelayCore::waits_for_turn(Client& client, std::size_t size, Time now) {
   }
   const std::uint64_t lacks = kLargeFrame - size;
   if (client.earned < lacks) {
-    if (!client.in_turn && turns_.take(client.id, client.address->ip, kTurnFrames * kFrameTime, turn_time(now))) {
+    if (!client.in_turn &&
+        turns_.take(client.id, client.address->ip, kTurnFrames * kFrameTime, false, turn_time(now))) {
       client.earned += kTurnFrames * kLargeFrame;
     } else {
       counters_.sender_waits += client.in_turn ? 0 : 1;

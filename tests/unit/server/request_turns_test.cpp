@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <optional>
 #include <random>
 
 #include "model/request_turns_twin.hpp"
@@ -21,14 +23,14 @@ RequestTurns::Address address(std::uint8_t number) {
 
 TEST(RequestTurns, WithoutSharesNobodyWaits) {
   RequestTurns turns({});
-  for (std::uint64_t i = 0; i < 1000; ++i) EXPECT_TRUE(turns.take(i, address(1), seconds(1), Time{}));
+  for (std::uint64_t i = 0; i < 1000; ++i) EXPECT_TRUE(turns.take(i, address(1), seconds(1), true, Time{}));
 }
 
 TEST(RequestTurns, OneAddressHasItsShareAndNoMore) {
   RequestTurns turns({.all_percent = 20, .address_percent = 10});
   Time now{seconds(100)};
   std::uint64_t waiter = 0, answered = 0;
-  for (int i = 0; i < 5000; ++i) answered += turns.take(++waiter, address(1), milliseconds(1), now) ? 1U : 0U;
+  for (int i = 0; i < 5000; ++i) answered += turns.take(++waiter, address(1), milliseconds(1), true, now) ? 1U : 0U;
   EXPECT_EQ(answered, 251U) << "250 ms, the burst of all, and the one that goes over it";
   for (int i = 0; i < 10'000; ++i) {
     now += milliseconds(1);
@@ -37,29 +39,76 @@ TEST(RequestTurns, OneAddressHasItsShareAndNoMore) {
   EXPECT_NEAR(static_cast<double>(answered), 500 + 1000, 3) << "the burst of an address, and a tenth of 10 s";
 }
 
-TEST(RequestTurns, ASingleRequestWaitsForOneOfEachOtherAddress) {
-  RequestTurns turns({.all_percent = 20, .address_percent = 20, .address_burst = seconds(10)});
+/// 64 addresses that always have requests waiting.
+struct Crowd {
+  RequestTurns turns{{.all_percent = 20, .address_percent = 20, .address_burst = seconds(10)}};
   Time now{seconds(100)};
   std::uint64_t waiter = 0;
-  for (int i = 0; i < 1000; ++i) {
-    for (std::uint8_t a = 1; a <= 64; ++a) turns.take(++waiter, address(a), milliseconds(1), now);
+
+  Crowd() {
+    for (int i = 0; i < 1000; ++i) {
+      for (std::uint8_t a = 1; a <= 64; ++a) turns.take(++waiter, address(a), milliseconds(1), false, now);
+    }
+    for (int i = 0; i < 64 * 8; ++i) turns_until({});  // nobody of them is new any more
   }
-  EXPECT_FALSE(turns.take(1'000'000, address(100), milliseconds(1), now));
-  std::size_t before = 0;
-  while (true) {
-    now += milliseconds(1);
-    const auto next = turns.next(now);
-    if (next == 1'000'000U) break;
-    before += next ? 1U : 0U;
-    ASSERT_LE(before, 64U);
+  /// How many turns others get until this request has its own. 0: the next turn, of anybody.
+  std::size_t turns_until(std::optional<RequestTurns::Waiter> mine) {
+    for (std::size_t others = 0;;) {
+      now += milliseconds(1);
+      const auto next = turns.next(now);
+      if (next && (!mine || next == mine)) return others;
+      others += next ? 1U : 0U;
+      if (others > 1000) return others;
+    }
   }
+  std::size_t ask(std::uint8_t from, bool is_first) {
+    const std::uint64_t mine = 1'000'000 + ++waiter;
+    return turns.take(mine, address(from), milliseconds(1), is_first, now) ? 0 : turns_until(mine);
+  }
+};
+
+TEST(RequestTurns, FirstRequestsOfAnAddressStandBeforeThoseThatAlwaysWait) {
+  Crowd crowd;
+  for (std::uint32_t i = 0; i < RequestTurns::kFirst; ++i) EXPECT_LE(crowd.ask(100, true), 1U) << i;
+  EXPECT_GE(crowd.ask(100, true), 60U) << "it is one of them now";
+  for (int i = 0; i < 70; ++i) crowd.turns_until({});
+  EXPECT_LE(crowd.ask(100, true), 1U) << "each of them has had a turn";
+}
+
+TEST(RequestTurns, WhoAlwaysWaitsHasEverySecondTurnHoweverManyNewAddressesThereAre) {
+  Crowd crowd;
+  std::size_t of_crowd = 0;
+  for (int i = 0; i < 300; ++i) {
+    for (int k = 0; k < 2; ++k) {
+      RequestTurns::Address unique = address(100);
+      unique[0] = static_cast<std::uint8_t>(i);
+      unique[1] = static_cast<std::uint8_t>(i / 256 + 2 * k);
+      crowd.turns.take(2'000'000 + ++crowd.waiter, unique, milliseconds(1), true, crowd.now);
+    }
+    crowd.now += milliseconds(5);
+    const auto next = crowd.turns.next(crowd.now);
+    ASSERT_TRUE(next);
+    of_crowd += *next < 1'000'000 ? 1U : 0U;
+  }
+  EXPECT_EQ(of_crowd, 150U);
+}
+
+TEST(RequestTurns, FirstRequestsOfAConnectionStandBeforeThoseOfOthersOfItsAddress) {
+  RequestTurns turns{{.all_percent = 20, .address_percent = 10}};
+  Time now{seconds(100)};
+  EXPECT_TRUE(turns.take(1, address(1), seconds(20), true, now));
+  for (std::uint64_t i = 2; i < 100; ++i) EXPECT_FALSE(turns.take(i, address(1), milliseconds(1), false, now));
+  for (std::uint64_t i = 100; i < 103; ++i) EXPECT_FALSE(turns.take(i, address(1), milliseconds(1), true, now));
+  now += seconds(300);
+  const std::array<std::uint64_t, 7> order{100, 2, 101, 3, 102, 4, 5};
+  for (const std::uint64_t expected : order) EXPECT_EQ(turns.next(now), expected);
 }
 
 TEST(RequestTurns, WaitingRequestsAreAnsweredAtOnceWhenTheLimitIsRemoved) {
   RequestTurns turns({.all_percent = 20, .address_percent = 10});
   Time now{seconds(100)};
-  EXPECT_TRUE(turns.take(1, address(1), seconds(2), now));
-  EXPECT_FALSE(turns.take(2, address(2), milliseconds(1), now));
+  EXPECT_TRUE(turns.take(1, address(1), seconds(2), true, now));
+  EXPECT_FALSE(turns.take(2, address(2), milliseconds(1), true, now));
   turns.set_shares({.all_percent = 0});
   EXPECT_EQ(turns.next(now), 2U);
   EXPECT_FALSE(turns.next(now));
@@ -71,8 +120,8 @@ TEST(RequestTurns, ConnectionsOfManyAddressesDoNotDelayRequestsForEver) {
   for (std::uint8_t a = 1; a <= 200; ++a) {
     for (int i = 0; i < 100; ++i) turns.charge(address(a), milliseconds(1), now);
   }
-  EXPECT_TRUE(turns.take(1, address(201), milliseconds(1), now));
-  EXPECT_FALSE(turns.take(2, address(202), milliseconds(1), now));
+  EXPECT_TRUE(turns.take(1, address(201), milliseconds(1), true, now));
+  EXPECT_FALSE(turns.take(2, address(202), milliseconds(1), true, now));
   for (int i = 0; i < 5; ++i) {
     now += milliseconds(1);
     for (std::uint8_t a = 1; a <= 200; ++a) turns.charge(address(a), milliseconds(1), now);
@@ -83,10 +132,10 @@ TEST(RequestTurns, ConnectionsOfManyAddressesDoNotDelayRequestsForEver) {
 TEST(RequestTurns, AddressesThatAreQuietAreForgotten) {
   RequestTurns turns({.all_percent = 20, .address_percent = 10});
   Time now{seconds(100)};
-  for (std::uint8_t i = 0; i < 200; ++i) turns.take(i, address(i), milliseconds(1), now);
+  for (std::uint8_t i = 0; i < 200; ++i) turns.take(i, address(i), milliseconds(1), true, now);
   EXPECT_EQ(turns.addresses(), 200U);
   now += seconds(60);
-  turns.take(1000, address(1), milliseconds(1), now);
+  turns.take(1000, address(1), milliseconds(1), true, now);
   EXPECT_EQ(turns.addresses(), 1U);
 }
 
