@@ -44,21 +44,27 @@ function(k2_warnings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual $<$<BOOL:${K2_WERROR}>:-Werror>)
 endfunction()
 
-# k2_test(NAME DIR LABEL [ALONE FILTER] [ONE_THREAD FILTER] [LIBS…]): one GoogleTest program from all *.cpp below DIR.
+# k2_test(NAME DIR LABEL [ALONE FILTER] [ONE_THREAD FILTER] [THREADLESS FILE…] [LIBS…]): one GoogleTest program from all *.cpp below DIR.
 # Each test case is a ctest test; under a sanitizer, where to start a program takes up to 0.12 s of processor time,
 # several cases are one (k2_parts). The two filters are of GoogleTest.
 #   ALONE: what needs a process of its own, because it forks where other cases have had threads, or counts threads.
 #   ONE_THREAD: what starts no thread and takes long. The build with ThreadSanitizer, which has nothing to find there,
 #   leaves it out.
+#   THREADLESS: sources below DIR none of whose cases starts a thread. The build with ThreadSanitizer does not compile
+#   them. The test threadless.NAME runs them once more, and fails if one does start a thread.
 function(k2_test name dir label)
-  cmake_parse_arguments(ARG "" "ALONE;ONE_THREAD" "" ${ARGN})
+  cmake_parse_arguments(ARG "" "ALONE;ONE_THREAD" "THREADLESS;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${dir}/*.cpp")
   if(NOT sources)
     return()
   endif()
+  if(K2_SANITIZE MATCHES thread)
+    list(TRANSFORM ARG_THREADLESS PREPEND "${dir}/")
+    list(REMOVE_ITEM sources ${ARG_THREADLESS})
+  endif()
   add_executable(${name} ${sources})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/tests)
-  target_link_libraries(${name} PRIVATE ${ARG_UNPARSED_ARGUMENTS} GTest::gtest GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE ${ARG_LIBS} ${ARG_UNPARSED_ARGUMENTS} GTest::gtest GTest::gtest_main)
   k2_warnings(${name})
   if(label MATCHES "unit|net")
     # People wait for tests to compile, not to run: under a sanitizer this takes a third of the time.
@@ -75,6 +81,9 @@ function(k2_test name dir label)
   include(GoogleTest)
   if(NOT K2_SANITIZE)
     gtest_discover_tests(${name} PROPERTIES LABELS ${label} TIMEOUT 300 DISCOVERY_TIMEOUT 60)
+    if(ARG_THREADLESS)
+      k2_threadless(${name} ${dir} ${ARG_THREADLESS})
+    endif()
     return()
   endif()
   set(left_out "${ARG_ALONE}")
@@ -85,6 +94,22 @@ function(k2_test name dir label)
   if(ARG_ALONE)
     gtest_discover_tests(${name} TEST_FILTER "${ARG_ALONE}" TEST_PREFIX ${name}. PROPERTIES LABELS ${label} TIMEOUT 300 DISCOVERY_TIMEOUT 60)
   endif()
+endfunction()
+
+# k2_threadless(PROGRAM DIR SOURCE…): a test that runs the cases of these sources where no thread can be started.
+function(k2_threadless name dir)
+  set(filter)
+  foreach(source ${ARGN})
+    file(STRINGS ${dir}/${source} cases REGEX "^(TYPED_)?TEST(_[A-Z]+)*\\(")
+    list(TRANSFORM cases REPLACE "^[A-Z_]+\\(([A-Za-z0-9_]+).*" "\\1")
+    list(REMOVE_DUPLICATES cases)
+    foreach(suite ${cases})
+      string(APPEND filter "${suite}.*:*/${suite}.*:${suite}/*.*:")
+    endforeach()
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${dir}/${source})
+  endforeach()
+  add_test(NAME threadless.${name} COMMAND ${name} --gtest_brief=1 --gtest_filter=${filter})
+  set_tests_properties(threadless.${name} PROPERTIES LABELS unit TIMEOUT 300 ENVIRONMENT "LD_PRELOAD=$<TARGET_FILE:k2_no_threads>")
 endfunction()
 
 # k2_parts(PROGRAM LABEL PARTS FILTER): the test cases that FILTER leaves, as ctest tests of several cases each; one for
