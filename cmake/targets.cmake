@@ -44,7 +44,8 @@ function(k2_warnings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual $<$<BOOL:${K2_WERROR}>:-Werror>)
 endfunction()
 
-# k2_test(NAME DIR LABEL [ALONE FILTER] [ONE_THREAD FILTER] [THREADLESS FILE…] [LIBS…]): one GoogleTest program from all *.cpp below DIR.
+# k2_test(NAME DIR LABEL [ALONE FILTER] [ONE_THREAD FILTER] [THREADLESS FILE…] [LIBS…]): one GoogleTest program from all
+# *.cpp below DIR.
 # Each test case is a ctest test; under a sanitizer, where to start a program takes up to 0.12 s of processor time,
 # several cases are one (k2_parts). The two filters are of GoogleTest.
 #   ALONE: what needs a process of its own, because it forks where other cases have had threads, or counts threads.
