@@ -72,6 +72,11 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     im_.flush_later(shared_from_this());
   }
 
+  void send_now() override {
+    if (state_ == State::open && !write_waiting_ && !write_failure_) write();
+    flush();
+  }
+
   std::size_t queued() const override { return out_.size() + (tls_ ? tls_->output().size() : 0); }
 
   bool export_key(std::string_view label, ByteView context, std::span<std::uint8_t> out) const override {
@@ -117,7 +122,8 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   // --- LoopItem
   void flush_now() override {
     flush_queued_ = false;
-    if (state_ != State::closed && !write_waiting_) do_write();
+    if (state_ == State::closed) return;
+    write_waiting_ ? report_written() : do_write();
   }
 
   void drop() override {
@@ -322,8 +328,14 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     const std::size_t used = keep->on_data({scratch.get(), size, scratch});
     if (state_ != State::open) return;
     leftover_.keep(scratch.get(), used, size);
-    const bool was_paused = paused_ || resume_queued_;
-    appetite_ = was_paused ? kSmallAppetite : std::min(2 * appetite_, AsioRuntime::Impl::kScratchBytes);
+    turn_used_ += used;
+    if (holds_input()) {
+      const std::size_t kept = std::min(leftover_.size(), turn_used_);
+      appetite_ = std::clamp(turn_used_ - kept, kSmallAppetite, AsioRuntime::Impl::kScratchBytes);
+      turn_used_ = 0;
+    } else {
+      appetite_ = std::min(2 * appetite_, AsioRuntime::Impl::kScratchBytes);
+    }
     if (leftover_.size() < AsioRuntime::Impl::kScratchBytes || paused_) return;
     finish(make_error(Errc::too_large, "more input than fits the read buffer"));
   }
@@ -339,13 +351,22 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
 
   // --- output
   void do_write() {
+    if (!write_failure_) write();
+    report_written();
+  }
+
+  /// Passes on what the socket takes, and calls nobody.
+  void write() {
     bool progress = false;
     while (true) {
       if (tls_ && tls_->is_established()) {
         while (!out_.empty() && tls_->output().size() < kCipherTarget) {
           const std::size_t n = std::min<std::size_t>(out_.size(), 64U << 10);
           const auto result = tls_->write({out_.data(), n});
-          if (!result) return finish(result.error());
+          if (!result) {
+            write_failure_ = result.error();
+            return;
+          }
           out_.consume(n);
         }
       }
@@ -359,13 +380,20 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
         break;
       }
       if (ec == asio::error::interrupted) continue;
-      if (ec) return finish(state_ == State::closing ? why_ : lost(ec));
+      if (ec) {
+        write_failure_ = lost(ec);
+        return;
+      }
       source.consume(n);
-      progress = true;
+      progress = written_ = true;
     }
     if (queued() == 0) stalled_since_.reset();
+  }
+
+  void report_written() {
+    if (write_failure_) return finish(state_ == State::closing ? why_ : *write_failure_);
     if (state_ == State::closing && queued() == 0) return shutdown_send();
-    if (progress && state_ == State::open) {
+    if (std::exchange(written_, false) && state_ == State::open) {
       const auto keep = events_;
       keep->on_sent(queued());
     }
@@ -436,12 +464,16 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   bool resume_queued_ = false;
   bool flush_queued_ = false;
   bool write_waiting_ = false;
+  bool written_ = false;                // the owner does not know yet that something was
+  std::optional<Error> write_failure_;  // the same of a failure
   bool eof_ = false;
   bool send_shut_ = false;
   ByteBuffer out_;
   Leftover leftover_;
-  /// What is read at once: little from one whose owner takes little at a time, since the rest is copied each time.
+  /// What is read at once: from one whose owner takes little at a time about as much as it took, since the rest is
+  /// copied each time.
   std::size_t appetite_ = AsioRuntime::Impl::kScratchBytes;
+  std::size_t turn_used_ = 0;  // of the input since it was paused last
   std::optional<Time> stalled_since_;
   Runtime::TimerId linger_timer_ = 0;   // connecting: the time limit; closing: the linger
   Runtime::TimerId attempt_timer_ = 0;  // connecting: the limit of one address

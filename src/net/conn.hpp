@@ -57,6 +57,10 @@ class Conn {
   virtual ByteBuffer& out() = 0;
   /// Sends what was appended, together with the output of others in this turn of the loop.
   virtual void flush() = 0;
+  /// Passes what was appended to the operating system now, as far as it takes it. Reports nothing inside this call:
+  /// what became of it is told in this turn of the loop, as after `flush`. For much output: it is copied while it is in
+  /// the processor's cache, and `queued` is small again. A connection may treat it as `flush`.
+  virtual void send_now() { flush(); }
   /// The bytes that were not yet passed to the operating system.
   virtual std::size_t queued() const = 0;
   /// Stops on_data until `resume`. Keeps what has arrived (at most one read buffer), and does not read the socket.

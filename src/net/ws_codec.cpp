@@ -188,7 +188,7 @@ WsDecoder::Outcome WsDecoder::decode(const Incoming& in, Sink& sink) {
     }
     if (complete_) {
       const Next next = deliver_gathered(sink);
-      out.held = next == Next::hold;
+      out.held = next == Next::hold || next == Next::last;
       if (out.held) return out;
       stopped_ = next == Next::stop;
       if (stopped_) continue;
@@ -219,9 +219,9 @@ WsDecoder::Outcome WsDecoder::decode(const Incoming& in, Sink& sink) {
       if (have < size) return out;
       WsPayload message{at + head.size, head.length, head.key, in.owner};
       const Next next = sink.on_ws_message(message);
-      out.held = next == Next::hold;
+      out.held = next == Next::hold || next == Next::last;
+      if (next != Next::hold) out.used += size;
       if (out.held) return out;
-      out.used += size;
       stopped_ = next == Next::stop;
       continue;
     }

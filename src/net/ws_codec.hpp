@@ -44,6 +44,7 @@ class WsDecoder {
  public:
   enum class Next {
     go,
+    last,  ///< it is taken, and what follows has to wait for the next call
     hold,  ///< not now: pass the same message again in the next call
     stop,  ///< the connection is over: this call delivers nothing more
   };
@@ -66,7 +67,7 @@ class WsDecoder {
   };
   struct Outcome {
     std::size_t used = 0;  ///< bytes of the input that need not be passed again
-    bool held = false;
+    bool held = false;     ///< the sink said `last` or `hold`
     std::optional<Fault> fault;
   };
 

@@ -204,6 +204,7 @@ class HttpServer::Session final : public ConnEvents,
     const auto keep = shared_from_this();
     held_ = false;
     messages_in_turn_ = 0;
+    has_gone_on_ = false;
     const std::size_t used = take(in);
     if (server_ == nullptr || closing_) return in.size;
     note_what_is_kept(in.size - used + (decoder_ ? decoder_->unfinished_bytes() : 0));
@@ -212,8 +213,7 @@ class HttpServer::Session final : public ConnEvents,
 
   /// R7, R8.
   void note_what_is_kept(std::size_t bytes) {
-    const bool has_gone_on = messages_in_turn_ > (held_ ? 1U : 0U);
-    if (has_gone_on || kept_ == 0) kept_since_ = now();
+    if (has_gone_on_ || kept_ == 0) kept_since_ = now();
     if (bytes == 0 && kept_ == 0) return;
     kept_ = bytes;
     server_->note_input(*this, held_ ? 0 : bytes, held_ ? bytes : 0, kept_since_);
@@ -275,6 +275,7 @@ class HttpServer::Session final : public ConnEvents,
     if (++messages_in_turn_ > kMessagesInTurn) return WsDecoder::Next::hold;
     useful_bytes_ += message.size;
     const auto next = events_ ? events_->on_ws_message(message) : WsDecoder::Next::stop;
+    has_gone_on_ = has_gone_on_ || next != WsDecoder::Next::hold;
     return closing_ ? WsDecoder::Next::stop : next;
   }
 
@@ -312,6 +313,10 @@ class HttpServer::Session final : public ConnEvents,
     std::uint8_t* out = conn_->out().extend(size);
     conn_->flush();
     return out;
+  }
+
+  void send_now() override {
+    if (conn_ && !closing_) conn_->send_now();
   }
 
   std::size_t queued() const override { return conn_ ? conn_->queued() : 0; }
@@ -505,8 +510,9 @@ class HttpServer::Session final : public ConnEvents,
   bool evicted_ = false;
   std::uint64_t useful_bytes_ = 0;
   std::size_t messages_in_turn_ = 0;
-  bool held_ = false;     // the handler has not taken the last message
-  std::size_t kept_ = 0;  // R7, R8: of its input
+  bool has_gone_on_ = false;  // the handler has taken a message of this input
+  bool held_ = false;         // the handler takes nothing more for now
+  std::size_t kept_ = 0;      // R7, R8: of its input
   Time kept_since_{};
   Time since_{};
   std::size_t place_ = 0;  // in the server's order_

@@ -116,6 +116,9 @@ class WsPeer {
   virtual void send(ByteView message) = 0;
   /// Queues a binary message of `size` bytes. The caller must fill the returned space before it does anything else.
   virtual std::uint8_t* send_space(std::size_t size) = 0;
+  /// Passes what is queued to the operating system now, as far as it takes it, and not at the end of the loop's turn.
+  /// `on_ws_sent` follows.
+  virtual void send_now() = 0;
   virtual std::size_t queued() const = 0;
   /// Offers the message again that `on_ws_message` held, but not inside this call.
   virtual void resume() = 0;

@@ -8,6 +8,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <utility>
@@ -207,6 +208,7 @@ class IrohRelayUnderTest {
   std::size_t kept_frames() const { return kept_; }
   std::size_t dropped_frames() const { return dropped_; }
   std::size_t held_messages() const { return held_; }
+  std::size_t ended_turns() const { return ended_; }
   std::size_t notices() const { return notices_; }
   std::size_t unanswered_pings() const { return unanswered_; }
 
@@ -231,6 +233,7 @@ class IrohRelayUnderTest {
     std::optional<Duration> round_trip;
     std::int64_t busy_until = 0;
     Time ready_at{};
+    std::vector<std::size_t> turn;  ///< the sizes of what it has sent in its turn
     bool held = false, excused = false;
 
     std::size_t queued() const { return socket + queue.bytes(); }
@@ -413,7 +416,7 @@ class IrohRelayUnderTest {
     if (!bytes.empty() && bytes[0] >= 4 && bytes[0] <= 10 && peer->proven) bytes[0] = 11;
     if (bytes.size() == Core::kHeadBytes && !peer->proven) bytes.push_back(0);  // it might be a proof
     const auto routed = core_.on_message(peer->conn, head_of(bytes), bytes.size(), now_);
-    if (!bytes.empty() && peer->ready_at > now_) return hold(*peer, routed);
+    if (!bytes.empty() && has_to_wait(*peer, bytes.size())) return hold(*peer, routed);
     K2_ASSERT(routed.verdict == Verdict::closed);
     if (!bytes.empty()) pay(*peer, bytes.size());
     expect_close(*peer, Reject::malformed);
@@ -438,12 +441,13 @@ class IrohRelayUnderTest {
     if (batch) bytes[34] = static_cast<std::uint8_t>(segment >> 8);
     if (batch) bytes[35] = static_cast<std::uint8_t>(segment);
     const auto routed = core_.on_message(peer->conn, head_of(bytes), bytes.size(), now_);
-    if (peer->ready_at > now_) return hold(*peer, routed);
+    if (has_to_wait(*peer, bytes.size())) return hold(*peer, routed);
     pay(*peer, bytes.size());
     if (!peer->proven || bytes.size() > iroh::kMaxRelayBody + 1) {
       K2_ASSERT(routed.verdict == Verdict::closed);
       return expect_close(*peer, Reject::malformed);
     }
+    end_turn(*peer, routed);
     Peer* other = whom % 16 == 15 ? nullptr : active(whom % kKeys);
     const bool lost = content == 0 || bytes.size() == iroh::kMaxRelayBody + 1 || other == nullptr;
     // R5: written as the reference's relay would write it, and read as its client would read it.
@@ -525,6 +529,8 @@ class IrohRelayUnderTest {
     peer.last_heard = now_;
     peer.sent += bytes;
     if (peer.ip == Core::kThisProcess) return;
+    if (peer.ready_at <= now_) peer.turn.clear();
+    peer.turn.push_back(bytes);
     const auto charge = [&](std::int64_t& busy, std::uint64_t rate, std::uint64_t burst) {
       if (rate == 0) return;
       const std::int64_t at = static_cast<std::int64_t>(now_.time_since_epoch().count()) * 1000;
@@ -535,22 +541,46 @@ class IrohRelayUnderTest {
     charge(busy_[peer.ip], limits_.ip_bytes_per_second, limits_.ip_burst_bytes);
   }
   static Time paid_at(std::int64_t busy, std::uint64_t rate, std::uint64_t burst) {
-    const std::int64_t ready = busy - static_cast<std::int64_t>(burst * 1'000'000'000ULL / rate);
+    const auto ahead = static_cast<std::int64_t>(burst * 1'000'000'000ULL / rate);
+    const std::int64_t ready = busy - std::max<std::int64_t>(ahead, 1'000'000);  // at least a millisecond
     return Time(Duration((ready + 999) / 1000));
   }
+  /// R10: what two milliseconds at its rates are worth, and at most 16 KiB.
+  std::size_t turn_bytes() const {
+    std::uint64_t out = 16U << 10;
+    if (limits_.client_bytes_per_second != 0) out = std::min<std::uint64_t>(out, limits_.client_bytes_per_second / 500);
+    if (limits_.ip_bytes_per_second != 0) out = std::min<std::uint64_t>(out, limits_.ip_bytes_per_second / 500);
+    return out;
+  }
+  static std::size_t sent_in_turn(const Peer& peer) {
+    return std::accumulate(peer.turn.begin(), peer.turn.end(), std::size_t{0});
+  }
+  bool has_to_wait(const Peer& peer, std::size_t bytes) const {
+    if (peer.ready_at <= now_) return false;
+    return peer.held || peer.turn.empty() || sent_in_turn(peer) + bytes > turn_bytes();
+  }
   void hold(Peer& peer, const Core::Routed& routed) {
-    K2_ASSERT(routed.verdict == Verdict::hold);
+    K2_ASSERT(routed.verdict == Verdict::hold && !routed.last);
     peer.held = peer.excused = true;
     ++held_;
   }
+  /// After a message that was paid for.
+  void end_turn(Peer& peer, const Core::Routed& routed) {
+    K2_ASSERT(routed.last == (peer.ready_at > now_ && sent_in_turn(peer) >= turn_bytes()));
+    if (!routed.last) return;
+    peer.held = peer.excused = true;
+    ++ended_;
+  }
+  static Time next_turn(const Peer& peer) { return std::chrono::ceil<std::chrono::milliseconds>(peer.ready_at); }
   /// False: the message waits.
   bool say(Peer& peer, const Bytes& message) {
     const auto routed = core_.on_message(peer.conn, head_of(message), message.size(), now_);
-    if (peer.ready_at > now_) {
+    if (has_to_wait(peer, message.size())) {
       hold(peer, routed);
       return false;
     }
     pay(peer, message.size());
+    if (routed.verdict != Verdict::closed) end_turn(peer, routed);
     return true;
   }
   static ByteView head_of(ByteView message) { return message.first(std::min(message.size(), Core::kHeadBytes)); }
@@ -609,7 +639,7 @@ class IrohRelayUnderTest {
         peer->pinged_at = now_;
         add_to_socket(*peer, action.message.size());
       } else if (action.kind == Core::Action::Kind::resume) {
-        K2_ASSERT(peer != nullptr && peer->held && peer->ready_at <= now_);
+        K2_ASSERT(peer != nullptr && peer->held && next_turn(*peer) <= now_);
         peer->held = false;
         peer->last_heard = now_;
       } else {
@@ -621,7 +651,7 @@ class IrohRelayUnderTest {
     for (const Peer& peer : peers_) {
       K2_ASSERT(peer.socket == 0 || now_ - peer.last_taken < std::chrono::milliseconds(limits_.slow_receiver_millis));
       K2_ASSERT(peer.held || peer.excused || peer.proven || now_ < peer.since + Core::kHandshakeLimit);
-      K2_ASSERT(!peer.held || now_ < peer.ready_at);
+      K2_ASSERT(!peer.held || now_ < next_turn(peer));
       if (peer.excused || !peer.proven) continue;
       K2_ASSERT(!peer.pinged || now_ < peer.pinged_at + Core::kMostPongWait);
     }
@@ -687,7 +717,7 @@ class IrohRelayUnderTest {
   Time now_{std::chrono::seconds(1000)};
   Core::ConnId next_ = 1;
   std::uint64_t joined_ = 0;
-  std::size_t kept_ = 0, dropped_ = 0, held_ = 0, notices_ = 0, unanswered_ = 0;
+  std::size_t kept_ = 0, dropped_ = 0, held_ = 0, ended_ = 0, notices_ = 0, unanswered_ = 0;
 };
 
 }  // namespace kitsune2::model

@@ -34,6 +34,12 @@ std::int64_t price(std::size_t bytes, std::uint64_t bytes_per_second) {
   return static_cast<std::int64_t>(bytes * 1'000'000'000ULL / std::max<std::uint64_t>(bytes_per_second, 1));
 }
 
+/// R10. How far somebody may be ahead of its rate.
+std::int64_t burst_price(std::uint64_t burst_bytes, std::uint64_t bytes_per_second) {
+  const std::int64_t gap = std::chrono::nanoseconds(IrohRelayCore::kTurnGap).count();
+  return std::max(price(burst_bytes, bytes_per_second), gap);
+}
+
 Bytes frame_of(const RelayFrame& frame) { return kitsune2::iroh::encode_relay_frame(Sender::relay, frame); }
 
 }  // namespace
@@ -102,7 +108,8 @@ struct IrohRelayCore::Client {
 
   // Rates.
   std::int64_t busy_until = 0;  // ns
-  Time ready_at{};              // its next message is taken then
+  Time ready_at{};              // its next turn begins then
+  std::size_t turn_left = 0;    // bytes that it may still send in its turn
   bool held = false;
   bool ever_held = false;
 
@@ -169,7 +176,7 @@ std::optional<IrohReject> IrohRelayCore::on_open(ConnId conn, const Opening& ope
   client.address = address.get();
   ++address->clients;
   if (limits_.ip_bytes_per_second != 0 && client.ip != kThisProcess) {
-    const auto burst = price(limits_.ip_burst_bytes, limits_.ip_bytes_per_second);
+    const auto burst = burst_price(limits_.ip_burst_bytes, limits_.ip_bytes_per_second);
     client.ready_at = not_before(address->busy_until - burst);
   }
   counters_.clients.store(clients_.size());
@@ -315,9 +322,17 @@ IrohRelayCore::Routed IrohRelayCore::on_message(ConnId conn, ByteView head, std:
   pay(*client, size, now);
   client->last_heard = now;
   client->sent_bytes += size;
-  if (!client->key) return on_proof(*client, head, size, now);
+  Routed out = on_paid(*client, head, size, now);
+  if (out.verdict == Verdict::closed) return out;
+  out.last = client->turn_left == 0 && client->ready_at > now;
+  if (out.last) hold(*client, size);
+  return out;
+}
+
+IrohRelayCore::Routed IrohRelayCore::on_paid(Client& client, ByteView head, std::size_t size, Time now) {
+  if (!client.key) return on_proof(client, head, size, now);
   const bool datagrams = head.front() == kDatagram || head.front() == kBatch;
-  return datagrams ? on_datagrams(*client, head, size, now) : on_control(*client, head, size, now);
+  return datagrams ? on_datagrams(client, head, size, now) : on_control(client, head, size, now);
 }
 
 IrohRelayCore::Routed IrohRelayCore::on_datagrams(Client& client, ByteView head, std::size_t size, Time now) {
@@ -439,23 +454,42 @@ void IrohRelayCore::add_told(Client& from, const Id& to) {
 
 // --- rates (R10)
 
+/// What a client may send in one turn, beside a message that is larger.
+std::size_t IrohRelayCore::turn_bytes() const {
+  std::uint64_t out = kTurnBytes;
+  for (const std::uint64_t rate : {std::uint64_t{limits_.client_bytes_per_second}, limits_.ip_bytes_per_second}) {
+    if (rate != 0) out = std::min(out, rate / static_cast<std::uint64_t>(std::chrono::seconds(1) / kTurnTime));
+  }
+  return static_cast<std::size_t>(out);
+}
+
 bool IrohRelayCore::has_to_wait(Client& client, std::size_t size, Time now) {
-  if (client.ready_at <= now) return false;
+  if (client.ready_at <= now) {
+    client.turn_left = std::max(turn_bytes(), size);
+    return false;
+  }
   if (client.held) return true;
+  if (size <= client.turn_left) return false;
+  hold(client, size);
+  return true;
+}
+
+/// Because of a message of `size` bytes.
+void IrohRelayCore::hold(Client& client, std::size_t size) {
   client.held = true;
   ++counters_.waits;
   counters_.wait_bytes += size;
   if (!std::exchange(client.ever_held, true)) ++counters_.waited;
-  wake_at(client.ready_at, client.id, Check::rate);
-  return true;
+  wake_for_turn(client);
 }
 
 void IrohRelayCore::pay(Client& client, std::size_t size, Time now) {
   if (client.ip == kThisProcess) return;
+  client.turn_left -= size;
   const auto charge = [&](std::int64_t& busy_until, std::uint64_t rate, std::uint64_t burst) {
     if (rate == 0) return;
     busy_until = std::max(busy_until, nanos(now)) + price(size, rate);
-    client.ready_at = std::max(client.ready_at, not_before(busy_until - price(burst, rate)));
+    client.ready_at = std::max(client.ready_at, not_before(busy_until - burst_price(burst, rate)));
   };
   const std::uint64_t rate = limits_.client_bytes_per_second;
   charge(client.busy_until, rate, limits_.client_burst_bytes != 0 ? limits_.client_burst_bytes : rate / 10);
@@ -539,8 +573,13 @@ void IrohRelayCore::wake_at(Time at, ConnId conn, Check check) {
   std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
 }
 
+void IrohRelayCore::wake_for_turn(const Client& client) {
+  const Duration ready = client.ready_at.time_since_epoch();
+  wake_at(Time((ready + kTurnGap - Duration(1)) / kTurnGap * kTurnGap), client.id, Check::rate);
+}
+
 void IrohRelayCore::check_rate(Client& client, Time now) {
-  if (client.ready_at > now) return wake_at(client.ready_at, client.id, Check::rate);
+  if (client.ready_at > now) return wake_for_turn(client);
   client.held = false;
   client.last_heard = now;  // it was not read from, so its silence does not count
   actions_.push_back({Action::Kind::resume, client.id, {}});

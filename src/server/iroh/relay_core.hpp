@@ -104,9 +104,12 @@ struct IrohRelayCounters {
 ///      answered within kMostPongWait while no round trip is known, then within three of the last one, at least
 ///      kLeastPongWait. While a client is held (R10) nothing is asked of it.
 ///  R10 Bytes over a rate (of the client, or of its address) are not lost: the client is not read from until they are
-///      paid for. Clients of one address take turns, one message each; a newcomer waits for what its address owes.
-///      *Rationale*: each new connection could add a message to the debt, and nobody behind that address would be heard
-///      for hours. A change of a rate cancels all debts, because they were measured by the old one.
+///      paid for. Clients of one address take turns. In a turn one may send a message, or several that together have at
+///      most kTurnBytes and cost at most kTurnTime at its rates. Turns begin at multiples of kTurnGap, and a
+///      burst is worth at least as much. A newcomer waits for what its address owes. *Rationale*: each new connection
+///      could add a message to the debt, and nobody behind that address would be heard for hours. To wake up and to
+///      read from a client again costs more than to forward a small message. A change of a rate cancels all debts,
+///      because they were measured by the old one.
 ///  R11 When an endpoint's last connection ends, EndpointGone goes to everyone to whom it sent something that was
 ///      taken. The core remembers kMostTold receivers of each client and kAllTold in all. *Rationale*: clients only
 ///      log it.
@@ -140,6 +143,9 @@ class IrohRelayCore {
   static constexpr std::size_t kDuplicates = 8;
   static constexpr std::size_t kMostTold = 256;
   static constexpr std::size_t kAllTold = 256U << 10;
+  static constexpr std::size_t kTurnBytes = 16U << 10;
+  static constexpr Duration kTurnTime = std::chrono::milliseconds(2);
+  static constexpr Duration kTurnGap = std::chrono::milliseconds(1);
   static constexpr std::uint64_t kFreeFrames = 64;
   static constexpr std::uint64_t kBytesForAFrame = 64U << 10;
   static constexpr std::string_view kSecondConnection =
@@ -182,6 +188,7 @@ class IrohRelayCore {
     std::size_t head_size = 0;
     std::size_t replaces = 0;
     bool joined = false;  ///< by this message the client has become one
+    bool last = false;    ///< of its turn: do not read from it; the action `resume` follows, as after Verdict::hold
   };
 
   /// `is_listed`: R2; is asked when a client has proved its key.
@@ -248,6 +255,9 @@ class IrohRelayCore {
   Routed on_control(Client& client, ByteView head, std::size_t size, Time now);
   Verdict place(const Client& from, const Client& to, std::size_t size) const;
   void add_told(Client& from, const Id& to);
+  Routed on_paid(Client& client, ByteView head, std::size_t size, Time now);
+  std::size_t turn_bytes() const;
+  void hold(Client& client, std::size_t size);
   bool has_to_wait(Client& client, std::size_t size, Time now);
   void pay(Client& client, std::size_t size, Time now);
   void tell_status(Client& client, bool is_active, Time now);
@@ -261,6 +271,7 @@ class IrohRelayCore {
   void forget(Client& client, Time now);
   bool make_place(const Ip& newcomer, std::uint64_t random, Time now);
   void wake_at(Time at, ConnId conn, Check check);
+  void wake_for_turn(const Client& client);
   void check_rate(Client& client, Time now);
   void check_stall(Client& client, bool late, Time now);
   void check_silence(Client& client, bool late, Time now);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/buffer.hpp"
 #include "core/random.hpp"
 #include "log/log.hpp"
 #include "transport/iroh/tls_proof.hpp"
@@ -13,6 +14,10 @@ namespace kitsune2::server {
 using kitsune2::iroh::RelayVersion;
 
 namespace {
+
+/// With so much for a client, it is sent in the middle of the loop's turn. *Rationale*: what is sent of one read may be
+/// more than IrohRelayCore::kSocketBytes. Large frames would be kept, which costs as much as forwarding them.
+constexpr std::size_t kSendNowFrom = 64U << 10;
 
 /// Whether `text` may be repeated in a header to a client that looks for captive portals.
 bool is_challenge(std::string_view text) {
@@ -142,18 +147,23 @@ WsPeerEvents::Next IrohRelay::on_message(std::uint64_t from, net::WsPayload& mes
     std::copy_n(routed.head.begin(), routed.head_size, out);
     message.copy_to(out + routed.head_size, routed.replaces, message.size - routed.replaces);
   };
-  auto next = WsPeerEvents::Next::go;
+  auto next = routed.last ? WsPeerEvents::Next::last : WsPeerEvents::Next::go;
   switch (routed.verdict) {
     case Verdict::forward: {
       const auto it = clients_.find(routed.to);
       K2_ASSERT(it != clients_.end());
-      fill(it->second.peer->send_space(routed.head_size + message.size - routed.replaces));
+      WsPeer& to = *it->second.peer;
+      fill(to.send_space(routed.head_size + message.size - routed.replaces));
+      if (to.queued() < kSendNowFrom) break;
+      to.send_now();
+      core_.on_queue(routed.to, to.queued(), runtime_.now());
       break;
     }
     case Verdict::keep: {
-      std::vector<std::uint8_t> frame(routed.head_size + message.size - routed.replaces);
-      fill(frame.data());
-      core_.keep(from, routed.to, Bytes(std::move(frame)));
+      const std::size_t size = routed.head_size + message.size - routed.replaces;
+      const auto frame = make_buffer(size);
+      fill(frame.get());
+      core_.keep(from, routed.to, Bytes::share(frame, {frame.get(), size}));
       break;
     }
     case Verdict::hold:

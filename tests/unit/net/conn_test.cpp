@@ -88,6 +88,64 @@ std::string pattern(std::size_t size) {
   return out;
 }
 
+/// Sends by send_now until the other side is gone.
+struct EagerSender final : ConnEvents {
+  explicit EagerSender(Runtime& on) : runtime(on) {}
+  Runtime& runtime;
+  std::shared_ptr<Conn> conn;
+  bool inside = false;  // a call to the connection
+  std::size_t calls_inside = 0, left = 1;
+  Inbox<std::size_t> sent;
+  Inbox<Error> closed;
+
+  void on_connected() override { go_on(); }
+  std::size_t on_data(const Incoming& in) override { return in.size; }
+  void on_sent(std::size_t queued) override {
+    calls_inside += inside ? 1U : 0U;
+    sent.push(queued);
+    runtime.post([this] { go_on(); });
+  }
+  void on_closed(const Error& why) override {
+    calls_inside += inside ? 1U : 0U;
+    conn.reset();
+    closed.push(why);
+  }
+  void go_on() {
+    if (!conn) return;
+    inside = true;
+    conn->out().append(as_bytes("a few bytes"));
+    conn->send_now();
+    left = std::min(left, conn->queued());
+    inside = false;
+  }
+};
+
+TEST(Conn, WhatIsSentNowLeavesAtOnceAndIsReportedAfterTheCall) {
+  Loop server_loop, client_loop;
+  const auto reader = std::make_shared<SlowReader>();
+  const auto sender = std::make_shared<EagerSender>(client_loop);
+  const auto listener = Listener::listen(server_loop, "127.0.0.1:0", nullptr, [&](const auto& conn) {
+                          reader->conn = conn;
+                          return reader;
+                        }).value();
+  server_loop.call([&] { listener->start(); });
+  const auto at = split_host_port(listener->address()).value();
+  client_loop.call([&] {
+    sender->conn = connect(client_loop, {at.first, at.second, nullptr}, std::chrono::seconds(30), sender);
+  });
+  ASSERT_EQ(sender->sent.next(), std::optional<std::size_t>(0));
+  ASSERT_TRUE(sender->sent.next().has_value());
+  server_loop.call([&] {
+    if (reader->conn) reader->conn->abort(make_error(Errc::cancelled, "enough"));
+  });
+  ASSERT_TRUE(sender->closed.next().has_value());
+  client_loop.call([&] {
+    EXPECT_EQ(sender->left, 0U);
+    EXPECT_EQ(sender->calls_inside, 0U);
+  });
+  server_loop.call([&] { listener->stop(); });
+}
+
 TEST(Conn, ASlowReaderGetsEverythingBeforeTheEnd) {
   const std::string data = pattern(5'000);
   EXPECT_EQ(arrives(data, nullptr, nullptr), data);

@@ -163,6 +163,26 @@ TEST(WsDecoder, AHeldMessageComesAgain) {
   }
 }
 
+TEST(WsDecoder, AfterTheLastMessageTheRestWaitsForTheNextCall) {
+  const std::string large = frame(WsRole::client, kWsBinary, std::string(70'000, 'd'));
+  for (const auto& bytes : {frame(WsRole::client, kWsBinary, "direct"), large}) {
+    WsDecoder decoder(WsRole::server, 100'000);
+    Log log;
+    log.answer = Next::last;
+    std::string pending = bytes + frame(WsRole::client, kWsBinary, "after");
+    const auto first = feed(decoder, pending, log);
+    EXPECT_TRUE(first.held);
+    EXPECT_EQ(first.used, bytes.size());
+    EXPECT_FALSE(decoder.holds_message());
+    ASSERT_EQ(log.messages.size(), 1U);
+    EXPECT_EQ(log.messages[0][0], 'd');
+    pending.erase(0, first.used);
+    EXPECT_EQ(feed(decoder, pending, log).used, pending.size());
+    ASSERT_EQ(log.messages.size(), 2U);
+    EXPECT_EQ(log.messages[1], "after");
+  }
+}
+
 TEST(WsDecoder, StopDeliversNothingMore) {
   WsDecoder decoder(WsRole::server, 1000);
   Log log;

@@ -651,6 +651,54 @@ TEST(IrohRelayCore, TheClientsOfAnAddressShareItsRateInTurns) {
   }
 }
 
+TEST(IrohRelayCore, ATurnIsWorthAWakeUpAndIsNoLongerThanThat) {
+  IrohRelayLimits limits;
+  limits.ip_bytes_per_second = 10'000'000;
+  limits.ip_burst_bytes = 1000;
+  World w(limits);
+  const auto a = w.join(kA, 1);
+  const auto b = w.join(kB, 2);
+  w.pass(seconds(1));
+  const Time start = w.now;
+  std::size_t passed = 0, turns = 0, in_turn = 0, most = 0;
+  while (w.now - start < seconds(1)) {
+    const auto routed = w.send(a, kB, 966);  // 1,000 bytes
+    w.empty(b);
+    if (routed.verdict != Verdict::hold) {
+      ++passed;
+      ++in_turn;
+      ASSERT_FALSE(routed.last) << "there is something left of its turn";
+      continue;
+    }
+    most = std::max(most, std::exchange(in_turn, 0));
+    ++turns;
+    w.resumed.clear();
+    while (w.resumed.empty()) w.pass(std::chrono::microseconds(100));
+    EXPECT_EQ(w.now.time_since_epoch() % Core::kTurnGap, Duration(0)) << "turns begin together";
+  }
+  EXPECT_NEAR(static_cast<double>(passed), 10'000, 100) << "what its rate is";
+  EXPECT_LE(turns, 700U);
+  EXPECT_LE(most, 32U) << "16 in the turn, and what was paid for meanwhile";
+}
+
+TEST(IrohRelayCore, AClientIsNotReadFromAfterAMessageThatEndsItsTurn) {
+  IrohRelayLimits limits;
+  limits.client_bytes_per_second = 1'000'000;
+  limits.client_burst_bytes = 100'000;
+  World w(limits);
+  const auto a = w.join(kA);
+  w.join(kB);
+  EXPECT_FALSE(w.send(a, kB, 60'000).last);
+  EXPECT_TRUE(w.send(a, kB, 60'000).last) << "it owes 20 ms";
+  EXPECT_EQ(w.core.counters().waits.get(), 1U);
+  EXPECT_EQ(w.send(a, kB, 10).verdict, Verdict::hold);
+  EXPECT_EQ(w.core.counters().waits.get(), 1U) << "it waits already";
+  w.pass(milliseconds(19));
+  EXPECT_TRUE(w.resumed.empty());
+  w.pass(milliseconds(4));
+  EXPECT_EQ(w.resumed, std::vector<Core::ConnId>{a});
+}
+
 TEST(IrohRelayCore, ManyShortConnectionsDoNotAddUpToADebtOfHours) {
   IrohRelayLimits limits;
   limits.ip_bytes_per_second = 100'000;
@@ -684,6 +732,7 @@ TEST(IrohRelayCore, AChangedRateCancelsDebtsAndLetsHeldClientsGoOn) {
   w.core.set_limits(limits, w.now);
   const auto a = w.join(kA);
   w.pass(seconds(1));
+  w.resumed.clear();
   EXPECT_EQ(w.send(a, kB, 60'000).verdict, Verdict::taken);
   EXPECT_EQ(w.send(a, kB).verdict, Verdict::hold);
   limits.clients = 99;
@@ -761,7 +810,7 @@ TEST(IrohRelayCore, AnAddressIsForgottenWhenItsBytesArePaid) {
 }
 
 TEST(IrohRelayCore, AgreesWithItsTwinAfterEveryCommand) {
-  std::size_t kept = 0, dropped = 0, held = 0, notices = 0, unanswered = 0;
+  std::size_t kept = 0, dropped = 0, held = 0, ended = 0, notices = 0, unanswered = 0;
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
     IrohRelayLimits limits;
     limits.clients = seed % 3 == 0 ? 6 : 14;
@@ -772,6 +821,10 @@ TEST(IrohRelayCore, AgreesWithItsTwinAfterEveryCommand) {
     limits.client_burst_bytes = 20'000;
     if (seed % 5 == 0) limits.ip_bytes_per_second = 400'000;
     limits.ip_burst_bytes = 100'000;
+    if (seed % 10 == 0) {  // a turn of many messages
+      limits.ip_bytes_per_second = 20'000'000;
+      limits.ip_burst_bytes = 10'000;
+    }
     model::IrohRelayUnderTest both(limits);
     const auto bytes = model::random_commands(seed, 4000);
     model::Commands in{ByteView(bytes)};
@@ -780,12 +833,14 @@ TEST(IrohRelayCore, AgreesWithItsTwinAfterEveryCommand) {
     kept += both.kept_frames();
     dropped += both.dropped_frames();
     held += both.held_messages();
+    ended += both.ended_turns();
     notices += both.notices();
     unanswered += both.unanswered_pings();
   }
   EXPECT_GT(kept, 500U);
   EXPECT_GT(dropped, 200U);
   EXPECT_GT(held, 500U);
+  EXPECT_GT(ended, 500U);
   EXPECT_GT(notices, 100U);
   EXPECT_GT(unanswered, 2U);
 }

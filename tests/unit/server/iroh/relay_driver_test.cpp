@@ -45,6 +45,7 @@ struct FakePeer final : WsPeer {
   std::vector<std::vector<std::uint8_t>> sent;
   std::size_t bytes = 0;
   std::string ended;
+  bool takes_now = false;  ///< what is sent at once
 
   std::uint64_t id() const override { return number; }
   const std::string& remote() const override { return address; }
@@ -52,6 +53,9 @@ struct FakePeer final : WsPeer {
   std::uint8_t* send_space(std::size_t size) override {
     bytes += size;
     return sent.emplace_back(size).data();
+  }
+  void send_now() override {
+    if (takes_now) bytes = 0;
   }
   std::size_t queued() const override { return bytes; }
   void resume() override {}
@@ -110,6 +114,45 @@ TEST(IrohRelayDriver, AReceiverThatTakesNothingIsClosedEvenIfNothingElseHappens)
   world.run_for(milliseconds(200));
   EXPECT_EQ(deaf.ended, "slow_receiver");
   EXPECT_EQ(a.ended, "");
+  relay.forget_all();
+}
+
+TEST(IrohRelayDriver, LargeFramesOfOneReadAreSentAtOnceAndNotKept) {
+  testing::SimWorld world;
+  const auto runtime = world.make_runtime();
+  const RelayServerOptions options;
+  RelayLog log(*runtime);
+  IrohRelay relay(*runtime, options, log, [](const IrohRelay::Id&) { return true; });
+  const auto ip = net::IpAddress::parse("10.0.0.1");
+  FakePeer from, to;
+  std::vector<std::unique_ptr<EndpointKey>> keys;
+  for (FakePeer* peer : {&from, &to}) {
+    peer->number = keys.size() + 1;
+    EndpointKey::Seed seed{};
+    seed[0] = static_cast<std::uint8_t>(peer->number);
+    keys.push_back(std::make_unique<EndpointKey>(seed));
+    Request request(*ip);
+    request.proof = iroh::make_tls_proof(*keys.back(), [&](auto label, auto context, auto out) {
+                      return request.export_key(label, context, out);
+                    }).value();
+    HttpReply refusal;
+    peer->events = relay.open(request, *peer, *ip, IrohRelay::Right::granted, refusal);
+    ASSERT_NE(peer->events, nullptr);
+    peer->take();
+  }
+  const auto send_many = [&] {
+    to.sent.clear();
+    for (int i = 0; i < 10; ++i)
+      from.say(Datagrams{keys[1]->id(), 0, 1200, Bytes(std::vector<std::uint8_t>(65'500, 7))});
+    relay.check_invariants();
+    return to.sent.size();
+  };
+  to.takes_now = true;
+  EXPECT_EQ(send_many(), 10U);
+  EXPECT_EQ(relay.counters().queued_bytes.get(), 0U);
+  to.takes_now = false;
+  EXPECT_EQ(send_many(), 1U) << "what its socket does not take is kept";
+  EXPECT_GT(relay.counters().queued_bytes.get(), 650'000U);
   relay.forget_all();
 }
 
