@@ -114,6 +114,10 @@ class TransportBackend {
   virtual std::optional<Duration> round_trip(const Url& /*peer*/) const { return std::nullopt; }
   /// See Transport::wasted. Default: no effect.
   virtual void wasted(const Url& /*peer*/, std::uint64_t /*bytes*/) {}
+  /// See Transport::sent_mark. Default: 0.
+  virtual std::uint64_t sent_mark(const Url& /*peer*/) const { return 0; }
+  /// See Transport::was_read. Default: no effect.
+  virtual void was_read(const Url& /*peer*/, std::uint64_t /*mark*/) {}
   /// See Transport::on_server_answered. Default: no effect.
   virtual void on_server_answered() {}
   virtual TransportStats stats() const = 0;
@@ -225,6 +229,13 @@ class Transport {
   /// peer pay: its next large message waits, for seconds at most. *Rationale*: receiving what is then dropped costs
   /// more than sending it, at the expense of other peers. Default: no effect. No-op without a connection.
   virtual void wasted(const Url& /*peer*/, std::uint64_t /*bytes*/) {}
+  /// A mark for `was_read`, behind everything that was sent to `peer` on its connection or waits for that. 0: there is
+  /// no connection, or nothing would come of knowing what the peer has read.
+  virtual std::uint64_t sent_mark(const Url& /*peer*/) const { return 0; }
+  /// Reports that `peer` has sent something that only a reader of everything before `mark` can have sent. A backend
+  /// that limits what may be under way to a peer may then send more at once. No effect if the connection of the mark
+  /// has ended. Default: no effect.
+  virtual void was_read(const Url& /*peer*/, std::uint64_t /*mark*/) {}
   /// Reports that a server of this node (its bootstrap server) has answered, so the relay may be reachable again: a
   /// backend that waits to connect to its relay does so soon. Harmless however often it is called. Default: no effect.
   virtual void on_server_answered() {}

@@ -104,6 +104,16 @@ class DefaultTransport final : public Transport,
     if (!stopped_) backend_->wasted(peer, bytes);
   }
 
+  std::uint64_t sent_mark(const Url& peer) const override {
+    assert_on_strand(runtime_, "Transport::sent_mark");
+    return stopped_ ? 0 : backend_->sent_mark(peer);
+  }
+
+  void was_read(const Url& peer, std::uint64_t mark) override {
+    assert_on_strand(runtime_, "Transport::was_read");
+    if (!stopped_) backend_->was_read(peer, mark);
+  }
+
   void on_server_answered() override {
     if (!stopped_) backend_->on_server_answered();
   }

@@ -20,7 +20,7 @@ class CreditUnderTest {
   /// Does what a connection does, with a frame or an answer of `amount` bytes.
   void step(std::uint8_t command, std::uint16_t amount) {
     const std::uint64_t bytes = 60 + amount % 16'400;
-    switch (command % 4) {
+    switch (command % 5) {
       case 0:
         // Sends a message, or the request for a permit if it has to ask. It sends nothing else while a request is open.
         if (waiting_ || !credit_.may_send()) break;
@@ -47,6 +47,11 @@ class CreditUnderTest {
         credit_.on_returned(amount);
         if (source_ == tx5::SendCredit::Source::relay) told_ = std::min<std::uint64_t>(told_ + amount, sent());
         break;
+      case 4:
+        // The peer shows that it has read so much, or claims to have read what was never sent.
+        credit_.on_read(amount * 16ULL);
+        read_bytes(amount * 16ULL);
+        break;
       case 3:
         if (control_ < 16) send(100);
         ++control_;
@@ -69,6 +74,9 @@ class CreditUnderTest {
     if (source_ != tx5::SendCredit::Source::permits) return;
     for (std::size_t i = 0; i < count; ++i) frames_[i].read = true;
   }
+  void read_bytes(std::uint64_t bytes) {
+    if (source_ == tx5::SendCredit::Source::permits) shown_ = std::max(shown_, std::min(bytes, sent()));
+  }
   std::uint64_t sent() const {
     std::uint64_t out = 0;
     for (const Frame& frame : frames_) out += frame.bytes;
@@ -77,7 +85,7 @@ class CreditUnderTest {
   std::uint64_t taken() const {
     std::uint64_t out = told_;
     for (const Frame& frame : frames_) out += frame.read ? frame.bytes : 0;
-    return out;
+    return std::max(out, shown_);
   }
   std::uint64_t most_under_way() const {
     if (source_ == tx5::SendCredit::Source::relay) return limits_.in_process + 1600;
@@ -91,6 +99,7 @@ class CreditUnderTest {
   std::optional<std::size_t> waiting_;  ///< how many frames the peer reads before it grants the open request
   std::uint64_t granting_ = 0;
   std::uint64_t told_ = 0;
+  std::uint64_t shown_ = 0;
   int control_ = 0;
 };
 

@@ -119,6 +119,13 @@ class FetchTwin {
     return out;
   }
 
+  void mark(FetchRequest& message, std::uint64_t mark, std::uint64_t first) {
+    Request& request = *find_request(message.id);
+    std::swap(request.asked[0], request.asked[first % request.asked.size()]);
+    message.op_ids = request.asked;
+    request.read_mark = mark;
+  }
+
   void on_sent(std::uint64_t id, Time now) {
     advance(now);
     Request* request = find_request(id);
@@ -153,6 +160,7 @@ class FetchTwin {
   FetchLost on_disconnect(const Url& url, Time now) {
     advance(now);
     FetchLost out;
+    if (source(url) != nullptr) source(url)->shown = 0;
     for (const std::uint64_t id : request_ids_of(url)) {
       Request& request = *find_request(id);
       if (!request.is_sent) continue;
@@ -228,6 +236,7 @@ class FetchTwin {
       const bool asked_of_it = op->state == State::asked && find_request(op->request)->source == url;
       if (asked_of_it) {
         Request& request = *find_request(op->request);
+        if (request.answered == 0 && request.is_sent && request.read_mark != 0) note_order(request, id, out);
         ++request.answered;
         ++answered;
         if (request.is_sent && (touched.empty() || touched.back() != request.id)) {
@@ -560,6 +569,7 @@ class FetchTwin {
     std::uint64_t size = 0;
     std::uint64_t answered = 0;
     bool is_sent = false;
+    std::uint64_t read_mark = 0;
     Time begun{}, sent_at{}, deadline{}, hostage{};
     WindowTwin::Mark mark = 0;
     std::uint64_t deadline_order = 0, hostage_order = 0;
@@ -582,6 +592,7 @@ class FetchTwin {
     std::uint64_t score = 0;
     std::vector<OpId> late = {};  ///< requested and unanswered, each as often as it was requested
     std::uint64_t late_more = 0;
+    int shown = 0;  ///< bits that it has read
     WindowTwin window = {};
   };
 
@@ -780,9 +791,7 @@ class FetchTwin {
         const auto [time, each] = backlog(*from);
         if (from == to || time <= 500'000 || time < 500'000 + 2 * (until + an_op)) continue;
         std::uint64_t most = std::max<std::uint64_t>(1, (time - until) / (each + an_op));
-        most = std::min(most, to->most_ids);
-        most = std::min(most, std::max<std::uint64_t>(1, ids_by_size(*to)));
-        most = std::min(most, ids_by_time(*to));
+        most = std::min({most, to->most_ids, std::max<std::uint64_t>(1, ids_by_size(*to)), ids_by_time(*to)});
         const std::vector<Op*> ops = last_asked(*from, *to, most, looks);
         if (ops.empty()) continue;
         Request request;
@@ -828,6 +837,15 @@ class FetchTwin {
       out.push_back(op);
     }
     return out;
+  }
+
+  /// An answer that begins with the id which was put in front shows how many times the list could have been halved.
+  void note_order(const Request& request, const OpId& came, FetchAnswer& out) {
+    int& shown = source(request.source)->shown;
+    if (came != request.asked[0]) shown = 0;
+    for (std::size_t n = request.asked.size(); came == request.asked[0] && n > 1; n /= 2) ++shown;
+    if (shown >= 16) out.read_mark = std::max(out.read_mark, request.read_mark);
+    if (shown >= 16) shown = 0;
   }
 
   void enter(Pair& pair, Place place) {

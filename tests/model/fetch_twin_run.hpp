@@ -28,7 +28,7 @@ struct TwinCoverage {
                 orphaned = 0, refused = 0, wanted = 0, duplicates = 0, stored = 0, store_failures = 0,
                 refused_pairs = 0, back_offs = 0, many_sources = 0, replaced = 0, moved = 0, merged = 0, late = 0,
                 unasked = 0, put_aside = 0, put_aside_given_up = 0, further = 0, unserved = 0, unserved_orphans = 0,
-                late_after_all = 0, take_overs = 0;
+                late_after_all = 0, take_overs = 0, read = 0;
 };
 
 /// How thorough a run is: thorough for the random test; quick for the fuzzer, which finds more with a hundred small
@@ -264,12 +264,17 @@ class FetchTwinRun {
   bool do_next_request() {
     auto a = core_->next_request(now_);
     const std::uint64_t take_overs = twin_->take_overs();
-    const auto b = twin_->next_request(now_);
+    auto b = twin_->next_request(now_);
     coverage_.take_overs += twin_->take_overs() - take_overs;
     expect(a.has_value() == b.has_value(), "next_request: one of them has none");
     if (!a) return false;
     expect(a->id == b->id && a->source == b->source, "next_request: whom");
     expect(a->op_ids == b->op_ids, "next_request: what");
+    if (a->id % 4 != 0) {
+      core_->mark(*a, a->id, a->id * 7);
+      twin_->mark(*b, b->id, b->id * 7);
+      expect(a->op_ids == b->op_ids, "mark: what");
+    }
     ++coverage_.requests;
     coverage_.further += twin_->under_way(a->source) > 3 ? 1 : 0;
     coverage_.full_requests += a->op_ids.size() >= 32 ? 1 : 0;
@@ -375,6 +380,8 @@ class FetchTwinRun {
     compare_unserved(a.unserved, b.unserved, "response");
     coverage_.late_after_all += core_->pending_ops() > known ? 1 : 0;
     expect(a.put_aside == b.put_aside, "response: put aside");
+    expect(a.read_mark == b.read_mark, "response: what was read");
+    coverage_.read += a.read_mark != 0 ? 1 : 0;
     compare_given_up(a.given_up, b.given_up, "response");
     coverage_.put_aside += a.put_aside ? 1 : 0;
     coverage_.put_aside_given_up += a.given_up ? 1 : 0;

@@ -60,6 +60,7 @@ TEST(FetchTwin, AgreesAfterEveryCommand) {
   EXPECT_GT(coverage.unserved_orphans, 50U);
   EXPECT_GT(coverage.late_after_all, 10U);
   EXPECT_GT(coverage.take_overs, 30U);
+  EXPECT_GT(coverage.read, 20U);
 }
 
 TEST(FetchTwin, AnyBytesAreCommands) {

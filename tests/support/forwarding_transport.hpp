@@ -37,6 +37,8 @@ class ForwardingTransport : public Transport {
   std::uint64_t max_message_bytes() const override { return inner_->max_message_bytes(); }
   std::optional<Duration> round_trip(const Url& peer) const override { return inner_->round_trip(peer); }
   void wasted(const Url& peer, std::uint64_t bytes) override { inner_->wasted(peer, bytes); }
+  std::uint64_t sent_mark(const Url& peer) const override { return inner_->sent_mark(peer); }
+  void was_read(const Url& peer, std::uint64_t mark) override { inner_->was_read(peer, mark); }
   void on_server_answered() override { inner_->on_server_answered(); }
   void on_peer_known(const SpaceId& space, const Url& peer) override { inner_->on_peer_known(space, peer); }
   bool is_known_to(const SpaceId& space, const Url& peer) const override { return inner_->is_known_to(space, peer); }

@@ -429,6 +429,20 @@ void FetchCore::put_in(std::uint32_t slot, std::uint32_t op, FetchRequest& out) 
   out.op_ids.push_back(ops_[op].id);
 }
 
+void FetchCore::mark(FetchRequest& message, std::uint64_t mark, std::uint64_t first) {
+  K2_ASSERT(mark != 0);
+  const auto it = request_index_.find(message.id);
+  if (it == request_index_.end() || message.op_ids.empty()) return;
+  Request& request = requests_[it->second];
+  // Nothing has left it yet.
+  K2_ASSERT(!request.is_sent && request.ops.size() == message.op_ids.size());
+  const std::size_t at = first % message.op_ids.size();
+  std::swap(message.op_ids[0], message.op_ids[at]);
+  std::swap(request.ops[0], request.ops[at]);
+  request.read_mark = mark;
+  request.first = request.ops[0];
+}
+
 void FetchCore::on_sent(std::uint64_t id, Time now) {
   advance(now);
   const auto it = request_index_.find(id);
@@ -796,6 +810,7 @@ FetchLost FetchCore::on_disconnect(const Url& url, Time now) {
   const std::uint32_t from = find_source(url);
   if (from == kNoSlot) return out;
   Source& source = sources_[from];
+  source.read_bits = 0;
   for (std::uint32_t slot = source.requests.head; slot != kNoSlot;) {
     const std::uint32_t next = requests_[slot].by_source.next;
     if (requests_[slot].is_sent) {

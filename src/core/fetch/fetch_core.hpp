@@ -68,6 +68,7 @@ struct FetchAnswer {
   std::vector<FetchVerdict> verdicts;  ///< one for each op of the response, in the same order
   std::vector<FetchMissing> missing;
   std::vector<FetchUnserved> unserved;
+  std::uint64_t read_mark = 0;           ///< R19: of a request that its source has read; 0: of none
   bool put_aside = false;                ///< R15: its connection is to be closed
   std::optional<FetchGivenUp> given_up;  ///< R15: for the last time
 };
@@ -204,6 +205,11 @@ struct FetchCounts {
 ///      size of its ops was known is not to hold up the end. It comes twice, since nothing takes a request back; so
 ///      this is not done to save little time. A source without a sign of life is left to R5: without its requests
 ///      nothing would ever tell that it is gone.
+///  R19 When a marked request is first answered, and with the op that its list began with, its source has shown
+///      log2(ids) bits, rounded down, that it has read the list. If with another one, it has shown nothing, nor have
+///      its answers before. With kReadBits the request's mark is returned, and it begins anew; also after its
+///      connection is lost. Rationale: peers answer in order, and which id comes first is chosen at random, so who has
+///      not read a request cannot know it. A peer that answers in another order shows nothing and loses nothing.
 ///
 /// Everything that R5-R9 and R16 let wait happens in poll(); next_deadline() says when. The driver calls poll(now),
 /// then next_request(now) until nullopt, after every event and at every deadline.
@@ -232,6 +238,7 @@ class FetchCore {
   static constexpr std::size_t kHurryScan = 512;                               ///< R18
   static constexpr std::size_t kHurryLooks = 4096;                             ///< R18
   static constexpr Duration kHurryRest = std::chrono::microseconds(4);         ///< R18
+  static constexpr std::uint32_t kReadBits = 16;                               ///< R19
   static constexpr std::uint32_t kHostageDelays = 15;                          ///< R6
   static constexpr std::uint32_t kMissLevels = 7;                              ///< R8: 1, 2, 4, … 64 delays
   static constexpr std::size_t kSourcesRemembered = 1024;                      ///< R12, R15
@@ -255,6 +262,9 @@ class FetchCore {
   /// The next message to send, or nullopt if there is none now. It is under way until on_sent() or on_send_failed().
   std::optional<FetchRequest> next_request(Time now);
 
+  /// Notes `mark`, which is not 0, for a request that is not sent yet, and puts its id number `first` (modulo their
+  /// number) in front. R19.
+  void mark(FetchRequest& request, std::uint64_t mark, std::uint64_t first);
   /// The transport has accepted the message. No effect on a request that was sent or is gone.
   void on_sent(std::uint64_t request, Time now);
   /// The message was not delivered, or its connection was lost. No effect on a request that is gone. R9.
@@ -377,9 +387,11 @@ class FetchCore {
     bool is_sent = false;
     Time begun{};
     Time sent_at{};
-    Time deadline = Time::min();  ///< R5, R7; in the list of deadlines once set
-    Time hostage_deadline{};      ///< R6; in the list of hostage deadlines once sent
-    FetchWindow::Mark mark;       ///< R17; once sent
+    Time deadline = Time::min();    ///< R5, R7; in the list of deadlines once set
+    Time hostage_deadline{};        ///< R6; in the list of hostage deadlines once sent
+    FetchWindow::Mark mark;         ///< R17; once sent
+    std::uint64_t read_mark = 0;    ///< R19
+    std::uint32_t first = kNoSlot;  ///< R19: the op that comes first
     Links by_deadline, by_hostage, by_source;
     std::vector<std::uint32_t> ops;  ///< slots in the order of the request; an op that names another request has left
   };
@@ -398,10 +410,11 @@ class FetchCore {
     std::array<List, kMissLevels> waiting_lists;
     List requests;  ///< in the order of requests
     std::uint32_t requests_open = 0;
-    std::uint32_t most_ids = 0;  ///< R4, before the other bounds
-    bool has_shrunk = false;     ///< most_ids has fallen, so it only doubles
-    FetchWindow window;          ///< R17
-    bool unanswered = false;     ///< its latest overdue request got no answer at all
+    std::uint32_t most_ids = 0;   ///< R4, before the other bounds
+    std::uint32_t read_bits = 0;  ///< R19
+    bool has_shrunk = false;      ///< most_ids has fallen, so it only doubles
+    FetchWindow window;           ///< R17
+    bool unanswered = false;      ///< its latest overdue request got no answer at all
     Time last_answer = Time::min();
     Time last_part = Time::min();  ///< when a part of an incomplete message last arrived
     BackOff back_off;
@@ -553,11 +566,13 @@ class FetchCore {
     bool touched_several = false;           ///< more than one did
     std::optional<FetchWindow::Mark> mark;  ///< of the touched request
     std::uint64_t completed = 0;            ///< the latest one that is answered completely
+    std::uint64_t read_mark = 0;            ///< R19
   };
   FetchVerdict take_op(std::uint32_t source, const OpId& op_id, Arrival& arrival);
   FetchVerdict take_unexpected(std::uint32_t source, const OpId& op_id, std::uint32_t hash, bool is_storing,
                                Arrival& arrival);
-  void answer_request(std::uint32_t request, Arrival& arrival);
+  void answer_request(std::uint32_t request, std::uint32_t op, Arrival& arrival);
+  void note_order(const Request& request, std::uint32_t op, Arrival& arrival);
   void note_answer(Source& source, Arrival& arrival, std::uint64_t size);
   void close_before(std::uint32_t source, std::uint64_t request_id, FetchAnswer& out);
 

@@ -1,5 +1,6 @@
 // What the fetch core makes of the ops that peers send.
 #include <algorithm>
+#include <bit>
 
 #include "core/fetch/fetch_core.hpp"
 
@@ -82,7 +83,7 @@ FetchVerdict FetchCore::take_op(std::uint32_t from, const OpId& op_id, Arrival& 
     return FetchVerdict::wanted;
   }
   if (requests_[slot].source == from) {
-    answer_request(slot, arrival);
+    answer_request(slot, op, arrival);
   } else {
     take_late(from, hash);
     add_late(requests_[slot].source, hash);
@@ -92,8 +93,9 @@ FetchVerdict FetchCore::take_op(std::uint32_t from, const OpId& op_id, Arrival& 
 }
 
 /// An op of this request has come from the source that it was asked of, and is about to leave the request.
-void FetchCore::answer_request(std::uint32_t slot, Arrival& arrival) {
+void FetchCore::answer_request(std::uint32_t slot, std::uint32_t op, Arrival& arrival) {
   Request& request = requests_[slot];
+  if (request.answered == 0 && request.is_sent && request.read_mark != 0) note_order(request, op, arrival);
   ++request.answered;
   ++arrival.answered;
   if (arrival.touched != request.id) {
@@ -108,6 +110,15 @@ void FetchCore::answer_request(std::uint32_t slot, Arrival& arrival) {
     arrival.completed = std::max(arrival.completed, request.id);
     grow(slot);
   }
+}
+
+/// R19: the first op of a marked request has come.
+void FetchCore::note_order(const Request& request, std::uint32_t op, Arrival& arrival) {
+  std::uint32_t& bits = sources_[request.source].read_bits;
+  bits = op == request.first ? bits + static_cast<std::uint32_t>(std::bit_width(request.size)) - 1 : 0;
+  if (bits < kReadBits) return;
+  bits = 0;
+  arrival.read_mark = std::max(arrival.read_mark, request.read_mark);
 }
 
 /// The source has sent ops that were of use, of `size` bytes on average.
@@ -168,6 +179,7 @@ FetchAnswer FetchCore::on_response(const Url& url, std::span<const OpId> op_ids,
     sign_of_life(from);
     refresh(from);
   }
+  out.read_mark = arrival.read_mark;
   judge(from, arrival.wanted, bad, out);
   return out;
 }

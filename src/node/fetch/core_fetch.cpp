@@ -2,6 +2,8 @@
 #include "node/fetch/core_fetch.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <utility>
 
 #include "core/callback.hpp"
@@ -73,6 +75,11 @@ void CoreFetch::pump() {
   while (!writer_.is_behind()) {
     auto request = core_.next_request(now);
     if (!request) break;
+    if (const std::uint64_t mark = transport_->sent_mark(request->source); mark != 0) {
+      std::array<std::uint8_t, 8> drawn{};
+      runtime_.random_bytes(drawn);
+      core_.mark(*request, mark, std::bit_cast<std::uint64_t>(drawn));
+    }
     send(std::move(*request));
   }
   arm();
@@ -401,6 +408,7 @@ void CoreFetch::on_answered(Arrived& message) {
   auto& slices = message.slices;
   const bool owes = core_.owes(peer);
   auto answer = core_.on_response(peer, message.ids, message.bytes, now, slices.size() - message.valid);
+  if (answer.read_mark != 0) transport_->was_read(peer, answer.read_mark);
   // An op keeps its whole message in memory until it is stored, which is not worth it for a few wanted ones among many.
   std::uint64_t wanted_bytes = 0;
   std::size_t wanted = 0;

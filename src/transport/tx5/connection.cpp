@@ -350,6 +350,7 @@ Connection::Outcome Connection::on_time(Time now) {
   if (phase_ == Phase::opening && now >= std::max(attempt_at_, last_heard_) + preflight_limit()) return restart(now);
   check_waits(now, out);
   if (out.error) return out;
+  if (ask_after_ && now >= *ask_after_) ask_after_.reset();
   if (now >= next_keepalive_) {
     if (control_.size() < kBusyControl) queue_signal(kKeepalive, {});
     next_keepalive_ = now + keepalive_interval_;
@@ -387,6 +388,7 @@ Time Connection::next_deadline() const {
   }
   if (decoder_.is_receiving_chunks()) next = std::min(next, last_chunk_ + silence_limit());
   if (credit_wait_) next = std::min(next, *credit_wait_ + silence_limit());
+  if (ask_after_ && !queue_.empty() && must_ask_for_credit()) next = std::min(next, *ask_after_);
   return next;
 }
 
@@ -428,6 +430,20 @@ void Connection::on_credit_returned(std::uint64_t bytes, Time now) {
   wait_for_credit(now);
 }
 
+std::uint64_t Connection::next_position() const {
+  if (!credit_.counts_reading()) return 0;
+  // Of what waits, without what surrounds it; the preflight is not counted in queue_bytes_.
+  const bool preflight = !queue_.empty() && queue_.front().preflight;
+  const std::size_t messages = queue_.size() - (preflight ? 1 : 0);
+  const std::size_t begun = messages == 0 || preflight ? 0 : queue_.front().offset;
+  return credit_.sent() + queue_bytes_ - messages * kMessageOverhead - begun;
+}
+
+void Connection::on_read(std::uint64_t bytes, Time now) {
+  credit_.on_read(bytes);
+  ask_after_ = now + kAskAfter;
+}
+
 Connection::Pulled Connection::handed(Bytes frame) {
   credit_.on_sent(frame.size());
   return {std::move(frame), {}};
@@ -450,10 +466,19 @@ std::vector<Handler<>> Connection::take_handlers() {
   return handlers;
 }
 
+/// Whether the next message would go in one frame if more of what was sent were known to have been read.
+bool Connection::must_ask_for_credit() const {
+  const Outgoing& next = queue_.front();
+  const std::size_t size = next.message.size();
+  // An empty message cannot ask for a permit; only tests send one.
+  return next.state == Outgoing::State::whole && size > 0 &&
+         credit_.must_ask(kOverhead + kLetters + kFrameHeaderBytes + size);
+}
+
 bool Connection::has_data() const {
   // Control frames first: the version must be out before the preflight.
   if (!control_.empty() || queue_.empty() || queue_.front().state == Outgoing::State::waiting) return false;
-  if (!credit_.may_send()) return false;
+  if (!credit_.may_send() || (ask_after_ && must_ask_for_credit())) return false;
   return phase_ == Phase::open || (phase_ == Phase::opening && queue_.front().preflight);
 }
 
@@ -521,11 +546,7 @@ Connection::Pulled Connection::pull_data(Time now) {
   if (!e2e_.is_encrypting()) return handed(start_stream());
   Outgoing& next = queue_.front();
   const std::size_t size = next.message.size();
-  // An empty message cannot ask for a permit; only tests send one.
-  if (next.state == Outgoing::State::whole && size > 0 &&
-      credit_.must_ask(kOverhead + kLetters + kFrameHeaderBytes + size)) {
-    next.state = Outgoing::State::ask;
-  }
+  if (must_ask_for_credit()) next.state = Outgoing::State::ask;
   Pulled out;
   bool complete = false;
   switch (next.state) {

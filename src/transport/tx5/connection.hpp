@@ -74,6 +74,9 @@ struct ConnectionConfig {
 ///      The closing frame is needed because a stock peer that still has its connection ignores a request for a new one.
 ///  R12 SendCredit bounds how much may be on the way to the peer. A message that waits for credit for as long as it
 ///      might wait for a permit closes the connection.
+///      A message in one frame that needs a permit only for credit waits for kAskAfter from the time when the peer last
+///      showed what it has read (`on_read`), and goes without one if enough is shown meanwhile. Rationale: the grant
+///      waits behind all that the peer has queued for us, and nothing else can be sent until then.
 ///  R13 The round trip to the peer is the shortest wait for a permit. A value older than kTripAge is replaced by the
 ///      next one. Before the first permit it is what the handshake took, unless that was begun again. Rationale:
 ///      nothing else in the protocol is answered at once, and a peer that is short of room lets permits wait.
@@ -103,6 +106,7 @@ class Connection {
   /// At most this many `hreq` are answered in one handshake.
   static constexpr unsigned kMaxHandshakeRequests = 64;
   static constexpr Duration kTripAge = std::chrono::seconds(10);  ///< R13
+  static constexpr Duration kAskAfter = std::chrono::seconds(1);  ///< R12
   /// Added to the bytes of each queued message when they are counted, so that empty messages are bounded as well.
   static constexpr std::size_t kMessageOverhead = 128;
 
@@ -137,6 +141,10 @@ class Connection {
   const E2eSession::Memory& streams() const { return e2e_.memory(); }
   /// The relay inside this process says that the peer has taken `bytes`, or that they are lost (R12).
   void on_credit_returned(std::uint64_t bytes, Time now);
+  /// How many bytes will have been sent, at least, before the message that is queued next. 0: `on_read` has no effect.
+  std::uint64_t next_position() const;
+  /// The peer has sent what only a reader of the first `bytes` that were sent to it can have sent (R12).
+  void on_read(std::uint64_t bytes, Time now);
   const SendCredit& credit() const { return credit_; }
 
   /// A forwarded message from the peer has arrived, with this body.
@@ -217,6 +225,7 @@ class Connection {
   void note_permit_wait(Duration wait, Time now);
   void finish_handshake(Time now, Outcome& out);
   void prepare(Outgoing& outgoing);
+  bool must_ask_for_credit() const;
   void on_undecryptable(Time now);
   bool may_begin(const Bytes& first) const;
   Outcome start_over(Time now, unsigned attempts = 0);
@@ -246,6 +255,7 @@ class Connection {
   std::optional<Time> failing_since_{};  ///< since when nothing has decrypted
   SendCredit credit_;
   std::optional<Time> credit_wait_;  ///< since when a message waits for credit, or when some last came back
+  std::optional<Time> ask_after_;    ///< R12
   std::deque<Outgoing> queue_;
   std::size_t queue_bytes_ = 0;
 

@@ -31,6 +31,9 @@ struct CreditLimits {
 ///      stock node grants in half a round trip, so an honest peer loses one round trip after 256 KiB, after 512 KiB
 ///      more, and so on, and in the long run one per 16 MiB of small messages; large ones need permits anyway. To have
 ///      much under way, a peer must have read half as much before.
+///  C3  Through another relay, what the peer has sent and could not know without having read (FetchCore R19) shows that
+///      it has read everything before. *Rationale*: the requests for many small ops are larger than the window, and the
+///      grant of a permit waits behind the answers to them.
 /// So at most `in_process` and a frame are under way; or, through another relay, the window and a frame, or one granted
 /// message; each with the few control frames that a connection may send at any time.
 /// Thread rule: confined to the owner's strand.
@@ -52,11 +55,18 @@ class SendCredit {
     if (asked_at_ && source_ == Source::permits) taken_ = std::max(taken_, *asked_at_);
     asked_at_.reset();
   }
+  /// The peer has read the first `bytes` that were passed to the relay. No effect for another source.
+  void on_read(std::uint64_t bytes) {
+    if (source_ == Source::permits) taken_ = std::max(taken_, std::min(bytes, sent_));
+  }
   /// The relay inside this process reports that `bytes` more were received, or are lost. No effect for another source.
   void on_returned(std::uint64_t bytes) {
     if (source_ == Source::relay) taken_ = std::min(taken_ + bytes, sent_);
   }
 
+  std::uint64_t sent() const { return sent_; }
+  /// Whether on_read() has an effect.
+  bool counts_reading() const { return source_ == Source::permits; }
   std::uint64_t under_way() const { return sent_ - taken_; }
   std::uint64_t window() const {
     if (source_ == Source::relay) return limits_.in_process;

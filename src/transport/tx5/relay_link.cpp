@@ -20,6 +20,8 @@ constexpr std::size_t kSmallBytes = 4096;
 constexpr Duration kLingerLimit = std::chrono::seconds(1);
 constexpr Duration kLingerStep = std::chrono::milliseconds(10);
 constexpr Duration kEvictInterval = std::chrono::seconds(1);
+/// A mark is the serial number of a connection and, in so many of its bits, how much was sent.
+constexpr std::uint64_t kMarkBytes = (std::uint64_t{1} << 40) - 1;
 
 Error unresponsive(const std::string& why) { return make_error(Errc::peer_unresponsive, why); }
 
@@ -245,6 +247,7 @@ std::shared_ptr<Peer> RelayLink::add_peer(const NodeId& id, const Url& url, Conn
       *this, id, url, std::move(*keys), shared_.connection, shared_.entropy, origin, shared_.runtime.now(),
       client_->round_trip(), socket_->is_in_process() ? SendCredit::Source::relay : SendCredit::Source::permits);
   peer->opened_at = shared_.runtime.wall_now();
+  peer->serial = ++shared_.last_serial;
   peer->address = address_of(id);
   if (auto known = streams_.extract(id); !known.empty()) peer->connection.remember_streams(std::move(known.mapped()));
   peers_.emplace(id, peer);
@@ -536,6 +539,23 @@ void RelayLink::disconnect(const NodeId& id, const std::string& reason, const By
 std::optional<Duration> RelayLink::round_trip(const NodeId& id) const {
   const auto found = peers_.find(id);
   return found == peers_.end() ? std::nullopt : found->second->connection.round_trip();
+}
+
+std::uint64_t RelayLink::sent_mark(const NodeId& id) const {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return 0;
+  const std::uint64_t bytes = found->second->connection.next_position();
+  return bytes == 0 || bytes > kMarkBytes ? 0 : found->second->serial * (kMarkBytes + 1) + bytes;
+}
+
+void RelayLink::was_read(const NodeId& id, std::uint64_t mark) {
+  const auto found = peers_.find(id);
+  if (found == peers_.end()) return;
+  const std::shared_ptr<Peer> peer = found->second;
+  if (mark - mark % (kMarkBytes + 1) != peer->serial * (kMarkBytes + 1)) return;
+  peer->connection.on_read(mark % (kMarkBytes + 1), shared_.runtime.now());
+  touch(peer);
+  schedule_pump();
 }
 
 void RelayLink::wasted(const NodeId& id, std::uint64_t bytes) {

@@ -77,6 +77,7 @@ struct Peer : std::enable_shared_from_this<Peer> {
   std::uint64_t wasted_bytes = 0;         ///< bytes that it sent and that were refused
   std::optional<slots::Address> address;  ///< known if the relay is inside this process
   std::size_t rank = 0;                   ///< its index in RelayLink::order_
+  std::uint64_t serial = 0;               ///< distinguishes its marks from those of other connections
 
   /// How many bytes it has sent that were not refused.
   std::uint64_t useful_bytes() const {
@@ -97,6 +98,7 @@ struct LinkShared {
   std::string tls_ca_file;
   TransportEvents* events = nullptr;
   std::size_t peer_count = 0;
+  std::uint64_t last_serial = 0;  ///< of a peer
   /// The addresses of the peers at a relay inside this process.
   std::shared_ptr<PeerAddresses> addresses = std::make_shared<PeerAddresses>();
   /// How useful a peer was, by which R6 of RelayLink decides who keeps its place. Empty: only its bytes count.
@@ -183,6 +185,9 @@ class RelayLink {
   void send(const NodeId& peer, const Url& url, ByteChain message, Handler<> done);
   void disconnect(const NodeId& peer, const std::string& reason, const Bytes& farewell);
   std::optional<Duration> round_trip(const NodeId& peer) const;
+  /// See Transport.
+  std::uint64_t sent_mark(const NodeId& peer) const;
+  void was_read(const NodeId& peer, std::uint64_t mark);
   void wasted(const NodeId& peer, std::uint64_t bytes);
   /// Another server of this node has answered. If the home relay is lost, it is tried again soon.
   void on_server_answered();

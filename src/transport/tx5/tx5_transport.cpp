@@ -130,6 +130,15 @@ std::optional<Duration> Tx5Transport::round_trip(const Url& peer) const {
   return link != nullptr ? link->round_trip(id) : std::nullopt;
 }
 
+std::uint64_t Tx5Transport::sent_mark(const Url& peer) const {
+  const auto [link, id] = find(peer);
+  return link != nullptr ? link->sent_mark(id) : 0;
+}
+
+void Tx5Transport::was_read(const Url& peer, std::uint64_t mark) {
+  if (const auto [link, id] = find(peer); link != nullptr) link->was_read(id, mark);
+}
+
 void Tx5Transport::wasted(const Url& peer, std::uint64_t bytes) {
   if (const auto [link, id] = find(peer); link != nullptr) link->wasted(id, bytes);
 }

@@ -37,6 +37,8 @@ class Tx5Transport final : public TransportBackend, private LinkOwner {
   void disconnect(const Url& peer, const CloseReason& reason, Bytes farewell) override;
   std::uint64_t max_message_bytes() const override { return shared_.connection.message_size_max; }
   std::optional<Duration> round_trip(const Url& peer) const override;
+  std::uint64_t sent_mark(const Url& peer) const override;
+  void was_read(const Url& peer, std::uint64_t mark) override;
   void wasted(const Url& peer, std::uint64_t bytes) override;
   void on_server_answered() override;
   TransportStats stats() const override;

@@ -345,5 +345,48 @@ TEST_F(FetchCoreConduct, OwedOpsBeyondTheMemoryOfHashesAreCountedOnly) {
   EXPECT_FALSE(core().owes(source(1)));
 }
 
+TEST_F(FetchCoreConduct, AnswersInTheChosenOrderShowWhatWasRead) {
+  core().add(ops(0, 1000), source(0), now_);
+  std::uint64_t mark = 0, shown = 0;
+  const auto ask = [&] {
+    auto request = core().next_request(now_);
+    const OpId second = request->op_ids[1];
+    core().mark(*request, ++mark, request->op_ids.size() + 1);
+    EXPECT_EQ(request->op_ids[0], second) << "number 1, modulo their number, comes first";
+    core().on_sent(request->id, now_);
+    core().check_invariants();
+    return *request;
+  };
+  // 5 bits of 32 ids, 7 of 128.
+  EXPECT_EQ(respond(source(0), ask().op_ids).read_mark, 0U);
+  EXPECT_EQ(respond(source(0), ask().op_ids).read_mark, 0U);
+  EXPECT_EQ(respond(source(0), ask().op_ids).read_mark, 3U) << "19 bits";
+  EXPECT_EQ(respond(source(0), ask().op_ids).read_mark, 0U) << "it begins anew";
+  // Who guesses that the order is that of the ops shows nothing, and what it had shown is void.
+  auto request = ask();
+  std::swap(request.op_ids[0], request.op_ids[1]);
+  EXPECT_EQ(respond(source(0), request.op_ids).read_mark, 0U);
+  EXPECT_EQ(respond(source(0), ask().op_ids).read_mark, 0U);
+  // Only the first op of an answer counts, not each that comes first in a message.
+  request = ask();
+  std::swap(request.op_ids[0], request.op_ids[1]);
+  for (const OpId& id : request.op_ids) shown += respond(source(0), {id}).read_mark;
+  EXPECT_EQ(shown, 0U);
+}
+
+TEST_F(FetchCoreConduct, AnOrderShowsNothingOfAnotherConnection) {
+  core().add(ops(0, 1000), source(0), now_);
+  const auto ask_and_answer = [&] {
+    auto request = core().next_request(now_);
+    core().mark(*request, request->id, 9);
+    core().on_sent(request->id, now_);
+    return respond(source(0), request->op_ids).read_mark;
+  };
+  EXPECT_EQ(ask_and_answer(), 0U);
+  EXPECT_EQ(ask_and_answer(), 0U);
+  core().on_disconnect(source(0), now_);
+  EXPECT_EQ(ask_and_answer(), 0U);
+}
+
 }  // namespace
 }  // namespace kitsune2

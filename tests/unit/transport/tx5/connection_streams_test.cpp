@@ -205,6 +205,50 @@ TEST(ConnectionCredit, TheWindowGrowsWithWhatThePeerHasRead) {
   EXPECT_LT(asked, 30U) << "2 MB at 100 kB, and a few for the beginning";
 }
 
+TEST(ConnectionCredit, WhoShowsWhatItHasReadNeedsNoPermits) {
+  Pair pair(small_credit());
+  pair.run();
+  pair.grant = false;
+  std::vector<std::uint64_t> marks;
+  for (int i = 0; i < 100; ++i) {
+    marks.push_back(pair.a.connection->next_position());
+    pair.a.send(filled(1000));
+  }
+  EXPECT_GT(marks[0], 0U);
+  for (std::size_t i = 1; i < marks.size(); ++i) EXPECT_EQ(marks[i], marks[i - 1] + 1000) << "behind what waits";
+  pair.a.connection->on_read(marks[0], pair.now);
+  pair.run();
+  const std::size_t got = pair.got_b.size();
+  EXPECT_LT(got, 30U);
+  EXPECT_FALSE(pair.a.connection->has_data()) << "it does not ask yet";
+  EXPECT_EQ(pair.a.connection->next_deadline(), pair.now + Connection::kAskAfter);
+  // Each answer lets some more go.
+  for (std::size_t i = got / 2; i < marks.size(); ++i) {
+    pair.a.connection->on_read(marks[i], pair.now);
+    pair.run();
+  }
+  EXPECT_EQ(pair.got_b.size(), 101U);
+  EXPECT_TRUE(pair.errors.empty());
+}
+
+TEST(ConnectionCredit, WhoShowsNothingForATimeIsAskedForAPermit) {
+  Pair pair(small_credit());
+  pair.run();
+  pair.a.connection->on_read(1, pair.now);
+  for (int i = 0; i < 100; ++i) pair.a.send(filled(1000));
+  pair.run();
+  EXPECT_LT(pair.got_b.size(), 30U);
+  pair.now += Connection::kAskAfter - Duration(1);
+  pair.a.connection->on_time(pair.now);
+  EXPECT_FALSE(pair.a.connection->has_data());
+  pair.now += Duration(1);
+  pair.a.connection->on_time(pair.now);
+  EXPECT_TRUE(pair.a.connection->has_data());
+  pair.run();
+  EXPECT_EQ(pair.got_b.size(), 101U) << "permits show that the peer reads";
+  EXPECT_TRUE(pair.errors.empty());
+}
+
 TEST(ConnectionCredit, AMessageThatWasGrantedIsSentToItsEnd) {
   Pair pair(small_credit());
   pair.a.send(filled(500'000));

@@ -45,6 +45,23 @@ TEST(SendCredit, AGrantShowsThatAllBeforeItsRequestWasRead) {
   EXPECT_EQ(credit.under_way(), 500U) << "a second grant answers nothing";
 }
 
+TEST(SendCredit, WhatOnlyAReaderCanSendShowsWhatWasRead) {
+  SendCredit credit({.first = 1000, .most = 10'000}, Source::permits);
+  credit.on_sent(900);
+  credit.on_read(400);
+  EXPECT_EQ(credit.under_way(), 500U);
+  EXPECT_EQ(credit.window(), 1000U + 2 * 400);
+  credit.on_read(300);
+  EXPECT_EQ(credit.under_way(), 500U) << "what was shown is not taken back";
+  credit.on_read(1'000'000);
+  EXPECT_EQ(credit.under_way(), 0U) << "never more than was sent";
+  SendCredit inside({.in_process = 1000}, Source::relay);
+  inside.on_sent(900);
+  inside.on_read(900);
+  EXPECT_EQ(inside.under_way(), 900U) << "the relay knows better";
+  EXPECT_FALSE(inside.counts_reading());
+}
+
 TEST(SendCredit, TheWindowHasABound) {
   SendCredit credit({.first = 1000, .most = 10'000}, Source::permits);
   for (int i = 0; i < 100; ++i) {
