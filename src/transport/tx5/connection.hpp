@@ -105,7 +105,7 @@ class Connection {
   static constexpr Duration kStreamRequestInterval = std::chrono::seconds(1);
   /// At most this many `hreq` are answered in one handshake.
   static constexpr unsigned kMaxHandshakeRequests = 64;
-  static constexpr Duration kTripAge = std::chrono::seconds(10);  ///< R13
+  static constexpr Duration kTripAge = std::chrono::seconds(10);         ///< R13
   static constexpr Duration kAskAfter = std::chrono::milliseconds(250);  ///< R12
   /// Added to the bytes of each queued message when they are counted, so that empty messages are bounded as well.
   static constexpr std::size_t kMessageOverhead = 128;
