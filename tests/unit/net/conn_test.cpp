@@ -122,10 +122,12 @@ struct EagerSender final : ConnEvents {
 
 TEST(Conn, WhatIsSentNowLeavesAtOnceAndIsReportedAfterTheCall) {
   Loop server_loop, client_loop;
+  Inbox<bool> accepted;
   const auto reader = std::make_shared<SlowReader>();
   const auto sender = std::make_shared<EagerSender>(client_loop);
   const auto listener = Listener::listen(server_loop, "127.0.0.1:0", nullptr, [&](const auto& conn) {
                           reader->conn = conn;
+                          accepted.push(true);
                           return reader;
                         }).value();
   server_loop.call([&] { listener->start(); });
@@ -135,6 +137,8 @@ TEST(Conn, WhatIsSentNowLeavesAtOnceAndIsReportedAfterTheCall) {
   });
   ASSERT_EQ(sender->sent.next(), std::optional<std::size_t>(0));
   ASSERT_TRUE(sender->sent.next().has_value());
+  // The operating system takes what is sent before the server has accepted.
+  ASSERT_TRUE(accepted.next().has_value());
   server_loop.call([&] {
     if (reader->conn) reader->conn->abort(make_error(Errc::cancelled, "enough"));
   });
