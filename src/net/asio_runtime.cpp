@@ -148,7 +148,8 @@ void AsioRuntime::start() {
 
 void AsioRuntime::stop() {
   Impl& im = *impl_;
-  if (on_strand()) misuse("AsioRuntime::stop was called on the strand, which it joins: call it on another thread");
+  if (AsioRuntime::on_strand())
+    misuse("AsioRuntime::stop was called on the strand, which it joins: call it on another thread");
   const log::Scope scope(im.logger);  // what is destroyed here may log
   std::vector<Task> dropped;
   {
