@@ -8,11 +8,11 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdlib>
-#include <cstring>
 #include <deque>
 #include <limits>
 #include <map>
+
+#include "transport/quic/library_memory.hpp"
 
 namespace kitsune2::quic {
 namespace {
@@ -44,49 +44,16 @@ ngtcp2_duration to_ngtcp2(Duration duration) {
 
 std::string words_of(int code) { return ngtcp2_strerror(code); }
 
-// --- memory of the library, counted: before each block stands its size
-
-struct Memory {
-  std::size_t used = 0;
-  std::size_t most = 0;
-};
-constexpr std::size_t kNote = alignof(std::max_align_t);
-
-void* allocate(std::size_t size, void* user) {
-  auto& memory = *static_cast<Memory*>(user);
-  if (size > memory.most || memory.used > memory.most - size) return nullptr;
-  auto* block = static_cast<std::uint8_t*>(std::malloc(size + kNote));  // NOLINT(cppcoreguidelines-no-malloc)
-  if (block == nullptr) return nullptr;
-  std::memcpy(block, &size, sizeof size);
-  memory.used += size;
-  return block + kNote;
-}
-
-void release(void* pointer, void* user) {
-  if (pointer == nullptr) return;
-  auto* block = static_cast<std::uint8_t*>(pointer) - kNote;
-  std::size_t size = 0;
-  std::memcpy(&size, block, sizeof size);
-  static_cast<Memory*>(user)->used -= size;
-  std::free(block);  // NOLINT(cppcoreguidelines-no-malloc)
-}
-
-void* allocate_zeros(std::size_t count, std::size_t each, void* user) {
-  std::size_t size = 0;
-  if (__builtin_mul_overflow(count, each, &size)) return nullptr;
-  void* out = allocate(size, user);
-  if (out != nullptr) std::memset(out, 0, size);
-  return out;
-}
-
-void* reallocate(void* pointer, std::size_t size, void* user) {
-  void* out = allocate(size, user);
-  if (out == nullptr || pointer == nullptr) return out;
-  std::size_t before = 0;
-  std::memcpy(&before, static_cast<std::uint8_t*>(pointer) - kNote, sizeof before);
-  std::memcpy(out, pointer, std::min(before, size));
-  release(pointer, user);
-  return out;
+/// Hands the library's memory to the library, as C functions.
+ngtcp2_mem as_ngtcp2(LibraryMemory& memory) {
+  return {&memory, [](std::size_t size, void* user) { return static_cast<LibraryMemory*>(user)->allocate(size); },
+          [](void* pointer, void* user) { static_cast<LibraryMemory*>(user)->release(pointer); },
+          [](std::size_t count, std::size_t each, void* user) {
+            return static_cast<LibraryMemory*>(user)->allocate_zeros(count, each);
+          },
+          [](void* pointer, std::size_t size, void* user) {
+            return static_cast<LibraryMemory*>(user)->reallocate(pointer, size);
+          }};
 }
 
 /// The one path: which way a datagram takes is the owner's business.
@@ -138,9 +105,8 @@ struct Connection::Impl {
         config(its_config),
         random(std::move(its_random)),
         expected(expected_key),
-        dialled(dials) {
-    memory.most = config.max_library_bytes;
-  }
+        dialled(dials),
+        memory(its_config.max_library_bytes) {}
   ~Impl() { free_library(); }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -190,9 +156,9 @@ struct Connection::Impl {
   bool close_due = false;
   bool finish_noted = false;
 
-  Memory memory;
+  LibraryMemory memory;
   std::size_t received_memory = 0;  ///< of that what was allocated while datagrams were received, less what was freed
-  ngtcp2_mem allocator{&memory, &allocate, &release, &allocate_zeros, &reallocate};
+  ngtcp2_mem allocator = as_ngtcp2(memory);
   ngtcp2_conn* conn = nullptr;
   gnutls_session_t session = nullptr;
   ngtcp2_crypto_conn_ref reference{};
@@ -673,10 +639,10 @@ void Connection::receive(ByteView datagram, Time now) {
   me.not_before = Time::min();
   me.stuck_wait = kLeastStuckWait;
   const ngtcp2_pkt_info info{};
-  const std::size_t before = me.memory.used;
+  const std::size_t before = me.memory.used();
   const int code =
       ngtcp2_conn_read_pkt(me.conn, &me.path.path, &info, datagram.data(), datagram.size(), to_ngtcp2(now));
-  me.received_memory += me.memory.used;
+  me.received_memory += me.memory.used();
   me.received_memory -= std::min(me.received_memory, before);
   if (code != 0) me.end_by_library(code, now);
 }
@@ -748,7 +714,7 @@ bool Connection::is_dialled() const { return impl_->dialled; }
 const std::optional<Key>& Connection::peer() const { return impl_->peer; }
 const std::optional<Closed>& Connection::closed() const { return impl_->closed; }
 bool Connection::is_finished(Time now) const { return impl_->over() && now >= impl_->finish_at; }
-std::size_t Connection::library_bytes() const { return impl_->memory.used; }
+std::size_t Connection::library_bytes() const { return impl_->memory.used(); }
 std::size_t Connection::received_library_bytes() const { return impl_->over() ? 0 : impl_->received_memory; }
 
 std::optional<Duration> Connection::round_trip() const {
