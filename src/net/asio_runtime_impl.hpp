@@ -32,8 +32,10 @@ class LoopItem {
 }  // namespace net
 
 struct AsioRuntime::Impl {
-  /// One read takes up to this much: many small messages, or a dozen large ones, in one system call.
-  static constexpr std::size_t kScratchBytes = 256U << 10;
+  /// One read takes up to this much: many small messages, or a dozen large ones, in one system call. A little more than
+  /// a power of two, so that four of the largest frames of the relay of 0.5 (64 KiB and their heads) are whole in it:
+  /// what is left of a frame is copied before the next read.
+  static constexpr std::size_t kScratchBytes = 260U << 10;
   using Scratch = std::shared_ptr<std::uint8_t[]>;
 
   /// A read buffer of which nobody holds a slice. All connections of the loop share it, so an idle one needs none.

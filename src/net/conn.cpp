@@ -73,8 +73,14 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   }
 
   void send_now() override {
-    if (state_ == State::open && !write_waiting_ && !write_failure_) write();
+    if (can_write_now()) write();
     flush();
+  }
+
+  void send_now(ByteView bytes) override {
+    if (!tls_ && can_write_now()) bytes = write_with(bytes);
+    out_.append(bytes);
+    send_now();
   }
 
   std::size_t queued() const override { return out_.size() + (tls_ ? tls_->output().size() : 0); }
@@ -353,6 +359,21 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   void do_write() {
     if (!write_failure_) write();
     report_written();
+  }
+
+  bool can_write_now() const { return state_ == State::open && !write_waiting_ && !write_failure_; }
+
+  /// Passes on what is queued, then `bytes`, as far as the socket takes them in one call. Returns the rest of `bytes`.
+  /// A failure is left to `write`, which meets it again.
+  ByteView write_with(ByteView bytes) {
+    const std::array parts = {asio::buffer(out_.data(), out_.size()), asio::buffer(bytes.data(), bytes.size())};
+    error_code ec;
+    const std::size_t n = socket_.write_some(parts, ec);
+    if (ec || n == 0) return bytes;
+    const std::size_t queued_before = std::min(n, out_.size());
+    out_.consume(queued_before);
+    written_ = true;
+    return bytes.subspan(n - queued_before);
   }
 
   /// Passes on what the socket takes, and calls nobody.

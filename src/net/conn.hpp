@@ -61,6 +61,11 @@ class Conn {
   /// what became of it is told in this turn of the loop, as after `flush`. For much output: it is copied while it is in
   /// the processor's cache, and `queued` is small again. A connection may treat it as `flush`.
   virtual void send_now() { flush(); }
+  /// Appends `bytes`, then as `send_now`. What the operating system takes of them at once is not copied before.
+  virtual void send_now(ByteView bytes) {
+    out().append(bytes);
+    send_now();
+  }
   /// The bytes that were not yet passed to the operating system.
   virtual std::size_t queued() const = 0;
   /// Stops on_data until `resume`. Keeps what has arrived (at most one read buffer), and does not read the socket.

@@ -59,6 +59,11 @@ void WsPayload::copy_to(std::uint8_t* dst, std::size_t from, std::size_t n) cons
   ws_mask(dst, data + from, n, key, from);
 }
 
+void WsPayload::unmask() {
+  ws_mask(data, data, size, key);
+  key = 0;
+}
+
 Bytes WsPayload::take() {
   constexpr std::size_t kShareFrom = 4096;
   if (!owner || size < kShareFrom) {
@@ -66,8 +71,7 @@ Bytes WsPayload::take() {
     copy_to(copy.data(), 0, size);
     return Bytes(std::move(copy));
   }
-  ws_mask(data, data, size, key);
-  key = 0;
+  unmask();
   return Bytes::share(owner, {data, size});
 }
 

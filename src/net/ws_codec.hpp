@@ -27,6 +27,8 @@ struct WsPayload {
 
   /// Copies the unmasked bytes [from, from + n). The range must be inside the message.
   void copy_to(std::uint8_t* dst, std::size_t from, std::size_t n) const;
+  /// Unmasks it in place.
+  void unmask();
   /// Returns the message as immutable bytes; unmasks in place. Shares the read buffer from 4 KiB on, otherwise copies.
   /// *Rationale*: a small slice that somebody keeps would keep a whole read buffer alive.
   Bytes take();

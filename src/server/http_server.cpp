@@ -315,6 +315,13 @@ class HttpServer::Session final : public ConnEvents,
     return out;
   }
 
+  void forward_now(ByteView head, net::WsPayload& message, std::size_t skip) override {
+    net::ws_append_header(conn_->out(), WsRole::server, net::kWsBinary, head.size() + message.size - skip, 0);
+    conn_->out().append(head);
+    message.unmask();
+    conn_->send_now({message.data + skip, message.size - skip});
+  }
+
   void send_now() override {
     if (conn_ && !closing_) conn_->send_now();
   }

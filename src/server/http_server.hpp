@@ -119,6 +119,9 @@ class WsPeer {
   /// Passes what is queued to the operating system now, as far as it takes it, and not at the end of the loop's turn.
   /// `on_ws_sent` follows.
   virtual void send_now() = 0;
+  /// Queues a binary message that consists of `head` and what follows the first `skip` bytes of another client's
+  /// `message`, then as `send_now`. The message is unmasked in place, and what is sent at once is not copied before.
+  virtual void forward_now(ByteView head, net::WsPayload& message, std::size_t skip) = 0;
   virtual std::size_t queued() const = 0;
   /// Offers the message again that `on_ws_message` held, but not inside this call.
   virtual void resume() = 0;

@@ -18,6 +18,9 @@ namespace {
 /// With so much for a client, it is sent in the middle of the loop's turn. *Rationale*: what is sent of one read may be
 /// more than IrohRelayCore::kSocketBytes. Large frames would be kept, which costs as much as forwarding them.
 constexpr std::size_t kSendNowFrom = 64U << 10;
+/// A frame of this size is sent at once from the buffer in which it has arrived. *Rationale*: to copy it costs more
+/// than the system call that it shares with others otherwise.
+constexpr std::size_t kForwardNowFrom = 48U << 10;
 
 /// Whether `text` may be repeated in a header to a client that looks for captive portals.
 bool is_challenge(std::string_view text) {
@@ -142,7 +145,7 @@ WsPeerEvents::Next IrohRelay::on_message(std::uint64_t from, net::WsPayload& mes
   const std::size_t n = std::min(message.size, head.size());
   message.copy_to(head.data(), 0, n);
   const auto routed = core_.on_message(from, {head.data(), n}, message.size, runtime_.now());
-  // The only copy: it unmasks, and replaces the receiver's key by the sender's.
+  // The only copy, if there is any: it unmasks, and replaces the receiver's key by the sender's.
   const auto fill = [&](std::uint8_t* out) {
     std::copy_n(routed.head.begin(), routed.head_size, out);
     message.copy_to(out + routed.head_size, routed.replaces, message.size - routed.replaces);
@@ -153,9 +156,14 @@ WsPeerEvents::Next IrohRelay::on_message(std::uint64_t from, net::WsPayload& mes
       const auto it = clients_.find(routed.to);
       K2_ASSERT(it != clients_.end());
       WsPeer& to = *it->second.peer;
-      fill(to.send_space(routed.head_size + message.size - routed.replaces));
-      if (to.queued() < kSendNowFrom) break;
-      to.send_now();
+      const std::size_t size = routed.head_size + message.size - routed.replaces;
+      if (size >= kForwardNowFrom) {
+        to.forward_now({routed.head.data(), routed.head_size}, message, routed.replaces);
+      } else {
+        fill(to.send_space(size));
+        if (to.queued() < kSendNowFrom) break;
+        to.send_now();
+      }
       core_.on_queue(routed.to, to.queued(), runtime_.now());
       break;
     }

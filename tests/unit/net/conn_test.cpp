@@ -14,15 +14,17 @@ namespace {
 using test::Inbox;
 using test::Loop;
 
-/// Takes ten bytes in each turn of the loop.
+/// Takes ten bytes in each turn of the loop, or `most`.
 struct SlowReader final : ConnEvents {
+  explicit SlowReader(std::size_t at_once = 10) : most(at_once) {}
+  const std::size_t most;
   std::shared_ptr<Conn> conn;
   std::string received;
   Inbox<Error> closed;
 
   void on_connected() override {}
   std::size_t on_data(const Incoming& in) override {
-    const std::size_t n = std::min<std::size_t>(in.size, 10);
+    const std::size_t n = std::min(in.size, most);
     received.append(reinterpret_cast<const char*>(in.data), n);
     if (n < in.size) {
       conn->pause();
@@ -37,15 +39,17 @@ struct SlowReader final : ConnEvents {
   }
 };
 
-/// Sends all at once, and closes.
+/// Appends the first bytes, passes on the others by send_now, and closes.
 struct Sender final : ConnEvents {
-  explicit Sender(std::string all) : data(std::move(all)) {}
+  Sender(std::string all, std::size_t first) : data(std::move(all)), appended(first) {}
   const std::string data;
+  const std::size_t appended;
   std::shared_ptr<Conn> conn;
   Inbox<Error> closed;
 
   void on_connected() override {
-    conn->out().append(as_bytes(data));
+    conn->out().append(as_bytes(data).first(appended));
+    if (appended < data.size()) conn->send_now(as_bytes(data).subspan(appended));
     conn->close(make_error(Errc::cancelled, "said"));
   }
   std::size_t on_data(const Incoming& in) override { return in.size; }
@@ -56,12 +60,10 @@ struct Sender final : ConnEvents {
   }
 };
 
-/// How much arrives of what was sent before the close.
-std::string arrives(const std::string& data, const std::shared_ptr<TlsContext>& server_tls,
-                    const std::shared_ptr<TlsContext>& client_tls) {
+/// What arrives of what was sent before the close.
+std::string arrives(const std::shared_ptr<SlowReader>& reader, const std::shared_ptr<Sender>& sender,
+                    const std::shared_ptr<TlsContext>& server_tls, const std::shared_ptr<TlsContext>& client_tls) {
   Loop server_loop, client_loop;
-  const auto reader = std::make_shared<SlowReader>();
-  const auto sender = std::make_shared<Sender>(data);
   const auto listener = Listener::listen(server_loop, "127.0.0.1:0", server_tls, [&](const auto& conn) {
                           reader->conn = conn;
                           return reader;
@@ -111,11 +113,12 @@ struct EagerSender final : ConnEvents {
     closed.push(why);
   }
   void go_on() {
-    if (!conn) return;
+    const auto self = conn;  // the end is not to be told inside this call, but might be
+    if (!self) return;
     inside = true;
-    conn->out().append(as_bytes("a few bytes"));
-    conn->send_now();
-    left = std::min(left, conn->queued());
+    self->out().append(as_bytes("a few bytes"));
+    self->send_now();
+    left = std::min(left, self->queued());
     inside = false;
   }
 };
@@ -150,17 +153,35 @@ TEST(Conn, WhatIsSentNowLeavesAtOnceAndIsReportedAfterTheCall) {
   server_loop.call([&] { listener->stop(); });
 }
 
+struct Tls {
+  const test::Certificates certificates;
+  const std::shared_ptr<TlsContext> server = TlsContext::server(certificates.cert, certificates.key).value();
+  const std::shared_ptr<TlsContext> client = TlsContext::client({.ca_file = certificates.ca}).value();
+};
+
 TEST(Conn, ASlowReaderGetsEverythingBeforeTheEnd) {
-  const std::string data = pattern(5'000);
-  EXPECT_EQ(arrives(data, nullptr, nullptr), data);
+  const auto sender = std::make_shared<Sender>(pattern(5'000), 5'000);
+  EXPECT_EQ(arrives(std::make_shared<SlowReader>(), sender, nullptr, nullptr), sender->data);
 }
 
 TEST(Conn, ASlowReaderGetsEverythingBeforeTheEndOfTls) {
-  const test::Certificates certificates;
-  const auto server = TlsContext::server(certificates.cert, certificates.key).value();
-  const auto client = TlsContext::client({.ca_file = certificates.ca}).value();
-  const std::string data = pattern(5'000);
-  EXPECT_EQ(arrives(data, server, client), data);
+  const Tls tls;
+  const auto sender = std::make_shared<Sender>(pattern(5'000), 5'000);
+  EXPECT_EQ(arrives(std::make_shared<SlowReader>(), sender, tls.server, tls.client), sender->data);
+}
+
+// The operating system takes less of them than there is.
+TEST(Conn, BytesThatAreSentNowFollowWhatWasAppended) {
+  for (const std::size_t appended : {0U, 1U, 3'000'000U}) {
+    const auto sender = std::make_shared<Sender>(pattern(20'000'000), appended);
+    EXPECT_TRUE(arrives(std::make_shared<SlowReader>(1U << 20), sender, nullptr, nullptr) == sender->data) << appended;
+  }
+}
+
+TEST(Conn, BytesThatAreSentNowFollowWhatWasAppendedOverTls) {
+  const Tls tls;
+  const auto sender = std::make_shared<Sender>(pattern(5'000'000), 1'000'000);
+  EXPECT_TRUE(arrives(std::make_shared<SlowReader>(1U << 20), sender, tls.server, tls.client) == sender->data);
 }
 
 }  // namespace

@@ -57,6 +57,12 @@ struct FakePeer final : WsPeer {
   void send_now() override {
     if (takes_now) bytes = 0;
   }
+  void forward_now(ByteView head, net::WsPayload& message, std::size_t skip) override {
+    message.unmask();
+    std::uint8_t* rest = std::copy(head.begin(), head.end(), send_space(head.size() + message.size - skip));
+    std::copy(message.data + skip, message.data + message.size, rest);
+    send_now();
+  }
   std::size_t queued() const override { return bytes; }
   void resume() override {}
   void close(std::uint16_t /*code*/, std::string_view reason) override { ended = reason; }
@@ -72,6 +78,8 @@ struct FakePeer final : WsPeer {
     net::WsPayload payload;
     payload.data = copy.data();
     payload.size = copy.size();
+    payload.key = 0x01020304;
+    net::ws_mask(copy.data(), copy.data(), copy.size(), payload.key);
     static_cast<void>(events->on_ws_message(payload));
   }
 };
@@ -150,6 +158,12 @@ TEST(IrohRelayDriver, LargeFramesOfOneReadAreSentAtOnceAndNotKept) {
   to.takes_now = true;
   EXPECT_EQ(send_many(), 10U);
   EXPECT_EQ(relay.counters().queued_bytes.get(), 0U);
+  const auto arrived = decode_relay_frame(RelayVersion::v2, Sender::relay, Bytes(to.sent.back()));
+  ASSERT_TRUE(arrived);
+  const auto* datagrams = std::get_if<Datagrams>(&*arrived);
+  ASSERT_NE(datagrams, nullptr);
+  EXPECT_EQ(datagrams->peer, keys[0]->id());
+  EXPECT_EQ(datagrams->content, Bytes(std::vector<std::uint8_t>(65'500, 7)));
   to.takes_now = false;
   EXPECT_EQ(send_many(), 1U) << "what its socket does not take is kept";
   EXPECT_GT(relay.counters().queued_bytes.get(), 650'000U);
