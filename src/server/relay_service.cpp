@@ -190,7 +190,9 @@ RelayService::RelayService(Runtime& runtime, const RelayServerOptions& options)
       bootstrap_(bootstrap_limits(options)),
       log_(runtime),
       auth_(runtime, options.authentication_hook_server, log_, millis(options.auth_token_idle_millis)),
-      iroh_(runtime, options_, log_, [this](const IrohRelay::Id& key) { return auth_.is_listed(key); }) {
+      iroh_(runtime, options_, log_, [this](const IrohRelay::Id& key, IrohRelay::Right right) {
+        return right == IrohRelay::Right::if_registered ? auth_.is_registered(key) : auth_.is_listed(key);
+      }) {
   http_ = std::make_unique<HttpServer>(runtime, http_limits(options), *this);
   prune_later();
 }
@@ -352,8 +354,10 @@ HttpReply RelayService::route(const HttpServerRequest& request) {
   const bool get = request.method == "GET" || request.method == "HEAD";
   if (request.path == "/health") return get ? json(200, "{}") : method_not_allowed("GET,HEAD");
   if (!options_.no_iroh) {
-    if (request.path == "/relay/keepalive" || request.path == "/relay/register") {
-      return request.method == "PUT" ? auth_.keep_alive(request, client_ip(request)) : method_not_allowed("PUT");
+    const bool registers = request.path == "/relay/register";  // that of kitsune2 0.4.1
+    if (registers || request.path == "/relay/keepalive") {
+      if (request.method != "PUT") return method_not_allowed("PUT");
+      return auth_.list(request, client_ip(request), registers ? TokenBook::As::registered : TokenBook::As::kept_alive);
     }
     if (auto answer = IrohRelay::on_request(request)) return std::move(*answer);
   }
@@ -438,9 +442,11 @@ std::shared_ptr<WsPeerEvents> RelayService::on_upgrade(const HttpServerRequest& 
   const net::IpAddress ip = client_ip(request);
   if (options_.no_iroh || !may_connect(ip, refusal)) return nullptr;
   const TokenBook::Opened opened = auth_.open(request);
-  const auto right = opened.access == TokenBook::Access::good    ? IrohRelay::Right::granted
-                     : opened.access == TokenBook::Access::stale ? IrohRelay::Right::if_listed
-                                                                 : IrohRelay::Right::none;
+  using Access = TokenBook::Access;
+  const auto right = opened.access == Access::good     ? IrohRelay::Right::granted
+                     : opened.access == Access::stale  ? IrohRelay::Right::if_listed
+                     : opened.access == Access::by_key ? IrohRelay::Right::if_registered
+                                                       : IrohRelay::Right::none;
   const auto on_gone = [this, opened] {
     if (opened.token) auth_.closed(*opened.token);
   };

@@ -142,8 +142,7 @@ class IrohRelayUnderTest {
   using Version = iroh::RelayVersion;
   static constexpr std::size_t kKeys = 4;
 
-  explicit IrohRelayUnderTest(const server::IrohRelayLimits& limits)
-      : limits_(limits), core_(limits, [](const Core::Id& id) { return id[0] % 2 == 0; }) {
+  explicit IrohRelayUnderTest(const server::IrohRelayLimits& limits) : limits_(limits), core_(limits, is_listed) {
     for (std::size_t i = 0; i < kKeys; ++i) {
       iroh::EndpointKey::Seed seed{};
       seed[0] = static_cast<std::uint8_t>(i + 1);
@@ -264,7 +263,10 @@ class IrohRelayUnderTest {
     Core::Opening opening;
     opening.ip[15] = where % 4;  // 0: this process
     opening.version = (how & 1U) != 0 ? Version::v1 : Version::v2;
-    opening.right = how % 7 == 0 ? Core::Right::none : how % 5 == 0 ? Core::Right::if_listed : Core::Right::granted;
+    opening.right = how % 7 == 0    ? Core::Right::none
+                    : how % 5 == 0  ? Core::Right::if_listed
+                    : how % 11 == 0 ? Core::Right::if_registered
+                                    : Core::Right::granted;
     opening.challenge.fill(who);
     opening.random = (std::uint64_t{where} << 40U) + (std::uint64_t{who} << 20U) + how;
     const std::size_t key = who % kKeys;
@@ -314,9 +316,14 @@ class IrohRelayUnderTest {
     K2_ASSERT(evictions_ == 0);
   }
 
+  static bool is_listed(const Core::Id& id, Core::Right by) {
+    return id[by == Core::Right::if_listed ? 0 : 1] % 2 == 0;
+  }
+
   void join(Peer& peer) {
-    const bool listed = keys_[peer.key]->id()[0] % 2 == 0;
-    if (peer.right == Core::Right::none || (peer.right == Core::Right::if_listed && !listed)) {
+    const bool may = peer.right == Core::Right::granted ||
+                     (peer.right != Core::Right::none && is_listed(keys_[peer.key]->id(), peer.right));
+    if (!may) {
       expect(peer, iroh::ServerDeniesAuth{"not authorized"});
       return expect_close(peer, Reject::not_authorized);
     }

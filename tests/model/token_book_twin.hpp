@@ -18,7 +18,8 @@ class TokensUnderTest {
 
   /// `tight`: with few places. Which of several gives up its place is the business of slots::choose; the twin only
   /// knows that it is one.
-  explicit TokensUnderTest(bool tight) : limits_{tight ? 6U : 1000U, tight ? 6U : 1000U}, book_(true, {7}, limits_) {}
+  explicit TokensUnderTest(bool tight)
+      : limits_{tight ? 6U : 1000U, tight ? 6U : 1000U, tight ? 3U : 1000U}, book_(true, {7}, limits_) {}
 
   /// Takes one step. Any three numbers make a valid one.
   void step(std::uint8_t command, std::uint8_t what, std::uint8_t who) {
@@ -65,17 +66,19 @@ class TokensUnderTest {
         }
         break;
       case 5: {
-        const bool full = book_.keys() == limits_.keys;
-        const bool listed = book_.list(key(who), token, address(what), now_, ++random_);
+        const bool registers = (who & 16U) != 0;
+        const auto as = registers ? Book::As::registered : Book::As::kept_alive;
+        const bool was_registered = is_registered(key(who));
+        const bool listed = book_.list(key(who), as, token, address(what), now_, ++random_);
         K2_ASSERT(!listed || good(token));
-        if (!listed && full && good(token)) {  // there is no place, or the token has lost its own
+        if (!listed && limits_.tokens < 100 && good(token)) {  // there is no place, or the token has lost its own
           find(token)->last_used = now_;
           break;
         }
         use(token, listed);
         if (!listed) break;
         std::erase_if(keys_, [&](const Named& named) { return named.key == key(who); });
-        keys_.push_back({key(who), token});
+        keys_.push_back({key(who), token, registers || was_registered});
         break;
       }
       case 6: {
@@ -83,6 +86,8 @@ class TokensUnderTest {
         const bool expected = named != keys_.end() && good(named->token);
         const bool listed = book_.is_listed(key(who), now_);
         K2_ASSERT(listed == expected || (!listed && limits_.tokens < 100));
+        const bool registered = book_.is_registered(key(who), now_);
+        K2_ASSERT(registered == is_registered(key(who)) || (!registered && limits_.tokens < 100));
         break;
       }
       case 7:
@@ -94,6 +99,10 @@ class TokensUnderTest {
         break;
     }
     K2_ASSERT(!book_.check(std::nullopt, now_));
+    const auto access = book_.open(std::nullopt, now_).access;
+    const bool some = std::any_of(keys_.begin(), keys_.end(), [&](const Named& n) { return is_registered(n.key); });
+    K2_ASSERT(access == Book::Access::by_key || (access == Book::Access::none && (!some || limits_.tokens < 100)));
+    K2_ASSERT((access == Book::Access::by_key) == (book_.registered_keys() > 0));
     book_.check_invariants();
     if (limits_.tokens < 100) {
       K2_ASSERT(book_.tokens() <= limits_.tokens && book_.keys() <= limits_.keys);
@@ -107,7 +116,7 @@ class TokensUnderTest {
     for (const Open& open : open_) book_.closed(open.number, now_);
     now_ += Book::kIdleLimit;
     book_.prune(now_);
-    K2_ASSERT(book_.tokens() == 0 && book_.keys() == 0);
+    K2_ASSERT(book_.tokens() == 0 && book_.keys() == 0 && book_.registered_keys() == 0);
   }
 
  private:
@@ -119,6 +128,7 @@ class TokensUnderTest {
   struct Named {
     Book::Key key;
     std::string token;
+    bool registered;
   };
   struct Open {
     std::string token;
@@ -144,6 +154,10 @@ class TokensUnderTest {
   bool good(const std::string& text) {
     const Token* found = find(text);
     return found != nullptr && (found->open > 0 || now_ - found->last_used < Book::kIdleLimit);
+  }
+  bool is_registered(const Book::Key& key) {
+    return std::any_of(keys_.begin(), keys_.end(),
+                       [&](const Named& named) { return named.key == key && named.registered && good(named.token); });
   }
   void remove(const std::string& text) {
     std::erase_if(tokens_, [&](const Token& t) { return t.text == text; });

@@ -25,6 +25,12 @@ struct Args {
     /// number of spaces, named <space>, <space>-1, <space>-2 …
     #[arg(long, default_value_t = 1)]
     spaces: usize,
+    /// how often the bootstrap server is asked, ms
+    #[arg(long, default_value_t = 500)]
+    poll_ms: u32,
+    /// what the server's authentication asks for
+    #[arg(long)]
+    auth_material: Option<String>,
     #[arg(long, default_value_t = 60)]
     timeout_s: u32,
     /// gossip initiate interval, ms; 0: never initiates
@@ -238,13 +244,15 @@ async fn main() {
         .map(|s| SpaceId::from(Bytes::from(s.into_bytes())))
         .collect();
 
-    let b = kitsune2::default_builder().with_default_config().unwrap();
+    let mut b = kitsune2::default_builder().with_default_config().unwrap();
+    b.auth_material_bootstrap = a.auth_material.clone().map(String::into_bytes);
+    b.auth_material_relay = a.auth_material.clone().map(String::into_bytes);
     b.config
         .set_module_config(&CoreBootstrapModConfig {
             core_bootstrap: CoreBootstrapConfig {
                 server_url: Some(format!("http://{}", a.server)),
-                backoff_min_ms: 500,
-                backoff_max_ms: 1000,
+                backoff_min_ms: a.poll_ms,
+                backoff_max_ms: 2 * a.poll_ms,
                 ..Default::default()
             },
         })

@@ -17,6 +17,7 @@ class Keeper final : public std::enable_shared_from_this<Keeper> {
   Keeper(Runtime& runtime, std::shared_ptr<HttpClient> http, RelayAccessOptions options)
       : runtime_(runtime),
         options_(std::move(options)),
+        keepalive_(options_.has_keepalive),
         client_(make_token_client(runtime, std::move(http), options_.server, options_.material)) {}
   ~Keeper() { runtime_.cancel(timer_); }
 
@@ -31,18 +32,22 @@ class Keeper final : public std::enable_shared_from_this<Keeper> {
   }
 
  private:
-  void tell(std::function<void(const Result<void>&)> done) {
+  void tell(std::function<void(const Result<void>&)> done, bool other_path_tried = false) {
     HttpRequest request;
     request.method = HttpMethod::kPut;
-    request.url = options_.server + (options_.has_keepalive ? "/relay/keepalive" : "/relay/register");
+    request.url = options_.server + (keepalive_ ? "/relay/keepalive" : "/relay/register");
     request.body = key_;
     request.headers = {{"Content-Type", "application/octet-stream"}};
-    client_->request(std::move(request), [weak = weak_from_this(),
-                                          done = std::move(done)](const Result<HttpResponse>& r) {
+    client_->request(std::move(request), [weak = weak_from_this(), used = keepalive_, other_path_tried,
+                                          done = std::move(done)](const Result<HttpResponse>& r) mutable {
       const auto self = weak.lock();
       if (!self) return;
       if (!r) return done(r.error());
       if (r->status == 200) return done({});
+      if (r->status == 404 && !self->options_.has_keepalive && !other_path_tried) {
+        self->keepalive_ = !used;
+        return self->tell(std::move(done), true);
+      }
       const std::string what = self->options_.server + ": the relay's server does not take the endpoint's key: status ";
       done(make_error(r->status == 401 ? Errc::blocked : Errc::peer_unresponsive, what + std::to_string(r->status)));
     });
@@ -62,6 +67,7 @@ class Keeper final : public std::enable_shared_from_this<Keeper> {
 
   Runtime& runtime_;
   const RelayAccessOptions options_;
+  bool keepalive_;  // A1: the path that is used
   const std::shared_ptr<TokenClient> client_;
   std::string key_;
   Runtime::TimerId timer_ = 0;

@@ -13,7 +13,7 @@ struct RelayAccessOptions {
   std::string server;    ///< the relay's, "http://host:port" or "https://…"
   std::string material;  ///< what its authentication asks for
   Duration interval{};   ///< between two times at which the endpoint's key is told
-  /// Whether the server has /relay/keepalive. That of kitsune2 0.4.1 has /relay/register in its place.
+  /// Whether the server is known to have /relay/keepalive. That of kitsune2 0.4.1 has /relay/register in its place.
   bool has_keepalive = true;
 };
 
@@ -21,6 +21,8 @@ struct RelayAccessOptions {
 ///
 ///  A1  The endpoint's key is told to the server, with a token: PUT /relay/keepalive or /relay/register. TokenClient
 ///      gets the token, and another one when it is no longer good.
+///      In dialect 0.4 the server may be of either version: the other path is tried if one is answered with 404, and is
+///      used from then on. *Rationale*: the server of 0.5.3, which has only the former, serves stock nodes of 0.4.1.
 ///  A2  Then the relay is presented that token. If the relay refuses it, it is given up, and the next try asks for
 ///      another. *Rationale* for dialect 0.4: the relay of 0.4.1 looks at the key only and ignores the token, but those
 ///      of 0.5.3 and ours let nobody in without one.

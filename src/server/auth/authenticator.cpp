@@ -142,14 +142,14 @@ std::optional<HttpReply> Authenticator::refusal(const HttpServerRequest& request
   return plain(401, "Unauthorized");
 }
 
-HttpReply Authenticator::keep_alive(const HttpServerRequest& request, const net::IpAddress& ip) {
+HttpReply Authenticator::list(const HttpServerRequest& request, const net::IpAddress& ip, TokenBook::As as) {
   if (auto refused = refusal(request)) return std::move(*refused);
   TokenBook::Key key{};
   if (request.body.size() != key.size()) return plain(400, "Expected exactly 32 bytes (iroh public key)");
   std::copy(request.body.begin(), request.body.end(), key.begin());
   if (crypto_core_ed25519_is_valid_point(key.data()) == 0) return plain(400, "Invalid public key bytes");
   const auto token = bearer_token(request).value_or(std::string_view());
-  if (!book_.list(key, token, ip.limit_key().bytes, runtime_.now(), random_u64(runtime_))) {
+  if (!book_.list(key, as, token, ip.limit_key().bytes, runtime_.now(), random_u64(runtime_))) {
     return plain(503, "too many keys");
   }
   count();

@@ -71,12 +71,13 @@ class Authenticator {
   std::optional<HttpReply> authenticate(const HttpServerRequest& request, const net::IpAddress& ip, Later later);
   /// The answer to a request that may not go on; nullopt: it may.
   std::optional<HttpReply> refusal(const HttpServerRequest& request);
-  /// PUT /relay/keepalive.
-  HttpReply keep_alive(const HttpServerRequest& request, const net::IpAddress& ip);
+  /// PUT /relay/keepalive, or /relay/register.
+  HttpReply list(const HttpServerRequest& request, const net::IpAddress& ip, TokenBook::As as);
   /// What a connection to the relay presents. `closed` must be called when it has ended.
   TokenBook::Opened open(const HttpServerRequest& request) { return book_.open(relay_token(request), runtime_.now()); }
   void closed(TokenBook::Number token) { book_.closed(token, runtime_.now()); }
   bool is_listed(const TokenBook::Key& key) const { return book_.is_listed(key, runtime_.now()); }
+  bool is_registered(const TokenBook::Key& key) const { return book_.is_registered(key, runtime_.now()); }
   /// To be called now and then.
   void prune();
 

@@ -32,6 +32,7 @@ struct TokenBook::Named {
   Address from{};
   Time since{};
   std::uint64_t uses = 0;
+  bool registered = false;
   Token* token = nullptr;
   std::size_t rank = 0;      // in key_order_
   std::size_t in_token = 0;  // in token->keys
@@ -110,7 +111,7 @@ bool TokenBook::check(std::optional<std::string_view> token, Time now) {
 
 TokenBook::Opened TokenBook::open(std::optional<std::string_view> token, Time now) {
   if (!needed_) return {Access::good, std::nullopt};
-  if (!token) return {Access::none, std::nullopt};
+  if (!token) return {registered_ == 0 ? Access::none : Access::by_key, std::nullopt};
   Token* found = use(*token, now);
   if (found == nullptr) return {Access::stale, std::nullopt};
   ++found->open;
@@ -125,26 +126,36 @@ void TokenBook::closed(Number token, Time now) {
   it->second->last_used = now;
 }
 
-bool TokenBook::list(const Key& key, std::string_view token, const Address& from, Time now, std::uint64_t random) {
+bool TokenBook::list(const Key& key, As as, std::string_view token, const Address& from, Time now,
+                     std::uint64_t random) {
   if (!needed_) return true;
   Token* holder = use(token, now);
   if (holder == nullptr) return false;
+  const bool registers = as == As::registered;
   auto made = std::make_unique<Named>();
   made->since = now;
+  made->registered = registers;
   if (const auto it = keys_.find(key); it != keys_.end()) {
     Named& named = *it->second;
     ++named.uses;
-    if (named.token == holder) return true;
+    if (named.token == holder) {
+      if (registers && !std::exchange(named.registered, true)) ++registered_;
+      return true;
+    }
+    if (!make_place_in(*holder, from, random)) return false;
     made->since = named.since;
     made->uses = named.uses;
+    made->registered = registers || (named.registered && is_good(*named.token, now));
     forget(named);
+  } else if (!make_place_in(*holder, from, random) || !make_place_for_key(from, now, random)) {
+    return false;
   }
-  if (keys_.size() >= limits_.keys && !make_place_for_key(from, now, random)) return false;
   made->key = key;
   made->from = from;
   made->token = holder;
   made->in_token = holder->keys.size();
   made->rank = key_order_.size();
+  registered_ += made->registered ? 1U : 0U;
   holder->keys.push_back(made.get());
   key_order_.push_back(made.get());
   keys_.emplace(key, std::move(made));
@@ -156,7 +167,13 @@ bool TokenBook::is_listed(const Key& key, Time now) const {
   return it != keys_.end() && is_good(*it->second->token, now);
 }
 
+bool TokenBook::is_registered(const Key& key, Time now) const {
+  const auto it = keys_.find(key);
+  return it != keys_.end() && it->second->registered && is_good(*it->second->token, now);
+}
+
 void TokenBook::forget(Named& named) {
+  registered_ -= named.registered ? 1U : 0U;
   Named* last = named.token->keys.back();
   named.token->keys[named.in_token] = last;
   last->in_token = named.in_token;
@@ -188,9 +205,17 @@ bool TokenBook::make_place_for_token(const Address& newcomer, Time now, std::uin
 }
 
 bool TokenBook::make_place_for_key(const Address& newcomer, Time now, std::uint64_t random) {
-  prune_again(now);
   if (keys_.size() < limits_.keys) return true;
-  Named* chosen = slots::choose_from(key_order_, newcomer, random, [](const Named& named) {
+  prune_again(now);
+  return keys_.size() < limits_.keys || drop_key_of(key_order_, newcomer, random);
+}
+
+bool TokenBook::make_place_in(const Token& holder, const Address& newcomer, std::uint64_t random) {
+  return holder.keys.size() < limits_.keys_of_token || drop_key_of(holder.keys, newcomer, random);
+}
+
+bool TokenBook::drop_key_of(const std::vector<Named*>& keys, const Address& newcomer, std::uint64_t random) {
+  Named* chosen = slots::choose_from(keys, newcomer, random, [](const Named& named) {
     return std::optional(slots::Slot{named.from, named.since, named.uses, false});
   });
   if (chosen == nullptr) return false;
@@ -215,19 +240,21 @@ void TokenBook::check_invariants() const {
   K2_ASSERT(tokens_.size() <= limits_.tokens && keys_.size() <= limits_.keys);
   K2_ASSERT(tokens_.size() == token_order_.size() && tokens_.size() == by_number_.size());
   K2_ASSERT(keys_.size() == key_order_.size());
-  std::size_t named = 0;
+  std::size_t named = 0, registered = 0;
   for (const auto& [digest, token] : tokens_) {
     K2_ASSERT(token->digest == digest && token_order_[token->rank] == token.get());
     K2_ASSERT(by_number_.at(token->number) == token.get());
     for (std::size_t i = 0; i < token->keys.size(); ++i) {
       K2_ASSERT(token->keys[i]->token == token.get() && token->keys[i]->in_token == i);
     }
+    K2_ASSERT(token->keys.size() <= limits_.keys_of_token);
     named += token->keys.size();
   }
   for (const auto& [key, entry] : keys_) {
     K2_ASSERT(entry->key == key && key_order_[entry->rank] == entry.get());
+    registered += entry->registered ? 1U : 0U;
   }
-  K2_ASSERT(named == keys_.size());
+  K2_ASSERT(named == keys_.size() && registered == registered_);
 }
 
 }  // namespace kitsune2::server

@@ -36,9 +36,14 @@ namespace kitsune2::server {
 ///  K4  The holder of a good token can name keys. A key stays on the list as long as the token that named it last is
 ///      good. *Rationale*: a stock node presents the token of its start for ever, and comes back with one that has
 ///      ended; it tells its key every two minutes with a token that it renews.
-///  K5  There are at most `tokens` and `keys`. When all places are taken, a newcomer gets the place of another one of
-///      its kind, by slots::choose; the number of uses counts as the use. *Rationale*: whoever passes the hook server
-///      may ask for tokens without end.
+///  K5  There are at most `tokens` and `keys`, and `keys_of_token` of one token. When all places are taken, a newcomer
+///      gets the place of another one of its kind, by slots::choose; the number of uses counts as the use. A key that
+///      is one too many for its token gets the place of another key of that token. *Rationale*: whoever passes the
+///      hook server may ask for tokens without end, and come from many addresses.
+///  K6  A key that was registered is on the list, and opens the relay also for a client that presents no token. It
+///      stays registered as long as it is on the list, also when it is named otherwise. *Rationale*: a stock node of
+///      0.4.1 registers its key with a token and connects without one. Who kept a key alive presents a token, and is
+///      refused without one, as by the reference 0.5.3. Otherwise one client could end the other one's registration.
 /// Calls are O(1), but O(n) in the keys of a token that ends, and O(n²) in the sample of slots::choose when all places
 /// are taken. Thread rule: one thread.
 class TokenBook {
@@ -56,6 +61,7 @@ class TokenBook {
   struct Limits {
     std::size_t tokens = 65'536;
     std::size_t keys = 65'536;
+    std::size_t keys_of_token = 16'384;
     Duration idle = kIdleLimit;
   };
 
@@ -74,8 +80,10 @@ class TokenBook {
   /// Whether a request that presents `token` (nullopt: none) may go on. Renews it.
   bool check(std::optional<std::string_view> token, Time now);
 
-  /// What a connection to the relay may do: `good`, or `stale`, if it presents a token that is not good.
-  enum class Access { good, stale, none };
+  /// What a connection to the relay may do: all (`good`); come in if its key is on the list, because it presents a
+  /// token that is not good (`stale`); come in if its key is registered, because it presents none (`by_key`);
+  /// nothing, because no key is registered either.
+  enum class Access { good, stale, by_key, none };
   struct Opened {
     Access access = Access::none;
     std::optional<Number> token;  ///< to be given to `closed` when the connection has ended
@@ -85,10 +93,13 @@ class TokenBook {
   /// No effect if the token is gone.
   void closed(Number token, Time now);
 
+  /// How a key is named: as a node of 0.5 does it, or as one of 0.4.1 (K6).
+  enum class As { kept_alive, registered };
   /// K4. The holder of `token` names a key. False: the token is not good, or there is no place. Without a hook server
   /// it has no effect, and is true.
-  bool list(const Key& key, std::string_view token, const Address& from, Time now, std::uint64_t random);
+  bool list(const Key& key, As as, std::string_view token, const Address& from, Time now, std::uint64_t random);
   bool is_listed(const Key& key, Time now) const;
+  bool is_registered(const Key& key, Time now) const;
 
   /// Forgets the tokens that have ended, and their keys. O(n).
   void prune(Time now);
@@ -96,6 +107,7 @@ class TokenBook {
   bool needed() const { return needed_; }
   std::size_t tokens() const { return tokens_.size(); }
   std::size_t keys() const { return keys_.size(); }
+  std::size_t registered_keys() const { return registered_; }
   /// O(n), for tests.
   void check_invariants() const;
 
@@ -117,12 +129,15 @@ class TokenBook {
   void prune_again(Time now);
   bool make_place_for_token(const Address& newcomer, Time now, std::uint64_t random);
   bool make_place_for_key(const Address& newcomer, Time now, std::uint64_t random);
+  bool make_place_in(const Token& holder, const Address& newcomer, std::uint64_t random);
+  bool drop_key_of(const std::vector<Named*>& keys, const Address& newcomer, std::uint64_t random);
 
   const bool needed_;
   Secret secret_;
   const Limits limits_;
   Number next_ = 1;
   Time pruned_at_{};
+  std::size_t registered_ = 0;
   boost::unordered_flat_map<Digest, std::unique_ptr<Token>, Hash> tokens_;
   boost::unordered_flat_map<Number, Token*> by_number_;
   boost::unordered_flat_map<Key, std::unique_ptr<Named>, Hash> keys_;

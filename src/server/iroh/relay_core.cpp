@@ -124,7 +124,7 @@ struct IrohRelayCore::Client {
   }
 };
 
-IrohRelayCore::IrohRelayCore(const IrohRelayLimits& limits, std::function<bool(const Id& key)> is_listed)
+IrohRelayCore::IrohRelayCore(const IrohRelayLimits& limits, IsListed is_listed)
     : limits_(limits), is_listed_(std::move(is_listed)) {}
 
 IrohRelayCore::~IrohRelayCore() = default;
@@ -215,7 +215,8 @@ IrohRelayCore::Routed IrohRelayCore::on_proof(Client& client, ByteView head, std
 
 /// R2, R3. `client.key` is set, and nobody knows of it yet.
 void IrohRelayCore::join(Client& client, Time now) {
-  const bool may = client.right == Right::granted || (client.right == Right::if_listed && is_listed_(*client.key));
+  const bool may =
+      client.right == Right::granted || (client.right != Right::none && is_listed_(*client.key, client.right));
   if (!may) {
     client.key.reset();
     send(client, frame_of(kitsune2::iroh::ServerDeniesAuth{"not authorized"}), now);

@@ -78,7 +78,8 @@ struct IrohRelayCounters {
 ///      it has no place in the routes, and nothing that it sends goes anywhere. A client that proved its key to TLS
 ///      (`Opening::proven`) has no challenge.
 ///  R2  Whoever has no right to be here is told so after its proof, and closed. A right is `granted` by a token, or by
-///      the list of keys whose owner had one (`if_listed`). It is asked for once: nobody is closed later on.
+///      the list of keys whose owner had one (`if_listed`; TokenBook K4), or by the keys on it that were registered
+///      (`if_registered`; TokenBook K6). It is asked for once: nobody is closed later on.
 ///  R3  The newest connection of an endpoint is active: it gets what is sent to the endpoint. An older one is told
 ///      (Status 1, in version 1 a Health with a sentence), may send, and hears nothing. When the active one ends, the
 ///      newest of the others becomes active and is told (Status 0, empty Health). At most kDuplicates connections of
@@ -156,7 +157,7 @@ class IrohRelayCore {
   /// The longest beginning of a frame of datagrams.
   static constexpr std::size_t kFrameHeadBytes = 1 + 32 + 1 + 2;
 
-  enum class Right { granted, if_listed, none };
+  enum class Right { granted, if_listed, if_registered, none };
   struct Opening {
     Ip ip{};
     kitsune2::iroh::RelayVersion version = kitsune2::iroh::RelayVersion::v1;
@@ -191,8 +192,11 @@ class IrohRelayCore {
     bool last = false;    ///< of its turn: do not read from it; the action `resume` follows, as after Verdict::hold
   };
 
-  /// `is_listed`: R2; is asked when a client has proved its key.
-  IrohRelayCore(const IrohRelayLimits& limits, std::function<bool(const Id& key)> is_listed);
+  /// R2: whether `key` is on the list that `right` names, if_listed or if_registered.
+  using IsListed = std::function<bool(const Id& key, Right right)>;
+
+  /// `is_listed` is asked when a client has proved its key.
+  IrohRelayCore(const IrohRelayLimits& limits, IsListed is_listed);
   ~IrohRelayCore();
   IrohRelayCore(const IrohRelayCore&) = delete;
   IrohRelayCore& operator=(const IrohRelayCore&) = delete;
@@ -277,7 +281,7 @@ class IrohRelayCore {
   void check_silence(Client& client, bool late, Time now);
 
   IrohRelayLimits limits_;
-  std::function<bool(const Id& key)> is_listed_;
+  IsListed is_listed_;
   boost::unordered_flat_map<ConnId, std::unique_ptr<Client>> clients_;
   std::vector<Client*> order_;                           // all clients, so that one can be drawn at random
   boost::unordered_flat_map<Id, Client*, Hash> routes_;  // the active one of each endpoint

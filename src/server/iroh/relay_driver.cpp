@@ -61,7 +61,7 @@ class IrohRelay::Peer final : public WsPeerEvents {
 };
 
 IrohRelay::IrohRelay(Runtime& runtime, const RelayServerOptions& options, RelayLog& log,
-                     std::function<bool(const Id&)> is_listed)
+                     IrohRelayCore::IsListed is_listed)
     : runtime_(runtime), options_(options), log_(log), core_(iroh_limits(options), std::move(is_listed)) {}
 
 IrohRelay::~IrohRelay() { runtime_.cancel(timer_); }

@@ -28,8 +28,7 @@ class IrohRelay {
   using Right = IrohRelayCore::Right;
 
   /// `is_listed`: see IrohRelayCore.
-  IrohRelay(Runtime& runtime, const RelayServerOptions& options, RelayLog& log,
-            std::function<bool(const Id&)> is_listed);
+  IrohRelay(Runtime& runtime, const RelayServerOptions& options, RelayLog& log, IrohRelayCore::IsListed is_listed);
   ~IrohRelay();
   IrohRelay(const IrohRelay&) = delete;
   IrohRelay& operator=(const IrohRelay&) = delete;

@@ -96,16 +96,17 @@ bool has_status(const std::string& answer, int status) {
 
 /// What the relay says to a client that presents `headers` or `query` and proves its key.
 std::optional<RelayFrame> verdict(const RelayServer& server, std::uint8_t number, const std::string& headers,
-                                  const std::string& query = {}) {
+                                  const std::string& query = {}, RelayVersion version = RelayVersion::v2) {
   EndpointKey::Seed seed{};
   seed.fill(number);
   const EndpointKey key(seed);
-  RawWs ws(server.address(), "/relay" + query, "Sec-WebSocket-Protocol: iroh-relay-v2\r\n" + headers);
+  const std::string offered = "Sec-WebSocket-Protocol: " + std::string(iroh::to_string(version)) + "\r\n";
+  RawWs ws(server.address(), "/relay" + query, offered + headers);
   EXPECT_EQ(ws.status(), 101) << "as in the reference, the upgrade is not refused";
   const auto receive = [&]() -> std::optional<RelayFrame> {
     const auto message = ws.receive();
     if (!message) return std::nullopt;
-    auto frame = decode_relay_frame(RelayVersion::v2, Sender::relay, *message);
+    auto frame = decode_relay_frame(version, Sender::relay, *message);
     return frame ? std::optional(std::move(*frame)) : std::nullopt;
   };
   const auto challenge = receive();
@@ -208,13 +209,30 @@ TEST(AuthRoutes, AKeyThatWasKeptAliveOpensTheRelayForAStaleTokenButNotForNone) {
   seed.fill(1);
   const EndpointKey key(seed);
   const std::string token = "Authorization: Bearer token-of-good\r\n";
-  for (const std::string& path : {std::string("/relay/keepalive"), std::string("/relay/register")}) {
-    const auto kept = put(*server, path, std::string(key.id().begin(), key.id().end()), token);
-    EXPECT_TRUE(has_status(kept, 200) && kept.ends_with("{}")) << kept;
-  }
+  const auto kept = put(*server, "/relay/keepalive", std::string(key.id().begin(), key.id().end()), token);
+  EXPECT_TRUE(has_status(kept, 200) && kept.ends_with("{}")) << kept;
   EXPECT_EQ(verdict(*server, 1, "Authorization: Bearer stale\r\n"), kIn);
   EXPECT_EQ(verdict(*server, 1, ""), kDenied);
   EXPECT_EQ(verdict(*server, 2, "Authorization: Bearer stale\r\n"), kDenied) << "another key";
+  EXPECT_EQ(server->stats().auth.keys, 1U);
+}
+
+TEST(AuthRoutes, ARegisteredKeyOpensTheRelayWithoutAToken) {
+  FakeHook hook;
+  const auto server = serve(hook.url());
+  EndpointKey::Seed seed{};
+  seed.fill(1);
+  const EndpointKey key(seed);
+  const std::string body(key.id().begin(), key.id().end()), token = "Authorization: Bearer token-of-good\r\n";
+  const auto without_token = [&](std::uint8_t number) { return verdict(*server, number, "", "", RelayVersion::v1); };
+  EXPECT_TRUE(has_status(put(*server, "/relay/register", body, token), 401));
+  EXPECT_EQ(without_token(1), kDenied);
+  ASSERT_TRUE(has_status(put(*server, "/authenticate", "good"), 200));
+  const auto registered = put(*server, "/relay/register", body, token);
+  EXPECT_TRUE(has_status(registered, 200) && registered.ends_with("{}")) << registered;
+  EXPECT_EQ(without_token(1), kIn);
+  EXPECT_EQ(without_token(2), kDenied) << "another key";
+  EXPECT_EQ(verdict(*server, 1, "Authorization: Bearer stale\r\n"), kIn) << "as one that is kept alive";
   EXPECT_EQ(server->stats().auth.keys, 1U);
 }
 

@@ -664,6 +664,20 @@ TEST(RelayServer, AFailedTlsHandshakeIsReportedAndCounted) {
   EXPECT_EQ(rejects(*server, "tls_failed"), 1U);
 }
 
+TEST(RelayServer, AClientThatDoesNotFinishTheTlsHandshakeIsClosed) {
+  const test::Certificates certs;
+  RelayServerOptions options;
+  options.tls_cert = certs.cert;
+  options.tls_key = certs.key;
+  options.http_header_millis = 50;
+  const auto server = serve(options);
+  RawSocket silent(server->address()), begun(server->address());
+  begun.send("\x16\x03\x01");  // of a ClientHello
+  silent.receive_all();
+  begun.receive_all();
+  EXPECT_EQ(rejects(*server, "request_timeout"), 2U);
+}
+
 TEST(RelayServer, AFloodOfOneKindIsCutShortAndCounted) {
   KeptLines log;
   RelayServerOptions options;

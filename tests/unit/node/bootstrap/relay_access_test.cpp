@@ -28,6 +28,7 @@ struct FakeServer final : HttpClient {
       return {200, R"({"authToken":"token-)" + std::to_string(given) + R"("})"};
     }
     paths.push_back(request.url.substr(request.url.find("/relay/")));
+    if (!only_path.empty() && paths.back() != only_path) return {404, ""};
     for (const auto& [name, value] : request.headers) {
       if (name == "Authorization" && good.contains(value.substr(7))) {
         keys.push_back(request.body);
@@ -41,6 +42,7 @@ struct FakeServer final : HttpClient {
   std::set<std::string> good;
   int given = 0;
   int status = 200;
+  std::string only_path;  ///< that it has; empty: both
   std::vector<std::string> keys, paths;
 };
 
@@ -118,6 +120,25 @@ TEST_F(RelayAccessTest, InDialect04TheKeyIsRegisteredAndTheTokenPresented) {
   EXPECT_EQ(ask().value(), "token-1");
   EXPECT_EQ(server->paths, std::vector<std::string>{"/relay/register"})
       << "the first one has no token to be refused with";
+}
+
+TEST_F(RelayAccessTest, InDialect04TheServerMayBeOfEitherVersion) {
+  server->only_path = "/relay/keepalive";
+  start("material", false);
+  EXPECT_EQ(ask().value(), "token-1");
+  EXPECT_EQ(ask().value(), "token-1");
+  EXPECT_EQ(server->paths, (std::vector<std::string>{"/relay/register", "/relay/keepalive", "/relay/keepalive"}));
+  server->only_path = "/relay/register";  // it was replaced
+  EXPECT_EQ(ask().value(), "token-1");
+  server->only_path = "/none";
+  server->paths.clear();
+  const auto refused = ask();
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().message.find("status 404"), std::string::npos);
+  EXPECT_EQ(server->paths.size(), 2U);
+  server->only_path = "/relay/register";
+  start();
+  EXPECT_FALSE(ask().has_value()) << "in 0.5 there is one path only";
 }
 
 }  // namespace

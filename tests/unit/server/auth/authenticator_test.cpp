@@ -78,7 +78,7 @@ class AuthenticatorTest : public ::testing::Test {
     const net::IpAddress address = ip(1);
     Request request("PUT", "/relay/keepalive", body, address);
     request.authorization = {"Bearer " + token};
-    return auth_->keep_alive(request, address);
+    return auth_->list(request, address, TokenBook::As::kept_alive);
   }
 
   std::deque<FakeHook::Call> calls_;

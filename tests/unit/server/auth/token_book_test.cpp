@@ -13,6 +13,7 @@ namespace {
 using std::chrono::minutes;
 using std::chrono::seconds;
 using Access = TokenBook::Access;
+using As = TokenBook::As;
 
 constexpr TokenBook::Secret kSecret{1, 2, 3};
 const Time kStart{std::chrono::hours(1)};
@@ -103,17 +104,85 @@ TEST(TokenBook, AConnectionToTheRelayKeepsItsToken) {
 TEST(TokenBook, AKeyIsListedAsLongAsTheTokenThatNamedItLast) {
   TokenBook book(true, kSecret);
   ASSERT_TRUE(book.admit("first", address(1), kStart, 1));
-  EXPECT_FALSE(book.list(key(1), "wrong", address(1), kStart, 1));
-  EXPECT_TRUE(book.list(key(1), "first", address(1), kStart, 1));
+  EXPECT_FALSE(book.list(key(1), As::kept_alive, "wrong", address(1), kStart, 1));
+  EXPECT_TRUE(book.list(key(1), As::kept_alive, "first", address(1), kStart, 1));
   EXPECT_TRUE(book.is_listed(key(1), kStart));
   EXPECT_FALSE(book.is_listed(key(2), kStart));
   const Time later = kStart + minutes(4);
   ASSERT_TRUE(book.admit("second", address(1), later, 1));
-  EXPECT_TRUE(book.list(key(1), "second", address(1), later, 1));
+  EXPECT_TRUE(book.list(key(1), As::kept_alive, "second", address(1), later, 1));
   EXPECT_TRUE(book.is_listed(key(1), kStart + minutes(8)));
   EXPECT_FALSE(book.is_listed(key(1), later + minutes(5)));
   book.prune(later + minutes(5));
   EXPECT_EQ(book.keys(), 0U);
+}
+
+TEST(TokenBook, ARegisteredKeyOpensTheRelayWithoutAToken) {
+  TokenBook book(true, kSecret);
+  ASSERT_TRUE(book.admit("good", address(1), kStart, 1));
+  EXPECT_FALSE(book.list(key(1), As::registered, "wrong", address(1), kStart, 1));
+  EXPECT_EQ(book.open(std::nullopt, kStart).access, Access::none) << "no key is registered";
+  EXPECT_TRUE(book.list(key(1), As::registered, "good", address(1), kStart, 1));
+  EXPECT_TRUE(book.list(key(2), As::kept_alive, "good", address(1), kStart, 1));
+  const auto opened = book.open(std::nullopt, kStart);
+  EXPECT_EQ(opened.access, Access::by_key);
+  EXPECT_FALSE(opened.token.has_value());
+  EXPECT_TRUE(book.is_registered(key(1), kStart));
+  EXPECT_TRUE(book.is_listed(key(1), kStart)) << "it may also present a token that has ended";
+  EXPECT_FALSE(book.is_registered(key(2), kStart)) << "a node of 0.5 has a token to present";
+  EXPECT_FALSE(book.is_registered(key(3), kStart));
+}
+
+TEST(TokenBook, ARegistrationEndsWithItsTokenAndANewOneMovesIt) {
+  TokenBook book(true, kSecret);
+  ASSERT_TRUE(book.admit("first", address(1), kStart, 1));
+  ASSERT_TRUE(book.list(key(1), As::registered, "first", address(1), kStart, 1));
+  ASSERT_TRUE(book.list(key(2), As::registered, "first", address(1), kStart, 1));
+  const Time later = kStart + minutes(4);
+  ASSERT_TRUE(book.admit("second", address(1), later, 1));
+  EXPECT_TRUE(book.list(key(1), As::registered, "second", address(1), later, 1));
+  EXPECT_TRUE(book.is_registered(key(1), kStart + minutes(8)));
+  EXPECT_FALSE(book.is_registered(key(2), kStart + minutes(5)));
+  EXPECT_FALSE(book.is_registered(key(1), later + minutes(5)));
+  book.prune(later + minutes(5));
+  EXPECT_EQ(book.registered_keys(), 0U);
+  EXPECT_EQ(book.open(std::nullopt, later + minutes(5)).access, Access::none);
+}
+
+TEST(TokenBook, NobodyEndsTheRegistrationOfAnother) {
+  TokenBook book(true, kSecret, {.keys_of_token = 2});
+  for (const char* token : {"honest", "other", "ended"}) ASSERT_TRUE(book.admit(token, address(1), kStart, 1));
+  ASSERT_TRUE(book.list(key(1), As::registered, "honest", address(1), kStart, 1));
+  EXPECT_TRUE(book.list(key(1), As::kept_alive, "honest", address(1), kStart, 1));
+  EXPECT_TRUE(book.is_registered(key(1), kStart)) << "by the same token, named otherwise";
+  EXPECT_TRUE(book.list(key(1), As::kept_alive, "other", address(2), kStart, 1));
+  EXPECT_TRUE(book.is_registered(key(1), kStart)) << "by another one";
+  ASSERT_TRUE(book.list(key(2), As::kept_alive, "honest", address(1), kStart, 1));
+  ASSERT_TRUE(book.list(key(2), As::registered, "other", address(2), kStart, 1));
+  EXPECT_TRUE(book.is_registered(key(2), kStart)) << "one that was kept alive before";
+  ASSERT_TRUE(book.list(key(3), As::registered, "ended", address(1), kStart, 1));
+  const Time later = kStart + minutes(5);
+  ASSERT_TRUE(book.admit("good", address(1), later, 1));
+  EXPECT_TRUE(book.list(key(3), As::kept_alive, "good", address(1), later, 1));
+  EXPECT_FALSE(book.is_registered(key(3), later)) << "that has ended already";
+  book.check_invariants();
+}
+
+TEST(TokenBook, ATokenThatNamesKeysWithoutEndFromManyAddressesTakesNobodysPlace) {
+  TokenBook book(true, kSecret, {.keys = 64, .keys_of_token = 16});
+  ASSERT_TRUE(book.admit("honest", address(1), kStart, 1) && book.admit("greedy", address(2), kStart, 1));
+  for (std::uint8_t i = 0; i < 16; ++i)
+    ASSERT_TRUE(book.list(key(i), As::registered, "honest", address(1, i), kStart, i));
+  TokenBook::Key many = key(200);
+  for (std::size_t i = 0; i < 1000; ++i) {
+    many[1] = static_cast<std::uint8_t>(i);
+    many[2] = static_cast<std::uint8_t>(i / 256);
+    const auto from = address(static_cast<std::uint8_t>(3 + i % 200), static_cast<std::uint8_t>(i));
+    book.list(many, As::registered, "greedy", from, kStart, i);
+  }
+  EXPECT_EQ(book.keys(), 32U);
+  for (std::uint8_t i = 0; i < 16; ++i) EXPECT_TRUE(book.is_registered(key(i), kStart));
+  book.check_invariants();
 }
 
 TEST(TokenBook, AConnectionWithAStaleTokenIsToldFromOneWithout) {
@@ -128,7 +197,7 @@ TEST(TokenBook, AnAddressThatAsksWithoutEndTakesNobodysPlace) {
   for (std::uint8_t i = 0; i < 8; ++i) {
     const std::string token = "honest-" + std::to_string(i);
     ASSERT_TRUE(book.admit(token, address(i + 10), kStart, i));
-    ASSERT_TRUE(book.list(key(i), token, address(i + 10), kStart, i));
+    ASSERT_TRUE(book.list(key(i), As::kept_alive, token, address(i + 10), kStart, i));
   }
   std::size_t refused = 0;
   for (int i = 0; i < 1000; ++i) {
@@ -140,7 +209,7 @@ TEST(TokenBook, AnAddressThatAsksWithoutEndTakesNobodysPlace) {
   for (int i = 0; i < 200; ++i) {
     TokenBook::Key many = key(200);
     many[1] = static_cast<std::uint8_t>(i);
-    book.list(many, "greedy-0", address(1), kStart, static_cast<std::uint64_t>(i));
+    book.list(many, As::kept_alive, "greedy-0", address(1), kStart, static_cast<std::uint64_t>(i));
   }
   for (std::uint8_t i = 0; i < 8; ++i) {
     EXPECT_TRUE(book.check("honest-" + std::to_string(i), kStart));

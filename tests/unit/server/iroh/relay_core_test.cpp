@@ -50,9 +50,9 @@ Core::Ip address(std::uint8_t last) {
 
 /// A relay in virtual time, what it said to whom, and sockets that take everything unless they are told not to.
 struct World {
-  explicit World(const IrohRelayLimits& limits = {}, std::function<bool(const Core::Id&)> listed = {})
+  explicit World(const IrohRelayLimits& limits = {}, Core::IsListed listed = {})
       : core(
-            limits, listed ? std::move(listed) : [](const Core::Id&) { return false; }) {}
+            limits, listed ? std::move(listed) : [](const Core::Id&, Right) { return false; }) {}
 
   Time now{seconds(1000)};
   Core core;
@@ -224,7 +224,7 @@ TEST(IrohRelayCore, AKeyProvenByTlsNeedsNoChallenge) {
 }
 
 TEST(IrohRelayCore, WithoutARightAClientIsDeniedAfterItsProof) {
-  World w({}, [](const Core::Id& id) { return id == kB.id(); });
+  World w({}, [](const Core::Id& id, Right by) { return id == (by == Right::if_listed ? kB : kC).id(); });
   const auto none = w.open(1, RelayVersion::v2, Right::none);
   EXPECT_EQ(w.prove(none, kB).verdict, Verdict::closed);
   EXPECT_EQ(w.said[none].back(), RelayFrame(ServerDeniesAuth{"not authorized"}));
@@ -233,6 +233,10 @@ TEST(IrohRelayCore, WithoutARightAClientIsDeniedAfterItsProof) {
   EXPECT_EQ(w.prove(unlisted, kA).verdict, Verdict::closed);
   const auto listed = w.open(1, RelayVersion::v2, Right::if_listed);
   EXPECT_TRUE(w.prove(listed, kB).joined);
+  const auto unregistered = w.open(1, RelayVersion::v1, Right::if_registered);
+  EXPECT_EQ(w.prove(unregistered, kB).verdict, Verdict::closed);
+  const auto registered = w.open(1, RelayVersion::v1, Right::if_registered);
+  EXPECT_TRUE(w.prove(registered, kC).joined);
 }
 
 TEST(IrohRelayCore, TheNewestConnectionOfAnEndpointIsActiveAndTheOlderOneIsTold) {

@@ -91,7 +91,7 @@ TEST(IrohRelayDriver, AReceiverThatTakesNothingIsClosedEvenIfNothingElseHappens)
   RelayServerOptions options;
   options.slow_receiver_millis = 2'000;
   RelayLog log(runtime);
-  IrohRelay relay(runtime, options, log, [](const IrohRelay::Id&) { return true; });
+  IrohRelay relay(runtime, options, log, [](const IrohRelay::Id&, IrohRelay::Right) { return true; });
   const auto ip = net::IpAddress::parse("10.0.0.1");
   ASSERT_TRUE(ip.has_value());
   const Request request(*ip);
@@ -130,7 +130,7 @@ TEST(IrohRelayDriver, LargeFramesOfOneReadAreSentAtOnceAndNotKept) {
   const auto runtime = world.make_runtime();
   const RelayServerOptions options;
   RelayLog log(*runtime);
-  IrohRelay relay(*runtime, options, log, [](const IrohRelay::Id&) { return true; });
+  IrohRelay relay(*runtime, options, log, [](const IrohRelay::Id&, IrohRelay::Right) { return true; });
   const auto ip = net::IpAddress::parse("10.0.0.1");
   FakePeer from, to;
   std::vector<std::unique_ptr<EndpointKey>> keys;
@@ -175,7 +175,7 @@ TEST(IrohRelayDriver, AProofForTlsSavesTheChallenge) {
   const auto runtime = world.make_runtime();
   const RelayServerOptions options;
   RelayLog log(*runtime);
-  IrohRelay relay(*runtime, options, log, [](const IrohRelay::Id&) { return false; });
+  IrohRelay relay(*runtime, options, log, [](const IrohRelay::Id&, IrohRelay::Right) { return false; });
   const auto ip = net::IpAddress::parse("10.0.0.1");
   const EndpointKey key(EndpointKey::Seed{});
   Request request(*ip);
@@ -201,6 +201,7 @@ TEST(IrohRelayDriver, AProofForTlsSavesTheChallenge) {
   EXPECT_EQ(first_frames(IrohRelay::Right::none, &ended), "03");
   EXPECT_EQ(ended, "not_authorized");
   EXPECT_EQ(first_frames(IrohRelay::Right::if_listed), "03");
+  EXPECT_EQ(first_frames(IrohRelay::Right::if_registered), "03");
   // As behind a proxy that ends TLS.
   request.session = 2;
   EXPECT_EQ(first_frames(IrohRelay::Right::granted), "00");
