@@ -321,13 +321,14 @@ class World:
         return self.hooks[-1]
 
     def relay(self, kind, port=None, limits=False, hook=None, tls=None, options=None):
-        """A relay and bootstrap server; returns (process, "host:port"). limits: with the stock rate limit; over iroh,
+        """A relay and bootstrap server; returns (process, "host:port"). kind: "rust-0.5" is that of 0.5.3 for nodes of
+        0.4.1. limits: with the stock rate limit; over iroh,
         where it has none, one for each client, of ours. hook: who decides who may use it. tls: (certificate, key), of
         ours. options: further ones; then the rate limits are those of the program."""
         port = port or free_port()
         addr = f"127.0.0.1:{port}"
-        if kind == "rust":
-            argv = [f"{self.rust}/rust-relay", "--listen", addr]
+        if kind.startswith("rust"):
+            argv = [f"{self.rust}/rust-relay{kind.removeprefix('rust')}", "--listen", addr]
             if not limits and not self.over_iroh():
                 argv.append("--sbd-disable-rate-limiting")
         else:

@@ -4,8 +4,8 @@
 #        tests/interop/run.sh --peers
 # Without an option: of each kind of test one pairing, against 0.2.2 and 0.5.3. --0.2, --iroh: every pairing against
 # 0.2.2, or against 0.5.3. --all: every pairing against each version that README lists as proven, and sbd's compliance
-# suite. --peers only builds the peers of 0.2.2 and 0.5.3. Nodes of 0.4.1 use the relay of 0.5.3, because that of 0.4.1
-# serves no later node.
+# suite. --peers only builds the peers of 0.2.2 and 0.5.3. Nodes of 0.4.1 use the server of 0.4.1, and in some tests
+# that of 0.5.3, as rust-relay-0.5.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 versions="0.2.2 0.5.3" options=--one-of-each peers_only=
@@ -31,7 +31,7 @@ build_peers() (
     0.2.2) programs+=" dht-oracle" ;;
     0.3.2) programs+=" sbd-tester" ;;
     0.5.3) programs+=" rust-relay-client" ;;
-    0.4.1) programs=rust-peer; cp -f "$CARGO_TARGET_DIR/0.5.3/rust-relay" "$CARGO_TARGET_DIR/$version/" ;;
+    0.4.1) cp -f "$CARGO_TARGET_DIR/0.5.3/rust-relay" "$CARGO_TARGET_DIR/$version/rust-relay-0.5" ;;
   esac
   for program in $programs; do
     cp -f "$CARGO_TARGET_DIR/debug/$program" "$CARGO_TARGET_DIR/$version/"
