@@ -1,11 +1,13 @@
 // The routes of a server with an authentication hook server, over three connections, in virtual time. The input says
 // which request comes next, with which token or key, what the hook server answers, and what a client of the relay says
 // after its upgrade. Never crashes; and nobody gets what needs a token or a named key without one that was given.
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <memory>
 #include <set>
 #include <string>
+#include <tuple>
 
 #include "fuzz/fuzz.hpp"
 #include "kitsune2/testing/sim_runtime.hpp"
@@ -29,6 +31,7 @@ struct Hook final : HttpClient {
 
 struct Client {
   std::shared_ptr<test::FakeConn> conn;
+  bool asked = false;  // for the upgrade: once, since its answer may have to wait
   bool upgraded = false;
   std::uint8_t how = 0;  // what it presented
   std::size_t key = 0;   // that it is going to prove
@@ -128,12 +131,17 @@ class Play {
     const bool registers = (how & 0x20U) != 0;
     const auto& id = keys_[key]->id();
     judged(client, "PUT", registers ? "/relay/register" : "/relay/keepalive", {id.data(), id.size()}, how);
-    if (!was_given(how)) return;
-    listed_.insert(key);
-    if (registers) registered_.insert(key);
+    // It may be read later, after an answer that this connection waits for.
+    if (presents(how)) named_.insert({key, registers, token(how)});
+  }
+  /// Whether the holder of a token has named `key`, or has registered it.
+  bool is_named(std::size_t key, bool registered) const {
+    return std::any_of(named_.begin(), named_.end(), [&](const auto& one) {
+      return std::get<0>(one) == key && (std::get<1>(one) || !registered) && given_.contains(std::get<2>(one));
+    });
   }
   void upgrade(Client& client, std::uint8_t how) {
-    if (client.upgraded) return;
+    if (std::exchange(client.asked, true)) return;
     client.conn->sent.clear();
     client.key = how / 8 % kKeys;
     client.how = how;
@@ -183,7 +191,7 @@ class Play {
   /// Nobody is let into the relay by anything else than a token or a named key.
   void look(Client& client) {
     asking_ = service_->auth_counters().calls.get() + service_->auth_counters().waiting.get();
-    const bool named = registered_.contains(client.key) || (presents(client.how) && listed_.contains(client.key));
+    const bool named = is_named(client.key, !presents(client.how));
     if (!client.upgraded || named || was_given(client.how)) return;
     const std::string& sent = client.conn->sent;
     const bool confirmed = sent.size() >= 3 && sent[0] == '\x82' && sent[2] == '\x02';
@@ -198,7 +206,7 @@ class Play {
   std::unique_ptr<server::RelayService> service_;
   std::array<Client, kConns> clients_;
   std::set<std::string> given_;
-  std::set<std::size_t> listed_, registered_;
+  std::set<std::tuple<std::size_t, bool, std::string>> named_;  // key, whether it was registered, token
   std::uint64_t asking_ = 0;
 };
 
