@@ -3,8 +3,8 @@ BUILD ?= build/release
 JOBS ?= $(shell nproc)
 SEEDS ?= 2000
 CMAKE_FLAGS ?=
-# Two more than there are cores: the scripts of tests/net wait most of their time.
-TEST_JOBS ?= $(shell expr $$(nproc) + 2)
+# Four more than there are cores: the scripts of tests/net wait most of their time.
+TEST_JOBS ?= $(shell expr $$(nproc) + 4)
 CTEST = ctest --test-dir $(BUILD) --output-on-failure -j $(TEST_JOBS)
 # Scripts that mostly wait: `make test` runs them, the runs with sanitizers do not, so that CI ends in time.
 WAITING = net\.(relay_outage|signals|waiting)$$
