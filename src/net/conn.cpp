@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::size_t kSmallAppetite = 16U << 10;
 constexpr std::size_t kCipherTarget = 256U << 10;  // encrypt this much ahead of the socket
+constexpr std::size_t kMostDiscarded = 64U << 10;  // of an accepted connection that is closing
 
 IpAddress from_asio(const asio::ip::address& address) {
   IpAddress out;
@@ -60,6 +61,8 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
     im_.open.insert(this);
     ip_ = from_asio(from.address());
     remote_ = endpoint_text(from);
+    may_discard_ = kMostDiscarded;
+    appetite_ = kSmallAppetite;  // it may be a client that never gets any further
   }
   ~ConnImpl() override { im_.open.erase(this); }
 
@@ -240,6 +243,7 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
 
   void wait_readable() {
     if (reading_ || eof_ || state_ == State::closed || (holds_input() && state_ == State::open)) return;
+    if (state_ == State::closing && may_discard_ == 0) return;
     reading_ = true;
     socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](const error_code& ec) {
       self->reading_ = false;
@@ -349,7 +353,8 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   void discard_input() {
     const auto scratch = im_.cipher_scratch();
     error_code ec;
-    socket_.read_some(asio::buffer(scratch.get(), AsioRuntime::Impl::kScratchBytes), ec);
+    const std::size_t most = std::min(may_discard_, AsioRuntime::Impl::kScratchBytes);
+    may_discard_ -= socket_.read_some(asio::buffer(scratch.get(), most), ec);
     if (!ec || ec == asio::error::would_block || ec == asio::error::try_again) return;
     eof_ = true;
     if (ec != asio::error::eof || queued() == 0) finish(why_);
@@ -494,7 +499,8 @@ class ConnImpl final : public Conn, public LoopItem, public std::enable_shared_f
   /// What is read at once: from one whose owner takes little at a time about as much as it took, since the rest is
   /// copied each time.
   std::size_t appetite_ = AsioRuntime::Impl::kScratchBytes;
-  std::size_t turn_used_ = 0;  // of the input since it was paused last
+  std::size_t may_discard_ = SIZE_MAX;  // while it is closing
+  std::size_t turn_used_ = 0;           // of the input since it was paused last
   std::optional<Time> stalled_since_;
   Runtime::TimerId linger_timer_ = 0;   // connecting: the time limit; closing: the linger
   Runtime::TimerId attempt_timer_ = 0;  // connecting: the limit of one address

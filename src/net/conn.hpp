@@ -72,6 +72,9 @@ class Conn {
   virtual void pause() = 0;
   virtual void resume() = 0;
   /// Sends what is queued, then closes and calls on_closed(`why`). No more input is delivered. Takes at most `linger`.
+  /// Meanwhile what comes is read and dropped, so that the other side gets what was sent; but of a connection that was
+  /// accepted at most 64 KiB. *Rationale*: a client that is sent away could go on sending as fast as the line takes it,
+  /// and that costs more than all it may send before.
   virtual void close(Error why, Duration linger = std::chrono::seconds(2)) = 0;
   /// Closes now, and calls on_closed(`why`).
   virtual void abort(Error why) = 0;

@@ -422,7 +422,7 @@ class HttpServer::Session final : public ConnEvents,
     ++server_->counters_.requests;
     const auto cost = server_->handler_.cost(ParsedRequest(parser_->get(), ip_, id_, *conn_));
     const bool is_first = ++requests_ <= RequestTurns::kFirst;
-    if (server_->turns_.take(id_, cost.address, cost.time, is_first, now())) return true;
+    if (server_->turns_.take(id_, cost.address, cost.time, is_first, server_->turn_time())) return true;
     ++server_->counters_.request_waits;
     waits_for_turn_ = true;
     upgrade_waits_ = is_upgrade;
@@ -556,7 +556,7 @@ std::shared_ptr<ConnEvents> HttpServer::accept(const std::shared_ptr<Conn>& conn
     }
   }
   const bool is_own = key == slots::Address{};  // the node of this process
-  if (!is_own && limits_.connections_per_ip > 0 && !turns_.charge(key, limits_.connection_cost, runtime_.now())) {
+  if (!is_own && limits_.connections_per_ip > 0 && !turns_.charge(key, limits_.connection_cost, turn_time())) {
     count(HttpFault::limit_rate, conn->remote(), "its address opens connections too fast");
     return nullptr;
   }
@@ -608,11 +608,18 @@ void HttpServer::bound_input(const InputBook& book, std::string_view what) {
   }
 }
 
+/// R9.
+Time HttpServer::turn_time() {
+  if (loop_wait_) waited_ = std::max(waited_, loop_wait_());
+  turn_time_ = std::max(turn_time_, runtime_.now() - waited_);
+  return turn_time_;
+}
+
 /// Answers the requests whose turn it is, and sets the timer for the others.
 void HttpServer::serve_waiting() {
   turns_timer_ = 0;
   turns_at_ = Time::max();
-  while (const auto id = turns_.next(runtime_.now())) {
+  while (const auto id = turns_.next(turn_time())) {
     const auto it = sessions_.find(*id);
     K2_ASSERT(it != sessions_.end());
     const auto session = it->second;
@@ -626,7 +633,7 @@ void HttpServer::arm_turns() {
   if (!next || *next >= turns_at_) return;
   runtime_.cancel(turns_timer_);
   turns_at_ = *next;
-  turns_timer_ = runtime_.schedule(std::max(*next, runtime_.now()), [this] { serve_waiting(); });
+  turns_timer_ = runtime_.schedule(std::max(*next + waited_, runtime_.now()), [this] { serve_waiting(); });
 }
 
 void HttpServer::on_ended(Session& session) {

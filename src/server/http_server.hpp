@@ -191,6 +191,8 @@ class HttpHandler {
 ///      is taken such a client is not read from, so it keeps one message and what came with it. *Rationale*: a client
 ///      that is over its rate may keep a whole read buffer; thousands of them, which nobody had to let in at once,
 ///      would take GB. Clients do not come near this bound by going over their rates, but by being thousands.
+///  R9  Time in which the loop waited for a processor (`leave_out`) is no time of the shares. *Rationale*: on a busy
+///      machine the loop gets a small part of a core; a share of the whole would be more than it has.
 /// Strand only. `handler` and `runtime` must outlive it.
 class HttpServer {
  public:
@@ -200,6 +202,8 @@ class HttpServer {
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
+  /// R9: `waited` tells for how long the loop has waited since it was asked for the first time. Without it: never.
+  void leave_out(std::function<Duration()> waited) { loop_wait_ = std::move(waited); }
   /// The answer to a request of `connection` that was to be answered later. No effect if it does not wait any more.
   void answer(std::uint64_t connection, const HttpReply& reply);
   /// Called by a Listener for a connection that it has accepted. Null refuses it.
@@ -223,6 +227,7 @@ class HttpServer {
   };
 
   void sweep();
+  Time turn_time();
   void serve_waiting();
   void arm_turns();
   bool make_place(const net::IpAddress& newcomer);
@@ -246,6 +251,9 @@ class HttpServer {
   RequestTurns turns_;
   Runtime::TimerId turns_timer_ = 0;
   Time turns_at_ = Time::max();
+  std::function<Duration()> loop_wait_;
+  Duration waited_{};  ///< R9
+  Time turn_time_{};   ///< of turns_: never goes back
   Duration tick_;
   Runtime::TimerId timer_ = 0;
   bool draining_ = false;

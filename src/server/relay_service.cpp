@@ -98,12 +98,13 @@ namespace {
 
 Duration millis(std::uint32_t ms) { return std::chrono::milliseconds(ms); }
 
-// The cost of requests in time of the loop on a present-day machine, generously estimated.
-constexpr Duration kConnectionCost = std::chrono::microseconds(20);
+// The cost of requests in processor time, with what the kernel needs for them, measured on a busy virtual machine:
+// docs/decisions/0064-what-an-attack-takes-of-the-processor.md.
+constexpr Duration kConnectionCost = std::chrono::microseconds(50);
 constexpr Duration kTlsCost = std::chrono::microseconds(1000);     // the server's signature, with an RSA key
-constexpr Duration kRequestCost = std::chrono::microseconds(50);   // up to a list of 32 KiB
-constexpr Duration kPutCost = std::chrono::microseconds(150);      // JSON and a signature to check
-constexpr Duration kUpgradeCost = std::chrono::microseconds(150);  // with the signature that follows
+constexpr Duration kRequestCost = std::chrono::microseconds(80);   // up to a list of 32 KiB
+constexpr Duration kPutCost = std::chrono::microseconds(250);      // JSON and a signature to check
+constexpr Duration kUpgradeCost = std::chrono::microseconds(250);  // with the signature that follows
 
 RelayLimits relay_limits(const RelayServerOptions& o) {
   RelayLimits out;
@@ -194,6 +195,7 @@ RelayService::RelayService(Runtime& runtime, const RelayServerOptions& options)
         return right == IrohRelay::Right::if_registered ? auth_.is_registered(key) : auth_.is_listed(key);
       }) {
   http_ = std::make_unique<HttpServer>(runtime, http_limits(options), *this);
+  http_->leave_out([this] { return waited(runtime_.now()); });
   prune_later();
 }
 
@@ -494,7 +496,7 @@ WsPeerEvents::Next RelayService::on_message(std::uint64_t from, net::WsPayload& 
   const std::size_t n = std::min(message.size, head.size());
   message.copy_to(head.data(), 0, n);
   const Time now = runtime_.now();
-  look_at_wait(now);
+  relay_.on_waited(waited(now));
   const auto routed = relay_.on_message(from, {head.data(), n}, message.size, now);
   auto next = WsPeerEvents::Next::go;
   switch (routed.verdict) {
@@ -550,14 +552,15 @@ void RelayService::on_gone(std::uint64_t id, std::string_view why) {
   carry_out();
 }
 
-/// R12 of the core. Not for each message, because it costs a system call.
-void RelayService::look_at_wait(Time now) {
+/// R12 of the core, R9 of the server. Not for each message, because it costs a system call.
+Duration RelayService::waited(Time now) {
   constexpr Duration kLookEvery = std::chrono::milliseconds(1);
-  if (!loop_wait_ || (look_at_ && now < *look_at_)) return;
+  if (!loop_wait_ || (look_at_ && now < *look_at_)) return waited_;
   const Duration all = loop_wait_();
   if (!look_at_) waited_before_ = all;
   look_at_ = now + kLookEvery;
-  relay_.on_waited(all - waited_before_);
+  waited_ = all - waited_before_;
+  return waited_;
 }
 
 /// Carries out the core's actions, and sets the alarm for its next deadline.
@@ -596,7 +599,7 @@ void RelayService::carry_out() {
   core_timer_ = runtime_.schedule(*next, [this] {
     core_alarm_ = Time::max();
     core_timer_ = 0;
-    look_at_wait(runtime_.now());
+    relay_.on_waited(waited(runtime_.now()));
     relay_.poll(runtime_.now());
     carry_out();
   });

@@ -33,7 +33,8 @@ class RelayService final : public HttpHandler {
   RelayService(Runtime& runtime, const RelayServerOptions& options);
   ~RelayService() override;
 
-  /// `waited` tells for how long the loop has waited for a processor in all (RelayCore R12). Without it: never.
+  /// `waited` tells for how long the loop has waited for a processor in all (RelayCore R12, HttpServer R9). Without it:
+  /// never.
   void set_loop_wait(std::function<Duration()> waited) { loop_wait_ = std::move(waited); }
   /// What the authentication hook server is called with, if there is one.
   void set_hook_client(std::unique_ptr<HttpClient> client) { auth_.use_client(std::move(client)); }
@@ -81,7 +82,7 @@ class RelayService final : public HttpHandler {
   std::string explain(RelayReject reason) const;
   std::string lived(const Client& client) const;
   void refuse(const std::string& who, RelayReject reason);
-  void look_at_wait(Time now);
+  Duration waited(Time now);
   void carry_out();
   void prune_later();
   HttpReply route(const HttpServerRequest& request);
@@ -102,6 +103,7 @@ class RelayService final : public HttpHandler {
   std::unique_ptr<HttpServer> http_;
   std::function<Duration()> loop_wait_;
   Duration waited_before_{};  ///< the relay began
+  Duration waited_{};         ///< since then, at the last look
   std::optional<Time> look_at_;
   Time core_alarm_ = Time::max();
   Runtime::TimerId core_timer_ = 0;

@@ -2,6 +2,8 @@
 """Attacks on a node: memory and disk stay under ceilings, honest work goes on and comes back, refusals are counted.
 K2_HOSTILE_NETWORK: the dialect, 0.2 (default) or 0.5."""
 import collections
+import itertools
+import statistics
 import urllib.error
 import urllib.request
 
@@ -38,13 +40,19 @@ PUBLISHED = int(500_000 * LOUD) if FULL else 0
 ONLY = os.environ.get("K2_HOSTILE_ONLY", "")
 # Of a whole run, which part: attackers of as few addresses as a row has, of 64, and through a foreign relay.
 PARTS = os.environ.get("K2_HOSTILE_PARTS", "one 64 foreign").split()
+# How often each attack is measured. Windows with and without it alternate, and medians are judged, so what else runs on
+# the machine for a while meets both.
+REPEAT = int(os.environ.get("K2_HOSTILE_REPEAT", "1"))
 
-# `usual`: the undisturbed rate of the run that the row belongs to.
-Row = collections.namedtuple("Row", "name base peak disk written loud relative cpu attackers_cpu then seen counted usual")
+# `usual`: the undisturbed rate of the run that the row belongs to. `per_cpu`: what the honest peer had for each second
+# of processor time of the victim, of the same without the attack.
+Row = collections.namedtuple(
+    "Row", "name base peak disk written loud relative cpu attackers_cpu then seen counted usual per_cpu spread")
+Window = collections.namedtuple("Window", "rate per_cpu")
 
 
 def chosen(name):
-    return not ONLY or any(word in name for word in ONLY.split("|"))
+    return any(word in name for word in ONLY.split("|")) if ONLY else not name.startswith(NOTHING)
 
 
 def last(lines):
@@ -296,9 +304,16 @@ class Kind:
             self.wanted = None  # there a message that is refused does not end the connection
 
 
+# What the measurement itself is worth: nobody attacks, or somebody only uses the processor that attackers have. Run if
+# K2_HOSTILE_ONLY asks for them.
+NOTHING = "no attack"
+# How many networks the attackers have; hostile_peer.cpp uses further ones.
+NETWORKS = 190
 # Each has addresses of its own: what an attacker did is remembered of its address for longer than a row takes. Of the
 # addresses the whole run tries one and 64. Behind a foreign relay the victim sees none.
 ATTACKS = [
+    Kind(f"{NOTHING}, 1 peer", "nothing", 1),
+    Kind(f"{NOTHING}, but a busy processor, 1 peer", "spin", 1),
     Kind("1,000 connections at once" if FULL else "500 connections at once", "connections", MANY if FULL else 500),
     Kind(f"{SLOTS:,} silent peers, all slots", "connections", SLOTS, addresses=4),
     Kind("request flood, 16 peers", "requests", 16),
@@ -416,16 +431,18 @@ def run(world, start, relay):
         shares = [Share(pid, VICTIM_CORES), Share(honest.proc.pid, OTHER_CORES)]
         if foreign:
             shares.append(Share(foreign.proc.pid, CORES))
+        start_cpu = cpu_seconds(pid)
         work(seconds)
         check(victim.proc.poll() is None, "the victim ended")
         check(honest.proc.poll() is None, "the honest peer ended")
-        return without_others((last(honest.lines)["ops"] - before) / (time.monotonic() - begin), shares)
+        done, took, cpu = last(honest.lines)["ops"] - before, time.monotonic() - begin, cpu_seconds(pid) - start_cpu
+        return Window(without_others(done / took, shares), done / max(cpu, 0.01))
 
     # Asked of nobody, so that answers of others are looked at.
     victim.say("want " + nobody_at(info["relay"]))
     rows = []
     quiets = [rate(QUIET)]
-    say(f"undisturbed: {quiets[0]:,.0f} ops/s; the victim on cores {VICTIM_CORES}, all others on {OTHER_CORES}")
+    say(f"undisturbed: {quiets[0].rate:,.0f} ops/s; the victim on cores {VICTIM_CORES}, all others on {OTHER_CORES}")
 
     def attack(name, begin, work, stop, attacker_pid=lambda: None, wanted=None):
         before = metrics(info["admin"])
@@ -463,7 +480,7 @@ def run(world, start, relay):
         # In the whole run what is judged is the rate ten seconds after; the quick one does not wait for that.
         time.sleep(max(0, RECOVERY - QUIET) if FULL else 0)
         after = metrics(info["admin"])
-        if not FULL and loud == 0:
+        if not FULL and loud.rate == 0:
             here, end = last(honest.lines)["ops"], time.monotonic() + COMES_BACK
             while last(honest.lines)["ops"] == here:
                 check(time.monotonic() < end, f"{name}: the honest peer stands still for {COMES_BACK} s after it")
@@ -471,16 +488,17 @@ def run(world, start, relay):
         # Honest work is to come back by itself: the window after an attack is the one before the next.
         quiets.append(rate(QUIET))
         # The better of both: what is left of the attack before does not count as undisturbed.
-        relative = loud / max(quiets[-2:] + [1e-9])
-        counted = refusals(before, after)
-        rows.append(Row(name, base, peak, disk, written, loud, relative, cpu, attackers_cpu, quiets[-1], seen, counted, 0))
+        relative, per_cpu = (loud[i] / max(quiets[-2][i], quiets[-1][i], 1e-9) for i in (0, 1))
+        counted, then = refusals(before, after), quiets[-1].rate
+        rows.append(Row(name, base, peak, disk, written, loud.rate, relative, cpu, attackers_cpu, then, seen, counted, 0,
+                        per_cpu, ""))
         text = ", ".join(f"{key} {value:,}" for key, value in counted.items()) or "-"
         text += f"; a newcomer was known after {late:.1f} s" if late else ""
-        say(f"{name}: RSS {base:.0f} -> {peak:.0f} MiB, disk {disk:+.0f} MiB, {written:.1f} MiB/s written, honest {loud:,.0f} ops/s ({relative:.0%} of undisturbed), then "
-            f"{quiets[-1]:,.0f}; CPU {cpu:.2f}, attackers {attackers_cpu:.2f}; {seen}; {text}")
+        say(f"{name}: RSS {base:.0f} -> {peak:.0f} MiB, disk {disk:+.0f} MiB, {written:.1f} MiB/s written, honest {loud.rate:,.0f} ops/s ({relative:.0%} of undisturbed, {per_cpu:.0%} for each second of "
+            f"the victim's processor), then {then:,.0f}; CPU {cpu:.2f}, attackers {attackers_cpu:.2f}; {seen}; {text}")
         return counted
 
-    for row, addresses, name in variants(relay):
+    for row, addresses, name in itertools.chain.from_iterable([one] * REPEAT for one in variants(relay)):
         kind, count, wanted = row.kind, row.peers, row.wanted
         if not chosen(name):
             continue
@@ -501,7 +519,7 @@ def run(world, start, relay):
         def begin():
             seconds = LOUD + WARM + 60 + (PATIENCE if kind == "publish" or wanted == "ids" else 0)
             attacker.append(start("attack", kind, info["relay"], info["url"], OPS, SIZE, count, seconds, addresses,
-                                  len(rows) + 1, nice=NICE))
+                                  len(rows) % NETWORKS + 1, nice=NICE))
             attacker[0].wait_line()
             end = time.monotonic() + WARM
             while time.monotonic() < end:
@@ -509,7 +527,7 @@ def run(world, start, relay):
                 # The attacker's first line only says that it has begun: it has no counters yet.
                 done = sum(seen.get(key, 0) for key in ("messages", "closed", "failed"))
                 enough = count if FULL or not IROH else 1  # in 0.5 they have to become known first
-                if done > 0 and (seen.get("peers", 0) >= enough or kind.startswith("ws-")):
+                if done > 0 and (seen.get("peers", 0) >= enough or kind.startswith(("ws-", "nothing", "spin"))):
                     break
                 time.sleep(0.1)
 
@@ -539,19 +557,28 @@ def run(world, start, relay):
 
         attack(name, lambda: None, clients.run, stop)
 
-    usual = sorted(quiets)[len(quiets) // 2]
+    usual = statistics.median_high(one.rate for one in quiets)
     say(f"undisturbed, median, {relay} relay: {usual:,.0f} ops/s")
-    return [row._replace(usual=usual) for row in rows]
+    return [together(list(group), usual) for _, group in itertools.groupby(rows, lambda row: row.name)]
+
+
+def together(rows, usual):
+    """One row for those of one attack: medians of what is judged by them, and the worst of what has a ceiling."""
+    middle = {key: statistics.median(getattr(row, key) for row in rows)
+              for key in ("loud", "relative", "cpu", "attackers_cpu", "then", "per_cpu")}
+    worst = {key: max(getattr(row, key) for row in rows) for key in ("peak", "disk", "written")}
+    spread = " (" + " ".join(f"{row.relative:.0%}" for row in sorted(rows, key=lambda row: row.relative)) + ")"
+    return rows[0]._replace(**middle, **worst, usual=usual, spread=spread if len(rows) > 1 else "")
 
 
 def judge(rows):
     print("\n| attack | RSS before, peak, MiB | disk, MiB | written, MiB/s | honest peer, of undisturbed: during, after | "
-          "cores used: node, attackers | refused |\n|---|---|---|---|---|---|---|")
+          "the same for each second of the node | cores used: node, attackers | refused |\n|---|---|---|---|---|---|---|---|")
     for row in rows:
         text = (", ".join(f"`{key}` {value:,}" for key, value in row.counted.items())
                 or ", ".join(f"{key} {value:,}" for key, value in row.seen.items()))
-        print(f"| {row.name} | {row.base:.0f}, {row.peak:.0f} | {row.disk:+.0f} | {row.written:.1f} | {row.relative:.0%}, "
-              f"{row.then / max(row.usual, 1e-9):.0%} | {row.cpu:.2f}, {row.attackers_cpu:.2f} | {text} |")
+        print(f"| {row.name} | {row.base:.0f}, {row.peak:.0f} | {row.disk:+.0f} | {row.written:.1f} | {row.relative:.0%}{row.spread}, "
+              f"{row.then / max(row.usual, 1e-9):.0%} | {row.per_cpu:.0%} | {row.cpu:.2f}, {row.attackers_cpu:.2f} | {text} |")
     print(flush=True)
     wrong = []
     for row in rows:

@@ -43,7 +43,8 @@ class Flood final : public Attack {
     if (thread_.joinable()) thread_.join();
   }
   static bool knows(const std::string& kind) {
-    return kind.starts_with("http-") || kind.starts_with("ws-") || kind.starts_with("fill-");
+    return kind.starts_with("http-") || kind.starts_with("ws-") || kind.starts_with("fill-") || kind == "nothing" ||
+           kind == "spin";
   }
   void start() override {
     const std::string place = plan_.place();
@@ -52,7 +53,8 @@ class Flood final : public Attack {
     to_.sin_addr.s_addr = ::inet_addr(place.substr(0, colon).c_str());
     to_.sin_port = htons(static_cast<std::uint16_t>(std::stoul(place.substr(colon + 1))));
     prepare();
-    thread_ = std::thread([this] { run(); });
+    const bool is_harmless = plan_.kind == "nothing" || plan_.kind == "spin";
+    thread_ = std::thread([this, is_harmless] { is_harmless ? spin() : run(); });
   }
   Tally tally() const override {
     const std::lock_guard lock(mutex_);
@@ -149,6 +151,17 @@ class Flood final : public Attack {
       if (!c.left.empty()) return true;
     }
     return true;
+  }
+  /// What a measurement is worth: no attack, with and without the processor time of one.
+  void spin() {
+    while (!over_) {
+      if (plan_.kind == "nothing") std::this_thread::sleep_for(10ms);
+      const auto until = std::chrono::steady_clock::now() + 1ms;
+      while (plan_.kind == "spin" && std::chrono::steady_clock::now() < until) {
+      }
+      const std::lock_guard lock(mutex_);
+      tally_.messages += 1;
+    }
   }
   void run() {
     std::vector<Client> clients(plan_.peers);

@@ -5,6 +5,11 @@
 
 #include <string>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "net/tls.hpp"
 #include "support/sockets.hpp"
 
@@ -158,6 +163,58 @@ struct Tls {
   const std::shared_ptr<TlsContext> server = TlsContext::server(certificates.cert, certificates.key).value();
   const std::shared_ptr<TlsContext> client = TlsContext::client({.ca_file = certificates.ca}).value();
 };
+
+/// Closes at once.
+struct Closer final : ConnEvents {
+  std::shared_ptr<Conn> conn;
+  Inbox<Error> closed;
+
+  void on_connected() override { conn->close(make_error(Errc::cancelled, "enough")); }
+  std::size_t on_data(const Incoming& in) override { return in.size; }
+  void on_sent(std::size_t) override {}
+  void on_closed(const Error& why) override {
+    conn.reset();
+    closed.push(why);
+  }
+};
+
+/// How many bytes of 32 MiB a client gets rid of that only sends, until the other side is gone.
+std::size_t sends_to(const std::string& host, std::uint16_t port) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int room = 64 << 10;
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_addr.s_addr = ::inet_addr(host.c_str());
+  to.sin_port = htons(port);
+  std::size_t sent = 0;
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): how the C library takes addresses
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to) == 0) {
+    const std::string piece(64U << 10, 'x');
+    while (sent < 32U << 20) {
+      const ssize_t n = ::send(fd, piece.data(), piece.size(), MSG_NOSIGNAL);
+      if (n <= 0) break;
+      sent += static_cast<std::size_t>(n);
+    }
+  }
+  ::close(fd);
+  return sent;
+}
+
+TEST(Conn, OfAClientThatIsSentAwayLittleMoreIsRead) {
+  Loop server_loop;
+  const auto closer = std::make_shared<Closer>();
+  const auto listener = Listener::listen(server_loop, "127.0.0.1:0", nullptr, [&](const auto& conn) {
+                          closer->conn = conn;
+                          return closer;
+                        }).value();
+  server_loop.call([&] { listener->start(); });
+  const auto at = split_host_port(listener->address()).value();
+  // What the operating system keeps for both sides is less than 8 MiB.
+  EXPECT_LT(sends_to(at.first, at.second), 8U << 20);
+  EXPECT_TRUE(closer->closed.next().has_value());
+  server_loop.call([&] { listener->stop(); });
+}
 
 TEST(Conn, ASlowReaderGetsEverythingBeforeTheEnd) {
   const auto sender = std::make_shared<Sender>(pattern(5'000), 5'000);

@@ -583,6 +583,25 @@ TEST(HttpServer, AFloodOfRequestsWaitsForItselfAndOthersAreAnswered) {
   EXPECT_FALSE(c->closed);
 }
 
+// R9: of a machine that is busy with other things, too, a flood gets its share only of what the loop gets.
+TEST(HttpServer, TimeThatTheLoopDoesNotGetIsNotShared) {
+  World w(shared());
+  const Time begin = w.world.now();
+  w.server->leave_out([&] { return (w.world.now() - begin) * 85 / 100; });
+  w.echo.request_cost = milliseconds(1);
+  std::string flood;
+  for (int i = 0; i < 2000; ++i) flood += "GET /flood HTTP/1.1\r\nHost: x\r\n\r\n";
+  auto c = w.connect("10.0.0.2");
+  w.say(c, flood);
+  w.world.run_until(begin + seconds(20));
+  EXPECT_NEAR(static_cast<double>(w.echo.seen.size()), 500 + 300, 10) << "the burst, and a tenth of 3 s";
+  // Nor does a request wait for ever where the loop gets nothing for a while.
+  auto honest = w.connect("10.0.0.1");
+  w.say(honest, "GET /me HTTP/1.1\r\nHost: x\r\n\r\n");
+  w.world.run_until(w.world.now() + milliseconds(200));
+  EXPECT_EQ(status_of(honest->sent), 200);
+}
+
 TEST(HttpServer, AHundredFloodingConnectionsDoNotDelayAnotherAddress) {
   HttpLimits limits = shared();
   limits.connection_cost = std::chrono::microseconds(20);
