@@ -86,7 +86,8 @@ class OffersTwin {
       std::erase(turns_, piece.peer);
     }
     forget(piece.peer);
-    if (!rest_ && serving && now > piece.begun) rest_ = std::min(now + (now - piece.begun), now + Offers::kLongestRest);
+    if (!rest_ && serving && now > piece.begun)
+      rest_ = std::min(now + (now - piece.begun) * 2, now + Offers::kLongestRest);
     return out;
   }
 

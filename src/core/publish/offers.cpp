@@ -108,7 +108,8 @@ Offers::Dropped Offers::on_piece_done(const Piece& piece, bool ok, bool serving,
     if (std::exchange(sender.in_turn, false)) std::erase(turns_, piece.peer);
   }
   drop_if_idle(it);
-  if (!rest_until_ && now > piece.begun && serving) rest_until_ = now + std::min(now - piece.begun, kLongestRest);
+  if (!rest_until_ && now > piece.begun && serving)
+    rest_until_ = now + std::min(kRests * (now - piece.begun), kLongestRest);
   return out;
 }
 
