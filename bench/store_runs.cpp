@@ -8,7 +8,10 @@
 //   file    a probe: the same rows; runs in a file beside it
 // K2_BENCH_DIR: where (a real disk). One line at 0.1, 0.3, 1, 3, 10 … million ops. At the end the shipped store is left
 // as a crash leaves it, and opened again, and then once more.
+// K2_BENCH_TRACE_MS: each call that took longer is written to stderr with the time at which it ended, for comparison
+// with `strace -f -ttt -T`.
 //
+// "its CPU" is the most processor time, in ms, of one call, which other programs disturb less than its time.
 // CPU is that of the whole process without what makes the ops and appends them to the bare file, so what a store does
 // between two calls counts.
 #include <fcntl.h>
@@ -402,14 +405,16 @@ int main(int argc, char** argv) {
   const auto policy = make_sha256_policy();
   std::printf("%s %llu a call%s%s\n", kind.c_str(), static_cast<unsigned long long>(batch),
               rising ? ", created_at rising" : ", created_at random", two_tables ? ", two tables" : "");
-  std::printf("%10s %9s %8s %10s %10s %11s %9s %9s %9s %8s\n", "ops", "ops/s", "of bare", "CPU us/op", "x payload",
-              "longest ms", "bare ms", "p99 ms", "256 ids", "slice");
+  std::printf("%10s %9s %8s %10s %10s %11s %7s %9s %9s %9s %8s\n", "ops", "ops/s", "of bare", "CPU us/op", "x payload",
+              "longest ms", "its CPU", "bare ms", "p99 ms", "256 ids", "slice");
   std::uint64_t stored = 0;
   double cpu = 0, wall_ms = 0;
   std::vector<double> commits;
   // The same bytes appended and flushed beside it, as often: what the disk takes for a commit at that time.
   Raw bare;
-  double longest_bare = 0, bare_ms = 0;
+  double longest_bare = 0, bare_ms = 0, longest_cpu = 0;
+  const char* const trace = std::getenv("K2_BENCH_TRACE_MS");
+  const double trace_ms = trace != nullptr ? std::strtod(trace, nullptr) : 1e9;
   std::uint64_t written = written_bytes(), ops_before = 0, next_report = 100'000;
   bool third = true;
   double cpu_before = bench::usage().cpu_s;
@@ -419,8 +424,15 @@ int main(int argc, char** argv) {
     for (std::uint64_t i = 0; i < batch && stored + i < total; ++i) ops.push_back(op_of(stored + i, rising));
     cpu -= own_cpu_s() - own;
     const auto began = Clock::now();
+    const double call_cpu = bench::usage().cpu_s - own_cpu_s();
     engine->store(ops);
     commits.push_back(ms_since(began));
+    longest_cpu = std::max(longest_cpu, bench::usage().cpu_s - own_cpu_s() - call_cpu);
+    if (commits.back() > trace_ms) {
+      const auto at = std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+      std::fprintf(stderr, "%.6f a call at %llu ops took %.1f ms\n", at, static_cast<unsigned long long>(stored),
+                   commits.back());
+    }
     wall_ms += commits.back();
     stored += ops.size();
     own = own_cpu_s();
@@ -456,13 +468,13 @@ int main(int argc, char** argv) {
         best_slice = std::min(best_slice, ms_since(at));
       }
     }
-    std::printf("%10llu %9.0f %8.2f %10.2f %10.2f %11.1f %9.1f %9.1f %9.2f %8.2f  anon %.0f MiB  %s\n",
+    std::printf("%10llu %9.0f %8.2f %10.2f %10.2f %11.1f %7.1f %9.1f %9.1f %9.2f %8.2f  anon %.0f MiB  %s\n",
                 static_cast<unsigned long long>(stored), n / wall_ms * 1000, bare_ms / wall_ms, cpu / n * 1e6,
-                static_cast<double>(now_written - written) / (n * kOpBytes), commits.back(), longest_bare,
-                commits[commits.size() * 99 / 100], best_read, best_slice,
+                static_cast<double>(now_written - written) / (n * kOpBytes), commits.back(), longest_cpu * 1000,
+                longest_bare, commits[commits.size() * 99 / 100], best_read, best_slice,
                 static_cast<double>(bench::anonymous_bytes()) / 1048576, engine->about().c_str());
     std::fflush(stdout);
-    cpu = wall_ms = longest_bare = bare_ms = 0;
+    cpu = wall_ms = longest_bare = bare_ms = longest_cpu = 0;
     commits.clear();
     written = written_bytes();
     ops_before = stored;
