@@ -82,8 +82,11 @@ def seen_by(patch):
 
 def failed_test(target, pattern, limit):
     """The first test that fails, or None; and how it was seen."""
-    done = run([BUILD / "tests" / target, f"--gtest_filter={pattern}"],
-               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1)))
+    try:
+        done = run([BUILD / "tests" / target, f"--gtest_filter={pattern}"], timeout=2 * limit,
+                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1)))
+    except subprocess.TimeoutExpired:
+        return None, f"waits for ever: no end within {2 * limit} s"
     if done.returncode == 0:
         return None, "all tests pass"
     failed = re.search(r"\[  FAILED  \] (\S+)", done.stdout)

@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <exception>
 #include <map>
 #include <string>
 
@@ -109,7 +110,12 @@ TEST(Sim, SeedsEndWell) {
     const auto kind = chosen_kind(seed);
     SCOPED_TRACE(replay(seed) + " (" + to_string(kind) + ")");
     const auto before = std::clock();
-    const auto ran = run(seed, kind);
+    Ran ran;
+    try {
+      ran = run(seed, kind);
+    } catch (const std::exception& thrown) {
+      ADD_FAILURE() << "throws: " << thrown.what();
+    }
     const auto now = Clock::now();
     auto& sum = sums[kind];
     ++sum.seeds;
