@@ -235,7 +235,9 @@ def connections_of_an_address(world, a, b):
         before = metric(refused)
         right = world.peer(b, "right", addr, online=False)
         world.until(lambda: metric(refused) >= before + 3, 60, "it is not refused")
-        check(not right.count(r" (URL|ONLINE) http:"), "it came in")
+        # A stock node of 0.4.1 shows its url as soon as it has chosen a relay.
+        sign = r" PEERS 0 [1-9]" if world.network() == "0.4" and b == "rust" else r" (URL|ONLINE) http:"
+        check(not right.count(sign), "it came in")
         check(metric("relayserver_disconnects_total") == 0, "one that was in has lost its relay")
     left.wait(r" PEERS 0 1$", 60)
     right.wait(r" PEERS 0 1$", 60)
