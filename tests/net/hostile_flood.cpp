@@ -1,6 +1,7 @@
 // The attackers of hostile.py that need no key: they send HTTP requests and WebSocket frames over plain sockets as fast
 // as they can. This file also replaces two functions of the C library, through which all attackers of the program go.
 // So it decides from which address they connect, and whether they read.
+#undef _FORTIFY_SOURCE  // with it, clang has the bodies of these functions in the system headers
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
