@@ -306,12 +306,14 @@ class ServeTwin {
     const Known of_peer = known(peer);
     const bool is_far = distance(of_peer) >= Duration(3'000);
     std::uint64_t most = limits_.max_response_bytes;
+    const std::uint64_t used = serving_bytes(1), left = used < (64U << 20) ? (64U << 20) - used : 0;
+    if (lane_of(peer) == 1 && left < 32U << 20) most = std::min(most, std::max<std::uint64_t>(left / 16, 15'360));
     if (lane_of(peer) == 0) {
       const auto trusted = std::max(ServeCore::kFirstResponseBytes, ServeCore::kTrust * of_peer.taken);
       most = std::min({most, ServeCore::kProvenBytes, trusted});
     } else if (is_far && of_peer.has_large_ops) {
-      most =
-          std::max(most, std::min<std::uint64_t>(of_peer.far_bytes, (32U << 20) / std::max<std::size_t>(1, peers())));
+      most = std::max(most, std::min<std::uint64_t>(
+                                {of_peer.far_bytes, (32U << 20) / std::max<std::size_t>(1, peers()), left / 2}));
     }
     const Request* first = first_request(peer);
     const bool is_joined = first != nullptr && first->joined > 1;
@@ -545,7 +547,7 @@ class ServeTwinRun {
         coverage_->left_over += read->left_over ? 1 : 0;
         coverage_->framed += read->max_bytes == ServeCore::kFrameBytes ? 1 : 0;
         coverage_->far += read->max_bytes > kLimits.max_response_bytes ? 1 : 0;
-        coverage_->proven += read->max_bytes == kLimits.max_response_bytes ? 1 : 0;
+        coverage_->proven += read->max_bytes > ServeCore::kProvenBytes ? 1 : 0;
       } else if (const auto* send = std::get_if<ServeCore::Send>(&action)) {
         sends_.push_back(send->read);
         ++coverage_->sends;

@@ -115,12 +115,18 @@ std::uint64_t ServeCore::most_bytes(const Url& peer) const {
     return std::min(
         {most, kFrameBytes, is_proven ? most : std::max(kTrust * known.taken, kFirstResponseBytes)});  // S10
   }
-  if (!is_proven) most = std::min(most, std::clamp(kTrust * known.taken, kFirstResponseBytes, kProvenBytes));
+  const std::uint64_t left = kMaxServingBytes - std::min(kMaxServingBytes, proven_.serving_bytes);
+  if (!is_proven) {
+    most = std::min(most, std::clamp(kTrust * known.taken, kFirstResponseBytes, kProvenBytes));
+  } else if (left < kMaxServingBytes / 2) {
+    most = std::min(most, std::max(left / kRoomParts, kFrameBytes));  // S14
+  }
   if (known.asks_again() && is_contended()) return std::min(most, kAgainBytes);  // S11, also if it is far
   if (known.distance() < kFarTrip) return most;
   if (!known.has_large_ops) return std::min(most, kFrameBytes);
   if (!is_proven) return most;
-  return std::max(most, std::min(known.far_bytes, kMaxServingBytes / (2 * std::max<std::size_t>(1, peers_.size()))));
+  const std::uint64_t share = kMaxServingBytes / (2 * std::max<std::size_t>(1, peers_.size()));
+  return std::max(most, std::min({known.far_bytes, share, left / 2}));
 }
 
 /// Whether there is room for the peer whose turn it is.

@@ -57,6 +57,12 @@ namespace kitsune2 {
 ///      took, which is as much the time of busy processors as that of the line. A peer that does not know the distance
 ///      either keeps two requests under way, and sends the next one when one is answered. If a request came so soon by
 ///      chance, the next response needs a permit, and that shows the distance.
+///  S14 Once half of the room of the peers that have shown that they listen is taken, a response to one of them
+///      has at most 1/kRoomParts of what is left, or half of that under S8, but kFrameBytes in any case.
+///      Rationale: a peer that is gone, and that the transport has not given up yet, keeps what it was sent, and
+///      one that does not read keeps it for as long as it likes. Eight of them would have all the room, and
+///      whoever proves himself then would get nothing until one of them has ended. With this, forty of them leave
+///      enough for the next one.
 ///  S9  While peers that have shown that they listen and others wait, reads go to the two kinds in turn. Rationale: as
 ///      many peers as there are reads would have all of them otherwise, and no newcomer could ever show that it
 ///      listens.
@@ -96,6 +102,7 @@ class ServeCore {
   static constexpr std::uint64_t kProvenBytes = 1U << 20;
   static constexpr Duration kPatience = std::chrono::seconds(10);
   static constexpr std::uint64_t kFrameBytes = 15U << 10;
+  static constexpr std::uint64_t kRoomParts = 16;  ///< S14
   static constexpr Duration kFarTrip = std::chrono::milliseconds(3);
   static constexpr Duration kLongestTrip = std::chrono::seconds(2);  ///< a longer round trip counts as this one
   static constexpr std::uint64_t kFarTrips = 16, kFarGrowth = 16;

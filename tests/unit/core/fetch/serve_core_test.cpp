@@ -67,17 +67,50 @@ TEST(ServeCoreRules, WhoWaitsForRoomForALargeAnswerNeedNotWhenItMayHaveASmallOne
     under_way.clear();
     take_actions();
   };
-  for (int n = 0; n < 17; ++n) answer(n, ServeCore::kProvenBytes);
+  for (int n = 0; n < 65; ++n) answer(n, ServeCore::kProvenBytes / ServeCore::kTrust);
   are_taken = false;
-  for (int n = 0; n < 15; ++n) answer(n, 4U << 20);
-  answer(15, 1U << 20);
-  core.on_request(peer(16), 100, now, true);
+  for (int n = 0; n < 63; ++n) answer(n, ServeCore::kProvenBytes);
+  answer(63, ServeCore::kProvenBytes / 2);
+  core.on_request(peer(64), 100, now, true);
   take_actions();
-  ASSERT_TRUE(under_way.empty()) << "there is no room for 4 MiB";
-  core.on_request(peer(16), 100, now, true);
+  ASSERT_TRUE(under_way.empty()) << "there is no room for 1 MiB";
+  core.on_request(peer(64), 100, now, true);
   take_actions();
   ASSERT_EQ(under_way.size(), 1U);
   EXPECT_EQ(under_way.front().max_bytes, ServeCore::kFrameBytes);
+  core.check_invariants();
+}
+
+/// S14.
+TEST(ServeCoreRules, PeersThatAreGoneLeaveRoomForWhoeverProvesHimselfThen) {
+  ServeCore core({});
+  const Time now{std::chrono::seconds(1)};
+  bool are_taken = true;
+  std::uint64_t last_room = 0;
+  const auto ask = [&](int n, std::uint64_t bytes) {
+    last_room = 0;
+    core.on_request(peer(n), 100, now);
+    for (auto actions = core.take_actions(); !actions.empty(); actions = core.take_actions()) {
+      for (const auto& action : actions) {
+        if (const auto* read = std::get_if<ServeCore::Read>(&action)) {
+          last_room = read->max_bytes;
+          core.on_read_ended(
+              read->read, {.has_ops = true, .bytes = std::min(bytes, last_room), .ops = 1, .is_exhausted = true}, now);
+        } else if (const auto* send = std::get_if<ServeCore::Send>(&action); send != nullptr && are_taken) {
+          core.on_sent(send->read, true, now);
+        }
+      }
+    }
+  };
+  for (int n = 0; n < 41; ++n) {
+    for (int i = 0; i < 6; ++i) ask(n, ServeCore::kProvenBytes / 2);
+  }
+  are_taken = false;
+  for (int n = 0; n < 40; ++n) {
+    for (int i = 0; i < 2; ++i) ask(n, 4U << 20);
+  }
+  ask(40, 4U << 20);
+  EXPECT_GE(last_room, 16U << 10);
   core.check_invariants();
 }
 
