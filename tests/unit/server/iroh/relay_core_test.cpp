@@ -815,7 +815,7 @@ TEST(IrohRelayCore, AnAddressIsForgottenWhenItsBytesArePaid) {
 
 TEST(IrohRelayCore, AgreesWithItsTwinAfterEveryCommand) {
   std::size_t kept = 0, dropped = 0, held = 0, ended = 0, notices = 0, unanswered = 0;
-  for (std::uint64_t seed = 1; seed <= 200; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 300; ++seed) {
     IrohRelayLimits limits;
     limits.clients = seed % 3 == 0 ? 6 : 14;
     limits.queue_frames = 4;
