@@ -1,4 +1,4 @@
-//! The stock kitsune2_bootstrap_srv 0.5.3 (bootstrap and iroh relay) on a given port, plain http.
+//! The stock kitsune2_bootstrap_srv 0.5.3, or 0.4.1 (bootstrap and iroh relay) on a given port, plain http.
 use clap::Parser;
 use kitsune2_bootstrap_srv::{BootstrapSrv, Config};
 
