@@ -3,7 +3,6 @@
 the hook server never answers, register or keep alive keys without end, with a good token or a wrong one, send a body
 that is too large, or a byte at a time. From one address and from sixteen: an honest client that comes gets a token, one
 that has a token goes on, and the relay's memory stays bounded."""
-import http.server
 import re
 import socket
 
@@ -18,23 +17,9 @@ HONEST = ("127.0.0.200", 0)
 KEY = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")  # of RFC 8032, test 1
 
 
-class Hook(http.server.BaseHTTPRequestHandler):
-    """Gives everybody a token but mallory; never answers "hang"."""
-    protocol_version = "HTTP/1.1"
-    over = threading.Event()
-
-    def do_PUT(self):
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        if body == "hang":
-            Hook.over.wait()
-        status, answer = (401, "no") if body == "mallory" else (200, json.dumps({"authToken": "token-of-" + body}))
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer.encode())
-
-    def log_message(self, *_):
-        pass
+def decide(material):
+    """Gives everybody a token but mallory."""
+    return (401, "no") if material == "mallory" else (200, json.dumps({"authToken": "token-of-" + material}))
 
 
 class Client:
@@ -107,8 +92,10 @@ def attackers(address, kind, addresses):
     sys.stdin.read()
 
 
-def attacked(world, hook, kind, addresses):
-    relay = world.start("relay", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--authentication-hook-server", hook)
+def attacked(world, kind, addresses):
+    hook = Hook(decide)
+    relay = world.start("relay", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--authentication-hook-server",
+                        hook.url)
     listening = relay.wait_event("listening")
     address, admin = listening["addresses"][0], listening["admin"]
 
@@ -146,20 +133,15 @@ def attacked(world, hook, kind, addresses):
     say(f"{kind}, {CLIENTS} clients of {addresses}: {came} rounds in {time.monotonic() - begun:.1f} s beside {requests:.0f} requests; "
         f"{tokens:.0f} tokens, {keys:.0f} keys, {peak:.0f} MiB")
     check(peak < MOST_MIB, f"the relay took {peak:.0f} MiB")
-    Hook.over.set()
+    hook.release.set()
     equal(relay.stop(), 0, "exit code of the relay")
-    Hook.over.clear()
+    hook.close()
 
 
 def test(world):
-    hook = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    hook.daemon_threads = True
-    hook.handle_error = lambda *_: None  # the relay has given up the call
-    threading.Thread(target=hook.serve_forever, daemon=True).start()
     for kind in ENOUGH:
         for addresses in (1, 16):
-            attacked(world, f"http://127.0.0.1:{hook.server_address[1]}", kind, addresses)
-    hook.shutdown()
+            attacked(world, kind, addresses)
 
 
 if len(sys.argv) > 1:

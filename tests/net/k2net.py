@@ -5,6 +5,7 @@ or "full" (1 GiB in 20,000 files). Each script prints what it does and exits wit
 the test.
 """
 import filecmp
+import http.server
 import json
 import os
 import queue
@@ -266,6 +267,46 @@ def folder_mib(path):
 
 def leftovers(out):
     return [os.path.join(base, name) for base, _, names in os.walk(out) for name in names if name.startswith(".k2part-")]
+
+
+class Hook:
+    """An authentication hook server: `decide` gives the status and the body of an answer to some material. It never
+    answers "hang" before `release` is set."""
+
+    def __init__(self, decide):
+        hook = self
+        self.release = threading.Event()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_PUT(self):
+                material = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                if material == "hang":
+                    hook.release.wait()
+                status, answer = decide(material)
+                if self.path != "/authenticate" or self.headers["Content-Type"] != "application/octet-stream":
+                    status = 404
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer.encode())
+
+            def log_message(self, *_):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 128  # with the usual 5, calls that come at once wait for repeated packets, up to 10 s
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.server.handle_error = lambda *_: None  # the relay has given up the call
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 def main(test):

@@ -2,7 +2,6 @@
 """A relay whose hook server decides who may use it: accepted, pending, refused, a hook server that is away or answers
 nothing. No secret reaches the log."""
 import http.client
-import http.server
 import re
 
 from k2net import *
@@ -10,25 +9,9 @@ from k2net import *
 MATERIAL, TOKEN = "material-of-alice", "token-of-alice"
 
 
-class Hook(http.server.BaseHTTPRequestHandler):
-    """Accepts alice, lets others wait, refuses mallory; never answers "hang"."""
-    protocol_version = "HTTP/1.1"
-    release = threading.Event()
-
-    def do_PUT(self):
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        if body == "hang":
-            Hook.release.wait()
-        status, answer = {MATERIAL: (200, json.dumps({"authToken": TOKEN})), "mallory": (401, "no")}.get(body, (202, "later"))
-        if self.path != "/authenticate" or self.headers["Content-Type"] != "application/octet-stream":
-            status = 404
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer.encode())
-
-    def log_message(self, *_):
-        pass
+def decide(material):
+    """Accepts alice, lets others wait, refuses mallory."""
+    return {MATERIAL: (200, json.dumps({"authToken": TOKEN})), "mallory": (401, "no")}.get(material, (202, "later"))
 
 
 def ask(address, method, path, body=None, token=None):
@@ -48,13 +31,10 @@ def wait_until(condition, what):
 
 
 def test(world):
-    hook = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    hook.daemon_threads = True
-    threading.Thread(target=hook.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{hook.server_address[1]}"
+    hook = Hook(decide)
 
     say("who passes the hook server gets a token, with which everything is open")
-    relay = world.start("relay", "--listen", "127.0.0.1:0", "--authentication-hook-server", url, "--admin", "127.0.0.1:0",
+    relay = world.start("relay", "--listen", "127.0.0.1:0", "--authentication-hook-server", hook.url, "--admin", "127.0.0.1:0",
                         "--log-level", "debug")
     listening = relay.wait_event("listening")
     address, admin = listening["addresses"][0], listening["admin"]
@@ -78,7 +58,7 @@ def test(world):
     # How many is for the unit tests: on a slow machine the first have timed out when the last come.
     wait_until(lambda: metric("kitsune2_relay_auth_hook_calls") >= 1, "a call that hangs")
     equal(ask(address, "GET", "/bootstrap/AAAA", token=TOKEN)[0], 200, "a list meanwhile")
-    Hook.release.set()
+    hook.release.set()
     for thread in stuck:
         thread.join(PATIENCE)
     wait_until(lambda: metric("kitsune2_relay_auth_hook_calls") == 0, "no call is left")
@@ -87,8 +67,7 @@ def test(world):
     check(1 <= pending <= 13, f"{pending} were told to wait")
 
     say("a hook server that is away: those with a token go on, newcomers are told")
-    hook.shutdown()
-    hook.server_close()
+    hook.close()
     equal(ask(address, "PUT", "/authenticate", MATERIAL)[0], 502, "bad gateway")
     equal(ask(address, "GET", "/bootstrap/AAAA", token=TOKEN)[0], 200, "a list")
     check(metric("bootstrap_auth_failures_total") >= 2, "failures are counted")
