@@ -147,7 +147,7 @@ class Fetch {
   /// it to the application's `SpaceHandler::accept_offered_ops`.
   virtual void set_offer_filter(std::function<bool(const Url& peer)> wanted) = 0;
 
-  /// Drops the requests to a source that is gone for good: it is blocked, or its url is no longer in use.
+  /// Drops the requests to a source that is blocked or gone; lists being looked up for it end with Errc::cancelled.
   virtual void remove_source(const Url& source) = 0;
 
   /// The peer at `old_url` is at `new_url` from now on: requests its pending ops there at once, and tells the store.

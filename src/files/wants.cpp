@@ -172,7 +172,9 @@ const Url* Wants::offer_of(const AgentInfoSigned& info, const std::optional<Url>
 /// W7.
 void Wants::on_info(const AgentInfoSigned& info) {
   const Url* const url = offer_of(info, space_->current_url(), runtime_.wall_now());
-  if (url != nullptr) static_cast<void>(add_source(*url));
+  if (url == nullptr || sources_.count(*url) != 0) return;
+  Places places = look_at_places();
+  static_cast<void>(add_source(*url, places));
 }
 
 void Wants::look_for_sources() {
@@ -197,22 +199,33 @@ void Wants::look_for_sources() {
     if (sources_.count(url) == 0) fresh.push_back(&url);
   }
   // Where there is no room for all, the sources take turns.
+  Places places = fresh.empty() ? Places() : look_at_places();
   for (std::size_t i = 0; i < fresh.size(); ++i) {
-    if (!add_source(*fresh[next_fresh_++ % fresh.size()])) break;
+    if (!add_source(*fresh[next_fresh_++ % fresh.size()], places)) break;
   }
   rotate_unproven();
   if (!sources_.empty()) forget_stale();
 }
 
+Wants::Places Wants::look_at_places() const {
+  Places out;
+  for (const auto& [url, source] : sources_) {
+    if (source.proven) continue;
+    if (source.asked_at) ++out.asked;
+    if (sources_.size() >= kMaxSources && runtime_.now() - source.found_at > kTryFor) out.silent.push_back(url);
+  }
+  return out;
+}
+
 /// W8. Returns false if there is no room.
-bool Wants::add_source(const Url& url) {
+bool Wants::add_source(const Url& url, Places& places) {
   if (sources_.count(url) != 0) return true;
   if (sources_.size() >= kMaxSources) {
     // A source that had its time and stayed silent makes room.
-    const auto silent = std::find_if(sources_.begin(), sources_.end(), [this](const auto& entry) {
-      return !entry.second.proven && runtime_.now() - entry.second.found_at > kTryFor;
-    });
-    if (silent == sources_.end()) return false;
+    if (places.silent.empty()) return false;
+    const auto silent = sources_.find(places.silent.back());
+    places.silent.pop_back();
+    if (silent->second.asked_at) --places.asked;
     space_->fetch().remove_source(silent->first);
     sources_.erase(silent);
   }
@@ -222,14 +235,11 @@ bool Wants::add_source(const Url& url) {
   source.told = source.serial <= kToldSources;
   changed_at_ = runtime_.now();
   if (source.told) notice("found a source: " + url.to_string());
-  if (unproven_asked() < kUnprovenAsked) ask_first(url, source);
+  if (places.asked < kUnprovenAsked) {
+    ++places.asked;
+    ask_first(url, source);
+  }
   return true;
-}
-
-std::size_t Wants::unproven_asked() const {
-  return static_cast<std::size_t>(std::count_if(sources_.begin(), sources_.end(), [](const auto& entry) {
-    return !entry.second.proven && entry.second.asked_at;
-  }));
 }
 
 void Wants::ask_first(const Url& url, Source& source) {

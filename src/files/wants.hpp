@@ -140,8 +140,13 @@ class Wants : public std::enable_shared_from_this<Wants> {
   void look_for_sources();
   void on_info(const AgentInfoSigned& info);
   const Url* offer_of(const AgentInfoSigned& info, const std::optional<Url>& own_url, Timestamp wall);
-  bool add_source(const Url& url);
-  std::size_t unproven_asked() const;
+  /// Those that have not answered. Looked at once for many new sources.
+  struct Places {
+    std::size_t asked = 0;    ///< whose turn it is
+    std::vector<Url> silent;  ///< where all places are taken: that have had theirs for kTryFor
+  };
+  Places look_at_places() const;
+  bool add_source(const Url& url, Places& places);
   void ask_first(const Url& url, Source& source);
   void rotate_unproven();
   void ping();

@@ -112,6 +112,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
     std::vector<OpId> described{};  ///< those of which metadata is kept until it is known whether they become pending
     std::size_t piece = 0;
     std::size_t looked_up = 0;
+    std::size_t moves_seen = 0;  ///< how many of `moved_meanwhile_` there were when the look-up of this piece began
     std::size_t open = 0;
     bool any_known = false;      ///< some were pending before, and may not be durable yet
     std::uint64_t failures = 0;  ///< of writes, when it was begun
@@ -214,7 +215,7 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   void forget_later(const Url& source, const std::vector<OpId>& op_ids);
   void forget_now();
   void persist_replaced(std::vector<OpId> op_ids, const Url& old_url, const Url& new_url);
-  Url current(const Url& source) const;
+  std::optional<Url> current(const Url& source, std::size_t since) const;
   void on_lookup_ended();
   void check_drained();
   void post_drained_check();
@@ -249,8 +250,8 @@ class CoreFetch final : public Fetch, public std::enable_shared_from_this<CoreFe
   std::size_t filters_ = 0;
   /// Ops that became durable during the `filters_` lookups: they must not become pending by them.
   std::unordered_set<OpId> stored_meanwhile_;
-  /// The same for urls: those replaced meanwhile, in order.
-  std::vector<std::pair<Url, Url>> replaced_meanwhile_;
+  /// What happened to sources during the `filters_` lookups, in order: the new url of each, or null if it was removed.
+  std::vector<std::pair<Url, std::optional<Url>>> moved_meanwhile_;
   bool resuming_ = false;
   bool pump_posted_ = false;
   Persists persists_;  ///< the pending pairs that are being written to the store

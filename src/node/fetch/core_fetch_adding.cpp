@@ -41,12 +41,13 @@ void CoreFetch::resume(std::uint64_t after) {
     resuming_ = false;
     if (!stopped_) {
       for (const auto& [kept_source, kept_ids] : page->requests) {
-        const Url source = current(kept_source);
+        const auto source = current(kept_source, 0);
+        if (!source) continue;
         auto op_ids = kept_ids;
         std::erase_if(op_ids, [&](const OpId& id) { return stored_meanwhile_.contains(id); });
-        const auto added = core_.add(op_ids, source, runtime_.now());
+        const auto added = core_.add(op_ids, *source, runtime_.now());
         if (added.refused == 0) continue;
-        log::warn(kArea, "too many open requests: " + std::to_string(added.refused) + " to " + source.to_string() +
+        log::warn(kArea, "too many open requests: " + std::to_string(added.refused) + " to " + source->to_string() +
                              " stay in the store until the next start");
       }
       if (page->next) resume(*page->next);
@@ -61,14 +62,15 @@ void CoreFetch::resume(std::uint64_t after) {
 void CoreFetch::on_lookup_ended() {
   if (filters_ > 0 || resuming_) return;
   stored_meanwhile_.clear();
-  replaced_meanwhile_.clear();
+  moved_meanwhile_.clear();
 }
 
-/// The current url of a source, after what happened meanwhile.
-Url CoreFetch::current(const Url& source) const {
-  Url out = source;
-  for (const auto& [old_url, new_url] : replaced_meanwhile_) {
-    if (out == old_url) out = new_url;
+/// The current url of a source after what happened meanwhile, from the move `since` on; nullopt if it was removed.
+std::optional<Url> CoreFetch::current(const Url& source, std::size_t since) const {
+  std::optional<Url> out = source;
+  for (std::size_t i = since; i < moved_meanwhile_.size() && out; ++i) {
+    const auto& [old_url, new_url] = moved_meanwhile_[i];
+    if (*out == old_url) out = new_url;
   }
   return out;
 }
@@ -202,6 +204,7 @@ void CoreFetch::look_up(const std::shared_ptr<Adding>& adding) {
   const auto first = std::make_move_iterator(adding->op_ids.begin() + static_cast<std::ptrdiff_t>(adding->looked_up));
   std::vector<OpId> piece(first, first + static_cast<std::ptrdiff_t>(count));
   adding->looked_up += count;
+  adding->moves_seen = moved_meanwhile_.size();
   ++filters_;
   ++store_calls_;
   store_->filter_out_existing_ops(std::move(piece),
@@ -220,9 +223,13 @@ void CoreFetch::on_looked_up(const std::shared_ptr<Adding>& adding, Result<std::
     ok = make_error(Errc::cancelled, "fetch is stopped");
   } else if (!result) {
     ok = result.error().context("looking up ops");
-  } else {
-    adding->source = current(adding->source);
+  } else if (auto source = current(adding->source, adding->moves_seen)) {
+    adding->source = std::move(*source);
     ok = add(*adding, *result);
+  } else {
+    // What earlier pieces made pending was removed with the source, in the store too.
+    adding->open = 0;
+    ok = make_error(Errc::cancelled, "the source " + adding->source.to_string() + " was removed meanwhile");
   }
   on_lookup_ended();
   const std::size_t left = adding->op_ids.size() - adding->looked_up;
@@ -295,9 +302,11 @@ void CoreFetch::remove_source(const Url& source) {
   name_all_of(source);
   std::erase_if(unsent_, [&](const Unsent& item) { return item.source == source; });
   server_.forget(source);
+  if (filters_ > 0 || resuming_) moved_meanwhile_.emplace_back(source, std::nullopt);
   const auto gone = core_.remove_source(source, runtime_.now());
   metadata_.forget_source(source);
-  if (gone && gone->pairs > 0) forget_pending(source);
+  // Before the store has told what an earlier run left open, that may be of this source, too.
+  if (resuming_ || (gone && gone->pairs > 0)) forget_pending(source);
   pump();
   post_drained_check();
 }
@@ -306,7 +315,7 @@ void CoreFetch::replace_source(const Url& old_url, const Url& new_url) {
   assert_on_strand(runtime_, "Fetch::replace_source");
   if (stopped_ || old_url == new_url || !new_url.is_peer() || transport_->url() == new_url) return;
   name_all_of(old_url);
-  if (filters_ > 0 || resuming_) replaced_meanwhile_.emplace_back(old_url, new_url);
+  if (filters_ > 0 || resuming_) moved_meanwhile_.emplace_back(old_url, new_url);
   auto replaced = core_.replace_source(old_url, new_url, runtime_.now());
   if (replaced.refused > 0) {
     log::warn(kArea, "too many open requests to " + new_url.to_string() + "; those to its old url are not moved");

@@ -770,6 +770,7 @@ TEST_F(FetchFiles, ForgedSourcesAreAskedForLittle) {
   std::unique_ptr<TestNode> source;
   std::uint64_t most_pairs = 0, most_sources = 0, notices = 0;
   auto opts = options();
+  opts.tick = 100ms;         // each looks at all infos, which takes ThreadSanitizer more than 10 ms
   opts.missing_after = 30s;  // nothing is, however slow the machine
   opts.notice = [&](const std::string&) { ++notices; };
   opts.progress = [&](const FetchProgress& p) {

@@ -250,5 +250,99 @@ TEST(CoreFetchConduct, AnAnswerToARemovedSourceIsNoFault) {
   EXPECT_EQ(slow.disconnects, 0U);
 }
 
+// ---------------------------------------------------------------- removing a source
+
+TEST(CoreFetchRemove, WhatIsBeingLookedUpIsNotRequestedFromIt) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe gone(bench, "gone"), other(bench, "other");
+  bob.store->delay_reads(1s);
+  bob.want(ids_of(bench.ops(0, 64)), gone.url);
+  bob.want(ids_of(bench.ops(32, 64)), other.url);
+  bench.world.run_for(500ms);
+  bob.fetch->remove_source(gone.url);
+  bench.world.run_for(700ms);
+  ASSERT_EQ(bob.outcomes.size(), 2U);
+  ASSERT_FALSE(bob.outcomes[0]);
+  EXPECT_EQ(bob.outcomes[0].error().code, Errc::cancelled);
+  EXPECT_TRUE(bob.outcomes[1]);
+  EXPECT_EQ(bob.fetch->load(gone.url).source_pairs, 0U);
+  EXPECT_EQ(bob.fetch->load(other.url).source_pairs, 64U);
+  EXPECT_EQ(gone.ids_asked(), 0U);
+  bob.check();
+}
+
+TEST(CoreFetchRemove, WhatIsRequestedFromItAgainMeanwhileIsPending) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe peer(bench, "peer");
+  const auto ops = bench.ops(0, 64);
+  peer.serve(ops);
+  bob.store->delay_reads(1s);
+  bob.want(ids_of(bench.ops(64, 64)), peer.url);
+  bench.world.run_for(500ms);
+  bob.fetch->remove_source(peer.url);
+  bob.want(ids_of(ops), peer.url);  // while the first list is being looked up
+  bench.world.run_for(1min);
+  ASSERT_EQ(bob.outcomes.size(), 2U);
+  EXPECT_FALSE(bob.outcomes[0]);
+  EXPECT_TRUE(bob.outcomes[1]);
+  EXPECT_EQ(bob.held(ids_of(ops)), 64U);
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+}
+
+TEST(CoreFetchRemove, NothingOfAListOfPiecesStaysInTheStore) {
+  Bench bench;
+  CoreFetchConfig config;
+  config.max_ids_per_request = 100;
+  Node bob(bench, "bob", config);
+  Probe gone(bench, "gone");
+  bench.world.run_ready();  // until it is known what an earlier run left open, a list is one piece
+  bob.store->delay_reads(1s);
+  bob.want(ids_of(bench.ops(0, 3000)), gone.url);
+  bench.world.run_for(1500ms);
+  ASSERT_EQ(bob.fetch->load(gone.url).source_pairs, 100U * config.parallel_request_count);  // the first piece
+  bob.fetch->remove_source(gone.url);
+  bench.world.run_for(1min);
+  ASSERT_EQ(bob.outcomes.size(), 1U);
+  EXPECT_FALSE(bob.outcomes[0]);
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+  EXPECT_EQ(bob.ops_pending_on_disk(), 0U);
+  bob.check();
+}
+
+TEST(CoreFetchRemove, AMovedSourceIsRemovedAtItsNewUrl) {
+  Bench bench;
+  Node bob(bench, "bob");
+  Probe old(bench, "old"), moved(bench, "moved");
+  bob.store->delay_reads(1s);
+  bob.want(ids_of(bench.ops(0, 64)), old.url);
+  bench.world.run_for(500ms);
+  bob.fetch->replace_source(old.url, moved.url);
+  bob.fetch->remove_source(moved.url);
+  bench.world.run_for(1min);
+  EXPECT_EQ(bob.fetch->pending_ops(), 0U);
+  EXPECT_EQ(old.ids_asked() + moved.ids_asked(), 0U);
+}
+
+TEST(CoreFetchRemove, WhatAnEarlierRunLeftOpenIsForgottenThoughItHasNotBeenRead) {
+  Bench bench;
+  auto disk = bench.make_disk();
+  Probe peer(bench, "peer"), other(bench, "other");
+  make_failing(bench, peer.url);
+  make_failing(bench, other.url);
+  {
+    Node bob(bench, "bob", {}, disk);
+    ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 10)), peer.url));
+    ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 4)), other.url));
+  }
+  Node bob(bench, "bob", {}, disk);
+  bob.fetch->remove_source(peer.url);  // before the store has answered
+  bench.world.run_for(1s);
+  EXPECT_EQ(bob.fetch->load(peer.url).source_pairs, 0U);
+  EXPECT_EQ(bob.fetch->load(other.url).source_pairs, 4U);
+  EXPECT_EQ(bob.ops_pending_on_disk(), 4U);
+}
+
 }  // namespace
 }  // namespace kitsune2
