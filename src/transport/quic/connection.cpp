@@ -675,7 +675,9 @@ std::optional<Batch> Connection::produce(Time now) {
   }
   if (!me.over() && me.burst >= quantum) {
     me.burst = 0;
-    ngtcp2_conn_update_pkt_tx_time(me.conn, to_ngtcp2(now));
+    // Before there is a round trip to go by, the library takes a third of a second for one, and would pause for 26 ms
+    // after the first datagram. What goes out until then is less than a first window.
+    if (me.opened) ngtcp2_conn_update_pkt_tx_time(me.conn, to_ngtcp2(now));
   }
   if (used == 0) {
     if (me.over()) return me.close_due ? produce(now) : std::nullopt;

@@ -47,6 +47,20 @@ TEST(QuicConnection, BothSidesProveTheirKeys) {
   EXPECT_LE(*pair.client().round_trip(), 40ms);
 }
 
+// Without a round trip to go by, the library would pause for 26 ms after the first datagram.
+TEST(QuicConnection, OnAShortLineAHandshakeAndAMessageTakeTwoRoundTrips) {
+  Pair pair(21);
+  pair.faults.latency = 1ms;
+  const Time begin = pair.now_;
+  ASSERT_TRUE(pair.client().send(text("at once")));
+  std::vector<std::uint8_t> out;
+  ASSERT_TRUE(pair.run(1s, [&] {
+    if (pair.has_server()) pair.read_all(pair.server(), out);
+    return out.size() == 7;
+  }));
+  EXPECT_LE(pair.now_ - begin, 4ms);
+}
+
 TEST(QuicConnection, AWrongKeyOfWhoIsDialledIsRefused) {
   Pair pair(2, identity(3)->key());
   EXPECT_FALSE(pair.open());
