@@ -2,8 +2,8 @@
 # Builds all sides and runs the comparisons. usage: bench/run.sh [quick]
 #
 # quick: the rows that need no foreign program, with small sizes. Otherwise these variables count:
-#   PARTS="a b c d gossip folder"  what to run; also "distance": W1 to W3 and one op through a line that delays and
-#                           throttles
+#   PARTS="a b c d gossip folder"  what to run; also "iroh": dialect 0.5 beside iroh-blobs, by the relay and direct, and
+#                           "distance": W1 to W3 and one op through a line that delays and throttles
 #   REPS=5 (3 if quick), FOLDER_MIB=1024
 #   K2_LIBTORRENT_PYTHON    a Python with libtorrent 2.1.1, to run beside ours over that line
 #   K2_PEERS_TARGET, K2_ANCHOR_TARGET  where the foreign programs are built
@@ -20,22 +20,24 @@ ours=build/bench/bench
 cmake --preset bench >/dev/null
 cmake --build build/bench -j "$(nproc)"
 
-rust=() others=()
+rust=() others=() iroh=()
 if [[ $mode != quick ]]; then
   if [[ $parts == *" a "* ]]; then
     anchor=${K2_ANCHOR_TARGET:-$PWD/bench/peers/rust-fetch/target}
     CARGO_TARGET_DIR=$anchor cargo build --release --locked --manifest-path bench/peers/rust-fetch/Cargo.toml
     rust=(--rust "$anchor/release/anchor-fetch")
   fi
-  if [[ $parts == *" b "* ]]; then
-    target=${K2_PEERS_TARGET:-$PWD/bench/peers/target}
-    others=(--libtorrent bench/peers/libtorrent/peer_libtorrent.py)
-    # They need newer compilers than Debian's: without one, the table is printed without that row.
+  target=${K2_PEERS_TARGET:-$PWD/bench/peers/target}
+  # They need newer compilers than Debian's: without one, the table is printed without that row.
+  if [[ $parts == *" b "* || $parts == *" iroh "* ]]; then
     if CARGO_TARGET_DIR=$target cargo build --release --locked --manifest-path bench/peers/iroh-blobs/Cargo.toml; then
-      others+=(--iroh "$target/release/peer-iroh-blobs")
+      iroh=(--iroh "$target/release/peer-iroh-blobs")
     else
       echo "bench: iroh-blobs is left out: it could not be built (Rust 1.91 or newer)" >&2
     fi
+  fi
+  if [[ $parts == *" b "* ]]; then
+    others=(--libtorrent bench/peers/libtorrent/peer_libtorrent.py "${iroh[@]}")
     if (cd bench/peers/bitswap && go build -mod=readonly -o "$target/peer-bitswap" .); then
       others+=(--bitswap "$target/peer-bitswap")
     else
@@ -51,6 +53,9 @@ if [[ $parts == *" b "* || $parts == *" c "* ]]; then
   store=()
   [[ $parts != *" c "* ]] || store=(--store-dir bench/results)
   python3 bench/transfers.py --ours $ours/transfer "${others[@]}" "${store[@]}" --reps "$reps" --out "$out-transfers.jsonl"
+fi
+if [[ $parts == *" iroh "* ]]; then
+  python3 bench/beside_iroh.py --bin $ours --relay build/bench/apps/kitsune2/kitsune2 "${iroh[@]}" --reps "$reps" --out "$out-iroh.jsonl" | tee "$out-iroh.txt"
 fi
 if [[ $parts == *" d "* ]]; then
   if [[ $mode == quick ]]; then $ours/scale 50 200; else $ours/scale; fi | tee "$out-scale.jsonl"

@@ -6,8 +6,11 @@
 //        transfer get ADDR DATA SIZE [DIR]
 //        transfer store BATCH DATA SIZE DIR     the durable store alone, handed BATCH ops a call
 //        transfer store-named BATCH DATA SIZE DIR     the same, handed ops whose ids are known
-// at=NS at the end: get and store begin at this time of the steady clock. warm=1: get fetches one small op of another
-// space before it opens the items' space and starts the clock, so that the connection exists.
+// At the end:
+//   at=NS              get and store begin at this time of the steady clock
+//   warm=1             get fetches one small op first, and then starts the clock, so that the connection exists
+//   relay=URL          serve and get are of dialect 0.5 and use this relay, which is another process
+//   path=relay|direct  with it: whether there are direct paths. After the first op, get waits for one
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -32,8 +35,13 @@ constexpr std::size_t kCallsUnderWay = 3;
 using bench::fail;
 using bench::must;
 
+constexpr auto kPathWait = std::chrono::seconds(10);
+constexpr auto kSettle = std::chrono::milliseconds(1000);  ///< so that the other side has the path, too
+
 std::optional<Clock::time_point> begin_at;
 bool is_warm = false;
+std::string relay;  ///< not empty: dialect 0.5
+bool is_direct = false;
 
 /// The op that is fetched before the clock starts.
 Bytes warm_op() { return Bytes::copy_of(std::string_view("an op that is not among the items")); }
@@ -77,6 +85,43 @@ std::shared_ptr<Space> open_space(Node& node, std::string_view name, bool with_a
   return space;
 }
 
+/// A node of dialect 0.5 hears known peers only, so the getting one has an agent there. Its arc is empty: gossip brings
+/// it nothing.
+std::shared_ptr<Space> join_to_get(Node& node, std::string_view name) {
+  auto space = open_space(node, name, false);
+  must(node.join(space, must(node.agent()), DhtArc::none()));
+  return space;
+}
+
+void use_relay(NodeOptions& options) {
+  options.dialect = Dialect::v0_5;
+  options.relay = relay;
+  options.config.iroh_transport.direct_paths = is_direct;
+}
+
+/// Until an agent at `peer` is known, which the bootstrap server tells: before that a node of dialect 0.5 asks nobody.
+void wait_until_known(Node& node, Space& space, const Url& peer) {
+  const auto is_known = [&] { return node.run([&] { return space.peer_store().is_at_url(peer); }); };
+  for (const auto end = Clock::now() + kPathWait; !is_known();) {
+    if (Clock::now() > end) fail("the bootstrap server does not tell who is at " + peer.to_string());
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+/// The way on which this node sends to its only peer.
+std::string_view path_of(Node& node) {
+  const auto connections = node.run([&] { return node.kitsune().transport().stats().connections; });
+  if (connections.empty()) return "";
+  return connections.front().is_direct ? "direct" : "relay";
+}
+
+void wait_for_path(Node& node, std::string_view wanted) {
+  for (const auto end = Clock::now() + kPathWait; path_of(node) != wanted;) {
+    if (Clock::now() > end) fail("the path does not become " + std::string(wanted));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
 void fetch(Node& node, Space& space, const std::vector<OpId>& ids, const Url& from) {
   must(node.wait<void>([&](auto done) { space.fetch().request_ops(ids, from, done); }));
   must(node.wait<void>([&](auto done) { space.fetch().notify_on_drained([done] { done(Result<void>()); }); }));
@@ -101,12 +146,15 @@ void settle(const std::string& dir) {
 int serve(const std::string& data, std::size_t size, const std::string& dir) {
   NodeOptions options;
   options.data_dir = dir;
-  options.dialect = Dialect::v0_2;
-  options.listen = "127.0.0.1:0";
+  if (relay.empty()) {
+    options.dialect = Dialect::v0_2;
+    options.listen = "127.0.0.1:0";
+  } else {
+    use_relay(options);
+  }
   const auto node = must(Node::start(std::move(options)));
   const auto space = open_space(*node, "bench");
-  const auto warm_space = open_space(*node, "warm");
-  process(*node, *warm_space, {warm_op()});
+  process(*node, relay.empty() ? *open_space(*node, "warm") : *space, {warm_op()});
   std::vector<Bytes> ops;
   std::size_t bytes = 0;
   each_item(data, size, [&](const auto& item) {
@@ -148,18 +196,39 @@ void verify(Node& node, Space& space, const std::vector<OpId>& ids, const std::s
 }
 
 int get(const std::string& addr, const std::string& data, std::size_t size, const std::string& dir) {
-  const Url from = must(Url::parse(addr));
+  const Url from = must(Url::parse(addr, url_form(relay.empty() ? Dialect::v0_2 : Dialect::v0_5)));
   const auto policy = make_sha256_policy();
   std::vector<OpId> ids;
   each_item(data, size, [&](const auto& item) { ids.push_back(must(policy->describe(ByteView(item))).op_id); });
   NodeOptions options;
   options.data_dir = dir;
-  options.relay = addr.substr(0, addr.rfind('/'));
+  if (relay.empty()) {
+    options.relay = addr.substr(0, addr.rfind('/'));
+  } else {
+    use_relay(options);
+  }
   options.policy = policy;
   const auto node = must(Node::start(std::move(options)));
+  std::shared_ptr<Space> space;
+  if (!relay.empty()) space = join_to_get(*node, "bench");
   must(node->wait_online(std::chrono::seconds(30)));
-  if (is_warm) fetch(*node, *open_space(*node, "warm", false), {must(policy->describe(warm_op())).op_id}, from);
-  const auto space = open_space(*node, "bench", !is_warm);
+  if (!relay.empty()) wait_until_known(*node, *space, from);
+  double first_s = 0, path_s = 0;
+  bool is_cold = false;
+  if (is_warm) {
+    is_cold = path_of(*node).empty();  // if not, gossip has made the connection meanwhile
+    const auto first = Clock::now();
+    fetch(*node, space ? *space : *open_space(*node, "warm", false), {must(policy->describe(warm_op())).op_id}, from);
+    first_s = seconds_since(first);
+    if (!relay.empty()) {
+      wait_for_path(*node, is_direct ? "direct" : "relay");
+      path_s = seconds_since(first);
+      std::this_thread::sleep_for(kSettle);
+    }
+  }
+  if (!space) space = open_space(*node, "bench", !is_warm);
+  const auto path_at_start = path_of(*node);
+  const auto fetched_before = node->run([&] { return space->fetch().stats().ops_fetched; });
 
   const auto begin = begin_time();
   const auto before = bench::usage();
@@ -168,12 +237,16 @@ int get(const std::string& addr, const std::string& data, std::size_t size, cons
   const auto after = bench::usage();
 
   const auto stats = node->run([&] { return space->fetch().stats(); });
-  if (stats.ops_fetched != ids.size()) fail(std::to_string(stats.ops_fetched) + " of all items came");
+  if (stats.ops_fetched - fetched_before != ids.size())
+    fail(std::to_string(stats.ops_fetched - fetched_before) + " of all items came");
+  const auto path_at_end = path_of(*node);
   verify(*node, *space, ids, data, size);
   std::cout << R"({"items":)" << ids.size() << R"(,"bytes":)" << ids.size() * size << R"(,"wall_s":)" << wall
             << R"(,"cpu_s":)" << after.cpu_s - before.cpu_s << R"(,"peak_rss_bytes":)" << after.peak_rss_bytes
-            << R"(,"requests":)" << stats.requests_sent << R"(,"overdue":)" << stats.requests_overdue << "}"
-            << std::endl;
+            << R"(,"requests":)" << stats.requests_sent << R"(,"overdue":)" << stats.requests_overdue << R"(,"path":[")"
+            << path_at_start << R"(",")" << path_at_end << R"("])";
+  if (is_cold) std::cout << R"(,"first_s":)" << first_s << R"(,"path_s":)" << path_s;
+  std::cout << "}" << std::endl;
   return 0;
 }
 
@@ -236,6 +309,10 @@ int main(int argc, char** argv) {
       begin_at = Clock::time_point(std::chrono::nanoseconds(std::stoll(args.back().substr(3))));
     } else if (args.back() == "warm=1") {
       is_warm = true;
+    } else if (args.back().starts_with("relay=")) {
+      relay = args.back().substr(6);
+    } else if (args.back() == "path=direct" || args.back() == "path=relay") {
+      is_direct = args.back() == "path=direct";
     } else {
       break;
     }
@@ -248,5 +325,5 @@ int main(int argc, char** argv) {
     return store(size(1), args[2], size(3), args[4], args[0] == "store-named");
   fail(
       "usage: serve DATA SIZE [DIR] | get ADDR DATA SIZE [DIR] | store[-named] BATCH DATA SIZE DIR; then at=NS, "
-      "warm=1");
+      "warm=1, relay=URL, path=relay|direct");
 }

@@ -36,16 +36,16 @@ def last_json(text):
     return json.loads(text.strip().splitlines()[-1])
 
 
-def pair(command, data, size, folder=None):
+def pair(command, data, size, folder=None, options=(), env=None):
     """One run of `serve` and `get`. With `folder` the getter's and the server's stores are in it."""
-    extra = (lambda role: [os.path.join(folder, role)]) if folder else lambda role: []
+    extra = lambda role: ([os.path.join(folder, role)] if folder else []) + [*options]
     for role in ("serve", "get"):
         if folder:
             os.mkdir(os.path.join(folder, role), 0o700)
-    with subprocess.Popen([*command, "serve", data, str(size), *extra("serve")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([*command, "serve", data, str(size), *extra("serve")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as server:
         try:
             address = json.loads(server.stdout.readline())["addr"]
-            got = subprocess.run([*command, "get", address, data, str(size), *extra("get")], stdout=subprocess.PIPE, text=True, timeout=MOST_S, check=True)
+            got = subprocess.run([*command, "get", address, data, str(size), *extra("get")], stdout=subprocess.PIPE, text=True, timeout=MOST_S, check=True, env=env)
             line = last_json(got.stdout)
             served = last_json(server.communicate(timeout=MOST_S)[0])
         finally:
@@ -145,6 +145,21 @@ def durable(results, works, ours, reps, data, root):
     print("limit here: the transfer into memory and the store at once, neither waiting for the other")
 
 
+def make_data(folder, works):
+    """The files of items in `folder`, by work."""
+    data = {}
+    for work in works:
+        items, size, _ = WORKS[work]
+        data[work] = os.path.join(folder, work)
+        chance = random.Random(7)
+        with open(data[work], "wb") as file:
+            # Item by item: the most that this process ever held would count as the peak of the processes that it
+            # starts.
+            for _ in range(items):
+                file.write(chance.randbytes(size))
+    return data
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--ours", required=True)
@@ -167,16 +182,7 @@ def main():
     results = Results(args.out)
     folder = tempfile.mkdtemp(dir="/dev/shm")
     try:
-        data = {}
-        for work in works:
-            items, size, _ = WORKS[work]
-            data[work] = os.path.join(folder, work)
-            chance = random.Random(7)
-            with open(data[work], "wb") as file:
-                # Item by item: the most that this process ever held would count as the peak of the processes that it
-                # starts.
-                for _ in range(items):
-                    file.write(chance.randbytes(size))
+        data = make_data(folder, works)
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, {args.reps} runs each in turn, medians")
         beside_others(results, works, sides, args.reps, data)
         if args.store_dir:
