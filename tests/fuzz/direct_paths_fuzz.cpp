@@ -1,5 +1,6 @@
 // Direct paths with peers that tell any address, answer or not, from where they like, and with datagrams of anybody:
 // the judge counts after each command. Input: commands of one byte, with bytes of their own.
+#include <algorithm>
 #include <chrono>
 #include <string>
 #include <vector>
@@ -50,7 +51,21 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (std::size_t i = byte() % most; i > 0; --i) out.push_back(address());
     return out;
   };
-  std::size_t seen = 0;
+  std::size_t seen = 0, relayed = 0;
+  // A while in which the two ways have round trips of their own.
+  const auto live = [&](DirectJudge::Id id, std::uint8_t path, std::uint8_t relay) {
+    for (int i = 0; i < 80 && judge.pings.size() < 500; ++i) {
+      judge.sent(id);
+      judge.pass(std::chrono::milliseconds(500));
+      const std::size_t first = judge.pings.size() - std::min<std::size_t>(judge.pings.size(), 4);
+      for (std::size_t n = first; n < judge.pings.size(); ++n) {
+        if (judge.now - judge.pings[n].at >= std::chrono::milliseconds(path)) judge.answer(n, judge.pings[n].to);
+      }
+      const std::size_t last = judge.relay_pings.size();
+      if (last > 0 && judge.now - judge.relay_pings[last - 1].at >= std::chrono::milliseconds(relay * 2))
+        judge.answer_relay(last - 1);
+    }
+  };
   while (at < input.size()) {
     const std::uint8_t command = byte();
     const DirectJudge::Id id = 1 + command / 16 % 4;
@@ -68,7 +83,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         judge.unreachable(address());
         break;
       case 4:
-        if (command >= 240) judge.forget(id);
+        if (command >= 240) {
+          judge.forget(id);
+        } else if (command >= 224) {
+          judge.lose_relay();
+        } else if (command >= 128) {
+          judge.ping_us_by_relay(id, DirectJudge::endpoint_of(1 + byte() % 4U));
+        } else if (command < 64) {
+          const std::uint8_t path = byte();
+          live(id, path, byte());
+        }
         break;
       case 5:
         judge.sent(id);
@@ -92,9 +116,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case 9:
       case 10:
         for (; seen < judge.pings.size(); ++seen) judge.answer(seen, judge.pings[seen].to);
+        if (command >= 64) break;
+        for (; relayed < judge.relay_pings.size(); ++relayed) judge.answer_relay(relayed);
         break;
       case 11:
         seen = judge.pings.size();
+        relayed = judge.relay_pings.size();
         break;
       default:
         judge.pass(std::chrono::microseconds(1U << (byte() % 26)));

@@ -24,9 +24,10 @@ class SimPaths {
 
   /// For the process of `host`; null: the machine has no UDP.
   std::shared_ptr<UdpBinder> binder(testing::SimRuntime& runtime, SimNet::Host host);
-  /// The `which`-th kind of trouble: loss, duplication, reordering, a small or large datagram, walls, NATs that
-  /// forget or are seen elsewhere, forged messages of the network.
+  /// The `which`-th kind of trouble: loss, duplication, reordering, a small or large datagram, a network that is slower
+  /// than the relay, walls, NATs that forget or are seen elsewhere, forged messages of the network.
   void make_trouble(std::size_t which);
+  /// All trouble is over, but for a slow network.
   void calm();
   std::uint64_t datagrams() const { return datagrams_; }
 

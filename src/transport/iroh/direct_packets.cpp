@@ -119,8 +119,8 @@ Bytes encode_probe(const DirectProbe& probe, const ProbeEnds& ends, const std::a
 std::optional<DirectProbe> decode_probe(ByteView datagram) {
   if (!is_probe(datagram) || datagram.size() < DirectProbe::kBytes) return std::nullopt;
   const std::uint8_t kind = datagram[4];
-  if (kind != static_cast<std::uint8_t>(DirectProbe::Kind::ping) &&
-      kind != static_cast<std::uint8_t>(DirectProbe::Kind::pong))
+  if (kind < static_cast<std::uint8_t>(DirectProbe::Kind::ping) ||
+      kind > static_cast<std::uint8_t>(DirectProbe::Kind::relay_pong))
     return std::nullopt;
   DirectProbe out;
   out.kind = static_cast<DirectProbe::Kind>(kind);

@@ -35,12 +35,13 @@ Bytes encode_offer(const DirectOffer& offer);
 /// Errc::malformed; Errc::unsupported (another version).
 Result<DirectOffer> decode_offer(const Bytes& message);
 
-// --- beside it, over UDP
+// --- beside it, over UDP and through the relay
 
-/// A ping asks whether the owner of an offer is at an address, and a pong answers it. No QUIC packet begins like it: a
-/// bit is missing that all have (RFC 9000, 17.2).
+/// A ping asks whether the owner of an offer is at an address, and a pong answers it. Those of the relay measure the
+/// way through it; they have kinds of their own, so that nobody on one way can use what was sent on the other one. No
+/// QUIC packet begins like them: a bit is missing that all have (RFC 9000, 17.2).
 struct DirectProbe {
-  enum class Kind : std::uint8_t { ping = 1, pong = 2 };
+  enum class Kind : std::uint8_t { ping = 1, pong = 2, relay_ping = 3, relay_pong = 4 };
   static constexpr std::size_t kBytes = 4 + 1 + 8 + 8 + 16;
   Kind kind = Kind::ping;
   std::array<std::uint8_t, 8> name{};   ///< of the offer that is pinged, in both

@@ -19,6 +19,11 @@ constexpr unsigned kMissedToLeave = 2;
 constexpr unsigned kMissedToGiveUp = 6;
 constexpr unsigned kStrikes = 3;
 constexpr Duration kStrikeTime = std::chrono::seconds(60);
+constexpr Duration kRelayWait = std::chrono::seconds(5);    ///< for an answer
+constexpr Duration kRelaySeldom = std::chrono::minutes(1);  ///< how often, where nothing is sent
+constexpr Duration kRelayGain = std::chrono::milliseconds(20);
+constexpr unsigned kRelayMissed = 2;
+constexpr Duration kSteady = 2 * kMostRest;
 
 Duration rest_after(unsigned rounds) {
   Duration out = kFirstRest;
@@ -132,6 +137,7 @@ void DirectPaths::forget(Id id, Time now) {
   const auto found = peers_.find(id);
   if (found == peers_.end()) return;
   Peer& peer = found->second;
+  forget_relay_nonce(peer);
   for (Candidate& candidate : peer.candidates) {
     forget_nonce(candidate);
     if (candidate.state == State::used) std::erase_if(paths_, [id](const auto& path) { return path.second == id; });
@@ -151,6 +157,18 @@ void DirectPaths::forget_nonce(Candidate& candidate) {
   candidate.nonce.reset();
 }
 
+void DirectPaths::forget_relay_nonce(Peer& peer) {
+  if (peer.relay_nonce) nonces_.erase(*peer.relay_nonce);
+  peer.relay_nonce.reset();
+}
+
+void DirectPaths::change_way(Id id, Peer& peer) {
+  peer.by_path.clear();
+  peer.by_relay.clear();
+  forget_relay_nonce(peer);
+  changed_.push_back(id);
+}
+
 void DirectPaths::schedule(Id id, Peer& peer) {
   Time at = Time::max();
   for (const Candidate& candidate : peer.candidates) at = std::min(at, candidate.due);
@@ -165,10 +183,44 @@ void DirectPaths::schedule(Id id, Peer& peer) {
 void DirectPaths::on_probe(const UdpAddress& from, ByteView datagram, Time now) {
   const std::optional<DirectProbe> probe = decode_probe(datagram);
   if (!probe) return;
-  if (probe->kind == DirectProbe::Kind::ping) {
-    on_ping(from, datagram, *probe, now);
-  } else {
-    on_pong(from, datagram, *probe, now);
+  if (probe->kind == DirectProbe::Kind::ping) on_ping(from, datagram, *probe, now);
+  if (probe->kind == DirectProbe::Kind::pong) on_pong(from, datagram, *probe, now);
+}
+
+/// D11.
+void DirectPaths::on_relay_probe(const EndpointId& from, ByteView datagram, Time now) {
+  const std::optional<DirectProbe> probe = decode_probe(datagram);
+  if (!probe) return;
+  if (probe->kind == DirectProbe::Kind::relay_ping) {
+    const auto found = names_.find(probe->name);
+    if (found == names_.end()) return;
+    const Peer& peer = peers_.at(found->second);
+    const ProbeEnds ends{.pinger = from, .pinged = own_};
+    if (peer.who != from || !peer.theirs || !is_authentic(datagram, ends, peer.ours->key) ||
+        !peer.budget->pongs.take(now))
+      return;
+    const DirectProbe pong{DirectProbe::Kind::relay_pong, probe->name, probe->nonce};
+    packets_.push_back({{}, from, encode_probe(pong, ends, peer.ours->key, DirectProbe::kBytes)});
+  } else if (probe->kind == DirectProbe::Kind::relay_pong) {
+    const auto found = nonces_.find(probe->nonce);
+    if (found == nonces_.end()) return;
+    const Id id = found->second;
+    Peer& peer = peers_.at(id);
+    if (peer.who != from || peer.relay_nonce != probe->nonce || probe->name != peer.theirs->name ||
+        !is_authentic(datagram, {.pinger = own_, .pinged = peer.who}, peer.theirs->key))
+      return;
+    forget_relay_nonce(peer);
+    peer.relay_missed = 0;
+    peer.by_relay.add(now - peer.relay_sent);
+    compare(id, peer, now);
+  }
+}
+
+void DirectPaths::on_relay_lost(Time now) {
+  for (auto& [id, peer] : peers_) {
+    peer.by_relay.clear();
+    forget_relay_nonce(peer);
+    if (peer.yielded) take_back(id, peer, now);
   }
 }
 
@@ -182,7 +234,7 @@ void DirectPaths::on_ping(const UdpAddress& from, ByteView datagram, const Direc
   if (!peer.theirs || !is_authentic(datagram, ends, peer.ours->key) || !makes_sense(peer, from)) return;
   if (peer.budget->pongs.take(now)) {
     const DirectProbe pong{DirectProbe::Kind::pong, probe.name, probe.nonce};
-    packets_.push_back({from, encode_probe(pong, ends, peer.ours->key, DirectProbe::kBytes)});
+    packets_.push_back({from, peer.who, encode_probe(pong, ends, peer.ours->key, DirectProbe::kBytes)});
   }
   Candidate* candidate = find(peer, from);
   if (candidate == nullptr) {
@@ -228,7 +280,9 @@ void DirectPaths::on_pong(const UdpAddress& from, ByteView datagram, const Direc
       break;
     case State::used:
       candidate->round_trip = (candidate->round_trip * 7 + round_trip) / 8;
+      peer.by_path.add(round_trip);
       on_pong_of_path(id, peer, *candidate, now);
+      compare(id, peer, now);
       break;
   }
   schedule(id, peer);
@@ -236,7 +290,7 @@ void DirectPaths::on_pong(const UdpAddress& from, ByteView datagram, const Direc
 
 void DirectPaths::on_pong_of_path(Id id, Peer& peer, Candidate& path, Time now) {
   peer.missed = 0;
-  if (peer.suspended) note_changed(id);
+  if (peer.suspended) change_way(id, peer);
   peer.suspended = false;
   if (now - peer.used_since > kStrikeTime) path.rounds = 0;
   path.due = now + (peer.busy ? kBusyPing : kIdlePing);
@@ -261,13 +315,42 @@ void DirectPaths::use(Id id, Peer& peer, Candidate& candidate, Time now) {
   paths_.emplace(candidate.address, id);
   peer.has_path = true;
   peer.suspended = false;
+  peer.yielded = false;
+  peer.yields = 0;
   peer.busy = false;
   peer.missed = 0;
   peer.used_since = now;
+  peer.way_since = now;
   for (Candidate& other : peer.candidates) {
     if (other.state == State::resting) other.due = Time::max();
   }
-  note_changed(id);
+  change_way(id, peer);
+}
+
+void DirectPaths::compare(Id id, Peer& peer, Time now) {
+  if (!peer.has_path || peer.suspended || !peer.by_path.is_full() || !peer.by_relay.is_full()) return;
+  if (peer.yields > 0 && now - peer.way_since < rest_after(peer.yields)) return;
+  const Duration path = peer.by_path.least(), relay = peer.by_relay.least();
+  if (!peer.yielded) {
+    if (path > relay * 3 / 2 + kRelayGain) yield(id, peer, now);
+  } else if (path <= relay) {
+    take_back(id, peer, now);
+  }
+}
+
+void DirectPaths::yield(Id id, Peer& peer, Time now) {
+  if (now - peer.way_since >= kSteady) peer.yields = 0;
+  ++peer.yields;
+  peer.yielded = true;
+  peer.relay_missed = 0;
+  peer.way_since = now;
+  change_way(id, peer);
+}
+
+void DirectPaths::take_back(Id id, Peer& peer, Time now) {
+  peer.yielded = false;
+  peer.way_since = now;
+  change_way(id, peer);
 }
 
 /// D9.
@@ -350,7 +433,7 @@ void DirectPaths::rest(Candidate& candidate, Time now) {
 /// D8, D10.
 void DirectPaths::suspend(Id id, Peer& peer, Candidate& path, Time now) {
   peer.suspended = true;
-  note_changed(id);
+  change_way(id, peer);
   peer.strikes = peer.strikes > 0 && now - peer.strike <= kStrikeTime ? peer.strikes + 1 : 1;
   if (peer.strikes == 1) peer.strike = now;
   if (peer.strikes < kStrikes) return;
@@ -363,9 +446,10 @@ void DirectPaths::suspend(Id id, Peer& peer, Candidate& path, Time now) {
 void DirectPaths::give_up(Id id, Peer& peer, Candidate& path, Time now) {
   peer.has_path = false;
   peer.suspended = false;
+  peer.yielded = false;
   peer.missed = 0;
   std::erase_if(paths_, [id](const auto& one) { return one.second == id; });
-  note_changed(id);
+  change_way(id, peer);
   forget_nonce(path);
   for (Candidate& other : peer.candidates) {
     if (other.state == State::resting) other.due = std::max(now, other.held);
@@ -389,19 +473,41 @@ void DirectPaths::ping(Id id, Peer& peer, Candidate& candidate, Time now) {
   if (candidate.state == State::used) {
     wait = std::clamp<Duration>(candidate.round_trip * 4, kLeastWait, kMostWait);
     wait = std::min(wait * (1U << std::min(peer.missed, kMissedToGiveUp)), kMostWait);
-    peer.busy = false;
   }
   candidate.due = now + wait;
   const std::size_t size = is_unproven ? DirectProbe::kBytes : full_bytes_;
   packets_.push_back(
-      {candidate.address, encode_probe(probe, {.pinger = own_, .pinged = peer.who}, peer.theirs->key, size)});
+      {candidate.address, peer.who, encode_probe(probe, {.pinger = own_, .pinged = peer.who}, peer.theirs->key, size)});
+  if (candidate.state != State::used) return;
+  ping_relay(id, peer, now);
+  peer.busy = false;
+}
+
+void DirectPaths::ping_relay(Id id, Peer& peer, Time now) {
+  if (peer.suspended) return;
+  if (peer.relay_nonce) {
+    if (now - peer.relay_sent < kRelayWait) return;
+    forget_relay_nonce(peer);
+    peer.by_relay.clear();
+    if (++peer.relay_missed >= kRelayMissed && peer.yielded) take_back(id, peer, now);
+  }
+  const Duration each = !peer.by_relay.is_full() ? kBusyPing : peer.busy || peer.yielded ? kIdlePing : kRelaySeldom;
+  if (peer.relay_sent != Time::min() && now - peer.relay_sent < each) return;
+  DirectProbe probe{DirectProbe::Kind::relay_ping, peer.theirs->name, {}};
+  random_(probe.nonce);
+  peer.relay_nonce = probe.nonce;
+  nonces_[probe.nonce] = id;
+  peer.relay_sent = now;
+  packets_.push_back(
+      {{}, peer.who, encode_probe(probe, {.pinger = own_, .pinged = peer.who}, peer.theirs->key, DirectProbe::kBytes)});
 }
 
 // ---------------------------------------------------------------- what the owner asks
 
 std::optional<UdpAddress> DirectPaths::route(Id id) const {
   const auto found = peers_.find(id);
-  if (found == peers_.end() || !found->second.has_path || found->second.suspended) return std::nullopt;
+  if (found == peers_.end() || !found->second.has_path || found->second.suspended || found->second.yielded)
+    return std::nullopt;
   return std::ranges::find(found->second.candidates, State::used, &Candidate::state)->address;
 }
 

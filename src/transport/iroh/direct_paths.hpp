@@ -1,6 +1,8 @@
 // Which peers are reached by UDP, at which of their addresses, and what is sent to find that out.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -30,6 +32,21 @@ class PacketBudget {
   const Duration each_;
   unsigned left_;
   Time since_{};  ///< up to when what has come back is counted
+};
+
+/// The last few round trips of one way.
+class RoundTrips {
+ public:
+  static constexpr std::size_t kCount = 4;
+  void add(Duration one) { last_.at(count_++ % kCount) = one; }
+  void clear() { count_ = 0; }
+  bool is_full() const { return count_ >= kCount; }
+  /// It is full.
+  Duration least() const { return *std::ranges::min_element(last_); }
+
+ private:
+  std::array<Duration, kCount> last_{};
+  std::size_t count_ = 0;
 };
 
 /// Direct paths to peers, beside the relay. Each side decides for what it sends; what comes is taken from both ways.
@@ -66,13 +83,25 @@ class PacketBudget {
 ///      nothing more: the missing answers decide. *Rationale*: anybody can forge it.
 ///  D10 A path that was left three times within a minute is given up, for 60 s at least. *Rationale*: what
 ///      is sent when the way changes is partly sent again.
+///  D11 With a ping of the path in use, one of 37 bytes goes through the relay, and its answer comes back there: each
+///      second until four were answered since the way changed last, then each 5 s, or each minute if nothing was sent
+///      on the path. The peer counts it as in D6. *Rationale*: QUIC's own measure is of the way that is in use.
+///  D12 When four of both were answered since the way changed, those through the relay in a row, and the least round
+///      trip of the path's last four is more than one and a half times that of the relay's, and 20 ms more, the peer is
+///      sent to through the relay. Pings go on. When the path's least is no more than the relay's, the path is used
+///      again. After it was left, neither happens within 30 s, doubling to 10 min each time that it is left (from 30 s
+///      again once it was used for 20 min). It is used again at once when two pings through the relay in a row were not
+///      answered in 5 s each, or when the relay is lost. *Rationale*: what this node sends itself delays pings, but
+///      seldom all of four; what goes directly costs the relay nothing; and two ways that are slow in turn must not
+///      have much sent again.
 /// Pure. Thread rule: confined to the owner's strand.
 class DirectPaths {
  public:
   using Id = std::uint64_t;  ///< of a peer's connection
   using Random = std::function<void(std::span<std::uint8_t>)>;
   struct Packet {
-    UdpAddress to;
+    std::optional<UdpAddress> to;  ///< nullopt: through the relay
+    EndpointId who{};              ///< the peer
     Bytes content;
   };
 
@@ -97,6 +126,10 @@ class DirectPaths {
 
   /// A datagram for which `is_probe` is true.
   void on_probe(const UdpAddress& from, ByteView datagram, Time now);
+  /// The same, through the relay, which knows from whom.
+  void on_relay_probe(const EndpointId& from, ByteView datagram, Time now);
+  /// D12: this node is not connected to it any more.
+  void on_relay_lost(Time now);
   void on_unreachable(const UdpAddress& to, Time now);
   /// A datagram of QUIC was sent on the peer's path.
   void on_sent(Id peer, Time now);
@@ -141,10 +174,17 @@ class DirectPaths {
     std::vector<Candidate> candidates;
     bool has_path = false;  ///< one of the candidates is used
     bool suspended = false;
-    bool busy = false;  ///< something was sent since the last ping
+    bool yielded = false;  ///< D12: the relay is faster
+    bool busy = false;     ///< something was sent since the last ping
     unsigned missed = 0;
     unsigned strikes = 0;
     Time strike{}, used_since{};
+    RoundTrips by_path, by_relay;  ///< since the way changed
+    std::optional<Nonce> relay_nonce;
+    Time relay_sent = Time::min();
+    unsigned relay_missed = 0;
+    unsigned yields = 0;  ///< in a row
+    Time way_since{};     ///< D12: when it was yielded, or used again
     Time deadline = Time::max();
   };
 
@@ -167,7 +207,15 @@ class DirectPaths {
   void give_up(Id id, Peer& peer, Candidate& path, Time now);
   static void rest(Candidate& candidate, Time now);
   void forget_nonce(Candidate& candidate);
-  void note_changed(Id id) { changed_.push_back(id); }
+  void forget_relay_nonce(Peer& peer);
+  /// The way of the peer's datagrams is another one, or is about to be.
+  void change_way(Id id, Peer& peer);
+  /// D11.
+  void ping_relay(Id id, Peer& peer, Time now);
+  /// D12.
+  void compare(Id id, Peer& peer, Time now);
+  void yield(Id id, Peer& peer, Time now);
+  void take_back(Id id, Peer& peer, Time now);
   void schedule(Id id, Peer& peer);
 
   const Random random_;
@@ -180,7 +228,7 @@ class DirectPaths {
   std::map<Id, Peer> peers_;
   std::map<Name, Id> names_;
   std::map<Nonce, Id> nonces_;
-  std::multimap<UdpAddress, Id> paths_;  ///< in use, also if suspended
+  std::multimap<UdpAddress, Id> paths_;  ///< in use, also if suspended or yielded
   std::set<std::pair<Time, Id>> deadlines_;
   std::deque<Packet> packets_;
   std::deque<Id> changed_;

@@ -10,6 +10,8 @@ namespace kitsune2::iroh {
 namespace {
 
 constexpr std::string_view kArea = "iroh";
+/// More are lost, as on the network.
+constexpr std::size_t kMostRelayProbes = 1024;
 
 bool is_loopback(const Url& relay) {
   const std::string host(relay.host());
@@ -55,6 +57,7 @@ void IrohTransport::close_socket() {
   udp_.reset();
   direct_.reset();
   unsent_direct_.reset();
+  relay_probes_.clear();
 }
 
 std::vector<UdpAddress> IrohTransport::own_addresses() const {
@@ -118,11 +121,17 @@ void IrohTransport::forget_paths(const Link& link) {
   endpoint_.set_lane(link.id, quic::Lane::relay);
 }
 
-/// Pings that the socket does not take are lost, as on the network.
+/// Pings that the UDP socket does not take are lost, as on the network. Those through the relay wait for its socket,
+/// like what they are compared for.
 void IrohTransport::pump_direct() {
   if (!direct_) return;
-  while (const std::optional<DirectPaths::Packet> packet = direct_->next_packet())
-    static_cast<void>(udp_->send(packet->to, packet->content, packet->content.size()));
+  while (const std::optional<DirectPaths::Packet> packet = direct_->next_packet()) {
+    if (packet->to) {
+      static_cast<void>(udp_->send(*packet->to, packet->content, packet->content.size()));
+    } else if (relay_link_.up() && relay_probes_.size() < kMostRelayProbes) {
+      relay_probes_.push_back({packet->who, 0, 0, packet->content});
+    }
+  }
   if (unsent_direct_) {
     if (!udp_->send(unsent_direct_->to, unsent_direct_->batch.content, unsent_direct_->batch.segment_bytes)) return;
     unsent_direct_.reset();

@@ -385,7 +385,13 @@ void IrohTransport::on_relay_up() {
 
 void IrohTransport::on_relay_down() {
   unsent_.reset();
+  relay_probes_.clear();
   events_->listening_address_lost();
+  if (stopped_) return;
+  if (direct_) {
+    direct_->on_relay_lost(runtime_.now());
+    apply_routes();
+  }
   turn();
 }
 
@@ -393,10 +399,15 @@ void IrohTransport::on_relay_datagrams(const Datagrams& datagrams) {
   for (const Bytes& datagram : datagrams.split()) {
     if (stopped_) return;
     if (is_disco(datagram)) continue;
+    if (is_probe(datagram)) {
+      if (direct_) direct_->on_relay_probe(datagrams.peer, datagram, runtime_.now());
+      continue;
+    }
     endpoint_.receive(datagrams.peer, datagram, runtime_.now());
     // Before the next datagram, which may end the connection.
     service();
   }
+  apply_routes();
   turn();
 }
 
@@ -790,6 +801,9 @@ void IrohTransport::pump() {
     if (!relay_link_.send(*unsent_)) return;
     unsent_.reset();
   }
+  for (; !relay_probes_.empty(); relay_probes_.pop_front()) {
+    if (!relay_link_.send(relay_probes_.front())) return;
+  }
   const bool up = relay_link_.up();
   while (std::optional<quic::Endpoint::Output> out = endpoint_.produce(runtime_.now(), quic::Lane::relay)) {
     if (!up) continue;
@@ -830,7 +844,7 @@ void IrohTransport::arm_timer() {
   if (permits_.is_waited_for()) next = std::min(next, runtime_.now() + kStallInterval);
   if (!owing_.empty()) next = std::min(next, owing_.begin()->first);
   // What is due while a socket is full is done when it takes data again.
-  if (!unsent_) next = std::min(next, endpoint_.next_deadline(quic::Lane::relay));
+  if (!unsent_ && relay_probes_.empty()) next = std::min(next, endpoint_.next_deadline(quic::Lane::relay));
   if (!unsent_direct_) next = std::min(next, endpoint_.next_deadline(quic::Lane::direct));
   if (direct_) next = std::min(next, direct_->next_deadline());
   if (timer_ != 0 && timer_at_ <= next) return;

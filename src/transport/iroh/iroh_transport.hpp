@@ -239,6 +239,7 @@ class IrohTransport final : public TransportBackend, private RelayLinkOwner {
     quic::Batch batch;
   };
   std::optional<Direct> unsent_direct_;  ///< the socket did not take it
+  std::deque<Datagrams> relay_probes_;   ///< to be sent before other datagrams; empty while the relay is away
   bool stopped_ = false;
   bool turn_posted_ = false;
   Runtime::TimerId timer_ = 0;

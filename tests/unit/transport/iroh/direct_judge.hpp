@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -54,6 +55,8 @@ class DirectJudge {
     paths_.forget(id, now);
     ours_.erase(id);
     theirs_.erase(id);
+    ways_.erase(id);
+    for (RelayPing& ping : relay_pings) ping.forgotten = ping.forgotten || ping.peer == id;
     std::erase_if(heard_from_, [id](const auto& one) { return one.first == id; });
     for (Ping& ping : pings) ping.forgotten = ping.forgotten || ping.peer == id;
     look();
@@ -69,8 +72,53 @@ class DirectJudge {
     const bool counts = !ping.forgotten && from == ping.to && is_last(number) && !ping.answered && is_between_us;
     paths_.on_probe(
         from, iroh::encode_probe({iroh::DirectProbe::Kind::pong, offer.name, ping.nonce}, ends, offer.key, 0), now);
-    ping.answered = ping.answered || counts;
+    if (counts) note_answer(ping);
     look();
+    answered_.reset();
+  }
+  /// The peer answers the ping through the relay; or `from` does, which the relay knows as another node.
+  void answer_relay(std::size_t number) { answer_relay(number, endpoint_of(relay_pings.at(number).peer)); }
+  void answer_relay(std::size_t number, const iroh::EndpointId& from) {
+    RelayPing& ping = relay_pings.at(number);
+    const iroh::DirectOffer offer = offer_of(ping.peer, {});
+    const auto is_later = [&](const RelayPing& other) { return &other > &ping && other.peer == ping.peer; };
+    const bool counts = !ping.forgotten && !ping.lost && from == endpoint_of(ping.peer) && !ping.answered &&
+                        std::ranges::none_of(relay_pings, is_later) && ping.changes == ways_[ping.peer].changes;
+    const Bytes pong =
+        iroh::encode_probe({iroh::DirectProbe::Kind::relay_pong, offer.name, ping.nonce},
+                           {.pinger = endpoint_of(kOwn), .pinged = endpoint_of(ping.peer)}, offer.key, 0);
+    paths_.on_relay_probe(from, pong, now);
+    if (counts) note_answer(ping);
+    look();
+    answered_.reset();
+    // What counts on one way does not on the other one.
+    paths_.on_probe(UdpAddress::v4(8, 0, 0, 1, 5000), pong, now);
+    look();
+  }
+  /// The peer pings us through the relay; or `from` does with the offer that the peer was told.
+  void ping_us_by_relay(Id id) { ping_us_by_relay(id, endpoint_of(id)); }
+  void ping_us_by_relay(Id id, const iroh::EndpointId& from) {
+    if (!ours_.contains(id)) return;
+    iroh::DirectProbe probe{iroh::DirectProbe::Kind::relay_ping, ours_[id].name, {}};
+    draw(probe.nonce);
+    const Bytes ping = iroh::encode_probe(probe, {.pinger = from, .pinged = endpoint_of(kOwn)}, ours_[id].key, 0);
+    if (from == endpoint_of(id)) asked_by_relay_ = id;
+    paths_.on_relay_probe(from, ping, now);
+    look();
+    asked_by_relay_.reset();
+    paths_.on_probe(UdpAddress::v4(8, 0, 0, 1, 5000), ping, now);
+    look();
+  }
+  void lose_relay() {
+    relay_lost_ = true;
+    for (RelayPing& ping : relay_pings) ping.lost = true;
+    paths_.on_relay_lost(now);
+    look();
+    relay_lost_ = false;
+    // Those that do not answer now are used again when they do.
+    for (auto& [id, way] : ways_) {
+      if (std::exchange(way.yielded, std::nullopt)) way.since = now;
+    }
   }
   /// The peer pings us.
   void ping_us(Id id, const UdpAddress& from, std::size_t size) {
@@ -93,6 +141,10 @@ class DirectJudge {
   }
   void raw(const UdpAddress& from, const Bytes& datagram) {
     paths_.on_probe(from, datagram, now);
+    look();
+  }
+  void raw_by_relay(const iroh::EndpointId& from, const Bytes& datagram) {
+    paths_.on_relay_probe(from, datagram, now);
     look();
   }
   void unreachable(const UdpAddress& to) {
@@ -125,8 +177,24 @@ class DirectJudge {
     std::array<std::uint8_t, 8> nonce{};
     bool answered = false;
     bool forgotten = false;
+    Duration round_trip{};
+    std::uint64_t answer = 0;  ///< its number among all answers
   };
-  std::vector<Ping> pings;  ///< all that were sent
+  std::vector<Ping> pings;  ///< all that were sent to an address
+  struct RelayPing {
+    Time at{};
+    Id peer = 0;
+    std::array<std::uint8_t, 8> nonce{};
+    std::uint64_t changes = 0;  ///< of the way, before it was sent
+    bool answered = false;
+    bool forgotten = false;
+    bool lost = false;  ///< with the relay, or what it has measured
+    Duration round_trip{};
+    std::uint64_t answer = 0;
+  };
+  std::vector<RelayPing> relay_pings;  ///< all that were sent through the relay
+  std::uint64_t yields = 0;            ///< how often the relay was chosen because it is faster
+  std::uint64_t returns = 0;           ///< how often a path was because it is not slower
   struct Pong {
     Time at{};
     Id peer = 0;
@@ -169,25 +237,188 @@ class DirectJudge {
     }
   }
 
+  /// Which way a peer is sent to, as far as it can be seen.
+  struct Way {
+    std::optional<UdpAddress> route;
+    std::optional<UdpAddress> yielded;  ///< the path that was left because it was slower
+    unsigned yields = 0;
+    Time since{};               ///< of the last choice
+    std::uint64_t answers = 0;  ///< before the way changed last
+    std::uint64_t changes = 0;
+  };
+  template <class Any>
+  void note_answer(Any& ping) {
+    ping.answered = true;
+    ping.round_trip = now - ping.at;
+    ping.answer = ++answers_;
+    if constexpr (std::is_same_v<Any, Ping>) answered_ = ping;
+    answer_of_ = ping.peer;
+  }
+
   void look() {
-    while (const auto packet = paths_.next_packet()) note(packet->to, packet->content);
-    while (paths_.next_changed()) {
+    std::set<Id> changed;
+    while (const auto id = paths_.next_changed()) changed.insert(*id);
+    // Who has a ping made when the way changes does so afterwards.
+    for (const Id id : changed) ++ways_[id].changes;
+    while (const auto packet = paths_.next_packet()) {
+      if (packet->to) {
+        note(*packet->to, packet->content);
+      } else {
+        note_of_relay(packet->who, packet->content);
+      }
     }
-    for (const auto& [id, offer] : theirs_) check_route(id);
+    for (const auto& [id, offer] : theirs_) {
+      check_route(id);
+      check_choice(id, changed.contains(id));
+    }
+    answer_of_.reset();
+  }
+
+  /// The least of the last four answers to pings of the path since the way changed; zero: there are not as many.
+  Duration least_of_path(Id id, const UdpAddress& path) const {
+    std::size_t count = 0;
+    Duration least = Duration::max();
+    std::vector<const Ping*> all;
+    for (const Ping& ping : pings) {
+      if (ping.peer == id && ping.to == path && ping.answer > ways_.at(id).answers && !ping.forgotten)
+        all.push_back(&ping);
+    }
+    for (auto one = all.rbegin(); one != all.rend() && count < 4; ++one, ++count)
+      least = std::min(least, (*one)->round_trip);
+    return count < 4 ? Duration::zero() : std::max(least, Duration(1));
+  }
+  /// The same of the relay, where one without an answer makes all before it void.
+  Duration least_of_relay(Id id) const {
+    std::size_t count = 0;
+    Duration least = Duration::max();
+    bool is_newest = true;
+    for (auto ping = relay_pings.rbegin(); ping != relay_pings.rend() && count < 4; ++ping) {
+      if (ping->peer != id || ping->forgotten) continue;
+      const bool waits = std::exchange(is_newest, false) && !ping->answered && !ping->lost;
+      if (waits) continue;
+      if (!ping->answered || ping->lost || ping->answer <= ways_.at(id).answers) break;
+      least = std::min(least, ping->round_trip);
+      ++count;
+    }
+    return count < 4 ? Duration::zero() : std::max(least, Duration(1));
+  }
+  /// Whether the two last ones that were given time to be answered were not.
+  bool is_relay_silent(Id id) const {
+    std::size_t count = 0;
+    for (auto ping = relay_pings.rbegin(); ping != relay_pings.rend() && count < 2; ++ping) {
+      if (ping->peer != id || ping->forgotten || now - ping->at < std::chrono::seconds(5)) continue;
+      if (ping->answered) return false;
+      ++count;
+    }
+    return count == 2;
+  }
+  /// D12, from all that was ever sent and answered.
+  void check_choice(Id id, bool changed) {
+    Way& way = ways_[id];
+    const std::optional<UdpAddress> route = paths_.route(id), before = std::exchange(way.route, route);
+    if (route != before) K2_ASSERT(changed);
+    Duration hold = std::chrono::seconds(30);
+    for (unsigned i = 1; i < way.yields; ++i) hold = std::min<Duration>(hold * 2, std::chrono::minutes(10));
+    // An answer by which the ways are compared: through the relay, or from the path.
+    const std::optional<UdpAddress> path_of_way = before ? before : way.yielded;
+    const bool is_answer = answer_of_ == id && (!answered_ || answered_->to == path_of_way);
+    const bool is_held = way.yields > 0 && now - way.since < hold;
+    // Who has no answer to two pings is sent to through the relay, too, but not because of an answer.
+    if (before && !route && answer_of_ == id) {
+      const Duration path = least_of_path(id, *before), relay = least_of_relay(id);
+      K2_ASSERT(!is_held && path > Duration::zero() && relay > Duration::zero());
+      K2_ASSERT(path > relay * 3 / 2 + std::chrono::milliseconds(20));
+      way.yielded = before;
+      way.yields = now - way.since >= std::chrono::minutes(20) ? 1 : way.yields + 1;
+      way.since = now;
+      ++yields;
+    } else if (route && is_answer && (route == before || (changed && route == way.yielded)) && !answers_small(id)) {
+      const Duration path = least_of_path(id, *route), relay = least_of_relay(id);
+      const bool is_known = path > Duration::zero() && relay > Duration::zero();
+      if (route == way.yielded) {
+        K2_ASSERT(!is_held && is_known && path <= relay);
+        way.yielded.reset();
+        way.since = now;
+        ++returns;
+      } else if (!changed) {
+        K2_ASSERT(is_held || !is_known || path <= relay * 3 / 2 + std::chrono::milliseconds(20));
+      }
+    } else if (route && route == way.yielded && answer_of_ != id) {
+      K2_ASSERT(relay_lost_ || is_relay_silent(id));
+      way.yielded.reset();
+      way.since = now;
+    } else if (route && route != before && answers_small(id)) {
+      way.yielded.reset();
+      way.yields = 0;
+      way.since = now;
+    } else if (!route && way.yielded && answered_ && answered_->peer == id && answered_->to == *way.yielded &&
+               !answers_small(id) && !changed) {
+      const Duration path = least_of_path(id, *way.yielded), relay = least_of_relay(id);
+      K2_ASSERT(is_held || path == Duration::zero() || relay == Duration::zero() || path > relay);
+    }
+    if (changed) way.answers = answers_;
+  }
+  /// Whether what was answered is the large ping that makes a path: the answer to that address before was to a small
+  /// one.
+  bool answers_small(Id id) const {
+    if (!answered_ || answered_->peer != id) return false;
+    const Ping* last = nullptr;
+    for (const Ping& ping : pings) {
+      if (ping.peer == id && ping.to == answered_->to && ping.answered && !ping.forgotten &&
+          ping.answer < answered_->answer && (last == nullptr || ping.answer > last->answer))
+        last = &ping;
+    }
+    return last != nullptr && last->size != kFull;
+  }
+
+  /// D11.
+  void note_of_relay(const iroh::EndpointId& who, const Bytes& content) {
+    const auto probe = iroh::decode_probe(content);
+    K2_ASSERT(probe.has_value() && content.size() == iroh::DirectProbe::kBytes);
+    if (probe->kind == iroh::DirectProbe::Kind::relay_pong) {
+      K2_ASSERT(asked_by_relay_ && who == endpoint_of(*asked_by_relay_) && theirs_.contains(*asked_by_relay_));
+      const Id id = *asked_by_relay_;
+      K2_ASSERT(iroh::is_authentic(content, to_us(id), ours_.at(id).key));
+      note_pong({now, id, {}});
+      return;
+    }
+    const Id id = probe->name[0];
+    K2_ASSERT(probe->kind == iroh::DirectProbe::Kind::relay_ping && who == endpoint_of(id));
+    K2_ASSERT(theirs_.contains(id) && ours_.contains(id) && iroh::is_authentic(content, to_peer(id), theirs_[id].key));
+    // With one of the path.
+    K2_ASSERT(!pings.empty() && pings.back().peer == id && pings.back().at == now && pings.back().size == kFull);
+    std::size_t answered = 0;
+    bool is_newest = true;
+    for (auto ping = relay_pings.rbegin(); ping != relay_pings.rend(); ++ping) {
+      if (ping->peer != id || ping->forgotten) continue;
+      if (std::exchange(is_newest, false)) K2_ASSERT(now - ping->at >= std::chrono::seconds(1));
+      if (!ping->answered || ping->lost || ping->answer <= ways_[id].answers) break;
+      if (++answered == 4) break;
+    }
+    if (answered == 4) K2_ASSERT(now - last_relay_ping(id).at >= std::chrono::seconds(5));
+    relay_pings.push_back({now, id, probe->nonce, ways_[id].changes});
+  }
+  const RelayPing& last_relay_ping(Id id) const {
+    const auto is_of_peer = [id](const RelayPing& ping) { return ping.peer == id && !ping.forgotten; };
+    return *std::find_if(relay_pings.rbegin(), relay_pings.rend(), is_of_peer);
+  }
+  void note_pong(const Pong& pong) {
+    pongs.push_back(pong);
+    check_budget(pongs, iroh::DirectPaths::kPongBudget, iroh::DirectPaths::kPongEach,
+                 [&](const Pong& one) { return one.peer == pong.peer; });
   }
 
   void note(const UdpAddress& to, const Bytes& content) {
     const auto probe = iroh::decode_probe(content);
     K2_ASSERT(probe.has_value());
+    K2_ASSERT(probe->kind == iroh::DirectProbe::Kind::ping || probe->kind == iroh::DirectProbe::Kind::pong);
     if (probe->kind == iroh::DirectProbe::Kind::pong) {
       // D6.
       K2_ASSERT(asked_ && to == asked_->second && content.size() == iroh::DirectProbe::kBytes);
       const Id id = asked_->first;
       K2_ASSERT(iroh::is_authentic(content, to_us(id), ours_.at(id).key) && may_be_sent_to(id, to) &&
                 theirs_.contains(id));
-      pongs.push_back({now, id, to});
-      check_budget(pongs, iroh::DirectPaths::kPongBudget, iroh::DirectPaths::kPongEach,
-                   [id](const Pong& pong) { return pong.peer == id; });
+      note_pong({now, id, to});
       return;
     }
     const Id id = probe->name[0];
@@ -237,7 +468,13 @@ class DirectJudge {
   const bool loopback_;
   std::uint64_t state_ = 1;
   std::map<Id, iroh::DirectOffer> ours_, theirs_;
+  std::map<Id, Way> ways_;
   std::optional<std::pair<Id, UdpAddress>> asked_;
+  std::optional<Id> asked_by_relay_;
+  std::uint64_t answers_ = 0;
+  std::optional<Ping> answered_;  ///< by which an address was just answered
+  std::optional<Id> answer_of_;   ///< who has just given one that counts, on either way
+  bool relay_lost_ = false;
   std::set<std::pair<Id, UdpAddress>> heard_from_;  ///< who has pinged us, and from where
   iroh::DirectPaths paths_;
 };

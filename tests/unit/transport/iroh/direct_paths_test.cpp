@@ -61,6 +61,27 @@ class DirectPathsTest : public ::testing::Test {
     }
   }
 
+  struct Ways {
+    Duration path, relay;
+  };
+  /// All pings are answered after the round trip of their way, while something is sent, or nothing.
+  void run(const UdpAddress& at, const Ways& ways, Duration time, bool busy = true) {
+    for (const Time until = judge.now + time; judge.now < until;) {
+      if (busy && judge.route(1)) judge.sent(1);
+      judge.pass(5ms);
+      for (std::size_t i = judge.pings.size() - std::min<std::size_t>(judge.pings.size(), 3); i < judge.pings.size();
+           ++i) {
+        const auto& ping = judge.pings[i];
+        if (ping.to == at && !ping.answered && judge.now - ping.at >= ways.path) judge.answer(i, at);
+      }
+      if (judge.relay_pings.empty()) continue;
+      const auto& ping = judge.relay_pings.back();
+      if (!ping.answered && judge.now - ping.at >= ways.relay) judge.answer_relay(judge.relay_pings.size() - 1);
+    }
+  }
+  static constexpr Ways kSlowPath{100ms, 30ms}, kSlowRelay{30ms, 100ms};
+  static constexpr Duration kNever = 1000h;
+
   DirectJudge judge{false};
 };
 
@@ -421,6 +442,121 @@ TEST_F(DirectPathsTest, APathThatComesAndGoesIsGivenUpForAMinute) {
   EXPECT_GT(judge.pings.size(), before);
 }
 
+TEST_F(DirectPathsTest, ARelayThatIsClearlyFasterIsUsedUntilItIsNot) {
+  establish(far(1), 100ms);
+  run(far(1), kSlowPath, 3s);
+  EXPECT_EQ(judge.route(1), far(1)) << "not after three answers";
+  run(far(1), kSlowPath, 7s);
+  EXPECT_FALSE(judge.route(1));
+  run(far(1), kSlowPath, 10min);
+  EXPECT_FALSE(judge.route(1));
+  run(far(1), kSlowRelay, 30s);
+  EXPECT_EQ(judge.route(1), far(1));
+  run(far(1), kSlowRelay, 10min);
+  EXPECT_EQ(judge.route(1), far(1));
+  EXPECT_EQ(judge.yields + judge.returns, 2U);
+}
+
+TEST_F(DirectPathsTest, APathThatIsALittleSlowerThanTheRelayStaysInUse) {
+  establish(far(1), 60ms);
+  run(far(1), {60ms, 30ms}, 10min);
+  EXPECT_EQ(judge.route(1), far(1));
+  EXPECT_EQ(judge.yields, 0U);
+}
+
+TEST_F(DirectPathsTest, APathIsNotLeftIfSomeOfItsAnswersAreFast) {
+  establish(far(1), 100ms);
+  for (int i = 0; i < 60; ++i) {
+    run(far(1), kSlowPath, 2s);
+    run(far(1), {10ms, 30ms}, 2s);
+  }
+  EXPECT_EQ(judge.yields, 0U) << "what this node sends may have delayed the other ones";
+}
+
+TEST_F(DirectPathsTest, TwoWaysThatAreSlowInTurnAreChangedSeldom) {
+  establish(far(1), 100ms);
+  for (int i = 0; i < 180; ++i) run(far(1), i % 2 == 0 ? kSlowPath : kSlowRelay, 20s);
+  EXPECT_GE(judge.yields, 3U);
+  EXPECT_LE(judge.yields + judge.returns, 15U) << "30 s, 1, 2, 4, 8, 10 min, for either, in an hour";
+}
+
+TEST_F(DirectPathsTest, WhenTheRelayIsLostThePathIsUsedAtOnce) {
+  establish(far(1), 100ms);
+  run(far(1), kSlowPath, 10s);
+  ASSERT_FALSE(judge.route(1));
+  judge.lose_relay();
+  EXPECT_EQ(judge.route(1), far(1));
+}
+
+TEST_F(DirectPathsTest, WhenNothingComesThroughTheRelayThePathIsUsedAgain) {
+  establish(far(1), 100ms);
+  run(far(1), kSlowPath, 10s);
+  ASSERT_FALSE(judge.route(1));
+  run(far(1), {100ms, kNever}, 20s);
+  EXPECT_EQ(judge.route(1), far(1));
+}
+
+TEST_F(DirectPathsTest, ASlowPathThatDiesIsGivenUpAsAnyOther) {
+  meet(1, {far(1), far(2)});
+  for (int i = 0; i < 2; ++i) answer(far(1), 100ms);
+  run(far(1), kSlowPath, 10s);
+  ASSERT_FALSE(judge.route(1));
+  const std::size_t before = pings_to(far(2));
+  for (int i = 0; i < 300 && pings_to(far(2)) == before; ++i) run(far(1), {kNever, 30ms}, 100ms);
+  ASSERT_GT(pings_to(far(2)), before);
+  answer(far(2), 10ms);
+  answer(far(2), 10ms);
+  EXPECT_EQ(judge.route(1), far(2));
+}
+
+TEST_F(DirectPathsTest, FewPingsGoThroughTheRelayAndNoneWithoutAPath) {
+  meet(1, {far(1)});
+  judge.pass(1h);
+  ASSERT_TRUE(judge.relay_pings.empty());
+  judge.ping_us(1, far(1), 37);
+  judge.pass(0s);
+  for (int i = 0; i < 2; ++i) answer(far(1), 10ms);
+  ASSERT_EQ(judge.route(1), far(1));
+  run(far(1), kSlowRelay, 60s);
+  EXPECT_GE(judge.relay_pings.size(), 12U);
+  EXPECT_LE(judge.relay_pings.size(), 4U + 12U);
+  const std::size_t before = judge.relay_pings.size();
+  run(far(1), kSlowRelay, 10min, false);
+  EXPECT_GE(judge.relay_pings.size() - before, 9U);
+  EXPECT_LE(judge.relay_pings.size() - before, 11U);
+}
+
+TEST_F(DirectPathsTest, APingThroughTheRelayIsAnsweredThereAndOnlyThePeers) {
+  meet(1, {far(1)});
+  const std::size_t before = judge.pings.size();
+  judge.ping_us_by_relay(1);
+  EXPECT_EQ(judge.pongs.size(), 1U);
+  judge.ping_us_by_relay(1, DirectJudge::endpoint_of(2));
+  EXPECT_EQ(judge.pongs.size(), 1U);
+  for (int i = 0; i < 100; ++i) judge.ping_us_by_relay(1);
+  EXPECT_LE(judge.pongs.size(), DirectPaths::kPongBudget + 1);
+  EXPECT_EQ(judge.pings.size(), before) << "nobody is tried for it";
+}
+
+TEST_F(DirectPathsTest, AnAnswerThroughTheRelayCountsOnlyFromThePeer) {
+  establish(far(1), 100ms);
+  std::size_t seen = 0;
+  for (int i = 0; i < 3000; ++i) {
+    run(far(1), {100ms, kNever}, 5ms);
+    for (; seen < judge.relay_pings.size(); ++seen) {
+      judge.answer_relay(seen, DirectJudge::endpoint_of(2));
+      // As the relay would make it, and as one of the other way.
+      DirectProbe pong{DirectProbe::Kind::relay_pong, DirectJudge::offer_of(1, {}).name, judge.relay_pings[seen].nonce};
+      judge.raw_by_relay(DirectJudge::endpoint_of(1), encode_probe(pong, DirectJudge::to_peer(1), {}, 0));
+      pong.kind = DirectProbe::Kind::pong;
+      judge.raw_by_relay(DirectJudge::endpoint_of(1),
+                         encode_probe(pong, DirectJudge::to_peer(1), DirectJudge::offer_of(1, {}).key, 0));
+    }
+  }
+  EXPECT_EQ(judge.route(1), far(1));
+  EXPECT_EQ(judge.yields, 0U);
+}
+
 TEST_F(DirectPathsTest, WhatIsForgottenIsNotSentTo) {
   establish(far(1));
   meet(2, {far(2)});
@@ -433,7 +569,7 @@ TEST_F(DirectPathsTest, WhatIsForgottenIsNotSentTo) {
 }
 
 TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
-  std::uint64_t routes = 0;
+  std::uint64_t routes = 0, yields = 0, returns = 0;
   for (unsigned seed = 1; seed <= 200; ++seed) {
     std::mt19937_64 engine(seed);
     const auto pick = [&](std::uint64_t below) { return engine() % below; };
@@ -445,7 +581,7 @@ TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
     const std::uint64_t honest = pick(100);
     for (int step = 0; step < 300; ++step) {
       const DirectJudge::Id id = 1 + pick(3);
-      switch (pick(13)) {
+      switch (pick(15)) {
         case 0:
           judge.tell_ours(id, pick(2) == 0 ? own() : std::vector<UdpAddress>{far(99)});
           break;
@@ -480,19 +616,50 @@ TEST(DirectPaths, TheJudgeAgreesAfterEveryStepOfRandomRuns) {
             judge.ping_us_as(DirectJudge::endpoint_of(50), id, address());
           }
           break;
+        case 8:
+          if (pick(3) == 0) judge.lose_relay();
+          judge.ping_us_by_relay(id, DirectJudge::endpoint_of(pick(2) == 0 ? id : 1 + pick(3)));
+          break;
+        case 9: {
+          // A while in which the ways have round trips of their own.
+          const Duration path = 1ms * pick(300), relay = pick(5) == 0 ? 1000h : 1ms * pick(150);
+          for (std::uint64_t i = pick(250); i > 0; --i) {
+            if (pick(2) == 0) judge.sent(id);
+            judge.pass(20ms + 1ms * pick(80));
+            const auto is_due = [&](const auto& ping, Duration after) {
+              return !ping.answered && judge.now - ping.at >= after && pick(100) < 50 + honest / 2;
+            };
+            for (std::size_t n = judge.pings.size() - std::min<std::size_t>(judge.pings.size(), 6);
+                 n < judge.pings.size(); ++n) {
+              if (is_due(judge.pings[n], path)) judge.answer(n, judge.pings[n].to);
+            }
+            for (std::size_t n = judge.relay_pings.size() - std::min<std::size_t>(judge.relay_pings.size(), 3);
+                 n < judge.relay_pings.size(); ++n) {
+              if (is_due(judge.relay_pings[n], relay)) judge.answer_relay(n);
+            }
+          }
+          break;
+        }
         default: {
-          const std::size_t before = judge.pings.size();
+          const std::size_t before = judge.pings.size(), relayed = judge.relay_pings.size();
           judge.pass(std::chrono::microseconds(1) * (1U << pick(24)));
           for (std::size_t i = before > 3 ? before - 3 : 0; i < judge.pings.size(); ++i) {
             if (pick(100) < honest) judge.answer(i, judge.pings[i].to);
+          }
+          for (std::size_t i = relayed > 3 ? relayed - 3 : 0; i < judge.relay_pings.size(); ++i) {
+            if (pick(100) < honest) judge.answer_relay(i);
           }
           break;
         }
       }
       for (DirectJudge::Id peer = 1; peer <= 3; ++peer) routes += judge.route(peer) ? 1 : 0;
     }
+    yields += judge.yields;
+    returns += judge.returns;
   }
   EXPECT_GT(routes, 1000U) << "the runs are worth something";
+  EXPECT_GT(yields, 100U);
+  EXPECT_GT(returns, 10U);
 }
 
 }  // namespace
