@@ -24,7 +24,6 @@ using node_test::kSpace;
 using node_test::Net;
 using node_test::Scripted;
 using node_test::SimNode;
-using testing::await;
 
 /// Verifying a thousand real signatures would take most of a seed's time, and is not the subject here.
 class Believes final : public Verifier {
@@ -44,10 +43,14 @@ enum class Seen { one_address, many_addresses, nowhere };
 /// The victim `b` knows `honest`, by useful exchange or because `honest` was there first. Then the attacker does what
 /// it can: infos of fresh agents with its own urls, with urls of nobody and with that of the honest peer; ids that
 /// nobody holds, requests for them, meaningless bytes; and it returns under new urls. The victim must never lose the
-/// honest peer's info or its own, and in the end what the honest peer publishes must reach the victim soon.
+/// honest peer's info or its own, and in the end what the honest peer publishes must reach the victim soon. In dialects
+/// where only known peers are heard, the bootstrap server lists some of the attacker's urls; the others wait to be
+/// heard.
 class Eclipse {
  public:
-  explicit Eclipse(std::uint64_t seed) : net_(seed), seen_(static_cast<Seen>(pick(3))) {
+  explicit Eclipse(std::uint64_t seed)
+      : net_(seed), dialect_(dialect_of_seed(seed)), seen_(static_cast<Seen>(pick(3))) {
+    for (auto* node : {&victim_, &honest_}) node->builder.config.network.dialect = dialect_;
     // A thousand keys are many or few for the store; both should occur.
     keys_left_ = seed % 50 == 0 ? 1'000 : 60 + pick(200);
     const std::size_t most = 40 + pick(keys_left_ / 2);
@@ -70,7 +73,7 @@ class Eclipse {
   Ran run() {
     victim_.start();
     honest_.start();
-    EXPECT_TRUE(victim_.join(testing::make_agent(1)));
+    EXPECT_TRUE(victim_.join(victim_agent_));
     EXPECT_TRUE(honest_.join(honest_agent_));
     bring_honest_info();
     exchange();
@@ -101,6 +104,7 @@ class Eclipse {
     ASSERT_NE(info, nullptr);
     brought_ = info->info().created_at;
     victim_.space->peer_store().insert_from({info}, honest_.url.to_string());
+    if (known_peers_only(dialect_)) honest_.space->peer_store().insert({victim_.info_of(victim_agent_)});
   }
 
   /// The honest peer publishes some ops, which must reach the victim soon.
@@ -125,18 +129,21 @@ class Eclipse {
 
   Scripted& attacker() {
     if (attackers_.empty() || (attackers_.size() < 24 && pick(4) == 0)) {
-      attackers_.emplace_back(net_, "bad" + std::to_string(attackers_.size()));
+      auto& fresh = attackers_.emplace_back(net_, "bad" + std::to_string(attackers_.size()), dialect_);
+      if (known_peers_only(dialect_) && pick(3) != 0) {
+        victim_.space->peer_store().insert_from({forged_info(fresh.url, true)}, "http://bootstrap");
+      }
     }
     return attackers_[pick(attackers_.size())];
   }
 
-  AgentInfoPtr forged_info(const Url& own) {
+  AgentInfoPtr forged_info(const Url& own, bool at_own_url = false) {
     AgentInfo info;
     info.space = kSpace;
     info.agent = AgentId(as_bytes("forged agent number " + std::to_string(100'000 + pick(keys_left_))));
     info.created_at = victim_.runtime->wall_now() + Duration(pick(170'000'000));
     info.expires_at = info.created_at + Duration(1'000'000 + pick(1'799'000'000));
-    switch (pick(4)) {
+    switch (at_own_url ? 0 : pick(4)) {
       case 0:
         info.url = own;
         break;
@@ -164,7 +171,7 @@ class Eclipse {
         return;
       case 4: {
         const auto ids = testing::ids_of(testing::make_ops(*make_prefix_policy(), 1'000'000 + pick(1'000'000), 200));
-        return bad.send(victim_.url, kPublishModule, wire::encode_publish_ops(Dialect::v0_2, ids));
+        return bad.send(victim_.url, kPublishModule, wire::encode_publish_ops(dialect_, ids));
       }
       case 5:
         return bad.send(victim_.url, kGossipModule, Bytes::copy_of("nonsense"));
@@ -181,7 +188,7 @@ class Eclipse {
 
   void check() {
     EXPECT_NE(victim_.space->peer_store().get(honest_agent_->agent()), nullptr) << "the honest peer is forgotten";
-    EXPECT_NE(victim_.space->peer_store().get(testing::make_agent(1)->agent()), nullptr) << "an own agent is forgotten";
+    EXPECT_NE(victim_.space->peer_store().get(victim_agent_->agent()), nullptr) << "an own agent is forgotten";
   }
 
   /// The rules at work here, against their naive forms.
@@ -199,11 +206,12 @@ class Eclipse {
   }
 
   Net net_;
+  const Dialect dialect_;
   const Seen seen_;
   std::uint64_t keys_left_ = 0;
   SimNode victim_{net_, "victim"};
   SimNode honest_{net_, "honest"};
-  std::shared_ptr<LocalAgent> honest_agent_ = testing::make_agent(2);
+  std::shared_ptr<LocalAgent> victim_agent_ = testing::make_agent(1), honest_agent_ = testing::make_agent(2);
   std::deque<Scripted> attackers_;
   Timestamp brought_;
   std::uint64_t next_op_ = 1;

@@ -8,12 +8,12 @@ namespace kitsune2::sim {
 namespace {
 
 using namespace fetch_test;
-using testing::payloads_of;
 
 /// One history.
 class History final : public Course {
  public:
-  History(std::uint64_t seed, bool large) : bench_(seed, options()), world_(bench_.world), large_(large) {
+  History(std::uint64_t seed, bool large)
+      : bench_(seed, options(), dialect_of_seed(seed)), world_(bench_.world), large_(large) {
     bench_.policy = make_sha256_policy();
     config_.re_insert_outgoing_request_delay_ms = 500 + 100 * static_cast<std::uint32_t>(pick(16));
     config_.first_back_off_interval_ms = 1'000;
@@ -94,7 +94,9 @@ class History final : public Course {
           if (pick(10) == 0) return peer.disconnect(request.from);
           std::vector<MetaOp> lies;
           for (std::size_t i = 0; i < request.ids.size(); ++i) {
-            lies.push_back({{}, testing::make_op(1'000'000 + pick(1000), 40)});
+            // Where an op carries its id, half of them under a requested one.
+            const Bytes lie = testing::make_op(1'000'000 + pick(1000), 40);
+            lies.push_back({i % 2 == 0 ? request.ids[i] : bench_.policy->describe(lie)->op_id, lie});
           }
           if (pick(20) == 0) return peer.send_raw(request.from, Bytes::copy_of("nonsense"));
           peer.answer(request.from, lies);

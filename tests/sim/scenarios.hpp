@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "kitsune2/dialect.hpp"
+
 namespace kitsune2::sim {
 
 /// The outcome of a history. Failures are GoogleTest's.
@@ -48,6 +50,9 @@ enum class Kind {
 /// docs/simulation.md has the shares of the kinds.
 Kind kind_of(std::uint64_t seed);
 const char* to_string(Kind kind);
+/// Of a history over the memory network: half the time 0.2; otherwise 0.5 or, one time in four, 0.4. It costs no random
+/// number, so a history has the same troubles in each.
+Dialect dialect_of_seed(std::uint64_t seed);
 Ran run(std::uint64_t seed);
 Ran run(std::uint64_t seed, Kind kind);
 

@@ -236,6 +236,11 @@ Kind kind_of(std::uint64_t seed) {
   return Kind::fetch_small;
 }
 
+Dialect dialect_of_seed(std::uint64_t seed) {
+  if ((seed & 2U) == 0) return Dialect::v0_2;
+  return seed % 8 == 6 ? Dialect::v0_4 : Dialect::v0_5;
+}
+
 std::string replay(std::uint64_t seed) { return "replay with K2_SIM_SEED=" + std::to_string(seed); }
 
 Ran run(std::uint64_t seed) { return run(seed, kind_of(seed)); }

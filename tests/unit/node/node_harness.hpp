@@ -139,9 +139,9 @@ struct SimNode {
 
 /// A peer that sends exactly what the test says, and keeps what it receives.
 struct Scripted {
-  Scripted(Net& n, const std::string& name)
-      : net(n), url(MemoryNetwork::url_of(name)), runtime(n.world.make_runtime()) {
-    transport = make_transport(*runtime, n.network->make_backend(*runtime, name), nullptr);
+  Scripted(Net& n, const std::string& name, Dialect spoken = Dialect::v0_2)
+      : net(n), dialect(spoken), url(MemoryNetwork::url_of(name)), runtime(n.world.make_runtime()) {
+    transport = make_transport(*runtime, n.network->make_backend(*runtime, name), nullptr, dialect);
     for (const char* module : {kPublishModule, kGossipModule, kFetchModule}) {
       transport->register_module_handler(kSpace, module, std::make_shared<Ear>(*this, module)).value();
     }
@@ -167,9 +167,9 @@ struct Scripted {
     Ear(Scripted& p, std::string m) : peer(p), module(std::move(m)) {}
     Result<void> recv_module_msg(const Url&, const SpaceId&, Bytes data) override {
       if (module == kGossipModule) {
-        peer.gossips.push_back(wire::decode_gossip(Dialect::v0_2, data).value());
+        peer.gossips.push_back(wire::decode_gossip(peer.dialect, data).value());
       } else if (module == kPublishModule) {
-        const auto m = wire::decode_publish(Dialect::v0_2, data).value();
+        const auto m = wire::decode_publish(peer.dialect, data).value();
         if (m.type == wire::PublishMessageType::agent) {
           peer.agents.push_back(AgentInfoSigned::decode(m.agent_info.text()).value());
         } else {
@@ -188,6 +188,7 @@ struct Scripted {
   };
 
   Net& net;
+  const Dialect dialect;
   Url url;
   std::unique_ptr<SimRuntime> runtime;
   std::shared_ptr<Transport> transport;

@@ -18,7 +18,6 @@
 #include "kitsune2/testing/waiters.hpp"
 #include "kitsune2/transport_memory.hpp"
 #include "node/fetch/core_fetch.hpp"
-#include "support/whole_messages.hpp"
 #include "wire/fetch_messages.hpp"
 
 namespace kitsune2::fetch_test {
@@ -35,9 +34,10 @@ inline Time at(Duration since_start) { return Time(since_start); }
 inline const SpaceId kSpace = SpaceId::from_text("fetch-space");
 
 struct Bench {
-  explicit Bench(std::uint64_t seed = 1, const MemoryNetworkOptions& options = {})
-      : world(seed), network(MemoryNetwork::create(options)), disk_runtime(world.make_runtime()) {}
+  explicit Bench(std::uint64_t seed = 1, const MemoryNetworkOptions& options = {}, Dialect spoken = Dialect::v0_2)
+      : dialect(spoken), world(seed), network(MemoryNetwork::create(options)), disk_runtime(world.make_runtime()) {}
 
+  const Dialect dialect;
   SimWorld world;
   std::shared_ptr<MemoryNetwork> network;
   std::unique_ptr<SimRuntime> disk_runtime;  ///< for the stores: nodes crash, disks do not
@@ -59,7 +59,7 @@ struct Node {
         disk(on ? std::move(on) : bench.make_disk()),
         runtime(bench.world.make_runtime()),
         store(std::make_shared<FaultStore>(*runtime, disk)),
-        transport(make_transport(*runtime, bench.network->make_backend(*runtime, name), nullptr)) {
+        transport(make_transport(*runtime, bench.network->make_backend(*runtime, name), nullptr, bench.dialect)) {
     store->fail_reads(std::move(unreadable));
     auto made = make_core_fetch(*runtime, config, kSpace, store, transport);
     EXPECT_TRUE(made.has_value());
@@ -187,7 +187,7 @@ class Probe : public ModuleMessageHandler {
       : url(MemoryNetwork::url_of(name)),
         bench_(bench),
         runtime_(bench.world.make_runtime()),
-        transport_(make_transport(*runtime_, bench.network->make_backend(*runtime_, name), nullptr)) {
+        transport_(make_transport(*runtime_, bench.network->make_backend(*runtime_, name), nullptr, bench.dialect)) {
     // The transport does not own it; this object does.
     const auto borrowed = std::shared_ptr<ModuleMessageHandler>(std::shared_ptr<void>(), this);
     EXPECT_TRUE(transport_->register_module_handler(kSpace, kFetchModule, borrowed).has_value());
@@ -198,7 +198,7 @@ class Probe : public ModuleMessageHandler {
   }
 
   Result<void> recv_module_msg(const Url& peer, const SpaceId&, Bytes data) override {
-    auto message = wire::decode_fetch(Dialect::v0_2, data);
+    auto message = wire::decode_fetch(bench_.dialect, data);
     EXPECT_TRUE(message.has_value());
     if (message->type == wire::FetchMessageType::request) {
       requests.push_back({bench_.world.now(), peer, message->op_ids.ids<OpId>()});
@@ -214,7 +214,8 @@ class Probe : public ModuleMessageHandler {
     transport_->send_module(peer, kSpace, kFetchModule, wire::encode_fetch_request(ids), [](const Result<void>&) {});
   }
   void answer(const Url& peer, const std::vector<MetaOp>& ops) {
-    transport_->send_module(peer, kSpace, kFetchModule, wire::fetch_response_body(ops), [](const Result<void>&) {});
+    transport_->send_module(peer, kSpace, kFetchModule, wire::encode_fetch_response(bench_.dialect, ops),
+                            [](const Result<void>&) {});
   }
   void send_raw(const Url& peer, const Bytes& data) {
     transport_->send_module(peer, kSpace, kFetchModule, data, [](const Result<void>&) {});
