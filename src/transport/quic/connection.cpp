@@ -654,7 +654,9 @@ std::optional<Batch> Connection::produce(Time now) {
     return Batch{*me.close_datagram, me.close_datagram->size()};
   }
   const std::size_t limit = me.opened ? std::max(me.config.datagram_bytes, kSmallDatagram) : kSmallDatagram;
-  std::vector<std::uint8_t> buffer(limit * kMaxSegments);
+  // Most batches are small, so that a buffer of this size each would cost more than the copy.
+  thread_local std::vector<std::uint8_t> buffer;
+  if (buffer.size() < limit * kMaxSegments) buffer.resize(limit * kMaxSegments);
   std::size_t used = 0, segment = 0;
   const std::size_t quantum = std::max(ngtcp2_conn_get_send_quantum(me.conn), limit);
   for (std::size_t count = 0; count < kMaxSegments && me.burst < quantum; ++count) {
@@ -687,8 +689,7 @@ std::optional<Batch> Connection::produce(Time now) {
     }
     return std::nullopt;
   }
-  buffer.resize(used);
-  return Batch{Bytes(std::move(buffer)), segment};
+  return Batch{Bytes::copy_of(ByteView(buffer).first(used)), segment};
 }
 
 Time Connection::next_deadline() const {

@@ -93,8 +93,9 @@ struct Batch {
 /// Thread rule: confined to the owner's strand.
 class Connection {
  public:
-  /// The most datagrams that `produce` gives at once.
-  static constexpr std::size_t kMaxSegments = 10;
+  /// The most datagrams that `produce` gives at once: of the largest, what one call to the system (65,507 bytes) and
+  /// one frame of a relay (65,535) can take.
+  static constexpr std::size_t kMaxSegments = 44;
 
   /// Dials. Error: the library refuses (no memory).
   static Result<std::unique_ptr<Connection>> dial(std::shared_ptr<const Identity> own, const Config& config,
