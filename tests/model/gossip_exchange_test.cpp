@@ -99,7 +99,7 @@ struct Exchange {
     to.model.update(to.clock);
     from.rounds.start(to.url, session, {{}, from.sectors}, {1, {}}, Time{});
     const InitiateSaid said{session, 1};
-    EXPECT_TRUE(std::holds_alternative<MayAccept>(to.rounds.on(from.url, said, 10)));
+    EXPECT_TRUE(std::holds_alternative<MayAccept>(to.rounds.on(from.url, said, 10, Time{})));
     const SectorSet common = to.rounds.accept(from.url, said, {{}, to.sectors}, from.sectors, Time{}).common;
     to.rounds.accepted(from.url, session, {}, true);
     const auto answer =

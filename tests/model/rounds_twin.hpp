@@ -89,12 +89,15 @@ class RoundsTwin {
     return true;
   }
 
-  std::string on_initiate(const Url& peer, const Bytes& session, std::uint32_t tie, std::size_t most, bool is_known) {
+  /// `lost_by`: at this time what was sent a second ago or more is known to be lost.
+  std::string on_initiate(const Url& peer, const Bytes& session, std::uint32_t tie, std::size_t most, bool is_known,
+                          std::optional<Time> lost_by) {
     if (session.size() > 64) return "fault";
     bool tie_lost = false;
     if (const Round* ours = with(peer, true)) {
       if (ours->stage != initiated) return "fault, busy";
-      if (ours->tie > tie) return "nothing";
+      const bool lost = lost_by && ours->begun + std::chrono::seconds(1) <= *lost_by;
+      if (!lost && ours->tie > tie) return "nothing";
       forget(peer, true);
       tie_lost = true;
     }
@@ -311,10 +314,12 @@ class RoundsTwinRun {
       case 1:
       case 2: {
         const std::size_t most = what % 3;
-        const gossip::InitiateSaid said{session, tie};
+        const bool is_ours = what / 21 % 2 == 0;
+        const gossip::InitiateSaid said{session, tie, is_ours};
         const bool is_known = more % 4 == 0;
-        const auto action = rounds_.on(peer, said, most, is_known);
-        same(action, twin_.on_initiate(peer, session, tie, most, is_known));
+        const auto action = rounds_.on(peer, said, most, now_, is_known);
+        same(action,
+             twin_.on_initiate(peer, session, tie, most, is_known, is_ours ? std::nullopt : std::optional(now_)));
         const auto* verdict = std::get_if<gossip::MayAccept>(&action);
         if (verdict == nullptr) return;
         if (verdict->needs_room) {

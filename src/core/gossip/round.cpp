@@ -76,13 +76,14 @@ Round* Rounds::on_answer(const Url& peer, const Bytes& session, bool compares) {
 
 // -------------------------------------------------------------------- messages
 
-Action Rounds::on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted, bool is_known) {
+Action Rounds::on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted, Time now, bool is_known) {
   if (m.session.size() > kMostSessionBytes) return Fault{"a session id of more than 64 bytes"};
   MayAccept out;
   if (const auto it = ours_.find(peer); it != ours_.end()) {
     const Initiated* stage = it->second.in<Initiated>();
     if (stage == nullptr) return Fault{"initiate during a round", true};
-    if (stage->tie_breaker > m.tie_breaker) return Nothing{};
+    const bool was_lost = !m.is_answered_always && now - it->second.begun >= kCrossing;
+    if (stage->tie_breaker > m.tie_breaker && !was_lost) return Nothing{};
     ours_.erase(it);
     out.tie_lost = true;
   }

@@ -27,6 +27,7 @@ namespace kitsune2::gossip {
 struct InitiateSaid {
   Bytes session;
   std::uint32_t tie_breaker = 0;
+  bool is_answered_always = false;  ///< its sender answers each INITIATE that reaches it (R8): it is one of ours
 };
 struct AcceptSaid {
   Bytes session;
@@ -170,7 +171,7 @@ struct SayBusy {};
 struct WasBusy {};
 /// The peer's round may begin. Ask RoundBook whether it does; if so, call `accept`.
 struct MayAccept {
-  bool tie_lost = false;    ///< both sides started at once; our round is given up. R3
+  bool tie_lost = false;    ///< our round, which had not been answered, is given up. R3
   bool needs_room = false;  ///< all rounds of others are taken: call `end_oldest_of_newcomers` first. R9
 };
 /// ACCEPT has arrived, so the round takes place. Read what is new to the peer, and answer with `answer`.
@@ -225,7 +226,9 @@ using Action = std::variant<Fault, Nothing, SayBusy, WasBusy, MayAccept, AnswerA
 ///  R1  With each peer there is at most one round that we started, and one that it started.
 ///  R2  At most `most_accepted` rounds of others are under way; further ones are answered with BUSY.
 ///  R3  If both sides start at once, the larger tie-breaker wins. Its owner ignores the other INITIATE; the other side
-///      gives its round up and answers.
+///      gives its round up and answers. An INITIATE of ours that a stock node has not answered for `kCrossing` was
+///      lost, and does not count. Rationale: nodes from 0.3 on drop what comes before they have heard of its sender,
+///      and both rounds would wait for their time limits.
 ///  R4  A round is over when it has not ended within the time limit, or its connection is gone.
 ///  R5  A message belongs to the round with its session *and* its peer. One that fits no round has no effect, but
 ///      counts against the peer (`Faults`).
@@ -251,6 +254,7 @@ class Rounds {
  public:
   static constexpr std::size_t kMostSessionBytes = 64;
   static constexpr std::size_t kMostHashes = 131'072;
+  static constexpr Duration kCrossing = std::chrono::seconds(1);
 
   Round& start(const Url& peer, Bytes session, OurSide ours, Initiated stage, Time now);
   /// Begins the peer's round; to be called after MayAccept. `theirs`: the sectors that its INITIATE named.
@@ -261,7 +265,7 @@ class Rounds {
   Round* on_answer(const Url& peer, const Bytes& session, bool compares = true);
 
   /// `is_known`: there was useful exchange with the peer. R9.
-  Action on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted, bool is_known = false);
+  Action on(const Url& peer, const InitiateSaid& m, std::size_t most_accepted, Time now, bool is_known = false);
   Action on(const Url& peer, const NoDiffSaid& m);
   Action on(const Url& peer, const HashesSaid& m);
   Action on(const Url& peer, const AgentsSaid& m);

@@ -202,9 +202,9 @@ void K2Gossip::on(const Url& peer, const wire::GossipInitiate& m) {
   const Time now = runtime().now();
   const bool ours = is_ours(m.abilities);
   if (ours) book_.on_is_ours(peer, now);
-  const gossip::InitiateSaid said{m.session_id, m.tie_breaker};
+  const gossip::InitiateSaid said{m.session_id, m.tie_breaker, ours};
   const bool is_known = context_.budget != nullptr && context_.budget->is_known(peer);
-  const auto action = rounds_.on(peer, said, config().max_concurrent_accepted_rounds, is_known);
+  const auto action = rounds_.on(peer, said, config().max_concurrent_accepted_rounds, now, is_known);
   if (const auto* fault = std::get_if<gossip::Fault>(&action)) {
     peer_error(peer, fault->what);
     if (fault->say_busy) say_busy(peer, m.session_id, ours);

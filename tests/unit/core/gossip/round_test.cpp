@@ -63,7 +63,7 @@ TEST_F(RoundsTest, ARoundOfOursGoesToItsEnd) {
 }
 
 TEST_F(RoundsTest, ARoundOfTheirsGoesToItsEnd) {
-  EXPECT_TRUE(std::holds_alternative<MayAccept>(rounds.on(url("a"), InitiateSaid{session("x"), 1}, 10)));
+  EXPECT_TRUE(std::holds_alternative<MayAccept>(rounds.on(url("a"), InitiateSaid{session("x"), 1}, 10, now)));
   accept("a", "x");
   const auto action = rounds.on(url("a"), NoDiffSaid{session("x"), {agent("me").bytes()}});
   const auto* finish = std::get_if<Finish>(&action);
@@ -124,32 +124,46 @@ TEST_F(RoundsTest, TerminateFitsThePeerAndTheSession) {
 
 TEST_F(RoundsTest, TheLargerTieBreakerCounts) {
   start("a", "one", 5);
-  EXPECT_TRUE(std::holds_alternative<Nothing>(rounds.on(url("a"), InitiateSaid{session("x"), 4}, 10)));
+  EXPECT_TRUE(std::holds_alternative<Nothing>(rounds.on(url("a"), InitiateSaid{session("x"), 4}, 10, now)));
   EXPECT_EQ(rounds.ours(), 1U);
-  const auto lost = rounds.on(url("a"), InitiateSaid{session("x"), 6}, 10);
+  const auto lost = rounds.on(url("a"), InitiateSaid{session("x"), 6}, 10, now);
   ASSERT_TRUE(std::holds_alternative<MayAccept>(lost));
   EXPECT_TRUE(std::get<MayAccept>(lost).tie_lost);
   EXPECT_EQ(rounds.ours(), 0U);
   start("a", "two", 5);
-  EXPECT_TRUE(std::holds_alternative<MayAccept>(rounds.on(url("a"), InitiateSaid{session("y"), 5}, 10)))
+  EXPECT_TRUE(std::holds_alternative<MayAccept>(rounds.on(url("a"), InitiateSaid{session("y"), 5}, 10, now)))
       << "with the same number both give up their own";
+}
+
+TEST_F(RoundsTest, AnInitiateThatAStockNodeDoesNotAnswerWasLost) {
+  start("a", "one", 5);
+  now += Rounds::kCrossing - Duration(1);
+  EXPECT_TRUE(std::holds_alternative<Nothing>(rounds.on(url("a"), InitiateSaid{session("x"), 4}, 10, now)));
+  now += Duration(1);
+  EXPECT_TRUE(std::holds_alternative<Nothing>(rounds.on(url("a"), InitiateSaid{session("x"), 4, true}, 10, now)))
+      << "one of ours answers, so its answer is on the way";
+  const auto taken = rounds.on(url("a"), InitiateSaid{session("x"), 4}, 10, now);
+  ASSERT_TRUE(std::holds_alternative<MayAccept>(taken));
+  EXPECT_TRUE(std::get<MayAccept>(taken).tie_lost);
+  EXPECT_EQ(rounds.ours(), 0U);
 }
 
 TEST_F(RoundsTest, InitiateDuringARoundIsAFaultAndMoreThanAllowedAreBusy) {
   start("a", "one");
   on("a", accept_said("one"));
-  EXPECT_TRUE(std::holds_alternative<Fault>(rounds.on(url("a"), InitiateSaid{session("x"), 9}, 10)));
+  EXPECT_TRUE(std::holds_alternative<Fault>(rounds.on(url("a"), InitiateSaid{session("x"), 9}, 10, now)));
   accept("b", "x");
-  const auto during = rounds.on(url("b"), InitiateSaid{session("y"), 9}, 10);
+  const auto during = rounds.on(url("b"), InitiateSaid{session("y"), 9}, 10, now);
   ASSERT_TRUE(std::holds_alternative<Fault>(during));
   EXPECT_TRUE(std::get<Fault>(during).say_busy);
-  const auto repeated = rounds.on(url("b"), InitiateSaid{session("x"), 1}, 10);
+  const auto repeated = rounds.on(url("b"), InitiateSaid{session("x"), 1}, 10, now);
   ASSERT_TRUE(std::holds_alternative<Fault>(repeated));
   EXPECT_FALSE(std::get<Fault>(repeated).say_busy) << "it would end the round";
-  EXPECT_TRUE(std::holds_alternative<SayBusy>(rounds.on(url("c"), InitiateSaid{session("y"), 9}, 1)));
-  EXPECT_TRUE(std::holds_alternative<MayAccept>(rounds.on(url("c"), InitiateSaid{session("y"), 9}, 0))) << "no limit";
+  EXPECT_TRUE(std::holds_alternative<SayBusy>(rounds.on(url("c"), InitiateSaid{session("y"), 9}, 1, now)));
+  EXPECT_TRUE(std::holds_alternative<MayAccept>(rounds.on(url("c"), InitiateSaid{session("y"), 9}, 0, now)))
+      << "no limit";
   const Bytes longest = Bytes(std::string(65, 's'));
-  EXPECT_TRUE(std::holds_alternative<Fault>(rounds.on(url("c"), InitiateSaid{longest, 9}, 0)));
+  EXPECT_TRUE(std::holds_alternative<Fault>(rounds.on(url("c"), InitiateSaid{longest, 9}, 0, now)));
 }
 
 TEST_F(RoundsTest, ForAKnownPeerTheOldestRoundOfANewcomerGivesWay) {
@@ -158,9 +172,9 @@ TEST_F(RoundsTest, ForAKnownPeerTheOldestRoundOfANewcomerGivesWay) {
     now += 1s;
   }
   rounds.accept(url("known"), {session("x"), 1}, us, full(), Time(1min)).is_known = true;
-  EXPECT_TRUE(std::holds_alternative<SayBusy>(rounds.on(url("stranger"), InitiateSaid{session("y"), 9}, 3)));
+  EXPECT_TRUE(std::holds_alternative<SayBusy>(rounds.on(url("stranger"), InitiateSaid{session("y"), 9}, 3, now)));
   for (const char* newcomer : {"b", "a"}) {
-    const auto action = rounds.on(url("friend"), InitiateSaid{session("y"), 9}, 3, true);
+    const auto action = rounds.on(url("friend"), InitiateSaid{session("y"), 9}, 3, now, true);
     ASSERT_TRUE(std::holds_alternative<MayAccept>(action));
     EXPECT_TRUE(std::get<MayAccept>(action).needs_room);
     EXPECT_EQ(rounds.theirs(), 3U) << "until it is taken";
@@ -168,7 +182,7 @@ TEST_F(RoundsTest, ForAKnownPeerTheOldestRoundOfANewcomerGivesWay) {
     rounds.accept(url(newcomer) == url("b") ? url("friend1") : url("friend2"), {session("y"), 9}, us, full(), now)
         .is_known = true;
   }
-  EXPECT_TRUE(std::holds_alternative<SayBusy>(rounds.on(url("friend"), InitiateSaid{session("y"), 9}, 3, true)))
+  EXPECT_TRUE(std::holds_alternative<SayBusy>(rounds.on(url("friend"), InitiateSaid{session("y"), 9}, 3, now, true)))
       << "known peers do not push each other out";
 }
 
