@@ -647,7 +647,7 @@ void Connection::receive(ByteView datagram, Time now) {
   if (code != 0) me.end_by_library(code, now);
 }
 
-std::optional<Batch> Connection::produce(Time now) {
+std::optional<Batch> Connection::produce(Time now, std::size_t most) {
   Impl& me = *impl_;
   if (me.over()) {
     if (!std::exchange(me.close_due, false) || now >= me.finish_at) return std::nullopt;
@@ -656,10 +656,10 @@ std::optional<Batch> Connection::produce(Time now) {
   const std::size_t limit = me.opened ? std::max(me.config.datagram_bytes, kSmallDatagram) : kSmallDatagram;
   // Most batches are small, so that a buffer of this size each would cost more than the copy.
   thread_local std::vector<std::uint8_t> buffer;
-  if (buffer.size() < limit * kMaxSegments) buffer.resize(limit * kMaxSegments);
+  if (buffer.size() < limit * most) buffer.resize(limit * most);
   std::size_t used = 0, segment = 0;
   const std::size_t quantum = std::max(ngtcp2_conn_get_send_quantum(me.conn), limit);
-  for (std::size_t count = 0; count < kMaxSegments && me.burst < quantum; ++count) {
+  for (std::size_t count = 0; count < most && me.burst < quantum; ++count) {
     const std::size_t room = segment != 0 ? segment : limit;
     const ngtcp2_ssize size = me.write_packet(std::span(buffer).subspan(used, room), now);
     if (size < 0) {
@@ -682,7 +682,7 @@ std::optional<Batch> Connection::produce(Time now) {
     if (me.opened) ngtcp2_conn_update_pkt_tx_time(me.conn, to_ngtcp2(now));
   }
   if (used == 0) {
-    if (me.over()) return me.close_due ? produce(now) : std::nullopt;
+    if (me.over()) return me.close_due ? produce(now, most) : std::nullopt;
     if (ngtcp2_conn_get_expiry(me.conn) <= to_ngtcp2(now)) {
       me.not_before = now + me.stuck_wait;
       me.stuck_wait = std::min(me.stuck_wait * 2, kMostStuckWait);

@@ -93,9 +93,8 @@ struct Batch {
 /// Thread rule: confined to the owner's strand.
 class Connection {
  public:
-  /// The most datagrams that `produce` gives at once: of the largest, what one call to the system (65,507 bytes) and
-  /// one frame of a relay (65,535) can take.
-  static constexpr std::size_t kMaxSegments = 44;
+  /// The most datagrams that `produce` gives at once unless the caller says otherwise.
+  static constexpr std::size_t kMaxSegments = 10;
 
   /// Dials. Error: the library refuses (no memory).
   static Result<std::unique_ptr<Connection>> dial(std::shared_ptr<const Identity> own, const Config& config,
@@ -113,7 +112,7 @@ class Connection {
   /// A datagram of the peer. Nonsense in it is dropped without a word.
   void receive(ByteView datagram, Time now);
   /// What is to be sent now; nullopt: nothing until something else happens. To be called again until then.
-  std::optional<Batch> produce(Time now);
+  std::optional<Batch> produce(Time now, std::size_t most = kMaxSegments);
   /// When to call `on_deadline`, and `produce` after it; Time::max(): never.
   Time next_deadline() const;
   void on_deadline(Time now);

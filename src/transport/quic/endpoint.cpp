@@ -6,6 +6,13 @@
 #include <utility>
 
 namespace kitsune2::quic {
+namespace {
+
+/// A relay takes a batch as one message: on a slow line what is urgent, such as a ping, waits for the end of it. A
+/// socket takes up to 65,507 bytes in one call, and loses what is too much.
+std::size_t most_segments(Lane lane) { return lane == Lane::direct ? 44 : Connection::kMaxSegments; }
+
+}  // namespace
 
 Result<Endpoint::Id> Endpoint::dial(const Key& peer, Time now) {
   if (entries_.size() >= limits_.max_connections) return make_error(Errc::overloaded, "too many connections");
@@ -179,7 +186,7 @@ std::optional<Endpoint::Output> Endpoint::produce(Time now, Lane lane) {
     in_turn = false;
     if (entry.lane != lane) continue;
     const bool was_over = entry.connection->closed().has_value();
-    std::optional<Batch> batch = entry.connection->produce(now);
+    std::optional<Batch> batch = entry.connection->produce(now, most_segments(lane));
     if (!batch) {
       // Nothing more until the connection is touched again; what was sent may be news for the owner.
       const bool ended = !was_over && entry.connection->closed().has_value();
