@@ -22,6 +22,8 @@ constexpr Duration kNameAgainAfter = std::chrono::hours(1);
 constexpr std::size_t kMostUnservedBy = 1024;    ///< peers that wait for it; others are asked again after a restart
 constexpr std::size_t kUrlsRemembered = 20'000;  ///< twice what the peer store holds at its default
 
+/// How often in a run newer infos are signed because others know newer ones of this node's agents.
+constexpr unsigned kMostOvertaken = 16;
 /// How much newer than an info of an earlier run those of a run are whose clock has not come so far: in each hour from
 /// 1 µs to 1 s. *Rationale*: of two runs in a row that know the same info, because a loss of power took what the first
 /// one signed, the later signs the newer infos.
@@ -228,6 +230,7 @@ void CoreSpace::follow_peers() {
 void CoreSpace::on_peer_seen(const AgentInfoPtr& info) {
   const AgentInfo& agent = info->info();
   if (stopping_ || !agent.url) return;
+  sign_again_if_overtaken(agent);
   if (known_urls_.on_info(*agent.url, runtime().now())) {
     stranger_polls_.on_known(*agent.url);
     context_.transport->on_peer_known(id(), *agent.url);
@@ -374,6 +377,18 @@ Result<AgentInfoPtr> CoreSpace::sign(LocalAgent& agent, bool tombstone) {
   auto out = call_for_result("LocalAgent::sign", [&] { return AgentInfoSigned::sign(agent, info); });
   if (out) signed_at_[info.agent] = info.created_at;
   return out;
+}
+
+/// Somebody knows a newer info of an agent of this node than it has signed itself: its clock was set back, and its
+/// record of what it signed is lost. Nobody would take its infos until its clock has come so far. Another node with the
+/// same key does that, too, again and again: the two must not take turns for ever.
+void CoreSpace::sign_again_if_overtaken(const AgentInfo& info) {
+  const auto own = signed_at_.find(info.agent);
+  if (own == signed_at_.end() || info.created_at <= own->second || overtaken_ >= kMostOvertaken) return;
+  ++overtaken_;
+  log::info(kArea, "another info of agent " + info.agent.to_string() +
+                       " is newer than that of this node; signing a newer one");
+  sign_soon(info.agent);
 }
 
 Result<void> CoreSpace::sign_and_spread(const std::shared_ptr<LocalAgent>& agent) {

@@ -66,6 +66,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   void check_infos();
   void sign_soon(const AgentId& agent);
   Result<void> sign_and_spread(const std::shared_ptr<LocalAgent>& agent);
+  void sign_again_if_overtaken(const AgentInfo& info);
   Result<AgentInfoPtr> sign(LocalAgent& agent, bool tombstone);
   void broadcast(const AgentInfoPtr& info, std::function<void()> done);
   void close();
@@ -84,6 +85,7 @@ class CoreSpace final : public Space, public std::enable_shared_from_this<CoreSp
   std::set<Url> unserved_by_;               ///< peers that will be asked to announce their ops again
   std::map<AgentId, Timestamp> signed_at_;  ///< created_at of the last info of each local agent
   std::map<AgentId, bool> to_sign_;         ///< agents for which signing is posted
+  unsigned overtaken_ = 0;                  ///< how often others knew newer infos of local agents
   Runtime::TimerId check_timer_ = 0;
   std::shared_ptr<void> subscription_;
   std::shared_ptr<void> peer_subscription_;

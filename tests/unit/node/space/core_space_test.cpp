@@ -306,6 +306,49 @@ TEST(CoreSpace, ARunThatDoesNotKnowWhatTheOneBeforeSignedSignsNewerInfosStill) {
   }
 }
 
+/// An info of the agent at another url, as somebody else knows it.
+AgentInfoPtr info_elsewhere(SimNode& node, LocalAgent& agent, Timestamp created_at) {
+  AgentInfo info;
+  info.agent = agent.agent();
+  info.space = node.space->id();
+  info.created_at = created_at;
+  info.expires_at = created_at + 20min;
+  info.url = Url::parse("ws://relay:1/elsewhere").value();
+  return AgentInfoSigned::sign(agent, info).value();
+}
+
+TEST(CoreSpace, WhenOthersKnowANewerInfoOfAnAgentANewerOneIsSigned) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto agent = make_agent(1);
+  ASSERT_TRUE(node.join(agent));
+  const auto first = node.info_of(agent)->info().created_at;
+  // The clock was set back, and what was signed before is lost with the power.
+  node.space->peer_store().insert_from({info_elsewhere(node, *agent, first + 60s)}, "http://server");
+  net.world.run_ready();
+  EXPECT_EQ(node.info_of(agent)->info().url, node.url);
+  EXPECT_GT(node.info_of(agent)->info().created_at, first + 60s);
+  EXPECT_EQ(node.bootstrap->puts.size(), 2U);
+  node.space->peer_store().insert_from({info_elsewhere(node, *agent, first + 30s)}, "http://server");
+  net.world.run_ready();
+  EXPECT_EQ(node.bootstrap->puts.size(), 2U) << "an older one";
+}
+
+TEST(CoreSpace, TwoNodesOfOneAgentDoNotOvertakeEachOtherForEver) {
+  Net net;
+  SimNode node(net, "a");
+  node.start();
+  auto agent = make_agent(1);
+  ASSERT_TRUE(node.join(agent));
+  for (int i = 0; i < 100; ++i) {
+    node.space->peer_store().insert_from(
+        {info_elsewhere(node, *agent, node.info_of(agent)->info().created_at + Duration(1))}, "http://server");
+    net.world.run_ready();
+  }
+  EXPECT_EQ(node.bootstrap->puts.size(), 17U);
+}
+
 TEST(CoreSpace, AnInfoFromTheFutureIsSignedAgainWhenTheClockIsSetBack) {
   Net net;
   SimNode node(net, "a");
