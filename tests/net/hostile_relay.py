@@ -2,7 +2,7 @@
 """Clients of the relay of dialect 0.5 that take nothing, only send pings, flood an honest endpoint or nobody, prove
 no key, send a byte at a time or begin messages: from one address and from sixteen, an honest pair goes on, and the
 relay's memory stays bounded. In the crowd there are some of several kinds, and 1,000 or (K2_NET_SIZE=full) 10,000
-clients at the same moment. At last both protocols of one port are attacked at once, and honest nodes go on in both."""
+clients at the same moment. Both protocols of one port are also attacked at once, and honest nodes go on in both."""
 import http.client
 import re
 import resource

@@ -260,24 +260,30 @@ TEST(CoreSpace, AClockThatGoesBackALittleStillMakesNewerInfos) {
   EXPECT_EQ(node.info_of(agent)->info().created_at, first + Duration(1));
 }
 
+/// An info of the agent at another url: an earlier one, or as somebody else knows it.
+AgentInfoPtr info_elsewhere(SimNode& node, LocalAgent& agent, Timestamp created_at) {
+  AgentInfo info;
+  info.agent = agent.agent();
+  info.space = node.space->id();
+  info.created_at = created_at;
+  info.expires_at = created_at + 20min;
+  info.url = Url::parse("ws://relay:1/elsewhere").value();
+  return AgentInfoSigned::sign(agent, info).value();
+}
+
 TEST(CoreSpace, ANodeThatRestartsAfterItsClockWentBackALittleStillMakesNewerInfos) {
   Net net;
   SimNode node(net, "a");
   node.start();
   // What the node signed before it was stopped is in its peer store, and in those of others.
   auto agent = make_agent(1);
-  AgentInfo before;
-  before.agent = agent->agent();
-  before.space = node.space->id();
-  before.created_at = node.runtime->wall_now() + 60s;
-  before.expires_at = before.created_at + 20min;
-  before.url = Url::parse("ws://relay:1/an-earlier-url").value();
-  node.space->peer_store().insert({AgentInfoSigned::sign(*agent, before).value()});
+  const Timestamp before = node.runtime->wall_now() + 60s;
+  node.space->peer_store().insert({info_elsewhere(node, *agent, before)});
   ASSERT_TRUE(node.join(agent));
   EXPECT_EQ(node.info_of(agent)->info().url, node.url);
   const auto created_at = node.info_of(agent)->info().created_at;
-  EXPECT_GT(created_at, before.created_at);
-  EXPECT_LE(created_at, before.created_at + 1s);
+  EXPECT_GT(created_at, before);
+  EXPECT_LE(created_at, before + 1s);
   agent->set_cur_storage_arc(DhtArc::of_sectors(1, 2));
   net.world.run_ready();
   EXPECT_EQ(node.info_of(agent)->info().created_at, created_at + Duration(1));
@@ -292,29 +298,12 @@ TEST(CoreSpace, ARunThatDoesNotKnowWhatTheOneBeforeSignedSignsNewerInfosStill) {
     net.world.run_for(started_after);
     node.start();
     auto agent = make_agent(1);
-    AgentInfo before;
-    before.agent = agent->agent();
-    before.space = node.space->id();
-    before.created_at = last.value_or(node.runtime->wall_now() + 90s);
-    before.expires_at = before.created_at + 20min;
-    before.url = Url::parse("ws://relay:1/an-earlier-url").value();
-    last = before.created_at;
-    node.space->peer_store().insert({AgentInfoSigned::sign(*agent, before).value()});
+    if (!last) last = node.runtime->wall_now() + 90s;
+    node.space->peer_store().insert({info_elsewhere(node, *agent, *last)});
     ASSERT_TRUE(node.join(agent));
-    EXPECT_GT(node.info_of(agent)->info().created_at, signed_before.value_or(before.created_at));
+    EXPECT_GT(node.info_of(agent)->info().created_at, signed_before.value_or(*last));
     signed_before = node.info_of(agent)->info().created_at;
   }
-}
-
-/// An info of the agent at another url, as somebody else knows it.
-AgentInfoPtr info_elsewhere(SimNode& node, LocalAgent& agent, Timestamp created_at) {
-  AgentInfo info;
-  info.agent = agent.agent();
-  info.space = node.space->id();
-  info.created_at = created_at;
-  info.expires_at = created_at + 20min;
-  info.url = Url::parse("ws://relay:1/elsewhere").value();
-  return AgentInfoSigned::sign(agent, info).value();
 }
 
 TEST(CoreSpace, WhenOthersKnowANewerInfoOfAnAgentANewerOneIsSigned) {
