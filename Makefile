@@ -122,8 +122,9 @@ check: ## What needs no compiler: layers, file sizes, clocks in the core; links,
 .PHONY: tidy
 tidy: ## clang-tidy over sources and tests (an hour; RECENT=1: what changed lately and a part of the rest)
 	@scripts/deps.sh build test ci
-	@$(call configure,tests)
-	@scripts/tidy.sh $(BUILD) $(if $(RECENT),--recent)
+	@$(call configure,tidy,build/tidy)
+	@cmake --build build/tidy --target k2_proto_twin_headers
+	@scripts/tidy.sh build/tidy $(if $(RECENT),--recent)
 
 .PHONY: install
 install: build ## Installs to PREFIX (default /usr/local); DESTDIR is honoured

@@ -44,8 +44,8 @@ function(k2_warnings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual $<$<BOOL:${K2_WERROR}>:-Werror>)
 endfunction()
 
-# k2_test(NAME DIR LABEL [ALONE FILTER] [ONE_THREAD FILTER] [THREADLESS FILE…] [LIBS…]): one GoogleTest program from all
-# *.cpp below DIR.
+# k2_test(NAME DIR LABEL [ALONE FILTER] [ONE_THREAD FILTER] [THREADLESS FILE…] [SEPARATE FILE…] [LIBS…]): one program of
+# GoogleTest from all *.cpp below DIR.
 # Each test case is a ctest test; under a sanitizer, where to start a program takes up to 0.12 s of processor time,
 # several cases are one (k2_parts). The two filters are of GoogleTest.
 #   ALONE: what needs a process of its own, because it forks where other cases have had threads, or counts threads.
@@ -53,8 +53,10 @@ endfunction()
 #   leaves it out.
 #   THREADLESS: sources below DIR none of whose cases starts a thread. The build with ThreadSanitizer does not compile
 #   them. The test threadless.NAME runs them once more, and fails if one does start a thread.
+#   SEPARATE: sources below DIR that are compiled one by one where K2_UNITY compiles four at a time, because they have
+#   names at file level that another source of the program has, too (scripts/check_rules.py finds them).
 function(k2_test name dir label)
-  cmake_parse_arguments(ARG "" "ALONE;ONE_THREAD" "THREADLESS;LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "" "ALONE;ONE_THREAD" "THREADLESS;SEPARATE;LIBS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${dir}/*.cpp")
   if(NOT sources)
     return()
@@ -64,6 +66,9 @@ function(k2_test name dir label)
     list(REMOVE_ITEM sources ${ARG_THREADLESS})
   endif()
   add_executable(${name} ${sources})
+  set_target_properties(${name} PROPERTIES UNITY_BUILD ${K2_UNITY} UNITY_BUILD_BATCH_SIZE 4)
+  list(TRANSFORM ARG_SEPARATE PREPEND "${dir}/")
+  set_property(SOURCE ${ARG_SEPARATE} PROPERTY SKIP_UNITY_BUILD_INCLUSION ON)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(${name} PRIVATE ${ARG_LIBS} ${ARG_UNPARSED_ARGUMENTS} GTest::gtest GTest::gtest_main)
   k2_warnings(${name})

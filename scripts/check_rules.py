@@ -8,6 +8,8 @@ usage: check_rules.py [--headers] [--graph]
 * Purity: src/core knows no clock, thread, socket or randomness; Asio and Beast are in src/net and src/server only.
 * The library prints nothing: its messages go to the host by the log (include/kitsune2/log.hpp).
 * No source file has more than 1,000 lines.
+* The sources of a test program, of which four are compiled at a time (K2_UNITY), share no name at file level, except
+  those that `SEPARATE` names in tests/CMakeLists.txt.
 * kitsune2.hpp includes every public header.
 * With `--headers`: every public header compiles alone, and includes the check of abi.hpp.
 """
@@ -173,6 +175,36 @@ def check_sizes():
                 complain(f"{path} has {lines} lines; split it (limit {MAX_LINES:,})")
 
 
+# A line that begins a declaration at file level, and its name: a type, an alias, a function or a variable. clang-format
+# leaves only these at the first column, inside of namespaces.
+TYPE = re.compile(r"(?:struct|class|enum(?: class)?|union)\s+(\w+)(?!.*;$)|using\s+(\w+)\s*=")
+OTHER = re.compile(r"(?!TEST|TYPED_TEST|INSTANTIATE|REGISTER|namespace|using|static_assert|template|return)"
+                   r"[\w\[:][\w:<>,\s*&\[\]]*?[\s*&](\w+)\s*[(={\[;]")
+
+
+def check_test_names():
+    for path in ("tests/CMakeLists.txt", "tests/unit/wire/CMakeLists.txt"):
+        here = os.path.dirname(path)
+        for call in re.findall(r"^k2_test\((.*?)\)$", read(path).replace("${CMAKE_CURRENT_SOURCE_DIR}", here),
+                               re.MULTILINE | re.DOTALL):
+            program, folder = call.split()[:2]
+            separate = re.search(r"SEPARATE ((?:\S+\.cpp\s*)+)", call)
+            separate = separate[1].split() if separate else []
+            seen = {}
+            for source in sources(folder):
+                if source.endswith(".hpp") or os.path.relpath(source, folder) in separate:
+                    continue
+                for number, line in enumerate(read(source).splitlines(), 1):
+                    found = TYPE.match(line) or OTHER.match(line)
+                    if not found:
+                        continue
+                    name = next(filter(None, found.groups()))
+                    first = seen.setdefault(name, source)
+                    if first != source:
+                        complain(f"{source}:{number}: {program} has a {name} in {os.path.basename(first)}, too: give it "
+                                 f"another name, or have one header for both, or name one source as SEPARATE in {path}")
+
+
 def check_headers():
     abi = "#ifndef KITSUNE2_ABI_CONTAINERS\n#error kitsune2/abi.hpp is not included\n#endif\n"
     for path in sources("include/kitsune2"):
@@ -190,6 +222,7 @@ check_directions()
 check_graph()
 check_purity()
 check_sizes()
+check_test_names()
 if "--headers" in sys.argv:
     check_headers()
 if not complaints:

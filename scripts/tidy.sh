@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # clang-tidy, warnings are errors. usage: scripts/tidy.sh BUILD_DIR [--recent | FILE...]
-# Without files: all sources and tests, about 20 s of CPU per file. --recent is what CI runs, some 16 files: those that
-# changed (or whose header did) in the last 20 commits, limited to the newest 7 sources and the newest test, and in turn
-# a part of the rest.
+# BUILD_DIR is one of the preset tidy. Without files: all sources and tests, about 20 s of CPU per file. --recent is
+# what CI runs, some 16 files: those that changed (or whose header did) in the last 20 commits, limited to the newest 7
+# sources and the newest test, and in turn a part of the rest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/deps.sh ci

@@ -58,7 +58,7 @@ class History final : public Course {
     using Ledger::Ledger;
     std::shared_ptr<OpStore> disk;
     std::set<std::size_t> first_ops;
-    std::unique_ptr<Node> node;  ///< null: down
+    std::unique_ptr<FetchNode> node;  ///< null: down
     std::shared_ptr<void> booking;
     Time up_again{};
     std::uint64_t asked_before_crash = 0;  ///< ops in requests of crashed nodes, at most
@@ -122,7 +122,7 @@ class History final : public Course {
   }
 
   void start(Place& place) {
-    place.node = std::make_unique<Node>(bench_, place.name, config_, place.disk);
+    place.node = std::make_unique<FetchNode>(bench_, place.name, config_, place.disk);
     place.booking = place.node->fetch->subscribe(
         {.ops_stored = [&place](const Url&, const std::vector<StoredOp>& ops, std::uint64_t) { place.stored(ops); },
          .peer_given_up = [&place](const Url& peer, const std::vector<OpId>&) { place.gave_up(peer); },

@@ -21,7 +21,7 @@ Function* of_library(const char* name) {
 
 /// Answers by all that was asked.
 template <class Answer>
-class Known {
+class KnownSignatures {
  public:
   template <class Compute>
   const Answer& of(const std::string& question, const Compute& compute) {
@@ -44,7 +44,7 @@ std::string& append(std::string& to, const unsigned char* bytes, std::size_t siz
 extern "C" int crypto_sign_verify_detached(const unsigned char* signature, const unsigned char* message,
                                            unsigned long long size, const unsigned char* key) {
   static const auto verify = of_library<decltype(crypto_sign_verify_detached)>("crypto_sign_verify_detached");
-  thread_local Known<int> known;
+  thread_local KnownSignatures<int> known;
   std::string question;
   append(append(append(question, signature, crypto_sign_BYTES), key, crypto_sign_PUBLICKEYBYTES), message, size);
   return known.of(question, [&] { return verify(signature, message, size, key); });
@@ -57,7 +57,7 @@ extern "C" int crypto_sign_ed25519_pk_to_curve25519(unsigned char* curve, const 
     int code = 0;
     std::array<unsigned char, crypto_scalarmult_curve25519_BYTES> curve{};
   };
-  thread_local Known<Answer> known;
+  thread_local KnownSignatures<Answer> known;
   std::string question;
   const Answer& answer = known.of(append(question, key, crypto_sign_PUBLICKEYBYTES), [&] {
     Answer out;
@@ -75,7 +75,7 @@ extern "C" int crypto_sign_seed_keypair(unsigned char* key, unsigned char* secre
     std::array<unsigned char, crypto_sign_PUBLICKEYBYTES> key{};
     std::array<unsigned char, crypto_sign_SECRETKEYBYTES> secret{};
   };
-  thread_local Known<Answer> known;
+  thread_local KnownSignatures<Answer> known;
   std::string question;
   const Answer& answer = known.of(append(question, seed, crypto_sign_SEEDBYTES), [&] {
     Answer out;

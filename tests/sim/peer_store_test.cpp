@@ -12,13 +12,13 @@
 namespace kitsune2::sim {
 namespace {
 
-const std::string kPath = "peers.db";
+const std::string kPeersPath = "peers.db";
 const Url kPeer = Url::parse("ws://relay:1/peer").value();
 
 class PeerStoresOnABadDisk {
  public:
   explicit PeerStoresOnABadDisk(std::uint64_t seed) : world_(seed), disk_(seed), runtime_(world_.make_runtime()) {
-    disk_.make_file(kPath);
+    disk_.make_file(kPeersPath);
     open();
   }
   PeerMetaStore& notes() { return *stores_.meta; }
@@ -35,8 +35,8 @@ class PeerStoresOnABadDisk {
 
  private:
   void open() {
-    auto opened =
-        sqlite::open_peer_stores(sim_environment(disk_, *runtime_), *runtime_, kSimSpace, kPath, ed25519_verifier());
+    auto opened = sqlite::open_peer_stores(sim_environment(disk_, *runtime_), *runtime_, kSimSpace, kPeersPath,
+                                           ed25519_verifier());
     ASSERT_TRUE(opened.has_value()) << opened.error().to_string();
     stores_ = std::move(*opened);
   }

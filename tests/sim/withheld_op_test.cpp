@@ -30,7 +30,7 @@ using testing::await;
 using testing::SimRuntime;
 using testing::SimWorld;
 
-struct App final : KitsuneHandler {
+struct HoldingApp final : KitsuneHandler {
   Result<std::shared_ptr<SpaceHandler>> create_space(const SpaceId&) override {
     return std::make_shared<SpaceHandler>();
   }
@@ -166,7 +166,7 @@ class Nodes {
     auto kitsune = builder.build(*node.runtime);
     ASSERT_TRUE(kitsune.has_value()) << kitsune.error().to_string();
     node.kitsune = std::move(*kitsune);
-    ASSERT_TRUE(node.kitsune->register_handler(std::make_shared<App>()));
+    ASSERT_TRUE(node.kitsune->register_handler(std::make_shared<HoldingApp>()));
     const auto space =
         await<std::shared_ptr<Space>>(world, [&](auto done) { node.kitsune->space(kSimSpace, std::move(done)); });
     ASSERT_TRUE(space);

@@ -12,6 +12,7 @@
 
 #include "net/tls.hpp"
 #include "support/sockets.hpp"
+#include "unit/net/pattern.hpp"
 
 namespace kitsune2::net {
 namespace {
@@ -88,12 +89,7 @@ std::string arrives(const std::shared_ptr<SlowReader>& reader, const std::shared
   return out;
 }
 
-std::string pattern(std::size_t size) {
-  std::string out(size, '\0');
-  std::uint32_t z = 1;
-  for (char& c : out) c = static_cast<char>((z = z * 1664525 + 1013904223) >> 24);
-  return out;
-}
+using tests::pattern;
 
 /// Sends by send_now until the other side is gone.
 struct EagerSender final : ConnEvents {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "support/sockets.hpp"
+#include "unit/net/pattern.hpp"
 
 namespace kitsune2::net {
 namespace {
@@ -87,12 +88,7 @@ bool wait_for_bytes(End& end, std::size_t bytes) {
   return false;
 }
 
-std::string pattern(std::size_t size) {
-  std::string out(size, '\0');
-  std::uint32_t z = 1;
-  for (char& c : out) c = static_cast<char>((z = z * 1664525 + 1013904223) >> 24);
-  return out;
-}
+using tests::pattern;
 
 TEST(LocalConn, BytesGoBothWaysWholeAndInOrder) {
   Pair p;

@@ -13,8 +13,8 @@ namespace kitsune2::net {
 namespace {
 
 /// A client of OpenSSL, and our engine as its server.
-struct Pair {
-  Pair() {
+struct TlsPair {
+  TlsPair() {
     SSL_CTX* ctx = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
     SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, nullptr);
@@ -30,7 +30,7 @@ struct Pair {
     }
     EXPECT_TRUE(server.is_established());
   }
-  ~Pair() { SSL_free(client); }
+  ~TlsPair() { SSL_free(client); }
 
   void to_server() {
     char* data = nullptr;
@@ -62,7 +62,7 @@ struct Pair {
 };
 
 TEST(TlsKeyUpdate, AFloodEndsTheConnection) {
-  Pair p;
+  TlsPair p;
   int updates = 0;
   while (updates < 10'000) {
     p.update_keys(1);
@@ -80,7 +80,7 @@ TEST(TlsKeyUpdate, AFloodEndsTheConnection) {
 }
 
 TEST(TlsKeyUpdate, AFloodInOneReadIsNotWorkedOff) {
-  Pair p;
+  TlsPair p;
   p.update_keys(5'000);
   p.to_server();
   EXPECT_EQ(p.read().error().code, Errc::peer_fault);
@@ -88,7 +88,7 @@ TEST(TlsKeyUpdate, AFloodInOneReadIsNotWorkedOff) {
 }
 
 TEST(TlsKeyUpdate, OneForEachMebibyteIsFine) {
-  Pair p;
+  TlsPair p;
   const std::string mebibyte(1U << 20, 'x');
   std::size_t received = 0;
   for (int i = 0; i < 40; ++i) {

@@ -130,7 +130,7 @@ struct Client {
   }
 };
 
-Bytes pattern(std::size_t size, int seed) {
+Bytes counting(std::size_t size, int seed) {
   std::vector<std::uint8_t> out(size);
   for (std::size_t i = 0; i < size; ++i) out[i] = static_cast<std::uint8_t>(i * 31 + static_cast<std::size_t>(seed));
   return Bytes(std::move(out));
@@ -145,9 +145,9 @@ TEST(WsConnector, EchoOverTcpKeepsOrderAndBytes) {
   ASSERT_TRUE(c.opened.next());
   const std::size_t sizes[] = {0, 1, 125, 126, 4095, 4096, 20'000, 65'535, 65'536, 300'000, 5};
   int seed = 0;
-  for (const auto size : sizes) EXPECT_TRUE(c.send(pattern(size, seed++)));
+  for (const auto size : sizes) EXPECT_TRUE(c.send(counting(size, seed++)));
   seed = 0;
-  for (const auto size : sizes) EXPECT_EQ(c.messages.next(), pattern(size, seed++)) << size;
+  for (const auto size : sizes) EXPECT_EQ(c.messages.next(), counting(size, seed++)) << size;
   c.loop.call([&] { c.ws->close(); });
   const auto end = c.closed.next();
   ASSERT_TRUE(end);
@@ -163,11 +163,11 @@ TEST(WsConnector, EchoOverTls) {
   c.connect(server.url(), options);
   ASSERT_TRUE(c.opened.next());
   for (int i = 0; i < 500; ++i)
-    ASSERT_TRUE(c.send(pattern(20'000 - static_cast<std::size_t>(i), i)) || c.writable.next());
+    ASSERT_TRUE(c.send(counting(20'000 - static_cast<std::size_t>(i), i)) || c.writable.next());
   int got = 0;
   for (int i = 0; i < 500; ++i) {
     const auto m = c.messages.next();
-    if (m == pattern(20'000 - static_cast<std::size_t>(i), i)) ++got;
+    if (m == counting(20'000 - static_cast<std::size_t>(i), i)) ++got;
   }
   EXPECT_EQ(got, 500);
 }
@@ -252,7 +252,7 @@ TEST(WsConnector, ErrorsNameThePlace) {
     ASSERT_TRUE(end);
     EXPECT_EQ(end->code, kase.code) << end->to_string();
     EXPECT_NE(end->message.find(kase.expect), std::string::npos) << end->message;
-    EXPECT_FALSE(c.send(pattern(1, 1)));
+    EXPECT_FALSE(c.send(counting(1, 1)));
   }
 }
 
@@ -363,8 +363,8 @@ TEST(WsConnector, AServerThatAnswersPingsIsKeptThoughItSaysNothingElse) {
     payloads.insert(*ping);
   }
   EXPECT_EQ(payloads.size(), 20U);
-  EXPECT_TRUE(c.send(pattern(100, 1)));
-  EXPECT_EQ(c.messages.next(), pattern(100, 1));
+  EXPECT_TRUE(c.send(counting(100, 1)));
+  EXPECT_EQ(c.messages.next(), counting(100, 1));
   EXPECT_EQ(c.closed.size(), 0U);
 }
 
@@ -381,7 +381,7 @@ TEST(WsConnector, AServerThatIsUpAndDeafIsLeft) {
   EXPECT_EQ(end->code, Errc::timed_out) << end->to_string();
   EXPECT_NE(end->message.find("has not answered a ping"), std::string::npos) << end->message;
   EXPECT_TRUE(end->message.starts_with("127.0.0.1:")) << end->message;
-  EXPECT_FALSE(c.send(pattern(1, 1)));
+  EXPECT_FALSE(c.send(counting(1, 1)));
   end_of_test.push(1);
 }
 
@@ -398,7 +398,7 @@ TEST(WsConnector, AFullQueueRefusesAndReportsWhenThereIsRoom) {
   ASSERT_TRUE(c.opened.next());
   // The server does not read: the kernel's buffers fill, then the queue.
   std::size_t sent = 0;
-  while (c.send(pattern(20'000, 1))) {
+  while (c.send(counting(20'000, 1))) {
     ++sent;
     ASSERT_LT(sent, 10'000U);
     c.loop.call([&] { EXPECT_LE(c.ws->queued_bytes(), 100'000U + 20'014U); });
@@ -406,9 +406,9 @@ TEST(WsConnector, AFullQueueRefusesAndReportsWhenThereIsRoom) {
   EXPECT_EQ(c.writable.size(), 0U);
   go.push(1);
   EXPECT_TRUE(c.writable.next());
-  EXPECT_TRUE(c.send(pattern(20'000, 1)));
+  EXPECT_TRUE(c.send(counting(20'000, 1)));
   ++sent;
-  for (std::size_t i = 0; i < sent; ++i) ASSERT_EQ(c.messages.next(), pattern(20'000, 1));
+  for (std::size_t i = 0; i < sent; ++i) ASSERT_EQ(c.messages.next(), counting(20'000, 1));
 }
 
 TEST(WsConnector, LettingGoOfTheConnectionClosesIt) {

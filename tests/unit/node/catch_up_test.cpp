@@ -16,7 +16,7 @@ using namespace std::chrono_literals;
 using testing::make_op;
 using testing::poll_until;
 
-const SpaceId kSpace = SpaceId::from_text("catch-up");
+const SpaceId kCatchUpSpace = SpaceId::from_text("catch-up");
 
 class RealCatchUp : public ::testing::Test {
  protected:
@@ -41,7 +41,7 @@ class RealCatchUp : public ::testing::Test {
     EXPECT_TRUE(out.node->wait_online(60s));
     out.agent = out.node->agent().value();
     out.agent->set_tgt_storage_arc(DhtArc::full());
-    out.space = out.node->space(kSpace).value();
+    out.space = out.node->space(kCatchUpSpace).value();
     EXPECT_TRUE(out.node->wait<void>([&](auto done) { out.space->local_agent_join(out.agent, done); }));
     return out;
   }

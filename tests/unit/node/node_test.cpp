@@ -27,7 +27,7 @@ using namespace std::chrono_literals;
 using testing::make_op;
 using testing::poll_until;
 
-const SpaceId kSpace = SpaceId::from_text("node-test");
+const SpaceId kNodeSpace = SpaceId::from_text("node-test");
 
 /// A name of a test with a parameter has a slash.
 std::string name_of(std::string test) {
@@ -66,7 +66,7 @@ std::unique_ptr<Node> start(NodeOptions options) {
 }
 
 std::shared_ptr<Space> join(Node& node, const std::shared_ptr<LocalAgent>& agent) {
-  auto space = node.space(kSpace);
+  auto space = node.space(kNodeSpace);
   EXPECT_TRUE(space) << space.error().to_string();
   agent->set_tgt_storage_arc(DhtArc::full());
   auto joined = node.wait<void>([&](auto done) { (*space)->local_agent_join(agent, done); });
@@ -74,7 +74,7 @@ std::shared_ptr<Space> join(Node& node, const std::shared_ptr<LocalAgent>& agent
   return *space;
 }
 
-std::uint64_t held(Node& node, Space& space) {
+std::uint64_t ops_held(Node& node, Space& space) {
   const auto stats = node.wait<OpStoreStats>([&](auto done) { space.op_store().stats(done); });
   return stats ? stats->ops : 0;
 }
@@ -131,7 +131,7 @@ TEST_P(EmbeddedRelay, TwoNodesPublishAndFetch) {
   const Url to = left->run([&] { return *left_space->peer_store().get(right_agent->agent())->info().url; });
   auto told = left->wait<void>([&](auto done) { left_space->publish().publish_ops(ids, to, done); });
   ASSERT_TRUE(told) << told.error().to_string();
-  EXPECT_TRUE(poll_until([&] { return held(*right, *right_space) == 100; }));
+  EXPECT_TRUE(poll_until([&] { return ops_held(*right, *right_space) == 100; }));
 
   const auto report = right->run([&] { return right->kitsune().report().snapshot(); });
   ASSERT_EQ(report.size(), 1U);
@@ -139,7 +139,7 @@ TEST_P(EmbeddedRelay, TwoNodesPublishAndFetch) {
   // The same, per space and per peer, for Prometheus.
   int status = 0;
   const std::string metrics = http_get("http://" + right->admin_addr() + "/metrics", status);
-  const std::string label = "{space=\"" + kSpace.to_string() + '"';
+  const std::string label = "{space=\"" + kNodeSpace.to_string() + '"';
   const Url from = left->run([&] { return *left_space->current_url(); });
   const std::string both = label + ",peer=\"" + from.to_string() + "\"} ";
   const std::string bytes = std::to_string(100 * 64 + 100 * 99 / 2 * 100) + '\n';
@@ -185,12 +185,12 @@ TEST_F(NodeTest, ARestartKeepsOpsAndTheAgent) {
   EXPECT_EQ(info.st_mode & 0777, 0700U);
   ASSERT_EQ(::stat(agent_key_path(path("data")).c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600U);
-  EXPECT_TRUE(std::filesystem::exists(op_store_path(path("data"), kSpace)));
+  EXPECT_TRUE(std::filesystem::exists(op_store_path(path("data"), kNodeSpace)));
 
   auto node = start({.data_dir = path("data")});
   ASSERT_TRUE(node);
   EXPECT_EQ(node->agent().value()->agent(), first);
-  EXPECT_EQ(held(*node, *node->space(kSpace).value()), 2U);
+  EXPECT_EQ(ops_held(*node, *node->space(kNodeSpace).value()), 2U);
 }
 
 TEST_F(NodeTest, AnOfflineNodeSaysSo) {
@@ -199,7 +199,7 @@ TEST_F(NodeTest, AnOfflineNodeSaysSo) {
   EXPECT_EQ(node->relay_url(), "");
   EXPECT_EQ(node->listen_addr(), "");
   EXPECT_EQ(node->wait_online(1s).error().code, Errc::disconnected);
-  auto space = node->space(kSpace).value();
+  auto space = node->space(kNodeSpace).value();
   const auto sent = node->wait<void>(
       [&](auto done) { space->send_notify(Url::parse("ws://127.0.0.1:1/abc").value(), Bytes::copy_of("x"), done); });
   EXPECT_EQ(sent.error().code, Errc::disconnected);
@@ -276,7 +276,7 @@ TEST_F(NodeTest, StopWorksFromAnyStateAndTwice) {
   node->stop();
   waiter.join();
   node->stop();
-  EXPECT_EQ(node->space(kSpace).error().code, Errc::cancelled);
+  EXPECT_EQ(node->space(kNodeSpace).error().code, Errc::cancelled);
   EXPECT_EQ(node->wait_online(1s).error().code, Errc::cancelled);
   // The directory is free again.
   EXPECT_TRUE(start({.data_dir = path("data")}));
@@ -294,7 +294,7 @@ TEST_F(NodeTest, AdminServesMetricsAndHealth) {
   EXPECT_EQ(status, 200);
   const std::string metrics = http_get("http://" + node->admin_addr() + "/metrics", status);
   EXPECT_EQ(status, 200);
-  const std::string label = "{space=\"" + kSpace.to_string() + "\"} ";
+  const std::string label = "{space=\"" + kNodeSpace.to_string() + "\"} ";
   EXPECT_NE(metrics.find("\nkitsune2_fetch_pending_ops" + label + "0\n"), std::string::npos) << metrics;
   EXPECT_NE(metrics.find("\nkitsune2_local_agents" + label + "1\n"), std::string::npos);
   EXPECT_NE(metrics.find("kitsune2_up 1\n"), std::string::npos);
@@ -322,9 +322,9 @@ TEST_F(NodeTest, AStoresFiguresAreThereFromTheFirstScrapeOn) {
     int status = 0;
     return http_get("http://" + node->admin_addr() + "/metrics", status);
   };
-  auto space = node->space(kSpace);
+  auto space = node->space(kNodeSpace);
   ASSERT_TRUE(space);
-  const std::string label = "{space=\"" + kSpace.to_string() + "\"} ";
+  const std::string label = "{space=\"" + kNodeSpace.to_string() + "\"} ";
   const std::string first = scrape();
   EXPECT_NE(first.find("\nkitsune2_store_ops" + label), std::string::npos) << first;
   EXPECT_NE(first.find("\nkitsune2_store_bytes" + label), std::string::npos) << first;

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const SpaceId kSpace = SpaceId::from_text("older");
+const SpaceId kOlderSpace = SpaceId::from_text("older");
 const Url kSource = Url::parse("ws://127.0.0.1:9/7Y3LhBcLxGZnfYDKYxBq4YaPHcVCOCw4xMQYYKMSmTk").value();
 
 struct OlderFolder : ::testing::Test {
@@ -38,7 +38,8 @@ struct OlderFolder : ::testing::Test {
 
   sqlite::OpWriter open_ops() const {
     static const auto policy = make_sha256_policy();
-    return sqlite::OpWriter::open((path / (kSpace.to_string() + ".db")).string(), {.policy = policy.get()}).value();
+    return sqlite::OpWriter::open((path / (kOlderSpace.to_string() + ".db")).string(), {.policy = policy.get()})
+        .value();
   }
 
   const fs::path path = fs::temp_directory_path() / ("k2-older-" + std::to_string(::getpid()) + '-' +
@@ -56,7 +57,7 @@ TEST_F(OlderFolder, OpensWithAllThatIsInIt) {
     auto node = Node::start({.data_dir = path.string()});
     ASSERT_TRUE(node) << node.error().to_string();
     EXPECT_EQ((*node)->agent().value()->agent().to_string(), "SYG_TRp-NRXjzjmJ7-aZ_IUOgDiB_7SA7D939ppBQ_w");
-    const auto space = (*node)->space(kSpace);
+    const auto space = (*node)->space(kOlderSpace);
     ASSERT_TRUE(space) << space.error().to_string();
     OpStore& store = (*space)->op_store();
 
@@ -96,7 +97,7 @@ TEST_F(OlderFolder, TakesMoreAndIsWhole) {
   {
     auto node = Node::start({.data_dir = path.string()});
     ASSERT_TRUE(node) << node.error().to_string();
-    const auto space = (*node)->space(kSpace);
+    const auto space = (*node)->space(kOlderSpace);
     ASSERT_TRUE(space) << space.error().to_string();
     const std::vector<Bytes> more = {Bytes::copy_of("op 0"), Bytes::copy_of("open 0")};
     const auto stored = (*node)->wait<ProcessedOps>(
@@ -105,7 +106,7 @@ TEST_F(OlderFolder, TakesMoreAndIsWhole) {
     EXPECT_EQ(stored->newly_stored, std::vector<OpId>{id_of("open 0")});
     (*node)->stop();
   }
-  const auto report = check_sqlite_op_store((path / (kSpace.to_string() + ".db")).string(), *make_sha256_policy());
+  const auto report = check_sqlite_op_store((path / (kOlderSpace.to_string() + ".db")).string(), *make_sha256_policy());
   ASSERT_TRUE(report) << report.error().to_string();
   EXPECT_EQ(report->ops, 6U);
   EXPECT_TRUE(report->is_intact());

@@ -12,10 +12,10 @@
 namespace kitsune2::testing {
 namespace {
 
-using Map = std::map<std::tuple<std::int64_t, std::uint32_t, std::uint32_t>, std::pair<std::string, std::uint64_t>>;
+using SumsMap = std::map<std::tuple<std::int64_t, std::uint32_t, std::uint32_t>, std::pair<std::string, std::uint64_t>>;
 
 /// Small enough that a few ops make a row, and that it takes several calls to read them.
-constexpr sqlite::SumsRules kSmall{
+constexpr sqlite::SumsRules kSmallSums{
     .every = 40, .at_rest = 10, .percent = 0, .percent_at_rest = 0, .most_cells = 1'000, .read_at_once = 8};
 
 class SqliteSumsTest : public SqliteOpStoreTest {
@@ -87,9 +87,9 @@ class SqliteSumsTest : public SqliteOpStoreTest {
       if (*out) return std::move(**out);
     }
   }
-  Map naive() const {
+  SumsMap naive() const {
     const std::int64_t boundary = dht::TimeLayout::at(now_).boundary_unit();
-    Map out;
+    SumsMap out;
     for (const auto& [id, created_at] : held_) {
       std::int64_t unit = dht::unit_of(created_at);
       const bool is_unit = unit >= boundary;
@@ -101,8 +101,8 @@ class SqliteSumsTest : public SqliteOpStoreTest {
     }
     return out;
   }
-  static Map map_of(const DhtSums& sums) {
-    Map out;
+  static SumsMap map_of(const DhtSums& sums) {
+    SumsMap out;
     for (std::size_t i = 0; i < sums.cells.size(); ++i) {
       const auto& cell = sums.cells[i];
       out[{cell.first_unit, cell.sector, cell.units}] = {std::string(as_text(sums.hash(i))), cell.ops};
@@ -112,7 +112,7 @@ class SqliteSumsTest : public SqliteOpStoreTest {
   }
   void expect_right(sqlite::OpWriter& writer) { EXPECT_EQ(map_of(ask(writer)), naive()); }
   /// How many calls it takes to read this many ops.
-  static std::size_t pieces(std::size_t ops) { return ops / kSmall.read_at_once + 1; }
+  static std::size_t pieces(std::size_t ops) { return ops / kSmallSums.read_at_once + 1; }
   std::optional<store::DhtSumsRow> row() {
     auto db = sqlite::Connection::open(path_, sqlite::Connection::Mode::read_only);
     auto get = db->prepare("SELECT value FROM meta WHERE key='sums_dht'");
@@ -140,7 +140,7 @@ class SqliteSumsTest : public SqliteOpStoreTest {
 
   std::shared_ptr<const OpPolicy> policy_ = make_sha256_policy();
   Timestamp now_ = Timestamp::from_seconds(1'780'000'000);
-  sqlite::SumsRules rules_ = kSmall;
+  sqlite::SumsRules rules_ = kSmallSums;
   std::uint64_t most_bytes_ = 0;
   std::map<OpId, Timestamp> held_;
   std::size_t calls_ = 0;
@@ -414,7 +414,7 @@ TEST_P(SqliteSumsTest, TooManyCellsAreNotWrittenNorIsWhatTheTotalsDeny) {
     EXPECT_FALSE(row());
     EXPECT_FALSE(writer.wants_sums_written(true)) << "nor is it tried again";
   }
-  rules_ = kSmall;
+  rules_ = kSmallSums;
   sql("UPDATE totals SET ops=49");
   auto writer = open_writer();
   expect_right(writer);

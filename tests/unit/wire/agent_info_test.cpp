@@ -6,6 +6,7 @@
 
 #include "kitsune2/agent.hpp"
 #include "support.hpp"
+#include "unit/wire/outcome.hpp"
 #include "vectors.hpp"
 
 namespace kitsune2 {
@@ -27,7 +28,7 @@ std::string signed_json(Ed25519LocalAgent& agent, std::string_view inner) {
   return outer.dump();
 }
 
-std::string outcome(const Result<AgentInfoPtr>& result) { return result ? "ok" : result.error().to_string(); }
+using wire::test::outcome;
 
 class AgentInfoJson : public testing::Test {
  protected:

@@ -3,6 +3,7 @@
 
 #include "support.hpp"
 #include "support/whole_messages.hpp"
+#include "unit/wire/outcome.hpp"
 #include "vectors.hpp"
 #include "wire/fetch_messages.hpp"
 #include "wire/gossip_messages.hpp"
@@ -21,10 +22,7 @@ std::vector<OpId> some_ids(std::size_t count, std::size_t size) {
   return out;
 }
 
-template <class T>
-std::string outcome(const Result<T>& result) {
-  return result ? "ok" : result.error().to_string();
-}
+using wire::test::outcome;
 
 TEST(WireLimits, NumberOfIds) {
   WireLimits limits;

@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 using wire::test::from_hex;
 
-std::string outcome(const Result<std::shared_ptr<Ed25519LocalAgent>>& result) {
+std::string code_of(const Result<std::shared_ptr<Ed25519LocalAgent>>& result) {
   return result ? "ok" : std::string(to_string(result.error().code));
 }
 
@@ -28,9 +28,9 @@ TEST(LocalAgent, FromSeed) {
   const auto agent = Ed25519LocalAgent::from_seed(from_hex(wire::vectors::kAgentSeed));
   ASSERT_TRUE(agent);
   EXPECT_EQ((*agent)->agent().to_string(), wire::vectors::kAgentId);
-  EXPECT_EQ(outcome(Ed25519LocalAgent::from_seed(from_hex("00"))), "invalid_argument");
-  EXPECT_EQ(outcome(Ed25519LocalAgent::from_seed({})), "invalid_argument");
-  EXPECT_EQ(outcome(Ed25519LocalAgent::from_seed(std::vector<std::uint8_t>(33))), "invalid_argument");
+  EXPECT_EQ(code_of(Ed25519LocalAgent::from_seed(from_hex("00"))), "invalid_argument");
+  EXPECT_EQ(code_of(Ed25519LocalAgent::from_seed({})), "invalid_argument");
+  EXPECT_EQ(code_of(Ed25519LocalAgent::from_seed(std::vector<std::uint8_t>(33))), "invalid_argument");
 }
 
 TEST(LocalAgent, GeneratedKeysDifferAndVerify) {
@@ -130,11 +130,11 @@ TEST_F(KeyFile, MustBePrivate) {
   for (const mode_t mode : {0640U, 0604U, 0620U, 0602U, 0610U, 0644U, 0777U}) {
     ::chmod(path_.c_str(), mode);
     const auto result = Ed25519LocalAgent::load_or_create(path_);
-    EXPECT_EQ(outcome(result), "invalid_argument") << mode;
+    EXPECT_EQ(code_of(result), "invalid_argument") << mode;
     EXPECT_NE(result.error().message.find(path_), std::string::npos);
   }
   ::chmod(path_.c_str(), 0400);
-  EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(path_)), "ok");
+  EXPECT_EQ(code_of(Ed25519LocalAgent::load_or_create(path_)), "ok");
 }
 
 TEST_F(KeyFile, DamageIsSeenAndTheFileIsLeftAlone) {
@@ -154,22 +154,22 @@ TEST_F(KeyFile, DamageIsSeenAndTheFileIsLeftAlone) {
   }
   for (const std::string& text : bad) {
     write(text);
-    EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(path_)), "corrupt") << text;
+    EXPECT_EQ(code_of(Ed25519LocalAgent::load_or_create(path_)), "corrupt") << text;
     EXPECT_EQ(content(), text);
   }
 }
 
 TEST_F(KeyFile, PathsThatAreNoFile) {
-  EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(folder_.string())), "io");
-  EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create((folder_ / "none" / "key").string())), "io");
+  EXPECT_EQ(code_of(Ed25519LocalAgent::load_or_create(folder_.string())), "io");
+  EXPECT_EQ(code_of(Ed25519LocalAgent::load_or_create((folder_ / "none" / "key").string())), "io");
   fs::create_symlink(folder_ / "elsewhere", path_);
-  EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(path_)), "io") << "a symbolic link is not followed";
+  EXPECT_EQ(code_of(Ed25519LocalAgent::load_or_create(path_)), "io") << "a symbolic link is not followed";
   EXPECT_FALSE(fs::exists(folder_ / "elsewhere"));
   ASSERT_TRUE(Ed25519LocalAgent::load_or_create((folder_ / "elsewhere").string()));
-  EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(path_)), "io") << "not even to a good key";
+  EXPECT_EQ(code_of(Ed25519LocalAgent::load_or_create(path_)), "io") << "not even to a good key";
   fs::remove(path_);
   ASSERT_EQ(::mkfifo(path_.c_str(), 0600), 0);
-  EXPECT_EQ(outcome(Ed25519LocalAgent::load_or_create(path_)), "io") << "and a pipe does not block";
+  EXPECT_EQ(code_of(Ed25519LocalAgent::load_or_create(path_)), "io") << "and a pipe does not block";
 }
 
 /// Programs that start together end up with one key.

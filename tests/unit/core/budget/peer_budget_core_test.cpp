@@ -3,14 +3,16 @@
 
 #include <gtest/gtest.h>
 
+#include "unit/core/named.hpp"
+
 namespace kitsune2 {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-Url peer(int i) { return Url::parse("ws://h:1/peer" + std::to_string(i)).value(); }
-AgentId agent(int i) { return AgentId(as_bytes("agent" + std::to_string(i))); }
+using tests::agent;
+using tests::peer;
 Time at(Duration passed) { return Time() + passed; }
 
 class PeerBudgetRules : public ::testing::Test {

@@ -164,14 +164,14 @@ json whole(const DhtModel& model) {
   return out;
 }
 
-SectorSet sectors_of(const json& words) {
+SectorSet sectors_from(const json& words) {
   SectorSet::Words out{};
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = words[i];
   return SectorSet(out);
 }
 
 void expect_round(const json& test, Side& a, Side& b) {
-  const SectorSet common = sectors_of(test["arc_set_a"]).common(sectors_of(test["arc_set_b"]));
+  const SectorSet common = sectors_from(test["arc_set_a"]).common(sectors_from(test["arc_set_b"]));
   EXPECT_EQ(common.count(), test["common_sectors"]);
   if (common.empty()) {
     EXPECT_TRUE(test["round"].empty());

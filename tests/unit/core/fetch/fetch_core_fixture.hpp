@@ -12,6 +12,7 @@
 namespace kitsune2::fetch_core_test {
 
 constexpr Time kStart{Duration(1'000'000'000)};
+constexpr Duration kTick{1};
 constexpr Duration kDelay{2'000'000};
 constexpr Duration kBackOff{20'000'000};
 

@@ -10,7 +10,6 @@
 namespace kitsune2 {
 namespace {
 
-constexpr Duration kTick{1};
 constexpr Duration kDelay{2'000'000};
 constexpr Duration kFirstBackOff{20'000'000};
 

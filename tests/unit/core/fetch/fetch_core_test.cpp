@@ -9,8 +9,6 @@ namespace {
 
 using namespace fetch_core_test;
 
-constexpr Duration kTick{1};
-
 class FetchCoreTest : public CoreFixture {
  protected:
   /// Answers everything until nothing is pending. Returns the sizes of the requests to `from`.

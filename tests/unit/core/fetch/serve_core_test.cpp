@@ -9,10 +9,12 @@
 #include <variant>
 #include <vector>
 
+#include "unit/core/named.hpp"
+
 namespace kitsune2 {
 namespace {
 
-Url peer(int n) { return *Url::parse("ws://relay:1/" + std::to_string(n)); }
+using tests::peer;
 
 TEST(ServeCoreRules, AsManyProvenPeersAsThereAreReadsDoNotStarveANewcomer) {
   ServeCore core({.max_response_bytes = 1U << 20});  // with 4 MiB their room ends before the reads do

@@ -5,12 +5,14 @@
 
 #include <string>
 
+#include "unit/core/named.hpp"
+
 namespace kitsune2::gossip {
 namespace {
 
 using namespace std::chrono_literals;
 
-Url url(const std::string& name) { return Url::parse("ws://relay:1/" + name).value(); }
+using tests::url;
 
 TEST(Faults, AreEnoughAtSixtyFour) {
   Faults faults;

@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "unit/core/named.hpp"
+
 namespace kitsune2::gossip {
 namespace {
 
-Url peer(int n) { return *Url::parse("ws://relay:1/" + std::to_string(n)); }
+using tests::peer;
 
 /// Slices of ten microseconds, from these times on, in sector 3 or 4.
 const std::vector<dht::SliceRef> kSlices = {{3, Timestamp{20}, Timestamp{30}},

@@ -4,19 +4,21 @@
 
 #include <string>
 
+#include "unit/core/named.hpp"
+
 namespace kitsune2::gossip {
 namespace {
 
 using namespace std::chrono_literals;
 
-AgentId agent(int number) { return AgentId(Bytes::copy_of("agent-" + std::to_string(number))); }
-SectorSet sectors(const DhtArc& arc) {
+using tests::agent;
+SectorSet sectors_in(const DhtArc& arc) {
   SectorSet out;
   out.add(arc);
   return out;
 }
-const SectorSet kFull = sectors(DhtArc::full());
-const SectorSet kHalf = sectors(DhtArc(0, 0x7fffffff));
+const SectorSet kFull = sectors_in(DhtArc::full());
+const SectorSet kHalf = sectors_in(DhtArc(0, 0x7fffffff));
 
 TEST(Newcomers, APeerIsAsFarAsTheLeastFarOfItsAgents) {
   Newcomers n;

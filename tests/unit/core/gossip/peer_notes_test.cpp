@@ -9,10 +9,12 @@
 #include <utility>
 #include <vector>
 
+#include "unit/core/named.hpp"
+
 namespace kitsune2::gossip {
 namespace {
 
-Url url(std::uint32_t number) { return Url::parse("ws://r:1/p" + std::to_string(number)).value(); }
+using tests::url;
 
 TEST(PeerNotes, WhoWasTouchedLongestAgoIsDropped) {
   constexpr std::size_t kMost = 4;

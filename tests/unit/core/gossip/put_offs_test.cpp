@@ -4,10 +4,12 @@
 
 #include <string>
 
+#include "unit/core/named.hpp"
+
 namespace kitsune2::gossip {
 namespace {
 
-Url url(int number) { return Url::parse("ws://r:1/p" + std::to_string(number)).value(); }
+using tests::url;
 constexpr NamedList kCut{1'000, true, false};
 
 TEST(PutOffs, AListThatWasCutOffPutsOffTheComparison) {

@@ -8,12 +8,14 @@
 #include <set>
 #include <string>
 
+#include "unit/core/named.hpp"
+
 namespace kitsune2::gossip {
 namespace {
 
 using namespace std::chrono_literals;
 
-Url url(const std::string& name) { return Url::parse("ws://relay:1/" + name).value(); }
+using tests::url;
 
 constexpr Pace kDefaults{120s, 10s, 300s, 5s};
 

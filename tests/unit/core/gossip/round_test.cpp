@@ -5,14 +5,16 @@
 
 #include <string>
 
+#include "unit/core/named.hpp"
+
 namespace kitsune2::gossip {
 namespace {
 
 using namespace std::chrono_literals;
 
-Url url(const std::string& name) { return Url::parse("ws://relay:1/" + name).value(); }
+using tests::url;
 Bytes session(const char* text) { return Bytes::copy_of(text); }
-AgentId agent(const char* text) { return AgentId(Bytes::copy_of(text)); }
+using tests::agent;
 SectorSet full() {
   SectorSet out;
   out.add(DhtArc::full());

@@ -16,7 +16,7 @@ Address v4(std::uint8_t a, std::uint8_t b, std::uint8_t c, std::uint8_t d) {
   return {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d};
 }
 
-Slot of(const Address& address, std::uint64_t useful = 0, int since = 100) {
+Slot slot_of(const Address& address, std::uint64_t useful = 0, int since = 100) {
   return {address, Time(seconds(since)), useful, false};
 }
 
@@ -29,8 +29,8 @@ TEST(Slots, AGroupIsThe16OfIpv4AndThe32OfIpv6) {
 
 TEST(Slots, OneOfTheCrowdGoesAndWhoComesAloneStays) {
   std::vector<Slot> sample;
-  for (int i = 0; i < 40; ++i) sample.push_back(of(v4(10, 0, 0, 1)));
-  for (std::uint8_t i = 0; i < 24; ++i) sample.push_back(of(v4(20, i, 0, 1)));
+  for (int i = 0; i < 40; ++i) sample.push_back(slot_of(v4(10, 0, 0, 1)));
+  for (std::uint8_t i = 0; i < 24; ++i) sample.push_back(slot_of(v4(20, i, 0, 1)));
   for (std::uint64_t random = 0; random < 200; ++random) {
     const auto gone = choose(sample, v4(30, 0, 0, 1), drawn(random, 0));
     ASSERT_TRUE(gone);
@@ -41,7 +41,7 @@ TEST(Slots, OneOfTheCrowdGoesAndWhoComesAloneStays) {
 
 TEST(Slots, UsefulAndLongConnectedPeersStay) {
   std::vector<Slot> sample;
-  for (std::uint8_t i = 0; i < 64; ++i) sample.push_back(of(v4(10, i, 0, 1), i < 8 ? 1000 : 0, i >= 56 ? 1 : 100));
+  for (std::uint8_t i = 0; i < 64; ++i) sample.push_back(slot_of(v4(10, i, 0, 1), i < 8 ? 1000 : 0, i >= 56 ? 1 : 100));
   for (std::uint64_t random = 0; random < 500; ++random) {
     const auto gone = choose(sample, std::nullopt, drawn(random, 0));
     ASSERT_TRUE(gone);
@@ -52,8 +52,8 @@ TEST(Slots, UsefulAndLongConnectedPeersStay) {
 
 TEST(Slots, OneAddressCannotHaveAllTheProtectedPlaces) {
   std::vector<Slot> sample;
-  for (int i = 0; i < 32; ++i) sample.push_back(of(v4(66, 0, 0, 1), 1'000'000, 1));
-  for (std::uint8_t i = 0; i < 32; ++i) sample.push_back(of(v4(10, i, 0, 1), 10));
+  for (int i = 0; i < 32; ++i) sample.push_back(slot_of(v4(66, 0, 0, 1), 1'000'000, 1));
+  for (std::uint8_t i = 0; i < 32; ++i) sample.push_back(slot_of(v4(10, i, 0, 1), 10));
   for (std::uint64_t random = 0; random < 200; ++random) {
     const auto gone = choose(sample, v4(30, 0, 0, 1), drawn(random, 0));
     ASSERT_TRUE(gone);
@@ -65,7 +65,7 @@ TEST(Slots, OneAddressCannotHaveAllTheProtectedPlaces) {
 TEST(Slots, WhereAddressesTellNothingTheMoreUsefulHalfStays) {
   for (const bool is_known : {true, false}) {
     std::vector<Slot> sample;
-    for (std::uint64_t i = 0; i < 64; ++i) sample.push_back(of(v4(10, 0, 0, 1), i < 30 ? 1 + i : 0));
+    for (std::uint64_t i = 0; i < 64; ++i) sample.push_back(slot_of(v4(10, 0, 0, 1), i < 30 ? 1 + i : 0));
     for (Slot& slot : sample) {
       if (!is_known) slot.address.reset();
     }
@@ -78,7 +78,7 @@ TEST(Slots, WhereAddressesTellNothingTheMoreUsefulHalfStays) {
 }
 
 TEST(Slots, OurOwnNeverGoes) {
-  std::vector<Slot> sample(20, of(v4(10, 0, 0, 1)));
+  std::vector<Slot> sample(20, slot_of(v4(10, 0, 0, 1)));
   for (Slot& slot : sample) slot.keep = true;
   EXPECT_EQ(choose(sample, std::nullopt, 3), std::nullopt);
   sample[7].keep = false;

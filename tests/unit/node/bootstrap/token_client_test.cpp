@@ -14,8 +14,8 @@ namespace kitsune2 {
 namespace {
 
 /// A server that is written in the test.
-struct FakeServer final : HttpClient {
-  explicit FakeServer(Runtime& r) : runtime(r) {}
+struct FakeTokenServer final : HttpClient {
+  explicit FakeTokenServer(Runtime& r) : runtime(r) {}
   void request(HttpRequest request, Handler<HttpResponse> done) override {
     requests.push_back(request);
     runtime.post([this, request = std::move(request), done = std::move(done)] { done(answer(request)); });
@@ -56,7 +56,7 @@ struct TokenClientTest : ::testing::Test {
 
   testing::SimWorld world;
   std::unique_ptr<testing::SimRuntime> runtime = world.make_runtime();
-  std::shared_ptr<FakeServer> server = std::make_shared<FakeServer>(*runtime);
+  std::shared_ptr<FakeTokenServer> server = std::make_shared<FakeTokenServer>(*runtime);
   std::shared_ptr<HttpClient> client = make_token_client(*runtime, server, "http://server:1", "material");
   std::string good = "first";
   std::vector<Result<HttpResponse>> answers;

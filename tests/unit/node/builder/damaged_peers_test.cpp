@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const SpaceId kSpace = SpaceId::from_text("damaged-peers");
+const SpaceId kDamagedSpace = SpaceId::from_text("damaged-peers");
 
 class DamagedPeers : public ::testing::Test {
  protected:
@@ -41,11 +41,11 @@ class DamagedPeers : public ::testing::Test {
   }
   ~DamagedPeers() override { fs::remove_all(dir_); }
 
-  std::string peers() const { return peer_store_path(dir_.string(), kSpace); }
+  std::string peers() const { return peer_store_path(dir_.string(), kDamagedSpace); }
   Result<void> with_space(const std::function<void(Node&, Space&)>& use) {
     auto node = Node::start({.data_dir = dir_.string()});
     if (!node) return node.error();
-    auto space = (*node)->space(kSpace);
+    auto space = (*node)->space(kDamagedSpace);
     if (!space) return space.error();
     use(**node, **space);
     return {};
@@ -138,7 +138,7 @@ TEST_F(DamagedPeers, NoMoreThanThreeAreKept) {
 }
 
 TEST_F(DamagedPeers, ADamagedOpStoreIsLeftAlone) {
-  const auto ops = op_store_path(dir_.string(), kSpace);
+  const auto ops = op_store_path(dir_.string(), kDamagedSpace);
   std::ofstream(ops) << std::string(10'000, 'j');
   const auto started = with_space([](Node&, Space&) {});
   ASSERT_FALSE(started);

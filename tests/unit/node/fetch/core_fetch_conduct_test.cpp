@@ -7,13 +7,13 @@ namespace {
 using namespace fetch_test;
 using Pending = std::vector<std::pair<Url, std::vector<OpId>>>;
 
-Pending pending_of(Node& node) {
+Pending pending_of(FetchNode& node) {
   return await<Pending>(node.bench_.world, [&](auto done) { node.disk->retrieve_pending(done); }).value();
 }
 
 TEST(CoreFetchReplace, PendingOpsAreRequestedAtTheNewUrlAtOnce) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe moved(bench, "moved");
   const auto ops = bench.ops(0, 100);
   moved.serve(ops);
@@ -37,14 +37,14 @@ TEST(CoreFetchReplace, TheStoreTakesTheNewUrl) {
   const auto old_url = MemoryNetwork::url_of("old");
   make_failing(bench, old_url);
   {
-    Node bob(bench, "bob", {}, disk);
+    FetchNode bob(bench, "bob", {}, disk);
     ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 3)), old_url));
     bob.fetch->replace_source(old_url, moved.url);
     bench.world.run_for(1s);
     EXPECT_EQ(pending_of(bob), (Pending{{moved.url, ids_of(bench.ops(0, 3))}}));
     EXPECT_EQ(moved.ids_asked(), 3U);
   }
-  Node bob(bench, "bob", {}, disk);
+  FetchNode bob(bench, "bob", {}, disk);
   moved.requests.clear();
   bench.world.run_for(1s);
   EXPECT_EQ(bob.fetch->pending_ops(), 3U);
@@ -53,7 +53,7 @@ TEST(CoreFetchReplace, TheStoreTakesTheNewUrl) {
 
 TEST(CoreFetchReplace, IfTheStoreFailsTheOldUrlStaysThere) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe moved(bench, "moved");
   const auto old_url = MemoryNetwork::url_of("old");
   make_silent(bench, old_url);
@@ -67,7 +67,7 @@ TEST(CoreFetchReplace, IfTheStoreFailsTheOldUrlStaysThere) {
 
 TEST(CoreFetchReplace, ARequestThatIsBeingLookedUpGoesToTheNewUrlToo) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe moved(bench, "moved");
   const auto ops = bench.ops(0, 10);
   moved.serve(ops);
@@ -82,7 +82,7 @@ TEST(CoreFetchReplace, ARequestThatIsBeingLookedUpGoesToTheNewUrlToo) {
 
 TEST(CoreFetchReplace, ALongListThatIsBeingLookedUpGoesToTheNewUrlToo) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto old_url = MemoryNetwork::url_of("old"), new_url = MemoryNetwork::url_of("new");
   for (const auto& url : {old_url, new_url}) make_silent(bench, url);
   const auto ids = ids_of(bench.ops(0, 3000));
@@ -111,10 +111,10 @@ TEST(CoreFetchReplace, ResumedRequestsGoToTheNewUrlToo) {
   const auto old_url = MemoryNetwork::url_of("old");
   make_failing(bench, old_url);
   {
-    Node bob(bench, "bob", {}, disk);
+    FetchNode bob(bench, "bob", {}, disk);
     ASSERT_TRUE(bob.request(ids_of(ops), old_url));
   }
-  Node bob(bench, "bob", {}, disk);
+  FetchNode bob(bench, "bob", {}, disk);
   bob.fetch->replace_source(old_url, moved.url);  // before the store has answered
   bench.world.run_for(1s);
   EXPECT_EQ(bob.held(ids_of(ops)), 10U);
@@ -123,7 +123,7 @@ TEST(CoreFetchReplace, ResumedRequestsGoToTheNewUrlToo) {
 
 TEST(CoreFetchReplace, ByItselfOrByThisNodeNothingHappens) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto old_url = MemoryNetwork::url_of("old");
   make_silent(bench, old_url);
   Probe old(bench, "old");
@@ -148,7 +148,7 @@ void answer_with_others(Probe& probe, std::size_t& next) {
 TEST(CoreFetchConduct, APeerThatAnswersWithOtherOpsIsPutAsideAndLearnsWhy) {
   Bench bench;
   bench.policy = make_sha256_policy();
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   Probe liar(bench, "liar");
   std::size_t next = 0;
   answer_with_others(liar, next);
@@ -171,7 +171,7 @@ TEST(CoreFetchConduct, APeerThatAnswersWithOtherOpsIsPutAsideAndLearnsWhy) {
 TEST(CoreFetchConduct, ItIsGivenUpInTheEnd) {
   Bench bench;
   bench.policy = make_sha256_policy();
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe liar(bench, "liar");
   std::size_t next = 0;
   answer_with_others(liar, next);
@@ -188,7 +188,7 @@ TEST(CoreFetchConduct, ItIsGivenUpInTheEnd) {
 TEST(CoreFetchConduct, APeerThatAnswersWithMalformedOpsIsPutAside) {
   Bench bench;
   bench.policy = make_memory_op_policy();
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   peer.on_request = [&](const Probe::Request& request) {
     peer.answer(request.from, std::vector<MetaOp>(request.ids.size(), {{}, Bytes::copy_of("rubbish")}));
@@ -202,7 +202,7 @@ TEST(CoreFetchConduct, APeerThatAnswersWithMalformedOpsIsPutAside) {
 
 TEST(CoreFetchConduct, AStrangerThatSendsOpsLosesItsConnection) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   for (std::size_t i = 0; i < 31; ++i) peer.answer(bob.url, bench.ops(i, 1));
   bench.world.run_for(1s);
@@ -216,7 +216,7 @@ TEST(CoreFetchConduct, AStrangerThatSendsOpsLosesItsConnection) {
 
 TEST(CoreFetchConduct, AnHonestPeerThatIsSlowAndAskedTwiceIsNeverPutAside) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe slow(bench, "slow"), slower(bench, "slower");
   const auto ops = bench.ops(0, 300);
   slow.serve(ops);
@@ -235,7 +235,7 @@ TEST(CoreFetchConduct, AnHonestPeerThatIsSlowAndAskedTwiceIsNeverPutAside) {
 
 TEST(CoreFetchConduct, AnAnswerToARemovedSourceIsNoFault) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe slow(bench, "slow");
   const auto ops = bench.ops(0, 100);
   slow.serve(ops);
@@ -254,7 +254,7 @@ TEST(CoreFetchConduct, AnAnswerToARemovedSourceIsNoFault) {
 
 TEST(CoreFetchRemove, WhatIsBeingLookedUpIsNotRequestedFromIt) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe gone(bench, "gone"), other(bench, "other");
   bob.store->delay_reads(1s);
   bob.want(ids_of(bench.ops(0, 64)), gone.url);
@@ -274,7 +274,7 @@ TEST(CoreFetchRemove, WhatIsBeingLookedUpIsNotRequestedFromIt) {
 
 TEST(CoreFetchRemove, WhatIsRequestedFromItAgainMeanwhileIsPending) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 64);
   peer.serve(ops);
@@ -295,7 +295,7 @@ TEST(CoreFetchRemove, NothingOfAListOfPiecesStaysInTheStore) {
   Bench bench;
   CoreFetchConfig config;
   config.max_ids_per_request = 100;
-  Node bob(bench, "bob", config);
+  FetchNode bob(bench, "bob", config);
   Probe gone(bench, "gone");
   bench.world.run_ready();  // until it is known what an earlier run left open, a list is one piece
   bob.store->delay_reads(1s);
@@ -313,7 +313,7 @@ TEST(CoreFetchRemove, NothingOfAListOfPiecesStaysInTheStore) {
 
 TEST(CoreFetchRemove, AMovedSourceIsRemovedAtItsNewUrl) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe old(bench, "old"), moved(bench, "moved");
   bob.store->delay_reads(1s);
   bob.want(ids_of(bench.ops(0, 64)), old.url);
@@ -332,11 +332,11 @@ TEST(CoreFetchRemove, WhatAnEarlierRunLeftOpenIsForgottenThoughItHasNotBeenRead)
   make_failing(bench, peer.url);
   make_failing(bench, other.url);
   {
-    Node bob(bench, "bob", {}, disk);
+    FetchNode bob(bench, "bob", {}, disk);
     ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 10)), peer.url));
     ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 4)), other.url));
   }
-  Node bob(bench, "bob", {}, disk);
+  FetchNode bob(bench, "bob", {}, disk);
   bob.fetch->remove_source(peer.url);  // before the store has answered
   bench.world.run_for(1s);
   EXPECT_EQ(bob.fetch->load(peer.url).source_pairs, 0U);

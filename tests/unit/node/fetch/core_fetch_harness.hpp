@@ -50,10 +50,10 @@ struct Bench {
 };
 
 /// A node with transport, store and fetch. `disk` survives it.
-struct Node {
+struct FetchNode {
   /// `unreadable`: the error of all reads of its store, from the beginning.
-  Node(Bench& bench, const std::string& name, const CoreFetchConfig& config = {}, std::shared_ptr<OpStore> on = nullptr,
-       std::optional<Error> unreadable = std::nullopt)
+  FetchNode(Bench& bench, const std::string& name, const CoreFetchConfig& config = {},
+            std::shared_ptr<OpStore> on = nullptr, std::optional<Error> unreadable = std::nullopt)
       : bench_(bench),
         url(MemoryNetwork::url_of(name)),
         disk(on ? std::move(on) : bench.make_disk()),
@@ -93,14 +93,14 @@ struct Node {
                invalid_reasons.push_back(first.to_string());
              }});
   }
-  ~Node() {
+  ~FetchNode() {
     runtime->crash();  // no handler of what is destroyed now is called
     fetch.reset();
     transport.reset();
     store.reset();
   }
-  Node(const Node&) = delete;
-  Node& operator=(const Node&) = delete;
+  FetchNode(const FetchNode&) = delete;
+  FetchNode& operator=(const FetchNode&) = delete;
 
   void hold(const std::vector<MetaOp>& ops) {
     auto result = await<ProcessedOps>(bench_.world,

@@ -27,10 +27,10 @@ struct Judge final : OpPolicy {
 
 struct CoreFetchMetadata : ::testing::Test {
   CoreFetchMetadata() { bench.policy = judge; }
-  Result<void> publish(Node& node, const std::vector<PublishOp>& ops, const Url& from) {
+  Result<void> publish(FetchNode& node, const std::vector<PublishOp>& ops, const Url& from) {
     return await<void>(bench.world, [&](auto done) { node.fetch->request_published_ops(ops, from, done); });
   }
-  std::shared_ptr<void> listen(Node& node) {
+  std::shared_ptr<void> listen(FetchNode& node) {
     return node.fetch->subscribe({.metadata_stored = [this](const Url& peer, const std::vector<PublishOp>& ops) {
       for (const auto& op : ops) told.emplace_back(peer, op);
     }});
@@ -42,7 +42,7 @@ struct CoreFetchMetadata : ::testing::Test {
 };
 
 TEST_F(CoreFetchMetadata, GoesToThePolicyTheStoreAndListenersWithTheOp) {
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(1, 3);
   alice.serve(ops);
@@ -63,7 +63,7 @@ TEST_F(CoreFetchMetadata, GoesToThePolicyTheStoreAndListenersWithTheOp) {
 
 // Reference: core_fetch: metadata is never overwritten, but filled in; and it belongs to the source.
 TEST_F(CoreFetchMetadata, TheFirstOfASourceStaysAndOnlyThatOfTheSenderCounts) {
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice"), carol(bench, "carol");
   const auto ops = bench.ops(1, 2);
   alice.serve({ops[0]});
@@ -86,7 +86,7 @@ TEST_F(CoreFetchMetadata, TheFirstOfASourceStaysAndOnlyThatOfTheSenderCounts) {
 }
 
 TEST_F(CoreFetchMetadata, WhatThePolicyRefusesIsAnInvalidOpOfThePeerAndNotFetchedAgain) {
-  Node bob(bench, "bob", {.persist_pending = true}, bench.make_disk());
+  FetchNode bob(bench, "bob", {.persist_pending = true}, bench.make_disk());
   Probe alice(bench, "alice");
   const auto ops = bench.ops(1, 2);
   alice.serve(ops);
@@ -106,7 +106,7 @@ TEST_F(CoreFetchMetadata, WhatThePolicyRefusesIsAnInvalidOpOfThePeerAndNotFetche
 }
 
 TEST_F(CoreFetchMetadata, APeerIsNotPutAsideForWhatThePolicyRefuses) {
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(1, 100);
   alice.serve(ops);
@@ -121,7 +121,7 @@ TEST_F(CoreFetchMetadata, APeerIsNotPutAsideForWhatThePolicyRefuses) {
 }
 
 TEST_F(CoreFetchMetadata, WhatIsRefusedFromOnePeerIsAskedOfAnother) {
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice"), carol(bench, "carol");
   const auto ops = bench.ops(1, 1);
   ASSERT_TRUE(publish(bob, {{ops[0].op_id, Bytes::copy_of("refuse")}}, alice.url));
@@ -140,7 +140,7 @@ TEST_F(CoreFetchMetadata, WhatIsRefusedFromOnePeerIsAskedOfAnother) {
 
 // Each such op is requested again from the one that was asked for it.
 TEST_F(CoreFetchMetadata, WhoWasNotAskedIsPutAsideForWhatThePolicyRefuses) {
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice"), carol(bench, "carol");
   const auto ops = bench.ops(1, 1);
   judge->refuses_none = true;
@@ -161,7 +161,7 @@ TEST_F(CoreFetchMetadata, WhoWasNotAskedIsPutAsideForWhatThePolicyRefuses) {
 
 // Metadata may come while a large response is being named, when its first ops have been judged already.
 TEST_F(CoreFetchMetadata, TheStoreAndListenersGetExactlyWhatWasJudged) {
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(1, 6, 700'000);
   const auto ear = listen(bob);
@@ -189,7 +189,7 @@ TEST_F(CoreFetchMetadata, TheStoreAndListenersGetExactlyWhatWasJudged) {
 }
 
 TEST_F(CoreFetchMetadata, OnlyWhatWouldBeStoredIsJudged) {
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice"), carol(bench, "carol");
   const auto ops = bench.ops(1, 2);
   judge->refuses_none = true;
@@ -206,7 +206,7 @@ TEST_F(CoreFetchMetadata, OnlyWhatWouldBeStoredIsJudged) {
 }
 
 TEST_F(CoreFetchMetadata, WhatNobodyAskedForIsJudgedIfItWouldBeStored) {
-  Node bob(bench, "bob", {.accept_unsolicited = true});
+  FetchNode bob(bench, "bob", {.accept_unsolicited = true});
   Probe alice(bench, "alice");
   const auto ops = bench.ops(1, 1);
   judge->refuses_none = true;
@@ -218,7 +218,7 @@ TEST_F(CoreFetchMetadata, WhatNobodyAskedForIsJudgedIfItWouldBeStored) {
 }
 
 TEST_F(CoreFetchMetadata, AnOpThatCouldNotBeStoredComesWithItAgain) {
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(1, 1);
   const auto ear = listen(bob);
@@ -237,7 +237,7 @@ TEST_F(CoreFetchMetadata, AnOpThatCouldNotBeStoredComesWithItAgain) {
 }
 
 TEST_F(CoreFetchMetadata, WhatThereIsNoRoomForIsDroppedAndItsOpIsFetched) {
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(1, 30);
   alice.serve(ops);
@@ -251,7 +251,7 @@ TEST_F(CoreFetchMetadata, WhatThereIsNoRoomForIsDroppedAndItsOpIsFetched) {
 }
 
 TEST_F(CoreFetchMetadata, WhatIsBeingLookedUpCounts) {
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(1, 30);
   bob.hold({ops.begin(), ops.begin() + 10});
@@ -273,7 +273,7 @@ TEST_F(CoreFetchMetadata, WhatIsBeingLookedUpCounts) {
 }
 
 TEST_F(CoreFetchMetadata, WhatIsBeingStoredCountsWhateverBecomesOfItsSource) {
-  Node bob(bench, "bob", {.persist_pending = false});
+  FetchNode bob(bench, "bob", {.persist_pending = false});
   bob.store->hold_writes();
   const Bytes about(std::string(1U << 20, 'm'));
   std::deque<Probe> peers;
@@ -302,7 +302,7 @@ TEST_F(CoreFetchMetadata, WhatIsBeingStoredCountsWhateverBecomesOfItsSource) {
 TEST_F(CoreFetchMetadata, IsForgottenWithItsRequest) {
   for (unsigned seed = 1; seed <= 20; ++seed) {
     Bench world(seed);
-    Node bob(world, "bob");
+    FetchNode bob(world, "bob");
     std::mt19937 random(seed);
     const auto pick = [&](unsigned below) { return random() % below; };
     std::deque<Probe> peers;

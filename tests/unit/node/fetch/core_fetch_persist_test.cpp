@@ -6,7 +6,7 @@ namespace {
 
 TEST(CoreFetchPersist, PendingOpsAreWrittenOnceHoweverOftenTheyAreRequested) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto peer = MemoryNetwork::url_of("peer");
   make_silent(bench, peer);
   const auto ids = ids_of(bench.ops(0, 100));
@@ -29,7 +29,7 @@ TEST(CoreFetchPersist, PendingOpsAreWrittenOnceHoweverOftenTheyAreRequested) {
 
 TEST(CoreFetchPersist, OfAListThatIsKnownInPartOnlyTheNewIsWritten) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto peer = MemoryNetwork::url_of("peer");
   make_silent(bench, peer);
   bench.world.run_ready();
@@ -47,7 +47,7 @@ TEST(CoreFetchPersist, OfAListThatIsKnownInPartOnlyTheNewIsWritten) {
 
 TEST(CoreFetchPersist, AFailedWriteIsRepeatedWithTheNextRequest) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto peer = MemoryNetwork::url_of("peer");
   make_silent(bench, peer);
   const auto ids = ids_of(bench.ops(0, 10));
@@ -63,7 +63,7 @@ TEST(CoreFetchPersist, AFailedWriteIsRepeatedWithTheNextRequest) {
 
 TEST(CoreFetchPersist, CallersThatWaitForAWriteLearnThatItFailed) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto peer = MemoryNetwork::url_of("peer");
   make_silent(bench, peer);
   const auto ids = ids_of(bench.ops(0, 10));
@@ -82,7 +82,7 @@ TEST(CoreFetchPersist, CallersThatWaitForAWriteLearnThatItFailed) {
 TEST(CoreFetchPersist, ACallerLearnsThatAWriteOfItsOpsFailedMeanwhile) {
   // Found by the simulator: its own write was complete, but what it had found pending was lost in a restart.
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto peer = MemoryNetwork::url_of("peer");
   make_silent(bench, peer);
   bench.world.run_ready();

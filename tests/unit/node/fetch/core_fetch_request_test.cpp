@@ -12,7 +12,7 @@ using namespace fetch_test;
 
 TEST(CoreFetch, OpsAreFetchedFromAPeerThatHoldsThem) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 1000);
   alice.hold(ops);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -31,7 +31,7 @@ TEST(CoreFetch, OpsAreFetchedFromAPeerThatHoldsThem) {
 // Otherwise each would need the receiver's permit, and wait behind those who request permits and do not use them.
 TEST(CoreFetch, AnswersAndWritesAreTimed) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 10);
   alice.hold(ops);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -53,7 +53,7 @@ TEST(CoreFetch, AnswersAndWritesAreTimed) {
 
 TEST(CoreFetch, RequestsFitOneFrame) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 20'000, 32);
   peer.serve(ops);
@@ -70,7 +70,7 @@ TEST(CoreFetch, RequestsFitOneFrame) {
 
 TEST(CoreFetch, HeldOpsAreNotAskedFor) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 10);
   bob.hold({ops.begin(), ops.begin() + 6});
@@ -83,7 +83,7 @@ TEST(CoreFetch, HeldOpsAreNotAskedFor) {
 
 TEST(CoreFetch, ARequestForHeldOpsAddsNothing) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 10);
   bob.hold(ops);
@@ -99,7 +99,7 @@ TEST(CoreFetch, RequestsGoOutInTheOrderOfAdding) {
   CoreFetchConfig config;
   config.parallel_request_count = 1;
   config.max_ids_per_request = 10;
-  Node bob(bench, "bob", config);
+  FetchNode bob(bench, "bob", config);
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 100);
   peer.serve(ops);
@@ -112,7 +112,7 @@ TEST(CoreFetch, RequestsGoOutInTheOrderOfAdding) {
 
 TEST(CoreFetch, AnnouncedByManySourcesAtOnceTheFirstOneDoesNotGetAllTheRequests) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto ops = bench.ops(0, 1000);
   std::vector<std::unique_ptr<Probe>> peers;
   for (int i = 0; i < 10; ++i) {
@@ -136,7 +136,7 @@ TEST(CoreFetch, AnnouncedByManySourcesAtOnceTheFirstOneDoesNotGetAllTheRequests)
 
 TEST(CoreFetch, AReceivedOpIsNoLongerAskedOfItsOtherSources) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe one(bench, "one"), two(bench, "two");
   const auto ops = bench.ops(0, 5);
   one.serve(ops);
@@ -150,7 +150,7 @@ TEST(CoreFetch, AReceivedOpIsNoLongerAskedOfItsOtherSources) {
 
 TEST(CoreFetch, TheNextSourceIsAskedOnlyWhenTheFirstIsOverdue) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe silent(bench, "silent"), good(bench, "good");
   const auto ops = bench.ops(0, 5);
   good.serve(ops);
@@ -170,7 +170,7 @@ TEST(CoreFetch, AskedAgainAfterTheReInsertDelayWhileItHasNotCome) {
   Bench bench;
   CoreFetchConfig config;
   config.re_insert_outgoing_request_delay_ms = 500;
-  Node bob(bench, "bob", config);
+  FetchNode bob(bench, "bob", config);
   Probe silent(bench, "silent");
   const auto ops = bench.ops(0, 1);
   bob.want(ids_of(ops), silent.url);
@@ -184,7 +184,7 @@ TEST(CoreFetch, AskedAgainAfterTheReInsertDelayWhileItHasNotCome) {
 
 TEST(CoreFetch, UnresponsivePeerIsOnTheBackOffListAndNotAsked) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   make_failing(bench, peer.url);
   bob.want(ids_of(bench.ops(0, 3)), peer.url);
@@ -205,7 +205,7 @@ TEST(CoreFetch, UnresponsivePeerIsOnTheBackOffListAndNotAsked) {
 
 TEST(CoreFetch, BackOffDoublesAndAtItsMaximumAllRequestsToThePeerAreDropped) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe dead(bench, "dead"), other(bench, "other");
   make_failing(bench, dead.url);
   make_silent(bench, other.url);
@@ -246,7 +246,7 @@ TEST(CoreFetch, LastIntervalIsTheLongest) {
   config.first_back_off_interval_ms = 1'000;
   config.last_back_off_interval_ms = 3'000;
   config.num_back_off_intervals = 4;
-  Node bob(bench, "bob", config);
+  FetchNode bob(bench, "bob", config);
   make_failing(bench, MemoryNetwork::url_of("dead"));
   bob.want(ids_of(bench.ops(0, 1)), MemoryNetwork::url_of("dead"));
   bench.world.run_until_idle();
@@ -257,7 +257,7 @@ TEST(CoreFetch, LastIntervalIsTheLongest) {
 
 TEST(CoreFetch, APeerThatReturnsIsAskedAtTheEndOfItsInterval) {
   Bench bench;
-  Node bob(bench, "bob"), alice(bench, "alice");
+  FetchNode bob(bench, "bob"), alice(bench, "alice");
   const auto ops = bench.ops(0, 50);
   alice.hold(ops);
   make_failing(bench, alice.url);
@@ -278,7 +278,7 @@ TEST(CoreFetch, ParallelCountHasAnEffect) {
     config.parallel_request_count = count;
     config.max_parallel_request_count = most;
     config.max_ids_per_request = 32;
-    Node alice(bench, "alice"), bob(bench, "bob", config);
+    FetchNode alice(bench, "alice"), bob(bench, "bob", config);
     const auto ops = bench.ops(0, 3200);
     alice.hold(ops);
     bob.want(ids_of(ops), alice.url);
@@ -298,7 +298,7 @@ TEST(CoreFetch, FailingAndSilentPeersDelayNoOthers) {
     MemoryNetworkOptions options;
     options.link.latency = 10ms;
     Bench bench(1, options);
-    Node alice(bench, "alice"), bob(bench, "bob");
+    FetchNode alice(bench, "alice"), bob(bench, "bob");
     const auto ops = bench.ops(0, 100);
     alice.hold(ops);
     for (int i = 0; i < bad; ++i) {
@@ -323,11 +323,11 @@ TEST(CoreFetch, EightSourcesAreOneDownload) {
   MemoryNetworkOptions options;
   options.link.latency = 50ms;
   Bench bench(1, options);
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto ops = bench.ops(0, 1000, 1024);
-  std::vector<std::unique_ptr<Node>> sources;
+  std::vector<std::unique_ptr<FetchNode>> sources;
   for (int i = 0; i < 8; ++i) {
-    sources.push_back(std::make_unique<Node>(bench, "source" + std::to_string(i)));
+    sources.push_back(std::make_unique<FetchNode>(bench, "source" + std::to_string(i)));
     sources.back()->hold(ops);
   }
   for (const auto& source : sources) bob.want(ids_of(ops), source->url);
@@ -344,7 +344,7 @@ TEST(CoreFetch, EightSourcesAreOneDownload) {
 
 TEST(CoreFetch, NothingIsLostAboveSixteenThousandPending) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 100'000, 32);
   alice.hold(ops);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -355,7 +355,7 @@ TEST(CoreFetch, NothingIsLostAboveSixteenThousandPending) {
 
 TEST(CoreFetch, RequestsAreCoalesced) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 20'000, 32);
   peer.serve(ops);
@@ -371,7 +371,7 @@ TEST(CoreFetch, AFloodOfIdsIsRefusedAsAWholeAtTheBound) {
   CoreFetchConfig config;
   config.max_pending = 100'000;
   config.max_pending_per_peer = 60'000;
-  Node bob(bench, "bob", config);
+  FetchNode bob(bench, "bob", config);
   for (const auto* name : {"one", "two", "three"}) make_silent(bench, MemoryNetwork::url_of(name));
   Probe one(bench, "one"), two(bench, "two"), three(bench, "three");
   EXPECT_TRUE(bob.request(ids_of(bench.ops(0, 50'000, 32)), one.url));
@@ -393,7 +393,7 @@ TEST(CoreFetch, AFloodThatIsStillBeingLookedUpCountsToo) {
   Bench bench;
   CoreFetchConfig config;
   config.max_pending = config.max_pending_per_peer = 1000;
-  Node bob(bench, "bob", config);
+  FetchNode bob(bench, "bob", config);
   bob.store->delay_reads(1s);
   for (std::uint64_t i = 0; i < 5; ++i) {
     bob.want(ids_of(bench.ops(i * 400, 400)), MemoryNetwork::url_of("peer" + std::to_string(i)));
@@ -407,7 +407,7 @@ TEST(CoreFetch, AFloodThatIsStillBeingLookedUpCountsToo) {
 
 TEST(CoreFetch, AFailedLookUpIsTheCallersError) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   bob.store->fail_reads(make_error(Errc::io, "no such disk"));
   const auto r = bob.request(ids_of(bench.ops(0, 3)), MemoryNetwork::url_of("peer"));
   ASSERT_FALSE(r);
@@ -417,7 +417,7 @@ TEST(CoreFetch, AFailedLookUpIsTheCallersError) {
 
 TEST(CoreFetch, TheFirstOfALongListAreAskedForWhileTheRestIsLookedUp) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 5000);
   peer.serve(ops);
@@ -450,7 +450,7 @@ struct LongLookUp {
     bob.want(ids, peer);
   }
   Bench bench;
-  Node bob{bench, "bob"};
+  FetchNode bob{bench, "bob"};
   const Url peer = MemoryNetwork::url_of("peer");
   Probe probe{bench, "peer"};
   const std::vector<OpId> ids = ids_of(bench.ops(0, 3000));
@@ -496,7 +496,7 @@ TEST(CoreFetch, StoppedInALongListItIsCancelled) {
 
 TEST(CoreFetch, SourcesThatMakeNoSenseAreRefused) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   bench.world.run_ready();
   const auto ids = ids_of(bench.ops(0, 1));
   for (const auto& source : {Url(), Url::parse("ws://memory:1").value(), bob.url}) {
@@ -510,7 +510,7 @@ TEST(CoreFetch, SourcesThatMakeNoSenseAreRefused) {
 
 TEST(CoreFetch, ARemovedSourceIsNotAskedAnyMore) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe gone(bench, "gone"), stays(bench, "stays");
   const auto ops = bench.ops(0, 20);
   bob.want(ids_of(ops), gone.url);
@@ -530,7 +530,7 @@ TEST(CoreFetch, ARemovedSourceIsNotAskedAnyMore) {
 
 TEST(CoreFetch, BeingOfflineIsNotThePeersFault) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 100);
   alice.hold(ops);
   bench.world.run_ready();
@@ -549,18 +549,18 @@ TEST(CoreFetch, BeingOfflineIsNotThePeersFault) {
 TEST(CoreFetch, OpsResumedBeforeThereIsAUrlAreRequestedOnceThereIsOne) {
   // Found by tests/net/kill_rounds.py: each resumed fetch started with a re-insert delay without requests.
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   const auto disk = bench.make_disk();
   const auto ops = bench.ops(0, 100);
   alice.hold(ops);
   bench.world.run_ready();
   {
-    Node bob(bench, "bob", {}, disk);
+    FetchNode bob(bench, "bob", {}, disk);
     bench.network->go_offline(bob.url, 90s);
     bob.want(ids_of(ops), alice.url);
     bench.world.run_ready();
   }
-  Node bob(bench, "bob", {}, disk);
+  FetchNode bob(bench, "bob", {}, disk);
   bench.network->go_offline(bob.url, 500ms);
   bench.world.run_ready();
   EXPECT_EQ(bob.fetch->pending_ops(), 100U);
@@ -575,7 +575,7 @@ TEST(CoreFetch, AnOpThatLeftAnUnsentRequestIsNotSentWithIt) {
   Bench bench;
   CoreFetchConfig config;
   config.parallel_request_count = 2;
-  Node bob(bench, "bob", config);
+  FetchNode bob(bench, "bob", config);
   Probe first(bench, "first");
   bench.network->go_offline(bob.url, 10s);
   make_silent(bench, MemoryNetwork::url_of("second"));
@@ -593,7 +593,7 @@ TEST(CoreFetch, AnOpThatLeftAnUnsentRequestIsNotSentWithIt) {
 
 TEST(CoreFetch, RequestsOfABrokenConnectionGoToOthersAtOnce) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe one(bench, "one"), two(bench, "two");
   const auto ops = bench.ops(0, 5);
   two.serve(ops);
@@ -616,7 +616,7 @@ TEST(CoreFetch, APeerThatAnswersIsAskedAgainAtOnceWhenItsConnectionBreaks) {
   Bench bench(1, options);
   CoreFetchConfig config;
   config.max_ids_per_request = 16;
-  Node alice(bench, "alice"), bob(bench, "bob", config);
+  FetchNode alice(bench, "alice"), bob(bench, "bob", config);
   const auto ops = bench.ops(0, 1000);
   alice.hold(ops);
   bob.want(ids_of(ops), alice.url);
@@ -630,7 +630,7 @@ TEST(CoreFetch, APeerThatAnswersIsAskedAgainAtOnceWhenItsConnectionBreaks) {
 
 TEST(CoreFetch, APeerThatHangsUpOnEachRequestIsAskedOnceADelay) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe rude(bench, "rude");
   rude.on_request = [&](const Probe::Request& request) { rude.disconnect(request.from); };
   bob.want(ids_of(bench.ops(0, 3)), rude.url);
@@ -642,7 +642,7 @@ TEST(CoreFetch, ProgressOfALongMessageKeepsItsRequestAlive) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 100'000;  // one op takes ten seconds, five times the delay
   Bench bench(1, options);
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 1, 1'000'000);
   alice.hold(ops);
   bob.want(ids_of(ops), alice.url);
@@ -656,7 +656,7 @@ TEST(CoreFetch, BytesOfAnAnswerThatIsNotWholeYetAreSeen) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 100'000;  // the op takes ten seconds
   Bench bench(1, options);
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 1, 1'000'000);
   alice.hold(ops);
   bob.want(ids_of(ops), alice.url);
@@ -683,7 +683,7 @@ TEST(CoreFetch, HalfAnAnswerThatIsLostIsNoLongerArriving) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 100'000;
   Bench bench(1, options);
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe source(bench, "source");
   const auto ops = bench.ops(0, 1, 1'000'000);
   source.serve(ops);
@@ -701,7 +701,7 @@ TEST(CoreFetch, UnrequestedBytesDoNotCountAsArriving) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 100'000;
   Bench bench(1, options);
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe stranger(bench, "stranger");
   stranger.answer(bob.url, bench.ops(0, 1, 1'000'000));
   for (int second = 0; second < 15; ++second) {
@@ -715,7 +715,7 @@ TEST(CoreFetch, UnrequestedBytesDoNotCountAsArriving) {
 
 TEST(CoreFetch, TheSummarySaysWhatIsPendingFromWhom) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto one = MemoryNetwork::url_of("one"), two = MemoryNetwork::url_of("two");
   make_silent(bench, one);
   make_silent(bench, two);
@@ -748,7 +748,7 @@ TEST(CoreFetch, AConfigOutOfRangeIsRefusedByName) {
 
 TEST(CoreFetch, ASecondFetchOfTheSameSpaceIsRefused) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto made = make_core_fetch(*bob.runtime, {}, kSpace, bob.store, bob.transport);
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().code, Errc::already_exists);

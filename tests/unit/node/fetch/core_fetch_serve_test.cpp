@@ -17,7 +17,7 @@ std::vector<OpId> ids_of_payloads(const Bench& bench, const std::vector<Bytes>& 
 
 TEST(CoreFetchServe, ARequestForManyIdsGetsOneResponse) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 100);
   alice.hold(ops);
@@ -32,7 +32,7 @@ TEST(CoreFetchServe, ARequestForManyIdsGetsOneResponse) {
 
 TEST(CoreFetchServe, RequestsAreAnsweredInTheOrderOfComing) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 40);
   alice.hold(ops);
@@ -45,7 +45,7 @@ TEST(CoreFetchServe, RequestsAreAnsweredInTheOrderOfComing) {
 
 TEST(CoreFetchServe, HeldOpsAreSentAndOthersCounted) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 10);
   std::vector<MetaOp> held;
@@ -66,7 +66,7 @@ TEST(CoreFetchServe, HeldOpsAreSentAndOthersCounted) {
 
 TEST(CoreFetchServe, NoResponseIfNoneIsHeld) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   peer.ask(alice.url, ids_of(bench.ops(0, 10)));
   bench.world.run_for(1h);
@@ -78,7 +78,7 @@ TEST(CoreFetchServe, NoResponseIfNoneIsHeld) {
 
 TEST(CoreFetchServe, AnEmptyRequestIsNothing) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   peer.ask(alice.url, {});
   bench.world.run_for(1s);
@@ -90,7 +90,7 @@ TEST(CoreFetchServe, ResponsesAreCutToTheByteLimit) {
   Bench bench;
   CoreFetchConfig config;
   config.max_response_bytes = 10'000;
-  Node alice(bench, "alice", config);
+  FetchNode alice(bench, "alice", config);
   Probe peer(bench, "peer");
   auto ops = bench.ops(0, 50, 3'000);
   ops[20] = bench.ops(1'000, 1, 25'000)[0];  // larger than the limit: goes alone
@@ -111,7 +111,7 @@ TEST(CoreFetchServe, ResponsesAreCutToTheByteLimit) {
 
 TEST(CoreFetchServe, ARequestForMoreIdsThanOneReadTakesIsAnsweredWhole) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 10'000, 32);
   alice.hold(ops);
@@ -126,7 +126,7 @@ TEST(CoreFetchServe, WhatALongRequestLeavesOverIsHandedToTheStoreInPieces) {
   Bench bench;
   CoreFetchConfig config;
   config.max_response_bytes = 10'000;
-  Node alice(bench, "alice", config);
+  FetchNode alice(bench, "alice", config);
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 2'000, 1'000);
   alice.hold(ops);
@@ -152,7 +152,7 @@ TEST(CoreFetchServe, TheNextResponseIsReadOnlyWhenANewcomerHasTakenTheLast) {
   Bench bench(1, options);
   CoreFetchConfig config;
   config.max_response_bytes = 100'000;  // a second each
-  Node alice(bench, "alice", config);
+  FetchNode alice(bench, "alice", config);
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 10, 90'000);
   alice.hold(ops);
@@ -193,7 +193,7 @@ struct SlowLine {
   }
 
   Bench bench;
-  Node alice;
+  FetchNode alice;
   Probe peer;
   std::vector<MetaOp> ops;
   std::uint64_t reads_before = 0;
@@ -240,7 +240,7 @@ TEST(CoreFetchServe, PeersTakeTurns) {
   Bench bench(1, options);
   CoreFetchConfig config;
   config.max_response_bytes = 64U << 20;  // the whole budget: one response at a time
-  Node alice(bench, "alice", config);
+  FetchNode alice(bench, "alice", config);
   Probe greedy(bench, "greedy"), modest(bench, "modest");
   const auto ops = bench.ops(0, 21, 100'000);
   alice.hold(ops);
@@ -264,7 +264,7 @@ TEST(CoreFetchServe, APeerThatRequestsMuchAtOnceGetsNoMore) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 20'000'000;
   Bench bench(1, options);
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe greedy(bench, "greedy"), modest(bench, "modest");
   const auto ops = bench.ops(0, 20'000, 1024);
   alice.hold(ops);
@@ -294,7 +294,7 @@ TEST(CoreFetchServe, APeerThatRequestsMuchAtOnceGetsNoMore) {
 // Like a stock node of 0.3.2, which does not ask again.
 TEST(CoreFetchServe, APeerThatAsksForEachOpAloneAndOnceGetsThemAll) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   const auto ops = bench.ops(0, 10'000, 64);
   alice.hold(ops);
   alice.store->delay_reads(1ms);
@@ -317,7 +317,7 @@ TEST(CoreFetchServe, APeerThatAsksForEachOpAloneAndOnceGetsThemAll) {
 
 TEST(CoreFetchServe, AnOpThatIsAskedForTwiceKeepsNoOtherFromBeingServed) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   const auto ops = bench.ops(0, 3, 10 << 10);
   alice.hold(ops);
   alice.store->delay_reads(1s);
@@ -335,7 +335,7 @@ TEST(CoreFetchServe, AFloodOfRequestsIsBoundedAndCounted) {
   Bench bench;
   CoreFetchConfig config;
   config.max_incoming_requests_per_peer = 10;
-  Node alice(bench, "alice", config);
+  FetchNode alice(bench, "alice", config);
   Probe flood(bench, "flood"), honest(bench, "honest");
   const auto ops = bench.ops(0, 1);
   alice.hold(ops);
@@ -355,7 +355,7 @@ TEST(CoreFetchServe, AFloodOfRequestsIsBoundedAndCounted) {
 // listen.
 TEST(CoreFetchServe, PeersThatRequestAndDoNotReadDelayNobodyForLong) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   const auto ops = bench.ops(0, 8, 256U << 10);
   alice.hold(ops);
   Probe known(bench, "known"), fresh(bench, "fresh");
@@ -387,7 +387,7 @@ TEST(CoreFetchServe, PeersThatRequestAndDoNotReadDelayNobodyForLong) {
 
 TEST(CoreFetchServe, ANewcomerDoesNotWaitBehindPeersThatDoNotListen) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   const auto ops = bench.ops(0, 400, 1024);
   alice.hold(ops);
   std::vector<std::unique_ptr<Probe>> silent;
@@ -414,7 +414,7 @@ TEST(CoreFetchServe, ANewcomerDoesNotWaitBehindPeersThatDoNotListen) {
 
 TEST(CoreFetchServe, QueuedRequestsAreBoundedInBytes) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   alice.store->delay_reads(1s);
   Probe flood(bench, "flood");
   std::vector<OpId> ids;
@@ -480,7 +480,7 @@ TEST(CoreFetchServe, ARefusedRequestCountsAsWastedBytesOfItsSender) {
 
 TEST(CoreFetchServe, AResponseThatCannotBeSentEndsItsRequestOnly) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 2);
   alice.hold(ops);
@@ -502,7 +502,7 @@ TEST(CoreFetchServe, AResponseThatCannotBeSentEndsItsRequestOnly) {
 
 TEST(CoreFetchServe, AFailedReadEndsItsRequestOnly) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 2);
   alice.hold(ops);
@@ -518,7 +518,7 @@ TEST(CoreFetchServe, AFailedReadEndsItsRequestOnly) {
 
 TEST(CoreFetchServe, RequestsAreDroppedWithTheConnection) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 30);
   alice.hold(ops);
@@ -533,7 +533,7 @@ TEST(CoreFetchServe, RequestsAreDroppedWithTheConnection) {
 
 TEST(CoreFetchServe, MessagesThatDoNotParseCloseTheConnection) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   for (const auto* text : {"\xff\xff\xff", "\x08\x09", ""}) {
     const auto before = peer.disconnects;
@@ -547,7 +547,7 @@ TEST(CoreFetchServe, TwoNodesServeEachOtherAtOnce) {
   MemoryNetworkOptions options;
   options.link = {.latency = 5ms, .bytes_per_second = 10'000'000};
   Bench bench(1, options);
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto a = bench.ops(0, 2000, 500), b = bench.ops(10'000, 2000, 500);
   alice.hold(a);
   bob.hold(b);
@@ -561,7 +561,7 @@ TEST(CoreFetchServe, TwoNodesServeEachOtherAtOnce) {
 
 TEST(CoreFetchServe, DuplicateIdsAreServed) {
   Bench bench;
-  Node alice(bench, "alice");
+  FetchNode alice(bench, "alice");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 2);
   alice.hold(ops);

@@ -8,7 +8,7 @@ using namespace fetch_test;
 
 TEST(CoreFetchStore, AnOpIsForgottenOnlyWhenItIsPersisted) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 100);
   alice.hold(ops);
   bob.want(ids_of(ops), alice.url);
@@ -28,7 +28,7 @@ TEST(CoreFetchStore, AnOpIsForgottenOnlyWhenItIsPersisted) {
 
 TEST(CoreFetchStore, IfPersistingFailsTheOpIsKeptAndFetchedAgainAfterTheDelay) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 10);
   peer.serve(ops);
@@ -51,7 +51,7 @@ TEST(CoreFetchStore, OpsThatArriveDuringAWriteGoIntoTheNextWrite) {
   Bench bench;
   CoreFetchConfig config;
   config.max_ids_per_request = 16;
-  Node alice(bench, "alice"), bob(bench, "bob", config);
+  FetchNode alice(bench, "alice"), bob(bench, "bob", config);
   const auto ops = bench.ops(0, 3200);
   alice.hold(ops);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -64,7 +64,7 @@ TEST(CoreFetchStore, OpsThatArriveDuringAWriteGoIntoTheNextWrite) {
 
 TEST(CoreFetchStore, NothingMoreIsAskedForWhileTheStoreIsBehind) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 200, 1U << 20);
   alice.hold(ops);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -80,7 +80,7 @@ TEST(CoreFetchStore, NothingMoreIsAskedForWhileTheStoreIsBehind) {
 
 TEST(CoreFetchStore, OpsThatNobodyAskedForAreRejectedAndCounted) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto asked = bench.ops(0, 1), others = bench.ops(100, 5);
   peer.answer(bob.url, others);
@@ -98,7 +98,7 @@ TEST(CoreFetchStore, OpsThatNobodyAskedForAreStoredWhereTheHostAllowsIt) {
   Bench bench;
   CoreFetchConfig config;
   config.accept_unsolicited = true;
-  Node bob(bench, "bob", config);
+  FetchNode bob(bench, "bob", config);
   Probe peer(bench, "peer");
   const auto others = bench.ops(100, 5);
   peer.answer(bob.url, others);
@@ -111,7 +111,7 @@ TEST(CoreFetchStore, OpsThatNobodyAskedForAreStoredWhereTheHostAllowsIt) {
 TEST(CoreFetchStore, WrongBytesAreNotStoredAndTheOpIsFetchedFromAnother) {
   Bench bench;
   bench.policy = make_sha256_policy();
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   Probe liar(bench, "liar");
   const auto ops = bench.ops(0, 4);
   alice.hold(ops);
@@ -134,7 +134,7 @@ TEST(CoreFetchStore, WrongBytesAreNotStoredAndTheOpIsFetchedFromAnother) {
 TEST(CoreFetchStore, BytesThatAreNoOpAreCounted) {
   Bench bench;
   bench.policy = make_memory_op_policy();
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 1)), peer.url));
   peer.answer(bob.url, {{{}, Bytes::copy_of("short")}, bench.ops(0, 1)[0]});
@@ -145,7 +145,7 @@ TEST(CoreFetchStore, BytesThatAreNoOpAreCounted) {
 
 TEST(CoreFetchStore, ACopyThatComesWhileTheFirstIsBeingStoredIsDropped) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 3);
   ASSERT_TRUE(bob.request(ids_of(ops), peer.url));
@@ -161,7 +161,7 @@ TEST(CoreFetchStore, ACopyThatComesWhileTheFirstIsBeingStoredIsDropped) {
 
 TEST(CoreFetchStore, OpsThatTheSourceLeavesOutAreReportedAsMissing) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 10);
   alice.hold({ops.begin(), ops.begin() + 9});
   bob.want(ids_of(ops), alice.url);
@@ -175,7 +175,7 @@ TEST(CoreFetchStore, OpsThatTheSourceLeavesOutAreReportedAsMissing) {
 
 TEST(CoreFetchStore, AnOpStoredDuringTheLookUpDoesNotBecomePending) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe one(bench, "one"), two(bench, "two");
   const auto ops = bench.ops(0, 3);
   ASSERT_TRUE(bob.request(ids_of(ops), one.url));
@@ -192,7 +192,7 @@ TEST(CoreFetchStore, AnOpStoredDuringTheLookUpDoesNotBecomePending) {
 // ---------------------------------------------------------------- drained
 
 struct Drained {
-  explicit Drained(Node& node) {
+  explicit Drained(FetchNode& node) {
     node.fetch->notify_on_drained([this, &node] {
       ++times;
       EXPECT_EQ(node.fetch->pending_ops(), 0U);
@@ -203,7 +203,7 @@ struct Drained {
 
 TEST(CoreFetchDrained, IsReportedSoonIfNothingIsPending) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Drained drained(bob);
   EXPECT_EQ(drained.times, 0) << "not from inside the call";
   bench.world.run_ready();
@@ -214,7 +214,7 @@ TEST(CoreFetchDrained, IsReportedSoonIfNothingIsPending) {
 
 TEST(CoreFetchDrained, IsReportedOnceWhenTheLastOpIsDurable) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 500);
   alice.hold(ops);
   bob.want(ids_of(ops), alice.url);
@@ -232,7 +232,7 @@ TEST(CoreFetchDrained, IsReportedOnceWhenTheLastOpIsDurable) {
 
 TEST(CoreFetchDrained, IsReportedWhenTheLastRequestsAreGivenUp) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto dead = MemoryNetwork::url_of("dead");
   make_failing(bench, dead);
   ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 3)), dead));
@@ -245,7 +245,7 @@ TEST(CoreFetchDrained, IsReportedWhenTheLastRequestsAreGivenUp) {
 
 TEST(CoreFetchDrained, IsReportedWhenTheLastSourceIsRemoved) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 3)), peer.url));
   Drained drained(bob);
@@ -259,7 +259,7 @@ TEST(CoreFetchDrained, IsReportedWhenTheLastSourceIsRemoved) {
 
 TEST(CoreFetchDrained, IsReportedWhenAllAddedOpsAreHeldAlready) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto ops = bench.ops(0, 3);
   bob.hold(ops);
   bob.store->delay_reads(1s);
@@ -273,7 +273,7 @@ TEST(CoreFetchDrained, IsReportedWhenAllAddedOpsAreHeldAlready) {
 
 TEST(CoreFetchDrained, CallbacksMayGoOn) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 30);
   alice.hold(ops);
   int rounds = 0;
@@ -291,7 +291,7 @@ TEST(CoreFetchDrained, CallbacksMayGoOn) {
 
 TEST(CoreFetchDrained, EventsMayCallTheModule) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 10);
   alice.hold(ops);
   bob.on_stored = [&] {
@@ -314,17 +314,17 @@ TEST(CoreFetchRestart, ResumesAndRequestsNothingThatIsHeld) {
   {
     MemoryLink slow;
     slow.bytes_per_second = 10'000;
-    Node alice(bench, "alice");
+    FetchNode alice(bench, "alice");
     alice.hold(ops);
     bench.network->set_link(alice.url, MemoryNetwork::url_of("bob"), slow);
-    Node bob(bench, "bob", {}, disk);
+    FetchNode bob(bench, "bob", {}, disk);
     ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
     bench.world.run_until([&] { return bob.stored_from[alice.url] >= 300; }, 1h);
     EXPECT_GT(bob.fetch->pending_ops(), 0U);
   }  // both crash
   bench.network->clear_links();
-  Node bob(bench, "bob", {}, disk);
-  Node alice(bench, "alice");
+  FetchNode bob(bench, "bob", {}, disk);
+  FetchNode alice(bench, "alice");
   alice.hold(ops);
   const auto before = bob.held(ids_of(ops));
   EXPECT_GE(before, 300U);
@@ -346,7 +346,7 @@ std::shared_ptr<OpStore> disk_with_open_requests(Bench& bench) {
   auto disk = bench.make_disk();
   const auto peer = MemoryNetwork::url_of("peer");
   make_silent(bench, peer);
-  Node bob(bench, "bob", {}, disk);
+  FetchNode bob(bench, "bob", {}, disk);
   EXPECT_TRUE(bob.request(ids_of(bench.ops(0, 3)), peer));
   return disk;
 }
@@ -357,7 +357,7 @@ TEST(CoreFetchRestart, AnswersToRequestsOfAnEarlierRunAreNoFault) {
   Bench bench;
   Probe peer(bench, "peer");
   const auto disk = disk_with_open_requests(bench);
-  Node bob(bench, "bob", {}, disk, make_error(Errc::io, "not yet"));
+  FetchNode bob(bench, "bob", {}, disk, make_error(Errc::io, "not yet"));
   peer.answer(bob.url, bench.ops(0, 3));  // the earlier run requested them; what is pending is not known yet
   bench.world.run_for(1s);
   EXPECT_EQ(bob.fetch->stats().ops_unsolicited, 0U);
@@ -370,7 +370,7 @@ TEST(CoreFetchRestart, DrainedWaitsForResumedRequests) {
   Bench bench;
   Probe probe(bench, "peer");
   const auto disk = disk_with_open_requests(bench);
-  Node bob(bench, "bob", {}, disk);
+  FetchNode bob(bench, "bob", {}, disk);
   Drained drained(bob);
   bench.world.run_for(1min);
   EXPECT_EQ(drained.times, 0);
@@ -386,11 +386,11 @@ TEST(CoreFetchRestart, ManyOpenRequestsAreReadInPiecesAndNoneIsLeftOut) {
   const auto ops = bench.ops(0, kOps);
   {
     make_silent(bench, peer);
-    Node bob(bench, "bob", {}, disk);
+    FetchNode bob(bench, "bob", {}, disk);
     ASSERT_TRUE(bob.request(ids_of(ops), peer));
   }
   Probe probe(bench, "peer");
-  Node bob(bench, "bob", {}, disk);
+  FetchNode bob(bench, "bob", {}, disk);
   Drained drained(bob);
   probe.answer(bob.url, {ops[0], ops[kOps - 1]});
   bench.world.run_for(1min);
@@ -403,7 +403,7 @@ TEST(CoreFetchRestart, PendingRequestsThatCannotBeReadAreReadLater) {
   Bench bench;
   Probe probe(bench, "peer");
   const auto disk = disk_with_open_requests(bench);
-  Node bob(bench, "bob", {}, disk, make_error(Errc::io, "bad sector"));
+  FetchNode bob(bench, "bob", {}, disk, make_error(Errc::io, "bad sector"));
   Drained drained(bob);
   bench.world.run_for(1min);
   EXPECT_EQ(drained.times, 0) << "what is not known is not none";
@@ -421,11 +421,11 @@ TEST(CoreFetchRestart, WithoutPersistPendingNothingIsKept) {
   CoreFetchConfig config;
   config.persist_pending = false;
   {
-    Node bob(bench, "bob", config, disk);
+    FetchNode bob(bench, "bob", config, disk);
     ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 3)), peer.url));
     EXPECT_EQ(bob.ops_pending_on_disk(), 0U);
   }
-  Node bob(bench, "bob", config, disk);
+  FetchNode bob(bench, "bob", config, disk);
   bench.world.run_for(1s);
   EXPECT_EQ(bob.fetch->pending_ops(), 0U);
 }
@@ -451,7 +451,7 @@ TEST(CoreFetchRestart, NothingIsKeptInAStoreThatIsNotDurable) {
 
 TEST(CoreFetchRestart, RequestsThatCannotBeKeptAreTheCallersErrorAndOpenAllTheSame) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 3);
   peer.serve(ops);
@@ -484,7 +484,7 @@ TEST(CoreFetchLongMessages, OthersDoNotWaitForOne) {
   const auto policy = std::make_shared<CountingPolicy>();
   bench.policy = policy;
   Probe alice(bench, "alice"), carol(bench, "carol");
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   const auto large = bench.ops(0, 8, 1U << 20);
   const auto small = bench.ops(100, 1);
   ASSERT_TRUE(bob.request(ids_of(large), alice.url));
@@ -510,7 +510,7 @@ TEST(CoreFetchLongMessages, AnAnswerCountsIfItsPeerHasLeft) {
   Bench bench;
   const auto policy = std::make_shared<CountingPolicy>();
   bench.policy = policy;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   for (const bool removed : {false, true}) {
     const auto ops = bench.ops(removed ? 8 : 0, 8, 1U << 20);
@@ -535,7 +535,7 @@ TEST(CoreFetchLongMessages, AnAnswerCountsIfItsPeerHasLeft) {
 
 TEST(CoreFetchLongMessages, TheirOrderAndTheirSumAreKept) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(0, 24, 1U << 20);  // more than may wait for their ids
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -558,7 +558,7 @@ TEST(CoreFetchLongMessages, TheirOrderAndTheirSumAreKept) {
 
 TEST(CoreFetchLongMessages, StoppingDropsOpsWithoutIds) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(0, 8, 1U << 20);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -573,7 +573,7 @@ TEST(CoreFetchLongMessages, StoppingDropsOpsWithoutIds) {
 
 TEST(CoreFetchStop, CompletesWhenNothingIsUnderWay) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 10);
   alice.hold(ops);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -591,7 +591,7 @@ TEST(CoreFetchStop, CompletesWhenNothingIsUnderWay) {
 
 TEST(CoreFetchStop, AsksAndAnswersNothingAfterwards) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe peer(bench, "peer");
   const auto ops = bench.ops(0, 10);
   bob.hold({ops[0]});
@@ -619,7 +619,7 @@ TEST(CoreFetchStop, AsksAndAnswersNothingAfterwards) {
 
 TEST(CoreFetchStop, ALookUpUnderWayIsCancelled) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   bob.store->delay_reads(1s);
   bob.want(ids_of(bench.ops(0, 3)), MemoryNetwork::url_of("peer"));
   bool stopped = false;
@@ -635,10 +635,10 @@ TEST(CoreFetchStop, ALookUpUnderWayIsCancelled) {
 TEST(CoreFetchStop, DestructionWithEverythingUnderWayIsSafe) {
   for (int steps = 0; steps < 400; steps += 7) {
     Bench bench;
-    Node alice(bench, "alice");
+    FetchNode alice(bench, "alice");
     const auto ops = bench.ops(0, 200);
     alice.hold(ops);
-    Node bob(bench, "bob");
+    FetchNode bob(bench, "bob");
     bob.want(ids_of(ops), alice.url);
     alice.want(ids_of(bench.ops(5000, 10)), bob.url);
     for (int i = 0; i < steps; ++i) bench.world.step();

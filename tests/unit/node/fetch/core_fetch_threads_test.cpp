@@ -17,7 +17,7 @@ using testing::make_ops;
 using testing::payloads_of;
 using testing::poll_until;
 
-const SpaceId kSpace = SpaceId::from_text("threads");
+const SpaceId kThreadsSpace = SpaceId::from_text("threads");
 
 struct ThreadedNode {
   ThreadedNode(MemoryNetwork& network, const std::string& name) : url(MemoryNetwork::url_of(name)) {
@@ -29,7 +29,7 @@ struct ThreadedNode {
       config.re_insert_outgoing_request_delay_ms = 50;
       config.first_back_off_interval_ms = config.last_back_off_interval_ms = 50;
       config.num_back_off_intervals = 64;
-      fetch = make_core_fetch(runtime, config, kSpace, store, transport).value();
+      fetch = make_core_fetch(runtime, config, kThreadsSpace, store, transport).value();
     });
   }
   ~ThreadedNode() {

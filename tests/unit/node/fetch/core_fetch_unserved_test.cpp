@@ -6,7 +6,7 @@ namespace {
 
 TEST(CoreFetchUnserved, APeerThatAnswersAndNeverSendsOneOpIsAnEventAndIsNotAskedForEver) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(0, 100);
   alice.serve({ops.begin() + 1, ops.end()});
@@ -33,7 +33,7 @@ TEST(CoreFetchUnserved, APeerThatAnswersAndNeverSendsOneOpIsAnEventAndIsNotAsked
 
 TEST(CoreFetchUnserved, TheStoreForgetsAMinuteLaterAndNotWhatWasRequestedAgain) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(0, 2);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -48,7 +48,7 @@ TEST(CoreFetchUnserved, TheStoreForgetsAMinuteLaterAndNotWhatWasRequestedAgain) 
 
 TEST(CoreFetchUnserved, StoppingForgetsAtOnce) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 2)), alice.url));
   ASSERT_TRUE(bench.world.run_until([&] { return bob.fetch->pending_ops() == 0; }, 1h));
@@ -60,7 +60,7 @@ TEST(CoreFetchUnserved, StoppingForgetsAtOnce) {
 
 TEST(CoreFetchUnserved, DrainedIsReportedWhenTheLastOpIsDropped) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 1)), alice.url));
   bool drained = false;
@@ -72,7 +72,7 @@ TEST(CoreFetchUnserved, OnALineThatTakesMinutesForAnOpNothingIsLost) {
   MemoryNetworkOptions options;
   options.link.bytes_per_second = 4'000;
   Bench bench(1, options);
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 3, 1'000'000);  // four minutes each
   alice.hold(ops);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -83,7 +83,7 @@ TEST(CoreFetchUnserved, OnALineThatTakesMinutesForAnOpNothingIsLost) {
 
 TEST(CoreFetchUnserved, AnAnswerThatComesAfterThePairWasDroppedIsStored) {
   Bench bench;
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   const auto ops = bench.ops(0, 1);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -100,7 +100,7 @@ TEST(CoreFetchUnserved, AnOpTooLargeToSendIsCountedAndTheOthersOfItsRequestAreSe
   MemoryNetworkOptions options;
   options.max_message_bytes = 10'000;
   Bench bench(1, options);
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   auto ops = bench.ops(0, 9, 1000);
   ops.insert(ops.begin() + 4, bench.ops(100, 1, 20'000).front());  // a store from before there was a limit
   alice.hold(ops);
@@ -118,7 +118,7 @@ TEST(CoreFetchUnserved, ResponsesFitTheTransportWhateverTheirConfiguredSize) {
   MemoryNetworkOptions options;
   options.max_message_bytes = 10'000;
   Bench bench(1, options);
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 200, 3'300);  // three are a little too much
   alice.hold(ops);
   ASSERT_TRUE(bob.request(ids_of(ops), alice.url));
@@ -130,7 +130,7 @@ TEST(CoreFetchUnserved, ResponsesFitTheTransportWhateverTheirConfiguredSize) {
 TEST(CoreFetchInvalid, TheEventSaysWhyThePolicyRefusedAnOp) {
   Bench bench;
   bench.policy = make_memory_op_policy();
-  Node bob(bench, "bob");
+  FetchNode bob(bench, "bob");
   Probe alice(bench, "alice");
   ASSERT_TRUE(bob.request(ids_of(bench.ops(0, 1)), alice.url));
   bench.world.run_for(100ms);
@@ -145,8 +145,8 @@ TEST(CoreFetchInvalid, TheEventSaysWhyThePolicyRefusedAnOp) {
 
 TEST(CoreFetchInvalid, AnOpThatTheStoreRefusesIsAnEventWithTheReasonAndIsNotFetchedAgain) {
   Bench bench;
-  Node alice(bench, "alice");
-  Node bob(bench, "bob", {}, make_memory_op_store(*bench.disk_runtime, bench.policy, 500));
+  FetchNode alice(bench, "alice");
+  FetchNode bob(bench, "bob", {}, make_memory_op_store(*bench.disk_runtime, bench.policy, 500));
   auto ops = bench.ops(0, 2, 100);
   ops.push_back(bench.ops(5, 1, 1000).front());
   alice.hold(ops);
@@ -164,7 +164,7 @@ TEST(CoreFetchInvalid, AnOpThatTheStoreRefusesIsAnEventWithTheReasonAndIsNotFetc
 
 TEST(CoreFetchEvents, SeveralListenersHearAndOneThatLeavesDoesNotSilenceTheOthers) {
   Bench bench;
-  Node alice(bench, "alice"), bob(bench, "bob");
+  FetchNode alice(bench, "alice"), bob(bench, "bob");
   const auto ops = bench.ops(0, 20);
   alice.hold(ops);
   std::size_t first = 0, second = 0;

@@ -13,13 +13,6 @@
 namespace kitsune2::node_test {
 namespace {
 
-/// As one who has been told all that is new.
-wire::GossipInitiate up_to_date(SimNode& node, const std::string& session = "session-0001") {
-  auto m = initiate(session);
-  m.new_since = node.runtime->wall_now() + 1s;
-  return m;
-}
-
 TEST(Compare, TheAcceptorShowsWhatItHoldsAndNamesWhatDiffers) {
   WithPeer<> both;
   auto& [net, node, peer] = both;

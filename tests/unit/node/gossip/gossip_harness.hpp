@@ -72,6 +72,13 @@ inline wire::GossipInitiate initiate(const std::string& session = "session-0001"
   return m;
 }
 
+/// As one who has been told all that is new.
+inline wire::GossipInitiate up_to_date(SimNode& node, const std::string& session = "session-0001") {
+  auto m = initiate(session);
+  m.new_since = node.runtime->wall_now() + 1s;
+  return m;
+}
+
 inline wire::GossipNoDiff no_diff(const std::string& session = "session-0001") {
   wire::GossipNoDiff m;
   m.session_id = Bytes::copy_of(session);

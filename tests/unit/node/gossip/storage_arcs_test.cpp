@@ -104,13 +104,6 @@ TEST_F(StorageArcs, WithoutAnAnswerNothingGrows) {
 
 // ---------------------------------------------------------------- what a peer says
 
-/// As one who has been told all that is new.
-wire::GossipInitiate up_to_date(SimNode& node, const std::string& session) {
-  auto m = initiate(session);
-  m.new_since = node.runtime->wall_now() + 1s;
-  return m;
-}
-
 TEST(StorageArcsOfAnAcceptor, GrowByANoDiffThatFollowsASnapshot) {
   WithStranger<> both([](K2GossipConfig& c) { c.min_initiate_interval_ms = 0; });
   Net& net = both.net;

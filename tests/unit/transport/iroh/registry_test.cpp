@@ -8,13 +8,14 @@
 #include <random>
 
 #include "model/registry_twin.hpp"
+#include "unit/transport/start.hpp"
 
 namespace kitsune2::iroh {
 namespace {
 
 using namespace std::chrono_literals;
 
-EndpointId id_of(std::uint8_t byte) {
+EndpointId numbered(std::uint8_t byte) {
   EndpointId out{};
   out[31] = byte;
   return out;
@@ -22,15 +23,15 @@ EndpointId id_of(std::uint8_t byte) {
 
 constexpr std::string_view kSuperseded = "superseded by preferred connection";
 constexpr std::string_view kLate = "timed out waiting for preflight (src: deadline has elapsed)";
-const Time kStart{100s};
+using tests::kStart;
 
 TEST(IrohRegistry, TheDiallerGreetsFirstAndIsActiveWhenItIsAnswered) {
-  Registry registry(id_of(1));
-  const auto opened = registry.on_opened(7, id_of(2), true, kStart);
+  Registry registry(numbered(1));
+  const auto opened = registry.on_opened(7, numbered(2), true, kStart);
   EXPECT_EQ(opened.send_preflight, 7U);
   EXPECT_FALSE(opened.active);
   EXPECT_FALSE(registry.is_active(7));
-  EXPECT_EQ(registry.holder(id_of(2)), 7U);
+  EXPECT_EQ(registry.holder(numbered(2)), 7U);
   const auto answered = registry.on_preflight(7, kStart + 1s);
   EXPECT_FALSE(answered.send_preflight);
   EXPECT_EQ(answered.active, 7U);
@@ -39,65 +40,65 @@ TEST(IrohRegistry, TheDiallerGreetsFirstAndIsActiveWhenItIsAnswered) {
 }
 
 TEST(IrohRegistry, TheAcceptorAnswersAPreflightAndHasNoSlotBefore) {
-  Registry registry(id_of(1));
-  EXPECT_FALSE(registry.on_opened(7, id_of(2), false, kStart).send_preflight);
-  EXPECT_FALSE(registry.holder(id_of(2)));
+  Registry registry(numbered(1));
+  EXPECT_FALSE(registry.on_opened(7, numbered(2), false, kStart).send_preflight);
+  EXPECT_FALSE(registry.holder(numbered(2)));
   const auto greeted = registry.on_preflight(7, kStart + 1s);
   EXPECT_EQ(greeted.send_preflight, 7U);
   EXPECT_EQ(greeted.active, 7U);
-  EXPECT_EQ(registry.holder(id_of(2)), 7U);
+  EXPECT_EQ(registry.holder(numbered(2)), 7U);
   const auto again = registry.on_preflight(7, kStart + 2s);
   EXPECT_FALSE(again.send_preflight || again.active);
 }
 
 TEST(IrohRegistry, AConnectionOfTheLargerIdIsNotDisplacedByOneOfTheSmaller) {
-  Registry registry(id_of(9));
-  registry.on_opened(1, id_of(2), true, kStart);
-  EXPECT_TRUE(registry.on_opened(2, id_of(2), false, kStart).close.empty()) << "it has not asked for the slot yet";
+  Registry registry(numbered(9));
+  registry.on_opened(1, numbered(2), true, kStart);
+  EXPECT_TRUE(registry.on_opened(2, numbered(2), false, kStart).close.empty()) << "it has not asked for the slot yet";
   const auto refused = registry.on_preflight(2, kStart);
   EXPECT_EQ(refused.close, (std::vector<Registry::Close>{{2, 2, kSuperseded}}));
   EXPECT_FALSE(refused.send_preflight || refused.active);
-  EXPECT_EQ(registry.holder(id_of(2)), 1U);
+  EXPECT_EQ(registry.holder(numbered(2)), 1U);
 }
 
 // N6: a node of 0.4 does not count for a while on who closes a connection.
 TEST(IrohRegistry, WhereSparesAreKeptTheNewestCountsAndNoneIsClosed) {
   for (const std::uint8_t own : {1, 9}) {
-    Registry registry(id_of(own), Registry::Spares::kept);
-    registry.on_opened(1, id_of(2), true, kStart);
-    registry.on_opened(2, id_of(2), false, kStart);
+    Registry registry(numbered(own), Registry::Spares::kept);
+    registry.on_opened(1, numbered(2), true, kStart);
+    registry.on_opened(2, numbered(2), false, kStart);
     const auto taken = registry.on_preflight(2, kStart);
     EXPECT_TRUE(taken.close.empty());
     EXPECT_EQ(taken.send_preflight, 2U);
-    EXPECT_EQ(registry.holder(id_of(2)), 2U);
+    EXPECT_EQ(registry.holder(numbered(2)), 2U);
     const auto answered = registry.on_preflight(1, kStart);
     EXPECT_EQ(answered.active, 1U) << "it is read, too";
-    EXPECT_EQ(registry.holder(id_of(2)), 2U);
+    EXPECT_EQ(registry.holder(numbered(2)), 2U);
     EXPECT_TRUE(registry.on_ended(2));
-    EXPECT_EQ(registry.holder(id_of(2)), 1U);
+    EXPECT_EQ(registry.holder(numbered(2)), 1U);
     EXPECT_TRUE(registry.on_ended(1));
-    EXPECT_FALSE(registry.holder(id_of(2)));
+    EXPECT_FALSE(registry.holder(numbered(2)));
   }
 }
 
 TEST(IrohRegistry, SparesOfOnePeerAreBounded) {
-  Registry registry(id_of(1), Registry::Spares::kept);
+  Registry registry(numbered(1), Registry::Spares::kept);
   std::vector<Registry::Close> closed;
   for (Registry::Id id = 1; id <= 10; ++id) {
-    registry.on_opened(id, id_of(2), false, kStart);
+    registry.on_opened(id, numbered(2), false, kStart);
     const auto taken = registry.on_preflight(id, kStart);
     closed.insert(closed.end(), taken.close.begin(), taken.close.end());
   }
   EXPECT_EQ(registry.size(), 1 + Registry::kMostSpares);
   ASSERT_EQ(closed.size(), 9 - Registry::kMostSpares);
   EXPECT_EQ(closed[0], (Registry::Close{1, 0, "too many connections"}));
-  EXPECT_EQ(registry.holder(id_of(2)), 10U);
+  EXPECT_EQ(registry.holder(numbered(2)), 10U);
 }
 
 TEST(IrohRegistry, AConnectionOfTheSmallerIdIsDisplaced) {
-  Registry registry(id_of(1));
-  registry.on_opened(1, id_of(2), true, kStart);
-  registry.on_opened(2, id_of(2), false, kStart);
+  Registry registry(numbered(1));
+  registry.on_opened(1, numbered(2), true, kStart);
+  registry.on_opened(2, numbered(2), false, kStart);
   const auto taken = registry.on_preflight(2, kStart);
   EXPECT_EQ(taken.close, (std::vector<Registry::Close>{{1, 2, kSuperseded}}));
   EXPECT_EQ(taken.active, 2U);
@@ -107,29 +108,29 @@ TEST(IrohRegistry, AConnectionOfTheSmallerIdIsDisplaced) {
 
 TEST(IrohRegistry, OfTwoInOneDirectionTheNewerCounts) {
   for (const std::uint8_t own : {1, 9}) {
-    Registry registry(id_of(own));
-    registry.on_opened(1, id_of(2), false, kStart);
+    Registry registry(numbered(own));
+    registry.on_opened(1, numbered(2), false, kStart);
     registry.on_preflight(1, kStart);
-    registry.on_opened(2, id_of(2), false, kStart);
+    registry.on_opened(2, numbered(2), false, kStart);
     EXPECT_EQ(registry.on_preflight(2, kStart).close, (std::vector<Registry::Close>{{1, 2, kSuperseded}}));
-    EXPECT_EQ(registry.holder(id_of(2)), 2U);
+    EXPECT_EQ(registry.holder(numbered(2)), 2U);
   }
 }
 
 TEST(IrohRegistry, ALatePreflightEndsTheConnection) {
-  Registry registry(id_of(1));
-  registry.on_opened(1, id_of(2), true, kStart);
-  registry.on_opened(2, id_of(3), false, kStart + 1s);
+  Registry registry(numbered(1));
+  registry.on_opened(1, numbered(2), true, kStart);
+  registry.on_opened(2, numbered(3), false, kStart + 1s);
   EXPECT_EQ(registry.next_deadline(), kStart + 10s);
   EXPECT_TRUE(registry.on_deadline(kStart + 10s - 1us).close.empty());
   EXPECT_EQ(registry.on_deadline(kStart + 10s).close, (std::vector<Registry::Close>{{1, 0, kLate}}));
-  EXPECT_FALSE(registry.holder(id_of(2)));
+  EXPECT_FALSE(registry.holder(numbered(2)));
   EXPECT_EQ(registry.on_preflight(2, kStart + 11s).close, (std::vector<Registry::Close>{{2, 0, kLate}}));
   EXPECT_EQ(registry.size(), 0U);
 }
 
 TEST(IrohRegistry, EventsOfUnknownConnectionsHaveNoEffect) {
-  Registry registry(id_of(1));
+  Registry registry(numbered(1));
   EXPECT_FALSE(registry.on_ended(5));
   EXPECT_FALSE(registry.on_preflight(5, kStart).active);
   EXPECT_FALSE(registry.is_active(5));
@@ -150,7 +151,7 @@ class TwoSides {
         --left[side];
         const Registry::Id id = ++last_;
         dialled_by_[id] = side;
-        carry_out(side, sides_[side].on_opened(id, id_of(ids_[1 - side]), true, kStart), id);
+        carry_out(side, sides_[side].on_opened(id, numbered(ids_[1 - side]), true, kStart), id);
         continue;
       }
       step(side);
@@ -158,7 +159,7 @@ class TwoSides {
   }
   /// Both have one connection, the same one, active on both sides.
   void expect_agreement() {
-    const auto first = sides_[0].holder(id_of(ids_[1])), second = sides_[1].holder(id_of(ids_[0]));
+    const auto first = sides_[0].holder(numbered(ids_[1])), second = sides_[1].holder(numbered(ids_[0]));
     ASSERT_TRUE(first);
     EXPECT_EQ(first, second);
     EXPECT_TRUE(sides_[0].is_active(*first) && sides_[1].is_active(*first));
@@ -185,7 +186,7 @@ class TwoSides {
     const Registry::Id id = where.second;
     if (gone_.contains(where)) return;
     if (what == News::open) {
-      carry_out(side, sides_[side].on_opened(id, id_of(ids_[1 - side]), false, kStart), 0);
+      carry_out(side, sides_[side].on_opened(id, numbered(ids_[1 - side]), false, kStart), 0);
     } else if (what == News::preflight) {
       carry_out(side, sides_[side].on_preflight(id, kStart), 0);
     } else {
@@ -205,7 +206,7 @@ class TwoSides {
 
   std::mt19937_64 engine_;
   const std::uint8_t ids_[2] = {4, 5};
-  Registry sides_[2] = {Registry(id_of(4)), Registry(id_of(5))};
+  Registry sides_[2] = {Registry(numbered(4)), Registry(numbered(5))};
   std::map<std::pair<int, Registry::Id>, std::deque<News>> news_;
   std::map<Registry::Id, int> dialled_by_;
   std::set<std::pair<int, Registry::Id>> gone_;

@@ -11,7 +11,7 @@ namespace {
 using tests::hex;
 
 template <class T>
-T filled(std::uint8_t byte) {
+T array_of(std::uint8_t byte) {
   T out{};
   out.fill(byte);
   return out;
@@ -48,10 +48,10 @@ struct Case {
 };
 
 const std::vector<Case>& cases() {
-  const auto id = filled<EndpointId>(0xab);
+  const auto id = array_of<EndpointId>(0xab);
   const std::string id_hex = to_hex(id);
   static const std::vector<Case> all{
-      {Sender::relay, ServerChallenge{filled<std::array<std::uint8_t, 16>>(1)},
+      {Sender::relay, ServerChallenge{array_of<std::array<std::uint8_t, 16>>(1)},
        "00" + std::string("01010101010101010101010101010101")},
       {Sender::relay, ServerConfirmsAuth{}, "02"},
       {Sender::relay, ServerDeniesAuth{"not authorized"}, "030e6e6f7420617574686f72697a6564"},
@@ -60,10 +60,10 @@ const std::vector<Case>& cases() {
       {Sender::relay, Datagrams{id, 3, 0, Bytes::copy_of("packet")}, "06" + id_hex + "037061636b6574"},
       {Sender::relay, Datagrams{id, 1, 1200, Bytes::copy_of("packets")}, "07" + id_hex + "0104b07061636b657473"},
       {Sender::relay, EndpointGone{id}, "08" + id_hex},
-      {Sender::client, Ping{filled<PingPayload>(7)}, "090707070707070707"},
-      {Sender::relay, Ping{filled<PingPayload>(7)}, "090707070707070707"},
-      {Sender::client, Pong{filled<PingPayload>(8)}, "0a0808080808080808"},
-      {Sender::relay, Pong{filled<PingPayload>(8)}, "0a0808080808080808"},
+      {Sender::client, Ping{array_of<PingPayload>(7)}, "090707070707070707"},
+      {Sender::relay, Ping{array_of<PingPayload>(7)}, "090707070707070707"},
+      {Sender::client, Pong{array_of<PingPayload>(8)}, "0a0808080808080808"},
+      {Sender::relay, Pong{array_of<PingPayload>(8)}, "0a0808080808080808"},
       {Sender::relay, Restarting{1000, 0x01020304}, "0c000003e801020304"},
   };
   return all;

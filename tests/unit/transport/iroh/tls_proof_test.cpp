@@ -9,7 +9,7 @@
 namespace kitsune2::iroh {
 namespace {
 
-EndpointKey::Seed seed(std::uint8_t byte) {
+EndpointKey::Seed seed_of(std::uint8_t byte) {
   EndpointKey::Seed out;
   out.fill(byte);
   return out;
@@ -31,7 +31,7 @@ struct Session {
 };
 
 struct IrohTlsProof : ::testing::Test {
-  const EndpointKey key{seed(0xa6)};
+  const EndpointKey key{seed_of(0xa6)};
   Session session{0, key.id()};
 };
 

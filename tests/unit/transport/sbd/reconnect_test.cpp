@@ -7,13 +7,15 @@
 #include <random>
 #include <vector>
 
+#include "unit/transport/start.hpp"
+
 namespace kitsune2::sbd {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-const Time kStart{seconds(1000)};
+using tests::kStart;
 constexpr std::uint32_t kLeast = 0, kMost = UINT32_MAX;
 const ReconnectLimits kLimits;
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "unit/transport/hex.hpp"
+#include "unit/transport/start.hpp"
 
 namespace kitsune2::tx5 {
 namespace {
@@ -13,7 +14,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Kind = SbdClient::Action::Kind;
 
-const Time kStart{seconds(100)};
+using tests::kStart;
 
 class SbdClientTest : public ::testing::Test {
  protected:

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "model/permits_twin.hpp"
+#include "unit/transport/start.hpp"
 
 namespace kitsune2::tx5 {
 namespace {
@@ -14,7 +15,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Holder = PermitBank::Holder;
 
-const Time kStart{seconds(1000)};
+using tests::kStart;
 
 class PermitBankTest : public ::testing::Test {
  protected:
