@@ -16,16 +16,16 @@
 
 namespace kitsune2 {
 
-/// Keeps the messages of peers of which no agent is known in the space (`known_peers_only`). The reference drops them.
-/// Here they wait while the bootstrap server is asked, so that the first op of a new peer comes at once.
+/// Keeps the messages of peers that have no known agent in the space (`known_peers_only`). The reference drops them.
+/// Here they wait while the bootstrap server is asked, so that the first op of a new peer is taken at once.
 ///
-///  W1  A message waits for kPatience at most.
-///  W2  Of one peer kMostMessages and kMostBytes wait; what comes beyond that is refused.
-///  W3  Of all peers together kMostBytesInAll wait. For one more, the peer of which most waits loses everything that
-///      waits of it; if that is the one that sends, its message is refused.
+///  W1  A message waits for at most kPatience.
+///  W2  At most kMostMessages with kMostBytes wait for each peer; a message beyond that is refused.
+///  W3  At most kMostBytesInAll wait for all peers together. To make room, the peer with the most bytes waiting loses
+///      all of its messages; if that peer is the sender, its new message is refused.
 ///      Reason: urls are free, and a flood of strangers must not keep an honest one out.
-///  W4  What waits of a peer in a space is given back in the order in which it came.
-///  W5  A message is copied, so that what is counted is what is kept: it is often a slice of a large buffer.
+///  W4  The messages of a peer in a space are given back in the order in which they came.
+///  W5  A message is copied, so that the bytes counted are the bytes kept: it is often a slice of a large buffer.
 /// Pure. `hold` is O(log peers), but O(peers) when everything is full; `take` is O(messages of the peer).
 class StrangerBook {
  public:
@@ -33,12 +33,12 @@ class StrangerBook {
   static constexpr std::size_t kMostMessages = 64;
   static constexpr std::size_t kMostBytes = 256U << 10U;
   static constexpr std::size_t kMostBytesInAll = 8U << 20U;
-  /// What a message counts at least.
+  /// The least that a message counts as.
   static constexpr std::size_t kLeastBytes = 256;
 
   /// False: refused. `dropped` grows by the messages that lose their room.
   bool hold(const Url& peer, const SpaceId& space, const Bytes& message, Time now, std::uint64_t& dropped);
-  /// What waits of `peer` in `space`; it waits no longer.
+  /// Takes out what waits of `peer` in `space`.
   std::vector<Bytes> take(const Url& peer, const SpaceId& space);
   /// Gives up what waits in a space, or for too long. Returns how many.
   std::uint64_t forget(const SpaceId& space);
