@@ -242,6 +242,7 @@ class HttpServer::Session final : public ConnEvents,
     if (server_ == nullptr || closing_) return in.size;
     if (outcome.fault) {
       fault(HttpFault::ws_fault, outcome.fault->text);
+      blame();
       close(outcome.fault->code, outcome.fault->text);
       return in.size;
     }
@@ -353,6 +354,12 @@ class HttpServer::Session final : public ConnEvents,
     conn_->abort(make_error(Errc::cancelled, std::string(reason)));
   }
 
+  void blame() override {
+    if (server_ == nullptr || !pays_) return;
+    ++server_->counters_.blamed;
+    server_->turns_.blame(*pays_, server_->turn_time());
+  }
+
  private:
   friend class HttpServer;
 
@@ -421,6 +428,7 @@ class HttpServer::Session final : public ConnEvents,
   bool has_turn(bool is_upgrade) {
     ++server_->counters_.requests;
     const auto cost = server_->handler_.cost(ParsedRequest(parser_->get(), ip_, id_, *conn_));
+    pays_ = cost.address;
     const bool is_first = ++requests_ <= RequestTurns::kFirst;
     if (server_->turns_.take(id_, cost.address, cost.time, is_first, server_->turn_time())) return true;
     ++server_->counters_.request_waits;
@@ -509,7 +517,8 @@ class HttpServer::Session final : public ConnEvents,
   bool closing_ = false;
   bool waits_for_output_ = false;
   bool held_message_posted_ = false;
-  std::uint32_t requests_ = 0;  ///< that it has made
+  std::uint32_t requests_ = 0;                 ///< that it has made
+  std::optional<RequestTurns::Address> pays_;  ///< for them
   bool waits_for_turn_ = false;
   bool waits_for_handler_ = false;
   bool keep_alive_ = false, head_only_ = false;  // of the request that waits for the handler

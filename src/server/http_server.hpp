@@ -53,6 +53,7 @@ struct HttpCounters {
   Counter limit_rate;     // connections from an address that was over its share
   Counter limit_input;    // held too much of what was not finished
   Counter request_waits;  // requests that waited for their turn
+  Counter blamed;         // clients that broke a rule (T5 of RequestTurns)
 };
 
 /// The reason why a connection was refused or closed here. The names are those of the metrics.
@@ -129,6 +130,8 @@ class WsPeer {
   virtual void close(std::uint16_t code, std::string_view reason) = 0;
   /// Closes at once, whatever is queued. `on_ws_closed` follows.
   virtual void abort(std::string_view reason) = 0;
+  /// It has broken a rule: RequestTurns T5. Before `close` or `abort`.
+  virtual void blame() = 0;
 };
 
 class WsPeerEvents {

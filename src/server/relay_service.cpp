@@ -105,6 +105,8 @@ constexpr Duration kTlsCost = std::chrono::microseconds(1000);     // the server
 constexpr Duration kRequestCost = std::chrono::microseconds(80);   // up to a list of 32 KiB
 constexpr Duration kPutCost = std::chrono::microseconds(250);      // JSON and a signature to check
 constexpr Duration kUpgradeCost = std::chrono::microseconds(250);  // with the signature that follows
+// In so long a time the default share of requests is as much as four of these.
+constexpr Duration kTogether = std::chrono::milliseconds(5);
 
 RelayLimits relay_limits(const RelayServerOptions& o) {
   RelayLimits out;
@@ -131,6 +133,7 @@ HttpLimits http_limits(const RelayServerOptions& o) {
   out.idle_time = millis(o.http_idle_millis);
   out.stall_time = millis(o.write_stall_millis);
   out.shares.all_percent = o.disable_rate_limiting ? 0 : o.limit_http_percent;
+  out.shares.together = kTogether;
   out.connection_cost = o.tls_cert.empty() ? kConnectionCost : kTlsCost;
   return out;
 }
@@ -165,6 +168,11 @@ HttpReply method_not_allowed(std::string allow) {
 
 /// Enough of a space's id to distinguish spaces. Whoever knows all of it can join, so the log does not have it.
 std::string shortened(std::string_view space) { return log::printable(space.substr(0, 8)) + "…"; }
+
+/// What a client does itself, and stock ones seldom do.
+bool breaks_a_rule(RelayReject reason) {
+  return reason != RelayReject::idle && reason != RelayReject::taken_over && reason != RelayReject::evicted;
+}
 
 HttpReply of(BootstrapAnswer answer) { return json(answer.status, std::move(answer.body)); }
 
@@ -581,9 +589,13 @@ void RelayService::carry_out() {
       case RelayCore::Action::Kind::close: {
         log_.say(log::Level::info, to_string(action.reason),
                  [&] { return it->second.name + " is closed" + lived(it->second) + explain(action.reason); });
+        // Who floods before it has proved a key is no stock client: to wait until it has read why costs more than it.
+        const bool joined = it->second.joined;
         peers_.erase(it);
         const auto reason = to_string(action.reason);
-        if (action.reason == RelayReject::slow_receiver || action.reason == RelayReject::queues_full) {
+        if (breaks_a_rule(action.reason)) peer.blame();
+        if (action.reason == RelayReject::slow_receiver || action.reason == RelayReject::queues_full ||
+            (action.reason == RelayReject::rate_limited && !joined)) {
           peer.abort(reason);
         } else {
           peer.close(action.reason == RelayReject::too_large ? 1009 : 1008, reason);

@@ -66,7 +66,8 @@ void RequestTurns::stand(const Address& address, Account& account, Time now) {
   if (free <= now) {
     account.stands = true;
     ++standing_;
-    (account.before_others > 0 ? first_ring_ : ring_).push_back({address});
+    const bool is_blamed = account.blamed_until > now;
+    (is_blamed ? blamed_ring_ : account.before_others > 0 ? first_ring_ : ring_).push_back({address, false, is_blamed});
   } else {
     account.rests_until = free;
     resting_.emplace(free, address);
@@ -76,8 +77,10 @@ void RequestTurns::stand(const Address& address, Account& account, Time now) {
 /// Takes the place whose turn it is out of its ring.
 std::optional<RequestTurns::Place> RequestTurns::next_place() {
   while (standing_ > 0) {
+    const bool no_others = standing_ == blamed_ring_.size();
+    const bool from_blamed = !blamed_ring_.empty() && (no_others || !blamed_had_turn_);
     const bool from_first = !first_ring_.empty() && (!first_had_turn_ || ring_.empty());
-    std::deque<Place>& ring = from_first ? first_ring_ : ring_;
+    std::deque<Place>& ring = from_blamed ? blamed_ring_ : from_first ? first_ring_ : ring_;
     const Place place = ring.front();
     ring.pop_front();
     Account& account = addresses_.at(place.address);
@@ -86,7 +89,8 @@ std::optional<RequestTurns::Place> RequestTurns::next_place() {
       settle(account);
       continue;
     }
-    first_had_turn_ = from_first;
+    blamed_had_turn_ = from_blamed;
+    if (!from_blamed) first_had_turn_ = from_first;
     account.stands = false;
     --standing_;
     return place;
@@ -112,6 +116,7 @@ void RequestTurns::drop_marks() {
 }
 
 std::optional<RequestTurns::Waiter> RequestTurns::next(Time now) {
+  if (now < next_turn_) return std::nullopt;
   while (!resting_.empty() && resting_.begin()->first <= now) {
     const Address address = resting_.begin()->second;
     resting_.erase(resting_.begin());
@@ -136,13 +141,25 @@ std::optional<RequestTurns::Waiter> RequestTurns::next(Time now) {
     waiters_.erase(waiter);
     if (shares_.all_percent > 0) pay(account, cost, now);
     if (account.before_others > 0) --account.before_others;
-    if (!std::exchange(account.is_marked, true)) ring_.push_back({place->address, true});
+    if (!place->is_blamed && !std::exchange(account.is_marked, true)) ring_.push_back({place->address, true});
     settle(account);
     stand(place->address, account, now);
+    has_answered_ = true;
     return waiter;
   }
   if (standing_ == 0) drop_marks();
+  end_turn(now);
   return std::nullopt;
+}
+
+void RequestTurns::end_turn(Time now) {
+  if (std::exchange(has_answered_, false)) next_turn_ = now + shares_.together;
+}
+
+void RequestTurns::blame(const Address& address, Time now) {
+  if (shares_.all_percent == 0) return;
+  prune(now);
+  addresses_[address].blamed_until = now + kBlamed;
 }
 
 void RequestTurns::forget(Waiter waiter) {
@@ -158,7 +175,7 @@ void RequestTurns::forget(Waiter waiter) {
 
 std::optional<Time> RequestTurns::next_deadline() const {
   if (waiters_.empty()) return std::nullopt;
-  const Time all = shares_.all_percent == 0 ? Time::min() : all_free_at();
+  const Time all = std::max(next_turn_, shares_.all_percent == 0 ? Time::min() : all_free_at());
   if (standing_ > 0) return all;
   return std::max(all, resting_.begin()->first);
 }
@@ -169,7 +186,7 @@ void RequestTurns::prune(Time now) {
   boost::unordered::erase_if(addresses_, [&](const auto& entry) {
     const Account& account = entry.second;
     return !account.waits() && !account.stands && !account.is_marked && !account.rests_until &&
-           account.full_until <= now;
+           account.full_until <= now && account.blamed_until <= now;
   });
 }
 
@@ -189,7 +206,7 @@ void RequestTurns::check_invariants() const {
     }
   }
   K2_ASSERT(waiting == waiters_.size() && standing == standing_ && resting == resting_.size());
-  K2_ASSERT(standing + marked == first_ring_.size() + ring_.size());
+  K2_ASSERT(standing + marked == first_ring_.size() + ring_.size() + blamed_ring_.size());
 }
 
 }  // namespace kitsune2::server

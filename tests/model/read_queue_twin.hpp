@@ -32,11 +32,11 @@ class ReadQueueTwin {
     }
     return std::nullopt;
   }
-  void on_ended(Id id, Time now) {
+  void on_ended(Id id, Time now, bool serving) {
     for (const Read& read : reads_) {
       if (read.id != id || !read.begun || read.whom == For::ours) continue;
       last_end_ = now;
-      rest_ = std::min<Duration>(2 * (now - *read.begun), std::chrono::seconds(2));
+      rest_ = std::min<Duration>((serving ? 5 : 2) * (now - *read.begun), std::chrono::seconds(2));
     }
     std::erase_if(reads_, [&](const Read& read) { return read.id == id && read.begun; });
   }
@@ -115,8 +115,8 @@ class ReadQueueTwinRun {
       }
       case 4:
       case 5:
-        queue_.on_ended(more % 4 == 0 ? id : latest_, now_);
-        return twin_.on_ended(more % 4 == 0 ? id : latest_, now_);
+        queue_.on_ended(more % 4 == 0 ? id : latest_, now_, what == 5);
+        return twin_.on_ended(more % 4 == 0 ? id : latest_, now_, what == 5);
       case 6:
         return check(queue_.drop(id) == twin_.drop(id), "drop");
       default:

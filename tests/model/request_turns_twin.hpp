@@ -22,12 +22,12 @@ class TurnsUnderTest {
   /// Takes one step. Any three numbers make a valid one.
   void step(std::uint8_t command, std::uint8_t who, std::uint8_t amount) {
     const Duration cost = std::chrono::milliseconds(1 + amount % 32);
-    switch (command % 6) {
+    switch (command % 7) {
       case 0:
       case 1:
       case 2: {
         const Turns::Waiter waiter = next_waiter_++;
-        const bool is_first = command % 12 < 6;
+        const bool is_first = command % 14 < 7;
         const bool may = !has_place({}) && !waits(address(who)) && all_free() && free(address(who));
         const bool now = turns_.take(waiter, address(who), cost, is_first, now_);
         K2_ASSERT(now == may);
@@ -59,6 +59,10 @@ class TurnsUnderTest {
           settle(left);
         }
         break;
+      case 6:
+        turns_.blame(address(who), now_);
+        blamed_at_[address(who)] = now_;
+        break;
       case 5:
         now_ += std::chrono::milliseconds(amount * (who % 4 + 1));
         break;
@@ -89,6 +93,7 @@ class TurnsUnderTest {
     Turns::Address address;
     bool before_others;
     bool is_mark;
+    bool is_blamed = false;
   };
 
   static Turns::Address address(std::uint8_t number) {
@@ -105,7 +110,8 @@ class TurnsUnderTest {
                                [&](const Place& p) { return !p.is_mark && (!address || p.address == *address); });
   }
   std::vector<Place>::iterator first_of(bool before_others) {
-    return std::ranges::find_if(places_, [&](const Place& p) { return p.before_others == before_others; });
+    return std::ranges::find_if(places_,
+                                [&](const Place& p) { return p.before_others == before_others && !p.is_blamed; });
   }
   /// T1: at its share, the work that is not paid yet never exceeds the burst.
   bool all_free() const { return all_until_ - now_ <= shares_.all_burst * 100 / shares_.all_percent; }
@@ -120,12 +126,17 @@ class TurnsUnderTest {
   void enter(const Turns::Address& address) {
     if (!waits(address) || has_place(address) || rests_.contains(address)) return;
     if (free(address)) {
-      places_.push_back({address, left(address) > 0, false});
+      places_.push_back({address, left(address) > 0 && !is_blamed(address), false, is_blamed(address)});
     } else {
       rests_[address] = until_[address] - shares_.address_burst * 100 / shares_.address_percent;
     }
   }
   std::uint32_t& left(const Turns::Address& address) { return left_.try_emplace(address, Turns::kFirst).first->second; }
+  /// T5
+  bool is_blamed(const Turns::Address& address) const {
+    const auto it = blamed_at_.find(address);
+    return it != blamed_at_.end() && now_ - it->second < std::chrono::minutes(1);
+  }
   bool is_marked(const Turns::Address& address) const {
     return std::ranges::any_of(places_, [&](const Place& p) { return p.is_mark && p.address == address; });
   }
@@ -137,15 +148,19 @@ class TurnsUnderTest {
   /// T3: who is next, or nullopt.
   std::optional<Turns::Waiter> choose() {
     while (all_free() && has_place({})) {
+      const auto blamed = std::ranges::find_if(places_, [](const Place& p) { return p.is_blamed; });
+      const bool has_others = std::ranges::any_of(places_, [](const Place& p) { return !p.is_blamed && !p.is_mark; });
       const bool from_first = first_of(true) != places_.end() && (!first_had_turn_ || first_of(false) == places_.end());
-      const auto it = first_of(from_first);
+      const bool from_blamed = blamed != places_.end() && (!has_others || !blamed_had_turn_);
+      const auto it = from_blamed ? blamed : first_of(from_first);
       const Place place = *it;
       places_.erase(it);
       if (place.is_mark) {
         settle(place.address);
         continue;
       }
-      first_had_turn_ = from_first;
+      blamed_had_turn_ = from_blamed;
+      if (!from_blamed) first_had_turn_ = from_first;
       if (!waits(place.address)) continue;
       if (!free(place.address)) {
         enter(place.address);
@@ -162,7 +177,7 @@ class TurnsUnderTest {
       waiting_.erase(of_kind(is_first));
       pay(request.address, request.cost);
       left(request.address) -= left(request.address) > 0 ? 1U : 0U;
-      if (!is_marked(request.address)) places_.push_back({request.address, false, true});
+      if (!place.is_blamed && !is_marked(request.address)) places_.push_back({request.address, false, true});
       settle(request.address);
       enter(request.address);
       return request.waiter;
@@ -170,6 +185,10 @@ class TurnsUnderTest {
     return std::nullopt;
   }
   void serve() {
+    if (now_ < next_turn_) {  // T4
+      K2_ASSERT(!turns_.next(now_));
+      return;
+    }
     while (true) {
       while (true) {
         auto next = rests_.end();
@@ -185,6 +204,7 @@ class TurnsUnderTest {
       K2_ASSERT(turns_.next(now_) == expected);
       if (!expected) break;
       ++later_;
+      next_turn_ = now_ + shares_.together;
     }
     if (!has_place({})) {
       places_.clear();
@@ -202,8 +222,9 @@ class TurnsUnderTest {
   std::map<Turns::Address, Time> rests_;
   std::map<Turns::Address, std::uint32_t> left_;
   std::map<Turns::Address, bool> last_was_first_;
-  bool first_had_turn_ = false;
-  Time all_until_{};
+  std::map<Turns::Address, Time> blamed_at_;
+  bool first_had_turn_ = false, blamed_had_turn_ = true;
+  Time all_until_{}, next_turn_{};
   Time now_{std::chrono::seconds(1000)};
   Turns::Waiter next_waiter_ = 1;
   std::size_t later_ = 0;

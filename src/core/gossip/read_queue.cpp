@@ -27,11 +27,12 @@ std::optional<ReadQueue::Id> ReadQueue::begin(Time now) {
   return std::nullopt;
 }
 
-void ReadQueue::on_ended(Id id, Time now) {
+void ReadQueue::on_ended(Id id, Time now, bool serving) {
   const auto it = under_way_.find(id);
   if (it == under_way_.end()) return;
   if (it->second.whom == For::theirs) {
-    rest_until_ = now + std::clamp(kRest * Duration(now - it->second.begun), Duration(0), kLongestRest);
+    const int rest = serving ? kRestServing : kRest;
+    rest_until_ = now + std::clamp(rest * Duration(now - it->second.begun), Duration(0), kLongestRest);
   }
   under_way_.erase(it);
 }

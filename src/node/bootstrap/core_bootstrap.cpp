@@ -21,7 +21,14 @@ constexpr std::size_t kMaxWaitingInfos = 1024;
 constexpr std::size_t kMaxInfosInAnswer = 1024;
 constexpr int kUnauthorized = 401;
 constexpr Duration kRequestTimeout = std::chrono::seconds(30);
+/// So many answers in a row in which this node is missing are followed by the shortest pause.
+constexpr int kMissedSoon = 8;
 
+/// A server lists few agents of a space (stock ones 32), so others displace an info that it has taken. If an answer to
+/// a request that was made after that lists no agent of this node, one of them is put again, and the next request comes
+/// soon, `kMissedSoon` times in a row. *Rationale*: where only known peers are heard, a node that nobody has met yet is
+/// heard by nobody until it is listed, and it would sign its next info after many minutes only. In a space with more
+/// agents than the server lists this makes as many PUTs as there are GETs.
 class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_this<CoreBootstrap> {
  public:
   CoreBootstrap(const ModuleContext& context, std::shared_ptr<HttpClient> http, std::string server)
@@ -61,7 +68,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     if (info->info().is_tombstone) {
       own_.erase(agent);
     } else if (own_.contains(agent) || own_.size() < kMaxWaitingInfos) {
-      own_[agent] = info->info().created_at;
+      own_[agent] = {info, {}};
     }
     const bool fresh = waiting_.insert_or_assign(agent, info).second;
     if (fresh && waiting_.size() > kMaxWaitingInfos) {
@@ -180,6 +187,9 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     if (taken) {
       put_wait_ = Duration::zero();
       status_.put_failure.reset();
+      if (const auto own = own_.find(info->info().agent); own != own_.end() && own->second.info == info) {
+        own->second.taken_after = polls_;
+      }
     } else {
       note_put_failure(answer);
     }
@@ -232,6 +242,7 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
 
   void poll() {
     polling_ = true;
+    ++polls_;
     HttpRequest request;
     request.url = space_url_;
     request.timeout = kRequestTimeout;
@@ -253,8 +264,23 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
       take(answer->body);
     }
     if (std::exchange(poll_again_, false)) return poll_soon();
-    poll_wait_ = grown(poll_wait_);
+    const bool is_missing = status_.listed && !status_.listed->has_own && put_again();
+    missed_ = is_missing ? missed_ + 1 : 0;
+    poll_wait_ = grown(is_missing && missed_ <= kMissedSoon ? Duration::zero() : poll_wait_);
     schedule_poll(poll_wait_);
+  }
+
+  /// Nobody of this node is listed. False: no info of it had to be.
+  bool put_again() {
+    for (auto& [agent, own] : own_) {
+      if (!own.taken_after || *own.taken_after >= polls_ || own.info->is_expired(runtime_.wall_now())) continue;
+      own.taken_after.reset();
+      waiting_[agent] = own.info;
+      queue_.push_back(agent);
+      put_next();
+      return true;
+    }
+    return false;
   }
 
   Error bad_status(int status) const {
@@ -284,7 +310,8 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
     for (const auto& entry : *list) {
       const auto own = entry ? own_.find((*entry)->info().agent) : own_.end();
       if (own == own_.end()) ++listed.others;
-      if (own != own_.end() && (*entry)->info().created_at == own->second) listed.has_own = true;
+      if (own != own_.end() && (*entry)->info().created_at == own->second.info->info().created_at)
+        listed.has_own = true;
       const auto believed =
           entry ? judge_agent_info((*entry)->info(), space_, runtime_.wall_now()) : Result<void>(entry.error());
       if (believed) {
@@ -325,12 +352,18 @@ class CoreBootstrap final : public Bootstrap, public std::enable_shared_from_thi
   std::deque<AgentId> retry_;                ///< the others, to be tried again after the back-off
   bool unreachable_ = false;                 ///< nothing is tried until the back-off is over
   AgentInfoPtr putting_;
-  std::map<AgentId, Timestamp> own_;  ///< agents of this node, with the created_at of their newest infos
+  struct Own {
+    AgentInfoPtr info;                         ///< the newest one
+    std::optional<std::uint64_t> taken_after;  ///< as many polls had been made when the server took it
+  };
+  std::map<AgentId, Own> own_;  ///< agents of this node
   Duration put_wait_{};
   Runtime::TimerId put_timer_ = 0;
 
   BootstrapStatus status_;
   bool polling_ = false;
+  std::uint64_t polls_ = 0;
+  int missed_ = 0;  ///< answers in a row in which this node was missing
   bool poll_again_ = false;
   Duration poll_wait_{};
   Runtime::TimerId poll_timer_ = 0;

@@ -63,7 +63,8 @@ bool is_ours(std::uint32_t abilities) { return (abilities & wire::kQuickRounds) 
 K2Gossip::K2Gossip(const ModuleContext& context)
     : context_(context),
       meta_(*context.runtime, context.peer_meta_store),
-      reader_(std::make_shared<NewOpsReader>(*context.runtime, context.op_store)),
+      reader_(std::make_shared<NewOpsReader>(*context.runtime, context.op_store,
+                                             [fetch = context.fetch] { return fetch && fetch->load({}).serving; })),
       dht_(std::make_shared<DhtKeeper>(*context.runtime, context.op_store)) {}
 
 K2Gossip::~K2Gossip() {

@@ -137,17 +137,25 @@ void NewOpsReader::on_listed(const ListingPtr& listing, const Result<OpPage>& pa
     return end_listing(listing, listing->here());
   }
   auto& piece = listing->pieces[listing->piece];
-  const SliceWish& wish = listing->wish;
-  for (std::size_t i = 0; i < page->ops.size(); ++i) {
+  SliceWish& wish = listing->wish;
+  std::vector<ByteView> ids;
+  ids.reserve(page->ops.size());
+  std::optional<std::size_t> over;
+  for (std::size_t i = 0; i < page->ops.size() && !over; ++i) {
     const OpRecord& op = page->ops[i];
     if (!piece.sectors.contains(op.location) || op.size > wish.most_bytes) continue;
     const std::uint64_t mark = mark_of(op.op_id.view());
     if (wish.but.contains(mark)) continue;
-    if (out.bytes + op.size > wish.limit) return cut_after(listing, i);
+    if (out.bytes + op.size > wish.limit) {
+      over = i;
+      continue;
+    }
     out.bytes += op.size;
-    out.ids.push_back(op.op_id.bytes());
-    listing->wish.but.insert(mark);
+    ids.push_back(op.op_id.view());
+    wish.but.insert(mark);
   }
+  append(ids, out.ids);
+  if (over) return cut_after(listing, *over);
   if (page->next) {
     piece.after = gossip::ListingCursor{page->next->created_at, page->next->stored_at};
   } else {
@@ -238,7 +246,7 @@ void NewOpsReader::begin(gossip::ReadQueue::Id id) {
 }
 
 void NewOpsReader::on_read_ended(gossip::ReadQueue::Id id) {
-  queue_.on_ended(id, runtime_.now());
+  queue_.on_ended(id, runtime_.now(), serving_ && serving_());
   go_on();
 }
 
@@ -257,25 +265,27 @@ NewOps NewOpsReader::named(const Query& asked, const Result<OpIdsBounded>& found
     return out;
   }
   std::vector<ByteView> ids;
-  std::size_t bytes = 0;
   for (const OpId& id : found->op_ids) {
-    if (!asked.sectors.contains(store_->policy().location(id.view()))) continue;
-    ids.push_back(id.view());
-    bytes += id.size();
+    if (asked.sectors.contains(store_->policy().location(id.view()))) ids.push_back(id.view());
   }
-  // All in one buffer: an allocation for each would be most of the work. It lives as long as one of them, so it has no
-  // room for what was left out, which may be most of the hull.
-  const auto buffer = make_buffer(bytes);
-  std::uint8_t* at = buffer.get();
   out.ids.reserve(ids.size());
-  for (const ByteView id : ids) {
-    out.ids.push_back(Bytes::share(buffer, {at, id.size()}));
-    at = std::copy(id.begin(), id.end(), at);
-  }
+  append(ids, out.ids);
   out.bytes = found->bytes;
   out.next = found->next;
   out.more = found->cut;
   return out;
+}
+
+/// The buffer lives as long as one of them, so it has no room for what was left out, which may be most of the hull.
+void NewOpsReader::append(const std::vector<ByteView>& ids, std::vector<Bytes>& out) {
+  std::size_t bytes = 0;
+  for (const ByteView id : ids) bytes += id.size();
+  const auto buffer = make_buffer(bytes);
+  std::uint8_t* at = buffer.get();
+  for (const ByteView id : ids) {
+    out.push_back(Bytes::share(buffer, {at, id.size()}));
+    at = std::copy(id.begin(), id.end(), at);
+  }
 }
 
 void NewOpsReader::sweep() {

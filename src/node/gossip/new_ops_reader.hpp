@@ -73,7 +73,9 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   static constexpr std::size_t kPage = 4'096;
   using Done = std::function<void(NewOps)>;
 
-  NewOpsReader(Runtime& runtime, std::shared_ptr<OpStore> store) : runtime_(runtime), store_(std::move(store)) {}
+  /// `serving`: whether ops are served to peers now; without it: never. Q4
+  NewOpsReader(Runtime& runtime, std::shared_ptr<OpStore> store, std::function<bool()> serving = nullptr)
+      : runtime_(runtime), store_(std::move(store)), serving_(std::move(serving)) {}
   ~NewOpsReader() { runtime_.cancel(timer_); }
   NewOpsReader(const NewOpsReader&) = delete;
   NewOpsReader& operator=(const NewOpsReader&) = delete;
@@ -167,9 +169,12 @@ class NewOpsReader : public std::enable_shared_from_this<NewOpsReader> {
   /// What it brought has been dealt with. Q2
   void on_read_ended(gossip::ReadQueue::Id id);
   NewOps named(const Query& asked, const Result<OpIdsBounded>& found) const;
+  /// Copies `ids` into one buffer: an allocation for each would be most of the work.
+  static void append(const std::vector<ByteView>& ids, std::vector<Bytes>& out);
 
   Runtime& runtime_;
   std::shared_ptr<OpStore> store_;
+  std::function<bool()> serving_;
   gossip::ReadQueue queue_;
   gossip::Newcomers newcomers_;
   gossip::ListingPlaces disc_places_, ring_places_;  ///< P4

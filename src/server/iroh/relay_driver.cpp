@@ -23,6 +23,12 @@ constexpr std::size_t kSendNowFrom = 64U << 10;
 constexpr std::size_t kForwardNowFrom = 48U << 10;
 
 /// Whether `text` may be repeated in a header to a client that looks for captive portals.
+/// What a client does itself, and stock ones seldom do.
+bool breaks_a_rule(IrohReject reason) {
+  return reason == IrohReject::bad_signature || reason == IrohReject::handshake_timeout ||
+         reason == IrohReject::malformed || reason == IrohReject::slow_receiver || reason == IrohReject::rate_limited;
+}
+
 bool is_challenge(std::string_view text) {
   constexpr std::size_t kMost = 63;
   return !text.empty() && text.size() <= kMost && std::all_of(text.begin(), text.end(), [](char c) {
@@ -296,6 +302,7 @@ void IrohRelay::carry_out() {
                [&] { return name(it->second) + " is closed" + lived(it->second) + explain(action.reason); });
       erase(action.conn);
       const auto reason = to_string(action.reason);
+      if (breaks_a_rule(action.reason)) peer.blame();
       action.reason == IrohReject::slow_receiver ? peer.abort(reason) : peer.close(1008, reason);
     }
   }

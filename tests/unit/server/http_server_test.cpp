@@ -391,6 +391,23 @@ TEST(HttpServer, BadUpgradesAreRefused) {
   }
 }
 
+TEST(HttpServer, WhoseClientHasBrokenARuleDoesNotStandBeforeOthers) {
+  HttpLimits limits;
+  limits.shares = {.all_percent = 20, .address_percent = 20};
+  World w(limits);
+  const auto first = w.connect("10.0.0.2");
+  w.say(first, "GET /x HTTP/1.1\r\n" + kUpgrade + std::string("\x83\x00", 2));
+  EXPECT_EQ(w.server->counters().ws_fault.get(), 1U);
+  EXPECT_EQ(w.server->counters().blamed.get(), 1U);
+  w.echo.request_cost = milliseconds(300);
+  w.say(w.connect("10.0.0.9"), "GET /busy HTTP/1.1\r\nHost: x\r\n\r\n");
+  w.echo.request_cost = milliseconds(1);
+  w.say(w.connect("10.0.0.2"), "GET /bad HTTP/1.1\r\nHost: x\r\n\r\n");
+  w.say(w.connect("10.0.0.3"), "GET /good HTTP/1.1\r\nHost: x\r\n\r\n");
+  w.world.run_for(seconds(2));
+  EXPECT_EQ(w.echo.seen, (std::vector<std::string>{"GET /busy ", "GET /good ", "GET /bad "}));
+}
+
 TEST(HttpServer, BrokenFramesCloseWithTheCode) {
   HttpLimits limits;
   limits.ws_message_bytes = 100;

@@ -283,6 +283,17 @@ TEST(RelayServer, GoingOverTheRateCloses) {
   EXPECT_EQ(rejects(*server, "rate_limited"), 1U);
 }
 
+TEST(RelayServer, WhoFloodsHearsWhyIfItHasProvedAKey) {
+  const auto server = serve();
+  for (const bool proves : {false, true}) {
+    Sbd client;
+    ASSERT_TRUE(proves ? client.handshake(server->address()) : client.open(server->address()));
+    for (int i = 0; i < 100; ++i) client.ws->send_frame(0x89, Bytes());
+    EXPECT_FALSE(client.receive());
+    EXPECT_EQ(client.ws->close_code() == 1008, proves);
+  }
+}
+
 TEST(RelayServer, AnIdleClientIsClosed) {
   RelayServerOptions options;
   options.limit_idle_millis = 50;

@@ -3,15 +3,18 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <random>
+#include <vector>
 
 #include "model/request_turns_twin.hpp"
 
 namespace kitsune2::server {
 namespace {
 
+using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
@@ -93,6 +96,60 @@ TEST(RequestTurns, WhoAlwaysWaitsHasEverySecondTurnHoweverManyNewAddressesThereA
   EXPECT_EQ(of_crowd, 150U);
 }
 
+TEST(RequestTurns, WhoHasBrokenARuleStandsBehindAllOthersForAMinute) {
+  RequestTurns turns{{.all_percent = 20, .address_percent = 20}};
+  Time now{seconds(100)};
+  turns.blame(address(1), now);
+  turns.blame(address(2), now);
+  EXPECT_TRUE(turns.take(1, address(9), milliseconds(300), true, now));
+  const auto ask = [&](std::uint64_t waiter, std::uint8_t from) {
+    EXPECT_FALSE(turns.take(waiter, address(from), milliseconds(1), true, now));
+  };
+  for (std::uint64_t i = 10; i < 13; ++i) ask(i, 1), ask(i + 10, 2);
+  for (std::uint64_t i = 30; i < 33; ++i) ask(i, 3);
+  now += seconds(10);
+  std::vector<std::uint64_t> order;
+  while (const auto next = turns.next(now)) order.push_back(*next);
+  EXPECT_EQ(order, (std::vector<std::uint64_t>{30, 10, 31, 20, 32, 11, 21, 12, 22})) << "they take turns";
+  now += RequestTurns::kBlamed;
+  EXPECT_TRUE(turns.take(2, address(9), milliseconds(300), true, now));
+  ask(40, 1), ask(41, 3);
+  now += seconds(10);
+  EXPECT_EQ(turns.next(now), 40U);
+}
+
+/// Clients of 64 addresses that connect, break a rule, are sent away and come again: their addresses have nothing
+/// waiting in between.
+TEST(RequestTurns, ANewcomerDoesNotWaitForThoseThatAreSentAwayAgainAndAgain) {
+  RequestTurns turns{{.all_percent = 20, .address_percent = 20, .address_burst = seconds(10)}};
+  Time now{seconds(100)};
+  std::uint64_t waiter = 0;
+  std::uint64_t mine = 0;  // 0: nothing waits
+  std::size_t since = 0, most = 0;
+  EXPECT_TRUE(turns.take(++waiter, address(200), milliseconds(300), true, now));
+  for (std::uint8_t a = 1; a <= 64; ++a) turns.take(1000 + a, address(a), milliseconds(1), true, now);
+  for (int i = 0; i < 2000; ++i) {
+    now += milliseconds(5);
+    const auto next = turns.next(now);
+    if (i > 300 && mine == 0) {
+      mine = 1'000'000 + ++waiter;
+      since = 0;
+      if (turns.take(mine, address(100), milliseconds(1), true, now)) mine = 0;
+    }
+    if (!next) continue;
+    ++since;
+    if (*next == mine) {
+      most = std::max(most, since);
+      mine = 0;
+    } else if (*next < 1'000'000) {
+      const auto a = static_cast<std::uint8_t>(*next % 1000);
+      turns.blame(address(a), now);
+      turns.take(*next, address(a), milliseconds(1), true, now);
+    }
+  }
+  EXPECT_LE(most, 3U);
+}
+
 TEST(RequestTurns, FirstRequestsOfAConnectionStandBeforeThoseOfOthersOfItsAddress) {
   RequestTurns turns{{.all_percent = 20, .address_percent = 10}};
   Time now{seconds(100)};
@@ -129,6 +186,27 @@ TEST(RequestTurns, ConnectionsOfManyAddressesDoNotDelayRequestsForEver) {
   EXPECT_EQ(turns.next(now), 2U) << "1 ms of work at a fifth of the time";
 }
 
+TEST(RequestTurns, RequestsThatWaitAreAnsweredTogether) {
+  RequestTurns turns({.all_percent = 20, .address_percent = 20, .together = milliseconds(5)});
+  Time now{seconds(100)};
+  EXPECT_TRUE(turns.take(1, address(1), milliseconds(300), true, now)) << "more than the burst of all";
+  for (std::uint64_t i = 0; i < 2000; ++i) {
+    EXPECT_FALSE(turns.take(10 + i, address(static_cast<std::uint8_t>(2 + i % 64)), microseconds(250), true, now));
+  }
+  now = *turns.next_deadline();
+  std::size_t answered = 0, wake_ups = 0;
+  for (const Time end = now + seconds(1); now < end; now = *turns.next_deadline()) {
+    const std::size_t before = answered;
+    while (turns.next(now)) ++answered;
+    EXPECT_GT(answered, before) << "no turn is in vain";
+    EXPECT_GE(*turns.next_deadline(), now + milliseconds(5));
+    EXPECT_FALSE(turns.next(now + milliseconds(4)));
+    ++wake_ups;
+  }
+  EXPECT_NEAR(static_cast<double>(answered), 800, 8) << "a fifth of the time";
+  EXPECT_LE(wake_ups, 200U);
+}
+
 TEST(RequestTurns, AddressesThatAreQuietAreForgotten) {
   RequestTurns turns({.all_percent = 20, .address_percent = 10});
   Time now{seconds(100)};
@@ -143,7 +221,9 @@ TEST(RequestTurns, AgreesWithItsTwinAfterEveryCommand) {
   std::size_t later = 0;
   for (std::uint64_t seed = 1; seed <= 100; ++seed) {
     std::mt19937_64 random(seed);
-    model::TurnsUnderTest both({.all_percent = 20, .address_percent = seed % 2 == 0 ? 10U : 20U});
+    model::TurnsUnderTest both({.all_percent = 20,
+                                .address_percent = seed % 2 == 0 ? 10U : 20U,
+                                .together = seed % 3 == 0 ? Duration() : milliseconds(seed % 3 == 1 ? 5 : 60)});
     for (int i = 0; i < 2000; ++i) {
       const std::uint64_t r = random();
       both.step(static_cast<std::uint8_t>(r), static_cast<std::uint8_t>(r >> 8), static_cast<std::uint8_t>(r >> 16));

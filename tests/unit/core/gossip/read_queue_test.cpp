@@ -19,7 +19,7 @@ TEST(ReadQueue, OneReadForOthersAndOneForOursAtATime) {
   EXPECT_EQ(queue.begin(now), first);
   EXPECT_EQ(queue.begin(now), std::nullopt);
   EXPECT_EQ(queue.next(now), std::nullopt);
-  queue.on_ended(first, now);
+  queue.on_ended(first, now, false);
   EXPECT_EQ(queue.begin(now), second) << "in the order of coming";
 }
 
@@ -33,7 +33,7 @@ TEST(ReadQueue, AReadHoldsItsSlotUntilTheStoreHasAnswered) {
   for (int i = 0; i < 100; ++i) queue.add(For::theirs);
   EXPECT_EQ(queue.begin(now + 1h), std::nullopt);
   EXPECT_TRUE(queue.is_full());
-  queue.on_ended(first, now);
+  queue.on_ended(first, now, false);
   EXPECT_TRUE(queue.begin(now));
 }
 
@@ -51,7 +51,7 @@ TEST(ReadQueue, AfterAReadForOthersTheNextOneRestsTwiceAsLongAsItTook) {
   const auto first = queue.add(For::theirs), second = queue.add(For::theirs), third = queue.add(For::theirs);
   ASSERT_EQ(queue.begin(now), first);
   now += 300ms;
-  queue.on_ended(first, now);
+  queue.on_ended(first, now, false);
   EXPECT_EQ(queue.begin(now), std::nullopt);
   EXPECT_EQ(queue.next(now), now + 600ms);
   EXPECT_EQ(queue.begin(now + 599ms), std::nullopt);
@@ -60,9 +60,26 @@ TEST(ReadQueue, AfterAReadForOthersTheNextOneRestsTwiceAsLongAsItTook) {
   now += 600ms;
   ASSERT_EQ(queue.begin(now), second);
   now += 20s;
-  queue.on_ended(second, now);
+  queue.on_ended(second, now, false);
   EXPECT_EQ(queue.next(now), now + ReadQueue::kLongestRest);
   EXPECT_EQ(queue.begin(now + ReadQueue::kLongestRest), third);
+}
+
+TEST(ReadQueue, WhileOpsAreServedToPeersTheRestIsFiveTimesAsLongAsTheReadTook) {
+  ReadQueue queue;
+  Time now(1h);
+  const auto first = queue.add(For::theirs), second = queue.add(For::theirs);
+  ASSERT_EQ(queue.begin(now), first);
+  now += 300ms;
+  queue.on_ended(first, now, true);
+  EXPECT_EQ(queue.next(now), now + 1500ms);
+  EXPECT_EQ(queue.begin(now + 1499ms), std::nullopt);
+  now += 1500ms;
+  ASSERT_EQ(queue.begin(now), second);
+  now += 1s;
+  queue.add(For::theirs);
+  queue.on_ended(second, now, true);
+  EXPECT_EQ(queue.next(now), now + ReadQueue::kLongestRest);
 }
 
 TEST(ReadQueue, AReadThatTookNoTimeNeedsNoRest) {
@@ -71,7 +88,7 @@ TEST(ReadQueue, AReadThatTookNoTimeNeedsNoRest) {
   for (int i = 0; i < 100; ++i) {
     const auto id = queue.add(For::theirs);
     EXPECT_EQ(queue.begin(now), id);
-    queue.on_ended(id, now);
+    queue.on_ended(id, now, false);
   }
 }
 

@@ -242,6 +242,48 @@ TEST(CoreBootstrap, PollIntervalsGrowFromFiveSecondsToFiveMinutes) {
   EXPECT_EQ(polls[10], Time(20min + 5s)) << "and from the shortest interval on";
 }
 
+TEST(CoreBootstrap, AnInfoThatTheServerDoesNotListAnyMoreIsPutAgain) {
+  Net net;
+  FakeServer server(net.world);
+  server.latency = 0ms;
+  Client client(net, server);
+  const auto agent = make_agent(1);
+  client.boot->put(info(net, agent));
+  net.world.run_for(6s);
+  EXPECT_EQ(server.times(HttpMethod::kPut), at({0s})) << "it is listed";
+  server.infos.clear();  // others have displaced it
+  net.world.run_for(10s);
+  EXPECT_EQ(server.times(HttpMethod::kPut), at({0s, 15s}));
+  EXPECT_TRUE(server.infos.contains(agent->agent()));
+  net.world.run_for(1h);
+  EXPECT_EQ(server.times(HttpMethod::kPut).size(), 2U);
+}
+
+TEST(CoreBootstrap, WhoIsNeverListedPutsOneInfoForEachAnswerAndAsksLessAndLess) {
+  Net net;
+  FakeServer server(net.world);
+  server.latency = 0ms;
+  server.body = "[]";
+  Client client(net, server);
+  for (std::uint64_t i = 1; i <= 3; ++i) client.boot->put(info(net, make_agent(i)));
+  net.world.run_for(10min);
+  EXPECT_EQ(server.times(HttpMethod::kGet),
+            at({0s, 5s, 10s, 15s, 20s, 25s, 30s, 35s, 40s, 45s, 55s, 75s, 115s, 195s, 355s}));
+  EXPECT_EQ(server.times(HttpMethod::kPut).size(), 3U + 14U);
+}
+
+/// The answer was made before the server had the info.
+TEST(CoreBootstrap, AnAnswerThatWasAskedForBeforeThePutSaysNothingAboutIt) {
+  Net net;
+  FakeServer server(net.world);
+  server.latency = 1s;
+  server.body = "[]";
+  Client client(net, server);
+  client.boot->put(info(net, make_agent(1)));
+  net.world.run_for(5s);
+  EXPECT_EQ(server.times(HttpMethod::kPut), at({0s}));
+}
+
 TEST(CoreBootstrap, PollNowDuringAPollAsksAgainAfterIt) {
   Net net;
   FakeServer server(net.world);

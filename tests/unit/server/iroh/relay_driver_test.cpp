@@ -45,6 +45,7 @@ struct FakePeer final : WsPeer {
   std::vector<std::vector<std::uint8_t>> sent;
   std::size_t bytes = 0;
   std::string ended;
+  bool blamed = false;     ///< before its end
   bool takes_now = false;  ///< what is sent at once
 
   std::uint64_t id() const override { return number; }
@@ -67,6 +68,7 @@ struct FakePeer final : WsPeer {
   void resume() override {}
   void close(std::uint16_t /*code*/, std::string_view reason) override { ended = reason; }
   void abort(std::string_view reason) override { ended = reason; }
+  void blame() override { blamed = ended.empty(); }
 
   void take() {
     bytes = 0;
@@ -121,7 +123,9 @@ TEST(IrohRelayDriver, AReceiverThatTakesNothingIsClosedEvenIfNothingElseHappens)
   EXPECT_EQ(deaf.ended, "");
   world.run_for(milliseconds(200));
   EXPECT_EQ(deaf.ended, "slow_receiver");
+  EXPECT_TRUE(deaf.blamed);
   EXPECT_EQ(a.ended, "");
+  EXPECT_FALSE(a.blamed);
   relay.forget_all();
 }
 
